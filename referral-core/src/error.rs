@@ -1,0 +1,129 @@
+//! What can go wrong, in three shapes: input that does not parse ([`Invalid`]), a request that
+//! the rules refuse ([`Refusal`]), and everything together as a caller of the handle sees it
+//! ([`Error`]).
+
+use std::{borrow::Cow, time::Duration};
+
+use crate::{sms::SmsError, storage::StorageError};
+
+/// An input that could not be read as what it should be.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{detail}")]
+pub struct Invalid {
+    code: &'static str,
+    detail: Cow<'static, str>,
+}
+
+impl Invalid {
+    /// An error with a stable `snake_case` `code` for programs and a sentence for people, which
+    /// says what was wrong and what to do. The sentence must not repeat the input.
+    pub fn new(code: &'static str, detail: impl Into<Cow<'static, str>>) -> Self {
+        Self { code, detail: detail.into() }
+    }
+
+    /// The stable `snake_case` name of the error, such as `invalid_phone`.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        self.code
+    }
+}
+
+/// A request that was understood and that a rule refuses. It is an answer, not a failure: what
+/// had to be written along with it (a counted try, say) has been committed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// The one answer for a code that is wrong, expired, used or was never sent.
+    #[error("The code is wrong, expired or already used. Ask for a new one.")]
+    InvalidCode,
+    /// The policy asks for the id of the challenge, and it was not given.
+    #[error("Give the `challenge_id` that came back when the code was asked for.")]
+    ChallengeRequired,
+    /// The code was right, but the account has been deactivated.
+    #[error("This account has been deactivated.")]
+    UserInactive,
+    /// A code was sent to this phone a moment ago.
+    #[error("A code was sent to this phone a moment ago. Wait before asking for another.")]
+    TooManyRequests {
+        /// How long to wait; after this long the same request is no longer refused for this.
+        retry_after: Duration,
+    },
+    /// No messages go to this kind of number.
+    #[error("No codes are sent to this phone: its region or its kind of line is not served.")]
+    PhoneNotAllowed,
+    /// Nobody has this invite code.
+    #[error("Nobody has this invite code. Check it, or leave it out.")]
+    UnknownInviteCode,
+    /// The invite code is the user's own.
+    #[error("This invite code is your own. Use the code of the person who invited you.")]
+    OwnInviteCode,
+    /// Accepting would make somebody an inviter of their own inviter, over however many steps.
+    #[error("The owner of this invite code was invited, directly or through others, by you.")]
+    InvitationLoop,
+    /// Another inviter was named before; an inviter is named once and for good.
+    #[error("An inviter has already been named, and is named once and for good.")]
+    InvitationAlreadyAccepted,
+    /// Another user has this e-mail address.
+    #[error("Another user has this e-mail address.")]
+    EmailTaken,
+    /// The token is garbage, expired, of another kind, or its session or user is no longer active.
+    #[error("The token is not valid, or no longer. Refresh it or sign in again.")]
+    TokenNotValid,
+    /// The refresh token had been exchanged long ago; its session has been revoked.
+    #[error("The refresh token was used before, so its session was ended. Sign in again.")]
+    RefreshReused,
+    /// Only staff may do or see this.
+    #[error("Only staff may see this.")]
+    StaffOnly,
+    /// There is no user with this id.
+    #[error("There is no such user.")]
+    UserNotFound,
+    /// The page cursor was not made by this service.
+    #[error("The cursor was not made by this service. Follow `next` and `previous` as given.")]
+    InvalidCursor,
+}
+
+impl Refusal {
+    /// The stable `snake_case` name of the refusal, for programs to branch on.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::InvalidCode => "invalid_code",
+            Self::ChallengeRequired => "challenge_required",
+            Self::UserInactive => "user_inactive",
+            Self::TooManyRequests { .. } => "too_many_requests",
+            Self::PhoneNotAllowed => "phone_not_allowed",
+            Self::UnknownInviteCode => "unknown_invite_code",
+            Self::OwnInviteCode => "own_invite_code",
+            Self::InvitationLoop => "invitation_loop",
+            Self::InvitationAlreadyAccepted => "invitation_already_accepted",
+            Self::EmailTaken => "email_taken",
+            Self::TokenNotValid => "token_not_valid",
+            Self::RefreshReused => "refresh_reused",
+            Self::StaffOnly => "staff_only",
+            Self::UserNotFound => "not_found",
+            Self::InvalidCursor => "invalid_cursor",
+        }
+    }
+}
+
+/// Why a call of the handle did not give what was asked for.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A rule refused the request.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// Several fields of a profile were refused at once. Nothing was changed.
+    #[error("Several fields were refused; nothing was changed.")]
+    ProfileRefused(Vec<Refusal>),
+    /// The message with the code was not sent; the code is void.
+    #[error("the message could not be sent")]
+    SmsNotSent(#[source] SmsError),
+    /// The storage failed. Nothing of the request has been committed.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// A token could not be signed.
+    #[error("a token could not be signed")]
+    Signing(#[source] jsonwebtoken::errors::Error),
+}

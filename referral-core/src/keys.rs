@@ -1,0 +1,380 @@
+//! The secrets of a service: keys that sign tokens and peppers that hash codes. Both are rings,
+//! written as JSON Web Key Sets (RFC 7517): the first key is used for what is made from now on,
+//! all of them for what was made before, so that a new one in front signs nobody out.
+
+use std::fmt;
+
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD as BASE64};
+use hmac::{Hmac, KeyInit, Mac};
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, jwk::Jwk};
+use serde::{Deserialize, Serialize};
+use sha2::Sha256;
+use zeroize::{Zeroize, Zeroizing};
+
+use crate::random::Random;
+
+/// The fewest bytes of a symmetric key: the output of its hash (RFC 7518, section 3.2).
+const MIN_SECRET_BYTES: usize = 32;
+
+/// What stands before the 32 bytes of an Ed25519 private key in PKCS #8 (RFC 8410, section 7).
+const ED25519_PKCS8_PREFIX: [u8; 16] =
+    [0x30, 0x2e, 0x02, 0x01, 0x00, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x04, 0x22, 0x04, 0x20];
+
+/// A key set that cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum KeyError {
+    /// The text is not a JSON Web Key Set.
+    #[error("this is not a JSON Web Key Set: {0}")]
+    NotAKeySet(#[source] serde_json::Error),
+    /// The set has no key.
+    #[error("the key set has no key; put at least one into it")]
+    Empty,
+    /// Two keys have the same id.
+    #[error("two keys have the id `{0}`; give each its own")]
+    DuplicateId(String),
+    /// A key is of another type than those that are used here.
+    #[error("the key `{0}` is of a type that is not used here; take {1}")]
+    UnknownType(String, &'static str),
+    /// A key's bytes are missing, broken, or fewer than its type asks for.
+    #[error("the key `{0}` is broken: {1}")]
+    Broken(String, &'static str),
+}
+
+/// A private JSON Web Key (RFC 7517 and RFC 8037), as far as it is used here.
+#[derive(Serialize, Deserialize)]
+struct PrivateJwk {
+    kty: String,
+    kid: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    crv: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    x: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    d: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    k: Option<String>,
+}
+
+impl PrivateJwk {
+    fn secret(kid: String, bytes: &[u8]) -> Self {
+        let k = Some(BASE64.encode(bytes));
+        Self { kty: "oct".into(), kid, crv: None, x: None, d: None, k }
+    }
+
+    fn ed25519(kid: String, seed: &[u8], public: String) -> Self {
+        let (crv, x, d) = (Some("Ed25519".into()), Some(public), Some(BASE64.encode(seed)));
+        Self { kty: "OKP".into(), kid, crv, x, d, k: None }
+    }
+
+    fn broken(&self, what: &'static str) -> KeyError {
+        KeyError::Broken(self.kid.clone(), what)
+    }
+
+    /// The bytes of a symmetric key.
+    fn secret_bytes(&self) -> Result<Zeroizing<Vec<u8>>, KeyError> {
+        let bytes = BASE64.decode(self.k.as_deref().unwrap_or_default()).map(Zeroizing::new);
+        bytes
+            .ok()
+            .filter(|bytes| bytes.len() >= MIN_SECRET_BYTES)
+            .ok_or_else(|| self.broken("`k` must be 32 bytes or more in base64url without padding"))
+    }
+
+    /// The bytes of an Ed25519 private key.
+    fn ed25519_seed(&self) -> Result<Zeroizing<Vec<u8>>, KeyError> {
+        let bytes = BASE64.decode(self.d.as_deref().unwrap_or_default()).map(Zeroizing::new);
+        bytes
+            .ok()
+            .filter(|bytes| bytes.len() == 32)
+            .ok_or_else(|| self.broken("`d` must be 32 bytes in base64url without padding"))
+    }
+}
+
+impl Drop for PrivateJwk {
+    fn drop(&mut self) {
+        self.d.zeroize();
+        self.k.zeroize();
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct PrivateJwkSet {
+    keys: Vec<PrivateJwk>,
+}
+
+impl PrivateJwkSet {
+    fn parse(json: &str) -> Result<Vec<PrivateJwk>, KeyError> {
+        let Self { keys } = serde_json::from_str(json).map_err(KeyError::NotAKeySet)?;
+        if keys.is_empty() {
+            return Err(KeyError::Empty);
+        }
+        for (index, key) in keys.iter().enumerate() {
+            if keys[..index].iter().any(|other| other.kid == key.kid) {
+                return Err(KeyError::DuplicateId(key.kid.clone()));
+            }
+        }
+        Ok(keys)
+    }
+
+    fn of(key: PrivateJwk) -> Zeroizing<String> {
+        let json = serde_json::to_string_pretty(&Self { keys: vec![key] });
+        Zeroizing::new(json.expect("strings are JSON"))
+    }
+}
+
+/// A short id that names a key and tells nothing of it.
+fn draw_id(random: &dyn Random) -> String {
+    BASE64.encode(random.bytes::<9>())
+}
+
+/// A key that signs tokens, with the header it writes.
+pub(crate) struct SigningKey {
+    pub(crate) header: Header,
+    pub(crate) encoding: EncodingKey,
+    pub(crate) decoding: DecodingKey,
+    /// The public half; none for a symmetric key.
+    public: Option<Jwk>,
+}
+
+impl SigningKey {
+    fn new(key: &PrivateJwk) -> Result<Self, KeyError> {
+        let header = |algorithm| Header { kid: Some(key.kid.clone()), ..Header::new(algorithm) };
+        match (key.kty.as_str(), key.crv.as_deref()) {
+            ("OKP", Some("Ed25519")) => {
+                let seed = key.ed25519_seed()?;
+                let (encoding, mut public) =
+                    ed25519(&seed).ok_or_else(|| key.broken("`d` is no private key"))?;
+                let decoding =
+                    DecodingKey::from_jwk(&public).map_err(|_| key.broken("`d` is no private key"))?;
+                if key.x.is_some() && key.x != ed25519_x(&public) {
+                    return Err(key.broken("`x` is not the public half of `d`"));
+                }
+                public.common.key_id = Some(key.kid.clone());
+                public.common.public_key_use = Some(jsonwebtoken::jwk::PublicKeyUse::Signature);
+                Ok(Self { header: header(Algorithm::EdDSA), encoding, decoding, public: Some(public) })
+            }
+            ("oct", _) => {
+                let secret = key.secret_bytes()?;
+                Ok(Self {
+                    header: header(Algorithm::HS256),
+                    encoding: EncodingKey::from_secret(&secret),
+                    decoding: DecodingKey::from_secret(&secret),
+                    public: None,
+                })
+            }
+            _ => Err(KeyError::UnknownType(key.kid.clone(), "OKP with Ed25519 (EdDSA) or oct (HS256)")),
+        }
+    }
+
+    pub(crate) fn id(&self) -> &str {
+        self.header.kid.as_deref().unwrap_or_default()
+    }
+}
+
+/// The two halves of an Ed25519 key.
+fn ed25519(seed: &[u8]) -> Option<(EncodingKey, Jwk)> {
+    let der = Zeroizing::new([&ED25519_PKCS8_PREFIX, seed].concat());
+    let encoding = EncodingKey::from_ed_der(&der);
+    let public = Jwk::from_encoding_key(&encoding, Algorithm::EdDSA).ok()?;
+    Some((encoding, public))
+}
+
+fn ed25519_x(public: &Jwk) -> Option<String> {
+    match &public.algorithm {
+        jsonwebtoken::jwk::AlgorithmParameters::OctetKeyPair(pair) => Some(pair.x.clone()),
+        _ => None,
+    }
+}
+
+/// The ring of keys that sign and verify tokens: Ed25519 (`EdDSA`), whose public halves other
+/// services can have, or symmetric (`HS256`).
+pub struct SigningKeys {
+    keys: Vec<SigningKey>,
+}
+
+impl SigningKeys {
+    /// Draws a new Ed25519 key and writes a key set with it, to be kept and given to
+    /// [`from_jwk_set`](Self::from_jwk_set).
+    ///
+    /// # Panics
+    ///
+    /// If the operating system gives no randomness, or `jsonwebtoken` has no crypto backend.
+    #[must_use]
+    pub fn generate_jwk_set(random: &dyn Random) -> Zeroizing<String> {
+        let seed = Zeroizing::new(random.bytes::<32>());
+        let (_, public) = ed25519(&*seed).expect("any 32 bytes are an Ed25519 private key");
+        let x = ed25519_x(&public).expect("the public half of such a key is a point");
+        PrivateJwkSet::of(PrivateJwk::ed25519(draw_id(random), &*seed, x))
+    }
+
+    /// Reads a private JSON Web Key Set.
+    pub fn from_jwk_set(json: &str) -> Result<Self, KeyError> {
+        let keys = PrivateJwkSet::parse(json)?;
+        let keys = keys.iter().map(SigningKey::new).collect::<Result<_, _>>()?;
+        Ok(Self { keys })
+    }
+
+    /// A ring of one symmetric key (`HS256`) of 32 bytes or more.
+    pub fn from_secret(id: &str, secret: &[u8]) -> Result<Self, KeyError> {
+        let key = SigningKey::new(&PrivateJwk::secret(id.to_owned(), secret))?;
+        Ok(Self { keys: vec![key] })
+    }
+
+    /// The public halves of the ring, in its order, as a JSON Web Key Set: all that another
+    /// service needs to verify access tokens.
+    #[must_use]
+    pub fn public_jwk_set(&self) -> jsonwebtoken::jwk::JwkSet {
+        let keys = self.keys.iter().filter_map(|key| key.public.clone()).collect();
+        jsonwebtoken::jwk::JwkSet { keys }
+    }
+
+    /// The key that signs.
+    pub(crate) fn current(&self) -> &SigningKey {
+        &self.keys[0]
+    }
+
+    pub(crate) fn find(&self, id: &str) -> Option<&SigningKey> {
+        self.keys.iter().find(|key| key.id() == id)
+    }
+}
+
+impl fmt::Debug for SigningKeys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.keys.iter().map(SigningKey::id)).finish()
+    }
+}
+
+/// The ring of peppers: secrets that are not in the database, without which its hashes tell
+/// nothing. Four digits have only ten thousand values, so a hash without a secret hides none.
+pub struct Peppers {
+    keys: Vec<(String, Hmac<Sha256>)>,
+}
+
+impl Peppers {
+    /// Draws a new pepper and writes a key set with it, to be kept and given to
+    /// [`from_jwk_set`](Self::from_jwk_set).
+    ///
+    /// # Panics
+    ///
+    /// If the operating system gives no randomness.
+    #[must_use]
+    pub fn generate_jwk_set(random: &dyn Random) -> Zeroizing<String> {
+        let secret = Zeroizing::new(random.bytes::<32>());
+        PrivateJwkSet::of(PrivateJwk::secret(draw_id(random), &*secret))
+    }
+
+    /// Reads a JSON Web Key Set of symmetric keys, 32 bytes or more each.
+    pub fn from_jwk_set(json: &str) -> Result<Self, KeyError> {
+        let keys = PrivateJwkSet::parse(json)?;
+        let keys = keys
+            .iter()
+            .map(|key| match key.kty.as_str() {
+                "oct" => Ok((key.kid.clone(), hmac_sha256(&key.secret_bytes()?))),
+                _ => Err(KeyError::UnknownType(key.kid.clone(), "oct")),
+            })
+            .collect::<Result<_, _>>()?;
+        Ok(Self { keys })
+    }
+
+    /// A ring of one pepper of 32 bytes or more.
+    pub fn from_secret(id: &str, secret: &[u8]) -> Result<Self, KeyError> {
+        let bytes = PrivateJwk::secret(id.to_owned(), secret).secret_bytes()?;
+        Ok(Self { keys: vec![(id.to_owned(), hmac_sha256(&bytes))] })
+    }
+
+    /// The id of the pepper that new hashes are made with.
+    pub(crate) fn current_id(&self) -> &str {
+        &self.keys[0].0
+    }
+
+    /// The keyed hash of `parts`, each with its length before it so that no two lists of parts
+    /// give the same input; `None` for a pepper that is not in the ring.
+    pub(crate) fn hash(&self, id: &str, parts: &[&[u8]]) -> Option<[u8; 32]> {
+        let (_, key) = self.keys.iter().find(|(key_id, _)| key_id == id)?;
+        let mut mac = key.clone();
+        for part in parts {
+            mac.update(&(part.len() as u64).to_be_bytes());
+            mac.update(part);
+        }
+        Some(mac.finalize().into_bytes().into())
+    }
+
+    pub(crate) fn ids(&self) -> impl Iterator<Item = &str> {
+        self.keys.iter().map(|(id, _)| id.as_str())
+    }
+}
+
+fn hmac_sha256(secret: &[u8]) -> Hmac<Sha256> {
+    Hmac::new_from_slice(secret).expect("HMAC takes a key of any length")
+}
+
+impl fmt::Debug for Peppers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.ids()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::random::SystemRandom;
+
+    #[test]
+    fn generated_sets_read_back() {
+        let set = SigningKeys::generate_jwk_set(&SystemRandom);
+        let keys = SigningKeys::from_jwk_set(&set).expect("usable");
+        assert_eq!(keys.current().header.alg, Algorithm::EdDSA);
+        assert!(Peppers::from_jwk_set(&Peppers::generate_jwk_set(&SystemRandom)).is_ok());
+    }
+
+    #[test]
+    fn the_public_set_holds_no_private_part() {
+        let set = SigningKeys::generate_jwk_set(&SystemRandom);
+        let keys = SigningKeys::from_jwk_set(&set).expect("usable");
+        let public = serde_json::to_value(keys.public_jwk_set()).expect("JSON");
+        let key = public["keys"][0].as_object().expect("a key");
+        assert_eq!(key["kid"], keys.current().id());
+        assert_eq!(key["alg"], "EdDSA");
+        assert!(!key.contains_key("d"));
+
+        let symmetric = SigningKeys::from_secret("a", &[7; 32]).expect("long enough");
+        assert!(symmetric.public_jwk_set().keys.is_empty());
+    }
+
+    #[test]
+    fn broken_sets_are_refused_with_a_reason() {
+        let short = r#"{"keys":[{"kty":"oct","kid":"a","k":"c2hvcnQ"}]}"#;
+        let twice = format!(r#"{{"keys":[{0},{0}]}}"#, r#"{"kty":"oct","kid":"a","k":"AAAA"}"#);
+        let rsa = r#"{"keys":[{"kty":"RSA","kid":"a"}]}"#;
+        for (set, reason) in [
+            ("", "not a JSON Web Key Set"),
+            (r#"{"keys":[]}"#, "has no key"),
+            (short, "32 bytes or more"),
+            (&twice, "two keys have the id `a`"),
+            (rsa, "of a type that is not used here"),
+        ] {
+            let error = SigningKeys::from_jwk_set(set).expect_err(set).to_string();
+            assert!(error.contains(reason), "{error}");
+            let error = Peppers::from_jwk_set(set).expect_err(set).to_string();
+            assert!(error.contains(reason), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_public_half_of_another_key_is_refused() {
+        let one = SigningKeys::generate_jwk_set(&SystemRandom);
+        let other = SigningKeys::generate_jwk_set(&SystemRandom);
+        let [mut one, other]: [serde_json::Value; 2] =
+            [one, other].map(|set| serde_json::from_str(&set).expect("JSON"));
+        one["keys"][0]["x"] = other["keys"][0]["x"].clone();
+        let error = SigningKeys::from_jwk_set(&one.to_string()).expect_err("mismatch");
+        assert!(error.to_string().contains("not the public half"), "{error}");
+    }
+
+    #[test]
+    fn parts_are_kept_apart() {
+        let peppers = Peppers::from_secret("a", &[7; 32]).expect("long enough");
+        assert_ne!(peppers.hash("a", &[b"ab", b"c"]), peppers.hash("a", &[b"a", b"bc"]));
+        assert_eq!(peppers.hash("b", &[b"ab"]), None);
+    }
+}

@@ -1,0 +1,48 @@
+#![doc = include_str!("../README.md")]
+
+mod challenge;
+pub mod clock;
+#[cfg(feature = "conformance")]
+pub mod conformance;
+mod error;
+pub mod hook;
+mod invitation;
+mod invite_code;
+pub mod keys;
+mod phone;
+mod policy;
+mod profile;
+pub mod random;
+mod referral;
+mod session;
+mod sign_in;
+pub mod sms;
+mod sms_code;
+pub mod storage;
+mod token;
+mod user;
+mod users;
+mod visibility;
+
+pub use crate::{
+    challenge::{Challenge, ChallengeId},
+    error::{Error, Invalid, Refusal},
+    hook::{Event, Hook},
+    invitation::{Invitation, Inviter, Lineage, Via},
+    invite_code::InviteCode,
+    keys::{Peppers, SigningKeys},
+    phone::{PhoneNumber, Region},
+    policy::{Policy, Visibility},
+    profile::ProfileChange,
+    referral::{
+        Bearer, BuildError, Builder, INVITED_SHOWN, InviteeList, ListUsers, PageLink, Referral, Refreshed,
+        SendCode, SentCode, SignIn, SignedIn, UserList,
+    },
+    session::{Session, SessionId},
+    sign_in::InvitationOutcome,
+    sms_code::{CODE_LENGTHS, CodeInput, SmsCode},
+    token::{TokenKind, TokenPair, VerifiedToken},
+    user::{Email, InvitedBy, Invitee, Name, User, UserId, UserWithInvited},
+    users::{COUNT_LIMIT, FilterInput, PageSize, Position, check_filter_text},
+    visibility::{InviteeView, ProfileView, UserView},
+};

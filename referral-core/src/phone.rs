@@ -1,0 +1,201 @@
+//! Phone numbers: what may be typed, and the one form that is kept.
+
+use std::fmt;
+
+use rlibphonenumber::{PHONE_NUMBER_UTIL, PhoneNumberFormat, PhoneNumberType};
+
+use crate::Invalid;
+
+/// The most characters that are looked at; the longest real number with punctuation has fewer.
+const MAX_INPUT_CHARS: usize = 32;
+
+/// A region of the numbering plan, such as `RU`: where a number without its country code belongs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Region(rlibphonenumber::Region);
+
+impl Region {
+    /// Reads an ISO 3166-1 alpha-2 code, in either letter case.
+    pub fn parse(input: &str) -> Result<Self, Invalid> {
+        rlibphonenumber::Region::from_code(&input.trim().to_ascii_uppercase())
+            .ok()
+            .filter(|region| *region != rlibphonenumber::Region::World)
+            .map(Self)
+            .ok_or_else(|| Invalid::new("invalid_region", "Give an ISO region code such as `RU`."))
+    }
+}
+
+impl std::str::FromStr for Region {
+    type Err = Invalid;
+
+    fn from_str(input: &str) -> Result<Self, Invalid> {
+        Self::parse(input)
+    }
+}
+
+/// A phone number that exists in the world's numbering plans, in E.164 form (`+79608543017`).
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PhoneNumber(String);
+
+impl PhoneNumber {
+    /// Reads what somebody typed. Spaces, `-`, `.`, `(` and `)` may stand anywhere, digits may be
+    /// of any script, and without a leading `+` the number is read as dialled in
+    /// `default_region`.
+    ///
+    /// # Errors
+    ///
+    /// `invalid_phone` for anything else, and for numbers that no plan assigns.
+    pub fn parse(input: &str, default_region: Option<Region>) -> Result<Self, Invalid> {
+        let invalid = |detail| Invalid::new("invalid_phone", detail);
+
+        let digits = plain_digits(input).ok_or_else(|| {
+            invalid("A phone number has digits, spaces, `-`, `.`, `(`, `)` and one leading `+`.")
+        })?;
+        if !digits.starts_with('+') && default_region.is_none() {
+            return Err(invalid("Give the number in international form, such as +79608543017."));
+        }
+        let number = PHONE_NUMBER_UTIL
+            .parse(&digits, default_region.map(|region| region.0))
+            .ok()
+            .filter(|number| PHONE_NUMBER_UTIL.is_valid_number(number))
+            .ok_or_else(|| invalid("There is no such phone number. Check its digits."))?;
+        let e164 = PHONE_NUMBER_UTIL.format(&number, PhoneNumberFormat::E164);
+        Ok(Self(e164.into_owned()))
+    }
+
+    /// Takes a number that was stored before, as it is.
+    ///
+    /// # Errors
+    ///
+    /// `invalid_phone` if it is not of the form `+` and 7 to 15 digits, so was never stored.
+    pub fn from_stored(stored: String) -> Result<Self, Invalid> {
+        let digits = stored.strip_prefix('+').unwrap_or_default();
+        if (7..=15).contains(&digits.len()) && digits.bytes().all(|byte| byte.is_ascii_digit()) {
+            Ok(Self(stored))
+        } else {
+            Err(Invalid::new("invalid_phone", "The stored number is not in E.164 form."))
+        }
+    }
+
+    /// The E.164 form.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The number as others may see it where phones are private: `+7960*****17`.
+    #[must_use]
+    pub fn masked(&self) -> String {
+        let (shown, hidden) = self.0.split_at(5);
+        let (hidden, last) = hidden.split_at(hidden.len() - 2);
+        format!("{shown}{}{last}", "*".repeat(hidden.len()))
+    }
+
+    /// Whether the number may belong to a mobile phone; messages to any other kind are not
+    /// delivered, or cost whoever pays for them dearly.
+    #[must_use]
+    pub fn may_be_mobile(&self) -> bool {
+        PHONE_NUMBER_UTIL.parse(&self.0, None).is_ok_and(|number| {
+            matches!(
+                PHONE_NUMBER_UTIL.get_number_type(&number),
+                PhoneNumberType::Mobile | PhoneNumberType::FixedLineOrMobile
+            )
+        })
+    }
+}
+
+/// Shows no digits but the last two, so that logs hold no phone.
+impl fmt::Debug for PhoneNumber {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "PhoneNumber(…{})", &self.0[self.0.len() - 2..])
+    }
+}
+
+/// `+` and ASCII digits, without punctuation and bidirectional marks; `None` if anything else is
+/// there. Letters in particular: libphonenumber would read them as the digits of their keys.
+fn plain_digits(input: &str) -> Option<String> {
+    const BIDI_MARKS: [std::ops::RangeInclusive<char>; 4] =
+        ['\u{200e}'..='\u{200f}', '\u{202a}'..='\u{202e}', '\u{2066}'..='\u{2069}', '\u{61c}'..='\u{61c}'];
+
+    if input.chars().nth(MAX_INPUT_CHARS).is_some() {
+        return None;
+    }
+    let mut plain = String::with_capacity(input.len());
+    for c in input.chars() {
+        match c {
+            '+' | '＋' if plain.is_empty() => plain.push('+'),
+            ' ' | '\u{a0}' | '-' | '.' | '(' | ')' => {}
+            c if BIDI_MARKS.iter().any(|marks| marks.contains(&c)) => {}
+            c => plain.push(decimal_digit(c)?),
+        }
+    }
+    Some(plain)
+}
+
+/// The ASCII digit of the same value, for a decimal digit of any script.
+pub(crate) fn decimal_digit(c: char) -> Option<char> {
+    if c.is_ascii() {
+        return c.is_ascii_digit().then_some(c);
+    }
+    PHONE_NUMBER_UTIL.normalize_digits_only(c.encode_utf8(&mut [0; 4])).chars().next()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `input ⇥ default region or - ⇥ expected E.164 form, or ! for refused ⇥ note`
+    const TABLE: &str = include_str!("../tests/data/phones.tsv");
+
+    #[test]
+    fn the_table_of_phones_is_read_as_it_says() {
+        let mut wrong = Vec::new();
+        for line in TABLE.lines().filter(|line| !line.starts_with('#')) {
+            let [input, region, expected, ..] = *line.split('\t').collect::<Vec<_>>() else {
+                panic!("a line has at least three columns: {line}");
+            };
+            let region = (region != "-").then(|| Region::parse(region).expect("a region"));
+            let read = PhoneNumber::parse(input, region);
+            let read = read.as_ref().map_or("!", PhoneNumber::as_str);
+            if read != expected {
+                wrong.push(format!("{line}: read as {read}"));
+            }
+        }
+        assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    }
+
+    #[test]
+    fn hostile_input_is_refused() {
+        let long = "+7".to_owned() + &"9".repeat(1_000_000);
+        for input in [&*long, "\0", "+7960854\u{0}3017", "+79608543017;ext=1", "tel:+79608543017", "🙂", "\n"]
+        {
+            let error = PhoneNumber::parse(input, None).expect_err("refused");
+            assert_eq!(error.code(), "invalid_phone");
+        }
+    }
+
+    #[test]
+    fn a_masked_number_keeps_its_length() {
+        let phone = PhoneNumber::parse("+79608543017", None).expect("valid");
+        assert_eq!(phone.masked(), "+7960*****17");
+    }
+
+    #[test]
+    fn debug_shows_only_the_last_two_digits() {
+        let phone = PhoneNumber::parse("+79608543017", None).expect("valid");
+        assert_eq!(format!("{phone:?}"), "PhoneNumber(…17)");
+    }
+
+    #[test]
+    fn only_lines_that_may_be_mobile_are() {
+        for (input, mobile) in [
+            ("+79608543017", true),
+            ("+14155552671", true),
+            ("+78121234567", false),
+            ("+78005553535", false),
+            ("+78091234567", false),
+        ] {
+            let phone = PhoneNumber::parse(input, None).expect("valid");
+            assert_eq!(phone.may_be_mobile(), mobile, "{input}");
+        }
+    }
+}

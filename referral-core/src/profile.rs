@@ -1,0 +1,174 @@
+//! Editing one's own profile.
+
+use time::OffsetDateTime;
+
+use crate::{
+    Email, Invitation, InviteCode, InvitedBy, Inviter, Lineage, Name, Refusal, User, UserId, Via,
+    invitation::{self, Verdict},
+};
+
+/// What to change: `None` leaves a field as it is, `Some(None)` clears it.
+#[derive(Clone, Debug, Default)]
+pub struct ProfileChange {
+    /// The first name.
+    pub first_name: Option<Option<Name>>,
+    /// The last name.
+    pub last_name: Option<Option<Name>>,
+    /// The e-mail address; unique.
+    pub email: Option<Option<Email>>,
+    /// The code of the inviter, who is named once and for good.
+    pub invited_by_code: Option<InviteCode>,
+}
+
+/// An edit, as [`Storage::edit_profile`](crate::storage::Storage::edit_profile) gets it.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ProfileEdit {
+    /// Whose profile it is.
+    pub user: UserId,
+    /// What to change.
+    pub change: ProfileChange,
+    /// The time.
+    pub now: OffsetDateTime,
+}
+
+/// What [`ProfileEdit::decide`] must know.
+#[derive(Clone, Debug)]
+pub struct ProfileFacts {
+    /// The user as stored.
+    pub user: User,
+    /// Who has the e-mail address that is asked for.
+    pub email_owner: Option<UserId>,
+    /// The owner of the invite code that was given.
+    pub inviter: Option<Inviter>,
+    /// The inviter's lineage, where [`ProfileEdit::needs_lineage`] asks for it.
+    pub lineage: Lineage,
+}
+
+/// An edit that is accepted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EditedProfile {
+    /// To be stored in place of the user.
+    pub user: User,
+    /// To be added, and counted for its inviter.
+    pub accepted: Option<Invitation>,
+}
+
+impl ProfileEdit {
+    /// Whether [`ProfileFacts::lineage`] must be walked, under the lock for late acceptances.
+    #[must_use]
+    pub fn needs_lineage(&self, facts: &ProfileFacts) -> bool {
+        invitation::needs_lineage(Some(&facts.user), facts.inviter.as_ref())
+    }
+
+    /// Decides about the edit: all of it, or every reason against it.
+    pub fn decide(&self, facts: &ProfileFacts) -> Result<EditedProfile, Vec<Refusal>> {
+        let mut refusals = Vec::new();
+        let change = self.change.clone();
+
+        if change.email.is_some() && facts.email_owner.is_some_and(|owner| owner != self.user) {
+            refusals.push(Refusal::EmailTaken);
+        }
+        let accepted = change.invited_by_code.and_then(|code| {
+            match invitation::decide(Some(&facts.user), facts.inviter.as_ref(), facts.lineage) {
+                Verdict::Accept(inviter) => Some(Invitation {
+                    invitee: self.user,
+                    inviter,
+                    code,
+                    accepted_at: self.now,
+                    via: Via::Profile,
+                }),
+                Verdict::SameInviter => None,
+                Verdict::OtherInviter => {
+                    refusals.push(Refusal::InvitationAlreadyAccepted);
+                    None
+                }
+                Verdict::Refuse(refusal) => {
+                    refusals.push(refusal);
+                    None
+                }
+            }
+        });
+        if !refusals.is_empty() {
+            return Err(refusals);
+        }
+
+        let user = facts.user.clone();
+        let user = User {
+            first_name: change.first_name.unwrap_or(user.first_name),
+            last_name: change.last_name.unwrap_or(user.last_name),
+            email: change.email.unwrap_or(user.email),
+            invited_by: accepted.as_ref().map(InvitedBy::from).or(user.invited_by),
+            ..user
+        };
+        Ok(EditedProfile { user, accepted })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::user::tests::user;
+
+    fn edit(change: ProfileChange) -> ProfileEdit {
+        ProfileEdit { user: user(1).id, change, now: OffsetDateTime::UNIX_EPOCH }
+    }
+
+    fn facts() -> ProfileFacts {
+        ProfileFacts { user: user(1), email_owner: None, inviter: None, lineage: Lineage::NotWalked }
+    }
+
+    #[test]
+    fn absent_leaves_and_none_clears() {
+        let name = |name| Some(Name::parse(name).expect("a name"));
+        let facts = ProfileFacts {
+            user: User { first_name: name("Anna"), last_name: name("Ivanova"), ..user(1) },
+            ..facts()
+        };
+        let change = ProfileChange { last_name: Some(None), ..ProfileChange::default() };
+        let edited = edit(change).decide(&facts).expect("accepted").user;
+        assert_eq!((edited.first_name, edited.last_name), (name("Anna"), None));
+    }
+
+    #[test]
+    fn every_reason_against_an_edit_is_named() {
+        let change = ProfileChange {
+            email: Some(Some(Email::parse("a@b.cd").expect("valid"))),
+            invited_by_code: Some(user(2).invite_code),
+            ..ProfileChange::default()
+        };
+        let facts = ProfileFacts { email_owner: Some(user(2).id), ..facts() };
+        let refusals = edit(change).decide(&facts).expect_err("refused");
+        assert_eq!(refusals, [Refusal::EmailTaken, Refusal::UnknownInviteCode]);
+    }
+
+    #[test]
+    fn ones_own_address_is_not_taken() {
+        let change = ProfileChange {
+            email: Some(Some(Email::parse("a@b.cd").expect("valid"))),
+            ..ProfileChange::default()
+        };
+        let facts = ProfileFacts { email_owner: Some(user(1).id), ..facts() };
+        assert!(edit(change).decide(&facts).is_ok());
+    }
+
+    #[test]
+    fn the_inviter_is_named_once() {
+        let [boris, vera] = [user(2), user(3)];
+        let naming = |who: &User| {
+            let change =
+                ProfileChange { invited_by_code: Some(who.invite_code.clone()), ..ProfileChange::default() };
+            let inviter = Some(Inviter { id: who.id, code: who.invite_code.clone() });
+            (edit(change), ProfileFacts { inviter, lineage: Lineage::WithoutInvitee, ..facts() })
+        };
+        let (first, facts) = naming(&boris);
+        let named = first.decide(&facts).expect("accepted");
+        assert_eq!(named.accepted.expect("an edge").inviter, boris.id);
+
+        let again = ProfileFacts { user: named.user.clone(), ..facts };
+        assert_eq!(first.decide(&again).expect("accepted").accepted, None);
+        let (other, facts) = naming(&vera);
+        let facts = ProfileFacts { user: named.user, ..facts };
+        assert_eq!(other.decide(&facts), Err(vec![Refusal::InvitationAlreadyAccepted]));
+    }
+}

@@ -1,0 +1,409 @@
+//! The handle: everything the service does, in the order in which somebody meets it.
+
+mod builder;
+mod people;
+
+use std::{sync::Arc, time::Duration};
+
+use time::OffsetDateTime;
+use zeroize::Zeroizing;
+
+pub use self::{
+    builder::{BuildError, Builder},
+    people::{InviteeList, ListUsers, PageLink, UserList},
+};
+use crate::{
+    Challenge, ChallengeId, Error, Event, InvitationOutcome, InviteCode, PhoneNumber, Policy, Refusal,
+    Session, SessionId, SmsCode, TokenKind, TokenPair, User, UserId, VerifiedToken,
+    challenge::{ChallengeRequest, hash_code},
+    clock::{Clock, to_microseconds, to_seconds},
+    hook::Hook,
+    invite_code::CANDIDATES,
+    keys::Peppers,
+    random::Random,
+    session::{Grant, RefreshRequest},
+    sign_in::SignInRequest,
+    sms::{SmsError, SmsMessage, SmsSender, SmsText},
+    sms_code::CodeInput,
+    storage::{Storage, StoredSession},
+    token::Tokens,
+    user::NewUser,
+};
+
+/// How many invitees a profile shows; [`Referral::invitees`] has the rest.
+pub const INVITED_SHOWN: u32 = 100;
+
+/// How many rows one step of [`Referral::sweep`] deletes of each kind, so that no one waits long.
+const SWEEP_BATCH: u32 = 500;
+
+/// The service. Cheap to clone: all clones are one.
+#[derive(Clone)]
+pub struct Referral {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    storage: Arc<dyn Storage>,
+    sender: Arc<dyn SmsSender>,
+    hook: Arc<dyn Hook>,
+    clock: Arc<dyn Clock>,
+    random: Arc<dyn Random>,
+    policy: Policy,
+    tokens: Tokens,
+    peppers: Arc<Peppers>,
+    text: builder::TextFn,
+}
+
+/// A request for a code.
+#[derive(Clone, Debug)]
+pub struct SendCode {
+    /// Where to send it.
+    pub phone: PhoneNumber,
+    /// The language of the message, as a BCP 47 tag.
+    pub locale: Option<String>,
+}
+
+/// A code is on its way.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct SentCode {
+    /// The phone in canonical form.
+    pub phone: PhoneNumber,
+    /// Names this code among others sent to the phone.
+    pub challenge: ChallengeId,
+    /// How many digits the code has.
+    pub code_length: u8,
+    /// How long the code lives.
+    pub expires_in: Duration,
+    /// After how long another can be asked for.
+    pub resend_in: Duration,
+    /// The code itself, from a sender that reveals it: see
+    /// [`DevelopmentSender`](crate::sms::DevelopmentSender).
+    pub revealed_code: Option<SmsCode>,
+}
+
+/// A code that comes back.
+#[derive(Clone, Debug)]
+pub struct SignIn {
+    /// The phone it was sent to.
+    pub phone: PhoneNumber,
+    /// The code.
+    pub code: CodeInput,
+    /// The id that came back when it was sent; without, the phone's newest is meant.
+    pub challenge: Option<ChallengeId>,
+    /// A friend's invite code.
+    pub invited_by_code: Option<InviteCode>,
+}
+
+/// Somebody is signed in.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct SignedIn {
+    /// The user.
+    pub user: User,
+    /// The session.
+    pub session: SessionId,
+    /// The tokens.
+    pub tokens: TokenPair,
+    /// For how long the access token is valid.
+    pub expires_in: Duration,
+    /// Whether the user is new.
+    pub created: bool,
+    /// What became of the invite code.
+    pub invitation: InvitationOutcome,
+}
+
+/// New tokens for old.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Refreshed {
+    /// The tokens.
+    pub tokens: TokenPair,
+    /// For how long the access token is valid.
+    pub expires_in: Duration,
+}
+
+/// Whoever showed a valid access token.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Bearer {
+    /// The user.
+    pub user: User,
+    /// The session that the token belongs to.
+    pub session: SessionId,
+}
+
+impl Referral {
+    /// The policy that is in force.
+    #[must_use]
+    pub fn policy(&self) -> &Policy {
+        &self.inner.policy
+    }
+
+    /// The public keys with which other services verify access tokens.
+    #[must_use]
+    pub fn public_jwk_set(&self) -> jsonwebtoken::jwk::JwkSet {
+        self.inner.tokens.keys.public_jwk_set()
+    }
+
+    /// Reads a phone number as somebody typed it, in the policy's default region.
+    pub fn parse_phone(&self, input: &str) -> Result<PhoneNumber, crate::Invalid> {
+        PhoneNumber::parse(input, self.inner.policy.default_region)
+    }
+
+    /// Sends a code to a phone, whether it has an account or not.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::PhoneNotAllowed`], [`Refusal::TooManyRequests`]; [`Error::SmsNotSent`] if the
+    /// message certainly does not go out: the code is void then and nothing has to be waited for.
+    pub async fn send_code(&self, request: SendCode) -> Result<SentCode, Error> {
+        let Inner { policy, random, .. } = &*self.inner;
+        if !request.phone.may_be_mobile() {
+            return Err(Refusal::PhoneNotAllowed.into());
+        }
+        let code = SmsCode::draw(&**random, policy.code_length);
+        let challenge = self.new_challenge(&request.phone, &code);
+        let id = challenge.id;
+        let ask = ChallengeRequest { challenge, cool_down: policy.cool_down };
+        self.inner.storage.start_challenge(&ask).await??;
+
+        let text = (self.inner.text)(&code, request.locale.as_deref());
+        let message = SmsMessage {
+            phone: request.phone,
+            text: SmsText(Zeroizing::new(text)),
+            code,
+            locale: request.locale,
+        };
+        let revealed_code = match self.inner.sender.send(&message).await {
+            Ok(receipt) => receipt.revealed_code,
+            Err(SmsError::Unknown(reason)) => {
+                tracing::warn!(challenge = %id, reason, "nobody knows whether the message was sent");
+                None
+            }
+            Err(error) => {
+                self.inner.storage.void_challenge(id).await?;
+                return Err(Error::SmsNotSent(error));
+            }
+        };
+        Ok(SentCode {
+            phone: message.phone,
+            challenge: id,
+            code_length: policy.code_length,
+            expires_in: policy.code_lifetime,
+            resend_in: policy.cool_down,
+            revealed_code,
+        })
+    }
+
+    /// Signs in with a code; a phone that is not known becomes a user.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::InvalidCode`]; after a right code also [`Refusal::UserInactive`] and, with the
+    /// code still usable, [`Refusal::UnknownInviteCode`], [`Refusal::OwnInviteCode`] and
+    /// [`Refusal::InvitationLoop`].
+    pub async fn sign_in(&self, request: SignIn) -> Result<SignedIn, Error> {
+        let Inner { policy, peppers, .. } = &*self.inner;
+        if policy.require_challenge && request.challenge.is_none() {
+            return Err(Refusal::ChallengeRequired.into());
+        }
+        let now = self.now();
+        let attempt = SignInRequest {
+            new_user: NewUser { last_login: Some(now), ..self.new_user(request.phone.clone()) },
+            phone: request.phone,
+            challenge: request.challenge,
+            invite_code: request.invited_by_code,
+            now,
+            code: request.code,
+            session: SessionId(self.inner.random.time_ordered_uuid(now)),
+            session_expires_at: to_seconds(now) + policy.session_lifetime,
+            grant: self.new_grant(now),
+            tries_per_code: policy.tries_per_code,
+            peppers: Arc::clone(peppers),
+        };
+        let stored = self.inner.storage.sign_in(&attempt).await??;
+
+        let tokens = self.sign(&stored.session)?;
+        if stored.created {
+            self.tell(Event::UserCreated(stored.user.clone())).await;
+        }
+        if let Some(invitation) = stored.accepted {
+            self.tell(Event::InvitationAccepted(invitation)).await;
+        }
+        Ok(SignedIn {
+            expires_in: self.expires_in(&tokens),
+            tokens,
+            session: stored.session.id,
+            user: stored.user,
+            created: stored.created,
+            invitation: stored.outcome,
+        })
+    }
+
+    /// Exchanges a refresh token for new tokens. The token exchanged last gives the very same
+    /// ones again, until they are seen in use.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::TokenNotValid`]; [`Refusal::RefreshReused`] for a token exchanged before,
+    /// whose session has been ended by this.
+    pub async fn refresh(&self, refresh_token: &str) -> Result<Refreshed, Error> {
+        let now = self.now();
+        let token = self.inner.tokens.read(refresh_token, Some(TokenKind::Refresh), now)?;
+        let request = RefreshRequest {
+            session: token.session,
+            refresh_id: token.id,
+            now,
+            successor: self.new_grant(now),
+            grace: self.inner.policy.refresh_grace,
+        };
+        let session = self.inner.storage.refresh(&request).await??;
+        let tokens = self.sign(&session)?;
+        Ok(Refreshed { expires_in: self.expires_in(&tokens), tokens })
+    }
+
+    /// Says what a token is, if it is valid now: its session lives and its user is active.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::TokenNotValid`].
+    pub async fn verify(&self, token: &str, kind: Option<TokenKind>) -> Result<VerifiedToken, Error> {
+        let now = self.now();
+        let token = self.inner.tokens.read(token, kind, now)?;
+        let StoredSession { session, .. } = self.live_session(&token, 0).await?;
+        let is_exchanged = token.kind == TokenKind::Refresh
+            && !session.honours(token.id, now, self.inner.policy.refresh_grace);
+        if is_exchanged {
+            return Err(Refusal::TokenNotValid.into());
+        }
+        Ok(token)
+    }
+
+    /// Says what an access token is, by its signature and its times alone: no storage is asked,
+    /// so for as long as it lasts it passes even if its session has ended or its user has been
+    /// deactivated.
+    pub fn verify_without_storage(&self, access_token: &str) -> Result<VerifiedToken, Refusal> {
+        self.inner.tokens.read(access_token, Some(TokenKind::Access), self.now())
+    }
+
+    /// Whose access token it is, if it is valid now.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::TokenNotValid`].
+    pub async fn authenticate(&self, access_token: &str) -> Result<Bearer, Error> {
+        let found = self.session_of(access_token, 0).await?;
+        Ok(Bearer { user: found.user.user, session: found.session.id })
+    }
+
+    /// Whether requests can be served.
+    pub async fn check_ready(&self) -> Result<(), Error> {
+        Ok(self.inner.storage.check_ready().await?)
+    }
+
+    /// Deletes what has ended and tells nobody anything any more: call it every minute or so.
+    /// Returns how many challenges and sessions it deleted.
+    pub async fn sweep(&self) -> Result<u64, Error> {
+        // A code that expired still counts for the cool-down.
+        let before = self.now() - self.inner.policy.cool_down;
+        let mut swept = 0;
+        loop {
+            let batch = self.inner.storage.sweep(before, SWEEP_BATCH).await?;
+            swept += batch;
+            if batch < u64::from(SWEEP_BATCH) {
+                return Ok(swept);
+            }
+        }
+    }
+
+    fn now(&self) -> OffsetDateTime {
+        to_microseconds(self.inner.clock.now())
+    }
+
+    async fn tell(&self, event: Event) {
+        match &event {
+            Event::UserCreated(user) => tracing::info!(user = %user.id, "user created"),
+            Event::InvitationAccepted(invitation) => tracing::info!(
+                invitee = %invitation.invitee,
+                inviter = %invitation.inviter,
+                via = invitation.via.as_str(),
+                "invitation accepted"
+            ),
+        }
+        self.inner.hook.on_event(&event).await;
+    }
+
+    fn new_challenge(&self, phone: &PhoneNumber, code: &SmsCode) -> Challenge {
+        let Inner { policy, random, peppers, .. } = &*self.inner;
+        let now = self.now();
+        let id = ChallengeId(random.time_ordered_uuid(now));
+        let pepper_id = peppers.current_id();
+        Challenge {
+            id,
+            phone: phone.clone(),
+            code_length: policy.code_length,
+            code_hash: hash_code(peppers, pepper_id, id, phone, code.reveal())
+                .expect("the ring has its current pepper"),
+            pepper_id: pepper_id.to_owned(),
+            sent_at: now,
+            expires_at: now + policy.code_lifetime,
+            redeemed_at: None,
+            tries_with_id: 0,
+            tries_without_id: 0,
+        }
+    }
+
+    fn new_user(&self, phone: PhoneNumber) -> NewUser {
+        let random = &*self.inner.random;
+        let now = self.now();
+        NewUser {
+            id: UserId(random.time_ordered_uuid(now)),
+            phone,
+            invite_codes: (0..CANDIDATES).map(|_| InviteCode::draw(random)).collect(),
+            is_staff: false,
+            date_joined: now,
+            last_login: None,
+        }
+    }
+
+    fn new_grant(&self, now: OffsetDateTime) -> Grant {
+        let Inner { policy, random, tokens, .. } = &*self.inner;
+        let issued_at = to_seconds(now);
+        Grant {
+            key_id: tokens.keys.current().id().to_owned(),
+            access_id: random.uuid(),
+            refresh_id: random.uuid(),
+            issued_at,
+            access_expires_at: issued_at + policy.access_lifetime,
+            refresh_expires_at: issued_at + policy.refresh_lifetime,
+        }
+    }
+
+    fn sign(&self, session: &Session) -> Result<TokenPair, Error> {
+        self.inner.tokens.sign(session.user, session.id, &session.grant).map_err(Error::Signing)
+    }
+
+    fn expires_in(&self, tokens: &TokenPair) -> Duration {
+        (tokens.access_expires_at - to_seconds(self.now())).try_into().unwrap_or_default()
+    }
+
+    /// The live session of a valid access token, with the user and the newest invitees.
+    async fn session_of(&self, access_token: &str, invited: u32) -> Result<StoredSession, Error> {
+        let token = self.inner.tokens.read(access_token, Some(TokenKind::Access), self.now())?;
+        self.live_session(&token, invited).await
+    }
+
+    async fn live_session(&self, token: &VerifiedToken, invited: u32) -> Result<StoredSession, Error> {
+        let found = self.inner.storage.session(token.session, invited).await?;
+        let found = found.filter(|found| {
+            let user = &found.user.user;
+            found.session.is_live(self.now()) && user.is_active && user.id == token.user
+        });
+        let found = found.ok_or(Refusal::TokenNotValid)?;
+        if found.session.must_note_use(token.id) {
+            self.inner.storage.note_grant_used(token.session, token.id).await?;
+        }
+        Ok(found)
+    }
+}

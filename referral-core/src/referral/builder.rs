@@ -1,0 +1,158 @@
+//! Putting the handle together.
+
+use std::sync::Arc;
+
+use time::Duration;
+use uuid::Uuid;
+
+use super::{Inner, Referral};
+use crate::{
+    Invalid, Policy, SessionId, SmsCode, TokenKind, UserId,
+    clock::{Clock, SystemClock, to_seconds},
+    hook::Hook,
+    keys::{Peppers, SigningKeys},
+    random::{Random, SystemRandom},
+    session::Grant,
+    sms::SmsSender,
+    storage::Storage,
+    token::Tokens,
+};
+
+/// Writes the message for a code in the language asked for.
+pub(super) type TextFn = Arc<dyn Fn(&SmsCode, Option<&str>) -> String + Send + Sync>;
+
+/// Why a handle could not be built.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BuildError {
+    /// The policy makes no sense.
+    #[error(transparent)]
+    Policy(#[from] Invalid),
+    /// The key that signs does not verify what it signed.
+    #[error("the first signing key cannot sign a token that it then verifies")]
+    SigningKey,
+}
+
+/// Puts a [`Referral`] together.
+pub struct Builder {
+    storage: Arc<dyn Storage>,
+    sender: Arc<dyn SmsSender>,
+    hook: Arc<dyn Hook>,
+    clock: Arc<dyn Clock>,
+    random: Arc<dyn Random>,
+    policy: Policy,
+    tokens: Tokens,
+    peppers: Peppers,
+    text: TextFn,
+}
+
+impl Referral {
+    /// Begins with what has no default: where everything is kept, how messages are sent, the
+    /// keys that sign tokens and the peppers that hash codes.
+    pub fn builder(
+        storage: Arc<dyn Storage>,
+        sender: Arc<dyn SmsSender>,
+        keys: SigningKeys,
+        peppers: Peppers,
+    ) -> Builder {
+        Builder {
+            storage,
+            sender,
+            hook: Arc::new(()),
+            clock: Arc::new(SystemClock),
+            random: Arc::new(SystemRandom),
+            policy: Policy::standard(),
+            tokens: Tokens { keys, issuer: "referral".into(), audience: "referral".into() },
+            peppers,
+            text: Arc::new(|code, _locale| format!("{} is your code to sign in.", code.reveal())),
+        }
+    }
+}
+
+impl Builder {
+    /// The numbers of the service; by default [`Policy::standard`].
+    #[must_use]
+    pub fn policy(mut self, policy: Policy) -> Self {
+        self.policy = policy;
+        self
+    }
+
+    /// Who issues the tokens (`iss`); by default `referral`.
+    #[must_use]
+    pub fn issuer(mut self, issuer: impl Into<String>) -> Self {
+        self.tokens.issuer = issuer.into();
+        self
+    }
+
+    /// Whom the tokens are for (`aud`); by default `referral`.
+    #[must_use]
+    pub fn audience(mut self, audience: impl Into<String>) -> Self {
+        self.tokens.audience = audience.into();
+        self
+    }
+
+    /// Who is told of what happened; by default nobody.
+    #[must_use]
+    pub fn hook(mut self, hook: impl Hook) -> Self {
+        self.hook = Arc::new(hook);
+        self
+    }
+
+    /// What the message says, given the code and the language asked for; by default one sentence
+    /// in English.
+    #[must_use]
+    pub fn text(mut self, text: impl Fn(&SmsCode, Option<&str>) -> String + Send + Sync + 'static) -> Self {
+        self.text = Arc::new(text);
+        self
+    }
+
+    /// What tells the time; by default the system's clock.
+    #[must_use]
+    pub fn clock(mut self, clock: impl Clock) -> Self {
+        self.clock = Arc::new(clock);
+        self
+    }
+
+    /// What gives randomness; by default the operating system. For tests only: whoever can
+    /// foresee it can sign in as anybody.
+    #[must_use]
+    pub fn random(mut self, random: impl Random) -> Self {
+        self.random = Arc::new(random);
+        self
+    }
+
+    /// The handle, once it is certain that its policy makes sense and that it can sign.
+    ///
+    /// # Errors
+    ///
+    /// See [`BuildError`].
+    ///
+    /// # Panics
+    ///
+    /// If `jsonwebtoken` has no crypto backend, or two: enable exactly one of the features
+    /// `aws-lc-rs` and `rust-crypto` in the whole build.
+    pub fn build(self) -> Result<Referral, BuildError> {
+        self.policy.check()?;
+        self.check_signing()?;
+        let Self { storage, sender, hook, clock, random, policy, tokens, peppers, text } = self;
+        let peppers = Arc::new(peppers);
+        let inner = Inner { storage, sender, hook, clock, random, policy, tokens, peppers, text };
+        Ok(Referral { inner: Arc::new(inner) })
+    }
+
+    fn check_signing(&self) -> Result<(), BuildError> {
+        let now = to_seconds(self.clock.now());
+        let grant = Grant {
+            key_id: self.tokens.keys.current().id().to_owned(),
+            access_id: Uuid::nil(),
+            refresh_id: Uuid::nil(),
+            issued_at: now,
+            access_expires_at: now + Duration::MINUTE,
+            refresh_expires_at: now + Duration::MINUTE,
+        };
+        let pair = self.tokens.sign(UserId(Uuid::nil()), SessionId(Uuid::nil()), &grant);
+        let pair = pair.map_err(|_| BuildError::SigningKey)?;
+        let read = self.tokens.read(&pair.access, Some(TokenKind::Access), now);
+        read.map(|_| ()).map_err(|_| BuildError::SigningKey)
+    }
+}

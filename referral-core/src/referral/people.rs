@@ -1,0 +1,225 @@
+//! The part of the handle that shows users and edits one's own profile.
+
+use super::{INVITED_SHOWN, Referral};
+use crate::{
+    Bearer, Error, Event, FilterInput, InviteeView, PageSize, PhoneNumber, Position, ProfileChange,
+    ProfileView, Refusal, User, UserId, UserView,
+    profile::ProfileEdit,
+    users::{Cursors, UserQuery},
+    visibility::Viewer,
+};
+
+/// A page of users that is asked for.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ListUsers<'a> {
+    /// How many users to show.
+    pub limit: PageSize,
+    /// How many of the newest to leave out. The further, the dearer: a cursor costs the same at
+    /// any depth.
+    pub offset: Option<u64>,
+    /// A cursor from another page; goes before the offset.
+    pub cursor: Option<&'a str>,
+    /// Which users to show.
+    pub filter: FilterInput<'a>,
+}
+
+/// A page of users.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct UserList {
+    /// The users, newest first.
+    pub users: Vec<UserView>,
+    /// How many there are in all: exact without a filter, and up to
+    /// [`COUNT_LIMIT`](crate::COUNT_LIMIT) with one.
+    pub count: u64,
+    /// Whether there are no more than `count`.
+    pub count_exact: bool,
+    /// Where older users are.
+    pub next: Option<PageLink>,
+    /// Where newer users are.
+    pub previous: Option<PageLink>,
+}
+
+/// Where another page begins.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PageLink {
+    /// At this offset.
+    Offset(u64),
+    /// At this cursor.
+    Cursor(String),
+}
+
+/// A page of somebody's invitees.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct InviteeList {
+    /// The invitees, newest users first.
+    pub invitees: Vec<InviteeView>,
+    /// How many there are in all.
+    pub count: u64,
+    /// The cursor of the next page.
+    pub next: Option<String>,
+}
+
+impl Referral {
+    /// The user whose access token it is, in one step of the storage.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::TokenNotValid`].
+    pub async fn current_user(&self, access_token: &str) -> Result<ProfileView, Error> {
+        let found = self.session_of(access_token, INVITED_SHOWN).await?.user;
+        let own = found.user.clone();
+        let viewer = Viewer { user: &own, visibility: self.policy().visibility };
+        Ok(viewer.profile(found))
+    }
+
+    /// A user, as the bearer may see them.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::UserNotFound`], [`Refusal::StaffOnly`].
+    pub async fn user(&self, bearer: &Bearer, id: UserId) -> Result<ProfileView, Error> {
+        let viewer = self.viewer(bearer);
+        viewer.may_see(id)?;
+        let found = self.inner.storage.user(id, INVITED_SHOWN).await?;
+        Ok(viewer.profile(found.ok_or(Refusal::UserNotFound)?))
+    }
+
+    /// A page of users, newest first, as the bearer may see them.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::InvalidCursor`], [`Refusal::StaffOnly`].
+    pub async fn users(&self, bearer: &Bearer, list: ListUsers<'_>) -> Result<UserList, Error> {
+        let viewer = self.viewer(bearer);
+        viewer.may_list(&list.filter)?;
+        let position = match (list.cursor, list.offset) {
+            (Some(cursor), _) => self.cursors().open(cursor)?,
+            (None, offset) => Position::Offset(offset.unwrap_or(0)),
+        };
+        let Some(filter) = list.filter.parse(self.policy().default_region, viewer.sees_private()) else {
+            return Ok(UserList {
+                users: Vec::new(),
+                count: 0,
+                count_exact: true,
+                next: None,
+                previous: None,
+            });
+        };
+        let query = UserQuery { position, limit: list.limit, filter };
+        let found = self.inner.storage.users(&query).await?;
+
+        let ends = found.users.first().zip(found.users.last()).map(|(first, last)| (first.id, last.id));
+        let (next, previous) = self.links(list, position, ends, found.has_more);
+        Ok(UserList {
+            users: found.users.into_iter().map(|user| viewer.user(user)).collect(),
+            count: found.count,
+            count_exact: found.count_exact,
+            next,
+            previous,
+        })
+    }
+
+    /// A page of those whom a user invited, newest users first, as the bearer may see them.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::UserNotFound`], [`Refusal::StaffOnly`], [`Refusal::InvalidCursor`].
+    pub async fn invitees(
+        &self,
+        bearer: &Bearer,
+        inviter: UserId,
+        limit: PageSize,
+        cursor: Option<&str>,
+    ) -> Result<InviteeList, Error> {
+        let viewer = self.viewer(bearer);
+        viewer.may_see(inviter)?;
+        let older_than = match cursor.map(|cursor| self.cursors().open(cursor)).transpose()? {
+            None => None,
+            Some(Position::OlderThan(id)) => Some(id),
+            Some(_) => return Err(Refusal::InvalidCursor.into()),
+        };
+        let found = self.inner.storage.invitees(inviter, older_than, limit).await?;
+        let found = found.ok_or(Refusal::UserNotFound)?;
+        let last = found.invitees.last().filter(|_| found.has_more).map(|invitee| invitee.id);
+        Ok(InviteeList {
+            next: last.and_then(|id| self.cursors().seal(Position::OlderThan(id))),
+            count: found.count,
+            invitees: found.invitees.iter().map(|invitee| viewer.invitee(invitee)).collect(),
+        })
+    }
+
+    /// Changes the bearer's own profile: all of it, or nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::EmailTaken`], [`Refusal::InvitationAlreadyAccepted`],
+    /// [`Refusal::UnknownInviteCode`], [`Refusal::OwnInviteCode`], [`Refusal::InvitationLoop`];
+    /// [`Error::ProfileRefused`] for several at once.
+    pub async fn edit_profile(&self, bearer: &Bearer, change: ProfileChange) -> Result<ProfileView, Error> {
+        let edit = ProfileEdit { user: bearer.user.id, change, now: self.now() };
+        let edited =
+            self.inner.storage.edit_profile(&edit).await?.map_err(|refusals| match refusals[..] {
+                [refusal] => Error::Refused(refusal),
+                _ => Error::ProfileRefused(refusals),
+            })?;
+        if let Some(invitation) = edited.accepted {
+            self.tell(Event::InvitationAccepted(invitation)).await;
+        }
+        let found = self.inner.storage.user(bearer.user.id, INVITED_SHOWN).await?;
+        Ok(self.viewer(bearer).profile(found.ok_or(Refusal::UserNotFound)?))
+    }
+
+    /// Makes the user with this phone staff; makes the user first, if there is none.
+    pub async fn make_staff(&self, phone: PhoneNumber) -> Result<User, Error> {
+        let new = self.new_user(phone);
+        let user = self.inner.storage.make_staff(&new).await?;
+        if user.id == new.id {
+            self.tell(Event::UserCreated(user.clone())).await;
+        }
+        Ok(user)
+    }
+
+    /// Lets a user sign in, or not. All tokens of an inactive user are not valid, from now on.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::UserNotFound`].
+    pub async fn set_active(&self, id: UserId, is_active: bool) -> Result<User, Error> {
+        let user = self.inner.storage.set_active(id, is_active).await?;
+        Ok(user.ok_or(Refusal::UserNotFound)?)
+    }
+
+    fn viewer<'a>(&self, bearer: &'a Bearer) -> Viewer<'a> {
+        Viewer::new(bearer, self.policy().visibility)
+    }
+
+    fn cursors(&self) -> Cursors<'_> {
+        Cursors(&self.inner.peppers)
+    }
+
+    /// The next and the previous page of a page that begins at `position` and whose first and
+    /// last user are `ends`. One that was asked for by its offset leads to others like it.
+    fn links(
+        &self,
+        list: ListUsers<'_>,
+        position: Position,
+        ends: Option<(UserId, UserId)>,
+        has_more: bool,
+    ) -> (Option<PageLink>, Option<PageLink>) {
+        let limit = u64::from(list.limit.get());
+        let cursor = |position| self.cursors().seal(position).map(PageLink::Cursor);
+        let older = || ends.and_then(|(_, last)| cursor(Position::OlderThan(last)));
+        let newer = || ends.and_then(|(first, _)| cursor(Position::NewerThan(first)));
+        match position {
+            Position::Offset(offset) if list.offset.is_some() => (
+                has_more.then(|| PageLink::Offset(offset.saturating_add(limit))),
+                (offset > 0).then(|| PageLink::Offset(offset.saturating_sub(limit))),
+            ),
+            Position::Offset(_) => (older().filter(|_| has_more), None),
+            Position::OlderThan(_) => (older().filter(|_| has_more), newer()),
+            Position::NewerThan(_) => (older(), newer().filter(|_| has_more)),
+        }
+    }
+}

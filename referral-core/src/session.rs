@@ -1,0 +1,296 @@
+//! Sessions: what a sign-in begins, refreshing continues, and a stolen token ends.
+//!
+//! Every refresh exchanges the refresh token for a successor. The one exchanged last is still
+//! honoured, with the very same successor, until that successor is seen in use: so a lost
+//! response or a second tab signs nobody out. One exchanged before it can only be a copy.
+
+use std::{fmt, time::Duration};
+
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use crate::{Refusal, UserId};
+
+/// The id of a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SessionId(pub Uuid);
+
+impl fmt::Display for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// All that goes into a pair of tokens, so that the same bytes can be signed again.
+/// The times are whole seconds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Grant {
+    /// The id of the key that signs.
+    pub key_id: String,
+    /// The id (`jti`) of the access token.
+    pub access_id: Uuid,
+    /// The id (`jti`) of the refresh token.
+    pub refresh_id: Uuid,
+    /// When both were issued.
+    pub issued_at: OffsetDateTime,
+    /// From when on the access token is not valid.
+    pub access_expires_at: OffsetDateTime,
+    /// From when on the refresh token is not valid.
+    pub refresh_expires_at: OffsetDateTime,
+}
+
+impl Grant {
+    /// The same, ending no later than its session does.
+    fn ending_by(mut self, end: OffsetDateTime) -> Self {
+        self.access_expires_at = self.access_expires_at.min(end);
+        self.refresh_expires_at = self.refresh_expires_at.min(end);
+        self
+    }
+}
+
+/// A refresh token that was exchanged a moment ago.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retired {
+    /// The id (`jti`) of the token.
+    pub refresh_id: Uuid,
+    /// When it was exchanged.
+    pub at: OffsetDateTime,
+}
+
+/// A session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Session {
+    /// The id.
+    pub id: SessionId,
+    /// Who is signed in.
+    pub user: UserId,
+    /// When the session began.
+    pub created_at: OffsetDateTime,
+    /// When it ends at the latest, in whole seconds.
+    pub expires_at: OffsetDateTime,
+    /// When it was ended before its time.
+    pub revoked_at: Option<OffsetDateTime>,
+    /// The tokens that were issued last.
+    pub grant: Grant,
+    /// Whether the tokens issued last have been seen in use, so that the refresh token they were
+    /// exchanged for is honoured no longer.
+    pub grant_used: bool,
+    /// The refresh token that was exchanged for [`grant`](Self::grant); at
+    /// [`Grant::issued_at`].
+    pub parent: Option<Uuid>,
+    /// Older refresh tokens, those exchanged within the grace period before the last refresh.
+    pub retired: Vec<Retired>,
+}
+
+impl Session {
+    /// A session that begins.
+    pub(crate) fn begin(
+        id: SessionId,
+        user: UserId,
+        now: OffsetDateTime,
+        expires_at: OffsetDateTime,
+        grant: Grant,
+    ) -> Self {
+        Self {
+            id,
+            user,
+            created_at: now,
+            expires_at,
+            revoked_at: None,
+            grant: grant.ending_by(expires_at),
+            grant_used: true,
+            parent: None,
+            retired: Vec::new(),
+        }
+    }
+
+    /// Whether tokens of this session are worth looking at.
+    #[must_use]
+    pub fn is_live(&self, now: OffsetDateTime) -> bool {
+        self.revoked_at.is_none() && now < self.expires_at
+    }
+
+    /// Whether this refresh token leads to tokens: it was issued last, or was exchanged for those
+    /// that were, and they may not have arrived.
+    pub(crate) fn honours(&self, refresh_id: Uuid, now: OffsetDateTime, grace: Duration) -> bool {
+        let may_be_lost = !self.grant_used || now < self.grant.issued_at + grace;
+        refresh_id == self.grant.refresh_id || (self.parent == Some(refresh_id) && may_be_lost)
+    }
+
+    /// When the session ends, if nothing is refreshed in it any more.
+    #[must_use]
+    pub fn ends_at(&self) -> OffsetDateTime {
+        self.revoked_at.unwrap_or(self.grant.refresh_expires_at)
+    }
+
+    /// Whether a use of this access token must be noted, because it shows that the last refresh
+    /// reached the client.
+    pub(crate) fn must_note_use(&self, access_id: Uuid) -> bool {
+        !self.grant_used && self.grant.access_id == access_id
+    }
+}
+
+/// An exchange of a refresh token, as [`Storage::refresh`](crate::storage::Storage::refresh)
+/// gets it.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct RefreshRequest {
+    /// The session that the token names.
+    pub session: SessionId,
+    /// The id of the token.
+    pub refresh_id: Uuid,
+    /// The time.
+    pub now: OffsetDateTime,
+    /// What to issue if the token is exchanged.
+    pub(crate) successor: Grant,
+    /// How long a token that was exchanged is harmless to see again, whatever happened since.
+    pub(crate) grace: Duration,
+}
+
+/// What is to become of a session whose refresh token was presented.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RefreshDecision {
+    /// Store this in place of the session; its grant is the answer.
+    Rotate(Session),
+    /// Store nothing; the session's grant is the answer, once more.
+    Repeat,
+    /// Store this in place of the session and refuse with [`Refusal::RefreshReused`].
+    Revoke(Session),
+    /// Store nothing and refuse.
+    Refuse(Refusal),
+}
+
+impl RefreshRequest {
+    /// Decides, knowing the session and whether its user is active.
+    #[must_use]
+    pub fn decide(&self, session: &Session, user_is_active: bool) -> RefreshDecision {
+        if !session.is_live(self.now) || !user_is_active {
+            return RefreshDecision::Refuse(Refusal::TokenNotValid);
+        }
+        if self.refresh_id == session.grant.refresh_id {
+            return RefreshDecision::Rotate(self.rotated(session));
+        }
+        if session.honours(self.refresh_id, self.now, self.grace) {
+            return RefreshDecision::Repeat;
+        }
+        let is_recent = |retired: &Retired| self.now < retired.at + self.grace;
+        if session.retired.iter().any(|retired| retired.refresh_id == self.refresh_id && is_recent(retired)) {
+            return RefreshDecision::Refuse(Refusal::TokenNotValid);
+        }
+        RefreshDecision::Revoke(Session { revoked_at: Some(self.now), ..session.clone() })
+    }
+
+    fn rotated(&self, session: &Session) -> Session {
+        let just_retired =
+            session.parent.map(|refresh_id| Retired { refresh_id, at: session.grant.issued_at });
+        let retired = session.retired.iter().copied().chain(just_retired);
+        Session {
+            grant: self.successor.clone().ending_by(session.expires_at),
+            grant_used: false,
+            parent: Some(session.grant.refresh_id),
+            retired: retired.filter(|retired| self.now < retired.at + self.grace).collect(),
+            ..session.clone()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const START: OffsetDateTime = OffsetDateTime::UNIX_EPOCH;
+    const GRACE: Duration = Duration::from_secs(30);
+
+    /// A grant whose refresh token has the number `generation`, issued `seconds` after the start.
+    fn grant(generation: u128, seconds: u64) -> Grant {
+        let issued_at = START + Duration::from_secs(seconds);
+        Grant {
+            key_id: "k1".into(),
+            access_id: Uuid::from_u128(100 + generation),
+            refresh_id: Uuid::from_u128(generation),
+            issued_at,
+            access_expires_at: issued_at + Duration::from_mins(15),
+            refresh_expires_at: issued_at + Duration::from_hours(1),
+        }
+    }
+
+    fn session() -> Session {
+        let end = START + Duration::from_hours(24);
+        Session::begin(SessionId(Uuid::nil()), UserId(Uuid::nil()), START, end, grant(0, 0))
+    }
+
+    /// Presents token `generation`, `seconds` after the start; `next` is what it may become.
+    fn present(session: &Session, generation: u128, seconds: u64, next: u128) -> RefreshDecision {
+        let request = RefreshRequest {
+            session: session.id,
+            refresh_id: Uuid::from_u128(generation),
+            now: START + Duration::from_secs(seconds),
+            successor: grant(next, seconds),
+            grace: GRACE,
+        };
+        request.decide(session, true)
+    }
+
+    fn rotate(session: &Session, generation: u128, seconds: u64) -> Session {
+        match present(session, generation, seconds, generation + 1) {
+            RefreshDecision::Rotate(session) => session,
+            other => panic!("not rotated: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_current_token_is_exchanged_and_its_parent_repeats_the_successor() {
+        let rotated = rotate(&session(), 0, 1_000);
+        assert_eq!(rotated.grant, grant(1, 1_000));
+        assert_eq!(present(&rotated, 0, 1_000, 9), RefreshDecision::Repeat);
+        assert_eq!(present(&rotated, 0, 80_000, 9), RefreshDecision::Repeat, "the successor was never used");
+    }
+
+    #[test]
+    fn the_parent_of_a_used_successor_ends_the_session_after_the_grace() {
+        let used = Session { grant_used: true, ..rotate(&session(), 0, 1_000) };
+        assert_eq!(present(&used, 0, 1_029, 9), RefreshDecision::Repeat);
+        let RefreshDecision::Revoke(revoked) = present(&used, 0, 1_030, 9) else {
+            panic!("not revoked");
+        };
+        assert!(!revoked.is_live(START + Duration::from_secs(1_030)));
+    }
+
+    #[test]
+    fn an_older_token_ends_the_session_unless_it_was_exchanged_a_moment_ago() {
+        let twice = rotate(&rotate(&session(), 0, 1_000), 1, 1_010);
+        assert_eq!(present(&twice, 0, 1_029, 9), RefreshDecision::Refuse(Refusal::TokenNotValid));
+        assert!(matches!(present(&twice, 0, 1_030, 9), RefreshDecision::Revoke(_)));
+
+        let thrice = rotate(&twice, 2, 1_020);
+        assert_eq!(present(&thrice, 0, 1_029, 9), RefreshDecision::Refuse(Refusal::TokenNotValid));
+        assert!(matches!(present(&thrice, 0, 1_030, 9), RefreshDecision::Revoke(_)));
+        assert_eq!(present(&thrice, 1, 1_039, 9), RefreshDecision::Refuse(Refusal::TokenNotValid));
+        assert!(rotate(&thrice, 3, 2_000).retired.is_empty(), "what is past the grace is forgotten");
+    }
+
+    #[test]
+    fn an_ended_session_and_an_inactive_user_refresh_nothing() {
+        let refused = RefreshDecision::Refuse(Refusal::TokenNotValid);
+        assert_eq!(present(&session(), 0, 86_400, 1), refused);
+        let revoked = Session { revoked_at: Some(START), ..session() };
+        assert_eq!(present(&revoked, 0, 1, 1), refused);
+        assert_eq!(present(&revoked, 7, 1, 1), refused, "an ended session ends only once");
+
+        let request = RefreshRequest {
+            session: session().id,
+            refresh_id: Uuid::from_u128(0),
+            now: START,
+            successor: grant(1, 0),
+            grace: GRACE,
+        };
+        assert_eq!(request.decide(&session(), false), refused);
+    }
+
+    #[test]
+    fn no_token_outlives_its_session() {
+        let rotated = rotate(&session(), 0, 86_399);
+        assert_eq!(rotated.grant.refresh_expires_at, rotated.expires_at);
+        assert_eq!(rotated.grant.access_expires_at, rotated.expires_at);
+    }
+}

@@ -1,0 +1,113 @@
+//! Sending messages: the trait that a gateway plugs into.
+
+use async_trait::async_trait;
+
+use crate::{PhoneNumber, SmsCode};
+
+/// A message with a code in it.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct SmsMessage {
+    /// Where to send it.
+    pub phone: PhoneNumber,
+    /// The text, code included.
+    pub text: SmsText,
+    /// The code alone, for gateways that put it into a text of their own.
+    pub code: SmsCode,
+    /// The language that was asked for, as a BCP 47 tag.
+    pub locale: Option<String>,
+}
+
+/// The text of a message, which nothing shows: there is a code in it.
+#[derive(Clone)]
+pub struct SmsText(pub(crate) zeroize::Zeroizing<String>);
+
+impl SmsText {
+    /// The text, to be sent.
+    #[must_use]
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for SmsText {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("SmsText(…)")
+    }
+}
+
+/// What a gateway says of a message that it accepted.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct Receipt {
+    /// The gateway's id of the message, if it gives one.
+    pub message_id: Option<String>,
+    /// The code, to be handed to whoever asked for it. For development only: with it, anybody
+    /// can sign in as anybody.
+    pub revealed_code: Option<SmsCode>,
+}
+
+impl Receipt {
+    /// A receipt with the gateway's id of the message.
+    #[must_use]
+    pub fn new(message_id: impl Into<String>) -> Self {
+        Self { message_id: Some(message_id.into()), revealed_code: None }
+    }
+}
+
+/// Why a message was not accepted.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SmsError {
+    /// The message was refused, and would be again: the number is blocked, say.
+    #[error("the gateway refused the message for good: {0}")]
+    Permanent(String),
+    /// The message was refused for now: the gateway is busy, or out of reach.
+    #[error("the gateway refused the message for now: {0}")]
+    Temporary(String),
+    /// Nobody knows whether the message was sent: the gateway took it and did not answer.
+    #[error("the gateway did not say whether it sent the message: {0}")]
+    Unknown(String),
+}
+
+/// Sends messages.
+///
+/// ```
+/// use async_trait::async_trait;
+/// use referral_core::sms::{Receipt, SmsError, SmsMessage, SmsSender};
+///
+/// /// Prints what a gateway would send.
+/// struct Printer;
+///
+/// #[async_trait]
+/// impl SmsSender for Printer {
+///     async fn send(&self, message: &SmsMessage) -> Result<Receipt, SmsError> {
+///         println!("to {}: {}", message.phone.as_str(), message.text.reveal());
+///         Ok(Receipt::default())
+///     }
+/// }
+/// ```
+#[async_trait]
+#[cfg_attr(test, mockall::automock)]
+pub trait SmsSender: Send + Sync + 'static {
+    /// Hands the message to the gateway. Somebody is waiting: return within seconds.
+    ///
+    /// # Errors
+    ///
+    /// [`SmsError::Permanent`] or [`SmsError::Temporary`] only if it is certain that no message
+    /// goes out: the code is then void and the phone may ask at once for another. With
+    /// [`SmsError::Unknown`] the message is taken for sent.
+    async fn send(&self, message: &SmsMessage) -> Result<Receipt, SmsError>;
+}
+
+/// Sends nothing and hands the code to whoever asked for it, so that the whole flow can be tried
+/// without a gateway. With it anybody can sign in as anybody.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct DevelopmentSender;
+
+#[async_trait]
+impl SmsSender for DevelopmentSender {
+    async fn send(&self, message: &SmsMessage) -> Result<Receipt, SmsError> {
+        Ok(Receipt { message_id: None, revealed_code: Some(message.code.clone()) })
+    }
+}

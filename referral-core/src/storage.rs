@@ -1,0 +1,159 @@
+//! Where everything is kept: the trait that a database plugs into.
+//!
+//! Each method is one fact of the domain and one atomic step. Those that depend on rules get a
+//! request that carries its rule along: the storage loads the facts inside its transaction, asks
+//! the request to decide, writes what the decision says and commits. So no rule is written
+//! twice, and no transaction leaves the storage:
+//!
+//! ```text
+//! begin
+//!   facts    = load what the request names, locked against other writers
+//!   decision = request.decide(&facts)
+//!   write what the decision holds
+//! commit                                  — also when the decision is a refusal
+//! ```
+//!
+//! A refusal is an answer, not a failure: it comes back as the inner `Err`, after whatever had
+//! to be written with it. A [`StorageError`] means that nothing of the request was committed.
+//!
+//! The [conformance suite](crate::conformance) says whether an implementation keeps all this; one
+//! that does not pass it is not done. `memory.rs`, which holds everything in one lock, is the
+//! shortest example.
+
+mod memory;
+
+use async_trait::async_trait;
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+pub use crate::{
+    challenge::{Challenge, ChallengeFacts, ChallengeRequest},
+    invitation::{Invitation, Inviter, Lineage, Via},
+    profile::{EditedProfile, ProfileEdit, ProfileFacts},
+    session::{Grant, RefreshDecision, RefreshRequest, Retired, Session},
+    sign_in::{SignInDecision, SignInFacts, SignInRequest, StoredSignIn},
+    user::{NewUser, UserWithInvited},
+    users::{FoundInvitees, FoundUsers, SearchKeys, SearchTerm, UserFilter, UserQuery},
+};
+pub use memory::MemoryStorage;
+
+use crate::{ChallengeId, PageSize, Refusal, SessionId, User, UserId};
+
+/// What a storage failed at. Nothing of the request has been committed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StorageError {
+    /// The database is out of reach or has no room for another request; later it may.
+    #[error("the storage is out of reach")]
+    Unavailable(#[source] BoxError),
+    /// Every invite code that a new user was offered is taken.
+    #[error("every invite code that was drawn for a new user is taken")]
+    InviteCodesExhausted,
+    /// Anything else: a statement that the database does not understand, a value that cannot be.
+    #[error("the storage failed")]
+    Failed(#[source] BoxError),
+}
+
+/// The error of whatever database it is.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// What a storage answers.
+pub type Result<T> = std::result::Result<T, StorageError>;
+
+/// What a storage answers where a rule has a say: the inner `Err` is a refusal.
+pub type Decided<T, R = Refusal> = Result<std::result::Result<T, R>>;
+
+/// A session with its user.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredSession {
+    /// The session.
+    pub session: Session,
+    /// Its user.
+    pub user: UserWithInvited,
+}
+
+/// Keeps users, invitations, challenges and sessions.
+///
+/// Where a method says that writers exclude one another, it is enough that the facts a decision
+/// was made on still hold when it is committed: by locking them, or by starting over if not.
+/// These hold at any time, whoever writes:
+///
+/// - a phone, an invite code and an e-mail address each belong to one user at most;
+/// - a user has one inviter at most, never changes that, and is not their own;
+/// - nobody is among their own inviters, however far up;
+/// - [`User::invited_count`] is the number of those invited;
+/// - a challenge is redeemed once at most.
+#[async_trait]
+pub trait Storage: Send + Sync + 'static {
+    /// Decides whether a code may be sent, and if so, stores its challenge.
+    ///
+    /// Facts: the newest challenge of the phone, and its user. Requests for one phone exclude one
+    /// another, so that of many at once only as many are granted as in turn.
+    async fn start_challenge(&self, request: &ChallengeRequest) -> Decided<()>;
+
+    /// Forgets a challenge whose code was certainly not sent, as if it had never been asked for.
+    /// Does nothing if there is none.
+    async fn void_challenge(&self, challenge: ChallengeId) -> Result<()>;
+
+    /// Redeems a code and signs in: the user, if new, the invitation, the session and the used-up
+    /// challenge are committed together; and so is the counted try of a wrong code.
+    ///
+    /// Facts: the challenge named, if it is for this phone, else the phone's newest; the user with
+    /// the phone; the owner of the invite code. Attempts at one challenge exclude one another,
+    /// as do sign-ups of one phone. If [`needs_lineage`](SignInRequest::needs_lineage), the
+    /// inviter's inviters are walked up to the first while no other late acceptance is under
+    /// way anywhere. A new user gets the first of [`NewUser::invite_codes`] that is free.
+    ///
+    /// # Errors
+    ///
+    /// [`StorageError::InviteCodesExhausted`] if none of them is.
+    async fn sign_in(&self, request: &SignInRequest) -> Decided<StoredSignIn>;
+
+    /// The session with its user and the user's newest invitees, `invited` of them at most.
+    /// `None` if there is no such session; one that has ended may be there or not.
+    async fn session(&self, id: SessionId, invited: u32) -> Result<Option<StoredSession>>;
+
+    /// Notes that the session's grant is in use, if its access token still has this id.
+    async fn note_grant_used(&self, session: SessionId, access_id: Uuid) -> Result<()>;
+
+    /// Exchanges a refresh token and answers with the session whose grant is to be signed.
+    ///
+    /// Facts: the session, and whether its user is active; without a session the answer is
+    /// [`Refusal::TokenNotValid`]. Exchanges in one session exclude one another.
+    async fn refresh(&self, request: &RefreshRequest) -> Decided<Session>;
+
+    /// The user with their newest invitees, `invited` of them at most.
+    async fn user(&self, id: UserId, invited: u32) -> Result<Option<UserWithInvited>>;
+
+    /// A page of users, newest (that is, of the highest id) first.
+    async fn users(&self, query: &UserQuery) -> Result<FoundUsers>;
+
+    /// A page of those who were invited by `inviter`, newest user first, beginning with the
+    /// first that is older than `older_than`. `None` if there is no such inviter.
+    async fn invitees(
+        &self,
+        inviter: UserId,
+        older_than: Option<UserId>,
+        limit: PageSize,
+    ) -> Result<Option<FoundInvitees>>;
+
+    /// Changes a profile: all of it, or nothing.
+    ///
+    /// Facts: the user, the owner of the e-mail address asked for, the owner of the invite code,
+    /// and the lineage as for [`sign_in`](Self::sign_in). Without the user the answer is
+    /// [`Refusal::UserNotFound`]. Of many who ask for one address at once, one gets it.
+    async fn edit_profile(&self, edit: &ProfileEdit) -> Decided<EditedProfile, Vec<Refusal>>;
+
+    /// Makes the user with this phone staff; makes the user first, if there is none.
+    async fn make_staff(&self, user: &NewUser) -> Result<User>;
+
+    /// Lets the user sign in, or not, from now on. `None` if there is no such user.
+    async fn set_active(&self, id: UserId, is_active: bool) -> Result<Option<User>>;
+
+    /// Deletes challenges that expired and sessions that ended before `before`, at most `batch`
+    /// of each, and says how many it deleted in all.
+    async fn sweep(&self, before: OffsetDateTime, batch: u32) -> Result<u64>;
+
+    /// Whether the storage can be used: it answers, and its schema is the one expected.
+    async fn check_ready(&self) -> Result<()>;
+}

@@ -1,0 +1,368 @@
+//! Everything in memory, behind one lock: for tests, and as the shortest example.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use async_trait::async_trait;
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::{
+    ChallengeFacts, ChallengeRequest, Decided, EditedProfile, FoundInvitees, FoundUsers, Invitation, Inviter,
+    Lineage, NewUser, ProfileEdit, ProfileFacts, RefreshDecision, RefreshRequest, Result, Session,
+    SignInDecision, SignInFacts, SignInRequest, Storage, StorageError, StoredSession, StoredSignIn,
+    UserQuery, UserWithInvited,
+};
+use crate::{
+    Challenge, ChallengeId, Email, InviteCode, InvitedBy, Invitee, PageSize, PhoneNumber, Position, Refusal,
+    SessionId, User, UserId, users::COUNT_LIMIT,
+};
+
+/// Keeps everything in memory, until it is dropped.
+#[derive(Default)]
+pub struct MemoryStorage {
+    state: Mutex<State>,
+}
+
+impl MemoryStorage {
+    /// An empty storage.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// All at once excludes all else, so every method is atomic.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[derive(Default)]
+struct State {
+    users: BTreeMap<UserId, User>,
+    by_phone: HashMap<PhoneNumber, UserId>,
+    by_code: HashMap<InviteCode, UserId>,
+    by_email: HashMap<Email, UserId>,
+    /// Inviter and invitee: the invitees of one inviter lie together, in the order of their ids.
+    edges: BTreeSet<(UserId, UserId)>,
+    challenges: BTreeMap<ChallengeId, Challenge>,
+    /// The challenges of each phone, in the order of their ids.
+    sent: HashMap<PhoneNumber, BTreeSet<ChallengeId>>,
+    sessions: HashMap<SessionId, Session>,
+}
+
+impl State {
+    fn user_with_phone(&self, phone: &PhoneNumber) -> Option<&User> {
+        self.users.get(self.by_phone.get(phone)?)
+    }
+
+    fn newest_challenge(&self, phone: &PhoneNumber) -> Option<&Challenge> {
+        self.challenges.get(self.sent.get(phone)?.last()?)
+    }
+
+    fn owner_of(&self, code: Option<&InviteCode>) -> Option<Inviter> {
+        let id = *self.by_code.get(code?)?;
+        Some(Inviter { id, code: code?.clone() })
+    }
+
+    fn walk_lineage(&self, inviter: UserId, invitee: UserId) -> Lineage {
+        let mut next = Some(inviter);
+        while let Some(ancestor) = next {
+            if ancestor == invitee {
+                return Lineage::WithInvitee;
+            }
+            next = self
+                .users
+                .get(&ancestor)
+                .and_then(|user| user.invited_by.as_ref())
+                .map(|named| named.inviter);
+        }
+        Lineage::WithoutInvitee
+    }
+
+    fn add_user(&mut self, new: &NewUser, invited_by: Option<InvitedBy>) -> Result<User> {
+        let code = new.invite_codes.iter().find(|code| !self.by_code.contains_key(*code));
+        let code = code.ok_or(StorageError::InviteCodesExhausted)?;
+        let user = new.to_user(code.clone(), invited_by);
+        self.by_phone.insert(user.phone.clone(), user.id);
+        self.by_code.insert(code.clone(), user.id);
+        self.users.insert(user.id, user.clone());
+        Ok(user)
+    }
+
+    /// Stores `user` in place of the one with the same id, phone and code.
+    fn put_user(&mut self, user: &User) {
+        let Some(old) = self.users.insert(user.id, user.clone()) else {
+            return;
+        };
+        if let Some(email) = old.email {
+            self.by_email.remove(&email);
+        }
+        if let Some(email) = &user.email {
+            self.by_email.insert(email.clone(), user.id);
+        }
+    }
+
+    fn put_challenge(&mut self, challenge: Challenge) {
+        self.sent.entry(challenge.phone.clone()).or_default().insert(challenge.id);
+        self.challenges.insert(challenge.id, challenge);
+    }
+
+    fn remove_challenge(&mut self, id: ChallengeId) {
+        if let Some(challenge) = self.challenges.remove(&id)
+            && let Some(sent) = self.sent.get_mut(&challenge.phone)
+        {
+            sent.remove(&id);
+            if sent.is_empty() {
+                self.sent.remove(&challenge.phone);
+            }
+        }
+    }
+
+    fn add_invitation(&mut self, invitation: &Invitation) {
+        if self.edges.insert((invitation.inviter, invitation.invitee))
+            && let Some(inviter) = self.users.get_mut(&invitation.inviter)
+        {
+            inviter.invited_count += 1;
+        }
+    }
+
+    fn invitees(&self, inviter: UserId, older_than: Option<UserId>, limit: usize) -> Vec<Invitee> {
+        let first = (inviter, UserId(Uuid::nil()));
+        let end = (inviter, older_than.unwrap_or(UserId(Uuid::max())));
+        let ids = self.edges.range(first..end).rev().map(|(_, invitee)| invitee);
+        ids.take(limit)
+            .filter_map(|id| self.users.get(id))
+            .map(|user| Invitee { id: user.id, phone: user.phone.clone(), joined_at: user.date_joined })
+            .collect()
+    }
+
+    fn with_invited(&self, id: UserId, invited: u32) -> Option<UserWithInvited> {
+        let user = self.users.get(&id)?.clone();
+        Some(UserWithInvited { user, invited: self.invitees(id, None, invited as usize) })
+    }
+}
+
+#[async_trait]
+impl Storage for MemoryStorage {
+    async fn start_challenge(&self, request: &ChallengeRequest) -> Decided<()> {
+        let mut state = self.lock();
+        let phone = &request.challenge.phone;
+        let facts = ChallengeFacts {
+            last_sent_at: state.newest_challenge(phone).map(|challenge| challenge.sent_at),
+            last_login: state.user_with_phone(phone).and_then(|user| user.last_login),
+        };
+        let decision = request.decide(&facts);
+        if decision.is_ok() {
+            state.put_challenge(request.challenge.clone());
+        }
+        Ok(decision)
+    }
+
+    async fn void_challenge(&self, challenge: ChallengeId) -> Result<()> {
+        self.lock().remove_challenge(challenge);
+        Ok(())
+    }
+
+    async fn sign_in(&self, request: &SignInRequest) -> Decided<StoredSignIn> {
+        let mut state = self.lock();
+        let challenge = match request.challenge {
+            Some(id) => state.challenges.get(&id).filter(|challenge| challenge.phone == request.phone),
+            None => state.newest_challenge(&request.phone),
+        };
+        let mut facts = SignInFacts {
+            challenge: challenge.cloned(),
+            user: state.user_with_phone(&request.phone).cloned(),
+            inviter: state.owner_of(request.invite_code.as_ref()),
+            lineage: Lineage::NotWalked,
+        };
+        if request.needs_lineage(&facts)
+            && let (Some(user), Some(inviter)) = (&facts.user, &facts.inviter)
+        {
+            facts.lineage = state.walk_lineage(inviter.id, user.id);
+        }
+
+        let (challenge, user, invitation, outcome) = match request.decide(&facts) {
+            SignInDecision::Refuse { refusal, challenge } => {
+                if let Some(challenge) = challenge {
+                    state.put_challenge(challenge);
+                }
+                return Ok(Err(refusal));
+            }
+            SignInDecision::Accept { challenge, user, invitation, outcome } => {
+                (challenge, user, invitation, outcome)
+            }
+        };
+        let created = user.is_none();
+        let user = match user {
+            Some(user) => {
+                state.put_user(&user);
+                user
+            }
+            None => state.add_user(&request.new_user, invitation.as_ref().map(InvitedBy::from))?,
+        };
+        if let Some(invitation) = &invitation {
+            state.add_invitation(invitation);
+        }
+        let session = request.session_of(user.id);
+        state.sessions.insert(session.id, session.clone());
+        state.put_challenge(challenge);
+        Ok(Ok(StoredSignIn { user, session, created, accepted: invitation, outcome }))
+    }
+
+    async fn session(&self, id: SessionId, invited: u32) -> Result<Option<StoredSession>> {
+        let state = self.lock();
+        Ok(state.sessions.get(&id).and_then(|session| {
+            let user = state.with_invited(session.user, invited)?;
+            Some(StoredSession { session: session.clone(), user })
+        }))
+    }
+
+    async fn note_grant_used(&self, session: SessionId, access_id: Uuid) -> Result<()> {
+        if let Some(session) = self.lock().sessions.get_mut(&session)
+            && session.grant.access_id == access_id
+        {
+            session.grant_used = true;
+        }
+        Ok(())
+    }
+
+    async fn refresh(&self, request: &RefreshRequest) -> Decided<Session> {
+        let mut state = self.lock();
+        let Some(session) = state.sessions.get(&request.session) else {
+            return Ok(Err(Refusal::TokenNotValid));
+        };
+        let user_is_active = state.users.get(&session.user).is_some_and(|user| user.is_active);
+        match request.decide(session, user_is_active) {
+            RefreshDecision::Rotate(session) => {
+                state.sessions.insert(session.id, session.clone());
+                Ok(Ok(session))
+            }
+            RefreshDecision::Repeat => Ok(Ok(session.clone())),
+            RefreshDecision::Revoke(session) => {
+                state.sessions.insert(session.id, session);
+                Ok(Err(Refusal::RefreshReused))
+            }
+            RefreshDecision::Refuse(refusal) => Ok(Err(refusal)),
+        }
+    }
+
+    async fn user(&self, id: UserId, invited: u32) -> Result<Option<UserWithInvited>> {
+        Ok(self.lock().with_invited(id, invited))
+    }
+
+    async fn users(&self, query: &UserQuery) -> Result<FoundUsers> {
+        let state = self.lock();
+        let matching = || state.users.values().filter(|user| query.filter.matches(user));
+        let limit = query.limit.get() as usize;
+
+        // One more than fits tells whether there is more.
+        let mut users: Vec<_> = match query.position {
+            Position::Offset(offset) => {
+                let offset = usize::try_from(offset).unwrap_or(usize::MAX);
+                matching().rev().skip(offset).take(limit + 1).collect()
+            }
+            Position::OlderThan(id) => matching().rev().filter(|user| user.id < id).take(limit + 1).collect(),
+            Position::NewerThan(id) => matching().filter(|user| user.id > id).take(limit + 1).collect(),
+        };
+        let has_more = users.len() > limit;
+        users.truncate(limit);
+        if matches!(query.position, Position::NewerThan(_)) {
+            users.reverse();
+        }
+
+        let count = matching().count() as u64;
+        let count_exact = query.filter.is_empty() || count <= COUNT_LIMIT;
+        Ok(FoundUsers {
+            users: users.into_iter().cloned().collect(),
+            has_more,
+            count: if count_exact { count } else { COUNT_LIMIT },
+            count_exact,
+        })
+    }
+
+    async fn invitees(
+        &self,
+        inviter: UserId,
+        older_than: Option<UserId>,
+        limit: PageSize,
+    ) -> Result<Option<FoundInvitees>> {
+        let state = self.lock();
+        let Some(user) = state.users.get(&inviter) else {
+            return Ok(None);
+        };
+        let limit = limit.get() as usize;
+        let mut invitees = state.invitees(inviter, older_than, limit + 1);
+        let has_more = invitees.len() > limit;
+        invitees.truncate(limit);
+        Ok(Some(FoundInvitees { invitees, has_more, count: user.invited_count }))
+    }
+
+    async fn edit_profile(&self, edit: &ProfileEdit) -> Decided<EditedProfile, Vec<Refusal>> {
+        let mut state = self.lock();
+        let Some(user) = state.users.get(&edit.user) else {
+            return Ok(Err(vec![Refusal::UserNotFound]));
+        };
+        let email = edit.change.email.as_ref().and_then(Option::as_ref);
+        let mut facts = ProfileFacts {
+            user: user.clone(),
+            email_owner: email.and_then(|email| state.by_email.get(email)).copied(),
+            inviter: state.owner_of(edit.change.invited_by_code.as_ref()),
+            lineage: Lineage::NotWalked,
+        };
+        if edit.needs_lineage(&facts)
+            && let Some(inviter) = &facts.inviter
+        {
+            facts.lineage = state.walk_lineage(inviter.id, edit.user);
+        }
+        let decision = edit.decide(&facts);
+        if let Ok(edited) = &decision {
+            state.put_user(&edited.user);
+            if let Some(invitation) = &edited.accepted {
+                state.add_invitation(invitation);
+            }
+        }
+        Ok(decision)
+    }
+
+    async fn make_staff(&self, user: &NewUser) -> Result<User> {
+        let mut state = self.lock();
+        let known = state.user_with_phone(&user.phone).cloned();
+        let user = match known {
+            Some(known) => User { is_staff: true, ..known },
+            None => User { is_staff: true, ..state.add_user(user, None)? },
+        };
+        state.put_user(&user);
+        Ok(user)
+    }
+
+    async fn set_active(&self, id: UserId, is_active: bool) -> Result<Option<User>> {
+        Ok(self.lock().users.get_mut(&id).map(|user| {
+            user.is_active = is_active;
+            user.clone()
+        }))
+    }
+
+    async fn sweep(&self, before: OffsetDateTime, batch: u32) -> Result<u64> {
+        let mut state = self.lock();
+        let batch = batch as usize;
+        let expired = state.challenges.values().filter(|challenge| challenge.expires_at < before);
+        let expired: Vec<_> = expired.map(|challenge| challenge.id).take(batch).collect();
+        let ended = state.sessions.values().filter(|session| session.ends_at() < before);
+        let ended: Vec<_> = ended.map(|session| session.id).take(batch).collect();
+        let swept = expired.len() + ended.len();
+        for challenge in expired {
+            state.remove_challenge(challenge);
+        }
+        for session in ended {
+            state.sessions.remove(&session);
+        }
+        Ok(swept as u64)
+    }
+
+    async fn check_ready(&self) -> Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,342 @@
+//! JSON Web Tokens: writing them, and reading them without believing anything they say of
+//! themselves (RFC 8725).
+
+use jsonwebtoken::Validation;
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use crate::{Refusal, SessionId, UserId, keys::SigningKeys, session::Grant};
+
+/// The most bytes of a token that are looked at; ours have some 500.
+const MAX_TOKEN_BYTES: usize = 4_096;
+
+/// How far the clock of the process that signed may be ahead of ours, in seconds.
+const CLOCK_SKEW_SECONDS: i64 = 5;
+
+/// What a token is for. It is part of the token, and one never passes as the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TokenKind {
+    /// Shown with each request.
+    Access,
+    /// Exchanged for new tokens.
+    Refresh,
+}
+
+/// A pair of signed tokens. They are secrets: whoever has one is the user.
+#[derive(Clone)]
+pub struct TokenPair {
+    /// The access token.
+    pub access: String,
+    /// The refresh token.
+    pub refresh: String,
+    /// From when on the access token is not valid.
+    pub access_expires_at: OffsetDateTime,
+}
+
+impl std::fmt::Debug for TokenPair {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("TokenPair(…)")
+    }
+}
+
+/// What a token says that was signed here, names this service and has not expired. Whether its
+/// session still lives and its user is active, only the storage knows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct VerifiedToken {
+    /// What the token is for.
+    pub kind: TokenKind,
+    /// The user.
+    pub user: UserId,
+    /// The session.
+    pub session: SessionId,
+    /// The token's own id.
+    pub id: Uuid,
+    /// From when on it is not valid.
+    pub expires_at: OffsetDateTime,
+}
+
+/// The claims, in the order in which they are written: the same grant gives the same bytes.
+#[derive(Serialize, Deserialize)]
+struct Claims {
+    iss: String,
+    aud: String,
+    sub: Uuid,
+    sid: Uuid,
+    jti: Uuid,
+    iat: i64,
+    exp: i64,
+    token_type: TokenKind,
+}
+
+/// Signs and verifies the tokens of one issuer for one audience.
+#[derive(Debug)]
+pub(crate) struct Tokens {
+    pub(crate) keys: SigningKeys,
+    pub(crate) issuer: String,
+    pub(crate) audience: String,
+}
+
+impl Tokens {
+    /// Signs the two tokens of a grant.
+    pub(crate) fn sign(
+        &self,
+        user: UserId,
+        session: SessionId,
+        grant: &Grant,
+    ) -> Result<TokenPair, jsonwebtoken::errors::Error> {
+        let sign = |kind, id, expires_at: OffsetDateTime| {
+            // A key that left the ring cannot sign again what it once signed.
+            let key = self.keys.find(&grant.key_id).unwrap_or_else(|| self.keys.current());
+            let claims = Claims {
+                iss: self.issuer.clone(),
+                aud: self.audience.clone(),
+                sub: user.0,
+                sid: session.0,
+                jti: id,
+                iat: grant.issued_at.unix_timestamp(),
+                exp: expires_at.unix_timestamp(),
+                token_type: kind,
+            };
+            jsonwebtoken::encode(&key.header, &claims, &key.encoding)
+        };
+        Ok(TokenPair {
+            access: sign(TokenKind::Access, grant.access_id, grant.access_expires_at)?,
+            refresh: sign(TokenKind::Refresh, grant.refresh_id, grant.refresh_expires_at)?,
+            access_expires_at: grant.access_expires_at,
+        })
+    }
+
+    /// Reads a token of the given kind, or of either.
+    pub(crate) fn read(
+        &self,
+        token: &str,
+        kind: Option<TokenKind>,
+        now: OffsetDateTime,
+    ) -> Result<VerifiedToken, Refusal> {
+        let claims = self.verified_claims(token).ok_or(Refusal::TokenNotValid)?;
+        let now = now.unix_timestamp();
+        let is_valid = claims.iss == self.issuer
+            && claims.aud == self.audience
+            && kind.is_none_or(|kind| claims.token_type == kind)
+            && now < claims.exp
+            && claims.iat <= now + CLOCK_SKEW_SECONDS;
+        let expires_at = OffsetDateTime::from_unix_timestamp(claims.exp).ok().filter(|_| is_valid);
+        Ok(VerifiedToken {
+            kind: claims.token_type,
+            user: UserId(claims.sub),
+            session: SessionId(claims.sid),
+            id: claims.jti,
+            expires_at: expires_at.ok_or(Refusal::TokenNotValid)?,
+        })
+    }
+
+    /// The claims of a token with a right signature of one of our keys.
+    fn verified_claims(&self, token: &str) -> Option<Claims> {
+        if token.len() > MAX_TOKEN_BYTES {
+            return None;
+        }
+        let header = jsonwebtoken::decode_header(token).ok()?;
+        let key = self.keys.find(header.kid.as_deref()?)?;
+        // Exactly the header that this key writes: its algorithm, and nothing critical,
+        // embedded or referred to.
+        if header != key.header {
+            return None;
+        }
+        let mut validation = Validation::new(key.header.alg);
+        // Ours to check: the library asks the system's clock and accepts fractions.
+        validation.validate_exp = false;
+        validation.validate_aud = false;
+        validation.required_spec_claims.clear();
+        jsonwebtoken::decode(token, &key.decoding, &validation).ok().map(|data| data.claims)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD as BASE64};
+    use jsonwebtoken::{Algorithm, EncodingKey, Header};
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::random::SystemRandom;
+
+    const NOW: OffsetDateTime = OffsetDateTime::UNIX_EPOCH;
+    const SECRET: [u8; 32] = [7; 32];
+
+    fn tokens(keys: SigningKeys) -> Tokens {
+        Tokens { keys, issuer: "issuer".into(), audience: "audience".into() }
+    }
+
+    fn hs256() -> Tokens {
+        tokens(SigningKeys::from_secret("k1", &SECRET).expect("long enough"))
+    }
+
+    fn eddsa() -> Tokens {
+        let set = SigningKeys::generate_jwk_set(&SystemRandom);
+        tokens(SigningKeys::from_jwk_set(&set).expect("usable"))
+    }
+
+    fn grant(tokens: &Tokens) -> Grant {
+        Grant {
+            key_id: tokens.keys.current().id().to_owned(),
+            access_id: Uuid::from_u128(1),
+            refresh_id: Uuid::from_u128(2),
+            issued_at: NOW,
+            access_expires_at: NOW + time::Duration::MINUTE,
+            refresh_expires_at: NOW + time::Duration::HOUR,
+        }
+    }
+
+    fn pair(tokens: &Tokens) -> TokenPair {
+        let [user, session] = [Uuid::from_u128(3), Uuid::from_u128(4)];
+        tokens.sign(UserId(user), SessionId(session), &grant(tokens)).expect("signed")
+    }
+
+    #[test]
+    fn tokens_read_back_and_the_same_grant_gives_the_same_bytes() {
+        for tokens in [hs256(), eddsa()] {
+            let TokenPair { access, refresh, .. } = pair(&tokens);
+            let read = tokens.read(&access, Some(TokenKind::Access), NOW).expect("valid");
+            assert_eq!(read.user.0, Uuid::from_u128(3));
+            assert_eq!(read.session.0, Uuid::from_u128(4));
+            assert_eq!(read.id, Uuid::from_u128(1));
+            assert_eq!(tokens.read(&refresh, None, NOW).expect("valid").kind, TokenKind::Refresh);
+            assert_eq!((access, refresh), (pair(&tokens).access, pair(&tokens).refresh));
+        }
+    }
+
+    #[test]
+    fn one_kind_never_passes_as_the_other() {
+        let tokens = hs256();
+        let TokenPair { access, refresh, .. } = pair(&tokens);
+        assert!(tokens.read(&access, Some(TokenKind::Refresh), NOW).is_err());
+        assert!(tokens.read(&refresh, Some(TokenKind::Access), NOW).is_err());
+    }
+
+    #[test]
+    fn a_token_ends_on_the_second() {
+        let tokens = hs256();
+        let access = pair(&tokens).access;
+        let end = NOW + time::Duration::MINUTE;
+        assert!(tokens.read(&access, None, end - time::Duration::MICROSECOND).is_ok());
+        assert!(tokens.read(&access, None, end).is_err());
+        assert!(
+            tokens.read(&access, None, NOW - time::Duration::seconds(6)).is_err(),
+            "issued in the future"
+        );
+    }
+
+    #[test]
+    fn a_token_of_a_retired_key_is_still_read_and_of_a_removed_key_is_not() {
+        let old = r#"{"kty":"oct","kid":"old","k":"BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc"}"#;
+        let new = r#"{"kty":"oct","kid":"new","k":"CAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAg"}"#;
+        let ring = |keys: &str| {
+            tokens(SigningKeys::from_jwk_set(&format!(r#"{{"keys":[{keys}]}}"#)).expect("usable"))
+        };
+        let access = pair(&ring(old)).access;
+        assert!(ring(&format!("{new},{old}")).read(&access, None, NOW).is_ok());
+        assert!(ring(new).read(&access, None, NOW).is_err());
+    }
+
+    /// A token with the given header and claims, rightly signed with the key of `hs256`.
+    fn forge(header: &Value, claims: &Value) -> String {
+        let message = [header, claims].map(|part| BASE64.encode(part.to_string())).join(".");
+        let key = EncodingKey::from_secret(&SECRET);
+        let signature =
+            jsonwebtoken::crypto::sign(message.as_bytes(), &key, Algorithm::HS256).expect("signed");
+        format!("{message}.{signature}")
+    }
+
+    fn right_header() -> Value {
+        json!({"typ": "JWT", "alg": "HS256", "kid": "k1"})
+    }
+
+    fn right_claims() -> Value {
+        let id = Uuid::nil();
+        json!({"iss": "issuer", "aud": "audience", "sub": id, "sid": id, "jti": id, "iat": 0, "exp": 60, "token_type": "access"})
+    }
+
+    #[test]
+    fn a_header_that_is_not_ours_is_refused() {
+        assert!(hs256().read(&forge(&right_header(), &right_claims()), None, NOW).is_ok());
+        for (name, value) in [
+            ("alg", json!("none")),
+            ("alg", json!("HS384")),
+            ("alg", json!("EdDSA")),
+            ("kid", json!("k2")),
+            ("kid", json!(null)),
+            ("typ", json!("at+jwt")),
+            ("crit", json!(["exp"])),
+            ("jku", json!("https://example.com/keys")),
+            ("jwk", json!({"kty": "oct", "k": "AAAA"})),
+            ("x5u", json!("https://example.com/cert")),
+            ("zip", json!("DEF")),
+            ("custom", json!(1)),
+        ] {
+            let mut header = right_header();
+            header[name] = value;
+            let forged = forge(&header, &right_claims());
+            assert!(hs256().read(&forged, None, NOW).is_err(), "{header}");
+        }
+    }
+
+    #[test]
+    fn claims_that_are_not_ours_are_refused() {
+        for (name, value) in [
+            ("iss", json!("another")),
+            ("aud", json!("another")),
+            ("aud", json!(["audience"])),
+            ("exp", json!(60.5)),
+            ("exp", json!("60")),
+            ("exp", json!(null)),
+            ("exp", json!(i64::MAX)),
+            ("exp", json!(1e300)),
+            ("iat", json!(6)),
+            ("sub", json!("anna")),
+            ("token_type", json!("id")),
+        ] {
+            let mut claims = right_claims();
+            claims[name] = value;
+            let forged = forge(&right_header(), &claims);
+            assert!(hs256().read(&forged, None, NOW).is_err(), "{claims}");
+        }
+    }
+
+    #[test]
+    fn the_public_key_is_no_secret() {
+        let tokens = eddsa();
+        let public = tokens.keys.public_jwk_set();
+        let jsonwebtoken::jwk::AlgorithmParameters::OctetKeyPair(pair) = &public.keys[0].algorithm else {
+            panic!("an Ed25519 key");
+        };
+        let secret = BASE64.decode(&pair.x).expect("base64");
+        let mut header = Header::new(Algorithm::HS256);
+        header.kid = Some(tokens.keys.current().id().to_owned());
+        let forged = jsonwebtoken::encode(&header, &right_claims(), &EncodingKey::from_secret(&secret));
+        assert!(tokens.read(&forged.expect("signed"), None, NOW).is_err());
+    }
+
+    #[test]
+    fn garbage_is_refused() {
+        let access = pair(&hs256()).access;
+        let unsigned = access.rsplit_once('.').expect("a signature").0;
+        let long = format!("{access}{}", "A".repeat(MAX_TOKEN_BYTES));
+        for garbage in [
+            "",
+            ".",
+            "..",
+            "a.b.c",
+            "🙂",
+            "\0",
+            unsigned,
+            &format!("{unsigned}."),
+            &long,
+            &format!("{access}.x"),
+        ] {
+            assert!(hs256().read(garbage, None, NOW).is_err(), "{garbage:.40}");
+        }
+    }
+}

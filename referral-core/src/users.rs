@@ -1,0 +1,432 @@
+//! Listing users: pages, filters and search.
+
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD as BASE64};
+use subtle::ConstantTimeEq;
+use uuid::Uuid;
+
+use crate::{
+    Email, Invalid, InviteCode, Invitee, Name, PhoneNumber, Refusal, User, UserId, keys::Peppers,
+    phone::Region, user::has_control,
+};
+
+/// How far a list that is filtered is counted. Counting on would cost the more the more users
+/// there are, and nobody pages through a thousand matches.
+pub const COUNT_LIMIT: u64 = 1_000;
+
+/// The most characters of a search.
+const MAX_SEARCH_CHARS: usize = 100;
+
+/// A term with fewer characters matches beginnings only: everything contains an `a`.
+const MIN_INFIX_CHARS: usize = 3;
+
+/// How many users a page has: 1 to 100, by default 10.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PageSize(u32);
+
+impl PageSize {
+    /// The largest page.
+    pub const MAX: Self = Self(100);
+
+    /// A page of `size`.
+    ///
+    /// # Errors
+    ///
+    /// `invalid_limit` for less than 1 or more than 100.
+    pub fn new(size: u32) -> Result<Self, Invalid> {
+        if (1..=Self::MAX.0).contains(&size) {
+            Ok(Self(size))
+        } else {
+            Err(Invalid::new("invalid_limit", "`limit` is a whole number from 1 to 100."))
+        }
+    }
+
+    /// The size.
+    #[must_use]
+    pub fn get(self) -> u32 {
+        self.0
+    }
+}
+
+impl Default for PageSize {
+    fn default() -> Self {
+        Self(10)
+    }
+}
+
+/// Where a page begins, in a list whose newest user comes first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Position {
+    /// After so many users; the further, the dearer.
+    Offset(u64),
+    /// With the first user that is older than this one, at the same cost at any depth.
+    OlderThan(UserId),
+    /// With those users, as many as fit, that are newer than this one and nearest to it.
+    NewerThan(UserId),
+}
+
+impl Position {
+    /// The newest user.
+    pub const START: Self = Self::Offset(0);
+}
+
+/// A page of users that is asked for, as [`Storage::users`](crate::storage::Storage::users)
+/// gets it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct UserQuery {
+    /// Where the page begins.
+    pub position: Position,
+    /// How many users it has at most.
+    pub limit: PageSize,
+    /// Which users count.
+    pub filter: UserFilter,
+}
+
+/// A page of users as it was found.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FoundUsers {
+    /// The users, newest first, in whichever direction the list is walked.
+    pub users: Vec<User>,
+    /// Whether there are more beyond, in the direction of the walk.
+    pub has_more: bool,
+    /// How many users match in all: exact without a filter, else at most [`COUNT_LIMIT`].
+    pub count: u64,
+    /// Whether there are no more than `count`.
+    pub count_exact: bool,
+}
+
+/// A page of somebody's invitees as it was found.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FoundInvitees {
+    /// The invitees, newest users first.
+    pub invitees: Vec<Invitee>,
+    /// Whether there are more beyond.
+    pub has_more: bool,
+    /// How many there are in all.
+    pub count: u64,
+}
+
+/// Which users are listed: those that match in everything that is given.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct UserFilter {
+    /// This phone.
+    pub phone: Option<PhoneNumber>,
+    /// This e-mail address.
+    pub email: Option<Email>,
+    /// Exactly this first name.
+    pub first_name: Option<Name>,
+    /// Exactly this last name.
+    pub last_name: Option<Name>,
+    /// This invite code of their own.
+    pub invite_code: Option<InviteCode>,
+    /// This code of their inviter.
+    pub invited_by_code: Option<InviteCode>,
+    /// All of these terms.
+    pub search: Vec<SearchTerm>,
+}
+
+impl UserFilter {
+    /// Whether it lets everybody through.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Whether `user` passes. A store that can do better than to ask for each user should.
+    #[must_use]
+    pub fn matches(&self, user: &User) -> bool {
+        fn same<T: PartialEq>(wanted: Option<&T>, actual: Option<&T>) -> bool {
+            wanted.is_none() || wanted == actual
+        }
+        let inviters_code = user.invited_by.as_ref().map(|named| &named.code);
+        let keys = SearchKeys::of(user);
+        same(self.phone.as_ref(), Some(&user.phone))
+            && same(self.email.as_ref(), user.email.as_ref())
+            && same(self.first_name.as_ref(), user.first_name.as_ref())
+            && same(self.last_name.as_ref(), user.last_name.as_ref())
+            && same(self.invite_code.as_ref(), Some(&user.invite_code))
+            && same(self.invited_by_code.as_ref(), inviters_code)
+            && self.search.iter().all(|term| keys.match_term(term))
+    }
+}
+
+/// A filter as it was asked for, in the words of whoever asks.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct FilterInput<'a> {
+    /// A phone in any form that can be typed.
+    pub phone: Option<&'a str>,
+    /// An e-mail address.
+    pub email: Option<&'a str>,
+    /// A first name.
+    pub first_name: Option<&'a str>,
+    /// A last name.
+    pub last_name: Option<&'a str>,
+    /// An invite code.
+    pub invite_code: Option<&'a str>,
+    /// An inviter's code.
+    pub invited_by_code: Option<&'a str>,
+    /// Search terms, separated by white space.
+    pub search: Option<&'a str>,
+}
+
+impl FilterInput<'_> {
+    /// Whether it asks for a phone or an e-mail address, which may be private.
+    pub(crate) fn names_private_fields(&self) -> bool {
+        self.phone.is_some() || self.email.is_some()
+    }
+
+    /// Reads the filter. `None` stands for one that nobody can match, because it asks for
+    /// something that no user can have. Private fields are searched if `sees_private`.
+    pub(crate) fn parse(&self, default_region: Option<Region>, sees_private: bool) -> Option<UserFilter> {
+        // In a URL that was put together by hand, the plus of a phone is a space.
+        let phone = |input: &str| match input.strip_prefix(' ') {
+            Some(rest) => PhoneNumber::parse(&format!("+{rest}"), default_region),
+            None => PhoneNumber::parse(input, default_region),
+        };
+        Some(UserFilter {
+            phone: self.phone.map(phone).transpose().ok()?,
+            email: self.email.map(Email::parse).transpose().ok()?,
+            first_name: self.first_name.map(Name::parse).transpose().ok()?,
+            last_name: self.last_name.map(Name::parse).transpose().ok()?,
+            invite_code: self.invite_code.map(InviteCode::parse).transpose().ok()?,
+            invited_by_code: self.invited_by_code.map(InviteCode::parse).transpose().ok()?,
+            search: self.search.map(|search| SearchTerm::split(search, sees_private)).unwrap_or_default(),
+        })
+    }
+}
+
+/// Checks the text of a filter before anything is done with it.
+///
+/// # Errors
+///
+/// `invalid_text` if it has control characters or more than 100 characters.
+pub fn check_filter_text(input: &str) -> Result<(), Invalid> {
+    if has_control(input) || input.chars().nth(MAX_SEARCH_CHARS).is_some() {
+        let detail = "Give at most 100 characters, none of them control characters.";
+        return Err(Invalid::new("invalid_text", detail));
+    }
+    Ok(())
+}
+
+/// One term of a search, in lower case.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SearchTerm {
+    /// What one of the [`SearchKeys`] must contain: no character in it has a special meaning.
+    pub pattern: String,
+    /// Whether [`SearchKeys::private`] may be looked at.
+    pub sees_private: bool,
+}
+
+impl SearchTerm {
+    fn split(input: &str, sees_private: bool) -> Vec<Self> {
+        input
+            .split_whitespace()
+            .map(|term| {
+                let term = term.to_lowercase();
+                let is_infix = term.chars().nth(MIN_INFIX_CHARS - 1).is_some();
+                let pattern = if is_infix { term } else { format!("{KEY_START}{term}") };
+                Self { pattern, sees_private }
+            })
+            .collect()
+    }
+}
+
+/// What marks the beginning of each value in the [`SearchKeys`]. No value contains it.
+const KEY_START: char = '\n';
+
+/// The texts in which a user is searched, in lower case; to be stored with the user. Each value
+/// in them is preceded by a line feed, so that a pattern that starts with one matches beginnings.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SearchKeys {
+    /// The names, the own code and the inviter's.
+    pub public: String,
+    /// The phone, with and without its plus, and the e-mail address.
+    pub private: String,
+}
+
+impl SearchKeys {
+    /// The keys of `user`.
+    #[must_use]
+    pub fn of(user: &User) -> Self {
+        fn keys<'a>(values: impl IntoIterator<Item = Option<&'a str>>) -> String {
+            let values = values.into_iter().flatten();
+            values.flat_map(|value| [KEY_START.to_string(), value.to_lowercase()]).collect()
+        }
+        let phone = user.phone.as_str();
+        Self {
+            public: keys([
+                user.first_name.as_ref().map(Name::as_str),
+                user.last_name.as_ref().map(Name::as_str),
+                Some(user.invite_code.as_str()),
+                user.invited_by.as_ref().map(|named| named.code.as_str()),
+            ]),
+            private: keys([Some(phone), phone.strip_prefix('+'), user.email.as_ref().map(Email::as_str)]),
+        }
+    }
+
+    fn match_term(&self, term: &SearchTerm) -> bool {
+        self.public.contains(&term.pattern) || (term.sees_private && self.private.contains(&term.pattern))
+    }
+}
+
+/// The bytes of a cursor's tag: enough that none can be guessed, and no more, since a cursor is
+/// part of a URL.
+const TAG_BYTES: usize = 8;
+
+/// A [`Position`] that travels through a client and comes back as it was.
+pub(crate) struct Cursors<'a>(pub(crate) &'a Peppers);
+
+impl Cursors<'_> {
+    /// Writes `position`, which must not be an offset: an offset needs no cursor.
+    pub(crate) fn seal(&self, position: Position) -> Option<String> {
+        let (direction, UserId(id)) = match position {
+            Position::Offset(_) => return None,
+            Position::OlderThan(id) => (b'o', id),
+            Position::NewerThan(id) => (b'n', id),
+        };
+        let mut bytes = vec![direction];
+        bytes.extend(id.as_bytes());
+        let tag = Self::tag(&bytes, self.0, self.0.current_id())?;
+        bytes.extend(tag);
+        Some(BASE64.encode(bytes))
+    }
+
+    /// Reads what [`seal`](Self::seal) wrote.
+    pub(crate) fn open(&self, cursor: &str) -> Result<Position, Refusal> {
+        // One direction, sixteen bytes of id and the tag: 25 bytes, 34 characters.
+        let bytes =
+            Some(cursor).filter(|cursor| cursor.len() == 34).and_then(|cursor| BASE64.decode(cursor).ok());
+        let bytes = bytes.ok_or(Refusal::InvalidCursor)?;
+        let (position, tag) = bytes.split_at(bytes.len() - TAG_BYTES);
+        let is_genuine = self
+            .0
+            .ids()
+            .any(|id| Self::tag(position, self.0, id).is_some_and(|expected| expected.ct_eq(tag).into()));
+        let id = Uuid::from_slice(&position[1..]).map(UserId);
+        match (is_genuine, position[0], id) {
+            (true, b'o', Ok(id)) => Ok(Position::OlderThan(id)),
+            (true, b'n', Ok(id)) => Ok(Position::NewerThan(id)),
+            _ => Err(Refusal::InvalidCursor),
+        }
+    }
+
+    fn tag(position: &[u8], peppers: &Peppers, pepper_id: &str) -> Option<[u8; TAG_BYTES]> {
+        let hash = peppers.hash(pepper_id, &[b"cursor", position])?;
+        hash.first_chunk().copied()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{InvitedBy, challenge::tests::peppers, user::tests::user};
+
+    fn anna() -> User {
+        User {
+            first_name: Name::parse("Анна").ok(),
+            last_name: Name::parse("O'Neil_50%").ok(),
+            email: Email::parse("anna@example.com").ok(),
+            invited_by: Some(InvitedBy {
+                inviter: user(2).id,
+                code: InviteCode::parse("XYZ789").expect("valid"),
+            }),
+            ..user(1)
+        }
+    }
+
+    fn finds(search: &str, sees_private: bool) -> bool {
+        let input = FilterInput { search: Some(search), ..FilterInput::default() };
+        input.parse(None, sees_private).expect("possible").matches(&anna())
+    }
+
+    #[test]
+    fn terms_match_parts_and_short_ones_beginnings() {
+        for search in [
+            "анн",
+            "АННА",
+            "neil",
+            "_50%",
+            "bcd001",
+            "xyz789",
+            "z78",
+            "example",
+            "854300",
+            "+7960",
+            "an",
+            "ан",
+            "79",
+            "+7",
+            "o'",
+            "анна NEIL example",
+            "  анна  ",
+            "",
+        ] {
+            assert!(finds(search, true), "{search}");
+        }
+        for search in ["нн", "l_", "il", "%", "_", "анна boris", "анна\\", "_5%", "an na", "\u{0}"]
+        {
+            assert!(!finds(search, true), "{search}");
+        }
+    }
+
+    #[test]
+    fn private_fields_are_found_only_by_those_who_may_see_them() {
+        for search in ["example", "854300", "+7960", "79"] {
+            assert!(!finds(search, false), "{search}");
+        }
+        assert!(finds("анна xyz", false));
+    }
+
+    #[test]
+    fn filters_read_their_input_as_fields_do() {
+        let all = FilterInput {
+            phone: Some(" 7 960 854-30-01"),
+            email: Some("ANNA@example.com"),
+            first_name: Some(" Анна "),
+            last_name: Some("O'Neil_50%"),
+            invite_code: Some("bcd-001"),
+            invited_by_code: Some("xyz789"),
+            search: None,
+        };
+        assert!(all.parse(None, true).expect("possible").matches(&anna()));
+        let other = FilterInput { first_name: Some("анна"), ..all };
+        assert!(!other.parse(None, true).expect("possible").matches(&anna()), "exactly, so case counts");
+    }
+
+    #[test]
+    fn a_filter_that_nobody_can_match_is_no_error() {
+        for input in [
+            FilterInput { phone: Some("12"), ..FilterInput::default() },
+            FilterInput { email: Some("x"), ..FilterInput::default() },
+            FilterInput { invite_code: Some(""), ..FilterInput::default() },
+            FilterInput { first_name: Some(""), ..FilterInput::default() },
+        ] {
+            assert_eq!(input.parse(None, true), None);
+        }
+    }
+
+    #[test]
+    fn cursors_come_back_and_forged_ones_do_not() {
+        let peppers = peppers();
+        let cursors = Cursors(&peppers);
+        for position in [Position::OlderThan(user(1).id), Position::NewerThan(user(2).id)] {
+            let cursor = cursors.seal(position).expect("no offset");
+            assert_eq!(cursors.open(&cursor), Ok(position));
+            for (index, _) in cursor.char_indices() {
+                let mut forged = cursor.clone().into_bytes();
+                forged[index] = if forged[index] == b'A' { b'B' } else { b'A' };
+                let forged = String::from_utf8(forged).expect("ASCII");
+                assert_eq!(cursors.open(&forged), Err(Refusal::InvalidCursor));
+            }
+        }
+        for garbage in ["", "x", "ж", &"A".repeat(34), &"A".repeat(1_000_000)] {
+            assert_eq!(cursors.open(garbage), Err(Refusal::InvalidCursor));
+        }
+    }
+
+    #[test]
+    fn a_page_has_one_to_a_hundred_users() {
+        assert!(PageSize::new(0).is_err());
+        assert!(PageSize::new(101).is_err());
+        assert_eq!(PageSize::new(100), Ok(PageSize::MAX));
+    }
+}
