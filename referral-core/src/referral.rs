@@ -204,24 +204,10 @@ impl Referral {
     /// code still usable, [`Refusal::UnknownInviteCode`], [`Refusal::OwnInviteCode`] and
     /// [`Refusal::InvitationLoop`].
     pub async fn sign_in(&self, request: SignIn) -> Result<SignedIn, Error> {
-        let Inner { policy, peppers, .. } = &*self.inner;
-        if policy.require_challenge && request.challenge.is_none() {
+        if self.inner.policy.require_challenge && request.challenge.is_none() {
             return Err(Refusal::ChallengeRequired.into());
         }
-        let now = self.now();
-        let attempt = SignInRequest {
-            new_user: NewUser { last_login: Some(now), ..self.new_user(request.phone.clone()) },
-            phone: request.phone,
-            challenge: request.challenge,
-            invite_code: request.invited_by_code,
-            now,
-            code: request.code,
-            session: SessionId(self.inner.random.time_ordered_uuid(now)),
-            session_expires_at: to_seconds(now) + policy.session_lifetime,
-            grant: self.new_grant(now),
-            tries_per_code: policy.tries_per_code,
-            peppers: Arc::clone(peppers),
-        };
+        let attempt = self.sign_in_request(request);
         let stored = self.inner.storage.sign_in(&attempt).await??;
 
         let tokens = self.sign(&stored.session)?;
@@ -354,7 +340,7 @@ impl Referral {
         }
     }
 
-    fn new_user(&self, phone: PhoneNumber) -> NewUser {
+    pub(crate) fn new_user(&self, phone: PhoneNumber) -> NewUser {
         let random = &*self.inner.random;
         let now = self.now();
         NewUser {
@@ -364,6 +350,24 @@ impl Referral {
             is_staff: false,
             date_joined: now,
             last_login: None,
+        }
+    }
+
+    pub(crate) fn sign_in_request(&self, request: SignIn) -> SignInRequest {
+        let Inner { policy, random, peppers, .. } = &*self.inner;
+        let now = self.now();
+        SignInRequest {
+            new_user: NewUser { last_login: Some(now), ..self.new_user(request.phone.clone()) },
+            phone: request.phone,
+            challenge: request.challenge,
+            invite_code: request.invited_by_code,
+            now,
+            code: request.code,
+            session: SessionId(random.time_ordered_uuid(now)),
+            session_expires_at: to_seconds(now) + policy.session_lifetime,
+            grant: self.new_grant(now),
+            tries_per_code: policy.tries_per_code,
+            peppers: Arc::clone(peppers),
         }
     }
 

@@ -1,0 +1,117 @@
+//! Sessions, from sign-in to their end.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{Bench, assert_refused, in_parallel};
+use crate::{Refusal, SessionId, TokenKind, storage::Storage};
+
+/// Long enough for a refresh token to be past its grace, short enough for it to be valid.
+const PAST_GRACE: Duration = Duration::from_mins(1);
+
+/// What a sign-in stored is found again; what nobody stored is not.
+pub async fn a_session_is_found_with_its_user(storage: Arc<impl Storage>) {
+    let bench = Bench::new(storage);
+    let anna = bench.enter(1).await;
+    let boris = bench.enter_invited(2, &anna.user).await;
+
+    let found = bench.storage.session(anna.session, 0).await.expect("an answer").expect("a session");
+    assert_eq!(found.session.user, anna.user.id);
+    assert_eq!(found.session.revoked_at, None);
+    assert_eq!(found.session.grant.access_expires_at, anna.tokens.access_expires_at);
+    assert_eq!(found.user.user.invited_count, 1);
+    assert!(found.user.invited.is_empty(), "none were asked for");
+    let found = bench.storage.session(anna.session, 5).await.expect("an answer").expect("a session");
+    assert_eq!(found.user.invited[0].id, boris.user.id);
+
+    let nobody = SessionId(uuid::Uuid::nil());
+    assert_eq!(bench.storage.session(nobody, 5).await.expect("an answer"), None);
+    bench.storage.note_grant_used(nobody, uuid::Uuid::nil()).await.expect("nothing to note");
+}
+
+/// An exchange gives new tokens. Until they are seen in use, the old token gives the same again.
+pub async fn a_refresh_token_is_exchanged_and_its_parent_repeats_the_successor(storage: Arc<impl Storage>) {
+    let bench = Bench::new(storage);
+    let first = bench.enter(1).await.tokens;
+    bench.advance(PAST_GRACE);
+    let second = bench.referral.refresh(&first.refresh).await.expect("exchanged").tokens;
+    assert_ne!(second.refresh, first.refresh);
+
+    bench.advance(PAST_GRACE);
+    let again = bench.referral.refresh(&first.refresh).await.expect("repeated").tokens;
+    assert_eq!((&again.access, &again.refresh), (&second.access, &second.refresh));
+    bench.referral.verify(&first.refresh, Some(TokenKind::Refresh)).await.expect("still honoured");
+    bench.referral.authenticate(&first.access).await.expect("the old access token lasts its time");
+    bench.referral.refresh(&first.refresh).await.expect("its use says nothing of the successor");
+}
+
+/// Once the successor was used, the old token can only be a copy.
+pub async fn a_used_successor_ends_the_grace_of_its_parent(storage: Arc<impl Storage>) {
+    let bench = Bench::new(storage);
+    let first = bench.enter(1).await.tokens;
+    let second = bench.referral.refresh(&first.refresh).await.expect("exchanged").tokens;
+    bench.referral.authenticate(&second.access).await.expect("valid");
+    bench.referral.refresh(&first.refresh).await.expect("within the grace in any case");
+
+    bench.advance(PAST_GRACE);
+    assert_refused(bench.referral.verify(&first.refresh, None).await, Refusal::TokenNotValid);
+    assert_refused(bench.referral.refresh(&first.refresh).await, Refusal::RefreshReused);
+    assert_refused(bench.referral.authenticate(&second.access).await, Refusal::TokenNotValid);
+    assert_refused(bench.referral.verify(&second.refresh, None).await, Refusal::TokenNotValid);
+    assert_refused(bench.referral.refresh(&second.refresh).await, Refusal::TokenNotValid);
+}
+
+/// A token from two exchanges ago ends the session, but not in the moment after its own.
+pub async fn an_older_refresh_token_ends_the_session(storage: Arc<impl Storage>) {
+    let bench = Bench::new(storage);
+    let first = bench.enter(1).await.tokens;
+    let second = bench.referral.refresh(&first.refresh).await.expect("exchanged").tokens;
+    let third = bench.referral.refresh(&second.refresh).await.expect("exchanged").tokens;
+    assert_refused(bench.referral.refresh(&first.refresh).await, Refusal::TokenNotValid);
+    bench.referral.authenticate(&third.access).await.expect("the session lives");
+
+    bench.advance(PAST_GRACE);
+    assert_refused(bench.referral.refresh(&first.refresh).await, Refusal::RefreshReused);
+    assert_refused(bench.referral.authenticate(&third.access).await, Refusal::TokenNotValid);
+}
+
+/// Many tabs that refresh at once all go on with the same tokens.
+pub async fn parallel_refreshes_give_one_successor(storage: Arc<impl Storage>) {
+    let bench = Bench::new(storage);
+    let first = bench.enter(1).await.tokens;
+    let successors = in_parallel(32, |_| {
+        let (bench, refresh) = (bench.clone(), first.refresh.clone());
+        async move { bench.referral.refresh(&refresh).await.expect("exchanged").tokens.refresh }
+    });
+    let mut successors = successors.await;
+    successors.dedup();
+    assert_eq!(successors.len(), 1);
+    bench.referral.refresh(&successors[0]).await.expect("the session lives");
+}
+
+/// By not being used, and in the end in any case.
+pub async fn a_session_ends(storage: Arc<impl Storage>) {
+    const DAY: Duration = Duration::from_hours(24);
+    let bench = Bench::new(storage);
+    let idle = bench.enter(1).await;
+    let mut busy = bench.enter(2).await.tokens;
+    for _ in 0..6 {
+        bench.advance(29 * DAY);
+        busy = bench.referral.refresh(&busy.refresh).await.expect("exchanged in time").tokens;
+    }
+    assert_refused(bench.referral.refresh(&idle.tokens.refresh).await, Refusal::TokenNotValid);
+    bench.advance(6 * DAY);
+    assert_refused(bench.referral.refresh(&busy.refresh).await, Refusal::TokenNotValid);
+}
+
+/// At once, and for as long as the user is inactive.
+pub async fn tokens_of_an_inactive_user_stop_at_once(storage: Arc<impl Storage>) {
+    let bench = Bench::new(storage);
+    let anna = bench.enter(1).await;
+    bench.referral.set_active(anna.user.id, false).await.expect("a user");
+    assert_refused(bench.referral.authenticate(&anna.tokens.access).await, Refusal::TokenNotValid);
+    assert_refused(bench.referral.current_user(&anna.tokens.access).await, Refusal::TokenNotValid);
+    assert_refused(bench.referral.verify(&anna.tokens.refresh, None).await, Refusal::TokenNotValid);
+    assert_refused(bench.referral.refresh(&anna.tokens.refresh).await, Refusal::TokenNotValid);
+    bench.referral.set_active(anna.user.id, true).await.expect("a user");
+    bench.referral.authenticate(&anna.tokens.access).await.expect("valid again");
+}

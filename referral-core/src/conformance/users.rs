@@ -1,0 +1,290 @@
+//! Lists of users.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{Bench, assert_refused, phone};
+use crate::{
+    Bearer, COUNT_LIMIT, Email, FilterInput, ListUsers, Name, PageLink, PageSize, ProfileChange, Refusal,
+    UserId, UserList, UserView, storage::Storage,
+};
+
+fn ids(users: &[UserView]) -> Vec<UserId> {
+    users.iter().map(|user| user.id).collect()
+}
+
+fn limit(limit: u32) -> PageSize {
+    PageSize::new(limit).expect("a page size")
+}
+
+fn cursor(link: Option<PageLink>) -> String {
+    match link {
+        Some(PageLink::Cursor(cursor)) => cursor,
+        other => panic!("no cursor: {other:?}"),
+    }
+}
+
+async fn page(bench: &Bench, bearer: &Bearer, list: ListUsers<'_>) -> UserList {
+    bench.referral.users(bearer, list).await.expect("a page")
+}
+
+/// So many users, a millisecond apart, oldest first, and the first one's bearer.
+async fn users(bench: &Bench, count: u32) -> (Vec<UserId>, Bearer) {
+    let first = bench.enter(0).await;
+    let mut ids = vec![first.user.id];
+    for number in 1..count {
+        bench.advance(Duration::from_millis(1));
+        ids.push(bench.enter(number).await.user.id);
+    }
+    (ids, bench.bearer(&first).await)
+}
+
+/// Following `next` from the start and `previous` back, everybody is met once, newest first.
+pub async fn pages_cover_everybody_once_in_both_directions(storage: Arc<impl Storage>) {
+    let bench = Bench::new(storage);
+    let (mut expected, bearer) = users(&bench, 7).await;
+    expected.reverse();
+    let list = ListUsers { limit: limit(3), ..ListUsers::default() };
+
+    let first = page(&bench, &bearer, list).await;
+    assert_eq!((first.count, first.count_exact, &first.previous), (7, true, &None));
+    let to_second = cursor(first.next);
+    let second = page(&bench, &bearer, ListUsers { cursor: Some(&to_second), ..list }).await;
+    let to_third = cursor(second.next.clone());
+    let third = page(&bench, &bearer, ListUsers { cursor: Some(&to_third), ..list }).await;
+    assert_eq!(third.next, None);
+    assert_eq!([ids(&first.users), ids(&second.users), ids(&third.users)].concat(), expected);
+
+    let back = cursor(third.previous);
+    let second_again = page(&bench, &bearer, ListUsers { cursor: Some(&back), ..list }).await;
+    assert_eq!(ids(&second_again.users), ids(&second.users));
+    let back = cursor(second_again.previous);
+    let first_again = page(&bench, &bearer, ListUsers { cursor: Some(&back), ..list }).await;
+    assert_eq!(ids(&first_again.users), ids(&first.users));
+    assert_eq!(first_again.previous, None);
+    assert_eq!(cursor(first_again.next), to_second);
+
+    let forged = bench.referral.users(&bearer, ListUsers { cursor: Some("forged"), ..list }).await;
+    assert_refused(forged, Refusal::InvalidCursor);
+}
+
+/// An offset leads to pages by offset, as far as there are users.
+pub async fn an_offset_leaves_out_the_newest(storage: Arc<impl Storage>) {
+    let bench = Bench::new(storage);
+    let (mut expected, bearer) = users(&bench, 5).await;
+    expected.reverse();
+    let at = |offset| ListUsers { limit: limit(2), offset: Some(offset), ..ListUsers::default() };
+
+    let middle = page(&bench, &bearer, at(1)).await;
+    assert_eq!(ids(&middle.users), expected[1..3]);
+    assert_eq!(middle.next, Some(PageLink::Offset(3)));
+    assert_eq!(middle.previous, Some(PageLink::Offset(0)));
+    let last = page(&bench, &bearer, at(3)).await;
+    assert_eq!((ids(&last.users), last.next), (expected[3..].to_vec(), None));
+    for beyond in [5, 1_000_000, u64::MAX] {
+        let page = page(&bench, &bearer, at(beyond)).await;
+        assert_eq!((page.users.len(), page.count, page.next), (0, 5, None));
+    }
+}
+
+/// Whoever joins in the meantime is neither missed nor shown twice.
+pub async fn new_users_do_not_shift_a_cursor(storage: Arc<impl Storage>) {
+    let bench = Bench::new(storage);
+    let (mut expected, bearer) = users(&bench, 4).await;
+    expected.reverse();
+    let list = ListUsers { limit: limit(2), ..ListUsers::default() };
+    let to_second = cursor(page(&bench, &bearer, list).await.next);
+    bench.advance(Duration::from_millis(1));
+    bench.enter(99).await;
+    let second = page(&bench, &bearer, ListUsers { cursor: Some(&to_second), ..list }).await;
+    assert_eq!(ids(&second.users), expected[2..]);
+    assert_eq!(second.count, 5);
+}
+
+/// Anna, invited by nobody, and Boris, invited by Anna, both with names and addresses.
+async fn anna_and_boris(bench: &Bench) -> (Bearer, Bearer) {
+    let anna = bench.enter(1).await;
+    bench.advance(Duration::from_millis(1));
+    let boris = bench.enter_invited(2, &anna.user).await;
+    let (anna, boris) = (bench.bearer(&anna).await, bench.bearer(&boris).await);
+    for (bearer, first, last, email) in [
+        (&anna, "Анна", "Петрова", "anna@example.com"),
+        (&boris, "Boris", "100% O_Neil", "boris@example.org"),
+    ] {
+        let change = ProfileChange {
+            first_name: Some(Name::parse(first).ok()),
+            last_name: Some(Name::parse(last).ok()),
+            email: Some(Email::parse(email).ok()),
+            invited_by_code: None,
+        };
+        bench.referral.edit_profile(bearer, change).await.expect("edited");
+    }
+    (anna, boris)
+}
+
+async fn found(bench: &Bench, bearer: &Bearer, filter: FilterInput<'_>) -> Vec<UserId> {
+    let list = page(bench, bearer, ListUsers { filter, ..ListUsers::default() }).await;
+    assert_eq!(list.count, list.users.len() as u64, "{filter:?}");
+    assert!(list.count_exact);
+    ids(&list.users)
+}
+
+/// Each filter finds whom it names, alone and together with others.
+pub async fn filters_match_exactly(storage: Arc<impl Storage>) {
+    let bench = Bench::new(storage);
+    let (anna, boris) = anna_and_boris(&bench).await;
+    let none = FilterInput::default();
+    let code = anna.user.invite_code.as_str().to_lowercase();
+    let code = code.as_str();
+    for (filter, expected) in [
+        (none, vec![boris.user.id, anna.user.id]),
+        (FilterInput { phone: Some(phone(1).as_str()), ..none }, vec![anna.user.id]),
+        (FilterInput { phone: Some("+79608999999"), ..none }, vec![]),
+        (FilterInput { phone: Some("nonsense"), ..none }, vec![]),
+        (FilterInput { email: Some("BORIS@example.org"), ..none }, vec![boris.user.id]),
+        (FilterInput { email: Some("boris@example"), ..none }, vec![]),
+        (FilterInput { first_name: Some("Анна"), ..none }, vec![anna.user.id]),
+        (FilterInput { first_name: Some("Анн"), ..none }, vec![]),
+        (FilterInput { last_name: Some("100% O_Neil"), ..none }, vec![boris.user.id]),
+        (FilterInput { last_name: Some("100% O%"), ..none }, vec![]),
+        (FilterInput { invite_code: Some(code), ..none }, vec![anna.user.id]),
+        (FilterInput { invited_by_code: Some(code), ..none }, vec![boris.user.id]),
+        (FilterInput { invited_by_code: Some("ZZZZZZ"), ..none }, vec![]),
+        (FilterInput { invited_by_code: Some(code), first_name: Some("Boris"), ..none }, vec![boris.user.id]),
+        (FilterInput { invited_by_code: Some(code), first_name: Some("Анна"), ..none }, vec![]),
+    ] {
+        assert_eq!(found(&bench, &anna, filter).await, expected, "{filter:?}");
+    }
+}
+
+async fn search(bench: &Bench, bearer: &Bearer, search: &str) -> Vec<UserId> {
+    found(bench, bearer, FilterInput { search: Some(search), ..FilterInput::default() }).await
+}
+
+/// All terms must match, anywhere if they have three characters, at a beginning if fewer.
+pub async fn a_search_finds_what_contains_all_its_terms(storage: Arc<impl Storage>) {
+    let bench = Bench::new(storage);
+    let (anna, boris) = anna_and_boris(&bench).await;
+    let [both, only_anna, only_boris] =
+        [vec![boris.user.id, anna.user.id], vec![anna.user.id], vec![boris.user.id]];
+    let annas_code = anna.user.invite_code.as_str().to_lowercase();
+    for (terms, expected) in [
+        ("", &both),
+        ("example", &both),
+        ("EXAMPLE.com", &only_anna),
+        ("етров", &only_anna),
+        ("АННА петр", &only_anna),
+        ("анна boris", &vec![]),
+        ("bo", &only_boris),
+        ("or", &vec![]),
+        ("608000002", &only_boris),
+        ("+7", &both),
+        ("79", &both),
+        (&annas_code, &both),
+        (&annas_code[1..5], &both),
+    ] {
+        assert_eq!(&search(&bench, &anna, terms).await, expected, "{terms}");
+    }
+}
+
+/// A search finds users by what they are called now.
+pub async fn a_search_follows_edits(storage: Arc<impl Storage>) {
+    let bench = Bench::new(storage);
+    let (anna, boris) = anna_and_boris(&bench).await;
+    let change = ProfileChange {
+        first_name: Some(Name::parse("Bohdan").ok()),
+        email: Some(None),
+        ..ProfileChange::default()
+    };
+    bench.referral.edit_profile(&boris, change).await.expect("edited");
+    assert_eq!(search(&bench, &anna, "bohdan").await, [boris.user.id]);
+    assert_eq!(search(&bench, &anna, "boris").await, []);
+
+    let vera = bench.enter(3).await;
+    let vera = bench.bearer(&vera).await;
+    let change =
+        ProfileChange { invited_by_code: Some(boris.user.invite_code.clone()), ..ProfileChange::default() };
+    bench.referral.edit_profile(&vera, change).await.expect("accepted");
+    let by_code = search(&bench, &anna, boris.user.invite_code.as_str()).await;
+    assert_eq!(by_code, [vera.user.id, boris.user.id]);
+}
+
+/// What stands for other characters in some databases stands for itself.
+pub async fn wildcards_are_ordinary_characters(storage: Arc<impl Storage>) {
+    let bench = Bench::new(storage);
+    let (anna, boris) = anna_and_boris(&bench).await;
+    assert_eq!(search(&bench, &anna, "100% o_n").await, [boris.user.id]);
+    for terms in [
+        "%%%", "___", "b%s", "bor_s", "***", "???", "[a-z]", "'''", "\\\\\\", "\"\"\"", "OR 1=1", "%", "_",
+        "*",
+    ] {
+        assert_eq!(search(&bench, &anna, terms).await, [], "{terms}");
+    }
+}
+
+/// Beyond a thousand matches the count stops, and says so; without a filter it is exact.
+pub async fn a_filtered_list_is_counted_up_to_a_thousand(storage: Arc<impl Storage>) {
+    let bench = Bench::new(storage);
+    let bearer = bench.bearer(&bench.enter(0).await).await;
+    let thousand = u32::try_from(COUNT_LIMIT).expect("a thousand");
+    let count = async |search| {
+        let filter = FilterInput { search, ..FilterInput::default() };
+        let page = page(&bench, &bearer, ListUsers { filter, ..ListUsers::default() }).await;
+        (page.count, page.count_exact)
+    };
+    for number in 1..thousand {
+        bench.referral.make_staff(phone(number)).await.expect("made");
+    }
+    assert_eq!(count(Some("+79608")).await, (COUNT_LIMIT, true));
+    bench.referral.make_staff(phone(thousand)).await.expect("made");
+    assert_eq!(count(Some("+79608")).await, (COUNT_LIMIT, false));
+    assert_eq!(count(None).await, (COUNT_LIMIT + 1, true));
+}
+
+/// Invitees come newest first, a page at a time; nobody has those of nobody.
+pub async fn invitees_are_paged(storage: Arc<impl Storage>) {
+    let bench = Bench::new(storage);
+    let anna = bench.enter(0).await;
+    let mut expected = Vec::new();
+    for number in 1..6 {
+        bench.advance(Duration::from_millis(1));
+        expected.push(bench.enter_invited(number, &anna.user).await.user.id);
+    }
+    expected.reverse();
+    let bearer = bench.bearer(&anna).await;
+
+    let mut seen = Vec::new();
+    let mut next = None;
+    loop {
+        let page =
+            bench.referral.invitees(&bearer, anna.user.id, limit(2), next.as_deref()).await.expect("a page");
+        assert_eq!(page.count, 5);
+        assert!(page.invitees.len() <= 2);
+        seen.extend(page.invitees.into_iter().map(|invitee| invitee.id));
+        next = page.next;
+        if next.is_none() {
+            break;
+        }
+    }
+    assert_eq!(seen, expected);
+
+    let nobody = UserId(uuid::Uuid::nil());
+    assert_refused(bench.referral.invitees(&bearer, nobody, limit(2), None).await, Refusal::UserNotFound);
+    let newest = expected[0];
+    let none = bench.referral.invitees(&bearer, newest, limit(2), None).await.expect("a page");
+    assert_eq!((none.invitees.len(), none.count, none.next), (0, 0, None));
+}
+
+/// The newest as many as were asked for, and the true number.
+pub async fn a_profile_shows_the_newest_invitees(storage: Arc<impl Storage>) {
+    let bench = Bench::new(storage);
+    let anna = bench.enter(0).await;
+    let mut expected = Vec::new();
+    for number in 1..5 {
+        bench.advance(Duration::from_millis(1));
+        expected.insert(0, bench.enter_invited(number, &anna.user).await.user.id);
+    }
+    let found = bench.storage.user(anna.user.id, 3).await.expect("an answer").expect("a user");
+    let shown: Vec<_> = found.invited.iter().map(|invitee| invitee.id).collect();
+    assert_eq!(shown, expected[..3]);
+    assert_eq!(found.user.invited_count, 4);
+}
