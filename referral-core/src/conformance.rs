@@ -14,6 +14,8 @@
 //! The cases drive the storage through a [`Referral`] handle, as a service does, with a clock
 //! that is set by hand; those about contention do so from many tasks on several threads.
 
+#![expect(clippy::missing_panics_doc, reason = "a case panics if it fails: that is what it is for")]
+
 pub mod challenges;
 pub mod invitations;
 pub mod profiles;
@@ -192,17 +194,16 @@ struct Bench {
 }
 
 impl Bench {
-    fn new<S: Storage>(storage: Arc<S>) -> Self {
+    fn new(storage: Arc<dyn Storage>) -> Self {
         Self::with_policy(storage, Policy::standard())
     }
 
-    fn with_policy<S: Storage>(storage: Arc<S>, policy: Policy) -> Self {
+    fn with_policy(storage: Arc<dyn Storage>, policy: Policy) -> Self {
         // A time with microseconds, so that a storage that drops them is found out.
         let start = OffsetDateTime::from_unix_timestamp_nanos(1_790_000_000_123_456_000);
         let clock = ManualClock::new(start.expect("a time in this century"));
         let keys = SigningKeys::from_secret("k1", &[1; 32]).expect("long enough");
         let peppers = Peppers::from_secret("p1", &[2; 32]).expect("long enough");
-        let storage: Arc<dyn Storage> = storage;
         let referral = Referral::builder(Arc::clone(&storage), Arc::new(DevelopmentSender), keys, peppers)
             .policy(policy)
             .clock(clock.clone())

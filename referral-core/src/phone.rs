@@ -18,7 +18,7 @@ impl Region {
     pub fn parse(input: &str) -> Result<Self, Invalid> {
         rlibphonenumber::Region::from_code(&input.trim().to_ascii_uppercase())
             .ok()
-            .filter(|region| *region != rlibphonenumber::Region::World)
+            .filter(|region| PHONE_NUMBER_UTIL.get_country_code_for_region(*region).is_some())
             .map(Self)
             .ok_or_else(|| Invalid::new("invalid_region", "Give an ISO region code such as `RU`."))
     }
@@ -170,6 +170,14 @@ mod tests {
         {
             let error = PhoneNumber::parse(input, None).expect_err("refused");
             assert_eq!(error.code(), "invalid_phone");
+        }
+    }
+
+    #[test]
+    fn a_region_is_one_with_a_numbering_plan() {
+        assert!(Region::parse(" ru ").is_ok());
+        for input in ["", "XX", "ZZ", "001", "RUS", "Россия", "\0"] {
+            assert!(Region::parse(input).is_err(), "{input}");
         }
     }
 

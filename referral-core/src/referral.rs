@@ -283,6 +283,12 @@ impl Referral {
         Ok(Bearer { user: found.user.user, session: found.session.id })
     }
 
+    /// A UUID that sorts by time (version 7), from the handle's clock and generator.
+    #[must_use]
+    pub fn draw_id(&self) -> uuid::Uuid {
+        self.inner.random.time_ordered_uuid(self.now())
+    }
+
     /// Whether requests can be served.
     pub async fn check_ready(&self) -> Result<(), Error> {
         Ok(self.inner.storage.check_ready().await?)
@@ -301,6 +307,11 @@ impl Referral {
                 return Ok(swept);
             }
         }
+    }
+
+    /// Ends what the storage has open. To be called after the last request.
+    pub async fn close(&self) {
+        self.inner.storage.close().await;
     }
 
     fn now(&self) -> OffsetDateTime {

@@ -156,4 +156,7 @@ pub trait Storage: Send + Sync + 'static {
 
     /// Whether the storage can be used: it answers, and its schema is the one expected.
     async fn check_ready(&self) -> Result<()>;
+
+    /// Ends what is open, after the last request. Does nothing unless there is something to end.
+    async fn close(&self) {}
 }

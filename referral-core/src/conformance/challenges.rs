@@ -6,7 +6,7 @@ use super::{Bench, answer, assert_refused, in_parallel, phone, unnamed};
 use crate::{Refusal, storage::Storage};
 
 /// Between two codes for one phone lies the cool-down, and the wait that is told is true.
-pub async fn a_second_code_waits_for_the_cool_down(storage: Arc<impl Storage>) {
+pub async fn a_second_code_waits_for_the_cool_down(storage: Arc<dyn Storage>) {
     let bench = Bench::new(storage);
     bench.sent(&phone(1)).await;
     bench.advance(Duration::from_secs(15));
@@ -17,7 +17,7 @@ pub async fn a_second_code_waits_for_the_cool_down(storage: Arc<impl Storage>) {
 }
 
 /// Whoever has signed in may ask for another code at once.
-pub async fn a_sign_in_ends_the_cool_down(storage: Arc<impl Storage>) {
+pub async fn a_sign_in_ends_the_cool_down(storage: Arc<dyn Storage>) {
     let bench = Bench::new(storage);
     let sent = bench.sent(&phone(1)).await;
     bench.sign_in(answer(&sent)).await.expect("signed in");
@@ -25,14 +25,14 @@ pub async fn a_sign_in_ends_the_cool_down(storage: Arc<impl Storage>) {
 }
 
 /// The cool-down of one phone is not another's.
-pub async fn phones_do_not_wait_for_one_another(storage: Arc<impl Storage>) {
+pub async fn phones_do_not_wait_for_one_another(storage: Arc<dyn Storage>) {
     let bench = Bench::new(storage);
     bench.sent(&phone(1)).await;
     bench.sent(&phone(2)).await;
 }
 
 /// Many requests at once are granted as many codes as in turn.
-pub async fn parallel_requests_for_one_phone_send_one_code(storage: Arc<impl Storage>) {
+pub async fn parallel_requests_for_one_phone_send_one_code(storage: Arc<dyn Storage>) {
     let bench = Bench::new(storage);
     let sent = in_parallel(20, |_| {
         let bench = bench.clone();
@@ -47,7 +47,7 @@ pub async fn parallel_requests_for_one_phone_send_one_code(storage: Arc<impl Sto
 }
 
 /// A code whose message was not sent is void, costs no waiting, and leaves the one before it.
-pub async fn a_voided_code_is_forgotten_and_the_one_before_it_lives(storage: Arc<impl Storage>) {
+pub async fn a_voided_code_is_forgotten_and_the_one_before_it_lives(storage: Arc<dyn Storage>) {
     let bench = Bench::new(storage);
     let first = bench.sent(&phone(1)).await;
     bench.advance(Duration::from_mins(1));

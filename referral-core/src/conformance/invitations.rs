@@ -27,7 +27,7 @@ async fn assert_invited(bench: &Bench, inviter: &SignedIn, invitee: &SignedIn) {
 }
 
 /// With the first sign-in.
-pub async fn an_invitation_is_accepted_at_sign_up(storage: Arc<impl Storage>) {
+pub async fn an_invitation_is_accepted_at_sign_up(storage: Arc<dyn Storage>) {
     let bench = Bench::new(storage);
     let anna = bench.enter(1).await;
     let boris = bench.enter_invited(2, &anna.user).await;
@@ -38,7 +38,7 @@ pub async fn an_invitation_is_accepted_at_sign_up(storage: Arc<impl Storage>) {
 }
 
 /// With a later sign-in, by somebody who had no inviter.
-pub async fn an_invitation_is_accepted_at_a_later_sign_in(storage: Arc<impl Storage>) {
+pub async fn an_invitation_is_accepted_at_a_later_sign_in(storage: Arc<dyn Storage>) {
     let bench = Bench::new(storage);
     let [anna, _] = [bench.enter(1).await, bench.enter(2).await];
     let boris = bench.enter_invited(2, &anna.user).await;
@@ -48,7 +48,7 @@ pub async fn an_invitation_is_accepted_at_a_later_sign_in(storage: Arc<impl Stor
 }
 
 /// By an edit of the profile.
-pub async fn an_invitation_is_accepted_in_the_profile(storage: Arc<impl Storage>) {
+pub async fn an_invitation_is_accepted_in_the_profile(storage: Arc<dyn Storage>) {
     let bench = Bench::new(storage);
     let [anna, boris] = [bench.enter(1).await, bench.enter(2).await];
     let profile =
@@ -58,7 +58,7 @@ pub async fn an_invitation_is_accepted_in_the_profile(storage: Arc<impl Storage>
 }
 
 /// Without a code, or with another: the inviter stays.
-pub async fn signing_in_again_keeps_the_inviter(storage: Arc<impl Storage>) {
+pub async fn signing_in_again_keeps_the_inviter(storage: Arc<dyn Storage>) {
     let bench = Bench::new(storage);
     let [anna, vera] = [bench.enter(1).await, bench.enter(3).await];
     bench.enter_invited(2, &anna.user).await;
@@ -72,7 +72,7 @@ pub async fn signing_in_again_keeps_the_inviter(storage: Arc<impl Storage>) {
 }
 
 /// The inviter who is named already can be named again, to no effect.
-pub async fn the_same_inviter_again_changes_nothing(storage: Arc<impl Storage>) {
+pub async fn the_same_inviter_again_changes_nothing(storage: Arc<dyn Storage>) {
     let bench = Bench::new(storage);
     let anna = bench.enter(1).await;
     bench.enter_invited(2, &anna.user).await;
@@ -83,7 +83,7 @@ pub async fn the_same_inviter_again_changes_nothing(storage: Arc<impl Storage>) 
 }
 
 /// In the profile, where nothing else is asked for, another inviter is an error.
-pub async fn another_inviter_in_the_profile_is_refused(storage: Arc<impl Storage>) {
+pub async fn another_inviter_in_the_profile_is_refused(storage: Arc<dyn Storage>) {
     let bench = Bench::new(storage);
     let [anna, vera] = [bench.enter(1).await, bench.enter(3).await];
     let boris = bench.enter_invited(2, &anna.user).await;
@@ -94,7 +94,7 @@ pub async fn another_inviter_in_the_profile_is_refused(storage: Arc<impl Storage
 
 /// Unknown, one's own, or closing a loop: nothing changes, and the code from the message is
 /// still good, without the invite code or with a better one.
-pub async fn a_bad_invite_code_leaves_the_sms_code_usable(storage: Arc<impl Storage>) {
+pub async fn a_bad_invite_code_leaves_the_sms_code_usable(storage: Arc<dyn Storage>) {
     let bench = Bench::new(storage);
     let anna = bench.enter(1).await;
     let boris = bench.enter_invited(2, &anna.user).await;
@@ -124,7 +124,7 @@ pub async fn a_bad_invite_code_leaves_the_sms_code_usable(storage: Arc<impl Stor
 }
 
 /// A loop is refused however long it would be.
-pub async fn a_long_chain_does_not_close(storage: Arc<impl Storage>) {
+pub async fn a_long_chain_does_not_close(storage: Arc<dyn Storage>) {
     let bench = Bench::new(storage);
     let first = bench.enter(0).await;
     let mut last = first.clone();
@@ -141,7 +141,7 @@ pub async fn a_long_chain_does_not_close(storage: Arc<impl Storage>) {
 }
 
 /// Of many acceptances by one invitee at once, by sign-in and in the profile, one counts.
-pub async fn parallel_acceptances_by_one_invitee_make_one_edge(storage: Arc<impl Storage>) {
+pub async fn parallel_acceptances_by_one_invitee_make_one_edge(storage: Arc<dyn Storage>) {
     let bench = Bench::new(storage);
     let invitee = bench.enter(99).await;
     let bearer = bench.bearer(&invitee).await;
@@ -178,7 +178,7 @@ pub async fn parallel_acceptances_by_one_invitee_make_one_edge(storage: Arc<impl
 }
 
 /// Sign-ups with one inviter at once lose no count.
-pub async fn parallel_sign_ups_by_one_inviter_are_all_counted(storage: Arc<impl Storage>) {
+pub async fn parallel_sign_ups_by_one_inviter_are_all_counted(storage: Arc<dyn Storage>) {
     let bench = Bench::new(storage);
     let anna = bench.enter(99).await;
     in_parallel(30, |number| {
@@ -191,16 +191,16 @@ pub async fn parallel_sign_ups_by_one_inviter_are_all_counted(storage: Arc<impl 
 }
 
 /// Each of four names the next at the same time: at least one is refused, and no loop is left.
-pub async fn four_users_closing_a_ring_at_once_leave_no_loop(storage: Arc<impl Storage>) {
+pub async fn four_users_closing_a_ring_at_once_leave_no_loop(storage: Arc<dyn Storage>) {
     close_rings(storage, 4).await;
 }
 
 /// The same with five, where locking pairs of users would let a loop through.
-pub async fn five_users_closing_a_ring_at_once_leave_no_loop(storage: Arc<impl Storage>) {
+pub async fn five_users_closing_a_ring_at_once_leave_no_loop(storage: Arc<dyn Storage>) {
     close_rings(storage, 5).await;
 }
 
-async fn close_rings(storage: Arc<impl Storage>, size: u32) {
+async fn close_rings(storage: Arc<dyn Storage>, size: u32) {
     const RINGS: u32 = 10;
     let bench = Bench::new(storage);
     for ring in 0..RINGS {

@@ -8,12 +8,12 @@ use crate::{
     storage::Storage,
 };
 
-fn email(address: &str) -> Option<Option<Email>> {
-    Some(Some(Email::parse(address).expect("an address")))
+fn email(address: &str) -> Email {
+    Email::parse(address).expect("an address")
 }
 
-fn name(name: &str) -> Option<Option<Name>> {
-    Some(Some(Name::parse(name).expect("a name")))
+fn name(name: &str) -> Name {
+    Name::parse(name).expect("a name")
 }
 
 async fn edit(bench: &Bench, bearer: &Bearer, change: ProfileChange) -> Result<ProfileView, Error> {
@@ -21,14 +21,14 @@ async fn edit(bench: &Bench, bearer: &Bearer, change: ProfileChange) -> Result<P
 }
 
 /// What is named changes, what is cleared is gone, the rest stays.
-pub async fn a_profile_is_edited_and_cleared(storage: Arc<impl Storage>) {
+pub async fn a_profile_is_edited_and_cleared(storage: Arc<dyn Storage>) {
     let bench = Bench::new(storage);
     let anna = bench.enter(1).await;
     let bearer = bench.bearer(&anna).await;
     let all = ProfileChange {
-        first_name: name("Анна"),
-        last_name: name("O'Neil"),
-        email: email("Anna@Example.com"),
+        first_name: Some(Some(name("Анна"))),
+        last_name: Some(Some(name("O'Neil"))),
+        email: Some(Some(email("Anna@Example.com"))),
         invited_by_code: None,
     };
     edit(&bench, &bearer, all).await.expect("edited");
@@ -46,15 +46,15 @@ pub async fn a_profile_is_edited_and_cleared(storage: Arc<impl Storage>) {
 }
 
 /// One bad field keeps all others from changing, and all bad ones are named.
-pub async fn an_edit_is_all_or_nothing(storage: Arc<impl Storage>) {
+pub async fn an_edit_is_all_or_nothing(storage: Arc<dyn Storage>) {
     let bench = Bench::new(storage);
     let [anna, boris] = [bench.enter(1).await, bench.enter(2).await];
     let [anna, boris] = [bench.bearer(&anna).await, bench.bearer(&boris).await];
-    let claim = ProfileChange { email: email("a@b.cd"), ..ProfileChange::default() };
+    let claim = ProfileChange { email: Some(Some(email("a@b.cd"))), ..ProfileChange::default() };
     edit(&bench, &anna, claim.clone()).await.expect("edited");
 
     let unknown = InviteCode::parse("ZZZZZZZZZZZZ").ok();
-    let change = ProfileChange { first_name: name("Boris"), invited_by_code: unknown, ..claim };
+    let change = ProfileChange { first_name: Some(Some(name("Boris"))), invited_by_code: unknown, ..claim };
     match edit(&bench, &boris, change).await {
         Err(Error::ProfileRefused(refusals)) => {
             assert_eq!(refusals, [Refusal::EmailTaken, Refusal::UnknownInviteCode]);
@@ -67,11 +67,11 @@ pub async fn an_edit_is_all_or_nothing(storage: Arc<impl Storage>) {
 
 /// Nobody gets an address that somebody has, in whatever letter case; whoever clears theirs
 /// leaves it free.
-pub async fn an_email_belongs_to_one_user(storage: Arc<impl Storage>) {
+pub async fn an_email_belongs_to_one_user(storage: Arc<dyn Storage>) {
     let bench = Bench::new(storage);
     let [anna, boris] = [bench.enter(1).await, bench.enter(2).await];
     let [anna, boris] = [bench.bearer(&anna).await, bench.bearer(&boris).await];
-    let claim = || ProfileChange { email: email("Same@Example.com"), ..ProfileChange::default() };
+    let claim = || ProfileChange { email: Some(Some(email("Same@Example.com"))), ..ProfileChange::default() };
 
     edit(&bench, &anna, claim()).await.expect("free");
     edit(&bench, &anna, claim()).await.expect("her own");
@@ -82,7 +82,7 @@ pub async fn an_email_belongs_to_one_user(storage: Arc<impl Storage>) {
 }
 
 /// Of many who ask for one address at once, one gets it.
-pub async fn parallel_claims_of_an_email_give_it_to_one(storage: Arc<impl Storage>) {
+pub async fn parallel_claims_of_an_email_give_it_to_one(storage: Arc<dyn Storage>) {
     let bench = Bench::new(storage);
     let mut bearers = Vec::new();
     for number in 0..20 {
@@ -90,7 +90,8 @@ pub async fn parallel_claims_of_an_email_give_it_to_one(storage: Arc<impl Storag
     }
     let results = in_parallel(20, |number| {
         let (bench, bearer) = (bench.clone(), bearers[number as usize].clone());
-        let change = ProfileChange { email: email("one@example.com"), ..ProfileChange::default() };
+        let change =
+            ProfileChange { email: Some(Some(email("one@example.com"))), ..ProfileChange::default() };
         async move { edit(&bench, &bearer, change).await }
     });
     let results = results.await;
@@ -101,7 +102,7 @@ pub async fn parallel_claims_of_an_email_give_it_to_one(storage: Arc<impl Storag
 }
 
 /// No character is taken for anything but itself.
-pub async fn any_text_comes_back_as_it_was(storage: Arc<impl Storage>) {
+pub async fn any_text_comes_back_as_it_was(storage: Arc<dyn Storage>) {
     let bench = Bench::new(storage);
     let anna = bench.enter(1).await;
     let bearer = bench.bearer(&anna).await;
@@ -117,7 +118,7 @@ pub async fn any_text_comes_back_as_it_was(storage: Arc<impl Storage>) {
         "\u{202e}abc",
         "NULL",
     ] {
-        let change = ProfileChange { first_name: name(text), ..ProfileChange::default() };
+        let change = ProfileChange { first_name: Some(Some(name(text))), ..ProfileChange::default() };
         let profile = edit(&bench, &bearer, change).await.expect("edited");
         assert_eq!(profile.user.first_name.as_ref().map(Name::as_str), Some(text));
         assert_eq!(bench.profile(&anna).await.user.first_name, profile.user.first_name);
@@ -125,13 +126,13 @@ pub async fn any_text_comes_back_as_it_was(storage: Arc<impl Storage>) {
 }
 
 /// There is nothing to edit of somebody who is not there.
-pub async fn a_profile_of_nobody_is_refused(storage: Arc<impl Storage>) {
+pub async fn a_profile_of_nobody_is_refused(storage: Arc<dyn Storage>) {
     let bench = Bench::new(storage);
     let anna = bench.bearer(&bench.enter(1).await).await;
     let nobody = UserId(uuid::Uuid::nil());
     let mut bearer = anna.clone();
     bearer.user.id = nobody;
-    let change = ProfileChange { first_name: name("Nobody"), ..ProfileChange::default() };
+    let change = ProfileChange { first_name: Some(Some(name("Nobody"))), ..ProfileChange::default() };
     assert_refused(edit(&bench, &bearer, change).await, Refusal::UserNotFound);
     assert_refused(bench.referral.user(&anna, nobody).await, Refusal::UserNotFound);
 }

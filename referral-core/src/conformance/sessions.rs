@@ -9,7 +9,7 @@ use crate::{Refusal, SessionId, TokenKind, storage::Storage};
 const PAST_GRACE: Duration = Duration::from_mins(1);
 
 /// What a sign-in stored is found again; what nobody stored is not.
-pub async fn a_session_is_found_with_its_user(storage: Arc<impl Storage>) {
+pub async fn a_session_is_found_with_its_user(storage: Arc<dyn Storage>) {
     let bench = Bench::new(storage);
     let anna = bench.enter(1).await;
     let boris = bench.enter_invited(2, &anna.user).await;
@@ -29,7 +29,7 @@ pub async fn a_session_is_found_with_its_user(storage: Arc<impl Storage>) {
 }
 
 /// An exchange gives new tokens. Until they are seen in use, the old token gives the same again.
-pub async fn a_refresh_token_is_exchanged_and_its_parent_repeats_the_successor(storage: Arc<impl Storage>) {
+pub async fn a_refresh_token_is_exchanged_and_its_parent_repeats_the_successor(storage: Arc<dyn Storage>) {
     let bench = Bench::new(storage);
     let first = bench.enter(1).await.tokens;
     bench.advance(PAST_GRACE);
@@ -45,7 +45,7 @@ pub async fn a_refresh_token_is_exchanged_and_its_parent_repeats_the_successor(s
 }
 
 /// Once the successor was used, the old token can only be a copy.
-pub async fn a_used_successor_ends_the_grace_of_its_parent(storage: Arc<impl Storage>) {
+pub async fn a_used_successor_ends_the_grace_of_its_parent(storage: Arc<dyn Storage>) {
     let bench = Bench::new(storage);
     let first = bench.enter(1).await.tokens;
     let second = bench.referral.refresh(&first.refresh).await.expect("exchanged").tokens;
@@ -61,7 +61,7 @@ pub async fn a_used_successor_ends_the_grace_of_its_parent(storage: Arc<impl Sto
 }
 
 /// A token from two exchanges ago ends the session, but not in the moment after its own.
-pub async fn an_older_refresh_token_ends_the_session(storage: Arc<impl Storage>) {
+pub async fn an_older_refresh_token_ends_the_session(storage: Arc<dyn Storage>) {
     let bench = Bench::new(storage);
     let first = bench.enter(1).await.tokens;
     let second = bench.referral.refresh(&first.refresh).await.expect("exchanged").tokens;
@@ -75,7 +75,7 @@ pub async fn an_older_refresh_token_ends_the_session(storage: Arc<impl Storage>)
 }
 
 /// Many tabs that refresh at once all go on with the same tokens.
-pub async fn parallel_refreshes_give_one_successor(storage: Arc<impl Storage>) {
+pub async fn parallel_refreshes_give_one_successor(storage: Arc<dyn Storage>) {
     let bench = Bench::new(storage);
     let first = bench.enter(1).await.tokens;
     let successors = in_parallel(32, |_| {
@@ -89,7 +89,7 @@ pub async fn parallel_refreshes_give_one_successor(storage: Arc<impl Storage>) {
 }
 
 /// By not being used, and in the end in any case.
-pub async fn a_session_ends(storage: Arc<impl Storage>) {
+pub async fn a_session_ends(storage: Arc<dyn Storage>) {
     const DAY: Duration = Duration::from_hours(24);
     let bench = Bench::new(storage);
     let idle = bench.enter(1).await;
@@ -104,7 +104,7 @@ pub async fn a_session_ends(storage: Arc<impl Storage>) {
 }
 
 /// At once, and for as long as the user is inactive.
-pub async fn tokens_of_an_inactive_user_stop_at_once(storage: Arc<impl Storage>) {
+pub async fn tokens_of_an_inactive_user_stop_at_once(storage: Arc<dyn Storage>) {
     let bench = Bench::new(storage);
     let anna = bench.enter(1).await;
     bench.referral.set_active(anna.user.id, false).await.expect("a user");

@@ -6,7 +6,7 @@ use super::{Bench, answer, assert_refused, in_parallel, phone};
 use crate::{Refusal, clock::Clock as _, storage::Storage};
 
 /// A phone becomes staff, with or without an account, and stays the same user.
-pub async fn staff_are_made_and_promoted(storage: Arc<impl Storage>) {
+pub async fn staff_are_made_and_promoted(storage: Arc<dyn Storage>) {
     let bench = Bench::new(storage);
     let anna = bench.enter(1).await.user;
     assert!(!anna.is_staff);
@@ -22,7 +22,7 @@ pub async fn staff_are_made_and_promoted(storage: Arc<impl Storage>) {
 }
 
 /// Two operators who do it at once make one user.
-pub async fn parallel_promotions_make_one_user(storage: Arc<impl Storage>) {
+pub async fn parallel_promotions_make_one_user(storage: Arc<dyn Storage>) {
     let bench = Bench::new(storage);
     let made = in_parallel(10, |_| {
         let bench = bench.clone();
@@ -36,7 +36,7 @@ pub async fn parallel_promotions_make_one_user(storage: Arc<impl Storage>) {
 }
 
 /// Codes and sessions that have ended go; those that live stay.
-pub async fn sweeping_deletes_what_has_ended_and_nothing_else(storage: Arc<impl Storage>) {
+pub async fn sweeping_deletes_what_has_ended_and_nothing_else(storage: Arc<dyn Storage>) {
     const HALF_A_SESSION: Duration = Duration::from_hours(15 * 24 + 1);
     let bench = Bench::new(storage);
     let ended = bench.enter(1).await;
@@ -56,7 +56,7 @@ pub async fn sweeping_deletes_what_has_ended_and_nothing_else(storage: Arc<impl 
 }
 
 /// However much there is, one step is short.
-pub async fn a_sweep_takes_no_more_than_its_batch(storage: Arc<impl Storage>) {
+pub async fn a_sweep_takes_no_more_than_its_batch(storage: Arc<dyn Storage>) {
     let bench = Bench::new(storage);
     for number in 0..5 {
         bench.sent(&phone(number)).await;
@@ -69,7 +69,7 @@ pub async fn a_sweep_takes_no_more_than_its_batch(storage: Arc<impl Storage>) {
 }
 
 /// A storage that serves these cases says that it can.
-pub async fn a_storage_is_ready(storage: Arc<impl Storage>) {
+pub async fn a_storage_is_ready(storage: Arc<dyn Storage>) {
     let bench = Bench::new(storage);
     bench.referral.check_ready().await.expect("ready");
 }

@@ -39,7 +39,7 @@ async fn users(bench: &Bench, count: u32) -> (Vec<UserId>, Bearer) {
 }
 
 /// Following `next` from the start and `previous` back, everybody is met once, newest first.
-pub async fn pages_cover_everybody_once_in_both_directions(storage: Arc<impl Storage>) {
+pub async fn pages_cover_everybody_once_in_both_directions(storage: Arc<dyn Storage>) {
     let bench = Bench::new(storage);
     let (mut expected, bearer) = users(&bench, 7).await;
     expected.reverse();
@@ -68,7 +68,7 @@ pub async fn pages_cover_everybody_once_in_both_directions(storage: Arc<impl Sto
 }
 
 /// An offset leads to pages by offset, as far as there are users.
-pub async fn an_offset_leaves_out_the_newest(storage: Arc<impl Storage>) {
+pub async fn an_offset_leaves_out_the_newest(storage: Arc<dyn Storage>) {
     let bench = Bench::new(storage);
     let (mut expected, bearer) = users(&bench, 5).await;
     expected.reverse();
@@ -87,7 +87,7 @@ pub async fn an_offset_leaves_out_the_newest(storage: Arc<impl Storage>) {
 }
 
 /// Whoever joins in the meantime is neither missed nor shown twice.
-pub async fn new_users_do_not_shift_a_cursor(storage: Arc<impl Storage>) {
+pub async fn new_users_do_not_shift_a_cursor(storage: Arc<dyn Storage>) {
     let bench = Bench::new(storage);
     let (mut expected, bearer) = users(&bench, 4).await;
     expected.reverse();
@@ -129,7 +129,7 @@ async fn found(bench: &Bench, bearer: &Bearer, filter: FilterInput<'_>) -> Vec<U
 }
 
 /// Each filter finds whom it names, alone and together with others.
-pub async fn filters_match_exactly(storage: Arc<impl Storage>) {
+pub async fn filters_match_exactly(storage: Arc<dyn Storage>) {
     let bench = Bench::new(storage);
     let (anna, boris) = anna_and_boris(&bench).await;
     let none = FilterInput::default();
@@ -161,7 +161,7 @@ async fn search(bench: &Bench, bearer: &Bearer, search: &str) -> Vec<UserId> {
 }
 
 /// All terms must match, anywhere if they have three characters, at a beginning if fewer.
-pub async fn a_search_finds_what_contains_all_its_terms(storage: Arc<impl Storage>) {
+pub async fn a_search_finds_what_contains_all_its_terms(storage: Arc<dyn Storage>) {
     let bench = Bench::new(storage);
     let (anna, boris) = anna_and_boris(&bench).await;
     let [both, only_anna, only_boris] =
@@ -187,7 +187,7 @@ pub async fn a_search_finds_what_contains_all_its_terms(storage: Arc<impl Storag
 }
 
 /// A search finds users by what they are called now.
-pub async fn a_search_follows_edits(storage: Arc<impl Storage>) {
+pub async fn a_search_follows_edits(storage: Arc<dyn Storage>) {
     let bench = Bench::new(storage);
     let (anna, boris) = anna_and_boris(&bench).await;
     let change = ProfileChange {
@@ -209,7 +209,7 @@ pub async fn a_search_follows_edits(storage: Arc<impl Storage>) {
 }
 
 /// What stands for other characters in some databases stands for itself.
-pub async fn wildcards_are_ordinary_characters(storage: Arc<impl Storage>) {
+pub async fn wildcards_are_ordinary_characters(storage: Arc<dyn Storage>) {
     let bench = Bench::new(storage);
     let (anna, boris) = anna_and_boris(&bench).await;
     assert_eq!(search(&bench, &anna, "100% o_n").await, [boris.user.id]);
@@ -222,7 +222,7 @@ pub async fn wildcards_are_ordinary_characters(storage: Arc<impl Storage>) {
 }
 
 /// Beyond a thousand matches the count stops, and says so; without a filter it is exact.
-pub async fn a_filtered_list_is_counted_up_to_a_thousand(storage: Arc<impl Storage>) {
+pub async fn a_filtered_list_is_counted_up_to_a_thousand(storage: Arc<dyn Storage>) {
     let bench = Bench::new(storage);
     let bearer = bench.bearer(&bench.enter(0).await).await;
     let thousand = u32::try_from(COUNT_LIMIT).expect("a thousand");
@@ -241,7 +241,7 @@ pub async fn a_filtered_list_is_counted_up_to_a_thousand(storage: Arc<impl Stora
 }
 
 /// Invitees come newest first, a page at a time; nobody has those of nobody.
-pub async fn invitees_are_paged(storage: Arc<impl Storage>) {
+pub async fn invitees_are_paged(storage: Arc<dyn Storage>) {
     let bench = Bench::new(storage);
     let anna = bench.enter(0).await;
     let mut expected = Vec::new();
@@ -275,7 +275,7 @@ pub async fn invitees_are_paged(storage: Arc<impl Storage>) {
 }
 
 /// The newest as many as were asked for, and the true number.
-pub async fn a_profile_shows_the_newest_invitees(storage: Arc<impl Storage>) {
+pub async fn a_profile_shows_the_newest_invitees(storage: Arc<dyn Storage>) {
     let bench = Bench::new(storage);
     let anna = bench.enter(0).await;
     let mut expected = Vec::new();
