@@ -1,1 +1,46 @@
-//! x
+#![cfg_attr(feature = "sqlite", doc = include_str!("../README.md"))]
+#![cfg_attr(
+    not(feature = "sqlite"),
+    doc = "SQL storage for referral-core. Enable the feature of a database."
+)]
+
+mod error;
+#[cfg(feature = "sqlite")]
+mod sqlite;
+#[cfg(feature = "sqlite")]
+mod store;
+#[cfg(feature = "sqlite")]
+mod values;
+
+use std::sync::Arc;
+
+use referral_core::storage::Storage;
+
+pub use crate::error::ConnectError;
+
+/// Opens the database that `url` names, and brings its schema up to date.
+///
+/// | URL | Database | Feature |
+/// |---|---|---|
+/// | `sqlite:referral.db`, `sqlite:///var/lib/referral/referral.db` | an SQLite file, made if there is none; `?mode=rw` refuses to make one | `sqlite` |
+///
+/// A file that is made here can be read by its owner only, since it holds phone numbers. Several
+/// processes may open one file, on one machine.
+///
+/// # Errors
+///
+/// See [`ConnectError`].
+#[cfg_attr(
+    not(feature = "sqlite"),
+    expect(clippy::unused_async, reason = "only a build without any database has nothing to wait for")
+)]
+pub async fn connect(url: &str) -> Result<Arc<dyn Storage>, ConnectError> {
+    let (scheme, _) = url.split_once(':').ok_or(ConnectError::NoScheme)?;
+    match scheme {
+        #[cfg(feature = "sqlite")]
+        "sqlite" => Ok(Arc::new(sqlite::open(url).await?)),
+        #[cfg(not(feature = "sqlite"))]
+        "sqlite" => Err(ConnectError::FeatureOff { feature: "sqlite" }),
+        _ => Err(ConnectError::UnknownScheme { scheme: scheme.to_owned() }),
+    }
+}

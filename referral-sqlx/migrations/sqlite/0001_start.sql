@@ -1,0 +1,150 @@
+-- Users, invitations, challenges and sessions.
+--
+-- The tables hold what must always be true, whoever writes. Ids are UUIDs of 16 bytes, times are
+-- microseconds since 1970 in UTC. Where length() and octet_length() are told to agree, a text is
+-- ASCII without a NUL character, which length() would stop at.
+
+CREATE TABLE users (
+    id BLOB NOT NULL PRIMARY KEY CHECK (octet_length(id) = 16),
+    phone TEXT NOT NULL UNIQUE CHECK (
+        octet_length(phone) BETWEEN 8 AND 16
+        AND length(phone) = octet_length(phone)
+        AND substr(phone, 1, 1) = '+'
+        AND substr(phone, 2) NOT GLOB '*[^0-9]*'
+    ),
+    invite_code TEXT NOT NULL UNIQUE CHECK (
+        octet_length(invite_code) BETWEEN 6 AND 12
+        AND length(invite_code) = octet_length(invite_code)
+        AND invite_code NOT GLOB '*[^A-Z0-9]*'
+    ),
+    -- lower() knows ASCII only, as far as SQLite is concerned.
+    email TEXT UNIQUE CHECK (octet_length(email) BETWEEN 5 AND 254 AND email = lower(email)),
+    first_name TEXT CHECK (length(first_name) BETWEEN 1 AND 32 AND instr(first_name, char(0)) = 0),
+    last_name TEXT CHECK (length(last_name) BETWEEN 1 AND 32 AND instr(last_name, char(0)) = 0),
+    is_staff INTEGER NOT NULL CHECK (is_staff IN (0, 1)),
+    is_active INTEGER NOT NULL CHECK (is_active IN (0, 1)),
+    date_joined INTEGER NOT NULL,
+    last_login INTEGER,
+    -- Written by the triggers on invitations alone.
+    invited_count INTEGER NOT NULL DEFAULT 0 CHECK (invited_count >= 0),
+    -- Last, because they are long and only a search reads them.
+    search_public TEXT NOT NULL,
+    search_private TEXT NOT NULL
+) STRICT;
+
+CREATE INDEX users_first_name ON users (first_name, id);
+CREATE INDEX users_last_name ON users (last_name, id);
+
+-- How many users there are, so that nobody has to count them.
+CREATE TABLE totals (
+    only_row INTEGER NOT NULL PRIMARY KEY CHECK (only_row = 1),
+    users INTEGER NOT NULL CHECK (users >= 0)
+) STRICT;
+
+INSERT INTO totals (only_row, users) VALUES (1, 0);
+
+CREATE TRIGGER users_begin_without_invitees BEFORE INSERT ON users
+WHEN NEW.invited_count <> 0
+BEGIN
+    SELECT RAISE(ABORT, 'a new user has invited nobody yet');
+END;
+
+CREATE TRIGGER users_are_counted AFTER INSERT ON users
+BEGIN
+    UPDATE totals SET users = users + 1;
+END;
+
+CREATE TRIGGER users_are_counted_off AFTER DELETE ON users
+BEGIN
+    UPDATE totals SET users = users - 1;
+END;
+
+-- Who was invited by whom: once, and for good. The rows are small and always read by an index,
+-- so they are kept in the order of their key.
+CREATE TABLE invitations (
+    invitee BLOB NOT NULL PRIMARY KEY REFERENCES users (id),
+    inviter BLOB NOT NULL REFERENCES users (id),
+    code TEXT NOT NULL CHECK (
+        octet_length(code) BETWEEN 6 AND 12
+        AND length(code) = octet_length(code)
+        AND code NOT GLOB '*[^A-Z0-9]*'
+    ),
+    accepted_at INTEGER NOT NULL,
+    via TEXT NOT NULL CHECK (via IN ('sign_up', 'sign_in', 'profile')),
+    CHECK (invitee <> inviter)
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX invitations_of_inviter ON invitations (inviter, invitee);
+
+CREATE TRIGGER invitations_are_for_good BEFORE UPDATE ON invitations
+BEGIN
+    SELECT RAISE(ABORT, 'an invitation is accepted once and for good');
+END;
+
+-- The primary key refuses a second row, but INSERT OR REPLACE would get around it.
+CREATE TRIGGER invitations_are_not_replaced BEFORE INSERT ON invitations
+WHEN EXISTS (SELECT 1 FROM invitations WHERE invitee = NEW.invitee)
+BEGIN
+    SELECT RAISE(ABORT, 'an invitation is accepted once and for good');
+END;
+
+CREATE TRIGGER invitations_are_counted AFTER INSERT ON invitations
+BEGIN
+    UPDATE users SET invited_count = invited_count + 1 WHERE id = NEW.inviter;
+END;
+
+CREATE TRIGGER invitations_are_counted_off AFTER DELETE ON invitations
+BEGIN
+    UPDATE users SET invited_count = invited_count - 1 WHERE id = OLD.inviter;
+END;
+
+CREATE TABLE challenges (
+    id BLOB NOT NULL PRIMARY KEY CHECK (octet_length(id) = 16),
+    phone TEXT NOT NULL CHECK (
+        octet_length(phone) BETWEEN 8 AND 16
+        AND length(phone) = octet_length(phone)
+        AND substr(phone, 1, 1) = '+'
+        AND substr(phone, 2) NOT GLOB '*[^0-9]*'
+    ),
+    code_length INTEGER NOT NULL CHECK (code_length BETWEEN 4 AND 10),
+    code_hash BLOB NOT NULL CHECK (octet_length(code_hash) = 32),
+    pepper_id TEXT NOT NULL,
+    sent_at INTEGER NOT NULL,
+    expires_at INTEGER NOT NULL,
+    redeemed_at INTEGER,
+    tries_with_id INTEGER NOT NULL DEFAULT 0 CHECK (tries_with_id >= 0),
+    tries_without_id INTEGER NOT NULL DEFAULT 0 CHECK (tries_without_id >= 0)
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX challenges_of_phone ON challenges (phone, id);
+CREATE INDEX challenges_by_end ON challenges (expires_at);
+
+CREATE TRIGGER challenges_are_redeemed_once BEFORE UPDATE ON challenges
+WHEN OLD.redeemed_at IS NOT NULL
+BEGIN
+    SELECT RAISE(ABORT, 'a redeemed challenge is over');
+END;
+
+CREATE TABLE sessions (
+    id BLOB NOT NULL PRIMARY KEY CHECK (octet_length(id) = 16),
+    user_id BLOB NOT NULL REFERENCES users (id),
+    created_at INTEGER NOT NULL,
+    expires_at INTEGER NOT NULL,
+    revoked_at INTEGER,
+    -- When the session ends if nothing is refreshed in it any more: what it is swept by.
+    ends_at INTEGER NOT NULL,
+    key_id TEXT NOT NULL,
+    access_id BLOB NOT NULL CHECK (octet_length(access_id) = 16),
+    refresh_id BLOB NOT NULL CHECK (octet_length(refresh_id) = 16),
+    issued_at INTEGER NOT NULL,
+    access_expires_at INTEGER NOT NULL,
+    refresh_expires_at INTEGER NOT NULL,
+    grant_used INTEGER NOT NULL CHECK (grant_used IN (0, 1)),
+    parent BLOB CHECK (octet_length(parent) = 16),
+    -- One after another, the id (16 bytes) and the time (8 bytes, big-endian) of each retired
+    -- refresh token.
+    retired BLOB NOT NULL CHECK (octet_length(retired) % 24 = 0)
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX sessions_of_user ON sessions (user_id);
+CREATE INDEX sessions_by_end ON sessions (ends_at);

@@ -1,0 +1,68 @@
+//! What can go wrong with a database, and what that means to whoever asked.
+
+use referral_core::storage::BoxError;
+#[cfg(feature = "sqlite")]
+use referral_core::storage::StorageError;
+
+/// Why a database could not be opened. No message repeats the URL, which may hold a password.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConnectError {
+    /// What was given is no URL.
+    #[error("the database is named by a URL; give one such as `sqlite:referral.db`")]
+    NoScheme,
+    /// The URL names a database that this crate does not know.
+    #[error("no database is known as `{scheme}`; give a URL such as `sqlite:referral.db`")]
+    UnknownScheme {
+        /// What stands before the first colon of the URL.
+        scheme: String,
+    },
+    /// The crate was built without this database.
+    #[error(
+        "this program was built without the feature `{feature}` of `referral-sqlx`; build it with that feature"
+    )]
+    FeatureOff {
+        /// The feature.
+        feature: &'static str,
+    },
+    /// The URL names a database in memory, of which each connection would have its own.
+    #[error(
+        "each connection to an SQLite database in memory has one of its own; name a file, or use `MemoryStorage` of `referral-core`"
+    )]
+    InMemory,
+    /// The URL asks for something that the storage cannot do with.
+    #[error(
+        "after the path of an SQLite file only `?mode=rwc` (make it if there is none, the default) or `?mode=rw` may follow, and the path is a plain one"
+    )]
+    UnsupportedUrl,
+    /// The database file could not be made.
+    #[error("the database file cannot be made; check that its folder exists and may be written to")]
+    FileNotMade(#[source] std::io::Error),
+    /// The database could not be opened.
+    #[error("the database cannot be opened; check its path, its permissions and who else uses it")]
+    NotOpened(#[source] BoxError),
+    /// The schema could not be brought up to date: most likely, a newer version of this crate has
+    /// been there already.
+    #[error("the schema of the database cannot be brought up to date")]
+    NotMigrated(#[source] BoxError),
+}
+
+/// The error as the core knows it.
+#[cfg(feature = "sqlite")]
+pub(crate) fn failure(error: sqlx::Error) -> StorageError {
+    let is_passing = match &error {
+        sqlx::Error::Io(_)
+        | sqlx::Error::PoolTimedOut
+        | sqlx::Error::PoolClosed
+        | sqlx::Error::WorkerCrashed => true,
+        sqlx::Error::Database(error) => crate::sqlite::is_passing(&**error),
+        _ => false,
+    };
+    if is_passing { StorageError::Unavailable(error.into()) } else { StorageError::Failed(error.into()) }
+}
+
+/// The error for a stored value that cannot be.
+#[cfg(feature = "sqlite")]
+pub(crate) fn unreadable(error: impl Into<BoxError>) -> StorageError {
+    StorageError::Failed(error.into())
+}

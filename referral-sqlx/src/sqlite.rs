@@ -1,0 +1,77 @@
+//! SQLite: one connection that writes, several that read.
+//!
+//! SQLite has one writer at a time, whatever one does. Queueing for the one connection that writes
+//! is fair and cheap, where connections that compete for the file's lock only poll for it. Readers
+//! never wait: with a write-ahead log they see what was committed last.
+//!
+//! Each transaction that writes begins with `BEGIN IMMEDIATE`, so it excludes every other one, in
+//! this process and in others, from its first fact to its commit. That is the lock that all rules
+//! about several rows rely on: the newest code of a phone, the lineage of an inviter.
+
+pub(crate) mod list;
+pub(crate) mod load;
+mod migrations;
+mod open;
+#[cfg(test)]
+mod plans;
+mod rows;
+mod statements;
+pub(crate) mod write;
+
+use referral_core::storage::Result;
+use sqlx::{Sqlite, SqlitePool, Transaction, error::DatabaseError, pool::PoolConnection};
+
+use crate::error::failure;
+pub(crate) use migrations::check_applied;
+pub(crate) use open::open;
+
+/// An SQLite file.
+pub(crate) struct SqliteStore {
+    /// One connection.
+    pub(crate) writer: SqlitePool,
+    pub(crate) readers: SqlitePool,
+}
+
+impl SqliteStore {
+    /// Begins a transaction that excludes every other one that writes. Dropping it undoes it.
+    pub(crate) async fn begin(&self) -> Result<Transaction<'static, Sqlite>> {
+        self.writer.begin_with("BEGIN IMMEDIATE").await.map_err(failure)
+    }
+
+    /// Begins a transaction in which all reads see the same moment. It is ended by dropping it.
+    pub(crate) async fn snapshot(&self) -> Result<Transaction<'static, Sqlite>> {
+        self.readers.begin().await.map_err(failure)
+    }
+
+    /// A connection for a single read.
+    pub(crate) async fn reader(&self) -> Result<PoolConnection<Sqlite>> {
+        self.readers.acquire().await.map_err(failure)
+    }
+}
+
+/// Commits what a transaction wrote.
+pub(crate) async fn commit(transaction: Transaction<'static, Sqlite>) -> Result<()> {
+    transaction.commit().await.map_err(failure)
+}
+
+/// Whether the same may succeed later: another process has the file locked, the disk is full or
+/// out of reach.
+pub(crate) fn is_passing(error: &dyn DatabaseError) -> bool {
+    const IO_ERROR: i32 = 10;
+    const FULL: i32 = 13;
+    const CANNOT_OPEN: i32 = 14;
+    is_busy(error) || matches!(primary_code(error), Some(IO_ERROR | FULL | CANNOT_OPEN))
+}
+
+/// Whether another process has the file locked, for longer than one waits.
+fn is_busy(error: &dyn DatabaseError) -> bool {
+    const BUSY: i32 = 5;
+    /// The lock of the write-ahead log, fought for in vain.
+    const PROTOCOL: i32 = 15;
+    matches!(primary_code(error), Some(BUSY | PROTOCOL))
+}
+
+/// SQLite's result code without what extends it: 517, `SQLITE_BUSY_SNAPSHOT`, is a 5 as well.
+fn primary_code(error: &dyn DatabaseError) -> Option<i32> {
+    error.code()?.parse::<i32>().ok().map(|code| code & 0xff)
+}

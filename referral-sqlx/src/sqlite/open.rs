@@ -1,0 +1,190 @@
+//! Opening an SQLite file: what its URL says, what each connection is told, and the wait for
+//! others who open it at the same moment.
+
+use std::{path::Path, time::Duration};
+
+use sqlx::{
+    ConnectOptions, Connection,
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+};
+
+use super::{SqliteStore, migrations};
+use crate::ConnectError;
+
+/// How many connections read. Reads are short, and a server's cores are few.
+const READERS: u32 = 4;
+
+/// How long to wait for another process that writes, and for a connection that is in use. Clients
+/// of an HTTP interface do not wait longer.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The pauses between attempts to open a file that is busy. SQLite waits by itself nearly
+/// everywhere, but not while a file is switched to its write-ahead log.
+const PAUSES: [Duration; 8] = {
+    const fn pause(milliseconds: u64) -> Duration {
+        Duration::from_millis(milliseconds)
+    }
+    [pause(5), pause(10), pause(20), pause(50), pause(100), pause(250), pause(500), pause(1_000)]
+};
+
+/// Opens the file that `url` names, and brings its schema up to date.
+pub(crate) async fn open(url: &str) -> Result<SqliteStore, ConnectError> {
+    let options = read_url(url)?;
+    let mut pauses = PAUSES.iter();
+    loop {
+        match try_open(&options).await {
+            Err(error) if is_busy(&error) => {
+                let Some(pause) = pauses.next() else {
+                    return Err(error);
+                };
+                tracing::debug!(?pause, "the database is busy; waiting to open it");
+                tokio::time::sleep(*pause).await;
+            }
+            opened_or_not => return opened_or_not,
+        }
+    }
+}
+
+/// What to connect with. The file is made if it has to be.
+fn read_url(url: &str) -> Result<SqliteConnectOptions, ConnectError> {
+    let not_opened = |error: sqlx::Error| ConnectError::NotOpened(error.into());
+
+    let (path, may_create) = match url.split_once('?') {
+        None => (url, true),
+        Some((path, "mode=rwc")) => (path, true),
+        Some((path, "mode=rw")) => (path, false),
+        Some((_, "mode=memory")) => return Err(ConnectError::InMemory),
+        Some(_) => return Err(ConnectError::UnsupportedUrl),
+    };
+    if matches!(path, "sqlite::memory:" | "sqlite://:memory:") {
+        return Err(ConnectError::InMemory);
+    }
+    let options: SqliteConnectOptions = path.parse().map_err(not_opened)?;
+    // SQLite takes a name that begins with `file:` for a URL of its own, with parameters of its
+    // own, and an empty name for a database that is gone at the end.
+    match options.get_filename().to_str() {
+        Some(":memory:") => return Err(ConnectError::InMemory),
+        Some(name) if !name.is_empty() && !name.starts_with("file:") => {}
+        _ => return Err(ConnectError::UnsupportedUrl),
+    }
+    if may_create {
+        make_file(options.get_filename()).map_err(ConnectError::FileNotMade)?;
+    }
+    Ok(options
+        .foreign_keys(true)
+        .journal_mode(SqliteJournalMode::Wal)
+        // What was committed survives a loss of power: nobody gets two sessions for one code.
+        .synchronous(SqliteSynchronous::Full)
+        .busy_timeout(PATIENCE))
+}
+
+/// Makes an empty file that only its owner can read, where there is none. SQLite gives the files
+/// beside it the same permissions.
+fn make_file(path: &Path) -> std::io::Result<()> {
+    let mut options = std::fs::OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    match options.open(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => Err(error),
+        _ => Ok(()),
+    }
+}
+
+async fn try_open(options: &SqliteConnectOptions) -> Result<SqliteStore, ConnectError> {
+    let not_opened = |error: sqlx::Error| ConnectError::NotOpened(error.into());
+
+    let mut first = options.connect().await.map_err(not_opened)?;
+    migrations::run(&mut first).await?;
+
+    let writer = pool(1).connect_with(options.clone()).await.map_err(not_opened)?;
+    // Not opened as read-only, since then they could not restore a log that a crash left behind.
+    let reading = options.clone().pragma("query_only", "ON");
+    let readers = pool(READERS).connect_with(reading).await.map_err(not_opened)?;
+
+    // Only now: whoever closes the last connection also clears the log away, and locks the file.
+    first.close().await.map_err(not_opened)?;
+    Ok(SqliteStore { writer, readers })
+}
+
+/// A pool whose connections stay open: there is no server at the other end that could be gone.
+fn pool(connections: u32) -> sqlx::pool::PoolOptions<sqlx::Sqlite> {
+    SqlitePoolOptions::new()
+        .max_connections(connections)
+        .acquire_timeout(PATIENCE)
+        .idle_timeout(None)
+        .max_lifetime(None)
+        .test_before_acquire(false)
+}
+
+fn is_busy(error: &ConnectError) -> bool {
+    let (ConnectError::NotOpened(source) | ConnectError::NotMigrated(source)) = error else {
+        return false;
+    };
+    let error = source.downcast_ref::<sqlx::Error>();
+    error.and_then(sqlx::Error::as_database_error).is_some_and(super::is_busy)
+}
+
+#[cfg(test)]
+mod tests {
+    use referral_core::storage::StorageError;
+
+    use super::*;
+    use crate::{error::failure, sqlite::commit};
+
+    /// A store that waits for nobody.
+    async fn impatient_store() -> (SqliteStore, SqliteConnectOptions, tempfile::TempDir) {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let url = format!("sqlite:{}", folder.path().join("referral.db").display());
+        let options = read_url(&url).expect("a URL").busy_timeout(Duration::ZERO);
+        (try_open(&options).await.expect("a new file"), options, folder)
+    }
+
+    #[tokio::test]
+    async fn a_file_that_somebody_else_writes_to_is_out_of_reach() {
+        let (store, options, _folder) = impatient_store().await;
+        let other = try_open(&options).await.expect("the same file");
+
+        let writing = other.begin().await.expect("begun");
+        assert!(matches!(store.begin().await, Err(StorageError::Unavailable(_))));
+        assert!(store.snapshot().await.is_ok(), "readers do not wait for writers");
+        commit(writing).await.expect("committed");
+        assert!(store.begin().await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_snapshot_that_is_too_old_to_be_written_on_is_out_of_reach() {
+        let (store, options, _folder) = impatient_store().await;
+        let other = try_open(&options).await.expect("the same file");
+
+        let count = "UPDATE totals SET users = users + 1";
+        let mut old = store.writer.begin().await.expect("begun without the lock");
+        sqlx::query("SELECT users FROM totals").execute(&mut *old).await.expect("read");
+        sqlx::query(count).execute(&other.writer).await.expect("written");
+        let error = sqlx::query(count).execute(&mut *old).await.expect_err("too old");
+        let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
+        assert_eq!(code.as_deref(), Some("517"));
+        assert!(matches!(failure(error), StorageError::Unavailable(_)));
+    }
+
+    #[tokio::test]
+    async fn readers_do_not_write() {
+        let (store, _options, _folder) = impatient_store().await;
+        let written = sqlx::query("UPDATE totals SET users = 7").execute(&store.readers).await;
+        assert!(written.is_err());
+    }
+
+    #[tokio::test]
+    async fn every_connection_is_set_up() {
+        let (store, _options, _folder) = impatient_store().await;
+        for pool in [&store.writer, &store.readers] {
+            for (pragma, value) in
+                [("PRAGMA foreign_keys", "1"), ("PRAGMA journal_mode", "wal"), ("PRAGMA synchronous", "2")]
+            {
+                let row = sqlx::query(pragma).fetch_one(pool).await.expect("a pragma");
+                let actual: String = sqlx::Row::get_unchecked(&row, 0);
+                assert_eq!(actual, value, "{pragma}");
+            }
+        }
+    }
+}

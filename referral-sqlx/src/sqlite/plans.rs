@@ -1,0 +1,113 @@
+//! How SQLite goes about the statements that run often: none may cost more the more users there
+//! are.
+
+use referral_core::{
+    Email, InviteCode, Name, PageSize, PhoneNumber, Position, UserId,
+    storage::{UserFilter, UserQuery},
+};
+use sqlx::{AssertSqlSafe, Row, SqlSafeStr};
+use uuid::Uuid;
+
+use super::{SqliteStore, list, open, statements};
+
+async fn fresh_store() -> (SqliteStore, tempfile::TempDir) {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let url = format!("sqlite:{}", folder.path().join("plans.db").display());
+    (open(&url).await.expect("a new file"), folder)
+}
+
+/// The steps that SQLite takes, one a line.
+async fn plan_of(store: &SqliteStore, statement: impl SqlSafeStr) -> String {
+    let explain = format!("EXPLAIN QUERY PLAN {}", statement.into_sql_str().as_str());
+    let steps = sqlx::query(AssertSqlSafe(explain)).fetch_all(&store.readers).await.expect("a plan");
+    let steps = steps.iter().map(|step| step.get::<String, _>("detail"));
+    steps.collect::<Vec<_>>().join("\n")
+}
+
+fn assert_uses(plan: &str, indexes: &[&str], what: &str) {
+    for index in indexes {
+        assert!(plan.contains(index), "{what} does not use {index}:\n{plan}");
+    }
+    for step in plan.lines() {
+        assert!(!step.starts_with("SCAN u"), "{what} looks at every user:\n{plan}");
+        assert!(!step.contains("TEMP B-TREE"), "{what} sorts:\n{plan}");
+    }
+}
+
+const BY_ID: &str = "sqlite_autoindex_users_1 (id=?)";
+
+#[tokio::test]
+async fn fixed_statements_use_their_indexes() {
+    let (store, _folder) = fresh_store().await;
+    let inviter = "SEARCH i USING PRIMARY KEY (invitee=?)";
+    for (statement, indexes) in [
+        (statements::SESSION, &["SEARCH s USING PRIMARY KEY (id=?)", BY_ID, inviter] as &[_]),
+        (statements::REFRESH_FACTS, &["SEARCH s USING PRIMARY KEY (id=?)", BY_ID]),
+        (statements::USER, &[BY_ID, inviter]),
+        (statements::USER_WITH_PHONE, &["sqlite_autoindex_users_2 (phone=?)", inviter]),
+        (statements::OWNER_OF_CODE, &["(invite_code=?)"]),
+        (statements::OWNER_OF_EMAIL, &["(email=?)"]),
+        (statements::CHALLENGE_FACTS, &["challenges_of_phone (phone=?)", "(phone=?)"]),
+        (statements::NEWEST_CHALLENGE, &["challenges_of_phone (phone=?)"]),
+        (statements::CHALLENGE, &["SEARCH c USING PRIMARY KEY (id=?)"]),
+        (statements::INVITEES, &["invitations_of_inviter (inviter=? AND invitee<?)", BY_ID]),
+        (statements::CHANGE_USER, &[BY_ID]),
+        (statements::NOTE_GRANT_USED, &["PRIMARY KEY (id=?)"]),
+    ] {
+        assert_uses(&plan_of(&store, statement).await, indexes, statement);
+    }
+    for (statement, index) in [
+        (statements::SWEEP_CHALLENGES, "challenges_by_end (expires_at<?)"),
+        (statements::SWEEP_SESSIONS, "sessions_by_end (ends_at<?)"),
+    ] {
+        let plan = plan_of(&store, statement).await;
+        assert!(plan.contains(index) && !plan.contains("SCAN"), "{statement}:\n{plan}");
+    }
+    let lineage = plan_of(&store, statements::LINEAGE_HAS).await;
+    assert!(lineage.contains("SEARCH i USING PRIMARY KEY (invitee=?)"), "{lineage}");
+}
+
+#[tokio::test]
+async fn lists_use_the_index_of_their_filter() {
+    let (store, _folder) = fresh_store().await;
+    let everybody = UserFilter::default();
+    let anna = Name::parse("Anna").ok();
+    let code = InviteCode::parse("ABC234").ok();
+    let phone = PhoneNumber::from_stored("+79608543017".into()).ok();
+    let email = Email::parse("anna@example.com").ok();
+    for (filter, index) in [
+        (UserFilter { first_name: anna.clone(), ..everybody.clone() }, "users_first_name (first_name=?"),
+        (UserFilter { last_name: anna, ..everybody.clone() }, "users_last_name (last_name=?"),
+        (UserFilter { phone, ..everybody.clone() }, "(phone=?)"),
+        (UserFilter { email, ..everybody.clone() }, "(email=?)"),
+        (UserFilter { invite_code: code.clone(), ..everybody.clone() }, "(invite_code=?)"),
+        (UserFilter { invited_by_code: code, ..everybody.clone() }, "invitations_of_inviter (inviter=?"),
+    ] {
+        for position in positions() {
+            let query = UserQuery { position, limit: PageSize::default(), filter: filter.clone() };
+            assert_uses(&plan_of(&store, list::page(&query).sql()).await, &[index], index);
+        }
+        assert_uses(&plan_of(&store, list::count(&filter).sql()).await, &[index], index);
+    }
+}
+
+#[tokio::test]
+async fn a_page_begins_where_its_cursor_points() {
+    let (store, _folder) = fresh_store().await;
+    for (position, index) in positions().into_iter().zip(["", "(id<?)", "(id>?)"]) {
+        let query = UserQuery { position, limit: PageSize::default(), filter: UserFilter::default() };
+        let plan = plan_of(&store, list::page(&query).sql()).await;
+        assert!(!plan.contains("TEMP B-TREE"), "{position:?} sorts:\n{plan}");
+        if position == Position::START {
+            // From the newest on, until the page is full.
+            assert!(plan.starts_with("SCAN u USING INDEX sqlite_autoindex_users_1"), "{plan}");
+        } else {
+            assert_uses(&plan, &[index], "a page by cursor");
+        }
+    }
+}
+
+fn positions() -> [Position; 3] {
+    let id = UserId(Uuid::nil());
+    [Position::START, Position::OlderThan(id), Position::NewerThan(id)]
+}

@@ -1,0 +1,147 @@
+//! Every statement but the list of users, which is put together from its filter.
+
+pub(super) const MIGRATIONS_TABLE: &str = "_referral_migrations";
+
+pub(super) const APPLIED_MIGRATIONS: &str =
+    "SELECT version, checksum FROM _referral_migrations WHERE success ORDER BY version";
+
+/// The columns of a user `u` who was invited by `i`.
+macro_rules! user_columns {
+    () => {
+        "u.id, u.phone, u.invite_code, u.email, u.first_name, u.last_name, u.is_staff, u.is_active, \
+         u.date_joined, u.last_login, u.invited_count, i.inviter, i.code AS inviter_code"
+    };
+}
+pub(super) use user_columns;
+
+/// The columns of a session `s`.
+macro_rules! session_columns {
+    () => {
+        "s.id AS session_id, s.user_id, s.created_at, s.expires_at, s.revoked_at, s.key_id, s.access_id, \
+         s.refresh_id, s.issued_at, s.access_expires_at, s.refresh_expires_at, s.grant_used, s.parent, \
+         s.retired"
+    };
+}
+
+/// The columns of a challenge `c`.
+macro_rules! challenge_columns {
+    () => {
+        "c.id, c.phone, c.code_length, c.code_hash, c.pepper_id, c.sent_at, c.expires_at, c.redeemed_at, \
+         c.tries_with_id, c.tries_without_id"
+    };
+}
+
+pub(super) const USER: &str = concat!(
+    "SELECT ",
+    user_columns!(),
+    " FROM users u LEFT JOIN invitations i ON i.invitee = u.id WHERE u.id = $1"
+);
+
+pub(super) const USER_WITH_PHONE: &str = concat!(
+    "SELECT ",
+    user_columns!(),
+    " FROM users u LEFT JOIN invitations i ON i.invitee = u.id WHERE u.phone = $1"
+);
+
+pub(super) const OWNER_OF_CODE: &str = "SELECT id FROM users WHERE invite_code = $1";
+
+pub(super) const OWNER_OF_EMAIL: &str = "SELECT id FROM users WHERE email = $1";
+
+pub(super) const NEW_USER: &str = "\
+    INSERT INTO users (id, phone, invite_code, is_staff, is_active, date_joined, last_login, \
+                       search_public, search_private) \
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) \
+    ON CONFLICT (invite_code) DO NOTHING";
+
+/// All that can change of a user, except for the count of invitees, which a trigger keeps.
+pub(super) const CHANGE_USER: &str = "\
+    UPDATE users SET email = $2, first_name = $3, last_name = $4, is_staff = $5, is_active = $6, \
+                     last_login = $7, search_public = $8, search_private = $9 \
+    WHERE id = $1";
+
+pub(super) const USER_TOTAL: &str = "SELECT users FROM totals";
+
+pub(super) const INVITED_COUNT: &str = "SELECT invited_count FROM users WHERE id = $1";
+
+pub(super) const INVITEES: &str = "\
+    SELECT u.id, u.phone, u.date_joined \
+    FROM invitations i JOIN users u ON u.id = i.invitee \
+    WHERE i.inviter = $1 AND i.invitee < $2 \
+    ORDER BY i.invitee DESC LIMIT $3";
+
+pub(super) const NEW_INVITATION: &str =
+    "INSERT INTO invitations (invitee, inviter, code, accepted_at, via) VALUES ($1, $2, $3, $4, $5)";
+
+/// Whether `$2` is `$1`, or among the inviters of `$1`. `UNION` visits nobody twice, so it ends
+/// even where there is a loop.
+pub(super) const LINEAGE_HAS: &str = "\
+    WITH RECURSIVE lineage (id) AS ( \
+        SELECT $1 \
+        UNION \
+        SELECT i.inviter FROM lineage l JOIN invitations i ON i.invitee = l.id \
+    ) \
+    SELECT EXISTS (SELECT 1 FROM lineage WHERE id = $2)";
+
+/// When the newest code was sent to a phone, and when its user last signed in.
+pub(super) const CHALLENGE_FACTS: &str = "\
+    SELECT (SELECT sent_at FROM challenges WHERE phone = $1 ORDER BY id DESC LIMIT 1) AS last_sent_at, \
+           (SELECT last_login FROM users WHERE phone = $1) AS last_login";
+
+pub(super) const CHALLENGE: &str =
+    concat!("SELECT ", challenge_columns!(), " FROM challenges c WHERE c.id = $1 AND c.phone = $2");
+
+pub(super) const NEWEST_CHALLENGE: &str = concat!(
+    "SELECT ",
+    challenge_columns!(),
+    " FROM challenges c WHERE c.phone = $1 ORDER BY c.id DESC LIMIT 1"
+);
+
+pub(super) const NEW_CHALLENGE: &str = "\
+    INSERT INTO challenges (id, phone, code_length, code_hash, pepper_id, sent_at, expires_at, \
+                            redeemed_at, tries_with_id, tries_without_id) \
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)";
+
+pub(super) const CHANGE_CHALLENGE: &str = "\
+    UPDATE challenges SET redeemed_at = $2, tries_with_id = $3, tries_without_id = $4 \
+    WHERE id = $1 AND redeemed_at IS NULL";
+
+pub(super) const DELETE_CHALLENGE: &str = "DELETE FROM challenges WHERE id = $1";
+
+pub(super) const SESSION: &str = concat!(
+    "SELECT ",
+    session_columns!(),
+    ", ",
+    user_columns!(),
+    " FROM sessions s JOIN users u ON u.id = s.user_id LEFT JOIN invitations i ON i.invitee = u.id \
+     WHERE s.id = $1"
+);
+
+pub(super) const REFRESH_FACTS: &str = concat!(
+    "SELECT ",
+    session_columns!(),
+    ", u.is_active FROM sessions s JOIN users u ON u.id = s.user_id WHERE s.id = $1"
+);
+
+pub(super) const NEW_SESSION: &str = "\
+    INSERT INTO sessions (id, user_id, created_at, expires_at, revoked_at, ends_at, key_id, access_id, \
+                          refresh_id, issued_at, access_expires_at, refresh_expires_at, grant_used, \
+                          parent, retired) \
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)";
+
+pub(super) const CHANGE_SESSION: &str = "\
+    UPDATE sessions SET user_id = $2, created_at = $3, expires_at = $4, revoked_at = $5, ends_at = $6, \
+                        key_id = $7, access_id = $8, refresh_id = $9, issued_at = $10, \
+                        access_expires_at = $11, refresh_expires_at = $12, grant_used = $13, \
+                        parent = $14, retired = $15 \
+    WHERE id = $1";
+
+pub(super) const NOTE_GRANT_USED: &str =
+    "UPDATE sessions SET grant_used = 1 WHERE id = $1 AND access_id = $2 AND grant_used = 0";
+
+pub(super) const SWEEP_CHALLENGES: &str = "\
+    DELETE FROM challenges WHERE id IN \
+        (SELECT id FROM challenges WHERE expires_at < $1 ORDER BY expires_at LIMIT $2)";
+
+pub(super) const SWEEP_SESSIONS: &str = "\
+    DELETE FROM sessions WHERE id IN \
+        (SELECT id FROM sessions WHERE ends_at < $1 ORDER BY ends_at LIMIT $2)";

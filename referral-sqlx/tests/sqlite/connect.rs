@@ -1,0 +1,133 @@
+//! Opening a file, and what is said if that cannot be.
+
+use referral_core::storage::StorageError;
+use referral_sqlx::{ConnectError, connect};
+use sqlx::{Connection, SqliteConnection, sqlite::SqliteConnectOptions};
+
+use crate::url_in;
+
+async fn refused(url: &str) -> ConnectError {
+    match connect(url).await {
+        Ok(_) => panic!("{url} was opened"),
+        Err(error) => error,
+    }
+}
+
+async fn raw(url: &str) -> SqliteConnection {
+    let options: SqliteConnectOptions = url.parse().expect("a URL");
+    SqliteConnection::connect_with(&options).await.expect("a connection")
+}
+
+#[tokio::test]
+async fn a_url_that_names_no_known_database_is_refused() {
+    assert!(matches!(refused("referral.db").await, ConnectError::NoScheme));
+    for url in ["mysql://localhost/referral", "SQLITE:referral.db", ":referral.db"] {
+        assert!(matches!(refused(url).await, ConnectError::UnknownScheme { .. }), "{url}");
+    }
+    let error = refused("mysql://root:secret@localhost/referral").await;
+    assert!(!error.to_string().contains("secret"), "{error}");
+}
+
+#[tokio::test]
+async fn a_database_in_memory_is_refused_with_what_to_use_instead() {
+    for url in [
+        "sqlite::memory:",
+        "sqlite://:memory:",
+        "sqlite:%3Amemory%3A",
+        "sqlite:x.db?mode=memory",
+        "sqlite::memory:?mode=rwc",
+    ] {
+        let error = refused(url).await;
+        assert!(matches!(error, ConnectError::InMemory), "{url}: {error}");
+        assert!(error.to_string().contains("MemoryStorage"));
+    }
+}
+
+#[tokio::test]
+async fn a_url_that_asks_for_more_is_refused() {
+    for url in [
+        "sqlite:",
+        "sqlite://",
+        "sqlite:x.db?mode=ro",
+        "sqlite:x.db?mode=rw&immutable=1",
+        "sqlite:x.db?cache=shared",
+        "sqlite:file:x.db",
+        "sqlite:file%3Ax.db%3Fmode=memory",
+    ] {
+        let error = refused(url).await;
+        assert!(matches!(error, ConnectError::UnsupportedUrl), "{url}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn a_file_is_made_only_where_it_can_be_and_may_be() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let url = url_in(folder.path());
+    assert!(matches!(refused(&format!("{url}?mode=rw")).await, ConnectError::NotOpened(_)));
+    let nowhere = url_in(&folder.path().join("nowhere"));
+    assert!(matches!(refused(&nowhere).await, ConnectError::FileNotMade(_)));
+
+    connect(&format!("{url}?mode=rwc")).await.expect("a new file").check_ready().await.expect("ready");
+    connect(&format!("{url}?mode=rw")).await.expect("the same file").check_ready().await.expect("ready");
+}
+
+#[tokio::test]
+async fn a_file_of_something_else_is_refused() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("referral.db");
+    std::fs::write(&path, "This is no database, but long enough to be taken for one. ".repeat(100))
+        .expect("written");
+    assert!(matches!(refused(&url_in(folder.path())).await, ConnectError::NotOpened(_)));
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_new_file_is_for_its_owner_only() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let store = connect(&url_in(folder.path())).await.expect("a new file");
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(folder.path()).expect("a folder") {
+        let entry = entry.expect("an entry");
+        let mode = entry.metadata().expect("metadata").permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{}", entry.path().display());
+        names.push(entry.file_name());
+    }
+    names.sort();
+    assert_eq!(names, ["referral.db", "referral.db-shm", "referral.db-wal"]);
+    drop(store);
+}
+
+#[tokio::test]
+async fn tables_of_others_are_left_alone() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let url = url_in(folder.path());
+    drop(connect(&url).await.expect("a new file"));
+    let mut owner = raw(&url).await;
+    sqlx::raw_sql("CREATE TABLE _sqlx_migrations (version INTEGER); INSERT INTO _sqlx_migrations VALUES (7)")
+        .execute(&mut owner)
+        .await
+        .expect("made");
+    connect(&url).await.expect("the same file").check_ready().await.expect("ready");
+}
+
+#[tokio::test]
+async fn a_schema_that_is_not_the_expected_one_is_told() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let url = url_in(folder.path());
+    let store = connect(&url).await.expect("a new file");
+    store.check_ready().await.expect("ready");
+
+    let newer = "INSERT INTO _referral_migrations (version, description, success, checksum, execution_time) \
+                 VALUES (999, 'from the future', TRUE, x'00', 0)";
+    let mut owner = raw(&url).await;
+    sqlx::query(newer).execute(&mut owner).await.expect("inserted");
+    assert!(matches!(store.check_ready().await, Err(StorageError::Failed(_))));
+    assert!(matches!(refused(&url).await, ConnectError::NotMigrated(_)));
+
+    sqlx::raw_sql("DELETE FROM _referral_migrations").execute(&mut owner).await.expect("deleted");
+    assert!(matches!(store.check_ready().await, Err(StorageError::Failed(_))));
+    sqlx::raw_sql("DROP TABLE _referral_migrations").execute(&mut owner).await.expect("dropped");
+    assert!(matches!(store.check_ready().await, Err(StorageError::Failed(_))));
+}

@@ -1,0 +1,62 @@
+//! Requests whose client has gone: the future is dropped wherever it happens to be.
+
+use std::{
+    pin::{Pin, pin},
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use referral_core::{
+    CodeInput, Error, Peppers, PhoneNumber, Referral, Refusal, SendCode, SignIn, SigningKeys,
+    sms::DevelopmentSender,
+};
+
+#[tokio::test]
+async fn a_sign_in_that_is_dropped_halfway_is_done_wholly_or_not_at_all() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let url = crate::url_in(folder.path());
+    let storage = tokio::spawn(async move { referral_sqlx::connect(&url).await });
+    let storage = storage.await.expect("no panic").expect("a new file");
+    let keys = SigningKeys::from_secret("k1", &[1; 32]).expect("long enough");
+    let peppers = Peppers::from_secret("p1", &[2; 32]).expect("long enough");
+    let referral = Referral::builder(storage, Arc::new(DevelopmentSender), keys, peppers);
+    let referral = referral.build().expect("a sound policy and a sound key");
+
+    for polls in 1.. {
+        let phone = PhoneNumber::parse(&format!("+79608{polls:06}"), None).expect("a mobile number");
+        let sent = referral.send_code(SendCode { phone, locale: None }).await.expect("sent");
+        let code = sent.revealed_code.expect("the development sender reveals it");
+        let request = SignIn {
+            phone: sent.phone,
+            challenge: Some(sent.challenge),
+            code: CodeInput::parse(code.reveal()).expect("digits"),
+            invited_by_code: None,
+        };
+
+        let first = Impatient { future: pin!(referral.sign_in(request.clone())), polls }.await;
+        match (first, referral.sign_in(request).await) {
+            (None, Ok(signed_in)) => assert!(signed_in.created, "the user was made without a session"),
+            (None, Err(Error::Refused(Refusal::InvalidCode))) => {}
+            (Some(Ok(_)), Err(Error::Refused(Refusal::InvalidCode))) => return,
+            (first, second) => panic!("after {polls} polls: {first:?}, then {second:?}"),
+        }
+    }
+}
+
+/// Gives up on a future that is not done after so many polls.
+struct Impatient<'a, F> {
+    future: Pin<&'a mut F>,
+    polls: u32,
+}
+
+impl<F: Future> Future for Impatient<'_, F> {
+    type Output = Option<F::Output>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        if self.polls == 0 {
+            return Poll::Ready(None);
+        }
+        self.polls -= 1;
+        self.future.as_mut().poll(context).map(Some)
+    }
+}

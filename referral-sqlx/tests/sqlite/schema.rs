@@ -1,0 +1,222 @@
+//! What the schema refuses when somebody writes around the code.
+
+use sqlx::{Connection, Row, SqliteConnection, sqlite::SqliteConnectOptions};
+use tempfile::TempDir;
+
+/// A file with a few rows, and a connection that goes around the storage.
+struct Bench {
+    connection: SqliteConnection,
+    _folder: TempDir,
+}
+
+const ANNA: &str = "INSERT INTO users (id, phone, invite_code, is_staff, is_active, date_joined, \
+     search_public, search_private) VALUES (unhex('000000000000000000000000000000a1'), '+79608543001', \
+     'ANNA22', 0, 1, 0, '', '')";
+const BORIS: &str = "INSERT INTO users (id, phone, invite_code, is_staff, is_active, date_joined, \
+     search_public, search_private) VALUES (unhex('000000000000000000000000000000b2'), '+79608543002', \
+     'BORIS2', 0, 1, 0, '', '')";
+const VERA: &str = "INSERT INTO users (id, phone, invite_code, is_staff, is_active, date_joined, \
+     search_public, search_private) VALUES (unhex('000000000000000000000000000000c3'), '+79608543003', \
+     'VERA22', 0, 1, 0, '', '')";
+/// Not there yet.
+const GALYA: &str = "INSERT INTO users (id, phone, invite_code, is_staff, is_active, date_joined, \
+     search_public, search_private) VALUES (unhex('000000000000000000000000000000d4'), '+79608543004', \
+     'GALYA2', 0, 1, 0, '', '')";
+/// Boris was invited by Anna.
+const INVITATION: &str = "INSERT INTO invitations (invitee, inviter, code, accepted_at, via) VALUES \
+     (unhex('000000000000000000000000000000b2'), unhex('000000000000000000000000000000a1'), 'ANNA22', \
+     0, 'sign_up')";
+const CHALLENGE: &str = "INSERT INTO challenges (id, phone, code_length, code_hash, pepper_id, sent_at, \
+     expires_at) VALUES (unhex('000000000000000000000000000000d4'), '+79608543001', 4, zeroblob(32), \
+     'p1', 0, 1)";
+const SESSION: &str = "INSERT INTO sessions (id, user_id, created_at, expires_at, ends_at, key_id, \
+     access_id, refresh_id, issued_at, access_expires_at, refresh_expires_at, grant_used, retired) VALUES \
+     (zeroblob(16), unhex('000000000000000000000000000000a1'), 0, 1, 1, 'k1', zeroblob(16), \
+     zeroblob(16), 0, 1, 1, 1, x'')";
+
+impl Bench {
+    async fn new() -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let url = crate::url_in(folder.path());
+        drop(referral_sqlx::connect(&url).await.expect("a new file"));
+        let options: SqliteConnectOptions = url.parse().expect("a URL");
+        let mut connection = SqliteConnection::connect_with(&options).await.expect("a connection");
+        for sql in [ANNA, BORIS, VERA, INVITATION, CHALLENGE, SESSION] {
+            sqlx::query(sql).execute(&mut connection).await.expect(sql);
+        }
+        Self { connection, _folder: folder }
+    }
+
+    async fn execute(&mut self, sql: &str) -> sqlx::Result<u64> {
+        let sql = sqlx::AssertSqlSafe(sql.to_owned());
+        Ok(sqlx::query(sql).execute(&mut self.connection).await?.rows_affected())
+    }
+
+    /// Asserts that a constraint stops each statement, and not a mistake in it.
+    async fn assert_refused(&mut self, statements: &[&str]) {
+        for sql in statements {
+            let error = self.execute(sql).await.expect_err(sql);
+            let code = error.as_database_error().and_then(|error| error.code()?.parse::<i32>().ok());
+            assert_eq!(code.map(|code| code & 0xff), Some(19), "{sql}: {error}");
+        }
+    }
+
+    async fn number(&mut self, sql: &'static str) -> i64 {
+        sqlx::query(sql).fetch_one(&mut self.connection).await.expect(sql).get(0)
+    }
+
+    /// The stored total and the counted one, the stored invitees of Anna and the counted ones.
+    async fn assert_counts(&mut self, users: i64, invitees_of_anna: i64) {
+        assert_eq!(self.number("SELECT users FROM totals").await, users);
+        assert_eq!(self.number("SELECT count(*) FROM users").await, users);
+        let anna = "SELECT invited_count FROM users WHERE invite_code = 'ANNA22'";
+        assert_eq!(self.number(anna).await, invitees_of_anna);
+    }
+}
+
+/// A statement with one part replaced.
+fn but(statement: &str, old: &str, new: &str) -> String {
+    assert!(statement.contains(old), "{statement} has no {old}");
+    statement.replace(old, new)
+}
+
+#[tokio::test]
+async fn a_phone_a_code_and_an_address_belong_to_one_user() {
+    let mut bench = Bench::new().await;
+    bench
+        .execute("UPDATE users SET email = 'anna@example.com' WHERE invite_code = 'ANNA22'")
+        .await
+        .expect("ok");
+    bench
+        .assert_refused(&[
+            &but(GALYA, "+79608543004", "+79608543001"),
+            &but(GALYA, "GALYA2", "ANNA22"),
+            "UPDATE users SET phone = '+79608543001' WHERE invite_code = 'BORIS2'",
+            "UPDATE users SET invite_code = 'ANNA22' WHERE invite_code = 'BORIS2'",
+            "UPDATE users SET email = 'anna@example.com' WHERE invite_code = 'BORIS2'",
+        ])
+        .await;
+    bench.execute(GALYA).await.expect("nothing else is wrong with it");
+}
+
+#[tokio::test]
+async fn a_user_has_values_that_can_be() {
+    let mut bench = Bench::new().await;
+    let long_name = format!("UPDATE users SET first_name = '{}'", "ж".repeat(33));
+    let long_email = format!("UPDATE users SET email = '{}@example.com'", "a".repeat(250));
+    bench
+        .assert_refused(&[
+            "UPDATE users SET phone = '79608543001' WHERE invite_code = 'ANNA22'",
+            "UPDATE users SET phone = '+796085' WHERE invite_code = 'ANNA22'",
+            "UPDATE users SET phone = '+7960854300112345' WHERE invite_code = 'ANNA22'",
+            "UPDATE users SET phone = '+7960854300a' WHERE invite_code = 'ANNA22'",
+            "UPDATE users SET phone = '+7960854' || char(0) || '001' WHERE invite_code = 'ANNA22'",
+            "UPDATE users SET invite_code = 'ABC23' WHERE invite_code = 'ANNA22'",
+            "UPDATE users SET invite_code = 'ABCDEFGHIJKLM' WHERE invite_code = 'ANNA22'",
+            "UPDATE users SET invite_code = 'abc234' WHERE invite_code = 'ANNA22'",
+            "UPDATE users SET invite_code = 'АВСЕНК' WHERE invite_code = 'ANNA22'",
+            "UPDATE users SET email = 'Anna@example.com' WHERE invite_code = 'ANNA22'",
+            &format!("{long_email} WHERE invite_code = 'ANNA22'"),
+            "UPDATE users SET first_name = '' WHERE invite_code = 'ANNA22'",
+            "UPDATE users SET last_name = '' WHERE invite_code = 'ANNA22'",
+            &format!("{long_name} WHERE invite_code = 'ANNA22'"),
+            "UPDATE users SET is_staff = 2 WHERE invite_code = 'ANNA22'",
+            "UPDATE users SET is_active = -1 WHERE invite_code = 'ANNA22'",
+            "UPDATE users SET is_active = NULL WHERE invite_code = 'ANNA22'",
+            "UPDATE users SET invited_count = -1 WHERE invite_code = 'ANNA22'",
+            "UPDATE users SET date_joined = 'yesterday' WHERE invite_code = 'ANNA22'",
+            &but(GALYA, "unhex('000000000000000000000000000000d4')", "x'd4'"),
+            &but(&but(GALYA, "search_private)", "search_private, invited_count)"), "'')", "'', 7)"),
+        ])
+        .await;
+}
+
+#[tokio::test]
+async fn an_invitation_is_accepted_once_and_for_good() {
+    let mut bench = Bench::new().await;
+    let by_vera = but(INVITATION, "0000a1", "0000c3");
+    let ignored = but(&by_vera, "INSERT", "INSERT OR IGNORE");
+    bench
+        .assert_refused(&[
+            &by_vera,
+            &but(&by_vera, "INSERT", "INSERT OR REPLACE"),
+            &ignored,
+            "UPDATE invitations SET inviter = unhex('000000000000000000000000000000c3')",
+            "UPDATE OR REPLACE invitations SET accepted_at = 1",
+        ])
+        .await;
+    bench.assert_counts(3, 1).await;
+}
+
+#[tokio::test]
+async fn an_invitation_joins_two_users() {
+    let mut bench = Bench::new().await;
+    let vera = but(INVITATION, "0000b2", "0000c3");
+    bench
+        .assert_refused(&[
+            &but(&vera, "0000a1", "0000c3"),
+            &but(&vera, "0000a1", "0000ff"),
+            &but(&vera, "0000c3", "0000ff"),
+            &but(&vera, "'sign_up'", "'hearsay'"),
+            &but(&vera, "'ANNA22'", "'anna22'"),
+            "DELETE FROM users WHERE invite_code = 'ANNA22'",
+            "DELETE FROM users WHERE invite_code = 'BORIS2'",
+        ])
+        .await;
+    bench.execute(&vera).await.expect("nothing else is wrong with it");
+}
+
+#[tokio::test]
+async fn counts_stay_true_whoever_writes() {
+    let mut bench = Bench::new().await;
+    bench.assert_counts(3, 1).await;
+    bench.execute(&but(INVITATION, "0000b2", "0000c3")).await.expect("inserted");
+    bench.assert_counts(3, 2).await;
+    bench.execute("DELETE FROM invitations").await.expect("deleted");
+    bench.assert_counts(3, 0).await;
+    bench.execute("DELETE FROM users WHERE invite_code = 'VERA22'").await.expect("deleted");
+    bench.assert_counts(2, 0).await;
+    bench.execute("BEGIN").await.expect("begun");
+    bench.execute(GALYA).await.expect("inserted");
+    bench.execute("ROLLBACK").await.expect("rolled back");
+    bench.assert_counts(2, 0).await;
+    bench.assert_refused(&["INSERT INTO totals (only_row, users) VALUES (2, 0)"]).await;
+}
+
+#[tokio::test]
+async fn a_challenge_is_redeemed_once() {
+    let mut bench = Bench::new().await;
+    bench
+        .assert_refused(&[
+            "UPDATE challenges SET tries_with_id = -1",
+            "UPDATE challenges SET tries_without_id = -1",
+            "UPDATE challenges SET code_length = 3",
+            "UPDATE challenges SET code_hash = zeroblob(31)",
+            "UPDATE challenges SET phone = '12'",
+        ])
+        .await;
+    assert_eq!(bench.execute("UPDATE challenges SET redeemed_at = 1").await.ok(), Some(1));
+    bench
+        .assert_refused(&[
+            "UPDATE challenges SET redeemed_at = 2",
+            "UPDATE challenges SET redeemed_at = NULL",
+            "UPDATE challenges SET tries_with_id = 1",
+        ])
+        .await;
+}
+
+#[tokio::test]
+async fn a_session_belongs_to_a_user() {
+    let mut bench = Bench::new().await;
+    let stranger = but(&but(SESSION, "(zeroblob(16), unhex", "(randomblob(16), unhex"), "0000a1", "0000ff");
+    bench
+        .assert_refused(&[
+            &stranger,
+            SESSION,
+            "UPDATE sessions SET grant_used = 2",
+            "UPDATE sessions SET parent = x'00'",
+            "UPDATE sessions SET retired = zeroblob(25)",
+        ])
+        .await;
+    bench.execute(&but(&stranger, "0000ff", "0000a1")).await.expect("nothing else is wrong with it");
+}
