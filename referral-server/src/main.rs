@@ -1,1 +1,86 @@
-fn main() {}
+//! The program: reads its settings and does what it is told.
+
+mod cli;
+mod secrets;
+mod serve;
+
+use std::{
+    io::{self, IsTerminal, Write},
+    process::ExitCode,
+    sync::Arc,
+};
+
+use clap::Parser;
+use referral_core::{
+    Peppers, Referral, SigningKeys, random::SystemRandom, sms::DevelopmentSender, storage::MemoryStorage,
+};
+use tracing_subscriber::EnvFilter;
+
+use crate::{
+    cli::{Cli, Command, Log, LogFormat, Settings},
+    serve::Result,
+};
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(cli).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let _ = writeln!(io::stderr(), "referral-server: {}", with_sources(&*error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(cli: Cli) -> Result<()> {
+    start_log(&cli.settings.log)?;
+    match cli.command.unwrap_or(Command::Serve) {
+        Command::Serve => serve::serve(&cli.settings).await,
+        Command::Openapi => print_openapi(),
+        Command::CreateSuperuser { phone } => create_superuser(&cli.settings, &phone).await,
+    }
+}
+
+fn start_log(log: &Log) -> Result<()> {
+    let filter = EnvFilter::try_new(&log.filter).map_err(|error| format!("--log: {error}"))?;
+    let subscriber = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal());
+    match log.format {
+        LogFormat::Text => subscriber.init(),
+        LogFormat::Json => subscriber.json().flatten_event(true).init(),
+    }
+    Ok(())
+}
+
+/// The document depends on no setting, so nothing is opened for it.
+fn print_openapi() -> Result<()> {
+    let keys = SigningKeys::from_jwk_set(&SigningKeys::generate_jwk_set(&SystemRandom))?;
+    let peppers = Peppers::from_jwk_set(&Peppers::generate_jwk_set(&SystemRandom))?;
+    let storage = Arc::new(MemoryStorage::new());
+    let referral = Referral::builder(storage, Arc::new(DevelopmentSender), keys, peppers).build()?;
+    Ok(write!(io::stdout(), "{}", referral_server::openapi(&referral))?)
+}
+
+async fn create_superuser(settings: &Settings, phone: &str) -> Result<()> {
+    let referral = serve::build(settings).await?;
+    let user = referral.make_staff(referral.parse_phone(phone)?).await?;
+    referral.close().await;
+    Ok(writeln!(io::stdout(), "{} is staff: user {}", user.phone.as_str(), user.id)?)
+}
+
+/// An error and what caused it, in one line.
+fn with_sources(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(source) = next {
+        let source_text = source.to_string();
+        if !text.contains(&source_text) {
+            text = format!("{text}: {source_text}");
+        }
+        next = source.source();
+    }
+    text
+}

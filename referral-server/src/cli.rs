@@ -1,0 +1,297 @@
+//! The command line: flags, each with its environment variable, and sub-commands.
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use referral_core::{Policy, Region, Visibility};
+
+/// Sign-in by phone and one-time code, with a simple referral system, over HTTP.
+///
+/// Without any setting it keeps everything in `./referral-data`, listens on 127.0.0.1:8080 and
+/// returns codes in its answers instead of sending them, so that all of it can be tried in a
+/// browser. Each flag can also be given as the environment variable that stands beside it.
+#[derive(Debug, Parser)]
+#[command(version, max_term_width = 100)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+    #[command(flatten)]
+    pub(crate) settings: Settings,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Serve the API. The default.
+    Serve,
+    /// Print the OpenAPI document.
+    Openapi,
+    /// Make the user with a phone staff; make the user first, if there is none.
+    ///
+    /// Staff see everybody's data, whatever the visibility. They sign in like anybody else.
+    CreateSuperuser {
+        /// The phone, in international form.
+        #[arg(long)]
+        phone: String,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Settings {
+    #[command(flatten)]
+    pub(crate) network: Network,
+    #[command(flatten)]
+    pub(crate) store: Store,
+    #[command(flatten)]
+    pub(crate) sign_in: SignIn,
+    #[command(flatten)]
+    pub(crate) tokens: Tokens,
+    #[command(flatten)]
+    pub(crate) log: Log,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Network")]
+pub(crate) struct Network {
+    /// Address of the API; port 0 picks a free one and prints it
+    #[arg(long, env = "REFERRAL_LISTEN", global = true, default_value = "127.0.0.1:8080")]
+    pub(crate) listen: SocketAddr,
+    /// Scheme and host that clients use, for links to other pages [default: links are relative,
+    /// except for clients on this machine]
+    #[arg(long, env = "REFERRAL_PUBLIC_URL", global = true, value_name = "URL", value_parser = public_url)]
+    pub(crate) public_url: Option<String>,
+    /// How long a body may take to arrive, and the answer to be found; each
+    #[arg(long, env = "REFERRAL_TIME_LIMIT", global = true, value_name = "TIME", default_value = "10s", value_parser = humantime::parse_duration)]
+    pub(crate) time_limit: Duration,
+    /// How long requests under way may take after the signal to stop
+    #[arg(long, env = "REFERRAL_SHUTDOWN_TIME", global = true, value_name = "TIME", default_value = "10s", value_parser = humantime::parse_duration)]
+    pub(crate) shutdown_time: Duration,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Storage")]
+pub(crate) struct Store {
+    /// Folder of the database, the keys and the pepper, as far as no other place is given
+    #[arg(
+        long,
+        env = "REFERRAL_DATA_DIR",
+        global = true,
+        value_name = "DIR",
+        default_value = "./referral-data"
+    )]
+    pub(crate) data_dir: PathBuf,
+    /// Database, such as `sqlite:path/to/file.db` [default: `referral.db` in the data folder]
+    #[arg(long, env = "REFERRAL_DATABASE_URL", global = true, value_name = "URL", hide_env_values = true)]
+    pub(crate) database_url: Option<String>,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Signing in")]
+pub(crate) struct SignIn {
+    /// Where codes go
+    #[arg(long, env = "REFERRAL_SENDER", global = true, default_value = "development")]
+    pub(crate) sender: Sender,
+    /// Listen on other addresses than loopback although the development sender gives the code of
+    /// any phone to whoever asks for it
+    #[arg(long, env = "REFERRAL_RETURN_CODES_TO_ANYONE", global = true)]
+    pub(crate) return_codes_to_anyone: bool,
+    /// The numbers that hold where no flag says otherwise [default: development with the
+    /// development sender, else standard]
+    #[arg(long, env = "REFERRAL_POLICY", global = true)]
+    pub(crate) policy: Option<PolicyName>,
+    /// Digits of a code, 4 to 10 [default: 4; strict: 6]
+    #[arg(long, env = "REFERRAL_CODE_LENGTH", global = true, value_name = "DIGITS")]
+    pub(crate) code_length: Option<u8>,
+    /// How long a code is good, 1 to 10 minutes [default: 300s]
+    #[arg(long, env = "REFERRAL_CODE_LIFETIME", global = true, value_name = "TIME", value_parser = humantime::parse_duration)]
+    pub(crate) code_lifetime: Option<Duration>,
+    /// Wrong tries after which a code is dead, 1 to 10 [default: 3; strict: 5]
+    #[arg(long, env = "REFERRAL_TRIES_PER_CODE", global = true, value_name = "TRIES")]
+    pub(crate) tries_per_code: Option<u32>,
+    /// How long to wait between two codes for one phone [default: 60s; development: 0s]
+    #[arg(long, env = "REFERRAL_COOL_DOWN", global = true, value_name = "TIME", value_parser = humantime::parse_duration)]
+    pub(crate) cool_down: Option<Duration>,
+    /// Whether signing in takes the `challenge_id` [default: false; strict: true]
+    #[arg(long, env = "REFERRAL_REQUIRE_CHALLENGE", global = true, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    pub(crate) require_challenge: Option<bool>,
+    /// Region of phone numbers without a country code, such as `RU` [default: none, so that only
+    /// international numbers are read]
+    #[arg(long, env = "REFERRAL_DEFAULT_REGION", global = true, value_name = "REGION")]
+    pub(crate) default_region: Option<Region>,
+    /// Who sees whose phone and e-mail address; staff always see everything
+    #[arg(long, env = "REFERRAL_VISIBILITY", global = true, default_value = "full")]
+    pub(crate) visibility: VisibilityName,
+    /// File with the peppers that hash codes, a JSON Web Key Set: the first hashes, all verify
+    /// [default: `peppers.json` in the data folder, made if it is not there]
+    #[arg(long, env = "REFERRAL_PEPPER_FILE", global = true, value_name = "FILE")]
+    pub(crate) pepper_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Tokens")]
+pub(crate) struct Tokens {
+    /// File with the keys that sign tokens, a JSON Web Key Set: the first signs, all verify
+    /// [default: `keys.json` in the data folder, made if it is not there]
+    #[arg(long, env = "REFERRAL_KEY_FILE", global = true, value_name = "FILE")]
+    pub(crate) key_file: Option<PathBuf>,
+    /// Who issues the tokens (`iss`)
+    #[arg(long, env = "REFERRAL_ISSUER", global = true, value_name = "NAME", default_value = "referral")]
+    pub(crate) issuer: String,
+    /// Whom the tokens are for (`aud`)
+    #[arg(long, env = "REFERRAL_AUDIENCE", global = true, value_name = "NAME", default_value = "referral")]
+    pub(crate) audience: String,
+    /// How long an access token is valid [default: 15m]
+    #[arg(long, env = "REFERRAL_ACCESS_LIFETIME", global = true, value_name = "TIME", value_parser = humantime::parse_duration)]
+    pub(crate) access_lifetime: Option<Duration>,
+    /// How long a refresh token is valid, hence how long a session lives unused [default: 30d]
+    #[arg(long, env = "REFERRAL_REFRESH_LIFETIME", global = true, value_name = "TIME", value_parser = humantime::parse_duration)]
+    pub(crate) refresh_lifetime: Option<Duration>,
+    /// How long a session lives, however much it is used [default: 180d]
+    #[arg(long, env = "REFERRAL_SESSION_LIFETIME", global = true, value_name = "TIME", value_parser = humantime::parse_duration)]
+    pub(crate) session_lifetime: Option<Duration>,
+    /// How long an exchanged refresh token may be seen again without harm [default: 30s]
+    #[arg(long, env = "REFERRAL_REFRESH_GRACE", global = true, value_name = "TIME", value_parser = humantime::parse_duration)]
+    pub(crate) refresh_grace: Option<Duration>,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Log (written to standard error, without phones, codes and tokens)")]
+pub(crate) struct Log {
+    /// What to log: a level, or levels by module as in `info,sqlx=debug`
+    #[arg(
+        long = "log",
+        env = "REFERRAL_LOG",
+        global = true,
+        value_name = "FILTER",
+        default_value = "info,poem=warn"
+    )]
+    pub(crate) filter: String,
+    /// How to write it
+    #[arg(long = "log-format", env = "REFERRAL_LOG_FORMAT", global = true, default_value = "text")]
+    pub(crate) format: LogFormat,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Sender {
+    /// Nowhere: the code comes back in the answer. Anybody can sign in as anybody.
+    Development,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum PolicyName {
+    /// Four digits
+    Standard,
+    /// Six digits, within NIST SP 800-63B-4
+    Strict,
+    /// Standard without waiting between two codes
+    Development,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum VisibilityName {
+    /// Everybody who is signed in sees everything
+    Full,
+    /// Phones of others are masked and their e-mail addresses hidden
+    Masked,
+    /// Only staff see others
+    Staff,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum LogFormat {
+    /// For people
+    Text,
+    /// For machines, one object a line
+    Json,
+}
+
+impl Settings {
+    /// The policy named, with the numbers that flags give in its place.
+    pub(crate) fn policy(&self) -> Policy {
+        fn set<T>(number: &mut T, given: Option<T>) {
+            if let Some(given) = given {
+                *number = given;
+            }
+        }
+        let Self { sign_in, tokens, .. } = self;
+        let by_sender = match sign_in.sender {
+            Sender::Development => PolicyName::Development,
+        };
+        let mut policy = match sign_in.policy.unwrap_or(by_sender) {
+            PolicyName::Standard => Policy::standard(),
+            PolicyName::Strict => Policy::strict(),
+            PolicyName::Development => Policy::development(),
+        };
+        set(&mut policy.code_length, sign_in.code_length);
+        set(&mut policy.code_lifetime, sign_in.code_lifetime);
+        set(&mut policy.tries_per_code, sign_in.tries_per_code);
+        set(&mut policy.cool_down, sign_in.cool_down);
+        set(&mut policy.require_challenge, sign_in.require_challenge);
+        set(&mut policy.access_lifetime, tokens.access_lifetime);
+        set(&mut policy.refresh_lifetime, tokens.refresh_lifetime);
+        set(&mut policy.session_lifetime, tokens.session_lifetime);
+        set(&mut policy.refresh_grace, tokens.refresh_grace);
+        policy.default_region = sign_in.default_region;
+        policy.visibility = match sign_in.visibility {
+            VisibilityName::Full => Visibility::Full,
+            VisibilityName::Masked => Visibility::Masked,
+            VisibilityName::Staff => Visibility::Staff,
+        };
+        policy
+    }
+}
+
+fn public_url(input: &str) -> Result<String, String> {
+    let uri: poem::http::Uri = input.parse().map_err(|_| "this is not a URL".to_owned())?;
+    let is_web = matches!(uri.scheme_str(), Some("http" | "https"));
+    if is_web && uri.host().is_some() && matches!(uri.path(), "" | "/") && uri.query().is_none() {
+        Ok(input.trim_end_matches('/').to_owned())
+    } else {
+        Err("give scheme and host only, such as https://api.example.com".to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_flag_has_its_environment_variable() {
+        for arg in Cli::command().get_arguments().filter(|arg| arg.get_long().is_some()) {
+            let flag = arg.get_long().unwrap_or_default();
+            let expected = format!("REFERRAL_{}", flag.replace('-', "_").to_uppercase());
+            let variable = arg.get_env().and_then(|name| name.to_str());
+            assert!(matches!(flag, "help" | "version") || variable == Some(&*expected), "--{flag}");
+        }
+    }
+
+    #[test]
+    fn flags_go_before_the_policy() {
+        let cli = Cli::parse_from([
+            "referral-server",
+            "--policy",
+            "strict",
+            "--code-length=8",
+            "--access-lifetime",
+            "5m",
+        ]);
+        let policy = cli.settings.policy();
+        assert_eq!(policy.code_length, 8);
+        assert_eq!(policy.tries_per_code, 5);
+        assert_eq!(policy.access_lifetime, Duration::from_mins(5));
+    }
+
+    #[test]
+    fn a_public_url_is_scheme_and_host() {
+        assert_eq!(public_url("https://api.example.com/"), Ok("https://api.example.com".into()));
+        for input in ["example.com", "ftp://example.com", "https://example.com/path", "https://", ""] {
+            assert!(public_url(input).is_err(), "{input}");
+        }
+    }
+}

@@ -1,0 +1,238 @@
+//! The OpenAPI document: what `poem-openapi` writes, made to say what the server does. The same
+//! text is served, shown in Swagger UI and ReDoc, and committed as `openapi.json`.
+
+use poem::http::StatusCode;
+use poem_openapi::{OpenApiService, Tags};
+use serde_json::{Map, Value, json};
+
+use crate::{Apis, auth, example, problem::Code, users};
+
+/// Where the API begins.
+pub(crate) const BASE: &str = "/api/v1";
+
+/// An operation's id, and what it refuses.
+pub(crate) type Refusals = (&'static str, &'static [Code]);
+
+/// The groups of operations.
+#[derive(Tags)]
+#[oai(rename_all = "lowercase")]
+pub(crate) enum Tag {
+    /// Codes and tokens.
+    Auth,
+    /// Users and whom they invited.
+    Users,
+}
+
+/// What any operation may refuse, one with a body, and one that asks for an access token.
+const ANY: &[Code] = &[Code::Internal, Code::Unavailable];
+const WITH_BODY: &[Code] = &[
+    Code::BadRequest,
+    Code::MalformedJson,
+    Code::Required,
+    Code::WrongType,
+    Code::UnknownField,
+    Code::RequestTimeout,
+    Code::PayloadTooLarge,
+    Code::UnsupportedMediaType,
+];
+const WITH_BEARER: &[Code] = &[Code::NotAuthenticated, Code::TokenNotValid];
+
+/// Fields of requests in which `null` means something.
+const NULLABLE: &[(&str, &[&str])] = &[
+    ("SignInRequest", &["invited_by_code", "challenge_id"]),
+    ("ProfilePatch", &["first_name", "last_name", "email"]),
+];
+
+/// Schemas of answers whose absent fields are left out rather than `null`.
+const SPARSE: &[&str] = &["SentCode", "Problem"];
+
+/// The document.
+pub(crate) struct Document {
+    /// The document, as committed.
+    pub(crate) text: String,
+    /// Each path, its segments split, with the methods it serves.
+    routes: Vec<(Vec<String>, Vec<String>)>,
+}
+
+impl Document {
+    /// Writes the document of `service`, whose own is `spec`.
+    pub(crate) fn of(service: &OpenApiService<Apis, ()>) -> Self {
+        let mut document: Value = serde_json::from_str(&service.spec()).expect("poem-openapi writes JSON");
+        end_paths_with_slash(&mut document);
+        use_common_names(&mut document);
+        describe_operations(&mut document);
+        describe_schemas(&mut document);
+        let text = serde_json::to_string_pretty(&document).expect("JSON can be written");
+        Self { text: text + "\n", routes: routes(&document) }
+    }
+
+    /// The methods that are served at `path`, for the header `Allow`.
+    pub(crate) fn allowed(&self, path: &str) -> Option<String> {
+        let path: Vec<_> = path.trim_matches('/').split('/').collect();
+        let fits = |pattern: &[String]| {
+            let is_same = |(name, segment): (&String, &&str)| name.starts_with('{') || name == segment;
+            pattern.len() == path.len() && pattern.iter().zip(&path).all(is_same)
+        };
+        // `current_user` stands before `{id}`, as in the router.
+        let mut fitting: Vec<_> = self.routes.iter().filter(|(pattern, _)| fits(pattern)).collect();
+        fitting.sort_by_key(|(pattern, _)| pattern.iter().filter(|name| name.starts_with('{')).count());
+        fitting.first().map(|(_, methods)| methods.join(", "))
+    }
+}
+
+/// `poem-openapi` drops the slash with which every path is documented.
+fn end_paths_with_slash(document: &mut Value) {
+    if let Some(paths) = document["paths"].as_object_mut() {
+        *paths = std::mem::take(paths).into_iter().map(|(path, item)| (format!("{path}/"), item)).collect();
+    }
+}
+
+/// Names media types and number formats as everybody does: JSON is UTF-8 without saying so
+/// (RFC 8259, section 11), and OpenAPI knows no unsigned integers.
+fn use_common_names(value: &mut Value) {
+    match value {
+        Value::Object(map) => {
+            if let Some(content) = map.shift_remove("application/json; charset=utf-8") {
+                map.insert("application/json".into(), content);
+            }
+            let signed = match map.get("format").and_then(Value::as_str) {
+                Some("uint8" | "uint16" | "uint32") => "int32",
+                Some("uint64") => "int64",
+                _ => "",
+            };
+            if !signed.is_empty() {
+                map.insert("format".into(), json!(signed));
+                map.entry("minimum").or_insert(json!(0));
+            }
+            map.values_mut().for_each(use_common_names);
+        }
+        Value::Array(items) => items.iter_mut().for_each(use_common_names),
+        _ => {}
+    }
+}
+
+/// Adds what each operation may refuse.
+fn describe_operations(document: &mut Value) {
+    let operations = document["paths"].as_object_mut().into_iter().flat_map(Map::values_mut);
+    for operation in operations.filter_map(Value::as_object_mut).flat_map(Map::values_mut) {
+        let id = operation["operationId"].as_str().unwrap_or_default();
+        let own = auth::REFUSALS.iter().chain(users::REFUSALS).find(|(name, _)| *name == id);
+        let (_, own) = own.unwrap_or_else(|| panic!("the operation `{id}` says what it refuses"));
+        let with_body = if operation["requestBody"].is_null() { &[] } else { WITH_BODY };
+        let with_bearer = if operation["security"].is_null() { &[] } else { WITH_BEARER };
+
+        let mut codes: Vec<_> = [with_body, own, with_bearer, ANY].concat();
+        codes.sort_by_key(|code| code.status().as_u16());
+        let responses = &mut operation["responses"];
+        responses["200"]["description"] = json!("Done.");
+        for group in codes.chunk_by(|one, other| one.status() == other.status()) {
+            let status = group[0].status();
+            responses[status.as_str()] = describe_refusals(status, group);
+        }
+    }
+}
+
+/// The answer of one status, with an example of each of its codes.
+fn describe_refusals(status: StatusCode, codes: &[Code]) -> Value {
+    let names: Vec<_> = codes.iter().map(|code| format!("`{}`", code.name())).collect();
+    let examples: Map<_, _> = codes
+        .iter()
+        .map(|code| {
+            (code.name().to_owned(), json!({ "summary": code.meaning(), "value": example_of(*code) }))
+        })
+        .collect();
+    let content = json!({
+        "schema": { "$ref": "#/components/schemas/Problem" },
+        "examples": examples,
+    });
+    let mut response = json!({
+        "description": names.join(", "),
+        "content": { "application/problem+json": content },
+    });
+    let header =
+        |description: &str, kind: &str| json!({ "description": description, "schema": { "type": kind } });
+    match status {
+        StatusCode::UNAUTHORIZED => {
+            response["headers"]["WWW-Authenticate"] = header("How to authenticate.", "string");
+        }
+        StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
+            response["headers"]["Retry-After"] = header("Seconds to wait.", "integer");
+        }
+        _ => {}
+    }
+    response
+}
+
+fn example_of(code: Code) -> Value {
+    let status = code.status();
+    let mut example = json!({
+        "type": format!("urn:referral:problem:{}", code.name()),
+        "title": status.canonical_reason(),
+        "status": status.as_u16(),
+        "detail": code.meaning(),
+        "code": code.name(),
+        "request_id": example::SESSION_ID,
+    });
+    if let Some(field) = code.field() {
+        example["errors"][field] = json!([{ "code": code.name(), "detail": code.meaning() }]);
+    }
+    if matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
+        example["retry_after"] = json!(1);
+    }
+    example
+}
+
+/// Says where `null` can be: in answers in every field that has no value.
+fn describe_schemas(document: &mut Value) {
+    let Some(schemas) = document["components"]["schemas"].as_object_mut() else {
+        return;
+    };
+    let is_request = |name: &str| name.ends_with("Request") || name == "ProfilePatch";
+    for (name, schema) in schemas.iter_mut() {
+        if is_request(name) {
+            let nullable = NULLABLE.iter().find(|(schema, _)| schema == name);
+            for field in nullable.into_iter().flat_map(|(_, fields)| *fields) {
+                schema["properties"][field]["nullable"] = json!(true);
+            }
+            schema["additionalProperties"] = json!(false);
+        } else if !SPARSE.contains(&name.as_str()) {
+            let required: Vec<_> = schema["required"].as_array().cloned().unwrap_or_default();
+            let Some(properties) = schema.get_mut("properties").and_then(Value::as_object_mut) else {
+                continue;
+            };
+            for (field, property) in properties.iter_mut() {
+                if !required.contains(&json!(field)) {
+                    property["nullable"] = json!(true);
+                }
+            }
+            let all: Vec<_> = properties.keys().cloned().collect();
+            schema["required"] = json!(all);
+        }
+    }
+    // Older clients send the code as a number.
+    if let Some(code) = schemas.get_mut("SignInRequest").map(|schema| &mut schema["properties"]["code"]) {
+        let description = code["description"].take();
+        *code = json!({
+            "description": description,
+            "oneOf": [
+                { "type": "string", "example": "4711" },
+                { "type": "integer", "format": "int64", "minimum": 0, "maximum": 9_999_999_999_u64 },
+            ],
+        });
+    }
+}
+
+fn routes(document: &Value) -> Vec<(Vec<String>, Vec<String>)> {
+    let paths = document["paths"].as_object().into_iter().flatten();
+    let route = |(path, item): (&String, &Value)| {
+        let path = format!("{BASE}{path}");
+        let segments = path.trim_matches('/').split('/').map(str::to_owned).collect();
+        let methods = item.as_object().into_iter().flat_map(Map::keys).map(|method| method.to_uppercase());
+        let mut methods: Vec<_> = methods.collect();
+        if methods.contains(&"GET".to_owned()) {
+            methods.push("HEAD".into());
+        }
+        (segments, methods)
+    };
+    paths.map(route).collect()
+}

@@ -1,0 +1,170 @@
+//! What happens to every request before and after its handler: its id, its path, its body, its
+//! time, its errors, its headers and its line in the log.
+
+use std::{
+    panic::AssertUnwindSafe,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use futures_util::{FutureExt as _, StreamExt as _};
+use poem::{
+    Body, Endpoint, Request, Response, Result,
+    http::{HeaderName, HeaderValue, StatusCode, Uri, header, uri::PathAndQuery},
+};
+use poem_openapi::OperationId;
+use referral_core::Referral;
+use tokio::time::timeout;
+
+use crate::{
+    document::Document,
+    problem::{Code, Problem},
+};
+
+/// The largest body, in bytes. The largest that makes sense has less than a tenth of that.
+pub(crate) const MAX_BODY: usize = 16 * 1024;
+
+/// How much of a body that is too large is read and dropped, in bytes and in time, so that the
+/// client gets to see the answer.
+const MAX_DROPPED: usize = 32 * 1024 * 1024;
+const MAX_DROP_TIME: Duration = Duration::from_secs(5);
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// The outermost endpoint.
+pub(crate) struct Edge<E> {
+    pub(crate) inner: E,
+    pub(crate) referral: Referral,
+    pub(crate) document: Arc<Document>,
+    /// How long the body may take to arrive, and the handler to answer; each.
+    pub(crate) time_limit: Duration,
+}
+
+impl<E: Endpoint<Output = Response>> Endpoint for Edge<E> {
+    type Output = Response;
+
+    async fn call(&self, mut request: Request) -> Result<Response> {
+        let start = Instant::now();
+        let method = request.method().clone();
+        let path = request.uri().path().to_owned();
+        let id = self.request_id(&request);
+
+        without_trailing_slash(&mut request);
+        let mut response = match self.answer(request).await {
+            Ok(response) => response,
+            Err(error) => {
+                let operation = error.data::<OperationId>().copied();
+                let mut response = self.describe(error, &path).into_response(&id);
+                if let Some(operation) = operation {
+                    response.set_data(operation);
+                }
+                response
+            }
+        };
+        finish_headers(&mut response, &id);
+
+        // No path: what is in it is not ours to log.
+        tracing::info!(
+            request_id = id,
+            method = %method,
+            operation = response.data::<OperationId>().map_or("-", |operation| operation.0),
+            status = response.status().as_u16(),
+            micros = u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX),
+            "request"
+        );
+        Ok(response)
+    }
+}
+
+impl<E: Endpoint<Output = Response>> Edge<E> {
+    async fn answer(&self, mut request: Request) -> Result<Response> {
+        let body = self.read_body(request.take_body()).await?;
+        request.set_body(body);
+        let handler = AssertUnwindSafe(self.inner.call(request)).catch_unwind();
+        match timeout(self.time_limit, handler).await {
+            Ok(Ok(result)) => result,
+            Ok(Err(_panic)) => Err(Problem::internal("the handler panicked").into()),
+            Err(_elapsed) => Err(Problem::new(Code::Unavailable).into()),
+        }
+    }
+
+    /// Reads the body as far as it may reach.
+    async fn read_body(&self, body: Body) -> Result<Vec<u8>, Problem> {
+        let mut stream = Box::pin(body.into_bytes_stream());
+        let mut read = Vec::new();
+        let reading = async {
+            while let Some(chunk) = stream.next().await {
+                let chunk = chunk.map_err(|_| Problem::new(Code::BadRequest))?;
+                if read.len() + chunk.len() > MAX_BODY {
+                    return Err(Problem::new(Code::PayloadTooLarge));
+                }
+                read.extend_from_slice(&chunk);
+            }
+            Ok(())
+        };
+        let result = timeout(self.time_limit, reading).await;
+        match result {
+            Ok(Ok(())) => Ok(read),
+            Ok(Err(problem)) => {
+                let dropping = async {
+                    let mut dropped = 0;
+                    while let Some(Ok(chunk)) = stream.next().await {
+                        dropped += chunk.len();
+                        if dropped > MAX_DROPPED {
+                            break;
+                        }
+                    }
+                };
+                // Whether all of it was dropped in time changes nothing for us.
+                let _ = timeout(MAX_DROP_TIME, dropping).await;
+                Err(problem)
+            }
+            Err(_elapsed) => Err(Problem::new(Code::RequestTimeout)),
+        }
+    }
+
+    /// The client's id of the request if it is a sane one, else a new one.
+    fn request_id(&self, request: &Request) -> String {
+        let is_sane = |id: &&str| {
+            let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+            (1..=64).contains(&id.len()) && id.bytes().all(is_plain)
+        };
+        let given = request.headers().get(&REQUEST_ID).and_then(|id| id.to_str().ok());
+        given.filter(is_sane).map_or_else(|| self.referral.draw_id().to_string(), str::to_owned)
+    }
+
+    fn describe(&self, error: poem::Error, path: &str) -> Problem {
+        let mut problem = Problem::from(error);
+        if poem::error::ResponseError::status(&problem) == StatusCode::METHOD_NOT_ALLOWED {
+            // The pages beside the API serve nothing but GET.
+            problem.allow = Some(self.document.allowed(path).unwrap_or_else(|| "GET, HEAD".into()));
+        }
+        problem
+    }
+}
+
+/// Every path answers with a trailing slash and without.
+fn without_trailing_slash(request: &mut Request) {
+    let path = request.uri().path();
+    let Some(path) = path.strip_suffix('/').filter(|path| !path.is_empty()) else {
+        return;
+    };
+    let path_and_query = match request.uri().query() {
+        Some(query) => format!("{path}?{query}"),
+        None => path.to_owned(),
+    };
+    let mut parts = request.uri().clone().into_parts();
+    parts.path_and_query = PathAndQuery::try_from(path_and_query).ok();
+    if let Ok(uri) = Uri::from_parts(parts) {
+        *request.uri_mut() = uri;
+    }
+}
+
+fn finish_headers(response: &mut Response, id: &str) {
+    let headers = response.headers_mut();
+    if let Ok(id) = HeaderValue::from_str(id) {
+        headers.insert(REQUEST_ID, id);
+    }
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+}

@@ -1,0 +1,207 @@
+//! Reading JSON bodies field by field, so that one answer names everything that is wrong.
+
+use std::marker::PhantomData;
+
+use poem::{FromRequest, Request, RequestBody, http::header, web::headers::ContentType};
+use poem_openapi::{
+    ApiExtractor, ApiExtractorType, ExtractParamOptions,
+    registry::{MetaMediaType, MetaRequest, Registry},
+    types::Type,
+};
+use referral_core::Invalid;
+use serde_json::{Map, Value};
+
+use crate::problem::{Code, FieldErrors, Problem};
+
+/// A body that the document describes as a `T`.
+pub(crate) struct Body<T> {
+    /// The fields as they came.
+    pub(crate) fields: Fields,
+    document: PhantomData<T>,
+}
+
+/// The fields of a body, each taken out as it is read.
+pub(crate) struct Fields {
+    values: Map<String, Value>,
+    errors: FieldErrors,
+}
+
+/// A field that was wrong. [`Fields::finish`] has told so by the time this could be asked for.
+#[derive(Debug)]
+pub(crate) struct Wrong;
+
+impl From<Wrong> for Problem {
+    fn from(_: Wrong) -> Self {
+        Self::new(Code::ValidationFailed)
+    }
+}
+
+impl Fields {
+    fn parse(body: &[u8]) -> Result<Self, Problem> {
+        match serde_json::from_slice(body) {
+            Ok(Value::Object(values)) => Ok(Self { values, errors: FieldErrors::new() }),
+            Ok(_) => Err(Problem::with_detail(Code::MalformedJson, "The body must be a JSON object.")),
+            Err(error) => {
+                let place = format!("line {}, column {}", error.line(), error.column());
+                Err(Problem::with_detail(
+                    Code::MalformedJson,
+                    format!("The body is not valid JSON ({place})."),
+                ))
+            }
+        }
+    }
+
+    /// A field that must be there.
+    pub(crate) fn required<T>(
+        &mut self,
+        name: &str,
+        read: impl FnOnce(&Value) -> Result<T, Invalid>,
+    ) -> Result<T, Wrong> {
+        match self.values.remove(name) {
+            Some(value) => self.note(name, read(&value)),
+            None => self.note(name, Err(Invalid::new("required", "This field must be given."))),
+        }
+    }
+
+    /// A field that may be absent.
+    pub(crate) fn optional<T>(
+        &mut self,
+        name: &str,
+        read: impl FnOnce(&Value) -> Result<T, Invalid>,
+    ) -> Result<Option<T>, Wrong> {
+        match self.values.remove(name) {
+            Some(value) => self.note(name, read(&value).map(Some)),
+            None => Ok(None),
+        }
+    }
+
+    fn note<T>(&mut self, name: &str, read: Result<T, Invalid>) -> Result<T, Wrong> {
+        read.map_err(|invalid| {
+            self.errors.entry(name.to_owned()).or_default().push(invalid.into());
+            Wrong
+        })
+    }
+
+    /// Ends the reading: whatever has not been read is not known.
+    ///
+    /// # Errors
+    ///
+    /// Everything that was wrong.
+    pub(crate) fn finish(mut self) -> Result<(), Problem> {
+        // Long names and many of them would only be sent back.
+        for name in self.values.keys().take(20) {
+            let name = name.chars().filter(|c| !c.is_control()).take(64).collect();
+            let unknown = Invalid::new("unknown_field", "This field is not known here, or not yours to set.");
+            self.errors.entry(name).or_default().push(unknown.into());
+        }
+        if self.errors.is_empty() { Ok(()) } else { Err(Problem::of_fields(self.errors)) }
+    }
+}
+
+/// Reads a string, and what it stands for.
+pub(crate) fn text<T>(
+    read: impl FnOnce(&str) -> Result<T, Invalid>,
+) -> impl FnOnce(&Value) -> Result<T, Invalid> {
+    |value| match value {
+        Value::String(text) => read(text),
+        _ => Err(Invalid::new("wrong_type", "This must be a string.")),
+    }
+}
+
+/// Reads `null` as nothing.
+pub(crate) fn nullable<T>(
+    read: impl FnOnce(&Value) -> Result<T, Invalid>,
+) -> impl FnOnce(&Value) -> Result<Option<T>, Invalid> {
+    |value| if value.is_null() { Ok(None) } else { read(value).map(Some) }
+}
+
+/// Reads `null` and the empty string as nothing.
+pub(crate) fn blank_or<T>(
+    read: impl FnOnce(&Value) -> Result<T, Invalid>,
+) -> impl FnOnce(&Value) -> Result<Option<T>, Invalid> {
+    |value| match value.as_str().map(str::trim) {
+        Some("") => Ok(None),
+        _ => nullable(read)(value),
+    }
+}
+
+impl<'a, T: Type> ApiExtractor<'a> for Body<T> {
+    const TYPES: &'static [ApiExtractorType] = &[ApiExtractorType::RequestObject];
+
+    type ParamType = ();
+    type ParamRawType = ();
+
+    fn register(registry: &mut Registry) {
+        T::register(registry);
+    }
+
+    fn request_meta() -> Option<MetaRequest> {
+        let content = vec![MetaMediaType { content_type: "application/json", schema: T::schema_ref() }];
+        Some(MetaRequest { description: None, content, required: true })
+    }
+
+    async fn from_request(
+        request: &'a Request,
+        body: &mut RequestBody,
+        _: ExtractParamOptions<()>,
+    ) -> poem::Result<Self> {
+        if !is_json(request) {
+            let detail = "Send the body as `application/json`, in UTF-8.";
+            return Err(Problem::with_detail(Code::UnsupportedMediaType, detail).into());
+        }
+        let body = <Vec<u8> as FromRequest>::from_request(request, body).await?;
+        Ok(Self { fields: Fields::parse(&body)?, document: PhantomData })
+    }
+}
+
+fn is_json(request: &Request) -> bool {
+    let content_type = request.headers().get(header::CONTENT_TYPE);
+    let content_type = content_type.and_then(|value| value.to_str().ok());
+    let mime = content_type.and_then(|value| value.parse::<ContentType>().ok()).map(mime::Mime::from);
+    mime.is_some_and(|mime| {
+        let charset = mime.get_param(mime::CHARSET);
+        mime.essence_str() == "application/json" && charset.is_none_or(|charset| charset == mime::UTF_8)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fields(json: &str) -> Fields {
+        Fields::parse(json.as_bytes()).expect("an object")
+    }
+
+    fn word(input: &str) -> Result<String, Invalid> {
+        if input.is_empty() { Err(Invalid::new("empty", "empty")) } else { Ok(input.to_owned()) }
+    }
+
+    #[test]
+    fn absent_null_and_blank_are_told_apart() {
+        let mut body = fields(r#"{"null": null, "blank": " ", "word": "x"}"#);
+        assert_eq!(body.optional("absent", nullable(text(word))).expect("fine"), None);
+        assert_eq!(body.optional("null", nullable(text(word))).expect("fine"), Some(None));
+        assert_eq!(body.optional("blank", blank_or(text(word))).expect("fine"), Some(None));
+        assert_eq!(body.required("word", blank_or(text(word))).expect("fine"), Some("x".into()));
+        assert!(body.finish().is_ok());
+    }
+
+    #[test]
+    fn everything_wrong_is_named_at_once() {
+        let mut body = fields(r#"{"empty": "", "number": 1, "other": true}"#);
+        let _ = body.required("empty", text(word));
+        let _ = body.required("number", text(word));
+        let _ = body.required("missing", text(word));
+        let problem = body.finish().expect_err("wrong").to_string();
+        assert!(problem.starts_with("validation_failed"), "{problem}");
+    }
+
+    #[test]
+    fn what_is_no_object_is_refused() {
+        let deep = "[".repeat(10_000);
+        for body in ["", "[]", "null", "1", "{", "{\"a\":\"\\ud800\"}", "\u{feff}{}", &deep] {
+            assert!(Fields::parse(body.as_bytes()).is_err(), "{body:.20}");
+        }
+        assert!(Fields::parse(b"{\"a\": \"\xff\"}").is_err());
+    }
+}

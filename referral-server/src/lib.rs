@@ -1,0 +1,72 @@
+#![doc = include_str!("../README.md")]
+
+mod auth;
+mod bearer;
+mod document;
+mod edge;
+mod example;
+mod input;
+mod links;
+mod pages;
+mod problem;
+mod users;
+
+use std::{sync::Arc, time::Duration};
+
+use poem::{Endpoint, EndpointExt, Response, Route};
+use poem_openapi::{LicenseObject, OpenApiService};
+use referral_core::Referral;
+
+use crate::{
+    auth::AuthApi,
+    document::{BASE, Document},
+    edge::Edge,
+    links::Links,
+    users::UsersApi,
+};
+
+/// All groups of endpoints.
+type Apis = (AuthApi, UsersApi);
+
+/// What the endpoint must know beside the handle.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct AppOptions {
+    /// Scheme and host that clients use, for links to other pages. Without, links are relative,
+    /// except for clients on this machine.
+    pub public_url: Option<String>,
+    /// How long a body may take to arrive, and a handler to answer; each. Default: 10 s.
+    pub time_limit: Duration,
+}
+
+impl Default for AppOptions {
+    fn default() -> Self {
+        Self { public_url: None, time_limit: Duration::from_secs(10) }
+    }
+}
+
+/// The whole HTTP interface as a poem endpoint: the API and what stands beside it. To be served
+/// at the root of a host.
+#[must_use]
+pub fn app(referral: Referral, options: AppOptions) -> impl Endpoint<Output = Response> + 'static {
+    let service = service(&referral, options.public_url);
+    let document = Arc::new(Document::of(&service));
+    let pages = pages::add(Route::new(), &service, &document, &referral);
+    let route = pages.nest(BASE, service).data(referral.clone()).map_to_response();
+    Edge { inner: route, referral, document, time_limit: options.time_limit }
+}
+
+/// The OpenAPI document, as served and as committed.
+#[must_use]
+pub fn openapi(referral: &Referral) -> String {
+    Document::of(&service(referral, None)).text
+}
+
+fn service(referral: &Referral, public_url: Option<String>) -> OpenApiService<Apis, ()> {
+    let auth = AuthApi { referral: referral.clone() };
+    let users = UsersApi { referral: referral.clone(), links: Links { public_url } };
+    OpenApiService::new((auth, users), "Referral", env!("CARGO_PKG_VERSION"))
+        .description(include_str!("description.md"))
+        .license(LicenseObject::new("MIT OR Apache-2.0").url("https://spdx.org/licenses/"))
+        .server(BASE)
+}

@@ -1,0 +1,101 @@
+//! The URLs of other pages of a list.
+
+use std::net::IpAddr;
+
+use poem::{
+    Request,
+    http::{Uri, header},
+};
+use referral_core::PageLink;
+
+/// Writes links that lead back here.
+#[derive(Clone, Debug)]
+pub(crate) struct Links {
+    /// Scheme and host that clients use, if it is known.
+    pub(crate) public_url: Option<String>,
+}
+
+impl Links {
+    /// The URL of the list that `request` asked for, at another place.
+    pub(crate) fn to(&self, request: &Request, link: &PageLink) -> String {
+        match link {
+            PageLink::Offset(offset) => self.with(request, "offset", &offset.to_string()),
+            PageLink::Cursor(cursor) => self.to_cursor(request, cursor),
+        }
+    }
+
+    /// The URL of the list that `request` asked for, at a cursor.
+    pub(crate) fn to_cursor(&self, request: &Request, cursor: &str) -> String {
+        self.with(request, "cursor", cursor)
+    }
+
+    fn with(&self, request: &Request, name: &str, value: &str) -> String {
+        let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
+        self.link(request.original_uri(), host, name, value)
+    }
+
+    fn link(&self, uri: &Uri, host: Option<&str>, name: &str, value: &str) -> String {
+        let mut query = form_urlencoded::Serializer::new(String::new());
+        for (key, kept) in form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes()) {
+            if key != "offset" && key != "cursor" {
+                query.append_pair(&key, &kept);
+            }
+        }
+        query.append_pair(name, value);
+        let path = uri.path().trim_end_matches('/');
+        format!("{}{path}/?{}", self.base(host), query.finish())
+    }
+
+    /// Nothing, which makes the link relative, unless it is certain what the client calls us:
+    /// whoever sends the request can write anything into `Host`.
+    fn base(&self, host: Option<&str>) -> String {
+        match (&self.public_url, host) {
+            (Some(url), _) => url.trim_end_matches('/').to_owned(),
+            (None, Some(host)) if is_loopback(host) => format!("http://{host}"),
+            _ => String::new(),
+        }
+    }
+}
+
+/// Whether `host`, with a port or without, can only be this machine.
+fn is_loopback(host: &str) -> bool {
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+        _ => host,
+    };
+    let address = name.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+    name.eq_ignore_ascii_case("localhost") || address.is_ok_and(|address| address.is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_link_keeps_the_query_and_replaces_the_place() {
+        let links = Links { public_url: Some("https://example.com/".into()) };
+        let uri = Uri::from_static("/api/v1/users?search=a%26b+c&limit=2&offset=4&cursor=x");
+        assert_eq!(
+            links.link(&uri, None, "offset", "6"),
+            "https://example.com/api/v1/users/?search=a%26b+c&limit=2&offset=6"
+        );
+    }
+
+    #[test]
+    fn only_a_loopback_host_is_believed() {
+        let links = Links { public_url: None };
+        for (host, base) in [
+            ("localhost:8080", "http://localhost:8080"),
+            ("127.0.0.1:1", "http://127.0.0.1:1"),
+            ("127.1.2.3", "http://127.1.2.3"),
+            ("[::1]:80", "http://[::1]:80"),
+            ("example.com", ""),
+            ("localhost.example.com", ""),
+            ("127.0.0.1:80@example.com", ""),
+            ("localhost:80/../", ""),
+        ] {
+            let link = links.link(&Uri::from_static("/api/v1/users/"), Some(host), "cursor", "c");
+            assert_eq!(link, format!("{base}/api/v1/users/?cursor=c"), "{host}");
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! What stands beside the API: pages for people, keys for services, health for machines.
+
+use std::sync::Arc;
+
+use poem::{
+    IntoEndpoint, IntoResponse, Response, Route,
+    endpoint::make_sync,
+    get,
+    http::{StatusCode, header},
+};
+use poem_openapi::OpenApiService;
+use referral_core::Referral;
+use serde_json::json;
+
+use crate::{
+    Apis,
+    document::{BASE, Document},
+    problem::Problem,
+};
+
+/// For how many seconds other services may keep the public keys.
+const KEYS_MAX_AGE: u32 = 300;
+
+/// The routes beside those of the API.
+pub(crate) fn add(
+    route: Route,
+    service: &OpenApiService<Apis, ()>,
+    document: &Arc<Document>,
+    referral: &Referral,
+) -> Route {
+    let schema = Arc::clone(document);
+    let schema =
+        make_sync(move |_| Response::builder().content_type("application/json").body(schema.text.clone()));
+    let swagger_ui = with_document(&service.swagger_ui_html(), service, document);
+    let redoc = with_document(&service.redoc_html(), service, document);
+    route
+        .at("/", get(page(include_str!("index.html").replace("{version}", env!("CARGO_PKG_VERSION")))))
+        .at("/docs", get(page(swagger_ui)))
+        .at(format!("{BASE}/redoc"), get(page(without_fonts(&redoc))))
+        .at(format!("{BASE}/schema"), get(schema))
+        .at("/.well-known/jwks.json", get(keys(referral)))
+        .at("/health/live", get(make_sync(|_| health())))
+        .at("/health/ready", get(ready(referral.clone())))
+}
+
+/// A page that never changes while the server runs.
+fn page(html: String) -> impl IntoEndpoint<Endpoint: 'static> {
+    make_sync(move |_| {
+        Response::builder()
+            .content_type("text/html; charset=utf-8")
+            .header(header::CACHE_CONTROL, "no-cache")
+            .body(html.clone())
+    })
+}
+
+/// Puts our document in place of the one that poem-openapi has put into its page.
+fn with_document(html: &str, service: &OpenApiService<Apis, ()>, document: &Document) -> String {
+    html.replace(&service.spec(), &document.text)
+}
+
+/// The page asks another host for fonts; the browser has some.
+fn without_fonts(html: &str) -> String {
+    let is_font = |line: &&str| line.trim_start().starts_with("<link") && line.contains("fonts.googleapis");
+    html.lines().filter(|line| !is_font(line)).collect::<Vec<_>>().join("\n")
+}
+
+fn keys(referral: &Referral) -> impl IntoEndpoint<Endpoint: 'static> + use<> {
+    let keys = serde_json::to_string(&referral.public_jwk_set()).expect("public keys are JSON");
+    make_sync(move |_| {
+        Response::builder()
+            .content_type("application/jwk-set+json")
+            .header(header::CACHE_CONTROL, format!("public, max-age={KEYS_MAX_AGE}"))
+            .body(keys.clone())
+    })
+}
+
+fn health() -> Response {
+    poem::web::Json(json!({ "status": "ok" })).into_response()
+}
+
+fn ready(referral: Referral) -> impl IntoEndpoint<Endpoint: 'static> {
+    poem::endpoint::make(move |_| {
+        let referral = referral.clone();
+        async move {
+            referral.check_ready().await.map_err(Problem::from)?;
+            Ok::<_, poem::Error>(health().with_status(StatusCode::OK))
+        }
+    })
+}

@@ -1,0 +1,143 @@
+//! Running the server: where it listens, what it says when it starts, and how it stops.
+
+use std::{
+    io::{self, Write},
+    net::SocketAddr,
+    sync::Arc,
+    time::Duration,
+};
+
+use poem::{Server, listener::TcpAcceptor};
+use referral_core::{
+    Referral,
+    sms::{DevelopmentSender, SmsSender},
+    storage::Storage,
+};
+use referral_server::{AppOptions, app};
+use tokio::{
+    net::TcpListener,
+    signal::unix::{SignalKind, signal},
+    time::MissedTickBehavior,
+};
+
+use crate::{
+    cli::{Sender, Settings},
+    secrets,
+};
+
+/// How often what has ended is deleted.
+const SWEEP_INTERVAL: Duration = Duration::from_mins(1);
+
+/// Streams that one HTTP/2 connection may have open: more than a browser opens, fewer than would
+/// crowd out others.
+const MAX_STREAMS: u32 = 100;
+
+pub(crate) type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
+
+/// The handle that the settings describe.
+pub(crate) async fn build(settings: &Settings) -> Result<Referral> {
+    secrets::create_data_dir(&settings.store.data_dir)?;
+    let storage = connect(settings).await?;
+    let sender: Arc<dyn SmsSender> = match settings.sign_in.sender {
+        Sender::Development => Arc::new(DevelopmentSender),
+    };
+    let keys = secrets::signing_keys(settings)?;
+    let peppers = secrets::peppers(settings)?;
+    let referral = Referral::builder(storage, sender, keys, peppers)
+        .policy(settings.policy())
+        .issuer(&settings.tokens.issuer)
+        .audience(&settings.tokens.audience)
+        .build()?;
+    Ok(referral)
+}
+
+async fn connect(settings: &Settings) -> Result<Arc<dyn Storage>> {
+    let url = match &settings.store.database_url {
+        Some(url) => url.clone(),
+        None => format!("sqlite:{}", settings.store.data_dir.join("referral.db").display()),
+    };
+    Ok(referral_sqlx::connect(&url).await?)
+}
+
+/// Serves until a signal to stop, and then for as long as requests under way may take.
+pub(crate) async fn serve(settings: &Settings) -> Result<()> {
+    let network = &settings.network;
+    refuse_to_give_codes_away(settings)?;
+    let referral = build(settings).await?;
+    let listener = TcpListener::bind(network.listen)
+        .await
+        .map_err(|error| format!("cannot listen on {}: {error}", network.listen))?;
+    greet(settings, listener.local_addr()?)?;
+
+    tokio::spawn(sweep(referral.clone()));
+    let mut options = AppOptions::default();
+    options.public_url.clone_from(&network.public_url);
+    options.time_limit = network.time_limit;
+    Server::new_with_acceptor(TcpAcceptor::from_tokio(listener)?)
+        .http2_max_concurrent_streams(MAX_STREAMS)
+        .run_with_graceful_shutdown(
+            app(referral.clone(), options),
+            stop_signal()?,
+            Some(network.shutdown_time),
+        )
+        .await?;
+    referral.close().await;
+    Ok(())
+}
+
+/// With the development sender whoever reaches the server can sign in as anybody.
+fn refuse_to_give_codes_away(settings: &Settings) -> Result<()> {
+    let listen = settings.network.listen;
+    let gives_codes_away = settings.sign_in.sender == Sender::Development && !listen.ip().is_loopback();
+    if gives_codes_away && !settings.sign_in.return_codes_to_anyone {
+        let reason = format!(
+            "the development sender gives the code of any phone to whoever asks for it, so it listens on \
+             loopback only, not on {listen}; to do it all the same, add --return-codes-to-anyone"
+        );
+        return Err(reason.into());
+    }
+    Ok(())
+}
+
+/// Says where things are.
+fn greet(settings: &Settings, address: SocketAddr) -> io::Result<()> {
+    let url = format!("http://{address}");
+    let mut out = io::stdout().lock();
+    writeln!(out, "referral-server {} listens on {url}", env!("CARGO_PKG_VERSION"))?;
+    writeln!(out, "  Swagger UI   {url}/docs/")?;
+    writeln!(out, "  ReDoc        {url}/api/v1/redoc/")?;
+    writeln!(out, "  Data         {}", settings.store.data_dir.display())?;
+    match settings.sign_in.sender {
+        Sender::Development => writeln!(
+            out,
+            "  Development  no messages are sent: codes come back in answers, and anybody can sign in as anybody"
+        )?,
+    }
+    out.flush()
+}
+
+/// Deletes what has ended, now and then.
+async fn sweep(referral: Referral) {
+    let mut ticks = tokio::time::interval(SWEEP_INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        match referral.sweep().await {
+            Ok(0) => {}
+            Ok(swept) => tracing::debug!(swept, "deleted ended codes and sessions"),
+            Err(error) => tracing::warn!(%error, "ended codes and sessions stay for now"),
+        }
+    }
+}
+
+/// Ends at the first signal to stop.
+fn stop_signal() -> io::Result<impl Future<Output = ()>> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
+}

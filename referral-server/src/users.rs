@@ -1,0 +1,403 @@
+//! `/users/…`: lists, profiles and invitees.
+
+use poem::Request;
+use poem_openapi::{
+    Object, OpenApi,
+    param::{Path, Query},
+    payload::Json,
+    types::Example,
+};
+use referral_core::{
+    Email, FilterInput, Invalid, InviteCode, InviteeView, ListUsers, Name, PageSize, ProfileChange,
+    ProfileView, Referral, UserId, UserView, check_filter_text,
+};
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use crate::{
+    bearer::{AccessToken, Authenticated},
+    document::{Refusals, Tag},
+    example,
+    input::{Body, nullable, text},
+    links::Links,
+    problem::{Code, FieldErrors, Problem},
+};
+
+/// What each operation refuses, beside what any operation may.
+pub(crate) const REFUSALS: &[Refusals] = &[
+    (
+        "listUsers",
+        &[Code::InvalidLimit, Code::InvalidOffset, Code::InvalidCursor, Code::InvalidText, Code::StaffOnly],
+    ),
+    ("getUser", &[Code::NotFound, Code::StaffOnly]),
+    ("getCurrentUser", &[]),
+    (
+        "updateCurrentUser",
+        &[
+            Code::ValidationFailed,
+            Code::InvalidName,
+            Code::InvalidEmail,
+            Code::InvalidInviteCode,
+            Code::UnknownInviteCode,
+            Code::OwnInviteCode,
+            Code::InvitationLoop,
+            Code::EmailTaken,
+            Code::InvitationAlreadyAccepted,
+        ],
+    ),
+    ("listInvited", &[Code::InvalidLimit, Code::InvalidCursor, Code::NotFound, Code::StaffOnly]),
+];
+
+/// A user.
+#[derive(Object)]
+#[oai(example)]
+struct User {
+    /// The id (UUID version 7).
+    id: Uuid,
+    /// The phone (E.164); masked where the service keeps phones of others private.
+    phone: String,
+    /// The user's own invite code.
+    invite_code: String,
+    /// The invite code of the user's inviter.
+    invited_by_code: Option<String>,
+    /// The e-mail address.
+    email: Option<String>,
+    /// The first name.
+    first_name: Option<String>,
+    /// The last name.
+    last_name: Option<String>,
+    /// Whether the user may see everybody's data whatever the visibility.
+    is_staff: bool,
+    /// Whether the user may sign in.
+    is_active: bool,
+    /// When the user first signed in.
+    date_joined: OffsetDateTime,
+    /// When the user last signed in with a code.
+    last_login: Option<OffsetDateTime>,
+}
+
+impl Example for User {
+    fn example() -> Self {
+        Self {
+            id: example::USER_ID,
+            phone: example::PHONE.into(),
+            invite_code: example::INVITE_CODE.into(),
+            invited_by_code: Some(example::FRIENDS_INVITE_CODE.into()),
+            email: Some("anna@example.com".into()),
+            first_name: Some("Anna".into()),
+            last_name: None,
+            is_staff: false,
+            is_active: true,
+            date_joined: example::TIME,
+            last_login: Some(example::TIME),
+        }
+    }
+}
+
+impl From<UserView> for User {
+    fn from(user: UserView) -> Self {
+        Self {
+            id: user.id.0,
+            phone: user.phone,
+            invite_code: user.invite_code.to_string(),
+            invited_by_code: user.invited_by_code.map(|code| code.to_string()),
+            email: user.email.map(|email| email.as_str().to_owned()),
+            first_name: user.first_name.map(|name| name.as_str().to_owned()),
+            last_name: user.last_name.map(|name| name.as_str().to_owned()),
+            is_staff: user.is_staff,
+            is_active: user.is_active,
+            date_joined: user.date_joined,
+            last_login: user.last_login,
+        }
+    }
+}
+
+/// A user together with those invited.
+#[derive(Object)]
+#[oai(example)]
+struct UserWithInvited {
+    #[oai(flatten)]
+    user: User,
+    /// The newest 100 of those who named the user as their inviter.
+    invited: Vec<Invited>,
+    /// How many named the user as their inviter.
+    invited_count: u64,
+}
+
+impl Example for UserWithInvited {
+    fn example() -> Self {
+        let invited = vec![Invited { id: example::FRIENDS_ID, phone: example::FRIENDS_PHONE.into() }];
+        Self { user: User::example(), invited, invited_count: 1 }
+    }
+}
+
+impl From<ProfileView> for UserWithInvited {
+    fn from(profile: ProfileView) -> Self {
+        let invited =
+            profile.invited.into_iter().map(|invitee| Invited { id: invitee.id.0, phone: invitee.phone });
+        Self { invited: invited.collect(), invited_count: profile.invited_count, user: profile.user.into() }
+    }
+}
+
+/// An invited user, in short.
+#[derive(Object)]
+struct Invited {
+    /// The id.
+    id: Uuid,
+    /// The phone.
+    phone: String,
+}
+
+/// An invited user.
+#[derive(Object)]
+struct Invitee {
+    /// The id.
+    id: Uuid,
+    /// The phone.
+    phone: String,
+    /// When the invited user joined.
+    joined_at: OffsetDateTime,
+}
+
+impl From<InviteeView> for Invitee {
+    fn from(invitee: InviteeView) -> Self {
+        Self { id: invitee.id.0, phone: invitee.phone, joined_at: invitee.joined_at }
+    }
+}
+
+/// A page of users.
+#[derive(Object)]
+#[oai(example)]
+struct UserPage {
+    /// How many users match in all; with a filter or a search, 1000 at most.
+    count: u64,
+    /// Whether there are no more than `count`.
+    count_exact: bool,
+    /// Where older users are.
+    next: Option<String>,
+    /// Where newer users are.
+    previous: Option<String>,
+    /// The users, newest first.
+    results: Vec<User>,
+}
+
+impl Example for UserPage {
+    fn example() -> Self {
+        Self { count: 1, count_exact: true, next: None, previous: None, results: vec![User::example()] }
+    }
+}
+
+/// A page of invited users.
+#[derive(Object)]
+#[oai(example)]
+struct InviteePage {
+    /// How many there are in all.
+    count: u64,
+    /// Where older users are.
+    next: Option<String>,
+    /// The invited users, newest first.
+    results: Vec<Invitee>,
+}
+
+impl Example for InviteePage {
+    fn example() -> Self {
+        let invitee = Invitee {
+            id: example::FRIENDS_ID,
+            phone: example::FRIENDS_PHONE.into(),
+            joined_at: example::TIME,
+        };
+        Self { count: 1, next: None, results: vec![invitee] }
+    }
+}
+
+/// What to change. A field that is absent stays as it is; `null` clears it.
+#[derive(Object)]
+#[oai(example)]
+struct ProfilePatch {
+    /// The first name, 1 to 32 characters.
+    first_name: Option<String>,
+    /// The last name, 1 to 32 characters.
+    #[oai(skip_serializing_if_is_none)]
+    last_name: Option<String>,
+    /// The e-mail address; kept in lower case.
+    email: Option<String>,
+    /// The invite code of the inviter, who is named once and for good.
+    #[oai(skip_serializing_if_is_none)]
+    invited_by_code: Option<String>,
+}
+
+impl Example for ProfilePatch {
+    fn example() -> Self {
+        Self {
+            first_name: Some("Anna".into()),
+            last_name: None,
+            email: Some("anna@example.com".into()),
+            invited_by_code: None,
+        }
+    }
+}
+
+pub(crate) struct UsersApi {
+    pub(crate) referral: Referral,
+    pub(crate) links: Links,
+}
+
+#[OpenApi(prefix_path = "/users", tag = "Tag::Users")]
+impl UsersApi {
+    /// List users
+    ///
+    /// Newest first. Follow `next` and `previous` as they are: they hold a cursor, which costs
+    /// the same at any depth and is not shifted by new users; with `offset` they hold an offset,
+    /// which costs more the further it reaches.
+    ///
+    /// A search finds users in whose phone, e-mail address, names, own or inviter's code all its
+    /// terms occur, whatever their letter case; a term of one or two characters must stand at
+    /// the beginning. Filters match exactly.
+    #[oai(path = "/", method = "get", operation_id = "listUsers")]
+    #[expect(clippy::too_many_arguments, reason = "each is a parameter of the query")]
+    async fn list(
+        &self,
+        bearer: Authenticated,
+        /// How many users to show.
+        #[oai(validator(minimum(value = "1"), maximum(value = "100")))]
+        Query(limit): Query<Option<u32>>,
+        /// How many of the newest users to leave out.
+        Query(offset): Query<Option<u64>>,
+        /// The cursor of a page.
+        Query(cursor): Query<Option<String>>,
+        /// Terms to search for, separated by spaces.
+        Query(search): Query<Option<String>>,
+        /// This phone, in any form.
+        Query(phone): Query<Option<String>>,
+        /// This e-mail address.
+        Query(email): Query<Option<String>>,
+        /// Exactly this first name.
+        Query(first_name): Query<Option<String>>,
+        /// Exactly this last name.
+        Query(last_name): Query<Option<String>>,
+        /// This invite code of their own.
+        Query(invite_code): Query<Option<String>>,
+        /// This invite code of their inviter.
+        Query(invited_by_code): Query<Option<String>>,
+        request: &Request,
+    ) -> Result<Json<UserPage>, Problem> {
+        let filter = FilterInput {
+            phone: phone.as_deref(),
+            email: email.as_deref(),
+            first_name: first_name.as_deref(),
+            last_name: last_name.as_deref(),
+            invite_code: invite_code.as_deref(),
+            invited_by_code: invited_by_code.as_deref(),
+            search: search.as_deref(),
+        };
+        check_filter(&filter)?;
+        if offset.is_some() && cursor.is_some() {
+            return Err(Problem::with_detail(Code::InvalidOffset, "Give either `offset` or `cursor`."));
+        }
+        let list = ListUsers { limit: page_size(limit)?, offset, cursor: cursor.as_deref(), filter };
+        let page = self.referral.users(&bearer.0, list).await?;
+        Ok(Json(UserPage {
+            count: page.count,
+            count_exact: page.count_exact,
+            next: page.next.map(|link| self.links.to(request, &link)),
+            previous: page.previous.map(|link| self.links.to(request, &link)),
+            results: page.users.into_iter().map(User::from).collect(),
+        }))
+    }
+
+    /// Get the current user
+    ///
+    /// The user whose access token it is.
+    #[oai(path = "/current_user", method = "get", operation_id = "getCurrentUser")]
+    async fn current_user(&self, token: AccessToken) -> Result<Json<UserWithInvited>, Problem> {
+        Ok(Json(self.referral.current_user(&token.0).await?.into()))
+    }
+
+    /// Update the current user
+    ///
+    /// Changes all of what is given, or nothing. An inviter can be named here by whoever did not
+    /// name one when signing in, once and for good.
+    #[oai(path = "/current_user", method = "patch", operation_id = "updateCurrentUser")]
+    async fn update_current_user(
+        &self,
+        bearer: Authenticated,
+        mut body: Body<ProfilePatch>,
+    ) -> Result<Json<UserWithInvited>, Problem> {
+        let fields = &mut body.fields;
+        let first_name = fields.optional("first_name", nullable(text(Name::parse)));
+        let last_name = fields.optional("last_name", nullable(text(Name::parse)));
+        let email = fields.optional("email", nullable(text(Email::parse)));
+        let invited_by_code = fields.optional("invited_by_code", text(InviteCode::parse));
+        body.fields.finish()?;
+
+        let change = ProfileChange {
+            first_name: first_name?,
+            last_name: last_name?,
+            email: email?,
+            invited_by_code: invited_by_code?,
+        };
+        Ok(Json(self.referral.edit_profile(&bearer.0, change).await?.into()))
+    }
+
+    /// Get a user
+    ///
+    /// The user with the newest of those invited.
+    #[oai(path = "/:id", method = "get", operation_id = "getUser")]
+    async fn get(
+        &self,
+        bearer: Authenticated,
+        /// The user's id.
+        Path(id): Path<Uuid>,
+    ) -> Result<Json<UserWithInvited>, Problem> {
+        Ok(Json(self.referral.user(&bearer.0, UserId(id)).await?.into()))
+    }
+
+    /// List those whom a user invited
+    ///
+    /// Newest first.
+    #[oai(path = "/:id/invited", method = "get", operation_id = "listInvited")]
+    async fn invited(
+        &self,
+        bearer: Authenticated,
+        /// The inviter's id.
+        Path(id): Path<Uuid>,
+        /// How many users to show.
+        #[oai(validator(minimum(value = "1"), maximum(value = "100")))]
+        Query(limit): Query<Option<u32>>,
+        /// The cursor of a page.
+        Query(cursor): Query<Option<String>>,
+        request: &Request,
+    ) -> Result<Json<InviteePage>, Problem> {
+        let limit = page_size(limit)?;
+        let page = self.referral.invitees(&bearer.0, UserId(id), limit, cursor.as_deref()).await?;
+        Ok(Json(InviteePage {
+            count: page.count,
+            next: page.next.map(|cursor| self.links.to_cursor(request, &cursor)),
+            results: page.invitees.into_iter().map(Invitee::from).collect(),
+        }))
+    }
+}
+
+fn page_size(limit: Option<u32>) -> Result<PageSize, Problem> {
+    let size = limit.map(PageSize::new).transpose();
+    size.map(Option::unwrap_or_default).map_err(|invalid| Problem::of_field("limit", invalid))
+}
+
+/// Checks the text of every filter, and names all that are wrong.
+fn check_filter(filter: &FilterInput<'_>) -> Result<(), Problem> {
+    let texts = [
+        ("phone", filter.phone),
+        ("email", filter.email),
+        ("first_name", filter.first_name),
+        ("last_name", filter.last_name),
+        ("invite_code", filter.invite_code),
+        ("invited_by_code", filter.invited_by_code),
+        ("search", filter.search),
+    ];
+    let wrong = |(name, text): (&str, Option<&str>)| {
+        let invalid: Invalid = check_filter_text(text?).err()?;
+        Some((name.to_owned(), vec![invalid.into()]))
+    };
+    let errors: FieldErrors = texts.into_iter().filter_map(wrong).collect();
+    if errors.is_empty() { Ok(()) } else { Err(Problem::of_fields(errors)) }
+}

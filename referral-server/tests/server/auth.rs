@@ -1,0 +1,253 @@
+//! Codes and tokens.
+
+use std::sync::Arc;
+
+use referral_core::Policy;
+use serde_json::{Value, json};
+
+use crate::service::{ANNA, BORIS, BrokenSender, Client, MINUTE, Service, VERA};
+
+const SEND: &str = "/auth/send_code/";
+const SIGN_IN: &str = "/auth/jwt/get_by_phone/";
+const VERIFY: &str = "/auth/jwt/verify/";
+const REFRESH: &str = "/auth/jwt/refresh/";
+
+async fn send_code(client: &Client, phone: &str) -> Value {
+    client.post(SEND, &json!({ "phone": phone })).await.ok()
+}
+
+/// The code that was sent, and one that was not.
+fn right_and_wrong(sent: &Value) -> (String, String) {
+    let right = sent["code"].as_str().expect("the development sender reveals it").to_owned();
+    let wrong = right.chars().map(|digit| if digit == '9' { '0' } else { '9' }).collect();
+    (right, wrong)
+}
+
+#[tokio::test]
+async fn a_code_is_sent_and_redeemed() {
+    let service = Service::start().await;
+    let client = &service.client;
+    let sent = send_code(client, "+7 960 854-30-17").await;
+    assert_eq!(sent["phone"], ANNA);
+    assert_eq!(
+        (&sent["code_length"], &sent["expires_in"], &sent["resend_in"]),
+        (&json!(4), &json!(300), &json!(0))
+    );
+    assert_eq!(sent["code"].as_str().map(str::len), Some(4));
+
+    let signed_in = client.post(SIGN_IN, &json!({ "phone": ANNA, "code": sent["code"] })).await.ok();
+    assert_eq!(signed_in["token_type"], "Bearer");
+    assert_eq!(signed_in["expires_in"], 900);
+    assert_eq!((&signed_in["created"], &signed_in["invitation"]), (&json!(true), &json!("none")));
+
+    let again = service.enter(ANNA, None).await.body;
+    assert_eq!((&again["created"], &again["user_id"]), (&json!(false), &signed_in["user_id"]));
+}
+
+#[tokio::test]
+async fn a_code_is_read_as_people_and_older_clients_send_it() {
+    let service = Service::start().await;
+    for round in 0..20 {
+        let sent = send_code(&service.client, ANNA).await;
+        let (right, _) = right_and_wrong(&sent);
+        let number: u64 = right.parse().expect("digits");
+        let wide: String =
+            right.chars().filter_map(|digit| char::from_u32(digit as u32 - 0x30 + 0xff10)).collect();
+        let spaced = format!(" {}-{} ", &right[..2], &right[2..]);
+        let code = [json!(number), json!(wide), json!(spaced), json!(right)][round % 4].clone();
+        service.client.post(SIGN_IN, &json!({ "phone": ANNA, "code": code })).await.ok();
+    }
+}
+
+#[tokio::test]
+async fn an_invite_code_is_accepted_once_and_for_good() {
+    let service = Service::start().await;
+    let anna = service.enter(ANNA, None).await;
+    let code = service.client.invite_code(&anna).await;
+    let typed = format!(" {}-{} ", &code[..3], code[3..].to_lowercase());
+
+    let boris = service.enter(BORIS, Some(&typed)).await;
+    assert_eq!(boris.body["invitation"], "accepted");
+    assert_eq!(service.enter(BORIS, Some(&code)).await.body["invitation"], "already_accepted");
+    assert_eq!(service.enter(BORIS, None).await.body["invitation"], "none");
+    assert_eq!(service.enter(BORIS, Some("")).await.body["invitation"], "none");
+    let vera = service.enter(VERA, None).await;
+    let veras = service.client.invite_code(&vera).await;
+    assert_eq!(service.enter(BORIS, Some(&veras)).await.body["invitation"], "ignored");
+
+    let user = service.client.get("/users/current_user/", &boris.access).await.ok();
+    assert_eq!(user["invited_by_code"], json!(code));
+    let user = service.client.get("/users/current_user/", &anna.access).await.ok();
+    assert_eq!(user["invited"], json!([{ "id": boris.id, "phone": BORIS }]));
+    assert_eq!(user["invited_count"], 1);
+}
+
+#[tokio::test]
+async fn a_bad_invite_code_is_named_and_leaves_the_code_usable() {
+    let service = Service::start().await;
+    let anna = service.enter(ANNA, None).await;
+    let annas = service.client.invite_code(&anna).await;
+    let boris = service.enter(BORIS, Some(&annas)).await;
+    let boriss = service.client.invite_code(&boris).await;
+
+    let sent = send_code(&service.client, ANNA).await;
+    for (code, problem) in [
+        ("ZZZZZZZZZZZZ", "unknown_invite_code"),
+        (&annas, "own_invite_code"),
+        (&boriss, "invitation_loop"),
+        ("short", "invalid_invite_code"),
+    ] {
+        let body = json!({ "phone": ANNA, "code": sent["code"], "invited_by_code": code });
+        service.client.post(SIGN_IN, &body).await.assert_field(400, problem, "invited_by_code");
+    }
+    let body = json!({ "phone": ANNA, "code": sent["code"], "invited_by_code": null, "challenge_id": null });
+    service.client.post(SIGN_IN, &body).await.ok();
+}
+
+#[tokio::test]
+async fn a_wrong_an_expired_a_used_and_an_unknown_code_get_one_answer() {
+    let service = Service::start().await;
+    let client = &service.client;
+    let mut answers = Vec::new();
+    let mut refused = async |body: Value| {
+        let answer = client.post(SIGN_IN, &body).await;
+        answer.assert_field(403, "invalid_code", "code");
+        let mut body = answer.body;
+        body["request_id"].take();
+        answers.push(body);
+    };
+
+    refused(json!({ "phone": VERA, "code": "0000" })).await;
+    let sent = send_code(client, ANNA).await;
+    let (right, wrong) = right_and_wrong(&sent);
+    refused(json!({ "phone": ANNA, "code": wrong })).await;
+    refused(json!({ "phone": ANNA, "code": &right[..3] })).await;
+    refused(json!({ "phone": ANNA, "code": right, "challenge_id": uuid::Uuid::nil() })).await;
+    refused(json!({ "phone": BORIS, "code": right, "challenge_id": sent["challenge_id"] })).await;
+    client.post(SIGN_IN, &json!({ "phone": ANNA, "code": right })).await.ok();
+    refused(json!({ "phone": ANNA, "code": right })).await;
+    let sent = send_code(client, ANNA).await;
+    service.clock.advance(5 * MINUTE);
+    refused(json!({ "phone": ANNA, "code": sent["code"] })).await;
+
+    answers.dedup();
+    assert_eq!(answers.len(), 1);
+}
+
+#[tokio::test]
+async fn wrong_fields_are_all_named_at_once() {
+    let service = Service::start().await;
+    let body =
+        json!({ "phone": "+7", "code": "12x4", "invited_by_code": 7, "challenge_id": "x", "extra": 1 });
+    let answer = service.client.post(SIGN_IN, &body).await;
+    answer.assert_problem(400, "validation_failed");
+    let codes: Vec<_> = ["phone", "code", "invited_by_code", "challenge_id", "extra"]
+        .map(|field| answer.body["errors"][field][0]["code"].as_str().unwrap_or_default().to_owned())
+        .into();
+    assert_eq!(codes, ["invalid_phone", "malformed_code", "wrong_type", "invalid_id", "unknown_field"]);
+}
+
+#[tokio::test]
+async fn one_wrong_field_names_the_problem() {
+    let service = Service::start().await;
+    for (body, code, field) in [
+        (json!({}), "required", "phone"),
+        (json!({ "phone": null }), "wrong_type", "phone"),
+        (json!({ "phone": 79_608_543_017_u64 }), "wrong_type", "phone"),
+        (json!({ "phone": "" }), "invalid_phone", "phone"),
+        (json!({ "phone": "89608543017" }), "invalid_phone", "phone"),
+        (json!({ "phone": ANNA, "is_staff": true }), "unknown_field", "is_staff"),
+    ] {
+        service.client.post(SEND, &body).await.assert_field(400, code, field);
+    }
+    let answer = service.client.post(SEND, &json!({ "phone": "+78121234567" })).await;
+    answer.assert_field(403, "phone_not_allowed", "phone");
+}
+
+#[tokio::test]
+async fn the_cool_down_tells_how_long_to_wait_and_waiting_helps() {
+    let service = Service::with_policy(Policy::standard()).await;
+    assert_eq!(send_code(&service.client, ANNA).await["resend_in"], 60);
+    service.clock.advance(MINUTE / 4);
+    let answer = service.client.post(SEND, &json!({ "phone": ANNA })).await;
+    answer.assert_problem(429, "too_many_requests");
+    assert_eq!(answer.header("retry-after"), Some("45"));
+    assert_eq!(answer.body["retry_after"], 45);
+    service.clock.advance(MINUTE * 3 / 4);
+    send_code(&service.client, ANNA).await;
+}
+
+#[tokio::test]
+async fn the_strict_policy_asks_for_six_digits_and_the_challenge() {
+    let service = Service::with_policy(Policy::strict()).await;
+    let sent = send_code(&service.client, ANNA).await;
+    assert_eq!((&sent["code_length"], sent["code"].as_str().map(str::len)), (&json!(6), Some(6)));
+    let mut body = json!({ "phone": ANNA, "code": sent["code"] });
+    service.client.post(SIGN_IN, &body).await.assert_field(400, "challenge_required", "challenge_id");
+    body["challenge_id"] = sent["challenge_id"].clone();
+    service.client.post(SIGN_IN, &body).await.ok();
+}
+
+#[tokio::test]
+async fn a_message_that_was_refused_costs_no_cool_down_and_one_that_may_be_sent_does() {
+    let refusing = Service::with(Policy::standard(), Arc::new(BrokenSender { knows: true })).await;
+    for _ in 0..3 {
+        let answer = refusing.client.post(SEND, &json!({ "phone": ANNA })).await;
+        answer.assert_problem(502, "sms_not_sent");
+    }
+    let silent = Service::with(Policy::standard(), Arc::new(BrokenSender { knows: false })).await;
+    let sent = send_code(&silent.client, ANNA).await;
+    assert!(sent.get("code").is_none(), "a real sender reveals nothing");
+    silent.client.post(SEND, &json!({ "phone": ANNA })).await.assert_problem(429, "too_many_requests");
+}
+
+#[tokio::test]
+async fn a_token_is_verified_with_its_kind() {
+    let service = Service::start().await;
+    let client = &service.client;
+    let anna = service.enter(ANNA, None).await;
+    for (token, kind, other) in [(&anna.access, "access", "refresh"), (&anna.refresh, "refresh", "access")] {
+        let verified = client.post(VERIFY, &json!({ "token": token })).await.ok();
+        assert_eq!((&verified["token_type"], &verified["user_id"]), (&json!(kind), &json!(anna.id)));
+        assert!(verified["session_id"].is_string() && verified["expires_at"].is_string());
+        client.post(VERIFY, &json!({ "token": token, "token_type": kind })).await.ok();
+        let answer = client.post(VERIFY, &json!({ "token": token, "token_type": other })).await;
+        answer.assert_problem(401, "token_not_valid");
+        assert_eq!(answer.header("www-authenticate"), Some(r#"Bearer error="invalid_token""#));
+    }
+    let answer = client.post(VERIFY, &json!({ "token": anna.access, "token_type": "id" })).await;
+    answer.assert_field(400, "invalid_token_type", "token_type");
+    service.clock.advance(15 * MINUTE);
+    client.post(VERIFY, &json!({ "token": anna.access })).await.assert_problem(401, "token_not_valid");
+}
+
+#[tokio::test]
+async fn a_refresh_token_is_exchanged_and_a_copy_of_an_old_one_ends_the_session() {
+    let service = Service::start().await;
+    let client = &service.client;
+    let anna = service.enter(ANNA, None).await;
+    let second = client.post(REFRESH, &json!({ "refresh": anna.refresh })).await.ok();
+    assert_eq!((&second["token_type"], &second["expires_in"]), (&json!("Bearer"), &json!(900)));
+    assert_ne!(second["refresh"], json!(anna.refresh));
+    let repeated = client.post(REFRESH, &json!({ "refresh": anna.refresh })).await.ok();
+    assert_eq!(repeated, second, "byte for byte");
+
+    let access = second["access"].as_str().expect("a token");
+    client.get("/users/current_user/", access).await.ok();
+    client.post(REFRESH, &json!({ "refresh": anna.access })).await.assert_problem(401, "token_not_valid");
+    service.clock.advance(MINUTE);
+    client.post(REFRESH, &json!({ "refresh": anna.refresh })).await.assert_problem(401, "refresh_reused");
+    client.get("/users/current_user/", access).await.assert_problem(401, "token_not_valid");
+}
+
+#[tokio::test]
+async fn an_inactive_user_is_out_at_once() {
+    let service = Service::start().await;
+    let anna = service.enter(ANNA, None).await;
+    let id = referral_core::UserId(anna.id.parse().expect("a UUID"));
+    service.referral.set_active(id, false).await.expect("a user");
+    service.client.get("/users/current_user/", &anna.access).await.assert_problem(401, "token_not_valid");
+    let sent = send_code(&service.client, ANNA).await;
+    let body = json!({ "phone": ANNA, "code": sent["code"] });
+    service.client.post(SIGN_IN, &body).await.assert_problem(403, "user_inactive");
+}

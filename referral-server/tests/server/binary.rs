@@ -1,0 +1,284 @@
+//! The program itself: how it starts, what it makes, what it refuses, and how it ends.
+
+use std::{
+    io::{BufRead, BufReader},
+    path::{Path, PathBuf},
+    process::{Child, Command, Output, Stdio},
+};
+
+use serde_json::json;
+use tempfile::TempDir;
+
+use crate::service::{ANNA, BORIS, Client};
+
+/// A program that is running.
+struct Program {
+    child: Child,
+    client: Client,
+    greeting: Vec<String>,
+    log: PathBuf,
+}
+
+fn command(folder: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_referral-server"));
+    command.current_dir(folder).env_clear();
+    command
+}
+
+impl Program {
+    /// Starts the program on a free port and waits until it says where it listens.
+    fn start(folder: &Path, arguments: &[&str]) -> Self {
+        let mut command = command(folder);
+        command.args(["--listen", "127.0.0.1:0"]).args(arguments);
+        // Into a file: a pipe that nobody reads fills up, and then the program waits.
+        let log = folder.join("log");
+        let stderr = std::fs::File::create(&log).expect("a file");
+        let mut child = command.stdout(Stdio::piped()).stderr(stderr).spawn().expect("it starts");
+        let output = BufReader::new(child.stdout.take().expect("its output"));
+        let mut greeting = Vec::new();
+        for line in output.lines() {
+            greeting.push(line.expect("a line"));
+            if greeting.len() == 5 {
+                break;
+            }
+        }
+        let Some(address) = greeting.first().and_then(|line| line.split("http://").nth(1)) else {
+            panic!("it did not start: {}", std::fs::read_to_string(&log).expect("text"));
+        };
+        let client = Client::new(address.parse().expect("an address"));
+        Self { child, client, greeting, log }
+    }
+
+    /// Ends it as an operator does, and returns what it logged.
+    fn stop(mut self) -> String {
+        let id = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &id]).status().expect("sent").success());
+        assert!(self.child.wait().expect("it ended").success());
+        std::fs::read_to_string(&self.log).expect("text")
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn run(folder: &Path, arguments: &[&str]) -> Output {
+    finish(command(folder).args(arguments))
+}
+
+/// Runs a program that must end by itself, and ends it if it begins to serve.
+fn finish(command: &mut Command) -> Output {
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
+    let mut output = BufReader::new(child.stdout.take().expect("its output"));
+    let mut stdout = Vec::new();
+    while output.read_until(b'\n', &mut stdout).expect("readable") > 0 {
+        if String::from_utf8_lossy(&stdout).contains(" listens on ") {
+            child.kill().expect("killed");
+            break;
+        }
+    }
+    let ended = child.wait_with_output().expect("it ended");
+    Output { stdout, ..ended }
+}
+
+fn folder() -> TempDir {
+    tempfile::tempdir().expect("a folder")
+}
+
+#[cfg(unix)]
+fn mode(path: &Path) -> u32 {
+    use std::os::unix::fs::PermissionsExt as _;
+    std::fs::metadata(path).expect("it is there").permissions().mode() & 0o777
+}
+
+#[tokio::test]
+async fn without_any_setting_it_is_ready_to_use() {
+    let folder = folder();
+    let program = Program::start(folder.path(), &[]);
+    assert!(program.greeting[1].contains("/docs/"), "{:?}", program.greeting);
+    assert!(program.greeting[4].contains("anybody can sign in as anybody"), "{:?}", program.greeting);
+
+    let anna = program.client.enter(ANNA, None).await;
+    let code = program.client.invite_code(&anna).await;
+    program.client.enter(BORIS, Some(&code)).await;
+    let user = program.client.get("/users/current_user/", &anna.access).await.ok();
+    assert_eq!(user["invited"][0]["phone"], BORIS);
+    let ready = program.client.http.get(program.client.url("/health/ready"));
+    program.client.send(ready).await.ok();
+
+    let data = folder.path().join("referral-data");
+    assert_eq!(mode(&data), 0o700);
+    for file in ["keys.json", "peppers.json", "referral.db"] {
+        assert_eq!(mode(&data.join(file)), 0o600, "{file}");
+    }
+    program.stop();
+}
+
+#[tokio::test]
+async fn a_restart_forgets_nothing() {
+    let folder = folder();
+    let program = Program::start(folder.path(), &[]);
+    let anna = program.client.enter(ANNA, None).await;
+    let sent = program.client.post("/auth/send_code/", &json!({ "phone": BORIS })).await.ok();
+    program.stop();
+
+    let program = Program::start(folder.path(), &[]);
+    program.client.get("/users/current_user/", &anna.access).await.ok();
+    let body = json!({ "phone": BORIS, "code": sent["code"], "challenge_id": sent["challenge_id"] });
+    program.client.post("/auth/jwt/get_by_phone/", &body).await.ok();
+}
+
+#[tokio::test]
+async fn what_was_answered_survives_a_kill_and_no_user_is_half_made() {
+    let folder = folder();
+    let mut program = Program::start(folder.path(), &[]);
+    let anna = program.client.enter(ANNA, None).await;
+    let code = program.client.invite_code(&anna).await;
+
+    // Sign-ups go on in parallel until the program is killed under them.
+    let mut tasks = Vec::new();
+    for worker in 0..8 {
+        let (client, code) = (program.client.clone(), code.clone());
+        tasks.push(tokio::spawn(async move {
+            let mut answered = Vec::new();
+            for number in 0.. {
+                let phone = format!("+79608{worker}{number:05}");
+                let Some(sent) = try_post(&client, "/auth/send_code/", &json!({ "phone": phone })).await
+                else {
+                    break;
+                };
+                let body = json!({ "phone": phone, "code": sent["code"], "invited_by_code": code });
+                let Some(_) = try_post(&client, "/auth/jwt/get_by_phone/", &body).await else {
+                    break;
+                };
+                answered.push(phone);
+            }
+            answered
+        }));
+    }
+    // Until some were answered: then it is in the midst of it.
+    while program.client.get("/users/?limit=1", &anna.access).await.ok()["count"].as_u64() < Some(50) {}
+    program.child.kill().expect("killed");
+    let mut answered = Vec::new();
+    for task in tasks {
+        answered.extend(task.await.expect("no task panics"));
+    }
+
+    let program = Program::start(folder.path(), &[]);
+    let count = program.client.get("/users/?limit=1", &anna.access).await.ok()["count"].as_u64();
+    let user = program.client.get("/users/current_user/", &anna.access).await.ok();
+    assert_eq!(user["invited_count"].as_u64().map(|invited| invited + 1), count, "each with its inviter");
+    for phone in answered {
+        let path = format!("/users/?phone={}", phone.replace('+', "%2B"));
+        let found = program.client.get(&path, &anna.access).await.ok();
+        assert_eq!(found["results"][0]["invited_by_code"], json!(code), "{phone}");
+    }
+}
+
+/// The answer's body, or nothing if the server is gone.
+async fn try_post(client: &Client, path: &str, body: &serde_json::Value) -> Option<serde_json::Value> {
+    let response = client.request(reqwest::Method::POST, path).json(body).send().await.ok()?;
+    assert!(response.status().is_success());
+    response.json().await.ok()
+}
+
+#[tokio::test]
+async fn the_log_has_no_phone_no_code_and_no_token() {
+    let folder = folder();
+    let program =
+        Program::start(folder.path(), &["--log", "trace", "--code-length", "10", "--log-format", "json"]);
+    let sent = program.client.post("/auth/send_code/", &json!({ "phone": ANNA })).await.ok();
+    let code = sent["code"].as_str().expect("a code").to_owned();
+    let body = json!({ "phone": ANNA, "code": code, "challenge_id": sent["challenge_id"] });
+    let signed_in = program.client.post("/auth/jwt/get_by_phone/", &body).await.ok();
+    let access = signed_in["access"].as_str().expect("a token").to_owned();
+    let refresh = signed_in["refresh"].as_str().expect("a token").to_owned();
+    program.client.get("/users/?phone=%2B79608543017", &access).await.ok();
+    program.client.post("/auth/jwt/refresh/", &json!({ "refresh": refresh })).await.ok();
+    program.client.post("/auth/jwt/get_by_phone/", &body).await.assert_problem(403, "invalid_code");
+
+    let log = program.stop();
+    assert!(log.contains("signIn") && log.contains("user created"), "{log}");
+    for secret in ["9608543017", &code, &access, &refresh] {
+        assert!(!log.contains(secret), "the log has {secret}");
+    }
+    let data = folder.path().join("referral-data");
+    let database = std::fs::read(data.join("referral.db")).expect("the database");
+    assert!(!data.join("referral.db-wal").exists(), "whoever copies the file has everything");
+    let holds = |needle: &str| database.windows(needle.len()).any(|window| window == needle.as_bytes());
+    assert!(holds("79608543017") && !holds(&code) && !holds(&access) && !holds(&refresh));
+}
+
+#[test]
+fn the_development_sender_stays_on_this_machine_unless_told_otherwise() {
+    let folder = folder();
+    let output = run(folder.path(), &["--listen", "0.0.0.0:0"]);
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success());
+    assert!(error.contains("--return-codes-to-anyone"), "{error}");
+}
+
+#[tokio::test]
+async fn a_superuser_is_made_and_signs_in_like_anybody() {
+    let folder = folder();
+    for _ in 0..2 {
+        let output = run(folder.path(), &["create-superuser", "--phone", "+7 960 854-30-17"]);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        assert!(String::from_utf8_lossy(&output.stdout).contains("+79608543017 is staff"));
+    }
+    let program = Program::start(folder.path(), &["--visibility", "staff"]);
+    let staff = program.client.enter(ANNA, None).await;
+    assert_eq!(staff.body["created"], false);
+    program.client.get("/users/", &staff.access).await.ok();
+    let other = program.client.enter(BORIS, None).await;
+    program.client.get("/users/", &other.access).await.assert_problem(403, "staff_only");
+
+    let output = run(folder.path(), &["create-superuser", "--phone", "12"]);
+    assert!(!output.status.success());
+}
+
+#[test]
+fn what_cannot_work_is_refused_with_a_sentence() {
+    let folder = folder();
+    let exposed = folder.path().join("exposed.json");
+    std::fs::write(&exposed, "{}").expect("written");
+    #[cfg(unix)]
+    {
+        let open = std::os::unix::fs::PermissionsExt::from_mode(0o644);
+        std::fs::set_permissions(&exposed, open).expect("set");
+    }
+    for (arguments, sentence) in [
+        (&["--key-file", "exposed.json"][..], "chmod 600"),
+        (&["--pepper-file", "absent.json"], "there is no file absent.json"),
+        (&["--code-length", "3"], "4 to 10 digits"),
+        (&["--refresh-lifetime", "1m"], "refresh token"),
+        (&["--default-region", "XX"], "ISO region code"),
+        (&["--database-url", "mysql://localhost"], "mysql"),
+        (&["--log", "x=y=z"], "--log"),
+        (&["--listen", "nowhere"], "--listen"),
+        (&["--public-url", "example.com"], "--public-url"),
+        (&["--unknown"], "--unknown"),
+    ] {
+        let output = run(folder.path(), arguments);
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && error.contains(sentence), "{arguments:?}: {error}");
+    }
+}
+
+#[test]
+fn the_document_is_printed_without_making_anything() {
+    let folder = folder();
+    let output = run(folder.path(), &["openapi"]);
+    assert_eq!(String::from_utf8_lossy(&output.stdout), include_str!("../../../openapi.json"));
+    assert_eq!(std::fs::read_dir(folder.path()).expect("a folder").count(), 0);
+}
+
+#[test]
+fn settings_are_read_from_the_environment_too() {
+    let folder = folder();
+    let output = finish(command(folder.path()).env("REFERRAL_LISTEN", "0.0.0.0:0"));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("0.0.0.0:0"));
+}

@@ -1,0 +1,55 @@
+//! The OpenAPI document, held against the committed one.
+
+use serde_json::Value;
+
+use crate::service::{DOCUMENT, Service};
+
+const PATH: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../openapi.json");
+
+/// `UPDATE_OPENAPI=1 cargo test -p referral-server --test server document` rewrites it.
+#[tokio::test]
+async fn the_committed_document_is_the_one_that_is_served() {
+    let service = Service::start().await;
+    let written = referral_server::openapi(&service.referral);
+    if std::env::var_os("UPDATE_OPENAPI").is_some() {
+        std::fs::write(PATH, &written).expect("the document is written");
+    }
+    let committed = std::fs::read_to_string(PATH).expect("the document is there");
+    assert!(committed == written, "openapi.json is out of date; rewrite it with UPDATE_OPENAPI=1");
+
+    let served = service.client.http.get(service.client.url("/api/v1/schema/"));
+    let served = service.client.send(served).await;
+    assert_eq!(served.header("content-type"), Some("application/json"));
+    assert!(served.text == committed);
+}
+
+#[test]
+fn every_operation_says_what_it_is_and_shows_an_example_of_each_answer() {
+    let schemas = &DOCUMENT["components"]["schemas"];
+    let example_of = |content: &Value| {
+        let name =
+            content["schema"]["$ref"].as_str().unwrap_or_default().rsplit('/').next().unwrap_or_default();
+        schemas[name]["example"].is_object() || content["examples"].is_object()
+    };
+    let paths = DOCUMENT["paths"].as_object().expect("paths");
+    for (path, item) in paths {
+        assert!(path.ends_with('/'), "{path}");
+        for (method, operation) in item.as_object().expect("operations") {
+            for field in ["summary", "description", "operationId"] {
+                assert!(
+                    operation[field].as_str().is_some_and(|text| !text.is_empty()),
+                    "{method} {path}: {field}"
+                );
+            }
+            assert_eq!(operation["tags"].as_array().map(Vec::len), Some(1), "{method} {path}");
+            if let Some(request) = operation.get("requestBody") {
+                assert!(example_of(&request["content"]["application/json"]), "{method} {path}");
+            }
+            for (status, response) in operation["responses"].as_object().expect("responses") {
+                let kind = if status == "200" { "application/json" } else { "application/problem+json" };
+                assert!(example_of(&response["content"][kind]), "{method} {path}: {status}");
+                assert!(response["description"].as_str().is_some_and(|text| !text.is_empty()));
+            }
+        }
+    }
+}

@@ -1,0 +1,332 @@
+//! Requests that nobody sends by accident.
+
+use reqwest::{Method, header};
+use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+
+use crate::service::{ANNA, BORIS, Service};
+
+const POSTS: [&str; 4] =
+    ["/auth/send_code/", "/auth/jwt/get_by_phone/", "/auth/jwt/verify/", "/auth/jwt/refresh/"];
+
+#[tokio::test]
+async fn bodies_that_are_no_json_object_are_refused() {
+    let service = Service::start().await;
+    let anna = service.enter(ANNA, None).await;
+    let deep = format!("{{\"phone\":{}{}}}", "[".repeat(7_000), "]".repeat(7_000));
+    let bodies: [&[u8]; 14] = [
+        b"",
+        b"null",
+        b"[]",
+        b"1",
+        b"\"text\"",
+        b"{",
+        b"{}}",
+        b"{\"phone\":}",
+        b"\xff\xfe",
+        b"{\"phone\":\"\\ud800\"}",
+        b"{\"phone\":\"\0\"}",
+        b"\xef\xbb\xbf{}",
+        deep.as_bytes(),
+        b"{'phone':'1'}",
+    ];
+    for body in bodies {
+        for path in POSTS {
+            let request =
+                service.client.request(Method::POST, path).header(header::CONTENT_TYPE, "application/json");
+            service.client.send(request.body(body.to_vec())).await.assert_problem(400, "malformed_json");
+        }
+        let request = service.client.request(Method::PATCH, "/users/current_user/").bearer_auth(&anna.access);
+        let request = request.header(header::CONTENT_TYPE, "application/json").body(body.to_vec());
+        service.client.send(request).await.assert_problem(400, "malformed_json");
+    }
+}
+
+#[tokio::test]
+async fn fields_of_every_wrong_type_are_refused() {
+    let service = Service::start().await;
+    let fields = [
+        ("/auth/send_code/", "phone"),
+        ("/auth/jwt/get_by_phone/", "phone"),
+        ("/auth/jwt/get_by_phone/", "code"),
+        ("/auth/jwt/get_by_phone/", "invited_by_code"),
+        ("/auth/jwt/get_by_phone/", "challenge_id"),
+        ("/auth/jwt/verify/", "token"),
+        ("/auth/jwt/verify/", "token_type"),
+        ("/auth/jwt/refresh/", "refresh"),
+    ];
+    for (path, field) in fields {
+        for value in
+            [json!(true), json!([]), json!({}), json!(-1), json!(1.5), json!(["1"]), json!({ "a": 1 })]
+        {
+            let answer = service.client.post(path, &json!({ (field): value })).await;
+            assert_eq!(answer.status, 400, "{path} {field} {value}");
+            assert_eq!(answer.body["errors"][field][0]["code"], "wrong_type", "{path} {field} {value}");
+        }
+    }
+    for code in
+        [json!(u64::MAX), json!("1".repeat(1_000)), json!(""), json!("12a4"), json!("\u{0}"), json!("½")]
+    {
+        let answer =
+            service.client.post("/auth/jwt/get_by_phone/", &json!({ "phone": ANNA, "code": code })).await;
+        answer.assert_field(400, "malformed_code", "code");
+    }
+}
+
+#[tokio::test]
+async fn the_last_of_duplicate_keys_counts() {
+    let service = Service::start().await;
+    let request = service.client.request(Method::POST, "/auth/send_code/");
+    let body = format!("{{\"phone\":\"{BORIS}\",\"phone\":\"{ANNA}\"}}");
+    let request = request.header(header::CONTENT_TYPE, "application/json").body(body);
+    assert_eq!(service.client.send(request).await.ok()["phone"], ANNA);
+}
+
+#[tokio::test]
+async fn only_json_in_utf_8_is_read() {
+    let service = Service::start().await;
+    let body = json!({ "phone": ANNA }).to_string();
+    for content_type in [
+        None,
+        Some("text/plain"),
+        Some("application/x-www-form-urlencoded"),
+        Some("application/json; charset=latin1"),
+        Some("application/jsonp"),
+        Some("json"),
+        Some(""),
+    ] {
+        let mut request = service.client.request(Method::POST, "/auth/send_code/").body(body.clone());
+        if let Some(content_type) = content_type {
+            request = request.header(header::CONTENT_TYPE, content_type);
+        }
+        service.client.send(request).await.assert_problem(415, "unsupported_media_type");
+    }
+    for content_type in
+        ["application/json", "application/json; charset=utf-8", "Application/JSON;charset=UTF-8"]
+    {
+        let request = service.client.request(Method::POST, "/auth/send_code/").body(body.clone());
+        service.client.send(request.header(header::CONTENT_TYPE, content_type)).await.ok();
+    }
+}
+
+#[tokio::test]
+async fn a_body_may_have_sixteen_kibibytes_and_a_larger_one_gets_its_answer() {
+    let service = Service::start().await;
+    let padded = |size: usize| {
+        let body = json!({ "phone": ANNA }).to_string();
+        format!("{body}{}", " ".repeat(size - body.len()))
+    };
+    let request = || {
+        service
+            .client
+            .request(Method::POST, "/auth/send_code/")
+            .header(header::CONTENT_TYPE, "application/json")
+    };
+    service.client.send(request().body(padded(16 * 1024))).await.ok();
+    for size in [16 * 1024 + 1, 1_000_000, 10_000_000] {
+        service.client.send(request().body(padded(size))).await.assert_problem(413, "payload_too_large");
+        // Without a declared length, in pieces.
+        let pieces = futures_util::stream::iter(
+            padded(size)
+                .into_bytes()
+                .chunks(10_000)
+                .map(|piece| Ok::<_, std::io::Error>(piece.to_vec()))
+                .collect::<Vec<_>>(),
+        );
+        let request = request().body(reqwest::Body::wrap_stream(pieces));
+        service.client.send(request).await.assert_problem(413, "payload_too_large");
+    }
+}
+
+#[tokio::test]
+async fn every_path_answers_with_its_slash_and_without() {
+    let service = Service::start().await;
+    let anna = service.enter(ANNA, None).await;
+    for path in [
+        "/users",
+        "/users/current_user",
+        &format!("/users/{}", anna.id),
+        &format!("/users/{}/invited", anna.id),
+    ] {
+        let without = service.client.get(path, &anna.access).await.ok();
+        let with = service.client.get(&format!("{path}/"), &anna.access).await.ok();
+        assert_eq!(without, with, "{path}");
+        let query = service.client.get(&format!("{path}?limit=0"), &anna.access).await;
+        assert_eq!(query.status, service.client.get(&format!("{path}/?limit=0"), &anna.access).await.status);
+    }
+    for path in POSTS {
+        let path = path.trim_end_matches('/');
+        service.client.post(path, &json!({ "unknown": 1 })).await.assert_problem(400, "validation_failed");
+    }
+    service.client.patch(&anna.access, &json!({})).await.ok();
+    for path in ["", "/", "/nothing", "/users//", "//users/", "/auth", "/auth/jwt", "/auth/send_code//"] {
+        service.client.get(path, &anna.access).await.assert_problem(404, "not_found");
+    }
+}
+
+#[tokio::test]
+async fn a_wrong_method_is_told_which_are_right() {
+    let service = Service::start().await;
+    for (path, allow) in [
+        ("/auth/send_code/", "POST"),
+        ("/auth/jwt/get_by_phone", "POST"),
+        ("/users/", "GET, HEAD"),
+        ("/users/current_user/", "GET, PATCH, HEAD"),
+        ("/users/00000000-0000-0000-0000-000000000000/", "GET, HEAD"),
+        ("/users/x/invited/", "GET, HEAD"),
+        ("/schema/", "GET, HEAD"),
+    ] {
+        for method in [Method::PUT, Method::DELETE, Method::OPTIONS, Method::TRACE] {
+            let answer = service.client.send(service.client.request(method, path)).await;
+            answer.assert_problem(405, "method_not_allowed");
+            assert_eq!(answer.header("allow"), Some(allow), "{path}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn head_answers_wherever_get_does() {
+    let service = Service::start().await;
+    let anna = service.enter(ANNA, None).await;
+    for (path, status) in [
+        ("/users/", 200),
+        ("/users/current_user", 200),
+        ("/users/x/", 404),
+        ("/schema/", 200),
+        ("/redoc", 200),
+    ] {
+        let request = service.client.request(Method::HEAD, path).bearer_auth(&anna.access);
+        let answer = service.client.send(request).await;
+        assert_eq!((answer.status, &*answer.text), (status, ""), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn the_authorization_header_is_read_as_it_should_be() {
+    let service = Service::start().await;
+    let anna = service.enter(ANNA, None).await;
+    let get = |value: String| {
+        let request = service.client.request(Method::GET, "/users/current_user/");
+        service.client.send(request.header(header::AUTHORIZATION, value))
+    };
+    for scheme in ["Bearer", "bearer", "BEARER", "Bearer "] {
+        get(format!("{scheme} {}", anna.access)).await.ok();
+    }
+    for value in [
+        String::new(),
+        "Bearer".into(),
+        anna.access.clone(),
+        format!("Basic {}", anna.access),
+        format!("Token {}", anna.access),
+    ] {
+        let answer = get(value).await;
+        answer.assert_problem(401, "not_authenticated");
+        assert_eq!(answer.header("www-authenticate"), Some("Bearer"));
+    }
+    for token in ["x", "a.b.c", "🙂", &anna.refresh, &format!("{}x", anna.access), &"A".repeat(10_000)] {
+        let request = service.client.request(Method::GET, "/users/current_user/");
+        let value = header::HeaderValue::from_bytes(format!("Bearer {token}").as_bytes()).expect("a header");
+        let answer = service.client.send(request.header(header::AUTHORIZATION, value)).await;
+        assert_eq!(answer.status, 401, "{token:.20}");
+    }
+    let request = service.client.request(Method::GET, "/users/current_user/").bearer_auth(&anna.access);
+    service.client.send(request.bearer_auth(&anna.access)).await.assert_problem(401, "not_authenticated");
+
+    for path in POSTS {
+        let request =
+            service.client.request(Method::POST, path).bearer_auth("stale").json(&json!({ "unknown": 1 }));
+        service.client.send(request).await.assert_problem(400, "validation_failed");
+    }
+}
+
+#[tokio::test]
+async fn forged_tokens_are_refused() {
+    let service = Service::start().await;
+    let anna = service.enter(ANNA, None).await;
+    let parts: Vec<_> = anna.access.split('.').collect();
+    let none = "eyJ0eXAiOiJKV1QiLCJhbGciOiJub25lIn0";
+    for token in [
+        format!("{none}.{}.", parts[1]),
+        format!("{none}.{}.{}", parts[1], parts[2]),
+        format!("{}.{}.", parts[0], parts[1]),
+        format!("{}.{}", parts[0], parts[1]),
+        format!("{}.{}.{}", parts[0], parts[1], "A".repeat(parts[2].len())),
+        format!("{}.{}.{}.", parts[0], parts[1], parts[2]),
+    ] {
+        service.client.get("/users/current_user/", &token).await.assert_problem(401, "token_not_valid");
+        let answer = service.client.post("/auth/jwt/verify/", &json!({ "token": token })).await;
+        answer.assert_problem(401, "token_not_valid");
+        let answer = service.client.post("/auth/jwt/refresh/", &json!({ "refresh": token })).await;
+        answer.assert_problem(401, "token_not_valid");
+    }
+}
+
+#[tokio::test]
+async fn a_sane_request_id_is_taken_over_and_no_other() {
+    let service = Service::start().await;
+    let ask = |id: String| {
+        let request = service.client.request(Method::GET, "/users/");
+        service.client.send(request.header("x-request-id", id))
+    };
+    assert_eq!(ask("abc-1_2.3".into()).await.header("x-request-id"), Some("abc-1_2.3"));
+    for id in ["", "a b", "<script>", "é", &"x".repeat(65)] {
+        assert_ne!(ask(id.into()).await.header("x-request-id"), Some(id));
+    }
+}
+
+#[tokio::test]
+async fn fifty_parallel_requests_of_each_kind_are_all_answered() {
+    let service = Service::start().await;
+    let anna = service.enter(ANNA, None).await;
+    let sent = service.client.post("/auth/send_code/", &json!({ "phone": BORIS })).await.ok();
+    let sign_in = json!({ "phone": BORIS, "code": sent["code"], "challenge_id": sent["challenge_id"] });
+    let mut tasks = Vec::new();
+    for _ in 0..50 {
+        for kind in 0..6 {
+            let (client, anna, sign_in) = (service.client.clone(), anna.clone(), sign_in.clone());
+            tasks.push(tokio::spawn(async move {
+                let answer = match kind {
+                    0 => client.post("/auth/send_code/", &json!({ "phone": ANNA })).await,
+                    1 => client.post("/auth/jwt/get_by_phone/", &sign_in).await,
+                    2 => client.post("/auth/jwt/verify/", &json!({ "token": anna.access })).await,
+                    3 => client.post("/auth/jwt/refresh/", &json!({ "refresh": anna.refresh })).await,
+                    4 => client.get("/users/", &anna.access).await,
+                    _ => client.patch(&anna.access, &json!({ "email": "a@example.com" })).await,
+                };
+                (kind, answer)
+            }));
+        }
+    }
+    let mut signed_in = 0;
+    let mut refreshed: Vec<Value> = Vec::new();
+    for task in tasks {
+        let (kind, answer) = task.await.expect("no task panics");
+        match kind {
+            1 if answer.status == 200 => signed_in += 1,
+            1 => answer.assert_problem(403, "invalid_code"),
+            3 => refreshed.push(answer.ok()),
+            _ => {
+                answer.ok();
+            }
+        }
+    }
+    assert_eq!(signed_in, 1);
+    refreshed.dedup();
+    assert_eq!(refreshed.len(), 1);
+}
+
+#[tokio::test]
+async fn a_body_that_breaks_off_gets_an_answer() {
+    let service = Service::start().await;
+    let mut connection = TcpStream::connect(service.client.address).await.expect("connected");
+    let head = "POST /api/v1/auth/send_code/ HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
+                Content-Length: 100\r\nConnection: close\r\n\r\n{";
+    connection.write_all(head.as_bytes()).await.expect("written");
+    connection.shutdown().await.expect("closed for writing");
+    let mut answer = String::new();
+    connection.read_to_string(&mut answer).await.expect("an answer");
+    assert!(answer.starts_with("HTTP/1.1 400") && answer.contains("bad_request"), "{answer}");
+}

@@ -1,0 +1,75 @@
+//! What stands beside the API.
+
+use referral_core::{Peppers, Policy, Referral, SigningKeys};
+use reqwest::Method;
+use serde_json::json;
+
+use crate::service::{ANNA, Answer, Service};
+
+async fn get(service: &Service, path: &str) -> Answer {
+    service.client.send(service.client.http.request(Method::GET, service.client.url(path))).await
+}
+
+#[tokio::test]
+async fn the_pages_are_there_with_a_slash_and_without_and_load_nothing_from_elsewhere() {
+    let service = Service::start().await;
+    for path in ["/", "/docs/", "/docs", "/api/v1/redoc/", "/api/v1/redoc"] {
+        let page = get(&service, path).await;
+        assert_eq!(page.status, 200, "{path}");
+        assert_eq!(page.header("content-type"), Some("text/html; charset=utf-8"));
+        for loads in
+            ["<script src", "<link rel=\"stylesheet\"", "<link href=\"http", "fonts.googleapis.com/css"]
+        {
+            assert!(!page.text.contains(loads), "{path} has {loads}");
+        }
+    }
+    let home = get(&service, "/").await.text;
+    for link in ["/docs/", "/api/v1/redoc/", "/api/v1/schema/", env!("CARGO_PKG_VERSION")] {
+        assert!(home.contains(link), "{link}");
+    }
+    let document = referral_server::openapi(&service.referral);
+    assert!(get(&service, "/docs/").await.text.contains(&document), "the same document as everywhere");
+    assert!(
+        get(&service, "/api/v1/redoc/").await.text.contains(&document),
+        "the same document as everywhere"
+    );
+}
+
+#[tokio::test]
+async fn another_service_verifies_tokens_with_the_public_keys_alone() {
+    let service = Service::start().await;
+    let anna = service.enter(ANNA, None).await;
+    let keys = get(&service, "/.well-known/jwks.json").await;
+    assert_eq!(keys.header("cache-control"), Some("public, max-age=300"));
+    let keys: jsonwebtoken::jwk::JwkSet = serde_json::from_value(keys.ok()).expect("a key set");
+    let header = jsonwebtoken::decode_header(&anna.access).expect("a token");
+    let key = keys.find(header.kid.as_deref().expect("an id")).expect("the key that signed");
+    let mut validation = jsonwebtoken::Validation::new(jsonwebtoken::Algorithm::EdDSA);
+    validation.set_audience(&["referral"]);
+    validation.set_issuer(&["referral"]);
+    // The service's clock is set by hand.
+    validation.validate_exp = false;
+    let key = jsonwebtoken::DecodingKey::from_jwk(key).expect("a key");
+    let token = jsonwebtoken::decode::<serde_json::Value>(&anna.access, &key, &validation).expect("verified");
+    assert_eq!(token.claims["sub"], json!(anna.id));
+}
+
+#[tokio::test]
+async fn a_secret_key_is_not_published() {
+    let keys = SigningKeys::from_secret("k1", &[7; 32]).expect("long enough");
+    let peppers = Peppers::from_secret("p1", &[8; 32]).expect("long enough");
+    let storage = std::sync::Arc::new(referral_core::storage::MemoryStorage::new());
+    let sender = std::sync::Arc::new(referral_core::sms::DevelopmentSender);
+    let referral = Referral::builder(storage, sender, keys, peppers).policy(Policy::standard()).build();
+    let keys = referral.expect("a sound key").public_jwk_set();
+    assert!(keys.keys.is_empty());
+}
+
+#[tokio::test]
+async fn health_is_told() {
+    let service = Service::start().await;
+    for path in ["/health/live", "/health/ready/"] {
+        assert_eq!(get(&service, path).await.ok(), json!({ "status": "ok" }));
+    }
+    get(&service, "/health").await.assert_problem(404, "not_found");
+}

@@ -1,0 +1,255 @@
+//! A server in this process, on a free port, and a client that checks every answer.
+
+use std::{
+    net::SocketAddr,
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use poem::{Server, listener::TcpAcceptor};
+use referral_core::{
+    Peppers, Policy, Referral, SigningKeys,
+    clock::Clock,
+    conformance::ManualClock,
+    random::SystemRandom,
+    sms::{DevelopmentSender, Receipt, SmsError, SmsMessage, SmsSender},
+    storage::MemoryStorage,
+};
+use referral_server::{AppOptions, app};
+use reqwest::{Method, RequestBuilder, header::HeaderMap};
+use serde_json::{Value, json};
+use time::{OffsetDateTime, macros::datetime};
+use tokio::net::TcpListener;
+
+/// The committed document, which every answer is held against.
+pub(crate) static DOCUMENT: LazyLock<Value> = LazyLock::new(|| {
+    serde_json::from_str(include_str!("../../../openapi.json")).expect("the document is JSON")
+});
+
+pub(crate) const ANNA: &str = "+79608543017";
+pub(crate) const BORIS: &str = "+77011234567";
+pub(crate) const VERA: &str = "+14155552671";
+
+/// A server and what it depends on.
+pub(crate) struct Service {
+    pub(crate) referral: Referral,
+    pub(crate) clock: ManualClock,
+    pub(crate) client: Client,
+}
+
+/// Somebody who is signed in.
+#[derive(Clone, Debug)]
+pub(crate) struct SignedIn {
+    pub(crate) access: String,
+    pub(crate) refresh: String,
+    pub(crate) id: String,
+    pub(crate) body: Value,
+}
+
+impl Service {
+    pub(crate) async fn start() -> Self {
+        Self::with_policy(Policy::development()).await
+    }
+
+    pub(crate) async fn with_policy(policy: Policy) -> Self {
+        Self::with(policy, Arc::new(DevelopmentSender)).await
+    }
+
+    pub(crate) async fn with(policy: Policy, sender: Arc<dyn SmsSender>) -> Self {
+        let clock = ManualClock::new(datetime!(2026-11-22 10:15:30.123456 UTC));
+        let keys = SigningKeys::from_jwk_set(&SigningKeys::generate_jwk_set(&SystemRandom)).expect("usable");
+        let peppers = Peppers::from_jwk_set(&Peppers::generate_jwk_set(&SystemRandom)).expect("usable");
+        let referral = Referral::builder(Arc::new(MemoryStorage::new()), sender, keys, peppers)
+            .policy(policy)
+            .clock(Ticking(clock.clone()))
+            .build()
+            .expect("a sound policy and a sound key");
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("an address");
+        let acceptor = TcpAcceptor::from_tokio(listener).expect("an acceptor");
+        let app = app(referral.clone(), AppOptions::default());
+        tokio::spawn(Server::new_with_acceptor(acceptor).run(app));
+        Self { referral, clock, client: Client::new(address) }
+    }
+
+    /// Sends a code and signs in, with a friend's invite code or without.
+    pub(crate) async fn enter(&self, phone: &str, invited_by_code: Option<&str>) -> SignedIn {
+        self.client.enter(phone, invited_by_code).await
+    }
+}
+
+/// A clock set by hand that never shows the same time twice, as real ones do not.
+struct Ticking(ManualClock);
+
+impl Clock for Ticking {
+    fn now(&self) -> OffsetDateTime {
+        self.0.advance(Duration::from_micros(1));
+        self.0.now()
+    }
+}
+
+/// Talks to a server, and checks of every answer what must hold of all.
+#[derive(Clone)]
+pub(crate) struct Client {
+    pub(crate) address: SocketAddr,
+    pub(crate) http: reqwest::Client,
+}
+
+/// An answer.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Value,
+    pub(crate) text: String,
+}
+
+impl Answer {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).and_then(|value| value.to_str().ok())
+    }
+
+    /// The answer's body, which must be a success.
+    #[track_caller]
+    pub(crate) fn ok(self) -> Value {
+        assert_eq!(self.status, 200, "{}", self.text);
+        self.body
+    }
+
+    /// Asserts that it is this problem.
+    #[track_caller]
+    pub(crate) fn assert_problem(&self, status: u16, code: &str) {
+        assert_eq!((self.status, self.body["code"].as_str()), (status, Some(code)), "{}", self.text);
+    }
+
+    /// Asserts that it is this problem, and that it names this field.
+    #[track_caller]
+    pub(crate) fn assert_field(&self, status: u16, code: &str, field: &str) {
+        self.assert_problem(status, code);
+        assert_eq!(self.body["errors"][field][0]["code"], code, "{}", self.text);
+    }
+}
+
+impl Client {
+    pub(crate) fn new(address: SocketAddr) -> Self {
+        let http = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).build();
+        Self { address, http: http.expect("a client") }
+    }
+
+    pub(crate) fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+
+    /// A request to a path of the API.
+    pub(crate) fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        self.http.request(method, self.url(&format!("/api/v1{path}")))
+    }
+
+    pub(crate) async fn post(&self, path: &str, body: &Value) -> Answer {
+        self.send(self.request(Method::POST, path).json(body)).await
+    }
+
+    pub(crate) async fn get(&self, path: &str, access: &str) -> Answer {
+        self.send(self.request(Method::GET, path).bearer_auth(access)).await
+    }
+
+    pub(crate) async fn patch(&self, access: &str, body: &Value) -> Answer {
+        self.send(self.request(Method::PATCH, "/users/current_user/").bearer_auth(access).json(body)).await
+    }
+
+    pub(crate) async fn send(&self, request: RequestBuilder) -> Answer {
+        let request = request.build().expect("a request");
+        let (method, path) = (request.method().clone(), request.url().path().to_owned());
+        let response = self.http.execute(request).await.expect("an answer");
+        let status = response.status().as_u16();
+        let headers = response.headers().clone();
+        let text = response.text().await.expect("a body");
+        let body = serde_json::from_str(&text).unwrap_or_default();
+        let answer = Answer { status, headers, body, text };
+        check(&method, &path, &answer);
+        answer
+    }
+
+    pub(crate) async fn enter(&self, phone: &str, invited_by_code: Option<&str>) -> SignedIn {
+        let sent = self.post("/auth/send_code/", &json!({ "phone": phone })).await.ok();
+        let mut body = json!({ "phone": phone, "code": sent["code"], "challenge_id": sent["challenge_id"] });
+        if let Some(code) = invited_by_code {
+            body["invited_by_code"] = json!(code);
+        }
+        let body = self.post("/auth/jwt/get_by_phone/", &body).await.ok();
+        let text = |name: &str| body[name].as_str().expect("a string").to_owned();
+        SignedIn { access: text("access"), refresh: text("refresh"), id: text("user_id"), body }
+    }
+
+    /// The current user's own invite code.
+    pub(crate) async fn invite_code(&self, signed_in: &SignedIn) -> String {
+        let user = self.get("/users/current_user/", &signed_in.access).await.ok();
+        user["invite_code"].as_str().expect("a string").to_owned()
+    }
+}
+
+/// What holds of every answer: its headers, the form of a problem, and that the document knows it.
+#[track_caller]
+fn check(method: &Method, path: &str, answer: &Answer) {
+    assert!(answer.header("x-request-id").is_some_and(|id| !id.is_empty()));
+    assert_eq!(answer.header("x-content-type-options"), Some("nosniff"));
+    assert!(answer.header("cache-control").is_some());
+    assert_ne!(answer.status, 500, "{}", answer.text);
+
+    let is_problem = answer.status >= 400;
+    if is_problem && method != Method::HEAD {
+        assert_eq!(answer.header("content-type"), Some("application/problem+json"), "{}", answer.text);
+        for field in ["type", "title", "detail", "code"] {
+            assert!(answer.body[field].is_string(), "{field} in {}", answer.text);
+        }
+        assert_eq!(answer.body["status"], answer.status);
+        assert_eq!(answer.body["request_id"].as_str(), answer.header("x-request-id"));
+        assert_eq!(answer.status == 401, answer.header("www-authenticate").is_some());
+        assert_eq!(answer.body["retry_after"].is_u64(), answer.header("retry-after").is_some());
+    }
+    if let Some(operation) = documented(method, path) {
+        let response = &operation["responses"][answer.status.to_string()];
+        assert!(response.is_object(), "{method} {path} does not document {}: {}", answer.status, answer.text);
+        // A single wrong field names the problem, so a code may stand for any of the fields'.
+        if is_problem && answer.body["errors"].is_null() {
+            let examples = &response["content"]["application/problem+json"]["examples"];
+            let code = answer.body["code"].as_str().unwrap_or_default();
+            assert!(examples[code].is_object(), "{method} {path} does not document `{code}`");
+        }
+    }
+}
+
+/// The operation of the document that this request asks for.
+fn documented(method: &Method, path: &str) -> Option<&'static Value> {
+    let path = path.strip_prefix("/api/v1/")?;
+    let path: Vec<_> = path.strip_suffix('/').unwrap_or(path).split('/').collect();
+    let paths = DOCUMENT["paths"].as_object()?;
+    let fits = |pattern: &str| {
+        let pattern: Vec<_> = pattern.trim_matches('/').split('/').collect();
+        pattern.len() == path.len()
+            && pattern.iter().zip(&path).all(|(name, part)| name.starts_with('{') || name == part)
+    };
+    // A path without a parameter goes before one with.
+    let mut fitting: Vec<_> = paths.iter().filter(|(pattern, _)| fits(pattern)).collect();
+    fitting.sort_by_key(|(pattern, _)| pattern.contains('{'));
+    fitting.first()?.1.get(method.as_str().to_lowercase())
+}
+
+/// A gateway that refuses everything, or does not answer.
+pub(crate) struct BrokenSender {
+    pub(crate) knows: bool,
+}
+
+#[async_trait]
+impl SmsSender for BrokenSender {
+    async fn send(&self, _: &SmsMessage) -> Result<Receipt, SmsError> {
+        if self.knows {
+            Err(SmsError::Temporary("busy".into()))
+        } else {
+            Err(SmsError::Unknown("no answer".into()))
+        }
+    }
+}
+
+pub(crate) const MINUTE: Duration = Duration::from_mins(1);

@@ -1,0 +1,294 @@
+//! Lists, profiles and invitees.
+
+use referral_core::{PhoneNumber, Policy, Visibility};
+use serde_json::{Value, json};
+
+use crate::service::{ANNA, BORIS, MINUTE, Service, SignedIn, VERA};
+
+/// Anna, and Boris and Vera whom she invited.
+async fn three(service: &Service) -> [SignedIn; 3] {
+    let anna = service.enter(ANNA, None).await;
+    let code = service.client.invite_code(&anna).await;
+    service.clock.advance(MINUTE / 60);
+    let boris = service.enter(BORIS, Some(&code)).await;
+    service.clock.advance(MINUTE / 60);
+    let vera = service.enter(VERA, Some(&code)).await;
+    [anna, boris, vera]
+}
+
+fn ids(page: &Value) -> Vec<&str> {
+    let users = page["results"].as_array().expect("results");
+    users.iter().map(|user| user["id"].as_str().expect("an id")).collect()
+}
+
+/// Follows an absolute link to another page.
+async fn follow(service: &Service, link: &Value, access: &str) -> Value {
+    let link = link.as_str().expect("a link");
+    assert!(link.starts_with(&service.client.url("/api/v1/users/")), "{link}");
+    service.client.send(service.client.http.get(link).bearer_auth(access)).await.ok()
+}
+
+#[tokio::test]
+async fn users_are_listed_newest_first_and_links_lead_on() {
+    let service = Service::start().await;
+    let [anna, boris, vera] = three(&service).await;
+    let page = service.client.get("/users/?limit=2", &anna.access).await.ok();
+    assert_eq!(ids(&page), [&vera.id, &boris.id]);
+    assert_eq!(
+        (&page["count"], &page["count_exact"], &page["previous"]),
+        (&json!(3), &json!(true), &Value::Null)
+    );
+    let next = follow(&service, &page["next"], &anna.access).await;
+    assert_eq!((ids(&next), &next["next"]), (vec![&*anna.id], &Value::Null));
+    let previous = follow(&service, &next["previous"], &anna.access).await;
+    assert_eq!(previous["results"], page["results"]);
+
+    let page = service.client.get("/users/?limit=1&offset=1", &anna.access).await.ok();
+    assert_eq!(ids(&page), [&boris.id]);
+    assert!(page["next"].as_str().is_some_and(|link| link.contains("limit=1&offset=2")), "{page}");
+    assert!(page["previous"].as_str().is_some_and(|link| link.contains("limit=1&offset=0")), "{page}");
+    let next = follow(&service, &page["next"], &anna.access).await;
+    assert_eq!(ids(&next), [&anna.id]);
+}
+
+#[tokio::test]
+async fn a_user_has_all_fields_whoever_asks() {
+    let service = Service::start().await;
+    let [anna, boris, vera] = three(&service).await;
+    let own = service.client.get("/users/current_user/", &anna.access).await.ok();
+    let seen = service.client.get(&format!("/users/{}/", anna.id), &boris.access).await.ok();
+    assert_eq!(own, seen);
+    let fields: Vec<_> = own.as_object().expect("an object").keys().map(String::as_str).collect();
+    let mut expected = vec![
+        "id",
+        "phone",
+        "invite_code",
+        "invited_by_code",
+        "email",
+        "first_name",
+        "last_name",
+        "is_staff",
+        "is_active",
+        "date_joined",
+        "last_login",
+        "invited",
+        "invited_count",
+    ];
+    expected.sort_unstable();
+    let mut sorted = fields.clone();
+    sorted.sort_unstable();
+    assert_eq!(sorted, expected);
+    let joined = own["date_joined"].as_str().expect("a time");
+    assert!(joined.starts_with("2026-11-22T10:15:30.1") && joined.ends_with('Z'), "{joined}");
+    let invited = json!([{ "id": vera.id, "phone": VERA }, { "id": boris.id, "phone": BORIS }]);
+    assert_eq!((&own["invited"], &own["invited_count"]), (&invited, &json!(2)));
+}
+
+#[tokio::test]
+async fn filters_and_search_are_read_like_any_input() {
+    let service = Service::start().await;
+    let [anna, boris, vera] = three(&service).await;
+    let code = service.client.invite_code(&anna).await;
+    service
+        .client
+        .patch(&anna.access, &json!({ "first_name": "Анна", "email": "A_b%c@Example.com" }))
+        .await
+        .ok();
+    for (query, expected) in [
+        ("phone=%2B79608543017".to_owned(), vec![&anna.id]),
+        ("phone=+79608543017".to_owned(), vec![&anna.id]),
+        ("phone=nonsense".to_owned(), vec![]),
+        ("email=a_B%25c@example.com".to_owned(), vec![&anna.id]),
+        ("first_name=%D0%90%D0%BD%D0%BD%D0%B0".to_owned(), vec![&anna.id]),
+        ("last_name=x".to_owned(), vec![]),
+        (format!("invite_code={}", code.to_lowercase()), vec![&anna.id]),
+        (format!("invited_by_code={code}"), vec![&vera.id, &boris.id]),
+        (format!("invited_by_code={code}&phone=%2B77011234567"), vec![&boris.id]),
+        ("search=%D0%90%D0%9D%D0%9D".to_owned(), vec![&anna.id]),
+        ("search=_b%25c+example".to_owned(), vec![&anna.id]),
+        ("search=%25%25%25".to_owned(), vec![]),
+        (format!("search={code}+7011"), vec![&boris.id]),
+        ("search=".to_owned(), vec![&vera.id, &boris.id, &anna.id]),
+        ("unknown=parameter".to_owned(), vec![&vera.id, &boris.id, &anna.id]),
+    ] {
+        let page = service.client.get(&format!("/users/?{query}"), &anna.access).await.ok();
+        assert_eq!(ids(&page), expected, "{query}");
+        assert_eq!(page["count"], expected.len(), "{query}");
+    }
+}
+
+#[tokio::test]
+async fn a_bad_query_is_refused_by_name() {
+    let service = Service::start().await;
+    let anna = service.enter(ANNA, None).await;
+    for (query, code, field) in [
+        ("limit=0", "invalid_limit", "limit"),
+        ("limit=-1", "invalid_limit", "limit"),
+        ("limit=101", "invalid_limit", "limit"),
+        ("limit=ten", "invalid_limit", "limit"),
+        ("limit=", "invalid_limit", "limit"),
+        ("limit=99999999999999999999", "invalid_limit", "limit"),
+        ("offset=-1", "invalid_offset", "offset"),
+        ("offset=99999999999999999999", "invalid_offset", "offset"),
+        ("offset=1.5", "invalid_offset", "offset"),
+        ("offset=1&cursor=x", "invalid_offset", "offset"),
+        ("cursor=x", "invalid_cursor", "cursor"),
+        ("cursor=", "invalid_cursor", "cursor"),
+        ("search=a%00b", "invalid_text", "search"),
+        ("first_name=%0A", "invalid_text", "first_name"),
+    ] {
+        let answer = service.client.get(&format!("/users/?{query}"), &anna.access).await;
+        answer.assert_field(400, code, field);
+    }
+    let long = format!("/users/?search={}", "x".repeat(10_000));
+    service.client.get(&long, &anna.access).await.assert_field(400, "invalid_text", "search");
+    let far = format!("/users/?offset={}", u64::MAX);
+    assert_eq!(service.client.get(&far, &anna.access).await.ok()["results"], json!([]));
+}
+
+#[tokio::test]
+async fn an_id_of_nobody_is_not_found_whatever_its_form() {
+    let service = Service::start().await;
+    let anna = service.enter(ANNA, None).await;
+    for id in [
+        "00000000-0000-0000-0000-000000000000",
+        "1",
+        "not-a-uuid",
+        "%00",
+        "%F0%9F%99%82",
+        "..%2F",
+        &"9".repeat(5_000),
+    ] {
+        for tail in ["", "invited/"] {
+            let answer = service.client.get(&format!("/users/{id}/{tail}"), &anna.access).await;
+            answer.assert_problem(404, "not_found");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_profile_is_edited_field_by_field() {
+    let service = Service::start().await;
+    let anna = service.enter(ANNA, None).await;
+    let body = json!({ "first_name": " Анна ", "last_name": "Петрова", "email": "ANNA@example.com" });
+    let user = service.client.patch(&anna.access, &body).await.ok();
+    assert_eq!((&user["first_name"], &user["email"]), (&json!("Анна"), &json!("anna@example.com")));
+    let user = service.client.patch(&anna.access, &json!({ "last_name": null })).await.ok();
+    assert_eq!((&user["first_name"], &user["last_name"]), (&json!("Анна"), &Value::Null));
+    assert_eq!(service.client.patch(&anna.access, &json!({})).await.ok(), user);
+    assert_eq!(service.client.get("/users/current_user/", &anna.access).await.ok(), user);
+}
+
+#[tokio::test]
+async fn a_bad_edit_changes_nothing_and_names_every_field() {
+    let service = Service::start().await;
+    let anna = service.enter(ANNA, None).await;
+    let body = json!({
+        "first_name": "", "last_name": "x".repeat(33), "email": "a@b", "invited_by_code": null,
+        "phone": BORIS, "is_staff": true,
+    });
+    let answer = service.client.patch(&anna.access, &body).await;
+    answer.assert_problem(400, "validation_failed");
+    let errors = answer.body["errors"].as_object().expect("errors");
+    assert_eq!(errors.len(), 6, "{}", answer.text);
+
+    for (body, code, field) in [
+        (json!({ "first_name": 1 }), "wrong_type", "first_name"),
+        (json!({ "first_name": "a\u{0}b" }), "invalid_name", "first_name"),
+        (json!({ "email": "" }), "invalid_email", "email"),
+        (json!({ "invited_by_code": null }), "wrong_type", "invited_by_code"),
+        (json!({ "invited_by_code": "" }), "invalid_invite_code", "invited_by_code"),
+        (
+            json!({ "invited_by_code": "ZZZZZZZZZZZZ", "first_name": "X" }),
+            "unknown_invite_code",
+            "invited_by_code",
+        ),
+        (json!({ "is_staff": true, "first_name": "X" }), "unknown_field", "is_staff"),
+        (json!({ "phone": BORIS, "first_name": "X" }), "unknown_field", "phone"),
+    ] {
+        service.client.patch(&anna.access, &body).await.assert_field(400, code, field);
+    }
+    let user = service.client.get("/users/current_user/", &anna.access).await.ok();
+    assert_eq!(
+        (&user["first_name"], &user["is_staff"], &user["phone"]),
+        (&Value::Null, &json!(false), &json!(ANNA))
+    );
+}
+
+#[tokio::test]
+async fn what_is_anothers_is_a_conflict() {
+    let service = Service::start().await;
+    let [anna, boris, vera] = three(&service).await;
+    service.client.patch(&anna.access, &json!({ "email": "a@example.com" })).await.ok();
+    let answer =
+        service.client.patch(&boris.access, &json!({ "email": "A@example.com", "first_name": "X" })).await;
+    answer.assert_field(409, "email_taken", "email");
+
+    let veras = service.client.invite_code(&vera).await;
+    let answer = service.client.patch(&boris.access, &json!({ "invited_by_code": veras })).await;
+    answer.assert_field(409, "invitation_already_accepted", "invited_by_code");
+    let annas = service.client.invite_code(&anna).await;
+    service.client.patch(&boris.access, &json!({ "invited_by_code": annas })).await.ok();
+    for (code, problem) in [(annas, "own_invite_code"), (veras, "invitation_loop")] {
+        let answer = service.client.patch(&anna.access, &json!({ "invited_by_code": code })).await;
+        answer.assert_field(400, problem, "invited_by_code");
+    }
+}
+
+#[tokio::test]
+async fn invitees_are_paged() {
+    let service = Service::start().await;
+    let [anna, boris, vera] = three(&service).await;
+    let path = format!("/users/{}/invited/?limit=1", anna.id);
+    let page = service.client.get(&path, &boris.access).await.ok();
+    assert_eq!((ids(&page), &page["count"]), (vec![&*vera.id], &json!(2)));
+    assert_eq!(page["results"][0]["phone"], VERA);
+    assert!(page["results"][0]["joined_at"].is_string());
+    let page = follow(&service, &page["next"], &boris.access).await;
+    assert_eq!((ids(&page), &page["next"]), (vec![&*boris.id], &Value::Null));
+    let path = format!("/users/{}/invited/?cursor=x", anna.id);
+    service.client.get(&path, &boris.access).await.assert_field(400, "invalid_cursor", "cursor");
+}
+
+#[tokio::test]
+async fn visibility_hides_others_from_all_but_staff() {
+    for (visibility, list, by_phone, detail) in
+        [(Visibility::Masked, 200, 403, 200), (Visibility::Staff, 403, 403, 403)]
+    {
+        let mut policy = Policy::development();
+        policy.visibility = visibility;
+        let service = Service::with_policy(policy).await;
+        let [anna, boris, _] = three(&service).await;
+        service.client.patch(&boris.access, &json!({ "email": "boris@example.com" })).await.ok();
+        let boriss = format!("/users/{}/", boris.id);
+        let by_phone_path = "/users/?phone=%2B77011234567";
+
+        let answer = service.client.get("/users/", &anna.access).await;
+        assert_eq!(answer.status, list);
+        let answer = service.client.get(by_phone_path, &anna.access).await;
+        assert_eq!(answer.status, by_phone);
+        answer.assert_problem(403, "staff_only");
+        let answer = service.client.get(&boriss, &anna.access).await;
+        assert_eq!(answer.status, detail);
+        if detail == 200 {
+            assert_eq!(
+                (&answer.body["phone"], &answer.body["email"]),
+                (&json!("+7701*****67"), &Value::Null)
+            );
+            assert!(!answer.text.contains(BORIS));
+            let found = service.client.get("/users/?search=11234567", &anna.access).await.ok();
+            assert_eq!(found["count"], 0);
+        }
+        let own = service.client.get("/users/current_user/", &anna.access).await.ok();
+        assert_eq!((&own["phone"], &own["invited"][0]["phone"]), (&json!(ANNA), &json!("+1415*****71")));
+
+        let staff = PhoneNumber::parse(VERA, None).expect("a phone");
+        service.referral.make_staff(staff).await.expect("staff");
+        let staff = service.enter(VERA, None).await;
+        assert_eq!(
+            service.client.get(by_phone_path, &staff.access).await.ok()["results"][0]["email"],
+            "boris@example.com"
+        );
+        assert_eq!(service.client.get(&boriss, &staff.access).await.ok()["phone"], BORIS);
+    }
+}
