@@ -88,7 +88,6 @@ pub enum SmsError {
 /// }
 /// ```
 #[async_trait]
-#[cfg_attr(test, mockall::automock)]
 pub trait SmsSender: Send + Sync + 'static {
     /// Hands the message to the gateway. Somebody is waiting: return within seconds.
     ///

@@ -12,9 +12,9 @@ use tempfile::TempDir;
 use crate::service::{ANNA, BORIS, Client};
 
 /// A program that is running.
-struct Program {
+pub(crate) struct Program {
     child: Child,
-    client: Client,
+    pub(crate) client: Client,
     greeting: Vec<String>,
     log: PathBuf,
 }
@@ -27,7 +27,7 @@ fn command(folder: &Path) -> Command {
 
 impl Program {
     /// Starts the program on a free port and waits until it says where it listens.
-    fn start(folder: &Path, arguments: &[&str]) -> Self {
+    pub(crate) fn start(folder: &Path, arguments: &[&str]) -> Self {
         let mut command = command(folder);
         command.args(["--listen", "127.0.0.1:0"]).args(arguments);
         // Into a file: a pipe that nobody reads fills up, and then the program waits.
@@ -84,7 +84,7 @@ fn finish(command: &mut Command) -> Output {
     Output { stdout, ..ended }
 }
 
-fn folder() -> TempDir {
+pub(crate) fn folder() -> TempDir {
     tempfile::tempdir().expect("a folder")
 }
 

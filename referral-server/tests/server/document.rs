@@ -6,7 +6,7 @@ use crate::service::{DOCUMENT, Service};
 
 const PATH: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../openapi.json");
 
-/// `UPDATE_OPENAPI=1 cargo test -p referral-server --test server document` rewrites it.
+/// `UPDATE_OPENAPI=1 cargo test -p referral-server committed_document` rewrites it.
 #[tokio::test]
 async fn the_committed_document_is_the_one_that_is_served() {
     let service = Service::start().await;

@@ -5,5 +5,6 @@ mod binary;
 mod document;
 mod hostile;
 mod pages;
+mod readme;
 mod service;
 mod users;

@@ -1,0 +1,170 @@
+//! What the handle does when the world around it fails, and whom it tells when it does not.
+
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use referral_core::{
+    CodeInput, Error, Event, Hook, InviteCode, Peppers, PhoneNumber, Policy, Referral, Refusal, SendCode,
+    SentCode, SignIn, SignedIn, SigningKeys,
+    sms::{DevelopmentSender, Receipt, SmsError, SmsMessage, SmsSender},
+    storage::MemoryStorage,
+};
+
+mockall::mock! {
+    Gateway {}
+
+    #[async_trait]
+    impl SmsSender for Gateway {
+        async fn send(&self, message: &SmsMessage) -> Result<Receipt, SmsError>;
+    }
+}
+
+fn builder(sender: impl SmsSender) -> referral_core::Builder {
+    let keys = SigningKeys::from_secret("k1", &[1; 32]).expect("long enough");
+    let peppers = Peppers::from_secret("p1", &[2; 32]).expect("long enough");
+    Referral::builder(Arc::new(MemoryStorage::new()), Arc::new(sender), keys, peppers)
+}
+
+fn referral(sender: impl SmsSender) -> Referral {
+    builder(sender).build().expect("a sound policy and a sound key")
+}
+
+fn phone(number: u32) -> PhoneNumber {
+    PhoneNumber::parse(&format!("+79608{number:06}"), None).expect("a mobile number")
+}
+
+async fn send_code(referral: &Referral, locale: Option<&str>) -> Result<SentCode, Error> {
+    referral.send_code(SendCode { phone: phone(1), locale: locale.map(str::to_owned) }).await
+}
+
+async fn enter(referral: &Referral, number: u32, invited_by: Option<&InviteCode>) -> SignedIn {
+    let sent = referral.send_code(SendCode { phone: phone(number), locale: None }).await.expect("sent");
+    let code = sent.revealed_code.expect("the development sender reveals it");
+    let answer = SignIn {
+        phone: phone(number),
+        code: CodeInput::parse(code.reveal()).expect("digits"),
+        challenge: Some(sent.challenge),
+        invited_by_code: invited_by.cloned(),
+    };
+    referral.sign_in(answer).await.expect("signed in")
+}
+
+#[tokio::test]
+async fn a_message_holds_the_code_and_the_language_and_shows_neither() {
+    let mut gateway = MockGateway::new();
+    gateway
+        .expect_send()
+        .withf(|message| {
+            let code = message.code.reveal();
+            message.text.reveal() == format!("{code} ist Ihr Code")
+                && message.locale.as_deref() == Some("de")
+                && !format!("{message:?}").contains(code)
+                && !format!("{message:?}").contains("79608000001")
+        })
+        .once()
+        .returning(|_| Ok(Receipt::new("m1")));
+    let referral = builder(gateway)
+        .text(|code, locale| match locale {
+            Some("de") => format!("{} ist Ihr Code", code.reveal()),
+            _ => format!("{} is your code", code.reveal()),
+        })
+        .build()
+        .expect("a sound policy and a sound key");
+    let sent = send_code(&referral, Some("de")).await.expect("sent");
+    assert!(sent.revealed_code.is_none(), "a gateway reveals nothing");
+}
+
+#[tokio::test]
+async fn a_message_that_certainly_was_not_sent_costs_no_waiting() {
+    let mut gateway = MockGateway::new();
+    let mut answers = [SmsError::Permanent("blocked".into()), SmsError::Temporary("busy".into())].into_iter();
+    gateway.expect_send().times(2).returning(move |_| Err(answers.next().expect("two answers")));
+    let referral = referral(gateway);
+    for _ in 0..2 {
+        assert!(matches!(send_code(&referral, None).await, Err(Error::SmsNotSent(_))));
+    }
+}
+
+#[tokio::test]
+async fn a_message_that_may_have_been_sent_is_taken_for_sent() {
+    let mut gateway = MockGateway::new();
+    gateway.expect_send().once().returning(|_| Err(SmsError::Unknown("no answer".into())));
+    let referral = referral(gateway);
+    send_code(&referral, None).await.expect("taken for sent");
+    let again = send_code(&referral, None).await;
+    assert!(matches!(again, Err(Error::Refused(Refusal::TooManyRequests { .. }))));
+}
+
+#[tokio::test]
+async fn no_message_goes_to_a_line_that_is_not_mobile_or_is_cooling_down() {
+    let mut gateway = MockGateway::new();
+    gateway.expect_send().once().returning(|_| Ok(Receipt::default()));
+    let referral = referral(gateway);
+    let landline = PhoneNumber::parse("+78121234567", None).expect("a number");
+    let refused = referral.send_code(SendCode { phone: landline, locale: None }).await;
+    assert!(matches!(refused, Err(Error::Refused(Refusal::PhoneNotAllowed))));
+    send_code(&referral, None).await.expect("sent");
+    send_code(&referral, None).await.expect_err("cooling down");
+}
+
+/// Writes down what it is told.
+#[derive(Clone, Default)]
+struct Diary(Arc<Mutex<Vec<String>>>);
+
+#[async_trait]
+impl Hook for Diary {
+    async fn on_event(&self, event: &Event) {
+        let entry = match event {
+            Event::UserCreated(user) => format!("created {}", user.phone.as_str()),
+            Event::InvitationAccepted(invitation) => format!("accepted via {}", invitation.via.as_str()),
+            _ => "something new".to_owned(),
+        };
+        self.0.lock().expect("nobody panics").push(entry);
+    }
+}
+
+#[tokio::test]
+async fn the_hook_is_told_once_of_each_thing_that_happened() {
+    let diary = Diary::default();
+    let referral = builder(DevelopmentSender)
+        .policy(Policy::development())
+        .hook(diary.clone())
+        .build()
+        .expect("a sound policy and a sound key");
+    let anna = enter(&referral, 1, None).await;
+    let code = anna.user.invite_code;
+    for _ in 0..3 {
+        enter(&referral, 2, Some(&code)).await;
+    }
+    enter(&referral, 3, None).await;
+    enter(&referral, 3, Some(&code)).await;
+    let written = diary.0.lock().expect("nobody panics").clone();
+    let expected = [
+        "created +79608000001",
+        "created +79608000002",
+        "accepted via sign_up",
+        "created +79608000003",
+        "accepted via sign_in",
+    ];
+    assert_eq!(written, expected);
+}
+
+#[tokio::test]
+async fn a_token_can_be_checked_without_the_storage_and_then_knows_nothing_of_it() {
+    let referral = referral(DevelopmentSender);
+    let anna = enter(&referral, 1, None).await;
+    referral.set_active(anna.user.id, false).await.expect("a user");
+    let access = &anna.tokens.access;
+    let token = referral.verify_without_storage(access).expect("signed here and not expired");
+    assert_eq!((token.user, token.session), (anna.user.id, anna.session));
+    assert!(referral.verify(access, None).await.is_err());
+    assert!(referral.verify_without_storage(&anna.tokens.refresh).is_err());
+}
+
+#[test]
+fn a_policy_that_makes_no_sense_is_refused() {
+    let mut policy = Policy::standard();
+    policy.code_length = 3;
+    let error = builder(DevelopmentSender).policy(policy).build().map(|_| ()).expect_err("refused");
+    assert!(error.to_string().contains("4 to 10 digits"), "{error}");
+}
