@@ -16,7 +16,7 @@
 //! A refusal is an answer, not a failure: it comes back as the inner `Err`, after whatever had
 //! to be written with it. A [`StorageError`] means that nothing of the request was committed.
 //!
-//! The [conformance suite](crate::conformance) says whether an implementation keeps all this; one
+//! The [conformance suite](mod@crate::conformance) says whether an implementation keeps all this; one
 //! that does not pass it is not done. `memory.rs`, which holds everything in one lock, is the
 //! shortest example.
 

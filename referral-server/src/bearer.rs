@@ -12,50 +12,48 @@ use crate::problem::{Code, Problem};
 /// The name of the scheme in the document.
 const SCHEME: &str = "bearer";
 
-/// The access token that came with the request, not yet looked at.
+/// What the access token of a request leads to.
+pub(crate) struct Authorized<T>(pub(crate) T);
+
+/// Something that an access token leads to.
+pub(crate) trait FromToken: Sized + Send {
+    fn from_token(token: &str, referral: &Referral) -> impl Future<Output = Result<Self, Problem>> + Send;
+}
+
+/// The token itself, not yet looked at.
 pub(crate) struct AccessToken(pub(crate) String);
 
-/// Whoever sent a valid access token.
-pub(crate) struct Authenticated(pub(crate) Bearer);
+impl FromToken for AccessToken {
+    async fn from_token(token: &str, _: &Referral) -> Result<Self, Problem> {
+        Ok(Self(token.to_owned()))
+    }
+}
 
-impl AccessToken {
-    fn of(request: &Request) -> Result<Self, Problem> {
-        let mut headers = request.headers().get_all(header::AUTHORIZATION).iter();
-        let (Some(value), None) = (headers.next(), headers.next()) else {
-            return Err(Problem::new(Code::NotAuthenticated));
+/// Whoever it belongs to, if it is valid.
+impl FromToken for Bearer {
+    async fn from_token(token: &str, referral: &Referral) -> Result<Self, Problem> {
+        Ok(referral.authenticate(token).await?)
+    }
+}
+
+impl<'a, T: FromToken> ApiExtractor<'a> for Authorized<T> {
+    const TYPES: &'static [ApiExtractorType] = &[ApiExtractorType::SecurityScheme];
+
+    type ParamType = ();
+    type ParamRawType = ();
+
+    fn register(registry: &mut Registry) {
+        let scheme = MetaSecurityScheme {
+            ty: "http",
+            description: Some("The access token from signing in."),
+            name: None,
+            key_in: None,
+            scheme: Some("bearer"),
+            bearer_format: Some("JWT"),
+            flows: None,
+            openid_connect_url: None,
         };
-        let credentials = value.to_str().ok().and_then(|value| value.split_once(' '));
-        match credentials {
-            Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => {
-                Ok(Self(token.trim().to_owned()))
-            }
-            _ => Err(Problem::new(Code::NotAuthenticated)),
-        }
-    }
-}
-
-fn register(registry: &mut Registry) {
-    let scheme = MetaSecurityScheme {
-        ty: "http",
-        description: Some("The access token from signing in."),
-        name: None,
-        key_in: None,
-        scheme: Some("bearer"),
-        bearer_format: Some("JWT"),
-        flows: None,
-        openid_connect_url: None,
-    };
-    registry.create_security_scheme(SCHEME, scheme);
-}
-
-impl<'a> ApiExtractor<'a> for AccessToken {
-    const TYPES: &'static [ApiExtractorType] = &[ApiExtractorType::SecurityScheme];
-
-    type ParamType = ();
-    type ParamRawType = ();
-
-    fn register(registry: &mut Registry) {
-        register(registry);
+        registry.create_security_scheme(SCHEME, scheme);
     }
 
     fn security_schemes() -> Vec<&'static str> {
@@ -67,32 +65,20 @@ impl<'a> ApiExtractor<'a> for AccessToken {
         _: &mut RequestBody,
         _: ExtractParamOptions<()>,
     ) -> poem::Result<Self> {
-        Ok(Self::of(request)?)
-    }
-}
-
-impl<'a> ApiExtractor<'a> for Authenticated {
-    const TYPES: &'static [ApiExtractorType] = &[ApiExtractorType::SecurityScheme];
-
-    type ParamType = ();
-    type ParamRawType = ();
-
-    fn register(registry: &mut Registry) {
-        register(registry);
-    }
-
-    fn security_schemes() -> Vec<&'static str> {
-        vec![SCHEME]
-    }
-
-    async fn from_request(
-        request: &'a Request,
-        _: &mut RequestBody,
-        _: ExtractParamOptions<()>,
-    ) -> poem::Result<Self> {
-        let AccessToken(token) = AccessToken::of(request)?;
         let referral =
             request.data::<Referral>().ok_or_else(|| Problem::internal("the app has no handle"))?;
-        Ok(Self(referral.authenticate(&token).await.map_err(Problem::from)?))
+        Ok(Self(T::from_token(token_of(request)?, referral).await?))
+    }
+}
+
+/// The token in the header `Authorization`, of which there must be one.
+fn token_of(request: &Request) -> Result<&str, Problem> {
+    let mut headers = request.headers().get_all(header::AUTHORIZATION).iter();
+    let (Some(value), None) = (headers.next(), headers.next()) else {
+        return Err(Problem::new(Code::NotAuthenticated));
+    };
+    match value.to_str().ok().and_then(|value| value.split_once(' ')) {
+        Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => Ok(token.trim()),
+        _ => Err(Problem::new(Code::NotAuthenticated)),
     }
 }

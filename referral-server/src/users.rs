@@ -8,14 +8,14 @@ use poem_openapi::{
     types::Example,
 };
 use referral_core::{
-    Email, FilterInput, Invalid, InviteCode, InviteeView, ListUsers, Name, PageSize, ProfileChange,
+    Bearer, Email, FilterInput, Invalid, InviteCode, InviteeView, ListUsers, Name, PageSize, ProfileChange,
     ProfileView, Referral, UserId, UserView, check_filter_text,
 };
 use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::{
-    bearer::{AccessToken, Authenticated},
+    bearer::{AccessToken, Authorized},
     document::{Refusals, Tag},
     example,
     input::{Body, nullable, text},
@@ -257,7 +257,7 @@ impl UsersApi {
     #[expect(clippy::too_many_arguments, reason = "each is a parameter of the query")]
     async fn list(
         &self,
-        bearer: Authenticated,
+        Authorized(bearer): Authorized<Bearer>,
         /// How many users to show.
         #[oai(validator(minimum(value = "1"), maximum(value = "100")))]
         Query(limit): Query<Option<u32>>,
@@ -295,7 +295,7 @@ impl UsersApi {
             return Err(Problem::with_detail(Code::InvalidOffset, "Give either `offset` or `cursor`."));
         }
         let list = ListUsers { limit: page_size(limit)?, offset, cursor: cursor.as_deref(), filter };
-        let page = self.referral.users(&bearer.0, list).await?;
+        let page = self.referral.users(&bearer, list).await?;
         Ok(Json(UserPage {
             count: page.count,
             count_exact: page.count_exact,
@@ -309,7 +309,10 @@ impl UsersApi {
     ///
     /// The user whose access token it is.
     #[oai(path = "/current_user", method = "get", operation_id = "getCurrentUser")]
-    async fn current_user(&self, token: AccessToken) -> Result<Json<UserWithInvited>, Problem> {
+    async fn current_user(
+        &self,
+        Authorized(token): Authorized<AccessToken>,
+    ) -> Result<Json<UserWithInvited>, Problem> {
         Ok(Json(self.referral.current_user(&token.0).await?.into()))
     }
 
@@ -320,7 +323,7 @@ impl UsersApi {
     #[oai(path = "/current_user", method = "patch", operation_id = "updateCurrentUser")]
     async fn update_current_user(
         &self,
-        bearer: Authenticated,
+        Authorized(bearer): Authorized<Bearer>,
         mut body: Body<ProfilePatch>,
     ) -> Result<Json<UserWithInvited>, Problem> {
         let fields = &mut body.fields;
@@ -336,7 +339,7 @@ impl UsersApi {
             email: email?,
             invited_by_code: invited_by_code?,
         };
-        Ok(Json(self.referral.edit_profile(&bearer.0, change).await?.into()))
+        Ok(Json(self.referral.edit_profile(&bearer, change).await?.into()))
     }
 
     /// Get a user
@@ -345,11 +348,11 @@ impl UsersApi {
     #[oai(path = "/:id", method = "get", operation_id = "getUser")]
     async fn get(
         &self,
-        bearer: Authenticated,
+        Authorized(bearer): Authorized<Bearer>,
         /// The user's id.
         Path(id): Path<Uuid>,
     ) -> Result<Json<UserWithInvited>, Problem> {
-        Ok(Json(self.referral.user(&bearer.0, UserId(id)).await?.into()))
+        Ok(Json(self.referral.user(&bearer, UserId(id)).await?.into()))
     }
 
     /// List those whom a user invited
@@ -358,7 +361,7 @@ impl UsersApi {
     #[oai(path = "/:id/invited", method = "get", operation_id = "listInvited")]
     async fn invited(
         &self,
-        bearer: Authenticated,
+        Authorized(bearer): Authorized<Bearer>,
         /// The inviter's id.
         Path(id): Path<Uuid>,
         /// How many users to show.
@@ -369,7 +372,7 @@ impl UsersApi {
         request: &Request,
     ) -> Result<Json<InviteePage>, Problem> {
         let limit = page_size(limit)?;
-        let page = self.referral.invitees(&bearer.0, UserId(id), limit, cursor.as_deref()).await?;
+        let page = self.referral.invitees(&bearer, UserId(id), limit, cursor.as_deref()).await?;
         Ok(Json(InviteePage {
             count: page.count,
             next: page.next.map(|cursor| self.links.to_cursor(request, &cursor)),

@@ -3,6 +3,7 @@
 mod auth;
 mod binary;
 mod document;
+mod failures;
 mod hostile;
 mod pages;
 mod readme;

@@ -14,7 +14,7 @@ use referral_core::{
     conformance::ManualClock,
     random::SystemRandom,
     sms::{DevelopmentSender, Receipt, SmsError, SmsMessage, SmsSender},
-    storage::MemoryStorage,
+    storage::{MemoryStorage, Storage},
 };
 use referral_server::{AppOptions, app};
 use reqwest::{Method, RequestBuilder, header::HeaderMap};
@@ -57,10 +57,19 @@ impl Service {
     }
 
     pub(crate) async fn with(policy: Policy, sender: Arc<dyn SmsSender>) -> Self {
+        Self::over(Arc::new(MemoryStorage::new()), policy, sender, AppOptions::default()).await
+    }
+
+    pub(crate) async fn over(
+        storage: Arc<dyn Storage>,
+        policy: Policy,
+        sender: Arc<dyn SmsSender>,
+        options: AppOptions,
+    ) -> Self {
         let clock = ManualClock::new(datetime!(2026-11-22 10:15:30.123456 UTC));
         let keys = SigningKeys::from_jwk_set(&SigningKeys::generate_jwk_set(&SystemRandom)).expect("usable");
         let peppers = Peppers::from_jwk_set(&Peppers::generate_jwk_set(&SystemRandom)).expect("usable");
-        let referral = Referral::builder(Arc::new(MemoryStorage::new()), sender, keys, peppers)
+        let referral = Referral::builder(storage, sender, keys, peppers)
             .policy(policy)
             .clock(Ticking(clock.clone()))
             .build()
@@ -68,7 +77,7 @@ impl Service {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("an address");
         let acceptor = TcpAcceptor::from_tokio(listener).expect("an acceptor");
-        let app = app(referral.clone(), AppOptions::default());
+        let app = app(referral.clone(), options);
         tokio::spawn(Server::new_with_acceptor(acceptor).run(app));
         Self { referral, clock, client: Client::new(address) }
     }

@@ -1,0 +1,83 @@
+//! What clients are told when something behind the server fails.
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use referral_core::{
+    Policy,
+    sms::{DevelopmentSender, Receipt, SmsError, SmsMessage, SmsSender},
+    storage::MemoryStorage,
+};
+use referral_server::AppOptions;
+use reqwest::Method;
+use serde_json::json;
+
+use crate::service::{ANNA, Service};
+
+const SEND: &str = "/auth/send_code/";
+
+/// Breaks in the midst of sending.
+struct PanickingSender;
+
+#[async_trait]
+impl SmsSender for PanickingSender {
+    async fn send(&self, message: &SmsMessage) -> Result<Receipt, SmsError> {
+        panic!("to {}: {}", message.phone.as_str(), message.text.reveal());
+    }
+}
+
+/// Never answers.
+struct SilentSender;
+
+#[async_trait]
+impl SmsSender for SilentSender {
+    async fn send(&self, _: &SmsMessage) -> Result<Receipt, SmsError> {
+        std::future::pending().await
+    }
+}
+
+#[tokio::test]
+async fn a_database_out_of_reach_is_unavailable_and_not_ready() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let url = format!("sqlite:{}", folder.path().join("referral.db").display());
+    let storage = referral_sqlx::connect(&url).await.expect("a new file");
+    let service =
+        Service::over(storage, Policy::development(), Arc::new(DevelopmentSender), AppOptions::default())
+            .await;
+    let anna = service.enter(ANNA, None).await;
+
+    service.referral.close().await;
+    for answer in [
+        service.client.post(SEND, &json!({ "phone": ANNA })).await,
+        service.client.get("/users/", &anna.access).await,
+        service.client.send(service.client.http.get(service.client.url("/health/ready"))).await,
+    ] {
+        answer.assert_problem(503, "unavailable");
+        assert_eq!(answer.header("retry-after"), Some("1"));
+        assert!(!answer.text.contains("pool"), "the cause is nobody's business: {}", answer.text);
+    }
+    service.client.send(service.client.http.get(service.client.url("/health/live"))).await.ok();
+}
+
+#[tokio::test]
+async fn a_panic_stays_in_its_request_and_tells_nothing() {
+    let service = Service::with(Policy::development(), Arc::new(PanickingSender)).await;
+    for _ in 0..2 {
+        let request = service.client.request(Method::POST, SEND).json(&json!({ "phone": ANNA }));
+        let answer = request.send().await.expect("an answer");
+        assert_eq!(answer.status(), 500);
+        let problem: serde_json::Value = answer.json().await.expect("a problem");
+        assert_eq!(problem["code"], "internal_error");
+        assert!(problem["request_id"].is_string());
+        assert!(!problem.to_string().contains("9608543017"), "{problem}");
+    }
+}
+
+#[tokio::test]
+async fn a_request_that_takes_too_long_is_given_up() {
+    let mut options = AppOptions::default();
+    options.time_limit = Duration::from_millis(50);
+    let storage = Arc::new(MemoryStorage::new());
+    let service = Service::over(storage, Policy::development(), Arc::new(SilentSender), options).await;
+    service.client.post(SEND, &json!({ "phone": ANNA })).await.assert_problem(503, "unavailable");
+}
