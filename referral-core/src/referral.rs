@@ -351,9 +351,8 @@ impl Referral {
         }
     }
 
-    pub(crate) fn new_user(&self, phone: PhoneNumber) -> NewUser {
+    fn new_user(&self, phone: PhoneNumber, now: OffsetDateTime) -> NewUser {
         let random = &*self.inner.random;
-        let now = self.now();
         NewUser {
             id: UserId(random.time_ordered_uuid(now)),
             phone,
@@ -368,7 +367,7 @@ impl Referral {
         let Inner { policy, random, peppers, .. } = &*self.inner;
         let now = self.now();
         SignInRequest {
-            new_user: NewUser { last_login: Some(now), ..self.new_user(request.phone.clone()) },
+            new_user: NewUser { last_login: Some(now), ..self.new_user(request.phone.clone(), now) },
             phone: request.phone,
             challenge: request.challenge,
             invite_code: request.invited_by_code,

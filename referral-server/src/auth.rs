@@ -44,7 +44,7 @@ pub(crate) const REFUSALS: &[Refusals] = &[
 struct SendCodeRequest {
     /// The phone in international form, or in national form where the service has a default
     /// region. Spaces and punctuation do not matter.
-    #[oai(validator(max_length = 64))]
+    #[oai(validator(max_length = 32))]
     phone: String,
 }
 
@@ -81,7 +81,7 @@ impl Example for SentCode {
             code_length: 4,
             expires_in: 300,
             resend_in: 60,
-            code: None,
+            code: Some("4711".into()),
         }
     }
 }
@@ -91,7 +91,7 @@ impl Example for SentCode {
 #[oai(example)]
 struct SignInRequest {
     /// The phone the code was sent to.
-    #[oai(validator(max_length = 64))]
+    #[oai(validator(max_length = 32))]
     phone: String,
     /// The code: a string of digits, or a whole number, whose leading zeros are put back.
     code: String,

@@ -2,10 +2,14 @@
 //! text is served, shown in Swagger UI and ReDoc, and committed as `openapi.json`.
 
 use poem::http::StatusCode;
-use poem_openapi::{OpenApiService, Tags};
+use poem_openapi::{OpenApiService, Tags, registry::Registry, types::Type as _};
 use serde_json::{Map, Value, json};
 
-use crate::{Apis, auth, example, problem::Code, users};
+use crate::{
+    Apis, auth, example,
+    problem::{Code, ProblemBody},
+    users,
+};
 
 /// Where the API begins.
 pub(crate) const BASE: &str = "/api/v1";
@@ -58,6 +62,7 @@ impl Document {
     /// Writes the document of `service`, whose own is `spec`.
     pub(crate) fn of(service: &OpenApiService<Apis, ()>) -> Self {
         let mut document: Value = serde_json::from_str(&service.spec()).expect("poem-openapi writes JSON");
+        keep_problems(&mut document);
         end_paths_with_slash(&mut document);
         use_common_names(&mut document);
         describe_operations(&mut document);
@@ -77,6 +82,16 @@ impl Document {
         let mut fitting: Vec<_> = self.routes.iter().filter(|(pattern, _)| fits(pattern)).collect();
         fitting.sort_by_key(|(pattern, _)| pattern.iter().filter(|name| name.starts_with('{')).count());
         fitting.first().map(|(_, methods)| methods.join(", "))
+    }
+}
+
+/// `poem-openapi` drops the schemas that no operation of its own refers to.
+fn keep_problems(document: &mut Value) {
+    let mut registry = Registry::new();
+    ProblemBody::register(&mut registry);
+    if let Some(schemas) = document["components"]["schemas"].as_object_mut() {
+        schemas.extend(registry.schemas.iter().map(|(name, schema)| (name.clone(), json!(schema))));
+        schemas.sort_keys();
     }
 }
 

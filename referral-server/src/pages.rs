@@ -31,12 +31,12 @@ pub(crate) fn add(
     let schema = Arc::clone(document);
     let schema =
         make_sync(move |_| Response::builder().content_type("application/json").body(schema.text.clone()));
-    let swagger_ui = with_document(&service.swagger_ui_html(), service, document);
-    let redoc = with_document(&service.redoc_html(), service, document);
+    let swagger_ui = finish(&service.swagger_ui_html(), "Swagger UI", service, document);
+    let redoc = finish(&service.redoc_html(), "Redoc", service, document);
     route
         .at("/", get(page(include_str!("index.html").replace("{version}", env!("CARGO_PKG_VERSION")))))
         .at("/docs", get(page(swagger_ui)))
-        .at(format!("{BASE}/redoc"), get(page(without_fonts(&redoc))))
+        .at(format!("{BASE}/redoc"), get(page(redoc)))
         .at(format!("{BASE}/schema"), get(schema))
         .at("/.well-known/jwks.json", get(keys(referral)))
         .at("/health/live", get(make_sync(|_| health())))
@@ -53,15 +53,18 @@ fn page(html: String) -> impl IntoEndpoint<Endpoint: 'static> {
     })
 }
 
-/// Puts our document in place of the one that poem-openapi has put into its page.
-fn with_document(html: &str, service: &OpenApiService<Apis, ()>, document: &Document) -> String {
-    html.replace(&service.spec(), &document.text)
-}
-
-/// The page asks another host for fonts; the browser has some.
-fn without_fonts(html: &str) -> String {
+/// Makes a page of `poem-openapi`, which it calls `title`, ours: with our document and our name,
+/// and without asking another host for fonts, or this one for an icon.
+fn finish(html: &str, title: &str, service: &OpenApiService<Apis, ()>, document: &Document) -> String {
     let is_font = |line: &&str| line.trim_start().starts_with("<link") && line.contains("fonts.googleapis");
-    html.lines().filter(|line| !is_font(line)).collect::<Vec<_>>().join("\n")
+    let html: Vec<_> = html.lines().filter(|line| !is_font(line)).collect();
+    html.join("\n")
+        .replace(&service.spec(), &document.text)
+        .replace(
+            &format!("<title>{title}</title>"),
+            &format!("<title>Referral · {title}</title><link rel=\"icon\" href=\"data:,\">"),
+        )
+        .replace("scrollYOffset: 50", "scrollYOffset: 0")
 }
 
 fn keys(referral: &Referral) -> impl IntoEndpoint<Endpoint: 'static> + use<> {

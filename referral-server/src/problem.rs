@@ -149,7 +149,7 @@ impl From<Invalid> for FieldError {
 /// All that is wrong with the fields of a request, by field.
 pub(crate) type FieldErrors = BTreeMap<String, Vec<FieldError>>;
 
-/// The body of an error, for the document.
+/// An error (RFC 9457).
 #[derive(Object)]
 #[oai(rename = "Problem")]
 pub(crate) struct ProblemBody {

@@ -349,7 +349,7 @@ impl UsersApi {
     async fn get(
         &self,
         Authorized(bearer): Authorized<Bearer>,
-        /// The user's id.
+        /// The user's id, such as the `user_id` from signing in.
         Path(id): Path<Uuid>,
     ) -> Result<Json<UserWithInvited>, Problem> {
         Ok(Json(self.referral.user(&bearer, UserId(id)).await?.into()))

@@ -173,7 +173,7 @@ impl Referral {
 
     /// Makes the user with this phone staff; makes the user first, if there is none.
     pub async fn make_staff(&self, phone: PhoneNumber) -> Result<User, Error> {
-        let new = self.new_user(phone);
+        let new = self.new_user(phone, self.now());
         let user = self.inner.storage.make_staff(&new).await?;
         if user.id == new.id {
             self.tell(Event::UserCreated(user.clone())).await;

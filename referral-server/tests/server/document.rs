@@ -24,6 +24,24 @@ async fn the_committed_document_is_the_one_that_is_served() {
 }
 
 #[test]
+fn every_reference_leads_somewhere() {
+    fn check(value: &Value) {
+        match value {
+            Value::Object(map) => {
+                if let Some(reference) = map.get("$ref").and_then(Value::as_str) {
+                    let path = reference.strip_prefix('#').expect("a place in the document");
+                    assert!(DOCUMENT.pointer(path).is_some(), "{reference}");
+                }
+                map.values().for_each(check);
+            }
+            Value::Array(items) => items.iter().for_each(check),
+            _ => {}
+        }
+    }
+    check(&DOCUMENT);
+}
+
+#[test]
 fn every_operation_says_what_it_is_and_shows_an_example_of_each_answer() {
     let schemas = &DOCUMENT["components"]["schemas"];
     let example_of = |content: &Value| {
