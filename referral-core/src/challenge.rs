@@ -1,12 +1,12 @@
 //! Challenges: a code was sent to a phone and is waited for.
 
-use std::{fmt, time::Duration};
+use std::{fmt, str::FromStr, sync::Arc, time::Duration};
 
 use subtle::ConstantTimeEq;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use crate::{PhoneNumber, Refusal, keys::Peppers, sms_code::CodeInput};
+use crate::{Invalid, PhoneNumber, Refusal, SmsCode, error::parse_id, keys::Peppers, sms_code::CodeInput};
 
 /// The id of a challenge. Whoever asked for the code has it, and no one else.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -15,6 +15,14 @@ pub struct ChallengeId(pub Uuid);
 impl fmt::Display for ChallengeId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
+    }
+}
+
+impl FromStr for ChallengeId {
+    type Err = Invalid;
+
+    fn from_str(input: &str) -> Result<Self, Invalid> {
+        parse_id(input).map(Self)
     }
 }
 
@@ -78,10 +86,18 @@ pub(crate) fn hash_code(
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ChallengeRequest {
-    /// What to store if the request is granted.
-    pub challenge: Challenge,
-    /// How long to wait between two codes for one phone.
+    /// The id of the challenge that is granted.
+    pub id: ChallengeId,
+    /// Where the code is to be sent.
+    pub phone: PhoneNumber,
+    /// The time.
+    pub now: OffsetDateTime,
+    /// As many digits as a code can have. How many of them are sent is decided with the facts.
+    pub(crate) digits: SmsCode,
+    pub(crate) code_length: u8,
+    pub(crate) code_lifetime: Duration,
     pub(crate) cool_down: Duration,
+    pub(crate) peppers: Arc<Peppers>,
 }
 
 /// What [`ChallengeRequest::decide`] must know.
@@ -93,25 +109,59 @@ pub struct ChallengeFacts {
     pub last_login: Option<OffsetDateTime>,
 }
 
+/// What is to become of a request to send a code.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ChallengeDecision {
+    /// Store this challenge; it is the answer.
+    Grant(Challenge),
+    /// Store nothing and refuse.
+    Refuse(Refusal),
+}
+
 impl ChallengeRequest {
-    /// Whether the code may be sent. Between two codes lies the cool-down, unless the phone has
-    /// signed in since the last.
-    pub fn decide(&self, facts: &ChallengeFacts) -> Result<(), Refusal> {
-        let Some(last_sent_at) = facts.last_sent_at else {
-            return Ok(());
-        };
-        let signed_in_since = facts.last_login.is_some_and(|login| login >= last_sent_at);
-        let retry_after = last_sent_at + self.cool_down - self.challenge.sent_at;
-        if signed_in_since || !retry_after.is_positive() {
-            return Ok(());
+    /// Decides whether the code may be sent. Between two codes lies the cool-down, unless the
+    /// phone has signed in since the last.
+    #[must_use]
+    pub fn decide(&self, facts: &ChallengeFacts) -> ChallengeDecision {
+        match self.wait(facts) {
+            Some(retry_after) => ChallengeDecision::Refuse(Refusal::TooManyRequests { retry_after }),
+            None => ChallengeDecision::Grant(self.challenge(self.code_length)),
         }
-        Err(Refusal::TooManyRequests { retry_after: retry_after.unsigned_abs() })
+    }
+
+    /// How long to wait before another code.
+    fn wait(&self, facts: &ChallengeFacts) -> Option<Duration> {
+        let last_sent_at = facts.last_sent_at?;
+        let signed_in_since = facts.last_login.is_some_and(|login| login >= last_sent_at);
+        let wait = last_sent_at + self.cool_down - self.now;
+        // Never longer than the cool-down, even if the clock was set back.
+        (!signed_in_since && wait.is_positive()).then(|| wait.unsigned_abs().min(self.cool_down))
+    }
+
+    /// The challenge for a code of so many digits.
+    fn challenge(&self, code_length: u8) -> Challenge {
+        let pepper_id = self.peppers.current_id();
+        let code = self.digits.first(code_length);
+        let code_hash = hash_code(&self.peppers, pepper_id, self.id, &self.phone, code.reveal());
+        Challenge {
+            id: self.id,
+            phone: self.phone.clone(),
+            code_length,
+            code_hash: code_hash.expect("the ring has its current pepper"),
+            pepper_id: pepper_id.to_owned(),
+            sent_at: self.now,
+            expires_at: self.now + self.code_lifetime,
+            redeemed_at: None,
+            tries_with_id: 0,
+            tries_without_id: 0,
+        }
     }
 }
 
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use crate::random::SystemRandom;
 
     pub(crate) const MINUTE: time::Duration = time::Duration::MINUTE;
 
@@ -177,22 +227,41 @@ pub(crate) mod tests {
     #[test]
     fn the_cool_down_ends_with_its_time_or_a_sign_in() {
         let sent = OffsetDateTime::UNIX_EPOCH;
-        let at = |now| ChallengeRequest {
-            challenge: Challenge { sent_at: now, ..challenge(phone()) },
-            cool_down: Duration::from_mins(1),
+        let wait_at = |now, facts: &ChallengeFacts| {
+            let request = ChallengeRequest {
+                id: ChallengeId(Uuid::from_u128(1)),
+                phone: phone(),
+                now,
+                digits: SmsCode::draw(&SystemRandom, 10),
+                code_length: 4,
+                code_lifetime: Duration::from_mins(5),
+                cool_down: Duration::from_mins(1),
+                peppers: Arc::new(peppers()),
+            };
+            match request.decide(facts) {
+                ChallengeDecision::Grant(challenge) => {
+                    let code = CodeInput::parse(request.digits.first(4).reveal()).expect("digits");
+                    assert!(challenge.accepts(&code, &peppers()), "the hash is that of the digits sent");
+                    None
+                }
+                ChallengeDecision::Refuse(Refusal::TooManyRequests { retry_after }) => Some(retry_after),
+                ChallengeDecision::Refuse(other) => panic!("{other:?}"),
+            }
         };
         let facts = ChallengeFacts { last_sent_at: Some(sent), last_login: None };
         let half_a_minute = sent + MINUTE / 2;
 
-        assert_eq!(at(sent).decide(&ChallengeFacts::default()), Ok(()));
+        assert_eq!(wait_at(sent, &ChallengeFacts::default()), None);
+        assert_eq!(wait_at(half_a_minute, &facts), Some(Duration::from_secs(30)));
+        assert_eq!(wait_at(sent + MINUTE, &facts), None, "waiting as long as told helps");
         assert_eq!(
-            at(half_a_minute).decide(&facts),
-            Err(Refusal::TooManyRequests { retry_after: Duration::from_secs(30) })
+            wait_at(sent - 9 * MINUTE, &facts),
+            Some(Duration::from_mins(1)),
+            "the clock was set back"
         );
-        assert_eq!(at(sent + MINUTE).decide(&facts), Ok(()), "waiting as long as told helps");
         let signed_in = ChallengeFacts { last_login: Some(sent), ..facts };
-        assert_eq!(at(half_a_minute).decide(&signed_in), Ok(()));
+        assert_eq!(wait_at(half_a_minute, &signed_in), None);
         let signed_in_before = ChallengeFacts { last_login: Some(sent - MINUTE), ..facts };
-        assert!(at(half_a_minute).decide(&signed_in_before).is_err());
+        assert!(wait_at(half_a_minute, &signed_in_before).is_some());
     }
 }

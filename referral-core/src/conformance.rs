@@ -199,6 +199,10 @@ impl Bench {
     }
 
     fn with_policy(storage: Arc<dyn Storage>, policy: Policy) -> Self {
+        Self::with(storage, policy, SeededRandom::new(1))
+    }
+
+    fn with(storage: Arc<dyn Storage>, policy: Policy, random: impl Random) -> Self {
         // A time with microseconds, so that a storage that drops them is found out.
         let start = OffsetDateTime::from_unix_timestamp_nanos(1_790_000_000_123_456_000);
         let clock = ManualClock::new(start.expect("a time in this century"));
@@ -207,7 +211,7 @@ impl Bench {
         let referral = Referral::builder(Arc::clone(&storage), Arc::new(DevelopmentSender), keys, peppers)
             .policy(policy)
             .clock(clock.clone())
-            .random(SeededRandom::new(1))
+            .random(random)
             .build()
             .expect("a sound policy and a sound key");
         Self { referral, storage, clock }

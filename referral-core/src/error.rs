@@ -4,7 +4,10 @@
 
 use std::{borrow::Cow, time::Duration};
 
-use crate::{sms::SmsError, storage::StorageError};
+use crate::{
+    sms::SmsError,
+    storage::{BoxError, StorageError},
+};
 
 /// An input that could not be read as what it should be.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -26,6 +29,12 @@ impl Invalid {
     pub fn code(&self) -> &'static str {
         self.code
     }
+}
+
+/// Reads the id of a user, a session or a challenge.
+pub(crate) fn parse_id(input: &str) -> Result<uuid::Uuid, Invalid> {
+    let invalid = |_| Invalid::new("invalid_id", "An id is a UUID. Give it as it was given.");
+    uuid::Uuid::try_parse(input).map_err(invalid)
 }
 
 /// A request that was understood and that a rule refuses. It is an answer, not a failure: what
@@ -83,7 +92,49 @@ pub enum Refusal {
     InvalidCursor,
 }
 
+/// What sort of thing went wrong: all that a host must know to choose a status. The set is closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ErrorKind {
+    /// The request cannot be carried out as it is.
+    Invalid,
+    /// Whoever asks did not show who they are.
+    Unauthenticated,
+    /// Whoever asks may not.
+    Forbidden,
+    /// What is asked for is not there.
+    NotFound,
+    /// It is at odds with what is there.
+    Conflict,
+    /// It was asked for too often; later it may work.
+    TooMany,
+    /// A message could not be sent.
+    NotSent,
+    /// The storage is out of reach; later it may work.
+    Unavailable,
+    /// Something is broken.
+    Internal,
+}
+
 impl Refusal {
+    /// What sort of refusal it is.
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::ChallengeRequired
+            | Self::UnknownInviteCode
+            | Self::OwnInviteCode
+            | Self::InvitationLoop
+            | Self::InvalidCursor => ErrorKind::Invalid,
+            Self::TokenNotValid | Self::RefreshReused => ErrorKind::Unauthenticated,
+            Self::InvalidCode | Self::UserInactive | Self::PhoneNotAllowed | Self::StaffOnly => {
+                ErrorKind::Forbidden
+            }
+            Self::UserNotFound => ErrorKind::NotFound,
+            Self::EmailTaken | Self::InvitationAlreadyAccepted => ErrorKind::Conflict,
+            Self::TooManyRequests { .. } => ErrorKind::TooMany,
+        }
+    }
+
     /// The stable `snake_case` name of the refusal, for programs to branch on.
     #[must_use]
     pub fn code(&self) -> &'static str {
@@ -120,10 +171,39 @@ pub enum Error {
     /// The message with the code was not sent; the code is void.
     #[error("the message could not be sent")]
     SmsNotSent(#[source] SmsError),
-    /// The storage failed. Nothing of the request has been committed.
+    /// The storage failed.
     #[error(transparent)]
     Storage(#[from] StorageError),
     /// A token could not be signed.
     #[error("a token could not be signed")]
-    Signing(#[source] jsonwebtoken::errors::Error),
+    Signing(#[source] BoxError),
+}
+
+impl Error {
+    /// What sort of error it is.
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Refused(refusal) => refusal.kind(),
+            Self::ProfileRefused(refusals) => match refusals.first().map(Refusal::kind) {
+                Some(kind) if refusals.iter().all(|refusal| refusal.kind() == kind) => kind,
+                _ => ErrorKind::Invalid,
+            },
+            Self::SmsNotSent(_) => ErrorKind::NotSent,
+            Self::Storage(StorageError::Unavailable(_)) => ErrorKind::Unavailable,
+            Self::Storage(_) | Self::Signing(_) => ErrorKind::Internal,
+        }
+    }
+
+    /// The stable `snake_case` name of the error, for programs to branch on.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Refused(refusal) => refusal.code(),
+            Self::ProfileRefused(_) => "validation_failed",
+            Self::SmsNotSent(_) => "sms_not_sent",
+            Self::Storage(StorageError::Unavailable(_)) => "unavailable",
+            Self::Storage(_) | Self::Signing(_) => "internal_error",
+        }
+    }
 }

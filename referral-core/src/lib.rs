@@ -4,6 +4,7 @@ mod challenge;
 pub mod clock;
 #[cfg(feature = "conformance")]
 pub mod conformance;
+mod cursor;
 mod error;
 pub mod hook;
 mod invitation;
@@ -26,7 +27,7 @@ mod visibility;
 
 pub use crate::{
     challenge::{Challenge, ChallengeId},
-    error::{Error, Invalid, Refusal},
+    error::{Error, ErrorKind, Invalid, Refusal},
     hook::{Event, Hook},
     invitation::{Invitation, Inviter, Lineage, Via},
     invite_code::InviteCode,
@@ -43,6 +44,6 @@ pub use crate::{
     sms_code::{CODE_LENGTHS, CodeInput, SmsCode},
     token::{TokenKind, TokenPair, VerifiedToken},
     user::{Email, InvitedBy, Invitee, Name, User, UserId, UserWithInvited},
-    users::{COUNT_LIMIT, FilterInput, PageSize, Position, check_filter_text},
-    visibility::{InviteeView, ProfileView, UserView},
+    users::{COUNT_LIMIT, FilterInput, PageSize, Position, check_filter, check_search},
+    visibility::{InviteeView, ProfileView, ShownPhone, UserView},
 };

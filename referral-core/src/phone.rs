@@ -116,6 +116,7 @@ fn plain_digits(input: &str) -> Option<String> {
     const BIDI_MARKS: [std::ops::RangeInclusive<char>; 4] =
         ['\u{200e}'..='\u{200f}', '\u{202a}'..='\u{202e}', '\u{2066}'..='\u{2069}', '\u{61c}'..='\u{61c}'];
 
+    let input = input.trim_matches(' ');
     if input.chars().nth(MAX_INPUT_CHARS).is_some() {
         return None;
     }

@@ -73,7 +73,7 @@ impl Policy {
         }
     }
 
-    /// Six digits and the challenge's id, within NIST SP 800-63B-4, section 3.1.3.2.
+    /// Six digits, as NIST SP 800-63B-4, section 3.1.3.2, asks, and the challenge's id.
     #[must_use]
     pub const fn strict() -> Self {
         Self { code_length: 6, tries_per_code: 5, require_challenge: true, ..Self::standard() }
@@ -104,6 +104,10 @@ impl Policy {
         }
         if self.cool_down > DAY {
             return no("The time between two codes for one phone is a day at most.");
+        }
+        let of_tokens = [self.access_lifetime, self.refresh_lifetime, self.session_lifetime];
+        if of_tokens.iter().any(|lifetime| lifetime.subsec_nanos() != 0) {
+            return no("Tokens and sessions last whole seconds.");
         }
         if self.access_lifetime < Duration::from_secs(1) || self.access_lifetime > DAY {
             return no("An access token is valid for 1 second to 1 day.");
@@ -149,6 +153,7 @@ mod tests {
             Policy { tries_per_code: 0, ..standard() },
             Policy { cool_down: 2 * DAY, ..standard() },
             Policy { access_lifetime: Duration::ZERO, ..standard() },
+            Policy { access_lifetime: Duration::from_millis(1_500), ..standard() },
             Policy { refresh_lifetime: MINUTE, ..standard() },
             Policy { session_lifetime: DAY, ..standard() },
             Policy { session_lifetime: Duration::MAX, refresh_lifetime: Duration::MAX, ..standard() },

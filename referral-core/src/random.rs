@@ -28,26 +28,45 @@ impl Random for SystemRandom {
     }
 }
 
+/// How many bytes are drawn at once: enough for an invite code in nearly all cases.
+pub(crate) const DRAWN_AT_ONCE: usize = 32;
+
 /// Makes any [`Random`] usable with the `rand` crate, whose ways of drawing are uniform.
-struct Generator<'a>(&'a dyn Random);
+struct Generator<'a> {
+    random: &'a dyn Random,
+    drawn: [u8; DRAWN_AT_ONCE],
+    used: usize,
+}
+
+impl<'a> Generator<'a> {
+    fn new(random: &'a dyn Random) -> Self {
+        Self { random, drawn: [0; DRAWN_AT_ONCE], used: DRAWN_AT_ONCE }
+    }
+
+    fn next<const N: usize>(&mut self) -> [u8; N] {
+        if self.used + N > DRAWN_AT_ONCE {
+            self.random.fill(&mut self.drawn);
+            self.used = 0;
+        }
+        let bytes = self.drawn[self.used..].first_chunk().copied();
+        self.used += N;
+        bytes.expect("a number has fewer bytes than are drawn at once")
+    }
+}
 
 impl TryRng for Generator<'_> {
     type Error = Infallible;
 
     fn try_next_u32(&mut self) -> Result<u32, Infallible> {
-        let mut bytes = [0; 4];
-        self.0.fill(&mut bytes);
-        Ok(u32::from_le_bytes(bytes))
+        Ok(u32::from_le_bytes(self.next()))
     }
 
     fn try_next_u64(&mut self) -> Result<u64, Infallible> {
-        let mut bytes = [0; 8];
-        self.0.fill(&mut bytes);
-        Ok(u64::from_le_bytes(bytes))
+        Ok(u64::from_le_bytes(self.next()))
     }
 
     fn try_fill_bytes(&mut self, dst: &mut [u8]) -> Result<(), Infallible> {
-        self.0.fill(dst);
+        self.random.fill(dst);
         Ok(())
     }
 }
@@ -62,13 +81,13 @@ impl dyn Random {
 
     /// A number of exactly `length` decimal digits, leading zeros included, each equally likely.
     pub(crate) fn digits(&self, length: u8) -> String {
-        let number = Generator(self).random_range(0..10_u64.pow(u32::from(length)));
+        let number = Generator::new(self).random_range(0..10_u64.pow(u32::from(length)));
         format!("{number:0width$}", width = usize::from(length))
     }
 
     /// `length` symbols of `alphabet`, each equally likely.
     pub(crate) fn symbols(&self, alphabet: &[u8], length: usize) -> String {
-        let mut generator = Generator(self);
+        let mut generator = Generator::new(self);
         (0..length)
             .map(|_| {
                 let symbol = alphabet.choose(&mut generator);
@@ -84,7 +103,7 @@ impl dyn Random {
 
     /// A UUID that sorts by time (version 7). The twelve bits after the milliseconds carry the
     /// fraction of the millisecond (RFC 9562, section 6.2, method 3), so that ids made by one
-    /// process a quarter of a microsecond apart sort as they were made.
+    /// process a microsecond apart sort as they were made.
     pub(crate) fn time_ordered_uuid(&self, now: OffsetDateTime) -> Uuid {
         const NANOS_PER_MILLI: u128 = 1_000_000;
         let nanos = u128::try_from(now.unix_timestamp_nanos()).unwrap_or(0);

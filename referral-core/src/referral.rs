@@ -6,16 +6,15 @@ mod people;
 use std::{sync::Arc, time::Duration};
 
 use time::OffsetDateTime;
-use zeroize::Zeroizing;
 
 pub use self::{
     builder::{BuildError, Builder},
     people::{InviteeList, ListUsers, PageLink, UserList},
 };
 use crate::{
-    Challenge, ChallengeId, Error, Event, InvitationOutcome, InviteCode, PhoneNumber, Policy, Refusal,
-    Session, SessionId, SmsCode, TokenKind, TokenPair, User, UserId, VerifiedToken,
-    challenge::{ChallengeRequest, hash_code},
+    ChallengeId, Error, Event, InvitationOutcome, InviteCode, PhoneNumber, Policy, Refusal, Session,
+    SessionId, SmsCode, TokenKind, TokenPair, User, UserId, VerifiedToken,
+    challenge::ChallengeRequest,
     clock::{Clock, to_microseconds, to_seconds},
     hook::Hook,
     invite_code::CANDIDATES,
@@ -23,8 +22,8 @@ use crate::{
     random::Random,
     session::{Grant, RefreshRequest},
     sign_in::SignInRequest,
-    sms::{SmsError, SmsMessage, SmsSender, SmsText},
-    sms_code::CodeInput,
+    sms::{SmsError, SmsMessage, SmsSender},
+    sms_code::{CODE_LENGTHS, CodeInput},
     storage::{Storage, StoredSession},
     token::Tokens,
     user::NewUser,
@@ -56,11 +55,27 @@ struct Inner {
 
 /// A request for a code.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct SendCode {
     /// Where to send it.
     pub phone: PhoneNumber,
     /// The language of the message, as a BCP 47 tag.
     pub locale: Option<String>,
+}
+
+impl SendCode {
+    /// A code for `phone`, in a message in the language that is usual.
+    #[must_use]
+    pub fn new(phone: PhoneNumber) -> Self {
+        Self { phone, locale: None }
+    }
+
+    /// In a message in this language, a BCP 47 tag.
+    #[must_use]
+    pub fn locale(mut self, locale: impl Into<String>) -> Self {
+        self.locale = Some(locale.into());
+        self
+    }
 }
 
 /// A code is on its way.
@@ -84,6 +99,7 @@ pub struct SentCode {
 
 /// A code that comes back.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct SignIn {
     /// The phone it was sent to.
     pub phone: PhoneNumber,
@@ -93,6 +109,28 @@ pub struct SignIn {
     pub challenge: Option<ChallengeId>,
     /// A friend's invite code.
     pub invited_by_code: Option<InviteCode>,
+}
+
+impl SignIn {
+    /// The code that came back from `phone`.
+    #[must_use]
+    pub fn new(phone: PhoneNumber, code: CodeInput) -> Self {
+        Self { phone, code, challenge: None, invited_by_code: None }
+    }
+
+    /// The code answers this challenge, and no other.
+    #[must_use]
+    pub fn challenge(mut self, challenge: impl Into<Option<ChallengeId>>) -> Self {
+        self.challenge = challenge.into();
+        self
+    }
+
+    /// A friend's invite code came along.
+    #[must_use]
+    pub fn invited_by(mut self, code: impl Into<Option<InviteCode>>) -> Self {
+        self.invited_by_code = code.into();
+        self
+    }
 }
 
 /// Somebody is signed in.
@@ -140,9 +178,9 @@ impl Referral {
         &self.inner.policy
     }
 
-    /// The public keys with which other services verify access tokens.
+    /// The public keys with which other services verify access tokens, as a JSON Web Key Set.
     #[must_use]
-    pub fn public_jwk_set(&self) -> jsonwebtoken::jwk::JwkSet {
+    pub fn public_jwk_set(&self) -> String {
         self.inner.tokens.keys.public_jwk_set()
     }
 
@@ -158,38 +196,43 @@ impl Referral {
     /// [`Refusal::PhoneNotAllowed`], [`Refusal::TooManyRequests`]; [`Error::SmsNotSent`] if the
     /// message certainly does not go out: the code is void then and nothing has to be waited for.
     pub async fn send_code(&self, request: SendCode) -> Result<SentCode, Error> {
-        let Inner { policy, random, .. } = &*self.inner;
+        let Inner { policy, random, peppers, .. } = &*self.inner;
         if !request.phone.may_be_mobile() {
             return Err(Refusal::PhoneNotAllowed.into());
         }
-        let code = SmsCode::draw(&**random, policy.code_length);
-        let challenge = self.new_challenge(&request.phone, &code);
-        let id = challenge.id;
-        let ask = ChallengeRequest { challenge, cool_down: policy.cool_down };
-        self.inner.storage.start_challenge(&ask).await??;
-
-        let text = (self.inner.text)(&code, request.locale.as_deref());
-        let message = SmsMessage {
+        let now = self.now();
+        let ask = ChallengeRequest {
+            id: ChallengeId(random.time_ordered_uuid(now)),
             phone: request.phone,
-            text: SmsText(Zeroizing::new(text)),
-            code,
-            locale: request.locale,
+            now,
+            digits: SmsCode::draw(&**random, *CODE_LENGTHS.end()),
+            code_length: policy.code_length,
+            code_lifetime: policy.code_lifetime,
+            cool_down: policy.cool_down,
+            peppers: Arc::clone(peppers),
         };
+        let challenge = self.inner.storage.start_challenge(&ask).await??;
+
+        let code = ask.digits.first(challenge.code_length);
+        let text = (self.inner.text)(&code, request.locale.as_deref());
+        let message = SmsMessage::new(ask.phone, code, text, request.locale);
         let revealed_code = match self.inner.sender.send(&message).await {
             Ok(receipt) => receipt.revealed_code,
             Err(SmsError::Unknown(reason)) => {
-                tracing::warn!(challenge = %id, reason, "nobody knows whether the message was sent");
+                tracing::warn!(challenge = %challenge.id, reason, "nobody knows whether the message was sent");
                 None
             }
             Err(error) => {
-                self.inner.storage.void_challenge(id).await?;
+                if let Err(failure) = self.inner.storage.void_challenge(challenge.id).await {
+                    tracing::warn!(challenge = %challenge.id, %failure, "a code that was not sent was not voided");
+                }
                 return Err(Error::SmsNotSent(error));
             }
         };
         Ok(SentCode {
             phone: message.phone,
-            challenge: id,
-            code_length: policy.code_length,
+            challenge: challenge.id,
+            code_length: challenge.code_length,
             expires_in: policy.code_lifetime,
             resend_in: policy.cool_down,
             revealed_code,
@@ -210,13 +253,13 @@ impl Referral {
         let attempt = self.sign_in_request(request);
         let stored = self.inner.storage.sign_in(&attempt).await??;
 
-        let tokens = self.sign(&stored.session)?;
         if stored.created {
             self.tell(Event::UserCreated(stored.user.clone())).await;
         }
         if let Some(invitation) = stored.accepted {
             self.tell(Event::InvitationAccepted(invitation)).await;
         }
+        let tokens = self.sign(&stored.session)?;
         Ok(SignedIn {
             expires_in: self.expires_in(&tokens),
             tokens,
@@ -331,26 +374,6 @@ impl Referral {
         self.inner.hook.on_event(&event).await;
     }
 
-    fn new_challenge(&self, phone: &PhoneNumber, code: &SmsCode) -> Challenge {
-        let Inner { policy, random, peppers, .. } = &*self.inner;
-        let now = self.now();
-        let id = ChallengeId(random.time_ordered_uuid(now));
-        let pepper_id = peppers.current_id();
-        Challenge {
-            id,
-            phone: phone.clone(),
-            code_length: policy.code_length,
-            code_hash: hash_code(peppers, pepper_id, id, phone, code.reveal())
-                .expect("the ring has its current pepper"),
-            pepper_id: pepper_id.to_owned(),
-            sent_at: now,
-            expires_at: now + policy.code_lifetime,
-            redeemed_at: None,
-            tries_with_id: 0,
-            tries_without_id: 0,
-        }
-    }
-
     fn new_user(&self, phone: PhoneNumber, now: OffsetDateTime) -> NewUser {
         let random = &*self.inner.random;
         NewUser {
@@ -363,7 +386,7 @@ impl Referral {
         }
     }
 
-    pub(crate) fn sign_in_request(&self, request: SignIn) -> SignInRequest {
+    fn sign_in_request(&self, request: SignIn) -> SignInRequest {
         let Inner { policy, random, peppers, .. } = &*self.inner;
         let now = self.now();
         SignInRequest {
@@ -395,7 +418,10 @@ impl Referral {
     }
 
     fn sign(&self, session: &Session) -> Result<TokenPair, Error> {
-        self.inner.tokens.sign(session.user, session.id, &session.grant).map_err(Error::Signing)
+        self.inner
+            .tokens
+            .sign(session.user, session.id, &session.grant)
+            .map_err(|error| Error::Signing(error.into()))
     }
 
     fn expires_in(&self, tokens: &TokenPair) -> Duration {
@@ -415,8 +441,11 @@ impl Referral {
             found.session.is_live(self.now()) && user.is_active && user.id == token.user
         });
         let found = found.ok_or(Refusal::TokenNotValid)?;
-        if found.session.must_note_use(token.id) {
-            self.inner.storage.note_grant_used(token.session, token.id).await?;
+        if found.session.must_note_use(token.id)
+            && let Err(error) = self.inner.storage.note_grant_used(token.session, token.id).await
+        {
+            // Whoever reads need not fail for that: the next use notes it.
+            tracing::warn!(session = %token.session, %error, "the use of a new token was not noted");
         }
         Ok(found)
     }

@@ -4,12 +4,12 @@
 //! honoured, with the very same successor, until that successor is seen in use: so a lost
 //! response or a second tab signs nobody out. One exchanged before it can only be a copy.
 
-use std::{fmt, time::Duration};
+use std::{fmt, str::FromStr, time::Duration};
 
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use crate::{Refusal, UserId};
+use crate::{Invalid, Refusal, UserId, clock::to_seconds, error::parse_id};
 
 /// The id of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -18,6 +18,14 @@ pub struct SessionId(pub Uuid);
 impl fmt::Display for SessionId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
+    }
+}
+
+impl FromStr for SessionId {
+    type Err = Invalid;
+
+    fn from_str(input: &str) -> Result<Self, Invalid> {
+        parse_id(input).map(Self)
     }
 }
 
@@ -113,7 +121,7 @@ impl Session {
     /// Whether this refresh token leads to tokens: it was issued last, or was exchanged for those
     /// that were, and they may not have arrived.
     pub(crate) fn honours(&self, refresh_id: Uuid, now: OffsetDateTime, grace: Duration) -> bool {
-        let may_be_lost = !self.grant_used || now < self.grant.issued_at + grace;
+        let may_be_lost = !self.grant_used || is_within(grace, self.grant.issued_at, now);
         refresh_id == self.grant.refresh_id || (self.parent == Some(refresh_id) && may_be_lost)
     }
 
@@ -173,7 +181,7 @@ impl RefreshRequest {
         if session.honours(self.refresh_id, self.now, self.grace) {
             return RefreshDecision::Repeat;
         }
-        let is_recent = |retired: &Retired| self.now < retired.at + self.grace;
+        let is_recent = |retired: &Retired| is_within(self.grace, retired.at, self.now);
         if session.retired.iter().any(|retired| retired.refresh_id == self.refresh_id && is_recent(retired)) {
             return RefreshDecision::Refuse(Refusal::TokenNotValid);
         }
@@ -188,10 +196,24 @@ impl RefreshRequest {
             grant: self.successor.clone().ending_by(session.expires_at),
             grant_used: false,
             parent: Some(session.grant.refresh_id),
-            retired: retired.filter(|retired| self.now < retired.at + self.grace).collect(),
+            retired: newest(retired.filter(|retired| is_within(self.grace, retired.at, self.now)).collect()),
             ..session.clone()
         }
     }
+}
+
+/// Whether `now` is no more than `grace` after `at`, which was cut to the second: so up to one
+/// second more, and never less.
+fn is_within(grace: Duration, at: OffsetDateTime, now: OffsetDateTime) -> bool {
+    to_seconds(now) <= at + grace
+}
+
+/// The newest of them, as many as are kept: an honest client exchanges a token or two within the
+/// grace, and a row must not grow with one that does nothing else.
+fn newest(mut retired: Vec<Retired>) -> Vec<Retired> {
+    const KEPT: usize = 16;
+    retired.drain(..retired.len().saturating_sub(KEPT));
+    retired
 }
 
 #[cfg(test)]
@@ -249,24 +271,34 @@ mod tests {
     #[test]
     fn the_parent_of_a_used_successor_ends_the_session_after_the_grace() {
         let used = Session { grant_used: true, ..rotate(&session(), 0, 1_000) };
-        assert_eq!(present(&used, 0, 1_029, 9), RefreshDecision::Repeat);
-        let RefreshDecision::Revoke(revoked) = present(&used, 0, 1_030, 9) else {
+        assert_eq!(present(&used, 0, 1_030, 9), RefreshDecision::Repeat);
+        let RefreshDecision::Revoke(revoked) = present(&used, 0, 1_031, 9) else {
             panic!("not revoked");
         };
-        assert!(!revoked.is_live(START + Duration::from_secs(1_030)));
+        assert!(!revoked.is_live(START + Duration::from_secs(1_031)));
     }
 
     #[test]
     fn an_older_token_ends_the_session_unless_it_was_exchanged_a_moment_ago() {
         let twice = rotate(&rotate(&session(), 0, 1_000), 1, 1_010);
-        assert_eq!(present(&twice, 0, 1_029, 9), RefreshDecision::Refuse(Refusal::TokenNotValid));
-        assert!(matches!(present(&twice, 0, 1_030, 9), RefreshDecision::Revoke(_)));
+        assert_eq!(present(&twice, 0, 1_030, 9), RefreshDecision::Refuse(Refusal::TokenNotValid));
+        assert!(matches!(present(&twice, 0, 1_031, 9), RefreshDecision::Revoke(_)));
 
         let thrice = rotate(&twice, 2, 1_020);
-        assert_eq!(present(&thrice, 0, 1_029, 9), RefreshDecision::Refuse(Refusal::TokenNotValid));
-        assert!(matches!(present(&thrice, 0, 1_030, 9), RefreshDecision::Revoke(_)));
-        assert_eq!(present(&thrice, 1, 1_039, 9), RefreshDecision::Refuse(Refusal::TokenNotValid));
+        assert_eq!(present(&thrice, 0, 1_030, 9), RefreshDecision::Refuse(Refusal::TokenNotValid));
+        assert!(matches!(present(&thrice, 0, 1_031, 9), RefreshDecision::Revoke(_)));
+        assert_eq!(present(&thrice, 1, 1_040, 9), RefreshDecision::Refuse(Refusal::TokenNotValid));
         assert!(rotate(&thrice, 3, 2_000).retired.is_empty(), "what is past the grace is forgotten");
+    }
+
+    #[test]
+    fn a_session_does_not_grow_with_its_refreshes() {
+        let mut busy = session();
+        for generation in 0..100 {
+            busy = rotate(&busy, generation, 1_000);
+        }
+        assert_eq!(busy.retired.len(), 16);
+        assert_eq!(present(&busy, 98, 1_000, 999), RefreshDecision::Refuse(Refusal::TokenNotValid));
     }
 
     #[test]

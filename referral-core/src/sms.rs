@@ -1,6 +1,7 @@
 //! Sending messages: the trait that a gateway plugs into.
 
 use async_trait::async_trait;
+use zeroize::Zeroizing;
 
 use crate::{PhoneNumber, SmsCode};
 
@@ -18,9 +19,17 @@ pub struct SmsMessage {
     pub locale: Option<String>,
 }
 
+impl SmsMessage {
+    /// A message, as the handle makes it.
+    #[must_use]
+    pub fn new(phone: PhoneNumber, code: SmsCode, text: String, locale: Option<String>) -> Self {
+        Self { phone, text: SmsText(Zeroizing::new(text)), code, locale }
+    }
+}
+
 /// The text of a message, which nothing shows: there is a code in it.
 #[derive(Clone)]
-pub struct SmsText(pub(crate) zeroize::Zeroizing<String>);
+pub struct SmsText(Zeroizing<String>);
 
 impl SmsText {
     /// The text, to be sent.
@@ -55,7 +64,8 @@ impl Receipt {
     }
 }
 
-/// Why a message was not accepted.
+/// Why a message was not accepted. The reasons go into the log: they must hold neither the phone
+/// nor the text.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SmsError {

@@ -16,8 +16,19 @@ pub const CODE_LENGTHS: std::ops::RangeInclusive<u8> = 4..=10;
 pub struct SmsCode(Zeroizing<String>);
 
 impl SmsCode {
+    /// A code that is known beforehand, to try out a gateway with.
+    #[must_use]
+    pub fn known(digits: impl Into<String>) -> Self {
+        Self(Zeroizing::new(digits.into()))
+    }
+
     pub(crate) fn draw(random: &dyn Random, length: u8) -> Self {
         Self(Zeroizing::new(random.digits(length)))
+    }
+
+    /// A code of the first `length` digits, which are as random as all of them.
+    pub(crate) fn first(&self, length: u8) -> Self {
+        Self(Zeroizing::new(self.0[..usize::from(length)].to_owned()))
     }
 
     /// The digits, for the message.
@@ -51,7 +62,9 @@ impl CodeInput {
         let invalid = || Invalid::new("malformed_code", "A code has digits only, ten at most.");
 
         let mut digits = Zeroizing::new(String::with_capacity(10));
-        for c in input.chars().filter(|c| !matches!(c, ' ' | '\u{a0}' | '-' | '–')) {
+        for c in input.chars().filter(|c| {
+            !matches!(c, ' ' | '\u{a0}' | '\u{202f}' | '-' | '\u{2010}'..='\u{2015}' | '\u{2212}')
+        }) {
             if digits.len() == usize::from(*CODE_LENGTHS.end()) {
                 return Err(invalid());
             }

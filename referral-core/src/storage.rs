@@ -14,7 +14,7 @@
 //! ```
 //!
 //! A refusal is an answer, not a failure: it comes back as the inner `Err`, after whatever had
-//! to be written with it. A [`StorageError`] means that nothing of the request was committed.
+//! to be written with it. With a [`StorageError`] nothing of the request was committed.
 //!
 //! The [conformance suite](mod@crate::conformance) says whether an implementation keeps all this; one
 //! that does not pass it is not done. `memory.rs`, which holds everything in one lock, is the
@@ -27,7 +27,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 pub use crate::{
-    challenge::{Challenge, ChallengeFacts, ChallengeRequest},
+    challenge::{Challenge, ChallengeDecision, ChallengeFacts, ChallengeRequest},
     invitation::{Invitation, Inviter, Lineage, Via},
     profile::{EditedProfile, ProfileEdit, ProfileFacts},
     session::{Grant, RefreshDecision, RefreshRequest, Retired, Session},
@@ -39,7 +39,8 @@ pub use memory::MemoryStorage;
 
 use crate::{ChallengeId, PageSize, Refusal, SessionId, User, UserId};
 
-/// What a storage failed at. Nothing of the request has been committed.
+/// What a storage failed at. Nothing of the request has been committed, unless it failed in the
+/// midst of committing: then nobody knows.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StorageError {
@@ -85,11 +86,11 @@ pub struct StoredSession {
 /// - a challenge is redeemed once at most.
 #[async_trait]
 pub trait Storage: Send + Sync + 'static {
-    /// Decides whether a code may be sent, and if so, stores its challenge.
+    /// Decides whether a code may be sent, and if so, stores its challenge and answers with it.
     ///
     /// Facts: the newest challenge of the phone, and its user. Requests for one phone exclude one
     /// another, so that of many at once only as many are granted as in turn.
-    async fn start_challenge(&self, request: &ChallengeRequest) -> Decided<()>;
+    async fn start_challenge(&self, request: &ChallengeRequest) -> Decided<Challenge>;
 
     /// Forgets a challenge whose code was certainly not sent, as if it had never been asked for.
     /// Does nothing if there is none.

@@ -1,11 +1,12 @@
 //! Users and what of them can be typed.
 
-use std::fmt;
+use std::{fmt, str::FromStr, sync::LazyLock};
 
+use regex::Regex;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use crate::{Invalid, InviteCode, PhoneNumber};
+use crate::{Invalid, InviteCode, PhoneNumber, error::parse_id};
 
 /// The id of a user: a UUID that sorts by the time the user was made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -14,6 +15,14 @@ pub struct UserId(pub Uuid);
 impl fmt::Display for UserId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
+    }
+}
+
+impl FromStr for UserId {
+    type Err = Invalid;
+
+    fn from_str(input: &str) -> Result<Self, Invalid> {
+        parse_id(input).map(Self)
     }
 }
 
@@ -40,7 +49,7 @@ pub struct User {
     pub is_staff: bool,
     /// Whether the user may sign in. Tokens of an inactive user are not valid.
     pub is_active: bool,
-    /// When the user first signed in.
+    /// When the user was made, by a first sign-in or as staff.
     pub date_joined: OffsetDateTime,
     /// When the user last signed in with a code; none for staff that never did.
     pub last_login: Option<OffsetDateTime>,
@@ -131,8 +140,8 @@ impl Name {
     pub fn parse(input: &str) -> Result<Self, Invalid> {
         let name = input.trim();
         let length = name.chars().take(Self::MAX_CHARS + 1).count();
-        if length == 0 || length > Self::MAX_CHARS || has_control(input) {
-            let detail = "A name has 1 to 32 characters, none of them control characters.";
+        if length == 0 || length > Self::MAX_CHARS || has_control(input) || !is_legible(name) {
+            let detail = "A name has 1 to 32 characters, none of them invisible.";
             return Err(Invalid::new("invalid_name", detail));
         }
         Ok(Self(name.to_owned()))
@@ -142,6 +151,12 @@ impl Name {
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
     }
 }
 
@@ -163,7 +178,9 @@ impl Email {
         // The bound comes first, to spare the work; and last, since lower case can be longer.
         let bounded = |email: &str| email.len() <= Self::MAX_BYTES;
         let email = Some(input.trim())
-            .filter(|email| bounded(email) && !has_control(input) && has_form_of_email(email))
+            .filter(|email| {
+                bounded(email) && !has_control(input) && is_legible(email) && has_form_of_email(email)
+            })
             .map(str::to_lowercase)
             .filter(|email| bounded(email));
         email.map(Self).ok_or_else(|| {
@@ -196,6 +213,19 @@ fn has_form_of_email(email: &str) -> bool {
         && !email.chars().any(char::is_whitespace)
 }
 
+/// Whether there is something to see, and nothing that hides among it: no marks that turn the
+/// direction of writing around, no spaces without width. What joins characters is let through.
+fn is_legible(text: &str) -> bool {
+    static HIDDEN: LazyLock<Regex> = LazyLock::new(|| regex(r"[\p{Cf}\p{Cn}--[\u{200c}\u{200d}]]"));
+    static SEEN: LazyLock<Regex> =
+        LazyLock::new(|| regex(r"[^\p{Default_Ignorable_Code_Point}\p{White_Space}\p{M}]"));
+    SEEN.is_match(text) && !HIDDEN.is_match(text)
+}
+
+fn regex(pattern: &str) -> Regex {
+    Regex::new(pattern).expect("the pattern is fixed and has been tried")
+}
+
 pub(crate) fn has_control(input: &str) -> bool {
     input.chars().any(char::is_control)
 }
@@ -222,6 +252,10 @@ pub(crate) mod tests {
     fn names_are_trimmed_and_bounded() {
         assert_eq!(Name::parse("  Анна-Мария ").expect("a name").as_str(), "Анна-Мария");
         assert!(Name::parse(&"ж".repeat(32)).is_ok());
+        for input in ["\u{202e}abc", "\u{200b}", "\u{2060}", "\u{feff}", "\u{3164}", "\u{301}", "\u{ffff}"] {
+            assert!(Name::parse(input).is_err(), "{input:?}");
+        }
+        assert!(Name::parse("👩‍👩‍👧").is_ok());
         for input in ["", "   ", "a\0b", "a\nb", "\n", &"ж".repeat(33), &"x".repeat(1_000_000)] {
             assert!(Name::parse(input).is_err(), "{input:.20}");
         }
@@ -249,6 +283,8 @@ pub(crate) mod tests {
             "a@b@c.d",
             "a b@c.d",
             "a\0@b.c",
+            "a\u{202e}@b.cd",
+            "a@b.cd\u{200b}",
             &long,
             &longer_in_lower_case,
         ] {

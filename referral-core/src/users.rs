@@ -1,12 +1,9 @@
 //! Listing users: pages, filters and search.
 
-use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD as BASE64};
-use subtle::ConstantTimeEq;
-use uuid::Uuid;
+use std::fmt;
 
 use crate::{
-    Email, Invalid, InviteCode, Invitee, Name, PhoneNumber, Refusal, User, UserId, keys::Peppers,
-    phone::Region, user::has_control,
+    Email, Invalid, InviteCode, Invitee, Name, PhoneNumber, User, UserId, phone::Region, user::has_control,
 };
 
 /// How far a list that is filtered is counted. Counting on would cost the more the more users
@@ -150,7 +147,7 @@ impl UserFilter {
 }
 
 /// A filter as it was asked for, in the words of whoever asks.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Default)]
 pub struct FilterInput<'a> {
     /// A phone in any form that can be typed.
     pub phone: Option<&'a str>,
@@ -166,6 +163,13 @@ pub struct FilterInput<'a> {
     pub invited_by_code: Option<&'a str>,
     /// Search terms, separated by white space.
     pub search: Option<&'a str>,
+}
+
+/// Shows nothing: what is searched for is somebody's phone or address.
+impl fmt::Debug for FilterInput<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("FilterInput(…)")
+    }
 }
 
 impl FilterInput<'_> {
@@ -194,26 +198,43 @@ impl FilterInput<'_> {
     }
 }
 
-/// Checks the text of a filter before anything is done with it.
+/// Checks a search before anything is done with it.
 ///
 /// # Errors
 ///
 /// `invalid_text` if it has control characters or more than 100 characters.
-pub fn check_filter_text(input: &str) -> Result<(), Invalid> {
-    if has_control(input) || input.chars().nth(MAX_SEARCH_CHARS).is_some() {
-        let detail = "Give at most 100 characters, none of them control characters.";
-        return Err(Invalid::new("invalid_text", detail));
+pub fn check_search(input: &str) -> Result<(), Invalid> {
+    if input.chars().nth(MAX_SEARCH_CHARS).is_some() {
+        return Err(Invalid::new("invalid_text", "A search has at most 100 characters."));
+    }
+    check_filter(input)
+}
+
+/// Checks the text of a filter before anything is done with it.
+///
+/// # Errors
+///
+/// `invalid_text` if it has control characters.
+pub fn check_filter(input: &str) -> Result<(), Invalid> {
+    if has_control(input) {
+        return Err(Invalid::new("invalid_text", "Leave out the control characters."));
     }
     Ok(())
 }
 
 /// One term of a search, in lower case.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct SearchTerm {
     /// What one of the [`SearchKeys`] must contain: no character in it has a special meaning.
     pub pattern: String,
     /// Whether [`SearchKeys::private`] may be looked at.
     pub sees_private: bool,
+}
+
+impl fmt::Debug for SearchTerm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SearchTerm(…)")
+    }
 }
 
 impl SearchTerm {
@@ -235,12 +256,18 @@ const KEY_START: char = '\n';
 
 /// The texts in which a user is searched, in lower case; to be stored with the user. Each value
 /// in them is preceded by a line feed, so that a pattern that starts with one matches beginnings.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct SearchKeys {
     /// The names, the own code and the inviter's.
     pub public: String,
     /// The phone, with and without its plus, and the e-mail address.
     pub private: String,
+}
+
+impl fmt::Debug for SearchKeys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SearchKeys(…)")
+    }
 }
 
 impl SearchKeys {
@@ -268,57 +295,10 @@ impl SearchKeys {
     }
 }
 
-/// The bytes of a cursor's tag: enough that none can be guessed, and no more, since a cursor is
-/// part of a URL.
-const TAG_BYTES: usize = 8;
-
-/// A [`Position`] that travels through a client and comes back as it was.
-pub(crate) struct Cursors<'a>(pub(crate) &'a Peppers);
-
-impl Cursors<'_> {
-    /// Writes `position`, which must not be an offset: an offset needs no cursor.
-    pub(crate) fn seal(&self, position: Position) -> Option<String> {
-        let (direction, UserId(id)) = match position {
-            Position::Offset(_) => return None,
-            Position::OlderThan(id) => (b'o', id),
-            Position::NewerThan(id) => (b'n', id),
-        };
-        let mut bytes = vec![direction];
-        bytes.extend(id.as_bytes());
-        let tag = Self::tag(&bytes, self.0, self.0.current_id())?;
-        bytes.extend(tag);
-        Some(BASE64.encode(bytes))
-    }
-
-    /// Reads what [`seal`](Self::seal) wrote.
-    pub(crate) fn open(&self, cursor: &str) -> Result<Position, Refusal> {
-        // One direction, sixteen bytes of id and the tag: 25 bytes, 34 characters.
-        let bytes =
-            Some(cursor).filter(|cursor| cursor.len() == 34).and_then(|cursor| BASE64.decode(cursor).ok());
-        let bytes = bytes.ok_or(Refusal::InvalidCursor)?;
-        let (position, tag) = bytes.split_at(bytes.len() - TAG_BYTES);
-        let is_genuine = self
-            .0
-            .ids()
-            .any(|id| Self::tag(position, self.0, id).is_some_and(|expected| expected.ct_eq(tag).into()));
-        let id = Uuid::from_slice(&position[1..]).map(UserId);
-        match (is_genuine, position[0], id) {
-            (true, b'o', Ok(id)) => Ok(Position::OlderThan(id)),
-            (true, b'n', Ok(id)) => Ok(Position::NewerThan(id)),
-            _ => Err(Refusal::InvalidCursor),
-        }
-    }
-
-    fn tag(position: &[u8], peppers: &Peppers, pepper_id: &str) -> Option<[u8; TAG_BYTES]> {
-        let hash = peppers.hash(pepper_id, &[b"cursor", position])?;
-        hash.first_chunk().copied()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{InvitedBy, challenge::tests::peppers, user::tests::user};
+    use crate::{InvitedBy, user::tests::user};
 
     fn anna() -> User {
         User {
@@ -401,25 +381,6 @@ mod tests {
             FilterInput { first_name: Some(""), ..FilterInput::default() },
         ] {
             assert_eq!(input.parse(None, true), None);
-        }
-    }
-
-    #[test]
-    fn cursors_come_back_and_forged_ones_do_not() {
-        let peppers = peppers();
-        let cursors = Cursors(&peppers);
-        for position in [Position::OlderThan(user(1).id), Position::NewerThan(user(2).id)] {
-            let cursor = cursors.seal(position).expect("no offset");
-            assert_eq!(cursors.open(&cursor), Ok(position));
-            for (index, _) in cursor.char_indices() {
-                let mut forged = cursor.clone().into_bytes();
-                forged[index] = if forged[index] == b'A' { b'B' } else { b'A' };
-                let forged = String::from_utf8(forged).expect("ASCII");
-                assert_eq!(cursors.open(&forged), Err(Refusal::InvalidCursor));
-            }
-        }
-        for garbage in ["", "x", "ж", &"A".repeat(34), &"A".repeat(1_000_000)] {
-            assert_eq!(cursors.open(garbage), Err(Refusal::InvalidCursor));
         }
     }
 

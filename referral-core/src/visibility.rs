@@ -1,11 +1,32 @@
 //! What one user may see of another.
 
+use std::fmt;
+
 use time::OffsetDateTime;
 
 use crate::{
     Bearer, Email, FilterInput, InviteCode, Invitee, Name, PhoneNumber, Refusal, User, UserId,
     UserWithInvited, Visibility,
 };
+
+/// A phone as somebody may see it: whole, or as `+7960*****17`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ShownPhone(String);
+
+impl ShownPhone {
+    /// What may be seen.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Shows no digits but the last two, so that logs hold no phone.
+impl fmt::Debug for ShownPhone {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ShownPhone(…{})", &self.0[self.0.len() - 2..])
+    }
+}
 
 /// A user as somebody may see them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,7 +35,7 @@ pub struct UserView {
     /// The id.
     pub id: UserId,
     /// The phone, masked where it is private.
-    pub phone: String,
+    pub phone: ShownPhone,
     /// The user's own invite code.
     pub invite_code: InviteCode,
     /// The code by which the user was invited.
@@ -29,7 +50,7 @@ pub struct UserView {
     pub is_staff: bool,
     /// Whether the user may sign in.
     pub is_active: bool,
-    /// When the user first signed in.
+    /// When the user was made, by a first sign-in or as staff.
     pub date_joined: OffsetDateTime,
     /// When the user last signed in with a code.
     pub last_login: Option<OffsetDateTime>,
@@ -54,7 +75,7 @@ pub struct InviteeView {
     /// The id.
     pub id: UserId,
     /// The phone, masked where it is private.
-    pub phone: String,
+    pub phone: ShownPhone,
     /// When the invited user joined.
     pub joined_at: OffsetDateTime,
 }
@@ -124,12 +145,11 @@ impl<'a> Viewer<'a> {
         InviteeView { id: invitee.id, phone, joined_at: invitee.joined_at }
     }
 
-    fn phone(&self, of: UserId, phone: &PhoneNumber) -> String {
-        if self.is_open(of) { phone.as_str().to_owned() } else { phone.masked() }
+    fn phone(&self, of: UserId, phone: &PhoneNumber) -> ShownPhone {
+        ShownPhone(if self.is_open(of) { phone.as_str().to_owned() } else { phone.masked() })
     }
 
-    /// Whether nothing of this user is hidden. One's own data never is, nor, to somebody who may
-    /// see nobody else, that of their invitees from being masked.
+    /// Whether nothing of this user is hidden. One's own data never is.
     fn is_open(&self, id: UserId) -> bool {
         self.sees_private() || self.user.id == id
     }
@@ -151,13 +171,13 @@ mod tests {
         let anna = user(1);
         let masked = Viewer { user: &anna, visibility: Visibility::Masked };
         let seen = masked.profile(others());
-        assert_eq!(seen.user.phone, "+7960*****02");
+        assert_eq!(seen.user.phone.as_str(), "+7960*****02");
         assert_eq!(seen.user.email, None);
-        assert_eq!(seen.invited[0].phone, "+7960*****03");
-        assert_eq!(masked.user(anna.clone()).phone, anna.phone.as_str());
+        assert_eq!(seen.invited[0].phone.as_str(), "+7960*****03");
+        assert_eq!(masked.user(anna.clone()).phone.as_str(), anna.phone.as_str());
 
         let full = Viewer { user: &anna, visibility: Visibility::Full };
-        assert_eq!(full.profile(others()).user.phone, user(2).phone.as_str());
+        assert_eq!(full.profile(others()).user.phone.as_str(), user(2).phone.as_str());
     }
 
     #[test]

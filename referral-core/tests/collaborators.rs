@@ -34,18 +34,20 @@ fn phone(number: u32) -> PhoneNumber {
 }
 
 async fn send_code(referral: &Referral, locale: Option<&str>) -> Result<SentCode, Error> {
-    referral.send_code(SendCode { phone: phone(1), locale: locale.map(str::to_owned) }).await
+    let request = SendCode::new(phone(1));
+    referral
+        .send_code(match locale {
+            Some(locale) => request.locale(locale),
+            None => request,
+        })
+        .await
 }
 
 async fn enter(referral: &Referral, number: u32, invited_by: Option<&InviteCode>) -> SignedIn {
-    let sent = referral.send_code(SendCode { phone: phone(number), locale: None }).await.expect("sent");
+    let sent = referral.send_code(SendCode::new(phone(number))).await.expect("sent");
     let code = sent.revealed_code.expect("the development sender reveals it");
-    let answer = SignIn {
-        phone: phone(number),
-        code: CodeInput::parse(code.reveal()).expect("digits"),
-        challenge: Some(sent.challenge),
-        invited_by_code: invited_by.cloned(),
-    };
+    let code = CodeInput::parse(code.reveal()).expect("digits");
+    let answer = SignIn::new(phone(number), code).challenge(sent.challenge).invited_by(invited_by.cloned());
     referral.sign_in(answer).await.expect("signed in")
 }
 
@@ -101,7 +103,7 @@ async fn no_message_goes_to_a_line_that_is_not_mobile_or_is_cooling_down() {
     gateway.expect_send().once().returning(|_| Ok(Receipt::default()));
     let referral = referral(gateway);
     let landline = PhoneNumber::parse("+78121234567", None).expect("a number");
-    let refused = referral.send_code(SendCode { phone: landline, locale: None }).await;
+    let refused = referral.send_code(SendCode::new(landline)).await;
     assert!(matches!(refused, Err(Error::Refused(Refusal::PhoneNotAllowed))));
     send_code(&referral, None).await.expect("sent");
     send_code(&referral, None).await.expect_err("cooling down");

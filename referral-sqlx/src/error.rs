@@ -35,8 +35,10 @@ pub enum ConnectError {
         "after the path of an SQLite file only `?mode=rwc` (make it if there is none, the default) or `?mode=rw` may follow, and the path is a plain one"
     )]
     UnsupportedUrl,
-    /// The database file could not be made.
-    #[error("the database file cannot be made; check that its folder exists and may be written to")]
+    /// The database file could not be made, or may not be written to.
+    #[error(
+        "the database file cannot be made or written to; check that its folder exists, and the permissions of both"
+    )]
     FileNotMade(#[source] std::io::Error),
     /// The database could not be opened.
     #[error("the database cannot be opened; check its path, its permissions and who else uses it")]

@@ -17,6 +17,8 @@ mod store;
 #[cfg(feature = "sqlite")]
 mod values;
 
+#[cfg(feature = "sqlite")]
+use std::path::Path;
 use std::sync::Arc;
 
 use referral_core::storage::Storage;
@@ -43,9 +45,19 @@ pub async fn connect(url: &str) -> Result<Arc<dyn Storage>, ConnectError> {
     let (scheme, _) = url.split_once(':').ok_or(ConnectError::NoScheme)?;
     match scheme {
         #[cfg(feature = "sqlite")]
-        "sqlite" => Ok(Arc::new(sqlite::open(url).await?)),
+        "sqlite" => Ok(Arc::new(sqlite::open_url(url).await?)),
         #[cfg(not(feature = "sqlite"))]
         "sqlite" => Err(ConnectError::FeatureOff { feature: "sqlite" }),
         _ => Err(ConnectError::UnknownScheme { scheme: scheme.to_owned() }),
     }
+}
+
+/// Opens the SQLite file at `path`, as [`connect`] does, whatever characters the path has.
+///
+/// # Errors
+///
+/// See [`ConnectError`].
+#[cfg(feature = "sqlite")]
+pub async fn connect_sqlite(path: &Path) -> Result<Arc<dyn Storage>, ConnectError> {
+    Ok(Arc::new(sqlite::open_path(path).await?))
 }

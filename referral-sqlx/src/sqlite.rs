@@ -23,7 +23,7 @@ use sqlx::{Sqlite, SqlitePool, Transaction, error::DatabaseError, pool::PoolConn
 
 use crate::error::failure;
 pub(crate) use migrations::check_applied;
-pub(crate) use open::open;
+pub(crate) use open::{open_path, open_url};
 
 /// An SQLite file.
 pub(crate) struct SqliteStore {
@@ -35,7 +35,19 @@ pub(crate) struct SqliteStore {
 impl SqliteStore {
     /// Begins a transaction that excludes every other one that writes. Dropping it undoes it.
     pub(crate) async fn begin(&self) -> Result<Transaction<'static, Sqlite>> {
-        self.writer.begin_with("BEGIN IMMEDIATE").await.map_err(failure)
+        const BEGIN: &str = "BEGIN IMMEDIATE";
+        match self.writer.begin_with(BEGIN).await {
+            // When the disk is full, SQLite undoes a transaction by itself. `sqlx` takes it for
+            // one that goes on, and the connection begins no other: so there must be a new one.
+            Err(sqlx::Error::InvalidSavePointStatement) => {
+                tracing::warn!(
+                    "the connection that writes is replaced, after a transaction that SQLite undid"
+                );
+                self.writer.acquire().await.map_err(failure)?.close().await.map_err(failure)?;
+                self.writer.begin_with(BEGIN).await.map_err(failure)
+            }
+            begun => begun.map_err(failure),
+        }
     }
 
     /// Begins a transaction in which all reads see the same moment. It is ended by dropping it.
@@ -55,12 +67,13 @@ pub(crate) async fn commit(transaction: Transaction<'static, Sqlite>) -> Result<
 }
 
 /// Whether the same may succeed later: another process has the file locked, the disk is full or
-/// out of reach.
+/// out of reach, the file may not be written to.
 pub(crate) fn is_passing(error: &dyn DatabaseError) -> bool {
+    const READ_ONLY: i32 = 8;
     const IO_ERROR: i32 = 10;
     const FULL: i32 = 13;
     const CANNOT_OPEN: i32 = 14;
-    is_busy(error) || matches!(primary_code(error), Some(IO_ERROR | FULL | CANNOT_OPEN))
+    is_busy(error) || matches!(primary_code(error), Some(READ_ONLY | IO_ERROR | FULL | CANNOT_OPEN))
 }
 
 /// Whether another process has the file locked, for longer than one waits.

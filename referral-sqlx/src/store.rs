@@ -4,11 +4,11 @@
 
 use async_trait::async_trait;
 use referral_core::{
-    ChallengeId, InvitedBy, PageSize, Refusal, Session, SessionId, User, UserId, UserWithInvited,
+    Challenge, ChallengeId, InvitedBy, PageSize, Refusal, Session, SessionId, User, UserId, UserWithInvited,
     storage::{
-        ChallengeRequest, Decided, EditedProfile, FoundInvitees, FoundUsers, NewUser, ProfileEdit,
-        RefreshDecision, RefreshRequest, Result, SignInDecision, SignInRequest, Storage, StoredSession,
-        StoredSignIn, UserQuery,
+        ChallengeDecision, ChallengeRequest, Decided, EditedProfile, FoundInvitees, FoundUsers, NewUser,
+        ProfileEdit, RefreshDecision, RefreshRequest, Result, SignInDecision, SignInRequest, Storage,
+        StoredSession, StoredSignIn, UserQuery,
     },
 };
 use time::OffsetDateTime;
@@ -21,15 +21,17 @@ use crate::{
 
 #[async_trait]
 impl Storage for SqliteStore {
-    async fn start_challenge(&self, request: &ChallengeRequest) -> Decided<()> {
+    async fn start_challenge(&self, request: &ChallengeRequest) -> Decided<Challenge> {
         let mut tx = self.begin().await?;
-        let facts = load::challenge_facts(&mut tx, &request.challenge.phone).await?;
-        let decision = request.decide(&facts);
-        if decision.is_ok() {
-            write::new_challenge(&mut tx, &request.challenge).await?;
-            commit(tx).await?;
+        let facts = load::challenge_facts(&mut tx, &request.phone).await?;
+        match request.decide(&facts) {
+            ChallengeDecision::Grant(challenge) => {
+                write::new_challenge(&mut tx, &challenge).await?;
+                commit(tx).await?;
+                Ok(Ok(challenge))
+            }
+            ChallengeDecision::Refuse(refusal) => Ok(Err(refusal)),
         }
-        Ok(decision)
     }
 
     async fn void_challenge(&self, challenge: ChallengeId) -> Result<()> {
@@ -194,7 +196,9 @@ impl Storage for SqliteStore {
     }
 
     async fn check_ready(&self) -> Result<()> {
-        sqlite::check_applied(&mut *self.reader().await?).await
+        sqlite::check_applied(&mut *self.reader().await?).await?;
+        // And it can be written to: the transaction is undone at once.
+        self.begin().await.map(drop)
     }
 
     async fn close(&self) {

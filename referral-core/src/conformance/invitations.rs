@@ -20,7 +20,7 @@ async fn assert_invited(bench: &Bench, inviter: &SignedIn, invitee: &SignedIn) {
     assert_eq!(profile.invited_count, 1);
     assert_eq!(profile.invited.len(), 1);
     assert_eq!(profile.invited[0].id, invitee.user.id);
-    assert_eq!(profile.invited[0].phone, invitee.user.phone.as_str());
+    assert_eq!(profile.invited[0].phone.as_str(), invitee.user.phone.as_str());
     assert_eq!(profile.invited[0].joined_at, invitee.user.date_joined);
     let invitee = bench.profile(invitee).await;
     assert_eq!(invitee.user.invited_by_code.as_ref(), Some(&inviter.user.invite_code));

@@ -1,10 +1,17 @@
 //! Codes that come back.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
-use super::{Bench, answer, assert_refused, in_parallel, phone, unnamed, wrong_answer};
+use super::{Bench, SeededRandom, answer, assert_refused, in_parallel, phone, unnamed, wrong_answer};
 use crate::{
-    Error, InviteCode, Policy, Refusal, SignIn,
+    Error, Policy, Refusal, SignIn, SignedIn,
+    random::{DRAWN_AT_ONCE, Random},
     storage::{Storage, StorageError},
 };
 
@@ -156,41 +163,58 @@ pub async fn parallel_first_sign_ins_of_one_phone_make_one_user(storage: Arc<dyn
     bench.assert_sound(&bench.bearer(&signed_in[0]).await).await;
 }
 
-/// Signs in with a generator of invite codes that repeats `taken` so often and then gives another.
-async fn enter_with_taken_codes(
-    bench: &Bench,
-    answer: SignIn,
-    taken: &InviteCode,
-    times: usize,
-) -> Result<InviteCode, StorageError> {
-    let mut request = bench.referral.sign_in_request(answer);
-    request.new_user.invite_codes.truncate(1);
-    let repeated = std::iter::repeat_n(taken.clone(), times);
-    request.new_user.invite_codes.splice(0..0, repeated);
-    if times == 8 {
-        request.new_user.invite_codes.truncate(8);
+/// A generator that gives the same symbols again and again, for so many invite codes.
+#[derive(Clone)]
+struct Stutter {
+    random: Arc<SeededRandom>,
+    repeats: Arc<AtomicUsize>,
+}
+
+impl Random for Stutter {
+    fn fill(&self, bytes: &mut [u8]) {
+        // Ids, which are drawn otherwise, do not repeat.
+        let repeats = bytes.len() == DRAWN_AT_ONCE
+            && self
+                .repeats
+                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1))
+                .is_ok();
+        if repeats {
+            bytes.fill(1);
+        } else {
+            self.random.fill(bytes);
+        }
     }
-    let stored = bench.storage.sign_in(&request).await?.expect("a right code");
-    Ok(stored.user.invite_code)
+}
+
+/// A service whose first user has the code that its generator repeats, and that generator.
+async fn stuttering(storage: Arc<dyn Storage>) -> (Bench, Stutter, SignedIn) {
+    let stutter = Stutter { random: Arc::new(SeededRandom::new(1)), repeats: Arc::default() };
+    let bench = Bench::with(storage, Policy::standard(), stutter.clone());
+    let sent = bench.sent(&phone(1)).await;
+    stutter.repeats.store(1, Ordering::Relaxed);
+    let first = bench.sign_in(answer(&sent)).await.expect("signed in");
+    (bench, stutter, first)
 }
 
 /// A new user gets the first code that is free.
 pub async fn seven_taken_invite_codes_are_passed_over(storage: Arc<dyn Storage>) {
-    let bench = Bench::new(storage);
-    let taken = bench.enter(1).await.user.invite_code;
+    let (bench, stutter, first) = stuttering(storage).await;
     let sent = bench.sent(&phone(2)).await;
-    let code = enter_with_taken_codes(&bench, answer(&sent), &taken, 7).await.expect("the eighth is free");
-    assert_ne!(code, taken);
+    stutter.repeats.store(7, Ordering::Relaxed);
+    let second = bench.sign_in(answer(&sent)).await.expect("the eighth code is free");
+    assert_eq!(stutter.repeats.load(Ordering::Relaxed), 0, "seven codes were the first user's");
+    assert_ne!(second.user.invite_code, first.user.invite_code);
 }
 
 /// Without a free code nothing is committed, and the error has a type of its own.
 pub async fn more_taken_invite_codes_are_an_error_and_leave_the_code_usable(storage: Arc<dyn Storage>) {
-    let bench = Bench::new(storage);
-    let first = bench.enter(1).await;
+    let (bench, stutter, first) = stuttering(storage).await;
     let sent = bench.sent(&phone(2)).await;
-    let error = enter_with_taken_codes(&bench, answer(&sent), &first.user.invite_code, 8).await;
-    assert!(matches!(error, Err(StorageError::InviteCodesExhausted)), "{error:?}");
+    stutter.repeats.store(usize::MAX, Ordering::Relaxed);
+    let error = bench.sign_in(answer(&sent)).await;
+    assert!(matches!(error, Err(Error::Storage(StorageError::InviteCodesExhausted))), "{error:?}");
 
+    stutter.repeats.store(0, Ordering::Relaxed);
     let second = bench.sign_in(answer(&sent)).await.expect("the code is still good");
     assert!(second.created);
     bench.assert_sound(&bench.bearer(&first).await).await;

@@ -3,9 +3,7 @@
 use super::{INVITED_SHOWN, Referral};
 use crate::{
     Bearer, Error, Event, FilterInput, InviteeView, PageSize, PhoneNumber, Position, ProfileChange,
-    ProfileView, Refusal, User, UserId, UserView,
-    profile::ProfileEdit,
-    users::{Cursors, UserQuery},
+    ProfileView, Refusal, User, UserId, UserView, cursor::Cursors, profile::ProfileEdit, users::UserQuery,
     visibility::Viewer,
 };
 
@@ -172,7 +170,14 @@ impl Referral {
     }
 
     /// Makes the user with this phone staff; makes the user first, if there is none.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::PhoneNotAllowed`] for a phone that could never get a code.
     pub async fn make_staff(&self, phone: PhoneNumber) -> Result<User, Error> {
+        if !phone.may_be_mobile() {
+            return Err(Refusal::PhoneNotAllowed.into());
+        }
         let new = self.new_user(phone, self.now());
         let user = self.inner.storage.make_staff(&new).await?;
         if user.id == new.id {

@@ -10,10 +10,10 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::{
-    ChallengeFacts, ChallengeRequest, Decided, EditedProfile, FoundInvitees, FoundUsers, Invitation, Inviter,
-    Lineage, NewUser, ProfileEdit, ProfileFacts, RefreshDecision, RefreshRequest, Result, Session,
-    SignInDecision, SignInFacts, SignInRequest, Storage, StorageError, StoredSession, StoredSignIn,
-    UserQuery, UserWithInvited,
+    ChallengeDecision, ChallengeFacts, ChallengeRequest, Decided, EditedProfile, FoundInvitees, FoundUsers,
+    Invitation, Inviter, Lineage, NewUser, ProfileEdit, ProfileFacts, RefreshDecision, RefreshRequest,
+    Result, Session, SignInDecision, SignInFacts, SignInRequest, Storage, StorageError, StoredSession,
+    StoredSignIn, UserQuery, UserWithInvited,
 };
 use crate::{
     Challenge, ChallengeId, Email, InviteCode, InvitedBy, Invitee, PageSize, PhoneNumber, Position, Refusal,
@@ -147,18 +147,20 @@ impl State {
 
 #[async_trait]
 impl Storage for MemoryStorage {
-    async fn start_challenge(&self, request: &ChallengeRequest) -> Decided<()> {
+    async fn start_challenge(&self, request: &ChallengeRequest) -> Decided<Challenge> {
         let mut state = self.lock();
-        let phone = &request.challenge.phone;
+        let phone = &request.phone;
         let facts = ChallengeFacts {
             last_sent_at: state.newest_challenge(phone).map(|challenge| challenge.sent_at),
             last_login: state.user_with_phone(phone).and_then(|user| user.last_login),
         };
-        let decision = request.decide(&facts);
-        if decision.is_ok() {
-            state.put_challenge(request.challenge.clone());
+        match request.decide(&facts) {
+            ChallengeDecision::Grant(challenge) => {
+                state.put_challenge(challenge.clone());
+                Ok(Ok(challenge))
+            }
+            ChallengeDecision::Refuse(refusal) => Ok(Err(refusal)),
         }
-        Ok(decision)
     }
 
     async fn void_challenge(&self, challenge: ChallengeId) -> Result<()> {

@@ -25,7 +25,7 @@ CREATE TABLE users (
     is_active INTEGER NOT NULL CHECK (is_active IN (0, 1)),
     date_joined INTEGER NOT NULL,
     last_login INTEGER,
-    -- Written by the triggers on invitations alone.
+    -- Kept by the triggers on invitations.
     invited_count INTEGER NOT NULL DEFAULT 0 CHECK (invited_count >= 0),
     -- Last, because they are long and only a search reads them.
     search_public TEXT NOT NULL,
@@ -47,6 +47,13 @@ CREATE TRIGGER users_begin_without_invitees BEFORE INSERT ON users
 WHEN NEW.invited_count <> 0
 BEGIN
     SELECT RAISE(ABORT, 'a new user has invited nobody yet');
+END;
+
+-- The keys refuse a second row, but INSERT OR REPLACE would get around them, and around the counts.
+CREATE TRIGGER users_are_not_replaced BEFORE INSERT ON users
+WHEN EXISTS (SELECT 1 FROM users WHERE id = NEW.id OR phone = NEW.phone OR email = NEW.email)
+BEGIN
+    SELECT RAISE(ABORT, 'this user is there already');
 END;
 
 CREATE TRIGGER users_are_counted AFTER INSERT ON users
@@ -123,6 +130,12 @@ CREATE TRIGGER challenges_are_redeemed_once BEFORE UPDATE ON challenges
 WHEN OLD.redeemed_at IS NOT NULL
 BEGIN
     SELECT RAISE(ABORT, 'a redeemed challenge is over');
+END;
+
+CREATE TRIGGER challenges_are_not_replaced BEFORE INSERT ON challenges
+WHEN EXISTS (SELECT 1 FROM challenges WHERE id = NEW.id)
+BEGIN
+    SELECT RAISE(ABORT, 'this challenge is there already');
 END;
 
 CREATE TABLE sessions (

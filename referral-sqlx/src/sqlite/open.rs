@@ -28,8 +28,19 @@ const PAUSES: [Duration; 8] = {
 };
 
 /// Opens the file that `url` names, and brings its schema up to date.
-pub(crate) async fn open(url: &str) -> Result<SqliteStore, ConnectError> {
-    let options = read_url(url)?;
+pub(crate) async fn open_url(url: &str) -> Result<SqliteStore, ConnectError> {
+    open(read_url(url)?).await
+}
+
+/// Opens the file at `path`, whatever is in its name, and brings its schema up to date.
+pub(crate) async fn open_path(path: &Path) -> Result<SqliteStore, ConnectError> {
+    // As an absolute path no name is taken for anything but a name.
+    let path = std::path::absolute(path).map_err(ConnectError::FileNotMade)?;
+    make_file(&path, true).map_err(ConnectError::FileNotMade)?;
+    open(set_up(SqliteConnectOptions::new().filename(path))).await
+}
+
+async fn open(options: SqliteConnectOptions) -> Result<SqliteStore, ConnectError> {
     let mut pauses = PAUSES.iter();
     loop {
         match try_open(&options).await {
@@ -67,28 +78,29 @@ fn read_url(url: &str) -> Result<SqliteConnectOptions, ConnectError> {
         Some(name) if !name.is_empty() && !name.starts_with("file:") => {}
         _ => return Err(ConnectError::UnsupportedUrl),
     }
-    if may_create {
-        make_file(options.get_filename()).map_err(ConnectError::FileNotMade)?;
-    }
-    Ok(options
+    make_file(options.get_filename(), may_create).map_err(ConnectError::FileNotMade)?;
+    Ok(set_up(options))
+}
+
+/// What every connection is told.
+fn set_up(options: SqliteConnectOptions) -> SqliteConnectOptions {
+    options
         .foreign_keys(true)
         .journal_mode(SqliteJournalMode::Wal)
         // What was committed survives a loss of power: nobody gets two sessions for one code.
         .synchronous(SqliteSynchronous::Full)
-        .busy_timeout(PATIENCE))
+        .busy_timeout(PATIENCE)
 }
 
-/// Makes an empty file that only its owner can read, where there is none. SQLite gives the files
-/// beside it the same permissions.
-fn make_file(path: &Path) -> std::io::Result<()> {
+/// Makes an empty file that only its owner can read, where there is none and there may be one.
+/// SQLite gives the files beside it the same permissions. A file that is there must be one that
+/// may be written to: SQLite itself would open it all the same, and fail at the first write.
+fn make_file(path: &Path, may_create: bool) -> std::io::Result<()> {
     let mut options = std::fs::OpenOptions::new();
-    options.write(true).create_new(true);
+    options.write(true).create(may_create).truncate(false);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    match options.open(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => Err(error),
-        _ => Ok(()),
-    }
+    options.open(path).map(drop)
 }
 
 async fn try_open(options: &SqliteConnectOptions) -> Result<SqliteStore, ConnectError> {
@@ -165,6 +177,26 @@ mod tests {
         let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
         assert_eq!(code.as_deref(), Some("517"));
         assert!(matches!(failure(error), StorageError::Unavailable(_)));
+    }
+
+    #[tokio::test]
+    async fn a_transaction_that_sqlite_undid_does_not_keep_others_from_beginning() {
+        let (store, _options, _folder) = impatient_store().await;
+        // As if the disk were full: the file may not grow.
+        let mut full = store.begin().await.expect("begun");
+        let pages: i64 = sqlx::Row::get(
+            &sqlx::query("PRAGMA page_count").fetch_one(&mut *full).await.expect("a count"),
+            0,
+        );
+        let limit = format!("PRAGMA max_page_count = {pages}");
+        sqlx::raw_sql(sqlx::AssertSqlSafe(limit)).execute(&mut *full).await.expect("set");
+        let fill = sqlx::query("CREATE TABLE filler AS SELECT zeroblob(1000000)").execute(&mut *full).await;
+        assert!(matches!(failure(fill.expect_err("full")), StorageError::Unavailable(_)));
+        drop(full);
+        for _ in 0..2 {
+            let begun = store.begin().await.expect("begun");
+            commit(begun).await.expect("committed");
+        }
     }
 
     #[tokio::test]

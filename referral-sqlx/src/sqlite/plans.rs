@@ -1,5 +1,5 @@
 //! How SQLite goes about the statements that run often: none may cost more the more users there
-//! are.
+//! are. A search is not among them.
 
 use referral_core::{
     Email, InviteCode, Name, PageSize, PhoneNumber, Position, UserId,
@@ -8,12 +8,12 @@ use referral_core::{
 use sqlx::{AssertSqlSafe, Row, SqlSafeStr};
 use uuid::Uuid;
 
-use super::{SqliteStore, list, open, statements};
+use super::{SqliteStore, list, open_url, statements};
 
 async fn fresh_store() -> (SqliteStore, tempfile::TempDir) {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let url = format!("sqlite:{}", folder.path().join("plans.db").display());
-    (open(&url).await.expect("a new file"), folder)
+    (open_url(&url).await.expect("a new file"), folder)
 }
 
 /// The steps that SQLite takes, one a line.

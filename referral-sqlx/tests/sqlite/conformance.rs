@@ -7,7 +7,7 @@ use std::sync::{
 
 use async_trait::async_trait;
 use referral_core::{
-    ChallengeId, PageSize, Refusal, Session, SessionId, User, UserId, UserWithInvited,
+    Challenge, ChallengeId, PageSize, Refusal, Session, SessionId, User, UserId, UserWithInvited,
     storage::{
         ChallengeRequest, Decided, EditedProfile, FoundInvitees, FoundUsers, NewUser, ProfileEdit,
         RefreshRequest, Result, SignInRequest, Storage, StoredSession, StoredSignIn, UserQuery,
@@ -51,7 +51,7 @@ impl InTurn {
 
 #[async_trait]
 impl Storage for InTurn {
-    async fn start_challenge(&self, request: &ChallengeRequest) -> Decided<()> {
+    async fn start_challenge(&self, request: &ChallengeRequest) -> Decided<Challenge> {
         self.next().start_challenge(request).await
     }
 

@@ -63,12 +63,23 @@ async fn a_url_that_asks_for_more_is_refused() {
 async fn a_file_is_made_only_where_it_can_be_and_may_be() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let url = url_in(folder.path());
-    assert!(matches!(refused(&format!("{url}?mode=rw")).await, ConnectError::NotOpened(_)));
+    assert!(matches!(refused(&format!("{url}?mode=rw")).await, ConnectError::FileNotMade(_)));
     let nowhere = url_in(&folder.path().join("nowhere"));
     assert!(matches!(refused(&nowhere).await, ConnectError::FileNotMade(_)));
 
     connect(&format!("{url}?mode=rwc")).await.expect("a new file").check_ready().await.expect("ready");
     connect(&format!("{url}?mode=rw")).await.expect("the same file").check_ready().await.expect("ready");
+}
+
+#[tokio::test]
+async fn a_path_is_taken_as_it_is() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    for name in ["100%41.db", "what?mode=memory", "#1.db", ":memory:", "имя с пробелом.db"] {
+        let path = folder.path().join(name);
+        let store = referral_sqlx::connect_sqlite(&path).await.expect(name);
+        store.check_ready().await.expect("ready");
+        assert!(path.exists(), "{name}");
+    }
 }
 
 #[tokio::test]

@@ -24,14 +24,10 @@ async fn a_sign_in_that_is_dropped_halfway_is_done_wholly_or_not_at_all() {
 
     for polls in 1.. {
         let phone = PhoneNumber::parse(&format!("+79608{polls:06}"), None).expect("a mobile number");
-        let sent = referral.send_code(SendCode { phone, locale: None }).await.expect("sent");
+        let sent = referral.send_code(SendCode::new(phone)).await.expect("sent");
         let code = sent.revealed_code.expect("the development sender reveals it");
-        let request = SignIn {
-            phone: sent.phone,
-            challenge: Some(sent.challenge),
-            code: CodeInput::parse(code.reveal()).expect("digits"),
-            invited_by_code: None,
-        };
+        let code = CodeInput::parse(code.reveal()).expect("digits");
+        let request = SignIn::new(sent.phone, code).challenge(sent.challenge);
 
         let first = Impatient { future: pin!(referral.sign_in(request.clone())), polls }.await;
         match (first, referral.sign_in(request).await) {

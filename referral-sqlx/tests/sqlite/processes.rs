@@ -64,12 +64,10 @@ async fn attempt(referral: Referral, line: String) -> Result<SignedIn, Error> {
     let [phone, challenge, code, invite_code] = *line.split(' ').collect::<Vec<_>>() else {
         panic!("four words: {line}");
     };
-    let request = SignIn {
-        phone: PhoneNumber::parse(phone, None).expect("a phone"),
-        challenge: Some(ChallengeId(challenge.parse().expect("an id"))),
-        code: CodeInput::parse(code).expect("digits"),
-        invited_by_code: InviteCode::parse(invite_code).ok(),
-    };
+    let phone = PhoneNumber::parse(phone, None).expect("a phone");
+    let request = SignIn::new(phone, CodeInput::parse(code).expect("digits"))
+        .challenge(challenge.parse::<ChallengeId>().expect("an id"))
+        .invited_by(InviteCode::parse(invite_code).ok());
     referral.sign_in(request).await
 }
 
@@ -179,7 +177,7 @@ async fn referral(url: &str, clock: impl Clock) -> Referral {
 
 async fn send_code(referral: &Referral, number: u32) -> SentCode {
     let phone = PhoneNumber::parse(&format!("+79608{number:06}"), None).expect("a mobile number");
-    referral.send_code(SendCode { phone, locale: None }).await.expect("sent")
+    referral.send_code(SendCode::new(phone)).await.expect("sent")
 }
 
 /// Signs in once, without an invite code.

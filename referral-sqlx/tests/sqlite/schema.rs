@@ -90,6 +90,9 @@ async fn a_phone_a_code_and_an_address_belong_to_one_user() {
     bench
         .assert_refused(&[
             &but(GALYA, "+79608543004", "+79608543001"),
+            &but(&but(GALYA, "+79608543004", "+79608543001"), "INSERT", "INSERT OR REPLACE"),
+            &but(ANNA, "INSERT", "INSERT OR REPLACE"),
+            &but(CHALLENGE, "INSERT", "INSERT OR REPLACE"),
             &but(GALYA, "GALYA2", "ANNA22"),
             "UPDATE users SET phone = '+79608543001' WHERE invite_code = 'BORIS2'",
             "UPDATE users SET invite_code = 'ANNA22' WHERE invite_code = 'BORIS2'",

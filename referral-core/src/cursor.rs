@@ -1,0 +1,79 @@
+//! Positions in a list that travel through a client and come back as they were.
+
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD as BASE64};
+use subtle::ConstantTimeEq;
+use uuid::Uuid;
+
+use crate::{Position, Refusal, UserId, keys::Peppers};
+
+/// The bytes of a cursor's tag: enough that none can be guessed, and no more, since a cursor is
+/// part of a URL.
+const TAG_BYTES: usize = 8;
+
+/// A [`Position`] that travels through a client and comes back as it was.
+pub(crate) struct Cursors<'a>(pub(crate) &'a Peppers);
+
+impl Cursors<'_> {
+    /// Writes `position`, which must not be an offset: an offset needs no cursor.
+    pub(crate) fn seal(&self, position: Position) -> Option<String> {
+        let (direction, UserId(id)) = match position {
+            Position::Offset(_) => return None,
+            Position::OlderThan(id) => (b'o', id),
+            Position::NewerThan(id) => (b'n', id),
+        };
+        let mut bytes = vec![direction];
+        bytes.extend(id.as_bytes());
+        let tag = Self::tag(&bytes, self.0, self.0.current_id())?;
+        bytes.extend(tag);
+        Some(BASE64.encode(bytes))
+    }
+
+    /// Reads what [`seal`](Self::seal) wrote.
+    pub(crate) fn open(&self, cursor: &str) -> Result<Position, Refusal> {
+        // One direction, sixteen bytes of id and the tag: 25 bytes, 34 characters.
+        let bytes =
+            Some(cursor).filter(|cursor| cursor.len() == 34).and_then(|cursor| BASE64.decode(cursor).ok());
+        let bytes = bytes.ok_or(Refusal::InvalidCursor)?;
+        let (position, tag) = bytes.split_at(bytes.len() - TAG_BYTES);
+        let is_genuine = self
+            .0
+            .ids()
+            .any(|id| Self::tag(position, self.0, id).is_some_and(|expected| expected.ct_eq(tag).into()));
+        let id = Uuid::from_slice(&position[1..]).map(UserId);
+        match (is_genuine, position[0], id) {
+            (true, b'o', Ok(id)) => Ok(Position::OlderThan(id)),
+            (true, b'n', Ok(id)) => Ok(Position::NewerThan(id)),
+            _ => Err(Refusal::InvalidCursor),
+        }
+    }
+
+    fn tag(position: &[u8], peppers: &Peppers, pepper_id: &str) -> Option<[u8; TAG_BYTES]> {
+        let hash = peppers.hash(pepper_id, &[b"cursor", position])?;
+        hash.first_chunk().copied()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{challenge::tests::peppers, user::tests::user};
+
+    #[test]
+    fn cursors_come_back_and_forged_ones_do_not() {
+        let peppers = peppers();
+        let cursors = Cursors(&peppers);
+        for position in [Position::OlderThan(user(1).id), Position::NewerThan(user(2).id)] {
+            let cursor = cursors.seal(position).expect("no offset");
+            assert_eq!(cursors.open(&cursor), Ok(position));
+            for (index, _) in cursor.char_indices() {
+                let mut forged = cursor.clone().into_bytes();
+                forged[index] = if forged[index] == b'A' { b'B' } else { b'A' };
+                let forged = String::from_utf8(forged).expect("ASCII");
+                assert_eq!(cursors.open(&forged), Err(Refusal::InvalidCursor));
+            }
+        }
+        for garbage in ["", "x", "ж", &"A".repeat(34), &"A".repeat(1_000_000)] {
+            assert_eq!(cursors.open(garbage), Err(Refusal::InvalidCursor));
+        }
+    }
+}
