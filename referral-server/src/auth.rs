@@ -1,5 +1,7 @@
 //! `/auth/…`: codes and tokens.
 
+use std::str::FromStr;
+
 use poem_openapi::{Object, OpenApi, payload::Json, types::Example};
 use referral_core::{
     ChallengeId, CodeInput, Invalid, InvitationOutcome, InviteCode, Referral, SendCode, SignIn, TokenKind,
@@ -12,7 +14,7 @@ use crate::{
     document::{Refusals, Tag},
     example,
     input::{Body, blank_or, nullable, text},
-    problem::{Code, Problem},
+    problem::{Code, Problem, whole_seconds},
 };
 
 /// What each operation refuses, beside what any operation may.
@@ -21,7 +23,6 @@ pub(crate) const REFUSALS: &[Refusals] = &[
     (
         "signIn",
         &[
-            Code::ValidationFailed,
             Code::InvalidPhone,
             Code::MalformedCode,
             Code::InvalidInviteCode,
@@ -285,13 +286,13 @@ impl AuthApi {
         let phone = body.fields.required("phone", text(|input| self.referral.parse_phone(input)));
         body.fields.finish()?;
 
-        let sent = self.referral.send_code(SendCode { phone: phone?, locale: None }).await?;
+        let sent = self.referral.send_code(SendCode::new(phone?)).await?;
         Ok(Json(SentCode {
             phone: sent.phone.as_str().to_owned(),
             challenge_id: sent.challenge.0,
             code_length: sent.code_length,
             expires_in: sent.expires_in.as_secs(),
-            resend_in: sent.resend_in.as_secs(),
+            resend_in: whole_seconds(sent.resend_in),
             code: sent.revealed_code.map(|code| code.reveal().to_owned()),
         }))
     }
@@ -307,15 +308,11 @@ impl AuthApi {
         let phone = fields.required("phone", text(|input| self.referral.parse_phone(input)));
         let code = fields.required("code", read_code);
         let invited_by_code = fields.optional("invited_by_code", blank_or(text(InviteCode::parse)));
-        let challenge = fields.optional("challenge_id", nullable(text(read_id)));
+        let challenge = fields.optional("challenge_id", nullable(text(ChallengeId::from_str)));
         body.fields.finish()?;
 
-        let request = SignIn {
-            phone: phone?,
-            code: code?,
-            challenge: challenge?.flatten().map(ChallengeId),
-            invited_by_code: invited_by_code?.flatten(),
-        };
+        let request =
+            SignIn::new(phone?, code?).challenge(challenge?.flatten()).invited_by(invited_by_code?.flatten());
         let signed_in = self.referral.sign_in(request).await?;
         Ok(Json(SignedIn {
             access: signed_in.tokens.access,
@@ -376,10 +373,6 @@ fn read_code(value: &Value) -> Result<CodeInput, Invalid> {
         }
         _ => Err(Invalid::new("wrong_type", "This must be a string of digits.")),
     }
-}
-
-fn read_id(input: &str) -> Result<Uuid, Invalid> {
-    input.parse().map_err(|_| Invalid::new("invalid_id", "This must be a UUID, as it was given."))
 }
 
 fn read_kind(input: &str) -> Result<TokenKind, Invalid> {

@@ -67,18 +67,22 @@ impl<'a, T: FromToken> ApiExtractor<'a> for Authorized<T> {
     ) -> poem::Result<Self> {
         let referral =
             request.data::<Referral>().ok_or_else(|| Problem::internal("the app has no handle"))?;
-        Ok(Self(T::from_token(token_of(request)?, referral).await?))
+        Ok(Self(T::from_token(&token_of(request)?, referral).await?))
     }
 }
 
 /// The token in the header `Authorization`, of which there must be one.
-fn token_of(request: &Request) -> Result<&str, Problem> {
+fn token_of(request: &Request) -> Result<String, Problem> {
     let mut headers = request.headers().get_all(header::AUTHORIZATION).iter();
-    let (Some(value), None) = (headers.next(), headers.next()) else {
-        return Err(Problem::new(Code::NotAuthenticated));
+    let value = match (headers.next(), headers.next()) {
+        (Some(value), None) => String::from_utf8_lossy(value.as_bytes()),
+        (Some(_), Some(_)) => {
+            return Err(Problem::with_detail(Code::NotAuthenticated, "Send one `Authorization` header."));
+        }
+        _ => return Err(Problem::new(Code::NotAuthenticated)),
     };
-    match value.to_str().ok().and_then(|value| value.split_once(' ')) {
-        Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => Ok(token.trim()),
+    match value.split_once(' ') {
+        Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => Ok(token.trim().to_owned()),
         _ => Err(Problem::new(Code::NotAuthenticated)),
     }
 }

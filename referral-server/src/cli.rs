@@ -2,7 +2,10 @@
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{
+    Args, Parser, Subcommand, ValueEnum,
+    builder::{BoolishValueParser, NonEmptyStringValueParser},
+};
 use referral_core::{Policy, Region, Visibility};
 
 /// Sign-in by phone and one-time code, with a simple referral system, over HTTP.
@@ -60,10 +63,10 @@ pub(crate) struct Network {
     #[arg(long, env = "REFERRAL_PUBLIC_URL", global = true, value_name = "URL", value_parser = public_url)]
     pub(crate) public_url: Option<String>,
     /// How long a body may take to arrive, and the answer to be found; each
-    #[arg(long, env = "REFERRAL_TIME_LIMIT", global = true, value_name = "TIME", default_value = "10s", value_parser = humantime::parse_duration)]
+    #[arg(long, env = "REFERRAL_TIME_LIMIT", global = true, value_name = "TIME", default_value = "10s", value_parser = some_time)]
     pub(crate) time_limit: Duration,
     /// How long requests under way may take after the signal to stop
-    #[arg(long, env = "REFERRAL_SHUTDOWN_TIME", global = true, value_name = "TIME", default_value = "10s", value_parser = humantime::parse_duration)]
+    #[arg(long, env = "REFERRAL_SHUTDOWN_TIME", global = true, value_name = "TIME", default_value = "10s", value_parser = some_time)]
     pub(crate) shutdown_time: Duration,
 }
 
@@ -92,7 +95,7 @@ pub(crate) struct SignIn {
     pub(crate) sender: Sender,
     /// Listen on other addresses than loopback although the development sender gives the code of
     /// any phone to whoever asks for it
-    #[arg(long, env = "REFERRAL_RETURN_CODES_TO_ANYONE", global = true)]
+    #[arg(long, env = "REFERRAL_RETURN_CODES_TO_ANYONE", global = true, value_parser = BoolishValueParser::new())]
     pub(crate) return_codes_to_anyone: bool,
     /// The numbers that hold where no flag says otherwise [default: development with the
     /// development sender, else standard]
@@ -111,7 +114,7 @@ pub(crate) struct SignIn {
     #[arg(long, env = "REFERRAL_COOL_DOWN", global = true, value_name = "TIME", value_parser = humantime::parse_duration)]
     pub(crate) cool_down: Option<Duration>,
     /// Whether signing in takes the `challenge_id` [default: false; strict: true]
-    #[arg(long, env = "REFERRAL_REQUIRE_CHALLENGE", global = true, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    #[arg(long, env = "REFERRAL_REQUIRE_CHALLENGE", global = true, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = BoolishValueParser::new())]
     pub(crate) require_challenge: Option<bool>,
     /// Region of phone numbers without a country code, such as `RU` [default: none, so that only
     /// international numbers are read]
@@ -134,10 +137,10 @@ pub(crate) struct Tokens {
     #[arg(long, env = "REFERRAL_KEY_FILE", global = true, value_name = "FILE")]
     pub(crate) key_file: Option<PathBuf>,
     /// Who issues the tokens (`iss`)
-    #[arg(long, env = "REFERRAL_ISSUER", global = true, value_name = "NAME", default_value = "referral")]
+    #[arg(long, env = "REFERRAL_ISSUER", global = true, value_name = "NAME", default_value = "referral", value_parser = NonEmptyStringValueParser::new())]
     pub(crate) issuer: String,
     /// Whom the tokens are for (`aud`)
-    #[arg(long, env = "REFERRAL_AUDIENCE", global = true, value_name = "NAME", default_value = "referral")]
+    #[arg(long, env = "REFERRAL_AUDIENCE", global = true, value_name = "NAME", default_value = "referral", value_parser = NonEmptyStringValueParser::new())]
     pub(crate) audience: String,
     /// How long an access token is valid [default: 15m]
     #[arg(long, env = "REFERRAL_ACCESS_LIFETIME", global = true, value_name = "TIME", value_parser = humantime::parse_duration)]
@@ -205,6 +208,13 @@ pub(crate) enum LogFormat {
 }
 
 impl Settings {
+    /// Whether anything is kept in the data folder.
+    pub(crate) fn uses_data_dir(&self) -> bool {
+        self.store.database_url.is_none()
+            || self.tokens.key_file.is_none()
+            || self.sign_in.pepper_file.is_none()
+    }
+
     /// The policy named, with the numbers that flags give in its place.
     pub(crate) fn policy(&self) -> Policy {
         fn set<T>(number: &mut T, given: Option<T>) {
@@ -240,10 +250,17 @@ impl Settings {
     }
 }
 
+/// A duration in which something can happen.
+fn some_time(input: &str) -> Result<Duration, String> {
+    let time = humantime::parse_duration(input).map_err(|error| error.to_string())?;
+    if time < Duration::from_millis(100) { Err("give 100ms or more".into()) } else { Ok(time) }
+}
+
 fn public_url(input: &str) -> Result<String, String> {
     let uri: poem::http::Uri = input.parse().map_err(|_| "this is not a URL".to_owned())?;
     let is_web = matches!(uri.scheme_str(), Some("http" | "https"));
-    if is_web && uri.host().is_some() && matches!(uri.path(), "" | "/") && uri.query().is_none() {
+    let is_host = uri.authority().is_some_and(|authority| !authority.as_str().contains('@'));
+    if is_web && is_host && matches!(uri.path(), "" | "/") && uri.query().is_none() {
         Ok(input.trim_end_matches('/').to_owned())
     } else {
         Err("give scheme and host only, such as https://api.example.com".to_owned())
@@ -290,7 +307,14 @@ mod tests {
     #[test]
     fn a_public_url_is_scheme_and_host() {
         assert_eq!(public_url("https://api.example.com/"), Ok("https://api.example.com".into()));
-        for input in ["example.com", "ftp://example.com", "https://example.com/path", "https://", ""] {
+        for input in [
+            "example.com",
+            "ftp://example.com",
+            "https://example.com/path",
+            "https://",
+            "https://a:b@example.com",
+            "",
+        ] {
             assert!(public_url(input).is_err(), "{input}");
         }
     }

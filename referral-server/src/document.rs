@@ -32,6 +32,8 @@ const ANY: &[Code] = &[Code::Internal, Code::Unavailable];
 const WITH_BODY: &[Code] = &[
     Code::BadRequest,
     Code::MalformedJson,
+    Code::ValidationFailed,
+    Code::InvalidText,
     Code::Required,
     Code::WrongType,
     Code::UnknownField,
@@ -118,6 +120,11 @@ fn use_common_names(value: &mut Value) {
             if !signed.is_empty() {
                 map.insert("format".into(), json!(signed));
                 map.entry("minimum").or_insert(json!(0));
+            }
+            // A reference may not have a description of its own, so it is wrapped; but what is
+            // wrapped with it says nothing that does not stand beside it.
+            if let Some(Value::Array(all)) = map.get_mut("allOf") {
+                all.retain(|schema| schema.get("$ref").is_some() || schema.get("description").is_none());
             }
             map.values_mut().for_each(use_common_names);
         }

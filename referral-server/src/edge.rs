@@ -2,15 +2,14 @@
 //! time, its errors, its headers and its line in the log.
 
 use std::{
-    panic::AssertUnwindSafe,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use futures_util::{FutureExt as _, StreamExt as _};
+use futures_util::StreamExt as _;
 use poem::{
     Body, Endpoint, Request, Response, Result,
-    http::{HeaderName, HeaderValue, StatusCode, Uri, header, uri::PathAndQuery},
+    http::{HeaderName, HeaderValue, Method, StatusCode, Uri, header, uri::PathAndQuery},
 };
 use poem_openapi::OperationId;
 use referral_core::Referral;
@@ -33,14 +32,14 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// The outermost endpoint.
 pub(crate) struct Edge<E> {
-    pub(crate) inner: E,
+    pub(crate) inner: Arc<E>,
     pub(crate) referral: Referral,
     pub(crate) document: Arc<Document>,
     /// How long the body may take to arrive, and the handler to answer; each.
     pub(crate) time_limit: Duration,
 }
 
-impl<E: Endpoint<Output = Response>> Endpoint for Edge<E> {
+impl<E: Endpoint<Output = Response> + 'static> Endpoint for Edge<E> {
     type Output = Response;
 
     async fn call(&self, mut request: Request) -> Result<Response> {
@@ -76,15 +75,22 @@ impl<E: Endpoint<Output = Response>> Endpoint for Edge<E> {
     }
 }
 
-impl<E: Endpoint<Output = Response>> Edge<E> {
+impl<E: Endpoint<Output = Response> + 'static> Edge<E> {
     async fn answer(&self, mut request: Request) -> Result<Response> {
-        let body = self.read_body(request.take_body()).await?;
-        request.set_body(body);
-        let handler = AssertUnwindSafe(self.inner.call(request)).catch_unwind();
+        let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
+        let body = request.take_body();
+        if !is_read {
+            refuse_before_it_comes(&request)?;
+            request.set_body(self.read_body(body).await?);
+        }
+        // In a task of its own it goes on to its end, whether the client still waits or not: what
+        // is to be told after a commit is told.
+        let inner = Arc::clone(&self.inner);
+        let handler = tokio::spawn(async move { inner.call(request).await });
         match timeout(self.time_limit, handler).await {
             Ok(Ok(result)) => result,
             Ok(Err(_panic)) => Err(Problem::internal("the handler panicked").into()),
-            Err(_elapsed) => Err(Problem::new(Code::Unavailable).into()),
+            Err(_elapsed) => Err(Problem::unavailable("the handler took longer than the time limit").into()),
         }
     }
 
@@ -141,6 +147,17 @@ impl<E: Endpoint<Output = Response>> Edge<E> {
         }
         problem
     }
+}
+
+/// Refuses a body that is too large while the client still waits to be told to send it.
+fn refuse_before_it_comes(request: &Request) -> Result<(), Problem> {
+    let length = request.headers().get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok());
+    let is_too_large =
+        length.and_then(|length| length.parse().ok()).is_some_and(|length: u64| length > MAX_BODY as u64);
+    if is_too_large && request.headers().contains_key(header::EXPECT) {
+        return Err(Problem::new(Code::PayloadTooLarge));
+    }
+    Ok(())
 }
 
 /// Every path answers with a trailing slash and without.

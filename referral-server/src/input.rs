@@ -103,7 +103,12 @@ pub(crate) fn text<T>(
     read: impl FnOnce(&str) -> Result<T, Invalid>,
 ) -> impl FnOnce(&Value) -> Result<T, Invalid> {
     |value| match value {
-        Value::String(text) => read(text),
+        Value::String(text) => match read(text) {
+            Ok(_) if text.chars().any(char::is_control) => {
+                Err(Invalid::new("invalid_text", "Leave out the control characters."))
+            }
+            read => read,
+        },
         _ => Err(Invalid::new("wrong_type", "This must be a string.")),
     }
 }
@@ -119,7 +124,7 @@ pub(crate) fn nullable<T>(
 pub(crate) fn blank_or<T>(
     read: impl FnOnce(&Value) -> Result<T, Invalid>,
 ) -> impl FnOnce(&Value) -> Result<Option<T>, Invalid> {
-    |value| match value.as_str().map(str::trim) {
+    |value| match value.as_str().map(|text| text.trim_matches(' ')) {
         Some("") => Ok(None),
         _ => nullable(read)(value),
     }
@@ -146,7 +151,7 @@ impl<'a, T: Type> ApiExtractor<'a> for Body<T> {
         _: ExtractParamOptions<()>,
     ) -> poem::Result<Self> {
         if !is_json(request) {
-            let detail = "Send the body as `application/json`, in UTF-8.";
+            let detail = "Send the body as `application/json`, in UTF-8 and not compressed.";
             return Err(Problem::with_detail(Code::UnsupportedMediaType, detail).into());
         }
         let body = <Vec<u8> as FromRequest>::from_request(request, body).await?;
@@ -154,7 +159,11 @@ impl<'a, T: Type> ApiExtractor<'a> for Body<T> {
     }
 }
 
+/// Whether the body is JSON in UTF-8, neither compressed nor encoded otherwise.
 fn is_json(request: &Request) -> bool {
+    if request.headers().contains_key(header::CONTENT_ENCODING) {
+        return false;
+    }
     let content_type = request.headers().get(header::CONTENT_TYPE);
     let content_type = content_type.and_then(|value| value.to_str().ok());
     let mime = content_type.and_then(|value| value.parse::<ContentType>().ok()).map(mime::Mime::from);

@@ -53,7 +53,7 @@ pub fn app(referral: Referral, options: AppOptions) -> impl Endpoint<Output = Re
     let document = Arc::new(Document::of(&service));
     let pages = pages::add(Route::new(), &service, &document, &referral);
     let route = pages.nest(BASE, service).data(referral.clone()).map_to_response();
-    Edge { inner: route, referral, document, time_limit: options.time_limit }
+    Edge { inner: Arc::new(route), referral, document, time_limit: options.time_limit }
 }
 
 /// The OpenAPI document, as served and as committed.

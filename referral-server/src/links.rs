@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use poem::{
     Request,
-    http::{Uri, header},
+    http::{Uri, header, uri::Authority},
 };
 use referral_core::PageLink;
 
@@ -30,8 +30,11 @@ impl Links {
     }
 
     fn with(&self, request: &Request, name: &str, value: &str) -> String {
+        let uri = request.original_uri();
         let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
-        self.link(request.original_uri(), host, name, value)
+        // HTTP/2 has the host in the URI.
+        let host = host.or_else(|| uri.authority().map(Authority::as_str));
+        self.link(uri, host, name, value)
     }
 
     fn link(&self, uri: &Uri, host: Option<&str>, name: &str, value: &str) -> String {

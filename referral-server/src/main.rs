@@ -1,5 +1,6 @@
 //! The program: reads its settings and does what it is told.
 
+mod acceptor;
 mod cli;
 mod secrets;
 mod serve;
@@ -46,12 +47,18 @@ fn start_log(log: &Log) -> Result<()> {
     let filter = EnvFilter::try_new(&log.filter).map_err(|error| format!("--log: {error}"))?;
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter)
+        // A log that cannot be written must not take a request with it.
+        .log_internal_errors(false)
         .with_writer(io::stderr)
         .with_ansi(io::stderr().is_terminal());
     match log.format {
         LogFormat::Text => subscriber.init(),
         LogFormat::Json => subscriber.json().flatten_event(true).init(),
     }
+    // Where it happened, and not what it says: that may hold what is nobody's business.
+    std::panic::set_hook(Box::new(|panic| {
+        tracing::error!(location = panic.location().map(ToString::to_string), "panicked");
+    }));
     Ok(())
 }
 

@@ -2,12 +2,8 @@
 
 use std::sync::Arc;
 
-use poem::{
-    IntoEndpoint, IntoResponse, Response, Route,
-    endpoint::make_sync,
-    get,
-    http::{StatusCode, header},
-};
+use bytes::Bytes;
+use poem::{IntoEndpoint, IntoResponse, Response, Route, endpoint::make_sync, get, http::header};
 use poem_openapi::OpenApiService;
 use referral_core::Referral;
 use serde_json::json;
@@ -28,9 +24,9 @@ pub(crate) fn add(
     document: &Arc<Document>,
     referral: &Referral,
 ) -> Route {
-    let schema = Arc::clone(document);
+    let schema = Bytes::from(document.text.clone());
     let schema =
-        make_sync(move |_| Response::builder().content_type("application/json").body(schema.text.clone()));
+        make_sync(move |_| Response::builder().content_type("application/json").body(schema.clone()));
     let swagger_ui = finish(&service.swagger_ui_html(), "Swagger UI", service, document);
     let redoc = finish(&service.redoc_html(), "Redoc", service, document);
     route
@@ -45,6 +41,7 @@ pub(crate) fn add(
 
 /// A page that never changes while the server runs.
 fn page(html: String) -> impl IntoEndpoint<Endpoint: 'static> {
+    let html = Bytes::from(html);
     make_sync(move |_| {
         Response::builder()
             .content_type("text/html; charset=utf-8")
@@ -68,7 +65,7 @@ fn finish(html: &str, title: &str, service: &OpenApiService<Apis, ()>, document:
 }
 
 fn keys(referral: &Referral) -> impl IntoEndpoint<Endpoint: 'static> + use<> {
-    let keys = serde_json::to_string(&referral.public_jwk_set()).expect("public keys are JSON");
+    let keys = referral.public_jwk_set();
     make_sync(move |_| {
         Response::builder()
             .content_type("application/jwk-set+json")
@@ -85,8 +82,8 @@ fn ready(referral: Referral) -> impl IntoEndpoint<Endpoint: 'static> {
     poem::endpoint::make(move |_| {
         let referral = referral.clone();
         async move {
-            referral.check_ready().await.map_err(Problem::from)?;
-            Ok::<_, poem::Error>(health().with_status(StatusCode::OK))
+            referral.check_ready().await.map_err(Problem::unavailable)?;
+            Ok::<_, poem::Error>(health())
         }
     })
 }

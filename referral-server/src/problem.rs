@@ -81,10 +81,8 @@ codes! {
     InvalidOffset = "invalid_offset", BAD_REQUEST, Some("offset");
     /// The cursor was not made by this service.
     InvalidCursor = "invalid_cursor", BAD_REQUEST, Some("cursor");
-    /// The text of a filter is too long or has control characters.
+    /// The text has control characters, or, of a search, more than 100 characters.
     InvalidText = "invalid_text", BAD_REQUEST, None;
-    /// A query parameter cannot be read.
-    InvalidQuery = "invalid_query", BAD_REQUEST, None;
     /// Nobody has this invite code.
     UnknownInviteCode = "unknown_invite_code", BAD_REQUEST, Some("invited_by_code");
     /// The invite code is the user's own.
@@ -111,6 +109,8 @@ codes! {
     MethodNotAllowed = "method_not_allowed", METHOD_NOT_ALLOWED, None;
     /// The request did not arrive in time.
     RequestTimeout = "request_timeout", REQUEST_TIMEOUT, None;
+    /// Several fields conflict with what is there; `errors` names each.
+    Conflict = "conflict", CONFLICT, None;
     /// Another user has this e-mail address.
     EmailTaken = "email_taken", CONFLICT, Some("email");
     /// Another inviter was named before.
@@ -231,6 +231,10 @@ impl Problem {
         Self { cause: Some(cause.into()), ..Self::new(Code::Internal) }
     }
 
+    pub(crate) fn unavailable(cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Self { cause: Some(cause.into()), ..Self::new(Code::Unavailable) }
+    }
+
     /// The answer, with the cause written into the log if it is nobody's business.
     pub(crate) fn into_response(self, request_id: &str) -> Response {
         let status = self.code.status();
@@ -294,7 +298,7 @@ struct Wire<'a> {
 }
 
 /// Rounded up: waiting that long must be enough.
-fn whole_seconds(duration: Duration) -> u64 {
+pub(crate) fn whole_seconds(duration: Duration) -> u64 {
     duration.as_secs() + u64::from(duration.subsec_nanos() > 0)
 }
 
@@ -331,13 +335,15 @@ impl From<Error> for Problem {
         match error {
             Error::Refused(refusal) => refusal.into(),
             Error::ProfileRefused(refusals) => {
-                let errors = refusals.into_iter().flat_map(|refusal| Self::from(refusal).errors);
-                Self::of_fields(errors.collect())
+                let problems: Vec<_> = refusals.into_iter().map(Self::from).collect();
+                let is_conflict =
+                    problems.iter().all(|problem| problem.code.status() == StatusCode::CONFLICT);
+                let code = if is_conflict { Code::Conflict } else { Code::ValidationFailed };
+                let errors = problems.into_iter().flat_map(|problem| problem.errors).collect();
+                Self { errors, ..Self::new(code) }
             }
             Error::SmsNotSent(cause) => Self { cause: Some(cause.into()), ..Self::new(Code::SmsNotSent) },
-            Error::Storage(StorageError::Unavailable(cause)) => {
-                Self { cause: Some(cause), ..Self::new(Code::Unavailable) }
-            }
+            Error::Storage(StorageError::Unavailable(cause)) => Self::unavailable(cause),
             other => Self::internal(other),
         }
     }
@@ -350,7 +356,8 @@ impl From<poem::Error> for Problem {
             Ok(problem) => return problem,
             Err(error) => error,
         };
-        if error.is::<NotFoundError>() || error.is::<ParsePathError>() {
+        let is_path = error.is::<ParsePathError>() || error.is::<poem::error::ParsePathError>();
+        if error.is::<NotFoundError>() || is_path {
             return Self::new(Code::NotFound);
         }
         if error.is::<MethodNotAllowedError>() {
@@ -360,7 +367,7 @@ impl From<poem::Error> for Problem {
             return Self::new(match *name {
                 "limit" => Code::InvalidLimit,
                 "offset" => Code::InvalidOffset,
-                _ => Code::InvalidQuery,
+                _ => Code::BadRequest,
             });
         }
         if error.status().is_client_error() {

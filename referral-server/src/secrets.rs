@@ -54,11 +54,13 @@ fn read<S: AsRef<str>>(
     }
     if !path.exists() {
         create(path, generate().as_ref()).map_err(failed)?;
+        tracing::info!(path = %path.display(), "a new key file was made");
     }
+    let json = fs::read_to_string(path).map_err(failed)?;
     if is_exposed(path).map_err(failed)? {
         return Err(SecretError::Exposed(path.to_owned()));
     }
-    Ok((path.to_owned(), fs::read_to_string(path).map_err(failed)?))
+    Ok((path.to_owned(), json))
 }
 
 /// Writes a whole file or none, for its owner only, and never over one that another process has

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use poem::{Server, listener::TcpAcceptor};
+use poem::Server;
 use referral_core::{
     Referral,
     sms::{DevelopmentSender, SmsSender},
@@ -21,6 +21,7 @@ use tokio::{
 };
 
 use crate::{
+    acceptor::BoundedAcceptor,
     cli::{Sender, Settings},
     secrets,
 };
@@ -32,11 +33,16 @@ const SWEEP_INTERVAL: Duration = Duration::from_mins(1);
 /// crowd out others.
 const MAX_STREAMS: u32 = 100;
 
+/// How long a connection may be silent.
+const IDLE_TIME: Duration = Duration::from_mins(1);
+
 pub(crate) type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
 /// The handle that the settings describe.
 pub(crate) async fn build(settings: &Settings) -> Result<Referral> {
-    secrets::create_data_dir(&settings.store.data_dir)?;
+    if settings.uses_data_dir() {
+        secrets::create_data_dir(&settings.store.data_dir)?;
+    }
     let storage = connect(settings).await?;
     let sender: Arc<dyn SmsSender> = match settings.sign_in.sender {
         Sender::Development => Arc::new(DevelopmentSender),
@@ -52,34 +58,35 @@ pub(crate) async fn build(settings: &Settings) -> Result<Referral> {
 }
 
 async fn connect(settings: &Settings) -> Result<Arc<dyn Storage>> {
-    let url = match &settings.store.database_url {
-        Some(url) => url.clone(),
-        None => format!("sqlite:{}", settings.store.data_dir.join("referral.db").display()),
+    let storage = match &settings.store.database_url {
+        Some(url) => referral_sqlx::connect(url).await?,
+        None => referral_sqlx::connect_sqlite(&settings.store.data_dir.join("referral.db")).await?,
     };
-    Ok(referral_sqlx::connect(&url).await?)
+    Ok(storage)
 }
 
 /// Serves until a signal to stop, and then for as long as requests under way may take.
 pub(crate) async fn serve(settings: &Settings) -> Result<()> {
     let network = &settings.network;
     refuse_to_give_codes_away(settings)?;
-    let referral = build(settings).await?;
+    // First, since it is the likeliest to fail and leaves nothing behind.
     let listener = TcpListener::bind(network.listen)
         .await
         .map_err(|error| format!("cannot listen on {}: {error}", network.listen))?;
-    greet(settings, listener.local_addr()?)?;
+    let stop = stop_signal()?;
+    let referral = build(settings).await?;
+    if let Err(error) = greet(settings, listener.local_addr()?) {
+        tracing::warn!(%error, "nobody reads where the server listens");
+    }
 
     tokio::spawn(sweep(referral.clone()));
     let mut options = AppOptions::default();
     options.public_url.clone_from(&network.public_url);
     options.time_limit = network.time_limit;
-    Server::new_with_acceptor(TcpAcceptor::from_tokio(listener)?)
+    Server::new_with_acceptor(BoundedAcceptor::new(listener))
+        .idle_timeout(IDLE_TIME)
         .http2_max_concurrent_streams(MAX_STREAMS)
-        .run_with_graceful_shutdown(
-            app(referral.clone(), options),
-            stop_signal()?,
-            Some(network.shutdown_time),
-        )
+        .run_with_graceful_shutdown(app(referral.clone(), options), stop, Some(network.shutdown_time))
         .await?;
     referral.close().await;
     Ok(())

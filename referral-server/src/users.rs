@@ -9,7 +9,7 @@ use poem_openapi::{
 };
 use referral_core::{
     Bearer, Email, FilterInput, Invalid, InviteCode, InviteeView, ListUsers, Name, PageSize, ProfileChange,
-    ProfileView, Referral, UserId, UserView, check_filter_text,
+    ProfileView, Referral, UserId, UserView, check_filter, check_search,
 };
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -27,20 +27,27 @@ use crate::{
 pub(crate) const REFUSALS: &[Refusals] = &[
     (
         "listUsers",
-        &[Code::InvalidLimit, Code::InvalidOffset, Code::InvalidCursor, Code::InvalidText, Code::StaffOnly],
+        &[
+            Code::ValidationFailed,
+            Code::InvalidLimit,
+            Code::InvalidOffset,
+            Code::InvalidCursor,
+            Code::InvalidText,
+            Code::StaffOnly,
+        ],
     ),
     ("getUser", &[Code::NotFound, Code::StaffOnly]),
     ("getCurrentUser", &[]),
     (
         "updateCurrentUser",
         &[
-            Code::ValidationFailed,
             Code::InvalidName,
             Code::InvalidEmail,
             Code::InvalidInviteCode,
             Code::UnknownInviteCode,
             Code::OwnInviteCode,
             Code::InvitationLoop,
+            Code::Conflict,
             Code::EmailTaken,
             Code::InvitationAlreadyAccepted,
         ],
@@ -70,7 +77,7 @@ struct User {
     is_staff: bool,
     /// Whether the user may sign in.
     is_active: bool,
-    /// When the user first signed in.
+    /// When the user was made.
     date_joined: OffsetDateTime,
     /// When the user last signed in with a code.
     last_login: Option<OffsetDateTime>,
@@ -98,7 +105,7 @@ impl From<UserView> for User {
     fn from(user: UserView) -> Self {
         Self {
             id: user.id.0,
-            phone: user.phone,
+            phone: user.phone.as_str().to_owned(),
             invite_code: user.invite_code.to_string(),
             invited_by_code: user.invited_by_code.map(|code| code.to_string()),
             email: user.email.map(|email| email.as_str().to_owned()),
@@ -133,8 +140,10 @@ impl Example for UserWithInvited {
 
 impl From<ProfileView> for UserWithInvited {
     fn from(profile: ProfileView) -> Self {
-        let invited =
-            profile.invited.into_iter().map(|invitee| Invited { id: invitee.id.0, phone: invitee.phone });
+        let invited = profile
+            .invited
+            .into_iter()
+            .map(|invitee| Invited { id: invitee.id.0, phone: invitee.phone.as_str().to_owned() });
         Self { invited: invited.collect(), invited_count: profile.invited_count, user: profile.user.into() }
     }
 }
@@ -161,7 +170,7 @@ struct Invitee {
 
 impl From<InviteeView> for Invitee {
     fn from(invitee: InviteeView) -> Self {
-        Self { id: invitee.id.0, phone: invitee.phone, joined_at: invitee.joined_at }
+        Self { id: invitee.id.0, phone: invitee.phone.as_str().to_owned(), joined_at: invitee.joined_at }
     }
 }
 
@@ -258,7 +267,7 @@ impl UsersApi {
     async fn list(
         &self,
         Authorized(bearer): Authorized<Bearer>,
-        /// How many users to show.
+        /// How many users to show; without, 10.
         #[oai(validator(minimum(value = "1"), maximum(value = "100")))]
         Query(limit): Query<Option<u32>>,
         /// How many of the newest users to leave out.
@@ -290,7 +299,7 @@ impl UsersApi {
             invited_by_code: invited_by_code.as_deref(),
             search: search.as_deref(),
         };
-        check_filter(&filter)?;
+        check_texts(&filter)?;
         if offset.is_some() && cursor.is_some() {
             return Err(Problem::with_detail(Code::InvalidOffset, "Give either `offset` or `cursor`."));
         }
@@ -364,7 +373,7 @@ impl UsersApi {
         Authorized(bearer): Authorized<Bearer>,
         /// The inviter's id.
         Path(id): Path<Uuid>,
-        /// How many users to show.
+        /// How many users to show; without, 10.
         #[oai(validator(minimum(value = "1"), maximum(value = "100")))]
         Query(limit): Query<Option<u32>>,
         /// The cursor of a page.
@@ -387,18 +396,19 @@ fn page_size(limit: Option<u32>) -> Result<PageSize, Problem> {
 }
 
 /// Checks the text of every filter, and names all that are wrong.
-fn check_filter(filter: &FilterInput<'_>) -> Result<(), Problem> {
-    let texts = [
-        ("phone", filter.phone),
-        ("email", filter.email),
-        ("first_name", filter.first_name),
-        ("last_name", filter.last_name),
-        ("invite_code", filter.invite_code),
-        ("invited_by_code", filter.invited_by_code),
-        ("search", filter.search),
+fn check_texts(filter: &FilterInput<'_>) -> Result<(), Problem> {
+    type Check = fn(&str) -> Result<(), Invalid>;
+    let texts: [(&str, Option<&str>, Check); 7] = [
+        ("phone", filter.phone, check_filter),
+        ("email", filter.email, check_filter),
+        ("first_name", filter.first_name, check_filter),
+        ("last_name", filter.last_name, check_filter),
+        ("invite_code", filter.invite_code, check_filter),
+        ("invited_by_code", filter.invited_by_code, check_filter),
+        ("search", filter.search, check_search),
     ];
-    let wrong = |(name, text): (&str, Option<&str>)| {
-        let invalid: Invalid = check_filter_text(text?).err()?;
+    let wrong = |(name, text, check): (&str, Option<&str>, Check)| {
+        let invalid = check(text?).err()?;
         Some((name.to_owned(), vec![invalid.into()]))
     };
     let errors: FieldErrors = texts.into_iter().filter_map(wrong).collect();

@@ -118,6 +118,38 @@ async fn without_any_setting_it_is_ready_to_use() {
 }
 
 #[tokio::test]
+async fn a_data_folder_may_have_any_name() {
+    let folder = folder();
+    for name in ["50%41", "what?mode=ro", "имя с пробелом", "#"] {
+        let program = Program::start(folder.path(), &["--data-dir", name]);
+        program.client.enter(ANNA, None).await;
+        let data = folder.path().join(name);
+        assert!(data.join("referral.db").exists() && data.join("keys.json").exists(), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_log_that_cannot_be_written_takes_no_request_with_it() {
+    let folder = folder();
+    let mut command = command(folder.path());
+    command.args(["--listen", "127.0.0.1:0"]).stdout(Stdio::piped());
+    // A pipe whose reader is gone.
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    drop(reader);
+    let mut child = command.stderr(writer).spawn().expect("it starts");
+    let mut output = BufReader::new(child.stdout.take().expect("its output"));
+    let mut line = String::new();
+    output.read_line(&mut line).expect("a line");
+    let address = line.trim().split("http://").nth(1).expect("an address");
+    let client = Client::new(address.parse().expect("an address"));
+    for _ in 0..3 {
+        client.enter(ANNA, None).await;
+    }
+    child.kill().expect("killed");
+    child.wait().expect("it ended");
+}
+
+#[tokio::test]
 async fn a_restart_forgets_nothing() {
     let folder = folder();
     let program = Program::start(folder.path(), &[]);

@@ -79,6 +79,7 @@ async fn a_user_has_all_fields_whoever_asks() {
     sorted.sort_unstable();
     assert_eq!(sorted, expected);
     let joined = own["date_joined"].as_str().expect("a time");
+    assert_eq!(own["last_login"], joined);
     assert!(joined.starts_with("2026-11-22T10:15:30.1") && joined.ends_with('Z'), "{joined}");
     let invited = json!([{ "id": vera.id, "phone": VERA }, { "id": boris.id, "phone": BORIS }]);
     assert_eq!((&own["invited"], &own["invited_count"]), (&invited, &json!(2)));
@@ -142,6 +143,8 @@ async fn a_bad_query_is_refused_by_name() {
     }
     let long = format!("/users/?search={}", "x".repeat(10_000));
     service.client.get(&long, &anna.access).await.assert_field(400, "invalid_text", "search");
+    let long = format!("/users/?email={}@example.com", "x".repeat(10_000));
+    assert_eq!(service.client.get(&long, &anna.access).await.ok()["count"], 0);
     let far = format!("/users/?offset={}", u64::MAX);
     assert_eq!(service.client.get(&far, &anna.access).await.ok()["results"], json!([]));
 }
