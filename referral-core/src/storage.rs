@@ -84,6 +84,8 @@ pub struct StoredSession {
 /// - nobody is among their own inviters, however far up;
 /// - [`User::invited_count`] is the number of those invited;
 /// - a challenge is redeemed once at most.
+///
+/// Users are never deleted, but deactivated: invitations outlive whatever happens to an account.
 #[async_trait]
 pub trait Storage: Send + Sync + 'static {
     /// Decides whether a code may be sent, and if so, stores its challenge and answers with it.

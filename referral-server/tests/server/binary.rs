@@ -1,7 +1,8 @@
 //! The program itself: how it starts, what it makes, what it refuses, and how it ends.
 
 use std::{
-    io::{BufRead, BufReader},
+    io::{BufRead, BufReader, Read as _, Write as _},
+    net::TcpStream,
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
 };
@@ -49,10 +50,15 @@ impl Program {
         Self { child, client, greeting, log }
     }
 
-    /// Ends it as an operator does, and returns what it logged.
-    fn stop(mut self) -> String {
+    /// Asks it to end, as an operator does.
+    fn terminate(&self) {
         let id = self.child.id().to_string();
         assert!(Command::new("kill").args(["-TERM", &id]).status().expect("sent").success());
+    }
+
+    /// Ends it, and returns what it logged.
+    fn stop(mut self) -> String {
+        self.terminate();
         assert!(self.child.wait().expect("it ended").success());
         std::fs::read_to_string(&self.log).expect("text")
     }
@@ -161,6 +167,34 @@ async fn a_restart_forgets_nothing() {
     program.client.get("/users/current_user/", &anna.access).await.ok();
     let body = json!({ "phone": BORIS, "code": sent["code"], "challenge_id": sent["challenge_id"] });
     program.client.post("/auth/jwt/get_by_phone/", &body).await.ok();
+}
+
+#[tokio::test]
+async fn a_request_under_way_is_answered_before_the_end() {
+    let folder = folder();
+    let mut program = Program::start(folder.path(), &[]);
+    let address = program.client.address;
+    let body = json!({ "phone": ANNA }).to_string();
+    let (begin, rest) = body.split_at(5);
+    let mut connection = TcpStream::connect(address).expect("connected");
+    let length = body.len();
+    write!(
+        connection,
+        "POST /api/v1/auth/send_code/ HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
+         Content-Length: {length}\r\n\r\n{begin}"
+    )
+    .expect("written");
+    // An answer on another connection, so that the first has been accepted.
+    program.client.enter(BORIS, None).await;
+
+    program.terminate();
+    // It no longer listens: then it has begun to end.
+    while TcpStream::connect(address).is_ok() {}
+    connection.write_all(rest.as_bytes()).expect("written");
+    let mut answer = String::new();
+    connection.read_to_string(&mut answer).expect("an answer");
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    assert!(program.child.wait().expect("it ended").success());
 }
 
 #[tokio::test]

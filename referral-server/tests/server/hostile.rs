@@ -1,5 +1,9 @@
 //! Requests that nobody sends by accident.
 
+use std::sync::Arc;
+
+use referral_core::{Policy, sms::DevelopmentSender};
+use referral_server::AppOptions;
 use reqwest::{Method, header};
 use serde_json::{Value, json};
 use tokio::{
@@ -278,8 +282,21 @@ async fn a_sane_request_id_is_taken_over_and_no_other() {
 }
 
 #[tokio::test]
-async fn fifty_parallel_requests_of_each_kind_are_all_answered() {
-    let service = Service::start().await;
+async fn fifty_parallel_requests_of_each_kind_are_all_answered_from_memory() {
+    answer_fifty_of_each_kind(Service::start().await).await;
+}
+
+#[tokio::test]
+async fn fifty_parallel_requests_of_each_kind_are_all_answered_from_sqlite() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let storage =
+        referral_sqlx::connect_sqlite(&folder.path().join("referral.db")).await.expect("a new file");
+    let sender = Arc::new(DevelopmentSender);
+    let service = Service::over(storage, Policy::development(), sender, AppOptions::default()).await;
+    answer_fifty_of_each_kind(service).await;
+}
+
+async fn answer_fifty_of_each_kind(service: Service) {
     let anna = service.enter(ANNA, None).await;
     let sent = service.client.post("/auth/send_code/", &json!({ "phone": BORIS })).await.ok();
     let sign_in = json!({ "phone": BORIS, "code": sent["code"], "challenge_id": sent["challenge_id"] });

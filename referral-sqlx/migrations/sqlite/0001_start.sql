@@ -66,7 +66,8 @@ BEGIN
     UPDATE totals SET users = users - 1;
 END;
 
--- Who was invited by whom: once, and for good. The rows are small and always read by an index,
+-- Who was invited by whom: once, and for good. Users are deactivated and not deleted, so that an
+-- invitation outlives whatever happens to an account. The rows are small and always read by an index,
 -- so they are kept in the order of their key.
 CREATE TABLE invitations (
     invitee BLOB NOT NULL PRIMARY KEY REFERENCES users (id),
