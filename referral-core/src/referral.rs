@@ -1,6 +1,7 @@
 //! The handle: everything the service does, in the order in which somebody meets it.
 
 mod builder;
+mod messages;
 mod people;
 
 use std::{sync::Arc, time::Duration};
@@ -9,11 +10,12 @@ use time::OffsetDateTime;
 
 pub use self::{
     builder::{BuildError, Builder},
+    messages::{Bearer, Refreshed, SendCode, SentCode, SignIn, SignedIn},
     people::{InviteeList, ListUsers, PageLink, UserList},
 };
 use crate::{
-    ChallengeId, Error, Event, InvitationOutcome, InviteCode, PhoneNumber, Policy, Refusal, Session,
-    SessionId, SmsCode, TokenKind, TokenPair, User, UserId, VerifiedToken,
+    ChallengeId, Error, Event, InviteCode, PhoneNumber, Policy, Refusal, Session, SessionId, SmsCode,
+    TokenKind, TokenPair, UserId, VerifiedToken,
     challenge::ChallengeRequest,
     clock::{Clock, to_microseconds, to_seconds},
     hook::Hook,
@@ -23,7 +25,7 @@ use crate::{
     session::{Grant, RefreshRequest},
     sign_in::SignInRequest,
     sms::{SmsError, SmsMessage, SmsSender},
-    sms_code::{CODE_LENGTHS, CodeInput},
+    sms_code::CODE_LENGTHS,
     storage::{Storage, StoredSession},
     token::Tokens,
     user::NewUser,
@@ -51,124 +53,6 @@ struct Inner {
     tokens: Tokens,
     peppers: Arc<Peppers>,
     text: builder::TextFn,
-}
-
-/// A request for a code.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct SendCode {
-    /// Where to send it.
-    pub phone: PhoneNumber,
-    /// The language of the message, as a BCP 47 tag.
-    pub locale: Option<String>,
-}
-
-impl SendCode {
-    /// A code for `phone`, in a message in the language that is usual.
-    #[must_use]
-    pub fn new(phone: PhoneNumber) -> Self {
-        Self { phone, locale: None }
-    }
-
-    /// In a message in this language, a BCP 47 tag.
-    #[must_use]
-    pub fn locale(mut self, locale: impl Into<String>) -> Self {
-        self.locale = Some(locale.into());
-        self
-    }
-}
-
-/// A code is on its way.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct SentCode {
-    /// The phone in canonical form.
-    pub phone: PhoneNumber,
-    /// Names this code among others sent to the phone.
-    pub challenge: ChallengeId,
-    /// How many digits the code has.
-    pub code_length: u8,
-    /// How long the code lives.
-    pub expires_in: Duration,
-    /// After how long another can be asked for.
-    pub resend_in: Duration,
-    /// The code itself, from a sender that reveals it: see
-    /// [`DevelopmentSender`](crate::sms::DevelopmentSender).
-    pub revealed_code: Option<SmsCode>,
-}
-
-/// A code that comes back.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct SignIn {
-    /// The phone it was sent to.
-    pub phone: PhoneNumber,
-    /// The code.
-    pub code: CodeInput,
-    /// The id that came back when it was sent; without, the phone's newest is meant.
-    pub challenge: Option<ChallengeId>,
-    /// A friend's invite code.
-    pub invited_by_code: Option<InviteCode>,
-}
-
-impl SignIn {
-    /// The code that came back from `phone`.
-    #[must_use]
-    pub fn new(phone: PhoneNumber, code: CodeInput) -> Self {
-        Self { phone, code, challenge: None, invited_by_code: None }
-    }
-
-    /// The code answers this challenge, and no other.
-    #[must_use]
-    pub fn challenge(mut self, challenge: impl Into<Option<ChallengeId>>) -> Self {
-        self.challenge = challenge.into();
-        self
-    }
-
-    /// A friend's invite code came along.
-    #[must_use]
-    pub fn invited_by(mut self, code: impl Into<Option<InviteCode>>) -> Self {
-        self.invited_by_code = code.into();
-        self
-    }
-}
-
-/// Somebody is signed in.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct SignedIn {
-    /// The user.
-    pub user: User,
-    /// The session.
-    pub session: SessionId,
-    /// The tokens.
-    pub tokens: TokenPair,
-    /// For how long the access token is valid.
-    pub expires_in: Duration,
-    /// Whether the user is new.
-    pub created: bool,
-    /// What became of the invite code.
-    pub invitation: InvitationOutcome,
-}
-
-/// New tokens for old.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct Refreshed {
-    /// The tokens.
-    pub tokens: TokenPair,
-    /// For how long the access token is valid.
-    pub expires_in: Duration,
-}
-
-/// Whoever showed a valid access token.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct Bearer {
-    /// The user.
-    pub user: User,
-    /// The session that the token belongs to.
-    pub session: SessionId,
 }
 
 impl Referral {

@@ -11,10 +11,11 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::{
+    code::Code,
     document::{Refusals, Tag},
     example,
     input::{Body, blank_or, nullable, text},
-    problem::{Code, Problem, whole_seconds},
+    problem::{Problem, whole_seconds},
 };
 
 /// What each operation refuses, beside what any operation may.

@@ -7,7 +7,7 @@ use poem_openapi::{
 };
 use referral_core::{Bearer, Referral};
 
-use crate::problem::{Code, Problem};
+use crate::{code::Code, problem::Problem};
 
 /// The name of the scheme in the document.
 const SCHEME: &str = "bearer";

@@ -5,11 +5,7 @@ use poem::http::StatusCode;
 use poem_openapi::{OpenApiService, Tags, registry::Registry, types::Type as _};
 use serde_json::{Map, Value, json};
 
-use crate::{
-    Apis, auth, example,
-    problem::{Code, ProblemBody},
-    users,
-};
+use crate::{Apis, auth, code::Code, example, problem::ProblemBody, users};
 
 /// Where the API begins.
 pub(crate) const BASE: &str = "/api/v1";

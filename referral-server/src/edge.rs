@@ -15,10 +15,7 @@ use poem_openapi::OperationId;
 use referral_core::Referral;
 use tokio::time::timeout;
 
-use crate::{
-    document::Document,
-    problem::{Code, Problem},
-};
+use crate::{code::Code, document::Document, problem::Problem};
 
 /// The largest body, in bytes. The largest that makes sense has less than a tenth of that.
 pub(crate) const MAX_BODY: usize = 16 * 1024;
@@ -77,9 +74,9 @@ impl<E: Endpoint<Output = Response> + 'static> Endpoint for Edge<E> {
 
 impl<E: Endpoint<Output = Response> + 'static> Edge<E> {
     async fn answer(&self, mut request: Request) -> Result<Response> {
-        let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
         let body = request.take_body();
-        if !is_read {
+        // What comes with a request that only reads is of no use.
+        if !matches!(*request.method(), Method::GET | Method::HEAD) {
             refuse_before_it_comes(&request)?;
             request.set_body(self.read_body(body).await?);
         }

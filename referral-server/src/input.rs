@@ -11,7 +11,10 @@ use poem_openapi::{
 use referral_core::Invalid;
 use serde_json::{Map, Value};
 
-use crate::problem::{Code, FieldErrors, Problem};
+use crate::{
+    code::Code,
+    problem::{FieldErrors, Problem},
+};
 
 /// A body that the document describes as a `T`.
 pub(crate) struct Body<T> {

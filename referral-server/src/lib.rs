@@ -2,6 +2,7 @@
 
 mod auth;
 mod bearer;
+mod code;
 mod document;
 mod edge;
 mod example;

@@ -16,11 +16,12 @@ use uuid::Uuid;
 
 use crate::{
     bearer::{AccessToken, Authorized},
+    code::Code,
     document::{Refusals, Tag},
     example,
     input::{Body, nullable, text},
     links::Links,
-    problem::{Code, FieldErrors, Problem},
+    problem::{FieldErrors, Problem},
 };
 
 /// What each operation refuses, beside what any operation may.
