@@ -56,7 +56,13 @@ pub(crate) struct Settings {
 #[command(next_help_heading = "Network")]
 pub(crate) struct Network {
     /// Address of the API; port 0 picks a free one and prints it
-    #[arg(long, env = "REFERRAL_LISTEN", global = true, default_value = "127.0.0.1:8080")]
+    #[arg(
+        long,
+        env = "REFERRAL_LISTEN",
+        global = true,
+        value_name = "ADDRESS",
+        default_value = "127.0.0.1:8080"
+    )]
     pub(crate) listen: SocketAddr,
     /// Scheme and host that clients use, for links to other pages [default: links are relative,
     /// except for clients on this machine]
@@ -183,7 +189,7 @@ pub(crate) enum Sender {
 pub(crate) enum PolicyName {
     /// Four digits
     Standard,
-    /// Six digits, within NIST SP 800-63B-4
+    /// Six digits, and the challenge it answers
     Strict,
     /// Standard without waiting between two codes
     Development,
