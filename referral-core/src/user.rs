@@ -179,7 +179,7 @@ impl Email {
         let bounded = |email: &str| email.len() <= Self::MAX_BYTES;
         let email = Some(input.trim())
             .filter(|email| {
-                bounded(email) && !has_control(input) && is_legible(email) && has_form_of_email(email)
+                bounded(email) && !has_control(input) && shows_all(email) && has_form_of_email(email)
             })
             .map(str::to_lowercase)
             .filter(|email| bounded(email));
@@ -218,8 +218,15 @@ fn has_form_of_email(email: &str) -> bool {
 fn is_legible(text: &str) -> bool {
     static HIDDEN: LazyLock<Regex> = LazyLock::new(|| regex(r"[\p{Cf}\p{Cn}--[\u{200c}\u{200d}]]"));
     static SEEN: LazyLock<Regex> =
-        LazyLock::new(|| regex(r"[^\p{Default_Ignorable_Code_Point}\p{White_Space}\p{M}]"));
+        LazyLock::new(|| regex(r"[^\p{Default_Ignorable_Code_Point}\p{White_Space}\p{M}\u{2800}]"));
     SEEN.is_match(text) && !HIDDEN.is_match(text)
+}
+
+/// Whether everything in it is to be seen, so that no two that differ look the same for that.
+fn shows_all(text: &str) -> bool {
+    static UNSEEN: LazyLock<Regex> =
+        LazyLock::new(|| regex(r"[\p{Default_Ignorable_Code_Point}\p{Cf}\p{Cn}\u{2800}]"));
+    !UNSEEN.is_match(text)
 }
 
 fn regex(pattern: &str) -> Regex {
@@ -252,7 +259,9 @@ pub(crate) mod tests {
     fn names_are_trimmed_and_bounded() {
         assert_eq!(Name::parse("  Анна-Мария ").expect("a name").as_str(), "Анна-Мария");
         assert!(Name::parse(&"ж".repeat(32)).is_ok());
-        for input in ["\u{202e}abc", "\u{200b}", "\u{2060}", "\u{feff}", "\u{3164}", "\u{301}", "\u{ffff}"] {
+        for input in
+            ["\u{202e}abc", "\u{200b}", "\u{2060}", "\u{feff}", "\u{3164}", "\u{301}", "\u{ffff}", "\u{2800}"]
+        {
             assert!(Name::parse(input).is_err(), "{input:?}");
         }
         assert!(Name::parse("👩‍👩‍👧").is_ok());
@@ -285,6 +294,11 @@ pub(crate) mod tests {
             "a\0@b.c",
             "a\u{202e}@b.cd",
             "a@b.cd\u{200b}",
+            "a\u{200d}@b.cd",
+            "a\u{fe0f}@b.cd",
+            "a\u{34f}@b.cd",
+            "\u{3164}a@b.cd",
+            "a@b\u{e0100}.cd",
             &long,
             &longer_in_lower_case,
         ] {

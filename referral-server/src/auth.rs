@@ -46,7 +46,7 @@ pub(crate) const REFUSALS: &[Refusals] = &[
 struct SendCodeRequest {
     /// The phone in international form, or in national form where the service has a default
     /// region. Spaces and punctuation do not matter.
-    #[oai(validator(max_length = 32))]
+    #[oai(validator(min_length = 1, max_length = 32))]
     phone: String,
 }
 
@@ -93,7 +93,7 @@ impl Example for SentCode {
 #[oai(example)]
 struct SignInRequest {
     /// The phone the code was sent to.
-    #[oai(validator(max_length = 32))]
+    #[oai(validator(min_length = 1, max_length = 32))]
     phone: String,
     /// The code: a string of digits, or a whole number, whose leading zeros are put back.
     code: String,
@@ -179,6 +179,7 @@ impl From<InvitationOutcome> for Invitation {
 #[oai(example)]
 struct VerifyRequest {
     /// The token.
+    #[oai(validator(min_length = 1))]
     token: String,
     /// The kind it must be; without, either will do.
     #[oai(skip_serializing_if_is_none)]
@@ -238,6 +239,7 @@ impl Example for VerifiedToken {
 #[oai(example)]
 struct RefreshRequest {
     /// The refresh token.
+    #[oai(validator(min_length = 1))]
     refresh: String,
 }
 

@@ -101,7 +101,7 @@ pub(crate) struct SignIn {
     pub(crate) sender: Sender,
     /// Listen on other addresses than loopback although the development sender gives the code of
     /// any phone to whoever asks for it
-    #[arg(long, env = "REFERRAL_RETURN_CODES_TO_ANYONE", global = true, value_parser = BoolishValueParser::new())]
+    #[arg(long, env = "REFERRAL_RETURN_CODES_TO_ANYONE", global = true, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true", value_parser = BoolishValueParser::new())]
     pub(crate) return_codes_to_anyone: bool,
     /// The numbers that hold where no flag says otherwise [default: development with the
     /// development sender, else standard]

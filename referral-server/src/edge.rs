@@ -2,11 +2,14 @@
 //! time, its errors, its headers and its line in the log.
 
 use std::{
+    io,
+    panic::AssertUnwindSafe,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use futures_util::StreamExt as _;
+use bytes::Bytes;
+use futures_util::{FutureExt as _, Stream, StreamExt as _};
 use poem::{
     Body, Endpoint, Request, Response, Result,
     http::{HeaderName, HeaderValue, Method, StatusCode, Uri, header, uri::PathAndQuery},
@@ -20,7 +23,7 @@ use crate::{code::Code, document::Document, problem::Problem};
 /// The largest body, in bytes. The largest that makes sense has less than a tenth of that.
 pub(crate) const MAX_BODY: usize = 16 * 1024;
 
-/// How much of a body that is too large is read and dropped, in bytes and in time, so that the
+/// How much of a body that is of no use is read and dropped, in bytes and in time, so that the
 /// client gets to see the answer.
 const MAX_DROPPED: usize = 32 * 1024 * 1024;
 const MAX_DROP_TIME: Duration = Duration::from_secs(5);
@@ -28,18 +31,42 @@ const MAX_DROP_TIME: Duration = Duration::from_secs(5);
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// The outermost endpoint.
-pub(crate) struct Edge<E> {
-    pub(crate) inner: Arc<E>,
-    pub(crate) referral: Referral,
-    pub(crate) document: Arc<Document>,
-    /// How long the body may take to arrive, and the handler to answer; each.
-    pub(crate) time_limit: Duration,
+pub(crate) struct Edge<E>(Arc<Inner<E>>);
+
+struct Inner<E> {
+    endpoint: E,
+    referral: Referral,
+    document: Arc<Document>,
+    time_limit: Duration,
+}
+
+impl<E> Edge<E> {
+    /// Puts itself around `endpoint`. A body may take `time_limit` to arrive, and so may the
+    /// answer.
+    pub(crate) fn new(
+        endpoint: E,
+        referral: Referral,
+        document: Arc<Document>,
+        time_limit: Duration,
+    ) -> Self {
+        Self(Arc::new(Inner { endpoint, referral, document, time_limit }))
+    }
 }
 
 impl<E: Endpoint<Output = Response> + 'static> Endpoint for Edge<E> {
     type Output = Response;
 
-    async fn call(&self, mut request: Request) -> Result<Response> {
+    async fn call(&self, request: Request) -> Result<Response> {
+        // In a task of its own a request goes on to its end, whether the client still waits or not:
+        // what is to be told after a commit is told, and what happened is in the log.
+        let inner = Arc::clone(&self.0);
+        let answered = tokio::spawn(async move { inner.serve(request).await }).await;
+        answered.map_err(|_panic| Problem::internal("the edge panicked").into())
+    }
+}
+
+impl<E: Endpoint<Output = Response>> Inner<E> {
+    async fn serve(&self, mut request: Request) -> Response {
         let start = Instant::now();
         let method = request.method().clone();
         let path = request.uri().path().to_owned();
@@ -68,22 +95,21 @@ impl<E: Endpoint<Output = Response> + 'static> Endpoint for Edge<E> {
             micros = u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX),
             "request"
         );
-        Ok(response)
+        response
     }
-}
 
-impl<E: Endpoint<Output = Response> + 'static> Edge<E> {
     async fn answer(&self, mut request: Request) -> Result<Response> {
         let body = request.take_body();
-        // What comes with a request that only reads is of no use.
-        if !matches!(*request.method(), Method::GET | Method::HEAD) {
+        if matches!(*request.method(), Method::GET | Method::HEAD) {
+            // Of no use, but unread it would break the connection.
+            drop_rest(&mut Box::pin(body.into_bytes_stream())).await;
+        } else {
             refuse_before_it_comes(&request)?;
             request.set_body(self.read_body(body).await?);
         }
-        // In a task of its own it goes on to its end, whether the client still waits or not: what
-        // is to be told after a commit is told.
-        let inner = Arc::clone(&self.inner);
-        let handler = tokio::spawn(async move { inner.call(request).await });
+        // Whoever is told that it took too long must be able to try again: so it is given up, and
+        // undone unless it is being committed at that very moment.
+        let handler = AssertUnwindSafe(self.endpoint.call(request)).catch_unwind();
         match timeout(self.time_limit, handler).await {
             Ok(Ok(result)) => result,
             Ok(Err(_panic)) => Err(Problem::internal("the handler panicked").into()),
@@ -109,17 +135,7 @@ impl<E: Endpoint<Output = Response> + 'static> Edge<E> {
         match result {
             Ok(Ok(())) => Ok(read),
             Ok(Err(problem)) => {
-                let dropping = async {
-                    let mut dropped = 0;
-                    while let Some(Ok(chunk)) = stream.next().await {
-                        dropped += chunk.len();
-                        if dropped > MAX_DROPPED {
-                            break;
-                        }
-                    }
-                };
-                // Whether all of it was dropped in time changes nothing for us.
-                let _ = timeout(MAX_DROP_TIME, dropping).await;
+                drop_rest(&mut stream).await;
                 Err(problem)
             }
             Err(_elapsed) => Err(Problem::new(Code::RequestTimeout)),
@@ -144,6 +160,21 @@ impl<E: Endpoint<Output = Response> + 'static> Edge<E> {
         }
         problem
     }
+}
+
+/// Reads what is left of a body, as far as that makes sense.
+async fn drop_rest(stream: &mut (impl Stream<Item = io::Result<Bytes>> + Unpin)) {
+    let dropping = async {
+        let mut dropped = 0;
+        while let Some(Ok(chunk)) = stream.next().await {
+            dropped += chunk.len();
+            if dropped > MAX_DROPPED {
+                break;
+            }
+        }
+    };
+    // Whether all of it was dropped in time changes nothing for us.
+    let _ = timeout(MAX_DROP_TIME, dropping).await;
 }
 
 /// Refuses a body that is too large while the client still waits to be told to send it.

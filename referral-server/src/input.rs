@@ -164,7 +164,7 @@ impl<'a, T: Type> ApiExtractor<'a> for Body<T> {
 
 /// Whether the body is JSON in UTF-8, neither compressed nor encoded otherwise.
 fn is_json(request: &Request) -> bool {
-    if request.headers().contains_key(header::CONTENT_ENCODING) {
+    if request.headers().get(header::CONTENT_ENCODING).is_some_and(|encoding| encoding != "identity") {
         return false;
     }
     let content_type = request.headers().get(header::CONTENT_TYPE);

@@ -54,7 +54,7 @@ pub fn app(referral: Referral, options: AppOptions) -> impl Endpoint<Output = Re
     let document = Arc::new(Document::of(&service));
     let pages = pages::add(Route::new(), &service, &document, &referral);
     let route = pages.nest(BASE, service).data(referral.clone()).map_to_response();
-    Edge { inner: Arc::new(route), referral, document, time_limit: options.time_limit }
+    Edge::new(route, referral, document, options.time_limit)
 }
 
 /// The OpenAPI document, as served and as committed.

@@ -68,7 +68,11 @@ fn print_openapi() -> Result<()> {
     let peppers = Peppers::from_jwk_set(&Peppers::generate_jwk_set(&SystemRandom))?;
     let storage = Arc::new(MemoryStorage::new());
     let referral = Referral::builder(storage, Arc::new(DevelopmentSender), keys, peppers).build()?;
-    Ok(write!(io::stdout(), "{}", referral_server::openapi(&referral))?)
+    match io::stdout().write_all(referral_server::openapi(&referral).as_bytes()) {
+        // Whoever reads may stop when they have seen enough.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        written => Ok(written?),
+    }
 }
 
 async fn create_superuser(settings: &Settings, phone: &str) -> Result<()> {

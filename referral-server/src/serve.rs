@@ -40,6 +40,8 @@ pub(crate) type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
 /// The handle that the settings describe.
 pub(crate) async fn build(settings: &Settings) -> Result<Referral> {
+    let policy = settings.policy();
+    policy.check()?;
     if settings.uses_data_dir() {
         secrets::create_data_dir(&settings.store.data_dir)?;
     }
@@ -50,7 +52,7 @@ pub(crate) async fn build(settings: &Settings) -> Result<Referral> {
     let keys = secrets::signing_keys(settings)?;
     let peppers = secrets::peppers(settings)?;
     let referral = Referral::builder(storage, sender, keys, peppers)
-        .policy(settings.policy())
+        .policy(policy)
         .issuer(&settings.tokens.issuer)
         .audience(&settings.tokens.audience)
         .build()?;
@@ -88,7 +90,8 @@ pub(crate) async fn serve(settings: &Settings) -> Result<()> {
         .http2_max_concurrent_streams(MAX_STREAMS)
         .run_with_graceful_shutdown(app(referral.clone(), options), stop, Some(network.shutdown_time))
         .await?;
-    referral.close().await;
+    // Whatever is still written has been given up.
+    let _ = tokio::time::timeout(network.shutdown_time, referral.close()).await;
     Ok(())
 }
 

@@ -220,16 +220,19 @@ impl Example for InviteePage {
     }
 }
 
-/// What to change. A field that is absent stays as it is; `null` clears it.
+/// What to change. A field that is absent stays as it is; `null` clears a name or the address. An
+/// inviter, once named, cannot be cleared.
 #[derive(Object)]
 #[oai(example)]
 struct ProfilePatch {
     /// The first name, 1 to 32 characters.
+    #[oai(validator(min_length = 1, max_length = 32))]
     first_name: Option<String>,
     /// The last name, 1 to 32 characters.
-    #[oai(skip_serializing_if_is_none)]
+    #[oai(skip_serializing_if_is_none, validator(min_length = 1, max_length = 32))]
     last_name: Option<String>,
     /// The e-mail address; kept in lower case.
+    #[oai(validator(min_length = 5, max_length = 254))]
     email: Option<String>,
     /// The invite code of the inviter, who is named once and for good.
     #[oai(skip_serializing_if_is_none)]

@@ -2,13 +2,15 @@
 //!
 //! No rule is here, and no SQL.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use referral_core::{
     Challenge, ChallengeId, InvitedBy, PageSize, Refusal, Session, SessionId, User, UserId, UserWithInvited,
     storage::{
         ChallengeDecision, ChallengeRequest, Decided, EditedProfile, FoundInvitees, FoundUsers, NewUser,
         ProfileEdit, RefreshDecision, RefreshRequest, Result, SignInDecision, SignInRequest, Storage,
-        StoredSession, StoredSignIn, UserQuery,
+        StorageError, StoredSession, StoredSignIn, UserQuery,
     },
 };
 use time::OffsetDateTime;
@@ -18,6 +20,17 @@ use crate::{
     error::failure,
     sqlite::{self, SqliteStore, commit, list, load, write},
 };
+
+/// How long a read may wait to note something on the side.
+const NOTE_PATIENCE: Duration = Duration::from_millis(200);
+
+/// How long it may take to say whether requests can be served: those who ask wait a second.
+const READY_PATIENCE: Duration = Duration::from_millis(500);
+
+async fn in_time<T>(patience: Duration, work: impl Future<Output = Result<T>>) -> Result<T> {
+    let done = tokio::time::timeout(patience, work).await;
+    done.unwrap_or_else(|elapsed| Err(StorageError::Unavailable(elapsed.into())))
+}
 
 #[async_trait]
 impl Storage for SqliteStore {
@@ -94,8 +107,12 @@ impl Storage for SqliteStore {
     }
 
     async fn note_grant_used(&self, session: SessionId, access_id: Uuid) -> Result<()> {
-        let mut writer = self.writer.acquire().await.map_err(failure)?;
-        write::grant_used(&mut writer, session, access_id).await
+        // Whoever reads does not wait for those who write: the next read notes it.
+        in_time(NOTE_PATIENCE, async {
+            let mut writer = self.writer.acquire().await.map_err(failure)?;
+            write::grant_used(&mut writer, session, access_id).await
+        })
+        .await
     }
 
     async fn refresh(&self, request: &RefreshRequest) -> Decided<Session> {
@@ -197,8 +214,8 @@ impl Storage for SqliteStore {
 
     async fn check_ready(&self) -> Result<()> {
         sqlite::check_applied(&mut *self.reader().await?).await?;
-        // And it can be written to: the transaction is undone at once.
-        self.begin().await.map(drop)
+        // And the lock to write can be had: the transaction is undone at once.
+        in_time(READY_PATIENCE, self.begin()).await.map(drop)
     }
 
     async fn close(&self) {

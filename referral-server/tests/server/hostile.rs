@@ -336,6 +336,23 @@ async fn answer_fifty_of_each_kind(service: Service) {
 }
 
 #[tokio::test]
+async fn a_body_of_a_get_is_read_past_and_the_connection_lives() {
+    let service = Service::start().await;
+    let mut connection = TcpStream::connect(service.client.address).await.expect("connected");
+    for size in [1, 100_000] {
+        let head = format!("GET /health/live HTTP/1.1\r\nHost: localhost\r\nContent-Length: {size}\r\n\r\n");
+        connection.write_all(head.as_bytes()).await.expect("written");
+        connection.flush().await.expect("sent");
+        connection.write_all(&vec![b' '; size]).await.expect("written");
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"}") {
+            assert_ne!(connection.read_buf(&mut answer).await.expect("an answer"), 0, "the connection lives");
+        }
+        assert!(answer.starts_with(b"HTTP/1.1 200"));
+    }
+}
+
+#[tokio::test]
 async fn a_body_that_breaks_off_gets_an_answer() {
     let service = Service::start().await;
     let mut connection = TcpStream::connect(service.client.address).await.expect("connected");

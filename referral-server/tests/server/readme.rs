@@ -28,7 +28,7 @@ fn the_flow_of_the_readme_gives_what_it_says() {
     let program = Program::start(folder.path(), &[]);
     let script = flow().replace("127.0.0.1:8080", &program.client.address.to_string());
     let output = Command::new("bash").args(["-euc", &script]).output().expect("it runs");
-    let printed = String::from_utf8(output.stdout).expect("text").replace("}{", "}\n{");
+    let printed = String::from_utf8(output.stdout).expect("text");
 
     let users: Vec<Value> = printed.lines().map(|line| serde_json::from_str(line).expect(line)).collect();
     let [boris, anna] = &users[..] else {
