@@ -4,8 +4,8 @@ use std::sync::{Arc, LazyLock};
 
 use proptest::prelude::*;
 use referral_core::{
-    CodeInput, Email, InviteCode, Name, Peppers, PhoneNumber, Referral, SendCode, SignIn, SigningKeys,
-    sms::DevelopmentSender, storage::MemoryStorage,
+    CodeInput, Email, InviteCode, Name, Peppers, PhoneNumber, ProfileChange, Referral, SendCode, SignIn,
+    SigningKeys, sms::DevelopmentSender, storage::MemoryStorage,
 };
 
 /// Text with much of what is typed into forms, and some of what is not.
@@ -45,19 +45,66 @@ proptest! {
     }
 }
 
+/// How many users try to invite one another.
+const USERS: usize = 8;
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn no_order_of_acceptances_closes_a_loop_or_changes_an_inviter(pairs in prop::collection::vec((0..USERS, 0..USERS), 0..40)) {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+        let inviters = runtime.block_on(accept_all(&pairs));
+        for user in 0..USERS {
+            let mut next = Some(user);
+            for _ in 0..USERS {
+                next = next.and_then(|user| inviters[user]);
+            }
+            prop_assert_eq!(next, None, "user {} is among their own inviters", user);
+        }
+    }
+}
+
+/// Lets each invitee of `pairs` name the inviter in turn, and says who has which in the end.
+async fn accept_all(pairs: &[(usize, usize)]) -> Vec<Option<usize>> {
+    let referral = referral();
+    let mut bearers = Vec::new();
+    for number in 0..USERS {
+        let access = enter(&referral, number).await;
+        bearers.push(referral.authenticate(&access).await.expect("a valid token"));
+    }
+    let mut inviters = vec![None; USERS];
+    for (invitee, inviter) in pairs {
+        let code = bearers[*inviter].user.invite_code.clone();
+        let change = ProfileChange { invited_by_code: Some(code), ..ProfileChange::default() };
+        if referral.edit_profile(&bearers[*invitee], change).await.is_ok() {
+            assert!(inviters[*invitee].is_none_or(|named| named == *inviter), "an inviter is named for good");
+            inviters[*invitee] = Some(*inviter);
+        }
+    }
+    inviters
+}
+
+fn referral() -> Referral {
+    let keys = SigningKeys::from_secret("k1", &[1; 32]).expect("long enough");
+    let peppers = Peppers::from_secret("p1", &[2; 32]).expect("long enough");
+    let referral =
+        Referral::builder(Arc::new(MemoryStorage::new()), Arc::new(DevelopmentSender), keys, peppers);
+    referral.build().expect("a sound policy and a sound key")
+}
+
+/// Signs in, and returns the access token.
+async fn enter(referral: &Referral, number: usize) -> String {
+    let phone = PhoneNumber::parse(&format!("+79608{number:06}"), None).expect("a phone");
+    let sent = referral.send_code(SendCode::new(phone.clone())).await.expect("sent");
+    let code = CodeInput::parse(sent.revealed_code.expect("revealed").reveal()).expect("digits");
+    referral.sign_in(SignIn::new(phone, code)).await.expect("signed in").tokens.access
+}
+
 /// A service, and an access token that it signed.
 static SIGNED: LazyLock<(Referral, String)> = LazyLock::new(|| {
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
-    runtime.block_on(async {
-        let keys = SigningKeys::from_secret("k1", &[1; 32]).expect("long enough");
-        let peppers = Peppers::from_secret("p1", &[2; 32]).expect("long enough");
-        let storage = Arc::new(MemoryStorage::new());
-        let referral = Referral::builder(storage, Arc::new(DevelopmentSender), keys, peppers);
-        let referral = referral.build().expect("a sound policy and a sound key");
-        let phone = PhoneNumber::parse("+79608543017", None).expect("a phone");
-        let sent = referral.send_code(SendCode::new(phone.clone())).await.expect("sent");
-        let code = CodeInput::parse(sent.revealed_code.expect("revealed").reveal()).expect("digits");
-        let signed_in = referral.sign_in(SignIn::new(phone, code)).await.expect("signed in");
-        (referral, signed_in.tokens.access)
-    })
+    let referral = referral();
+    let access = runtime.block_on(enter(&referral, 1));
+    (referral, access)
 });
