@@ -69,15 +69,16 @@ impl State {
 
     fn walk_lineage(&self, inviter: UserId, invitee: UserId) -> Lineage {
         let mut next = Some(inviter);
-        while let Some(ancestor) = next {
+        // No more steps than there are users, so that it ends even where there is a loop.
+        for _ in 0..self.users.len() {
+            let Some(ancestor) = next else {
+                break;
+            };
             if ancestor == invitee {
                 return Lineage::WithInvitee;
             }
-            next = self
-                .users
-                .get(&ancestor)
-                .and_then(|user| user.invited_by.as_ref())
-                .map(|named| named.inviter);
+            let user = self.users.get(&ancestor);
+            next = user.and_then(|user| user.invited_by.as_ref()).map(|named| named.inviter);
         }
         Lineage::WithoutInvitee
     }
