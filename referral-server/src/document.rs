@@ -57,7 +57,7 @@ pub(crate) struct Document {
 }
 
 impl Document {
-    /// Writes the document of `service`, whose own is `spec`.
+    /// Writes the document of `service`.
     pub(crate) fn of(service: &OpenApiService<Apis, ()>) -> Self {
         let mut document: Value = serde_json::from_str(&service.spec()).expect("poem-openapi writes JSON");
         keep_problems(&mut document);

@@ -21,7 +21,7 @@ use tokio::time::timeout;
 use crate::{code::Code, document::Document, problem::Problem};
 
 /// The largest body, in bytes. The largest that makes sense has less than a tenth of that.
-pub(crate) const MAX_BODY: usize = 16 * 1024;
+const MAX_BODY: usize = 16 * 1024;
 
 /// How much of a body that is of no use is read and dropped, in bytes and in time, so that the
 /// client gets to see the answer.

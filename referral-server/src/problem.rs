@@ -282,15 +282,13 @@ impl ResponseError for Problem {
     }
 }
 
-/// The document's errors are written by `document.rs`, each with its example.
+/// The document's errors, and the schema they share, are written by `document.rs`.
 impl ApiResponse for Problem {
     fn meta() -> MetaResponses {
         MetaResponses { responses: Vec::new() }
     }
 
-    fn register(registry: &mut Registry) {
-        <ProblemBody as poem_openapi::types::Type>::register(registry);
-    }
+    fn register(_: &mut Registry) {}
 }
 
 #[cfg(test)]
@@ -321,5 +319,28 @@ mod tests {
         let problem = Problem::from(Error::ProfileRefused(refusals));
         assert_eq!(problem.status(), StatusCode::BAD_REQUEST);
         assert_eq!(problem.errors.keys().collect::<Vec<_>>(), ["email", "invited_by_code"]);
+    }
+
+    #[test]
+    fn a_refusal_has_one_name_in_the_library_and_here() {
+        for refusal in [
+            Refusal::InvalidCode,
+            Refusal::ChallengeRequired,
+            Refusal::UserInactive,
+            Refusal::TooManyRequests { retry_after: RETRY_AFTER },
+            Refusal::PhoneNotAllowed,
+            Refusal::UnknownInviteCode,
+            Refusal::OwnInviteCode,
+            Refusal::InvitationLoop,
+            Refusal::InvitationAlreadyAccepted,
+            Refusal::EmailTaken,
+            Refusal::TokenNotValid,
+            Refusal::RefreshReused,
+            Refusal::StaffOnly,
+            Refusal::UserNotFound,
+            Refusal::InvalidCursor,
+        ] {
+            assert_eq!(Problem::from(refusal).name, refusal.code());
+        }
     }
 }

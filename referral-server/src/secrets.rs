@@ -80,18 +80,11 @@ fn create(path: &Path, content: &str) -> io::Result<()> {
 pub(crate) fn create_data_dir(path: &Path) -> Result<(), SecretError> {
     let mut builder = fs::DirBuilder::new();
     builder.recursive(true);
-    #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
     builder.create(path).map_err(|source| SecretError::Io { path: path.to_owned(), source })
 }
 
-#[cfg(unix)]
 fn is_exposed(path: &Path) -> io::Result<bool> {
     use std::os::unix::fs::PermissionsExt as _;
     Ok(fs::metadata(path)?.permissions().mode() & 0o077 != 0)
-}
-
-#[cfg(not(unix))]
-fn is_exposed(_path: &Path) -> io::Result<bool> {
-    Ok(false)
 }
