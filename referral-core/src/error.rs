@@ -5,6 +5,7 @@
 use std::{borrow::Cow, time::Duration};
 
 use crate::{
+    keyring::KeyMismatch,
     sms::SmsError,
     storage::{BoxError, StorageError},
 };
@@ -174,6 +175,9 @@ pub enum Error {
     /// The storage failed.
     #[error(transparent)]
     Storage(#[from] StorageError),
+    /// Others who share the storage use keys that are not here.
+    #[error(transparent)]
+    KeyMismatch(#[from] KeyMismatch),
     /// A token could not be signed.
     #[error("a token could not be signed")]
     Signing(#[source] BoxError),
@@ -191,7 +195,7 @@ impl Error {
             },
             Self::SmsNotSent(_) => ErrorKind::NotSent,
             Self::Storage(StorageError::Unavailable(_)) => ErrorKind::Unavailable,
-            Self::Storage(_) | Self::Signing(_) => ErrorKind::Internal,
+            Self::Storage(_) | Self::KeyMismatch(_) | Self::Signing(_) => ErrorKind::Internal,
         }
     }
 
@@ -203,7 +207,7 @@ impl Error {
             Self::ProfileRefused(_) => "validation_failed",
             Self::SmsNotSent(_) => "sms_not_sent",
             Self::Storage(StorageError::Unavailable(_)) => "unavailable",
-            Self::Storage(_) | Self::Signing(_) => "internal_error",
+            Self::Storage(_) | Self::KeyMismatch(_) | Self::Signing(_) => "internal_error",
         }
     }
 }

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 use zeroize::{Zeroize, Zeroizing};
 
-use crate::random::Random;
+use crate::{keyring::Fingerprint, random::Random};
 
 /// The fewest bytes of a symmetric key: the output of its hash (RFC 7518, section 3.2).
 const MIN_SECRET_BYTES: usize = 32;
@@ -132,6 +132,7 @@ pub(crate) struct SigningKey {
     pub(crate) header: Header,
     pub(crate) encoding: EncodingKey,
     pub(crate) decoding: DecodingKey,
+    fingerprint: Fingerprint,
     /// The public half; none for a symmetric key.
     public: Option<Jwk>,
 }
@@ -149,9 +150,16 @@ impl SigningKey {
                 if key.x.is_some() && key.x != ed25519_x(&public) {
                     return Err(key.broken("`x` is not the public half of `d`"));
                 }
+                let fingerprint = fingerprint(ed25519_x(&public).unwrap_or_default().as_bytes());
                 public.common.key_id = Some(key.kid.clone());
                 public.common.public_key_use = Some(jsonwebtoken::jwk::PublicKeyUse::Signature);
-                Ok(Self { header: header(Algorithm::EdDSA), encoding, decoding, public: Some(public) })
+                Ok(Self {
+                    header: header(Algorithm::EdDSA),
+                    encoding,
+                    decoding,
+                    fingerprint,
+                    public: Some(public),
+                })
             }
             ("oct", _) => {
                 let secret = key.secret_bytes()?;
@@ -159,6 +167,7 @@ impl SigningKey {
                     header: header(Algorithm::HS256),
                     encoding: EncodingKey::from_secret(&secret),
                     decoding: DecodingKey::from_secret(&secret),
+                    fingerprint: fingerprint(&secret),
                     public: None,
                 })
             }
@@ -226,6 +235,10 @@ impl SigningKeys {
     pub fn public_jwk_set(&self) -> String {
         let keys = self.keys.iter().filter_map(|key| key.public.clone()).collect();
         serde_json::json!(jsonwebtoken::jwk::JwkSet { keys }).to_string()
+    }
+
+    pub(crate) fn fingerprints(&self) -> Vec<(String, Fingerprint)> {
+        self.keys.iter().map(|key| (key.id().to_owned(), key.fingerprint)).collect()
     }
 
     /// The key that signs.
@@ -299,6 +312,10 @@ impl Peppers {
         Some(mac.finalize().into_bytes().into())
     }
 
+    pub(crate) fn fingerprints(&self) -> Vec<(String, Fingerprint)> {
+        self.keys.iter().map(|(id, key)| (id.clone(), fingerprint_of(key.clone()))).collect()
+    }
+
     pub(crate) fn ids(&self) -> impl Iterator<Item = &str> {
         self.keys.iter().map(|(id, _)| id.as_str())
     }
@@ -306,6 +323,17 @@ impl Peppers {
 
 fn hmac_sha256(secret: &[u8]) -> Hmac<Sha256> {
     Hmac::new_from_slice(secret).expect("HMAC takes a key of any length")
+}
+
+/// What tells a key from another without telling anything of it: its hash of a fixed text. Whoever
+/// could find the key by that could find it by any token or code as well.
+fn fingerprint(key: &[u8]) -> Fingerprint {
+    fingerprint_of(hmac_sha256(key))
+}
+
+fn fingerprint_of(mut key: Hmac<Sha256>) -> Fingerprint {
+    key.update(b"fingerprint of a key of referral-core");
+    *key.finalize().into_bytes().first_chunk().expect("a hash of 32 bytes")
 }
 
 impl fmt::Debug for Peppers {

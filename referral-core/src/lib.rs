@@ -6,9 +6,11 @@ pub mod clock;
 pub mod conformance;
 mod cursor;
 mod error;
+mod gram;
 pub mod hook;
 mod invitation;
 mod invite_code;
+mod keyring;
 pub mod keys;
 mod phone;
 mod policy;
@@ -31,6 +33,7 @@ pub use crate::{
     hook::{Event, Hook},
     invitation::{Invitation, Inviter, Lineage, Via},
     invite_code::InviteCode,
+    keyring::{KeyMismatch, KeyPurpose},
     keys::{Peppers, SigningKeys},
     phone::{PhoneNumber, Region},
     policy::{Policy, Visibility},

@@ -20,6 +20,7 @@ use crate::{
     clock::{Clock, to_microseconds, to_seconds},
     hook::Hook,
     invite_code::CANDIDATES,
+    keyring::KeyRequest,
     keys::Peppers,
     random::Random,
     session::{Grant, RefreshRequest},
@@ -214,6 +215,20 @@ impl Referral {
     #[must_use]
     pub fn draw_id(&self) -> uuid::Uuid {
         self.inner.random.time_ordered_uuid(self.now())
+    }
+
+    /// Says to all who share the storage which keys are in use here, and makes sure that theirs are
+    /// here too. Call it once, before the first request, where several processes share a database:
+    /// else each may refuse what another signed.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::KeyMismatch`] says which key is missing.
+    pub async fn agree_on_keys(&self) -> Result<(), Error> {
+        let Inner { policy, tokens, peppers, .. } = &*self.inner;
+        let (token_lifetime, code_lifetime) = (policy.refresh_lifetime, policy.code_lifetime);
+        let request = KeyRequest::new(self.now(), &tokens.keys, token_lifetime, peppers, code_lifetime);
+        Ok(self.inner.storage.agree_on_keys(&request).await??)
     }
 
     /// Whether requests can be served.

@@ -28,7 +28,9 @@ use uuid::Uuid;
 
 pub use crate::{
     challenge::{Challenge, ChallengeDecision, ChallengeFacts, ChallengeRequest},
+    gram::Gram,
     invitation::{Invitation, Inviter, Lineage, Via},
+    keyring::{Fingerprint, KeyMismatch, KeyPurpose, KeyRequest, KnownKey},
     profile::{EditedProfile, ProfileEdit, ProfileFacts},
     session::{Grant, RefreshDecision, RefreshRequest, Retired, Session},
     sign_in::{SignInDecision, SignInFacts, SignInRequest, StoredSignIn},
@@ -156,6 +158,15 @@ pub trait Storage: Send + Sync + 'static {
     /// Deletes challenges that expired and sessions that ended before `before`, at most `batch`
     /// of each, and says how many it deleted in all.
     async fn sweep(&self, before: OffsetDateTime, batch: u32) -> Result<u64>;
+
+    /// The keys that are, or were, the first of the ring of somebody who shares this storage.
+    async fn known_keys(&self) -> Result<Vec<KnownKey>>;
+
+    /// Takes note of the keys of a process that is about to begin, or says why it must not.
+    ///
+    /// Facts: the known keys. Of two processes that begin at once, the second sees the keys of
+    /// the first.
+    async fn agree_on_keys(&self, request: &KeyRequest) -> Decided<(), KeyMismatch>;
 
     /// Whether the storage can be used: it answers, and its schema is the one expected.
     async fn check_ready(&self) -> Result<()>;

@@ -3,7 +3,10 @@
 use std::fmt;
 
 use crate::{
-    Email, Invalid, InviteCode, Invitee, Name, PhoneNumber, User, UserId, phone::Region, user::has_control,
+    Email, Invalid, InviteCode, Invitee, Name, PhoneNumber, User, UserId,
+    gram::{self, Gram},
+    phone::Region,
+    user::has_control,
 };
 
 /// How far a list that is filtered is counted. Counting on would cost the more the more users
@@ -238,7 +241,10 @@ impl fmt::Debug for SearchTerm {
 }
 
 impl SearchTerm {
-    fn split(input: &str, sees_private: bool) -> Vec<Self> {
+    /// Splits what was typed into terms, at white space. Private values are looked at if
+    /// `sees_private`.
+    #[must_use]
+    pub fn split(input: &str, sees_private: bool) -> Vec<Self> {
         input
             .split_whitespace()
             .map(|term| {
@@ -249,10 +255,23 @@ impl SearchTerm {
             })
             .collect()
     }
+
+    /// The [grams](SearchKeys::grams) that each user has who matches in a public value.
+    #[must_use]
+    pub fn public_grams(&self) -> Vec<Gram> {
+        gram::of_pattern(gram::PUBLIC, &self.pattern)
+    }
+
+    /// The grams that each user has who matches in a private value; `None` if these may not be
+    /// looked at.
+    #[must_use]
+    pub fn private_grams(&self) -> Option<Vec<Gram>> {
+        self.sees_private.then(|| gram::of_pattern(gram::PRIVATE, &self.pattern))
+    }
 }
 
 /// What marks the beginning of each value in the [`SearchKeys`]. No value contains it.
-const KEY_START: char = '\n';
+pub(crate) const KEY_START: char = '\n';
 
 /// The texts in which a user is searched, in lower case; to be stored with the user. Each value
 /// in them is preceded by a line feed, so that a pattern that starts with one matches beginnings.
@@ -288,6 +307,18 @@ impl SearchKeys {
             ]),
             private: keys([Some(phone), phone.strip_prefix('+'), user.email.as_ref().map(Email::as_str)]),
         }
+    }
+
+    /// What an index finds the user by: whoever matches a term has all its public grams, or all
+    /// its private ones. The reverse does not hold, so whom an index finds must be asked for the
+    /// pattern itself. Each gram comes once, in ascending order.
+    #[must_use]
+    pub fn grams(&self) -> Vec<Gram> {
+        let mut grams = gram::of_values(gram::PUBLIC, &self.public, KEY_START);
+        grams.extend(gram::of_values(gram::PRIVATE, &self.private, KEY_START));
+        grams.sort_unstable();
+        grams.dedup();
+        grams
     }
 
     fn match_term(&self, term: &SearchTerm) -> bool {

@@ -52,15 +52,24 @@ pub enum ConnectError {
 /// The error as the core knows it.
 #[cfg(feature = "sqlite")]
 pub(crate) fn failure(error: sqlx::Error) -> StorageError {
-    let is_passing = match &error {
+    if is_passing(&error) {
+        StorageError::Unavailable(error.into())
+    } else {
+        StorageError::Failed(error.into())
+    }
+}
+
+/// Whether the same may succeed later.
+#[cfg(feature = "sqlite")]
+pub(crate) fn is_passing(error: &sqlx::Error) -> bool {
+    match error {
         sqlx::Error::Io(_)
         | sqlx::Error::PoolTimedOut
         | sqlx::Error::PoolClosed
         | sqlx::Error::WorkerCrashed => true,
         sqlx::Error::Database(error) => crate::sqlite::is_passing(&**error),
         _ => false,
-    };
-    if is_passing { StorageError::Unavailable(error.into()) } else { StorageError::Failed(error.into()) }
+    }
 }
 
 /// The error for a stored value that cannot be.

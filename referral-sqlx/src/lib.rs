@@ -11,9 +11,9 @@ mod error;
 struct Readme;
 
 #[cfg(feature = "sqlite")]
-mod sqlite;
+mod rows;
 #[cfg(feature = "sqlite")]
-mod store;
+mod sqlite;
 #[cfg(feature = "sqlite")]
 mod values;
 

@@ -6,64 +6,45 @@
 //!
 //! Each transaction that writes begins with `BEGIN IMMEDIATE`, so it excludes every other one, in
 //! this process and in others, from its first fact to its commit. That is the lock that all rules
-//! about several rows rely on: the newest code of a phone, the lineage of an inviter.
+//! about several rows rely on: the newest code of a phone, the lineage of an inviter. What waits
+//! for it in this process is committed in groups, see [`writer`].
 
-pub(crate) mod list;
-pub(crate) mod load;
+mod list;
+mod load;
 mod migrations;
 mod open;
 #[cfg(test)]
 mod plans;
 mod rows;
+mod search;
 mod statements;
-pub(crate) mod write;
+mod store;
+mod write;
+mod writer;
 
 use referral_core::storage::Result;
 use sqlx::{Sqlite, SqlitePool, Transaction, error::DatabaseError, pool::PoolConnection};
 
+pub(crate) use self::open::{open_path, open_url};
+use self::writer::Writer;
 use crate::error::failure;
-pub(crate) use migrations::check_applied;
-pub(crate) use open::{open_path, open_url};
 
 /// An SQLite file.
 pub(crate) struct SqliteStore {
-    /// One connection.
-    pub(crate) writer: SqlitePool,
-    pub(crate) readers: SqlitePool,
+    writer: Writer,
+    readers: SqlitePool,
 }
 
 impl SqliteStore {
-    /// Begins a transaction that excludes every other one that writes. Dropping it undoes it.
-    pub(crate) async fn begin(&self) -> Result<Transaction<'static, Sqlite>> {
-        const BEGIN: &str = "BEGIN IMMEDIATE";
-        match self.writer.begin_with(BEGIN).await {
-            // When the disk is full, SQLite undoes a transaction by itself. `sqlx` takes it for
-            // one that goes on, and the connection begins no other: so there must be a new one.
-            Err(sqlx::Error::InvalidSavePointStatement) => {
-                tracing::warn!(
-                    "the connection that writes is replaced, after a transaction that SQLite undid"
-                );
-                self.writer.acquire().await.map_err(failure)?.close().await.map_err(failure)?;
-                self.writer.begin_with(BEGIN).await.map_err(failure)
-            }
-            begun => begun.map_err(failure),
-        }
-    }
-
     /// Begins a transaction in which all reads see the same moment. It is ended by dropping it.
-    pub(crate) async fn snapshot(&self) -> Result<Transaction<'static, Sqlite>> {
+    async fn snapshot(&self) -> Result<Transaction<'static, Sqlite>> {
         self.readers.begin().await.map_err(failure)
     }
 
     /// A connection for a single read.
-    pub(crate) async fn reader(&self) -> Result<PoolConnection<Sqlite>> {
+    async fn reader(&self) -> Result<PoolConnection<Sqlite>> {
         self.readers.acquire().await.map_err(failure)
     }
-}
-
-/// Commits what a transaction wrote.
-pub(crate) async fn commit(transaction: Transaction<'static, Sqlite>) -> Result<()> {
-    transaction.commit().await.map_err(failure)
 }
 
 /// Whether the same may succeed later: another process has the file locked, the disk is full or

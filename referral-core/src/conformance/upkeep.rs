@@ -3,7 +3,10 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{Bench, answer, assert_refused, in_parallel, phone};
-use crate::{Refusal, clock::Clock as _, storage::Storage};
+use crate::{
+    Error, KeyMismatch, KeyPurpose, Peppers, Policy, Referral, Refusal, SigningKeys, clock::Clock as _,
+    sms::DevelopmentSender, storage::Storage,
+};
 
 /// A phone becomes staff, with or without an account, and stays the same user.
 pub async fn staff_are_made_and_promoted(storage: Arc<dyn Storage>) {
@@ -72,4 +75,48 @@ pub async fn a_sweep_takes_no_more_than_its_batch(storage: Arc<dyn Storage>) {
 pub async fn a_storage_is_ready(storage: Arc<dyn Storage>) {
     let bench = Bench::new(storage);
     bench.referral.check_ready().await.expect("ready");
+}
+
+/// A service with other keys than those of [`Bench`], or with the same.
+fn service(storage: Arc<dyn Storage>, key: &str, pepper: &str) -> Referral {
+    let secret = |id: &str| [id.as_bytes()[1]; 32];
+    let keys = SigningKeys::from_secret(key, &secret(key)).expect("long enough");
+    let peppers = Peppers::from_secret(pepper, &secret(pepper)).expect("long enough");
+    let referral = Referral::builder(storage, Arc::new(DevelopmentSender), keys, peppers);
+    referral.policy(Policy::standard()).build().expect("a sound policy and a sound key")
+}
+
+/// Who shares a storage must have the keys that are in use.
+pub async fn whoever_lacks_a_key_in_use_is_refused(storage: Arc<dyn Storage>) {
+    assert_eq!(storage.known_keys().await.expect("an answer"), []);
+    let agree = |key, pepper| {
+        let service = service(Arc::clone(&storage), key, pepper);
+        async move { service.agree_on_keys().await }
+    };
+    agree("k1", "p1").await.expect("the first");
+    agree("k1", "p1").await.expect("the same");
+    for (key, pepper, purpose, id) in
+        [("k2", "p1", KeyPurpose::Signing, "k1"), ("k1", "p2", KeyPurpose::Pepper, "p1")]
+    {
+        let Err(Error::KeyMismatch(mismatch)) = agree(key, pepper).await else {
+            panic!("not refused");
+        };
+        assert_eq!(mismatch, KeyMismatch::Missing { purpose, id: id.into() });
+    }
+    let mut known: Vec<_> =
+        storage.known_keys().await.expect("an answer").into_iter().map(|key| key.id).collect();
+    known.sort();
+    assert_eq!(known, ["k1", "p1"], "whoever was refused left nothing behind");
+}
+
+/// Two who each take the storage for empty do not both begin.
+pub async fn of_two_with_different_keys_who_begin_at_once_one_is_refused(storage: Arc<dyn Storage>) {
+    let begun = in_parallel(8, |number| {
+        let service = service(Arc::clone(&storage), &format!("k{}", number % 2), "p1");
+        async move { (number % 2, service.agree_on_keys().await.is_ok()) }
+    });
+    let mut begun: Vec<_> = begun.await.into_iter().filter(|(_, ok)| *ok).map(|(key, _)| key).collect();
+    assert_eq!(begun.len(), 4);
+    begun.dedup();
+    assert_eq!(begun.len(), 1, "those who began have the same key");
 }

@@ -11,9 +11,9 @@ use uuid::Uuid;
 
 use super::{
     ChallengeDecision, ChallengeFacts, ChallengeRequest, Decided, EditedProfile, FoundInvitees, FoundUsers,
-    Invitation, Inviter, Lineage, NewUser, ProfileEdit, ProfileFacts, RefreshDecision, RefreshRequest,
-    Result, Session, SignInDecision, SignInFacts, SignInRequest, Storage, StorageError, StoredSession,
-    StoredSignIn, UserQuery, UserWithInvited,
+    Invitation, Inviter, KeyMismatch, KeyRequest, KnownKey, Lineage, NewUser, ProfileEdit, ProfileFacts,
+    RefreshDecision, RefreshRequest, Result, Session, SignInDecision, SignInFacts, SignInRequest, Storage,
+    StorageError, StoredSession, StoredSignIn, UserQuery, UserWithInvited,
 };
 use crate::{
     Challenge, ChallengeId, Email, InviteCode, InvitedBy, Invitee, PageSize, PhoneNumber, Position, Refusal,
@@ -51,6 +51,7 @@ struct State {
     /// The challenges of each phone, in the order of their ids.
     sent: HashMap<PhoneNumber, BTreeSet<ChallengeId>>,
     sessions: HashMap<SessionId, Session>,
+    keys: Vec<KnownKey>,
 }
 
 impl State {
@@ -363,6 +364,21 @@ impl Storage for MemoryStorage {
             state.sessions.remove(&session);
         }
         Ok(swept as u64)
+    }
+
+    async fn known_keys(&self) -> Result<Vec<KnownKey>> {
+        Ok(self.lock().keys.clone())
+    }
+
+    async fn agree_on_keys(&self, request: &KeyRequest) -> Decided<(), KeyMismatch> {
+        let mut state = self.lock();
+        let decision = request.decide(&state.keys);
+        Ok(decision.map(|changed| {
+            for changed in changed {
+                state.keys.retain(|key| (key.purpose, &key.id) != (changed.purpose, &changed.id));
+                state.keys.push(changed);
+            }
+        }))
     }
 
     async fn check_ready(&self) -> Result<()> {

@@ -2,19 +2,16 @@
 //! can use its index: a condition that is sometimes off, such as `? IS NULL OR …`, never does.
 
 use referral_core::{
-    COUNT_LIMIT, Position, User,
+    COUNT_LIMIT, Email, InviteCode, Name, PhoneNumber, Position, User, UserId,
     storage::{FoundUsers, Result, UserFilter, UserQuery},
 };
 use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
 
-use super::{
-    rows,
-    statements::{self, user_columns},
-};
-use crate::error::failure;
+use super::{rows, search, statements};
+use crate::{error::failure, rows::user_columns};
 
 /// A page of users and the count of all that match. Both see the same only in one transaction.
-pub(crate) async fn users(connection: &mut SqliteConnection, query: &UserQuery) -> Result<FoundUsers> {
+pub(super) async fn users(connection: &mut SqliteConnection, query: &UserQuery) -> Result<FoundUsers> {
     let limit = query.limit.get() as usize;
     let rows = page(query).build().fetch_all(&mut *connection).await.map_err(failure)?;
 
@@ -42,27 +39,19 @@ async fn count_users(connection: &mut SqliteConnection, filter: &UserFilter) -> 
 /// The users of a page in the order in which they are walked, and one more if there is more.
 pub(super) fn page(query: &UserQuery) -> QueryBuilder<Sqlite> {
     let mut sql = QueryBuilder::new(concat!("SELECT ", user_columns!()));
-    let id = if query.filter.invited_by_code.is_some() {
-        // The invitees of one inviter lie together, in the order of their ids.
-        sql.push(" FROM invitations i JOIN users u ON u.id = i.invitee WHERE TRUE");
-        "i.invitee"
-    } else {
-        sql.push(" FROM users u LEFT JOIN invitations i ON i.invitee = u.id WHERE TRUE");
-        "u.id"
-    };
-    push_filter(&mut sql, &query.filter);
-    let (order, offset) = match query.position {
+    let order = push_source(&mut sql, &query.filter);
+    let (direction, offset) = match query.position {
         Position::Offset(offset) => ("DESC", offset),
-        Position::OlderThan(older_than) => {
-            sql.push(" AND ").push(id).push(" < ").push_bind(older_than.0);
+        Position::OlderThan(id) => {
+            order.push_beyond(&mut sql, "<", id);
             ("DESC", 0)
         }
-        Position::NewerThan(newer_than) => {
-            sql.push(" AND ").push(id).push(" > ").push_bind(newer_than.0);
+        Position::NewerThan(id) => {
+            order.push_beyond(&mut sql, ">", id);
             ("ASC", 0)
         }
     };
-    sql.push(" ORDER BY ").push(id).push(" ").push(order);
+    sql.push(" ORDER BY ").push(order.column()).push(" ").push(direction);
     sql.push(" LIMIT ").push_bind(query.limit.get() + 1);
     if offset > 0 {
         sql.push(" OFFSET ").push_bind(i64::try_from(offset).unwrap_or(i64::MAX));
@@ -73,42 +62,85 @@ pub(super) fn page(query: &UserQuery) -> QueryBuilder<Sqlite> {
 /// The number of users that match, but no more than one above [`COUNT_LIMIT`].
 pub(super) fn count(filter: &UserFilter) -> QueryBuilder<Sqlite> {
     let mut sql = QueryBuilder::new("SELECT count(*) FROM (SELECT 1");
-    sql.push(match filter.invited_by_code {
-        Some(_) => " FROM invitations i JOIN users u ON u.id = i.invitee WHERE TRUE",
-        None => " FROM users u WHERE TRUE",
-    });
-    push_filter(&mut sql, filter);
+    push_source(&mut sql, filter);
     sql.push(" LIMIT ").push_bind(i64::try_from(COUNT_LIMIT + 1).unwrap_or(i64::MAX)).push(")");
     sql
 }
 
-fn push_filter(sql: &mut QueryBuilder<Sqlite>, filter: &UserFilter) {
+/// In which order users are walked without being sorted: each index has its own.
+#[derive(Clone, Copy)]
+enum Order {
+    /// By id.
+    User,
+    /// By id, among the invitees of one inviter, who lie together.
+    Invitee,
+    /// By the number in the index over the search. It rises with each user who is added, so it is
+    /// the order of ids, but for those who joined within the same moment.
+    Found,
+}
+
+impl Order {
+    fn column(self) -> &'static str {
+        match self {
+            Self::User => "u.id",
+            Self::Invitee => "i.invitee",
+            Self::Found => "g.rowid",
+        }
+    }
+
+    /// Leaves out all up to the user with this id.
+    fn push_beyond(self, sql: &mut QueryBuilder<Sqlite>, comparison: &'static str, id: UserId) {
+        sql.push(" AND ").push(self.column()).push(" ").push(comparison).push(" ");
+        match self {
+            Self::User | Self::Invitee => sql.push_bind(id.0),
+            Self::Found => {
+                sql.push("(SELECT number FROM user_numbers WHERE user_id = ").push_bind(id.0).push(")")
+            }
+        };
+    }
+}
+
+/// The tables and the conditions.
+fn push_source(sql: &mut QueryBuilder<Sqlite>, filter: &UserFilter) -> Order {
     // A new field must not be overlooked.
     let UserFilter { phone, email, first_name, last_name, invite_code, invited_by_code, search } = filter;
-    if let Some(phone) = phone {
-        sql.push(" AND u.phone = ").push_bind(phone.as_str());
-    }
-    if let Some(email) = email {
-        sql.push(" AND u.email = ").push_bind(email.as_str());
-    }
-    if let Some(name) = first_name {
-        sql.push(" AND u.first_name = ").push_bind(name.as_str());
-    }
-    if let Some(name) = last_name {
-        sql.push(" AND u.last_name = ").push_bind(name.as_str());
-    }
-    if let Some(code) = invite_code {
-        sql.push(" AND u.invite_code = ").push_bind(code.as_str());
+    let order = if !search.is_empty() {
+        // The index first, in its own order: whoever is found is asked for the pattern itself.
+        sql.push(
+            " FROM user_grams g CROSS JOIN user_numbers n ON n.number = g.rowid \
+             CROSS JOIN users u ON u.id = n.user_id LEFT JOIN invitations i ON i.invitee = u.id \
+             WHERE user_grams MATCH ",
+        );
+        sql.push_bind(search::expression(search));
+        Order::Found
+    } else if invited_by_code.is_some() {
+        sql.push(" FROM invitations i JOIN users u ON u.id = i.invitee WHERE TRUE");
+        Order::Invitee
+    } else {
+        sql.push(" FROM users u LEFT JOIN invitations i ON i.invitee = u.id WHERE TRUE");
+        Order::User
+    };
+    for (column, value) in [
+        (" AND u.phone = ", phone.as_ref().map(PhoneNumber::as_str)),
+        (" AND u.email = ", email.as_ref().map(Email::as_str)),
+        (" AND u.first_name = ", first_name.as_ref().map(Name::as_str)),
+        (" AND u.last_name = ", last_name.as_ref().map(Name::as_str)),
+        (" AND u.invite_code = ", invite_code.as_ref().map(InviteCode::as_str)),
+    ] {
+        if let Some(value) = value {
+            sql.push(column).push_bind(value.to_owned());
+        }
     }
     if let Some(code) = invited_by_code {
-        sql.push(" AND i.inviter = (SELECT id FROM users WHERE invite_code = ").push_bind(code.as_str());
-        sql.push(")");
+        sql.push(" AND i.inviter = (SELECT id FROM users WHERE invite_code = ");
+        sql.push_bind(code.as_str().to_owned()).push(")");
     }
     for term in search {
-        sql.push(" AND (instr(u.search_public, ").push_bind(&*term.pattern).push(") > 0");
+        sql.push(" AND (instr(u.search_public, ").push_bind(term.pattern.clone()).push(") > 0");
         if term.sees_private {
-            sql.push(" OR instr(u.search_private, ").push_bind(&*term.pattern).push(") > 0");
+            sql.push(" OR instr(u.search_private, ").push_bind(term.pattern.clone()).push(") > 0");
         }
         sql.push(")");
     }
+    order
 }

@@ -4,8 +4,8 @@ use referral_core::{
     Challenge, Email, InviteCode, Invitee, Inviter, Lineage, PageSize, PhoneNumber, Session, SessionId, User,
     UserId, UserWithInvited,
     storage::{
-        ChallengeFacts, FoundInvitees, ProfileEdit, ProfileFacts, Result, SignInFacts, SignInRequest,
-        StoredSession,
+        ChallengeFacts, FoundInvitees, KnownKey, ProfileEdit, ProfileFacts, Result, SignInFacts,
+        SignInRequest, StoredSession,
     },
 };
 use sqlx::SqliteConnection;
@@ -14,7 +14,7 @@ use uuid::Uuid;
 use super::{rows, statements};
 use crate::error::failure;
 
-pub(crate) async fn challenge_facts(
+pub(super) async fn challenge_facts(
     connection: &mut SqliteConnection,
     phone: &PhoneNumber,
 ) -> Result<ChallengeFacts> {
@@ -27,7 +27,7 @@ pub(crate) async fn challenge_facts(
 }
 
 /// All but the lineage.
-pub(crate) async fn sign_in_facts(
+pub(super) async fn sign_in_facts(
     connection: &mut SqliteConnection,
     request: &SignInRequest,
 ) -> Result<SignInFacts> {
@@ -40,7 +40,7 @@ pub(crate) async fn sign_in_facts(
 }
 
 /// All but the lineage; `None` if there is no such user.
-pub(crate) async fn profile_facts(
+pub(super) async fn profile_facts(
     connection: &mut SqliteConnection,
     edit: &ProfileEdit,
 ) -> Result<Option<ProfileFacts>> {
@@ -58,7 +58,7 @@ pub(crate) async fn profile_facts(
 
 /// Walks from `inviter` up to the first inviter. Whoever asks must be in a transaction that
 /// writes, since nobody may become an inviter meanwhile.
-pub(crate) async fn lineage(
+pub(super) async fn lineage(
     connection: &mut SqliteConnection,
     inviter: UserId,
     invitee: UserId,
@@ -69,7 +69,7 @@ pub(crate) async fn lineage(
 }
 
 /// A session with its user, whose invitees are left out.
-pub(crate) async fn session(
+pub(super) async fn session(
     connection: &mut SqliteConnection,
     id: SessionId,
 ) -> Result<Option<StoredSession>> {
@@ -82,7 +82,7 @@ pub(crate) async fn session(
 }
 
 /// A session, and whether its user is active.
-pub(crate) async fn refresh_facts(
+pub(super) async fn refresh_facts(
     connection: &mut SqliteConnection,
     id: SessionId,
 ) -> Result<Option<(Session, bool)>> {
@@ -91,12 +91,12 @@ pub(crate) async fn refresh_facts(
     row.map(|row| Ok((rows::session(&row)?, rows::get(&row, "is_active")?))).transpose()
 }
 
-pub(crate) async fn user(connection: &mut SqliteConnection, id: UserId) -> Result<Option<User>> {
+pub(super) async fn user(connection: &mut SqliteConnection, id: UserId) -> Result<Option<User>> {
     let found = sqlx::query(statements::USER).bind(id.0).fetch_optional(connection).await;
     found.map_err(failure)?.as_ref().map(rows::user).transpose()
 }
 
-pub(crate) async fn user_with_phone(
+pub(super) async fn user_with_phone(
     connection: &mut SqliteConnection,
     phone: &PhoneNumber,
 ) -> Result<Option<User>> {
@@ -106,7 +106,7 @@ pub(crate) async fn user_with_phone(
 }
 
 /// The newest invitees of `inviter` that are older than `older_than`.
-pub(crate) async fn invitees(
+pub(super) async fn invitees(
     connection: &mut SqliteConnection,
     inviter: UserId,
     older_than: Option<UserId>,
@@ -119,7 +119,7 @@ pub(crate) async fn invitees(
 }
 
 /// A page of invitees; `None` if there is no such inviter.
-pub(crate) async fn page_of_invitees(
+pub(super) async fn page_of_invitees(
     connection: &mut SqliteConnection,
     inviter: UserId,
     older_than: Option<UserId>,
@@ -137,6 +137,11 @@ pub(crate) async fn page_of_invitees(
     Ok(Some(FoundInvitees { invitees, has_more, count: rows::number(&row, "invited_count")? }))
 }
 
+pub(super) async fn known_keys(connection: &mut SqliteConnection) -> Result<Vec<KnownKey>> {
+    let known = sqlx::query(statements::KNOWN_KEYS).fetch_all(connection).await.map_err(failure)?;
+    known.iter().map(rows::known_key).collect()
+}
+
 async fn challenge(connection: &mut SqliteConnection, request: &SignInRequest) -> Result<Option<Challenge>> {
     let phone = request.phone.as_str();
     let found = match request.challenge {
@@ -144,7 +149,7 @@ async fn challenge(connection: &mut SqliteConnection, request: &SignInRequest) -
         None => sqlx::query(statements::NEWEST_CHALLENGE).bind(phone),
     };
     let found = found.fetch_optional(connection).await.map_err(failure)?;
-    found.as_ref().map(rows::challenge).transpose()
+    found.as_ref().map(|row| rows::challenge(row, &request.phone)).transpose()
 }
 
 async fn owner_of_code(

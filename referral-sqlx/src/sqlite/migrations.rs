@@ -8,7 +8,7 @@ use sqlx::{
     migrate::{Migration, MigrationType, Migrator},
 };
 
-use super::statements;
+use super::{search, statements};
 use crate::{
     ConnectError,
     error::{failure, unreadable},
@@ -21,14 +21,21 @@ use crate::{
 pub(super) async fn run(connection: &mut SqliteConnection) -> std::result::Result<(), ConnectError> {
     let not_migrated = |error: sqlx::Error| ConnectError::NotMigrated(error.into());
 
-    let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await.map_err(not_migrated)?;
+    let mut transaction = connection.begin_with(statements::BEGIN).await.map_err(not_migrated)?;
+    let has_grams = sqlx::query_scalar(statements::HAS_GRAMS).fetch_one(&mut *transaction).await;
+    let has_grams: bool = has_grams.map_err(not_migrated)?;
     let applied = migrator().run_direct(None, &mut *transaction, false).await;
     applied.map_err(|error| ConnectError::NotMigrated(error.into()))?;
+    if !has_grams {
+        // What no SQL can do: the grams are made by the core.
+        let filled = search::fill(&mut transaction).await;
+        filled.map_err(|error| ConnectError::NotMigrated(error.into()))?;
+    }
     transaction.commit().await.map_err(not_migrated)
 }
 
 /// An error unless exactly these steps have been applied, as they are here.
-pub(crate) async fn check_applied(connection: &mut SqliteConnection) -> Result<()> {
+pub(super) async fn check_applied(connection: &mut SqliteConnection) -> Result<()> {
     let rows = sqlx::query(statements::APPLIED_MIGRATIONS).fetch_all(connection).await.map_err(failure)?;
     let applied: sqlx::Result<Vec<(i64, Vec<u8>)>> =
         rows.iter().map(|row| Ok((row.try_get("version")?, row.try_get("checksum")?))).collect();
@@ -55,5 +62,8 @@ fn migrations() -> Vec<Migration> {
         let description = Cow::Borrowed(description);
         Migration::new(version, description, MigrationType::Simple, sql.into_sql_str(), false)
     };
-    vec![step(1, "start", include_str!("../../migrations/sqlite/0001_start.sql"))]
+    vec![
+        step(1, "start", include_str!("../../migrations/sqlite/0001_start.sql")),
+        step(2, "search and keys", include_str!("../../migrations/sqlite/0002_search_and_keys.sql")),
+    ]
 }

@@ -8,7 +8,7 @@ use sqlx::{
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 
-use super::{SqliteStore, migrations};
+use super::{SqliteStore, migrations, writer::Writer};
 use crate::ConnectError;
 
 /// How many connections read. Reads are short, and a server's cores are few.
@@ -16,7 +16,7 @@ const READERS: u32 = 4;
 
 /// How long to wait for another process that writes, and for a connection that is in use. Clients
 /// of an HTTP interface do not wait longer.
-const PATIENCE: Duration = Duration::from_secs(5);
+pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The pauses between attempts to open a file that is busy. SQLite waits by itself nearly
 /// everywhere, but not while a file is switched to its write-ahead log.
@@ -109,24 +109,21 @@ async fn try_open(options: &SqliteConnectOptions) -> Result<SqliteStore, Connect
     let mut first = options.connect().await.map_err(not_opened)?;
     migrations::run(&mut first).await?;
 
-    let writer = pool(1).connect_with(options.clone()).await.map_err(not_opened)?;
+    let writing = options.connect().await.map_err(not_opened)?;
     // Not opened as read-only, since then they could not restore a log that a crash left behind.
     let reading = options.clone().pragma("query_only", "ON");
-    let readers = pool(READERS).connect_with(reading).await.map_err(not_opened)?;
-
-    // Only now: whoever closes the last connection also clears the log away, and locks the file.
-    first.close().await.map_err(not_opened)?;
-    Ok(SqliteStore { writer, readers })
-}
-
-/// A pool whose connections stay open: there is no server at the other end that could be gone.
-fn pool(connections: u32) -> sqlx::pool::PoolOptions<sqlx::Sqlite> {
-    SqlitePoolOptions::new()
-        .max_connections(connections)
+    // They stay open: there is no server at the other end that could be gone.
+    let readers = SqlitePoolOptions::new()
+        .max_connections(READERS)
         .acquire_timeout(PATIENCE)
         .idle_timeout(None)
         .max_lifetime(None)
-        .test_before_acquire(false)
+        .test_before_acquire(false);
+    let readers = readers.connect_with(reading).await.map_err(not_opened)?;
+
+    // Only now: whoever closes the last connection also clears the log away, and locks the file.
+    first.close().await.map_err(not_opened)?;
+    Ok(SqliteStore { writer: Writer::start(writing, options.clone()), readers })
 }
 
 fn is_busy(error: &ConnectError) -> bool {
@@ -138,85 +135,91 @@ fn is_busy(error: &ConnectError) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
+    use futures_util::FutureExt as _;
     use referral_core::storage::StorageError;
+    use sqlx::{Executor as _, Row as _};
 
     use super::*;
-    use crate::{error::failure, sqlite::commit};
+    use crate::error::failure;
 
     /// A store that waits for nobody.
-    async fn impatient_store() -> (SqliteStore, SqliteConnectOptions, tempfile::TempDir) {
+    pub(in super::super) async fn impatient_store() -> (SqliteStore, SqliteConnectOptions, tempfile::TempDir)
+    {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let url = format!("sqlite:{}", folder.path().join("referral.db").display());
         let options = read_url(&url).expect("a URL").busy_timeout(Duration::ZERO);
         (try_open(&options).await.expect("a new file"), options, folder)
     }
 
+    pub(in super::super) const COUNT: &str = "UPDATE totals SET users = users + 1";
+
+    pub(in super::super) async fn execute(
+        store: &SqliteStore,
+        sql: &'static str,
+    ) -> Result<(), StorageError> {
+        store
+            .writer
+            .write(move |connection| {
+                async move { connection.execute(sql).await.map(drop).map_err(failure) }.boxed()
+            })
+            .await
+    }
+
+    pub(in super::super) async fn counted(store: &SqliteStore) -> i64 {
+        let row = sqlx::query("SELECT users FROM totals").fetch_one(&store.readers).await;
+        row.expect("a count").get(0)
+    }
+
     #[tokio::test]
     async fn a_file_that_somebody_else_writes_to_is_out_of_reach() {
         let (store, options, _folder) = impatient_store().await;
-        let other = try_open(&options).await.expect("the same file");
+        let mut other = options.connect().await.expect("the same file");
 
-        let writing = other.begin().await.expect("begun");
-        assert!(matches!(store.begin().await, Err(StorageError::Unavailable(_))));
+        let writing = other.begin_with("BEGIN IMMEDIATE").await.expect("begun");
+        assert!(matches!(execute(&store, COUNT).await, Err(StorageError::Unavailable(_))));
         assert!(store.snapshot().await.is_ok(), "readers do not wait for writers");
-        commit(writing).await.expect("committed");
-        assert!(store.begin().await.is_ok());
+        writing.commit().await.expect("committed");
+        execute(&store, COUNT).await.expect("written");
     }
 
     #[tokio::test]
     async fn a_snapshot_that_is_too_old_to_be_written_on_is_out_of_reach() {
         let (store, options, _folder) = impatient_store().await;
-        let other = try_open(&options).await.expect("the same file");
+        let mut other = options.connect().await.expect("the same file");
 
-        let count = "UPDATE totals SET users = users + 1";
-        let mut old = store.writer.begin().await.expect("begun without the lock");
+        let mut old = other.begin().await.expect("begun without the lock");
         sqlx::query("SELECT users FROM totals").execute(&mut *old).await.expect("read");
-        sqlx::query(count).execute(&other.writer).await.expect("written");
-        let error = sqlx::query(count).execute(&mut *old).await.expect_err("too old");
+        execute(&store, COUNT).await.expect("written");
+        let error = sqlx::query(COUNT).execute(&mut *old).await.expect_err("too old");
         let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
         assert_eq!(code.as_deref(), Some("517"));
         assert!(matches!(failure(error), StorageError::Unavailable(_)));
     }
 
     #[tokio::test]
-    async fn a_transaction_that_sqlite_undid_does_not_keep_others_from_beginning() {
-        let (store, _options, _folder) = impatient_store().await;
-        // As if the disk were full: the file may not grow.
-        let mut full = store.begin().await.expect("begun");
-        let pages: i64 = sqlx::Row::get(
-            &sqlx::query("PRAGMA page_count").fetch_one(&mut *full).await.expect("a count"),
-            0,
-        );
-        let limit = format!("PRAGMA max_page_count = {pages}");
-        sqlx::raw_sql(sqlx::AssertSqlSafe(limit)).execute(&mut *full).await.expect("set");
-        let fill = sqlx::query("CREATE TABLE filler AS SELECT zeroblob(1000000)").execute(&mut *full).await;
-        assert!(matches!(failure(fill.expect_err("full")), StorageError::Unavailable(_)));
-        drop(full);
-        for _ in 0..2 {
-            let begun = store.begin().await.expect("begun");
-            commit(begun).await.expect("committed");
-        }
-    }
-
-    #[tokio::test]
     async fn readers_do_not_write() {
         let (store, _options, _folder) = impatient_store().await;
-        let written = sqlx::query("UPDATE totals SET users = 7").execute(&store.readers).await;
+        let written = sqlx::query(COUNT).execute(&store.readers).await;
         assert!(written.is_err());
     }
 
     #[tokio::test]
     async fn every_connection_is_set_up() {
         let (store, _options, _folder) = impatient_store().await;
-        for pool in [&store.writer, &store.readers] {
-            for (pragma, value) in
-                [("PRAGMA foreign_keys", "1"), ("PRAGMA journal_mode", "wal"), ("PRAGMA synchronous", "2")]
-            {
-                let row = sqlx::query(pragma).fetch_one(pool).await.expect("a pragma");
-                let actual: String = sqlx::Row::get_unchecked(&row, 0);
-                assert_eq!(actual, value, "{pragma}");
-            }
+        for (pragma, value) in
+            [("PRAGMA foreign_keys", "1"), ("PRAGMA journal_mode", "wal"), ("PRAGMA synchronous", "2")]
+        {
+            let read = sqlx::query(pragma).fetch_one(&store.readers).await.expect("a pragma");
+            let written = store.writer.write(move |connection| {
+                async move {
+                    let row = sqlx::query(pragma).fetch_one(connection).await.map_err(failure)?;
+                    Ok(row.get_unchecked::<String, _>(0))
+                }
+                .boxed()
+            });
+            assert_eq!(written.await.expect("a pragma"), value, "{pragma}");
+            assert_eq!(read.get_unchecked::<String, _>(0), value, "{pragma}");
         }
     }
 }

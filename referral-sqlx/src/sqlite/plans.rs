@@ -1,9 +1,9 @@
 //! How SQLite goes about the statements that run often: none may cost more the more users there
-//! are. A search is not among them.
+//! are.
 
 use referral_core::{
     Email, InviteCode, Name, PageSize, PhoneNumber, Position, UserId,
-    storage::{UserFilter, UserQuery},
+    storage::{SearchTerm, UserFilter, UserQuery},
 };
 use sqlx::{AssertSqlSafe, Row, SqlSafeStr};
 use uuid::Uuid;
@@ -103,6 +103,27 @@ async fn a_page_begins_where_its_cursor_points() {
             assert!(plan.starts_with("SCAN u USING INDEX sqlite_autoindex_users_1"), "{plan}");
         } else {
             assert_uses(&plan, &[index], "a page by cursor");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_search_reads_its_index_in_order_and_nothing_else_at_length() {
+    let (store, _folder) = fresh_store().await;
+    let search = SearchTerm::split("anna 79", true);
+    let invited_by_code = InviteCode::parse("ABC234").ok();
+    for filter in [
+        UserFilter { search: search.clone(), ..UserFilter::default() },
+        UserFilter { search, invited_by_code, ..UserFilter::default() },
+    ] {
+        for position in positions() {
+            let query = UserQuery { position, limit: PageSize::default(), filter: filter.clone() };
+            for statement in [list::page(&query).sql(), list::count(&filter).sql()] {
+                let plan = plan_of(&store, statement).await;
+                assert!(plan.contains("SCAN g VIRTUAL TABLE INDEX") && plan.contains(":M1"), "{plan}");
+                assert!(!plan.contains("TEMP B-TREE") && !plan.contains("SCAN u"), "{plan}");
+                assert!(plan.contains("SEARCH n USING INTEGER PRIMARY KEY"), "{plan}");
+            }
         }
     }
 }

@@ -1,35 +1,27 @@
 //! Every statement but the list of users, which is put together from its filter.
 
+use crate::rows::{challenge_columns, session_columns, user_columns};
+
+/// Excludes every other transaction that writes, here and in other processes.
+pub(super) const BEGIN: &str = "BEGIN IMMEDIATE";
+
+pub(super) const COMMIT: &str = "COMMIT";
+
+pub(super) const ROLLBACK: &str = "ROLLBACK";
+
+/// Where one step of a transaction begins.
+pub(super) const SAVEPOINT: &str = "SAVEPOINT step";
+
+/// Keeps the step.
+pub(super) const RELEASE: &str = "RELEASE step";
+
+/// Undoes the step alone; what is left of it is nothing, and goes with the transaction.
+pub(super) const UNDO: &str = "ROLLBACK TO step";
+
 pub(super) const MIGRATIONS_TABLE: &str = "_referral_migrations";
 
 pub(super) const APPLIED_MIGRATIONS: &str =
     "SELECT version, checksum FROM _referral_migrations WHERE success ORDER BY version";
-
-/// The columns of a user `u` who was invited by `i`.
-macro_rules! user_columns {
-    () => {
-        "u.id, u.phone, u.invite_code, u.email, u.first_name, u.last_name, u.is_staff, u.is_active, \
-         u.date_joined, u.last_login, u.invited_count, i.inviter, i.code AS inviter_code"
-    };
-}
-pub(super) use user_columns;
-
-/// The columns of a session `s`.
-macro_rules! session_columns {
-    () => {
-        "s.id AS session_id, s.user_id, s.created_at, s.expires_at, s.revoked_at, s.key_id, s.access_id, \
-         s.refresh_id, s.issued_at, s.access_expires_at, s.refresh_expires_at, s.grant_used, s.parent, \
-         s.retired"
-    };
-}
-
-/// The columns of a challenge `c`.
-macro_rules! challenge_columns {
-    () => {
-        "c.id, c.phone, c.code_length, c.code_hash, c.pepper_id, c.sent_at, c.expires_at, c.redeemed_at, \
-         c.tries_with_id, c.tries_without_id"
-    };
-}
 
 pub(super) const USER: &str = concat!(
     "SELECT ",
@@ -52,6 +44,21 @@ pub(super) const NEW_USER: &str = "\
                        search_public, search_private) \
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) \
     ON CONFLICT (invite_code) DO NOTHING";
+
+pub(super) const NEW_NUMBER: &str = "INSERT INTO user_numbers (user_id) VALUES ($1)";
+
+pub(super) const PUT_GRAMS: &str = "\
+    INSERT OR REPLACE INTO user_grams (rowid, grams) \
+    VALUES ((SELECT number FROM user_numbers WHERE user_id = $1), $2)";
+
+pub(super) const HAS_GRAMS: &str = "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE name = 'user_grams')";
+
+pub(super) const USERS_AFTER_NUMBER: &str = concat!(
+    "SELECT n.number, ",
+    user_columns!(),
+    " FROM user_numbers n JOIN users u ON u.id = n.user_id LEFT JOIN invitations i ON i.invitee = u.id \
+     WHERE n.number > $1 ORDER BY n.number LIMIT 1000"
+);
 
 /// All that can change of a user, except for the count of invitees, which a trigger keeps.
 pub(super) const CHANGE_USER: &str = "\
@@ -145,3 +152,9 @@ pub(super) const SWEEP_CHALLENGES: &str = "\
 pub(super) const SWEEP_SESSIONS: &str = "\
     DELETE FROM sessions WHERE id IN \
         (SELECT id FROM sessions WHERE ends_at < $1 ORDER BY ends_at LIMIT $2)";
+
+pub(super) const KNOWN_KEYS: &str = "SELECT purpose, id, fingerprint, needed_until FROM keys";
+
+pub(super) const PUT_KEY: &str = "\
+    INSERT INTO keys (purpose, id, fingerprint, needed_until) VALUES ($1, $2, $3, $4) \
+    ON CONFLICT (purpose, id) DO UPDATE SET needed_until = excluded.needed_until";

@@ -2,20 +2,20 @@
 
 use referral_core::{
     Challenge, ChallengeId, Email, Invitation, InvitedBy, Name, Session, SessionId, User,
-    storage::{NewUser, Result, SearchKeys, StorageError},
+    storage::{KnownKey, NewUser, Result, SearchKeys, StorageError},
 };
 use sqlx::{Sqlite, SqliteConnection, query::Query, sqlite::SqliteArguments};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::statements;
+use super::{search, statements};
 use crate::{
     error::failure,
     values::{retired_to_bytes, time_to_micros},
 };
 
 /// Makes a user with the first of the codes that is free.
-pub(crate) async fn new_user(
+pub(super) async fn new_user(
     connection: &mut SqliteConnection,
     new: &NewUser,
     invited_by: Option<InvitedBy>,
@@ -34,6 +34,7 @@ pub(crate) async fn new_user(
             .bind(keys.public)
             .bind(keys.private);
         if insert.execute(&mut *connection).await.map_err(failure)?.rows_affected() == 1 {
+            search::add(connection, &user).await?;
             return Ok(user);
         }
     }
@@ -42,7 +43,7 @@ pub(crate) async fn new_user(
 
 /// Stores `user` in place of the one with the same id: all but what never changes, and the count
 /// of invitees, which the database keeps itself.
-pub(crate) async fn user(connection: &mut SqliteConnection, user: &User) -> Result<()> {
+pub(super) async fn user(connection: &mut SqliteConnection, user: &User) -> Result<()> {
     let keys = SearchKeys::of(user);
     let update = sqlx::query(statements::CHANGE_USER)
         .bind(user.id.0)
@@ -58,7 +59,7 @@ pub(crate) async fn user(connection: &mut SqliteConnection, user: &User) -> Resu
 }
 
 /// Stores an invitation. Both users must be there.
-pub(crate) async fn invitation(connection: &mut SqliteConnection, invitation: &Invitation) -> Result<()> {
+pub(super) async fn invitation(connection: &mut SqliteConnection, invitation: &Invitation) -> Result<()> {
     let insert = sqlx::query(statements::NEW_INVITATION)
         .bind(invitation.invitee.0)
         .bind(invitation.inviter.0)
@@ -68,7 +69,7 @@ pub(crate) async fn invitation(connection: &mut SqliteConnection, invitation: &I
     one_row(connection, insert).await
 }
 
-pub(crate) async fn new_challenge(connection: &mut SqliteConnection, challenge: &Challenge) -> Result<()> {
+pub(super) async fn new_challenge(connection: &mut SqliteConnection, challenge: &Challenge) -> Result<()> {
     let insert = sqlx::query(statements::NEW_CHALLENGE)
         .bind(challenge.id.0)
         .bind(challenge.phone.as_str())
@@ -84,7 +85,7 @@ pub(crate) async fn new_challenge(connection: &mut SqliteConnection, challenge: 
 }
 
 /// Stores `challenge` in place of the one with the same id, which must not have been redeemed.
-pub(crate) async fn challenge(connection: &mut SqliteConnection, challenge: &Challenge) -> Result<()> {
+pub(super) async fn challenge(connection: &mut SqliteConnection, challenge: &Challenge) -> Result<()> {
     let update = sqlx::query(statements::CHANGE_CHALLENGE)
         .bind(challenge.id.0)
         .bind(challenge.redeemed_at.map(time_to_micros))
@@ -93,22 +94,22 @@ pub(crate) async fn challenge(connection: &mut SqliteConnection, challenge: &Cha
     one_row(connection, update).await
 }
 
-pub(crate) async fn delete_challenge(connection: &mut SqliteConnection, id: ChallengeId) -> Result<()> {
+pub(super) async fn delete_challenge(connection: &mut SqliteConnection, id: ChallengeId) -> Result<()> {
     let delete = sqlx::query(statements::DELETE_CHALLENGE).bind(id.0);
     delete.execute(connection).await.map_err(failure)?;
     Ok(())
 }
 
-pub(crate) async fn new_session(connection: &mut SqliteConnection, session: &Session) -> Result<()> {
+pub(super) async fn new_session(connection: &mut SqliteConnection, session: &Session) -> Result<()> {
     one_row(connection, bind_session(statements::NEW_SESSION, session)).await
 }
 
 /// Stores `session` in place of the one with the same id.
-pub(crate) async fn session(connection: &mut SqliteConnection, session: &Session) -> Result<()> {
+pub(super) async fn session(connection: &mut SqliteConnection, session: &Session) -> Result<()> {
     one_row(connection, bind_session(statements::CHANGE_SESSION, session)).await
 }
 
-pub(crate) async fn grant_used(
+pub(super) async fn grant_used(
     connection: &mut SqliteConnection,
     session: SessionId,
     access_id: Uuid,
@@ -118,8 +119,17 @@ pub(crate) async fn grant_used(
     Ok(())
 }
 
+pub(super) async fn key(connection: &mut SqliteConnection, key: &KnownKey) -> Result<()> {
+    let put = sqlx::query(statements::PUT_KEY)
+        .bind(key.purpose.as_str())
+        .bind(&*key.id)
+        .bind(key.fingerprint.as_slice())
+        .bind(key.needed_until.map(time_to_micros));
+    one_row(connection, put).await
+}
+
 /// Deletes some of the challenges and sessions that ended before `before`.
-pub(crate) async fn sweep(
+pub(super) async fn sweep(
     connection: &mut SqliteConnection,
     before: OffsetDateTime,
     batch: u32,

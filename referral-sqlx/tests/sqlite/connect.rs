@@ -1,8 +1,15 @@
 //! Opening a file, and what is said if that cannot be.
 
-use referral_core::storage::StorageError;
+use referral_core::{
+    PageSize, Position,
+    storage::{SearchTerm, StorageError, UserFilter, UserQuery},
+};
 use referral_sqlx::{ConnectError, connect};
-use sqlx::{Connection, SqliteConnection, sqlite::SqliteConnectOptions};
+use sqlx::{
+    Connection, SqlSafeStr, SqliteConnection,
+    migrate::{Migration, MigrationType, Migrator},
+    sqlite::SqliteConnectOptions,
+};
 
 use crate::url_in;
 
@@ -141,4 +148,41 @@ async fn a_schema_that_is_not_the_expected_one_is_told() {
     assert!(matches!(store.check_ready().await, Err(StorageError::Failed(_))));
     sqlx::raw_sql("DROP TABLE _referral_migrations").execute(&mut owner).await.expect("dropped");
     assert!(matches!(store.check_ready().await, Err(StorageError::Failed(_))));
+}
+
+#[tokio::test]
+async fn users_who_were_there_before_the_index_are_found_by_a_search() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let url = url_in(folder.path());
+    // A file as the first version made it, with more users than are indexed at a time.
+    let mut owner = SqliteConnection::connect_with(
+        &url.parse::<SqliteConnectOptions>().expect("a URL").create_if_missing(true),
+    )
+    .await
+    .expect("a new file");
+    let first = Migration::new(
+        1,
+        "start".into(),
+        MigrationType::Simple,
+        include_str!("../../migrations/sqlite/0001_start.sql").into_sql_str(),
+        false,
+    );
+    let mut migrator = Migrator::with_migrations(vec![first]);
+    migrator.dangerous_set_table_name("_referral_migrations");
+    migrator.run_direct(None, &mut owner, false).await.expect("made");
+    let users = "\
+        WITH RECURSIVE n (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 1500) \
+        INSERT INTO users (id, phone, invite_code, first_name, is_staff, is_active, date_joined, \
+                           search_public, search_private) \
+        SELECT unhex(printf('%032d', n)), printf('+7960%07d', n), printf('A%06d', n), 'Anna', 0, 1, 0, \
+               printf(char(10) || 'anna' || char(10) || 'a%06d', n), \
+               printf(char(10) || '+7960%07d' || char(10) || '7960%07d', n, n) FROM n";
+    sqlx::query(users).execute(&mut owner).await.expect("inserted");
+
+    let store = connect(&url).await.expect("the same file");
+    for (search, count) in [("anna", 1_000), ("600001234", 1), ("a001500", 1), ("nobody", 0)] {
+        let filter = UserFilter { search: SearchTerm::split(search, true), ..UserFilter::default() };
+        let query = UserQuery { position: Position::START, limit: PageSize::default(), filter };
+        assert_eq!(store.users(&query).await.expect("a page").count, count, "{search}");
+    }
 }

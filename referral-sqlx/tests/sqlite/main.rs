@@ -5,6 +5,8 @@
 mod conformance;
 mod connect;
 mod dropped;
+#[path = "../common/in_turn.rs"]
+mod in_turn;
 mod processes;
 mod schema;
 

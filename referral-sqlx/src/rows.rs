@@ -1,0 +1,159 @@
+//! Rows as the types of the core. What a row holds was checked when it was written; if it does not
+//! read back, somebody else has written it.
+//!
+//! All databases have the same columns, so this is written once and expanded for each.
+
+/// Makes the functions that read the rows of one database, which keeps times as `$stored_time`.
+macro_rules! read_rows {
+    ($database:ty, $row:ty, $stored_time:ty, $read_time:path) => {
+        use referral_core::{
+            Challenge, ChallengeId, Email, Invalid, InviteCode, InvitedBy, Invitee, KeyPurpose, Name,
+            PhoneNumber, Session, SessionId, User, UserId,
+            storage::{Grant, KnownKey, Result},
+        };
+        use sqlx::Row as _;
+        use time::OffsetDateTime;
+        use uuid::Uuid;
+
+        use crate::{error::unreadable, values::retired_from_bytes};
+
+        pub(super) fn user(row: &$row) -> Result<User> {
+            let inviter = get::<Option<Uuid>>(row, "inviter")?.map(UserId);
+            let inviter_code = optional(row, "inviter_code", InviteCode::parse)?;
+            Ok(User {
+                id: UserId(get(row, "id")?),
+                phone: phone(row)?,
+                invite_code: InviteCode::parse(get(row, "invite_code")?).map_err(unreadable)?,
+                invited_by: inviter.zip(inviter_code).map(|(inviter, code)| InvitedBy { inviter, code }),
+                invited_count: number(row, "invited_count")?,
+                email: optional(row, "email", Email::parse)?,
+                first_name: optional(row, "first_name", Name::parse)?,
+                last_name: optional(row, "last_name", Name::parse)?,
+                is_staff: get(row, "is_staff")?,
+                is_active: get(row, "is_active")?,
+                date_joined: time(row, "date_joined")?,
+                last_login: optional_time(row, "last_login")?,
+            })
+        }
+
+        pub(super) fn invitee(row: &$row) -> Result<Invitee> {
+            Ok(Invitee {
+                id: UserId(get(row, "id")?),
+                phone: phone(row)?,
+                joined_at: time(row, "date_joined")?,
+            })
+        }
+
+        /// The challenge of a row, which was looked for by `phone`.
+        pub(super) fn challenge(row: &$row, phone: &PhoneNumber) -> Result<Challenge> {
+            Ok(Challenge {
+                id: ChallengeId(get(row, "challenge_id")?),
+                phone: phone.clone(),
+                code_length: number(row, "code_length")?,
+                code_hash: get::<&[u8]>(row, "code_hash")?.try_into().map_err(unreadable)?,
+                pepper_id: get(row, "pepper_id")?,
+                sent_at: time(row, "sent_at")?,
+                expires_at: time(row, "code_expires_at")?,
+                redeemed_at: optional_time(row, "redeemed_at")?,
+                tries_with_id: number(row, "tries_with_id")?,
+                tries_without_id: number(row, "tries_without_id")?,
+            })
+        }
+
+        pub(super) fn session(row: &$row) -> Result<Session> {
+            Ok(Session {
+                id: SessionId(get(row, "session_id")?),
+                user: UserId(get(row, "user_id")?),
+                created_at: time(row, "created_at")?,
+                expires_at: time(row, "expires_at")?,
+                revoked_at: optional_time(row, "revoked_at")?,
+                grant: Grant {
+                    key_id: get(row, "key_id")?,
+                    access_id: get(row, "access_id")?,
+                    refresh_id: get(row, "refresh_id")?,
+                    issued_at: time(row, "issued_at")?,
+                    access_expires_at: time(row, "access_expires_at")?,
+                    refresh_expires_at: time(row, "refresh_expires_at")?,
+                },
+                grant_used: get(row, "grant_used")?,
+                parent: get(row, "parent")?,
+                retired: retired_from_bytes(get(row, "retired")?)?,
+            })
+        }
+
+        pub(super) fn known_key(row: &$row) -> Result<KnownKey> {
+            let purpose = get::<&str>(row, "purpose")?;
+            let purpose = KeyPurpose::ALL.into_iter().find(|known| known.as_str() == purpose);
+            Ok(KnownKey {
+                purpose: purpose.ok_or_else(|| unreadable("a key of an unknown purpose"))?,
+                id: get(row, "id")?,
+                fingerprint: get::<&[u8]>(row, "fingerprint")?.try_into().map_err(unreadable)?,
+                needed_until: optional_time(row, "needed_until")?,
+            })
+        }
+
+        pub(super) fn get<'r, T>(row: &'r $row, column: &'static str) -> Result<T>
+        where
+            T: sqlx::Decode<'r, $database> + sqlx::Type<$database>,
+        {
+            row.try_get(column).map_err(unreadable)
+        }
+
+        pub(super) fn optional_time(row: &$row, column: &'static str) -> Result<Option<OffsetDateTime>> {
+            get::<Option<$stored_time>>(row, column)?.map($read_time).transpose()
+        }
+
+        /// A number that the schema keeps from being negative or too large.
+        pub(super) fn number<T: TryFrom<i64>>(row: &$row, column: &'static str) -> Result<T>
+        where
+            T::Error: std::error::Error + Send + Sync + 'static,
+        {
+            T::try_from(get(row, column)?).map_err(unreadable)
+        }
+
+        fn time(row: &$row, column: &'static str) -> Result<OffsetDateTime> {
+            $read_time(get(row, column)?)
+        }
+
+        fn phone(row: &$row) -> Result<PhoneNumber> {
+            PhoneNumber::from_stored(get(row, "phone")?).map_err(unreadable)
+        }
+
+        fn optional<T>(
+            row: &$row,
+            column: &'static str,
+            parse: fn(&str) -> std::result::Result<T, Invalid>,
+        ) -> Result<Option<T>> {
+            get::<Option<&str>>(row, column)?.map(parse).transpose().map_err(unreadable)
+        }
+    };
+}
+pub(crate) use read_rows;
+
+/// The columns of a user `u` who was invited by `i`.
+macro_rules! user_columns {
+    () => {
+        "u.id, u.phone, u.invite_code, u.email, u.first_name, u.last_name, u.is_staff, u.is_active, \
+         u.date_joined, u.last_login, u.invited_count, i.inviter, i.code AS inviter_code"
+    };
+}
+pub(crate) use user_columns;
+
+/// The columns of a session `s`.
+macro_rules! session_columns {
+    () => {
+        "s.id AS session_id, s.user_id, s.created_at, s.expires_at, s.revoked_at, s.key_id, s.access_id, \
+         s.refresh_id, s.issued_at, s.access_expires_at, s.refresh_expires_at, s.grant_used, s.parent, \
+         s.retired"
+    };
+}
+pub(crate) use session_columns;
+
+/// The columns of a challenge `c`, but for its phone.
+macro_rules! challenge_columns {
+    () => {
+        "c.id AS challenge_id, c.code_length, c.code_hash, c.pepper_id, c.sent_at, \
+         c.expires_at AS code_expires_at, c.redeemed_at, c.tries_with_id, c.tries_without_id"
+    };
+}
+pub(crate) use challenge_columns;

@@ -1,0 +1,67 @@
+//! The index over the search: which user has which grams.
+
+use std::fmt::Write as _;
+
+use referral_core::{
+    User,
+    storage::{Gram, Result, SearchKeys, SearchTerm},
+};
+use sqlx::SqliteConnection;
+
+use super::{rows, statements};
+use crate::error::failure;
+
+/// Takes a new user into the index.
+pub(super) async fn add(connection: &mut SqliteConnection, user: &User) -> Result<()> {
+    let add = sqlx::query(statements::NEW_NUMBER).bind(user.id.0);
+    add.execute(&mut *connection).await.map_err(failure)?;
+    put(connection, user).await
+}
+
+/// Stores the grams of a user, in place of what was stored before.
+pub(super) async fn put(connection: &mut SqliteConnection, user: &User) -> Result<()> {
+    let words: Vec<_> = SearchKeys::of(user).grams().into_iter().map(word).collect();
+    let put = sqlx::query(statements::PUT_GRAMS).bind(user.id.0).bind(words.join(" "));
+    put.execute(connection).await.map_err(failure)?;
+    Ok(())
+}
+
+/// Fills the index with users who were there before it.
+pub(super) async fn fill(connection: &mut SqliteConnection) -> Result<()> {
+    let mut last: i64 = 0;
+    loop {
+        let users = sqlx::query(statements::USERS_AFTER_NUMBER).bind(last);
+        let users = users.fetch_all(&mut *connection).await.map_err(failure)?;
+        if users.is_empty() {
+            return Ok(());
+        }
+        for row in &users {
+            last = rows::get(row, "number")?;
+            put(connection, &rows::user(row)?).await?;
+        }
+    }
+}
+
+/// What the index is asked for to find all who may match every term. Words need no escaping, since
+/// they have letters and digits only.
+pub(super) fn expression(terms: &[SearchTerm]) -> String {
+    let mut expression = String::new();
+    for term in terms {
+        let joint = if expression.is_empty() { "" } else { " AND " };
+        let public = all_of(&term.public_grams());
+        let _ = match term.private_grams() {
+            Some(private) => write!(expression, "{joint}(({public}) OR ({}))", all_of(&private)),
+            None => write!(expression, "{joint}({public})"),
+        };
+    }
+    expression
+}
+
+fn all_of(grams: &[Gram]) -> String {
+    grams.iter().map(|gram| word(*gram)).collect::<Vec<_>>().join(" AND ")
+}
+
+/// A gram as a word, which begins with a letter so that it is not taken for a number.
+fn word(gram: Gram) -> String {
+    format!("g{gram:x}")
+}

@@ -1,0 +1,268 @@
+//! Each method of [`Storage`]: load the facts, let the core decide, write. What writes is one step
+//! of the writer's, which commits it.
+//!
+//! No rule is here, and no SQL.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures_util::FutureExt as _;
+use referral_core::{
+    Challenge, ChallengeId, InvitedBy, KeyMismatch, PageSize, Refusal, Session, SessionId, User, UserId,
+    UserWithInvited,
+    storage::{
+        ChallengeDecision, ChallengeRequest, Decided, EditedProfile, FoundInvitees, FoundUsers, KeyRequest,
+        KnownKey, NewUser, ProfileEdit, RefreshDecision, RefreshRequest, Result, SignInDecision,
+        SignInRequest, Storage, StorageError, StoredSession, StoredSignIn, UserQuery,
+    },
+};
+use sqlx::SqliteConnection;
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::{SqliteStore, list, load, migrations, search, write};
+
+/// How long a read may wait to note something on the side.
+const NOTE_PATIENCE: Duration = Duration::from_millis(200);
+
+/// How long it may take to say whether requests can be served: those who ask wait a second.
+const READY_PATIENCE: Duration = Duration::from_millis(500);
+
+async fn in_time<T>(patience: Duration, work: impl Future<Output = Result<T>>) -> Result<T> {
+    let done = tokio::time::timeout(patience, work).await;
+    done.unwrap_or_else(|elapsed| Err(StorageError::Unavailable(elapsed.into())))
+}
+
+#[async_trait]
+impl Storage for SqliteStore {
+    async fn start_challenge(&self, request: &ChallengeRequest) -> Decided<Challenge> {
+        let request = request.clone();
+        self.writer
+            .write(|connection| async move { start_challenge(connection, &request).await }.boxed())
+            .await
+    }
+
+    async fn void_challenge(&self, challenge: ChallengeId) -> Result<()> {
+        self.writer.write(move |connection| write::delete_challenge(connection, challenge).boxed()).await
+    }
+
+    async fn sign_in(&self, request: &SignInRequest) -> Decided<StoredSignIn> {
+        let request = request.clone();
+        self.writer.write(|connection| async move { sign_in(connection, &request).await }.boxed()).await
+    }
+
+    async fn session(&self, id: SessionId, invited: u32) -> Result<Option<StoredSession>> {
+        // What every request asks for is one statement, and needs no transaction.
+        if invited == 0 {
+            return load::session(&mut *self.reader().await?, id).await;
+        }
+        let mut tx = self.snapshot().await?;
+        let Some(mut found) = load::session(&mut tx, id).await? else {
+            return Ok(None);
+        };
+        if found.user.user.invited_count > 0 {
+            found.user.invited = load::invitees(&mut tx, found.user.user.id, None, invited).await?;
+        }
+        Ok(Some(found))
+    }
+
+    async fn note_grant_used(&self, session: SessionId, access_id: Uuid) -> Result<()> {
+        // Whoever reads does not wait for those who write: the next read notes it.
+        let note =
+            self.writer.write(move |connection| write::grant_used(connection, session, access_id).boxed());
+        in_time(NOTE_PATIENCE, note).await
+    }
+
+    async fn refresh(&self, request: &RefreshRequest) -> Decided<Session> {
+        let request = request.clone();
+        self.writer.write(|connection| async move { refresh(connection, &request).await }.boxed()).await
+    }
+
+    async fn user(&self, id: UserId, invited: u32) -> Result<Option<UserWithInvited>> {
+        let mut tx = self.snapshot().await?;
+        let Some(user) = load::user(&mut tx, id).await? else {
+            return Ok(None);
+        };
+        let mut found = UserWithInvited { user, invited: Vec::new() };
+        if invited > 0 && found.user.invited_count > 0 {
+            found.invited = load::invitees(&mut tx, id, None, invited).await?;
+        }
+        Ok(Some(found))
+    }
+
+    async fn users(&self, query: &UserQuery) -> Result<FoundUsers> {
+        list::users(&mut *self.snapshot().await?, query).await
+    }
+
+    async fn invitees(
+        &self,
+        inviter: UserId,
+        older_than: Option<UserId>,
+        limit: PageSize,
+    ) -> Result<Option<FoundInvitees>> {
+        load::page_of_invitees(&mut *self.snapshot().await?, inviter, older_than, limit).await
+    }
+
+    async fn edit_profile(&self, edit: &ProfileEdit) -> Decided<EditedProfile, Vec<Refusal>> {
+        let edit = edit.clone();
+        self.writer.write(|connection| async move { edit_profile(connection, &edit).await }.boxed()).await
+    }
+
+    async fn make_staff(&self, user: &NewUser) -> Result<User> {
+        let user = user.clone();
+        self.writer.write(|connection| async move { make_staff(connection, &user).await }.boxed()).await
+    }
+
+    async fn set_active(&self, id: UserId, is_active: bool) -> Result<Option<User>> {
+        self.writer.write(move |connection| set_active(connection, id, is_active).boxed()).await
+    }
+
+    async fn sweep(&self, before: OffsetDateTime, batch: u32) -> Result<u64> {
+        self.writer.write(move |connection| write::sweep(connection, before, batch).boxed()).await
+    }
+
+    async fn known_keys(&self) -> Result<Vec<KnownKey>> {
+        load::known_keys(&mut *self.reader().await?).await
+    }
+
+    async fn agree_on_keys(&self, request: &KeyRequest) -> Decided<(), KeyMismatch> {
+        let request = request.clone();
+        self.writer.write(|connection| async move { agree_on_keys(connection, &request).await }.boxed()).await
+    }
+
+    async fn check_ready(&self) -> Result<()> {
+        migrations::check_applied(&mut *self.reader().await?).await?;
+        // And the lock to write can be had.
+        in_time(READY_PATIENCE, self.writer.write(|_| async { Ok(()) }.boxed())).await
+    }
+
+    async fn close(&self) {
+        // The writer last: with the last connection the log goes back into the file.
+        self.readers.close().await;
+        self.writer.close().await;
+    }
+}
+
+async fn start_challenge(
+    connection: &mut SqliteConnection,
+    request: &ChallengeRequest,
+) -> Decided<Challenge> {
+    let facts = load::challenge_facts(connection, &request.phone).await?;
+    match request.decide(&facts) {
+        ChallengeDecision::Grant(challenge) => {
+            write::new_challenge(connection, &challenge).await?;
+            Ok(Ok(challenge))
+        }
+        ChallengeDecision::Refuse(refusal) => Ok(Err(refusal)),
+    }
+}
+
+async fn sign_in(connection: &mut SqliteConnection, request: &SignInRequest) -> Decided<StoredSignIn> {
+    let mut facts = load::sign_in_facts(connection, request).await?;
+    if request.needs_lineage(&facts)
+        && let (Some(user), Some(inviter)) = (&facts.user, &facts.inviter)
+    {
+        facts.lineage = load::lineage(connection, inviter.id, user.id).await?;
+    }
+
+    let (challenge, user, invitation, outcome) = match request.decide(&facts) {
+        SignInDecision::Refuse { refusal, challenge } => {
+            if let Some(challenge) = challenge {
+                write::challenge(connection, &challenge).await?;
+            }
+            return Ok(Err(refusal));
+        }
+        SignInDecision::Accept { challenge, user, invitation, outcome } => {
+            (challenge, user, invitation, outcome)
+        }
+    };
+    write::challenge(connection, &challenge).await?;
+    let created = user.is_none();
+    let user = if let Some(user) = user {
+        write::user(connection, &user).await?;
+        if invitation.is_some() {
+            search::put(connection, &user).await?;
+        }
+        user
+    } else {
+        let invited_by = invitation.as_ref().map(InvitedBy::from);
+        write::new_user(connection, &request.new_user, invited_by).await?
+    };
+    if let Some(invitation) = &invitation {
+        write::invitation(connection, invitation).await?;
+    }
+    let session = request.session_of(user.id);
+    write::new_session(connection, &session).await?;
+    Ok(Ok(StoredSignIn { user, session, created, accepted: invitation, outcome }))
+}
+
+async fn refresh(connection: &mut SqliteConnection, request: &RefreshRequest) -> Decided<Session> {
+    let Some((session, user_is_active)) = load::refresh_facts(connection, request.session).await? else {
+        return Ok(Err(Refusal::TokenNotValid));
+    };
+    match request.decide(&session, user_is_active) {
+        RefreshDecision::Rotate(session) => {
+            write::session(connection, &session).await?;
+            Ok(Ok(session))
+        }
+        RefreshDecision::Repeat => Ok(Ok(session)),
+        RefreshDecision::Revoke(session) => {
+            write::session(connection, &session).await?;
+            Ok(Err(Refusal::RefreshReused))
+        }
+        RefreshDecision::Refuse(refusal) => Ok(Err(refusal)),
+    }
+}
+
+async fn edit_profile(
+    connection: &mut SqliteConnection,
+    edit: &ProfileEdit,
+) -> Decided<EditedProfile, Vec<Refusal>> {
+    let Some(mut facts) = load::profile_facts(connection, edit).await? else {
+        return Ok(Err(vec![Refusal::UserNotFound]));
+    };
+    if edit.needs_lineage(&facts)
+        && let Some(inviter) = &facts.inviter
+    {
+        facts.lineage = load::lineage(connection, inviter.id, edit.user).await?;
+    }
+    let decision = edit.decide(&facts);
+    if let Ok(edited) = &decision {
+        write::user(connection, &edited.user).await?;
+        search::put(connection, &edited.user).await?;
+        if let Some(invitation) = &edited.accepted {
+            write::invitation(connection, invitation).await?;
+        }
+    }
+    Ok(decision)
+}
+
+async fn make_staff(connection: &mut SqliteConnection, new: &NewUser) -> Result<User> {
+    let user = match load::user_with_phone(connection, &new.phone).await? {
+        Some(known) => known,
+        None => write::new_user(connection, new, None).await?,
+    };
+    let user = User { is_staff: true, ..user };
+    write::user(connection, &user).await?;
+    Ok(user)
+}
+
+async fn set_active(connection: &mut SqliteConnection, id: UserId, is_active: bool) -> Result<Option<User>> {
+    let Some(user) = load::user(connection, id).await? else {
+        return Ok(None);
+    };
+    let user = User { is_active, ..user };
+    write::user(connection, &user).await?;
+    Ok(Some(user))
+}
+
+async fn agree_on_keys(connection: &mut SqliteConnection, request: &KeyRequest) -> Decided<(), KeyMismatch> {
+    let changed = match request.decide(&load::known_keys(connection).await?) {
+        Ok(changed) => changed,
+        Err(mismatch) => return Ok(Err(mismatch)),
+    };
+    for key in &changed {
+        write::key(connection, key).await?;
+    }
+    Ok(Ok(()))
+}

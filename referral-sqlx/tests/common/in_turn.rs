@@ -1,0 +1,113 @@
+//! Several stores that share a database, taken for one.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use async_trait::async_trait;
+use referral_core::{
+    Challenge, ChallengeId, KeyMismatch, PageSize, Refusal, Session, SessionId, User, UserId,
+    UserWithInvited,
+    storage::{
+        ChallengeRequest, Decided, EditedProfile, FoundInvitees, FoundUsers, KeyRequest, KnownKey, NewUser,
+        ProfileEdit, RefreshRequest, Result, SignInRequest, Storage, StoredSession, StoredSignIn, UserQuery,
+    },
+};
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+/// Gives each call to the next of its stores. They share nothing but the database, so whatever one
+/// kept to itself the others would not know.
+pub(crate) struct InTurn {
+    stores: Vec<Arc<dyn Storage>>,
+    calls: AtomicUsize,
+}
+
+impl InTurn {
+    pub(crate) fn new(stores: Vec<Arc<dyn Storage>>) -> Arc<Self> {
+        Arc::new(Self { stores, calls: AtomicUsize::new(0) })
+    }
+
+    fn next(&self) -> &dyn Storage {
+        &*self.stores[self.calls.fetch_add(1, Ordering::Relaxed) % self.stores.len()]
+    }
+}
+
+#[async_trait]
+impl Storage for InTurn {
+    async fn start_challenge(&self, request: &ChallengeRequest) -> Decided<Challenge> {
+        self.next().start_challenge(request).await
+    }
+
+    async fn void_challenge(&self, challenge: ChallengeId) -> Result<()> {
+        self.next().void_challenge(challenge).await
+    }
+
+    async fn sign_in(&self, request: &SignInRequest) -> Decided<StoredSignIn> {
+        self.next().sign_in(request).await
+    }
+
+    async fn session(&self, id: SessionId, invited: u32) -> Result<Option<StoredSession>> {
+        self.next().session(id, invited).await
+    }
+
+    async fn note_grant_used(&self, session: SessionId, access_id: Uuid) -> Result<()> {
+        self.next().note_grant_used(session, access_id).await
+    }
+
+    async fn refresh(&self, request: &RefreshRequest) -> Decided<Session> {
+        self.next().refresh(request).await
+    }
+
+    async fn user(&self, id: UserId, invited: u32) -> Result<Option<UserWithInvited>> {
+        self.next().user(id, invited).await
+    }
+
+    async fn users(&self, query: &UserQuery) -> Result<FoundUsers> {
+        self.next().users(query).await
+    }
+
+    async fn invitees(
+        &self,
+        inviter: UserId,
+        older_than: Option<UserId>,
+        limit: PageSize,
+    ) -> Result<Option<FoundInvitees>> {
+        self.next().invitees(inviter, older_than, limit).await
+    }
+
+    async fn edit_profile(&self, edit: &ProfileEdit) -> Decided<EditedProfile, Vec<Refusal>> {
+        self.next().edit_profile(edit).await
+    }
+
+    async fn make_staff(&self, user: &NewUser) -> Result<User> {
+        self.next().make_staff(user).await
+    }
+
+    async fn set_active(&self, id: UserId, is_active: bool) -> Result<Option<User>> {
+        self.next().set_active(id, is_active).await
+    }
+
+    async fn sweep(&self, before: OffsetDateTime, batch: u32) -> Result<u64> {
+        self.next().sweep(before, batch).await
+    }
+
+    async fn known_keys(&self) -> Result<Vec<KnownKey>> {
+        self.next().known_keys().await
+    }
+
+    async fn agree_on_keys(&self, request: &KeyRequest) -> Decided<(), KeyMismatch> {
+        self.next().agree_on_keys(request).await
+    }
+
+    async fn check_ready(&self) -> Result<()> {
+        self.next().check_ready().await
+    }
+
+    async fn close(&self) {
+        for store in &self.stores {
+            store.close().await;
+        }
+    }
+}
