@@ -7,6 +7,7 @@ use clap::{
     builder::{BoolishValueParser, NonEmptyStringValueParser},
 };
 use referral_core::{Policy, Region, Visibility};
+use referral_sqlx::PostgresOptions;
 
 /// Sign-in by phone and one-time code, with a simple referral system, over HTTP.
 ///
@@ -44,6 +45,8 @@ pub(crate) struct Settings {
     pub(crate) network: Network,
     #[command(flatten)]
     pub(crate) store: Store,
+    #[command(flatten)]
+    pub(crate) database: Database,
     #[command(flatten)]
     pub(crate) sign_in: SignIn,
     #[command(flatten)]
@@ -88,9 +91,42 @@ pub(crate) struct Store {
         default_value = "./referral-data"
     )]
     pub(crate) data_dir: PathBuf,
-    /// Database, such as `sqlite:path/to/file.db` [default: `referral.db` in the data folder]
+    /// Database: `sqlite:path/to/file.db`, or `postgres://user:password@host:5432/name`, after which
+    /// `?sslmode=verify-full&sslrootcert=ca.pem` encrypts [default: `referral.db` in the data folder]
     #[arg(long, env = "REFERRAL_DATABASE_URL", global = true, value_name = "URL", hide_env_values = true)]
     pub(crate) database_url: Option<String>,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "PostgreSQL")]
+pub(crate) struct Database {
+    /// Connections that are open at most [default: 10]
+    #[arg(long, env = "REFERRAL_DATABASE_CONNECTIONS", global = true, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub(crate) database_connections: Option<u32>,
+    /// How long to wait for a connection [default: 3s]
+    #[arg(long, env = "REFERRAL_DATABASE_ACQUIRE_TIMEOUT", global = true, value_name = "TIME", value_parser = some_time)]
+    pub(crate) database_acquire_timeout: Option<Duration>,
+    /// How long a statement may take [default: 5s]
+    #[arg(long, env = "REFERRAL_DATABASE_STATEMENT_TIMEOUT", global = true, value_name = "TIME", value_parser = some_time)]
+    pub(crate) database_statement_timeout: Option<Duration>,
+    /// Whether the URL leads to a pooler that gives each transaction another connection, such as
+    /// PgBouncer in transaction mode [default: false]
+    #[arg(long, env = "REFERRAL_DATABASE_POOLER", global = true, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = BoolishValueParser::new())]
+    pub(crate) database_pooler: Option<bool>,
+    /// Where the schema is brought up to date, if not at the URL: past a pooler [default: the URL;
+    /// with a pooler nowhere, so that the schema must be up to date]
+    #[arg(
+        long,
+        env = "REFERRAL_DATABASE_MIGRATION_URL",
+        global = true,
+        value_name = "URL",
+        hide_env_values = true
+    )]
+    pub(crate) database_migration_url: Option<String>,
+    /// Whether an advisory lock is taken for that, which engines other than PostgreSQL may not have
+    /// [default: true]
+    #[arg(long, env = "REFERRAL_DATABASE_MIGRATION_LOCK", global = true, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = BoolishValueParser::new())]
+    pub(crate) database_migration_lock: Option<bool>,
 }
 
 #[derive(Debug, Args)]
@@ -133,6 +169,16 @@ pub(crate) struct SignIn {
     /// [default: `peppers.json` in the data folder, made if it is not there]
     #[arg(long, env = "REFERRAL_PEPPER_FILE", global = true, value_name = "FILE")]
     pub(crate) pepper_file: Option<PathBuf>,
+    /// The peppers themselves, in place of a file. As the variable: arguments can be read by others
+    #[arg(
+        long,
+        env = "REFERRAL_PEPPERS",
+        global = true,
+        value_name = "JSON",
+        hide_env_values = true,
+        conflicts_with = "pepper_file"
+    )]
+    pub(crate) peppers: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -142,6 +188,16 @@ pub(crate) struct Tokens {
     /// [default: `keys.json` in the data folder, made if it is not there]
     #[arg(long, env = "REFERRAL_KEY_FILE", global = true, value_name = "FILE")]
     pub(crate) key_file: Option<PathBuf>,
+    /// The keys themselves, in place of a file. As the variable: arguments can be read by others
+    #[arg(
+        long,
+        env = "REFERRAL_KEYS",
+        global = true,
+        value_name = "JSON",
+        hide_env_values = true,
+        conflicts_with = "key_file"
+    )]
+    pub(crate) keys: Option<String>,
     /// Who issues the tokens (`iss`)
     #[arg(long, env = "REFERRAL_ISSUER", global = true, value_name = "NAME", default_value = "referral", value_parser = NonEmptyStringValueParser::new())]
     pub(crate) issuer: String,
@@ -216,18 +272,27 @@ pub(crate) enum LogFormat {
 impl Settings {
     /// Whether anything is kept in the data folder.
     pub(crate) fn uses_data_dir(&self) -> bool {
-        self.store.database_url.is_none()
-            || self.tokens.key_file.is_none()
-            || self.sign_in.pepper_file.is_none()
+        let Self { store, tokens, sign_in, .. } = self;
+        store.database_url.is_none()
+            || (tokens.key_file.is_none() && tokens.keys.is_none())
+            || (sign_in.pepper_file.is_none() && sign_in.peppers.is_none())
+    }
+
+    /// How PostgreSQL is used.
+    pub(crate) fn postgres_options(&self) -> PostgresOptions {
+        let given = &self.database;
+        let mut options = PostgresOptions::default();
+        set(&mut options.max_connections, given.database_connections);
+        set(&mut options.acquire_timeout, given.database_acquire_timeout);
+        set(&mut options.statement_timeout, given.database_statement_timeout);
+        set(&mut options.transaction_pooler, given.database_pooler);
+        set(&mut options.migration_lock, given.database_migration_lock);
+        options.migration_url.clone_from(&given.database_migration_url);
+        options
     }
 
     /// The policy named, with the numbers that flags give in its place.
     pub(crate) fn policy(&self) -> Policy {
-        fn set<T>(number: &mut T, given: Option<T>) {
-            if let Some(given) = given {
-                *number = given;
-            }
-        }
         let Self { sign_in, tokens, .. } = self;
         let by_sender = match sign_in.sender {
             Sender::Development => PolicyName::Development,
@@ -253,6 +318,13 @@ impl Settings {
             VisibilityName::Staff => Visibility::Staff,
         };
         policy
+    }
+}
+
+/// Puts what was given in place of the default.
+fn set<T>(setting: &mut T, given: Option<T>) {
+    if let Some(given) = given {
+        *setting = given;
     }
 }
 

@@ -49,18 +49,23 @@ pub(crate) async fn build(settings: &Settings) -> Result<Referral> {
     let sender: Arc<dyn SmsSender> = match settings.sign_in.sender {
         Sender::Development => Arc::new(DevelopmentSender),
     };
-    let keys = secrets::signing_keys(settings)?;
-    let peppers = secrets::peppers(settings)?;
+    let known = storage.known_keys().await?;
+    let keys = secrets::signing_keys(settings, &known)?;
+    let peppers = secrets::peppers(settings, &known)?;
     let referral = Referral::builder(storage, sender, keys, peppers)
         .policy(policy)
         .issuer(&settings.tokens.issuer)
         .audience(&settings.tokens.audience)
         .build()?;
+    referral.agree_on_keys().await?;
     Ok(referral)
 }
 
 async fn connect(settings: &Settings) -> Result<Arc<dyn Storage>> {
     let storage = match &settings.store.database_url {
+        Some(url) if url.starts_with("postgres:") || url.starts_with("postgresql:") => {
+            referral_sqlx::connect_postgres(url, &settings.postgres_options()).await?
+        }
         Some(url) => referral_sqlx::connect(url).await?,
         None => referral_sqlx::connect_sqlite(&settings.store.data_dir.join("referral.db")).await?,
     };
@@ -116,7 +121,10 @@ fn greet(settings: &Settings, address: SocketAddr) -> io::Result<()> {
     writeln!(out, "referral-server {} listens on {url}", env!("CARGO_PKG_VERSION"))?;
     writeln!(out, "  Swagger UI   {url}/docs/")?;
     writeln!(out, "  ReDoc        {url}/api/v1/redoc/")?;
-    writeln!(out, "  Data         {}", settings.store.data_dir.display())?;
+    match &settings.store.database_url {
+        None => writeln!(out, "  Data         {}", settings.store.data_dir.display())?,
+        Some(url) => writeln!(out, "  Database     {}", url.split(':').next().unwrap_or_default())?,
+    }
     match settings.sign_in.sender {
         Sender::Development => writeln!(
             out,

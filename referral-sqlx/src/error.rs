@@ -1,7 +1,7 @@
 //! What can go wrong with a database, and what that means to whoever asked.
 
 use referral_core::storage::BoxError;
-#[cfg(feature = "sqlite")]
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
 use referral_core::storage::StorageError;
 
 /// Why a database could not be opened. No message repeats the URL, which may hold a password.
@@ -43,6 +43,20 @@ pub enum ConnectError {
     /// The database could not be opened.
     #[error("the database cannot be opened; check its path, its permissions and who else uses it")]
     NotOpened(#[source] BoxError),
+    /// The URL is not one of its database's.
+    #[error("the URL of the database cannot be read; give one such as `postgres://user@host:5432/name`")]
+    InvalidUrl,
+    /// The database could not be reached, or does not let in whoever asks.
+    #[error("the database cannot be reached; check its URL, and that it runs and lets this user in")]
+    NotReached(#[source] BoxError),
+    /// The database keeps texts in an encoding that lacks most scripts.
+    #[error(
+        "the database is encoded in {encoding}, which lacks most scripts; make one with `CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0`"
+    )]
+    NotUtf8 {
+        /// The encoding.
+        encoding: String,
+    },
     /// The schema could not be brought up to date: most likely, a newer version of this crate has
     /// been there already.
     #[error("the schema of the database cannot be brought up to date")]
@@ -50,7 +64,7 @@ pub enum ConnectError {
 }
 
 /// The error as the core knows it.
-#[cfg(feature = "sqlite")]
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
 pub(crate) fn failure(error: sqlx::Error) -> StorageError {
     if is_passing(&error) {
         StorageError::Unavailable(error.into())
@@ -60,20 +74,23 @@ pub(crate) fn failure(error: sqlx::Error) -> StorageError {
 }
 
 /// Whether the same may succeed later.
-#[cfg(feature = "sqlite")]
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
 pub(crate) fn is_passing(error: &sqlx::Error) -> bool {
     match error {
         sqlx::Error::Io(_)
         | sqlx::Error::PoolTimedOut
         | sqlx::Error::PoolClosed
         | sqlx::Error::WorkerCrashed => true,
-        sqlx::Error::Database(error) => crate::sqlite::is_passing(&**error),
+        #[cfg(feature = "sqlite")]
+        error if crate::sqlite::is_passing(error) => true,
+        #[cfg(feature = "postgres")]
+        error if crate::postgres::is_passing(error) => true,
         _ => false,
     }
 }
 
 /// The error for a stored value that cannot be.
-#[cfg(feature = "sqlite")]
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
 pub(crate) fn unreadable(error: impl Into<BoxError>) -> StorageError {
     StorageError::Failed(error.into())
 }

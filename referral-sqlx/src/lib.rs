@@ -10,11 +10,15 @@ mod error;
 #[doc = include_str!("../../README.md")]
 struct Readme;
 
-#[cfg(feature = "sqlite")]
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+mod migrations;
+#[cfg(feature = "postgres")]
+mod postgres;
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
 mod rows;
 #[cfg(feature = "sqlite")]
 mod sqlite;
-#[cfg(feature = "sqlite")]
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
 mod values;
 
 #[cfg(feature = "sqlite")]
@@ -24,12 +28,15 @@ use std::sync::Arc;
 use referral_core::storage::Storage;
 
 pub use crate::error::ConnectError;
+#[cfg(feature = "postgres")]
+pub use crate::postgres::PostgresOptions;
 
 /// Opens the database that `url` names, and brings its schema up to date.
 ///
 /// | URL | Database | Feature |
 /// |---|---|---|
 /// | `sqlite:referral.db`, `sqlite:///var/lib/referral/referral.db` | an SQLite file, made if there is none; `?mode=rw` refuses to make one | `sqlite` |
+/// | `postgres://user:password@host:5432/name` | a PostgreSQL database, in whose schema `referral` the tables are; `?sslmode=verify-full&sslrootcert=ca.pem` and the other parameters of libpq are understood | `postgres` |
 ///
 /// A file that is made here can be read by its owner only, since it holds phone numbers. Several
 /// processes may open one file, on one machine.
@@ -38,7 +45,7 @@ pub use crate::error::ConnectError;
 ///
 /// See [`ConnectError`].
 #[cfg_attr(
-    not(feature = "sqlite"),
+    not(any(feature = "sqlite", feature = "postgres")),
     expect(clippy::unused_async, reason = "only a build without any database has nothing to wait for")
 )]
 pub async fn connect(url: &str) -> Result<Arc<dyn Storage>, ConnectError> {
@@ -46,6 +53,10 @@ pub async fn connect(url: &str) -> Result<Arc<dyn Storage>, ConnectError> {
     match scheme {
         #[cfg(feature = "sqlite")]
         "sqlite" => Ok(Arc::new(sqlite::open_url(url).await?)),
+        #[cfg(feature = "postgres")]
+        "postgres" | "postgresql" => Ok(Arc::new(postgres::open(url, &PostgresOptions::default()).await?)),
+        #[cfg(not(feature = "postgres"))]
+        "postgres" | "postgresql" => Err(ConnectError::FeatureOff { feature: "postgres" }),
         #[cfg(not(feature = "sqlite"))]
         "sqlite" => Err(ConnectError::FeatureOff { feature: "sqlite" }),
         _ => Err(ConnectError::UnknownScheme { scheme: scheme.to_owned() }),
@@ -60,4 +71,18 @@ pub async fn connect(url: &str) -> Result<Arc<dyn Storage>, ConnectError> {
 #[cfg(feature = "sqlite")]
 pub async fn connect_sqlite(path: &Path) -> Result<Arc<dyn Storage>, ConnectError> {
     Ok(Arc::new(sqlite::open_path(path).await?))
+}
+
+/// Opens the PostgreSQL database that `url` names, as [`connect`] does, with other options than the
+/// usual.
+///
+/// # Errors
+///
+/// See [`ConnectError`].
+#[cfg(feature = "postgres")]
+pub async fn connect_postgres(
+    url: &str,
+    options: &PostgresOptions,
+) -> Result<Arc<dyn Storage>, ConnectError> {
+    Ok(Arc::new(postgres::open(url, options).await?))
 }

@@ -112,7 +112,7 @@ macro_rules! read_rows {
         }
 
         fn time(row: &$row, column: &'static str) -> Result<OffsetDateTime> {
-            $read_time(get(row, column)?)
+            get(row, column).and_then($read_time)
         }
 
         fn phone(row: &$row) -> Result<PhoneNumber> {

@@ -49,12 +49,14 @@ impl SqliteStore {
 
 /// Whether the same may succeed later: another process has the file locked, the disk is full or
 /// out of reach, the file may not be written to.
-pub(crate) fn is_passing(error: &dyn DatabaseError) -> bool {
+pub(crate) fn is_passing(error: &sqlx::Error) -> bool {
     const READ_ONLY: i32 = 8;
     const IO_ERROR: i32 = 10;
     const FULL: i32 = 13;
     const CANNOT_OPEN: i32 = 14;
-    is_busy(error) || matches!(primary_code(error), Some(READ_ONLY | IO_ERROR | FULL | CANNOT_OPEN))
+    error.as_database_error().is_some_and(|error| {
+        is_busy(error) || matches!(primary_code(error), Some(READ_ONLY | IO_ERROR | FULL | CANNOT_OPEN))
+    })
 }
 
 /// Whether another process has the file locked, for longer than one waits.

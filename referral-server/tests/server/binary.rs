@@ -29,8 +29,13 @@ fn command(folder: &Path) -> Command {
 impl Program {
     /// Starts the program on a free port and waits until it says where it listens.
     pub(crate) fn start(folder: &Path, arguments: &[&str]) -> Self {
+        Self::start_with(folder, arguments, &[])
+    }
+
+    /// The same, with variables in its environment.
+    pub(crate) fn start_with(folder: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> Self {
         let mut command = command(folder);
-        command.args(["--listen", "127.0.0.1:0"]).args(arguments);
+        command.args(["--listen", "127.0.0.1:0"]).args(arguments).envs(environment.iter().copied());
         // Into a file: a pipe that nobody reads fills up, and then the program waits.
         let log = folder.join("log");
         let stderr = std::fs::File::create(&log).expect("a file");
@@ -71,7 +76,7 @@ impl Drop for Program {
     }
 }
 
-fn run(folder: &Path, arguments: &[&str]) -> Output {
+pub(crate) fn run(folder: &Path, arguments: &[&str]) -> Output {
     finish(command(folder).args(arguments))
 }
 
@@ -199,8 +204,13 @@ async fn a_request_under_way_is_answered_before_the_end() {
 
 #[tokio::test]
 async fn what_was_answered_survives_a_kill_and_no_user_is_half_made() {
+    survive_a_kill(&[]).await;
+}
+
+/// Signs up with several clients, kills the program meanwhile, and looks for what it answered.
+pub(crate) async fn survive_a_kill(arguments: &[&str]) {
     let folder = folder();
-    let mut program = Program::start(folder.path(), &[]);
+    let mut program = Program::start(folder.path(), arguments);
     let anna = program.client.enter(ANNA, None).await;
     let code = program.client.invite_code(&anna).await;
 
@@ -233,7 +243,7 @@ async fn what_was_answered_survives_a_kill_and_no_user_is_half_made() {
         answered.extend(task.await.expect("no task panics"));
     }
 
-    let program = Program::start(folder.path(), &[]);
+    let program = Program::start(folder.path(), arguments);
     let count = program.client.get("/users/?limit=1", &anna.access).await.ok()["count"].as_u64();
     let user = program.client.get("/users/current_user/", &anna.access).await.ok();
     assert_eq!(user["invited_count"].as_u64().map(|invited| invited + 1), count, "each with its inviter");

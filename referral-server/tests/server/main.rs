@@ -6,6 +6,7 @@ mod browser;
 mod document;
 mod failures;
 mod hostile;
+mod hosts;
 mod pages;
 mod readme;
 mod service;

@@ -1,0 +1,92 @@
+//! Several hosts on one PostgreSQL database: programs that share nothing else.
+
+use std::path::Path;
+
+use serde_json::json;
+
+use crate::{
+    binary::{Program, folder, run, survive_a_kill},
+    service::{ANNA, BORIS},
+};
+
+#[path = "../../../referral-sqlx/tests/common/server.rs"]
+mod server;
+
+fn copy_keys(from: &Path, to: &Path) {
+    for file in ["keys.json", "peppers.json"] {
+        std::fs::create_dir_all(to.join("referral-data")).expect("a folder");
+        let file = Path::new("referral-data").join(file);
+        std::fs::copy(from.join(&file), to.join(&file)).expect("copied, with its permissions");
+    }
+}
+
+#[tokio::test]
+async fn two_hosts_accept_what_the_other_signed_and_sent() {
+    let Some(database) = server::Database::create().await else { return };
+    let [first, second] = [folder(), folder()];
+    let arguments = ["--database-url", &database.url];
+    let here = Program::start(first.path(), &arguments);
+    copy_keys(first.path(), second.path());
+    let there = Program::start(second.path(), &arguments);
+
+    let sent = here.client.post("/auth/send_code/", &json!({ "phone": ANNA })).await.ok();
+    let body = json!({ "phone": ANNA, "code": sent["code"], "challenge_id": sent["challenge_id"] });
+    let signed_in = there.client.post("/auth/jwt/get_by_phone/", &body).await.ok();
+    here.client.post("/auth/jwt/get_by_phone/", &body).await.assert_problem(403, "invalid_code");
+    let access = signed_in["access"].as_str().expect("a token");
+    here.client.get("/users/current_user/", access).await.ok();
+
+    let refreshed =
+        here.client.post("/auth/jwt/refresh/", &json!({ "refresh": signed_in["refresh"] })).await.ok();
+    let again =
+        there.client.post("/auth/jwt/refresh/", &json!({ "refresh": signed_in["refresh"] })).await.ok();
+    assert_eq!(refreshed["refresh"], again["refresh"], "two tabs on two hosts");
+
+    // A cursor from one host leads on at the other.
+    there.client.enter(BORIS, None).await;
+    let page = here.client.get("/users/?limit=1", access).await.ok();
+    let next = page["next"].as_str().expect("another page").split("/api/v1").nth(1).expect("a path");
+    assert_eq!(there.client.get(next, access).await.ok()["results"][0]["phone"], ANNA);
+}
+
+#[tokio::test]
+async fn a_host_without_the_keys_in_use_says_which_it_lacks_and_makes_none() {
+    let Some(database) = server::Database::create().await else { return };
+    let [first, second] = [folder(), folder()];
+    let arguments = ["--database-url", &database.url];
+    drop(Program::start(first.path(), &arguments));
+
+    let output = run(second.path(), &arguments);
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success());
+    assert!(error.contains("in use with the signing key") && error.contains("copy it"), "{error}");
+    assert!(!second.path().join("referral-data/keys.json").exists());
+
+    // With keys of its own, from another database, it does not start either.
+    drop(Program::start(second.path(), &[]));
+    let output = run(second.path(), &arguments);
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && error.contains("which is not in the ring here"), "{error}");
+}
+
+#[tokio::test]
+async fn keys_come_from_the_environment_too() {
+    let Some(database) = server::Database::create().await else { return };
+    let [first, second] = [folder(), folder()];
+    let arguments = ["--database-url", &database.url];
+    let here = Program::start(first.path(), &arguments);
+    let anna = here.client.enter(ANNA, None).await;
+    let read =
+        |file: &str| std::fs::read_to_string(first.path().join("referral-data").join(file)).expect("a file");
+    let (keys, peppers) = (read("keys.json"), read("peppers.json"));
+    let environment = [("REFERRAL_KEYS", &*keys), ("REFERRAL_PEPPERS", &*peppers)];
+    let there = Program::start_with(second.path(), &arguments, &environment);
+    there.client.get("/users/current_user/", &anna.access).await.ok();
+    assert!(!second.path().join("referral-data").exists(), "there is nothing to keep");
+}
+
+#[tokio::test]
+async fn what_was_answered_survives_a_kill_of_a_host() {
+    let Some(database) = server::Database::create().await else { return };
+    survive_a_kill(&["--database-url", &database.url]).await;
+}

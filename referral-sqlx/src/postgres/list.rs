@@ -1,0 +1,153 @@
+//! The list of users. Its statement holds only the conditions that are asked for, so that each
+//! can use its index: a condition that is sometimes off, such as `$1 IS NULL OR …`, never does.
+
+use referral_core::{
+    COUNT_LIMIT, Email, InviteCode, Name, PhoneNumber, Position, User,
+    storage::{FoundUsers, Gram, Result, SearchTerm, UserFilter, UserQuery},
+};
+use sqlx::{Postgres, QueryBuilder, postgres::PgRow};
+use uuid::Uuid;
+
+use super::{Lease, rows, statements, write::to_stored};
+use crate::{error::failure, rows::user_columns};
+
+/// A page of users and the count of all that match, of the same moment.
+pub(super) async fn users(lease: &mut Lease, query: &UserQuery) -> Result<FoundUsers> {
+    let limit = query.limit.get() as usize;
+    let mut statement = page_with_count(query);
+    // A search is planned for its terms: whether to look them up, or to walk until there are enough,
+    // depends on how common they are. All else has one plan.
+    let is_prepared = query.filter.search.is_empty() && lease.is_prepared();
+    let rows = statement.build().persistent(is_prepared).fetch_all(lease.connection()).await;
+    let rows = rows.map_err(failure)?;
+
+    let counted: u64 = match rows.first() {
+        Some(row) => rows::number(row, "counted")?,
+        None => 0,
+    };
+    let is_exact = query.filter.is_empty() || counted <= COUNT_LIMIT;
+    let has_user = |row: &&PgRow| !matches!(rows::get::<Option<Uuid>>(row, "id"), Ok(None));
+    let mut users: Vec<User> =
+        rows.iter().filter(has_user).take(limit).map(rows::user).collect::<Result<_>>()?;
+    if matches!(query.position, Position::NewerThan(_)) {
+        users.reverse();
+    }
+    Ok(FoundUsers {
+        users,
+        has_more: rows.len() > limit,
+        count: if is_exact { counted } else { COUNT_LIMIT },
+        count_exact: is_exact,
+    })
+}
+
+/// The users of a page in the order in which they are walked, and one more if there is more, each
+/// with the count of all: one row without a user if there is none.
+pub(super) fn page_with_count(query: &UserQuery) -> QueryBuilder<Postgres> {
+    let mut sql = QueryBuilder::new("SELECT counted.counted, page.* FROM (");
+    push_count(&mut sql, &query.filter);
+    sql.push(concat!(") counted LEFT JOIN (SELECT ", user_columns!()));
+    if query.filter.search.is_empty() {
+        push_page(&mut sql, query);
+    } else {
+        // First who is on the page, and only then what is shown of them.
+        sql.push(" FROM (SELECT s.user_id");
+        push_page(&mut sql, query);
+        sql.push(
+            ") found JOIN referral.users u ON u.id = found.user_id \
+             LEFT JOIN referral.invitations i ON i.invitee = u.id",
+        );
+    }
+    sql.push(") page ON TRUE ORDER BY page.id ").push(direction(query.position));
+    sql
+}
+
+fn direction(position: Position) -> &'static str {
+    if matches!(position, Position::NewerThan(_)) { "ASC" } else { "DESC" }
+}
+
+fn push_page(sql: &mut QueryBuilder<Postgres>, query: &UserQuery) {
+    let id = push_source(sql, &query.filter);
+    match query.position {
+        Position::Offset(_) => {}
+        Position::OlderThan(older_than) => {
+            sql.push(" AND ").push(id).push(" < ").push_bind(older_than.0);
+        }
+        Position::NewerThan(newer_than) => {
+            sql.push(" AND ").push(id).push(" > ").push_bind(newer_than.0);
+        }
+    }
+    sql.push(" ORDER BY ").push(id).push(" ").push(direction(query.position));
+    sql.push(" LIMIT ").push_bind(i64::from(query.limit.get()) + 1);
+    if let Position::Offset(offset) = query.position {
+        sql.push(" OFFSET ").push_bind(i64::try_from(offset).unwrap_or(i64::MAX));
+    }
+}
+
+/// The number of users that match: of all, if there is no filter, else no more than one above
+/// [`COUNT_LIMIT`].
+fn push_count(sql: &mut QueryBuilder<Postgres>, filter: &UserFilter) {
+    if filter.is_empty() {
+        sql.push(statements::USER_TOTAL);
+        return;
+    }
+    sql.push("SELECT count(*) AS counted FROM (SELECT 1");
+    push_source(sql, filter);
+    sql.push(" LIMIT ").push_bind(i64::try_from(COUNT_LIMIT + 1).unwrap_or(i64::MAX)).push(") found");
+}
+
+/// The tables and the conditions. Returns the column by which the users are in order in the index
+/// that finds them.
+fn push_source(sql: &mut QueryBuilder<Postgres>, filter: &UserFilter) -> &'static str {
+    // A new field must not be overlooked.
+    let UserFilter { phone, email, first_name, last_name, invite_code, invited_by_code, search } = filter;
+    let searches_only = UserFilter { search: search.clone(), ..UserFilter::default() } == *filter;
+    let id = if !search.is_empty() {
+        sql.push(" FROM referral.user_search s");
+        if !searches_only {
+            sql.push(
+                " JOIN referral.users u ON u.id = s.user_id \
+                 LEFT JOIN referral.invitations i ON i.invitee = s.user_id",
+            );
+        }
+        sql.push(" WHERE TRUE");
+        "s.user_id"
+    } else if invited_by_code.is_some() {
+        sql.push(" FROM referral.invitations i JOIN referral.users u ON u.id = i.invitee WHERE TRUE");
+        "i.invitee"
+    } else {
+        sql.push(" FROM referral.users u LEFT JOIN referral.invitations i ON i.invitee = u.id WHERE TRUE");
+        "u.id"
+    };
+    for (column, value) in [
+        (" AND u.phone = ", phone.as_ref().map(PhoneNumber::as_str)),
+        (" AND u.email = ", email.as_ref().map(Email::as_str)),
+        (" AND u.first_name = ", first_name.as_ref().map(Name::as_str)),
+        (" AND u.last_name = ", last_name.as_ref().map(Name::as_str)),
+        (" AND u.invite_code = ", invite_code.as_ref().map(InviteCode::as_str)),
+    ] {
+        if let Some(value) = value {
+            sql.push(column).push_bind(value.to_owned());
+        }
+    }
+    if let Some(code) = invited_by_code {
+        sql.push(" AND i.inviter = (SELECT id FROM referral.users WHERE invite_code = ");
+        sql.push_bind(code.as_str().to_owned()).push(")");
+    }
+    for term in search {
+        push_term(sql, term);
+    }
+    id
+}
+
+/// The index finds who may match, and the texts say who does.
+fn push_term(sql: &mut QueryBuilder<Postgres>, term: &SearchTerm) {
+    let mut push = |joint: &'static str, text: &'static str, grams: &[Gram]| {
+        sql.push(joint).push("(s.grams @> ").push_bind(to_stored(grams)).push(" AND strpos(");
+        sql.push(text).push(", ").push_bind(term.pattern.clone()).push(") > 0)");
+    };
+    push(" AND (", "s.public", &term.public_grams());
+    if let Some(grams) = term.private_grams() {
+        push(" OR ", "s.private", &grams);
+    }
+    sql.push(")");
+}

@@ -1,0 +1,152 @@
+//! Reading what is asked for, and the facts that the core's rules decide on.
+
+use referral_core::{
+    Email, InviteCode, Inviter, Lineage, PageSize, PhoneNumber, Session, SessionId, User, UserId,
+    UserWithInvited,
+    storage::{
+        ChallengeFacts, FoundInvitees, KnownKey, ProfileEdit, ProfileFacts, Result, SignInFacts,
+        SignInRequest, StoredSession,
+    },
+};
+use sqlx::{
+    Postgres,
+    postgres::{PgArguments, PgRow},
+    query::Query,
+};
+use uuid::Uuid;
+
+use super::{Lease, rows, statements};
+use crate::error::failure;
+
+/// The facts, and the number of the phone's newest challenge, zero if there is none.
+pub(super) async fn challenge_facts(lease: &mut Lease, phone: &PhoneNumber) -> Result<(ChallengeFacts, i64)> {
+    let facts = lease.query(statements::CHALLENGE_FACTS).bind(phone.as_str());
+    let row = facts.fetch_one(lease.connection()).await.map_err(failure)?;
+    let facts = ChallengeFacts {
+        last_sent_at: rows::optional_time(&row, "last_sent_at")?,
+        last_login: rows::optional_time(&row, "last_login")?,
+    };
+    Ok((facts, rows::get::<Option<i64>>(&row, "number")?.unwrap_or(0)))
+}
+
+/// All but the lineage.
+pub(super) async fn sign_in_facts(lease: &mut Lease, request: &SignInRequest) -> Result<SignInFacts> {
+    let code = request.invite_code.as_ref();
+    let statement = match request.challenge {
+        Some(_) => statements::SIGN_IN_FACTS_NAMED,
+        None => statements::SIGN_IN_FACTS,
+    };
+    let mut facts = lease.query(statement).bind(request.phone.as_str()).bind(code.map(InviteCode::as_str));
+    if let Some(id) = request.challenge {
+        facts = facts.bind(id.0);
+    }
+    let row = facts.fetch_one(lease.connection()).await.map_err(failure)?;
+    let challenge = rows::get::<Option<Uuid>>(&row, "challenge_id")?;
+    let user = rows::get::<Option<Uuid>>(&row, "id")?;
+    Ok(SignInFacts {
+        challenge: challenge.map(|_| rows::challenge(&row, &request.phone)).transpose()?,
+        user: user.map(|_| rows::user(&row)).transpose()?,
+        inviter: code_owner(&row, code)?,
+        lineage: Lineage::NotWalked,
+    })
+}
+
+/// All but the lineage; `None` if there is no such user.
+pub(super) async fn profile_facts(lease: &mut Lease, edit: &ProfileEdit) -> Result<Option<ProfileFacts>> {
+    let email = edit.change.email.as_ref().and_then(Option::as_ref);
+    let code = edit.change.invited_by_code.as_ref();
+    let facts = lease
+        .query(statements::PROFILE_FACTS)
+        .bind(edit.user.0)
+        .bind(email.map(Email::as_str))
+        .bind(code.map(InviteCode::as_str));
+    let Some(row) = facts.fetch_optional(lease.connection()).await.map_err(failure)? else {
+        return Ok(None);
+    };
+    Ok(Some(ProfileFacts {
+        user: rows::user(&row)?,
+        email_owner: rows::get::<Option<Uuid>>(&row, "email_owner")?.map(UserId),
+        inviter: code_owner(&row, code)?,
+        lineage: Lineage::NotWalked,
+    }))
+}
+
+/// Walks from `inviter` up to the first inviter. Whoever asks must hold the lock for late
+/// acceptances.
+pub(super) async fn lineage(lease: &mut Lease, inviter: UserId, invitee: UserId) -> Result<Lineage> {
+    let has_invitee = lease.query(statements::LINEAGE_HAS).bind(inviter.0).bind(invitee.0);
+    let row = has_invitee.fetch_one(lease.connection()).await.map_err(failure)?;
+    Ok(if rows::get(&row, "has_invitee")? { Lineage::WithInvitee } else { Lineage::WithoutInvitee })
+}
+
+/// A session with its user and the newest invitees.
+pub(super) async fn session(lease: &mut Lease, id: SessionId, invited: u32) -> Result<Option<StoredSession>> {
+    let found = match invited {
+        0 => lease.query(statements::SESSION).bind(id.0),
+        _ => lease.query(statements::SESSION_WITH_INVITED).bind(id.0).bind(i64::from(invited)),
+    };
+    let Some(row) = found.fetch_optional(lease.connection()).await.map_err(failure)? else {
+        return Ok(None);
+    };
+    let invited = if invited == 0 { Vec::new() } else { rows::invited(&row)? };
+    let user = UserWithInvited { user: rows::user(&row)?, invited };
+    Ok(Some(StoredSession { session: rows::session(&row)?, user }))
+}
+
+/// A session, and whether its user is active.
+pub(super) async fn refresh_facts(lease: &mut Lease, id: SessionId) -> Result<Option<(Session, bool)>> {
+    let found = lease.query(statements::REFRESH_FACTS).bind(id.0);
+    let row = found.fetch_optional(lease.connection()).await.map_err(failure)?;
+    row.map(|row| Ok((rows::session(&row)?, rows::get(&row, "is_active")?))).transpose()
+}
+
+pub(super) async fn user(lease: &mut Lease, id: UserId, invited: u32) -> Result<Option<UserWithInvited>> {
+    let found = lease.query(statements::USER).bind(id.0).bind(i64::from(invited));
+    let row = found.fetch_optional(lease.connection()).await.map_err(failure)?;
+    row.map(|row| Ok(UserWithInvited { user: rows::user(&row)?, invited: rows::invited(&row)? })).transpose()
+}
+
+/// The user that a statement which changes one answers with.
+pub(super) async fn changed_user(
+    lease: &mut Lease,
+    change: Query<'_, Postgres, PgArguments>,
+) -> Result<Option<User>> {
+    let changed = change.fetch_optional(lease.connection()).await.map_err(failure)?;
+    changed.as_ref().map(rows::user).transpose()
+}
+
+/// A page of invitees; `None` if there is no such inviter.
+pub(super) async fn invitees(
+    lease: &mut Lease,
+    inviter: UserId,
+    older_than: Option<UserId>,
+    limit: PageSize,
+) -> Result<Option<FoundInvitees>> {
+    let older_than = older_than.map_or(Uuid::max(), |id| id.0);
+    // One more than fits tells whether there is more.
+    let limit = limit.get() as usize;
+    let found = lease
+        .query(statements::INVITEES)
+        .bind(inviter.0)
+        .bind(older_than)
+        .bind(i64::try_from(limit + 1).unwrap_or(i64::MAX));
+    let found = found.fetch_all(lease.connection()).await.map_err(failure)?;
+    let Some(first) = found.first() else {
+        return Ok(None);
+    };
+    let count = rows::number(first, "invited_count")?;
+    let has_invitee = |row: &&PgRow| !matches!(rows::get::<Option<Uuid>>(row, "id"), Ok(None));
+    let invitees = found.iter().filter(has_invitee).take(limit).map(rows::invitee).collect::<Result<_>>()?;
+    Ok(Some(FoundInvitees { invitees, has_more: found.len() > limit, count }))
+}
+
+pub(super) async fn known_keys(lease: &mut Lease) -> Result<Vec<KnownKey>> {
+    let known = lease.query(statements::KNOWN_KEYS);
+    let known = known.fetch_all(lease.connection()).await.map_err(failure)?;
+    known.iter().map(rows::known_key).collect()
+}
+
+fn code_owner(row: &PgRow, code: Option<&InviteCode>) -> Result<Option<Inviter>> {
+    let owner = rows::get::<Option<Uuid>>(row, "code_owner")?.map(UserId);
+    Ok(owner.zip(code.cloned()).map(|(id, code)| Inviter { id, code }))
+}

@@ -1,0 +1,131 @@
+//! Opening a PostgreSQL database: what its URL says, and what each connection is told.
+
+use std::time::Duration;
+
+use sqlx::{
+    ConnectOptions as _, Connection as _, PgConnection,
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
+
+use super::{PostgresStore, migrations, statements};
+use crate::ConnectError;
+
+/// How long a transaction may be open while its process does nothing: frozen, it would hold its
+/// locks.
+const IDLE_TRANSACTION_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What a statement may take when the schema is brought up to date: as long as it takes.
+const NO_TIMEOUT: Duration = Duration::ZERO;
+
+/// How a PostgreSQL database is used, beside what its URL says.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct PostgresOptions {
+    /// Connections that are open at most. By default 10: several for each core of a small database
+    /// server, fewer than the hundred that it lets in, so that there is room for other processes.
+    pub max_connections: u32,
+    /// How long to wait for a connection when all are in use, or the server is away. By default 3 s:
+    /// clients of an HTTP interface do not wait longer.
+    pub acquire_timeout: Duration,
+    /// How long the database may take for a statement, locks included. By default 5 s.
+    pub statement_timeout: Duration,
+    /// Whether the URL leads to a pooler that hands out another connection for each transaction, such
+    /// as `PgBouncer` with `pool_mode = transaction`. Then each request is one transaction, and nothing
+    /// is prepared or set for longer, which costs two round trips and more. By default false.
+    pub transaction_pooler: bool,
+    /// Where the schema is brought up to date, if not at the URL: through such a pooler it cannot be.
+    /// Without it, behind a pooler, the schema must be up to date.
+    pub migration_url: Option<String>,
+    /// Whether an advisory lock is taken while the schema is brought up to date. By default true;
+    /// some engines that speak PostgreSQL's protocol have no such locks.
+    pub migration_lock: bool,
+}
+
+impl Default for PostgresOptions {
+    fn default() -> Self {
+        Self {
+            max_connections: 10,
+            acquire_timeout: Duration::from_secs(3),
+            statement_timeout: Duration::from_secs(5),
+            transaction_pooler: false,
+            migration_url: None,
+            migration_lock: true,
+        }
+    }
+}
+
+/// Opens the database that `url` names, and brings its schema up to date.
+pub(crate) async fn open(url: &str, options: &PostgresOptions) -> Result<PostgresStore, ConnectError> {
+    let migration_url = match &options.migration_url {
+        None if options.transaction_pooler => None,
+        given => Some(given.as_deref().unwrap_or(url)),
+    };
+    if let Some(url) = migration_url {
+        let mut connection = connect(&direct(url, NO_TIMEOUT)?).await?;
+        check_encoding(&mut connection).await?;
+        migrations::run(&mut connection, options.migration_lock).await?;
+        connection.close().await.map_err(not_opened)?;
+    }
+
+    let timeout = options.statement_timeout;
+    let to_connect = if options.transaction_pooler { pooled(url)? } else { direct(url, timeout)? };
+    let pool = PgPoolOptions::new()
+        .max_connections(options.max_connections)
+        .acquire_timeout(options.acquire_timeout)
+        // A connection that broke is found out by its first statement, which is tried again on
+        // another: asking before each request would cost as much as the request.
+        .test_before_acquire(false)
+        .connect_with(to_connect)
+        .await
+        .map_err(not_opened)?;
+    let mut begin = "BEGIN ISOLATION LEVEL READ COMMITTED".to_owned();
+    if options.transaction_pooler {
+        let timeout = timeout.as_millis();
+        begin = format!("{begin}; SET LOCAL statement_timeout = {timeout}");
+    }
+    let store = PostgresStore { pool, behind_pooler: options.transaction_pooler, begin };
+    if migration_url.is_none() {
+        let mut lease = store.lease().await.map_err(|error| ConnectError::NotOpened(error.into()))?;
+        migrations::check_applied(&mut lease)
+            .await
+            .map_err(|error| ConnectError::NotMigrated(error.into()))?;
+    }
+    Ok(store)
+}
+
+async fn connect(options: &PgConnectOptions) -> Result<PgConnection, ConnectError> {
+    options.connect().await.map_err(not_opened)
+}
+
+/// A connection that is ours for as long as it lasts.
+fn direct(url: &str, statement_timeout: Duration) -> Result<PgConnectOptions, ConnectError> {
+    let timeout = |duration: Duration| duration.as_millis().to_string();
+    Ok(read_url(url)?.options([
+        ("default_transaction_isolation", "read committed".to_owned()),
+        ("statement_timeout", timeout(statement_timeout)),
+        ("idle_in_transaction_session_timeout", timeout(IDLE_TRANSACTION_TIMEOUT)),
+        // Compiling a statement takes longer than any of these runs.
+        ("jit", "off".to_owned()),
+    ]))
+}
+
+/// A connection of which each transaction may get another.
+fn pooled(url: &str) -> Result<PgConnectOptions, ConnectError> {
+    Ok(read_url(url)?.statement_cache_capacity(0))
+}
+
+fn read_url(url: &str) -> Result<PgConnectOptions, ConnectError> {
+    let options: PgConnectOptions = url.parse().map_err(|_| ConnectError::InvalidUrl)?;
+    Ok(options.application_name("referral"))
+}
+
+/// Texts are in any script, which not every encoding has.
+async fn check_encoding(connection: &mut PgConnection) -> Result<(), ConnectError> {
+    let encoding = sqlx::query_scalar(statements::ENCODING).fetch_one(connection).await;
+    let encoding: String = encoding.map_err(not_opened)?;
+    if encoding == "UTF8" { Ok(()) } else { Err(ConnectError::NotUtf8 { encoding }) }
+}
+
+fn not_opened(error: sqlx::Error) -> ConnectError {
+    ConnectError::NotReached(error.into())
+}

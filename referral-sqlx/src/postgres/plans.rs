@@ -1,0 +1,195 @@
+//! How PostgreSQL goes about the statements that run often, with enough users that it matters: none
+//! may look at all of them.
+
+use referral_core::{
+    Email, InviteCode, Name, PageSize, PhoneNumber, Position, UserId,
+    storage::{SearchKeys, SearchTerm, UserFilter, UserQuery},
+};
+use sqlx::{AssertSqlSafe, Connection as _, Execute as _, Executor as _, PgConnection, Row as _};
+use uuid::Uuid;
+
+use super::{list, open, statements, write::to_stored};
+use crate::PostgresOptions;
+
+#[path = "../../tests/common/server.rs"]
+mod server;
+
+/// As many users as make a walk through all of them dearer than anything else.
+const USERS: i32 = 20_000;
+
+struct Bench {
+    connection: PgConnection,
+    _database: server::Database,
+}
+
+impl Bench {
+    async fn new() -> Option<Self> {
+        let database = server::Database::create().await?;
+        open(&database.url, &PostgresOptions::default()).await.expect("a new database");
+        let mut connection = PgConnection::connect(&database.url).await.expect("a connection");
+        for sql in [
+            "SET session_replication_role = replica",
+            "INSERT INTO referral.users (id, phone, invite_code, first_name, last_name, email, is_staff, \
+                                         is_active, date_joined) \
+             SELECT lpad(n::text, 32, '0')::uuid, '+7960' || lpad(n::text, 7, '0'), 'A' || lpad(n::text, 6, '0'), \
+                    'Name' || n / 20, 'Name' || n / 20, n || '@example.com', FALSE, TRUE, now() \
+             FROM generate_series(1, 20000) n",
+            "INSERT INTO referral.invitations (invitee, inviter, code, accepted_at, via) \
+             SELECT lpad(n::text, 32, '0')::uuid, lpad((n / 2)::text, 32, '0')::uuid, 'A' || lpad((n / 2)::text, 6, '0'), \
+                    now(), 'sign_up' FROM generate_series(2, 20000) n",
+            "INSERT INTO referral.sessions (id, user_id, created_at, expires_at, ends_at, key_id, access_id, \
+                                            refresh_id, issued_at, access_expires_at, refresh_expires_at, \
+                                            grant_used, retired) \
+             SELECT id, id, now(), now(), now() + random() * interval '1 day', 'k1', id, id, now(), now(), now(), \
+                    TRUE, '' FROM referral.users",
+            "INSERT INTO referral.challenges (id, phone, number, code_length, code_hash, pepper_id, sent_at, \
+                                              expires_at, tries_with_id, tries_without_id) \
+             SELECT id, phone, 1, 4, decode(repeat('00', 32), 'hex'), 'p1', now(), \
+                    now() + random() * interval '1 day', 0, 0 FROM referral.users",
+        ] {
+            connection.execute(sql).await.expect(sql);
+        }
+        let bench = Self { connection, _database: database };
+        Some(bench.with_search_keys().await)
+    }
+
+    async fn with_search_keys(mut self) -> Self {
+        let users = "SELECT u.*, NULL::uuid AS inviter, NULL AS inviter_code FROM referral.users u";
+        let rows = self.connection.fetch_all(users).await.expect("users");
+        assert_eq!(rows.len(), usize::try_from(USERS).expect("a size"));
+        for rows in rows.chunks(1_000) {
+            let mut insert = sqlx::QueryBuilder::new(
+                "INSERT INTO referral.user_search (user_id, public, private, grams) ",
+            );
+            insert.push_values(rows, |mut values, row| {
+                let user = super::rows::user(row).expect("a user");
+                let keys = SearchKeys::of(&user);
+                let grams = to_stored(&keys.grams());
+                values.push_bind(user.id.0).push_bind(keys.public).push_bind(keys.private).push_bind(grams);
+            });
+            insert.build().execute(&mut self.connection).await.expect("inserted");
+        }
+        self.connection.execute("VACUUM ANALYZE").await.expect("analyzed");
+        self
+    }
+
+    /// The plan of a statement for whatever values it gets.
+    async fn plan_of(&mut self, statement: &str) -> String {
+        let values = (1..100).take_while(|number| statement.contains(&format!("${number}"))).count();
+        let (types, nulls) = (vec!["unknown"; values].join(", "), vec!["NULL"; values].join(", "));
+        let of = |list: &str| if values == 0 { String::new() } else { format!("({list})") };
+        let prepare = format!(
+            "SET plan_cache_mode = force_generic_plan; PREPARE planned {} AS {statement}",
+            of(&types)
+        );
+        self.connection.execute(AssertSqlSafe(prepare)).await.expect(statement);
+        let explain = format!("EXPLAIN EXECUTE planned {}", of(&nulls));
+        let plan = self.connection.fetch_all(sqlx::raw_sql(AssertSqlSafe(explain))).await.expect(statement);
+        self.connection.execute("DEALLOCATE planned").await.expect("forgotten");
+        lines(&plan)
+    }
+
+    /// The plan of a list for the values in it.
+    async fn plan_of_list(&mut self, query: &UserQuery) -> String {
+        let mut statement = list::page_with_count(query);
+        let mut built = statement.build();
+        let values = built.take_arguments().expect("values that can be sent").expect("values");
+        let explain = format!("EXPLAIN {}", built.sql().as_str());
+        let plan = sqlx::query_with(AssertSqlSafe(explain), values).persistent(false);
+        lines(&plan.fetch_all(&mut self.connection).await.expect("a plan"))
+    }
+}
+
+fn lines(plan: &[sqlx::postgres::PgRow]) -> String {
+    plan.iter().map(|row| row.get::<String, _>(0)).collect::<Vec<_>>().join("\n")
+}
+
+fn assert_walks_nothing(plan: &str, what: &str) {
+    for table in ["users", "user_search", "invitations", "sessions", "challenges"] {
+        assert!(!plan.contains(&format!("Seq Scan on {table}")), "{what} walks through {table}:\n{plan}");
+    }
+}
+
+#[tokio::test]
+async fn no_statement_that_runs_often_walks_through_a_table() {
+    let Some(mut bench) = Bench::new().await else { return };
+    for statement in [
+        statements::USER,
+        statements::SESSION,
+        statements::SESSION_WITH_INVITED,
+        statements::INVITEES,
+        statements::CHALLENGE_FACTS,
+        statements::NEW_CHALLENGE,
+        statements::DELETE_CHALLENGE,
+        statements::SIGN_IN_FACTS,
+        statements::SIGN_IN_FACTS_NAMED,
+        statements::CHANGE_CHALLENGE,
+        statements::SIGN_IN,
+        statements::SIGN_UP,
+        statements::MAKE_STAFF,
+        statements::SET_ACTIVE,
+        statements::PROFILE_FACTS,
+        statements::CHANGE_PROFILE,
+        statements::NEW_INVITATION,
+        statements::LINEAGE_HAS,
+        statements::REFRESH_FACTS,
+        statements::CHANGE_SESSION,
+        statements::NOTE_GRANT_USED,
+    ] {
+        let plan = bench.plan_of(statement).await;
+        assert_walks_nothing(&plan, statement);
+    }
+    for (statement, index) in
+        [(statements::SWEEP_CHALLENGES, "challenges_by_end"), (statements::SWEEP_SESSIONS, "sessions_by_end")]
+    {
+        let plan = bench.plan_of(statement).await;
+        assert!(plan.contains(index), "{statement}:\n{plan}");
+    }
+}
+
+fn positions() -> [Position; 3] {
+    let id = UserId(Uuid::from_u128(0x5000));
+    [Position::START, Position::OlderThan(id), Position::NewerThan(id)]
+}
+
+#[tokio::test]
+async fn lists_use_the_index_of_their_filter_and_begin_where_they_should() {
+    let Some(mut bench) = Bench::new().await else { return };
+    let everybody = UserFilter::default();
+    let name = Name::parse("Name7").ok();
+    let code = InviteCode::parse("A000007").ok();
+    let phone = PhoneNumber::from_stored("+79600000007".into()).ok();
+    let email = Email::parse("7@example.com").ok();
+    let search = SearchTerm::split("600012345", true);
+    for (filter, index) in [
+        (everybody.clone(), "users_pkey"),
+        (UserFilter { first_name: name.clone(), ..everybody.clone() }, "users_first_name"),
+        (UserFilter { last_name: name, ..everybody.clone() }, "users_last_name"),
+        (UserFilter { phone, ..everybody.clone() }, "users_phone_key"),
+        (UserFilter { email, ..everybody.clone() }, "users_email_key"),
+        (UserFilter { invite_code: code.clone(), ..everybody.clone() }, "users_invite_code_key"),
+        (UserFilter { invited_by_code: code, ..everybody.clone() }, "invitations_of_inviter"),
+        (UserFilter { search, ..everybody.clone() }, "user_search_grams"),
+    ] {
+        for position in positions() {
+            let query = UserQuery { position, limit: PageSize::default(), filter: filter.clone() };
+            let plan = bench.plan_of_list(&query).await;
+            assert!(plan.contains(index), "{index}:\n{plan}");
+            assert_walks_nothing(&plan, index);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_search_for_what_everybody_has_stops_early() {
+    let Some(mut bench) = Bench::new().await else { return };
+    for term in ["+7960", "example.com", "7"] {
+        let search = SearchTerm::split(term, true);
+        let filter = UserFilter { search, ..UserFilter::default() };
+        let query = UserQuery { position: Position::START, limit: PageSize::default(), filter };
+        let plan = bench.plan_of_list(&query).await;
+        // The page walks from the newest on, under its limit, and so does the count from anywhere.
+        assert!(plan.contains("Backward using user_search_pkey"), "{term}:\n{plan}");
+        assert!(!plan.contains("Bitmap Index Scan on user_search_grams"), "{term}:\n{plan}");
+    }
+}

@@ -1,0 +1,134 @@
+//! What goes wrong now and then, and goes well the next time: conflicts with others who write, and
+//! connections that break.
+
+use std::time::Duration;
+
+use backon::{BackoffBuilder as _, ExponentialBuilder};
+use referral_core::storage::{BoxError, Result, StorageError};
+use sqlx::error::DatabaseError;
+
+use crate::error::failure;
+
+/// The first pause, about: each is drawn at random, so that those who met once do not meet again.
+const FIRST_PAUSE: Duration = Duration::from_millis(5);
+
+/// The longest pause, about.
+const LONGEST_PAUSE: Duration = Duration::from_millis(250);
+
+/// How often something is tried again after a pause. With the pauses that is about a second, which a
+/// restart of a database may take and whoever waits for an answer does too.
+const REPETITIONS: usize = 7;
+
+/// How often something begins anew because its facts have changed. Each time somebody else got on,
+/// so this many have asked for the very same thing at once.
+const MAX_STALE: usize = 1_000;
+
+/// Why what was decided was not written.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum NotWritten {
+    /// The facts have changed since they were read.
+    #[error("others changed the same, over and over")]
+    Stale,
+    /// The invite code of a new user is somebody's.
+    #[error("the invite code that was drawn for a new user is taken")]
+    CodeTaken,
+    /// The connection broke, so it may have been written all the same. Trying again could refuse
+    /// what was granted.
+    #[error("the connection broke while something was written")]
+    Unknown(#[source] sqlx::Error),
+}
+
+impl From<NotWritten> for StorageError {
+    fn from(reason: NotWritten) -> Self {
+        Self::Unavailable(reason.into())
+    }
+}
+
+/// Tries until it goes well, as long as what goes wrong is safe to repeat.
+pub(super) async fn repeat<T, F>(mut attempt: impl FnMut() -> F) -> Result<T>
+where
+    F: Future<Output = Result<T>>,
+{
+    let pauses = ExponentialBuilder::new()
+        .with_min_delay(FIRST_PAUSE)
+        .with_max_delay(LONGEST_PAUSE)
+        .with_max_times(REPETITIONS)
+        .with_jitter();
+    let mut pauses = pauses.build();
+    let mut stale = 0;
+    loop {
+        let error = match attempt().await {
+            Err(error @ StorageError::Unavailable(_)) => error,
+            done => return done,
+        };
+        if matches!(reason(&error), Some(NotWritten::Stale)) && stale < MAX_STALE {
+            stale += 1;
+            continue;
+        }
+        let Some(pause) = Some(()).filter(|()| is_safe_to_repeat(&error)).and_then(|()| pauses.next()) else {
+            return Err(error);
+        };
+        tracing::debug!(%error, ?pause, "trying again");
+        tokio::time::sleep(pause).await;
+    }
+}
+
+/// Why it was not written, if that is known.
+pub(super) fn reason(error: &StorageError) -> Option<&NotWritten> {
+    source(error)?.downcast_ref()
+}
+
+fn source(error: &StorageError) -> Option<&BoxError> {
+    match error {
+        StorageError::Unavailable(source) | StorageError::Failed(source) => Some(source),
+        _ => None,
+    }
+}
+
+/// Whether nothing was written, for a reason that passes. A connection that broke in the midst of
+/// writing is [`NotWritten::Unknown`], and not among these.
+fn is_safe_to_repeat(error: &StorageError) -> bool {
+    source(error)
+        .and_then(|source| source.downcast_ref::<sqlx::Error>())
+        .is_some_and(|error| is_aborted(error) || is_broken(error))
+}
+
+/// The error of a statement that writes: a request that is repeated after it finds what it did, if
+/// it did anything.
+pub(super) fn not_written(error: sqlx::Error) -> StorageError {
+    let constraint = error.as_database_error().and_then(DatabaseError::constraint);
+    match constraint {
+        Some("users_invite_code_key") => NotWritten::CodeTaken.into(),
+        Some("users_phone_key" | "users_email_key" | "invitations_pkey") => NotWritten::Stale.into(),
+        _ if is_broken(&error) => NotWritten::Unknown(error).into(),
+        _ => failure(error),
+    }
+}
+
+/// Whether the database undid the transaction because of others: a serialization failure or a
+/// deadlock.
+fn is_aborted(error: &sqlx::Error) -> bool {
+    matches!(code(error).as_deref(), Some("40001" | "40P01"))
+}
+
+/// Whether the connection is gone, or the database is about to be.
+fn is_broken(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::BeginFailed => true,
+        _ => code(error).is_some_and(|code| {
+            // Of class 57 those that an operator or a crash causes; and connections that fail.
+            matches!(&*code, "57P01" | "57P02" | "57P03" | "57P05") || code.starts_with("08")
+        }),
+    }
+}
+
+/// Whether the same may succeed later: what is repeated here; and too many connections, too little
+/// memory or disk, a statement that took too long, a standby that cannot write.
+pub(crate) fn is_passing(error: &sqlx::Error) -> bool {
+    let is_short_of = |code: &str| code.starts_with("53") || matches!(code, "57014" | "25006" | "55P03");
+    is_aborted(error) || is_broken(error) || code(error).is_some_and(|code| is_short_of(&code))
+}
+
+fn code(error: &sqlx::Error) -> Option<std::borrow::Cow<'_, str>> {
+    error.as_database_error()?.code()
+}

@@ -1,0 +1,21 @@
+//! Rows of PostgreSQL, which has a type for times.
+
+use sqlx::{Postgres, postgres::PgRow};
+
+crate::rows::read_rows!(Postgres, PgRow, OffsetDateTime, Ok);
+
+/// The invitees that a row has in three columns, one after another; none if these are NULL.
+pub(super) fn invited(row: &PgRow) -> Result<Vec<Invitee>> {
+    let Some(ids) = get::<Option<Vec<Uuid>>>(row, "invited_ids")? else {
+        return Ok(Vec::new());
+    };
+    let phones = get::<Vec<String>>(row, "invited_phones")?;
+    let joined = get::<Vec<OffsetDateTime>>(row, "invited_joined")?;
+    let invited = ids.into_iter().zip(phones).zip(joined);
+    invited
+        .map(|((id, phone), joined_at)| {
+            let phone = PhoneNumber::from_stored(phone).map_err(unreadable)?;
+            Ok(Invitee { id: UserId(id), phone, joined_at })
+        })
+        .collect()
+}

@@ -1,0 +1,296 @@
+//! Each method of [`Storage`]: load the facts, let the core decide, write if they still hold.
+//!
+//! No rule is here, and no SQL.
+
+use async_trait::async_trait;
+use referral_core::{
+    Challenge, ChallengeId, Invitation, InvitationOutcome, InviteCode, InvitedBy, KeyMismatch, PageSize,
+    Refusal, Session, SessionId, User, UserId, UserWithInvited,
+    storage::{
+        ChallengeDecision, ChallengeRequest, Decided, EditedProfile, FoundInvitees, FoundUsers, KeyRequest,
+        KnownKey, NewUser, ProfileEdit, RefreshDecision, RefreshRequest, Result, SignInDecision, SignInFacts,
+        SignInRequest, Storage, StorageError, StoredSession, StoredSignIn, UserQuery,
+    },
+};
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::{
+    Lease, PostgresStore, list, load, migrations,
+    repeat::{NotWritten, reason, repeat},
+    statements, write,
+};
+
+#[async_trait]
+impl Storage for PostgresStore {
+    async fn start_challenge(&self, request: &ChallengeRequest) -> Decided<Challenge> {
+        repeat(|| self.try_challenge(request)).await
+    }
+
+    async fn void_challenge(&self, challenge: ChallengeId) -> Result<()> {
+        repeat(|| async move {
+            let mut lease = self.lease().await?;
+            write::delete_challenge(&mut lease, challenge).await?;
+            lease.finish().await
+        })
+        .await
+    }
+
+    async fn sign_in(&self, request: &SignInRequest) -> Decided<StoredSignIn> {
+        for code in &request.new_user.invite_codes {
+            let attempt = repeat(|| self.try_sign_in(request, code)).await;
+            if !is_code_taken(&attempt) {
+                return attempt;
+            }
+        }
+        Err(StorageError::InviteCodesExhausted)
+    }
+
+    async fn session(&self, id: SessionId, invited: u32) -> Result<Option<StoredSession>> {
+        repeat(|| async move { load::session(&mut self.lease().await?, id, invited).await }).await
+    }
+
+    async fn note_grant_used(&self, session: SessionId, access_id: Uuid) -> Result<()> {
+        // Not again, if it fails: whoever reads does not wait for it, and the next read notes it.
+        let mut lease = self.lease().await?;
+        write::grant_used(&mut lease, session, access_id).await?;
+        lease.finish().await
+    }
+
+    async fn refresh(&self, request: &RefreshRequest) -> Decided<Session> {
+        repeat(|| self.try_refresh(request)).await
+    }
+
+    async fn user(&self, id: UserId, invited: u32) -> Result<Option<UserWithInvited>> {
+        repeat(|| async move { load::user(&mut self.lease().await?, id, invited).await }).await
+    }
+
+    async fn users(&self, query: &UserQuery) -> Result<FoundUsers> {
+        repeat(|| async move { list::users(&mut self.lease().await?, query).await }).await
+    }
+
+    async fn invitees(
+        &self,
+        inviter: UserId,
+        older_than: Option<UserId>,
+        limit: PageSize,
+    ) -> Result<Option<FoundInvitees>> {
+        repeat(|| async move { load::invitees(&mut self.lease().await?, inviter, older_than, limit).await })
+            .await
+    }
+
+    async fn edit_profile(&self, edit: &ProfileEdit) -> Decided<EditedProfile, Vec<Refusal>> {
+        if let Some(decision) = repeat(|| self.try_edit(edit, false)).await? {
+            return Ok(decision);
+        }
+        let decision = repeat(|| self.try_edit(edit, true)).await?;
+        Ok(decision.unwrap_or(Err(vec![Refusal::UserNotFound])))
+    }
+
+    async fn make_staff(&self, user: &NewUser) -> Result<User> {
+        for code in &user.invite_codes {
+            let attempt = repeat(|| self.try_make_staff(user, code)).await;
+            if !is_code_taken(&attempt) {
+                return attempt;
+            }
+        }
+        Err(StorageError::InviteCodesExhausted)
+    }
+
+    async fn set_active(&self, id: UserId, is_active: bool) -> Result<Option<User>> {
+        repeat(|| async move {
+            let mut lease = self.lease().await?;
+            let change = lease.query(statements::SET_ACTIVE).bind(id.0).bind(is_active);
+            let user = load::changed_user(&mut lease, change).await?;
+            lease.finish().await?;
+            Ok(user)
+        })
+        .await
+    }
+
+    async fn sweep(&self, before: OffsetDateTime, batch: u32) -> Result<u64> {
+        repeat(|| async move {
+            let mut lease = self.lease().await?;
+            let swept = write::sweep(&mut lease, before, batch).await?;
+            lease.finish().await?;
+            Ok(swept)
+        })
+        .await
+    }
+
+    async fn known_keys(&self) -> Result<Vec<KnownKey>> {
+        repeat(|| async move { load::known_keys(&mut self.lease().await?).await }).await
+    }
+
+    async fn agree_on_keys(&self, request: &KeyRequest) -> Decided<(), KeyMismatch> {
+        repeat(|| async move {
+            let mut lease = self.begin().await?;
+            write::lock(&mut lease, statements::LOCK_KEYS).await?;
+            let changed = match request.decide(&load::known_keys(&mut lease).await?) {
+                Ok(changed) => changed,
+                Err(mismatch) => return Ok(Err(mismatch)),
+            };
+            for key in &changed {
+                write::key(&mut lease, key).await?;
+            }
+            lease.finish().await.map(Ok)
+        })
+        .await
+    }
+
+    async fn check_ready(&self) -> Result<()> {
+        migrations::check_ready(&mut self.lease().await?).await
+    }
+
+    async fn close(&self) {
+        self.pool.close().await;
+    }
+}
+
+fn is_code_taken<T>(attempt: &Result<T>) -> bool {
+    attempt.as_ref().err().and_then(reason).is_some_and(|reason| matches!(reason, NotWritten::CodeTaken))
+}
+
+impl PostgresStore {
+    async fn try_challenge(&self, request: &ChallengeRequest) -> Decided<Challenge> {
+        let mut lease = self.lease().await?;
+        let (facts, newest) = load::challenge_facts(&mut lease, &request.phone).await?;
+        match request.decide(&facts) {
+            ChallengeDecision::Grant(challenge) => {
+                write::new_challenge(&mut lease, &challenge, newest).await?;
+                lease.finish().await?;
+                Ok(Ok(challenge))
+            }
+            ChallengeDecision::Refuse(refusal) => Ok(Err(refusal)),
+        }
+    }
+
+    /// Signs in; a new user has this invite code.
+    async fn try_sign_in(&self, request: &SignInRequest, code: &InviteCode) -> Decided<StoredSignIn> {
+        let mut lease = self.lease().await?;
+        let mut facts = load::sign_in_facts(&mut lease, request).await?;
+        if request.needs_lineage(&facts) {
+            drop(lease);
+            lease = self.begin().await?;
+            write::lock(&mut lease, statements::LOCK_LATE_ACCEPTANCE).await?;
+            facts = load::sign_in_facts(&mut lease, request).await?;
+            if let (Some(user), Some(inviter)) = (&facts.user, &facts.inviter) {
+                facts.lineage = load::lineage(&mut lease, inviter.id, user.id).await?;
+            }
+        }
+        let decided = match request.decide(&facts) {
+            SignInDecision::Refuse { refusal, challenge } => {
+                if let Some((from, to)) = facts.challenge.as_ref().zip(challenge.as_ref()) {
+                    write::challenge(&mut lease, from, to).await?;
+                }
+                Err(refusal)
+            }
+            SignInDecision::Accept { challenge, user, invitation, outcome } => {
+                let accepted = Accepted { challenge, user, invitation, outcome };
+                Ok(accepted.write(&mut lease, request, &facts, code).await?)
+            }
+        };
+        lease.finish().await?;
+        Ok(decided)
+    }
+
+    async fn try_refresh(&self, request: &RefreshRequest) -> Decided<Session> {
+        let mut lease = self.lease().await?;
+        let Some((from, user_is_active)) = load::refresh_facts(&mut lease, request.session).await? else {
+            return Ok(Err(Refusal::TokenNotValid));
+        };
+        let (to, answer) = match request.decide(&from, user_is_active) {
+            RefreshDecision::Rotate(session) => (session.clone(), Ok(session)),
+            RefreshDecision::Revoke(session) => (session, Err(Refusal::RefreshReused)),
+            RefreshDecision::Repeat => return Ok(Ok(from)),
+            RefreshDecision::Refuse(refusal) => return Ok(Err(refusal)),
+        };
+        write::session(&mut lease, &from, &to).await?;
+        lease.finish().await?;
+        Ok(answer)
+    }
+
+    /// Edits a profile. `None` if that takes the lock for late acceptances, which is taken first
+    /// of all if `late`: whoever held the user's row and waited for it could wait for ever.
+    async fn try_edit(
+        &self,
+        edit: &ProfileEdit,
+        late: bool,
+    ) -> Result<Option<std::result::Result<EditedProfile, Vec<Refusal>>>> {
+        let mut lease = self.begin().await?;
+        if late {
+            write::lock(&mut lease, statements::LOCK_LATE_ACCEPTANCE).await?;
+        }
+        let Some(mut facts) = load::profile_facts(&mut lease, edit).await? else {
+            return Ok(Some(Err(vec![Refusal::UserNotFound])));
+        };
+        if edit.needs_lineage(&facts)
+            && let Some(inviter) = &facts.inviter
+        {
+            if !late {
+                return Ok(None);
+            }
+            facts.lineage = load::lineage(&mut lease, inviter.id, edit.user).await?;
+        }
+        let decision = edit.decide(&facts);
+        if let Ok(edited) = &decision {
+            write::profile(&mut lease, &edited.user).await?;
+            if let Some(invitation) = &edited.accepted {
+                write::invitation(&mut lease, invitation, &edited.user).await?;
+            }
+            lease.finish().await?;
+        }
+        Ok(Some(decision))
+    }
+
+    /// Makes somebody staff; a new user has this invite code.
+    async fn try_make_staff(&self, new: &NewUser, code: &InviteCode) -> Result<User> {
+        let mut lease = self.lease().await?;
+        let change = lease.query(statements::MAKE_STAFF).bind(new.phone.as_str());
+        let user = if let Some(known) = load::changed_user(&mut lease, change).await? {
+            known
+        } else {
+            let user = User { is_staff: true, ..new.to_user(code.clone(), None) };
+            write::new_user(&mut lease, &user).await?;
+            user
+        };
+        lease.finish().await?;
+        Ok(user)
+    }
+}
+
+/// A sign-in that is accepted, to be written.
+struct Accepted {
+    challenge: Challenge,
+    user: Option<User>,
+    invitation: Option<Invitation>,
+    outcome: InvitationOutcome,
+}
+
+impl Accepted {
+    async fn write(
+        self,
+        lease: &mut Lease,
+        request: &SignInRequest,
+        facts: &SignInFacts,
+        code: &InviteCode,
+    ) -> Result<StoredSignIn> {
+        let Self { challenge, user, invitation, outcome } = self;
+        let from = facts.challenge.as_ref().ok_or(NotWritten::Stale)?;
+        let created = user.is_none();
+        let user = user.unwrap_or_else(|| {
+            request.new_user.to_user(code.clone(), invitation.as_ref().map(InvitedBy::from))
+        });
+        let session = request.session_of(user.id);
+        if created {
+            let invitation = invitation.as_ref();
+            write::sign_up(lease, from, challenge.redeemed_at, &session, &user, invitation).await?;
+        } else {
+            write::sign_in(lease, from, challenge.redeemed_at, &session).await?;
+            if let Some(invitation) = &invitation {
+                write::invitation(lease, invitation, &user).await?;
+            }
+        }
+        Ok(StoredSignIn { user, session, created, accepted: invitation, outcome })
+    }
+}

@@ -1,0 +1,214 @@
+//! Writing what the core's rules decided, if the facts still hold.
+
+use referral_core::{
+    Challenge, ChallengeId, Email, Invitation, Name, Session, SessionId, User,
+    storage::{Gram, KnownKey, Result, SearchKeys},
+};
+use sqlx::{Postgres, postgres::PgArguments, query::Query};
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::{
+    Lease,
+    repeat::{NotWritten, not_written},
+    statements,
+};
+use crate::{error::failure, values::retired_to_bytes};
+
+type Statement<'q> = Query<'q, Postgres, PgArguments>;
+
+/// Stores a challenge after the phone's newest, which has the number `newest`.
+pub(super) async fn new_challenge(lease: &mut Lease, challenge: &Challenge, newest: i64) -> Result<()> {
+    let insert = lease
+        .query(statements::NEW_CHALLENGE)
+        .bind(challenge.id.0)
+        .bind(challenge.phone.as_str())
+        .bind(newest + 1)
+        .bind(i64::from(challenge.code_length))
+        .bind(challenge.code_hash.as_slice())
+        .bind(&*challenge.pepper_id)
+        .bind(challenge.sent_at)
+        .bind(challenge.expires_at)
+        .bind(challenge.redeemed_at)
+        .bind(i64::from(challenge.tries_with_id))
+        .bind(i64::from(challenge.tries_without_id));
+    one_row(lease, insert).await
+}
+
+pub(super) async fn delete_challenge(lease: &mut Lease, id: ChallengeId) -> Result<()> {
+    let delete = lease.query(statements::DELETE_CHALLENGE).bind(id.0);
+    delete.execute(lease.connection()).await.map_err(failure)?;
+    Ok(())
+}
+
+/// Stores `to` in place of `from`, which is the same challenge.
+pub(super) async fn challenge(lease: &mut Lease, from: &Challenge, to: &Challenge) -> Result<()> {
+    let update = bind_facts(lease.query(statements::CHANGE_CHALLENGE), from)
+        .bind(to.redeemed_at)
+        .bind(i64::from(to.tries_with_id))
+        .bind(i64::from(to.tries_without_id));
+    one_row(lease, update).await
+}
+
+/// Redeems a challenge, in place of `from`, and signs its user in.
+pub(super) async fn sign_in(
+    lease: &mut Lease,
+    from: &Challenge,
+    redeemed_at: Option<OffsetDateTime>,
+    session: &Session,
+) -> Result<()> {
+    let sign_in = bind_facts(lease.query(statements::SIGN_IN), from).bind(redeemed_at);
+    let sign_in = bind_session(sign_in, session);
+    one_row(lease, sign_in).await
+}
+
+/// Redeems a challenge, in place of `from`, and makes a user who is signed in.
+pub(super) async fn sign_up(
+    lease: &mut Lease,
+    from: &Challenge,
+    redeemed_at: Option<OffsetDateTime>,
+    session: &Session,
+    user: &User,
+    invitation: Option<&Invitation>,
+) -> Result<()> {
+    let sign_up = bind_facts(lease.query(statements::SIGN_UP), from).bind(redeemed_at);
+    let sign_up = bind_session(sign_up, session)
+        .bind(user.phone.as_str())
+        .bind(user.invite_code.as_str())
+        .bind(user.is_staff)
+        .bind(user.is_active)
+        .bind(user.date_joined)
+        .bind(user.last_login);
+    let sign_up = bind_search_keys(sign_up, user)
+        .bind(invitation.map(|invitation| invitation.inviter.0))
+        .bind(invitation.map(|invitation| invitation.code.as_str()))
+        .bind(invitation.map(|invitation| invitation.accepted_at))
+        .bind(invitation.map(|invitation| invitation.via.as_str()));
+    one_row(lease, sign_up).await
+}
+
+/// Makes a user who has not signed in.
+pub(super) async fn new_user(lease: &mut Lease, user: &User) -> Result<()> {
+    let insert = lease
+        .query(statements::NEW_USER)
+        .bind(user.id.0)
+        .bind(user.phone.as_str())
+        .bind(user.invite_code.as_str())
+        .bind(user.is_staff)
+        .bind(user.is_active)
+        .bind(user.date_joined)
+        .bind(user.last_login);
+    let insert = bind_search_keys(insert, user);
+    one_row(lease, insert).await
+}
+
+/// Stores what a user has edited.
+pub(super) async fn profile(lease: &mut Lease, user: &User) -> Result<()> {
+    let update = lease
+        .query(statements::CHANGE_PROFILE)
+        .bind(user.id.0)
+        .bind(user.email.as_ref().map(Email::as_str))
+        .bind(user.first_name.as_ref().map(Name::as_str))
+        .bind(user.last_name.as_ref().map(Name::as_str));
+    let update = bind_search_keys(update, user);
+    one_row(lease, update).await
+}
+
+/// Stores an invitation that `user` accepted late. Both users must be there.
+pub(super) async fn invitation(lease: &mut Lease, invitation: &Invitation, user: &User) -> Result<()> {
+    let insert = lease
+        .query(statements::NEW_INVITATION)
+        .bind(invitation.invitee.0)
+        .bind(invitation.inviter.0)
+        .bind(invitation.code.as_str())
+        .bind(invitation.accepted_at)
+        .bind(invitation.via.as_str());
+    let insert = bind_search_keys(insert, user);
+    one_row(lease, insert).await
+}
+
+/// Stores `to` in place of `from`, which is the same session.
+pub(super) async fn session(lease: &mut Lease, from: &Session, to: &Session) -> Result<()> {
+    let update = bind_session(lease.query(statements::CHANGE_SESSION).bind(from.grant.refresh_id), to);
+    one_row(lease, update).await
+}
+
+pub(super) async fn grant_used(lease: &mut Lease, session: SessionId, access_id: Uuid) -> Result<()> {
+    let update = lease.query(statements::NOTE_GRANT_USED).bind(session.0).bind(access_id);
+    update.execute(lease.connection()).await.map_err(failure)?;
+    Ok(())
+}
+
+/// Deletes some of the challenges and sessions that ended before `before`.
+pub(super) async fn sweep(lease: &mut Lease, before: OffsetDateTime, batch: u32) -> Result<u64> {
+    let mut swept = 0;
+    for statement in [statements::SWEEP_CHALLENGES, statements::SWEEP_SESSIONS] {
+        let delete = lease.query(statement).bind(before).bind(i64::from(batch));
+        swept += delete.execute(lease.connection()).await.map_err(failure)?.rows_affected();
+    }
+    Ok(swept)
+}
+
+/// Waits for a lock, which is held to the end of the transaction.
+pub(super) async fn lock(lease: &mut Lease, lock: &'static str) -> Result<()> {
+    let lock = lease.query(lock);
+    lock.fetch_one(lease.connection()).await.map_err(failure)?;
+    Ok(())
+}
+
+pub(super) async fn key(lease: &mut Lease, key: &KnownKey) -> Result<()> {
+    let put = lease
+        .query(statements::PUT_KEY)
+        .bind(key.purpose.as_str())
+        .bind(&*key.id)
+        .bind(key.fingerprint.as_slice())
+        .bind(key.needed_until);
+    one_row(lease, put).await
+}
+
+/// The challenge that is to be changed, and what it must still be.
+fn bind_facts<'q>(statement: Statement<'q>, challenge: &Challenge) -> Statement<'q> {
+    statement
+        .bind(challenge.id.0)
+        .bind(i64::from(challenge.tries_with_id))
+        .bind(i64::from(challenge.tries_without_id))
+}
+
+/// The values of a session, in the order in which all statements that write one number them.
+fn bind_session<'q>(statement: Statement<'q>, session: &'q Session) -> Statement<'q> {
+    statement
+        .bind(session.id.0)
+        .bind(session.user.0)
+        .bind(session.created_at)
+        .bind(session.expires_at)
+        .bind(session.revoked_at)
+        .bind(session.ends_at())
+        .bind(&*session.grant.key_id)
+        .bind(session.grant.access_id)
+        .bind(session.grant.refresh_id)
+        .bind(session.grant.issued_at)
+        .bind(session.grant.access_expires_at)
+        .bind(session.grant.refresh_expires_at)
+        .bind(session.grant_used)
+        .bind(session.parent)
+        .bind(retired_to_bytes(&session.retired))
+}
+
+fn bind_search_keys<'q>(statement: Statement<'q>, user: &User) -> Statement<'q> {
+    let keys = SearchKeys::of(user);
+    let grams = to_stored(&keys.grams());
+    statement.bind(keys.public).bind(keys.private).bind(grams)
+}
+
+/// PostgreSQL's integers have a sign.
+pub(super) fn to_stored(grams: &[Gram]) -> Vec<i32> {
+    grams.iter().map(|gram| gram.cast_signed()).collect()
+}
+
+/// Executes a statement that writes one row, or none where the facts have changed.
+async fn one_row(lease: &mut Lease, statement: Statement<'_>) -> Result<()> {
+    match statement.execute(lease.connection()).await.map_err(not_written)?.rows_affected() {
+        1 => Ok(()),
+        _ => Err(NotWritten::Stale.into()),
+    }
+}

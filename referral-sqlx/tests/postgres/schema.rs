@@ -1,0 +1,185 @@
+//! What the schema refuses when somebody writes around the code.
+
+use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection, Row as _};
+
+use crate::server::Database;
+
+const USERS: &str = "INSERT INTO referral.users (id, phone, invite_code, is_staff, is_active, date_joined) \
+    VALUES ('00000000-0000-0000-0000-0000000000a1', '+79608543001', 'ANNA22', FALSE, TRUE, now()), \
+           ('00000000-0000-0000-0000-0000000000b2', '+79608543002', 'BORIS2', FALSE, TRUE, now()), \
+           ('00000000-0000-0000-0000-0000000000c3', '+79608543003', 'VERA22', FALSE, TRUE, now())";
+/// Not there yet.
+const GALYA: &str = "INSERT INTO referral.users (id, phone, invite_code, is_staff, is_active, date_joined) \
+    VALUES ('00000000-0000-0000-0000-0000000000d4', '+79608543004', 'GALYA2', FALSE, TRUE, now())";
+/// Boris was invited by Anna.
+const INVITATION: &str = "INSERT INTO referral.invitations (invitee, inviter, code, accepted_at, via) VALUES \
+    ('00000000-0000-0000-0000-0000000000b2', '00000000-0000-0000-0000-0000000000a1', 'ANNA22', now(), 'sign_up')";
+const CHALLENGE: &str = "INSERT INTO referral.challenges (id, phone, number, code_length, code_hash, pepper_id, \
+    sent_at, expires_at, tries_with_id, tries_without_id) VALUES \
+    ('00000000-0000-0000-0000-0000000000d4', '+79608543001', 1, 4, decode(repeat('00', 32), 'hex'), 'p1', \
+     now(), now(), 0, 0)";
+const SESSION: &str = "INSERT INTO referral.sessions (id, user_id, created_at, expires_at, ends_at, key_id, \
+    access_id, refresh_id, issued_at, access_expires_at, refresh_expires_at, grant_used, retired) VALUES \
+    ('00000000-0000-0000-0000-0000000000e5', '00000000-0000-0000-0000-0000000000a1', now(), now(), now(), 'k1', \
+     gen_random_uuid(), gen_random_uuid(), now(), now(), now(), TRUE, '')";
+
+struct Bench {
+    connection: PgConnection,
+    _database: Database,
+}
+
+impl Bench {
+    async fn new() -> Option<Self> {
+        let database = Database::create().await?;
+        referral_sqlx::connect(&database.url).await.expect("a new database").close().await;
+        let mut connection = PgConnection::connect(&database.url).await.expect("a connection");
+        for sql in [USERS, INVITATION, CHALLENGE, SESSION] {
+            connection.execute(sql).await.expect(sql);
+        }
+        Some(Self { connection, _database: database })
+    }
+
+    async fn execute(&mut self, sql: &str) -> sqlx::Result<u64> {
+        Ok(self.connection.execute(AssertSqlSafe(sql.to_owned())).await?.rows_affected())
+    }
+
+    /// Asserts that a constraint stops each statement, and not a mistake in it.
+    async fn assert_refused(&mut self, statements: &[&str]) {
+        for sql in statements {
+            let error = self.execute(sql).await.expect_err(sql);
+            let code =
+                error.as_database_error().and_then(sqlx::error::DatabaseError::code).unwrap_or_default();
+            assert!(code.starts_with("23") || code.starts_with("22"), "{sql}: {error}");
+        }
+    }
+
+    async fn number(&mut self, sql: &'static str) -> i64 {
+        self.connection.fetch_one(sql).await.expect(sql).get(0)
+    }
+
+    /// The stored total and the counted one, the stored invitees of Anna and the counted ones.
+    async fn assert_counts(&mut self, users: i64, invitees_of_anna: i64) {
+        assert_eq!(self.number("SELECT sum(users)::bigint FROM referral.totals").await, users);
+        assert_eq!(self.number("SELECT count(*) FROM referral.users").await, users);
+        let anna = "SELECT invited_count FROM referral.users WHERE invite_code = 'ANNA22'";
+        assert_eq!(self.number(anna).await, invitees_of_anna);
+    }
+}
+
+/// A statement with one part replaced.
+fn but(statement: &str, old: &str, new: &str) -> String {
+    assert!(statement.contains(old), "{statement} has no {old}");
+    statement.replace(old, new)
+}
+
+#[tokio::test]
+async fn a_user_has_values_that_can_be_and_shares_none() {
+    let Some(mut bench) = Bench::new().await else { return };
+    let anna = |change: &str| format!("UPDATE referral.users SET {change} WHERE invite_code = 'ANNA22'");
+    bench.execute(&anna("email = 'anna@example.com'")).await.expect("nothing is wrong with it");
+    let long_name = anna(&format!("first_name = '{}'", "ж".repeat(33)));
+    let long_email = anna(&format!("email = '{}@example.com'", "a".repeat(250)));
+    bench
+        .assert_refused(&[
+            &but(GALYA, "+79608543004", "+79608543001"),
+            &but(GALYA, "GALYA2", "ANNA22"),
+            "UPDATE referral.users SET phone = '+79608543001' WHERE invite_code = 'BORIS2'",
+            "UPDATE referral.users SET email = 'anna@example.com' WHERE invite_code = 'BORIS2'",
+            &anna("phone = '79608543001'"),
+            &anna("phone = '+796085'"),
+            &anna("phone = '+7960854300112345'"),
+            &anna("phone = '+7960854300a'"),
+            &anna("phone = E'+79608543001\\n'"),
+            &anna("invite_code = 'ABC23'"),
+            &anna("invite_code = 'ABCDEFGHIJKLM'"),
+            &anna("invite_code = 'abc234'"),
+            &anna("invite_code = 'АВСЕНК'"),
+            &anna("email = 'Anna@example.com'"),
+            &anna("first_name = ''"),
+            &anna("last_name = ''"),
+            &anna("is_active = NULL"),
+            &anna("invited_count = -1"),
+            &long_name,
+            &long_email,
+            &but(&but(GALYA, "date_joined)", "date_joined, invited_count)"), "now())", "now(), 7)"),
+        ])
+        .await;
+    bench.execute(GALYA).await.expect("nothing else is wrong with it");
+}
+
+#[tokio::test]
+async fn an_invitation_joins_two_users_once_and_for_good() {
+    let Some(mut bench) = Bench::new().await else { return };
+    let vera = but(INVITATION, "0000b2", "0000c3");
+    bench
+        .assert_refused(&[
+            &but(INVITATION, "0000a1", "0000c3"),
+            "UPDATE referral.invitations SET inviter = '00000000-0000-0000-0000-0000000000c3'",
+            "UPDATE referral.invitations SET accepted_at = now()",
+            &but(&vera, "0000a1", "0000c3"),
+            &but(&vera, "0000a1", "0000ff"),
+            &but(&vera, "0000c3", "0000ff"),
+            &but(&vera, "'sign_up'", "'hearsay'"),
+            &but(&vera, "'ANNA22'", "'anna22'"),
+            "DELETE FROM referral.users WHERE invite_code = 'ANNA22'",
+            "DELETE FROM referral.users WHERE invite_code = 'BORIS2'",
+        ])
+        .await;
+    bench.assert_counts(3, 1).await;
+    bench.execute(&vera).await.expect("nothing else is wrong with it");
+}
+
+#[tokio::test]
+async fn counts_stay_true_whoever_writes() {
+    let Some(mut bench) = Bench::new().await else { return };
+    bench.assert_counts(3, 1).await;
+    bench.execute(&but(INVITATION, "0000b2", "0000c3")).await.expect("inserted");
+    bench.assert_counts(3, 2).await;
+    bench.execute("DELETE FROM referral.invitations").await.expect("deleted");
+    bench.assert_counts(3, 0).await;
+    bench.execute("DELETE FROM referral.users WHERE invite_code = 'VERA22'").await.expect("deleted");
+    bench.assert_counts(2, 0).await;
+    bench.execute("BEGIN").await.expect("begun");
+    bench.execute(GALYA).await.expect("inserted");
+    bench.execute("ROLLBACK").await.expect("rolled back");
+    bench.assert_counts(2, 0).await;
+}
+
+#[tokio::test]
+async fn a_challenge_is_redeemed_once() {
+    let Some(mut bench) = Bench::new().await else { return };
+    bench
+        .assert_refused(&[
+            &but(CHALLENGE, "0000d4", "0000d5"),
+            "UPDATE referral.challenges SET tries_with_id = -1",
+            "UPDATE referral.challenges SET tries_without_id = -1",
+            "UPDATE referral.challenges SET code_length = 3",
+            "UPDATE referral.challenges SET code_hash = ''",
+            "UPDATE referral.challenges SET phone = '12'",
+            "UPDATE referral.challenges SET number = 0",
+        ])
+        .await;
+    bench.execute("UPDATE referral.challenges SET redeemed_at = now()").await.expect("redeemed");
+    bench
+        .assert_refused(&[
+            "UPDATE referral.challenges SET redeemed_at = now()",
+            "UPDATE referral.challenges SET redeemed_at = NULL",
+            "UPDATE referral.challenges SET tries_with_id = 1",
+        ])
+        .await;
+}
+
+#[tokio::test]
+async fn a_session_belongs_to_a_user() {
+    let Some(mut bench) = Bench::new().await else { return };
+    let other = but(SESSION, "0000e5", "0000e6");
+    bench
+        .assert_refused(&[
+            SESSION,
+            &but(&other, "0000a1", "0000ff"),
+            "UPDATE referral.sessions SET grant_used = NULL",
+            "UPDATE referral.sessions SET retired = '\\x00'",
+        ])
+        .await;
+    bench.execute(&other).await.expect("nothing else is wrong with it");
+}

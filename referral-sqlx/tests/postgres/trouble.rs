@@ -1,0 +1,240 @@
+//! What goes wrong with a server now and then, provoked.
+
+use std::sync::Arc;
+
+use referral_core::{
+    CodeInput, Error, InviteCode, Peppers, PhoneNumber, Policy, ProfileChange, Referral, SendCode, SignIn,
+    SignedIn, SigningKeys, sms::DevelopmentSender,
+};
+use referral_sqlx::{ConnectError, PostgresOptions, connect, connect_postgres};
+use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection, Row as _};
+
+use crate::server::Database;
+
+/// A service, and a connection of the operator's.
+struct Bench {
+    referral: Referral,
+    operator: PgConnection,
+    database: Database,
+}
+
+impl Bench {
+    async fn new() -> Option<Self> {
+        let database = Database::create().await?;
+        let storage = connect(&database.url).await.expect("a new database");
+        let keys = SigningKeys::from_secret("k1", &[1; 32]).expect("long enough");
+        let peppers = Peppers::from_secret("p1", &[2; 32]).expect("long enough");
+        let referral = Referral::builder(storage, Arc::new(DevelopmentSender), keys, peppers);
+        let referral =
+            referral.policy(Policy::development()).build().expect("a sound policy and a sound key");
+        let operator = PgConnection::connect(&database.url).await.expect("a connection");
+        Some(Self { referral, operator, database })
+    }
+
+    async fn enter(&self, number: u32, invited_by: Option<&InviteCode>) -> Result<SignedIn, Error> {
+        let phone = PhoneNumber::parse(&format!("+79608{number:06}"), None).expect("a mobile number");
+        let sent = self.referral.send_code(SendCode::new(phone)).await?;
+        let code = sent.revealed_code.expect("the development sender reveals it");
+        let code = CodeInput::parse(code.reveal()).expect("digits");
+        let request = SignIn::new(sent.phone, code).challenge(sent.challenge);
+        self.referral.sign_in(request.invited_by(invited_by.cloned())).await
+    }
+
+    /// From now on the first `times` rows that are written to `table` do `what` instead.
+    async fn sabotage(&mut self, table: &str, times: u32, what: &str) {
+        let sql = format!(
+            "CREATE SEQUENCE attempts; \
+             CREATE FUNCTION sabotage() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+                 IF nextval('attempts') <= {times} THEN {what}; END IF; RETURN NEW; \
+             END $$; \
+             CREATE TRIGGER sabotage BEFORE INSERT OR UPDATE ON referral.{table} \
+             FOR EACH ROW EXECUTE FUNCTION sabotage();"
+        );
+        self.operator.execute(AssertSqlSafe(sql)).await.expect("made");
+    }
+
+    async fn attempts(&mut self) -> i64 {
+        let row = self.operator.fetch_one("SELECT last_value FROM attempts").await.expect("a row");
+        row.get(0)
+    }
+
+    async fn count(&mut self, table: &str) -> i64 {
+        let sql = format!("SELECT count(*) FROM referral.{table}");
+        self.operator.fetch_one(AssertSqlSafe(sql)).await.expect("a row").get(0)
+    }
+
+    /// Ends all connections of the service, as a restart of the server does.
+    async fn cut_off(&mut self) {
+        let cut_off = "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity \
+                       WHERE datname = current_database() AND pid <> pg_backend_pid()";
+        self.operator.execute(cut_off).await.expect("ended");
+    }
+}
+
+#[tokio::test]
+async fn what_the_database_aborts_for_others_is_tried_again() {
+    for abort in ["serialization_failure", "deadlock_detected"] {
+        for table in ["challenges", "users", "invitations", "sessions", "user_search"] {
+            let Some(mut bench) = Bench::new().await else { return };
+            let anna = bench.enter(1, None).await.expect("signed in").user;
+            bench.sabotage(table, 2, &format!("RAISE {abort}")).await;
+            let signed_in = bench.enter(2, Some(&anna.invite_code)).await;
+            assert!(signed_in.expect("signed in").created, "{abort} {table}");
+            assert!(bench.attempts().await > 2, "{abort} {table}");
+            assert_eq!(bench.count("users").await, 2);
+            assert_eq!(bench.count("invitations").await, 1);
+            assert_eq!(bench.count("sessions").await, 2);
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_edit_that_is_aborted_is_tried_again_whole() {
+    let Some(mut bench) = Bench::new().await else { return };
+    let anna = bench.enter(1, None).await.expect("signed in");
+    let boris = bench.enter(2, None).await.expect("signed in");
+    bench.sabotage("invitations", 2, "RAISE deadlock_detected").await;
+    let bearer = bench.referral.authenticate(&boris.tokens.access).await.expect("valid");
+    let change = ProfileChange { invited_by_code: Some(anna.user.invite_code), ..ProfileChange::default() };
+    bench.referral.edit_profile(&bearer, change).await.expect("accepted");
+    assert_eq!(bench.count("invitations").await, 1);
+}
+
+#[tokio::test]
+async fn what_is_aborted_over_and_over_is_given_up() {
+    let Some(mut bench) = Bench::new().await else { return };
+    bench.sabotage("sessions", 1_000, "RAISE serialization_failure").await;
+    let error = bench.enter(1, None).await.expect_err("given up");
+    assert_eq!(error.code(), "unavailable");
+    assert!((3..=20).contains(&bench.attempts().await));
+    assert_eq!(bench.count("users").await, 0, "nothing is left of it");
+}
+
+#[tokio::test]
+async fn real_deadlocks_are_resolved() {
+    let Some(mut bench) = Bench::new().await else { return };
+    let anna = bench.enter(1, None).await.expect("signed in");
+    // The operator holds the user, whom the service wants while it holds its challenge; and then
+    // wants the challenge.
+    let phone = anna.user.phone.clone();
+    let sent = bench.referral.send_code(SendCode::new(phone)).await.expect("sent");
+    let code = CodeInput::parse(sent.revealed_code.expect("revealed").reveal()).expect("digits");
+    let request = SignIn::new(sent.phone, code).challenge(sent.challenge);
+    let short = "SET deadlock_timeout = '10s'; BEGIN; SELECT 1 FROM referral.users FOR UPDATE";
+    bench.operator.execute(short).await.expect("locked");
+    let referral = bench.referral.clone();
+    let signing_in = tokio::spawn(async move { referral.sign_in(request).await });
+    let waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()";
+    let mut onlooker = PgConnection::connect(&bench.database.url).await.expect("a connection");
+    while onlooker.fetch_one(waits).await.expect("a row").get::<i64, _>(0) == 0 {}
+    // Of the two the service notices first, by its shorter patience, and begins anew.
+    let challenge =
+        format!("UPDATE referral.challenges SET tries_with_id = 0 WHERE id = '{}'", sent.challenge);
+    bench.operator.execute(AssertSqlSafe(challenge)).await.expect("the other gave way");
+    bench.operator.execute("COMMIT").await.expect("committed");
+    signing_in.await.expect("no panic").expect("signed in");
+}
+
+#[tokio::test]
+async fn a_restart_of_the_server_fails_no_request_that_comes_after_it() {
+    let Some(mut bench) = Bench::new().await else { return };
+    let anna = bench.enter(1, None).await.expect("signed in");
+    for number in 2..6 {
+        bench.cut_off().await;
+        bench.referral.current_user(&anna.tokens.access).await.expect("valid");
+        bench.cut_off().await;
+        bench.enter(number, Some(&anna.user.invite_code)).await.expect("signed in");
+        bench.cut_off().await;
+        bench.referral.refresh(&anna.tokens.refresh).await.expect("the same, again");
+        bench.cut_off().await;
+        bench.referral.sweep().await.expect("swept");
+    }
+}
+
+#[tokio::test]
+async fn a_write_whose_end_nobody_knows_is_not_repeated() {
+    let Some(mut bench) = Bench::new().await else { return };
+    bench.sabotage("sessions", 1_000, "PERFORM pg_terminate_backend(pg_backend_pid())").await;
+    let error = bench.enter(1, None).await.expect_err("the connection broke");
+    assert_eq!(error.code(), "unavailable");
+    assert_eq!(bench.attempts().await, 1);
+    assert_eq!(bench.count("users").await, 0, "nothing is left of it");
+}
+
+#[tokio::test]
+async fn several_who_start_at_once_on_an_empty_database_all_succeed() {
+    for migration_lock in [true, false] {
+        let Some(database) = Database::create().await else { return };
+        let starts = (0..6).map(|_| {
+            let url = database.url.clone();
+            tokio::spawn(async move {
+                let mut options = PostgresOptions::default();
+                options.migration_lock = migration_lock;
+                options.max_connections = 2;
+                connect_postgres(&url, &options).await
+            })
+        });
+        for start in starts.collect::<Vec<_>>() {
+            let storage = start.await.expect("no panic").expect("opened");
+            storage.check_ready().await.expect("ready");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_be_opened_is_refused_with_a_reason() {
+    let Some(database) = Database::create().await else { return };
+    let refused = async |url: &str, options: &PostgresOptions| match connect_postgres(url, options).await {
+        Ok(_) => panic!("{url} was opened"),
+        Err(error) => error,
+    };
+    let usual = PostgresOptions::default();
+    assert!(matches!(refused("postgres://[", &usual).await, ConnectError::InvalidUrl));
+    let secret = "postgres://postgres:hunter2@127.0.0.1:1/nowhere";
+    let error = refused(secret, &usual).await;
+    assert!(matches!(error, ConnectError::NotReached(_)));
+    assert!(!format!("{error} {error:?}").contains("hunter2"));
+
+    let mut pooled = usual.clone();
+    pooled.transaction_pooler = true;
+    let error = refused(&database.url, &pooled).await;
+    assert!(matches!(error, ConnectError::NotMigrated(_)), "nobody may bring the schema up to date: {error}");
+
+    let mut operator = PgConnection::connect(&database.url).await.expect("a connection");
+    let latin = format!("{}_latin", database.url.rsplit('/').next().expect("a name"));
+    let create =
+        format!("CREATE DATABASE {latin} ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0");
+    operator.execute(AssertSqlSafe(create)).await.expect("made");
+    let url = format!("{}_latin", database.url);
+    assert!(matches!(refused(&url, &usual).await, ConnectError::NotUtf8 { .. }));
+    operator.execute(AssertSqlSafe(format!("DROP DATABASE {latin} WITH (FORCE)"))).await.expect("dropped");
+}
+
+#[tokio::test]
+async fn tables_of_others_are_left_alone_and_a_newer_schema_is_refused() {
+    let Some(database) = Database::create().await else { return };
+    let mut owner = PgConnection::connect(&database.url).await.expect("a connection");
+    owner
+        .execute("CREATE TABLE users (id int); CREATE TABLE _sqlx_migrations (version int)")
+        .await
+        .expect("made");
+    let storage = connect(&database.url).await.expect("beside them");
+    storage.check_ready().await.expect("ready");
+
+    let newer = "INSERT INTO referral._migrations (version, description, success, checksum, execution_time) \
+                 VALUES (999, 'from the future', TRUE, '', 0)";
+    owner.execute(newer).await.expect("inserted");
+    assert!(storage.check_ready().await.is_err());
+    assert!(matches!(connect(&database.url).await.err(), Some(ConnectError::NotMigrated(_))));
+}
+
+#[tokio::test]
+async fn a_database_that_does_not_write_is_not_ready() {
+    let Some(mut bench) = Bench::new().await else { return };
+    bench.referral.check_ready().await.expect("ready");
+    let name = bench.database.url.rsplit('/').next().expect("a name");
+    let standby = format!("ALTER DATABASE {name} SET default_transaction_read_only = on");
+    bench.operator.execute(AssertSqlSafe(standby)).await.expect("set");
+    bench.cut_off().await;
+    assert_eq!(bench.referral.check_ready().await.expect_err("a standby").code(), "unavailable");
+}
