@@ -175,7 +175,7 @@ mod tests {
     fn secret(number: u8) -> String {
         format!(
             r#"{{"kty":"oct","kid":"k{number}","k":"{}"}}"#,
-            char::from(b'A' + number).to_string().repeat(43)
+            char::from(b'A' + number).to_string().repeat(42) + "A"
         )
     }
 

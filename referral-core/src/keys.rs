@@ -246,6 +246,11 @@ impl SigningKeys {
         &self.keys[0]
     }
 
+    /// Whether verifying takes public-key arithmetic, which is slow.
+    pub(crate) fn has_public(&self) -> bool {
+        self.keys.iter().any(|key| key.public.is_some())
+    }
+
     pub(crate) fn find(&self, id: &str) -> Option<&SigningKey> {
         self.keys.iter().find(|key| key.id() == id)
     }

@@ -62,7 +62,7 @@ impl Referral {
             clock: Arc::new(SystemClock),
             random: Arc::new(SystemRandom),
             policy: Policy::standard(),
-            tokens: Tokens { keys, issuer: "referral".into(), audience: "referral".into() },
+            tokens: Tokens::new(keys, "referral".into(), "referral".into()),
             peppers,
             text: Arc::new(|code, _locale| format!("{} is your code to sign in.", code.reveal())),
         }
