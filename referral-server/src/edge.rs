@@ -57,10 +57,13 @@ impl<E: Endpoint<Output = Response> + 'static> Endpoint for Edge<E> {
     type Output = Response;
 
     async fn call(&self, request: Request) -> Result<Response> {
-        // In a task of its own a request goes on to its end, whether the client still waits or not:
+        if is_read(&request) {
+            return Ok(self.0.serve(request).await);
+        }
+        // In a task of its own what writes goes on to its end, whether the client still waits or not:
         // what is to be told after a commit is told, and what happened is in the log.
         let inner = Arc::clone(&self.0);
-        let answered = tokio::spawn(async move { inner.serve(request).await }).await;
+        let answered = tokio::spawn(Box::pin(async move { inner.serve(request).await })).await;
         answered.map_err(|_panic| Problem::internal("the edge panicked").into())
     }
 }
@@ -100,9 +103,11 @@ impl<E: Endpoint<Output = Response>> Inner<E> {
 
     async fn answer(&self, mut request: Request) -> Result<Response> {
         let body = request.take_body();
-        if matches!(*request.method(), Method::GET | Method::HEAD) {
+        if is_read(&request) {
             // Of no use, but unread it would break the connection.
-            drop_rest(&mut Box::pin(body.into_bytes_stream())).await;
+            if !body.is_empty() {
+                drop_rest(&mut Box::pin(body.into_bytes_stream())).await;
+            }
         } else {
             refuse_before_it_comes(&request)?;
             request.set_body(self.read_body(body).await?);
@@ -160,6 +165,11 @@ impl<E: Endpoint<Output = Response>> Inner<E> {
         }
         problem
     }
+}
+
+/// Whether a request changes nothing.
+fn is_read(request: &Request) -> bool {
+    matches!(*request.method(), Method::GET | Method::HEAD)
 }
 
 /// Reads what is left of a body, as far as that makes sense.

@@ -28,23 +28,28 @@ mod statements;
 mod store;
 mod write;
 
+use std::sync::Arc;
+
 use referral_core::storage::Result;
 use sqlx::{
-    PgConnection, PgPool, Postgres, SqlSafeStr, Transaction, pool::PoolConnection, postgres::PgArguments,
+    AssertSqlSafe, Connection as _, Executor as _, PgConnection, Postgres, SqlSafeStr, postgres::PgArguments,
     query::Query,
 };
 
 pub use self::open::PostgresOptions;
 pub(crate) use self::{open::open, repeat::is_passing};
-use crate::error::failure;
+use crate::{
+    error::failure,
+    pool::{Connections, Loan},
+};
 
 /// A PostgreSQL database.
 pub(crate) struct PostgresStore {
-    pool: PgPool,
+    pool: Connections<PgConnection>,
     /// Whether another process hands out the connections, a different one for each transaction.
     behind_pooler: bool,
     /// What a transaction begins with.
-    begin: String,
+    begin: Arc<str>,
 }
 
 impl PostgresStore {
@@ -54,53 +59,81 @@ impl PostgresStore {
         if self.behind_pooler {
             return self.begin().await;
         }
-        Ok(Lease::Single(self.pool.acquire().await.map_err(failure)?))
+        let connection = self.pool.acquire().await.map_err(failure)?;
+        Ok(Lease {
+            connection: Some(connection),
+            in_transaction: false,
+            is_settled: false,
+            is_prepared: true,
+        })
     }
 
     /// A transaction. Dropping it undoes it.
     async fn begin(&self) -> Result<Lease> {
-        let begin = sqlx::AssertSqlSafe(self.begin.clone());
-        let transaction = self.pool.begin_with(begin).await.map_err(failure)?;
-        Ok(Lease::Transaction { transaction, is_prepared: !self.behind_pooler })
+        let connection = self.pool.acquire().await.map_err(failure)?;
+        // Begun as soon as the server is asked: the answer may come after nobody waits any more.
+        let is_prepared = !self.behind_pooler;
+        let mut lease =
+            Lease { connection: Some(connection), in_transaction: true, is_settled: false, is_prepared };
+        let begin = sqlx::raw_sql(AssertSqlSafe(&*self.begin));
+        lease.connection().execute(begin).await.map_err(failure)?;
+        Ok(lease)
     }
 }
 
-/// A connection for one request.
-enum Lease {
-    /// On which each statement is a transaction.
-    Single(PoolConnection<Postgres>),
-    /// On which all statements are one.
-    Transaction {
-        transaction: Transaction<'static, Postgres>,
-        /// Whether statements stay prepared from one transaction to the next.
-        is_prepared: bool,
-    },
+/// A connection for one request: all statements on it are one transaction, or each is.
+struct Lease {
+    /// There until it is dropped.
+    connection: Option<Loan<PgConnection>>,
+    /// Whether a transaction is open.
+    in_transaction: bool,
+    /// Whether all that was asked on it has been answered.
+    is_settled: bool,
+    /// Whether statements stay prepared from one transaction to the next.
+    is_prepared: bool,
 }
 
 impl Lease {
     fn query<'q>(&self, statement: impl SqlSafeStr) -> Query<'q, Postgres, PgArguments> {
-        sqlx::query(statement).persistent(self.is_prepared())
-    }
-
-    fn is_prepared(&self) -> bool {
-        match self {
-            Self::Single(_) => true,
-            Self::Transaction { is_prepared, .. } => *is_prepared,
-        }
+        sqlx::query(statement).persistent(self.is_prepared)
     }
 
     fn connection(&mut self) -> &mut PgConnection {
-        match self {
-            Self::Single(connection) => connection,
-            Self::Transaction { transaction, .. } => transaction,
-        }
+        self.connection.as_mut().expect("it is there until it is dropped")
     }
 
-    /// Commits what is not committed yet.
-    async fn finish(self) -> Result<()> {
-        match self {
-            Self::Single(_) => Ok(()),
-            Self::Transaction { transaction, .. } => transaction.commit().await.map_err(repeat::not_written),
+    /// Commits what is not committed yet, and gives the connection back.
+    async fn finish(mut self) -> Result<()> {
+        if self.in_transaction {
+            self.connection().execute("COMMIT").await.map_err(repeat::not_written)?;
         }
+        self.is_settled = true;
+        Ok(())
+    }
+}
+
+/// What was not finished is undone at once, and not when somebody needs the connection: others may
+/// wait for its locks, and whoever came next would get its answers. It is no longer needed if that
+/// fails.
+impl Drop for Lease {
+    fn drop(&mut self) {
+        let Some(mut connection) = self.connection.take().filter(|_| !self.is_settled) else {
+            return;
+        };
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
+            drop(Loan::take(connection));
+            return;
+        };
+        let in_transaction = self.in_transaction;
+        runtime.spawn(async move {
+            let settled = if in_transaction {
+                connection.execute("ROLLBACK").await.map(drop)
+            } else {
+                connection.ping().await
+            };
+            if settled.is_err() {
+                drop(Loan::take(connection));
+            }
+        });
     }
 }

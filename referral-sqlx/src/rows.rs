@@ -36,12 +36,13 @@ macro_rules! read_rows {
             })
         }
 
-        pub(super) fn invitee(row: &$row) -> Result<Invitee> {
-            Ok(Invitee {
-                id: UserId(get(row, "id")?),
-                phone: phone(row)?,
-                joined_at: time(row, "date_joined")?,
-            })
+        /// The invitee of a row, if it has one.
+        pub(super) fn invitee(row: &$row) -> Result<Option<Invitee>> {
+            let Some(id) = get::<Option<Uuid>>(row, "invitee_id")?.map(UserId) else {
+                return Ok(None);
+            };
+            let phone = PhoneNumber::from_stored(get(row, "invitee_phone")?).map_err(unreadable)?;
+            Ok(Some(Invitee { id, phone, joined_at: time(row, "invitee_joined")? }))
         }
 
         /// The challenge of a row, which was looked for by `phone`.
@@ -138,6 +139,14 @@ macro_rules! user_columns {
     };
 }
 pub(crate) use user_columns;
+
+/// The columns of an invitee `p`.
+macro_rules! invitee_columns {
+    () => {
+        "p.id AS invitee_id, p.phone AS invitee_phone, p.date_joined AS invitee_joined"
+    };
+}
+pub(crate) use invitee_columns;
 
 /// The columns of a session `s`.
 macro_rules! session_columns {

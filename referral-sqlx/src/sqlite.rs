@@ -23,26 +23,24 @@ mod write;
 mod writer;
 
 use referral_core::storage::Result;
-use sqlx::{Sqlite, SqlitePool, Transaction, error::DatabaseError, pool::PoolConnection};
+use sqlx::{SqliteConnection, error::DatabaseError};
 
 pub(crate) use self::open::{open_path, open_url};
 use self::writer::Writer;
-use crate::error::failure;
+use crate::{
+    error::failure,
+    pool::{Connections, Loan},
+};
 
 /// An SQLite file.
 pub(crate) struct SqliteStore {
     writer: Writer,
-    readers: SqlitePool,
+    readers: Connections<SqliteConnection>,
 }
 
 impl SqliteStore {
-    /// Begins a transaction in which all reads see the same moment. It is ended by dropping it.
-    async fn snapshot(&self) -> Result<Transaction<'static, Sqlite>> {
-        self.readers.begin().await.map_err(failure)
-    }
-
-    /// A connection for a single read.
-    async fn reader(&self) -> Result<PoolConnection<Sqlite>> {
+    /// A connection to read with. Each read is one statement, which sees one moment.
+    async fn reader(&self) -> Result<Loan<SqliteConnection>> {
         self.readers.acquire().await.map_err(failure)
     }
 }

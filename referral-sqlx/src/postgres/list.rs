@@ -17,7 +17,7 @@ pub(super) async fn users(lease: &mut Lease, query: &UserQuery) -> Result<FoundU
     let mut statement = page_with_count(query);
     // A search is planned for its terms: whether to look them up, or to walk until there are enough,
     // depends on how common they are. All else has one plan.
-    let is_prepared = query.filter.search.is_empty() && lease.is_prepared();
+    let is_prepared = query.filter.search.is_empty() && lease.is_prepared;
     let rows = statement.build().persistent(is_prepared).fetch_all(lease.connection()).await;
     let rows = rows.map_err(failure)?;
 

@@ -135,8 +135,8 @@ pub(super) async fn invitees(
         return Ok(None);
     };
     let count = rows::number(first, "invited_count")?;
-    let has_invitee = |row: &&PgRow| !matches!(rows::get::<Option<Uuid>>(row, "id"), Ok(None));
-    let invitees = found.iter().filter(has_invitee).take(limit).map(rows::invitee).collect::<Result<_>>()?;
+    let invitees = found.iter().take(limit).filter_map(|row| rows::invitee(row).transpose());
+    let invitees = invitees.collect::<Result<_>>()?;
     Ok(Some(FoundInvitees { invitees, has_more: found.len() > limit, count }))
 }
 

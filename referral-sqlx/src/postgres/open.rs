@@ -2,13 +2,10 @@
 
 use std::time::Duration;
 
-use sqlx::{
-    ConnectOptions as _, Connection as _, PgConnection,
-    postgres::{PgConnectOptions, PgPoolOptions},
-};
+use sqlx::{ConnectOptions as _, Connection as _, PgConnection, postgres::PgConnectOptions};
 
 use super::{PostgresStore, migrations, statements};
-use crate::ConnectError;
+use crate::{ConnectError, pool::Connections};
 
 /// How long a transaction may be open while its process does nothing: frozen, it would hold its
 /// locks.
@@ -69,21 +66,18 @@ pub(crate) async fn open(url: &str, options: &PostgresOptions) -> Result<Postgre
 
     let timeout = options.statement_timeout;
     let to_connect = if options.transaction_pooler { pooled(url)? } else { direct(url, timeout)? };
-    let pool = PgPoolOptions::new()
-        .max_connections(options.max_connections)
-        .acquire_timeout(options.acquire_timeout)
-        // A connection that broke is found out by its first statement, which is tried again on
-        // another: asking before each request would cost as much as the request.
-        .test_before_acquire(false)
-        .connect_with(to_connect)
-        .await
-        .map_err(not_opened)?;
+    let size = options.max_connections;
+    let pool = Connections::new(to_connect, true, size, options.acquire_timeout);
+    drop(pool.acquire().await.map_err(not_opened)?);
     let mut begin = "BEGIN ISOLATION LEVEL READ COMMITTED".to_owned();
     if options.transaction_pooler {
-        let timeout = timeout.as_millis();
-        begin = format!("{begin}; SET LOCAL statement_timeout = {timeout}");
+        let (timeout, idle) = (timeout.as_millis(), IDLE_TRANSACTION_TIMEOUT.as_millis());
+        begin = format!(
+            "{begin}; SET LOCAL statement_timeout = {timeout}; \
+             SET LOCAL idle_in_transaction_session_timeout = {idle}"
+        );
     }
-    let store = PostgresStore { pool, behind_pooler: options.transaction_pooler, begin };
+    let store = PostgresStore { pool, behind_pooler: options.transaction_pooler, begin: begin.into() };
     if migration_url.is_none() {
         let mut lease = store.lease().await.map_err(|error| ConnectError::NotOpened(error.into()))?;
         migrations::check_applied(&mut lease)

@@ -7,6 +7,7 @@ use backon::{BackoffBuilder as _, ExponentialBuilder};
 use referral_core::storage::{BoxError, Result, StorageError};
 use sqlx::error::DatabaseError;
 
+use super::PostgresStore;
 use crate::error::failure;
 
 /// The first pause, about: each is drawn at random, so that those who met once do not meet again.
@@ -44,32 +45,38 @@ impl From<NotWritten> for StorageError {
     }
 }
 
-/// Tries until it goes well, as long as what goes wrong is safe to repeat.
-pub(super) async fn repeat<T, F>(mut attempt: impl FnMut() -> F) -> Result<T>
-where
-    F: Future<Output = Result<T>>,
-{
-    let pauses = ExponentialBuilder::new()
-        .with_min_delay(FIRST_PAUSE)
-        .with_max_delay(LONGEST_PAUSE)
-        .with_max_times(REPETITIONS)
-        .with_jitter();
-    let mut pauses = pauses.build();
-    let mut stale = 0;
-    loop {
-        let error = match attempt().await {
-            Err(error @ StorageError::Unavailable(_)) => error,
-            done => return done,
-        };
-        if matches!(reason(&error), Some(NotWritten::Stale)) && stale < MAX_STALE {
-            stale += 1;
-            continue;
+impl PostgresStore {
+    /// Tries until it goes well, as long as what goes wrong is safe to repeat.
+    pub(super) async fn repeat<T, F>(&self, mut attempt: impl FnMut() -> F) -> Result<T>
+    where
+        F: Future<Output = Result<T>>,
+    {
+        let pauses = ExponentialBuilder::new()
+            .with_min_delay(FIRST_PAUSE)
+            .with_max_delay(LONGEST_PAUSE)
+            .with_max_times(REPETITIONS)
+            .with_jitter();
+        let mut pauses = pauses.build();
+        let mut stale = 0;
+        loop {
+            let error = match attempt().await {
+                Err(error @ StorageError::Unavailable(_)) => error,
+                done => return done,
+            };
+            if matches!(reason(&error), Some(NotWritten::Stale)) && stale < MAX_STALE {
+                stale += 1;
+                continue;
+            }
+            if is_of_broken_connection(&error) {
+                self.pool.forget_idle();
+            }
+            let Some(pause) = Some(()).filter(|()| is_safe_to_repeat(&error)).and_then(|()| pauses.next())
+            else {
+                return Err(error);
+            };
+            tracing::debug!(%error, ?pause, "trying again");
+            tokio::time::sleep(pause).await;
         }
-        let Some(pause) = Some(()).filter(|()| is_safe_to_repeat(&error)).and_then(|()| pauses.next()) else {
-            return Err(error);
-        };
-        tracing::debug!(%error, ?pause, "trying again");
-        tokio::time::sleep(pause).await;
     }
 }
 
@@ -85,12 +92,19 @@ fn source(error: &StorageError) -> Option<&BoxError> {
     }
 }
 
+fn is_of_broken_connection(error: &StorageError) -> bool {
+    match reason(error) {
+        Some(NotWritten::Unknown(_)) => true,
+        _ => source(error).and_then(|source| source.downcast_ref()).is_some_and(is_broken),
+    }
+}
+
 /// Whether nothing was written, for a reason that passes. A connection that broke in the midst of
 /// writing is [`NotWritten::Unknown`], and not among these.
 fn is_safe_to_repeat(error: &StorageError) -> bool {
     source(error)
         .and_then(|source| source.downcast_ref::<sqlx::Error>())
-        .is_some_and(|error| is_aborted(error) || is_broken(error))
+        .is_some_and(|error| is_aborted(error) || is_broken(error) || is_full(error))
 }
 
 /// The error of a statement that writes: a request that is repeated after it finds what it did, if
@@ -111,13 +125,19 @@ fn is_aborted(error: &sqlx::Error) -> bool {
     matches!(code(error).as_deref(), Some("40001" | "40P01"))
 }
 
+/// Whether the server lets in nobody else for now, which it says before anything is done.
+fn is_full(error: &sqlx::Error) -> bool {
+    code(error).as_deref() == Some("53300")
+}
+
 /// Whether the connection is gone, or the database is about to be.
 fn is_broken(error: &sqlx::Error) -> bool {
     match error {
         sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::BeginFailed => true,
         _ => code(error).is_some_and(|code| {
-            // Of class 57 those that an operator or a crash causes; and connections that fail.
-            matches!(&*code, "57P01" | "57P02" | "57P03" | "57P05") || code.starts_with("08")
+            // Of class 57 those that an operator or a crash causes; a transaction that was idle for
+            // too long; and connections that fail.
+            matches!(&*code, "57P01" | "57P02" | "57P03" | "57P05" | "25P03") || code.starts_with("08")
         }),
     }
 }

@@ -1,6 +1,6 @@
 //! Every statement but the list of users, which is put together from its filter.
 
-use crate::rows::{challenge_columns, session_columns, user_columns};
+use crate::rows::{challenge_columns, invitee_columns, session_columns, user_columns};
 
 pub(super) const SCHEMA: &str = "referral";
 
@@ -64,13 +64,13 @@ pub(super) const SESSION_WITH_INVITED: &str = concat!(
 );
 
 /// A page of invitees, each with the count of all; one row without an invitee if there is none.
-pub(super) const INVITEES: &str = "\
-    SELECT u.invited_count, v.* FROM referral.users u LEFT JOIN LATERAL ( \
-        SELECT p.id, p.phone, p.date_joined \
-        FROM referral.invitations j JOIN referral.users p ON p.id = j.invitee \
-        WHERE j.inviter = u.id AND j.invitee < $2 \
-        ORDER BY j.invitee DESC LIMIT $3 \
-    ) v ON TRUE WHERE u.id = $1";
+pub(super) const INVITEES: &str = concat!(
+    "SELECT u.invited_count, v.* FROM referral.users u LEFT JOIN LATERAL (SELECT ",
+    invitee_columns!(),
+    " FROM referral.invitations j JOIN referral.users p ON p.id = j.invitee \
+      WHERE j.inviter = u.id AND j.invitee < $2 \
+      ORDER BY j.invitee DESC LIMIT $3) v ON TRUE WHERE u.id = $1"
+);
 
 /// The newest challenge of a phone, and when its user last signed in.
 pub(super) const CHALLENGE_FACTS: &str = "\
@@ -200,14 +200,23 @@ pub(super) const SET_ACTIVE: &str = concat!(
     " FROM u LEFT JOIN referral.invitations i ON i.invitee = u.id"
 );
 
-/// All that an edit is decided on, but for the lineage. The user is locked against other edits.
+/// Waits until nobody else changes the user with this phone. In a statement of its own, as the next:
+/// one that waits sees the row as it has become, but all else as it was.
+pub(super) const LOCK_USER_WITH_PHONE: &str =
+    "SELECT 1 FROM referral.users WHERE phone = $1 FOR NO KEY UPDATE";
+
+/// The same for whoever edits their profile, and may change a unique column: whoever accepts the
+/// user's invite code meanwhile waits from the start, and not halfway.
+pub(super) const LOCK_USER: &str = "SELECT 1 FROM referral.users WHERE id = $1 FOR UPDATE";
+
+/// All that an edit is decided on, but for the lineage.
 pub(super) const PROFILE_FACTS: &str = concat!(
     "SELECT ",
     user_columns!(),
     ", (SELECT id FROM referral.users WHERE email = $2) AS email_owner, \
        (SELECT id FROM referral.users WHERE invite_code = $3) AS code_owner \
       FROM referral.users u LEFT JOIN referral.invitations i ON i.invitee = u.id \
-      WHERE u.id = $1 FOR NO KEY UPDATE OF u"
+      WHERE u.id = $1"
 );
 
 pub(super) const CHANGE_PROFILE: &str = "\
@@ -258,16 +267,17 @@ pub(super) const CHANGE_SESSION: &str = concat!(
 pub(super) const NOTE_GRANT_USED: &str =
     "UPDATE referral.sessions SET grant_used = TRUE WHERE id = $1 AND access_id = $2 AND NOT grant_used";
 
-/// Deletes a batch of what ended before `$1`, but for what others are deleting.
+/// Deletes a batch of what ended before `$1`, but for what others are deleting. The batch is an
+/// array so that it is chosen once: as a set it could be chosen anew for each row.
 pub(super) const SWEEP_CHALLENGES: &str = "\
-    DELETE FROM referral.challenges WHERE id IN \
-        (SELECT id FROM referral.challenges WHERE expires_at < $1 ORDER BY expires_at LIMIT $2 \
-         FOR UPDATE SKIP LOCKED)";
+    DELETE FROM referral.challenges WHERE id = ANY (ARRAY( \
+        SELECT id FROM referral.challenges WHERE expires_at < $1 ORDER BY expires_at LIMIT $2 \
+        FOR UPDATE SKIP LOCKED))";
 
 pub(super) const SWEEP_SESSIONS: &str = "\
-    DELETE FROM referral.sessions WHERE id IN \
-        (SELECT id FROM referral.sessions WHERE ends_at < $1 ORDER BY ends_at LIMIT $2 \
-         FOR UPDATE SKIP LOCKED)";
+    DELETE FROM referral.sessions WHERE id = ANY (ARRAY( \
+        SELECT id FROM referral.sessions WHERE ends_at < $1 ORDER BY ends_at LIMIT $2 \
+        FOR UPDATE SKIP LOCKED))";
 
 pub(super) const LOCK_KEYS: &str = "SELECT 1 FROM referral.locks WHERE name = 'keys' FOR UPDATE";
 

@@ -17,18 +17,18 @@ use uuid::Uuid;
 
 use super::{
     Lease, PostgresStore, list, load, migrations,
-    repeat::{NotWritten, reason, repeat},
+    repeat::{NotWritten, reason},
     statements, write,
 };
 
 #[async_trait]
 impl Storage for PostgresStore {
     async fn start_challenge(&self, request: &ChallengeRequest) -> Decided<Challenge> {
-        repeat(|| self.try_challenge(request)).await
+        self.repeat(|| self.try_challenge(request)).await
     }
 
     async fn void_challenge(&self, challenge: ChallengeId) -> Result<()> {
-        repeat(|| async move {
+        self.repeat(|| async move {
             let mut lease = self.lease().await?;
             write::delete_challenge(&mut lease, challenge).await?;
             lease.finish().await
@@ -38,7 +38,7 @@ impl Storage for PostgresStore {
 
     async fn sign_in(&self, request: &SignInRequest) -> Decided<StoredSignIn> {
         for code in &request.new_user.invite_codes {
-            let attempt = repeat(|| self.try_sign_in(request, code)).await;
+            let attempt = self.repeat(|| self.try_sign_in(request, code)).await;
             if !is_code_taken(&attempt) {
                 return attempt;
             }
@@ -47,7 +47,13 @@ impl Storage for PostgresStore {
     }
 
     async fn session(&self, id: SessionId, invited: u32) -> Result<Option<StoredSession>> {
-        repeat(|| async move { load::session(&mut self.lease().await?, id, invited).await }).await
+        self.repeat(|| async move {
+            let mut lease = self.lease().await?;
+            let found = load::session(&mut lease, id, invited).await?;
+            lease.finish().await?;
+            Ok(found)
+        })
+        .await
     }
 
     async fn note_grant_used(&self, session: SessionId, access_id: Uuid) -> Result<()> {
@@ -58,15 +64,27 @@ impl Storage for PostgresStore {
     }
 
     async fn refresh(&self, request: &RefreshRequest) -> Decided<Session> {
-        repeat(|| self.try_refresh(request)).await
+        self.repeat(|| self.try_refresh(request)).await
     }
 
     async fn user(&self, id: UserId, invited: u32) -> Result<Option<UserWithInvited>> {
-        repeat(|| async move { load::user(&mut self.lease().await?, id, invited).await }).await
+        self.repeat(|| async move {
+            let mut lease = self.lease().await?;
+            let found = load::user(&mut lease, id, invited).await?;
+            lease.finish().await?;
+            Ok(found)
+        })
+        .await
     }
 
     async fn users(&self, query: &UserQuery) -> Result<FoundUsers> {
-        repeat(|| async move { list::users(&mut self.lease().await?, query).await }).await
+        self.repeat(|| async move {
+            let mut lease = self.lease().await?;
+            let found = list::users(&mut lease, query).await?;
+            lease.finish().await?;
+            Ok(found)
+        })
+        .await
     }
 
     async fn invitees(
@@ -75,21 +93,23 @@ impl Storage for PostgresStore {
         older_than: Option<UserId>,
         limit: PageSize,
     ) -> Result<Option<FoundInvitees>> {
-        repeat(|| async move { load::invitees(&mut self.lease().await?, inviter, older_than, limit).await })
-            .await
+        self.repeat(
+            || async move { load::invitees(&mut self.lease().await?, inviter, older_than, limit).await },
+        )
+        .await
     }
 
     async fn edit_profile(&self, edit: &ProfileEdit) -> Decided<EditedProfile, Vec<Refusal>> {
-        if let Some(decision) = repeat(|| self.try_edit(edit, false)).await? {
+        if let Some(decision) = self.repeat(|| self.try_edit(edit, false)).await? {
             return Ok(decision);
         }
-        let decision = repeat(|| self.try_edit(edit, true)).await?;
+        let decision = self.repeat(|| self.try_edit(edit, true)).await?;
         Ok(decision.unwrap_or(Err(vec![Refusal::UserNotFound])))
     }
 
     async fn make_staff(&self, user: &NewUser) -> Result<User> {
         for code in &user.invite_codes {
-            let attempt = repeat(|| self.try_make_staff(user, code)).await;
+            let attempt = self.repeat(|| self.try_make_staff(user, code)).await;
             if !is_code_taken(&attempt) {
                 return attempt;
             }
@@ -98,7 +118,7 @@ impl Storage for PostgresStore {
     }
 
     async fn set_active(&self, id: UserId, is_active: bool) -> Result<Option<User>> {
-        repeat(|| async move {
+        self.repeat(|| async move {
             let mut lease = self.lease().await?;
             let change = lease.query(statements::SET_ACTIVE).bind(id.0).bind(is_active);
             let user = load::changed_user(&mut lease, change).await?;
@@ -109,7 +129,7 @@ impl Storage for PostgresStore {
     }
 
     async fn sweep(&self, before: OffsetDateTime, batch: u32) -> Result<u64> {
-        repeat(|| async move {
+        self.repeat(|| async move {
             let mut lease = self.lease().await?;
             let swept = write::sweep(&mut lease, before, batch).await?;
             lease.finish().await?;
@@ -119,11 +139,17 @@ impl Storage for PostgresStore {
     }
 
     async fn known_keys(&self) -> Result<Vec<KnownKey>> {
-        repeat(|| async move { load::known_keys(&mut self.lease().await?).await }).await
+        self.repeat(|| async move {
+            let mut lease = self.lease().await?;
+            let known = load::known_keys(&mut lease).await?;
+            lease.finish().await?;
+            Ok(known)
+        })
+        .await
     }
 
     async fn agree_on_keys(&self, request: &KeyRequest) -> Decided<(), KeyMismatch> {
-        repeat(|| async move {
+        self.repeat(|| async move {
             let mut lease = self.begin().await?;
             write::lock(&mut lease, statements::LOCK_KEYS).await?;
             let changed = match request.decide(&load::known_keys(&mut lease).await?) {
@@ -139,7 +165,12 @@ impl Storage for PostgresStore {
     }
 
     async fn check_ready(&self) -> Result<()> {
-        migrations::check_ready(&mut self.lease().await?).await
+        self.repeat(|| async move {
+            let mut lease = self.lease().await?;
+            migrations::check_ready(&mut lease).await?;
+            lease.finish().await
+        })
+        .await
     }
 
     async fn close(&self) {
@@ -161,7 +192,10 @@ impl PostgresStore {
                 lease.finish().await?;
                 Ok(Ok(challenge))
             }
-            ChallengeDecision::Refuse(refusal) => Ok(Err(refusal)),
+            ChallengeDecision::Refuse(refusal) => {
+                lease.finish().await?;
+                Ok(Err(refusal))
+            }
         }
     }
 
@@ -173,6 +207,7 @@ impl PostgresStore {
             drop(lease);
             lease = self.begin().await?;
             write::lock(&mut lease, statements::LOCK_LATE_ACCEPTANCE).await?;
+            write::lock_user_with_phone(&mut lease, &request.phone).await?;
             facts = load::sign_in_facts(&mut lease, request).await?;
             if let (Some(user), Some(inviter)) = (&facts.user, &facts.inviter) {
                 facts.lineage = load::lineage(&mut lease, inviter.id, user.id).await?;
@@ -202,8 +237,14 @@ impl PostgresStore {
         let (to, answer) = match request.decide(&from, user_is_active) {
             RefreshDecision::Rotate(session) => (session.clone(), Ok(session)),
             RefreshDecision::Revoke(session) => (session, Err(Refusal::RefreshReused)),
-            RefreshDecision::Repeat => return Ok(Ok(from)),
-            RefreshDecision::Refuse(refusal) => return Ok(Err(refusal)),
+            RefreshDecision::Repeat => {
+                lease.finish().await?;
+                return Ok(Ok(from));
+            }
+            RefreshDecision::Refuse(refusal) => {
+                lease.finish().await?;
+                return Ok(Err(refusal));
+            }
         };
         write::session(&mut lease, &from, &to).await?;
         lease.finish().await?;
@@ -221,6 +262,7 @@ impl PostgresStore {
         if late {
             write::lock(&mut lease, statements::LOCK_LATE_ACCEPTANCE).await?;
         }
+        write::lock_user(&mut lease, edit.user).await?;
         let Some(mut facts) = load::profile_facts(&mut lease, edit).await? else {
             return Ok(Some(Err(vec![Refusal::UserNotFound])));
         };

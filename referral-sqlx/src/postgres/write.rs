@@ -1,7 +1,7 @@
 //! Writing what the core's rules decided, if the facts still hold.
 
 use referral_core::{
-    Challenge, ChallengeId, Email, Invitation, Name, Session, SessionId, User,
+    Challenge, ChallengeId, Email, Invitation, Name, PhoneNumber, Session, SessionId, User, UserId,
     storage::{Gram, KnownKey, Result, SearchKeys},
 };
 use sqlx::{Postgres, postgres::PgArguments, query::Query};
@@ -147,6 +147,20 @@ pub(super) async fn sweep(lease: &mut Lease, before: OffsetDateTime, batch: u32)
         swept += delete.execute(lease.connection()).await.map_err(failure)?.rows_affected();
     }
     Ok(swept)
+}
+
+/// Locks a user, if there is one, to the end of the transaction.
+pub(super) async fn lock_user(lease: &mut Lease, id: UserId) -> Result<()> {
+    let lock = lease.query(statements::LOCK_USER).bind(id.0);
+    lock.execute(lease.connection()).await.map_err(failure)?;
+    Ok(())
+}
+
+/// The same, for the user with a phone.
+pub(super) async fn lock_user_with_phone(lease: &mut Lease, phone: &PhoneNumber) -> Result<()> {
+    let lock = lease.query(statements::LOCK_USER_WITH_PHONE).bind(phone.as_str());
+    lock.execute(lease.connection()).await.map_err(failure)?;
+    Ok(())
 }
 
 /// Waits for a lock, which is held to the end of the transaction.

@@ -10,35 +10,36 @@ use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
 use super::{rows, search, statements};
 use crate::{error::failure, rows::user_columns};
 
-/// A page of users and the count of all that match. Both see the same only in one transaction.
+/// A page of users and the count of all that match, of the same moment.
 pub(super) async fn users(connection: &mut SqliteConnection, query: &UserQuery) -> Result<FoundUsers> {
     let limit = query.limit.get() as usize;
     let rows = page(query).build().fetch_all(&mut *connection).await.map_err(failure)?;
-
     let has_more = rows.len() > limit;
     let mut users: Vec<User> = rows.iter().take(limit).map(rows::user).collect::<Result<_>>()?;
     if matches!(query.position, Position::NewerThan(_)) {
         users.reverse();
     }
-    let (count, count_exact) = count_users(connection, &query.filter).await?;
-    Ok(FoundUsers { users, has_more, count, count_exact })
+    let counted: u64 = match rows.first() {
+        Some(row) => rows::number(row, "counted")?,
+        // Nobody is there to have the count along: a page beyond the last.
+        None => {
+            let mut sql = QueryBuilder::new("");
+            push_count(&mut sql, &query.filter);
+            let row = sql.build().fetch_one(connection).await.map_err(failure)?;
+            rows::number(&row, "counted")?
+        }
+    };
+    let is_exact = query.filter.is_empty() || counted <= COUNT_LIMIT;
+    let count = if is_exact { counted } else { COUNT_LIMIT };
+    Ok(FoundUsers { users, has_more, count, count_exact: is_exact })
 }
 
-async fn count_users(connection: &mut SqliteConnection, filter: &UserFilter) -> Result<(u64, bool)> {
-    let counted: i64 = if filter.is_empty() {
-        sqlx::query_scalar(statements::USER_TOTAL).fetch_one(connection).await
-    } else {
-        count(filter).build_query_scalar().fetch_one(connection).await
-    }
-    .map_err(failure)?;
-    let counted = counted.unsigned_abs();
-    let is_exact = filter.is_empty() || counted <= COUNT_LIMIT;
-    Ok((if is_exact { counted } else { COUNT_LIMIT }, is_exact))
-}
-
-/// The users of a page in the order in which they are walked, and one more if there is more.
+/// The users of a page in the order in which they are walked, and one more if there is more, each
+/// with the count of all.
 pub(super) fn page(query: &UserQuery) -> QueryBuilder<Sqlite> {
-    let mut sql = QueryBuilder::new(concat!("SELECT ", user_columns!()));
+    let mut sql = QueryBuilder::new("SELECT (");
+    push_count(&mut sql, &query.filter);
+    sql.push(concat!(") AS counted, ", user_columns!()));
     let order = push_source(&mut sql, &query.filter);
     let (direction, offset) = match query.position {
         Position::Offset(offset) => ("DESC", offset),
@@ -52,19 +53,24 @@ pub(super) fn page(query: &UserQuery) -> QueryBuilder<Sqlite> {
         }
     };
     sql.push(" ORDER BY ").push(order.column()).push(" ").push(direction);
-    sql.push(" LIMIT ").push_bind(query.limit.get() + 1);
+    // Not bare, see `statements`.
+    sql.push(" LIMIT 0 + ").push_bind(query.limit.get() + 1);
     if offset > 0 {
-        sql.push(" OFFSET ").push_bind(i64::try_from(offset).unwrap_or(i64::MAX));
+        sql.push(" OFFSET 0 + ").push_bind(i64::try_from(offset).unwrap_or(i64::MAX));
     }
     sql
 }
 
-/// The number of users that match, but no more than one above [`COUNT_LIMIT`].
-pub(super) fn count(filter: &UserFilter) -> QueryBuilder<Sqlite> {
-    let mut sql = QueryBuilder::new("SELECT count(*) FROM (SELECT 1");
-    push_source(&mut sql, filter);
-    sql.push(" LIMIT ").push_bind(i64::try_from(COUNT_LIMIT + 1).unwrap_or(i64::MAX)).push(")");
-    sql
+/// The number of users that match: of all, if there is no filter, else no more than one above
+/// [`COUNT_LIMIT`].
+fn push_count(sql: &mut QueryBuilder<Sqlite>, filter: &UserFilter) {
+    if filter.is_empty() {
+        sql.push(statements::USER_TOTAL);
+        return;
+    }
+    sql.push("SELECT count(*) AS counted FROM (SELECT 1");
+    push_source(sql, filter);
+    sql.push(format!(" LIMIT {})", COUNT_LIMIT + 1));
 }
 
 /// In which order users are walked without being sorted: each index has its own.

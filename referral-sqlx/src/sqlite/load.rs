@@ -1,14 +1,14 @@
 //! Reading what is asked for, and the facts that the core's rules decide on.
 
 use referral_core::{
-    Challenge, Email, InviteCode, Invitee, Inviter, Lineage, PageSize, PhoneNumber, Session, SessionId, User,
-    UserId, UserWithInvited,
+    Email, InviteCode, Inviter, Lineage, PageSize, PhoneNumber, Session, SessionId, User, UserId,
+    UserWithInvited,
     storage::{
         ChallengeFacts, FoundInvitees, KnownKey, ProfileEdit, ProfileFacts, Result, SignInFacts,
         SignInRequest, StoredSession,
     },
 };
-use sqlx::SqliteConnection;
+use sqlx::{SqliteConnection, sqlite::SqliteRow};
 use uuid::Uuid;
 
 use super::{rows, statements};
@@ -31,10 +31,23 @@ pub(super) async fn sign_in_facts(
     connection: &mut SqliteConnection,
     request: &SignInRequest,
 ) -> Result<SignInFacts> {
+    let code = request.invite_code.as_ref();
+    let statement = match request.challenge {
+        Some(_) => statements::SIGN_IN_FACTS_NAMED,
+        None => statements::SIGN_IN_FACTS,
+    };
+    let mut facts = sqlx::query(statement).bind(request.phone.as_str()).bind(code.map(InviteCode::as_str));
+    if let Some(id) = request.challenge {
+        facts = facts.bind(id.0);
+    }
+    let row = facts.fetch_one(connection).await.map_err(failure)?;
+    let challenge = rows::get::<Option<Uuid>>(&row, "challenge_id")?;
+    let user = rows::get::<Option<Uuid>>(&row, "id")?;
+    let owner = rows::get::<Option<Uuid>>(&row, "code_owner")?.map(UserId);
     Ok(SignInFacts {
-        challenge: challenge(connection, request).await?,
-        user: user_with_phone(connection, &request.phone).await?,
-        inviter: owner_of_code(connection, request.invite_code.as_ref()).await?,
+        challenge: challenge.map(|_| rows::challenge(&row, &request.phone)).transpose()?,
+        user: user.map(|_| rows::user(&row)).transpose()?,
+        inviter: owner.zip(code.cloned()).map(|(id, code)| Inviter { id, code }),
         lineage: Lineage::NotWalked,
     })
 }
@@ -68,17 +81,29 @@ pub(super) async fn lineage(
     Ok(if has_invitee { Lineage::WithInvitee } else { Lineage::WithoutInvitee })
 }
 
-/// A session with its user, whose invitees are left out.
+/// A session with its user and the newest invitees.
 pub(super) async fn session(
     connection: &mut SqliteConnection,
     id: SessionId,
+    invited: u32,
 ) -> Result<Option<StoredSession>> {
-    let found = sqlx::query(statements::SESSION).bind(id.0).fetch_optional(connection).await;
-    let Some(row) = found.map_err(failure)? else {
+    let found = match invited {
+        0 => sqlx::query(statements::SESSION).bind(id.0),
+        _ => sqlx::query(statements::SESSION_WITH_INVITED).bind(id.0).bind(invited),
+    };
+    let found = found.fetch_all(connection).await.map_err(failure)?;
+    let Some(row) = found.first() else {
         return Ok(None);
     };
-    let user = UserWithInvited { user: rows::user(&row)?, invited: Vec::new() };
-    Ok(Some(StoredSession { session: rows::session(&row)?, user }))
+    let user = user_with_invited(row, &found, invited)?;
+    Ok(Some(StoredSession { session: rows::session(row)?, user }))
+}
+
+/// The user of `row`, and the invitees of all the rows, if any are asked for.
+fn user_with_invited(row: &SqliteRow, all: &[SqliteRow], invited: u32) -> Result<UserWithInvited> {
+    let all = if invited == 0 { &[] } else { all };
+    let invited = all.iter().filter_map(|row| rows::invitee(row).transpose()).collect::<Result<_>>()?;
+    Ok(UserWithInvited { user: rows::user(row)?, invited })
 }
 
 /// A session, and whether its user is active.
@@ -105,51 +130,44 @@ pub(super) async fn user_with_phone(
     found.as_ref().map(rows::user).transpose()
 }
 
-/// The newest invitees of `inviter` that are older than `older_than`.
-pub(super) async fn invitees(
+pub(super) async fn user_and_invited(
     connection: &mut SqliteConnection,
-    inviter: UserId,
-    older_than: Option<UserId>,
-    limit: u32,
-) -> Result<Vec<Invitee>> {
-    let older_than = older_than.map_or(Uuid::max(), |id| id.0);
-    let found = sqlx::query(statements::INVITEES).bind(inviter.0).bind(older_than).bind(limit);
+    id: UserId,
+    invited: u32,
+) -> Result<Option<UserWithInvited>> {
+    let found = match invited {
+        0 => sqlx::query(statements::USER).bind(id.0),
+        _ => sqlx::query(statements::USER_WITH_INVITED).bind(id.0).bind(invited),
+    };
     let found = found.fetch_all(connection).await.map_err(failure)?;
-    found.iter().map(rows::invitee).collect()
+    found.first().map(|row| user_with_invited(row, &found, invited)).transpose()
 }
 
 /// A page of invitees; `None` if there is no such inviter.
-pub(super) async fn page_of_invitees(
+pub(super) async fn invitees(
     connection: &mut SqliteConnection,
     inviter: UserId,
     older_than: Option<UserId>,
     limit: PageSize,
 ) -> Result<Option<FoundInvitees>> {
-    let count = sqlx::query(statements::INVITED_COUNT).bind(inviter.0).fetch_optional(&mut *connection).await;
-    let Some(row) = count.map_err(failure)? else {
-        return Ok(None);
-    };
+    let older_than = older_than.map_or(Uuid::max(), |id| id.0);
     // One more than fits tells whether there is more.
     let limit = limit.get();
-    let mut invitees = invitees(connection, inviter, older_than, limit + 1).await?;
-    let has_more = invitees.len() > limit as usize;
-    invitees.truncate(limit as usize);
-    Ok(Some(FoundInvitees { invitees, has_more, count: rows::number(&row, "invited_count")? }))
+    let found = sqlx::query(statements::INVITEES).bind(inviter.0).bind(older_than).bind(limit + 1);
+    let found = found.fetch_all(connection).await.map_err(failure)?;
+    let Some(first) = found.first() else {
+        return Ok(None);
+    };
+    let count = rows::number(first, "invited_count")?;
+    let limit = limit as usize;
+    let invitees = found.iter().take(limit).filter_map(|row| rows::invitee(row).transpose());
+    let invitees = invitees.collect::<Result<_>>()?;
+    Ok(Some(FoundInvitees { invitees, has_more: found.len() > limit, count }))
 }
 
 pub(super) async fn known_keys(connection: &mut SqliteConnection) -> Result<Vec<KnownKey>> {
     let known = sqlx::query(statements::KNOWN_KEYS).fetch_all(connection).await.map_err(failure)?;
     known.iter().map(rows::known_key).collect()
-}
-
-async fn challenge(connection: &mut SqliteConnection, request: &SignInRequest) -> Result<Option<Challenge>> {
-    let phone = request.phone.as_str();
-    let found = match request.challenge {
-        Some(id) => sqlx::query(statements::CHALLENGE).bind(id.0).bind(phone),
-        None => sqlx::query(statements::NEWEST_CHALLENGE).bind(phone),
-    };
-    let found = found.fetch_optional(connection).await.map_err(failure)?;
-    found.as_ref().map(|row| rows::challenge(row, &request.phone)).transpose()
 }
 
 async fn owner_of_code(

@@ -5,11 +5,11 @@ use std::{path::Path, time::Duration};
 
 use sqlx::{
     ConnectOptions, Connection,
-    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous},
 };
 
 use super::{SqliteStore, migrations, writer::Writer};
-use crate::ConnectError;
+use crate::{ConnectError, pool::Connections};
 
 /// How many connections read. Reads are short, and a server's cores are few.
 const READERS: u32 = 4;
@@ -112,14 +112,8 @@ async fn try_open(options: &SqliteConnectOptions) -> Result<SqliteStore, Connect
     let writing = options.connect().await.map_err(not_opened)?;
     // Not opened as read-only, since then they could not restore a log that a crash left behind.
     let reading = options.clone().pragma("query_only", "ON");
-    // They stay open: there is no server at the other end that could be gone.
-    let readers = SqlitePoolOptions::new()
-        .max_connections(READERS)
-        .acquire_timeout(PATIENCE)
-        .idle_timeout(None)
-        .max_lifetime(None)
-        .test_before_acquire(false);
-    let readers = readers.connect_with(reading).await.map_err(not_opened)?;
+    let readers = Connections::new(reading, false, READERS, PATIENCE);
+    drop(readers.acquire().await.map_err(not_opened)?);
 
     // Only now: whoever closes the last connection also clears the log away, and locks the file.
     first.close().await.map_err(not_opened)?;
@@ -167,7 +161,9 @@ pub(super) mod tests {
     }
 
     pub(in super::super) async fn counted(store: &SqliteStore) -> i64 {
-        let row = sqlx::query("SELECT users FROM totals").fetch_one(&store.readers).await;
+        let row = sqlx::query("SELECT users FROM totals")
+            .fetch_one(&mut *store.reader().await.expect("a reader"))
+            .await;
         row.expect("a count").get(0)
     }
 
@@ -178,7 +174,7 @@ pub(super) mod tests {
 
         let writing = other.begin_with("BEGIN IMMEDIATE").await.expect("begun");
         assert!(matches!(execute(&store, COUNT).await, Err(StorageError::Unavailable(_))));
-        assert!(store.snapshot().await.is_ok(), "readers do not wait for writers");
+        assert_eq!(counted(&store).await, 0, "readers do not wait for writers");
         writing.commit().await.expect("committed");
         execute(&store, COUNT).await.expect("written");
     }
@@ -200,7 +196,7 @@ pub(super) mod tests {
     #[tokio::test]
     async fn readers_do_not_write() {
         let (store, _options, _folder) = impatient_store().await;
-        let written = sqlx::query(COUNT).execute(&store.readers).await;
+        let written = sqlx::query(COUNT).execute(&mut *store.reader().await.expect("a reader")).await;
         assert!(written.is_err());
     }
 
@@ -210,7 +206,10 @@ pub(super) mod tests {
         for (pragma, value) in
             [("PRAGMA foreign_keys", "1"), ("PRAGMA journal_mode", "wal"), ("PRAGMA synchronous", "2")]
         {
-            let read = sqlx::query(pragma).fetch_one(&store.readers).await.expect("a pragma");
+            let read = sqlx::query(pragma)
+                .fetch_one(&mut *store.reader().await.expect("a reader"))
+                .await
+                .expect("a pragma");
             let written = store.writer.write(move |connection| {
                 async move {
                     let row = sqlx::query(pragma).fetch_one(connection).await.map_err(failure)?;

@@ -19,7 +19,10 @@ async fn fresh_store() -> (SqliteStore, tempfile::TempDir) {
 /// The steps that SQLite takes, one a line.
 async fn plan_of(store: &SqliteStore, statement: impl SqlSafeStr) -> String {
     let explain = format!("EXPLAIN QUERY PLAN {}", statement.into_sql_str().as_str());
-    let steps = sqlx::query(AssertSqlSafe(explain)).fetch_all(&store.readers).await.expect("a plan");
+    let steps = sqlx::query(AssertSqlSafe(explain))
+        .fetch_all(&mut *store.reader().await.expect("a reader"))
+        .await
+        .expect("a plan");
     let steps = steps.iter().map(|step| step.get::<String, _>("detail"));
     steps.collect::<Vec<_>>().join("\n")
 }
@@ -48,8 +51,13 @@ async fn fixed_statements_use_their_indexes() {
         (statements::OWNER_OF_CODE, &["(invite_code=?)"]),
         (statements::OWNER_OF_EMAIL, &["(email=?)"]),
         (statements::CHALLENGE_FACTS, &["challenges_of_phone (phone=?)", "(phone=?)"]),
-        (statements::NEWEST_CHALLENGE, &["challenges_of_phone (phone=?)"]),
-        (statements::CHALLENGE, &["SEARCH c USING PRIMARY KEY (id=?)"]),
+        (
+            statements::SIGN_IN_FACTS,
+            &["challenges_of_phone (phone=?)", "(invite_code=?)", "(phone=?)", inviter],
+        ),
+        (statements::SIGN_IN_FACTS_NAMED, &["SEARCH c USING PRIMARY KEY (id=?)", "(phone=?)", inviter]),
+        (statements::SESSION_WITH_INVITED, &["invitations_of_inviter (inviter=?)", BY_ID, inviter]),
+        (statements::USER_WITH_INVITED, &["invitations_of_inviter (inviter=?)", BY_ID, inviter]),
         (statements::INVITEES, &["invitations_of_inviter (inviter=? AND invitee<?)", BY_ID]),
         (statements::CHANGE_USER, &[BY_ID]),
         (statements::NOTE_GRANT_USED, &["PRIMARY KEY (id=?)"]),
@@ -87,7 +95,6 @@ async fn lists_use_the_index_of_their_filter() {
             let query = UserQuery { position, limit: PageSize::default(), filter: filter.clone() };
             assert_uses(&plan_of(&store, list::page(&query).sql()).await, &[index], index);
         }
-        assert_uses(&plan_of(&store, list::count(&filter).sql()).await, &[index], index);
     }
 }
 
@@ -118,12 +125,12 @@ async fn a_search_reads_its_index_in_order_and_nothing_else_at_length() {
     ] {
         for position in positions() {
             let query = UserQuery { position, limit: PageSize::default(), filter: filter.clone() };
-            for statement in [list::page(&query).sql(), list::count(&filter).sql()] {
-                let plan = plan_of(&store, statement).await;
-                assert!(plan.contains("SCAN g VIRTUAL TABLE INDEX") && plan.contains(":M1"), "{plan}");
-                assert!(!plan.contains("TEMP B-TREE") && !plan.contains("SCAN u"), "{plan}");
-                assert!(plan.contains("SEARCH n USING INTEGER PRIMARY KEY"), "{plan}");
-            }
+            // Once for the page and once for the count.
+            let plan = plan_of(&store, list::page(&query).sql()).await;
+            let scans = plan.matches("SCAN g VIRTUAL TABLE INDEX").count();
+            assert!(scans == 2 && plan.contains(":M1"), "{plan}");
+            assert!(!plan.contains("TEMP B-TREE") && !plan.contains("SCAN u"), "{plan}");
+            assert!(plan.contains("SEARCH n USING INTEGER PRIMARY KEY"), "{plan}");
         }
     }
 }

@@ -13,16 +13,18 @@ use crate::error::failure;
 
 /// Takes a new user into the index.
 pub(super) async fn add(connection: &mut SqliteConnection, user: &User) -> Result<()> {
-    let add = sqlx::query(statements::NEW_NUMBER).bind(user.id.0);
-    add.execute(&mut *connection).await.map_err(failure)?;
-    put(connection, user).await
+    write(connection, statements::NEW_GRAMS, user).await
 }
 
 /// Stores the grams of a user, in place of what was stored before.
 pub(super) async fn put(connection: &mut SqliteConnection, user: &User) -> Result<()> {
+    write(connection, statements::PUT_GRAMS, user).await
+}
+
+async fn write(connection: &mut SqliteConnection, statement: &'static str, user: &User) -> Result<()> {
     let words: Vec<_> = SearchKeys::of(user).grams().into_iter().map(word).collect();
-    let put = sqlx::query(statements::PUT_GRAMS).bind(user.id.0).bind(words.join(" "));
-    put.execute(connection).await.map_err(failure)?;
+    let write = sqlx::query(statement).bind(user.id.0).bind(words.join(" "));
+    write.execute(connection).await.map_err(failure)?;
     Ok(())
 }
 

@@ -1,32 +1,57 @@
 //! Every statement but the list of users, which is put together from its filter.
+//!
+//! A limit is `$1 + 0`: SQLite plans a statement anew each time that the value of a bare one is given,
+//! and planning takes longer than running.
 
-use crate::rows::{challenge_columns, session_columns, user_columns};
+use crate::rows::{challenge_columns, invitee_columns, session_columns, user_columns};
 
 /// Excludes every other transaction that writes, here and in other processes.
 pub(super) const BEGIN: &str = "BEGIN IMMEDIATE";
 
+/// The same for a group of steps, of which the first begins.
+pub(super) const BEGIN_GROUP: &str = "BEGIN IMMEDIATE; SAVEPOINT step";
+
+/// Keeps a step of a group; the next begins.
+pub(super) const NEXT_STEP: &str = "RELEASE step; SAVEPOINT step";
+
+/// Undoes a step of a group alone; the next begins.
+pub(super) const UNDO_STEP: &str = "ROLLBACK TO step";
+
+/// Ends a group, and with it its last step.
 pub(super) const COMMIT: &str = "COMMIT";
 
 pub(super) const ROLLBACK: &str = "ROLLBACK";
-
-/// Where one step of a transaction begins.
-pub(super) const SAVEPOINT: &str = "SAVEPOINT step";
-
-/// Keeps the step.
-pub(super) const RELEASE: &str = "RELEASE step";
-
-/// Undoes the step alone; what is left of it is nothing, and goes with the transaction.
-pub(super) const UNDO: &str = "ROLLBACK TO step";
 
 pub(super) const MIGRATIONS_TABLE: &str = "_referral_migrations";
 
 pub(super) const APPLIED_MIGRATIONS: &str =
     "SELECT version, checksum FROM _referral_migrations WHERE success ORDER BY version";
 
+/// What follows a user `u`, to have one row for each of the newest invitees, at most `$2`; and one
+/// row without an invitee if there is none.
+macro_rules! newest_invitees {
+    ($condition:literal) => {
+        concat!(
+            " LEFT JOIN invitations j ON j.inviter = u.id LEFT JOIN users p ON p.id = j.invitee WHERE ",
+            $condition,
+            " ORDER BY j.invitee DESC LIMIT $2 + 0"
+        )
+    };
+}
+
 pub(super) const USER: &str = concat!(
     "SELECT ",
     user_columns!(),
     " FROM users u LEFT JOIN invitations i ON i.invitee = u.id WHERE u.id = $1"
+);
+
+pub(super) const USER_WITH_INVITED: &str = concat!(
+    "SELECT ",
+    user_columns!(),
+    ", ",
+    invitee_columns!(),
+    " FROM users u LEFT JOIN invitations i ON i.invitee = u.id",
+    newest_invitees!("u.id = $1")
 );
 
 pub(super) const USER_WITH_PHONE: &str = concat!(
@@ -45,7 +70,11 @@ pub(super) const NEW_USER: &str = "\
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) \
     ON CONFLICT (invite_code) DO NOTHING";
 
-pub(super) const NEW_NUMBER: &str = "INSERT INTO user_numbers (user_id) VALUES ($1)";
+/// Takes a user into the index of the search: two rows.
+pub(super) const NEW_GRAMS: &str = "\
+    INSERT INTO user_numbers (user_id) VALUES ($1); \
+    INSERT INTO user_grams (rowid, grams) \
+    VALUES ((SELECT number FROM user_numbers WHERE user_id = $1), $2)";
 
 pub(super) const PUT_GRAMS: &str = "\
     INSERT OR REPLACE INTO user_grams (rowid, grams) \
@@ -66,15 +95,16 @@ pub(super) const CHANGE_USER: &str = "\
                      last_login = $7, search_public = $8, search_private = $9 \
     WHERE id = $1";
 
-pub(super) const USER_TOTAL: &str = "SELECT users FROM totals";
+pub(super) const USER_TOTAL: &str = "SELECT users AS counted FROM totals";
 
-pub(super) const INVITED_COUNT: &str = "SELECT invited_count FROM users WHERE id = $1";
-
-pub(super) const INVITEES: &str = "\
-    SELECT u.id, u.phone, u.date_joined \
-    FROM invitations i JOIN users u ON u.id = i.invitee \
-    WHERE i.inviter = $1 AND i.invitee < $2 \
-    ORDER BY i.invitee DESC LIMIT $3";
+/// A page of invitees, each with the count of all; one row without an invitee if there is none.
+pub(super) const INVITEES: &str = concat!(
+    "SELECT u.invited_count, ",
+    invitee_columns!(),
+    " FROM users u LEFT JOIN invitations j ON j.inviter = u.id AND j.invitee < $2 \
+      LEFT JOIN users p ON p.id = j.invitee \
+      WHERE u.id = $1 ORDER BY j.invitee DESC LIMIT $3 + 0"
+);
 
 pub(super) const NEW_INVITATION: &str =
     "INSERT INTO invitations (invitee, inviter, code, accepted_at, via) VALUES ($1, $2, $3, $4, $5)";
@@ -94,13 +124,27 @@ pub(super) const CHALLENGE_FACTS: &str = "\
     SELECT (SELECT sent_at FROM challenges WHERE phone = $1 ORDER BY id DESC LIMIT 1) AS last_sent_at, \
            (SELECT last_login FROM users WHERE phone = $1) AS last_login";
 
-pub(super) const CHALLENGE: &str =
-    concat!("SELECT ", challenge_columns!(), " FROM challenges c WHERE c.id = $1 AND c.phone = $2");
-
-pub(super) const NEWEST_CHALLENGE: &str = concat!(
+/// All that an attempt to sign in is decided on, but for the lineage, with the phone's newest
+/// challenge.
+pub(super) const SIGN_IN_FACTS: &str = concat!(
     "SELECT ",
     challenge_columns!(),
-    " FROM challenges c WHERE c.phone = $1 ORDER BY c.id DESC LIMIT 1"
+    ", ",
+    user_columns!(),
+    ", (SELECT id FROM users WHERE invite_code = $2) AS code_owner FROM (SELECT 1) one \
+      LEFT JOIN challenges c ON c.id = (SELECT id FROM challenges WHERE phone = $1 ORDER BY id DESC LIMIT 1) \
+      LEFT JOIN users u ON u.phone = $1 LEFT JOIN invitations i ON i.invitee = u.id"
+);
+
+/// The same, with the challenge `$3` if it is this phone's.
+pub(super) const SIGN_IN_FACTS_NAMED: &str = concat!(
+    "SELECT ",
+    challenge_columns!(),
+    ", ",
+    user_columns!(),
+    ", (SELECT id FROM users WHERE invite_code = $2) AS code_owner FROM (SELECT 1) one \
+      LEFT JOIN challenges c ON c.id = $3 AND c.phone = $1 \
+      LEFT JOIN users u ON u.phone = $1 LEFT JOIN invitations i ON i.invitee = u.id"
 );
 
 pub(super) const NEW_CHALLENGE: &str = "\
@@ -123,13 +167,27 @@ pub(super) const SESSION: &str = concat!(
      WHERE s.id = $1"
 );
 
+pub(super) const SESSION_WITH_INVITED: &str = concat!(
+    "SELECT ",
+    session_columns!(),
+    ", ",
+    user_columns!(),
+    ", ",
+    invitee_columns!(),
+    " FROM sessions s JOIN users u ON u.id = s.user_id LEFT JOIN invitations i ON i.invitee = u.id",
+    newest_invitees!("s.id = $1")
+);
+
 pub(super) const REFRESH_FACTS: &str = concat!(
     "SELECT ",
     session_columns!(),
     ", u.is_active FROM sessions s JOIN users u ON u.id = s.user_id WHERE s.id = $1"
 );
 
-pub(super) const NEW_SESSION: &str = "\
+/// Redeems a challenge, which must not have been, and signs in its user: three rows.
+pub(super) const SIGN_IN: &str = "\
+    UPDATE challenges SET redeemed_at = $17 WHERE id = $16 AND redeemed_at IS NULL; \
+    UPDATE users SET last_login = $17 WHERE id = $2; \
     INSERT INTO sessions (id, user_id, created_at, expires_at, revoked_at, ends_at, key_id, access_id, \
                           refresh_id, issued_at, access_expires_at, refresh_expires_at, grant_used, \
                           parent, retired) \
@@ -147,11 +205,11 @@ pub(super) const NOTE_GRANT_USED: &str =
 
 pub(super) const SWEEP_CHALLENGES: &str = "\
     DELETE FROM challenges WHERE id IN \
-        (SELECT id FROM challenges WHERE expires_at < $1 ORDER BY expires_at LIMIT $2)";
+        (SELECT id FROM challenges WHERE expires_at < $1 ORDER BY expires_at LIMIT $2 + 0)";
 
 pub(super) const SWEEP_SESSIONS: &str = "\
     DELETE FROM sessions WHERE id IN \
-        (SELECT id FROM sessions WHERE ends_at < $1 ORDER BY ends_at LIMIT $2)";
+        (SELECT id FROM sessions WHERE ends_at < $1 ORDER BY ends_at LIMIT $2 + 0)";
 
 pub(super) const KNOWN_KEYS: &str = "SELECT purpose, id, fingerprint, needed_until FROM keys";
 

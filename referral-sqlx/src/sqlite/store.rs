@@ -52,18 +52,7 @@ impl Storage for SqliteStore {
     }
 
     async fn session(&self, id: SessionId, invited: u32) -> Result<Option<StoredSession>> {
-        // What every request asks for is one statement, and needs no transaction.
-        if invited == 0 {
-            return load::session(&mut *self.reader().await?, id).await;
-        }
-        let mut tx = self.snapshot().await?;
-        let Some(mut found) = load::session(&mut tx, id).await? else {
-            return Ok(None);
-        };
-        if found.user.user.invited_count > 0 {
-            found.user.invited = load::invitees(&mut tx, found.user.user.id, None, invited).await?;
-        }
-        Ok(Some(found))
+        load::session(&mut *self.reader().await?, id, invited).await
     }
 
     async fn note_grant_used(&self, session: SessionId, access_id: Uuid) -> Result<()> {
@@ -79,19 +68,11 @@ impl Storage for SqliteStore {
     }
 
     async fn user(&self, id: UserId, invited: u32) -> Result<Option<UserWithInvited>> {
-        let mut tx = self.snapshot().await?;
-        let Some(user) = load::user(&mut tx, id).await? else {
-            return Ok(None);
-        };
-        let mut found = UserWithInvited { user, invited: Vec::new() };
-        if invited > 0 && found.user.invited_count > 0 {
-            found.invited = load::invitees(&mut tx, id, None, invited).await?;
-        }
-        Ok(Some(found))
+        load::user_and_invited(&mut *self.reader().await?, id, invited).await
     }
 
     async fn users(&self, query: &UserQuery) -> Result<FoundUsers> {
-        list::users(&mut *self.snapshot().await?, query).await
+        list::users(&mut *self.reader().await?, query).await
     }
 
     async fn invitees(
@@ -100,7 +81,7 @@ impl Storage for SqliteStore {
         older_than: Option<UserId>,
         limit: PageSize,
     ) -> Result<Option<FoundInvitees>> {
-        load::page_of_invitees(&mut *self.snapshot().await?, inviter, older_than, limit).await
+        load::invitees(&mut *self.reader().await?, inviter, older_than, limit).await
     }
 
     async fn edit_profile(&self, edit: &ProfileEdit) -> Decided<EditedProfile, Vec<Refusal>> {
@@ -176,23 +157,24 @@ async fn sign_in(connection: &mut SqliteConnection, request: &SignInRequest) -> 
             (challenge, user, invitation, outcome)
         }
     };
-    write::challenge(connection, &challenge).await?;
     let created = user.is_none();
     let user = if let Some(user) = user {
-        write::user(connection, &user).await?;
-        if invitation.is_some() {
+        if let Some(invitation) = &invitation {
+            write::user(connection, &user).await?;
             search::put(connection, &user).await?;
+            write::invitation(connection, invitation).await?;
         }
         user
     } else {
         let invited_by = invitation.as_ref().map(InvitedBy::from);
-        write::new_user(connection, &request.new_user, invited_by).await?
+        let user = write::new_user(connection, &request.new_user, invited_by).await?;
+        if let Some(invitation) = &invitation {
+            write::invitation(connection, invitation).await?;
+        }
+        user
     };
-    if let Some(invitation) = &invitation {
-        write::invitation(connection, invitation).await?;
-    }
     let session = request.session_of(user.id);
-    write::new_session(connection, &session).await?;
+    write::sign_in(connection, &challenge, &session).await?;
     Ok(Ok(StoredSignIn { user, session, created, accepted: invitation, outcome }))
 }
 

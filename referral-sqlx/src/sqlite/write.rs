@@ -100,8 +100,16 @@ pub(super) async fn delete_challenge(connection: &mut SqliteConnection, id: Chal
     Ok(())
 }
 
-pub(super) async fn new_session(connection: &mut SqliteConnection, session: &Session) -> Result<()> {
-    one_row(connection, bind_session(statements::NEW_SESSION, session)).await
+/// Redeems a challenge, which must not have been, and signs its user in.
+pub(super) async fn sign_in(
+    connection: &mut SqliteConnection,
+    redeemed: &Challenge,
+    session: &Session,
+) -> Result<()> {
+    let write = bind_session(statements::SIGN_IN, session)
+        .bind(redeemed.id.0)
+        .bind(redeemed.redeemed_at.map(time_to_micros));
+    rows_written(connection, write, 3).await
 }
 
 /// Stores `session` in place of the one with the same id.
@@ -168,8 +176,17 @@ async fn one_row(
     connection: &mut SqliteConnection,
     statement: Query<'_, Sqlite, SqliteArguments>,
 ) -> Result<()> {
-    match statement.execute(connection).await.map_err(failure)?.rows_affected() {
-        1 => Ok(()),
-        _ => Err(StorageError::Failed("what was to be changed is not there, or was over already".into())),
+    rows_written(connection, statement, 1).await
+}
+
+async fn rows_written(
+    connection: &mut SqliteConnection,
+    statement: Query<'_, Sqlite, SqliteArguments>,
+    expected: u64,
+) -> Result<()> {
+    let written = statement.execute(connection).await.map_err(failure)?.rows_affected();
+    if written == expected {
+        return Ok(());
     }
+    Err(StorageError::Failed("what was to be changed is not there, or was over already".into()))
 }

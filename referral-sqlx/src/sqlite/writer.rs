@@ -209,17 +209,15 @@ impl Worker {
         }
     }
 
-    /// Does a step such that it can be undone alone. An error if it cannot.
+    /// Does a step, in the savepoint that waits for it, so that it can be undone alone.
     async fn run_alone(&mut self, step: Box<dyn Step>) -> std::result::Result<Done, (Done, sqlx::Error)> {
-        let marked = self.execute(statements::SAVEPOINT).await;
         let done = step.run(&mut self.connection).await;
-        let settled = match marked {
-            Ok(()) if done.is_sound => self.execute(statements::RELEASE).await,
-            Ok(()) => self.execute(statements::UNDO).await,
-            Err(error) => Err(error),
-        };
-        match settled {
+        let settle = if done.is_sound { statements::NEXT_STEP } else { statements::UNDO_STEP };
+        match self.execute(settle).await {
             Ok(()) => Ok(done),
+            // A step that failed has ended the transaction: the disk is full, say. To the others of
+            // the group that is no fault of theirs, and passes.
+            Err(error) if !done.is_sound => Err((done, sqlx::Error::Io(std::io::Error::other(error)))),
             Err(error) => Err((done, error)),
         }
     }
@@ -237,11 +235,11 @@ impl Worker {
     }
 
     async fn begin(&mut self) -> sqlx::Result<()> {
-        match self.execute(statements::BEGIN).await {
+        match self.execute(statements::BEGIN_GROUP).await {
             Err(sqlx::Error::WorkerCrashed) => {
                 tracing::warn!("the connection that writes is replaced");
                 self.connection = self.options.connect().await?;
-                self.execute(statements::BEGIN).await
+                self.execute(statements::BEGIN_GROUP).await
             }
             begun => begun,
         }

@@ -203,7 +203,8 @@ fn run(before: &[&str], after: &[&str]) -> Child {
     } else {
         command.arg("env");
     }
-    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("sh runs");
+    let mut child =
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("sh runs");
     let mut output = BufReader::new(child.stdout.take().expect("its output"));
     let mut said = String::new();
     while output.read_line(&mut said).expect("readable") > 0 && !said.ends_with("ready\n") {}

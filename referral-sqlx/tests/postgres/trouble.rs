@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use referral_core::{
-    CodeInput, Error, InviteCode, Peppers, PhoneNumber, Policy, ProfileChange, Referral, SendCode, SignIn,
-    SignedIn, SigningKeys, sms::DevelopmentSender,
+    CodeInput, Error, FilterInput, InviteCode, ListUsers, Name, Peppers, PhoneNumber, Policy, ProfileChange,
+    Referral, SendCode, SentCode, SignIn, SignedIn, SigningKeys, sms::DevelopmentSender,
 };
 use referral_sqlx::{ConnectError, PostgresOptions, connect, connect_postgres};
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection, Row as _};
@@ -20,8 +20,15 @@ struct Bench {
 
 impl Bench {
     async fn new() -> Option<Self> {
+        Self::with(10).await
+    }
+
+    /// With so many connections.
+    async fn with(connections: u32) -> Option<Self> {
         let database = Database::create().await?;
-        let storage = connect(&database.url).await.expect("a new database");
+        let mut options = PostgresOptions::default();
+        options.max_connections = connections;
+        let storage = connect_postgres(&database.url, &options).await.expect("a new database");
         let keys = SigningKeys::from_secret("k1", &[1; 32]).expect("long enough");
         let peppers = Peppers::from_secret("p1", &[2; 32]).expect("long enough");
         let referral = Referral::builder(storage, Arc::new(DevelopmentSender), keys, peppers);
@@ -31,9 +38,16 @@ impl Bench {
         Some(Self { referral, operator, database })
     }
 
+    /// Sends a code to the phone with this number.
+    async fn sent(&self, number: u32) -> (SentCode, CodeInput) {
+        let sent = self.referral.send_code(SendCode::new(phone(number))).await.expect("sent");
+        let code = sent.revealed_code.as_ref().expect("the development sender reveals it");
+        let code = CodeInput::parse(code.reveal()).expect("digits");
+        (sent, code)
+    }
+
     async fn enter(&self, number: u32, invited_by: Option<&InviteCode>) -> Result<SignedIn, Error> {
-        let phone = PhoneNumber::parse(&format!("+79608{number:06}"), None).expect("a mobile number");
-        let sent = self.referral.send_code(SendCode::new(phone)).await?;
+        let sent = self.referral.send_code(SendCode::new(phone(number))).await?;
         let code = sent.revealed_code.expect("the development sender reveals it");
         let code = CodeInput::parse(code.reveal()).expect("digits");
         let request = SignIn::new(sent.phone, code).challenge(sent.challenge);
@@ -69,6 +83,10 @@ impl Bench {
                        WHERE datname = current_database() AND pid <> pg_backend_pid()";
         self.operator.execute(cut_off).await.expect("ended");
     }
+}
+
+fn phone(number: u32) -> PhoneNumber {
+    PhoneNumber::parse(&format!("+79608{number:06}"), None).expect("a mobile number")
 }
 
 #[tokio::test]
@@ -113,26 +131,120 @@ async fn what_is_aborted_over_and_over_is_given_up() {
 #[tokio::test]
 async fn real_deadlocks_are_resolved() {
     let Some(mut bench) = Bench::new().await else { return };
-    let anna = bench.enter(1, None).await.expect("signed in");
+    bench.enter(1, None).await.expect("signed in");
     // The operator holds the user, whom the service wants while it holds its challenge; and then
     // wants the challenge.
-    let phone = anna.user.phone.clone();
-    let sent = bench.referral.send_code(SendCode::new(phone)).await.expect("sent");
-    let code = CodeInput::parse(sent.revealed_code.expect("revealed").reveal()).expect("digits");
+    let (sent, code) = bench.sent(1).await;
     let request = SignIn::new(sent.phone, code).challenge(sent.challenge);
     let short = "SET deadlock_timeout = '10s'; BEGIN; SELECT 1 FROM referral.users FOR UPDATE";
     bench.operator.execute(short).await.expect("locked");
     let referral = bench.referral.clone();
     let signing_in = tokio::spawn(async move { referral.sign_in(request).await });
-    let waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()";
     let mut onlooker = PgConnection::connect(&bench.database.url).await.expect("a connection");
-    while onlooker.fetch_one(waits).await.expect("a row").get::<i64, _>(0) == 0 {}
+    wait_for_locks(&mut onlooker, 1).await;
     // Of the two the service notices first, by its shorter patience, and begins anew.
     let challenge =
         format!("UPDATE referral.challenges SET tries_with_id = 0 WHERE id = '{}'", sent.challenge);
     bench.operator.execute(AssertSqlSafe(challenge)).await.expect("the other gave way");
     bench.operator.execute("COMMIT").await.expect("committed");
     signing_in.await.expect("no panic").expect("signed in");
+}
+
+#[tokio::test]
+async fn an_edit_beside_a_late_acceptance_loses_neither_for_the_search() {
+    for acceptance_first in [true, false] {
+        let Some(mut bench) = Bench::new().await else { return };
+        let anna = bench.enter(1, None).await.expect("signed in").user;
+        let boris = bench.enter(2, None).await.expect("signed in");
+        let bearer = bench.referral.authenticate(&boris.tokens.access).await.expect("valid");
+        // Both wait for the operator, who holds the user, in the order in which they came.
+        let hold = format!("BEGIN; SELECT 1 FROM referral.users WHERE id = '{}' FOR UPDATE", boris.user.id);
+        bench.operator.execute(AssertSqlSafe(hold)).await.expect("held");
+        let accepting = async || {
+            let (sent, code) = bench.sent(2).await;
+            let request = SignIn::new(sent.phone, code).challenge(sent.challenge);
+            let request = request.invited_by(Some(anna.invite_code.clone()));
+            let referral = bench.referral.clone();
+            tokio::spawn(async move { referral.sign_in(request).await.map(drop) })
+        };
+        let editing = async || {
+            let change =
+                ProfileChange { first_name: Some(Name::parse("Bohdan").ok()), ..ProfileChange::default() };
+            let (referral, bearer) = (bench.referral.clone(), bearer.clone());
+            tokio::spawn(async move { referral.edit_profile(&bearer, change).await.map(drop) })
+        };
+        let mut onlooker = PgConnection::connect(&bench.database.url).await.expect("a connection");
+        let first = if acceptance_first { accepting().await } else { editing().await };
+        wait_for_locks(&mut onlooker, 1).await;
+        let second = if acceptance_first { editing().await } else { accepting().await };
+        wait_for_locks(&mut onlooker, 2).await;
+        bench.operator.execute("COMMIT").await.expect("released");
+        first.await.expect("no panic").expect("done");
+        second.await.expect("no panic").expect("done");
+
+        for term in ["bohdan", anna.invite_code.as_str()] {
+            let filter = FilterInput { search: Some(term), ..FilterInput::default() };
+            let list = ListUsers { filter, ..ListUsers::default() };
+            let found = bench.referral.users(&bearer, list).await.expect("a page");
+            assert!(found.users.iter().any(|user| user.id == boris.user.id), "{term}");
+        }
+    }
+}
+
+/// Waits until so many wait for a lock.
+async fn wait_for_locks(onlooker: &mut PgConnection, count: i64) {
+    let waiting = "SELECT count(*) FROM pg_stat_activity \
+                   WHERE wait_event_type = 'Lock' AND datname = current_database()";
+    while onlooker.fetch_one(waiting).await.expect("a row").get::<i64, _>(0) < count {}
+}
+
+#[tokio::test]
+async fn a_request_that_is_given_up_leaves_nothing_to_the_next() {
+    let Some(mut bench) = Bench::with(1).await else { return };
+    let anna = bench.enter(1, None).await.expect("signed in");
+    let bearer = bench.referral.authenticate(&anna.tokens.access).await.expect("valid");
+    bench.operator.execute("BEGIN; SELECT 1 FROM referral.users FOR UPDATE").await.expect("held");
+    // One in a transaction and one that is a single statement, on the only connection there is.
+    let referral = bench.referral.clone();
+    let editing = tokio::spawn(async move {
+        let change = ProfileChange { first_name: Some(Name::parse("Anna").ok()), ..ProfileChange::default() };
+        referral.edit_profile(&bearer, change).await
+    });
+    let mut onlooker = PgConnection::connect(&bench.database.url).await.expect("a connection");
+    wait_for_locks(&mut onlooker, 1).await;
+    editing.abort();
+    bench.operator.execute("COMMIT").await.expect("released");
+    let user = bench.referral.current_user(&anna.tokens.access).await.expect("valid").user;
+    assert_eq!(user.first_name, None, "it was undone");
+
+    bench.operator.execute("BEGIN; LOCK referral.users").await.expect("held");
+    let (referral, id) = (bench.referral.clone(), anna.user.id);
+    let changing = tokio::spawn(async move { referral.set_active(id, false).await });
+    wait_for_locks(&mut onlooker, 1).await;
+    changing.abort();
+    let cancel = "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event_type = 'Lock' \
+                  AND datname = current_database()";
+    onlooker.execute(cancel).await.expect("cancelled");
+    bench.operator.execute("COMMIT").await.expect("released");
+    // The error of the statement that was given up is not the next one's.
+    bench.referral.current_user(&anna.tokens.access).await.expect("valid");
+}
+
+#[tokio::test]
+async fn a_sweep_takes_its_batch_however_it_is_planned() {
+    let Some(mut bench) = Bench::new().await else { return };
+    // As a table is when few were there the last time that it was analyzed.
+    bench.operator.execute("ANALYZE referral.challenges").await.expect("analyzed");
+    let storage = connect(&bench.database.url).await.expect("opened");
+    let insert = "INSERT INTO referral.challenges (id, phone, number, code_length, code_hash, pepper_id, sent_at, \
+                  expires_at, tries_with_id, tries_without_id) \
+                  SELECT gen_random_uuid(), '+79608543001', n, 4, decode(repeat('00', 32), 'hex'), 'p1', \
+                         to_timestamp(0), to_timestamp(0), 0, 0 FROM generate_series(1, 500) n";
+    bench.operator.execute(insert).await.expect("inserted");
+    let now = referral_core::clock::Clock::now(&referral_core::clock::SystemClock);
+    for _ in 0..10 {
+        assert_eq!(storage.sweep(now, 7).await.expect("swept"), 7);
+    }
 }
 
 #[tokio::test]

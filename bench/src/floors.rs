@@ -1,0 +1,458 @@
+//! How near to the limit: the same work done by what does nothing else.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use poem::{EndpointExt as _, Route, Server as PoemServer, listener::TcpAcceptor};
+use poem_openapi::{Object, OpenApi, OpenApiService, payload::Json};
+use referral_core::{
+    CodeInput, Peppers, PhoneNumber, Policy, Referral, SendCode, SignIn, SigningKeys, random::SystemRandom,
+    sms::DevelopmentSender, storage::MemoryStorage,
+};
+use sqlx::{Connection as _, Executor as _, SqliteConnection, sqlite::SqliteConnectOptions};
+
+use crate::{
+    load::Load,
+    report::{Report, Row, median},
+    seed,
+    servers::{Postgres, Server},
+    statements,
+};
+
+/// Connections of clients and of pgbench alike, as many as the pool has.
+const CONNECTIONS: u32 = 10;
+
+/// How long and how often each is measured, in turn with what it is compared to.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rounds {
+    pub(crate) time: Duration,
+    pub(crate) rounds: u32,
+}
+
+impl Rounds {
+    /// The ratio of two rates, and the medians of both.
+    pub(crate) fn compare(self, mut ours: impl FnMut() -> f64, mut other: impl FnMut() -> f64) -> [f64; 3] {
+        let (mut rates, mut others, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
+        for _ in 0..self.rounds {
+            let (rate, other) = (ours(), other());
+            ratios.push(rate / other);
+            rates.push(rate);
+            others.push(other);
+        }
+        [median(&mut ratios), median(&mut rates), median(&mut others)]
+    }
+}
+
+/// PostgreSQL, against pgbench with the same statements.
+pub(crate) async fn postgres(postgres: &Postgres, rounds: Rounds, folder: &Path, report: &mut Report) {
+    let database = "floors";
+    let url = postgres.create(database);
+    referral_sqlx::connect(&url).await.expect("opened").close().await;
+    seed::postgres(&url, 10 * seed::THOUSAND).await;
+    let server = Server::start(folder, &["--database-url", &url]);
+    let tokens = server.tokens(200..400).await;
+    for (number, session) in postgres.psql(database, "SELECT id FROM referral.sessions").lines().enumerate() {
+        let sql = format!(
+            "UPDATE referral.sessions SET id = lpad('{number}', 32, '0')::uuid WHERE id = '{session}'"
+        );
+        // The tokens name the sessions, so pgbench has copies of them under numbers.
+        let copy = sql.replace("UPDATE referral.sessions SET id =", "INSERT INTO referral.sessions SELECT");
+        let columns = "user_id, created_at, expires_at, revoked_at, ends_at, key_id, access_id, refresh_id, issued_at, \
+                       access_expires_at, refresh_expires_at, grant_used, parent, retired";
+        let copy = copy.replace(" WHERE id", &format!(", {columns} FROM referral.sessions WHERE id"));
+        postgres.psql(database, &copy);
+    }
+    postgres.psql(database, "ANALYZE");
+
+    let get = Load {
+        flow: "get",
+        path: "/users/current_user/".into(),
+        tokens: tokens.access.clone(),
+        first: 0,
+        phones: 1,
+        requests: 1.0,
+    };
+    let sign_in =
+        Load { flow: "sign", path: String::new(), first: 1_000, phones: 8_000, requests: 2.0, ..get.clone() };
+    // New phones are beyond those that were seeded, and others in each round.
+    let mut fresh = 1_000_000;
+    let mut sign_up = |server: &Server| {
+        fresh += 500_000;
+        Load { first: fresh, phones: 500_000, ..sign_in.clone() }.run(
+            &server.address,
+            CONNECTIONS,
+            rounds.time,
+        )
+    };
+
+    let pgbench = |script: &Path| postgres.pgbench(database, script, CONNECTIONS, rounds.time);
+    let script = write_script(folder, "current_user", &current_user_script());
+    let compared = rounds.compare(|| get.run(&server.address, CONNECTIONS, rounds.time), || pgbench(&script));
+    report.push(Row::floor("`GET current_user`, PostgreSQL", "pgbench, the same statement", compared, 0.5));
+
+    let script = write_script(folder, "sign_in", &sign_in_script());
+    let compared =
+        rounds.compare(|| sign_in.run(&server.address, CONNECTIONS, rounds.time), || pgbench(&script));
+    report.push(Row::floor("sign-in, PostgreSQL", "pgbench, the same statements", compared, 0.6));
+
+    let script = write_script(folder, "sign_up", &sign_up_script());
+    let compared = rounds.compare(|| sign_up(&server), || pgbench(&script));
+    report.push(Row::floor("sign-up, PostgreSQL", "pgbench, the same statements", compared, 0.6));
+
+    // The same without counting users, by taking the trigger away and putting it back.
+    let trigger = |what: &str| {
+        postgres.psql(database, &format!("ALTER TABLE referral.users {what} TRIGGER users_are_counted"));
+    };
+    let mut counted = Vec::new();
+    for _ in 0..rounds.rounds {
+        let mut sign_up_at_32 = || {
+            fresh += 500_000;
+            Load { first: fresh, phones: 500_000, ..sign_in.clone() }.run(&server.address, 32, rounds.time)
+        };
+        let with = sign_up_at_32();
+        trigger("DISABLE");
+        let without = sign_up_at_32();
+        trigger("ENABLE");
+        counted.push([with / without, with, without]);
+    }
+    let of = |index: usize| median(&mut counted.iter().map(|compared| compared[index]).collect::<Vec<_>>());
+    let compared = [of(0), of(1), of(2)];
+    report.push(Row::floor(
+        "sign-up at 32 connections, PostgreSQL",
+        "without the stored total",
+        compared,
+        0.9,
+    ));
+}
+
+fn write_script(folder: &Path, name: &str, script: &str) -> PathBuf {
+    let path = folder.join(format!("{name}.sql"));
+    std::fs::write(&path, script).expect("written");
+    path
+}
+
+/// A statement with expressions in place of its values, in their order.
+fn with_values(statement: &str, values: &[&str]) -> String {
+    let mut sql = statement.to_owned();
+    for (index, value) in values.iter().enumerate().rev() {
+        sql = sql.replace(&format!("${}", index + 1), value);
+    }
+    sql
+}
+
+fn current_user_script() -> String {
+    let session = "lpad((:n)::text, 32, '0')::uuid";
+    format!("\\set n random(0, 199)\n{};\n", with_values(statements::SESSION_WITH_INVITED, &[session, "100"]))
+}
+
+const SESSION: [&str; 13] = [
+    "now()",
+    "now()",
+    "NULL::timestamptz",
+    "now() + interval '30 days'",
+    "'k1'",
+    "gen_random_uuid()",
+    "gen_random_uuid()",
+    "now()",
+    "now()",
+    "now()",
+    "TRUE",
+    "NULL::uuid",
+    "''::bytea",
+];
+
+/// The statements of asking for a code. The first also draws what both requests share.
+fn send_code_script(phone: &str) -> String {
+    let facts = with_values(statements::CHALLENGE_FACTS, &[phone]);
+    let values = [
+        "(:challenge)::uuid",
+        phone,
+        "(coalesce(nullif((:number)::text, '')::bigint, 0) + 1)",
+        "4::bigint",
+        "decode(repeat('00', 32), 'hex')",
+        "'p1'",
+        "now()",
+        "now() + interval '5 minutes'",
+        "NULL::timestamptz",
+        "0::bigint",
+        "0::bigint",
+    ];
+    let insert = with_values(statements::NEW_CHALLENGE, &values);
+    format!("SELECT f.*, gen_random_uuid() AS challenge FROM ({facts}) f \\gset\n{insert};\n")
+}
+
+fn sign_in_script() -> String {
+    let phone = "('+7960' || lpad((:n)::text, 7, '0'))";
+    let facts = with_values(statements::SIGN_IN_FACTS_NAMED, &[phone, "NULL::text", "(:challenge)::uuid"]);
+    let mut values = vec!["(:challenge)::uuid", "0", "0", "now()", "gen_random_uuid()", "(:user)::uuid"];
+    values.extend(SESSION);
+    let sign_in = with_values(statements::SIGN_IN, &values);
+    format!(
+        "\\set n random(1000, 9000)\n{}SELECT id AS \"user\" FROM ({facts}) f \\gset\n{sign_in};\n",
+        send_code_script(phone)
+    )
+}
+
+fn sign_up_script() -> String {
+    let phone = "('+7' || (:n)::text)";
+    let facts = with_values(statements::SIGN_IN_FACTS_NAMED, &[phone, "NULL::text", "(:challenge)::uuid"]);
+    let mut values = vec!["(:challenge)::uuid", "0", "0", "now()", "gen_random_uuid()", "(:user)::uuid"];
+    values.extend(SESSION);
+    let grams = "(SELECT array_agg((random() * 100000)::int) FROM generate_series(1, 45))";
+    values.extend([
+        phone,
+        "upper(substr(md5((:n)::text), 1, 12))",
+        "FALSE",
+        "TRUE",
+        "now()",
+        "now()",
+        "E'\\nabcdef'",
+        "E'\\n+79608543017\\n79608543017'",
+        grams,
+        "NULL",
+        "NULL::text",
+        "NULL::timestamptz",
+        "NULL::text",
+    ]);
+    let sign_up = with_values(statements::SIGN_UP, &values);
+    format!(
+        "\\set n random(10000000000000, 99999999999999)\n{}SELECT gen_random_uuid() AS \"user\" FROM ({facts}) f \
+         \\gset\n{sign_up};\n",
+        send_code_script(phone)
+    )
+}
+
+/// SQLite, against the same answer from memory and against transactions one at a time.
+pub(crate) async fn sqlite(rounds: Rounds, folder: &Path, report: &mut Report) {
+    let server = Server::start(folder, &[]);
+    let tokens = server.tokens(0..200).await;
+    let route = tempfile::tempdir().expect("a folder");
+    let here = std::env::current_exe().expect("a path");
+    let memory = Server::of(std::process::Command::new(here).arg("memory-route"), route.path());
+    let get = Load {
+        flow: "get",
+        path: "/users/current_user/".into(),
+        tokens: tokens.access.clone(),
+        first: 0,
+        phones: 1,
+        requests: 1.0,
+    };
+    let run = |server: &Server| get.run(&server.address, CONNECTIONS, rounds.time);
+    let compared = rounds.compare(|| run(&server), || run(&memory));
+    report.push(Row::floor(
+        "`GET current_user`, SQLite",
+        "a poem-openapi route, from memory",
+        compared,
+        0.25,
+    ));
+
+    let sign_in =
+        Load { flow: "sign", path: String::new(), first: 0, phones: 200, requests: 2.0, ..get.clone() };
+    let raw = folder.join("raw.db");
+    referral_sqlx::connect_sqlite(&raw).await.expect("opened").close().await;
+    let mut loops = RawLoop::open(&raw).await;
+    let (mut ratios, mut ours, mut others) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..rounds.rounds {
+        let rate = sign_in.run(&server.address, 32, rounds.time);
+        let other = loops.run(rounds.time).await;
+        ratios.push(rate / other);
+        ours.push(rate);
+        others.push(other);
+    }
+    let compared = [median(&mut ratios), median(&mut ours), median(&mut others)];
+    report.push(Row::floor("sign-in at 32 connections, SQLite", "transactions one at a time", compared, 3.0));
+}
+
+/// Sign-ins by the same statements, durable, one transaction after another.
+struct RawLoop {
+    connection: SqliteConnection,
+    user: uuid::Uuid,
+}
+
+impl RawLoop {
+    async fn open(path: &Path) -> Self {
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .journal_mode(sqlx::sqlite::SqliteJournalMode::Wal)
+            .synchronous(sqlx::sqlite::SqliteSynchronous::Full);
+        let mut connection = SqliteConnection::connect_with(&options).await.expect("a connection");
+        let user = seed::id(1);
+        let insert = "INSERT INTO users (id, phone, invite_code, is_staff, is_active, date_joined, search_public, \
+                      search_private) VALUES ($1, '+79600000001', 'ABC234', 0, 1, 0, '', '')";
+        sqlx::query(insert).bind(user).execute(&mut connection).await.expect("inserted");
+        Self { connection, user }
+    }
+
+    async fn run(&mut self, time: Duration) -> f64 {
+        let started = Instant::now();
+        let mut count = 0.0;
+        while started.elapsed() < time {
+            self.sign_in().await.expect("signed in");
+            count += 1.0;
+        }
+        count / started.elapsed().as_secs_f64()
+    }
+
+    async fn sign_in(&mut self) -> sqlx::Result<()> {
+        let Self { connection, user } = self;
+        let phone = "+79600000001";
+        let challenge = uuid::Uuid::from_u128(scatter_id());
+        connection.execute("BEGIN IMMEDIATE").await?;
+        sqlx::query(
+            "SELECT (SELECT sent_at FROM challenges WHERE phone = $1 ORDER BY id DESC LIMIT 1), \
+                    (SELECT last_login FROM users WHERE phone = $1)",
+        )
+        .bind(phone)
+        .fetch_one(&mut *connection)
+        .await?;
+        sqlx::query(
+            "INSERT INTO challenges (id, phone, code_length, code_hash, pepper_id, sent_at, expires_at) \
+             VALUES ($1, $2, 4, zeroblob(32), 'p1', 0, 1)",
+        )
+        .bind(challenge)
+        .bind(phone)
+        .execute(&mut *connection)
+        .await?;
+        connection.execute("COMMIT").await?;
+
+        connection.execute("BEGIN IMMEDIATE").await?;
+        for facts in [
+            "SELECT * FROM challenges WHERE phone = $1 ORDER BY id DESC LIMIT 1",
+            "SELECT * FROM users u LEFT JOIN invitations i ON i.invitee = u.id WHERE u.phone = $1",
+        ] {
+            sqlx::query(facts).bind(phone).fetch_one(&mut *connection).await?;
+        }
+        sqlx::query("UPDATE challenges SET redeemed_at = 1 WHERE id = $1 AND redeemed_at IS NULL")
+            .bind(challenge)
+            .execute(&mut *connection)
+            .await?;
+        sqlx::query("UPDATE users SET last_login = last_login + 1 WHERE id = $1")
+            .bind(*user)
+            .execute(&mut *connection)
+            .await?;
+        sqlx::query(
+            "INSERT INTO sessions (id, user_id, created_at, expires_at, ends_at, key_id, access_id, refresh_id, \
+                                   issued_at, access_expires_at, refresh_expires_at, grant_used, retired) \
+             VALUES ($1, $2, 0, 1, 1, 'k1', $1, $1, 0, 1, 1, 1, x'')",
+        )
+        .bind(challenge)
+        .bind(*user)
+        .execute(&mut *connection)
+        .await?;
+        connection.execute("COMMIT").await?;
+        Ok(())
+    }
+}
+
+/// An id that rises, as those of the server do.
+fn scatter_id() -> u128 {
+    static NEXT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(1);
+    u128::from(NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed)) << 64
+}
+
+/// The core alone, without HTTP and without a database.
+pub(crate) async fn core(rounds: Rounds, report: &mut Report) {
+    let secret = [1; 32];
+    let hs256 = referral(SigningKeys::from_secret("k1", &secret).expect("long enough"));
+    let eddsa = SigningKeys::from_jwk_set(&SigningKeys::generate_jwk_set(&SystemRandom)).expect("usable");
+    let eddsa = referral(eddsa);
+
+    let tokens = [sign_in(&eddsa, 1).await, sign_in(&hs256, 1).await];
+    let check = |referral: &Referral, token: &str| {
+        let started = Instant::now();
+        let mut count = 0.0;
+        while started.elapsed() < rounds.time / 4 {
+            for _ in 0..100 {
+                referral.verify_without_storage(token).expect("valid");
+            }
+            count += 100.0;
+        }
+        count / started.elapsed().as_secs_f64()
+    };
+    let compared = rounds.compare(|| check(&eddsa, &tokens[0]), || check(&hs256, &tokens[1]));
+    report.push(Row::floor("bearer check, EdDSA, a token seen before", "HS256", compared, 0.8));
+
+    let started = Instant::now();
+    let mut count = 0;
+    while started.elapsed() < rounds.time {
+        count += 1;
+        sign_in(&hs256, count % 1_000).await;
+    }
+    let rate = f64::from(count) / started.elapsed().as_secs_f64();
+    report.push(Row::rate("the core alone: sign-in in memory, HS256, one thread", rate, 20_000.0));
+}
+
+fn referral(keys: SigningKeys) -> Referral {
+    let peppers = Peppers::from_secret("p1", &[2; 32]).expect("long enough");
+    let storage = Arc::new(MemoryStorage::new());
+    let referral = Referral::builder(storage, Arc::new(DevelopmentSender), keys, peppers);
+    referral.policy(Policy::development()).build().expect("a sound policy and a sound key")
+}
+
+async fn sign_in(referral: &Referral, number: u32) -> String {
+    let phone = PhoneNumber::from_stored(format!("+7960{number:07}")).expect("a phone");
+    let sent = referral.send_code(SendCode::new(phone)).await.expect("sent");
+    let code = CodeInput::parse(sent.revealed_code.expect("revealed").reveal()).expect("digits");
+    let request = SignIn::new(sent.phone, code).challenge(sent.challenge);
+    referral.sign_in(request).await.expect("signed in").tokens.access
+}
+
+/// What the server answers, from memory.
+#[derive(Clone, Object)]
+struct User {
+    id: String,
+    phone: String,
+    invite_code: String,
+    invited_by_code: Option<String>,
+    email: Option<String>,
+    first_name: Option<String>,
+    last_name: Option<String>,
+    is_staff: bool,
+    is_active: bool,
+    date_joined: String,
+    last_login: Option<String>,
+    invited: Vec<String>,
+    invited_count: u64,
+}
+
+struct MemoryRoute;
+
+#[OpenApi]
+impl MemoryRoute {
+    #[oai(path = "/users/current_user/", method = "get")]
+    async fn current_user(&self) -> Json<User> {
+        Json(User {
+            id: "01a205db-5716-7487-8833-9f4e232f2f0d".into(),
+            phone: "+79608543017".into(),
+            invite_code: "K7M2QX".into(),
+            invited_by_code: None,
+            email: None,
+            first_name: None,
+            last_name: None,
+            is_staff: false,
+            is_active: true,
+            date_joined: "2026-11-22T10:15:30.123456Z".into(),
+            last_login: Some("2026-11-22T10:15:30.123456Z".into()),
+            invited: Vec::new(),
+            invited_count: 0,
+        })
+    }
+}
+
+/// Serves [`MemoryRoute`], and says where.
+pub(crate) async fn serve_memory_route() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let address = listener.local_addr().expect("an address");
+    println!("the route listens on http://{address}");
+    let api = OpenApiService::new(MemoryRoute, "Memory", "1");
+    let app = Route::new().nest("/api/v1", api).before(|mut request: poem::Request| async move {
+        let path = request.uri().path().trim_end_matches('/').to_owned();
+        *request.uri_mut() = path.parse().map_err(poem::error::BadRequest)?;
+        Ok(request)
+    });
+    let acceptor = TcpAcceptor::from_tokio(listener).expect("an acceptor");
+    PoemServer::new_with_acceptor(acceptor).run(app).await.expect("it serves");
+}

@@ -1,0 +1,259 @@
+//! What a request costs with a thousand users and with a million.
+
+use std::{
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use serde_json::{Value, json};
+
+use crate::{
+    floors::Rounds,
+    load::Load,
+    report::{Report, Row},
+    seed::{self, MILLION, THOUSAND},
+    servers::{Postgres, Server, Tokens},
+};
+
+/// The number of the first phone that nobody has.
+const FRESH: u64 = 5_000_000;
+
+/// A server on a database with so many users.
+struct Crowd {
+    server: Server,
+    users: u64,
+    tokens: Tokens,
+    fresh: std::cell::Cell<u64>,
+    _folder: tempfile::TempDir,
+}
+
+impl Crowd {
+    async fn of(server: Server, users: u64, folder: tempfile::TempDir) -> Self {
+        // Those in the midst of the crowd.
+        let tokens = server.tokens(users / 2..users / 2 + 64).await;
+        Self { server, users, tokens, fresh: FRESH.into(), _folder: folder }
+    }
+
+    async fn postgres(postgres: &Postgres, users: u64) -> Self {
+        let database = format!("crowd_{users}");
+        let url = postgres.create(&database);
+        referral_sqlx::connect(&url).await.expect("opened").close().await;
+        seed::postgres(&url, users).await;
+        let folder = tempfile::tempdir().expect("a folder");
+        let server = Server::start(folder.path(), &["--database-url", &url]);
+        Self::of(server, users, folder).await
+    }
+
+    async fn sqlite(users: u64) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("referral.db");
+        referral_sqlx::connect_sqlite(&file).await.expect("opened").close().await;
+        let url = format!("sqlite:{}", file.display());
+        seed::sqlite(&url, users).await;
+        let server = Server::start(folder.path(), &["--database-url", &url]);
+        Self::of(server, users, folder).await
+    }
+
+    fn load(&self, flow: &'static str, path: impl Into<String>) -> Load {
+        let tokens = if flow == "refresh" { &self.tokens.refresh } else { &self.tokens.access };
+        let requests = if flow == "sign" { 2.0 } else { 1.0 };
+        // A few hundred users from the middle on, so that what is asked for varies.
+        Load { flow, path: path.into(), tokens: tokens.clone(), first: self.users / 2, phones: 400, requests }
+    }
+
+    fn rate(&self, load: &Load, time: Duration) -> f64 {
+        load.run(&self.server.address, 1, time)
+    }
+
+    /// Sign-ups of phones that nobody has.
+    fn sign_up(&self, time: Duration) -> f64 {
+        let first = self.fresh.get();
+        self.fresh.set(first + 100_000);
+        self.rate(&Load { first, phones: 100_000, ..self.load("sign", "") }, time)
+    }
+
+    async fn get(&self, path: &str) -> Value {
+        let access = std::fs::read_to_string(&self.tokens.access).expect("tokens");
+        let token = access.lines().next().expect("a token");
+        let url = format!("http://{}/api/v1{path}", self.server.address);
+        let answer = reqwest::Client::new().get(url).bearer_auth(token).send().await.expect("an answer");
+        answer.json().await.expect("JSON")
+    }
+
+    /// The path of a page in the midst of all.
+    async fn deep_page(&self) -> String {
+        let page = self.get(&format!("/users/?limit=10&offset={}", self.users / 2)).await;
+        let next = page["next"].as_str().unwrap_or_else(|| panic!("{page}"));
+        // By cursor from where the offset ended.
+        let page = self.get(next.split("/api/v1").nth(1).expect("a path")).await;
+        let next = page["next"].as_str().expect("another page");
+        next.split("/api/v1").nth(1).expect("a path").to_owned()
+    }
+
+    /// Acceptances a second by users who have no inviter yet, of the code at the end of a chain.
+    async fn accept_late(&self) -> f64 {
+        const ACCEPTANCES: u64 = 40;
+        let last = self.get(&format!("/users/{}/", seed::id(self.users))).await;
+        let code = last["invite_code"].as_str().expect("a code");
+        let first = self.fresh.get();
+        self.fresh.set(first + ACCEPTANCES);
+        let client = reqwest::Client::new();
+        let post = async |path: &str, body: Value| -> Value {
+            let url = format!("http://{}/api/v1{path}", self.server.address);
+            client.post(url).json(&body).send().await.expect("an answer").json().await.expect("JSON")
+        };
+        let mut took = Duration::ZERO;
+        for number in first..first + ACCEPTANCES {
+            let phone = format!("+7960{number:07}");
+            for invited_by_code in [Value::Null, json!(code)] {
+                let sent = post("/auth/send_code/", json!({ "phone": phone })).await;
+                let body = json!({ "phone": phone, "code": sent["code"], "challenge_id": sent["challenge_id"],
+                                   "invited_by_code": invited_by_code });
+                let started = Instant::now();
+                let answer = post("/auth/jwt/get_by_phone/", body).await;
+                if !invited_by_code.is_null() {
+                    took += started.elapsed();
+                    assert_eq!(answer["invitation"], "accepted", "{answer}");
+                }
+            }
+        }
+        1_000.0 * f64::from(u32::try_from(ACCEPTANCES).unwrap_or(u32::MAX)) / took.as_secs_f64() / 1_000.0
+    }
+}
+
+pub(crate) async fn postgres(postgres: &Postgres, million: u64, rounds: Rounds, report: &mut Report) {
+    let small = Crowd::postgres(postgres, THOUSAND).await;
+    let large = Crowd::postgres(postgres, million).await;
+    compare(&small, &large, rounds, report).await;
+}
+
+pub(crate) async fn sqlite(million: u64, rounds: Rounds, report: &mut Report) {
+    let small = Crowd::sqlite(THOUSAND).await;
+    let large = Crowd::sqlite(million).await;
+    compare(&small, &large, rounds, report).await;
+}
+
+async fn compare(small: &Crowd, large: &Crowd, rounds: Rounds, report: &mut Report) {
+    let mut push =
+        |what: &str, [value, small, large]: [f64; 3]| report.push(Row::growth(what, small, large, value));
+
+    push("sign-up", rounds.compare(|| small.sign_up(rounds.time), || large.sign_up(rounds.time)));
+    for (what, flow) in [("sign-in", "sign"), ("refresh", "refresh"), ("verify", "verify")] {
+        let rate = |crowd: &Crowd| crowd.rate(&crowd.load(flow, ""), rounds.time);
+        push(what, rounds.compare(|| rate(small), || rate(large)));
+    }
+    let popular = seed::id(seed::POPULAR);
+    for (what, path) in [
+        ("current user", "/users/current_user/".to_owned()),
+        ("user by id", format!("/users/{}/", seed::id(small.users / 2))),
+        ("first page with its count", "/users/".to_owned()),
+        ("filter by phone", "/users/?phone=%2B7960NUMBER".to_owned()),
+        ("filter by e-mail", "/users/?email=userNUMBER@example.com".to_owned()),
+        (
+            "filter by first name, 10 matches",
+            "/users/?first_name=%D0%90%D1%80%D0%B8%D1%81%D1%82%D0%B0%D1%80%D1%85".to_owned(),
+        ),
+        ("search by phone", "/users/?search=7960NUMBER".to_owned()),
+        ("search by e-mail", "/users/?search=userNUMBER@".to_owned()),
+        (
+            "search by name, 10 matches",
+            "/users/?search=%D0%B0%D1%80%D0%B8%D1%81%D1%82%D0%B0%D1%80%D1%85".to_owned(),
+        ),
+        ("search for what nobody has", "/users/?search=zzzzz".to_owned()),
+        ("profile with the most invitees", format!("/users/{popular}/")),
+        ("the most invitees", format!("/users/{popular}/invited/?limit=10")),
+    ] {
+        let rate = |crowd: &Crowd| crowd.rate(&crowd.load("search", &path), rounds.time);
+        push(what, rounds.compare(|| rate(small), || rate(large)));
+    }
+    // What is asked for differs between the two.
+    for what in [
+        "filter by invite code",
+        "filter by the inviter's code",
+        "search by invite code",
+        "page by cursor, in the midst",
+    ] {
+        let mut paths = Vec::new();
+        for crowd in [small, large] {
+            // Of the chain, where each has one invitee.
+            let user = crowd.get(&format!("/users/{}/", seed::id(crowd.users - 5))).await;
+            let code = user["invite_code"].as_str().unwrap_or_else(|| panic!("{user}"));
+            paths.push(match what {
+                "filter by invite code" => format!("/users/?invite_code={code}"),
+                "filter by the inviter's code" => format!("/users/?invited_by_code={code}"),
+                "search by invite code" => format!("/users/?search={code}"),
+                _ => crowd.deep_page().await,
+            });
+        }
+        let rate = |crowd: &Crowd, path: &str| crowd.rate(&crowd.load("search", path), rounds.time);
+        push(what, rounds.compare(|| rate(small, &paths[0]), || rate(large, &paths[1])));
+    }
+    let (mut rates, mut others, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..rounds.rounds {
+        let (rate, other) = (small.accept_late().await, large.accept_late().await);
+        ratios.push(rate / other);
+        rates.push(rate);
+        others.push(other);
+    }
+    let median = crate::report::median;
+    push(
+        "accepting late under a chain a thousand deep",
+        [median(&mut ratios), median(&mut rates), median(&mut others)],
+    );
+}
+
+/// Fills whatever the URL names, and says with whom to look at it.
+pub(crate) async fn fill(url: &str, users: Option<u64>) {
+    let users = users.unwrap_or(MILLION);
+    referral_sqlx::connect(url).await.expect("opened").close().await;
+    if url.starts_with("sqlite:") {
+        seed::sqlite(url, users).await;
+    } else {
+        seed::postgres(url, users).await;
+    }
+    println!("{users} users, from +79600000001 on; the first has the most invitees");
+}
+
+/// What the server weighs.
+pub(crate) async fn weigh(folder: &Path, soak: Duration, report: &mut Report) {
+    const MIB: f64 = 1024.0 * 1024.0;
+    let size = std::fs::metadata(crate::servers::program()).expect("it is there").len();
+    let size = f64::from(u32::try_from(size).unwrap_or(u32::MAX)) / MIB;
+    report.push(Row::weight("the binary", size, "MiB", 20.0));
+    // Once to make the database, and then as often as any other.
+    drop(Server::start(folder, &[]));
+    let server = Server::start(folder, &[]);
+    report.push(Row::weight("start to first answer", server.start.as_secs_f64() * 1_000.0, "ms", 150.0));
+    report.push(Row::weight("resident, idle", server.resident(), "MiB", 40.0));
+    let tokens = server.tokens(0..64).await;
+    let sign = Load {
+        flow: "sign",
+        path: String::new(),
+        tokens: tokens.access,
+        first: 0,
+        phones: 10_000,
+        requests: 2.0,
+    };
+    sign.run(&server.address, 256, Duration::from_secs(10));
+    let under_load = server.resident();
+    report.push(Row::weight("resident, after 256 connections", under_load, "MiB", 100.0));
+    if !soak.is_zero() {
+        sign.run(&server.address, 32, soak);
+        let minutes = soak.as_secs() / 60;
+        report.push(Row::weight(
+            &format!("resident, after {minutes} minutes of sign-ins"),
+            server.resident(),
+            "MiB",
+            100.0,
+        ));
+    }
+    let mut idle = Vec::new();
+    while idle.len() < 10_000 {
+        let Ok(connection) = tokio::net::TcpStream::connect(&server.address).await else { break };
+        idle.push(connection);
+    }
+    let answered = reqwest::get(format!("http://{}/health/ready", server.address)).await.is_ok();
+    assert!(answered, "it answers beside {} idle connections", idle.len());
+    let held = f64::from(u32::try_from(idle.len()).unwrap_or(u32::MAX));
+    report.push(Row::count("idle connections held", held, 10_000.0));
+}

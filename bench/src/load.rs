@@ -1,0 +1,48 @@
+//! Load, by wrk.
+
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
+
+/// What wrk asks for.
+#[derive(Clone, Debug)]
+pub(crate) struct Load {
+    /// The function of `wrk/flow.lua`.
+    pub(crate) flow: &'static str,
+    /// The path, for what is got; more fields of the request, for what is signed.
+    pub(crate) path: String,
+    /// A file with tokens.
+    pub(crate) tokens: PathBuf,
+    /// The number of the first phone.
+    pub(crate) first: u64,
+    /// How many phones there are.
+    pub(crate) phones: u64,
+    /// Requests for one flow.
+    pub(crate) requests: f64,
+}
+
+impl Load {
+    /// Flows a second.
+    pub(crate) fn run(&self, address: &str, connections: u32, time: Duration) -> f64 {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("wrk/flow.lua");
+        let output = Command::new("wrk")
+            .args(["-t1", "--timeout", "10s", &format!("-c{connections}"), &format!("-d{}s", time.as_secs())])
+            .arg("-s")
+            .arg(script)
+            .arg(format!("http://{address}"))
+            .arg("--")
+            .args([self.flow, &self.path])
+            .arg(&self.tokens)
+            .args([self.first.to_string(), self.phones.to_string()])
+            .output()
+            .expect("wrk is installed (package `wrk`)");
+        let said = String::from_utf8_lossy(&output.stdout);
+        let complaints = String::from_utf8_lossy(&output.stderr);
+        assert!(complaints.is_empty(), "{self:?}: {}", complaints.lines().next().unwrap_or_default());
+        let rate = said.lines().find_map(|line| line.strip_prefix("Requests/sec:"));
+        let rate: f64 = rate.and_then(|rate| rate.trim().parse().ok()).unwrap_or_else(|| panic!("{said}"));
+        rate / self.requests
+    }
+}

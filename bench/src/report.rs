@@ -1,0 +1,147 @@
+//! What was measured, as a table and as a picture.
+
+use std::{fmt::Write as _, path::Path};
+
+use plotters::prelude::*;
+
+/// One line of the table.
+#[derive(Clone, Debug)]
+pub(crate) struct Row {
+    what: String,
+    against: String,
+    ours: String,
+    other: String,
+    /// How the measured compares to the other, or what was measured itself.
+    value: f64,
+    /// What is to be reached.
+    goal: f64,
+    /// Whether it is reached from below.
+    is_most: bool,
+}
+
+impl Row {
+    /// A rate that should be no less than `goal` times another.
+    pub(crate) fn floor(what: &str, against: &str, [value, ours, other]: [f64; 3], goal: f64) -> Self {
+        let rate = |rate: f64| format!("{rate:.0}/s");
+        let (what, against) = (what.into(), against.into());
+        Self { what, against, ours: rate(ours), other: rate(other), value, goal, is_most: false }
+    }
+
+    /// A rate that should be no less than `goal`.
+    pub(crate) fn rate(what: &str, rate: f64, goal: f64) -> Self {
+        let (ours, other) = (format!("{rate:.0}/s"), format!("{goal:.0}/s"));
+        let value = rate / goal;
+        Self { what: what.into(), against: "the goal".into(), ours, other, value, goal: 1.0, is_most: false }
+    }
+
+    /// A number of something that should be no less than `goal`.
+    pub(crate) fn count(what: &str, count: f64, goal: f64) -> Self {
+        let (ours, other) = (format!("{count:.0}"), format!("{goal:.0}"));
+        let value = count / goal;
+        Self { what: what.into(), against: "the goal".into(), ours, other, value, goal: 1.0, is_most: false }
+    }
+
+    /// A time that should be no more than half as long again with a million users as with a thousand.
+    pub(crate) fn growth(what: &str, small: f64, large: f64, value: f64) -> Self {
+        let time = |rate: f64| format!("{:.2} ms", 1_000.0 / rate);
+        let (ours, other) = (time(large), time(small));
+        Self {
+            what: what.into(),
+            against: "with a thousand".into(),
+            ours,
+            other,
+            value,
+            goal: 1.5,
+            is_most: true,
+        }
+    }
+
+    /// Something that should be no more than `goal`.
+    pub(crate) fn weight(what: &str, value: f64, unit: &str, goal: f64) -> Self {
+        let (ours, other) = (format!("{value:.1} {unit}"), format!("{goal:.0} {unit}"));
+        let value = value / goal;
+        Self { what: what.into(), against: "the goal".into(), ours, other, value, goal: 1.0, is_most: true }
+    }
+
+    fn is_reached(&self) -> bool {
+        if self.is_most { self.value <= self.goal } else { self.value >= self.goal }
+    }
+}
+
+/// All of it, under headings.
+#[derive(Default)]
+pub(crate) struct Report {
+    sections: Vec<(String, Vec<Row>)>,
+}
+
+impl Report {
+    pub(crate) fn begin(&mut self, heading: &str) {
+        self.sections.push((heading.to_owned(), Vec::new()));
+    }
+
+    /// Adds a line, and says it at once.
+    pub(crate) fn push(&mut self, row: Row) {
+        println!("{}", line(&row));
+        self.sections.last_mut().expect("a heading").1.push(row);
+    }
+
+    pub(crate) fn table(&self) -> String {
+        let mut text = String::new();
+        for (heading, rows) in &self.sections {
+            let _ = write!(text, "\n## {heading}\n\n");
+            text += "| Measured | | against | | ratio | to reach | |\n|---|---|---|---|---|---|---|\n";
+            for row in rows {
+                text += &line(row);
+                text.push('\n');
+            }
+        }
+        text
+    }
+
+    /// Draws each line as a bar: how far it is from what is to be reached, which is the line at 1.
+    pub(crate) fn draw(&self, path: &Path) -> Result<(), Box<dyn std::error::Error>> {
+        let rows: Vec<&Row> = self.sections.iter().flat_map(|(_, rows)| rows).collect();
+        let height = u32::try_from(rows.len())? * 22 + 60;
+        let root = SVGBackend::new(path, (1_000, height)).into_drawing_area();
+        root.fill(&WHITE)?;
+        let count = i32::try_from(rows.len())?;
+        let mut chart = ChartBuilder::on(&root)
+            .margin(10)
+            .x_label_area_size(30)
+            .build_cartesian_2d(-1.6_f64..3.0_f64, count..0)?;
+        chart
+            .configure_mesh()
+            .disable_y_mesh()
+            .disable_y_axis()
+            .x_labels(5)
+            .x_label_formatter(&|x| if *x < 0.0 { String::new() } else { format!("{x:.1}") })
+            .x_desc("1 = what is to be reached; longer is better")
+            .draw()?;
+        for (index, row) in (0..).zip(&rows) {
+            // Both kinds so that more is better.
+            let reached = if row.is_most { row.goal / row.value } else { row.value / row.goal };
+            let colour = if row.is_reached() { RGBColor(46, 125, 50) } else { RGBColor(198, 90, 17) };
+            let end = reached.min(3.0);
+            chart
+                .draw_series([Rectangle::new([(0.0, index), (end, index + 1)], colour.mix(0.75).filled())])?;
+            let style = ("sans-serif", 13).into_font().color(&BLACK);
+            chart.draw_series([Text::new(row.what.replace('`', ""), (-1.58, index), style.clone())])?;
+            chart.draw_series([Text::new(format!("{reached:.2}"), (0.03, index), style)])?;
+        }
+        chart.draw_series([PathElement::new([(1.0, 0), (1.0, count)], BLACK)])?;
+        root.present()?;
+        Ok(())
+    }
+}
+
+fn line(row: &Row) -> String {
+    let Row { what, against, ours, other, value, goal, .. } = row;
+    let (sign, verdict) = (if row.is_most { "≤" } else { "≥" }, if row.is_reached() { "✓" } else { "✗" });
+    format!("| {what} | {ours} | {against} | {other} | {value:.2} | {sign} {goal} | {verdict} |")
+}
+
+/// The middle of what was measured.
+pub(crate) fn median(values: &mut [f64]) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}

@@ -1,0 +1,251 @@
+//! Filling a database in bulk: users as there may be after some years.
+//!
+//! User number `n` has the phone `+7960` and `n` in seven digits. One inviter has most users, as a
+//! famous one may; there is a chain a thousand deep; and those who are left were invited by somebody
+//! before them, the earlier the likelier.
+
+use std::fmt::Write as _;
+
+use referral_core::{
+    Email, InviteCode, InvitedBy, Name, PhoneNumber, User, UserId,
+    storage::{Gram, SearchKeys},
+};
+use sqlx::{Connection as _, Executor as _, PgConnection, SqliteConnection, sqlite::SqliteConnectOptions};
+use uuid::Uuid;
+
+/// A million and the quarter that the most popular inviter did not invite.
+pub(crate) const MILLION: u64 = 1_250_000;
+pub(crate) const THOUSAND: u64 = 1_000;
+
+/// The number of whoever has the most invitees.
+pub(crate) const POPULAR: u64 = 1;
+
+/// How long the longest chain of inviters is. It ends with the last user.
+fn chain(users: u64) -> u64 {
+    THOUSAND.min(users - popular_has(users) - 50)
+}
+
+fn popular_has(users: u64) -> u64 {
+    if users > 10 * THOUSAND { users * 4 / 5 } else { 100 }
+}
+
+const FIRST: [&str; 16] = [
+    "Анна",
+    "Борис",
+    "Вера",
+    "Галина",
+    "Дмитрий",
+    "Елена",
+    "Жанар",
+    "Зоя",
+    "Иван",
+    "Ксения",
+    "Anna",
+    "Boris",
+    "Clara",
+    "Daniel",
+    "Эльвира",
+    "Мария",
+];
+const LAST: [&str; 12] = [
+    "Иванов",
+    "Петров",
+    "Сидоров",
+    "Ким",
+    "Ли",
+    "Ахметов",
+    "Smith",
+    "Müller",
+    "O'Neil",
+    "García",
+    "Садыков",
+    "Орлов",
+];
+
+/// A number that looks drawn, and is the same each time.
+fn scatter(number: u64) -> u64 {
+    let mixed = (number ^ (number >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ (mixed >> 31)
+}
+
+pub(crate) fn id(number: u64) -> Uuid {
+    // Version 7, a millisecond apart.
+    Uuid::from_u128(
+        ((0x0190_0000_0000 + u128::from(number)) << 80) | (0x7 << 76) | (0x8 << 60) | u128::from(number),
+    )
+}
+
+/// Six symbols, different for each number, that do not rise with it.
+fn code(number: u64) -> InviteCode {
+    const SYMBOLS: &[u8] = b"23456789BCDFGHJKMNPQRSTVWXYZ";
+    let mut rest = (number * 7_919_111 + 104_729) % 28_u64.pow(6);
+    let mut code = String::new();
+    for _ in 0..6 {
+        code.push(char::from(SYMBOLS[usize::try_from(rest % 28).unwrap_or_default()]));
+        rest /= 28;
+    }
+    InviteCode::parse(&code).expect("six symbols")
+}
+
+fn inviter(number: u64, users: u64) -> Option<u64> {
+    if number <= POPULAR {
+        None
+    } else if number <= POPULAR + popular_has(users) {
+        Some(POPULAR)
+    } else if number > users - chain(users) {
+        Some(number - 1)
+    } else if number.is_multiple_of(3) {
+        None
+    } else {
+        // The square makes early ones likelier.
+        let drawn = scatter(number) % number;
+        Some(1 + drawn * drawn / number)
+    }
+}
+
+fn user(number: u64, users: u64) -> User {
+    let drawn = scatter(number);
+    let pick = |list: &[&str], by: u64| {
+        let index = (by % 997).pow(2) * list.len() as u64 / 997_u64.pow(2);
+        list[usize::try_from(index).unwrap_or_default()].to_owned()
+    };
+    let is_rare = number % (users / 10) == 5;
+    let has_name = is_rare || !drawn.is_multiple_of(4);
+    // A few names are rare, so that as many have them however many users there are.
+    let first = if is_rare { "Аристарх".to_owned() } else { pick(&FIRST, drawn >> 8) };
+    User {
+        id: UserId(id(number)),
+        phone: PhoneNumber::from_stored(format!("+7960{number:07}")).expect("a phone"),
+        invite_code: code(number),
+        invited_by: inviter(number, users)
+            .map(|inviter| InvitedBy { inviter: UserId(id(inviter)), code: code(inviter) }),
+        invited_count: 0,
+        email: drawn
+            .is_multiple_of(2)
+            .then(|| Email::parse(&format!("user{number}@example.com")).expect("an address")),
+        first_name: has_name.then(|| Name::parse(&first).expect("a name")),
+        last_name: has_name.then(|| Name::parse(&pick(&LAST, drawn >> 20)).expect("a name")),
+        is_staff: false,
+        is_active: true,
+        date_joined: referral_core::clock::Clock::now(&referral_core::clock::SystemClock),
+        last_login: None,
+    }
+}
+
+/// Fills an empty PostgreSQL database that has its schema.
+pub(crate) async fn postgres(url: &str, users: u64) {
+    let mut connection = PgConnection::connect(url).await.expect("a connection");
+    // Triggers and indexes one by one would take an hour: all is made again at the end.
+    let grams = "SELECT pg_get_indexdef('referral.user_search_grams'::regclass)";
+    let index: String = sqlx::query_scalar(grams).fetch_one(&mut connection).await.expect("an index");
+    connection.execute("DROP INDEX referral.user_search_grams").await.expect("dropped");
+    connection
+        .execute("SET session_replication_role = replica; SET synchronous_commit = off")
+        .await
+        .expect("set");
+
+    for table in ["users", "user_search", "invitations"] {
+        let columns = match table {
+            "users" => {
+                "(id, phone, invite_code, email, first_name, last_name, is_staff, is_active, date_joined)"
+            }
+            "user_search" => "(user_id, public, private, grams)",
+            _ => "(invitee, inviter, code, accepted_at, via)",
+        };
+        let begin = format!("COPY referral.{table} {columns} FROM STDIN");
+        let mut copy = connection.copy_in_raw(&begin).await.expect("begun");
+        let mut text = String::new();
+        for number in 1..=users {
+            push_row(&mut text, table, &user(number, users));
+            if text.len() > 1 << 20 || number == users {
+                copy.send(text.as_bytes()).await.expect("sent");
+                text.clear();
+            }
+        }
+        copy.finish().await.expect("copied");
+    }
+    let counts = "UPDATE referral.users u SET invited_count = c.n FROM \
+                  (SELECT inviter, count(*) AS n FROM referral.invitations GROUP BY inviter) c WHERE u.id = c.inviter; \
+                  UPDATE referral.totals SET users = (SELECT count(*) FROM referral.users) WHERE slot = 0";
+    for sql in [counts, &index, "VACUUM ANALYZE"] {
+        connection.execute(sqlx::AssertSqlSafe(sql.to_owned())).await.expect("done");
+    }
+}
+
+/// Writes one row of a table in the text format of COPY. No value has a tab, a backslash or a line
+/// feed, but the texts of the search, whose line feeds are escaped.
+fn push_row(text: &mut String, table: &str, user: &User) {
+    let or_null = |value: Option<&str>| value.unwrap_or("\\N").to_owned();
+    let id = user.id;
+    let _ = match table {
+        "users" => writeln!(
+            text,
+            "{id}\t{}\t{}\t{}\t{}\t{}\tf\tt\t{}",
+            user.phone.as_str(),
+            user.invite_code.as_str(),
+            or_null(user.email.as_ref().map(Email::as_str)),
+            or_null(user.first_name.as_ref().map(Name::as_str)),
+            or_null(user.last_name.as_ref().map(Name::as_str)),
+            user.date_joined,
+        ),
+        "user_search" => {
+            let keys = SearchKeys::of(user);
+            let escaped = |text: &str| text.replace('\n', "\\n");
+            let grams: Vec<_> =
+                keys.grams().iter().map(|gram: &Gram| gram.cast_signed().to_string()).collect();
+            let (public, private) = (escaped(&keys.public), escaped(&keys.private));
+            writeln!(text, "{id}\t{public}\t{private}\t{{{}}}", grams.join(","))
+        }
+        _ => match &user.invited_by {
+            Some(named) => writeln!(
+                text,
+                "{id}\t{}\t{}\t{}\tsign_up",
+                named.inviter,
+                named.code.as_str(),
+                user.date_joined
+            ),
+            None => Ok(()),
+        },
+    };
+}
+
+/// Fills an SQLite file that has its schema.
+pub(crate) async fn sqlite(url: &str, users: u64) {
+    let options: SqliteConnectOptions = url.parse().expect("a URL");
+    let mut connection = SqliteConnection::connect_with(&options).await.expect("a connection");
+    connection.execute("PRAGMA synchronous = OFF; PRAGMA cache_size = -400000; BEGIN").await.expect("begun");
+    for number in 1..=users {
+        let user = user(number, users);
+        let keys = SearchKeys::of(&user);
+        let words: Vec<_> = keys.grams().iter().map(|gram| format!("g{gram:x}")).collect();
+        let insert = sqlx::query(
+            "INSERT INTO users (id, phone, invite_code, email, first_name, last_name, is_staff, is_active, \
+                                date_joined, search_public, search_private) \
+             VALUES ($1, $2, $3, $4, $5, $6, 0, 1, $7, $8, $9)",
+        )
+        .bind(user.id.0)
+        .bind(user.phone.as_str())
+        .bind(user.invite_code.as_str())
+        .bind(user.email.as_ref().map(Email::as_str))
+        .bind(user.first_name.as_ref().map(Name::as_str))
+        .bind(user.last_name.as_ref().map(Name::as_str))
+        .bind(user.date_joined.unix_timestamp() * 1_000_000)
+        .bind(keys.public)
+        .bind(keys.private);
+        insert.execute(&mut connection).await.expect("inserted");
+        let number_of = sqlx::query("INSERT INTO user_numbers (user_id) VALUES ($1)").bind(user.id.0);
+        let rowid = number_of.execute(&mut connection).await.expect("inserted").last_insert_rowid();
+        let grams = sqlx::query("INSERT INTO user_grams (rowid, grams) VALUES ($1, $2)");
+        grams.bind(rowid).bind(words.join(" ")).execute(&mut connection).await.expect("inserted");
+        if let Some(named) = &user.invited_by {
+            let edge = sqlx::query(
+                "INSERT INTO invitations (invitee, inviter, code, accepted_at, via) VALUES ($1, $2, $3, 0, 'sign_up')",
+            );
+            let edge = edge.bind(user.id.0).bind(named.inviter.0).bind(named.code.as_str());
+            edge.execute(&mut connection).await.expect("inserted");
+        }
+    }
+    connection.execute("COMMIT; PRAGMA wal_checkpoint(TRUNCATE)").await.expect("committed");
+    connection.close().await.expect("closed");
+}

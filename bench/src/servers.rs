@@ -1,0 +1,204 @@
+//! What is measured: PostgreSQL, started here and durable, and the server itself.
+
+use std::{
+    io::{BufRead as _, BufReader, Read as _, Write as _},
+    net::{Ipv4Addr, TcpListener},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use serde_json::{Value, json};
+
+/// As on a small server of its own: what it writes survives a loss of power, as by default.
+const SETTINGS: &str = "-c listen_addresses=127.0.0.1 -c max_connections=200 -c shared_buffers=2GB \
+    -c max_wal_size=8GB -c maintenance_work_mem=1GB -c checkpoint_timeout=30min -k ''";
+
+/// A PostgreSQL server, stopped and removed when it is dropped.
+pub(crate) struct Postgres {
+    programs: PathBuf,
+    folder: tempfile::TempDir,
+    port: u16,
+}
+
+impl Postgres {
+    pub(crate) fn start() -> Self {
+        let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+        let mut folders: Vec<_> = versions.map(|version| version.path().join("bin")).collect();
+        folders.sort();
+        let programs = folders.pop().expect("PostgreSQL is installed (package `postgresql`)");
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|listener| listener.local_addr());
+        let postgres = Self { programs, folder, port: free.expect("a free port").port() };
+        if is_root() {
+            let owned = Command::new("chown").arg("postgres").arg(postgres.folder.path()).status();
+            assert!(owned.expect("chown runs").success());
+        }
+        let data = postgres.data();
+        postgres.run("initdb", &["-D", &data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-locale"]);
+        let settings = format!("-p {} {SETTINGS}", postgres.port);
+        let log = format!("{data}/server.log");
+        postgres.run("pg_ctl", &["-D", &data, "-l", &log, "-w", "-o", &settings, "start"]);
+        postgres
+    }
+
+    fn data(&self) -> String {
+        self.folder.path().join("data").display().to_string()
+    }
+
+    /// Runs one of its programs, as somebody who is not root, which the server refuses.
+    fn run(&self, program: &str, arguments: &[&str]) {
+        let program = self.programs.join(program);
+        let mut command = if is_root() {
+            let mut command = Command::new("runuser");
+            command.args(["-u", "postgres", "--"]).arg(program);
+            command
+        } else {
+            Command::new(program)
+        };
+        let status = command.args(arguments).current_dir("/").stdout(Stdio::null()).status();
+        assert!(status.expect("it runs").success(), "{arguments:?}");
+    }
+
+    pub(crate) fn url(&self, database: &str) -> String {
+        format!("postgres://postgres@127.0.0.1:{}/{database}", self.port)
+    }
+
+    /// Makes a database and returns its URL.
+    pub(crate) fn create(&self, database: &str) -> String {
+        self.psql("postgres", &format!("CREATE DATABASE {database} TEMPLATE template0"));
+        self.url(database)
+    }
+
+    pub(crate) fn psql(&self, database: &str, sql: &str) -> String {
+        let output = Command::new(self.programs.join("psql"))
+            .args(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-d", &self.url(database), "-c", sql])
+            .output()
+            .expect("psql runs");
+        assert!(output.status.success(), "{sql}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).trim().to_owned()
+    }
+
+    /// Transactions a second of a script.
+    pub(crate) fn pgbench(&self, database: &str, script: &Path, connections: u32, time: Duration) -> f64 {
+        let output = Command::new(self.programs.join("pgbench"))
+            .args(["-n", "-M", "prepared", "-h", "127.0.0.1", "-U", "postgres", "-p", &self.port.to_string()])
+            .args(["-c", &connections.to_string(), "-j", "1", "-T", &time.as_secs().to_string()])
+            .arg("-f")
+            .arg(script)
+            .arg(database)
+            .output()
+            .expect("pgbench runs");
+        let said = String::from_utf8_lossy(&output.stdout);
+        let rate = said.lines().find_map(|line| line.strip_prefix("tps = "));
+        let rate = rate.and_then(|rate| rate.split(' ').next()?.parse().ok());
+        rate.unwrap_or_else(|| panic!("{said}{}", String::from_utf8_lossy(&output.stderr)))
+    }
+}
+
+impl Drop for Postgres {
+    fn drop(&mut self) {
+        self.run("pg_ctl", &["-D", &self.data(), "-m", "immediate", "stop"]);
+    }
+}
+
+fn is_root() -> bool {
+    let id = Command::new("id").arg("-u").output();
+    id.is_ok_and(|id| id.stdout == b"0\n")
+}
+
+/// The program that is measured: the one built for release, or the one that `REFERRAL_BENCH_SERVER`
+/// names.
+pub(crate) fn program() -> PathBuf {
+    if let Some(given) = std::env::var_os("REFERRAL_BENCH_SERVER") {
+        return given.into();
+    }
+    let built = Command::new(env!("CARGO"))
+        .args(["build", "--release", "--locked", "-p", "referral-server"])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .status();
+    assert!(built.expect("cargo runs").success());
+    let here = std::env::current_exe().expect("a path");
+    here.parent().expect("a folder").join("referral-server")
+}
+
+/// A server that runs.
+pub(crate) struct Server {
+    child: Child,
+    pub(crate) address: String,
+    /// From the start to the first answer.
+    pub(crate) start: Duration,
+    folder: PathBuf,
+}
+
+impl Server {
+    /// Starts a server whose data is in `folder`.
+    pub(crate) fn start(folder: &Path, arguments: &[&str]) -> Self {
+        Self::of(Command::new(program()).arg("--data-dir").arg(folder.join("data")).args(arguments), folder)
+    }
+
+    /// Starts what says where it listens, as the server does.
+    pub(crate) fn of(command: &mut Command, folder: &Path) -> Self {
+        let started = Instant::now();
+        let log = std::fs::File::create(folder.join("log")).expect("a file");
+        let command = command.env("REFERRAL_LISTEN", "127.0.0.1:0").env("REFERRAL_LOG", "warn");
+        let mut child = command.stdout(Stdio::piped()).stderr(log).spawn().expect("it starts");
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().expect("its output")).read_line(&mut line).expect("readable");
+        let address = line.trim().split("http://").nth(1).unwrap_or_else(|| {
+            panic!("{}", std::fs::read_to_string(folder.join("log")).unwrap_or_default());
+        });
+        let address = address.trim_end_matches('/').to_owned();
+        let mut connection = std::net::TcpStream::connect(&address).expect("it listens");
+        write!(connection, "GET /health/ready HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("asked");
+        let mut answer = [0; 12];
+        connection.read_exact(&mut answer).expect("answered");
+        Self { child, address, start: started.elapsed(), folder: folder.to_owned() }
+    }
+
+    /// Resident memory, in MiB.
+    pub(crate) fn resident(&self) -> f64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()));
+        let status = status.expect("it runs, on Linux");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("its memory");
+        line.trim().trim_end_matches(" kB").parse::<f64>().expect("a number") / 1024.0
+    }
+
+    async fn post(&self, path: &str, body: &Value) -> Value {
+        let url = format!("http://{}/api/v1{path}", self.address);
+        let response = reqwest::Client::new().post(url).json(body).send().await.expect("an answer");
+        response.json().await.expect("JSON")
+    }
+
+    /// Signs in users by the numbers of their phones, and writes files with their tokens.
+    pub(crate) async fn tokens(&self, numbers: impl Iterator<Item = u64>) -> Tokens {
+        let (mut access, mut refresh) = (String::new(), String::new());
+        for number in numbers {
+            let phone = format!("+7960{number:07}");
+            let sent = self.post("/auth/send_code/", &json!({ "phone": phone })).await;
+            let body = json!({ "phone": phone, "code": sent["code"], "challenge_id": sent["challenge_id"] });
+            let signed_in = self.post("/auth/jwt/get_by_phone/", &body).await;
+            for (file, field) in [(&mut access, "access"), (&mut refresh, "refresh")] {
+                *file += signed_in[field].as_str().unwrap_or_else(|| panic!("{phone}: {signed_in}"));
+                file.push('\n');
+            }
+        }
+        let tokens = Tokens { access: self.folder.join("access"), refresh: self.folder.join("refresh") };
+        std::fs::write(&tokens.access, access).expect("written");
+        std::fs::write(&tokens.refresh, refresh).expect("written");
+        tokens
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Files with the tokens of those who signed in.
+pub(crate) struct Tokens {
+    pub(crate) access: PathBuf,
+    pub(crate) refresh: PathBuf,
+}

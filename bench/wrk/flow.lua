@@ -1,0 +1,87 @@
+-- What wrk asks for. Arguments: what to do; a file with tokens, one a line; the number of the first
+-- phone; how many phones there are, after which it begins again.
+--
+-- A flow takes two requests, of which the second needs what the first was answered: the answers wait
+-- in `ready` for the next request on whichever connection.
+
+local flow, path, tokens, first, phones
+local ready, sent = {}, 0
+
+local function read(file)
+  local lines = {}
+  for line in io.lines(file) do lines[#lines + 1] = line end
+  return lines
+end
+
+function init(args)
+  flow, path, first, phones = args[1], args[2], tonumber(args[4]), tonumber(args[5])
+  tokens = read(args[3])
+  wrk.headers["Content-Type"] = "application/json"
+  if flow == "refresh" then ready = tokens end
+end
+
+local function post(where, body)
+  return wrk.format("POST", "/api/v1" .. where, nil, body)
+end
+
+local function next_token()
+  sent = sent + 1
+  return tokens[sent % #tokens + 1]
+end
+
+local function phone()
+  sent = sent + 1
+  return string.format("+7960%07d", first + sent % phones)
+end
+
+local requests = {}
+
+function requests.get()
+  return wrk.format("GET", "/api/v1" .. path, { Authorization = "Bearer " .. next_token() })
+end
+
+function requests.search()
+  sent = sent + 1
+  local number = string.format("%07d", first + (sent * 7919) % phones)
+  local where = path:gsub("NUMBER", number)
+  return wrk.format("GET", "/api/v1" .. where, { Authorization = "Bearer " .. tokens[1] })
+end
+
+function requests.verify()
+  return post("/auth/jwt/verify/", '{"token":"' .. next_token() .. '"}')
+end
+
+function requests.refresh()
+  local token = table.remove(ready)
+  -- More requests under way than there are sessions: the same once more, which is answered the same.
+  return post("/auth/jwt/refresh/", '{"refresh":"' .. (token or tokens[1] or "") .. '"}')
+end
+
+function requests.sign()
+  local answer = table.remove(ready)
+  if answer then return post("/auth/jwt/get_by_phone/", answer) end
+  return post("/auth/send_code/", '{"phone":"' .. phone() .. '"}')
+end
+
+local responses = {}
+
+function responses.refresh(body)
+  ready[#ready + 1] = body:match('"refresh":"([^"]+)"')
+end
+
+function responses.sign(body)
+  local code = body:match('"code":"(%d+)"')
+  if code then
+    ready[#ready + 1] = string.format('{"phone":"%s","challenge_id":"%s","code":"%s"%s}',
+      body:match('"phone":"([^"]+)"'), body:match('"challenge_id":"([^"]+)"'), code, path)
+  end
+end
+
+function request()
+  return requests[flow]()
+end
+
+function response(status, _, body)
+  if status ~= 200 then io.stderr:write(status, " ", body, "\n") end
+  if responses[flow] then responses[flow](body) end
+end
