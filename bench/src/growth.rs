@@ -24,6 +24,7 @@ struct Crowd {
     users: u64,
     tokens: Tokens,
     fresh: std::cell::Cell<u64>,
+    client: reqwest::Client,
     _folder: tempfile::TempDir,
 }
 
@@ -31,7 +32,7 @@ impl Crowd {
     async fn of(server: Server, users: u64, folder: tempfile::TempDir) -> Self {
         // Those in the midst of the crowd.
         let tokens = server.tokens(users / 2..users / 2 + 64).await;
-        Self { server, users, tokens, fresh: FRESH.into(), _folder: folder }
+        Self { server, users, tokens, fresh: FRESH.into(), client: reqwest::Client::new(), _folder: folder }
     }
 
     async fn postgres(postgres: &Postgres, users: u64) -> Self {
@@ -76,18 +77,19 @@ impl Crowd {
         let access = std::fs::read_to_string(&self.tokens.access).expect("tokens");
         let token = access.lines().next().expect("a token");
         let url = format!("http://{}/api/v1{path}", self.server.address);
-        let answer = reqwest::Client::new().get(url).bearer_auth(token).send().await.expect("an answer");
+        let answer = self.client.get(url).bearer_auth(token).send().await.expect("an answer");
         answer.json().await.expect("JSON")
     }
 
-    /// The path of a page in the midst of all.
+    /// The path of a page in the midst of all, to which cursors have led.
     async fn deep_page(&self) -> String {
-        let page = self.get(&format!("/users/?limit=10&offset={}", self.users / 2)).await;
-        let next = page["next"].as_str().unwrap_or_else(|| panic!("{page}"));
-        // By cursor from where the offset ended.
-        let page = self.get(next.split("/api/v1").nth(1).expect("a path")).await;
-        let next = page["next"].as_str().expect("another page");
-        next.split("/api/v1").nth(1).expect("a path").to_owned()
+        let mut path = "/users/?limit=100".to_owned();
+        for _ in 0..self.users / 200 {
+            let page = self.get(&path).await;
+            let next = page["next"].as_str().unwrap_or_else(|| panic!("{page}"));
+            next.split("/api/v1").nth(1).expect("a path").clone_into(&mut path);
+        }
+        path.replace("limit=100", "limit=10")
     }
 
     /// Acceptances a second by users who have no inviter yet, of the code at the end of a chain.
@@ -97,10 +99,9 @@ impl Crowd {
         let code = last["invite_code"].as_str().expect("a code");
         let first = self.fresh.get();
         self.fresh.set(first + ACCEPTANCES);
-        let client = reqwest::Client::new();
         let post = async |path: &str, body: Value| -> Value {
             let url = format!("http://{}/api/v1{path}", self.server.address);
-            client.post(url).json(&body).send().await.expect("an answer").json().await.expect("JSON")
+            self.client.post(url).json(&body).send().await.expect("an answer").json().await.expect("JSON")
         };
         let mut took = Duration::ZERO;
         for number in first..first + ACCEPTANCES {

@@ -41,6 +41,7 @@ impl Load {
         let said = String::from_utf8_lossy(&output.stdout);
         let complaints = String::from_utf8_lossy(&output.stderr);
         assert!(complaints.is_empty(), "{self:?}: {}", complaints.lines().next().unwrap_or_default());
+        assert!(!said.contains("Non-2xx"), "{self:?}: {said}");
         let rate = said.lines().find_map(|line| line.strip_prefix("Requests/sec:"));
         let rate: f64 = rate.and_then(|rate| rate.trim().parse().ok()).unwrap_or_else(|| panic!("{said}"));
         rate / self.requests

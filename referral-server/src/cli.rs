@@ -46,7 +46,7 @@ pub(crate) struct Settings {
     #[command(flatten)]
     pub(crate) store: Store,
     #[command(flatten)]
-    pub(crate) database: Database,
+    pub(crate) postgres: Postgres,
     #[command(flatten)]
     pub(crate) sign_in: SignIn,
     #[command(flatten)]
@@ -99,7 +99,7 @@ pub(crate) struct Store {
 
 #[derive(Debug, Args)]
 #[command(next_help_heading = "PostgreSQL")]
-pub(crate) struct Database {
+pub(crate) struct Postgres {
     /// Connections that are open at most [default: 10]
     #[arg(long, env = "REFERRAL_DATABASE_CONNECTIONS", global = true, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub(crate) database_connections: Option<u32>,
@@ -109,7 +109,7 @@ pub(crate) struct Database {
     /// How long a statement may take [default: 5s]
     #[arg(long, env = "REFERRAL_DATABASE_STATEMENT_TIMEOUT", global = true, value_name = "TIME", value_parser = some_time)]
     pub(crate) database_statement_timeout: Option<Duration>,
-    /// Whether the URL leads to a pooler that gives each transaction another connection, such as
+    /// Whether the URL leads to a pooler, which may give each transaction another connection, such as
     /// PgBouncer in transaction mode [default: false]
     #[arg(long, env = "REFERRAL_DATABASE_POOLER", global = true, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = BoolishValueParser::new())]
     pub(crate) database_pooler: Option<bool>,
@@ -280,7 +280,7 @@ impl Settings {
 
     /// How PostgreSQL is used.
     pub(crate) fn postgres_options(&self) -> PostgresOptions {
-        let given = &self.database;
+        let given = &self.postgres;
         let mut options = PostgresOptions::default();
         set(&mut options.max_connections, given.database_connections);
         set(&mut options.acquire_timeout, given.database_acquire_timeout);

@@ -19,15 +19,13 @@ pub(super) async fn users(connection: &mut SqliteConnection, query: &UserQuery) 
     if matches!(query.position, Position::NewerThan(_)) {
         users.reverse();
     }
-    let counted: u64 = match rows.first() {
-        Some(row) => rows::number(row, "counted")?,
+    let counted: u64 = if let Some(row) = rows.first() {
+        rows::number(row, "counted")?
+    } else {
         // Nobody is there to have the count along: a page beyond the last.
-        None => {
-            let mut sql = QueryBuilder::new("");
-            push_count(&mut sql, &query.filter);
-            let row = sql.build().fetch_one(connection).await.map_err(failure)?;
-            rows::number(&row, "counted")?
-        }
+        let mut sql = QueryBuilder::new("");
+        push_count(&mut sql, &query.filter);
+        rows::number(&sql.build().fetch_one(connection).await.map_err(failure)?, "counted")?
     };
     let is_exact = query.filter.is_empty() || counted <= COUNT_LIMIT;
     let count = if is_exact { counted } else { COUNT_LIMIT };

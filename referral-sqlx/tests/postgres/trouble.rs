@@ -160,23 +160,23 @@ async fn an_edit_beside_a_late_acceptance_loses_neither_for_the_search() {
         // Both wait for the operator, who holds the user, in the order in which they came.
         let hold = format!("BEGIN; SELECT 1 FROM referral.users WHERE id = '{}' FOR UPDATE", boris.user.id);
         bench.operator.execute(AssertSqlSafe(hold)).await.expect("held");
-        let accepting = async || {
-            let (sent, code) = bench.sent(2).await;
-            let request = SignIn::new(sent.phone, code).challenge(sent.challenge);
-            let request = request.invited_by(Some(anna.invite_code.clone()));
-            let referral = bench.referral.clone();
+        let (sent, code) = bench.sent(2).await;
+        let request = SignIn::new(sent.phone, code).challenge(sent.challenge);
+        let request = request.invited_by(Some(anna.invite_code.clone()));
+        let change =
+            ProfileChange { first_name: Some(Name::parse("Bohdan").ok()), ..ProfileChange::default() };
+        let accepting = || {
+            let (referral, request) = (bench.referral.clone(), request.clone());
             tokio::spawn(async move { referral.sign_in(request).await.map(drop) })
         };
-        let editing = async || {
-            let change =
-                ProfileChange { first_name: Some(Name::parse("Bohdan").ok()), ..ProfileChange::default() };
-            let (referral, bearer) = (bench.referral.clone(), bearer.clone());
+        let editing = || {
+            let (referral, bearer, change) = (bench.referral.clone(), bearer.clone(), change.clone());
             tokio::spawn(async move { referral.edit_profile(&bearer, change).await.map(drop) })
         };
         let mut onlooker = PgConnection::connect(&bench.database.url).await.expect("a connection");
-        let first = if acceptance_first { accepting().await } else { editing().await };
+        let first = if acceptance_first { accepting() } else { editing() };
         wait_for_locks(&mut onlooker, 1).await;
-        let second = if acceptance_first { editing().await } else { accepting().await };
+        let second = if acceptance_first { editing() } else { accepting() };
         wait_for_locks(&mut onlooker, 2).await;
         bench.operator.execute("COMMIT").await.expect("released");
         first.await.expect("no panic").expect("done");
