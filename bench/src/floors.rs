@@ -1,13 +1,11 @@
 //! How near to the limit: the same work done by what does nothing else.
 
 use std::{
-    path::{Path, PathBuf},
+    path::Path,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use poem::{EndpointExt as _, Route, Server as PoemServer, listener::TcpAcceptor};
-use poem_openapi::{Object, OpenApi, OpenApiService, payload::Json};
 use referral_core::{
     CodeInput, Peppers, PhoneNumber, Policy, Referral, SendCode, SignIn, SigningKeys, random::SystemRandom,
     sms::DevelopmentSender, storage::MemoryStorage,
@@ -17,9 +15,8 @@ use sqlx::{Connection as _, Executor as _, SqliteConnection, sqlite::SqliteConne
 use crate::{
     load::Load,
     report::{Report, Row, median},
-    seed,
+    scripts, seed,
     servers::{Postgres, Server},
-    statements,
 };
 
 /// Connections of clients and of pgbench alike, as many as the pool has.
@@ -44,6 +41,20 @@ impl Rounds {
         }
         [median(&mut ratios), median(&mut rates), median(&mut others)]
     }
+}
+
+/// The same as [`Rounds::compare`], of what has to be waited for.
+pub(crate) async fn compare_in_turn(
+    rounds: Rounds,
+    mut ours: impl AsyncFnMut() -> f64,
+    mut other: impl AsyncFnMut() -> f64,
+) -> [f64; 3] {
+    let mut compared = Vec::new();
+    for _ in 0..rounds.rounds {
+        let (rate, other) = (ours().await, other().await);
+        compared.push([rate / other, rate, other]);
+    }
+    [0, 1, 2].map(|index| median(&mut compared.iter().map(|compared| compared[index]).collect::<Vec<_>>()))
 }
 
 /// PostgreSQL, against pgbench with the same statements.
@@ -89,16 +100,16 @@ pub(crate) async fn postgres(postgres: &Postgres, rounds: Rounds, folder: &Path,
     };
 
     let pgbench = |script: &Path| postgres.pgbench(database, script, CONNECTIONS, rounds.time);
-    let script = write_script(folder, "current_user", &current_user_script());
+    let script = scripts::write(folder, "current_user", &scripts::current_user());
     let compared = rounds.compare(|| get.run(&server.address, CONNECTIONS, rounds.time), || pgbench(&script));
     report.push(Row::floor("`GET current_user`, PostgreSQL", "pgbench, the same statement", compared, 0.5));
 
-    let script = write_script(folder, "sign_in", &sign_in_script());
+    let script = scripts::write(folder, "sign_in", &scripts::sign_in());
     let compared =
         rounds.compare(|| sign_in.run(&server.address, CONNECTIONS, rounds.time), || pgbench(&script));
     report.push(Row::floor("sign-in, PostgreSQL", "pgbench, the same statements", compared, 0.6));
 
-    let script = write_script(folder, "sign_up", &sign_up_script());
+    let script = scripts::write(folder, "sign_up", &scripts::sign_up());
     let compared = rounds.compare(|| sign_up(&server), || pgbench(&script));
     report.push(Row::floor("sign-up, PostgreSQL", "pgbench, the same statements", compared, 0.6));
 
@@ -126,103 +137,6 @@ pub(crate) async fn postgres(postgres: &Postgres, rounds: Rounds, folder: &Path,
         compared,
         0.9,
     ));
-}
-
-fn write_script(folder: &Path, name: &str, script: &str) -> PathBuf {
-    let path = folder.join(format!("{name}.sql"));
-    std::fs::write(&path, script).expect("written");
-    path
-}
-
-/// A statement with expressions in place of its values, in their order.
-fn with_values(statement: &str, values: &[&str]) -> String {
-    let mut sql = statement.to_owned();
-    for (index, value) in values.iter().enumerate().rev() {
-        sql = sql.replace(&format!("${}", index + 1), value);
-    }
-    sql
-}
-
-fn current_user_script() -> String {
-    let session = "lpad((:n)::text, 32, '0')::uuid";
-    format!("\\set n random(0, 199)\n{};\n", with_values(statements::SESSION_WITH_INVITED, &[session, "100"]))
-}
-
-const SESSION: [&str; 13] = [
-    "now()",
-    "now()",
-    "NULL::timestamptz",
-    "now() + interval '30 days'",
-    "'k1'",
-    "gen_random_uuid()",
-    "gen_random_uuid()",
-    "now()",
-    "now()",
-    "now()",
-    "TRUE",
-    "NULL::uuid",
-    "''::bytea",
-];
-
-/// The statements of asking for a code. The first also draws what both requests share.
-fn send_code_script(phone: &str) -> String {
-    let facts = with_values(statements::CHALLENGE_FACTS, &[phone]);
-    let values = [
-        "(:challenge)::uuid",
-        phone,
-        "(coalesce(nullif((:number)::text, '')::bigint, 0) + 1)",
-        "4::bigint",
-        "decode(repeat('00', 32), 'hex')",
-        "'p1'",
-        "now()",
-        "now() + interval '5 minutes'",
-        "NULL::timestamptz",
-        "0::bigint",
-        "0::bigint",
-    ];
-    let insert = with_values(statements::NEW_CHALLENGE, &values);
-    format!("SELECT f.*, gen_random_uuid() AS challenge FROM ({facts}) f \\gset\n{insert};\n")
-}
-
-fn sign_in_script() -> String {
-    let phone = "('+7960' || lpad((:n)::text, 7, '0'))";
-    let facts = with_values(statements::SIGN_IN_FACTS_NAMED, &[phone, "NULL::text", "(:challenge)::uuid"]);
-    let mut values = vec!["(:challenge)::uuid", "0", "0", "now()", "gen_random_uuid()", "(:user)::uuid"];
-    values.extend(SESSION);
-    let sign_in = with_values(statements::SIGN_IN, &values);
-    format!(
-        "\\set n random(1000, 9000)\n{}SELECT id AS \"user\" FROM ({facts}) f \\gset\n{sign_in};\n",
-        send_code_script(phone)
-    )
-}
-
-fn sign_up_script() -> String {
-    let phone = "('+7' || (:n)::text)";
-    let facts = with_values(statements::SIGN_IN_FACTS_NAMED, &[phone, "NULL::text", "(:challenge)::uuid"]);
-    let mut values = vec!["(:challenge)::uuid", "0", "0", "now()", "gen_random_uuid()", "(:user)::uuid"];
-    values.extend(SESSION);
-    let grams = "(SELECT array_agg((random() * 100000)::int) FROM generate_series(1, 45))";
-    values.extend([
-        phone,
-        "upper(substr(md5((:n)::text), 1, 12))",
-        "FALSE",
-        "TRUE",
-        "now()",
-        "now()",
-        "E'\\nabcdef'",
-        "E'\\n+79608543017\\n79608543017'",
-        grams,
-        "NULL",
-        "NULL::text",
-        "NULL::timestamptz",
-        "NULL::text",
-    ]);
-    let sign_up = with_values(statements::SIGN_UP, &values);
-    format!(
-        "\\set n random(10000000000000, 99999999999999)\n{}SELECT gen_random_uuid() AS \"user\" FROM ({facts}) f \
-         \\gset\n{sign_up};\n",
-        send_code_script(phone)
-    )
 }
 
 /// SQLite, against the same answer from memory and against transactions one at a time.
@@ -254,15 +168,8 @@ pub(crate) async fn sqlite(rounds: Rounds, folder: &Path, report: &mut Report) {
     let raw = folder.join("raw.db");
     referral_sqlx::connect_sqlite(&raw).await.expect("opened").close().await;
     let mut loops = RawLoop::open(&raw).await;
-    let (mut ratios, mut ours, mut others) = (Vec::new(), Vec::new(), Vec::new());
-    for _ in 0..rounds.rounds {
-        let rate = sign_in.run(&server.address, 32, rounds.time);
-        let other = loops.run(rounds.time).await;
-        ratios.push(rate / other);
-        ours.push(rate);
-        others.push(other);
-    }
-    let compared = [median(&mut ratios), median(&mut ours), median(&mut others)];
+    let run = async || sign_in.run(&server.address, 32, rounds.time);
+    let compared = compare_in_turn(rounds, run, async || loops.run(rounds.time).await).await;
     report.push(Row::floor("sign-in at 32 connections, SQLite", "transactions one at a time", compared, 3.0));
 }
 
@@ -398,61 +305,4 @@ async fn sign_in(referral: &Referral, number: u32) -> String {
     let code = CodeInput::parse(sent.revealed_code.expect("revealed").reveal()).expect("digits");
     let request = SignIn::new(sent.phone, code).challenge(sent.challenge);
     referral.sign_in(request).await.expect("signed in").tokens.access
-}
-
-/// What the server answers, from memory.
-#[derive(Clone, Object)]
-struct User {
-    id: String,
-    phone: String,
-    invite_code: String,
-    invited_by_code: Option<String>,
-    email: Option<String>,
-    first_name: Option<String>,
-    last_name: Option<String>,
-    is_staff: bool,
-    is_active: bool,
-    date_joined: String,
-    last_login: Option<String>,
-    invited: Vec<String>,
-    invited_count: u64,
-}
-
-struct MemoryRoute;
-
-#[OpenApi]
-impl MemoryRoute {
-    #[oai(path = "/users/current_user/", method = "get")]
-    async fn current_user(&self) -> Json<User> {
-        Json(User {
-            id: "01a205db-5716-7487-8833-9f4e232f2f0d".into(),
-            phone: "+79608543017".into(),
-            invite_code: "K7M2QX".into(),
-            invited_by_code: None,
-            email: None,
-            first_name: None,
-            last_name: None,
-            is_staff: false,
-            is_active: true,
-            date_joined: "2026-11-22T10:15:30.123456Z".into(),
-            last_login: Some("2026-11-22T10:15:30.123456Z".into()),
-            invited: Vec::new(),
-            invited_count: 0,
-        })
-    }
-}
-
-/// Serves [`MemoryRoute`], and says where.
-pub(crate) async fn serve_memory_route() {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-    let address = listener.local_addr().expect("an address");
-    println!("the route listens on http://{address}");
-    let api = OpenApiService::new(MemoryRoute, "Memory", "1");
-    let app = Route::new().nest("/api/v1", api).before(|mut request: poem::Request| async move {
-        let path = request.uri().path().trim_end_matches('/').to_owned();
-        *request.uri_mut() = path.parse().map_err(poem::error::BadRequest)?;
-        Ok(request)
-    });
-    let acceptor = TcpAcceptor::from_tokio(listener).expect("an acceptor");
-    PoemServer::new_with_acceptor(acceptor).run(app).await.expect("it serves");
 }

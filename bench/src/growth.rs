@@ -1,17 +1,14 @@
 //! What a request costs with a thousand users and with a million.
 
-use std::{
-    path::Path,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
 use crate::{
-    floors::Rounds,
+    floors::{Rounds, compare_in_turn},
     load::Load,
     report::{Report, Row},
-    seed::{self, MILLION, THOUSAND},
+    seed::{self, THOUSAND},
     servers::{Postgres, Server, Tokens},
 };
 
@@ -64,6 +61,12 @@ impl Crowd {
 
     fn rate(&self, load: &Load, time: Duration) -> f64 {
         load.run(&self.server.address, 1, time)
+    }
+
+    /// Exchanges of refresh tokens, from new ones on: those of before have been exchanged.
+    async fn refresh(&self, time: Duration) -> f64 {
+        self.server.tokens(self.users / 4..self.users / 4 + 16).await;
+        self.rate(&self.load("refresh", ""), time)
     }
 
     /// Sign-ups of phones that nobody has.
@@ -139,10 +142,19 @@ async fn compare(small: &Crowd, large: &Crowd, rounds: Rounds, report: &mut Repo
         |what: &str, [value, small, large]: [f64; 3]| report.push(Row::growth(what, small, large, value));
 
     push("sign-up", rounds.compare(|| small.sign_up(rounds.time), || large.sign_up(rounds.time)));
-    for (what, flow) in [("sign-in", "sign"), ("refresh", "refresh"), ("verify", "verify")] {
+    for (what, flow) in [("sign-in", "sign"), ("verify", "verify")] {
         let rate = |crowd: &Crowd| crowd.rate(&crowd.load(flow, ""), rounds.time);
         push(what, rounds.compare(|| rate(small), || rate(large)));
     }
+    push(
+        "refresh",
+        compare_in_turn(
+            rounds,
+            async || small.refresh(rounds.time).await,
+            async || large.refresh(rounds.time).await,
+        )
+        .await,
+    );
     let popular = seed::id(seed::POPULAR);
     for (what, path) in [
         ("current user", "/users/current_user/".to_owned()),
@@ -189,72 +201,7 @@ async fn compare(small: &Crowd, large: &Crowd, rounds: Rounds, report: &mut Repo
         let rate = |crowd: &Crowd, path: &str| crowd.rate(&crowd.load("search", path), rounds.time);
         push(what, rounds.compare(|| rate(small, &paths[0]), || rate(large, &paths[1])));
     }
-    let (mut rates, mut others, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
-    for _ in 0..rounds.rounds {
-        let (rate, other) = (small.accept_late().await, large.accept_late().await);
-        ratios.push(rate / other);
-        rates.push(rate);
-        others.push(other);
-    }
-    let median = crate::report::median;
-    push(
-        "accepting late under a chain a thousand deep",
-        [median(&mut ratios), median(&mut rates), median(&mut others)],
-    );
-}
-
-/// Fills whatever the URL names, and says with whom to look at it.
-pub(crate) async fn fill(url: &str, users: Option<u64>) {
-    let users = users.unwrap_or(MILLION);
-    referral_sqlx::connect(url).await.expect("opened").close().await;
-    if url.starts_with("sqlite:") {
-        seed::sqlite(url, users).await;
-    } else {
-        seed::postgres(url, users).await;
-    }
-    println!("{users} users, from +79600000001 on; the first has the most invitees");
-}
-
-/// What the server weighs.
-pub(crate) async fn weigh(folder: &Path, soak: Duration, report: &mut Report) {
-    const MIB: f64 = 1024.0 * 1024.0;
-    let size = std::fs::metadata(crate::servers::program()).expect("it is there").len();
-    let size = f64::from(u32::try_from(size).unwrap_or(u32::MAX)) / MIB;
-    report.push(Row::weight("the binary", size, "MiB", 20.0));
-    // Once to make the database, and then as often as any other.
-    drop(Server::start(folder, &[]));
-    let server = Server::start(folder, &[]);
-    report.push(Row::weight("start to first answer", server.start.as_secs_f64() * 1_000.0, "ms", 150.0));
-    report.push(Row::weight("resident, idle", server.resident(), "MiB", 40.0));
-    let tokens = server.tokens(0..64).await;
-    let sign = Load {
-        flow: "sign",
-        path: String::new(),
-        tokens: tokens.access,
-        first: 0,
-        phones: 10_000,
-        requests: 2.0,
-    };
-    sign.run(&server.address, 256, Duration::from_secs(10));
-    let under_load = server.resident();
-    report.push(Row::weight("resident, after 256 connections", under_load, "MiB", 100.0));
-    if !soak.is_zero() {
-        sign.run(&server.address, 32, soak);
-        let minutes = soak.as_secs() / 60;
-        report.push(Row::weight(
-            &format!("resident, after {minutes} minutes of sign-ins"),
-            server.resident(),
-            "MiB",
-            100.0,
-        ));
-    }
-    let mut idle = Vec::new();
-    while idle.len() < 10_000 {
-        let Ok(connection) = tokio::net::TcpStream::connect(&server.address).await else { break };
-        idle.push(connection);
-    }
-    let answered = reqwest::get(format!("http://{}/health/ready", server.address)).await.is_ok();
-    assert!(answered, "it answers beside {} idle connections", idle.len());
-    let held = f64::from(u32::try_from(idle.len()).unwrap_or(u32::MAX));
-    report.push(Row::count("idle connections held", held, 10_000.0));
+    let late =
+        compare_in_turn(rounds, async || small.accept_late().await, async || large.accept_late().await).await;
+    push("accepting late under a chain a thousand deep", late);
 }

@@ -10,17 +10,20 @@
 mod floors;
 mod growth;
 mod load;
+mod memory_route;
 mod report;
 /// The columns of the storage, for its statements.
 #[path = "../../referral-sqlx/src/rows.rs"]
 #[expect(unused_macros, unused_imports, reason = "only the columns are of use here")]
 mod rows;
+mod scripts;
 mod seed;
 mod servers;
 /// The very statements of the storage, for pgbench.
 #[path = "../../referral-sqlx/src/postgres/statements.rs"]
 #[expect(dead_code, reason = "only some of them are measured alone")]
 mod statements;
+mod weight;
 
 use std::{path::PathBuf, time::Duration};
 
@@ -78,13 +81,13 @@ async fn main() {
     let mut report = Report::default();
     let command = cli.command.clone().unwrap_or(Command::All);
     match command {
-        Command::Seed { url } => return growth::fill(&url, Some(cli.users)).await,
-        Command::MemoryRoute => return floors::serve_memory_route().await,
+        Command::Seed { url } => return seed::fill(&url, cli.users).await,
+        Command::MemoryRoute => return memory_route::serve().await,
         Command::All | Command::Floors | Command::Growth | Command::Weight => {}
     }
     if matches!(command, Command::All | Command::Weight) {
         report.begin("Weight");
-        growth::weigh(folder.path(), Duration::from_secs(cli.soak * 60), &mut report).await;
+        weight::weigh(folder.path(), Duration::from_secs(cli.soak * 60), &mut report).await;
     }
     if matches!(command, Command::All | Command::Floors) {
         report.begin("Floors: how near to the limit");
@@ -104,7 +107,8 @@ async fn main() {
     }
     println!("{}", report.table());
     if let Some(output) = cli.output {
-        std::fs::write(output.join("benchmark.md"), report.table()).expect("written");
+        let page = format!("{}{}", include_str!("introduction.md"), report.table());
+        std::fs::write(output.join("benchmark.md"), page).expect("written");
         report.draw(&output.join("benchmark.svg")).expect("drawn");
     }
 }

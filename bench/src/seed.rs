@@ -133,6 +133,17 @@ fn user(number: u64, users: u64) -> User {
     }
 }
 
+/// Fills whatever the URL names, and says with whom to look at it.
+pub(crate) async fn fill(url: &str, users: u64) {
+    referral_sqlx::connect(url).await.expect("opened").close().await;
+    if url.starts_with("sqlite:") {
+        sqlite(url, users).await;
+    } else {
+        postgres(url, users).await;
+    }
+    println!("{users} users, from +79600000001 on; the first has the most invitees");
+}
+
 /// Fills an empty PostgreSQL database that has its schema.
 pub(crate) async fn postgres(url: &str, users: u64) {
     let mut connection = PgConnection::connect(url).await.expect("a connection");

@@ -99,6 +99,7 @@ pub(crate) struct Store {
 
 #[derive(Debug, Args)]
 #[command(next_help_heading = "PostgreSQL")]
+#[expect(clippy::struct_field_names, reason = "a flag has the name of its field")]
 pub(crate) struct Postgres {
     /// Connections that are open at most [default: 10]
     #[arg(long, env = "REFERRAL_DATABASE_CONNECTIONS", global = true, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..=10_000))]

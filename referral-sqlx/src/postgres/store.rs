@@ -21,6 +21,20 @@ use super::{
     statements, write,
 };
 
+/// Does one thing on a connection, which may be done twice.
+macro_rules! on_lease {
+    ($store:ident, $lease:ident => $work:expr) => {
+        $store
+            .repeat(|| async move {
+                let mut $lease = $store.lease().await?;
+                let done = $work.await?;
+                $lease.finish().await?;
+                Ok(done)
+            })
+            .await
+    };
+}
+
 #[async_trait]
 impl Storage for PostgresStore {
     async fn start_challenge(&self, request: &ChallengeRequest) -> Decided<Challenge> {
@@ -28,12 +42,7 @@ impl Storage for PostgresStore {
     }
 
     async fn void_challenge(&self, challenge: ChallengeId) -> Result<()> {
-        self.repeat(|| async move {
-            let mut lease = self.lease().await?;
-            write::delete_challenge(&mut lease, challenge).await?;
-            lease.finish().await
-        })
-        .await
+        on_lease!(self, lease => write::delete_challenge(&mut lease, challenge))
     }
 
     async fn sign_in(&self, request: &SignInRequest) -> Decided<StoredSignIn> {
@@ -47,13 +56,7 @@ impl Storage for PostgresStore {
     }
 
     async fn session(&self, id: SessionId, invited: u32) -> Result<Option<StoredSession>> {
-        self.repeat(|| async move {
-            let mut lease = self.lease().await?;
-            let found = load::session(&mut lease, id, invited).await?;
-            lease.finish().await?;
-            Ok(found)
-        })
-        .await
+        on_lease!(self, lease => load::session(&mut lease, id, invited))
     }
 
     async fn note_grant_used(&self, session: SessionId, access_id: Uuid) -> Result<()> {
@@ -68,23 +71,11 @@ impl Storage for PostgresStore {
     }
 
     async fn user(&self, id: UserId, invited: u32) -> Result<Option<UserWithInvited>> {
-        self.repeat(|| async move {
-            let mut lease = self.lease().await?;
-            let found = load::user(&mut lease, id, invited).await?;
-            lease.finish().await?;
-            Ok(found)
-        })
-        .await
+        on_lease!(self, lease => load::user(&mut lease, id, invited))
     }
 
     async fn users(&self, query: &UserQuery) -> Result<FoundUsers> {
-        self.repeat(|| async move {
-            let mut lease = self.lease().await?;
-            let found = list::users(&mut lease, query).await?;
-            lease.finish().await?;
-            Ok(found)
-        })
-        .await
+        on_lease!(self, lease => list::users(&mut lease, query))
     }
 
     async fn invitees(
@@ -93,10 +84,7 @@ impl Storage for PostgresStore {
         older_than: Option<UserId>,
         limit: PageSize,
     ) -> Result<Option<FoundInvitees>> {
-        self.repeat(
-            || async move { load::invitees(&mut self.lease().await?, inviter, older_than, limit).await },
-        )
-        .await
+        on_lease!(self, lease => load::invitees(&mut lease, inviter, older_than, limit))
     }
 
     async fn edit_profile(&self, edit: &ProfileEdit) -> Decided<EditedProfile, Vec<Refusal>> {
@@ -129,23 +117,11 @@ impl Storage for PostgresStore {
     }
 
     async fn sweep(&self, before: OffsetDateTime, batch: u32) -> Result<u64> {
-        self.repeat(|| async move {
-            let mut lease = self.lease().await?;
-            let swept = write::sweep(&mut lease, before, batch).await?;
-            lease.finish().await?;
-            Ok(swept)
-        })
-        .await
+        on_lease!(self, lease => write::sweep(&mut lease, before, batch))
     }
 
     async fn known_keys(&self) -> Result<Vec<KnownKey>> {
-        self.repeat(|| async move {
-            let mut lease = self.lease().await?;
-            let known = load::known_keys(&mut lease).await?;
-            lease.finish().await?;
-            Ok(known)
-        })
-        .await
+        on_lease!(self, lease => load::known_keys(&mut lease))
     }
 
     async fn agree_on_keys(&self, request: &KeyRequest) -> Decided<(), KeyMismatch> {
@@ -165,12 +141,7 @@ impl Storage for PostgresStore {
     }
 
     async fn check_ready(&self) -> Result<()> {
-        self.repeat(|| async move {
-            let mut lease = self.lease().await?;
-            migrations::check_ready(&mut lease).await?;
-            lease.finish().await
-        })
-        .await
+        on_lease!(self, lease => migrations::check_ready(&mut lease))
     }
 
     async fn close(&self) {

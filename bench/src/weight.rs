@@ -1,0 +1,53 @@
+//! What the server weighs.
+
+use std::{path::Path, time::Duration};
+
+use crate::{
+    load::Load,
+    report::{Report, Row},
+    servers::Server,
+};
+
+/// Weighs it on an embedded database, and once more after `soak` of sign-ins.
+pub(crate) async fn weigh(folder: &Path, soak: Duration, report: &mut Report) {
+    const MIB: f64 = 1024.0 * 1024.0;
+    let size = std::fs::metadata(crate::servers::program()).expect("it is there").len();
+    let size = f64::from(u32::try_from(size).unwrap_or(u32::MAX)) / MIB;
+    report.push(Row::weight("the binary", size, "MiB", 20.0));
+    // Once to make the database, and then as often as any other.
+    drop(Server::start(folder, &[]));
+    let server = Server::start(folder, &[]);
+    report.push(Row::weight("start to first answer", server.start.as_secs_f64() * 1_000.0, "ms", 150.0));
+    report.push(Row::weight("resident, idle", server.resident(), "MiB", 40.0));
+    let tokens = server.tokens(0..64).await;
+    let sign = Load {
+        flow: "sign",
+        path: String::new(),
+        tokens: tokens.access,
+        first: 0,
+        phones: 10_000,
+        requests: 2.0,
+    };
+    sign.run(&server.address, 256, Duration::from_secs(10));
+    let under_load = server.resident();
+    report.push(Row::weight("resident, after 256 connections", under_load, "MiB", 100.0));
+    if !soak.is_zero() {
+        sign.run(&server.address, 32, soak);
+        let minutes = soak.as_secs() / 60;
+        report.push(Row::weight(
+            &format!("resident, after {minutes} minutes of sign-ins"),
+            server.resident(),
+            "MiB",
+            100.0,
+        ));
+    }
+    let mut idle = Vec::new();
+    while idle.len() < 10_000 {
+        let Ok(connection) = tokio::net::TcpStream::connect(&server.address).await else { break };
+        idle.push(connection);
+    }
+    let answered = reqwest::get(format!("http://{}/health/ready", server.address)).await.is_ok();
+    assert!(answered, "it answers beside {} idle connections", idle.len());
+    let held = f64::from(u32::try_from(idle.len()).unwrap_or(u32::MAX));
+    report.push(Row::count("idle connections held", held, 10_000.0));
+}
