@@ -57,6 +57,7 @@ impl<C: Connection> Connections<C> {
     }
 
     /// Forgets the connections that nobody uses: where one broke, so have the others, most likely.
+    #[cfg(feature = "postgres")]
     pub(crate) fn forget_idle(&self) {
         self.pool.retain(|_, _| false);
     }
