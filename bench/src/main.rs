@@ -27,7 +27,7 @@ mod weight;
 
 use std::{path::PathBuf, time::Duration};
 
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::{floors::Rounds, report::Report, servers::Postgres};
 
@@ -60,7 +60,10 @@ enum Command {
     /// Only how near to the limit.
     Floors,
     /// Only what grows with the crowd.
-    Growth,
+    Growth {
+        /// On this database alone
+        database: Option<Database>,
+    },
     /// Only what it weighs.
     Weight,
     /// Fill a database with users, to look at by other means.
@@ -68,9 +71,20 @@ enum Command {
         /// `sqlite:…` or `postgres:…`, empty or not there yet
         url: String,
     },
+    /// Draw the picture of a page anew, which was put together from the tables of several runs
+    Draw {
+        /// The page; the picture is left beside it
+        page: PathBuf,
+    },
     /// Serve the answer that the server is compared to.
     #[command(hide = true)]
     MemoryRoute,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Database {
+    Sqlite,
+    Postgres,
 }
 
 #[tokio::main]
@@ -83,7 +97,11 @@ async fn main() {
     match command {
         Command::Seed { url } => return seed::fill(&url, cli.users).await,
         Command::MemoryRoute => return memory_route::serve().await,
-        Command::All | Command::Floors | Command::Growth | Command::Weight => {}
+        Command::Draw { page } => {
+            let report = Report::read(&std::fs::read_to_string(&page).expect("a page"));
+            return report.draw(&page.with_extension("svg")).expect("drawn");
+        }
+        Command::All | Command::Floors | Command::Growth { .. } | Command::Weight => {}
     }
     if matches!(command, Command::All | Command::Weight) {
         report.begin("Weight");
@@ -98,9 +116,16 @@ async fn main() {
         let data = tempfile::tempdir().expect("a folder");
         floors::postgres(&server, rounds, data.path(), &mut report).await;
     }
-    if matches!(command, Command::All | Command::Growth) {
+    let grows_on = |wanted: Database| match command {
+        Command::All => true,
+        Command::Growth { database } => database.is_none_or(|database| database == wanted),
+        _ => false,
+    };
+    if grows_on(Database::Sqlite) {
         report.begin(&format!("Growth: from {} users to {}, SQLite", seed::THOUSAND, cli.users));
         growth::sqlite(cli.users, rounds, &mut report).await;
+    }
+    if grows_on(Database::Postgres) {
         report.begin(&format!("Growth: from {} users to {}, PostgreSQL", seed::THOUSAND, cli.users));
         let server = Postgres::start();
         growth::postgres(&server, cli.users, rounds, &mut report).await;

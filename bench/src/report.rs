@@ -98,6 +98,25 @@ impl Report {
         text
     }
 
+    /// Reads the tables of a page, put together from several runs.
+    pub(crate) fn read(page: &str) -> Self {
+        let mut report = Self::default();
+        for line in page.lines() {
+            if let Some(heading) = line.strip_prefix("## ") {
+                report.begin(heading);
+            }
+            let cells: Vec<_> = line.split('|').map(|cell| cell.trim().to_owned()).collect();
+            let [_, what, ours, against, other, value, goal, _, _] = &cells[..] else { continue };
+            let Some((sign, goal)) = goal.split_once(' ') else { continue };
+            if let (Ok(value), Ok(goal)) = (value.parse(), goal.parse()) {
+                let [what, against, ours, other] = [what, against, ours, other].map(Clone::clone);
+                let row = Row { what, against, ours, other, value, goal, is_most: sign == "≤" };
+                report.sections.last_mut().expect("a table has a heading").1.push(row);
+            }
+        }
+        report
+    }
+
     /// Draws each line as a bar: how far it is from what is to be reached, which is the line at 1.
     pub(crate) fn draw(&self, path: &Path) -> Result<(), Box<dyn std::error::Error>> {
         let rows: Vec<&Row> = self.sections.iter().flat_map(|(_, rows)| rows).collect();

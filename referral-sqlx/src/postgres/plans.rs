@@ -161,6 +161,7 @@ async fn lists_use_the_index_of_their_filter_and_begin_where_they_should() {
     let phone = PhoneNumber::from_stored("+79600000007".into()).ok();
     let email = Email::parse("7@example.com").ok();
     let search = SearchTerm::split("600012345", true);
+    let of_nobody = SearchTerm::split("zzzzz", true);
     for (filter, index) in [
         (everybody.clone(), "users_pkey"),
         (UserFilter { first_name: name.clone(), ..everybody.clone() }, "users_first_name"),
@@ -170,6 +171,7 @@ async fn lists_use_the_index_of_their_filter_and_begin_where_they_should() {
         (UserFilter { invite_code: code.clone(), ..everybody.clone() }, "users_invite_code_key"),
         (UserFilter { invited_by_code: code, ..everybody.clone() }, "invitations_of_inviter"),
         (UserFilter { search, ..everybody.clone() }, "user_search_grams"),
+        (UserFilter { search: of_nobody, ..everybody.clone() }, "user_search_grams"),
     ] {
         for position in positions() {
             let query = UserQuery { position, limit: PageSize::default(), filter: filter.clone() };
