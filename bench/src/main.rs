@@ -2,7 +2,7 @@
 //! users and with a million; and what it weighs. Everything is a ratio of two figures that were
 //! measured in turn, the median of some rounds, since absolute figures tell of the machine.
 //!
-//! `cargo run --release -p referral-bench` does all of it, in some forty minutes. It takes Linux,
+//! `cargo run --release -p referral-bench` does all of it, most of the time filling databases. It takes Linux,
 //! PostgreSQL (with pgbench) and wrk, and starts what it measures by itself.
 
 #![expect(clippy::print_stdout, reason = "what is measured is printed")]

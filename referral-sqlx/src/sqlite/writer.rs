@@ -14,8 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::{open::PATIENCE, statements};
 use crate::error::failure;
 
-/// How many steps are committed together at most, so that the first does not wait for long. In
-/// the benchmark more gave nothing.
+/// How many steps are committed together at most, so that the first does not wait for long.
 const MAX_GROUP: usize = 64;
 
 /// How many steps wait at most; others wait to wait, for as long as one waits for a connection.
