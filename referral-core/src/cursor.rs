@@ -1,5 +1,7 @@
 //! Positions in a list that travel through a client and come back as they were.
 
+use std::sync::Arc;
+
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD as BASE64};
 use subtle::ConstantTimeEq;
 use uuid::Uuid;
@@ -11,9 +13,9 @@ use crate::{Position, Refusal, UserId, keys::Peppers};
 const TAG_BYTES: usize = 8;
 
 /// A [`Position`] that travels through a client and comes back as it was.
-pub(crate) struct Cursors<'a>(pub(crate) &'a Peppers);
+pub(crate) struct Cursors(pub(crate) Arc<Peppers>);
 
-impl Cursors<'_> {
+impl Cursors {
     /// Writes `position`, which must not be an offset: an offset needs no cursor.
     pub(crate) fn seal(&self, position: Position) -> Option<String> {
         let (direction, UserId(id)) = match position {
@@ -23,7 +25,7 @@ impl Cursors<'_> {
         };
         let mut bytes = vec![direction];
         bytes.extend(id.as_bytes());
-        let tag = Self::tag(&bytes, self.0, self.0.current_id())?;
+        let tag = Self::tag(&bytes, &self.0, self.0.current_id())?;
         bytes.extend(tag);
         Some(BASE64.encode(bytes))
     }
@@ -38,7 +40,7 @@ impl Cursors<'_> {
         let is_genuine = self
             .0
             .ids()
-            .any(|id| Self::tag(position, self.0, id).is_some_and(|expected| expected.ct_eq(tag).into()));
+            .any(|id| Self::tag(position, &self.0, id).is_some_and(|expected| expected.ct_eq(tag).into()));
         let id = Uuid::from_slice(&position[1..]).map(UserId);
         match (is_genuine, position[0], id) {
             (true, b'o', Ok(id)) => Ok(Position::OlderThan(id)),
@@ -60,8 +62,7 @@ mod tests {
 
     #[test]
     fn cursors_come_back_and_forged_ones_do_not() {
-        let peppers = peppers();
-        let cursors = Cursors(&peppers);
+        let cursors = Cursors(Arc::new(peppers()));
         for position in [Position::OlderThan(user(1).id), Position::NewerThan(user(2).id)] {
             let cursor = cursors.seal(position).expect("no offset");
             assert_eq!(cursors.open(&cursor), Ok(position));

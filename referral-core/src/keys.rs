@@ -62,6 +62,11 @@ impl PrivateJwk {
         Self { kty: "oct".into(), kid, crv: None, x: None, d: None, k }
     }
 
+    fn draw_secret(random: &dyn Random) -> Self {
+        let secret = Zeroizing::new(random.bytes::<MIN_SECRET_BYTES>());
+        Self::secret(draw_id(random), &*secret)
+    }
+
     fn ed25519(kid: String, seed: &[u8], public: String) -> Self {
         let (crv, x, d) = (Some("Ed25519".into()), Some(public), Some(BASE64.encode(seed)));
         Self { kty: "OKP".into(), kid, crv, x, d, k: None }
@@ -216,6 +221,16 @@ impl SigningKeys {
         PrivateJwkSet::of(PrivateJwk::ed25519(draw_id(random), &*seed, x))
     }
 
+    /// The same with a symmetric key (`HS256`): whoever can verify its tokens can sign them too.
+    ///
+    /// # Panics
+    ///
+    /// If the operating system gives no randomness.
+    #[must_use]
+    pub fn generate_secret_jwk_set(random: &dyn Random) -> Zeroizing<String> {
+        PrivateJwkSet::of(PrivateJwk::draw_secret(random))
+    }
+
     /// Reads a private JSON Web Key Set.
     pub fn from_jwk_set(json: &str) -> Result<Self, KeyError> {
         let keys = PrivateJwkSet::parse(json)?;
@@ -277,8 +292,7 @@ impl Peppers {
     /// If the operating system gives no randomness.
     #[must_use]
     pub fn generate_jwk_set(random: &dyn Random) -> Zeroizing<String> {
-        let secret = Zeroizing::new(random.bytes::<32>());
-        PrivateJwkSet::of(PrivateJwk::secret(draw_id(random), &*secret))
+        PrivateJwkSet::of(PrivateJwk::draw_secret(random))
     }
 
     /// Reads a JSON Web Key Set of symmetric keys, 32 bytes or more each.
@@ -357,6 +371,9 @@ mod tests {
         let set = SigningKeys::generate_jwk_set(&SystemRandom);
         let keys = SigningKeys::from_jwk_set(&set).expect("usable");
         assert_eq!(keys.current().header.alg, Algorithm::EdDSA);
+        let set = SigningKeys::generate_secret_jwk_set(&SystemRandom);
+        let keys = SigningKeys::from_jwk_set(&set).expect("usable");
+        assert_eq!(keys.current().header.alg, Algorithm::HS256);
         assert!(Peppers::from_jwk_set(&Peppers::generate_jwk_set(&SystemRandom)).is_ok());
     }
 

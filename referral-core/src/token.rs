@@ -10,7 +10,7 @@ use sha2::{Digest as _, Sha256};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use crate::{Refusal, SessionId, UserId, keys::SigningKeys, session::Grant};
+use crate::{Refusal, SessionId, UserId, clock::to_seconds, keys::SigningKeys, session::Grant};
 
 /// The most bytes of a token that are looked at; ours have some 500.
 const MAX_TOKEN_BYTES: usize = 4_096;
@@ -87,7 +87,7 @@ pub(crate) struct Tokens {
     /// The claims of tokens whose signature by a public key was found right, by their SHA-256. To
     /// verify one takes ten times as long as to look it up, and a token comes many times. Who has
     /// the claims checks them each time; only the signature is not checked again, and the ring,
-    /// which is fixed for as long as this is remembered.
+    /// which is fixed for as long as this is remembered: another ring comes with other `Tokens`.
     seen: Cache<[u8; 32], Arc<Claims>>,
 }
 
@@ -100,6 +100,27 @@ impl fmt::Debug for Tokens {
 impl Tokens {
     pub(crate) fn new(keys: SigningKeys, issuer: String, audience: String) -> Self {
         Self { keys, issuer, audience, seen: Cache::new(REMEMBERED) }
+    }
+
+    /// The same issuer and audience with other keys. What was seen is not taken along, so that no
+    /// token of a key that left the ring is honoured.
+    pub(crate) fn with_keys(&self, keys: SigningKeys) -> Self {
+        Self::new(keys, self.issuer.clone(), self.audience.clone())
+    }
+
+    /// Whether the key that signs verifies what it signed.
+    pub(crate) fn can_sign(&self, now: OffsetDateTime) -> bool {
+        let now = to_seconds(now);
+        let grant = Grant {
+            key_id: self.keys.current().id().to_owned(),
+            access_id: Uuid::nil(),
+            refresh_id: Uuid::nil(),
+            issued_at: now,
+            access_expires_at: now + time::Duration::MINUTE,
+            refresh_expires_at: now + time::Duration::MINUTE,
+        };
+        let pair = self.sign(UserId(Uuid::nil()), SessionId(Uuid::nil()), &grant);
+        pair.is_ok_and(|pair| self.read(&pair.access, Some(TokenKind::Access), now).is_ok())
     }
 
     /// Signs the two tokens of a grant.

@@ -1,18 +1,14 @@
 //! Putting the handle together.
 
-use std::sync::Arc;
+use std::sync::{Arc, RwLock};
 
-use time::Duration;
-use uuid::Uuid;
-
-use super::{Inner, Referral};
+use super::{Inner, Referral, Secrets};
 use crate::{
-    Invalid, Policy, SessionId, SmsCode, TokenKind, UserId,
-    clock::{Clock, SystemClock, to_seconds},
+    Invalid, Policy, SmsCode,
+    clock::{Clock, SystemClock},
     hook::Hook,
     keys::{Peppers, SigningKeys},
     random::{Random, SystemRandom},
-    session::Grant,
     sms::SmsSender,
     storage::Storage,
     token::Tokens,
@@ -133,26 +129,13 @@ impl Builder {
     /// `aws-lc-rs` and `rust-crypto` in the whole build.
     pub fn build(self) -> Result<Referral, BuildError> {
         self.policy.check()?;
-        self.check_signing()?;
+        if !self.tokens.can_sign(self.clock.now()) {
+            return Err(BuildError::SigningKey);
+        }
         let Self { storage, sender, hook, clock, random, policy, tokens, peppers, text } = self;
-        let peppers = Arc::new(peppers);
-        let inner = Inner { storage, sender, hook, clock, random, policy, tokens, peppers, text };
+        let secrets = Secrets { tokens, peppers: Arc::new(peppers) };
+        let secrets = RwLock::new(Arc::new(secrets));
+        let inner = Inner { storage, sender, hook, clock, random, policy, secrets, text };
         Ok(Referral { inner: Arc::new(inner) })
-    }
-
-    fn check_signing(&self) -> Result<(), BuildError> {
-        let now = to_seconds(self.clock.now());
-        let grant = Grant {
-            key_id: self.tokens.keys.current().id().to_owned(),
-            access_id: Uuid::nil(),
-            refresh_id: Uuid::nil(),
-            issued_at: now,
-            access_expires_at: now + Duration::MINUTE,
-            refresh_expires_at: now + Duration::MINUTE,
-        };
-        let pair = self.tokens.sign(UserId(Uuid::nil()), SessionId(Uuid::nil()), &grant);
-        let pair = pair.map_err(|_| BuildError::SigningKey)?;
-        let read = self.tokens.read(&pair.access, Some(TokenKind::Access), now);
-        read.map(|_| ()).map_err(|_| BuildError::SigningKey)
     }
 }

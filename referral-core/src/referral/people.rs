@@ -1,5 +1,7 @@
 //! The part of the handle that shows users and edits one's own profile.
 
+use std::sync::Arc;
+
 use super::{INVITED_SHOWN, Referral};
 use crate::{
     Bearer, Error, Event, FilterInput, InviteeView, PageSize, PhoneNumber, Position, ProfileChange,
@@ -200,8 +202,8 @@ impl Referral {
         Viewer::new(bearer, self.policy().visibility)
     }
 
-    fn cursors(&self) -> Cursors<'_> {
-        Cursors(&self.inner.peppers)
+    fn cursors(&self) -> Cursors {
+        Cursors(Arc::clone(&self.secrets().peppers))
     }
 
     /// The next and the previous page of a page that begins at `position` and whose first and

@@ -1,0 +1,215 @@
+//! Other keys for a handle that is in use.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+use referral_core::{
+    CodeInput, Error, KeyMismatch, KeyPurpose, ListUsers, PageLink, PageSize, Peppers, PhoneNumber, Policy,
+    Referral, Refusal, SendCode, SentCode, SignIn, SignedIn, SigningKeys, random::SystemRandom,
+    sms::DevelopmentSender, storage::MemoryStorage,
+};
+use serde_json::{Value, json};
+
+/// A set of one new key.
+fn new_key() -> Value {
+    serde_json::from_str(&SigningKeys::generate_jwk_set(&SystemRandom)).expect("JSON")
+}
+
+/// A set of one new symmetric key, for tokens or for codes.
+fn new_secret() -> Value {
+    serde_json::from_str(&Peppers::generate_jwk_set(&SystemRandom)).expect("JSON")
+}
+
+/// The keys of several sets in one.
+fn together(sets: &[&Value]) -> String {
+    let keys: Vec<_> = sets.iter().flat_map(|set| set["keys"].as_array().expect("keys")).collect();
+    json!({ "keys": keys }).to_string()
+}
+
+fn keys(sets: &[&Value]) -> SigningKeys {
+    SigningKeys::from_jwk_set(&together(sets)).expect("usable")
+}
+
+fn peppers(sets: &[&Value]) -> Peppers {
+    Peppers::from_jwk_set(&together(sets)).expect("usable")
+}
+
+fn referral(key: &Value, pepper: &Value) -> Referral {
+    let storage = Arc::new(MemoryStorage::new());
+    Referral::builder(storage, Arc::new(DevelopmentSender), keys(&[key]), peppers(&[pepper]))
+        .policy(Policy::development())
+        .build()
+        .expect("a sound policy and a sound key")
+}
+
+fn phone(number: u32) -> PhoneNumber {
+    PhoneNumber::parse(&format!("+79608{number:06}"), None).expect("a mobile number")
+}
+
+async fn send_code(referral: &Referral, number: u32) -> SentCode {
+    referral.send_code(SendCode::new(phone(number))).await.expect("sent")
+}
+
+async fn redeem(referral: &Referral, number: u32, sent: &SentCode) -> Result<SignedIn, Error> {
+    let code = sent.revealed_code.as_ref().expect("the development sender reveals it");
+    let code = CodeInput::parse(code.reveal()).expect("digits");
+    referral.sign_in(SignIn::new(phone(number), code).challenge(sent.challenge)).await
+}
+
+async fn enter(referral: &Referral, number: u32) -> SignedIn {
+    let sent = send_code(referral, number).await;
+    redeem(referral, number, &sent).await.expect("signed in")
+}
+
+/// The id of the key that a token says it was signed with.
+fn key_id(token: &str) -> Value {
+    json!(jsonwebtoken::decode_header(token).expect("a token").kid)
+}
+
+#[tokio::test]
+async fn a_new_key_in_front_signs_nobody_out_and_signs_from_then_on() {
+    for (old, new) in [(new_key(), new_key()), (new_secret(), new_secret()), (new_secret(), new_key())] {
+        let [old_pepper, new_pepper] = [new_secret(), new_secret()];
+        let referral = referral(&old, &old_pepper);
+        referral.agree_on_keys().await.expect("the first");
+        let anna = enter(&referral, 1).await;
+        let boris = enter(&referral, 2).await;
+        let sent = send_code(&referral, 3).await;
+        let list = ListUsers { limit: PageSize::new(1).expect("a size"), ..ListUsers::default() };
+        let bearer = referral.authenticate(&anna.tokens.access).await.expect("signed in");
+        let page = referral.users(&bearer, list).await.expect("a page");
+        let Some(PageLink::Cursor(cursor)) = page.next else { panic!("a second page") };
+
+        let (ring, pepper_ring) = (keys(&[&new, &old]), peppers(&[&new_pepper, &old_pepper]));
+        referral.clone().replace_keys(ring, pepper_ring).await.expect("replaced");
+
+        let bearer = referral.authenticate(&anna.tokens.access).await.expect("signed with the old key");
+        let list = ListUsers { cursor: Some(&cursor), ..list };
+        referral.users(&bearer, list).await.expect("a cursor of the old pepper");
+        let refreshed =
+            referral.refresh(&boris.tokens.refresh).await.expect("signed with the old key").tokens;
+        let vera = redeem(&referral, 3, &sent).await.expect("hashed with the old pepper").tokens;
+        for token in [&refreshed.access, &refreshed.refresh, &vera.access, &vera.refresh] {
+            assert_eq!(key_id(token), new["keys"][0]["kid"]);
+            referral.verify(token, None).await.expect("signed with the new key");
+        }
+        enter(&referral, 4).await;
+    }
+}
+
+#[tokio::test]
+async fn two_tabs_get_the_same_tokens_even_if_the_key_changes_between_them() {
+    let ([old, new], pepper) = ([new_key(), new_key()], new_secret());
+    let referral = referral(&old, &pepper);
+    let anna = enter(&referral, 1).await;
+    let first = referral.refresh(&anna.tokens.refresh).await.expect("refreshed").tokens;
+    referral.replace_keys(keys(&[&new, &old]), peppers(&[&pepper])).await.expect("replaced");
+    let second = referral.refresh(&anna.tokens.refresh).await.expect("the same again").tokens;
+    assert_eq!((first.access, first.refresh), (second.access, second.refresh));
+}
+
+#[tokio::test]
+async fn what_a_dropped_key_made_is_refused_even_if_it_was_just_seen() {
+    let [old, new] = [new_key(), new_key()];
+    let [old_pepper, new_pepper] = [new_secret(), new_secret()];
+    // It never said to the storage which keys it has, so none is missed there.
+    let referral = referral(&old, &old_pepper);
+    let anna = enter(&referral, 1).await.tokens;
+    let sent = send_code(&referral, 2).await;
+    let is_honoured = async |token: &str| match referral.verify(token, None).await {
+        Ok(_) => true,
+        Err(Error::Refused(Refusal::TokenNotValid)) => false,
+        Err(error) => panic!("{error}"),
+    };
+    for _ in 0..2 {
+        assert!(is_honoured(&anna.access).await && is_honoured(&anna.refresh).await);
+    }
+    // Dropped at once, and no new one was signed: what has been seen is all that could let it pass.
+    let swap = |signing: &[&Value], pepper: &[&Value]| referral.replace_keys(keys(signing), peppers(pepper));
+    swap(&[&new], &[&new_pepper]).await.expect("replaced");
+    assert!(!is_honoured(&anna.access).await && !is_honoured(&anna.refresh).await);
+    assert!(referral.verify_without_storage(&anna.access).is_err());
+    assert!(referral.refresh(&anna.refresh).await.is_err());
+    let refused = redeem(&referral, 2, &sent).await;
+    assert!(matches!(refused, Err(Error::Refused(Refusal::InvalidCode))), "{refused:?}");
+
+    // It was the key that was missing, and nothing else.
+    swap(&[&new, &old], &[&new_pepper, &old_pepper]).await.expect("replaced");
+    assert!(is_honoured(&anna.access).await && is_honoured(&anna.refresh).await);
+    redeem(&referral, 2, &sent).await.expect("the pepper is back");
+}
+
+#[tokio::test]
+async fn keys_that_others_would_miss_change_nothing() {
+    let [old, new] = [new_key(), new_key()];
+    let [old_pepper, new_pepper] = [new_secret(), new_secret()];
+    let referral = referral(&old, &old_pepper);
+    referral.agree_on_keys().await.expect("the first");
+    let anna = enter(&referral, 1).await.tokens;
+    let public = referral.public_jwk_set();
+    for (ring, pepper_ring, purpose, missing) in [
+        ([&new], [&old_pepper], KeyPurpose::Signing, &old),
+        ([&old], [&new_pepper], KeyPurpose::Pepper, &old_pepper),
+    ] {
+        let refused = referral.replace_keys(keys(&ring), peppers(&pepper_ring)).await;
+        let Err(Error::KeyMismatch(mismatch)) = refused else { panic!("{refused:?}") };
+        let id = missing["keys"][0]["kid"].as_str().expect("an id").to_owned();
+        assert_eq!(mismatch, KeyMismatch::Missing { purpose, id });
+        assert_eq!(referral.public_jwk_set(), public);
+        referral.authenticate(&anna.access).await.expect("as before");
+        assert_eq!(key_id(&enter(&referral, 2).await.tokens.access), old["keys"][0]["kid"]);
+    }
+}
+
+#[tokio::test]
+async fn the_public_keys_are_those_of_the_ring_in_its_order() {
+    let ([old, new, secret], pepper) = ([new_key(), new_key(), new_secret()], new_secret());
+    let referral = referral(&old, &pepper);
+    let public_ids = || {
+        let public: Value = serde_json::from_str(&referral.public_jwk_set()).expect("JSON");
+        let keys = public["keys"].as_array().expect("keys").iter().map(|key| key["kid"].clone());
+        keys.collect::<Vec<_>>()
+    };
+    for ring in [&[&old, &new][..], &[&new, &old], &[&new, &old, &new_key()]] {
+        // One that is no public key, and so is not shown.
+        let with_secret = [ring, &[&secret]].concat();
+        referral.replace_keys(keys(&with_secret), peppers(&[&pepper])).await.expect("replaced");
+        let ids: Vec<_> = ring.iter().map(|set| set["keys"][0]["kid"].clone()).collect();
+        assert_eq!(public_ids(), ids);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_request_fails_while_keys_are_replaced() {
+    let [old, new] = [new_key(), new_key()];
+    let [old_pepper, new_pepper] = [new_secret(), new_secret()];
+    let referral = referral(&old, &old_pepper);
+    let is_over = Arc::new(AtomicBool::new(false));
+    let clients = (0..4).map(|number| {
+        let (referral, is_over) = (referral.clone(), Arc::clone(&is_over));
+        tokio::spawn(async move {
+            let mut tokens = enter(&referral, number).await.tokens;
+            while !is_over.load(Ordering::Relaxed) {
+                referral.authenticate(&tokens.access).await.expect("signed in");
+                tokens = referral.refresh(&tokens.refresh).await.expect("refreshed").tokens;
+                tokens = if number == 0 { enter(&referral, number).await.tokens } else { tokens };
+                tokio::task::yield_now().await;
+            }
+        })
+    });
+    let clients: Vec<_> = clients.collect();
+    for round in 0..100 {
+        let (ring, pepper_ring) = match round % 2 {
+            0 => ([&new, &old], [&new_pepper, &old_pepper]),
+            _ => ([&old, &new], [&old_pepper, &new_pepper]),
+        };
+        referral.replace_keys(keys(&ring), peppers(&pepper_ring)).await.expect("replaced");
+        tokio::task::yield_now().await;
+    }
+    is_over.store(true, Ordering::Relaxed);
+    for client in clients {
+        client.await.expect("every request was answered");
+    }
+}
