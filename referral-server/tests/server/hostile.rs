@@ -269,6 +269,31 @@ async fn forged_tokens_are_refused() {
 }
 
 #[tokio::test]
+async fn what_is_published_signs_no_token() {
+    let service = Service::start().await;
+    let anna = service.enter(ANNA, None).await;
+    let url = service.client.url("/.well-known/jwks.json");
+    let published = service.client.send(service.client.http.get(url)).await;
+    let key = &published.body["keys"][0];
+    let x = key["x"].as_str().expect("a public key");
+    let claims = jsonwebtoken::dangerous::insecure_decode::<Value>(&anna.access).expect("claims").claims;
+    let public = jsonwebtoken::EncodingKey::from_urlsafe_base64_secret(&format!("{x}=")).expect("base64url");
+    let secrets = [x, &key.to_string(), &published.text]
+        .map(|secret| jsonwebtoken::EncodingKey::from_secret(secret.as_bytes()));
+    for secret in secrets.iter().chain([&public]) {
+        let mut header = jsonwebtoken::Header::new(jsonwebtoken::Algorithm::HS256);
+        for id in [key["kid"].as_str(), None, Some("unheard-of")] {
+            header.kid = id.map(str::to_owned);
+            let token = jsonwebtoken::encode(&header, &claims, secret).expect("signed");
+            let client = &service.client;
+            client.get("/users/current_user/", &token).await.assert_problem(401, "token_not_valid");
+            let answer = client.post("/auth/jwt/verify/", &json!({ "token": token })).await;
+            answer.assert_problem(401, "token_not_valid");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_sane_request_id_is_taken_over_and_no_other() {
     let service = Service::start().await;
     let ask = |id: String| {
