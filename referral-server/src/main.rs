@@ -2,6 +2,7 @@
 
 mod acceptor;
 mod cli;
+mod keys;
 mod secrets;
 mod serve;
 
@@ -45,6 +46,7 @@ async fn run(cli: Cli) -> Result<()> {
         Command::Serve => serve::serve(&cli.settings).await,
         Command::Openapi => print_openapi(),
         Command::CreateSuperuser { phone } => create_superuser(&cli.settings, &phone).await,
+        Command::Keys(command) => keys::run(&cli.settings, &command).await,
     }
 }
 

@@ -2,25 +2,30 @@
 //! folder has none.
 
 use std::{
-    fs,
-    io::{self, Write as _},
+    fs::{self, File},
+    io::{self, Read as _, Write as _},
+    os::unix::fs::{MetadataExt as _, fchown},
     path::{Path, PathBuf},
 };
 
 use referral_core::{
     KeyPurpose, Peppers, SigningKeys, keys::KeyError, random::SystemRandom, storage::KnownKey,
 };
+use tempfile::NamedTempFile;
 use zeroize::Zeroizing;
 
 use crate::cli::Settings;
 
-/// A key file that cannot be used.
+/// A key set that cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SecretError {
     #[error("cannot use {}: {source}", path.display())]
     Io { path: PathBuf, source: io::Error },
-    #[error("there is no file {}; leave the flag out, and one is made in the data folder", .0.display())]
-    Missing(PathBuf),
+    #[error(
+        "there is no file {}; copy it from another host, or make it: referral-server keys generate --purpose {}",
+        path.display(), purpose.as_str()
+    )]
+    Missing { purpose: KeyPurpose, path: PathBuf },
     #[error("{} can be read by others; run: chmod 600 {}", .0.display(), .0.display())]
     Exposed(PathBuf),
     #[error("{place}: {source}")]
@@ -30,37 +35,57 @@ pub(crate) enum SecretError {
          database was used before, or name it in the settings", path.display()
     )]
     InUse { purpose: KeyPurpose, id: String, path: PathBuf },
+    #[error("{} is there already; to put another key into it: referral-server keys rotate", .0.display())]
+    Present(PathBuf),
+    #[error(
+        "{variable} is set, and nothing here can change it; add `--purpose {} --print`, and set it to what is \
+         printed, the same on every host", purpose.as_str()
+    )]
+    Given { purpose: KeyPurpose, variable: &'static str },
 }
 
-/// The keys that sign tokens. `known` are those that the database is in use with.
-pub(crate) fn signing_keys(settings: &Settings, known: &[KnownKey]) -> Result<SigningKeys, SecretError> {
-    let secret = Secret {
-        purpose: KeyPurpose::Signing,
-        given: settings.tokens.keys.as_deref(),
-        variable: "REFERRAL_KEYS",
-        file: settings.tokens.key_file.as_deref(),
-        usual: settings.store.data_dir.join("keys.json"),
-    };
-    let json = secret.read(known, || SigningKeys::generate_jwk_set(&SystemRandom))?;
-    SigningKeys::from_jwk_set(&json).map_err(|source| secret.broken(source))
+/// The keys that sign tokens and the peppers that hash codes, as they are now.
+pub(crate) fn read(settings: &Settings) -> Result<(SigningKeys, Peppers), SecretError> {
+    let [signing, pepper] = KeyPurpose::ALL.map(|purpose| Secret::of(settings, purpose));
+    let keys = SigningKeys::from_jwk_set(&signing.read()?).map_err(|source| signing.broken(source))?;
+    let peppers = Peppers::from_jwk_set(&pepper.read()?).map_err(|source| pepper.broken(source))?;
+    Ok((keys, peppers))
 }
 
-/// The peppers that hash codes.
-pub(crate) fn peppers(settings: &Settings, known: &[KnownKey]) -> Result<Peppers, SecretError> {
-    let secret = Secret {
-        purpose: KeyPurpose::Pepper,
-        given: settings.sign_in.peppers.as_deref(),
-        variable: "REFERRAL_PEPPERS",
-        file: settings.sign_in.pepper_file.as_deref(),
-        usual: settings.store.data_dir.join("peppers.json"),
-    };
-    let json = secret.read(known, || Peppers::generate_jwk_set(&SystemRandom))?;
-    Peppers::from_jwk_set(&json).map_err(|source| secret.broken(source))
+/// Makes what is not in the data folder, but only for a database that has not been in use: else
+/// what others sign and hash would be refused here. `known` are the keys that it is in use with.
+pub(crate) fn make_missing(settings: &Settings, known: &[KnownKey]) -> Result<(), SecretError> {
+    for purpose in KeyPurpose::ALL {
+        let secret = Secret::of(settings, purpose);
+        if secret.given.is_some() || secret.path().exists() {
+            continue;
+        }
+        let path = secret.path().to_owned();
+        if let Some(key) = known.iter().find(|key| key.purpose == purpose) {
+            return Err(SecretError::InUse { purpose, id: key.id.clone(), path });
+        }
+        if secret.file.is_some() {
+            return Err(SecretError::Missing { purpose, path });
+        }
+        let json = match purpose {
+            KeyPurpose::Signing => SigningKeys::generate_jwk_set(&SystemRandom),
+            KeyPurpose::Pepper => Peppers::generate_jwk_set(&SystemRandom),
+        };
+        match secret.create(&json) {
+            // Another process was faster, and its keys are as good.
+            Err(SecretError::Present(_)) => {}
+            created => {
+                created?;
+                tracing::info!(path = %path.display(), "a new key file was made");
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Where a key set may be.
-struct Secret<'a> {
-    purpose: KeyPurpose,
+pub(crate) struct Secret<'a> {
+    pub(crate) purpose: KeyPurpose,
     /// The set itself, and the variable that it comes from.
     given: Option<&'a str>,
     variable: &'static str,
@@ -70,35 +95,82 @@ struct Secret<'a> {
     usual: PathBuf,
 }
 
-impl Secret<'_> {
-    /// Reads the set. A new one is made only for a database that has not been in use: else what
-    /// others sign and hash would be refused here.
-    fn read<S: AsRef<str>>(
-        &self,
-        known: &[KnownKey],
-        generate: impl FnOnce() -> S,
-    ) -> Result<Zeroizing<String>, SecretError> {
+impl<'a> Secret<'a> {
+    pub(crate) fn of(settings: &'a Settings, purpose: KeyPurpose) -> Self {
+        let Settings { tokens, sign_in, store, .. } = settings;
+        let (given, variable, file, usual) = match purpose {
+            KeyPurpose::Signing => (&tokens.keys, "REFERRAL_KEYS", &tokens.key_file, "keys.json"),
+            KeyPurpose::Pepper => {
+                (&sign_in.peppers, "REFERRAL_PEPPERS", &sign_in.pepper_file, "peppers.json")
+            }
+        };
+        let usual = store.data_dir.join(usual);
+        Self { purpose, given: given.as_deref(), variable, file: file.as_deref(), usual }
+    }
+
+    pub(crate) fn read(&self) -> Result<Zeroizing<String>, SecretError> {
         if let Some(json) = self.given {
             return Ok(json.to_owned().into());
         }
         let path = self.path();
         let failed = |source| SecretError::Io { path: path.to_owned(), source };
-        if self.file.is_some() && !path.exists() {
-            return Err(SecretError::Missing(path.to_owned()));
-        }
-        if !path.exists() {
-            if let Some(key) = known.iter().find(|key| key.purpose == self.purpose) {
-                let (purpose, id) = (key.purpose, key.id.clone());
-                return Err(SecretError::InUse { purpose, id, path: path.to_owned() });
-            }
-            create(path, generate().as_ref()).map_err(failed)?;
-            tracing::info!(path = %path.display(), "a new key file was made");
-        }
-        let json = fs::read_to_string(path).map_err(failed)?;
-        if is_exposed(path).map_err(failed)? {
+        let mut file = File::open(path).map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => SecretError::Missing { purpose: self.purpose, path: path.to_owned() },
+            _ => failed(error),
+        })?;
+        if file.metadata().map_err(failed)?.mode() & 0o077 != 0 {
             return Err(SecretError::Exposed(path.to_owned()));
         }
-        Ok(json.into())
+        let mut json = Zeroizing::new(String::new());
+        file.read_to_string(&mut json).map_err(failed)?;
+        Ok(json)
+    }
+
+    /// Whether a set can be used for what this one is for.
+    pub(crate) fn check(&self, json: &str) -> Result<(), SecretError> {
+        let checked = match self.purpose {
+            KeyPurpose::Signing => SigningKeys::from_jwk_set(json).map(|_| ()),
+            KeyPurpose::Pepper => Peppers::from_jwk_set(json).map(|_| ()),
+        };
+        checked.map_err(|source| self.broken(source))
+    }
+
+    /// Makes the file, if it is not there.
+    pub(crate) fn create(&self, json: &str) -> Result<(), SecretError> {
+        let path = self.own_file()?;
+        match create(path, json) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                Err(SecretError::Present(path.to_owned()))
+            }
+            created => created.map_err(|source| SecretError::Io { path: path.to_owned(), source }),
+        }
+    }
+
+    pub(crate) fn refuse_if_present(&self) -> Result<(), SecretError> {
+        let path = self.own_file()?;
+        if path.exists() { Err(SecretError::Present(path.to_owned())) } else { Ok(()) }
+    }
+
+    /// Puts another set into the file.
+    pub(crate) fn replace(&self, json: &str) -> Result<(), SecretError> {
+        let path = self.own_file()?;
+        replace(path, json).map_err(|source| SecretError::Io { path: path.to_owned(), source })
+    }
+
+    /// The file, unless the set was given without one.
+    pub(crate) fn own_file(&self) -> Result<&Path, SecretError> {
+        match self.given {
+            Some(_) => Err(SecretError::Given { purpose: self.purpose, variable: self.variable }),
+            None => Ok(self.path()),
+        }
+    }
+
+    /// Where the set comes from.
+    pub(crate) fn place(&self) -> String {
+        match self.given {
+            Some(_) => self.variable.to_owned(),
+            None => self.path().display().to_string(),
+        }
     }
 
     fn path(&self) -> &Path {
@@ -106,24 +178,41 @@ impl Secret<'_> {
     }
 
     fn broken(&self, source: KeyError) -> SecretError {
-        match self.given {
-            Some(_) => SecretError::Broken { place: self.variable.to_owned(), source },
-            None => SecretError::Broken { place: self.path().display().to_string(), source },
-        }
+        SecretError::Broken { place: self.place(), source }
     }
 }
 
-/// Writes a whole file or none, for its owner only, and never over one that another process has
-/// made meanwhile.
+/// Writes a whole file or none, for its owner only, and never over one that is there.
 fn create(path: &Path, content: &str) -> io::Result<()> {
-    let folder = path.parent().unwrap_or(Path::new("."));
-    let mut draft = tempfile::NamedTempFile::new_in(folder)?;
+    let folder = folder_of(path);
+    draft(folder, content)?.persist_noclobber(path)?;
+    File::open(folder)?.sync_all()
+}
+
+/// Writes a whole file in the place of one that is there, for the same owner only, or leaves it.
+fn replace(path: &Path, content: &str) -> io::Result<()> {
+    // What a link leads to, so that the link stays.
+    let path = path.canonicalize()?;
+    let folder = folder_of(&path);
+    let draft = draft(folder, content)?;
+    let [former, own] = [fs::metadata(&path)?, draft.as_file().metadata()?];
+    if (former.uid(), former.gid()) != (own.uid(), own.gid()) {
+        fchown(draft.as_file(), Some(former.uid()), Some(former.gid()))?;
+    }
+    draft.persist(&path)?;
+    File::open(folder)?.sync_all()
+}
+
+/// A file that is not yet in its place, and that only its owner can read.
+fn draft(folder: &Path, content: &str) -> io::Result<NamedTempFile> {
+    let mut draft = NamedTempFile::new_in(folder)?;
     draft.write_all(content.as_bytes())?;
     draft.as_file().sync_all()?;
-    match draft.persist_noclobber(path) {
-        Err(error) if error.error.kind() != io::ErrorKind::AlreadyExists => Err(error.error),
-        _ => Ok(()),
-    }
+    Ok(draft)
+}
+
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 /// Makes the data folder, for its owner only.
@@ -132,9 +221,4 @@ pub(crate) fn create_data_dir(path: &Path) -> Result<(), SecretError> {
     builder.recursive(true);
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
     builder.create(path).map_err(|source| SecretError::Io { path: path.to_owned(), source })
-}
-
-fn is_exposed(path: &Path) -> io::Result<bool> {
-    use std::os::unix::fs::PermissionsExt as _;
-    Ok(fs::metadata(path)?.permissions().mode() & 0o077 != 0)
 }

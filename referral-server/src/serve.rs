@@ -36,22 +36,18 @@ const MAX_STREAMS: u32 = 100;
 /// How long a connection may be silent.
 const IDLE_TIME: Duration = Duration::from_mins(1);
 
-pub(crate) type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
+pub(crate) type Result<T, E = Box<dyn std::error::Error>> = std::result::Result<T, E>;
 
 /// The handle that the settings describe.
 pub(crate) async fn build(settings: &Settings) -> Result<Referral> {
     let policy = settings.policy();
     policy.check()?;
-    if settings.uses_data_dir() {
-        secrets::create_data_dir(&settings.store.data_dir)?;
-    }
     let storage = connect(settings).await?;
     let sender: Arc<dyn SmsSender> = match settings.sign_in.sender {
         Sender::Development => Arc::new(DevelopmentSender),
     };
-    let known = storage.known_keys().await?;
-    let keys = secrets::signing_keys(settings, &known)?;
-    let peppers = secrets::peppers(settings, &known)?;
+    secrets::make_missing(settings, &storage.known_keys().await?)?;
+    let (keys, peppers) = secrets::read(settings)?;
     let referral = Referral::builder(storage, sender, keys, peppers)
         .policy(policy)
         .issuer(&settings.tokens.issuer)
@@ -61,7 +57,11 @@ pub(crate) async fn build(settings: &Settings) -> Result<Referral> {
     Ok(referral)
 }
 
-async fn connect(settings: &Settings) -> Result<Arc<dyn Storage>> {
+/// The storage that the settings name, and the folder that it may be in.
+pub(crate) async fn connect(settings: &Settings) -> Result<Arc<dyn Storage>> {
+    if settings.uses_data_dir() {
+        secrets::create_data_dir(&settings.store.data_dir)?;
+    }
     let storage = match &settings.store.database_url {
         Some(url) if url.starts_with("postgres:") || url.starts_with("postgresql:") => {
             referral_sqlx::connect_postgres(url, &settings.postgres_options()).await?

@@ -77,7 +77,12 @@ impl Drop for Program {
 }
 
 pub(crate) fn run(folder: &Path, arguments: &[&str]) -> Output {
-    finish(command(folder).args(arguments))
+    run_with(folder, arguments, &[])
+}
+
+/// The same, with variables in its environment.
+pub(crate) fn run_with(folder: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> Output {
+    finish(command(folder).args(arguments).envs(environment.iter().copied()))
 }
 
 /// Runs a program that must end by itself, and ends it if it begins to serve.
@@ -100,7 +105,7 @@ pub(crate) fn folder() -> TempDir {
 }
 
 #[cfg(unix)]
-fn mode(path: &Path) -> u32 {
+pub(crate) fn mode(path: &Path) -> u32 {
     use std::os::unix::fs::PermissionsExt as _;
     std::fs::metadata(path).expect("it is there").permissions().mode() & 0o777
 }

@@ -7,6 +7,7 @@ mod document;
 mod failures;
 mod hostile;
 mod hosts;
+mod keys;
 mod pages;
 mod readme;
 mod service;

@@ -1,0 +1,165 @@
+//! The commands for keys.
+
+use std::{
+    fs,
+    os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown, symlink},
+    path::Path,
+};
+
+use serde_json::{Value, json};
+
+use crate::binary::{folder, mode, run, run_with};
+
+const KEYS: &str = "referral-data/keys.json";
+const PEPPERS: &str = "referral-data/peppers.json";
+
+/// Runs a command that must succeed, and returns what it printed.
+#[track_caller]
+fn commanded(folder: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> String {
+    let output = run_with(folder, arguments, environment);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).expect("text")
+}
+
+/// The ids of the keys of a set, in their order.
+fn ids(set: &str) -> Vec<Value> {
+    let set: Value = serde_json::from_str(set).expect("JSON");
+    set["keys"].as_array().expect("keys").iter().map(|key| key["kid"].clone()).collect()
+}
+
+fn read(folder: &Path, file: &str) -> String {
+    fs::read_to_string(folder.join(file)).expect("a file")
+}
+
+#[test]
+fn keys_are_made_once_and_shown_without_their_secrets() {
+    let folder = folder();
+    let said = commanded(folder.path(), &["keys", "generate", "--algorithm", "hs256"], &[]);
+    assert!(said.contains("keys.json") && said.contains("peppers.json"), "{said}");
+    let files = [KEYS, PEPPERS].map(|file| read(folder.path(), file));
+    assert_eq!([KEYS, PEPPERS].map(|file| mode(&folder.path().join(file))), [0o600; 2]);
+    for purpose in [&["--purpose", "pepper"][..], &[]] {
+        let output = run(folder.path(), &[&["keys", "generate"], purpose].concat());
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && error.contains("is there already"), "{error}");
+    }
+    assert_eq!([KEYS, PEPPERS].map(|file| read(folder.path(), file)), files, "as they were");
+
+    let given = commanded(folder.path(), &["keys", "generate", "--print", "--purpose", "signing"], &[]);
+    let environment = [("REFERRAL_KEYS", &*given)];
+    commanded(folder.path(), &["keys", "rotate", "--purpose", "pepper"], &environment);
+    let table = commanded(folder.path(), &["keys", "list"], &environment);
+    let rows: Vec<Vec<_>> = table.lines().map(|line| line.split_whitespace().collect()).collect();
+    let [signing, peppers] = [&given, &read(folder.path(), PEPPERS)].map(|set| ids(set));
+    let [signing, first, second] =
+        [&signing[0], &peppers[0], &peppers[1]].map(|id| id.as_str().expect("an id"));
+    let place = format!("./{PEPPERS}");
+    assert_eq!(
+        rows,
+        [
+            &["PURPOSE", "KEY", "ALGORITHM", "USE", "FROM"][..],
+            &["signing", "key", signing, "EdDSA", "signs", "REFERRAL_KEYS"],
+            &["pepper", first, "HS256", "hashes", &place],
+            &["pepper", second, "HS256", "verifies", &place],
+        ]
+    );
+    let own: Value = serde_json::from_str(&files[0]).expect("JSON");
+    assert_eq!(own["keys"][0]["kty"], "oct");
+    let kept = commanded(folder.path(), &["keys", "list", "--purpose", "signing"], &[]);
+    assert!(kept.contains("HS256") && !kept.contains("pepper"), "{kept}");
+    for secret in
+        [&own["keys"][0]["k"], &serde_json::from_str::<Value>(&given).expect("JSON")["keys"][0]["d"]]
+    {
+        let secret = secret.as_str().expect("a secret");
+        assert!(!table.contains(secret) && !kept.contains(secret));
+    }
+}
+
+#[test]
+fn each_step_moves_one_key_and_leaves_all_else() {
+    let folder = folder();
+    commanded(folder.path(), &["keys", "generate"], &[]);
+    // A link stays a link, a file stays its owner's, and what is not known here stays too.
+    let [path, target] = [KEYS, "elsewhere.json"].map(|file| folder.path().join(file));
+    let mut set: Value = serde_json::from_str(&read(folder.path(), KEYS)).expect("JSON");
+    set["keys"][0]["note"] = json!({ "made": "by hand", "in": 2026 });
+    set["comment"] = json!(["of the set"]);
+    fs::write(&target, set.to_string()).expect("written");
+    fs::set_permissions(&target, fs::Permissions::from_mode(0o600)).expect("set");
+    let _ = chown(&target, Some(10_001), Some(10_001));
+    let owner = fs::metadata(&target).expect("it is there").uid();
+    fs::remove_file(&path).expect("removed");
+    symlink(&target, &path).expect("linked");
+    let files = || fs::read_dir(folder.path()).expect("a folder").count();
+    let before = files();
+
+    let step = |step: &[&str]| {
+        commanded(folder.path(), &[&["keys", "rotate", "--purpose", "signing"], step].concat(), &[]);
+        assert!(path.is_symlink());
+        let metadata = fs::metadata(&target).expect("it is there");
+        assert_eq!((metadata.uid(), metadata.mode() & 0o777), (owner, 0o600));
+        let written: Value = serde_json::from_str(&read(folder.path(), KEYS)).expect("JSON");
+        assert_eq!(written["comment"], set["comment"]);
+        assert!(written["keys"].as_array().expect("keys").contains(&set["keys"][0]));
+        ids(&written.to_string())
+    };
+    let old = set["keys"][0]["kid"].clone();
+    let first = step(&[]);
+    assert_eq!(first[1..], *std::slice::from_ref(&old));
+    let added = step(&["--step", "add"]);
+    assert_eq!([&added[0], &added[2]], [&first[0], &old]);
+    let used = step(&["--step", "use"]);
+    assert_eq!(used, [added[1].clone(), first[0].clone(), old.clone()]);
+    step(&["--step", "use"]);
+    assert_eq!(step(&["--step", "add"]).len(), 4);
+    assert_eq!(files(), before, "no draft is left");
+    commanded(folder.path(), &["keys", "rotate", "--purpose", "signing", "--step", "drop"], &[]);
+    assert!(!ids(&read(folder.path(), KEYS)).contains(&old), "the last one");
+}
+
+#[test]
+fn what_cannot_be_rotated_is_refused_with_a_sentence_and_left_as_it_was() {
+    let folder = folder();
+    let refused = |arguments: &[&str], environment: &[(&str, &str)], sentence: &str| {
+        let output = run_with(folder.path(), &[&["keys", "rotate"], arguments].concat(), environment);
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && error.contains(sentence), "{arguments:?}: {error}");
+    };
+    refused(&[], &[], "there is no file");
+    commanded(folder.path(), &["keys", "generate"], &[]);
+    commanded(folder.path(), &["keys", "rotate", "--purpose", "pepper"], &[]);
+    let given = read(folder.path(), KEYS);
+    let pepper = read(folder.path(), PEPPERS);
+
+    refused(&["--step", "use"], &[], "no second signing key");
+    refused(&["--step", "drop"], &[], "the only signing key");
+    refused(&["--print"], &[], "--purpose");
+    refused(&["--step", "sideways"], &[], "sideways");
+    refused(&[], &[("REFERRAL_KEYS", &given)], "REFERRAL_KEYS is set");
+    refused(&["--purpose", "signing"], &[("REFERRAL_KEYS", &given)], "--purpose signing --print");
+    // One of two that cannot be: the other is left as well.
+    let path = folder.path().join(PEPPERS);
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).expect("set");
+    refused(&[], &[], "chmod 600");
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("set");
+    assert_eq!([KEYS, PEPPERS].map(|file| read(folder.path(), file)), [given, pepper]);
+}
+
+#[test]
+fn a_ring_in_the_environment_is_rotated_by_what_is_printed() {
+    let folder = folder();
+    let print = |command: &[&str], ring: &str| {
+        let ring = Some(("REFERRAL_PEPPERS", ring)).filter(|(_, ring)| !ring.is_empty());
+        let arguments = [&["keys"], command, &["--purpose", "pepper", "--print"]].concat();
+        commanded(folder.path(), &arguments, ring.as_slice())
+    };
+    let old = print(&["generate"], "");
+    let added = print(&["rotate", "--step", "add"], &old);
+    let used = print(&["rotate", "--step", "use"], &added);
+    let [first, second] = &ids(&added)[..] else { panic!("two peppers: {added}") };
+    assert_eq!(*first, ids(&old)[0]);
+    assert_eq!(ids(&used), [second.clone(), first.clone()]);
+    assert_eq!(fs::read_dir(folder.path()).expect("a folder").count(), 0, "nothing was made");
+    let dropped = print(&["rotate", "--step", "drop"], &used);
+    assert_eq!(ids(&dropped), std::slice::from_ref(second));
+}
