@@ -65,12 +65,12 @@ fn finish(html: &str, title: &str, service: &OpenApiService<Apis, ()>, document:
 }
 
 fn keys(referral: &Referral) -> impl IntoEndpoint<Endpoint: 'static> + use<> {
-    let keys = referral.public_jwk_set();
+    let referral = referral.clone();
     make_sync(move |_| {
         Response::builder()
             .content_type("application/jwk-set+json")
             .header(header::CACHE_CONTROL, format!("public, max-age={KEYS_MAX_AGE}"))
-            .body(keys.clone())
+            .body(referral.public_jwk_set())
     })
 }
 

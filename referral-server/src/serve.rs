@@ -1,7 +1,7 @@
 //! Running the server: where it listens, what it says when it starts, and how it stops.
 
 use std::{
-    io::{self, Write},
+    io::{self, IsTerminal, Write},
     net::SocketAddr,
     sync::Arc,
     time::Duration,
@@ -16,14 +16,14 @@ use referral_core::{
 use referral_server::{AppOptions, app};
 use tokio::{
     net::TcpListener,
-    signal::unix::{SignalKind, signal},
+    signal::unix::{Signal, SignalKind, signal},
     time::MissedTickBehavior,
 };
 
 use crate::{
     acceptor::BoundedAcceptor,
     cli::{Sender, Settings},
-    secrets,
+    secrets, with_sources,
 };
 
 /// How often what has ended is deleted.
@@ -81,12 +81,19 @@ pub(crate) async fn serve(settings: &Settings) -> Result<()> {
         .await
         .map_err(|error| format!("cannot listen on {}: {error}", network.listen))?;
     let stop = stop_signal()?;
+    let hang_up = signal(SignalKind::hangup())?;
     let referral = build(settings).await?;
     if let Err(error) = greet(settings, listener.local_addr()?) {
         tracing::warn!(%error, "nobody reads where the server listens");
     }
 
     tokio::spawn(sweep(referral.clone()));
+    let stop = async {
+        tokio::select! {
+            () = stop => {}
+            () = reload_keys(hang_up, &referral, settings) => {}
+        }
+    };
     let mut options = AppOptions::default();
     options.public_url.clone_from(&network.public_url);
     options.time_limit = network.time_limit;
@@ -146,6 +153,29 @@ async fn sweep(referral: Referral) {
             Err(error) => tracing::warn!(%error, "ended codes and sessions stay for now"),
         }
     }
+}
+
+/// Reads the keys again whenever it is told to. Ends when it is told so by the end of the terminal
+/// that it was started in, as programs do that read nothing again.
+async fn reload_keys(mut hang_up: Signal, referral: &Referral, settings: &Settings) {
+    let had_terminal = io::stdin().is_terminal();
+    while hang_up.recv().await.is_some() {
+        if had_terminal && !io::stdin().is_terminal() {
+            break;
+        }
+        if let Err(error) = replace_keys(referral, settings).await {
+            let error = with_sources(&*error);
+            tracing::error!(error, "the keys were not read again, and stay as they were");
+        }
+    }
+}
+
+async fn replace_keys(referral: &Referral, settings: &Settings) -> Result<()> {
+    let (keys, peppers) = secrets::read(settings)?;
+    let (key_ids, pepper_ids) = (format!("{keys:?}"), format!("{peppers:?}"));
+    referral.replace_keys(keys, peppers).await?;
+    tracing::info!(keys = %key_ids, peppers = %pepper_ids, "the keys were read again");
+    Ok(())
 }
 
 /// Ends at the first signal to stop.

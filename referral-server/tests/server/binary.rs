@@ -57,15 +57,37 @@ impl Program {
 
     /// Asks it to end, as an operator does.
     fn terminate(&self) {
+        self.signal("-TERM");
+    }
+
+    fn signal(&self, name: &str) {
         let id = self.child.id().to_string();
-        assert!(Command::new("kill").args(["-TERM", &id]).status().expect("sent").success());
+        assert!(Command::new("kill").args([name, &id]).status().expect("sent").success());
+    }
+
+    /// Has it read its keys again, and returns what it logged of that.
+    pub(crate) fn reload(&mut self) -> String {
+        let said = |log: &str| log.matches("read again").count();
+        let before = said(&self.logged());
+        self.signal("-HUP");
+        loop {
+            let log = self.logged();
+            if log.ends_with('\n') && said(&log) > before {
+                return log.lines().last().unwrap_or_default().to_owned();
+            }
+            assert!(self.child.try_wait().expect("a child").is_none(), "it ended: {log}");
+        }
+    }
+
+    fn logged(&self) -> String {
+        std::fs::read_to_string(&self.log).expect("text")
     }
 
     /// Ends it, and returns what it logged.
     fn stop(mut self) -> String {
         self.terminate();
         assert!(self.child.wait().expect("it ended").success());
-        std::fs::read_to_string(&self.log).expect("text")
+        self.logged()
     }
 }
 

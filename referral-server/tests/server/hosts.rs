@@ -6,7 +6,8 @@ use serde_json::json;
 
 use crate::{
     binary::{Program, folder, run, survive_a_kill},
-    service::{ANNA, BORIS},
+    keys::{commanded, key_id, public_ids},
+    service::{ANNA, BORIS, VERA},
 };
 
 #[path = "../../../referral-sqlx/tests/common/server.rs"]
@@ -47,6 +48,74 @@ async fn two_hosts_accept_what_the_other_signed_and_sent() {
     let page = here.client.get("/users/?limit=1", access).await.ok();
     let next = page["next"].as_str().expect("another page").split("/api/v1").nth(1).expect("a path");
     assert_eq!(there.client.get(next, access).await.ok()["results"][0]["phone"], ANNA);
+}
+
+#[tokio::test]
+async fn two_hosts_rotate_in_three_steps_and_nobody_is_signed_out() {
+    let Some(database) = server::Database::create().await else { return };
+    let [first, second] = [folder(), folder()];
+    let arguments = ["--database-url", &database.url];
+    let mut here = Program::start(first.path(), &arguments);
+    copy_keys(first.path(), second.path());
+    let mut there = Program::start(second.path(), &arguments);
+    let [old] = &public_ids(&here.client).await[..] else { panic!("one key") };
+
+    // Before each reload of either: whatever one has signed or sent, the other honours.
+    let anna = here.client.enter(ANNA, None).await;
+    let mut refresh = anna.refresh;
+    let mut tokens = vec![anna.access];
+    let mut honoured = async |from: &Program, to: &Program| {
+        let sent = from.client.post("/auth/send_code/", &json!({ "phone": BORIS })).await.ok();
+        let body = json!({ "phone": BORIS, "code": sent["code"], "challenge_id": sent["challenge_id"] });
+        to.client.post("/auth/jwt/get_by_phone/", &body).await.ok();
+        let pair = from.client.post("/auth/jwt/refresh/", &json!({ "refresh": refresh })).await.ok();
+        refresh = pair["refresh"].as_str().expect("a token").to_owned();
+        tokens.push(pair["access"].as_str().expect("a token").to_owned());
+        for access in &tokens {
+            to.client.get("/users/current_user/", access).await.ok();
+        }
+        key_id(&refresh)
+    };
+    let mut signed_with = Vec::new();
+    for step in ["add", "use"] {
+        commanded(first.path(), &["keys", "rotate", "--step", step], &[]);
+        copy_keys(first.path(), second.path());
+        assert!(here.reload().contains("were read again"));
+        signed_with.push(honoured(&here, &there).await);
+        signed_with.push(honoured(&there, &here).await);
+        assert!(there.reload().contains("were read again"));
+        signed_with.push(honoured(&there, &here).await);
+    }
+    let new = public_ids(&here.client).await[0].clone();
+    assert_ne!(new, *old);
+    assert_eq!(
+        signed_with.iter().collect::<Vec<_>>(),
+        [old, old, old, &new, old, &new],
+        "the key of the ring that signed"
+    );
+
+    // Too early, and then as if thirty days had passed.
+    let drop = ["keys", "rotate", "--step", "drop", arguments[0], arguments[1]];
+    let output = run(first.path(), &drop);
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && error.contains("is good until"), "{error}");
+    server::execute(
+        &database.url,
+        "UPDATE referral.keys SET needed_until = now() WHERE needed_until IS NOT NULL",
+    )
+    .await;
+    commanded(first.path(), &drop, &[]);
+    copy_keys(first.path(), second.path());
+    for host in [&mut here, &mut there] {
+        assert!(host.reload().contains("were read again"));
+        assert_eq!(public_ids(&host.client).await, std::slice::from_ref(&new));
+    }
+    for (from, to) in [(&here, &there), (&there, &here)] {
+        let pair = from.client.post("/auth/jwt/refresh/", &json!({ "refresh": refresh })).await.ok();
+        refresh = pair["refresh"].as_str().expect("a token").to_owned();
+        to.client.get("/users/current_user/", pair["access"].as_str().expect("a token")).await.ok();
+        to.client.enter(VERA, None).await;
+    }
 }
 
 #[tokio::test]

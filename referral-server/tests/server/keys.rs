@@ -1,4 +1,4 @@
-//! The commands for keys.
+//! The commands for keys, and what a program that is running makes of them.
 
 use std::{
     fs,
@@ -8,17 +8,27 @@ use std::{
 
 use serde_json::{Value, json};
 
-use crate::binary::{folder, mode, run, run_with};
+use crate::{
+    binary::{Program, folder, mode, run, run_with},
+    service::{ANNA, BORIS, Client},
+};
 
 const KEYS: &str = "referral-data/keys.json";
 const PEPPERS: &str = "referral-data/peppers.json";
 
 /// Runs a command that must succeed, and returns what it printed.
 #[track_caller]
-fn commanded(folder: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> String {
+pub(crate) fn commanded(folder: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> String {
     let output = run_with(folder, arguments, environment);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).expect("text")
+}
+
+/// The ids of the keys that are published, in their order.
+pub(crate) async fn public_ids(client: &Client) -> Vec<Value> {
+    let answer = client.send(client.http.get(client.url("/.well-known/jwks.json"))).await;
+    assert_eq!(answer.header("cache-control"), Some("public, max-age=300"));
+    ids(&answer.text)
 }
 
 /// The ids of the keys of a set, in their order.
@@ -27,8 +37,94 @@ fn ids(set: &str) -> Vec<Value> {
     set["keys"].as_array().expect("keys").iter().map(|key| key["kid"].clone()).collect()
 }
 
+/// The id of the key that a token says it was signed with.
+pub(crate) fn key_id(token: &str) -> Value {
+    json!(jsonwebtoken::decode_header(token).expect("a token").kid)
+}
+
 fn read(folder: &Path, file: &str) -> String {
     fs::read_to_string(folder.join(file)).expect("a file")
+}
+
+#[tokio::test]
+async fn a_new_key_is_used_at_the_signal_and_signs_nobody_out() {
+    let folder = folder();
+    let mut program = Program::start(folder.path(), &[]);
+    let client = program.client.clone();
+    let anna = client.enter(ANNA, None).await;
+    let sent = client.post("/auth/send_code/", &json!({ "phone": BORIS })).await.ok();
+    let [old] = &public_ids(&client).await[..] else { panic!("one key") };
+
+    let said = commanded(folder.path(), &["keys", "rotate"], &[]);
+    let [new, second] = &ids(&read(folder.path(), KEYS))[..] else { panic!("two keys") };
+    assert_eq!(second, old);
+    assert!(said.contains(new.as_str().expect("an id")) && said.contains("kill -HUP"), "{said}");
+    assert_eq!(public_ids(&client).await, std::slice::from_ref(old), "not before the signal");
+
+    let said = program.reload();
+    assert!(said.contains("were read again") && said.contains(new.as_str().expect("an id")), "{said}");
+    assert_eq!(public_ids(&client).await, [new.clone(), old.clone()]);
+    client.get("/users/current_user/", &anna.access).await.ok();
+    for token in [&anna.access, &anna.refresh] {
+        client.post("/auth/jwt/verify/", &json!({ "token": token })).await.ok();
+    }
+    let refreshed = client.post("/auth/jwt/refresh/", &json!({ "refresh": anna.refresh })).await.ok();
+    let body = json!({ "phone": BORIS, "code": sent["code"], "challenge_id": sent["challenge_id"] });
+    let boris = client.post("/auth/jwt/get_by_phone/", &body).await.ok();
+    for pair in [refreshed, boris] {
+        for kind in ["access", "refresh"] {
+            assert_eq!(key_id(pair[kind].as_str().expect("a token")), *new);
+        }
+        client.get("/users/current_user/", pair["access"].as_str().expect("a token")).await.ok();
+    }
+
+    // What the former key made is good for thirty days, so it cannot go yet.
+    let before = read(folder.path(), KEYS);
+    let output = run(folder.path(), &["keys", "rotate", "--step", "drop", "--purpose", "signing"]);
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && error.contains("is good until"), "{error}");
+    assert_eq!(read(folder.path(), KEYS), before);
+}
+
+#[tokio::test]
+async fn a_file_that_cannot_be_used_leaves_the_keys_as_they_were() {
+    let folder = folder();
+    let mut program = Program::start(folder.path(), &[]);
+    let client = program.client.clone();
+    let anna = client.enter(ANNA, None).await;
+    let published = public_ids(&client).await;
+    let other = commanded(folder.path(), &["keys", "generate", "--print", "--purpose", "signing"], &[]);
+    for file in [KEYS, PEPPERS] {
+        commanded(folder.path(), &["keys", "rotate"], &[]);
+        let path = folder.path().join(file);
+        let whole = read(folder.path(), file);
+        for (content, mode, reason) in [
+            (Some(&*whole), 0o644, "chmod 600"),
+            (Some(&whole[..whole.len() / 2]), 0o600, "not a JSON Web Key Set"),
+            (Some(r#"{"keys": []}"#), 0o600, "has no key"),
+            (Some(&*other), 0o600, if file == KEYS { "in use with the signing key" } else { "take oct" }),
+            (None, 0o600, "there is no file"),
+        ] {
+            match content {
+                Some(content) => fs::write(&path, content).expect("written"),
+                None => fs::remove_file(&path).expect("removed"),
+            }
+            if content.is_some() {
+                fs::set_permissions(&path, fs::Permissions::from_mode(mode)).expect("set");
+            }
+            let said = program.reload();
+            assert!(said.contains("stay as they were") && said.contains(reason), "{file}: {said}");
+            assert_eq!(public_ids(&client).await, published);
+            client.get("/users/current_user/", &anna.access).await.ok();
+            assert_eq!(key_id(&client.enter(BORIS, None).await.access), published[0]);
+        }
+        fs::write(&path, &whole).expect("written");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("set");
+    }
+    // And once all is well, it goes on.
+    assert!(program.reload().contains("were read again"));
+    assert_ne!(public_ids(&client).await, published);
+    client.get("/users/current_user/", &anna.access).await.ok();
 }
 
 #[test]

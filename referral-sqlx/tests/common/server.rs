@@ -96,7 +96,7 @@ impl Drop for Database {
     }
 }
 
-async fn execute(server: &str, sql: &str) {
+pub(crate) async fn execute(server: &str, sql: &str) {
     let options: PgConnectOptions = server.parse().expect("the URL of a server");
     let mut connection = options.connect().await.expect("the server lets us in");
     connection.execute(AssertSqlSafe(sql.to_owned())).await.expect("done");
