@@ -9,6 +9,8 @@ use clap::{
 use referral_core::{Policy, Region, Visibility};
 use referral_sqlx::PostgresOptions;
 
+use crate::{connections::Limits, patience::Times};
+
 /// Sign-in by phone and one-time code, with a simple referral system, over HTTP.
 ///
 /// Without any setting it keeps everything in `./referral-data`, listens on 127.0.0.1:8080 and
@@ -142,6 +144,15 @@ pub(crate) struct Network {
     /// How long a body may take to arrive, and the answer to be found; each
     #[arg(long, env = "REFERRAL_TIME_LIMIT", global = true, value_name = "TIME", default_value = "10s", value_parser = some_time)]
     pub(crate) time_limit: Duration,
+    /// How long the head of a request may take to arrive; the first one from the moment of connecting
+    #[arg(long, env = "REFERRAL_HEAD_TIME", global = true, value_name = "TIME", default_value = "10s", value_parser = some_time)]
+    pub(crate) head_time: Duration,
+    /// How long a connection stays open without a request, and without anything read of an answer
+    #[arg(long, env = "REFERRAL_IDLE_TIME", global = true, value_name = "TIME", default_value = "60s", value_parser = some_time)]
+    pub(crate) idle_time: Duration,
+    /// Connections that are open at most, each of some 10 KiB; others wait to be accepted
+    #[arg(long, env = "REFERRAL_MAX_CONNECTIONS", global = true, value_name = "NUMBER", default_value = "16384", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub(crate) max_connections: u32,
     /// How long requests under way may take after the signal to stop
     #[arg(long, env = "REFERRAL_SHUTDOWN_TIME", global = true, value_name = "TIME", default_value = "10s", value_parser = some_time)]
     pub(crate) shutdown_time: Duration,
@@ -338,6 +349,17 @@ pub(crate) enum LogFormat {
     Json,
 }
 
+impl Network {
+    /// What connections may take.
+    pub(crate) fn limits(&self) -> Limits {
+        Limits {
+            connections: self.max_connections,
+            patience: Times { head: self.head_time, idle: self.idle_time },
+            shutdown: self.shutdown_time,
+        }
+    }
+}
+
 impl Settings {
     /// Whether anything is kept in the data folder.
     pub(crate) fn uses_data_dir(&self) -> bool {
@@ -397,10 +419,11 @@ fn set<T>(setting: &mut T, given: Option<T>) {
     }
 }
 
-/// A duration in which something can happen.
+/// A duration in which something can happen, and whose end somebody lives to see.
 fn some_time(input: &str) -> Result<Duration, String> {
     let time = humantime::parse_duration(input).map_err(|error| error.to_string())?;
-    if time < Duration::from_millis(100) { Err("give 100ms or more".into()) } else { Ok(time) }
+    let range = Duration::from_millis(100)..=Duration::from_hours(24);
+    if range.contains(&time) { Ok(time) } else { Err("give 100ms to 1d".into()) }
 }
 
 fn public_url(input: &str) -> Result<String, String> {

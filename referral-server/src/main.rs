@@ -1,8 +1,9 @@
 //! The program: reads its settings and does what it is told.
 
-mod acceptor;
 mod cli;
+mod connections;
 mod keys;
+mod patience;
 mod secrets;
 mod serve;
 

@@ -7,7 +7,6 @@ use std::{
     time::Duration,
 };
 
-use poem::Server;
 use referral_core::{
     Referral,
     sms::{DevelopmentSender, SmsSender},
@@ -21,20 +20,12 @@ use tokio::{
 };
 
 use crate::{
-    acceptor::BoundedAcceptor,
     cli::{Sender, Settings},
-    secrets, with_sources,
+    connections, secrets, with_sources,
 };
 
 /// How often what has ended is deleted.
 const SWEEP_INTERVAL: Duration = Duration::from_mins(1);
-
-/// Streams that one HTTP/2 connection may have open: more than a browser opens, fewer than would
-/// crowd out others.
-const MAX_STREAMS: u32 = 100;
-
-/// How long a connection may be silent.
-const IDLE_TIME: Duration = Duration::from_mins(1);
 
 pub(crate) type Result<T, E = Box<dyn std::error::Error>> = std::result::Result<T, E>;
 
@@ -97,11 +88,7 @@ pub(crate) async fn serve(settings: &Settings) -> Result<()> {
     let mut options = AppOptions::default();
     options.public_url.clone_from(&network.public_url);
     options.time_limit = network.time_limit;
-    Server::new_with_acceptor(BoundedAcceptor::new(listener))
-        .idle_timeout(IDLE_TIME)
-        .http2_max_concurrent_streams(MAX_STREAMS)
-        .run_with_graceful_shutdown(app(referral.clone(), options), stop, Some(network.shutdown_time))
-        .await?;
+    connections::serve(listener, app(referral.clone(), options), network.limits(), stop).await;
     // Whatever is still written has been given up.
     let _ = tokio::time::timeout(network.shutdown_time, referral.close()).await;
     Ok(())

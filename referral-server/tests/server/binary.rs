@@ -84,7 +84,7 @@ impl Program {
     }
 
     /// Ends it, and returns what it logged.
-    fn stop(mut self) -> String {
+    pub(crate) fn stop(mut self) -> String {
         self.terminate();
         assert!(self.child.wait().expect("it ended").success());
         self.logged()

@@ -3,6 +3,7 @@
 mod auth;
 mod binary;
 mod browser;
+mod connections;
 mod document;
 mod failures;
 mod hostile;
