@@ -12,13 +12,13 @@ use bytes::Bytes;
 use futures_util::{FutureExt as _, Stream, StreamExt as _};
 use poem::{
     Body, Endpoint, Request, Response, Result,
-    http::{HeaderName, HeaderValue, Method, StatusCode, Uri, header, uri::PathAndQuery},
+    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header, uri::PathAndQuery},
 };
 use poem_openapi::OperationId;
 use referral_core::Referral;
 use tokio::time::timeout;
 
-use crate::{code::Code, document::Document, problem::Problem};
+use crate::{AppOptions, code::Code, document::Document, problem::Problem};
 
 /// The largest body, in bytes. The largest that makes sense has less than a tenth of that.
 const MAX_BODY: usize = 16 * 1024;
@@ -30,6 +30,22 @@ const MAX_DROP_TIME: Duration = Duration::from_secs(5);
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
+/// What browsers are told with every answer: to take it for what it says it is, to tell nobody where
+/// a link was followed, and to keep it out of frames and out of reach of pages of other origins.
+const SECURITY: [(HeaderName, HeaderValue); 5] = [
+    (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
+    (header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
+    (header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY")),
+    (HeaderName::from_static("cross-origin-opener-policy"), HeaderValue::from_static("same-origin")),
+    (HeaderName::from_static("cross-origin-resource-policy"), HeaderValue::from_static("same-origin")),
+];
+
+/// What is shown as a page without being one of ours loads and runs nothing.
+const NO_PAGE: HeaderValue = HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'");
+
+/// For two years this host is to be asked over TLS only.
+const ONLY_ENCRYPTED: HeaderValue = HeaderValue::from_static("max-age=63072000");
+
 /// The outermost endpoint.
 pub(crate) struct Edge<E>(Arc<Inner<E>>);
 
@@ -37,19 +53,13 @@ struct Inner<E> {
     endpoint: E,
     referral: Referral,
     document: Arc<Document>,
-    time_limit: Duration,
+    options: AppOptions,
 }
 
 impl<E> Edge<E> {
-    /// Puts itself around `endpoint`. A body may take `time_limit` to arrive, and so may the
-    /// answer.
-    pub(crate) fn new(
-        endpoint: E,
-        referral: Referral,
-        document: Arc<Document>,
-        time_limit: Duration,
-    ) -> Self {
-        Self(Arc::new(Inner { endpoint, referral, document, time_limit }))
+    /// Puts itself around `endpoint`.
+    pub(crate) fn new(endpoint: E, referral: Referral, document: Arc<Document>, options: AppOptions) -> Self {
+        Self(Arc::new(Inner { endpoint, referral, document, options }))
     }
 }
 
@@ -87,7 +97,8 @@ impl<E: Endpoint<Output = Response>> Inner<E> {
                 response
             }
         };
-        finish_headers(&mut response, &id);
+        let headers = response.headers_mut();
+        self.finish(headers, &id);
 
         // No path: what is in it is not ours to log.
         tracing::info!(
@@ -115,7 +126,7 @@ impl<E: Endpoint<Output = Response>> Inner<E> {
         // Whoever is told that it took too long must be able to try again: so it is given up, and
         // undone unless it is being committed at that very moment.
         let handler = AssertUnwindSafe(self.endpoint.call(request)).catch_unwind();
-        match timeout(self.time_limit, handler).await {
+        match timeout(self.options.time_limit, handler).await {
             Ok(Ok(result)) => result,
             Ok(Err(_panic)) => Err(Problem::internal("the handler panicked").into()),
             Err(_elapsed) => Err(Problem::unavailable("the handler took longer than the time limit").into()),
@@ -136,7 +147,7 @@ impl<E: Endpoint<Output = Response>> Inner<E> {
             }
             Ok(())
         };
-        let result = timeout(self.time_limit, reading).await;
+        let result = timeout(self.options.time_limit, reading).await;
         match result {
             Ok(Ok(())) => Ok(read),
             Ok(Err(problem)) => {
@@ -160,10 +171,28 @@ impl<E: Endpoint<Output = Response>> Inner<E> {
     fn describe(&self, error: poem::Error, path: &str) -> Problem {
         let mut problem = Problem::from(error);
         if poem::error::ResponseError::status(&problem) == StatusCode::METHOD_NOT_ALLOWED {
-            // The pages beside the API serve nothing but GET.
-            problem.allow = Some(self.document.allowed(path).unwrap_or_else(|| "GET, HEAD".into()));
+            problem.allow = Some(self.allowed(path));
         }
         problem
+    }
+
+    /// The methods that are served at `path`.
+    fn allowed(&self, path: &str) -> String {
+        // The pages beside the API serve nothing but GET.
+        self.document.allowed(path).unwrap_or_else(|| "GET, HEAD".into())
+    }
+
+    /// Adds what belongs to every answer.
+    fn finish(&self, headers: &mut HeaderMap, id: &str) {
+        if let Ok(id) = HeaderValue::from_str(id) {
+            headers.insert(REQUEST_ID, id);
+        }
+        headers.extend(SECURITY);
+        if self.options.public_url.as_ref().is_some_and(|url| url.starts_with("https:")) {
+            headers.insert(header::STRICT_TRANSPORT_SECURITY, ONLY_ENCRYPTED);
+        }
+        headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+        headers.entry(header::CONTENT_SECURITY_POLICY).or_insert(NO_PAGE);
     }
 }
 
@@ -213,13 +242,4 @@ fn without_trailing_slash(request: &mut Request) {
     if let Ok(uri) = Uri::from_parts(parts) {
         *request.uri_mut() = uri;
     }
-}
-
-fn finish_headers(response: &mut Response, id: &str) {
-    let headers = response.headers_mut();
-    if let Ok(id) = HeaderValue::from_str(id) {
-        headers.insert(REQUEST_ID, id);
-    }
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
 }

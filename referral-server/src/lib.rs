@@ -50,11 +50,11 @@ impl Default for AppOptions {
 /// at the root of a host.
 #[must_use]
 pub fn app(referral: Referral, options: AppOptions) -> impl Endpoint<Output = Response> + 'static {
-    let service = service(&referral, options.public_url);
+    let service = service(&referral, options.public_url.clone());
     let document = Arc::new(Document::of(&service));
     let pages = pages::add(Route::new(), &service, &document, &referral);
     let route = pages.nest(BASE, service).data(referral.clone()).map_to_response();
-    Edge::new(route, referral, document, options.time_limit)
+    Edge::new(route, referral, document, options)
 }
 
 /// The OpenAPI document, as served and as committed.

@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
+use base64::{Engine as _, prelude::BASE64_STANDARD};
 use bytes::Bytes;
 use poem::{IntoEndpoint, IntoResponse, Response, Route, endpoint::make_sync, get, http::header};
 use poem_openapi::OpenApiService;
 use referral_core::Referral;
 use serde_json::json;
+use sha2::{Digest as _, Sha256};
 
 use crate::{
     Apis,
@@ -41,13 +43,51 @@ pub(crate) fn add(
 
 /// A page that never changes while the server runs.
 fn page(html: String) -> impl IntoEndpoint<Endpoint: 'static> {
+    let policy = content_security_policy(&html);
     let html = Bytes::from(html);
     make_sync(move |_| {
         Response::builder()
             .content_type("text/html; charset=utf-8")
+            .header(header::CONTENT_SECURITY_POLICY, &policy)
             .header(header::CACHE_CONTROL, "no-cache")
             .body(html.clone())
     })
+}
+
+/// What a page may do: run the scripts and apply the styles that are written in it, known by their
+/// hashes, and ask this server.
+fn content_security_policy(html: &str) -> String {
+    let (scripts, mut styles) = hashes(html);
+    let mut workers = "'none'";
+    if html.contains("Redoc.init(") {
+        // While it runs, it makes styles, and of a script in itself a worker that searches.
+        "'unsafe-inline'".clone_into(&mut styles);
+        workers = "blob:";
+    }
+    format!(
+        "default-src 'none'; script-src {scripts}; style-src {styles}; worker-src {workers}; \
+         connect-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    )
+}
+
+/// The hashes of the scripts and of the styles in a page, as a policy names them.
+fn hashes(html: &str) -> (String, String) {
+    let (mut scripts, mut styles) = (Vec::new(), Vec::new());
+    let mut rest = html;
+    while let Some((_, tag)) = rest.split_once('<') {
+        rest = tag;
+        let (hashes, end) = match tag.split(['>', ' ']).next() {
+            Some("script") => (&mut scripts, "</script>"),
+            Some("style") => (&mut styles, "</style>"),
+            _ => continue,
+        };
+        let piece = tag.split_once('>').and_then(|(_, rest)| rest.split_once(end));
+        let (piece, after) = piece.expect("what begins in a page also ends");
+        hashes.push(format!("'sha256-{}'", BASE64_STANDARD.encode(Sha256::digest(piece))));
+        rest = after;
+    }
+    let list = |hashes: Vec<String>| if hashes.is_empty() { "'none'".to_owned() } else { hashes.join(" ") };
+    (list(scripts), list(styles))
 }
 
 /// Makes a page of `poem-openapi`, which it calls `title`, ours: with our document and our name,

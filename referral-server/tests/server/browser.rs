@@ -77,6 +77,9 @@ async fn the_home_page_leads_to_redoc_which_shows_every_operation() -> WebDriver
         browser.find(&format!("//h2[contains(., '{summary}')]")).await?;
     }
     browser.picture("redoc").await?;
+    browser.find("//input[@aria-label='Search']").await?.send_keys("Send a code").await?;
+    browser.find("//*[@role='search']//li[contains(., 'Send a code')]").await?;
+    browser.picture("redoc-search").await?;
 
     browser.finish(&program, "/api/v1/redoc/").await
 }
@@ -196,6 +199,7 @@ impl Browser {
         urls.retain(|url| !own.iter().any(|start| url.starts_with(start)));
         assert!(urls.is_empty(), "{urls:#?}");
 
+        // What a page's own policy forbids it is among that.
         let console = self.web.get_log("browser").await?;
         let severe = console.iter().find(|entry| entry.level == "SEVERE");
         assert!(severe.is_none(), "{severe:#?}");

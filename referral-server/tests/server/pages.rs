@@ -1,6 +1,9 @@
 //! What stands beside the API.
 
-use referral_core::{Peppers, Policy, Referral, SigningKeys};
+use std::sync::Arc;
+
+use referral_core::{Peppers, Policy, Referral, SigningKeys, sms::DevelopmentSender, storage::MemoryStorage};
+use referral_server::AppOptions;
 use reqwest::Method;
 use serde_json::json;
 
@@ -36,6 +39,37 @@ async fn the_pages_are_there_with_a_slash_and_without_and_load_nothing_from_else
 }
 
 #[tokio::test]
+async fn a_page_runs_no_script_but_those_written_in_it() {
+    let service = Service::start().await;
+    for (path, count) in [("/", 0), ("/docs/", 2), ("/api/v1/redoc/", 2)] {
+        let page = get(&service, path).await;
+        let policy = page.header("content-security-policy").expect("a policy");
+        let scripts = policy.split("; ").find_map(|part| part.strip_prefix("script-src ")).expect("scripts");
+        let hashes = scripts.split(' ').filter(|source| source.starts_with("'sha256-")).count();
+        assert_eq!((hashes, scripts == "'none'"), (count, count == 0), "{scripts}");
+        assert_eq!(scripts.split(' ').count(), count.max(1), "{scripts}");
+    }
+}
+
+#[tokio::test]
+async fn browsers_are_told_to_come_encrypted_where_the_public_url_is() {
+    for (url, header) in [
+        (None, None),
+        (Some("http://api.example.com"), None),
+        (Some("https://api.example.com"), Some("max-age=63072000")),
+    ] {
+        let mut options = AppOptions::default();
+        options.public_url = url.map(str::to_owned);
+        let storage = Arc::new(MemoryStorage::new());
+        let sender = Arc::new(DevelopmentSender);
+        let service = Service::over(storage, Policy::development(), sender, options).await;
+        for path in ["/", "/health/live", "/nothing"] {
+            assert_eq!(get(&service, path).await.header("strict-transport-security"), header);
+        }
+    }
+}
+
+#[tokio::test]
 async fn another_service_verifies_tokens_with_the_public_keys_alone() {
     let service = Service::start().await;
     let anna = service.enter(ANNA, None).await;
@@ -58,8 +92,8 @@ async fn another_service_verifies_tokens_with_the_public_keys_alone() {
 async fn a_secret_key_is_not_published() {
     let keys = SigningKeys::from_secret("k1", &[7; 32]).expect("long enough");
     let peppers = Peppers::from_secret("p1", &[8; 32]).expect("long enough");
-    let storage = std::sync::Arc::new(referral_core::storage::MemoryStorage::new());
-    let sender = std::sync::Arc::new(referral_core::sms::DevelopmentSender);
+    let storage = Arc::new(MemoryStorage::new());
+    let sender = Arc::new(DevelopmentSender);
     let referral = Referral::builder(storage, sender, keys, peppers).policy(Policy::standard()).build();
     let keys = referral.expect("a sound key").public_jwk_set();
     assert_eq!(keys, r#"{"keys":[]}"#);

@@ -202,7 +202,24 @@ impl Client {
 #[track_caller]
 fn check(method: &Method, path: &str, answer: &Answer) {
     assert!(answer.header("x-request-id").is_some_and(|id| !id.is_empty()));
-    assert_eq!(answer.header("x-content-type-options"), Some("nosniff"));
+    for (name, value) in [
+        ("x-content-type-options", "nosniff"),
+        ("referrer-policy", "no-referrer"),
+        ("x-frame-options", "DENY"),
+        ("cross-origin-opener-policy", "same-origin"),
+        ("cross-origin-resource-policy", "same-origin"),
+    ] {
+        assert_eq!(answer.header(name), Some(value));
+    }
+    let policy = answer.header("content-security-policy").expect("a policy");
+    if answer.header("content-type") == Some("text/html; charset=utf-8") {
+        assert!(
+            policy.starts_with("default-src 'none'; script-src '")
+                && policy.contains("; frame-ancestors 'none'")
+        );
+    } else {
+        assert_eq!(policy, "default-src 'none'; frame-ancestors 'none'");
+    }
     assert!(answer.header("cache-control").is_some());
     assert_ne!(answer.status, 500, "{}", answer.text);
 
