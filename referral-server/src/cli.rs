@@ -7,6 +7,7 @@ use clap::{
     builder::{BoolishValueParser, NonEmptyStringValueParser},
 };
 use referral_core::{Policy, Region, Visibility};
+use referral_server::CorsOrigins;
 use referral_sqlx::PostgresOptions;
 
 use crate::{connections::Limits, patience::Times};
@@ -141,6 +142,10 @@ pub(crate) struct Network {
     /// except for clients on this machine]
     #[arg(long, env = "REFERRAL_PUBLIC_URL", global = true, value_name = "URL", value_parser = public_url)]
     pub(crate) public_url: Option<String>,
+    /// Origins, such as `https://app.example.com`, whose pages may use the API in a browser: a list with
+    /// commas, or `*` for any [default: none but the server's own]
+    #[arg(long, env = "REFERRAL_CORS_ORIGINS", global = true, value_name = "LIST")]
+    pub(crate) cors_origins: Option<CorsOrigins>,
     /// How long a body may take to arrive, and the answer to be found; each
     #[arg(long, env = "REFERRAL_TIME_LIMIT", global = true, value_name = "TIME", default_value = "10s", value_parser = some_time)]
     pub(crate) time_limit: Duration,

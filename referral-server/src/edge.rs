@@ -31,7 +31,8 @@ const MAX_DROP_TIME: Duration = Duration::from_secs(5);
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// What browsers are told with every answer: to take it for what it says it is, to tell nobody where
-/// a link was followed, and to keep it out of frames and out of reach of pages of other origins.
+/// a link was followed, and to keep it out of frames and out of reach of pages of other origins. Of
+/// these, those that CORS allows can still read it.
 const SECURITY: [(HeaderName, HeaderValue); 5] = [
     (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
     (header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
@@ -84,6 +85,7 @@ impl<E: Endpoint<Output = Response>> Inner<E> {
         let method = request.method().clone();
         let path = request.uri().path().to_owned();
         let id = self.request_id(&request);
+        let origin = request.headers().get(header::ORIGIN).cloned();
 
         without_trailing_slash(&mut request);
         let mut response = match self.answer(request).await {
@@ -98,6 +100,7 @@ impl<E: Endpoint<Output = Response>> Inner<E> {
             }
         };
         let headers = response.headers_mut();
+        self.options.cors_origins.finish(origin.as_ref(), headers);
         self.finish(headers, &id);
 
         // No path: what is in it is not ours to log.
@@ -113,6 +116,10 @@ impl<E: Endpoint<Output = Response>> Inner<E> {
     }
 
     async fn answer(&self, mut request: Request) -> Result<Response> {
+        if self.options.cors_origins.is_preflight(&request) {
+            let methods = self.allowed(request.uri().path());
+            return Ok(self.options.cors_origins.answer(&request, &methods));
+        }
         let body = request.take_body();
         if is_read(&request) {
             // Of no use, but unread it would break the connection.

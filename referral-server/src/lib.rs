@@ -3,6 +3,7 @@
 mod auth;
 mod bearer;
 mod code;
+mod cors;
 mod document;
 mod edge;
 mod example;
@@ -18,6 +19,7 @@ use poem::{Endpoint, EndpointExt, Response, Route};
 use poem_openapi::{LicenseObject, OpenApiService};
 use referral_core::Referral;
 
+pub use crate::cors::CorsOrigins;
 use crate::{
     auth::AuthApi,
     document::{BASE, Document},
@@ -38,11 +40,13 @@ pub struct AppOptions {
     pub public_url: Option<String>,
     /// How long a body may take to arrive, and a handler to answer; each. Default: 10 s.
     pub time_limit: Duration,
+    /// Whose pages may read what is answered. Default: none but the server's own.
+    pub cors_origins: CorsOrigins,
 }
 
 impl Default for AppOptions {
     fn default() -> Self {
-        Self { public_url: None, time_limit: Duration::from_secs(10) }
+        Self { public_url: None, time_limit: Duration::from_secs(10), cors_origins: CorsOrigins::None }
     }
 }
 

@@ -88,6 +88,7 @@ pub(crate) async fn serve(settings: &Settings) -> Result<()> {
     let mut options = AppOptions::default();
     options.public_url.clone_from(&network.public_url);
     options.time_limit = network.time_limit;
+    options.cors_origins = network.cors_origins.clone().unwrap_or_default();
     connections::serve(listener, app(referral.clone(), options), network.limits(), stop).await;
     // Whatever is still written has been given up.
     let _ = tokio::time::timeout(network.shutdown_time, referral.close()).await;

@@ -363,6 +363,7 @@ fn what_cannot_work_is_refused_with_a_sentence() {
         (&["--log", "x=y=z"], "--log"),
         (&["--listen", "nowhere"], "--listen"),
         (&["--public-url", "example.com"], "--public-url"),
+        (&["--cors-origins", "app.example.com"], "such as https://app.example.com"),
         (&["--max-connections", "0"], "--max-connections"),
         (&["--idle-time", "1ms"], "100ms"),
         (&["--unknown"], "--unknown"),

@@ -4,6 +4,7 @@ mod auth;
 mod binary;
 mod browser;
 mod connections;
+mod cors;
 mod document;
 mod failures;
 mod hostile;

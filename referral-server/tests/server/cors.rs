@@ -1,0 +1,116 @@
+//! Pages of other origins, as a browser asks for them.
+
+use std::sync::Arc;
+
+use referral_core::{Policy, sms::DevelopmentSender, storage::MemoryStorage};
+use referral_server::AppOptions;
+use reqwest::{Method, header};
+use serde_json::json;
+
+use crate::service::{ANNA, Answer, Service};
+
+const APP: &str = "https://app.example.com";
+const OTHER: &str = "https://example.com";
+
+async fn service(origins: &str) -> Service {
+    let mut options = AppOptions::default();
+    options.cors_origins = origins.parse().expect("origins");
+    let storage = Arc::new(MemoryStorage::new());
+    Service::over(storage, Policy::development(), Arc::new(DevelopmentSender), options).await
+}
+
+/// What a browser asks before it asks with this method.
+async fn preflight(service: &Service, origin: &str, method: &str, path: &str) -> Answer {
+    let request = service.client.request(Method::OPTIONS, path).header(header::ORIGIN, origin);
+    let request = request
+        .header(header::ACCESS_CONTROL_REQUEST_METHOD, method)
+        .header(header::ACCESS_CONTROL_REQUEST_HEADERS, "authorization,content-type");
+    service.client.send(request).await
+}
+
+/// The headers that are about other origins.
+fn cors(answer: &Answer) -> Vec<(&str, &str)> {
+    let headers = answer.headers.iter().map(|(name, value)| (name.as_str(), value.to_str().expect("text")));
+    headers.filter(|(name, _)| name.starts_with("access-control-")).collect()
+}
+
+#[tokio::test]
+async fn a_page_of_a_listed_origin_may_do_what_the_api_takes() {
+    let service = service(&format!("{APP},http://localhost:3000")).await;
+    for (method, path, methods) in [
+        ("POST", "/auth/send_code/", "POST"),
+        ("PATCH", "/users/current_user/", "GET, PATCH, HEAD"),
+        ("GET", "/nothing/", "GET, HEAD"),
+    ] {
+        for origin in [APP, "http://localhost:3000"] {
+            let answer = preflight(&service, origin, method, path).await;
+            assert_eq!((answer.status, &*answer.text), (204, ""));
+            assert_eq!(answer.header("access-control-allow-origin"), Some(origin));
+            assert_eq!(answer.header("access-control-allow-methods"), Some(methods));
+            let headers = answer.header("access-control-allow-headers");
+            assert_eq!(headers, Some("authorization, content-type, x-request-id"));
+            assert_eq!(answer.header("access-control-max-age"), Some("7200"));
+            assert_eq!(answer.header("access-control-allow-credentials"), None);
+            assert_eq!(answer.header("vary"), Some("origin"));
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_page_of_a_listed_origin_reads_answers_and_problems() {
+    let service = service(APP).await;
+    let post = |path: &str| service.client.request(Method::POST, path).header(header::ORIGIN, APP);
+    for (request, status) in [
+        (post("/auth/send_code/").json(&json!({ "phone": ANNA })), 200),
+        (post("/auth/send_code/").json(&json!({ "phone": 1 })), 400),
+        (post("/auth/jwt/verify/").json(&json!({ "token": "x" })), 401),
+        (post("/nothing/"), 404),
+        (post("/users/"), 405),
+        (post("/auth/send_code/").body(vec![b' '; 20_000]), 413),
+        // Not a question of a browser, but a method.
+        (service.client.request(Method::OPTIONS, "/users/").header(header::ORIGIN, APP), 405),
+    ] {
+        let answer = service.client.send(request).await;
+        assert_eq!(answer.status, status, "{}", answer.text);
+        let expected = [
+            ("access-control-allow-origin", APP),
+            ("access-control-expose-headers", "retry-after, x-request-id"),
+        ];
+        assert_eq!(cors(&answer), expected);
+        assert_eq!(answer.header("vary"), Some("origin"));
+    }
+}
+
+#[tokio::test]
+async fn a_page_of_another_origin_is_answered_and_cannot_read_it() {
+    let service = service(APP).await;
+    for origin in [OTHER, "https://app.example.com.example.org", "http://app.example.com", "null", ""] {
+        let asked = preflight(&service, origin, "POST", "/auth/send_code/").await;
+        assert_eq!((asked.status, cors(&asked)), (204, vec![]), "{origin}");
+        let request = service.client.request(Method::POST, "/auth/send_code/").header(header::ORIGIN, origin);
+        let answer = service.client.send(request.json(&json!({ "phone": ANNA }))).await;
+        assert_eq!((answer.status, cors(&answer)), (200, vec![]), "{origin}");
+        // A cache must not give this answer to a page that may read it.
+        assert_eq!(answer.header("vary"), Some("origin"));
+    }
+}
+
+#[tokio::test]
+async fn any_origin_may_be_allowed() {
+    let service = service("*").await;
+    let asked = preflight(&service, OTHER, "POST", "/auth/send_code/").await;
+    assert_eq!((asked.status, asked.header("access-control-allow-origin")), (204, Some("*")));
+    let request = service.client.request(Method::GET, "/users/").header(header::ORIGIN, OTHER);
+    let answer = service.client.send(request).await;
+    assert_eq!((answer.status, answer.header("access-control-allow-origin")), (401, Some("*")));
+    assert_eq!(answer.header("vary"), None);
+    assert_eq!(answer.header("access-control-allow-credentials"), None);
+}
+
+#[tokio::test]
+async fn by_default_no_other_origin_is_allowed() {
+    let service = Service::start().await;
+    let asked = preflight(&service, APP, "POST", "/auth/send_code/").await;
+    asked.assert_problem(405, "method_not_allowed");
+    assert_eq!((cors(&asked), asked.header("vary")), (vec![], None));
+}
