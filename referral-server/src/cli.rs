@@ -6,8 +6,9 @@ use clap::{
     Args, Parser, Subcommand, ValueEnum,
     builder::{BoolishValueParser, NonEmptyStringValueParser},
 };
+use poem::http::HeaderName;
 use referral_core::{Policy, Region, Visibility};
-use referral_server::CorsOrigins;
+use referral_server::{ClientAddresses, CorsOrigins, TrustedProxies};
 use referral_sqlx::PostgresOptions;
 
 use crate::{connections::Limits, patience::Times};
@@ -146,6 +147,14 @@ pub(crate) struct Network {
     /// commas, or `*` for any [default: none but the server's own]
     #[arg(long, env = "REFERRAL_CORS_ORIGINS", global = true, value_name = "LIST")]
     pub(crate) cors_origins: Option<CorsOrigins>,
+    /// Reverse proxies that are believed who the client is: a list of addresses and blocks with commas,
+    /// such as `10.0.0.0/8,::1` [default: none, so that the client is whoever connects]
+    #[arg(long, env = "REFERRAL_TRUSTED_PROXIES", global = true, value_name = "LIST")]
+    pub(crate) trusted_proxies: Option<TrustedProxies>,
+    /// Header in which they say it, such as `X-Forwarded-For` or `Forwarded`; they must set it or
+    /// append to it [default: none]
+    #[arg(long, env = "REFERRAL_CLIENT_ADDRESS_HEADER", global = true, value_name = "NAME")]
+    pub(crate) client_address_header: Option<HeaderName>,
     /// How long a body may take to arrive, and the answer to be found; each
     #[arg(long, env = "REFERRAL_TIME_LIMIT", global = true, value_name = "TIME", default_value = "10s", value_parser = some_time)]
     pub(crate) time_limit: Duration,
@@ -355,6 +364,20 @@ pub(crate) enum LogFormat {
 }
 
 impl Network {
+    /// How the address of a client is found out.
+    pub(crate) fn client_addresses(&self) -> Result<ClientAddresses, &'static str> {
+        match (&self.trusted_proxies, &self.client_address_header) {
+            (None, None) => Ok(ClientAddresses::default()),
+            (Some(proxies), Some(header)) => Ok(ClientAddresses::forwarded(proxies.clone(), header.clone())),
+            (Some(_), None) => Err("--trusted-proxies needs the header in which they name the client; add \
+                 --client-address-header, such as X-Forwarded-For, and see that they set it or append to it"),
+            (None, Some(_)) => {
+                Err("--client-address-header is believed of known proxies only, since any client can \
+                 send it; add --trusted-proxies with their addresses")
+            }
+        }
+    }
+
     /// What connections may take.
     pub(crate) fn limits(&self) -> Limits {
         Limits {

@@ -3,6 +3,7 @@
 
 use std::{
     io,
+    net::SocketAddr,
     panic::AssertUnwindSafe,
     sync::Arc,
     time::{Duration, Instant},
@@ -18,7 +19,7 @@ use poem_openapi::OperationId;
 use referral_core::Referral;
 use tokio::time::timeout;
 
-use crate::{AppOptions, code::Code, document::Document, problem::Problem};
+use crate::{AppOptions, client::FoundAddress, code::Code, document::Document, problem::Problem};
 
 /// The largest body, in bytes. The largest that makes sense has less than a tenth of that.
 const MAX_BODY: usize = 16 * 1024;
@@ -87,6 +88,9 @@ impl<E: Endpoint<Output = Response>> Inner<E> {
         let id = self.request_id(&request);
         let origin = request.headers().get(header::ORIGIN).cloned();
 
+        let peer = request.remote_addr().as_socket_addr().map(SocketAddr::ip);
+        let address = self.options.client_addresses.of(peer, request.headers());
+        request.extensions_mut().insert(FoundAddress(address));
         without_trailing_slash(&mut request);
         let mut response = match self.answer(request).await {
             Ok(response) => response,

@@ -2,6 +2,7 @@
 
 mod auth;
 mod bearer;
+mod client;
 mod code;
 mod cors;
 mod document;
@@ -19,13 +20,16 @@ use poem::{Endpoint, EndpointExt, Response, Route};
 use poem_openapi::{LicenseObject, OpenApiService};
 use referral_core::Referral;
 
-pub use crate::cors::CorsOrigins;
 use crate::{
     auth::AuthApi,
     document::{BASE, Document},
     edge::Edge,
     links::Links,
     users::UsersApi,
+};
+pub use crate::{
+    client::{ClientAddresses, TrustedProxies},
+    cors::CorsOrigins,
 };
 
 /// All groups of endpoints.
@@ -40,13 +44,20 @@ pub struct AppOptions {
     pub public_url: Option<String>,
     /// How long a body may take to arrive, and a handler to answer; each. Default: 10 s.
     pub time_limit: Duration,
+    /// How the address of a client is found out. Default: it is the peer's.
+    pub client_addresses: ClientAddresses,
     /// Whose pages may read what is answered. Default: none but the server's own.
     pub cors_origins: CorsOrigins,
 }
 
 impl Default for AppOptions {
     fn default() -> Self {
-        Self { public_url: None, time_limit: Duration::from_secs(10), cors_origins: CorsOrigins::None }
+        Self {
+            public_url: None,
+            time_limit: Duration::from_secs(10),
+            client_addresses: ClientAddresses::default(),
+            cors_origins: CorsOrigins::None,
+        }
     }
 }
 

@@ -67,6 +67,7 @@ pub(crate) async fn connect(settings: &Settings) -> Result<Arc<dyn Storage>> {
 pub(crate) async fn serve(settings: &Settings) -> Result<()> {
     let network = &settings.network;
     refuse_to_give_codes_away(settings)?;
+    let client_addresses = network.client_addresses()?;
     // First, since it is the likeliest to fail and leaves nothing behind.
     let listener = TcpListener::bind(network.listen)
         .await
@@ -88,6 +89,7 @@ pub(crate) async fn serve(settings: &Settings) -> Result<()> {
     let mut options = AppOptions::default();
     options.public_url.clone_from(&network.public_url);
     options.time_limit = network.time_limit;
+    options.client_addresses = client_addresses;
     options.cors_origins = network.cors_origins.clone().unwrap_or_default();
     connections::serve(listener, app(referral.clone(), options), network.limits(), stop).await;
     // Whatever is still written has been given up.

@@ -1,0 +1,344 @@
+//! Who is asking, as far as the network knows: the address of a client, behind a reverse proxy too.
+//!
+//! Anybody can write anything into a header. So an entry counts only if whoever appended it is
+//! trusted, which the peer is or is not; hence the entries are read from the right, and the first
+//! that no trusted proxy stands behind is the client's.
+
+use std::{
+    iter,
+    net::{IpAddr, Ipv6Addr, SocketAddr},
+    str::FromStr,
+    sync::Once,
+};
+
+use ipnet::{IpNet, Ipv4Net};
+use poem::{
+    FromRequest, Request, RequestBody, Result,
+    http::{HeaderMap, HeaderName, header},
+};
+
+/// Who is asking. A handler takes it like any other extractor.
+#[cfg_attr(not(test), expect(dead_code, reason = "the handlers are about to take it"))]
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Client {
+    /// Where the request comes from, if it came over a network.
+    pub(crate) address: Option<IpAddr>,
+    /// What the client calls itself, of which 256 characters are kept.
+    pub(crate) user_agent: Option<String>,
+}
+
+/// The address of the client, as the edge left it with the request.
+#[cfg_attr(not(test), expect(dead_code, reason = "the handlers are about to take it"))]
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct FoundAddress(pub(crate) Option<IpAddr>);
+
+impl<'a> FromRequest<'a> for Client {
+    async fn from_request(request: &'a Request, _: &mut RequestBody) -> Result<Self> {
+        let user_agent = request.headers().get(header::USER_AGENT).map(|name| {
+            let name = String::from_utf8_lossy(name.as_bytes());
+            name.chars().filter(|char| !char.is_control()).take(256).collect::<String>()
+        });
+        Ok(Self {
+            address: request.extensions().get().and_then(|FoundAddress(address)| *address),
+            user_agent: user_agent.filter(|name| !name.is_empty()),
+        })
+    }
+}
+
+/// Addresses of reverse proxies that tell the truth about where a request comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TrustedProxies(Vec<IpNet>);
+
+impl TrustedProxies {
+    fn contain(&self, address: IpAddr) -> bool {
+        self.0.iter().any(|net| net.contains(&address))
+    }
+}
+
+/// Reads addresses and blocks of them with commas between, such as `10.0.0.0/8,::1`.
+impl FromStr for TrustedProxies {
+    type Err = String;
+
+    fn from_str(input: &str) -> Result<Self, String> {
+        let read = |entry: &str| {
+            let net = entry.parse().or_else(|_| entry.parse::<IpAddr>().map(IpNet::from));
+            net.map(unmapped).map_err(|_| {
+                format!("`{entry}` is neither an address nor a block of addresses, such as 10.0.0.0/8 or ::1")
+            })
+        };
+        input.split(',').map(|entry| read(entry.trim())).collect::<Result<_, _>>().map(Self)
+    }
+}
+
+/// IPv4 written as IPv6 is IPv4.
+fn unmapped(net: IpNet) -> IpNet {
+    let IpNet::V6(mapped) = net else { return net };
+    let bits = mapped.prefix_len().checked_sub(96);
+    let ipv4 = mapped.addr().to_ipv4_mapped().zip(bits);
+    ipv4.and_then(|(address, bits)| Ipv4Net::new(address, bits).ok()).map_or(net, IpNet::V4)
+}
+
+/// Finds out the address of the client that sent a request. By default that of the peer.
+#[derive(Clone, Debug, Default)]
+pub struct ClientAddresses(Option<Forwarded>);
+
+#[derive(Clone, Debug)]
+struct Forwarded {
+    by: TrustedProxies,
+    header: HeaderName,
+}
+
+impl ClientAddresses {
+    /// Believes these proxies, and of all headers this one: a client can send the others, and a proxy
+    /// that does not know them passes them on. `Forwarded` is read as RFC 7239 says, any other as a
+    /// list of addresses.
+    #[must_use]
+    pub fn forwarded(by: TrustedProxies, header: HeaderName) -> Self {
+        Self(Some(Forwarded { by, header }))
+    }
+
+    /// The address of the client, if there is a peer at all: the right-most in the header that is not
+    /// a trusted proxy's. What cannot be read ends the search at whoever wrote it.
+    #[must_use]
+    pub fn of(&self, peer: Option<IpAddr>, headers: &HeaderMap) -> Option<IpAddr> {
+        let mut nearest = peer?.to_canonical();
+        let Some(Forwarded { by, header }) = &self.0 else { return Some(nearest) };
+        if !by.contain(nearest) {
+            if headers.contains_key(header) {
+                warn_once(header);
+            }
+            return Some(nearest);
+        }
+        for address in entries(header, headers).map_while(|address| address) {
+            nearest = address;
+            if !by.contain(nearest) {
+                break;
+            }
+        }
+        Some(nearest)
+    }
+}
+
+/// Tells an operator who forgot a proxy. Once, since clients can write any header.
+fn warn_once(header: &HeaderName) {
+    static WARNED: Once = Once::new();
+    WARNED.call_once(|| {
+        tracing::warn!(
+            %header,
+            "a header was ignored, since it did not come from a trusted proxy; if a proxy sent it, name that one \
+             in --trusted-proxies"
+        );
+    });
+}
+
+/// The entries of a header from the right, each with its address if there is one to be read. The
+/// lines of a header are one list.
+fn entries(header: &HeaderName, headers: &HeaderMap) -> impl Iterator<Item = Option<IpAddr>> {
+    let read = if *header == header::FORWARDED { address_in_element } else { address_of };
+    let lines = headers.get_all(header).iter().rev();
+    lines.flat_map(|line| from_right(line.as_bytes(), b',')).map(read)
+}
+
+/// The address in an element of the header `Forwarded`, such as `for="[2001:db8::1]:80";proto=http`.
+fn address_in_element(element: &[u8]) -> Option<IpAddr> {
+    let pairs = from_right(element, b';').filter_map(|pair| str::from_utf8(pair).ok()?.split_once('='));
+    let mut nodes = pairs.filter(|(name, _)| name.trim().eq_ignore_ascii_case("for"));
+    let (Some((_, node)), None) = (nodes.next(), nodes.next()) else { return None };
+    let node = node.trim();
+    let node = node.strip_prefix('"').and_then(|node| node.strip_suffix('"')).unwrap_or(node);
+    address_of(node.as_bytes())
+}
+
+/// The address in an entry, which may have a port.
+fn address_of(entry: &[u8]) -> Option<IpAddr> {
+    let entry = str::from_utf8(entry).ok()?.trim();
+    let address = match entry.strip_prefix('[').and_then(|entry| entry.strip_suffix(']')) {
+        Some(address) => address.parse::<Ipv6Addr>().map(IpAddr::V6),
+        None => entry.parse().or_else(|_| entry.parse::<SocketAddr>().map(|socket| socket.ip())),
+    };
+    address.ok().map(|address| address.to_canonical())
+}
+
+/// The pieces of `text` between separators that do not stand in quotes. From the right, since what
+/// stands to the left may have been written by the client, with a quote that never ends.
+fn from_right(text: &[u8], separator: u8) -> impl Iterator<Item = &[u8]> {
+    let mut rest = Some(text);
+    iter::from_fn(move || {
+        let text = rest?;
+        let Some(at) = last_outside_quotes(text, separator) else { return rest.take() };
+        rest = Some(&text[..at]);
+        Some(&text[at + 1..])
+    })
+}
+
+fn last_outside_quotes(text: &[u8], separator: u8) -> Option<usize> {
+    let is_escaped = |at: usize| text[..at].iter().rev().take_while(|byte| **byte == b'\\').count() % 2 == 1;
+    let mut is_quoted = false;
+    (0..text.len()).rev().find(|&at| {
+        if text[at] == b'"' {
+            // The first one from the right ends what is quoted, and the next that is not escaped begins it.
+            is_quoted = !is_quoted || is_escaped(at);
+        }
+        text[at] == separator && !is_quoted
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use poem::http::HeaderValue;
+
+    use super::*;
+
+    const PROXIES: &str = "10.0.0.0/8, 192.0.2.1,::1,2001:db8:ffff::/48";
+
+    fn ip(address: &str) -> IpAddr {
+        address.parse().expect("an address")
+    }
+
+    fn headers(name: &str, lines: &[&[u8]]) -> HeaderMap {
+        let name: HeaderName = name.parse().expect("a name");
+        lines.iter().map(|line| (name.clone(), HeaderValue::from_bytes(line).expect("a value"))).collect()
+    }
+
+    /// The client's address, of what this peer sends in a header that is believed.
+    fn found(peer: &str, name: &str, lines: &[&str]) -> IpAddr {
+        let proxies = PROXIES.parse().expect("proxies");
+        let addresses = ClientAddresses::forwarded(proxies, name.parse().expect("a name"));
+        let lines: Vec<_> = lines.iter().map(|line| line.as_bytes()).collect();
+        addresses.of(Some(ip(peer)), &headers(name, &lines)).expect("there is a peer")
+    }
+
+    #[test]
+    fn without_proxies_it_is_the_peer_whatever_it_says() {
+        let headers = headers("x-forwarded-for", &[b"203.0.113.7"]);
+        let addresses = ClientAddresses::default();
+        assert_eq!(addresses.of(Some(ip("10.0.0.1")), &headers), Some(ip("10.0.0.1")));
+        assert_eq!(addresses.of(Some(ip("::ffff:10.0.0.1")), &headers), Some(ip("10.0.0.1")));
+        assert_eq!(addresses.of(None, &headers), None);
+    }
+
+    #[test]
+    fn the_right_most_address_that_is_no_proxys_is_the_clients() {
+        for (peer, lines, client) in [
+            // No proxy between, whatever is claimed.
+            ("203.0.113.7", &["192.0.2.1"][..], "203.0.113.7"),
+            ("203.0.113.7", &["10.0.0.1, 10.0.0.2"], "203.0.113.7"),
+            // One, two, and those that have nothing to say.
+            ("10.0.0.1", &["203.0.113.7"], "203.0.113.7"),
+            ("10.0.0.1", &["203.0.113.7, 10.0.0.2"], "203.0.113.7"),
+            ("10.0.0.1", &["203.0.113.7,192.0.2.1 ,\t10.255.0.2"], "203.0.113.7"),
+            ("10.0.0.1", &[], "10.0.0.1"),
+            ("10.0.0.1", &["10.0.0.3, 10.0.0.2"], "10.0.0.3"),
+            // What the client wrote stands to the left.
+            ("10.0.0.1", &["1.1.1.1, 203.0.113.7"], "203.0.113.7"),
+            ("10.0.0.1", &["10.0.0.9, 203.0.113.7"], "203.0.113.7"),
+            ("10.0.0.1", &["1.1.1.1, 203.0.113.7, 10.0.0.2"], "203.0.113.7"),
+            ("10.0.0.1", &["\", 203.0.113.7"], "203.0.113.7"),
+            // Lines are one list.
+            ("10.0.0.1", &["1.1.1.1", "203.0.113.7"], "203.0.113.7"),
+            ("10.0.0.1", &["1.1.1.1, 203.0.113.7", "10.0.0.3, 10.0.0.2"], "203.0.113.7"),
+            // What cannot be read ends the search at the last that could.
+            ("10.0.0.1", &["unknown"], "10.0.0.1"),
+            ("10.0.0.1", &[""], "10.0.0.1"),
+            ("10.0.0.1", &["203.0.113.7, "], "10.0.0.1"),
+            ("10.0.0.1", &["203.0.113.7, _hidden, 10.0.0.2"], "10.0.0.2"),
+            ("10.0.0.1", &["203.0.113.7, é, 10.0.0.2"], "10.0.0.2"),
+            ("10.0.0.1", &["203.0.113.7 10.0.0.2"], "10.0.0.1"),
+            // Every form of an address.
+            ("10.0.0.1", &["203.0.113.7:4711"], "203.0.113.7"),
+            ("10.0.0.1", &["2001:db8::7"], "2001:db8::7"),
+            ("10.0.0.1", &["[2001:db8::7]"], "2001:db8::7"),
+            ("10.0.0.1", &["[2001:db8::7]:4711"], "2001:db8::7"),
+            ("10.0.0.1", &["203.0.113.7:65536"], "10.0.0.1"),
+            ("10.0.0.1", &["[203.0.113.7]"], "10.0.0.1"),
+            ("10.0.0.1", &["203.0.113.7/32"], "10.0.0.1"),
+            ("10.0.0.1", &["203.0.113.007"], "10.0.0.1"),
+            // IPv4 written as IPv6 is IPv4.
+            ("::ffff:10.0.0.1", &["203.0.113.7, ::ffff:10.0.0.2"], "203.0.113.7"),
+            ("10.0.0.1", &["[::ffff:203.0.113.7]:4711"], "203.0.113.7"),
+            // Proxies with addresses of IPv6.
+            ("::1", &["203.0.113.7, 2001:db8:ffff:1::1"], "203.0.113.7"),
+            ("2001:db8::1", &["203.0.113.7"], "2001:db8::1"),
+        ] {
+            for name in ["X-Forwarded-For", "X-Real-IP", "CF-Connecting-IP"] {
+                assert_eq!(found(peer, name, lines), ip(client), "{peer} {lines:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn forwarded_is_read_as_its_rfc_says() {
+        for (lines, client) in [
+            (&["for=203.0.113.7"][..], "203.0.113.7"),
+            (&["for=203.0.113.7;proto=https;by=10.0.0.1"], "203.0.113.7"),
+            (&["proto=https; For=\"203.0.113.7:4711\""], "203.0.113.7"),
+            (&["FOR=\"[2001:db8::7]:4711\", for=10.0.0.2"], "2001:db8::7"),
+            (&["for=1.1.1.1, for=203.0.113.7", "for=10.0.0.2;host=\"a, for=1.1.1.1\""], "203.0.113.7"),
+            // What a client wrote into `Host` stands in quotes.
+            (&["for=203.0.113.7;host=\"a;for=1.1.1.1\""], "203.0.113.7"),
+            (&["for=203.0.113.7;host=\"a\\\";for=1.1.1.1;b=\\\"\""], "203.0.113.7"),
+            (&["for=203.0.113.7;host=\"a\\\\\""], "203.0.113.7"),
+            // A quote that a client left open does not swallow what the proxy appended.
+            (&["for=\"1.1.1.1, for=203.0.113.7"], "203.0.113.7"),
+            (&["for=1.1.1.1;host=\"x", "for=203.0.113.7;proto=\"https\""], "203.0.113.7"),
+            // Not to be read.
+            (&["for=unknown"], "10.0.0.1"),
+            (&["for=203.0.113.7, for=_gazonk, for=10.0.0.2"], "10.0.0.2"),
+            (&["for=203.0.113.7;for=1.1.1.1"], "10.0.0.1"),
+            (&["for=\"203.0.113.7"], "10.0.0.1"),
+            (&["by=203.0.113.7"], "10.0.0.1"),
+            (&["203.0.113.7"], "10.0.0.1"),
+            (&[""], "10.0.0.1"),
+        ] {
+            assert_eq!(found("10.0.0.1", "Forwarded", lines), ip(client), "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn no_other_header_is_believed() {
+        let addresses = ClientAddresses::forwarded(PROXIES.parse().expect("proxies"), header::FORWARDED);
+        let headers = headers("x-forwarded-for", &[b"203.0.113.7"]);
+        assert_eq!(addresses.of(Some(ip("10.0.0.1")), &headers), Some(ip("10.0.0.1")));
+    }
+
+    #[test]
+    fn proxies_are_addresses_and_blocks() {
+        for (proxies, inside, outside) in [
+            ("10.1.2.3/8", "10.255.0.1", "11.0.0.1"),
+            ("::ffff:10.0.0.0/104", "10.255.0.1", "11.0.0.1"),
+            ("::ffff:10.0.0.1", "10.0.0.1", "10.0.0.2"),
+            ("0.0.0.0/0", "203.0.113.7", "::1"),
+            ("::/0", "2001:db8::1", "203.0.113.7"),
+            ("fe80::/10", "fe80::1", "fec0::1"),
+        ] {
+            let proxies: TrustedProxies = proxies.parse().expect(proxies);
+            assert!(proxies.contain(ip(inside)) && !proxies.contain(ip(outside)), "{proxies:?}");
+        }
+        for input in ["", "10.0.0.0/33", "10.0.0.0/8,", "proxy.example.com", "10.0.0.1:80", "10.0.0.0/8 ::1"]
+        {
+            assert!(input.parse::<TrustedProxies>().is_err(), "{input}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_handler_learns_the_address_and_what_the_client_calls_itself() {
+        let long = "я".repeat(1000);
+        for (agent, expected) in [
+            (None, None),
+            (Some(&b""[..]), None),
+            (Some(b"\t"), None),
+            (Some(b"curl/7.88.1"), Some("curl/7.88.1".to_owned())),
+            (Some(b"a\tb\xff"), Some("ab\u{fffd}".to_owned())),
+            (Some(long.as_bytes()), Some("я".repeat(256))),
+        ] {
+            let mut request = Request::builder().extension(FoundAddress(Some(ip("203.0.113.7")))).finish();
+            let agent = agent.map(|agent| HeaderValue::from_bytes(agent).expect("a value"));
+            request.headers_mut().extend(agent.map(|agent| (header::USER_AGENT, agent)));
+            let client = Client::from_request_without_body(&request).await.expect("never refused");
+            assert_eq!(client, Client { address: Some(ip("203.0.113.7")), user_agent: expected });
+        }
+        let request = Request::default();
+        let client = Client::from_request_without_body(&request).await.expect("never refused");
+        assert_eq!(client, Client { address: None, user_agent: None });
+    }
+}
