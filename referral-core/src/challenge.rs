@@ -6,7 +6,14 @@ use subtle::ConstantTimeEq;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use crate::{Invalid, PhoneNumber, Refusal, SmsCode, error::parse_id, keys::Peppers, sms_code::CodeInput};
+use crate::{
+    ClientAddress, Invalid, PhoneNumber, Policy, Refusal, SmsCode,
+    error::parse_id,
+    keys::Peppers,
+    limits::{Counted, CounterKey, Counters, Counting, Ledger, Subject},
+    service::{ServiceCount, ServiceFacts, ServiceFigure, ServiceQuery},
+    sms_code::CodeInput,
+};
 
 /// The id of a challenge. Whoever asked for the code has it, and no one else.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -50,13 +57,36 @@ pub struct Challenge {
     /// Wrong tries that did not. They are counted apart, so that a stranger who knows only the
     /// phone cannot use up the tries of the one who asked for the code.
     pub tries_without_id: u32,
+    /// Where it was asked for from, if that is known.
+    pub address: Option<ClientAddress>,
+    /// The wrong tries that count against an address, until the code is redeemed.
+    pub failed_tries: Vec<FailedTry>,
+}
+
+/// A wrong try.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FailedTry {
+    /// Where it came from.
+    pub address: ClientAddress,
+    /// When, as the address's counter has it.
+    pub at: OffsetDateTime,
 }
 
 impl Challenge {
-    /// Whether a right code is still worth something in a request that names the id, or not.
-    pub(crate) fn is_live(&self, names_id: bool, tries_per_code: u32, now: OffsetDateTime) -> bool {
+    /// Whether a right code is still worth something in a request that names the id, or not. One
+    /// that is shorter than its phone now requires is not: else there would be more tries at it.
+    pub(crate) fn is_live(
+        &self,
+        names_id: bool,
+        tries_per_code: u32,
+        required_length: u8,
+        now: OffsetDateTime,
+    ) -> bool {
         let tries = if names_id { self.tries_with_id } else { self.tries_without_id };
-        self.redeemed_at.is_none() && now < self.expires_at && tries < tries_per_code
+        self.redeemed_at.is_none()
+            && now < self.expires_at
+            && tries < tries_per_code
+            && self.code_length >= required_length
     }
 
     /// Whether `input` is the code that was sent, told in a time that does not depend on where
@@ -92,54 +122,165 @@ pub struct ChallengeRequest {
     pub phone: PhoneNumber,
     /// The time.
     pub now: OffsetDateTime,
+    pub(crate) address: Option<ClientAddress>,
     /// As many digits as a code can have. How many of them are sent is decided with the facts.
     pub(crate) digits: SmsCode,
-    pub(crate) code_length: u8,
-    pub(crate) code_lifetime: Duration,
-    pub(crate) cool_down: Duration,
+    pub(crate) policy: Arc<Policy>,
     pub(crate) peppers: Arc<Peppers>,
 }
 
 /// What [`ChallengeRequest::decide`] must know.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct ChallengeFacts {
     /// [`Challenge::sent_at`] of the phone's newest challenge.
     pub last_sent_at: Option<OffsetDateTime>,
+    /// Whether that one has been redeemed.
+    pub last_is_redeemed: bool,
     /// [`User::last_login`](crate::User::last_login) of the phone's user.
     pub last_login: Option<OffsetDateTime>,
+    /// The counters that [`ChallengeRequest::counters`] names.
+    pub counters: Counters,
+    /// The figures that [`ChallengeRequest::service`] asks for.
+    pub service: ServiceFacts,
 }
 
 /// What is to become of a request to send a code.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "one is made per request, and moved once")]
 pub enum ChallengeDecision {
-    /// Store this challenge; it is the answer.
-    Grant(Challenge),
+    /// Store all of this.
+    Grant {
+        /// The answer.
+        granted: GrantedChallenge,
+        /// To be counted.
+        counting: Counting,
+        /// Until when the service counts as under attack, if that is to be noted.
+        attack_until: Option<OffsetDateTime>,
+    },
     /// Store nothing and refuse.
     Refuse(Refusal),
 }
 
+/// A code that may be sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GrantedChallenge {
+    /// The challenge, as stored.
+    pub challenge: Challenge,
+    /// How long to wait before asking for another.
+    pub resend_in: Duration,
+    /// Whether the service is under attack.
+    pub under_attack: bool,
+}
+
 impl ChallengeRequest {
-    /// Decides whether the code may be sent. Between two codes lies the cool-down, unless the
-    /// phone has signed in since the last.
+    /// The counters to decide on, in order: four at most.
+    #[must_use]
+    pub fn counters(&self) -> Vec<CounterKey> {
+        let of_address = self.address.filter(|_| !self.policy.codes_per_address.is_off());
+        let of_pair = self.address.filter(|_| !self.policy.codes_per_phone_and_address.is_off());
+        let of_block = Some(()).filter(|()| !self.policy.codes_per_block.is_off());
+        let keys = [
+            of_address.map(CounterKey::of_address),
+            of_block.map(|()| CounterKey::of_block(&self.phone)),
+            of_pair.map(|address| CounterKey::of_pair(&self.phone, address)),
+            Some(CounterKey::of_phone(&self.phone)),
+        ];
+        keys.into_iter().flatten().collect()
+    }
+
+    /// The figures of the whole service to decide on.
+    #[must_use]
+    pub fn service(&self) -> ServiceQuery {
+        self.policy.service_query(self.now)
+    }
+
+    /// Which times to load [`ServiceFacts::usual_failures`] of, if that matters.
+    #[must_use]
+    pub fn usual_times(&self, facts: &ChallengeFacts) -> Option<Vec<(OffsetDateTime, OffsetDateTime)>> {
+        self.policy.usual_times(&facts.service, self.now)
+    }
+
+    /// Decides whether the code may be sent, and how many digits it has. Between two codes lies the
+    /// cool-down, unless the phone has signed in since the last.
     #[must_use]
     pub fn decide(&self, facts: &ChallengeFacts) -> ChallengeDecision {
-        match self.wait(facts) {
-            Some(retry_after) => ChallengeDecision::Refuse(Refusal::TooManyRequests { retry_after }),
-            None => ChallengeDecision::Grant(self.challenge(self.code_length)),
+        let cool_down = self.cool_down(facts);
+        let budget = self.policy.wait_for_budget(&facts.service, self.now);
+        let limits = self.wait(&facts.counters);
+        if let Some(retry_after) = cool_down.max(budget).max(limits) {
+            return ChallengeDecision::Refuse(Refusal::TooManyRequests { retry_after });
+        }
+
+        let alert = self.policy.alert(&facts.service, self.now);
+        let mut ledger = Ledger::new(&facts.counters, self.counters(), &self.policy, self.now);
+        let sent_at = ledger.free_moment(Counted::Code);
+        ledger.count(
+            Counted::Code,
+            sent_at,
+            &[Subject::Address, Subject::Block, Subject::Pair, Subject::Phone],
+        );
+        if self.policy.budget().is_some() {
+            ledger.count_for_service(ServiceCount::one(ServiceFigure::Messages, sent_at));
+        }
+        let resend_in = self.wait(&ledger.counters()).unwrap_or_default().max(self.policy.cool_down);
+        let failures = facts.counters.moments(&CounterKey::of_phone(&self.phone), Counted::Failure);
+        let required = self.policy.required_length(&failures, self.now);
+        let at_least = if alert.under_attack { self.policy.attack_code_length } else { required };
+        let code_length = required.max(at_least);
+        ChallengeDecision::Grant {
+            granted: GrantedChallenge {
+                challenge: self.challenge(code_length, sent_at),
+                resend_in,
+                under_attack: alert.under_attack,
+            },
+            counting: ledger.finish(),
+            attack_until: alert.note_until,
         }
     }
 
-    /// How long to wait before another code.
-    fn wait(&self, facts: &ChallengeFacts) -> Option<Duration> {
+    /// What to take back of what was counted for a code that certainly was not sent: the phone may
+    /// have another at once. The address may not, since it can cause this at will.
+    pub(crate) fn void(&self, sent_at: OffsetDateTime) -> Counting {
+        let mut ledger = Ledger::new(&Counters::default(), [], &self.policy, self.now);
+        ledger.refund(CounterKey::of_phone(&self.phone), Counted::Code, sent_at);
+        if let Some(address) = self.address {
+            ledger.refund(CounterKey::of_pair(&self.phone, address), Counted::Code, sent_at);
+        }
+        if self.policy.budget().is_some() {
+            ledger.count_for_service(ServiceCount::one(ServiceFigure::Messages, sent_at).taken_back());
+        }
+        ledger.finish()
+    }
+
+    /// What is left of the cool-down.
+    fn cool_down(&self, facts: &ChallengeFacts) -> Option<Duration> {
         let last_sent_at = facts.last_sent_at?;
-        let signed_in_since = facts.last_login.is_some_and(|login| login >= last_sent_at);
-        let wait = last_sent_at + self.cool_down - self.now;
+        let signed_in_since =
+            facts.last_is_redeemed || facts.last_login.is_some_and(|login| login >= last_sent_at);
+        let wait = last_sent_at + self.policy.cool_down - self.now;
         // Never longer than the cool-down, even if the clock was set back.
-        (!signed_in_since && wait.is_positive()).then(|| wait.unsigned_abs().min(self.cool_down))
+        (!signed_in_since && wait.is_positive()).then(|| wait.unsigned_abs().min(self.policy.cool_down))
+    }
+
+    /// The longest wait over all counters that are full.
+    fn wait(&self, counters: &Counters) -> Option<Duration> {
+        let policy = &self.policy;
+        let phone = CounterKey::of_phone(&self.phone);
+        let codes = |key: &CounterKey| counters.moments(key, Counted::Code);
+        let hold = policy.hold(&counters.moments(&phone, Counted::Failure), self.now);
+        let of_phone = policy.codes_per_phone.wait(&codes(&phone), self.now);
+        let of_block = policy.codes_per_block.wait(&codes(&CounterKey::of_block(&self.phone)), self.now);
+        let of_address = self.address.and_then(|address| {
+            let of_address = codes(&CounterKey::of_address(address));
+            let of_pair = codes(&CounterKey::of_pair(&self.phone, address));
+            let of_pair = policy.codes_per_phone_and_address.wait(&of_pair, self.now);
+            policy.codes_per_address.wait(&of_address, self.now).max(of_pair)
+        });
+        hold.max(of_phone).max(of_block).max(of_address)
     }
 
     /// The challenge for a code of so many digits.
-    fn challenge(&self, code_length: u8) -> Challenge {
+    fn challenge(&self, code_length: u8, sent_at: OffsetDateTime) -> Challenge {
         let pepper_id = self.peppers.current_id();
         let code = self.digits.first(code_length);
         let code_hash = hash_code(&self.peppers, pepper_id, self.id, &self.phone, code.reveal());
@@ -149,11 +290,13 @@ impl ChallengeRequest {
             code_length,
             code_hash: code_hash.expect("the ring has its current pepper"),
             pepper_id: pepper_id.to_owned(),
-            sent_at: self.now,
-            expires_at: self.now + self.code_lifetime,
+            sent_at,
+            expires_at: self.now + self.policy.code_lifetime,
             redeemed_at: None,
             tries_with_id: 0,
             tries_without_id: 0,
+            address: self.address,
+            failed_tries: Vec::new(),
         }
     }
 }
@@ -183,6 +326,8 @@ pub(crate) mod tests {
             redeemed_at: None,
             tries_with_id: 0,
             tries_without_id: 0,
+            address: None,
+            failed_tries: Vec::new(),
         }
     }
 
@@ -213,55 +358,120 @@ pub(crate) mod tests {
         let start = OffsetDateTime::UNIX_EPOCH;
         let sent = challenge(phone());
         let last_moment = start + 5 * MINUTE - time::Duration::MICROSECOND;
-        assert!(sent.is_live(true, 3, last_moment));
-        assert!(!sent.is_live(true, 3, start + 5 * MINUTE));
+        assert!(sent.is_live(true, 3, 4, last_moment));
+        assert!(!sent.is_live(true, 3, 4, start + 5 * MINUTE));
 
         let tried = Challenge { tries_without_id: 3, ..sent.clone() };
-        assert!(!tried.is_live(false, 3, start));
-        assert!(tried.is_live(true, 3, start), "the owner's tries are counted apart");
+        assert!(!tried.is_live(false, 3, 4, start));
+        assert!(tried.is_live(true, 3, 4, start), "the owner's tries are counted apart");
+
+        assert!(!sent.is_live(true, 3, 6, start), "a phone that needs six digits now");
 
         let redeemed = Challenge { redeemed_at: Some(start), ..sent };
-        assert!(!redeemed.is_live(true, 3, start));
+        assert!(!redeemed.is_live(true, 3, 4, start));
+    }
+
+    fn request(now: OffsetDateTime, policy: Policy) -> ChallengeRequest {
+        ChallengeRequest {
+            id: ChallengeId(Uuid::from_u128(1)),
+            phone: phone(),
+            now,
+            address: Some(ClientAddress::from_bytes([1; 16])),
+            digits: SmsCode::draw(&SystemRandom, 10),
+            policy: Arc::new(policy),
+            peppers: Arc::new(peppers()),
+        }
+    }
+
+    /// The code's length, or how long to wait.
+    fn decided(request: &ChallengeRequest, facts: &ChallengeFacts) -> Result<u8, Duration> {
+        match request.decide(facts) {
+            ChallengeDecision::Grant { granted, .. } => {
+                let Challenge { code_length, .. } = granted.challenge;
+                let code = CodeInput::parse(request.digits.first(code_length).reveal()).expect("digits");
+                assert!(granted.challenge.accepts(&code, &peppers()), "the hash is that of the digits sent");
+                Ok(code_length)
+            }
+            ChallengeDecision::Refuse(Refusal::TooManyRequests { retry_after }) => Err(retry_after),
+            ChallengeDecision::Refuse(other) => panic!("{other:?}"),
+        }
     }
 
     #[test]
     fn the_cool_down_ends_with_its_time_or_a_sign_in() {
         let sent = OffsetDateTime::UNIX_EPOCH;
-        let wait_at = |now, facts: &ChallengeFacts| {
-            let request = ChallengeRequest {
-                id: ChallengeId(Uuid::from_u128(1)),
-                phone: phone(),
-                now,
-                digits: SmsCode::draw(&SystemRandom, 10),
-                code_length: 4,
-                code_lifetime: Duration::from_mins(5),
-                cool_down: Duration::from_mins(1),
-                peppers: Arc::new(peppers()),
-            };
-            match request.decide(facts) {
-                ChallengeDecision::Grant(challenge) => {
-                    let code = CodeInput::parse(request.digits.first(4).reveal()).expect("digits");
-                    assert!(challenge.accepts(&code, &peppers()), "the hash is that of the digits sent");
-                    None
-                }
-                ChallengeDecision::Refuse(Refusal::TooManyRequests { retry_after }) => Some(retry_after),
-                ChallengeDecision::Refuse(other) => panic!("{other:?}"),
-            }
-        };
-        let facts = ChallengeFacts { last_sent_at: Some(sent), last_login: None };
+        let decided_at = |now, facts: &ChallengeFacts| decided(&request(now, Policy::standard()), facts);
+        let facts = ChallengeFacts { last_sent_at: Some(sent), ..ChallengeFacts::default() };
         let half_a_minute = sent + MINUTE / 2;
 
-        assert_eq!(wait_at(sent, &ChallengeFacts::default()), None);
-        assert_eq!(wait_at(half_a_minute, &facts), Some(Duration::from_secs(30)));
-        assert_eq!(wait_at(sent + MINUTE, &facts), None, "waiting as long as told helps");
+        assert_eq!(decided_at(sent, &ChallengeFacts::default()), Ok(4));
+        assert_eq!(decided_at(half_a_minute, &facts), Err(Duration::from_secs(30)));
+        assert_eq!(decided_at(sent + MINUTE, &facts), Ok(4), "waiting as long as told helps");
         assert_eq!(
-            wait_at(sent - 9 * MINUTE, &facts),
-            Some(Duration::from_mins(1)),
+            decided_at(sent - 9 * MINUTE, &facts),
+            Err(Duration::from_mins(1)),
             "the clock was set back"
         );
-        let signed_in = ChallengeFacts { last_login: Some(sent), ..facts };
-        assert_eq!(wait_at(half_a_minute, &signed_in), None);
+        let signed_in = ChallengeFacts { last_login: Some(sent), ..facts.clone() };
+        assert_eq!(decided_at(half_a_minute, &signed_in), Ok(4));
+        let redeemed = ChallengeFacts { last_is_redeemed: true, ..facts.clone() };
+        assert_eq!(decided_at(half_a_minute, &redeemed), Ok(4), "whatever the clocks of two hosts say");
         let signed_in_before = ChallengeFacts { last_login: Some(sent - MINUTE), ..facts };
-        assert!(wait_at(half_a_minute, &signed_in_before).is_some());
+        assert!(decided_at(half_a_minute, &signed_in_before).is_err());
+    }
+
+    #[test]
+    fn the_longest_wait_of_all_that_refuse_is_told() {
+        let now = OffsetDateTime::UNIX_EPOCH + 100 * MINUTE;
+        let request = request(now, Policy::standard());
+        let ago = |minutes, what| crate::limits::Stamp { at: now - minutes * MINUTE, what };
+        let codes =
+            |minutes: &[i32]| minutes.iter().map(|ago_| ago(*ago_, Counted::Code)).collect::<Vec<_>>();
+        let facts = |key, stamps| ChallengeFacts {
+            counters: [(key, stamps)].into_iter().collect(),
+            ..ChallengeFacts::default()
+        };
+        let mins = |minutes| Err(Duration::from_mins(minutes));
+        let of_phone = CounterKey::of_phone(&phone());
+        // Three in 15 minutes, and five in an hour: the fifth newest leaves the hour in 20 minutes.
+        let full = facts(of_phone.clone(), codes(&[40, 30, 10, 9, 8]));
+        assert_eq!(decided(&request, &full), mins(20));
+        assert_eq!(decided(&request, &facts(of_phone, codes(&[40, 10, 9, 8]))), mins(5));
+        let of_block = CounterKey::of_block(&phone());
+        assert_eq!(decided(&request, &facts(of_block, codes(&[9; 10]))), mins(51));
+        let of_pair = CounterKey::of_pair(&phone(), request.address.expect("given"));
+        assert_eq!(decided(&request, &facts(of_pair, codes(&[9; 3]))), mins(24 * 60 - 9));
+    }
+
+    #[test]
+    fn wrong_codes_lengthen_the_next_and_too_many_hold_the_phone_where_that_is_set() {
+        let now = OffsetDateTime::UNIX_EPOCH + 60 * 24 * 60 * MINUTE;
+        let failures = |number: usize, ago: time::Duration| ChallengeFacts {
+            counters: [(
+                CounterKey::of_phone(&phone()),
+                vec![crate::limits::Stamp { at: now - ago, what: Counted::Failure }; number],
+            )]
+            .into_iter()
+            .collect(),
+            ..ChallengeFacts::default()
+        };
+        let month = time::Duration::days(31);
+        let standard = request(now, Policy::standard());
+        for (number, length) in [(0, 4), (4, 4), (5, 6), (29, 6), (30, 8)] {
+            assert_eq!(decided(&standard, &failures(number, MINUTE)), Ok(length));
+            assert_eq!(decided(&standard, &failures(number, month)), Ok(4), "they are too old to matter");
+        }
+        let strict = request(now, Policy::strict());
+        for (number, length) in [(0, 6), (29, 6), (30, 8), (99, 8)] {
+            assert_eq!(decided(&strict, &failures(number, MINUTE)), Ok(length));
+        }
+        assert_eq!(decided(&strict, &failures(100, MINUTE)), Err((month - MINUTE).unsigned_abs()));
+    }
+
+    #[test]
+    fn under_attack_a_new_code_has_six_digits() {
+        let service = ServiceFacts { failures: 51, usual_failures: Some(0), ..ServiceFacts::default() };
+        let facts = ChallengeFacts { service, ..ChallengeFacts::default() };
+        assert_eq!(decided(&request(OffsetDateTime::UNIX_EPOCH, Policy::standard()), &facts), Ok(6));
     }
 }

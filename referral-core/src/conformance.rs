@@ -18,6 +18,7 @@
 
 pub mod challenges;
 pub mod invitations;
+pub mod limits;
 pub mod profiles;
 pub mod sessions;
 pub mod sign_in;
@@ -36,7 +37,10 @@ use time::OffsetDateTime;
 use crate::{
     Bearer, CodeInput, Error, InviteCode, ListUsers, PageLink, PageSize, Peppers, PhoneNumber, Policy,
     ProfileView, Referral, Refusal, SendCode, SentCode, SignIn, SignedIn, SigningKeys, User, UserView,
-    clock::Clock, random::Random, sms::DevelopmentSender, storage::Storage,
+    clock::Clock,
+    random::Random,
+    sms::{DevelopmentSender, Receipt, SmsError, SmsMessage, SmsSender},
+    storage::Storage,
 };
 
 /// Makes a test of every case. Takes a future that gives an empty storage in an [`Arc`], and
@@ -51,6 +55,24 @@ macro_rules! conformance {
                 phones_do_not_wait_for_one_another
                 parallel_requests_for_one_phone_send_one_code
                 a_voided_code_is_forgotten_and_the_one_before_it_lives
+            }
+            limits {
+                codes_of_a_phone_are_limited_and_the_wait_is_true
+                a_code_that_was_not_sent_is_taken_back_from_the_phone_and_not_from_the_address
+                a_code_that_led_to_a_sign_in_is_taken_back_from_the_address_and_the_block
+                parallel_requests_from_one_address_are_granted_as_in_turn
+                parallel_requests_for_one_number_block_are_granted_as_in_turn
+                a_stranger_does_not_use_up_the_codes_of_a_phone
+                wrong_codes_lengthen_the_next_and_kill_the_shorter
+                neither_a_new_code_nor_a_success_resets_the_count
+                parallel_guesses_at_several_codes_get_no_more_than_their_phone_has
+                parallel_guesses_from_one_address_get_no_more_than_it_has
+                whoever_has_the_right_code_in_the_end_is_not_counted
+                a_repetition_of_the_code_just_redeemed_is_not_counted
+                unknown_invite_codes_are_limited
+                an_attack_lengthens_new_codes_until_it_has_been_calm
+                as_many_wrong_codes_as_usual_are_no_attack
+                messages_of_a_day_have_a_budget
             }
             sign_in {
                 an_unknown_phone_becomes_a_user_and_stays_that_user
@@ -89,6 +111,10 @@ macro_rules! conformance {
                 parallel_refreshes_give_one_successor
                 a_session_ends
                 tokens_of_an_inactive_user_stop_at_once
+                ones_own_sessions_are_listed_and_ended
+                a_session_is_ended_by_its_refresh_token
+                a_refresh_does_not_bring_an_ended_session_back
+                where_a_session_is_used_is_kept
             }
             profiles {
                 a_profile_is_edited_and_cleared
@@ -219,12 +245,29 @@ impl Bench {
         Self { referral, storage, clock }
     }
 
+    /// The same service, with a gateway that refuses every message.
+    fn without_gateway(&self) -> Self {
+        let keys = SigningKeys::from_secret("k1", &[1; 32]).expect("long enough");
+        let peppers = Peppers::from_secret("p1", &[2; 32]).expect("long enough");
+        let referral = Referral::builder(Arc::clone(&self.storage), Arc::new(NoGateway), keys, peppers)
+            .policy(self.referral.policy().clone())
+            .clock(self.clock.clone())
+            .random(SeededRandom::new(2))
+            .build()
+            .expect("a sound policy and a sound key");
+        Self { referral, ..self.clone() }
+    }
+
+    fn now(&self) -> OffsetDateTime {
+        self.clock.now()
+    }
+
     fn advance(&self, by: Duration) {
         self.clock.advance(by);
     }
 
     async fn send_code(&self, phone: &PhoneNumber) -> Result<SentCode, Error> {
-        self.referral.send_code(SendCode { phone: phone.clone(), locale: None }).await
+        self.referral.send_code(SendCode::new(phone.clone())).await
     }
 
     /// Sends a code, which must not be refused.
@@ -304,6 +347,16 @@ impl Bench {
     }
 }
 
+/// A gateway that is out of order.
+struct NoGateway;
+
+#[async_trait::async_trait]
+impl SmsSender for NoGateway {
+    async fn send(&self, _message: &SmsMessage) -> Result<Receipt, SmsError> {
+        Err(SmsError::Temporary("out of order".into()))
+    }
+}
+
 /// A mobile number, a different one for each number below a million.
 fn phone(number: u32) -> PhoneNumber {
     PhoneNumber::parse(&format!("+79608{number:06}"), None).expect("a mobile number")
@@ -312,12 +365,8 @@ fn phone(number: u32) -> PhoneNumber {
 /// The right answer to a code that was sent, naming its challenge.
 fn answer(sent: &SentCode) -> SignIn {
     let code = sent.revealed_code.as_ref().expect("the development sender reveals it");
-    SignIn {
-        phone: sent.phone.clone(),
-        code: CodeInput::parse(code.reveal()).expect("digits"),
-        challenge: Some(sent.challenge),
-        invited_by_code: None,
-    }
+    let code = CodeInput::parse(code.reveal()).expect("digits");
+    SignIn::new(sent.phone.clone(), code).challenge(sent.challenge)
 }
 
 /// A wrong answer to it.

@@ -52,8 +52,8 @@ pub enum Refusal {
     /// The code was right, but the account has been deactivated.
     #[error("This account has been deactivated.")]
     UserInactive,
-    /// A code was sent to this phone a moment ago.
-    #[error("A code was sent to this phone a moment ago. Wait before asking for another.")]
+    /// There were too many of these from this address, or for this phone, of late.
+    #[error("There were too many of these requests. Wait before trying again.")]
     TooManyRequests {
         /// How long to wait; after this long the same request is no longer refused for this.
         retry_after: Duration,
@@ -88,6 +88,9 @@ pub enum Refusal {
     /// There is no user with this id.
     #[error("There is no such user.")]
     UserNotFound,
+    /// There is no such session, or it is somebody else's, or it has ended.
+    #[error("You have no such session.")]
+    SessionNotFound,
     /// The page cursor was not made by this service.
     #[error("The cursor was not made by this service. Follow `next` and `previous` as given.")]
     InvalidCursor,
@@ -130,7 +133,7 @@ impl Refusal {
             Self::InvalidCode | Self::UserInactive | Self::PhoneNotAllowed | Self::StaffOnly => {
                 ErrorKind::Forbidden
             }
-            Self::UserNotFound => ErrorKind::NotFound,
+            Self::UserNotFound | Self::SessionNotFound => ErrorKind::NotFound,
             Self::EmailTaken | Self::InvitationAlreadyAccepted => ErrorKind::Conflict,
             Self::TooManyRequests { .. } => ErrorKind::TooMany,
         }
@@ -153,7 +156,7 @@ impl Refusal {
             Self::TokenNotValid => "token_not_valid",
             Self::RefreshReused => "refresh_reused",
             Self::StaffOnly => "staff_only",
-            Self::UserNotFound => "not_found",
+            Self::UserNotFound | Self::SessionNotFound => "not_found",
             Self::InvalidCursor => "invalid_cursor",
         }
     }

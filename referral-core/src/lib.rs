@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod challenge;
+mod client;
 pub mod clock;
 #[cfg(feature = "conformance")]
 pub mod conformance;
@@ -12,11 +13,13 @@ mod invitation;
 mod invite_code;
 mod keyring;
 pub mod keys;
+mod limits;
 mod phone;
 mod policy;
 mod profile;
 pub mod random;
 mod referral;
+mod service;
 mod session;
 mod sign_in;
 pub mod sms;
@@ -29,18 +32,20 @@ mod visibility;
 
 pub use crate::{
     challenge::{Challenge, ChallengeId},
+    client::{Client, ClientAddress},
     error::{Error, ErrorKind, Invalid, Refusal},
-    hook::{Event, Hook},
+    hook::{Event, Hook, SessionEnd},
     invitation::{Invitation, Inviter, Lineage, Via},
     invite_code::InviteCode,
     keyring::{KeyMismatch, KeyPurpose},
     keys::{Peppers, SigningKeys},
+    limits::{Limit, Limits},
     phone::{PhoneNumber, Region},
-    policy::{Policy, Visibility},
+    policy::{Budget, Lengthening, Policy, Regions, Visibility},
     profile::ProfileChange,
     referral::{
-        Bearer, BuildError, Builder, INVITED_SHOWN, InviteeList, ListUsers, PageLink, Referral, Refreshed,
-        SendCode, SentCode, SignIn, SignedIn, UserList,
+        Bearer, BuildError, Builder, INVITED_SHOWN, InviteeList, ListUsers, PageLink, Referral, Refresh,
+        Refreshed, SESSIONS_SHOWN, SendCode, SentCode, SignIn, SignedIn, UserList,
     },
     session::{Session, SessionId},
     sign_in::InvitationOutcome,

@@ -90,6 +90,18 @@ impl PhoneNumber {
         format!("{shown}{}{last}", "*".repeat(hidden.len()))
     }
 
+    /// The region that the number belongs to, if it belongs to one.
+    #[must_use]
+    pub fn region(&self) -> Option<Region> {
+        let number = PHONE_NUMBER_UTIL.parse(&self.0, None).ok()?;
+        number.get_region_code().map(Region)
+    }
+
+    /// What this number has in common with all that differ in the last three digits only.
+    pub(crate) fn block(&self) -> &str {
+        &self.0[..self.0.len() - 3]
+    }
+
     /// Whether the number may belong to a mobile phone; messages to any other kind are not
     /// delivered, or cost whoever pays for them dearly.
     #[must_use]

@@ -2,23 +2,73 @@
 
 use std::time::Duration;
 
-use crate::{Invalid, phone::Region, sms_code::CODE_LENGTHS};
+use time::OffsetDateTime;
+
+use crate::{
+    Invalid, PhoneNumber,
+    limits::{Counted, Keep, Limits, Subject},
+    phone::Region,
+    sms_code::CODE_LENGTHS,
+};
 
 /// Every number that the rules depend on. Start from one of the three policies and change what
 /// must differ; [`check`](Self::check) says whether the result makes sense.
+///
+/// A four-digit code is guessed by one in ten thousand tries, so nothing makes it strong but limits
+/// that hold. Those here make it under 0.66 % a year for whoever does nothing else than guess at one
+/// phone, and lock nobody out: codes get longer, and no one is refused for what strangers do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Policy {
     /// The digits of a code. Four are a convenience outside NIST SP 800-63B-4 (section 3.1.3.2)
     /// and OWASP ASVS 5.0 (6.6), which ask for six.
     pub code_length: u8,
+    /// From how many wrong codes of a phone on its codes have more digits; in rising order. However
+    /// the guesses are spread over codes, the risk is the sum of those allowed over 10^digits. NIST
+    /// SP 800-63B-4, section 3.2.2: neither a new code nor a success resets the count, else who
+    /// signs in each week has their guesser's count reset each week.
+    pub lengthening: Vec<Lengthening>,
+    /// From how many wrong codes of a phone on it gets none, until enough of them are old; `None` to
+    /// send ever longer ones instead. NIST SP 800-63B-4, section 3.2.2, allows 100 at most.
+    pub hold_at: Option<u32>,
+    /// How long a wrong code counts against its phone. 31 days, so that no year has room for a
+    /// thirteenth month of guesses.
+    pub failure_memory: Duration,
     /// How long a code lives. NIST SP 800-63B-4, section 3.1.3.2, allows ten minutes at most.
     pub code_lifetime: Duration,
     /// Wrong tries after which a code is dead; for requests that name the challenge's id and for
-    /// those that do not, each.
+    /// those that do not, each, so that a stranger cannot use up the owner's.
     pub tries_per_code: u32,
+    /// Wrong codes from one address, refused beyond; those at a code that its owner redeems later
+    /// are taken back.
+    pub failures_per_address: Limits,
+    /// From how many wrong codes in ten minutes on the whole service is under attack, if there are
+    /// three times as many as usual at that time of day: one guess at each of many phones passes
+    /// every other limit. `None` to watch out for none.
+    pub attack_failures: Option<u32>,
+    /// The digits that new codes have at least while it is, until it has been calm for an hour.
+    pub attack_code_length: u8,
     /// How long to wait between two codes for one phone, unless it signs in before.
     pub cool_down: Duration,
+    /// Codes for one phone.
+    pub codes_per_phone: Limits,
+    /// Codes for one phone that one address asked for and nobody signed in with, so that a stranger
+    /// cannot use up those of the phone.
+    pub codes_per_phone_and_address: Limits,
+    /// Codes that one address asked for and nobody signed in with: so people behind one address of
+    /// a carrier are not punished, and pumpers are.
+    pub codes_per_address: Limits,
+    /// Codes for numbers that differ in the last three digits only, and that nobody signed in with.
+    /// Messages to one such block after another are the mark of toll fraud.
+    pub codes_per_block: Limits,
+    /// Invite codes that nobody has, for each phone and each address: six symbols can be guessed.
+    pub invite_failures: Limits,
+    /// Where codes are sent. By region and not by calling code, which 25 regions may share. `None`
+    /// is for whoever has not decided yet, and is refused.
+    pub regions: Option<Regions>,
+    /// How many messages are sent in a day: the last line of defence. `None` is for whoever has not
+    /// decided yet, and is refused.
+    pub messages_per_day: Option<Budget>,
     /// Whether a sign-in must name the id of its challenge. It keeps a stranger, who knows only
     /// the phone, from using up tries, but older clients do not send it.
     pub require_challenge: bool,
@@ -38,6 +88,33 @@ pub struct Policy {
     pub visibility: Visibility,
 }
 
+/// From so many wrong codes on, so many digits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lengthening {
+    /// Wrong codes.
+    pub failures: u32,
+    /// Digits.
+    pub code_length: u8,
+}
+
+/// Regions of the numbering plan.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Regions {
+    /// All there are.
+    All,
+    /// These, and no others.
+    Only(Vec<Region>),
+}
+
+/// How much may be spent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Budget {
+    /// As much as it takes.
+    Unlimited,
+    /// So many messages.
+    Messages(u32),
+}
+
 /// Who sees what of others. Staff see everything, and everybody sees their own.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Visibility {
@@ -52,37 +129,76 @@ pub enum Visibility {
 }
 
 const MINUTE: Duration = Duration::from_mins(1);
+const HOUR: Duration = Duration::from_hours(1);
 const DAY: Duration = Duration::from_hours(24);
+
+/// The most that a limit allows: so many moments are kept for each of whom it is about.
+const MAX_COUNT: u32 = 1_000;
 
 impl Policy {
     /// What fits most services: four digits.
     #[must_use]
-    pub const fn standard() -> Self {
+    pub fn standard() -> Self {
         Self {
             code_length: 4,
-            code_lifetime: Duration::from_mins(5),
+            lengthening: lengthening(&[(5, 6), (30, 8)]),
+            hold_at: None,
+            failure_memory: 31 * DAY,
+            code_lifetime: 5 * MINUTE,
             tries_per_code: 3,
+            failures_per_address: Limits::new([(20, HOUR), (60, DAY)]),
+            attack_failures: Some(50),
+            attack_code_length: 6,
             cool_down: MINUTE,
+            codes_per_phone: Limits::new([(3, 15 * MINUTE), (5, HOUR), (10, DAY)]),
+            codes_per_phone_and_address: Limits::new([(3, DAY)]),
+            codes_per_address: Limits::new([(10, HOUR), (50, DAY)]),
+            codes_per_block: Limits::new([(10, HOUR)]),
+            invite_failures: Limits::new([(10, HOUR)]),
+            regions: Some(Regions::All),
+            messages_per_day: Some(Budget::Unlimited),
             require_challenge: false,
-            access_lifetime: Duration::from_mins(15),
-            refresh_lifetime: Duration::from_hours(30 * 24),
-            session_lifetime: Duration::from_hours(180 * 24),
+            access_lifetime: 15 * MINUTE,
+            refresh_lifetime: 30 * DAY,
+            session_lifetime: 180 * DAY,
             refresh_grace: Duration::from_secs(30),
             default_region: None,
             visibility: Visibility::Full,
         }
     }
 
-    /// Six digits, as NIST SP 800-63B-4, section 3.1.3.2, asks, and the challenge's id.
+    /// Six digits, as NIST SP 800-63B-4, section 3.1.3.2, asks, and the challenge's id. Regions and
+    /// a number of messages a day must be set.
     #[must_use]
-    pub const fn strict() -> Self {
-        Self { code_length: 6, tries_per_code: 5, require_challenge: true, ..Self::standard() }
+    pub fn strict() -> Self {
+        Self {
+            code_length: 6,
+            lengthening: lengthening(&[(30, 8)]),
+            hold_at: Some(100),
+            tries_per_code: 5,
+            attack_failures: Some(200),
+            regions: None,
+            messages_per_day: None,
+            require_challenge: true,
+            ..Self::standard()
+        }
     }
 
-    /// For trying things out: no waiting between two codes.
+    /// For trying things out: no waiting between two codes, and no limits but ten codes for a phone
+    /// in 15 minutes.
     #[must_use]
-    pub const fn development() -> Self {
-        Self { cool_down: Duration::ZERO, ..Self::standard() }
+    pub fn development() -> Self {
+        Self {
+            lengthening: Vec::new(),
+            failures_per_address: Limits::off(),
+            attack_failures: None,
+            cool_down: Duration::ZERO,
+            codes_per_phone: Limits::new([(10, 15 * MINUTE)]),
+            codes_per_phone_and_address: Limits::off(),
+            codes_per_address: Limits::off(),
+            codes_per_block: Limits::off(),
+            ..Self::standard()
+        }
     }
 
     /// Whether the numbers make sense together.
@@ -91,10 +207,30 @@ impl Policy {
     ///
     /// `invalid_policy`, with a sentence that names the number and its bounds.
     pub fn check(&self) -> Result<(), Invalid> {
-        let no = |detail: &'static str| Err(Invalid::new("invalid_policy", detail));
+        self.check_codes()?;
+        self.check_limits()?;
+        self.check_tokens()
+    }
 
-        if !CODE_LENGTHS.contains(&self.code_length) {
-            return no("A code has 4 to 10 digits.");
+    fn check_codes(&self) -> Result<(), Invalid> {
+        if !CODE_LENGTHS.contains(&self.code_length) || !CODE_LENGTHS.contains(&self.attack_code_length) {
+            return no("A code has 4 to 10 digits, under attack too.");
+        }
+        if !self.lengthening.iter().all(|step| CODE_LENGTHS.contains(&step.code_length) && step.failures > 0)
+        {
+            return no("A lengthened code has 4 to 10 digits, from one wrong code on or later.");
+        }
+        let rises = |pair: &[Lengthening]| {
+            pair[0].failures < pair[1].failures && pair[0].code_length < pair[1].code_length
+        };
+        if !self.lengthening.windows(2).all(rises) || self.failures_that_matter() > MAX_COUNT {
+            return no("Codes are lengthened by more digits from more wrong codes on, 1000 at most.");
+        }
+        if self.hold_at == Some(0) {
+            return no("A phone is held from one wrong code on, or later.");
+        }
+        if !(DAY..=366 * DAY).contains(&self.failure_memory) {
+            return no("Wrong codes are remembered for a day to a year.");
         }
         if !(MINUTE..=10 * MINUTE).contains(&self.code_lifetime) {
             return no("A code lives 1 to 10 minutes.");
@@ -105,6 +241,40 @@ impl Policy {
         if self.cool_down > DAY {
             return no("The time between two codes for one phone is a day at most.");
         }
+        Ok(())
+    }
+
+    fn check_limits(&self) -> Result<(), Invalid> {
+        let all = [
+            &self.failures_per_address,
+            &self.codes_per_phone,
+            &self.codes_per_phone_and_address,
+            &self.codes_per_address,
+            &self.codes_per_block,
+            &self.invite_failures,
+        ];
+        for limit in all.into_iter().flat_map(Limits::iter) {
+            if !(1..=MAX_COUNT).contains(&limit.count)
+                || !(Duration::from_secs(1)..=31 * DAY).contains(&limit.per)
+            {
+                return no("A limit is 1 to 1000 in a second to 31 days.");
+            }
+        }
+        match &self.regions {
+            None => return no("Say which regions codes are sent to, or that they are sent to all."),
+            Some(Regions::Only(regions)) if regions.is_empty() => {
+                return no("Codes are sent to one region at least.");
+            }
+            _ => {}
+        }
+        match self.messages_per_day {
+            None => no("Say how many messages may be sent in a day, or that there is no limit."),
+            Some(Budget::Messages(0)) => no("One message may be sent in a day at least."),
+            _ => Ok(()),
+        }
+    }
+
+    fn check_tokens(&self) -> Result<(), Invalid> {
         let of_tokens = [self.access_lifetime, self.refresh_lifetime, self.session_lifetime];
         if of_tokens.iter().any(|lifetime| lifetime.subsec_nanos() != 0) {
             return no("Tokens and sessions last whole seconds.");
@@ -123,6 +293,65 @@ impl Policy {
         }
         Ok(())
     }
+
+    /// The digits that codes for a phone must have, given when there were wrong ones.
+    pub(crate) fn required_length(&self, failures: &[OffsetDateTime], now: OffsetDateTime) -> u8 {
+        let failures = failures.iter().filter(|at| **at + self.failure_memory > now).count();
+        let reached = |step: &&Lengthening| failures >= step.failures as usize;
+        let lengthened = self.lengthening.iter().rev().find(reached).map(|step| step.code_length);
+        lengthened.unwrap_or_default().max(self.code_length)
+    }
+
+    /// How long a phone is held, if it is.
+    pub(crate) fn hold(&self, failures: &[OffsetDateTime], now: OffsetDateTime) -> Option<Duration> {
+        Limits::new([(self.hold_at?, self.failure_memory)]).wait(failures, now)
+    }
+
+    /// Whether codes are sent to this number: its region is served, and its line may be mobile.
+    pub(crate) fn serves(&self, phone: &PhoneNumber) -> bool {
+        let is_served = match &self.regions {
+            Some(Regions::Only(regions)) => phone.region().is_some_and(|region| regions.contains(&region)),
+            _ => true,
+        };
+        is_served && phone.may_be_mobile()
+    }
+
+    pub(crate) fn budget(&self) -> Option<u32> {
+        match self.messages_per_day {
+            Some(Budget::Messages(number)) => Some(number),
+            _ => None,
+        }
+    }
+
+    /// What a counter keeps of what was counted. Nothing where there is no limit.
+    pub(crate) fn keep(&self, subject: Subject, what: Counted) -> Keep {
+        match (subject, what) {
+            (Subject::Phone, Counted::Code) => self.codes_per_phone.keep(),
+            (Subject::Phone, Counted::Failure) => {
+                Keep { memory: self.failure_memory, newest: self.failures_that_matter() as usize }
+            }
+            (Subject::Address, Counted::Code) => self.codes_per_address.keep(),
+            (Subject::Address, Counted::Failure) => self.failures_per_address.keep(),
+            (Subject::Phone | Subject::Address, Counted::UnknownInvite) => self.invite_failures.keep(),
+            (Subject::Pair, Counted::Code) => self.codes_per_phone_and_address.keep(),
+            (Subject::Block, Counted::Code) => self.codes_per_block.keep(),
+            (Subject::Pair | Subject::Block, Counted::Failure | Counted::UnknownInvite) => Keep::default(),
+        }
+    }
+
+    /// Beyond how many wrong codes of a phone more make no difference.
+    pub(crate) fn failures_that_matter(&self) -> u32 {
+        let last = self.lengthening.last().map(|step| step.failures);
+        last.max(self.hold_at).unwrap_or_default()
+    }
+}
+
+fn no(detail: &'static str) -> Result<(), Invalid> {
+    Err(Invalid::new("invalid_policy", detail))
+}
+
+fn lengthening(steps: &[(u32, u8)]) -> Vec<Lengthening> {
+    steps.iter().map(|&(failures, code_length)| Lengthening { failures, code_length }).collect()
 }
 
 impl Default for Policy {
@@ -136,10 +365,33 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_three_policies_make_sense() {
-        for policy in [Policy::standard(), Policy::strict(), Policy::development()] {
+    fn the_three_policies_make_sense_once_strict_knows_regions_and_budget() {
+        let decided = Policy {
+            regions: Some(Regions::All),
+            messages_per_day: Some(Budget::Messages(1_000)),
+            ..Policy::strict()
+        };
+        for policy in [Policy::standard(), decided.clone(), Policy::development()] {
             assert_eq!(policy.check(), Ok(()));
         }
+        assert!(Policy { regions: None, ..decided.clone() }.check().is_err());
+        assert!(Policy { messages_per_day: None, ..decided }.check().is_err());
+    }
+
+    fn required_length(policy: &Policy, failures: usize) -> u8 {
+        let now = OffsetDateTime::UNIX_EPOCH;
+        policy.required_length(&vec![now; failures], now)
+    }
+
+    #[test]
+    fn codes_get_longer_with_failures_and_never_shorter_than_set() {
+        let standard = Policy::standard();
+        for (failures, length) in [(0, 4), (4, 4), (5, 6), (29, 6), (30, 8), (10_000, 8)] {
+            assert_eq!(required_length(&standard, failures), length, "{failures}");
+        }
+        let long = Policy { code_length: 7, ..standard };
+        assert_eq!([required_length(&long, 5), required_length(&long, 30)], [7, 8]);
+        assert_eq!(required_length(&Policy::development(), 1_000), 4);
     }
 
     #[test]
@@ -148,10 +400,24 @@ mod tests {
         for policy in [
             Policy { code_length: 3, ..standard() },
             Policy { code_length: 11, ..standard() },
+            Policy { attack_code_length: 11, ..standard() },
+            Policy { lengthening: lengthening(&[(5, 11)]), ..standard() },
+            Policy { lengthening: lengthening(&[(0, 6)]), ..standard() },
+            Policy { lengthening: lengthening(&[(5, 6), (5, 8)]), ..standard() },
+            Policy { lengthening: lengthening(&[(5, 8), (6, 6)]), ..standard() },
+            Policy { lengthening: lengthening(&[(1_001, 6)]), ..standard() },
+            Policy { hold_at: Some(0), ..standard() },
+            Policy { failure_memory: HOUR, ..standard() },
             Policy { code_lifetime: Duration::ZERO, ..standard() },
             Policy { code_lifetime: 11 * MINUTE, ..standard() },
             Policy { tries_per_code: 0, ..standard() },
             Policy { cool_down: 2 * DAY, ..standard() },
+            Policy { codes_per_phone: Limits::new([(0, DAY)]), ..standard() },
+            Policy { codes_per_block: Limits::new([(1_001, DAY)]), ..standard() },
+            Policy { invite_failures: Limits::new([(1, 32 * DAY)]), ..standard() },
+            Policy { failures_per_address: Limits::new([(1, Duration::ZERO)]), ..standard() },
+            Policy { regions: Some(Regions::Only(Vec::new())), ..standard() },
+            Policy { messages_per_day: Some(Budget::Messages(0)), ..standard() },
             Policy { access_lifetime: Duration::ZERO, ..standard() },
             Policy { access_lifetime: Duration::from_millis(1_500), ..standard() },
             Policy { refresh_lifetime: MINUTE, ..standard() },

@@ -1,10 +1,14 @@
 //! Editing one's own profile.
 
+use std::sync::Arc;
+
 use time::OffsetDateTime;
 
 use crate::{
-    Email, Invitation, InviteCode, InvitedBy, Inviter, Lineage, Name, Refusal, User, UserId, Via,
+    ClientAddress, Email, Invitation, InviteCode, InvitedBy, Inviter, Lineage, Name, PhoneNumber, Policy,
+    Refusal, User, UserId, Via,
     invitation::{self, Verdict},
+    limits::{Counted, CounterKey, Counters, Counting, Ledger, Subject},
 };
 
 /// What to change: `None` leaves a field as it is, `Some(None)` clears it.
@@ -30,6 +34,9 @@ pub struct ProfileEdit {
     pub change: ProfileChange,
     /// The time.
     pub now: OffsetDateTime,
+    pub(crate) phone: PhoneNumber,
+    pub(crate) address: Option<ClientAddress>,
+    pub(crate) policy: Arc<Policy>,
 }
 
 /// What [`ProfileEdit::decide`] must know.
@@ -43,6 +50,28 @@ pub struct ProfileFacts {
     pub inviter: Option<Inviter>,
     /// The inviter's lineage, where [`ProfileEdit::needs_lineage`] asks for it.
     pub lineage: Lineage,
+    /// The counters that [`ProfileEdit::counters`] names.
+    pub counters: Counters,
+}
+
+/// What is to become of an edit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "one is made per request, and moved once")]
+pub enum ProfileDecision {
+    /// Store all of this.
+    Accept {
+        /// The answer.
+        edited: EditedProfile,
+        /// To be counted.
+        counting: Counting,
+    },
+    /// Refuse.
+    Refuse {
+        /// The answer: every reason.
+        refusals: Vec<Refusal>,
+        /// To be counted, and committed although the answer is no.
+        counting: Counting,
+    },
 }
 
 /// An edit that is accepted.
@@ -61,8 +90,41 @@ impl ProfileEdit {
         invitation::needs_lineage(Some(&facts.user), facts.inviter.as_ref())
     }
 
+    /// The counters to decide on, in order: two at most.
+    #[must_use]
+    pub fn counters(&self) -> Vec<CounterKey> {
+        if self.change.invited_by_code.is_none() || self.policy.invite_failures.is_off() {
+            return Vec::new();
+        }
+        let of_address = self.address.map(CounterKey::of_address);
+        of_address.into_iter().chain([CounterKey::of_phone(&self.phone)]).collect()
+    }
+
     /// Decides about the edit: all of it, or every reason against it.
-    pub fn decide(&self, facts: &ProfileFacts) -> Result<EditedProfile, Vec<Refusal>> {
+    #[must_use]
+    pub fn decide(&self, facts: &ProfileFacts) -> ProfileDecision {
+        let full = |key: CounterKey| {
+            let moments = facts.counters.moments(&key, Counted::UnknownInvite);
+            self.policy.invite_failures.wait(&moments, self.now)
+        };
+        if let Some(retry_after) = self.counters().into_iter().filter_map(full).max() {
+            let refusals = vec![Refusal::TooManyRequests { retry_after }];
+            return ProfileDecision::Refuse { refusals, counting: Counting::default() };
+        }
+        let mut ledger = Ledger::new(&facts.counters, self.counters(), &self.policy, self.now);
+        match self.judge(facts) {
+            Ok(edited) => ProfileDecision::Accept { edited, counting: ledger.finish() },
+            Err(refusals) => {
+                if refusals.contains(&Refusal::UnknownInviteCode) {
+                    let at = ledger.free_moment(Counted::UnknownInvite);
+                    ledger.count(Counted::UnknownInvite, at, &[Subject::Address, Subject::Phone]);
+                }
+                ProfileDecision::Refuse { refusals, counting: ledger.finish() }
+            }
+        }
+    }
+
+    fn judge(&self, facts: &ProfileFacts) -> Result<EditedProfile, Vec<Refusal>> {
         let mut refusals = Vec::new();
         let change = self.change.clone();
 
@@ -111,11 +173,24 @@ mod tests {
     use crate::user::tests::user;
 
     fn edit(change: ProfileChange) -> ProfileEdit {
-        ProfileEdit { user: user(1).id, change, now: OffsetDateTime::UNIX_EPOCH }
+        ProfileEdit {
+            user: user(1).id,
+            change,
+            now: OffsetDateTime::UNIX_EPOCH,
+            phone: user(1).phone,
+            address: None,
+            policy: Arc::new(Policy::standard()),
+        }
     }
 
     fn facts() -> ProfileFacts {
-        ProfileFacts { user: user(1), email_owner: None, inviter: None, lineage: Lineage::NotWalked }
+        ProfileFacts {
+            user: user(1),
+            email_owner: None,
+            inviter: None,
+            lineage: Lineage::NotWalked,
+            counters: Counters::default(),
+        }
     }
 
     #[test]
@@ -126,7 +201,7 @@ mod tests {
             ..facts()
         };
         let change = ProfileChange { last_name: Some(None), ..ProfileChange::default() };
-        let edited = edit(change).decide(&facts).expect("accepted").user;
+        let edited = edit(change).judge(&facts).expect("accepted").user;
         assert_eq!((edited.first_name, edited.last_name), (name("Anna"), None));
     }
 
@@ -138,7 +213,7 @@ mod tests {
             ..ProfileChange::default()
         };
         let facts = ProfileFacts { email_owner: Some(user(2).id), ..facts() };
-        let refusals = edit(change).decide(&facts).expect_err("refused");
+        let refusals = edit(change).judge(&facts).expect_err("refused");
         assert_eq!(refusals, [Refusal::EmailTaken, Refusal::UnknownInviteCode]);
     }
 
@@ -149,7 +224,7 @@ mod tests {
             ..ProfileChange::default()
         };
         let facts = ProfileFacts { email_owner: Some(user(1).id), ..facts() };
-        assert!(edit(change).decide(&facts).is_ok());
+        assert!(edit(change).judge(&facts).is_ok());
     }
 
     #[test]
@@ -162,13 +237,34 @@ mod tests {
             (edit(change), ProfileFacts { inviter, lineage: Lineage::WithoutInvitee, ..facts() })
         };
         let (first, facts) = naming(&boris);
-        let named = first.decide(&facts).expect("accepted");
+        let named = first.judge(&facts).expect("accepted");
         assert_eq!(named.accepted.expect("an edge").inviter, boris.id);
 
         let again = ProfileFacts { user: named.user.clone(), ..facts };
-        assert_eq!(first.decide(&again).expect("accepted").accepted, None);
+        assert_eq!(first.judge(&again).expect("accepted").accepted, None);
         let (other, facts) = naming(&vera);
         let facts = ProfileFacts { user: named.user, ..facts };
-        assert_eq!(other.decide(&facts), Err(vec![Refusal::InvitationAlreadyAccepted]));
+        assert_eq!(other.judge(&facts), Err(vec![Refusal::InvitationAlreadyAccepted]));
+    }
+
+    #[test]
+    fn unknown_invite_codes_are_counted_and_refused_when_there_are_too_many() {
+        let edit =
+            edit(ProfileChange { invited_by_code: Some(user(2).invite_code), ..ProfileChange::default() });
+        let mut facts = facts();
+        for _ in 0..10 {
+            let ProfileDecision::Refuse { refusals, counting } = edit.decide(&facts) else {
+                panic!("accepted");
+            };
+            assert_eq!(refusals, [Refusal::UnknownInviteCode]);
+            facts.counters =
+                counting.counters.into_iter().map(|counter| (counter.key, counter.stamps)).collect();
+        }
+        let retry_after = std::time::Duration::from_hours(1);
+        let refused = ProfileDecision::Refuse {
+            refusals: vec![Refusal::TooManyRequests { retry_after }],
+            counting: Counting::default(),
+        };
+        assert_eq!(edit.decide(&facts), refused);
     }
 }

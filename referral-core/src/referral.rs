@@ -3,10 +3,14 @@
 mod builder;
 mod messages;
 mod people;
+mod sessions;
 
 use std::{
     mem,
-    sync::{Arc, PoisonError, RwLock},
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -14,12 +18,13 @@ use time::OffsetDateTime;
 
 pub use self::{
     builder::{BuildError, Builder},
-    messages::{Bearer, Refreshed, SendCode, SentCode, SignIn, SignedIn},
+    messages::{Bearer, Refresh, Refreshed, SendCode, SentCode, SignIn, SignedIn},
     people::{InviteeList, ListUsers, PageLink, UserList},
+    sessions::SESSIONS_SHOWN,
 };
 use crate::{
-    ChallengeId, Error, Event, InviteCode, PhoneNumber, Policy, Refusal, Session, SessionId, SmsCode,
-    TokenKind, TokenPair, UserId, VerifiedToken,
+    ChallengeId, Error, Event, InviteCode, PhoneNumber, Policy, Refusal, Session, SessionEnd, SessionId,
+    SmsCode, TokenKind, TokenPair, UserId, VerifiedToken,
     challenge::ChallengeRequest,
     clock::{Clock, to_microseconds, to_seconds},
     hook::Hook,
@@ -27,6 +32,7 @@ use crate::{
     keyring::KeyRequest,
     keys::{Peppers, SigningKeys},
     random::Random,
+    service::{SERVICE_MEMORY, WatchRequest},
     session::{Grant, RefreshRequest},
     sign_in::SignInRequest,
     sms::{SmsError, SmsMessage, SmsSender},
@@ -54,10 +60,12 @@ struct Inner {
     hook: Arc<dyn Hook>,
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
-    policy: Policy,
+    policy: Arc<Policy>,
     /// Replaced as a whole, and taken once for a request, which costs 20 ns where two threads do it.
     secrets: RwLock<Arc<Secrets>>,
     text: builder::TextFn,
+    /// Whether the service was under attack when it was last looked at.
+    under_attack: AtomicBool,
 }
 
 /// The two rings, which are replaced together.
@@ -99,8 +107,25 @@ impl Referral {
     /// [`Refusal::PhoneNotAllowed`], [`Refusal::TooManyRequests`]; [`Error::SmsNotSent`] if the
     /// message certainly does not go out: the code is void then and nothing has to be waited for.
     pub async fn send_code(&self, request: SendCode) -> Result<SentCode, Error> {
+        let (phone, address) = (request.phone.clone(), request.client.address);
+        let sent = self.try_send_code(request).await;
+        match &sent {
+            Ok(sent) => {
+                let (challenge, code_length) = (sent.challenge, sent.code_length);
+                self.tell(Event::CodeSent { phone, challenge, code_length, address }).await;
+            }
+            Err(Error::Refused(reason)) => {
+                self.tell(Event::CodeNotSent { phone, reason: Some(*reason), address }).await;
+            }
+            Err(Error::SmsNotSent(_)) => self.tell(Event::CodeNotSent { phone, reason: None, address }).await,
+            Err(_) => {}
+        }
+        sent
+    }
+
+    async fn try_send_code(&self, request: SendCode) -> Result<SentCode, Error> {
         let Inner { policy, random, .. } = &*self.inner;
-        if !request.phone.may_be_mobile() {
+        if !policy.serves(&request.phone) {
             return Err(Refusal::PhoneNotAllowed.into());
         }
         let now = self.now();
@@ -108,17 +133,18 @@ impl Referral {
             id: ChallengeId(random.time_ordered_uuid(now)),
             phone: request.phone,
             now,
+            address: request.client.address,
             digits: SmsCode::draw(&**random, *CODE_LENGTHS.end()),
-            code_length: policy.code_length,
-            code_lifetime: policy.code_lifetime,
-            cool_down: policy.cool_down,
+            policy: Arc::clone(policy),
             peppers: Arc::clone(&self.secrets().peppers),
         };
-        let challenge = self.inner.storage.start_challenge(&ask).await??;
+        let granted = self.inner.storage.start_challenge(&ask).await??;
+        self.note_attack(granted.under_attack).await;
 
+        let challenge = granted.challenge;
         let code = ask.digits.first(challenge.code_length);
         let text = (self.inner.text)(&code, request.locale.as_deref());
-        let message = SmsMessage::new(ask.phone, code, text, request.locale);
+        let message = SmsMessage::new(ask.phone.clone(), code, text, request.locale);
         let revealed_code = match self.inner.sender.send(&message).await {
             Ok(receipt) => receipt.revealed_code,
             Err(SmsError::Unknown(reason)) => {
@@ -126,7 +152,8 @@ impl Referral {
                 None
             }
             Err(error) => {
-                if let Err(failure) = self.inner.storage.void_challenge(challenge.id).await {
+                let counting = ask.void(challenge.sent_at);
+                if let Err(failure) = self.inner.storage.void_challenge(challenge.id, &counting).await {
                     tracing::warn!(challenge = %challenge.id, %failure, "a code that was not sent was not voided");
                 }
                 return Err(Error::SmsNotSent(error));
@@ -137,7 +164,7 @@ impl Referral {
             challenge: challenge.id,
             code_length: challenge.code_length,
             expires_in: policy.code_lifetime,
-            resend_in: policy.cool_down,
+            resend_in: granted.resend_in,
             revealed_code,
         })
     }
@@ -148,14 +175,22 @@ impl Referral {
     ///
     /// [`Refusal::InvalidCode`]; after a right code also [`Refusal::UserInactive`] and, with the
     /// code still usable, [`Refusal::UnknownInviteCode`], [`Refusal::OwnInviteCode`] and
-    /// [`Refusal::InvitationLoop`].
+    /// [`Refusal::InvitationLoop`]. [`Refusal::TooManyRequests`] for an address from which too many
+    /// wrong codes came, and, after a right code, where too many unknown invite codes were given.
     pub async fn sign_in(&self, request: SignIn) -> Result<SignedIn, Error> {
         if self.inner.policy.require_challenge && request.challenge.is_none() {
             return Err(Refusal::ChallengeRequired.into());
         }
         let secrets = self.secrets();
         let attempt = self.sign_in_request(request, &secrets);
-        let stored = self.inner.storage.sign_in(&attempt).await??;
+        let address = attempt.client.address;
+        let stored = match self.inner.storage.sign_in(&attempt).await? {
+            Ok(stored) => stored,
+            Err(reason) => {
+                self.tell(Event::SignInRefused { phone: attempt.phone, reason, address }).await;
+                return Err(reason.into());
+            }
+        };
 
         if stored.created {
             self.tell(Event::UserCreated(stored.user.clone())).await;
@@ -163,6 +198,8 @@ impl Referral {
         if let Some(invitation) = stored.accepted {
             self.tell(Event::InvitationAccepted(invitation)).await;
         }
+        let (user, session) = (stored.user.id, stored.session.id);
+        self.tell(Event::SignedIn { user, session, address }).await;
         let tokens = secrets.sign(&stored.session)?;
         Ok(SignedIn {
             expires_in: self.expires_in(&tokens),
@@ -181,18 +218,25 @@ impl Referral {
     ///
     /// [`Refusal::TokenNotValid`]; [`Refusal::RefreshReused`] for a token exchanged before,
     /// whose session has been ended by this.
-    pub async fn refresh(&self, refresh_token: &str) -> Result<Refreshed, Error> {
+    pub async fn refresh(&self, refresh: impl Into<Refresh<'_>>) -> Result<Refreshed, Error> {
+        let Refresh { token, client } = refresh.into();
         let now = self.now();
         let secrets = self.secrets();
-        let token = secrets.tokens.read(refresh_token, Some(TokenKind::Refresh), now)?;
+        let token = secrets.tokens.read(token, Some(TokenKind::Refresh), now)?;
         let request = RefreshRequest {
             session: token.session,
             refresh_id: token.id,
             now,
             successor: self.new_grant(now, &secrets),
             grace: self.inner.policy.refresh_grace,
+            client,
         };
-        let session = self.inner.storage.refresh(&request).await??;
+        let refreshed = self.inner.storage.refresh(&request).await?;
+        if refreshed == Err(Refusal::RefreshReused) {
+            let (user, session, reason) = (token.user, token.session, SessionEnd::RefreshReused);
+            self.tell(Event::SessionEnded { user, session, reason }).await;
+        }
+        let session = refreshed?;
         let tokens = secrets.sign(&session)?;
         Ok(Refreshed { expires_in: self.expires_in(&tokens), tokens })
     }
@@ -279,14 +323,19 @@ impl Referral {
         Ok(self.inner.storage.check_ready().await?)
     }
 
-    /// Deletes what has ended and tells nobody anything any more: call it every minute or so.
-    /// Returns how many challenges and sessions it deleted.
+    /// Deletes what has ended, and looks whether the service is under attack: call it every minute
+    /// or so, in each process. Returns how much it deleted.
     pub async fn sweep(&self) -> Result<u64, Error> {
+        let now = self.now();
+        let watch = WatchRequest { now, policy: Arc::clone(&self.inner.policy) };
+        let alert = self.inner.storage.watch(&watch).await?;
+        self.note_attack(alert.under_attack).await;
+
         // A code that expired still counts for the cool-down.
-        let before = self.now() - self.inner.policy.cool_down;
+        let before = now - self.inner.policy.cool_down;
         let mut swept = 0;
         loop {
-            let batch = self.inner.storage.sweep(before, SWEEP_BATCH).await?;
+            let batch = self.inner.storage.sweep(before, now - SERVICE_MEMORY, SWEEP_BATCH).await?;
             swept += batch;
             if batch < u64::from(SWEEP_BATCH) {
                 return Ok(swept);
@@ -305,7 +354,7 @@ impl Referral {
     }
 
     async fn agree_on(&self, Secrets { tokens, peppers }: &Secrets) -> Result<(), Error> {
-        let Policy { refresh_lifetime, code_lifetime, .. } = self.inner.policy;
+        let Policy { refresh_lifetime, code_lifetime, .. } = *self.inner.policy;
         let request = KeyRequest::new(self.now(), &tokens.keys, refresh_lifetime, peppers, code_lifetime);
         Ok(self.inner.storage.agree_on_keys(&request).await??)
     }
@@ -315,16 +364,15 @@ impl Referral {
     }
 
     async fn tell(&self, event: Event) {
-        match &event {
-            Event::UserCreated(user) => tracing::info!(user = %user.id, "user created"),
-            Event::InvitationAccepted(invitation) => tracing::info!(
-                invitee = %invitation.invitee,
-                inviter = %invitation.inviter,
-                via = invitation.via.as_str(),
-                "invitation accepted"
-            ),
-        }
+        event.log();
         self.inner.hook.on_event(&event).await;
+    }
+
+    /// Tells if an attack began or is over, as far as is known here.
+    async fn note_attack(&self, under_attack: bool) {
+        if self.inner.under_attack.swap(under_attack, Ordering::Relaxed) != under_attack {
+            self.tell(Event::UnderAttack(under_attack)).await;
+        }
     }
 
     fn new_user(&self, phone: PhoneNumber, now: OffsetDateTime) -> NewUser {
@@ -348,11 +396,12 @@ impl Referral {
             challenge: request.challenge,
             invite_code: request.invited_by_code,
             now,
+            client: request.client,
             code: request.code,
             session: SessionId(random.time_ordered_uuid(now)),
             session_expires_at: to_seconds(now) + policy.session_lifetime,
             grant: self.new_grant(now, secrets),
-            tries_per_code: policy.tries_per_code,
+            policy: Arc::clone(policy),
             peppers: Arc::clone(&secrets.peppers),
         }
     }

@@ -9,7 +9,7 @@ use std::{fmt, str::FromStr, time::Duration};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use crate::{Invalid, Refusal, UserId, clock::to_seconds, error::parse_id};
+use crate::{Client, ClientAddress, Invalid, Refusal, UserId, clock::to_seconds, error::parse_id};
 
 /// The id of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -88,6 +88,10 @@ pub struct Session {
     pub parent: Option<Uuid>,
     /// Older refresh tokens, those exchanged within the grace period before the last refresh.
     pub retired: Vec<Retired>,
+    /// Where the user was when the tokens were issued last, as far as the host knows.
+    pub address: Option<ClientAddress>,
+    /// What program it was that got them, by its own account.
+    pub user_agent: Option<String>,
 }
 
 impl Session {
@@ -98,6 +102,7 @@ impl Session {
         now: OffsetDateTime,
         expires_at: OffsetDateTime,
         grant: Grant,
+        client: Client,
     ) -> Self {
         Self {
             id,
@@ -109,7 +114,15 @@ impl Session {
             grant_used: true,
             parent: None,
             retired: Vec::new(),
+            address: client.address,
+            user_agent: client.user_agent,
         }
+    }
+
+    /// When tokens were issued last: at the sign-in or the last refresh.
+    #[must_use]
+    pub fn last_used_at(&self) -> OffsetDateTime {
+        self.grant.issued_at
     }
 
     /// Whether tokens of this session are worth looking at.
@@ -138,6 +151,15 @@ impl Session {
     }
 }
 
+/// Sessions of one user that are to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EndedSessions {
+    /// This one.
+    One(SessionId),
+    /// All but this one.
+    Others(SessionId),
+}
+
 /// An exchange of a refresh token, as [`Storage::refresh`](crate::storage::Storage::refresh)
 /// gets it.
 #[derive(Clone, Debug)]
@@ -153,6 +175,7 @@ pub struct RefreshRequest {
     pub(crate) successor: Grant,
     /// How long a token that was exchanged is harmless to see again, whatever happened since.
     pub(crate) grace: Duration,
+    pub(crate) client: Client,
 }
 
 /// What is to become of a session whose refresh token was presented.
@@ -197,6 +220,8 @@ impl RefreshRequest {
             grant_used: false,
             parent: Some(session.grant.refresh_id),
             retired: newest(retired.filter(|retired| is_within(self.grace, retired.at, self.now)).collect()),
+            address: self.client.address.or(session.address),
+            user_agent: self.client.user_agent.clone().or_else(|| session.user_agent.clone()),
             ..session.clone()
         }
     }
@@ -238,7 +263,14 @@ mod tests {
 
     fn session() -> Session {
         let end = START + Duration::from_hours(24);
-        Session::begin(SessionId(Uuid::nil()), UserId(Uuid::nil()), START, end, grant(0, 0))
+        Session::begin(
+            SessionId(Uuid::nil()),
+            UserId(Uuid::nil()),
+            START,
+            end,
+            grant(0, 0),
+            Client::default(),
+        )
     }
 
     /// Presents token `generation`, `seconds` after the start; `next` is what it may become.
@@ -249,6 +281,7 @@ mod tests {
             now: START + Duration::from_secs(seconds),
             successor: grant(next, seconds),
             grace: GRACE,
+            client: Client::default(),
         };
         request.decide(session, true)
     }
@@ -315,6 +348,7 @@ mod tests {
             now: START,
             successor: grant(1, 0),
             grace: GRACE,
+            client: Client::default(),
         };
         assert_eq!(request.decide(&session(), false), refused);
     }

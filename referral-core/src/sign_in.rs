@@ -1,16 +1,18 @@
 //! Signing in: a code comes back, perhaps with a friend's invite code.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::{
-    Challenge, ChallengeId, Invitation, InviteCode, InvitedBy, Inviter, Lineage, PhoneNumber, Refusal,
-    Session, SessionId, User, UserId, Via,
-    challenge::hash_code,
+    Challenge, ChallengeId, Client, Invitation, InviteCode, InvitedBy, Inviter, Lineage, PhoneNumber, Policy,
+    Refusal, Session, SessionId, User, UserId, Via,
+    challenge::{FailedTry, hash_code},
     invitation::{self, Verdict},
     keys::Peppers,
+    limits::{Counted, CounterKey, Counters, Counting, Ledger, Subject},
+    service::{ServiceCount, ServiceFigure},
     session::Grant,
     sms_code::{CODE_LENGTHS, CodeInput},
     user::NewUser,
@@ -30,11 +32,12 @@ pub struct SignInRequest {
     pub new_user: NewUser,
     /// The time.
     pub now: OffsetDateTime,
+    pub(crate) client: Client,
     pub(crate) code: CodeInput,
     pub(crate) session: SessionId,
     pub(crate) session_expires_at: OffsetDateTime,
     pub(crate) grant: Grant,
-    pub(crate) tries_per_code: u32,
+    pub(crate) policy: Arc<Policy>,
     pub(crate) peppers: Arc<Peppers>,
 }
 
@@ -50,6 +53,8 @@ pub struct SignInFacts {
     pub inviter: Option<Inviter>,
     /// The inviter's lineage, where [`SignInRequest::needs_lineage`] asks for it.
     pub lineage: Lineage,
+    /// The counters that [`SignInRequest::counters`] names.
+    pub counters: Counters,
 }
 
 /// What is to become of an attempt.
@@ -62,6 +67,8 @@ pub enum SignInDecision {
         refusal: Refusal,
         /// To be stored in place of the challenge, and committed although the answer is no.
         challenge: Option<Challenge>,
+        /// To be counted, likewise.
+        counting: Counting,
     },
     /// Sign in.
     Accept {
@@ -74,6 +81,8 @@ pub enum SignInDecision {
         invitation: Option<Invitation>,
         /// What became of the invite code that came along.
         outcome: InvitationOutcome,
+        /// To be counted.
+        counting: Counting,
     },
 }
 
@@ -106,34 +115,68 @@ pub struct StoredSignIn {
 }
 
 impl SignInRequest {
+    /// The counters to decide on, in order: two at most.
+    #[must_use]
+    pub fn counters(&self) -> Vec<CounterKey> {
+        let counts_invites = self.invite_code.is_some() && !self.policy.invite_failures.is_off();
+        let counts_address = counts_invites || !self.policy.failures_per_address.is_off();
+        let counts_phone = counts_invites || self.policy.failures_that_matter() > 0;
+        let of_address = self.client.address.filter(|_| counts_address).map(CounterKey::of_address);
+        let of_phone = counts_phone.then(|| CounterKey::of_phone(&self.phone));
+        of_address.into_iter().chain(of_phone).collect()
+    }
+
     /// Whether [`SignInFacts::lineage`] must be walked, under the lock for late acceptances. Not
     /// before the code is right: else anybody could hold up that lock.
     #[must_use]
     pub fn needs_lineage(&self, facts: &SignInFacts) -> bool {
         invitation::needs_lineage(facts.user.as_ref(), facts.inviter.as_ref())
+            && self.wait(facts, Counted::Failure).is_none()
             && self.right_challenge(facts).is_some()
     }
 
     /// Decides about the attempt.
     #[must_use]
     pub fn decide(&self, facts: &SignInFacts) -> SignInDecision {
+        if let Some(retry_after) = self.wait(facts, Counted::Failure) {
+            return refuse(Refusal::TooManyRequests { retry_after });
+        }
         let Some(challenge) = self.right_challenge(facts) else {
-            let live = facts.challenge.as_ref().filter(|challenge| self.is_live(challenge));
-            return SignInDecision::Refuse {
-                refusal: Refusal::InvalidCode,
-                challenge: live.map(|challenge| self.with_try_counted(challenge)),
-            };
+            return self.refuse_code(facts);
         };
         let redeemed = Challenge { redeemed_at: Some(self.now), ..challenge.clone() };
+        let mut ledger = self.ledger(facts);
 
         if facts.user.as_ref().is_some_and(|user| !user.is_active) {
-            return SignInDecision::Refuse { refusal: Refusal::UserInactive, challenge: Some(redeemed) };
+            take_back_failures(&mut ledger, challenge);
+            let counting = ledger.finish();
+            return SignInDecision::Refuse {
+                refusal: Refusal::UserInactive,
+                challenge: Some(redeemed),
+                counting,
+            };
         }
 
+        // Whatever is wrong with the invite code, the code from the message was right and stays
+        // usable: a mistyped invite code costs no message.
+        if self.invite_code.is_some()
+            && let Some(retry_after) = self.wait(facts, Counted::UnknownInvite)
+        {
+            return refuse(Refusal::TooManyRequests { retry_after });
+        }
         let (outcome, inviter) = match self.judge_invitation(facts) {
             Ok(judged) => judged,
-            // The code was right and stays usable: a mistyped invite code costs no message.
-            Err(refusal) => return SignInDecision::Refuse { refusal, challenge: None },
+            Err(Refusal::UnknownInviteCode) => {
+                let at = ledger.free_moment(Counted::UnknownInvite);
+                ledger.count(Counted::UnknownInvite, at, &[Subject::Address, Subject::Phone]);
+                let counting = ledger.finish();
+                return SignInDecision::Refuse {
+                    refusal: Refusal::UnknownInviteCode,
+                    challenge: None,
+                    counting,
+                };
+            }
+            Err(refusal) => return refuse(refusal),
         };
         let invitation = inviter.zip(self.invite_code.clone()).map(|(inviter, code)| Invitation {
             invitee: facts.user.as_ref().map_or(self.new_user.id, |user| user.id),
@@ -147,13 +190,66 @@ impl SignInRequest {
             last_login: Some(self.now),
             ..user
         });
-        SignInDecision::Accept { challenge: redeemed, user, invitation, outcome }
+        take_back_failures(&mut ledger, challenge);
+        self.take_back_code(&mut ledger, challenge);
+        let counting = ledger.finish();
+        SignInDecision::Accept { challenge: redeemed, user, invitation, outcome, counting }
     }
 
     /// The session that begins if the attempt is accepted.
     #[must_use]
     pub fn session_of(&self, user: UserId) -> Session {
-        Session::begin(self.session, user, self.now, self.session_expires_at, self.grant.clone())
+        let (expires_at, grant) = (self.session_expires_at, self.grant.clone());
+        Session::begin(self.session, user, self.now, expires_at, grant, self.client.clone())
+    }
+
+    /// Refuses a code that is wrong, or not worth anything any more.
+    fn refuse_code(&self, facts: &SignInFacts) -> SignInDecision {
+        let is_repeated =
+            |sent: &Challenge| sent.redeemed_at.is_some() && sent.accepts(&self.code, &self.peppers);
+        if facts.challenge.as_ref().is_some_and(is_repeated) {
+            // Whoever sends the right code twice has guessed nothing.
+            return refuse(Refusal::InvalidCode);
+        }
+        let live = facts.challenge.as_ref().filter(|challenge| self.is_live(challenge, facts));
+        let mut ledger = self.ledger(facts);
+        let at = ledger.free_moment(Counted::Failure);
+        let challenge = live.map(|challenge| self.with_try_counted(challenge, at));
+        if challenge.is_some() {
+            ledger.count(Counted::Failure, at, &[Subject::Address, Subject::Phone]);
+            if self.policy.attack_failures.is_some() {
+                ledger.count_for_service(ServiceCount::one(ServiceFigure::Failures, at));
+            }
+        } else {
+            ledger.count(Counted::Failure, at, &[Subject::Address]);
+        }
+        SignInDecision::Refuse { refusal: Refusal::InvalidCode, challenge, counting: ledger.finish() }
+    }
+
+    /// How long to wait until this may be counted again, over all counters that are full.
+    fn wait(&self, facts: &SignInFacts, what: Counted) -> Option<Duration> {
+        let of_address = self.client.address.map(CounterKey::of_address);
+        let of_phone = (what == Counted::UnknownInvite).then(|| CounterKey::of_phone(&self.phone));
+        let limits = match what {
+            Counted::UnknownInvite => &self.policy.invite_failures,
+            Counted::Failure | Counted::Code => &self.policy.failures_per_address,
+        };
+        let keys = of_address.into_iter().chain(of_phone);
+        keys.filter_map(|key| limits.wait(&facts.counters.moments(&key, what), self.now)).max()
+    }
+
+    fn ledger(&self, facts: &SignInFacts) -> Ledger<'_> {
+        Ledger::new(&facts.counters, self.counters(), &self.policy, self.now)
+    }
+
+    /// A code that led to a sign-in is not counted against where it was asked for from.
+    fn take_back_code(&self, ledger: &mut Ledger<'_>, challenge: &Challenge) {
+        ledger.refund(CounterKey::of_block(&self.phone), Counted::Code, challenge.sent_at);
+        if let Some(address) = challenge.address {
+            ledger.refund(CounterKey::of_address(address), Counted::Code, challenge.sent_at);
+            let of_pair = CounterKey::of_pair(&self.phone, address);
+            ledger.refund(of_pair, Counted::Code, challenge.sent_at);
+        }
     }
 
     /// The challenge, if it is live and the code is the one that was sent.
@@ -165,20 +261,23 @@ impl SignInRequest {
             return None;
         };
         let right = challenge.accepts(&self.code, &self.peppers);
-        (right && self.is_live(challenge)).then_some(challenge)
+        (right && self.is_live(challenge, facts)).then_some(challenge)
     }
 
-    fn is_live(&self, challenge: &Challenge) -> bool {
-        challenge.is_live(self.challenge.is_some(), self.tries_per_code, self.now)
+    fn is_live(&self, challenge: &Challenge, facts: &SignInFacts) -> bool {
+        let failures = facts.counters.moments(&CounterKey::of_phone(&self.phone), Counted::Failure);
+        let required_length = self.policy.required_length(&failures, self.now);
+        challenge.is_live(self.challenge.is_some(), self.policy.tries_per_code, required_length, self.now)
     }
 
-    fn with_try_counted(&self, challenge: &Challenge) -> Challenge {
+    fn with_try_counted(&self, challenge: &Challenge, at: OffsetDateTime) -> Challenge {
         let mut counted = challenge.clone();
         if self.challenge.is_some() {
             counted.tries_with_id += 1;
         } else {
             counted.tries_without_id += 1;
         }
+        counted.failed_tries.extend(self.client.address.map(|address| FailedTry { address, at }));
         counted
     }
 
@@ -195,6 +294,18 @@ impl SignInRequest {
     }
 }
 
+/// Refuses what changes nothing.
+fn refuse(refusal: Refusal) -> SignInDecision {
+    SignInDecision::Refuse { refusal, challenge: None, counting: Counting::default() }
+}
+
+/// Whoever has the right code in the end just mistyped it.
+fn take_back_failures(ledger: &mut Ledger<'_>, challenge: &Challenge) {
+    for failed in &challenge.failed_tries {
+        ledger.refund(CounterKey::of_address(failed.address), Counted::Failure, failed.at);
+    }
+}
+
 impl From<&Invitation> for InvitedBy {
     fn from(invitation: &Invitation) -> Self {
         Self { inviter: invitation.inviter, code: invitation.code.clone() }
@@ -203,13 +314,17 @@ impl From<&Invitation> for InvitedBy {
 
 #[cfg(test)]
 mod tests {
+    use std::net::{IpAddr, Ipv4Addr};
+
     use super::*;
     use crate::{
+        ClientAddress,
         challenge::tests::{MINUTE, challenge, peppers},
         user::tests::user,
     };
 
     const NOW: OffsetDateTime = OffsetDateTime::UNIX_EPOCH;
+    const ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 9));
 
     /// The phone of `user(1)` sends `code` back, without the challenge's id.
     fn attempt(code: &str) -> SignInRequest {
@@ -238,7 +353,8 @@ mod tests {
                 access_expires_at: NOW + MINUTE,
                 refresh_expires_at: NOW + MINUTE,
             },
-            tries_per_code: 3,
+            client: Client::default().address(ADDRESS),
+            policy: Arc::new(Policy::standard()),
             peppers: Arc::new(peppers()),
         }
     }
@@ -250,7 +366,7 @@ mod tests {
 
     #[test]
     fn a_right_code_is_redeemed_and_an_unknown_phone_becomes_a_user() {
-        let SignInDecision::Accept { challenge, user, invitation, outcome } =
+        let SignInDecision::Accept { challenge, user, invitation, outcome, .. } =
             attempt("4711").decide(&facts(None))
         else {
             panic!("refused");
@@ -261,7 +377,7 @@ mod tests {
 
     #[test]
     fn a_wrong_code_counts_one_try_in_its_own_count() {
-        let SignInDecision::Refuse { refusal, challenge: Some(counted) } =
+        let SignInDecision::Refuse { refusal, challenge: Some(counted), .. } =
             attempt("4712").decide(&facts(None))
         else {
             panic!("not counted");
@@ -276,8 +392,18 @@ mod tests {
         assert_eq!((counted.tries_with_id, counted.tries_without_id), (1, 0));
     }
 
+    /// What was counted: for whom, and what.
+    fn counted(decision: &SignInDecision) -> Vec<(String, Vec<Counted>)> {
+        let (SignInDecision::Refuse { counting, .. } | SignInDecision::Accept { counting, .. }) = decision;
+        let subject = |key: &CounterKey| key.as_str().split('/').next().unwrap_or_default().to_owned();
+        let counted = counting.counters.iter().filter(|counter| !counter.stamps.is_empty());
+        counted
+            .map(|counter| (subject(&counter.key), counter.stamps.iter().map(|stamp| stamp.what).collect()))
+            .collect()
+    }
+
     #[test]
-    fn every_dead_code_gets_the_same_answer_and_counts_nothing() {
+    fn every_dead_code_gets_the_same_answer_and_counts_for_the_address_only() {
         let live = facts(None).challenge.expect("a challenge");
         for (case, dead) in [
             ("never sent", None),
@@ -286,11 +412,106 @@ mod tests {
             ("tried out", Some(Challenge { tries_without_id: 3, ..live })),
         ] {
             for code in ["4711", "4712"] {
-                let facts = SignInFacts { challenge: dead.clone(), ..facts(None) };
-                let refused = SignInDecision::Refuse { refusal: Refusal::InvalidCode, challenge: None };
-                assert_eq!(attempt(code).decide(&facts), refused, "{case}");
+                let decision = attempt(code).decide(&SignInFacts { challenge: dead.clone(), ..facts(None) });
+                let SignInDecision::Refuse { refusal, challenge, counting } = &decision else {
+                    panic!("accepted");
+                };
+                assert_eq!(
+                    (*refusal, challenge, counting.service),
+                    (Refusal::InvalidCode, &None, None),
+                    "{case}"
+                );
+                let is_repeated = case == "used" && code == "4711";
+                let expected =
+                    if is_repeated { vec![] } else { vec![("address".into(), vec![Counted::Failure])] };
+                assert_eq!(counted(&decision), expected, "{case} {code}");
             }
         }
+    }
+
+    #[test]
+    fn a_wrong_code_counts_for_phone_address_and_service() {
+        let decision = attempt("4712").decide(&facts(None));
+        let failure = vec![Counted::Failure];
+        assert_eq!(counted(&decision), [("address".into(), failure.clone()), ("phone".into(), failure)]);
+        let SignInDecision::Refuse { counting, challenge: Some(tried), .. } = decision else {
+            panic!("not counted");
+        };
+        assert!(counting.service.is_some());
+        assert_eq!(tried.failed_tries, [FailedTry { address: ClientAddress::new(ADDRESS), at: NOW }]);
+    }
+
+    fn with_stamps(facts: SignInFacts, key: CounterKey, number: usize, what: Counted) -> SignInFacts {
+        let stamp =
+            |number: usize| crate::limits::Stamp { at: NOW - Duration::from_micros(number as u64), what };
+        SignInFacts {
+            counters: [(key, (0..number).rev().map(stamp).collect())].into_iter().collect(),
+            ..facts
+        }
+    }
+
+    #[test]
+    fn a_code_shorter_than_its_phone_now_requires_is_dead() {
+        let of_phone = CounterKey::of_phone(&attempt("4711").phone);
+        for (failures, is_accepted) in [(4, true), (5, false)] {
+            let facts = with_stamps(facts(None), of_phone.clone(), failures, Counted::Failure);
+            let decision = attempt("4711").decide(&facts);
+            assert_eq!(matches!(decision, SignInDecision::Accept { .. }), is_accepted, "{failures}");
+        }
+    }
+
+    #[test]
+    fn an_address_with_too_many_failures_is_refused_before_anything_is_compared() {
+        let of_address = CounterKey::of_address(ClientAddress::new(ADDRESS));
+        let facts = with_stamps(facts(None), of_address, 20, Counted::Failure);
+        let retry_after = Duration::from_hours(1) - Duration::from_micros(19);
+        for code in ["4711", "4712"] {
+            assert_eq!(attempt(code).decide(&facts), refuse(Refusal::TooManyRequests { retry_after }));
+        }
+        let elsewhere = SignInRequest { client: Client::default(), ..attempt("4711") };
+        assert!(matches!(elsewhere.decide(&facts), SignInDecision::Accept { .. }));
+    }
+
+    #[test]
+    fn a_redeemed_code_takes_back_what_was_counted_at_it() {
+        let elsewhere = ClientAddress::from_bytes([7; 16]);
+        let here = ClientAddress::new(ADDRESS);
+        let mut facts = facts(None);
+        let failed_tries = [here, elsewhere].map(|address| FailedTry { address, at: NOW }).to_vec();
+        facts.challenge = facts.challenge.map(|sent| Challenge { address: Some(here), failed_tries, ..sent });
+        let facts = with_stamps(facts, CounterKey::of_address(here), 1, Counted::Failure);
+        let decision = attempt("4711").decide(&facts);
+        assert_eq!(counted(&decision), [], "in the counters that were loaded");
+        let SignInDecision::Accept { counting, .. } = decision else { panic!("refused") };
+        let keys: Vec<_> = counting.refunds.iter().map(|(key, stamp)| (key.clone(), stamp.what)).collect();
+        let phone = attempt("4711").phone;
+        let expected = [
+            (CounterKey::of_address(elsewhere), Counted::Failure),
+            (CounterKey::of_block(&phone), Counted::Code),
+            (CounterKey::of_pair(&phone, here), Counted::Code),
+        ];
+        assert_eq!(keys, expected);
+    }
+
+    #[test]
+    fn unknown_invite_codes_are_counted_and_refused_when_there_are_too_many() {
+        let guess = SignInRequest { invite_code: Some(user(2).invite_code), ..attempt("4711") };
+        let unknown = vec![Counted::UnknownInvite];
+        let decision = guess.decide(&facts(None));
+        assert_eq!(counted(&decision), [("address".into(), unknown.clone()), ("phone".into(), unknown)]);
+        assert!(matches!(decision, SignInDecision::Refuse { refusal: Refusal::UnknownInviteCode, .. }));
+
+        let of_phone = CounterKey::of_phone(&guess.phone);
+        let full = with_stamps(facts(None), of_phone, 10, Counted::UnknownInvite);
+        let refused = guess.decide(&full);
+        assert!(matches!(
+            refused,
+            SignInDecision::Refuse { refusal: Refusal::TooManyRequests { .. }, challenge: None, .. }
+        ));
+        assert!(
+            matches!(attempt("4711").decide(&full), SignInDecision::Accept { .. }),
+            "without one it goes on"
+        );
     }
 
     #[test]
@@ -300,7 +521,7 @@ mod tests {
         assert!(matches!(wrong, SignInDecision::Refuse { refusal: Refusal::InvalidCode, .. }));
         let right = attempt("4711").decide(&facts(inactive));
         assert!(
-            matches!(right, SignInDecision::Refuse { refusal: Refusal::UserInactive, challenge: Some(used) }
+            matches!(right, SignInDecision::Refuse { refusal: Refusal::UserInactive, challenge: Some(used), .. }
             if used.redeemed_at == Some(NOW))
         );
     }
@@ -313,7 +534,10 @@ mod tests {
             [(None, None, Refusal::UnknownInviteCode), (Some(user(1)), Some(own), Refusal::OwnInviteCode)]
         {
             let facts = SignInFacts { inviter, ..facts(user) };
-            assert_eq!(with_code.decide(&facts), SignInDecision::Refuse { refusal, challenge: None });
+            let SignInDecision::Refuse { refusal: actual, challenge, .. } = with_code.decide(&facts) else {
+                panic!("accepted");
+            };
+            assert_eq!((actual, challenge), (refusal, None));
         }
     }
 

@@ -27,12 +27,16 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 pub use crate::{
-    challenge::{Challenge, ChallengeDecision, ChallengeFacts, ChallengeRequest},
+    challenge::{
+        Challenge, ChallengeDecision, ChallengeFacts, ChallengeRequest, FailedTry, GrantedChallenge,
+    },
     gram::Gram,
     invitation::{Invitation, Inviter, Lineage, Via},
     keyring::{Fingerprint, KeyMismatch, KeyPurpose, KeyRequest, KnownKey},
-    profile::{EditedProfile, ProfileEdit, ProfileFacts},
-    session::{Grant, RefreshDecision, RefreshRequest, Retired, Session},
+    limits::{Counted, Counter, CounterKey, Counters, Counting, Stamp},
+    profile::{EditedProfile, ProfileDecision, ProfileEdit, ProfileFacts},
+    service::{Alert, ServiceCount, ServiceFacts, ServiceFigure, ServiceQuery, WatchRequest},
+    session::{EndedSessions, Grant, RefreshDecision, RefreshRequest, Retired, Session},
     sign_in::{SignInDecision, SignInFacts, SignInRequest, StoredSignIn},
     user::{NewUser, UserWithInvited},
     users::{FoundInvitees, FoundUsers, SearchKeys, SearchTerm, UserFilter, UserQuery},
@@ -90,22 +94,24 @@ pub struct StoredSession {
 /// Users are never deleted, but deactivated: invitations outlive whatever happens to an account.
 #[async_trait]
 pub trait Storage: Send + Sync + 'static {
-    /// Decides whether a code may be sent, and if so, stores its challenge and answers with it.
+    /// Decides whether a code may be sent, and if so, stores its challenge and counts it.
     ///
-    /// Facts: the newest challenge of the phone, and its user. Requests for one phone exclude one
-    /// another, so that of many at once only as many are granted as in turn.
-    async fn start_challenge(&self, request: &ChallengeRequest) -> Decided<Challenge>;
+    /// Facts: the newest challenge of the phone, and its user; the counters named; the figures of
+    /// the service. Requests for one phone exclude one another, and so do all that have a counter in
+    /// common, so that of many at once only as many are granted as in turn. The figures need not be
+    /// exact: whoever adds to them waits for nobody.
+    async fn start_challenge(&self, request: &ChallengeRequest) -> Decided<GrantedChallenge>;
 
-    /// Forgets a challenge whose code was certainly not sent, as if it had never been asked for.
-    /// Does nothing if there is none.
-    async fn void_challenge(&self, challenge: ChallengeId) -> Result<()>;
+    /// Forgets a challenge whose code was certainly not sent, and takes back what was counted for
+    /// it. Does nothing if there is none.
+    async fn void_challenge(&self, challenge: ChallengeId, counting: &Counting) -> Result<()>;
 
     /// Redeems a code and signs in: the user, if new, the invitation, the session and the used-up
     /// challenge are committed together; and so is the counted try of a wrong code.
     ///
     /// Facts: the challenge named, if it is for this phone, else the phone's newest; the user with
-    /// the phone; the owner of the invite code. Attempts at one challenge exclude one another,
-    /// as do sign-ups of one phone. If [`needs_lineage`](SignInRequest::needs_lineage), the
+    /// the phone; the owner of the invite code; the counters named. Attempts at one challenge exclude
+    /// one another, as do those with a counter in common, and sign-ups of one phone. If [`needs_lineage`](SignInRequest::needs_lineage), the
     /// inviter's inviters are walked up to the first while no other late acceptance is under
     /// way anywhere. A new user gets the first of [`NewUser::invite_codes`] that is free.
     ///
@@ -127,6 +133,18 @@ pub trait Storage: Send + Sync + 'static {
     /// [`Refusal::TokenNotValid`]. Exchanges in one session exclude one another.
     async fn refresh(&self, request: &RefreshRequest) -> Decided<Session>;
 
+    /// The sessions of a user that have not ended by `now`, newest first, `limit` of them at most.
+    async fn sessions(&self, user: UserId, now: OffsetDateTime, limit: u32) -> Result<Vec<Session>>;
+
+    /// Ends sessions of a user, by setting [`Session::revoked_at`], and says which: those that had
+    /// not ended by `now`, newest first.
+    async fn end_sessions(
+        &self,
+        user: UserId,
+        sessions: EndedSessions,
+        now: OffsetDateTime,
+    ) -> Result<Vec<SessionId>>;
+
     /// The user with their newest invitees, `invited` of them at most.
     async fn user(&self, id: UserId, invited: u32) -> Result<Option<UserWithInvited>>;
 
@@ -144,8 +162,8 @@ pub trait Storage: Send + Sync + 'static {
 
     /// Changes a profile: all of it, or nothing.
     ///
-    /// Facts: the user, the owner of the e-mail address asked for, the owner of the invite code,
-    /// and the lineage as for [`sign_in`](Self::sign_in). Without the user the answer is
+    /// Facts: the user, the owner of the e-mail address asked for, the owner of the invite code, the
+    /// counters named, and the lineage as for [`sign_in`](Self::sign_in). Without the user the answer is
     /// [`Refusal::UserNotFound`]. Of many who ask for one address at once, one gets it.
     async fn edit_profile(&self, edit: &ProfileEdit) -> Decided<EditedProfile, Vec<Refusal>>;
 
@@ -155,9 +173,13 @@ pub trait Storage: Send + Sync + 'static {
     /// Lets the user sign in, or not, from now on. `None` if there is no such user.
     async fn set_active(&self, id: UserId, is_active: bool) -> Result<Option<User>>;
 
-    /// Deletes challenges that expired and sessions that ended before `before`, at most `batch`
-    /// of each, and says how many it deleted in all.
-    async fn sweep(&self, before: OffsetDateTime, batch: u32) -> Result<u64>;
+    /// Looks at the figures of the service, notes an attack if there is one, and says how it is.
+    async fn watch(&self, request: &WatchRequest) -> Result<Alert>;
+
+    /// Deletes what ended before `before`, at most `batch` of each kind: challenges that expired,
+    /// sessions, counters, and figures of the service from before `figures_before`. Says how many it
+    /// deleted in all.
+    async fn sweep(&self, before: OffsetDateTime, figures_before: OffsetDateTime, batch: u32) -> Result<u64>;
 
     /// The keys that are, or were, the first of the ring of somebody who shares this storage.
     async fn known_keys(&self) -> Result<Vec<KnownKey>>;

@@ -119,6 +119,17 @@ impl Hook for Diary {
         let entry = match event {
             Event::UserCreated(user) => format!("created {}", user.phone.as_str()),
             Event::InvitationAccepted(invitation) => format!("accepted via {}", invitation.via.as_str()),
+            Event::CodeSent { phone, code_length, .. } => {
+                format!("{code_length} digits to {}", phone.as_str())
+            }
+            Event::CodeNotSent { phone, reason, .. } => {
+                let reason = reason.as_ref().map_or("the gateway", Refusal::code);
+                format!("nothing to {}: {reason}", phone.as_str())
+            }
+            Event::SignedIn { .. } => "signed in".to_owned(),
+            Event::SignInRefused { reason, .. } => format!("refused: {}", reason.code()),
+            Event::SessionEnded { reason, .. } => format!("session ended: {reason}"),
+            Event::UnderAttack(begins) => format!("under attack: {begins}"),
             _ => "something new".to_owned(),
         };
         self.0.lock().expect("nobody panics").push(entry);
@@ -140,13 +151,47 @@ async fn the_hook_is_told_once_of_each_thing_that_happened() {
     }
     enter(&referral, 3, None).await;
     enter(&referral, 3, Some(&code)).await;
-    let written = diary.0.lock().expect("nobody panics").clone();
+    let mut written = diary.0.lock().expect("nobody panics").clone();
+    written.retain(|entry| entry.starts_with("created") || entry.starts_with("accepted"));
     let expected = [
         "created +79608000001",
         "created +79608000002",
         "accepted via sign_up",
         "created +79608000003",
         "accepted via sign_in",
+    ];
+    assert_eq!(written, expected);
+}
+
+#[tokio::test]
+async fn the_hook_is_told_of_whatever_concerns_security() {
+    let diary = Diary::default();
+    let mut gateway = MockGateway::new();
+    gateway.expect_send().once().returning(|_| Err(SmsError::Temporary("busy".into())));
+    gateway.expect_send().returning(|message| {
+        let mut receipt = Receipt::default();
+        receipt.revealed_code = Some(message.code.clone());
+        Ok(receipt)
+    });
+    let referral = builder(gateway).hook(diary.clone()).build().expect("a sound policy and a sound key");
+    send_code(&referral, None).await.expect_err("the gateway is busy");
+    let sent = send_code(&referral, None).await.expect("sent");
+    send_code(&referral, None).await.expect_err("cooling down");
+    let right = CodeInput::parse(sent.revealed_code.expect("revealed").reveal()).expect("digits");
+    let wrong = CodeInput::parse("12345").expect("digits");
+    referral.sign_in(SignIn::new(sent.phone.clone(), wrong)).await.expect_err("wrong");
+    let anna = referral.sign_in(SignIn::new(sent.phone, right)).await.expect("signed in");
+    assert!(referral.sign_out(&anna.tokens.refresh).await.expect("signed out"));
+
+    let written = diary.0.lock().expect("nobody panics").clone();
+    let expected = [
+        "nothing to +79608000001: the gateway",
+        "4 digits to +79608000001",
+        "nothing to +79608000001: too_many_requests",
+        "refused: invalid_code",
+        "created +79608000001",
+        "signed in",
+        "session ended: signed_out",
     ];
     assert_eq!(written, expected);
 }

@@ -4,8 +4,8 @@ use std::sync::{Arc, LazyLock};
 
 use proptest::prelude::*;
 use referral_core::{
-    CodeInput, Email, InviteCode, Name, Peppers, PhoneNumber, ProfileChange, Referral, SendCode, SignIn,
-    SigningKeys, sms::DevelopmentSender, storage::MemoryStorage,
+    Client, CodeInput, Email, InviteCode, Name, Peppers, PhoneNumber, ProfileChange, Referral, SendCode,
+    SignIn, SigningKeys, sms::DevelopmentSender, storage::MemoryStorage,
 };
 
 /// Text with much of what is typed into forms, and some of what is not.
@@ -77,7 +77,7 @@ async fn accept_all(pairs: &[(usize, usize)]) -> Vec<Option<usize>> {
     for (invitee, inviter) in pairs {
         let code = bearers[*inviter].user.invite_code.clone();
         let change = ProfileChange { invited_by_code: Some(code), ..ProfileChange::default() };
-        if referral.edit_profile(&bearers[*invitee], change).await.is_ok() {
+        if referral.edit_profile(&bearers[*invitee], change, &Client::default()).await.is_ok() {
             assert!(inviters[*invitee].is_none_or(|named| named == *inviter), "an inviter is named for good");
             inviters[*invitee] = Some(*inviter);
         }

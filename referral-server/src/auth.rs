@@ -4,13 +4,15 @@ use std::str::FromStr;
 
 use poem_openapi::{Object, OpenApi, payload::Json, types::Example};
 use referral_core::{
-    ChallengeId, CodeInput, Invalid, InvitationOutcome, InviteCode, Referral, SendCode, SignIn, TokenKind,
+    ChallengeId, CodeInput, Invalid, InvitationOutcome, InviteCode, Referral, Refresh, SendCode, SignIn,
+    TokenKind,
 };
 use serde_json::Value;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::{
+    client::Client,
     code::Code,
     document::{Refusals, Tag},
     example,
@@ -34,6 +36,7 @@ pub(crate) const REFUSALS: &[Refusals] = &[
             Code::InvitationLoop,
             Code::InvalidCode,
             Code::UserInactive,
+            Code::TooManyRequests,
         ],
     ),
     ("verifyToken", &[Code::InvalidTokenType, Code::TokenNotValid]),
@@ -283,13 +286,18 @@ impl AuthApi {
     /// Send a code
     ///
     /// Sends a one-time code to the phone, whether it has an account or not. A code sent before
-    /// stays good under its `challenge_id`.
+    /// stays good under its `challenge_id`. After wrong codes the next has more digits:
+    /// `code_length` says how many.
     #[oai(path = "/send_code", method = "post", operation_id = "sendCode")]
-    async fn send_code(&self, mut body: Body<SendCodeRequest>) -> Result<Json<SentCode>, Problem> {
+    async fn send_code(
+        &self,
+        Client(client): Client,
+        mut body: Body<SendCodeRequest>,
+    ) -> Result<Json<SentCode>, Problem> {
         let phone = body.fields.required("phone", text(|input| self.referral.parse_phone(input)));
         body.fields.finish()?;
 
-        let sent = self.referral.send_code(SendCode::new(phone?)).await?;
+        let sent = self.referral.send_code(SendCode::new(phone?).client(client)).await?;
         Ok(Json(SentCode {
             phone: sent.phone.as_str().to_owned(),
             challenge_id: sent.challenge.0,
@@ -306,7 +314,11 @@ impl AuthApi {
     /// own. With a friend's invite code the friend becomes the inviter, once and for good; if
     /// that code cannot be accepted, nothing changes and the code from the message stays good.
     #[oai(path = "/jwt/get_by_phone", method = "post", operation_id = "signIn")]
-    async fn sign_in(&self, mut body: Body<SignInRequest>) -> Result<Json<SignedIn>, Problem> {
+    async fn sign_in(
+        &self,
+        Client(client): Client,
+        mut body: Body<SignInRequest>,
+    ) -> Result<Json<SignedIn>, Problem> {
         let fields = &mut body.fields;
         let phone = fields.required("phone", text(|input| self.referral.parse_phone(input)));
         let code = fields.required("code", read_code);
@@ -314,8 +326,10 @@ impl AuthApi {
         let challenge = fields.optional("challenge_id", nullable(text(ChallengeId::from_str)));
         body.fields.finish()?;
 
-        let request =
-            SignIn::new(phone?, code?).challenge(challenge?.flatten()).invited_by(invited_by_code?.flatten());
+        let request = SignIn::new(phone?, code?)
+            .challenge(challenge?.flatten())
+            .invited_by(invited_by_code?.flatten())
+            .client(client);
         let signed_in = self.referral.sign_in(request).await?;
         Ok(Json(SignedIn {
             access: signed_in.tokens.access,
@@ -353,11 +367,15 @@ impl AuthApi {
     /// ones again until they are seen in use, so a lost answer signs nobody out; one exchanged
     /// before ends the session.
     #[oai(path = "/jwt/refresh", method = "post", operation_id = "refreshToken")]
-    async fn refresh(&self, mut body: Body<RefreshRequest>) -> Result<Json<Refreshed>, Problem> {
+    async fn refresh(
+        &self,
+        Client(client): Client,
+        mut body: Body<RefreshRequest>,
+    ) -> Result<Json<Refreshed>, Problem> {
         let refresh = body.fields.required("refresh", text(|token| Ok(token.to_owned())));
         body.fields.finish()?;
 
-        let refreshed = self.referral.refresh(&refresh?).await?;
+        let refreshed = self.referral.refresh(Refresh::from(&refresh?).client(client)).await?;
         Ok(Json(Refreshed {
             access: refreshed.tokens.access,
             refresh: refreshed.tokens.refresh,

@@ -11,7 +11,7 @@ use referral_core::{Policy, Region, Visibility};
 use referral_server::{ClientAddresses, CorsOrigins, TrustedProxies};
 use referral_sqlx::PostgresOptions;
 
-use crate::{connections::Limits, patience::Times};
+use crate::{connections::Limits, limits::LimitSettings, patience::Times};
 
 /// Sign-in by phone and one-time code, with a simple referral system, over HTTP.
 ///
@@ -121,6 +121,8 @@ pub(crate) struct Settings {
     pub(crate) postgres: Postgres,
     #[command(flatten)]
     pub(crate) sign_in: SignIn,
+    #[command(flatten)]
+    pub(crate) limits: LimitSettings,
     #[command(flatten)]
     pub(crate) tokens: Tokens,
     #[command(flatten)]
@@ -339,9 +341,9 @@ pub(crate) enum Sender {
 pub(crate) enum PolicyName {
     /// Four digits
     Standard,
-    /// Six digits, and the challenge it answers
+    /// Six digits, and the challenge it answers; asks for --regions and --messages-per-day
     Strict,
-    /// Standard without waiting between two codes
+    /// Standard without waiting between two codes, and almost without limits
     Development,
 }
 
@@ -430,6 +432,7 @@ impl Settings {
         set(&mut policy.refresh_lifetime, tokens.refresh_lifetime);
         set(&mut policy.session_lifetime, tokens.session_lifetime);
         set(&mut policy.refresh_grace, tokens.refresh_grace);
+        self.limits.set(&mut policy);
         policy.default_region = sign_in.default_region;
         policy.visibility = match sign_in.visibility {
             VisibilityName::Full => Visibility::Full,

@@ -18,30 +18,18 @@ use poem::{
 };
 
 /// Who is asking. A handler takes it like any other extractor.
-#[cfg_attr(not(test), expect(dead_code, reason = "the handlers are about to take it"))]
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Client {
-    /// Where the request comes from, if it came over a network.
-    pub(crate) address: Option<IpAddr>,
-    /// What the client calls itself, of which 256 characters are kept.
-    pub(crate) user_agent: Option<String>,
-}
+pub(crate) struct Client(pub(crate) referral_core::Client);
 
 /// The address of the client, as the edge left it with the request.
-#[cfg_attr(not(test), expect(dead_code, reason = "the handlers are about to take it"))]
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct FoundAddress(pub(crate) Option<IpAddr>);
 
 impl<'a> FromRequest<'a> for Client {
     async fn from_request(request: &'a Request, _: &mut RequestBody) -> Result<Self> {
-        let user_agent = request.headers().get(header::USER_AGENT).map(|name| {
-            let name = String::from_utf8_lossy(name.as_bytes());
-            name.chars().filter(|char| !char.is_control()).take(256).collect::<String>()
-        });
-        Ok(Self {
-            address: request.extensions().get().and_then(|FoundAddress(address)| *address),
-            user_agent: user_agent.filter(|name| !name.is_empty()),
-        })
+        let address = request.extensions().get().and_then(|FoundAddress(address)| *address);
+        let user_agent = request.headers().get(header::USER_AGENT);
+        let user_agent = user_agent.map(|name| String::from_utf8_lossy(name.as_bytes()).into_owned());
+        Ok(Self(referral_core::Client::default().address(address).user_agent(user_agent)))
     }
 }
 
@@ -334,11 +322,12 @@ mod tests {
             let mut request = Request::builder().extension(FoundAddress(Some(ip("203.0.113.7")))).finish();
             let agent = agent.map(|agent| HeaderValue::from_bytes(agent).expect("a value"));
             request.headers_mut().extend(agent.map(|agent| (header::USER_AGENT, agent)));
-            let client = Client::from_request_without_body(&request).await.expect("never refused");
-            assert_eq!(client, Client { address: Some(ip("203.0.113.7")), user_agent: expected });
+            let Client(client) = Client::from_request_without_body(&request).await.expect("never refused");
+            let address = Some(ip("203.0.113.7"));
+            assert_eq!(client, referral_core::Client::default().address(address).user_agent(expected));
         }
         let request = Request::default();
-        let client = Client::from_request_without_body(&request).await.expect("never refused");
-        assert_eq!(client, Client { address: None, user_agent: None });
+        let Client(client) = Client::from_request_without_body(&request).await.expect("never refused");
+        assert_eq!(client, referral_core::Client::default());
     }
 }

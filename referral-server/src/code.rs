@@ -87,7 +87,7 @@ codes! {
     PhoneNotAllowed = "phone_not_allowed", FORBIDDEN, Some("phone");
     /// Only staff may see this.
     StaffOnly = "staff_only", FORBIDDEN, None;
-    /// There is nothing here, or no such user.
+    /// There is nothing here, or no such user or session.
     NotFound = "not_found", NOT_FOUND, None;
     /// The method is not served here; `Allow` has those that are.
     MethodNotAllowed = "method_not_allowed", METHOD_NOT_ALLOWED, None;

@@ -5,7 +5,7 @@ use poem::http::StatusCode;
 use poem_openapi::{OpenApiService, Tags, registry::Registry, types::Type as _};
 use serde_json::{Map, Value, json};
 
-use crate::{Apis, auth, code::Code, example, problem::ProblemBody, users};
+use crate::{Apis, auth, code::Code, example, problem::ProblemBody, sessions, users};
 
 /// Where the API begins.
 pub(crate) const BASE: &str = "/api/v1";
@@ -134,7 +134,10 @@ fn describe_operations(document: &mut Value) {
     let operations = document["paths"].as_object_mut().into_iter().flat_map(Map::values_mut);
     for operation in operations.filter_map(Value::as_object_mut).flat_map(Map::values_mut) {
         let id = operation["operationId"].as_str().unwrap_or_default();
-        let own = auth::REFUSALS.iter().chain(users::REFUSALS).find(|(name, _)| *name == id);
+        let own = [auth::REFUSALS, sessions::REFUSALS, users::REFUSALS]
+            .concat()
+            .into_iter()
+            .find(|(name, _)| *name == id);
         let (_, own) = own.unwrap_or_else(|| panic!("the operation `{id}` says what it refuses"));
         let with_body = if operation["requestBody"].is_null() { &[] } else { WITH_BODY };
         let with_bearer = if operation["security"].is_null() { &[] } else { WITH_BEARER };

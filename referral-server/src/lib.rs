@@ -12,6 +12,7 @@ mod input;
 mod links;
 mod pages;
 mod problem;
+mod sessions;
 mod users;
 
 use std::{sync::Arc, time::Duration};
@@ -25,6 +26,7 @@ use crate::{
     document::{BASE, Document},
     edge::Edge,
     links::Links,
+    sessions::SessionsApi,
     users::UsersApi,
 };
 pub use crate::{
@@ -33,7 +35,7 @@ pub use crate::{
 };
 
 /// All groups of endpoints.
-type Apis = (AuthApi, UsersApi);
+type Apis = (AuthApi, SessionsApi, UsersApi);
 
 /// What the endpoint must know beside the handle.
 #[derive(Clone, Debug)]
@@ -80,8 +82,9 @@ pub fn openapi(referral: &Referral) -> String {
 
 fn service(referral: &Referral, public_url: Option<String>) -> OpenApiService<Apis, ()> {
     let auth = AuthApi { referral: referral.clone() };
+    let sessions = SessionsApi { referral: referral.clone() };
     let users = UsersApi { referral: referral.clone(), links: Links { public_url } };
-    OpenApiService::new((auth, users), "Referral", env!("CARGO_PKG_VERSION"))
+    OpenApiService::new((auth, sessions, users), "Referral", env!("CARGO_PKG_VERSION"))
         .description(include_str!("description.md"))
         .license(LicenseObject::new("MIT OR Apache-2.0").url("https://spdx.org/licenses/"))
         .server(BASE)

@@ -3,6 +3,7 @@
 mod cli;
 mod connections;
 mod keys;
+mod limits;
 mod patience;
 mod secrets;
 mod serve;

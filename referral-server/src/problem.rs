@@ -208,7 +208,7 @@ impl From<Refusal> for Problem {
             Refusal::TokenNotValid => Code::TokenNotValid,
             Refusal::RefreshReused => Code::RefreshReused,
             Refusal::StaffOnly => Code::StaffOnly,
-            Refusal::UserNotFound => Code::NotFound,
+            Refusal::UserNotFound | Refusal::SessionNotFound => Code::NotFound,
             Refusal::InvalidCursor => Code::InvalidCursor,
             other => return Self::internal(other),
         };

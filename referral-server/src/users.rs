@@ -16,6 +16,7 @@ use uuid::Uuid;
 
 use crate::{
     bearer::{AccessToken, Authorized},
+    client::Client,
     code::Code,
     document::{Refusals, Tag},
     example,
@@ -51,6 +52,7 @@ pub(crate) const REFUSALS: &[Refusals] = &[
             Code::Conflict,
             Code::EmailTaken,
             Code::InvitationAlreadyAccepted,
+            Code::TooManyRequests,
         ],
     ),
     ("listInvited", &[Code::InvalidLimit, Code::InvalidCursor, Code::NotFound, Code::StaffOnly]),
@@ -337,6 +339,7 @@ impl UsersApi {
     async fn update_current_user(
         &self,
         Authorized(bearer): Authorized<Bearer>,
+        Client(client): Client,
         mut body: Body<ProfilePatch>,
     ) -> Result<Json<UserWithInvited>, Problem> {
         let fields = &mut body.fields;
@@ -352,7 +355,7 @@ impl UsersApi {
             email: email?,
             invited_by_code: invited_by_code?,
         };
-        Ok(Json(self.referral.edit_profile(&bearer, change).await?.into()))
+        Ok(Json(self.referral.edit_profile(&bearer, change, &client).await?.into()))
     }
 
     /// Get a user

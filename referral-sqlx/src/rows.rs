@@ -7,15 +7,21 @@
 macro_rules! read_rows {
     ($database:ty, $row:ty, $stored_time:ty, $read_time:path) => {
         use referral_core::{
-            Challenge, ChallengeId, Email, Invalid, InviteCode, InvitedBy, Invitee, KeyPurpose, Name,
-            PhoneNumber, Session, SessionId, User, UserId,
-            storage::{Grant, KnownKey, Result},
+            Challenge, ChallengeId, ClientAddress, Email, Invalid, InviteCode, InvitedBy, Invitee,
+            KeyPurpose, Name, PhoneNumber, Session, SessionId, User, UserId,
+            storage::{CounterKey, Counters, Grant, KnownKey, Result},
         };
         use sqlx::Row as _;
         use time::OffsetDateTime;
         use uuid::Uuid;
 
-        use crate::{error::unreadable, values::retired_from_bytes};
+        use crate::{
+            error::unreadable,
+            values::{failed_tries_from_bytes, retired_from_bytes, stamps_from_text},
+        };
+
+        /// The columns of counters that are read along with other facts. No request has more.
+        pub(super) const COUNTER_COLUMNS: [&str; 4] = ["counter_0", "counter_1", "counter_2", "counter_3"];
 
         pub(super) fn user(row: &$row) -> Result<User> {
             let inviter = get::<Option<Uuid>>(row, "inviter")?.map(UserId);
@@ -58,7 +64,18 @@ macro_rules! read_rows {
                 redeemed_at: optional_time(row, "redeemed_at")?,
                 tries_with_id: number(row, "tries_with_id")?,
                 tries_without_id: number(row, "tries_without_id")?,
+                address: address(row, "code_address")?,
+                failed_tries: failed_tries_from_bytes(get(row, "failed_tries")?)?,
             })
+        }
+
+        /// The counters of a row, which were looked for by `keys`.
+        pub(super) fn counters(row: &$row, keys: Vec<CounterKey>) -> Result<Counters> {
+            let read = |(key, column)| {
+                let stamps = get::<Option<&str>>(row, column)?.unwrap_or_default();
+                Ok((key, stamps_from_text(stamps)?))
+            };
+            keys.into_iter().zip(COUNTER_COLUMNS).map(read).collect()
         }
 
         pub(super) fn session(row: &$row) -> Result<Session> {
@@ -79,7 +96,15 @@ macro_rules! read_rows {
                 grant_used: get(row, "grant_used")?,
                 parent: get(row, "parent")?,
                 retired: retired_from_bytes(get(row, "retired")?)?,
+                address: address(row, "address")?,
+                user_agent: get(row, "user_agent")?,
             })
+        }
+
+        /// An hour, and how many messages were sent in it.
+        pub(super) fn messages(row: &$row) -> Result<(OffsetDateTime, u64)> {
+            let count = get::<i64>(row, "count")?;
+            Ok((time(row, "since")?, u64::try_from(count).unwrap_or_default()))
         }
 
         pub(super) fn known_key(row: &$row) -> Result<KnownKey> {
@@ -114,6 +139,10 @@ macro_rules! read_rows {
 
         fn time(row: &$row, column: &'static str) -> Result<OffsetDateTime> {
             get(row, column).and_then($read_time)
+        }
+
+        fn address(row: &$row, column: &'static str) -> Result<Option<ClientAddress>> {
+            optional(row, column, str::parse)
         }
 
         fn phone(row: &$row) -> Result<PhoneNumber> {
@@ -153,7 +182,7 @@ macro_rules! session_columns {
     () => {
         "s.id AS session_id, s.user_id, s.created_at, s.expires_at, s.revoked_at, s.key_id, s.access_id, \
          s.refresh_id, s.issued_at, s.access_expires_at, s.refresh_expires_at, s.grant_used, s.parent, \
-         s.retired"
+         s.retired, s.address, s.user_agent"
     };
 }
 pub(crate) use session_columns;
@@ -162,7 +191,8 @@ pub(crate) use session_columns;
 macro_rules! challenge_columns {
     () => {
         "c.id AS challenge_id, c.code_length, c.code_hash, c.pepper_id, c.sent_at, \
-         c.expires_at AS code_expires_at, c.redeemed_at, c.tries_with_id, c.tries_without_id"
+         c.expires_at AS code_expires_at, c.redeemed_at, c.tries_with_id, c.tries_without_id, \
+         c.address AS code_address, c.failed_tries"
     };
 }
 pub(crate) use challenge_columns;

@@ -1,13 +1,16 @@
 //! Values as they are stored, whichever the database.
 
-use referral_core::storage::{Result, Retired};
+use referral_core::{
+    ClientAddress,
+    storage::{FailedTry, Result, Retired, Stamp},
+};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::error::unreadable;
 
-/// The bytes of one refresh token among [`retired_to_bytes`]: its id and its time.
-const RETIRED_BYTES: usize = 16 + 8;
+/// The bytes of an id or an address, and of a time.
+const MARK_BYTES: usize = 16 + 8;
 
 /// Microseconds since 1970. The core's times have no finer parts.
 pub(crate) fn time_to_micros(time: OffsetDateTime) -> i64 {
@@ -22,29 +25,66 @@ pub(crate) fn time_from_micros(micros: i64) -> Result<OffsetDateTime> {
 
 /// The retired refresh tokens of a session, which nobody looks for but in their session.
 pub(crate) fn retired_to_bytes(retired: &[Retired]) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(retired.len() * RETIRED_BYTES);
-    for token in retired {
-        bytes.extend(token.refresh_id.as_bytes());
-        bytes.extend(time_to_micros(token.at).to_be_bytes());
+    marks_to_bytes(retired.iter().map(|token| (token.refresh_id.into_bytes(), token.at)))
+}
+
+pub(crate) fn retired_from_bytes(bytes: &[u8]) -> Result<Vec<Retired>> {
+    marks_from_bytes(bytes, |id, at| Retired { refresh_id: Uuid::from_bytes(id), at })
+}
+
+/// The wrong tries at a challenge.
+pub(crate) fn failed_tries_to_bytes(tries: &[FailedTry]) -> Vec<u8> {
+    marks_to_bytes(tries.iter().map(|failed| (failed.address.to_bytes(), failed.at)))
+}
+
+pub(crate) fn failed_tries_from_bytes(bytes: &[u8]) -> Result<Vec<FailedTry>> {
+    marks_from_bytes(bytes, |address, at| FailedTry { address: ClientAddress::from_bytes(address), at })
+}
+
+fn marks_to_bytes(marks: impl Iterator<Item = ([u8; 16], OffsetDateTime)>) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for (id, at) in marks {
+        bytes.extend(id);
+        bytes.extend(time_to_micros(at).to_be_bytes());
     }
     bytes
 }
 
-pub(crate) fn retired_from_bytes(bytes: &[u8]) -> Result<Vec<Retired>> {
-    let (tokens, rest) = bytes.as_chunks::<RETIRED_BYTES>();
+fn marks_from_bytes<T>(bytes: &[u8], make: impl Fn([u8; 16], OffsetDateTime) -> T) -> Result<Vec<T>> {
+    let (marks, rest) = bytes.as_chunks::<MARK_BYTES>();
     if !rest.is_empty() {
-        return Err(unreadable("the retired refresh tokens of a session are cut off"));
+        return Err(unreadable("a list of ids or addresses with their times is cut off"));
     }
-    let read = |token: &[u8; RETIRED_BYTES]| {
-        let (id, at) = token.split_first_chunk::<16>().expect("a token has more than 16 bytes");
-        let at = at.first_chunk().expect("8 bytes follow the id");
-        Ok(Retired { refresh_id: Uuid::from_bytes(*id), at: time_from_micros(i64::from_be_bytes(*at))? })
+    let read = |mark: &[u8; MARK_BYTES]| {
+        let (id, at) = mark.split_first_chunk::<16>().expect("a mark has more than 16 bytes");
+        let at = at.first_chunk().expect("8 bytes follow");
+        Ok(make(*id, time_from_micros(i64::from_be_bytes(*at))?))
     };
-    tokens.iter().map(read).collect()
+    marks.iter().map(read).collect()
+}
+
+/// What was counted, each as [`stamp_to_text`] has it.
+pub(crate) fn stamps_to_text(stamps: &[Stamp]) -> String {
+    stamps.iter().map(|stamp| stamp_to_text(*stamp)).collect()
+}
+
+/// All have the same length, so that none is part of another and a database can take one out.
+pub(crate) fn stamp_to_text(stamp: Stamp) -> String {
+    format!("{:017},", stamp.to_number())
+}
+
+pub(crate) fn stamps_from_text(text: &str) -> Result<Vec<Stamp>> {
+    let numbers = text.split_terminator(',');
+    let read = |number: &str| {
+        let number = number.parse().map_err(unreadable)?;
+        Stamp::from_number(number).ok_or_else(|| unreadable("a counter has something unknown"))
+    };
+    numbers.map(read).collect()
 }
 
 #[cfg(test)]
 mod tests {
+    use referral_core::storage::Counted;
     use time::Duration;
 
     use super::*;
@@ -70,5 +110,29 @@ mod tests {
             assert_eq!(retired_from_bytes(&bytes).expect("readable"), retired);
         }
         assert!(retired_from_bytes(&[0; 25]).is_err());
+    }
+
+    #[test]
+    fn wrong_tries_come_back() {
+        let tries = [1, 255].map(|number| FailedTry {
+            address: ClientAddress::new(std::net::Ipv4Addr::new(203, 0, 113, number).into()),
+            at: OffsetDateTime::UNIX_EPOCH + Duration::seconds(number.into()),
+        });
+        let bytes = failed_tries_to_bytes(&tries);
+        assert_eq!(failed_tries_from_bytes(&bytes).expect("readable"), tries);
+    }
+
+    #[test]
+    fn stamps_come_back_and_are_as_long_as_one_another() {
+        let stamps = [Counted::Code, Counted::Failure, Counted::UnknownInvite].map(|what| Stamp {
+            at: OffsetDateTime::UNIX_EPOCH + Duration::days(20_000 * what as i64),
+            what,
+        });
+        let text = stamps_to_text(&stamps);
+        assert_eq!(text.len(), 3 * 18);
+        assert_eq!(stamps_from_text(&text).expect("readable"), stamps);
+        assert_eq!(stamps_from_text("").expect("readable"), []);
+        assert!(stamps_from_text("x,").is_err());
+        assert!(stamps_from_text("3,").is_err());
     }
 }

@@ -3,7 +3,10 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{Bench, answer, assert_refused, in_parallel, phone, unnamed};
-use crate::{Refusal, storage::Storage};
+use crate::{
+    Refusal,
+    storage::{Counting, Storage},
+};
 
 /// Between two codes for one phone lies the cool-down, and the wait that is told is true.
 pub async fn a_second_code_waits_for_the_cool_down(storage: Arc<dyn Storage>) {
@@ -52,11 +55,15 @@ pub async fn a_voided_code_is_forgotten_and_the_one_before_it_lives(storage: Arc
     let first = bench.sent(&phone(1)).await;
     bench.advance(Duration::from_mins(1));
     let second = bench.sent(&phone(1)).await;
-    bench.storage.void_challenge(second.challenge).await.expect("voided");
-    bench.storage.void_challenge(second.challenge).await.expect("voiding again does nothing");
+    bench.storage.void_challenge(second.challenge, &Counting::default()).await.expect("voided");
+    bench
+        .storage
+        .void_challenge(second.challenge, &Counting::default())
+        .await
+        .expect("voiding again does nothing");
 
     assert_refused(bench.sign_in(answer(&second)).await, Refusal::InvalidCode);
     let third = bench.sent(&phone(1)).await;
-    bench.storage.void_challenge(third.challenge).await.expect("voided");
+    bench.storage.void_challenge(third.challenge, &Counting::default()).await.expect("voided");
     bench.sign_in(unnamed(answer(&first))).await.expect("signed in");
 }

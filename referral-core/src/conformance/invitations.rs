@@ -4,14 +4,14 @@ use std::{sync::Arc, time::Duration};
 
 use super::{Bench, answer, assert_refused, in_parallel, phone};
 use crate::{
-    Bearer, Error, InvitationOutcome, InviteCode, ProfileChange, ProfileView, Refusal, SignIn, SignedIn,
-    storage::Storage,
+    Bearer, Client, Error, InvitationOutcome, InviteCode, ProfileChange, ProfileView, Refusal, SignIn,
+    SignedIn, storage::Storage,
 };
 
 /// Names an inviter in the profile.
 async fn accept(bench: &Bench, bearer: &Bearer, code: &InviteCode) -> Result<ProfileView, Error> {
     let change = ProfileChange { invited_by_code: Some(code.clone()), ..ProfileChange::default() };
-    bench.referral.edit_profile(bearer, change).await
+    bench.referral.edit_profile(bearer, change, &Client::default()).await
 }
 
 /// The inviter has one invitee, and it is this one.
@@ -183,7 +183,7 @@ pub async fn parallel_sign_ups_by_one_inviter_are_all_counted(storage: Arc<dyn S
     let anna = bench.enter(99).await;
     in_parallel(30, |number| {
         let (bench, anna) = (bench.clone(), anna.clone());
-        async move { bench.enter_invited(number, &anna.user).await }
+        async move { bench.enter_invited(number * 1_000, &anna.user).await }
     })
     .await;
     assert_eq!(bench.profile(&anna).await.invited_count, 30);
@@ -224,7 +224,8 @@ async fn close_rings(storage: Arc<dyn Storage>, size: u32) {
         for refused in accepted.into_iter().filter(Result::is_err) {
             assert_refused(refused, Refusal::InvitationLoop);
         }
-        bench.advance(Duration::from_mins(1));
+        // Those who were refused have used up codes of their number block.
+        bench.advance(Duration::from_hours(1) + Duration::from_secs(1));
     }
     let outsider = bench.enter(999).await;
     bench.assert_sound(&bench.bearer(&outsider).await).await;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{Bench, assert_refused, in_parallel};
 use crate::{
-    Bearer, Email, Error, InviteCode, Name, ProfileChange, ProfileView, Refusal, User, UserId,
+    Bearer, Client, Email, Error, InviteCode, Name, ProfileChange, ProfileView, Refusal, User, UserId,
     storage::Storage,
 };
 
@@ -17,7 +17,7 @@ fn name(name: &str) -> Name {
 }
 
 async fn edit(bench: &Bench, bearer: &Bearer, change: ProfileChange) -> Result<ProfileView, Error> {
-    bench.referral.edit_profile(bearer, change).await
+    bench.referral.edit_profile(bearer, change, &Client::default()).await
 }
 
 /// What is named changes, what is cleared is gone, the rest stays.

@@ -1,9 +1,9 @@
 //! Sessions, from sign-in to their end.
 
-use std::{sync::Arc, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
-use super::{Bench, assert_refused, in_parallel};
-use crate::{Refusal, SessionId, TokenKind, storage::Storage};
+use super::{Bench, answer, assert_refused, in_parallel, phone};
+use crate::{Client, Refresh, Refusal, SessionId, SignIn, TokenKind, storage::Storage};
 
 /// Long enough for a refresh token to be past its grace, short enough for it to be valid.
 const PAST_GRACE: Duration = Duration::from_mins(1);
@@ -114,4 +114,98 @@ pub async fn tokens_of_an_inactive_user_stop_at_once(storage: Arc<dyn Storage>) 
     assert_refused(bench.referral.refresh(&anna.tokens.refresh).await, Refusal::TokenNotValid);
     bench.referral.set_active(anna.user.id, true).await.expect("a user");
     bench.referral.authenticate(&anna.tokens.access).await.expect("valid again");
+}
+
+/// Somebody sees where they are signed in, and signs out there.
+pub async fn ones_own_sessions_are_listed_and_ended(storage: Arc<dyn Storage>) {
+    let bench = Bench::new(storage);
+    let mut sessions = Vec::new();
+    for _ in 0..3 {
+        sessions.push(bench.enter(1).await);
+        bench.advance(Duration::from_mins(10));
+    }
+    let other = bench.enter(2).await;
+    let [first, second, third] = &sessions[..] else { unreachable!("three were begun") };
+    let bearer = bench.bearer(third).await;
+    let listed = || async {
+        let listed = bench.referral.sessions(&bearer).await.expect("a list");
+        listed.into_iter().map(|session| session.id).collect::<Vec<_>>()
+    };
+    assert_eq!(listed().await, [third.session, second.session, first.session]);
+
+    bench.referral.end_session(&bearer, first.session).await.expect("ended");
+    assert_eq!(listed().await, [third.session, second.session]);
+    assert_refused(bench.referral.verify(&first.tokens.refresh, None).await, Refusal::TokenNotValid);
+    assert_refused(bench.referral.refresh(&first.tokens.refresh).await, Refusal::TokenNotValid);
+    for not_theirs in [first.session, other.session, SessionId(uuid::Uuid::nil())] {
+        assert_refused(bench.referral.end_session(&bearer, not_theirs).await, Refusal::SessionNotFound);
+    }
+
+    bench.enter(1).await;
+    assert_eq!(bench.referral.end_other_sessions(&bearer).await.expect("ended"), 2);
+    assert_eq!(bench.referral.end_other_sessions(&bearer).await.expect("none left"), 0);
+    assert_eq!(listed().await, [third.session]);
+    assert_refused(bench.referral.verify(&second.tokens.refresh, None).await, Refusal::TokenNotValid);
+    bench.referral.authenticate(&third.tokens.access).await.expect("this one lives");
+    bench.referral.authenticate(&other.tokens.access).await.expect("others' live");
+
+    bench.advance(Duration::from_hours(30 * 24));
+    assert_eq!(listed().await, [], "one that was not used for so long has ended");
+}
+
+/// A refresh token is enough to sign out, twice does no harm.
+pub async fn a_session_is_ended_by_its_refresh_token(storage: Arc<dyn Storage>) {
+    let bench = Bench::new(storage);
+    let anna = bench.enter(1).await;
+    bench.advance(Duration::from_mins(20));
+    assert_refused(bench.referral.sign_out(&anna.tokens.access).await, Refusal::TokenNotValid);
+    assert!(bench.referral.sign_out(&anna.tokens.refresh).await.expect("signed out"));
+    assert!(!bench.referral.sign_out(&anna.tokens.refresh).await.expect("it was over"));
+    assert_refused(bench.referral.refresh(&anna.tokens.refresh).await, Refusal::TokenNotValid);
+}
+
+/// Whoever refreshes while the session is ended gets tokens that are worth nothing, or none.
+pub async fn a_refresh_does_not_bring_an_ended_session_back(storage: Arc<dyn Storage>) {
+    let bench = Bench::new(storage);
+    let anna = bench.enter(1).await;
+    let refreshed = in_parallel(16, |number| {
+        let (bench, token) = (bench.clone(), anna.tokens.refresh.clone());
+        async move {
+            if number == 8 {
+                assert!(bench.referral.sign_out(&token).await.expect("signed out"));
+                return None;
+            }
+            bench.referral.refresh(&token).await.ok()
+        }
+    });
+    for refreshed in refreshed.await.into_iter().flatten() {
+        let access = bench.referral.authenticate(&refreshed.tokens.access).await;
+        assert_refused(access, Refusal::TokenNotValid);
+    }
+}
+
+/// A session shows where it was used last, and keeps what it knew where nobody says.
+pub async fn where_a_session_is_used_is_kept(storage: Arc<dyn Storage>) {
+    let bench = Bench::new(storage);
+    let client = |address: &str, name: &str| {
+        Client::default().address(address.parse::<IpAddr>().ok()).user_agent(name.to_owned())
+    };
+    let sent = bench.sent(&phone(1)).await;
+    let from = client("2001:db8:1:2:3:4:5:6", "Фирефокс/1.0");
+    let anna = bench.sign_in(SignIn { client: from, ..answer(&sent) }).await.expect("signed in");
+    let bearer = bench.bearer(&anna).await;
+    let seen = || async {
+        let session = bench.referral.sessions(&bearer).await.expect("a list").remove(0);
+        let address = session.address.map(|address| address.to_string()).unwrap_or_default();
+        (address, session.user_agent.clone().unwrap_or_default(), session.last_used_at())
+    };
+    let start = crate::clock::to_seconds(bench.now());
+    assert_eq!(seen().await, ("2001:db8:1:2::/64".into(), "Фирефокс/1.0".into(), start));
+
+    bench.advance(PAST_GRACE);
+    let refresh = Refresh::from(&anna.tokens.refresh).client(client("203.0.113.9", "curl"));
+    let refreshed = bench.referral.refresh(refresh).await.expect("refreshed");
+    assert_eq!(seen().await, ("203.0.113.9".into(), "curl".into(), start + PAST_GRACE));
+    bench.referral.refresh(&refreshed.tokens.refresh).await.expect("refreshed");
+    assert_eq!(seen().await.1, "curl");
 }

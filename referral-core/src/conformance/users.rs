@@ -4,8 +4,8 @@ use std::{sync::Arc, time::Duration};
 
 use super::{Bench, assert_refused, phone};
 use crate::{
-    Bearer, COUNT_LIMIT, Email, FilterInput, ListUsers, Name, PageLink, PageSize, ProfileChange, Refusal,
-    UserId, UserList, UserView, storage::Storage,
+    Bearer, COUNT_LIMIT, Client, Email, FilterInput, ListUsers, Name, PageLink, PageSize, ProfileChange,
+    Refusal, UserId, UserList, UserView, storage::Storage,
 };
 
 fn ids(users: &[UserView]) -> Vec<UserId> {
@@ -116,7 +116,7 @@ async fn anna_and_boris(bench: &Bench) -> (Bearer, Bearer) {
             email: Some(Email::parse(email).ok()),
             invited_by_code: None,
         };
-        bench.referral.edit_profile(bearer, change).await.expect("edited");
+        bench.referral.edit_profile(bearer, change, &Client::default()).await.expect("edited");
     }
     (anna, boris)
 }
@@ -195,7 +195,7 @@ pub async fn a_search_follows_edits(storage: Arc<dyn Storage>) {
         email: Some(None),
         ..ProfileChange::default()
     };
-    bench.referral.edit_profile(&boris, change).await.expect("edited");
+    bench.referral.edit_profile(&boris, change, &Client::default()).await.expect("edited");
     assert_eq!(search(&bench, &anna, "bohdan").await, [boris.user.id]);
     assert_eq!(search(&bench, &anna, "boris").await, []);
 
@@ -204,7 +204,7 @@ pub async fn a_search_follows_edits(storage: Arc<dyn Storage>) {
     let vera = bench.bearer(&vera).await;
     let change =
         ProfileChange { invited_by_code: Some(boris.user.invite_code.clone()), ..ProfileChange::default() };
-    bench.referral.edit_profile(&vera, change).await.expect("accepted");
+    bench.referral.edit_profile(&vera, change, &Client::default()).await.expect("accepted");
     let by_code = search(&bench, &anna, boris.user.invite_code.as_str()).await;
     assert_eq!(by_code, [vera.user.id, boris.user.id]);
 }

@@ -1,6 +1,6 @@
 //! Putting the handle together.
 
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, RwLock, atomic::AtomicBool};
 
 use super::{Inner, Referral, Secrets};
 use crate::{
@@ -134,8 +134,9 @@ impl Builder {
         }
         let Self { storage, sender, hook, clock, random, policy, tokens, peppers, text } = self;
         let secrets = Secrets { tokens, peppers: Arc::new(peppers) };
-        let secrets = RwLock::new(Arc::new(secrets));
-        let inner = Inner { storage, sender, hook, clock, random, policy, secrets, text };
+        let (secrets, policy) = (RwLock::new(Arc::new(secrets)), Arc::new(policy));
+        let under_attack = AtomicBool::new(false);
+        let inner = Inner { storage, sender, hook, clock, random, policy, secrets, text, under_attack };
         Ok(Referral { inner: Arc::new(inner) })
     }
 }

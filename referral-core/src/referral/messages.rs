@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::{
-    ChallengeId, InvitationOutcome, InviteCode, PhoneNumber, SessionId, SmsCode, TokenPair, User,
+    ChallengeId, Client, InvitationOutcome, InviteCode, PhoneNumber, SessionId, SmsCode, TokenPair, User,
     sms_code::CodeInput,
 };
 
@@ -15,19 +15,28 @@ pub struct SendCode {
     pub phone: PhoneNumber,
     /// The language of the message, as a BCP 47 tag.
     pub locale: Option<String>,
+    /// Who asks for it.
+    pub client: Client,
 }
 
 impl SendCode {
     /// A code for `phone`, in a message in the language that is usual.
     #[must_use]
     pub fn new(phone: PhoneNumber) -> Self {
-        Self { phone, locale: None }
+        Self { phone, locale: None, client: Client::default() }
     }
 
     /// In a message in this language, a BCP 47 tag.
     #[must_use]
     pub fn locale(mut self, locale: impl Into<String>) -> Self {
         self.locale = Some(locale.into());
+        self
+    }
+
+    /// Asked for by this client.
+    #[must_use]
+    pub fn client(mut self, client: Client) -> Self {
+        self.client = client;
         self
     }
 }
@@ -63,13 +72,15 @@ pub struct SignIn {
     pub challenge: Option<ChallengeId>,
     /// A friend's invite code.
     pub invited_by_code: Option<InviteCode>,
+    /// Who sends it.
+    pub client: Client,
 }
 
 impl SignIn {
     /// The code that came back from `phone`.
     #[must_use]
     pub fn new(phone: PhoneNumber, code: CodeInput) -> Self {
-        Self { phone, code, challenge: None, invited_by_code: None }
+        Self { phone, code, challenge: None, invited_by_code: None, client: Client::default() }
     }
 
     /// The code answers this challenge, and no other.
@@ -83,6 +94,13 @@ impl SignIn {
     #[must_use]
     pub fn invited_by(mut self, code: impl Into<Option<InviteCode>>) -> Self {
         self.invited_by_code = code.into();
+        self
+    }
+
+    /// Sent by this client.
+    #[must_use]
+    pub fn client(mut self, client: Client) -> Self {
+        self.client = client;
         self
     }
 }
@@ -103,6 +121,37 @@ pub struct SignedIn {
     pub created: bool,
     /// What became of the invite code.
     pub invitation: InvitationOutcome,
+}
+
+/// A refresh token that is to be exchanged.
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct Refresh<'a> {
+    /// The token.
+    pub token: &'a str,
+    /// Who has it.
+    pub client: Client,
+}
+
+impl<'a> From<&'a str> for Refresh<'a> {
+    fn from(token: &'a str) -> Self {
+        Self { token, client: Client::default() }
+    }
+}
+
+impl<'a> From<&'a String> for Refresh<'a> {
+    fn from(token: &'a String) -> Self {
+        token.as_str().into()
+    }
+}
+
+impl Refresh<'_> {
+    /// Sent by this client.
+    #[must_use]
+    pub fn client(mut self, client: Client) -> Self {
+        self.client = client;
+        self
+    }
 }
 
 /// New tokens for old.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{INVITED_SHOWN, Referral};
 use crate::{
-    Bearer, Error, Event, FilterInput, InviteeView, PageSize, PhoneNumber, Position, ProfileChange,
+    Bearer, Client, Error, Event, FilterInput, InviteeView, PageSize, PhoneNumber, Position, ProfileChange,
     ProfileView, Refusal, User, UserId, UserView, cursor::Cursors, profile::ProfileEdit, users::UserQuery,
     visibility::Viewer,
 };
@@ -156,9 +156,22 @@ impl Referral {
     ///
     /// [`Refusal::EmailTaken`], [`Refusal::InvitationAlreadyAccepted`],
     /// [`Refusal::UnknownInviteCode`], [`Refusal::OwnInviteCode`], [`Refusal::InvitationLoop`];
-    /// [`Error::ProfileRefused`] for several at once.
-    pub async fn edit_profile(&self, bearer: &Bearer, change: ProfileChange) -> Result<ProfileView, Error> {
-        let edit = ProfileEdit { user: bearer.user.id, change, now: self.now() };
+    /// [`Error::ProfileRefused`] for several at once. [`Refusal::TooManyRequests`] with an invite
+    /// code, where too many unknown ones were given.
+    pub async fn edit_profile(
+        &self,
+        bearer: &Bearer,
+        change: ProfileChange,
+        client: &Client,
+    ) -> Result<ProfileView, Error> {
+        let edit = ProfileEdit {
+            user: bearer.user.id,
+            change,
+            now: self.now(),
+            phone: bearer.user.phone.clone(),
+            address: client.address,
+            policy: Arc::clone(&self.inner.policy),
+        };
         let edited =
             self.inner.storage.edit_profile(&edit).await?.map_err(|refusals| match refusals[..] {
                 [refusal] => Error::Refused(refusal),

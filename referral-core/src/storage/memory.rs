@@ -10,10 +10,12 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::{
-    ChallengeDecision, ChallengeFacts, ChallengeRequest, Decided, EditedProfile, FoundInvitees, FoundUsers,
-    Invitation, Inviter, KeyMismatch, KeyRequest, KnownKey, Lineage, NewUser, ProfileEdit, ProfileFacts,
-    RefreshDecision, RefreshRequest, Result, Session, SignInDecision, SignInFacts, SignInRequest, Storage,
-    StorageError, StoredSession, StoredSignIn, UserQuery, UserWithInvited,
+    Alert, ChallengeDecision, ChallengeFacts, ChallengeRequest, Counter, CounterKey, Counters, Counting,
+    Decided, EditedProfile, EndedSessions, FoundInvitees, FoundUsers, GrantedChallenge, Invitation, Inviter,
+    KeyMismatch, KeyRequest, KnownKey, Lineage, NewUser, ProfileDecision, ProfileEdit, ProfileFacts,
+    RefreshDecision, RefreshRequest, Result, ServiceFacts, ServiceFigure, ServiceQuery, Session,
+    SignInDecision, SignInFacts, SignInRequest, Storage, StorageError, StoredSession, StoredSignIn,
+    UserQuery, UserWithInvited, WatchRequest,
 };
 use crate::{
     Challenge, ChallengeId, Email, InviteCode, InvitedBy, Invitee, PageSize, PhoneNumber, Position, Refusal,
@@ -50,7 +52,11 @@ struct State {
     challenges: BTreeMap<ChallengeId, Challenge>,
     /// The challenges of each phone, in the order of their ids.
     sent: HashMap<PhoneNumber, BTreeSet<ChallengeId>>,
-    sessions: HashMap<SessionId, Session>,
+    sessions: BTreeMap<SessionId, Session>,
+    counters: HashMap<CounterKey, Counter>,
+    /// What was counted for the whole service in each minute or hour.
+    service: HashMap<(ServiceFigure, OffsetDateTime), i64>,
+    attack_until: Option<OffsetDateTime>,
     keys: Vec<KnownKey>,
 }
 
@@ -123,6 +129,57 @@ impl State {
         }
     }
 
+    fn counters(&self, keys: Vec<CounterKey>) -> Counters {
+        let stamps = |key: &CounterKey| self.counters.get(key).map(|counter| counter.stamps.clone());
+        keys.into_iter().map(|key| (key.clone(), stamps(&key).unwrap_or_default())).collect()
+    }
+
+    fn count(&mut self, counting: Counting) {
+        for counter in counting.counters {
+            self.counters.insert(counter.key.clone(), counter);
+        }
+        for (key, stamp) in counting.refunds {
+            if let Some(counter) = self.counters.get_mut(&key) {
+                counter.stamps.retain(|counted| *counted != stamp);
+            }
+        }
+        if let Some(count) = counting.service {
+            *self.service.entry((count.figure, count.since)).or_default() += i64::from(count.by);
+        }
+    }
+
+    fn service_facts(&self, query: ServiceQuery) -> ServiceFacts {
+        let failures = query.failures_since.map(|since| self.failures(|minute| minute >= since));
+        let messages = query.messages_since.map(|since| {
+            let of_hours = self
+                .service
+                .iter()
+                .filter(|((figure, hour), _)| *figure == ServiceFigure::Messages && *hour >= since);
+            let hours: BTreeMap<_, _> =
+                of_hours.map(|((_, hour), count)| (*hour, positive(*count))).collect();
+            hours.into_iter().collect()
+        });
+        ServiceFacts {
+            failures: failures.unwrap_or_default(),
+            usual_failures: None,
+            attack_until: self.attack_until,
+            messages: messages.unwrap_or_default(),
+        }
+    }
+
+    fn usual_failures(&self, times: &[(OffsetDateTime, OffsetDateTime)]) -> u64 {
+        self.failures(|minute| times.iter().any(|(since, end)| (since..end).contains(&&minute)))
+    }
+
+    /// How many wrong codes there were in the minutes that are looked for.
+    fn failures(&self, is_looked_for: impl Fn(OffsetDateTime) -> bool) -> u64 {
+        let found = self
+            .service
+            .iter()
+            .filter(|((figure, minute), _)| *figure == ServiceFigure::Failures && is_looked_for(*minute));
+        found.map(|(_, count)| positive(*count)).sum()
+    }
+
     fn add_invitation(&mut self, invitation: &Invitation) {
         if self.edges.insert((invitation.inviter, invitation.invitee))
             && let Some(inviter) = self.users.get_mut(&invitation.inviter)
@@ -147,26 +204,42 @@ impl State {
     }
 }
 
+/// What was taken back may have been counted in another bucket than it was taken from.
+fn positive(count: i64) -> u64 {
+    u64::try_from(count).unwrap_or_default()
+}
+
 #[async_trait]
 impl Storage for MemoryStorage {
-    async fn start_challenge(&self, request: &ChallengeRequest) -> Decided<Challenge> {
+    async fn start_challenge(&self, request: &ChallengeRequest) -> Decided<GrantedChallenge> {
         let mut state = self.lock();
         let phone = &request.phone;
-        let facts = ChallengeFacts {
-            last_sent_at: state.newest_challenge(phone).map(|challenge| challenge.sent_at),
+        let newest = state.newest_challenge(phone);
+        let mut facts = ChallengeFacts {
+            last_sent_at: newest.map(|challenge| challenge.sent_at),
+            last_is_redeemed: newest.is_some_and(|challenge| challenge.redeemed_at.is_some()),
             last_login: state.user_with_phone(phone).and_then(|user| user.last_login),
+            counters: state.counters(request.counters()),
+            service: state.service_facts(request.service()),
         };
+        facts.service.usual_failures = request.usual_times(&facts).map(|times| state.usual_failures(&times));
         match request.decide(&facts) {
-            ChallengeDecision::Grant(challenge) => {
-                state.put_challenge(challenge.clone());
-                Ok(Ok(challenge))
+            ChallengeDecision::Grant { granted, counting, attack_until } => {
+                state.put_challenge(granted.challenge.clone());
+                state.count(counting);
+                state.attack_until = state.attack_until.max(attack_until);
+                Ok(Ok(granted))
             }
             ChallengeDecision::Refuse(refusal) => Ok(Err(refusal)),
         }
     }
 
-    async fn void_challenge(&self, challenge: ChallengeId) -> Result<()> {
-        self.lock().remove_challenge(challenge);
+    async fn void_challenge(&self, challenge: ChallengeId, counting: &Counting) -> Result<()> {
+        let mut state = self.lock();
+        if state.challenges.contains_key(&challenge) {
+            state.remove_challenge(challenge);
+            state.count(counting.clone());
+        }
         Ok(())
     }
 
@@ -181,6 +254,7 @@ impl Storage for MemoryStorage {
             user: state.user_with_phone(&request.phone).cloned(),
             inviter: state.owner_of(request.invite_code.as_ref()),
             lineage: Lineage::NotWalked,
+            counters: state.counters(request.counters()),
         };
         if request.needs_lineage(&facts)
             && let (Some(user), Some(inviter)) = (&facts.user, &facts.inviter)
@@ -188,15 +262,16 @@ impl Storage for MemoryStorage {
             facts.lineage = state.walk_lineage(inviter.id, user.id);
         }
 
-        let (challenge, user, invitation, outcome) = match request.decide(&facts) {
-            SignInDecision::Refuse { refusal, challenge } => {
+        let (challenge, user, invitation, outcome, counting) = match request.decide(&facts) {
+            SignInDecision::Refuse { refusal, challenge, counting } => {
                 if let Some(challenge) = challenge {
                     state.put_challenge(challenge);
                 }
+                state.count(counting);
                 return Ok(Err(refusal));
             }
-            SignInDecision::Accept { challenge, user, invitation, outcome } => {
-                (challenge, user, invitation, outcome)
+            SignInDecision::Accept { challenge, user, invitation, outcome, counting } => {
+                (challenge, user, invitation, outcome, counting)
             }
         };
         let created = user.is_none();
@@ -213,6 +288,7 @@ impl Storage for MemoryStorage {
         let session = request.session_of(user.id);
         state.sessions.insert(session.id, session.clone());
         state.put_challenge(challenge);
+        state.count(counting);
         Ok(Ok(StoredSignIn { user, session, created, accepted: invitation, outcome }))
     }
 
@@ -251,6 +327,34 @@ impl Storage for MemoryStorage {
             }
             RefreshDecision::Refuse(refusal) => Ok(Err(refusal)),
         }
+    }
+
+    async fn sessions(&self, user: UserId, now: OffsetDateTime, limit: u32) -> Result<Vec<Session>> {
+        let state = self.lock();
+        let live =
+            state.sessions.values().rev().filter(|session| session.user == user && session.ends_at() > now);
+        Ok(live.take(limit as usize).cloned().collect())
+    }
+
+    async fn end_sessions(
+        &self,
+        user: UserId,
+        sessions: EndedSessions,
+        now: OffsetDateTime,
+    ) -> Result<Vec<SessionId>> {
+        let mut state = self.lock();
+        let is_meant = |session: &Session| match sessions {
+            EndedSessions::One(id) => session.id == id,
+            EndedSessions::Others(kept) => session.id != kept,
+        };
+        let live = state.sessions.values_mut().rev();
+        let live =
+            live.filter(|session| session.user == user && session.ends_at() > now && is_meant(session));
+        let end = |session: &mut Session| {
+            session.revoked_at = Some(now);
+            session.id
+        };
+        Ok(live.map(end).collect())
     }
 
     async fn user(&self, id: UserId, invited: u32) -> Result<Option<UserWithInvited>> {
@@ -315,20 +419,27 @@ impl Storage for MemoryStorage {
             email_owner: email.and_then(|email| state.by_email.get(email)).copied(),
             inviter: state.owner_of(edit.change.invited_by_code.as_ref()),
             lineage: Lineage::NotWalked,
+            counters: state.counters(edit.counters()),
         };
         if edit.needs_lineage(&facts)
             && let Some(inviter) = &facts.inviter
         {
             facts.lineage = state.walk_lineage(inviter.id, edit.user);
         }
-        let decision = edit.decide(&facts);
-        if let Ok(edited) = &decision {
-            state.put_user(&edited.user);
-            if let Some(invitation) = &edited.accepted {
-                state.add_invitation(invitation);
+        match edit.decide(&facts) {
+            ProfileDecision::Accept { edited, counting } => {
+                state.put_user(&edited.user);
+                if let Some(invitation) = &edited.accepted {
+                    state.add_invitation(invitation);
+                }
+                state.count(counting);
+                Ok(Ok(edited))
+            }
+            ProfileDecision::Refuse { refusals, counting } => {
+                state.count(counting);
+                Ok(Err(refusals))
             }
         }
-        Ok(decision)
     }
 
     async fn make_staff(&self, user: &NewUser) -> Result<User> {
@@ -349,19 +460,38 @@ impl Storage for MemoryStorage {
         }))
     }
 
-    async fn sweep(&self, before: OffsetDateTime, batch: u32) -> Result<u64> {
+    async fn watch(&self, request: &WatchRequest) -> Result<Alert> {
+        let mut state = self.lock();
+        let mut facts = state.service_facts(request.service());
+        facts.usual_failures = request.usual_times(&facts).map(|times| state.usual_failures(&times));
+        let alert = request.decide(&facts);
+        state.attack_until = state.attack_until.max(alert.note_until);
+        Ok(alert)
+    }
+
+    async fn sweep(&self, before: OffsetDateTime, figures_before: OffsetDateTime, batch: u32) -> Result<u64> {
         let mut state = self.lock();
         let batch = batch as usize;
         let expired = state.challenges.values().filter(|challenge| challenge.expires_at < before);
         let expired: Vec<_> = expired.map(|challenge| challenge.id).take(batch).collect();
         let ended = state.sessions.values().filter(|session| session.ends_at() < before);
         let ended: Vec<_> = ended.map(|session| session.id).take(batch).collect();
-        let swept = expired.len() + ended.len();
+        let idle = state.counters.values().filter(|counter| counter.ends_at < before);
+        let idle: Vec<_> = idle.map(|counter| counter.key.clone()).take(batch).collect();
+        let old = state.service.keys().filter(|(_, since)| *since < figures_before);
+        let old: Vec<_> = old.copied().take(batch).collect();
+        let swept = expired.len() + ended.len() + idle.len() + old.len();
         for challenge in expired {
             state.remove_challenge(challenge);
         }
         for session in ended {
             state.sessions.remove(&session);
+        }
+        for key in idle {
+            state.counters.remove(&key);
+        }
+        for bucket in old {
+            state.service.remove(&bucket);
         }
         Ok(swept as u64)
     }

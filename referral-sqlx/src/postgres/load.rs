@@ -1,11 +1,10 @@
 //! Reading what is asked for, and the facts that the core's rules decide on.
 
 use referral_core::{
-    Email, InviteCode, Inviter, Lineage, PageSize, PhoneNumber, Session, SessionId, User, UserId,
-    UserWithInvited,
+    Email, InviteCode, Inviter, Lineage, PageSize, Session, SessionId, User, UserId, UserWithInvited,
     storage::{
-        ChallengeFacts, FoundInvitees, KnownKey, ProfileEdit, ProfileFacts, Result, SignInFacts,
-        SignInRequest, StoredSession,
+        ChallengeFacts, ChallengeRequest, CounterKey, FoundInvitees, KnownKey, ProfileEdit, ProfileFacts,
+        Result, ServiceFacts, SignInFacts, SignInRequest, StoredSession, WatchRequest,
     },
 };
 use sqlx::{
@@ -13,20 +12,77 @@ use sqlx::{
     postgres::{PgArguments, PgRow},
     query::Query,
 };
+use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::{Lease, rows, statements};
 use crate::error::failure;
 
 /// The facts, and the number of the phone's newest challenge, zero if there is none.
-pub(super) async fn challenge_facts(lease: &mut Lease, phone: &PhoneNumber) -> Result<(ChallengeFacts, i64)> {
-    let facts = lease.query(statements::CHALLENGE_FACTS).bind(phone.as_str());
+pub(super) async fn challenge_facts(
+    lease: &mut Lease,
+    request: &ChallengeRequest,
+) -> Result<(ChallengeFacts, i64)> {
+    let (query, keys) = (request.service(), request.counters());
+    let facts = lease.query(statements::CHALLENGE_FACTS).bind(request.phone.as_str());
+    let facts = bind_keys(facts, &keys, 4).bind(query.failures_since);
     let row = facts.fetch_one(lease.connection()).await.map_err(failure)?;
-    let facts = ChallengeFacts {
+    let mut facts = ChallengeFacts {
         last_sent_at: rows::optional_time(&row, "last_sent_at")?,
+        last_is_redeemed: rows::get(&row, "last_is_redeemed")?,
         last_login: rows::optional_time(&row, "last_login")?,
+        counters: rows::counters(&row, request.counters())?,
+        service: service_facts(&row)?,
     };
+    if let Some(times) = request.usual_times(&facts) {
+        facts.service.usual_failures = Some(failures(lease, times).await?);
+    }
+    if let Some(since) = query.messages_since {
+        facts.service.messages = messages(lease, since).await?;
+    }
     Ok((facts, rows::get::<Option<i64>>(&row, "number")?.unwrap_or(0)))
+}
+
+/// How the service is doing.
+pub(super) async fn watch_facts(lease: &mut Lease, request: &WatchRequest) -> Result<ServiceFacts> {
+    let facts = lease.query(statements::SERVICE_FACTS).bind(request.service().failures_since);
+    let row = facts.fetch_one(lease.connection()).await.map_err(failure)?;
+    let mut facts = service_facts(&row)?;
+    if let Some(times) = request.usual_times(&facts) {
+        facts.usual_failures = Some(failures(lease, times).await?);
+    }
+    Ok(facts)
+}
+
+fn service_facts(row: &PgRow) -> Result<ServiceFacts> {
+    Ok(ServiceFacts {
+        failures: rows::number(row, "failures")?,
+        attack_until: rows::optional_time(row, "attack_until")?,
+        ..ServiceFacts::default()
+    })
+}
+
+/// How many wrong codes there were in these times.
+async fn failures(lease: &mut Lease, times: Vec<(OffsetDateTime, OffsetDateTime)>) -> Result<u64> {
+    let (since, until): (Vec<_>, Vec<_>) = times.into_iter().unzip();
+    let sum = lease.query(statements::FAILURES_BETWEEN).bind(since).bind(until);
+    rows::number(&sum.fetch_one(lease.connection()).await.map_err(failure)?, "failures")
+}
+
+/// The hours with messages.
+async fn messages(lease: &mut Lease, since: OffsetDateTime) -> Result<Vec<(OffsetDateTime, u64)>> {
+    let hours = lease.query(statements::MESSAGES_SINCE).bind(since);
+    let hours = hours.fetch_all(lease.connection()).await.map_err(failure)?;
+    hours.iter().map(rows::messages).collect()
+}
+
+/// Gives the keys, and nothing for as many as are missing to `number`.
+fn bind_keys<'q>(
+    statement: Query<'q, Postgres, PgArguments>,
+    keys: &'q [CounterKey],
+    number: usize,
+) -> Query<'q, Postgres, PgArguments> {
+    (0..number).fold(statement, |statement, index| statement.bind(keys.get(index).map(CounterKey::as_str)))
 }
 
 /// All but the lineage.
@@ -36,7 +92,9 @@ pub(super) async fn sign_in_facts(lease: &mut Lease, request: &SignInRequest) ->
         Some(_) => statements::SIGN_IN_FACTS_NAMED,
         None => statements::SIGN_IN_FACTS,
     };
-    let mut facts = lease.query(statement).bind(request.phone.as_str()).bind(code.map(InviteCode::as_str));
+    let keys = request.counters();
+    let facts = lease.query(statement).bind(request.phone.as_str()).bind(code.map(InviteCode::as_str));
+    let mut facts = bind_keys(facts, &keys, 2);
     if let Some(id) = request.challenge {
         facts = facts.bind(id.0);
     }
@@ -48,6 +106,7 @@ pub(super) async fn sign_in_facts(lease: &mut Lease, request: &SignInRequest) ->
         user: user.map(|_| rows::user(&row)).transpose()?,
         inviter: code_owner(&row, code)?,
         lineage: Lineage::NotWalked,
+        counters: rows::counters(&row, request.counters())?,
     })
 }
 
@@ -55,11 +114,13 @@ pub(super) async fn sign_in_facts(lease: &mut Lease, request: &SignInRequest) ->
 pub(super) async fn profile_facts(lease: &mut Lease, edit: &ProfileEdit) -> Result<Option<ProfileFacts>> {
     let email = edit.change.email.as_ref().and_then(Option::as_ref);
     let code = edit.change.invited_by_code.as_ref();
+    let keys = edit.counters();
     let facts = lease
         .query(statements::PROFILE_FACTS)
         .bind(edit.user.0)
         .bind(email.map(Email::as_str))
         .bind(code.map(InviteCode::as_str));
+    let facts = bind_keys(facts, &keys, 2);
     let Some(row) = facts.fetch_optional(lease.connection()).await.map_err(failure)? else {
         return Ok(None);
     };
@@ -68,6 +129,7 @@ pub(super) async fn profile_facts(lease: &mut Lease, edit: &ProfileEdit) -> Resu
         email_owner: rows::get::<Option<Uuid>>(&row, "email_owner")?.map(UserId),
         inviter: code_owner(&row, code)?,
         lineage: Lineage::NotWalked,
+        counters: rows::counters(&row, edit.counters())?,
     }))
 }
 
@@ -98,6 +160,18 @@ pub(super) async fn refresh_facts(lease: &mut Lease, id: SessionId) -> Result<Op
     let found = lease.query(statements::REFRESH_FACTS).bind(id.0);
     let row = found.fetch_optional(lease.connection()).await.map_err(failure)?;
     row.map(|row| Ok((rows::session(&row)?, rows::get(&row, "is_active")?))).transpose()
+}
+
+/// The sessions of a user that have not ended.
+pub(super) async fn sessions(
+    lease: &mut Lease,
+    user: UserId,
+    now: OffsetDateTime,
+    limit: u32,
+) -> Result<Vec<Session>> {
+    let sessions = lease.query(statements::SESSIONS).bind(user.0).bind(now).bind(i64::from(limit));
+    let sessions = sessions.fetch_all(lease.connection()).await.map_err(failure)?;
+    sessions.iter().map(rows::session).collect()
 }
 
 pub(super) async fn user(lease: &mut Lease, id: UserId, invited: u32) -> Result<Option<UserWithInvited>> {

@@ -15,7 +15,10 @@ use crate::{
 const ATTEMPTS: usize = 10;
 
 fn steps() -> Vec<Migration> {
-    vec![step(1, "start", include_str!("../../migrations/postgres/0001_start.sql"))]
+    vec![
+        step(1, "start", include_str!("../../migrations/postgres/0001_start.sql")),
+        step(2, "limits", include_str!("../../migrations/postgres/0002_limits.sql")),
+    ]
 }
 
 /// Applies the steps that are missing. With `is_locking`, of two processes that start at once the

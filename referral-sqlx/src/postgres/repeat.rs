@@ -24,6 +24,9 @@ const REPETITIONS: usize = 7;
 /// so this many have asked for the very same thing at once.
 const MAX_STALE: usize = 1_000;
 
+/// The code that the function `referral.all_or_nothing` raises.
+const ALL_OR_NOTHING: &str = "RF001";
+
 /// Why what was decided was not written.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum NotWritten {
@@ -110,6 +113,9 @@ fn is_safe_to_repeat(error: &StorageError) -> bool {
 /// The error of a statement that writes: a request that is repeated after it finds what it did, if
 /// it did anything.
 pub(super) fn not_written(error: sqlx::Error) -> StorageError {
+    if code(&error).as_deref() == Some(ALL_OR_NOTHING) {
+        return NotWritten::Stale.into();
+    }
     let constraint = error.as_database_error().and_then(DatabaseError::constraint);
     match constraint {
         Some("users_invite_code_key") => NotWritten::CodeTaken.into(),

@@ -72,26 +72,123 @@ pub(super) const INVITEES: &str = concat!(
       ORDER BY j.invitee DESC LIMIT $3) v ON TRUE WHERE u.id = $1"
 );
 
-/// The newest challenge of a phone, and when its user last signed in.
+/// All that a request for a code is decided on, but for messages and what is usual: the newest
+/// challenge of a phone, when its user last signed in, and four counters.
 pub(super) const CHALLENGE_FACTS: &str = "\
-    SELECT c.number, c.sent_at AS last_sent_at, u.last_login \
+    SELECT c.number, c.sent_at AS last_sent_at, coalesce(c.redeemed_at IS NOT NULL, FALSE) AS last_is_redeemed, \
+           u.last_login, \
+           (SELECT stamps FROM referral.counters WHERE key = $2) AS counter_0, \
+           (SELECT stamps FROM referral.counters WHERE key = $3) AS counter_1, \
+           (SELECT stamps FROM referral.counters WHERE key = $4) AS counter_2, \
+           (SELECT stamps FROM referral.counters WHERE key = $5) AS counter_3, \
+           (SELECT coalesce(sum(count), 0)::bigint FROM referral.service_counts \
+            WHERE figure = 'failures' AND since >= $6) AS failures, \
+           (SELECT attack_until FROM referral.service_state) AS attack_until \
     FROM (SELECT 1) one \
     LEFT JOIN LATERAL ( \
-        SELECT number, sent_at FROM referral.challenges WHERE phone = $1 ORDER BY number DESC LIMIT 1 \
+        SELECT number, sent_at, redeemed_at FROM referral.challenges \
+        WHERE phone = $1 ORDER BY number DESC LIMIT 1 \
     ) c ON TRUE \
     LEFT JOIN referral.users u ON u.phone = $1";
 
-/// Stores a challenge if the phone's newest has the number before its own, `$3`. That one is
-/// locked, so that it is not swept away meanwhile, and its number given to another.
-pub(super) const NEW_CHALLENGE: &str = "\
-    WITH newest AS ( \
-        SELECT number FROM referral.challenges WHERE phone = $2 ORDER BY number DESC LIMIT 1 FOR KEY SHARE \
-    ) \
-    INSERT INTO referral.challenges (id, phone, number, code_length, code_hash, pepper_id, sent_at, \
-                                     expires_at, redeemed_at, tries_with_id, tries_without_id) \
-    SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11 \
-    WHERE coalesce((SELECT number FROM newest), 0) + 1 = $3 \
-    ON CONFLICT (phone, number) DO NOTHING";
+/// How the service is doing, as [`CHALLENGE_FACTS`] has it.
+pub(super) const SERVICE_FACTS: &str = "\
+    SELECT coalesce(sum(count), 0)::bigint AS failures, \
+           (SELECT attack_until FROM referral.service_state) AS attack_until \
+    FROM referral.service_counts WHERE figure = 'failures' AND since >= $1";
+
+/// How many wrong codes there were in times that begin and end with the pairs of two arrays.
+pub(super) const FAILURES_BETWEEN: &str = "\
+    SELECT coalesce(sum(c.count), 0)::bigint AS failures \
+    FROM unnest($1::timestamptz[], $2::timestamptz[]) AS t (since, until) \
+    JOIN referral.service_counts c ON c.figure = 'failures' AND c.since >= t.since AND c.since < t.until";
+
+pub(super) const MESSAGES_SINCE: &str = "\
+    SELECT since, sum(count)::bigint AS count FROM referral.service_counts \
+    WHERE figure = 'messages' AND since >= $1 GROUP BY since ORDER BY since";
+
+/// What is counted along with a decision, in common table expressions that other statements begin
+/// with. The arrays `$1` to `$4` are counters: keys, the stamps that the decision was made on, those to
+/// be stored, and ends. The arrays `$5` and `$6` are keys and stamps to be taken back. `$7` to `$9` are
+/// something to be counted for the service: what, when, and how many.
+///
+/// All are locked first, in the order of their keys, so that no two wait for one another. What comes
+/// after, `$condition`, is whether all this is to be done.
+macro_rules! counting {
+    ($condition:literal) => {
+        concat!(
+            "counted AS ( \
+                SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::timestamptz[]) \
+                    AS n (key, was, stamps, ends_at) \
+            ), taken_back AS ( \
+                SELECT key, string_agg(stamp, '|') AS stamps \
+                FROM unnest($5::text[], $6::text[]) AS n (key, stamp) GROUP BY key \
+            ), locked AS MATERIALIZED ( \
+                SELECT key FROM referral.counters \
+                WHERE key = ANY ($1::text[] || $5::text[]) AND ",
+            $condition,
+            " ORDER BY key FOR UPDATE \
+            ), put AS ( \
+                INSERT INTO referral.counters AS c (key, stamps, ends_at) \
+                SELECT key, stamps, ends_at FROM counted \
+                WHERE (SELECT count(*) FROM locked) >= 0 AND ",
+            $condition,
+            " ORDER BY key \
+                ON CONFLICT (key) DO UPDATE SET stamps = excluded.stamps, ends_at = excluded.ends_at \
+                WHERE c.stamps = (SELECT was FROM counted n WHERE n.key = c.key) \
+                RETURNING 1 \
+            ), refunded AS ( \
+                UPDATE referral.counters c SET stamps = regexp_replace(c.stamps, t.stamps, '', 'g') \
+                FROM taken_back t WHERE c.key = t.key AND c.key IN (SELECT key FROM locked) \
+            ), counted_for_service AS ( \
+                INSERT INTO referral.service_counts AS s (figure, since, slot, count) \
+                SELECT $7::text, $8::timestamptz, floor(random() * 8)::smallint, $9::bigint \
+                WHERE $7::text IS NOT NULL AND (SELECT count(*) FROM put) >= 0 AND ",
+            $condition,
+            " ON CONFLICT (figure, since, slot) DO UPDATE SET count = s.count + excluded.count \
+            )"
+        )
+    };
+}
+
+/// Undoes everything unless so many counters were written as there were to be, and so many rows of
+/// something else.
+macro_rules! all_or_nothing {
+    ($others:literal) => {
+        concat!(
+            " SELECT referral.all_or_nothing((SELECT count(*) FROM put) + ",
+            $others,
+            ", cardinality($1::text[]) + 1)"
+        )
+    };
+}
+
+/// Counts, and does nothing else.
+pub(super) const COUNT: &str = concat!("WITH ", counting!("TRUE"), all_or_nothing!("1"));
+
+/// Stores a challenge, if the phone's newest has the number before its own, `$12`. That one is
+/// locked, so that it is not swept away meanwhile, and its number given to another. Notes an attack
+/// that goes on until `$22`.
+pub(super) const NEW_CHALLENGE: &str = concat!(
+    "WITH newest AS ( \
+        SELECT number FROM referral.challenges WHERE phone = $11 ORDER BY number DESC LIMIT 1 FOR KEY SHARE \
+    ), sent AS ( \
+        INSERT INTO referral.challenges (id, phone, number, code_length, code_hash, pepper_id, sent_at, \
+                                         expires_at, redeemed_at, tries_with_id, tries_without_id, \
+                                         address, failed_tries) \
+        SELECT $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, '' \
+        WHERE coalesce((SELECT number FROM newest), 0) + 1 = $12 \
+        ON CONFLICT (phone, number) DO NOTHING RETURNING 1 \
+    ), ",
+    counting!("EXISTS (SELECT 1 FROM sent)"),
+    ", attack AS ( \
+        UPDATE referral.service_state SET attack_until = greatest(attack_until, $22) WHERE $22::timestamptz IS NOT NULL \
+    )",
+    all_or_nothing!("(SELECT count(*) FROM sent)")
+);
+
+pub(super) const NOTE_ATTACK: &str =
+    "UPDATE referral.service_state SET attack_until = greatest(attack_until, $1)";
 
 pub(super) const DELETE_CHALLENGE: &str = "DELETE FROM referral.challenges WHERE id = $1";
 
@@ -102,7 +199,9 @@ pub(super) const SIGN_IN_FACTS: &str = concat!(
     challenge_columns!(),
     ", ",
     user_columns!(),
-    ", o.id AS code_owner FROM (SELECT 1) one \
+    ", o.id AS code_owner, \
+      (SELECT stamps FROM referral.counters WHERE key = $3) AS counter_0, \
+      (SELECT stamps FROM referral.counters WHERE key = $4) AS counter_1 FROM (SELECT 1) one \
       LEFT JOIN LATERAL ( \
           SELECT * FROM referral.challenges WHERE phone = $1 ORDER BY number DESC LIMIT 1 \
       ) c ON TRUE \
@@ -111,73 +210,101 @@ pub(super) const SIGN_IN_FACTS: &str = concat!(
       LEFT JOIN referral.users o ON o.invite_code = $2"
 );
 
-/// The same, with the challenge `$3` if it is this phone's.
+/// The same, with the challenge `$5` if it is this phone's.
 pub(super) const SIGN_IN_FACTS_NAMED: &str = concat!(
     "SELECT ",
     challenge_columns!(),
     ", ",
     user_columns!(),
-    ", o.id AS code_owner FROM (SELECT 1) one \
-      LEFT JOIN referral.challenges c ON c.id = $3 AND c.phone = $1 \
+    ", o.id AS code_owner, \
+      (SELECT stamps FROM referral.counters WHERE key = $3) AS counter_0, \
+      (SELECT stamps FROM referral.counters WHERE key = $4) AS counter_1 FROM (SELECT 1) one \
+      LEFT JOIN referral.challenges c ON c.id = $5 AND c.phone = $1 \
       LEFT JOIN referral.users u ON u.phone = $1 \
       LEFT JOIN referral.invitations i ON i.invitee = u.id \
       LEFT JOIN referral.users o ON o.invite_code = $2"
 );
 
-/// Changes a challenge, `$1`, if it is what it was: not redeemed, and with `$2` and `$3` tries.
+/// Changes a challenge, `$10`, if it is what it was: not redeemed, and with `$11` and `$12` tries.
 macro_rules! change_challenge {
     ($changes:literal) => {
         concat!(
             "UPDATE referral.challenges SET ",
             $changes,
-            " WHERE id = $1 AND redeemed_at IS NULL AND tries_with_id = $2 AND tries_without_id = $3"
+            " WHERE id = $10 AND redeemed_at IS NULL AND tries_with_id = $11 AND tries_without_id = $12 RETURNING 1"
         )
     };
 }
 
-pub(super) const CHANGE_CHALLENGE: &str =
-    change_challenge!("redeemed_at = $4, tries_with_id = $5, tries_without_id = $6");
+/// Counts, and changes a challenge.
+pub(super) const CHANGE_CHALLENGE: &str = concat!(
+    "WITH changed AS (",
+    change_challenge!("redeemed_at = $13, tries_with_id = $14, tries_without_id = $15, failed_tries = $16"),
+    "), ",
+    counting!("EXISTS (SELECT 1 FROM changed)"),
+    all_or_nothing!("(SELECT count(*) FROM changed)")
+);
 
 /// The columns of a session to write, in the order of their values.
 macro_rules! session_to_write {
     () => {
         "(id, user_id, created_at, expires_at, revoked_at, ends_at, key_id, access_id, refresh_id, \
-          issued_at, access_expires_at, refresh_expires_at, grant_used, parent, retired)"
+          issued_at, access_expires_at, refresh_expires_at, grant_used, parent, retired, address, \
+          user_agent)"
     };
 }
 
-/// Redeems a challenge and signs its user in.
+/// The values of a session, beginning with `$14`.
+macro_rules! session_values {
+    () => {
+        "$14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29, $30"
+    };
+}
+
+/// Redeems a challenge, counts, and signs a user in.
 pub(super) const SIGN_IN: &str = concat!(
     "WITH redeemed AS (",
-    change_challenge!("redeemed_at = $4"),
-    " RETURNING 1), seen AS ( \
-        UPDATE referral.users SET last_login = $4 WHERE id = $6 AND EXISTS (SELECT 1 FROM redeemed) RETURNING 1 \
-      ) \
-      INSERT INTO referral.sessions ",
+    change_challenge!("redeemed_at = $13"),
+    "), ",
+    counting!("EXISTS (SELECT 1 FROM redeemed)"),
+    ", seen AS ( \
+        UPDATE referral.users SET last_login = $13 WHERE id = $15 AND EXISTS (SELECT 1 FROM redeemed) RETURNING 1 \
+      ), begun AS ( \
+        INSERT INTO referral.sessions ",
     session_to_write!(),
-    " SELECT $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19 FROM redeemed, seen"
+    " SELECT ",
+    session_values!(),
+    " FROM redeemed, seen RETURNING 1 \
+      )",
+    all_or_nothing!("(SELECT count(*) FROM begun)")
 );
 
-/// Redeems a challenge, and makes a user who is signed in and, if `$29` says by whom, invited. The
-/// inviter's count comes before the total, so that no one waits for a total while whoever holds it
+/// Redeems a challenge, counts, and makes a user who is signed in and, if `$40` says by whom, invited.
+/// The inviter's count comes before the total, so that no one waits for a total while whoever holds it
 /// waits for a popular inviter.
 pub(super) const SIGN_UP: &str = concat!(
     "WITH redeemed AS (",
-    change_challenge!("redeemed_at = $4"),
-    " RETURNING 1), invited AS ( \
+    change_challenge!("redeemed_at = $13"),
+    "), ",
+    counting!("EXISTS (SELECT 1 FROM redeemed)"),
+    ", invited AS ( \
         INSERT INTO referral.invitations (invitee, inviter, code, accepted_at, via) \
-        SELECT $6, $29, $30, $31, $32 FROM redeemed WHERE $29::uuid IS NOT NULL RETURNING 1 \
+        SELECT $15, $40, $41, $42, $43 FROM redeemed WHERE $40::uuid IS NOT NULL RETURNING 1 \
       ), made AS ( \
         INSERT INTO referral.users (id, phone, invite_code, is_staff, is_active, date_joined, last_login) \
-        SELECT $6, $20, $21, $22, $23, $24, $25 FROM redeemed WHERE (SELECT count(*) FROM invited) >= 0 \
+        SELECT $15, $31, $32, $33, $34, $35, $36 FROM redeemed WHERE (SELECT count(*) FROM invited) >= 0 \
         RETURNING 1 \
       ), searched AS ( \
         INSERT INTO referral.user_search (user_id, public, private, grams) \
-        SELECT $6, $26, $27, $28 FROM made \
-      ) \
-      INSERT INTO referral.sessions ",
+        SELECT $15, $37, $38, $39 FROM made \
+      ), begun AS ( \
+        INSERT INTO referral.sessions ",
     session_to_write!(),
-    " SELECT $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19 FROM made"
+    " SELECT ",
+    session_values!(),
+    " FROM made RETURNING 1 \
+      )",
+    all_or_nothing!("(SELECT count(*) FROM begun)")
 );
 
 /// Makes a user who has not signed in.
@@ -214,7 +341,9 @@ pub(super) const PROFILE_FACTS: &str = concat!(
     "SELECT ",
     user_columns!(),
     ", (SELECT id FROM referral.users WHERE email = $2) AS email_owner, \
-       (SELECT id FROM referral.users WHERE invite_code = $3) AS code_owner \
+       (SELECT id FROM referral.users WHERE invite_code = $3) AS code_owner, \
+       (SELECT stamps FROM referral.counters WHERE key = $4) AS counter_0, \
+       (SELECT stamps FROM referral.counters WHERE key = $5) AS counter_1 \
       FROM referral.users u LEFT JOIN referral.invitations i ON i.invitee = u.id \
       WHERE u.id = $1"
 );
@@ -260,9 +389,27 @@ pub(super) const REFRESH_FACTS: &str = concat!(
 pub(super) const CHANGE_SESSION: &str = concat!(
     "UPDATE referral.sessions SET ",
     session_to_write!(),
-    " = ($2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16) \
+    " = ($2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18) \
       WHERE id = $2 AND refresh_id = $1 AND revoked_at IS NULL"
 );
+
+/// The sessions of a user that have not ended.
+pub(super) const SESSIONS: &str = concat!(
+    "SELECT ",
+    session_columns!(),
+    " FROM referral.sessions s WHERE s.user_id = $1 AND s.revoked_at IS NULL AND s.ends_at > $2 \
+      ORDER BY s.id DESC LIMIT $3"
+);
+
+/// Ends one of them.
+pub(super) const END_SESSION: &str = "\
+    UPDATE referral.sessions SET revoked_at = $2, ends_at = $2 \
+    WHERE user_id = $1 AND revoked_at IS NULL AND ends_at > $2 AND id = $3 RETURNING id";
+
+/// Ends all but one of them.
+pub(super) const END_OTHER_SESSIONS: &str = "\
+    UPDATE referral.sessions SET revoked_at = $2, ends_at = $2 \
+    WHERE user_id = $1 AND revoked_at IS NULL AND ends_at > $2 AND id <> $3 RETURNING id";
 
 pub(super) const NOTE_GRANT_USED: &str =
     "UPDATE referral.sessions SET grant_used = TRUE WHERE id = $1 AND access_id = $2 AND NOT grant_used";
@@ -278,6 +425,16 @@ pub(super) const SWEEP_SESSIONS: &str = "\
     DELETE FROM referral.sessions WHERE id = ANY (ARRAY( \
         SELECT id FROM referral.sessions WHERE ends_at < $1 ORDER BY ends_at LIMIT $2 \
         FOR UPDATE SKIP LOCKED))";
+
+pub(super) const SWEEP_COUNTERS: &str = "\
+    DELETE FROM referral.counters WHERE key = ANY (ARRAY( \
+        SELECT key FROM referral.counters WHERE ends_at < $1 ORDER BY ends_at LIMIT $2 \
+        FOR UPDATE SKIP LOCKED))";
+
+pub(super) const SWEEP_SERVICE_COUNTS: &str = "\
+    DELETE FROM referral.service_counts WHERE (figure, since, slot) IN ( \
+        SELECT figure, since, slot FROM referral.service_counts \
+        WHERE figure IN ('failures', 'messages') AND since < $1 LIMIT $2)";
 
 pub(super) const LOCK_KEYS: &str = "SELECT 1 FROM referral.locks WHERE name = 'keys' FOR UPDATE";
 

@@ -7,9 +7,10 @@ use referral_core::{
     Challenge, ChallengeId, Invitation, InvitationOutcome, InviteCode, InvitedBy, KeyMismatch, PageSize,
     Refusal, Session, SessionId, User, UserId, UserWithInvited,
     storage::{
-        ChallengeDecision, ChallengeRequest, Decided, EditedProfile, FoundInvitees, FoundUsers, KeyRequest,
-        KnownKey, NewUser, ProfileEdit, RefreshDecision, RefreshRequest, Result, SignInDecision, SignInFacts,
-        SignInRequest, Storage, StorageError, StoredSession, StoredSignIn, UserQuery,
+        Alert, ChallengeDecision, ChallengeRequest, Counters, Counting, Decided, EditedProfile,
+        EndedSessions, FoundInvitees, FoundUsers, GrantedChallenge, KeyRequest, KnownKey, NewUser,
+        ProfileDecision, ProfileEdit, RefreshDecision, RefreshRequest, Result, SignInDecision, SignInFacts,
+        SignInRequest, Storage, StorageError, StoredSession, StoredSignIn, UserQuery, WatchRequest,
     },
 };
 use time::OffsetDateTime;
@@ -18,7 +19,8 @@ use uuid::Uuid;
 use super::{
     Lease, PostgresStore, list, load, migrations,
     repeat::{NotWritten, reason},
-    statements, write,
+    statements,
+    write::{self, Counts},
 };
 
 /// Does one thing on a connection, which may be done twice.
@@ -37,12 +39,20 @@ macro_rules! on_lease {
 
 #[async_trait]
 impl Storage for PostgresStore {
-    async fn start_challenge(&self, request: &ChallengeRequest) -> Decided<Challenge> {
+    async fn start_challenge(&self, request: &ChallengeRequest) -> Decided<GrantedChallenge> {
         self.repeat(|| self.try_challenge(request)).await
     }
 
-    async fn void_challenge(&self, challenge: ChallengeId) -> Result<()> {
-        on_lease!(self, lease => write::delete_challenge(&mut lease, challenge))
+    async fn void_challenge(&self, challenge: ChallengeId, counting: &Counting) -> Result<()> {
+        self.repeat(|| async move {
+            let mut lease = self.begin().await?;
+            if write::delete_challenge(&mut lease, challenge).await? {
+                let facts = &Counters::default();
+                write::counting(&mut lease, &Counts { facts, counting }).await?;
+            }
+            lease.finish().await
+        })
+        .await
     }
 
     async fn sign_in(&self, request: &SignInRequest) -> Decided<StoredSignIn> {
@@ -68,6 +78,19 @@ impl Storage for PostgresStore {
 
     async fn refresh(&self, request: &RefreshRequest) -> Decided<Session> {
         self.repeat(|| self.try_refresh(request)).await
+    }
+
+    async fn sessions(&self, user: UserId, now: OffsetDateTime, limit: u32) -> Result<Vec<Session>> {
+        on_lease!(self, lease => load::sessions(&mut lease, user, now, limit))
+    }
+
+    async fn end_sessions(
+        &self,
+        user: UserId,
+        sessions: EndedSessions,
+        now: OffsetDateTime,
+    ) -> Result<Vec<SessionId>> {
+        on_lease!(self, lease => write::end_sessions(&mut lease, user, sessions, now))
     }
 
     async fn user(&self, id: UserId, invited: u32) -> Result<Option<UserWithInvited>> {
@@ -116,8 +139,21 @@ impl Storage for PostgresStore {
         .await
     }
 
-    async fn sweep(&self, before: OffsetDateTime, batch: u32) -> Result<u64> {
-        on_lease!(self, lease => write::sweep(&mut lease, before, batch))
+    async fn watch(&self, request: &WatchRequest) -> Result<Alert> {
+        self.repeat(|| async move {
+            let mut lease = self.lease().await?;
+            let alert = request.decide(&load::watch_facts(&mut lease, request).await?);
+            if let Some(until) = alert.note_until {
+                write::attack(&mut lease, until).await?;
+            }
+            lease.finish().await?;
+            Ok(alert)
+        })
+        .await
+    }
+
+    async fn sweep(&self, before: OffsetDateTime, figures_before: OffsetDateTime, batch: u32) -> Result<u64> {
+        on_lease!(self, lease => write::sweep(&mut lease, before, figures_before, batch))
     }
 
     async fn known_keys(&self) -> Result<Vec<KnownKey>> {
@@ -154,20 +190,20 @@ fn is_code_taken<T>(attempt: &Result<T>) -> bool {
 }
 
 impl PostgresStore {
-    async fn try_challenge(&self, request: &ChallengeRequest) -> Decided<Challenge> {
+    async fn try_challenge(&self, request: &ChallengeRequest) -> Decided<GrantedChallenge> {
         let mut lease = self.lease().await?;
-        let (facts, newest) = load::challenge_facts(&mut lease, &request.phone).await?;
-        match request.decide(&facts) {
-            ChallengeDecision::Grant(challenge) => {
-                write::new_challenge(&mut lease, &challenge, newest).await?;
-                lease.finish().await?;
-                Ok(Ok(challenge))
+        let (facts, newest) = load::challenge_facts(&mut lease, request).await?;
+        let decided = match request.decide(&facts) {
+            ChallengeDecision::Grant { granted, counting, attack_until } => {
+                let counts = Counts { facts: &facts.counters, counting: &counting };
+                let challenge = &granted.challenge;
+                write::new_challenge(&mut lease, challenge, newest, &counts, attack_until).await?;
+                Ok(granted)
             }
-            ChallengeDecision::Refuse(refusal) => {
-                lease.finish().await?;
-                Ok(Err(refusal))
-            }
-        }
+            ChallengeDecision::Refuse(refusal) => Err(refusal),
+        };
+        lease.finish().await?;
+        Ok(decided)
     }
 
     /// Signs in; a new user has this invite code.
@@ -185,14 +221,16 @@ impl PostgresStore {
             }
         }
         let decided = match request.decide(&facts) {
-            SignInDecision::Refuse { refusal, challenge } => {
-                if let Some((from, to)) = facts.challenge.as_ref().zip(challenge.as_ref()) {
-                    write::challenge(&mut lease, from, to).await?;
+            SignInDecision::Refuse { refusal, challenge, counting } => {
+                let counts = Counts { facts: &facts.counters, counting: &counting };
+                match facts.challenge.as_ref().zip(challenge.as_ref()) {
+                    Some((from, to)) => write::challenge(&mut lease, from, to, &counts).await?,
+                    None => write::counting(&mut lease, &counts).await?,
                 }
                 Err(refusal)
             }
-            SignInDecision::Accept { challenge, user, invitation, outcome } => {
-                let accepted = Accepted { challenge, user, invitation, outcome };
+            SignInDecision::Accept { challenge, user, invitation, outcome, counting } => {
+                let accepted = Accepted { challenge, user, invitation, outcome, counting };
                 Ok(accepted.write(&mut lease, request, &facts, code).await?)
             }
         };
@@ -245,14 +283,18 @@ impl PostgresStore {
             }
             facts.lineage = load::lineage(&mut lease, inviter.id, edit.user).await?;
         }
-        let decision = edit.decide(&facts);
+        let (decision, counting) = match edit.decide(&facts) {
+            ProfileDecision::Accept { edited, counting } => (Ok(edited), counting),
+            ProfileDecision::Refuse { refusals, counting } => (Err(refusals), counting),
+        };
         if let Ok(edited) = &decision {
             write::profile(&mut lease, &edited.user).await?;
             if let Some(invitation) = &edited.accepted {
                 write::invitation(&mut lease, invitation, &edited.user).await?;
             }
-            lease.finish().await?;
         }
+        write::counting(&mut lease, &Counts { facts: &facts.counters, counting: &counting }).await?;
+        lease.finish().await?;
         Ok(Some(decision))
     }
 
@@ -278,6 +320,7 @@ struct Accepted {
     user: Option<User>,
     invitation: Option<Invitation>,
     outcome: InvitationOutcome,
+    counting: Counting,
 }
 
 impl Accepted {
@@ -288,7 +331,8 @@ impl Accepted {
         facts: &SignInFacts,
         code: &InviteCode,
     ) -> Result<StoredSignIn> {
-        let Self { challenge, user, invitation, outcome } = self;
+        let Self { challenge, user, invitation, outcome, counting } = self;
+        let counts = &Counts { facts: &facts.counters, counting: &counting };
         let from = facts.challenge.as_ref().ok_or(NotWritten::Stale)?;
         let created = user.is_none();
         let user = user.unwrap_or_else(|| {
@@ -297,9 +341,9 @@ impl Accepted {
         let session = request.session_of(user.id);
         if created {
             let invitation = invitation.as_ref();
-            write::sign_up(lease, from, challenge.redeemed_at, &session, &user, invitation).await?;
+            write::sign_up(lease, from, challenge.redeemed_at, &session, &user, invitation, counts).await?;
         } else {
-            write::sign_in(lease, from, challenge.redeemed_at, &session).await?;
+            write::sign_in(lease, from, challenge.redeemed_at, &session, counts).await?;
             if let Some(invitation) = &invitation {
                 write::invitation(lease, invitation, &user).await?;
             }

@@ -2,7 +2,7 @@
 
 use referral_core::{
     Challenge, ChallengeId, Email, Invitation, Name, PhoneNumber, Session, SessionId, User, UserId,
-    storage::{Gram, KnownKey, Result, SearchKeys},
+    storage::{Counter, CounterKey, Counters, Counting, EndedSessions, Gram, KnownKey, Result, SearchKeys},
 };
 use sqlx::{Postgres, postgres::PgArguments, query::Query};
 use time::OffsetDateTime;
@@ -11,16 +11,25 @@ use uuid::Uuid;
 use super::{
     Lease,
     repeat::{NotWritten, not_written},
-    statements,
+    rows, statements,
 };
-use crate::{error::failure, values::retired_to_bytes};
+use crate::{
+    error::failure,
+    values::{failed_tries_to_bytes, retired_to_bytes, stamp_to_text, stamps_to_text},
+};
 
 type Statement<'q> = Query<'q, Postgres, PgArguments>;
 
-/// Stores a challenge after the phone's newest, which has the number `newest`.
-pub(super) async fn new_challenge(lease: &mut Lease, challenge: &Challenge, newest: i64) -> Result<()> {
-    let insert = lease
-        .query(statements::NEW_CHALLENGE)
+/// Stores a challenge after the phone's newest, which has the number `newest`, and counts it.
+pub(super) async fn new_challenge(
+    lease: &mut Lease,
+    challenge: &Challenge,
+    newest: i64,
+    counts: &Counts<'_>,
+    attack_until: Option<OffsetDateTime>,
+) -> Result<()> {
+    let insert = counts
+        .bind(lease.query(statements::NEW_CHALLENGE))
         .bind(challenge.id.0)
         .bind(challenge.phone.as_str())
         .bind(newest + 1)
@@ -31,38 +40,56 @@ pub(super) async fn new_challenge(lease: &mut Lease, challenge: &Challenge, newe
         .bind(challenge.expires_at)
         .bind(challenge.redeemed_at)
         .bind(i64::from(challenge.tries_with_id))
-        .bind(i64::from(challenge.tries_without_id));
+        .bind(i64::from(challenge.tries_without_id))
+        .bind(challenge.address.map(|address| address.to_string()))
+        .bind(attack_until);
     one_row(lease, insert).await
 }
 
-pub(super) async fn delete_challenge(lease: &mut Lease, id: ChallengeId) -> Result<()> {
+/// Deletes a challenge, and says whether it was there.
+pub(super) async fn delete_challenge(lease: &mut Lease, id: ChallengeId) -> Result<bool> {
     let delete = lease.query(statements::DELETE_CHALLENGE).bind(id.0);
-    delete.execute(lease.connection()).await.map_err(failure)?;
-    Ok(())
+    Ok(delete.execute(lease.connection()).await.map_err(failure)?.rows_affected() > 0)
 }
 
-/// Stores `to` in place of `from`, which is the same challenge.
-pub(super) async fn challenge(lease: &mut Lease, from: &Challenge, to: &Challenge) -> Result<()> {
-    let update = bind_facts(lease.query(statements::CHANGE_CHALLENGE), from)
+/// Counts what is to be counted, if anything is.
+pub(super) async fn counting(lease: &mut Lease, counts: &Counts<'_>) -> Result<()> {
+    if counts.is_empty() {
+        return Ok(());
+    }
+    let count = counts.bind(lease.query(statements::COUNT));
+    one_row(lease, count).await
+}
+
+/// Stores `to` in place of `from`, which is the same challenge, and counts.
+pub(super) async fn challenge(
+    lease: &mut Lease,
+    from: &Challenge,
+    to: &Challenge,
+    counts: &Counts<'_>,
+) -> Result<()> {
+    let update = bind_facts(counts.bind(lease.query(statements::CHANGE_CHALLENGE)), from)
         .bind(to.redeemed_at)
         .bind(i64::from(to.tries_with_id))
-        .bind(i64::from(to.tries_without_id));
+        .bind(i64::from(to.tries_without_id))
+        .bind(failed_tries_to_bytes(&to.failed_tries));
     one_row(lease, update).await
 }
 
-/// Redeems a challenge, in place of `from`, and signs its user in.
+/// Redeems a challenge, in place of `from`, counts, and signs its user in.
 pub(super) async fn sign_in(
     lease: &mut Lease,
     from: &Challenge,
     redeemed_at: Option<OffsetDateTime>,
     session: &Session,
+    counts: &Counts<'_>,
 ) -> Result<()> {
-    let sign_in = bind_facts(lease.query(statements::SIGN_IN), from).bind(redeemed_at);
+    let sign_in = bind_facts(counts.bind(lease.query(statements::SIGN_IN)), from).bind(redeemed_at);
     let sign_in = bind_session(sign_in, session);
     one_row(lease, sign_in).await
 }
 
-/// Redeems a challenge, in place of `from`, and makes a user who is signed in.
+/// Redeems a challenge, in place of `from`, counts, and makes a user who is signed in.
 pub(super) async fn sign_up(
     lease: &mut Lease,
     from: &Challenge,
@@ -70,8 +97,9 @@ pub(super) async fn sign_up(
     session: &Session,
     user: &User,
     invitation: Option<&Invitation>,
+    counts: &Counts<'_>,
 ) -> Result<()> {
-    let sign_up = bind_facts(lease.query(statements::SIGN_UP), from).bind(redeemed_at);
+    let sign_up = bind_facts(counts.bind(lease.query(statements::SIGN_UP)), from).bind(redeemed_at);
     let sign_up = bind_session(sign_up, session)
         .bind(user.phone.as_str())
         .bind(user.invite_code.as_str())
@@ -85,6 +113,12 @@ pub(super) async fn sign_up(
         .bind(invitation.map(|invitation| invitation.accepted_at))
         .bind(invitation.map(|invitation| invitation.via.as_str()));
     one_row(lease, sign_up).await
+}
+
+pub(super) async fn attack(lease: &mut Lease, until: OffsetDateTime) -> Result<()> {
+    let note = lease.query(statements::NOTE_ATTACK).bind(until);
+    note.execute(lease.connection()).await.map_err(failure)?;
+    Ok(())
 }
 
 /// Makes a user who has not signed in.
@@ -139,10 +173,39 @@ pub(super) async fn grant_used(lease: &mut Lease, session: SessionId, access_id:
     Ok(())
 }
 
-/// Deletes some of the challenges and sessions that ended before `before`.
-pub(super) async fn sweep(lease: &mut Lease, before: OffsetDateTime, batch: u32) -> Result<u64> {
+/// Ends sessions of a user, and says which.
+pub(super) async fn end_sessions(
+    lease: &mut Lease,
+    user: UserId,
+    sessions: EndedSessions,
+    now: OffsetDateTime,
+) -> Result<Vec<SessionId>> {
+    let (statement, id) = match sessions {
+        EndedSessions::One(id) => (statements::END_SESSION, id),
+        EndedSessions::Others(kept) => (statements::END_OTHER_SESSIONS, kept),
+    };
+    let end = lease.query(statement).bind(user.0).bind(now).bind(id.0);
+    let rows = end.fetch_all(lease.connection()).await.map_err(not_written)?;
+    let ended: Result<Vec<Uuid>> = rows.iter().map(|row| rows::get(row, "id")).collect();
+    let mut ended = ended?;
+    ended.sort_unstable_by(|a, b| b.cmp(a));
+    Ok(ended.into_iter().map(SessionId).collect())
+}
+
+/// Deletes some of what ended before `before`, and of the figures from before `figures_before`.
+pub(super) async fn sweep(
+    lease: &mut Lease,
+    before: OffsetDateTime,
+    figures_before: OffsetDateTime,
+    batch: u32,
+) -> Result<u64> {
     let mut swept = 0;
-    for statement in [statements::SWEEP_CHALLENGES, statements::SWEEP_SESSIONS] {
+    for (statement, before) in [
+        (statements::SWEEP_CHALLENGES, before),
+        (statements::SWEEP_SESSIONS, before),
+        (statements::SWEEP_COUNTERS, before),
+        (statements::SWEEP_SERVICE_COUNTS, figures_before),
+    ] {
         let delete = lease.query(statement).bind(before).bind(i64::from(batch));
         swept += delete.execute(lease.connection()).await.map_err(failure)?.rows_affected();
     }
@@ -180,6 +243,36 @@ pub(super) async fn key(lease: &mut Lease, key: &KnownKey) -> Result<()> {
     one_row(lease, put).await
 }
 
+/// What is to be counted, with the counters that this was decided on.
+pub(super) struct Counts<'a> {
+    pub(super) facts: &'a Counters,
+    pub(super) counting: &'a Counting,
+}
+
+impl Counts<'_> {
+    fn is_empty(&self) -> bool {
+        let Counting { counters, refunds, service } = self.counting;
+        counters.is_empty() && refunds.is_empty() && service.is_none()
+    }
+
+    /// The nine values that [`statements`] begin with where they count.
+    fn bind<'q>(&self, statement: Statement<'q>) -> Statement<'q> {
+        let Counting { counters, refunds, service } = self.counting;
+        let key = |key: &CounterKey| key.as_str().to_owned();
+        let was = |counter: &Counter| stamps_to_text(self.facts.stamps(&counter.key));
+        statement
+            .bind(counters.iter().map(|counter| key(&counter.key)).collect::<Vec<_>>())
+            .bind(counters.iter().map(was).collect::<Vec<_>>())
+            .bind(counters.iter().map(|counter| stamps_to_text(&counter.stamps)).collect::<Vec<_>>())
+            .bind(counters.iter().map(|counter| counter.ends_at).collect::<Vec<_>>())
+            .bind(refunds.iter().map(|(refunded, _)| key(refunded)).collect::<Vec<_>>())
+            .bind(refunds.iter().map(|(_, stamp)| stamp_to_text(*stamp)).collect::<Vec<_>>())
+            .bind(service.map(|count| count.figure.as_str()))
+            .bind(service.map(|count| count.since))
+            .bind(service.map(|count| i64::from(count.by)))
+    }
+}
+
 /// The challenge that is to be changed, and what it must still be.
 fn bind_facts<'q>(statement: Statement<'q>, challenge: &Challenge) -> Statement<'q> {
     statement
@@ -206,6 +299,8 @@ fn bind_session<'q>(statement: Statement<'q>, session: &'q Session) -> Statement
         .bind(session.grant_used)
         .bind(session.parent)
         .bind(retired_to_bytes(&session.retired))
+        .bind(session.address.map(|address| address.to_string()))
+        .bind(session.user_agent.as_deref())
 }
 
 fn bind_search_keys<'q>(statement: Statement<'q>, user: &User) -> Statement<'q> {

@@ -4,26 +4,105 @@ use referral_core::{
     Email, InviteCode, Inviter, Lineage, PageSize, PhoneNumber, Session, SessionId, User, UserId,
     UserWithInvited,
     storage::{
-        ChallengeFacts, FoundInvitees, KnownKey, ProfileEdit, ProfileFacts, Result, SignInFacts,
-        SignInRequest, StoredSession,
+        ChallengeFacts, ChallengeRequest, CounterKey, Counters, FoundInvitees, KnownKey, ProfileEdit,
+        ProfileFacts, Result, ServiceFacts, SignInFacts, SignInRequest, StoredSession, WatchRequest,
     },
 };
-use sqlx::{SqliteConnection, sqlite::SqliteRow};
+use sqlx::{
+    Sqlite, SqliteConnection,
+    query::Query,
+    sqlite::{SqliteArguments, SqliteRow},
+};
+use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::{rows, statements};
-use crate::error::failure;
+use crate::{error::failure, values::time_to_micros};
 
 pub(super) async fn challenge_facts(
     connection: &mut SqliteConnection,
-    phone: &PhoneNumber,
+    request: &ChallengeRequest,
 ) -> Result<ChallengeFacts> {
-    let facts = sqlx::query(statements::CHALLENGE_FACTS).bind(phone.as_str());
-    let row = facts.fetch_one(connection).await.map_err(failure)?;
-    Ok(ChallengeFacts {
+    let (query, keys) = (request.service(), request.counters());
+    let facts = sqlx::query(statements::CHALLENGE_FACTS).bind(request.phone.as_str());
+    let facts = bind_keys(facts, &keys, 4).bind(query.failures_since.map(time_to_micros));
+    let row = facts.fetch_one(&mut *connection).await.map_err(failure)?;
+    let mut facts = ChallengeFacts {
         last_sent_at: rows::optional_time(&row, "last_sent_at")?,
+        last_is_redeemed: rows::get(&row, "last_is_redeemed")?,
         last_login: rows::optional_time(&row, "last_login")?,
+        counters: rows::counters(&row, request.counters())?,
+        service: service_facts(&row)?,
+    };
+    if let Some(times) = request.usual_times(&facts) {
+        facts.service.usual_failures = Some(failures(connection, &times).await?);
+    }
+    if let Some(since) = query.messages_since {
+        facts.service.messages = messages(connection, since).await?;
+    }
+    Ok(facts)
+}
+
+/// How the service is doing.
+pub(super) async fn watch_facts(
+    connection: &mut SqliteConnection,
+    request: &WatchRequest,
+) -> Result<ServiceFacts> {
+    let since = request.service().failures_since.map(time_to_micros);
+    let row = sqlx::query(statements::SERVICE_FACTS).bind(since).fetch_one(&mut *connection).await;
+    let mut facts = service_facts(&row.map_err(failure)?)?;
+    if let Some(times) = request.usual_times(&facts) {
+        facts.usual_failures = Some(failures(connection, &times).await?);
+    }
+    Ok(facts)
+}
+
+fn service_facts(row: &SqliteRow) -> Result<ServiceFacts> {
+    Ok(ServiceFacts {
+        failures: rows::number(row, "failures")?,
+        attack_until: rows::optional_time(row, "attack_until")?,
+        ..ServiceFacts::default()
     })
+}
+
+/// How many wrong codes there were in these times.
+async fn failures(
+    connection: &mut SqliteConnection,
+    times: &[(OffsetDateTime, OffsetDateTime)],
+) -> Result<u64> {
+    let mut failures = 0;
+    for (since, end) in times {
+        let sum = sqlx::query(statements::FAILURES_BETWEEN);
+        let sum = sum.bind(time_to_micros(*since)).bind(time_to_micros(*end));
+        let row = sum.fetch_one(&mut *connection).await.map_err(failure)?;
+        failures += rows::number::<u64>(&row, "failures")?;
+    }
+    Ok(failures)
+}
+
+/// The hours with messages.
+async fn messages(
+    connection: &mut SqliteConnection,
+    since: OffsetDateTime,
+) -> Result<Vec<(OffsetDateTime, u64)>> {
+    let hours = sqlx::query(statements::MESSAGES_SINCE).bind(time_to_micros(since));
+    let hours = hours.fetch_all(connection).await.map_err(failure)?;
+    hours.iter().map(rows::messages).collect()
+}
+
+/// Two counters at most.
+pub(super) async fn counters(connection: &mut SqliteConnection, keys: Vec<CounterKey>) -> Result<Counters> {
+    let counters = bind_keys(sqlx::query(statements::COUNTERS), &keys, 2);
+    rows::counters(&counters.fetch_one(connection).await.map_err(failure)?, keys)
+}
+
+/// Gives the keys, and nothing for as many as are missing to `number`.
+fn bind_keys<'q>(
+    statement: Query<'q, Sqlite, SqliteArguments>,
+    keys: &'q [CounterKey],
+    number: usize,
+) -> Query<'q, Sqlite, SqliteArguments> {
+    (0..number).fold(statement, |statement, index| statement.bind(keys.get(index).map(CounterKey::as_str)))
 }
 
 /// All but the lineage.
@@ -36,7 +115,9 @@ pub(super) async fn sign_in_facts(
         Some(_) => statements::SIGN_IN_FACTS_NAMED,
         None => statements::SIGN_IN_FACTS,
     };
-    let mut facts = sqlx::query(statement).bind(request.phone.as_str()).bind(code.map(InviteCode::as_str));
+    let keys = request.counters();
+    let facts = sqlx::query(statement).bind(request.phone.as_str()).bind(code.map(InviteCode::as_str));
+    let mut facts = bind_keys(facts, &keys, 2);
     if let Some(id) = request.challenge {
         facts = facts.bind(id.0);
     }
@@ -49,6 +130,7 @@ pub(super) async fn sign_in_facts(
         user: user.map(|_| rows::user(&row)).transpose()?,
         inviter: owner.zip(code.cloned()).map(|(id, code)| Inviter { id, code }),
         lineage: Lineage::NotWalked,
+        counters: rows::counters(&row, request.counters())?,
     })
 }
 
@@ -66,6 +148,7 @@ pub(super) async fn profile_facts(
         email_owner: owner_of_email(connection, email).await?,
         inviter: owner_of_code(connection, edit.change.invited_by_code.as_ref()).await?,
         lineage: Lineage::NotWalked,
+        counters: counters(connection, edit.counters()).await?,
     }))
 }
 
@@ -114,6 +197,18 @@ pub(super) async fn refresh_facts(
     let found = sqlx::query(statements::REFRESH_FACTS).bind(id.0).fetch_optional(connection).await;
     let row = found.map_err(failure)?;
     row.map(|row| Ok((rows::session(&row)?, rows::get(&row, "is_active")?))).transpose()
+}
+
+/// The sessions of a user that have not ended.
+pub(super) async fn sessions(
+    connection: &mut SqliteConnection,
+    user: UserId,
+    now: OffsetDateTime,
+    limit: u32,
+) -> Result<Vec<Session>> {
+    let sessions = sqlx::query(statements::SESSIONS).bind(user.0).bind(time_to_micros(now)).bind(limit);
+    let sessions = sessions.fetch_all(connection).await.map_err(failure)?;
+    sessions.iter().map(rows::session).collect()
 }
 
 pub(super) async fn user(connection: &mut SqliteConnection, id: UserId) -> Result<Option<User>> {

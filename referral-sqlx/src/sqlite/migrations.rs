@@ -14,6 +14,7 @@ fn steps() -> Vec<Migration> {
     vec![
         step(1, "start", include_str!("../../migrations/sqlite/0001_start.sql")),
         step(2, "search and keys", include_str!("../../migrations/sqlite/0002_search_and_keys.sql")),
+        step(3, "limits", include_str!("../../migrations/sqlite/0003_limits.sql")),
     ]
 }
 

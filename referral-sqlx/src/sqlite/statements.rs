@@ -119,10 +119,54 @@ pub(super) const LINEAGE_HAS: &str = "\
     ) \
     SELECT EXISTS (SELECT 1 FROM lineage WHERE id = $2)";
 
-/// When the newest code was sent to a phone, and when its user last signed in.
+/// All that a request for a code is decided on, but for messages and what is usual: the newest code
+/// of a phone, when its user last signed in, and four counters.
 pub(super) const CHALLENGE_FACTS: &str = "\
-    SELECT (SELECT sent_at FROM challenges WHERE phone = $1 ORDER BY id DESC LIMIT 1) AS last_sent_at, \
-           (SELECT last_login FROM users WHERE phone = $1) AS last_login";
+    SELECT c.sent_at AS last_sent_at, c.redeemed_at IS NOT NULL AS last_is_redeemed, \
+           (SELECT last_login FROM users WHERE phone = $1) AS last_login, \
+           (SELECT stamps FROM counters WHERE key = $2) AS counter_0, \
+           (SELECT stamps FROM counters WHERE key = $3) AS counter_1, \
+           (SELECT stamps FROM counters WHERE key = $4) AS counter_2, \
+           (SELECT stamps FROM counters WHERE key = $5) AS counter_3, \
+           (SELECT coalesce(sum(count), 0) FROM service_counts WHERE figure = 'failures' AND since >= $6) \
+               AS failures, \
+           (SELECT attack_until FROM service_state) AS attack_until \
+    FROM (SELECT 1) one \
+    LEFT JOIN challenges c ON c.id = (SELECT id FROM challenges WHERE phone = $1 ORDER BY id DESC LIMIT 1)";
+
+/// How the service is doing, as [`CHALLENGE_FACTS`] has it.
+pub(super) const SERVICE_FACTS: &str = "\
+    SELECT coalesce(sum(count), 0) AS failures, (SELECT attack_until FROM service_state) AS attack_until \
+    FROM service_counts WHERE figure = 'failures' AND since >= $1";
+
+pub(super) const FAILURES_BETWEEN: &str = "\
+    SELECT coalesce(sum(count), 0) AS failures FROM service_counts \
+    WHERE figure = 'failures' AND since >= $1 AND since < $2";
+
+pub(super) const MESSAGES_SINCE: &str = "\
+    SELECT since, count FROM service_counts WHERE figure = 'messages' AND since >= $1 ORDER BY since";
+
+pub(super) const COUNTERS: &str = "\
+    SELECT (SELECT stamps FROM counters WHERE key = $1) AS counter_0, \
+           (SELECT stamps FROM counters WHERE key = $2) AS counter_1";
+
+/// Stores counters: as many as have a key.
+pub(super) const PUT_COUNTERS: &str = "\
+    INSERT INTO counters (key, stamps, ends_at) \
+    SELECT column1, column2, column3 \
+    FROM (VALUES ($1, $2, $3), ($4, $5, $6), ($7, $8, $9), ($10, $11, $12)) WHERE column1 IS NOT NULL \
+    ON CONFLICT (key) DO UPDATE SET stamps = excluded.stamps, ends_at = excluded.ends_at";
+
+/// Takes a stamp out of a few counters.
+pub(super) const TAKE_BACK: &str =
+    "UPDATE counters SET stamps = replace(stamps, $1, '') WHERE key IN ($2, $3, $4)";
+
+pub(super) const COUNT_FOR_SERVICE: &str = "\
+    INSERT INTO service_counts (figure, since, count) VALUES ($1, $2, $3) \
+    ON CONFLICT (figure, since) DO UPDATE SET count = count + excluded.count";
+
+pub(super) const NOTE_ATTACK: &str =
+    "UPDATE service_state SET attack_until = max(coalesce(attack_until, $1), $1)";
 
 /// All that an attempt to sign in is decided on, but for the lineage, with the phone's newest
 /// challenge.
@@ -131,29 +175,33 @@ pub(super) const SIGN_IN_FACTS: &str = concat!(
     challenge_columns!(),
     ", ",
     user_columns!(),
-    ", (SELECT id FROM users WHERE invite_code = $2) AS code_owner FROM (SELECT 1) one \
+    ", (SELECT id FROM users WHERE invite_code = $2) AS code_owner, \
+      (SELECT stamps FROM counters WHERE key = $3) AS counter_0, \
+      (SELECT stamps FROM counters WHERE key = $4) AS counter_1 FROM (SELECT 1) one \
       LEFT JOIN challenges c ON c.id = (SELECT id FROM challenges WHERE phone = $1 ORDER BY id DESC LIMIT 1) \
       LEFT JOIN users u ON u.phone = $1 LEFT JOIN invitations i ON i.invitee = u.id"
 );
 
-/// The same, with the challenge `$3` if it is this phone's.
+/// The same, with the challenge `$5` if it is this phone's.
 pub(super) const SIGN_IN_FACTS_NAMED: &str = concat!(
     "SELECT ",
     challenge_columns!(),
     ", ",
     user_columns!(),
-    ", (SELECT id FROM users WHERE invite_code = $2) AS code_owner FROM (SELECT 1) one \
-      LEFT JOIN challenges c ON c.id = $3 AND c.phone = $1 \
+    ", (SELECT id FROM users WHERE invite_code = $2) AS code_owner, \
+      (SELECT stamps FROM counters WHERE key = $3) AS counter_0, \
+      (SELECT stamps FROM counters WHERE key = $4) AS counter_1 FROM (SELECT 1) one \
+      LEFT JOIN challenges c ON c.id = $5 AND c.phone = $1 \
       LEFT JOIN users u ON u.phone = $1 LEFT JOIN invitations i ON i.invitee = u.id"
 );
 
 pub(super) const NEW_CHALLENGE: &str = "\
     INSERT INTO challenges (id, phone, code_length, code_hash, pepper_id, sent_at, expires_at, \
-                            redeemed_at, tries_with_id, tries_without_id) \
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)";
+                            redeemed_at, tries_with_id, tries_without_id, address, failed_tries) \
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)";
 
 pub(super) const CHANGE_CHALLENGE: &str = "\
-    UPDATE challenges SET redeemed_at = $2, tries_with_id = $3, tries_without_id = $4 \
+    UPDATE challenges SET redeemed_at = $2, tries_with_id = $3, tries_without_id = $4, failed_tries = $5 \
     WHERE id = $1 AND redeemed_at IS NULL";
 
 pub(super) const DELETE_CHALLENGE: &str = "DELETE FROM challenges WHERE id = $1";
@@ -186,22 +234,40 @@ pub(super) const REFRESH_FACTS: &str = concat!(
 
 /// Redeems a challenge, which must not have been, and signs in its user: three rows.
 pub(super) const SIGN_IN: &str = "\
-    UPDATE challenges SET redeemed_at = $17 WHERE id = $16 AND redeemed_at IS NULL; \
-    UPDATE users SET last_login = $17 WHERE id = $2; \
+    UPDATE challenges SET redeemed_at = $19 WHERE id = $18 AND redeemed_at IS NULL; \
+    UPDATE users SET last_login = $19 WHERE id = $2; \
     INSERT INTO sessions (id, user_id, created_at, expires_at, revoked_at, ends_at, key_id, access_id, \
                           refresh_id, issued_at, access_expires_at, refresh_expires_at, grant_used, \
-                          parent, retired) \
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)";
+                          parent, retired, address, user_agent) \
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)";
 
 pub(super) const CHANGE_SESSION: &str = "\
     UPDATE sessions SET user_id = $2, created_at = $3, expires_at = $4, revoked_at = $5, ends_at = $6, \
                         key_id = $7, access_id = $8, refresh_id = $9, issued_at = $10, \
                         access_expires_at = $11, refresh_expires_at = $12, grant_used = $13, \
-                        parent = $14, retired = $15 \
+                        parent = $14, retired = $15, address = $16, user_agent = $17 \
     WHERE id = $1";
 
 pub(super) const NOTE_GRANT_USED: &str =
     "UPDATE sessions SET grant_used = 1 WHERE id = $1 AND access_id = $2 AND grant_used = 0";
+
+/// The sessions of a user that have not ended.
+pub(super) const SESSIONS: &str = concat!(
+    "SELECT ",
+    session_columns!(),
+    " FROM sessions s WHERE s.user_id = $1 AND s.revoked_at IS NULL AND s.ends_at > $2 \
+      ORDER BY s.id DESC LIMIT $3 + 0"
+);
+
+/// Ends one of them.
+pub(super) const END_SESSION: &str = "\
+    UPDATE sessions SET revoked_at = $2, ends_at = $2 \
+    WHERE user_id = $1 AND revoked_at IS NULL AND ends_at > $2 AND id = $3 RETURNING id";
+
+/// Ends all but one of them.
+pub(super) const END_OTHER_SESSIONS: &str = "\
+    UPDATE sessions SET revoked_at = $2, ends_at = $2 \
+    WHERE user_id = $1 AND revoked_at IS NULL AND ends_at > $2 AND id <> $3 RETURNING id";
 
 pub(super) const SWEEP_CHALLENGES: &str = "\
     DELETE FROM challenges WHERE id IN \
@@ -210,6 +276,15 @@ pub(super) const SWEEP_CHALLENGES: &str = "\
 pub(super) const SWEEP_SESSIONS: &str = "\
     DELETE FROM sessions WHERE id IN \
         (SELECT id FROM sessions WHERE ends_at < $1 ORDER BY ends_at LIMIT $2 + 0)";
+
+pub(super) const SWEEP_COUNTERS: &str = "\
+    DELETE FROM counters WHERE key IN \
+        (SELECT key FROM counters WHERE ends_at < $1 ORDER BY ends_at LIMIT $2 + 0)";
+
+pub(super) const SWEEP_SERVICE_COUNTS: &str = "\
+    DELETE FROM service_counts WHERE (figure, since) IN ( \
+        SELECT figure, since FROM service_counts \
+        WHERE figure IN ('failures', 'messages') AND since < $1 LIMIT $2 + 0)";
 
 pub(super) const KNOWN_KEYS: &str = "SELECT purpose, id, fingerprint, needed_until FROM keys";
 

@@ -8,12 +8,13 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures_util::FutureExt as _;
 use referral_core::{
-    Challenge, ChallengeId, InvitedBy, KeyMismatch, PageSize, Refusal, Session, SessionId, User, UserId,
+    ChallengeId, InvitedBy, KeyMismatch, PageSize, Refusal, Session, SessionId, User, UserId,
     UserWithInvited,
     storage::{
-        ChallengeDecision, ChallengeRequest, Decided, EditedProfile, FoundInvitees, FoundUsers, KeyRequest,
-        KnownKey, NewUser, ProfileEdit, RefreshDecision, RefreshRequest, Result, SignInDecision,
-        SignInRequest, Storage, StorageError, StoredSession, StoredSignIn, UserQuery,
+        Alert, ChallengeDecision, ChallengeRequest, Counting, Decided, EditedProfile, EndedSessions,
+        FoundInvitees, FoundUsers, GrantedChallenge, KeyRequest, KnownKey, NewUser, ProfileDecision,
+        ProfileEdit, RefreshDecision, RefreshRequest, Result, SignInDecision, SignInRequest, Storage,
+        StorageError, StoredSession, StoredSignIn, UserQuery, WatchRequest,
     },
 };
 use sqlx::SqliteConnection;
@@ -35,15 +36,26 @@ async fn in_time<T>(patience: Duration, work: impl Future<Output = Result<T>>) -
 
 #[async_trait]
 impl Storage for SqliteStore {
-    async fn start_challenge(&self, request: &ChallengeRequest) -> Decided<Challenge> {
+    async fn start_challenge(&self, request: &ChallengeRequest) -> Decided<GrantedChallenge> {
         let request = request.clone();
         self.writer
             .write(|connection| async move { start_challenge(connection, &request).await }.boxed())
             .await
     }
 
-    async fn void_challenge(&self, challenge: ChallengeId) -> Result<()> {
-        self.writer.write(move |connection| write::delete_challenge(connection, challenge).boxed()).await
+    async fn void_challenge(&self, challenge: ChallengeId, counting: &Counting) -> Result<()> {
+        let counting = counting.clone();
+        self.writer
+            .write(move |connection| {
+                async move {
+                    if write::delete_challenge(connection, challenge).await? {
+                        write::counting(connection, &counting).await?;
+                    }
+                    Ok(())
+                }
+                .boxed()
+            })
+            .await
     }
 
     async fn sign_in(&self, request: &SignInRequest) -> Decided<StoredSignIn> {
@@ -65,6 +77,21 @@ impl Storage for SqliteStore {
     async fn refresh(&self, request: &RefreshRequest) -> Decided<Session> {
         let request = request.clone();
         self.writer.write(|connection| async move { refresh(connection, &request).await }.boxed()).await
+    }
+
+    async fn sessions(&self, user: UserId, now: OffsetDateTime, limit: u32) -> Result<Vec<Session>> {
+        load::sessions(&mut *self.reader().await?, user, now, limit).await
+    }
+
+    async fn end_sessions(
+        &self,
+        user: UserId,
+        sessions: EndedSessions,
+        now: OffsetDateTime,
+    ) -> Result<Vec<SessionId>> {
+        self.writer
+            .write(move |connection| write::end_sessions(connection, user, sessions, now).boxed())
+            .await
     }
 
     async fn user(&self, id: UserId, invited: u32) -> Result<Option<UserWithInvited>> {
@@ -98,8 +125,19 @@ impl Storage for SqliteStore {
         self.writer.write(move |connection| set_active(connection, id, is_active).boxed()).await
     }
 
-    async fn sweep(&self, before: OffsetDateTime, batch: u32) -> Result<u64> {
-        self.writer.write(move |connection| write::sweep(connection, before, batch).boxed()).await
+    async fn watch(&self, request: &WatchRequest) -> Result<Alert> {
+        let facts = load::watch_facts(&mut *self.reader().await?, request).await?;
+        let alert = request.decide(&facts);
+        if let Some(until) = alert.note_until {
+            self.writer.write(move |connection| write::attack(connection, until).boxed()).await?;
+        }
+        Ok(alert)
+    }
+
+    async fn sweep(&self, before: OffsetDateTime, figures_before: OffsetDateTime, batch: u32) -> Result<u64> {
+        self.writer
+            .write(move |connection| write::sweep(connection, before, figures_before, batch).boxed())
+            .await
     }
 
     async fn known_keys(&self) -> Result<Vec<KnownKey>> {
@@ -127,12 +165,16 @@ impl Storage for SqliteStore {
 async fn start_challenge(
     connection: &mut SqliteConnection,
     request: &ChallengeRequest,
-) -> Decided<Challenge> {
-    let facts = load::challenge_facts(connection, &request.phone).await?;
+) -> Decided<GrantedChallenge> {
+    let facts = load::challenge_facts(connection, request).await?;
     match request.decide(&facts) {
-        ChallengeDecision::Grant(challenge) => {
-            write::new_challenge(connection, &challenge).await?;
-            Ok(Ok(challenge))
+        ChallengeDecision::Grant { granted, counting, attack_until } => {
+            write::new_challenge(connection, &granted.challenge).await?;
+            write::counting(connection, &counting).await?;
+            if let Some(until) = attack_until {
+                write::attack(connection, until).await?;
+            }
+            Ok(Ok(granted))
         }
         ChallengeDecision::Refuse(refusal) => Ok(Err(refusal)),
     }
@@ -146,15 +188,16 @@ async fn sign_in(connection: &mut SqliteConnection, request: &SignInRequest) -> 
         facts.lineage = load::lineage(connection, inviter.id, user.id).await?;
     }
 
-    let (challenge, user, invitation, outcome) = match request.decide(&facts) {
-        SignInDecision::Refuse { refusal, challenge } => {
+    let (challenge, user, invitation, outcome, counting) = match request.decide(&facts) {
+        SignInDecision::Refuse { refusal, challenge, counting } => {
             if let Some(challenge) = challenge {
                 write::challenge(connection, &challenge).await?;
             }
+            write::counting(connection, &counting).await?;
             return Ok(Err(refusal));
         }
-        SignInDecision::Accept { challenge, user, invitation, outcome } => {
-            (challenge, user, invitation, outcome)
+        SignInDecision::Accept { challenge, user, invitation, outcome, counting } => {
+            (challenge, user, invitation, outcome, counting)
         }
     };
     let created = user.is_none();
@@ -175,6 +218,7 @@ async fn sign_in(connection: &mut SqliteConnection, request: &SignInRequest) -> 
     };
     let session = request.session_of(user.id);
     write::sign_in(connection, &challenge, &session).await?;
+    write::counting(connection, &counting).await?;
     Ok(Ok(StoredSignIn { user, session, created, accepted: invitation, outcome }))
 }
 
@@ -208,15 +252,21 @@ async fn edit_profile(
     {
         facts.lineage = load::lineage(connection, inviter.id, edit.user).await?;
     }
-    let decision = edit.decide(&facts);
-    if let Ok(edited) = &decision {
-        write::user(connection, &edited.user).await?;
-        search::put(connection, &edited.user).await?;
-        if let Some(invitation) = &edited.accepted {
-            write::invitation(connection, invitation).await?;
+    match edit.decide(&facts) {
+        ProfileDecision::Accept { edited, counting } => {
+            write::user(connection, &edited.user).await?;
+            search::put(connection, &edited.user).await?;
+            if let Some(invitation) = &edited.accepted {
+                write::invitation(connection, invitation).await?;
+            }
+            write::counting(connection, &counting).await?;
+            Ok(Ok(edited))
+        }
+        ProfileDecision::Refuse { refusals, counting } => {
+            write::counting(connection, &counting).await?;
+            Ok(Err(refusals))
         }
     }
-    Ok(decision)
 }
 
 async fn make_staff(connection: &mut SqliteConnection, new: &NewUser) -> Result<User> {

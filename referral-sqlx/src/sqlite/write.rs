@@ -1,18 +1,23 @@
 //! Writing what the core's rules decided.
 
+use std::collections::BTreeMap;
+
 use referral_core::{
-    Challenge, ChallengeId, Email, Invitation, InvitedBy, Name, Session, SessionId, User,
-    storage::{KnownKey, NewUser, Result, SearchKeys, StorageError},
+    Challenge, ChallengeId, Email, Invitation, InvitedBy, Name, Session, SessionId, User, UserId,
+    storage::{Counting, EndedSessions, KnownKey, NewUser, Result, SearchKeys, Stamp, StorageError},
 };
 use sqlx::{Sqlite, SqliteConnection, query::Query, sqlite::SqliteArguments};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{search, statements};
+use super::{rows::COUNTER_COLUMNS, search, statements};
 use crate::{
     error::failure,
-    values::{retired_to_bytes, time_to_micros},
+    values::{failed_tries_to_bytes, retired_to_bytes, stamp_to_text, stamps_to_text, time_to_micros},
 };
+
+/// The keys that [`statements::TAKE_BACK`] has room for.
+const TAKEN_BACK_AT_ONCE: usize = 3;
 
 /// Makes a user with the first of the codes that is free.
 pub(super) async fn new_user(
@@ -80,7 +85,9 @@ pub(super) async fn new_challenge(connection: &mut SqliteConnection, challenge: 
         .bind(time_to_micros(challenge.expires_at))
         .bind(challenge.redeemed_at.map(time_to_micros))
         .bind(challenge.tries_with_id)
-        .bind(challenge.tries_without_id);
+        .bind(challenge.tries_without_id)
+        .bind(challenge.address.map(|address| address.to_string()))
+        .bind(failed_tries_to_bytes(&challenge.failed_tries));
     one_row(connection, insert).await
 }
 
@@ -90,14 +97,53 @@ pub(super) async fn challenge(connection: &mut SqliteConnection, challenge: &Cha
         .bind(challenge.id.0)
         .bind(challenge.redeemed_at.map(time_to_micros))
         .bind(challenge.tries_with_id)
-        .bind(challenge.tries_without_id);
+        .bind(challenge.tries_without_id)
+        .bind(failed_tries_to_bytes(&challenge.failed_tries));
     one_row(connection, update).await
 }
 
-pub(super) async fn delete_challenge(connection: &mut SqliteConnection, id: ChallengeId) -> Result<()> {
+/// Deletes a challenge, and says whether it was there.
+pub(super) async fn delete_challenge(connection: &mut SqliteConnection, id: ChallengeId) -> Result<bool> {
     let delete = sqlx::query(statements::DELETE_CHALLENGE).bind(id.0);
-    delete.execute(connection).await.map_err(failure)?;
+    Ok(delete.execute(connection).await.map_err(failure)?.rows_affected() > 0)
+}
+
+/// Counts what is to be counted.
+pub(super) async fn counting(connection: &mut SqliteConnection, counting: &Counting) -> Result<()> {
+    if !counting.counters.is_empty() {
+        let put = (0..COUNTER_COLUMNS.len()).fold(sqlx::query(statements::PUT_COUNTERS), |put, index| {
+            let counter = counting.counters.get(index);
+            put.bind(counter.map(|counter| counter.key.as_str()))
+                .bind(counter.map(|counter| stamps_to_text(&counter.stamps)))
+                .bind(counter.map(|counter| time_to_micros(counter.ends_at)))
+        });
+        rows_written(connection, put, counting.counters.len() as u64).await?;
+    }
+    // A code is one stamp in a few counters, so that these are one statement.
+    let mut refunds: BTreeMap<Stamp, Vec<&str>> = BTreeMap::new();
+    for (key, stamp) in &counting.refunds {
+        refunds.entry(*stamp).or_default().push(key.as_str());
+    }
+    for (stamp, keys) in refunds {
+        for keys in keys.chunks(TAKEN_BACK_AT_ONCE) {
+            let update = sqlx::query(statements::TAKE_BACK).bind(stamp_to_text(stamp));
+            let update =
+                (0..TAKEN_BACK_AT_ONCE).fold(update, |update, index| update.bind(keys.get(index).copied()));
+            update.execute(&mut *connection).await.map_err(failure)?;
+        }
+    }
+    if let Some(count) = counting.service {
+        let add = sqlx::query(statements::COUNT_FOR_SERVICE)
+            .bind(count.figure.as_str())
+            .bind(time_to_micros(count.since))
+            .bind(count.by);
+        one_row(connection, add).await?;
+    }
     Ok(())
+}
+
+pub(super) async fn attack(connection: &mut SqliteConnection, until: OffsetDateTime) -> Result<()> {
+    one_row(connection, sqlx::query(statements::NOTE_ATTACK).bind(time_to_micros(until))).await
 }
 
 /// Redeems a challenge, which must not have been, and signs its user in.
@@ -136,14 +182,37 @@ pub(super) async fn key(connection: &mut SqliteConnection, key: &KnownKey) -> Re
     one_row(connection, put).await
 }
 
-/// Deletes some of the challenges and sessions that ended before `before`.
+/// Ends sessions of a user, and says which.
+pub(super) async fn end_sessions(
+    connection: &mut SqliteConnection,
+    user: UserId,
+    sessions: EndedSessions,
+    now: OffsetDateTime,
+) -> Result<Vec<SessionId>> {
+    let (statement, id) = match sessions {
+        EndedSessions::One(id) => (statements::END_SESSION, id),
+        EndedSessions::Others(kept) => (statements::END_OTHER_SESSIONS, kept),
+    };
+    let end = sqlx::query_scalar(statement).bind(user.0).bind(time_to_micros(now)).bind(id.0);
+    let mut ended: Vec<Uuid> = end.fetch_all(connection).await.map_err(failure)?;
+    ended.sort_unstable_by(|a, b| b.cmp(a));
+    Ok(ended.into_iter().map(SessionId).collect())
+}
+
+/// Deletes some of what ended before `before`, and of the figures from before `figures_before`.
 pub(super) async fn sweep(
     connection: &mut SqliteConnection,
     before: OffsetDateTime,
+    figures_before: OffsetDateTime,
     batch: u32,
 ) -> Result<u64> {
     let mut swept = 0;
-    for statement in [statements::SWEEP_CHALLENGES, statements::SWEEP_SESSIONS] {
+    for (statement, before) in [
+        (statements::SWEEP_CHALLENGES, before),
+        (statements::SWEEP_SESSIONS, before),
+        (statements::SWEEP_COUNTERS, before),
+        (statements::SWEEP_SERVICE_COUNTS, figures_before),
+    ] {
         let delete = sqlx::query(statement).bind(time_to_micros(before)).bind(batch);
         swept += delete.execute(&mut *connection).await.map_err(failure)?.rows_affected();
     }
@@ -168,6 +237,8 @@ fn bind_session<'q>(statement: &'static str, session: &'q Session) -> Query<'q, 
         .bind(session.grant_used)
         .bind(session.parent)
         .bind(retired_to_bytes(&session.retired))
+        .bind(session.address.map(|address| address.to_string()))
+        .bind(session.user_agent.as_deref())
 }
 
 /// Executes a statement that must write one row, since what it names was just read under the

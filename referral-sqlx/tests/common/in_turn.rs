@@ -7,11 +7,11 @@ use std::sync::{
 
 use async_trait::async_trait;
 use referral_core::{
-    Challenge, ChallengeId, KeyMismatch, PageSize, Refusal, Session, SessionId, User, UserId,
-    UserWithInvited,
+    ChallengeId, KeyMismatch, PageSize, Refusal, Session, SessionId, User, UserId, UserWithInvited,
     storage::{
-        ChallengeRequest, Decided, EditedProfile, FoundInvitees, FoundUsers, KeyRequest, KnownKey, NewUser,
-        ProfileEdit, RefreshRequest, Result, SignInRequest, Storage, StoredSession, StoredSignIn, UserQuery,
+        Alert, ChallengeRequest, Counting, Decided, EditedProfile, EndedSessions, FoundInvitees, FoundUsers,
+        GrantedChallenge, KeyRequest, KnownKey, NewUser, ProfileEdit, RefreshRequest, Result, SignInRequest,
+        Storage, StoredSession, StoredSignIn, UserQuery, WatchRequest,
     },
 };
 use time::OffsetDateTime;
@@ -36,12 +36,12 @@ impl InTurn {
 
 #[async_trait]
 impl Storage for InTurn {
-    async fn start_challenge(&self, request: &ChallengeRequest) -> Decided<Challenge> {
+    async fn start_challenge(&self, request: &ChallengeRequest) -> Decided<GrantedChallenge> {
         self.next().start_challenge(request).await
     }
 
-    async fn void_challenge(&self, challenge: ChallengeId) -> Result<()> {
-        self.next().void_challenge(challenge).await
+    async fn void_challenge(&self, challenge: ChallengeId, counting: &Counting) -> Result<()> {
+        self.next().void_challenge(challenge, counting).await
     }
 
     async fn sign_in(&self, request: &SignInRequest) -> Decided<StoredSignIn> {
@@ -58,6 +58,19 @@ impl Storage for InTurn {
 
     async fn refresh(&self, request: &RefreshRequest) -> Decided<Session> {
         self.next().refresh(request).await
+    }
+
+    async fn sessions(&self, user: UserId, now: OffsetDateTime, limit: u32) -> Result<Vec<Session>> {
+        self.next().sessions(user, now, limit).await
+    }
+
+    async fn end_sessions(
+        &self,
+        user: UserId,
+        sessions: EndedSessions,
+        now: OffsetDateTime,
+    ) -> Result<Vec<SessionId>> {
+        self.next().end_sessions(user, sessions, now).await
     }
 
     async fn user(&self, id: UserId, invited: u32) -> Result<Option<UserWithInvited>> {
@@ -89,8 +102,12 @@ impl Storage for InTurn {
         self.next().set_active(id, is_active).await
     }
 
-    async fn sweep(&self, before: OffsetDateTime, batch: u32) -> Result<u64> {
-        self.next().sweep(before, batch).await
+    async fn watch(&self, request: &WatchRequest) -> Result<Alert> {
+        self.next().watch(request).await
+    }
+
+    async fn sweep(&self, before: OffsetDateTime, figures_before: OffsetDateTime, batch: u32) -> Result<u64> {
+        self.next().sweep(before, figures_before, batch).await
     }
 
     async fn known_keys(&self) -> Result<Vec<KnownKey>> {

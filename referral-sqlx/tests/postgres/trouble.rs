@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use referral_core::{
-    CodeInput, Error, FilterInput, InviteCode, ListUsers, Name, Peppers, PhoneNumber, Policy, ProfileChange,
-    Referral, SendCode, SentCode, SignIn, SignedIn, SigningKeys, sms::DevelopmentSender,
+    Client, CodeInput, Error, FilterInput, InviteCode, ListUsers, Name, Peppers, PhoneNumber, Policy,
+    ProfileChange, Referral, SendCode, SentCode, SignIn, SignedIn, SigningKeys, sms::DevelopmentSender,
 };
 use referral_sqlx::{ConnectError, PostgresOptions, connect, connect_postgres};
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection, Row as _};
@@ -114,7 +114,7 @@ async fn an_edit_that_is_aborted_is_tried_again_whole() {
     bench.sabotage("invitations", 2, "RAISE deadlock_detected").await;
     let bearer = bench.referral.authenticate(&boris.tokens.access).await.expect("valid");
     let change = ProfileChange { invited_by_code: Some(anna.user.invite_code), ..ProfileChange::default() };
-    bench.referral.edit_profile(&bearer, change).await.expect("accepted");
+    bench.referral.edit_profile(&bearer, change, &Client::default()).await.expect("accepted");
     assert_eq!(bench.count("invitations").await, 1);
 }
 
@@ -171,7 +171,9 @@ async fn an_edit_beside_a_late_acceptance_loses_neither_for_the_search() {
         };
         let editing = || {
             let (referral, bearer, change) = (bench.referral.clone(), bearer.clone(), change.clone());
-            tokio::spawn(async move { referral.edit_profile(&bearer, change).await.map(drop) })
+            tokio::spawn(
+                async move { referral.edit_profile(&bearer, change, &Client::default()).await.map(drop) },
+            )
         };
         let mut onlooker = PgConnection::connect(&bench.database.url).await.expect("a connection");
         let first = if acceptance_first { accepting() } else { editing() };
@@ -208,7 +210,7 @@ async fn a_request_that_is_given_up_leaves_nothing_to_the_next() {
     let referral = bench.referral.clone();
     let editing = tokio::spawn(async move {
         let change = ProfileChange { first_name: Some(Name::parse("Anna").ok()), ..ProfileChange::default() };
-        referral.edit_profile(&bearer, change).await
+        referral.edit_profile(&bearer, change, &Client::default()).await
     });
     let mut onlooker = PgConnection::connect(&bench.database.url).await.expect("a connection");
     wait_for_locks(&mut onlooker, 1).await;
@@ -243,7 +245,7 @@ async fn a_sweep_takes_its_batch_however_it_is_planned() {
     bench.operator.execute(insert).await.expect("inserted");
     let now = referral_core::clock::Clock::now(&referral_core::clock::SystemClock);
     for _ in 0..10 {
-        assert_eq!(storage.sweep(now, 7).await.expect("swept"), 7);
+        assert_eq!(storage.sweep(now, now, 7).await.expect("swept"), 7);
     }
 }
 

@@ -176,7 +176,7 @@ async fn referral(url: &str, clock: impl Clock) -> Referral {
 }
 
 async fn send_code(referral: &Referral, number: u32) -> SentCode {
-    let phone = PhoneNumber::parse(&format!("+79608{number:06}"), None).expect("a mobile number");
+    let phone = PhoneNumber::parse(&format!("+79608{:06}", number * 1_000), None).expect("a mobile number");
     referral.send_code(SendCode::new(phone)).await.expect("sent")
 }
 

@@ -1,0 +1,359 @@
+//! Limits: what is counted, for how long, and that many at once get no more than as many in turn.
+
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    sync::Arc,
+    time::Duration,
+};
+
+use super::{Bench, answer, assert_refused, in_parallel, phone, unnamed, wrong_answer};
+use crate::{
+    Budget, Client, Error, InviteCode, PhoneNumber, Policy, ProfileChange, Refusal, SendCode, SentCode,
+    SignIn, SignedIn, storage::Storage,
+};
+
+const MINUTE: Duration = Duration::from_mins(1);
+const HOUR: Duration = Duration::from_hours(1);
+const DAY: Duration = Duration::from_hours(24);
+
+/// A client at an address, a different one for each number.
+fn client(number: u32) -> Client {
+    Client::default().address(IpAddr::V4(Ipv4Addr::from(0xc600_0000 + number)))
+}
+
+/// A phone in a number block of its own.
+fn far_phone(number: u32) -> PhoneNumber {
+    phone(number * 1_000)
+}
+
+async fn send(bench: &Bench, phone: &PhoneNumber, client: Client) -> Result<SentCode, Error> {
+    bench.referral.send_code(SendCode::new(phone.clone()).client(client)).await
+}
+
+/// How long a refusal says to wait.
+#[track_caller]
+fn wait<T: std::fmt::Debug>(result: Result<T, Error>) -> Duration {
+    match result {
+        Err(Error::Refused(Refusal::TooManyRequests { retry_after })) => retry_after,
+        other => panic!("not refused for being too many: {other:?}"),
+    }
+}
+
+fn is_wrong(result: &Result<SignedIn, Error>) -> bool {
+    matches!(result, Err(Error::Refused(Refusal::InvalidCode)))
+}
+
+/// Three in a quarter of an hour, five in an hour, ten in a day; and after waiting as long as told
+/// there is another.
+pub async fn codes_of_a_phone_are_limited_and_the_wait_is_true(storage: Arc<dyn Storage>) {
+    let bench = Bench::new(storage);
+    let start = bench.now();
+    let mut sent = Vec::new();
+    while sent.len() < 25 {
+        match bench.send_code(&phone(1)).await {
+            Ok(code) => {
+                sent.push(bench.now() - start);
+                // Told with the code: nothing comes earlier.
+                bench.advance(code.resend_in.saturating_sub(Duration::from_micros(1)));
+                wait(bench.send_code(&phone(1)).await);
+                bench.advance(Duration::from_micros(1));
+            }
+            refused => {
+                let wait = wait(refused);
+                panic!("the wait that came with the last code was short by {wait:?}");
+            }
+        }
+    }
+    for (limit, per) in [(3, 15 * MINUTE), (5, HOUR), (10, DAY)] {
+        for window in sent.windows(limit + 1) {
+            assert!(window[limit] - window[0] >= per, "more than {limit} in {per:?}: {sent:?}");
+        }
+    }
+}
+
+/// Whoever makes the gateway fail must not do so for ever; whoever suffers from it may ask again.
+pub async fn a_code_that_was_not_sent_is_taken_back_from_the_phone_and_not_from_the_address(
+    storage: Arc<dyn Storage>,
+) {
+    let bench = Bench::new(storage).without_gateway();
+    for _ in 0..10 {
+        let sent = send(&bench, &phone(1), client(1)).await;
+        assert!(matches!(sent, Err(Error::SmsNotSent(_))), "{sent:?}");
+    }
+    wait(send(&bench, &phone(2), client(1)).await);
+    let sent = send(&bench, &far_phone(3), client(2)).await;
+    assert!(matches!(sent, Err(Error::SmsNotSent(_))), "{sent:?}");
+}
+
+/// People behind one address, or with numbers like one another, are not punished.
+pub async fn a_code_that_led_to_a_sign_in_is_taken_back_from_the_address_and_the_block(
+    storage: Arc<dyn Storage>,
+) {
+    let bench = Bench::new(storage);
+    for number in 0..30 {
+        let sent = send(&bench, &phone(number), client(1)).await.expect("not refused for others");
+        bench.sign_in(answer(&sent)).await.expect("signed in");
+    }
+    for number in 30..40 {
+        send(&bench, &phone(number), client(1)).await.expect("ten that nobody signs in with");
+    }
+    wait(send(&bench, &phone(40), client(1)).await);
+}
+
+/// Ten codes an hour from one address, at once or in turn; and when the hour is over, the next.
+pub async fn parallel_requests_from_one_address_are_granted_as_in_turn(storage: Arc<dyn Storage>) {
+    let bench = Bench::new(storage);
+    let sent = in_parallel(25, |number| {
+        let bench = bench.clone();
+        async move { send(&bench, &far_phone(number), client(1)).await }
+    });
+    assert_eq!(sent.await.iter().filter(|sent| sent.is_ok()).count(), 10);
+    let wait = wait(send(&bench, &far_phone(30), client(1)).await);
+    assert!(wait <= HOUR && wait > 59 * MINUTE, "{wait:?}");
+    send(&bench, &far_phone(30), client(2)).await.expect("another address");
+    bench.advance(wait);
+    send(&bench, &far_phone(31), client(1)).await.expect("after the wait");
+}
+
+/// Ten codes an hour for numbers that differ in the last three digits, from wherever they are asked for.
+pub async fn parallel_requests_for_one_number_block_are_granted_as_in_turn(storage: Arc<dyn Storage>) {
+    let bench = Bench::new(storage);
+    let sent = in_parallel(25, |number| {
+        let bench = bench.clone();
+        async move { send(&bench, &phone(number), client(number)).await }
+    });
+    assert_eq!(sent.await.iter().filter(|sent| sent.is_ok()).count(), 10);
+    send(&bench, &far_phone(1), client(1)).await.expect("another block");
+}
+
+/// From one address come three codes a day for a phone, which has ten.
+pub async fn a_stranger_does_not_use_up_the_codes_of_a_phone(storage: Arc<dyn Storage>) {
+    let bench = Bench::new(storage);
+    for _ in 0..3 {
+        send(&bench, &phone(1), client(1)).await.expect("sent");
+        bench.advance(15 * MINUTE);
+    }
+    let wait = wait(send(&bench, &phone(1), client(1)).await);
+    assert!(wait > 23 * HOUR, "{wait:?}");
+    let sent = send(&bench, &phone(1), client(2)).await.expect("sent to the owner");
+    bench.sign_in(SignIn { client: client(2), ..answer(&sent) }).await.expect("signed in");
+}
+
+/// From five wrong codes on there are six digits, from thirty eight; and what is shorter is dead.
+pub async fn wrong_codes_lengthen_the_next_and_kill_the_shorter(storage: Arc<dyn Storage>) {
+    let bench = Bench::new(storage);
+    let shorter = bench.sent(&phone(1)).await;
+    bench.advance(MINUTE);
+    for code_length in [4, 6, 6, 6, 6, 6, 8, 8] {
+        let sent = bench.sent(&phone(1)).await;
+        assert_eq!(sent.code_length, code_length);
+        guess_six_times(&bench, &sent).await;
+        // The sixth guess at four digits found the code dead, and so is any other of four digits.
+        assert_refused(bench.sign_in(answer(&shorter)).await, Refusal::InvalidCode);
+        bench.advance(HOUR);
+    }
+    bench.advance(31 * DAY);
+    assert_eq!(bench.sent(&phone(1)).await.code_length, 4, "a month later all is forgotten");
+}
+
+/// Of a peer it is known that each new code brings new guesses, of another that each sign-in does.
+pub async fn neither_a_new_code_nor_a_success_resets_the_count(storage: Arc<dyn Storage>) {
+    let bench = Bench::new(storage);
+    for guesses in [2, 2] {
+        let sent = bench.sent(&phone(1)).await;
+        assert_eq!(sent.code_length, 4);
+        for _ in 0..guesses {
+            assert_refused(bench.sign_in(wrong_answer(&sent)).await, Refusal::InvalidCode);
+        }
+        bench.sign_in(answer(&sent)).await.expect("signed in");
+    }
+    let sent = bench.sent(&phone(1)).await;
+    assert_refused(bench.sign_in(wrong_answer(&sent)).await, Refusal::InvalidCode);
+    assert_refused(bench.sign_in(answer(&sent)).await, Refusal::InvalidCode);
+    bench.advance(15 * MINUTE);
+    assert_eq!(bench.sent(&phone(1)).await.code_length, 6);
+}
+
+/// Several codes live at once under their ids, and all guesses at once at all of them are five.
+pub async fn parallel_guesses_at_several_codes_get_no_more_than_their_phone_has(storage: Arc<dyn Storage>) {
+    let bench = Bench::new(storage);
+    let mut codes = Vec::new();
+    for _ in 0..3 {
+        codes.push(bench.sent(&phone(1)).await);
+        bench.advance(MINUTE);
+    }
+    let codes = Arc::new(codes);
+    let guesses = in_parallel(18, |number| {
+        let (bench, codes) = (bench.clone(), Arc::clone(&codes));
+        async move { bench.sign_in(wrong_answer(&codes[number as usize % 3])).await }
+    });
+    assert!(guesses.await.iter().all(is_wrong));
+    for code in codes.iter() {
+        assert_refused(bench.sign_in(answer(code)).await, Refusal::InvalidCode);
+    }
+    // Five were counted, and not one more: with six a code, the thirtieth comes at the fifth code.
+    for code_length in [6, 6, 6, 6, 6, 8] {
+        bench.advance(HOUR);
+        let sent = bench.sent(&phone(1)).await;
+        assert_eq!(sent.code_length, code_length);
+        guess_six_times(&bench, &sent).await;
+    }
+}
+
+/// Wrong codes as long as the code lives.
+async fn guess_six_times(bench: &Bench, sent: &SentCode) {
+    for attempt in [wrong_answer(sent), unnamed(wrong_answer(sent))] {
+        for _ in 0..3 {
+            assert_refused(bench.sign_in(attempt.clone()).await, Refusal::InvalidCode);
+        }
+    }
+}
+
+/// One guess at each of many phones at once: an address has twenty.
+pub async fn parallel_guesses_from_one_address_get_no_more_than_it_has(storage: Arc<dyn Storage>) {
+    let bench = Bench::new(storage);
+    let mut codes = Vec::new();
+    for number in 0..40 {
+        codes.push(send(&bench, &far_phone(number), client(number)).await.expect("sent"));
+    }
+    let codes = Arc::new(codes);
+    let guesses = in_parallel(40, |number| {
+        let (bench, codes) = (bench.clone(), Arc::clone(&codes));
+        async move {
+            bench.sign_in(SignIn { client: client(1_000), ..wrong_answer(&codes[number as usize]) }).await
+        }
+    });
+    assert_eq!(guesses.await.iter().filter(|guess| is_wrong(guess)).count(), 20);
+    let right = SignIn { client: client(1_000), ..answer(&codes[0]) };
+    let wait = wait(bench.sign_in(right.clone()).await);
+    assert!(wait <= HOUR, "{wait:?}");
+    bench.sign_in(SignIn { client: client(0), ..right }).await.expect("the owner, elsewhere, signs in");
+}
+
+/// Somebody who mistypes now and then is no guesser.
+pub async fn whoever_has_the_right_code_in_the_end_is_not_counted(storage: Arc<dyn Storage>) {
+    let bench = Bench::new(storage);
+    for number in 0..15 {
+        let sent = send(&bench, &far_phone(number), client(1)).await.expect("sent");
+        for _ in 0..2 {
+            let wrong = SignIn { client: client(2), ..wrong_answer(&sent) };
+            assert_refused(bench.sign_in(wrong).await, Refusal::InvalidCode);
+        }
+        // Elsewhere: their mistakes are taken back where they were made.
+        bench.sign_in(SignIn { client: client(3), ..answer(&sent) }).await.expect("signed in");
+    }
+}
+
+/// The ninety-nine others who send one right code at once have guessed nothing.
+pub async fn a_repetition_of_the_code_just_redeemed_is_not_counted(storage: Arc<dyn Storage>) {
+    let bench = Bench::new(storage);
+    let sent = send(&bench, &phone(1), client(1)).await.expect("sent");
+    let right = SignIn { client: client(1), ..answer(&sent) };
+    let signed_in = in_parallel(100, |_| {
+        let (bench, right) = (bench.clone(), right.clone());
+        async move { bench.sign_in(right).await }
+    });
+    let signed_in = signed_in.await;
+    assert_eq!(signed_in.iter().filter(|result| result.is_ok()).count(), 1);
+    assert_eq!(signed_in.iter().filter(|result| is_wrong(result)).count(), 99);
+    // Nor against the phone: after four wrong codes the next is as short as the first.
+    let sent = bench.sent(&phone(1)).await;
+    for attempt in [wrong_answer(&sent), unnamed(wrong_answer(&sent))] {
+        for _ in 0..2 {
+            assert_refused(bench.sign_in(attempt.clone()).await, Refusal::InvalidCode);
+        }
+    }
+    bench.advance(15 * MINUTE);
+    assert_eq!(bench.sent(&phone(1)).await.code_length, 4);
+}
+
+/// Six symbols can be guessed: ten times an hour, in one place or the other. The code from the
+/// message stays good all the while.
+pub async fn unknown_invite_codes_are_limited(storage: Arc<dyn Storage>) {
+    let bench = Bench::new(storage);
+    let unknown = InviteCode::parse("ZZZZZZZZZZZZ").expect("a code");
+    let sent = bench.sent(&phone(1)).await;
+    let guess = SignIn { invited_by_code: Some(unknown.clone()), client: client(1), ..answer(&sent) };
+    let guesses = in_parallel(20, |_| {
+        let (bench, guess) = (bench.clone(), guess.clone());
+        async move { bench.sign_in(guess).await }
+    });
+    let is_unknown =
+        |result: &&Result<_, _>| matches!(result, Err(Error::Refused(Refusal::UnknownInviteCode)));
+    assert_eq!(guesses.await.iter().filter(is_unknown).count(), 10);
+    wait(bench.sign_in(guess).await);
+    let anna = bench.sign_in(answer(&sent)).await.expect("without an invite code it goes on");
+
+    let bearer = bench.bearer(&anna).await;
+    let change = ProfileChange { invited_by_code: Some(unknown.clone()), ..ProfileChange::default() };
+    let nowhere = Client::default();
+    let guess = || bench.referral.edit_profile(&bearer, change.clone(), &nowhere);
+    let wait_here = wait(guess().await);
+    bench.advance(wait_here + MINUTE);
+    for _ in 0..10 {
+        assert_refused(guess().await, Refusal::UnknownInviteCode);
+    }
+    wait(guess().await);
+    // The address is another counter, and that of others too.
+    let sent = bench.sent(&phone(2)).await;
+    let other = SignIn { invited_by_code: Some(unknown), client: client(1), ..answer(&sent) };
+    assert_refused(bench.sign_in(other).await, Refusal::UnknownInviteCode);
+}
+
+/// Guesses at one code each of many phones, each from an address of its own: `number` of them.
+async fn spray(bench: &Bench, number: u32, first: u32) {
+    for phone in first..first + number {
+        let sent = send(bench, &far_phone(phone), client(phone)).await.expect("sent");
+        let guess = SignIn { client: client(phone), ..wrong_answer(&sent) };
+        assert_refused(bench.sign_in(guess).await, Refusal::InvalidCode);
+    }
+}
+
+/// One guess at each of many phones passes every other limit. Nobody is refused for it, but codes
+/// get longer.
+pub async fn an_attack_lengthens_new_codes_until_it_has_been_calm(storage: Arc<dyn Storage>) {
+    let bench = Bench::new(storage);
+    spray(&bench, 50, 100).await;
+    assert_eq!(bench.sent(&far_phone(1)).await.code_length, 4);
+    spray(&bench, 1, 200).await;
+    let under_attack = bench.sent(&far_phone(2)).await;
+    assert_eq!(under_attack.code_length, 6);
+    bench.sign_in(answer(&under_attack)).await.expect("whoever just wants to sign in does");
+
+    bench.advance(15 * MINUTE);
+    assert_eq!(bench.sent(&far_phone(3)).await.code_length, 6, "it is calm, but not for long");
+    bench.advance(45 * MINUTE);
+    assert_eq!(bench.sent(&far_phone(4)).await.code_length, 4);
+}
+
+/// A service that is large has many wrong codes every day.
+pub async fn as_many_wrong_codes_as_usual_are_no_attack(storage: Arc<dyn Storage>) {
+    let bench = Bench::new(storage);
+    for day in 0..7 {
+        spray(&bench, 30, 100 + day).await;
+        bench.advance(DAY);
+    }
+    spray(&bench, 80, 200).await;
+    assert_eq!(bench.sent(&far_phone(1)).await.code_length, 4);
+    spray(&bench, 20, 400).await;
+    assert_eq!(bench.sent(&far_phone(2)).await.code_length, 6, "three times as many are");
+}
+
+/// So many and no more in any day, and what was not sent is not counted.
+pub async fn messages_of_a_day_have_a_budget(storage: Arc<dyn Storage>) {
+    let policy = Policy { messages_per_day: Some(Budget::Messages(5)), ..Policy::standard() };
+    let bench = Bench::with_policy(Arc::clone(&storage), policy.clone());
+    for number in 0..3 {
+        let failed = bench.without_gateway().send_code(&far_phone(number)).await;
+        assert!(matches!(failed, Err(Error::SmsNotSent(_))));
+    }
+    for number in 0..5 {
+        bench.sent(&far_phone(number)).await;
+        bench.advance(HOUR);
+    }
+    let wait = wait(bench.send_code(&far_phone(5)).await);
+    assert!(wait > 19 * HOUR && wait <= 20 * HOUR, "until the first is a day old: {wait:?}");
+    bench.advance(wait);
+    bench.sent(&far_phone(5)).await;
+    super::limits::wait(bench.send_code(&far_phone(6)).await);
+}

@@ -1,0 +1,182 @@
+//! The part of the command line that sets limits, as lists such as `3/15m,5/1h`.
+
+use std::time::Duration;
+
+use clap::Args;
+use referral_core::{Budget, Lengthening, Limits, Policy, Region, Regions};
+
+#[derive(Debug, Args)]
+#[command(
+    next_help_heading = "Limits, as lists such as 3/15m,5/1h (3 in any 15 minutes and 5 in any hour), or off"
+)]
+pub(crate) struct LimitSettings {
+    /// Codes for one phone [default: 3/15m,5/1h,10/24h; development: 10/15m]
+    #[arg(long, env = "REFERRAL_CODES_PER_PHONE", global = true, value_name = "LIMITS", value_parser = limits)]
+    codes_per_phone: Option<Limits>,
+    /// Codes for one phone that one address asked for and nobody signed in with [default: 3/24h;
+    /// development: off]
+    #[arg(long, env = "REFERRAL_CODES_PER_PHONE_AND_ADDRESS", global = true, value_name = "LIMITS", value_parser = limits)]
+    codes_per_phone_and_address: Option<Limits>,
+    /// Codes that one address asked for and nobody signed in with [default: 10/1h,50/24h;
+    /// development: off]
+    #[arg(long, env = "REFERRAL_CODES_PER_ADDRESS", global = true, value_name = "LIMITS", value_parser = limits)]
+    codes_per_address: Option<Limits>,
+    /// Codes for numbers that differ in the last three digits only and that nobody signed in with
+    /// [default: 10/1h; development: off]
+    #[arg(long, env = "REFERRAL_CODES_PER_BLOCK", global = true, value_name = "LIMITS", value_parser = limits)]
+    codes_per_block: Option<Limits>,
+    /// Wrong codes from one address, but for those at a code that is redeemed later [default:
+    /// 20/1h,60/24h; development: off]
+    #[arg(long, env = "REFERRAL_FAILURES_PER_ADDRESS", global = true, value_name = "LIMITS", value_parser = limits)]
+    failures_per_address: Option<Limits>,
+    /// Invite codes that nobody has, for each phone and each address [default: 10/1h]
+    #[arg(long, env = "REFERRAL_INVITE_FAILURES", global = true, value_name = "LIMITS", value_parser = limits)]
+    invite_failures: Option<Limits>,
+    /// From how many wrong codes of a phone on its codes have how many digits [default: 5:6,30:8;
+    /// strict: 30:8; development: off]
+    #[arg(long, env = "REFERRAL_CODE_LENGTHENING", global = true, value_name = "FAILURES:DIGITS,…", value_parser = lengthening)]
+    code_lengthening: Option<Steps>,
+    /// From how many wrong codes of a phone on it gets no more codes, or off [default: off; strict: 100]
+    #[arg(long, env = "REFERRAL_HOLD_AT", global = true, value_name = "FAILURES", value_parser = number_or_off)]
+    hold_at: Option<Number>,
+    /// How long a wrong code counts for these two, 1 to 366 days [default: 31d]
+    #[arg(long, env = "REFERRAL_FAILURE_MEMORY", global = true, value_name = "TIME", value_parser = humantime::parse_duration)]
+    failure_memory: Option<Duration>,
+    /// From how many wrong codes in ten minutes on the whole service is under attack, if there are
+    /// three times as many as usual, or off [default: 50; strict: 200; development: off]
+    #[arg(long, env = "REFERRAL_ATTACK_FAILURES", global = true, value_name = "FAILURES", value_parser = number_or_off)]
+    attack_failures: Option<Number>,
+    /// Digits of a new code while it is, at least [default: 6]
+    #[arg(long, env = "REFERRAL_ATTACK_CODE_LENGTH", global = true, value_name = "DIGITS")]
+    attack_code_length: Option<u8>,
+    /// Messages in a day, of the whole service, or unlimited [default: unlimited; strict: must be set]
+    #[arg(long, env = "REFERRAL_MESSAGES_PER_DAY", global = true, value_name = "NUMBER", value_parser = budget)]
+    messages_per_day: Option<Budget>,
+    /// Regions that codes are sent to, such as RU,KZ, or all [default: all; strict: must be set]
+    #[arg(long, env = "REFERRAL_REGIONS", global = true, value_name = "REGIONS", value_parser = regions)]
+    regions: Option<Regions>,
+}
+
+/// A number, or none.
+#[derive(Clone, Copy, Debug)]
+struct Number(Option<u32>);
+
+/// Steps of lengthening.
+#[derive(Clone, Debug)]
+struct Steps(Vec<Lengthening>);
+
+impl LimitSettings {
+    /// Puts what was given in place of what the policy says.
+    pub(crate) fn set(&self, policy: &mut Policy) {
+        for (limits, given) in [
+            (&mut policy.codes_per_phone, &self.codes_per_phone),
+            (&mut policy.codes_per_phone_and_address, &self.codes_per_phone_and_address),
+            (&mut policy.codes_per_address, &self.codes_per_address),
+            (&mut policy.codes_per_block, &self.codes_per_block),
+            (&mut policy.failures_per_address, &self.failures_per_address),
+            (&mut policy.invite_failures, &self.invite_failures),
+        ] {
+            if let Some(given) = given {
+                limits.clone_from(given);
+            }
+        }
+        if let Some(Steps(steps)) = &self.code_lengthening {
+            policy.lengthening.clone_from(steps);
+        }
+        if let Some(Number(failures)) = self.hold_at {
+            policy.hold_at = failures;
+        }
+        if let Some(Number(failures)) = self.attack_failures {
+            policy.attack_failures = failures;
+        }
+        policy.failure_memory = self.failure_memory.unwrap_or(policy.failure_memory);
+        policy.attack_code_length = self.attack_code_length.unwrap_or(policy.attack_code_length);
+        policy.messages_per_day = self.messages_per_day.or(policy.messages_per_day);
+        if self.regions.is_some() {
+            policy.regions.clone_from(&self.regions);
+        }
+    }
+}
+
+fn is_off(input: &str) -> bool {
+    input.eq_ignore_ascii_case("off")
+}
+
+fn limits(input: &str) -> Result<Limits, String> {
+    if is_off(input) {
+        return Ok(Limits::off());
+    }
+    let read = |limit: &str| {
+        let (count, per) = limit.split_once('/')?;
+        Some((count.trim().parse().ok()?, humantime::parse_duration(per.trim()).ok()?))
+    };
+    let limits: Option<Vec<_>> = input.split(',').map(read).collect();
+    limits.map(Limits::new).ok_or_else(|| "give limits such as 3/15m,5/1h, or off".to_owned())
+}
+
+fn lengthening(input: &str) -> Result<Steps, String> {
+    if is_off(input) {
+        return Ok(Steps(Vec::new()));
+    }
+    let read = |step: &str| {
+        let (failures, code_length) = step.split_once(':')?;
+        Some(Lengthening {
+            failures: failures.trim().parse().ok()?,
+            code_length: code_length.trim().parse().ok()?,
+        })
+    };
+    let steps: Option<Vec<_>> = input.split(',').map(read).collect();
+    steps.map(Steps).ok_or_else(|| "give steps such as 5:6,30:8, or off".to_owned())
+}
+
+fn number_or_off(input: &str) -> Result<Number, String> {
+    if is_off(input) {
+        return Ok(Number(None));
+    }
+    let number = input.trim().parse().map_err(|_| "give a number, or off".to_owned())?;
+    Ok(Number(Some(number)))
+}
+
+fn budget(input: &str) -> Result<Budget, String> {
+    if input.eq_ignore_ascii_case("unlimited") || is_off(input) {
+        return Ok(Budget::Unlimited);
+    }
+    input.trim().parse().map(Budget::Messages).map_err(|_| "give a number, or unlimited".to_owned())
+}
+
+fn regions(input: &str) -> Result<Regions, String> {
+    if input.eq_ignore_ascii_case("all") {
+        return Ok(Regions::All);
+    }
+    let regions: Result<_, _> = input.split(',').map(Region::parse).collect();
+    regions.map(Regions::Only).map_err(|invalid| invalid.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_are_read_as_they_are_written_about() {
+        let read = limits("3/15m, 5/1h,10/24h").expect("limits");
+        assert_eq!(read, Policy::standard().codes_per_phone);
+        assert_eq!(limits("OFF"), Ok(Limits::off()));
+        for input in ["", "3", "3/", "/1h", "3/1x", "-3/1h", "3/1h,", "3/1h;4/2h"] {
+            assert!(limits(input).is_err(), "{input}");
+        }
+    }
+
+    #[test]
+    fn steps_numbers_budgets_and_regions_are_read() {
+        assert_eq!(lengthening("5:6,30:8").expect("steps").0, Policy::standard().lengthening);
+        assert!(lengthening("5-6").is_err());
+        assert_eq!(number_or_off("off").expect("none").0, None);
+        assert_eq!(number_or_off("200").expect("a number").0, Some(200));
+        assert!(number_or_off("many").is_err());
+        assert_eq!(budget("1000"), Ok(Budget::Messages(1_000)));
+        assert_eq!(budget("unlimited"), Ok(Budget::Unlimited));
+        assert_eq!(regions("all"), Ok(Regions::All));
+        assert!(matches!(regions("RU, kz"), Ok(Regions::Only(regions)) if regions.len() == 2));
+        assert!(regions("RU,Narnia").is_err());
+    }
+}

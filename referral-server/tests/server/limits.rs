@@ -1,0 +1,179 @@
+//! Limits, as those see them who run into them.
+
+use std::{sync::Arc, time::Duration};
+
+use referral_core::{Policy, Region, Regions, sms::DevelopmentSender, storage::MemoryStorage};
+use referral_server::{AppOptions, ClientAddresses};
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::service::{ANNA, Answer, Client, Service};
+
+const SEND: &str = "/auth/send_code/";
+const SIGN_IN: &str = "/auth/jwt/get_by_phone/";
+
+/// A service that believes the loopback's `X-Forwarded-For`.
+async fn behind_a_proxy(policy: Policy) -> Service {
+    let mut options = AppOptions::default();
+    let proxies = "127.0.0.0/8".parse().expect("a block");
+    options.client_addresses =
+        ClientAddresses::forwarded(proxies, "x-forwarded-for".parse().expect("a name"));
+    Service::over(Arc::new(MemoryStorage::new()), policy, Arc::new(DevelopmentSender), options).await
+}
+
+/// A mobile number in a block of its own.
+fn phone(number: u32) -> String {
+    format!("+79608{:06}", number * 1_000)
+}
+
+async fn post_from(client: &Client, forwarded_for: &str, path: &str, body: &Value) -> Answer {
+    let request = client.request(Method::POST, path).header("x-forwarded-for", forwarded_for);
+    client.send(request.json(body)).await
+}
+
+fn wrong(code: &Value) -> String {
+    let right = code.as_str().expect("a string of digits");
+    right.chars().map(|digit| if digit == '9' { '0' } else { '9' }).collect()
+}
+
+#[tokio::test]
+async fn waiting_as_long_as_told_helps_time_and_again() {
+    let service = Service::with_policy(Policy::standard()).await;
+    let mut codes = 0;
+    let mut refusals = 0;
+    while codes < 12 {
+        let answer = service.client.post(SEND, &json!({ "phone": ANNA })).await;
+        if answer.status == 200 {
+            codes += 1;
+            continue;
+        }
+        answer.assert_problem(429, "too_many_requests");
+        let seconds: u64 =
+            answer.header("retry-after").and_then(|value| value.parse().ok()).expect("a number");
+        assert_eq!(answer.body["retry_after"], seconds);
+        refusals += 1;
+        assert!(refusals <= codes, "a wait that was not long enough");
+        service.clock.advance(Duration::from_secs(seconds));
+    }
+}
+
+#[tokio::test]
+async fn an_address_is_counted_by_what_the_proxy_says_and_not_by_what_the_client_says() {
+    let service = behind_a_proxy(Policy::standard()).await;
+    for number in 0..10 {
+        // The left of the list is the client's own invention.
+        let invented = format!("198.51.100.{number}, 203.0.113.9");
+        post_from(&service.client, &invented, SEND, &json!({ "phone": phone(number) })).await.ok();
+    }
+    let body = json!({ "phone": phone(10) });
+    post_from(&service.client, "192.0.2.1, 203.0.113.9", SEND, &body)
+        .await
+        .assert_problem(429, "too_many_requests");
+    post_from(&service.client, "203.0.113.10", SEND, &body).await.ok();
+
+    // Whoever has one address of an IPv6 network has all of them.
+    for number in 20..30 {
+        let address = format!("2001:db8:1:2::{number:x}");
+        post_from(&service.client, &address, SEND, &json!({ "phone": phone(number) })).await.ok();
+    }
+    let body = json!({ "phone": phone(30) });
+    post_from(&service.client, "2001:db8:1:2:ffff::1", SEND, &body)
+        .await
+        .assert_problem(429, "too_many_requests");
+    post_from(&service.client, "2001:db8:1:3::1", SEND, &body).await.ok();
+}
+
+#[tokio::test]
+async fn a_forwarding_header_from_anybody_else_is_ignored() {
+    let service = Service::with_policy(Policy::standard()).await;
+    for number in 0..10 {
+        let address = format!("203.0.113.{number}");
+        post_from(&service.client, &address, SEND, &json!({ "phone": phone(number) })).await.ok();
+    }
+    let answer = post_from(&service.client, "203.0.113.99", SEND, &json!({ "phone": phone(10) })).await;
+    answer.assert_problem(429, "too_many_requests");
+}
+
+#[tokio::test]
+async fn guesses_over_many_connections_get_no_more_than_their_tries() {
+    let service = behind_a_proxy(Policy::standard()).await;
+    let sent = service.client.post(SEND, &json!({ "phone": ANNA })).await.ok();
+    let guesses = (0..60).map(|number: u32| {
+        let (client, sent) = (Client::new(service.client.address), sent.clone());
+        tokio::spawn(async move {
+            let mut body = json!({ "phone": ANNA, "code": wrong(&sent["code"]) });
+            if number.is_multiple_of(2) {
+                body["challenge_id"] = sent["challenge_id"].clone();
+            }
+            post_from(&client, &format!("203.0.113.{number}"), SIGN_IN, &body).await.status
+        })
+    });
+    for guess in guesses.collect::<Vec<_>>() {
+        assert_eq!(guess.await.expect("no panic"), 403);
+    }
+    // Five wrong codes are enough for the phone, so even the right one is dead.
+    let body = json!({ "phone": ANNA, "code": sent["code"], "challenge_id": sent["challenge_id"] });
+    service.client.post(SIGN_IN, &body).await.assert_field(403, "invalid_code", "code");
+    service.clock.advance(Duration::from_mins(1));
+    let sent = service.client.post(SEND, &json!({ "phone": ANNA })).await.ok();
+    assert_eq!((&sent["code_length"], sent["code"].as_str().map(str::len)), (&json!(6), Some(6)));
+}
+
+#[tokio::test]
+async fn an_address_that_guesses_is_told_how_long_to_wait() {
+    let service = behind_a_proxy(Policy::standard()).await;
+    for number in 0..20 {
+        let body = json!({ "phone": phone(number), "code": "1234" });
+        post_from(&service.client, "203.0.113.9", SIGN_IN, &body).await.assert_field(
+            403,
+            "invalid_code",
+            "code",
+        );
+    }
+    let body = json!({ "phone": phone(20), "code": "1234" });
+    let answer = post_from(&service.client, "203.0.113.9", SIGN_IN, &body).await;
+    answer.assert_problem(429, "too_many_requests");
+    assert_eq!(answer.header("retry-after"), Some("3600"));
+    post_from(&service.client, "203.0.113.10", SIGN_IN, &body).await.assert_problem(403, "invalid_code");
+    service.clock.advance(Duration::from_hours(1));
+    post_from(&service.client, "203.0.113.9", SIGN_IN, &body).await.assert_problem(403, "invalid_code");
+}
+
+#[tokio::test]
+async fn no_answer_tells_whether_a_phone_has_an_account() {
+    let service = Service::with_policy(Policy::standard()).await;
+    service.enter(ANNA, None).await;
+    service.clock.advance(Duration::from_mins(20));
+    let stranger = "+79608543999";
+    let without_ids = |answer: Answer| {
+        let mut body = answer.body;
+        for name in ["phone", "challenge_id", "code", "request_id"] {
+            body.as_object_mut().expect("an object").remove(name);
+        }
+        (answer.status, body)
+    };
+    // Sent, wrong, refused for the cool-down, and guessed at without a code.
+    for step in [SEND, SIGN_IN, SEND] {
+        let mut answers = Vec::new();
+        for phone in [ANNA, stranger] {
+            let body = if step == SEND {
+                json!({ "phone": phone })
+            } else {
+                json!({ "phone": phone, "code": "12" })
+            };
+            answers.push(without_ids(service.client.post(step, &body).await));
+        }
+        assert_eq!(answers[0], answers[1], "{step}");
+    }
+}
+
+#[tokio::test]
+async fn codes_go_to_the_regions_that_are_served() {
+    let mut policy = Policy::standard();
+    policy.regions = Some(Regions::Only(vec![Region::parse("KZ").expect("a region")]));
+    let service = Service::with_policy(policy).await;
+    service.client.post(SEND, &json!({ "phone": "+77011234567" })).await.ok();
+    // The same calling code, but Russia.
+    let answer = service.client.post(SEND, &json!({ "phone": ANNA })).await;
+    answer.assert_field(403, "phone_not_allowed", "phone");
+}
