@@ -10,7 +10,7 @@ use crate::{
     ClientAddress, Invalid, PhoneNumber, Policy, Refusal, SmsCode,
     error::parse_id,
     keys::Peppers,
-    limits::{Counted, CounterKey, Counters, Counting, Ledger, Subject},
+    limits::{Counted, CounterKey, Counters, Counting, Ledger, LimitName, Limits, Subject},
     service::{ServiceCount, ServiceFacts, ServiceFigure, ServiceQuery},
     sms_code::CodeInput,
 };
@@ -204,11 +204,11 @@ impl ChallengeRequest {
     /// cool-down, unless the phone has signed in since the last.
     #[must_use]
     pub fn decide(&self, facts: &ChallengeFacts) -> ChallengeDecision {
-        let cool_down = self.cool_down(facts);
+        let cool_down = self.cool_down(facts).map(|wait| (wait, LimitName::CoolDown));
         let budget = self.policy.wait_for_budget(&facts.service, self.now);
-        let limits = self.wait(&facts.counters);
-        if let Some(retry_after) = cool_down.max(budget).max(limits) {
-            return ChallengeDecision::Refuse(Refusal::TooManyRequests { retry_after });
+        let budget = budget.map(|wait| (wait, LimitName::MessagesPerDay));
+        if let Some((retry_after, limit)) = cool_down.max(budget).max(self.wait(&facts.counters)) {
+            return ChallengeDecision::Refuse(Refusal::TooManyRequests { retry_after, limit });
         }
 
         let alert = self.policy.alert(&facts.service, self.now);
@@ -222,7 +222,7 @@ impl ChallengeRequest {
         if self.policy.budget().is_some() {
             ledger.count_for_service(ServiceCount::one(ServiceFigure::Messages, sent_at));
         }
-        let resend_in = self.wait(&ledger.counters()).unwrap_or_default().max(self.policy.cool_down);
+        let resend_in = self.wait(&ledger.counters()).map_or(Duration::ZERO, |(wait, _)| wait);
         let failures = facts.counters.moments(&CounterKey::of_phone(&self.phone), Counted::Failure);
         let required = self.policy.required_length(&failures, self.now);
         let at_least = if alert.under_attack { self.policy.attack_code_length } else { required };
@@ -230,7 +230,7 @@ impl ChallengeRequest {
         ChallengeDecision::Grant {
             granted: GrantedChallenge {
                 challenge: self.challenge(code_length, sent_at),
-                resend_in,
+                resend_in: resend_in.max(self.policy.cool_down),
                 under_attack: alert.under_attack,
             },
             counting: ledger.finish(),
@@ -263,20 +263,24 @@ impl ChallengeRequest {
     }
 
     /// The longest wait over all counters that are full.
-    fn wait(&self, counters: &Counters) -> Option<Duration> {
+    fn wait(&self, counters: &Counters) -> Option<(Duration, LimitName)> {
         let policy = &self.policy;
-        let phone = CounterKey::of_phone(&self.phone);
-        let codes = |key: &CounterKey| counters.moments(key, Counted::Code);
-        let hold = policy.hold(&counters.moments(&phone, Counted::Failure), self.now);
-        let of_phone = policy.codes_per_phone.wait(&codes(&phone), self.now);
-        let of_block = policy.codes_per_block.wait(&codes(&CounterKey::of_block(&self.phone)), self.now);
+        let full = |name, limits: &Limits, key: CounterKey| {
+            let wait = limits.wait(&counters.moments(&key, Counted::Code), self.now)?;
+            Some((wait, name))
+        };
+        let of_phone = CounterKey::of_phone(&self.phone);
+        let hold = policy.hold(&counters.moments(&of_phone, Counted::Failure), self.now);
+        let of_block = CounterKey::of_block(&self.phone);
         let of_address = self.address.and_then(|address| {
-            let of_address = codes(&CounterKey::of_address(address));
-            let of_pair = codes(&CounterKey::of_pair(&self.phone, address));
-            let of_pair = policy.codes_per_phone_and_address.wait(&of_pair, self.now);
-            policy.codes_per_address.wait(&of_address, self.now).max(of_pair)
+            let of_pair = CounterKey::of_pair(&self.phone, address);
+            full(LimitName::CodesPerAddress, &policy.codes_per_address, CounterKey::of_address(address))
+                .max(full(LimitName::CodesPerPhoneAndAddress, &policy.codes_per_phone_and_address, of_pair))
         });
-        hold.max(of_phone).max(of_block).max(of_address)
+        hold.map(|wait| (wait, LimitName::Hold))
+            .max(full(LimitName::CodesPerPhone, &policy.codes_per_phone, of_phone))
+            .max(full(LimitName::CodesPerBlock, &policy.codes_per_block, of_block))
+            .max(of_address)
     }
 
     /// The challenge for a code of so many digits.
@@ -392,7 +396,7 @@ pub(crate) mod tests {
                 assert!(granted.challenge.accepts(&code, &peppers()), "the hash is that of the digits sent");
                 Ok(code_length)
             }
-            ChallengeDecision::Refuse(Refusal::TooManyRequests { retry_after }) => Err(retry_after),
+            ChallengeDecision::Refuse(Refusal::TooManyRequests { retry_after, .. }) => Err(retry_after),
             ChallengeDecision::Refuse(other) => panic!("{other:?}"),
         }
     }

@@ -6,6 +6,7 @@ use std::{borrow::Cow, time::Duration};
 
 use crate::{
     keyring::KeyMismatch,
+    limits::LimitName,
     sms::SmsError,
     storage::{BoxError, StorageError},
 };
@@ -57,6 +58,8 @@ pub enum Refusal {
     TooManyRequests {
         /// How long to wait; after this long the same request is no longer refused for this.
         retry_after: Duration,
+        /// The limit that takes longest.
+        limit: LimitName,
     },
     /// No messages go to this kind of number.
     #[error("No codes are sent to this phone: its region or its kind of line is not served.")]
@@ -158,6 +161,15 @@ impl Refusal {
             Self::StaffOnly => "staff_only",
             Self::UserNotFound | Self::SessionNotFound => "not_found",
             Self::InvalidCursor => "invalid_cursor",
+        }
+    }
+
+    /// The same, or the name of the limit, for those who watch over the service.
+    #[must_use]
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::TooManyRequests { limit, .. } => limit.as_str(),
+            _ => self.code(),
         }
     }
 }

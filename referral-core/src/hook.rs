@@ -107,12 +107,12 @@ impl Event {
                 tracing::info!(?phone, %challenge, code_length, "code sent");
             }
             Self::CodeNotSent { phone, reason, .. } => {
-                let reason = reason.as_ref().map_or("sms_not_sent", Refusal::code);
+                let reason = reason.as_ref().map_or("sms_not_sent", Refusal::reason);
                 tracing::info!(?phone, reason, "code not sent");
             }
             Self::SignedIn { user, session, .. } => tracing::info!(%user, %session, "signed in"),
             Self::SignInRefused { phone, reason, .. } => {
-                tracing::info!(?phone, reason = reason.code(), "sign-in refused");
+                tracing::info!(?phone, reason = reason.reason(), "sign-in refused");
             }
             Self::UserCreated(user) => tracing::info!(user = %user.id, "user created"),
             Self::InvitationAccepted(invitation) => tracing::info!(

@@ -39,7 +39,7 @@ pub use crate::{
     invite_code::InviteCode,
     keyring::{KeyMismatch, KeyPurpose},
     keys::{Peppers, SigningKeys},
-    limits::{Limit, Limits},
+    limits::{Limit, LimitName, Limits},
     phone::{PhoneNumber, Region},
     policy::{Budget, Lengthening, Policy, Regions, Visibility},
     profile::ProfileChange,

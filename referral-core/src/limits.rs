@@ -68,6 +68,49 @@ impl Limits {
     }
 }
 
+/// Which limit it was that refused a request. For events and figures: whoever is refused is told how
+/// long to wait, and no more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum LimitName {
+    /// [`Policy::cool_down`].
+    CoolDown,
+    /// [`Policy::hold_at`].
+    Hold,
+    /// [`Policy::codes_per_phone`].
+    CodesPerPhone,
+    /// [`Policy::codes_per_phone_and_address`].
+    CodesPerPhoneAndAddress,
+    /// [`Policy::codes_per_address`].
+    CodesPerAddress,
+    /// [`Policy::codes_per_block`].
+    CodesPerBlock,
+    /// [`Policy::messages_per_day`].
+    MessagesPerDay,
+    /// [`Policy::failures_per_address`].
+    FailuresPerAddress,
+    /// [`Policy::invite_failures`].
+    InviteFailures,
+}
+
+impl LimitName {
+    /// The name of the number, as the policy has it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::CoolDown => "cool_down",
+            Self::Hold => "hold_at",
+            Self::CodesPerPhone => "codes_per_phone",
+            Self::CodesPerPhoneAndAddress => "codes_per_phone_and_address",
+            Self::CodesPerAddress => "codes_per_address",
+            Self::CodesPerBlock => "codes_per_block",
+            Self::MessagesPerDay => "messages_per_day",
+            Self::FailuresPerAddress => "failures_per_address",
+            Self::InviteFailures => "invite_failures",
+        }
+    }
+}
+
 /// What is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Counted {

@@ -8,7 +8,7 @@ use crate::{
     ClientAddress, Email, Invitation, InviteCode, InvitedBy, Inviter, Lineage, Name, PhoneNumber, Policy,
     Refusal, User, UserId, Via,
     invitation::{self, Verdict},
-    limits::{Counted, CounterKey, Counters, Counting, Ledger, Subject},
+    limits::{Counted, CounterKey, Counters, Counting, Ledger, LimitName, Subject},
 };
 
 /// What to change: `None` leaves a field as it is, `Some(None)` clears it.
@@ -108,7 +108,7 @@ impl ProfileEdit {
             self.policy.invite_failures.wait(&moments, self.now)
         };
         if let Some(retry_after) = self.counters().into_iter().filter_map(full).max() {
-            let refusals = vec![Refusal::TooManyRequests { retry_after }];
+            let refusals = vec![Refusal::TooManyRequests { retry_after, limit: LimitName::InviteFailures }];
             return ProfileDecision::Refuse { refusals, counting: Counting::default() };
         }
         let mut ledger = Ledger::new(&facts.counters, self.counters(), &self.policy, self.now);
@@ -262,7 +262,7 @@ mod tests {
         }
         let retry_after = std::time::Duration::from_hours(1);
         let refused = ProfileDecision::Refuse {
-            refusals: vec![Refusal::TooManyRequests { retry_after }],
+            refusals: vec![Refusal::TooManyRequests { retry_after, limit: LimitName::InviteFailures }],
             counting: Counting::default(),
         };
         assert_eq!(edit.decide(&facts), refused);

@@ -11,7 +11,7 @@ use crate::{
     challenge::{FailedTry, hash_code},
     invitation::{self, Verdict},
     keys::Peppers,
-    limits::{Counted, CounterKey, Counters, Counting, Ledger, Subject},
+    limits::{Counted, CounterKey, Counters, Counting, Ledger, LimitName, Subject},
     service::{ServiceCount, ServiceFigure},
     session::Grant,
     sms_code::{CODE_LENGTHS, CodeInput},
@@ -139,7 +139,7 @@ impl SignInRequest {
     #[must_use]
     pub fn decide(&self, facts: &SignInFacts) -> SignInDecision {
         if let Some(retry_after) = self.wait(facts, Counted::Failure) {
-            return refuse(Refusal::TooManyRequests { retry_after });
+            return refuse(Refusal::TooManyRequests { retry_after, limit: LimitName::FailuresPerAddress });
         }
         let Some(challenge) = self.right_challenge(facts) else {
             return self.refuse_code(facts);
@@ -162,7 +162,7 @@ impl SignInRequest {
         if self.invite_code.is_some()
             && let Some(retry_after) = self.wait(facts, Counted::UnknownInvite)
         {
-            return refuse(Refusal::TooManyRequests { retry_after });
+            return refuse(Refusal::TooManyRequests { retry_after, limit: LimitName::InviteFailures });
         }
         let (outcome, inviter) = match self.judge_invitation(facts) {
             Ok(judged) => judged,
@@ -464,9 +464,10 @@ mod tests {
     fn an_address_with_too_many_failures_is_refused_before_anything_is_compared() {
         let of_address = CounterKey::of_address(ClientAddress::new(ADDRESS));
         let facts = with_stamps(facts(None), of_address, 20, Counted::Failure);
-        let retry_after = Duration::from_hours(1) - Duration::from_micros(19);
+        let retry_after = Duration::from_hours(1).saturating_sub(Duration::from_micros(19));
+        let limit = LimitName::FailuresPerAddress;
         for code in ["4711", "4712"] {
-            assert_eq!(attempt(code).decide(&facts), refuse(Refusal::TooManyRequests { retry_after }));
+            assert_eq!(attempt(code).decide(&facts), refuse(Refusal::TooManyRequests { retry_after, limit }));
         }
         let elsewhere = SignInRequest { client: Client::default(), ..attempt("4711") };
         assert!(matches!(elsewhere.decide(&facts), SignInDecision::Accept { .. }));

@@ -123,7 +123,7 @@ impl Hook for Diary {
                 format!("{code_length} digits to {}", phone.as_str())
             }
             Event::CodeNotSent { phone, reason, .. } => {
-                let reason = reason.as_ref().map_or("the gateway", Refusal::code);
+                let reason = reason.as_ref().map_or("the gateway", Refusal::reason);
                 format!("nothing to {}: {reason}", phone.as_str())
             }
             Event::SignedIn { .. } => "signed in".to_owned(),
@@ -187,7 +187,7 @@ async fn the_hook_is_told_of_whatever_concerns_security() {
     let expected = [
         "nothing to +79608000001: the gateway",
         "4 digits to +79608000001",
-        "nothing to +79608000001: too_many_requests",
+        "nothing to +79608000001: cool_down",
         "refused: invalid_code",
         "created +79608000001",
         "signed in",

@@ -141,6 +141,10 @@ pub(crate) struct Network {
         default_value = "127.0.0.1:8080"
     )]
     pub(crate) listen: SocketAddr,
+    /// Address of the figures for Prometheus, at `/metrics`, which others must not reach; port 0 picks a
+    /// free one and prints it [default: none]
+    #[arg(long, env = "REFERRAL_METRICS_LISTEN", global = true, value_name = "ADDRESS")]
+    pub(crate) metrics_listen: Option<SocketAddr>,
     /// Scheme and host that clients use, for links to other pages [default: links are relative,
     /// except for clients on this machine]
     #[arg(long, env = "REFERRAL_PUBLIC_URL", global = true, value_name = "URL", value_parser = public_url)]

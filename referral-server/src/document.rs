@@ -1,6 +1,8 @@
 //! The OpenAPI document: what `poem-openapi` writes, made to say what the server does. The same
 //! text is served, shown in Swagger UI and ReDoc, and committed as `openapi.json`.
 
+use std::{collections::HashMap, sync::Arc};
+
 use poem::http::StatusCode;
 use poem_openapi::{OpenApiService, Tags, registry::Registry, types::Type as _};
 use serde_json::{Map, Value, json};
@@ -54,6 +56,8 @@ pub(crate) struct Document {
     pub(crate) text: String,
     /// Each path, its segments split, with the methods it serves.
     routes: Vec<(Vec<String>, Vec<String>)>,
+    /// The path of each operation.
+    paths: HashMap<String, Arc<str>>,
 }
 
 impl Document {
@@ -66,7 +70,12 @@ impl Document {
         describe_operations(&mut document);
         describe_schemas(&mut document);
         let text = serde_json::to_string_pretty(&document).expect("JSON can be written");
-        Self { text: text + "\n", routes: routes(&document) }
+        Self { text: text + "\n", routes: routes(&document), paths: paths(&document) }
+    }
+
+    /// The path of an operation, with the names of its parameters.
+    pub(crate) fn path(&self, operation: &str) -> Option<Arc<str>> {
+        self.paths.get(operation).cloned()
     }
 
     /// The methods that are served at `path`, for the header `Allow`.
@@ -256,4 +265,16 @@ fn routes(document: &Value) -> Vec<(Vec<String>, Vec<String>)> {
         (segments, methods)
     };
     paths.map(route).collect()
+}
+
+fn paths(document: &Value) -> HashMap<String, Arc<str>> {
+    let paths = document["paths"].as_object().into_iter().flatten();
+    let operations = |(path, item): (&String, &Value)| {
+        let path: Arc<str> = format!("{BASE}{path}").into();
+        let operations: Vec<_> = item.as_object().into_iter().flat_map(Map::values).cloned().collect();
+        operations.into_iter().filter_map(move |operation| {
+            Some((operation["operationId"].as_str()?.to_owned(), Arc::clone(&path)))
+        })
+    };
+    paths.flat_map(operations).collect()
 }

@@ -19,7 +19,7 @@ use poem_openapi::OperationId;
 use referral_core::Referral;
 use tokio::time::timeout;
 
-use crate::{AppOptions, client::FoundAddress, code::Code, document::Document, problem::Problem};
+use crate::{AppOptions, client::FoundAddress, code::Code, document::Document, pages, problem::Problem};
 
 /// The largest body, in bytes. The largest that makes sense has less than a tenth of that.
 const MAX_BODY: usize = 16 * 1024;
@@ -107,13 +107,19 @@ impl<E: Endpoint<Output = Response>> Inner<E> {
         self.options.cors_origins.finish(origin.as_ref(), headers);
         self.finish(headers, &id);
 
+        let (operation, took) = (response.data::<OperationId>().copied(), start.elapsed());
+        if let Some(metrics) = &self.options.metrics {
+            let route = operation.and_then(|operation| self.document.path(operation.0));
+            let route = route.unwrap_or_else(|| pages::route(&path).into());
+            metrics.answered(&method, route, response.status(), took);
+        }
         // No path: what is in it is not ours to log.
         tracing::info!(
             request_id = id,
             method = %method,
-            operation = response.data::<OperationId>().map_or("-", |operation| operation.0),
+            operation = operation.map_or("-", |operation| operation.0),
             status = response.status().as_u16(),
-            micros = u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX),
+            micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
             "request"
         );
         response

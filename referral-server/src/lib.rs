@@ -10,6 +10,7 @@ mod edge;
 mod example;
 mod input;
 mod links;
+mod metrics;
 mod pages;
 mod problem;
 mod sessions;
@@ -32,6 +33,7 @@ use crate::{
 pub use crate::{
     client::{ClientAddresses, TrustedProxies},
     cors::CorsOrigins,
+    metrics::Metrics,
 };
 
 /// All groups of endpoints.
@@ -50,6 +52,8 @@ pub struct AppOptions {
     pub client_addresses: ClientAddresses,
     /// Whose pages may read what is answered. Default: none but the server's own.
     pub cors_origins: CorsOrigins,
+    /// Where requests are counted. Default: nowhere.
+    pub metrics: Option<Metrics>,
 }
 
 impl Default for AppOptions {
@@ -59,6 +63,7 @@ impl Default for AppOptions {
             time_limit: Duration::from_secs(10),
             client_addresses: ClientAddresses::default(),
             cors_origins: CorsOrigins::None,
+            metrics: None,
         }
     }
 }

@@ -85,7 +85,7 @@ fn print_openapi() -> Result<()> {
 }
 
 async fn create_superuser(settings: &Settings, phone: &str) -> Result<()> {
-    let referral = serve::build(settings).await?;
+    let referral = serve::build(settings, ()).await?;
     let user = referral.make_staff(referral.parse_phone(phone)?).await?;
     referral.close().await;
     Ok(writeln!(io::stdout(), "{} is staff: user {}", user.phone.as_str(), user.id)?)

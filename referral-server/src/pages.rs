@@ -19,6 +19,23 @@ use crate::{
 /// For how many seconds other services may keep the public keys.
 const KEYS_MAX_AGE: u32 = 300;
 
+/// Where they are.
+const ROUTES: [&str; 7] = [
+    "/",
+    "/docs/",
+    "/api/v1/redoc/",
+    "/api/v1/schema/",
+    "/.well-known/jwks.json",
+    "/health/live",
+    "/health/ready",
+];
+
+/// The route that a path leads to, if it is one of these.
+pub(crate) fn route(path: &str) -> &'static str {
+    let is_same = |route: &&str| route.trim_end_matches('/') == path.trim_end_matches('/');
+    ROUTES.into_iter().find(is_same).unwrap_or("none")
+}
+
 /// The routes beside those of the API.
 pub(crate) fn add(
     route: Route,

@@ -214,7 +214,9 @@ impl From<Refusal> for Problem {
         };
         let problem = Self::with_detail(code, refusal.to_string());
         match refusal {
-            Refusal::TooManyRequests { retry_after } => Self { retry_after: Some(retry_after), ..problem },
+            Refusal::TooManyRequests { retry_after, .. } => {
+                Self { retry_after: Some(retry_after), ..problem }
+            }
             _ => problem,
         }
     }
@@ -293,6 +295,8 @@ impl ApiResponse for Problem {
 
 #[cfg(test)]
 mod tests {
+    use referral_core::LimitName;
+
     use super::*;
 
     #[test]
@@ -327,7 +331,7 @@ mod tests {
             Refusal::InvalidCode,
             Refusal::ChallengeRequired,
             Refusal::UserInactive,
-            Refusal::TooManyRequests { retry_after: RETRY_AFTER },
+            Refusal::TooManyRequests { retry_after: RETRY_AFTER, limit: LimitName::CoolDown },
             Refusal::PhoneNotAllowed,
             Refusal::UnknownInviteCode,
             Refusal::OwnInviteCode,

@@ -1,18 +1,20 @@
 //! Running the server: where it listens, what it says when it starts, and how it stops.
 
 use std::{
+    future::pending,
     io::{self, IsTerminal, Write},
     net::SocketAddr,
     sync::Arc,
     time::Duration,
 };
 
+use poem::{EndpointExt as _, Route, endpoint::make_sync, get};
 use referral_core::{
-    Referral,
+    Hook, Referral,
     sms::{DevelopmentSender, SmsSender},
     storage::Storage,
 };
-use referral_server::{AppOptions, app};
+use referral_server::{AppOptions, Metrics, app};
 use tokio::{
     net::TcpListener,
     signal::unix::{Signal, SignalKind, signal},
@@ -30,7 +32,7 @@ const SWEEP_INTERVAL: Duration = Duration::from_mins(1);
 pub(crate) type Result<T, E = Box<dyn std::error::Error>> = std::result::Result<T, E>;
 
 /// The handle that the settings describe.
-pub(crate) async fn build(settings: &Settings) -> Result<Referral> {
+pub(crate) async fn build(settings: &Settings, hook: impl Hook) -> Result<Referral> {
     let policy = settings.policy();
     policy.check()?;
     let storage = connect(settings).await?;
@@ -41,6 +43,7 @@ pub(crate) async fn build(settings: &Settings) -> Result<Referral> {
     let (keys, peppers) = secrets::read(settings)?;
     let referral = Referral::builder(storage, sender, keys, peppers)
         .policy(policy)
+        .hook(hook)
         .issuer(&settings.tokens.issuer)
         .audience(&settings.tokens.audience)
         .build()?;
@@ -69,24 +72,35 @@ pub(crate) async fn serve(settings: &Settings) -> Result<()> {
     refuse_to_give_codes_away(settings)?;
     let client_addresses = network.client_addresses()?;
     // First, since it is the likeliest to fail and leaves nothing behind.
-    let listener = TcpListener::bind(network.listen)
-        .await
-        .map_err(|error| format!("cannot listen on {}: {error}", network.listen))?;
+    let listener = bind(network.listen).await?;
+    let metrics_listener = match network.metrics_listen {
+        Some(address) => Some(bind(address).await?),
+        None => None,
+    };
     let stop = stop_signal()?;
     let hang_up = signal(SignalKind::hangup())?;
-    let referral = build(settings).await?;
-    if let Err(error) = greet(settings, listener.local_addr()?) {
+    let metrics = Metrics::new();
+    let referral = build(settings, metrics.clone()).await?;
+    let metrics_address = metrics_listener.as_ref().map(TcpListener::local_addr).transpose()?;
+    if let Err(error) = greet(settings, listener.local_addr()?, metrics_address) {
         tracing::warn!(%error, "nobody reads where the server listens");
     }
 
     tokio::spawn(sweep(referral.clone()));
+    let mut options = AppOptions::default();
+    if let Some(listener) = metrics_listener {
+        options.metrics = Some(metrics.clone());
+        let page = Route::new().at("/metrics", get(make_sync(move |_| metrics.page())));
+        // To the very end: how it ends is worth knowing too.
+        let page = connections::serve(listener, page.map_to_response(), network.limits(), pending());
+        tokio::spawn(page);
+    }
     let stop = async {
         tokio::select! {
             () = stop => {}
             () = reload_keys(hang_up, &referral, settings) => {}
         }
     };
-    let mut options = AppOptions::default();
     options.public_url.clone_from(&network.public_url);
     options.time_limit = network.time_limit;
     options.client_addresses = client_addresses;
@@ -95,6 +109,10 @@ pub(crate) async fn serve(settings: &Settings) -> Result<()> {
     // Whatever is still written has been given up.
     let _ = tokio::time::timeout(network.shutdown_time, referral.close()).await;
     Ok(())
+}
+
+async fn bind(address: SocketAddr) -> Result<TcpListener, String> {
+    TcpListener::bind(address).await.map_err(|error| format!("cannot listen on {address}: {error}"))
 }
 
 /// With the development sender whoever reaches the server can sign in as anybody.
@@ -112,12 +130,15 @@ fn refuse_to_give_codes_away(settings: &Settings) -> Result<()> {
 }
 
 /// Says where things are.
-fn greet(settings: &Settings, address: SocketAddr) -> io::Result<()> {
+fn greet(settings: &Settings, address: SocketAddr, metrics: Option<SocketAddr>) -> io::Result<()> {
     let url = format!("http://{address}");
     let mut out = io::stdout().lock();
     writeln!(out, "referral-server {} listens on {url}", env!("CARGO_PKG_VERSION"))?;
     writeln!(out, "  Swagger UI   {url}/docs/")?;
     writeln!(out, "  ReDoc        {url}/api/v1/redoc/")?;
+    if let Some(metrics) = metrics {
+        writeln!(out, "  Metrics      http://{metrics}/metrics")?;
+    }
     match &settings.store.database_url {
         None => writeln!(out, "  Data         {}", settings.store.data_dir.display())?,
         Some(url) => writeln!(out, "  Database     {}", url.split(':').next().unwrap_or_default())?,

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use super::{Bench, answer, assert_refused, in_parallel, phone, unnamed};
 use crate::{
-    Refusal,
+    LimitName, Refusal,
     storage::{Counting, Storage},
 };
 
@@ -14,7 +14,10 @@ pub async fn a_second_code_waits_for_the_cool_down(storage: Arc<dyn Storage>) {
     bench.sent(&phone(1)).await;
     bench.advance(Duration::from_secs(15));
     let retry_after = Duration::from_secs(45);
-    assert_refused(bench.send_code(&phone(1)).await, Refusal::TooManyRequests { retry_after });
+    assert_refused(
+        bench.send_code(&phone(1)).await,
+        Refusal::TooManyRequests { retry_after, limit: LimitName::CoolDown },
+    );
     bench.advance(retry_after);
     bench.sent(&phone(1)).await;
 }
@@ -45,7 +48,7 @@ pub async fn parallel_requests_for_one_phone_send_one_code(storage: Arc<dyn Stor
     assert_eq!(sent.iter().filter(|result| result.is_ok()).count(), 1);
     let retry_after = Duration::from_mins(1);
     for refused in sent.into_iter().filter(Result::is_err) {
-        assert_refused(refused, Refusal::TooManyRequests { retry_after });
+        assert_refused(refused, Refusal::TooManyRequests { retry_after, limit: LimitName::CoolDown });
     }
 }
 

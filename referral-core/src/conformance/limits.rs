@@ -34,7 +34,7 @@ async fn send(bench: &Bench, phone: &PhoneNumber, client: Client) -> Result<Sent
 #[track_caller]
 fn wait<T: std::fmt::Debug>(result: Result<T, Error>) -> Duration {
     match result {
-        Err(Error::Refused(Refusal::TooManyRequests { retry_after })) => retry_after,
+        Err(Error::Refused(Refusal::TooManyRequests { retry_after, .. })) => retry_after,
         other => panic!("not refused for being too many: {other:?}"),
     }
 }

@@ -79,7 +79,15 @@ impl Program {
         }
     }
 
-    fn logged(&self) -> String {
+    /// The figures for Prometheus.
+    pub(crate) async fn metrics(&self) -> String {
+        let url = self.greeting.iter().find_map(|line| line.trim().strip_prefix("Metrics "));
+        let page = self.client.http.get(url.expect("an address").trim()).send().await.expect("an answer");
+        assert_eq!(page.status(), 200);
+        page.text().await.expect("text")
+    }
+
+    pub(crate) fn logged(&self) -> String {
         std::fs::read_to_string(&self.log).expect("text")
     }
 

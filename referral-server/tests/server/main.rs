@@ -11,6 +11,7 @@ mod hostile;
 mod hosts;
 mod keys;
 mod limits;
+mod metrics;
 mod pages;
 mod readme;
 mod service;

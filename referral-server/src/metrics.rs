@@ -1,0 +1,181 @@
+//! Figures for Prometheus: how the service is used, how it answers, and what it refuses.
+//!
+//! A label is never what a client sent: routes are patterns, methods and reasons are of a small closed
+//! set. So no figure has a phone in it, and there are no more of them the more there are who ask.
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use poem::{
+    Response,
+    http::{Method, StatusCode},
+};
+use prometheus_client::{
+    encoding::{EncodeLabelSet, text},
+    metrics::{
+        counter::Counter,
+        family::Family,
+        gauge::Gauge,
+        histogram::{Histogram, exponential_buckets},
+    },
+    registry::{Registry, Unit},
+};
+use referral_core::{Event, Hook, Refusal};
+
+/// The figures of one process. Clones are the same. To be given to the handle as its hook and to the
+/// endpoint by [`AppOptions`](crate::AppOptions).
+#[derive(Clone, Debug)]
+pub struct Metrics(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    registry: Registry,
+    requests: Family<RequestLabels, Counter>,
+    durations: Family<RouteLabels, Histogram, fn() -> Histogram>,
+    codes_sent: Counter,
+    codes_not_sent: Family<ReasonLabels, Counter>,
+    sign_ins: Counter,
+    sign_ins_refused: Family<ReasonLabels, Counter>,
+    users_created: Counter,
+    invitations_accepted: Counter,
+    sessions_ended: Family<ReasonLabels, Counter>,
+    under_attack: Gauge,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RequestLabels {
+    method: &'static str,
+    route: Arc<str>,
+    status: u16,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RouteLabels {
+    route: Arc<str>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReasonLabels {
+    reason: &'static str,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Metrics {
+    /// Figures that begin at zero.
+    #[must_use]
+    pub fn new() -> Self {
+        // From one millisecond to eight seconds.
+        let durations = Family::new_with_constructor(
+            (|| Histogram::new(exponential_buckets(0.001, 2.0, 14))) as fn() -> Histogram,
+        );
+        let mut inner = Inner {
+            registry: Registry::with_prefix("referral"),
+            requests: Family::default(),
+            durations,
+            codes_sent: Counter::default(),
+            codes_not_sent: Family::default(),
+            sign_ins: Counter::default(),
+            sign_ins_refused: Family::default(),
+            users_created: Counter::default(),
+            invitations_accepted: Counter::default(),
+            sessions_ended: Family::default(),
+            under_attack: Gauge::default(),
+        };
+        let registry = &mut inner.registry;
+        registry.register("http_requests", "Requests that were answered", inner.requests.clone());
+        let durations = inner.durations.clone();
+        registry.register_with_unit("http_request_duration", "How long they took", Unit::Seconds, durations);
+        registry.register("codes_sent", "Codes that were handed to the sender", inner.codes_sent.clone());
+        registry.register(
+            "codes_not_sent",
+            "Codes that were asked for and not sent, by the limit or the rule that was against it",
+            inner.codes_not_sent.clone(),
+        );
+        registry.register("sign_ins", "Codes that came back and led to a session", inner.sign_ins.clone());
+        registry.register(
+            "sign_ins_refused",
+            "Attempts to sign in that were refused, by the reason",
+            inner.sign_ins_refused.clone(),
+        );
+        registry.register("users_created", "Phones that became users", inner.users_created.clone());
+        registry.register(
+            "invitations_accepted",
+            "Inviters who were named",
+            inner.invitations_accepted.clone(),
+        );
+        registry.register(
+            "sessions_ended",
+            "Sessions that ended before their time, by the reason",
+            inner.sessions_ended.clone(),
+        );
+        registry.register(
+            "under_attack",
+            "1 while the service is under attack, as far as this process knows",
+            inner.under_attack.clone(),
+        );
+        Self(Arc::new(inner))
+    }
+
+    /// All figures, as Prometheus reads them: the page `/metrics`, which is for an address of its own
+    /// that only Prometheus reaches.
+    #[must_use]
+    pub fn page(&self) -> Response {
+        let mut body = String::new();
+        match text::encode(&mut body, &self.0.registry) {
+            Ok(()) => Response::builder()
+                .content_type("application/openmetrics-text; version=1.0.0; charset=utf-8")
+                .body(body),
+            Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into(),
+        }
+    }
+
+    /// Counts a request.
+    pub(crate) fn answered(&self, method: &Method, route: Arc<str>, status: StatusCode, took: Duration) {
+        let durations = self.0.durations.get_or_create(&RouteLabels { route: Arc::clone(&route) });
+        durations.observe(took.as_secs_f64());
+        drop(durations);
+        let labels = RequestLabels { method: name_of(method), route, status: status.as_u16() };
+        self.0.requests.get_or_create(&labels).inc();
+    }
+}
+
+/// The name of a method, if it is one that is served anywhere.
+fn name_of(method: &Method) -> &'static str {
+    const NAMED: [(Method, &str); 6] = [
+        (Method::GET, "GET"),
+        (Method::HEAD, "HEAD"),
+        (Method::POST, "POST"),
+        (Method::PATCH, "PATCH"),
+        (Method::DELETE, "DELETE"),
+        (Method::OPTIONS, "OPTIONS"),
+    ];
+    NAMED.into_iter().find(|(named, _)| named == method).map_or("other", |(_, name)| name)
+}
+
+#[async_trait]
+impl Hook for Metrics {
+    async fn on_event(&self, event: &Event) {
+        let of_reason = |family: &Family<ReasonLabels, Counter>, reason| {
+            family.get_or_create(&ReasonLabels { reason }).inc();
+        };
+        match event {
+            Event::CodeSent { .. } => drop(self.0.codes_sent.inc()),
+            Event::CodeNotSent { reason, .. } => {
+                let reason = reason.as_ref().map_or("sms_not_sent", Refusal::reason);
+                of_reason(&self.0.codes_not_sent, reason);
+            }
+            Event::SignedIn { .. } => drop(self.0.sign_ins.inc()),
+            Event::SignInRefused { reason, .. } => of_reason(&self.0.sign_ins_refused, reason.reason()),
+            Event::UserCreated(_) => drop(self.0.users_created.inc()),
+            Event::InvitationAccepted(_) => drop(self.0.invitations_accepted.inc()),
+            Event::SessionEnded { reason, .. } => of_reason(&self.0.sessions_ended, reason.as_str()),
+            Event::UnderAttack(begins) => drop(self.0.under_attack.set((*begins).into())),
+            _ => {}
+        }
+    }
+}

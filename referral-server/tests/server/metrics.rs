@@ -1,0 +1,150 @@
+//! What is told of the service while it runs: figures and log, and what must not be in them.
+
+use std::collections::BTreeSet;
+
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::{
+    binary::{Program, folder},
+    service::{ANNA, BORIS, Client, VERA},
+};
+
+const METRICS: &[&str] = &["--metrics-listen", "127.0.0.1:0"];
+
+fn assert_figure(page: &str, line: &str) {
+    assert!(page.lines().any(|figure| figure == line), "{line} is not in:\n{page}");
+}
+
+#[tokio::test]
+async fn figures_tell_what_was_asked_sent_and_refused() {
+    let folder = folder();
+    let arguments = [METRICS, &["--policy", "standard", "--codes-per-address", "2/1h"]].concat();
+    let program = Program::start(folder.path(), &arguments);
+    let anna = program.client.enter(ANNA, None).await;
+    program.client.get("/users/current_user/", &anna.access).await.ok();
+    program.client.get(&format!("/users/{}/", anna.id), &anna.access).await.ok();
+    let code = program.client.invite_code(&anna).await;
+    program.client.enter(BORIS, Some(&code)).await;
+    let body = json!({ "phone": ANNA, "code": "000000" });
+    program.client.post("/auth/jwt/get_by_phone/", &body).await.assert_problem(403, "invalid_code");
+    for phone in [VERA, VERA, "+78121234567"] {
+        program.client.post("/auth/send_code/", &json!({ "phone": phone })).await;
+    }
+    program.client.post("/auth/logout/", &json!({ "refresh": anna.refresh })).await.ok();
+    for path in ["/health/live", "/docs/", "/no/such/path?phone=79608543017"] {
+        program.client.http.get(program.client.url(path)).send().await.expect("an answer");
+    }
+    let unknown = Method::from_bytes(b"BREW").expect("a method");
+    program.client.http.request(unknown, program.client.url("/pot")).send().await.expect("an answer");
+
+    let page = program.metrics().await;
+    for line in [
+        "referral_codes_sent_total 3",
+        "referral_codes_not_sent_total{reason=\"cool_down\"} 1",
+        "referral_codes_not_sent_total{reason=\"phone_not_allowed\"} 1",
+        "referral_sign_ins_total 2",
+        "referral_sign_ins_refused_total{reason=\"invalid_code\"} 1",
+        "referral_users_created_total 2",
+        "referral_invitations_accepted_total 1",
+        "referral_sessions_ended_total{reason=\"signed_out\"} 1",
+        "referral_under_attack 0",
+        "referral_http_requests_total{method=\"POST\",route=\"/api/v1/auth/send_code/\",status=\"200\"} 3",
+        "referral_http_requests_total{method=\"POST\",route=\"/api/v1/auth/send_code/\",status=\"429\"} 1",
+        "referral_http_requests_total{method=\"GET\",route=\"/api/v1/users/{id}/\",status=\"200\"} 1",
+        "referral_http_requests_total{method=\"GET\",route=\"/health/live\",status=\"200\"} 1",
+        "referral_http_requests_total{method=\"GET\",route=\"/docs/\",status=\"200\"} 1",
+        "referral_http_requests_total{method=\"GET\",route=\"none\",status=\"404\"} 1",
+        "referral_http_requests_total{method=\"other\",route=\"none\",status=\"404\"} 1",
+        "referral_http_request_duration_seconds_count{route=\"/api/v1/users/{id}/\"} 1",
+    ] {
+        assert_figure(&page, line);
+    }
+    // They are on an address of their own.
+    let here = program.client.http.get(program.client.url("/metrics")).send().await.expect("an answer");
+    assert_eq!(here.status(), 404);
+}
+
+/// What no one else may come to know.
+#[derive(Default)]
+struct Secrets(BTreeSet<String>);
+
+impl Secrets {
+    /// Keeps the values of these fields.
+    fn keep(&mut self, answer: &Value, fields: &[&str]) {
+        self.0.extend(fields.iter().filter_map(|field| answer[field].as_str()).map(str::to_owned));
+    }
+
+    #[track_caller]
+    fn assert_not_in(&self, text: &str, what: &str) {
+        for secret in &self.0 {
+            let at = text.find(secret.as_str());
+            let line = at.map(|at| text[..at].lines().last().unwrap_or_default());
+            assert!(at.is_none(), "{what} has {secret} after: {line:?}");
+        }
+    }
+}
+
+async fn enter(client: &Client, phone: &str, codes: &mut Secrets, tokens: &mut Secrets) -> Value {
+    let sent = client.post("/auth/send_code/", &json!({ "phone": phone })).await.ok();
+    codes.keep(&sent, &["code"]);
+    let wrong = json!({ "phone": phone, "code": "9876543210" });
+    codes.keep(&wrong, &["code"]);
+    client.post("/auth/jwt/get_by_phone/", &wrong).await.assert_problem(403, "invalid_code");
+    let body = json!({ "phone": phone, "code": sent["code"], "challenge_id": sent["challenge_id"] });
+    let signed_in = client.post("/auth/jwt/get_by_phone/", &body).await.ok();
+    tokens.keep(&signed_in, &["access", "refresh"]);
+    signed_in
+}
+
+/// Ten digits do not occur by chance.
+#[tokio::test]
+async fn no_code_token_or_phone_is_in_what_the_service_writes() {
+    let folder = folder();
+    let arguments = [METRICS, &["--log", "trace", "--code-length", "10", "--policy", "standard"]].concat();
+    let program = Program::start(folder.path(), &arguments);
+    let client = &program.client;
+    let (mut codes, mut tokens) = (Secrets::default(), Secrets::default());
+    let phones = Secrets([ANNA, BORIS, VERA].map(|phone| phone[1..].to_owned()).into());
+
+    let mut signed_in = Vec::new();
+    for phone in [ANNA, BORIS, VERA] {
+        signed_in.push(enter(client, phone, &mut codes, &mut tokens).await);
+    }
+    let access = |index: usize| signed_in[index]["access"].as_str().expect("a token");
+    for phone in [ANNA, "+79608543018 or so", "79608543017;DROP"] {
+        client.post("/auth/send_code/", &json!({ "phone": phone })).await;
+    }
+    for path in ["/users/?search=79608543017", "/users/?phone=%2B77011234567", "/auth/sessions/"] {
+        client.get(path, access(0)).await.ok();
+    }
+    client.get("/users/79608543017/", access(0)).await.assert_problem(404, "not_found");
+    client.patch(access(1), &json!({ "first_name": "Boris", "email": "boris@example.com" })).await.ok();
+    let refresh = json!({ "refresh": signed_in[2]["refresh"] });
+    for path in ["/auth/jwt/refresh/", "/auth/jwt/refresh/", "/auth/logout/", "/auth/jwt/refresh/"] {
+        let answer = client.post(path, &refresh).await;
+        tokens.keep(&answer.body, &["access", "refresh"]);
+    }
+    let verify = json!({ "token": signed_in[0]["access"] });
+    client.post("/auth/jwt/verify/", &verify).await.ok();
+
+    let figures = program.metrics().await;
+    let log = program.stop();
+    assert!(log.contains("code sent") && log.contains("sqlx::query"), "the log has all there is: {log}");
+    for (text, what) in [(&figures, "a figure"), (&log, "the log")] {
+        codes.assert_not_in(text, what);
+        tokens.assert_not_in(text, what);
+        phones.assert_not_in(text, what);
+    }
+    let mut stored = String::new();
+    for entry in std::fs::read_dir(folder.path().join("referral-data")).expect("a folder") {
+        let bytes = std::fs::read(entry.expect("an entry").path()).expect("a file");
+        stored += &String::from_utf8_lossy(&bytes);
+    }
+    assert!(stored.contains(ANNA), "phones are what the service is about");
+    codes.assert_not_in(&stored, "the data folder");
+    tokens.assert_not_in(&stored, "the data folder");
+    // Nor the signatures alone, of which a token could be put together.
+    let signature = |token: &String| token.rsplit('.').next().unwrap_or_default().to_owned();
+    Secrets(tokens.0.iter().map(signature).collect()).assert_not_in(&stored, "the data folder");
+}
