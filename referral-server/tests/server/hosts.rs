@@ -159,3 +159,60 @@ async fn what_was_answered_survives_a_kill_of_a_host() {
     let Some(database) = server::Database::create().await else { return };
     survive_a_kill(&["--database-url", &database.url]).await;
 }
+
+/// Of some it is known that each process counts for itself.
+#[tokio::test]
+async fn limits_are_those_of_all_hosts_together() {
+    let Some(database) = server::Database::create().await else { return };
+    let [first, second] = [folder(), folder()];
+    let arguments = ["--policy", "standard", "--database-url", &database.url];
+    let here = Program::start(first.path(), &arguments);
+    copy_keys(first.path(), second.path());
+    let there = Program::start(second.path(), &arguments);
+    count_together(&here, &there).await;
+}
+
+#[tokio::test]
+async fn limits_are_those_of_all_processes_on_one_file_together() {
+    let folder = folder();
+    let arguments = ["--policy", "standard"];
+    let here = Program::start(folder.path(), &arguments);
+    let there = Program::start(folder.path(), &arguments);
+    count_together(&here, &there).await;
+}
+
+async fn count_together(here: &Program, there: &Program) {
+    let alternately = |number: u32| if number.is_multiple_of(2) { here } else { there }.client.clone();
+    // Guesses at one code, half of them with its id.
+    let sent = here.client.post("/auth/send_code/", &json!({ "phone": ANNA })).await.ok();
+    let guesses = (0..40).map(|number: u32| {
+        let client = alternately(number);
+        let mut body = json!({ "phone": ANNA, "code": "0000000000" });
+        if number % 4 < 2 {
+            body["challenge_id"] = sent["challenge_id"].clone();
+        }
+        tokio::spawn(async move { client.post("/auth/jwt/get_by_phone/", &body).await.status })
+    });
+    let mut statuses = Vec::new();
+    for guess in guesses.collect::<Vec<_>>() {
+        statuses.push(guess.await.expect("no panic"));
+    }
+    let wrong = statuses.iter().filter(|status| **status == 403).count();
+    assert_eq!((wrong, statuses.len() - wrong), (20, 20), "an address has twenty: {statuses:?}");
+    let body = json!({ "phone": ANNA, "code": sent["code"], "challenge_id": sent["challenge_id"] });
+    for host in [here, there] {
+        host.client.post("/auth/jwt/get_by_phone/", &body).await.assert_problem(429, "too_many_requests");
+    }
+
+    // Codes from one address, which has had one.
+    let codes = (0..30).map(|number: u32| {
+        let client = alternately(number);
+        let body = json!({ "phone": format!("+79608{:06}", number * 1_000) });
+        tokio::spawn(async move { client.post("/auth/send_code/", &body).await.status })
+    });
+    let mut granted = 0;
+    for code in codes.collect::<Vec<_>>() {
+        granted += u32::from(code.await.expect("no panic") == 200);
+    }
+    assert_eq!(granted, 9);
+}
