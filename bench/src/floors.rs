@@ -7,8 +7,8 @@ use std::{
 };
 
 use referral_core::{
-    CodeInput, Peppers, PhoneNumber, Policy, Referral, SendCode, SignIn, SigningKeys, random::SystemRandom,
-    sms::DevelopmentSender, storage::MemoryStorage,
+    CodeInput, Limits, Peppers, PhoneNumber, Policy, Referral, SendCode, SignIn, SigningKeys,
+    random::SystemRandom, sms::DevelopmentSender, storage::MemoryStorage,
 };
 use sqlx::{Connection as _, Executor as _, SqliteConnection, sqlite::SqliteConnectOptions};
 
@@ -296,7 +296,11 @@ fn referral(keys: SigningKeys) -> Referral {
     let peppers = Peppers::from_secret("p1", &[2; 32]).expect("long enough");
     let storage = Arc::new(MemoryStorage::new());
     let referral = Referral::builder(storage, Arc::new(DevelopmentSender), keys, peppers);
-    referral.policy(Policy::development()).build().expect("a sound policy and a sound key")
+    let mut policy = Policy::standard();
+    policy.cool_down = Duration::ZERO;
+    policy.codes_per_phone = Limits::new([(1_000, Duration::from_secs(1))]);
+    policy.codes_per_block = Limits::off();
+    referral.policy(policy).build().expect("a sound policy and a sound key")
 }
 
 async fn sign_in(referral: &Referral, number: u32) -> String {

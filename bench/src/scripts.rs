@@ -24,7 +24,7 @@ pub(crate) fn current_user() -> String {
     format!("\\set n random(0, 199)\n{};\n", with_values(statements::SESSION_WITH_INVITED, &[session, "100"]))
 }
 
-const SESSION: [&str; 13] = [
+const SESSION: [&str; 15] = [
     "now()",
     "now()",
     "NULL::timestamptz",
@@ -38,12 +38,39 @@ const SESSION: [&str; 13] = [
     "TRUE",
     "NULL::uuid",
     "''::bytea",
+    "'127.0.0.1'",
+    "NULL::text",
 ];
 
-/// The statements of asking for a code. The first also draws what both requests share.
+/// What is counted along with a statement: for the phone, whose counter gets `added`, and for nobody
+/// else.
+fn counting(phone: &str, added: &str) -> [String; 9] {
+    let key = format!("('phone/' || {phone})");
+    let was = format!("coalesce((SELECT stamps FROM referral.counters WHERE key = {key}), '')");
+    let ends_at = "date_trunc('hour', now()) + interval '1 hour'";
+    [
+        format!("ARRAY[{key}]"),
+        format!("ARRAY[{was}]"),
+        format!("ARRAY[right({was} || {added}, 90)]"),
+        format!("ARRAY[{ends_at}]"),
+        "ARRAY[]::text[]".into(),
+        "ARRAY[]::text[]".into(),
+        "NULL::text".into(),
+        "NULL::timestamptz".into(),
+        "NULL::bigint".into(),
+    ]
+}
+
+/// The statements of asking for a code, which is counted for its phone. The first also draws what both
+/// requests share.
 fn send_code(phone: &str) -> String {
-    let facts = with_values(statements::CHALLENGE_FACTS, &[phone]);
-    let values = [
+    let key = format!("('phone/' || {phone})");
+    let window = "now() - interval '10 minutes'";
+    let facts = with_values(statements::CHALLENGE_FACTS, &[phone, &key, "NULL", "NULL", "NULL", window]);
+    let stamp = "lpad(((extract(epoch FROM clock_timestamp()) * 4000000)::bigint)::text, 17, '0') || ','";
+    let counting = counting(phone, stamp);
+    let mut values: Vec<_> = counting.iter().map(String::as_str).collect();
+    values.extend([
         "(:challenge)::uuid",
         phone,
         "(coalesce(nullif((:number)::text, '')::bigint, 0) + 1)",
@@ -55,28 +82,41 @@ fn send_code(phone: &str) -> String {
         "NULL::timestamptz",
         "0::bigint",
         "0::bigint",
-    ];
+        "'127.0.0.1'",
+        "NULL::timestamptz",
+    ]);
     let insert = with_values(statements::NEW_CHALLENGE, &values);
-    format!("SELECT f.*, gen_random_uuid() AS challenge FROM ({facts}) f \\gset\n{insert};\n")
+    format!("SELECT f.number, gen_random_uuid() AS challenge FROM ({facts}) f \\gset\n{insert};\n")
+}
+
+/// What a sign-in begins with: what is counted, the challenge, its tries, the time, a session.
+fn sign_in_values(counting: &[String; 9]) -> Vec<&str> {
+    let own = ["(:challenge)::uuid", "0", "0", "now()", "gen_random_uuid()", "(:user)::uuid"];
+    counting.iter().map(String::as_str).chain(own).chain(SESSION).collect()
+}
+
+fn sign_in_facts(phone: &str) -> String {
+    let key = format!("('phone/' || {phone})");
+    let values = [phone, "NULL::text", &key, "NULL", "(:challenge)::uuid"];
+    with_values(statements::SIGN_IN_FACTS_NAMED, &values)
 }
 
 pub(crate) fn sign_in() -> String {
     let phone = "('+7960' || lpad((:n)::text, 7, '0'))";
-    let facts = with_values(statements::SIGN_IN_FACTS_NAMED, &[phone, "NULL::text", "(:challenge)::uuid"]);
-    let mut values = vec!["(:challenge)::uuid", "0", "0", "now()", "gen_random_uuid()", "(:user)::uuid"];
-    values.extend(SESSION);
-    let sign_in = with_values(statements::SIGN_IN, &values);
+    let facts = sign_in_facts(phone);
+    let sign_in = with_values(statements::SIGN_IN, &sign_in_values(&counting(phone, "''")));
+    // Each client has phones of its own: of two that write for one phone at once, one has to try again.
     format!(
-        "\\set n random(1000, 9000)\n{}SELECT id AS \"user\" FROM ({facts}) f \\gset\n{sign_in};\n",
+        "\\set n 1000 + :client_id * 800 + random(0, 799)\n{}SELECT id AS \"user\" FROM ({facts}) f \\gset\n{sign_in};\n",
         send_code(phone)
     )
 }
 
 pub(crate) fn sign_up() -> String {
     let phone = "('+7' || (:n)::text)";
-    let facts = with_values(statements::SIGN_IN_FACTS_NAMED, &[phone, "NULL::text", "(:challenge)::uuid"]);
-    let mut values = vec!["(:challenge)::uuid", "0", "0", "now()", "gen_random_uuid()", "(:user)::uuid"];
-    values.extend(SESSION);
+    let facts = sign_in_facts(phone);
+    let counting = counting(phone, "''");
+    let mut values = sign_in_values(&counting);
     let grams = "(SELECT array_agg((random() * 100000)::int) FROM generate_series(1, 45))";
     values.extend([
         phone,
