@@ -8,9 +8,10 @@ use uuid::Uuid;
 
 use crate::{
     ClientAddress, Invalid, PhoneNumber, Policy, Refusal, SmsCode,
+    clock::CLOCK_SKEW,
     error::parse_id,
     keys::Peppers,
-    limits::{Counted, CounterKey, Counters, Counting, Ledger, LimitName, Limits, Subject},
+    limits::{Counted, CounterKey, Counters, Counting, Ledger, LimitName, Limits},
     service::{ServiceCount, ServiceFacts, ServiceFigure, ServiceQuery},
     sms_code::CodeInput,
 };
@@ -176,12 +177,12 @@ impl ChallengeRequest {
     /// The counters to decide on, in order: four at most.
     #[must_use]
     pub fn counters(&self) -> Vec<CounterKey> {
-        let of_address = self.address.filter(|_| !self.policy.codes_per_address.is_off());
-        let of_pair = self.address.filter(|_| !self.policy.codes_per_phone_and_address.is_off());
-        let of_block = Some(()).filter(|()| !self.policy.codes_per_block.is_off());
+        let Policy { codes_per_address, codes_per_block, codes_per_phone_and_address, .. } = &*self.policy;
+        let of_address = self.address.filter(|_| !codes_per_address.is_off());
+        let of_pair = self.address.filter(|_| !codes_per_phone_and_address.is_off());
         let keys = [
             of_address.map(CounterKey::of_address),
-            of_block.map(|()| CounterKey::of_block(&self.phone)),
+            (!codes_per_block.is_off()).then(|| CounterKey::of_block(&self.phone)),
             of_pair.map(|address| CounterKey::of_pair(&self.phone, address)),
             Some(CounterKey::of_phone(&self.phone)),
         ];
@@ -214,23 +215,20 @@ impl ChallengeRequest {
         let alert = self.policy.alert(&facts.service, self.now);
         let mut ledger = Ledger::new(&facts.counters, self.counters(), &self.policy, self.now);
         let sent_at = ledger.free_moment(Counted::Code);
-        ledger.count(
-            Counted::Code,
-            sent_at,
-            &[Subject::Address, Subject::Block, Subject::Pair, Subject::Phone],
-        );
+        ledger.count(Counted::Code, sent_at);
         if self.policy.budget().is_some() {
             ledger.count_for_service(ServiceCount::one(ServiceFigure::Messages, sent_at));
         }
-        let resend_in = self.wait(&ledger.counters()).map_or(Duration::ZERO, |(wait, _)| wait);
+        let limits = self.wait(&ledger.counters()).map(|(wait, _)| wait);
+        let budget = self.policy.wait_for_budget(&facts.service.with_message(sent_at), self.now);
         let failures = facts.counters.moments(&CounterKey::of_phone(&self.phone), Counted::Failure);
         let required = self.policy.required_length(&failures, self.now);
-        let at_least = if alert.under_attack { self.policy.attack_code_length } else { required };
-        let code_length = required.max(at_least);
+        let code_length =
+            if alert.under_attack { required.max(self.policy.attack_code_length) } else { required };
         ChallengeDecision::Grant {
             granted: GrantedChallenge {
                 challenge: self.challenge(code_length, sent_at),
-                resend_in: resend_in.max(self.policy.cool_down),
+                resend_in: limits.max(budget).unwrap_or_default().max(self.policy.cool_down),
                 under_attack: alert.under_attack,
             },
             counting: ledger.finish(),
@@ -257,9 +255,9 @@ impl ChallengeRequest {
         let last_sent_at = facts.last_sent_at?;
         let signed_in_since =
             facts.last_is_redeemed || facts.last_login.is_some_and(|login| login >= last_sent_at);
+        let clock_was_wrong = last_sent_at > self.now + CLOCK_SKEW;
         let wait = last_sent_at + self.policy.cool_down - self.now;
-        // Never longer than the cool-down, even if the clock was set back.
-        (!signed_in_since && wait.is_positive()).then(|| wait.unsigned_abs().min(self.policy.cool_down))
+        (!signed_in_since && !clock_was_wrong && wait.is_positive()).then(|| wait.unsigned_abs())
     }
 
     /// The longest wait over all counters that are full.
@@ -412,10 +410,11 @@ pub(crate) mod tests {
         assert_eq!(decided_at(half_a_minute, &facts), Err(Duration::from_secs(30)));
         assert_eq!(decided_at(sent + MINUTE, &facts), Ok(4), "waiting as long as told helps");
         assert_eq!(
-            decided_at(sent - 9 * MINUTE, &facts),
-            Err(Duration::from_mins(1)),
-            "the clock was set back"
+            decided_at(half_a_minute - MINUTE, &facts),
+            Err(Duration::from_secs(90)),
+            "a host is ahead"
         );
+        assert_eq!(decided_at(sent - 9 * MINUTE, &facts), Ok(4), "a clock was wrong");
         let signed_in = ChallengeFacts { last_login: Some(sent), ..facts.clone() };
         assert_eq!(decided_at(half_a_minute, &signed_in), Ok(4));
         let redeemed = ChallengeFacts { last_is_redeemed: true, ..facts.clone() };

@@ -1,6 +1,8 @@
 //! The one clock. Everything that depends on time asks the clock given to the handle, so that
 //! tests set it and no rule depends on when it runs.
 
+use std::time::Duration;
+
 use time::OffsetDateTime;
 
 /// Tells the time.
@@ -19,6 +21,9 @@ impl Clock for SystemClock {
         OffsetDateTime::now_utc()
     }
 }
+
+/// How far the clocks of two hosts may be apart.
+pub(crate) const CLOCK_SKEW: Duration = Duration::from_mins(1);
 
 /// The time cut to whole microseconds, the finest step that every database keeps.
 pub(crate) fn to_microseconds(time: OffsetDateTime) -> OffsetDateTime {

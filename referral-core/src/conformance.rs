@@ -73,6 +73,8 @@ macro_rules! conformance {
                 an_attack_lengthens_new_codes_until_it_has_been_calm
                 as_many_wrong_codes_as_usual_are_no_attack
                 messages_of_a_day_have_a_budget
+                parallel_sign_ins_take_back_what_was_counted_for_each
+                a_sweep_forgets_counters_that_matter_no_more_and_no_others
             }
             sign_in {
                 an_unknown_phone_becomes_a_user_and_stays_that_user

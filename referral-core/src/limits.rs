@@ -8,7 +8,10 @@ use std::{collections::BTreeMap, fmt, time::Duration};
 
 use time::OffsetDateTime;
 
-use crate::{ClientAddress, PhoneNumber, Policy, service::ServiceCount};
+use crate::{ClientAddress, PhoneNumber, Policy, clock::CLOCK_SKEW, service::ServiceCount};
+
+/// The longest time that a limit is about.
+pub(crate) const LONGEST: Duration = Duration::from_hours(31 * 24);
 
 /// So many, and no more, in any time of this length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,20 +51,21 @@ impl Limits {
     }
 
     /// What must be kept to tell: as much as the largest of them allows, for as long as the longest.
-    pub(crate) fn keep(&self) -> Keep {
-        let newest = self.0.iter().map(|limit| limit.count as usize).max();
-        let memory = self.0.iter().map(|limit| limit.per).max();
-        Keep { memory: memory.unwrap_or_default(), newest: newest.unwrap_or_default() }
+    /// `None` without any.
+    pub(crate) fn keep(&self) -> Option<Keep> {
+        let newest = self.0.iter().map(|limit| limit.count as usize).max()?;
+        let memory = self.0.iter().map(|limit| limit.per).max()?;
+        Some(Keep { memory, newest })
     }
 
     /// How long to wait until one more is within all of them; `None` if it is now. `moments` are in
     /// order.
     pub(crate) fn wait(&self, moments: &[OffsetDateTime], now: OffsetDateTime) -> Option<Duration> {
+        // What happened much later than now, happened by a clock that was wrong.
+        let moments = &moments[..moments.partition_point(|at| *at <= now + CLOCK_SKEW)];
         let wait = |limit: &Limit| {
             let nth_newest = moments.len().checked_sub(limit.count as usize)?;
-            // Nothing happened much later than now, unless a clock was set back.
-            let first_in_the_way = (*moments.get(nth_newest)?).min(now + Duration::from_secs(1));
-            let wait = first_in_the_way + limit.per - now;
+            let wait = *moments.get(nth_newest)? + limit.per - now;
             wait.is_positive().then(|| wait.unsigned_abs())
         };
         self.0.iter().filter_map(wait).max()
@@ -193,6 +197,10 @@ impl CounterKey {
     pub fn as_str(&self) -> &str {
         &self.text
     }
+
+    pub(crate) fn is_of_address(&self) -> bool {
+        self.subject == Subject::Address
+    }
 }
 
 /// Shows no phone and no address.
@@ -238,7 +246,7 @@ impl Counters {
 }
 
 /// How long what was counted is kept, and how much of it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Keep {
     pub(crate) memory: Duration,
     pub(crate) newest: usize,
@@ -288,9 +296,9 @@ impl<'a> Ledger<'a> {
     }
 
     /// Counts it in each counter that there is a limit for.
-    pub(crate) fn count(&mut self, what: Counted, at: OffsetDateTime, subjects: &[Subject]) {
-        for (key, stamps) in self.counters.iter_mut().filter(|(key, _)| subjects.contains(&key.subject)) {
-            if self.policy.keep(key.subject, what).newest > 0 {
+    pub(crate) fn count(&mut self, what: Counted, at: OffsetDateTime) {
+        for (key, stamps) in &mut self.counters {
+            if self.policy.keep(key.subject, what).is_some() {
                 stamps.push(Stamp { at, what });
                 stamps.sort_unstable();
             }
@@ -299,7 +307,7 @@ impl<'a> Ledger<'a> {
 
     /// Takes it back from a counter.
     pub(crate) fn refund(&mut self, key: CounterKey, what: Counted, at: OffsetDateTime) {
-        if self.policy.keep(key.subject, what).newest == 0 {
+        if self.policy.keep(key.subject, what).is_none() {
             return;
         }
         let stamp = Stamp { at, what };
@@ -320,22 +328,23 @@ impl<'a> Ledger<'a> {
 
     /// What is to be written.
     pub(crate) fn finish(mut self) -> Counting {
-        // As long as a code lives its phone has a counter, which requests for it exclude one another by.
-        let code_is_dead = self.now + self.policy.code_lifetime;
         for (key, mut stamps) in self.counters {
-            let keep = |what| self.policy.keep(key.subject, what);
             for what in Counted::ALL {
+                let Some(keep) = self.policy.keep(key.subject, what) else { continue };
                 let counted = stamps.iter().filter(|stamp| stamp.what == what).count();
-                let mut surplus = counted.saturating_sub(keep(what).newest);
+                let mut surplus = counted.saturating_sub(keep.newest);
                 stamps.retain(|stamp| {
                     let is_old = stamp.what == what && surplus > 0;
                     surplus -= usize::from(is_old);
                     !is_old
                 });
             }
-            stamps.retain(|stamp| stamp.at + keep(stamp.what).memory > self.now);
-            let ends = stamps.iter().map(|stamp| stamp.at + keep(stamp.what).memory);
-            let ends_at = next_hour(ends.fold(code_is_dead, OffsetDateTime::max));
+            // What is not counted here may be where others share the storage, in the midst of a change.
+            let memory = |what| self.policy.keep(key.subject, what).map_or(LONGEST, |keep| keep.memory);
+            stamps.retain(|stamp| stamp.at + memory(stamp.what) > self.now);
+            let ends = stamps.iter().map(|stamp| stamp.at + memory(stamp.what));
+            // No sooner than it could matter to somebody who is looking at it.
+            let ends_at = next_hour(ends.fold(self.now, OffsetDateTime::max));
             self.counting.counters.push(Counter { key, stamps, ends_at });
         }
         self.counting.refunds.sort_unstable();
@@ -397,21 +406,43 @@ mod tests {
     }
 
     #[test]
-    fn a_counter_ends_when_nothing_in_it_matters_and_not_before_its_code_is_dead() {
+    fn a_counter_ends_when_nothing_in_it_matters() {
         let policy = Policy::standard();
         let phone = PhoneNumber::parse("+79608543017", None).expect("valid");
         let ends_at = |what: Option<Counted>| {
             let keys = [CounterKey::of_phone(&phone)];
             let mut ledger = Ledger::new(&Counters::default(), keys, &policy, START);
             if let Some(what) = what {
-                ledger.count(what, START, &[Subject::Phone]);
+                ledger.count(what, START);
             }
             ledger.finish().counters[0].ends_at
         };
         let one_hour = |time| next_hour(START + time);
-        assert_eq!(ends_at(None), one_hour(policy.code_lifetime));
+        assert_eq!(ends_at(None), one_hour(Duration::ZERO));
         assert_eq!(ends_at(Some(Counted::Code)), one_hour(Duration::from_hours(24)));
         assert_eq!(ends_at(Some(Counted::Failure)), one_hour(policy.failure_memory));
+    }
+
+    #[test]
+    fn what_is_not_counted_here_is_left_for_those_who_do() {
+        let phone = PhoneNumber::parse("+79608543017", None).expect("valid");
+        let key = CounterKey::of_phone(&phone);
+        let failure = Stamp { at: START, what: Counted::Failure };
+        let counters = [(key.clone(), vec![failure])].into_iter().collect();
+        let policy = Policy::development();
+        let mut ledger = Ledger::new(&counters, [key], &policy, START);
+        ledger.count(Counted::Failure, START + Duration::from_secs(1));
+        let stored = ledger.finish().counters.remove(0);
+        assert_eq!(stored.stamps, [failure]);
+        assert!(stored.ends_at >= START + Duration::from_hours(31 * 24));
+    }
+
+    #[test]
+    fn a_clock_that_was_wrong_locks_nobody_out() {
+        let limits = Limits::new([(1, Duration::from_mins(10))]);
+        let at = |seconds| [START + Duration::from_secs(seconds)];
+        assert_eq!(limits.wait(&at(30), START), Some(Duration::from_secs(630)), "another host is ahead");
+        assert_eq!(limits.wait(&at(3_600), START), None);
     }
 
     #[test]
@@ -465,7 +496,7 @@ mod tests {
                         }
                         ledger = Ledger::new(&counters, [key.clone()], &policy, now);
                         let at = ledger.free_moment(Counted::Code);
-                        ledger.count(Counted::Code, at, &[Subject::Address]);
+                        ledger.count(Counted::Code, at);
                         granted.push((now, at));
                     }
                     Step::Refund(_) if granted.is_empty() => continue,

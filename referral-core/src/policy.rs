@@ -6,7 +6,7 @@ use time::OffsetDateTime;
 
 use crate::{
     Invalid, PhoneNumber,
-    limits::{Counted, Keep, Limits, Subject},
+    limits::{Counted, Keep, LONGEST, Limits, Subject},
     phone::Region,
     sms_code::CODE_LENGTHS,
 };
@@ -16,7 +16,8 @@ use crate::{
 ///
 /// A four-digit code is guessed by one in ten thousand tries, so nothing makes it strong but limits
 /// that hold. Those here make it under 0.66 % a year for whoever does nothing else than guess at one
-/// phone, and lock nobody out: codes get longer, and no one is refused for what strangers do.
+/// phone. Wrong codes of strangers lock nobody out of it: codes get longer, and none is refused, unless
+/// [`hold_at`](Self::hold_at) is set.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Policy {
@@ -184,8 +185,8 @@ impl Policy {
         }
     }
 
-    /// For trying things out: no waiting between two codes, and no limits but ten codes for a phone
-    /// in 15 minutes.
+    /// For trying things out: no waiting between two codes, and no limits but the tries of a code and
+    /// ten codes for a phone in 15 minutes.
     #[must_use]
     pub fn development() -> Self {
         Self {
@@ -197,6 +198,7 @@ impl Policy {
             codes_per_phone_and_address: Limits::off(),
             codes_per_address: Limits::off(),
             codes_per_block: Limits::off(),
+            invite_failures: Limits::off(),
             ..Self::standard()
         }
     }
@@ -255,7 +257,7 @@ impl Policy {
         ];
         for limit in all.into_iter().flat_map(Limits::iter) {
             if !(1..=MAX_COUNT).contains(&limit.count)
-                || !(Duration::from_secs(1)..=31 * DAY).contains(&limit.per)
+                || !(Duration::from_secs(1)..=LONGEST).contains(&limit.per)
             {
                 return no("A limit is 1 to 1000 in a second to 31 days.");
             }
@@ -323,19 +325,20 @@ impl Policy {
         }
     }
 
-    /// What a counter keeps of what was counted. Nothing where there is no limit.
-    pub(crate) fn keep(&self, subject: Subject, what: Counted) -> Keep {
+    /// What a counter keeps of what was counted; `None` where there is no limit.
+    pub(crate) fn keep(&self, subject: Subject, what: Counted) -> Option<Keep> {
         match (subject, what) {
             (Subject::Phone, Counted::Code) => self.codes_per_phone.keep(),
             (Subject::Phone, Counted::Failure) => {
-                Keep { memory: self.failure_memory, newest: self.failures_that_matter() as usize }
+                let newest = self.failures_that_matter() as usize;
+                (newest > 0).then_some(Keep { memory: self.failure_memory, newest })
             }
             (Subject::Address, Counted::Code) => self.codes_per_address.keep(),
             (Subject::Address, Counted::Failure) => self.failures_per_address.keep(),
             (Subject::Phone | Subject::Address, Counted::UnknownInvite) => self.invite_failures.keep(),
             (Subject::Pair, Counted::Code) => self.codes_per_phone_and_address.keep(),
             (Subject::Block, Counted::Code) => self.codes_per_block.keep(),
-            (Subject::Pair | Subject::Block, Counted::Failure | Counted::UnknownInvite) => Keep::default(),
+            (Subject::Pair | Subject::Block, Counted::Failure | Counted::UnknownInvite) => None,
         }
     }
 

@@ -8,7 +8,7 @@ use crate::{
     ClientAddress, Email, Invitation, InviteCode, InvitedBy, Inviter, Lineage, Name, PhoneNumber, Policy,
     Refusal, User, UserId, Via,
     invitation::{self, Verdict},
-    limits::{Counted, CounterKey, Counters, Counting, Ledger, LimitName, Subject},
+    limits::{Counted, CounterKey, Counters, Counting, Ledger, LimitName},
 };
 
 /// What to change: `None` leaves a field as it is, `Some(None)` clears it.
@@ -116,8 +116,7 @@ impl ProfileEdit {
             Ok(edited) => ProfileDecision::Accept { edited, counting: ledger.finish() },
             Err(refusals) => {
                 if refusals.contains(&Refusal::UnknownInviteCode) {
-                    let at = ledger.free_moment(Counted::UnknownInvite);
-                    ledger.count(Counted::UnknownInvite, at, &[Subject::Address, Subject::Phone]);
+                    ledger.count(Counted::UnknownInvite, ledger.free_moment(Counted::UnknownInvite));
                 }
                 ProfileDecision::Refuse { refusals, counting: ledger.finish() }
             }

@@ -105,7 +105,7 @@ impl Referral {
     /// # Errors
     ///
     /// [`Refusal::PhoneNotAllowed`], [`Refusal::TooManyRequests`]; [`Error::SmsNotSent`] if the
-    /// message certainly does not go out: the code is void then and nothing has to be waited for.
+    /// message certainly does not go out: the code is void then and not counted for the phone.
     pub async fn send_code(&self, request: SendCode) -> Result<SentCode, Error> {
         let (phone, address) = (request.phone.clone(), request.client.address);
         let sent = self.try_send_code(request).await;
@@ -148,7 +148,7 @@ impl Referral {
         let revealed_code = match self.inner.sender.send(&message).await {
             Ok(receipt) => receipt.revealed_code,
             Err(SmsError::Unknown(reason)) => {
-                tracing::warn!(challenge = %challenge.id, reason, "nobody knows whether the message was sent");
+                tracing::warn!(reason, "nobody knows whether the message was sent");
                 None
             }
             Err(error) => {

@@ -112,6 +112,15 @@ pub struct ServiceFacts {
     pub messages: Vec<(OffsetDateTime, u64)>,
 }
 
+impl ServiceFacts {
+    /// The same, with another message.
+    pub(crate) fn with_message(&self, at: OffsetDateTime) -> Self {
+        let mut facts = self.clone();
+        facts.messages.push((ServiceFigure::Messages.bucket_of(at), 1));
+        facts
+    }
+}
+
 /// What the figures say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Alert {
@@ -124,14 +133,14 @@ pub struct Alert {
 impl Policy {
     /// Which figures tell what the service is in for.
     pub(crate) fn service_query(&self, now: OffsetDateTime) -> ServiceQuery {
-        let failures = ServiceFigure::Failures;
-        let hour = ServiceFigure::Messages;
+        let this_minute = ServiceFigure::Failures.bucket_of(now);
+        let this_hour = ServiceFigure::Messages.bucket_of(now);
         ServiceQuery {
             // The minute under way is the last of them.
             failures_since: self
                 .attack_failures
-                .map(|_| failures.bucket_of(now) + failures.bucket() - ATTACK_WINDOW),
-            messages_since: self.budget().map(|_| hour.bucket_of(now) - Duration::from_hours(24)),
+                .map(|_| this_minute + ServiceFigure::Failures.bucket() - ATTACK_WINDOW),
+            messages_since: self.budget().map(|_| this_hour - Duration::from_hours(24)),
         }
     }
 
@@ -242,7 +251,7 @@ mod tests {
         assert!(!policy.alert(&calm, NOW + CALM).under_attack);
         let going_on = ServiceFacts { failures: 51, ..calm };
         assert_eq!(policy.alert(&going_on, NOW + Duration::from_secs(59)).note_until, None);
-        let later = NOW + Duration::from_secs(60);
+        let later = NOW + Duration::from_mins(1);
         assert_eq!(policy.alert(&going_on, later).note_until, Some(later + CALM));
     }
 

@@ -11,7 +11,7 @@ use crate::{
     challenge::{FailedTry, hash_code},
     invitation::{self, Verdict},
     keys::Peppers,
-    limits::{Counted, CounterKey, Counters, Counting, Ledger, LimitName, Subject},
+    limits::{Counted, CounterKey, Counters, Counting, Ledger, LimitName},
     service::{ServiceCount, ServiceFigure},
     session::Grant,
     sms_code::{CODE_LENGTHS, CodeInput},
@@ -167,8 +167,7 @@ impl SignInRequest {
         let (outcome, inviter) = match self.judge_invitation(facts) {
             Ok(judged) => judged,
             Err(Refusal::UnknownInviteCode) => {
-                let at = ledger.free_moment(Counted::UnknownInvite);
-                ledger.count(Counted::UnknownInvite, at, &[Subject::Address, Subject::Phone]);
+                ledger.count(Counted::UnknownInvite, ledger.free_moment(Counted::UnknownInvite));
                 let counting = ledger.finish();
                 return SignInDecision::Refuse {
                     refusal: Refusal::UnknownInviteCode,
@@ -212,18 +211,25 @@ impl SignInRequest {
             return refuse(Refusal::InvalidCode);
         }
         let live = facts.challenge.as_ref().filter(|challenge| self.is_live(challenge, facts));
+        let Some(challenge) = live else {
+            // Nothing was guessed at, so nothing counts for the phone, be it anybody's.
+            let of_address = self.counters().into_iter().filter(CounterKey::is_of_address);
+            let mut ledger = Ledger::new(&facts.counters, of_address, &self.policy, self.now);
+            ledger.count(Counted::Failure, ledger.free_moment(Counted::Failure));
+            let (refusal, counting) = (Refusal::InvalidCode, ledger.finish());
+            return SignInDecision::Refuse { refusal, challenge: None, counting };
+        };
         let mut ledger = self.ledger(facts);
         let at = ledger.free_moment(Counted::Failure);
-        let challenge = live.map(|challenge| self.with_try_counted(challenge, at));
-        if challenge.is_some() {
-            ledger.count(Counted::Failure, at, &[Subject::Address, Subject::Phone]);
-            if self.policy.attack_failures.is_some() {
-                ledger.count_for_service(ServiceCount::one(ServiceFigure::Failures, at));
-            }
-        } else {
-            ledger.count(Counted::Failure, at, &[Subject::Address]);
+        ledger.count(Counted::Failure, at);
+        if self.policy.attack_failures.is_some() {
+            ledger.count_for_service(ServiceCount::one(ServiceFigure::Failures, at));
         }
-        SignInDecision::Refuse { refusal: Refusal::InvalidCode, challenge, counting: ledger.finish() }
+        SignInDecision::Refuse {
+            refusal: Refusal::InvalidCode,
+            challenge: Some(self.with_try_counted(challenge, at)),
+            counting: ledger.finish(),
+        }
     }
 
     /// How long to wait until this may be counted again, over all counters that are full.
@@ -255,7 +261,7 @@ impl SignInRequest {
     /// The challenge, if it is live and the code is the one that was sent.
     fn right_challenge<'a>(&self, facts: &'a SignInFacts) -> Option<&'a Challenge> {
         let Some(challenge) = &facts.challenge else {
-            // The same work as for a challenge that is there, so that its absence does not show.
+            // The same hash as for a challenge that is there.
             let (id, code) = (ChallengeId(Uuid::nil()), self.code.for_length(*CODE_LENGTHS.start()));
             let _ = hash_code(&self.peppers, self.peppers.current_id(), id, &self.phone, &code);
             return None;
@@ -267,7 +273,13 @@ impl SignInRequest {
     fn is_live(&self, challenge: &Challenge, facts: &SignInFacts) -> bool {
         let failures = facts.counters.moments(&CounterKey::of_phone(&self.phone), Counted::Failure);
         let required_length = self.policy.required_length(&failures, self.now);
-        challenge.is_live(self.challenge.is_some(), self.policy.tries_per_code, required_length, self.now)
+        self.policy.hold(&failures, self.now).is_none()
+            && challenge.is_live(
+                self.challenge.is_some(),
+                self.policy.tries_per_code,
+                required_length,
+                self.now,
+            )
     }
 
     fn with_try_counted(&self, challenge: &Challenge, at: OffsetDateTime) -> Challenge {
@@ -277,7 +289,10 @@ impl SignInRequest {
         } else {
             counted.tries_without_id += 1;
         }
-        counted.failed_tries.extend(self.client.address.map(|address| FailedTry { address, at }));
+        // The owner's, as far as can be told: a stranger's are not taken back when the owner signs in.
+        let is_owner = |address| self.challenge.is_some() || challenge.address == Some(address);
+        let address = self.client.address.filter(|address| is_owner(*address));
+        counted.failed_tries.extend(address.map(|address| FailedTry { address, at }));
         counted
     }
 
@@ -434,11 +449,7 @@ mod tests {
         let decision = attempt("4712").decide(&facts(None));
         let failure = vec![Counted::Failure];
         assert_eq!(counted(&decision), [("address".into(), failure.clone()), ("phone".into(), failure)]);
-        let SignInDecision::Refuse { counting, challenge: Some(tried), .. } = decision else {
-            panic!("not counted");
-        };
-        assert!(counting.service.is_some());
-        assert_eq!(tried.failed_tries, [FailedTry { address: ClientAddress::new(ADDRESS), at: NOW }]);
+        assert!(matches!(decision, SignInDecision::Refuse { counting, .. } if counting.service.is_some()));
     }
 
     fn with_stamps(facts: SignInFacts, key: CounterKey, number: usize, what: Counted) -> SignInFacts {
@@ -457,6 +468,33 @@ mod tests {
             let facts = with_stamps(facts(None), of_phone.clone(), failures, Counted::Failure);
             let decision = attempt("4711").decide(&facts);
             assert_eq!(matches!(decision, SignInDecision::Accept { .. }), is_accepted, "{failures}");
+        }
+    }
+
+    #[test]
+    fn a_code_of_a_phone_that_is_held_is_dead() {
+        let of_phone = CounterKey::of_phone(&attempt("4711").phone);
+        let policy = Policy { hold_at: Some(100), lengthening: Vec::new(), ..Policy::standard() };
+        let attempt = SignInRequest { policy: Arc::new(policy), ..attempt("4711") };
+        for (failures, is_accepted) in [(99, true), (100, false)] {
+            let facts = with_stamps(facts(None), of_phone.clone(), failures, Counted::Failure);
+            let decision = attempt.decide(&facts);
+            assert_eq!(matches!(decision, SignInDecision::Accept { .. }), is_accepted, "{failures}");
+        }
+    }
+
+    #[test]
+    fn a_strangers_failures_are_not_taken_back() {
+        let elsewhere = ClientAddress::from_bytes([7; 16]);
+        let mut facts = facts(None);
+        facts.challenge = facts.challenge.map(|sent| Challenge { address: Some(elsewhere), ..sent });
+        for (names_id, is_kept) in [(false, false), (true, true)] {
+            let id = facts.challenge.as_ref().map(|sent| sent.id).filter(|_| names_id);
+            let guess = SignInRequest { challenge: id, ..attempt("4712") };
+            let SignInDecision::Refuse { challenge: Some(tried), .. } = guess.decide(&facts) else {
+                panic!("not counted");
+            };
+            assert_eq!(!tried.failed_tries.is_empty(), is_kept, "with the id: {names_id}");
         }
     }
 

@@ -6,8 +6,8 @@ use std::sync::{
 };
 
 use referral_core::{
-    CodeInput, Error, KeyMismatch, KeyPurpose, ListUsers, PageLink, PageSize, Peppers, PhoneNumber, Policy,
-    Referral, Refusal, SendCode, SentCode, SignIn, SignedIn, SigningKeys, random::SystemRandom,
+    CodeInput, Error, KeyMismatch, KeyPurpose, Limits, ListUsers, PageLink, PageSize, Peppers, PhoneNumber,
+    Policy, Referral, Refusal, SendCode, SentCode, SignIn, SignedIn, SigningKeys, random::SystemRandom,
     sms::DevelopmentSender, storage::MemoryStorage,
 };
 use serde_json::{Value, json};
@@ -38,8 +38,10 @@ fn peppers(sets: &[&Value]) -> Peppers {
 
 fn referral(key: &Value, pepper: &Value) -> Referral {
     let storage = Arc::new(MemoryStorage::new());
+    let mut policy = Policy::development();
+    policy.codes_per_phone = Limits::off();
     Referral::builder(storage, Arc::new(DevelopmentSender), keys(&[key]), peppers(&[pepper]))
-        .policy(Policy::development())
+        .policy(policy)
         .build()
         .expect("a sound policy and a sound key")
 }

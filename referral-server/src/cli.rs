@@ -341,7 +341,7 @@ pub(crate) enum Sender {
     Development,
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum PolicyName {
     /// Four digits
     Standard,
@@ -416,13 +416,18 @@ impl Settings {
         options
     }
 
+    /// The policy that holds where no flag says otherwise.
+    pub(crate) fn policy_name(&self) -> PolicyName {
+        let by_sender = match self.sign_in.sender {
+            Sender::Development => PolicyName::Development,
+        };
+        self.sign_in.policy.unwrap_or(by_sender)
+    }
+
     /// The policy named, with the numbers that flags give in its place.
     pub(crate) fn policy(&self) -> Policy {
         let Self { sign_in, tokens, .. } = self;
-        let by_sender = match sign_in.sender {
-            Sender::Development => PolicyName::Development,
-        };
-        let mut policy = match sign_in.policy.unwrap_or(by_sender) {
+        let mut policy = match self.policy_name() {
             PolicyName::Standard => Policy::standard(),
             PolicyName::Strict => Policy::strict(),
             PolicyName::Development => Policy::development(),

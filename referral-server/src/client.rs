@@ -90,7 +90,12 @@ impl ClientAddresses {
     #[must_use]
     pub fn of(&self, peer: Option<IpAddr>, headers: &HeaderMap) -> Option<IpAddr> {
         let mut nearest = peer?.to_canonical();
-        let Some(Forwarded { by, header }) = &self.0 else { return Some(nearest) };
+        let Some(Forwarded { by, header }) = &self.0 else {
+            if let Some(header) = USUAL.iter().find(|header| headers.contains_key(*header)) {
+                warn_once(header);
+            }
+            return Some(nearest);
+        };
         if !by.contain(nearest) {
             if headers.contains_key(header) {
                 warn_once(header);
@@ -107,14 +112,19 @@ impl ClientAddresses {
     }
 }
 
-/// Tells an operator who forgot a proxy. Once, since clients can write any header.
+/// Headers that reverse proxies set or append to.
+const USUAL: [HeaderName; 3] =
+    [header::FORWARDED, HeaderName::from_static("x-forwarded-for"), HeaderName::from_static("x-real-ip")];
+
+/// Tells an operator who forgot a proxy, and so takes all clients for one. Once, since clients can write any header.
 fn warn_once(header: &HeaderName) {
     static WARNED: Once = Once::new();
     WARNED.call_once(|| {
         tracing::warn!(
             %header,
             "a header was ignored, since it did not come from a trusted proxy; if a proxy sent it, name that one \
-             in --trusted-proxies"
+             in --trusted-proxies and the header in --client-address-header: until then all that come through \
+             it are one client, whose limits they share"
         );
     });
 }

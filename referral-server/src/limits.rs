@@ -29,7 +29,7 @@ pub(crate) struct LimitSettings {
     /// 20/1h,60/24h; development: off]
     #[arg(long, env = "REFERRAL_FAILURES_PER_ADDRESS", global = true, value_name = "LIMITS", value_parser = limits)]
     failures_per_address: Option<Limits>,
-    /// Invite codes that nobody has, for each phone and each address [default: 10/1h]
+    /// Invite codes that nobody has, for each phone and each address [default: 10/1h; development: off]
     #[arg(long, env = "REFERRAL_INVITE_FAILURES", global = true, value_name = "LIMITS", value_parser = limits)]
     invite_failures: Option<Limits>,
     /// From how many wrong codes of a phone on its codes have how many digits [default: 5:6,30:8;

@@ -22,7 +22,7 @@ use tokio::{
 };
 
 use crate::{
-    cli::{Sender, Settings},
+    cli::{PolicyName, Sender, Settings},
     connections, secrets, with_sources,
 };
 
@@ -143,11 +143,16 @@ fn greet(settings: &Settings, address: SocketAddr, metrics: Option<SocketAddr>) 
         None => writeln!(out, "  Data         {}", settings.store.data_dir.display())?,
         Some(url) => writeln!(out, "  Database     {}", url.split(':').next().unwrap_or_default())?,
     }
+    if settings.policy_name() == PolicyName::Development {
+        writeln!(out, "  Limits       almost none hold, as --policy development has it")?;
+    }
     match settings.sign_in.sender {
-        Sender::Development => writeln!(
-            out,
-            "  Development  no messages are sent: codes come back in answers, and anybody can sign in as anybody"
-        )?,
+        Sender::Development => {
+            writeln!(
+                out,
+                "  Development  no messages are sent: codes come back in answers, and anybody can sign in as anybody"
+            )?;
+        }
     }
     out.flush()
 }

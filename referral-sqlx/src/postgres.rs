@@ -2,13 +2,14 @@
 //! facts still do.
 //!
 //! A transaction that locks what it reads would be five round trips: begin, facts, decision, write,
-//! commit. Here a request is two, and the second is a transaction of its own: it names the facts
+//! commit. Here most requests are two, and the second is a transaction of its own: it names the facts
 //! that the decision hangs on and changes nothing where they have changed. Then all begins anew.
 //!
 //! | Facts of | are still true if |
 //! |---|---|
 //! | a challenge | it is not redeemed and has as many tries as it had |
-//! | a session | its refresh token is the one it was |
+//! | a session | its refresh token is the one it was, and it has not been ended |
+//! | a counter | its stamps are what they were |
 //! | the newest challenge of a phone | the number after it is free |
 //! | who has a phone, an address, an inviter | the unique index lets the new one in |
 //!

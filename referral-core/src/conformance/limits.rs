@@ -357,3 +357,52 @@ pub async fn messages_of_a_day_have_a_budget(storage: Arc<dyn Storage>) {
     bench.sent(&far_phone(5)).await;
     super::limits::wait(bench.send_code(&far_phone(6)).await);
 }
+
+/// Many sign in at once whose codes are counted together: each takes back its own, and no other.
+pub async fn parallel_sign_ins_take_back_what_was_counted_for_each(storage: Arc<dyn Storage>) {
+    let bench = Bench::new(storage);
+    for round in 0..2 {
+        let mut sent = Vec::new();
+        for number in 0..9 {
+            sent.push(send(&bench, &phone(round * 10 + number), client(1)).await.expect("sent"));
+        }
+        let left_over = send(&bench, &phone(90 + round), client(1)).await;
+        left_over.expect("the tenth, if all of the round before were taken back");
+        let signed_in = in_parallel(9, |number| {
+            let (bench, answer) = (bench.clone(), answer(&sent[number as usize]));
+            async move { bench.sign_in(answer).await }
+        });
+        assert!(signed_in.await.iter().all(Result::is_ok));
+        // One is left of each round, until it is an hour old.
+        bench.advance(HOUR + MINUTE);
+    }
+    // So does one who signs in time and again.
+    for _ in 0..4 {
+        let sent = send(&bench, &far_phone(1), client(2)).await.expect("not counted for phone and address");
+        bench.sign_in(answer(&sent)).await.expect("signed in");
+        bench.advance(15 * MINUTE);
+    }
+}
+
+/// What still counts is there after a sweep, and what does not is gone.
+pub async fn a_sweep_forgets_counters_that_matter_no_more_and_no_others(storage: Arc<dyn Storage>) {
+    let bench = Bench::new(storage);
+    let sent = send(&bench, &phone(1), client(1)).await.expect("sent");
+    guess_six_times(&bench, &sent).await;
+    bench.advance(30 * DAY);
+    assert_ne!(bench.referral.sweep().await.expect("swept"), 0);
+    let sent = send(&bench, &phone(1), client(1)).await.expect("sent");
+    assert_eq!(sent.code_length, 6, "the failures are not forgotten");
+    bench.sign_in(answer(&sent)).await.expect("signed in");
+
+    bench.advance(32 * DAY);
+    assert_ne!(bench.referral.sweep().await.expect("swept"), 0);
+    // Nothing at all is left but what is counted from now on: the counters of one code.
+    send(&bench, &phone(1), client(1)).await.expect("sent");
+    let later = bench.now() + 400 * DAY;
+    assert_eq!(
+        bench.storage.sweep(later, later, 100).await.expect("swept"),
+        5,
+        "a challenge and four counters"
+    );
+}

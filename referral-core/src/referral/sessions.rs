@@ -33,8 +33,9 @@ impl Referral {
     ///
     /// [`Refusal::SessionNotFound`] if it is not theirs, or has ended.
     pub async fn end_session(&self, bearer: &Bearer, session: SessionId) -> Result<(), Error> {
-        let sessions = EndedSessions::One(session);
-        match self.end_sessions(bearer.user.id, sessions, SessionEnd::EndedElsewhere).await? {
+        let is_own = session == bearer.session;
+        let reason = if is_own { SessionEnd::SignedOut } else { SessionEnd::EndedElsewhere };
+        match self.end_sessions(bearer.user.id, EndedSessions::One(session), reason).await? {
             0 => Err(Refusal::SessionNotFound.into()),
             _ => Ok(()),
         }

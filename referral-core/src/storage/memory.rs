@@ -204,7 +204,7 @@ impl State {
     }
 }
 
-/// What was taken back may have been counted in another bucket than it was taken from.
+/// What is counted is not negative, unless somebody takes back what they never counted.
 fn positive(count: i64) -> u64 {
     u64::try_from(count).unwrap_or_default()
 }
@@ -331,8 +331,9 @@ impl Storage for MemoryStorage {
 
     async fn sessions(&self, user: UserId, now: OffsetDateTime, limit: u32) -> Result<Vec<Session>> {
         let state = self.lock();
-        let live =
-            state.sessions.values().rev().filter(|session| session.user == user && session.ends_at() > now);
+        let live = state.sessions.values().rev().filter(|session| {
+            session.user == user && session.revoked_at.is_none() && session.ends_at() > now
+        });
         Ok(live.take(limit as usize).cloned().collect())
     }
 
@@ -347,9 +348,9 @@ impl Storage for MemoryStorage {
             EndedSessions::One(id) => session.id == id,
             EndedSessions::Others(kept) => session.id != kept,
         };
+        let is_live = |session: &Session| session.revoked_at.is_none() && session.ends_at() > now;
         let live = state.sessions.values_mut().rev();
-        let live =
-            live.filter(|session| session.user == user && session.ends_at() > now && is_meant(session));
+        let live = live.filter(|session| session.user == user && is_live(session) && is_meant(session));
         let end = |session: &mut Session| {
             session.revoked_at = Some(now);
             session.id

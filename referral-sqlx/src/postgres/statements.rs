@@ -112,8 +112,8 @@ pub(super) const MESSAGES_SINCE: &str = "\
 /// be stored, and ends. The arrays `$5` and `$6` are keys and stamps to be taken back. `$7` to `$9` are
 /// something to be counted for the service: what, when, and how many.
 ///
-/// All are locked first, in the order of their keys, so that no two wait for one another. What comes
-/// after, `$condition`, is whether all this is to be done.
+/// Those that are there are locked first, in the order of their keys, so that two who count the same
+/// seldom wait for one another. All is done only under `$condition`.
 macro_rules! counting {
     ($condition:literal) => {
         concat!(
@@ -327,6 +327,10 @@ pub(super) const SET_ACTIVE: &str = concat!(
     " FROM u LEFT JOIN referral.invitations i ON i.invitee = u.id"
 );
 
+/// Waits until nobody else changes these counters.
+pub(super) const LOCK_COUNTERS: &str =
+    "SELECT 1 FROM referral.counters WHERE key = ANY ($1) ORDER BY key FOR UPDATE";
+
 /// Waits until nobody else changes the user with this phone. In a statement of its own, as the next:
 /// one that waits sees the row as it has become, but all else as it was.
 pub(super) const LOCK_USER_WITH_PHONE: &str =
@@ -432,9 +436,10 @@ pub(super) const SWEEP_COUNTERS: &str = "\
         FOR UPDATE SKIP LOCKED))";
 
 pub(super) const SWEEP_SERVICE_COUNTS: &str = "\
-    DELETE FROM referral.service_counts WHERE (figure, since, slot) IN ( \
-        SELECT figure, since, slot FROM referral.service_counts \
-        WHERE figure IN ('failures', 'messages') AND since < $1 LIMIT $2)";
+    DELETE FROM referral.service_counts WHERE ctid = ANY (ARRAY( \
+        SELECT ctid FROM referral.service_counts \
+        WHERE figure IN ('failures', 'messages') AND since < $1 LIMIT $2 \
+        FOR UPDATE SKIP LOCKED))";
 
 pub(super) const LOCK_KEYS: &str = "SELECT 1 FROM referral.locks WHERE name = 'keys' FOR UPDATE";
 

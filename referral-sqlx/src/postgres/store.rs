@@ -214,6 +214,7 @@ impl PostgresStore {
             drop(lease);
             lease = self.begin().await?;
             write::lock(&mut lease, statements::LOCK_LATE_ACCEPTANCE).await?;
+            write::lock_counters(&mut lease, &request.counters()).await?;
             write::lock_user_with_phone(&mut lease, &request.phone).await?;
             facts = load::sign_in_facts(&mut lease, request).await?;
             if let (Some(user), Some(inviter)) = (&facts.user, &facts.inviter) {
@@ -271,6 +272,7 @@ impl PostgresStore {
         if late {
             write::lock(&mut lease, statements::LOCK_LATE_ACCEPTANCE).await?;
         }
+        write::lock_counters(&mut lease, &edit.counters()).await?;
         write::lock_user(&mut lease, edit.user).await?;
         let Some(mut facts) = load::profile_facts(&mut lease, edit).await? else {
             return Ok(Some(Err(vec![Refusal::UserNotFound])));

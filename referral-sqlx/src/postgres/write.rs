@@ -212,6 +212,17 @@ pub(super) async fn sweep(
     Ok(swept)
 }
 
+/// Locks counters, as far as they are there: before users, as whoever signs in does.
+pub(super) async fn lock_counters(lease: &mut Lease, keys: &[CounterKey]) -> Result<()> {
+    if keys.is_empty() {
+        return Ok(());
+    }
+    let keys: Vec<_> = keys.iter().map(|key| key.as_str().to_owned()).collect();
+    let lock = lease.query(statements::LOCK_COUNTERS).bind(keys);
+    lock.execute(lease.connection()).await.map_err(failure)?;
+    Ok(())
+}
+
 /// Locks a user, if there is one, to the end of the transaction.
 pub(super) async fn lock_user(lease: &mut Lease, id: UserId) -> Result<()> {
     let lock = lease.query(statements::LOCK_USER).bind(id.0);

@@ -92,7 +92,7 @@ fn phone(number: u32) -> PhoneNumber {
 #[tokio::test]
 async fn what_the_database_aborts_for_others_is_tried_again() {
     for abort in ["serialization_failure", "deadlock_detected"] {
-        for table in ["challenges", "users", "invitations", "sessions", "user_search"] {
+        for table in ["challenges", "counters", "users", "invitations", "sessions", "user_search"] {
             let Some(mut bench) = Bench::new().await else { return };
             let anna = bench.enter(1, None).await.expect("signed in").user;
             bench.sabotage(table, 2, &format!("RAISE {abort}")).await;
