@@ -24,6 +24,8 @@ CREATE TABLE referral.service_counts (
     PRIMARY KEY (figure, since, slot)
 ) WITH (fillfactor = 50);
 
+CREATE INDEX service_counts_by_time ON referral.service_counts (since);
+
 CREATE TABLE referral.service_state (
     only_row boolean PRIMARY KEY DEFAULT TRUE CHECK (only_row),
     attack_until timestamptz

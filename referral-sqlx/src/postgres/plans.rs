@@ -46,6 +46,11 @@ impl Bench {
                                               expires_at, tries_with_id, tries_without_id) \
              SELECT id, phone, 1, 4, decode(repeat('00', 32), 'hex'), 'p1', now(), \
                     now() + random() * interval '1 day', 0, 0 FROM referral.users",
+            "INSERT INTO referral.counters (key, stamps, ends_at) \
+             SELECT 'phone/' || phone, '07000000000000000,', now() + random() * interval '1 day' FROM referral.users",
+            "INSERT INTO referral.service_counts (figure, since, slot, count) \
+             SELECT 'failures', date_trunc('minute', now()) - n * interval '1 minute', slot, 1 \
+             FROM generate_series(1, 10000) n, generate_series(0, 1) slot",
         ] {
             connection.execute(sql).await.expect(sql);
         }
@@ -105,7 +110,9 @@ fn lines(plan: &[sqlx::postgres::PgRow]) -> String {
 }
 
 fn assert_walks_nothing(plan: &str, what: &str) {
-    for table in ["users", "user_search", "invitations", "sessions", "challenges"] {
+    for table in
+        ["users", "user_search", "invitations", "sessions", "challenges", "counters", "service_counts"]
+    {
         assert!(!plan.contains(&format!("Seq Scan on {table}")), "{what} walks through {table}:\n{plan}");
     }
 }
@@ -135,13 +142,24 @@ async fn no_statement_that_runs_often_walks_through_a_table() {
         statements::REFRESH_FACTS,
         statements::CHANGE_SESSION,
         statements::NOTE_GRANT_USED,
+        statements::COUNT,
+        statements::LOCK_COUNTERS,
+        statements::SERVICE_FACTS,
+        statements::FAILURES_BETWEEN,
+        statements::MESSAGES_SINCE,
+        statements::SESSIONS,
+        statements::END_SESSION,
+        statements::END_OTHER_SESSIONS,
     ] {
         let plan = bench.plan_of(statement).await;
         assert_walks_nothing(&plan, statement);
     }
-    for (statement, index) in
-        [(statements::SWEEP_CHALLENGES, "challenges_by_end"), (statements::SWEEP_SESSIONS, "sessions_by_end")]
-    {
+    for (statement, index) in [
+        (statements::SWEEP_CHALLENGES, "challenges_by_end"),
+        (statements::SWEEP_SESSIONS, "sessions_by_end"),
+        (statements::SWEEP_COUNTERS, "counters_by_end"),
+        (statements::SWEEP_SERVICE_COUNTS, "service_counts_by_time"),
+    ] {
         let plan = bench.plan_of(statement).await;
         assert!(plan.contains(index), "{statement}:\n{plan}");
     }

@@ -73,7 +73,9 @@ pub(super) const INVITEES: &str = concat!(
 );
 
 /// All that a request for a code is decided on, but for messages and what is usual: the newest
-/// challenge of a phone, when its user last signed in, and four counters.
+/// challenge of a phone, when its user last signed in, and four counters. The figures are looked for
+/// between two times, though there are none from the future: of half a line the planner takes it that a
+/// third of the table lies on it.
 pub(super) const CHALLENGE_FACTS: &str = "\
     SELECT c.number, c.sent_at AS last_sent_at, coalesce(c.redeemed_at IS NOT NULL, FALSE) AS last_is_redeemed, \
            u.last_login, \
@@ -82,7 +84,7 @@ pub(super) const CHALLENGE_FACTS: &str = "\
            (SELECT stamps FROM referral.counters WHERE key = $4) AS counter_2, \
            (SELECT stamps FROM referral.counters WHERE key = $5) AS counter_3, \
            (SELECT coalesce(sum(count), 0)::bigint FROM referral.service_counts \
-            WHERE figure = 'failures' AND since >= $6) AS failures, \
+            WHERE figure = 'failures' AND since >= $6 AND since < $6 + interval '1 hour') AS failures, \
            (SELECT attack_until FROM referral.service_state) AS attack_until \
     FROM (SELECT 1) one \
     LEFT JOIN LATERAL ( \
@@ -95,7 +97,7 @@ pub(super) const CHALLENGE_FACTS: &str = "\
 pub(super) const SERVICE_FACTS: &str = "\
     SELECT coalesce(sum(count), 0)::bigint AS failures, \
            (SELECT attack_until FROM referral.service_state) AS attack_until \
-    FROM referral.service_counts WHERE figure = 'failures' AND since >= $1";
+    FROM referral.service_counts WHERE figure = 'failures' AND since >= $1 AND since < $1 + interval '1 hour'";
 
 /// How many wrong codes there were in times that begin and end with the pairs of two arrays.
 pub(super) const FAILURES_BETWEEN: &str = "\
@@ -105,7 +107,7 @@ pub(super) const FAILURES_BETWEEN: &str = "\
 
 pub(super) const MESSAGES_SINCE: &str = "\
     SELECT since, sum(count)::bigint AS count FROM referral.service_counts \
-    WHERE figure = 'messages' AND since >= $1 GROUP BY since ORDER BY since";
+    WHERE figure = 'messages' AND since >= $1 AND since < $1 + interval '2 days' GROUP BY since ORDER BY since";
 
 /// What is counted along with a decision, in common table expressions that other statements begin
 /// with. The arrays `$1` to `$4` are counters: keys, the stamps that the decision was made on, those to
@@ -437,8 +439,7 @@ pub(super) const SWEEP_COUNTERS: &str = "\
 
 pub(super) const SWEEP_SERVICE_COUNTS: &str = "\
     DELETE FROM referral.service_counts WHERE ctid = ANY (ARRAY( \
-        SELECT ctid FROM referral.service_counts \
-        WHERE figure IN ('failures', 'messages') AND since < $1 LIMIT $2 \
+        SELECT ctid FROM referral.service_counts WHERE since < $1 ORDER BY since LIMIT $2 \
         FOR UPDATE SKIP LOCKED))";
 
 pub(super) const LOCK_KEYS: &str = "SELECT 1 FROM referral.locks WHERE name = 'keys' FOR UPDATE";

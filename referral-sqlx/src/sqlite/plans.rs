@@ -61,12 +61,21 @@ async fn fixed_statements_use_their_indexes() {
         (statements::INVITEES, &["invitations_of_inviter (inviter=? AND invitee<?)", BY_ID]),
         (statements::CHANGE_USER, &[BY_ID]),
         (statements::NOTE_GRANT_USED, &["PRIMARY KEY (id=?)"]),
+        (statements::COUNTERS, &["SEARCH counters USING PRIMARY KEY (key=?)"]),
+        (statements::TAKE_BACK, &["SEARCH counters USING PRIMARY KEY (key=?)"]),
+        (statements::SERVICE_FACTS, &["PRIMARY KEY (figure=? AND since>?)"]),
+        (statements::FAILURES_BETWEEN, &["PRIMARY KEY (figure=? AND since>? AND since<?)"]),
+        (statements::MESSAGES_SINCE, &["PRIMARY KEY (figure=? AND since>?)"]),
+        (statements::END_SESSION, &["PRIMARY KEY (id=?)"]),
+        (statements::END_OTHER_SESSIONS, &["sessions_of_user (user_id=?)"]),
     ] {
         assert_uses(&plan_of(&store, statement).await, indexes, statement);
     }
     for (statement, index) in [
         (statements::SWEEP_CHALLENGES, "challenges_by_end (expires_at<?)"),
         (statements::SWEEP_SESSIONS, "sessions_by_end (ends_at<?)"),
+        (statements::SWEEP_COUNTERS, "counters_by_end (ends_at<?)"),
+        (statements::SWEEP_SERVICE_COUNTS, "PRIMARY KEY (figure=? AND since<?)"),
     ] {
         let plan = plan_of(&store, statement).await;
         assert!(plan.contains(index) && !plan.contains("SCAN"), "{statement}:\n{plan}");
