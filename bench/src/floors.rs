@@ -210,7 +210,8 @@ impl RawLoop {
         connection.execute("BEGIN IMMEDIATE").await?;
         sqlx::query(
             "SELECT (SELECT sent_at FROM challenges WHERE phone = $1 ORDER BY id DESC LIMIT 1), \
-                    (SELECT last_login FROM users WHERE phone = $1)",
+                    (SELECT last_login FROM users WHERE phone = $1), \
+                    (SELECT stamps FROM counters WHERE key = 'phone/' || $1)",
         )
         .bind(phone)
         .fetch_one(&mut *connection)
@@ -220,6 +221,13 @@ impl RawLoop {
              VALUES ($1, $2, 4, zeroblob(32), 'p1', 0, 1)",
         )
         .bind(challenge)
+        .bind(phone)
+        .execute(&mut *connection)
+        .await?;
+        sqlx::query(
+            "INSERT INTO counters (key, stamps, ends_at) VALUES ('phone/' || $1, '07000000000000000,', 0) \
+             ON CONFLICT (key) DO UPDATE SET stamps = excluded.stamps",
+        )
         .bind(phone)
         .execute(&mut *connection)
         .await?;

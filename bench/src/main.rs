@@ -17,6 +17,7 @@ mod report;
 #[expect(unused_macros, unused_imports, reason = "only the columns are of use here")]
 mod rows;
 mod scripts;
+mod secrecy;
 mod seed;
 mod servers;
 /// The very statements of the storage, for pgbench.
@@ -57,6 +58,8 @@ struct Cli {
 enum Command {
     /// All of it. The default.
     All,
+    /// Only whether times tell who has an account.
+    Secrecy,
     /// Only how near to the limit.
     Floors,
     /// Only what grows with the crowd.
@@ -101,7 +104,7 @@ async fn main() {
             let report = Report::read(&std::fs::read_to_string(&page).expect("a page"));
             return report.draw(&page.with_extension("svg")).expect("drawn");
         }
-        Command::All | Command::Floors | Command::Growth { .. } | Command::Weight => {}
+        Command::All | Command::Secrecy | Command::Floors | Command::Growth { .. } | Command::Weight => {}
     }
     if matches!(command, Command::All | Command::Weight) {
         report.begin("Weight");
@@ -115,6 +118,16 @@ async fn main() {
         let server = Postgres::start();
         let data = tempfile::tempdir().expect("a folder");
         floors::postgres(&server, rounds, data.path(), &mut report).await;
+    }
+    if matches!(command, Command::All | Command::Secrecy) {
+        report.begin("Secrecy: whether times tell who has an account");
+        let data = tempfile::tempdir().expect("a folder");
+        let url = format!("sqlite:{}", data.path().join("secrecy.db").display());
+        secrecy::compare("SQLite", referral_sqlx::connect(&url).await.expect("opened"), &mut report).await;
+        let server = Postgres::start();
+        let url = server.create("secrecy");
+        secrecy::compare("PostgreSQL", referral_sqlx::connect(&url).await.expect("opened"), &mut report)
+            .await;
     }
     let grows_on = |wanted: Database| match command {
         Command::All => true,

@@ -41,6 +41,14 @@ impl Row {
         Self { what: what.into(), against: "the goal".into(), ours, other, value, goal: 1.0, is_most: false }
     }
 
+    /// Two times that should be the same, or at most a tenth apart.
+    pub(crate) fn alike(what: &str, against: &str, one: f64, other: f64) -> Self {
+        let time = |seconds: f64| format!("{:.0} µs", seconds * 1_000_000.0);
+        let value = (one / other).max(other / one);
+        let (what, against) = (what.into(), against.into());
+        Self { what, against, ours: time(one), other: time(other), value, goal: 1.1, is_most: true }
+    }
+
     /// A time that should be no more than half as long again with a million users as with a thousand.
     pub(crate) fn growth(what: &str, small: f64, large: f64, value: f64) -> Self {
         let time = |rate: f64| format!("{:.2} ms", 1_000.0 / rate);

@@ -11,10 +11,10 @@ use referral_core::{
     ChallengeId, InvitedBy, KeyMismatch, PageSize, Refusal, Session, SessionId, User, UserId,
     UserWithInvited,
     storage::{
-        Alert, ChallengeDecision, ChallengeRequest, Counting, Decided, EditedProfile, EndedSessions,
-        FoundInvitees, FoundUsers, GrantedChallenge, KeyRequest, KnownKey, NewUser, ProfileDecision,
-        ProfileEdit, RefreshDecision, RefreshRequest, Result, SignInDecision, SignInRequest, Storage,
-        StorageError, StoredSession, StoredSignIn, UserQuery, WatchRequest,
+        Alert, ChallengeDecision, ChallengeRequest, Counters, Counting, Decided, EditedProfile,
+        EndedSessions, FoundInvitees, FoundUsers, GrantedChallenge, KeyRequest, KnownKey, NewUser,
+        ProfileDecision, ProfileEdit, RefreshDecision, RefreshRequest, Result, SignInDecision, SignInRequest,
+        Storage, StorageError, StoredSession, StoredSignIn, UserQuery, WatchRequest,
     },
 };
 use sqlx::SqliteConnection;
@@ -49,7 +49,7 @@ impl Storage for SqliteStore {
             .write(move |connection| {
                 async move {
                     if write::delete_challenge(connection, challenge).await? {
-                        write::counting(connection, &counting).await?;
+                        write::counting(connection, &Counters::default(), &counting).await?;
                     }
                     Ok(())
                 }
@@ -170,7 +170,7 @@ async fn start_challenge(
     match request.decide(&facts) {
         ChallengeDecision::Grant { granted, counting, attack_until } => {
             write::new_challenge(connection, &granted.challenge).await?;
-            write::counting(connection, &counting).await?;
+            write::counting(connection, &facts.counters, &counting).await?;
             if let Some(until) = attack_until {
                 write::attack(connection, until).await?;
             }
@@ -193,7 +193,7 @@ async fn sign_in(connection: &mut SqliteConnection, request: &SignInRequest) -> 
             if let Some(challenge) = challenge {
                 write::challenge(connection, &challenge).await?;
             }
-            write::counting(connection, &counting).await?;
+            write::counting(connection, &facts.counters, &counting).await?;
             return Ok(Err(refusal));
         }
         SignInDecision::Accept { challenge, user, invitation, outcome, counting } => {
@@ -218,7 +218,7 @@ async fn sign_in(connection: &mut SqliteConnection, request: &SignInRequest) -> 
     };
     let session = request.session_of(user.id);
     write::sign_in(connection, &challenge, &session).await?;
-    write::counting(connection, &counting).await?;
+    write::counting(connection, &facts.counters, &counting).await?;
     Ok(Ok(StoredSignIn { user, session, created, accepted: invitation, outcome }))
 }
 
@@ -259,11 +259,11 @@ async fn edit_profile(
             if let Some(invitation) = &edited.accepted {
                 write::invitation(connection, invitation).await?;
             }
-            write::counting(connection, &counting).await?;
+            write::counting(connection, &facts.counters, &counting).await?;
             Ok(Ok(edited))
         }
         ProfileDecision::Refuse { refusals, counting } => {
-            write::counting(connection, &counting).await?;
+            write::counting(connection, &facts.counters, &counting).await?;
             Ok(Err(refusals))
         }
     }

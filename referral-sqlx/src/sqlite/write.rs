@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 
 use referral_core::{
     Challenge, ChallengeId, Email, Invitation, InvitedBy, Name, Session, SessionId, User, UserId,
-    storage::{Counting, EndedSessions, KnownKey, NewUser, Result, SearchKeys, Stamp, StorageError},
+    storage::{
+        Counter, Counters, Counting, EndedSessions, KnownKey, NewUser, Result, SearchKeys, Stamp,
+        StorageError,
+    },
 };
 use sqlx::{Sqlite, SqliteConnection, query::Query, sqlite::SqliteArguments};
 use time::OffsetDateTime;
@@ -108,16 +111,23 @@ pub(super) async fn delete_challenge(connection: &mut SqliteConnection, id: Chal
     Ok(delete.execute(connection).await.map_err(failure)?.rows_affected() > 0)
 }
 
-/// Counts what is to be counted.
-pub(super) async fn counting(connection: &mut SqliteConnection, counting: &Counting) -> Result<()> {
-    if !counting.counters.is_empty() {
+/// Counts what is to be counted. `facts` are what the counters are: nobody else has written meanwhile, so
+/// those that do not change need not be touched.
+pub(super) async fn counting(
+    connection: &mut SqliteConnection,
+    facts: &Counters,
+    counting: &Counting,
+) -> Result<()> {
+    let is_changed = |counter: &&Counter| counter.stamps != facts.stamps(&counter.key);
+    let changed: Vec<_> = counting.counters.iter().filter(is_changed).collect();
+    if !changed.is_empty() {
         let put = (0..COUNTER_COLUMNS.len()).fold(sqlx::query(statements::PUT_COUNTERS), |put, index| {
-            let counter = counting.counters.get(index);
+            let counter = changed.get(index);
             put.bind(counter.map(|counter| counter.key.as_str()))
                 .bind(counter.map(|counter| stamps_to_text(&counter.stamps)))
                 .bind(counter.map(|counter| time_to_micros(counter.ends_at)))
         });
-        rows_written(connection, put, counting.counters.len() as u64).await?;
+        rows_written(connection, put, changed.len() as u64).await?;
     }
     // A code is one stamp in a few counters, so that these are one statement.
     let mut refunds: BTreeMap<Stamp, Vec<&str>> = BTreeMap::new();
