@@ -53,13 +53,15 @@ impl PhoneNumber {
         if !digits.starts_with('+') && default_region.is_none() {
             return Err(invalid("Give the number in international form, such as +79608543017."));
         }
+        let no_such = || invalid("There is no such phone number. Check its digits.");
         let number = PHONE_NUMBER_UTIL
             .parse(&digits, default_region.map(|region| region.0))
             .ok()
             .filter(|number| PHONE_NUMBER_UTIL.is_valid_number(number))
-            .ok_or_else(|| invalid("There is no such phone number. Check its digits."))?;
+            .ok_or_else(no_such)?;
         let e164 = PHONE_NUMBER_UTIL.format(&number, PhoneNumberFormat::E164);
-        Ok(Self(e164.into_owned()))
+        // Some plans allow for numbers that are longer than E.164 does.
+        Self::from_stored(e164.into_owned()).map_err(|_| no_such())
     }
 
     /// Takes a number that was stored before, as it is.
