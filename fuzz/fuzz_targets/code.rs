@@ -1,0 +1,94 @@
+//! Whatever is typed for a one-time code is refused, or read as its digits and nothing else.
+//!
+//! What it was read as shows when it is redeemed: so a code is sent and typed back in the way of the
+//! input, its digits in the place of the input's.
+
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use referral_core::{CODE_LENGTHS, ChallengeId, CodeInput, PhoneNumber, Policy, Referral, SendCode, SignIn};
+use referral_fuzz::{Ticking, run, service};
+
+const KEYS: &str = r#"{"keys":[{"kty":"oct","kid":"k1","k":"BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc"}]}"#;
+
+/// Zero in some of the scripts whose digits are read.
+const ZEROS: [char; 4] = ['0', '٠', '०', '０'];
+
+fuzz_target!(|input: &str| {
+    let read = CodeInput::parse(input);
+    if input.is_ascii() {
+        let digits = input.replace([' ', '-'], "");
+        let is_code = (1..=10).contains(&digits.len()) && digits.bytes().all(|byte| byte.is_ascii_digit());
+        assert_eq!(read.is_ok(), is_code);
+    }
+    if let Ok(number) = input.parse() {
+        assert_eq!(CodeInput::from_number(number).is_ok(), number < 10_000_000_000);
+    }
+
+    let Ok(read) = read else {
+        return;
+    };
+    assert_eq!(format!("{read:?}"), "CodeInput(…)");
+    let length = input.chars().filter(|c| c.is_numeric()).count();
+    assert!((1..=10).contains(&length));
+    assert!(!input.contains(|c: char| c.is_alphabetic() || c.is_control()));
+    if let Ok(length) = u8::try_from(length)
+        && CODE_LENGTHS.contains(&length)
+    {
+        run(type_back(input, length));
+    }
+});
+
+/// Sends a code of `length` digits, and signs in with it as the input is typed.
+async fn type_back(input: &str, length: u8) {
+    let seed = input.bytes().fold(0, |seed: u64, byte| seed.wrapping_mul(257).wrapping_add(byte.into()));
+    let mut policy = Policy::development();
+    policy.code_length = length;
+    let referral = service(KEYS, policy, seed).clock(Ticking::default()).build().expect("a sound policy");
+    let phone = PhoneNumber::parse("+79608543017", None).expect("a phone");
+
+    let (code, challenge) = send(&referral, &phone).await;
+    let mut digits = code.chars();
+    let typed: Option<String> = input.chars().map(|c| with_digit(c, &mut digits)).collect();
+    if let Some(typed) = typed {
+        let typed = CodeInput::parse(&typed).expect("typed as the input");
+        let wrong = CodeInput::parse(&other(&code)).expect("digits");
+        assert!(!signs_in(&referral, &phone, challenge, wrong).await);
+        assert!(signs_in(&referral, &phone, challenge, typed.clone()).await);
+        assert!(!signs_in(&referral, &phone, challenge, typed).await, "a code is good once");
+    }
+
+    let (code, challenge) = send(&referral, &phone).await;
+    let number = code.parse().expect("digits");
+    let shortened = CodeInput::parse(&format!("{number}")).expect("digits");
+    assert_eq!(signs_in(&referral, &phone, challenge, shortened).await, !code.starts_with('0'));
+    if code.starts_with('0') {
+        let number = CodeInput::from_number(number).expect("ten digits at most");
+        assert!(signs_in(&referral, &phone, challenge, number).await, "a number gets its zeros back");
+    }
+}
+
+async fn send(referral: &Referral, phone: &PhoneNumber) -> (String, ChallengeId) {
+    let sent = referral.send_code(SendCode::new(phone.clone())).await.expect("sent");
+    (sent.revealed_code.expect("revealed").reveal().to_owned(), sent.challenge)
+}
+
+async fn signs_in(referral: &Referral, phone: &PhoneNumber, challenge: ChallengeId, code: CodeInput) -> bool {
+    referral.sign_in(SignIn::new(phone.clone(), code).challenge(Some(challenge))).await.is_ok()
+}
+
+/// The next of `digits` in the script of `c`, if `c` is a digit; `None` if its script is not known here.
+fn with_digit(c: char, digits: &mut impl Iterator<Item = char>) -> Option<char> {
+    if !c.is_numeric() {
+        return Some(c);
+    }
+    let zero =
+        ZEROS.iter().map(|zero| u32::from(*zero)).find(|zero| (*zero..zero + 10).contains(&c.into()))?;
+    char::from_u32(zero + digits.next()?.to_digit(10)?)
+}
+
+/// Another code of the same length.
+fn other(code: &str) -> String {
+    let first = if code.starts_with('5') { '6' } else { '5' };
+    format!("{first}{}", &code[1..])
+}
