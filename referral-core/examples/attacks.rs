@@ -1,0 +1,32 @@
+//! What the limits are worth: attacks on the real service, and what they come to.
+//!
+//! ```sh
+//! cargo run --release -p referral-core --features conformance --example attacks
+//! ```
+
+#[path = "attacks/simulation.rs"]
+mod simulation;
+
+use simulation::{Row, standard, strict};
+
+#[expect(clippy::print_stdout, reason = "it prints a table")]
+#[tokio::main(flavor = "current_thread")]
+async fn main() {
+    let mut rows = Vec::new();
+    rows.extend(simulation::one_phone_is_guessed_for_a_year(standard()).await);
+    rows.extend(simulation::one_phone_is_guessed_for_a_year(strict()).await);
+    for (policy, addresses) in
+        [(standard(), 1), (standard(), 2), (standard(), 3), (standard(), 4), (strict(), 1)]
+    {
+        rows.push(simulation::strangers_lock_an_owner_out(policy, addresses).await);
+    }
+    rows.extend(simulation::messages_are_pumped().await);
+    rows.extend(simulation::many_phones_are_guessed(1_000).await);
+    rows.push(simulation::the_alarm_comes_too_late(1_000).await);
+    rows.extend(simulation::the_alarm_is_taught(1_000, 21).await);
+
+    println!("{}", Row::HEAD);
+    for row in rows {
+        println!("{row}");
+    }
+}

@@ -1,0 +1,115 @@
+//! A stranger wants to keep the owner of a phone from signing in.
+
+use std::time::Duration;
+
+use referral_core::PhoneNumber;
+
+use super::{
+    Bound, NamedPolicy, Row,
+    world::{Address, At, DAY, Guess, MINUTE, World, phone},
+};
+
+/// For how many days.
+const DAYS: u32 = 60;
+
+/// How long the owner puts up with it.
+const PATIENCE: Duration = Duration::from_mins(15);
+
+/// How long it takes to type a code.
+const TYPING: Duration = Duration::from_secs(20);
+
+/// From so many addresses.
+pub(crate) async fn strangers_lock_an_owner_out(policy: NamedPolicy, addresses: u32) -> Row {
+    let mut world = World::new(policy);
+    let owner = Owner { phone: phone(1, 1), address: world.new_address() };
+    let mut stranger = Stranger::new(&mut world, owner.phone.clone(), addresses);
+    let (mut longest_wait, mut longest_code, mut days_lost) = (Duration::ZERO, 0, 0);
+    for day in 0..DAYS {
+        // Any time of the day, each day another.
+        let begun = DAY * day + DAY / 1_000 * (day * 389 % 1_000);
+        stranger.pester(&mut world, begun).await;
+        match owner.sign_in(&mut world, &mut stranger).await {
+            Some(code_length) => {
+                longest_wait = longest_wait.max(world.elapsed().saturating_sub(begun));
+                longest_code = longest_code.max(code_length);
+            }
+            None => days_lost += 1,
+        }
+    }
+    let attack = format!("Lock-out for {DAYS} days, number of addresses: {addresses}");
+    let note = if days_lost == DAYS {
+        "the owner never signs in".into()
+    } else {
+        format!("at most {} s and {longest_code} digits for the owner", longest_wait.as_secs())
+    };
+    Row { days_lost, ..world.row(attack, Bound::DaysLost(0)) }.with_note(note)
+}
+
+/// The owner of the phone.
+struct Owner {
+    phone: PhoneNumber,
+    address: Address,
+}
+
+impl Owner {
+    /// Signs in, or tries to, waiting as long as told; and says how many digits had to be typed.
+    async fn sign_in(&self, world: &mut World, stranger: &mut Stranger) -> Option<u8> {
+        let end = world.elapsed() + PATIENCE;
+        while world.elapsed() <= end {
+            match world.send(&self.phone, self.address).await {
+                Ok(sent) => {
+                    stranger.guess_at_newest(world).await;
+                    stranger.pester(world, world.elapsed() + TYPING).await;
+                    if world.sign_in(&sent, self.address).await {
+                        return Some(sent.code_length);
+                    }
+                }
+                Err(wait) if world.elapsed() + wait > end => return None,
+                Err(wait) => stranger.pester(world, world.elapsed() + wait).await,
+            }
+        }
+        None
+    }
+}
+
+/// Asks for codes whenever there is one, and guesses with all tries.
+struct Stranger {
+    phone: PhoneNumber,
+    /// With when each is to ask next.
+    addresses: Vec<(Duration, Address)>,
+}
+
+impl Stranger {
+    fn new(world: &mut World, phone: PhoneNumber, addresses: u32) -> Self {
+        let addresses = (0..addresses).map(|_| (Duration::ZERO, world.new_address())).collect();
+        Self { phone, addresses }
+    }
+
+    /// Goes on until then.
+    async fn pester(&mut self, world: &mut World, until: Duration) {
+        loop {
+            let next = self.addresses.iter_mut().min_by_key(|(next, _)| *next).expect("one at least");
+            if next.0 > until {
+                break;
+            }
+            world.wait_until(next.0);
+            let from = next.1;
+            match world.ask(&self.phone, from).await {
+                Ok(sent) => {
+                    next.0 = world.elapsed() + MINUTE;
+                    while world.guess(At::Challenge(&sent), from).await == Guess::Compared {}
+                    self.guess_at_newest(world).await;
+                }
+                Err(wait) => next.0 = world.elapsed() + wait,
+            }
+        }
+        world.wait_until(until);
+    }
+
+    /// Without the challenge's id, so that it may be the owner's.
+    async fn guess_at_newest(&self, world: &mut World) {
+        for (_, from) in &self.addresses {
+            while world.guess(At::Newest(&self.phone), *from).await == Guess::Compared {}
+        }
+    }
+}

@@ -1,0 +1,243 @@
+//! A service, its clock, and the books of whoever attacks it.
+
+use std::{collections::HashMap, net::Ipv4Addr, sync::Arc, time::Duration};
+
+use referral_core::{
+    Client, CodeInput, Error, InviteCode, Peppers, PhoneNumber, Policy, Referral, Refusal, SendCode,
+    SentCode, SignIn, SigningKeys,
+    clock::Clock,
+    conformance::{ManualClock, SeededRandom},
+    sms::DevelopmentSender,
+    storage::MemoryStorage,
+};
+use time::OffsetDateTime;
+
+use super::{Bound, NamedPolicy, Row};
+
+pub(crate) const MINUTE: Duration = Duration::from_mins(1);
+pub(crate) const HOUR: Duration = Duration::from_hours(1);
+pub(crate) const DAY: Duration = Duration::from_hours(24);
+pub(crate) const YEAR: Duration = Duration::from_hours(24 * 365);
+
+/// Longer than the microseconds by which things at one time are told apart.
+pub(crate) const MOMENT: Duration = Duration::from_secs(1);
+
+pub(crate) struct World {
+    pub(crate) policy: Policy,
+    policy_name: &'static str,
+    referral: Referral,
+    clock: ManualClock,
+    start: OffsetDateTime,
+    /// The code that a guess without a challenge's id is compared with.
+    newest: HashMap<PhoneNumber, SentCode>,
+    addresses: u32,
+    swept: Duration,
+    requests: u64,
+    codes: u64,
+    takeovers: f64,
+}
+
+/// Where somebody is.
+#[derive(Clone, Copy)]
+pub(crate) struct Address(u32);
+
+/// What became of a guess.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Guess {
+    /// It was compared with a live code.
+    Compared,
+    /// It could not have been right.
+    Worthless,
+}
+
+/// Which code a guess is at.
+#[derive(Clone, Copy)]
+pub(crate) enum At<'a> {
+    /// The one whose challenge's id is named, as only who asked for it can.
+    Challenge(&'a SentCode),
+    /// The newest of the phone.
+    Newest(&'a PhoneNumber),
+}
+
+impl World {
+    pub(crate) fn new((policy_name, policy): NamedPolicy) -> Self {
+        let start = OffsetDateTime::from_unix_timestamp(1_790_000_000).expect("a time in this century");
+        let clock = ManualClock::new(start);
+        let keys = SigningKeys::from_secret("k1", &[1; 32]).expect("long enough");
+        let peppers = Peppers::from_secret("p1", &[2; 32]).expect("long enough");
+        let storage = Arc::new(MemoryStorage::new());
+        let referral = Referral::builder(storage, Arc::new(DevelopmentSender), keys, peppers)
+            .policy(policy.clone())
+            .clock(clock.clone())
+            .random(SeededRandom::new(1))
+            .build()
+            .expect("a sound policy and a sound key");
+        Self {
+            policy,
+            policy_name,
+            referral,
+            clock,
+            start,
+            newest: HashMap::new(),
+            addresses: 0,
+            swept: Duration::ZERO,
+            requests: 0,
+            codes: 0,
+            takeovers: 0.0,
+        }
+    }
+
+    pub(crate) fn elapsed(&self) -> Duration {
+        (self.clock.now() - self.start).unsigned_abs()
+    }
+
+    pub(crate) fn wait(&self, duration: Duration) {
+        self.clock.advance(duration);
+    }
+
+    pub(crate) fn wait_until(&self, elapsed: Duration) {
+        self.wait(elapsed.saturating_sub(self.elapsed()));
+    }
+
+    /// One that nothing has come from yet.
+    pub(crate) fn new_address(&mut self) -> Address {
+        self.addresses += 1;
+        Address(self.addresses)
+    }
+
+    /// An attacker asks for a code; or is told how long to wait.
+    pub(crate) async fn ask(&mut self, phone: &PhoneNumber, from: Address) -> Result<SentCode, Duration> {
+        self.requests += 1;
+        self.sweep().await;
+        let sent = self.send(phone, from).await;
+        self.codes += u64::from(sent.is_ok());
+        sent
+    }
+
+    /// An attacker with any number of addresses asks for a code as soon as there is one; `None` when
+    /// the time is up.
+    pub(crate) async fn ask_until(&mut self, end: Duration, phone: &PhoneNumber) -> Option<SentCode> {
+        while self.elapsed() < end {
+            let from = self.new_address();
+            match self.ask(phone, from).await {
+                Ok(sent) => return Some(sent),
+                Err(wait) => self.wait(wait),
+            }
+        }
+        None
+    }
+
+    /// An attacker guesses.
+    pub(crate) async fn guess(&mut self, at: At<'_>, from: Address) -> Guess {
+        self.requests += 1;
+        let (sent, challenge) = match at {
+            At::Challenge(sent) => (sent.clone(), Some(sent.challenge)),
+            At::Newest(phone) => (self.newest.get(phone).expect("one was sent").clone(), None),
+        };
+        let is_live = self.is_live(&sent, challenge.is_some()).await;
+        let right = revealed(&sent);
+        let wrong: String = right.chars().map(|digit| if digit == '9' { '0' } else { '9' }).collect();
+        let guess = SignIn::new(sent.phone.clone(), typed(&wrong)).challenge(challenge);
+        match self.referral.sign_in(guess.client(from.into())).await {
+            Err(Error::Refused(Refusal::InvalidCode)) if is_live => {
+                self.takeovers += 0.1_f64.powi(sent.code_length.into());
+                Guess::Compared
+            }
+            Err(Error::Refused(_)) => Guess::Worthless,
+            other => panic!("a wrong code: {other:?}"),
+        }
+    }
+
+    /// An attacker guesses at a code with all its tries, each from another address; and says how many
+    /// guesses were compared, `most` at most.
+    pub(crate) async fn guess_all(&mut self, sent: &SentCode, most: u32) -> u32 {
+        let mut compared = 0;
+        for at in [At::Challenge(sent), At::Newest(&sent.phone)] {
+            while compared < most {
+                let from = self.new_address();
+                if self.guess(at, from).await == Guess::Worthless {
+                    break;
+                }
+                compared += 1;
+            }
+        }
+        compared
+    }
+
+    /// The owner of a phone, or anybody who wants to sign in, asks for a code.
+    pub(crate) async fn send(&mut self, phone: &PhoneNumber, from: Address) -> Result<SentCode, Duration> {
+        let request = SendCode::new(phone.clone()).client(from.into());
+        match self.referral.send_code(request).await {
+            Ok(sent) => {
+                self.newest.insert(phone.clone(), sent.clone());
+                Ok(sent)
+            }
+            Err(Error::Refused(Refusal::TooManyRequests { retry_after })) => Err(retry_after),
+            other => panic!("neither sent nor refused for being too many: {other:?}"),
+        }
+    }
+
+    /// Somebody who got the message signs in, if the code is still good.
+    pub(crate) async fn sign_in(&self, sent: &SentCode, from: Address) -> bool {
+        let right = SignIn::new(sent.phone.clone(), typed(revealed(sent))).challenge(sent.challenge);
+        match self.referral.sign_in(right.client(from.into())).await {
+            Ok(_) => true,
+            Err(Error::Refused(Refusal::InvalidCode)) => false,
+            other => panic!("neither signed in nor too late: {other:?}"),
+        }
+    }
+
+    /// What the attack came to.
+    pub(crate) fn row(&self, attack: impl Into<String>, bound: Bound) -> Row {
+        Row {
+            attack: attack.into(),
+            policy: self.policy_name,
+            requests: self.requests,
+            codes: self.codes,
+            takeovers: self.takeovers,
+            days_lost: 0,
+            bound,
+            note: String::new(),
+        }
+    }
+
+    /// Deletes each day what has ended, which must not be anything that still counts.
+    async fn sweep(&mut self) {
+        if self.elapsed() >= self.swept + DAY {
+            self.swept = self.elapsed();
+            self.referral.sweep().await.expect("memory does not fail");
+        }
+    }
+
+    /// Whether the right code would be accepted now. Asked with an invite code that nobody has, which
+    /// is looked at after the code and leaves it usable, so that nothing changes.
+    async fn is_live(&self, sent: &SentCode, names_id: bool) -> bool {
+        let nobody = InviteCode::parse("ZZZZZZZZZZZZ").expect("a code");
+        let probe = SignIn::new(sent.phone.clone(), typed(revealed(sent)))
+            .challenge(names_id.then_some(sent.challenge))
+            .invited_by(nobody);
+        match self.referral.sign_in(probe).await {
+            Err(Error::Refused(refusal)) => refusal == Refusal::UnknownInviteCode,
+            other => panic!("a code that nobody has: {other:?}"),
+        }
+    }
+}
+
+impl From<Address> for Client {
+    fn from(Address(number): Address) -> Self {
+        Self::default().address(std::net::IpAddr::from(Ipv4Addr::from(number)))
+    }
+}
+
+/// A mobile number: one of a thousand in one of a million number blocks.
+pub(crate) fn phone(block: u32, number: u32) -> PhoneNumber {
+    PhoneNumber::from_stored(format!("+79{block:06}{number:03}")).expect("a mobile number")
+}
+
+fn revealed(sent: &SentCode) -> &str {
+    sent.revealed_code.as_ref().expect("the development sender reveals it").reveal()
+}
+
+fn typed(code: &str) -> CodeInput {
+    CodeInput::parse(code).expect("digits")
+}
