@@ -97,7 +97,8 @@ fn sign_in_values(counting: &[String; 9]) -> Vec<&str> {
 
 fn sign_in_facts(phone: &str) -> String {
     let key = format!("('phone/' || {phone})");
-    let values = [phone, "NULL::text", &key, "NULL", "(:challenge)::uuid"];
+    let window = "now() - interval '10 minutes'";
+    let values = [phone, "NULL::text", &key, "NULL", window, "(:challenge)::uuid"];
     with_values(statements::SIGN_IN_FACTS_NAMED, &values)
 }
 

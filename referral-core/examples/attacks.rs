@@ -22,8 +22,9 @@ async fn main() {
     }
     rows.extend(simulation::messages_are_pumped().await);
     rows.extend(simulation::many_phones_are_guessed(1_000).await);
-    rows.push(simulation::the_alarm_comes_too_late(1_000).await);
-    rows.extend(simulation::the_alarm_is_taught(1_000, 21).await);
+    rows.push(simulation::codes_are_collected_first(1_000).await);
+    rows.push(simulation::attacks_come_at_the_same_time(1_000).await);
+    rows.push(simulation::the_alarm_is_taught(21).await);
 
     println!("{}", Row::HEAD);
     for row in rows {

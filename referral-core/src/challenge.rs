@@ -473,7 +473,7 @@ pub(crate) mod tests {
 
     #[test]
     fn under_attack_a_new_code_has_six_digits() {
-        let service = ServiceFacts { failures: 51, usual_failures: Some(0), ..ServiceFacts::default() };
+        let service = ServiceFacts { failures: 51, ..ServiceFacts::default() };
         let facts = ChallengeFacts { service, ..ChallengeFacts::default() };
         assert_eq!(decided(&request(OffsetDateTime::UNIX_EPOCH, Policy::standard()), &facts), Ok(6));
     }

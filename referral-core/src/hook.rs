@@ -65,7 +65,7 @@ pub enum Event {
         /// Why.
         reason: SessionEnd,
     },
-    /// Far more wrong codes than usual come in, so that new codes get longer; or that is over.
+    /// Far more wrong codes than usual come in, so that codes get longer; or that is over.
     UnderAttack(bool),
 }
 
@@ -126,7 +126,7 @@ impl Event {
             Self::SessionEnded { user, session, reason } => {
                 tracing::info!(%user, %session, %reason, "session ended");
             }
-            Self::UnderAttack(true) => tracing::warn!("under attack: new codes get longer"),
+            Self::UnderAttack(true) => tracing::warn!("under attack: codes get longer"),
             Self::UnderAttack(false) => tracing::warn!("no longer under attack"),
         }
     }

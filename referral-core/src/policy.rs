@@ -47,7 +47,8 @@ pub struct Policy {
     /// three times as many as usual at that time of day: one guess at each of many phones passes
     /// every other limit. `None` to watch out for none.
     pub attack_failures: Option<u32>,
-    /// The digits that new codes have at least while it is, until it has been calm for an hour.
+    /// The digits that codes have at least while it is, until it has been calm for an hour: new ones
+    /// have as many, and what is shorter is dead.
     pub attack_code_length: u8,
     /// How long to wait between two codes for one phone, unless it signs in before.
     pub cool_down: Duration,

@@ -2,8 +2,10 @@
 //! that it is under attack.
 //!
 //! One guess at each of many phones passes every limit per phone and, from many addresses, per
-//! address. So when there are far more wrong codes than usual, new codes get longer for everybody:
-//! nothing becomes mandatory, and an attacker cannot stop those who just want to sign in.
+//! address. So when there are far more wrong codes than usual, new codes get longer for everybody, and
+//! those that are shorter are dead: else whoever first asked for all codes and then guessed would
+//! never meet a longer one. Nothing becomes mandatory, and an attacker cannot stop those who just want
+//! to sign in: who had a code when it began asks for another.
 //!
 //! These figures are sums of many small counts, read without excluding those who add to them: they
 //! may be a few behind, but there is no row that every request waits for.
@@ -20,7 +22,8 @@ const ATTACK_WINDOW: Duration = Duration::from_mins(10);
 /// How many days back the usual number of wrong codes is looked for, at the same time of day.
 const USUAL_DAYS: u32 = 7;
 
-/// How many times the usual number is an attack.
+/// How many times the usual number is an attack. The usual is the median of the days, which three days
+/// of attacks do not move.
 const ATTACK_FACTOR: u64 = 3;
 
 /// How long it must be calm for an attack to be over.
@@ -104,8 +107,8 @@ pub struct ServiceQuery {
 pub struct ServiceFacts {
     /// How many wrong codes there were.
     pub failures: u64,
-    /// How many there were in all the times that [`ServiceFacts::usual_times`] names.
-    pub usual_failures: Option<u64>,
+    /// How many there were at each of the times that the request asks for, if it does.
+    pub usual_failures: Option<Vec<u64>>,
     /// Until when the service counts as under attack, as far as is noted.
     pub attack_until: Option<OffsetDateTime>,
     /// The hours with messages, in order, and how many in each.
@@ -162,10 +165,8 @@ impl Policy {
         let Some(floor) = self.attack_failures else {
             return Alert { under_attack: false, note_until: None };
         };
-        let usual = facts.usual_failures.unwrap_or_default();
-        // So many times the mean of the days, without a division.
-        let is_unusual = facts.failures * u64::from(USUAL_DAYS) > ATTACK_FACTOR * usual;
-        let is_attack = facts.failures > u64::from(floor) && is_unusual;
+        let usual = median(facts.usual_failures.clone().unwrap_or_default());
+        let is_attack = facts.failures > u64::from(floor).max(ATTACK_FACTOR * usual);
         let until = now + CALM;
         let is_noted = facts.attack_until.is_some_and(|noted| until < noted + NOTE_EVERY);
         Alert {
@@ -190,6 +191,11 @@ impl Policy {
         }
         wait
     }
+}
+
+fn median(mut numbers: Vec<u64>) -> u64 {
+    numbers.sort_unstable();
+    numbers.get(numbers.len() / 2).copied().unwrap_or_default()
 }
 
 /// Asks how the whole service is doing, as [`Storage::watch`](crate::storage::Storage::watch) gets it.
@@ -228,17 +234,18 @@ mod tests {
     const NOW: OffsetDateTime = time::macros::datetime!(2026-11-25 12:34:56 UTC);
 
     fn facts(failures: u64, usual: u64) -> ServiceFacts {
-        ServiceFacts { failures, usual_failures: Some(usual), ..ServiceFacts::default() }
+        let usual_failures = Some(vec![usual, 0, 10_000, usual, usual, 10_000, 0]);
+        ServiceFacts { failures, usual_failures, ..ServiceFacts::default() }
     }
 
     #[test]
-    fn an_attack_is_more_than_fifty_and_three_times_the_usual() {
+    fn an_attack_is_more_than_fifty_and_three_times_what_most_days_have() {
         let policy = Policy::standard();
         for (failures, usual, is_attack) in
-            [(50, 0, false), (51, 0, true), (60, 140, false), (61, 140, true), (1_000, 7_000, false)]
+            [(50, 0, false), (51, 0, true), (60, 20, false), (61, 20, true), (1_000, 1_000, false)]
         {
             let alert = policy.alert(&facts(failures, usual), NOW);
-            assert_eq!(alert.under_attack, is_attack, "{failures} with {usual} in seven days");
+            assert_eq!(alert.under_attack, is_attack, "{failures} with {usual} on most days");
             assert_eq!(alert.note_until, is_attack.then(|| NOW + CALM));
         }
     }

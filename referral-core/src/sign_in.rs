@@ -12,7 +12,7 @@ use crate::{
     invitation::{self, Verdict},
     keys::Peppers,
     limits::{Counted, CounterKey, Counters, Counting, Ledger, LimitName},
-    service::{ServiceCount, ServiceFigure},
+    service::{ServiceCount, ServiceFacts, ServiceFigure, ServiceQuery},
     session::Grant,
     sms_code::{CODE_LENGTHS, CodeInput},
     user::NewUser,
@@ -55,6 +55,8 @@ pub struct SignInFacts {
     pub lineage: Lineage,
     /// The counters that [`SignInRequest::counters`] names.
     pub counters: Counters,
+    /// The figures that [`SignInRequest::service`] asks for.
+    pub service: ServiceFacts,
 }
 
 /// What is to become of an attempt.
@@ -124,6 +126,18 @@ impl SignInRequest {
         let of_address = self.client.address.filter(|_| counts_address).map(CounterKey::of_address);
         let of_phone = counts_phone.then(|| CounterKey::of_phone(&self.phone));
         of_address.into_iter().chain(of_phone).collect()
+    }
+
+    /// The figures of the whole service to decide on.
+    #[must_use]
+    pub fn service(&self) -> ServiceQuery {
+        ServiceQuery { messages_since: None, ..self.policy.service_query(self.now) }
+    }
+
+    /// Which times to load [`ServiceFacts::usual_failures`] of, if that matters.
+    #[must_use]
+    pub fn usual_times(&self, facts: &SignInFacts) -> Option<Vec<(OffsetDateTime, OffsetDateTime)>> {
+        self.policy.usual_times(&facts.service, self.now)
     }
 
     /// Whether [`SignInFacts::lineage`] must be walked, under the lock for late acceptances. Not
@@ -272,7 +286,9 @@ impl SignInRequest {
 
     fn is_live(&self, challenge: &Challenge, facts: &SignInFacts) -> bool {
         let failures = facts.counters.moments(&CounterKey::of_phone(&self.phone), Counted::Failure);
-        let required_length = self.policy.required_length(&failures, self.now);
+        let under_attack = self.policy.alert(&facts.service, self.now).under_attack;
+        let at_least = if under_attack { self.policy.attack_code_length } else { 0 };
+        let required_length = self.policy.required_length(&failures, self.now).max(at_least);
         self.policy.hold(&failures, self.now).is_none()
             && challenge.is_live(
                 self.challenge.is_some(),
@@ -467,6 +483,15 @@ mod tests {
         for (failures, is_accepted) in [(4, true), (5, false)] {
             let facts = with_stamps(facts(None), of_phone.clone(), failures, Counted::Failure);
             let decision = attempt("4711").decide(&facts);
+            assert_eq!(matches!(decision, SignInDecision::Accept { .. }), is_accepted, "{failures}");
+        }
+    }
+
+    #[test]
+    fn under_attack_a_code_of_four_digits_is_dead() {
+        for (failures, is_accepted) in [(50, true), (51, false)] {
+            let service = ServiceFacts { failures, ..ServiceFacts::default() };
+            let decision = attempt("4711").decide(&SignInFacts { service, ..facts(None) });
             assert_eq!(matches!(decision, SignInDecision::Accept { .. }), is_accepted, "{failures}");
         }
     }

@@ -110,7 +110,7 @@ pub trait Storage: Send + Sync + 'static {
     /// challenge are committed together; and so is the counted try of a wrong code.
     ///
     /// Facts: the challenge named, if it is for this phone, else the phone's newest; the user with
-    /// the phone; the owner of the invite code; the counters named. Attempts at one challenge exclude
+    /// the phone; the owner of the invite code; the counters named; the figures of the service. Attempts at one challenge exclude
     /// one another, as do those with a counter in common, and sign-ups of one phone. If [`needs_lineage`](SignInRequest::needs_lineage), the
     /// inviter's inviters are walked up to the first while no other late acceptance is under
     /// way anywhere. A new user gets the first of [`NewUser::invite_codes`] that is free.

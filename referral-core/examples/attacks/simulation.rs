@@ -17,7 +17,10 @@ use referral_core::{Budget, Limits, Policy, Regions};
 pub(crate) use self::{
     lockout::strangers_lock_an_owner_out,
     one_phone::one_phone_is_guessed_for_a_year,
-    spray::{many_phones_are_guessed, the_alarm_comes_too_late, the_alarm_is_taught},
+    spray::{
+        attacks_come_at_the_same_time, codes_are_collected_first, many_phones_are_guessed,
+        the_alarm_is_taught,
+    },
     toll_fraud::messages_are_pumped,
 };
 

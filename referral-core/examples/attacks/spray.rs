@@ -37,16 +37,16 @@ pub(crate) async fn many_phones_are_guessed(addresses: u32) -> Vec<Row> {
     ]
 }
 
-/// Those that were sent before keep their length.
-pub(crate) async fn the_alarm_comes_too_late(addresses: u32) -> Row {
+/// Those that were sent before the alarm are dead from then on.
+pub(crate) async fn codes_are_collected_first(addresses: u32) -> Row {
     let spray = Spray { at_once: false, ..Spray::from(addresses) };
     spray.run("all codes that there are, then all guesses").await
 }
 
-/// What comes at the same time each day is usual.
-pub(crate) async fn the_alarm_is_taught(addresses: u32, days: u32) -> Vec<Row> {
+/// What comes at the same time each day is not what is usual, unless it comes on most days.
+pub(crate) async fn attacks_come_at_the_same_time(addresses: u32) -> Row {
     let spray = Spray { day: DAY + MOMENT, ..Spray::from(addresses) };
-    vec![spray.run("each guess at once, both days at the same time").await, day_by_day(days).await]
+    spray.run("each guess at once, both days at the same time").await
 }
 
 impl Spray {
@@ -108,21 +108,25 @@ async fn below_the_alarm() -> Row {
     world.row("Spray for a day: as many guesses as do not sound the alarm", most)
 }
 
-/// As many as are no attack yet in the same minute of each day: three times the mean of seven days.
-async fn day_by_day(days: u32) -> Row {
+/// As many as are no attack yet in the same minute of each day: three times the median of seven days.
+/// Whoever has the patience teaches the alarm; what it comes to is arithmetic.
+pub(crate) async fn the_alarm_is_taught(days: u32) -> Row {
     let mut world = World::new(standard());
     let floor = floor(&world);
     let mut guesses: Vec<u32> = Vec::new();
     for day in 0..days {
         world.wait_until(DAY * day);
-        let week: u32 = guesses.iter().rev().take(7).sum();
-        let unsuspicious = floor.max(3 * week / 7);
+        let mut week: Vec<u32> = guesses.iter().rev().take(7).copied().collect();
+        week.resize(7, 0);
+        week.sort_unstable();
+        let unsuspicious = floor.max(3 * week[3]);
         guess_short_codes(&mut world, unsuspicious, guesses.iter().sum()).await;
         guesses.push(unsuspicious);
     }
     let note = format!("{} guesses on the last day", guesses[guesses.len() - 1]);
     let attack = format!("Spray for {days} days, a minute of each: as many as do not sound the alarm");
-    world.row(attack, Bound::Takeovers(f64::from(days * floor) * 1e-4)).with_note(note)
+    let most = f64::from(guesses.iter().sum::<u32>()) * 1e-4;
+    world.row(attack, Bound::Takeovers(most)).with_note(note)
 }
 
 /// So many guesses, at phones from this number on: as many at each as its shortest codes allow.

@@ -172,7 +172,7 @@ impl World {
                 self.newest.insert(phone.clone(), sent.clone());
                 Ok(sent)
             }
-            Err(Error::Refused(Refusal::TooManyRequests { retry_after })) => Err(retry_after),
+            Err(Error::Refused(Refusal::TooManyRequests { retry_after, .. })) => Err(retry_after),
             other => panic!("neither sent nor refused for being too many: {other:?}"),
         }
     }

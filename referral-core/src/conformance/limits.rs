@@ -314,8 +314,11 @@ async fn spray(bench: &Bench, number: u32, first: u32) {
 pub async fn an_attack_lengthens_new_codes_until_it_has_been_calm(storage: Arc<dyn Storage>) {
     let bench = Bench::new(storage);
     spray(&bench, 50, 100).await;
-    assert_eq!(bench.sent(&far_phone(1)).await.code_length, 4);
+    let before = bench.sent(&far_phone(1)).await;
+    assert_eq!(before.code_length, 4);
     spray(&bench, 1, 200).await;
+    // Else whoever asked for all codes first would never meet a longer one.
+    assert_refused(bench.sign_in(answer(&before)).await, Refusal::InvalidCode);
     let under_attack = bench.sent(&far_phone(2)).await;
     assert_eq!(under_attack.code_length, 6);
     bench.sign_in(answer(&under_attack)).await.expect("whoever just wants to sign in does");

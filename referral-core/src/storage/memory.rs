@@ -167,8 +167,8 @@ impl State {
         }
     }
 
-    fn usual_failures(&self, times: &[(OffsetDateTime, OffsetDateTime)]) -> u64 {
-        self.failures(|minute| times.iter().any(|(since, end)| (since..end).contains(&&minute)))
+    fn usual_failures(&self, times: &[(OffsetDateTime, OffsetDateTime)]) -> Vec<u64> {
+        times.iter().map(|(since, end)| self.failures(|minute| (since..end).contains(&&minute))).collect()
     }
 
     /// How many wrong codes there were in the minutes that are looked for.
@@ -255,7 +255,9 @@ impl Storage for MemoryStorage {
             inviter: state.owner_of(request.invite_code.as_ref()),
             lineage: Lineage::NotWalked,
             counters: state.counters(request.counters()),
+            service: state.service_facts(request.service()),
         };
+        facts.service.usual_failures = request.usual_times(&facts).map(|times| state.usual_failures(&times));
         if request.needs_lineage(&facts)
             && let (Some(user), Some(inviter)) = (&facts.user, &facts.inviter)
         {

@@ -62,11 +62,12 @@ fn service_facts(row: &PgRow) -> Result<ServiceFacts> {
     })
 }
 
-/// How many wrong codes there were in these times.
-async fn failures(lease: &mut Lease, times: Vec<(OffsetDateTime, OffsetDateTime)>) -> Result<u64> {
+/// How many wrong codes there were at each of these times.
+async fn failures(lease: &mut Lease, times: Vec<(OffsetDateTime, OffsetDateTime)>) -> Result<Vec<u64>> {
     let (since, until): (Vec<_>, Vec<_>) = times.into_iter().unzip();
-    let sum = lease.query(statements::FAILURES_BETWEEN).bind(since).bind(until);
-    rows::number(&sum.fetch_one(lease.connection()).await.map_err(failure)?, "failures")
+    let sums = lease.query(statements::FAILURES_BETWEEN).bind(since).bind(until);
+    let sums = sums.fetch_all(lease.connection()).await.map_err(failure)?;
+    sums.iter().map(|sum| rows::number(sum, "failures")).collect()
 }
 
 /// The hours with messages.
@@ -94,20 +95,25 @@ pub(super) async fn sign_in_facts(lease: &mut Lease, request: &SignInRequest) ->
     };
     let keys = request.counters();
     let facts = lease.query(statement).bind(request.phone.as_str()).bind(code.map(InviteCode::as_str));
-    let mut facts = bind_keys(facts, &keys, 2);
+    let mut facts = bind_keys(facts, &keys, 2).bind(request.service().failures_since);
     if let Some(id) = request.challenge {
         facts = facts.bind(id.0);
     }
     let row = facts.fetch_one(lease.connection()).await.map_err(failure)?;
     let challenge = rows::get::<Option<Uuid>>(&row, "challenge_id")?;
     let user = rows::get::<Option<Uuid>>(&row, "id")?;
-    Ok(SignInFacts {
+    let mut facts = SignInFacts {
         challenge: challenge.map(|_| rows::challenge(&row, &request.phone)).transpose()?,
         user: user.map(|_| rows::user(&row)).transpose()?,
         inviter: code_owner(&row, code)?,
         lineage: Lineage::NotWalked,
         counters: rows::counters(&row, request.counters())?,
-    })
+        service: service_facts(&row)?,
+    };
+    if let Some(times) = request.usual_times(&facts) {
+        facts.service.usual_failures = Some(failures(lease, times).await?);
+    }
+    Ok(facts)
 }
 
 /// All but the lineage; `None` if there is no such user.

@@ -99,11 +99,11 @@ pub(super) const SERVICE_FACTS: &str = "\
            (SELECT attack_until FROM referral.service_state) AS attack_until \
     FROM referral.service_counts WHERE figure = 'failures' AND since >= $1 AND since < $1 + interval '1 hour'";
 
-/// How many wrong codes there were in times that begin and end with the pairs of two arrays.
+/// How many wrong codes there were at each of the times that begin and end with the pairs of two arrays.
 pub(super) const FAILURES_BETWEEN: &str = "\
-    SELECT coalesce(sum(c.count), 0)::bigint AS failures \
-    FROM unnest($1::timestamptz[], $2::timestamptz[]) AS t (since, until) \
-    JOIN referral.service_counts c ON c.figure = 'failures' AND c.since >= t.since AND c.since < t.until";
+    SELECT (SELECT coalesce(sum(count), 0)::bigint FROM referral.service_counts \
+            WHERE figure = 'failures' AND since >= t.since AND since < t.until) AS failures \
+    FROM unnest($1::timestamptz[], $2::timestamptz[]) AS t (since, until)";
 
 pub(super) const MESSAGES_SINCE: &str = "\
     SELECT since, sum(count)::bigint AS count FROM referral.service_counts \
@@ -203,7 +203,10 @@ pub(super) const SIGN_IN_FACTS: &str = concat!(
     user_columns!(),
     ", o.id AS code_owner, \
       (SELECT stamps FROM referral.counters WHERE key = $3) AS counter_0, \
-      (SELECT stamps FROM referral.counters WHERE key = $4) AS counter_1 FROM (SELECT 1) one \
+      (SELECT stamps FROM referral.counters WHERE key = $4) AS counter_1, \
+      (SELECT coalesce(sum(count), 0)::bigint FROM referral.service_counts \
+       WHERE figure = 'failures' AND since >= $5 AND since < $5 + interval '1 hour') AS failures, \
+      (SELECT attack_until FROM referral.service_state) AS attack_until FROM (SELECT 1) one \
       LEFT JOIN LATERAL ( \
           SELECT * FROM referral.challenges WHERE phone = $1 ORDER BY number DESC LIMIT 1 \
       ) c ON TRUE \
@@ -212,7 +215,7 @@ pub(super) const SIGN_IN_FACTS: &str = concat!(
       LEFT JOIN referral.users o ON o.invite_code = $2"
 );
 
-/// The same, with the challenge `$5` if it is this phone's.
+/// The same, with the challenge `$6` if it is this phone's.
 pub(super) const SIGN_IN_FACTS_NAMED: &str = concat!(
     "SELECT ",
     challenge_columns!(),
@@ -220,8 +223,11 @@ pub(super) const SIGN_IN_FACTS_NAMED: &str = concat!(
     user_columns!(),
     ", o.id AS code_owner, \
       (SELECT stamps FROM referral.counters WHERE key = $3) AS counter_0, \
-      (SELECT stamps FROM referral.counters WHERE key = $4) AS counter_1 FROM (SELECT 1) one \
-      LEFT JOIN referral.challenges c ON c.id = $5 AND c.phone = $1 \
+      (SELECT stamps FROM referral.counters WHERE key = $4) AS counter_1, \
+      (SELECT coalesce(sum(count), 0)::bigint FROM referral.service_counts \
+       WHERE figure = 'failures' AND since >= $5 AND since < $5 + interval '1 hour') AS failures, \
+      (SELECT attack_until FROM referral.service_state) AS attack_until FROM (SELECT 1) one \
+      LEFT JOIN referral.challenges c ON c.id = $6 AND c.phone = $1 \
       LEFT JOIN referral.users u ON u.phone = $1 \
       LEFT JOIN referral.invitations i ON i.invitee = u.id \
       LEFT JOIN referral.users o ON o.invite_code = $2"

@@ -65,17 +65,17 @@ fn service_facts(row: &SqliteRow) -> Result<ServiceFacts> {
     })
 }
 
-/// How many wrong codes there were in these times.
+/// How many wrong codes there were at each of these times.
 async fn failures(
     connection: &mut SqliteConnection,
     times: &[(OffsetDateTime, OffsetDateTime)],
-) -> Result<u64> {
-    let mut failures = 0;
+) -> Result<Vec<u64>> {
+    let mut failures = Vec::with_capacity(times.len());
     for (since, end) in times {
         let sum = sqlx::query(statements::FAILURES_BETWEEN);
         let sum = sum.bind(time_to_micros(*since)).bind(time_to_micros(*end));
         let row = sum.fetch_one(&mut *connection).await.map_err(failure)?;
-        failures += rows::number::<u64>(&row, "failures")?;
+        failures.push(rows::number(&row, "failures")?);
     }
     Ok(failures)
 }
@@ -117,21 +117,27 @@ pub(super) async fn sign_in_facts(
     };
     let keys = request.counters();
     let facts = sqlx::query(statement).bind(request.phone.as_str()).bind(code.map(InviteCode::as_str));
-    let mut facts = bind_keys(facts, &keys, 2);
+    let since = request.service().failures_since.map(time_to_micros);
+    let mut facts = bind_keys(facts, &keys, 2).bind(since);
     if let Some(id) = request.challenge {
         facts = facts.bind(id.0);
     }
-    let row = facts.fetch_one(connection).await.map_err(failure)?;
+    let row = facts.fetch_one(&mut *connection).await.map_err(failure)?;
     let challenge = rows::get::<Option<Uuid>>(&row, "challenge_id")?;
     let user = rows::get::<Option<Uuid>>(&row, "id")?;
     let owner = rows::get::<Option<Uuid>>(&row, "code_owner")?.map(UserId);
-    Ok(SignInFacts {
+    let mut facts = SignInFacts {
         challenge: challenge.map(|_| rows::challenge(&row, &request.phone)).transpose()?,
         user: user.map(|_| rows::user(&row)).transpose()?,
         inviter: owner.zip(code.cloned()).map(|(id, code)| Inviter { id, code }),
         lineage: Lineage::NotWalked,
         counters: rows::counters(&row, request.counters())?,
-    })
+        service: service_facts(&row)?,
+    };
+    if let Some(times) = request.usual_times(&facts) {
+        facts.service.usual_failures = Some(failures(connection, &times).await?);
+    }
+    Ok(facts)
 }
 
 /// All but the lineage; `None` if there is no such user.

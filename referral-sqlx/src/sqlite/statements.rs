@@ -177,12 +177,15 @@ pub(super) const SIGN_IN_FACTS: &str = concat!(
     user_columns!(),
     ", (SELECT id FROM users WHERE invite_code = $2) AS code_owner, \
       (SELECT stamps FROM counters WHERE key = $3) AS counter_0, \
-      (SELECT stamps FROM counters WHERE key = $4) AS counter_1 FROM (SELECT 1) one \
+      (SELECT stamps FROM counters WHERE key = $4) AS counter_1, \
+      (SELECT coalesce(sum(count), 0) FROM service_counts WHERE figure = 'failures' AND since >= $5) \
+          AS failures, \
+      (SELECT attack_until FROM service_state) AS attack_until FROM (SELECT 1) one \
       LEFT JOIN challenges c ON c.id = (SELECT id FROM challenges WHERE phone = $1 ORDER BY id DESC LIMIT 1) \
       LEFT JOIN users u ON u.phone = $1 LEFT JOIN invitations i ON i.invitee = u.id"
 );
 
-/// The same, with the challenge `$5` if it is this phone's.
+/// The same, with the challenge `$6` if it is this phone's.
 pub(super) const SIGN_IN_FACTS_NAMED: &str = concat!(
     "SELECT ",
     challenge_columns!(),
@@ -190,8 +193,11 @@ pub(super) const SIGN_IN_FACTS_NAMED: &str = concat!(
     user_columns!(),
     ", (SELECT id FROM users WHERE invite_code = $2) AS code_owner, \
       (SELECT stamps FROM counters WHERE key = $3) AS counter_0, \
-      (SELECT stamps FROM counters WHERE key = $4) AS counter_1 FROM (SELECT 1) one \
-      LEFT JOIN challenges c ON c.id = $5 AND c.phone = $1 \
+      (SELECT stamps FROM counters WHERE key = $4) AS counter_1, \
+      (SELECT coalesce(sum(count), 0) FROM service_counts WHERE figure = 'failures' AND since >= $5) \
+          AS failures, \
+      (SELECT attack_until FROM service_state) AS attack_until FROM (SELECT 1) one \
+      LEFT JOIN challenges c ON c.id = $6 AND c.phone = $1 \
       LEFT JOIN users u ON u.phone = $1 LEFT JOIN invitations i ON i.invitee = u.id"
 );
 
