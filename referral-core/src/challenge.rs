@@ -9,9 +9,10 @@ use uuid::Uuid;
 use crate::{
     ClientAddress, Invalid, PhoneNumber, Policy, Refusal, SmsCode,
     clock::CLOCK_SKEW,
+    counters::{Counted, CounterKey, Counters, Counting, Ledger},
     error::parse_id,
     keys::Peppers,
-    limits::{Counted, CounterKey, Counters, Counting, Ledger, LimitName, Limits},
+    limits::{LimitName, Limits},
     service::{ServiceCount, ServiceFacts, ServiceFigure, ServiceQuery},
     sms_code::CodeInput,
 };
@@ -427,7 +428,7 @@ pub(crate) mod tests {
     fn the_longest_wait_of_all_that_refuse_is_told() {
         let now = OffsetDateTime::UNIX_EPOCH + 100 * MINUTE;
         let request = request(now, Policy::standard());
-        let ago = |minutes, what| crate::limits::Stamp { at: now - minutes * MINUTE, what };
+        let ago = |minutes, what| crate::counters::Stamp { at: now - minutes * MINUTE, what };
         let codes =
             |minutes: &[i32]| minutes.iter().map(|ago_| ago(*ago_, Counted::Code)).collect::<Vec<_>>();
         let facts = |key, stamps| ChallengeFacts {
@@ -452,7 +453,7 @@ pub(crate) mod tests {
         let failures = |number: usize, ago: time::Duration| ChallengeFacts {
             counters: [(
                 CounterKey::of_phone(&phone()),
-                vec![crate::limits::Stamp { at: now - ago, what: Counted::Failure }; number],
+                vec![crate::counters::Stamp { at: now - ago, what: Counted::Failure }; number],
             )]
             .into_iter()
             .collect(),

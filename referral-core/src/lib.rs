@@ -5,6 +5,7 @@ mod client;
 pub mod clock;
 #[cfg(feature = "conformance")]
 pub mod conformance;
+mod counters;
 mod cursor;
 mod error;
 mod gram;

@@ -6,7 +6,8 @@ use time::OffsetDateTime;
 
 use crate::{
     Invalid, PhoneNumber,
-    limits::{Counted, Keep, LONGEST, Limits, Subject},
+    counters::{Counted, Keep, Subject},
+    limits::{LONGEST, Limits},
     phone::Region,
     sms_code::CODE_LENGTHS,
 };

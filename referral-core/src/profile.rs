@@ -7,8 +7,9 @@ use time::OffsetDateTime;
 use crate::{
     ClientAddress, Email, Invitation, InviteCode, InvitedBy, Inviter, Lineage, Name, PhoneNumber, Policy,
     Refusal, User, UserId, Via,
+    counters::{Counted, CounterKey, Counters, Counting, Ledger},
     invitation::{self, Verdict},
-    limits::{Counted, CounterKey, Counters, Counting, Ledger, LimitName},
+    limits::LimitName,
 };
 
 /// What to change: `None` leaves a field as it is, `Some(None)` clears it.

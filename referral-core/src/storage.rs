@@ -30,10 +30,10 @@ pub use crate::{
     challenge::{
         Challenge, ChallengeDecision, ChallengeFacts, ChallengeRequest, FailedTry, GrantedChallenge,
     },
+    counters::{Counted, Counter, CounterKey, Counters, Counting, Stamp},
     gram::Gram,
     invitation::{Invitation, Inviter, Lineage, Via},
     keyring::{Fingerprint, KeyMismatch, KeyPurpose, KeyRequest, KnownKey},
-    limits::{Counted, Counter, CounterKey, Counters, Counting, Stamp},
     profile::{EditedProfile, ProfileDecision, ProfileEdit, ProfileFacts},
     service::{Alert, ServiceCount, ServiceFacts, ServiceFigure, ServiceQuery, WatchRequest},
     session::{EndedSessions, Grant, RefreshDecision, RefreshRequest, Retired, Session},

@@ -1,0 +1,284 @@
+//! The rule of signing in, by tables.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use super::*;
+use crate::{
+    ClientAddress,
+    challenge::tests::{MINUTE, challenge, peppers},
+    user::tests::user,
+};
+
+const NOW: OffsetDateTime = OffsetDateTime::UNIX_EPOCH;
+const ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 9));
+
+/// The phone of `user(1)` sends `code` back, without the challenge's id.
+fn attempt(code: &str) -> SignInRequest {
+    let anna = user(1);
+    SignInRequest {
+        phone: anna.phone.clone(),
+        challenge: None,
+        invite_code: None,
+        new_user: NewUser {
+            id: UserId(Uuid::from_u128(99)),
+            phone: anna.phone,
+            invite_codes: vec![anna.invite_code],
+            is_staff: false,
+            date_joined: NOW,
+            last_login: Some(NOW),
+        },
+        now: NOW,
+        code: CodeInput::parse(code).expect("digits"),
+        session: SessionId(Uuid::nil()),
+        session_expires_at: NOW + MINUTE,
+        grant: Grant {
+            key_id: "k1".into(),
+            access_id: Uuid::nil(),
+            refresh_id: Uuid::nil(),
+            issued_at: NOW,
+            access_expires_at: NOW + MINUTE,
+            refresh_expires_at: NOW + MINUTE,
+        },
+        client: Client::default().address(ADDRESS),
+        policy: Arc::new(Policy::standard()),
+        peppers: Arc::new(peppers()),
+    }
+}
+
+fn facts(user: Option<User>) -> SignInFacts {
+    let phone = attempt("4711").phone;
+    SignInFacts { challenge: Some(challenge(phone)), user, ..SignInFacts::default() }
+}
+
+#[test]
+fn a_right_code_is_redeemed_and_an_unknown_phone_becomes_a_user() {
+    let SignInDecision::Accept { challenge, user, invitation, outcome, .. } =
+        attempt("4711").decide(&facts(None))
+    else {
+        panic!("refused");
+    };
+    assert_eq!(challenge.redeemed_at, Some(NOW));
+    assert_eq!((user, invitation, outcome), (None, None, InvitationOutcome::None));
+}
+
+#[test]
+fn a_wrong_code_counts_one_try_in_its_own_count() {
+    let SignInDecision::Refuse { refusal, challenge: Some(counted), .. } =
+        attempt("4712").decide(&facts(None))
+    else {
+        panic!("not counted");
+    };
+    assert_eq!(refusal, Refusal::InvalidCode);
+    assert_eq!((counted.tries_with_id, counted.tries_without_id), (0, 1));
+
+    let naming = SignInRequest { challenge: Some(counted.id), ..attempt("4712") };
+    let SignInDecision::Refuse { challenge: Some(counted), .. } = naming.decide(&facts(None)) else {
+        panic!("not counted");
+    };
+    assert_eq!((counted.tries_with_id, counted.tries_without_id), (1, 0));
+}
+
+/// What was counted: for whom, and what.
+fn counted(decision: &SignInDecision) -> Vec<(String, Vec<Counted>)> {
+    let (SignInDecision::Refuse { counting, .. } | SignInDecision::Accept { counting, .. }) = decision;
+    let subject = |key: &CounterKey| key.as_str().split('/').next().unwrap_or_default().to_owned();
+    let counted = counting.counters.iter().filter(|counter| !counter.stamps.is_empty());
+    counted
+        .map(|counter| (subject(&counter.key), counter.stamps.iter().map(|stamp| stamp.what).collect()))
+        .collect()
+}
+
+#[test]
+fn every_dead_code_gets_the_same_answer_and_counts_for_the_address_only() {
+    let live = facts(None).challenge.expect("a challenge");
+    for (case, dead) in [
+        ("never sent", None),
+        ("expired", Some(Challenge { expires_at: NOW, ..live.clone() })),
+        ("used", Some(Challenge { redeemed_at: Some(NOW), ..live.clone() })),
+        ("tried out", Some(Challenge { tries_without_id: 3, ..live })),
+    ] {
+        for code in ["4711", "4712"] {
+            let decision = attempt(code).decide(&SignInFacts { challenge: dead.clone(), ..facts(None) });
+            let SignInDecision::Refuse { refusal, challenge, counting } = &decision else {
+                panic!("accepted");
+            };
+            assert_eq!(
+                (*refusal, challenge, counting.service),
+                (Refusal::InvalidCode, &None, None),
+                "{case}"
+            );
+            let is_repeated = case == "used" && code == "4711";
+            let expected =
+                if is_repeated { vec![] } else { vec![("address".into(), vec![Counted::Failure])] };
+            assert_eq!(counted(&decision), expected, "{case} {code}");
+        }
+    }
+}
+
+#[test]
+fn a_wrong_code_counts_for_phone_address_and_service() {
+    let decision = attempt("4712").decide(&facts(None));
+    let failure = vec![Counted::Failure];
+    assert_eq!(counted(&decision), [("address".into(), failure.clone()), ("phone".into(), failure)]);
+    assert!(matches!(decision, SignInDecision::Refuse { counting, .. } if counting.service.is_some()));
+}
+
+fn with_stamps(facts: SignInFacts, key: CounterKey, number: usize, what: Counted) -> SignInFacts {
+    let stamp =
+        |number: usize| crate::counters::Stamp { at: NOW - Duration::from_micros(number as u64), what };
+    SignInFacts { counters: [(key, (0..number).rev().map(stamp).collect())].into_iter().collect(), ..facts }
+}
+
+#[test]
+fn a_code_shorter_than_its_phone_now_requires_is_dead() {
+    let of_phone = CounterKey::of_phone(&attempt("4711").phone);
+    for (failures, is_accepted) in [(4, true), (5, false)] {
+        let facts = with_stamps(facts(None), of_phone.clone(), failures, Counted::Failure);
+        let decision = attempt("4711").decide(&facts);
+        assert_eq!(matches!(decision, SignInDecision::Accept { .. }), is_accepted, "{failures}");
+    }
+}
+
+#[test]
+fn under_attack_a_code_of_four_digits_is_dead() {
+    for (failures, is_accepted) in [(50, true), (51, false)] {
+        let service = ServiceFacts { failures, ..ServiceFacts::default() };
+        let decision = attempt("4711").decide(&SignInFacts { service, ..facts(None) });
+        assert_eq!(matches!(decision, SignInDecision::Accept { .. }), is_accepted, "{failures}");
+    }
+}
+
+#[test]
+fn a_code_of_a_phone_that_is_held_is_dead() {
+    let of_phone = CounterKey::of_phone(&attempt("4711").phone);
+    let policy = Policy { hold_at: Some(100), lengthening: Vec::new(), ..Policy::standard() };
+    let attempt = SignInRequest { policy: Arc::new(policy), ..attempt("4711") };
+    for (failures, is_accepted) in [(99, true), (100, false)] {
+        let facts = with_stamps(facts(None), of_phone.clone(), failures, Counted::Failure);
+        let decision = attempt.decide(&facts);
+        assert_eq!(matches!(decision, SignInDecision::Accept { .. }), is_accepted, "{failures}");
+    }
+}
+
+#[test]
+fn a_strangers_failures_are_not_taken_back() {
+    let elsewhere = ClientAddress::from_bytes([7; 16]);
+    let mut facts = facts(None);
+    facts.challenge = facts.challenge.map(|sent| Challenge { address: Some(elsewhere), ..sent });
+    for (names_id, is_kept) in [(false, false), (true, true)] {
+        let id = facts.challenge.as_ref().map(|sent| sent.id).filter(|_| names_id);
+        let guess = SignInRequest { challenge: id, ..attempt("4712") };
+        let SignInDecision::Refuse { challenge: Some(tried), .. } = guess.decide(&facts) else {
+            panic!("not counted");
+        };
+        assert_eq!(!tried.failed_tries.is_empty(), is_kept, "with the id: {names_id}");
+    }
+}
+
+#[test]
+fn an_address_with_too_many_failures_is_refused_before_anything_is_compared() {
+    let of_address = CounterKey::of_address(ClientAddress::new(ADDRESS));
+    let facts = with_stamps(facts(None), of_address, 20, Counted::Failure);
+    let retry_after = Duration::from_hours(1).saturating_sub(Duration::from_micros(19));
+    let limit = LimitName::FailuresPerAddress;
+    for code in ["4711", "4712"] {
+        assert_eq!(attempt(code).decide(&facts), refuse(Refusal::TooManyRequests { retry_after, limit }));
+    }
+    let elsewhere = SignInRequest { client: Client::default(), ..attempt("4711") };
+    assert!(matches!(elsewhere.decide(&facts), SignInDecision::Accept { .. }));
+}
+
+#[test]
+fn a_redeemed_code_takes_back_what_was_counted_at_it() {
+    let elsewhere = ClientAddress::from_bytes([7; 16]);
+    let here = ClientAddress::new(ADDRESS);
+    let mut facts = facts(None);
+    let failed_tries = [here, elsewhere].map(|address| FailedTry { address, at: NOW }).to_vec();
+    facts.challenge = facts.challenge.map(|sent| Challenge { address: Some(here), failed_tries, ..sent });
+    let facts = with_stamps(facts, CounterKey::of_address(here), 1, Counted::Failure);
+    let decision = attempt("4711").decide(&facts);
+    assert_eq!(counted(&decision), [], "in the counters that were loaded");
+    let SignInDecision::Accept { counting, .. } = decision else { panic!("refused") };
+    let keys: Vec<_> = counting.refunds.iter().map(|(key, stamp)| (key.clone(), stamp.what)).collect();
+    let phone = attempt("4711").phone;
+    let expected = [
+        (CounterKey::of_address(elsewhere), Counted::Failure),
+        (CounterKey::of_block(&phone), Counted::Code),
+        (CounterKey::of_pair(&phone, here), Counted::Code),
+    ];
+    assert_eq!(keys, expected);
+}
+
+#[test]
+fn unknown_invite_codes_are_counted_and_refused_when_there_are_too_many() {
+    let guess = SignInRequest { invite_code: Some(user(2).invite_code), ..attempt("4711") };
+    let unknown = vec![Counted::UnknownInvite];
+    let decision = guess.decide(&facts(None));
+    assert_eq!(counted(&decision), [("address".into(), unknown.clone()), ("phone".into(), unknown)]);
+    assert!(matches!(decision, SignInDecision::Refuse { refusal: Refusal::UnknownInviteCode, .. }));
+
+    let of_phone = CounterKey::of_phone(&guess.phone);
+    let full = with_stamps(facts(None), of_phone, 10, Counted::UnknownInvite);
+    let refused = guess.decide(&full);
+    assert!(matches!(
+        refused,
+        SignInDecision::Refuse { refusal: Refusal::TooManyRequests { .. }, challenge: None, .. }
+    ));
+    assert!(matches!(attempt("4711").decide(&full), SignInDecision::Accept { .. }), "without one it goes on");
+}
+
+#[test]
+fn an_inactive_user_shows_only_after_a_right_code_and_uses_it_up() {
+    let inactive = Some(User { is_active: false, ..user(1) });
+    let wrong = attempt("4712").decide(&facts(inactive.clone()));
+    assert!(matches!(wrong, SignInDecision::Refuse { refusal: Refusal::InvalidCode, .. }));
+    let right = attempt("4711").decide(&facts(inactive));
+    assert!(
+        matches!(right, SignInDecision::Refuse { refusal: Refusal::UserInactive, challenge: Some(used), .. }
+        if used.redeemed_at == Some(NOW))
+    );
+}
+
+#[test]
+fn a_bad_invite_code_leaves_the_code_usable() {
+    let with_code = SignInRequest { invite_code: Some(user(1).invite_code), ..attempt("4711") };
+    let own = Inviter { id: user(1).id, code: user(1).invite_code };
+    for (user, inviter, refusal) in
+        [(None, None, Refusal::UnknownInviteCode), (Some(user(1)), Some(own), Refusal::OwnInviteCode)]
+    {
+        let facts = SignInFacts { inviter, ..facts(user) };
+        let SignInDecision::Refuse { refusal: actual, challenge, .. } = with_code.decide(&facts) else {
+            panic!("accepted");
+        };
+        assert_eq!((actual, challenge), (refusal, None));
+    }
+}
+
+#[test]
+fn a_wrong_code_says_nothing_of_the_invite_code_and_asks_for_no_lock() {
+    let boris = user(2);
+    let inviter = Some(Inviter { id: boris.id, code: boris.invite_code.clone() });
+    let facts = SignInFacts { inviter, ..facts(Some(user(1))) };
+    let guess = SignInRequest { invite_code: Some(boris.invite_code.clone()), ..attempt("4712") };
+    assert!(!guess.needs_lineage(&facts));
+    assert!(matches!(guess.decide(&facts), SignInDecision::Refuse { refusal: Refusal::InvalidCode, .. }));
+
+    let right = SignInRequest { invite_code: Some(boris.invite_code), ..attempt("4711") };
+    assert!(right.needs_lineage(&facts));
+}
+
+#[test]
+fn signing_in_with_another_code_keeps_the_inviter() {
+    let [boris, vera] = [user(2), user(3)];
+    let invited_by = Some(InvitedBy { inviter: boris.id, code: boris.invite_code });
+    let anna = User { invited_by: invited_by.clone(), ..user(1) };
+    let inviter = Some(Inviter { id: vera.id, code: vera.invite_code.clone() });
+    let facts = SignInFacts { inviter, ..facts(Some(anna)) };
+    let with_code = SignInRequest { invite_code: Some(vera.invite_code), ..attempt("4711") };
+    let SignInDecision::Accept { user: Some(user), invitation, outcome, .. } = with_code.decide(&facts)
+    else {
+        panic!("refused");
+    };
+    assert_eq!(user.invited_by, invited_by);
+    assert_eq!((invitation, outcome), (None, InvitationOutcome::Ignored));
+}

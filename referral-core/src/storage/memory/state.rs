@@ -1,0 +1,182 @@
+//! What is kept, and how it is found and changed.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use crate::{
+    Challenge, ChallengeId, Email, InviteCode, InvitedBy, Invitee, PhoneNumber, SessionId, User, UserId,
+    storage::{
+        Counter, CounterKey, Counters, Counting, Invitation, Inviter, KnownKey, Lineage, NewUser, Result,
+        ServiceFacts, ServiceFigure, ServiceQuery, Session, StorageError, UserWithInvited,
+    },
+};
+
+#[derive(Default)]
+pub(super) struct State {
+    pub(super) users: BTreeMap<UserId, User>,
+    pub(super) by_phone: HashMap<PhoneNumber, UserId>,
+    pub(super) by_code: HashMap<InviteCode, UserId>,
+    pub(super) by_email: HashMap<Email, UserId>,
+    /// Inviter and invitee: the invitees of one inviter lie together, in the order of their ids.
+    pub(super) edges: BTreeSet<(UserId, UserId)>,
+    pub(super) challenges: BTreeMap<ChallengeId, Challenge>,
+    /// The challenges of each phone, in the order of their ids.
+    pub(super) sent: HashMap<PhoneNumber, BTreeSet<ChallengeId>>,
+    pub(super) sessions: BTreeMap<SessionId, Session>,
+    pub(super) counters: HashMap<CounterKey, Counter>,
+    /// What was counted for the whole service in each minute or hour.
+    pub(super) service: HashMap<(ServiceFigure, OffsetDateTime), i64>,
+    pub(super) attack_until: Option<OffsetDateTime>,
+    pub(super) keys: Vec<KnownKey>,
+}
+
+impl State {
+    pub(super) fn user_with_phone(&self, phone: &PhoneNumber) -> Option<&User> {
+        self.users.get(self.by_phone.get(phone)?)
+    }
+
+    pub(super) fn newest_challenge(&self, phone: &PhoneNumber) -> Option<&Challenge> {
+        self.challenges.get(self.sent.get(phone)?.last()?)
+    }
+
+    pub(super) fn owner_of(&self, code: Option<&InviteCode>) -> Option<Inviter> {
+        let id = *self.by_code.get(code?)?;
+        Some(Inviter { id, code: code?.clone() })
+    }
+
+    pub(super) fn walk_lineage(&self, inviter: UserId, invitee: UserId) -> Lineage {
+        let mut next = Some(inviter);
+        // No more steps than there are users, so that it ends even where there is a loop.
+        for _ in 0..self.users.len() {
+            let Some(ancestor) = next else {
+                break;
+            };
+            if ancestor == invitee {
+                return Lineage::WithInvitee;
+            }
+            let user = self.users.get(&ancestor);
+            next = user.and_then(|user| user.invited_by.as_ref()).map(|named| named.inviter);
+        }
+        Lineage::WithoutInvitee
+    }
+
+    pub(super) fn add_user(&mut self, new: &NewUser, invited_by: Option<InvitedBy>) -> Result<User> {
+        let code = new.invite_codes.iter().find(|code| !self.by_code.contains_key(*code));
+        let code = code.ok_or(StorageError::InviteCodesExhausted)?;
+        let user = new.to_user(code.clone(), invited_by);
+        self.by_phone.insert(user.phone.clone(), user.id);
+        self.by_code.insert(code.clone(), user.id);
+        self.users.insert(user.id, user.clone());
+        Ok(user)
+    }
+
+    /// Stores `user` in place of the one with the same id, phone and code.
+    pub(super) fn put_user(&mut self, user: &User) {
+        let Some(old) = self.users.insert(user.id, user.clone()) else {
+            return;
+        };
+        if let Some(email) = old.email {
+            self.by_email.remove(&email);
+        }
+        if let Some(email) = &user.email {
+            self.by_email.insert(email.clone(), user.id);
+        }
+    }
+
+    pub(super) fn put_challenge(&mut self, challenge: Challenge) {
+        self.sent.entry(challenge.phone.clone()).or_default().insert(challenge.id);
+        self.challenges.insert(challenge.id, challenge);
+    }
+
+    pub(super) fn remove_challenge(&mut self, id: ChallengeId) {
+        if let Some(challenge) = self.challenges.remove(&id)
+            && let Some(sent) = self.sent.get_mut(&challenge.phone)
+        {
+            sent.remove(&id);
+            if sent.is_empty() {
+                self.sent.remove(&challenge.phone);
+            }
+        }
+    }
+
+    pub(super) fn counters(&self, keys: Vec<CounterKey>) -> Counters {
+        let stamps = |key: &CounterKey| self.counters.get(key).map(|counter| counter.stamps.clone());
+        keys.into_iter().map(|key| (key.clone(), stamps(&key).unwrap_or_default())).collect()
+    }
+
+    pub(super) fn count(&mut self, counting: Counting) {
+        for counter in counting.counters {
+            self.counters.insert(counter.key.clone(), counter);
+        }
+        for (key, stamp) in counting.refunds {
+            if let Some(counter) = self.counters.get_mut(&key) {
+                counter.stamps.retain(|counted| *counted != stamp);
+            }
+        }
+        if let Some(count) = counting.service {
+            *self.service.entry((count.figure, count.since)).or_default() += i64::from(count.by);
+        }
+    }
+
+    pub(super) fn service_facts(&self, query: ServiceQuery) -> ServiceFacts {
+        let failures = query.failures_since.map(|since| self.failures(|minute| minute >= since));
+        let messages = query.messages_since.map(|since| {
+            let of_hours = self
+                .service
+                .iter()
+                .filter(|((figure, hour), _)| *figure == ServiceFigure::Messages && *hour >= since);
+            let hours: BTreeMap<_, _> =
+                of_hours.map(|((_, hour), count)| (*hour, positive(*count))).collect();
+            hours.into_iter().collect()
+        });
+        ServiceFacts {
+            failures: failures.unwrap_or_default(),
+            usual_failures: None,
+            attack_until: self.attack_until,
+            messages: messages.unwrap_or_default(),
+        }
+    }
+
+    pub(super) fn usual_failures(&self, times: &[(OffsetDateTime, OffsetDateTime)]) -> Vec<u64> {
+        times.iter().map(|(since, end)| self.failures(|minute| (since..end).contains(&&minute))).collect()
+    }
+
+    /// How many wrong codes there were in the minutes that are looked for.
+    pub(super) fn failures(&self, is_looked_for: impl Fn(OffsetDateTime) -> bool) -> u64 {
+        let found = self
+            .service
+            .iter()
+            .filter(|((figure, minute), _)| *figure == ServiceFigure::Failures && is_looked_for(*minute));
+        found.map(|(_, count)| positive(*count)).sum()
+    }
+
+    pub(super) fn add_invitation(&mut self, invitation: &Invitation) {
+        if self.edges.insert((invitation.inviter, invitation.invitee))
+            && let Some(inviter) = self.users.get_mut(&invitation.inviter)
+        {
+            inviter.invited_count += 1;
+        }
+    }
+
+    pub(super) fn invitees(&self, inviter: UserId, older_than: Option<UserId>, limit: usize) -> Vec<Invitee> {
+        let first = (inviter, UserId(Uuid::nil()));
+        let end = (inviter, older_than.unwrap_or(UserId(Uuid::max())));
+        let ids = self.edges.range(first..end).rev().map(|(_, invitee)| invitee);
+        ids.take(limit)
+            .filter_map(|id| self.users.get(id))
+            .map(|user| Invitee { id: user.id, phone: user.phone.clone(), joined_at: user.date_joined })
+            .collect()
+    }
+
+    pub(super) fn with_invited(&self, id: UserId, invited: u32) -> Option<UserWithInvited> {
+        let user = self.users.get(&id)?.clone();
+        Some(UserWithInvited { user, invited: self.invitees(id, None, invited as usize) })
+    }
+}
+
+/// What is counted is not negative, unless somebody takes back what they never counted.
+fn positive(count: i64) -> u64 {
+    u64::try_from(count).unwrap_or_default()
+}
