@@ -110,7 +110,7 @@ macro_rules! conformance {
                 a_refresh_token_is_exchanged_and_its_parent_repeats_the_successor
                 a_used_successor_ends_the_grace_of_its_parent
                 an_older_refresh_token_ends_the_session
-                parallel_refreshes_give_one_successor
+                tabs_that_refresh_at_once_do_not_sign_one_another_out
                 a_session_ends
                 tokens_of_an_inactive_user_stop_at_once
                 ones_own_sessions_are_listed_and_ended

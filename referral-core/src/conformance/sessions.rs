@@ -74,8 +74,9 @@ pub async fn an_older_refresh_token_ends_the_session(storage: Arc<dyn Storage>) 
     assert_refused(bench.referral.authenticate(&third.access).await, Refusal::TokenNotValid);
 }
 
-/// Many tabs that refresh at once all go on with the same tokens.
-pub async fn parallel_refreshes_give_one_successor(storage: Arc<dyn Storage>) {
+/// Many tabs that refresh at once all go on with the same tokens. Of some it is known that the second
+/// is taken for a thief.
+pub async fn tabs_that_refresh_at_once_do_not_sign_one_another_out(storage: Arc<dyn Storage>) {
     let bench = Bench::new(storage);
     let first = bench.enter(1).await.tokens;
     let successors = in_parallel(32, |_| {
