@@ -121,8 +121,9 @@ impl Server {
         let json = answer.json();
         let code = json["code"].as_str();
         let is_read = matches!(*method, Method::GET | Method::HEAD) || path.contains("/verify");
-        self.is_changed |= !is_read
-            && (!answer.status.is_client_error() || matches!(code, Some("invalid_code" | "refresh_reused")));
+        // These refusals are counted, or end a session.
+        let is_counted = matches!(code, Some("invalid_code" | "refresh_reused" | "unknown_invite_code"));
+        self.is_changed |= !is_read && (is_counted || !answer.status.is_client_error());
         if answer.status != StatusCode::OK {
             return;
         }
@@ -214,7 +215,7 @@ fn documented(method: &Method, path: &str) -> Option<&'static Value> {
     let mut fitting: Vec<_> =
         DOCUMENT["paths"].as_object()?.iter().filter(|(pattern, _)| fits(pattern)).collect();
     fitting.sort_by_key(|(pattern, _)| pattern.contains('{'));
-    let known = [Method::GET, Method::POST, Method::PATCH].contains(method);
+    let known = [Method::GET, Method::POST, Method::PATCH, Method::DELETE].contains(method);
     fitting.first()?.1.get(method.as_str().to_lowercase()).filter(|_| known)
 }
 
