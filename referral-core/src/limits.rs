@@ -76,23 +76,23 @@ impl Limits {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum LimitName {
-    /// [`Policy::cool_down`].
+    /// [`Policy::cool_down`](crate::Policy::cool_down).
     CoolDown,
-    /// [`Policy::hold_at`].
+    /// [`Policy::hold_at`](crate::Policy::hold_at).
     Hold,
-    /// [`Policy::codes_per_phone`].
+    /// [`Policy::codes_per_phone`](crate::Policy::codes_per_phone).
     CodesPerPhone,
-    /// [`Policy::codes_per_phone_and_address`].
+    /// [`Policy::codes_per_phone_and_address`](crate::Policy::codes_per_phone_and_address).
     CodesPerPhoneAndAddress,
-    /// [`Policy::codes_per_address`].
+    /// [`Policy::codes_per_address`](crate::Policy::codes_per_address).
     CodesPerAddress,
-    /// [`Policy::codes_per_block`].
+    /// [`Policy::codes_per_block`](crate::Policy::codes_per_block).
     CodesPerBlock,
-    /// [`Policy::messages_per_day`].
+    /// [`Policy::messages_per_day`](crate::Policy::messages_per_day).
     MessagesPerDay,
-    /// [`Policy::failures_per_address`].
+    /// [`Policy::failures_per_address`](crate::Policy::failures_per_address).
     FailuresPerAddress,
-    /// [`Policy::invite_failures`].
+    /// [`Policy::invite_failures`](crate::Policy::invite_failures).
     InviteFailures,
 }
 

@@ -53,9 +53,11 @@ impl PhoneNumber {
         if !digits.starts_with('+') && default_region.is_none() {
             return Err(invalid("Give the number in international form, such as +79608543017."));
         }
+        // After a plus sign comes a country code, be there one or not.
+        let region = default_region.filter(|_| !digits.starts_with('+'));
         let no_such = || invalid("There is no such phone number. Check its digits.");
         let number = PHONE_NUMBER_UTIL
-            .parse(&digits, default_region.map(|region| region.0))
+            .parse(&digits, region.map(|region| region.0))
             .ok()
             .filter(|number| PHONE_NUMBER_UTIL.is_valid_number(number))
             .ok_or_else(no_such)?;
