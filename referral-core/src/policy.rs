@@ -44,8 +44,8 @@ pub struct Policy {
     /// Wrong codes from one address, refused beyond; those at a code that its owner redeems later
     /// are taken back.
     pub failures_per_address: Limits,
-    /// From how many wrong codes in ten minutes on the whole service is under attack, if there are
-    /// three times as many as usual at that time of day: one guess at each of many phones passes
+    /// Above how many wrong codes in ten minutes the whole service is under attack, if there are more
+    /// than three times as many as usual at that time of day: one guess at each of many phones passes
     /// every other limit. `None` to watch out for none.
     pub attack_failures: Option<u32>,
     /// The digits that codes have at least while it is, until it has been calm for an hour: new ones

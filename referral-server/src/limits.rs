@@ -42,11 +42,11 @@ pub(crate) struct LimitSettings {
     /// How long a wrong code counts for these two, 1 to 366 days [default: 31d]
     #[arg(long, env = "REFERRAL_FAILURE_MEMORY", global = true, value_name = "TIME", value_parser = humantime::parse_duration)]
     failure_memory: Option<Duration>,
-    /// From how many wrong codes in ten minutes on the whole service is under attack, if there are
-    /// three times as many as usual, or off [default: 50; strict: 200; development: off]
+    /// Above how many wrong codes in ten minutes the whole service is under attack, if there are more
+    /// than three times as many as usual, or off [default: 50; strict: 200; development: off]
     #[arg(long, env = "REFERRAL_ATTACK_FAILURES", global = true, value_name = "FAILURES", value_parser = number_or_off)]
     attack_failures: Option<Number>,
-    /// Digits of a new code while it is, at least [default: 6]
+    /// Digits of codes while it is, at least; shorter ones are dead [default: 6]
     #[arg(long, env = "REFERRAL_ATTACK_CODE_LENGTH", global = true, value_name = "DIGITS")]
     attack_code_length: Option<u8>,
     /// Messages in a day, of the whole service, or unlimited [default: unlimited; strict: must be set]
