@@ -223,9 +223,7 @@ impl ChallengeRequest {
         let limits = self.wait(&ledger.counters()).map(|(wait, _)| wait);
         let budget = self.policy.wait_for_budget(&facts.service.with_message(sent_at), self.now);
         let failures = facts.counters.moments(&CounterKey::of_phone(&self.phone), Counted::Failure);
-        let required = self.policy.required_length(&failures, self.now);
-        let code_length =
-            if alert.under_attack { required.max(self.policy.attack_code_length) } else { required };
+        let code_length = self.policy.required_length(&failures, alert.under_attack, self.now);
         ChallengeDecision::Grant {
             granted: GrantedChallenge {
                 challenge: self.challenge(code_length, sent_at),
@@ -265,8 +263,7 @@ impl ChallengeRequest {
     fn wait(&self, counters: &Counters) -> Option<(Duration, LimitName)> {
         let policy = &self.policy;
         let full = |name, limits: &Limits, key: CounterKey| {
-            let wait = limits.wait(&counters.moments(&key, Counted::Code), self.now)?;
-            Some((wait, name))
+            counters.wait(&key, Counted::Code, limits, self.now).map(|wait| (wait, name))
         };
         let of_phone = CounterKey::of_phone(&self.phone);
         let hold = policy.hold(&counters.moments(&of_phone, Counted::Failure), self.now);
@@ -305,177 +302,4 @@ impl ChallengeRequest {
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
-    use super::*;
-    use crate::random::SystemRandom;
-
-    pub(crate) const MINUTE: time::Duration = time::Duration::MINUTE;
-
-    pub(crate) fn peppers() -> Peppers {
-        Peppers::from_secret("p1", &[7; 32]).expect("long enough")
-    }
-
-    /// A challenge for `phone` with the code 4711, sent at the epoch, live for five minutes.
-    pub(crate) fn challenge(phone: PhoneNumber) -> Challenge {
-        let id = ChallengeId(Uuid::from_u128(1));
-        Challenge {
-            id,
-            code_length: 4,
-            code_hash: hash_code(&peppers(), "p1", id, &phone, "4711").expect("a known pepper"),
-            phone,
-            pepper_id: "p1".into(),
-            sent_at: OffsetDateTime::UNIX_EPOCH,
-            expires_at: OffsetDateTime::UNIX_EPOCH + 5 * MINUTE,
-            redeemed_at: None,
-            tries_with_id: 0,
-            tries_without_id: 0,
-            address: None,
-            failed_tries: Vec::new(),
-        }
-    }
-
-    fn phone() -> PhoneNumber {
-        PhoneNumber::parse("+79608543017", None).expect("valid")
-    }
-
-    #[test]
-    fn the_hash_is_bound_to_challenge_phone_and_pepper() {
-        let sent = challenge(phone());
-        let right = CodeInput::parse("4711").expect("digits");
-        assert!(sent.accepts(&right, &peppers()));
-        assert!(!sent.accepts(&CodeInput::parse("4712").expect("digits"), &peppers()));
-
-        let other_id = Challenge { id: ChallengeId(Uuid::from_u128(2)), ..sent.clone() };
-        let other_phone = PhoneNumber::parse("+79608543018", None).expect("valid");
-        let other_phone = Challenge { phone: other_phone, ..sent.clone() };
-        let other_pepper = Peppers::from_secret("p1", &[8; 32]).expect("long enough");
-        let unknown_pepper = Peppers::from_secret("p2", &[7; 32]).expect("long enough");
-        assert!(!other_id.accepts(&right, &peppers()));
-        assert!(!other_phone.accepts(&right, &peppers()));
-        assert!(!sent.accepts(&right, &other_pepper));
-        assert!(!sent.accepts(&right, &unknown_pepper));
-    }
-
-    #[test]
-    fn a_code_is_dead_at_its_end_after_its_tries_and_when_used() {
-        let start = OffsetDateTime::UNIX_EPOCH;
-        let sent = challenge(phone());
-        let last_moment = start + 5 * MINUTE - time::Duration::MICROSECOND;
-        assert!(sent.is_live(true, 3, 4, last_moment));
-        assert!(!sent.is_live(true, 3, 4, start + 5 * MINUTE));
-
-        let tried = Challenge { tries_without_id: 3, ..sent.clone() };
-        assert!(!tried.is_live(false, 3, 4, start));
-        assert!(tried.is_live(true, 3, 4, start), "the owner's tries are counted apart");
-
-        assert!(!sent.is_live(true, 3, 6, start), "a phone that needs six digits now");
-
-        let redeemed = Challenge { redeemed_at: Some(start), ..sent };
-        assert!(!redeemed.is_live(true, 3, 4, start));
-    }
-
-    fn request(now: OffsetDateTime, policy: Policy) -> ChallengeRequest {
-        ChallengeRequest {
-            id: ChallengeId(Uuid::from_u128(1)),
-            phone: phone(),
-            now,
-            address: Some(ClientAddress::from_bytes([1; 16])),
-            digits: SmsCode::draw(&SystemRandom, 10),
-            policy: Arc::new(policy),
-            peppers: Arc::new(peppers()),
-        }
-    }
-
-    /// The code's length, or how long to wait.
-    fn decided(request: &ChallengeRequest, facts: &ChallengeFacts) -> Result<u8, Duration> {
-        match request.decide(facts) {
-            ChallengeDecision::Grant { granted, .. } => {
-                let Challenge { code_length, .. } = granted.challenge;
-                let code = CodeInput::parse(request.digits.first(code_length).reveal()).expect("digits");
-                assert!(granted.challenge.accepts(&code, &peppers()), "the hash is that of the digits sent");
-                Ok(code_length)
-            }
-            ChallengeDecision::Refuse(Refusal::TooManyRequests { retry_after, .. }) => Err(retry_after),
-            ChallengeDecision::Refuse(other) => panic!("{other:?}"),
-        }
-    }
-
-    #[test]
-    fn the_cool_down_ends_with_its_time_or_a_sign_in() {
-        let sent = OffsetDateTime::UNIX_EPOCH;
-        let decided_at = |now, facts: &ChallengeFacts| decided(&request(now, Policy::standard()), facts);
-        let facts = ChallengeFacts { last_sent_at: Some(sent), ..ChallengeFacts::default() };
-        let half_a_minute = sent + MINUTE / 2;
-
-        assert_eq!(decided_at(sent, &ChallengeFacts::default()), Ok(4));
-        assert_eq!(decided_at(half_a_minute, &facts), Err(Duration::from_secs(30)));
-        assert_eq!(decided_at(sent + MINUTE, &facts), Ok(4), "waiting as long as told helps");
-        assert_eq!(
-            decided_at(half_a_minute - MINUTE, &facts),
-            Err(Duration::from_secs(90)),
-            "a host is ahead"
-        );
-        assert_eq!(decided_at(sent - 9 * MINUTE, &facts), Ok(4), "a clock was wrong");
-        let signed_in = ChallengeFacts { last_login: Some(sent), ..facts.clone() };
-        assert_eq!(decided_at(half_a_minute, &signed_in), Ok(4));
-        let redeemed = ChallengeFacts { last_is_redeemed: true, ..facts.clone() };
-        assert_eq!(decided_at(half_a_minute, &redeemed), Ok(4), "whatever the clocks of two hosts say");
-        let signed_in_before = ChallengeFacts { last_login: Some(sent - MINUTE), ..facts };
-        assert!(decided_at(half_a_minute, &signed_in_before).is_err());
-    }
-
-    #[test]
-    fn the_longest_wait_of_all_that_refuse_is_told() {
-        let now = OffsetDateTime::UNIX_EPOCH + 100 * MINUTE;
-        let request = request(now, Policy::standard());
-        let ago = |minutes, what| crate::counters::Stamp { at: now - minutes * MINUTE, what };
-        let codes =
-            |minutes: &[i32]| minutes.iter().map(|ago_| ago(*ago_, Counted::Code)).collect::<Vec<_>>();
-        let facts = |key, stamps| ChallengeFacts {
-            counters: [(key, stamps)].into_iter().collect(),
-            ..ChallengeFacts::default()
-        };
-        let mins = |minutes| Err(Duration::from_mins(minutes));
-        let of_phone = CounterKey::of_phone(&phone());
-        // Three in 15 minutes, and five in an hour: the fifth newest leaves the hour in 20 minutes.
-        let full = facts(of_phone.clone(), codes(&[40, 30, 10, 9, 8]));
-        assert_eq!(decided(&request, &full), mins(20));
-        assert_eq!(decided(&request, &facts(of_phone, codes(&[40, 10, 9, 8]))), mins(5));
-        let of_block = CounterKey::of_block(&phone());
-        assert_eq!(decided(&request, &facts(of_block, codes(&[9; 10]))), mins(51));
-        let of_pair = CounterKey::of_pair(&phone(), request.address.expect("given"));
-        assert_eq!(decided(&request, &facts(of_pair, codes(&[9; 3]))), mins(24 * 60 - 9));
-    }
-
-    #[test]
-    fn wrong_codes_lengthen_the_next_and_too_many_hold_the_phone_where_that_is_set() {
-        let now = OffsetDateTime::UNIX_EPOCH + 60 * 24 * 60 * MINUTE;
-        let failures = |number: usize, ago: time::Duration| ChallengeFacts {
-            counters: [(
-                CounterKey::of_phone(&phone()),
-                vec![crate::counters::Stamp { at: now - ago, what: Counted::Failure }; number],
-            )]
-            .into_iter()
-            .collect(),
-            ..ChallengeFacts::default()
-        };
-        let month = time::Duration::days(31);
-        let standard = request(now, Policy::standard());
-        for (number, length) in [(0, 4), (4, 4), (5, 6), (29, 6), (30, 8)] {
-            assert_eq!(decided(&standard, &failures(number, MINUTE)), Ok(length));
-            assert_eq!(decided(&standard, &failures(number, month)), Ok(4), "they are too old to matter");
-        }
-        let strict = request(now, Policy::strict());
-        for (number, length) in [(0, 6), (29, 6), (30, 8), (99, 8)] {
-            assert_eq!(decided(&strict, &failures(number, MINUTE)), Ok(length));
-        }
-        assert_eq!(decided(&strict, &failures(100, MINUTE)), Err((month - MINUTE).unsigned_abs()));
-    }
-
-    #[test]
-    fn under_attack_a_new_code_has_six_digits() {
-        let service = ServiceFacts { failures: 51, ..ServiceFacts::default() };
-        let facts = ChallengeFacts { service, ..ChallengeFacts::default() };
-        assert_eq!(decided(&request(OffsetDateTime::UNIX_EPOCH, Policy::standard()), &facts), Ok(6));
-    }
-}
+pub(crate) mod tests;

@@ -8,7 +8,11 @@ use std::{collections::BTreeMap, fmt, time::Duration};
 
 use time::OffsetDateTime;
 
-use crate::{ClientAddress, PhoneNumber, Policy, limits::LONGEST, service::ServiceCount};
+use crate::{
+    ClientAddress, PhoneNumber, Policy,
+    limits::{LONGEST, Limits},
+    service::ServiceCount,
+};
 
 /// What is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -138,6 +142,17 @@ impl Counters {
     pub(crate) fn moments(&self, key: &CounterKey, what: Counted) -> Vec<OffsetDateTime> {
         self.stamps(key).iter().filter(|stamp| stamp.what == what).map(|stamp| stamp.at).collect()
     }
+
+    /// How long to wait until one more of `what` is within the limits of this counter.
+    pub(crate) fn wait(
+        &self,
+        key: &CounterKey,
+        what: Counted,
+        limits: &Limits,
+        now: OffsetDateTime,
+    ) -> Option<Duration> {
+        limits.wait(&self.moments(key, what), now)
+    }
 }
 
 /// How long what was counted is kept, and how much of it.
@@ -259,7 +274,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::{Limits, service::ServiceFigure};
+    use crate::service::ServiceFigure;
 
     const START: OffsetDateTime = time::macros::datetime!(2026-11-25 12:34:56 UTC);
 

@@ -298,12 +298,19 @@ impl Policy {
         Ok(())
     }
 
-    /// The digits that codes for a phone must have, given when there were wrong ones.
-    pub(crate) fn required_length(&self, failures: &[OffsetDateTime], now: OffsetDateTime) -> u8 {
+    /// The digits that codes for a phone must have, given when there were wrong ones, and whether the
+    /// whole service is under attack.
+    pub(crate) fn required_length(
+        &self,
+        failures: &[OffsetDateTime],
+        under_attack: bool,
+        now: OffsetDateTime,
+    ) -> u8 {
         let failures = failures.iter().filter(|at| **at + self.failure_memory > now).count();
         let reached = |step: &&Lengthening| failures >= step.failures as usize;
         let lengthened = self.lengthening.iter().rev().find(reached).map(|step| step.code_length);
-        lengthened.unwrap_or_default().max(self.code_length)
+        let in_attack = under_attack.then_some(self.attack_code_length);
+        self.code_length.max(lengthened.unwrap_or_default()).max(in_attack.unwrap_or_default())
     }
 
     /// How long a phone is held, if it is.
@@ -385,7 +392,7 @@ mod tests {
 
     fn required_length(policy: &Policy, failures: usize) -> u8 {
         let now = OffsetDateTime::UNIX_EPOCH;
-        policy.required_length(&vec![now; failures], now)
+        policy.required_length(&vec![now; failures], false, now)
     }
 
     #[test]
@@ -397,6 +404,7 @@ mod tests {
         let long = Policy { code_length: 7, ..standard };
         assert_eq!([required_length(&long, 5), required_length(&long, 30)], [7, 8]);
         assert_eq!(required_length(&Policy::development(), 1_000), 4);
+        assert_eq!(Policy::standard().required_length(&[], true, OffsetDateTime::UNIX_EPOCH), 6);
     }
 
     #[test]

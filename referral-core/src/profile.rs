@@ -104,10 +104,8 @@ impl ProfileEdit {
     /// Decides about the edit: all of it, or every reason against it.
     #[must_use]
     pub fn decide(&self, facts: &ProfileFacts) -> ProfileDecision {
-        let full = |key: CounterKey| {
-            let moments = facts.counters.moments(&key, Counted::UnknownInvite);
-            self.policy.invite_failures.wait(&moments, self.now)
-        };
+        let limits = &self.policy.invite_failures;
+        let full = |key| facts.counters.wait(&key, Counted::UnknownInvite, limits, self.now);
         if let Some(retry_after) = self.counters().into_iter().filter_map(full).max() {
             let refusals = vec![Refusal::TooManyRequests { retry_after, limit: LimitName::InviteFailures }];
             return ProfileDecision::Refuse { refusals, counting: Counting::default() };

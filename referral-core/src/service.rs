@@ -10,7 +10,7 @@
 //! These figures are sums of many small counts, read without excluding those who add to them: they
 //! may be a few behind, but there is no row that every request waits for.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use time::OffsetDateTime;
 
@@ -204,7 +204,7 @@ fn median(mut numbers: Vec<u64>) -> u64 {
 pub struct WatchRequest {
     /// The time.
     pub now: OffsetDateTime,
-    pub(crate) policy: std::sync::Arc<Policy>,
+    pub(crate) policy: Arc<Policy>,
 }
 
 impl WatchRequest {

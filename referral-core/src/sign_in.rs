@@ -256,7 +256,7 @@ impl SignInRequest {
             Counted::Failure | Counted::Code => &self.policy.failures_per_address,
         };
         let keys = of_address.into_iter().chain(of_phone);
-        keys.filter_map(|key| limits.wait(&facts.counters.moments(&key, what), self.now)).max()
+        keys.filter_map(|key| facts.counters.wait(&key, what, limits, self.now)).max()
     }
 
     fn ledger(&self, facts: &SignInFacts) -> Ledger<'_> {
@@ -288,8 +288,7 @@ impl SignInRequest {
     fn is_live(&self, challenge: &Challenge, facts: &SignInFacts) -> bool {
         let failures = facts.counters.moments(&CounterKey::of_phone(&self.phone), Counted::Failure);
         let under_attack = self.policy.alert(&facts.service, self.now).under_attack;
-        let at_least = if under_attack { self.policy.attack_code_length } else { 0 };
-        let required_length = self.policy.required_length(&failures, self.now).max(at_least);
+        let required_length = self.policy.required_length(&failures, under_attack, self.now);
         self.policy.hold(&failures, self.now).is_none()
             && challenge.is_live(
                 self.challenge.is_some(),

@@ -11,7 +11,7 @@ use referral_core::{Policy, Region, Visibility};
 use referral_server::{ClientAddresses, CorsOrigins, TrustedProxies};
 use referral_sqlx::PostgresOptions;
 
-use crate::{connections::Limits, limits::LimitSettings, patience::Times};
+use crate::{connections::Limits, keys::KeysCommand, limits::LimitSettings, patience::Times};
 
 /// Sign-in by phone and one-time code, with a simple referral system, over HTTP.
 ///
@@ -44,71 +44,6 @@ pub(crate) enum Command {
     /// Make, show and rotate the keys that sign tokens and the peppers that hash codes.
     #[command(subcommand)]
     Keys(KeysCommand),
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum KeysCommand {
-    /// Make a file with one new key, where the settings say. One that is there is never written over.
-    Generate {
-        /// Which file [default: both]
-        #[arg(long)]
-        purpose: Option<Purpose>,
-        /// How the new key signs
-        #[arg(long, default_value = "EdDSA", ignore_case = true)]
-        algorithm: Algorithm,
-        /// Print it and make no file: for `REFERRAL_KEYS` or `REFERRAL_PEPPERS`
-        #[arg(long, requires = "purpose")]
-        print: bool,
-    },
-    /// Show which keys there are, what each does, and where it comes from; nothing that is secret.
-    List {
-        /// Which keys [default: all]
-        #[arg(long)]
-        purpose: Option<Purpose>,
-    },
-    /// Put a new key to use, of the same algorithm, and sign nobody out.
-    ///
-    /// On one host, all at once. On several, or where other services verify tokens, step by step:
-    /// each on one host, whose file is then copied to the others, and read by all before the next.
-    Rotate {
-        /// Which file [default: both]
-        #[arg(long)]
-        purpose: Option<Purpose>,
-        /// One step only
-        #[arg(long)]
-        step: Option<Step>,
-        /// Print what the file would be and leave it: for `REFERRAL_KEYS` or `REFERRAL_PEPPERS`
-        #[arg(long, requires = "purpose")]
-        print: bool,
-    },
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub(crate) enum Purpose {
-    /// Keys that sign tokens
-    Signing,
-    /// Peppers that hash codes
-    Pepper,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Algorithm {
-    /// With a private key; whoever has the public one can verify
-    #[value(name = "EdDSA")]
-    EdDsa,
-    /// With a secret; whoever can verify can sign
-    #[value(name = "HS256")]
-    Hs256,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Step {
-    /// A new key comes second: it is honoured, and not used
-    Add,
-    /// The second key comes first: it is used
-    Use,
-    /// The last key goes, once nothing that it made is good any more
-    Drop,
 }
 
 #[derive(Debug, Args)]

@@ -2,6 +2,7 @@
 
 use std::io::{self, Write};
 
+use clap::{Subcommand, ValueEnum};
 use humantime::format_duration;
 use referral_core::{
     KeyPurpose, Peppers, SigningKeys,
@@ -15,10 +16,75 @@ use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use zeroize::Zeroizing;
 
 use crate::{
-    cli::{Algorithm, KeysCommand, Purpose, Settings, Step},
+    cli::Settings,
     secrets::{self, Secret},
     serve::{self, Result},
 };
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum KeysCommand {
+    /// Make a file with one new key, where the settings say. One that is there is never written over.
+    Generate {
+        /// Which file [default: both]
+        #[arg(long)]
+        purpose: Option<Purpose>,
+        /// How the new key signs
+        #[arg(long, default_value = "EdDSA", ignore_case = true)]
+        algorithm: Algorithm,
+        /// Print it and make no file: for `REFERRAL_KEYS` or `REFERRAL_PEPPERS`
+        #[arg(long, requires = "purpose")]
+        print: bool,
+    },
+    /// Show which keys there are, what each does, and where it comes from; nothing that is secret.
+    List {
+        /// Which keys [default: all]
+        #[arg(long)]
+        purpose: Option<Purpose>,
+    },
+    /// Put a new key to use, of the same algorithm, and sign nobody out.
+    ///
+    /// On one host, all at once. On several, or where other services verify tokens, step by step:
+    /// each on one host, whose file is then copied to the others, and read by all before the next.
+    Rotate {
+        /// Which file [default: both]
+        #[arg(long)]
+        purpose: Option<Purpose>,
+        /// One step only
+        #[arg(long)]
+        step: Option<Step>,
+        /// Print what the file would be and leave it: for `REFERRAL_KEYS` or `REFERRAL_PEPPERS`
+        #[arg(long, requires = "purpose")]
+        print: bool,
+    },
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Purpose {
+    /// Keys that sign tokens
+    Signing,
+    /// Peppers that hash codes
+    Pepper,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Algorithm {
+    /// With a private key; whoever has the public one can verify
+    #[value(name = "EdDSA")]
+    EdDsa,
+    /// With a secret; whoever can verify can sign
+    #[value(name = "HS256")]
+    Hs256,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Step {
+    /// A new key comes second: it is honoured, and not used
+    Add,
+    /// The second key comes first: it is used
+    Use,
+    /// The last key goes, once nothing that it made is good any more
+    Drop,
+}
 
 pub(crate) async fn run(settings: &Settings, command: &KeysCommand) -> Result<()> {
     match *command {

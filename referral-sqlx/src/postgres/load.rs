@@ -31,7 +31,7 @@ pub(super) async fn challenge_facts(
         last_sent_at: rows::optional_time(&row, "last_sent_at")?,
         last_is_redeemed: rows::get(&row, "last_is_redeemed")?,
         last_login: rows::optional_time(&row, "last_login")?,
-        counters: rows::counters(&row, request.counters())?,
+        counters: rows::counters(&row, keys)?,
         service: service_facts(&row)?,
     };
     if let Some(times) = request.usual_times(&facts) {
@@ -107,7 +107,7 @@ pub(super) async fn sign_in_facts(lease: &mut Lease, request: &SignInRequest) ->
         user: user.map(|_| rows::user(&row)).transpose()?,
         inviter: code_owner(&row, code)?,
         lineage: Lineage::NotWalked,
-        counters: rows::counters(&row, request.counters())?,
+        counters: rows::counters(&row, keys)?,
         service: service_facts(&row)?,
     };
     if let Some(times) = request.usual_times(&facts) {
@@ -135,7 +135,7 @@ pub(super) async fn profile_facts(lease: &mut Lease, edit: &ProfileEdit) -> Resu
         email_owner: rows::get::<Option<Uuid>>(&row, "email_owner")?.map(UserId),
         inviter: code_owner(&row, code)?,
         lineage: Lineage::NotWalked,
-        counters: rows::counters(&row, edit.counters())?,
+        counters: rows::counters(&row, keys)?,
     }))
 }
 

@@ -426,27 +426,35 @@ pub(super) const END_OTHER_SESSIONS: &str = "\
 pub(super) const NOTE_GRANT_USED: &str =
     "UPDATE referral.sessions SET grant_used = TRUE WHERE id = $1 AND access_id = $2 AND NOT grant_used";
 
-/// Deletes a batch of what ended before `$1`, but for what others are deleting. The batch is an
-/// array so that it is chosen once: as a set it could be chosen anew for each row.
-pub(super) const SWEEP_CHALLENGES: &str = "\
-    DELETE FROM referral.challenges WHERE id = ANY (ARRAY( \
-        SELECT id FROM referral.challenges WHERE expires_at < $1 ORDER BY expires_at LIMIT $2 \
-        FOR UPDATE SKIP LOCKED))";
+/// Deletes a batch of the rows of a table whose time is before `$1`, but for what others are deleting.
+/// The batch is an array so that it is chosen once: as a set it could be chosen anew for each row.
+macro_rules! sweep {
+    ($table:literal, $key:literal, $time:literal) => {
+        concat!(
+            "DELETE FROM referral.",
+            $table,
+            " WHERE ",
+            $key,
+            " = ANY (ARRAY(SELECT ",
+            $key,
+            " FROM referral.",
+            $table,
+            " WHERE ",
+            $time,
+            " < $1 ORDER BY ",
+            $time,
+            " LIMIT $2 FOR UPDATE SKIP LOCKED))"
+        )
+    };
+}
 
-pub(super) const SWEEP_SESSIONS: &str = "\
-    DELETE FROM referral.sessions WHERE id = ANY (ARRAY( \
-        SELECT id FROM referral.sessions WHERE ends_at < $1 ORDER BY ends_at LIMIT $2 \
-        FOR UPDATE SKIP LOCKED))";
+pub(super) const SWEEP_CHALLENGES: &str = sweep!("challenges", "id", "expires_at");
 
-pub(super) const SWEEP_COUNTERS: &str = "\
-    DELETE FROM referral.counters WHERE key = ANY (ARRAY( \
-        SELECT key FROM referral.counters WHERE ends_at < $1 ORDER BY ends_at LIMIT $2 \
-        FOR UPDATE SKIP LOCKED))";
+pub(super) const SWEEP_SESSIONS: &str = sweep!("sessions", "id", "ends_at");
 
-pub(super) const SWEEP_SERVICE_COUNTS: &str = "\
-    DELETE FROM referral.service_counts WHERE ctid = ANY (ARRAY( \
-        SELECT ctid FROM referral.service_counts WHERE since < $1 ORDER BY since LIMIT $2 \
-        FOR UPDATE SKIP LOCKED))";
+pub(super) const SWEEP_COUNTERS: &str = sweep!("counters", "key", "ends_at");
+
+pub(super) const SWEEP_SERVICE_COUNTS: &str = sweep!("service_counts", "ctid", "since");
 
 pub(super) const LOCK_KEYS: &str = "SELECT 1 FROM referral.locks WHERE name = 'keys' FOR UPDATE";
 

@@ -31,7 +31,7 @@ pub(super) async fn challenge_facts(
         last_sent_at: rows::optional_time(&row, "last_sent_at")?,
         last_is_redeemed: rows::get(&row, "last_is_redeemed")?,
         last_login: rows::optional_time(&row, "last_login")?,
-        counters: rows::counters(&row, request.counters())?,
+        counters: rows::counters(&row, keys)?,
         service: service_facts(&row)?,
     };
     if let Some(times) = request.usual_times(&facts) {
@@ -131,7 +131,7 @@ pub(super) async fn sign_in_facts(
         user: user.map(|_| rows::user(&row)).transpose()?,
         inviter: owner.zip(code.cloned()).map(|(id, code)| Inviter { id, code }),
         lineage: Lineage::NotWalked,
-        counters: rows::counters(&row, request.counters())?,
+        counters: rows::counters(&row, keys)?,
         service: service_facts(&row)?,
     };
     if let Some(times) = request.usual_times(&facts) {
