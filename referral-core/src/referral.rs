@@ -144,7 +144,7 @@ impl Referral {
         let challenge = granted.challenge;
         let code = ask.digits.first(challenge.code_length);
         let text = (self.inner.text)(&code, request.locale.as_deref());
-        let message = SmsMessage::new(ask.phone.clone(), code, text, request.locale);
+        let message = SmsMessage::new(self.draw_id(), ask.phone.clone(), code, text, request.locale);
         let revealed_code = match self.inner.sender.send(&message).await {
             Ok(receipt) => receipt.revealed_code,
             Err(SmsError::Unknown(reason)) => {

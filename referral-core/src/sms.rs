@@ -1,6 +1,9 @@
 //! Sending messages: the trait that a gateway plugs into.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
+use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use crate::{PhoneNumber, SmsCode};
@@ -9,6 +12,8 @@ use crate::{PhoneNumber, SmsCode};
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct SmsMessage {
+    /// Names the message, and is the same however often and through whichever gateway it is sent.
+    pub id: Uuid,
     /// Where to send it.
     pub phone: PhoneNumber,
     /// The text, code included.
@@ -22,8 +27,8 @@ pub struct SmsMessage {
 impl SmsMessage {
     /// A message, as the handle makes it.
     #[must_use]
-    pub fn new(phone: PhoneNumber, code: SmsCode, text: String, locale: Option<String>) -> Self {
-        Self { phone, text: SmsText(Zeroizing::new(text)), code, locale }
+    pub fn new(id: Uuid, phone: PhoneNumber, code: SmsCode, text: String, locale: Option<String>) -> Self {
+        Self { id, phone, text: SmsText(Zeroizing::new(text)), code, locale }
     }
 }
 
@@ -49,6 +54,8 @@ impl std::fmt::Debug for SmsText {
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Receipt {
+    /// The name of the gateway that accepted the message, where there are several.
+    pub gateway: Option<String>,
     /// The gateway's id of the message, if it gives one.
     pub message_id: Option<String>,
     /// The code, to be handed to whoever asked for it. For development only: with it, anybody
@@ -60,7 +67,7 @@ impl Receipt {
     /// A receipt with the gateway's id of the message.
     #[must_use]
     pub fn new(message_id: impl Into<String>) -> Self {
-        Self { message_id: Some(message_id.into()), revealed_code: None }
+        Self { message_id: Some(message_id.into()), ..Self::default() }
     }
 }
 
@@ -69,12 +76,21 @@ impl Receipt {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SmsError {
-    /// The message was refused, and would be again: the number is blocked, say.
+    /// The message was refused, and would be by any gateway: the number is not in use, or blocked.
     #[error("the gateway refused the message for good: {0}")]
     Permanent(String),
-    /// The message was refused for now: the gateway is busy, or out of reach.
+    /// The message was refused for now: the gateway is out of reach, or out of order, or out of
+    /// money; another one may take it.
     #[error("the gateway refused the message for now: {0}")]
     Temporary(String),
+    /// The message was refused for now, and the gateway wants to be left alone for a while.
+    #[error("the gateway is busy for {} s: {reason}", retry_after.as_secs())]
+    Busy {
+        /// What it said.
+        reason: String,
+        /// For how long.
+        retry_after: Duration,
+    },
     /// Nobody knows whether the message was sent: the gateway took it and did not answer.
     #[error("the gateway did not say whether it sent the message: {0}")]
     Unknown(String),
@@ -103,8 +119,8 @@ pub trait SmsSender: Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// [`SmsError::Permanent`] or [`SmsError::Temporary`] only if it is certain that no message
-    /// goes out: the code is then void and the phone may ask at once for another. With
+    /// [`SmsError::Permanent`], [`SmsError::Temporary`] or [`SmsError::Busy`] only if it is certain
+    /// that no message goes out: the code is then void and the phone may ask at once for another. With
     /// [`SmsError::Unknown`] the message is taken for sent.
     async fn send(&self, message: &SmsMessage) -> Result<Receipt, SmsError>;
 }
@@ -117,6 +133,6 @@ pub struct DevelopmentSender;
 #[async_trait]
 impl SmsSender for DevelopmentSender {
     async fn send(&self, message: &SmsMessage) -> Result<Receipt, SmsError> {
-        Ok(Receipt { message_id: None, revealed_code: Some(message.code.clone()) })
+        Ok(Receipt { revealed_code: Some(message.code.clone()), ..Receipt::default() })
     }
 }
