@@ -15,6 +15,7 @@ mod invite_code;
 mod keyring;
 pub mod keys;
 mod limits;
+mod locale;
 mod phone;
 mod policy;
 mod profile;
@@ -41,6 +42,7 @@ pub use crate::{
     keyring::{KeyMismatch, KeyPurpose},
     keys::{Peppers, SigningKeys},
     limits::{Limit, LimitName, Limits},
+    locale::Locale,
     phone::{PhoneNumber, Region},
     policy::{Budget, Lengthening, Policy, Regions, Visibility},
     profile::ProfileChange,

@@ -143,8 +143,9 @@ impl Referral {
 
         let challenge = granted.challenge;
         let code = ask.digits.first(challenge.code_length);
-        let text = (self.inner.text)(&code, request.locale.as_deref());
-        let message = SmsMessage::new(self.draw_id(), ask.phone.clone(), code, text, request.locale);
+        let text = (self.inner.text)(&code, &request.locales);
+        let locale = request.locales.into_iter().next();
+        let message = SmsMessage::new(self.draw_id(), ask.phone.clone(), code, text, locale);
         let revealed_code = match self.inner.sender.send(&message).await {
             Ok(receipt) => receipt.revealed_code,
             Err(SmsError::Unknown(reason)) => {

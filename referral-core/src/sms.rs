@@ -1,4 +1,7 @@
-//! Sending messages: the trait that a gateway plugs into.
+//! Sending messages: the trait that a gateway plugs into, and what the messages say.
+
+mod segments;
+mod text;
 
 use std::time::Duration;
 
@@ -6,7 +9,11 @@ use async_trait::async_trait;
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
-use crate::{PhoneNumber, SmsCode};
+pub use self::{
+    segments::{Encoding, Segments},
+    text::{Preview, Texts},
+};
+use crate::{Locale, PhoneNumber, SmsCode};
 
 /// A message with a code in it.
 #[derive(Clone, Debug)]
@@ -20,14 +27,14 @@ pub struct SmsMessage {
     pub text: SmsText,
     /// The code alone, for gateways that put it into a text of their own.
     pub code: SmsCode,
-    /// The language that was asked for, as a BCP 47 tag.
-    pub locale: Option<String>,
+    /// The language that was asked for before all others, for gateways that have texts of their own.
+    pub locale: Option<Locale>,
 }
 
 impl SmsMessage {
     /// A message, as the handle makes it.
     #[must_use]
-    pub fn new(id: Uuid, phone: PhoneNumber, code: SmsCode, text: String, locale: Option<String>) -> Self {
+    pub fn new(id: Uuid, phone: PhoneNumber, code: SmsCode, text: String, locale: Option<Locale>) -> Self {
         Self { id, phone, text: SmsText(Zeroizing::new(text)), code, locale }
     }
 }

@@ -4,9 +4,9 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use referral_core::{
-    CodeInput, Error, Event, Hook, InviteCode, Peppers, PhoneNumber, Policy, Referral, Refusal, SendCode,
-    SentCode, SignIn, SignedIn, SigningKeys,
-    sms::{DevelopmentSender, Receipt, SmsError, SmsMessage, SmsSender},
+    CodeInput, Error, Event, Hook, InviteCode, Locale, Peppers, PhoneNumber, Policy, Referral, Refusal,
+    SendCode, SentCode, SignIn, SignedIn, SigningKeys, SmsCode,
+    sms::{DevelopmentSender, Receipt, SmsError, SmsMessage, SmsSender, Texts},
     storage::MemoryStorage,
 };
 
@@ -33,14 +33,9 @@ fn phone(number: u32) -> PhoneNumber {
     PhoneNumber::parse(&format!("+79608{number:06}"), None).expect("a mobile number")
 }
 
-async fn send_code(referral: &Referral, locale: Option<&str>) -> Result<SentCode, Error> {
-    let request = SendCode::new(phone(1));
-    referral
-        .send_code(match locale {
-            Some(locale) => request.locale(locale),
-            None => request,
-        })
-        .await
+async fn send_code(referral: &Referral, locales: &[&str]) -> Result<SentCode, Error> {
+    let locales: Vec<_> = locales.iter().map(|tag| Locale::parse(tag).expect("a tag")).collect();
+    referral.send_code(SendCode::new(phone(1)).locales(locales)).await
 }
 
 async fn enter(referral: &Referral, number: u32, invited_by: Option<&InviteCode>) -> SignedIn {
@@ -59,21 +54,31 @@ async fn a_message_holds_the_code_and_the_language_and_shows_neither() {
         .withf(|message| {
             let code = message.code.reveal();
             message.text.reveal() == format!("{code} ist Ihr Code")
-                && message.locale.as_deref() == Some("de")
+                && message.locale.as_ref().map(Locale::as_str) == Some("de-AT")
                 && !format!("{message:?}").contains(code)
                 && !format!("{message:?}").contains("79608000001")
         })
         .once()
         .returning(|_| Ok(Receipt::new("m1")));
     let referral = builder(gateway)
-        .text(|code, locale| match locale {
-            Some("de") => format!("{} ist Ihr Code", code.reveal()),
-            _ => format!("{} is your code", code.reveal()),
-        })
+        .texts(Texts::default().template("de", "{code} ist Ihr Code").expect("a template"))
         .build()
         .expect("a sound policy and a sound key");
-    let sent = send_code(&referral, Some("de")).await.expect("sent");
+    let sent = send_code(&referral, &["de-AT", "ru"]).await.expect("sent");
     assert!(sent.revealed_code.is_none(), "a gateway reveals nothing");
+}
+
+#[tokio::test]
+async fn a_host_writes_messages_of_its_own() {
+    let mut gateway = MockGateway::new();
+    let is_own = |message: &SmsMessage| message.text.reveal() == format!("de, ru: {}", message.code.reveal());
+    gateway.expect_send().withf(is_own).once().returning(|_| Ok(Receipt::default()));
+    let text = |code: &SmsCode, locales: &[Locale]| {
+        let locales: Vec<_> = locales.iter().map(Locale::as_str).collect();
+        format!("{}: {}", locales.join(", "), code.reveal())
+    };
+    let referral = builder(gateway).text(text).build().expect("a sound policy and a sound key");
+    send_code(&referral, &["de", "ru"]).await.expect("sent");
 }
 
 #[tokio::test]
@@ -83,7 +88,7 @@ async fn a_message_that_certainly_was_not_sent_costs_no_waiting() {
     gateway.expect_send().times(2).returning(move |_| Err(answers.next().expect("two answers")));
     let referral = referral(gateway);
     for _ in 0..2 {
-        assert!(matches!(send_code(&referral, None).await, Err(Error::SmsNotSent(_))));
+        assert!(matches!(send_code(&referral, &[]).await, Err(Error::SmsNotSent(_))));
     }
 }
 
@@ -92,8 +97,8 @@ async fn a_message_that_may_have_been_sent_is_taken_for_sent() {
     let mut gateway = MockGateway::new();
     gateway.expect_send().once().returning(|_| Err(SmsError::Unknown("no answer".into())));
     let referral = referral(gateway);
-    send_code(&referral, None).await.expect("taken for sent");
-    let again = send_code(&referral, None).await;
+    send_code(&referral, &[]).await.expect("taken for sent");
+    let again = send_code(&referral, &[]).await;
     assert!(matches!(again, Err(Error::Refused(Refusal::TooManyRequests { .. }))));
 }
 
@@ -105,8 +110,8 @@ async fn no_message_goes_to_a_line_that_is_not_mobile_or_is_cooling_down() {
     let landline = PhoneNumber::parse("+78121234567", None).expect("a number");
     let refused = referral.send_code(SendCode::new(landline)).await;
     assert!(matches!(refused, Err(Error::Refused(Refusal::PhoneNotAllowed))));
-    send_code(&referral, None).await.expect("sent");
-    send_code(&referral, None).await.expect_err("cooling down");
+    send_code(&referral, &[]).await.expect("sent");
+    send_code(&referral, &[]).await.expect_err("cooling down");
 }
 
 /// Writes down what it is told.
@@ -174,9 +179,9 @@ async fn the_hook_is_told_of_whatever_concerns_security() {
         Ok(receipt)
     });
     let referral = builder(gateway).hook(diary.clone()).build().expect("a sound policy and a sound key");
-    send_code(&referral, None).await.expect_err("the gateway is busy");
-    let sent = send_code(&referral, None).await.expect("sent");
-    send_code(&referral, None).await.expect_err("cooling down");
+    send_code(&referral, &[]).await.expect_err("the gateway is busy");
+    let sent = send_code(&referral, &[]).await.expect("sent");
+    send_code(&referral, &[]).await.expect_err("cooling down");
     let right = CodeInput::parse(sent.revealed_code.expect("revealed").reveal()).expect("digits");
     let wrong = CodeInput::parse("12345").expect("digits");
     referral.sign_in(SignIn::new(sent.phone.clone(), wrong)).await.expect_err("wrong");

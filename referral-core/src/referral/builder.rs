@@ -4,18 +4,18 @@ use std::sync::{Arc, RwLock, atomic::AtomicBool};
 
 use super::{Inner, Referral, Secrets};
 use crate::{
-    Invalid, Policy, SmsCode,
+    Invalid, Locale, Policy, SmsCode,
     clock::{Clock, SystemClock},
     hook::Hook,
     keys::{Peppers, SigningKeys},
     random::{Random, SystemRandom},
-    sms::SmsSender,
+    sms::{SmsSender, Texts},
     storage::Storage,
     token::Tokens,
 };
 
-/// Writes the message for a code in the language asked for.
-pub(super) type TextFn = Arc<dyn Fn(&SmsCode, Option<&str>) -> String + Send + Sync>;
+/// Writes the message for a code in the first of these languages that it knows.
+pub(super) type TextFn = Arc<dyn Fn(&SmsCode, &[Locale]) -> String + Send + Sync>;
 
 /// Why a handle could not be built.
 #[derive(Debug, thiserror::Error)]
@@ -60,7 +60,7 @@ impl Referral {
             policy: Policy::standard(),
             tokens: Tokens::new(keys, "referral".into(), "referral".into()),
             peppers,
-            text: Arc::new(|code, _locale| format!("{} is your code to sign in.", code.reveal())),
+            text: written_with(Texts::default()),
         }
     }
 }
@@ -94,10 +94,17 @@ impl Builder {
         self
     }
 
-    /// What the message says, given the code and the language asked for; by default one sentence
-    /// in English.
+    /// What messages say; by default [`Texts::default`].
     #[must_use]
-    pub fn text(mut self, text: impl Fn(&SmsCode, Option<&str>) -> String + Send + Sync + 'static) -> Self {
+    pub fn texts(mut self, texts: Texts) -> Self {
+        self.text = written_with(texts);
+        self
+    }
+
+    /// What the message says, given the code and the languages asked for, the best first: for whoever
+    /// does not find [`texts`](Self::texts) enough.
+    #[must_use]
+    pub fn text(mut self, text: impl Fn(&SmsCode, &[Locale]) -> String + Send + Sync + 'static) -> Self {
         self.text = Arc::new(text);
         self
     }
@@ -139,4 +146,8 @@ impl Builder {
         let inner = Inner { storage, sender, hook, clock, random, policy, secrets, text, under_attack };
         Ok(Referral { inner: Arc::new(inner) })
     }
+}
+
+fn written_with(texts: Texts) -> TextFn {
+    Arc::new(move |code, locales| texts.write(code, locales))
 }

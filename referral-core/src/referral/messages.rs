@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use crate::{
-    ChallengeId, Client, InvitationOutcome, InviteCode, PhoneNumber, SessionId, SmsCode, TokenPair, User,
-    sms_code::CodeInput,
+    ChallengeId, Client, InvitationOutcome, InviteCode, Locale, PhoneNumber, SessionId, SmsCode, TokenPair,
+    User, sms_code::CodeInput,
 };
 
 /// A request for a code.
@@ -13,8 +13,8 @@ use crate::{
 pub struct SendCode {
     /// Where to send it.
     pub phone: PhoneNumber,
-    /// The language of the message, as a BCP 47 tag.
-    pub locale: Option<String>,
+    /// The languages that the message may be in, the best first.
+    pub locales: Vec<Locale>,
     /// Who asks for it.
     pub client: Client,
 }
@@ -23,13 +23,13 @@ impl SendCode {
     /// A code for `phone`, in a message in the language that is usual.
     #[must_use]
     pub fn new(phone: PhoneNumber) -> Self {
-        Self { phone, locale: None, client: Client::default() }
+        Self { phone, locales: Vec::new(), client: Client::default() }
     }
 
-    /// In a message in this language, a BCP 47 tag.
+    /// In a message in the first of these languages that there is a text in.
     #[must_use]
-    pub fn locale(mut self, locale: impl Into<String>) -> Self {
-        self.locale = Some(locale.into());
+    pub fn locales(mut self, locales: impl Into<Vec<Locale>>) -> Self {
+        self.locales = locales.into();
         self
     }
 

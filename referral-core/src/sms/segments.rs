@@ -1,0 +1,151 @@
+//! What a text costs: how many messages a phone network makes of it.
+
+/// The default alphabet of 3GPP TS 23.038, in the order of its table and without the escape.
+const BASIC: &str = "@£$¥èéùìòÇ\nØø\rÅåΔ_ΦΓΛΩΠΨΣΘΞÆæßÉ !\"#¤%&'()*+,-./0123456789:;<=>?\
+                     ¡ABCDEFGHIJKLMNOPQRSTUVWXYZÄÖÑÜ§¿abcdefghijklmnopqrstuvwxyzäöñüà";
+
+/// Its extension: an escape stands before each.
+const EXTENSION: &str = "\u{c}^{}\\[~]|€";
+
+/// How the characters of a message are encoded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Encoding {
+    /// The default alphabet of GSM 03.38 and its extension, 7 bits a unit.
+    Gsm7,
+    /// UTF-16, 16 bits a unit: for a text with any other character, such as a Cyrillic one.
+    Ucs2,
+}
+
+impl Encoding {
+    /// The most units of a text that is sent whole.
+    #[must_use]
+    pub fn units_alone(self) -> usize {
+        match self {
+            Self::Gsm7 => 160,
+            Self::Ucs2 => 70,
+        }
+    }
+
+    /// The most units of each segment of a longer text: some bytes say which it is.
+    #[must_use]
+    pub fn units_of_several(self) -> usize {
+        match self {
+            Self::Gsm7 => 153,
+            Self::Ucs2 => 67,
+        }
+    }
+}
+
+/// The segments that a text is sent in, each of which is paid for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Segments {
+    /// The encoding that the text needs.
+    pub encoding: Encoding,
+    /// How many units it has in it.
+    pub units: usize,
+    /// How many segments that is.
+    pub segments: usize,
+}
+
+impl Segments {
+    /// Counts the segments of a text, for networks that know no national tables of characters.
+    #[must_use]
+    pub fn of(text: &str) -> Self {
+        match text.chars().map(septets).collect::<Option<Vec<_>>>() {
+            Some(lengths) => Self::count(Encoding::Gsm7, lengths),
+            None => Self::count(Encoding::Ucs2, text.chars().map(char::len_utf16)),
+        }
+    }
+
+    fn count(encoding: Encoding, lengths: impl IntoIterator<Item = usize>) -> Self {
+        let (mut units, mut segments, mut filled) = (0, 1, 0);
+        for length in lengths {
+            units += length;
+            // A character of two units is in one segment.
+            if filled + length > encoding.units_of_several() {
+                segments += 1;
+                filled = 0;
+            }
+            filled += length;
+        }
+        if units <= encoding.units_alone() {
+            segments = 1;
+        }
+        Self { encoding, units, segments }
+    }
+}
+
+/// How many units of 7 bits a character takes; `None` if there is no such character.
+fn septets(c: char) -> Option<usize> {
+    if BASIC.contains(c) {
+        Some(1)
+    } else if EXTENSION.contains(c) {
+        Some(2)
+    } else {
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn segments(text: &str) -> (Encoding, usize, usize) {
+        let Segments { encoding, units, segments } = Segments::of(text);
+        (encoding, units, segments)
+    }
+
+    #[test]
+    fn the_alphabet_is_that_of_the_standard() {
+        assert_eq!((BASIC.chars().count(), EXTENSION.chars().count()), (127, 10));
+        let all = ('\0'..=char::MAX).filter(|c| septets(*c).is_some());
+        assert_eq!(all.count(), 137, "none is there twice");
+        // The table that Unicode gives has the small letter, the standard the capital.
+        assert_eq!((septets('Ç'), septets('ç')), (Some(1), None));
+        for c in "`\t\0\u{1b}\u{a0}’“”–—…áíóúâêôűĞ№₸ёΑя".chars() {
+            assert_eq!(septets(c), None, "{c:?}");
+        }
+    }
+
+    #[test]
+    fn a_text_is_cut_where_a_segment_is_full() {
+        use Encoding::{Gsm7, Ucs2};
+        for (character, encoding, borders) in [
+            ("a", Gsm7, &[(0, 1), (1, 1), (160, 1), (161, 2), (306, 2), (307, 3), (459, 3), (460, 4)][..]),
+            // Two units each, and 153 is odd: one unit of each segment stays free.
+            ("€", Gsm7, &[(80, 1), (81, 2), (152, 2), (153, 3)]),
+            ("ё", Ucs2, &[(1, 1), (70, 1), (71, 2), (134, 2), (135, 3), (201, 3), (202, 4)]),
+            ("Қ", Ucs2, &[(70, 1), (71, 2)]),
+            ("`", Ucs2, &[(70, 1), (71, 2)]),
+            // Two units each, and 67 is odd.
+            ("🙂", Ucs2, &[(35, 1), (36, 2), (66, 2), (67, 3)]),
+        ] {
+            let width = if matches!(character, "€" | "🙂") { 2 } else { 1 };
+            for &(count, expected) in borders {
+                let text = character.repeat(count);
+                let encoding = if count == 0 { Gsm7 } else { encoding };
+                assert_eq!(segments(&text), (encoding, count * width, expected), "{count} × {character}");
+            }
+        }
+    }
+
+    #[test]
+    fn two_units_of_one_character_are_not_parted() {
+        // The 153rd unit would be the escape; so it stays free, and 153 more do not fit.
+        let text = |before, after| format!("{}€{}", "a".repeat(before), "a".repeat(after));
+        assert_eq!(segments(&text(151, 153)), (Encoding::Gsm7, 306, 2));
+        assert_eq!(segments(&text(152, 151)), (Encoding::Gsm7, 305, 2));
+        assert_eq!(segments(&text(152, 152)), (Encoding::Gsm7, 306, 3));
+        let text = |before, after| format!("{}🙂{}", "я".repeat(before), "я".repeat(after));
+        assert_eq!(segments(&text(65, 67)), (Encoding::Ucs2, 134, 2));
+        assert_eq!(segments(&text(66, 65)), (Encoding::Ucs2, 133, 2));
+        assert_eq!(segments(&text(66, 66)), (Encoding::Ucs2, 134, 3));
+    }
+
+    #[test]
+    fn one_character_decides_about_all() {
+        assert_eq!(segments(&"a".repeat(71)), (Encoding::Gsm7, 71, 1));
+        assert_eq!(segments(&format!("{}ё", "a".repeat(70))), (Encoding::Ucs2, 71, 2));
+    }
+}

@@ -1,0 +1,256 @@
+//! What is written, as browsers read it.
+
+use proptest::prelude::*;
+use regex::Regex;
+
+use super::*;
+use crate::{CODE_LENGTHS, sms::Encoding};
+
+const HOST: &str = "login.example.com.kz";
+const HASH: &str = "FA+9qCX9VSu";
+
+fn locales(tags: &[&str]) -> Vec<Locale> {
+    tags.iter().map(|tag| Locale::parse(tag).expect(tag)).collect()
+}
+
+fn write(texts: &Texts, tags: &[&str]) -> String {
+    texts.write(&SmsCode::known("4711"), &locales(tags))
+}
+
+/// Reads a message by the steps that the format prescribes
+/// (<https://wicg.github.io/sms-one-time-codes/#parsing>): its host and its code.
+fn read_by_the_standard(message: &str) -> Option<(&str, &str)> {
+    let line = message.rsplit('\n').next()?;
+    let (host, rest) = marked_token(line, '@')?;
+    let (code, rest) = marked_token(rest.strip_prefix(' ')?, '#')?;
+    assert_eq!(rest, "", "an embedded host, or what may mean something one day");
+    Some((host, code))
+}
+
+fn marked_token(line: &str, marker: char) -> Option<(&str, &str)> {
+    let line = line.strip_prefix(marker)?;
+    let end = line.find(|c: char| c.is_ascii_whitespace()).unwrap_or(line.len());
+    Some(line.split_at(end)).filter(|(token, _)| !token.is_empty())
+}
+
+/// Reads a message as Chromium does: the first place that looks like it, wherever it is.
+fn read_by_chromium(message: &str) -> Option<(&str, &str)> {
+    let pattern =
+        Regex::new(r"(?:^|\s)@([a-zA-Z0-9.-]+) #([^#\s]+)(?: @([a-zA-Z0-9.-]+))?").expect("a pattern");
+    let found = pattern.captures(message)?;
+    assert!(found.get(3).is_none(), "an embedded host");
+    Some((found.get(1)?.as_str(), found.get(2)?.as_str()))
+}
+
+/// Every combination of a host and a hash.
+fn with_lines() -> Vec<Texts> {
+    let plain = Texts::default();
+    let host = plain.clone().host(HOST).expect("a host");
+    let hash = plain.clone().android_hash(HASH).expect("a hash");
+    let both = host.clone().android_hash(HASH).expect("a hash");
+    vec![plain, host, hash, both]
+}
+
+#[test]
+fn every_built_in_text_is_one_segment() {
+    assert_eq!(HOST.len(), 20);
+    for texts in with_lines() {
+        for length in CODE_LENGTHS {
+            for Preview { locale, text, segments } in texts.preview(length) {
+                assert_eq!(segments.segments, 1, "{locale}, {length} digits: {text}");
+                let encoding = if locale.as_str() == "en" { Encoding::Gsm7 } else { Encoding::Ucs2 };
+                assert_eq!(segments.encoding, encoding);
+                let bits = if encoding == Encoding::Gsm7 { 7 } else { 16 };
+                assert!(segments.units * bits <= 140 * 8, "Android reads 140 bytes: {text}");
+            }
+            assert_eq!(texts.preview(length).count(), 3);
+            assert_eq!(texts.too_long(length).count(), 0);
+        }
+    }
+}
+
+#[test]
+fn a_text_is_a_sentence_and_the_lines_that_programs_read() {
+    let [plain, host, hash, both] = with_lines().try_into().expect("four");
+    assert_eq!(write(&plain, &[]), "4711 is your code to sign in.");
+    assert_eq!(write(&plain, &["ru"]), "Код для входа 4711");
+    assert_eq!(write(&plain, &["kk"]), "Кіру коды: 4711");
+    assert_eq!(write(&host, &["ru"]), "Код для входа 4711\n@login.example.com.kz #4711");
+    assert_eq!(write(&hash, &["ru"]), "Код для входа 4711\nFA+9qCX9VSu");
+    assert_eq!(write(&both, &["ru"]), "Код для входа 4711\nFA+9qCX9VSu\n@login.example.com.kz #4711");
+}
+
+#[test]
+fn the_first_language_that_there_is_wins() {
+    let texts = Texts::default().template("pt-BR", "Seu código: {code}").expect("a template");
+    let [english, russian, kazakh] = [&[][..], &["ru"], &["kk"]].map(|tags| write(&texts, tags));
+    for (tags, expected) in [
+        (&["ru-RU"][..], &russian),
+        (&["RU"], &russian),
+        (&["kk-Cyrl-KZ"], &kazakh),
+        (&["kk-x-secret"], &kazakh),
+        (&["tt", "ru", "kk"], &russian),
+        (&["ru-RU", "kk"], &russian),
+        (&["tt", "zz-ZZ"], &english),
+        // What is more special is not what was asked for.
+        (&["pt"], &english),
+        (&["pt-PT"], &english),
+        // Nor is what only begins alike.
+        (&["rue"], &english),
+    ] {
+        assert_eq!(&write(&texts, tags), expected, "{tags:?}");
+    }
+    assert_eq!(write(&texts, &["PT-br-abnt2"]), "Seu código: 4711");
+}
+
+#[test]
+fn the_default_language_is_one_that_there_is() {
+    let texts = Texts::default().default_locale("RU").expect("there is one");
+    assert_eq!(write(&texts, &["de"]), "Код для входа 4711");
+    assert_eq!(write(&texts, &["en"]), "4711 is your code to sign in.");
+    for tag in ["de", "ru-RU", ""] {
+        let error = Texts::default().default_locale(tag).expect_err("there is none");
+        assert_eq!(error.code(), "invalid_locale");
+    }
+    let texts = Texts::default().template("en", "Code {code}").expect("a template");
+    assert_eq!(write(&texts, &["de"]), "Code 4711", "what is replaced stays the default");
+}
+
+#[test]
+fn a_template_that_would_not_do_is_refused() {
+    for template in [
+        "",
+        "Your code",
+        "Your code: {Code}",
+        "Your code: code",
+        "{code} for {phone}",
+        "{code} {",
+        "} {code}",
+        "{{code}}",
+        "{co{code}de}",
+        "{code} {}",
+        "{code}\r\n",
+        "{code}\t",
+        "{code}\0",
+        "{code}\u{85}",
+        "@{code}",
+        "{code}\n@evil.example #1",
+        "{code}\n @evil.example #1",
+        "Ask @support #1 for {code}",
+        "{code}\u{2028}@evil.example #1",
+    ] {
+        let error = Texts::default().template("de", template).expect_err(template);
+        assert_eq!(error.code(), "invalid_template", "{template}");
+    }
+    for template in ["{code}", "{code} {code}", "a@b.cd: {code}", "\n{code}\n", "🔑 {code}"] {
+        Texts::default().template("de", template).expect(template);
+    }
+    let error = Texts::default().template("de_DE", "{code}").expect_err("no tag");
+    assert_eq!(error.code(), "invalid_locale");
+}
+
+#[test]
+fn a_host_is_a_name() {
+    for host in ["app.example.com", "localhost", "xn--e1afmkfd.xn--p1ai", "a-b.example", "192.0.2.1"] {
+        Texts::default().host(host).expect(host);
+    }
+    let texts = Texts::default().host("App.Example.COM").expect("a host");
+    assert!(write(&texts, &[]).ends_with("\n@app.example.com #4711"));
+    for host in [
+        "",
+        ".",
+        "example.com.",
+        ".example.com",
+        "a..b",
+        "https://example.com",
+        "example.com/",
+        "example.com:443",
+        "[::1]",
+        "example.com #1",
+        "example.com\n",
+        "-a.example",
+        "a-.example",
+        "a_b.example",
+        "пример.рф",
+        &"a".repeat(64),
+        &"a.".repeat(127),
+        &format!("{}a", "a.".repeat(127)),
+    ] {
+        let error = Texts::default().host(host).expect_err(host);
+        assert_eq!(error.code(), "invalid_host");
+    }
+}
+
+#[test]
+fn a_hash_is_eleven_characters_of_base64() {
+    for hash in ["", "FA+9qCX9VS", "FA+9qCX9VSuu", "FA+9qCX9VS=", "FA+9 CX9VSu", "FA-9qCX9VSu", "ФФФФФu"]
+    {
+        let error = Texts::default().android_hash(hash).expect_err(hash);
+        assert_eq!(error.code(), "invalid_android_hash");
+    }
+    Texts::default().android_hash("abc/+XYZ019").expect("a hash");
+}
+
+#[test]
+fn a_template_of_ones_own_that_is_too_long_is_told() {
+    let texts = Texts::default()
+        .template("uk", "Ваш код для входу до застосунку: {code}. Нікому його не кажіть, навіть нам.")
+        .and_then(|texts| {
+            texts.template("de", "{code} ist Ihr Code. Geben Sie ihn niemandem, auch uns nicht.")
+        })
+        .expect("templates");
+    let told: Vec<_> = texts.too_long(4).collect();
+    assert_eq!(told.len(), 1);
+    assert_eq!((told[0].locale.as_str(), told[0].segments.segments), ("uk", 2));
+    assert!(told[0].text.contains("0000") && !told[0].text.contains("00000"));
+
+    // Only with a code of some length.
+    let texts = Texts::default().template("uk", format!("{}{{code}}", "ї".repeat(64))).expect("a template");
+    assert_eq!([6, 7].map(|length| texts.too_long(length).count()), [0, 1]);
+}
+
+prop_compose! {
+    fn host()(labels in prop::collection::vec("[a-zA-Z0-9]([a-zA-Z0-9-]{0,20}[a-zA-Z0-9])?", 1..5)) -> String {
+        labels.join(".")
+    }
+}
+
+/// Texts that are templates, and many that nearly are.
+fn template() -> impl Strategy<Value = String> {
+    let bound = "(a| |\n)@[a.]{1,3} #[a1]{1,3}[ \n]?";
+    ("[-@#{}a-zа-я .:\n]{0,20}", prop_oneof!["\\PC{0,20}", bound], "[ \n@#a.]{0,6}")
+        .prop_map(|(before, between, after)| format!("{before}{{code}}{between}{after}"))
+}
+
+proptest! {
+    #[test]
+    fn browsers_read_the_host_and_the_code(
+        host in host(),
+        template in template(),
+        code in "[0-9]{4,10}",
+        has_hash in any::<bool>(),
+    ) {
+        let texts = Texts::default().host(&host).expect("a host");
+        let texts = if has_hash { texts.android_hash(HASH).expect("a hash") } else { texts };
+        let Ok(texts) = texts.template("de", template.as_str()) else { return Ok(()) };
+        let text = texts.write(&SmsCode::known(code.as_str()), &locales(&["de"]));
+
+        let host = host.to_ascii_lowercase();
+        prop_assert_eq!(read_by_the_standard(&text), Some((&*host, &*code)));
+        prop_assert_eq!(read_by_chromium(&text), Some((&*host, &*code)));
+        let line = format!("@{host} #{code}");
+        prop_assert_eq!(text.lines().last(), Some(&*line));
+        prop_assert_eq!(text.lines().rev().nth(1) == Some(HASH), has_hash);
+        let sentence = template.replace(CODE, &code);
+        prop_assert!(text.starts_with(&sentence));
+    }
+
+    #[test]
+    fn whatever_language_is_asked_for_the_text_is_one_of_ours(tag in "[a-zA-Z0-9-]{0,36}|\\PC{0,40}|(ru|kk|en)-.{0,9}") {
+        let Ok(locale) = Locale::parse(&tag) else { return Ok(()) };
+        prop_assert_eq!(Locale::parse(locale.as_str()), Ok(locale.clone()));
+        let text = Texts::default().write(&SmsCode::known("4711"), &[locale]);
+        let ours = [&[][..], &["ru"], &["kk"]].map(|tags| write(&Texts::default(), tags));
+        prop_assert!(ours.contains(&text));
+    }
+}
