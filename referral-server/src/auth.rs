@@ -4,14 +4,15 @@ use std::str::FromStr;
 
 use poem_openapi::{Object, OpenApi, payload::Json, types::Example};
 use referral_core::{
-    ChallengeId, CodeInput, Invalid, InvitationOutcome, InviteCode, Referral, Refresh, SendCode, SignIn,
-    TokenKind,
+    ChallengeId, CodeInput, Invalid, InvitationOutcome, InviteCode, Locale, Referral, Refresh, SendCode,
+    SignIn, TokenKind,
 };
 use serde_json::Value;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::{
+    accept_language::AcceptLanguage,
     client::Client,
     code::Code,
     document::{Refusals, Tag},
@@ -22,7 +23,16 @@ use crate::{
 
 /// What each operation refuses, beside what any operation may.
 pub(crate) const REFUSALS: &[Refusals] = &[
-    ("sendCode", &[Code::InvalidPhone, Code::PhoneNotAllowed, Code::TooManyRequests, Code::SmsNotSent]),
+    (
+        "sendCode",
+        &[
+            Code::InvalidPhone,
+            Code::InvalidLocale,
+            Code::PhoneNotAllowed,
+            Code::TooManyRequests,
+            Code::SmsNotSent,
+        ],
+    ),
     (
         "signIn",
         &[
@@ -51,11 +61,17 @@ struct SendCodeRequest {
     /// region. Spaces and punctuation do not matter.
     #[oai(validator(min_length = 1, max_length = 32))]
     phone: String,
+    /// The language of the message, as a BCP 47 tag such as `ru` or `pt-BR`. Without it or with `null`
+    /// the header `Accept-Language` says it. For a language that the service has no text in, the
+    /// message is in its usual one.
+    #[oai(skip_serializing_if_is_none, validator(min_length = 1, max_length = 35))]
+    locale: Option<String>,
 }
 
 impl Example for SendCodeRequest {
     fn example() -> Self {
-        Self { phone: example::PHONE.into() }
+        // Without a locale, so that in Swagger UI only the phone has to be filled in.
+        Self { phone: example::PHONE.into(), locale: None }
     }
 }
 
@@ -292,12 +308,15 @@ impl AuthApi {
     async fn send_code(
         &self,
         Client(client): Client,
+        AcceptLanguage(accepted): AcceptLanguage,
         mut body: Body<SendCodeRequest>,
     ) -> Result<Json<SentCode>, Problem> {
         let phone = body.fields.required("phone", text(|input| self.referral.parse_phone(input)));
+        let locale = body.fields.optional("locale", nullable(text(Locale::parse)));
         body.fields.finish()?;
 
-        let sent = self.referral.send_code(SendCode::new(phone?).client(client)).await?;
+        let locales = locale?.flatten().map_or(accepted, |locale| vec![locale]);
+        let sent = self.referral.send_code(SendCode::new(phone?).locales(locales).client(client)).await?;
         Ok(Json(SentCode {
             phone: sent.phone.as_str().to_owned(),
             challenge_id: sent.challenge.0,

@@ -45,6 +45,8 @@ codes! {
     UnknownField = "unknown_field", BAD_REQUEST, None;
     /// The phone cannot be read, or does not exist.
     InvalidPhone = "invalid_phone", BAD_REQUEST, Some("phone");
+    /// The locale is not of the form that language tags have.
+    InvalidLocale = "invalid_locale", BAD_REQUEST, Some("locale");
     /// The code has something else than digits, or too many of them.
     MalformedCode = "malformed_code", BAD_REQUEST, Some("code");
     /// The invite code is not of the form that codes have.

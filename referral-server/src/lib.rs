@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+mod accept_language;
 mod auth;
 mod bearer;
 mod client;

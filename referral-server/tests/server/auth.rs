@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use referral_core::{Budget, Policy, Regions};
+use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::service::{ANNA, BORIS, BrokenSender, Client, MINUTE, Service, VERA};
+use crate::service::{ANNA, BORIS, BrokenSender, Client, MINUTE, Outbox, Service, VERA};
 
 const SEND: &str = "/auth/send_code/";
 const SIGN_IN: &str = "/auth/jwt/get_by_phone/";
@@ -157,6 +158,10 @@ async fn one_wrong_field_names_the_problem() {
         (json!({ "phone": 79_608_543_017_u64 }), "wrong_type", "phone"),
         (json!({ "phone": "" }), "invalid_phone", "phone"),
         (json!({ "phone": "89608543017" }), "invalid_phone", "phone"),
+        (json!({ "phone": ANNA, "locale": "ru_RU" }), "invalid_locale", "locale"),
+        (json!({ "phone": ANNA, "locale": "" }), "invalid_locale", "locale"),
+        (json!({ "phone": ANNA, "locale": "a-".repeat(5_000) }), "invalid_locale", "locale"),
+        (json!({ "phone": ANNA, "locale": ["ru"] }), "wrong_type", "locale"),
         (json!({ "phone": ANNA, "is_staff": true }), "unknown_field", "is_staff"),
     ] {
         service.client.post(SEND, &body).await.assert_field(400, code, field);
@@ -190,6 +195,41 @@ async fn the_strict_policy_asks_for_six_digits_and_the_challenge() {
     service.client.post(SIGN_IN, &body).await.assert_field(400, "challenge_required", "challenge_id");
     body["challenge_id"] = sent["challenge_id"].clone();
     service.client.post(SIGN_IN, &body).await.ok();
+}
+
+#[tokio::test]
+async fn a_message_is_in_the_language_that_is_asked_for() {
+    let outbox = Outbox::default();
+    let service = Service::with(Policy::development(), Arc::new(outbox.clone())).await;
+    let (english, russian, kazakh) = (" is your code to sign in.", "Код для входа ", "Кіру коды: ");
+    for (locale, header, expected) in [
+        (None, &[][..], english),
+        (None, &["ru-RU,ru;q=0.9,en;q=0.8"], russian),
+        (None, &["tt, en;q=0.5, kk-Cyrl-KZ;q=0.7"], kazakh),
+        (None, &["en;q=0.1", "kk"], kazakh),
+        (None, &["*, \"@evil.example #1\", zz"], english),
+        (Some(Value::Null), &["ru"], russian),
+        (Some(json!("KK-kz")), &["ru"], kazakh),
+        // What was asked for is not there: not the header decides, but the service.
+        (Some(json!("zz")), &["ru"], english),
+    ] {
+        let mut body = json!({ "phone": ANNA });
+        if let Some(locale) = &locale {
+            body["locale"] = locale.clone();
+        }
+        let mut request = service.client.request(Method::POST, SEND).json(&body);
+        for line in header {
+            request = request.header("accept-language", *line);
+        }
+        let answer = service.client.send(request).await;
+        assert_eq!(answer.header("cache-control"), Some("no-store"));
+        let sent = answer.ok();
+        assert_eq!(sent.as_object().map(serde_json::Map::len), Some(5), "nothing of the language: {sent}");
+
+        let texts = outbox.take();
+        let rest = texts[0].replace(|c: char| c.is_ascii_digit(), "");
+        assert_eq!((texts.len(), rest.as_str()), (1, expected), "{locale:?} {header:?}");
+    }
 }
 
 #[tokio::test]

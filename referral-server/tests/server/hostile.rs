@@ -54,6 +54,7 @@ async fn fields_of_every_wrong_type_are_refused() {
     let service = Service::start().await;
     let fields = [
         ("/auth/send_code/", "phone"),
+        ("/auth/send_code/", "locale"),
         ("/auth/jwt/get_by_phone/", "phone"),
         ("/auth/jwt/get_by_phone/", "code"),
         ("/auth/jwt/get_by_phone/", "invited_by_code"),
