@@ -3,6 +3,9 @@
 mod segments;
 mod text;
 
+#[cfg(feature = "sms-http")]
+pub mod http;
+
 use std::time::Duration;
 
 use async_trait::async_trait;

@@ -1,0 +1,328 @@
+//! Gateways that speak HTTP: one sender for all of them, told by configuration what to ask and how
+//! to read what is answered.
+
+mod answer;
+mod config;
+mod presets;
+mod template;
+mod webhook;
+
+use std::{
+    borrow::Cow,
+    collections::BTreeMap,
+    error::Error as _,
+    fmt, fs,
+    net::IpAddr,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use async_trait::async_trait;
+use reqwest::{
+    Certificate, Client, Proxy, Request, Response, Url,
+    header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER},
+    redirect,
+};
+use uuid::Uuid;
+use webpki_root_certs::TLS_SERVER_ROOT_CERTS;
+use zeroize::Zeroizing;
+
+use self::{
+    answer::Answered,
+    config::{Auth, Fields, Method},
+    template::Values,
+};
+pub use self::{
+    config::{ConfigError, GatewayConfig},
+    presets::PRESETS,
+};
+use super::{Encoding, Receipt, Segments, SmsError, SmsMessage, SmsSender};
+use crate::{
+    Locale, PhoneNumber, SmsCode,
+    clock::{Clock, SystemClock},
+};
+
+/// The most that is read of an answer, in bytes. Gateways answer with less than one of these.
+const MAX_ANSWER: usize = 64 * 1024;
+
+/// For how long a connection is kept for the next message: shorter than servers usually do, since a
+/// request on one that is just being closed may or may not have arrived.
+const IDLE_TIME: Duration = Duration::from_secs(15);
+
+/// Sends messages through a gateway that speaks HTTP.
+///
+/// It asks once for each message, follows no redirect, and tells nothing of what it sends in its
+/// errors. Where the connection could not be made, it is certain that nothing was sent; where it
+/// broke, or the answer makes no sense, nobody knows.
+pub struct HttpSender {
+    config: Fields,
+    settings: BTreeMap<String, Zeroizing<String>>,
+    client: Client,
+    clock: Arc<dyn Clock>,
+    reports_url: String,
+}
+
+/// Shows nothing: much of it is secret.
+impl fmt::Debug for HttpSender {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("HttpSender(…)")
+    }
+}
+
+impl HttpSender {
+    /// A sender for the gateway that is configured. Settings are read from their files and variables.
+    ///
+    /// # Errors
+    ///
+    /// If one of them is missing, or no request can be made of them.
+    pub fn new(config: GatewayConfig) -> Result<Self, ConfigError> {
+        let GatewayConfig(config) = config;
+        let settings = config.settings()?;
+        let values = Values { message: &[], settings: &settings };
+        let client = client(&config, &values)?;
+        let sender =
+            Self { config, settings, client, clock: Arc::new(SystemClock), reports_url: String::new() };
+        sender.request(&sample())?;
+        Ok(sender)
+    }
+
+    /// Where the gateway is to report what became of a message, which templates know as
+    /// `{reports_url}`; by default nowhere.
+    #[must_use]
+    pub fn reports_url(mut self, url: impl Into<String>) -> Self {
+        self.reports_url = url.into();
+        self
+    }
+
+    /// What tells the time; by default the system's clock.
+    #[must_use]
+    pub fn clock(mut self, clock: impl Clock) -> Self {
+        self.clock = Arc::new(clock);
+        self
+    }
+
+    /// The request for a message.
+    fn request(&self, message: &SmsMessage) -> Result<Request, ConfigError> {
+        let known = self.values(message);
+        let values = Values { message: &known, settings: &self.settings };
+        let config = &self.config;
+        let method = match config.method {
+            Method::Get => reqwest::Method::GET,
+            Method::Post => reqwest::Method::POST,
+            Method::Put => reqwest::Method::PUT,
+        };
+        let mut url = Url::parse(&config.url.render_url(&values)?)
+            .map_err(|error| ConfigError::new(format!("`url` is none: {error}")))?;
+        if !config.allow_http && !is_private(&url) {
+            return Err(ConfigError::new(
+                "`url` does not begin with https://, so that phones and codes would be seen on the way; \
+                 if that is what you want, add `allow_http = true`",
+            ));
+        }
+        let mut query = config.query.render(&values)?;
+        if let Some(Auth::Query { name, value }) = &config.auth {
+            query.push((name, value.render(&values)?));
+        }
+        if !query.is_empty() {
+            url.query_pairs_mut().extend_pairs(query.iter().map(|(name, value)| (name, value.as_str())));
+        }
+
+        let mut request = Request::new(method, url);
+        if let Some((content_type, body)) = self.body(&values)? {
+            request.headers_mut().insert(CONTENT_TYPE, content_type);
+            *request.body_mut() = Some(body.into_bytes().into());
+        }
+        for (name, value) in config.headers.render(&values)? {
+            request.headers_mut().insert(header_name(name)?, header_value(&value)?);
+        }
+        self.authenticate(&mut request, message.id, &values)?;
+        Ok(request)
+    }
+
+    /// The body with its content type.
+    fn body(&self, values: &Values<'_>) -> Result<Option<(HeaderValue, String)>, ConfigError> {
+        if let Some(form) = &self.config.form {
+            let pairs = form.render(values)?;
+            let pairs = pairs.iter().map(|(name, value)| (name, value.as_str()));
+            let body = form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish();
+            return Ok(Some((HeaderValue::from_static("application/x-www-form-urlencoded"), body)));
+        }
+        let Some(json) = &self.config.json else { return Ok(None) };
+        let body = serde_json::to_string(&json.render(values)?);
+        let body = body.map_err(|_| ConfigError::new("`json` makes no JSON"))?;
+        Ok(Some((HeaderValue::from_static("application/json"), body)))
+    }
+
+    fn authenticate(&self, request: &mut Request, id: Uuid, values: &Values<'_>) -> Result<(), ConfigError> {
+        let (name, value) = match &self.config.auth {
+            None | Some(Auth::Query { .. }) => return Ok(()),
+            Some(Auth::Basic { user, password }) => {
+                let password = password.as_ref().map(|password| password.render(values)).transpose()?;
+                let pair =
+                    format!("{}:{}", *user.render(values)?, password.as_deref().map_or("", String::as_str));
+                (AUTHORIZATION, format!("Basic {}", webhook::base64(pair.as_bytes())))
+            }
+            Some(Auth::Bearer(token)) => (AUTHORIZATION, format!("Bearer {}", *token.render(values)?)),
+            Some(Auth::Header { name, value }) => (header_name(name)?, value.render(values)?.to_string()),
+            Some(Auth::StandardWebhooks(secret)) => {
+                let body = request.body().and_then(|body| body.as_bytes()).unwrap_or_default();
+                let secret = webhook::Secret::parse(&secret.render(values)?)?;
+                let headers = secret.sign(&id.to_string(), self.clock.now(), body);
+                for (name, value) in headers {
+                    request.headers_mut().insert(name, header_value(&value)?);
+                }
+                return Ok(());
+            }
+        };
+        request.headers_mut().insert(name, header_value(&value)?);
+        Ok(())
+    }
+
+    /// What templates can name of a message.
+    fn values<'a>(&'a self, message: &'a SmsMessage) -> [(&'static str, Cow<'a, str>); 8] {
+        let phone = message.phone.as_str();
+        let encoding = match Segments::of(message.text.reveal()).encoding {
+            Encoding::Gsm7 => "text",
+            Encoding::Ucs2 => "unicode",
+        };
+        [
+            ("id", message.id.to_string().into()),
+            ("phone", phone.into()),
+            ("phone_digits", phone.trim_start_matches('+').into()),
+            ("text", message.text.reveal().into()),
+            ("code", message.code.reveal().into()),
+            ("locale", message.locale.as_ref().map_or("", Locale::as_str).into()),
+            ("encoding", encoding.into()),
+            ("reports_url", self.reports_url.as_str().into()),
+        ]
+    }
+
+    /// Reads the answer, as far as it may reach.
+    async fn read(&self, mut response: Response) -> Result<Receipt, SmsError> {
+        let mut body = Vec::new();
+        let mut is_whole = false;
+        while body.len() <= MAX_ANSWER {
+            match response.chunk().await {
+                Ok(Some(chunk)) => body.extend_from_slice(&chunk),
+                Ok(None) => {
+                    is_whole = true;
+                    break;
+                }
+                // What has come may say enough.
+                Err(_) => break,
+            }
+        }
+        body.truncate(MAX_ANSWER);
+        self.config.answer.read(&Answered {
+            status: response.status().as_u16(),
+            body: &body,
+            is_whole,
+            retry_after: self.retry_after(response.headers()),
+        })
+    }
+
+    /// How long the gateway wants to be left alone: so many seconds, or until then.
+    fn retry_after(&self, headers: &HeaderMap) -> Option<Duration> {
+        let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+        if let Ok(seconds) = text.parse() {
+            return Some(Duration::from_secs(seconds));
+        }
+        let until = httpdate::parse_http_date(text).ok()?;
+        until.duration_since(SystemTime::from(self.clock.now())).ok()
+    }
+}
+
+#[async_trait]
+impl SmsSender for HttpSender {
+    async fn send(&self, message: &SmsMessage) -> Result<Receipt, SmsError> {
+        let request = self.request(message).map_err(|error| SmsError::Temporary(error.to_string()))?;
+        match self.client.execute(request).await {
+            Ok(response) => self.read(response).await,
+            Err(error) => Err(failure(&error.without_url())),
+        }
+    }
+}
+
+/// What it means that there was no answer.
+fn failure(error: &reqwest::Error) -> SmsError {
+    if error.is_connect() || error.is_builder() {
+        let mut root: &dyn std::error::Error = error;
+        while let Some(source) = root.source() {
+            root = source;
+        }
+        return SmsError::Temporary(format!("cannot connect: {root}"));
+    }
+    let reason = if error.is_timeout() { "no answer in time" } else { "the connection broke" };
+    SmsError::Unknown(reason.into())
+}
+
+fn client(config: &Fields, values: &Values<'_>) -> Result<Client, ConfigError> {
+    let unusable = |error: reqwest::Error| {
+        let error = error.without_url();
+        let source = error.source().map(|source| format!(": {source}")).unwrap_or_default();
+        ConfigError::new(format!("no client can be made: {error}{source}"))
+    };
+    // Compiled in, so that no container lacks them.
+    let mut authorities = Vec::with_capacity(TLS_SERVER_ROOT_CERTS.len());
+    for certificate in TLS_SERVER_ROOT_CERTS {
+        authorities.push(Certificate::from_der(certificate).map_err(unusable)?);
+    }
+    if let Some(file) = &config.ca_file {
+        let shown = file.display();
+        let pem =
+            fs::read(file).map_err(|error| ConfigError::new(format!("cannot read {shown}: {error}")))?;
+        let more = Certificate::from_pem_bundle(&pem).unwrap_or_default();
+        if more.is_empty() {
+            return Err(ConfigError::new(format!("there is no certificate in {shown}")));
+        }
+        authorities.extend(more);
+    }
+    let mut builder = Client::builder()
+        .user_agent(concat!("referral/", env!("CARGO_PKG_VERSION")))
+        .redirect(redirect::Policy::none())
+        .retry(reqwest::retry::never())
+        .no_gzip()
+        .no_brotli()
+        .no_deflate()
+        .no_zstd()
+        .connect_timeout(config.connect_timeout)
+        .timeout(config.timeout)
+        .pool_idle_timeout(IDLE_TIME)
+        .tls_certs_only(authorities);
+    if let Some(proxy) = &config.proxy {
+        let url = proxy.render_url(values)?;
+        builder = if *url == "none" {
+            builder.no_proxy()
+        } else {
+            builder.proxy(Proxy::all(&*url).map_err(|_| ConfigError::new("`proxy` is no URL"))?)
+        };
+    }
+    builder.build().map_err(unusable)
+}
+
+/// Whether what is sent there is seen by nobody on the way.
+fn is_private(url: &Url) -> bool {
+    let is_loopback = url.host_str().is_some_and(|host| {
+        let address: Result<IpAddr, _> = host.trim_matches(['[', ']']).parse();
+        host == "localhost" || address.is_ok_and(|address| address.is_loopback())
+    });
+    url.scheme() == "https" || is_loopback
+}
+
+fn header_name(name: &str) -> Result<HeaderName, ConfigError> {
+    name.parse().map_err(|_| ConfigError::new(format!("`{name}` is no name of a header")))
+}
+
+fn header_value(value: &str) -> Result<HeaderValue, ConfigError> {
+    let value = HeaderValue::from_str(value);
+    let mut value =
+        value.map_err(|_| ConfigError::new("a header would have a character that none may have"))?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+/// A message with which to see whether a request can be made.
+fn sample() -> SmsMessage {
+    let phone = PhoneNumber::from_stored("+79608543017".into()).expect("a number in E.164 form");
+    SmsMessage::new(Uuid::nil(), phone, SmsCode::known("0000"), "0000".into(), None)
+}

@@ -1,0 +1,211 @@
+//! What is answered, and what it means for the message.
+
+use std::time::Duration;
+
+use referral_core::{
+    conformance::ManualClock,
+    sms::{SmsError, SmsSender as _},
+};
+use time::macros::datetime;
+use wiremock::ResponseTemplate;
+
+use crate::fake::{self, message, sender};
+
+const RULES: &str = r#"
+    form = { to = "{phone}" }
+    [answer]
+    accepted = { status = [200, 201], at = "/items/0/status", is = ["0", "true"] }
+    message_id = "/items/0/id"
+    error_code = ["/error", "/items/0/status"]
+    permanent = [{ status = [404] }, { at = "/items/0/status", is = ["7"] }]
+    temporary = [{ status = [500], at = "/items/0/status", is = ["8"] }]
+    busy = [{ at = "/items/0/status", is = ["9"] }]
+    unknown = [{ text = "(?i)try to find out" }]
+"#;
+
+/// What the sender makes of an answer, in short.
+async fn read(rules: &str, answer: ResponseTemplate) -> String {
+    let gateway = fake::gateway(answer).await;
+    let sender = sender(&format!("url = \"{}\"\n{rules}", gateway.uri())).expect("sound");
+    let sender = sender.clock(ManualClock::new(datetime!(2026-11-25 08:00 UTC)));
+    let read = match sender.send(&message()).await {
+        Ok(receipt) => format!("accepted {}", receipt.message_id.as_deref().unwrap_or("-")),
+        Err(SmsError::Permanent(reason)) => format!("permanent: {reason}"),
+        Err(SmsError::Temporary(reason)) => format!("temporary: {reason}"),
+        Err(SmsError::Busy { reason, retry_after }) => format!("busy {retry_after:?}: {reason}"),
+        Err(SmsError::Unknown(reason)) => format!("unknown: {reason}"),
+        Err(error) => format!("{error}"),
+    };
+    assert_eq!(gateway.received_requests().await.expect("recorded").len(), 1, "asked once");
+    read
+}
+
+#[tokio::test]
+async fn an_answer_means_what_the_rules_say_and_else_what_http_says() {
+    for (status, body, meaning) in [
+        (200, r#"{"items":[{"status":"0","id":"m1"}]}"#, "accepted m1"),
+        (201, r#"{"items":[{"status":0,"id":17}]}"#, "accepted 17"),
+        (200, r#"{"items":[{"status":true}]}"#, "accepted -"),
+        (200, r#"{"items":[{"status":"0","id":{"no":"id"}}]}"#, "accepted -"),
+        // An error inside.
+        (200, r#"{"items":[{"status":"7"}]}"#, "permanent: HTTP 200, code 7"),
+        (200, r#"{"items":[{"status":"5"}]}"#, "temporary: HTTP 200, code 5"),
+        (200, r#"{"items":[{"status":"9"}]}"#, "temporary: HTTP 200, code 9"),
+        // Accepted, it says, but with a status that does not.
+        (202, r#"{"items":[{"status":"0"}]}"#, "temporary: HTTP 202, code 0"),
+        (404, "", "permanent: HTTP 404"),
+        (400, "no JSON", "temporary: HTTP 400"),
+        (401, r#"{"items":[{"status":"79608543017"}]}"#, "temporary: HTTP 401"),
+        (401, r#"{"items":[{"status":"wrong number +79608543017"}]}"#, "temporary: HTTP 401"),
+        (500, r#"{"items":[{"status":"8"}]}"#, "temporary: HTTP 500, code 8"),
+        // Nobody knows.
+        (500, "", "unknown: HTTP 500"),
+        (502, "<html>", "unknown: HTTP 502"),
+        (504, "", "unknown: HTTP 504"),
+        (200, "", "unknown: HTTP 200"),
+        (200, "<html>all is well</html>", "unknown: HTTP 200"),
+        (200, r#"{"items":[]}"#, "unknown: HTTP 200"),
+        (200, r#"{"items":[{"status":null}]}"#, "unknown: HTTP 200"),
+        (200, r#"{"items":[{"status":"0","id":"m1"}"#, "unknown: HTTP 200"),
+        (400, "Try to find out", "unknown: HTTP 400"),
+        (503, "", "temporary: HTTP 503"),
+        (429, "", "temporary: HTTP 429"),
+    ] {
+        let answer = ResponseTemplate::new(status).set_body_string(body);
+        assert_eq!(read(RULES, answer).await, meaning, "{status} {body}");
+    }
+}
+
+#[tokio::test]
+async fn a_busy_gateway_says_for_how_long() {
+    for (status, body, retry_after, meaning) in [
+        (429, "", "17", "busy 17s: HTTP 429"),
+        (503, "", "17", "busy 17s: HTTP 503"),
+        (200, r#"{"items":[{"status":"9"}]}"#, "5", "busy 5s: HTTP 200, code 9"),
+        (429, "", "Wed, 25 Nov 2026 08:02:00 GMT", "busy 120s: HTTP 429"),
+        // Of the past, or no time at all.
+        (429, "", "Wed, 25 Nov 2026 07:00:00 GMT", "temporary: HTTP 429"),
+        (429, "", "-5", "temporary: HTTP 429"),
+        (429, "", "soon", "temporary: HTTP 429"),
+        // An acceptance is one, whatever else is said.
+        (200, r#"{"items":[{"status":"0","id":"m1"}]}"#, "5", "accepted m1"),
+    ] {
+        let answer =
+            ResponseTemplate::new(status).set_body_string(body).insert_header("retry-after", retry_after);
+        assert_eq!(read(RULES, answer).await, meaning, "{status} {body} {retry_after}");
+    }
+}
+
+#[tokio::test]
+async fn without_rules_the_status_decides() {
+    let rules = "form = { to = \"{phone}\" }\nanswer.message_id = { text = \"^OK (\\\\d+)\" }";
+    for (status, body, meaning) in [
+        (200, "OK 17", "accepted 17"),
+        (204, "", "accepted -"),
+        (302, "OK 17", "temporary: HTTP 302"),
+        (403, "OK 17", "temporary: HTTP 403"),
+        (500, "OK 17", "unknown: HTTP 500"),
+    ] {
+        let answer = ResponseTemplate::new(status).set_body_string(body);
+        assert_eq!(read(rules, answer).await, meaning, "{status} {body}");
+    }
+}
+
+#[tokio::test]
+async fn an_id_that_is_too_long_to_be_one_is_not_kept() {
+    let rules = "answer.message_id = \"/id\"";
+    let answer = |id: String| ResponseTemplate::new(200).set_body_json(serde_json::json!({ "id": id }));
+    assert_eq!(read(rules, answer("я".repeat(128))).await, format!("accepted {}", "я".repeat(128)));
+    assert_eq!(read(rules, answer("я".repeat(129))).await, "accepted -");
+}
+
+#[tokio::test]
+async fn an_answer_without_end_is_read_as_far_as_makes_sense() {
+    let huge = "x".repeat(10 * 1024 * 1024);
+    assert_eq!(
+        read(RULES, ResponseTemplate::new(200).set_body_string(huge.clone())).await,
+        "unknown: HTTP 200"
+    );
+    assert_eq!(read(RULES, ResponseTemplate::new(400).set_body_string(huge)).await, "temporary: HTTP 400");
+}
+
+/// What the sender makes of a gateway that does not speak as it should.
+async fn read_raw(answer: Option<&'static [u8]>, more: &str) -> Result<(), SmsError> {
+    let url = fake::raw(answer).await;
+    let config = format!(
+        "url = \"{url}\"\n{more}\njson = {{ to = \"{{phone}}\", end = 1 }}\n\
+         answer = {{ accepted = {{ at = \"/ok\", is = [\"true\"] }} }}"
+    );
+    sender(&config).expect("sound").send(&message()).await.map(drop)
+}
+
+#[tokio::test]
+async fn half_an_answer_and_none_leave_it_open_whether_the_message_was_sent() {
+    for (answer, reason) in [
+        (&b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{\"ok\":tr"[..], "HTTP 200"),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{\"ok\"", "HTTP 200"),
+        (b"HTTP/1.1 200 OK\r\nContent-Le", "the connection broke"),
+        (b"\x00\xff garbage \r\n\r\n", "the connection broke"),
+        (b"", "the connection broke"),
+    ] {
+        let read = read_raw(Some(answer), "").await;
+        assert!(matches!(&read, Err(SmsError::Unknown(said)) if said == reason), "{read:?}");
+    }
+    // All that matters has come.
+    let whole = b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{\"ok\":true}";
+    read_raw(Some(whole), "").await.expect("accepted");
+}
+
+#[tokio::test]
+async fn a_gateway_that_never_answers_is_given_up() {
+    let read = read_raw(None, "timeout = \"200ms\"\nconnect_timeout = \"100ms\"").await;
+    assert!(matches!(&read, Err(SmsError::Unknown(said)) if said == "no answer in time"), "{read:?}");
+    // Nor when half of it has come.
+    let url = fake::raw_then_silent(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{").await;
+    let config = format!(
+        "url = \"{url}\"\ntimeout = \"200ms\"\nconnect_timeout = \"100ms\"\njson = {{ end = 1 }}\n\
+         answer = {{ accepted = {{ at = \"/ok\" }} }}"
+    );
+    let read = sender(&config).expect("sound").send(&message()).await;
+    assert!(matches!(&read, Err(SmsError::Unknown(_))), "{read:?}");
+}
+
+#[tokio::test]
+async fn without_a_connection_it_is_certain_that_nothing_was_sent() {
+    let closed = {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        listener.local_addr().expect("an address")
+    };
+    let speaks_no_tls = fake::gateway(ResponseTemplate::new(200)).await;
+    for url in [
+        format!("http://{closed}/{{text}}"),
+        format!("https://{}/?text={{text}}", speaks_no_tls.address()),
+        "https://gateway.invalid/{phone}".to_owned(),
+    ] {
+        let sender = sender(&format!("url = \"{url}\"\nform = {{ text = \"{{text}}\" }}")).expect("sound");
+        let error = sender.send(&message()).await.expect_err("out of reach");
+        assert!(
+            matches!(&error, SmsError::Temporary(said) if said.starts_with("cannot connect: ")),
+            "{error:?}"
+        );
+        for hidden in ["4711", "9608543017"] {
+            assert!(!format!("{error:?}").contains(hidden), "{error:?}");
+        }
+    }
+}
+
+#[test]
+fn waiting_is_bounded_unless_more_is_asked_for() {
+    let sender = |times: &str| sender(&format!("url = \"https://gateway.example\"\n{times}"));
+    for refused in [
+        "timeout = \"2m\"",
+        "timeout = \"0s\"",
+        "timeout = \"1s\"",
+        "connect_timeout = \"4s\"",
+        "timeout = 5",
+    ] {
+        sender(refused).expect_err(refused);
+    }
+    sender("timeout = \"60s\"\nconnect_timeout = \"30s\"").expect("sound");
+    assert!(Duration::from_secs(4) > Duration::from_secs(2));
+}

@@ -1,0 +1,83 @@
+//! What is configured, and what cannot work.
+
+use crate::fake::{parse, sender};
+
+fn refused(config: &str) -> String {
+    sender(config).map(|_| ()).expect_err(config).to_string()
+}
+
+#[test]
+fn what_cannot_work_is_refused_with_what_to_do() {
+    for (config, said) in [
+        ("", "missing field `url`"),
+        ("url = \"https://a.example/{account}\"", "no setting `account`"),
+        ("url = \"https://a.example\"\nform = { to = \"{phone\" }", "a brace or a backslash too many"),
+        ("url = \"https://a.example\"\nform = { a = \"b\" }\njson = { a = \"b\" }", "not both"),
+        ("url = \"http://a.example\"", "allow_http"),
+        ("url = \"gopher://a.example\"", "https://"),
+        ("url = \"a.example\"", "`url` is none"),
+        ("url = \"https://a.example\"\nheaders = { \"a b\" = \"c\" }", "no name of a header"),
+        ("url = \"https://a.example\"\nheaders = { a = \"b\\nc\" }", "a character that none may have"),
+        ("url = \"https://a.example\"\nanswer = { message_id = \"id\" }", "JSON pointer"),
+        ("url = \"https://a.example\"\nanswer = { accepted = { text = \"(\" } }", "regex"),
+        ("url = \"https://a.example\"\nanswers = {}", "unknown field `answers`"),
+        ("url = \"https://a.example\"\nanswer = { accept = {} }", "unknown field `accept`"),
+        ("url = \"https://a.example\"\nca_file = \"/nowhere\"", "cannot read /nowhere"),
+        ("url = \"https://a.example\"\nca_file = \"Cargo.toml\"", "no certificate in Cargo.toml"),
+        (
+            "url = \"https://a.example\"\nsettings = { a = { env = \"REFERRAL_NO_SUCH\" } }",
+            "REFERRAL_NO_SUCH is not set",
+        ),
+        ("url = \"https://a.example\"\nsettings = { a = { file = \"/nowhere\" } }", "cannot read /nowhere"),
+        ("url = \"https://a.example\"\nsettings = { a = { file = \"/dev/null\" } }", "/dev/null is empty"),
+        ("url = \"https://a.example\"\nsettings = { a = 5 }", "a setting is a text"),
+        ("preset = \"nobody\"", "there is no preset `nobody`; there are mobizon, "),
+        ("preset = 5", "the name of a preset"),
+        ("preset = \"twilio\"", "no setting `from` or `messaging_service_sid`"),
+        ("preset = \"twilio\"\nsettings.from = \"Acme\"", "no setting `account_sid`"),
+        (
+            "preset = \"webhook\"\nurl = \"https://a.example\"\nsettings.secret = \"hunter2hunter2hunter2\"",
+            "whsec_",
+        ),
+    ] {
+        let error = refused(config);
+        assert!(error.contains(said), "{config}: {error}");
+        assert!(!error.contains("hunter2"), "{error}");
+    }
+}
+
+#[test]
+fn nothing_shows_what_is_secret() {
+    let config = "url = \"https://a.example/{key}\"\nsettings = { key = \"hunter2\" }";
+    let shown = format!("{:?} {:?}", parse(config).expect("sound"), sender(config).expect("sound"));
+    assert!(!shown.contains("hunter2") && !shown.contains("a.example"), "{shown}");
+}
+
+#[test]
+fn a_secret_in_a_file_ends_before_the_line_does() {
+    let file = std::env::temp_dir().join(format!("referral-secret-{}", std::process::id()));
+    std::fs::write(&file, "a b\r\n").expect("written");
+    let config = format!(
+        "url = \"https://a.example\"\nheaders = {{ key = \"{{key}}\" }}\nsettings.key.file = {file:?}"
+    );
+    let made = sender(&config);
+    std::fs::remove_file(&file).expect("removed");
+    made.expect("a line end would be no part of a header");
+}
+
+#[test]
+fn loopback_needs_no_encryption() {
+    for url in ["http://127.0.0.1:1/", "http://[::1]:1/", "http://localhost:1/"] {
+        sender(&format!("url = \"{url}\"")).expect(url);
+    }
+    for url in ["http://127.0.0.1.example/", "http://10.0.0.1/", "http://localhost.example/"] {
+        refused(&format!("url = \"{url}\""));
+    }
+}
+
+#[test]
+fn a_preset_is_changed_setting_by_setting() {
+    let config = "preset = \"smsru\"\nsettings = { api_id = \"x\" }\ntimeout = \"3s\"";
+    sender(config).expect("`from` stays empty");
+    refused("preset = \"smsru\"\nsettings = { from = \"x\" }");
+}

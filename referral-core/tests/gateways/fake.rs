@@ -1,0 +1,83 @@
+//! Gateways to send to: one that answers as it is told, and one that breaks off.
+
+use referral_core::{
+    PhoneNumber, SmsCode,
+    sms::{
+        SmsMessage,
+        http::{ConfigError, GatewayConfig, HttpSender},
+    },
+};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpListener,
+};
+use uuid::Uuid;
+use wiremock::{Mock, MockServer, Request, ResponseTemplate, matchers::any};
+
+pub(crate) const ID: Uuid = Uuid::from_u128(0x0190_0000_0000_7000_8000_0000_0000_0001);
+pub(crate) const PHONE: &str = "+79608543017";
+pub(crate) const CODE: &str = "4711";
+pub(crate) const TEXT: &str = "4711: код & co";
+
+pub(crate) fn message() -> SmsMessage {
+    message_with(TEXT)
+}
+
+pub(crate) fn message_with(text: &str) -> SmsMessage {
+    let phone = PhoneNumber::parse(PHONE, None).expect("a number");
+    SmsMessage::new(ID, phone, SmsCode::known(CODE), text.into(), None)
+}
+
+/// A sender for the gateway that the TOML describes, past any proxy.
+pub(crate) fn sender(config: &str) -> Result<HttpSender, ConfigError> {
+    HttpSender::new(parse(&format!("proxy = \"none\"\n{config}"))?)
+}
+
+pub(crate) fn parse(config: &str) -> Result<GatewayConfig, ConfigError> {
+    GatewayConfig::try_from(config.parse::<toml::Table>().expect("TOML"))
+}
+
+/// A gateway that answers every request with this.
+pub(crate) async fn gateway(answer: ResponseTemplate) -> MockServer {
+    let server = MockServer::start().await;
+    Mock::given(any()).respond_with(answer).mount(&server).await;
+    server
+}
+
+/// The one request that came.
+pub(crate) async fn received(server: &MockServer) -> Request {
+    let mut requests = server.received_requests().await.expect("they are recorded");
+    assert_eq!(requests.len(), 1, "one message, one request");
+    requests.remove(0)
+}
+
+/// A gateway that takes a whole request, writes these bytes and closes; without any, it neither
+/// answers nor closes.
+pub(crate) async fn raw(answer: Option<&'static [u8]>) -> String {
+    serve_once(answer.unwrap_or_default(), answer.is_none()).await
+}
+
+/// A gateway that takes a whole request, writes these bytes, and then neither goes on nor closes.
+pub(crate) async fn raw_then_silent(answer: &'static [u8]) -> String {
+    serve_once(answer, true).await
+}
+
+async fn serve_once(answer: &'static [u8], stays: bool) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    tokio::spawn(async move {
+        let (mut connection, _) = listener.accept().await.expect("a connection");
+        let mut request = Vec::new();
+        while !request.ends_with(b"\"end\":1}") {
+            let mut buffer = [0; 1024];
+            let read = connection.read(&mut buffer).await.expect("readable");
+            assert!(read > 0, "the request ends as it should");
+            request.extend_from_slice(&buffer[..read]);
+        }
+        connection.write_all(answer).await.expect("written");
+        if stays {
+            std::future::pending::<()>().await;
+        }
+    });
+    format!("http://{address}/")
+}
