@@ -24,6 +24,13 @@ impl Region {
     }
 }
 
+/// The two capital letters.
+impl fmt::Display for Region {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
 impl std::str::FromStr for Region {
     type Err = Invalid;
 
@@ -98,7 +105,9 @@ impl PhoneNumber {
     #[must_use]
     pub fn region(&self) -> Option<Region> {
         let number = PHONE_NUMBER_UTIL.parse(&self.0, None).ok()?;
-        number.get_region_code().map(Region)
+        let region = number.get_region_code()?;
+        // Of services such as +800, which are at home nowhere.
+        (region != rlibphonenumber::Region::World).then_some(Region(region))
     }
 
     /// What this number has in common with all that differ in the last three digits only.
@@ -195,6 +204,17 @@ mod tests {
         assert!(Region::parse(" ru ").is_ok());
         for input in ["", "XX", "ZZ", "001", "RUS", "Россия", "\0"] {
             assert!(Region::parse(input).is_err(), "{input}");
+        }
+    }
+
+    #[test]
+    fn a_number_belongs_to_a_region_that_reads_back_or_to_none() {
+        for (input, region) in
+            [("+79608543017", Some("RU")), ("+14155552671", Some("US")), ("+80012345678", None)]
+        {
+            let found = PhoneNumber::parse(input, None).expect("valid").region();
+            assert_eq!(found.map(|region| region.to_string()).as_deref(), region);
+            assert_eq!(found, region.map(|region| Region::parse(region).expect("a region")));
         }
     }
 
