@@ -1,10 +1,11 @@
 //! Sending messages: the trait that a gateway plugs into, and what the messages say.
 
-mod segments;
-mod text;
-
+#[cfg(feature = "sms-failover")]
+mod failover;
 #[cfg(feature = "sms-http")]
 pub mod http;
+mod segments;
+mod text;
 
 use std::time::Duration;
 
@@ -12,6 +13,10 @@ use async_trait::async_trait;
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
+#[cfg(feature = "sms-failover")]
+pub use self::failover::{
+    AfterUnknown, Attempt, Failover, FailoverBuilder, FailoverError, Observer, Outcome,
+};
 pub use self::{
     segments::{Encoding, Segments},
     text::{Preview, Texts},
