@@ -44,3 +44,19 @@ impl Secret {
 pub(super) fn base64(bytes: &[u8]) -> String {
     BASE64_STANDARD.encode(bytes)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_signature_is_that_of_the_standards_own_example() {
+        let secret = Secret::parse("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").expect("a secret");
+        let now = OffsetDateTime::from_unix_timestamp(1_614_265_330).expect("a time");
+        let signed = secret.sign("msg_p5jXN8AQM9LWM0D4loKWxJek", now, br#"{"test": 2432232314}"#);
+        let [id, timestamp, signature] = signed.map(|(_, value)| value);
+        assert_eq!(id, "msg_p5jXN8AQM9LWM0D4loKWxJek");
+        assert_eq!(timestamp, "1614265330");
+        assert_eq!(signature, "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=");
+    }
+}
