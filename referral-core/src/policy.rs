@@ -319,7 +319,8 @@ impl Policy {
     }
 
     /// Whether codes are sent to this number: its region is served, and its line may be mobile.
-    pub(crate) fn serves(&self, phone: &PhoneNumber) -> bool {
+    #[must_use]
+    pub fn serves(&self, phone: &PhoneNumber) -> bool {
         let is_served = match &self.regions {
             Some(Regions::Only(regions)) => phone.region().is_some_and(|region| regions.contains(&region)),
             _ => true,

@@ -122,6 +122,7 @@ async fn each_preset_asks_what_its_gateway_documents() {
 
 /// A preset, a status, a body and what they mean.
 const ANSWERS: &[(&str, u16, &str, &str)] = &[
+    ("twilio", 400, r#"{"code":21635,"message":"landline"}"#, "permanent: HTTP 400, code 21635"),
     (
         "twilio",
         201,
