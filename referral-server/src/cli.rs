@@ -11,7 +11,13 @@ use referral_core::{Policy, Region, Visibility};
 use referral_server::{ClientAddresses, CorsOrigins, TrustedProxies};
 use referral_sqlx::PostgresOptions;
 
-use crate::{connections::Limits, keys::KeysCommand, limits::LimitSettings, patience::Times};
+use crate::{
+    connections::Limits,
+    keys::KeysCommand,
+    limits::LimitSettings,
+    patience::Times,
+    sms::{NO_CONFIG, SmsCommand, SmsConfig},
+};
 
 /// Sign-in by phone and one-time code, with a simple referral system, over HTTP.
 ///
@@ -44,6 +50,9 @@ pub(crate) enum Command {
     /// Make, show and rotate the keys that sign tokens and the peppers that hash codes.
     #[command(subcommand)]
     Keys(KeysCommand),
+    /// Try out how messages are sent, and what they say.
+    #[command(subcommand)]
+    Sms(SmsCommand),
 }
 
 #[derive(Debug, Args)]
@@ -167,9 +176,12 @@ pub(crate) struct Postgres {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Signing in")]
 pub(crate) struct SignIn {
-    /// Where codes go
-    #[arg(long, env = "REFERRAL_SENDER", global = true, default_value = "development")]
-    pub(crate) sender: Sender,
+    /// File with the gateways that messages are sent through, and what messages say
+    #[arg(long, env = "REFERRAL_SMS_CONFIG", global = true, value_name = "FILE")]
+    pub(crate) sms_config: Option<PathBuf>,
+    /// Where codes go [default: gateways if --sms-config is given, else development]
+    #[arg(long, env = "REFERRAL_SENDER", global = true)]
+    pub(crate) sender: Option<Sender>,
     /// Listen on other addresses than loopback although the development sender gives the code of
     /// any phone to whoever asks for it
     #[arg(long, env = "REFERRAL_RETURN_CODES_TO_ANYONE", global = true, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true", value_parser = BoolishValueParser::new())]
@@ -274,6 +286,8 @@ pub(crate) struct Log {
 pub(crate) enum Sender {
     /// Nowhere: the code comes back in the answer. Anybody can sign in as anybody.
     Development,
+    /// To the phone, through the gateways in --sms-config
+    Gateways,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -351,10 +365,33 @@ impl Settings {
         options
     }
 
+    /// Where codes go.
+    pub(crate) fn sender(&self) -> Sender {
+        let by_file = if self.sign_in.sms_config.is_some() { Sender::Gateways } else { Sender::Development };
+        self.sign_in.sender.unwrap_or(by_file)
+    }
+
+    /// How messages are sent, and what they say, if a file is named.
+    pub(crate) fn sms_config(&self) -> Result<Option<SmsConfig>, String> {
+        self.sign_in.sms_config.as_deref().map(SmsConfig::read).transpose()
+    }
+
+    /// The same, if messages are sent at all.
+    pub(crate) fn sms_in_use(&self) -> Result<Option<SmsConfig>, String> {
+        match self.sender() {
+            Sender::Development => Ok(None),
+            Sender::Gateways => {
+                let config = self.sms_config()?;
+                Ok(Some(config.ok_or(NO_CONFIG)?))
+            }
+        }
+    }
+
     /// The policy that holds where no flag says otherwise.
     pub(crate) fn policy_name(&self) -> PolicyName {
-        let by_sender = match self.sign_in.sender {
+        let by_sender = match self.sender() {
             Sender::Development => PolicyName::Development,
+            Sender::Gateways => PolicyName::Standard,
         };
         self.sign_in.policy.unwrap_or(by_sender)
     }

@@ -7,6 +7,7 @@ mod limits;
 mod patience;
 mod secrets;
 mod serve;
+mod sms;
 
 use std::{
     io::{self, IsTerminal, Write},
@@ -23,6 +24,7 @@ use tracing_subscriber::EnvFilter;
 use crate::{
     cli::{Cli, Command, Log, LogFormat, Settings},
     serve::Result,
+    sms::Messages,
 };
 
 /// A request takes many small pieces of memory, for which glibc takes longer: a profile of the current
@@ -49,6 +51,7 @@ async fn run(cli: Cli) -> Result<()> {
         Command::Openapi => print_openapi(),
         Command::CreateSuperuser { phone } => create_superuser(&cli.settings, &phone).await,
         Command::Keys(command) => keys::run(&cli.settings, &command).await,
+        Command::Sms(command) => sms::run(&cli.settings, command).await,
     }
 }
 
@@ -85,7 +88,7 @@ fn print_openapi() -> Result<()> {
 }
 
 async fn create_superuser(settings: &Settings, phone: &str) -> Result<()> {
-    let referral = serve::build(settings, ()).await?;
+    let referral = serve::build(settings, Messages::none(), ()).await?;
     let user = referral.make_staff(referral.parse_phone(phone)?).await?;
     referral.close().await;
     Ok(writeln!(io::stdout(), "{} is staff: user {}", user.phone.as_str(), user.id)?)

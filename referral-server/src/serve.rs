@@ -9,11 +9,7 @@ use std::{
 };
 
 use poem::{EndpointExt as _, Route, endpoint::make_sync, get};
-use referral_core::{
-    Hook, Referral,
-    sms::{DevelopmentSender, SmsSender},
-    storage::Storage,
-};
+use referral_core::{Budget, Hook, Referral, Regions, storage::Storage};
 use referral_server::{AppOptions, Metrics, app};
 use tokio::{
     net::TcpListener,
@@ -23,7 +19,9 @@ use tokio::{
 
 use crate::{
     cli::{PolicyName, Sender, Settings},
-    connections, secrets, with_sources,
+    connections, secrets,
+    sms::{Messages, SmsConfig},
+    with_sources,
 };
 
 /// How often what has ended is deleted.
@@ -32,17 +30,16 @@ const SWEEP_INTERVAL: Duration = Duration::from_mins(1);
 pub(crate) type Result<T, E = Box<dyn std::error::Error>> = std::result::Result<T, E>;
 
 /// The handle that the settings describe.
-pub(crate) async fn build(settings: &Settings, hook: impl Hook) -> Result<Referral> {
+pub(crate) async fn build(settings: &Settings, messages: Messages, hook: impl Hook) -> Result<Referral> {
     let policy = settings.policy();
     policy.check()?;
+    let Messages { sender, texts } = messages;
     let storage = connect(settings).await?;
-    let sender: Arc<dyn SmsSender> = match settings.sign_in.sender {
-        Sender::Development => Arc::new(DevelopmentSender),
-    };
     secrets::make_missing(settings, &storage.known_keys().await?)?;
     let (keys, peppers) = secrets::read(settings)?;
     let referral = Referral::builder(storage, sender, keys, peppers)
         .policy(policy)
+        .texts(texts)
         .hook(hook)
         .issuer(&settings.tokens.issuer)
         .audience(&settings.tokens.audience)
@@ -71,6 +68,9 @@ pub(crate) async fn serve(settings: &Settings) -> Result<()> {
     let network = &settings.network;
     refuse_to_give_codes_away(settings)?;
     let client_addresses = network.client_addresses()?;
+    let metrics = Metrics::new();
+    let sms = settings.sms_in_use()?;
+    let messages = Messages::new(sms.as_ref(), settings, ())?;
     // First, since it is the likeliest to fail and leaves nothing behind.
     let listener = bind(network.listen).await?;
     let metrics_listener = match network.metrics_listen {
@@ -79,11 +79,13 @@ pub(crate) async fn serve(settings: &Settings) -> Result<()> {
     };
     let stop = stop_signal()?;
     let hang_up = signal(SignalKind::hangup())?;
-    let metrics = Metrics::new();
-    let referral = build(settings, metrics.clone()).await?;
+    let referral = build(settings, messages, metrics.clone()).await?;
     let metrics_address = metrics_listener.as_ref().map(TcpListener::local_addr).transpose()?;
-    if let Err(error) = greet(settings, listener.local_addr()?, metrics_address) {
+    if let Err(error) = greet(settings, sms.as_ref(), listener.local_addr()?, metrics_address) {
         tracing::warn!(%error, "nobody reads where the server listens");
+    }
+    if settings.sender() == Sender::Gateways {
+        warn_of_costs(&referral);
     }
 
     tokio::spawn(sweep(referral.clone()));
@@ -118,7 +120,7 @@ async fn bind(address: SocketAddr) -> Result<TcpListener, String> {
 /// With the development sender whoever reaches the server can sign in as anybody.
 fn refuse_to_give_codes_away(settings: &Settings) -> Result<()> {
     let listen = settings.network.listen;
-    let gives_codes_away = settings.sign_in.sender == Sender::Development && !listen.ip().is_loopback();
+    let gives_codes_away = settings.sender() == Sender::Development && !listen.ip().is_loopback();
     if gives_codes_away && !settings.sign_in.return_codes_to_anyone {
         let reason = format!(
             "the development sender gives the code of any phone to whoever asks for it, so it listens on \
@@ -129,8 +131,24 @@ fn refuse_to_give_codes_away(settings: &Settings) -> Result<()> {
     Ok(())
 }
 
+/// Says what stands open to whoever has others' messages sent on our account.
+fn warn_of_costs(referral: &Referral) {
+    let policy = referral.policy();
+    if policy.regions == Some(Regions::All) {
+        tracing::warn!("codes go to all regions, some of which cost dearly; say which with --regions");
+    }
+    if policy.messages_per_day == Some(Budget::Unlimited) {
+        tracing::warn!("any number of messages goes out in a day; say how many with --messages-per-day");
+    }
+}
+
 /// Says where things are.
-fn greet(settings: &Settings, address: SocketAddr, metrics: Option<SocketAddr>) -> io::Result<()> {
+fn greet(
+    settings: &Settings,
+    sms: Option<&SmsConfig>,
+    address: SocketAddr,
+    metrics: Option<SocketAddr>,
+) -> io::Result<()> {
     let url = format!("http://{address}");
     let mut out = io::stdout().lock();
     writeln!(out, "referral-server {} listens on {url}", env!("CARGO_PKG_VERSION"))?;
@@ -146,13 +164,12 @@ fn greet(settings: &Settings, address: SocketAddr, metrics: Option<SocketAddr>) 
     if settings.policy_name() == PolicyName::Development {
         writeln!(out, "  Limits       almost none hold, as --policy development has it")?;
     }
-    match settings.sign_in.sender {
-        Sender::Development => {
-            writeln!(
-                out,
-                "  Development  no messages are sent: codes come back in answers, and anybody can sign in as anybody"
-            )?;
-        }
+    match sms {
+        Some(sms) => writeln!(out, "  Messages     {}", sms.order().join(", "))?,
+        None => writeln!(
+            out,
+            "  Development  no messages are sent: codes come back in answers, and anybody can sign in as anybody"
+        )?,
     }
     out.flush()
 }

@@ -44,7 +44,8 @@ impl Program {
         let mut greeting = Vec::new();
         for line in output.lines() {
             greeting.push(line.expect("a line"));
-            if greeting.last().is_some_and(|line| line.contains("Development")) {
+            let is_last = |line: &String| line.contains("Development") || line.contains("Messages");
+            if greeting.last().is_some_and(is_last) {
                 break;
             }
         }

@@ -16,4 +16,5 @@ mod pages;
 mod readme;
 mod service;
 mod sessions;
+mod sms;
 mod users;

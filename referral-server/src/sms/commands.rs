@@ -1,0 +1,120 @@
+//! `referral-server sms …`: trying out how messages are sent and what they say.
+
+use std::io::{self, Write as _};
+
+use clap::Subcommand;
+use referral_core::{
+    CODE_LENGTHS, Locale, SmsCode,
+    random::{Random as _, SystemRandom},
+    sms::{Attempt, Encoding, Observer, Preview, Receipt, SmsMessage, SmsSender as _, http::PRESETS},
+};
+use uuid::Uuid;
+
+use super::NO_CONFIG;
+use crate::{cli::Settings, serve::Result};
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum SmsCommand {
+    /// Send one message through the gateways, and say what happened at each.
+    ///
+    /// It costs what a message costs, and its code is of no use. No limit holds, and nothing is stored.
+    Test {
+        /// Where to send it, in international form
+        phone: String,
+        /// Language of the message, such as `ru`
+        #[arg(long, value_name = "LOCALE")]
+        locale: Option<Locale>,
+    },
+    /// Show what messages say in each language, and in how many segments each is sent.
+    Preview,
+    /// Print the configuration of a gateway that is known, or the names of all.
+    Presets {
+        /// Which
+        name: Option<String>,
+    },
+}
+
+pub(crate) async fn run(settings: &Settings, command: SmsCommand) -> Result<()> {
+    match command {
+        SmsCommand::Test { phone, locale } => test(settings, &phone, locale).await,
+        SmsCommand::Preview => preview(settings),
+        SmsCommand::Presets { name } => presets(name.as_deref()),
+    }
+}
+
+async fn test(settings: &Settings, phone: &str, locale: Option<Locale>) -> Result<()> {
+    let config = settings.sms_config()?.ok_or(NO_CONFIG)?;
+    let phone = referral_core::PhoneNumber::parse(phone, settings.sign_in.default_region)?;
+    let policy = settings.policy();
+    let code = SmsCode::known("0".repeat(policy.code_length.into()));
+    let locales: Vec<_> = locale.into_iter().collect();
+    let text = config.texts()?.write(&code, &locales);
+    let sender = config.sender(Steps)?;
+
+    let mut out = io::stdout();
+    let region = phone.region().map_or("no region".to_owned(), |region| region.to_string());
+    writeln!(out, "To {} ({region}):", phone.as_str())?;
+    for line in text.lines() {
+        writeln!(out, "  | {line}")?;
+    }
+    if !policy.serves(&phone) {
+        writeln!(out, "  nobody gets a code there: it is no mobile line, or its region is not served")?;
+    }
+    let mut id = [0; 16];
+    SystemRandom.fill(&mut id);
+    let message = SmsMessage::new(Uuid::from_bytes(id), phone, code, text, locales.into_iter().next());
+    let Receipt { gateway, message_id, .. } = sender.send(&message).await?;
+    let gateway = gateway.as_deref().unwrap_or("a gateway");
+    match message_id {
+        Some(id) => writeln!(out, "accepted by {gateway}, which calls it {id}")?,
+        None => writeln!(out, "accepted by {gateway}")?,
+    }
+    Ok(())
+}
+
+/// Prints each attempt as it happens.
+struct Steps;
+
+impl Observer for Steps {
+    fn attempted(&self, attempt: &Attempt<'_>) {
+        let (gateway, outcome) = (attempt.gateway, attempt.outcome.as_str());
+        let after = attempt.took.as_millis();
+        let reason = attempt.error.map(|error| format!(": {error}")).unwrap_or_default();
+        // Whoever does not read it need not.
+        let _ = writeln!(io::stdout(), "  {gateway}: {outcome} after {after} ms{reason}");
+    }
+}
+
+fn preview(settings: &Settings) -> Result<()> {
+    let texts = settings.sms_config()?.unwrap_or_default().texts()?;
+    let mut out = io::stdout();
+    for Preview { locale, text, segments, .. } in texts.preview(*CODE_LENGTHS.end()) {
+        let encoding = match segments.encoding {
+            Encoding::Gsm7 => "GSM-7",
+            Encoding::Ucs2 => "UCS-2",
+        };
+        let count = match segments.segments {
+            1 => "1 segment".to_owned(),
+            several => format!("{several} SEGMENTS"),
+        };
+        let of = segments.encoding.units_alone();
+        writeln!(out, "{locale}: {count}, {} of {of} characters in {encoding}", segments.units)?;
+        for line in text.lines() {
+            writeln!(out, "  | {line}")?;
+        }
+    }
+    Ok(())
+}
+
+fn presets(name: Option<&str>) -> Result<()> {
+    let mut out = io::stdout();
+    let Some(name) = name else {
+        for (name, _) in PRESETS {
+            writeln!(out, "{name}")?;
+        }
+        return Ok(());
+    };
+    let preset = PRESETS.iter().find(|(known, _)| *known == name);
+    let (_, text) = preset.ok_or_else(|| format!("there is no preset `{name}`; `sms presets` names them"))?;
+    Ok(out.write_all(text.as_bytes())?)
+}

@@ -1,0 +1,222 @@
+//! Sending messages in earnest: through gateways that a file describes.
+
+use std::{fs, path::Path};
+
+use serde_json::json;
+use wiremock::{Mock, MockServer, Request, ResponseTemplate, matchers::any};
+
+use crate::{
+    binary::{Program, folder, run, run_with},
+    keys::commanded,
+    service::{ANNA, BORIS},
+};
+
+const SECRET: &str = "hunter2-and-then-some";
+
+/// A gateway that answers every request with this.
+pub(crate) async fn gateway(answer: ResponseTemplate) -> MockServer {
+    let server = MockServer::start().await;
+    Mock::given(any()).respond_with(answer).mount(&server).await;
+    server
+}
+
+/// What it was asked, each as the form that came.
+pub(crate) async fn received(server: &MockServer) -> Vec<Vec<(String, String)>> {
+    let requests = server.received_requests().await.expect("they are recorded");
+    let form = |request: &Request| form_urlencoded::parse(&request.body).into_owned().collect();
+    requests.iter().map(form).collect()
+}
+
+pub(crate) fn value<'a>(form: &'a [(String, String)], name: &str) -> &'a str {
+    form.iter().find(|(key, _)| key == name).map_or("", |(_, value)| value)
+}
+
+/// Writes a configuration with two gateways, of which the first is for Russia only.
+fn configure(folder: &Path, first: &MockServer, second: &MockServer) {
+    let config = format!(
+        r#"
+        order = ["second", "first"]
+        [regions]
+        RU = ["first", "second"]
+
+        [gateways.first]
+        preset = "smsru"
+        url = "{}/sms/send"
+        settings.api_id = {{ env = "API_ID" }}
+        proxy = "none"
+
+        [gateways.second]
+        preset = "twilio"
+        url = "{}/{{account_sid}}/Messages.json"
+        settings = {{ account_sid = "AC1", auth_token = {{ file = "token" }}, from = "Acme" }}
+        proxy = "none"
+
+        [texts]
+        host = "app.example.com"
+        templates.de = "{{code}} ist Ihr Code."
+        "#,
+        first.uri(),
+        second.uri()
+    );
+    fs::write(folder.join("sms.toml"), config).expect("written");
+    fs::write(folder.join("token"), format!("{SECRET}\n")).expect("written");
+}
+
+const SMSRU_ACCEPTS: &str = r#"{"status":"OK","status_code":100,"sms":{"79608543017":{"status":"OK","status_code":100,"sms_id":"000-17"}}}"#;
+const SMSRU_REFUSES: &str = r#"{"status":"ERROR","status_code":201,"status_text":"no money"}"#;
+
+fn answer(status: u16, body: &str) -> ResponseTemplate {
+    ResponseTemplate::new(status).set_body_string(body)
+}
+
+#[tokio::test]
+async fn a_code_reaches_the_phone_and_nothing_else() {
+    let folder = folder();
+    let (first, second) =
+        (gateway(answer(200, SMSRU_ACCEPTS)).await, gateway(answer(201, r#"{"sid":"SM1"}"#)).await);
+    configure(folder.path(), &first, &second);
+    let arguments = ["--sms-config", "sms.toml", "--code-length", "10", "--log", "trace"];
+    let program = Program::start_with(folder.path(), &arguments, &[("API_ID", SECRET)]);
+    let send = |phone: &'static str, language: &'static str| {
+        let request = program.client.request(reqwest::Method::POST, "/auth/send_code/");
+        program.client.send(request.json(&json!({ "phone": phone })).header("accept-language", language))
+    };
+    let sent = send(ANNA, "de-AT,ru;q=0.9").await.ok();
+    assert!(sent.get("code").is_none(), "{sent}");
+    let forms = received(&first).await;
+    let [form] = &forms[..] else { panic!("one message: {forms:?}") };
+    assert_eq!(value(form, "to"), "79608543017");
+    let text = value(form, "msg");
+    let code = text.split(' ').next().expect("a word").to_owned();
+    assert_eq!(text, format!("{code} ist Ihr Code.\n@app.example.com #{code}"));
+
+    // Boris is in Kazakhstan, whose gateway is the other one.
+    send(BORIS, "kk").await.ok();
+    let forms = received(&second).await;
+    assert_eq!(value(&forms[0], "To"), BORIS);
+    assert!(value(&forms[0], "Body").starts_with("Кіру коды: "), "{forms:?}");
+    assert_eq!(received(&first).await.len(), 1);
+
+    let body = json!({ "phone": ANNA, "code": code, "challenge_id": sent["challenge_id"] });
+    program.client.post("/auth/jwt/get_by_phone/", &body).await.ok();
+    let other = value(&forms[0], "Body").trim_start_matches("Кіру коды: ")[..10].to_owned();
+
+    let log = program.stop();
+    assert!(
+        log.contains("code sent") && log.contains("--regions") && log.contains("--messages-per-day"),
+        "{log}"
+    );
+    for hidden in [SECRET, &code, &other, "9608543017", "7011234567"] {
+        assert!(!log.contains(hidden), "the log has {hidden}");
+    }
+}
+
+#[tokio::test]
+async fn where_one_gateway_fails_the_other_is_asked_and_where_both_do_the_code_is_void() {
+    let folder = folder();
+    let (first, second) =
+        (gateway(answer(200, SMSRU_REFUSES)).await, gateway(answer(401, r#"{"code":20003}"#)).await);
+    configure(folder.path(), &first, &second);
+    let program = Program::start_with(folder.path(), &["--sms-config", "sms.toml"], &[("API_ID", SECRET)]);
+    let body = json!({ "phone": ANNA });
+    program.client.post("/auth/send_code/", &body).await.assert_problem(502, "sms_not_sent");
+
+    second.reset().await;
+    Mock::given(any()).respond_with(answer(201, r#"{"sid":"SM1"}"#)).mount(&second).await;
+    program.client.post("/auth/send_code/", &body).await.ok();
+    let forms = received(&second).await;
+    assert!(value(&forms[0], "Body").contains(" is your code to sign in.\n@app.example.com #"), "{forms:?}");
+    assert_eq!(received(&first).await.len(), 2);
+    program.client.post("/auth/send_code/", &body).await.assert_problem(429, "too_many_requests");
+}
+
+#[tokio::test]
+async fn one_message_can_be_tried_and_says_what_happened() {
+    let folder = folder();
+    let (first, second) =
+        (gateway(answer(200, SMSRU_REFUSES)).await, gateway(answer(201, r#"{"sid":"SM17"}"#)).await);
+    configure(folder.path(), &first, &second);
+    let arguments = ["--sms-config", "sms.toml", "sms", "test", "+7 960 854-30-17", "--locale", "ru"];
+
+    let printed = commanded(folder.path(), &arguments, &[("API_ID", SECRET)]);
+    let lines: Vec<_> = printed.lines().collect();
+    assert_eq!(lines[..3], ["To +79608543017 (RU):", "  | Код для входа 0000", "  | @app.example.com #0000"]);
+    assert!(
+        lines[3].starts_with("  first: temporary after ") && lines[3].ends_with("HTTP 200, code 201"),
+        "{printed}"
+    );
+    assert!(lines[4].starts_with("  second: accepted after "), "{printed}");
+    assert_eq!(lines[5], "accepted by second, which calls it SM17");
+    assert!(!folder.path().join("referral-data").exists(), "nothing is stored");
+
+    second.reset().await;
+    Mock::given(any()).respond_with(answer(401, "{}")).mount(&second).await;
+    let output = run_with(folder.path(), &arguments, &[("API_ID", SECRET)]);
+    assert!(!output.status.success());
+    let (printed, error) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let said = format!("{printed}{error}");
+    assert!(said.contains("refused the message for now: HTTP 401") && !said.contains(SECRET), "{said}");
+}
+
+#[test]
+fn messages_and_presets_can_be_looked_at() {
+    let folder = folder();
+    let printed = commanded(folder.path(), &["sms", "preview"], &[]);
+    assert!(
+        printed.contains("ru: 1 segment, 24 of 70 characters in UCS-2\n  | Код для входа 0000000000\n"),
+        "{printed}"
+    );
+    let long = "x".repeat(160);
+    fs::write(folder.path().join("sms.toml"), format!("texts.templates.en = \"{long}{{code}}\""))
+        .expect("written");
+    let printed = commanded(folder.path(), &["--sms-config", "sms.toml", "sms", "preview"], &[]);
+    assert!(printed.contains("en: 2 SEGMENTS, 170 of 160 characters in GSM-7\n"), "{printed}");
+
+    let names = commanded(folder.path(), &["sms", "presets"], &[]);
+    assert_eq!(names, "mobizon\nsmsc\nsmsru\ntwilio\nvonage\nwebhook\n");
+    for name in names.lines() {
+        assert!(commanded(folder.path(), &["sms", "presets", name], &[]).contains("[answer]"), "{name}");
+    }
+    assert!(!run(folder.path(), &["sms", "presets", "nobody"]).status.success());
+}
+
+#[test]
+fn a_configuration_that_cannot_work_is_refused_before_anything_is_made() {
+    let folder = folder();
+    let gateway = "[gateways.a]\nurl = \"https://a.example\"";
+    for (config, said) in [
+        (String::new(), "there is no gateway"),
+        ("orders = []".into(), "sms.toml, line 1: unknown field `orders`"),
+        (format!("{gateway}\n\ntexts = 5"), "unknown field `texts`"),
+        ("\n\ntime = \"soon\"".into(), "sms.toml, line 3: "),
+        ("[gateways.a]\nurl = 'hunter2".into(), "sms.toml, line 2: "),
+        ("[gateways.a]".into(), "gateways.a: missing field `url`"),
+        (format!("order = [\"a\", \"b\"]\n{gateway}"), "no table [gateways.b]"),
+        (format!("{gateway}\n[gateways.b]\nurl = \"https://b.example\""), "`order` lists the gateways"),
+        (format!("order = [\"a\"]\n{gateway}\n[gateways.b]\nurl = \"https://b.example\""), "add `b`"),
+        (format!("{gateway}\n[regions]\nXX = [\"a\"]"), "regions.XX: "),
+        (format!("{gateway}\n[regions]\nRU = [\"b\"]"), "the order for the region RU"),
+        (format!("{gateway}\n[texts]\nhost = \"https://a.example\""), "texts.host: "),
+        (format!("{gateway}\n[texts]\ntemplates.de = \"Hallo!\""), "texts.templates.de: "),
+        (format!("{gateway}\n[texts]\ndefault_locale = \"de\""), "texts.default_locale: "),
+        (format!("{gateway}\n[texts]\nandroid_hash = \"short\""), "texts.android_hash: "),
+        (format!("time = \"10s\"\n{gateway}"), "give `time` less, or --time-limit more"),
+        (format!("time = \"1ms\"\n{gateway}"), "half a second"),
+    ] {
+        fs::write(folder.path().join("sms.toml"), &config).expect("written");
+        let output = run(folder.path(), &["--sms-config", "sms.toml"]);
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && error.contains(said), "{config}: {error}");
+        assert!(!error.contains("hunter2"), "{error}");
+        assert!(!folder.path().join("referral-data").exists(), "{config}");
+    }
+    for (arguments, said) in [
+        (&["--sender", "gateways"][..], "--sms-config sms.toml"),
+        (&["--sms-config", "nowhere.toml"], "cannot read nowhere.toml"),
+        (&["sms", "test", "+79608543017"], "--sms-config sms.toml"),
+    ] {
+        let output = run(folder.path(), arguments);
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && error.contains(said), "{arguments:?}: {error}");
+    }
+}
