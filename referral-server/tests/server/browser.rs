@@ -127,15 +127,15 @@ impl<'a> Operation<'a> {
 }
 
 /// A browser of its own, which ends with this value: the fields are dropped in their order.
-struct Browser {
-    web: WebDriver,
+pub(crate) struct Browser {
+    pub(crate) web: WebDriver,
     _driver: Driver,
     _profile: TempDir,
 }
 
 impl Browser {
     /// Starts a browser, or says that there is none.
-    async fn start() -> WebDriverResult<Option<Self>> {
+    pub(crate) async fn start() -> WebDriverResult<Option<Self>> {
         let profile = folder();
         let Some(driver) = Driver::start(profile.path()) else { return Ok(None) };
         let mut wishes = DesiredCapabilities::chrome();
@@ -171,11 +171,11 @@ impl Browser {
     }
 
     /// Waits until it is there to be seen and clicked.
-    async fn find(&self, path: &str) -> WebDriverResult<WebElement> {
+    pub(crate) async fn find(&self, path: &str) -> WebDriverResult<WebElement> {
         self.web.query(By::XPath(path)).and_clickable().first().await
     }
 
-    async fn picture(&self, name: &str) -> WebDriverResult<()> {
+    pub(crate) async fn picture(&self, name: &str) -> WebDriverResult<()> {
         let Some(folder) = std::env::var_os("REFERRAL_TEST_SCREENSHOTS") else { return Ok(()) };
         std::fs::create_dir_all(&folder)?;
         self.web.screenshot(&Path::new(&folder).join(name).with_extension("png")).await

@@ -18,3 +18,4 @@ mod service;
 mod sessions;
 mod sms;
 mod users;
+mod web_otp;
