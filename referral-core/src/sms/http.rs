@@ -78,6 +78,13 @@ impl HttpSender {
     pub fn new(config: GatewayConfig) -> Result<Self, ConfigError> {
         let GatewayConfig(config) = config;
         let settings = config.settings()?;
+        if let Some((name, _)) =
+            message_values(&sample(), "").into_iter().find(|(name, _)| settings.contains_key(*name))
+        {
+            return Err(ConfigError::new(format!(
+                "`{name}` stands for something of the message; call the setting otherwise"
+            )));
+        }
         let values = Values { message: &[], settings: &settings };
         let client = client(&config, &values)?;
         let sender =
@@ -103,7 +110,7 @@ impl HttpSender {
 
     /// The request for a message.
     fn request(&self, message: &SmsMessage) -> Result<Request, ConfigError> {
-        let known = self.values(message);
+        let known = message_values(message, &self.reports_url);
         let values = Values { message: &known, settings: &self.settings };
         let config = &self.config;
         let method = match config.method {
@@ -178,27 +185,8 @@ impl HttpSender {
         Ok(())
     }
 
-    /// What templates can name of a message.
-    fn values<'a>(&'a self, message: &'a SmsMessage) -> [(&'static str, Cow<'a, str>); 8] {
-        let phone = message.phone.as_str();
-        let encoding = match Segments::of(message.text.reveal()).encoding {
-            Encoding::Gsm7 => "text",
-            Encoding::Ucs2 => "unicode",
-        };
-        [
-            ("id", message.id.to_string().into()),
-            ("phone", phone.into()),
-            ("phone_digits", phone.trim_start_matches('+').into()),
-            ("text", message.text.reveal().into()),
-            ("code", message.code.reveal().into()),
-            ("locale", message.locale.as_ref().map_or("", Locale::as_str).into()),
-            ("encoding", encoding.into()),
-            ("reports_url", self.reports_url.as_str().into()),
-        ]
-    }
-
     /// Reads the answer, as far as it may reach.
-    async fn read(&self, mut response: Response) -> Result<Receipt, SmsError> {
+    async fn read(&self, mut response: Response, message: &SmsMessage) -> Result<Receipt, SmsError> {
         let mut body = Vec::new();
         let mut is_whole = false;
         while body.len() <= MAX_ANSWER {
@@ -217,6 +205,7 @@ impl HttpSender {
             status: response.status().as_u16(),
             body: &body,
             is_whole,
+            code: message.code.reveal(),
             retry_after: self.retry_after(response.headers()),
         })
     }
@@ -237,7 +226,7 @@ impl SmsSender for HttpSender {
     async fn send(&self, message: &SmsMessage) -> Result<Receipt, SmsError> {
         let request = self.request(message).map_err(|error| SmsError::Temporary(error.to_string()))?;
         match self.client.execute(request).await {
-            Ok(response) => self.read(response).await,
+            Ok(response) => self.read(response, message).await,
             Err(error) => Err(failure(&error.without_url())),
         }
     }
@@ -300,6 +289,25 @@ fn client(config: &Fields, values: &Values<'_>) -> Result<Client, ConfigError> {
     builder.build().map_err(unusable)
 }
 
+/// What templates can name of a message.
+fn message_values<'a>(message: &'a SmsMessage, reports_url: &'a str) -> [(&'static str, Cow<'a, str>); 8] {
+    let phone = message.phone.as_str();
+    let encoding = match Segments::of(message.text.reveal()).encoding {
+        Encoding::Gsm7 => "text",
+        Encoding::Ucs2 => "unicode",
+    };
+    [
+        ("id", message.id.to_string().into()),
+        ("phone", phone.into()),
+        ("phone_digits", phone.trim_start_matches('+').into()),
+        ("text", message.text.reveal().into()),
+        ("code", message.code.reveal().into()),
+        ("locale", message.locale.as_ref().map_or("", Locale::as_str).into()),
+        ("encoding", encoding.into()),
+        ("reports_url", reports_url.into()),
+    ]
+}
+
 /// Whether what is sent there is seen by nobody on the way.
 fn is_private(url: &Url) -> bool {
     let is_loopback = url.host_str().is_some_and(|host| {
@@ -321,8 +329,8 @@ fn header_value(value: &str) -> Result<HeaderValue, ConfigError> {
     Ok(value)
 }
 
-/// A message with which to see whether a request can be made.
+/// A message with which to see whether a request can be made, for wherever a line end would not do.
 fn sample() -> SmsMessage {
     let phone = PhoneNumber::from_stored("+79608543017".into()).expect("a number in E.164 form");
-    SmsMessage::new(Uuid::nil(), phone, SmsCode::known("0000"), "0000".into(), None)
+    SmsMessage::new(Uuid::nil(), phone, SmsCode::known("0000"), "Код: 0000\n@example.com #0000".into(), None)
 }

@@ -1,7 +1,5 @@
 //! What is answered, and what it means for the message.
 
-use std::time::Duration;
-
 use referral_core::{
     conformance::ManualClock,
     sms::{SmsError, SmsSender as _},
@@ -57,6 +55,7 @@ async fn an_answer_means_what_the_rules_say_and_else_what_http_says() {
         (400, "no JSON", "temporary: HTTP 400"),
         (401, r#"{"items":[{"status":"79608543017"}]}"#, "temporary: HTTP 401"),
         (401, r#"{"items":[{"status":"wrong number +79608543017"}]}"#, "temporary: HTTP 401"),
+        (401, r#"{"items":[{"status":"4711"}]}"#, "temporary: HTTP 401"),
         (500, r#"{"items":[{"status":"8"}]}"#, "temporary: HTTP 500, code 8"),
         // Nobody knows.
         (500, "", "unknown: HTTP 500"),
@@ -207,5 +206,4 @@ fn waiting_is_bounded_unless_more_is_asked_for() {
         sender(refused).expect_err(refused);
     }
     sender("timeout = \"60s\"\nconnect_timeout = \"30s\"").expect("sound");
-    assert!(Duration::from_secs(4) > Duration::from_secs(2));
 }

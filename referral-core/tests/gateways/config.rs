@@ -33,6 +33,8 @@ fn what_cannot_work_is_refused_with_what_to_do() {
         ("url = \"https://a.example\"\nsettings = { a = 5 }", "a setting is a text"),
         ("preset = \"nobody\"", "there is no preset `nobody`; there are mobizon, "),
         ("preset = 5", "the name of a preset"),
+        ("url = \"https://a.example\"\nheaders = { a = \"{text}\" }", "a character that none may have"),
+        ("url = \"https://a.example\"\nsettings = { code = \"x\" }", "call the setting otherwise"),
         ("preset = \"twilio\"", "no setting `from` or `messaging_service_sid`"),
         ("preset = \"twilio\"\nsettings.from = \"Acme\"", "no setting `account_sid`"),
         (

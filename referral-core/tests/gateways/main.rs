@@ -5,3 +5,4 @@ mod config;
 mod fake;
 mod presets;
 mod requests;
+mod tls;

@@ -65,6 +65,8 @@ pub(super) struct Answered<'a> {
     /// Whether that is all of it.
     pub(super) is_whole: bool,
     pub(super) retry_after: Option<Duration>,
+    /// The code that was sent, which must not be shown.
+    pub(super) code: &'a str,
 }
 
 impl Answer {
@@ -79,7 +81,11 @@ impl Answer {
             return Ok(Receipt { message_id, ..Receipt::default() });
         }
 
-        let code = self.error_code.iter().find_map(|place| place.find(&seen)).filter(|code| is_code(code));
+        let code = self
+            .error_code
+            .iter()
+            .find_map(|place| place.find(&seen))
+            .filter(|code| is_error_code(code) && code != answered.code);
         let reason = match code {
             Some(code) => format!("HTTP {}, code {code}", answered.status),
             None => format!("HTTP {}", answered.status),
@@ -215,7 +221,7 @@ impl<'de> Deserialize<'de> for Pattern {
 
 /// Whether this is a code of an error, and not a sentence, which might name the phone, nor a number
 /// that might be one.
-fn is_code(text: &str) -> bool {
+fn is_error_code(text: &str) -> bool {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
     let digits = text.bytes().filter(u8::is_ascii_digit).count();
     (1..=MAX_SHOWN).contains(&text.len()) && text.bytes().all(is_plain) && digits < 7
