@@ -63,6 +63,8 @@ pub struct Challenge {
     pub address: Option<ClientAddress>,
     /// The wrong tries that count against an address, until the code is redeemed.
     pub failed_tries: Vec<FailedTry>,
+    /// The name of the gateway that accepted the message, once that is noted.
+    pub gateway: Option<String>,
 }
 
 /// A wrong try.
@@ -297,6 +299,7 @@ impl ChallengeRequest {
             tries_without_id: 0,
             address: self.address,
             failed_tries: Vec::new(),
+            gateway: None,
         }
     }
 }

@@ -19,6 +19,7 @@
 pub mod challenges;
 pub mod invitations;
 pub mod limits;
+pub mod messages;
 pub mod profiles;
 pub mod sessions;
 pub mod sign_in;
@@ -38,9 +39,10 @@ use crate::{
     Bearer, CodeInput, Error, InviteCode, ListUsers, PageLink, PageSize, Peppers, PhoneNumber, Policy,
     ProfileView, Referral, Refusal, SendCode, SentCode, SignIn, SignedIn, SigningKeys, User, UserView,
     clock::Clock,
+    hook::Hook,
     random::Random,
     sms::{DevelopmentSender, Receipt, SmsError, SmsMessage, SmsSender},
-    storage::Storage,
+    storage::{Storage, Sweep},
 };
 
 /// Makes a test of every case. Takes a future that gives an empty storage in an [`Arc`], and
@@ -55,6 +57,19 @@ macro_rules! conformance {
                 phones_do_not_wait_for_one_another
                 parallel_requests_for_one_phone_send_one_code
                 a_voided_code_is_forgotten_and_the_one_before_it_lives
+            }
+            messages {
+                a_message_that_arrives_is_told_of_once
+                a_status_is_not_taken_back
+                a_report_may_come_before_it_is_noted_that_the_message_was_sent
+                a_report_told_many_times_at_once_is_told_on_once
+                a_note_and_reports_at_once_lose_nothing
+                reports_of_strange_messages_tell_nothing_and_are_swept
+                messages_are_forgotten_after_three_days_and_not_before
+                any_id_is_told_from_others
+                a_sign_in_names_the_gateway_of_its_code
+                each_code_has_a_gateway_of_its_own
+                a_redeemed_code_takes_no_note
             }
             limits {
                 codes_of_a_phone_are_limited_and_the_wait_is_true
@@ -249,12 +264,19 @@ impl Bench {
 
     /// The same service, with a gateway that refuses every message.
     fn without_gateway(&self) -> Self {
+        self.with_gateway(NoGateway, ())
+    }
+
+    /// The same service, with another gateway and somebody who is told what happens.
+    fn with_gateway(&self, gateway: impl SmsSender, hook: impl Hook) -> Self {
+        let (_, seed) = self.referral.draw_id().as_u64_pair();
         let keys = SigningKeys::from_secret("k1", &[1; 32]).expect("long enough");
         let peppers = Peppers::from_secret("p1", &[2; 32]).expect("long enough");
-        let referral = Referral::builder(Arc::clone(&self.storage), Arc::new(NoGateway), keys, peppers)
+        let referral = Referral::builder(Arc::clone(&self.storage), Arc::new(gateway), keys, peppers)
+            .hook(hook)
             .policy(self.referral.policy().clone())
             .clock(self.clock.clone())
-            .random(SeededRandom::new(2))
+            .random(SeededRandom::new(seed))
             .build()
             .expect("a sound policy and a sound key");
         Self { referral, ..self.clone() }
@@ -262,6 +284,13 @@ impl Bench {
 
     fn now(&self) -> OffsetDateTime {
         self.clock.now()
+    }
+
+    /// Deletes all that is older than this, at most so many of each kind.
+    async fn sweep_before(&self, before: OffsetDateTime, batch: u32) -> u64 {
+        let (figures_before, messages_before) = (before, before);
+        let sweep = Sweep { ended_before: before, figures_before, messages_before, batch };
+        self.storage.sweep(&sweep).await.expect("swept")
     }
 
     fn advance(&self, by: Duration) {

@@ -4,7 +4,10 @@ use std::fmt;
 
 use async_trait::async_trait;
 
-use crate::{ChallengeId, ClientAddress, Invitation, PhoneNumber, Refusal, SessionId, User, UserId};
+use crate::{
+    ChallengeId, ClientAddress, DeliveryStatus, Invitation, PhoneNumber, Refusal, Route, SessionId, User,
+    UserId,
+};
 
 /// Something that happened and, where anything was to be written, has been committed.
 ///
@@ -23,6 +26,16 @@ pub enum Event {
         code_length: u8,
         /// Where it was asked for from.
         address: Option<ClientAddress>,
+        /// Which way the message goes, if the sender said which gateway accepted it.
+        route: Option<Route>,
+    },
+    /// Something became of a message whose gateway gave it an id: once it was sent, and once for each
+    /// status that its gateway reports, however often it does.
+    MessageStatus {
+        /// Which way it went.
+        route: Route,
+        /// What became of it.
+        status: DeliveryStatus,
     },
     /// A code was not sent, since a rule is against it, or since the sender could not, for which
     /// there is no reason here.
@@ -42,6 +55,8 @@ pub enum Event {
         session: SessionId,
         /// Where they are.
         address: Option<ClientAddress>,
+        /// Which way the message with their code went, if that is known.
+        route: Option<Route>,
     },
     /// An attempt to sign in was refused.
     SignInRefused {
@@ -105,6 +120,10 @@ impl Event {
         match self {
             // Not which: whoever knows the challenge can use up its tries.
             Self::CodeSent { phone, code_length, .. } => tracing::info!(?phone, code_length, "code sent"),
+            Self::MessageStatus { route: Route { gateway, region }, status } => {
+                let region = region.map(tracing::field::display);
+                tracing::info!(gateway, region, %status, "message status");
+            }
             Self::CodeNotSent { phone, reason, .. } => {
                 let reason = reason.as_ref().map_or("sms_not_sent", Refusal::reason);
                 tracing::info!(?phone, reason, "code not sent");

@@ -7,6 +7,7 @@ pub mod clock;
 pub mod conformance;
 mod counters;
 mod cursor;
+mod delivery;
 mod error;
 mod gram;
 pub mod hook;
@@ -35,6 +36,7 @@ mod visibility;
 pub use crate::{
     challenge::{Challenge, ChallengeId},
     client::{Client, ClientAddress},
+    delivery::{DeliveryReport, DeliveryStatus, Route},
     error::{Error, ErrorKind, Invalid, Refusal},
     hook::{Event, Hook, SessionEnd},
     invitation::{Invitation, Inviter, Lineage, Via},

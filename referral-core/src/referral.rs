@@ -1,6 +1,7 @@
 //! The handle: everything the service does, in the order in which somebody meets it.
 
 mod builder;
+mod delivery;
 mod messages;
 mod people;
 mod sessions;
@@ -23,10 +24,11 @@ pub use self::{
     sessions::SESSIONS_SHOWN,
 };
 use crate::{
-    ChallengeId, Error, Event, InviteCode, PhoneNumber, Policy, Refusal, Session, SessionEnd, SessionId,
-    SmsCode, TokenKind, TokenPair, UserId, VerifiedToken,
+    ChallengeId, Error, Event, InviteCode, PhoneNumber, Policy, Refusal, Route, Session, SessionEnd,
+    SessionId, SmsCode, TokenKind, TokenPair, UserId, VerifiedToken,
     challenge::ChallengeRequest,
     clock::{Clock, to_microseconds, to_seconds},
+    delivery::MESSAGE_MEMORY,
     hook::Hook,
     invite_code::CANDIDATES,
     keyring::KeyRequest,
@@ -35,9 +37,9 @@ use crate::{
     service::{SERVICE_MEMORY, WatchRequest},
     session::{Grant, RefreshRequest},
     sign_in::SignInRequest,
-    sms::{SmsError, SmsMessage, SmsSender},
+    sms::{Receipt, SmsError, SmsMessage, SmsSender},
     sms_code::CODE_LENGTHS,
-    storage::{Storage, StoredSession},
+    storage::{Storage, StoredSession, Sweep},
     token::Tokens,
     user::NewUser,
 };
@@ -110,9 +112,13 @@ impl Referral {
         let (phone, address) = (request.phone.clone(), request.client.address);
         let sent = self.try_send_code(request).await;
         match &sent {
-            Ok(sent) => {
+            Ok((sent, receipt)) => {
                 let (challenge, code_length) = (sent.challenge, sent.code_length);
-                self.tell(Event::CodeSent { phone, challenge, code_length, address }).await;
+                let route = receipt.gateway.clone().map(|gateway| Route::new(gateway, &phone));
+                let event = Event::CodeSent { phone, challenge, code_length, address, route: route.clone() };
+                let change = self.note_accepted(route.as_ref(), receipt, challenge).await;
+                self.tell(event).await;
+                self.tell_change(route, change).await;
             }
             Err(Error::Refused(reason)) => {
                 self.tell(Event::CodeNotSent { phone, reason: Some(*reason), address }).await;
@@ -120,10 +126,10 @@ impl Referral {
             Err(Error::SmsNotSent(_)) => self.tell(Event::CodeNotSent { phone, reason: None, address }).await,
             Err(_) => {}
         }
-        sent
+        sent.map(|(sent, _)| sent)
     }
 
-    async fn try_send_code(&self, request: SendCode) -> Result<SentCode, Error> {
+    async fn try_send_code(&self, request: SendCode) -> Result<(SentCode, Receipt), Error> {
         let Inner { policy, random, .. } = &*self.inner;
         if !policy.serves(&request.phone) {
             return Err(Refusal::PhoneNotAllowed.into());
@@ -146,11 +152,11 @@ impl Referral {
         let text = (self.inner.text)(&code, &request.locales);
         let locale = request.locales.into_iter().next();
         let message = SmsMessage::new(self.draw_id(), ask.phone.clone(), code, text, locale);
-        let revealed_code = match self.inner.sender.send(&message).await {
-            Ok(receipt) => receipt.revealed_code,
+        let mut receipt = match self.inner.sender.send(&message).await {
+            Ok(receipt) => receipt,
             Err(SmsError::Unknown(reason)) => {
                 tracing::warn!(reason, "nobody knows whether the message was sent");
-                None
+                Receipt::default()
             }
             Err(error) => {
                 let counting = ask.void(challenge.sent_at);
@@ -160,14 +166,15 @@ impl Referral {
                 return Err(Error::SmsNotSent(error));
             }
         };
-        Ok(SentCode {
+        let sent = SentCode {
             phone: message.phone,
             challenge: challenge.id,
             code_length: challenge.code_length,
             expires_in: policy.code_lifetime,
             resend_in: granted.resend_in,
-            revealed_code,
-        })
+            revealed_code: receipt.revealed_code.take(),
+        };
+        Ok((sent, receipt))
     }
 
     /// Signs in with a code; a phone that is not known becomes a user.
@@ -200,7 +207,8 @@ impl Referral {
             self.tell(Event::InvitationAccepted(invitation)).await;
         }
         let (user, session) = (stored.user.id, stored.session.id);
-        self.tell(Event::SignedIn { user, session, address }).await;
+        let route = stored.gateway.map(|gateway| Route::new(gateway, &attempt.phone));
+        self.tell(Event::SignedIn { user, session, address, route }).await;
         let tokens = secrets.sign(&stored.session)?;
         Ok(SignedIn {
             expires_in: self.expires_in(&tokens),
@@ -333,10 +341,12 @@ impl Referral {
         self.note_attack(alert.under_attack).await;
 
         // A code that expired still counts for the cool-down.
-        let before = now - self.inner.policy.cool_down;
+        let ended_before = now - self.inner.policy.cool_down;
+        let (figures_before, messages_before) = (now - SERVICE_MEMORY, now - MESSAGE_MEMORY);
+        let sweep = Sweep { ended_before, figures_before, messages_before, batch: SWEEP_BATCH };
         let mut swept = 0;
         loop {
-            let batch = self.inner.storage.sweep(before, now - SERVICE_MEMORY, SWEEP_BATCH).await?;
+            let batch = self.inner.storage.sweep(&sweep).await?;
             swept += batch;
             if batch < u64::from(SWEEP_BATCH) {
                 return Ok(swept);

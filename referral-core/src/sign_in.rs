@@ -115,6 +115,8 @@ pub struct StoredSignIn {
     pub accepted: Option<Invitation>,
     /// What became of the invite code that came along.
     pub outcome: InvitationOutcome,
+    /// [`Challenge::gateway`] of the challenge that was redeemed.
+    pub gateway: Option<String>,
 }
 
 impl SignInRequest {

@@ -69,9 +69,11 @@ impl std::fmt::Debug for SmsText {
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Receipt {
-    /// The name of the gateway that accepted the message, where there are several.
+    /// The name of the gateway that accepted the message, 64 characters at most. With it, figures tell
+    /// gateways apart.
     pub gateway: Option<String>,
-    /// The gateway's id of the message, if it gives one.
+    /// The gateway's id of the message, if it gives one, 128 characters at most. With it and the
+    /// gateway's name, [`Referral::report_delivery`](crate::Referral::report_delivery) knows the message.
     pub message_id: Option<String>,
     /// The code, to be handed to whoever asked for it. For development only: with it, anybody
     /// can sign in as anybody.

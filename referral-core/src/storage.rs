@@ -31,6 +31,7 @@ pub use crate::{
         Challenge, ChallengeDecision, ChallengeFacts, ChallengeRequest, FailedTry, GrantedChallenge,
     },
     counters::{Counted, Counter, CounterKey, Counters, Counting, Stamp},
+    delivery::{MessageChange, MessageDecision, MessageKey, MessageNews, StoredMessage},
     gram::Gram,
     invitation::{Invitation, Inviter, Lineage, Via},
     keyring::{Fingerprint, KeyMismatch, KeyPurpose, KeyRequest, KnownKey},
@@ -79,7 +80,20 @@ pub struct StoredSession {
     pub user: UserWithInvited,
 }
 
-/// Keeps users, invitations, challenges and sessions.
+/// What is to be deleted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sweep {
+    /// Challenges, sessions and counters that ended before this.
+    pub ended_before: OffsetDateTime,
+    /// Figures of the service from before this.
+    pub figures_before: OffsetDateTime,
+    /// What is stored of messages first heard of before this.
+    pub messages_before: OffsetDateTime,
+    /// How many of each kind at most.
+    pub batch: u32,
+}
+
+/// Keeps users, invitations, challenges, sessions, and what became of messages.
 ///
 /// Where a method says that writers exclude one another, it is enough that the facts a decision
 /// was made on still hold when it is committed: by locking them, or by starting over if not.
@@ -105,6 +119,13 @@ pub trait Storage: Send + Sync + 'static {
     /// Forgets a challenge whose code was certainly not sent, and takes back what was counted for
     /// it. Does nothing if there is none.
     async fn void_challenge(&self, challenge: ChallengeId, counting: &Counting) -> Result<()>;
+
+    /// Notes something new about a message, and says what it has come to. Where the news names a
+    /// challenge that is there and not redeemed, sets its [`Challenge::gateway`].
+    ///
+    /// Facts: what is stored of the message, if the news names one. News of one message exclude one
+    /// another, so that of the same told many times at once one reaches something.
+    async fn note_message(&self, news: &MessageNews) -> Result<MessageChange>;
 
     /// Redeems a code and signs in: the user, if new, the invitation, the session and the used-up
     /// challenge are committed together; and so is the counted try of a wrong code.
@@ -176,10 +197,8 @@ pub trait Storage: Send + Sync + 'static {
     /// Looks at the figures of the service, notes an attack if there is one, and says how it is.
     async fn watch(&self, request: &WatchRequest) -> Result<Alert>;
 
-    /// Deletes what ended before `before`, at most `batch` of each kind: challenges that expired,
-    /// sessions, counters, and figures of the service from before `figures_before`. Says how many it
-    /// deleted in all.
-    async fn sweep(&self, before: OffsetDateTime, figures_before: OffsetDateTime, batch: u32) -> Result<u64>;
+    /// Deletes what is over, at most [`Sweep::batch`] of each kind, and says how many in all.
+    async fn sweep(&self, sweep: &Sweep) -> Result<u64>;
 
     /// The keys that are, or were, the first of the ring of somebody who shares this storage.
     async fn known_keys(&self) -> Result<Vec<KnownKey>>;

@@ -127,6 +127,7 @@ impl Hook for Diary {
             Event::CodeSent { phone, code_length, .. } => {
                 format!("{code_length} digits to {}", phone.as_str())
             }
+            Event::MessageStatus { route, status } => format!("{status} by {}", route.gateway),
             Event::CodeNotSent { phone, reason, .. } => {
                 let reason = reason.as_ref().map_or("the gateway", Refusal::reason);
                 format!("nothing to {}: {reason}", phone.as_str())
@@ -199,6 +200,59 @@ async fn the_hook_is_told_of_whatever_concerns_security() {
         "session ended: signed_out",
     ];
     assert_eq!(written, expected);
+}
+
+/// Keeps the ways of messages that it is told.
+#[derive(Clone, Default)]
+struct Routes(Arc<Mutex<Vec<Option<String>>>>);
+
+#[async_trait]
+impl Hook for Routes {
+    async fn on_event(&self, event: &Event) {
+        if let Event::CodeSent { route, .. } | Event::SignedIn { route, .. } = event {
+            let name = route.as_ref().map(|route| {
+                let region = route.region.map(|region| region.to_string());
+                format!("{} to {}", route.gateway, region.unwrap_or_default())
+            });
+            self.0.lock().expect("nobody panics").push(name);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_gateway_that_gives_no_ids_is_named_and_its_messages_are_not_tracked() {
+    let gateway = |name: Option<&str>, message_id: Option<&str>| {
+        let (name, message_id) = (name.map(str::to_owned), message_id.map(str::to_owned));
+        let mut gateway = MockGateway::new();
+        gateway.expect_send().returning(move |message| {
+            let mut receipt = Receipt::default();
+            (receipt.gateway, receipt.message_id) = (name.clone(), message_id.clone());
+            receipt.revealed_code = Some(message.code.clone());
+            Ok(receipt)
+        });
+        gateway
+    };
+    let long = "g".repeat(65);
+    for (name, message_id, is_kept, is_tracked) in [
+        (Some("g1"), Some("m1"), true, true),
+        (Some("g1"), None, true, false),
+        (Some("g1"), Some("m\0"), true, false),
+        (Some(&*long), Some("m1"), false, false),
+        (None, Some("m1"), false, false),
+    ] {
+        let (diary, routes) = (Diary::default(), Routes::default());
+        enter(&builder(gateway(name, message_id)).hook(diary.clone()).build().expect("sound"), 1, None).await;
+        enter(&builder(gateway(name, message_id)).hook(routes.clone()).build().expect("sound"), 1, None)
+            .await;
+        let sent = name.map(|name| format!("{name} to RU"));
+        let expected = [sent.clone(), sent.filter(|_| is_kept)];
+        assert_eq!(*routes.0.lock().expect("nobody panics"), expected);
+
+        let mut expected =
+            vec!["4 digits to +79608000001", "sent by g1", "created +79608000001", "signed in"];
+        expected.retain(|entry| is_tracked || *entry != "sent by g1");
+        assert_eq!(*diary.0.lock().expect("nobody panics"), expected);
+    }
 }
 
 #[tokio::test]

@@ -7,9 +7,9 @@
 macro_rules! read_rows {
     ($database:ty, $row:ty, $stored_time:ty, $read_time:path) => {
         use referral_core::{
-            Challenge, ChallengeId, ClientAddress, Email, Invalid, InviteCode, InvitedBy, Invitee,
-            KeyPurpose, Name, PhoneNumber, Session, SessionId, User, UserId,
-            storage::{CounterKey, Counters, Grant, KnownKey, Result},
+            Challenge, ChallengeId, ClientAddress, DeliveryStatus, Email, Invalid, InviteCode, InvitedBy,
+            Invitee, KeyPurpose, Name, PhoneNumber, Region, Session, SessionId, User, UserId,
+            storage::{CounterKey, Counters, Grant, KnownKey, Result, StoredMessage},
         };
         use sqlx::Row as _;
         use time::OffsetDateTime;
@@ -66,6 +66,7 @@ macro_rules! read_rows {
                 tries_without_id: number(row, "tries_without_id")?,
                 address: address(row, "code_address")?,
                 failed_tries: failed_tries_from_bytes(get(row, "failed_tries")?)?,
+                gateway: get(row, "gateway")?,
             })
         }
 
@@ -105,6 +106,16 @@ macro_rules! read_rows {
         pub(super) fn messages(row: &$row) -> Result<(OffsetDateTime, u64)> {
             let count = get::<i64>(row, "count")?;
             Ok((time(row, "since")?, u64::try_from(count).unwrap_or_default()))
+        }
+
+        pub(super) fn message(row: &$row) -> Result<StoredMessage> {
+            let status = get::<&str>(row, "status")?;
+            let status = DeliveryStatus::ALL.into_iter().find(|known| known.as_str() == status);
+            Ok(StoredMessage {
+                is_ours: get(row, "is_ours")?,
+                region: optional(row, "region", Region::parse)?,
+                status: status.ok_or_else(|| unreadable("a message of an unknown status"))?,
+            })
         }
 
         pub(super) fn known_key(row: &$row) -> Result<KnownKey> {
@@ -192,7 +203,7 @@ macro_rules! challenge_columns {
     () => {
         "c.id AS challenge_id, c.code_length, c.code_hash, c.pepper_id, c.sent_at, \
          c.expires_at AS code_expires_at, c.redeemed_at, c.tries_with_id, c.tries_without_id, \
-         c.address AS code_address, c.failed_tries"
+         c.address AS code_address, c.failed_tries, c.gateway"
     };
 }
 pub(crate) use challenge_columns;

@@ -25,6 +25,7 @@ pub(crate) fn challenge(phone: PhoneNumber) -> Challenge {
         tries_without_id: 0,
         address: None,
         failed_tries: Vec::new(),
+        gateway: None,
     }
 }
 

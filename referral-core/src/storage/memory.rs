@@ -12,9 +12,9 @@ use self::state::State;
 use super::{
     Alert, ChallengeDecision, ChallengeFacts, ChallengeRequest, Counting, Decided, EditedProfile,
     EndedSessions, FoundInvitees, FoundUsers, GrantedChallenge, KeyMismatch, KeyRequest, KnownKey, Lineage,
-    NewUser, ProfileDecision, ProfileEdit, ProfileFacts, RefreshDecision, RefreshRequest, Result, Session,
-    SignInDecision, SignInFacts, SignInRequest, Storage, StoredSession, StoredSignIn, UserQuery,
-    UserWithInvited, WatchRequest,
+    MessageChange, MessageNews, NewUser, ProfileDecision, ProfileEdit, ProfileFacts, RefreshDecision,
+    RefreshRequest, Result, Session, SignInDecision, SignInFacts, SignInRequest, Storage, StoredSession,
+    StoredSignIn, Sweep, UserQuery, UserWithInvited, WatchRequest,
 };
 use crate::{
     ChallengeId, InvitedBy, PageSize, Position, Refusal, SessionId, User, UserId, users::COUNT_LIMIT,
@@ -73,6 +73,24 @@ impl Storage for MemoryStorage {
         Ok(())
     }
 
+    async fn note_message(&self, news: &MessageNews) -> Result<MessageChange> {
+        let mut state = self.lock();
+        if let Some((id, gateway)) = &news.challenge
+            && let Some(challenge) = state.challenges.get_mut(id)
+            && challenge.redeemed_at.is_none()
+        {
+            challenge.gateway = Some(gateway.clone());
+        }
+        let Some(key) = &news.message else {
+            return Ok(MessageChange::default());
+        };
+        let decision = news.decide(state.messages.get(key).map(|(_, message)| *message));
+        if let Some(put) = decision.put {
+            state.messages.entry(key.clone()).or_insert((news.now, put)).1 = put;
+        }
+        Ok(decision.change)
+    }
+
     async fn sign_in(&self, request: &SignInRequest) -> Decided<StoredSignIn> {
         let mut state = self.lock();
         let challenge = match request.challenge {
@@ -119,9 +137,10 @@ impl Storage for MemoryStorage {
         }
         let session = request.session_of(user.id);
         state.sessions.insert(session.id, session.clone());
+        let gateway = challenge.gateway.clone();
         state.put_challenge(challenge);
         state.count(counting);
-        Ok(Ok(StoredSignIn { user, session, created, accepted: invitation, outcome }))
+        Ok(Ok(StoredSignIn { user, session, created, accepted: invitation, outcome, gateway }))
     }
 
     async fn session(&self, id: SessionId, invited: u32) -> Result<Option<StoredSession>> {
@@ -302,7 +321,8 @@ impl Storage for MemoryStorage {
         Ok(alert)
     }
 
-    async fn sweep(&self, before: OffsetDateTime, figures_before: OffsetDateTime, batch: u32) -> Result<u64> {
+    async fn sweep(&self, sweep: &Sweep) -> Result<u64> {
+        let Sweep { ended_before: before, figures_before, messages_before, batch } = *sweep;
         let mut state = self.lock();
         let batch = batch as usize;
         let expired = state.challenges.values().filter(|challenge| challenge.expires_at < before);
@@ -313,7 +333,9 @@ impl Storage for MemoryStorage {
         let idle: Vec<_> = idle.map(|counter| counter.key.clone()).take(batch).collect();
         let old = state.service.keys().filter(|(_, since)| *since < figures_before);
         let old: Vec<_> = old.copied().take(batch).collect();
-        let swept = expired.len() + ended.len() + idle.len() + old.len();
+        let known = state.messages.iter().filter(|(_, (noted_at, _))| *noted_at < messages_before);
+        let known: Vec<_> = known.map(|(key, _)| key.clone()).take(batch).collect();
+        let swept = expired.len() + ended.len() + idle.len() + old.len() + known.len();
         for challenge in expired {
             state.remove_challenge(challenge);
         }
@@ -325,6 +347,9 @@ impl Storage for MemoryStorage {
         }
         for bucket in old {
             state.service.remove(&bucket);
+        }
+        for message in known {
+            state.messages.remove(&message);
         }
         Ok(swept as u64)
     }

@@ -3,8 +3,9 @@
 use referral_core::{
     Email, InviteCode, Inviter, Lineage, PageSize, Session, SessionId, User, UserId, UserWithInvited,
     storage::{
-        ChallengeFacts, ChallengeRequest, CounterKey, FoundInvitees, KnownKey, ProfileEdit, ProfileFacts,
-        Result, ServiceFacts, SignInFacts, SignInRequest, StoredSession, WatchRequest,
+        ChallengeFacts, ChallengeRequest, CounterKey, FoundInvitees, KnownKey, MessageKey, ProfileEdit,
+        ProfileFacts, Result, ServiceFacts, SignInFacts, SignInRequest, StoredMessage, StoredSession,
+        WatchRequest,
     },
 };
 use sqlx::{
@@ -75,6 +76,12 @@ async fn messages(lease: &mut Lease, since: OffsetDateTime) -> Result<Vec<(Offse
     let hours = lease.query(statements::MESSAGES_SINCE).bind(since);
     let hours = hours.fetch_all(lease.connection()).await.map_err(failure)?;
     hours.iter().map(rows::messages).collect()
+}
+
+pub(super) async fn message(lease: &mut Lease, key: &MessageKey) -> Result<Option<StoredMessage>> {
+    let found = lease.query(statements::MESSAGE).bind(key.gateway()).bind(key.id());
+    let row = found.fetch_optional(lease.connection()).await.map_err(failure)?;
+    row.as_ref().map(rows::message).transpose()
 }
 
 /// Gives the keys, and nothing for as many as are missing to `number`.

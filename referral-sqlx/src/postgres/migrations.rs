@@ -18,6 +18,7 @@ fn steps() -> Vec<Migration> {
     vec![
         step(1, "start", include_str!("../../migrations/postgres/0001_start.sql")),
         step(2, "limits", include_str!("../../migrations/postgres/0002_limits.sql")),
+        step(3, "messages", include_str!("../../migrations/postgres/0003_messages.sql")),
     ]
 }
 

@@ -48,6 +48,9 @@ impl Bench {
                     now() + random() * interval '1 day', 0, 0 FROM referral.users",
             "INSERT INTO referral.counters (key, stamps, ends_at) \
              SELECT 'phone/' || phone, '07000000000000000,', now() + random() * interval '1 day' FROM referral.users",
+            "INSERT INTO referral.messages (gateway, message_id, is_ours, region, status, noted_at) \
+             SELECT 'g1', 'm' || n, TRUE, 'RU', 'sent', now() + random() * interval '1 day' \
+             FROM generate_series(1, 20000) n",
             "INSERT INTO referral.service_counts (figure, since, slot, count) \
              SELECT 'failures', date_trunc('minute', now()) - n * interval '1 minute', slot, 1 \
              FROM generate_series(1, 10000) n, generate_series(0, 1) slot",
@@ -110,9 +113,16 @@ fn lines(plan: &[sqlx::postgres::PgRow]) -> String {
 }
 
 fn assert_walks_nothing(plan: &str, what: &str) {
-    for table in
-        ["users", "user_search", "invitations", "sessions", "challenges", "counters", "service_counts"]
-    {
+    for table in [
+        "users",
+        "user_search",
+        "invitations",
+        "sessions",
+        "challenges",
+        "counters",
+        "service_counts",
+        "messages",
+    ] {
         assert!(!plan.contains(&format!("Seq Scan on {table}")), "{what} walks through {table}:\n{plan}");
     }
 }
@@ -128,6 +138,9 @@ async fn no_statement_that_runs_often_walks_through_a_table() {
         statements::CHALLENGE_FACTS,
         statements::NEW_CHALLENGE,
         statements::DELETE_CHALLENGE,
+        statements::MESSAGE,
+        statements::NOTE_GATEWAY,
+        statements::PUT_MESSAGE,
         statements::SIGN_IN_FACTS,
         statements::SIGN_IN_FACTS_NAMED,
         statements::CHANGE_CHALLENGE,
@@ -159,6 +172,7 @@ async fn no_statement_that_runs_often_walks_through_a_table() {
         (statements::SWEEP_SESSIONS, "sessions_by_end"),
         (statements::SWEEP_COUNTERS, "counters_by_end"),
         (statements::SWEEP_SERVICE_COUNTS, "service_counts_by_time"),
+        (statements::SWEEP_MESSAGES, "messages_by_time"),
     ] {
         let plan = bench.plan_of(statement).await;
         assert!(plan.contains(index), "{statement}:\n{plan}");

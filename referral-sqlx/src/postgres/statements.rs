@@ -192,6 +192,32 @@ pub(super) const NEW_CHALLENGE: &str = concat!(
 pub(super) const NOTE_ATTACK: &str =
     "UPDATE referral.service_state SET attack_until = greatest(attack_until, $1)";
 
+/// Notes which gateway accepted the message of a challenge. In a statement that names both as `$1` and
+/// `$2`.
+macro_rules! note_gateway {
+    () => {
+        "UPDATE referral.challenges SET gateway = $2 WHERE id = $1 AND redeemed_at IS NULL"
+    };
+}
+
+pub(super) const NOTE_GATEWAY: &str = note_gateway!();
+
+pub(super) const MESSAGE: &str =
+    "SELECT is_ours, region, status FROM referral.messages WHERE gateway = $1 AND message_id = $2";
+
+/// Stores what is known of a message, `$3` of the gateway `$2`, if it is what it was: `$8` is whether it
+/// was ours and `$9` its status, both NULL if nothing was known. When it was first heard of stays. Notes
+/// the gateway of the challenge `$1`, if there is one: in any case, since that hangs on nothing else.
+pub(super) const PUT_MESSAGE: &str = concat!(
+    "WITH noted AS (",
+    note_gateway!(),
+    ") INSERT INTO referral.messages AS m (gateway, message_id, is_ours, region, status, noted_at) \
+       VALUES ($2, $3, $4, $5, $6, $7) \
+       ON CONFLICT (gateway, message_id) DO UPDATE \
+       SET is_ours = excluded.is_ours, region = excluded.region, status = excluded.status \
+       WHERE m.is_ours = $8 AND m.status = $9"
+);
+
 pub(super) const DELETE_CHALLENGE: &str = "DELETE FROM referral.challenges WHERE id = $1";
 
 /// All that an attempt to sign in is decided on, but for the lineage, with the phone's newest
@@ -455,6 +481,8 @@ pub(super) const SWEEP_SESSIONS: &str = sweep!("sessions", "id", "ends_at");
 pub(super) const SWEEP_COUNTERS: &str = sweep!("counters", "key", "ends_at");
 
 pub(super) const SWEEP_SERVICE_COUNTS: &str = sweep!("service_counts", "ctid", "since");
+
+pub(super) const SWEEP_MESSAGES: &str = sweep!("messages", "ctid", "noted_at");
 
 pub(super) const LOCK_KEYS: &str = "SELECT 1 FROM referral.locks WHERE name = 'keys' FOR UPDATE";
 

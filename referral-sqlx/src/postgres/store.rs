@@ -8,9 +8,10 @@ use referral_core::{
     Refusal, Session, SessionId, User, UserId, UserWithInvited,
     storage::{
         Alert, ChallengeDecision, ChallengeRequest, Counters, Counting, Decided, EditedProfile,
-        EndedSessions, FoundInvitees, FoundUsers, GrantedChallenge, KeyRequest, KnownKey, NewUser,
-        ProfileDecision, ProfileEdit, RefreshDecision, RefreshRequest, Result, SignInDecision, SignInFacts,
-        SignInRequest, Storage, StorageError, StoredSession, StoredSignIn, UserQuery, WatchRequest,
+        EndedSessions, FoundInvitees, FoundUsers, GrantedChallenge, KeyRequest, KnownKey, MessageChange,
+        MessageNews, NewUser, ProfileDecision, ProfileEdit, RefreshDecision, RefreshRequest, Result,
+        SignInDecision, SignInFacts, SignInRequest, Storage, StorageError, StoredSession, StoredSignIn,
+        Sweep, UserQuery, WatchRequest,
     },
 };
 use time::OffsetDateTime;
@@ -53,6 +54,10 @@ impl Storage for PostgresStore {
             lease.finish().await
         })
         .await
+    }
+
+    async fn note_message(&self, news: &MessageNews) -> Result<MessageChange> {
+        self.repeat(|| self.try_note(news)).await
     }
 
     async fn sign_in(&self, request: &SignInRequest) -> Decided<StoredSignIn> {
@@ -152,8 +157,8 @@ impl Storage for PostgresStore {
         .await
     }
 
-    async fn sweep(&self, before: OffsetDateTime, figures_before: OffsetDateTime, batch: u32) -> Result<u64> {
-        on_lease!(self, lease => write::sweep(&mut lease, before, figures_before, batch))
+    async fn sweep(&self, sweep: &Sweep) -> Result<u64> {
+        on_lease!(self, lease => write::sweep(&mut lease, *sweep))
     }
 
     async fn known_keys(&self) -> Result<Vec<KnownKey>> {
@@ -204,6 +209,21 @@ impl PostgresStore {
         };
         lease.finish().await?;
         Ok(decided)
+    }
+
+    async fn try_note(&self, news: &MessageNews) -> Result<MessageChange> {
+        let mut lease = self.lease().await?;
+        let stored = match &news.message {
+            Some(key) => load::message(&mut lease, key).await?,
+            None => None,
+        };
+        let decision = news.decide(stored);
+        match (&news.message, &decision.put) {
+            (Some(key), Some(put)) => write::message(&mut lease, news, key, stored, put).await?,
+            _ => write::gateway(&mut lease, news).await?,
+        }
+        lease.finish().await?;
+        Ok(decision.change)
     }
 
     /// Signs in; a new user has this invite code.
@@ -341,6 +361,7 @@ impl Accepted {
             request.new_user.to_user(code.clone(), invitation.as_ref().map(InvitedBy::from))
         });
         let session = request.session_of(user.id);
+        let gateway = challenge.gateway;
         if created {
             let invitation = invitation.as_ref();
             write::sign_up(lease, from, challenge.redeemed_at, &session, &user, invitation, counts).await?;
@@ -350,6 +371,6 @@ impl Accepted {
                 write::invitation(lease, invitation, &user).await?;
             }
         }
-        Ok(StoredSignIn { user, session, created, accepted: invitation, outcome })
+        Ok(StoredSignIn { user, session, created, accepted: invitation, outcome, gateway })
     }
 }

@@ -2,7 +2,10 @@
 
 use referral_core::{
     Challenge, ChallengeId, Email, Invitation, Name, PhoneNumber, Session, SessionId, User, UserId,
-    storage::{Counter, CounterKey, Counters, Counting, EndedSessions, Gram, KnownKey, Result, SearchKeys},
+    storage::{
+        Counter, CounterKey, Counters, Counting, EndedSessions, Gram, KnownKey, MessageKey, MessageNews,
+        Result, SearchKeys, StoredMessage, Sweep,
+    },
 };
 use sqlx::{Postgres, postgres::PgArguments, query::Query};
 use time::OffsetDateTime;
@@ -50,6 +53,38 @@ pub(super) async fn new_challenge(
 pub(super) async fn delete_challenge(lease: &mut Lease, id: ChallengeId) -> Result<bool> {
     let delete = lease.query(statements::DELETE_CHALLENGE).bind(id.0);
     Ok(delete.execute(lease.connection()).await.map_err(failure)?.rows_affected() > 0)
+}
+
+/// Stores what is known of a message in place of `from`, and the gateway of its challenge, if the news
+/// name one.
+pub(super) async fn message(
+    lease: &mut Lease,
+    news: &MessageNews,
+    key: &MessageKey,
+    from: Option<StoredMessage>,
+    to: &StoredMessage,
+) -> Result<()> {
+    let put = lease
+        .query(statements::PUT_MESSAGE)
+        .bind(news.challenge.as_ref().map(|(challenge, _)| challenge.0))
+        .bind(key.gateway())
+        .bind(key.id())
+        .bind(to.is_ours)
+        .bind(to.region.map(|region| region.to_string()))
+        .bind(to.status.as_str())
+        .bind(news.now)
+        .bind(from.map(|from| from.is_ours))
+        .bind(from.map(|from| from.status.as_str()));
+    one_row(lease, put).await
+}
+
+/// Stores the gateway of a challenge alone, if the news name one.
+pub(super) async fn gateway(lease: &mut Lease, news: &MessageNews) -> Result<()> {
+    if let Some((challenge, gateway)) = &news.challenge {
+        let update = lease.query(statements::NOTE_GATEWAY).bind(challenge.0).bind(&**gateway);
+        update.execute(lease.connection()).await.map_err(not_written)?;
+    }
+    Ok(())
 }
 
 /// Counts what is to be counted, if anything is.
@@ -192,19 +227,16 @@ pub(super) async fn end_sessions(
     Ok(ended.into_iter().map(SessionId).collect())
 }
 
-/// Deletes some of what ended before `before`, and of the figures from before `figures_before`.
-pub(super) async fn sweep(
-    lease: &mut Lease,
-    before: OffsetDateTime,
-    figures_before: OffsetDateTime,
-    batch: u32,
-) -> Result<u64> {
+/// Deletes some of what is over.
+pub(super) async fn sweep(lease: &mut Lease, sweep: Sweep) -> Result<u64> {
+    let Sweep { ended_before, figures_before, messages_before, batch } = sweep;
     let mut swept = 0;
     for (statement, before) in [
-        (statements::SWEEP_CHALLENGES, before),
-        (statements::SWEEP_SESSIONS, before),
-        (statements::SWEEP_COUNTERS, before),
+        (statements::SWEEP_CHALLENGES, ended_before),
+        (statements::SWEEP_SESSIONS, ended_before),
+        (statements::SWEEP_COUNTERS, ended_before),
         (statements::SWEEP_SERVICE_COUNTS, figures_before),
+        (statements::SWEEP_MESSAGES, messages_before),
     ] {
         let delete = lease.query(statement).bind(before).bind(i64::from(batch));
         swept += delete.execute(lease.connection()).await.map_err(failure)?.rows_affected();

@@ -4,8 +4,9 @@ use referral_core::{
     Email, InviteCode, Inviter, Lineage, PageSize, PhoneNumber, Session, SessionId, User, UserId,
     UserWithInvited,
     storage::{
-        ChallengeFacts, ChallengeRequest, CounterKey, Counters, FoundInvitees, KnownKey, ProfileEdit,
-        ProfileFacts, Result, ServiceFacts, SignInFacts, SignInRequest, StoredSession, WatchRequest,
+        ChallengeFacts, ChallengeRequest, CounterKey, Counters, FoundInvitees, KnownKey, MessageKey,
+        ProfileEdit, ProfileFacts, Result, ServiceFacts, SignInFacts, SignInRequest, StoredMessage,
+        StoredSession, WatchRequest,
     },
 };
 use sqlx::{
@@ -88,6 +89,15 @@ async fn messages(
     let hours = sqlx::query(statements::MESSAGES_SINCE).bind(time_to_micros(since));
     let hours = hours.fetch_all(connection).await.map_err(failure)?;
     hours.iter().map(rows::messages).collect()
+}
+
+pub(super) async fn message(
+    connection: &mut SqliteConnection,
+    key: &MessageKey,
+) -> Result<Option<StoredMessage>> {
+    let found = sqlx::query(statements::MESSAGE).bind(key.gateway()).bind(key.id());
+    let row = found.fetch_optional(connection).await.map_err(failure)?;
+    row.as_ref().map(rows::message).transpose()
 }
 
 /// Two counters at most.

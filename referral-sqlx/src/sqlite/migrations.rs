@@ -15,6 +15,7 @@ fn steps() -> Vec<Migration> {
         step(1, "start", include_str!("../../migrations/sqlite/0001_start.sql")),
         step(2, "search and keys", include_str!("../../migrations/sqlite/0002_search_and_keys.sql")),
         step(3, "limits", include_str!("../../migrations/sqlite/0003_limits.sql")),
+        step(4, "messages", include_str!("../../migrations/sqlite/0004_messages.sql")),
     ]
 }
 

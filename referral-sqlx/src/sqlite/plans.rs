@@ -63,6 +63,8 @@ async fn fixed_statements_use_their_indexes() {
         (statements::NOTE_GRANT_USED, &["PRIMARY KEY (id=?)"]),
         (statements::COUNTERS, &["SEARCH counters USING PRIMARY KEY (key=?)"]),
         (statements::TAKE_BACK, &["SEARCH counters USING PRIMARY KEY (key=?)"]),
+        (statements::NOTE_GATEWAY, &["SEARCH challenges USING PRIMARY KEY (id=?)"]),
+        (statements::MESSAGE, &["SEARCH messages USING PRIMARY KEY (gateway=? AND message_id=?)"]),
         (statements::SERVICE_FACTS, &["PRIMARY KEY (figure=? AND since>?)"]),
         (statements::FAILURES_BETWEEN, &["PRIMARY KEY (figure=? AND since>? AND since<?)"]),
         (statements::MESSAGES_SINCE, &["PRIMARY KEY (figure=? AND since>?)"]),
@@ -76,6 +78,7 @@ async fn fixed_statements_use_their_indexes() {
         (statements::SWEEP_SESSIONS, "sessions_by_end (ends_at<?)"),
         (statements::SWEEP_COUNTERS, "counters_by_end (ends_at<?)"),
         (statements::SWEEP_SERVICE_COUNTS, "PRIMARY KEY (figure=? AND since<?)"),
+        (statements::SWEEP_MESSAGES, "messages_by_time (noted_at<?)"),
     ] {
         let plan = plan_of(&store, statement).await;
         assert!(plan.contains(index) && !plan.contains("SCAN"), "{statement}:\n{plan}");

@@ -212,6 +212,20 @@ pub(super) const CHANGE_CHALLENGE: &str = "\
 
 pub(super) const DELETE_CHALLENGE: &str = "DELETE FROM challenges WHERE id = $1";
 
+/// Notes which gateway accepted the message of a challenge.
+pub(super) const NOTE_GATEWAY: &str =
+    "UPDATE challenges SET gateway = $2 WHERE id = $1 AND redeemed_at IS NULL";
+
+pub(super) const MESSAGE: &str =
+    "SELECT is_ours, region, status FROM messages WHERE gateway = $1 AND message_id = $2";
+
+/// Stores what is known of a message; when it was first heard of stays.
+pub(super) const PUT_MESSAGE: &str = "\
+    INSERT INTO messages (gateway, message_id, is_ours, region, status, noted_at) \
+    VALUES ($1, $2, $3, $4, $5, $6) \
+    ON CONFLICT (gateway, message_id) DO UPDATE \
+    SET is_ours = excluded.is_ours, region = excluded.region, status = excluded.status";
+
 pub(super) const SESSION: &str = concat!(
     "SELECT ",
     session_columns!(),
@@ -291,6 +305,10 @@ pub(super) const SWEEP_SERVICE_COUNTS: &str = "\
     DELETE FROM service_counts WHERE (figure, since) IN ( \
         SELECT figure, since FROM service_counts \
         WHERE figure IN ('failures', 'messages') AND since < $1 LIMIT $2 + 0)";
+
+pub(super) const SWEEP_MESSAGES: &str = "\
+    DELETE FROM messages WHERE (gateway, message_id) IN ( \
+        SELECT gateway, message_id FROM messages WHERE noted_at < $1 ORDER BY noted_at LIMIT $2 + 0)";
 
 pub(super) const KNOWN_KEYS: &str = "SELECT purpose, id, fingerprint, needed_until FROM keys";
 

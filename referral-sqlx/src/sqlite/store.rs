@@ -12,9 +12,10 @@ use referral_core::{
     UserWithInvited,
     storage::{
         Alert, ChallengeDecision, ChallengeRequest, Counters, Counting, Decided, EditedProfile,
-        EndedSessions, FoundInvitees, FoundUsers, GrantedChallenge, KeyRequest, KnownKey, NewUser,
-        ProfileDecision, ProfileEdit, RefreshDecision, RefreshRequest, Result, SignInDecision, SignInRequest,
-        Storage, StorageError, StoredSession, StoredSignIn, UserQuery, WatchRequest,
+        EndedSessions, FoundInvitees, FoundUsers, GrantedChallenge, KeyRequest, KnownKey, MessageChange,
+        MessageNews, NewUser, ProfileDecision, ProfileEdit, RefreshDecision, RefreshRequest, Result,
+        SignInDecision, SignInRequest, Storage, StorageError, StoredSession, StoredSignIn, Sweep, UserQuery,
+        WatchRequest,
     },
 };
 use sqlx::SqliteConnection;
@@ -56,6 +57,11 @@ impl Storage for SqliteStore {
                 .boxed()
             })
             .await
+    }
+
+    async fn note_message(&self, news: &MessageNews) -> Result<MessageChange> {
+        let news = news.clone();
+        self.writer.write(|connection| async move { note_message(connection, &news).await }.boxed()).await
     }
 
     async fn sign_in(&self, request: &SignInRequest) -> Decided<StoredSignIn> {
@@ -134,10 +140,9 @@ impl Storage for SqliteStore {
         Ok(alert)
     }
 
-    async fn sweep(&self, before: OffsetDateTime, figures_before: OffsetDateTime, batch: u32) -> Result<u64> {
-        self.writer
-            .write(move |connection| write::sweep(connection, before, figures_before, batch).boxed())
-            .await
+    async fn sweep(&self, sweep: &Sweep) -> Result<u64> {
+        let sweep = *sweep;
+        self.writer.write(move |connection| write::sweep(connection, sweep).boxed()).await
     }
 
     async fn known_keys(&self) -> Result<Vec<KnownKey>> {
@@ -180,6 +185,20 @@ async fn start_challenge(
     }
 }
 
+async fn note_message(connection: &mut SqliteConnection, news: &MessageNews) -> Result<MessageChange> {
+    if let Some((challenge, gateway)) = &news.challenge {
+        write::gateway(connection, *challenge, gateway).await?;
+    }
+    let Some(key) = &news.message else {
+        return Ok(MessageChange::default());
+    };
+    let decision = news.decide(load::message(connection, key).await?);
+    if let Some(put) = &decision.put {
+        write::message(connection, key, put, news.now).await?;
+    }
+    Ok(decision.change)
+}
+
 async fn sign_in(connection: &mut SqliteConnection, request: &SignInRequest) -> Decided<StoredSignIn> {
     let mut facts = load::sign_in_facts(connection, request).await?;
     if request.needs_lineage(&facts)
@@ -219,7 +238,8 @@ async fn sign_in(connection: &mut SqliteConnection, request: &SignInRequest) -> 
     let session = request.session_of(user.id);
     write::sign_in(connection, &challenge, &session).await?;
     write::counting(connection, &facts.counters, &counting).await?;
-    Ok(Ok(StoredSignIn { user, session, created, accepted: invitation, outcome }))
+    let gateway = challenge.gateway;
+    Ok(Ok(StoredSignIn { user, session, created, accepted: invitation, outcome, gateway }))
 }
 
 async fn refresh(connection: &mut SqliteConnection, request: &RefreshRequest) -> Decided<Session> {

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use referral_core::{
     Challenge, ChallengeId, Email, Invitation, InvitedBy, Name, Session, SessionId, User, UserId,
     storage::{
-        Counter, Counters, Counting, EndedSessions, KnownKey, NewUser, Result, SearchKeys, Stamp,
-        StorageError,
+        Counter, Counters, Counting, EndedSessions, KnownKey, MessageKey, NewUser, Result, SearchKeys, Stamp,
+        StorageError, StoredMessage, Sweep,
     },
 };
 use sqlx::{Sqlite, SqliteConnection, query::Query, sqlite::SqliteArguments};
@@ -111,6 +111,34 @@ pub(super) async fn delete_challenge(connection: &mut SqliteConnection, id: Chal
     Ok(delete.execute(connection).await.map_err(failure)?.rows_affected() > 0)
 }
 
+/// Notes which gateway accepted the message of a challenge, if it is there and not redeemed.
+pub(super) async fn gateway(
+    connection: &mut SqliteConnection,
+    challenge: ChallengeId,
+    gateway: &str,
+) -> Result<()> {
+    let update = sqlx::query(statements::NOTE_GATEWAY).bind(challenge.0).bind(gateway);
+    update.execute(connection).await.map_err(failure)?;
+    Ok(())
+}
+
+/// Stores what is known of a message, which is heard of now, or was before.
+pub(super) async fn message(
+    connection: &mut SqliteConnection,
+    key: &MessageKey,
+    message: &StoredMessage,
+    now: OffsetDateTime,
+) -> Result<()> {
+    let put = sqlx::query(statements::PUT_MESSAGE)
+        .bind(key.gateway())
+        .bind(key.id())
+        .bind(message.is_ours)
+        .bind(message.region.map(|region| region.to_string()))
+        .bind(message.status.as_str())
+        .bind(time_to_micros(now));
+    one_row(connection, put).await
+}
+
 /// Counts what is to be counted. `facts` are what the counters are: nobody else has written meanwhile, so
 /// those that do not change need not be touched.
 pub(super) async fn counting(
@@ -209,19 +237,16 @@ pub(super) async fn end_sessions(
     Ok(ended.into_iter().map(SessionId).collect())
 }
 
-/// Deletes some of what ended before `before`, and of the figures from before `figures_before`.
-pub(super) async fn sweep(
-    connection: &mut SqliteConnection,
-    before: OffsetDateTime,
-    figures_before: OffsetDateTime,
-    batch: u32,
-) -> Result<u64> {
+/// Deletes some of what is over.
+pub(super) async fn sweep(connection: &mut SqliteConnection, sweep: Sweep) -> Result<u64> {
+    let Sweep { ended_before, figures_before, messages_before, batch } = sweep;
     let mut swept = 0;
     for (statement, before) in [
-        (statements::SWEEP_CHALLENGES, before),
-        (statements::SWEEP_SESSIONS, before),
-        (statements::SWEEP_COUNTERS, before),
+        (statements::SWEEP_CHALLENGES, ended_before),
+        (statements::SWEEP_SESSIONS, ended_before),
+        (statements::SWEEP_COUNTERS, ended_before),
         (statements::SWEEP_SERVICE_COUNTS, figures_before),
+        (statements::SWEEP_MESSAGES, messages_before),
     ] {
         let delete = sqlx::query(statement).bind(time_to_micros(before)).bind(batch);
         swept += delete.execute(&mut *connection).await.map_err(failure)?.rows_affected();

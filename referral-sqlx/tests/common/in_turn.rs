@@ -10,8 +10,9 @@ use referral_core::{
     ChallengeId, KeyMismatch, PageSize, Refusal, Session, SessionId, User, UserId, UserWithInvited,
     storage::{
         Alert, ChallengeRequest, Counting, Decided, EditedProfile, EndedSessions, FoundInvitees, FoundUsers,
-        GrantedChallenge, KeyRequest, KnownKey, NewUser, ProfileEdit, RefreshRequest, Result, SignInRequest,
-        Storage, StoredSession, StoredSignIn, UserQuery, WatchRequest,
+        GrantedChallenge, KeyRequest, KnownKey, MessageChange, MessageNews, NewUser, ProfileEdit,
+        RefreshRequest, Result, SignInRequest, Storage, StoredSession, StoredSignIn, Sweep, UserQuery,
+        WatchRequest,
     },
 };
 use time::OffsetDateTime;
@@ -42,6 +43,10 @@ impl Storage for InTurn {
 
     async fn void_challenge(&self, challenge: ChallengeId, counting: &Counting) -> Result<()> {
         self.next().void_challenge(challenge, counting).await
+    }
+
+    async fn note_message(&self, news: &MessageNews) -> Result<MessageChange> {
+        self.next().note_message(news).await
     }
 
     async fn sign_in(&self, request: &SignInRequest) -> Decided<StoredSignIn> {
@@ -106,8 +111,8 @@ impl Storage for InTurn {
         self.next().watch(request).await
     }
 
-    async fn sweep(&self, before: OffsetDateTime, figures_before: OffsetDateTime, batch: u32) -> Result<u64> {
-        self.next().sweep(before, figures_before, batch).await
+    async fn sweep(&self, sweep: &Sweep) -> Result<u64> {
+        self.next().sweep(sweep).await
     }
 
     async fn known_keys(&self) -> Result<Vec<KnownKey>> {

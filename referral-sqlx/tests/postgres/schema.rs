@@ -170,6 +170,32 @@ async fn a_challenge_is_redeemed_once() {
 }
 
 #[tokio::test]
+async fn what_is_known_of_a_message_is_short_and_holds_together() {
+    let Some(mut bench) = Bench::new().await else { return };
+    let message = "INSERT INTO referral.messages (gateway, message_id, is_ours, region, status, noted_at) \
+         VALUES ('g1', 'm1', TRUE, 'RU', 'sent', now())";
+    bench.execute(message).await.expect("a message");
+    let to = |changes: &str| format!("UPDATE referral.messages SET {changes}");
+    bench
+        .assert_refused(&[
+            message,
+            &to("gateway = ''"),
+            &to(&format!("gateway = '{}'", "ж".repeat(65))),
+            &to("message_id = ''"),
+            &to(&format!("message_id = '{}'", "ж".repeat(129))),
+            &to("region = '+79608543001'"),
+            &to("region = 'ru'"),
+            &to("status = 'lost'"),
+            &to("is_ours = FALSE"),
+            &to("is_ours = FALSE, region = NULL"),
+            "UPDATE referral.challenges SET gateway = ''",
+            &format!("UPDATE referral.challenges SET gateway = '{}'", "ж".repeat(65)),
+        ])
+        .await;
+    bench.execute(&to("is_ours = FALSE, region = NULL, status = 'failed'")).await.expect("a mere report");
+}
+
+#[tokio::test]
 async fn a_session_belongs_to_a_user() {
     let Some(mut bench) = Bench::new().await else { return };
     let other = but(SESSION, "0000e5", "0000e6");

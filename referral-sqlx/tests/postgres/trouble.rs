@@ -5,6 +5,7 @@ use std::sync::Arc;
 use referral_core::{
     Client, CodeInput, Error, FilterInput, InviteCode, ListUsers, Name, Peppers, PhoneNumber, Policy,
     ProfileChange, Referral, SendCode, SentCode, SignIn, SignedIn, SigningKeys, sms::DevelopmentSender,
+    storage::Sweep,
 };
 use referral_sqlx::{ConnectError, PostgresOptions, connect, connect_postgres};
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection, Row as _};
@@ -244,8 +245,9 @@ async fn a_sweep_takes_its_batch_however_it_is_planned() {
                          to_timestamp(0), to_timestamp(0), 0, 0 FROM generate_series(1, 500) n";
     bench.operator.execute(insert).await.expect("inserted");
     let now = referral_core::clock::Clock::now(&referral_core::clock::SystemClock);
+    let sweep = Sweep { ended_before: now, figures_before: now, messages_before: now, batch: 7 };
     for _ in 0..10 {
-        assert_eq!(storage.sweep(now, now, 7).await.expect("swept"), 7);
+        assert_eq!(storage.sweep(&sweep).await.expect("swept"), 7);
     }
 }
 

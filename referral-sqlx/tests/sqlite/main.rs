@@ -7,6 +7,7 @@ mod connect;
 mod dropped;
 #[path = "../common/in_turn.rs"]
 mod in_turn;
+mod messages;
 mod processes;
 mod schema;
 

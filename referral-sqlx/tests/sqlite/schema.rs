@@ -209,6 +209,33 @@ async fn a_challenge_is_redeemed_once() {
 }
 
 #[tokio::test]
+async fn what_is_known_of_a_message_is_short_and_holds_together() {
+    let mut bench = Bench::new().await;
+    let message = "INSERT INTO messages (gateway, message_id, is_ours, region, status, noted_at) \
+         VALUES ('g1', 'm1', 1, 'RU', 'sent', 0)";
+    bench.execute(message).await.expect("a message");
+    let to = |changes: &str| format!("UPDATE messages SET {changes}");
+    bench
+        .assert_refused(&[
+            message,
+            &to("gateway = ''"),
+            &to(&format!("gateway = '{}'", "ж".repeat(65))),
+            &to("message_id = ''"),
+            &to(&format!("message_id = '{}'", "ж".repeat(129))),
+            &to("region = '+79608543001'"),
+            &to("region = 'ru'"),
+            &to("status = 'lost'"),
+            &to("is_ours = 2"),
+            &to("is_ours = 0"),
+            &to("is_ours = 0, region = NULL"),
+            "UPDATE challenges SET gateway = ''",
+            &format!("UPDATE challenges SET gateway = '{}'", "ж".repeat(65)),
+        ])
+        .await;
+    bench.execute(&to("is_ours = 0, region = NULL, status = 'failed'")).await.expect("a mere report");
+}
+
+#[tokio::test]
 async fn a_session_belongs_to_a_user() {
     let mut bench = Bench::new().await;
     let stranger = but(&but(SESSION, "(zeroblob(16), unhex", "(randomblob(16), unhex"), "0000a1", "0000ff");

@@ -8,8 +8,9 @@ use uuid::Uuid;
 use crate::{
     Challenge, ChallengeId, Email, InviteCode, InvitedBy, Invitee, PhoneNumber, SessionId, User, UserId,
     storage::{
-        Counter, CounterKey, Counters, Counting, Invitation, Inviter, KnownKey, Lineage, NewUser, Result,
-        ServiceFacts, ServiceFigure, ServiceQuery, Session, StorageError, UserWithInvited,
+        Counter, CounterKey, Counters, Counting, Invitation, Inviter, KnownKey, Lineage, MessageKey, NewUser,
+        Result, ServiceFacts, ServiceFigure, ServiceQuery, Session, StorageError, StoredMessage,
+        UserWithInvited,
     },
 };
 
@@ -24,6 +25,8 @@ pub(super) struct State {
     pub(super) challenges: BTreeMap<ChallengeId, Challenge>,
     /// The challenges of each phone, in the order of their ids.
     pub(super) sent: HashMap<PhoneNumber, BTreeSet<ChallengeId>>,
+    /// What is known of messages, and since when.
+    pub(super) messages: HashMap<MessageKey, (OffsetDateTime, StoredMessage)>,
     pub(super) sessions: BTreeMap<SessionId, Session>,
     pub(super) counters: HashMap<CounterKey, Counter>,
     /// What was counted for the whole service in each minute or hour.
