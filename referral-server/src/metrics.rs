@@ -1,7 +1,7 @@
 //! Figures for Prometheus: how the service is used, how it answers, and what it refuses.
 //!
-//! A label is never what a client sent: routes are patterns, methods and reasons are of a small closed
-//! set. So no figure has a phone in it, and there are no more of them the more there are who ask.
+//! A label is never what a client sent: routes are patterns, gateways are those that are set up, methods,
+//! regions and reasons are of a small closed set. So no figure has a phone in it, and there are no more of them the more there are who ask.
 
 use std::{sync::Arc, time::Duration};
 
@@ -20,7 +20,7 @@ use prometheus_client::{
     },
     registry::{Registry, Unit},
 };
-use referral_core::{Event, Hook, Refusal};
+use referral_core::{Event, Hook, Refusal, Region, Route};
 
 /// The figures of one process. Clones are the same. To be given to the handle as its hook and to the
 /// endpoint by [`AppOptions`](crate::AppOptions).
@@ -40,6 +40,10 @@ struct Inner {
     invitations_accepted: Counter,
     sessions_ended: Family<ReasonLabels, Counter>,
     under_attack: Gauge,
+    messages: Family<AttemptLabels, Counter>,
+    message_durations: Family<GatewayLabels, Histogram, fn() -> Histogram>,
+    message_statuses: Family<StatusLabels, Counter>,
+    message_sign_ins: Family<WayLabels, Counter>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -59,6 +63,31 @@ struct ReasonLabels {
     reason: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct GatewayLabels {
+    gateway: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct WayLabels {
+    gateway: String,
+    region: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct AttemptLabels {
+    gateway: String,
+    region: String,
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct StatusLabels {
+    gateway: String,
+    region: String,
+    status: &'static str,
+}
+
 impl Default for Metrics {
     fn default() -> Self {
         Self::new()
@@ -69,14 +98,13 @@ impl Metrics {
     /// Figures that begin at zero.
     #[must_use]
     pub fn new() -> Self {
-        // From one millisecond to eight seconds.
-        let durations = Family::new_with_constructor(
-            (|| Histogram::new(exponential_buckets(0.001, 2.0, 14))) as fn() -> Histogram,
-        );
+        // From one millisecond to eight seconds, and to half a minute, which gateways may take.
+        let short = || Histogram::new(exponential_buckets(0.001, 2.0, 14));
+        let long = || Histogram::new(exponential_buckets(0.001, 2.0, 16));
         let mut inner = Inner {
             registry: Registry::with_prefix("referral"),
             requests: Family::default(),
-            durations,
+            durations: Family::new_with_constructor(short),
             codes_sent: Counter::default(),
             codes_not_sent: Family::default(),
             sign_ins: Counter::default(),
@@ -85,6 +113,10 @@ impl Metrics {
             invitations_accepted: Counter::default(),
             sessions_ended: Family::default(),
             under_attack: Gauge::default(),
+            messages: Family::default(),
+            message_durations: Family::new_with_constructor(long),
+            message_statuses: Family::default(),
+            message_sign_ins: Family::default(),
         };
         let registry = &mut inner.registry;
         registry.register("http_requests", "Requests that were answered", inner.requests.clone());
@@ -118,6 +150,23 @@ impl Metrics {
             "1 while the service is under attack, as far as this process knows",
             inner.under_attack.clone(),
         );
+        registry.register(
+            "messages",
+            "Turns of gateways to send a message, by what came of them",
+            inner.messages.clone(),
+        );
+        let durations = inner.message_durations.clone();
+        registry.register_with_unit("message_duration", "How long gateways took", Unit::Seconds, durations);
+        registry.register(
+            "message_statuses",
+            "What became of messages that gateways accepted",
+            inner.message_statuses.clone(),
+        );
+        registry.register(
+            "message_sign_ins",
+            "Messages whose code led to a session",
+            inner.message_sign_ins.clone(),
+        );
         Self(Arc::new(inner))
     }
 
@@ -132,6 +181,23 @@ impl Metrics {
                 .body(body),
             Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into(),
         }
+    }
+
+    /// Counts a gateway's turn to send a message, and how long it took, unless it was not asked at all.
+    /// `outcome` is of a small closed set, such as `accepted`, `temporary` and `unknown`.
+    pub fn attempted(
+        &self,
+        gateway: &str,
+        region: Option<Region>,
+        outcome: &'static str,
+        took: Option<Duration>,
+    ) {
+        let (gateway, region) = (gateway.to_owned(), name_of_region(region));
+        if let Some(took) = took {
+            let labels = GatewayLabels { gateway: gateway.clone() };
+            self.0.message_durations.get_or_create(&labels).observe(took.as_secs_f64());
+        }
+        self.0.messages.get_or_create(&AttemptLabels { gateway, region, outcome }).inc();
     }
 
     /// Counts a request.
@@ -157,6 +223,10 @@ fn name_of(method: &Method) -> &'static str {
     NAMED.into_iter().find(|(named, _)| named == method).map_or("other", |(_, name)| name)
 }
 
+fn name_of_region(region: Option<Region>) -> String {
+    region.map_or_else(|| "none".to_owned(), |region| region.to_string())
+}
+
 #[async_trait]
 impl Hook for Metrics {
     async fn on_event(&self, event: &Event) {
@@ -169,7 +239,18 @@ impl Hook for Metrics {
                 let reason = reason.as_ref().map_or("sms_not_sent", Refusal::reason);
                 of_reason(&self.0.codes_not_sent, reason);
             }
-            Event::SignedIn { .. } => drop(self.0.sign_ins.inc()),
+            Event::MessageStatus { route: Route { gateway, region }, status } => {
+                let (gateway, region) = (gateway.clone(), name_of_region(*region));
+                let labels = StatusLabels { gateway, region, status: status.as_str() };
+                self.0.message_statuses.get_or_create(&labels).inc();
+            }
+            Event::SignedIn { route, .. } => {
+                self.0.sign_ins.inc();
+                if let Some(Route { gateway, region }) = route {
+                    let labels = WayLabels { gateway: gateway.clone(), region: name_of_region(*region) };
+                    self.0.message_sign_ins.get_or_create(&labels).inc();
+                }
+            }
             Event::SignInRefused { reason, .. } => of_reason(&self.0.sign_ins_refused, reason.reason()),
             Event::UserCreated(_) => drop(self.0.users_created.inc()),
             Event::InvitationAccepted(_) => drop(self.0.invitations_accepted.inc()),

@@ -1,7 +1,22 @@
 //! What is told of the service while it runs: figures and log, and what must not be in them.
 
-use std::collections::BTreeSet;
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
 
+use async_trait::async_trait;
+use referral_core::{
+    CodeInput, DeliveryReport, DeliveryStatus, Peppers, PhoneNumber, Policy, Referral, Region, SendCode,
+    SignIn, SigningKeys,
+    sms::{Receipt, SmsError, SmsMessage, SmsSender},
+    storage::MemoryStorage,
+};
+use referral_server::Metrics;
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -63,6 +78,69 @@ async fn figures_tell_what_was_asked_sent_and_refused() {
     // They are on an address of their own.
     let here = program.client.http.get(program.client.url("/metrics")).send().await.expect("an answer");
     assert_eq!(here.status(), 404);
+}
+
+/// A gateway for Russian numbers, and another for the rest. They number messages from one on.
+#[derive(Default)]
+struct Gateways(AtomicU32);
+
+#[async_trait]
+impl SmsSender for Gateways {
+    async fn send(&self, message: &SmsMessage) -> Result<Receipt, SmsError> {
+        let mut receipt = Receipt::new(format!("m{}", self.0.fetch_add(1, Ordering::Relaxed) + 1));
+        let is_russian = message.phone.region() == Region::parse("RU").ok();
+        receipt.gateway = Some(if is_russian { "first" } else { "second" }.to_owned());
+        receipt.revealed_code = Some(message.code.clone());
+        Ok(receipt)
+    }
+}
+
+#[tokio::test]
+async fn figures_tell_gateways_and_regions_apart() {
+    let metrics = Metrics::new();
+    let keys = SigningKeys::from_secret("k1", &[1; 32]).expect("long enough");
+    let peppers = Peppers::from_secret("p1", &[2; 32]).expect("long enough");
+    let referral =
+        Referral::builder(Arc::new(MemoryStorage::new()), Arc::new(Gateways::default()), keys, peppers)
+            .policy(Policy::development())
+            .hook(metrics.clone())
+            .build()
+            .expect("a sound policy and a sound key");
+    let phone = |phone| PhoneNumber::parse(phone, None).expect("a number");
+    for phone in [ANNA, BORIS, VERA].map(phone) {
+        referral.send_code(SendCode::new(phone)).await.expect("sent");
+    }
+    let sent = referral.send_code(SendCode::new(phone(ANNA))).await.expect("sent again");
+    let code = CodeInput::parse(sent.revealed_code.expect("revealed").reveal()).expect("digits");
+    referral.sign_in(SignIn::new(sent.phone, code)).await.expect("signed in");
+    let report = |gateway: &str, status| {
+        let (gateway, message_id) = (gateway.to_owned(), "m1".to_owned());
+        referral.report_delivery(DeliveryReport { gateway, message_id, status })
+    };
+    for _ in 0..2 {
+        report("first", DeliveryStatus::Delivered).await.expect("noted");
+        report("a stranger", DeliveryStatus::Failed).await.expect("noted");
+    }
+    metrics.attempted("first", Region::parse("RU").ok(), "accepted", Some(Duration::from_millis(300)));
+    metrics.attempted("first", None, "temporary", Some(Duration::from_secs(20)));
+    metrics.attempted("first", None, "resting", None);
+
+    let page = metrics.page().into_body().into_string().await.expect("text");
+    for line in [
+        "referral_message_statuses_total{gateway=\"first\",region=\"RU\",status=\"sent\"} 2",
+        "referral_message_statuses_total{gateway=\"first\",region=\"RU\",status=\"delivered\"} 1",
+        "referral_message_statuses_total{gateway=\"second\",region=\"KZ\",status=\"sent\"} 1",
+        "referral_message_statuses_total{gateway=\"second\",region=\"US\",status=\"sent\"} 1",
+        "referral_message_sign_ins_total{gateway=\"first\",region=\"RU\"} 1",
+        "referral_messages_total{gateway=\"first\",region=\"RU\",outcome=\"accepted\"} 1",
+        "referral_messages_total{gateway=\"first\",region=\"none\",outcome=\"temporary\"} 1",
+        "referral_messages_total{gateway=\"first\",region=\"none\",outcome=\"resting\"} 1",
+        "referral_message_duration_seconds_count{gateway=\"first\"} 2",
+    ] {
+        assert_figure(&page, line);
+    }
+    assert!(!page.contains("stranger"), "whoever reports makes no figures: {page}");
+    Secrets([ANNA, BORIS, VERA].map(|phone| phone[1..].to_owned()).into()).assert_not_in(&page, "a figure");
 }
 
 /// What no one else may come to know.
