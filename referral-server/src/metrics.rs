@@ -20,10 +20,13 @@ use prometheus_client::{
     },
     registry::{Registry, Unit},
 };
-use referral_core::{Event, Hook, Refusal, Region, Route};
+use referral_core::{
+    Event, Hook, Refusal, Region, Route,
+    sms::{Attempt, Observer, Outcome},
+};
 
-/// The figures of one process. Clones are the same. To be given to the handle as its hook and to the
-/// endpoint by [`AppOptions`](crate::AppOptions).
+/// The figures of one process. Clones are the same. To be given to the handle as its hook, to the endpoint
+/// by [`AppOptions`](crate::AppOptions), and to the gateways as their observer.
 #[derive(Clone, Debug)]
 pub struct Metrics(Arc<Inner>);
 
@@ -183,23 +186,6 @@ impl Metrics {
         }
     }
 
-    /// Counts a gateway's turn to send a message, and how long it took, unless it was not asked at all.
-    /// `outcome` is of a small closed set, such as `accepted`, `temporary` and `unknown`.
-    pub fn attempted(
-        &self,
-        gateway: &str,
-        region: Option<Region>,
-        outcome: &'static str,
-        took: Option<Duration>,
-    ) {
-        let (gateway, region) = (gateway.to_owned(), name_of_region(region));
-        if let Some(took) = took {
-            let labels = GatewayLabels { gateway: gateway.clone() };
-            self.0.message_durations.get_or_create(&labels).observe(took.as_secs_f64());
-        }
-        self.0.messages.get_or_create(&AttemptLabels { gateway, region, outcome }).inc();
-    }
-
     /// Counts a request.
     pub(crate) fn answered(&self, method: &Method, route: Arc<str>, status: StatusCode, took: Duration) {
         let durations = self.0.durations.get_or_create(&RouteLabels { route: Arc::clone(&route) });
@@ -225,6 +211,18 @@ fn name_of(method: &Method) -> &'static str {
 
 fn name_of_region(region: Option<Region>) -> String {
     region.map_or_else(|| "none".to_owned(), |region| region.to_string())
+}
+
+impl Observer for Metrics {
+    fn attempted(&self, attempt: &Attempt<'_>) {
+        let (gateway, region) = (attempt.gateway.to_owned(), name_of_region(attempt.region));
+        if attempt.outcome != Outcome::Resting {
+            let labels = GatewayLabels { gateway: gateway.clone() };
+            self.0.message_durations.get_or_create(&labels).observe(attempt.took.as_secs_f64());
+        }
+        let outcome = attempt.outcome.as_str();
+        self.0.messages.get_or_create(&AttemptLabels { gateway, region, outcome }).inc();
+    }
 }
 
 #[async_trait]

@@ -70,7 +70,7 @@ pub(crate) async fn serve(settings: &Settings) -> Result<()> {
     let client_addresses = network.client_addresses()?;
     let metrics = Metrics::new();
     let sms = settings.sms_in_use()?;
-    let messages = Messages::new(sms.as_ref(), settings, ())?;
+    let messages = Messages::new(sms.as_ref(), settings, metrics.clone())?;
     // First, since it is the likeliest to fail and leaves nothing behind.
     let listener = bind(network.listen).await?;
     let metrics_listener = match network.metrics_listen {
