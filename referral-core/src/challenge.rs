@@ -7,7 +7,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::{
-    ClientAddress, Invalid, PhoneNumber, Policy, Refusal, SmsCode,
+    ClientAddress, Invalid, PhoneNumber, Policy, Refusal, SmsCode, TestNumber,
     clock::CLOCK_SKEW,
     counters::{Counted, CounterKey, Counters, Counting, Ledger},
     error::parse_id,
@@ -181,15 +181,22 @@ impl ChallengeRequest {
     #[must_use]
     pub fn counters(&self) -> Vec<CounterKey> {
         let Policy { codes_per_address, codes_per_block, codes_per_phone_and_address, .. } = &*self.policy;
+        // Of a test number only wrong codes matter, and where its codes are asked for.
+        let is_test = self.test_number().is_some();
         let of_address = self.address.filter(|_| !codes_per_address.is_off());
-        let of_pair = self.address.filter(|_| !codes_per_phone_and_address.is_off());
+        let of_pair = self.address.filter(|_| !is_test && !codes_per_phone_and_address.is_off());
         let keys = [
             of_address.map(CounterKey::of_address),
-            (!codes_per_block.is_off()).then(|| CounterKey::of_block(&self.phone)),
+            (!is_test && !codes_per_block.is_off()).then(|| CounterKey::of_block(&self.phone)),
             of_pair.map(|address| CounterKey::of_pair(&self.phone, address)),
             Some(CounterKey::of_phone(&self.phone)),
         ];
         keys.into_iter().flatten().collect()
+    }
+
+    /// The test number that the phone is, if it is one: then its code is fixed, and nothing is sent.
+    pub(crate) fn test_number(&self) -> Option<&TestNumber> {
+        self.policy.test_number(&self.phone, self.now)
     }
 
     /// The figures of the whole service to decide on.
@@ -208,6 +215,9 @@ impl ChallengeRequest {
     /// cool-down, unless the phone has signed in since the last.
     #[must_use]
     pub fn decide(&self, facts: &ChallengeFacts) -> ChallengeDecision {
+        if let Some(number) = self.test_number() {
+            return self.decide_test(facts, number);
+        }
         let cool_down = self.cool_down(facts).map(|wait| (wait, LimitName::CoolDown));
         let budget = self.policy.wait_for_budget(&facts.service, self.now);
         let budget = budget.map(|wait| (wait, LimitName::MessagesPerDay));
@@ -228,8 +238,34 @@ impl ChallengeRequest {
         let code_length = self.policy.required_length(&failures, alert.under_attack, self.now);
         ChallengeDecision::Grant {
             granted: GrantedChallenge {
-                challenge: self.challenge(code_length, sent_at),
+                challenge: self.challenge(code_length, &self.digits.first(code_length), sent_at),
                 resend_in: limits.max(budget).unwrap_or_default().max(self.policy.cool_down),
+                under_attack: alert.under_attack,
+            },
+            counting: ledger.finish(),
+            attack_until: alert.note_until,
+        }
+    }
+
+    /// Decides whether a test number may have its code again. That costs nothing, so nothing counts but
+    /// against whoever asks, who could fill the storage; and wrong codes count as for any phone.
+    fn decide_test(&self, facts: &ChallengeFacts, number: &TestNumber) -> ChallengeDecision {
+        let wait = |counters: &Counters| self.hold(counters).max(self.wait_of_address(counters));
+        if let Some((retry_after, limit)) = wait(&facts.counters) {
+            return ChallengeDecision::Refuse(Refusal::TooManyRequests { retry_after, limit });
+        }
+        let alert = self.policy.alert(&facts.service, self.now);
+        let of_address = self.counters().into_iter().filter(CounterKey::is_of_address);
+        let mut ledger = Ledger::new(&facts.counters, of_address, &self.policy, self.now);
+        let sent_at = ledger.free_moment(Counted::Code);
+        ledger.count(Counted::Code, sent_at);
+        let resend_in = wait(&ledger.counters()).map(|(wait, _)| wait);
+        let mut challenge = self.challenge(number.code_length(), &number.code(), sent_at);
+        challenge.expires_at = challenge.expires_at.min(number.until);
+        ChallengeDecision::Grant {
+            granted: GrantedChallenge {
+                challenge,
+                resend_in: resend_in.unwrap_or_default(),
                 under_attack: alert.under_attack,
             },
             counting: ledger.finish(),
@@ -263,28 +299,43 @@ impl ChallengeRequest {
 
     /// The longest wait over all counters that are full.
     fn wait(&self, counters: &Counters) -> Option<(Duration, LimitName)> {
-        let policy = &self.policy;
-        let full = |name, limits: &Limits, key: CounterKey| {
-            counters.wait(&key, Counted::Code, limits, self.now).map(|wait| (wait, name))
-        };
-        let of_phone = CounterKey::of_phone(&self.phone);
-        let hold = policy.hold(&counters.moments(&of_phone, Counted::Failure), self.now);
-        let of_block = CounterKey::of_block(&self.phone);
-        let of_address = self.address.and_then(|address| {
-            let of_pair = CounterKey::of_pair(&self.phone, address);
-            full(LimitName::CodesPerAddress, &policy.codes_per_address, CounterKey::of_address(address))
-                .max(full(LimitName::CodesPerPhoneAndAddress, &policy.codes_per_phone_and_address, of_pair))
+        let Policy { codes_per_phone, codes_per_phone_and_address, codes_per_block, .. } = &*self.policy;
+        let full = |name, limits: &Limits, key: CounterKey| self.full(counters, name, limits, &key);
+        let of_pair = self.address.and_then(|address| {
+            let key = CounterKey::of_pair(&self.phone, address);
+            full(LimitName::CodesPerPhoneAndAddress, codes_per_phone_and_address, key)
         });
-        hold.map(|wait| (wait, LimitName::Hold))
-            .max(full(LimitName::CodesPerPhone, &policy.codes_per_phone, of_phone))
-            .max(full(LimitName::CodesPerBlock, &policy.codes_per_block, of_block))
-            .max(of_address)
+        self.hold(counters)
+            .max(full(LimitName::CodesPerPhone, codes_per_phone, CounterKey::of_phone(&self.phone)))
+            .max(full(LimitName::CodesPerBlock, codes_per_block, CounterKey::of_block(&self.phone)))
+            .max(of_pair)
+            .max(self.wait_of_address(counters))
     }
 
-    /// The challenge for a code of so many digits.
-    fn challenge(&self, code_length: u8, sent_at: OffsetDateTime) -> Challenge {
+    fn hold(&self, counters: &Counters) -> Option<(Duration, LimitName)> {
+        let failures = counters.moments(&CounterKey::of_phone(&self.phone), Counted::Failure);
+        self.policy.hold(&self.phone, &failures, self.now).map(|wait| (wait, LimitName::Hold))
+    }
+
+    fn wait_of_address(&self, counters: &Counters) -> Option<(Duration, LimitName)> {
+        let key = CounterKey::of_address(self.address?);
+        self.full(counters, LimitName::CodesPerAddress, &self.policy.codes_per_address, &key)
+    }
+
+    /// The wait of a counter, if it has no room for a code.
+    fn full(
+        &self,
+        counters: &Counters,
+        name: LimitName,
+        limits: &Limits,
+        key: &CounterKey,
+    ) -> Option<(Duration, LimitName)> {
+        counters.wait(key, Counted::Code, limits, self.now).map(|wait| (wait, name))
+    }
+
+    /// The challenge for this code.
+    fn challenge(&self, code_length: u8, code: &SmsCode, sent_at: OffsetDateTime) -> Challenge {
         let pepper_id = self.peppers.current_id();
-        let code = self.digits.first(code_length);
         let code_hash = hash_code(&self.peppers, pepper_id, self.id, &self.phone, code.reveal());
         Challenge {
             id: self.id,

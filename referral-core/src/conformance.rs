@@ -23,6 +23,7 @@ pub mod messages;
 pub mod profiles;
 pub mod sessions;
 pub mod sign_in;
+pub mod test_numbers;
 pub mod upkeep;
 pub mod users;
 
@@ -105,6 +106,14 @@ macro_rules! conformance {
                 seven_taken_invite_codes_are_passed_over
                 more_taken_invite_codes_are_an_error_and_leave_the_code_usable
                 an_inactive_user_does_not_sign_in
+            }
+            test_numbers {
+                a_test_number_has_its_code_without_waiting
+                codes_of_a_test_number_count_against_who_asks
+                wrong_codes_kill_a_short_fixed_code
+                a_test_number_is_held_after_sixty_wrong_codes_in_a_day
+                a_test_number_ends
+                staff_do_not_sign_in_by_a_test_number
             }
             invitations {
                 an_invitation_is_accepted_at_sign_up

@@ -64,6 +64,9 @@ pub enum Refusal {
     /// No messages go to this kind of number.
     #[error("No codes are sent to this phone: its region or its kind of line is not served.")]
     PhoneNotAllowed,
+    /// The phone is a test number, whose fixed code several people know.
+    #[error("This phone is a test number, so it cannot be staff's. Take it out of the test numbers first.")]
+    TestNumber,
     /// Nobody has this invite code.
     #[error("Nobody has this invite code. Check it, or leave it out.")]
     UnknownInviteCode,
@@ -137,7 +140,7 @@ impl Refusal {
                 ErrorKind::Forbidden
             }
             Self::UserNotFound | Self::SessionNotFound => ErrorKind::NotFound,
-            Self::EmailTaken | Self::InvitationAlreadyAccepted => ErrorKind::Conflict,
+            Self::EmailTaken | Self::InvitationAlreadyAccepted | Self::TestNumber => ErrorKind::Conflict,
             Self::TooManyRequests { .. } => ErrorKind::TooMany,
         }
     }
@@ -151,6 +154,7 @@ impl Refusal {
             Self::UserInactive => "user_inactive",
             Self::TooManyRequests { .. } => "too_many_requests",
             Self::PhoneNotAllowed => "phone_not_allowed",
+            Self::TestNumber => "test_number",
             Self::UnknownInviteCode => "unknown_invite_code",
             Self::OwnInviteCode => "own_invite_code",
             Self::InvitationLoop => "invitation_loop",

@@ -37,6 +37,15 @@ pub enum Event {
         /// What became of it.
         status: DeliveryStatus,
     },
+    /// A test number was given its fixed code, and no message was sent.
+    TestCodeIssued {
+        /// The test number.
+        phone: PhoneNumber,
+        /// Which challenge the code answers.
+        challenge: ChallengeId,
+        /// Where it was asked for from.
+        address: Option<ClientAddress>,
+    },
     /// A code was not sent, since a rule is against it, or since the sender could not, for which
     /// there is no reason here.
     CodeNotSent {
@@ -124,6 +133,7 @@ impl Event {
                 let region = region.map(tracing::field::display);
                 tracing::info!(gateway, region, %status, "message status");
             }
+            Self::TestCodeIssued { phone, .. } => tracing::info!(?phone, "test code issued"),
             Self::CodeNotSent { phone, reason, .. } => {
                 let reason = reason.as_ref().map_or("sms_not_sent", Refusal::reason);
                 tracing::info!(?phone, reason, "code not sent");

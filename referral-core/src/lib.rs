@@ -28,6 +28,7 @@ mod sign_in;
 pub mod sms;
 mod sms_code;
 pub mod storage;
+mod test_number;
 mod token;
 mod user;
 mod users;
@@ -55,6 +56,7 @@ pub use crate::{
     session::{Session, SessionId},
     sign_in::InvitationOutcome,
     sms_code::{CODE_LENGTHS, CodeInput, SmsCode},
+    test_number::TestNumber,
     token::{TokenKind, TokenPair, VerifiedToken},
     user::{Email, InvitedBy, Invitee, Name, User, UserId, UserWithInvited},
     users::{COUNT_LIMIT, FilterInput, PageSize, Position, check_filter, check_search},

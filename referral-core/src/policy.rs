@@ -1,11 +1,11 @@
 //! The numbers of the service, each with its default and its reason.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use time::OffsetDateTime;
 
 use crate::{
-    Invalid, PhoneNumber,
+    Invalid, PhoneNumber, TestNumber,
     counters::{Counted, Keep, Subject},
     limits::{LONGEST, Limits},
     phone::Region,
@@ -75,6 +75,8 @@ pub struct Policy {
     /// Whether a sign-in must name the id of its challenge. It keeps a stranger, who knows only
     /// the phone, from using up tries, but older clients do not send it.
     pub require_challenge: bool,
+    /// Phones that sign in with a fixed code, and get no message; 100 at most.
+    pub test_numbers: Vec<TestNumber>,
     /// How long an access token is valid: so long may another service, which verifies it by its
     /// signature alone, take a session for alive that has ended.
     pub access_lifetime: Duration,
@@ -138,6 +140,14 @@ const DAY: Duration = Duration::from_hours(24);
 /// The most that a limit allows: so many moments are kept for each of whom it is about.
 const MAX_COUNT: u32 = 1_000;
 
+/// The most test numbers: each request looks through them.
+const MAX_TEST_NUMBERS: usize = 100;
+
+/// From how many wrong codes in a day on a test number is held. Its codes have no limit that bounds the
+/// guesses at them; so it has as many as another phone, whose ten codes have three tries with the id and
+/// three without.
+const TEST_FAILURES_PER_DAY: u32 = 60;
+
 impl Policy {
     /// What fits most services: four digits.
     #[must_use]
@@ -161,6 +171,7 @@ impl Policy {
             regions: Some(Regions::All),
             messages_per_day: Some(Budget::Unlimited),
             require_challenge: false,
+            test_numbers: Vec::new(),
             access_lifetime: 15 * MINUTE,
             refresh_lifetime: 30 * DAY,
             session_lifetime: 180 * DAY,
@@ -213,6 +224,7 @@ impl Policy {
     pub fn check(&self) -> Result<(), Invalid> {
         self.check_codes()?;
         self.check_limits()?;
+        self.check_test_numbers()?;
         self.check_tokens()
     }
 
@@ -278,6 +290,20 @@ impl Policy {
         }
     }
 
+    fn check_test_numbers(&self) -> Result<(), Invalid> {
+        if self.test_numbers.len() > MAX_TEST_NUMBERS {
+            return no("There are 100 test numbers at most.");
+        }
+        if self.test_numbers.iter().any(|number| number.code_length() < self.code_length) {
+            return no("The code of a test number has as many digits as other codes, or more.");
+        }
+        let phones: BTreeSet<_> = self.test_numbers.iter().map(|number| &number.phone).collect();
+        if phones.len() < self.test_numbers.len() {
+            return no("A phone is a test number once.");
+        }
+        Ok(())
+    }
+
     fn check_tokens(&self) -> Result<(), Invalid> {
         let of_tokens = [self.access_lifetime, self.refresh_lifetime, self.session_lifetime];
         if of_tokens.iter().any(|lifetime| lifetime.subsec_nanos() != 0) {
@@ -314,8 +340,20 @@ impl Policy {
     }
 
     /// How long a phone is held, if it is.
-    pub(crate) fn hold(&self, failures: &[OffsetDateTime], now: OffsetDateTime) -> Option<Duration> {
-        Limits::new([(self.hold_at?, self.failure_memory)]).wait(failures, now)
+    pub(crate) fn hold(
+        &self,
+        phone: &PhoneNumber,
+        failures: &[OffsetDateTime],
+        now: OffsetDateTime,
+    ) -> Option<Duration> {
+        let of_any = self.hold_at.map(|failures| (failures, self.failure_memory));
+        let of_test = self.test_number(phone, now).map(|_| (TEST_FAILURES_PER_DAY, DAY));
+        Limits::new(of_any.into_iter().chain(of_test)).wait(failures, now)
+    }
+
+    /// The test number that a phone is now, if it is one.
+    pub(crate) fn test_number(&self, phone: &PhoneNumber, now: OffsetDateTime) -> Option<&TestNumber> {
+        self.test_numbers.iter().find(|number| number.phone == *phone && now < number.until)
     }
 
     /// Whether codes are sent to this number: its region is served, and its line may be mobile.
@@ -355,7 +393,8 @@ impl Policy {
     /// Beyond how many wrong codes of a phone more make no difference.
     pub(crate) fn failures_that_matter(&self) -> u32 {
         let last = self.lengthening.last().map(|step| step.failures);
-        last.max(self.hold_at).unwrap_or_default()
+        let of_test = (!self.test_numbers.is_empty()).then_some(TEST_FAILURES_PER_DAY);
+        last.max(self.hold_at).max(of_test).unwrap_or_default()
     }
 }
 
@@ -406,6 +445,25 @@ mod tests {
         assert_eq!([required_length(&long, 5), required_length(&long, 30)], [7, 8]);
         assert_eq!(required_length(&Policy::development(), 1_000), 4);
         assert_eq!(Policy::standard().required_length(&[], true, OffsetDateTime::UNIX_EPOCH), 6);
+    }
+
+    fn test_number(number: usize, code: &str) -> TestNumber {
+        let phone = PhoneNumber::from_stored(format!("+79608{number:06}")).expect("of that form");
+        TestNumber::new(phone, code, OffsetDateTime::UNIX_EPOCH).expect("a code")
+    }
+
+    #[test]
+    fn test_numbers_have_codes_as_long_as_others_and_phones_of_their_own() {
+        let policy = |test_numbers: Vec<_>| Policy { test_numbers, ..Policy::standard() };
+        assert_eq!(policy((0..100).map(|number| test_number(number, "4711")).collect()).check(), Ok(()));
+        let six_digits = Policy { code_length: 6, ..policy(vec![test_number(1, "47110")]) };
+        for policy in [
+            six_digits,
+            policy((0..101).map(|number| test_number(number, "4711")).collect()),
+            policy(vec![test_number(1, "4711"), test_number(2, "4711"), test_number(1, "0815")]),
+        ] {
+            assert!(policy.check().is_err(), "{policy:?}");
+        }
     }
 
     #[test]

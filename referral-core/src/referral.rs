@@ -24,8 +24,8 @@ pub use self::{
     sessions::SESSIONS_SHOWN,
 };
 use crate::{
-    ChallengeId, Error, Event, InviteCode, PhoneNumber, Policy, Refusal, Route, Session, SessionEnd,
-    SessionId, SmsCode, TokenKind, TokenPair, UserId, VerifiedToken,
+    Challenge, ChallengeId, Error, Event, InviteCode, Locale, PhoneNumber, Policy, Refusal, Route, Session,
+    SessionEnd, SessionId, SmsCode, TokenKind, TokenPair, UserId, VerifiedToken,
     challenge::ChallengeRequest,
     clock::{Clock, to_microseconds, to_seconds},
     delivery::MESSAGE_MEMORY,
@@ -102,7 +102,8 @@ impl Referral {
         PhoneNumber::parse(input, self.inner.policy.default_region)
     }
 
-    /// Sends a code to a phone, whether it has an account or not.
+    /// Sends a code to a phone, whether it has an account or not. To a [test
+    /// number](crate::TestNumber) nothing is sent: its code is known.
     ///
     /// # Errors
     ///
@@ -112,13 +113,16 @@ impl Referral {
         let (phone, address) = (request.phone.clone(), request.client.address);
         let sent = self.try_send_code(request).await;
         match &sent {
-            Ok((sent, receipt)) => {
+            Ok((sent, Some(receipt))) => {
                 let (challenge, code_length) = (sent.challenge, sent.code_length);
                 let route = receipt.gateway.clone().map(|gateway| Route::new(gateway, &phone));
                 let event = Event::CodeSent { phone, challenge, code_length, address, route: route.clone() };
                 let change = self.note_accepted(route.as_ref(), receipt, challenge).await;
                 self.tell(event).await;
                 self.tell_change(route, change).await;
+            }
+            Ok((sent, None)) => {
+                self.tell(Event::TestCodeIssued { phone, challenge: sent.challenge, address }).await;
             }
             Err(Error::Refused(reason)) => {
                 self.tell(Event::CodeNotSent { phone, reason: Some(*reason), address }).await;
@@ -129,11 +133,9 @@ impl Referral {
         sent.map(|(sent, _)| sent)
     }
 
-    async fn try_send_code(&self, request: SendCode) -> Result<(SentCode, Receipt), Error> {
+    /// Sends a code. Without a receipt it is that of a test number, and there was nothing to send.
+    async fn try_send_code(&self, request: SendCode) -> Result<(SentCode, Option<Receipt>), Error> {
         let Inner { policy, random, .. } = &*self.inner;
-        if !policy.serves(&request.phone) {
-            return Err(Refusal::PhoneNotAllowed.into());
-        }
         let now = self.now();
         let ask = ChallengeRequest {
             id: ChallengeId(random.time_ordered_uuid(now)),
@@ -144,37 +146,54 @@ impl Referral {
             policy: Arc::clone(policy),
             peppers: Arc::clone(&self.secrets().peppers),
         };
+        let is_test = ask.test_number().is_some();
+        if !is_test && !policy.serves(&ask.phone) {
+            return Err(Refusal::PhoneNotAllowed.into());
+        }
         let granted = self.inner.storage.start_challenge(&ask).await??;
         self.note_attack(granted.under_attack).await;
 
-        let challenge = granted.challenge;
+        let challenge = &granted.challenge;
+        let mut receipt = None;
+        if !is_test {
+            receipt = Some(self.send_message(&ask, challenge, request.locales).await?);
+        }
+        let sent = SentCode {
+            challenge: challenge.id,
+            code_length: challenge.code_length,
+            expires_in: (challenge.expires_at - now).try_into().unwrap_or_default(),
+            resend_in: granted.resend_in,
+            revealed_code: receipt.as_mut().and_then(|receipt| receipt.revealed_code.take()),
+            phone: ask.phone,
+        };
+        Ok((sent, receipt))
+    }
+
+    /// Hands the code of a challenge to the sender.
+    async fn send_message(
+        &self,
+        ask: &ChallengeRequest,
+        challenge: &Challenge,
+        locales: Vec<Locale>,
+    ) -> Result<Receipt, Error> {
         let code = ask.digits.first(challenge.code_length);
-        let text = (self.inner.text)(&code, &request.locales);
-        let locale = request.locales.into_iter().next();
+        let text = (self.inner.text)(&code, &locales);
+        let locale = locales.into_iter().next();
         let message = SmsMessage::new(self.draw_id(), ask.phone.clone(), code, text, locale);
-        let mut receipt = match self.inner.sender.send(&message).await {
-            Ok(receipt) => receipt,
+        match self.inner.sender.send(&message).await {
+            Ok(receipt) => Ok(receipt),
             Err(SmsError::Unknown(reason)) => {
                 tracing::warn!(reason, "nobody knows whether the message was sent");
-                Receipt::default()
+                Ok(Receipt::default())
             }
             Err(error) => {
                 let counting = ask.void(challenge.sent_at);
                 if let Err(failure) = self.inner.storage.void_challenge(challenge.id, &counting).await {
                     tracing::warn!(challenge = %challenge.id, %failure, "a code that was not sent was not voided");
                 }
-                return Err(Error::SmsNotSent(error));
+                Err(Error::SmsNotSent(error))
             }
-        };
-        let sent = SentCode {
-            phone: message.phone,
-            challenge: challenge.id,
-            code_length: challenge.code_length,
-            expires_in: policy.code_lifetime,
-            resend_in: granted.resend_in,
-            revealed_code: receipt.revealed_code.take(),
-        };
-        Ok((sent, receipt))
+        }
     }
 
     /// Signs in with a code; a phone that is not known becomes a user.

@@ -1,11 +1,15 @@
 //! What the handle does when the world around it fails, and whom it tells when it does not.
 
-use std::sync::{Arc, Mutex};
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use referral_core::{
     CodeInput, Error, Event, Hook, InviteCode, Locale, Peppers, PhoneNumber, Policy, Referral, Refusal,
-    SendCode, SentCode, SignIn, SignedIn, SigningKeys, SmsCode,
+    Region, Regions, SendCode, SentCode, SignIn, SignedIn, SigningKeys, SmsCode, TestNumber,
+    conformance::ManualClock,
     sms::{DevelopmentSender, Receipt, SmsError, SmsMessage, SmsSender, Texts},
     storage::MemoryStorage,
 };
@@ -114,6 +118,40 @@ async fn no_message_goes_to_a_line_that_is_not_mobile_or_is_cooling_down() {
     send_code(&referral, &[]).await.expect_err("cooling down");
 }
 
+#[tokio::test]
+async fn no_message_goes_to_a_test_number_whatever_its_line_and_region() {
+    let mut policy = Policy::standard();
+    policy.regions = Some(Regions::Only(vec![Region::parse("KZ").expect("a region")]));
+    let landline: TestNumber = "+78121234567=47110815@2026-12-31".parse().expect("a test number");
+    policy.test_numbers = vec![landline.clone()];
+    let diary = Diary::default();
+    let clock = ManualClock::new(landline.until - Duration::from_millis(2));
+    let mut gateway = MockGateway::new();
+    gateway.expect_send().never();
+    let referral = builder(gateway).policy(policy).hook(diary.clone()).clock(clock.clone());
+    let referral = referral.build().expect("a sound policy and a sound key");
+    for _ in 0..2 {
+        let sent = referral.send_code(SendCode::new(landline.phone.clone())).await.expect("issued");
+        assert_eq!((sent.code_length, sent.revealed_code.is_none()), (8, true));
+        let code = CodeInput::parse("4711-0815").expect("digits");
+        referral.sign_in(SignIn::new(sent.phone, code)).await.expect("signed in");
+        clock.advance(Duration::from_millis(1));
+    }
+    let refused = referral.send_code(SendCode::new(landline.phone)).await;
+    assert!(matches!(refused, Err(Error::Refused(Refusal::PhoneNotAllowed))), "it is like any other now");
+
+    let written = diary.0.lock().expect("nobody panics").clone();
+    let expected = [
+        "the fixed code of +78121234567",
+        "created +78121234567",
+        "signed in",
+        "the fixed code of +78121234567",
+        "signed in",
+        "nothing to +78121234567: phone_not_allowed",
+    ];
+    assert_eq!(written, expected);
+}
+
 /// Writes down what it is told.
 #[derive(Clone, Default)]
 struct Diary(Arc<Mutex<Vec<String>>>);
@@ -128,6 +166,7 @@ impl Hook for Diary {
                 format!("{code_length} digits to {}", phone.as_str())
             }
             Event::MessageStatus { route, status } => format!("{status} by {}", route.gateway),
+            Event::TestCodeIssued { phone, .. } => format!("the fixed code of {}", phone.as_str()),
             Event::CodeNotSent { phone, reason, .. } => {
                 let reason = reason.as_ref().map_or("the gateway", Refusal::reason);
                 format!("nothing to {}: {reason}", phone.as_str())

@@ -163,6 +163,55 @@ fn wrong_codes_lengthen_the_next_and_too_many_hold_the_phone_where_that_is_set()
 }
 
 #[test]
+fn the_code_of_a_test_number_is_fixed_and_counts_nowhere_but_at_its_address() {
+    let now = OffsetDateTime::UNIX_EPOCH + 100 * MINUTE;
+    let number = TestNumber::new(phone(), "47110815", now + MINUTE).expect("a code");
+    let policy = Policy {
+        test_numbers: vec![number],
+        messages_per_day: Some(crate::Budget::Messages(1)),
+        ..Policy::standard()
+    };
+    let request = request(now, policy.clone());
+    let of_address = CounterKey::of_address(request.address.expect("given"));
+    let of_phone = CounterKey::of_phone(&phone());
+    assert_eq!(request.counters(), [of_address.clone(), of_phone.clone()]);
+
+    // The cool-down, the phone's codes and the budget are all used up.
+    let codes = vec![crate::counters::Stamp { at: now, what: Counted::Code }; 10];
+    let messages = vec![(now, 1)];
+    let facts = ChallengeFacts {
+        last_sent_at: Some(now),
+        counters: [(of_phone.clone(), codes.clone())].into_iter().collect(),
+        service: ServiceFacts { messages, ..ServiceFacts::default() },
+        ..ChallengeFacts::default()
+    };
+    let ChallengeDecision::Grant { granted, counting, .. } = request.decide(&facts) else {
+        panic!("refused");
+    };
+    assert_eq!(granted.resend_in, Duration::ZERO);
+    assert_eq!(granted.challenge.code_length, 8);
+    assert_eq!(granted.challenge.expires_at, now + MINUTE, "no later than the test number ends");
+    assert!(granted.challenge.accepts(&CodeInput::parse("47110815").expect("digits"), &peppers()));
+    let counted: Vec<_> = counting.counters.iter().map(|counter| &counter.key).collect();
+    assert_eq!((counted, counting.service), (vec![&of_address], None));
+
+    let full =
+        ChallengeFacts { counters: [(of_address, codes)].into_iter().collect(), ..ChallengeFacts::default() };
+    assert_eq!(decided(&request, &full), Err(Duration::from_hours(1)));
+    let failures = vec![crate::counters::Stamp { at: now, what: Counted::Failure }; 60];
+    let held = ChallengeFacts {
+        counters: [(of_phone, failures)].into_iter().collect(),
+        ..ChallengeFacts::default()
+    };
+    assert_eq!(decided(&request, &held), Err(Duration::from_hours(24)));
+
+    let at_its_end = ChallengeRequest { now: now + MINUTE, ..request };
+    assert!(decided(&at_its_end, &facts).is_err(), "a phone like any other");
+    assert_eq!(decided(&at_its_end, &ChallengeFacts::default()), Ok(4));
+    assert_eq!(decided(&at_its_end, &held), Ok(8), "sixty wrong codes hold no other phone");
+}
+
+#[test]
 fn under_attack_a_new_code_has_six_digits() {
     let service = ServiceFacts { failures: 51, ..ServiceFacts::default() };
     let facts = ChallengeFacts { service, ..ChallengeFacts::default() };

@@ -56,7 +56,8 @@ pub struct SentCode {
     /// After how long another can be asked for.
     pub resend_in: Duration,
     /// The code itself, from a sender that reveals it: see
-    /// [`DevelopmentSender`](crate::sms::DevelopmentSender).
+    /// [`DevelopmentSender`](crate::sms::DevelopmentSender). Never that of a
+    /// [test number](crate::TestNumber), to which nothing is sent.
     pub revealed_code: Option<SmsCode>,
 }
 

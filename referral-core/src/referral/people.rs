@@ -188,12 +188,16 @@ impl Referral {
     ///
     /// # Errors
     ///
-    /// [`Refusal::PhoneNotAllowed`] for a phone that could never get a code.
+    /// [`Refusal::TestNumber`]; [`Refusal::PhoneNotAllowed`] for a phone that could never get a code.
     pub async fn make_staff(&self, phone: PhoneNumber) -> Result<User, Error> {
+        let now = self.now();
+        if self.policy().test_number(&phone, now).is_some() {
+            return Err(Refusal::TestNumber.into());
+        }
         if !phone.may_be_mobile() {
             return Err(Refusal::PhoneNotAllowed.into());
         }
-        let new = self.new_user(phone, self.now());
+        let new = self.new_user(phone, now);
         let user = self.inner.storage.make_staff(&new).await?;
         if user.id == new.id {
             self.tell(Event::UserCreated(user.clone())).await;

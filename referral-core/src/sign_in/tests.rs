@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use super::*;
 use crate::{
-    ClientAddress,
+    ClientAddress, TestNumber,
     challenge::tests::{MINUTE, challenge, peppers},
     user::tests::user,
 };
@@ -59,6 +59,22 @@ fn a_right_code_is_redeemed_and_an_unknown_phone_becomes_a_user() {
     };
     assert_eq!(challenge.redeemed_at, Some(NOW));
     assert_eq!((user, invitation, outcome), (None, None, InvitationOutcome::None));
+}
+
+#[test]
+fn to_staff_the_right_code_of_a_test_number_is_a_wrong_one() {
+    let staff = User { is_staff: true, ..user(1) };
+    let decide = |code: &str, user: &User, until| {
+        let test_numbers = vec![TestNumber::new(user.phone.clone(), "47110815", until).expect("a code")];
+        let policy = Arc::new(Policy { test_numbers, ..Policy::standard() });
+        let request = SignInRequest { policy, ..attempt(code) };
+        assert!(user.is_staff || !request.needs_lineage(&facts(Some(user.clone()))));
+        request.decide(&facts(Some(user.clone())))
+    };
+    let (now, later) = (NOW, NOW + MINUTE);
+    assert!(matches!(decide("4711", &user(1), later), SignInDecision::Accept { .. }));
+    assert!(matches!(decide("4711", &staff, now), SignInDecision::Accept { .. }), "it is none any more");
+    assert_eq!(decide("4711", &staff, later), decide("4712", &staff, later), "counted and answered alike");
 }
 
 #[test]

@@ -1,0 +1,156 @@
+//! Test numbers: a fixed code, no message, and no guesses that another phone would not have.
+
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    sync::Arc,
+    time::Duration,
+};
+
+use super::{Bench, SeededRandom, answer, assert_refused, in_parallel, phone, unnamed};
+use crate::{
+    Budget, Client, CodeInput, Error, LimitName, Policy, Refusal, SendCode, SentCode, SignIn, TestNumber,
+    storage::Storage,
+};
+
+const DAY: Duration = Duration::from_hours(24);
+
+/// The standard policy, in which `phone(1)` is a test number for a week.
+fn policy(bench: &Bench, code: &str) -> Policy {
+    let number = TestNumber::new(phone(1), code, bench.now() + 7 * DAY).expect("a code");
+    Policy { test_numbers: vec![number], ..Policy::standard() }
+}
+
+fn bench(storage: Arc<dyn Storage>, code: &str) -> Bench {
+    let policy = policy(&Bench::new(Arc::clone(&storage)), code);
+    Bench::with_policy(storage, policy)
+}
+
+fn with_code(sent: &SentCode, code: &str) -> SignIn {
+    SignIn::new(sent.phone.clone(), CodeInput::parse(code).expect("digits")).challenge(sent.challenge)
+}
+
+/// As often as anybody likes, and no other phone has a code less for it.
+pub async fn a_test_number_has_its_code_without_waiting(storage: Arc<dyn Storage>) {
+    let one_message = Some(Budget::Messages(1));
+    let policy = policy(&Bench::new(Arc::clone(&storage)), "47110815");
+    let bench = Bench::with_policy(storage, Policy { messages_per_day: one_message, ..policy });
+    for _ in 0..15 {
+        let sent = bench.sent(&phone(1)).await;
+        assert_eq!((sent.code_length, sent.resend_in), (8, Duration::ZERO));
+        assert!(sent.revealed_code.is_none(), "nothing was sent");
+    }
+    let sent = bench.sent(&phone(1)).await;
+    bench.sign_in(with_code(&sent, "47110815")).await.expect("signed in");
+    bench.sent(&phone(2)).await;
+}
+
+/// Each code takes room in the storage, so an address has as many as of other phones; and like those
+/// they are taken back when somebody signs in.
+pub async fn codes_of_a_test_number_count_against_who_asks(storage: Arc<dyn Storage>) {
+    let bench = bench(storage, "47110815");
+    let client = || Client::default().address(IpAddr::V4(Ipv4Addr::new(198, 51, 100, 1)));
+    let ask = || bench.referral.send_code(SendCode::new(phone(1)).client(client()));
+    for _ in 0..12 {
+        let sent = ask().await.expect("taken back each time");
+        let right = SignIn { client: client(), ..with_code(&sent, "47110815") };
+        bench.sign_in(right).await.expect("signed in");
+    }
+    for waits in [false, false, false, false, false, false, false, false, false, true] {
+        let sent = ask().await.expect("ten that nobody signs in with");
+        assert_eq!(sent.resend_in > Duration::ZERO, waits, "told with the last");
+    }
+    let refused = ask().await;
+    assert!(
+        matches!(
+            refused,
+            Err(Error::Refused(Refusal::TooManyRequests { limit: LimitName::CodesPerAddress, .. }))
+        ),
+        "{refused:?}"
+    );
+    bench.sent(&phone(1)).await;
+}
+
+/// Of a four-digit code five guesses, however many codes are asked for, and all at once.
+pub async fn wrong_codes_kill_a_short_fixed_code(storage: Arc<dyn Storage>) {
+    let bench = bench(storage, "4711");
+    let mut codes = Vec::new();
+    for _ in 0..10 {
+        codes.push(bench.sent(&phone(1)).await);
+    }
+    let guesses = in_parallel(20, |number| {
+        let (bench, sent) = (bench.clone(), codes[number as usize % 10].clone());
+        async move { bench.sign_in(with_code(&sent, "4712")).await }
+    });
+    for guess in guesses.await {
+        assert_refused(guess, Refusal::InvalidCode);
+    }
+    for sent in [&codes[0], &bench.sent(&phone(1)).await] {
+        assert_refused(bench.sign_in(with_code(sent, "4711")).await, Refusal::InvalidCode);
+    }
+    // Five were counted, and not one more: nothing is worth a guess that is dead.
+    bench.advance(7 * DAY);
+    assert_eq!(bench.sent(&phone(1)).await.code_length, 6);
+}
+
+/// No number of codes gives more than sixty guesses a day at a fixed code, of whatever length.
+pub async fn a_test_number_is_held_after_sixty_wrong_codes_in_a_day(storage: Arc<dyn Storage>) {
+    let bench = bench(storage, "47110815");
+    for _ in 0..10 {
+        let sent = bench.sent(&phone(1)).await;
+        bench.sign_in(with_code(&sent, "47110815")).await.expect("up to sixty it is not refused");
+        bench.advance(Duration::from_millis(1));
+        let sent = bench.sent(&phone(1)).await;
+        for guess in [with_code(&sent, "47110816"), unnamed(with_code(&sent, "47110816"))] {
+            for _ in 0..3 {
+                assert_refused(bench.sign_in(guess.clone()).await, Refusal::InvalidCode);
+            }
+        }
+    }
+    // The oldest was nine milliseconds ago.
+    let retry_after = DAY.saturating_sub(Duration::from_millis(9));
+    let held = bench.send_code(&phone(1)).await;
+    assert_refused(held, Refusal::TooManyRequests { retry_after, limit: LimitName::Hold });
+    bench.advance(retry_after);
+    let sent = bench.sent(&phone(1)).await;
+    bench.sign_in(with_code(&sent, "47110815")).await.expect("signed in");
+}
+
+/// From its end on it is a phone like any other, and what it got before is worth nothing.
+pub async fn a_test_number_ends(storage: Arc<dyn Storage>) {
+    let bench = bench(storage, "47110815");
+    bench.advance((7 * DAY).saturating_sub(Duration::from_secs(10)));
+    let sent = bench.sent(&phone(1)).await;
+    assert_eq!(sent.expires_in, Duration::from_secs(10), "its code lives no longer than it");
+    bench.advance(Duration::from_secs(10));
+    assert_refused(bench.sign_in(with_code(&sent, "47110815")).await, Refusal::InvalidCode);
+
+    bench.advance(Duration::from_mins(1));
+    let sent = bench.sent(&phone(1)).await;
+    assert_eq!((sent.code_length, sent.resend_in > Duration::ZERO), (4, true));
+    bench.sign_in(answer(&sent)).await.expect("signed in");
+}
+
+/// Whoever knows the code would be staff: it is wrong for them, whatever was there first.
+pub async fn staff_do_not_sign_in_by_a_test_number(storage: Arc<dyn Storage>) {
+    let without = Bench::new(Arc::clone(&storage));
+    without.referral.make_staff(phone(1)).await.expect("a phone like any other");
+    let drawn = without.sent(&phone(1)).await;
+
+    let bench = Bench::with(storage, policy(&without, "4711"), SeededRandom::new(2));
+    assert_refused(bench.referral.make_staff(phone(1)).await, Refusal::TestNumber);
+    let sent = bench.sent(&phone(1)).await;
+    assert_refused(bench.sign_in(with_code(&sent, "4711")).await, Refusal::InvalidCode);
+    assert_refused(bench.sign_in(answer(&drawn)).await, Refusal::InvalidCode);
+
+    // It counts as wrong, like any other: five of them, and the code is dead.
+    bench.advance(7 * DAY);
+    for code_length in [4, 4, 6] {
+        let sent = bench.sent(&phone(1)).await;
+        assert_eq!(sent.code_length, code_length);
+        assert_refused(bench.sign_in(with_code(&sent, "0")).await, Refusal::InvalidCode);
+        assert_refused(bench.sign_in(with_code(&sent, "0")).await, Refusal::InvalidCode);
+        bench.advance(DAY);
+    }
+    let sent = bench.sent(&phone(1)).await;
+    bench.sign_in(answer(&sent)).await.expect("staff sign in by a phone that is none any more");
+}

@@ -1,0 +1,157 @@
+//! Test numbers: phones that sign in with a fixed code, for whoever cannot read messages.
+
+use std::{fmt, str::FromStr};
+
+use time::{Date, Duration, Month, OffsetDateTime};
+use zeroize::Zeroizing;
+
+use crate::{Invalid, PhoneNumber, SmsCode, sms_code::CODE_LENGTHS};
+
+/// A phone whose codes are all the same until its end, so that the reviewers of an app store and
+/// end-to-end tests can sign in. No message is sent to it.
+///
+/// Whoever knows the code can sign in, so staff never do with it. Choose eight digits or more: wrong
+/// codes make codes longer, so that five wrong tries of a stranger kill one of four digits for a month.
+#[derive(Clone, PartialEq, Eq)]
+pub struct TestNumber {
+    /// The phone. Its region and its kind of line do not matter, since nothing is sent.
+    pub phone: PhoneNumber,
+    /// From when on it is a phone like any other.
+    pub until: OffsetDateTime,
+    code: Zeroizing<String>,
+}
+
+impl TestNumber {
+    /// The phone, its code, and from when on it is like any other.
+    ///
+    /// # Errors
+    ///
+    /// `invalid_test_number` if the code is anything but 4 to 10 digits.
+    pub fn new(phone: PhoneNumber, code: &str, until: OffsetDateTime) -> Result<Self, Invalid> {
+        let is_code =
+            CODE_LENGTHS.contains(&length_of(code)) && code.bytes().all(|byte| byte.is_ascii_digit());
+        if !is_code {
+            return Err(invalid("The code of a test number is 4 to 10 digits."));
+        }
+        Ok(Self { phone, until, code: Zeroizing::new(code.to_owned()) })
+    }
+
+    /// The last day, in UTC, on which the phone is one.
+    #[must_use]
+    pub fn last_day(&self) -> Date {
+        (self.until - Duration::NANOSECOND).date()
+    }
+
+    /// The code.
+    pub(crate) fn code(&self) -> SmsCode {
+        SmsCode::known(&*self.code)
+    }
+
+    /// How many digits the code has.
+    pub(crate) fn code_length(&self) -> u8 {
+        length_of(&self.code)
+    }
+}
+
+/// Reads `PHONE=CODE@DATE`, as in `+79608543017=47110815@2026-12-31`: the phone in international form,
+/// and the last day, which ends at midnight UTC.
+impl FromStr for TestNumber {
+    type Err = Invalid;
+
+    fn from_str(input: &str) -> Result<Self, Invalid> {
+        let (phone, code, date) = input
+            .split_once('=')
+            .and_then(|(phone, rest)| rest.split_once('@').map(|(code, date)| (phone, code, date)))
+            .ok_or_else(|| invalid("Give PHONE=CODE@DATE, such as +79608543017=47110815@2026-12-31."))?;
+        let last_day = parse_date(date.trim())
+            .and_then(Date::next_day)
+            .ok_or_else(|| invalid("Give the last day as a date, such as 2026-12-31."))?;
+        Self::new(PhoneNumber::parse(phone, None)?, code.trim(), last_day.midnight().assume_utc())
+    }
+}
+
+/// Shows no code.
+impl fmt::Debug for TestNumber {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { phone, until, .. } = self;
+        f.debug_struct("TestNumber").field("phone", phone).field("until", until).finish_non_exhaustive()
+    }
+}
+
+fn invalid(detail: &'static str) -> Invalid {
+    Invalid::new("invalid_test_number", detail)
+}
+
+/// The characters of a text, as far as they can be those of a code.
+fn length_of(code: &str) -> u8 {
+    u8::try_from(code.len()).unwrap_or(u8::MAX)
+}
+
+/// Reads `2026-12-31`.
+fn parse_date(input: &str) -> Option<Date> {
+    let is_form = input.bytes().enumerate().all(|(index, byte)| match index {
+        4 | 7 => byte == b'-',
+        _ => byte.is_ascii_digit(),
+    });
+    if input.len() != "2026-12-31".len() || !is_form {
+        return None;
+    }
+    let month = Month::try_from(input[5..7].parse::<u8>().ok()?).ok()?;
+    Date::from_calendar_date(input[..4].parse().ok()?, month, input[8..].parse().ok()?).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use time::macros::{date, datetime};
+
+    use super::*;
+
+    #[test]
+    fn a_test_number_is_read_as_it_is_written_about() {
+        for input in ["+79608543017=47110815@2026-12-31", " +7 960 854-30-17 = 47110815 @ 2026-12-31 "] {
+            let number: TestNumber = input.parse().expect(input);
+            assert_eq!(number.phone.as_str(), "+79608543017");
+            assert_eq!(number.code().reveal(), "47110815");
+            assert_eq!(number.code_length(), 8);
+            assert_eq!(number.until, datetime!(2027-01-01 0:00 UTC), "through the end of the day");
+            assert_eq!(number.last_day(), date!(2026 - 12 - 31));
+        }
+    }
+
+    #[test]
+    fn anything_else_is_refused_without_being_repeated() {
+        for input in [
+            "",
+            "+79608543017",
+            "+79608543017=47110815",
+            "+79608543017@2026-12-31=47110815",
+            "+79608543017=471@2026-12-31",
+            "+79608543017=47110815471@2026-12-31",
+            "+79608543017=4711o815@2026-12-31",
+            "+79608543017=４７１１@2026-12-31",
+            "+79608543017=@2026-12-31",
+            "+79608543017=47110815@2026-02-29",
+            "+79608543017=47110815@2026-13-01",
+            "+79608543017=47110815@31.12.2026",
+            "+79608543017=47110815@2026-1-1",
+            "+79608543017=47110815@+026-12-31",
+            "+79608543017=47110815@9999-12-31",
+            "+79608543017=47110815@2026-12-31Ж",
+            "+79608543017=47110815@2026-12-3Ж",
+            "89608543017=47110815@2026-12-31",
+            "+70000000000=47110815@2026-12-31",
+        ] {
+            let error = input.parse::<TestNumber>().expect_err(input).to_string();
+            // The example in a message is not the input.
+            let told = error.replace("+79608543017=47110815@2026-12-31", "").replace("+79608543017", "");
+            assert!(!told.contains("4711") && !told.contains("9608543017"), "{error}");
+        }
+    }
+
+    #[test]
+    fn debug_shows_neither_code_nor_phone() {
+        let number: TestNumber = "+79608543017=47110815@2026-12-31".parse().expect("valid");
+        let shown = format!("{number:?}");
+        assert!(!shown.contains("47110815") && !shown.contains("9608543017"), "{shown}");
+    }
+}
