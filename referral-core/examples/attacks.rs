@@ -15,6 +15,10 @@ async fn main() {
     let mut rows = Vec::new();
     rows.extend(simulation::one_phone_is_guessed_for_a_year(standard()).await);
     rows.extend(simulation::one_phone_is_guessed_for_a_year(strict()).await);
+    for (policy, digits) in [(standard(), 4), (standard(), 6), (standard(), 8), (strict(), 6), (strict(), 8)]
+    {
+        rows.push(simulation::a_fixed_code_is_guessed_for_a_year(policy, digits).await);
+    }
     for (policy, addresses) in
         [(standard(), 1), (standard(), 2), (standard(), 3), (standard(), 4), (strict(), 1)]
     {

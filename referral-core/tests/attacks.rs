@@ -29,6 +29,14 @@ fn one_phone_guessed_for_a_year_is_taken_over_even_less_with_the_strict_policy()
 }
 
 #[test]
+fn a_fixed_code_is_guessed_no_sooner_than_one_that_is_drawn() {
+    for (policy, digits) in [(standard(), 4), (standard(), 6), (standard(), 8), (strict(), 6), (strict(), 8)]
+    {
+        assert_all_hold([run(simulation::a_fixed_code_is_guessed_for_a_year(policy, digits))]);
+    }
+}
+
+#[test]
 fn a_stranger_at_one_address_does_not_lock_an_owner_out() {
     assert_all_hold([run(simulation::strangers_lock_an_owner_out(standard(), 1))]);
 }

@@ -2,7 +2,7 @@
 
 use super::{
     Bound, NamedPolicy, Row,
-    world::{At, DAY, HOUR, MINUTE, MOMENT, World, YEAR, phone},
+    world::{At, DAY, FIXED_CODE, HOUR, MINUTE, MOMENT, World, YEAR, phone},
 };
 
 /// Every way to go about it, for a year. The bound is twelve times what is allowed in a month, with
@@ -15,6 +15,25 @@ pub(crate) async fn one_phone_is_guessed_for_a_year(policy: NamedPolicy) -> Vec<
         evenly(World::new(policy.clone()), most).await,
         beside_the_owner(World::new(policy), most).await,
     ]
+}
+
+/// The same for a test number, whose code is always the same and can be had as often as one likes. The
+/// bound is that of any other phone.
+pub(crate) async fn a_fixed_code_is_guessed_for_a_year((name, mut policy): NamedPolicy, digits: u8) -> Row {
+    let most = Bound::Takeovers(if policy.code_length == 4 { 0.0066 } else { 0.0004 });
+    let phone = phone(1, 1);
+    let number = format!("{}={}@2099-12-31", phone.as_str(), &FIXED_CODE[..digits.into()]);
+    policy.test_numbers = vec![number.parse().expect("a test number")];
+    let mut world = World::new((name, policy));
+    while let Some(sent) = world.ask_until(YEAR, &phone).await {
+        if world.guess_all(&sent, u32::MAX).await < 2 * world.policy.tries_per_code {
+            // The code is dead until wrong ones are forgotten, or the phone is held for a day.
+            world.wait(DAY);
+        }
+        // The next is the newest then.
+        world.wait(MOMENT);
+    }
+    world.row(format!("A test number for a year: {digits} digits, every try"), most)
 }
 
 /// Takes every code there is, and guesses with all its tries.

@@ -16,7 +16,7 @@ use referral_core::{Budget, Limits, Policy, Regions};
 
 pub(crate) use self::{
     lockout::strangers_lock_an_owner_out,
-    one_phone::one_phone_is_guessed_for_a_year,
+    one_phone::{a_fixed_code_is_guessed_for_a_year, one_phone_is_guessed_for_a_year},
     spray::{
         attacks_come_at_the_same_time, codes_are_collected_first, many_phones_are_guessed,
         the_alarm_is_taught,
