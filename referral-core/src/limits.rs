@@ -78,7 +78,8 @@ impl Limits {
 pub enum LimitName {
     /// [`Policy::cool_down`](crate::Policy::cool_down).
     CoolDown,
-    /// [`Policy::hold_at`](crate::Policy::hold_at).
+    /// [`Policy::hold_at`](crate::Policy::hold_at), or sixty wrong codes of a
+    /// [test number](crate::TestNumber) in a day.
     Hold,
     /// [`Policy::codes_per_phone`](crate::Policy::codes_per_phone).
     CodesPerPhone,

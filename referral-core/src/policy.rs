@@ -75,7 +75,8 @@ pub struct Policy {
     /// Whether a sign-in must name the id of its challenge. It keeps a stranger, who knows only
     /// the phone, from using up tries, but older clients do not send it.
     pub require_challenge: bool,
-    /// Phones that sign in with a fixed code, and get no message; 100 at most.
+    /// Phones that sign in with a fixed code, and get no message; 100 at most. Of the limits on codes only
+    /// those per address hold for them; all limits on wrong codes do, and sixty in a day hold such a phone.
     pub test_numbers: Vec<TestNumber>,
     /// How long an access token is valid: so long may another service, which verifies it by its
     /// signature alone, take a session for alive that has ended.

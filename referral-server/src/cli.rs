@@ -205,6 +205,11 @@ pub(crate) struct SignIn {
     /// Whether signing in takes the `challenge_id` [default: false; strict: true]
     #[arg(long, env = "REFERRAL_REQUIRE_CHALLENGE", global = true, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = BoolishValueParser::new())]
     pub(crate) require_challenge: Option<bool>,
+    /// Phones that sign in with a fixed code and get no message, each with its last day (UTC), such as
+    /// `+79608543017=47110815@2026-12-31`: a list with commas. As the variable: arguments can be read by
+    /// others [default: none]
+    #[arg(long, env = "REFERRAL_TEST_NUMBERS", global = true, value_name = "LIST", hide_env_values = true)]
+    pub(crate) test_numbers: Option<String>,
     /// Region of phone numbers without a country code, such as `RU` [default: none, so that only
     /// international numbers are read]
     #[arg(long, env = "REFERRAL_DEFAULT_REGION", global = true, value_name = "REGION")]

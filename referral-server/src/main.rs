@@ -8,6 +8,7 @@ mod patience;
 mod secrets;
 mod serve;
 mod sms;
+mod test_numbers;
 
 use std::{
     io::{self, IsTerminal, Write},

@@ -36,6 +36,7 @@ struct Inner {
     requests: Family<RequestLabels, Counter>,
     durations: Family<RouteLabels, Histogram, fn() -> Histogram>,
     codes_sent: Counter,
+    test_codes: Counter,
     codes_not_sent: Family<ReasonLabels, Counter>,
     sign_ins: Counter,
     sign_ins_refused: Family<ReasonLabels, Counter>,
@@ -109,6 +110,7 @@ impl Metrics {
             requests: Family::default(),
             durations: Family::new_with_constructor(short),
             codes_sent: Counter::default(),
+            test_codes: Counter::default(),
             codes_not_sent: Family::default(),
             sign_ins: Counter::default(),
             sign_ins_refused: Family::default(),
@@ -126,6 +128,11 @@ impl Metrics {
         let durations = inner.durations.clone();
         registry.register_with_unit("http_request_duration", "How long they took", Unit::Seconds, durations);
         registry.register("codes_sent", "Codes that were handed to the sender", inner.codes_sent.clone());
+        registry.register(
+            "test_codes",
+            "Fixed codes that test numbers asked for, and that were not sent",
+            inner.test_codes.clone(),
+        );
         registry.register(
             "codes_not_sent",
             "Codes that were asked for and not sent, by the limit or the rule that was against it",
@@ -233,6 +240,7 @@ impl Hook for Metrics {
         };
         match event {
             Event::CodeSent { .. } => drop(self.0.codes_sent.inc()),
+            Event::TestCodeIssued { .. } => drop(self.0.test_codes.inc()),
             Event::CodeNotSent { reason, .. } => {
                 let reason = reason.as_ref().map_or("sms_not_sent", Refusal::reason);
                 of_reason(&self.0.codes_not_sent, reason);

@@ -9,7 +9,11 @@ use std::{
 };
 
 use poem::{EndpointExt as _, Route, endpoint::make_sync, get};
-use referral_core::{Budget, Hook, Referral, Regions, storage::Storage};
+use referral_core::{
+    Budget, Hook, Referral, Regions, TestNumber,
+    clock::{Clock as _, SystemClock},
+    storage::Storage,
+};
 use referral_server::{AppOptions, Metrics, app};
 use tokio::{
     net::TcpListener,
@@ -21,7 +25,7 @@ use crate::{
     cli::{PolicyName, Sender, Settings},
     connections, secrets,
     sms::{Messages, SmsConfig},
-    with_sources,
+    test_numbers, with_sources,
 };
 
 /// How often what has ended is deleted.
@@ -31,7 +35,8 @@ pub(crate) type Result<T, E = Box<dyn std::error::Error>> = std::result::Result<
 
 /// The handle that the settings describe.
 pub(crate) async fn build(settings: &Settings, messages: Messages, hook: impl Hook) -> Result<Referral> {
-    let policy = settings.policy();
+    let mut policy = settings.policy();
+    policy.test_numbers = test_numbers::read(settings.sign_in.test_numbers.as_deref().unwrap_or_default())?;
     policy.check()?;
     let Messages { sender, texts } = messages;
     let storage = connect(settings).await?;
@@ -81,7 +86,9 @@ pub(crate) async fn serve(settings: &Settings) -> Result<()> {
     let hang_up = signal(SignalKind::hangup())?;
     let referral = build(settings, messages, metrics.clone()).await?;
     let metrics_address = metrics_listener.as_ref().map(TcpListener::local_addr).transpose()?;
-    if let Err(error) = greet(settings, sms.as_ref(), listener.local_addr()?, metrics_address) {
+    let test_numbers = &referral.policy().test_numbers;
+    test_numbers::warn(test_numbers, SystemClock.now());
+    if let Err(error) = greet(settings, sms.as_ref(), test_numbers, listener.local_addr()?, metrics_address) {
         tracing::warn!(%error, "nobody reads where the server listens");
     }
     if settings.sender() == Sender::Gateways {
@@ -146,6 +153,7 @@ fn warn_of_costs(referral: &Referral) {
 fn greet(
     settings: &Settings,
     sms: Option<&SmsConfig>,
+    test_numbers: &[TestNumber],
     address: SocketAddr,
     metrics: Option<SocketAddr>,
 ) -> io::Result<()> {
@@ -164,6 +172,7 @@ fn greet(
     if settings.policy_name() == PolicyName::Development {
         writeln!(out, "  Limits       almost none hold, as --policy development has it")?;
     }
+    test_numbers::greet(&mut out, test_numbers, SystemClock.now())?;
     match sms {
         Some(sms) => writeln!(out, "  Messages     {}", sms.order().join(", "))?,
         None => writeln!(
