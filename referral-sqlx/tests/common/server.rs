@@ -34,7 +34,8 @@ rm -rf "$folder"
 
 /// Starts a pooler in front of a server, and says so; otherwise as above. The arguments are the folder, the
 /// port, that of the server, and what runs it. Debian's `PgBouncer` wants to be told to let a parameter
-/// pass that `sqlx` sends.
+/// pass that `sqlx` sends. It keeps no connection for long, since each test has a database of its own and
+/// the server has not as many.
 const POOLER_SCRIPT: &str = r#"
 folder=$1 port=$2 server=$3; shift 3
 trap '' INT TERM
@@ -48,6 +49,7 @@ unix_socket_dir =
 auth_type = any
 pool_mode = transaction
 default_pool_size = 4
+server_idle_timeout = 1
 max_client_conn = 500
 ignore_startup_parameters = extra_float_digits
 END
