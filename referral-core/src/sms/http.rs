@@ -4,6 +4,7 @@
 mod answer;
 mod config;
 mod presets;
+mod report;
 mod template;
 mod webhook;
 
@@ -35,6 +36,7 @@ use self::{
 pub use self::{
     config::{ConfigError, GatewayConfig},
     presets::PRESETS,
+    report::{GatewayReports, ReportError, ReportRequest},
 };
 use super::{Encoding, Receipt, Segments, SmsError, SmsMessage, SmsSender};
 use crate::{

@@ -175,11 +175,7 @@ impl Place {
     /// The value there, if it is a text, a number, true or false.
     fn find(&self, seen: &Seen<'_>) -> Option<String> {
         match self {
-            Self::Pointer(pointer) => match pointer.find(seen.json?)? {
-                Value::String(text) => Some(text.clone()),
-                value @ (Value::Number(_) | Value::Bool(_)) => Some(value.to_string()),
-                _ => None,
-            },
+            Self::Pointer(pointer) => scalar(pointer.find(seen.json?)?).map(Cow::into_owned),
             Self::Text { text } => Some(text.0.captures(seen.text)?.get(1)?.as_str().to_owned()),
         }
     }
@@ -211,11 +207,20 @@ impl<'de> Deserialize<'de> for Pointer {
 }
 
 #[derive(Clone)]
-struct Pattern(Regex);
+pub(super) struct Pattern(pub(super) Regex);
 
 impl<'de> Deserialize<'de> for Pattern {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         Regex::new(&String::deserialize(deserializer)?).map(Self).map_err(de::Error::custom)
+    }
+}
+
+/// A text, or a number, true or false as one.
+pub(super) fn scalar(value: &Value) -> Option<Cow<'_, str>> {
+    match value {
+        Value::String(text) => Some(text.into()),
+        Value::Number(_) | Value::Bool(_) => Some(value.to_string().into()),
+        _ => None,
     }
 }
 

@@ -9,6 +9,7 @@ use zeroize::Zeroizing;
 use super::{
     answer::Answer,
     presets,
+    report::Reports,
     template::{JsonTemplate, Pairs, Template},
 };
 
@@ -66,6 +67,8 @@ pub(super) struct Fields {
     pub(super) json: Option<JsonTemplate>,
     #[serde(default)]
     pub(super) answer: Answer,
+    #[serde(default)]
+    pub(super) reports: Option<Reports>,
     /// How long connecting may take, TLS included. After that it is certain that nothing was sent.
     #[serde(default = "two_seconds", deserialize_with = "duration")]
     pub(super) connect_timeout: Duration,

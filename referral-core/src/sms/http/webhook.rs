@@ -1,8 +1,10 @@
 //! Signatures as Standard Webhooks (version 1.0.0) describes them.
 
+use std::time::Duration;
+
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use hmac::{Hmac, KeyInit as _, Mac as _};
-use reqwest::header::HeaderName;
+use reqwest::header::{HeaderMap, HeaderName};
 use sha2::Sha256;
 use time::OffsetDateTime;
 use zeroize::Zeroizing;
@@ -12,6 +14,9 @@ use super::ConfigError;
 const ID: HeaderName = HeaderName::from_static("webhook-id");
 const TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp");
 const SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
+
+/// How far the clocks of both sides may be apart; every library of Standard Webhooks has this number.
+const TOLERANCE: Duration = Duration::from_mins(5);
 
 /// The secret that both sides have.
 pub(super) struct Secret(Zeroizing<Vec<u8>>);
@@ -32,12 +37,33 @@ impl Secret {
     /// The headers that sign a body.
     pub(super) fn sign(&self, id: &str, now: OffsetDateTime, body: &[u8]) -> [(HeaderName, String); 3] {
         let timestamp = now.unix_timestamp().to_string();
-        let mut mac = Hmac::<Sha256>::new_from_slice(&self.0).expect("HMAC takes keys of any length");
+        let signature = format!("v1,{}", base64(&self.mac(id, &timestamp, body).finalize().into_bytes()));
+        [(ID, id.to_owned()), (TIMESTAMP, timestamp), (SIGNATURE, signature)]
+    }
+
+    /// Whether headers sign a body, and did so just now.
+    pub(super) fn is_signed(&self, headers: &HeaderMap, now: OffsetDateTime, body: &[u8]) -> bool {
+        let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
+        let (Some(id), Some(timestamp), Some(signatures)) = (text(ID), text(TIMESTAMP), text(SIGNATURE))
+        else {
+            return false;
+        };
+        let age = timestamp.parse().map(|signed: i64| signed.abs_diff(now.unix_timestamp()));
+        let mac = self.mac(id, timestamp, body);
+        // While a secret is being changed there are two.
+        let is_ours = |signature: &str| {
+            let signature = signature.strip_prefix("v1,").and_then(|text| BASE64_STANDARD.decode(text).ok());
+            signature.is_some_and(|signature| mac.clone().verify_slice(&signature).is_ok())
+        };
+        age.is_ok_and(|age| age <= TOLERANCE.as_secs()) && signatures.split(' ').any(is_ours)
+    }
+
+    fn mac(&self, id: &str, timestamp: &str, body: &[u8]) -> Hmac<Sha256> {
+        let mut mac = Hmac::new_from_slice(&self.0).expect("HMAC takes keys of any length");
         for part in [id.as_bytes(), b".", timestamp.as_bytes(), b".", body] {
             mac.update(part);
         }
-        let signature = format!("v1,{}", base64(&mac.finalize().into_bytes()));
-        [(ID, id.to_owned()), (TIMESTAMP, timestamp), (SIGNATURE, signature)]
+        mac
     }
 }
 

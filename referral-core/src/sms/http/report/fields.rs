@@ -1,0 +1,87 @@
+//! What a request says: names and values in its query and its body.
+
+use std::borrow::Cow;
+
+use reqwest::header::CONTENT_TYPE;
+use serde_json::Value;
+
+use super::ReportRequest;
+use crate::sms::http::answer::scalar;
+
+pub(super) type Pairs<'a> = Vec<(Cow<'a, str>, Cow<'a, str>)>;
+
+/// The query and the body. What is no UTF-8 has been replaced.
+pub(super) struct Fields<'a> {
+    pub(super) query: Pairs<'a>,
+    pub(super) body: Body<'a>,
+}
+
+pub(super) enum Body<'a> {
+    Empty,
+    Form(Pairs<'a>),
+    Json(Value),
+}
+
+impl<'a> Fields<'a> {
+    /// `None` if the body cannot be read.
+    pub(super) fn of(request: &ReportRequest<'a>) -> Option<Self> {
+        let query = request.url.split_once('?').map_or("", |(_, query)| query);
+        let content_type = request.headers.get(CONTENT_TYPE).map_or(Some(""), |value| value.to_str().ok())?;
+        let media_type = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+        let body = match &*media_type {
+            _ if request.body.is_empty() => Body::Empty,
+            "" | "application/x-www-form-urlencoded" => Body::Form(pairs(request.body)),
+            "application/json" => Body::Json(serde_json::from_slice(request.body).ok()?),
+            _ => return None,
+        };
+        Some(Self { query: pairs(query.as_bytes()), body })
+    }
+
+    /// The value of that name, or at that JSON pointer: in the body, or without one in the query.
+    pub(super) fn get(&self, name: &str) -> Option<Cow<'_, str>> {
+        match &self.body {
+            Body::Json(json) => in_json(json, name),
+            Body::Form(pairs) => only(pairs, name).map(Cow::Borrowed),
+            Body::Empty => only(&self.query, name).map(Cow::Borrowed),
+        }
+    }
+
+    /// All names and values, if no value has others in it.
+    pub(super) fn all(&self) -> Option<Vec<(&str, Cow<'_, str>)>> {
+        let pairs = match &self.body {
+            Body::Json(json) => {
+                let fields = json.as_object()?.iter();
+                return fields.map(|(name, value)| Some((&**name, scalar(value)?))).collect();
+            }
+            Body::Form(pairs) => pairs,
+            Body::Empty => &self.query,
+        };
+        Some(pairs.iter().map(|(name, value)| (&**name, Cow::Borrowed(&**value))).collect())
+    }
+
+    /// The values of that name with whatever index, such as `data[0]`, in the order in which they came.
+    pub(super) fn list(&self, name: &str) -> Vec<&str> {
+        let pairs = match &self.body {
+            Body::Json(_) => return Vec::new(),
+            Body::Form(pairs) => pairs,
+            Body::Empty => &self.query,
+        };
+        let is_item = |item: &str| item.strip_prefix(name).is_some_and(|index| index.starts_with('['));
+        pairs.iter().filter(|(item, _)| is_item(item)).map(|(_, value)| &**value).collect()
+    }
+}
+
+fn pairs(text: &[u8]) -> Pairs<'_> {
+    form_urlencoded::parse(text).collect()
+}
+
+/// The value of that name. If there are two, nobody knows which of them was meant.
+pub(super) fn only<'p>(pairs: &'p Pairs<'_>, name: &str) -> Option<&'p str> {
+    let mut values = pairs.iter().filter(|(known, _)| known == name).map(|(_, value)| &**value);
+    values.next().filter(|_| values.next().is_none())
+}
+
+/// The value in a JSON object, or at a JSON pointer.
+pub(super) fn in_json<'j>(json: &'j Value, name: &str) -> Option<Cow<'j, str>> {
+    scalar(if name.starts_with('/') { json.pointer(name)? } else { json.get(name)? })
+}

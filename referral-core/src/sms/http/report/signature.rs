@@ -1,0 +1,184 @@
+//! How it is known that a report is the gateway's.
+
+use std::time::Duration;
+
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use serde::Deserialize;
+use sha1::Sha1;
+use sha2::{Digest as _, Sha256};
+use subtle::ConstantTimeEq as _;
+use time::OffsetDateTime;
+
+use super::{
+    ReportRequest,
+    fields::{Body, Fields, only},
+};
+use crate::sms::http::{
+    ConfigError,
+    template::Template,
+    webhook::{Secret, base64},
+};
+
+/// The shortest token, in characters.
+const MIN_TOKEN: usize = 16;
+
+/// For how long Vonage calls again if it is not answered; it may be with the time of its first call.
+const VONAGE_PATIENCE: Duration = Duration::from_hours(24);
+
+/// How far a clock of theirs may be ahead.
+const VONAGE_SKEW: Duration = Duration::from_mins(5);
+
+/// How a gateway signs, with the secret that it has for that.
+#[derive(Clone, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub(super) enum Signature {
+    /// HMAC-SHA1 of the URL and the form, in the header `X-Twilio-Signature`.
+    /// <https://www.twilio.com/docs/usage/security#validating-requests>
+    Twilio(Template),
+    /// HMAC-SHA256 of all fields, in `sig`.
+    /// <https://developer.vonage.com/en/getting-started/concepts/signing-messages>
+    Vonage(Template),
+    /// SHA-256 of the secret and all the texts that are reports, in `hash`.
+    Smsru(Template),
+    /// SHA-1 of some fields and the secret, with something between each.
+    Sha1 { of: Vec<String>, separator: String, at: String, secret: Template },
+    /// <https://www.standardwebhooks.com>
+    StandardWebhooks(Template),
+    /// None: the gateway calls a URL that nobody else knows, with `?token=` and the secret.
+    Token(Template),
+}
+
+impl Signature {
+    pub(super) fn secret(&self) -> &Template {
+        match self {
+            Self::Twilio(secret)
+            | Self::Vonage(secret)
+            | Self::Smsru(secret)
+            | Self::StandardWebhooks(secret)
+            | Self::Token(secret)
+            | Self::Sha1 { secret, .. } => secret,
+        }
+    }
+
+    /// Whether this can be the secret.
+    pub(super) fn check(&self, secret: &str) -> Result<(), ConfigError> {
+        match self {
+            Self::StandardWebhooks(_) => Secret::parse(secret).map(|_| ()),
+            Self::Token(_) if secret.chars().count() < MIN_TOKEN => Err(ConfigError::new(format!(
+                "a token for reports has {MIN_TOKEN} characters at least; make one with: openssl rand -hex 16"
+            ))),
+            Self::Sha1 { separator, .. } if separator.is_empty() => {
+                Err(ConfigError::new("`separator` is empty, so that nobody knows where a field ends"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether the request is signed with the secret; `texts` are the reports in it, if they are texts.
+    pub(super) fn is_right(
+        &self,
+        secret: &str,
+        request: &ReportRequest<'_>,
+        fields: &Fields<'_>,
+        texts: &[&str],
+        now: OffsetDateTime,
+    ) -> bool {
+        let right = match self {
+            Self::Twilio(_) => twilio(secret, request, fields),
+            Self::Vonage(_) => vonage(secret, fields, now),
+            Self::Smsru(_) => smsru(secret, fields, texts),
+            Self::Sha1 { of, separator, at, .. } => sha1(secret, fields, of, separator, at),
+            // Then the report would stand in the query, which is not signed.
+            Self::StandardWebhooks(_) if request.body.is_empty() => None,
+            Self::StandardWebhooks(_) => {
+                Secret::parse(secret).ok().map(|key| key.is_signed(request.headers, now, request.body))
+            }
+            Self::Token(_) => only(&fields.query, "token").map(|token| is_same(token, secret)),
+        };
+        right.unwrap_or(false)
+    }
+}
+
+fn twilio(secret: &str, request: &ReportRequest<'_>, fields: &Fields<'_>) -> Option<bool> {
+    let given = request.headers.get("x-twilio-signature")?.to_str().ok()?;
+    let mut form = match &fields.body {
+        Body::Form(form) => form.clone(),
+        Body::Empty => Vec::new(),
+        // Then the URL, which is signed, has the body's hash.
+        Body::Json(_) => {
+            let hash = only(&fields.query, "bodySHA256")?;
+            if !is_same(hash, &hex(&Sha256::digest(request.body))) {
+                return None;
+            }
+            Vec::new()
+        }
+    };
+    form.sort_unstable();
+    form.dedup();
+    let is_signed = |url: String| {
+        let mut mac = Hmac::<Sha1>::new_from_slice(secret.as_bytes()).expect("HMAC takes keys of any length");
+        mac.update(url.as_bytes());
+        for (name, value) in &form {
+            mac.update(name.as_bytes());
+            mac.update(value.as_bytes());
+        }
+        is_same(given, &base64(&mac.finalize().into_bytes()))
+    };
+    Some(with_and_without_port(request.url)?.into_iter().any(is_signed))
+}
+
+/// The URL without its port, and with it: Twilio signs now the one, now the other.
+fn with_and_without_port(url: &str) -> Option<[String; 2]> {
+    let (scheme, rest) = url.split_once("://")?;
+    let (authority, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+    let (host, port) = match authority.rsplit_once(':') {
+        Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => (host, port),
+        _ => (authority, if scheme == "https" { "443" } else { "80" }),
+    };
+    Some([format!("{scheme}://{host}{path}"), format!("{scheme}://{host}:{port}{path}")])
+}
+
+fn vonage(secret: &str, fields: &Fields<'_>, now: OffsetDateTime) -> Option<bool> {
+    let (given, timestamp) = (fields.get("sig")?, fields.get("timestamp")?);
+    let age = now.unix_timestamp().checked_sub(timestamp.parse().ok()?)?;
+    let is_recent = match u64::try_from(age) {
+        Ok(age) => age <= VONAGE_PATIENCE.as_secs(),
+        Err(_) => age.unsigned_abs() <= VONAGE_SKEW.as_secs(),
+    };
+    let mut all = fields.all()?;
+    all.retain(|(name, _)| *name != "sig");
+    all.sort_unstable();
+    let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).expect("HMAC takes keys of any length");
+    for (name, value) in all {
+        mac.update(format!("&{name}={}", value.replace(['&', '='], "_")).as_bytes());
+    }
+    Some(is_recent && is_same(&given.to_ascii_lowercase(), &hex(&mac.finalize().into_bytes())))
+}
+
+/// One could append to what is hashed without knowing the secret, but for the padding that would then
+/// stand in it, which is no UTF-8 and so is hashed here as something else.
+fn smsru(secret: &str, fields: &Fields<'_>, texts: &[&str]) -> Option<bool> {
+    let given = fields.get("hash")?;
+    let hash = texts.iter().fold(Sha256::new_with_prefix(secret), Sha256::chain_update);
+    Some(is_same(&given.to_ascii_lowercase(), &hex(&hash.finalize())))
+}
+
+fn sha1(secret: &str, fields: &Fields<'_>, of: &[String], separator: &str, at: &str) -> Option<bool> {
+    let mut hash = Sha1::new();
+    for name in of {
+        let value = fields.get(name).filter(|value| !value.contains(separator))?;
+        hash.update(&*value);
+        hash.update(separator);
+    }
+    hash.update(secret);
+    Some(is_same(&fields.get(at)?.to_ascii_lowercase(), &hex(&hash.finalize())))
+}
+
+/// Whether two texts are the same; of how long that takes, only their lengths can be told.
+fn is_same(given: &str, right: &str) -> bool {
+    given.as_bytes().ct_eq(right.as_bytes()).into()
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
+}

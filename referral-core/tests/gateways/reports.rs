@@ -1,0 +1,406 @@
+//! What gateways report: the presets, against what their gateways document, and what anybody may send.
+
+use std::time::Duration;
+
+use proptest::prelude::*;
+use referral_core::{
+    DeliveryStatus::{self, Delivered, Failed},
+    conformance::ManualClock,
+    sms::http::{GatewayReports, ReportError, ReportRequest},
+};
+use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use time::OffsetDateTime;
+
+use crate::fake::parse;
+
+pub(crate) const FORM: &str = "application/x-www-form-urlencoded";
+pub(crate) const JSON: &str = "application/json";
+const URL: &str = "https://example.org/sms/reports/g1/";
+
+/// A request with reports, as it comes.
+#[derive(Clone)]
+pub(crate) struct Called {
+    pub(crate) url: String,
+    pub(crate) headers: Vec<(&'static str, &'static str)>,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Called {
+    pub(crate) fn get(query: &str) -> Self {
+        Self { url: format!("{URL}?{query}"), headers: Vec::new(), body: Vec::new() }
+    }
+
+    pub(crate) fn post(content_type: &'static str, body: impl AsRef<[u8]>) -> Self {
+        let headers = vec![("content-type", content_type)];
+        Self { url: URL.into(), headers, body: body.as_ref().to_vec() }
+    }
+
+    pub(crate) fn at(self, url: &str) -> Self {
+        Self { url: url.into(), ..self }
+    }
+
+    pub(crate) fn with(mut self, name: &'static str, value: &'static str) -> Self {
+        self.headers.push((name, value));
+        self
+    }
+
+    pub(crate) fn read_by(&self, reports: &GatewayReports) -> Read {
+        let headers = self.headers.iter().map(|(name, value)| {
+            (HeaderName::from_static(name), HeaderValue::from_str(value).expect("a header"))
+        });
+        let headers: HeaderMap = headers.collect();
+        let read = reports.read(&ReportRequest { url: &self.url, headers: &headers, body: &self.body })?;
+        assert!(read.iter().all(|report| report.gateway == "g1"));
+        Ok(read.into_iter().map(|report| (report.message_id, report.status)).collect())
+    }
+}
+
+pub(crate) type Read = Result<Vec<(String, DeliveryStatus)>, ReportError>;
+
+/// A reader as it is configured, at that time.
+pub(crate) fn reader_at(config: &str, now: i64) -> GatewayReports {
+    let now = OffsetDateTime::from_unix_timestamp(now).expect("a time");
+    let reports = GatewayReports::new("g1", &parse(config).expect(config)).expect(config).expect("a secret");
+    reports.clock(ManualClock::new(now))
+}
+
+/// The same, where the time does not matter.
+pub(crate) fn reader(reports: &str) -> GatewayReports {
+    reader_at(&format!("url = \"https://a.example\"\n[reports]\n{reports}"), 0)
+}
+
+/// A request as it is documented, and what it reports.
+struct Documented {
+    preset: &'static str,
+    settings: &'static str,
+    now: i64,
+    request: Called,
+    reports: &'static [(&'static str, DeliveryStatus)],
+    reply: &'static str,
+}
+
+impl Documented {
+    fn reader(&self) -> GatewayReports {
+        self.reader_with(self.settings)
+    }
+
+    fn reader_with(&self, settings: &str) -> GatewayReports {
+        let Self { preset, now, .. } = self;
+        let config =
+            format!("preset = \"{preset}\"\nurl = \"https://a.example\"\nsettings = {{ {settings} }}");
+        reader_at(&config, *now)
+    }
+}
+
+const VONAGE: &str = "api-key=a1234567&client-ref=a%26b%3Dc&err-code=0&message-timestamp=2020-07-17+02%3A35%3A01&\
+    messageId=14000000F9DBBBBB&msisdn=14845552121&network-code=310004&\
+    nonce=aaaaaaaa-bbbb-cccc-dddd-0123456789ab&price=0.00845000&scts=1234567890&status=delivered&\
+    timestamp=1594953301&to=16105553939&\
+    sig=2923A876D6F6FDC53A16A073C14B1D1133FFEDE00B9CA49D5DB4E57CB427B270";
+
+fn documented() -> Vec<Documented> {
+    let vonage = |request| Documented {
+        preset: "vonage",
+        settings: r#"signature_secret = "my_secret_key_for_testing""#,
+        now: 1_594_953_301,
+        request,
+        reports: &[("14000000F9DBBBBB", Delivered)],
+        reply: "",
+    };
+    let in_json = r#"{"api-key":"a1234567","client-ref":"a&b=c","err-code":"0",
+        "message-timestamp":"2020-07-17 02:35:01","messageId":"14000000F9DBBBBB","msisdn":"14845552121",
+        "network-code":"310004","nonce":"aaaaaaaa-bbbb-cccc-dddd-0123456789ab","price":"0.00845000",
+        "scts":"1234567890","status":"delivered","timestamp":"1594953301","to":"16105553939",
+        "sig":"2923A876D6F6FDC53A16A073C14B1D1133FFEDE00B9CA49D5DB4E57CB427B270"}"#;
+    vec![
+        vonage(Called::get(VONAGE)),
+        vonage(Called::post("application/x-www-form-urlencoded; charset=UTF-8", VONAGE)),
+        vonage(Called::post(JSON, in_json)),
+        Documented {
+            preset: "twilio",
+            settings: r#"from = "Acme", auth_token = "12345""#,
+            now: 0,
+            request: Called::post(
+                FORM,
+                "AccountSid=ACaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa&ApiVersion=2010-04-01&ErrorCode=30005&\
+                 From=%2B14155552345&MessageSid=SMaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa&\
+                 MessageStatus=undelivered&SmsSid=SMaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa&\
+                 SmsStatus=undelivered&To=%2B14155550100",
+            )
+            .at("https://example.org/sms/dlr?ref=abc")
+            .with("x-twilio-signature", "apg6FrRRkQKsNkl7tH+4qz7hVMM="),
+            reports: &[("SMaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", Failed)],
+            reply: "",
+        },
+        Documented {
+            preset: "smsru",
+            settings: r#"api_id = "11111111-2222-3333-4444-555555555555""#,
+            now: 0,
+            request: Called::post(
+                FORM,
+                "data%5B0%5D=sms_status%0A000000-1%0A103%0A1782469893&\
+                 data%5B1%5D=sms_status%0A000000-2%0A104%0A1782469894&data%5B2%5D=test%0A1782469895&\
+                 data%5B3%5D=callcheck_status%0A000000-3%0A401%0A1782469896&\
+                 data%5B4%5D=sms_status%0A000000-4%0A102%0A1782469897&\
+                 hash=f3820f19305c4b1c2bb3cf0ccb65724000fdf38436addd25cba46d00e77f57f0",
+            ),
+            reports: &[("000000-1", Delivered), ("000000-2", Failed)],
+            reply: "100",
+        },
+        Documented {
+            preset: "smsc",
+            settings: r#"apikey = "k", report_secret = "secret123""#,
+            now: 0,
+            request: Called::post(
+                FORM,
+                "id=33&phone=79998887766&status=1&time=18.10.2016+15%3A34%3A12&err=0&cnt=1&type=0&\
+                 md5=05446cfd724729b09f61d5183ae712fc&sha1=aa1de96102bfc3d84713731e42cfcd85b6520d45",
+            ),
+            reports: &[("33", Delivered)],
+            reply: "",
+        },
+        Documented {
+            preset: "mobizon",
+            settings: r#"api_key = "k", report_secret = "secret123""#,
+            now: 0,
+            request: Called::post(
+                JSON,
+                r#"{"eventId":26,"eventType":"sms-delivery-report","eventCreateTs":"2026-01-15 11:42:28",
+                    "webhookId":1,"attempt":1,"data":{"campaignId":245455096,"messageId":169275418,
+                    "segNum":3,"statusUpdateTs":"2026-01-15 11:42:08","status":"DELIVRD",
+                    "to":"380737893456"},"sign":"5cdebbb611d765bad163d765e8637830b6fd4060"}"#,
+            ),
+            reports: &[("169275418", Delivered)],
+            reply: "",
+        },
+        Documented {
+            preset: "webhook",
+            settings: r#"secret = "-", report_secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw""#,
+            now: 1_614_265_330,
+            request: Called::post(JSON, r#"{"type":"sms.status","data":{"id":"7f3a","status":"delivered"}}"#)
+                .with("webhook-id", "msg_1")
+                .with("webhook-timestamp", "1614265330")
+                .with("webhook-signature", "v1,8Vu/5yJ3kpnfGQSVQEwmZCF6JB+VRMjHHmqURNv02wg="),
+            reports: &[("7f3a", Delivered)],
+            reply: "",
+        },
+    ]
+}
+
+#[test]
+fn each_preset_reads_what_its_gateway_reports() {
+    for documented in documented() {
+        let reader = documented.reader();
+        let read = documented.request.read_by(&reader).expect(documented.preset);
+        let read: Vec<_> = read.iter().map(|(id, status)| (&**id, *status)).collect();
+        assert_eq!((&*read, reader.reply()), (documented.reports, documented.reply), "{}", documented.preset);
+    }
+}
+
+#[test]
+fn a_report_with_anything_changed_in_it_is_no_report() {
+    for documented in documented() {
+        // It signs the event, and not what the event says of a message.
+        if documented.preset == "mobizon" {
+            continue;
+        }
+        let reader = documented.reader();
+        let read = documented.request.read_by(&reader).expect(documented.preset);
+        for at in 0..documented.request.body.len() {
+            let mut request = documented.request.clone();
+            request.body[at] ^= 1;
+            let forged = request.read_by(&reader);
+            // What nobody reads may be anything.
+            assert!(
+                forged.is_err() || forged.as_ref() == Ok(&read),
+                "{} {at}: {forged:?}",
+                documented.preset
+            );
+        }
+    }
+}
+
+#[test]
+fn a_report_signed_with_another_secret_is_nobodys() {
+    let other =
+        r#"apikey = "k", from = "Acme", auth_token = "54321", api_id = "other", signature_secret = "other",
+        report_secret = "whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA""#
+            .replace('\n', "");
+    for documented in documented() {
+        let reader = documented.reader_with(&other);
+        assert_eq!(documented.request.read_by(&reader), Err(ReportError::Signature), "{}", documented.preset);
+    }
+}
+
+#[test]
+fn without_the_secret_there_are_no_reports() {
+    for settings in ["", "settings = { auth_token = \"\", report_secret = \"\" }"] {
+        for preset in ["mobizon", "smsc", "smsru", "twilio", "vonage", "webhook"] {
+            let config = parse(&format!("preset = \"{preset}\"\nurl = \"https://a.example\"\n{settings}"));
+            let config = config.expect("a sound preset");
+            // SMSC.ru needs one of two settings for anything.
+            let reports = GatewayReports::new("g1", &config);
+            assert!(!matches!(reports, Ok(Some(_))), "{preset}");
+        }
+    }
+    for reports in ["", "[reports]\nid = \"id\"\nstatus = \"status\"\ndelivered = [\"1\"]\nfailed = []"] {
+        let config =
+            parse(&format!("url = \"https://a.example\"\n{reports}")).expect("a sound configuration");
+        assert!(GatewayReports::new("g1", &config).expect("sound").is_none(), "{reports}");
+    }
+}
+
+const TOKEN: &str = "0123456789abcdef";
+
+/// A reader of a gateway that signs nothing.
+fn token_reader(shape: &str) -> GatewayReports {
+    let reports =
+        format!("{shape}\ndelivered = [\"1\", \"true\"]\nfailed = [\"2\"]\nsignature.token = \"{TOKEN}\"");
+    reader(&reports)
+}
+
+const FIELDS: &str = "id = \"id\"\nstatus = \"status\"";
+
+#[test]
+fn reports_are_read_from_wherever_a_gateway_puts_them() {
+    let at =
+        reader("id = \"x\"\nstatus = \"x\"\ndelivered = []\nfailed = []\nsignature.twilio = \"s\"").url(URL);
+    assert_eq!(at, URL);
+    let url = token_reader(FIELDS).url(URL);
+    assert_eq!(url, format!("{URL}?token={TOKEN}"));
+    let in_json = "id = \"/message/id\"\nstatus = \"ok\"";
+    let list = "each = \"/results\"\nid = \"id\"\nstatus = \"/status/code\"";
+    let whole = "each = \"\"\nid = \"id\"\nstatus = \"status\"";
+    let texts = "each = \"r\"\npattern = '^(?<id>\\w+):(?<status>\\d)?'";
+    for (shape, request, expected) in [
+        (FIELDS, Called::get(&format!("token={TOKEN}&id=a&status=2")), &[("a", Failed)] as &[_]),
+        (FIELDS, Called::post(FORM, "id=a%20b&status=1&to=7").at(&url), &[("a b", Delivered)]),
+        (FIELDS, Called::post(FORM, "id=a&status=3").at(&url), &[]),
+        (FIELDS, Called::post(FORM, "status=1").at(&url), &[]),
+        (FIELDS, Called::post(JSON, r#"{"id": 5, "status": 1}"#).at(&url), &[("5", Delivered)]),
+        (FIELDS, Called::post(JSON, r#"{"id": ["a"], "status": 1}"#).at(&url), &[]),
+        (FIELDS, Called::post(JSON, "null").at(&url), &[]),
+        // Which of two is meant?
+        (FIELDS, Called::post(FORM, "id=a&status=1&id=b").at(&url), &[]),
+        // A body goes before the query.
+        (FIELDS, Called::post(FORM, "x=1").at(&format!("{url}&id=a&status=1")), &[]),
+        (in_json, Called::post(JSON, r#"{"message": {"id": "a"}, "ok": true}"#).at(&url), &[("a", Delivered)]),
+        (
+            list,
+            Called::post(JSON, r#"{"results": [{"id": "a", "status": {"code": "1"}}, 7, {"id": "b"}, {"id": "c", "status": {"code": "2"}}]}"#)
+                .at(&url),
+            &[("a", Delivered), ("c", Failed)],
+        ),
+        (list, Called::post(JSON, r#"{"results": {"id": "a"}}"#).at(&url), &[]),
+        (whole, Called::post(JSON, r#"[{"id": "a", "status": "1"}]"#).at(&url), &[("a", Delivered)]),
+        (texts, Called::post(FORM, "r[0]=a:1&r[x]=b:2&r=c:1&rr[0]=d:1&r[1]=e:&r[2]").at(&url), &[("a", Delivered), ("b", Failed)]),
+    ] {
+        let read = request.read_by(&token_reader(shape)).expect(shape);
+        let read: Vec<_> = read.iter().map(|(id, status)| (&**id, *status)).collect();
+        assert_eq!(read, expected, "{} {}", request.url, String::from_utf8_lossy(&request.body));
+    }
+}
+
+#[test]
+fn what_cannot_be_read_is_malformed_and_so_is_what_is_too_much() {
+    let url = token_reader(FIELDS).url(URL);
+    for request in [
+        Called::post(JSON, "{"),
+        Called::post(JSON, b"{\"id\": \"\xff\"}"),
+        Called::post(JSON, "[".repeat(16 * 1024)),
+        Called::post("text/xml", "<id>a</id>"),
+        Called::post("multipart/form-data; boundary=x", "--x--"),
+    ] {
+        assert_eq!(request.at(&url).read_by(&token_reader(FIELDS)), Err(ReportError::Malformed));
+    }
+    let many = |count: usize| {
+        let reports = vec![r#"{"id":"a","status":1}"#; count].join(",");
+        Called::post(JSON, format!("[{reports}]")).at(&url)
+    };
+    let reader = token_reader(&format!("each = \"\"\n{FIELDS}"));
+    assert_eq!(many(200).read_by(&reader).expect("not too many").len(), 200);
+    assert_eq!(many(201).read_by(&reader), Err(ReportError::Malformed));
+}
+
+#[test]
+fn reports_that_cannot_work_are_refused_with_what_to_do() {
+    let shape = "`reports` has `id` and `status`";
+    for (reports, said) in [
+        ("", shape),
+        ("id = \"a\"", shape),
+        ("each = \"data\"\nid = \"a\"\nstatus = \"b\"", shape),
+        ("each = \"data\"\npattern = '(?<id>.)'", shape),
+        ("pattern = '(?<id>.)(?<status>.)'", shape),
+        ("each = \"data\"\npattern = '('", "regex"),
+        ("id = \"a\"\nstatus = \"b\"\nsent = []", "unknown field `sent`"),
+        ("id = \"a\"\nstatus = \"b\"\nsignature.md5 = \"c\"", "unknown variant `md5`"),
+        ("id = \"a\"\nstatus = \"b\"\nsignature.smsru = \"c\"", "`smsru` signs texts"),
+        ("id = \"a\"\nstatus = \"b\"\nsignature.token = \"short\"", "16 characters at least"),
+        ("id = \"a\"\nstatus = \"b\"\nsignature.standard_webhooks = \"c\"", "whsec_"),
+        (
+            "id = \"a\"\nstatus = \"b\"\nsignature.sha1 = { of = [], separator = \"\", at = \"c\", secret = \"d\" }",
+            "`separator` is empty",
+        ),
+    ] {
+        let config =
+            format!("url = \"https://a.example\"\n[reports]\ndelivered = []\nfailed = []\n{reports}");
+        let refused = parse(&config).and_then(|config| GatewayReports::new("g1", &config));
+        let refused = refused.map(|_| ()).expect_err(reports).to_string();
+        assert!(refused.contains(said), "{reports}: {refused}");
+    }
+}
+
+#[test]
+fn nothing_shows_the_secret() {
+    let reader = token_reader(FIELDS);
+    assert_eq!(format!("{reader:?}"), "GatewayReports(\"g1\")");
+    assert_eq!((reader.gateway(), reader.signs_url()), ("g1", false));
+}
+
+/// Called again after so long, or so long before.
+#[test]
+fn a_report_is_believed_for_as_long_as_its_gateway_tries_again() {
+    for (preset, ahead, behind) in [("webhook", 300, 300), ("vonage", 300, 24 * 60 * 60)] {
+        for documented in documented().iter().filter(|documented| documented.preset == preset) {
+            for (now, is_believed) in [
+                (documented.now - ahead - 1, false),
+                (documented.now - ahead, true),
+                (documented.now + behind, true),
+                (documented.now + behind + 1, false),
+            ] {
+                let clock = ManualClock::new(OffsetDateTime::UNIX_EPOCH);
+                clock.advance(Duration::from_secs(now.unsigned_abs()));
+                let read = documented.request.read_by(&documented.reader().clock(clock));
+                assert_eq!(read.is_ok(), is_believed, "{preset} at {now}");
+            }
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn what_nobody_signed_is_never_a_report(
+        query in ".{0,40}",
+        body in prop_oneof![
+            proptest::collection::vec(any::<u8>(), 0..200),
+            "(data\\[[0-9]\\]|id|sig|hash|sha1|timestamp)=[%0-9a-f\\n&=]{0,40}".prop_map(String::into_bytes),
+            "\\{\"(id|sig|hash|timestamp)\":(\"|-?[0-9]{1,30}|\\{\\}|null)[\"\\}]{0,3}".prop_map(String::into_bytes),
+        ],
+        content_type in prop_oneof![Just(FORM), Just(JSON), Just(""), Just("text/plain")],
+        signature in "[ -~]{0,40}",
+    ) {
+        let headers: HeaderMap = ["content-type", "x-twilio-signature", "webhook-id", "webhook-timestamp", "webhook-signature"]
+            .into_iter()
+            .map(|name| {
+                let value = if name == CONTENT_TYPE.as_str() { content_type } else { &signature };
+                (HeaderName::from_static(name), HeaderValue::from_str(value).expect("a header"))
+            })
+            .collect();
+        for documented in documented() {
+            for url in [format!("{URL}?{query}"), query.clone()] {
+                let request = ReportRequest { url: &url, headers: &headers, body: &body };
+                prop_assert!(documented.reader().read(&request).is_err());
+            }
+        }
+    }
+}
