@@ -83,6 +83,8 @@ codes! {
     RefreshReused = "refresh_reused", UNAUTHORIZED, None;
     /// The code is wrong, expired, used, or was never sent.
     InvalidCode = "invalid_code", FORBIDDEN, Some("code");
+    /// The report is not signed as its gateway signs: see that both sides have the same secret and URL.
+    InvalidSignature = "invalid_signature", FORBIDDEN, None;
     /// The code was right, but the account has been deactivated.
     UserInactive = "user_inactive", FORBIDDEN, None;
     /// No codes are sent to this kind of number.

@@ -195,8 +195,7 @@ impl<E: Endpoint<Output = Response>> Inner<E> {
 
     /// The methods that are served at `path`.
     fn allowed(&self, path: &str) -> String {
-        // The pages beside the API serve nothing but GET.
-        self.document.allowed(path).unwrap_or_else(|| "GET, HEAD".into())
+        self.document.allowed(path).unwrap_or_else(|| pages::allowed(path).into())
     }
 
     /// Adds what belongs to every answer.

@@ -14,6 +14,7 @@ mod links;
 mod metrics;
 mod pages;
 mod problem;
+mod reports;
 mod sessions;
 mod users;
 
@@ -21,7 +22,7 @@ use std::{sync::Arc, time::Duration};
 
 use poem::{Endpoint, EndpointExt, Response, Route};
 use poem_openapi::{LicenseObject, OpenApiService};
-use referral_core::Referral;
+use referral_core::{Referral, sms::http::GatewayReports};
 
 use crate::{
     auth::AuthApi,
@@ -35,6 +36,7 @@ pub use crate::{
     client::{ClientAddresses, TrustedProxies},
     cors::CorsOrigins,
     metrics::Metrics,
+    reports::UnknownUrl,
 };
 
 /// All groups of endpoints.
@@ -55,6 +57,8 @@ pub struct AppOptions {
     pub cors_origins: CorsOrigins,
     /// Where requests are counted. Default: nowhere.
     pub metrics: Option<Metrics>,
+    /// What gateways report at `/sms/reports/{gateway}/`, see [`Self::read_reports`]. Default: nothing.
+    pub reports: Vec<GatewayReports>,
 }
 
 impl Default for AppOptions {
@@ -65,6 +69,7 @@ impl Default for AppOptions {
             client_addresses: ClientAddresses::default(),
             cors_origins: CorsOrigins::None,
             metrics: None,
+            reports: Vec::new(),
         }
     }
 }
@@ -76,6 +81,7 @@ pub fn app(referral: Referral, options: AppOptions) -> impl Endpoint<Output = Re
     let service = service(&referral, options.public_url.clone());
     let document = Arc::new(Document::of(&service));
     let pages = pages::add(Route::new(), &service, &document, &referral);
+    let pages = pages.at("/sms/reports/:gateway", reports::endpoint(&referral, &options));
     let route = pages.nest(BASE, service).data(referral.clone()).map_to_response();
     Edge::new(route, referral, document, options)
 }

@@ -14,12 +14,13 @@ use crate::{
     Apis,
     document::{BASE, Document},
     problem::Problem,
+    reports,
 };
 
 /// For how many seconds other services may keep the public keys.
 const KEYS_MAX_AGE: u32 = 300;
 
-/// Where they are.
+/// Where they are, beside reports.
 const ROUTES: [&str; 7] = [
     "/",
     "/docs/",
@@ -32,8 +33,16 @@ const ROUTES: [&str; 7] = [
 
 /// The route that a path leads to, if it is one of these.
 pub(crate) fn route(path: &str) -> &'static str {
+    if reports::is_at(path) {
+        return reports::ROUTE;
+    }
     let is_same = |route: &&str| route.trim_end_matches('/') == path.trim_end_matches('/');
     ROUTES.into_iter().find(is_same).unwrap_or("none")
+}
+
+/// The methods that are served at a path beside the API.
+pub(crate) fn allowed(path: &str) -> &'static str {
+    if reports::is_at(path) { reports::METHODS } else { "GET, HEAD" }
 }
 
 /// The routes beside those of the API.

@@ -14,6 +14,7 @@ mod limits;
 mod metrics;
 mod pages;
 mod readme;
+mod reports;
 mod service;
 mod sessions;
 mod sms;

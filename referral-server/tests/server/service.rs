@@ -74,18 +74,23 @@ impl Service {
             .clock(Ticking(clock.clone()))
             .build()
             .expect("a sound policy and a sound key");
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-        let address = listener.local_addr().expect("an address");
-        let acceptor = TcpAcceptor::from_tokio(listener).expect("an acceptor");
-        let app = app(referral.clone(), options);
-        tokio::spawn(Server::new_with_acceptor(acceptor).run(app));
-        Self { referral, clock, client: Client::new(address) }
+        let client = serve(referral.clone(), options).await;
+        Self { referral, clock, client }
     }
 
     /// Sends a code and signs in, with a friend's invite code or without.
     pub(crate) async fn enter(&self, phone: &str, invited_by_code: Option<&str>) -> SignedIn {
         self.client.enter(phone, invited_by_code).await
     }
+}
+
+/// Serves the whole interface on a free port.
+pub(crate) async fn serve(referral: Referral, options: AppOptions) -> Client {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let address = listener.local_addr().expect("an address");
+    let acceptor = TcpAcceptor::from_tokio(listener).expect("an acceptor");
+    tokio::spawn(Server::new_with_acceptor(acceptor).run(app(referral, options)));
+    Client::new(address)
 }
 
 /// A clock set by hand that never shows the same time twice, as real ones do not.
