@@ -75,7 +75,9 @@ pub(crate) async fn serve(settings: &Settings) -> Result<()> {
     let client_addresses = network.client_addresses()?;
     let metrics = Metrics::new();
     let sms = settings.sms_in_use()?;
-    let messages = Messages::new(sms.as_ref(), settings, metrics.clone())?;
+    let mut options = AppOptions::default();
+    options.public_url.clone_from(&network.public_url);
+    let messages = Messages::new(sms.as_ref(), settings, metrics.clone(), &mut options)?;
     // First, since it is the likeliest to fail and leaves nothing behind.
     let listener = bind(network.listen).await?;
     let metrics_listener = match network.metrics_listen {
@@ -96,7 +98,6 @@ pub(crate) async fn serve(settings: &Settings) -> Result<()> {
     }
 
     tokio::spawn(sweep(referral.clone()));
-    let mut options = AppOptions::default();
     if let Some(listener) = metrics_listener {
         options.metrics = Some(metrics.clone());
         let page = Route::new().at("/metrics", get(make_sync(move |_| metrics.page())));
@@ -110,7 +111,6 @@ pub(crate) async fn serve(settings: &Settings) -> Result<()> {
             () = reload_keys(hang_up, &referral, settings) => {}
         }
     };
-    options.public_url.clone_from(&network.public_url);
     options.time_limit = network.time_limit;
     options.client_addresses = client_addresses;
     options.cors_origins = network.cors_origins.clone().unwrap_or_default();

@@ -4,16 +4,17 @@ mod commands;
 
 use std::{collections::BTreeMap, fs, path::Path, sync::Arc, time::Duration};
 
+pub(crate) use commands::{SmsCommand, run};
 use referral_core::{
     Policy, Region,
     sms::{
         AfterUnknown, DevelopmentSender, Failover, Observer, SmsSender, Texts,
-        http::{GatewayConfig, HttpSender},
+        http::{ConfigError, GatewayConfig, GatewayReports, HttpSender},
     },
 };
-use serde::{Deserialize, Deserializer, de};
 
-pub(crate) use commands::{SmsCommand, run};
+use referral_server::AppOptions;
+use serde::{Deserialize, Deserializer, de};
 
 use crate::cli::Settings;
 
@@ -32,11 +33,13 @@ impl Messages {
         Self { sender: Arc::new(DevelopmentSender), texts: Texts::default() }
     }
 
-    /// As they are configured; without a configuration no message is sent.
+    /// As they are configured, together with what the endpoint must know to read reports; without a
+    /// configuration no message is sent.
     pub(crate) fn new(
         config: Option<&SmsConfig>,
         settings: &Settings,
         observer: impl Observer,
+        options: &mut AppOptions,
     ) -> Result<Self, String> {
         let Some(config) = config else { return Ok(Self::none()) };
         let (time, limit) = (config.time(), settings.network.time_limit);
@@ -51,7 +54,11 @@ impl Messages {
             let (locale, segments) = (long.locale, long.segments.segments);
             tracing::warn!(%locale, segments, "each of these messages is paid for as several; see `sms preview`");
         }
-        Ok(Self { sender: Arc::new(config.sender(observer)?), texts })
+        let reports_urls = config.read_reports(options)?;
+        for reports in &options.reports {
+            tracing::info!(gateway = reports.gateway(), "what the gateway reports is read");
+        }
+        Ok(Self { sender: Arc::new(config.sender(observer, &reports_urls)?), texts })
     }
 }
 
@@ -113,8 +120,13 @@ impl SmsConfig {
         })
     }
 
-    /// The sender, which tries one gateway after another.
-    pub(crate) fn sender(&self, observer: impl Observer) -> Result<Failover, String> {
+    /// The sender, which tries one gateway after another. Each reports to the URL that stands beside its
+    /// name.
+    pub(crate) fn sender(
+        &self,
+        observer: impl Observer,
+        reports_urls: &BTreeMap<String, String>,
+    ) -> Result<Failover, String> {
         let after_unknown = match self.after_unknown {
             AfterUnknownName::Next => AfterUnknown::Next,
             AfterUnknownName::Stop => AfterUnknown::Stop,
@@ -124,13 +136,30 @@ impl SmsConfig {
         let failover = Failover::builder().observer(observer).after_unknown(after_unknown);
         let mut failover = failover.time(time).time_per_gateway(time_per_gateway);
         for name in self.ordered()? {
-            failover = failover.gateway(name, self.gateway(name)?);
+            let sender = HttpSender::new(self.gateway(name)?).map_err(|error| in_gateway(name, &error))?;
+            let reports_url = reports_urls.get(name).cloned().unwrap_or_default();
+            failover = failover.gateway(name, sender.reports_url(reports_url));
         }
         for (region, names) in &self.regions {
             let of_region = Region::parse(region).map_err(|error| format!("regions.{region}: {error}"))?;
             failover = failover.route(of_region, names.iter().map(String::as_str));
         }
         failover.build().map_err(|error| error.to_string())
+    }
+
+    /// Has the endpoint read what gateways report, and returns the URLs that they are to call, by name.
+    pub(crate) fn read_reports(&self, options: &mut AppOptions) -> Result<BTreeMap<String, String>, String> {
+        let mut urls = BTreeMap::new();
+        for name in self.ordered()? {
+            let reports = GatewayReports::new(name, &self.gateway(name)?);
+            let Some(reports) = reports.map_err(|error| in_gateway(name, &error))? else { continue };
+            match options.read_reports(reports) {
+                Ok(Some(url)) => drop(urls.insert(name.to_owned(), url)),
+                Ok(None) => {}
+                Err(error) => tracing::warn!("no reports are read: {error}, with --public-url"),
+            }
+        }
+        Ok(urls)
     }
 
     /// How long sending may take.
@@ -181,13 +210,19 @@ impl SmsConfig {
         Ok(self.order.iter().map(String::as_str).collect())
     }
 
-    fn gateway(&self, name: &str) -> Result<HttpSender, String> {
+    fn gateway(&self, name: &str) -> Result<GatewayConfig, String> {
         let table = self.gateways.get(name);
         let table = table.ok_or_else(|| format!("order: there is no table [gateways.{name}]"))?;
-        let wrong = |error| format!("gateways.{name}: {error}");
-        let config = GatewayConfig::try_from(table.clone()).map_err(wrong)?;
-        HttpSender::new(config).map_err(wrong)
+        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+        if name.len() > 64 || !name.bytes().all(is_plain) {
+            return Err(format!("gateways.{name}: a name is 1 to 64 of a-z, A-Z, 0-9, - and _"));
+        }
+        GatewayConfig::try_from(table.clone()).map_err(|error| in_gateway(name, &error))
     }
+}
+
+fn in_gateway(name: &str, error: &ConfigError) -> String {
+    format!("gateways.{name}: {error}")
 }
 
 fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {

@@ -1,6 +1,9 @@
 //! `referral-server sms …`: trying out how messages are sent and what they say.
 
-use std::io::{self, Write as _};
+use std::{
+    collections::BTreeMap,
+    io::{self, Write as _},
+};
 
 use clap::Subcommand;
 use referral_core::{
@@ -8,6 +11,7 @@ use referral_core::{
     random::{Random as _, SystemRandom},
     sms::{Attempt, Encoding, Observer, Preview, Receipt, SmsMessage, SmsSender as _, http::PRESETS},
 };
+use referral_server::AppOptions;
 use uuid::Uuid;
 
 use super::NO_CONFIG;
@@ -27,6 +31,8 @@ pub(crate) enum SmsCommand {
     },
     /// Show what messages say in each language, and in how many segments each is sent.
     Preview,
+    /// Print the URLs that gateways are to report to, for those that have to be told in their settings.
+    Reports,
     /// Print the configuration of a gateway that is known, or the names of all.
     Presets {
         /// Which
@@ -38,6 +44,7 @@ pub(crate) async fn run(settings: &Settings, command: SmsCommand) -> Result<()> 
     match command {
         SmsCommand::Test { phone, locale } => test(settings, &phone, locale).await,
         SmsCommand::Preview => preview(settings),
+        SmsCommand::Reports => reports(settings),
         SmsCommand::Presets { name } => presets(name.as_deref()),
     }
 }
@@ -49,7 +56,7 @@ async fn test(settings: &Settings, phone: &str, locale: Option<Locale>) -> Resul
     let code = SmsCode::known("0".repeat(policy.code_length.into()));
     let locales: Vec<_> = locale.into_iter().collect();
     let text = config.texts()?.write(&code, &locales);
-    let sender = config.sender(Steps)?;
+    let sender = config.sender(Steps, &BTreeMap::new())?;
 
     let mut out = io::stdout();
     let region = phone.region().map_or("no region".to_owned(), |region| region.to_string());
@@ -102,6 +109,24 @@ fn preview(settings: &Settings) -> Result<()> {
         for line in text.lines() {
             writeln!(out, "  | {line}")?;
         }
+    }
+    Ok(())
+}
+
+fn reports(settings: &Settings) -> Result<()> {
+    let config = settings.sms_config()?.ok_or(NO_CONFIG)?;
+    let mut options = AppOptions::default();
+    options.public_url.clone_from(&settings.network.public_url);
+    if options.public_url.is_none() {
+        return Err(
+            "gateways must know what to call; say it with --public-url https://api.example.com".into()
+        );
+    }
+    let urls = config.read_reports(&mut options)?;
+    let mut out = io::stdout();
+    for name in config.order() {
+        let url = urls.get(name).map_or("none: its secret for reports is not set", String::as_str);
+        writeln!(out, "{name}: {url}")?;
     }
     Ok(())
 }

@@ -158,6 +158,64 @@ async fn one_message_can_be_tried_and_says_what_happened() {
     assert!(said.contains("refused the message for now: HTTP 401") && !said.contains(SECRET), "{said}");
 }
 
+#[tokio::test]
+async fn what_a_gateway_reports_and_whether_its_codes_come_back_is_counted() {
+    let folder = folder();
+    let gateway = gateway(answer(200, r#"{"id": "m1"}"#)).await;
+    let config = format!(
+        r#"
+        [gateways.acme]
+        url = "{}"
+        proxy = "none"
+        settings.token = {{ env = "TOKEN" }}
+        form = {{ text = "{{text}}", report = "{{reports_url}}" }}
+        answer.message_id = "/id"
+        reports = {{ id = "id", status = "status", delivered = ["ok"], failed = ["no"], signature.token = "{{token}}" }}
+        "#,
+        gateway.uri()
+    );
+    fs::write(folder.path().join("sms.toml"), config).expect("written");
+    let arguments = [
+        "--sms-config",
+        "sms.toml",
+        "--public-url",
+        "https://api.example.com",
+        "--metrics-listen",
+        "127.0.0.1:0",
+    ];
+    let printed =
+        commanded(folder.path(), &[&arguments[..4], &["sms", "reports"]].concat(), &[("TOKEN", SECRET)]);
+    let url = format!("https://api.example.com/sms/reports/acme/?token={SECRET}");
+    assert_eq!(printed, format!("acme: {url}\n"));
+
+    let program = Program::start_with(folder.path(), &arguments, &[("TOKEN", SECRET)]);
+    let sent = program.client.post("/auth/send_code/", &json!({ "phone": ANNA })).await.ok();
+    let forms = received(&gateway).await;
+    assert_eq!(value(&forms[0], "report"), url);
+    let report = |query: &str| {
+        let url = program.client.url(&format!("/sms/reports/acme/?{query}"));
+        program.client.send(program.client.http.get(url))
+    };
+    report("token=guessed-0123456789&id=m1&status=ok").await.assert_problem(403, "invalid_signature");
+    for _ in 0..2 {
+        assert_eq!(report(&format!("token={SECRET}&id=m1&status=ok")).await.status, 200);
+    }
+    let code = value(&forms[0], "text")[..4].to_owned();
+    let body = json!({ "phone": ANNA, "code": code, "challenge_id": sent["challenge_id"] });
+    program.client.post("/auth/jwt/get_by_phone/", &body).await.ok();
+
+    let figures = program.metrics().await;
+    for figure in [
+        "referral_messages_total{gateway=\"acme\",region=\"RU\",outcome=\"accepted\"} 1",
+        "referral_message_statuses_total{gateway=\"acme\",region=\"RU\",status=\"sent\"} 1",
+        "referral_message_statuses_total{gateway=\"acme\",region=\"RU\",status=\"delivered\"} 1",
+        "referral_message_sign_ins_total{gateway=\"acme\",region=\"RU\"} 1",
+    ] {
+        assert!(figures.lines().any(|line| line == figure), "{figure}: {figures}");
+    }
+    assert!(!program.stop().contains(SECRET), "the log has the token");
+}
+
 #[test]
 fn messages_and_presets_can_be_looked_at() {
     let folder = folder();
@@ -200,6 +258,7 @@ fn a_configuration_that_cannot_work_is_refused_before_anything_is_made() {
         (format!("{gateway}\n[texts]\ntemplates.de = \"Hallo!\""), "texts.templates.de: "),
         (format!("{gateway}\n[texts]\ndefault_locale = \"de\""), "texts.default_locale: "),
         (format!("{gateway}\n[texts]\nandroid_hash = \"short\""), "texts.android_hash: "),
+        ("[gateways.\"a/b\"]\nurl = \"https://a.example\"".into(), "gateways.a/b: a name is"),
         (format!("time = \"10s\"\n{gateway}"), "give `time` less, or --time-limit more"),
         (format!("time = \"1ms\"\n{gateway}"), "half a second"),
     ] {
