@@ -279,3 +279,29 @@ fn a_configuration_that_cannot_work_is_refused_before_anything_is_made() {
         assert!(!output.status.success() && error.contains(said), "{arguments:?}: {error}");
     }
 }
+
+#[test]
+fn the_configurations_of_the_guide_are_sound() {
+    const GUIDE: &str = include_str!("../../../docs/sms.md");
+    let blocks = GUIDE.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next());
+    let has = |what: &str| blocks.clone().find(|block| block.contains(what)).expect(what).to_owned();
+    let folder = folder();
+    fs::write(folder.path().join("secret"), SECRET).expect("written");
+    for (config, printed) in [
+        (has("[gateways.twilio]"), "twilio: https://api.example.com/sms/reports/twilio/\n"),
+        (
+            format!("{}{}", has("[gateways.acme]"), has("[gateways.acme.reports]")),
+            "acme: https://api.example.com/sms/reports/acme/?token=",
+        ),
+        (has("[texts.templates]") + "[gateways.a]\nurl = \"https://a.example\"", "a: none"),
+    ] {
+        let config = config.replace("/run/secrets/acme", "secret");
+        let config = config.replace("settings = {", "settings = { report_token = \"0123456789abcdef\",");
+        fs::write(folder.path().join("sms.toml"), &config).expect("written");
+        let arguments =
+            ["--sms-config", "sms.toml", "--public-url", "https://api.example.com", "sms", "reports"];
+        let said = commanded(folder.path(), &arguments, &[("TWILIO_AUTH_TOKEN", SECRET)]);
+        assert!(said.starts_with(printed), "{config}: {said}");
+        commanded(folder.path(), &["--sms-config", "sms.toml", "sms", "preview"], &[]);
+    }
+}
