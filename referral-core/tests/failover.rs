@@ -2,8 +2,10 @@
 
 use std::{
     collections::VecDeque,
-    future::pending,
+    future::{pending, poll_fn},
+    pin::Pin,
     sync::{Arc, Mutex},
+    task::Poll,
     time::Duration,
 };
 
@@ -120,7 +122,11 @@ async fn gateways_are_asked_in_order_until_one_accepts() {
         (&[&[Permanent], &[Accept]], "a: permanent"),
         (&[&[Temporary], &[Permanent], &[Accept]], "ab: permanent"),
         (&[&[Temporary], &[Temporary]], "ab: temporary"),
-        (&[&[Temporary], &[Busy(5)]], "ab: busy for 5"),
+        // Busy only if all are, and until the first of them is not.
+        (&[&[Busy(50)], &[Busy(5)]], "ab: busy for 5"),
+        (&[&[Busy(5)], &[Busy(50)]], "ab: busy for 5"),
+        (&[&[Temporary], &[Busy(5)]], "ab: temporary"),
+        (&[&[Busy(5)], &[Temporary]], "ab: temporary"),
         // It may have been sent, whatever the others say.
         (&[&[Unknown], &[Temporary]], "ab: unknown"),
         (&[&[Unknown], &[Permanent]], "ab: unknown"),
@@ -273,8 +279,44 @@ async fn a_trial_that_is_given_up_blocks_nobody_for_long() {
     assert!(given_up.is_err());
     assert_eq!(take(&asked), "a");
     assert_eq!(send(&sender, &asked).await, "b: accepted by b");
-    advance(Duration::from_secs(3)).await;
+    advance(Duration::from_secs(4)).await;
     assert_eq!(send(&sender, &asked).await, "a: accepted by a");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_trial_that_hangs_is_the_only_one_until_it_is_noted() {
+    let (builder, asked) = gateways(&[&[Temporary, Hang, Hang], &[]]);
+    let sender = builder.rest(1, Duration::from_secs(10)).build().expect("sound");
+    assert_eq!(send(&sender, &asked).await, "ab: accepted by b");
+    advance(Duration::from_secs(10)).await;
+    let message = message();
+    let mut trial = sender.send(&message);
+    assert!(poll_once(&mut trial).await.is_none());
+    assert_eq!(take(&asked), "a");
+    // Its time is over, and nobody has looked yet.
+    advance(Duration::from_secs(4)).await;
+    assert_eq!(send(&sender, &asked).await, "b: accepted by b");
+    trial.await.expect("accepted by b");
+}
+
+/// What a future gives at once, if it does.
+async fn poll_once<F: Future + Unpin>(future: &mut F) -> Option<F::Output> {
+    poll_fn(|context| match Pin::new(&mut *future).poll(context) {
+        Poll::Ready(output) => Poll::Ready(Some(output)),
+        Poll::Pending => Poll::Ready(None),
+    })
+    .await
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_gateway_for_which_no_time_is_left_is_not_being_tried() {
+    let (builder, asked) = gateways(&[&[Temporary, Hang], &[Temporary], &[]]);
+    let builder = builder.time(Duration::from_millis(4_200)).rest(1, Duration::from_secs(10));
+    let sender = builder.build().expect("sound");
+    assert_eq!(send(&sender, &asked).await, "abc: accepted by c");
+    advance(Duration::from_secs(10)).await;
+    assert_eq!(send(&sender, &asked).await, "a: unknown");
+    assert_eq!(send(&sender, &asked).await, "b: accepted by b");
 }
 
 #[tokio::test(start_paused = true)]
@@ -296,12 +338,81 @@ async fn a_gateway_that_says_it_is_busy_is_left_alone_for_that_long() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn one_that_rests_is_asked_if_the_others_want_to_be_left_alone() {
+    let (builder, asked) = gateways(&[&[Temporary], &[Accept, Busy(90)]]);
+    let sender = builder.rest(1, Duration::from_secs(30)).build().expect("sound");
+    assert_eq!(send(&sender, &asked).await, "ab: accepted by b");
+    assert_eq!(send(&sender, &asked).await, "ba: accepted by a");
+}
+
+/// Says after a while that it is busy.
+struct BusyLater;
+
+#[async_trait]
+impl SmsSender for BusyLater {
+    async fn send(&self, _message: &SmsMessage) -> Result<Receipt, SmsError> {
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        Err(SmsError::Busy { reason: "too much".into(), retry_after: Duration::from_secs(90) })
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_meanwhile_wants_to_be_left_alone_is_no_last_resort() {
+    let asked = Asked::default();
+    let sender = Failover::builder()
+        .gateway("a", Script::new("a", &asked, &[Temporary, Busy(300)]))
+        .gateway("b", BusyLater)
+        .rest(1, Duration::from_secs(1));
+    let sender = sender.build().expect("sound");
+    // `a` fails and rests; while `b` is waited for, another message tries it again.
+    let message = message();
+    let mut first = sender.send(&message);
+    assert!(poll_once(&mut first).await.is_none());
+    let mut second = sender.send(&message);
+    assert!(poll_once(&mut second).await.is_none());
+    advance(Duration::from_secs(1)).await;
+    let mut third = sender.send(&message);
+    assert!(poll_once(&mut third).await.is_none());
+    assert_eq!(take(&asked), "aa");
+    assert!(matches!(second.await, Err(SmsError::Busy { .. })));
+    assert_eq!(take(&asked), "", "it is left alone");
+}
+
+#[tokio::test(start_paused = true)]
+async fn among_others_one_that_has_several_is_a_gateway_like_any() {
+    let asked = Asked::default();
+    let script = |name, answers| Script::new(name, &asked, answers);
+    let inner = Failover::builder()
+        .gateway("a", script("a", &[Temporary, Accept, Busy(40), Temporary]))
+        .gateway("b", script("b", &[Busy(30), Busy(60)]));
+    let inner = inner.build().expect("sound");
+    let sender = Failover::builder().gateway("inner", inner).gateway("c", script("c", &[]));
+    let sender = sender.build().expect("sound");
+    assert_eq!(send(&sender, &asked).await, "abc: accepted by c");
+    // Not all in it are busy, so it is not left alone.
+    assert_eq!(send(&sender, &asked).await, "a: accepted by inner");
+    assert_eq!(send(&sender, &asked).await, "ac: accepted by c");
+    // All are, until one of them is not.
+    advance(Duration::from_secs(29)).await;
+    assert_eq!(send(&sender, &asked).await, "c: accepted by c");
+    advance(Duration::from_secs(1)).await;
+    assert_eq!(send(&sender, &asked).await, "bc: accepted by c");
+}
+
+#[tokio::test]
+async fn the_least_time_is_enough_on_a_clock_that_goes() {
+    let (builder, asked) = gateways(&[&[]]);
+    let sender = builder.time(Duration::from_millis(500)).build().expect("sound");
+    assert_eq!(send(&sender, &asked).await, "a: accepted by a");
+}
+
+#[tokio::test(start_paused = true)]
 async fn if_all_rest_the_one_that_is_back_first_is_asked_all_the_same() {
     let (builder, asked) = gateways(&[&[Temporary, Temporary], &[Accept, Temporary], &[Busy(3_000)]]);
     let sender = builder.rest(1, Duration::from_secs(10)).build().expect("sound");
     assert_eq!(send(&sender, &asked).await, "ab: accepted by b");
     advance(Duration::from_secs(5)).await;
-    assert_eq!(send(&sender, &asked).await, "bc: busy for 3000");
+    assert_eq!(send(&sender, &asked).await, "bc: temporary");
     assert_eq!(
         send(&sender, &asked).await,
         "a: temporary",
@@ -344,6 +455,9 @@ fn what_cannot_be_put_in_order_is_refused() {
     }
     assert_eq!(built(named("a").time(Duration::ZERO)), FailoverError::Numbers);
     assert_eq!(built(named("a").rest(0, Duration::from_secs(1))), FailoverError::Numbers);
+    assert_eq!(built(named("a").rest(1, Duration::MAX)), FailoverError::Numbers);
+    assert_eq!(built(named("a").time(Duration::MAX)), FailoverError::Numbers);
+    assert!(named("a").time_per_gateway(Duration::MAX).build().is_ok(), "no longer than all of it");
 }
 
 /// Writes down what it is told.
@@ -447,6 +561,9 @@ proptest! {
                 match result {
                     Ok(_) => assert_eq!(said.last(), Some(&Accept)),
                     Err(SmsError::Unknown(_)) => assert!(may_be_sent, "{said:?}"),
+                    Err(SmsError::Busy { .. }) => {
+                        assert!(said.iter().all(|answer| matches!(answer, Busy(_))), "{said:?}");
+                    }
                     Err(_) => assert!(!may_be_sent && !said.contains(&Accept), "{said:?}"),
                 }
                 advance(Duration::from_secs(pause)).await;

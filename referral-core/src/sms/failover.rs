@@ -14,15 +14,19 @@ use self::circuit::{Admission, Circuit, Rest, Turn};
 use super::{Receipt, SmsError, SmsMessage, SmsSender};
 use crate::Region;
 
-/// No attempt begins with less time left: it would only end in nobody's knowing.
+/// No further attempt begins with less time left: it would only end in nobody's knowing.
 const LEAST_TIME: Duration = Duration::from_millis(500);
+
+/// The longest that sending, or a first rest, can be set to take.
+const LONGEST_TIME: Duration = Duration::from_hours(1);
 
 /// Sends a message through the first of several senders that takes it.
 ///
 /// The same message, with the same code, goes to one after another until one accepts it; then it is
 /// never sent again. A sender that refuses it for now, or does not say in time what it did, is passed
 /// over; one that does so several times in a row rests, and after that one message tries it again. One
-/// that asks for rest gets it. As long as all rest, the one whose rest ends first is tried all the same.
+/// that asks for rest gets it. Where no other can be asked, of those that rest the one is tried all the
+/// same whose rest ends first. If all have asked for rest, so does the whole, until the first is back.
 /// A refusal because of the number ends it: nobody else is asked.
 ///
 /// If it is unknown of one whether it sent the message and no other accepted it, the whole is
@@ -160,8 +164,11 @@ pub enum FailoverError {
         /// The region.
         region: Region,
     },
-    /// Too short to try anything.
-    #[error("half a second is the least time to send a message in, and one failure the least before a rest")]
+    /// Too short to try anything, or too long.
+    #[error(
+        "give half a second to an hour to send a message in, some time to each gateway, and one failure or \
+         more before a rest, of an hour at most"
+    )]
     Numbers,
 }
 
@@ -240,7 +247,8 @@ impl FailoverBuilder {
         if let Some(name) = first_repeated(&names).or(names.iter().find(|name| name.is_empty()).copied()) {
             return Err(FailoverError::Name(name.to_owned()));
         }
-        if self.time < LEAST_TIME || self.time_per_gateway.is_zero() || self.rest.failures == 0 {
+        let in_bounds = (LEAST_TIME..=LONGEST_TIME).contains(&self.time) && self.rest.time <= LONGEST_TIME;
+        if !in_bounds || self.time_per_gateway.is_zero() || self.rest.failures == 0 {
             return Err(FailoverError::Numbers);
         }
         let mut routes = Vec::new();
@@ -260,7 +268,7 @@ impl FailoverBuilder {
                 .map(|(name, sender)| Gateway { name, sender, circuit: Mutex::default() })
                 .collect(),
             time: self.time,
-            time_per_gateway: self.time_per_gateway,
+            time_per_gateway: self.time_per_gateway.min(self.time),
             after_unknown: self.after_unknown,
             rest: self.rest,
             observer: self.observer,
@@ -303,11 +311,14 @@ impl SmsSender for Failover {
     async fn send(&self, message: &SmsMessage) -> Result<Receipt, SmsError> {
         let region = message.phone.region();
         let deadline = Instant::now() + self.time;
-        let mut sending = Sending { failover: self, message, region, deadline, failed: None };
+        let mut sending =
+            Sending { failover: self, message, region, deadline, failed: None, busy_until: None };
         let mut first_to_return: Option<(Instant, &Gateway)> = None;
-        let mut first_to_listen: Option<Instant> = None;
         let mut asked = false;
         for gateway in self.route(region) {
+            if asked && sending.time_left() < LEAST_TIME {
+                return Err(sending.out_of_time());
+            }
             let admission = gateway.circuit().admit(Instant::now(), self.time_per_gateway);
             match admission {
                 Admission::Ask(turn) => {
@@ -324,19 +335,30 @@ impl SmsSender for Failover {
                 }
                 Admission::Busy(until) => {
                     sending.pass_over(gateway);
-                    first_to_listen = Some(first_to_listen.map_or(until, |first| first.min(until)));
+                    sending.is_busy(until);
                 }
             }
         }
-        if let Some((_, gateway)) = first_to_return.filter(|_| !asked)
-            && let Some(result) = sending.ask(gateway, Turn::LastResort).await
-        {
-            return result;
+        // All others want to be left alone.
+        if let Some((_, gateway)) = first_to_return.filter(|_| sending.failed.is_none()) {
+            if asked && sending.time_left() < LEAST_TIME {
+                return Err(sending.out_of_time());
+            }
+            // Meanwhile its rest may have ended, or another message been told to leave it alone.
+            let admission = gateway.circuit().admit(Instant::now(), self.time_per_gateway);
+            let turn = match admission {
+                Admission::Ask(turn) => turn,
+                Admission::Resting(_) => Turn::LastResort,
+                Admission::Busy(until) => {
+                    sending.is_busy(until);
+                    return Err(sending.failure());
+                }
+            };
+            if let Some(result) = sending.ask(gateway, turn).await {
+                return result;
+            }
         }
-        Err(sending.failed.unwrap_or_else(|| {
-            let retry_after = first_to_listen.unwrap_or(deadline).duration_since(Instant::now());
-            SmsError::Busy { reason: "all gateways want to be left alone".into(), retry_after }
-        }))
+        Err(sending.failure())
     }
 }
 
@@ -346,20 +368,40 @@ struct Sending<'a> {
     message: &'a SmsMessage,
     region: Option<Region>,
     deadline: Instant,
-    /// What is to be said of it, unless somebody accepts it.
+    /// What is to be said of it, unless somebody accepts it or all are busy.
     failed: Option<SmsError>,
+    /// When the first of those that want to be left alone can be asked again.
+    busy_until: Option<Instant>,
 }
 
 impl Sending<'_> {
+    fn time_left(&self) -> Duration {
+        self.deadline.saturating_duration_since(Instant::now())
+    }
+
+    fn is_busy(&mut self, until: Instant) {
+        self.busy_until = Some(self.busy_until.map_or(until, |first| first.min(until)));
+    }
+
+    /// What is to be said where there are gateways left, but no time.
+    fn out_of_time(self) -> SmsError {
+        self.failed.unwrap_or_else(|| SmsError::Temporary("no time was left for another gateway".into()))
+    }
+
+    /// What is to be said after all had their turn: one that failed may accept the next message, so all are
+    /// busy only if each is.
+    fn failure(self) -> SmsError {
+        self.failed.unwrap_or_else(|| {
+            let until = self.busy_until.unwrap_or(self.deadline);
+            let retry_after = until.saturating_duration_since(Instant::now());
+            SmsError::Busy { reason: "all gateways want to be left alone".into(), retry_after }
+        })
+    }
+
     /// Asks one gateway; `None` if it is another one's turn.
     async fn ask(&mut self, gateway: &Gateway, turn: Turn) -> Option<Result<Receipt, SmsError>> {
         let start = Instant::now();
-        let left = self.deadline.saturating_duration_since(start);
-        if left < LEAST_TIME {
-            self.failed.get_or_insert_with(|| SmsError::Temporary("no time was left".into()));
-            return None;
-        }
-        let time = left.min(self.failover.time_per_gateway);
+        let time = self.time_left().min(self.failover.time_per_gateway);
         let result = timeout(time, gateway.sender.send(self.message)).await;
         // Given up in the midst of it, it may have been sent.
         let result = result.unwrap_or_else(|_| Err(SmsError::Unknown("no answer in time".into())));
@@ -373,6 +415,7 @@ impl Sending<'_> {
             Err(SmsError::Permanent(reason)) => {
                 Some(Err(self.failed.take().filter(is_unknown).unwrap_or(SmsError::Permanent(reason))))
             }
+            Err(SmsError::Busy { .. }) => None,
             Err(error) => {
                 let stops = is_unknown(&error) && self.failover.after_unknown == AfterUnknown::Stop;
                 if !self.failed.as_ref().is_some_and(is_unknown) {
@@ -384,7 +427,7 @@ impl Sending<'_> {
     }
 
     /// Has the gateway rest, or work again.
-    fn note(&self, gateway: &Gateway, turn: Turn, result: &Result<Receipt, SmsError>, now: Instant) {
+    fn note(&mut self, gateway: &Gateway, turn: Turn, result: &Result<Receipt, SmsError>, now: Instant) {
         let name = &gateway.name;
         let mut circuit = gateway.circuit();
         match result {
@@ -394,13 +437,11 @@ impl Sending<'_> {
                     tracing::info!(gateway = name, "the gateway is back");
                 }
             }
-            Err(SmsError::Busy { retry_after, .. }) => {
-                let rest = circuit.leave_alone(now, *retry_after);
-                tracing::warn!(
-                    gateway = name,
-                    seconds = rest.as_secs(),
-                    "the gateway wants to be left alone"
-                );
+            Err(SmsError::Busy { reason, retry_after }) => {
+                let until = circuit.leave_alone(now, *retry_after);
+                let seconds = (until - now).as_secs();
+                tracing::warn!(gateway = name, reason, seconds, "the gateway wants to be left alone");
+                self.is_busy(until);
             }
             Err(error @ (SmsError::Temporary(_) | SmsError::Unknown(_))) => {
                 tracing::warn!(gateway = name, %error, "the gateway did not accept a message");

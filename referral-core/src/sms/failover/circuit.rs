@@ -7,6 +7,9 @@ use tokio::time::Instant;
 /// The longest that a gateway is left alone because it says so.
 const LONGEST_ALONE: Duration = Duration::from_hours(1);
 
+/// How long beyond its time a trial may take to be noted, during which there is no other.
+const TRIAL_GRACE: Duration = Duration::from_secs(1);
+
 /// How many times as long as the first a rest gets at most.
 const LONGEST_REST: u32 = 20;
 
@@ -60,16 +63,19 @@ impl Circuit {
         match self.rests_until {
             Some(until) if now < until => Admission::Resting(until),
             Some(_) => {
-                self.rests_until = Some(now + trial);
+                self.rests_until = Some(now + trial + TRIAL_GRACE);
                 Admission::Ask(Turn::Trial)
             }
             None => Admission::Ask(Turn::Usual),
         }
     }
 
-    /// It works. Says whether it did not before.
+    /// It works. Says whether it did not before. What was under way when it asked to be left alone takes
+    /// nothing back.
     pub(super) fn work(&mut self) -> bool {
-        std::mem::take(self).rests_until.is_some()
+        let worked_not = self.rests_until.is_some();
+        *self = Self { alone_until: self.alone_until, ..Self::default() };
+        worked_not
     }
 
     /// It failed. Says for how long it begins to rest, if it does.
@@ -88,10 +94,34 @@ impl Circuit {
         Some(time)
     }
 
-    /// It wants to be left alone. Says for how long it is.
-    pub(super) fn leave_alone(&mut self, now: Instant, time: Duration) -> Duration {
-        let time = time.min(LONGEST_ALONE);
-        self.alone_until = Some(now + time);
-        time
+    /// It wants to be left alone. Says until when it is, which another message may have been told before.
+    pub(super) fn leave_alone(&mut self, now: Instant, time: Duration) -> Instant {
+        let until = now + time.min(LONGEST_ALONE);
+        *self.alone_until.insert(self.alone_until.map_or(until, |before| before.max(until)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn is_busy(circuit: &mut Circuit, now: Instant) -> bool {
+        matches!(circuit.admit(now, SECOND), Admission::Busy(_))
+    }
+
+    #[test]
+    fn whatever_was_under_way_makes_the_time_alone_no_shorter() {
+        let now = Instant::now();
+        let mut circuit = Circuit::default();
+        circuit.leave_alone(now, 90 * SECOND);
+        circuit.work();
+        assert!(is_busy(&mut circuit, now + 89 * SECOND), "another message was accepted");
+        circuit.leave_alone(now, 5 * SECOND);
+        assert!(is_busy(&mut circuit, now + 89 * SECOND), "another message was told a shorter time");
+        circuit.fail(now, Turn::Usual, Rest { failures: 1, time: SECOND });
+        assert!(is_busy(&mut circuit, now + 89 * SECOND), "another message failed");
+        assert!(!is_busy(&mut circuit, now + 90 * SECOND));
     }
 }
