@@ -1,5 +1,6 @@
 //! Several senders in order: one that fails is passed over, and rests if it fails again and again.
 
+mod builder;
 mod circuit;
 
 use std::{
@@ -10,15 +11,13 @@ use std::{
 use async_trait::async_trait;
 use tokio::time::{Instant, timeout};
 
+pub use self::builder::{FailoverBuilder, FailoverError};
 use self::circuit::{Admission, Circuit, Rest, Turn};
 use super::{Receipt, SmsError, SmsMessage, SmsSender};
 use crate::Region;
 
 /// No further attempt begins with less time left: it would only end in nobody's knowing.
 const LEAST_TIME: Duration = Duration::from_millis(500);
-
-/// The longest that sending, or a first rest, can be set to take.
-const LONGEST_TIME: Duration = Duration::from_hours(1);
 
 /// Sends a message through the first of several senders that takes it.
 ///
@@ -148,156 +147,9 @@ impl Observer for () {
     fn attempted(&self, _attempt: &Attempt<'_>) {}
 }
 
-/// Why senders cannot be put in order.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum FailoverError {
-    /// There is none.
-    #[error("there is no gateway to send messages through")]
-    NoGateway,
-    /// Two have one name, or one has none.
-    #[error("each gateway has a name of its own, and `{0}` is none or that of two")]
-    Name(String),
-    /// A route leads through a gateway that is not there, or twice through one, or through none.
-    #[error("the order for the region {region} is no list of known gateways, each at most once")]
-    Route {
-        /// The region.
-        region: Region,
-    },
-    /// Too short to try anything, or too long.
-    #[error(
-        "give half a second to an hour to send a message in, some time to each gateway, and one failure or \
-         more before a rest, of an hour at most"
-    )]
-    Numbers,
-}
-
-/// Puts a [`Failover`] together.
-pub struct FailoverBuilder {
-    gateways: Vec<(String, Box<dyn SmsSender>)>,
-    routes: Vec<(Region, Vec<String>)>,
-    time: Duration,
-    time_per_gateway: Duration,
-    after_unknown: AfterUnknown,
-    rest: Rest,
-    observer: Arc<dyn Observer>,
-}
-
-impl FailoverBuilder {
-    /// Adds a gateway, to be tried after those that were added before.
-    #[must_use]
-    pub fn gateway(mut self, name: impl Into<String>, sender: impl SmsSender) -> Self {
-        self.gateways.push((name.into(), Box::new(sender)));
-        self
-    }
-
-    /// Has other gateways, or others first, for the phones of a region.
-    #[must_use]
-    pub fn route(mut self, region: Region, names: impl IntoIterator<Item: Into<String>>) -> Self {
-        self.routes.push((region, names.into_iter().map(Into::into).collect()));
-        self
-    }
-
-    /// How long all of it may take, since somebody is waiting; by default [`Failover::TIME`].
-    #[must_use]
-    pub fn time(mut self, time: Duration) -> Self {
-        self.time = time;
-        self
-    }
-
-    /// How long one gateway may take; by default 4 s.
-    #[must_use]
-    pub fn time_per_gateway(mut self, time: Duration) -> Self {
-        self.time_per_gateway = time;
-        self
-    }
-
-    /// What is done when nobody knows whether a gateway sent the message; by default the next is asked.
-    #[must_use]
-    pub fn after_unknown(mut self, after_unknown: AfterUnknown) -> Self {
-        self.after_unknown = after_unknown;
-        self
-    }
-
-    /// After how many failures in a row a gateway rests, and for how long at first; each time that
-    /// it fails again, twice as long, up to 20 times that. By default after 3, and for 30 s.
-    #[must_use]
-    pub fn rest(mut self, failures: u32, time: Duration) -> Self {
-        self.rest = Rest { failures, time };
-        self
-    }
-
-    /// Who is told of every attempt; by default nobody.
-    #[must_use]
-    pub fn observer(mut self, observer: impl Observer) -> Self {
-        self.observer = Arc::new(observer);
-        self
-    }
-
-    /// The sender.
-    ///
-    /// # Errors
-    ///
-    /// See [`FailoverError`].
-    pub fn build(self) -> Result<Failover, FailoverError> {
-        let names: Vec<_> = self.gateways.iter().map(|(name, _)| name.as_str()).collect();
-        if names.is_empty() {
-            return Err(FailoverError::NoGateway);
-        }
-        if let Some(name) = first_repeated(&names).or(names.iter().find(|name| name.is_empty()).copied()) {
-            return Err(FailoverError::Name(name.to_owned()));
-        }
-        let in_bounds = (LEAST_TIME..=LONGEST_TIME).contains(&self.time) && self.rest.time <= LONGEST_TIME;
-        if !in_bounds || self.time_per_gateway.is_zero() || self.rest.failures == 0 {
-            return Err(FailoverError::Numbers);
-        }
-        let mut routes = Vec::new();
-        for (region, route) in &self.routes {
-            let route: Vec<_> = route.iter().map(String::as_str).collect();
-            let places: Option<Vec<_>> =
-                route.iter().map(|name| names.iter().position(|known| known == name)).collect();
-            let places = places.filter(|places| !places.is_empty() && first_repeated(&route).is_none());
-            routes.push((*region, places.ok_or(FailoverError::Route { region: *region })?));
-        }
-        Ok(Failover {
-            order: (0..names.len()).collect(),
-            routes,
-            gateways: self
-                .gateways
-                .into_iter()
-                .map(|(name, sender)| Gateway { name, sender, circuit: Mutex::default() })
-                .collect(),
-            time: self.time,
-            time_per_gateway: self.time_per_gateway.min(self.time),
-            after_unknown: self.after_unknown,
-            rest: self.rest,
-            observer: self.observer,
-        })
-    }
-}
-
-/// The first of these that was there before.
-fn first_repeated<'a>(names: &[&'a str]) -> Option<&'a str> {
-    names.iter().enumerate().find(|(place, name)| names[..*place].contains(name)).map(|(_, name)| *name)
-}
-
 impl Failover {
     /// How long sending takes at most, unless something else is said.
     pub const TIME: Duration = Duration::from_secs(8);
-
-    /// Begins with no gateway.
-    #[must_use]
-    pub fn builder() -> FailoverBuilder {
-        FailoverBuilder {
-            gateways: Vec::new(),
-            routes: Vec::new(),
-            time: Self::TIME,
-            time_per_gateway: Duration::from_secs(4),
-            after_unknown: AfterUnknown::default(),
-            rest: Rest { failures: 3, time: Duration::from_secs(30) },
-            observer: Arc::new(()),
-        }
-    }
 
     /// The gateways for a region, in their order.
     fn route(&self, region: Option<Region>) -> impl Iterator<Item = &Gateway> {
