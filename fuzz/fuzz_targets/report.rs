@@ -11,7 +11,7 @@ use libfuzzer_sys::fuzz_target;
 use poem::http::{HeaderMap, HeaderName, HeaderValue};
 use referral_core::{
     DeliveryStatus,
-    sms::http::{GatewayConfig, GatewayReports, PRESETS, ReportRequest},
+    sms::http::{GatewayConfig, ReportReader, PRESETS, ReportRequest},
 };
 use referral_fuzz::Standing;
 use serde_json::{Value, json};
@@ -20,9 +20,9 @@ const TOKEN: &str = "0123456789abcdef";
 
 struct Fixture {
     /// Who signs.
-    signing: Vec<GatewayReports>,
+    signing: Vec<ReportReader>,
     /// Who does not.
-    bare: Vec<GatewayReports>,
+    bare: Vec<ReportReader>,
 }
 
 static FIXTURE: LazyLock<Fixture> = LazyLock::new(|| {
@@ -77,7 +77,7 @@ fuzz_target!(|input: &str| {
     }
 });
 
-fn reader(config: &Value) -> GatewayReports {
+fn reader(config: &Value) -> ReportReader {
     let config: GatewayConfig = serde_json::from_value(config.clone()).expect("a sound configuration");
-    GatewayReports::new("a", &config).expect("a sound configuration").expect("a secret").clock(Standing)
+    ReportReader::new("a", &config).expect("a sound configuration").expect("a secret").clock(Standing)
 }

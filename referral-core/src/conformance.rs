@@ -17,9 +17,9 @@
 #![expect(clippy::missing_panics_doc, reason = "a case panics if it fails: that is what it is for")]
 
 pub mod challenges;
+pub mod delivery;
 pub mod invitations;
 pub mod limits;
-pub mod messages;
 pub mod profiles;
 pub mod sessions;
 pub mod sign_in;
@@ -59,7 +59,7 @@ macro_rules! conformance {
                 parallel_requests_for_one_phone_send_one_code
                 a_voided_code_is_forgotten_and_the_one_before_it_lives
             }
-            messages {
+            delivery {
                 a_message_that_arrives_is_told_of_once
                 a_status_is_not_taken_back
                 a_report_may_come_before_it_is_noted_that_the_message_was_sent

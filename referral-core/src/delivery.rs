@@ -66,14 +66,14 @@ pub struct DeliveryReport {
 
 /// The way of a message, as far as is told of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Route {
+pub struct MessageRoute {
     /// The name of the gateway that accepted it.
     pub gateway: String,
     /// Where the phone belongs, if anywhere.
     pub region: Option<Region>,
 }
 
-impl Route {
+impl MessageRoute {
     pub(crate) fn new(gateway: String, phone: &PhoneNumber) -> Self {
         Self { gateway, region: phone.region() }
     }
@@ -91,7 +91,7 @@ impl MessageKey {
     /// than 128; and for an empty one, or one with control characters.
     #[must_use]
     pub fn new(gateway: &str, id: &str) -> Option<Self> {
-        let is_sound = is_sound(gateway, MAX_GATEWAY_CHARS) && is_sound(id, MAX_ID_CHARS);
+        let is_sound = is_gateway_name(gateway) && is_sound(id, MAX_ID_CHARS);
         is_sound.then(|| Self { gateway: gateway.to_owned(), id: id.to_owned() })
     }
 
@@ -106,6 +106,11 @@ impl MessageKey {
     pub fn id(&self) -> &str {
         &self.id
     }
+}
+
+/// Whether messages can be tracked by a gateway of this name.
+pub(crate) fn is_gateway_name(name: &str) -> bool {
+    is_sound(name, MAX_GATEWAY_CHARS)
 }
 
 fn is_sound(text: &str, max_chars: usize) -> bool {
@@ -165,12 +170,12 @@ pub struct MessageChange {
 impl MessageNews {
     /// That a gateway accepted the message of a challenge. `None` if its name has no room anywhere.
     pub(crate) fn accepted(
-        route: &Route,
+        route: &MessageRoute,
         message_id: Option<&str>,
         challenge: ChallengeId,
         now: OffsetDateTime,
     ) -> Option<Self> {
-        is_sound(&route.gateway, MAX_GATEWAY_CHARS).then(|| Self {
+        is_gateway_name(&route.gateway).then(|| Self {
             message: message_id.and_then(|id| MessageKey::new(&route.gateway, id)),
             challenge: Some((challenge, route.gateway.clone())),
             now,

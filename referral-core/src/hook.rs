@@ -5,8 +5,8 @@ use std::fmt;
 use async_trait::async_trait;
 
 use crate::{
-    ChallengeId, ClientAddress, DeliveryStatus, Invitation, PhoneNumber, Refusal, Route, SessionId, User,
-    UserId,
+    ChallengeId, ClientAddress, DeliveryStatus, Invitation, MessageRoute, PhoneNumber, Refusal, SessionId,
+    User, UserId,
 };
 
 /// Something that happened and, where anything was to be written, has been committed.
@@ -27,13 +27,13 @@ pub enum Event {
         /// Where it was asked for from.
         address: Option<ClientAddress>,
         /// Which way the message goes, if the sender said which gateway accepted it.
-        route: Option<Route>,
+        route: Option<MessageRoute>,
     },
     /// Something became of a message whose gateway gave it an id: once it was sent, and once for each
     /// status that its gateway reports, however often it does.
     MessageStatus {
         /// Which way it went.
-        route: Route,
+        route: MessageRoute,
         /// What became of it.
         status: DeliveryStatus,
     },
@@ -65,7 +65,7 @@ pub enum Event {
         /// Where they are.
         address: Option<ClientAddress>,
         /// Which way the message with their code went, if that is known.
-        route: Option<Route>,
+        route: Option<MessageRoute>,
     },
     /// An attempt to sign in was refused.
     SignInRefused {
@@ -129,7 +129,7 @@ impl Event {
         match self {
             // Not which: whoever knows the challenge can use up its tries.
             Self::CodeSent { phone, code_length, .. } => tracing::info!(?phone, code_length, "code sent"),
-            Self::MessageStatus { route: Route { gateway, region }, status } => {
+            Self::MessageStatus { route: MessageRoute { gateway, region }, status } => {
                 let region = region.map(tracing::field::display);
                 tracing::info!(gateway, region, %status, "message status");
             }

@@ -1,6 +1,7 @@
 //! The handle: everything the service does, in the order in which somebody meets it.
 
 mod builder;
+mod codes;
 mod delivery;
 mod messages;
 mod people;
@@ -24,9 +25,8 @@ pub use self::{
     sessions::SESSIONS_SHOWN,
 };
 use crate::{
-    Challenge, ChallengeId, Error, Event, InviteCode, Locale, PhoneNumber, Policy, Refusal, Route, Session,
-    SessionEnd, SessionId, SmsCode, TokenKind, TokenPair, UserId, VerifiedToken,
-    challenge::ChallengeRequest,
+    Error, Event, InviteCode, MessageRoute, PhoneNumber, Policy, Refusal, Session, SessionEnd, SessionId,
+    TokenKind, TokenPair, UserId, VerifiedToken,
     clock::{Clock, to_microseconds, to_seconds},
     delivery::MESSAGE_MEMORY,
     hook::Hook,
@@ -37,8 +37,7 @@ use crate::{
     service::{SERVICE_MEMORY, WatchRequest},
     session::{Grant, RefreshRequest},
     sign_in::SignInRequest,
-    sms::{Receipt, SmsError, SmsMessage, SmsSender},
-    sms_code::CODE_LENGTHS,
+    sms::SmsSender,
     storage::{Storage, StoredSession, Sweep},
     token::Tokens,
     user::NewUser,
@@ -102,100 +101,6 @@ impl Referral {
         PhoneNumber::parse(input, self.inner.policy.default_region)
     }
 
-    /// Sends a code to a phone, whether it has an account or not. To a [test
-    /// number](crate::TestNumber) nothing is sent: its code is known.
-    ///
-    /// # Errors
-    ///
-    /// [`Refusal::PhoneNotAllowed`], [`Refusal::TooManyRequests`]; [`Error::SmsNotSent`] if the
-    /// message certainly does not go out: the code is void then and not counted for the phone.
-    pub async fn send_code(&self, request: SendCode) -> Result<SentCode, Error> {
-        let (phone, address) = (request.phone.clone(), request.client.address);
-        let sent = self.try_send_code(request).await;
-        match &sent {
-            Ok((sent, Some(receipt))) => {
-                let (challenge, code_length) = (sent.challenge, sent.code_length);
-                let route = receipt.gateway.clone().map(|gateway| Route::new(gateway, &phone));
-                let event = Event::CodeSent { phone, challenge, code_length, address, route: route.clone() };
-                let change = self.note_accepted(route.as_ref(), receipt, challenge).await;
-                self.tell(event).await;
-                self.tell_change(route, change).await;
-            }
-            Ok((sent, None)) => {
-                self.tell(Event::TestCodeIssued { phone, challenge: sent.challenge, address }).await;
-            }
-            Err(Error::Refused(reason)) => {
-                self.tell(Event::CodeNotSent { phone, reason: Some(*reason), address }).await;
-            }
-            Err(Error::SmsNotSent(_)) => self.tell(Event::CodeNotSent { phone, reason: None, address }).await,
-            Err(_) => {}
-        }
-        sent.map(|(sent, _)| sent)
-    }
-
-    /// Sends a code. Without a receipt it is that of a test number, and there was nothing to send.
-    async fn try_send_code(&self, request: SendCode) -> Result<(SentCode, Option<Receipt>), Error> {
-        let Inner { policy, random, .. } = &*self.inner;
-        let now = self.now();
-        let ask = ChallengeRequest {
-            id: ChallengeId(random.time_ordered_uuid(now)),
-            phone: request.phone,
-            now,
-            address: request.client.address,
-            digits: SmsCode::draw(&**random, *CODE_LENGTHS.end()),
-            policy: Arc::clone(policy),
-            peppers: Arc::clone(&self.secrets().peppers),
-        };
-        let is_test = ask.test_number().is_some();
-        if !is_test && !policy.serves(&ask.phone) {
-            return Err(Refusal::PhoneNotAllowed.into());
-        }
-        let granted = self.inner.storage.start_challenge(&ask).await??;
-        self.note_attack(granted.under_attack).await;
-
-        let challenge = &granted.challenge;
-        let mut receipt = None;
-        if !is_test {
-            receipt = Some(self.send_message(&ask, challenge, request.locales).await?);
-        }
-        let sent = SentCode {
-            challenge: challenge.id,
-            code_length: challenge.code_length,
-            expires_in: (challenge.expires_at - now).try_into().unwrap_or_default(),
-            resend_in: granted.resend_in,
-            revealed_code: receipt.as_mut().and_then(|receipt| receipt.revealed_code.take()),
-            phone: ask.phone,
-        };
-        Ok((sent, receipt))
-    }
-
-    /// Hands the code of a challenge to the sender.
-    async fn send_message(
-        &self,
-        ask: &ChallengeRequest,
-        challenge: &Challenge,
-        locales: Vec<Locale>,
-    ) -> Result<Receipt, Error> {
-        let code = ask.digits.first(challenge.code_length);
-        let text = (self.inner.text)(&code, &locales);
-        let locale = locales.into_iter().next();
-        let message = SmsMessage::new(self.draw_id(), ask.phone.clone(), code, text, locale);
-        match self.inner.sender.send(&message).await {
-            Ok(receipt) => Ok(receipt),
-            Err(SmsError::Unknown(reason)) => {
-                tracing::warn!(reason, "nobody knows whether the message was sent");
-                Ok(Receipt::default())
-            }
-            Err(error) => {
-                let counting = ask.void(challenge.sent_at);
-                if let Err(failure) = self.inner.storage.void_challenge(challenge.id, &counting).await {
-                    tracing::warn!(challenge = %challenge.id, %failure, "a code that was not sent was not voided");
-                }
-                Err(Error::SmsNotSent(error))
-            }
-        }
-    }
-
     /// Signs in with a code; a phone that is not known becomes a user.
     ///
     /// # Errors
@@ -226,7 +131,7 @@ impl Referral {
             self.tell(Event::InvitationAccepted(invitation)).await;
         }
         let (user, session) = (stored.user.id, stored.session.id);
-        let route = stored.gateway.map(|gateway| Route::new(gateway, &attempt.phone));
+        let route = stored.gateway.map(|gateway| MessageRoute::new(gateway, &attempt.phone));
         self.tell(Event::SignedIn { user, session, address, route }).await;
         let tokens = secrets.sign(&stored.session)?;
         Ok(SignedIn {

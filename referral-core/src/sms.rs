@@ -86,6 +86,13 @@ impl Receipt {
     pub fn new(message_id: impl Into<String>) -> Self {
         Self { message_id: Some(message_id.into()), ..Self::default() }
     }
+
+    /// Accepted by the gateway of this name, by which its reports and figures go.
+    #[must_use]
+    pub fn gateway(mut self, name: impl Into<String>) -> Self {
+        self.gateway = Some(name.into());
+        self
+    }
 }
 
 /// Why a message was not accepted. The reasons go into the log: they must hold neither the phone

@@ -81,7 +81,7 @@ async fn a_host_writes_messages_of_its_own() {
         let locales: Vec<_> = locales.iter().map(Locale::as_str).collect();
         format!("{}: {}", locales.join(", "), code.reveal())
     };
-    let referral = builder(gateway).text(text).build().expect("a sound policy and a sound key");
+    let referral = builder(gateway).text_fn(text).build().expect("a sound policy and a sound key");
     send_code(&referral, &["de", "ru"]).await.expect("sent");
 }
 

@@ -430,7 +430,8 @@ async fn if_all_rest_the_one_that_is_back_first_is_asked_all_the_same() {
 async fn a_region_has_gateways_of_its_own() {
     let (builder, asked) = gateways(&[&[], &[], &[]]);
     let region = |name: &str| name.parse().expect("a region");
-    let sender = builder.route(region("RU"), ["c", "a"]).route(region("KZ"), ["b"]).build().expect("sound");
+    let sender =
+        builder.order_for(region("RU"), ["c", "a"]).order_for(region("KZ"), ["b"]).build().expect("sound");
     for (phone, gateway) in [("+79608543017", "c"), ("+77011234567", "b"), ("+4915123456789", "a")] {
         let phone = PhoneNumber::parse(phone, None).expect("a number");
         let mut message = message();
@@ -451,7 +452,7 @@ fn what_cannot_be_put_in_order_is_refused() {
     let named = |name: &str| Failover::builder().gateway(name, Script::default());
     assert_eq!(built(named("")), FailoverError::Name(String::new()));
     for route in [vec!["b"], vec![], vec!["a", "a"]] {
-        assert_eq!(built(named("a").route(region, route)), FailoverError::Route { region });
+        assert_eq!(built(named("a").order_for(region, route)), FailoverError::Order { region });
     }
     assert_eq!(built(named("a").time(Duration::ZERO)), FailoverError::Numbers);
     assert_eq!(built(named("a").rest(0, Duration::from_secs(1))), FailoverError::Numbers);

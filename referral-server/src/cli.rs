@@ -16,7 +16,7 @@ use crate::{
     keys::KeysCommand,
     limits::LimitSettings,
     patience::Times,
-    sms::{NO_CONFIG, SmsCommand, SmsConfig},
+    sms::{SmsCommand, SmsConfig},
 };
 
 /// Sign-in by phone and one-time code, with a simple referral system, over HTTP.
@@ -176,18 +176,16 @@ pub(crate) struct Postgres {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Signing in")]
 pub(crate) struct SignIn {
-    /// File with the gateways that messages are sent through, and what messages say
+    /// File with the gateways that messages are sent through, and what messages say [default: none, so that
+    /// codes come back in answers, and anybody can sign in as anybody]
     #[arg(long, env = "REFERRAL_SMS_CONFIG", global = true, value_name = "FILE")]
     pub(crate) sms_config: Option<PathBuf>,
-    /// Where codes go [default: gateways if --sms-config is given, else development]
-    #[arg(long, env = "REFERRAL_SENDER", global = true)]
-    pub(crate) sender: Option<Sender>,
     /// Listen on other addresses than loopback although the development sender gives the code of
     /// any phone to whoever asks for it
     #[arg(long, env = "REFERRAL_RETURN_CODES_TO_ANYONE", global = true, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true", value_parser = BoolishValueParser::new())]
     pub(crate) return_codes_to_anyone: bool,
-    /// The numbers that hold where no flag says otherwise [default: development with the
-    /// development sender, else standard]
+    /// The numbers that hold where no flag says otherwise [default: standard with --sms-config, else
+    /// development]
     #[arg(long, env = "REFERRAL_POLICY", global = true)]
     pub(crate) policy: Option<PolicyName>,
     /// Digits of a code, 4 to 10 [default: 4; strict: 6]
@@ -206,8 +204,8 @@ pub(crate) struct SignIn {
     #[arg(long, env = "REFERRAL_REQUIRE_CHALLENGE", global = true, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = BoolishValueParser::new())]
     pub(crate) require_challenge: Option<bool>,
     /// Phones that sign in with a fixed code and get no message, each with its last day (UTC), such as
-    /// `+79608543017=47110815@2026-12-31`: a list with commas. As the variable: arguments can be read by
-    /// others [default: none]
+    /// `+79608543017=47110815@2026-12-31`: a list with commas. Better set as the variable: others can
+    /// read arguments [default: none]
     #[arg(long, env = "REFERRAL_TEST_NUMBERS", global = true, value_name = "LIST", hide_env_values = true)]
     pub(crate) test_numbers: Option<String>,
     /// Region of phone numbers without a country code, such as `RU` [default: none, so that only
@@ -288,14 +286,6 @@ pub(crate) struct Log {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Sender {
-    /// Nowhere: the code comes back in the answer. Anybody can sign in as anybody.
-    Development,
-    /// To the phone, through the gateways in --sms-config
-    Gateways,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum PolicyName {
     /// Four digits
     Standard,
@@ -370,10 +360,9 @@ impl Settings {
         options
     }
 
-    /// Where codes go.
-    pub(crate) fn sender(&self) -> Sender {
-        let by_file = if self.sign_in.sms_config.is_some() { Sender::Gateways } else { Sender::Development };
-        self.sign_in.sender.unwrap_or(by_file)
+    /// Whether messages are sent. If not, whoever asks for a code has it.
+    pub(crate) fn sends_messages(&self) -> bool {
+        self.sign_in.sms_config.is_some()
     }
 
     /// How messages are sent, and what they say, if a file is named.
@@ -381,23 +370,9 @@ impl Settings {
         self.sign_in.sms_config.as_deref().map(SmsConfig::read).transpose()
     }
 
-    /// The same, if messages are sent at all.
-    pub(crate) fn sms_in_use(&self) -> Result<Option<SmsConfig>, String> {
-        match self.sender() {
-            Sender::Development => Ok(None),
-            Sender::Gateways => {
-                let config = self.sms_config()?;
-                Ok(Some(config.ok_or(NO_CONFIG)?))
-            }
-        }
-    }
-
     /// The policy that holds where no flag says otherwise.
     pub(crate) fn policy_name(&self) -> PolicyName {
-        let by_sender = match self.sender() {
-            Sender::Development => PolicyName::Development,
-            Sender::Gateways => PolicyName::Standard,
-        };
+        let by_sender = if self.sends_messages() { PolicyName::Standard } else { PolicyName::Development };
         self.sign_in.policy.unwrap_or(by_sender)
     }
 

@@ -22,7 +22,7 @@ use std::{sync::Arc, time::Duration};
 
 use poem::{Endpoint, EndpointExt, Response, Route};
 use poem_openapi::{LicenseObject, OpenApiService};
-use referral_core::{Referral, sms::http::GatewayReports};
+use referral_core::{Referral, sms::http::ReportReader};
 
 use crate::{
     auth::AuthApi,
@@ -36,7 +36,7 @@ pub use crate::{
     client::{ClientAddresses, TrustedProxies},
     cors::CorsOrigins,
     metrics::Metrics,
-    reports::UnknownUrl,
+    reports::reports_url,
 };
 
 /// All groups of endpoints.
@@ -57,8 +57,9 @@ pub struct AppOptions {
     pub cors_origins: CorsOrigins,
     /// Where requests are counted. Default: nowhere.
     pub metrics: Option<Metrics>,
-    /// What gateways report at `/sms/reports/{gateway}/`, see [`Self::read_reports`]. Default: nothing.
-    pub reports: Vec<GatewayReports>,
+    /// Who reads what gateways report, at the URLs that [`reports_url`] gives. Default: nobody. One that
+    /// [signs the URL](ReportReader::signs_url) takes a `public_url`.
+    pub report_readers: Vec<ReportReader>,
 }
 
 impl Default for AppOptions {
@@ -69,7 +70,7 @@ impl Default for AppOptions {
             client_addresses: ClientAddresses::default(),
             cors_origins: CorsOrigins::None,
             metrics: None,
-            reports: Vec::new(),
+            report_readers: Vec::new(),
         }
     }
 }
@@ -81,7 +82,7 @@ pub fn app(referral: Referral, options: AppOptions) -> impl Endpoint<Output = Re
     let service = service(&referral, options.public_url.clone());
     let document = Arc::new(Document::of(&service));
     let pages = pages::add(Route::new(), &service, &document, &referral);
-    let pages = pages.at("/sms/reports/:gateway", reports::endpoint(&referral, &options));
+    let pages = reports::add(pages, &referral, &options);
     let route = pages.nest(BASE, service).data(referral.clone()).map_to_response();
     Edge::new(route, referral, document, options)
 }

@@ -1,7 +1,8 @@
 //! Figures for Prometheus: how the service is used, how it answers, and what it refuses.
 //!
 //! A label is never what a client sent: routes are patterns, gateways are those that are set up, methods,
-//! regions and reasons are of a small closed set. So no figure has a phone in it, and there are no more of them the more there are who ask.
+//! regions and reasons are of a small closed set. So no figure has a phone in it, and there are no more
+//! of them the more there are who ask.
 
 use std::{sync::Arc, time::Duration};
 
@@ -21,7 +22,7 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 use referral_core::{
-    Event, Hook, Refusal, Region, Route,
+    Event, Hook, MessageRoute, Refusal, Region,
     sms::{Attempt, Observer, Outcome},
 };
 
@@ -44,10 +45,10 @@ struct Inner {
     invitations_accepted: Counter,
     sessions_ended: Family<ReasonLabels, Counter>,
     under_attack: Gauge,
-    messages: Family<AttemptLabels, Counter>,
+    message_attempts: Family<AttemptLabels, Counter>,
     message_durations: Family<GatewayLabels, Histogram, fn() -> Histogram>,
     message_statuses: Family<StatusLabels, Counter>,
-    message_sign_ins: Family<WayLabels, Counter>,
+    message_sign_ins: Family<MessageLabels, Counter>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -73,7 +74,7 @@ struct GatewayLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct WayLabels {
+struct MessageLabels {
     gateway: String,
     region: String,
 }
@@ -118,7 +119,7 @@ impl Metrics {
             invitations_accepted: Counter::default(),
             sessions_ended: Family::default(),
             under_attack: Gauge::default(),
-            messages: Family::default(),
+            message_attempts: Family::default(),
             message_durations: Family::new_with_constructor(long),
             message_statuses: Family::default(),
             message_sign_ins: Family::default(),
@@ -161,9 +162,9 @@ impl Metrics {
             inner.under_attack.clone(),
         );
         registry.register(
-            "messages",
+            "message_attempts",
             "Turns of gateways to send a message, by what came of them",
-            inner.messages.clone(),
+            inner.message_attempts.clone(),
         );
         let durations = inner.message_durations.clone();
         registry.register_with_unit("message_duration", "How long gateways took", Unit::Seconds, durations);
@@ -228,7 +229,7 @@ impl Observer for Metrics {
             self.0.message_durations.get_or_create(&labels).observe(attempt.took.as_secs_f64());
         }
         let outcome = attempt.outcome.as_str();
-        self.0.messages.get_or_create(&AttemptLabels { gateway, region, outcome }).inc();
+        self.0.message_attempts.get_or_create(&AttemptLabels { gateway, region, outcome }).inc();
     }
 }
 
@@ -245,15 +246,15 @@ impl Hook for Metrics {
                 let reason = reason.as_ref().map_or("sms_not_sent", Refusal::reason);
                 of_reason(&self.0.codes_not_sent, reason);
             }
-            Event::MessageStatus { route: Route { gateway, region }, status } => {
+            Event::MessageStatus { route: MessageRoute { gateway, region }, status } => {
                 let (gateway, region) = (gateway.clone(), name_of_region(*region));
                 let labels = StatusLabels { gateway, region, status: status.as_str() };
                 self.0.message_statuses.get_or_create(&labels).inc();
             }
             Event::SignedIn { route, .. } => {
                 self.0.sign_ins.inc();
-                if let Some(Route { gateway, region }) = route {
-                    let labels = WayLabels { gateway: gateway.clone(), region: name_of_region(*region) };
+                if let Some(MessageRoute { gateway, region }) = route {
+                    let labels = MessageLabels { gateway: gateway.clone(), region: name_of_region(*region) };
                     self.0.message_sign_ins.get_or_create(&labels).inc();
                 }
             }

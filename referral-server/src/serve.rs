@@ -3,6 +3,7 @@
 use std::{
     future::pending,
     io::{self, IsTerminal, Write},
+    mem,
     net::SocketAddr,
     sync::Arc,
     time::Duration,
@@ -22,9 +23,9 @@ use tokio::{
 };
 
 use crate::{
-    cli::{PolicyName, Sender, Settings},
+    cli::{PolicyName, Settings},
     connections, secrets,
-    sms::{Messages, SmsConfig},
+    sms::Messages,
     test_numbers, with_sources,
 };
 
@@ -38,7 +39,7 @@ pub(crate) async fn build(settings: &Settings, messages: Messages, hook: impl Ho
     let mut policy = settings.policy();
     policy.test_numbers = test_numbers::read(settings.sign_in.test_numbers.as_deref().unwrap_or_default())?;
     policy.check()?;
-    let Messages { sender, texts } = messages;
+    let Messages { sender, texts, .. } = messages;
     let storage = connect(settings).await?;
     secrets::make_missing(settings, &storage.known_keys().await?)?;
     let (keys, peppers) = secrets::read(settings)?;
@@ -74,10 +75,13 @@ pub(crate) async fn serve(settings: &Settings) -> Result<()> {
     refuse_to_give_codes_away(settings)?;
     let client_addresses = network.client_addresses()?;
     let metrics = Metrics::new();
-    let sms = settings.sms_in_use()?;
-    let mut options = AppOptions::default();
-    options.public_url.clone_from(&network.public_url);
-    let messages = Messages::new(sms.as_ref(), settings, metrics.clone(), &mut options)?;
+    let sms = settings.sms_config()?;
+    let gateways = sms.as_ref().map(|sms| sms.names().join(", "));
+    let mut messages = match sms {
+        Some(sms) => Messages::new(sms, settings, metrics.clone())?,
+        None => Messages::none(),
+    };
+    let report_readers = mem::take(&mut messages.report_readers);
     // First, since it is the likeliest to fail and leaves nothing behind.
     let listener = bind(network.listen).await?;
     let metrics_listener = match network.metrics_listen {
@@ -90,14 +94,17 @@ pub(crate) async fn serve(settings: &Settings) -> Result<()> {
     let metrics_address = metrics_listener.as_ref().map(TcpListener::local_addr).transpose()?;
     let test_numbers = &referral.policy().test_numbers;
     test_numbers::warn(test_numbers, SystemClock.now());
-    if let Err(error) = greet(settings, sms.as_ref(), test_numbers, listener.local_addr()?, metrics_address) {
+    if let Err(error) =
+        greet(settings, gateways.as_deref(), test_numbers, listener.local_addr()?, metrics_address)
+    {
         tracing::warn!(%error, "nobody reads where the server listens");
     }
-    if settings.sender() == Sender::Gateways {
+    if settings.sends_messages() {
         warn_of_costs(&referral);
     }
 
     tokio::spawn(sweep(referral.clone()));
+    let mut options = AppOptions::default();
     if let Some(listener) = metrics_listener {
         options.metrics = Some(metrics.clone());
         let page = Route::new().at("/metrics", get(make_sync(move |_| metrics.page())));
@@ -111,6 +118,8 @@ pub(crate) async fn serve(settings: &Settings) -> Result<()> {
             () = reload_keys(hang_up, &referral, settings) => {}
         }
     };
+    options.public_url.clone_from(&network.public_url);
+    options.report_readers = report_readers;
     options.time_limit = network.time_limit;
     options.client_addresses = client_addresses;
     options.cors_origins = network.cors_origins.clone().unwrap_or_default();
@@ -127,7 +136,7 @@ async fn bind(address: SocketAddr) -> Result<TcpListener, String> {
 /// With the development sender whoever reaches the server can sign in as anybody.
 fn refuse_to_give_codes_away(settings: &Settings) -> Result<()> {
     let listen = settings.network.listen;
-    let gives_codes_away = settings.sender() == Sender::Development && !listen.ip().is_loopback();
+    let gives_codes_away = !settings.sends_messages() && !listen.ip().is_loopback();
     if gives_codes_away && !settings.sign_in.return_codes_to_anyone {
         let reason = format!(
             "the development sender gives the code of any phone to whoever asks for it, so it listens on \
@@ -152,7 +161,7 @@ fn warn_of_costs(referral: &Referral) {
 /// Says where things are.
 fn greet(
     settings: &Settings,
-    sms: Option<&SmsConfig>,
+    gateways: Option<&str>,
     test_numbers: &[TestNumber],
     address: SocketAddr,
     metrics: Option<SocketAddr>,
@@ -173,8 +182,8 @@ fn greet(
         writeln!(out, "  Limits       almost none hold, as --policy development has it")?;
     }
     test_numbers::greet(&mut out, test_numbers, SystemClock.now())?;
-    match sms {
-        Some(sms) => writeln!(out, "  Messages     {}", sms.order().join(", "))?,
+    match gateways {
+        Some(gateways) => writeln!(out, "  Messages     {gateways}")?,
         None => writeln!(
             out,
             "  Development  no messages are sent: codes come back in answers, and anybody can sign in as anybody"

@@ -4,61 +4,59 @@ mod commands;
 
 use std::{collections::BTreeMap, fs, path::Path, sync::Arc, time::Duration};
 
-pub(crate) use commands::{SmsCommand, run};
 use referral_core::{
-    Policy, Region,
+    Invalid, Policy, Region,
     sms::{
         AfterUnknown, DevelopmentSender, Failover, Observer, SmsSender, Texts,
-        http::{ConfigError, GatewayConfig, GatewayReports, HttpSender},
+        http::{ConfigError, GatewayConfig, HttpSender, ReportReader},
     },
 };
-
-use referral_server::AppOptions;
+use referral_server::reports_url;
 use serde::{Deserialize, Deserializer, de};
 
+pub(crate) use self::commands::{SmsCommand, run};
 use crate::cli::Settings;
 
-/// What to do about gateways that nothing is known of.
-pub(crate) const NO_CONFIG: &str = "name the gateways in a file: --sms-config sms.toml";
+/// Said where gateways are needed and no file names them.
+const NO_CONFIG: &str = "name the gateways in a file: --sms-config sms.toml";
 
-/// How messages go out, and what they say.
+/// How messages go out, what they say, and who reads what became of them.
 pub(crate) struct Messages {
     pub(crate) sender: Arc<dyn SmsSender>,
     pub(crate) texts: Texts,
+    pub(crate) report_readers: Vec<ReportReader>,
 }
 
 impl Messages {
     /// For whoever sends none.
     pub(crate) fn none() -> Self {
-        Self { sender: Arc::new(DevelopmentSender), texts: Texts::default() }
+        Self { sender: Arc::new(DevelopmentSender), texts: Texts::default(), report_readers: Vec::new() }
     }
 
-    /// As they are configured, together with what the endpoint must know to read reports; without a
-    /// configuration no message is sent.
+    /// As they are configured.
     pub(crate) fn new(
-        config: Option<&SmsConfig>,
+        config: SmsConfig,
         settings: &Settings,
         observer: impl Observer,
-        options: &mut AppOptions,
     ) -> Result<Self, String> {
-        let Some(config) = config else { return Ok(Self::none()) };
-        let (time, limit) = (config.time(), settings.network.time_limit);
+        let (time, limit) = (config.time, settings.network.time_limit);
         if time >= limit {
             return Err(format!(
                 "gateways may take {time:?} for a message, and an answer {limit:?}; give `time` less, or \
                  --time-limit more"
             ));
         }
-        let texts = config.texts()?;
-        for long in texts.too_long(longest_code(&settings.policy())) {
-            let (locale, segments) = (long.locale, long.segments.segments);
+        for long in config.texts.too_long(longest_code(&settings.policy())) {
+            let (locale, segments) = (long.locale, long.segments.count);
             tracing::warn!(%locale, segments, "each of these messages is paid for as several; see `sms preview`");
         }
-        let reports_urls = config.read_reports(options)?;
-        for reports in &options.reports {
-            tracing::info!(gateway = reports.gateway(), "what the gateway reports is read");
+        let public_url = settings.network.public_url.as_deref();
+        let report_readers = config.report_readers(public_url)?;
+        for reader in &report_readers {
+            tracing::info!(gateway = reader.gateway(), "what the gateway reports is read");
         }
-        Ok(Self { sender: Arc::new(config.sender(observer, &reports_urls)?), texts })
+        let sender = Arc::new(config.sender(observer, public_url, &report_readers)?);
+        Ok(Self { sender, texts: config.texts, report_readers })
     }
 }
 
@@ -68,10 +66,122 @@ fn longest_code(policy: &Policy) -> u8 {
     policy.code_length.max(policy.attack_code_length).max(lengthened)
 }
 
-/// How messages are sent, and what they say.
+/// What the file says.
+pub(crate) struct SmsConfig {
+    /// In the order in which they are tried.
+    gateways: Vec<(String, GatewayConfig)>,
+    regions: Vec<(Region, Vec<String>)>,
+    time: Duration,
+    after_unknown: AfterUnknown,
+    texts: Texts,
+}
+
+impl SmsConfig {
+    /// Reads the file.
+    pub(crate) fn read(path: &Path) -> Result<Self, String> {
+        let shown = path.display();
+        let text = fs::read_to_string(path).map_err(|error| format!("cannot read {shown}: {error}"))?;
+        let file: File = toml::from_str(&text).map_err(|error| {
+            // Not the error's own text, which quotes the line: there may be a secret in it.
+            let line = error.span().map_or(1, |span| 1 + text[..span.start].matches('\n').count());
+            format!("{shown}, line {line}: {}", error.message())
+        })?;
+        let regions = file.regions.iter().map(|(region, order)| {
+            let region = Region::parse(region).map_err(|error| format!("regions.{region}: {error}"))?;
+            Ok((region, order.clone()))
+        });
+        Ok(Self {
+            regions: regions.collect::<Result<_, String>>()?,
+            time: file.time.unwrap_or(Failover::TIME),
+            after_unknown: file.after_unknown,
+            texts: file.texts.read()?,
+            gateways: in_order(file.gateways, &file.order)?,
+        })
+    }
+
+    /// The names of the gateways, in the order in which they are tried.
+    pub(crate) fn names(&self) -> Vec<&str> {
+        self.gateways.iter().map(|(name, _)| name.as_str()).collect()
+    }
+
+    /// The sender, which tries one gateway after another. Those that are read have their URLs told.
+    fn sender(
+        &self,
+        observer: impl Observer,
+        public_url: Option<&str>,
+        report_readers: &[ReportReader],
+    ) -> Result<Failover, String> {
+        if self.gateways.is_empty() {
+            return Err("there is no gateway; describe one in a table such as [gateways.twilio]".into());
+        }
+        // How long each of them may take is its own setting.
+        let failover = Failover::builder().time(self.time).time_per_gateway(self.time);
+        let mut failover = failover.after_unknown(self.after_unknown).observer(observer);
+        for (name, config) in &self.gateways {
+            let mut sender = HttpSender::new(config.clone()).map_err(|error| in_gateway(name, &error))?;
+            let reader = report_readers.iter().find(|reader| reader.gateway() == name);
+            if let Some((reader, public_url)) = reader.zip(public_url) {
+                sender = sender.reports_url(reports_url(public_url, reader));
+            }
+            failover = failover.gateway(name, sender);
+        }
+        for (region, order) in &self.regions {
+            failover = failover.order_for(*region, order);
+        }
+        failover.build().map_err(|error| error.to_string())
+    }
+
+    /// Those who read what gateways report, as far as it can be known that it is theirs.
+    fn report_readers(&self, public_url: Option<&str>) -> Result<Vec<ReportReader>, String> {
+        let mut readers = Vec::new();
+        for (name, config) in &self.gateways {
+            let reader = ReportReader::new(name, config).map_err(|error| in_gateway(name, &error))?;
+            match reader {
+                Some(reader) if reader.signs_url() && public_url.is_none() => tracing::warn!(
+                    gateway = name,
+                    "what the gateway reports is not read: it signs the URL that it calls; set --public-url"
+                ),
+                reader => readers.extend(reader),
+            }
+        }
+        Ok(readers)
+    }
+}
+
+/// The gateways in this order, which goes without saying for one.
+fn in_order(
+    mut gateways: BTreeMap<String, toml::Table>,
+    order: &[String],
+) -> Result<Vec<(String, GatewayConfig)>, String> {
+    let only = gateways.keys().next().cloned().filter(|_| gateways.len() == 1);
+    let order = if order.is_empty() { only.as_slice() } else { order };
+    let mut ordered = Vec::new();
+    for name in order {
+        let table = gateways.remove(name);
+        let table =
+            table.ok_or_else(|| format!("order: there is no table [gateways.{name}], or not twice"))?;
+        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+        if !name.bytes().all(is_plain) {
+            // It is part of a URL.
+            return Err(format!("gateways.{name}: a name has no characters but a-z, A-Z, 0-9, - and _"));
+        }
+        let config = GatewayConfig::try_from(table).map_err(|error| in_gateway(name, &error))?;
+        ordered.push((name.clone(), config));
+    }
+    match gateways.keys().next() {
+        Some(name) => Err(format!("`order` lists the gateways, first the one to try first; add `{name}`")),
+        None => Ok(ordered),
+    }
+}
+
+fn in_gateway(name: &str, error: &ConfigError) -> String {
+    format!("gateways.{name}: {error}")
+}
+
+/// The file as it is written.
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub(crate) struct SmsConfig {
+struct File {
     /// The gateways, in the order in which they are tried.
     order: Vec<String>,
     /// Other orders, by region.
@@ -80,24 +190,16 @@ pub(crate) struct SmsConfig {
     #[serde(deserialize_with = "duration")]
     time: Option<Duration>,
     /// Whether another gateway gets the message when nobody knows what became of it at one.
-    after_unknown: AfterUnknownName,
+    after_unknown: AfterUnknown,
     /// What is known of each.
     gateways: BTreeMap<String, toml::Table>,
-    texts: TextsConfig,
-}
-
-#[derive(Clone, Copy, Default, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum AfterUnknownName {
-    #[default]
-    Next,
-    Stop,
+    texts: FileTexts,
 }
 
 /// What messages say.
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-struct TextsConfig {
+struct FileTexts {
     /// The host of the website that codes are typed into.
     host: Option<String>,
     /// By which Android knows the app.
@@ -108,121 +210,24 @@ struct TextsConfig {
     templates: BTreeMap<String, String>,
 }
 
-impl SmsConfig {
-    /// Reads the file.
-    pub(crate) fn read(path: &Path) -> Result<Self, String> {
-        let shown = path.display();
-        let text = fs::read_to_string(path).map_err(|error| format!("cannot read {shown}: {error}"))?;
-        toml::from_str(&text).map_err(|error| {
-            // Not the error's own text, which quotes the line: there may be a secret in it.
-            let line = error.span().map_or(1, |span| 1 + text[..span.start].matches('\n').count());
-            format!("{shown}, line {line}: {}", error.message())
-        })
-    }
-
-    /// The sender, which tries one gateway after another. Each reports to the URL that stands beside its
-    /// name.
-    pub(crate) fn sender(
-        &self,
-        observer: impl Observer,
-        reports_urls: &BTreeMap<String, String>,
-    ) -> Result<Failover, String> {
-        let after_unknown = match self.after_unknown {
-            AfterUnknownName::Next => AfterUnknown::Next,
-            AfterUnknownName::Stop => AfterUnknown::Stop,
-        };
-        // How long one of them may take is its own setting.
-        let (time, time_per_gateway) = (self.time(), self.time());
-        let failover = Failover::builder().observer(observer).after_unknown(after_unknown);
-        let mut failover = failover.time(time).time_per_gateway(time_per_gateway);
-        for name in self.ordered()? {
-            let sender = HttpSender::new(self.gateway(name)?).map_err(|error| in_gateway(name, &error))?;
-            let reports_url = reports_urls.get(name).cloned().unwrap_or_default();
-            failover = failover.gateway(name, sender.reports_url(reports_url));
-        }
-        for (region, names) in &self.regions {
-            let of_region = Region::parse(region).map_err(|error| format!("regions.{region}: {error}"))?;
-            failover = failover.route(of_region, names.iter().map(String::as_str));
-        }
-        failover.build().map_err(|error| error.to_string())
-    }
-
-    /// Has the endpoint read what gateways report, and returns the URLs that they are to call, by name.
-    pub(crate) fn read_reports(&self, options: &mut AppOptions) -> Result<BTreeMap<String, String>, String> {
-        let mut urls = BTreeMap::new();
-        for name in self.ordered()? {
-            let reports = GatewayReports::new(name, &self.gateway(name)?);
-            let Some(reports) = reports.map_err(|error| in_gateway(name, &error))? else { continue };
-            match options.read_reports(reports) {
-                Ok(Some(url)) => drop(urls.insert(name.to_owned(), url)),
-                Ok(None) => {}
-                Err(error) => tracing::warn!("no reports are read: {error}, with --public-url"),
-            }
-        }
-        Ok(urls)
-    }
-
-    /// How long sending may take.
-    pub(crate) fn time(&self) -> Duration {
-        self.time.unwrap_or(Failover::TIME)
-    }
-
-    /// The texts.
-    pub(crate) fn texts(&self) -> Result<Texts, String> {
-        let TextsConfig { host, android_hash, default_locale, templates } = &self.texts;
-        let wrong = |setting: &str| {
-            let setting = setting.to_owned();
-            move |error: referral_core::Invalid| format!("texts.{setting}: {error}")
-        };
+impl FileTexts {
+    fn read(&self) -> Result<Texts, String> {
+        let wrong = |setting: String| move |error: Invalid| format!("texts.{setting}: {error}");
         let mut texts = Texts::default();
-        for (locale, template) in templates {
-            texts = texts.template(locale, template).map_err(wrong(&format!("templates.{locale}")))?;
+        for (locale, template) in &self.templates {
+            texts = texts.template(locale, template).map_err(wrong(format!("templates.{locale}")))?;
         }
-        if let Some(locale) = default_locale {
-            texts = texts.default_locale(locale).map_err(wrong("default_locale"))?;
+        if let Some(locale) = &self.default_locale {
+            texts = texts.default_locale(locale).map_err(wrong("default_locale".into()))?;
         }
-        if let Some(host) = host {
-            texts = texts.host(host).map_err(wrong("host"))?;
+        if let Some(host) = &self.host {
+            texts = texts.host(host).map_err(wrong("host".into()))?;
         }
-        if let Some(hash) = android_hash {
-            texts = texts.android_hash(hash).map_err(wrong("android_hash"))?;
+        if let Some(hash) = &self.android_hash {
+            texts = texts.android_hash(hash).map_err(wrong("android_hash".into()))?;
         }
         Ok(texts)
     }
-
-    /// The gateways in the order in which they are tried.
-    pub(crate) fn order(&self) -> Vec<&str> {
-        self.ordered().unwrap_or_default()
-    }
-
-    /// The names of the gateways in their order, which goes without saying for one.
-    fn ordered(&self) -> Result<Vec<&str>, String> {
-        if self.gateways.is_empty() {
-            return Err("there is no gateway; describe one in a table such as [gateways.twilio]".into());
-        }
-        if self.order.is_empty() && self.gateways.len() == 1 {
-            return Ok(self.gateways.keys().map(String::as_str).collect());
-        }
-        let left_out = self.gateways.keys().find(|name| !self.order.contains(name));
-        if let Some(left_out) = left_out {
-            return Err(format!("`order` lists the gateways, first the one to try first; add `{left_out}`"));
-        }
-        Ok(self.order.iter().map(String::as_str).collect())
-    }
-
-    fn gateway(&self, name: &str) -> Result<GatewayConfig, String> {
-        let table = self.gateways.get(name);
-        let table = table.ok_or_else(|| format!("order: there is no table [gateways.{name}]"))?;
-        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
-        if name.len() > 64 || !name.bytes().all(is_plain) {
-            return Err(format!("gateways.{name}: a name is 1 to 64 of a-z, A-Z, 0-9, - and _"));
-        }
-        GatewayConfig::try_from(table.clone()).map_err(|error| in_gateway(name, &error))
-    }
-}
-
-fn in_gateway(name: &str, error: &ConfigError) -> String {
-    format!("gateways.{name}: {error}")
 }
 
 fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {

@@ -104,7 +104,7 @@ impl Builder {
     /// What the message says, given the code and the languages asked for, the best first: for whoever
     /// does not find [`texts`](Self::texts) enough.
     #[must_use]
-    pub fn text(mut self, text: impl Fn(&SmsCode, &[Locale]) -> String + Send + Sync + 'static) -> Self {
+    pub fn text_fn(mut self, text: impl Fn(&SmsCode, &[Locale]) -> String + Send + Sync + 'static) -> Self {
         self.text = Arc::new(text);
         self
     }

@@ -2,8 +2,8 @@
 
 use super::Referral;
 use crate::{
-    ChallengeId, DeliveryReport, Error, Event, Route,
-    delivery::{MessageChange, MessageKey, MessageNews},
+    ChallengeId, DeliveryReport, DeliveryStatus, Error, Event, MessageRoute,
+    delivery::{MessageKey, MessageNews},
     sms::Receipt,
 };
 
@@ -24,39 +24,38 @@ impl Referral {
         };
         let news = MessageNews::reported(message, status, self.now());
         let change = self.inner.storage.note_message(&news).await?;
-        self.tell_change(Some(Route { gateway, region: change.region }), change).await;
+        self.tell_statuses(&MessageRoute { gateway, region: change.region }, change.reached).await;
         Ok(())
     }
 
-    /// Takes note of which gateway accepted the message of a challenge, and as what. The message is out, so
-    /// nobody is refused if that fails.
+    /// Takes note of which gateway accepted the message of a challenge, and as what; returns what there is
+    /// to tell of that. The message is out, so nobody is refused if that fails.
     pub(super) async fn note_accepted(
         &self,
-        route: Option<&Route>,
+        route: &MessageRoute,
         receipt: &Receipt,
         challenge: ChallengeId,
-    ) -> MessageChange {
-        let Some(route) = route else {
-            return MessageChange::default();
-        };
+    ) -> Vec<DeliveryStatus> {
+        let gateway = &*route.gateway;
         let message_id = receipt.message_id.as_deref();
         let Some(news) = MessageNews::accepted(route, message_id, challenge, self.now()) else {
             tracing::warn!("a message is not tracked: its gateway's name is empty or too long");
-            return MessageChange::default();
+            return Vec::new();
         };
-        let gateway = &*route.gateway;
         if message_id.is_some() && news.message.is_none() {
             tracing::warn!(gateway, "a message is not tracked: its id is empty or too long");
         }
-        self.inner.storage.note_message(&news).await.unwrap_or_else(|failure| {
-            tracing::warn!(gateway, %failure, "a message is not tracked: it could not be noted");
-            MessageChange::default()
-        })
+        match self.inner.storage.note_message(&news).await {
+            Ok(change) => change.reached,
+            Err(failure) => {
+                tracing::warn!(gateway, %failure, "a message is not tracked: it could not be noted");
+                Vec::new()
+            }
+        }
     }
 
-    pub(super) async fn tell_change(&self, route: Option<Route>, change: MessageChange) {
-        let Some(route) = route else { return };
-        for status in change.reached {
+    pub(super) async fn tell_statuses(&self, route: &MessageRoute, reached: Vec<DeliveryStatus>) {
+        for status in reached {
             self.tell(Event::MessageStatus { route: route.clone(), status }).await;
         }
     }

@@ -9,6 +9,7 @@ use std::{
 };
 
 use async_trait::async_trait;
+use serde::Deserialize;
 use tokio::time::{Instant, timeout};
 
 pub use self::builder::{FailoverBuilder, FailoverError};
@@ -37,14 +38,14 @@ const LEAST_TIME: Duration = Duration::from_millis(500);
 /// let sender = Failover::builder()
 ///     .gateway("twilio", twilio)
 ///     .gateway("mobizon", mobizon)
-///     .route("KZ".parse()?, ["mobizon", "twilio"])
+///     .order_for("KZ".parse()?, ["mobizon", "twilio"])
 ///     .build()?;
 /// # Ok::<_, Box<dyn std::error::Error>>(())
 /// ```
 pub struct Failover {
     gateways: Vec<Gateway>,
     /// The gateways for a region, by their place in `gateways`.
-    routes: Vec<(Region, Vec<usize>)>,
+    orders: Vec<(Region, Vec<usize>)>,
     /// The gateways for any other.
     order: Vec<usize>,
     time: Duration,
@@ -68,7 +69,8 @@ impl Gateway {
 }
 
 /// What is done when nobody knows whether a gateway sent the message.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum AfterUnknown {
     /// The next gateway gets it as well: two messages with one code do less harm than none.
     #[default]
@@ -148,13 +150,14 @@ impl Observer for () {
 }
 
 impl Failover {
-    /// How long sending takes at most, unless something else is said.
+    /// How long sending takes at most, unless something else is said: two gateways' time, and less than the
+    /// ten seconds that an answer over HTTP may take.
     pub const TIME: Duration = Duration::from_secs(8);
 
     /// The gateways for a region, in their order.
-    fn route(&self, region: Option<Region>) -> impl Iterator<Item = &Gateway> {
-        let route = self.routes.iter().find(|(of, _)| Some(*of) == region).map(|(_, route)| route);
-        route.unwrap_or(&self.order).iter().map(|place| &self.gateways[*place])
+    fn order_of(&self, region: Option<Region>) -> impl Iterator<Item = &Gateway> {
+        let order = self.orders.iter().find(|(of, _)| Some(*of) == region).map(|(_, order)| order);
+        order.unwrap_or(&self.order).iter().map(|place| &self.gateways[*place])
     }
 }
 
@@ -167,7 +170,7 @@ impl SmsSender for Failover {
             Sending { failover: self, message, region, deadline, failed: None, busy_until: None };
         let mut first_to_return: Option<(Instant, &Gateway)> = None;
         let mut asked = false;
-        for gateway in self.route(region) {
+        for gateway in self.order_of(region) {
             if asked && sending.time_left() < LEAST_TIME {
                 return Err(sending.out_of_time());
             }

@@ -2,30 +2,30 @@
 //! to read what is answered.
 
 mod answer;
+mod client;
 mod config;
+mod place;
 mod presets;
 mod report;
+mod standard_webhooks;
 mod template;
-mod webhook;
 
 use std::{
     borrow::Cow,
     collections::BTreeMap,
-    error::Error as _,
-    fmt, fs,
+    fmt,
     net::IpAddr,
     sync::Arc,
     time::{Duration, SystemTime},
 };
 
 use async_trait::async_trait;
+use base64::{Engine as _, prelude::BASE64_STANDARD};
 use reqwest::{
-    Certificate, Client, Proxy, Request, Response, Url,
+    Client, Request, Response, Url,
     header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER},
-    redirect,
 };
 use uuid::Uuid;
-use webpki_root_certs::TLS_SERVER_ROOT_CERTS;
 use zeroize::Zeroizing;
 
 use self::{
@@ -35,8 +35,8 @@ use self::{
 };
 pub use self::{
     config::{ConfigError, GatewayConfig},
-    presets::PRESETS,
-    report::{GatewayReports, ReportError, ReportRequest},
+    presets::{PRESETS, preset},
+    report::{ReportError, ReportReader, ReportRequest},
 };
 use super::{Encoding, Receipt, Segments, SmsError, SmsMessage, SmsSender};
 use crate::{
@@ -46,10 +46,6 @@ use crate::{
 
 /// The most that is read of an answer, in bytes. Gateways answer with less than one of these.
 const MAX_ANSWER: usize = 64 * 1024;
-
-/// For how long a connection is kept for the next message: shorter than servers usually do, since a
-/// request on one that is just being closed may or may not have arrived.
-const IDLE_TIME: Duration = Duration::from_secs(15);
 
 /// Sends messages through a gateway that speaks HTTP.
 ///
@@ -84,11 +80,11 @@ impl HttpSender {
             message_values(&sample(), "").into_iter().find(|(name, _)| settings.contains_key(*name))
         {
             return Err(ConfigError::new(format!(
-                "`{name}` stands for something of the message; call the setting otherwise"
+                "`{name}` stands for something of the message; give the setting another name"
             )));
         }
         let values = Values { message: &[], settings: &settings };
-        let client = client(&config, &values)?;
+        let client = client::new(&config, &values)?;
         let sender =
             Self { config, settings, client, clock: Arc::new(SystemClock), reports_url: String::new() };
         sender.request(&sample())?;
@@ -121,7 +117,7 @@ impl HttpSender {
             Method::Put => reqwest::Method::PUT,
         };
         let mut url = Url::parse(&config.url.render_url(&values)?)
-            .map_err(|error| ConfigError::new(format!("`url` is none: {error}")))?;
+            .map_err(|error| ConfigError::new(format!("`url` is not a URL: {error}")))?;
         if !config.allow_http && !is_private(&url) {
             return Err(ConfigError::new(
                 "`url` does not begin with https://, so that phones and codes would be seen on the way; \
@@ -169,13 +165,13 @@ impl HttpSender {
                 let password = password.as_ref().map(|password| password.render(values)).transpose()?;
                 let pair =
                     format!("{}:{}", *user.render(values)?, password.as_deref().map_or("", String::as_str));
-                (AUTHORIZATION, format!("Basic {}", webhook::base64(pair.as_bytes())))
+                (AUTHORIZATION, format!("Basic {}", BASE64_STANDARD.encode(pair.as_bytes())))
             }
             Some(Auth::Bearer(token)) => (AUTHORIZATION, format!("Bearer {}", *token.render(values)?)),
             Some(Auth::Header { name, value }) => (header_name(name)?, value.render(values)?.to_string()),
             Some(Auth::StandardWebhooks(secret)) => {
                 let body = request.body().and_then(|body| body.as_bytes()).unwrap_or_default();
-                let secret = webhook::Secret::parse(&secret.render(values)?)?;
+                let secret = standard_webhooks::Secret::parse(&secret.render(values)?)?;
                 let headers = secret.sign(&id.to_string(), self.clock.now(), body);
                 for (name, value) in headers {
                     request.headers_mut().insert(name, header_value(&value)?);
@@ -229,66 +225,9 @@ impl SmsSender for HttpSender {
         let request = self.request(message).map_err(|error| SmsError::Temporary(error.to_string()))?;
         match self.client.execute(request).await {
             Ok(response) => self.read(response, message).await,
-            Err(error) => Err(failure(&error.without_url())),
+            Err(error) => Err(client::failure(&error.without_url())),
         }
     }
-}
-
-/// What it means that there was no answer.
-fn failure(error: &reqwest::Error) -> SmsError {
-    if error.is_connect() || error.is_builder() {
-        let mut root: &dyn std::error::Error = error;
-        while let Some(source) = root.source() {
-            root = source;
-        }
-        return SmsError::Temporary(format!("cannot connect: {root}"));
-    }
-    let reason = if error.is_timeout() { "no answer in time" } else { "the connection broke" };
-    SmsError::Unknown(reason.into())
-}
-
-fn client(config: &Fields, values: &Values<'_>) -> Result<Client, ConfigError> {
-    let unusable = |error: reqwest::Error| {
-        let error = error.without_url();
-        let source = error.source().map(|source| format!(": {source}")).unwrap_or_default();
-        ConfigError::new(format!("no client can be made: {error}{source}"))
-    };
-    // Compiled in, so that no container lacks them.
-    let mut authorities = Vec::with_capacity(TLS_SERVER_ROOT_CERTS.len());
-    for certificate in TLS_SERVER_ROOT_CERTS {
-        authorities.push(Certificate::from_der(certificate).map_err(unusable)?);
-    }
-    if let Some(file) = &config.ca_file {
-        let shown = file.display();
-        let pem =
-            fs::read(file).map_err(|error| ConfigError::new(format!("cannot read {shown}: {error}")))?;
-        let more = Certificate::from_pem_bundle(&pem).unwrap_or_default();
-        if more.is_empty() {
-            return Err(ConfigError::new(format!("there is no certificate in {shown}")));
-        }
-        authorities.extend(more);
-    }
-    let mut builder = Client::builder()
-        .user_agent(concat!("referral/", env!("CARGO_PKG_VERSION")))
-        .redirect(redirect::Policy::none())
-        .retry(reqwest::retry::never())
-        .no_gzip()
-        .no_brotli()
-        .no_deflate()
-        .no_zstd()
-        .connect_timeout(config.connect_timeout)
-        .timeout(config.timeout)
-        .pool_idle_timeout(IDLE_TIME)
-        .tls_certs_only(authorities);
-    if let Some(proxy) = &config.proxy {
-        let url = proxy.render_url(values)?;
-        builder = if *url == "none" {
-            builder.no_proxy()
-        } else {
-            builder.proxy(Proxy::all(&*url).map_err(|_| ConfigError::new("`proxy` is no URL"))?)
-        };
-    }
-    builder.build().map_err(unusable)
 }
 
 /// What templates can name of a message.

@@ -45,7 +45,7 @@ pub struct Segments {
     /// How many units it has in it.
     pub units: usize,
     /// How many segments that is.
-    pub segments: usize,
+    pub count: usize,
 }
 
 impl Segments {
@@ -53,26 +53,26 @@ impl Segments {
     #[must_use]
     pub fn of(text: &str) -> Self {
         match text.chars().map(septets).collect::<Option<Vec<_>>>() {
-            Some(lengths) => Self::count(Encoding::Gsm7, lengths),
-            None => Self::count(Encoding::Ucs2, text.chars().map(char::len_utf16)),
+            Some(lengths) => Self::counted(Encoding::Gsm7, lengths),
+            None => Self::counted(Encoding::Ucs2, text.chars().map(char::len_utf16)),
         }
     }
 
-    fn count(encoding: Encoding, lengths: impl IntoIterator<Item = usize>) -> Self {
-        let (mut units, mut segments, mut filled) = (0, 1, 0);
+    fn counted(encoding: Encoding, lengths: impl IntoIterator<Item = usize>) -> Self {
+        let (mut units, mut count, mut filled) = (0, 1, 0);
         for length in lengths {
             units += length;
             // A character of two units is in one segment.
             if filled + length > encoding.units_of_several() {
-                segments += 1;
+                count += 1;
                 filled = 0;
             }
             filled += length;
         }
         if units <= encoding.units_alone() {
-            segments = 1;
+            count = 1;
         }
-        Self { encoding, units, segments }
+        Self { encoding, units, count }
     }
 }
 
@@ -92,8 +92,8 @@ mod tests {
     use super::*;
 
     fn segments(text: &str) -> (Encoding, usize, usize) {
-        let Segments { encoding, units, segments } = Segments::of(text);
-        (encoding, units, segments)
+        let Segments { encoding, units, count } = Segments::of(text);
+        (encoding, units, count)
     }
 
     #[test]

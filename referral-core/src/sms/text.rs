@@ -147,7 +147,7 @@ impl Texts {
     /// The texts that are sent in more than one segment, so that each costs more than one message and
     /// Android gives none to an app.
     pub fn too_long(&self, code_length: u8) -> impl Iterator<Item = Preview> {
-        self.preview(code_length).filter(|preview| preview.segments.segments > 1)
+        self.preview(code_length).filter(|preview| preview.segments.count > 1)
     }
 }
 

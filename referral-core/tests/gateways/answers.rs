@@ -26,14 +26,7 @@ async fn read(rules: &str, answer: ResponseTemplate) -> String {
     let gateway = fake::gateway(answer).await;
     let sender = sender(&format!("url = \"{}\"\n{rules}", gateway.uri())).expect("sound");
     let sender = sender.clock(ManualClock::new(datetime!(2026-11-25 08:00 UTC)));
-    let read = match sender.send(&message()).await {
-        Ok(receipt) => format!("accepted {}", receipt.message_id.as_deref().unwrap_or("-")),
-        Err(SmsError::Permanent(reason)) => format!("permanent: {reason}"),
-        Err(SmsError::Temporary(reason)) => format!("temporary: {reason}"),
-        Err(SmsError::Busy { reason, retry_after }) => format!("busy {retry_after:?}: {reason}"),
-        Err(SmsError::Unknown(reason)) => format!("unknown: {reason}"),
-        Err(error) => format!("{error}"),
-    };
+    let read = fake::meaning(&sender.send(&message()).await);
     assert_eq!(gateway.received_requests().await.expect("recorded").len(), 1, "asked once");
     read
 }
@@ -111,14 +104,6 @@ async fn without_rules_the_status_decides() {
 }
 
 #[tokio::test]
-async fn an_id_that_is_too_long_to_be_one_is_not_kept() {
-    let rules = "answer.message_id = \"/id\"";
-    let answer = |id: String| ResponseTemplate::new(200).set_body_json(serde_json::json!({ "id": id }));
-    assert_eq!(read(rules, answer("я".repeat(128))).await, format!("accepted {}", "я".repeat(128)));
-    assert_eq!(read(rules, answer("я".repeat(129))).await, "accepted -");
-}
-
-#[tokio::test]
 async fn an_answer_without_end_is_read_as_far_as_makes_sense() {
     let huge = "x".repeat(10 * 1024 * 1024);
     assert_eq!(
@@ -157,12 +142,12 @@ async fn half_an_answer_and_none_leave_it_open_whether_the_message_was_sent() {
 
 #[tokio::test]
 async fn a_gateway_that_never_answers_is_given_up() {
-    let read = read_raw(None, "timeout = \"200ms\"\nconnect_timeout = \"100ms\"").await;
+    let read = read_raw(None, "timeout = \"1s\"\nconnect_timeout = \"900ms\"").await;
     assert!(matches!(&read, Err(SmsError::Unknown(said)) if said == "no answer in time"), "{read:?}");
     // Nor when half of it has come.
     let url = fake::raw_then_silent(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{").await;
     let config = format!(
-        "url = \"{url}\"\ntimeout = \"200ms\"\nconnect_timeout = \"100ms\"\njson = {{ end = 1 }}\n\
+        "url = \"{url}\"\ntimeout = \"1s\"\nconnect_timeout = \"900ms\"\njson = {{ end = 1 }}\n\
          answer = {{ accepted = {{ at = \"/ok\" }} }}"
     );
     let read = sender(&config).expect("sound").send(&message()).await;
@@ -176,11 +161,9 @@ async fn without_a_connection_it_is_certain_that_nothing_was_sent() {
         listener.local_addr().expect("an address")
     };
     let speaks_no_tls = fake::gateway(ResponseTemplate::new(200)).await;
-    for url in [
-        format!("http://{closed}/{{text}}"),
-        format!("https://{}/?text={{text}}", speaks_no_tls.address()),
-        "https://gateway.invalid/{phone}".to_owned(),
-    ] {
+    for url in
+        [format!("http://{closed}/{{text}}"), format!("https://{}/?text={{text}}", speaks_no_tls.address())]
+    {
         let sender = sender(&format!("url = \"{url}\"\nform = {{ text = \"{{text}}\" }}")).expect("sound");
         let error = sender.send(&message()).await.expect_err("out of reach");
         assert!(

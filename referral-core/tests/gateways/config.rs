@@ -15,7 +15,7 @@ fn what_cannot_work_is_refused_with_what_to_do() {
         ("url = \"https://a.example\"\nform = { a = \"b\" }\njson = { a = \"b\" }", "not both"),
         ("url = \"http://a.example\"", "allow_http"),
         ("url = \"gopher://a.example\"", "https://"),
-        ("url = \"a.example\"", "`url` is none"),
+        ("url = \"a.example\"", "`url` is not a URL"),
         ("url = \"https://a.example\"\nheaders = { \"a b\" = \"c\" }", "no name of a header"),
         ("url = \"https://a.example\"\nheaders = { a = \"b\\nc\" }", "a character that none may have"),
         ("url = \"https://a.example\"\nanswer = { message_id = \"id\" }", "JSON pointer"),
@@ -32,9 +32,9 @@ fn what_cannot_work_is_refused_with_what_to_do() {
         ("url = \"https://a.example\"\nsettings = { a = { file = \"/dev/null\" } }", "/dev/null is empty"),
         ("url = \"https://a.example\"\nsettings = { a = 5 }", "a setting is a text"),
         ("preset = \"nobody\"", "there is no preset `nobody`; there are mobizon, "),
-        ("preset = 5", "the name of a preset"),
+        ("preset = 5", "must be a name"),
         ("url = \"https://a.example\"\nheaders = { a = \"{text}\" }", "a character that none may have"),
-        ("url = \"https://a.example\"\nsettings = { code = \"x\" }", "call the setting otherwise"),
+        ("url = \"https://a.example\"\nsettings = { code = \"x\" }", "give the setting another name"),
         ("preset = \"twilio\"", "no setting `from` or `messaging_service_sid`"),
         ("preset = \"twilio\"\nsettings.from = \"Acme\"", "no setting `account_sid`"),
         (
@@ -57,14 +57,13 @@ fn nothing_shows_what_is_secret() {
 
 #[test]
 fn a_secret_in_a_file_ends_before_the_line_does() {
-    let file = std::env::temp_dir().join(format!("referral-secret-{}", std::process::id()));
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("secret");
     std::fs::write(&file, "a b\r\n").expect("written");
     let config = format!(
         "url = \"https://a.example\"\nheaders = {{ key = \"{{key}}\" }}\nsettings.key.file = {file:?}"
     );
-    let made = sender(&config);
-    std::fs::remove_file(&file).expect("removed");
-    made.expect("a line end would be no part of a header");
+    sender(&config).expect("a line end would be no part of a header");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use referral_core::{
     PhoneNumber, SmsCode,
     sms::{
-        SmsMessage,
+        Receipt, SmsError, SmsMessage,
         http::{ConfigError, GatewayConfig, HttpSender},
     },
 };
@@ -35,6 +35,18 @@ pub(crate) fn sender(config: &str) -> Result<HttpSender, ConfigError> {
 
 pub(crate) fn parse(config: &str) -> Result<GatewayConfig, ConfigError> {
     GatewayConfig::try_from(config.parse::<toml::Table>().expect("TOML"))
+}
+
+/// What became of a message, in short.
+pub(crate) fn meaning(sent: &Result<Receipt, SmsError>) -> String {
+    match sent {
+        Ok(receipt) => format!("accepted {}", receipt.message_id.as_deref().unwrap_or("-")),
+        Err(SmsError::Permanent(reason)) => format!("permanent: {reason}"),
+        Err(SmsError::Temporary(reason)) => format!("temporary: {reason}"),
+        Err(SmsError::Busy { reason, retry_after }) => format!("busy {retry_after:?}: {reason}"),
+        Err(SmsError::Unknown(reason)) => format!("unknown: {reason}"),
+        Err(error) => error.to_string(),
+    }
 }
 
 /// A gateway that answers every request with this.

@@ -1,10 +1,10 @@
 //! The presets, against what their gateways document: one request each, and answers with what they
 //! mean. Where the vendor's page has an example, it stands here as it is there.
 
-use referral_core::sms::{SmsError, SmsSender as _, http::PRESETS};
+use referral_core::sms::{SmsSender as _, http::PRESETS};
 use wiremock::ResponseTemplate;
 
-use crate::fake::{gateway, message, received, sender};
+use crate::fake::{gateway, meaning, message, received, sender};
 
 /// A request as it is documented.
 struct Documented {
@@ -157,7 +157,7 @@ const ANSWERS: &[(&str, u16, &str, &str)] = &[
         "twilio",
         429,
         r#"{"code":20429,"message":"Too Many Requests","status":429}"#,
-        "busy: HTTP 429, code 20429",
+        "busy 9s: HTTP 429, code 20429",
     ),
     (
         "twilio",
@@ -181,7 +181,7 @@ const ANSWERS: &[(&str, u16, &str, &str)] = &[
         "vonage",
         200,
         r#"{"message-count":"1","messages":[{"status":"1","error-text":"Throughput Rate Exceeded"}]}"#,
-        "busy: HTTP 200, code 1",
+        "busy 9s: HTTP 200, code 1",
     ),
     (
         "vonage",
@@ -237,7 +237,7 @@ const ANSWERS: &[(&str, u16, &str, &str)] = &[
         "smsc",
         200,
         "{\n\"error\": \"duplicate request, wait a minute\",\n\"error_code\": 9\n}",
-        "busy: HTTP 200, code 9",
+        "busy 9s: HTTP 200, code 9",
     ),
     ("smsc", 200, "{\n\"error\": \"authorise error\",\n\"error_code\": 2\n}", "temporary: HTTP 200, code 2"),
     ("smsc", 200, "{}", "unknown: HTTP 200"),
@@ -266,7 +266,7 @@ const ANSWERS: &[(&str, u16, &str, &str)] = &[
         "permanent: HTTP 200, code 1",
     ),
     ("mobizon", 200, r#"{"code":8,"data":null,"message":"…"}"#, "temporary: HTTP 200, code 8"),
-    ("mobizon", 200, r#"{"code":30,"data":null,"message":"…"}"#, "busy: HTTP 200, code 30"),
+    ("mobizon", 200, r#"{"code":30,"data":null,"message":"…"}"#, "busy 9s: HTTP 200, code 30"),
     ("mobizon", 200, r#"{"code":999,"data":null,"message":"…"}"#, "unknown: HTTP 200, code 999"),
     ("webhook", 204, "", "accepted -"),
     ("webhook", 202, r#"{"id":"m-17"}"#, "accepted m-17"),
@@ -278,7 +278,7 @@ const ANSWERS: &[(&str, u16, &str, &str)] = &[
 #[tokio::test]
 async fn each_preset_reads_what_its_gateway_answers() {
     let mut wrong = Vec::new();
-    for (preset, status, body, meaning) in ANSWERS {
+    for (preset, status, body, expected) in ANSWERS {
         // Where a gateway says that it is busy, it is for so long as it says.
         let answer = ResponseTemplate::new(*status).set_body_string(*body).insert_header("retry-after", "9");
         let gateway = gateway(answer).await;
@@ -290,16 +290,9 @@ async fn each_preset_reads_what_its_gateway_answers() {
                 gateway.uri()
             ),
         };
-        let read = match sender(&config).expect("sound").send(&message()).await {
-            Ok(receipt) => format!("accepted {}", receipt.message_id.as_deref().unwrap_or("-")),
-            Err(SmsError::Permanent(reason)) => format!("permanent: {reason}"),
-            Err(SmsError::Temporary(reason)) => format!("temporary: {reason}"),
-            Err(SmsError::Busy { reason, .. }) => format!("busy: {reason}"),
-            Err(SmsError::Unknown(reason)) => format!("unknown: {reason}"),
-            Err(error) => error.to_string(),
-        };
-        if read != *meaning {
-            wrong.push(format!("{preset} {status} {body}: {read}, not {meaning}"));
+        let read = meaning(&sender(&config).expect("sound").send(&message()).await);
+        if read != *expected {
+            wrong.push(format!("{preset} {status} {body}: {read}, not {expected}"));
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use referral_core::{
     DeliveryStatus::{self, Delivered, Failed},
     conformance::ManualClock,
-    sms::http::{GatewayReports, ReportError, ReportRequest},
+    sms::http::{ReportError, ReportReader, ReportRequest},
 };
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use time::OffsetDateTime;
@@ -44,7 +44,7 @@ impl Called {
         self
     }
 
-    pub(crate) fn read_by(&self, reports: &GatewayReports) -> Read {
+    pub(crate) fn read_by(&self, reports: &ReportReader) -> Read {
         let headers = self.headers.iter().map(|(name, value)| {
             (HeaderName::from_static(name), HeaderValue::from_str(value).expect("a header"))
         });
@@ -58,14 +58,14 @@ impl Called {
 pub(crate) type Read = Result<Vec<(String, DeliveryStatus)>, ReportError>;
 
 /// A reader as it is configured, at that time.
-pub(crate) fn reader_at(config: &str, now: i64) -> GatewayReports {
+pub(crate) fn reader_at(config: &str, now: i64) -> ReportReader {
     let now = OffsetDateTime::from_unix_timestamp(now).expect("a time");
-    let reports = GatewayReports::new("g1", &parse(config).expect(config)).expect(config).expect("a secret");
+    let reports = ReportReader::new("g1", &parse(config).expect(config)).expect(config).expect("a secret");
     reports.clock(ManualClock::new(now))
 }
 
 /// The same, where the time does not matter.
-pub(crate) fn reader(reports: &str) -> GatewayReports {
+pub(crate) fn reader(reports: &str) -> ReportReader {
     reader_at(&format!("url = \"https://a.example\"\n[reports]\n{reports}"), 0)
 }
 
@@ -80,11 +80,11 @@ struct Documented {
 }
 
 impl Documented {
-    fn reader(&self) -> GatewayReports {
+    fn reader(&self) -> ReportReader {
         self.reader_with(self.settings)
     }
 
-    fn reader_with(&self, settings: &str) -> GatewayReports {
+    fn reader_with(&self, settings: &str) -> ReportReader {
         let Self { preset, now, .. } = self;
         let config =
             format!("preset = \"{preset}\"\nurl = \"https://a.example\"\nsettings = {{ {settings} }}");
@@ -239,21 +239,21 @@ fn without_the_secret_there_are_no_reports() {
             let config = parse(&format!("preset = \"{preset}\"\nurl = \"https://a.example\"\n{settings}"));
             let config = config.expect("a sound preset");
             // SMSC.ru needs one of two settings for anything.
-            let reports = GatewayReports::new("g1", &config);
+            let reports = ReportReader::new("g1", &config);
             assert!(!matches!(reports, Ok(Some(_))), "{preset}");
         }
     }
     for reports in ["", "[reports]\nid = \"id\"\nstatus = \"status\"\ndelivered = [\"1\"]\nfailed = []"] {
         let config =
             parse(&format!("url = \"https://a.example\"\n{reports}")).expect("a sound configuration");
-        assert!(GatewayReports::new("g1", &config).expect("sound").is_none(), "{reports}");
+        assert!(ReportReader::new("g1", &config).expect("sound").is_none(), "{reports}");
     }
 }
 
 const TOKEN: &str = "0123456789abcdef";
 
 /// A reader of a gateway that signs nothing.
-fn token_reader(shape: &str) -> GatewayReports {
+fn token_reader(shape: &str) -> ReportReader {
     let reports =
         format!("{shape}\ndelivered = [\"1\", \"true\"]\nfailed = [\"2\"]\nsignature.token = \"{TOKEN}\"");
     reader(&reports)
@@ -344,7 +344,7 @@ fn reports_that_cannot_work_are_refused_with_what_to_do() {
     ] {
         let config =
             format!("url = \"https://a.example\"\n[reports]\ndelivered = []\nfailed = []\n{reports}");
-        let refused = parse(&config).and_then(|config| GatewayReports::new("g1", &config));
+        let refused = parse(&config).and_then(|config| ReportReader::new("g1", &config));
         let refused = refused.map(|_| ()).expect_err(reports).to_string();
         assert!(refused.contains(said), "{reports}: {refused}");
     }
@@ -353,7 +353,7 @@ fn reports_that_cannot_work_are_refused_with_what_to_do() {
 #[test]
 fn nothing_shows_the_secret() {
     let reader = token_reader(FIELDS);
-    assert_eq!(format!("{reader:?}"), "GatewayReports(\"g1\")");
+    assert_eq!(format!("{reader:?}"), "ReportReader(\"g1\")");
     assert_eq!((reader.gateway(), reader.signs_url()), ("g1", false));
 }
 

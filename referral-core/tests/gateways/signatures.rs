@@ -3,7 +3,7 @@
 
 use referral_core::{
     DeliveryStatus::{self, Delivered, Failed},
-    sms::http::{GatewayReports, ReportError},
+    sms::http::{ReportError, ReportReader},
 };
 
 use crate::reports::{Called, FORM, JSON, reader, reader_at};
@@ -13,7 +13,7 @@ fn delivered(id: &str) -> Vec<(String, DeliveryStatus)> {
 }
 
 /// A reader of what Twilio's own tests have in place of a report.
-fn twilio() -> GatewayReports {
+fn twilio() -> ReportReader {
     reader(
         "id = \"CallSid\"\nstatus = \"Digits\"\ndelivered = [\"1234\"]\nfailed = []\n\
          signature.twilio = \"12345\"",

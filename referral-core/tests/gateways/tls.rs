@@ -47,7 +47,8 @@ async fn gateway(host: &str) -> (u16, String) {
 async fn an_authority_that_is_not_known_must_be_named_and_answers_for_its_host_alone() {
     let (port, pem) = gateway("127.0.0.1").await;
     let (other_port, other_pem) = gateway("gateway.example").await;
-    let file = std::env::temp_dir().join(format!("referral-ca-{}.pem", std::process::id()));
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("authorities.pem");
     std::fs::write(&file, pem + &other_pem).expect("written");
 
     let send = async |port: u16, more: &str| {
@@ -58,7 +59,6 @@ async fn an_authority_that_is_not_known_must_be_named_and_answers_for_its_host_a
     let unknown = send(port, "").await;
     let named = send(port, &trusts).await;
     let of_another = send(other_port, &trusts).await;
-    std::fs::remove_file(&file).expect("removed");
     named.expect("accepted");
     for refused in [unknown, of_another] {
         // Nothing was sent, for certain.

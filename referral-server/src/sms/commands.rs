@@ -1,18 +1,17 @@
 //! `referral-server sms …`: trying out how messages are sent and what they say.
 
-use std::{
-    collections::BTreeMap,
-    io::{self, Write as _},
-};
+use std::io::{self, Write as _};
 
 use clap::Subcommand;
 use referral_core::{
     CODE_LENGTHS, Locale, SmsCode,
     random::{Random as _, SystemRandom},
-    sms::{Attempt, Encoding, Observer, Preview, Receipt, SmsMessage, SmsSender as _, http::PRESETS},
+    sms::{
+        Attempt, Encoding, Observer, Preview, Receipt, SmsMessage, SmsSender as _, Texts,
+        http::{PRESETS, preset},
+    },
 };
-use referral_server::AppOptions;
-use uuid::Uuid;
+use referral_server::reports_url;
 
 use super::NO_CONFIG;
 use crate::{cli::Settings, serve::Result};
@@ -33,9 +32,9 @@ pub(crate) enum SmsCommand {
     Preview,
     /// Print the URLs that gateways are to report to, for those that have to be told in their settings.
     Reports,
-    /// Print the configuration of a gateway that is known, or the names of all.
+    /// Print the configuration of a gateway that is known.
     Presets {
-        /// Which
+        /// Name of the preset; without it the names of all are listed
         name: Option<String>,
     },
 }
@@ -55,8 +54,8 @@ async fn test(settings: &Settings, phone: &str, locale: Option<Locale>) -> Resul
     let policy = settings.policy();
     let code = SmsCode::known("0".repeat(policy.code_length.into()));
     let locales: Vec<_> = locale.into_iter().collect();
-    let text = config.texts()?.write(&code, &locales);
-    let sender = config.sender(Steps, &BTreeMap::new())?;
+    let text = config.texts.write(&code, &locales);
+    let sender = config.sender(Steps, None, &[])?;
 
     let mut out = io::stdout();
     let region = phone.region().map_or("no region".to_owned(), |region| region.to_string());
@@ -69,7 +68,8 @@ async fn test(settings: &Settings, phone: &str, locale: Option<Locale>) -> Resul
     }
     let mut id = [0; 16];
     SystemRandom.fill(&mut id);
-    let message = SmsMessage::new(Uuid::from_bytes(id), phone, code, text, locales.into_iter().next());
+    let id = uuid::Builder::from_random_bytes(id).into_uuid();
+    let message = SmsMessage::new(id, phone, code, text, locales.into_iter().next());
     let Receipt { gateway, message_id, .. } = sender.send(&message).await?;
     let gateway = gateway.as_deref().unwrap_or("a gateway");
     match message_id {
@@ -93,14 +93,14 @@ impl Observer for Steps {
 }
 
 fn preview(settings: &Settings) -> Result<()> {
-    let texts = settings.sms_config()?.unwrap_or_default().texts()?;
+    let texts = settings.sms_config()?.map_or_else(Texts::default, |config| config.texts);
     let mut out = io::stdout();
     for Preview { locale, text, segments, .. } in texts.preview(*CODE_LENGTHS.end()) {
         let encoding = match segments.encoding {
             Encoding::Gsm7 => "GSM-7",
             Encoding::Ucs2 => "UCS-2",
         };
-        let count = match segments.segments {
+        let count = match segments.count {
             1 => "1 segment".to_owned(),
             several => format!("{several} SEGMENTS"),
         };
@@ -115,18 +115,16 @@ fn preview(settings: &Settings) -> Result<()> {
 
 fn reports(settings: &Settings) -> Result<()> {
     let config = settings.sms_config()?.ok_or(NO_CONFIG)?;
-    let mut options = AppOptions::default();
-    options.public_url.clone_from(&settings.network.public_url);
-    if options.public_url.is_none() {
-        return Err(
-            "gateways must know what to call; say it with --public-url https://api.example.com".into()
-        );
-    }
-    let urls = config.read_reports(&mut options)?;
+    let public_url = settings.network.public_url.as_deref();
+    let public_url = public_url
+        .ok_or("gateways must know what to call; say it with --public-url https://api.example.com")?;
+    let readers = config.report_readers(Some(public_url))?;
     let mut out = io::stdout();
-    for name in config.order() {
-        let url = urls.get(name).map_or("none: its secret for reports is not set", String::as_str);
-        writeln!(out, "{name}: {url}")?;
+    for name in config.names() {
+        match readers.iter().find(|reader| reader.gateway() == name) {
+            Some(reader) => writeln!(out, "{name}: {}", reports_url(public_url, reader))?,
+            None => writeln!(out, "{name}: none; it has no `reports`, or their secret is not set")?,
+        }
     }
     Ok(())
 }
@@ -139,7 +137,5 @@ fn presets(name: Option<&str>) -> Result<()> {
         }
         return Ok(());
     };
-    let preset = PRESETS.iter().find(|(known, _)| *known == name);
-    let (_, text) = preset.ok_or_else(|| format!("there is no preset `{name}`; `sms presets` names them"))?;
-    Ok(out.write_all(text.as_bytes())?)
+    Ok(out.write_all(preset(name)?.as_bytes())?)
 }

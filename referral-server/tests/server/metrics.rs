@@ -145,10 +145,10 @@ async fn figures_tell_gateways_and_regions_apart() {
         "referral_message_statuses_total{gateway=\"second\",region=\"KZ\",status=\"sent\"} 1",
         "referral_message_statuses_total{gateway=\"second\",region=\"US\",status=\"sent\"} 1",
         "referral_message_sign_ins_total{gateway=\"second\",region=\"RU\"} 1",
-        "referral_messages_total{gateway=\"first\",region=\"RU\",outcome=\"accepted\"} 2",
-        "referral_messages_total{gateway=\"first\",region=\"KZ\",outcome=\"temporary\"} 1",
-        "referral_messages_total{gateway=\"first\",region=\"US\",outcome=\"resting\"} 1",
-        "referral_messages_total{gateway=\"second\",region=\"US\",outcome=\"accepted\"} 1",
+        "referral_message_attempts_total{gateway=\"first\",region=\"RU\",outcome=\"accepted\"} 2",
+        "referral_message_attempts_total{gateway=\"first\",region=\"KZ\",outcome=\"temporary\"} 1",
+        "referral_message_attempts_total{gateway=\"first\",region=\"US\",outcome=\"resting\"} 1",
+        "referral_message_attempts_total{gateway=\"second\",region=\"US\",outcome=\"accepted\"} 1",
         "referral_message_duration_seconds_count{gateway=\"first\"} 3",
     ] {
         assert_figure(&page, line);

@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{AfterUnknown, Failover, Gateway, LEAST_TIME, Observer, circuit::Rest};
-use crate::{Region, sms::SmsSender};
+use crate::{Region, delivery::is_gateway_name, sms::SmsSender};
 
 /// The longest that sending, or a first rest, can be set to take.
 const LONGEST_TIME: Duration = Duration::from_hours(1);
@@ -18,12 +18,12 @@ pub enum FailoverError {
     /// There is none.
     #[error("there is no gateway to send messages through")]
     NoGateway,
-    /// Two have one name, or one has none.
-    #[error("each gateway has a name of its own, and `{0}` is none or that of two")]
+    /// Two have one name, or one has none by which its messages could be tracked.
+    #[error("give each gateway a name of its own, of 1 to 64 characters; `{0}` is none, or that of two")]
     Name(String),
-    /// A route leads through a gateway that is not there, or twice through one, or through none.
-    #[error("the order for the region {region} is no list of known gateways, each at most once")]
-    Route {
+    /// It names a gateway that is not there, or one twice, or none.
+    #[error("the order for the region {region} must list gateways that are there, each once")]
+    Order {
         /// The region.
         region: Region,
     },
@@ -38,7 +38,7 @@ pub enum FailoverError {
 /// Puts a [`Failover`] together.
 pub struct FailoverBuilder {
     gateways: Vec<(String, Box<dyn SmsSender>)>,
-    routes: Vec<(Region, Vec<String>)>,
+    orders: Vec<(Region, Vec<String>)>,
     time: Duration,
     time_per_gateway: Duration,
     after_unknown: AfterUnknown,
@@ -52,7 +52,7 @@ impl Failover {
     pub fn builder() -> FailoverBuilder {
         FailoverBuilder {
             gateways: Vec::new(),
-            routes: Vec::new(),
+            orders: Vec::new(),
             time: Self::TIME,
             time_per_gateway: Duration::from_secs(4),
             after_unknown: AfterUnknown::default(),
@@ -72,19 +72,20 @@ impl FailoverBuilder {
 
     /// Has other gateways, or others first, for the phones of a region.
     #[must_use]
-    pub fn route(mut self, region: Region, names: impl IntoIterator<Item: Into<String>>) -> Self {
-        self.routes.push((region, names.into_iter().map(Into::into).collect()));
+    pub fn order_for(mut self, region: Region, names: impl IntoIterator<Item: Into<String>>) -> Self {
+        self.orders.push((region, names.into_iter().map(Into::into).collect()));
         self
     }
 
-    /// How long all of it may take, since somebody is waiting; by default [`Failover::TIME`].
+    /// How long all of it may take, since somebody is waiting: 500 ms to an hour; by default
+    /// [`Failover::TIME`].
     #[must_use]
     pub fn time(mut self, time: Duration) -> Self {
         self.time = time;
         self
     }
 
-    /// How long one gateway may take; by default 4 s.
+    /// How long one gateway may take; by default 4 s, so that two have their turn.
     #[must_use]
     pub fn time_per_gateway(mut self, time: Duration) -> Self {
         self.time_per_gateway = time;
@@ -98,8 +99,9 @@ impl FailoverBuilder {
         self
     }
 
-    /// After how many failures in a row a gateway rests, and for how long at first; each time that
-    /// it fails again, twice as long, up to 20 times that. By default after 3, and for 30 s.
+    /// After how many failures in a row a gateway rests, and for how long at first, an hour at most; each
+    /// time that it fails again, twice as long, up to 20 times that. By default after 3, so that two
+    /// lost packets are none, and for 30 s, in which a process restarts.
     #[must_use]
     pub fn rest(mut self, failures: u32, time: Duration) -> Self {
         self.rest = Rest { failures, time };
@@ -123,24 +125,25 @@ impl FailoverBuilder {
         if names.is_empty() {
             return Err(FailoverError::NoGateway);
         }
-        if let Some(name) = first_repeated(&names).or(names.iter().find(|name| name.is_empty()).copied()) {
+        let nameless = names.iter().find(|name| !is_gateway_name(name)).copied();
+        if let Some(name) = first_repeated(&names).or(nameless) {
             return Err(FailoverError::Name(name.to_owned()));
         }
         let in_bounds = (LEAST_TIME..=LONGEST_TIME).contains(&self.time) && self.rest.time <= LONGEST_TIME;
         if !in_bounds || self.time_per_gateway.is_zero() || self.rest.failures == 0 {
             return Err(FailoverError::Numbers);
         }
-        let mut routes = Vec::new();
-        for (region, route) in &self.routes {
-            let route: Vec<_> = route.iter().map(String::as_str).collect();
+        let mut orders = Vec::new();
+        for (region, order) in &self.orders {
+            let order: Vec<_> = order.iter().map(String::as_str).collect();
             let places: Option<Vec<_>> =
-                route.iter().map(|name| names.iter().position(|known| known == name)).collect();
-            let places = places.filter(|places| !places.is_empty() && first_repeated(&route).is_none());
-            routes.push((*region, places.ok_or(FailoverError::Route { region: *region })?));
+                order.iter().map(|name| names.iter().position(|known| known == name)).collect();
+            let places = places.filter(|places| !places.is_empty() && first_repeated(&order).is_none());
+            orders.push((*region, places.ok_or(FailoverError::Order { region: *region })?));
         }
         Ok(Failover {
             order: (0..names.len()).collect(),
-            routes,
+            orders,
             gateways: self
                 .gateways
                 .into_iter()

@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// The longest that a gateway is left alone because it says so.
+/// The longest that a gateway is left alone because it says so: a wrong number must not end it for good.
 const LONGEST_ALONE: Duration = Duration::from_hours(1);
 
 /// How long beyond its time a trial may take to be noted, during which there is no other.
 const TRIAL_GRACE: Duration = Duration::from_secs(1);
 
-/// How many times as long as the first a rest gets at most.
+/// How many times as long as the first a rest gets at most: from half a minute ten.
 const LONGEST_REST: u32 = 20;
 
 /// After how many failures in a row a gateway rests, and for how long at first.

@@ -2,17 +2,14 @@
 
 use std::{borrow::Cow, time::Duration};
 
-use regex::Regex;
-use serde::{Deserialize, Deserializer, de};
+use serde::Deserialize;
 use serde_json::Value;
 
+use super::place::{Pattern, Pointer, scalar};
 use crate::sms::{Receipt, SmsError};
 
-/// The most of a reason or an error code that is shown.
+/// The longest error code that is shown, in bytes.
 const MAX_SHOWN: usize = 40;
-
-/// The longest id of a message that is kept.
-const MAX_ID: usize = 128;
 
 /// How an answer is read.
 #[derive(Clone, Default, Deserialize)]
@@ -77,7 +74,6 @@ impl Answer {
         let seen = Seen { status: answered.status, text: &text, json: json.as_ref() };
         if self.accepted.accepts(&seen) {
             let message_id = self.message_id.as_ref().and_then(|place| place.find(&seen));
-            let message_id = message_id.filter(|id| !id.is_empty() && id.chars().count() <= MAX_ID);
             return Ok(Receipt { message_id, ..Receipt::default() });
         }
 
@@ -178,49 +174,6 @@ impl Place {
             Self::Pointer(pointer) => scalar(pointer.find(seen.json?)?).map(Cow::into_owned),
             Self::Text { text } => Some(text.0.captures(seen.text)?.get(1)?.as_str().to_owned()),
         }
-    }
-}
-
-/// A JSON pointer.
-#[derive(Clone)]
-struct Pointer(Vec<String>);
-
-impl Pointer {
-    fn find<'a>(&self, value: &'a Value) -> Option<&'a Value> {
-        self.0.iter().try_fold(value, |value, step| match value {
-            Value::Object(fields) if step == "*" => fields.values().next(),
-            Value::Object(fields) => fields.get(step),
-            Value::Array(items) if step == "*" => items.first(),
-            Value::Array(items) => items.get(step.parse::<usize>().ok()?),
-            _ => None,
-        })
-    }
-}
-
-impl<'de> Deserialize<'de> for Pointer {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        let steps =
-            text.strip_prefix('/').ok_or_else(|| de::Error::custom("a JSON pointer begins with /"))?;
-        Ok(Self(steps.split('/').map(|step| step.replace("~1", "/").replace("~0", "~")).collect()))
-    }
-}
-
-#[derive(Clone)]
-pub(super) struct Pattern(pub(super) Regex);
-
-impl<'de> Deserialize<'de> for Pattern {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Regex::new(&String::deserialize(deserializer)?).map(Self).map_err(de::Error::custom)
-    }
-}
-
-/// A text, or a number, true or false as one.
-pub(super) fn scalar(value: &Value) -> Option<Cow<'_, str>> {
-    match value {
-        Value::String(text) => Some(text.into()),
-        Value::Number(_) | Value::Bool(_) => Some(value.to_string().into()),
-        _ => None,
     }
 }
 

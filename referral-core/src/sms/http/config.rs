@@ -172,7 +172,7 @@ impl TryFrom<Table> for GatewayConfig {
         let mut table = match given.remove("preset") {
             None => Table::new(),
             Some(Value::String(name)) => presets::table(&name)?,
-            Some(_) => return Err(ConfigError::new("`preset` is the name of a preset")),
+            Some(_) => return Err(ConfigError::new("`preset` must be a name, such as \"twilio\"")),
         };
         for (name, value) in given {
             match (table.get_mut(&name), value) {
@@ -184,7 +184,6 @@ impl TryFrom<Table> for GatewayConfig {
                 }
             }
         }
-        // A body is of one kind.
         let fields: Fields =
             table.try_into().map_err(|error: toml::de::Error| ConfigError::new(error.message()))?;
         if fields.form.is_some() && fields.json.is_some() {
@@ -192,7 +191,7 @@ impl TryFrom<Table> for GatewayConfig {
         }
         if fields.connect_timeout >= fields.timeout {
             // Else it would not be known that nothing was sent.
-            return Err(ConfigError::new("`connect_timeout` is shorter than `timeout`"));
+            return Err(ConfigError::new("`connect_timeout` must be shorter than `timeout`"));
         }
         Ok(Self(fields))
     }

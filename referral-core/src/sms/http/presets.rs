@@ -15,12 +15,20 @@ pub const PRESETS: &[(&str, &str)] = &[
     ("webhook", include_str!("presets/webhook.toml")),
 ];
 
-/// The configuration of the preset of that name.
-pub(super) fn table(name: &str) -> Result<Table, ConfigError> {
-    let preset = PRESETS.iter().find(|(known, _)| *known == name);
-    let (_, text) = preset.ok_or_else(|| {
+/// The configuration of the preset of that name, as TOML.
+///
+/// # Errors
+///
+/// If there is none: the error names those that there are.
+pub fn preset(name: &str) -> Result<&'static str, ConfigError> {
+    let preset = PRESETS.iter().find(|(known, _)| *known == name).map(|(_, text)| *text);
+    preset.ok_or_else(|| {
         let names: Vec<_> = PRESETS.iter().map(|(name, _)| *name).collect();
         ConfigError::new(format!("there is no preset `{name}`; there are {}", names.join(", ")))
-    })?;
-    Ok(text.parse().expect("presets are well-formed"))
+    })
+}
+
+/// The same, read.
+pub(super) fn table(name: &str) -> Result<Table, ConfigError> {
+    Ok(preset(name)?.parse().expect("presets are well-formed"))
 }

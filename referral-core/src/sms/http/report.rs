@@ -13,7 +13,11 @@ use self::{
     fields::{Body, Fields, in_json},
     signature::Signature,
 };
-use super::{ConfigError, GatewayConfig, answer::Pattern, template::Values};
+use super::{
+    ConfigError, GatewayConfig,
+    place::{Pattern, Pointer},
+    template::Values,
+};
 use crate::{
     DeliveryReport, DeliveryStatus,
     clock::{Clock, SystemClock},
@@ -41,7 +45,7 @@ pub(super) struct Reports {
     /// What it wants to hear.
     #[serde(default)]
     reply: String,
-    /// How it is known that it said so. Without that there are no reports.
+    /// How it is known that it said so. Without that, or with an empty secret, there are no reports.
     signature: Option<Signature>,
 }
 
@@ -91,14 +95,14 @@ fn has_group(pattern: &Pattern, group: &str) -> bool {
 /// report says, such as a phone, is neither kept nor shown.
 ///
 /// ```
-/// use referral_core::sms::http::{GatewayConfig, GatewayReports, ReportRequest};
+/// use referral_core::sms::http::{GatewayConfig, ReportReader, ReportRequest};
 /// use reqwest::header::{HeaderMap, HeaderValue};
 ///
 /// let config: toml::Table = r#"
 ///     preset = "twilio"
 ///     settings = { account_sid = "AC0123", auth_token = "12345", from = "+15005550006" }
 /// "#.parse()?;
-/// let reports = GatewayReports::new("twilio", &GatewayConfig::try_from(config)?)?.expect("a secret");
+/// let reports = ReportReader::new("twilio", &GatewayConfig::try_from(config)?)?.expect("a secret");
 /// let mut headers = HeaderMap::new();
 /// headers.insert("X-Twilio-Signature", HeaderValue::from_static("YG1VVaL5gzjpFeRQz/58OVVDlRI="));
 /// let request = ReportRequest {
@@ -113,7 +117,7 @@ fn has_group(pattern: &Pattern, group: &str) -> bool {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone)]
-pub struct GatewayReports {
+pub struct ReportReader {
     gateway: String,
     config: Reports,
     shape: Shape,
@@ -123,9 +127,9 @@ pub struct GatewayReports {
 }
 
 /// Shows whose they are, and nothing that is secret.
-impl fmt::Debug for GatewayReports {
+impl fmt::Debug for ReportReader {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("GatewayReports").field(&self.gateway).finish()
+        f.debug_tuple("ReportReader").field(&self.gateway).finish()
     }
 }
 
@@ -135,7 +139,7 @@ pub struct ReportRequest<'a> {
     /// The URL as the gateway called it, with its query. Where something stands between, that is not the
     /// URL that arrives here.
     pub url: &'a str,
-    /// Its headers.
+    /// Its headers, of the crate `http`, which reqwest, axum and poem share.
     pub headers: &'a HeaderMap,
     /// Its body, which may be empty. It is for the caller to see that it is not huge.
     pub body: &'a [u8],
@@ -155,13 +159,13 @@ pub enum ReportError {
     Malformed,
 }
 
-impl GatewayReports {
+impl ReportReader {
     /// A reader of what the gateway of that name reports; `None` if it is not configured how it does, or
-    /// if the secret is not set with which it signs.
+    /// if the secret is empty with which it signs.
     ///
     /// # Errors
     ///
-    /// If the configuration makes no sense.
+    /// If the configuration makes no sense, or the secret is not among the settings.
     pub fn new(gateway: impl Into<String>, config: &GatewayConfig) -> Result<Option<Self>, ConfigError> {
         let GatewayConfig(config) = config;
         let Some(reports) = config.reports.clone() else { return Ok(None) };
@@ -171,9 +175,10 @@ impl GatewayReports {
             return Err(ConfigError::new("`smsru` signs texts; say with `each` and `pattern` which"));
         }
         let settings = config.settings()?;
-        let secret = signature.secret().render(&Values { message: &[], settings: &settings });
-        // A preset names secrets that whoever wants no reports does not set.
-        let Some(secret) = secret.ok().filter(|secret| !secret.is_empty()) else { return Ok(None) };
+        let secret = signature.secret().render(&Values { message: &[], settings: &settings })?;
+        if secret.is_empty() {
+            return Ok(None);
+        }
         signature.check(&secret)?;
         let clock = Arc::new(SystemClock);
         Ok(Some(Self { gateway: gateway.into(), config: reports, shape, signature, secret, clock }))
@@ -237,7 +242,9 @@ impl GatewayReports {
             Shape::One { id, status } => vec![fields.get(id).zip(fields.get(status))],
             Shape::List { at, id, status } => {
                 let Body::Json(json) = &fields.body else { return Err(ReportError::Malformed) };
-                let list = json.pointer(at).and_then(|list| list.as_array());
+                // Without a pointer it is all of it.
+                let list = Pointer::parse(at).map_or(Some(json), |pointer| pointer.find(json));
+                let list = list.and_then(|list| list.as_array());
                 let reports = list.into_iter().flatten();
                 reports.map(|report| in_json(report, id).zip(in_json(report, status))).collect()
             }

@@ -57,7 +57,7 @@ fn every_built_in_text_is_one_segment() {
     for texts in with_lines() {
         for length in CODE_LENGTHS {
             for Preview { locale, text, segments } in texts.preview(length) {
-                assert_eq!(segments.segments, 1, "{locale}, {length} digits: {text}");
+                assert_eq!(segments.count, 1, "{locale}, {length} digits: {text}");
                 let encoding = if locale.as_str() == "en" { Encoding::Gsm7 } else { Encoding::Ucs2 };
                 assert_eq!(segments.encoding, encoding);
                 let bits = if encoding == Encoding::Gsm7 { 7 } else { 16 };
@@ -201,7 +201,7 @@ fn a_template_of_ones_own_that_is_too_long_is_told() {
         .expect("templates");
     let told: Vec<_> = texts.too_long(4).collect();
     assert_eq!(told.len(), 1);
-    assert_eq!((told[0].locale.as_str(), told[0].segments.segments), ("uk", 2));
+    assert_eq!((told[0].locale.as_str(), told[0].segments.count), ("uk", 2));
     assert!(told[0].text.contains("0000") && !told[0].text.contains("00000"));
 
     // Only with a code of some length.

@@ -6,7 +6,7 @@ use reqwest::header::CONTENT_TYPE;
 use serde_json::Value;
 
 use super::ReportRequest;
-use crate::sms::http::answer::scalar;
+use crate::sms::http::place::{Pointer, scalar};
 
 pub(super) type Pairs<'a> = Vec<(Cow<'a, str>, Cow<'a, str>)>;
 
@@ -83,5 +83,8 @@ pub(super) fn only<'p>(pairs: &'p Pairs<'_>, name: &str) -> Option<&'p str> {
 
 /// The value in a JSON object, or at a JSON pointer.
 pub(super) fn in_json<'j>(json: &'j Value, name: &str) -> Option<Cow<'j, str>> {
-    scalar(if name.starts_with('/') { json.pointer(name)? } else { json.get(name)? })
+    scalar(match Pointer::parse(name) {
+        Some(pointer) => pointer.find(json)?,
+        None => json.get(name)?,
+    })
 }

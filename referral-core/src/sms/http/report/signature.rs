@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use base64::{Engine as _, prelude::BASE64_STANDARD};
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use serde::Deserialize;
 use sha1::Sha1;
@@ -13,13 +14,9 @@ use super::{
     ReportRequest,
     fields::{Body, Fields, only},
 };
-use crate::sms::http::{
-    ConfigError,
-    template::Template,
-    webhook::{Secret, base64},
-};
+use crate::sms::http::{ConfigError, standard_webhooks::Secret, template::Template};
 
-/// The shortest token, in characters.
+/// The shortest token, in characters: 64 bits, if it is random and in hexadecimal digits.
 const MIN_TOKEN: usize = 16;
 
 /// For how long Vonage calls again if it is not answered; it may be with the time of its first call.
@@ -122,7 +119,7 @@ fn twilio(secret: &str, request: &ReportRequest<'_>, fields: &Fields<'_>) -> Opt
             mac.update(name.as_bytes());
             mac.update(value.as_bytes());
         }
-        is_same(given, &base64(&mac.finalize().into_bytes()))
+        is_same(given, &BASE64_STANDARD.encode(mac.finalize().into_bytes()))
     };
     Some(with_and_without_port(request.url)?.into_iter().any(is_signed))
 }

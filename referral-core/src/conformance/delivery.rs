@@ -14,7 +14,7 @@ use super::{Bench, answer, in_parallel, phone};
 use crate::{
     ChallengeId, DeliveryReport,
     DeliveryStatus::{self, Delivered, Failed, Sent},
-    Event, Hook, Region, Route,
+    Event, Hook, MessageRoute, Region,
     delivery::MessageNews,
     sms::{Receipt, SmsError, SmsMessage, SmsSender},
     storage::{MessageChange, Storage},
@@ -54,8 +54,8 @@ struct Diary(Arc<Mutex<Vec<Entry>>>);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Entry {
-    Status(DeliveryStatus, Route),
-    SignedIn(Option<Route>),
+    Status(DeliveryStatus, MessageRoute),
+    SignedIn(Option<MessageRoute>),
 }
 
 #[async_trait]
@@ -89,8 +89,8 @@ impl Diary {
     }
 }
 
-fn route_of(gateway: &str) -> Route {
-    Route { gateway: gateway.to_owned(), region: Region::parse("RU").ok() }
+fn route_of(gateway: &str) -> MessageRoute {
+    MessageRoute { gateway: gateway.to_owned(), region: Region::parse("RU").ok() }
 }
 
 /// A service whose messages go through the gateway `g1`.

@@ -37,7 +37,8 @@ impl Secret {
     /// The headers that sign a body.
     pub(super) fn sign(&self, id: &str, now: OffsetDateTime, body: &[u8]) -> [(HeaderName, String); 3] {
         let timestamp = now.unix_timestamp().to_string();
-        let signature = format!("v1,{}", base64(&self.mac(id, &timestamp, body).finalize().into_bytes()));
+        let signature =
+            format!("v1,{}", BASE64_STANDARD.encode(self.mac(id, &timestamp, body).finalize().into_bytes()));
         [(ID, id.to_owned()), (TIMESTAMP, timestamp), (SIGNATURE, signature)]
     }
 
@@ -65,10 +66,6 @@ impl Secret {
         }
         mac
     }
-}
-
-pub(super) fn base64(bytes: &[u8]) -> String {
-    BASE64_STANDARD.encode(bytes)
 }
 
 #[cfg(test)]

@@ -1,0 +1,86 @@
+use super::*;
+
+#[test]
+fn the_three_policies_make_sense_once_strict_knows_regions_and_budget() {
+    let decided = Policy {
+        regions: Some(Regions::All),
+        messages_per_day: Some(Budget::Messages(1_000)),
+        ..Policy::strict()
+    };
+    for policy in [Policy::standard(), decided.clone(), Policy::development()] {
+        assert_eq!(policy.check(), Ok(()));
+    }
+    assert!(Policy { regions: None, ..decided.clone() }.check().is_err());
+    assert!(Policy { messages_per_day: None, ..decided }.check().is_err());
+}
+
+fn required_length(policy: &Policy, failures: usize) -> u8 {
+    let now = OffsetDateTime::UNIX_EPOCH;
+    policy.required_length(&vec![now; failures], false, now)
+}
+
+#[test]
+fn codes_get_longer_with_failures_and_never_shorter_than_set() {
+    let standard = Policy::standard();
+    for (failures, length) in [(0, 4), (4, 4), (5, 6), (29, 6), (30, 8), (10_000, 8)] {
+        assert_eq!(required_length(&standard, failures), length, "{failures}");
+    }
+    let long = Policy { code_length: 7, ..standard };
+    assert_eq!([required_length(&long, 5), required_length(&long, 30)], [7, 8]);
+    assert_eq!(required_length(&Policy::development(), 1_000), 4);
+    assert_eq!(Policy::standard().required_length(&[], true, OffsetDateTime::UNIX_EPOCH), 6);
+}
+
+fn test_number(number: usize, code: &str) -> TestNumber {
+    let phone = PhoneNumber::from_stored(format!("+79608{number:06}")).expect("of that form");
+    TestNumber::new(phone, code, OffsetDateTime::UNIX_EPOCH).expect("a code")
+}
+
+#[test]
+fn test_numbers_have_codes_as_long_as_others_and_phones_of_their_own() {
+    let policy = |test_numbers: Vec<_>| Policy { test_numbers, ..Policy::standard() };
+    assert_eq!(policy((0..100).map(|number| test_number(number, "4711")).collect()).check(), Ok(()));
+    let six_digits = Policy { code_length: 6, ..policy(vec![test_number(1, "47110")]) };
+    for policy in [
+        six_digits,
+        policy((0..101).map(|number| test_number(number, "4711")).collect()),
+        policy(vec![test_number(1, "4711"), test_number(2, "4711"), test_number(1, "0815")]),
+    ] {
+        assert!(policy.check().is_err(), "{policy:?}");
+    }
+}
+
+#[test]
+fn numbers_out_of_bounds_are_refused() {
+    let standard = Policy::standard;
+    for policy in [
+        Policy { code_length: 3, ..standard() },
+        Policy { code_length: 11, ..standard() },
+        Policy { attack_code_length: 11, ..standard() },
+        Policy { lengthening: lengthening(&[(5, 11)]), ..standard() },
+        Policy { lengthening: lengthening(&[(0, 6)]), ..standard() },
+        Policy { lengthening: lengthening(&[(5, 6), (5, 8)]), ..standard() },
+        Policy { lengthening: lengthening(&[(5, 8), (6, 6)]), ..standard() },
+        Policy { lengthening: lengthening(&[(1_001, 6)]), ..standard() },
+        Policy { hold_at: Some(0), ..standard() },
+        Policy { failure_memory: HOUR, ..standard() },
+        Policy { code_lifetime: Duration::ZERO, ..standard() },
+        Policy { code_lifetime: 11 * MINUTE, ..standard() },
+        Policy { tries_per_code: 0, ..standard() },
+        Policy { cool_down: 2 * DAY, ..standard() },
+        Policy { codes_per_phone: Limits::new([(0, DAY)]), ..standard() },
+        Policy { codes_per_block: Limits::new([(1_001, DAY)]), ..standard() },
+        Policy { invite_failures: Limits::new([(1, 32 * DAY)]), ..standard() },
+        Policy { failures_per_address: Limits::new([(1, Duration::ZERO)]), ..standard() },
+        Policy { regions: Some(Regions::Only(Vec::new())), ..standard() },
+        Policy { messages_per_day: Some(Budget::Messages(0)), ..standard() },
+        Policy { access_lifetime: Duration::ZERO, ..standard() },
+        Policy { access_lifetime: Duration::from_millis(1_500), ..standard() },
+        Policy { refresh_lifetime: MINUTE, ..standard() },
+        Policy { session_lifetime: DAY, ..standard() },
+        Policy { session_lifetime: Duration::MAX, refresh_lifetime: Duration::MAX, ..standard() },
+        Policy { refresh_grace: DAY, ..standard() },
+    ] {
+        assert!(policy.check().is_err(), "{policy:?}");
+    }
+}

@@ -1,0 +1,113 @@
+//! Sending codes.
+
+use std::sync::Arc;
+
+use super::{Inner, Referral, SendCode, SentCode};
+use crate::{
+    Challenge, ChallengeId, Error, Event, Locale, MessageRoute, Refusal, SmsCode,
+    challenge::ChallengeRequest,
+    sms::{Receipt, SmsError, SmsMessage},
+    sms_code::CODE_LENGTHS,
+};
+
+impl Referral {
+    /// Sends a code to a phone, whether it has an account or not. To a [test
+    /// number](crate::TestNumber) nothing is sent: its code is known.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::PhoneNotAllowed`], [`Refusal::TooManyRequests`]; [`Error::SmsNotSent`] if the
+    /// message certainly does not go out: the code is void then and not counted for the phone.
+    pub async fn send_code(&self, request: SendCode) -> Result<SentCode, Error> {
+        let (phone, address) = (request.phone.clone(), request.client.address);
+        let sent = self.try_send_code(request).await;
+        match &sent {
+            Ok((sent, Some(receipt))) => {
+                let (challenge, code_length) = (sent.challenge, sent.code_length);
+                let route = receipt.gateway.clone().map(|gateway| MessageRoute::new(gateway, &phone));
+                // Noted first: whoever is told may take their time, and the code come back meanwhile.
+                let reached = match &route {
+                    Some(route) => self.note_accepted(route, receipt, challenge).await,
+                    None => Vec::new(),
+                };
+                let of_message = route.clone();
+                self.tell(Event::CodeSent { phone, challenge, code_length, address, route }).await;
+                if let Some(route) = of_message {
+                    self.tell_statuses(&route, reached).await;
+                }
+            }
+            Ok((sent, None)) => {
+                self.tell(Event::TestCodeIssued { phone, challenge: sent.challenge, address }).await;
+            }
+            Err(Error::Refused(reason)) => {
+                self.tell(Event::CodeNotSent { phone, reason: Some(*reason), address }).await;
+            }
+            Err(Error::SmsNotSent(_)) => self.tell(Event::CodeNotSent { phone, reason: None, address }).await,
+            Err(_) => {}
+        }
+        sent.map(|(sent, _)| sent)
+    }
+
+    /// Sends a code. Without a receipt it is that of a test number, and there was nothing to send.
+    async fn try_send_code(&self, request: SendCode) -> Result<(SentCode, Option<Receipt>), Error> {
+        let Inner { policy, random, .. } = &*self.inner;
+        let now = self.now();
+        let ask = ChallengeRequest {
+            id: ChallengeId(random.time_ordered_uuid(now)),
+            phone: request.phone,
+            now,
+            address: request.client.address,
+            digits: SmsCode::draw(&**random, *CODE_LENGTHS.end()),
+            policy: Arc::clone(policy),
+            peppers: Arc::clone(&self.secrets().peppers),
+        };
+        let is_test = ask.test_number().is_some();
+        if !is_test && !policy.serves(&ask.phone) {
+            return Err(Refusal::PhoneNotAllowed.into());
+        }
+        let granted = self.inner.storage.start_challenge(&ask).await??;
+        self.note_attack(granted.under_attack).await;
+
+        let challenge = &granted.challenge;
+        let mut receipt = None;
+        if !is_test {
+            receipt = Some(self.send_message(&ask, challenge, request.locales).await?);
+        }
+        let sent = SentCode {
+            challenge: challenge.id,
+            code_length: challenge.code_length,
+            expires_in: (challenge.expires_at - now).try_into().unwrap_or_default(),
+            resend_in: granted.resend_in,
+            revealed_code: receipt.as_mut().and_then(|receipt| receipt.revealed_code.take()),
+            phone: ask.phone,
+        };
+        Ok((sent, receipt))
+    }
+
+    /// Hands the code of a challenge to the sender.
+    async fn send_message(
+        &self,
+        ask: &ChallengeRequest,
+        challenge: &Challenge,
+        locales: Vec<Locale>,
+    ) -> Result<Receipt, Error> {
+        let code = ask.digits.first(challenge.code_length);
+        let text = (self.inner.text)(&code, &locales);
+        let locale = locales.into_iter().next();
+        let message = SmsMessage::new(self.draw_id(), ask.phone.clone(), code, text, locale);
+        match self.inner.sender.send(&message).await {
+            Ok(receipt) => Ok(receipt),
+            Err(SmsError::Unknown(reason)) => {
+                tracing::warn!(reason, "nobody knows whether the message was sent");
+                Ok(Receipt::default())
+            }
+            Err(error) => {
+                let counting = ask.void(challenge.sent_at);
+                if let Err(failure) = self.inner.storage.void_challenge(challenge.id, &counting).await {
+                    tracing::warn!(challenge = %challenge.id, %failure, "a code that was not sent was not voided");
+                }
+                Err(Error::SmsNotSent(error))
+            }
+        }
+    }
+}

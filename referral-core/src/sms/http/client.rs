@@ -1,0 +1,70 @@
+//! Connections to a gateway: whom they trust, how long they take, and what it means if they fail.
+
+use std::{error::Error as _, fs, time::Duration};
+
+use reqwest::{Certificate, Client, Proxy, redirect};
+use webpki_root_certs::TLS_SERVER_ROOT_CERTS;
+
+use super::{ConfigError, config::Fields, template::Values};
+use crate::sms::SmsError;
+
+/// For how long a connection is kept for the next message: shorter than servers usually do, since a
+/// request on one that is just being closed may or may not have arrived.
+const IDLE_TIME: Duration = Duration::from_secs(15);
+
+pub(super) fn new(config: &Fields, values: &Values<'_>) -> Result<Client, ConfigError> {
+    let unusable = |error: reqwest::Error| {
+        let error = error.without_url();
+        let source = error.source().map(|source| format!(": {source}")).unwrap_or_default();
+        ConfigError::new(format!("no client can be made: {error}{source}"))
+    };
+    // Compiled in, so that no container lacks them.
+    let mut authorities = Vec::with_capacity(TLS_SERVER_ROOT_CERTS.len());
+    for certificate in TLS_SERVER_ROOT_CERTS {
+        authorities.push(Certificate::from_der(certificate).map_err(unusable)?);
+    }
+    if let Some(file) = &config.ca_file {
+        let shown = file.display();
+        let pem =
+            fs::read(file).map_err(|error| ConfigError::new(format!("cannot read {shown}: {error}")))?;
+        let more = Certificate::from_pem_bundle(&pem).unwrap_or_default();
+        if more.is_empty() {
+            return Err(ConfigError::new(format!("there is no certificate in {shown}")));
+        }
+        authorities.extend(more);
+    }
+    let mut builder = Client::builder()
+        .user_agent(concat!("referral/", env!("CARGO_PKG_VERSION")))
+        .redirect(redirect::Policy::none())
+        .retry(reqwest::retry::never())
+        .no_gzip()
+        .no_brotli()
+        .no_deflate()
+        .no_zstd()
+        .connect_timeout(config.connect_timeout)
+        .timeout(config.timeout)
+        .pool_idle_timeout(IDLE_TIME)
+        .tls_certs_only(authorities);
+    if let Some(proxy) = &config.proxy {
+        let url = proxy.render_url(values)?;
+        builder = if *url == "none" {
+            builder.no_proxy()
+        } else {
+            builder.proxy(Proxy::all(&*url).map_err(|_| ConfigError::new("`proxy` is no URL"))?)
+        };
+    }
+    builder.build().map_err(unusable)
+}
+
+/// What it means that there was no answer.
+pub(super) fn failure(error: &reqwest::Error) -> SmsError {
+    if error.is_connect() || error.is_builder() {
+        let mut root: &dyn std::error::Error = error;
+        while let Some(source) = root.source() {
+            root = source;
+        }
+        return SmsError::Temporary(format!("cannot connect: {root}"));
+    }
+    let reason = if error.is_timeout() { "no answer in time" } else { "the connection broke" };
+    SmsError::Unknown(reason.into())
+}
