@@ -163,7 +163,7 @@ impl Metrics {
         );
         registry.register(
             "message_attempts",
-            "Turns of gateways to send a message, by what came of them",
+            "Attempts to send a message, by what came of them",
             inner.message_attempts.clone(),
         );
         let durations = inner.message_durations.clone();
