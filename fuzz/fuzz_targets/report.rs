@@ -11,7 +11,7 @@ use libfuzzer_sys::fuzz_target;
 use poem::http::{HeaderMap, HeaderName, HeaderValue};
 use referral_core::{
     DeliveryStatus,
-    sms::http::{GatewayConfig, ReportReader, PRESETS, ReportRequest},
+    sms::http::{GatewayConfig, PRESETS, ReportReader, ReportRequest},
 };
 use referral_fuzz::Standing;
 use serde_json::{Value, json};
