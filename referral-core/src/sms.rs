@@ -147,6 +147,12 @@ pub trait SmsSender: Send + Sync + 'static {
     /// that no message goes out: the code is then void and the phone may ask at once for another. With
     /// [`SmsError::Unknown`] the message is taken for sent.
     async fn send(&self, message: &SmsMessage) -> Result<Receipt, SmsError>;
+
+    /// How long [`send`](Self::send) must be given at least, so that it can tell whether the message may
+    /// have gone out: as long as it may take to connect, and a little more. By default half a second.
+    fn least_time(&self) -> Duration {
+        Duration::from_millis(500)
+    }
 }
 
 /// Sends nothing and hands the code to whoever asked for it, so that the whole flow can be tried

@@ -407,23 +407,52 @@ async fn the_least_time_is_enough_on_a_clock_that_goes() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn if_all_rest_the_one_that_is_back_first_is_asked_all_the_same() {
-    let (builder, asked) = gateways(&[&[Temporary, Temporary], &[Accept, Temporary], &[Busy(3_000)]]);
+async fn those_that_rest_are_asked_last_first_whoever_is_back_first() {
+    let (builder, asked) =
+        gateways(&[&[Temporary, Temporary], &[Accept, Temporary, Accept], &[Accept, Temporary]]);
     let sender = builder.rest(1, Duration::from_secs(10)).build().expect("sound");
     assert_eq!(send(&sender, &asked).await, "ab: accepted by b");
     advance(Duration::from_secs(5)).await;
-    assert_eq!(send(&sender, &asked).await, "bc: temporary");
-    assert_eq!(
-        send(&sender, &asked).await,
-        "a: temporary",
-        "a is back before b, and c wants to be left alone"
-    );
+    assert_eq!(send(&sender, &asked).await, "bc: accepted by c");
+    advance(Duration::from_secs(1)).await;
+    assert_eq!(send(&sender, &asked).await, "cab: accepted by b");
     advance(Duration::from_secs(5)).await;
     assert_eq!(
         send(&sender, &asked).await,
         "a: accepted by a",
         "that it was asked before made its rest no longer"
     );
+}
+
+/// Takes phones of one region only, as gateways do that have no route to others.
+struct Regional(&'static str);
+
+#[async_trait]
+impl SmsSender for Regional {
+    async fn send(&self, message: &SmsMessage) -> Result<Receipt, SmsError> {
+        let region = message.phone.region().map(|region| region.to_string());
+        if region.as_deref() == Some(self.0) {
+            Ok(Receipt::new("m1"))
+        } else {
+            Err(SmsError::Temporary("no route".into()))
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn refusals_for_one_region_keep_nobody_of_another_from_a_message() {
+    let sender = Failover::builder().gateway("a", Regional("RU")).gateway("b", Regional("KZ")).build();
+    let sender = sender.expect("sound");
+    for phone in ["+77011234567", "+79608543017"].repeat(9) {
+        let mut message = message();
+        message.phone = PhoneNumber::parse(phone, None).expect("a number");
+        sender.send(&message).await.expect(phone);
+    }
+    for phone in ["+77011234567"].repeat(9).into_iter().chain(["+79608543017"].repeat(9)) {
+        let mut message = message();
+        message.phone = PhoneNumber::parse(phone, None).expect("a number");
+        sender.send(&message).await.expect(phone);
+    }
 }
 
 #[tokio::test]
@@ -454,7 +483,12 @@ fn what_cannot_be_put_in_order_is_refused() {
     for route in [vec!["b"], vec![], vec!["a", "a"]] {
         assert_eq!(built(named("a").order_for(region, route)), FailoverError::Order { region });
     }
-    assert_eq!(built(named("a").time(Duration::ZERO)), FailoverError::Numbers);
+    let least = Duration::from_millis(500);
+    for time in [Duration::ZERO, Duration::from_millis(499)] {
+        let gateway = "a".to_owned();
+        assert_eq!(built(named("a").time(time)), FailoverError::Time { gateway: gateway.clone(), least });
+        assert_eq!(built(named("a").time_per_gateway(time)), FailoverError::Time { gateway, least });
+    }
     assert_eq!(built(named("a").rest(0, Duration::from_secs(1))), FailoverError::Numbers);
     assert_eq!(built(named("a").rest(1, Duration::MAX)), FailoverError::Numbers);
     assert_eq!(built(named("a").time(Duration::MAX)), FailoverError::Numbers);

@@ -25,14 +25,11 @@ impl Referral {
             Ok((sent, Some(receipt))) => {
                 let (challenge, code_length) = (sent.challenge, sent.code_length);
                 let route = receipt.gateway.clone().map(|gateway| MessageRoute::new(gateway, &phone));
-                // Noted first: whoever is told may take their time, and the code come back meanwhile.
-                let reached = match &route {
-                    Some(route) => self.note_accepted(route, receipt, challenge).await,
-                    None => Vec::new(),
-                };
-                let of_message = route.clone();
-                self.tell(Event::CodeSent { phone, challenge, code_length, address, route }).await;
-                if let Some(route) = of_message {
+                // Told first: it is paid for, whether it can be noted or not.
+                self.tell(Event::CodeSent { phone, challenge, code_length, address, route: route.clone() })
+                    .await;
+                if let Some(route) = route {
+                    let reached = self.note_accepted(&route, receipt, challenge).await;
                     self.tell_statuses(&route, reached).await;
                 }
             }

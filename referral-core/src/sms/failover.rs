@@ -17,17 +17,14 @@ use self::circuit::{Admission, Circuit, Rest, Turn};
 use super::{Receipt, SmsError, SmsMessage, SmsSender};
 use crate::Region;
 
-/// No further attempt begins with less time left: it would only end in nobody's knowing.
-const LEAST_TIME: Duration = Duration::from_millis(500);
-
 /// Sends a message through the first of several senders that takes it.
 ///
 /// The same message, with the same code, goes to one after another until one accepts it; then it is
 /// never sent again. A sender that refuses it for now, or does not say in time what it did, is passed
-/// over; one that does so several times in a row rests, and after that one message tries it again. One
-/// that asks for rest gets it. Where no other can be asked, of those that rest the one is tried all the
-/// same whose rest ends first. If all have asked for rest, so does the whole, until the first is back.
-/// A refusal because of the number ends it: nobody else is asked.
+/// over; one that does so several times in a row rests, and after that one message tries it again. While it
+/// rests it is asked last, if nobody else took the message. One that wants to be left alone is left alone; if
+/// all do, so does the whole, until the first is back. A refusal because of the number ends it: nobody
+/// else is asked.
 ///
 /// If it is unknown of one whether it sent the message and no other accepted it, the whole is
 /// [`SmsError::Unknown`], whatever the others said.
@@ -109,7 +106,7 @@ pub enum Outcome {
     Busy,
     /// Nobody knows whether it sent the message.
     Unknown,
-    /// It was not asked, since it rests.
+    /// It was not asked in its turn, since it rests or wants to be left alone.
     Resting,
 }
 
@@ -166,27 +163,30 @@ impl SmsSender for Failover {
     async fn send(&self, message: &SmsMessage) -> Result<Receipt, SmsError> {
         let region = message.phone.region();
         let deadline = Instant::now() + self.time;
-        let mut sending =
-            Sending { failover: self, message, region, deadline, failed: None, busy_until: None };
-        let mut first_to_return: Option<(Instant, &Gateway)> = None;
-        let mut asked = false;
+        let mut sending = Sending {
+            failover: self,
+            message,
+            region,
+            deadline,
+            asked: false,
+            failed: None,
+            busy_until: None,
+        };
+        let mut resting: Vec<(Instant, &Gateway)> = Vec::new();
         for gateway in self.order_of(region) {
-            if asked && sending.time_left() < LEAST_TIME {
-                return Err(sending.out_of_time());
+            if !sending.has_time_for(gateway) {
+                continue;
             }
             let admission = gateway.circuit().admit(Instant::now(), self.time_per_gateway);
             match admission {
                 Admission::Ask(turn) => {
-                    asked = true;
                     if let Some(result) = sending.ask(gateway, turn).await {
                         return result;
                     }
                 }
                 Admission::Resting(until) => {
                     sending.pass_over(gateway);
-                    if first_to_return.is_none_or(|(first, _)| until < first) {
-                        first_to_return = Some((until, gateway));
-                    }
+                    resting.push((until, gateway));
                 }
                 Admission::Busy(until) => {
                     sending.pass_over(gateway);
@@ -194,10 +194,11 @@ impl SmsSender for Failover {
                 }
             }
         }
-        // All others want to be left alone.
-        if let Some((_, gateway)) = first_to_return.filter(|_| sending.failed.is_none()) {
-            if asked && sending.time_left() < LEAST_TIME {
-                return Err(sending.out_of_time());
+        // Nobody took it, so those that rest are asked after all, first whoever is back first.
+        resting.sort_by_key(|(until, _)| *until);
+        for (_, gateway) in resting {
+            if !sending.has_time_for(gateway) {
+                continue;
             }
             // Meanwhile its rest may have ended, or another message been told to leave it alone.
             let admission = gateway.circuit().admit(Instant::now(), self.time_per_gateway);
@@ -206,7 +207,7 @@ impl SmsSender for Failover {
                 Admission::Resting(_) => Turn::LastResort,
                 Admission::Busy(until) => {
                     sending.is_busy(until);
-                    return Err(sending.failure());
+                    continue;
                 }
             };
             if let Some(result) = sending.ask(gateway, turn).await {
@@ -214,6 +215,12 @@ impl SmsSender for Failover {
             }
         }
         Err(sending.failure())
+    }
+
+    /// That of whichever gateway takes longest to connect.
+    fn least_time(&self) -> Duration {
+        let of_each = self.gateways.iter().map(|gateway| gateway.sender.least_time());
+        of_each.max().unwrap_or_default()
     }
 }
 
@@ -223,6 +230,8 @@ struct Sending<'a> {
     message: &'a SmsMessage,
     region: Option<Region>,
     deadline: Instant,
+    /// Whether any gateway was asked.
+    asked: bool,
     /// What is to be said of it, unless somebody accepts it or all are busy.
     failed: Option<SmsError>,
     /// When the first of those that want to be left alone can be asked again.
@@ -234,13 +243,18 @@ impl Sending<'_> {
         self.deadline.saturating_duration_since(Instant::now())
     }
 
-    fn is_busy(&mut self, until: Instant) {
-        self.busy_until = Some(self.busy_until.map_or(until, |first| first.min(until)));
+    /// Whether enough time is left to ask this gateway and know what it did; for the first there is.
+    fn has_time_for(&mut self, gateway: &Gateway) -> bool {
+        let has_time = !self.asked || self.time_left() >= gateway.sender.least_time();
+        if !has_time {
+            let no_time = || SmsError::Temporary("no time was left for another gateway".into());
+            self.failed.get_or_insert_with(no_time);
+        }
+        has_time
     }
 
-    /// What is to be said where there are gateways left, but no time.
-    fn out_of_time(self) -> SmsError {
-        self.failed.unwrap_or_else(|| SmsError::Temporary("no time was left for another gateway".into()))
+    fn is_busy(&mut self, until: Instant) {
+        self.busy_until = Some(self.busy_until.map_or(until, |first| first.min(until)));
     }
 
     /// What is to be said after all had their turn: one that failed may accept the next message, so all are
@@ -255,6 +269,7 @@ impl Sending<'_> {
 
     /// Asks one gateway; `None` if it is another one's turn.
     async fn ask(&mut self, gateway: &Gateway, turn: Turn) -> Option<Result<Receipt, SmsError>> {
+        self.asked = true;
         let start = Instant::now();
         let time = self.time_left().min(self.failover.time_per_gateway);
         let result = timeout(time, gateway.sender.send(self.message)).await;

@@ -14,7 +14,6 @@ use std::{
     borrow::Cow,
     collections::BTreeMap,
     fmt,
-    net::IpAddr,
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -22,7 +21,7 @@ use std::{
 use async_trait::async_trait;
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use reqwest::{
-    Client, Request, Response, Url,
+    Client, Request, Response,
     header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER},
 };
 use uuid::Uuid;
@@ -46,6 +45,12 @@ use crate::{
 
 /// The most that is read of an answer, in bytes. Gateways answer with less than one of these.
 const MAX_ANSWER: usize = 64 * 1024;
+
+/// The longest that a gateway is believed to want to be left alone.
+const LONGEST_WAIT: Duration = Duration::from_hours(1);
+
+/// Beside the time to connect, what it takes to be asked and answer.
+const TIME_TO_ANSWER: Duration = Duration::from_millis(500);
 
 /// Sends messages through a gateway that speaks HTTP.
 ///
@@ -76,18 +81,17 @@ impl HttpSender {
     pub fn new(config: GatewayConfig) -> Result<Self, ConfigError> {
         let GatewayConfig(config) = config;
         let settings = config.settings()?;
-        if let Some((name, _)) =
-            message_values(&sample(), "").into_iter().find(|(name, _)| settings.contains_key(*name))
-        {
+        let sample = sample();
+        let known = message_values(&sample, "");
+        if let Some((name, _)) = known.iter().find(|(name, _)| settings.contains_key(*name)) {
             return Err(ConfigError::new(format!(
                 "`{name}` stands for something of the message; give the setting another name"
             )));
         }
-        let values = Values { message: &[], settings: &settings };
-        let client = client::new(&config, &values)?;
+        let client = client::new(&config, &Values { message: &known, settings: &settings })?;
         let sender =
             Self { config, settings, client, clock: Arc::new(SystemClock), reports_url: String::new() };
-        sender.request(&sample())?;
+        sender.request(&sample)?;
         Ok(sender)
     }
 
@@ -116,14 +120,7 @@ impl HttpSender {
             Method::Post => reqwest::Method::POST,
             Method::Put => reqwest::Method::PUT,
         };
-        let mut url = Url::parse(&config.url.render_url(&values)?)
-            .map_err(|error| ConfigError::new(format!("`url` is not a URL: {error}")))?;
-        if !config.allow_http && !is_private(&url) {
-            return Err(ConfigError::new(
-                "`url` does not begin with https://, so that phones and codes would be seen on the way; \
-                 if that is what you want, add `allow_http = true`",
-            ));
-        }
+        let mut url = config.url(&values)?;
         let mut query = config.query.render(&values)?;
         if let Some(Auth::Query { name, value }) = &config.auth {
             query.push((name, value.render(&values)?));
@@ -211,11 +208,14 @@ impl HttpSender {
     /// How long the gateway wants to be left alone: so many seconds, or until then.
     fn retry_after(&self, headers: &HeaderMap) -> Option<Duration> {
         let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
-        if let Ok(seconds) = text.parse() {
-            return Some(Duration::from_secs(seconds));
-        }
-        let until = httpdate::parse_http_date(text).ok()?;
-        until.duration_since(SystemTime::from(self.clock.now())).ok()
+        let seconds = text.parse().ok().map(Duration::from_secs);
+        let until = || {
+            let until = httpdate::parse_http_date(text).ok()?;
+            until.duration_since(SystemTime::from(self.clock.now())).ok()
+        };
+        let time = seconds.or_else(until)?;
+        // At once is no time, and for a month nobody means.
+        (!time.is_zero()).then_some(time.min(LONGEST_WAIT))
     }
 }
 
@@ -227,6 +227,10 @@ impl SmsSender for HttpSender {
             Ok(response) => self.read(response, message).await,
             Err(error) => Err(client::failure(&error.without_url())),
         }
+    }
+
+    fn least_time(&self) -> Duration {
+        self.config.timeout.min(self.config.connect_timeout + TIME_TO_ANSWER)
     }
 }
 
@@ -247,15 +251,6 @@ fn message_values<'a>(message: &'a SmsMessage, reports_url: &'a str) -> [(&'stat
         ("encoding", encoding.into()),
         ("reports_url", reports_url.into()),
     ]
-}
-
-/// Whether what is sent there is seen by nobody on the way.
-fn is_private(url: &Url) -> bool {
-    let is_loopback = url.host_str().is_some_and(|host| {
-        let address: Result<IpAddr, _> = host.trim_matches(['[', ']']).parse();
-        host == "localhost" || address.is_ok_and(|address| address.is_loopback())
-    });
-    url.scheme() == "https" || is_loopback
 }
 
 fn header_name(name: &str) -> Result<HeaderName, ConfigError> {

@@ -43,7 +43,7 @@ async fn an_answer_means_what_the_rules_say_and_else_what_http_says() {
         (200, r#"{"items":[{"status":"5"}]}"#, "temporary: HTTP 200, code 5"),
         (200, r#"{"items":[{"status":"9"}]}"#, "temporary: HTTP 200, code 9"),
         // Accepted, it says, but with a status that does not.
-        (202, r#"{"items":[{"status":"0"}]}"#, "temporary: HTTP 202, code 0"),
+        (202, r#"{"items":[{"status":"0"}]}"#, "unknown: HTTP 202, code 0"),
         (404, "", "permanent: HTTP 404"),
         (400, "no JSON", "temporary: HTTP 400"),
         (401, r#"{"items":[{"status":"79608543017"}]}"#, "temporary: HTTP 401"),
@@ -78,6 +78,8 @@ async fn a_busy_gateway_says_for_how_long() {
         // Of the past, or no time at all.
         (429, "", "Wed, 25 Nov 2026 07:00:00 GMT", "temporary: HTTP 429"),
         (429, "", "-5", "temporary: HTTP 429"),
+        (429, "", "0", "temporary: HTTP 429"),
+        (429, "", "18446744073709551615", "busy 3600s: HTTP 429"),
         (429, "", "soon", "temporary: HTTP 429"),
         // An acceptance is one, whatever else is said.
         (200, r#"{"items":[{"status":"0","id":"m1"}]}"#, "5", "accepted m1"),
@@ -94,12 +96,32 @@ async fn without_rules_the_status_decides() {
     for (status, body, meaning) in [
         (200, "OK 17", "accepted 17"),
         (204, "", "accepted -"),
-        (302, "OK 17", "temporary: HTTP 302"),
+        (302, "OK 17", "unknown: HTTP 302"),
+        (307, "OK 17", "temporary: HTTP 307"),
         (403, "OK 17", "temporary: HTTP 403"),
         (500, "OK 17", "unknown: HTTP 500"),
     ] {
         let answer = ResponseTemplate::new(status).set_body_string(body);
         assert_eq!(read(rules, answer).await, meaning, "{status} {body}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_not_understood_is_no_refusal() {
+    for (rules, status, body, expected) in [
+        ("answer.accepted = { status = [200] }", 202, "", "unknown: HTTP 202"),
+        ("answer.accepted = { status = [200] }", 303, "", "unknown: HTTP 303"),
+        ("answer.accepted = { text = \"^OK\" }", 200, "Thanks", "unknown: HTTP 200"),
+        (
+            "answer = { accepted = { text = \"^OK\" }, temporary = [{ text = \"^ERR\" }] }",
+            200,
+            "ERR",
+            "temporary: HTTP 200",
+        ),
+        ("answer.accepted = { without = \"/error\" }", 200, r#"{"error":"x"}"#, "temporary: HTTP 200"),
+    ] {
+        let answer = ResponseTemplate::new(status).set_body_string(body);
+        assert_eq!(read(rules, answer).await, expected, "{rules} {body}");
     }
 }
 

@@ -1,5 +1,7 @@
 //! What is configured, and what cannot work.
 
+use referral_core::sms::SmsSender as _;
+
 use crate::fake::{parse, sender};
 
 fn refused(config: &str) -> String {
@@ -74,6 +76,49 @@ fn loopback_needs_no_encryption() {
     for url in ["http://127.0.0.1.example/", "http://10.0.0.1/", "http://localhost.example/"] {
         refused(&format!("url = \"{url}\""));
     }
+}
+
+#[test]
+fn what_stands_where_something_else_should_is_not_repeated() {
+    for config in [
+        "auth = \"hunter2\"",
+        "auth.bearer = 4815162342",
+        "headers = { Authorization = 4815162342 }",
+        "settings = \"hunter2\"",
+        "method = \"hunter2\"",
+        "reports = { id = \"a\", status = \"b\", delivered = [], failed = [], signature = \"hunter2\" }",
+    ] {
+        let error = refused(&format!("url = \"https://a.example\"\n{config}"));
+        assert!(error.contains("expected"), "{config}: {error}");
+        assert!(!error.contains("hunter2") && !error.contains("4815162342"), "{config}: {error}");
+    }
+}
+
+#[test]
+fn a_proxy_is_one_that_http_goes_through() {
+    for proxy in ["socks5://127.0.0.1:1080", "127.0.0.1:3128", "http://"] {
+        let config = format!("url = \"https://a.example\"\nproxy = \"{proxy}\"");
+        let error = referral_core::sms::http::HttpSender::new(parse(&config).expect("sound")).map(|_| ());
+        assert!(error.expect_err(proxy).to_string().contains("`proxy`"), "{proxy}");
+    }
+    assert!(refused("url = \"ftp://127.0.0.1\"").contains("https://"));
+}
+
+#[tokio::test]
+async fn a_preset_is_changed_key_by_key() {
+    let gateway = crate::fake::gateway(wiremock::ResponseTemplate::new(200).set_body_string(
+        r#"{"status":"OK","status_code":100,"sms":{"79608543017":{"status":"ERROR","status_code":230}}}"#,
+    ))
+    .await;
+    let config = format!(
+        "preset = \"smsru\"\nurl = \"{}\"\nsettings.api_id = \"x\"\nform.ttl = \"5\"\n\
+         answer.busy = [{{ at = \"/sms/*/status_code\", is = [\"220\"] }}]",
+        gateway.uri()
+    );
+    let sent = sender(&config).expect("sound").send(&crate::fake::message_with("4711")).await;
+    assert_eq!(crate::fake::meaning(&sent), "temporary: HTTP 200, code 230", "it still has its other rules");
+    let body = String::from_utf8(crate::fake::received(&gateway).await.body).expect("text");
+    assert_eq!(body, "api_id=x&to=79608543017&msg=4711&json=1&ttl=5");
 }
 
 #[test]

@@ -122,6 +122,19 @@ async fn each_preset_asks_what_its_gateway_documents() {
 
 /// A preset, a status, a body and what they mean.
 const ANSWERS: &[(&str, u16, &str, &str)] = &[
+    (
+        "smsru",
+        200,
+        r#"{"status":"OK","status_code":100,"sms":{"79608543017":{"status":"ERROR","status_code":209}}}"#,
+        "permanent: HTTP 200, code 209",
+    ),
+    ("smsc", 200, r#"{"error":"cannot be delivered","error_code":8}"#, "temporary: HTTP 200, code 8"),
+    (
+        "mobizon",
+        200,
+        r#"{"code":1,"data":{"recipient":"Sending to this direction is forbidden."},"message":""}"#,
+        "temporary: HTTP 200, code 1",
+    ),
     ("twilio", 400, r#"{"code":21635,"message":"landline"}"#, "permanent: HTTP 400, code 21635"),
     (
         "twilio",
@@ -211,7 +224,7 @@ const ANSWERS: &[(&str, u16, &str, &str)] = &[
         "smsru",
         200,
         r#"{"status":"OK","status_code":100,"sms":{"79608543017":{"status":"ERROR","status_code":207,"status_text":"На этот номер (или один из номеров) нельзя отправлять сообщения, либо указано более 100 номеров в списке получателей"}},"balance":4122.56}"#,
-        "permanent: HTTP 200, code 207",
+        "temporary: HTTP 200, code 207",
     ),
     (
         "smsru",

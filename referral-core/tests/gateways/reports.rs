@@ -333,7 +333,7 @@ fn reports_that_cannot_work_are_refused_with_what_to_do() {
         ("pattern = '(?<id>.)(?<status>.)'", shape),
         ("each = \"data\"\npattern = '('", "regex"),
         ("id = \"a\"\nstatus = \"b\"\nsent = []", "unknown field `sent`"),
-        ("id = \"a\"\nstatus = \"b\"\nsignature.md5 = \"c\"", "unknown variant `md5`"),
+        ("id = \"a\"\nstatus = \"b\"\nsignature.md5 = \"c\"", "expected one of `twilio`"),
         ("id = \"a\"\nstatus = \"b\"\nsignature.smsru = \"c\"", "`smsru` signs texts"),
         ("id = \"a\"\nstatus = \"b\"\nsignature.token = \"short\"", "16 characters at least"),
         ("id = \"a\"\nstatus = \"b\"\nsignature.standard_webhooks = \"c\"", "whsec_"),

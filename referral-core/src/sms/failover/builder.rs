@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use super::{AfterUnknown, Failover, Gateway, LEAST_TIME, Observer, circuit::Rest};
+use super::{AfterUnknown, Failover, Gateway, Observer, circuit::Rest};
 use crate::{Region, delivery::is_gateway_name, sms::SmsSender};
 
 /// The longest that sending, or a first rest, can be set to take.
@@ -27,10 +27,17 @@ pub enum FailoverError {
         /// The region.
         region: Region,
     },
-    /// Too short to try anything, or too long.
+    /// There is no time in which a gateway could do anything.
+    #[error("give `{gateway}` {least:?} at least to send a message in, and all gateways together no less")]
+    Time {
+        /// Its name.
+        gateway: String,
+        /// How long it needs.
+        least: Duration,
+    },
+    /// Too long, or too few.
     #[error(
-        "give half a second to an hour to send a message in, some time to each gateway, and one failure or \
-         more before a rest, of an hour at most"
+        "sending takes an hour at most, and a rest comes after one failure or more, and is as long at most"
     )]
     Numbers,
 }
@@ -77,15 +84,16 @@ impl FailoverBuilder {
         self
     }
 
-    /// How long all of it may take, since somebody is waiting: 500 ms to an hour; by default
-    /// [`Failover::TIME`].
+    /// How long all of it may take, since somebody is waiting: as long as any gateway needs at least, an
+    /// hour at most; by default [`Failover::TIME`].
     #[must_use]
     pub fn time(mut self, time: Duration) -> Self {
         self.time = time;
         self
     }
 
-    /// How long one gateway may take; by default 4 s, so that two have their turn.
+    /// How long one gateway may take, which is as long as it needs at least; by default 4 s, so that two
+    /// have their turn.
     #[must_use]
     pub fn time_per_gateway(mut self, time: Duration) -> Self {
         self.time_per_gateway = time;
@@ -129,8 +137,14 @@ impl FailoverBuilder {
         if let Some(name) = first_repeated(&names).or(nameless) {
             return Err(FailoverError::Name(name.to_owned()));
         }
-        let in_bounds = (LEAST_TIME..=LONGEST_TIME).contains(&self.time) && self.rest.time <= LONGEST_TIME;
-        if !in_bounds || self.time_per_gateway.is_zero() || self.rest.failures == 0 {
+        let time = self.time.min(self.time_per_gateway);
+        for (name, sender) in &self.gateways {
+            let least = sender.least_time();
+            if time < least {
+                return Err(FailoverError::Time { gateway: name.clone(), least });
+            }
+        }
+        if self.time > LONGEST_TIME || self.rest.time > LONGEST_TIME || self.rest.failures == 0 {
             return Err(FailoverError::Numbers);
         }
         let mut orders = Vec::new();

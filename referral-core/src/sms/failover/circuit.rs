@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// The longest that a gateway is left alone because it says so: a wrong number must not end it for good.
-const LONGEST_ALONE: Duration = Duration::from_hours(1);
+/// The longest that a gateway is left alone because it says so: where it is the only one, nobody signs in
+/// meanwhile, be it in earnest or not.
+const LONGEST_ALONE: Duration = Duration::from_mins(5);
 
 /// How long beyond its time a trial may take to be noted, during which there is no other.
 const TRIAL_GRACE: Duration = Duration::from_secs(1);

@@ -113,7 +113,10 @@ impl Answer {
             429 | 503 => Meaning::Busy,
             // It says that it failed, and not at what.
             500.. => Meaning::Unknown,
-            200..300 if !answered.is_whole || !self.accepted.can_be_told(seen) => Meaning::Unknown,
+            // So did whoever did what it was asked, and answers something that is not understood.
+            200..300 | 302 | 303 if !answered.is_whole || !self.accepted.is_denied_by(seen) => {
+                Meaning::Unknown
+            }
             _ => Meaning::Temporary,
         }
     }
@@ -144,10 +147,11 @@ impl Condition {
         fits && self.without.as_ref().is_none_or(|place| place.find(seen).is_none())
     }
 
-    /// Whether the answer has what tells an acceptance from a refusal.
-    fn can_be_told(&self, seen: &Seen<'_>) -> bool {
+    /// Whether the answer has what tells an acceptance from a refusal, and so is one.
+    fn is_denied_by(&self, seen: &Seen<'_>) -> bool {
         let is_there = |place: &Option<Place>| place.as_ref().is_some_and(|place| place.find(seen).is_some());
-        self.at.is_none() || is_there(&self.at) || is_there(&self.without)
+        let has_status = self.status.as_ref().is_none_or(|statuses| statuses.contains(&seen.status));
+        has_status && (is_there(&self.at) || is_there(&self.without))
     }
 }
 

@@ -5,7 +5,11 @@ use std::{error::Error as _, fs, time::Duration};
 use reqwest::{Certificate, Client, Proxy, redirect};
 use webpki_root_certs::TLS_SERVER_ROOT_CERTS;
 
-use super::{ConfigError, config::Fields, template::Values};
+use super::{
+    ConfigError,
+    config::{Fields, is_loopback},
+    template::Values,
+};
 use crate::sms::SmsError;
 
 /// For how long a connection is kept for the next message: shorter than servers usually do, since a
@@ -45,14 +49,18 @@ pub(super) fn new(config: &Fields, values: &Values<'_>) -> Result<Client, Config
         .timeout(config.timeout)
         .pool_idle_timeout(IDLE_TIME)
         .tls_certs_only(authorities);
-    if let Some(proxy) = &config.proxy {
-        let url = proxy.render_url(values)?;
-        builder = if *url == "none" {
-            builder.no_proxy()
-        } else {
-            builder.proxy(Proxy::all(&*url).map_err(|_| ConfigError::new("`proxy` is no URL"))?)
-        };
-    }
+    let proxy = config.proxy.as_ref().map(|proxy| proxy.render_url(values)).transpose()?;
+    builder = match proxy.as_deref().map(String::as_str) {
+        Some("none") => builder.no_proxy(),
+        Some(url) if url.starts_with("http://") || url.starts_with("https://") => {
+            builder.proxy(Proxy::all(url).map_err(|_| ConfigError::new("`proxy` is not a URL"))?)
+        }
+        Some(_) => {
+            return Err(ConfigError::new("`proxy` must begin with http:// or https://, or be \"none\""));
+        }
+        None if is_loopback(&config.url(values)?) => builder.no_proxy(),
+        None => builder,
+    };
     builder.build().map_err(unusable)
 }
 

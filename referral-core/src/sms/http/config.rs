@@ -1,7 +1,8 @@
 //! What is configured of a gateway.
 
-use std::{collections::BTreeMap, env, fmt, fs, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, env, fmt, fs, net::IpAddr, path::PathBuf, time::Duration};
 
+use reqwest::Url;
 use serde::{Deserialize, Deserializer, de};
 use toml::{Table, Value};
 use zeroize::Zeroizing;
@@ -10,7 +11,7 @@ use super::{
     answer::Answer,
     presets,
     report::Reports,
-    template::{JsonTemplate, Pairs, Template},
+    template::{JsonTemplate, Pairs, Template, Values},
 };
 
 /// Why a gateway cannot be used as it is configured. No secret is in it.
@@ -28,10 +29,21 @@ impl ConfigError {
     }
 }
 
+/// What TOML has to say, but for what stands in the place of something else: that may be a secret.
+impl From<toml::de::Error> for ConfigError {
+    fn from(error: toml::de::Error) -> Self {
+        let message = error.message();
+        let quotes = ["invalid type", "invalid value", "unknown variant"];
+        let expected =
+            message.find(", expected ").filter(|_| quotes.iter().any(|start| message.starts_with(start)));
+        Self(expected.map_or(message, |at| &message[at + 2..]).to_owned())
+    }
+}
+
 /// A gateway as it is configured: a table of TOML, or of any other format that serde reads.
 ///
 /// With `preset` it begins with one of [`PRESETS`](super::PRESETS), and whatever else is given goes
-/// before what the preset says, `settings` one by one.
+/// before what the preset says: of tables key by key, but for `auth`.
 #[derive(Clone, Deserialize)]
 #[serde(try_from = "Table")]
 pub struct GatewayConfig(pub(super) Fields);
@@ -75,7 +87,8 @@ pub(super) struct Fields {
     /// How long all of it may take.
     #[serde(default = "four_seconds", deserialize_with = "duration")]
     pub(super) timeout: Duration,
-    /// Through which proxy, or `none`; without, as the usual environment variables say.
+    /// Through which proxy, or `none`; without, as the usual environment variables say, except to this
+    /// machine.
     #[serde(default)]
     pub(super) proxy: Option<Template>,
     /// Certificates of authorities to trust beside the public ones, as PEM.
@@ -165,6 +178,30 @@ impl Fields {
     }
 }
 
+impl Fields {
+    /// The URL to ask, which leads to a gateway and is seen by nobody on the way, unless that is allowed.
+    pub(super) fn url(&self, values: &Values<'_>) -> Result<Url, ConfigError> {
+        let url = Url::parse(&self.url.render_url(values)?)
+            .map_err(|error| ConfigError::new(format!("`url` is not a URL: {error}")))?;
+        let is_http = url.scheme() == "http" && (self.allow_http || is_loopback(&url));
+        if url.scheme() == "https" || is_http {
+            return Ok(url);
+        }
+        Err(ConfigError::new(
+            "`url` does not begin with https://, so that phones and codes would be seen on the way; if that is \
+             what you want of an http:// one, add `allow_http = true`",
+        ))
+    }
+}
+
+/// Whether that is this machine.
+pub(super) fn is_loopback(url: &Url) -> bool {
+    url.host_str().is_some_and(|host| {
+        let address: Result<IpAddr, _> = host.trim_matches(['[', ']']).parse();
+        host == "localhost" || address.is_ok_and(|address| address.is_loopback())
+    })
+}
+
 impl TryFrom<Table> for GatewayConfig {
     type Error = ConfigError;
 
@@ -176,16 +213,12 @@ impl TryFrom<Table> for GatewayConfig {
         };
         for (name, value) in given {
             match (table.get_mut(&name), value) {
-                (Some(Value::Table(settings)), Value::Table(given)) if name == "settings" => {
-                    settings.extend(given);
-                }
-                (_, value) => {
-                    table.insert(name, value);
-                }
+                // Who asks is said in one way.
+                (Some(Value::Table(known)), Value::Table(given)) if name != "auth" => known.extend(given),
+                (_, value) => drop(table.insert(name, value)),
             }
         }
-        let fields: Fields =
-            table.try_into().map_err(|error: toml::de::Error| ConfigError::new(error.message()))?;
+        let fields: Fields = table.try_into()?;
         if fields.form.is_some() && fields.json.is_some() {
             return Err(ConfigError::new("a body is a `form` or `json`, not both"));
         }
