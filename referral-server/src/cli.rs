@@ -89,8 +89,8 @@ pub(crate) struct Network {
     /// free one and prints it [default: none]
     #[arg(long, env = "REFERRAL_METRICS_LISTEN", global = true, value_name = "ADDRESS")]
     pub(crate) metrics_listen: Option<SocketAddr>,
-    /// Scheme and host that clients use, for links to other pages [default: links are relative,
-    /// except for clients on this machine]
+    /// Scheme and host that clients use, for links to other pages, and that gateways call with reports
+    /// [default: links are relative, except for clients on this machine, and gateways are told no URL]
     #[arg(long, env = "REFERRAL_PUBLIC_URL", global = true, value_name = "URL", value_parser = public_url)]
     pub(crate) public_url: Option<String>,
     /// Origins, such as `https://app.example.com`, whose pages may use the API in a browser: a list with

@@ -20,6 +20,9 @@ use crate::cli::Settings;
 /// Said where gateways are needed and no file names them.
 const NO_CONFIG: &str = "name the gateways in a file: --sms-config sms.toml";
 
+/// What an answer takes beside its message.
+const TIME_FOR_THE_REST: Duration = Duration::from_secs(2);
+
 /// How messages go out, what they say, and who reads what became of them.
 pub(crate) struct Messages {
     pub(crate) sender: Arc<dyn SmsSender>,
@@ -40,10 +43,10 @@ impl Messages {
         observer: impl Observer,
     ) -> Result<Self, String> {
         let (time, limit) = (config.time, settings.network.time_limit);
-        if time >= limit {
+        if time + TIME_FOR_THE_REST > limit {
             return Err(format!(
-                "gateways may take {time:?} for a message, and an answer {limit:?}; give `time` less, or \
-                 --time-limit more"
+                "gateways may take {time:?} for a message, and an answer {limit:?}, of which \
+                 {TIME_FOR_THE_REST:?} are for the rest; give `time` less, or --time-limit more"
             ));
         }
         for long in config.texts.too_long(longest_code(&settings.policy())) {
@@ -84,7 +87,7 @@ impl SmsConfig {
         let file: File = toml::from_str(&text).map_err(|error| {
             // Not the error's own text, which quotes the line: there may be a secret in it.
             let line = error.span().map_or(1, |span| 1 + text[..span.start].matches('\n').count());
-            format!("{shown}, line {line}: {}", error.message())
+            format!("{shown}, line {line}: {}", ConfigError::from(error))
         })?;
         let regions = file.regions.iter().map(|(region, order)| {
             let region = Region::parse(region).map_err(|error| format!("regions.{region}: {error}"))?;

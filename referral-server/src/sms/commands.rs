@@ -55,7 +55,9 @@ async fn test(settings: &Settings, phone: &str, locale: Option<Locale>) -> Resul
     let code = SmsCode::known("0".repeat(policy.code_length.into()));
     let locales: Vec<_> = locale.into_iter().collect();
     let text = config.texts.write(&code, &locales);
-    let sender = config.sender(Steps, None, &[])?;
+    let public_url = settings.network.public_url.as_deref();
+    let readers = config.report_readers(public_url)?;
+    let sender = config.sender(Steps, public_url, &readers)?;
 
     let mut out = io::stdout();
     let region = phone.region().map_or("no region".to_owned(), |region| region.to_string());
@@ -73,7 +75,7 @@ async fn test(settings: &Settings, phone: &str, locale: Option<Locale>) -> Resul
     let Receipt { gateway, message_id, .. } = sender.send(&message).await?;
     let gateway = gateway.as_deref().unwrap_or("a gateway");
     match message_id {
-        Some(id) => writeln!(out, "accepted by {gateway}, which calls it {id}")?,
+        Some(id) => writeln!(out, "accepted by {gateway}, which calls it {}", id.escape_debug())?,
         None => writeln!(out, "accepted by {gateway}")?,
     }
     Ok(())

@@ -260,7 +260,7 @@ fn a_configuration_that_cannot_work_is_refused_before_anything_is_made() {
         (format!("{gateway}\n[texts]\nandroid_hash = \"short\""), "texts.android_hash: "),
         ("[gateways.\"a/b\"]\nurl = \"https://a.example\"".into(), "gateways.a/b: a name has"),
         (format!("time = \"10s\"\n{gateway}"), "give `time` less, or --time-limit more"),
-        (format!("time = \"1ms\"\n{gateway}"), "half a second"),
+        (format!("time = \"1ms\"\n{gateway}"), "give `a` 2.5s at least"),
     ] {
         fs::write(folder.path().join("sms.toml"), &config).expect("written");
         let output = run(folder.path(), &["--sms-config", "sms.toml"]);
