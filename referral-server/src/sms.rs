@@ -107,7 +107,8 @@ impl SmsConfig {
         self.gateways.iter().map(|(name, _)| name.as_str()).collect()
     }
 
-    /// The sender, which tries one gateway after another. Those that are read have their URLs told.
+    /// The sender, which tries one gateway after another. Each whose reports are read is told where to
+    /// report.
     fn sender(
         &self,
         observer: impl Observer,
