@@ -100,7 +100,7 @@ impl Receipt {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SmsError {
-    /// The message was refused, and would be by any gateway: the number is not in use, or blocked.
+    /// The message was refused, and no other gateway should be asked: the number is not in use, or blocked.
     #[error("the gateway refused the message for good: {0}")]
     Permanent(String),
     /// The message was refused for now: the gateway is out of reach, or out of order, or out of

@@ -1,5 +1,19 @@
 //! Gateways that speak HTTP: one sender for all of them, told by configuration what to ask and how
 //! to read what is answered.
+//!
+//! ```
+//! use referral_core::sms::http::{GatewayConfig, HttpSender};
+//!
+//! let config: toml::Table = r#"
+//!     preset = "twilio"
+//!     settings = { account_sid = "AC0123", auth_token = "secret", from = "+15005550006" }
+//! "#.parse()?;
+//! let sender = HttpSender::new(GatewayConfig::try_from(config)?)?;
+//! # Ok::<_, referral_core::sms::http::ConfigError>(())
+//! ```
+//!
+//! The [presets](PRESETS) are such configurations, and show every key; `docs/gateways.md` in the repository
+//! tells of each.
 
 mod answer;
 mod client;
