@@ -170,9 +170,7 @@ struct Acme;
 #[async_trait]
 impl SmsSender for Acme {
     async fn send(&self, _: &SmsMessage) -> Result<Receipt, SmsError> {
-        let mut receipt = Receipt::new("m1");
-        receipt.gateway = Some("acme".to_owned());
-        Ok(receipt)
+        Ok(Receipt::new("m1").gateway("acme"))
     }
 }
 

@@ -17,8 +17,7 @@ struct Gateway;
 #[async_trait]
 impl SmsSender for Gateway {
     async fn send(&self, message: &SmsMessage) -> Result<Receipt, SmsError> {
-        let mut receipt = Receipt::new("m1");
-        receipt.gateway = Some("g1".to_owned());
+        let mut receipt = Receipt::new("m1").gateway("g1");
         receipt.revealed_code = Some(message.code.clone());
         Ok(receipt)
     }

@@ -176,9 +176,7 @@ impl Fields {
         }
         Ok(settings)
     }
-}
 
-impl Fields {
     /// The URL to ask, which leads to a gateway and is seen by nobody on the way, unless that is allowed.
     pub(super) fn url(&self, values: &Values<'_>) -> Result<Url, ConfigError> {
         let url = Url::parse(&self.url.render_url(values)?)
