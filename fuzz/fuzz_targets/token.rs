@@ -49,12 +49,12 @@ static FIXTURE: LazyLock<Fixture> = LazyLock::new(|| {
         Key {
             encoding: EncodingKey::from_secret(&[7; 32]),
             algorithm: Algorithm::HS256,
-            header: Some(r#"{"typ":"JWT","alg":"HS256","kid":"hs"}"#),
+            header: Some(r#"{"typ":"at+jwt","alg":"HS256","kid":"hs"}"#),
         },
         Key {
             encoding: EncodingKey::from_ed_der(&[PKCS8, &[9; 32]].concat()),
             algorithm: Algorithm::EdDSA,
-            header: Some(r#"{"typ":"JWT","alg":"EdDSA","kid":"ed"}"#),
+            header: Some(r#"{"typ":"at+jwt","alg":"EdDSA","kid":"ed"}"#),
         },
         // What everybody knows is no key.
         Key { encoding: EncodingKey::from_secret(&public), algorithm: Algorithm::HS256, header: None },

@@ -3,7 +3,7 @@
 
 use std::{fmt, sync::Arc};
 
-use jsonwebtoken::Validation;
+use jsonwebtoken::{Header, Validation};
 use quick_cache::sync::Cache;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
@@ -30,6 +30,17 @@ pub enum TokenKind {
     Access,
     /// Exchanged for new tokens.
     Refresh,
+}
+
+impl TokenKind {
+    /// Returns the header parameter `typ` of tokens of this kind. Explicit types keep a token from being
+    /// taken for one of another kind (RFC 8725, section 3.11); that of access tokens is from RFC 9068.
+    fn header_type(self) -> &'static str {
+        match self {
+            Self::Access => "at+jwt",
+            Self::Refresh => "rt+jwt",
+        }
+    }
 }
 
 /// A pair of signed tokens. They are secrets: whoever has one is the user.
@@ -102,6 +113,19 @@ impl Tokens {
         Self { keys, issuer, audience, seen: Cache::new(REMEMBERED) }
     }
 
+    /// Returns the audience of refresh tokens: the issuer itself, under a name that no resource server has.
+    /// A verifier that checks the audience only takes no refresh token for an access token.
+    pub(crate) fn refresh_audience(&self) -> String {
+        format!("{}:refresh", self.issuer)
+    }
+
+    fn audience(&self, kind: TokenKind) -> String {
+        match kind {
+            TokenKind::Access => self.audience.clone(),
+            TokenKind::Refresh => self.refresh_audience(),
+        }
+    }
+
     /// The same issuer and audience with other keys. What was seen is not taken along, so that no
     /// token of a key that left the ring is honoured.
     pub(crate) fn with_keys(&self, keys: SigningKeys) -> Self {
@@ -130,12 +154,12 @@ impl Tokens {
         session: SessionId,
         grant: &Grant,
     ) -> Result<TokenPair, jsonwebtoken::errors::Error> {
-        let sign = |kind, id, expires_at: OffsetDateTime| {
+        let sign = |kind: TokenKind, id, expires_at: OffsetDateTime| {
             // A key that left the ring cannot sign again what it once signed.
             let key = self.keys.find(&grant.key_id).unwrap_or_else(|| self.keys.current());
             let claims = Claims {
                 iss: self.issuer.clone(),
-                aud: self.audience.clone(),
+                aud: self.audience(kind),
                 sub: user.0,
                 sid: session.0,
                 jti: id,
@@ -143,7 +167,7 @@ impl Tokens {
                 exp: expires_at.unix_timestamp(),
                 token_type: kind,
             };
-            jsonwebtoken::encode(&key.header, &claims, &key.encoding)
+            jsonwebtoken::encode(&typed(&key.header, kind), &claims, &key.encoding)
         };
         Ok(TokenPair {
             access: sign(TokenKind::Access, grant.access_id, grant.access_expires_at)?,
@@ -162,7 +186,7 @@ impl Tokens {
         let claims = self.verified_claims(token).ok_or(Refusal::TokenNotValid)?;
         let now = now.unix_timestamp();
         let is_valid = claims.iss == self.issuer
-            && claims.aud == self.audience
+            && claims.aud == self.audience(claims.token_type)
             && kind.is_none_or(|kind| claims.token_type == kind)
             && now < claims.exp
             && claims.iat <= now + CLOCK_SKEW_SECONDS;
@@ -196,18 +220,23 @@ impl Tokens {
     fn verify(&self, token: &str) -> Option<Claims> {
         let header = jsonwebtoken::decode_header(token).ok()?;
         let key = self.keys.find(header.kid.as_deref()?)?;
-        // Exactly the header that this key writes: its algorithm, and nothing critical,
+        // Exactly a header that this key writes: its algorithm and one of two types, and nothing critical,
         // embedded or referred to.
-        if header != key.header {
-            return None;
-        }
+        let kinds = [TokenKind::Access, TokenKind::Refresh];
+        let kind = kinds.into_iter().find(|kind| header == typed(&key.header, *kind))?;
         let mut validation = Validation::new(key.header.alg);
         // Ours to check: the library asks the system's clock and accepts fractions.
         validation.validate_exp = false;
         validation.validate_aud = false;
         validation.required_spec_claims.clear();
-        jsonwebtoken::decode(token, &key.decoding, &validation).ok().map(|data| data.claims)
+        let claims: Claims = jsonwebtoken::decode(token, &key.decoding, &validation).ok()?.claims;
+        (claims.token_type == kind).then_some(claims)
     }
+}
+
+/// Returns the header of a key for tokens of a kind.
+fn typed(header: &Header, kind: TokenKind) -> Header {
+    Header { typ: Some(kind.header_type().to_owned()), ..header.clone() }
 }
 
 /// What is forged is in `tests/tokens.rs`.

@@ -73,7 +73,7 @@ fn assert_refused(referral: &Referral, token: &str, why: &str) {
 }
 
 fn header() -> Value {
-    json!({ "typ": "JWT", "alg": "HS256", "kid": "k1" })
+    json!({ "typ": "at+jwt", "alg": "HS256", "kid": "k1" })
 }
 
 fn claims() -> Value {
@@ -129,7 +129,7 @@ fn what_is_forged_here_is_right_but_for_what_is_changed() {
     let token = signed(&key, Algorithm::EdDSA, &message(&ed_header, &claims()));
     assert!(passes(&eddsa(), &token));
     // The order of members and the space between them are nobody's business.
-    let spaced = r#" { "kid" : "k1", "alg": "HS256",  "typ":"JWT" } "#;
+    let spaced = r#" { "kid" : "k1", "alg": "HS256",  "typ":"at+jwt" } "#;
     assert!(passes(&hs256(), &forged(&spaced, &claims())));
 }
 
@@ -196,7 +196,7 @@ fn each_key_verifies_with_its_own_algorithm_and_what_it_signed() {
     for (key, algorithm, own) in [&private, &secret] {
         for name in ["EdDSA", "HS256"] {
             for id in ["public", "secret"] {
-                let header = json!({ "typ": "JWT", "alg": name, "kid": id });
+                let header = json!({ "typ": "at+jwt", "alg": name, "kid": id });
                 let token = signed(key, *algorithm, &message(&header, &claims()));
                 let is_right = id == *own && name == format!("{algorithm:?}");
                 assert_eq!(passes(&referral, &token), is_right, "{own}: {header}");
@@ -252,7 +252,10 @@ fn a_header_that_is_not_the_one_that_the_key_writes_is_refused() {
         ("cty", Some(json!("JWT"))),
         ("typ", None),
         ("typ", Some(json!("jwt"))),
-        ("typ", Some(json!("at+jwt"))),
+        ("typ", Some(json!("JWT"))),
+        ("typ", Some(json!("AT+JWT"))),
+        ("typ", Some(json!("application/at+jwt"))),
+        ("typ", Some(json!("rt+jwt"))),
         ("typ", Some(json!("refresh+jwt"))),
         ("typ", Some(json!("access"))),
         ("nonce", Some(json!("1"))),
@@ -263,14 +266,14 @@ fn a_header_that_is_not_the_one_that_the_key_writes_is_refused() {
         assert_refused(&hs256(), &forged(&header, &claims()), &header.to_string());
     }
     for text in [
-        r#"{"typ":"JWT","alg":"HS256","kid":"k2","kid":"k1"}"#,
-        r#"{"typ":"JWT","alg":"HS256","kid":"k1","kid":"k1"}"#,
-        r#"{"typ":"JWT","alg":"none","alg":"HS256","kid":"k1"}"#,
-        r#"{"typ":"JWT","alg":"HS256","kid":"k1"}{}"#,
-        r#"{"typ":"JWT","alg":"HS256","kid":"k1"} x"#,
-        r#"{"typ":"JWT","alg":"HS256","kid":"k1"#,
-        r#"{"typ":"JWT","alg":"HS256","kid":"k1",}"#,
-        r#"["JWT","HS256","k1"]"#,
+        r#"{"typ":"at+jwt","alg":"HS256","kid":"k2","kid":"k1"}"#,
+        r#"{"typ":"at+jwt","alg":"HS256","kid":"k1","kid":"k1"}"#,
+        r#"{"typ":"at+jwt","alg":"none","alg":"HS256","kid":"k1"}"#,
+        r#"{"typ":"at+jwt","alg":"HS256","kid":"k1"}{}"#,
+        r#"{"typ":"at+jwt","alg":"HS256","kid":"k1"} x"#,
+        r#"{"typ":"at+jwt","alg":"HS256","kid":"k1"#,
+        r#"{"typ":"at+jwt","alg":"HS256","kid":"k1",}"#,
+        r#"["at+jwt","HS256","k1"]"#,
         r#""HS256""#,
         "null",
         "",
@@ -327,10 +330,41 @@ async fn one_kind_never_passes_as_the_other_whatever_its_header_says() {
         for (token, other) in [(&access, TokenKind::Refresh), (&refresh, TokenKind::Access)] {
             assert!(referral.verify(token, Some(other)).await.is_err_and(|error| not_valid(&error)), "{typ}");
         }
-        assert_eq!(passes(&referral, &access), typ == "JWT");
+        assert_eq!(passes(&referral, &access), typ == "at+jwt");
     }
     referral.authenticate(&access).await.expect("as what it is");
     referral.refresh(&refresh).await.expect("as what it is");
+}
+
+/// What a resource server checks that knows no more than the keys, the issuer and its own name.
+#[tokio::test]
+async fn a_generic_verifier_takes_an_access_token_and_no_refresh_token() {
+    let referral = hs256();
+    let phone = referral.parse_phone("+79608543017").expect("a mobile number");
+    let sent = referral.send_code(SendCode::new(phone.clone())).await.expect("sent");
+    let code = CodeInput::parse(sent.revealed_code.expect("revealed").reveal()).expect("digits");
+    let tokens = referral.sign_in(SignIn::new(phone, code)).await.expect("signed in").tokens;
+    let mut validation = jsonwebtoken::Validation::new(Algorithm::HS256);
+    validation.set_issuer(&["issuer"]);
+    validation.set_audience(&["audience"]);
+    let key = jsonwebtoken::DecodingKey::from_secret(&SECRET);
+    let verify = |token: &str| jsonwebtoken::decode::<Value>(token, &key, &validation);
+    let access = verify(&tokens.access).expect("an access token for this audience");
+    assert_eq!(access.header.typ.as_deref(), Some("at+jwt"));
+    let refused = verify(&tokens.refresh).expect_err("a refresh token is for the issuer");
+    assert!(matches!(refused.kind(), jsonwebtoken::errors::ErrorKind::InvalidAudience), "{refused}");
+    let header = jsonwebtoken::decode_header(&tokens.refresh).expect("a header");
+    assert_eq!(header.typ.as_deref(), Some("rt+jwt"));
+}
+
+#[test]
+fn the_audience_of_refresh_tokens_is_no_audience_of_access_tokens() {
+    let keys = SigningKeys::from_secret("k1", &SECRET).expect("long enough");
+    let peppers = Peppers::from_secret("p1", &[8; 32]).expect("long enough");
+    let builder =
+        Referral::builder(Arc::new(MemoryStorage::new()), Arc::new(DevelopmentSender), keys, peppers);
+    let built = builder.issuer("issuer").audience("issuer:refresh").build();
+    assert!(matches!(built, Err(referral_core::BuildError::Audience)));
 }
 
 #[test]

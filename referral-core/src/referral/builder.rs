@@ -27,6 +27,9 @@ pub enum BuildError {
     /// The key that signs does not verify what it signed.
     #[error("the first signing key cannot sign a token that it then verifies")]
     SigningKey,
+    /// The audience of access tokens is that of refresh tokens.
+    #[error("the audience of access tokens must not be the issuer with `:refresh`, which refresh tokens have")]
+    Audience,
 }
 
 /// Puts a [`Referral`] together.
@@ -80,7 +83,8 @@ impl Builder {
         self
     }
 
-    /// Whom the tokens are for (`aud`); by default `referral`.
+    /// Whom the access tokens are for (`aud`); by default `referral`. Refresh tokens are for the issuer
+    /// itself, and have its name with `:refresh` in this claim.
     #[must_use]
     pub fn audience(mut self, audience: impl Into<String>) -> Self {
         self.tokens.audience = audience.into();
@@ -136,6 +140,9 @@ impl Builder {
     /// `aws-lc-rs` and `rust-crypto` in the whole build.
     pub fn build(self) -> Result<Referral, BuildError> {
         self.policy.check()?;
+        if self.tokens.audience == self.tokens.refresh_audience() {
+            return Err(BuildError::Audience);
+        }
         if !self.tokens.can_sign(self.clock.now()) {
             return Err(BuildError::SigningKey);
         }
