@@ -30,6 +30,9 @@ async fn main() {
     rows.push(simulation::attacks_come_at_the_same_time(1_000).await);
     rows.push(simulation::the_alarm_is_taught(21).await);
 
+    rows.extend(simulation::legitimate_users_are_served().await);
+    rows.push(simulation::owners_at_the_start_of_an_attack().await);
+
     println!("{}", Row::HEAD);
     for row in rows {
         println!("{row}");

@@ -9,10 +9,10 @@ use uuid::Uuid;
 use crate::{
     ClientAddress, Invalid, PhoneNumber, Policy, Refusal, SmsCode, TestNumber,
     clock::CLOCK_SKEW,
-    counters::{Counted, CounterKey, Counters, Counting, Ledger},
+    counters::{Counted, CounterKey, Counters, Counting, Ledger, Subject},
     error::parse_id,
     keys::Peppers,
-    limits::{LimitName, Limits},
+    limits::LimitName,
     service::{ServiceCount, ServiceFacts, ServiceFigure, ServiceQuery},
     sms_code::CodeInput,
 };
@@ -140,6 +140,8 @@ pub struct ChallengeFacts {
     pub last_sent_at: Option<OffsetDateTime>,
     /// Whether that one has been redeemed.
     pub last_is_redeemed: bool,
+    /// [`Challenge::code_length`] of that one.
+    pub last_code_length: Option<u8>,
     /// [`User::last_login`](crate::User::last_login) of the phone's user.
     pub last_login: Option<OffsetDateTime>,
     /// The counters that [`ChallengeRequest::counters`] names.
@@ -177,21 +179,26 @@ pub struct GrantedChallenge {
 }
 
 impl ChallengeRequest {
-    /// The counters to decide on, in order: four at most.
+    /// The counters to decide on, in order: seven at most.
     #[must_use]
     pub fn counters(&self) -> Vec<CounterKey> {
-        let Policy { codes_per_address, codes_per_block, codes_per_phone_and_address, .. } = &*self.policy;
+        let is_limited = |key: &CounterKey| self.policy.keep(key.subject(), Counted::Code).is_some();
+        let of_address = self.address.into_iter().flat_map(CounterKey::of_networks);
+        let mut keys: Vec<_> = of_address.filter(is_limited).collect();
         // Of a test number only wrong codes matter, and where its codes are asked for.
-        let is_test = self.test_number().is_some();
-        let of_address = self.address.filter(|_| !codes_per_address.is_off());
-        let of_pair = self.address.filter(|_| !is_test && !codes_per_phone_and_address.is_off());
-        let keys = [
-            of_address.map(CounterKey::of_address),
-            (!is_test && !codes_per_block.is_off()).then(|| CounterKey::of_block(&self.phone)),
-            of_pair.map(|address| CounterKey::of_pair(&self.phone, address)),
-            Some(CounterKey::of_phone(&self.phone)),
-        ];
-        keys.into_iter().flatten().collect()
+        if self.test_number().is_none() {
+            let of_phone_and_address = |address| {
+                [
+                    CounterKey::of_pair(&self.phone, address),
+                    CounterKey::of_block_and_address(&self.phone, address),
+                ]
+            };
+            keys.extend(self.address.into_iter().flat_map(of_phone_and_address).filter(is_limited));
+            keys.extend(Some(CounterKey::of_block(&self.phone)).filter(is_limited));
+        }
+        keys.push(CounterKey::of_phone(&self.phone));
+        keys.sort_unstable();
+        keys
     }
 
     /// The test number that the phone is, if it is one: then its code is fixed, and nothing is sent.
@@ -218,14 +225,16 @@ impl ChallengeRequest {
         if let Some(number) = self.test_number() {
             return self.decide_test(facts, number);
         }
-        let cool_down = self.cool_down(facts).map(|wait| (wait, LimitName::CoolDown));
+        let alert = self.policy.alert(&facts.service, self.now);
+        let failures = facts.counters.moments(&CounterKey::of_phone(&self.phone), Counted::Failure);
+        let code_length = self.policy.required_length(&failures, alert.under_attack, self.now);
+        let cool_down = self.cool_down(facts, code_length).map(|wait| (wait, LimitName::CoolDown));
         let budget = self.policy.wait_for_budget(&facts.service, self.now);
         let budget = budget.map(|wait| (wait, LimitName::MessagesPerDay));
         if let Some((retry_after, limit)) = cool_down.max(budget).max(self.wait(&facts.counters)) {
             return ChallengeDecision::Refuse(Refusal::TooManyRequests { retry_after, limit });
         }
 
-        let alert = self.policy.alert(&facts.service, self.now);
         let mut ledger = Ledger::new(&facts.counters, self.counters(), &self.policy, self.now);
         let sent_at = ledger.free_moment(Counted::Code);
         ledger.count(Counted::Code, sent_at);
@@ -234,8 +243,6 @@ impl ChallengeRequest {
         }
         let limits = self.wait(&ledger.counters()).map(|(wait, _)| wait);
         let budget = self.policy.wait_for_budget(&facts.service.with_message(sent_at), self.now);
-        let failures = facts.counters.moments(&CounterKey::of_phone(&self.phone), Counted::Failure);
-        let code_length = self.policy.required_length(&failures, alert.under_attack, self.now);
         ChallengeDecision::Grant {
             granted: GrantedChallenge {
                 challenge: self.challenge(code_length, &self.digits.first(code_length), sent_at),
@@ -273,11 +280,12 @@ impl ChallengeRequest {
         }
     }
 
-    /// What to take back of what was counted for a code that certainly was not sent: the phone may
-    /// have another at once. The address may not, since it can cause this at will.
+    /// What to take back of what was counted for a code that certainly was not sent: the phone and its
+    /// number block may have another at once. The address may not, since it can cause this at will.
     pub(crate) fn void(&self, sent_at: OffsetDateTime) -> Counting {
         let mut ledger = Ledger::new(&Counters::default(), [], &self.policy, self.now);
         ledger.refund(CounterKey::of_phone(&self.phone), Counted::Code, sent_at);
+        ledger.refund(CounterKey::of_block(&self.phone), Counted::Code, sent_at);
         if let Some(address) = self.address {
             ledger.refund(CounterKey::of_pair(&self.phone, address), Counted::Code, sent_at);
         }
@@ -287,9 +295,13 @@ impl ChallengeRequest {
         ledger.finish()
     }
 
-    /// What is left of the cool-down.
-    fn cool_down(&self, facts: &ChallengeFacts) -> Option<Duration> {
+    /// What is left of the cool-down. A code that has become too short, because of an attack or of wrong
+    /// codes, is not valid any more, so its owner need not wait for a longer one.
+    fn cool_down(&self, facts: &ChallengeFacts, code_length: u8) -> Option<Duration> {
         let last_sent_at = facts.last_sent_at?;
+        if facts.last_code_length.is_some_and(|length| length < code_length) {
+            return None;
+        }
         let signed_in_since =
             facts.last_is_redeemed || facts.last_login.is_some_and(|login| login >= last_sent_at);
         let clock_was_wrong = last_sent_at > self.now + CLOCK_SKEW;
@@ -299,17 +311,15 @@ impl ChallengeRequest {
 
     /// The longest wait over all counters that are full.
     fn wait(&self, counters: &Counters) -> Option<(Duration, LimitName)> {
-        let Policy { codes_per_phone, codes_per_phone_and_address, codes_per_block, .. } = &*self.policy;
-        let full = |name, limits: &Limits, key: CounterKey| self.full(counters, name, limits, &key);
-        let of_pair = self.address.and_then(|address| {
-            let key = CounterKey::of_pair(&self.phone, address);
-            full(LimitName::CodesPerPhoneAndAddress, codes_per_phone_and_address, key)
-        });
-        self.hold(counters)
-            .max(full(LimitName::CodesPerPhone, codes_per_phone, CounterKey::of_phone(&self.phone)))
-            .max(full(LimitName::CodesPerBlock, codes_per_block, CounterKey::of_block(&self.phone)))
-            .max(of_pair)
-            .max(self.wait_of_address(counters))
+        let waits = self.counters().into_iter().filter_map(|key| self.full(counters, &key));
+        self.hold(counters).into_iter().chain(waits).chain(self.wait_for_budget_share(counters)).max()
+    }
+
+    fn wait_for_budget_share(&self, counters: &Counters) -> Option<(Duration, LimitName)> {
+        let share = self.policy.budget_share();
+        let networks = self.address.into_iter().flat_map(CounterKey::of_networks);
+        let wait = |key: CounterKey| share.wait(&counters.moments(&key, Counted::Code), self.now);
+        networks.filter_map(wait).max().map(|wait| (wait, LimitName::MessagesPerDayAndAddress))
     }
 
     fn hold(&self, counters: &Counters) -> Option<(Duration, LimitName)> {
@@ -318,19 +328,20 @@ impl ChallengeRequest {
     }
 
     fn wait_of_address(&self, counters: &Counters) -> Option<(Duration, LimitName)> {
-        let key = CounterKey::of_address(self.address?);
-        self.full(counters, LimitName::CodesPerAddress, &self.policy.codes_per_address, &key)
+        let keys = self.address.into_iter().flat_map(CounterKey::of_networks);
+        keys.filter_map(|key| self.full(counters, &key)).max()
     }
 
     /// The wait of a counter, if it has no room for a code.
-    fn full(
-        &self,
-        counters: &Counters,
-        name: LimitName,
-        limits: &Limits,
-        key: &CounterKey,
-    ) -> Option<(Duration, LimitName)> {
-        counters.wait(key, Counted::Code, limits, self.now).map(|wait| (wait, name))
+    fn full(&self, counters: &Counters, key: &CounterKey) -> Option<(Duration, LimitName)> {
+        let name = match key.subject() {
+            Subject::Address { .. } => LimitName::CodesPerAddress,
+            Subject::Block => LimitName::CodesPerBlock,
+            Subject::BlockAndAddress => LimitName::CodesPerBlockAndAddress,
+            Subject::Pair => LimitName::CodesPerPhoneAndAddress,
+            Subject::Phone => LimitName::CodesPerPhone,
+        };
+        counters.wait(key, Counted::Code, &self.policy, self.now).map(|wait| (wait, name))
     }
 
     /// The challenge for this code.

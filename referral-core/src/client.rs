@@ -38,6 +38,21 @@ impl ClientAddress {
         }
     }
 
+    /// Returns the networks that the address is counted by, from the narrowest to the widest. A line of
+    /// IPv6 has a /64, a /56 or a /48 (RFC 6177), and its user may take any address in it.
+    pub(crate) fn networks(self) -> impl DoubleEndedIterator<Item = Network> {
+        let widths: &'static [(u8, u32)] = match self.0 {
+            IpAddr::V4(_) => &[(32, 1)],
+            IpAddr::V6(_) => &[(64, 1), (56, 2), (48, 4)],
+        };
+        widths.iter().map(move |&(prefix, widening)| Network { address: self.0, prefix, widening })
+    }
+
+    /// Returns the widest of these networks.
+    pub(crate) fn widest_network(self) -> Network {
+        self.networks().next_back().expect("an address has at least one network")
+    }
+
     /// The address that [`to_bytes`](Self::to_bytes) made these of.
     #[must_use]
     pub fn from_bytes(bytes: [u8; 16]) -> Self {
@@ -68,6 +83,29 @@ impl FromStr for ClientAddress {
     fn from_str(input: &str) -> Result<Self, Invalid> {
         let address = input.strip_suffix("/64").unwrap_or(input).parse().map(Self::new);
         address.map_err(|_| Invalid::new("invalid_address", "This is not an IP address."))
+    }
+}
+
+/// Network by which requests are counted: an IPv4 address, or a prefix of an IPv6 address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Network {
+    address: IpAddr,
+    /// Length of the prefix in bits.
+    prefix: u8,
+    /// Factor by which the limits of this network are wider than those of a single address.
+    pub(crate) widening: u32,
+}
+
+/// `203.0.113.9`, or `2001:db8:1::/48`.
+impl fmt::Display for Network {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.address {
+            IpAddr::V4(address) => address.fmt(f),
+            IpAddr::V6(address) => {
+                let masked = address.to_bits() & (u128::MAX << (128 - u32::from(self.prefix)));
+                write!(f, "{}/{}", Ipv6Addr::from_bits(masked), self.prefix)
+            }
+        }
     }
 }
 
@@ -119,6 +157,16 @@ mod tests {
         }
         assert_ne!(address("2001:db8:1:2::"), address("2001:db8:1:3::"));
         assert_ne!(address("203.0.113.9"), address("203.0.113.10"));
+    }
+
+    #[test]
+    fn ipv6_is_counted_by_three_networks_and_ipv4_by_one() {
+        let networks = |input| address(input).networks().map(|n| (n.to_string(), n.widening));
+        assert!(networks("203.0.113.9").eq([("203.0.113.9".to_owned(), 1)]));
+        let expected = [("2001:db8:1:23ff::/64", 1), ("2001:db8:1:2300::/56", 2), ("2001:db8:1::/48", 4)];
+        let expected = expected.map(|(network, widening)| (network.to_owned(), widening));
+        assert!(networks("2001:db8:1:23ff:4:5:6:7").eq(expected));
+        assert_eq!(address("2001:db8:1:2::").widest_network().to_string(), "2001:db8:1::/48");
     }
 
     #[test]

@@ -74,10 +74,15 @@ macro_rules! conformance {
             }
             limits {
                 codes_of_a_phone_are_limited_and_the_wait_is_true
-                a_code_that_was_not_sent_is_taken_back_from_the_phone_and_not_from_the_address
+                a_code_that_was_not_sent_is_taken_back_from_the_phone_and_its_block_and_not_from_the_address
                 a_code_that_led_to_a_sign_in_is_taken_back_from_the_address_and_the_block
                 parallel_requests_from_one_address_are_granted_as_in_turn
                 parallel_requests_for_one_number_block_are_granted_as_in_turn
+                one_address_gets_a_third_of_the_codes_of_a_number_block
+                a_line_of_ipv6_is_limited_by_its_networks
+                a_correct_code_that_is_no_longer_valid_is_not_counted
+                attempts_without_a_challenge_keep_nobody_out
+                edits_of_an_email_address_are_limited
                 a_stranger_does_not_use_up_the_codes_of_a_phone
                 wrong_codes_lengthen_the_next_and_kill_the_shorter
                 neither_a_new_code_nor_a_success_resets_the_count
@@ -114,6 +119,7 @@ macro_rules! conformance {
                 a_test_number_is_held_after_sixty_wrong_codes_in_a_day
                 a_test_number_ends
                 staff_do_not_sign_in_by_a_test_number
+                a_test_number_has_twenty_sessions_at_most
             }
             invitations {
                 an_invitation_is_accepted_at_sign_up
@@ -134,6 +140,7 @@ macro_rules! conformance {
                 a_refresh_token_is_exchanged_and_its_parent_repeats_the_successor
                 a_used_successor_ends_the_grace_of_its_parent
                 an_older_refresh_token_ends_the_session
+                a_successor_that_is_given_out_late_three_times_in_succession_ends_the_session
                 tabs_that_refresh_at_once_do_not_sign_one_another_out
                 a_session_ends
                 tokens_of_an_inactive_user_stop_at_once
@@ -164,6 +171,7 @@ macro_rules! conformance {
             }
             upkeep {
                 staff_are_made_and_promoted
+                sessions_end_when_their_user_becomes_staff
                 parallel_promotions_make_one_user
                 sweeping_deletes_what_has_ended_and_nothing_else
                 a_sweep_takes_no_more_than_its_batch

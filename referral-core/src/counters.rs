@@ -8,11 +8,7 @@ use std::{collections::BTreeMap, fmt, time::Duration};
 
 use time::OffsetDateTime;
 
-use crate::{
-    ClientAddress, PhoneNumber, Policy,
-    limits::{LONGEST, Limits},
-    service::ServiceCount,
-};
+use crate::{ClientAddress, PhoneNumber, Policy, client::Network, limits::LONGEST, service::ServiceCount};
 
 /// What is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -23,10 +19,16 @@ pub enum Counted {
     Failure,
     /// An invite code that nobody has.
     UnknownInvite,
+    /// An attempt to sign in with a phone that has no valid challenge, so that it could not succeed.
+    AttemptWithoutChallenge,
+    /// An edit of a profile that names an e-mail address.
+    EmailChange,
 }
 
 impl Counted {
-    const ALL: [Self; 3] = [Self::Code, Self::Failure, Self::UnknownInvite];
+    /// All of them, in the order of the numbers under which they are stored.
+    pub const ALL: [Self; 5] =
+        [Self::Code, Self::Failure, Self::UnknownInvite, Self::AttemptWithoutChallenge, Self::EmailChange];
 }
 
 /// Something that was counted. A counter has no two that are equal.
@@ -39,19 +41,19 @@ pub struct Stamp {
 }
 
 impl Stamp {
-    /// The stamp as one number, to be stored: microseconds since 1970, times four, and what was
+    /// The stamp as one number, to be stored: microseconds since 1970, times eight, and what was
     /// counted.
     #[must_use]
     pub fn to_number(self) -> i64 {
         let micros = i64::try_from(self.at.unix_timestamp_nanos() / 1_000).unwrap_or(i64::MAX);
-        micros.saturating_mul(4) | self.what as i64
+        micros.saturating_mul(8) | self.what as i64
     }
 
     /// The stamp that [`to_number`](Self::to_number) made this of; `None` if it made none.
     #[must_use]
     pub fn from_number(number: i64) -> Option<Self> {
-        let at = OffsetDateTime::from_unix_timestamp_nanos(i128::from(number >> 2) * 1_000).ok()?;
-        let what = Counted::ALL.into_iter().find(|what| *what as i64 == number & 3)?;
+        let at = OffsetDateTime::from_unix_timestamp_nanos(i128::from(number >> 3) * 1_000).ok()?;
+        let what = Counted::ALL.into_iter().find(|what| *what as i64 == number & 7)?;
         Some(Self { at, what })
     }
 }
@@ -59,8 +61,12 @@ impl Stamp {
 /// What a counter is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum Subject {
-    Address,
+    Address {
+        /// Factor by which the limits are wider than those of a single address.
+        widening: u32,
+    },
     Block,
+    BlockAndAddress,
     Pair,
     Phone,
 }
@@ -77,18 +83,37 @@ impl CounterKey {
         Self { text: format!("phone/{}", phone.as_str()), subject: Subject::Phone }
     }
 
-    pub(crate) fn of_address(address: ClientAddress) -> Self {
-        Self { text: format!("address/{address}"), subject: Subject::Address }
+    /// Returns the keys of all networks that an address is counted by.
+    pub(crate) fn of_networks(address: ClientAddress) -> impl Iterator<Item = Self> {
+        let key = |network: Network| Self {
+            text: format!("address/{network}"),
+            subject: Subject::Address { widening: network.widening },
+        };
+        address.networks().map(key)
     }
 
-    /// Of a phone, as far as one address has to do with it.
+    /// Returns the key of the narrowest network.
+    #[cfg(test)]
+    pub(crate) fn of_address(address: ClientAddress) -> Self {
+        Self::of_networks(address).next().expect("an address has at least one network")
+    }
+
+    /// Of a phone, as far as one address has to do with it: by its widest network, since a stranger may
+    /// take any address in it.
     pub(crate) fn of_pair(phone: &PhoneNumber, address: ClientAddress) -> Self {
-        Self { text: format!("pair/{}/{address}", phone.as_str()), subject: Subject::Pair }
+        let text = format!("pair/{}/{}", phone.as_str(), address.widest_network());
+        Self { text, subject: Subject::Pair }
     }
 
     /// Of all numbers that differ from this one in the last three digits only.
     pub(crate) fn of_block(phone: &PhoneNumber) -> Self {
         Self { text: format!("block/{}", phone.block()), subject: Subject::Block }
+    }
+
+    /// Returns the key of the codes that one address requested for a number block, by its widest network.
+    pub(crate) fn of_block_and_address(phone: &PhoneNumber, address: ClientAddress) -> Self {
+        let text = format!("block/{}/{}", phone.block(), address.widest_network());
+        Self { text, subject: Subject::BlockAndAddress }
     }
 
     /// The text.
@@ -98,7 +123,11 @@ impl CounterKey {
     }
 
     pub(crate) fn is_of_address(&self) -> bool {
-        self.subject == Subject::Address
+        matches!(self.subject, Subject::Address { .. })
+    }
+
+    pub(crate) fn subject(&self) -> Subject {
+        self.subject
     }
 }
 
@@ -148,10 +177,10 @@ impl Counters {
         &self,
         key: &CounterKey,
         what: Counted,
-        limits: &Limits,
+        policy: &Policy,
         now: OffsetDateTime,
     ) -> Option<Duration> {
-        limits.wait(&self.moments(key, what), now)
+        policy.limits(key.subject, what).wait(&self.moments(key, what), now)
     }
 }
 
@@ -274,7 +303,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::service::ServiceFigure;
+    use crate::{Limits, service::ServiceFigure};
 
     const START: OffsetDateTime = time::macros::datetime!(2026-11-25 12:34:56 UTC);
 
@@ -290,7 +319,7 @@ mod tests {
                 assert_eq!(Stamp::from_number(stamp.to_number()), Some(stamp));
             }
         }
-        assert_eq!(Stamp::from_number(3), None);
+        assert_eq!(Stamp::from_number(5), None);
         assert_eq!(Stamp::from_number(i64::MAX), None);
     }
 
@@ -300,15 +329,16 @@ mod tests {
         let keys = [
             CounterKey::of_address(address(1)),
             CounterKey::of_block(&phone),
+            CounterKey::of_block_and_address(&phone, address(1)),
             CounterKey::of_pair(&phone, address(1)),
             CounterKey::of_phone(&phone),
         ];
-        assert!(keys.is_sorted(), "the order in which requests list them");
         let texts: Vec<_> = keys.iter().map(CounterKey::as_str).collect();
         let expected = [
             "address/101:101:101:101::/64",
             "block/+79608543",
-            "pair/+79608543017/101:101:101:101::/64",
+            "block/+79608543/101:101:101::/48",
+            "pair/+79608543017/101:101:101::/48",
             "phone/+79608543017",
         ];
         assert_eq!(texts, expected);

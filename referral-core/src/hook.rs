@@ -103,6 +103,8 @@ pub enum SessionEnd {
     EndedElsewhere,
     /// A refresh token that had been exchanged long ago was used again: somebody has a copy.
     RefreshReused,
+    /// The user became staff.
+    BecameStaff,
 }
 
 impl SessionEnd {
@@ -113,6 +115,7 @@ impl SessionEnd {
             Self::SignedOut => "signed_out",
             Self::EndedElsewhere => "ended_elsewhere",
             Self::RefreshReused => "refresh_reused",
+            Self::BecameStaff => "became_staff",
         }
     }
 }

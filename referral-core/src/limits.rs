@@ -49,6 +49,24 @@ impl Limits {
         self.0.iter()
     }
 
+    /// Returns the same limits with `factor` times the count each.
+    pub(crate) fn widened(&self, factor: u32) -> Self {
+        let widened = |limit: &Limit| Limit { count: limit.count.saturating_mul(factor), ..*limit };
+        Self(self.0.iter().map(widened).collect())
+    }
+
+    /// Returns the part of the limits that one client may take: `part` of each count, at least one.
+    pub(crate) fn share(&self, part: impl Fn(u32) -> u32) -> Self {
+        let share = |limit: &Limit| Limit { count: part(limit.count).max(1), ..*limit };
+        Self(self.0.iter().map(share).collect())
+    }
+
+    /// Returns the limits of both lists.
+    pub(crate) fn and(mut self, other: Self) -> Self {
+        self.0.extend(other.0);
+        self
+    }
+
     /// What must be kept to tell: as much as the largest of them allows, for as long as the longest.
     /// `None` without any.
     pub(crate) fn keep(&self) -> Option<Keep> {
@@ -89,12 +107,21 @@ pub enum LimitName {
     CodesPerAddress,
     /// [`Policy::codes_per_block`](crate::Policy::codes_per_block).
     CodesPerBlock,
+    /// The third of [`Policy::codes_per_block`](crate::Policy::codes_per_block) that one address may take.
+    CodesPerBlockAndAddress,
     /// [`Policy::messages_per_day`](crate::Policy::messages_per_day).
     MessagesPerDay,
+    /// The twentieth of [`Policy::messages_per_day`](crate::Policy::messages_per_day) that one address may
+    /// cause without signing in.
+    MessagesPerDayAndAddress,
     /// [`Policy::failures_per_address`](crate::Policy::failures_per_address).
     FailuresPerAddress,
+    /// [`Policy::attempts_without_challenge`](crate::Policy::attempts_without_challenge).
+    AttemptsWithoutChallenge,
     /// [`Policy::invite_failures`](crate::Policy::invite_failures).
     InviteFailures,
+    /// [`Policy::email_changes`](crate::Policy::email_changes).
+    EmailChanges,
 }
 
 impl LimitName {
@@ -108,9 +135,13 @@ impl LimitName {
             Self::CodesPerPhoneAndAddress => "codes_per_phone_and_address",
             Self::CodesPerAddress => "codes_per_address",
             Self::CodesPerBlock => "codes_per_block",
+            Self::CodesPerBlockAndAddress => "codes_per_block_and_address",
             Self::MessagesPerDay => "messages_per_day",
+            Self::MessagesPerDayAndAddress => "messages_per_day_and_address",
             Self::FailuresPerAddress => "failures_per_address",
+            Self::AttemptsWithoutChallenge => "attempts_without_challenge",
             Self::InviteFailures => "invite_failures",
+            Self::EmailChanges => "email_changes",
         }
     }
 }

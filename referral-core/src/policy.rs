@@ -44,6 +44,9 @@ pub struct Policy {
     /// Wrong codes from one address, refused beyond; those at a code that its owner redeems later
     /// are taken back.
     pub failures_per_address: Limits,
+    /// Attempts to sign in with a phone that has no valid challenge, from one address. They cannot succeed,
+    /// so the limit is ten times as wide as that on wrong codes, and a correct code still signs in.
+    pub attempts_without_challenge: Limits,
     /// Above how many wrong codes in ten minutes the whole service is under attack, if there are more
     /// than three times as many as usual at that time of day: one guess at each of many phones passes
     /// every other limit. `None` to watch out for none.
@@ -56,21 +59,28 @@ pub struct Policy {
     /// Codes for one phone.
     pub codes_per_phone: Limits,
     /// Codes for one phone that one address asked for and nobody signed in with, so that a stranger
-    /// cannot use up those of the phone.
+    /// cannot use up those of the phone. With [`require_challenge`](Self::require_challenge) one address
+    /// also gets at most all but one of [`codes_per_phone`](Self::codes_per_phone), since the owner cannot
+    /// sign in with a code that a stranger requested.
     pub codes_per_phone_and_address: Limits,
     /// Codes that one address asked for and nobody signed in with: so people behind one address of
     /// a carrier are not punished, and pumpers are.
     pub codes_per_address: Limits,
     /// Codes for numbers that differ in the last three digits only, and that nobody signed in with.
-    /// Messages to one such block after another are the mark of toll fraud.
+    /// Messages to one such block after another are the mark of toll fraud. One address gets at most a third
+    /// of them, so that a stranger cannot stop a block alone.
     pub codes_per_block: Limits,
     /// Invite codes that nobody has, for each phone and each address: six symbols can be guessed.
     pub invite_failures: Limits,
+    /// Edits of a profile that name an e-mail address, for each user: the response tells whether another
+    /// user has the address.
+    pub email_changes: Limits,
     /// Where codes are sent. By region and not by calling code, which 25 regions may share. `None`
     /// is for whoever has not decided yet, and is refused.
     pub regions: Option<Regions>,
-    /// How many messages are sent in a day: the last line of defence. `None` is for whoever has not
-    /// decided yet, and is refused.
+    /// How many messages are sent in a day: the last line of defence. One address gets at most a twentieth
+    /// of them, at least three, without signing in. `None` is for whoever has not decided yet, and is
+    /// refused.
     pub messages_per_day: Option<Budget>,
     /// Whether a sign-in must name the id of its challenge. It keeps a stranger, who knows only
     /// the phone, from using up tries, but older clients do not send it.
@@ -149,6 +159,20 @@ const MAX_TEST_NUMBERS: usize = 100;
 /// three without.
 const TEST_FAILURES_PER_DAY: u32 = 60;
 
+/// Part of the messages of a day that one address gets without signing in: with a twentieth, twenty
+/// addresses are needed to use up the budget.
+const BUDGET_SHARE: u32 = 20;
+
+/// The least that an address gets of a budget, so that a small one serves a household.
+const MIN_BUDGET_SHARE: u32 = 3;
+
+/// Part of the codes of a number block that one address gets.
+const BLOCK_SHARE: u32 = 3;
+
+/// Number of sessions of a test number. Its code is known to several people and costs no message, so
+/// nothing else bounds the sessions that one of them can create.
+const TEST_SESSIONS: u32 = 20;
+
 impl Policy {
     /// What fits most services: four digits.
     #[must_use]
@@ -161,6 +185,7 @@ impl Policy {
             code_lifetime: 5 * MINUTE,
             tries_per_code: 3,
             failures_per_address: Limits::new([(20, HOUR), (60, DAY)]),
+            attempts_without_challenge: Limits::new([(200, HOUR)]),
             attack_failures: Some(50),
             attack_code_length: 6,
             cool_down: MINUTE,
@@ -169,6 +194,7 @@ impl Policy {
             codes_per_address: Limits::new([(10, HOUR), (50, DAY)]),
             codes_per_block: Limits::new([(10, HOUR)]),
             invite_failures: Limits::new([(10, HOUR)]),
+            email_changes: Limits::new([(10, HOUR)]),
             regions: Some(Regions::All),
             messages_per_day: Some(Budget::Unlimited),
             require_challenge: false,
@@ -206,6 +232,7 @@ impl Policy {
         Self {
             lengthening: Vec::new(),
             failures_per_address: Limits::off(),
+            attempts_without_challenge: Limits::off(),
             attack_failures: None,
             cool_down: Duration::ZERO,
             codes_per_phone: Limits::new([(10, 15 * MINUTE)]),
@@ -213,6 +240,7 @@ impl Policy {
             codes_per_address: Limits::off(),
             codes_per_block: Limits::off(),
             invite_failures: Limits::off(),
+            email_changes: Limits::off(),
             ..Self::standard()
         }
     }
@@ -264,11 +292,13 @@ impl Policy {
     fn check_limits(&self) -> Result<(), Invalid> {
         let all = [
             &self.failures_per_address,
+            &self.attempts_without_challenge,
             &self.codes_per_phone,
             &self.codes_per_phone_and_address,
             &self.codes_per_address,
             &self.codes_per_block,
             &self.invite_failures,
+            &self.email_changes,
         ];
         for limit in all.into_iter().flat_map(Limits::iter) {
             if !(1..=MAX_COUNT).contains(&limit.count)
@@ -374,21 +404,60 @@ impl Policy {
         }
     }
 
+    /// Returns the limits on an event in a counter; off where the event is not counted there. The codes of
+    /// a phone have further rules, which are with the challenge.
+    pub(crate) fn limits(&self, subject: Subject, what: Counted) -> Limits {
+        match (subject, what) {
+            (Subject::Phone, Counted::Code) => self.codes_per_phone.clone(),
+            (Subject::Phone, Counted::EmailChange) => self.email_changes.clone(),
+            (Subject::Phone, Counted::UnknownInvite) => self.invite_failures.clone(),
+            (Subject::Pair, Counted::Code) => self.codes_per_phone_and_address(),
+            (Subject::Block, Counted::Code) => self.codes_per_block.clone(),
+            (Subject::BlockAndAddress, Counted::Code) => {
+                self.codes_per_block.share(|count| count / BLOCK_SHARE)
+            }
+            (Subject::Address { widening }, Counted::Code) => self.codes_per_address.widened(widening),
+            (Subject::Address { widening }, Counted::Failure) => self.failures_per_address.widened(widening),
+            (Subject::Address { widening }, Counted::UnknownInvite) => self.invite_failures.widened(widening),
+            (Subject::Address { widening }, Counted::AttemptWithoutChallenge) => {
+                self.attempts_without_challenge.widened(widening)
+            }
+            _ => Limits::off(),
+        }
+    }
+
+    fn codes_per_phone_and_address(&self) -> Limits {
+        let limits = self.codes_per_phone_and_address.clone();
+        if self.require_challenge && !limits.is_off() {
+            limits.and(self.codes_per_phone.share(|count| count - 1))
+        } else {
+            limits
+        }
+    }
+
+    /// Returns the limit on the messages of a day that one address causes without signing in, however wide
+    /// its network.
+    pub(crate) fn budget_share(&self) -> Limits {
+        let share = |budget: u32| ((budget / BUDGET_SHARE).clamp(MIN_BUDGET_SHARE, MAX_COUNT), DAY);
+        Limits::new(self.budget().map(share))
+    }
+
     /// What a counter keeps of what was counted; `None` where there is no limit.
     pub(crate) fn keep(&self, subject: Subject, what: Counted) -> Option<Keep> {
-        match (subject, what) {
-            (Subject::Phone, Counted::Code) => self.codes_per_phone.keep(),
-            (Subject::Phone, Counted::Failure) => {
-                let newest = self.failures_that_matter() as usize;
-                (newest > 0).then_some(Keep { memory: self.failure_memory, newest })
-            }
-            (Subject::Address, Counted::Code) => self.codes_per_address.keep(),
-            (Subject::Address, Counted::Failure) => self.failures_per_address.keep(),
-            (Subject::Phone | Subject::Address, Counted::UnknownInvite) => self.invite_failures.keep(),
-            (Subject::Pair, Counted::Code) => self.codes_per_phone_and_address.keep(),
-            (Subject::Block, Counted::Code) => self.codes_per_block.keep(),
-            (Subject::Pair | Subject::Block, Counted::Failure | Counted::UnknownInvite) => None,
+        if (subject, what) == (Subject::Phone, Counted::Failure) {
+            let newest = self.failures_that_matter() as usize;
+            return (newest > 0).then_some(Keep { memory: self.failure_memory, newest });
         }
+        let limits = self.limits(subject, what);
+        match (subject, what) {
+            (Subject::Address { .. }, Counted::Code) => limits.and(self.budget_share()).keep(),
+            _ => limits.keep(),
+        }
+    }
+
+    /// Returns how many sessions the user of a phone may have; the oldest are deleted.
+    pub(crate) fn max_sessions(&self, phone: &PhoneNumber, now: OffsetDateTime) -> Option<u32> {
+        self.test_number(phone, now).map(|_| TEST_SESSIONS)
     }
 
     /// Beyond how many wrong codes of a phone more make no difference.

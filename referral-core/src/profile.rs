@@ -1,6 +1,6 @@
 //! Editing one's own profile.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use time::OffsetDateTime;
 
@@ -91,26 +91,48 @@ impl ProfileEdit {
         invitation::needs_lineage(Some(&facts.user), facts.inviter.as_ref())
     }
 
-    /// The counters to decide on, in order: two at most.
+    /// The counters to decide on, in order: four at most.
     #[must_use]
     pub fn counters(&self) -> Vec<CounterKey> {
-        if self.change.invited_by_code.is_none() || self.policy.invite_failures.is_off() {
-            return Vec::new();
-        }
-        let of_address = self.address.map(CounterKey::of_address);
-        of_address.into_iter().chain([CounterKey::of_phone(&self.phone)]).collect()
+        let counts_invites = self.change.invited_by_code.is_some() && !self.policy.invite_failures.is_off();
+        let counts_phone = counts_invites || self.counts_email();
+        let of_address = self.address.filter(|_| counts_invites);
+        let of_address = of_address.into_iter().flat_map(CounterKey::of_networks);
+        let mut keys: Vec<_> =
+            of_address.chain(counts_phone.then(|| CounterKey::of_phone(&self.phone))).collect();
+        keys.sort_unstable();
+        keys
+    }
+
+    /// Whether the edit names an e-mail address, which is counted whether the address is free or not.
+    fn counts_email(&self) -> bool {
+        matches!(self.change.email, Some(Some(_))) && !self.policy.email_changes.is_off()
+    }
+
+    /// Returns the longest wait over all counters that are full.
+    fn wait(&self, facts: &ProfileFacts) -> Option<(Duration, LimitName)> {
+        let invite = self.change.invited_by_code.is_some();
+        let invite = invite.then_some((Counted::UnknownInvite, LimitName::InviteFailures));
+        let email = self.counts_email().then_some((Counted::EmailChange, LimitName::EmailChanges));
+        let waits = invite.into_iter().chain(email).flat_map(|(what, name)| {
+            let full =
+                move |key| facts.counters.wait(&key, what, &self.policy, self.now).map(|wait| (wait, name));
+            self.counters().into_iter().filter_map(full)
+        });
+        waits.max()
     }
 
     /// Decides about the edit: all of it, or every reason against it.
     #[must_use]
     pub fn decide(&self, facts: &ProfileFacts) -> ProfileDecision {
-        let limits = &self.policy.invite_failures;
-        let full = |key| facts.counters.wait(&key, Counted::UnknownInvite, limits, self.now);
-        if let Some(retry_after) = self.counters().into_iter().filter_map(full).max() {
-            let refusals = vec![Refusal::TooManyRequests { retry_after, limit: LimitName::InviteFailures }];
+        if let Some((retry_after, limit)) = self.wait(facts) {
+            let refusals = vec![Refusal::TooManyRequests { retry_after, limit }];
             return ProfileDecision::Refuse { refusals, counting: Counting::default() };
         }
         let mut ledger = Ledger::new(&facts.counters, self.counters(), &self.policy, self.now);
+        if self.counts_email() {
+            ledger.count(Counted::EmailChange, ledger.free_moment(Counted::EmailChange));
+        }
         match self.judge(facts) {
             Ok(edited) => ProfileDecision::Accept { edited, counting: ledger.finish() },
             Err(refusals) => {

@@ -1,5 +1,6 @@
 //! The handle: everything the service does, in the order in which somebody meets it.
 
+mod attempt_budget;
 mod builder;
 mod codes;
 mod delivery;
@@ -18,6 +19,7 @@ use std::{
 
 use time::OffsetDateTime;
 
+use self::attempt_budget::AttemptBudget;
 pub use self::{
     builder::{BuildError, Builder},
     messages::{Bearer, Refresh, Refreshed, SendCode, SentCode, SignIn, SignedIn},
@@ -67,6 +69,7 @@ struct Inner {
     text: builder::TextFn,
     /// Whether the service was under attack when it was last looked at.
     under_attack: AtomicBool,
+    attempt_budget: AttemptBudget,
 }
 
 /// The two rings, which are replaced together.
@@ -119,6 +122,7 @@ impl Referral {
         let stored = match self.inner.storage.sign_in(&attempt).await? {
             Ok(stored) => stored,
             Err(reason) => {
+                self.inner.attempt_budget.spend(attempt.now);
                 self.tell(Event::SignInRefused { phone: attempt.phone, reason, address }).await;
                 return Err(reason.into());
             }
@@ -174,7 +178,9 @@ impl Referral {
         Ok(Refreshed { expires_in: self.expires_in(&tokens), tokens })
     }
 
-    /// Says what a token is, if it is valid now: its session lives and its user is active.
+    /// Says what a token is, if it is valid now: its session lives and its user is active. Of the refresh
+    /// tokens of a session only the current one is valid. An older one may still lead to the same successor,
+    /// but whether it does tells whether that successor has been used, which a thief must not learn here.
     ///
     /// # Errors
     ///
@@ -183,9 +189,7 @@ impl Referral {
         let now = self.now();
         let token = self.secrets().tokens.read(token, kind, now)?;
         let StoredSession { session, .. } = self.live_session(&token, 0).await?;
-        let is_exchanged = token.kind == TokenKind::Refresh
-            && !session.honours(token.id, now, self.inner.policy.refresh_grace);
-        if is_exchanged {
+        if token.kind == TokenKind::Refresh && token.id != session.grant.refresh_id {
             return Err(Refusal::TokenNotValid.into());
         }
         Ok(token)
@@ -332,6 +336,7 @@ impl Referral {
             invite_code: request.invited_by_code,
             now,
             client: request.client,
+            counts_attempts_without_challenge: self.inner.attempt_budget.has_room(now),
             code: request.code,
             session: SessionId(random.time_ordered_uuid(now)),
             session_expires_at: to_seconds(now) + policy.session_lifetime,

@@ -3,6 +3,11 @@
 //! Every refresh exchanges the refresh token for a successor. The one exchanged last is still
 //! honoured, with the very same successor, until that successor is seen in use: so a lost
 //! response or a second tab signs nobody out. One exchanged before it can only be a copy.
+//!
+//! A thief who always refreshes just before the owner, and uses nothing, looks like a client that loses
+//! each response. A response is lost now and then, but not every time: the third time in succession that a
+//! successor is given out again after the grace ends the session. What remains is a thief who refreshes
+//! within the same grace as the owner, each time: that is what a second tab does.
 
 use std::{fmt, str::FromStr, time::Duration};
 
@@ -10,6 +15,11 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::{Client, ClientAddress, Invalid, Refusal, UserId, clock::to_seconds, error::parse_id};
+
+/// Number of refreshes in succession whose successor was given out again after the grace, at which the
+/// session ends. Two responses in succession that are both lost and both asked for again only later are
+/// possible on a bad network; of three it is more likely that somebody has a copy of the token.
+const MAX_LATE_REPEATS: u32 = 3;
 
 /// The id of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -86,6 +96,10 @@ pub struct Session {
     /// The refresh token that was exchanged for [`grant`](Self::grant); at
     /// [`Grant::issued_at`].
     pub parent: Option<Uuid>,
+    /// Whether [`grant`](Self::grant) was given out again after the grace.
+    pub repeated_late: bool,
+    /// Number of refreshes in succession, before the last, of which that is true.
+    pub late_repeats: u32,
     /// Older refresh tokens, those exchanged within the grace period before the last refresh.
     pub retired: Vec<Retired>,
     /// Where the user was when the tokens were issued last, as far as the host knows.
@@ -113,6 +127,8 @@ impl Session {
             grant: grant.ending_by(expires_at),
             grant_used: true,
             parent: None,
+            repeated_late: false,
+            late_repeats: 0,
             retired: Vec::new(),
             address: client.address,
             user_agent: client.user_agent,
@@ -129,13 +145,6 @@ impl Session {
     #[must_use]
     pub fn is_live(&self, now: OffsetDateTime) -> bool {
         self.revoked_at.is_none() && now < self.expires_at
-    }
-
-    /// Whether this refresh token leads to tokens: it was issued last, or was exchanged for those
-    /// that were, and they may not have arrived.
-    pub(crate) fn honours(&self, refresh_id: Uuid, now: OffsetDateTime, grace: Duration) -> bool {
-        let may_be_lost = !self.grant_used || is_within(grace, self.grant.issued_at, now);
-        refresh_id == self.grant.refresh_id || (self.parent == Some(refresh_id) && may_be_lost)
     }
 
     /// When the session ends, if nothing is refreshed in it any more.
@@ -158,6 +167,8 @@ pub enum EndedSessions {
     One(SessionId),
     /// All but this one.
     Others(SessionId),
+    /// All of them.
+    All,
 }
 
 /// An exchange of a refresh token, as [`Storage::refresh`](crate::storage::Storage::refresh)
@@ -183,8 +194,8 @@ pub struct RefreshRequest {
 pub enum RefreshDecision {
     /// Store this in place of the session; its grant is the answer.
     Rotate(Session),
-    /// Store nothing; the session's grant is the answer, once more.
-    Repeat,
+    /// The session's grant is the answer, once more. Store this in place of the session, if anything.
+    Repeat(Option<Session>),
     /// Store this in place of the session and refuse with [`Refusal::RefreshReused`].
     Revoke(Session),
     /// Store nothing and refuse.
@@ -201,13 +212,29 @@ impl RefreshRequest {
         if self.refresh_id == session.grant.refresh_id {
             return RefreshDecision::Rotate(self.rotated(session));
         }
-        if session.honours(self.refresh_id, self.now, self.grace) {
-            return RefreshDecision::Repeat;
+        if session.parent == Some(self.refresh_id) {
+            return self.repeat(session);
         }
         let is_recent = |retired: &Retired| is_within(self.grace, retired.at, self.now);
         if session.retired.iter().any(|retired| retired.refresh_id == self.refresh_id && is_recent(retired)) {
             return RefreshDecision::Refuse(Refusal::TokenNotValid);
         }
+        self.revoke(session)
+    }
+
+    /// Decides about the token that was exchanged last: its successor may not have arrived.
+    fn repeat(&self, session: &Session) -> RefreshDecision {
+        if is_within(self.grace, session.grant.issued_at, self.now) {
+            return RefreshDecision::Repeat(None);
+        }
+        if session.grant_used || session.late_repeats + 1 >= MAX_LATE_REPEATS {
+            return self.revoke(session);
+        }
+        let repeated = Session { repeated_late: true, ..session.clone() };
+        RefreshDecision::Repeat(Some(repeated).filter(|_| !session.repeated_late))
+    }
+
+    fn revoke(&self, session: &Session) -> RefreshDecision {
         RefreshDecision::Revoke(Session { revoked_at: Some(self.now), ..session.clone() })
     }
 
@@ -219,6 +246,8 @@ impl RefreshRequest {
             grant: self.successor.clone().ending_by(session.expires_at),
             grant_used: false,
             parent: Some(session.grant.refresh_id),
+            repeated_late: false,
+            late_repeats: if session.repeated_late { session.late_repeats + 1 } else { 0 },
             retired: newest(retired.filter(|retired| is_within(self.grace, retired.at, self.now)).collect()),
             address: self.client.address.or(session.address),
             user_agent: self.client.user_agent.clone().or_else(|| session.user_agent.clone()),
@@ -297,18 +326,103 @@ mod tests {
     fn the_current_token_is_exchanged_and_its_parent_repeats_the_successor() {
         let rotated = rotate(&session(), 0, 1_000);
         assert_eq!(rotated.grant, grant(1, 1_000));
-        assert_eq!(present(&rotated, 0, 1_000, 9), RefreshDecision::Repeat);
-        assert_eq!(present(&rotated, 0, 80_000, 9), RefreshDecision::Repeat, "the successor was never used");
+        assert_eq!(present(&rotated, 0, 1_000, 9), RefreshDecision::Repeat(None));
+        let late = Session { repeated_late: true, ..rotated.clone() };
+        let repeated = RefreshDecision::Repeat(Some(late.clone()));
+        assert_eq!(present(&rotated, 0, 80_000, 9), repeated, "the successor was never used");
+        assert_eq!(present(&late, 0, 80_000, 9), RefreshDecision::Repeat(None));
     }
 
     #[test]
     fn the_parent_of_a_used_successor_ends_the_session_after_the_grace() {
         let used = Session { grant_used: true, ..rotate(&session(), 0, 1_000) };
-        assert_eq!(present(&used, 0, 1_030, 9), RefreshDecision::Repeat);
+        assert_eq!(present(&used, 0, 1_030, 9), RefreshDecision::Repeat(None));
         let RefreshDecision::Revoke(revoked) = present(&used, 0, 1_031, 9) else {
             panic!("not revoked");
         };
         assert!(!revoked.is_live(START + Duration::from_secs(1_031)));
+    }
+
+    /// The owner and the thief of a refresh token: each presents the newest token it has. The thief uses no
+    /// access token, and the owner uses each.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    enum Actor {
+        Owner,
+        Thief,
+    }
+
+    /// Returns the step at which the session ends, if it does. `pause` is the time between two steps.
+    fn detected_at(steps: &[Actor], pause: u64) -> Option<usize> {
+        let (mut session, mut seconds) = (session(), 0);
+        let mut held = [0_u128; 2];
+        for (index, actor) in steps.iter().enumerate() {
+            seconds += pause;
+            let generation = held[*actor as usize];
+            let next = 1 + index as u128;
+            match present(&session, generation, seconds, next) {
+                RefreshDecision::Rotate(changed) | RefreshDecision::Repeat(Some(changed)) => {
+                    session = changed;
+                }
+                RefreshDecision::Repeat(None) => {}
+                RefreshDecision::Revoke(_) => return Some(index),
+                RefreshDecision::Refuse(refusal) => panic!("{refusal:?}"),
+            }
+            held[*actor as usize] = session.grant.refresh_id.as_u128();
+            session.grant_used |= *actor == Actor::Owner;
+        }
+        None
+    }
+
+    /// All sequences of `length` steps.
+    fn interleavings(length: u32) -> impl Iterator<Item = Vec<Actor>> {
+        (0..1_u32 << length).map(move |bits| {
+            let actor = |step| if bits >> step & 1 == 0 { Actor::Owner } else { Actor::Thief };
+            (0..length).map(actor).collect()
+        })
+    }
+
+    #[test]
+    fn every_interleaving_of_owner_and_thief_ends_the_session() {
+        const LENGTH: u32 = 12;
+        let (mut detected, mut alone) = (0, 0);
+        for steps in interleavings(LENGTH) {
+            let end = detected_at(&steps, 60);
+            // Up to there only one of them refreshed, or they took turns fewer than three times.
+            let quiet = &steps[..end.unwrap_or(steps.len())];
+            let changes = quiet.windows(2).filter(|pair| pair[0] != pair[1]).count();
+            assert!(changes < 2 * MAX_LATE_REPEATS as usize, "{steps:?} ends at {end:?}");
+            if end.is_some() {
+                detected += 1;
+            } else {
+                alone += 1;
+                // Nothing was refreshed by the other after the first turns: there is nothing to detect yet.
+                let last = steps[steps.len() - 1];
+                let tail = steps.iter().rev().take_while(|actor| **actor == last).count();
+                assert!(tail >= steps.len() - 2 * MAX_LATE_REPEATS as usize, "{steps:?}");
+            }
+        }
+        assert!(detected > 4_000 && alone > 2, "{detected} detected, {alone} not");
+    }
+
+    #[test]
+    fn a_thief_within_the_same_grace_as_the_owner_looks_like_a_second_tab() {
+        let turns = [Actor::Thief, Actor::Owner].repeat(20);
+        assert_eq!(detected_at(&turns, 10), None);
+        assert!(detected_at(&turns, 60).is_some());
+    }
+
+    #[test]
+    fn a_client_that_loses_two_responses_in_succession_stays_signed_in() {
+        let mut session = session();
+        for generation in 0..20 {
+            let seconds = 1_000 * u64::try_from(generation).expect("few");
+            session = rotate(&session, generation, seconds);
+            if generation % 3 != 0 {
+                let repeated = present(&session, generation, seconds + 500, 99);
+                let RefreshDecision::Repeat(Some(repeated)) = repeated else { panic!("{repeated:?}") };
+                session = repeated;
+            }
+        }
     }
 
     #[test]

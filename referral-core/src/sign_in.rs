@@ -34,6 +34,8 @@ pub struct SignInRequest {
     /// The time.
     pub now: OffsetDateTime,
     pub(crate) client: Client,
+    /// Whether an attempt without a valid challenge is counted, which adds a row for each address.
+    pub(crate) counts_attempts_without_challenge: bool,
     pub(crate) code: CodeInput,
     pub(crate) session: SessionId,
     pub(crate) session_expires_at: OffsetDateTime,
@@ -86,6 +88,9 @@ pub enum SignInDecision {
         outcome: InvitationOutcome,
         /// To be counted.
         counting: Counting,
+        /// How many sessions the user may have, with the new one; older ones are to be deleted. Sign-ins
+        /// at the same time may pass it by one another's sessions.
+        max_sessions: Option<u32>,
     },
 }
 
@@ -120,15 +125,20 @@ pub struct StoredSignIn {
 }
 
 impl SignInRequest {
-    /// The counters to decide on, in order: two at most.
+    /// The counters to decide on, in order: four at most.
     #[must_use]
     pub fn counters(&self) -> Vec<CounterKey> {
-        let counts_invites = self.invite_code.is_some() && !self.policy.invite_failures.is_off();
-        let counts_address = counts_invites || !self.policy.failures_per_address.is_off();
+        let Policy { invite_failures, failures_per_address, attempts_without_challenge, .. } = &*self.policy;
+        let counts_invites = self.invite_code.is_some() && !invite_failures.is_off();
+        let counts_address =
+            counts_invites || !failures_per_address.is_off() || !attempts_without_challenge.is_off();
         let counts_phone = counts_invites || self.policy.failures_that_matter() > 0;
-        let of_address = self.client.address.filter(|_| counts_address).map(CounterKey::of_address);
-        let of_phone = counts_phone.then(|| CounterKey::of_phone(&self.phone));
-        of_address.into_iter().chain(of_phone).collect()
+        let of_address = self.client.address.filter(|_| counts_address);
+        let of_address = of_address.into_iter().flat_map(CounterKey::of_networks);
+        let mut keys: Vec<_> =
+            of_address.chain(counts_phone.then(|| CounterKey::of_phone(&self.phone))).collect();
+        keys.sort_unstable();
+        keys
     }
 
     /// The figures of the whole service to decide on.
@@ -207,9 +217,10 @@ impl SignInRequest {
             ..user
         });
         take_back_failures(&mut ledger, challenge);
-        self.take_back_code(&mut ledger, challenge);
+        self.take_back_codes(&mut ledger, challenge, facts);
         let counting = ledger.finish();
-        SignInDecision::Accept { challenge: redeemed, user, invitation, outcome, counting }
+        let max_sessions = self.policy.max_sessions(&self.phone, self.now);
+        SignInDecision::Accept { challenge: redeemed, user, invitation, outcome, counting, max_sessions }
     }
 
     /// The session that begins if the attempt is accepted.
@@ -221,20 +232,27 @@ impl SignInRequest {
 
     /// Refuses a code that is wrong, or not worth anything any more.
     fn refuse_code(&self, facts: &SignInFacts) -> SignInDecision {
-        let is_repeated =
-            |sent: &Challenge| sent.redeemed_at.is_some() && sent.accepts(&self.code, &self.peppers);
-        if facts.challenge.as_ref().is_some_and(is_repeated) {
-            // Whoever sends the right code twice has guessed nothing.
-            return refuse(Refusal::InvalidCode);
+        // One response, whether the phone has a valid challenge or not.
+        let limit = LimitName::AttemptsWithoutChallenge;
+        let wait = self.wait(facts, Counted::AttemptWithoutChallenge);
+        let refusal =
+            wait.map_or(Refusal::InvalidCode, |retry_after| Refusal::TooManyRequests { retry_after, limit });
+        let is_match = |sent: &Challenge| sent.accepts(&self.code, &self.peppers);
+        if facts.challenge.as_ref().is_some_and(is_match) && !self.is_test_of_staff(facts) {
+            // A code that is late, too short, used up or repeated is not a guess.
+            return refuse(refusal);
         }
         let live = facts.challenge.as_ref().filter(|challenge| self.is_live(challenge, facts));
         let Some(challenge) = live else {
+            if wait.is_some() || !self.counts_attempts_without_challenge {
+                return refuse(refusal);
+            }
             // Nothing was guessed at, so nothing counts for the phone, be it anybody's.
             let of_address = self.counters().into_iter().filter(CounterKey::is_of_address);
             let mut ledger = Ledger::new(&facts.counters, of_address, &self.policy, self.now);
-            ledger.count(Counted::Failure, ledger.free_moment(Counted::Failure));
-            let (refusal, counting) = (Refusal::InvalidCode, ledger.finish());
-            return SignInDecision::Refuse { refusal, challenge: None, counting };
+            let what = Counted::AttemptWithoutChallenge;
+            ledger.count(what, ledger.free_moment(what));
+            return SignInDecision::Refuse { refusal, challenge: None, counting: ledger.finish() };
         };
         let mut ledger = self.ledger(facts);
         let at = ledger.free_moment(Counted::Failure);
@@ -243,7 +261,7 @@ impl SignInRequest {
             ledger.count_for_service(ServiceCount::one(ServiceFigure::Failures, at));
         }
         SignInDecision::Refuse {
-            refusal: Refusal::InvalidCode,
+            refusal,
             challenge: Some(self.with_try_counted(challenge, at)),
             counting: ledger.finish(),
         }
@@ -251,27 +269,39 @@ impl SignInRequest {
 
     /// How long to wait until this may be counted again, over all counters that are full.
     fn wait(&self, facts: &SignInFacts, what: Counted) -> Option<Duration> {
-        let of_address = self.client.address.map(CounterKey::of_address);
+        let of_address = self.client.address.into_iter().flat_map(CounterKey::of_networks);
+        // The wrong codes of a phone make its codes longer, and do not wait.
         let of_phone = (what == Counted::UnknownInvite).then(|| CounterKey::of_phone(&self.phone));
-        let limits = match what {
-            Counted::UnknownInvite => &self.policy.invite_failures,
-            Counted::Failure | Counted::Code => &self.policy.failures_per_address,
-        };
-        let keys = of_address.into_iter().chain(of_phone);
-        keys.filter_map(|key| facts.counters.wait(&key, what, limits, self.now)).max()
+        let keys = of_address.chain(of_phone);
+        keys.filter_map(|key| facts.counters.wait(&key, what, &self.policy, self.now)).max()
     }
 
     fn ledger(&self, facts: &SignInFacts) -> Ledger<'_> {
         Ledger::new(&facts.counters, self.counters(), &self.policy, self.now)
     }
 
-    /// A code that led to a sign-in is not counted against where it was asked for from.
-    fn take_back_code(&self, ledger: &mut Ledger<'_>, challenge: &Challenge) {
-        ledger.refund(CounterKey::of_block(&self.phone), Counted::Code, challenge.sent_at);
-        if let Some(address) = challenge.address {
-            ledger.refund(CounterKey::of_address(address), Counted::Code, challenge.sent_at);
-            let of_pair = CounterKey::of_pair(&self.phone, address);
-            ledger.refund(of_pair, Counted::Code, challenge.sent_at);
+    /// Refunds the code that led to the sign-in, and earlier ones that the phone did not sign in with: they
+    /// came late or were mistyped, and their phone is that of a user.
+    fn take_back_codes(&self, ledger: &mut Ledger<'_>, challenge: &Challenge, facts: &SignInFacts) {
+        // Those before the last sign-in were refunded then.
+        let last_login = facts.user.as_ref().and_then(|user| user.last_login);
+        let mut codes = facts.counters.moments(&CounterKey::of_phone(&self.phone), Counted::Code);
+        codes.retain(|sent_at| {
+            last_login.is_none_or(|login| *sent_at > login) && *sent_at != challenge.sent_at
+        });
+        codes.push(challenge.sent_at);
+        for sent_at in codes {
+            ledger.refund(CounterKey::of_block(&self.phone), Counted::Code, sent_at);
+            let of_address = challenge.address.into_iter().flat_map(|address| {
+                let of_phone_and_address = [
+                    CounterKey::of_block_and_address(&self.phone, address),
+                    CounterKey::of_pair(&self.phone, address),
+                ];
+                CounterKey::of_networks(address).chain(of_phone_and_address)
+            });
+            for key in of_address {
+                ledger.refund(key, Counted::Code, sent_at);
+            }
         }
     }
 
@@ -342,7 +372,9 @@ fn refuse(refusal: Refusal) -> SignInDecision {
 /// Whoever has the right code in the end just mistyped it.
 fn take_back_failures(ledger: &mut Ledger<'_>, challenge: &Challenge) {
     for failed in &challenge.failed_tries {
-        ledger.refund(CounterKey::of_address(failed.address), Counted::Failure, failed.at);
+        for key in CounterKey::of_networks(failed.address) {
+            ledger.refund(key, Counted::Failure, failed.at);
+        }
     }
 }
 

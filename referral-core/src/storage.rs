@@ -80,6 +80,15 @@ pub struct StoredSession {
     pub user: UserWithInvited,
 }
 
+/// A user who is staff now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewStaff {
+    /// The user.
+    pub user: User,
+    /// The sessions that were ended, newest first.
+    pub ended_sessions: Vec<SessionId>,
+}
+
 /// What is to be deleted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sweep {
@@ -188,8 +197,9 @@ pub trait Storage: Send + Sync + 'static {
     /// [`Refusal::UserNotFound`]. Of many who ask for one address at once, one gets it.
     async fn edit_profile(&self, edit: &ProfileEdit) -> Decided<EditedProfile, Vec<Refusal>>;
 
-    /// Makes the user with this phone staff; makes the user first, if there is none.
-    async fn make_staff(&self, user: &NewUser) -> Result<User>;
+    /// Makes the user with this phone staff; makes the user first, if there is none. Ends the sessions of
+    /// a user who was not staff before: they began with fewer rights, perhaps at a shared device.
+    async fn make_staff(&self, user: &NewUser, now: OffsetDateTime) -> Result<NewStaff>;
 
     /// Lets the user sign in, or not, from now on. `None` if there is no such user.
     async fn set_active(&self, id: UserId, is_active: bool) -> Result<Option<User>>;

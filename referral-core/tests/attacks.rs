@@ -65,3 +65,13 @@ fn the_alarm_does_not_get_used_to_attacks_at_once() {
 fn whoever_teaches_the_alarm_gets_as_far_as_is_said() {
     assert_all_hold([run(simulation::the_alarm_is_taught(5))]);
 }
+
+#[test]
+fn legitimate_users_are_not_rejected() {
+    assert_all_hold(run(simulation::legitimate_users_are_served()));
+}
+
+#[test]
+fn an_attack_costs_owners_no_more_than_another_code() {
+    assert_all_hold([run(simulation::owners_at_the_start_of_an_attack())]);
+}

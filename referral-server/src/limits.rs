@@ -7,28 +7,35 @@ use referral_core::{Budget, Lengthening, Limits, Policy, Region, Regions};
 
 #[derive(Debug, Args)]
 #[command(
-    next_help_heading = "Limits, as lists such as 3/15m,5/1h (3 in any 15 minutes and 5 in any hour), or off"
+    next_help_heading = "Limits, as lists such as 3/15m,5/1h (3 in any 15 minutes and 5 in any hour), or off. An address is an IPv4 address or an IPv6 /64; a /56 has twice and a /48 four times as many"
 )]
 pub(crate) struct LimitSettings {
     /// Codes for one phone [default: 3/15m,5/1h,10/24h; development: 10/15m]
     #[arg(long, env = "REFERRAL_CODES_PER_PHONE", global = true, value_name = "LIMITS", value_parser = limits)]
     codes_per_phone: Option<Limits>,
-    /// Codes for one phone that one address asked for and nobody signed in with [default: 3/24h;
-    /// development: off]
+    /// Codes for one phone that one address asked for and nobody signed in with; with --require-challenge
+    /// also at most all but one of --codes-per-phone [default: 3/24h; development: off]
     #[arg(long, env = "REFERRAL_CODES_PER_PHONE_AND_ADDRESS", global = true, value_name = "LIMITS", value_parser = limits)]
     codes_per_phone_and_address: Option<Limits>,
     /// Codes that one address asked for and nobody signed in with [default: 10/1h,50/24h;
     /// development: off]
     #[arg(long, env = "REFERRAL_CODES_PER_ADDRESS", global = true, value_name = "LIMITS", value_parser = limits)]
     codes_per_address: Option<Limits>,
-    /// Codes for numbers that differ in the last three digits only and that nobody signed in with
-    /// [default: 10/1h; development: off]
+    /// Codes for numbers that differ in the last three digits only and that nobody signed in with, of which
+    /// one address gets a third [default: 10/1h; development: off]
     #[arg(long, env = "REFERRAL_CODES_PER_BLOCK", global = true, value_name = "LIMITS", value_parser = limits)]
     codes_per_block: Option<Limits>,
     /// Wrong codes from one address, but for those at a code that is redeemed later [default:
     /// 20/1h,60/24h; development: off]
     #[arg(long, env = "REFERRAL_FAILURES_PER_ADDRESS", global = true, value_name = "LIMITS", value_parser = limits)]
     failures_per_address: Option<Limits>,
+    /// Attempts to sign in with a phone that has no valid code, from one address: they cannot succeed
+    /// [default: 200/1h; development: off]
+    #[arg(long, env = "REFERRAL_ATTEMPTS_WITHOUT_CHALLENGE", global = true, value_name = "LIMITS", value_parser = limits)]
+    attempts_without_challenge: Option<Limits>,
+    /// Edits of a profile that name an e-mail address, for each user [default: 10/1h; development: off]
+    #[arg(long, env = "REFERRAL_EMAIL_CHANGES", global = true, value_name = "LIMITS", value_parser = limits)]
+    email_changes: Option<Limits>,
     /// Invite codes that nobody has, for each phone and each address [default: 10/1h; development: off]
     #[arg(long, env = "REFERRAL_INVITE_FAILURES", global = true, value_name = "LIMITS", value_parser = limits)]
     invite_failures: Option<Limits>,
@@ -49,7 +56,8 @@ pub(crate) struct LimitSettings {
     /// Digits of codes while it is, at least; shorter ones are dead [default: 6]
     #[arg(long, env = "REFERRAL_ATTACK_CODE_LENGTH", global = true, value_name = "DIGITS")]
     attack_code_length: Option<u8>,
-    /// Messages in a day, of the whole service, or unlimited [default: unlimited; strict: must be set]
+    /// Messages in a day, of the whole service, or unlimited; one address gets a twentieth of them, at
+    /// least three, without signing in [default: unlimited; strict: must be set]
     #[arg(long, env = "REFERRAL_MESSAGES_PER_DAY", global = true, value_name = "NUMBER", value_parser = budget)]
     messages_per_day: Option<Budget>,
     /// Regions that codes are sent to, such as RU,KZ, or all [default: all; strict: must be set]
@@ -74,6 +82,8 @@ impl LimitSettings {
             (&mut policy.codes_per_address, &self.codes_per_address),
             (&mut policy.codes_per_block, &self.codes_per_block),
             (&mut policy.failures_per_address, &self.failures_per_address),
+            (&mut policy.attempts_without_challenge, &self.attempts_without_challenge),
+            (&mut policy.email_changes, &self.email_changes),
             (&mut policy.invite_failures, &self.invite_failures),
         ] {
             if let Some(given) = given {

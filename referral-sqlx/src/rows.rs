@@ -20,8 +20,10 @@ macro_rules! read_rows {
             values::{failed_tries_from_bytes, retired_from_bytes, stamps_from_text},
         };
 
-        /// The columns of counters that are read along with other facts. No request has more.
-        pub(super) const COUNTER_COLUMNS: [&str; 4] = ["counter_0", "counter_1", "counter_2", "counter_3"];
+        /// The columns of counters that are read along with other facts. No request has more: a code for
+        /// a phone, its block, and an address of IPv6, which is counted by three networks and twice more.
+        pub(super) const COUNTER_COLUMNS: [&str; 7] =
+            ["counter_0", "counter_1", "counter_2", "counter_3", "counter_4", "counter_5", "counter_6"];
 
         pub(super) fn user(row: &$row) -> Result<User> {
             let inviter = get::<Option<Uuid>>(row, "inviter")?.map(UserId);
@@ -96,6 +98,8 @@ macro_rules! read_rows {
                 },
                 grant_used: get(row, "grant_used")?,
                 parent: get(row, "parent")?,
+                repeated_late: get(row, "repeated_late")?,
+                late_repeats: number(row, "late_repeats")?,
                 retired: retired_from_bytes(get(row, "retired")?)?,
                 address: address(row, "address")?,
                 user_agent: get(row, "user_agent")?,
@@ -148,6 +152,13 @@ macro_rules! read_rows {
             T::try_from(get(row, column)?).map_err(unreadable)
         }
 
+        pub(super) fn optional_number<T: TryFrom<i64>>(row: &$row, column: &'static str) -> Result<Option<T>>
+        where
+            T::Error: std::error::Error + Send + Sync + 'static,
+        {
+            get::<Option<i64>>(row, column)?.map(|number| T::try_from(number).map_err(unreadable)).transpose()
+        }
+
         fn time(row: &$row, column: &'static str) -> Result<OffsetDateTime> {
             get(row, column).and_then($read_time)
         }
@@ -193,7 +204,7 @@ macro_rules! session_columns {
     () => {
         "s.id AS session_id, s.user_id, s.created_at, s.expires_at, s.revoked_at, s.key_id, s.access_id, \
          s.refresh_id, s.issued_at, s.access_expires_at, s.refresh_expires_at, s.grant_used, s.parent, \
-         s.retired, s.address, s.user_agent"
+         s.retired, s.address, s.user_agent, s.repeated_late, s.late_repeats"
     };
 }
 pub(crate) use session_columns;

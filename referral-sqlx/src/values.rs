@@ -124,15 +124,15 @@ mod tests {
 
     #[test]
     fn stamps_come_back_and_are_as_long_as_one_another() {
-        let stamps = [Counted::Code, Counted::Failure, Counted::UnknownInvite].map(|what| Stamp {
+        let stamps = Counted::ALL.map(|what| Stamp {
             at: OffsetDateTime::UNIX_EPOCH + Duration::days(20_000 * what as i64),
             what,
         });
         let text = stamps_to_text(&stamps);
-        assert_eq!(text.len(), 3 * 18);
+        assert_eq!(text.len(), Counted::ALL.len() * 18);
         assert_eq!(stamps_from_text(&text).expect("readable"), stamps);
         assert_eq!(stamps_from_text("").expect("readable"), []);
         assert!(stamps_from_text("x,").is_err());
-        assert!(stamps_from_text("3,").is_err());
+        assert!(stamps_from_text("7,").is_err());
     }
 }

@@ -4,6 +4,7 @@
 //! wrong; and each that was compared with a live code is worth what a guess at it is worth, one in
 //! 10^digits. The sum is the number of takeovers to be expected.
 
+mod legitimate;
 mod lockout;
 mod one_phone;
 mod spray;
@@ -15,6 +16,7 @@ use std::fmt;
 use referral_core::{Budget, Limits, Policy, Regions};
 
 pub(crate) use self::{
+    legitimate::{legitimate_users_are_served, owners_at_the_start_of_an_attack},
     lockout::strangers_lock_an_owner_out,
     one_phone::{a_fixed_code_is_guessed_for_a_year, one_phone_is_guessed_for_a_year},
     spray::{
@@ -35,6 +37,8 @@ pub(crate) struct Row {
     pub(crate) takeovers: f64,
     /// The days on which somebody else could not sign in.
     pub(crate) days_lost: u32,
+    /// Rejected requests of users who did nothing wrong.
+    pub(crate) rejections: u64,
     pub(crate) bound: Bound,
     pub(crate) note: String,
 }
@@ -45,13 +49,14 @@ pub(crate) enum Bound {
     Takeovers(f64),
     Codes(u64),
     DaysLost(u32),
+    Rejections(u64),
 }
 
 impl Row {
     /// The head of the table that rows are printed into.
     pub(crate) const HEAD: &str = "\
-| Attack | Policy | Requests | Codes | Takeovers | Days lost | Bound | |
-|---|---|---:|---:|---:|---:|---|---|";
+| Attack | Policy | Requests | Codes | Takeovers | Days lost | Rejections | Bound | |
+|---|---|---:|---:|---:|---:|---:|---|---|";
 
     pub(crate) fn holds(&self) -> bool {
         match self.bound {
@@ -59,7 +64,12 @@ impl Row {
             Bound::Takeovers(most) => self.takeovers <= most + 1e-9,
             Bound::Codes(most) => self.codes <= most,
             Bound::DaysLost(most) => self.days_lost <= most,
+            Bound::Rejections(most) => self.rejections <= most,
         }
+    }
+
+    pub(crate) fn rejecting(self, rejections: u64, note: String) -> Self {
+        Self { rejections, note, ..self }
     }
 
     pub(crate) fn with_note(self, note: String) -> Self {
@@ -70,8 +80,12 @@ impl Row {
 /// One line of a table in Markdown.
 impl fmt::Display for Row {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { attack, policy, requests, codes, takeovers, days_lost, bound, note } = self;
-        write!(f, "| {attack} | {policy} | {requests} | {codes} | {takeovers:.5} | {days_lost} | {bound}")?;
+        let Self { attack, policy, requests, codes, takeovers, days_lost, rejections, bound, note } = self;
+        write!(
+            f,
+            "| {attack} | {policy} | {requests} | {codes} | {takeovers:.5} | {days_lost} | {rejections}"
+        )?;
+        write!(f, " | {bound}")?;
         write!(f, "{} | {note} |", if self.holds() { "" } else { ", **missed**" })
     }
 }
@@ -82,6 +96,7 @@ impl fmt::Display for Bound {
             Self::Takeovers(most) => write!(f, "{most:.4} takeovers"),
             Self::Codes(most) => write!(f, "{most} codes"),
             Self::DaysLost(most) => write!(f, "{most} days"),
+            Self::Rejections(most) => write!(f, "{most} rejections"),
         }
     }
 }

@@ -53,6 +53,16 @@ pub(crate) enum Guess {
     Worthless,
 }
 
+/// Response to a code that a user typed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Response {
+    SignedIn,
+    /// The code is wrong, or no longer valid.
+    Invalid,
+    /// There were too many requests.
+    TooMany,
+}
+
 /// Which code a guess is at.
 #[derive(Clone, Copy)]
 pub(crate) enum At<'a> {
@@ -193,6 +203,40 @@ impl World {
         }
     }
 
+    /// A user types the code that was sent.
+    pub(crate) async fn respond(&self, sent: &SentCode, from: Address) -> Response {
+        let request = SignIn::new(sent.phone.clone(), typed(revealed(sent))).challenge(sent.challenge);
+        self.response(request, from).await
+    }
+
+    /// The same, with a client that does not send the challenge's id.
+    pub(crate) async fn respond_unnamed(&self, sent: &SentCode, from: Address) -> Response {
+        self.response(SignIn::new(sent.phone.clone(), typed(revealed(sent))), from).await
+    }
+
+    /// A user types another code than the one that was sent.
+    pub(crate) async fn mistype(&self, sent: &SentCode, from: Address) -> Response {
+        let wrong: String =
+            revealed(sent).chars().rev().map(|digit| if digit == '9' { '0' } else { '9' }).collect();
+        let request = SignIn::new(sent.phone.clone(), typed(&wrong)).challenge(sent.challenge);
+        self.response(request, from).await
+    }
+
+    /// A stranger sends a code for a phone that has none.
+    pub(crate) async fn attempt_without_code(&self, phone: &PhoneNumber, from: Address) {
+        let response = self.response(SignIn::new(phone.clone(), typed("0000")), from).await;
+        assert_ne!(response, Response::SignedIn, "there is no code");
+    }
+
+    async fn response(&self, request: SignIn, from: Address) -> Response {
+        match self.referral.sign_in(request.client(from.into())).await {
+            Ok(_) => Response::SignedIn,
+            Err(Error::Refused(Refusal::InvalidCode)) => Response::Invalid,
+            Err(Error::Refused(Refusal::TooManyRequests { .. })) => Response::TooMany,
+            other => panic!("neither a sign-in nor a rejection: {other:?}"),
+        }
+    }
+
     /// What the attack came to.
     pub(crate) fn row(&self, attack: impl Into<String>, bound: Bound) -> Row {
         Row {
@@ -202,6 +246,7 @@ impl World {
             codes: self.codes,
             takeovers: self.takeovers,
             days_lost: 0,
+            rejections: 0,
             bound,
             note: String::new(),
         }

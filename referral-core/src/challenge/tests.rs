@@ -3,6 +3,9 @@
 use super::*;
 use crate::random::SystemRandom;
 
+/// An address of IPv4, which is counted by one network.
+const ADDRESS: &str = "203.0.113.9";
+
 pub(crate) const MINUTE: time::Duration = time::Duration::MINUTE;
 
 pub(crate) fn peppers() -> Peppers {
@@ -74,7 +77,7 @@ fn request(now: OffsetDateTime, policy: Policy) -> ChallengeRequest {
         id: ChallengeId(Uuid::from_u128(1)),
         phone: phone(),
         now,
-        address: Some(ClientAddress::from_bytes([1; 16])),
+        address: Some(ADDRESS.parse().expect("an address")),
         digits: SmsCode::draw(&SystemRandom, 10),
         policy: Arc::new(policy),
         peppers: Arc::new(peppers()),
@@ -209,6 +212,68 @@ fn the_code_of_a_test_number_is_fixed_and_counts_nowhere_but_at_its_address() {
     assert!(decided(&at_its_end, &facts).is_err(), "a phone like any other");
     assert_eq!(decided(&at_its_end, &ChallengeFacts::default()), Ok(4));
     assert_eq!(decided(&at_its_end, &held), Ok(8), "sixty wrong codes hold no other phone");
+}
+
+#[test]
+fn a_code_that_became_too_short_makes_no_one_wait_for_the_next() {
+    let now = OffsetDateTime::UNIX_EPOCH + MINUTE / 2;
+    let sent = |length| ChallengeFacts {
+        last_sent_at: Some(OffsetDateTime::UNIX_EPOCH),
+        last_code_length: Some(length),
+        service: ServiceFacts { failures: 51, ..ServiceFacts::default() },
+        ..ChallengeFacts::default()
+    };
+    let request = request(now, Policy::standard());
+    assert_eq!(decided(&request, &sent(4)), Ok(6), "the attack made it invalid");
+    assert_eq!(decided(&request, &sent(6)), Err(Duration::from_secs(30)));
+}
+
+/// In `strict` the owner cannot sign in with a code that a stranger requested.
+#[test]
+fn where_the_challenge_is_required_one_address_never_gets_all_codes_of_a_phone() {
+    let now = OffsetDateTime::UNIX_EPOCH + 100 * MINUTE;
+    let strict = Policy {
+        regions: Some(crate::Regions::All),
+        messages_per_day: Some(crate::Budget::Unlimited),
+        ..Policy::strict()
+    };
+    let codes = |number: i32| {
+        let stamp = |ago| crate::counters::Stamp { at: now - ago * MINUTE, what: Counted::Code };
+        (1..=number).rev().map(stamp).collect::<Vec<_>>()
+    };
+    for (policy, number, is_refused) in [
+        (strict.clone(), 1, false),
+        (strict, 2, true),
+        (Policy::standard(), 2, false),
+        (Policy::standard(), 3, true),
+    ] {
+        let request = request(now, policy);
+        let of_pair = CounterKey::of_pair(&phone(), request.address.expect("given"));
+        let facts = ChallengeFacts {
+            counters: [(of_pair, codes(number))].into_iter().collect(),
+            ..ChallengeFacts::default()
+        };
+        assert_eq!(decided(&request, &facts).is_err(), is_refused, "{number}");
+    }
+}
+
+#[test]
+fn one_address_gets_a_twentieth_of_the_budget_and_three_codes_at_least() {
+    let now = OffsetDateTime::UNIX_EPOCH + 100 * MINUTE;
+    for (budget, share) in [(1, 3), (60, 3), (100, 5), (200, 10)] {
+        let messages_per_day = Some(crate::Budget::Messages(budget));
+        let request = request(now, Policy { messages_per_day, ..Policy::standard() });
+        let of_address = CounterKey::of_address(request.address.expect("given"));
+        let stamps = |number: i32| {
+            let stamp = |ago| crate::counters::Stamp { at: now - ago * 60 * MINUTE, what: Counted::Code };
+            (2..number + 2).rev().map(stamp).collect::<Vec<_>>()
+        };
+        let is_refused = |number| {
+            let counters = [(of_address.clone(), stamps(number))].into_iter().collect();
+            decided(&request, &ChallengeFacts { counters, ..ChallengeFacts::default() }).is_err()
+        };
+        assert!(!is_refused(share - 1) && is_refused(share), "{share} of {budget}");
+    }
 }
 
 #[test]

@@ -1,15 +1,15 @@
 //! Limits: what is counted, for how long, and that many at once get no more than as many in turn.
 
 use std::{
-    net::{IpAddr, Ipv4Addr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
     sync::Arc,
     time::Duration,
 };
 
 use super::{Bench, answer, assert_refused, in_parallel, phone, unnamed, wrong_answer};
 use crate::{
-    Budget, Client, Error, InviteCode, PhoneNumber, Policy, ProfileChange, Refusal, SendCode, SentCode,
-    SignIn, SignedIn, storage::Storage,
+    Budget, Client, CodeInput, Email, Error, InviteCode, PhoneNumber, Policy, ProfileChange, Refusal,
+    SendCode, SentCode, SignIn, SignedIn, storage::Storage,
 };
 
 const MINUTE: Duration = Duration::from_mins(1);
@@ -72,17 +72,118 @@ pub async fn codes_of_a_phone_are_limited_and_the_wait_is_true(storage: Arc<dyn 
 }
 
 /// Whoever makes the gateway fail must not do so for ever; whoever suffers from it may ask again.
-pub async fn a_code_that_was_not_sent_is_taken_back_from_the_phone_and_not_from_the_address(
+pub async fn a_code_that_was_not_sent_is_taken_back_from_the_phone_and_its_block_and_not_from_the_address(
     storage: Arc<dyn Storage>,
 ) {
     let bench = Bench::new(storage).without_gateway();
-    for _ in 0..10 {
-        let sent = send(&bench, &phone(1), client(1)).await;
+    for number in 0..10 {
+        let sent = send(&bench, &far_phone(1 + number % 5), client(1)).await;
         assert!(matches!(sent, Err(Error::SmsNotSent(_))), "{sent:?}");
     }
-    wait(send(&bench, &phone(2), client(1)).await);
-    let sent = send(&bench, &far_phone(3), client(2)).await;
-    assert!(matches!(sent, Err(Error::SmsNotSent(_))), "{sent:?}");
+    wait(send(&bench, &far_phone(6), client(1)).await);
+    for number in 0..30 {
+        let sent = send(&bench, &phone(number), client(2 + number)).await;
+        assert!(matches!(sent, Err(Error::SmsNotSent(_))), "{sent:?}");
+    }
+}
+
+/// A stranger at one address leaves most codes of a number block to others, whether they are sent or not.
+pub async fn one_address_gets_a_third_of_the_codes_of_a_number_block(storage: Arc<dyn Storage>) {
+    let bench = Bench::new(storage);
+    for (bench, stranger) in [(bench.without_gateway(), client(1)), (bench.clone(), client(2))] {
+        for number in 0..3 {
+            let _ = send(&bench, &phone(number), stranger.clone()).await;
+        }
+        wait(send(&bench, &phone(3), stranger.clone()).await);
+    }
+    for number in 10..17 {
+        send(&bench, &phone(number), client(number)).await.expect("seven are left for others");
+    }
+    wait(send(&bench, &phone(20), client(20)).await);
+}
+
+/// A line of IPv6 has many addresses: what is requested from one of them counts for its network.
+pub async fn a_line_of_ipv6_is_limited_by_its_networks(storage: Arc<dyn Storage>) {
+    let bench = Bench::new(storage);
+    let client = |network: u16| {
+        let address = Ipv6Addr::new(0x2001, 0xdb8, 1, network, 0, 0, 0, 1);
+        Client::default().address(IpAddr::V6(address))
+    };
+    // Ten from each of two /64 are all that their /56 has; the /48 has twice as many.
+    for number in 0..20 {
+        send(&bench, &far_phone(number), client(u16::from(number >= 10))).await.expect("sent");
+    }
+    wait(send(&bench, &far_phone(20), client(2)).await);
+    for number in 20..40_u16 {
+        send(&bench, &far_phone(number.into()), client(0x100 + number)).await.expect("another /56");
+    }
+    wait(send(&bench, &far_phone(40), client(0x200)).await);
+}
+
+/// A code that comes too late, or that others used up, is not a guess.
+pub async fn a_correct_code_that_is_no_longer_valid_is_not_counted(storage: Arc<dyn Storage>) {
+    let bench = Bench::new(storage);
+    let expired = send(&bench, &far_phone(1), client(1)).await.expect("sent");
+    bench.advance(5 * MINUTE);
+    let used_up = send(&bench, &far_phone(2), client(1)).await.expect("sent");
+    guess_six_times(&bench, &used_up).await;
+    for _ in 0..150 {
+        for late in [&expired, &used_up] {
+            let late = SignIn { client: client(2), ..answer(late) };
+            assert_refused(bench.sign_in(late).await, Refusal::InvalidCode);
+        }
+    }
+    let sent = send(&bench, &far_phone(3), client(2)).await.expect("sent");
+    bench.sign_in(SignIn { client: client(2), ..answer(&sent) }).await.expect("nobody is kept out");
+}
+
+/// Attempts that cannot succeed have a limit of their own, ten times as wide as that on guesses.
+pub async fn attempts_without_a_challenge_keep_nobody_out(storage: Arc<dyn Storage>) {
+    let bench = Bench::new(storage);
+    let code = || CodeInput::parse("0000").expect("digits");
+    let attempt = |number| SignIn::new(far_phone(number), code()).client(client(1));
+    let attempts = in_parallel(220, |number| {
+        let (bench, attempt) = (bench.clone(), attempt(100 + number));
+        async move { bench.sign_in(attempt).await }
+    });
+    assert_eq!(attempts.await.iter().filter(|result| is_wrong(result)).count(), 200);
+    let retry_after = wait(bench.sign_in(attempt(1)).await);
+
+    let sent = send(&bench, &far_phone(2), client(1)).await.expect("sent");
+    let wrong = SignIn { client: client(1), ..wrong_answer(&sent) };
+    assert_eq!(wait(bench.sign_in(wrong).await), retry_after, "the same response to a wrong code");
+    bench.sign_in(SignIn { client: client(1), ..answer(&sent) }).await.expect("a correct code signs in");
+    bench.advance(retry_after);
+    assert_refused(bench.sign_in(attempt(1)).await, Refusal::InvalidCode);
+}
+
+/// Whether another user has an e-mail address shows in the response, so it cannot be asked often.
+pub async fn edits_of_an_email_address_are_limited(storage: Arc<dyn Storage>) {
+    let bench = Bench::new(storage);
+    let [anna, boris] = [bench.enter(1).await, bench.enter(2).await];
+    let [anna, boris] = [bench.bearer(&anna).await, bench.bearer(&boris).await];
+    let nowhere = Client::default();
+    let change = |address: &str| {
+        let email = Some(Email::parse(address).ok());
+        ProfileChange { email, ..ProfileChange::default() }
+    };
+    bench.referral.edit_profile(&anna, change("anna@example.com"), &nowhere).await.expect("free");
+    let probes = in_parallel(20, |number| {
+        let (bench, boris, nowhere) = (bench.clone(), boris.clone(), nowhere.clone());
+        let change = change(if number % 2 == 0 { "anna@example.com" } else { "boris@example.com" });
+        async move { bench.referral.edit_profile(&boris, change, &nowhere).await }
+    });
+    let is_answered =
+        |result: &&Result<_, Error>| matches!(result, Ok(_) | Err(Error::Refused(Refusal::EmailTaken)));
+    assert_eq!(probes.await.iter().filter(is_answered).count(), 10);
+    let wait = wait(bench.referral.edit_profile(&boris, change("anna@example.com"), &nowhere).await);
+    assert!(wait <= HOUR, "{wait:?}");
+    let name = ProfileChange { first_name: Some(None), ..ProfileChange::default() };
+    bench.referral.edit_profile(&boris, name, &nowhere).await.expect("other fields are not limited");
+    bench.referral.edit_profile(&anna, change("anna@example.org"), &nowhere).await.expect("nor other users");
+    bench.advance(wait);
+    let taken = bench.referral.edit_profile(&boris, change("anna@example.org"), &nowhere).await;
+    assert_refused(taken, Refusal::EmailTaken);
 }
 
 /// People behind one address, or with numbers like one another, are not punished.
@@ -94,10 +195,12 @@ pub async fn a_code_that_led_to_a_sign_in_is_taken_back_from_the_address_and_the
         let sent = send(&bench, &phone(number), client(1)).await.expect("not refused for others");
         bench.sign_in(answer(&sent)).await.expect("signed in");
     }
-    for number in 30..40 {
-        send(&bench, &phone(number), client(1)).await.expect("ten that nobody signs in with");
+    for number in 1..=10 {
+        send(&bench, &far_phone(number), client(1)).await.expect("ten that nobody signs in with");
+        send(&bench, &phone(number), client(number + 1)).await.expect("ten of the block");
     }
-    wait(send(&bench, &phone(40), client(1)).await);
+    wait(send(&bench, &far_phone(11), client(1)).await);
+    wait(send(&bench, &phone(41), client(41)).await);
 }
 
 /// Ten codes an hour from one address, at once or in turn; and when the hour is over, the next.
@@ -367,9 +470,9 @@ pub async fn parallel_sign_ins_take_back_what_was_counted_for_each(storage: Arc<
     for round in 0..2 {
         let mut sent = Vec::new();
         for number in 0..9 {
-            sent.push(send(&bench, &phone(round * 10 + number), client(1)).await.expect("sent"));
+            sent.push(send(&bench, &far_phone(round * 10 + number), client(1)).await.expect("sent"));
         }
-        let left_over = send(&bench, &phone(90 + round), client(1)).await;
+        let left_over = send(&bench, &far_phone(90 + round), client(1)).await;
         left_over.expect("the tenth, if all of the round before were taken back");
         let signed_in = in_parallel(9, |number| {
             let (bench, answer) = (bench.clone(), answer(&sent[number as usize]));
@@ -381,7 +484,7 @@ pub async fn parallel_sign_ins_take_back_what_was_counted_for_each(storage: Arc<
     }
     // So does one who signs in time and again.
     for _ in 0..4 {
-        let sent = send(&bench, &far_phone(1), client(2)).await.expect("not counted for phone and address");
+        let sent = send(&bench, &far_phone(99), client(2)).await.expect("not counted for phone and address");
         bench.sign_in(answer(&sent)).await.expect("signed in");
         bench.advance(15 * MINUTE);
     }
@@ -403,5 +506,5 @@ pub async fn a_sweep_forgets_counters_that_matter_no_more_and_no_others(storage:
     // Nothing at all is left but what is counted from now on: the counters of one code.
     send(&bench, &phone(1), client(1)).await.expect("sent");
     let later = bench.now() + 400 * DAY;
-    assert_eq!(bench.sweep_before(later, 100).await, 5, "a challenge and four counters");
+    assert_eq!(bench.sweep_before(later, 100).await, 6, "a challenge and five counters");
 }

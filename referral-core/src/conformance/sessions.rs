@@ -39,7 +39,10 @@ pub async fn a_refresh_token_is_exchanged_and_its_parent_repeats_the_successor(s
     bench.advance(PAST_GRACE);
     let again = bench.referral.refresh(&first.refresh).await.expect("repeated").tokens;
     assert_eq!((&again.access, &again.refresh), (&second.access, &second.refresh));
-    bench.referral.verify(&first.refresh, Some(TokenKind::Refresh)).await.expect("still honoured");
+    // Whether the old token still leads to the successor tells whether that has been used.
+    let verified = bench.referral.verify(&first.refresh, Some(TokenKind::Refresh)).await;
+    assert_refused(verified, Refusal::TokenNotValid);
+    bench.referral.verify(&second.refresh, Some(TokenKind::Refresh)).await.expect("the current token");
     bench.referral.authenticate(&first.access).await.expect("the old access token lasts its time");
     bench.referral.refresh(&first.refresh).await.expect("its use says nothing of the successor");
 }
@@ -72,6 +75,33 @@ pub async fn an_older_refresh_token_ends_the_session(storage: Arc<dyn Storage>) 
     bench.advance(PAST_GRACE);
     assert_refused(bench.referral.refresh(&first.refresh).await, Refusal::RefreshReused);
     assert_refused(bench.referral.authenticate(&third.access).await, Refusal::TokenNotValid);
+}
+
+/// A response is lost now and then. Whose responses are all lost has company.
+pub async fn a_successor_that_is_given_out_late_three_times_in_succession_ends_the_session(
+    storage: Arc<dyn Storage>,
+) {
+    let bench = Bench::new(storage);
+    let mut owner = bench.enter(1).await.tokens;
+    // Twice in succession, and then not, as often as it happens.
+    for round in 0..6 {
+        bench.advance(PAST_GRACE);
+        let rotated = bench.referral.refresh(&owner.refresh).await.expect("exchanged").tokens;
+        if round % 3 != 0 {
+            bench.advance(PAST_GRACE);
+            let again = bench.referral.refresh(&owner.refresh).await.expect("repeated").tokens;
+            assert_eq!(again.refresh, rotated.refresh);
+            bench.referral.refresh(&owner.refresh).await.expect("and again, which counts once");
+        }
+        bench.referral.authenticate(&rotated.access).await.expect("valid");
+        owner = rotated;
+    }
+    // That was twice. Now a thief refreshes first once more.
+    bench.advance(PAST_GRACE);
+    let thief = bench.referral.refresh(&owner.refresh).await.expect("exchanged").tokens;
+    bench.advance(PAST_GRACE);
+    assert_refused(bench.referral.refresh(&owner.refresh).await, Refusal::RefreshReused);
+    assert_refused(bench.referral.refresh(&thief.refresh).await, Refusal::TokenNotValid);
 }
 
 /// Many tabs that refresh at once all go on with the same tokens. Of some it is known that the second

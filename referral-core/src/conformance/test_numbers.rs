@@ -154,3 +154,27 @@ pub async fn staff_do_not_sign_in_by_a_test_number(storage: Arc<dyn Storage>) {
     let sent = bench.sent(&phone(1)).await;
     bench.sign_in(answer(&sent)).await.expect("staff sign in by a phone that is none any more");
 }
+
+/// Several people know the code, and no message bounds how often it is used.
+pub async fn a_test_number_has_twenty_sessions_at_most(storage: Arc<dyn Storage>) {
+    let bench = bench(storage, "47110815");
+    let mut sessions = Vec::new();
+    for _ in 0..25 {
+        let sent = bench.sent(&phone(1)).await;
+        sessions.push(bench.sign_in(with_code(&sent, "47110815")).await.expect("signed in"));
+        // So that the order of the sessions is that of the sign-ins.
+        bench.advance(Duration::from_millis(1));
+    }
+    let (oldest, newest) = sessions.split_at(5);
+    for session in oldest {
+        let refreshed = bench.referral.refresh(&session.tokens.refresh).await;
+        assert_refused(refreshed, Refusal::TokenNotValid);
+        let found = bench.storage.session(session.session, 0).await.expect("an answer");
+        assert_eq!(found, None, "no row is left");
+    }
+    for session in newest {
+        bench.referral.authenticate(&session.tokens.access).await.expect("valid");
+    }
+    let another = bench.enter(2).await;
+    bench.referral.authenticate(&another.tokens.access).await.expect("of another user");
+}

@@ -24,6 +24,24 @@ pub async fn staff_are_made_and_promoted(storage: Arc<dyn Storage>) {
     assert_eq!(signed_in.user.id, made.id);
 }
 
+/// They began with fewer rights, perhaps at a device that others use.
+pub async fn sessions_end_when_their_user_becomes_staff(storage: Arc<dyn Storage>) {
+    let bench = Bench::new(storage);
+    let [anna, boris] = [bench.enter(1).await, bench.enter(2).await];
+    let elsewhere = bench.enter(1).await;
+    bench.referral.make_staff(phone(1)).await.expect("promoted");
+    for session in [&anna, &elsewhere] {
+        let access = bench.referral.authenticate(&session.tokens.access).await;
+        assert_refused(access, Refusal::TokenNotValid);
+        assert_refused(bench.referral.refresh(&session.tokens.refresh).await, Refusal::TokenNotValid);
+    }
+    bench.referral.authenticate(&boris.tokens.access).await.expect("of another user");
+
+    let staff = bench.enter(1).await;
+    bench.referral.make_staff(phone(1)).await.expect("no change");
+    bench.referral.authenticate(&staff.tokens.access).await.expect("they were staff before");
+}
+
 /// Two operators who do it at once make one user.
 pub async fn parallel_promotions_make_one_user(storage: Arc<dyn Storage>) {
     let bench = Bench::new(storage);

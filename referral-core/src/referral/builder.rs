@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, RwLock, atomic::AtomicBool};
 
-use super::{Inner, Referral, Secrets};
+use super::{AttemptBudget, Inner, Referral, Secrets};
 use crate::{
     Invalid, Locale, Policy, SmsCode,
     clock::{Clock, SystemClock},
@@ -28,7 +28,9 @@ pub enum BuildError {
     #[error("the first signing key cannot sign a token that it then verifies")]
     SigningKey,
     /// The audience of access tokens is that of refresh tokens.
-    #[error("the audience of access tokens must not be the issuer with `:refresh`, which refresh tokens have")]
+    #[error(
+        "the audience of access tokens must not be the issuer with `:refresh`, which refresh tokens have"
+    )]
     Audience,
 }
 
@@ -150,7 +152,19 @@ impl Builder {
         let secrets = Secrets { tokens, peppers: Arc::new(peppers) };
         let (secrets, policy) = (RwLock::new(Arc::new(secrets)), Arc::new(policy));
         let under_attack = AtomicBool::new(false);
-        let inner = Inner { storage, sender, hook, clock, random, policy, secrets, text, under_attack };
+        let attempt_budget = AttemptBudget::default();
+        let inner = Inner {
+            storage,
+            sender,
+            hook,
+            clock,
+            random,
+            policy,
+            secrets,
+            text,
+            under_attack,
+            attempt_budget,
+        };
         Ok(Referral { inner: Arc::new(inner) })
     }
 }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use super::{INVITED_SHOWN, Referral};
 use crate::{
     Bearer, Client, Error, Event, FilterInput, InviteeView, PageSize, PhoneNumber, Position, ProfileChange,
-    ProfileView, Refusal, User, UserId, UserView, cursor::Cursors, profile::ProfileEdit, users::UserQuery,
-    visibility::Viewer,
+    ProfileView, Refusal, SessionEnd, User, UserId, UserView, cursor::Cursors, profile::ProfileEdit,
+    storage::NewStaff, users::UserQuery, visibility::Viewer,
 };
 
 /// A page of users that is asked for.
@@ -184,7 +184,8 @@ impl Referral {
         Ok(self.viewer(bearer).profile(found.ok_or(Refusal::UserNotFound)?))
     }
 
-    /// Makes the user with this phone staff; makes the user first, if there is none.
+    /// Makes the user with this phone staff; makes the user first, if there is none. The sessions of a user
+    /// who was not staff before end.
     ///
     /// # Errors
     ///
@@ -198,9 +199,12 @@ impl Referral {
             return Err(Refusal::PhoneNotAllowed.into());
         }
         let new = self.new_user(phone, now);
-        let user = self.inner.storage.make_staff(&new).await?;
+        let NewStaff { user, ended_sessions } = self.inner.storage.make_staff(&new, now).await?;
         if user.id == new.id {
             self.tell(Event::UserCreated(user.clone())).await;
+        }
+        for session in ended_sessions {
+            self.tell(Event::SessionEnded { user: user.id, session, reason: SessionEnd::BecameStaff }).await;
         }
         Ok(user)
     }

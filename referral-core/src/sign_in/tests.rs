@@ -40,6 +40,7 @@ fn attempt(code: &str) -> SignInRequest {
             refresh_expires_at: NOW + MINUTE,
         },
         client: Client::default().address(ADDRESS),
+        counts_attempts_without_challenge: true,
         policy: Arc::new(Policy::standard()),
         peppers: Arc::new(peppers()),
     }
@@ -123,10 +124,10 @@ fn every_dead_code_gets_the_same_answer_and_counts_for_the_address_only() {
                 (Refusal::InvalidCode, &None, None),
                 "{case}"
             );
-            let is_repeated = case == "used" && code == "4711";
-            let expected =
-                if is_repeated { vec![] } else { vec![("address".into(), vec![Counted::Failure])] };
-            assert_eq!(counted(&decision), expected, "{case} {code}");
+            // A code that matches is late, and no guess.
+            let is_late = case != "never sent" && code == "4711";
+            let attempt = vec![("address".into(), vec![Counted::AttemptWithoutChallenge])];
+            assert_eq!(counted(&decision), if is_late { vec![] } else { attempt }, "{case} {code}");
         }
     }
 }
@@ -204,9 +205,63 @@ fn an_address_with_too_many_failures_is_refused_before_anything_is_compared() {
     assert!(matches!(elsewhere.decide(&facts), SignInDecision::Accept { .. }));
 }
 
+/// Nobody behind the address is kept out: a correct code signs in.
+#[test]
+fn an_address_with_too_many_attempts_without_a_challenge_gets_one_response_to_every_wrong_code() {
+    let of_address = CounterKey::of_address(ClientAddress::new(ADDRESS));
+    let full = |facts| with_stamps(facts, of_address.clone(), 200, Counted::AttemptWithoutChallenge);
+    let retry_after = Duration::from_hours(1).saturating_sub(Duration::from_micros(199));
+    let limit = LimitName::AttemptsWithoutChallenge;
+    let refused = refuse(Refusal::TooManyRequests { retry_after, limit });
+
+    let nothing = full(SignInFacts { challenge: None, ..facts(None) });
+    assert_eq!(attempt("4712").decide(&nothing), refused);
+    let late = facts(None).challenge.map(|sent| Challenge { expires_at: NOW, ..sent });
+    assert_eq!(attempt("4711").decide(&full(SignInFacts { challenge: late, ..facts(None) })), refused);
+
+    let wrong = attempt("4712").decide(&full(facts(None)));
+    let SignInDecision::Refuse { refusal, challenge: Some(tried), counting } = wrong else {
+        panic!("the attempt is not counted");
+    };
+    assert_eq!(refusal, Refusal::TooManyRequests { retry_after, limit });
+    assert!(tried.tries_without_id == 1 && counting.service.is_some());
+    assert!(matches!(attempt("4711").decide(&full(facts(None))), SignInDecision::Accept { .. }));
+}
+
+#[test]
+fn a_flood_of_attempts_without_a_challenge_is_not_counted() {
+    let flood = SignInRequest { counts_attempts_without_challenge: false, ..attempt("4712") };
+    let nothing = SignInFacts { challenge: None, ..facts(None) };
+    assert_eq!(flood.decide(&nothing), refuse(Refusal::InvalidCode));
+    let SignInDecision::Refuse { challenge: Some(_), counting, .. } = flood.decide(&facts(None)) else {
+        panic!("a guess at a valid code is always counted");
+    };
+    assert!(!counting.counters.is_empty());
+}
+
+#[test]
+fn failures_from_one_line_of_ipv6_are_counted_by_its_networks() {
+    let address =
+        |last: u16| ClientAddress::new(std::net::Ipv6Addr::new(0x2001, 0xdb8, 1, last, 0, 0, 0, 1).into());
+    let attempt_from = |last: u16| {
+        let client = Client { address: Some(address(last)), ..Client::default() };
+        SignInRequest { client, ..attempt("4712") }
+    };
+    let [narrow, middle, wide]: [CounterKey; 3] =
+        CounterKey::of_networks(address(0x2301)).collect::<Vec<_>>().try_into().expect("three networks");
+    for (key, number, last) in [(narrow, 20, 0x2301), (middle, 40, 0x23ff), (wide, 80, 0xffff)] {
+        let full = |number| with_stamps(facts(None), key.clone(), number, Counted::Failure);
+        let is_refused = |facts| {
+            let decision = attempt_from(last).decide(&facts);
+            matches!(decision, SignInDecision::Refuse { refusal: Refusal::TooManyRequests { .. }, .. })
+        };
+        assert!(is_refused(full(number)) && !is_refused(full(number - 1)), "{}", key.as_str());
+    }
+}
+
 #[test]
 fn a_redeemed_code_takes_back_what_was_counted_at_it() {
-    let elsewhere = ClientAddress::from_bytes([7; 16]);
+    let elsewhere = ClientAddress::new(Ipv4Addr::new(203, 0, 113, 200).into());
     let here = ClientAddress::new(ADDRESS);
     let mut facts = facts(None);
     let failed_tries = [here, elsewhere].map(|address| FailedTry { address, at: NOW }).to_vec();
@@ -220,6 +275,7 @@ fn a_redeemed_code_takes_back_what_was_counted_at_it() {
     let expected = [
         (CounterKey::of_address(elsewhere), Counted::Failure),
         (CounterKey::of_block(&phone), Counted::Code),
+        (CounterKey::of_block_and_address(&phone, here), Counted::Code),
         (CounterKey::of_pair(&phone, here), Counted::Code),
     ];
     assert_eq!(keys, expected);

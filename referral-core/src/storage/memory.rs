@@ -12,9 +12,9 @@ use self::state::State;
 use super::{
     Alert, ChallengeDecision, ChallengeFacts, ChallengeRequest, Counting, Decided, EditedProfile,
     EndedSessions, FoundInvitees, FoundUsers, GrantedChallenge, KeyMismatch, KeyRequest, KnownKey, Lineage,
-    MessageChange, MessageNews, NewUser, ProfileDecision, ProfileEdit, ProfileFacts, RefreshDecision,
-    RefreshRequest, Result, Session, SignInDecision, SignInFacts, SignInRequest, Storage, StoredSession,
-    StoredSignIn, Sweep, UserQuery, UserWithInvited, WatchRequest,
+    MessageChange, MessageNews, NewStaff, NewUser, ProfileDecision, ProfileEdit, ProfileFacts,
+    RefreshDecision, RefreshRequest, Result, Session, SignInDecision, SignInFacts, SignInRequest, Storage,
+    StoredSession, StoredSignIn, Sweep, UserQuery, UserWithInvited, WatchRequest,
 };
 use crate::{
     ChallengeId, InvitedBy, PageSize, Position, Refusal, SessionId, User, UserId, users::COUNT_LIMIT,
@@ -48,6 +48,7 @@ impl Storage for MemoryStorage {
         let mut facts = ChallengeFacts {
             last_sent_at: newest.map(|challenge| challenge.sent_at),
             last_is_redeemed: newest.is_some_and(|challenge| challenge.redeemed_at.is_some()),
+            last_code_length: newest.map(|challenge| challenge.code_length),
             last_login: state.user_with_phone(phone).and_then(|user| user.last_login),
             counters: state.counters(request.counters()),
             service: state.service_facts(request.service()),
@@ -112,7 +113,7 @@ impl Storage for MemoryStorage {
             facts.lineage = state.walk_lineage(inviter.id, user.id);
         }
 
-        let (challenge, user, invitation, outcome, counting) = match request.decide(&facts) {
+        let (challenge, user, invitation, outcome, counting, max_sessions) = match request.decide(&facts) {
             SignInDecision::Refuse { refusal, challenge, counting } => {
                 if let Some(challenge) = challenge {
                     state.put_challenge(challenge);
@@ -120,8 +121,8 @@ impl Storage for MemoryStorage {
                 state.count(counting);
                 return Ok(Err(refusal));
             }
-            SignInDecision::Accept { challenge, user, invitation, outcome, counting } => {
-                (challenge, user, invitation, outcome, counting)
+            SignInDecision::Accept { challenge, user, invitation, outcome, counting, max_sessions } => {
+                (challenge, user, invitation, outcome, counting, max_sessions)
             }
         };
         let created = user.is_none();
@@ -137,6 +138,9 @@ impl Storage for MemoryStorage {
         }
         let session = request.session_of(user.id);
         state.sessions.insert(session.id, session.clone());
+        if let Some(max_sessions) = max_sessions {
+            state.keep_newest_sessions(user.id, max_sessions);
+        }
         let gateway = challenge.gateway.clone();
         state.put_challenge(challenge);
         state.count(counting);
@@ -167,11 +171,11 @@ impl Storage for MemoryStorage {
         };
         let user_is_active = state.users.get(&session.user).is_some_and(|user| user.is_active);
         match request.decide(session, user_is_active) {
-            RefreshDecision::Rotate(session) => {
+            RefreshDecision::Rotate(session) | RefreshDecision::Repeat(Some(session)) => {
                 state.sessions.insert(session.id, session.clone());
                 Ok(Ok(session))
             }
-            RefreshDecision::Repeat => Ok(Ok(session.clone())),
+            RefreshDecision::Repeat(None) => Ok(Ok(session.clone())),
             RefreshDecision::Revoke(session) => {
                 state.sessions.insert(session.id, session);
                 Ok(Err(Refusal::RefreshReused))
@@ -194,19 +198,7 @@ impl Storage for MemoryStorage {
         sessions: EndedSessions,
         now: OffsetDateTime,
     ) -> Result<Vec<SessionId>> {
-        let mut state = self.lock();
-        let is_meant = |session: &Session| match sessions {
-            EndedSessions::One(id) => session.id == id,
-            EndedSessions::Others(kept) => session.id != kept,
-        };
-        let is_live = |session: &Session| session.revoked_at.is_none() && session.ends_at() > now;
-        let live = state.sessions.values_mut().rev();
-        let live = live.filter(|session| session.user == user && is_live(session) && is_meant(session));
-        let end = |session: &mut Session| {
-            session.revoked_at = Some(now);
-            session.id
-        };
-        Ok(live.map(end).collect())
+        Ok(self.lock().end_sessions(user, sessions, now))
     }
 
     async fn user(&self, id: UserId, invited: u32) -> Result<Option<UserWithInvited>> {
@@ -294,15 +286,17 @@ impl Storage for MemoryStorage {
         }
     }
 
-    async fn make_staff(&self, user: &NewUser) -> Result<User> {
+    async fn make_staff(&self, user: &NewUser, now: OffsetDateTime) -> Result<NewStaff> {
         let mut state = self.lock();
-        let known = state.user_with_phone(&user.phone).cloned();
-        let user = match known {
-            Some(known) => User { is_staff: true, ..known },
-            None => User { is_staff: true, ..state.add_user(user, None)? },
+        let known = match state.user_with_phone(&user.phone).cloned() {
+            Some(known) => known,
+            None => state.add_user(user, None)?,
         };
+        let ended_sessions =
+            if known.is_staff { Vec::new() } else { state.end_sessions(known.id, EndedSessions::All, now) };
+        let user = User { is_staff: true, ..known };
         state.put_user(&user);
-        Ok(user)
+        Ok(NewStaff { user, ended_sessions })
     }
 
     async fn set_active(&self, id: UserId, is_active: bool) -> Result<Option<User>> {

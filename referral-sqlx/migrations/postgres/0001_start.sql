@@ -145,6 +145,10 @@ CREATE TABLE referral.sessions (
     refresh_expires_at timestamptz NOT NULL,
     grant_used boolean NOT NULL,
     parent uuid,
+    -- Whether the tokens issued last were given out again after the grace, and of how many refreshes in
+    -- succession before that was so.
+    repeated_late boolean NOT NULL DEFAULT FALSE,
+    late_repeats bigint NOT NULL DEFAULT 0 CHECK (late_repeats >= 0),
     -- One after another, the id (16 bytes) and the time (8 bytes, big-endian microseconds since
     -- 1970) of each retired refresh token.
     retired bytea NOT NULL CHECK (octet_length(retired) % 24 = 0)

@@ -4,8 +4,9 @@
 -- newest moments, which is deleted when they matter no more.
 CREATE TABLE referral.counters (
     key text COLLATE "C" PRIMARY KEY,
-    -- Each a number of 17 digits with a comma: microseconds since 1970, times four, plus what was
-    -- counted: 0 a code, 1 a wrong code, 2 an unknown invite code. A text, because of a text a part
+    -- Each a number of 17 digits with a comma: microseconds since 1970, times eight, plus what was
+    -- counted: 0 a code, 1 a wrong code, 2 an unknown invite code, 3 an attempt without a valid challenge,
+    -- 4 an edit of an e-mail address. A text, because of a text a part
     -- can be taken out, and rows of different lengths written, in one statement.
     stamps text COLLATE "C" NOT NULL CHECK (stamps ~ '^([0-9]{17},)*$'),
     -- A full hour, so that a change of the stamps seldom touches the index.

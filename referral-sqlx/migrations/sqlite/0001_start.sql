@@ -155,6 +155,10 @@ CREATE TABLE sessions (
     refresh_expires_at INTEGER NOT NULL,
     grant_used INTEGER NOT NULL CHECK (grant_used IN (0, 1)),
     parent BLOB CHECK (octet_length(parent) = 16),
+    -- Whether the tokens issued last were given out again after the grace, and of how many refreshes in
+    -- succession before that was so.
+    repeated_late INTEGER NOT NULL DEFAULT 0 CHECK (repeated_late IN (0, 1)),
+    late_repeats INTEGER NOT NULL DEFAULT 0 CHECK (late_repeats >= 0),
     -- One after another, the id (16 bytes) and the time (8 bytes, big-endian) of each retired
     -- refresh token.
     retired BLOB NOT NULL CHECK (octet_length(retired) % 24 = 0)

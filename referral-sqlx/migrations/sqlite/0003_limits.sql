@@ -5,8 +5,9 @@
 -- they matter no more.
 CREATE TABLE counters (
     key TEXT NOT NULL PRIMARY KEY,
-    -- Each a number of 17 digits with a comma: microseconds since 1970, times four, plus what was
-    -- counted: 0 a code, 1 a wrong code, 2 an unknown invite code.
+    -- Each a number of 17 digits with a comma: microseconds since 1970, times eight, plus what was
+    -- counted: 0 a code, 1 a wrong code, 2 an unknown invite code, 3 an attempt without a valid challenge,
+    -- 4 an edit of an e-mail address.
     stamps TEXT NOT NULL CHECK (octet_length(stamps) % 18 = 0 AND stamps NOT GLOB '*[^0-9,]*'),
     ends_at INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;

@@ -1,7 +1,8 @@
 //! Reading what is asked for, and the facts that the core's rules decide on.
 
 use referral_core::{
-    Email, InviteCode, Inviter, Lineage, PageSize, Session, SessionId, User, UserId, UserWithInvited,
+    Email, InviteCode, Inviter, Lineage, PageSize, PhoneNumber, Session, SessionId, User, UserId,
+    UserWithInvited,
     storage::{
         ChallengeFacts, ChallengeRequest, CounterKey, FoundInvitees, KnownKey, MessageKey, ProfileEdit,
         ProfileFacts, Result, ServiceFacts, SignInFacts, SignInRequest, StoredMessage, StoredSession,
@@ -26,11 +27,12 @@ pub(super) async fn challenge_facts(
 ) -> Result<(ChallengeFacts, i64)> {
     let (query, keys) = (request.service(), request.counters());
     let facts = lease.query(statements::CHALLENGE_FACTS).bind(request.phone.as_str());
-    let facts = bind_keys(facts, &keys, 4).bind(query.failures_since);
+    let facts = bind_keys(facts, &keys, 7).bind(query.failures_since);
     let row = facts.fetch_one(lease.connection()).await.map_err(failure)?;
     let mut facts = ChallengeFacts {
         last_sent_at: rows::optional_time(&row, "last_sent_at")?,
         last_is_redeemed: rows::get(&row, "last_is_redeemed")?,
+        last_code_length: rows::optional_number(&row, "last_code_length")?,
         last_login: rows::optional_time(&row, "last_login")?,
         counters: rows::counters(&row, keys)?,
         service: service_facts(&row)?,
@@ -102,7 +104,7 @@ pub(super) async fn sign_in_facts(lease: &mut Lease, request: &SignInRequest) ->
     };
     let keys = request.counters();
     let facts = lease.query(statement).bind(request.phone.as_str()).bind(code.map(InviteCode::as_str));
-    let mut facts = bind_keys(facts, &keys, 2).bind(request.service().failures_since);
+    let mut facts = bind_keys(facts, &keys, 4).bind(request.service().failures_since);
     if let Some(id) = request.challenge {
         facts = facts.bind(id.0);
     }
@@ -133,7 +135,7 @@ pub(super) async fn profile_facts(lease: &mut Lease, edit: &ProfileEdit) -> Resu
         .bind(edit.user.0)
         .bind(email.map(Email::as_str))
         .bind(code.map(InviteCode::as_str));
-    let facts = bind_keys(facts, &keys, 2);
+    let facts = bind_keys(facts, &keys, 4);
     let Some(row) = facts.fetch_optional(lease.connection()).await.map_err(failure)? else {
         return Ok(None);
     };
@@ -191,6 +193,12 @@ pub(super) async fn user(lease: &mut Lease, id: UserId, invited: u32) -> Result<
     let found = lease.query(statements::USER).bind(id.0).bind(i64::from(invited));
     let row = found.fetch_optional(lease.connection()).await.map_err(failure)?;
     row.map(|row| Ok(UserWithInvited { user: rows::user(&row)?, invited: rows::invited(&row)? })).transpose()
+}
+
+pub(super) async fn user_with_phone(lease: &mut Lease, phone: &PhoneNumber) -> Result<Option<User>> {
+    let found = lease.query(statements::USER_WITH_PHONE).bind(phone.as_str());
+    let found = found.fetch_optional(lease.connection()).await.map_err(failure)?;
+    found.as_ref().map(rows::user).transpose()
 }
 
 /// The user that a statement which changes one answers with.

@@ -147,6 +147,8 @@ async fn no_statement_that_runs_often_walks_through_a_table() {
         statements::SIGN_IN,
         statements::SIGN_UP,
         statements::MAKE_STAFF,
+        statements::USER_WITH_PHONE,
+        statements::KEEP_NEWEST_SESSIONS,
         statements::SET_ACTIVE,
         statements::PROFILE_FACTS,
         statements::CHANGE_PROFILE,

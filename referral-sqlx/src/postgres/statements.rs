@@ -73,22 +73,26 @@ pub(super) const INVITEES: &str = concat!(
 );
 
 /// All that a request for a code is decided on, but for messages and what is usual: the newest
-/// challenge of a phone, when its user last signed in, and four counters. The figures are looked for
+/// challenge of a phone, when its user last signed in, and seven counters. The figures are looked for
 /// between two times, though there are none from the future: of half a line the planner takes it that a
 /// third of the table lies on it.
 pub(super) const CHALLENGE_FACTS: &str = "\
     SELECT c.number, c.sent_at AS last_sent_at, coalesce(c.redeemed_at IS NOT NULL, FALSE) AS last_is_redeemed, \
+           c.code_length AS last_code_length, \
            u.last_login, \
            (SELECT stamps FROM referral.counters WHERE key = $2) AS counter_0, \
            (SELECT stamps FROM referral.counters WHERE key = $3) AS counter_1, \
            (SELECT stamps FROM referral.counters WHERE key = $4) AS counter_2, \
            (SELECT stamps FROM referral.counters WHERE key = $5) AS counter_3, \
+           (SELECT stamps FROM referral.counters WHERE key = $6) AS counter_4, \
+           (SELECT stamps FROM referral.counters WHERE key = $7) AS counter_5, \
+           (SELECT stamps FROM referral.counters WHERE key = $8) AS counter_6, \
            (SELECT coalesce(sum(count), 0)::bigint FROM referral.service_counts \
-            WHERE figure = 'failures' AND since >= $6 AND since < $6 + interval '1 hour') AS failures, \
+            WHERE figure = 'failures' AND since >= $9 AND since < $9 + interval '1 hour') AS failures, \
            (SELECT attack_until FROM referral.service_state) AS attack_until \
     FROM (SELECT 1) one \
     LEFT JOIN LATERAL ( \
-        SELECT number, sent_at, redeemed_at FROM referral.challenges \
+        SELECT number, sent_at, redeemed_at, code_length FROM referral.challenges \
         WHERE phone = $1 ORDER BY number DESC LIMIT 1 \
     ) c ON TRUE \
     LEFT JOIN referral.users u ON u.phone = $1";
@@ -230,8 +234,10 @@ pub(super) const SIGN_IN_FACTS: &str = concat!(
     ", o.id AS code_owner, \
       (SELECT stamps FROM referral.counters WHERE key = $3) AS counter_0, \
       (SELECT stamps FROM referral.counters WHERE key = $4) AS counter_1, \
+      (SELECT stamps FROM referral.counters WHERE key = $5) AS counter_2, \
+      (SELECT stamps FROM referral.counters WHERE key = $6) AS counter_3, \
       (SELECT coalesce(sum(count), 0)::bigint FROM referral.service_counts \
-       WHERE figure = 'failures' AND since >= $5 AND since < $5 + interval '1 hour') AS failures, \
+       WHERE figure = 'failures' AND since >= $7 AND since < $7 + interval '1 hour') AS failures, \
       (SELECT attack_until FROM referral.service_state) AS attack_until FROM (SELECT 1) one \
       LEFT JOIN LATERAL ( \
           SELECT * FROM referral.challenges WHERE phone = $1 ORDER BY number DESC LIMIT 1 \
@@ -241,7 +247,7 @@ pub(super) const SIGN_IN_FACTS: &str = concat!(
       LEFT JOIN referral.users o ON o.invite_code = $2"
 );
 
-/// The same, with the challenge `$6` if it is this phone's.
+/// The same, with the challenge `$8` if it is this phone's.
 pub(super) const SIGN_IN_FACTS_NAMED: &str = concat!(
     "SELECT ",
     challenge_columns!(),
@@ -250,10 +256,12 @@ pub(super) const SIGN_IN_FACTS_NAMED: &str = concat!(
     ", o.id AS code_owner, \
       (SELECT stamps FROM referral.counters WHERE key = $3) AS counter_0, \
       (SELECT stamps FROM referral.counters WHERE key = $4) AS counter_1, \
+      (SELECT stamps FROM referral.counters WHERE key = $5) AS counter_2, \
+      (SELECT stamps FROM referral.counters WHERE key = $6) AS counter_3, \
       (SELECT coalesce(sum(count), 0)::bigint FROM referral.service_counts \
-       WHERE figure = 'failures' AND since >= $5 AND since < $5 + interval '1 hour') AS failures, \
+       WHERE figure = 'failures' AND since >= $7 AND since < $7 + interval '1 hour') AS failures, \
       (SELECT attack_until FROM referral.service_state) AS attack_until FROM (SELECT 1) one \
-      LEFT JOIN referral.challenges c ON c.id = $6 AND c.phone = $1 \
+      LEFT JOIN referral.challenges c ON c.id = $8 AND c.phone = $1 \
       LEFT JOIN referral.users u ON u.phone = $1 \
       LEFT JOIN referral.invitations i ON i.invitee = u.id \
       LEFT JOIN referral.users o ON o.invite_code = $2"
@@ -284,14 +292,14 @@ macro_rules! session_to_write {
     () => {
         "(id, user_id, created_at, expires_at, revoked_at, ends_at, key_id, access_id, refresh_id, \
           issued_at, access_expires_at, refresh_expires_at, grant_used, parent, retired, address, \
-          user_agent)"
+          user_agent, repeated_late, late_repeats)"
     };
 }
 
 /// The values of a session, beginning with `$14`.
 macro_rules! session_values {
     () => {
-        "$14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29, $30"
+        "$14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29, $30, $31, $32"
     };
 }
 
@@ -313,7 +321,7 @@ pub(super) const SIGN_IN: &str = concat!(
     all_or_nothing!("(SELECT count(*) FROM begun)")
 );
 
-/// Redeems a challenge, counts, and makes a user who is signed in and, if `$40` says by whom, invited.
+/// Redeems a challenge, counts, and makes a user who is signed in and, if `$42` says by whom, invited.
 /// The inviter's count comes before the total, so that no one waits for a total while whoever holds it
 /// waits for a popular inviter.
 pub(super) const SIGN_UP: &str = concat!(
@@ -323,14 +331,14 @@ pub(super) const SIGN_UP: &str = concat!(
     counting!("EXISTS (SELECT 1 FROM redeemed)"),
     ", invited AS ( \
         INSERT INTO referral.invitations (invitee, inviter, code, accepted_at, via) \
-        SELECT $15, $40, $41, $42, $43 FROM redeemed WHERE $40::uuid IS NOT NULL RETURNING 1 \
+        SELECT $15, $42, $43, $44, $45 FROM redeemed WHERE $42::uuid IS NOT NULL RETURNING 1 \
       ), made AS ( \
         INSERT INTO referral.users (id, phone, invite_code, is_staff, is_active, date_joined, last_login) \
-        SELECT $15, $31, $32, $33, $34, $35, $36 FROM redeemed WHERE (SELECT count(*) FROM invited) >= 0 \
+        SELECT $15, $33, $34, $35, $36, $37, $38 FROM redeemed WHERE (SELECT count(*) FROM invited) >= 0 \
         RETURNING 1 \
       ), searched AS ( \
         INSERT INTO referral.user_search (user_id, public, private, grams) \
-        SELECT $15, $37, $38, $39 FROM made \
+        SELECT $15, $39, $40, $41 FROM made \
       ), begun AS ( \
         INSERT INTO referral.sessions ",
     session_to_write!(),
@@ -349,10 +357,17 @@ pub(super) const NEW_USER: &str = "\
     ) \
     INSERT INTO referral.user_search (user_id, public, private, grams) SELECT id, $8, $9, $10 FROM made";
 
+/// Makes the user with a phone staff, unless the user is staff already.
 pub(super) const MAKE_STAFF: &str = concat!(
-    "WITH u AS (UPDATE referral.users SET is_staff = TRUE WHERE phone = $1 RETURNING *) SELECT ",
+    "WITH u AS (UPDATE referral.users SET is_staff = TRUE WHERE phone = $1 AND NOT is_staff RETURNING *) SELECT ",
     user_columns!(),
     " FROM u LEFT JOIN referral.invitations i ON i.invitee = u.id"
+);
+
+pub(super) const USER_WITH_PHONE: &str = concat!(
+    "SELECT ",
+    user_columns!(),
+    " FROM referral.users u LEFT JOIN referral.invitations i ON i.invitee = u.id WHERE u.phone = $1"
 );
 
 pub(super) const SET_ACTIVE: &str = concat!(
@@ -381,7 +396,9 @@ pub(super) const PROFILE_FACTS: &str = concat!(
     ", (SELECT id FROM referral.users WHERE email = $2) AS email_owner, \
        (SELECT id FROM referral.users WHERE invite_code = $3) AS code_owner, \
        (SELECT stamps FROM referral.counters WHERE key = $4) AS counter_0, \
-       (SELECT stamps FROM referral.counters WHERE key = $5) AS counter_1 \
+       (SELECT stamps FROM referral.counters WHERE key = $5) AS counter_1, \
+       (SELECT stamps FROM referral.counters WHERE key = $6) AS counter_2, \
+       (SELECT stamps FROM referral.counters WHERE key = $7) AS counter_3 \
       FROM referral.users u LEFT JOIN referral.invitations i ON i.invitee = u.id \
       WHERE u.id = $1"
 );
@@ -427,7 +444,7 @@ pub(super) const REFRESH_FACTS: &str = concat!(
 pub(super) const CHANGE_SESSION: &str = concat!(
     "UPDATE referral.sessions SET ",
     session_to_write!(),
-    " = ($2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18) \
+    " = ($2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20) \
       WHERE id = $2 AND refresh_id = $1 AND revoked_at IS NULL"
 );
 
@@ -448,6 +465,11 @@ pub(super) const END_SESSION: &str = "\
 pub(super) const END_OTHER_SESSIONS: &str = "\
     UPDATE referral.sessions SET revoked_at = $2, ends_at = $2 \
     WHERE user_id = $1 AND revoked_at IS NULL AND ends_at > $2 AND id <> $3 RETURNING id";
+
+/// Deletes the sessions of a user but the newest `$2`.
+pub(super) const KEEP_NEWEST_SESSIONS: &str = "\
+    DELETE FROM referral.sessions WHERE user_id = $1 AND id <= ( \
+        SELECT id FROM referral.sessions WHERE user_id = $1 ORDER BY id DESC OFFSET $2 LIMIT 1)";
 
 pub(super) const NOTE_GRANT_USED: &str =
     "UPDATE referral.sessions SET grant_used = TRUE WHERE id = $1 AND access_id = $2 AND NOT grant_used";

@@ -9,9 +9,9 @@ use referral_core::{
     storage::{
         Alert, ChallengeDecision, ChallengeRequest, Counters, Counting, Decided, EditedProfile,
         EndedSessions, FoundInvitees, FoundUsers, GrantedChallenge, KeyRequest, KnownKey, MessageChange,
-        MessageNews, NewUser, ProfileDecision, ProfileEdit, RefreshDecision, RefreshRequest, Result,
-        SignInDecision, SignInFacts, SignInRequest, Storage, StorageError, StoredSession, StoredSignIn,
-        Sweep, UserQuery, WatchRequest,
+        MessageNews, NewStaff, NewUser, ProfileDecision, ProfileEdit, RefreshDecision, RefreshRequest,
+        Result, SignInDecision, SignInFacts, SignInRequest, Storage, StorageError, StoredSession,
+        StoredSignIn, Sweep, UserQuery, WatchRequest,
     },
 };
 use time::OffsetDateTime;
@@ -123,9 +123,9 @@ impl Storage for PostgresStore {
         Ok(decision.unwrap_or(Err(vec![Refusal::UserNotFound])))
     }
 
-    async fn make_staff(&self, user: &NewUser) -> Result<User> {
+    async fn make_staff(&self, user: &NewUser, now: OffsetDateTime) -> Result<NewStaff> {
         for code in &user.invite_codes {
-            let attempt = self.repeat(|| self.try_make_staff(user, code)).await;
+            let attempt = self.repeat(|| self.try_make_staff(user, code, now)).await;
             if !is_code_taken(&attempt) {
                 return attempt;
             }
@@ -250,7 +250,11 @@ impl PostgresStore {
                 }
                 Err(refusal)
             }
-            SignInDecision::Accept { challenge, user, invitation, outcome, counting } => {
+            SignInDecision::Accept { challenge, user, invitation, outcome, counting, max_sessions } => {
+                if let (Some(user), Some(max_sessions)) = (&user, max_sessions) {
+                    // One is about to be added.
+                    write::keep_newest_sessions(&mut lease, user.id, max_sessions - 1).await?;
+                }
                 let accepted = Accepted { challenge, user, invitation, outcome, counting };
                 Ok(accepted.write(&mut lease, request, &facts, code).await?)
             }
@@ -265,9 +269,11 @@ impl PostgresStore {
             return Ok(Err(Refusal::TokenNotValid));
         };
         let (to, answer) = match request.decide(&from, user_is_active) {
-            RefreshDecision::Rotate(session) => (session.clone(), Ok(session)),
+            RefreshDecision::Rotate(session) | RefreshDecision::Repeat(Some(session)) => {
+                (session.clone(), Ok(session))
+            }
             RefreshDecision::Revoke(session) => (session, Err(Refusal::RefreshReused)),
-            RefreshDecision::Repeat => {
+            RefreshDecision::Repeat(None) => {
                 lease.finish().await?;
                 return Ok(Ok(from));
             }
@@ -321,10 +327,19 @@ impl PostgresStore {
     }
 
     /// Makes somebody staff; a new user has this invite code.
-    async fn try_make_staff(&self, new: &NewUser, code: &InviteCode) -> Result<User> {
-        let mut lease = self.lease().await?;
+    async fn try_make_staff(
+        &self,
+        new: &NewUser,
+        code: &InviteCode,
+        now: OffsetDateTime,
+    ) -> Result<NewStaff> {
+        let mut lease = self.begin().await?;
         let change = lease.query(statements::MAKE_STAFF).bind(new.phone.as_str());
-        let user = if let Some(known) = load::changed_user(&mut lease, change).await? {
+        let mut ended_sessions = Vec::new();
+        let user = if let Some(promoted) = load::changed_user(&mut lease, change).await? {
+            ended_sessions = write::end_sessions(&mut lease, promoted.id, EndedSessions::All, now).await?;
+            promoted
+        } else if let Some(known) = load::user_with_phone(&mut lease, &new.phone).await? {
             known
         } else {
             let user = User { is_staff: true, ..new.to_user(code.clone(), None) };
@@ -332,7 +347,7 @@ impl PostgresStore {
             user
         };
         lease.finish().await?;
-        Ok(user)
+        Ok(NewStaff { user, ended_sessions })
     }
 }
 

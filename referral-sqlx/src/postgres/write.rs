@@ -218,6 +218,8 @@ pub(super) async fn end_sessions(
     let (statement, id) = match sessions {
         EndedSessions::One(id) => (statements::END_SESSION, id),
         EndedSessions::Others(kept) => (statements::END_OTHER_SESSIONS, kept),
+        // No session has this id.
+        EndedSessions::All => (statements::END_OTHER_SESSIONS, SessionId(Uuid::nil())),
     };
     let end = lease.query(statement).bind(user.0).bind(now).bind(id.0);
     let rows = end.fetch_all(lease.connection()).await.map_err(not_written)?;
@@ -225,6 +227,13 @@ pub(super) async fn end_sessions(
     let mut ended = ended?;
     ended.sort_unstable_by(|a, b| b.cmp(a));
     Ok(ended.into_iter().map(SessionId).collect())
+}
+
+/// Deletes the sessions of a user but the newest `number`.
+pub(super) async fn keep_newest_sessions(lease: &mut Lease, user: UserId, number: u32) -> Result<()> {
+    let delete = lease.query(statements::KEEP_NEWEST_SESSIONS).bind(user.0).bind(i64::from(number));
+    delete.execute(lease.connection()).await.map_err(not_written)?;
+    Ok(())
 }
 
 /// Deletes some of what is over.
@@ -344,6 +353,8 @@ fn bind_session<'q>(statement: Statement<'q>, session: &'q Session) -> Statement
         .bind(retired_to_bytes(&session.retired))
         .bind(session.address.map(|address| address.to_string()))
         .bind(session.user_agent.as_deref())
+        .bind(session.repeated_late)
+        .bind(i64::from(session.late_repeats))
 }
 
 fn bind_search_keys<'q>(statement: Statement<'q>, user: &User) -> Statement<'q> {

@@ -26,11 +26,12 @@ pub(super) async fn challenge_facts(
 ) -> Result<ChallengeFacts> {
     let (query, keys) = (request.service(), request.counters());
     let facts = sqlx::query(statements::CHALLENGE_FACTS).bind(request.phone.as_str());
-    let facts = bind_keys(facts, &keys, 4).bind(query.failures_since.map(time_to_micros));
+    let facts = bind_keys(facts, &keys, 7).bind(query.failures_since.map(time_to_micros));
     let row = facts.fetch_one(&mut *connection).await.map_err(failure)?;
     let mut facts = ChallengeFacts {
         last_sent_at: rows::optional_time(&row, "last_sent_at")?,
         last_is_redeemed: rows::get(&row, "last_is_redeemed")?,
+        last_code_length: rows::optional_number(&row, "last_code_length")?,
         last_login: rows::optional_time(&row, "last_login")?,
         counters: rows::counters(&row, keys)?,
         service: service_facts(&row)?,
@@ -100,9 +101,9 @@ pub(super) async fn message(
     row.as_ref().map(rows::message).transpose()
 }
 
-/// Two counters at most.
+/// Four counters at most.
 pub(super) async fn counters(connection: &mut SqliteConnection, keys: Vec<CounterKey>) -> Result<Counters> {
-    let counters = bind_keys(sqlx::query(statements::COUNTERS), &keys, 2);
+    let counters = bind_keys(sqlx::query(statements::COUNTERS), &keys, 4);
     rows::counters(&counters.fetch_one(connection).await.map_err(failure)?, keys)
 }
 
@@ -128,7 +129,7 @@ pub(super) async fn sign_in_facts(
     let keys = request.counters();
     let facts = sqlx::query(statement).bind(request.phone.as_str()).bind(code.map(InviteCode::as_str));
     let since = request.service().failures_since.map(time_to_micros);
-    let mut facts = bind_keys(facts, &keys, 2).bind(since);
+    let mut facts = bind_keys(facts, &keys, 4).bind(since);
     if let Some(id) = request.challenge {
         facts = facts.bind(id.0);
     }

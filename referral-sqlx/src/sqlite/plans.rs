@@ -70,6 +70,7 @@ async fn fixed_statements_use_their_indexes() {
         (statements::MESSAGES_SINCE, &["PRIMARY KEY (figure=? AND since>?)"]),
         (statements::END_SESSION, &["PRIMARY KEY (id=?)"]),
         (statements::END_OTHER_SESSIONS, &["sessions_of_user (user_id=?)"]),
+        (statements::KEEP_NEWEST_SESSIONS, &["sessions_of_user (user_id=? AND id<?)"]),
     ] {
         assert_uses(&plan_of(&store, statement).await, indexes, statement);
     }

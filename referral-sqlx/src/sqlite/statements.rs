@@ -120,15 +120,19 @@ pub(super) const LINEAGE_HAS: &str = "\
     SELECT EXISTS (SELECT 1 FROM lineage WHERE id = $2)";
 
 /// All that a request for a code is decided on, but for messages and what is usual: the newest code
-/// of a phone, when its user last signed in, and four counters.
+/// of a phone, when its user last signed in, and seven counters.
 pub(super) const CHALLENGE_FACTS: &str = "\
     SELECT c.sent_at AS last_sent_at, c.redeemed_at IS NOT NULL AS last_is_redeemed, \
+           c.code_length AS last_code_length, \
            (SELECT last_login FROM users WHERE phone = $1) AS last_login, \
            (SELECT stamps FROM counters WHERE key = $2) AS counter_0, \
            (SELECT stamps FROM counters WHERE key = $3) AS counter_1, \
            (SELECT stamps FROM counters WHERE key = $4) AS counter_2, \
            (SELECT stamps FROM counters WHERE key = $5) AS counter_3, \
-           (SELECT coalesce(sum(count), 0) FROM service_counts WHERE figure = 'failures' AND since >= $6) \
+           (SELECT stamps FROM counters WHERE key = $6) AS counter_4, \
+           (SELECT stamps FROM counters WHERE key = $7) AS counter_5, \
+           (SELECT stamps FROM counters WHERE key = $8) AS counter_6, \
+           (SELECT coalesce(sum(count), 0) FROM service_counts WHERE figure = 'failures' AND since >= $9) \
                AS failures, \
            (SELECT attack_until FROM service_state) AS attack_until \
     FROM (SELECT 1) one \
@@ -148,18 +152,21 @@ pub(super) const MESSAGES_SINCE: &str = "\
 
 pub(super) const COUNTERS: &str = "\
     SELECT (SELECT stamps FROM counters WHERE key = $1) AS counter_0, \
-           (SELECT stamps FROM counters WHERE key = $2) AS counter_1";
+           (SELECT stamps FROM counters WHERE key = $2) AS counter_1, \
+           (SELECT stamps FROM counters WHERE key = $3) AS counter_2, \
+           (SELECT stamps FROM counters WHERE key = $4) AS counter_3";
 
 /// Stores counters: as many as have a key.
 pub(super) const PUT_COUNTERS: &str = "\
     INSERT INTO counters (key, stamps, ends_at) \
     SELECT column1, column2, column3 \
-    FROM (VALUES ($1, $2, $3), ($4, $5, $6), ($7, $8, $9), ($10, $11, $12)) WHERE column1 IS NOT NULL \
+    FROM (VALUES ($1, $2, $3), ($4, $5, $6), ($7, $8, $9), ($10, $11, $12), ($13, $14, $15), \
+                 ($16, $17, $18), ($19, $20, $21)) WHERE column1 IS NOT NULL \
     ON CONFLICT (key) DO UPDATE SET stamps = excluded.stamps, ends_at = excluded.ends_at";
 
 /// Takes a stamp out of a few counters.
 pub(super) const TAKE_BACK: &str =
-    "UPDATE counters SET stamps = replace(stamps, $1, '') WHERE key IN ($2, $3, $4)";
+    "UPDATE counters SET stamps = replace(stamps, $1, '') WHERE key IN ($2, $3, $4, $5, $6, $7)";
 
 pub(super) const COUNT_FOR_SERVICE: &str = "\
     INSERT INTO service_counts (figure, since, count) VALUES ($1, $2, $3) \
@@ -178,14 +185,16 @@ pub(super) const SIGN_IN_FACTS: &str = concat!(
     ", (SELECT id FROM users WHERE invite_code = $2) AS code_owner, \
       (SELECT stamps FROM counters WHERE key = $3) AS counter_0, \
       (SELECT stamps FROM counters WHERE key = $4) AS counter_1, \
-      (SELECT coalesce(sum(count), 0) FROM service_counts WHERE figure = 'failures' AND since >= $5) \
+      (SELECT stamps FROM counters WHERE key = $5) AS counter_2, \
+      (SELECT stamps FROM counters WHERE key = $6) AS counter_3, \
+      (SELECT coalesce(sum(count), 0) FROM service_counts WHERE figure = 'failures' AND since >= $7) \
           AS failures, \
       (SELECT attack_until FROM service_state) AS attack_until FROM (SELECT 1) one \
       LEFT JOIN challenges c ON c.id = (SELECT id FROM challenges WHERE phone = $1 ORDER BY id DESC LIMIT 1) \
       LEFT JOIN users u ON u.phone = $1 LEFT JOIN invitations i ON i.invitee = u.id"
 );
 
-/// The same, with the challenge `$6` if it is this phone's.
+/// The same, with the challenge `$8` if it is this phone's.
 pub(super) const SIGN_IN_FACTS_NAMED: &str = concat!(
     "SELECT ",
     challenge_columns!(),
@@ -194,10 +203,12 @@ pub(super) const SIGN_IN_FACTS_NAMED: &str = concat!(
     ", (SELECT id FROM users WHERE invite_code = $2) AS code_owner, \
       (SELECT stamps FROM counters WHERE key = $3) AS counter_0, \
       (SELECT stamps FROM counters WHERE key = $4) AS counter_1, \
-      (SELECT coalesce(sum(count), 0) FROM service_counts WHERE figure = 'failures' AND since >= $5) \
+      (SELECT stamps FROM counters WHERE key = $5) AS counter_2, \
+      (SELECT stamps FROM counters WHERE key = $6) AS counter_3, \
+      (SELECT coalesce(sum(count), 0) FROM service_counts WHERE figure = 'failures' AND since >= $7) \
           AS failures, \
       (SELECT attack_until FROM service_state) AS attack_until FROM (SELECT 1) one \
-      LEFT JOIN challenges c ON c.id = $6 AND c.phone = $1 \
+      LEFT JOIN challenges c ON c.id = $8 AND c.phone = $1 \
       LEFT JOIN users u ON u.phone = $1 LEFT JOIN invitations i ON i.invitee = u.id"
 );
 
@@ -254,19 +265,25 @@ pub(super) const REFRESH_FACTS: &str = concat!(
 
 /// Redeems a challenge, which must not have been, and signs in its user: three rows.
 pub(super) const SIGN_IN: &str = "\
-    UPDATE challenges SET redeemed_at = $19 WHERE id = $18 AND redeemed_at IS NULL; \
-    UPDATE users SET last_login = $19 WHERE id = $2; \
+    UPDATE challenges SET redeemed_at = $21 WHERE id = $20 AND redeemed_at IS NULL; \
+    UPDATE users SET last_login = $21 WHERE id = $2; \
     INSERT INTO sessions (id, user_id, created_at, expires_at, revoked_at, ends_at, key_id, access_id, \
                           refresh_id, issued_at, access_expires_at, refresh_expires_at, grant_used, \
-                          parent, retired, address, user_agent) \
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)";
+                          parent, retired, address, user_agent, repeated_late, late_repeats) \
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)";
 
 pub(super) const CHANGE_SESSION: &str = "\
     UPDATE sessions SET user_id = $2, created_at = $3, expires_at = $4, revoked_at = $5, ends_at = $6, \
                         key_id = $7, access_id = $8, refresh_id = $9, issued_at = $10, \
                         access_expires_at = $11, refresh_expires_at = $12, grant_used = $13, \
-                        parent = $14, retired = $15, address = $16, user_agent = $17 \
+                        parent = $14, retired = $15, address = $16, user_agent = $17, \
+                        repeated_late = $18, late_repeats = $19 \
     WHERE id = $1";
+
+/// Deletes the sessions of a user but the newest `$2`.
+pub(super) const KEEP_NEWEST_SESSIONS: &str = "\
+    DELETE FROM sessions WHERE user_id = $1 AND id <= ( \
+        SELECT id FROM sessions WHERE user_id = $1 ORDER BY id DESC LIMIT 1 OFFSET $2 + 0)";
 
 pub(super) const NOTE_GRANT_USED: &str =
     "UPDATE sessions SET grant_used = 1 WHERE id = $1 AND access_id = $2 AND grant_used = 0";

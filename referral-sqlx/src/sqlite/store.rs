@@ -13,9 +13,9 @@ use referral_core::{
     storage::{
         Alert, ChallengeDecision, ChallengeRequest, Counters, Counting, Decided, EditedProfile,
         EndedSessions, FoundInvitees, FoundUsers, GrantedChallenge, KeyRequest, KnownKey, MessageChange,
-        MessageNews, NewUser, ProfileDecision, ProfileEdit, RefreshDecision, RefreshRequest, Result,
-        SignInDecision, SignInRequest, Storage, StorageError, StoredSession, StoredSignIn, Sweep, UserQuery,
-        WatchRequest,
+        MessageNews, NewStaff, NewUser, ProfileDecision, ProfileEdit, RefreshDecision, RefreshRequest,
+        Result, SignInDecision, SignInRequest, Storage, StorageError, StoredSession, StoredSignIn, Sweep,
+        UserQuery, WatchRequest,
     },
 };
 use sqlx::SqliteConnection;
@@ -122,9 +122,11 @@ impl Storage for SqliteStore {
         self.writer.write(|connection| async move { edit_profile(connection, &edit).await }.boxed()).await
     }
 
-    async fn make_staff(&self, user: &NewUser) -> Result<User> {
+    async fn make_staff(&self, user: &NewUser, now: OffsetDateTime) -> Result<NewStaff> {
         let user = user.clone();
-        self.writer.write(|connection| async move { make_staff(connection, &user).await }.boxed()).await
+        self.writer
+            .write(move |connection| async move { make_staff(connection, &user, now).await }.boxed())
+            .await
     }
 
     async fn set_active(&self, id: UserId, is_active: bool) -> Result<Option<User>> {
@@ -207,7 +209,7 @@ async fn sign_in(connection: &mut SqliteConnection, request: &SignInRequest) -> 
         facts.lineage = load::lineage(connection, inviter.id, user.id).await?;
     }
 
-    let (challenge, user, invitation, outcome, counting) = match request.decide(&facts) {
+    let (challenge, user, invitation, outcome, counting, max_sessions) = match request.decide(&facts) {
         SignInDecision::Refuse { refusal, challenge, counting } => {
             if let Some(challenge) = challenge {
                 write::challenge(connection, &challenge).await?;
@@ -215,8 +217,8 @@ async fn sign_in(connection: &mut SqliteConnection, request: &SignInRequest) -> 
             write::counting(connection, &facts.counters, &counting).await?;
             return Ok(Err(refusal));
         }
-        SignInDecision::Accept { challenge, user, invitation, outcome, counting } => {
-            (challenge, user, invitation, outcome, counting)
+        SignInDecision::Accept { challenge, user, invitation, outcome, counting, max_sessions } => {
+            (challenge, user, invitation, outcome, counting, max_sessions)
         }
     };
     let created = user.is_none();
@@ -235,6 +237,10 @@ async fn sign_in(connection: &mut SqliteConnection, request: &SignInRequest) -> 
         }
         user
     };
+    if let Some(max_sessions) = max_sessions {
+        // One is about to be added.
+        write::keep_newest_sessions(connection, user.id, max_sessions - 1).await?;
+    }
     let session = request.session_of(user.id);
     write::sign_in(connection, &challenge, &session).await?;
     write::counting(connection, &facts.counters, &counting).await?;
@@ -247,11 +253,11 @@ async fn refresh(connection: &mut SqliteConnection, request: &RefreshRequest) ->
         return Ok(Err(Refusal::TokenNotValid));
     };
     match request.decide(&session, user_is_active) {
-        RefreshDecision::Rotate(session) => {
+        RefreshDecision::Rotate(session) | RefreshDecision::Repeat(Some(session)) => {
             write::session(connection, &session).await?;
             Ok(Ok(session))
         }
-        RefreshDecision::Repeat => Ok(Ok(session)),
+        RefreshDecision::Repeat(None) => Ok(Ok(session)),
         RefreshDecision::Revoke(session) => {
             write::session(connection, &session).await?;
             Ok(Err(Refusal::RefreshReused))
@@ -289,14 +295,23 @@ async fn edit_profile(
     }
 }
 
-async fn make_staff(connection: &mut SqliteConnection, new: &NewUser) -> Result<User> {
-    let user = match load::user_with_phone(connection, &new.phone).await? {
+async fn make_staff(
+    connection: &mut SqliteConnection,
+    new: &NewUser,
+    now: OffsetDateTime,
+) -> Result<NewStaff> {
+    let known = match load::user_with_phone(connection, &new.phone).await? {
         Some(known) => known,
         None => write::new_user(connection, new, None).await?,
     };
-    let user = User { is_staff: true, ..user };
+    let ended_sessions = if known.is_staff {
+        Vec::new()
+    } else {
+        write::end_sessions(connection, known.id, EndedSessions::All, now).await?
+    };
+    let user = User { is_staff: true, ..known };
     write::user(connection, &user).await?;
-    Ok(user)
+    Ok(NewStaff { user, ended_sessions })
 }
 
 async fn set_active(connection: &mut SqliteConnection, id: UserId, is_active: bool) -> Result<Option<User>> {

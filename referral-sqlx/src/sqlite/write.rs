@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// The keys that [`statements::TAKE_BACK`] has room for.
-const TAKEN_BACK_AT_ONCE: usize = 3;
+const TAKEN_BACK_AT_ONCE: usize = 6;
 
 /// Makes a user with the first of the codes that is free.
 pub(super) async fn new_user(
@@ -230,11 +230,24 @@ pub(super) async fn end_sessions(
     let (statement, id) = match sessions {
         EndedSessions::One(id) => (statements::END_SESSION, id),
         EndedSessions::Others(kept) => (statements::END_OTHER_SESSIONS, kept),
+        // No session has this id.
+        EndedSessions::All => (statements::END_OTHER_SESSIONS, SessionId(Uuid::nil())),
     };
     let end = sqlx::query_scalar(statement).bind(user.0).bind(time_to_micros(now)).bind(id.0);
     let mut ended: Vec<Uuid> = end.fetch_all(connection).await.map_err(failure)?;
     ended.sort_unstable_by(|a, b| b.cmp(a));
     Ok(ended.into_iter().map(SessionId).collect())
+}
+
+/// Deletes the sessions of a user but the newest `number`.
+pub(super) async fn keep_newest_sessions(
+    connection: &mut SqliteConnection,
+    user: UserId,
+    number: u32,
+) -> Result<()> {
+    let delete = sqlx::query(statements::KEEP_NEWEST_SESSIONS).bind(user.0).bind(number);
+    delete.execute(connection).await.map_err(failure)?;
+    Ok(())
 }
 
 /// Deletes some of what is over.
@@ -274,6 +287,8 @@ fn bind_session<'q>(statement: &'static str, session: &'q Session) -> Query<'q, 
         .bind(retired_to_bytes(&session.retired))
         .bind(session.address.map(|address| address.to_string()))
         .bind(session.user_agent.as_deref())
+        .bind(session.repeated_late)
+        .bind(session.late_repeats)
 }
 
 /// Executes a statement that must write one row, since what it names was just read under the

@@ -10,7 +10,7 @@ use referral_core::{
     ChallengeId, KeyMismatch, PageSize, Refusal, Session, SessionId, User, UserId, UserWithInvited,
     storage::{
         Alert, ChallengeRequest, Counting, Decided, EditedProfile, EndedSessions, FoundInvitees, FoundUsers,
-        GrantedChallenge, KeyRequest, KnownKey, MessageChange, MessageNews, NewUser, ProfileEdit,
+        GrantedChallenge, KeyRequest, KnownKey, MessageChange, MessageNews, NewStaff, NewUser, ProfileEdit,
         RefreshRequest, Result, SignInRequest, Storage, StoredSession, StoredSignIn, Sweep, UserQuery,
         WatchRequest,
     },
@@ -99,8 +99,8 @@ impl Storage for InTurn {
         self.next().edit_profile(edit).await
     }
 
-    async fn make_staff(&self, user: &NewUser) -> Result<User> {
-        self.next().make_staff(user).await
+    async fn make_staff(&self, user: &NewUser, now: OffsetDateTime) -> Result<NewStaff> {
+        self.next().make_staff(user, now).await
     }
 
     async fn set_active(&self, id: UserId, is_active: bool) -> Result<Option<User>> {

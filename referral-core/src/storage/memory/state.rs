@@ -8,9 +8,9 @@ use uuid::Uuid;
 use crate::{
     Challenge, ChallengeId, Email, InviteCode, InvitedBy, Invitee, PhoneNumber, SessionId, User, UserId,
     storage::{
-        Counter, CounterKey, Counters, Counting, Invitation, Inviter, KnownKey, Lineage, MessageKey, NewUser,
-        Result, ServiceFacts, ServiceFigure, ServiceQuery, Session, StorageError, StoredMessage,
-        UserWithInvited,
+        Counter, CounterKey, Counters, Counting, EndedSessions, Invitation, Inviter, KnownKey, Lineage,
+        MessageKey, NewUser, Result, ServiceFacts, ServiceFigure, ServiceQuery, Session, StorageError,
+        StoredMessage, UserWithInvited,
     },
 };
 
@@ -153,6 +153,37 @@ impl State {
             .iter()
             .filter(|((figure, minute), _)| *figure == ServiceFigure::Failures && is_looked_for(*minute));
         found.map(|(_, count)| positive(*count)).sum()
+    }
+
+    /// Ends sessions of a user, and returns which, newest first.
+    pub(super) fn end_sessions(
+        &mut self,
+        user: UserId,
+        sessions: EndedSessions,
+        now: OffsetDateTime,
+    ) -> Vec<SessionId> {
+        let is_meant = |session: &Session| match sessions {
+            EndedSessions::One(id) => session.id == id,
+            EndedSessions::Others(kept) => session.id != kept,
+            EndedSessions::All => true,
+        };
+        let is_live = |session: &Session| session.revoked_at.is_none() && session.ends_at() > now;
+        let live = self.sessions.values_mut().rev();
+        let live = live.filter(|session| session.user == user && is_live(session) && is_meant(session));
+        let end = |session: &mut Session| {
+            session.revoked_at = Some(now);
+            session.id
+        };
+        live.map(end).collect()
+    }
+
+    /// Deletes the sessions of a user but the newest `number`.
+    pub(super) fn keep_newest_sessions(&mut self, user: UserId, number: u32) {
+        let of_user = self.sessions.values().rev().filter(|session| session.user == user);
+        let older: Vec<_> = of_user.skip(number as usize).map(|session| session.id).collect();
+        for id in older {
+            self.sessions.remove(&id);
+        }
     }
 
     pub(super) fn add_invitation(&mut self, invitation: &Invitation) {

@@ -1,0 +1,187 @@
+//! Legitimate traffic: users who mistype codes, whose messages come late, and who share an address.
+//! No limit may reject them.
+
+use std::time::Duration;
+
+use referral_core::SentCode;
+
+use super::{
+    Bound, Row, standard,
+    world::{Address, At, HOUR, MINUTE, MOMENT, Response, World, phone},
+};
+
+/// Time that it takes to read a message and to type its code.
+const TYPING: Duration = Duration::from_secs(20);
+
+/// Time after which a user requests another code, and after which the first message arrives all the same.
+const LATE: Duration = Duration::from_secs(70);
+
+/// Rejected requests of users who did nothing wrong.
+pub(crate) async fn legitimate_users_are_served() -> Vec<Row> {
+    vec![
+        carrier(None, "without strangers").await,
+        carrier(Some(Stranger::WithoutChallenge), "150 attempts without a code an hour beside them").await,
+        carrier(Some(Stranger::UsedUpCodes), "30 codes an hour that strangers use up").await,
+        office().await,
+    ]
+}
+
+/// Codes that are in flight when an attack is noticed: what it costs their owners.
+pub(crate) async fn owners_at_the_start_of_an_attack() -> Row {
+    const OWNERS: u32 = 100;
+    let mut world = World::new(standard());
+    let mut waiting = Vec::new();
+    for number in 0..OWNERS {
+        let (phone, from) = (phone(500_000 + number, 1), world.new_address());
+        waiting.push((world.send(&phone, from).await.expect("sent"), from));
+    }
+    for number in 0..=world.policy.attack_failures.expect("attacks are noticed") {
+        let from = world.new_address();
+        let sent = world.ask(&phone(number, 1), from).await.expect("sent");
+        world.guess(At::Challenge(&sent), from).await;
+    }
+    world.wait(TYPING);
+    let (mut repeated, mut rejected) = (0, 0);
+    for (sent, from) in waiting {
+        if world.respond(&sent, from).await == Response::SignedIn {
+            continue;
+        }
+        repeated += 1;
+        // Without waiting for the resend interval, which is not over.
+        let signed_in = match world.send(&sent.phone, from).await {
+            Ok(sent) => world.respond(&sent, from).await == Response::SignedIn,
+            Err(_) => false,
+        };
+        rejected += u64::from(!signed_in);
+    }
+    let note = format!("{repeated} of {OWNERS} owners with a code in flight need another, at once");
+    world
+        .row("Legitimate: codes in flight when an attack begins", Bound::Rejections(0))
+        .rejecting(rejected, note)
+}
+
+#[derive(Clone, Copy)]
+enum Stranger {
+    /// Sends codes for phones that have none.
+    WithoutChallenge,
+    /// Guesses at codes of the users until their attempts are used up.
+    UsedUpCodes,
+}
+
+/// 2 400 users behind one address of a carrier, in a day: 100 an hour.
+async fn carrier(stranger: Option<Stranger>, name: &str) -> Row {
+    let mut world = World::new(standard());
+    let from = world.new_address();
+    let (mut sign_ins, mut rejected) = (0, 0);
+    for number in 0..2_400 {
+        let begin = HOUR / 100 * number;
+        world.wait_until(begin);
+        // Each in a number range of its own.
+        let mut user = User { number, phone: 100_000 + number, from, rejected: 0 };
+        if matches!(stranger, Some(Stranger::WithoutChallenge)) {
+            for attempt in 0..1 + number % 2 {
+                world.attempt_without_code(&phone(900_000 + number, attempt), from).await;
+            }
+        }
+        let attacks = matches!(stranger, Some(Stranger::UsedUpCodes)) && (4..7).contains(&(number % 10));
+        sign_ins += u64::from(user.sign_in(&mut world, attacks).await);
+        rejected += user.rejected;
+    }
+    let note = format!("{sign_ins} of 2400 users signed in");
+    let row = world.row(format!("Legitimate: a carrier's address for a day, {name}"), Bound::Rejections(0));
+    row.rejecting(rejected, note)
+}
+
+/// 60 colleagues with telephone numbers in sequence, who begin to work at the same time.
+async fn office() -> Row {
+    let mut world = World::new(standard());
+    let from = world.new_address();
+    let (mut sign_ins, mut rejected) = (0, 0);
+    for number in 0..60 {
+        world.wait_until(15 * MOMENT * number);
+        let mut user = User { number, phone: number, from, rejected: 0 };
+        sign_ins += u64::from(user.sign_in(&mut world, false).await);
+        rejected += user.rejected;
+    }
+    let note = format!("{sign_ins} of 60 colleagues signed in");
+    world.row("Legitimate: an office in the morning", Bound::Rejections(0)).rejecting(rejected, note)
+}
+
+struct User {
+    number: u32,
+    phone: u32,
+    from: Address,
+    rejected: u64,
+}
+
+impl User {
+    /// Signs in as people do. Returns whether that succeeds in the end.
+    async fn sign_in(&mut self, world: &mut World, is_attacked: bool) -> bool {
+        let phone = if self.phone < 1_000 { phone(1, self.phone) } else { phone(self.phone, 1) };
+        let Some(mut sent) = self.request(world, &phone).await else { return false };
+        if is_attacked {
+            // Without the challenge's id, and from elsewhere.
+            let stranger = world.new_address();
+            for _ in 0..3 {
+                world.guess(At::Newest(&phone), stranger).await;
+            }
+            // An older client does not send the id, so the code is of no use any more.
+            self.note(world.respond_unnamed(&sent, self.from).await);
+            world.wait(MINUTE);
+            let Some(second) = self.request(world, &phone).await else { return false };
+            sent = second;
+        }
+        world.wait(TYPING);
+        match self.number % 40 {
+            // Two mistyped codes.
+            0 | 13 => {
+                for _ in 0..2 {
+                    self.note(world.mistype(&sent, self.from).await);
+                }
+            }
+            // The first message comes after another was requested, and its code is typed first.
+            7 => {
+                world.wait(LATE);
+                let Some(second) = self.request(world, &phone).await else { return false };
+                if self.submit(world, &sent).await {
+                    return true;
+                }
+                sent = second;
+            }
+            // The code is typed when it has expired.
+            21 | 33 => {
+                world.wait(world.policy.code_lifetime);
+                self.note(world.respond(&sent, self.from).await);
+                let Some(second) = self.request(world, &phone).await else { return false };
+                sent = second;
+            }
+            _ => {}
+        }
+        if self.submit(world, &sent).await {
+            return true;
+        }
+        // After so many wrong codes the phone needs a longer one.
+        world.wait(MINUTE);
+        match self.request(world, &phone).await {
+            Some(longer) => self.submit(world, &longer).await,
+            None => false,
+        }
+    }
+
+    /// Types a code. Returns whether the user is signed in.
+    async fn submit(&mut self, world: &World, sent: &SentCode) -> bool {
+        let response = world.respond(sent, self.from).await;
+        self.note(response);
+        response == Response::SignedIn
+    }
+
+    async fn request(&mut self, world: &mut World, phone: &referral_core::PhoneNumber) -> Option<SentCode> {
+        let sent = world.send(phone, self.from).await;
+        self.rejected += u64::from(sent.is_err());
+        sent.ok()
+    }
+
+    fn note(&mut self, response: Response) {
+        self.rejected += u64::from(response == Response::TooMany);
+    }
+}
