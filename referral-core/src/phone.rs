@@ -1,9 +1,10 @@
 //! Phone numbers: what may be typed, and the one form that is kept.
 
+mod metadata;
+
 use std::fmt;
 
-use rlibphonenumber::{PHONE_NUMBER_UTIL, PhoneNumberFormat, PhoneNumberType};
-
+use self::metadata::{LineType, NUMBERING_PLANS};
 use crate::Invalid;
 
 /// The most characters that are looked at; the longest real number with punctuation has fewer.
@@ -18,7 +19,7 @@ impl Region {
     pub fn parse(input: &str) -> Result<Self, Invalid> {
         rlibphonenumber::Region::from_code(&input.trim().to_ascii_uppercase())
             .ok()
-            .filter(|region| PHONE_NUMBER_UTIL.get_country_code_for_region(*region).is_some())
+            .filter(|region| NUMBERING_PLANS.has_region(*region))
             .map(Self)
             .ok_or_else(|| Invalid::new("invalid_region", "Give an ISO region code such as `RU`."))
     }
@@ -63,14 +64,12 @@ impl PhoneNumber {
         // After a plus sign comes a country code, be there one or not.
         let region = default_region.filter(|_| !digits.starts_with('+'));
         let no_such = || invalid("There is no such phone number. Check its digits.");
-        let number = PHONE_NUMBER_UTIL
+        let number = NUMBERING_PLANS
             .parse(&digits, region.map(|region| region.0))
-            .ok()
-            .filter(|number| PHONE_NUMBER_UTIL.is_valid_number(number))
+            .filter(|number| NUMBERING_PLANS.line_type(number).is_some())
             .ok_or_else(no_such)?;
-        let e164 = PHONE_NUMBER_UTIL.format(&number, PhoneNumberFormat::E164);
         // Some plans allow for numbers that are longer than E.164 does.
-        Self::from_stored(e164.into_owned()).map_err(|_| no_such())
+        Self::from_stored(NUMBERING_PLANS.e164(&number)).map_err(|_| no_such())
     }
 
     /// Takes a number that was stored before, as it is.
@@ -104,8 +103,8 @@ impl PhoneNumber {
     /// The region that the number belongs to, if it belongs to one.
     #[must_use]
     pub fn region(&self) -> Option<Region> {
-        let number = PHONE_NUMBER_UTIL.parse(&self.0, None).ok()?;
-        let region = number.get_region_code()?;
+        let number = NUMBERING_PLANS.parse(&self.0, None)?;
+        let region = NUMBERING_PLANS.region(&number)?;
         // Of services such as +800, which are at home nowhere.
         (region != rlibphonenumber::Region::World).then_some(Region(region))
     }
@@ -119,12 +118,8 @@ impl PhoneNumber {
     /// delivered, or cost whoever pays for them dearly.
     #[must_use]
     pub fn may_be_mobile(&self) -> bool {
-        PHONE_NUMBER_UTIL.parse(&self.0, None).is_ok_and(|number| {
-            matches!(
-                PHONE_NUMBER_UTIL.get_number_type(&number),
-                PhoneNumberType::Mobile | PhoneNumberType::FixedLineOrMobile
-            )
-        })
+        let number = NUMBERING_PLANS.parse(&self.0, None);
+        number.and_then(|number| NUMBERING_PLANS.line_type(&number)) == Some(LineType::MaybeMobile)
     }
 }
 
@@ -162,7 +157,7 @@ pub(crate) fn decimal_digit(c: char) -> Option<char> {
     if c.is_ascii() {
         return c.is_ascii_digit().then_some(c);
     }
-    PHONE_NUMBER_UTIL.normalize_digits_only(c.encode_utf8(&mut [0; 4])).chars().next()
+    NUMBERING_PLANS.ascii_digits(c.encode_utf8(&mut [0; 4])).chars().next()
 }
 
 #[cfg(test)]
