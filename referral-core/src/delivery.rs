@@ -62,6 +62,22 @@ pub struct DeliveryReport {
     pub message_id: String,
     /// What became of it.
     pub status: DeliveryStatus,
+    /// Evidence that the gateway said this, and said it recently.
+    pub evidence: ReportEvidence,
+}
+
+/// The evidence that a gateway sent a report.
+///
+/// A report may arrive before the message is known, so it is kept until then. Without strong evidence,
+/// [`Referral::report_delivery`](crate::Referral::report_delivery) keeps only a few of such reports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReportEvidence {
+    /// The signature covers the id, the status and a recent time, or the report was fetched from the
+    /// gateway. Nobody but the gateway can produce reports about messages of their choice.
+    Strong,
+    /// The signature does not cover all of that, or there is none but a token. One captured report is
+    /// enough to produce others, or can be sent again at any time.
+    Weak,
 }
 
 /// The way of a message, as far as is told of it.
@@ -129,6 +145,8 @@ pub struct MessageNews {
     pub challenge: Option<(ChallengeId, String)>,
     /// The time.
     pub now: OffsetDateTime,
+    /// Whether a report is stored if nothing is stored of its message yet.
+    keeps_unknown: bool,
     news: News,
 }
 
@@ -165,6 +183,8 @@ pub struct MessageChange {
     pub region: Option<Region>,
     /// What became of it that was not told before, in order.
     pub reached: Vec<DeliveryStatus>,
+    /// Whether a report was not stored, since nothing is stored of its message.
+    pub is_unknown: bool,
 }
 
 impl MessageNews {
@@ -179,13 +199,20 @@ impl MessageNews {
             message: message_id.and_then(|id| MessageKey::new(&route.gateway, id)),
             challenge: Some((challenge, route.gateway.clone())),
             now,
+            keeps_unknown: true,
             news: News::Accepted(route.region),
         })
     }
 
     /// That a gateway told what became of a message.
     pub(crate) fn reported(message: MessageKey, status: DeliveryStatus, now: OffsetDateTime) -> Self {
-        Self { message: Some(message), challenge: None, now, news: News::Reported(status) }
+        let news = News::Reported(status);
+        Self { message: Some(message), challenge: None, now, keeps_unknown: true, news }
+    }
+
+    /// Leaves nothing behind if nothing is stored of the message.
+    pub(crate) fn of_known_message_only(self) -> Self {
+        Self { keeps_unknown: false, ..self }
     }
 
     /// Decides what is to be stored of the message, and told: nothing, if there is no
@@ -202,6 +229,10 @@ impl MessageNews {
         if self.message.is_none() || is_known {
             return MessageDecision::default();
         }
+        if stored.is_none() && !self.keeps_unknown {
+            let change = MessageChange { is_unknown: true, ..MessageChange::default() };
+            return MessageDecision { put: None, change };
+        }
         let (put, reached) = match self.news {
             News::Accepted(region) => {
                 let status = known.unwrap_or(DeliveryStatus::Sent);
@@ -214,7 +245,8 @@ impl MessageNews {
                 (StoredMessage { is_ours, region, status }, reached.collect())
             }
         };
-        MessageDecision { put: Some(put), change: MessageChange { region: put.region, reached } }
+        let change = MessageChange { region: put.region, reached, is_unknown: false };
+        MessageDecision { put: Some(put), change }
     }
 }
 
@@ -224,7 +256,7 @@ mod tests {
 
     fn news(news: News) -> MessageNews {
         let message = MessageKey::new("g1", "m1");
-        MessageNews { message, challenge: None, now: OffsetDateTime::UNIX_EPOCH, news }
+        MessageNews { message, challenge: None, now: OffsetDateTime::UNIX_EPOCH, keeps_unknown: true, news }
     }
 
     /// Everything that can be told of a message, in whatever order, and how it ends.
@@ -268,6 +300,21 @@ mod tests {
     #[test]
     fn a_report_of_a_message_that_was_merely_accepted_is_not_kept() {
         assert_eq!(news(News::Reported(Sent)).decide(None), MessageDecision::default());
+    }
+
+    #[test]
+    fn a_report_for_known_messages_only_changes_them_and_stores_no_other() {
+        let delivered = news(News::Reported(Delivered)).of_known_message_only();
+        let decision = delivered.decide(None);
+        assert_eq!((decision.put, decision.change.is_unknown), (None, true));
+        for is_ours in [false, true] {
+            let stored = StoredMessage { is_ours, region: None, status: Failed };
+            let decision = delivered.decide(Some(stored));
+            assert_eq!(decision.put, Some(StoredMessage { status: Delivered, ..stored }));
+            assert!(!decision.change.is_unknown);
+        }
+        let sent = news(News::Reported(Sent)).of_known_message_only();
+        assert_eq!(sent.decide(None), MessageDecision::default());
     }
 
     #[test]

@@ -37,7 +37,7 @@ mod visibility;
 pub use crate::{
     challenge::{Challenge, ChallengeId},
     client::{Client, ClientAddress},
-    delivery::{DeliveryReport, DeliveryStatus, MessageRoute},
+    delivery::{DeliveryReport, DeliveryStatus, MessageRoute, ReportEvidence},
     error::{Error, ErrorKind, Invalid, Refusal},
     hook::{Event, Hook, SessionEnd},
     invitation::{Invitation, Inviter, Lineage, Via},

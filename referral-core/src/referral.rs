@@ -70,6 +70,7 @@ struct Inner {
     /// Whether the service was under attack when it was last looked at.
     under_attack: AtomicBool,
     attempt_budget: AttemptBudget,
+    weak_reports: delivery::WeakReports,
 }
 
 /// The two rings, which are replaced together.

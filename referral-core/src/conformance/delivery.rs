@@ -14,7 +14,7 @@ use super::{Bench, answer, in_parallel, phone};
 use crate::{
     ChallengeId, DeliveryReport,
     DeliveryStatus::{self, Delivered, Failed, Sent},
-    Event, Hook, MessageRoute, Region,
+    Event, Hook, MessageRoute, Region, ReportEvidence,
     delivery::MessageNews,
     sms::{Receipt, SmsError, SmsMessage, SmsSender},
     storage::{MessageChange, Storage},
@@ -100,7 +100,12 @@ fn tracked(storage: Arc<dyn Storage>) -> (Bench, Diary) {
 }
 
 async fn report(bench: &Bench, message_id: &str, status: DeliveryStatus) {
-    let report = DeliveryReport { gateway: "g1".to_owned(), message_id: message_id.to_owned(), status };
+    let report = DeliveryReport {
+        gateway: "g1".to_owned(),
+        message_id: message_id.to_owned(),
+        status,
+        evidence: ReportEvidence::Strong,
+    };
     bench.referral.report_delivery(report).await.expect("noted");
 }
 
@@ -293,7 +298,7 @@ pub async fn a_redeemed_code_takes_no_note(storage: Arc<dyn Storage>) {
         let news = MessageNews::accepted(&route, id, challenge, now).expect("a short name");
         let reached = id.map(|_| Sent);
         let region = reached.and(route.region);
-        let expected = MessageChange { region, reached: reached.into_iter().collect() };
+        let expected = MessageChange { region, reached: reached.into_iter().collect(), is_unknown: false };
         assert_eq!(bench.storage.note_message(&news).await.expect("noted"), expected);
     }
 }

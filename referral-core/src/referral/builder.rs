@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, RwLock, atomic::AtomicBool};
 
-use super::{AttemptBudget, Inner, Referral, Secrets};
+use super::{AttemptBudget, Inner, Referral, Secrets, delivery::WeakReports};
 use crate::{
     Invalid, Locale, Policy, SmsCode,
     clock::{Clock, SystemClock},
@@ -153,6 +153,7 @@ impl Builder {
         let (secrets, policy) = (RwLock::new(Arc::new(secrets)), Arc::new(policy));
         let under_attack = AtomicBool::new(false);
         let attempt_budget = AttemptBudget::default();
+        let weak_reports = WeakReports::default();
         let inner = Inner {
             storage,
             sender,
@@ -164,6 +165,7 @@ impl Builder {
             text,
             under_attack,
             attempt_budget,
+            weak_reports,
         };
         Ok(Referral { inner: Arc::new(inner) })
     }

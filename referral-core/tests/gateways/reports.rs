@@ -1,12 +1,24 @@
 //! What gateways report: the presets, against what their gateways document, and what anybody may send.
 
-use std::time::Duration;
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
+use async_trait::async_trait;
 use proptest::prelude::*;
 use referral_core::{
+    DeliveryReport,
     DeliveryStatus::{self, Delivered, Failed},
+    Event, Hook, Peppers, PhoneNumber, Policy, Referral,
+    ReportEvidence::{Strong, Weak},
+    SendCode, SigningKeys,
     conformance::ManualClock,
-    sms::http::{ReportError, ReportReader, ReportRequest},
+    sms::{
+        Receipt, SmsError, SmsMessage, SmsSender,
+        http::{ReportError, ReportReader, ReportRequest},
+    },
+    storage::{MemoryStorage, Storage as _, Sweep},
 };
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use time::OffsetDateTime;
@@ -135,7 +147,7 @@ fn documented() -> Vec<Documented> {
         Documented {
             preset: "smsru",
             settings: r#"api_id = "11111111-2222-3333-4444-555555555555""#,
-            now: 0,
+            now: 1_782_469_897,
             request: Called::post(
                 FORM,
                 "data%5B0%5D=sms_status%0A000000-1%0A103%0A1782469893&\
@@ -162,7 +174,7 @@ fn documented() -> Vec<Documented> {
         Documented {
             preset: "mobizon",
             settings: r#"api_key = "k", report_secret = "secret123""#,
-            now: 0,
+            now: 1_768_477_348,
             request: Called::post(
                 JSON,
                 r#"{"eventId":26,"eventType":"sms-delivery-report","eventCreateTs":"2026-01-15 11:42:28",
@@ -338,6 +350,10 @@ fn reports_that_cannot_work_are_refused_with_what_to_do() {
         ("id = \"a\"\nstatus = \"b\"\nsignature.token = \"short\"", "16 characters at least"),
         ("id = \"a\"\nstatus = \"b\"\nsignature.standard_webhooks = \"c\"", "whsec_"),
         (
+            "id = \"a\"\nstatus = \"b\"\nsignature.sha1 = { of = [\"c\"], separator = \":\", at = \"d\", time = \"t\", secret = \"e\" }",
+            "`time` of the signature must be one",
+        ),
+        (
             "id = \"a\"\nstatus = \"b\"\nsignature.sha1 = { of = [], separator = \"\", at = \"c\", secret = \"d\" }",
             "`separator` is empty",
         ),
@@ -360,7 +376,11 @@ fn nothing_shows_the_secret() {
 /// Called again after so long, or so long before.
 #[test]
 fn a_report_is_believed_for_as_long_as_its_gateway_tries_again() {
-    for (preset, ahead, behind) in [("webhook", 300, 300), ("vonage", 300, 24 * 60 * 60)] {
+    const HOUR: i64 = 60 * 60;
+    // Mobizon does not say in which time zone its times are.
+    for (preset, ahead, behind) in
+        [("webhook", 300, 300), ("vonage", 300, 24 * HOUR), ("mobizon", 300 + 14 * HOUR, (24 + 12) * HOUR)]
+    {
         for documented in documented().iter().filter(|documented| documented.preset == preset) {
             for (now, is_believed) in [
                 (documented.now - ahead - 1, false),
@@ -375,6 +395,163 @@ fn a_report_is_believed_for_as_long_as_its_gateway_tries_again() {
             }
         }
     }
+}
+
+/// In one request, so that the others are not lost.
+#[test]
+fn of_several_reports_those_that_are_too_old_are_dropped() {
+    let documented = documented().into_iter().find(|documented| documented.preset == "smsru");
+    let documented = documented.expect("a preset");
+    let read_at = |now| {
+        let clock = ManualClock::new(OffsetDateTime::from_unix_timestamp(now).expect("a time"));
+        documented.request.read_by(&documented.reader().clock(clock)).expect("signed")
+    };
+    let both = vec![("000000-1".to_owned(), Delivered), ("000000-2".to_owned(), Failed)];
+    let first = 1_782_469_893;
+    for (now, expected) in [
+        (first - 301, &[] as &[_]),
+        (first - 300, &both[..1]),
+        (first, &both),
+        (first + 24 * 60 * 60, &both),
+        (first + 24 * 60 * 60 + 1, &both[1..]),
+        (first + 24 * 60 * 60 + 2, &[]),
+    ] {
+        assert_eq!(read_at(now), expected, "{now}");
+    }
+}
+
+#[test]
+fn evidence_is_strong_only_if_the_id_the_status_and_a_recent_time_are_signed() {
+    for documented in documented() {
+        let headers = documented.request.headers.iter();
+        let headers =
+            headers.map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)));
+        let request = ReportRequest {
+            url: &documented.request.url,
+            headers: &headers.collect(),
+            body: &documented.request.body,
+        };
+        let evidence = match documented.preset {
+            "vonage" | "smsru" | "webhook" => Strong,
+            _ => Weak,
+        };
+        for report in documented.reader().read(&request).expect(documented.preset) {
+            assert_eq!(report.evidence, evidence, "{}", documented.preset);
+        }
+    }
+    // SHA-1 of `7:1:1768477348:s`, and of less.
+    for (of, time, sha1, evidence) in [
+        (r#""id", "status", "at""#, ", time = \"at\"", "706533fd70342fc6b1498a519336d2e7f985c538", Strong),
+        (r#""id", "status", "at""#, "", "706533fd70342fc6b1498a519336d2e7f985c538", Weak),
+        (r#""id", "at""#, ", time = \"at\"", "c5a5d9d50a90787ac2cbde2211f0388006023948", Weak),
+        (r#""status", "at""#, ", time = \"at\"", "8ba457cc0862e82133bd182287ecc1ecb95764d0", Weak),
+    ] {
+        let config = format!(
+            "url = \"https://a.example\"\n[reports]\n{FIELDS}\ndelivered = [\"1\"]\nfailed = []\n\
+             signature.sha1 = {{ of = [{of}], separator = \":\", at = \"sha1\"{time}, secret = \"s\" }}"
+        );
+        let url = format!("{URL}?id=7&status=1&at=1768477348&sha1={sha1}");
+        let request = ReportRequest { url: &url, headers: &HeaderMap::new(), body: b"" };
+        let read = reader_at(&config, 1_768_477_348).read(&request).expect(of);
+        assert_eq!(read.iter().map(|report| report.evidence).collect::<Vec<_>>(), [evidence], "{of}{time}");
+    }
+}
+
+/// A service that takes reports of `g1` at the clock's time, and what its storage has.
+fn receiver(now: i64) -> (Referral, Arc<MemoryStorage>, ManualClock, Statuses) {
+    let statuses = Statuses::default();
+    let storage = Arc::new(MemoryStorage::new());
+    let clock = ManualClock::new(OffsetDateTime::from_unix_timestamp(now).expect("a time"));
+    let keys = SigningKeys::from_secret("k1", &[1; 32]).expect("long enough");
+    let peppers = Peppers::from_secret("p1", &[2; 32]).expect("long enough");
+    let referral = Referral::builder(storage.clone(), Arc::new(Gateway), keys, peppers)
+        .policy(Policy::development())
+        .clock(clock.clone())
+        .hook(statuses.clone())
+        .build();
+    (referral.expect("a sound policy and a sound key"), storage, clock, statuses)
+}
+
+/// The statuses that the service told of.
+#[derive(Clone, Default)]
+struct Statuses(Arc<Mutex<Vec<DeliveryStatus>>>);
+
+#[async_trait]
+impl Hook for Statuses {
+    async fn on_event(&self, event: &Event) {
+        if let Event::MessageStatus { status, .. } = event {
+            self.0.lock().expect("not poisoned").push(*status);
+        }
+    }
+}
+
+/// Takes every message as `m1`.
+struct Gateway;
+
+#[async_trait]
+impl SmsSender for Gateway {
+    async fn send(&self, _: &SmsMessage) -> Result<Receipt, SmsError> {
+        Ok(Receipt::new("m1").gateway("g1"))
+    }
+}
+
+/// Deletes all that is stored of messages, and returns how much that was.
+async fn count_messages(storage: &MemoryStorage) -> u64 {
+    let (never, ever) =
+        (OffsetDateTime::UNIX_EPOCH, OffsetDateTime::UNIX_EPOCH + Duration::from_hours(24 * 365 * 100));
+    let sweep = Sweep { ended_before: never, figures_before: never, messages_before: ever, batch: u32::MAX };
+    storage.sweep(&sweep).await.expect("swept")
+}
+
+#[tokio::test]
+async fn a_captured_report_with_other_ids_in_it_does_not_fill_the_table() {
+    let mobizon =
+        documented().into_iter().find(|documented| documented.preset == "mobizon").expect("a preset");
+    let captured = String::from_utf8(mobizon.request.body.clone()).expect("JSON");
+    let at = token_reader(FIELDS).url(URL);
+    let forge_mobizon = |id: u32| Called::post(JSON, captured.replace("169275418", &id.to_string()));
+    let forge_token = |id: u32| Called::post(FORM, format!("id={id}&status=1")).at(&at);
+    let forgeries: [(ReportReader, &dyn Fn(u32) -> Called); 2] =
+        [(mobizon.reader(), &forge_mobizon), (token_reader(FIELDS), &forge_token)];
+    for (reader, forge) in forgeries {
+        let (referral, storage, clock, _) = receiver(mobizon.now);
+        for minute in 0..2 {
+            for id in 0..5_000 {
+                let forged = forge(minute * 5_000 + id);
+                let content_type = HeaderValue::from_static(forged.headers[0].1);
+                let headers = HeaderMap::from_iter([(CONTENT_TYPE, content_type)]);
+                let request = ReportRequest { url: &forged.url, headers: &headers, body: &forged.body };
+                // The sender learns nothing: each is accepted.
+                for report in reader.read(&request).expect("accepted") {
+                    referral.report_delivery(report).await.expect("accepted");
+                }
+            }
+            clock.advance(Duration::from_mins(1));
+        }
+        assert_eq!(count_messages(&storage).await, 2 * 30, "{reader:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_flood_of_unknown_messages_does_not_suppress_reports_of_known_ones() {
+    let (referral, storage, _, told) = receiver(0);
+    let report = |id: &str, evidence| {
+        referral.report_delivery(DeliveryReport {
+            gateway: "g1".into(),
+            message_id: id.into(),
+            status: Delivered,
+            evidence,
+        })
+    };
+    for id in 0..100 {
+        report(&format!("unknown{id}"), Weak).await.expect("accepted");
+    }
+    let phone = PhoneNumber::parse("+79608543017", None).expect("valid");
+    referral.send_code(SendCode::new(phone)).await.expect("sent");
+    report("m1", Weak).await.expect("accepted");
+    assert_eq!(*told.0.lock().expect("not poisoned"), [DeliveryStatus::Sent, Delivered]);
+    report("early", Strong).await.expect("accepted");
+    assert_eq!(count_messages(&storage).await, 30 + 2);
 }
 
 proptest! {

@@ -11,8 +11,8 @@ use std::{
 
 use async_trait::async_trait;
 use referral_core::{
-    CodeInput, DeliveryReport, DeliveryStatus, Peppers, PhoneNumber, Policy, Referral, Region, SendCode,
-    SignIn, SigningKeys,
+    CodeInput, DeliveryReport, DeliveryStatus, Peppers, PhoneNumber, Policy, Referral, Region,
+    ReportEvidence, SendCode, SignIn, SigningKeys,
     sms::{Failover, Receipt, SmsError, SmsMessage, SmsSender},
     storage::MemoryStorage,
 };
@@ -131,7 +131,12 @@ async fn figures_tell_gateways_and_regions_apart() {
     referral.sign_in(SignIn::new(sent.phone, code)).await.expect("signed in");
     let report = |gateway: &str, status| {
         let (gateway, message_id) = (gateway.to_owned(), "m1".to_owned());
-        referral.report_delivery(DeliveryReport { gateway, message_id, status })
+        referral.report_delivery(DeliveryReport {
+            gateway,
+            message_id,
+            status,
+            evidence: ReportEvidence::Strong,
+        })
     };
     for _ in 0..2 {
         report("first", DeliveryStatus::Delivered).await.expect("noted");

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use referral_core::{
-    CodeInput, DeliveryReport, DeliveryStatus, Error, Peppers, PhoneNumber, Referral, SendCode, SignIn,
-    SignedIn, SigningKeys,
+    CodeInput, DeliveryReport, DeliveryStatus, Error, Peppers, PhoneNumber, Referral, ReportEvidence,
+    SendCode, SignIn, SignedIn, SigningKeys,
     sms::{Receipt, SmsError, SmsMessage, SmsSender},
 };
 use sqlx::{Connection as _, Row as _, SqliteConnection, sqlite::SqliteConnectOptions};
@@ -47,7 +47,12 @@ async fn enter(referral: &Referral) -> SignedIn {
 
 fn delivered() -> DeliveryReport {
     let (gateway, message_id) = ("g1".to_owned(), "m1".to_owned());
-    DeliveryReport { gateway, message_id, status: DeliveryStatus::Delivered }
+    DeliveryReport {
+        gateway,
+        message_id,
+        status: DeliveryStatus::Delivered,
+        evidence: ReportEvidence::Strong,
+    }
 }
 
 #[tokio::test]

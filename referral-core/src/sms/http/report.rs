@@ -7,11 +7,12 @@ use std::{borrow::Cow, fmt, sync::Arc};
 
 use reqwest::header::HeaderMap;
 use serde::Deserialize;
+use time::OffsetDateTime;
 use zeroize::Zeroizing;
 
 use self::{
     fields::{Body, Fields, in_json},
-    signature::Signature,
+    signature::{Signature, is_recent},
 };
 use super::{
     ConfigError, GatewayConfig,
@@ -19,7 +20,7 @@ use super::{
     template::Values,
 };
 use crate::{
-    DeliveryReport, DeliveryStatus,
+    DeliveryReport, DeliveryStatus, ReportEvidence,
     clock::{Clock, SystemClock},
 };
 
@@ -37,7 +38,8 @@ pub(super) struct Reports {
     /// field, or a JSON pointer.
     id: Option<String>,
     status: Option<String>,
-    /// For reports that are texts: a pattern with the groups `id` and `status`.
+    /// For reports that are texts: a pattern with the groups `id` and `status`, and `time` if the text has
+    /// the time of the report. Reports that are too old are dropped.
     pattern: Option<Pattern>,
     /// What the gateway calls these. It may call the status something else, and then nothing is reported.
     delivered: Vec<String>,
@@ -85,6 +87,21 @@ impl Reports {
     }
 }
 
+/// Returns the evidence that a report is the gateway's once its signature was checked.
+fn evidence(signature: &Signature, shape: &Shape) -> ReportEvidence {
+    let is_strong = match (signature, shape) {
+        // These sign all that is read, with the time, which is checked.
+        (Signature::Vonage(_) | Signature::StandardWebhooks(_), _) => true,
+        (Signature::Smsru(_), Shape::Texts { pattern, .. }) => has_group(pattern, "time"),
+        (Signature::Sha1 { of, time: Some(_), .. }, Shape::One { id, status }) => {
+            of.contains(id) && of.contains(status)
+        }
+        // Twilio signs all but a time. A token signs nothing.
+        _ => false,
+    };
+    if is_strong { ReportEvidence::Strong } else { ReportEvidence::Weak }
+}
+
 fn has_group(pattern: &Pattern, group: &str) -> bool {
     pattern.0.capture_names().flatten().any(|name| name == group)
 }
@@ -122,6 +139,7 @@ pub struct ReportReader {
     config: Reports,
     shape: Shape,
     signature: Signature,
+    evidence: ReportEvidence,
     secret: Zeroizing<String>,
     clock: Arc<dyn Clock>,
 }
@@ -180,8 +198,8 @@ impl ReportReader {
             return Ok(None);
         }
         signature.check(&secret)?;
-        let clock = Arc::new(SystemClock);
-        Ok(Some(Self { gateway: gateway.into(), config: reports, shape, signature, secret, clock }))
+        let (evidence, clock) = (evidence(&signature, &shape), Arc::new(SystemClock));
+        Ok(Some(Self { gateway: gateway.into(), config: reports, shape, signature, evidence, secret, clock }))
     }
 
     /// What tells the time; by default the system's clock.
@@ -235,7 +253,8 @@ impl ReportReader {
             Shape::Texts { name, .. } => fields.list(name),
             _ => Vec::new(),
         };
-        if !self.signature.is_right(&self.secret, request, &fields, &texts, self.clock.now()) {
+        let now = self.clock.now();
+        if !self.signature.is_right(&self.secret, request, &fields, &texts, now) {
             return Err(ReportError::Signature);
         }
         let found: Vec<_> = match &self.shape {
@@ -248,7 +267,7 @@ impl ReportReader {
                 let reports = list.into_iter().flatten();
                 reports.map(|report| in_json(report, id).zip(in_json(report, status))).collect()
             }
-            Shape::Texts { pattern, .. } => texts.iter().map(|text| in_text(text, pattern)).collect(),
+            Shape::Texts { pattern, .. } => texts.iter().map(|text| in_text(text, pattern, now)).collect(),
         };
         if found.len() > MAX_REPORTS {
             return Err(ReportError::Malformed);
@@ -256,15 +275,27 @@ impl ReportReader {
         let reports = found.into_iter().flatten();
         let reports = reports.filter_map(|(id, status)| {
             let status = self.config.status(&status)?;
-            Some(DeliveryReport { gateway: self.gateway.clone(), message_id: id.into_owned(), status })
+            Some(DeliveryReport {
+                gateway: self.gateway.clone(),
+                message_id: id.into_owned(),
+                status,
+                evidence: self.evidence,
+            })
         });
         Ok(reports.collect())
     }
 }
 
-/// What a report says that is a text.
-fn in_text<'t>(text: &'t str, pattern: &Pattern) -> Option<(Cow<'t, str>, Cow<'t, str>)> {
+/// What a report says that is a text, unless it is too old.
+fn in_text<'t>(
+    text: &'t str,
+    pattern: &Pattern,
+    now: OffsetDateTime,
+) -> Option<(Cow<'t, str>, Cow<'t, str>)> {
     let found = pattern.0.captures(text)?;
+    if has_group(pattern, "time") && !found.name("time").is_some_and(|time| is_recent(time.as_str(), now)) {
+        return None;
+    }
     let group = |name| found.name(name).map(|group| group.as_str().into());
     group("id").zip(group("status"))
 }

@@ -19,11 +19,15 @@ use crate::sms::http::{ConfigError, standard_webhooks::Secret, template::Templat
 /// The shortest token, in characters: 64 bits, if it is random and in hexadecimal digits.
 const MIN_TOKEN: usize = 16;
 
-/// For how long Vonage calls again if it is not answered; it may be with the time of its first call.
-const VONAGE_PATIENCE: Duration = Duration::from_hours(24);
+/// The age above which a report is refused. Vonage calls again for 24 hours if it is not answered, perhaps
+/// with the time of its first call; SMS.ru and Mobizon do not say for how long they do.
+const MAX_AGE: Duration = Duration::from_hours(24);
 
-/// How far a clock of theirs may be ahead.
-const VONAGE_SKEW: Duration = Duration::from_mins(5);
+/// The time by which the clock of a gateway may be ahead, as in Standard Webhooks.
+const MAX_SKEW: Duration = Duration::from_mins(5);
+
+/// The time zones farthest behind and ahead of UTC, for times that do not name theirs.
+const ZONES: [Duration; 2] = [Duration::from_hours(12), Duration::from_hours(14)];
 
 /// How a gateway signs, with the secret that it has for that.
 #[derive(Clone, Deserialize)]
@@ -37,8 +41,9 @@ pub(super) enum Signature {
     Vonage(Template),
     /// SHA-256 of the secret and all the texts that are reports, in `hash`.
     Smsru(Template),
-    /// SHA-1 of some fields and the secret, with something between each.
-    Sha1 { of: Vec<String>, separator: String, at: String, secret: Template },
+    /// SHA-1 of some fields and the secret, with something between each. `time` names the one of them that
+    /// says when the report was signed.
+    Sha1 { of: Vec<String>, separator: String, at: String, time: Option<String>, secret: Template },
     /// <https://www.standardwebhooks.com>
     StandardWebhooks(Template),
     /// None: the gateway calls a URL that nobody else knows, with `?token=` and the secret.
@@ -67,6 +72,9 @@ impl Signature {
             Self::Sha1 { separator, .. } if separator.is_empty() => {
                 Err(ConfigError::new("`separator` is empty, so that nobody knows where a field ends"))
             }
+            Self::Sha1 { of, time: Some(time), .. } if !of.contains(time) => {
+                Err(ConfigError::new("`time` of the signature must be one of the fields in `of`"))
+            }
             _ => Ok(()),
         }
     }
@@ -84,6 +92,11 @@ impl Signature {
             Self::Twilio(_) => twilio(secret, request, fields),
             Self::Vonage(_) => vonage(secret, fields, now),
             Self::Smsru(_) => smsru(secret, fields, texts),
+            Self::Sha1 { time: Some(time), .. }
+                if !fields.get(time).is_some_and(|time| is_recent(&time, now)) =>
+            {
+                None
+            }
             Self::Sha1 { of, separator, at, .. } => sha1(secret, fields, of, separator, at),
             // Then the report would stand in the query, which is not signed.
             Self::StandardWebhooks(_) if request.body.is_empty() => None,
@@ -137,11 +150,6 @@ fn with_and_without_port(url: &str) -> Option<[String; 2]> {
 
 fn vonage(secret: &str, fields: &Fields<'_>, now: OffsetDateTime) -> Option<bool> {
     let (given, timestamp) = (fields.get("sig")?, fields.get("timestamp")?);
-    let age = now.unix_timestamp().checked_sub(timestamp.parse().ok()?)?;
-    let is_recent = match u64::try_from(age) {
-        Ok(age) => age <= VONAGE_PATIENCE.as_secs(),
-        Err(_) => age.unsigned_abs() <= VONAGE_SKEW.as_secs(),
-    };
     let mut all = fields.all()?;
     all.retain(|(name, _)| *name != "sig");
     all.sort_unstable();
@@ -149,7 +157,10 @@ fn vonage(secret: &str, fields: &Fields<'_>, now: OffsetDateTime) -> Option<bool
     for (name, value) in all {
         mac.update(format!("&{name}={}", value.replace(['&', '='], "_")).as_bytes());
     }
-    Some(is_recent && is_same(&given.to_ascii_lowercase(), &hex(&mac.finalize().into_bytes())))
+    Some(
+        is_recent(&timestamp, now)
+            && is_same(&given.to_ascii_lowercase(), &hex(&mac.finalize().into_bytes())),
+    )
 }
 
 /// One could append to what is hashed without knowing the secret, but for the padding that would then
@@ -169,6 +180,35 @@ fn sha1(secret: &str, fields: &Fields<'_>, of: &[String], separator: &str, at: &
     }
     hash.update(secret);
     Some(is_same(&fields.get(at)?.to_ascii_lowercase(), &hex(&hash.finalize())))
+}
+
+/// Returns `true` if a report that was signed at this time is neither too old nor of the future. The time is
+/// in Unix seconds, or as `2026-01-15 11:42:28` in a time zone that is not known.
+pub(super) fn is_recent(signed_at: &str, now: OffsetDateTime) -> bool {
+    let (signed_at, [behind, ahead]) = match signed_at.parse() {
+        Ok(seconds) => (seconds, [Duration::ZERO; 2]),
+        Err(_) => match unzoned(signed_at) {
+            Some(seconds) => (seconds, ZONES),
+            None => return false,
+        },
+    };
+    let Some(age) = now.unix_timestamp().checked_sub(signed_at) else { return false };
+    match u64::try_from(age) {
+        Ok(age) => age <= (MAX_AGE + behind).as_secs(),
+        Err(_) => age.unsigned_abs() <= (MAX_SKEW + ahead).as_secs(),
+    }
+}
+
+/// Reads `2026-01-15 11:42:28` as a time in UTC, in Unix seconds.
+fn unzoned(text: &str) -> Option<i64> {
+    let (date, time) = text.split_once([' ', 'T'])?;
+    let date: Vec<_> = date.split('-').collect();
+    let time: Vec<_> = time.split(':').collect();
+    let (&[year, month, day], &[hour, minute, second]) = (&*date, &*time) else { return None };
+    let month = time::Month::try_from(month.parse::<u8>().ok()?).ok()?;
+    let date = time::Date::from_calendar_date(year.parse().ok()?, month, day.parse().ok()?).ok()?;
+    let time = time::Time::from_hms(hour.parse().ok()?, minute.parse().ok()?, second.parse().ok()?).ok()?;
+    Some(date.with_time(time).assume_utc().unix_timestamp())
 }
 
 /// Whether two texts are the same; of how long that takes, only their lengths can be told.
