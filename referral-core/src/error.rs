@@ -5,6 +5,7 @@
 use std::{borrow::Cow, time::Duration};
 
 use crate::{
+    clock::ClockOffset,
     keyring::KeyMismatch,
     limits::LimitName,
     sms::SmsError,
@@ -197,6 +198,18 @@ pub enum Error {
     /// Others who share the storage use keys that are not here.
     #[error(transparent)]
     KeyMismatch(#[from] KeyMismatch),
+    /// The clock of this host differs too much from the clock of the storage.
+    #[error(
+        "clock of this host differs from the clock of the database by {} ms, which is more than {} ms",
+        measured.milliseconds(),
+        max.as_millis()
+    )]
+    ClockOffset {
+        /// The last measurement.
+        measured: ClockOffset,
+        /// The most that [`Policy::max_clock_offset`](crate::Policy::max_clock_offset) allows.
+        max: Duration,
+    },
     /// A token could not be signed.
     #[error("a token could not be signed")]
     Signing(#[source] BoxError),
@@ -213,7 +226,7 @@ impl Error {
                 _ => ErrorKind::Invalid,
             },
             Self::SmsNotSent(_) => ErrorKind::NotSent,
-            Self::Storage(StorageError::Unavailable(_)) => ErrorKind::Unavailable,
+            Self::Storage(StorageError::Unavailable(_)) | Self::ClockOffset { .. } => ErrorKind::Unavailable,
             Self::Storage(_) | Self::KeyMismatch(_) | Self::Signing(_) => ErrorKind::Internal,
         }
     }
@@ -225,7 +238,7 @@ impl Error {
             Self::Refused(refusal) => refusal.code(),
             Self::ProfileRefused(_) => "validation_failed",
             Self::SmsNotSent(_) => "sms_not_sent",
-            Self::Storage(StorageError::Unavailable(_)) => "unavailable",
+            Self::Storage(StorageError::Unavailable(_)) | Self::ClockOffset { .. } => "unavailable",
             Self::Storage(_) | Self::KeyMismatch(_) | Self::Signing(_) => "internal_error",
         }
     }

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 
 use crate::{
     ChallengeId, ClientAddress, DeliveryStatus, Invitation, MessageRoute, PhoneNumber, Refusal, SessionId,
-    User, UserId,
+    User, UserId, clock::ClockOffset,
 };
 
 /// Something that happened and, where anything was to be written, has been committed.
@@ -91,6 +91,8 @@ pub enum Event {
     },
     /// Far more wrong codes than usual come in, so that codes get longer; or that is over.
     UnderAttack(bool),
+    /// The clock of this host was compared with the clock of the storage, which happens each minute.
+    ClockMeasured(ClockOffset),
 }
 
 /// Why a session ended before its time.
@@ -160,6 +162,9 @@ impl Event {
             }
             Self::UnderAttack(true) => tracing::warn!("under attack: codes get longer"),
             Self::UnderAttack(false) => tracing::warn!("no longer under attack"),
+            Self::ClockMeasured(measured) => {
+                tracing::debug!(offset_ms = measured.milliseconds(), "clock measured");
+            }
         }
     }
 }

@@ -98,6 +98,11 @@ pub struct Policy {
     /// How long a refresh token that was exchanged may be seen again without harm: as long as
     /// two tabs or a lost response may take (RFC 9700, section 4.14.2, leaves the time open).
     pub refresh_grace: Duration,
+    /// The difference between the clocks of this host and of the storage above which this host is not
+    /// [ready](crate::Referral::check_ready), or `None` to be ready whatever it is. Hosts that share a
+    /// storage loosen each other's limits by the difference between their clocks. Five seconds are far more
+    /// than hosts with NTP differ by, and little beside the shortest window of the limits, 15 minutes.
+    pub max_clock_offset: Option<Duration>,
     /// Where a phone number without its country code is taken to belong.
     pub default_region: Option<Region>,
     /// Who sees whose phone and e-mail address.
@@ -203,6 +208,7 @@ impl Policy {
             refresh_lifetime: 30 * DAY,
             session_lifetime: 180 * DAY,
             refresh_grace: Duration::from_secs(30),
+            max_clock_offset: Some(Duration::from_secs(5)),
             default_region: None,
             visibility: Visibility::Full,
         }
@@ -254,7 +260,18 @@ impl Policy {
         self.check_codes()?;
         self.check_limits()?;
         self.check_test_numbers()?;
+        self.check_clock()?;
         self.check_tokens()
+    }
+
+    /// The shortest is what a warning is logged for. The longest is the lifetime of a code in `standard`.
+    fn check_clock(&self) -> Result<(), Invalid> {
+        match self.max_clock_offset {
+            Some(max) if !(Duration::from_secs(1)..=5 * MINUTE).contains(&max) => no(
+                "The clock of a host may differ from that of the storage by 1 second to 5 minutes at most.",
+            ),
+            _ => Ok(()),
+        }
     }
 
     fn check_codes(&self) -> Result<(), Invalid> {

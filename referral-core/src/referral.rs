@@ -2,6 +2,7 @@
 
 mod attempt_budget;
 mod builder;
+mod clocks;
 mod codes;
 mod delivery;
 mod messages;
@@ -71,6 +72,7 @@ struct Inner {
     under_attack: AtomicBool,
     attempt_budget: AttemptBudget,
     weak_reports: delivery::WeakReports,
+    clocks: clocks::Clocks,
 }
 
 /// The two rings, which are replaced together.
@@ -257,13 +259,24 @@ impl Referral {
     }
 
     /// Whether requests can be served.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::ClockOffset`] if the clock was [measured](Self::measure_clock) to be too far off; else if
+    /// the storage cannot be used.
     pub async fn check_ready(&self) -> Result<(), Error> {
+        self.check_clock()?;
         Ok(self.inner.storage.check_ready().await?)
     }
 
-    /// Deletes what has ended, and looks whether the service is under attack: call it every minute
-    /// or so, in each process. Returns how much it deleted.
+    /// Deletes what has ended, looks whether the service is under attack, and
+    /// [measures the clock](Self::measure_clock): call it every minute or so, in each process. Returns how
+    /// much it deleted.
     pub async fn sweep(&self) -> Result<u64, Error> {
+        if let Err(error) = self.measure_clock().await {
+            // Such as an engine without that function. What follows is worth doing all the same.
+            tracing::warn!(%error, "failed to read the clock of the database");
+        }
         let now = self.now();
         let watch = WatchRequest { now, policy: Arc::clone(&self.inner.policy) };
         let alert = self.inner.storage.watch(&watch).await?;

@@ -222,6 +222,12 @@ pub trait Storage: Send + Sync + 'static {
     /// Whether the storage can be used: it answers, and its schema is the one expected.
     async fn check_ready(&self) -> Result<()>;
 
+    /// Returns the current time by the clock of the storage, with microseconds, or `None` if the storage has
+    /// no clock but the one of this host. The time must not be that at which a transaction began.
+    async fn current_time(&self) -> Result<Option<OffsetDateTime>> {
+        Ok(None)
+    }
+
     /// Ends what is open, after the last request. Does nothing unless there is something to end.
     async fn close(&self) {}
 }

@@ -60,6 +60,10 @@ pub(crate) struct LimitSettings {
     /// least three, without signing in [default: unlimited; strict: must be set]
     #[arg(long, env = "REFERRAL_MESSAGES_PER_DAY", global = true, value_name = "NUMBER", value_parser = budget)]
     messages_per_day: Option<Budget>,
+    /// Difference between the clocks of this host and of PostgreSQL above which this host is not ready, 1
+    /// second to 5 minutes, or off [default: 5s]
+    #[arg(long, env = "REFERRAL_MAX_CLOCK_OFFSET", global = true, value_name = "TIME", value_parser = time_or_off)]
+    max_clock_offset: Option<Time>,
     /// Regions that codes are sent to, such as RU,KZ, or all [default: all; strict: must be set]
     #[arg(long, env = "REFERRAL_REGIONS", global = true, value_name = "REGIONS", value_parser = regions)]
     regions: Option<Regions>,
@@ -68,6 +72,10 @@ pub(crate) struct LimitSettings {
 /// A number, or none.
 #[derive(Clone, Copy, Debug)]
 struct Number(Option<u32>);
+
+/// A duration, or none.
+#[derive(Clone, Copy, Debug)]
+struct Time(Option<Duration>);
 
 /// Steps of lengthening.
 #[derive(Clone, Debug)]
@@ -99,6 +107,9 @@ impl LimitSettings {
         if let Some(Number(failures)) = self.attack_failures {
             policy.attack_failures = failures;
         }
+        if let Some(Time(max)) = self.max_clock_offset {
+            policy.max_clock_offset = max;
+        }
         policy.failure_memory = self.failure_memory.unwrap_or(policy.failure_memory);
         policy.attack_code_length = self.attack_code_length.unwrap_or(policy.attack_code_length);
         policy.messages_per_day = self.messages_per_day.or(policy.messages_per_day);
@@ -122,6 +133,13 @@ fn limits(input: &str) -> Result<Limits, String> {
     };
     let limits: Option<Vec<_>> = input.split(',').map(read).collect();
     limits.map(Limits::new).ok_or_else(|| "give limits such as 3/15m,5/1h, or off".to_owned())
+}
+
+fn time_or_off(input: &str) -> Result<Time, String> {
+    if is_off(input) {
+        return Ok(Time(None));
+    }
+    humantime::parse_duration(input).map(|time| Time(Some(time))).map_err(|error| error.to_string())
 }
 
 fn lengthening(input: &str) -> Result<Steps, String> {
@@ -183,6 +201,9 @@ mod tests {
         assert_eq!(number_or_off("off").expect("none").0, None);
         assert_eq!(number_or_off("200").expect("a number").0, Some(200));
         assert!(number_or_off("many").is_err());
+        assert_eq!(time_or_off("Off").expect("none").0, None);
+        assert_eq!(time_or_off("2s").expect("a time").0, Some(Duration::from_secs(2)));
+        assert!(time_or_off("2").is_err());
         assert_eq!(budget("1000"), Ok(Budget::Messages(1_000)));
         assert_eq!(budget("unlimited"), Ok(Budget::Unlimited));
         assert_eq!(regions("all"), Ok(Regions::All));

@@ -4,7 +4,10 @@
 //! regions and reasons are of a small closed set. So no figure has a phone in it, and there are no more
 //! of them the more there are who ask.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::AtomicU64},
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use poem::{
@@ -45,6 +48,7 @@ struct Inner {
     invitations_accepted: Counter,
     sessions_ended: Family<ReasonLabels, Counter>,
     under_attack: Gauge,
+    clock_offset: Gauge<f64, AtomicU64>,
     message_attempts: Family<AttemptLabels, Counter>,
     message_durations: Family<GatewayLabels, Histogram, fn() -> Histogram>,
     message_statuses: Family<StatusLabels, Counter>,
@@ -119,6 +123,7 @@ impl Metrics {
             invitations_accepted: Counter::default(),
             sessions_ended: Family::default(),
             under_attack: Gauge::default(),
+            clock_offset: Gauge::default(),
             message_attempts: Family::default(),
             message_durations: Family::new_with_constructor(long),
             message_statuses: Family::default(),
@@ -160,6 +165,12 @@ impl Metrics {
             "under_attack",
             "1 while the service is under attack, as far as this process knows",
             inner.under_attack.clone(),
+        );
+        registry.register_with_unit(
+            "clock_offset",
+            "Clock of this host minus clock of the database, at the last measurement",
+            Unit::Seconds,
+            inner.clock_offset.clone(),
         );
         registry.register(
             "message_attempts",
@@ -263,6 +274,9 @@ impl Hook for Metrics {
             Event::InvitationAccepted(_) => drop(self.0.invitations_accepted.inc()),
             Event::SessionEnded { reason, .. } => of_reason(&self.0.sessions_ended, reason.as_str()),
             Event::UnderAttack(begins) => drop(self.0.under_attack.set((*begins).into())),
+            Event::ClockMeasured(measured) => {
+                self.0.clock_offset.set(measured.offset.as_seconds_f64());
+            }
             _ => {}
         }
     }

@@ -91,6 +91,9 @@ pub(crate) async fn serve(settings: &Settings) -> Result<()> {
     let stop = stop_signal()?;
     let hang_up = signal(SignalKind::hangup())?;
     let referral = build(settings, messages, metrics.clone()).await?;
+    if let Err(error) = referral.measure_clock().await {
+        tracing::warn!(%error, "failed to read the clock of the database");
+    }
     let metrics_address = metrics_listener.as_ref().map(TcpListener::local_addr).transpose()?;
     let test_numbers = &referral.policy().test_numbers;
     test_numbers::warn(test_numbers, SystemClock.now());

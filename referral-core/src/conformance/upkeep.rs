@@ -4,8 +4,10 @@ use std::{sync::Arc, time::Duration};
 
 use super::{Bench, answer, assert_refused, in_parallel, phone};
 use crate::{
-    Error, KeyMismatch, KeyPurpose, Peppers, Policy, Referral, Refusal, SigningKeys, clock::Clock as _,
-    sms::DevelopmentSender, storage::Storage,
+    Error, KeyMismatch, KeyPurpose, Peppers, Policy, Referral, Refusal, SigningKeys,
+    clock::{Clock as _, SystemClock},
+    sms::DevelopmentSender,
+    storage::Storage,
 };
 
 /// A phone becomes staff, with or without an account, and stays the same user.
@@ -92,6 +94,16 @@ pub async fn a_sweep_takes_no_more_than_its_batch(storage: Arc<dyn Storage>) {
 pub async fn a_storage_is_ready(storage: Arc<dyn Storage>) {
     let bench = Bench::new(storage);
     bench.referral.check_ready().await.expect("ready");
+}
+
+/// A storage with a clock of its own reports the time of now, and goes on.
+pub async fn a_storage_with_a_clock_reports_the_current_time(storage: Arc<dyn Storage>) {
+    let Some(first) = storage.current_time().await.expect("a time or none") else { return };
+    let now = SystemClock.now();
+    let is_near = (now - first).unsigned_abs() <= Duration::from_secs(5);
+    assert!(is_near, "the storage has {first}, the system {now}");
+    let second = storage.current_time().await.expect("a time or none").expect("a time again");
+    assert!(second >= first, "{second} after {first}");
 }
 
 /// A service with other keys than those of [`Bench`], or with the same.

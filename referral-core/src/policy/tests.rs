@@ -84,3 +84,15 @@ fn numbers_out_of_bounds_are_refused() {
         assert!(policy.check().is_err(), "{policy:?}");
     }
 }
+
+#[test]
+fn clocks_may_differ_by_a_second_to_five_minutes_or_by_anything() {
+    let with = |max_clock_offset| Policy { max_clock_offset, ..Policy::standard() }.check();
+    assert_eq!(Policy::standard().max_clock_offset, Some(Duration::from_secs(5)));
+    for max in [None, Some(Duration::from_secs(1)), Some(Duration::from_mins(5))] {
+        assert_eq!(with(max), Ok(()), "{max:?}");
+    }
+    for max in [Duration::ZERO, Duration::from_millis(999), Duration::from_millis(300_001), Duration::MAX] {
+        assert_eq!(with(Some(max)).expect_err("out of bounds").code(), "invalid_policy", "{max:?}");
+    }
+}

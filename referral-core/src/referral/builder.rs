@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, RwLock, atomic::AtomicBool};
 
-use super::{AttemptBudget, Inner, Referral, Secrets, delivery::WeakReports};
+use super::{AttemptBudget, Inner, Referral, Secrets, clocks::Clocks, delivery::WeakReports};
 use crate::{
     Invalid, Locale, Policy, SmsCode,
     clock::{Clock, SystemClock},
@@ -152,8 +152,6 @@ impl Builder {
         let secrets = Secrets { tokens, peppers: Arc::new(peppers) };
         let (secrets, policy) = (RwLock::new(Arc::new(secrets)), Arc::new(policy));
         let under_attack = AtomicBool::new(false);
-        let attempt_budget = AttemptBudget::default();
-        let weak_reports = WeakReports::default();
         let inner = Inner {
             storage,
             sender,
@@ -164,8 +162,9 @@ impl Builder {
             secrets,
             text,
             under_attack,
-            attempt_budget,
-            weak_reports,
+            attempt_budget: AttemptBudget::default(),
+            weak_reports: WeakReports::default(),
+            clocks: Clocks::default(),
         };
         Ok(Referral { inner: Arc::new(inner) })
     }

@@ -2,7 +2,7 @@
 
 mod state;
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use time::OffsetDateTime;
@@ -17,13 +17,15 @@ use super::{
     StoredSession, StoredSignIn, Sweep, UserQuery, UserWithInvited, WatchRequest,
 };
 use crate::{
-    ChallengeId, InvitedBy, PageSize, Position, Refusal, SessionId, User, UserId, users::COUNT_LIMIT,
+    ChallengeId, InvitedBy, PageSize, Position, Refusal, SessionId, User, UserId, clock::Clock,
+    users::COUNT_LIMIT,
 };
 
 /// Keeps everything in memory, until it is dropped.
 #[derive(Default)]
 pub struct MemoryStorage {
     state: Mutex<State>,
+    clock: Option<Arc<dyn Clock>>,
 }
 
 impl MemoryStorage {
@@ -31,6 +33,13 @@ impl MemoryStorage {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Creates an empty storage that reports the time of this clock as its own, for tests of hosts whose clock
+    /// differs from that of their database.
+    #[must_use]
+    pub fn with_clock(clock: impl Clock) -> Self {
+        Self { clock: Some(Arc::new(clock)), ..Self::default() }
     }
 
     /// All at once excludes all else, so every method is atomic.
@@ -365,5 +374,9 @@ impl Storage for MemoryStorage {
 
     async fn check_ready(&self) -> Result<()> {
         Ok(())
+    }
+
+    async fn current_time(&self) -> Result<Option<OffsetDateTime>> {
+        Ok(self.clock.as_ref().map(|clock| clock.now()))
     }
 }

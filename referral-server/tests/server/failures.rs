@@ -5,12 +5,14 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 use referral_core::{
     Policy,
+    clock::{Clock, SystemClock},
     sms::{DevelopmentSender, Receipt, SmsError, SmsMessage, SmsSender},
     storage::MemoryStorage,
 };
 use referral_server::AppOptions;
 use reqwest::Method;
 use serde_json::json;
+use time::OffsetDateTime;
 
 use crate::service::{ANNA, Service};
 
@@ -57,6 +59,29 @@ async fn a_database_out_of_reach_is_unavailable_and_not_ready() {
         assert!(!answer.text.contains("pool"), "the cause is nobody's business: {}", answer.text);
     }
     service.client.send(service.client.http.get(service.client.url("/health/live"))).await.ok();
+}
+
+/// A clock that is ten seconds behind that of the system.
+struct Behind;
+
+impl Clock for Behind {
+    fn now(&self) -> OffsetDateTime {
+        SystemClock.now() - Duration::from_secs(10)
+    }
+}
+
+#[tokio::test]
+async fn a_host_whose_clock_is_far_off_is_not_ready() {
+    let storage = Arc::new(MemoryStorage::with_clock(Behind));
+    let service =
+        Service::over(storage, Policy::development(), Arc::new(DevelopmentSender), AppOptions::default())
+            .await;
+    let ready = || service.client.send(service.client.http.get(service.client.url("/health/ready")));
+    ready().await.ok();
+    service.referral.measure_clock().await.expect("measured");
+    let answer = ready().await;
+    answer.assert_problem(503, "unavailable");
+    assert!(!answer.text.contains("clock"), "the cause is for the log: {}", answer.text);
 }
 
 #[tokio::test]

@@ -13,12 +13,14 @@ use async_trait::async_trait;
 use referral_core::{
     CodeInput, DeliveryReport, DeliveryStatus, Peppers, PhoneNumber, Policy, Referral, Region,
     ReportEvidence, SendCode, SignIn, SigningKeys,
-    sms::{Failover, Receipt, SmsError, SmsMessage, SmsSender},
+    clock::Clock,
+    sms::{DevelopmentSender, Failover, Receipt, SmsError, SmsMessage, SmsSender},
     storage::MemoryStorage,
 };
 use referral_server::Metrics;
 use reqwest::Method;
 use serde_json::{Value, json};
+use time::OffsetDateTime;
 
 use crate::{
     binary::{Program, folder},
@@ -244,4 +246,44 @@ async fn no_code_token_or_phone_is_in_what_the_service_writes() {
     // Nor the signatures alone, of which a token could be put together.
     let signature = |token: &String| token.rsplit('.').next().unwrap_or_default().to_owned();
     Secrets(tokens.0.iter().map(signature).collect()).assert_not_in(&stored, "the data folder");
+}
+
+/// A clock that is two seconds behind that of the host.
+struct Behind;
+
+impl Clock for Behind {
+    fn now(&self) -> OffsetDateTime {
+        OffsetDateTime::UNIX_EPOCH - Duration::from_secs(2)
+    }
+}
+
+/// A host whose clock stands still.
+struct Host;
+
+impl Clock for Host {
+    fn now(&self) -> OffsetDateTime {
+        OffsetDateTime::UNIX_EPOCH
+    }
+}
+
+#[tokio::test]
+async fn the_offset_of_the_clock_is_a_figure() {
+    let metrics = Metrics::new();
+    let keys = SigningKeys::from_secret("k1", &[1; 32]).expect("long enough");
+    let peppers = Peppers::from_secret("p1", &[2; 32]).expect("long enough");
+    let storage = Arc::new(MemoryStorage::with_clock(Behind));
+    let referral = Referral::builder(storage, Arc::new(DevelopmentSender), keys, peppers)
+        .hook(metrics.clone())
+        .clock(Host)
+        .build()
+        .expect("a sound policy and a sound key");
+    for (measured, line) in
+        [(false, "referral_clock_offset_seconds 0.0"), (true, "referral_clock_offset_seconds 2.0")]
+    {
+        if measured {
+            referral.measure_clock().await.expect("measured");
+        }
+        let page = metrics.page().into_body().into_string().await.expect("text");
+        assert!(page.lines().any(|found| found == line), "{line}: {page}");
+    }
 }

@@ -241,6 +241,11 @@ pub(super) async fn known_keys(lease: &mut Lease) -> Result<Vec<KnownKey>> {
     known.iter().map(rows::known_key).collect()
 }
 
+pub(super) async fn current_time(lease: &mut Lease) -> Result<OffsetDateTime> {
+    let time = lease.query(statements::CURRENT_TIME).fetch_one(lease.connection()).await.map_err(failure)?;
+    rows::get(&time, "time")
+}
+
 fn code_owner(row: &PgRow, code: Option<&InviteCode>) -> Result<Option<Inviter>> {
     let owner = rows::get::<Option<Uuid>>(row, "code_owner")?.map(UserId);
     Ok(owner.zip(code.cloned()).map(|(id, code)| Inviter { id, code }))

@@ -513,3 +513,6 @@ pub(super) const KNOWN_KEYS: &str = "SELECT purpose, id, fingerprint, needed_unt
 pub(super) const PUT_KEY: &str = "\
     INSERT INTO referral.keys (purpose, id, fingerprint, needed_until) VALUES ($1, $2, $3, $4) \
     ON CONFLICT (purpose, id) DO UPDATE SET needed_until = excluded.needed_until";
+
+/// The clock itself: `now()` is when the transaction began.
+pub(super) const CURRENT_TIME: &str = "SELECT clock_timestamp() AS time";

@@ -185,6 +185,10 @@ impl Storage for PostgresStore {
         on_lease!(self, lease => migrations::check_ready(&mut lease))
     }
 
+    async fn current_time(&self) -> Result<Option<OffsetDateTime>> {
+        on_lease!(self, lease => load::current_time(&mut lease)).map(Some)
+    }
+
     async fn close(&self) {
         self.pool.close().await;
     }

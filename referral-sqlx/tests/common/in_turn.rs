@@ -127,6 +127,10 @@ impl Storage for InTurn {
         self.next().check_ready().await
     }
 
+    async fn current_time(&self) -> Result<Option<OffsetDateTime>> {
+        self.next().current_time().await
+    }
+
     async fn close(&self) {
         for store in &self.stores {
             store.close().await;

@@ -1,14 +1,18 @@
 //! What goes wrong with a server now and then, provoked.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use referral_core::{
     Client, CodeInput, Error, FilterInput, InviteCode, ListUsers, Name, Peppers, PhoneNumber, Policy,
-    ProfileChange, Referral, SendCode, SentCode, SignIn, SignedIn, SigningKeys, sms::DevelopmentSender,
+    ProfileChange, Referral, SendCode, SentCode, SignIn, SignedIn, SigningKeys,
+    clock::{Clock, SystemClock},
+    sms::DevelopmentSender,
     storage::Sweep,
 };
 use referral_sqlx::{ConnectError, PostgresOptions, connect, connect_postgres};
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection, Row as _};
+
+use time::OffsetDateTime;
 
 use crate::server::Database;
 
@@ -342,6 +346,34 @@ async fn tables_of_others_are_left_alone_and_a_newer_schema_is_refused() {
     owner.execute(newer).await.expect("inserted");
     assert!(storage.check_ready().await.is_err());
     assert!(matches!(connect(&database.url).await.err(), Some(ConnectError::NotMigrated(_))));
+}
+
+/// A clock that is a minute ahead of that of the system.
+struct Ahead;
+
+impl Clock for Ahead {
+    fn now(&self) -> OffsetDateTime {
+        SystemClock.now() + Duration::from_mins(1)
+    }
+}
+
+#[tokio::test]
+async fn a_host_whose_clock_differs_from_that_of_the_server_is_not_ready() {
+    let Some(database) = Database::create().await else { return };
+    for (is_ahead, is_ready) in [(false, true), (true, false)] {
+        let storage = connect(&database.url).await.expect("a database");
+        let keys = SigningKeys::from_secret("k1", &[1; 32]).expect("long enough");
+        let peppers = Peppers::from_secret("p1", &[2; 32]).expect("long enough");
+        let builder = Referral::builder(storage, Arc::new(DevelopmentSender), keys, peppers);
+        let builder = if is_ahead { builder.clock(Ahead) } else { builder };
+        let referral = builder.build().expect("a sound policy and a sound key");
+        let measured = referral.measure_clock().await.expect("measured").expect("a clock");
+        // The server is on this machine, and shares its clock.
+        let expected = if is_ahead { 60_000 } else { 0 };
+        let error = measured.milliseconds().abs_diff(expected);
+        assert!(u128::from(error) <= measured.uncertainty.as_millis() + 1, "{measured:?}");
+        assert_eq!(referral.check_ready().await.is_ok(), is_ready, "{measured:?}");
+    }
 }
 
 #[tokio::test]

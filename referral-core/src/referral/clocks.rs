@@ -1,0 +1,100 @@
+//! Comparing the clock of this host with the clock of the storage.
+
+use std::{
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use time::OffsetDateTime;
+
+use super::Referral;
+use crate::{Error, Event, clock::ClockOffset};
+
+/// The offset above which a measurement is logged as a warning. Hosts that run NTP are within some
+/// milliseconds, and a second is the shortest limit that can be set.
+const WARN_ABOVE: Duration = Duration::from_secs(1);
+
+/// The least time between two warnings.
+const WARN_INTERVAL: Duration = Duration::from_mins(1);
+
+/// The round trips of one measurement at most. The quickest counts.
+const MAX_ROUND_TRIPS: u32 = 3;
+
+/// The uncertainty below which a measurement needs no further round trip: small beside [`WARN_ABOVE`].
+const LOW_UNCERTAINTY: Duration = Duration::from_millis(50);
+
+/// The last measurement and the last warning.
+#[derive(Default)]
+pub(super) struct Clocks(Mutex<Measured>);
+
+#[derive(Clone, Copy, Default)]
+struct Measured {
+    last: Option<ClockOffset>,
+    warned_at: Option<OffsetDateTime>,
+}
+
+impl Clocks {
+    /// Remembers the measurement, and returns `true` if a warning is due.
+    fn set(&self, measured: ClockOffset, now: OffsetDateTime) -> bool {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        state.last = Some(measured);
+        // A clock that was set back must not silence warnings.
+        let is_recent = |at| now >= at && now < at + WARN_INTERVAL;
+        let is_due = measured.at_least() > WARN_ABOVE && !state.warned_at.is_some_and(is_recent);
+        if is_due {
+            state.warned_at = Some(now);
+        }
+        is_due
+    }
+
+    fn last(&self) -> Option<ClockOffset> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).last
+    }
+}
+
+impl Referral {
+    /// Measures how far the clock of this host is off the clock of the storage. Returns `None` if the
+    /// storage has no clock of its own, or if the clock of this host was set back meanwhile.
+    ///
+    /// Call it before the first request. [`sweep`](Self::sweep) repeats it. Above a second there is a
+    /// warning in the log, and above [`Policy::max_clock_offset`](crate::Policy::max_clock_offset)
+    /// [`check_ready`](Self::check_ready) fails.
+    ///
+    /// # Errors
+    ///
+    /// If the storage fails. Then the last measurement stays.
+    pub async fn measure_clock(&self) -> Result<Option<ClockOffset>, Error> {
+        let mut quickest: Option<ClockOffset> = None;
+        for _ in 0..MAX_ROUND_TRIPS {
+            let before = self.inner.clock.now();
+            let Some(storage) = self.inner.storage.current_time().await? else { return Ok(None) };
+            let after = self.inner.clock.now();
+            let Some(measured) = ClockOffset::from_round_trip(before, storage, after) else { continue };
+            if quickest.is_none_or(|quickest| measured.uncertainty < quickest.uncertainty) {
+                quickest = Some(measured);
+            }
+            if measured.uncertainty <= LOW_UNCERTAINTY {
+                break;
+            }
+        }
+        let Some(measured) = quickest else { return Ok(None) };
+        if self.inner.clocks.set(measured, self.inner.clock.now()) {
+            tracing::warn!(
+                offset_ms = measured.milliseconds(),
+                uncertainty_ms = measured.uncertainty.as_millis(),
+                "clock of this host differs from the clock of the database, which loosens limits; synchronize both by NTP"
+            );
+        }
+        self.tell(Event::ClockMeasured(measured)).await;
+        Ok(Some(measured))
+    }
+
+    /// Fails if the clocks are known to differ by more than the policy allows.
+    pub(super) fn check_clock(&self) -> Result<(), Error> {
+        let Some(max) = self.inner.policy.max_clock_offset else { return Ok(()) };
+        match self.inner.clocks.last() {
+            Some(measured) if measured.at_least() > max => Err(Error::ClockOffset { measured, max }),
+            _ => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,208 @@
+//! Hosts whose clock differs from the clock of the storage.
+
+use std::{
+    fmt::{self, Write as _},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use referral_core::{
+    Error, ErrorKind, Event, Hook, Peppers, Policy, Referral, SigningKeys,
+    clock::{Clock, ClockOffset},
+    conformance::ManualClock,
+    sms::DevelopmentSender,
+    storage::MemoryStorage,
+};
+use time::{OffsetDateTime, macros::datetime};
+use tracing::{
+    Level, Metadata, Subscriber,
+    field::{Field, Visit},
+    span,
+};
+
+const START: OffsetDateTime = datetime!(2026-11-22 10:15:30 UTC);
+
+/// A host and a storage, each with a clock of its own.
+struct Bench {
+    referral: Referral,
+    host: ManualClock,
+    storage: ManualClock,
+    measured: Measured,
+}
+
+#[derive(Clone, Default)]
+struct Measured(Arc<Mutex<Vec<ClockOffset>>>);
+
+#[async_trait]
+impl Hook for Measured {
+    async fn on_event(&self, event: &Event) {
+        if let Event::ClockMeasured(measured) = event {
+            self.0.lock().expect("not poisoned").push(*measured);
+        }
+    }
+}
+
+fn referral(storage: MemoryStorage, clock: impl Clock, policy: Policy, hook: impl Hook) -> Referral {
+    let keys = SigningKeys::from_secret("k1", &[1; 32]).expect("long enough");
+    let peppers = Peppers::from_secret("p1", &[2; 32]).expect("long enough");
+    let referral = Referral::builder(Arc::new(storage), Arc::new(DevelopmentSender), keys, peppers);
+    referral.policy(policy).clock(clock).hook(hook).build().expect("a sound policy and a sound key")
+}
+
+fn bench_with(max_clock_offset: Option<Duration>) -> Bench {
+    let (host, storage, measured) = (ManualClock::new(START), ManualClock::new(START), Measured::default());
+    let mut policy = Policy::standard();
+    policy.max_clock_offset = max_clock_offset;
+    let referral =
+        referral(MemoryStorage::with_clock(storage.clone()), host.clone(), policy, measured.clone());
+    Bench { referral, host, storage, measured }
+}
+
+fn bench() -> Bench {
+    bench_with(Policy::standard().max_clock_offset)
+}
+
+async fn offset(bench: &Bench) -> i64 {
+    bench.referral.measure_clock().await.expect("measured").expect("a clock").milliseconds()
+}
+
+#[tokio::test]
+async fn the_offset_is_positive_if_the_host_is_ahead() {
+    let bench = bench();
+    assert_eq!(offset(&bench).await, 0);
+    bench.host.advance(Duration::from_millis(1_500));
+    assert_eq!(offset(&bench).await, 1_500);
+    bench.storage.advance(Duration::from_secs(4));
+    assert_eq!(offset(&bench).await, -2_500);
+    let told: Vec<_> =
+        bench.measured.0.lock().expect("not poisoned").iter().map(ClockOffset::milliseconds).collect();
+    assert_eq!(told, [0, 1_500, -2_500]);
+}
+
+#[tokio::test]
+async fn a_storage_without_a_clock_of_its_own_is_not_measured() {
+    let referral = referral(MemoryStorage::new(), ManualClock::new(START), Policy::standard(), ());
+    assert_eq!(referral.measure_clock().await.expect("no clock"), None);
+    referral.check_ready().await.expect("ready");
+}
+
+#[tokio::test]
+async fn a_host_is_not_ready_while_its_clock_is_too_far_off() {
+    for host_is_ahead in [true, false] {
+        let bench = bench();
+        let (fast, slow) =
+            if host_is_ahead { (&bench.host, &bench.storage) } else { (&bench.storage, &bench.host) };
+        fast.advance(Duration::from_secs(5));
+        bench.referral.sweep().await.expect("swept");
+        bench.referral.check_ready().await.expect("five seconds are allowed");
+        fast.advance(Duration::from_millis(1));
+        bench.referral.check_ready().await.expect("not measured yet");
+        bench.referral.sweep().await.expect("swept");
+        let error = bench.referral.check_ready().await.expect_err("too far off");
+        assert!(matches!(error, Error::ClockOffset { .. }) && error.kind() == ErrorKind::Unavailable);
+        let sign = if host_is_ahead { "" } else { "-" };
+        let said =
+            format!("differs from the clock of the database by {sign}5001 ms, which is more than 5000 ms");
+        assert_eq!(error.to_string(), format!("clock of this host {said}"));
+        slow.advance(Duration::from_secs(1));
+        bench.referral.sweep().await.expect("swept");
+        bench.referral.check_ready().await.expect("near enough again");
+    }
+}
+
+#[tokio::test]
+async fn the_check_of_the_clock_can_be_set_and_switched_off() {
+    let off = bench_with(None);
+    let tight = bench_with(Some(Duration::from_secs(2)));
+    for bench in [&off, &tight] {
+        bench.host.advance(Duration::from_secs(3));
+        assert_eq!(offset(bench).await, 3_000);
+    }
+    off.referral.check_ready().await.expect("switched off");
+    tight.referral.check_ready().await.expect_err("two seconds are allowed");
+}
+
+/// Goes on by the same time whenever it is asked, as if each answer of the storage took that long.
+struct SlowHost(AtomicU64, Duration);
+
+impl Clock for SlowHost {
+    fn now(&self) -> OffsetDateTime {
+        START + self.1 * u32::try_from(self.0.fetch_add(1, Ordering::Relaxed)).expect("few")
+    }
+}
+
+#[tokio::test]
+async fn a_slow_answer_is_not_taken_for_a_wrong_clock() {
+    // Ten seconds pass until the answer, which is of their very end.
+    let host = SlowHost(AtomicU64::new(0), Duration::from_secs(10));
+    let storage = MemoryStorage::with_clock(ManualClock::new(START + Duration::from_secs(20)));
+    let referral = referral(storage, host, Policy::standard(), ());
+    let measured = referral.measure_clock().await.expect("measured").expect("a clock");
+    assert_eq!(measured.uncertainty, Duration::from_secs(5));
+    assert!(measured.offset.unsigned_abs() >= Duration::from_secs(5), "{measured:?}");
+    referral.check_ready().await.expect("nothing is proven");
+}
+
+/// Keeps the warnings of its thread.
+#[derive(Clone, Default)]
+struct Warnings(Arc<Mutex<Vec<String>>>);
+
+impl Subscriber for Warnings {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        *metadata.level() <= Level::WARN
+    }
+
+    fn event(&self, event: &tracing::Event<'_>) {
+        let mut line = Line(String::new());
+        event.record(&mut line);
+        self.0.lock().expect("not poisoned").push(line.0);
+    }
+
+    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
+        span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
+
+    fn enter(&self, _: &span::Id) {}
+
+    fn exit(&self, _: &span::Id) {}
+}
+
+struct Line(String);
+
+impl Visit for Line {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        write!(self.0, "{}={value:?} ", field.name()).expect("a `String` takes everything");
+    }
+}
+
+#[tokio::test]
+async fn a_warning_names_the_offset_and_comes_once_a_minute_at_most() {
+    let warnings = Warnings::default();
+    let guard = tracing::subscriber::set_default(warnings.clone());
+    let bench = bench();
+    let pass = |by| [&bench.host, &bench.storage].map(|clock| clock.advance(by));
+    bench.host.advance(Duration::from_secs(1));
+    bench.referral.sweep().await.expect("swept");
+    assert_eq!(*warnings.0.lock().expect("not poisoned"), [""; 0], "a second is allowed");
+    bench.host.advance(Duration::from_millis(234));
+    for _ in 0..6 {
+        bench.referral.sweep().await.expect("swept");
+        pass(Duration::from_secs(10));
+    }
+    bench.referral.sweep().await.expect("swept");
+    drop(guard);
+    let warnings = warnings.0.lock().expect("not poisoned").clone();
+    assert_eq!(warnings.len(), 2, "{warnings:?}");
+    assert!(
+        warnings.iter().all(|line| line.contains("clock") && line.contains("offset_ms=1234")),
+        "{warnings:?}"
+    );
+}
