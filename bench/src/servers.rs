@@ -158,6 +158,13 @@ impl Server {
         Self::of(&mut command, folder)
     }
 
+    /// Starts a server with so many worker threads.
+    pub(crate) fn on_threads(folder: &Path, threads: usize) -> Self {
+        let mut command = Command::new(program());
+        command.env("TOKIO_WORKER_THREADS", threads.to_string());
+        Self::of(command.arg("--data-dir").arg(folder.join("data")).args(LIMITS), folder)
+    }
+
     /// Starts what says where it listens, as the server does.
     pub(crate) fn of(command: &mut Command, folder: &Path) -> Self {
         let started = Instant::now();
@@ -189,6 +196,21 @@ impl Server {
         let url = format!("http://{}/api/v1{path}", self.address);
         let response = reqwest::Client::new().post(url).json(body).send().await.expect("an answer");
         response.json().await.expect("JSON")
+    }
+
+    /// Requests codes for the phone over several connections at the same time.
+    pub(crate) async fn send_codes(&self, phone: &str, connections: usize) {
+        let url = format!("http://{}/api/v1/auth/send_code/", self.address);
+        let requests: Vec<_> = (0..connections)
+            .map(|_| {
+                let request = reqwest::Client::new().post(&url).json(&json!({ "phone": phone }));
+                tokio::spawn(request.send())
+            })
+            .collect();
+        for request in requests {
+            let response = request.await.expect("no panic").expect("an answer");
+            assert_eq!(response.status(), 200, "{phone}");
+        }
     }
 
     /// Signs in users by the numbers of their phones, and writes files with their tokens.

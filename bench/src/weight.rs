@@ -2,6 +2,8 @@
 
 use std::{path::Path, time::Duration};
 
+use rlibphonenumber::{PhoneNumberUtil, interfaces::AsOriginal as _};
+
 use crate::{
     load::Load,
     report::{Report, Row},
@@ -41,6 +43,21 @@ pub(crate) async fn weigh(folder: &Path, soak: Duration, report: &mut Report) {
             100.0,
         ));
     }
+    drop(server);
+    for threads in [2, 16] {
+        let server = Server::on_threads(folder, threads);
+        for phone in mobile_phones() {
+            // More than there are threads, so that most threads see each phone.
+            server.send_codes(&phone, 2 * threads).await;
+        }
+        report.push(Row::weight(
+            &format!("resident, after a phone of every region, {threads} threads"),
+            server.resident(),
+            "MiB",
+            100.0,
+        ));
+    }
+    let server = Server::start(folder, &[]);
     let mut idle = Vec::new();
     while idle.len() < 10_000 {
         let Ok(connection) = tokio::net::TcpStream::connect(&server.address).await else { break };
@@ -50,4 +67,15 @@ pub(crate) async fn weigh(folder: &Path, soak: Duration, report: &mut Report) {
     assert!(answered, "it answers beside {} idle connections", idle.len());
     let held = f64::from(u32::try_from(idle.len()).unwrap_or(u32::MAX));
     report.push(Row::count("idle connections held", held, 10_000.0));
+}
+
+/// Returns a mobile number of every region that has one.
+fn mobile_phones() -> Vec<String> {
+    let plans = PhoneNumberUtil::new().expect("the metadata in the crate is valid");
+    let plan = |region| plans.as_original().get_metadata_for_region(region).expect("supported");
+    let phones = plans.get_supported_regions().map(plan).filter_map(|plan| {
+        let example = plan.mobile.original.example_number.as_deref()?;
+        Some(format!("+{}{example}", plan.original.country_code?))
+    });
+    phones.collect()
 }
