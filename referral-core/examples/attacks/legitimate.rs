@@ -79,7 +79,7 @@ async fn carrier(stranger: Option<Stranger>, name: &str) -> Row {
         // Each in a number range of its own.
         let mut user = User { number, phone: 100_000 + number, from, rejected: 0 };
         if matches!(stranger, Some(Stranger::WithoutChallenge)) {
-            for attempt in 0..1 + number % 2 {
+            for attempt in 0..=number % 2 {
                 world.attempt_without_code(&phone(900_000 + number, attempt), from).await;
             }
         }
