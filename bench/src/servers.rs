@@ -171,6 +171,13 @@ impl Server {
         let log = std::fs::File::create(folder.join("log")).expect("a file");
         let command = command.env("REFERRAL_LISTEN", "127.0.0.1:0").env("REFERRAL_LOG", "warn");
         let mut child = command.stdout(Stdio::piped()).stderr(log).spawn().expect("it starts");
+        // A variable that the server does not know, such as `REFERRAL_BENCH_SERVER`, keeps it from starting,
+        // and one that it knows would change what is measured.
+        for (name, _) in
+            std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("REFERRAL_"))
+        {
+            command.env_remove(name);
+        }
         let mut line = String::new();
         BufReader::new(child.stdout.take().expect("its output")).read_line(&mut line).expect("readable");
         let address = line.trim().split("http://").nth(1).unwrap_or_else(|| {

@@ -2,6 +2,7 @@
 
 mod cli;
 mod connections;
+mod environment;
 mod keys;
 mod limits;
 mod patience;
@@ -16,7 +17,7 @@ use std::{
     sync::Arc,
 };
 
-use clap::Parser;
+use clap::{CommandFactory as _, FromArgMatches as _, error::ErrorKind};
 use referral_core::{
     Peppers, Referral, SigningKeys, random::SystemRandom, sms::DevelopmentSender, storage::MemoryStorage,
 };
@@ -34,7 +35,10 @@ use crate::{
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = parse_command_line();
+    if let Err(error) = environment::reject_unknown_variables(&Cli::command()) {
+        return fail(&error);
+    }
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
         Err(error) => return fail(&error),
@@ -43,6 +47,19 @@ fn main() -> ExitCode {
     // Whoever still waits for a name server is not waited for.
     runtime.shutdown_background();
     result.map_or_else(|error| fail(&*error), |()| ExitCode::SUCCESS)
+}
+
+/// Reads flags and environment variables, or exits as clap does.
+fn parse_command_line() -> Cli {
+    let matches = environment::ignore_empty_variables(Cli::command()).try_get_matches();
+    matches.and_then(|matches| Cli::from_arg_matches(&matches)).unwrap_or_else(|error| {
+        use ErrorKind::{DisplayHelp, DisplayHelpOnMissingArgumentOrSubcommand};
+        if matches!(error.kind(), DisplayHelp | DisplayHelpOnMissingArgumentOrSubcommand) {
+            // The help names all variables, including those that are empty.
+            Cli::command().get_matches();
+        }
+        error.exit()
+    })
 }
 
 fn fail(error: &dyn std::error::Error) -> ExitCode {
