@@ -180,8 +180,9 @@ pub(crate) struct SignIn {
     /// codes come back in answers, and anybody can sign in as anybody]
     #[arg(long, env = "REFERRAL_SMS_CONFIG", global = true, value_name = "FILE")]
     pub(crate) sms_config: Option<PathBuf>,
-    /// Listen on other addresses than loopback although the development sender gives the code of
-    /// any phone to whoever asks for it
+    /// Accept settings that let other machines reach the development sender, which returns the code of
+    /// any phone to any client: another address than loopback, PostgreSQL, a public URL, trusted
+    /// proxies, a policy other than development; and accept requests for any host
     #[arg(long, env = "REFERRAL_RETURN_CODES_TO_ANYONE", global = true, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true", value_parser = BoolishValueParser::new())]
     pub(crate) return_codes_to_anyone: bool,
     /// The numbers that hold where no flag says otherwise [default: standard with --sms-config, else
@@ -296,6 +297,17 @@ pub(crate) enum PolicyName {
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
+impl PolicyName {
+    /// Returns the value of `--policy`.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Standard => "standard",
+            Self::Strict => "strict",
+            Self::Development => "development",
+        }
+    }
+}
+
 pub(crate) enum VisibilityName {
     /// Everybody who is signed in sees everything
     Full,
@@ -339,6 +351,14 @@ impl Network {
 }
 
 impl Settings {
+impl Store {
+    /// Returns `true` if the database is PostgreSQL.
+    pub(crate) fn is_postgres(&self) -> bool {
+        let url = self.database_url.as_deref().unwrap_or_default();
+        url.starts_with("postgres:") || url.starts_with("postgresql:")
+    }
+}
+
     /// Whether anything is kept in the data folder.
     pub(crate) fn uses_data_dir(&self) -> bool {
         let Self { store, tokens, sign_in, .. } = self;

@@ -5,7 +5,7 @@
 //! that no trusted proxy stands behind is the client's.
 
 use std::{
-    iter,
+    fmt, iter,
     net::{IpAddr, Ipv6Addr, SocketAddr},
     str::FromStr,
     sync::Once,
@@ -38,6 +38,15 @@ impl<'a> FromRequest<'a> for Client {
 pub struct TrustedProxies(Vec<IpNet>);
 
 impl TrustedProxies {
+    /// Returns the blocks that are too wide for a network of proxies: shorter than /8 in IPv4, where the
+    /// widest private network has /8 (RFC 1918), and shorter than /7 in IPv6 (RFC 4193).
+    pub fn wide_blocks(&self) -> impl Iterator<Item = impl fmt::Display> {
+        self.0.iter().filter(|block| match block {
+            IpNet::V4(block) => block.prefix_len() < 8,
+            IpNet::V6(block) => block.prefix_len() < 7,
+        })
+    }
+
     fn contain(&self, address: IpAddr) -> bool {
         self.0.iter().any(|net| net.contains(&address))
     }
@@ -204,6 +213,14 @@ mod tests {
         let addresses = ClientAddresses::forwarded(proxies, name.parse().expect("a name"));
         let lines: Vec<_> = lines.iter().map(|line| line.as_bytes()).collect();
         addresses.of(Some(ip(peer)), &headers(name, &lines)).expect("there is a peer")
+    }
+
+    #[test]
+    fn blocks_wider_than_a_network_of_proxies_are_found() {
+        let list = "10.0.0.0/8,0.0.0.0/0,::ffff:0.0.0.0/96,128.0.0.0/7,fc00::/7,::/0,2000::/3,192.0.2.1";
+        let proxies: TrustedProxies = list.parse().expect("proxies");
+        let wide: Vec<_> = proxies.wide_blocks().map(|block| block.to_string()).collect();
+        assert_eq!(wide, ["0.0.0.0/0", "0.0.0.0/0", "128.0.0.0/7", "::/0", "2000::/3"]);
     }
 
     #[test]

@@ -105,6 +105,8 @@ codes! {
     InvitationAlreadyAccepted = "invitation_already_accepted", CONFLICT, Some("invited_by_code");
     /// The body is larger than 16 KiB.
     PayloadTooLarge = "payload_too_large", PAYLOAD_TOO_LARGE, None;
+    /// The request is for another host than this machine, while codes are returned in responses. Send it to `localhost`, or configure a gateway for messages.
+    MisdirectedRequest = "misdirected_request", MISDIRECTED_REQUEST, None;
     /// The body is not declared as `application/json` in UTF-8.
     UnsupportedMediaType = "unsupported_media_type", UNSUPPORTED_MEDIA_TYPE, None;
     /// Too often; `retry_after` and the header `Retry-After` say how long to wait.

@@ -19,7 +19,9 @@ use poem_openapi::OperationId;
 use referral_core::Referral;
 use tokio::time::timeout;
 
-use crate::{AppOptions, client::FoundAddress, code::Code, document::Document, pages, problem::Problem};
+use crate::{
+    AppOptions, client::FoundAddress, code::Code, document::Document, host, pages, problem::Problem,
+};
 
 /// The largest body, in bytes. The largest that makes sense has less than a tenth of that.
 const MAX_BODY: usize = 16 * 1024;
@@ -126,11 +128,15 @@ impl<E: Endpoint<Output = Response>> Inner<E> {
     }
 
     async fn answer(&self, mut request: Request) -> Result<Response> {
+        let body = request.take_body();
+        if let Err(problem) = self.reject_other_hosts(&request) {
+            drop_rest(&mut Box::pin(body.into_bytes_stream())).await;
+            return Err(problem.into());
+        }
         if self.options.cors_origins.is_preflight(&request) {
             let methods = self.allowed(request.uri().path());
             return Ok(self.options.cors_origins.answer(&request, &methods));
         }
-        let body = request.take_body();
         if is_read(&request) {
             // Of no use, but unread it would break the connection.
             if !body.is_empty() {
@@ -148,6 +154,14 @@ impl<E: Endpoint<Output = Response>> Inner<E> {
             Ok(Err(_panic)) => Err(Problem::internal("the handler panicked").into()),
             Err(_elapsed) => Err(Problem::unavailable("the handler took longer than the time limit").into()),
         }
+    }
+
+    /// Rejects a request for another host than this machine, where only this machine is served.
+    fn reject_other_hosts(&self, request: &Request) -> Result<(), Problem> {
+        if self.options.loopback_hosts_only && !host::is_for_loopback(request) {
+            return Err(Problem::new(Code::MisdirectedRequest));
+        }
+        Ok(())
     }
 
     /// Reads the body as far as it may reach.

@@ -9,6 +9,7 @@ mod cors;
 mod document;
 mod edge;
 mod example;
+mod host;
 mod input;
 mod links;
 mod metrics;
@@ -35,6 +36,7 @@ use crate::{
 pub use crate::{
     client::{ClientAddresses, TrustedProxies},
     cors::CorsOrigins,
+    host::is_loopback_host,
     metrics::Metrics,
     reports::reports_url,
 };
@@ -57,6 +59,10 @@ pub struct AppOptions {
     pub cors_origins: CorsOrigins,
     /// Where requests are counted. Default: nowhere.
     pub metrics: Option<Metrics>,
+    /// Whether requests for other hosts than this machine are refused with 421 (Misdirected Request). For
+    /// senders that return codes in responses: without it, a website whose name resolves to a loopback
+    /// address could read them in the browser of a developer (DNS rebinding). Default: `false`.
+    pub loopback_hosts_only: bool,
     /// Who reads what gateways report, at the URLs that [`reports_url`] gives. Default: nobody. One that
     /// [signs the URL](ReportReader::signs_url) takes a `public_url`.
     pub report_readers: Vec<ReportReader>,
@@ -70,6 +76,7 @@ impl Default for AppOptions {
             client_addresses: ClientAddresses::default(),
             cors_origins: CorsOrigins::None,
             metrics: None,
+            loopback_hosts_only: false,
             report_readers: Vec::new(),
         }
     }

@@ -1,12 +1,12 @@
 //! The URLs of other pages of a list.
 
-use std::net::IpAddr;
-
 use poem::{
     Request,
     http::{Uri, header, uri::Authority},
 };
 use referral_core::PageLink;
+
+use crate::host::is_loopback_host;
 
 /// Writes links that lead back here.
 #[derive(Clone, Debug)]
@@ -54,20 +54,10 @@ impl Links {
     fn base(&self, host: Option<&str>) -> String {
         match (&self.public_url, host) {
             (Some(url), _) => url.trim_end_matches('/').to_owned(),
-            (None, Some(host)) if is_loopback(host) => format!("http://{host}"),
+            (None, Some(host)) if is_loopback_host(host) => format!("http://{host}"),
             _ => String::new(),
         }
     }
-}
-
-/// Whether `host`, with a port or without, can only be this machine.
-fn is_loopback(host: &str) -> bool {
-    let name = match host.rsplit_once(':') {
-        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
-        _ => host,
-    };
-    let address = name.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
-    name.eq_ignore_ascii_case("localhost") || address.is_ok_and(|address| address.is_loopback())
 }
 
 #[cfg(test)]
@@ -92,6 +82,8 @@ mod tests {
             ("127.0.0.1:1", "http://127.0.0.1:1"),
             ("127.1.2.3", "http://127.1.2.3"),
             ("[::1]:80", "http://[::1]:80"),
+            ("app.localhost:80", "http://app.localhost:80"),
+            ("example.com/.localhost", ""),
             ("example.com", ""),
             ("localhost.example.com", ""),
             ("127.0.0.1:80@example.com", ""),

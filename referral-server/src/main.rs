@@ -2,6 +2,7 @@
 
 mod cli;
 mod connections;
+mod development;
 mod environment;
 mod keys;
 mod limits;

@@ -24,7 +24,7 @@ use tokio::{
 
 use crate::{
     cli::{PolicyName, Settings},
-    connections, secrets,
+    connections, development, secrets,
     sms::Messages,
     test_numbers, with_sources,
 };
@@ -60,7 +60,7 @@ pub(crate) async fn connect(settings: &Settings) -> Result<Arc<dyn Storage>> {
         secrets::create_data_dir(&settings.store.data_dir)?;
     }
     let storage = match &settings.store.database_url {
-        Some(url) if url.starts_with("postgres:") || url.starts_with("postgresql:") => {
+        Some(url) if settings.store.is_postgres() => {
             referral_sqlx::connect_postgres(url, &settings.postgres_options()).await?
         }
         Some(url) => referral_sqlx::connect(url).await?,
@@ -72,8 +72,9 @@ pub(crate) async fn connect(settings: &Settings) -> Result<Arc<dyn Storage>> {
 /// Serves until a signal to stop, and then for as long as requests under way may take.
 pub(crate) async fn serve(settings: &Settings) -> Result<()> {
     let network = &settings.network;
-    refuse_to_give_codes_away(settings)?;
     let client_addresses = network.client_addresses()?;
+    development::reject_exposed(settings)?;
+    warn_about_wide_proxies(settings);
     let metrics = Metrics::new();
     let sms = settings.sms_config()?;
     let gateways = sms.as_ref().map(|sms| sms.names().join(", "));
@@ -122,6 +123,7 @@ pub(crate) async fn serve(settings: &Settings) -> Result<()> {
         }
     };
     options.public_url.clone_from(&network.public_url);
+    options.loopback_hosts_only = development::serves_loopback_only(settings);
     options.report_readers = report_readers;
     options.time_limit = network.time_limit;
     options.client_addresses = client_addresses;
@@ -136,18 +138,16 @@ async fn bind(address: SocketAddr) -> Result<TcpListener, String> {
     TcpListener::bind(address).await.map_err(|error| format!("cannot listen on {address}: {error}"))
 }
 
-/// With the development sender whoever reaches the server can sign in as anybody.
-fn refuse_to_give_codes_away(settings: &Settings) -> Result<()> {
-    let listen = settings.network.listen;
-    let gives_codes_away = !settings.sends_messages() && !listen.ip().is_loopback();
-    if gives_codes_away && !settings.sign_in.return_codes_to_anyone {
-        let reason = format!(
-            "the development sender gives the code of any phone to whoever asks for it, so it listens on \
-             loopback only, not on {listen}; to do it all the same, add --return-codes-to-anyone"
+/// Warns about blocks of trusted proxies that no network of proxies can be.
+fn warn_about_wide_proxies(settings: &Settings) {
+    let Some(proxies) = &settings.network.trusted_proxies else { return };
+    for block in proxies.wide_blocks() {
+        tracing::warn!(
+            %block,
+            "--trusted-proxies names a block too wide for a network of proxies: any client in it can forge its \
+             address and so evade every limit per address; name the addresses of the proxies only"
         );
-        return Err(reason.into());
     }
-    Ok(())
 }
 
 /// Says what stands open to whoever has others' messages sent on our account.

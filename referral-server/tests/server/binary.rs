@@ -20,6 +20,8 @@ pub(crate) struct Program {
     log: PathBuf,
 }
 
+/// The program, with an empty environment: an unknown `REFERRAL_…` variable is an error, and those of this
+/// test suite are unknown to the program.
 fn command(folder: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_referral-server"));
     command.current_dir(folder).env_clear();
@@ -329,12 +331,159 @@ async fn the_log_has_no_phone_no_code_and_no_token() {
 }
 
 #[test]
-fn the_development_sender_stays_on_this_machine_unless_told_otherwise() {
+fn the_development_sender_refuses_settings_for_production_and_names_all_of_them() {
     let folder = folder();
-    let output = run(folder.path(), &["--listen", "0.0.0.0:0"]);
+    // What docs/operations.md sets behind nginx, and a misspelt name for the gateways.
+    let environment = [
+        ("REFERRAL_LISTEN", "0.0.0.0:0"),
+        ("REFERRAL_DATABASE_URL", "postgres://referral:hunter2@127.0.0.1:1/referral"),
+        ("REFERRAL_PUBLIC_URL", "https://api.example.com"),
+        ("REFERRAL_TRUSTED_PROXIES", "127.0.0.1"),
+        ("REFERRAL_CLIENT_ADDRESS_HEADER", "X-Forwarded-For"),
+        ("REFERRAL_POLICY", "standard"),
+        ("REFERRAL_SMS_CONFIG", ""),
+    ];
+    let output = run_with(folder.path(), &[], &environment);
     let error = String::from_utf8_lossy(&output.stderr);
-    assert!(!output.status.success());
-    assert!(error.contains("--return-codes-to-anyone"), "{error}");
+    assert!(!output.status.success() && !error.contains("hunter2"), "{error}");
+    for named in [
+        "--listen",
+        "--database-url",
+        "--public-url",
+        "--trusted-proxies",
+        "--client-address-header",
+        "--policy",
+        "--sms-config",
+        "--return-codes-to-anyone",
+    ] {
+        assert!(error.contains(named), "{named}: {error}");
+    }
+    assert_eq!(std::fs::read_dir(folder.path()).expect("a folder").count(), 0, "nothing was made");
+}
+
+#[tokio::test]
+async fn with_the_development_sender_only_hosts_of_this_machine_are_answered() {
+    let folder = folder();
+    let program = Program::start(folder.path(), &[]);
+    let port = program.client.address.port();
+    let ask = async |program: &Program, host: &str| {
+        let request = program.client.request(reqwest::Method::POST, "/auth/send_code/");
+        program.client.send(request.json(&json!({ "phone": ANNA })).header("host", host)).await
+    };
+    for host in [format!("localhost:{port}"), "app.localhost".into(), "127.1.2.3".into(), "[::1]:80".into()] {
+        ask(&program, &host).await.ok();
+    }
+    for host in ["rebound.example.com", "localhost.example.com", "192.168.1.2:8080", "0.0.0.0"] {
+        let refused = ask(&program, host).await;
+        refused.assert_problem(421, "misdirected_request");
+        assert!(refused.body.get("code").is_some_and(|code| code == "misdirected_request"));
+    }
+    // Every page, not the API alone.
+    for path in ["/", "/docs/", "/.well-known/jwks.json", "/nowhere"] {
+        let url = format!("http://{}{path}", program.client.address);
+        let response = program.client.http.get(url).header("host", "example.com").send().await;
+        assert_eq!(response.expect("a response").status(), 421, "{path}");
+    }
+    drop(program);
+    let program = Program::start(folder.path(), &["--return-codes-to-anyone"]);
+    ask(&program, "api.example.com").await.ok();
+}
+
+#[tokio::test]
+async fn the_authority_of_http2_is_the_host() {
+    let folder = folder();
+    let program = Program::start(folder.path(), &[]);
+    let address = program.client.address;
+    let http = reqwest::Client::builder()
+        .http2_prior_knowledge()
+        .no_proxy()
+        .resolve("rebound.example.com", address)
+        .resolve("app.localhost", address);
+    let http = http.build().expect("a client");
+    for (host, status) in [("rebound.example.com", 421), ("app.localhost", 200)] {
+        let url = format!("http://{host}:{}/health/live", address.port());
+        let response = http.get(url).send().await.expect("a response");
+        assert_eq!(response.version(), reqwest::Version::HTTP_2);
+        assert_eq!(response.status(), status, "{host}");
+    }
+}
+
+#[tokio::test]
+async fn a_large_body_for_another_host_is_dropped_and_the_refusal_arrives() {
+    let folder = folder();
+    let program = Program::start(folder.path(), &[]);
+    let request = program.client.request(reqwest::Method::POST, "/auth/send_code/");
+    let request = request.header("host", "example.com").header("content-type", "application/json");
+    let refused = program.client.send(request.body(vec![b' '; 4 * 1024 * 1024])).await;
+    refused.assert_problem(421, "misdirected_request");
+}
+
+#[test]
+fn unknown_variables_are_an_error_of_every_command() {
+    let folder = folder();
+    for command in [&[][..], &["openapi"], &["keys", "list"], &["create-superuser", "--phone", ANNA]] {
+        let output = run_with(folder.path(), command, &[("REFERRAL_SMS_CONFG", "hunter2")]);
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && output.stdout.is_empty(), "{command:?}");
+        assert!(error.contains("REFERRAL_SMS_CONFG (did you mean REFERRAL_SMS_CONFIG?)"), "{error}");
+        assert!(!error.contains("hunter2"), "{error}");
+    }
+    assert_eq!(std::fs::read_dir(folder.path()).expect("a folder").count(), 0, "nothing was made");
+
+    // What Kubernetes sets for the services of a namespace is none of ours, and an empty one is not set.
+    let environment = [
+        ("REFERRAL_SERVICE_HOST", "10.0.0.1"),
+        ("REFERRAL_SERVICE_PORT_HTTP", "8080"),
+        ("REFERRAL_PORT_8080_TCP_ADDR", "10.0.0.1"),
+        ("REFERRAL_SERVER_SERVICE_HOST", "10.0.0.1"),
+        ("REFERRAL_SERVER_PORT", "tcp://10.0.0.1:8080"),
+        ("REFERRAL_SMS_CONFG", ""),
+    ];
+    let output = command(folder.path()).arg("openapi").envs(environment).output().expect("it runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[tokio::test]
+async fn an_empty_variable_of_any_flag_counts_as_unset() {
+    let folder = folder();
+    let help = command(folder.path()).arg("--help").output().expect("it runs").stdout;
+    let help = String::from_utf8_lossy(&help);
+    let name = |text: &str| text.split([']', '=']).next().map(str::to_owned);
+    let variables: Vec<String> = help.split("[env: ").skip(1).filter_map(name).collect();
+    assert!(variables.len() > 40 && variables.contains(&"REFERRAL_ISSUER".into()), "{variables:?}");
+    for variable in &variables {
+        let output = command(folder.path()).arg("openapi").env(variable, "").output().expect("it runs");
+        assert!(output.status.success(), "{variable}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+
+    let all: Vec<_> = variables.iter().map(|variable| (&**variable, "")).collect();
+    let with_empty = command(folder.path()).arg("--help").envs(all.iter().copied()).output();
+    let with_empty = with_empty.expect("it runs").stdout;
+    assert_eq!(String::from_utf8_lossy(&with_empty), help, "the help still names them");
+    let default = Program::start(folder.path(), &[]);
+    let program = Program::start_with(folder.path(), &[], &all);
+    assert_eq!(program.greeting[3..], default.greeting[3..]);
+    for client in [&default.client, &program.client] {
+        let access = client.enter(ANNA, None).await.access;
+        let claims = access.split('.').nth(1).expect("claims");
+        let claims =
+            base64::Engine::decode(&base64::prelude::BASE64_URL_SAFE_NO_PAD, claims).expect("Base64");
+        let claims: serde_json::Value = serde_json::from_slice(&claims).expect("JSON");
+        assert_eq!([&claims["iss"], &claims["aud"]], ["referral", "referral"]);
+    }
+}
+
+#[tokio::test]
+async fn trusted_proxies_as_wide_as_the_internet_are_warned_about() {
+    let folder = folder();
+    let start = |proxies| {
+        let arguments = ["--trusted-proxies", proxies, "--client-address-header", "X-Forwarded-For"];
+        Program::start(folder.path(), &[&arguments[..], &["--return-codes-to-anyone"]].concat()).stop()
+    };
+    let log = start("10.0.0.0/8,0.0.0.0/0,::/0");
+    let warnings = log.lines().filter(|line| line.contains("WARN") && line.contains("can forge its address"));
+    assert_eq!(warnings.count(), 2, "{log}");
+    assert!(!start("10.0.0.0/8,fc00::/7,192.0.2.1").contains("can forge its address"));
 }
 
 #[tokio::test]
@@ -361,7 +510,15 @@ async fn a_test_number_signs_in_with_its_code_and_everybody_is_warned() {
     let folder = folder();
     let list = format!("{ANNA}=47110815@2099-12-31,{BORIS}=08154711@2020-12-31");
     let environment = [("REFERRAL_TEST_NUMBERS", &*list)];
-    let arguments = ["--policy", "standard", "--log", "trace", "--metrics-listen", "127.0.0.1:0"];
+    let arguments = [
+        "--policy",
+        "standard",
+        "--return-codes-to-anyone",
+        "--log",
+        "trace",
+        "--metrics-listen",
+        "127.0.0.1:0",
+    ];
     let program = Program::start_with(folder.path(), &arguments, &environment);
     assert!(program.greeting.iter().any(|line| line.contains("Test numbers 1, until 2099-12-31")));
 

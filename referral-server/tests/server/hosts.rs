@@ -13,9 +13,14 @@ use crate::{
 #[path = "../../../referral-sqlx/tests/common/server.rs"]
 mod server;
 
+/// Several hosts with the development sender, for tests only.
+const RETURN_CODES: &str = "--return-codes-to-anyone";
+
 fn copy_keys(from: &Path, to: &Path) {
+    let mut builder = std::fs::DirBuilder::new();
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.recursive(true).create(to.join("referral-data")).expect("a folder");
     for file in ["keys.json", "peppers.json"] {
-        std::fs::create_dir_all(to.join("referral-data")).expect("a folder");
         let file = Path::new("referral-data").join(file);
         std::fs::copy(from.join(&file), to.join(&file)).expect("copied, with its permissions");
     }
@@ -25,7 +30,7 @@ fn copy_keys(from: &Path, to: &Path) {
 async fn two_hosts_accept_what_the_other_signed_and_sent() {
     let Some(database) = server::Database::create().await else { return };
     let [first, second] = [folder(), folder()];
-    let arguments = ["--database-url", &database.url];
+    let arguments = ["--database-url", &database.url, RETURN_CODES];
     let here = Program::start(first.path(), &arguments);
     copy_keys(first.path(), second.path());
     let there = Program::start(second.path(), &arguments);
@@ -54,7 +59,7 @@ async fn two_hosts_accept_what_the_other_signed_and_sent() {
 async fn two_hosts_rotate_in_three_steps_and_nobody_is_signed_out() {
     let Some(database) = server::Database::create().await else { return };
     let [first, second] = [folder(), folder()];
-    let arguments = ["--database-url", &database.url];
+    let arguments = ["--database-url", &database.url, RETURN_CODES];
     let mut here = Program::start(first.path(), &arguments);
     copy_keys(first.path(), second.path());
     let mut there = Program::start(second.path(), &arguments);
@@ -122,7 +127,7 @@ async fn two_hosts_rotate_in_three_steps_and_nobody_is_signed_out() {
 async fn a_host_without_the_keys_in_use_says_which_it_lacks_and_makes_none() {
     let Some(database) = server::Database::create().await else { return };
     let [first, second] = [folder(), folder()];
-    let arguments = ["--database-url", &database.url];
+    let arguments = ["--database-url", &database.url, RETURN_CODES];
     drop(Program::start(first.path(), &arguments));
 
     let output = run(second.path(), &arguments);
@@ -142,7 +147,7 @@ async fn a_host_without_the_keys_in_use_says_which_it_lacks_and_makes_none() {
 async fn keys_come_from_the_environment_too() {
     let Some(database) = server::Database::create().await else { return };
     let [first, second] = [folder(), folder()];
-    let arguments = ["--database-url", &database.url];
+    let arguments = ["--database-url", &database.url, RETURN_CODES];
     let here = Program::start(first.path(), &arguments);
     let anna = here.client.enter(ANNA, None).await;
     let read =
@@ -157,7 +162,7 @@ async fn keys_come_from_the_environment_too() {
 #[tokio::test]
 async fn what_was_answered_survives_a_kill_of_a_host() {
     let Some(database) = server::Database::create().await else { return };
-    survive_a_kill(&["--database-url", &database.url]).await;
+    survive_a_kill(&["--database-url", &database.url, RETURN_CODES]).await;
 }
 
 /// Of some it is known that each process counts for itself.
@@ -165,7 +170,7 @@ async fn what_was_answered_survives_a_kill_of_a_host() {
 async fn limits_are_those_of_all_hosts_together() {
     let Some(database) = server::Database::create().await else { return };
     let [first, second] = [folder(), folder()];
-    let arguments = ["--policy", "standard", "--database-url", &database.url];
+    let arguments = ["--policy", "standard", "--database-url", &database.url, RETURN_CODES];
     let here = Program::start(first.path(), &arguments);
     copy_keys(first.path(), second.path());
     let there = Program::start(second.path(), &arguments);
@@ -175,7 +180,7 @@ async fn limits_are_those_of_all_hosts_together() {
 #[tokio::test]
 async fn limits_are_those_of_all_processes_on_one_file_together() {
     let folder = folder();
-    let arguments = ["--policy", "standard"];
+    let arguments = ["--policy", "standard", RETURN_CODES];
     let here = Program::start(folder.path(), &arguments);
     let there = Program::start(folder.path(), &arguments);
     count_together(&here, &there).await;

@@ -36,7 +36,9 @@ fn assert_figure(page: &str, line: &str) {
 #[tokio::test]
 async fn figures_tell_what_was_asked_sent_and_refused() {
     let folder = folder();
-    let arguments = [METRICS, &["--policy", "standard", "--codes-per-address", "2/1h"]].concat();
+    let arguments =
+        [METRICS, &["--policy", "standard", "--codes-per-address", "2/1h", "--return-codes-to-anyone"]]
+            .concat();
     let program = Program::start(folder.path(), &arguments);
     let anna = program.client.enter(ANNA, None).await;
     program.client.get("/users/current_user/", &anna.access).await.ok();
@@ -200,7 +202,11 @@ async fn enter(client: &Client, phone: &str, codes: &mut Secrets, tokens: &mut S
 #[tokio::test]
 async fn no_code_token_or_phone_is_in_what_the_service_writes() {
     let folder = folder();
-    let arguments = [METRICS, &["--log", "trace", "--code-length", "10", "--policy", "standard"]].concat();
+    let arguments = [
+        METRICS,
+        &["--log", "trace", "--code-length", "10", "--policy", "standard", "--return-codes-to-anyone"],
+    ]
+    .concat();
     let program = Program::start(folder.path(), &arguments);
     let client = &program.client;
     let (mut codes, mut tokens) = (Secrets::default(), Secrets::default());
