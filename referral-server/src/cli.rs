@@ -125,7 +125,8 @@ pub(crate) struct Network {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Storage")]
 pub(crate) struct Store {
-    /// Folder of the database, the keys and the pepper, as far as no other place is given
+    /// Folder of the database, the keys and the pepper, as far as no other place is given. It and its files
+    /// must belong to the user that the server runs as, and be out of reach of other users
     #[arg(
         long,
         env = "REFERRAL_DATA_DIR",
@@ -134,7 +135,7 @@ pub(crate) struct Store {
         default_value = "./referral-data"
     )]
     pub(crate) data_dir: PathBuf,
-    /// Database: `sqlite:path/to/file.db`, or `postgres://user:password@host:5432/name`, after which
+    /// Database: `sqlite:path/to/file.db`, a file of mode 0600, or `postgres://user:password@host:5432/name`, after which
     /// `?sslmode=verify-full&sslrootcert=ca.pem` encrypts [default: `referral.db` in the data folder]
     #[arg(long, env = "REFERRAL_DATABASE_URL", global = true, value_name = "URL", hide_env_values = true)]
     pub(crate) database_url: Option<String>,
@@ -296,7 +297,6 @@ pub(crate) enum PolicyName {
     Development,
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
 impl PolicyName {
     /// Returns the value of `--policy`.
     pub(crate) fn name(self) -> &'static str {
@@ -308,6 +308,7 @@ impl PolicyName {
     }
 }
 
+#[derive(Clone, Copy, Debug, ValueEnum)]
 pub(crate) enum VisibilityName {
     /// Everybody who is signed in sees everything
     Full,
@@ -350,7 +351,6 @@ impl Network {
     }
 }
 
-impl Settings {
 impl Store {
     /// Returns `true` if the database is PostgreSQL.
     pub(crate) fn is_postgres(&self) -> bool {
@@ -359,6 +359,7 @@ impl Store {
     }
 }
 
+impl Settings {
     /// Whether anything is kept in the data folder.
     pub(crate) fn uses_data_dir(&self) -> bool {
         let Self { store, tokens, sign_in, .. } = self;

@@ -87,6 +87,9 @@ pub(crate) enum Step {
 }
 
 pub(crate) async fn run(settings: &Settings, command: &KeysCommand) -> Result<()> {
+    if settings.uses_data_dir() {
+        secrets::check_data_dir(&settings.store.data_dir)?;
+    }
     match *command {
         KeysCommand::Generate { purpose, algorithm, print } => {
             generate(settings, &rings(settings, purpose), algorithm, print)

@@ -2,7 +2,7 @@
 //! folder has none.
 
 use std::{
-    fs::{self, File},
+    fs::{self, File, Metadata},
     io::{self, Read as _, Write as _},
     os::unix::fs::{MetadataExt as _, fchown},
     path::{Path, PathBuf},
@@ -26,8 +26,17 @@ pub(crate) enum SecretError {
         path.display(), purpose.as_str()
     )]
     Missing { purpose: KeyPurpose, path: PathBuf },
-    #[error("{} can be read by others; run: chmod 600 {}", .0.display(), .0.display())]
-    Exposed(PathBuf),
+    #[error(
+        "{path} has mode {mode:04o}, so other users can read or write it; run: chmod {needed:o} {path}",
+        path = path.display()
+    )]
+    Exposed { path: PathBuf, mode: u32, needed: u32 },
+    #[error(
+        "{path} belongs to user {owner}, but this process runs as user {user}; run it as user {owner}, or run: \
+         chown {user} {path}",
+        path = path.display()
+    )]
+    OfOther { path: PathBuf, owner: u32, user: u32 },
     #[error("{place}: {source}")]
     Broken { place: String, source: KeyError },
     #[error(
@@ -118,9 +127,7 @@ impl<'a> Secret<'a> {
             io::ErrorKind::NotFound => SecretError::Missing { purpose: self.purpose, path: path.to_owned() },
             _ => failed(error),
         })?;
-        if file.metadata().map_err(failed)?.mode() & 0o077 != 0 {
-            return Err(SecretError::Exposed(path.to_owned()));
-        }
+        check_private(path, &file.metadata().map_err(failed)?)?;
         let mut json = Zeroizing::new(String::new());
         file.read_to_string(&mut json).map_err(failed)?;
         Ok(json)
@@ -195,9 +202,10 @@ fn replace(path: &Path, content: &str) -> io::Result<()> {
     let path = path.canonicalize()?;
     let folder = folder_of(&path);
     let draft = draft(folder, content)?;
+    // The owner is the same, or the file could not have been read.
     let [former, own] = [fs::metadata(&path)?, draft.as_file().metadata()?];
-    if (former.uid(), former.gid()) != (own.uid(), own.gid()) {
-        fchown(draft.as_file(), Some(former.uid()), Some(former.gid()))?;
+    if former.gid() != own.gid() {
+        fchown(draft.as_file(), None, Some(former.gid()))?;
     }
     draft.persist(&path)?;
     File::open(folder)?.sync_all()
@@ -215,10 +223,38 @@ fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// Makes the data folder, for its owner only.
+/// Creates the data directory, for its owner only, or checks the one that is there.
+///
+/// Directories above it are not checked: other users who can write to those can replace it, but only by one
+/// of theirs, which the next start refuses.
 pub(crate) fn create_data_dir(path: &Path) -> Result<(), SecretError> {
+    let failed = |source| SecretError::Io { path: path.to_owned(), source };
     let mut builder = fs::DirBuilder::new();
     builder.recursive(true);
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(path).map_err(|source| SecretError::Io { path: path.to_owned(), source })
+    builder.create(path).map_err(failed)?;
+    check_private(path, &fs::metadata(path).map_err(failed)?)
+}
+
+/// Checks the data directory if it is there.
+pub(crate) fn check_data_dir(path: &Path) -> Result<(), SecretError> {
+    match fs::metadata(path) {
+        Ok(metadata) => check_private(path, &metadata),
+        // Commands that read from it say what is missing.
+        Err(_) => Ok(()),
+    }
+}
+
+/// Rejects a file or directory that another user owns, or can read or write.
+fn check_private(path: &Path, metadata: &Metadata) -> Result<(), SecretError> {
+    let (owner, user) = (metadata.uid(), rustix::process::geteuid().as_raw());
+    if owner != user {
+        return Err(SecretError::OfOther { path: path.to_owned(), owner, user });
+    }
+    let mode = metadata.mode() & 0o777;
+    if mode & 0o077 != 0 {
+        let needed = if metadata.is_dir() { 0o700 } else { 0o600 };
+        return Err(SecretError::Exposed { path: path.to_owned(), mode, needed });
+    }
+    Ok(())
 }

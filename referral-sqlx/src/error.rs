@@ -1,5 +1,7 @@
 //! What can go wrong with a database, and what that means to whoever asked.
 
+use std::path::PathBuf;
+
 use referral_core::storage::BoxError;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 use referral_core::storage::StorageError;
@@ -40,6 +42,31 @@ pub enum ConnectError {
         "the database file cannot be made or written to; check that its folder exists, and the permissions of both"
     )]
     FileNotMade(#[source] std::io::Error),
+    /// The database file, or one of those that SQLite keeps beside it, can be read or written by other users.
+    #[error(
+        "the database file {path} has mode {mode:04o}, so other users can read or write it; run: chmod 600 {path}",
+        path = path.display()
+    )]
+    FileExposed {
+        /// The file.
+        path: PathBuf,
+        /// Its permissions.
+        mode: u32,
+    },
+    /// The database file, or one of those that SQLite keeps beside it, belongs to another user.
+    #[error(
+        "the database file {path} belongs to user {owner}, but this process runs as user {user}; run it as user \
+         {owner}, or run: chown {user} {path}",
+        path = path.display()
+    )]
+    FileOfOther {
+        /// The file.
+        path: PathBuf,
+        /// The id of the user whom it belongs to.
+        owner: u32,
+        /// The id of the user that the process runs as.
+        user: u32,
+    },
     /// The database could not be opened.
     #[error("the database cannot be opened; check its path, its permissions and who else uses it")]
     NotOpened(#[source] BoxError),

@@ -175,15 +175,15 @@ fn keys_are_made_once_and_shown_without_their_secrets() {
 fn each_step_moves_one_key_and_leaves_all_else() {
     let folder = folder();
     commanded(folder.path(), &["keys", "generate"], &[]);
-    // A link stays a link, a file stays its owner's, and what is not known here stays too.
+    // A link stays a link, a file stays its group's, and what is not known here stays too.
     let [path, target] = [KEYS, "elsewhere.json"].map(|file| folder.path().join(file));
     let mut set: Value = serde_json::from_str(&read(folder.path(), KEYS)).expect("JSON");
     set["keys"][0]["note"] = json!({ "made": "by hand", "in": 2026 });
     set["comment"] = json!(["of the set"]);
     fs::write(&target, set.to_string()).expect("written");
     fs::set_permissions(&target, fs::Permissions::from_mode(0o600)).expect("set");
-    let _ = chown(&target, Some(10_001), Some(10_001));
-    let owner = fs::metadata(&target).expect("it is there").uid();
+    let _ = chown(&target, None, Some(10_001));
+    let group = fs::metadata(&target).expect("it is there").gid();
     fs::remove_file(&path).expect("removed");
     symlink(&target, &path).expect("linked");
     let files = || fs::read_dir(folder.path()).expect("a folder").count();
@@ -193,7 +193,7 @@ fn each_step_moves_one_key_and_leaves_all_else() {
         commanded(folder.path(), &[&["keys", "rotate", "--purpose", "signing"], step].concat(), &[]);
         assert!(path.is_symlink());
         let metadata = fs::metadata(&target).expect("it is there");
-        assert_eq!((metadata.uid(), metadata.mode() & 0o777), (owner, 0o600));
+        assert_eq!((metadata.gid(), metadata.mode() & 0o777), (group, 0o600));
         let written: Value = serde_json::from_str(&read(folder.path(), KEYS)).expect("JSON");
         assert_eq!(written["comment"], set["comment"]);
         assert!(written["keys"].as_array().expect("keys").contains(&set["keys"][0]));
@@ -258,4 +258,60 @@ fn a_ring_in_the_environment_is_rotated_by_what_is_printed() {
     assert_eq!(fs::read_dir(folder.path()).expect("a folder").count(), 0, "nothing was made");
     let dropped = print(&["rotate", "--step", "drop"], &used);
     assert_eq!(ids(&dropped), std::slice::from_ref(second));
+}
+
+#[test]
+fn files_and_the_data_directory_must_be_out_of_reach_of_other_users() {
+    let folder = folder();
+    let refused = |arguments: &[&str], path: &str, sentence: &str| {
+        let output = run(folder.path(), arguments);
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success(), "{arguments:?} with {path}");
+        assert!(error.contains(path) && error.contains(sentence), "{arguments:?}: {error}");
+    };
+    let superuser = ["create-superuser", "--phone", ANNA];
+    commanded(folder.path(), &superuser, &[]);
+    let set_mode = |path: &Path, mode| {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("set");
+    };
+    let data = folder.path().join("referral-data");
+    for (name, private, needed) in [
+        ("", 0o700, "chmod 700 ./referral-data"),
+        ("keys.json", 0o600, "chmod 600 ./referral-data/keys.json"),
+        ("peppers.json", 0o600, "chmod 600 ./referral-data/peppers.json"),
+        ("referral.db", 0o600, "referral-data/referral.db"),
+    ] {
+        let path = data.join(name);
+        for mode in [0o040, 0o020, 0o004, 0o002, 0o055] {
+            set_mode(&path, private | mode);
+            refused(&superuser, name, needed);
+            refused(&superuser, name, &format!("mode {:04o}", private | mode));
+            if name != "referral.db" {
+                refused(&["keys", "list"], name, needed);
+                refused(&["keys", "rotate", "--step", "add"], name, needed);
+            }
+        }
+        set_mode(&path, private);
+        // Only root can give a file away.
+        let own = fs::metadata(&path).expect("it is there").uid();
+        if chown(&path, Some(10_001), None).is_ok() {
+            refused(&superuser, name, "belongs to user 10001");
+            refused(&superuser, name, &format!("chown {own} "));
+            chown(&path, Some(own), None).expect("given back");
+        }
+    }
+    commanded(folder.path(), &superuser, &[]);
+
+    // Also files that settings name, and a directory that was there before.
+    let file = folder.path().join("public.json");
+    fs::write(&file, "{}").expect("written");
+    set_mode(&file, 0o644);
+    refused(&["--key-file", "public.json"], "public.json", "chmod 600");
+    refused(&["--pepper-file", "public.json"], "public.json", "chmod 600");
+    refused(&["--database-url", "sqlite:public.json"], "public.json", "chmod 600");
+    fs::create_dir(folder.path().join("open")).expect("made");
+    set_mode(&folder.path().join("open"), 0o755);
+    refused(&["--data-dir", "open"], "open", "chmod 700 open");
+    refused(&["keys", "generate", "--data-dir", "open"], "open", "chmod 700 open");
+    assert_eq!(fs::read_dir(folder.path().join("open")).expect("a folder").count(), 0);
 }

@@ -36,7 +36,7 @@ pub(crate) async fn open_url(url: &str) -> Result<SqliteStore, ConnectError> {
 pub(crate) async fn open_path(path: &Path) -> Result<SqliteStore, ConnectError> {
     // As an absolute path no name is taken for anything but a name.
     let path = std::path::absolute(path).map_err(ConnectError::FileNotMade)?;
-    make_file(&path, true).map_err(ConnectError::FileNotMade)?;
+    make_file(&path, true)?;
     open(set_up(SqliteConnectOptions::new().filename(path))).await
 }
 
@@ -78,7 +78,7 @@ fn read_url(url: &str) -> Result<SqliteConnectOptions, ConnectError> {
         Some(name) if !name.is_empty() && !name.starts_with("file:") => {}
         _ => return Err(ConnectError::UnsupportedUrl),
     }
-    make_file(options.get_filename(), may_create).map_err(ConnectError::FileNotMade)?;
+    make_file(options.get_filename(), may_create)?;
     Ok(set_up(options))
 }
 
@@ -94,13 +94,71 @@ fn set_up(options: SqliteConnectOptions) -> SqliteConnectOptions {
 
 /// Makes an empty file that only its owner can read, where there is none and there may be one.
 /// SQLite gives the files beside it the same permissions. A file that is there must be one that
-/// may be written to: SQLite itself would open it all the same, and fail at the first write.
-fn make_file(path: &Path, may_create: bool) -> std::io::Result<()> {
+/// may be written to: SQLite itself would open it all the same, and fail at the first write. And it must be
+/// out of reach of other users.
+fn make_file(path: &Path, may_create: bool) -> Result<(), ConnectError> {
     let mut options = std::fs::OpenOptions::new();
     options.write(true).create(may_create).truncate(false);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(path).map(drop)
+    let file = options.open(path).map_err(ConnectError::FileNotMade)?;
+    #[cfg(unix)]
+    private::check(path, &file)?;
+    Ok(())
+}
+
+/// Files that no other user can read or write.
+#[cfg(unix)]
+mod private {
+    use std::{
+        ffi::OsString,
+        fs::{self, File, Metadata},
+        os::unix::fs::MetadataExt as _,
+        path::{Path, PathBuf},
+    };
+
+    use crate::ConnectError;
+
+    /// Checks a database file, and the log and the index of the log if they are beside it.
+    pub(super) fn check(path: &Path, file: &File) -> Result<(), ConnectError> {
+        let metadata = file.metadata().map_err(ConnectError::FileNotMade)?;
+        check_metadata(path, &metadata)?;
+        // SQLite keeps them beside the file that a link leads to.
+        let real = path.canonicalize().map_err(ConnectError::FileNotMade)?;
+        for suffix in ["-wal", "-shm"] {
+            let beside = with_suffix(&real, suffix);
+            if let Ok(metadata) = fs::metadata(&beside) {
+                check_metadata(&beside, &metadata)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn check_metadata(path: &Path, metadata: &Metadata) -> Result<(), ConnectError> {
+        check_owner_and_mode(path, metadata.uid(), metadata.mode(), rustix::process::geteuid().as_raw())
+    }
+
+    pub(super) fn check_owner_and_mode(
+        path: &Path,
+        owner: u32,
+        mode: u32,
+        user: u32,
+    ) -> Result<(), ConnectError> {
+        let mode = mode & 0o777;
+        if owner != user {
+            return Err(ConnectError::FileOfOther { path: path.to_owned(), owner, user });
+        }
+        if mode & 0o077 != 0 {
+            return Err(ConnectError::FileExposed { path: path.to_owned(), mode });
+        }
+        Ok(())
+    }
+
+    fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+        let mut name: OsString = path.as_os_str().to_owned();
+        name.push(suffix);
+        name.into()
+    }
 }
 
 async fn try_open(options: &SqliteConnectOptions) -> Result<SqliteStore, ConnectError> {
@@ -191,6 +249,27 @@ pub(super) mod tests {
         let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
         assert_eq!(code.as_deref(), Some("517"));
         assert!(matches!(failure(error), StorageError::Unavailable(_)));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_file_is_private_if_it_is_ours_and_for_nobody_else() {
+        let check = |owner, mode: u32, user| {
+            private::check_owner_and_mode(Path::new("a.db"), owner, 0o100_000 | mode, user)
+        };
+        for mode in [0o600, 0o400, 0o700] {
+            assert!(check(7, mode, 7).is_ok(), "{mode:o}");
+            let error = check(0, mode, 7).expect_err("of another owner").to_string();
+            assert!(
+                error.contains("a.db") && error.contains("user 0") && error.contains("user 7"),
+                "{error}"
+            );
+            assert!(check(7, mode, 0).is_err(), "root is no exception");
+        }
+        for mode in [0o640, 0o620, 0o604, 0o602, 0o610, 0o601, 0o666, 0o777] {
+            let error = check(7, mode, 7).expect_err("exposed").to_string();
+            assert!(error.contains(&format!("{mode:04o}")) && error.contains("chmod 600 a.db"), "{error}");
+        }
     }
 
     #[tokio::test]

@@ -1,5 +1,7 @@
 //! Opening a file, and what is said if that cannot be.
 
+use std::path::Path;
+
 use referral_core::{
     PageSize, Position,
     storage::{SearchTerm, StorageError, UserFilter, UserQuery},
@@ -20,9 +22,25 @@ async fn refused(url: &str) -> ConnectError {
     }
 }
 
+async fn refused_path(path: &Path) -> ConnectError {
+    match referral_sqlx::connect_sqlite(path).await {
+        Ok(_) => panic!("{} was opened", path.display()),
+        Err(error) => error,
+    }
+}
+
 async fn raw(url: &str) -> SqliteConnection {
     let options: SqliteConnectOptions = url.parse().expect("a URL");
     SqliteConnection::connect_with(&options).await.expect("a connection")
+}
+
+/// Sets the permissions of a file, where files have some.
+fn set_mode(path: &Path, mode: u32) {
+    #[cfg(unix)]
+    {
+        let permissions = std::os::unix::fs::PermissionsExt::from_mode(mode);
+        std::fs::set_permissions(path, permissions).expect("set");
+    }
 }
 
 #[tokio::test]
@@ -95,6 +113,7 @@ async fn a_file_of_something_else_is_refused() {
     let path = folder.path().join("referral.db");
     std::fs::write(&path, "This is no database, but long enough to be taken for one. ".repeat(100))
         .expect("written");
+    set_mode(&path, 0o600);
     assert!(matches!(refused(&url_in(folder.path())).await, ConnectError::NotOpened(_)));
 }
 
@@ -115,6 +134,65 @@ async fn a_new_file_is_for_its_owner_only() {
     names.sort();
     assert_eq!(names, ["referral.db", "referral.db-shm", "referral.db-wal"]);
     drop(store);
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_file_that_other_users_can_read_or_write_is_refused() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let url = url_in(folder.path());
+    // It stays open, so that the files beside it stay.
+    let store = connect(&url).await.expect("a new file");
+    for name in ["referral.db", "referral.db-wal", "referral.db-shm"] {
+        let path = folder.path().join(name);
+        for mode in [0o640, 0o604, 0o620, 0o602, 0o777] {
+            set_mode(&path, mode);
+            for error in [refused(&url).await, refused_path(&folder.path().join("referral.db")).await] {
+                let text = error.to_string();
+                assert!(
+                    matches!(&error, ConnectError::FileExposed { path: of, mode: found }
+                        if of.ends_with(name) && *found == mode),
+                    "{name}: {text}"
+                );
+                assert!(text.contains(&format!("{mode:04o}")) && text.contains("chmod 600 "), "{text}");
+            }
+        }
+        set_mode(&path, 0o600);
+    }
+    connect(&url).await.expect("in order again").check_ready().await.expect("ready");
+    store.check_ready().await.expect("ready");
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn what_a_link_leads_to_is_checked() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let elsewhere = tempfile::tempdir().expect("a temporary folder");
+    let file = elsewhere.path().join("real.db");
+    let store = referral_sqlx::connect_sqlite(&file).await.expect("a new file");
+    let link = folder.path().join("referral.db");
+    std::os::unix::fs::symlink(&file, &link).expect("linked");
+    drop(referral_sqlx::connect_sqlite(&link).await.expect("the same file"));
+    for name in ["real.db", "real.db-wal"] {
+        set_mode(&elsewhere.path().join(name), 0o644);
+        assert!(matches!(refused_path(&link).await, ConnectError::FileExposed { .. }), "{name}");
+        set_mode(&elsewhere.path().join(name), 0o600);
+    }
+    drop(store);
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_file_of_another_owner_is_refused() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let url = url_in(folder.path());
+    drop(connect(&url).await.expect("a new file"));
+    // Only root can give a file away. The rule itself has a test that needs nothing.
+    if std::os::unix::fs::chown(folder.path().join("referral.db"), Some(10_001), None).is_err() {
+        return;
+    }
+    let error = refused(&url).await;
+    assert!(matches!(error, ConnectError::FileOfOther { owner: 10_001, .. }), "{error}");
 }
 
 #[tokio::test]
@@ -160,6 +238,7 @@ async fn users_who_were_there_before_the_index_are_found_by_a_search() {
     )
     .await
     .expect("a new file");
+    set_mode(&folder.path().join("referral.db"), 0o600);
     let first = Migration::new(
         1,
         "start".into(),
