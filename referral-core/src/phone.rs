@@ -92,12 +92,25 @@ impl PhoneNumber {
         &self.0
     }
 
-    /// The number as others may see it where phones are private: `+7960*****17`.
+    /// Returns the number as others may see it where phones are private: `+7960*****17`.
+    ///
+    /// At least four digits are hidden. If the first four and the last two cannot be shown beside these, only
+    /// the country code is. The number of `*` is always the same, so that it does not tell the length of the
+    /// number.
     #[must_use]
     pub fn masked(&self) -> String {
-        let (shown, hidden) = self.0.split_at(5);
-        let (hidden, last) = hidden.split_at(hidden.len() - 2);
-        format!("{shown}{}{last}", "*".repeat(hidden.len()))
+        const SHOWN_FIRST: usize = 4;
+        const SHOWN_LAST: usize = 2;
+        const MIN_HIDDEN: usize = 4;
+        const HIDDEN: &str = "*****";
+
+        let digits = &self.0[1..];
+        if digits.len() >= SHOWN_FIRST + MIN_HIDDEN + SHOWN_LAST {
+            let (first, last) = (&digits[..SHOWN_FIRST], &digits[digits.len() - SHOWN_LAST..]);
+            return format!("+{first}{HIDDEN}{last}");
+        }
+        let country_code = PHONE_NUMBER_UTIL.parse(&self.0, None).map(|number| number.country_code);
+        country_code.map_or_else(|_| format!("+{HIDDEN}"), |country_code| format!("+{country_code}{HIDDEN}"))
     }
 
     /// The region that the number belongs to, if it belongs to one.
@@ -214,9 +227,64 @@ mod tests {
     }
 
     #[test]
-    fn a_masked_number_keeps_its_length() {
-        let phone = PhoneNumber::parse("+79608543017", None).expect("valid");
-        assert_eq!(phone.masked(), "+7960*****17");
+    fn a_masked_number_hides_at_least_four_digits_and_its_length() {
+        for (phone, masked) in [
+            ("+79608543017", "+7960*****17"),
+            ("+14155552671", "+1415*****71"),
+            ("+447911123456", "+4479*****56"),
+            // Ten digits, and nine.
+            ("+2903123412", "+2903*****12"),
+            ("+298211234", "+298*****"),
+            ("+6834002", "+683*****"),
+            // Stored, although no plan assigns it.
+            ("+9991234", "+*****"),
+        ] {
+            let phone = PhoneNumber::from_stored(phone.into()).expect("E.164");
+            assert_eq!(phone.masked(), masked);
+        }
+    }
+
+    #[test]
+    fn a_masked_number_of_any_region_and_kind_hides_enough() {
+        const KINDS: [PhoneNumberType; 5] = [
+            PhoneNumberType::Mobile,
+            PhoneNumberType::FixedLine,
+            PhoneNumberType::TollFree,
+            PhoneNumberType::PremiumRate,
+            PhoneNumberType::VoIP,
+        ];
+        let (mut long, mut short) = (0, 0);
+        for region in PHONE_NUMBER_UTIL.get_supported_regions() {
+            for kind in KINDS {
+                let Ok(example) = PHONE_NUMBER_UTIL.get_example_number_for_type_and_region(region, kind)
+                else {
+                    continue;
+                };
+                let number = PHONE_NUMBER_UTIL.format(&example, PhoneNumberFormat::E164);
+                let phone = PhoneNumber::parse(&number, None).expect("valid");
+                let masked = phone.masked();
+                let (first, last) = masked.split_once("*****").expect("five stars");
+                assert!(number.starts_with(first) && number.ends_with(last), "{number}: {masked}");
+                let hidden = number.len() - first.len() - last.len();
+                let country_code = format!("+{}", example.country_code);
+                if last.is_empty() {
+                    short += 1;
+                    assert_eq!(first, country_code, "{number}");
+                    assert!(number.len() < 11, "{number} is long enough to show more");
+                } else {
+                    long += 1;
+                    assert!(hidden >= 4 && first.starts_with(&country_code), "{number}: {masked}");
+                }
+                // Another number that differs only in what is hidden, or in its length, looks the same.
+                let filled = [&number[..first.len()], &"0".repeat(hidden), last].concat();
+                assert_eq!(PhoneNumber(filled).masked(), masked);
+                let longer = [&number[..first.len()], &"0".repeat(hidden + 1), last].concat();
+                if !last.is_empty() {
+                    assert_eq!(PhoneNumber(longer).masked(), masked);
+                }
+            }
+        }
+        assert!(long > 400 && short > 20, "{long} long and {short} short numbers");
     }
 
     #[test]
