@@ -33,7 +33,7 @@ macro_rules! codes {
 }
 
 codes! {
-    /// The body is not JSON, or not an object.
+    /// The body is not JSON, not an object, or has an object with the same key twice.
     MalformedJson = "malformed_json", BAD_REQUEST, None;
     /// Several fields are wrong; `errors` names each.
     ValidationFailed = "validation_failed", BAD_REQUEST, None;

@@ -1,6 +1,6 @@
 //! Reading JSON bodies field by field, so that one answer names everything that is wrong.
 
-use std::marker::PhantomData;
+use std::{fmt, marker::PhantomData};
 
 use poem::{FromRequest, Request, RequestBody, http::header, web::headers::ContentType};
 use poem_openapi::{
@@ -9,6 +9,10 @@ use poem_openapi::{
     types::Type,
 };
 use referral_core::Invalid;
+use serde::{
+    Deserialize, Deserializer,
+    de::{self, MapAccess, SeqAccess, Visitor},
+};
 use serde_json::{Map, Value};
 
 use crate::{
@@ -41,15 +45,19 @@ impl From<Wrong> for Problem {
 
 impl Fields {
     fn parse(body: &[u8]) -> Result<Self, Problem> {
+        // RFC 8259, section 8.1, lets a parser ignore it, and some clients send it.
+        let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
         match serde_json::from_slice(body) {
-            Ok(Value::Object(values)) => Ok(Self { values, errors: FieldErrors::new() }),
+            Ok(UniqueKeys(Value::Object(values))) => Ok(Self { values, errors: FieldErrors::new() }),
             Ok(_) => Err(Problem::with_detail(Code::MalformedJson, "The body must be a JSON object.")),
             Err(error) => {
                 let place = format!("line {}, column {}", error.line(), error.column());
-                Err(Problem::with_detail(
-                    Code::MalformedJson,
-                    format!("The body is not valid JSON ({place})."),
-                ))
+                let detail = if error.is_data() {
+                    format!("An object in the body has the same key twice ({place}). Send each key once.")
+                } else {
+                    format!("The body is not valid JSON ({place}).")
+                };
+                Err(Problem::with_detail(Code::MalformedJson, detail))
             }
         }
     }
@@ -176,6 +184,77 @@ fn is_json(request: &Request) -> bool {
     })
 }
 
+/// A JSON value none of whose objects has a key twice, at any depth.
+///
+/// Of such a key some parsers take the first value and others the last. So a proxy that checks a request
+/// could see another one than this server.
+struct UniqueKeys(Value);
+
+impl<'de> Deserialize<'de> for UniqueKeys {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(UniqueKeysVisitor).map(Self)
+    }
+}
+
+struct UniqueKeysVisitor;
+
+impl<'de> Visitor<'de> for UniqueKeysVisitor {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("any JSON value")
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_string<E>(self, value: String) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
+        let mut values = Vec::new();
+        while let Some(UniqueKeys(value)) = items.next_element()? {
+            values.push(value);
+        }
+        Ok(Value::Array(values))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Value, A::Error> {
+        let mut values = Map::new();
+        while let Some(key) = entries.next_key::<String>()? {
+            if values.contains_key(&key) {
+                // The parser adds the place.
+                return Err(de::Error::custom("a key twice"));
+            }
+            let UniqueKeys(value) = entries.next_value()?;
+            values.insert(key, value);
+        }
+        Ok(Value::Object(values))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -211,9 +290,56 @@ mod tests {
     #[test]
     fn what_is_no_object_is_refused() {
         let deep = "[".repeat(10_000);
-        for body in ["", "[]", "null", "1", "{", "{\"a\":\"\\ud800\"}", "\u{feff}{}", &deep] {
+        for body in [
+            "",
+            "[]",
+            "null",
+            "1",
+            "{",
+            "{\"a\":\"\\ud800\"}",
+            "\u{feff}",
+            "\u{feff}\u{feff}{}",
+            " \u{feff}{}",
+            &deep,
+        ] {
             assert!(Fields::parse(body.as_bytes()).is_err(), "{body:.20}");
         }
         assert!(Fields::parse(b"{\"a\": \"\xff\"}").is_err());
+    }
+
+    #[test]
+    fn a_byte_order_mark_before_the_body_is_skipped() {
+        let body = fields("\u{feff}{\"word\": \"x\"}");
+        assert_eq!(body.values["word"], "x");
+    }
+
+    #[test]
+    fn a_key_that_is_there_twice_is_refused_at_any_depth_with_its_place() {
+        for (body, place) in [
+            (r#"{"a": 1, "a": 1}"#, "line 1, column 12"),
+            ("{\"a\": 1,\n \"b\": 2,\n \"a\": null}", "line 3, column 4"),
+            (r#"{"a": 1, "\u0061": 2}"#, "line 1, column 17"),
+            (r#"{"x": {"a": 1, "a": 2}}"#, "line 1, column 18"),
+            (r#"{"x": [[{"y": {"": 1, "": 2}}]]}"#, "line 1, column 24"),
+        ] {
+            let problem = Fields::parse(body.as_bytes()).err().expect(body).to_string();
+            assert!(problem.starts_with("malformed_json") && problem.contains(place), "{body}: {problem}");
+            assert!(problem.contains("same key twice"), "{problem}");
+        }
+        for body in [r#"{"a": {"a": {"a": 1}}}"#, r#"{"x": [{"a": 1}, {"a": 1}]}"#, r#"{"a": 1, "A": 1}"#] {
+            assert!(Fields::parse(body.as_bytes()).is_ok(), "{body}");
+        }
+    }
+
+    #[test]
+    fn all_kinds_of_values_are_read_as_they_are() {
+        let body =
+            r#"{"a":null,"b":true,"c":-1,"d":18446744073709551615,"e":1.5,"f":"\u00e9","g":[1,{"h":[]}]}"#;
+        let expected: Value = serde_json::from_str(body).expect("JSON");
+        assert_eq!(Value::Object(fields(body).values), expected);
+        let nested = |depth: usize| format!("{{\"a\":{}{}}}", "[".repeat(depth), "]".repeat(depth));
+        assert!(Fields::parse(nested(100).as_bytes()).is_ok());
+        let problem = Fields::parse(nested(10_000).as_bytes()).err().expect("too deep").to_string();
+        assert!(problem.contains("not valid JSON"), "{problem}");
     }
 }

@@ -33,7 +33,7 @@ async fn bodies_that_are_no_json_object_are_refused() {
         b"\xff\xfe",
         b"{\"phone\":\"\\ud800\"}",
         b"{\"phone\":\"\0\"}",
-        b"\xef\xbb\xbf{}",
+        b"\xef\xbb\xbf\xef\xbb\xbf{}",
         deep.as_bytes(),
         b"{'phone':'1'}",
     ];
@@ -82,10 +82,32 @@ async fn fields_of_every_wrong_type_are_refused() {
 }
 
 #[tokio::test]
-async fn the_last_of_duplicate_keys_counts() {
+async fn duplicate_keys_are_refused_with_their_place() {
+    let service = Service::start().await;
+    let anna = service.enter(ANNA, None).await;
+    for body in [
+        format!("{{\"phone\":\"{BORIS}\",\"phone\":\"{ANNA}\"}}"),
+        format!("{{\"phone\":\"{ANNA}\",\"ph\\u006fne\":\"{ANNA}\"}}"),
+        "{\"x\":[{\"y\":{\"a\":1,\"a\":1}}]}".to_owned(),
+    ] {
+        for path in POSTS {
+            let request = service.client.request(Method::POST, path).body(body.clone());
+            let answer = service.client.send(request.header(header::CONTENT_TYPE, "application/json")).await;
+            answer.assert_problem(400, "malformed_json");
+            let detail = answer.body["detail"].as_str().expect("a detail");
+            assert!(detail.contains("same key twice (line 1, column "), "{detail}");
+        }
+        let request = service.client.request(Method::PATCH, "/users/current_user/").bearer_auth(&anna.access);
+        let request = request.header(header::CONTENT_TYPE, "application/json").body(body);
+        service.client.send(request).await.assert_problem(400, "malformed_json");
+    }
+}
+
+#[tokio::test]
+async fn a_byte_order_mark_before_the_body_is_skipped() {
     let service = Service::start().await;
     let request = service.client.request(Method::POST, "/auth/send_code/");
-    let body = format!("{{\"phone\":\"{BORIS}\",\"phone\":\"{ANNA}\"}}");
+    let body = format!("\u{feff}{{\"phone\":\"{ANNA}\"}}");
     let request = request.header(header::CONTENT_TYPE, "application/json").body(body);
     assert_eq!(service.client.send(request).await.ok()["phone"], ANNA);
 }
