@@ -8,6 +8,7 @@ pub mod conformance;
 mod counters;
 mod cursor;
 mod delivery;
+mod email;
 mod error;
 mod gram;
 pub mod hook;
@@ -17,6 +18,7 @@ mod keyring;
 pub mod keys;
 mod limits;
 mod locale;
+mod name;
 mod phone;
 mod policy;
 mod profile;
@@ -29,6 +31,7 @@ pub mod sms;
 mod sms_code;
 pub mod storage;
 mod test_number;
+mod text;
 mod token;
 mod user;
 mod users;
@@ -38,6 +41,7 @@ pub use crate::{
     challenge::{Challenge, ChallengeId},
     client::{Client, ClientAddress},
     delivery::{DeliveryReport, DeliveryStatus, MessageRoute, ReportEvidence},
+    email::Email,
     error::{Error, ErrorKind, Invalid, Refusal},
     hook::{Event, Hook, SessionEnd},
     invitation::{Invitation, Inviter, Lineage, Via},
@@ -46,6 +50,7 @@ pub use crate::{
     keys::{Peppers, SigningKeys},
     limits::{Limit, LimitName, Limits},
     locale::Locale,
+    name::Name,
     phone::{PhoneNumber, Region},
     policy::{Budget, Lengthening, Policy, Regions, Visibility},
     profile::ProfileChange,
@@ -58,7 +63,7 @@ pub use crate::{
     sms_code::{CODE_LENGTHS, CodeInput, SmsCode},
     test_number::TestNumber,
     token::{TokenKind, TokenPair, VerifiedToken},
-    user::{Email, InvitedBy, Invitee, Name, User, UserId, UserWithInvited},
+    user::{InvitedBy, Invitee, User, UserId, UserWithInvited},
     users::{COUNT_LIMIT, FilterInput, PageSize, Position, check_filter, check_search},
     visibility::{InviteeView, ProfileView, ShownPhone, UserView},
 };

@@ -2,11 +2,13 @@
 
 use std::fmt;
 
+use unicode_normalization::UnicodeNormalization as _;
+
 use crate::{
     Email, Invalid, InviteCode, Invitee, Name, PhoneNumber, User, UserId,
     gram::{self, Gram},
     phone::Region,
-    user::has_control,
+    text::has_control,
 };
 
 /// How far a list that is filtered is counted. Counting on would cost the more the more users
@@ -248,7 +250,8 @@ impl SearchTerm {
         input
             .split_whitespace()
             .map(|term| {
-                let term = term.to_lowercase();
+                // A whole address as it is kept, so that each form of its domain finds it.
+                let term = Email::parse(term).map_or_else(|_| fold(term), |email| email.as_str().to_owned());
                 let is_infix = term.chars().nth(MIN_INFIX_CHARS - 1).is_some();
                 let pattern = if is_infix { term } else { format!("{KEY_START}{term}") };
                 Self { pattern, sees_private }
@@ -279,7 +282,8 @@ pub(crate) const KEY_START: char = '\n';
 pub struct SearchKeys {
     /// The names, the own code and the inviter's.
     pub public: String,
-    /// The phone, with and without its plus, and the e-mail address.
+    /// The phone, with and without its plus, and the e-mail address, with its domain as it is kept and as
+    /// people read it.
     pub private: String,
 }
 
@@ -295,9 +299,13 @@ impl SearchKeys {
     pub fn of(user: &User) -> Self {
         fn keys<'a>(values: impl IntoIterator<Item = Option<&'a str>>) -> String {
             let values = values.into_iter().flatten();
-            values.flat_map(|value| [KEY_START.to_string(), value.to_lowercase()]).collect()
+            values.flat_map(|value| [KEY_START.to_string(), fold(value)]).collect()
         }
         let phone = user.phone.as_str();
+        let email = user.email.as_ref().map(Email::as_str);
+        // Also as people read it, so that a part of the domain finds it.
+        let readable = user.email.as_ref().map(Email::to_unicode);
+        let readable = readable.as_deref().filter(|readable| Some(*readable) != email);
         Self {
             public: keys([
                 user.first_name.as_ref().map(Name::as_str),
@@ -305,7 +313,7 @@ impl SearchKeys {
                 Some(user.invite_code.as_str()),
                 user.invited_by.as_ref().map(|named| named.code.as_str()),
             ]),
-            private: keys([Some(phone), phone.strip_prefix('+'), user.email.as_ref().map(Email::as_str)]),
+            private: keys([Some(phone), phone.strip_prefix('+'), email, readable]),
         }
     }
 
@@ -324,6 +332,11 @@ impl SearchKeys {
     fn match_term(&self, term: &SearchTerm) -> bool {
         self.public.contains(&term.pattern) || (term.sees_private && self.private.contains(&term.pattern))
     }
+}
+
+/// Returns `text` in the form that searches compare: what looks the same is the same (NFKC), in lower case.
+fn fold(text: &str) -> String {
+    text.nfkc().collect::<String>().to_lowercase()
 }
 
 #[cfg(test)]
@@ -376,6 +389,40 @@ mod tests {
         for search in ["нн", "l_", "il", "%", "_", "анна boris", "анна\\", "_5%", "an na", "\u{0}"]
         {
             assert!(!finds(search, true), "{search}");
+        }
+    }
+
+    #[test]
+    fn an_address_is_found_by_each_form_of_its_domain() {
+        let user = User { email: Email::parse("anna@пример.рф").ok(), ..anna() };
+        let finds = |search, sees_private| {
+            let input = FilterInput { search: Some(search), ..FilterInput::default() };
+            input.parse(None, sees_private).expect("possible").matches(&user)
+        };
+        for search in [
+            "anna@пример.рф",
+            "ANNA@ПРИМЕР.РФ",
+            "anna@xn--e1afmkfd.xn--p1ai",
+            "ａｎｎａ@пример。рф",
+            "пример",
+            "@ПРИМЕР",
+            "xn--e1",
+        ] {
+            assert!(finds(search, true), "{search}");
+            assert!(!finds(search, false), "{search}");
+        }
+        for email in ["anna@пример.рф", "Anna@XN--e1afmkfd.xn--p1ai"] {
+            let input = FilterInput { email: Some(email), ..FilterInput::default() };
+            assert!(input.parse(None, true).expect("possible").matches(&user), "{email}");
+        }
+    }
+
+    #[test]
+    fn names_are_found_however_their_characters_are_composed() {
+        let user = User { first_name: Name::parse("Jose\u{301} Zaﬃro").ok(), ..anna() };
+        for search in ["josé", "JOSE\u{301}", "affi", "aﬃro"] {
+            let input = FilterInput { search: Some(search), ..FilterInput::default() };
+            assert!(input.parse(None, true).expect("possible").matches(&user), "{search}");
         }
     }
 

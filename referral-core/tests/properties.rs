@@ -10,7 +10,13 @@ use referral_core::{
 
 /// Text with much of what is typed into forms, and some of what is not.
 fn text() -> impl Strategy<Value = String> {
-    prop_oneof![any::<String>(), "[-+0-9 ().]{0,34}", "[a-zA-Zа-яА-Я0-9 @._-]{0,40}", "\\PC{0,40}"]
+    prop_oneof![
+        "[a-zA-Z0-9.+_-]{1,8}[@＠][a-zß-üа-яا-ي０-９-]{1,6}[.。](com|рф|xn--p1ai|[a-z0-9]{2})",
+        any::<String>(),
+        "[-+0-9 ().]{0,34}",
+        "[a-zA-Zа-яА-Я0-9 @._-]{0,40}",
+        "\\PC{0,40}"
+    ]
 }
 
 proptest! {
@@ -26,11 +32,14 @@ proptest! {
             prop_assert_eq!(InviteCode::parse(code.as_str()), Ok(code));
         }
         if let Ok(name) = Name::parse(&input) {
-            prop_assert!((1..=32).contains(&name.as_str().chars().count()));
+            prop_assert!((1..=Name::MAX_BYTES).contains(&name.as_str().len()));
+            prop_assert_eq!(Name::from_stored(name.as_str()), Ok(name.clone()));
             prop_assert_eq!(Name::parse(name.as_str()), Ok(name));
         }
         if let Ok(email) = Email::parse(&input) {
-            prop_assert!(email.as_str().len() <= 254);
+            prop_assert!(email.as_str().len() <= 254 && email.as_str().is_ascii());
+            prop_assert_eq!(Email::from_stored(email.as_str()), Ok(email.clone()));
+            prop_assert_eq!(Email::parse(&email.to_unicode()), Ok(email.clone()));
             prop_assert_eq!(Email::parse(email.as_str()), Ok(email));
         }
         let _ = CodeInput::parse(&input);

@@ -57,7 +57,7 @@ codes! {
     ChallengeRequired = "challenge_required", BAD_REQUEST, Some("challenge_id");
     /// The token's kind is neither `access` nor `refresh`.
     InvalidTokenType = "invalid_token_type", BAD_REQUEST, Some("token_type");
-    /// The name is too long, empty, or has control characters.
+    /// The name is too long, empty, or has control characters or invisible ones.
     InvalidName = "invalid_name", BAD_REQUEST, None;
     /// The e-mail address is not of the form that addresses have.
     InvalidEmail = "invalid_email", BAD_REQUEST, Some("email");

@@ -227,13 +227,15 @@ impl Example for InviteePage {
 #[derive(Object)]
 #[oai(example)]
 struct ProfilePatch {
-    /// The first name, 1 to 32 characters.
-    #[oai(validator(min_length = 1, max_length = 32))]
+    /// The first name, 1 to 64 characters as readers count them (grapheme clusters), at most 1024 bytes in
+    /// UTF-8.
+    #[oai(validator(min_length = 1, max_length = 1024))]
     first_name: Option<String>,
-    /// The last name, 1 to 32 characters.
-    #[oai(skip_serializing_if_is_none, validator(min_length = 1, max_length = 32))]
+    /// The last name, 1 to 64 characters as readers count them (grapheme clusters), at most 1024 bytes in
+    /// UTF-8.
+    #[oai(skip_serializing_if_is_none, validator(min_length = 1, max_length = 1024))]
     last_name: Option<String>,
-    /// The e-mail address; kept in lower case.
+    /// The e-mail address; kept in lower case, with the domain in its ASCII form (`xn--…`).
     #[oai(validator(min_length = 5, max_length = 254))]
     email: Option<String>,
     /// The invite code of the inviter, who is named once and for good.

@@ -187,7 +187,7 @@ async fn a_bad_edit_changes_nothing_and_names_every_field() {
     let service = Service::start().await;
     let anna = service.enter(ANNA, None).await;
     let body = json!({
-        "first_name": "", "last_name": "x".repeat(33), "email": "a@b", "invited_by_code": null,
+        "first_name": "", "last_name": "x".repeat(65), "email": "a@b", "invited_by_code": null,
         "phone": BORIS, "is_staff": true,
     });
     let answer = service.client.patch(&anna.access, &body).await;
@@ -216,6 +216,65 @@ async fn a_bad_edit_changes_nothing_and_names_every_field() {
         (&user["first_name"], &user["is_staff"], &user["phone"]),
         (&Value::Null, &json!(false), &json!(ANNA))
     );
+}
+
+#[tokio::test]
+async fn an_address_is_a_dot_string_at_a_domain() {
+    let service = Service::start().await;
+    let anna = service.enter(ANNA, None).await;
+    for email in [
+        "<a@example.com>",
+        "a(b)@example.com",
+        ".a@example.com",
+        "a.@example.com",
+        "a..b@example.com",
+        "a@-example.com",
+        "a@ex_ample.com",
+        "a@1.2.3.4",
+        "a@[127.0.0.1]",
+        "\"a b\"@example.com",
+        "анна@example.com",
+    ] {
+        let answer = service.client.patch(&anna.access, &json!({ "email": email })).await;
+        answer.assert_field(400, "invalid_email", "email");
+    }
+}
+
+#[tokio::test]
+async fn an_internationalized_address_is_one_in_all_its_forms() {
+    let service = Service::start().await;
+    let [anna, boris, _] = three(&service).await;
+    let kept = "user@xn--e1afmkfd.xn--p1ai";
+    let user = service.client.patch(&anna.access, &json!({ "email": "User@пример.рф" })).await.ok();
+    assert_eq!(user["email"], kept);
+    for form in [kept, "user@пример.рф", "USER@ПРИМЕР.РФ", "ｕser@пример。рф"] {
+        let taken = service.client.patch(&boris.access, &json!({ "email": form })).await;
+        taken.assert_field(409, "email_taken", "email");
+        for parameter in ["email", "search"] {
+            let mut url = reqwest::Url::parse("http://localhost/users/").expect("a URL");
+            url.query_pairs_mut().append_pair(parameter, form);
+            let path = format!("/users/?{}", url.query().expect("a query"));
+            let page = service.client.get(&path, &boris.access).await.ok();
+            assert_eq!(ids(&page), [&anna.id], "{parameter}={form}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn names_are_as_long_as_real_ones() {
+    let service = Service::start().await;
+    let anna = service.enter(ANNA, None).await;
+    for name in ["María de los Ángeles Guadalupe Hernández", &"ที่".repeat(64), "क्ष्मी", "علی\u{200c}رضا"]
+    {
+        let user = service.client.patch(&anna.access, &json!({ "first_name": name })).await.ok();
+        assert_eq!(user["first_name"], *name);
+    }
+    for name in
+        ["ที่".repeat(65), format!("e{}", "\u{301}".repeat(512)), "a\u{2028}b".into(), "a\u{200b}".into()]
+    {
+        let answer = service.client.patch(&anna.access, &json!({ "first_name": name })).await;
+        answer.assert_field(400, "invalid_name", "first_name");
+    }
 }
 
 #[tokio::test]

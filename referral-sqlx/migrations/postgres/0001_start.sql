@@ -6,10 +6,16 @@ CREATE TABLE referral.users (
     id uuid PRIMARY KEY,
     phone text COLLATE "C" NOT NULL UNIQUE CHECK (phone ~ '^\+[0-9]{7,15}$'),
     invite_code text COLLATE "C" NOT NULL UNIQUE CHECK (invite_code ~ '^[A-Z0-9]{6,12}$'),
-    -- The core knows what is lower case in every script; the database may know ASCII only.
-    email text COLLATE "C" UNIQUE CHECK (octet_length(email) BETWEEN 5 AND 254 AND email !~ '[A-Z]'),
-    first_name text COLLATE "C" CHECK (char_length(first_name) BETWEEN 1 AND 32),
-    last_name text COLLATE "C" CHECK (char_length(last_name) BETWEEN 1 AND 32),
+    -- A dot-string of at most 64 bytes, `@`, and two labels or more of letters, digits and hyphens. The
+    -- domain is in its ASCII form.
+    email text COLLATE "C" UNIQUE CHECK (
+        octet_length(email) BETWEEN 5 AND 254
+        AND position('@' IN email) <= 65
+        AND email ~ '^[a-z0-9!#$%&''*+/=?^_`{|}~-]+(\.[a-z0-9!#$%&''*+/=?^_`{|}~-]+)*@([a-z0-9]([a-z0-9-]*[a-z0-9])?\.)+[a-z0-9]([a-z0-9-]*[a-z0-9])?$'
+    ),
+    -- Of 1 to 64 characters as readers count them, which have any number of marks.
+    first_name text COLLATE "C" CHECK (octet_length(first_name) BETWEEN 1 AND 1024),
+    last_name text COLLATE "C" CHECK (octet_length(last_name) BETWEEN 1 AND 1024),
     is_staff boolean NOT NULL,
     is_active boolean NOT NULL,
     date_joined timestamptz NOT NULL,

@@ -17,10 +17,24 @@ CREATE TABLE users (
         AND length(invite_code) = octet_length(invite_code)
         AND invite_code NOT GLOB '*[^A-Z0-9]*'
     ),
-    -- lower() knows ASCII only, as far as SQLite is concerned.
-    email TEXT UNIQUE CHECK (octet_length(email) BETWEEN 5 AND 254 AND email = lower(email)),
-    first_name TEXT CHECK (length(first_name) BETWEEN 1 AND 32 AND instr(first_name, char(0)) = 0),
-    last_name TEXT CHECK (length(last_name) BETWEEN 1 AND 32 AND instr(last_name, char(0)) = 0),
+    -- A dot-string of at most 64 bytes, `@`, and two labels or more of letters, digits and hyphens. The
+    -- domain is in its ASCII form.
+    email TEXT UNIQUE CHECK (
+        octet_length(email) BETWEEN 5 AND 254
+        AND length(email) = octet_length(email)
+        AND instr(email, '@') BETWEEN 2 AND 65
+        AND email NOT GLOB '*[^-a-z0-9.@!#$%&''*+/=?^_`{|}~]*'
+        AND email NOT GLOB '.*'
+        AND email NOT GLOB '*.@*'
+        AND email NOT GLOB '*..*'
+        AND substr(email, instr(email, '@') + 1) NOT GLOB '*[^-.a-z0-9]*'
+        AND '.' || substr(email, instr(email, '@') + 1) || '.' NOT GLOB '*.[-.]*'
+        AND '.' || substr(email, instr(email, '@') + 1) || '.' NOT GLOB '*-.*'
+        AND substr(email, instr(email, '@') + 1) GLOB '*.*'
+    ),
+    -- Of 1 to 64 characters as readers count them, which have any number of marks.
+    first_name TEXT CHECK (octet_length(first_name) BETWEEN 1 AND 1024 AND instr(first_name, char(0)) = 0),
+    last_name TEXT CHECK (octet_length(last_name) BETWEEN 1 AND 1024 AND instr(last_name, char(0)) = 0),
     is_staff INTEGER NOT NULL CHECK (is_staff IN (0, 1)),
     is_active INTEGER NOT NULL CHECK (is_active IN (0, 1)),
     date_joined INTEGER NOT NULL,
