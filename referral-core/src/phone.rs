@@ -109,8 +109,8 @@ impl PhoneNumber {
             let (first, last) = (&digits[..SHOWN_FIRST], &digits[digits.len() - SHOWN_LAST..]);
             return format!("+{first}{HIDDEN}{last}");
         }
-        let country_code = PHONE_NUMBER_UTIL.parse(&self.0, None).map(|number| number.country_code);
-        country_code.map_or_else(|_| format!("+{HIDDEN}"), |country_code| format!("+{country_code}{HIDDEN}"))
+        let country_code = NUMBERING_PLANS.parse(&self.0, None).map(|number| number.country_code);
+        country_code.map_or_else(|| format!("+{HIDDEN}"), |country_code| format!("+{country_code}{HIDDEN}"))
     }
 
     /// The region that the number belongs to, if it belongs to one.
@@ -175,6 +175,8 @@ pub(crate) fn decimal_digit(c: char) -> Option<char> {
 
 #[cfg(test)]
 mod tests {
+    use rlibphonenumber::{PHONE_NUMBER_UTIL, PhoneNumberFormat, PhoneNumberType};
+
     use super::*;
 
     /// `input ⇥ default region or - ⇥ expected E.164 form, or ! for refused ⇥ note`

@@ -33,7 +33,7 @@ fn is_below_localhost(name: &str) -> bool {
 /// and more than once, so each of them counts.
 pub(crate) fn is_for_loopback(request: &Request) -> bool {
     let authority = request.uri().authority().map(|authority| authority.as_str().as_bytes());
-    let headers = request.headers().get_all(header::HOST).iter().map(|host| host.as_bytes());
+    let headers = request.headers().get_all(header::HOST).iter().map(poem::http::HeaderValue::as_bytes);
     let mut hosts = authority.into_iter().chain(headers).peekable();
     hosts.peek().is_some() && hosts.all(|host| str::from_utf8(host).is_ok_and(is_loopback_host))
 }
