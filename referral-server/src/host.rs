@@ -2,7 +2,10 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use poem::{Request, http::header};
+use poem::{
+    Request,
+    http::{HeaderValue, header},
+};
 
 /// Returns `true` if `host`, with a port or without, can only be this machine: `localhost`, a name below
 /// it (RFC 6761, section 6.3), 127.0.0.0/8 or `[::1]`.
@@ -33,7 +36,7 @@ fn is_below_localhost(name: &str) -> bool {
 /// and more than once, so each of them counts.
 pub(crate) fn is_for_loopback(request: &Request) -> bool {
     let authority = request.uri().authority().map(|authority| authority.as_str().as_bytes());
-    let headers = request.headers().get_all(header::HOST).iter().map(poem::http::HeaderValue::as_bytes);
+    let headers = request.headers().get_all(header::HOST).iter().map(HeaderValue::as_bytes);
     let mut hosts = authority.into_iter().chain(headers).peekable();
     hosts.peek().is_some() && hosts.all(|host| str::from_utf8(host).is_ok_and(is_loopback_host))
 }
