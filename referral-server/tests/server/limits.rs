@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use referral_core::{Policy, Region, Regions, sms::DevelopmentSender, storage::MemoryStorage};
+use referral_core::{Limits, Policy, Region, Regions, sms::DevelopmentSender, storage::MemoryStorage};
 use referral_server::{AppOptions, ClientAddresses};
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -121,7 +121,9 @@ async fn guesses_over_many_connections_get_no_more_than_their_tries() {
 
 #[tokio::test]
 async fn an_address_that_guesses_is_told_how_long_to_wait() {
-    let service = behind_a_proxy(Policy::standard()).await;
+    let mut policy = Policy::standard();
+    policy.attempts_without_challenge = Limits::new([(20, Duration::from_hours(1))]);
+    let service = behind_a_proxy(policy).await;
     for number in 0..20 {
         let body = json!({ "phone": phone(number), "code": "1234" });
         post_from(&service.client, "203.0.113.9", SIGN_IN, &body).await.assert_field(
