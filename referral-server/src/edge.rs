@@ -3,7 +3,7 @@
 
 use std::{
     io,
-    net::SocketAddr,
+    net::{Ipv6Addr, SocketAddr},
     panic::AssertUnwindSafe,
     sync::Arc,
     time::{Duration, Instant},
@@ -13,7 +13,10 @@ use bytes::Bytes;
 use futures_util::{FutureExt as _, Stream, StreamExt as _};
 use poem::{
     Body, Endpoint, Request, Response, Result,
-    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header, uri::PathAndQuery},
+    http::{
+        HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version, header,
+        uri::{Authority, PathAndQuery},
+    },
 };
 use poem_openapi::OperationId;
 use referral_core::Referral;
@@ -30,6 +33,9 @@ const MAX_BODY: usize = 16 * 1024;
 /// client gets to see the answer.
 const MAX_DROPPED: usize = 32 * 1024 * 1024;
 const MAX_DROP_TIME: Duration = Duration::from_secs(5);
+
+const INVALID_HOST: &str = "The request does not name one valid host. Send exactly one `Host` header with a host name or \
+                            an IP address and an optional port.";
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -129,7 +135,7 @@ impl<E: Endpoint<Output = Response>> Inner<E> {
 
     async fn answer(&self, mut request: Request) -> Result<Response> {
         let body = request.take_body();
-        if let Err(problem) = self.reject_other_hosts(&request) {
+        if let Err(problem) = check_host(&request).and_then(|()| self.reject_other_hosts(&request)) {
             drop_rest(&mut Box::pin(body.into_bytes_stream())).await;
             return Err(problem.into());
         }
@@ -229,6 +235,42 @@ impl<E: Endpoint<Output = Response>> Inner<E> {
 /// Whether a request changes nothing.
 fn is_read(request: &Request) -> bool {
     matches!(*request.method(), Method::GET | Method::HEAD)
+}
+
+/// Rejects a request that does not name one valid host.
+///
+/// Proxies and caches may each choose another one of several hosts, so a request with several is ambiguous
+/// (RFC 9112, section 3.2).
+fn check_host(request: &Request) -> Result<(), Problem> {
+    let mut hosts = request.headers().get_all(header::HOST).iter();
+    let is_valid = match (hosts.next(), hosts.next()) {
+        (Some(host), None) => is_host(host),
+        (Some(_), Some(_)) => false,
+        (None, _) => match request.version() {
+            Version::HTTP_09 | Version::HTTP_10 => true,
+            Version::HTTP_11 => false,
+            // The pseudo-header `:authority` replaces `Host`.
+            _ => request.uri().authority().is_some(),
+        },
+    };
+    if is_valid { Ok(()) } else { Err(Problem::with_detail(Code::BadRequest, INVALID_HOST)) }
+}
+
+/// Returns `true` if the value of a `Host` header is a host with an optional port.
+fn is_host(value: &HeaderValue) -> bool {
+    let Ok(value) = value.to_str() else { return false };
+    let Ok(authority) = value.parse::<Authority>() else { return false };
+    let host = authority.host();
+    let is_host = match host.strip_prefix('[') {
+        Some(literal) => literal.strip_suffix(']').is_some_and(|literal| literal.parse::<Ipv6Addr>().is_ok()),
+        None => !host.is_empty() && !host.contains(':'),
+    };
+    let is_port = |port: &str| {
+        port.is_empty() || port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok()
+    };
+    // `Authority` also reads user information, which `Host` does not have.
+    let rest = value.strip_prefix(host);
+    is_host && rest.is_some_and(|rest| rest.is_empty() || rest.strip_prefix(':').is_some_and(is_port))
 }
 
 /// Reads what is left of a body, as far as that makes sense.

@@ -414,3 +414,79 @@ async fn a_body_that_breaks_off_gets_an_answer() {
     connection.read_to_string(&mut answer).await.expect("an answer");
     assert!(answer.starts_with("HTTP/1.1 400") && answer.contains("bad_request"), "{answer}");
 }
+
+/// Sends a request as it is and returns the status line and what follows it.
+async fn exchange(service: &Service, request: &str) -> String {
+    let mut connection = TcpStream::connect(service.client.address).await.expect("connected");
+    connection.write_all(request.as_bytes()).await.expect("written");
+    connection.shutdown().await.expect("closed for writing");
+    let mut response = String::new();
+    connection.read_to_string(&mut response).await.expect("a response");
+    response
+}
+
+#[tokio::test]
+async fn a_request_names_one_valid_host() {
+    let service = Service::start().await;
+    let is_bad = |response: &str| {
+        response.starts_with("HTTP/1.1 400")
+            && response.contains(r#""code":"bad_request""#)
+            && response.contains("Host")
+    };
+    for (version, lines) in [
+        ("1.1", &[][..]),
+        ("1.1", &[""]),
+        ("1.1", &[" "]),
+        ("1.1", &["localhost", "localhost"]),
+        ("1.1", &["localhost", "example.com"]),
+        ("1.0", &["localhost", "localhost"]),
+        ("1.0", &[""]),
+        ("1.1", &["local host"]),
+        ("1.1", &["localhost, example.com"]),
+        ("1.1", &["http://localhost"]),
+        ("1.1", &["localhost/"]),
+        ("1.1", &["localhost?x"]),
+        ("1.1", &["localhost#x"]),
+        ("1.1", &["user@localhost"]),
+        ("1.1", &["@localhost"]),
+        ("1.1", &[":80"]),
+        ("1.1", &["localhost:http"]),
+        ("1.1", &["localhost:65536"]),
+        ("1.1", &["localhost:-1"]),
+        ("1.1", &["localhost:+80"]),
+        ("1.1", &["a:b:80"]),
+        ("1.1", &["::1"]),
+        ("1.1", &["[::1"]),
+        ("1.1", &["[::1]x"]),
+        ("1.1", &["[]"]),
+        ("1.1", &["[localhost]"]),
+        ("1.1", &["a%00b"]),
+        ("1.1", &["<script>"]),
+        ("1.1", &["\\"]),
+        ("1.1", &["пример.рф"]),
+    ] {
+        for path in ["/health/live", "http://localhost/health/live"] {
+            let hosts = lines.iter().fold(String::new(), |hosts, host| format!("{hosts}Host: {host}\r\n"));
+            let request = format!("GET {path} HTTP/{version}\r\n{hosts}Connection: close\r\n\r\n");
+            let response = exchange(&service, &request).await.replace("HTTP/1.0", "HTTP/1.1");
+            assert!(is_bad(&response), "{lines:?}: {response}");
+        }
+    }
+    for host in [
+        "localhost",
+        "LOCALHOST:8080",
+        "127.0.0.1:1",
+        "[::1]:8080",
+        "[::1]",
+        "localhost:",
+        "a_b",
+        "x-1.example.com.",
+    ] {
+        let request = format!("GET /health/live HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+        let response = exchange(&service, &request).await;
+        assert!(response.starts_with("HTTP/1.1 200"), "{host}: {response}");
+    }
+    // HTTP/1.0 knows no `Host`.
+    let response = exchange(&service, "GET /health/live HTTP/1.0\r\n\r\n").await;
+    assert!(response.starts_with("HTTP/1.0 200"), "{response}");
+}
