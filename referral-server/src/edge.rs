@@ -66,10 +66,19 @@ struct Inner<E> {
     options: AppOptions,
 }
 
-impl<E> Edge<E> {
+impl<E: Endpoint<Output = Response>> Edge<E> {
     /// Puts itself around `endpoint`.
     pub(crate) fn new(endpoint: E, referral: Referral, document: Arc<Document>, options: AppOptions) -> Self {
         Self(Arc::new(Inner { endpoint, referral, document, options }))
+    }
+
+    /// Creates the response to a request with these headers for which the server has no capacity.
+    pub(crate) fn unavailable(&self, headers: &HeaderMap) -> Response {
+        let id = self.0.request_id(headers);
+        let mut response = Problem::new(Code::Unavailable).write(&id);
+        self.0.options.cors_origins.finish(headers.get(header::ORIGIN), response.headers_mut());
+        self.0.finish(response.headers_mut(), &id);
+        response
     }
 }
 
@@ -78,7 +87,8 @@ impl<E: Endpoint<Output = Response> + 'static> Endpoint for Edge<E> {
 
     async fn call(&self, request: Request) -> Result<Response> {
         if is_read(&request) {
-            return Ok(self.0.serve(request).await);
+            // Boxed, since the future of a caller that keeps it inline would be as large for every request.
+            return Ok(Box::pin(self.0.serve(request)).await);
         }
         // In a task of its own what writes goes on to its end, whether the client still waits or not:
         // what is to be told after a commit is told, and what happened is in the log.
@@ -93,7 +103,7 @@ impl<E: Endpoint<Output = Response>> Inner<E> {
         let start = Instant::now();
         let method = request.method().clone();
         let path = request.uri().path().to_owned();
-        let id = self.request_id(&request);
+        let id = self.request_id(request.headers());
         let origin = request.headers().get(header::ORIGIN).cloned();
 
         let peer = request.remote_addr().as_socket_addr().map(SocketAddr::ip);
@@ -176,7 +186,11 @@ impl<E: Endpoint<Output = Response>> Inner<E> {
         let mut read = Vec::new();
         let reading = async {
             while let Some(chunk) = stream.next().await {
-                let chunk = chunk.map_err(|_| Problem::new(Code::BadRequest))?;
+                let chunk = chunk.map_err(|error| {
+                    // A server that reads bodies with a time limit of its own reports it like this.
+                    let is_late = error.kind() == io::ErrorKind::TimedOut;
+                    Problem::new(if is_late { Code::RequestTimeout } else { Code::BadRequest })
+                })?;
                 if read.len() + chunk.len() > MAX_BODY {
                     return Err(Problem::new(Code::PayloadTooLarge));
                 }
@@ -196,12 +210,12 @@ impl<E: Endpoint<Output = Response>> Inner<E> {
     }
 
     /// The client's id of the request if it is a sane one, else a new one.
-    fn request_id(&self, request: &Request) -> String {
+    fn request_id(&self, headers: &HeaderMap) -> String {
         let is_sane = |id: &&str| {
             let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
             (1..=64).contains(&id.len()) && id.bytes().all(is_plain)
         };
-        let given = request.headers().get(&REQUEST_ID).and_then(|id| id.to_str().ok());
+        let given = headers.get(&REQUEST_ID).and_then(|id| id.to_str().ok());
         given.filter(is_sane).map_or_else(|| self.referral.draw_id().to_string(), str::to_owned)
     }
 

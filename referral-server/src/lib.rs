@@ -21,7 +21,7 @@ mod users;
 
 use std::{sync::Arc, time::Duration};
 
-use poem::{Endpoint, EndpointExt, Response, Route};
+use poem::{Endpoint, EndpointExt, Request, Response, Route, endpoint::BoxEndpoint, http::HeaderMap};
 use poem_openapi::{LicenseObject, OpenApiService};
 use referral_core::{Referral, sms::http::ReportReader};
 
@@ -82,16 +82,39 @@ impl Default for AppOptions {
     }
 }
 
+/// The whole HTTP interface as a poem endpoint, created by [`app`].
+pub struct App(Edge<BoxEndpoint<'static, Response>>);
+
+impl App {
+    /// Creates the response to a request that is rejected because the server is overloaded: a 503
+    /// `unavailable` with the headers that every response has.
+    ///
+    /// `headers` are those of the request. A server calls this in place of [`Endpoint::call`], so that a
+    /// rejected request costs no more than its response. Nothing is logged, and the request is not counted.
+    #[must_use]
+    pub fn unavailable(&self, headers: &HeaderMap) -> Response {
+        self.0.unavailable(headers)
+    }
+}
+
+impl Endpoint for App {
+    type Output = Response;
+
+    async fn call(&self, request: Request) -> poem::Result<Response> {
+        self.0.call(request).await
+    }
+}
+
 /// The whole HTTP interface as a poem endpoint: the API and what stands beside it. To be served
 /// at the root of a host.
 #[must_use]
-pub fn app(referral: Referral, options: AppOptions) -> impl Endpoint<Output = Response> + 'static {
+pub fn app(referral: Referral, options: AppOptions) -> App {
     let service = service(&referral, options.public_url.clone());
     let document = Arc::new(Document::of(&service));
     let pages = pages::add(Route::new(), &service, &document, &referral);
     let pages = reports::add(pages, &referral, &options);
     let route = pages.nest(BASE, service).data(referral.clone()).map_to_response();
-    Edge::new(route, referral, document, options)
+    App(Edge::new(route.boxed(), referral, document, options))
 }
 
 /// The OpenAPI document, as served and as committed.

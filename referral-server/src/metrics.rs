@@ -39,6 +39,9 @@ struct Inner {
     registry: Registry,
     requests: Family<RequestLabels, Counter>,
     durations: Family<RouteLabels, Histogram, fn() -> Histogram>,
+    requests_refused: Counter,
+    requests_evicted: Counter,
+    connections_evicted: Counter,
     codes_sent: Counter,
     test_codes: Counter,
     codes_not_sent: Family<ReasonLabels, Counter>,
@@ -114,6 +117,9 @@ impl Metrics {
             registry: Registry::with_prefix("referral"),
             requests: Family::default(),
             durations: Family::new_with_constructor(short),
+            requests_refused: Counter::default(),
+            requests_evicted: Counter::default(),
+            connections_evicted: Counter::default(),
             codes_sent: Counter::default(),
             test_codes: Counter::default(),
             codes_not_sent: Family::default(),
@@ -133,6 +139,21 @@ impl Metrics {
         registry.register("http_requests", "Requests that were answered", inner.requests.clone());
         let durations = inner.durations.clone();
         registry.register_with_unit("http_request_duration", "How long they took", Unit::Seconds, durations);
+        registry.register(
+            "http_requests_refused",
+            "Requests rejected because too many were in flight",
+            inner.requests_refused.clone(),
+        );
+        registry.register(
+            "http_requests_evicted",
+            "Requests with an incomplete body ended because too many were in flight",
+            inner.requests_evicted.clone(),
+        );
+        registry.register(
+            "http_connections_evicted",
+            "Connections closed because all were in use and another client connected",
+            inner.connections_evicted.clone(),
+        );
         registry.register("codes_sent", "Codes that were handed to the sender", inner.codes_sent.clone());
         registry.register(
             "test_codes",
@@ -203,6 +224,21 @@ impl Metrics {
                 .body(body),
             Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into(),
         }
+    }
+
+    /// Counts a request that was rejected because too many were in flight.
+    pub fn request_refused(&self) {
+        self.0.requests_refused.inc();
+    }
+
+    /// Counts a request with an incomplete body that was ended because too many were in flight.
+    pub fn request_evicted(&self) {
+        self.0.requests_evicted.inc();
+    }
+
+    /// Counts a connection that was closed because all were in use and another client connected.
+    pub fn connection_evicted(&self) {
+        self.0.connections_evicted.inc();
     }
 
     /// Counts a request.

@@ -137,6 +137,12 @@ impl Problem {
             }
             tracing::error!(request_id, code = &*self.name, cause = causes.join(": "), "request failed");
         }
+        self.write(request_id)
+    }
+
+    /// Creates the response without writing to the log.
+    pub(crate) fn write(self, request_id: &str) -> Response {
+        let status = self.code.status();
         let retry_after = self.retry_after.map(whole_seconds);
         let body = Body::from_json(Wire {
             r#type: format!("urn:referral:problem:{}", self.name),
