@@ -114,9 +114,15 @@ pub(crate) struct Network {
     /// How long a connection stays open without a request, and without anything read of an answer
     #[arg(long, env = "REFERRAL_IDLE_TIME", global = true, value_name = "TIME", default_value = "60s", value_parser = some_time)]
     pub(crate) idle_time: Duration,
-    /// Connections that are open at most, each of some 10 KiB; others wait to be accepted
-    #[arg(long, env = "REFERRAL_MAX_CONNECTIONS", global = true, value_name = "NUMBER", default_value = "16384", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    /// Connections that are open at most. Another one replaces the longest idle one of the client address
+    /// with the most. Each takes 3 KiB before its first byte, 14 KiB between requests and at most 20 KiB.
+    /// An eighth of them may speak HTTP/2, and these take up to 90 KiB together with their requests
+    #[arg(long, env = "REFERRAL_MAX_CONNECTIONS", global = true, value_name = "NUMBER", default_value = "10240", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub(crate) max_connections: u32,
+    /// Requests that are in flight at most, over all connections: from their head until their response has
+    /// been written. Further ones get a 503. One client address has at most a quarter of them
+    #[arg(long, env = "REFERRAL_MAX_REQUESTS", global = true, value_name = "NUMBER", default_value = "2000", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub(crate) max_requests: u32,
     /// How long requests under way may take after the signal to stop
     #[arg(long, env = "REFERRAL_SHUTDOWN_TIME", global = true, value_name = "TIME", default_value = "10s", value_parser = some_time)]
     pub(crate) shutdown_time: Duration,
@@ -345,6 +351,8 @@ impl Network {
     pub(crate) fn limits(&self) -> Limits {
         Limits {
             connections: self.max_connections,
+            requests: self.max_requests,
+            body: self.time_limit,
             patience: Times { head: self.head_time, idle: self.idle_time },
             shutdown: self.shutdown_time,
         }

@@ -1,5 +1,7 @@
 //! The program: reads its settings and does what it is told.
 
+mod admission;
+mod bodies;
 mod cli;
 mod connections;
 mod development;

@@ -129,6 +129,13 @@ impl Patience {
 /// A request that is being handled.
 pub(crate) struct Handled(Arc<Patience>);
 
+impl Handled {
+    /// Returns `true` if no other request of the connection is being handled.
+    pub(crate) fn is_only(&self) -> bool {
+        self.0.state().handled == 1
+    }
+}
+
 impl Drop for Handled {
     fn drop(&mut self) {
         let mut state = self.0.state();
@@ -139,15 +146,46 @@ impl Drop for Handled {
     }
 }
 
+/// The bytes with which a connection over HTTP/2 begins (RFC 9113, section 3.4).
+const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
 /// A stream that tells what goes through it.
 pub(crate) struct Watched<S> {
     stream: S,
     patience: Arc<Patience>,
+    preface: Option<Preface>,
+}
+
+/// The search for the preface of HTTP/2. Dropped at the first other byte.
+struct Preface {
+    received: usize,
+    admit: Box<dyn FnOnce() -> bool + Send>,
 }
 
 impl<S> Watched<S> {
-    pub(crate) fn new(stream: S, patience: Arc<Patience>) -> Self {
-        Self { stream, patience }
+    /// Creates a stream that calls `admit_http2` if it begins with the preface of HTTP/2, and fails if that
+    /// returns `false`.
+    pub(crate) fn new(
+        stream: S,
+        patience: Arc<Patience>,
+        admit_http2: impl FnOnce() -> bool + Send + 'static,
+    ) -> Self {
+        let preface = Preface { received: 0, admit: Box::new(admit_http2) };
+        Self { stream, patience, preface: Some(preface) }
+    }
+
+    fn compare_preface(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let Some(mut preface) = self.preface.take() else { return Ok(()) };
+        let rest = &HTTP2_PREFACE[preface.received..];
+        if bytes.starts_with(rest) {
+            if !(preface.admit)() {
+                return Err(io::ErrorKind::ConnectionAborted.into());
+            }
+        } else if rest.starts_with(bytes) {
+            preface.received += bytes.len();
+            self.preface = Some(preface);
+        }
+        Ok(())
     }
 
     fn tell(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
@@ -170,6 +208,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
         let read = Pin::new(&mut self.stream).poll_read(cx, buf);
         if buf.filled().len() > before {
             self.patience.received();
+            self.compare_preface(&buf.filled()[before..])?;
         }
         read
     }

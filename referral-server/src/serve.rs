@@ -15,7 +15,7 @@ use referral_core::{
     clock::{Clock as _, SystemClock},
     storage::Storage,
 };
-use referral_server::{AppOptions, Metrics, app};
+use referral_server::{AppOptions, ClientAddresses, Metrics, app};
 use tokio::{
     net::TcpListener,
     signal::unix::{Signal, SignalKind, signal},
@@ -24,7 +24,8 @@ use tokio::{
 
 use crate::{
     cli::{PolicyName, Settings},
-    connections, development, secrets,
+    connections::{self, Plain, Server},
+    development, secrets,
     sms::Messages,
     test_numbers, with_sources,
 };
@@ -111,10 +112,12 @@ pub(crate) async fn serve(settings: &Settings) -> Result<()> {
     let mut options = AppOptions::default();
     if let Some(listener) = metrics_listener {
         options.metrics = Some(metrics.clone());
+        let metrics = metrics.clone();
         let page = Route::new().at("/metrics", get(make_sync(move |_| metrics.page())));
         // To the very end: how it ends is worth knowing too.
-        let page = connections::serve(listener, page.map_to_response(), network.limits(), pending());
-        tokio::spawn(page);
+        let page = Plain(page.map_to_response());
+        let server = Server::new(page, network.limits(), ClientAddresses::default(), None);
+        tokio::spawn(connections::serve(listener, server, pending()));
     }
     let stop = async {
         tokio::select! {
@@ -126,9 +129,11 @@ pub(crate) async fn serve(settings: &Settings) -> Result<()> {
     options.loopback_hosts_only = development::serves_loopback_only(settings);
     options.report_readers = report_readers;
     options.time_limit = network.time_limit;
-    options.client_addresses = client_addresses;
+    options.client_addresses = client_addresses.clone();
     options.cors_origins = network.cors_origins.clone().unwrap_or_default();
-    connections::serve(listener, app(referral.clone(), options), network.limits(), stop).await;
+    let app = app(referral.clone(), options);
+    let server = Server::new(app, network.limits(), client_addresses, Some(metrics));
+    connections::serve(listener, server, stop).await;
     // Whatever is still written has been given up.
     let _ = tokio::time::timeout(network.shutdown_time, referral.close()).await;
     Ok(())

@@ -90,6 +90,14 @@ impl Program {
         page.text().await.expect("text")
     }
 
+    /// A size in KiB from `/proc`, such as `VmHWM`, the most memory that has been resident.
+    pub(crate) fn memory(&self, field: &str) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("Linux");
+        let line = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
+        let size = line.and_then(|line| line.trim().strip_suffix(" kB"));
+        size.expect("a size").trim().parse().expect("a number")
+    }
+
     pub(crate) fn logged(&self) -> String {
         std::fs::read_to_string(&self.log).expect("text")
     }

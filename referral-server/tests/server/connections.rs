@@ -1,7 +1,5 @@
 //! Connections of the program: how many, which protocols, and clients that keep it waiting.
 
-use std::io::ErrorKind;
-
 use reqwest::{Method, Version};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -84,19 +82,15 @@ async fn who_does_not_read_is_hung_up_on() {
 }
 
 #[tokio::test]
-async fn who_finds_no_place_is_served_when_another_leaves() {
+async fn a_newcomer_replaces_the_connection_that_has_been_idle_longest() {
     let folder = folder();
     let program = Program::start(folder.path(), &["--max-connections", "2"]);
-    let (mut first, second) = (connect(&program.client).await, connect(&program.client).await);
-    let mut third = connect(&program.client).await;
-    third.write_all(GET).await.expect("written");
-    for _ in 0..20 {
-        answer(&mut first).await;
-    }
-    let unanswered = third.try_read(&mut [0]).expect_err("there is no place");
-    assert_eq!(unanswered.kind(), ErrorKind::WouldBlock);
-    drop(second);
-    answer(&mut third).await;
+    let (unused, mut used) = (connect(&program.client).await, connect(&program.client).await);
+    answer(&mut used).await;
+    let mut newcomer = connect(&program.client).await;
+    answer(&mut newcomer).await;
+    assert_closed(unused).await;
+    answer(&mut used).await;
 }
 
 #[tokio::test]

@@ -12,6 +12,7 @@ mod hosts;
 mod keys;
 mod limits;
 mod metrics;
+mod overload;
 mod pages;
 mod readme;
 mod reports;
