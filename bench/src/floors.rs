@@ -166,7 +166,11 @@ pub(crate) async fn sqlite(rounds: Rounds, folder: &Path, report: &mut Report) {
     let sign_in =
         Load { flow: "sign", path: String::new(), first: 0, phones: 200, requests: 2.0, ..get.clone() };
     let raw = folder.join("raw.db");
-    referral_sqlx::connect_sqlite(&raw).await.expect("opened").close().await;
+    referral_sqlx::connect_sqlite(&raw, &referral_sqlx::SqliteOptions::default())
+        .await
+        .expect("opened")
+        .close()
+        .await;
     let mut loops = RawLoop::open(&raw).await;
     let run = async || sign_in.run(&server.address, 32, rounds.time);
     let compared = compare_in_turn(rounds, run, async || loops.run(rounds.time).await).await;

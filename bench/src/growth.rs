@@ -45,7 +45,11 @@ impl Crowd {
     async fn sqlite(users: u64) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let file = folder.path().join("referral.db");
-        referral_sqlx::connect_sqlite(&file).await.expect("opened").close().await;
+        referral_sqlx::connect_sqlite(&file, &referral_sqlx::SqliteOptions::default())
+            .await
+            .expect("opened")
+            .close()
+            .await;
         let url = format!("sqlite:{}", file.display());
         seed::sqlite(&url, users).await;
         let server = Server::start(folder.path(), &["--database-url", &url]);

@@ -163,6 +163,7 @@ macro_rules! conformance {
                 new_users_do_not_shift_a_cursor
                 filters_match_exactly
                 a_search_finds_what_contains_all_its_terms
+                a_search_with_too_many_or_only_short_terms_is_rejected
                 a_search_follows_edits
                 wildcards_are_ordinary_characters
                 a_filtered_list_is_counted_up_to_a_thousand

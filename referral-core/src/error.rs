@@ -101,6 +101,21 @@ pub enum Refusal {
     /// The page cursor was not made by this service.
     #[error("The cursor was not made by this service. Follow `next` and `previous` as given.")]
     InvalidCursor,
+    /// The page begins beyond [`MAX_OFFSET`](crate::MAX_OFFSET).
+    #[error("An offset is at most 100000. Use the cursor in `next`, which leads to any depth.")]
+    InvalidOffset,
+    /// The search does not pass [`check_search`](crate::check_search).
+    #[error(
+        "A search has at most 100 characters and 5 different terms. One of several terms must have at least \
+         3 characters. Shorten the search, or use longer terms."
+    )]
+    InvalidSearch,
+    /// The storage could not find the users of a list in the time that it has for that.
+    #[error(
+        "Too many users match a part of this. Use longer or rarer search terms, other filters, or a cursor in \
+         place of the offset."
+    )]
+    SearchTooBroad,
 }
 
 /// What sort of thing went wrong: all that a host must know to choose a status. The set is closed.
@@ -135,7 +150,10 @@ impl Refusal {
             | Self::UnknownInviteCode
             | Self::OwnInviteCode
             | Self::InvitationLoop
-            | Self::InvalidCursor => ErrorKind::Invalid,
+            | Self::InvalidCursor
+            | Self::InvalidOffset
+            | Self::InvalidSearch
+            | Self::SearchTooBroad => ErrorKind::Invalid,
             Self::TokenNotValid | Self::RefreshReused => ErrorKind::Unauthenticated,
             Self::InvalidCode | Self::UserInactive | Self::PhoneNotAllowed | Self::StaffOnly => {
                 ErrorKind::Forbidden
@@ -166,6 +184,9 @@ impl Refusal {
             Self::StaffOnly => "staff_only",
             Self::UserNotFound | Self::SessionNotFound => "not_found",
             Self::InvalidCursor => "invalid_cursor",
+            Self::InvalidOffset => "invalid_offset",
+            Self::InvalidSearch => "invalid_search",
+            Self::SearchTooBroad => "search_too_broad",
         }
     }
 

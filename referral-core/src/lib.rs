@@ -64,6 +64,6 @@ pub use crate::{
     test_number::TestNumber,
     token::{TokenKind, TokenPair, VerifiedToken},
     user::{InvitedBy, Invitee, User, UserId, UserWithInvited},
-    users::{COUNT_LIMIT, FilterInput, PageSize, Position, check_filter, check_search},
+    users::{COUNT_LIMIT, FilterInput, MAX_OFFSET, PageSize, Position, check_filter, check_search},
     visibility::{InviteeView, ProfileView, ShownPhone, UserView},
 };

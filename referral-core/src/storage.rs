@@ -178,8 +178,13 @@ pub trait Storage: Send + Sync + 'static {
     /// The user with their newest invitees, `invited` of them at most.
     async fn user(&self, id: UserId, invited: u32) -> Result<Option<UserWithInvited>>;
 
-    /// A page of users, newest (that is, of the highest id) first.
-    async fn users(&self, query: &UserQuery) -> Result<FoundUsers>;
+    /// Returns a page of users, newest (that is, of the highest id) first.
+    ///
+    /// A list that [is expensive](UserQuery::is_expensive) must not keep other requests from being
+    /// answered: it waits for a place among few, of which a caller has one at a time. If it takes too
+    /// long, the answer is [`Refusal::SearchTooBroad`]. A storage that answers from memory may do
+    /// without both.
+    async fn users(&self, query: &UserQuery) -> Decided<FoundUsers>;
 
     /// A page of those who were invited by `inviter`, newest user first, beginning with the
     /// first that is older than `older_than`. `None` if there is no such inviter.

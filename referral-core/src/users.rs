@@ -15,8 +15,17 @@ use crate::{
 /// there are, and nobody pages through a thousand matches.
 pub const COUNT_LIMIT: u64 = 1_000;
 
+/// Largest offset of a page of users. A page by offset reads every row before it, so its cost grows
+/// with the offset: 100 000 rows take some ten milliseconds on either database. No person pages that
+/// far, and a program follows a cursor.
+pub const MAX_OFFSET: u64 = 100_000;
+
 /// The most characters of a search.
 const MAX_SEARCH_CHARS: usize = 100;
+
+/// Largest number of different terms in a search. Each common term costs a walk through its own part
+/// of the index. Five are enough for both names, the phone, the e-mail address and an invite code.
+const MAX_SEARCH_TERMS: usize = 5;
 
 /// A term with fewer characters matches beginnings only: everything contains an `a`.
 const MIN_INFIX_CHARS: usize = 3;
@@ -81,6 +90,27 @@ pub struct UserQuery {
     pub limit: PageSize,
     /// Which users count.
     pub filter: UserFilter,
+    /// Caller of the list. A storage that limits expensive lists shares its places among callers.
+    pub caller: UserId,
+}
+
+impl UserQuery {
+    /// Returns `true` if the list may read many rows, however few users it shows: a search, a page by
+    /// a large offset, or several filters that many users match one by one and few together.
+    ///
+    /// A storage answers such lists with a part of its resources only, and within a short time.
+    #[must_use]
+    pub fn is_expensive(&self) -> bool {
+        // A new field must not be overlooked.
+        let UserFilter { phone, email, first_name, last_name, invite_code, invited_by_code, search } =
+            &self.filter;
+        let is_unique = phone.is_some() || email.is_some() || invite_code.is_some();
+        let common_filters = [first_name.is_some(), last_name.is_some(), invited_by_code.is_some()];
+        let common_filters = common_filters.into_iter().filter(|is_given| *is_given).count();
+        // Counting the matches of a filter reads as many rows.
+        let is_deep = matches!(self.position, Position::Offset(offset) if offset > COUNT_LIMIT);
+        is_deep || !search.is_empty() || (common_filters > 1 && !is_unique)
+    }
 }
 
 /// A page of users as it was found.
@@ -207,12 +237,25 @@ impl FilterInput<'_> {
 ///
 /// # Errors
 ///
-/// `invalid_text` if it has control characters or more than 100 characters.
+/// - `invalid_text` if it has control characters or more than 100 characters.
+/// - `invalid_search` if it has more than five different terms, or several terms none of which has
+///   three characters. Short terms match beginnings, which many users have in common.
 pub fn check_search(input: &str) -> Result<(), Invalid> {
     if input.chars().nth(MAX_SEARCH_CHARS).is_some() {
         return Err(Invalid::new("invalid_text", "A search has at most 100 characters."));
     }
-    check_filter(input)
+    check_filter(input)?;
+    let terms = SearchTerm::split(input, true);
+    if terms.len() > MAX_SEARCH_TERMS {
+        let detail = "A search has at most 5 different terms. Leave out the others.";
+        return Err(Invalid::new("invalid_search", detail));
+    }
+    if terms.len() > 1 && terms.iter().all(SearchTerm::is_short) {
+        let detail = "One of several search terms must have at least 3 characters. Use a longer term, or a \
+                      short term alone.";
+        return Err(Invalid::new("invalid_search", detail));
+    }
+    Ok(())
 }
 
 /// Checks the text of a filter before anything is done with it.
@@ -245,18 +288,28 @@ impl fmt::Debug for SearchTerm {
 impl SearchTerm {
     /// Splits what was typed into terms, at white space. Private values are looked at if
     /// `sees_private`.
+    ///
+    /// A term that is contained in another one is left out, since every match of the longer term is a
+    /// match of both. That includes repeated terms.
     #[must_use]
     pub fn split(input: &str, sees_private: bool) -> Vec<Self> {
-        input
-            .split_whitespace()
-            .map(|term| {
-                // A whole address as it is kept, so that each form of its domain finds it.
-                let term = Email::parse(term).map_or_else(|_| fold(term), |email| email.as_str().to_owned());
-                let is_infix = term.chars().nth(MIN_INFIX_CHARS - 1).is_some();
-                let pattern = if is_infix { term } else { format!("{KEY_START}{term}") };
-                Self { pattern, sees_private }
-            })
-            .collect()
+        let mut terms: Vec<Self> = Vec::new();
+        for term in input.split_whitespace() {
+            // A whole address as it is kept, so that each form of its domain finds it.
+            let term = Email::parse(term).map_or_else(|_| fold(term), |email| email.as_str().to_owned());
+            let is_infix = term.chars().nth(MIN_INFIX_CHARS - 1).is_some();
+            let pattern = if is_infix { term } else { format!("{KEY_START}{term}") };
+            if terms.iter().all(|known| !known.pattern.contains(&pattern)) {
+                terms.retain(|known| !pattern.contains(&known.pattern));
+                terms.push(Self { pattern, sees_private });
+            }
+        }
+        terms
+    }
+
+    /// Returns `true` if the term has fewer than three characters and so matches beginnings only.
+    fn is_short(&self) -> bool {
+        self.pattern.starts_with(KEY_START)
     }
 
     /// The [grams](SearchKeys::grams) that each user has who matches in a public value.
@@ -418,11 +471,79 @@ mod tests {
     }
 
     #[test]
+    fn terms_contained_in_others_are_left_out() {
+        for (search, expected) in [
+            ("", vec![]),
+            ("7 7 7 7", vec!["\n7"]),
+            ("7 79 7", vec!["\n79"]),
+            ("Anna ANNA anna", vec!["anna"]),
+            ("ann anna nna", vec!["anna"]),
+            ("anna ann boris", vec!["anna", "boris"]),
+            // A short term matches beginnings, where the longer one need not be.
+            ("an anna", vec!["\nan", "anna"]),
+        ] {
+            let terms = SearchTerm::split(search, true);
+            let patterns: Vec<_> = terms.iter().map(|term| &*term.pattern).collect();
+            assert_eq!(patterns, expected, "{search}");
+        }
+    }
+
+    #[test]
     fn names_are_found_however_their_characters_are_composed() {
         let user = User { first_name: Name::parse("Jose\u{301} Zaﬃro").ok(), ..anna() };
         for search in ["josé", "JOSE\u{301}", "affi", "aﬃro"] {
             let input = FilterInput { search: Some(search), ..FilterInput::default() };
             assert!(input.parse(None, true).expect("possible").matches(&user), "{search}");
+        }
+    }
+
+    #[test]
+    fn a_search_has_few_terms_and_a_long_one_among_several() {
+        let many_repeated = "7 ".repeat(50);
+        let one_too_many = "on one two three four five";
+        for (search, expected) in [
+            ("", Ok(())),
+            ("7", Ok(())),
+            ("+7", Ok(())),
+            (&*many_repeated, Ok(())),
+            ("7 79", Ok(())),
+            ("ан петрова", Ok(())),
+            ("a b c d anna", Ok(())),
+            ("one two three four five", Ok(())),
+            ("one two three four five FIVE one", Ok(())),
+            (one_too_many, Err("invalid_search")),
+            ("7 8", Err("invalid_search")),
+            ("a b c d e", Err("invalid_search")),
+            ("+7 an", Err("invalid_search")),
+            ("a\u{0}b c d", Err("invalid_text")),
+            (&"x ".repeat(51), Err("invalid_text")),
+        ] {
+            assert_eq!(check_search(search).map_err(|invalid| invalid.code()), expected, "{search}");
+        }
+    }
+
+    #[test]
+    fn lists_that_may_read_many_rows_are_expensive() {
+        let any = UserFilter::default();
+        let named = UserFilter { first_name: Name::parse("Anna").ok(), ..any.clone() };
+        let both = UserFilter { last_name: Name::parse("Smith").ok(), ..named.clone() };
+        let code = InviteCode::parse("ABC234").ok();
+        let (far, id) = (Position::Offset(COUNT_LIMIT + 1), user(1).id);
+        for (position, filter, is_expensive) in [
+            (Position::START, any.clone(), false),
+            (Position::Offset(COUNT_LIMIT), any.clone(), false),
+            (far, any.clone(), true),
+            (Position::OlderThan(id), any.clone(), false),
+            (Position::NewerThan(id), any.clone(), false),
+            (Position::START, named.clone(), false),
+            (far, named.clone(), true),
+            (Position::START, both.clone(), true),
+            (Position::OlderThan(id), UserFilter { invited_by_code: code.clone(), ..named }, true),
+            (Position::START, UserFilter { invite_code: code, ..both }, false),
+            (Position::START, UserFilter { search: SearchTerm::split("anna", false), ..any }, true),
+        ] {
+            let query = UserQuery { position, limit: PageSize::default(), filter, caller: id };
+            assert_eq!(query.is_expensive(), is_expensive, "{query:?}");
         }
     }
 

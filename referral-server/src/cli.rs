@@ -9,7 +9,7 @@ use clap::{
 use poem::http::HeaderName;
 use referral_core::{Policy, Region, Visibility};
 use referral_server::{ClientAddresses, CorsOrigins, TrustedProxies};
-use referral_sqlx::PostgresOptions;
+use referral_sqlx::{PostgresOptions, SqliteOptions};
 
 use crate::{
     connections::Limits,
@@ -145,6 +145,10 @@ pub(crate) struct Store {
     /// `?sslmode=verify-full&sslrootcert=ca.pem` encrypts [default: `referral.db` in the data folder]
     #[arg(long, env = "REFERRAL_DATABASE_URL", global = true, value_name = "URL", hide_env_values = true)]
     pub(crate) database_url: Option<String>,
+    /// Time limit of a search, and of a list by a large offset or with combined filters. Such lists run on
+    /// a few connections, so that sign-ins are not slowed down [default: 500ms]
+    #[arg(long, env = "REFERRAL_SEARCH_TIMEOUT", global = true, value_name = "TIME", value_parser = some_time)]
+    pub(crate) search_timeout: Option<Duration>,
 }
 
 #[derive(Debug, Args)]
@@ -383,9 +387,17 @@ impl Settings {
         set(&mut options.max_connections, given.database_connections);
         set(&mut options.acquire_timeout, given.database_acquire_timeout);
         set(&mut options.statement_timeout, given.database_statement_timeout);
+        set(&mut options.search_timeout, self.store.search_timeout);
         set(&mut options.transaction_pooler, given.database_pooler);
         set(&mut options.migration_lock, given.database_migration_lock);
         options.migration_url.clone_from(&given.database_migration_url);
+        options
+    }
+
+    /// Returns the options of an SQLite database.
+    pub(crate) fn sqlite_options(&self) -> SqliteOptions {
+        let mut options = SqliteOptions::default();
+        set(&mut options.search_timeout, self.store.search_timeout);
         options
     }
 

@@ -63,12 +63,19 @@ codes! {
     InvalidEmail = "invalid_email", BAD_REQUEST, Some("email");
     /// The page size is not a whole number from 1 to 100.
     InvalidLimit = "invalid_limit", BAD_REQUEST, Some("limit");
-    /// The offset is not a whole number from 0, or comes together with a cursor.
+    /// The offset must be a whole number from 0 to 100000, without a cursor. Follow the cursor in `next`
+    /// to read further.
     InvalidOffset = "invalid_offset", BAD_REQUEST, Some("offset");
     /// The cursor was not made by this service.
     InvalidCursor = "invalid_cursor", BAD_REQUEST, Some("cursor");
     /// The text has control characters, or, of a search, more than 100 characters.
     InvalidText = "invalid_text", BAD_REQUEST, None;
+    /// A search must have at most five different terms. One of several terms must have at least three
+    /// characters.
+    InvalidSearch = "invalid_search", BAD_REQUEST, Some("search");
+    /// The list takes too long to find. Use longer or rarer search terms, other filters, or a cursor in place
+    /// of the offset.
+    SearchTooBroad = "search_too_broad", BAD_REQUEST, None;
     /// Nobody has this invite code.
     UnknownInviteCode = "unknown_invite_code", BAD_REQUEST, Some("invited_by_code");
     /// The invite code is the user's own.

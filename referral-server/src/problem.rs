@@ -216,6 +216,9 @@ impl From<Refusal> for Problem {
             Refusal::StaffOnly => Code::StaffOnly,
             Refusal::UserNotFound | Refusal::SessionNotFound => Code::NotFound,
             Refusal::InvalidCursor => Code::InvalidCursor,
+            Refusal::InvalidOffset => Code::InvalidOffset,
+            Refusal::InvalidSearch => Code::InvalidSearch,
+            Refusal::SearchTooBroad => Code::SearchTooBroad,
             other => return Self::internal(other),
         };
         let problem = Self::with_detail(code, refusal.to_string());
@@ -349,6 +352,9 @@ mod tests {
             Refusal::StaffOnly,
             Refusal::UserNotFound,
             Refusal::InvalidCursor,
+            Refusal::InvalidOffset,
+            Refusal::InvalidSearch,
+            Refusal::SearchTooBroad,
         ] {
             assert_eq!(Problem::from(refusal).name, refusal.code());
         }

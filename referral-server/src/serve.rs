@@ -64,8 +64,15 @@ pub(crate) async fn connect(settings: &Settings) -> Result<Arc<dyn Storage>> {
         Some(url) if settings.store.is_postgres() => {
             referral_sqlx::connect_postgres(url, &settings.postgres_options()).await?
         }
+        Some(url) if url.starts_with("sqlite:") => {
+            referral_sqlx::connect_sqlite_url(url, &settings.sqlite_options()).await?
+        }
+        // Which is refused, with the reason.
         Some(url) => referral_sqlx::connect(url).await?,
-        None => referral_sqlx::connect_sqlite(&settings.store.data_dir.join("referral.db")).await?,
+        None => {
+            let file = settings.store.data_dir.join("referral.db");
+            referral_sqlx::connect_sqlite(&file, &settings.sqlite_options()).await?
+        }
     };
     Ok(storage)
 }

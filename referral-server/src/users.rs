@@ -35,6 +35,8 @@ pub(crate) const REFUSALS: &[Refusals] = &[
             Code::InvalidOffset,
             Code::InvalidCursor,
             Code::InvalidText,
+            Code::InvalidSearch,
+            Code::SearchTooBroad,
             Code::StaffOnly,
         ],
     ),
@@ -264,12 +266,16 @@ impl UsersApi {
     /// List users
     ///
     /// Newest first. Follow `next` and `previous` as they are: they hold a cursor, which costs
-    /// the same at any depth and is not shifted by new users; with `offset` they hold an offset,
-    /// which costs more the further it reaches.
+    /// the same at any depth and is not shifted by new users. With `offset` they hold an offset,
+    /// which costs more the further it reaches. Beyond 100000 they hold a cursor again.
     ///
     /// A search finds users in whose phone, e-mail address, names, own or inviter's code all its
     /// terms occur, whatever their letter case; a term of one or two characters must stand at
     /// the beginning. Filters match exactly.
+    ///
+    /// Searches, large offsets and combined filters have a time limit: a list that is not found in
+    /// time is rejected with `search_too_broad`. A caller has one of them answered at a time, and
+    /// further ones wait.
     #[oai(path = "/", method = "get", operation_id = "listUsers")]
     #[expect(clippy::too_many_arguments, reason = "each is a parameter of the query")]
     async fn list(
@@ -278,11 +284,13 @@ impl UsersApi {
         /// How many users to show; without, 10.
         #[oai(validator(minimum(value = "1"), maximum(value = "100")))]
         Query(limit): Query<Option<u32>>,
-        /// How many of the newest users to leave out.
+        /// Number of the newest users to leave out. To read further, follow the cursor in `next`.
+        #[oai(validator(maximum(value = "100000")))]
         Query(offset): Query<Option<u64>>,
         /// The cursor of a page.
         Query(cursor): Query<Option<String>>,
-        /// Terms to search for, separated by spaces.
+        /// Terms to search for, separated by spaces: at most five different ones. One of several must have
+        /// at least three characters.
         Query(search): Query<Option<String>>,
         /// This phone, in any form.
         Query(phone): Query<Option<String>>,

@@ -4,6 +4,8 @@
     doc = "SQL storage for referral-core. Enable the feature of a database."
 )]
 
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+mod bulkhead;
 mod error;
 /// The project's README, whose example is a test.
 #[cfg(all(doctest, feature = "sqlite"))]
@@ -26,12 +28,22 @@ mod values;
 #[cfg(feature = "sqlite")]
 use std::path::Path;
 use std::sync::Arc;
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+use std::time::Duration;
 
 use referral_core::storage::Storage;
 
 pub use crate::error::ConnectError;
 #[cfg(feature = "postgres")]
 pub use crate::postgres::PostgresOptions;
+#[cfg(feature = "sqlite")]
+pub use crate::sqlite::SqliteOptions;
+
+/// Default time for an expensive list. Searches for what users look for take a few milliseconds with a
+/// million users; one that takes half a second finds what its author did not mean, and is a core that
+/// sign-ins do not have.
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+const SEARCH_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Opens the database that `url` names, and brings its schema up to date.
 ///
@@ -54,7 +66,7 @@ pub async fn connect(url: &str) -> Result<Arc<dyn Storage>, ConnectError> {
     let (scheme, _) = url.split_once(':').ok_or(ConnectError::NoScheme)?;
     match scheme {
         #[cfg(feature = "sqlite")]
-        "sqlite" => Ok(Arc::new(sqlite::open_url(url).await?)),
+        "sqlite" => connect_sqlite_url(url, &SqliteOptions::default()).await,
         #[cfg(feature = "postgres")]
         "postgres" | "postgresql" => Ok(Arc::new(postgres::open(url, &PostgresOptions::default()).await?)),
         #[cfg(not(feature = "postgres"))]
@@ -65,14 +77,27 @@ pub async fn connect(url: &str) -> Result<Arc<dyn Storage>, ConnectError> {
     }
 }
 
-/// Opens the SQLite file at `path`, as [`connect`] does, whatever characters the path has.
+/// Opens the SQLite file that `url` names, as [`connect`] does, with other options than the usual.
 ///
 /// # Errors
 ///
 /// See [`ConnectError`].
 #[cfg(feature = "sqlite")]
-pub async fn connect_sqlite(path: &Path) -> Result<Arc<dyn Storage>, ConnectError> {
-    Ok(Arc::new(sqlite::open_path(path).await?))
+pub async fn connect_sqlite_url(
+    url: &str,
+    options: &SqliteOptions,
+) -> Result<Arc<dyn Storage>, ConnectError> {
+    Ok(Arc::new(sqlite::open_url(url, options).await?))
+}
+
+/// Opens the SQLite file at `path`, as [`connect_sqlite_url`] does, whatever characters the path has.
+///
+/// # Errors
+///
+/// See [`ConnectError`].
+#[cfg(feature = "sqlite")]
+pub async fn connect_sqlite(path: &Path, options: &SqliteOptions) -> Result<Arc<dyn Storage>, ConnectError> {
+    Ok(Arc::new(sqlite::open_path(path, options).await?))
 }
 
 /// Opens the PostgreSQL database that `url` names, as [`connect`] does, with other options than the

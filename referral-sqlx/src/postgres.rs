@@ -40,6 +40,7 @@ use sqlx::{
 pub use self::open::PostgresOptions;
 pub(crate) use self::{open::open, repeat::is_passing};
 use crate::{
+    bulkhead::{Bulkhead, Place},
     error::failure,
     pool::{Connections, Loan},
 };
@@ -51,6 +52,10 @@ pub(crate) struct PostgresStore {
     behind_pooler: bool,
     /// What a transaction begins with.
     begin: Arc<str>,
+    /// Beginning of a transaction with an expensive list.
+    begin_list: Arc<str>,
+    /// Places for expensive lists.
+    lists: Bulkhead,
 }
 
 impl PostgresStore {
@@ -66,17 +71,32 @@ impl PostgresStore {
             in_transaction: false,
             is_settled: false,
             is_prepared: true,
+            place: None,
         })
     }
 
     /// A transaction. Dropping it undoes it.
     async fn begin(&self) -> Result<Lease> {
+        self.begin_with(&self.begin, None).await
+    }
+
+    /// Begins a transaction for an expensive list, which holds its place as long as the database works
+    /// on it, even after its caller has gone.
+    async fn begin_list(&self, place: Arc<Place>) -> Result<Lease> {
+        self.begin_with(&self.begin_list, Some(place)).await
+    }
+
+    async fn begin_with(&self, begin: &str, place: Option<Arc<Place>>) -> Result<Lease> {
         let connection = self.pool.acquire().await.map_err(failure)?;
         // Begun as soon as the server is asked: the answer may come after nobody waits any more.
-        let is_prepared = !self.behind_pooler;
-        let mut lease =
-            Lease { connection: Some(connection), in_transaction: true, is_settled: false, is_prepared };
-        let begin = sqlx::raw_sql(AssertSqlSafe(&*self.begin));
+        let mut lease = Lease {
+            connection: Some(connection),
+            in_transaction: true,
+            is_settled: false,
+            is_prepared: !self.behind_pooler,
+            place,
+        };
+        let begin = sqlx::raw_sql(AssertSqlSafe(begin));
         lease.connection().execute(begin).await.map_err(failure)?;
         Ok(lease)
     }
@@ -92,6 +112,8 @@ struct Lease {
     is_settled: bool,
     /// Whether statements stay prepared from one transaction to the next.
     is_prepared: bool,
+    /// Place of an expensive list.
+    place: Option<Arc<Place>>,
 }
 
 impl Lease {
@@ -125,7 +147,7 @@ impl Drop for Lease {
             drop(Loan::take(connection));
             return;
         };
-        let in_transaction = self.in_transaction;
+        let (in_transaction, place) = (self.in_transaction, self.place.take());
         runtime.spawn(async move {
             let settled = if in_transaction {
                 connection.execute("ROLLBACK").await.map(drop)
@@ -135,6 +157,7 @@ impl Drop for Lease {
             if settled.is_err() {
                 drop(Loan::take(connection));
             }
+            drop(place);
         });
     }
 }

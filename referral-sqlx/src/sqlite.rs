@@ -15,6 +15,7 @@ mod migrations;
 mod open;
 #[cfg(test)]
 mod plans;
+mod readers;
 mod rows;
 mod search;
 mod statements;
@@ -22,26 +23,56 @@ mod store;
 mod write;
 mod writer;
 
-use referral_core::storage::Result;
-use sqlx::{SqliteConnection, error::DatabaseError};
+use std::time::Duration;
 
-pub(crate) use self::open::{open_path, open_url};
-use self::writer::Writer;
-use crate::{
-    error::failure,
-    pool::{Connections, Loan},
+use referral_core::{
+    Refusal,
+    storage::{Decided, FoundUsers, Result, StorageError, UserQuery},
 };
+use sqlx::error::DatabaseError;
+
+pub use self::open::SqliteOptions;
+pub(crate) use self::open::{open_path, open_url};
+use self::{
+    readers::{Deadline, Reader, Readers, is_interrupted},
+    writer::Writer,
+};
+use crate::{bulkhead::Bulkhead, error::failure};
 
 /// An SQLite file.
 pub(crate) struct SqliteStore {
     writer: Writer,
-    readers: Connections<SqliteConnection>,
+    readers: Readers,
+    /// Connections for expensive lists.
+    list_readers: Readers,
+    /// Places for expensive lists, as many as connections.
+    lists: Bulkhead,
+    search_timeout: Duration,
 }
 
 impl SqliteStore {
     /// A connection to read with. Each read is one statement, which sees one moment.
-    async fn reader(&self) -> Result<Loan<SqliteConnection>> {
+    async fn reader(&self) -> Result<Reader> {
         self.readers.acquire().await.map_err(failure)
+    }
+
+    /// Answers a list that may read many rows, on a connection and within a time of its own.
+    async fn expensive_list(&self, query: &UserQuery) -> Decided<FoundUsers> {
+        let _place = self.lists.enter(query.caller).await?;
+        let mut reader = self.list_readers.acquire().await.map_err(failure)?;
+        let _deadline = Deadline::set(&mut reader, self.search_timeout).await.map_err(failure)?;
+        match list::users(&mut reader, query).await {
+            Err(error) if error_of(&error).is_some_and(is_interrupted) => Ok(Err(Refusal::SearchTooBroad)),
+            found => found.map(Ok),
+        }
+    }
+}
+
+/// Returns the error of the database that made a request fail.
+fn error_of(error: &StorageError) -> Option<&sqlx::Error> {
+    match error {
+        StorageError::Unavailable(source) | StorageError::Failed(source) => source.downcast_ref(),
+        _ => None,
     }
 }
 

@@ -4,8 +4,8 @@ use std::{sync::Arc, time::Duration};
 
 use super::{Bench, assert_refused, phone};
 use crate::{
-    Bearer, COUNT_LIMIT, Client, Email, FilterInput, ListUsers, Name, PageLink, PageSize, ProfileChange,
-    Refusal, UserId, UserList, UserView, storage::Storage,
+    Bearer, COUNT_LIMIT, Client, Email, FilterInput, ListUsers, MAX_OFFSET, Name, PageLink, PageSize,
+    ProfileChange, Refusal, UserId, UserList, UserView, storage::Storage,
 };
 
 fn ids(users: &[UserView]) -> Vec<UserId> {
@@ -80,9 +80,12 @@ pub async fn an_offset_leaves_out_the_newest(storage: Arc<dyn Storage>) {
     assert_eq!(middle.previous, Some(PageLink::Offset(0)));
     let last = page(&bench, &bearer, at(3)).await;
     assert_eq!((ids(&last.users), last.next), (expected[3..].to_vec(), None));
-    for beyond in [5, 1_000_000, u64::MAX] {
+    for beyond in [5, COUNT_LIMIT + 1, MAX_OFFSET] {
         let page = page(&bench, &bearer, at(beyond)).await;
         assert_eq!((page.users.len(), page.count, page.next), (0, 5, None));
+    }
+    for too_far in [MAX_OFFSET + 1, u64::MAX] {
+        assert_refused(bench.referral.users(&bearer, at(too_far)).await, Refusal::InvalidOffset);
     }
 }
 
@@ -184,6 +187,21 @@ pub async fn a_search_finds_what_contains_all_its_terms(storage: Arc<dyn Storage
     ] {
         assert_eq!(&search(&bench, &anna, terms).await, expected, "{terms}");
     }
+}
+
+/// A search with too many or only short terms is rejected, and one with repeated terms is not.
+pub async fn a_search_with_too_many_or_only_short_terms_is_rejected(storage: Arc<dyn Storage>) {
+    let bench = Bench::new(storage);
+    let (anna, boris) = anna_and_boris(&bench).await;
+    let terms = |search| ListUsers {
+        filter: FilterInput { search: Some(search), ..FilterInput::default() },
+        ..ListUsers::default()
+    };
+    for search in ["one two three four five six", "7 8", &"x".repeat(101)] {
+        assert_refused(bench.referral.users(&anna, terms(search)).await, Refusal::InvalidSearch);
+    }
+    assert_eq!(search(&bench, &anna, &"bo ".repeat(30)).await, [boris.user.id]);
+    assert_eq!(search(&bench, &anna, "bo o_ne 10 100% example").await, [boris.user.id]);
 }
 
 /// A search finds users by what they are called now.

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use super::{INVITED_SHOWN, Referral};
 use crate::{
-    Bearer, Client, Error, Event, FilterInput, InviteeView, PageSize, PhoneNumber, Position, ProfileChange,
-    ProfileView, Refusal, SessionEnd, User, UserId, UserView, cursor::Cursors, profile::ProfileEdit,
-    storage::NewStaff, users::UserQuery, visibility::Viewer,
+    Bearer, Client, Error, Event, FilterInput, InviteeView, MAX_OFFSET, PageSize, PhoneNumber, Position,
+    ProfileChange, ProfileView, Refusal, SessionEnd, User, UserId, UserView, check_search, cursor::Cursors,
+    profile::ProfileEdit, storage::NewStaff, users::UserQuery, visibility::Viewer,
 };
 
 /// A page of users that is asked for.
@@ -14,8 +14,8 @@ use crate::{
 pub struct ListUsers<'a> {
     /// How many users to show.
     pub limit: PageSize,
-    /// How many of the newest to leave out. The further, the dearer: a cursor costs the same at
-    /// any depth.
+    /// Number of the newest users to leave out, at most [`MAX_OFFSET`]. The cost grows with it, while a
+    /// cursor costs the same at any depth.
     pub offset: Option<u64>,
     /// A cursor from another page; goes before the offset.
     pub cursor: Option<&'a str>,
@@ -86,18 +86,23 @@ impl Referral {
         Ok(viewer.profile(found.ok_or(Refusal::UserNotFound)?))
     }
 
-    /// A page of users, newest first, as the bearer may see them.
+    /// Returns a page of users, newest first, as the bearer may see them.
     ///
     /// # Errors
     ///
-    /// [`Refusal::InvalidCursor`], [`Refusal::StaffOnly`].
+    /// [`Refusal::InvalidCursor`], [`Refusal::InvalidOffset`], [`Refusal::InvalidSearch`],
+    /// [`Refusal::SearchTooBroad`], [`Refusal::StaffOnly`].
     pub async fn users(&self, bearer: &Bearer, list: ListUsers<'_>) -> Result<UserList, Error> {
         let viewer = self.viewer(bearer);
         viewer.may_list(&list.filter)?;
         let position = match (list.cursor, list.offset) {
             (Some(cursor), _) => self.cursors().open(cursor)?,
+            (None, Some(offset)) if offset > MAX_OFFSET => return Err(Refusal::InvalidOffset.into()),
             (None, offset) => Position::Offset(offset.unwrap_or(0)),
         };
+        if list.filter.search.is_some_and(|search| check_search(search).is_err()) {
+            return Err(Refusal::InvalidSearch.into());
+        }
         let Some(filter) = list.filter.parse(self.policy().default_region, viewer.sees_private()) else {
             return Ok(UserList {
                 users: Vec::new(),
@@ -107,8 +112,8 @@ impl Referral {
                 previous: None,
             });
         };
-        let query = UserQuery { position, limit: list.limit, filter };
-        let found = self.inner.storage.users(&query).await?;
+        let query = UserQuery { position, limit: list.limit, filter, caller: bearer.user.id };
+        let found = self.inner.storage.users(&query).await??;
 
         let ends = found.users.first().zip(found.users.last()).map(|(first, last)| (first.id, last.id));
         let (next, previous) = self.links(list, position, ends, found.has_more);
@@ -228,7 +233,8 @@ impl Referral {
     }
 
     /// The next and the previous page of a page that begins at `position` and whose first and
-    /// last user are `ends`. One that was asked for by its offset leads to others like it.
+    /// last user are `ends`. One that was asked for by its offset leads to others like it, up to the
+    /// largest offset, and from there on by a cursor.
     fn links(
         &self,
         list: ListUsers<'_>,
@@ -241,10 +247,12 @@ impl Referral {
         let older = || ends.and_then(|(_, last)| cursor(Position::OlderThan(last)));
         let newer = || ends.and_then(|(first, _)| cursor(Position::NewerThan(first)));
         match position {
-            Position::Offset(offset) if list.offset.is_some() => (
-                has_more.then(|| PageLink::Offset(offset.saturating_add(limit))),
-                (offset > 0).then(|| PageLink::Offset(offset.saturating_sub(limit))),
-            ),
+            Position::Offset(offset) if list.offset.is_some() => {
+                let next = Some(offset.saturating_add(limit)).filter(|next| *next <= MAX_OFFSET);
+                let next = next.map(PageLink::Offset).or_else(older);
+                let previous = (offset > 0).then(|| PageLink::Offset(offset.saturating_sub(limit)));
+                (next.filter(|_| has_more), previous)
+            }
             Position::Offset(_) => (older().filter(|_| has_more), None),
             Position::OlderThan(_) => (older().filter(|_| has_more), newer()),
             Position::NewerThan(_) => (older(), newer().filter(|_| has_more)),

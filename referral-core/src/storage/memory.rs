@@ -214,7 +214,7 @@ impl Storage for MemoryStorage {
         Ok(self.lock().with_invited(id, invited))
     }
 
-    async fn users(&self, query: &UserQuery) -> Result<FoundUsers> {
+    async fn users(&self, query: &UserQuery) -> Decided<FoundUsers> {
         let state = self.lock();
         let matching = || state.users.values().filter(|user| query.filter.matches(user));
         let limit = query.limit.get() as usize;
@@ -236,12 +236,12 @@ impl Storage for MemoryStorage {
 
         let count = matching().count() as u64;
         let count_exact = query.filter.is_empty() || count <= COUNT_LIMIT;
-        Ok(FoundUsers {
+        Ok(Ok(FoundUsers {
             users: users.into_iter().cloned().collect(),
             has_more,
             count: if count_exact { count } else { COUNT_LIMIT },
             count_exact,
-        })
+        }))
     }
 
     async fn invitees(

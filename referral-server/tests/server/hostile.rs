@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use referral_core::{Policy, sms::DevelopmentSender};
 use referral_server::AppOptions;
+use referral_sqlx::SqliteOptions;
 use reqwest::{Method, header};
 use serde_json::{Value, json};
 use tokio::{
@@ -337,8 +338,8 @@ async fn fifty_parallel_requests_of_each_kind_are_all_answered_from_memory() {
 #[tokio::test]
 async fn fifty_parallel_requests_of_each_kind_are_all_answered_from_sqlite() {
     let folder = tempfile::tempdir().expect("a folder");
-    let storage =
-        referral_sqlx::connect_sqlite(&folder.path().join("referral.db")).await.expect("a new file");
+    let file = folder.path().join("referral.db");
+    let storage = referral_sqlx::connect_sqlite(&file, &SqliteOptions::default()).await.expect("a new file");
     let sender = Arc::new(DevelopmentSender);
     let service = Service::over(storage, Policy::development(), sender, AppOptions::default()).await;
     answer_fifty_of_each_kind(service).await;

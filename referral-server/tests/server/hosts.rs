@@ -11,7 +11,7 @@ use crate::{
 };
 
 #[path = "../../../referral-sqlx/tests/common/server.rs"]
-mod server;
+pub(crate) mod server;
 
 /// Several hosts with the development sender, for tests only.
 const RETURN_CODES: &str = "--return-codes-to-anyone";

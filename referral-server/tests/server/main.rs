@@ -16,6 +16,7 @@ mod overload;
 mod pages;
 mod readme;
 mod reports;
+mod searches;
 mod service;
 mod sessions;
 mod sms;

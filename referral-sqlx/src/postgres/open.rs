@@ -5,11 +5,15 @@ use std::time::Duration;
 use sqlx::{ConnectOptions as _, Connection as _, PgConnection, postgres::PgConnectOptions};
 
 use super::{PostgresStore, migrations, statements};
-use crate::{ConnectError, pool::Connections};
+use crate::{ConnectError, SEARCH_TIMEOUT, bulkhead::Bulkhead, pool::Connections};
 
 /// How long a transaction may be open while its process does nothing: frozen, it would hold its
 /// locks.
 const IDLE_TRANSACTION_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Part of the connections that expensive lists may use at most. Each keeps a core of the database busy:
+/// one of the ten connections that are the default, which are several for each core.
+const LIST_CONNECTIONS_DIVISOR: u32 = 8;
 
 /// What a statement may take when the schema is brought up to date: as long as it takes.
 const NO_TIMEOUT: Duration = Duration::ZERO;
@@ -26,6 +30,9 @@ pub struct PostgresOptions {
     pub acquire_timeout: Duration,
     /// How long the database may take for a statement, locks included. By default 5 s.
     pub statement_timeout: Duration,
+    /// Time that the database has for a list that [is
+    /// expensive](referral_core::storage::UserQuery::is_expensive), such as a search. By default 500 ms.
+    pub search_timeout: Duration,
     /// Whether the URL leads to a pooler that hands out another connection for each transaction, such
     /// as `PgBouncer` with `pool_mode = transaction`. Then each request is one transaction, and nothing
     /// is prepared or set for longer, which costs two round trips and more. By default false.
@@ -44,6 +51,7 @@ impl Default for PostgresOptions {
             max_connections: 10,
             acquire_timeout: Duration::from_secs(3),
             statement_timeout: Duration::from_secs(5),
+            search_timeout: SEARCH_TIMEOUT,
             transaction_pooler: false,
             migration_url: None,
             migration_lock: true,
@@ -77,7 +85,19 @@ pub(crate) async fn open(url: &str, options: &PostgresOptions) -> Result<Postgre
              SET LOCAL idle_in_transaction_session_timeout = {idle}"
         );
     }
-    let store = PostgresStore { pool, behind_pooler: options.transaction_pooler, begin: begin.into() };
+    // Zero would be no timeout at all. Parallel workers would use cores that the limit does not count.
+    let begin_list = format!(
+        "{begin}; SET TRANSACTION READ ONLY; SET LOCAL statement_timeout = {}; \
+         SET LOCAL max_parallel_workers_per_gather = 0",
+        options.search_timeout.as_millis().max(1)
+    );
+    let store = PostgresStore {
+        pool,
+        behind_pooler: options.transaction_pooler,
+        begin: begin.into(),
+        begin_list: begin_list.into(),
+        lists: Bulkhead::new((size / LIST_CONNECTIONS_DIVISOR).max(1), options.acquire_timeout),
+    };
     if migration_url.is_none() {
         let mut lease = store.lease().await.map_err(|error| ConnectError::NotOpened(error.into()))?;
         migrations::check_applied(&mut lease)

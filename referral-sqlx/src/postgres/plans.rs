@@ -17,6 +17,8 @@ mod server;
 /// As many users as make a walk through all of them dearer than anything else.
 const USERS: i32 = 20_000;
 
+const NOBODY: UserId = UserId(Uuid::nil());
+
 struct Bench {
     connection: PgConnection,
     _database: server::Database,
@@ -208,7 +210,8 @@ async fn lists_use_the_index_of_their_filter_and_begin_where_they_should() {
         (UserFilter { search: of_nobody, ..everybody.clone() }, "user_search_grams"),
     ] {
         for position in positions() {
-            let query = UserQuery { position, limit: PageSize::default(), filter: filter.clone() };
+            let query =
+                UserQuery { position, limit: PageSize::default(), filter: filter.clone(), caller: NOBODY };
             let plan = bench.plan_of_list(&query).await;
             assert!(plan.contains(index), "{index}:\n{plan}");
             assert_walks_nothing(&plan, index);
@@ -222,7 +225,8 @@ async fn a_search_for_what_everybody_has_stops_early() {
     for term in ["+7960", "example.com", "7"] {
         let search = SearchTerm::split(term, true);
         let filter = UserFilter { search, ..UserFilter::default() };
-        let query = UserQuery { position: Position::START, limit: PageSize::default(), filter };
+        let query =
+            UserQuery { position: Position::START, limit: PageSize::default(), filter, caller: NOBODY };
         let plan = bench.plan_of_list(&query).await;
         // The page walks from the newest on, under its limit, and so does the count from anywhere.
         assert!(plan.contains("Backward using user_search_pkey"), "{term}:\n{plan}");

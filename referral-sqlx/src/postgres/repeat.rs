@@ -136,6 +136,12 @@ fn is_full(error: &sqlx::Error) -> bool {
     code(error).as_deref() == Some("53300")
 }
 
+/// Returns `true` if the database canceled the statement, most likely because its time was over.
+pub(super) fn is_canceled(error: &StorageError) -> bool {
+    let error = source(error).and_then(|source| source.downcast_ref());
+    error.and_then(code).as_deref() == Some("57014")
+}
+
 /// Whether the connection is gone, or the database is about to be.
 fn is_broken(error: &sqlx::Error) -> bool {
     match error {

@@ -2,6 +2,8 @@
 //!
 //! No rule is here, and no SQL.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use referral_core::{
     Challenge, ChallengeId, Invitation, InvitationOutcome, InviteCode, InvitedBy, KeyMismatch, PageSize,
@@ -19,7 +21,7 @@ use uuid::Uuid;
 
 use super::{
     Lease, PostgresStore, list, load, migrations,
-    repeat::{NotWritten, reason},
+    repeat::{NotWritten, is_canceled, reason},
     statements,
     write::{self, Counts},
 };
@@ -102,8 +104,21 @@ impl Storage for PostgresStore {
         on_lease!(self, lease => load::user(&mut lease, id, invited))
     }
 
-    async fn users(&self, query: &UserQuery) -> Result<FoundUsers> {
-        on_lease!(self, lease => list::users(&mut lease, query))
+    async fn users(&self, query: &UserQuery) -> Decided<FoundUsers> {
+        if !query.is_expensive() {
+            return on_lease!(self, lease => list::users(&mut lease, query)).map(Ok);
+        }
+        let place = Arc::new(self.lists.enter(query.caller).await?);
+        let found = self.repeat(|| async {
+            let mut lease = self.begin_list(Arc::clone(&place)).await?;
+            let found = list::users(&mut lease, query).await?;
+            lease.finish().await?;
+            Ok(found)
+        });
+        match found.await {
+            Err(error) if is_canceled(&error) => Ok(Err(Refusal::SearchTooBroad)),
+            found => found.map(Ok),
+        }
     }
 
     async fn invitees(

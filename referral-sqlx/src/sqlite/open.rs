@@ -8,11 +8,14 @@ use sqlx::{
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous},
 };
 
-use super::{SqliteStore, migrations, writer::Writer};
-use crate::{ConnectError, pool::Connections};
+use super::{SqliteStore, migrations, readers::Readers, writer::Writer};
+use crate::{ConnectError, SEARCH_TIMEOUT, bulkhead::Bulkhead};
 
 /// How many connections read. Reads are short, and a server's cores are few.
 const READERS: u32 = 4;
+
+/// Number of connections for expensive lists. Each keeps a core of this process busy.
+const LIST_READERS: u32 = 1;
 
 /// How long to wait for another process that writes, and for a connection that is in use. Clients
 /// of an HTTP interface do not wait longer.
@@ -27,23 +30,41 @@ const PAUSES: [Duration; 8] = {
     [pause(5), pause(10), pause(20), pause(50), pause(100), pause(250), pause(500), pause(1_000)]
 };
 
+/// How an SQLite file is used, beside what its URL says.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct SqliteOptions {
+    /// Time for a list that [is expensive](referral_core::storage::UserQuery::is_expensive), such as a
+    /// search. By default 500 ms.
+    pub search_timeout: Duration,
+}
+
+impl Default for SqliteOptions {
+    fn default() -> Self {
+        Self { search_timeout: SEARCH_TIMEOUT }
+    }
+}
+
 /// Opens the file that `url` names, and brings its schema up to date.
-pub(crate) async fn open_url(url: &str) -> Result<SqliteStore, ConnectError> {
-    open(read_url(url)?).await
+pub(crate) async fn open_url(url: &str, options: &SqliteOptions) -> Result<SqliteStore, ConnectError> {
+    open(read_url(url)?, options).await
 }
 
 /// Opens the file at `path`, whatever is in its name, and brings its schema up to date.
-pub(crate) async fn open_path(path: &Path) -> Result<SqliteStore, ConnectError> {
+pub(crate) async fn open_path(path: &Path, options: &SqliteOptions) -> Result<SqliteStore, ConnectError> {
     // As an absolute path no name is taken for anything but a name.
     let path = std::path::absolute(path).map_err(ConnectError::FileNotMade)?;
     make_file(&path, true)?;
-    open(set_up(SqliteConnectOptions::new().filename(path))).await
+    open(set_up(SqliteConnectOptions::new().filename(path)), options).await
 }
 
-async fn open(options: SqliteConnectOptions) -> Result<SqliteStore, ConnectError> {
+async fn open(
+    to_connect: SqliteConnectOptions,
+    options: &SqliteOptions,
+) -> Result<SqliteStore, ConnectError> {
     let mut pauses = PAUSES.iter();
     loop {
-        match try_open(&options).await {
+        match try_open(&to_connect, options).await {
             Err(error) if is_busy(&error) => {
                 let Some(pause) = pauses.next() else {
                     return Err(error);
@@ -161,21 +182,31 @@ mod private {
     }
 }
 
-async fn try_open(options: &SqliteConnectOptions) -> Result<SqliteStore, ConnectError> {
+async fn try_open(
+    to_connect: &SqliteConnectOptions,
+    options: &SqliteOptions,
+) -> Result<SqliteStore, ConnectError> {
     let not_opened = |error: sqlx::Error| ConnectError::NotOpened(error.into());
 
-    let mut first = options.connect().await.map_err(not_opened)?;
+    let mut first = to_connect.connect().await.map_err(not_opened)?;
     migrations::run(&mut first).await?;
 
-    let writing = options.connect().await.map_err(not_opened)?;
+    let writing = to_connect.connect().await.map_err(not_opened)?;
     // Not opened as read-only, since then they could not restore a log that a crash left behind.
-    let reading = options.clone().pragma("query_only", "ON");
-    let readers = Connections::new(reading, false, READERS, PATIENCE);
+    let reading = to_connect.clone().pragma("query_only", "ON");
+    let readers = Readers::new(reading.clone(), READERS);
+    let list_readers = Readers::new(reading, LIST_READERS);
     drop(readers.acquire().await.map_err(not_opened)?);
 
     // Only now: whoever closes the last connection also clears the log away, and locks the file.
     first.close().await.map_err(not_opened)?;
-    Ok(SqliteStore { writer: Writer::start(writing, options.clone()), readers })
+    Ok(SqliteStore {
+        writer: Writer::start(writing, to_connect.clone()),
+        readers,
+        list_readers,
+        lists: Bulkhead::new(LIST_READERS, PATIENCE),
+        search_timeout: options.search_timeout,
+    })
 }
 
 fn is_busy(error: &ConnectError) -> bool {
@@ -201,7 +232,8 @@ pub(super) mod tests {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let url = format!("sqlite:{}", folder.path().join("referral.db").display());
         let options = read_url(&url).expect("a URL").busy_timeout(Duration::ZERO);
-        (try_open(&options).await.expect("a new file"), options, folder)
+        let store = try_open(&options, &SqliteOptions::default()).await;
+        (store.expect("a new file"), options, folder)
     }
 
     pub(in super::super) const COUNT: &str = "UPDATE totals SET users = users + 1";

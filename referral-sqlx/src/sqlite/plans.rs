@@ -8,12 +8,14 @@ use referral_core::{
 use sqlx::{AssertSqlSafe, Row, SqlSafeStr};
 use uuid::Uuid;
 
-use super::{SqliteStore, list, open_url, statements};
+use super::{SqliteOptions, SqliteStore, list, open_url, statements};
+
+const NOBODY: UserId = UserId(Uuid::nil());
 
 async fn fresh_store() -> (SqliteStore, tempfile::TempDir) {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let url = format!("sqlite:{}", folder.path().join("plans.db").display());
-    (open_url(&url).await.expect("a new file"), folder)
+    (open_url(&url, &SqliteOptions::default()).await.expect("a new file"), folder)
 }
 
 /// The steps that SQLite takes, one a line.
@@ -105,7 +107,8 @@ async fn lists_use_the_index_of_their_filter() {
         (UserFilter { invited_by_code: code, ..everybody.clone() }, "invitations_of_inviter (inviter=?"),
     ] {
         for position in positions() {
-            let query = UserQuery { position, limit: PageSize::default(), filter: filter.clone() };
+            let query =
+                UserQuery { position, limit: PageSize::default(), filter: filter.clone(), caller: NOBODY };
             assert_uses(&plan_of(&store, list::page(&query).sql()).await, &[index], index);
         }
     }
@@ -115,7 +118,8 @@ async fn lists_use_the_index_of_their_filter() {
 async fn a_page_begins_where_its_cursor_points() {
     let (store, _folder) = fresh_store().await;
     for (position, index) in positions().into_iter().zip(["", "(id<?)", "(id>?)"]) {
-        let query = UserQuery { position, limit: PageSize::default(), filter: UserFilter::default() };
+        let query =
+            UserQuery { position, limit: PageSize::default(), filter: UserFilter::default(), caller: NOBODY };
         let plan = plan_of(&store, list::page(&query).sql()).await;
         assert!(!plan.contains("TEMP B-TREE"), "{position:?} sorts:\n{plan}");
         if position == Position::START {
@@ -137,7 +141,8 @@ async fn a_search_reads_its_index_in_order_and_nothing_else_at_length() {
         UserFilter { search, invited_by_code, ..UserFilter::default() },
     ] {
         for position in positions() {
-            let query = UserQuery { position, limit: PageSize::default(), filter: filter.clone() };
+            let query =
+                UserQuery { position, limit: PageSize::default(), filter: filter.clone(), caller: NOBODY };
             // Once for the page and once for the count.
             let plan = plan_of(&store, list::page(&query).sql()).await;
             let scans = plan.matches("SCAN g VIRTUAL TABLE INDEX").count();

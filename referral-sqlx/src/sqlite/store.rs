@@ -104,8 +104,11 @@ impl Storage for SqliteStore {
         load::user_and_invited(&mut *self.reader().await?, id, invited).await
     }
 
-    async fn users(&self, query: &UserQuery) -> Result<FoundUsers> {
-        list::users(&mut *self.reader().await?, query).await
+    async fn users(&self, query: &UserQuery) -> Decided<FoundUsers> {
+        if query.is_expensive() {
+            return self.expensive_list(query).await;
+        }
+        list::users(&mut *self.reader().await?, query).await.map(Ok)
     }
 
     async fn invitees(
@@ -164,6 +167,7 @@ impl Storage for SqliteStore {
 
     async fn close(&self) {
         // The writer last: with the last connection the log goes back into the file.
+        self.list_readers.close().await;
         self.readers.close().await;
         self.writer.close().await;
     }

@@ -82,7 +82,7 @@ impl Storage for InTurn {
         self.next().user(id, invited).await
     }
 
-    async fn users(&self, query: &UserQuery) -> Result<FoundUsers> {
+    async fn users(&self, query: &UserQuery) -> Decided<FoundUsers> {
         self.next().users(query).await
     }
 

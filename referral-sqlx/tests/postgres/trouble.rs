@@ -3,8 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use referral_core::{
-    Client, CodeInput, Error, FilterInput, InviteCode, ListUsers, Name, Peppers, PhoneNumber, Policy,
-    ProfileChange, Referral, SendCode, SentCode, SignIn, SignedIn, SigningKeys,
+    Bearer, Client, CodeInput, Error, FilterInput, InviteCode, ListUsers, Name, Peppers, PhoneNumber, Policy,
+    ProfileChange, Referral, Refusal, SendCode, SentCode, SignIn, SignedIn, SigningKeys, UserList,
     clock::{Clock, SystemClock},
     sms::DevelopmentSender,
     storage::Sweep,
@@ -30,10 +30,14 @@ impl Bench {
 
     /// With so many connections.
     async fn with(connections: u32) -> Option<Self> {
-        let database = Database::create().await?;
         let mut options = PostgresOptions::default();
         options.max_connections = connections;
-        let storage = connect_postgres(&database.url, &options).await.expect("a new database");
+        Self::with_options(&options).await
+    }
+
+    async fn with_options(options: &PostgresOptions) -> Option<Self> {
+        let database = Database::create().await?;
+        let storage = connect_postgres(&database.url, options).await.expect("a new database");
         let keys = SigningKeys::from_secret("k1", &[1; 32]).expect("long enough");
         let peppers = Peppers::from_secret("p1", &[2; 32]).expect("long enough");
         let referral = Referral::builder(storage, Arc::new(DevelopmentSender), keys, peppers);
@@ -203,6 +207,81 @@ async fn wait_for_locks(onlooker: &mut PgConnection, count: i64) {
     let waiting = "SELECT count(*) FROM pg_stat_activity \
                    WHERE wait_event_type = 'Lock' AND datname = current_database()";
     while onlooker.fetch_one(waiting).await.expect("a row").get::<i64, _>(0) < count {}
+}
+
+/// A page of the users who match a search.
+async fn search(referral: Referral, bearer: Bearer) -> Result<UserList, Error> {
+    let filter = FilterInput { search: Some("+79608"), ..FilterInput::default() };
+    referral.users(&bearer, ListUsers { filter, ..ListUsers::default() }).await
+}
+
+#[tokio::test]
+async fn searches_that_take_long_keep_no_other_request_waiting() {
+    let mut options = PostgresOptions::default();
+    options.max_connections = 2;
+    [options.acquire_timeout, options.statement_timeout, options.search_timeout] =
+        [Duration::from_mins(10); 3];
+    let Some(mut bench) = Bench::with_options(&options).await else { return };
+    let mut bearers = Vec::new();
+    for number in 1..4 {
+        let user = bench.enter(number, None).await.expect("signed in");
+        bearers.push(bench.referral.authenticate(&user.tokens.access).await.expect("valid"));
+    }
+    // No search gets past this, and no other request needs the table, but for new users.
+    bench.operator.execute("BEGIN; LOCK referral.user_search").await.expect("held");
+    let searches = bearers.iter().chain(&bearers);
+    let searches: Vec<_> =
+        searches.map(|bearer| tokio::spawn(search(bench.referral.clone(), bearer.clone()))).collect();
+    let mut onlooker = PgConnection::connect(&bench.database.url).await.expect("a connection");
+    wait_for_locks(&mut onlooker, 1).await;
+
+    let again = bench.enter(1, None).await.expect("signed in");
+    bench.referral.current_user(&again.tokens.access).await.expect("valid");
+    bench.referral.users(&bearers[0], ListUsers::default()).await.expect("a page");
+
+    bench.operator.execute("COMMIT").await.expect("released");
+    for search in searches {
+        assert_eq!(search.await.expect("no panic").expect("a page").count, 3);
+    }
+}
+
+#[tokio::test]
+async fn a_search_that_takes_too_long_is_refused_and_leaves_its_place() {
+    let mut options = PostgresOptions::default();
+    options.search_timeout = Duration::from_millis(1);
+    let Some(mut bench) = Bench::with_options(&options).await else { return };
+    let anna = bench.enter(1, None).await.expect("signed in");
+    let bearer = bench.referral.authenticate(&anna.tokens.access).await.expect("valid");
+    bench.operator.execute("BEGIN; LOCK referral.user_search").await.expect("held");
+    for _ in 0..3 {
+        let refused = search(bench.referral.clone(), bearer.clone()).await;
+        assert!(matches!(refused, Err(Error::Refused(Refusal::SearchTooBroad))), "{refused:?}");
+    }
+    bench.operator.execute("COMMIT").await.expect("released");
+}
+
+#[tokio::test]
+async fn a_search_that_is_given_up_keeps_its_place_until_the_database_has_ended_it() {
+    let mut options = PostgresOptions::default();
+    options.acquire_timeout = Duration::from_secs(2);
+    [options.statement_timeout, options.search_timeout] = [Duration::from_mins(10); 2];
+    let Some(mut bench) = Bench::with_options(&options).await else { return };
+    let mut bearers = Vec::new();
+    for number in 1..3 {
+        let user = bench.enter(number, None).await.expect("signed in");
+        bearers.push(bench.referral.authenticate(&user.tokens.access).await.expect("valid"));
+    }
+    bench.operator.execute("BEGIN; LOCK referral.user_search").await.expect("held");
+    let mut onlooker = PgConnection::connect(&bench.database.url).await.expect("a connection");
+    let given_up = tokio::spawn(search(bench.referral.clone(), bearers[0].clone()));
+    wait_for_locks(&mut onlooker, 1).await;
+    given_up.abort();
+    given_up.await.expect_err("aborted");
+    let next = search(bench.referral.clone(), bearers[1].clone()).await;
+    assert_eq!(next.expect_err("no place").code(), "unavailable");
+    bench.operator.execute("COMMIT").await.expect("released");
+    let next = search(bench.referral.clone(), bearers[1].clone()).await;
+    assert_eq!(next.expect("a page").count, 2);
 }
 
 #[tokio::test]

@@ -3,15 +3,16 @@
 use std::path::Path;
 
 use referral_core::{
-    PageSize, Position,
+    PageSize, Position, UserId,
     storage::{SearchTerm, StorageError, UserFilter, UserQuery},
 };
-use referral_sqlx::{ConnectError, connect};
+use referral_sqlx::{ConnectError, SqliteOptions, connect};
 use sqlx::{
     Connection, SqlSafeStr, SqliteConnection,
     migrate::{Migration, MigrationType, Migrator},
     sqlite::SqliteConnectOptions,
 };
+use uuid::Uuid;
 
 use crate::url_in;
 
@@ -23,7 +24,7 @@ async fn refused(url: &str) -> ConnectError {
 }
 
 async fn refused_path(path: &Path) -> ConnectError {
-    match referral_sqlx::connect_sqlite(path).await {
+    match referral_sqlx::connect_sqlite(path, &SqliteOptions::default()).await {
         Ok(_) => panic!("{} was opened", path.display()),
         Err(error) => error,
     }
@@ -101,7 +102,7 @@ async fn a_path_is_taken_as_it_is() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     for name in ["100%41.db", "what?mode=memory", "#1.db", ":memory:", "имя с пробелом.db"] {
         let path = folder.path().join(name);
-        let store = referral_sqlx::connect_sqlite(&path).await.expect(name);
+        let store = referral_sqlx::connect_sqlite(&path, &SqliteOptions::default()).await.expect(name);
         store.check_ready().await.expect("ready");
         assert!(path.exists(), "{name}");
     }
@@ -169,10 +170,10 @@ async fn what_a_link_leads_to_is_checked() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let elsewhere = tempfile::tempdir().expect("a temporary folder");
     let file = elsewhere.path().join("real.db");
-    let store = referral_sqlx::connect_sqlite(&file).await.expect("a new file");
+    let store = referral_sqlx::connect_sqlite(&file, &SqliteOptions::default()).await.expect("a new file");
     let link = folder.path().join("referral.db");
     std::os::unix::fs::symlink(&file, &link).expect("linked");
-    drop(referral_sqlx::connect_sqlite(&link).await.expect("the same file"));
+    drop(referral_sqlx::connect_sqlite(&link, &SqliteOptions::default()).await.expect("the same file"));
     for name in ["real.db", "real.db-wal"] {
         set_mode(&elsewhere.path().join(name), 0o644);
         assert!(matches!(refused_path(&link).await, ConnectError::FileExposed { .. }), "{name}");
@@ -261,7 +262,12 @@ async fn users_who_were_there_before_the_index_are_found_by_a_search() {
     let store = connect(&url).await.expect("the same file");
     for (search, count) in [("anna", 1_000), ("600001234", 1), ("a001500", 1), ("nobody", 0)] {
         let filter = UserFilter { search: SearchTerm::split(search, true), ..UserFilter::default() };
-        let query = UserQuery { position: Position::START, limit: PageSize::default(), filter };
-        assert_eq!(store.users(&query).await.expect("a page").count, count, "{search}");
+        let query = UserQuery {
+            position: Position::START,
+            limit: PageSize::default(),
+            filter,
+            caller: UserId(Uuid::nil()),
+        };
+        assert_eq!(store.users(&query).await.expect("a page").expect("in time").count, count, "{search}");
     }
 }

@@ -1,0 +1,56 @@
+//! Searches that would take too long.
+
+use std::{sync::Arc, time::Duration};
+
+use referral_core::{PhoneNumber, Policy, sms::DevelopmentSender};
+use referral_server::AppOptions;
+use referral_sqlx::SqliteOptions;
+use sqlx::{Connection as _, Executor as _, PgConnection};
+
+use crate::{
+    binary::{Program, folder},
+    hosts::server::Database,
+    service::{ANNA, Answer, Service},
+};
+
+/// The search is to blame, and the response says how to narrow it.
+fn assert_too_broad(answer: &Answer) {
+    answer.assert_problem(400, "search_too_broad");
+    assert!(
+        answer.body["detail"].as_str().is_some_and(|detail| detail.contains("longer")),
+        "{}",
+        answer.text
+    );
+}
+
+#[tokio::test]
+async fn a_search_that_takes_too_long_is_rejected_on_sqlite() {
+    let folder = folder();
+    let mut options = SqliteOptions::default();
+    options.search_timeout = Duration::ZERO;
+    let file = folder.path().join("referral.db");
+    let storage = referral_sqlx::connect_sqlite(&file, &options).await.expect("a new file");
+    let sender = Arc::new(DevelopmentSender);
+    let service = Service::over(storage, Policy::development(), sender, AppOptions::default()).await;
+    for number in 0..100 {
+        let phone = PhoneNumber::parse(&format!("+796085431{number:02}"), None).expect("a phone");
+        service.referral.make_staff(phone).await.expect("made");
+    }
+    let anna = service.enter(ANNA, None).await;
+    assert_too_broad(&service.client.get("/users/?search=7960", &anna.access).await);
+    assert_eq!(service.client.get("/users/", &anna.access).await.ok()["count"], 101);
+}
+
+#[tokio::test]
+async fn a_search_that_takes_too_long_is_rejected_on_postgres() {
+    let Some(database) = Database::create().await else { return };
+    let folder = folder();
+    let arguments = ["--database-url", &database.url, "--search-timeout", "100ms", RETURN_CODES];
+    let program = Program::start(folder.path(), &arguments);
+    let anna = program.client.enter(ANNA, None).await;
+    let mut operator = PgConnection::connect(&database.url).await.expect("a connection");
+    operator.execute("BEGIN; LOCK referral.user_search").await.expect("held");
+    assert_too_broad(&program.client.get("/users/?search=7960", &anna.access).await);
+    assert_eq!(program.client.get("/users/", &anna.access).await.ok()["count"], 1);
+    operator.execute("COMMIT").await.expect("released");
+}

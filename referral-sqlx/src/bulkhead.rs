@@ -1,0 +1,175 @@
+//! Places for expensive lists: few, so that all other requests find a connection and a core.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError, Weak},
+    time::Duration,
+};
+
+use referral_core::{
+    UserId,
+    storage::{Result, StorageError},
+};
+use tokio::{
+    runtime::Handle,
+    sync::{Mutex as Turn, OwnedMutexGuard, OwnedSemaphorePermit, Semaphore},
+    time::{Instant, sleep},
+};
+
+use crate::SEARCH_TIMEOUT;
+
+/// Time that lists may use a place before it is closed for as long. So that no list needs a pause of its
+/// own, most of which take less than the millisecond that a timer is exact to.
+const PAUSE_AFTER: Duration = Duration::from_millis(10);
+
+/// Longest pause: as long as a list may take by default. A database that was stuck is no reason to wait
+/// longer.
+const LONGEST_PAUSE: Duration = SEARCH_TIMEOUT;
+
+/// Limits how many expensive lists run concurrently, and gives each caller one place at a time.
+///
+/// Callers wait in order of arrival. A caller with many requests waits for its own turn first, so that
+/// others wait for one of its lists at most.
+///
+/// A place is closed for as long as it was used, so that lists keep half a core busy, and not a whole one:
+/// on a machine with two cores the other requests get three quarters of the time.
+pub(crate) struct Bulkhead {
+    places: Arc<Semaphore>,
+    /// Turn of each caller that waits or has a place.
+    turns: Mutex<HashMap<UserId, Weak<Turn<()>>>>,
+    patience: Duration,
+    /// Time that places were used and not yet closed for.
+    used: Arc<Mutex<Duration>>,
+}
+
+/// Place in a [`Bulkhead`], which others get after this is dropped.
+pub(crate) struct Place {
+    permit: Option<OwnedSemaphorePermit>,
+    since: Instant,
+    used: Arc<Mutex<Duration>>,
+    _turn: OwnedMutexGuard<()>,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
+        *used += self.since.elapsed();
+        if *used < PAUSE_AFTER {
+            return;
+        }
+        let pause = std::mem::take(&mut *used).min(LONGEST_PAUSE);
+        if let (Some(permit), Ok(runtime)) = (self.permit.take(), Handle::try_current()) {
+            runtime.spawn(async move {
+                sleep(pause).await;
+                drop(permit);
+            });
+        }
+    }
+}
+
+/// Error of a list that waited for a place in vain.
+#[derive(Debug, thiserror::Error)]
+#[error("all places for expensive lists are in use")]
+struct NoPlace;
+
+impl Bulkhead {
+    /// Creates a bulkhead with `places`, for which callers wait as long as `patience`.
+    pub(crate) fn new(places: u32, patience: Duration) -> Self {
+        let places = usize::try_from(places).unwrap_or(Semaphore::MAX_PERMITS);
+        Self {
+            places: Arc::new(Semaphore::new(places)),
+            turns: Mutex::default(),
+            patience,
+            used: Arc::default(),
+        }
+    }
+
+    /// Waits for a place.
+    pub(crate) async fn enter(&self, caller: UserId) -> Result<Place> {
+        let turn = self.turn_of(caller);
+        let place = tokio::time::timeout(self.patience, async {
+            let turn = turn.lock_owned().await;
+            let permit = Arc::clone(&self.places).acquire_owned().await.ok()?;
+            let used = Arc::clone(&self.used);
+            Some(Place { permit: Some(permit), since: Instant::now(), used, _turn: turn })
+        });
+        place.await.ok().flatten().ok_or_else(|| StorageError::Unavailable(NoPlace.into()))
+    }
+
+    fn turn_of(&self, caller: UserId) -> Arc<Turn<()>> {
+        let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+        // There are no more of them than requests, so that looking at all is cheap.
+        turns.retain(|_, turn| turn.strong_count() > 0);
+        let turn = turns.get(&caller).and_then(Weak::upgrade).unwrap_or_default();
+        turns.insert(caller, Arc::downgrade(&turn));
+        turn
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+    use uuid::Uuid;
+
+    use super::*;
+
+    fn caller(number: u128) -> UserId {
+        UserId(Uuid::from_u128(number))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_list_waits_for_a_place_and_not_for_long() {
+        let bulkhead = Bulkhead::new(1, Duration::from_secs(3));
+        let place = bulkhead.enter(caller(1)).await.expect("a place");
+        let refused = bulkhead.enter(caller(2)).await;
+        assert!(matches!(refused, Err(StorageError::Unavailable(_))));
+        drop(place);
+        bulkhead.enter(caller(2)).await.expect("a place");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_place_is_closed_as_long_as_it_was_used() {
+        let bulkhead = Bulkhead::new(1, Duration::from_mins(1));
+        let start = Instant::now();
+        for (uses, milliseconds) in [(1, 500), (20, 1)] {
+            for _ in 0..uses {
+                let _place = bulkhead.enter(caller(1)).await.expect("a place");
+                sleep(Duration::from_millis(milliseconds)).await;
+            }
+        }
+        // Half a second and its pause. Ten times a millisecond and their pause. The other ten.
+        bulkhead.enter(caller(1)).await.expect("a place");
+        assert_eq!(start.elapsed(), Duration::from_millis(2 * (500 + 10 + 10)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_caller_has_one_place_and_others_wait_for_one_of_its_lists_only() {
+        let bulkhead = Bulkhead::new(2, Duration::from_mins(1));
+        let first = bulkhead.enter(caller(1)).await.expect("a place");
+        let mut second = std::pin::pin!(bulkhead.enter(caller(1)));
+        let mut third = std::pin::pin!(bulkhead.enter(caller(1)));
+        assert!(second.as_mut().now_or_never().is_none(), "the second place is for others");
+        assert!(third.as_mut().now_or_never().is_none());
+        let others = bulkhead.enter(caller(2)).await.expect("a place");
+        let mut waiting = std::pin::pin!(bulkhead.enter(caller(3)));
+        assert!(waiting.as_mut().now_or_never().is_none());
+
+        drop(first);
+        let waiting = waiting.as_mut().now_or_never().expect("before the caller with many lists");
+        assert!(second.as_mut().now_or_never().is_none());
+        drop(others);
+        let second = second.as_mut().now_or_never().expect("its turn").expect("a place");
+        drop((waiting, second));
+        third.as_mut().now_or_never().expect("its turn").expect("a place");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn callers_that_are_gone_are_forgotten() {
+        let bulkhead = Bulkhead::new(1, Duration::from_mins(1));
+        for number in 0..100 {
+            bulkhead.enter(caller(number)).await.expect("a place");
+        }
+        let known = bulkhead.turns.lock().expect("not poisoned").len();
+        assert_eq!(known, 1);
+    }
+}

@@ -1,0 +1,174 @@
+//! Connections that read, and the time limit of what runs on them.
+
+use std::{
+    ops::{Deref, DerefMut},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use sqlx::{SqliteConnection, sqlite::SqliteConnectOptions};
+
+use super::open::PATIENCE;
+use crate::pool::{Connections, Loan};
+
+/// Virtual machine instructions between two looks at the time: some ten microseconds.
+const INSTRUCTIONS_PER_LOOK: i32 = 1_000;
+
+/// Connections that read.
+pub(super) struct Readers {
+    connections: Connections<SqliteConnection>,
+}
+
+/// Connection on loan that reads.
+pub(crate) struct Reader {
+    connection: Loan<SqliteConnection>,
+}
+
+impl Readers {
+    pub(super) fn new(options: SqliteConnectOptions, size: u32) -> Self {
+        Self { connections: Connections::new(options, false, size, PATIENCE) }
+    }
+
+    pub(super) async fn acquire(&self) -> sqlx::Result<Reader> {
+        Ok(Reader { connection: self.connections.acquire().await? })
+    }
+
+    pub(super) async fn close(&self) {
+        self.connections.close().await;
+    }
+}
+
+impl Deref for Reader {
+    type Target = SqliteConnection;
+
+    fn deref(&self) -> &SqliteConnection {
+        &self.connection
+    }
+}
+
+impl DerefMut for Reader {
+    fn deref_mut(&mut self) -> &mut SqliteConnection {
+        &mut self.connection
+    }
+}
+
+/// Time limit of the statements on a connection, until the next limit is set on it. Dropping it
+/// interrupts the statement that runs: the thread of the connection would continue for a client that
+/// has gone.
+pub(super) struct Deadline {
+    is_over: Arc<AtomicBool>,
+}
+
+impl Deadline {
+    /// Limits what runs on `connection` from now on, after the statement that still runs there.
+    pub(super) async fn set(connection: &mut SqliteConnection, timeout: Duration) -> sqlx::Result<Self> {
+        let mut handle = connection.lock_handle().await?;
+        let is_over = Arc::new(AtomicBool::new(false));
+        let deadline = Instant::now() + timeout;
+        handle.set_progress_handler(INSTRUCTIONS_PER_LOOK, {
+            let is_over = Arc::clone(&is_over);
+            move || !is_over.load(Ordering::Relaxed) && Instant::now() < deadline
+        });
+        Ok(Self { is_over })
+    }
+}
+
+impl Drop for Deadline {
+    fn drop(&mut self) {
+        self.is_over.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Returns `true` if the statement was interrupted by a [`Deadline`].
+pub(super) fn is_interrupted(error: &sqlx::Error) -> bool {
+    const INTERRUPT: i32 = 9;
+    error.as_database_error().and_then(super::primary_code) == Some(INTERRUPT)
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+    use referral_core::{
+        PageSize, Position, Refusal, UserId,
+        storage::{Storage as _, UserFilter, UserQuery},
+    };
+    use sqlx::Row as _;
+    use uuid::Uuid;
+
+    use super::{
+        super::open::tests::{COUNT, counted, execute, impatient_store},
+        *,
+    };
+
+    /// Never returns a row.
+    const ENDLESS: &str = "WITH RECURSIVE n (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n) \
+                           SELECT n FROM n WHERE n < 0";
+
+    #[tokio::test]
+    async fn a_statement_is_interrupted_at_its_deadline_and_the_next_is_not() {
+        let (store, _options, _folder) = impatient_store().await;
+        let mut reader = store.list_readers.acquire().await.expect("a reader");
+        let _over = Deadline::set(&mut reader, Duration::ZERO).await.expect("set");
+        let error = sqlx::query(ENDLESS).fetch_all(&mut *reader).await.expect_err("interrupted");
+        assert!(is_interrupted(&error), "{error}");
+        let _later = Deadline::set(&mut reader, Duration::from_hours(1)).await.expect("set");
+        let sum = "WITH RECURSIVE n (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n LIMIT 10000) SELECT max(n) FROM n";
+        let row = sqlx::query(sum).fetch_one(&mut *reader).await.expect("in time");
+        assert_eq!(row.get::<i64, _>(0), 10_000);
+    }
+
+    #[tokio::test]
+    async fn a_statement_whose_client_has_gone_is_interrupted() {
+        let (store, _options, _folder) = impatient_store().await;
+        let mut reader = store.list_readers.acquire().await.expect("a reader");
+        let deadline = Deadline::set(&mut reader, Duration::from_hours(1)).await.expect("set");
+        assert!(sqlx::query(ENDLESS).fetch_all(&mut *reader).now_or_never().is_none());
+        drop(deadline);
+        // Waits for the statement that runs on the connection.
+        Deadline::set(&mut reader, Duration::from_hours(1)).await.expect("set");
+    }
+
+    #[tokio::test]
+    async fn a_list_that_takes_too_long_is_refused() {
+        let (mut store, _options, _folder) = impatient_store().await;
+        store.search_timeout = Duration::ZERO;
+        let users = "WITH RECURSIVE n (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 1500) \
+                     INSERT INTO users (id, phone, invite_code, is_staff, is_active, date_joined, \
+                                        search_public, search_private) \
+                     SELECT unhex(printf('%032d', n)), printf('+7960%07d', n), printf('A%06d', n), 0, 1, 0, '', '' FROM n";
+        execute(&store, users).await.expect("written");
+        let mut query = UserQuery {
+            position: Position::Offset(1_001),
+            limit: PageSize::default(),
+            filter: UserFilter::default(),
+            caller: UserId(Uuid::nil()),
+        };
+        let refused = store.users(&query).await.expect("an answer");
+        assert_eq!(refused, Err(Refusal::SearchTooBroad));
+        store.search_timeout = Duration::from_hours(1);
+        assert_eq!(store.users(&query).await.expect("an answer").expect("in time").count, 1_500);
+        query.position = Position::START;
+        store.search_timeout = Duration::ZERO;
+        let first = store.users(&query).await.expect("an answer");
+        assert!(first.is_ok(), "a list that is not expensive has no such limit");
+    }
+
+    #[tokio::test]
+    async fn expensive_lists_keep_no_other_request_waiting() {
+        let (store, _options, _folder) = impatient_store().await;
+        let _place = store.lists.enter(UserId(Uuid::nil())).await.expect("a place");
+        let _reader = store.list_readers.acquire().await.expect("a reader");
+        execute(&store, COUNT).await.expect("written");
+        assert_eq!(counted(&store).await, 1);
+        let first = UserQuery {
+            position: Position::START,
+            limit: PageSize::default(),
+            filter: UserFilter::default(),
+            caller: UserId(Uuid::nil()),
+        };
+        store.users(&first).await.expect("an answer").expect("in time");
+    }
+}
