@@ -11,6 +11,7 @@
 
 mod list;
 mod load;
+mod log;
 mod migrations;
 mod open;
 #[cfg(test)]

@@ -14,7 +14,7 @@ use crate::{
 pub(crate) mod server;
 
 /// Several hosts with the development sender, for tests only.
-const RETURN_CODES: &str = "--return-codes-to-anyone";
+pub(crate) const RETURN_CODES: &str = "--return-codes-to-anyone";
 
 fn copy_keys(from: &Path, to: &Path) {
     let mut builder = std::fs::DirBuilder::new();

@@ -46,14 +46,15 @@ pub(super) fn page_with_count(query: &UserQuery) -> QueryBuilder<Postgres> {
     let mut sql = QueryBuilder::new("SELECT counted.counted, page.* FROM (");
     push_count(&mut sql, &query.filter);
     sql.push(concat!(") counted LEFT JOIN (SELECT ", user_columns!()));
-    if query.filter.search.is_empty() {
+    let skips_rows = matches!(query.position, Position::Offset(offset) if offset > 0);
+    if query.filter.search.is_empty() && !skips_rows {
         push_page(&mut sql, query);
     } else {
-        // First who is on the page, and only then what is shown of them.
-        sql.push(" FROM (SELECT s.user_id");
+        // First the ids of the page, from the index alone, and only then the columns of its users.
+        sql.push(" FROM (SELECT ").push(id_column(&query.filter)).push(" AS id");
         push_page(&mut sql, query);
         sql.push(
-            ") found JOIN referral.users u ON u.id = found.user_id \
+            ") found JOIN referral.users u ON u.id = found.id \
              LEFT JOIN referral.invitations i ON i.invitee = u.id",
         );
     }
@@ -66,7 +67,8 @@ fn direction(position: Position) -> &'static str {
 }
 
 fn push_page(sql: &mut QueryBuilder<Postgres>, query: &UserQuery) {
-    let id = push_source(sql, &query.filter);
+    push_source(sql, &query.filter);
+    let id = id_column(&query.filter);
     match query.position {
         Position::Offset(_) => {}
         Position::OlderThan(older_than) => {
@@ -95,13 +97,23 @@ fn push_count(sql: &mut QueryBuilder<Postgres>, filter: &UserFilter) {
     sql.push(" LIMIT ").push_bind(i64::try_from(COUNT_LIMIT + 1).unwrap_or(i64::MAX)).push(") found");
 }
 
-/// The tables and the conditions. Returns the column by which the users are in order in the index
-/// that finds them.
-fn push_source(sql: &mut QueryBuilder<Postgres>, filter: &UserFilter) -> &'static str {
+/// Returns the column by which the users are in order in the index that finds them.
+fn id_column(filter: &UserFilter) -> &'static str {
+    if !filter.search.is_empty() {
+        "s.user_id"
+    } else if filter.invited_by_code.is_some() {
+        "i.invitee"
+    } else {
+        "u.id"
+    }
+}
+
+/// The tables and the conditions.
+fn push_source(sql: &mut QueryBuilder<Postgres>, filter: &UserFilter) {
     // A new field must not be overlooked.
     let UserFilter { phone, email, first_name, last_name, invite_code, invited_by_code, search } = filter;
     let searches_only = UserFilter { search: search.clone(), ..UserFilter::default() } == *filter;
-    let id = if !search.is_empty() {
+    if !search.is_empty() {
         sql.push(" FROM referral.user_search s");
         if !searches_only {
             sql.push(
@@ -110,14 +122,11 @@ fn push_source(sql: &mut QueryBuilder<Postgres>, filter: &UserFilter) -> &'stati
             );
         }
         sql.push(" WHERE TRUE");
-        "s.user_id"
     } else if invited_by_code.is_some() {
         sql.push(" FROM referral.invitations i JOIN referral.users u ON u.id = i.invitee WHERE TRUE");
-        "i.invitee"
     } else {
         sql.push(" FROM referral.users u LEFT JOIN referral.invitations i ON i.invitee = u.id WHERE TRUE");
-        "u.id"
-    };
+    }
     for (column, value) in [
         (" AND u.phone = ", phone.as_ref().map(PhoneNumber::as_str)),
         (" AND u.email = ", email.as_ref().map(Email::as_str)),
@@ -136,7 +145,6 @@ fn push_source(sql: &mut QueryBuilder<Postgres>, filter: &UserFilter) -> &'stati
     for term in search {
         push_term(sql, term);
     }
-    id
 }
 
 /// The index finds who may match, and the texts say who does.

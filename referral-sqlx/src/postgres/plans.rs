@@ -220,6 +220,17 @@ async fn lists_use_the_index_of_their_filter_and_begin_where_they_should() {
 }
 
 #[tokio::test]
+async fn a_page_by_offset_skips_rows_of_the_index_alone() {
+    let Some(mut bench) = Bench::new().await else { return };
+    let filter = UserFilter::default();
+    let position = Position::Offset(10_000);
+    let query = UserQuery { position, limit: PageSize::default(), filter, caller: NOBODY };
+    let plan = bench.plan_of_list(&query).await;
+    assert!(plan.contains("Index Only Scan Backward using users_pkey"), "{plan}");
+    assert_walks_nothing(&plan, "a page by offset");
+}
+
+#[tokio::test]
 async fn a_search_for_what_everybody_has_stops_early() {
     let Some(mut bench) = Bench::new().await else { return };
     for term in ["+7960", "example.com", "7"] {

@@ -38,7 +38,15 @@ pub(super) fn page(query: &UserQuery) -> QueryBuilder<Sqlite> {
     let mut sql = QueryBuilder::new("SELECT (");
     push_count(&mut sql, &query.filter);
     sql.push(concat!(") AS counted, ", user_columns!()));
-    let order = push_source(&mut sql, &query.filter);
+    let order = Order::of(&query.filter);
+    // A search reads the columns of every row that it skips to match them.
+    let skips_rows = matches!(query.position, Position::Offset(offset) if offset > 0);
+    let ids_first = skips_rows && query.filter.search.is_empty();
+    if ids_first {
+        // First the ids of the page, from the index alone, and only then the columns of its users.
+        sql.push(" FROM (SELECT ").push(order.column()).push(" AS id");
+    }
+    push_source(&mut sql, &query.filter);
     let (direction, offset) = match query.position {
         Position::Offset(offset) => ("DESC", offset),
         Position::OlderThan(id) => {
@@ -55,6 +63,12 @@ pub(super) fn page(query: &UserQuery) -> QueryBuilder<Sqlite> {
     sql.push(" LIMIT 0 + ").push_bind(query.limit.get() + 1);
     if offset > 0 {
         sql.push(" OFFSET 0 + ").push_bind(i64::try_from(offset).unwrap_or(i64::MAX));
+    }
+    if ids_first {
+        sql.push(
+            ") found CROSS JOIN users u ON u.id = found.id \
+             LEFT JOIN invitations i ON i.invitee = u.id ORDER BY u.id DESC",
+        );
     }
     sql
 }
@@ -84,6 +98,17 @@ enum Order {
 }
 
 impl Order {
+    /// Returns the order of the index that finds the users who pass `filter`.
+    fn of(filter: &UserFilter) -> Self {
+        if !filter.search.is_empty() {
+            Self::Found
+        } else if filter.invited_by_code.is_some() {
+            Self::Invitee
+        } else {
+            Self::User
+        }
+    }
+
     fn column(self) -> &'static str {
         match self {
             Self::User => "u.id",
@@ -105,10 +130,10 @@ impl Order {
 }
 
 /// The tables and the conditions.
-fn push_source(sql: &mut QueryBuilder<Sqlite>, filter: &UserFilter) -> Order {
+fn push_source(sql: &mut QueryBuilder<Sqlite>, filter: &UserFilter) {
     // A new field must not be overlooked.
     let UserFilter { phone, email, first_name, last_name, invite_code, invited_by_code, search } = filter;
-    let order = if !search.is_empty() {
+    if !search.is_empty() {
         // The index first, in its own order: whoever is found is asked for the pattern itself.
         sql.push(
             " FROM user_grams g CROSS JOIN user_numbers n ON n.number = g.rowid \
@@ -116,14 +141,11 @@ fn push_source(sql: &mut QueryBuilder<Sqlite>, filter: &UserFilter) -> Order {
              WHERE user_grams MATCH ",
         );
         sql.push_bind(search::expression(search));
-        Order::Found
     } else if invited_by_code.is_some() {
         sql.push(" FROM invitations i JOIN users u ON u.id = i.invitee WHERE TRUE");
-        Order::Invitee
     } else {
         sql.push(" FROM users u LEFT JOIN invitations i ON i.invitee = u.id WHERE TRUE");
-        Order::User
-    };
+    }
     for (column, value) in [
         (" AND u.phone = ", phone.as_ref().map(PhoneNumber::as_str)),
         (" AND u.email = ", email.as_ref().map(Email::as_str)),
@@ -146,5 +168,4 @@ fn push_source(sql: &mut QueryBuilder<Sqlite>, filter: &UserFilter) -> Order {
         }
         sql.push(")");
     }
-    order
 }

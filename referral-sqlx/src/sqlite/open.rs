@@ -8,7 +8,13 @@ use sqlx::{
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous},
 };
 
-use super::{SqliteStore, migrations, readers::Readers, writer::Writer};
+use super::{
+    SqliteStore,
+    log::{Log, LogLimits},
+    migrations,
+    readers::Readers,
+    writer::Writer,
+};
 use crate::{ConnectError, SEARCH_TIMEOUT, bulkhead::Bulkhead};
 
 /// How many connections read. Reads are short, and a server's cores are few.
@@ -64,7 +70,7 @@ async fn open(
 ) -> Result<SqliteStore, ConnectError> {
     let mut pauses = PAUSES.iter();
     loop {
-        match try_open(&to_connect, options).await {
+        match try_open(&to_connect, options, LogLimits::default()).await {
             Err(error) if is_busy(&error) => {
                 let Some(pause) = pauses.next() else {
                     return Err(error);
@@ -111,6 +117,8 @@ fn set_up(options: SqliteConnectOptions) -> SqliteConnectOptions {
         // What was committed survives a loss of power: nobody gets two sessions for one code.
         .synchronous(SqliteSynchronous::Full)
         .busy_timeout(PATIENCE)
+        // What SQLite leaves of the log when it begins it anew.
+        .pragma("journal_size_limit", LogLimits::default().length.to_string())
 }
 
 /// Makes an empty file that only its owner can read, where there is none and there may be one.
@@ -185,6 +193,7 @@ mod private {
 async fn try_open(
     to_connect: &SqliteConnectOptions,
     options: &SqliteOptions,
+    log: LogLimits,
 ) -> Result<SqliteStore, ConnectError> {
     let not_opened = |error: sqlx::Error| ConnectError::NotOpened(error.into());
 
@@ -200,8 +209,9 @@ async fn try_open(
 
     // Only now: whoever closes the last connection also clears the log away, and locks the file.
     first.close().await.map_err(not_opened)?;
+    let log = Log::new(to_connect, log, list_readers.gate(), readers.gate());
     Ok(SqliteStore {
-        writer: Writer::start(writing, to_connect.clone()),
+        writer: Writer::start(writing, to_connect.clone(), log),
         readers,
         list_readers,
         lists: Bulkhead::new(LIST_READERS, PATIENCE),
@@ -229,10 +239,17 @@ pub(super) mod tests {
     /// A store that waits for nobody.
     pub(in super::super) async fn impatient_store() -> (SqliteStore, SqliteConnectOptions, tempfile::TempDir)
     {
+        store_with(LogLimits::default()).await
+    }
+
+    /// The same, with these limits of its log.
+    pub(in super::super) async fn store_with(
+        log: LogLimits,
+    ) -> (SqliteStore, SqliteConnectOptions, tempfile::TempDir) {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let url = format!("sqlite:{}", folder.path().join("referral.db").display());
         let options = read_url(&url).expect("a URL").busy_timeout(Duration::ZERO);
-        let store = try_open(&options, &SqliteOptions::default()).await;
+        let store = try_open(&options, &SqliteOptions::default(), log).await;
         (store.expect("a new file"), options, folder)
     }
 

@@ -132,6 +132,30 @@ async fn a_page_begins_where_its_cursor_points() {
 }
 
 #[tokio::test]
+async fn a_page_by_offset_skips_rows_of_the_index_alone() {
+    let (store, _folder) = fresh_store().await;
+    let any = UserFilter::default();
+    let code = InviteCode::parse("ABC234").ok();
+    for (filter, index) in [
+        (any.clone(), "SCAN u USING COVERING INDEX sqlite_autoindex_users_1"),
+        (
+            UserFilter { first_name: Name::parse("Anna").ok(), ..any.clone() },
+            "SEARCH u USING COVERING INDEX users_first_name (first_name=?)",
+        ),
+        (
+            UserFilter { invited_by_code: code, ..any },
+            "SEARCH i USING COVERING INDEX invitations_of_inviter (inviter=?)",
+        ),
+    ] {
+        let position = Position::Offset(1);
+        let query = UserQuery { position, limit: PageSize::default(), filter, caller: NOBODY };
+        let plan = plan_of(&store, list::page(&query).sql()).await;
+        assert!(plan.contains(index), "{index}:\n{plan}");
+        assert!(plan.contains(&format!("SEARCH u USING INDEX {BY_ID}")), "{plan}");
+    }
+}
+
+#[tokio::test]
 async fn a_search_reads_its_index_in_order_and_nothing_else_at_length() {
     let (store, _folder) = fresh_store().await;
     let search = SearchTerm::split("anna 79", true);

@@ -1,4 +1,5 @@
-//! Connections that read, and the time limit of what runs on them.
+//! Connections that read: how they are held back while the log is reset, and the time limit of what
+//! runs on them.
 
 use std::{
     ops::{Deref, DerefMut},
@@ -10,9 +11,14 @@ use std::{
 };
 
 use sqlx::{SqliteConnection, sqlite::SqliteConnectOptions};
+use tokio::sync::{OwnedRwLockReadGuard, RwLock};
 
 use super::open::PATIENCE;
 use crate::pool::{Connections, Loan};
+
+/// Lock that readers share, and that excludes them while the log is reset. Its queue is fair, so that
+/// constant reading cannot keep the reset away.
+pub(super) type Gate = Arc<RwLock<()>>;
 
 /// Virtual machine instructions between two looks at the time: some ten microseconds.
 const INSTRUCTIONS_PER_LOOK: i32 = 1_000;
@@ -20,20 +26,29 @@ const INSTRUCTIONS_PER_LOOK: i32 = 1_000;
 /// Connections that read.
 pub(super) struct Readers {
     connections: Connections<SqliteConnection>,
+    gate: Gate,
 }
 
 /// Connection on loan that reads.
 pub(crate) struct Reader {
     connection: Loan<SqliteConnection>,
+    _pass: OwnedRwLockReadGuard<()>,
 }
 
 impl Readers {
     pub(super) fn new(options: SqliteConnectOptions, size: u32) -> Self {
-        Self { connections: Connections::new(options, false, size, PATIENCE) }
+        Self { connections: Connections::new(options, false, size, PATIENCE), gate: Gate::default() }
     }
 
     pub(super) async fn acquire(&self) -> sqlx::Result<Reader> {
-        Ok(Reader { connection: self.connections.acquire().await? })
+        // The connection first: a request that waits for one must not hold up the reset of the log.
+        let connection = self.connections.acquire().await?;
+        let pass = Arc::clone(&self.gate).read_owned().await;
+        Ok(Reader { connection, _pass: pass })
+    }
+
+    pub(super) fn gate(&self) -> Gate {
+        Arc::clone(&self.gate)
     }
 
     pub(super) async fn close(&self) {

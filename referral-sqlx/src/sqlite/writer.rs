@@ -4,14 +4,21 @@
 //! which waits for the disk, is what costs. Each step is on its own all the same: one that fails is
 //! undone alone, and nobody is answered before the commit that holds what they asked for.
 
-use std::{panic::AssertUnwindSafe, sync::Arc};
+use std::{panic::AssertUnwindSafe, pin::pin, sync::Arc};
 
-use futures_util::{FutureExt as _, future::BoxFuture};
+use futures_util::{
+    FutureExt as _,
+    future::{BoxFuture, Either, select},
+};
 use referral_core::storage::{BoxError, Result, StorageError};
 use sqlx::{ConnectOptions as _, Connection as _, SqliteConnection, sqlite::SqliteConnectOptions};
 use tokio::sync::{mpsc, oneshot};
 
-use super::{open::PATIENCE, statements};
+use super::{
+    log::{Log, Quiet},
+    open::PATIENCE,
+    statements,
+};
 use crate::error::failure;
 
 /// How many steps are committed together at most, so that the first does not wait for long.
@@ -32,9 +39,10 @@ enum Message {
 
 impl Writer {
     /// Begins to take steps. `connection` is opened anew with `options` if it breaks.
-    pub(super) fn start(connection: SqliteConnection, options: SqliteConnectOptions) -> Self {
+    /// Keeps `log` short.
+    pub(super) fn start(connection: SqliteConnection, options: SqliteConnectOptions, log: Log) -> Self {
         let (queue, steps) = mpsc::channel(MAX_QUEUE);
-        tokio::spawn(Worker { steps, connection, options, closing: None }.work());
+        tokio::spawn(Worker { steps, connection, options, log, closing: None }.work());
         Self { queue }
     }
 
@@ -138,23 +146,38 @@ fn shared_failure(error: &Arc<sqlx::Error>) -> StorageError {
     }
 }
 
+/// Next task of the writer.
+enum Next {
+    Reset(Quiet),
+    Message(Option<Message>),
+}
+
 struct Worker {
     steps: mpsc::Receiver<Message>,
     connection: SqliteConnection,
     options: SqliteConnectOptions,
+    log: Log,
     /// Whoever waits for the end.
     closing: Option<oneshot::Sender<()>>,
 }
 
 impl Worker {
     async fn work(mut self) {
-        while self.closing.is_none()
-            && let Some(message) = self.steps.recv().await
-        {
-            match message {
-                Message::Close(closed) => self.closing = Some(closed),
-                Message::Step(step) if step.is_abandoned() => {}
-                Message::Step(step) => self.commit_group(step).await,
+        while self.closing.is_none() {
+            // The log first, since readers are held back until it is reset.
+            let next = match select(pin!(self.log.quiet()), pin!(self.steps.recv())).await {
+                Either::Left((quiet, _)) => Next::Reset(quiet),
+                Either::Right((message, _)) => Next::Message(message),
+            };
+            match next {
+                Next::Reset(quiet) => self.log.reset(&mut self.connection, quiet).await,
+                Next::Message(None) => break,
+                Next::Message(Some(Message::Close(closed))) => self.closing = Some(closed),
+                Next::Message(Some(Message::Step(step))) if step.is_abandoned() => {}
+                Next::Message(Some(Message::Step(step))) => {
+                    self.commit_group(step).await;
+                    self.log.look();
+                }
             }
         }
         let _ = self.connection.close().await;
