@@ -259,3 +259,29 @@ impl Referral {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Peppers, SigningKeys, sms::DevelopmentSender, storage::MemoryStorage, user::tests::user};
+
+    #[test]
+    fn pages_beyond_the_largest_offset_are_linked_by_cursor() {
+        let keys = SigningKeys::from_secret("k1", &[1; 32]).expect("long enough");
+        let peppers = Peppers::from_secret("p1", &[2; 32]).expect("long enough");
+        let storage = Arc::new(MemoryStorage::new());
+        let referral = Referral::builder(storage, Arc::new(DevelopmentSender), keys, peppers);
+        let referral = referral.build().expect("a sound policy and a sound key");
+        let links = |offset| {
+            let list = ListUsers { offset: Some(offset), ..ListUsers::default() };
+            referral.links(list, Position::Offset(offset), Some((user(2).id, user(1).id)), true)
+        };
+        let (next, previous) = links(MAX_OFFSET - 10);
+        assert_eq!(next, Some(PageLink::Offset(MAX_OFFSET)));
+        assert_eq!(previous, Some(PageLink::Offset(MAX_OFFSET - 20)));
+        let (next, previous) = links(MAX_OFFSET - 9);
+        let Some(PageLink::Cursor(cursor)) = next else { panic!("{next:?}") };
+        assert_eq!(referral.cursors().open(&cursor), Ok(Position::OlderThan(user(1).id)));
+        assert_eq!(previous, Some(PageLink::Offset(MAX_OFFSET - 19)));
+    }
+}
