@@ -428,7 +428,7 @@ impl Policy {
             (Subject::Phone, Counted::Code) => self.codes_per_phone.clone(),
             (Subject::Phone, Counted::EmailChange) => self.email_changes.clone(),
             (Subject::Phone, Counted::UnknownInvite) => self.invite_failures.clone(),
-            (Subject::Pair, Counted::Code) => self.codes_per_phone_and_address(),
+            (Subject::Pair, Counted::Code) => self.pair_limits(),
             (Subject::Block, Counted::Code) => self.codes_per_block.clone(),
             (Subject::BlockAndAddress, Counted::Code) => {
                 self.codes_per_block.share(|count| count / BLOCK_SHARE)
@@ -443,7 +443,7 @@ impl Policy {
         }
     }
 
-    fn codes_per_phone_and_address(&self) -> Limits {
+    fn pair_limits(&self) -> Limits {
         let limits = self.codes_per_phone_and_address.clone();
         if self.require_challenge && !limits.is_off() {
             limits.and(self.codes_per_phone.share(|count| count - 1))
