@@ -11,7 +11,7 @@ use libfuzzer_sys::fuzz_target;
 use poem::{
     Body, Endpoint as _, EndpointExt as _, Request, RequestParts, Response,
     endpoint::BoxEndpoint,
-    http::{self, HeaderMap, HeaderValue, Method, StatusCode, uri::Scheme},
+    http::{self, HeaderMap, HeaderValue, Method, StatusCode, header::HOST, uri::Scheme},
     web::{LocalAddr, RemoteAddr},
 };
 use referral_core::Policy;
@@ -229,7 +229,8 @@ fn requests(input: &[u8]) -> impl Iterator<Item = &[u8]> {
     })
 }
 
-/// Reads a request: `METHOD path`, a line for each header, an empty one, and the body.
+/// Reads a request: `METHOD path`, a line for each header, an empty one, and the body. Without a `Host`, which
+/// every request must have, it is for this machine.
 fn read(text: &[u8]) -> Option<Request> {
     let (head, body) = split_at(text, b"\n\n");
     let mut lines = head.split(|byte| *byte == b'\n');
@@ -239,7 +240,8 @@ fn read(text: &[u8]) -> Option<Request> {
         let (name, value) = split_at(line, b": ");
         request = request.header(name, HeaderValue::from_bytes(value?).ok()?);
     }
-    let (parts, ()) = request.body(()).ok()?.into_parts();
+    let (mut parts, ()) = request.body(()).ok()?.into_parts();
+    parts.headers.entry(HOST).or_insert(HeaderValue::from_static("localhost"));
     let parts = (parts, LocalAddr::default(), RemoteAddr::default(), Scheme::HTTP);
     Some(Request::from_parts(RequestParts::from(parts), Body::from(body.unwrap_or_default().to_vec())))
 }

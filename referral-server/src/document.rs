@@ -26,9 +26,8 @@ pub(crate) enum Tag {
 }
 
 /// What any operation may refuse, one with a body, and one that asks for an access token.
-const ANY: &[Code] = &[Code::MisdirectedRequest, Code::Internal, Code::Unavailable];
+const ANY: &[Code] = &[Code::BadRequest, Code::MisdirectedRequest, Code::Internal, Code::Unavailable];
 const WITH_BODY: &[Code] = &[
-    Code::BadRequest,
     Code::MalformedJson,
     Code::ValidationFailed,
     Code::InvalidText,
