@@ -95,7 +95,8 @@ async fn assert_survived(bytes: &[u8], then: Then) {
             assert!(tries <= 20, "request {number} is never served");
         }
     }
-    let growth = program.memory("VmHWM") - before;
+    // The kernel brings the maximum up to date later than the current value, which may so be above it.
+    let growth = program.memory("VmHWM").saturating_sub(before);
     assert!(growth < MAX_GROWTH, "{growth} KiB more than {before}");
     drop(attack);
     program.client.enter("+77011234567", None).await;
