@@ -79,7 +79,7 @@ pub struct Policy {
     /// is for whoever has not decided yet, and is refused.
     pub regions: Option<Regions>,
     /// How many messages are sent in a day: the last line of defence. One address gets at most a twentieth
-    /// of them, at least three, without signing in. `None` is for whoever has not decided yet, and is
+    /// of them, at least three, without signing in. `None` means not decided yet, and is
     /// refused.
     pub messages_per_day: Option<Budget>,
     /// Whether a sign-in must name the id of its challenge. It keeps a stranger, who knows only

@@ -18,7 +18,7 @@ use crate::{Client, ClientAddress, Invalid, Refusal, UserId, clock::to_seconds, 
 
 /// Number of refreshes in succession whose successor was given out again after the grace, at which the
 /// session ends. Two responses in succession that are both lost and both asked for again only later are
-/// possible on a bad network; of three it is more likely that somebody has a copy of the token.
+/// possible on a bad network; of three it is more likely that a copy of the token is in use.
 const MAX_LATE_REPEATS: u32 = 3;
 
 /// The id of a session.

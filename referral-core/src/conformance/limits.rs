@@ -134,7 +134,7 @@ pub async fn a_correct_code_that_is_no_longer_valid_is_not_counted(storage: Arc<
         }
     }
     let sent = send(&bench, &far_phone(3), client(2)).await.expect("sent");
-    bench.sign_in(SignIn { client: client(2), ..answer(&sent) }).await.expect("nobody is kept out");
+    bench.sign_in(SignIn { client: client(2), ..answer(&sent) }).await.expect("no user is kept out");
 }
 
 /// Attempts that cannot succeed have a limit of their own, ten times as wide as that on guesses.
@@ -196,7 +196,7 @@ pub async fn a_code_that_led_to_a_sign_in_is_taken_back_from_the_address_and_the
         bench.sign_in(answer(&sent)).await.expect("signed in");
     }
     for number in 1..=10 {
-        send(&bench, &far_phone(number), client(1)).await.expect("ten that nobody signs in with");
+        send(&bench, &far_phone(number), client(1)).await.expect("ten that lead to no sign-in");
         send(&bench, &phone(number), client(number + 1)).await.expect("ten of the block");
     }
     wait(send(&bench, &far_phone(11), client(1)).await);

@@ -205,7 +205,7 @@ fn an_address_with_too_many_failures_is_refused_before_anything_is_compared() {
     assert!(matches!(elsewhere.decide(&facts), SignInDecision::Accept { .. }));
 }
 
-/// Nobody behind the address is kept out: a correct code signs in.
+/// No user behind the address is kept out: a correct code signs in.
 #[test]
 fn an_address_with_too_many_attempts_without_a_challenge_gets_one_response_to_every_wrong_code() {
     let of_address = CounterKey::of_address(ClientAddress::new(ADDRESS));
