@@ -73,7 +73,7 @@ pub struct DeliveryReport {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReportEvidence {
     /// The signature covers the id, the status and a recent time, or the report was fetched from the
-    /// gateway. Nobody but the gateway can produce reports about messages of their choice.
+    /// gateway. Only the gateway can produce reports about a message of its choice.
     Strong,
     /// The signature does not cover all of that, or there is none but a token. One captured report is
     /// enough to produce others, or can be sent again at any time.

@@ -340,7 +340,7 @@ impl<S: Site> Server<S> {
         connection: &Connection,
     ) -> (Response, Option<Arc<Place>>) {
         let Ok(Taken { place, .. }) = self.refusals.take(address, true) else {
-            // Nobody reads them, so there is no point in another one.
+            // No client reads them, so another one is of no use.
             connection.evict.notify_one();
             return (StatusCode::SERVICE_UNAVAILABLE.into(), None);
         };

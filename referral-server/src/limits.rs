@@ -13,7 +13,7 @@ pub(crate) struct LimitSettings {
     /// Codes for one phone [default: 3/15m,5/1h,10/24h; development: 10/15m]
     #[arg(long, env = "REFERRAL_CODES_PER_PHONE", global = true, value_name = "LIMITS", value_parser = limits)]
     codes_per_phone: Option<Limits>,
-    /// Codes for one phone that one address asked for and nobody signed in with; with --require-challenge
+    /// Codes for one phone that one address requested and that led to no sign-in; with --require-challenge
     /// also at most all but one of --codes-per-phone [default: 3/24h; development: off]
     #[arg(long, env = "REFERRAL_CODES_PER_PHONE_AND_ADDRESS", global = true, value_name = "LIMITS", value_parser = limits)]
     codes_per_phone_and_address: Option<Limits>,
@@ -21,7 +21,7 @@ pub(crate) struct LimitSettings {
     /// development: off]
     #[arg(long, env = "REFERRAL_CODES_PER_ADDRESS", global = true, value_name = "LIMITS", value_parser = limits)]
     codes_per_address: Option<Limits>,
-    /// Codes for numbers that differ in the last three digits only and that nobody signed in with, of which
+    /// Codes for numbers that differ in the last three digits only and that led to no sign-in, of which
     /// one address gets a third [default: 10/1h; development: off]
     #[arg(long, env = "REFERRAL_CODES_PER_BLOCK", global = true, value_name = "LIMITS", value_parser = limits)]
     codes_per_block: Option<Limits>,

@@ -81,7 +81,7 @@ impl Referral {
         Ok(())
     }
 
-    /// Notes a report whose message somebody else may have chosen.
+    /// Takes a report whose message a third party may have chosen.
     async fn note_weak_report(&self, gateway: &str, news: MessageNews) -> Result<MessageChange, Error> {
         // Most reports are about known messages. Those do not count, so that a flood of others does not
         // suppress them.

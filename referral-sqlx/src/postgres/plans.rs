@@ -17,7 +17,7 @@ mod server;
 /// As many users as make a walk through all of them dearer than anything else.
 const USERS: i32 = 20_000;
 
-const NOBODY: UserId = UserId(Uuid::nil());
+const CALLER: UserId = UserId(Uuid::nil());
 
 struct Bench {
     connection: PgConnection,
@@ -211,7 +211,7 @@ async fn lists_use_the_index_of_their_filter_and_begin_where_they_should() {
     ] {
         for position in positions() {
             let query =
-                UserQuery { position, limit: PageSize::default(), filter: filter.clone(), caller: NOBODY };
+                UserQuery { position, limit: PageSize::default(), filter: filter.clone(), caller: CALLER };
             let plan = bench.plan_of_list(&query).await;
             assert!(plan.contains(index), "{index}:\n{plan}");
             assert_walks_nothing(&plan, index);
@@ -224,7 +224,7 @@ async fn a_page_by_offset_skips_rows_of_the_index_alone() {
     let Some(mut bench) = Bench::new().await else { return };
     let filter = UserFilter::default();
     let position = Position::Offset(10_000);
-    let query = UserQuery { position, limit: PageSize::default(), filter, caller: NOBODY };
+    let query = UserQuery { position, limit: PageSize::default(), filter, caller: CALLER };
     let plan = bench.plan_of_list(&query).await;
     assert!(plan.contains("Index Only Scan Backward using users_pkey"), "{plan}");
     assert_walks_nothing(&plan, "a page by offset");
@@ -237,7 +237,7 @@ async fn a_search_for_what_everybody_has_stops_early() {
         let search = SearchTerm::split(term, true);
         let filter = UserFilter { search, ..UserFilter::default() };
         let query =
-            UserQuery { position: Position::START, limit: PageSize::default(), filter, caller: NOBODY };
+            UserQuery { position: Position::START, limit: PageSize::default(), filter, caller: CALLER };
         let plan = bench.plan_of_list(&query).await;
         // The page walks from the newest on, under its limit, and so does the count from anywhere.
         assert!(plan.contains("Backward using user_search_pkey"), "{term}:\n{plan}");

@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::{SqliteOptions, SqliteStore, list, open_url, statements};
 
-const NOBODY: UserId = UserId(Uuid::nil());
+const CALLER: UserId = UserId(Uuid::nil());
 
 async fn fresh_store() -> (SqliteStore, tempfile::TempDir) {
     let folder = tempfile::tempdir().expect("a temporary folder");
@@ -108,7 +108,7 @@ async fn lists_use_the_index_of_their_filter() {
     ] {
         for position in positions() {
             let query =
-                UserQuery { position, limit: PageSize::default(), filter: filter.clone(), caller: NOBODY };
+                UserQuery { position, limit: PageSize::default(), filter: filter.clone(), caller: CALLER };
             assert_uses(&plan_of(&store, list::page(&query).sql()).await, &[index], index);
         }
     }
@@ -119,7 +119,7 @@ async fn a_page_begins_where_its_cursor_points() {
     let (store, _folder) = fresh_store().await;
     for (position, index) in positions().into_iter().zip(["", "(id<?)", "(id>?)"]) {
         let query =
-            UserQuery { position, limit: PageSize::default(), filter: UserFilter::default(), caller: NOBODY };
+            UserQuery { position, limit: PageSize::default(), filter: UserFilter::default(), caller: CALLER };
         let plan = plan_of(&store, list::page(&query).sql()).await;
         assert!(!plan.contains("TEMP B-TREE"), "{position:?} sorts:\n{plan}");
         if position == Position::START {
@@ -148,7 +148,7 @@ async fn a_page_by_offset_skips_rows_of_the_index_alone() {
         ),
     ] {
         let position = Position::Offset(1);
-        let query = UserQuery { position, limit: PageSize::default(), filter, caller: NOBODY };
+        let query = UserQuery { position, limit: PageSize::default(), filter, caller: CALLER };
         let plan = plan_of(&store, list::page(&query).sql()).await;
         assert!(plan.contains(index), "{index}:\n{plan}");
         assert!(plan.contains(&format!("SEARCH u USING INDEX {BY_ID}")), "{plan}");
@@ -166,7 +166,7 @@ async fn a_search_reads_its_index_in_order_and_nothing_else_at_length() {
     ] {
         for position in positions() {
             let query =
-                UserQuery { position, limit: PageSize::default(), filter: filter.clone(), caller: NOBODY };
+                UserQuery { position, limit: PageSize::default(), filter: filter.clone(), caller: CALLER };
             // Once for the page and once for the count.
             let plan = plan_of(&store, list::page(&query).sql()).await;
             let scans = plan.matches("SCAN g VIRTUAL TABLE INDEX").count();
