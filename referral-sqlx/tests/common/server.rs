@@ -8,6 +8,7 @@
 use std::{
     io::{BufRead as _, BufReader, Write as _},
     net::{Ipv4Addr, TcpListener},
+    os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::{
@@ -19,13 +20,14 @@ use std::{
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Executor as _, postgres::PgConnectOptions};
 
 /// Starts a server and says so, waits until whoever started it is gone, and leaves nothing behind.
-/// The arguments are the folder of the programs, that of the data, the port, and what runs them.
+/// The arguments are the folder of the programs, that of the data, the port, options of the server, and what
+/// runs them.
 const SCRIPT: &str = r#"
-bin=$1 folder=$2 port=$3; shift 3
+bin=$1 folder=$2 port=$3 options=$4; shift 4
 trap '' INT TERM
 "$@" "$bin/initdb" -D "$folder/data" -U postgres -A trust -E UTF8 --no-locale --no-sync >"$folder/initdb.log" 2>&1 &&
 "$@" "$bin/pg_ctl" -D "$folder/data" -l "$folder/data/server.log" -w start \
-  -o "-p $port -c listen_addresses=127.0.0.1 -k '' -c fsync=off -c max_connections=200" >/dev/null 2>&1 &&
+  -o "-p $port -c listen_addresses=127.0.0.1 -k '' -c fsync=off -c max_connections=200 $options" >/dev/null 2>&1 &&
 echo ready || { cat "$folder"/*.log "$folder"/data/*.log; rm -rf "$folder"; exit 1; }
 read -r _
 "$@" "$bin/pg_ctl" -D "$folder/data" -m immediate stop >/dev/null 2>&1
@@ -69,11 +71,27 @@ pub(crate) struct Database {
     name: String,
 }
 
+impl Source {
+    /// Returns the URL of the server.
+    fn url(&self) -> &str {
+        let (Self::Given(url) | Self::Started { url, .. }) = self;
+        url
+    }
+}
+
 impl Database {
     /// `None` where there is no server, which is said.
     pub(crate) async fn create() -> Option<Self> {
+        Some(Self::create_on(server()?).await)
+    }
+
+    #[allow(dead_code, reason = "not all who share this file start a server")]
+    pub(crate) async fn create_on_own(server: &Source) -> Self {
+        Self::create_on(server.url()).await
+    }
+
+    async fn create_on(server: &str) -> Self {
         static COUNT: AtomicUsize = AtomicUsize::new(0);
-        let server = server()?;
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let name = format!("referral_test_{}_{number}", std::process::id());
         execute(server, &format!("CREATE DATABASE {name} ENCODING 'UTF8' TEMPLATE template0")).await;
@@ -81,7 +99,7 @@ impl Database {
         let query = url.find('?').map(|start| url.split_off(start)).unwrap_or_default();
         let host_end = url.rfind('/').filter(|slash| !url[..*slash].ends_with('/')).unwrap_or(url.len());
         url.truncate(host_end);
-        Some(Self { url: format!("{url}/{name}{query}"), name })
+        Self { url: format!("{url}/{name}{query}"), name }
     }
 }
 
@@ -105,7 +123,7 @@ pub(crate) async fn execute(server: &str, sql: &str) {
     connection.close().await.expect("closed");
 }
 
-enum Source {
+pub(crate) enum Source {
     /// Somebody else's.
     Given(String),
     /// Ours, for as long as the child's input is open.
@@ -114,19 +132,18 @@ enum Source {
 
 /// The URL of the server.
 fn server() -> Option<&'static str> {
-    match source() {
-        Some(Source::Given(url) | Source::Started { url, .. }) => Some(url),
-        None => {
-            leave_out(
-                "PostgreSQL is not installed (package `postgresql`), nor does REFERRAL_TEST_POSTGRES_URL name a server",
-            );
-            None
-        }
+    let source = source();
+    if source.is_none() {
+        leave_out(
+            "PostgreSQL is not installed (package `postgresql`), nor does REFERRAL_TEST_POSTGRES_URL name a server",
+        );
     }
+    Some(source?.url())
 }
 
 /// Says what was left out, or fails where nothing may be.
-fn leave_out(reason: &str) {
+#[allow(dead_code, reason = "not all who share this file leave out more than the server")]
+pub(crate) fn leave_out(reason: &str) {
     let message = format!("LEFT OUT: {reason}");
     assert!(std::env::var_os("REFERRAL_TEST_REQUIRE_ALL").is_none(), "{message}");
     // Past the test harness, which keeps what a passing test prints to itself.
@@ -138,13 +155,17 @@ fn source() -> Option<&'static Source> {
     SOURCE
         .get_or_init(|| match std::env::var("REFERRAL_TEST_POSTGRES_URL") {
             Ok(url) => Some(Source::Given(url)),
-            Err(_) => Some(start(&programs()?)),
+            Err(_) => Some(start(&programs()?, "")),
         })
         .as_ref()
 }
 
-/// The folder of the server's programs: where Debian has them, the newest; or in the path.
+/// The folder of the server's programs: the one that a variable names, where Debian has them, the newest;
+/// or in the path.
 fn programs() -> Option<PathBuf> {
+    if let Some(folder) = std::env::var_os("REFERRAL_TEST_POSTGRES_BIN") {
+        return Some(folder.into());
+    }
     let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
     let mut folders: Vec<_> = versions.map(|version| version.path().join("bin")).collect();
     folders.sort();
@@ -154,10 +175,20 @@ fn programs() -> Option<PathBuf> {
     folders.into_iter().find(|folder| folder.join("initdb").exists() && folder.join("pg_ctl").exists())
 }
 
-fn start(programs: &Path) -> Source {
+/// Starts another server, with these options, for one test.
+#[allow(dead_code, reason = "not all who share this file need one")]
+pub(crate) fn start_own(options: &str) -> Option<Source> {
+    let programs = programs();
+    if programs.is_none() {
+        leave_out("PostgreSQL is not installed (package `postgresql`)");
+    }
+    Some(start(&programs?, options))
+}
+
+fn start(programs: &Path, options: &str) -> Source {
     let port = free_port();
     let script = [SCRIPT, "sh", path(programs)];
-    let child = run(&script, &[&port]);
+    let child = run(&script, &[&port, options]);
     Source::Started { url: format!("postgres://postgres@127.0.0.1:{port}/postgres"), _child: child }
 }
 
@@ -197,11 +228,14 @@ fn run(before: &[&str], after: &[&str]) -> Child {
     let folder = tempfile::tempdir().expect("a temporary folder").keep();
     let mut command = Command::new("sh");
     command.arg("-c").args(before).arg(&folder).args(after).current_dir(&folder);
+    // Apart from the process group of the tests: killed with them, it could not clean up.
+    command.process_group(0);
     if is_root() {
         // The server refuses to run as root.
         let owned = Command::new("chown").arg("postgres").arg(&folder).status();
         assert!(owned.expect("chown runs").success(), "there is a user `postgres`");
-        command.args(["runuser", "-u", "postgres", "--"]);
+        // It replaces itself by the program, so that killing it kills the program.
+        command.args(["setpriv", "--reuid=postgres", "--regid=postgres", "--init-groups", "--"]);
     } else {
         command.arg("env");
     }
