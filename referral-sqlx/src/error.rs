@@ -72,7 +72,26 @@ pub enum ConnectError {
     NotOpened(#[source] BoxError),
     /// The URL is not one of its database's.
     #[error("the URL of the database cannot be read; give one such as `postgres://user@host:5432/name`")]
-    InvalidUrl,
+    InvalidUrl(#[source] BoxError),
+    /// The URL has a parameter that is not known, and that would be ignored.
+    #[error(
+        "the URL of the database has the unknown parameter `{name}`; correct or remove it: known are sslmode, \
+         sslrootcert, sslcert, sslkey, target_session_attrs, host, hostaddr, port, dbname, user, password, \
+         application_name, options and statement-cache-capacity"
+    )]
+    UnknownParameter {
+        /// The name of the parameter.
+        name: String,
+    },
+    /// The URL asks for a server that need not accept writes.
+    #[error(
+        "the URL of the database has target_session_attrs={value}, but the service writes; give \
+         target_session_attrs=read-write or leave it out, which means the same"
+    )]
+    StandbyWanted {
+        /// The value of the parameter.
+        value: String,
+    },
     /// The database could not be reached, or does not let in whoever asks.
     #[error("the database cannot be reached; check its URL, and that it runs and lets this user in")]
     NotReached(#[source] BoxError),

@@ -1,43 +1,66 @@
-//! Pools of connections, whichever the database.
+//! Pools of connections, for either database.
 //!
-//! The pool of `sqlx` asks a connection for a sign of life each time it comes back, which costs as
-//! much as the one statement that most requests are. This one asks only what has not been in use
-//! for a while; that a connection broke shows in its next statement, which is tried again.
+//! The pool of `sqlx` pings a connection each time that it is returned, which costs as much as the one
+//! statement that most requests are. This pool pings only connections that were idle for a while. A
+//! connection that broke fails its next statement, which is repeated on another one.
 
-use std::time::Duration;
+use std::{
+    fmt,
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
+};
 
 use deadpool::{
     Runtime,
     managed::{Manager, Metrics, Object, Pool, PoolError, QueueMode, RecycleError, RecycleResult},
 };
-use sqlx::{ConnectOptions as _, Connection};
+use sqlx::Connection;
 
-/// How long a connection may be idle before it is asked whether it still works: what stands between
-/// may have dropped it.
+/// Time after which an idle connection is pinged before it is used: a firewall or balancer may have
+/// dropped it.
 const IDLE: Duration = Duration::from_secs(30);
 
-/// How long a connection lives, so that a server which gives it memory gets that back.
+/// Time after which a connection is replaced, so that the server frees the memory that it collected.
 const LIFETIME: Duration = Duration::from_mins(30);
 
-/// Connects with the same options each time.
-pub(crate) struct Connector<C: Connection> {
-    options: C::Options,
-    /// Whether a connection may break or must be renewed: to a server, not to a file.
-    is_remote: bool,
+/// Opens the connections of a pool.
+pub(crate) trait Connect: Send + Sync + 'static {
+    /// The connections that it opens.
+    type Connection: Connection;
+    /// The error if it cannot.
+    type Error: fmt::Debug + Send + From<sqlx::Error>;
+    /// `true` if connections can break and must be replaced: those to a server, but not those to a file.
+    const IS_REMOTE: bool;
+
+    /// Opens a connection.
+    fn connect(&self) -> impl Future<Output = Result<Self::Connection, Self::Error>> + Send;
 }
 
-/// A connection on loan.
-pub(crate) type Loan<C> = Object<Connector<C>>;
+/// Connection on loan, which returns to its pool when it is dropped.
+pub(crate) type Loan<C> = Object<Opener<C>>;
 
 /// Connections that are opened when they are needed.
-pub(crate) struct Connections<C: Connection> {
-    pool: Pool<Connector<C>>,
+pub(crate) struct Connections<C: Connect> {
+    pool: Pool<Opener<C>>,
 }
 
-impl<C: Connection> Connections<C> {
-    pub(crate) fn new(options: C::Options, is_remote: bool, size: u32, patience: Duration) -> Self {
-        let pool = Pool::builder(Connector { options, is_remote })
-            // The one that came back last is the one whose memory is still at hand.
+/// Error of a request for a connection.
+#[derive(Debug)]
+pub(crate) enum AcquireError<E> {
+    /// All connections were in use, or none was opened in time.
+    TimedOut,
+    /// The pool has been closed.
+    Closed,
+    /// A connection could not be opened.
+    NotOpened(E),
+}
+
+impl<C: Connect> Connections<C> {
+    /// Creates a pool of up to `size` connections. Waiting for one, opening it and pinging it take up to
+    /// `patience` each.
+    pub(crate) fn new(connect: C, size: u32, patience: Duration) -> Self {
+        let pool = Pool::builder(Opener { connect, opened_after: Mutex::new(None) })
+            // The connection that was returned last is the one whose memory is still in the caches.
             .queue_mode(QueueMode::Lifo)
             .max_size(usize::try_from(size).unwrap_or(usize::MAX))
             .wait_timeout(Some(patience))
@@ -45,24 +68,28 @@ impl<C: Connection> Connections<C> {
             .recycle_timeout(Some(patience))
             .runtime(Runtime::Tokio1)
             .build();
-        Self { pool: pool.expect("it has a runtime for its timeouts") }
+        Self { pool: pool.expect("a runtime is given for the timeouts") }
     }
 
-    pub(crate) async fn acquire(&self) -> sqlx::Result<Loan<C>> {
+    pub(crate) async fn acquire(&self) -> Result<Loan<C>, AcquireError<C::Error>> {
         self.pool.get().await.map_err(|error| match error {
-            PoolError::Backend(error) => error,
-            PoolError::Closed => sqlx::Error::PoolClosed,
-            _ => sqlx::Error::PoolTimedOut,
+            PoolError::Backend(error) => AcquireError::NotOpened(error),
+            PoolError::Closed => AcquireError::Closed,
+            _ => AcquireError::TimedOut,
         })
     }
 
-    /// Forgets the connections that nobody uses: where one broke, so have the others, most likely.
+    /// Drops the connections that were opened before `time`: the idle ones now, the others when they are
+    /// returned. What broke one of them has most likely broken all.
     #[cfg(feature = "postgres")]
-    pub(crate) fn forget_idle(&self) {
-        self.pool.retain(|_, _| false);
+    pub(crate) fn drop_opened_before(&self, time: Instant) {
+        let mut opened_after = self.pool.manager().opened_after();
+        *opened_after = (*opened_after).max(Some(time));
+        drop(opened_after);
+        self.pool.retain(|_, metrics| metrics.created >= time);
     }
 
-    /// Closes all connections, those on loan when they are back, and lends no more.
+    /// Closes all connections, those on loan when they are returned, and lends no more.
     pub(crate) async fn close(&self) {
         loop {
             for connection in self.pool.retain(|_, _| false).removed {
@@ -77,20 +104,37 @@ impl<C: Connection> Connections<C> {
     }
 }
 
-impl<C: Connection> Manager for Connector<C> {
-    type Type = C;
-    type Error = sqlx::Error;
+/// Opens connections, and decides whether they are used again.
+pub(crate) struct Opener<C> {
+    connect: C,
+    /// Connections that were opened before are not used again.
+    opened_after: Mutex<Option<Instant>>,
+}
 
-    async fn create(&self) -> sqlx::Result<C> {
-        self.options.connect().await
+impl<C> Opener<C> {
+    fn opened_after(&self) -> std::sync::MutexGuard<'_, Option<Instant>> {
+        self.opened_after.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<C: Connect> Manager for Opener<C> {
+    type Type = C::Connection;
+    type Error = C::Error;
+
+    async fn create(&self) -> Result<C::Connection, C::Error> {
+        self.connect.connect().await
     }
 
-    async fn recycle(&self, connection: &mut C, metrics: &Metrics) -> RecycleResult<sqlx::Error> {
-        if self.is_remote && metrics.age() > LIFETIME {
-            return Err(RecycleError::message("it is as old as connections get"));
+    async fn recycle(&self, connection: &mut C::Connection, metrics: &Metrics) -> RecycleResult<C::Error> {
+        if !C::IS_REMOTE {
+            return Ok(());
         }
-        if self.is_remote && metrics.last_used() > IDLE {
-            connection.ping().await?;
+        let is_suspect = self.opened_after().is_some_and(|time| metrics.created < time);
+        if is_suspect || metrics.age() > LIFETIME {
+            return Err(RecycleError::message("the connection is suspect or has reached its lifetime"));
+        }
+        if metrics.last_used() > IDLE {
+            connection.ping().await.map_err(|error| RecycleError::Backend(error.into()))?;
         }
         Ok(())
     }

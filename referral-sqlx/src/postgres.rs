@@ -17,6 +17,7 @@
 //! close over any number of users, and agreeing on keys. So each is right under READ COMMITTED, and
 //! with the retries of [`repeat`] on engines that abort more readily too.
 
+mod hosts;
 mod list;
 mod load;
 mod migrations;
@@ -29,135 +30,236 @@ mod statements;
 mod store;
 mod write;
 
-use std::sync::Arc;
+use std::{io, sync::Arc, time::Duration};
 
-use referral_core::storage::Result;
+use referral_core::storage::{Result, StorageError};
 use sqlx::{
-    AssertSqlSafe, Connection as _, Executor as _, PgConnection, Postgres, SqlSafeStr, postgres::PgArguments,
+    AssertSqlSafe, Connection as _, Executor as _, PgConnection, Postgres, SqlSafeStr,
+    postgres::{PgArguments, PgQueryResult, PgRow},
     query::Query,
 };
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 pub use self::open::PostgresOptions;
+use self::{
+    hosts::Hosts,
+    repeat::{is_broken, is_of_standby},
+};
 pub(crate) use self::{open::open, repeat::is_passing};
 use crate::{
     bulkhead::{Bulkhead, Place},
     error::failure,
-    pool::{Connections, Loan},
+    pool::{AcquireError, Connections, Loan},
 };
+
+type Statement<'q> = Query<'q, Postgres, PgArguments>;
 
 /// A PostgreSQL database.
 pub(crate) struct PostgresStore {
-    pool: Connections<PgConnection>,
+    pool: Connections<Hosts>,
     /// Whether another process hands out the connections, a different one for each transaction.
     behind_pooler: bool,
-    /// What a transaction begins with.
+    /// First statements of a transaction.
     begin: Arc<str>,
-    /// Beginning of a transaction with an expensive list.
+    /// First statements of a transaction with an expensive list.
     begin_list: Arc<str>,
     /// Places for expensive lists.
     lists: Bulkhead,
+    /// Places for requests that write: fewer than connections, so that reads find a connection while
+    /// commits wait for a standby that does not answer.
+    writes: Arc<Semaphore>,
+    /// Time that a request waits for a place to write.
+    acquire_timeout: Duration,
+    /// Time that a statement may take as seen from here: the limit that the server enforces, and what the
+    /// response takes. A server that has gone silent enforces nothing.
+    response_timeout: Duration,
 }
 
 impl PostgresStore {
-    /// A connection for statements that are each a transaction of their own; through a pooler they
-    /// are one, since the next statement might reach another connection, which was not told of it.
+    /// Returns a connection for statements that are each a transaction of their own. Behind a pooler they
+    /// are one transaction, since the next statement might reach another connection, without the settings
+    /// of the first.
     async fn lease(&self) -> Result<Lease> {
         if self.behind_pooler {
-            return self.begin().await;
+            self.begin_with(&self.begin, None, None).await
+        } else {
+            self.open(None).await
         }
-        let connection = self.pool.acquire().await.map_err(failure)?;
-        Ok(Lease {
-            connection: Some(connection),
-            in_transaction: false,
-            is_settled: false,
-            is_prepared: true,
-            place: None,
-        })
     }
 
-    /// A transaction. Dropping it undoes it.
+    /// The same, for statements that write.
+    async fn lease_to_write(&self) -> Result<Lease> {
+        let place = self.place_to_write().await?;
+        if self.behind_pooler {
+            self.begin_with(&self.begin, None, Some(place)).await
+        } else {
+            self.open(Some(place)).await
+        }
+    }
+
+    /// Begins a transaction that writes. Dropping it rolls it back.
     async fn begin(&self) -> Result<Lease> {
-        self.begin_with(&self.begin, None).await
+        let place = self.place_to_write().await?;
+        self.begin_with(&self.begin, None, Some(place)).await
     }
 
     /// Begins a transaction for an expensive list, which holds its place as long as the database works
     /// on it, even after its caller has gone.
     async fn begin_list(&self, place: Arc<Place>) -> Result<Lease> {
-        self.begin_with(&self.begin_list, Some(place)).await
+        self.begin_with(&self.begin_list, Some(place), None).await
     }
 
-    async fn begin_with(&self, begin: &str, place: Option<Arc<Place>>) -> Result<Lease> {
-        let connection = self.pool.acquire().await.map_err(failure)?;
-        // Begun as soon as the server is asked: the answer may come after nobody waits any more.
-        let mut lease = Lease {
-            connection: Some(connection),
-            in_transaction: true,
-            is_settled: false,
-            is_prepared: !self.behind_pooler,
-            place,
-        };
-        let begin = sqlx::raw_sql(AssertSqlSafe(begin));
-        lease.connection().execute(begin).await.map_err(failure)?;
+    async fn begin_with(
+        &self,
+        begin: &str,
+        list: Option<Arc<Place>>,
+        write: Option<OwnedSemaphorePermit>,
+    ) -> Result<Lease> {
+        let mut lease = self.open(write).await?;
+        // From here on, since the server may begin it although the response arrives too late.
+        lease.in_transaction = true;
+        lease.is_prepared = !self.behind_pooler;
+        lease.list = list;
+        lease.execute_text(begin).await.map_err(failure)?;
         Ok(lease)
+    }
+
+    async fn open(&self, write: Option<OwnedSemaphorePermit>) -> Result<Lease> {
+        let connection = self.pool.acquire().await.map_err(|error| match error {
+            AcquireError::TimedOut => failure(sqlx::Error::PoolTimedOut),
+            AcquireError::Closed => failure(sqlx::Error::PoolClosed),
+            AcquireError::NotOpened(error) if error.is_transient() => StorageError::Unavailable(error.into()),
+            AcquireError::NotOpened(error) => StorageError::Failed(error.into()),
+        })?;
+        Ok(Lease {
+            connection: Some(connection),
+            response_timeout: self.response_timeout,
+            in_transaction: false,
+            state: State::InUse,
+            is_prepared: true,
+            list: None,
+            write,
+        })
+    }
+
+    async fn place_to_write(&self) -> Result<OwnedSemaphorePermit> {
+        let place = tokio::time::timeout(self.acquire_timeout, Arc::clone(&self.writes).acquire_owned());
+        let place = place.await.map_err(|_| failure(sqlx::Error::PoolTimedOut))?;
+        place.map_err(|_| failure(sqlx::Error::PoolClosed))
     }
 }
 
 /// A connection for one request: all statements on it are one transaction, or each is.
 struct Lease {
     /// There until it is dropped.
-    connection: Option<Loan<PgConnection>>,
+    connection: Option<Loan<Hosts>>,
+    response_timeout: Duration,
     /// Whether a transaction is open.
     in_transaction: bool,
-    /// Whether all that was asked on it has been answered.
-    is_settled: bool,
+    state: State,
     /// Whether statements stay prepared from one transaction to the next.
     is_prepared: bool,
     /// Place of an expensive list.
-    place: Option<Arc<Place>>,
+    list: Option<Arc<Place>>,
+    /// Place of a request that writes.
+    write: Option<OwnedSemaphorePermit>,
+}
+
+/// State of a connection on loan.
+#[derive(PartialEq, Eq)]
+enum State {
+    /// A statement may run, or a transaction may be open.
+    InUse,
+    /// All statements have been answered and committed.
+    Settled,
+    /// It cannot be used any more.
+    Broken,
 }
 
 impl Lease {
-    fn query<'q>(&self, statement: impl SqlSafeStr) -> Query<'q, Postgres, PgArguments> {
+    fn query<'q>(&self, statement: impl SqlSafeStr) -> Statement<'q> {
         sqlx::query(statement).persistent(self.is_prepared)
     }
 
-    fn connection(&mut self) -> &mut PgConnection {
-        self.connection.as_mut().expect("it is there until it is dropped")
+    async fn fetch_all(&mut self, statement: Statement<'_>) -> sqlx::Result<Vec<PgRow>> {
+        self.run(async |connection| statement.fetch_all(connection).await).await
+    }
+
+    async fn fetch_one(&mut self, statement: Statement<'_>) -> sqlx::Result<PgRow> {
+        self.run(async |connection| statement.fetch_one(connection).await).await
+    }
+
+    async fn fetch_optional(&mut self, statement: Statement<'_>) -> sqlx::Result<Option<PgRow>> {
+        self.run(async |connection| statement.fetch_optional(connection).await).await
+    }
+
+    async fn execute(&mut self, statement: Statement<'_>) -> sqlx::Result<PgQueryResult> {
+        self.run(async |connection| statement.execute(connection).await).await
+    }
+
+    /// Executes statements without values.
+    async fn execute_text(&mut self, statements: &str) -> sqlx::Result<()> {
+        let statements = sqlx::raw_sql(AssertSqlSafe(statements));
+        self.run(async |connection| connection.execute(statements).await.map(drop)).await
+    }
+
+    /// Waits for the database, but not for ever, and notes if the connection broke.
+    async fn run<T>(
+        &mut self,
+        work: impl AsyncFnOnce(&mut PgConnection) -> sqlx::Result<T>,
+    ) -> sqlx::Result<T> {
+        let connection = self.connection.as_mut().expect("it is there until it is dropped");
+        let done = within(self.response_timeout, work(connection)).await;
+        if done.as_ref().is_err_and(|error| is_broken(error) || is_of_standby(error)) {
+            self.state = State::Broken;
+        }
+        done
     }
 
     /// Commits what is not committed yet, and gives the connection back.
     async fn finish(mut self) -> Result<()> {
         if self.in_transaction {
-            self.connection().execute("COMMIT").await.map_err(repeat::not_written)?;
+            self.execute_text("COMMIT").await.map_err(repeat::not_written)?;
         }
-        self.is_settled = true;
+        self.state = State::Settled;
         Ok(())
     }
 }
 
-/// What was not finished is undone at once, and not when somebody needs the connection: others may
-/// wait for its locks, and whoever came next would get its answers. It is no longer needed if that
-/// fails.
+/// Waits for a response of the database up to `timeout`.
+async fn within<T>(timeout: Duration, response: impl Future<Output = sqlx::Result<T>>) -> sqlx::Result<T> {
+    match tokio::time::timeout(timeout, response).await {
+        Ok(done) => done,
+        Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "the database did not respond in time").into()),
+    }
+}
+
+/// Rolls back immediately, not when the connection is used next: other requests may wait for its locks, and
+/// the next statement would get its responses. Drops the connection if that fails.
 impl Drop for Lease {
     fn drop(&mut self) {
-        let Some(mut connection) = self.connection.take().filter(|_| !self.is_settled) else {
+        let Some(mut connection) = self.connection.take().filter(|_| self.state != State::Settled) else {
             return;
         };
-        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
+        let runtime = tokio::runtime::Handle::try_current().ok().filter(|_| self.state != State::Broken);
+        let Some(runtime) = runtime else {
             drop(Loan::take(connection));
             return;
         };
-        let (in_transaction, place) = (self.in_transaction, self.place.take());
+        let (in_transaction, timeout) = (self.in_transaction, self.response_timeout);
+        let places = (self.list.take(), self.write.take());
         runtime.spawn(async move {
-            let settled = if in_transaction {
-                connection.execute("ROLLBACK").await.map(drop)
-            } else {
-                connection.ping().await
-            };
-            if settled.is_err() {
+            let settled = within(timeout, async {
+                if in_transaction {
+                    connection.execute("ROLLBACK").await.map(drop)
+                } else {
+                    connection.ping().await
+                }
+            });
+            if settled.await.is_err() {
                 drop(Loan::take(connection));
             }
-            drop(place);
+            drop(places);
         });
     }
 }

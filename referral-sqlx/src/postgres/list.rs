@@ -18,7 +18,7 @@ pub(super) async fn users(lease: &mut Lease, query: &UserQuery) -> Result<FoundU
     // A search is planned for its terms: whether to look them up, or to walk until there are enough,
     // depends on how common they are. All else has one plan.
     let is_prepared = query.filter.search.is_empty() && lease.is_prepared;
-    let rows = statement.build().persistent(is_prepared).fetch_all(lease.connection()).await;
+    let rows = lease.fetch_all(statement.build().persistent(is_prepared)).await;
     let rows = rows.map_err(failure)?;
 
     let counted: u64 = match rows.first() {

@@ -28,7 +28,7 @@ pub(super) async fn challenge_facts(
     let (query, keys) = (request.service(), request.counters());
     let facts = lease.query(statements::CHALLENGE_FACTS).bind(request.phone.as_str());
     let facts = bind_keys(facts, &keys, 7).bind(query.failures_since);
-    let row = facts.fetch_one(lease.connection()).await.map_err(failure)?;
+    let row = lease.fetch_one(facts).await.map_err(failure)?;
     let mut facts = ChallengeFacts {
         last_sent_at: rows::optional_time(&row, "last_sent_at")?,
         last_is_redeemed: rows::get(&row, "last_is_redeemed")?,
@@ -49,7 +49,7 @@ pub(super) async fn challenge_facts(
 /// How the service is doing.
 pub(super) async fn watch_facts(lease: &mut Lease, request: &WatchRequest) -> Result<ServiceFacts> {
     let facts = lease.query(statements::SERVICE_FACTS).bind(request.service().failures_since);
-    let row = facts.fetch_one(lease.connection()).await.map_err(failure)?;
+    let row = lease.fetch_one(facts).await.map_err(failure)?;
     let mut facts = service_facts(&row)?;
     if let Some(times) = request.usual_times(&facts) {
         facts.usual_failures = Some(failures(lease, times).await?);
@@ -69,20 +69,20 @@ fn service_facts(row: &PgRow) -> Result<ServiceFacts> {
 async fn failures(lease: &mut Lease, times: Vec<(OffsetDateTime, OffsetDateTime)>) -> Result<Vec<u64>> {
     let (since, until): (Vec<_>, Vec<_>) = times.into_iter().unzip();
     let sums = lease.query(statements::FAILURES_BETWEEN).bind(since).bind(until);
-    let sums = sums.fetch_all(lease.connection()).await.map_err(failure)?;
+    let sums = lease.fetch_all(sums).await.map_err(failure)?;
     sums.iter().map(|sum| rows::number(sum, "failures")).collect()
 }
 
 /// The hours with messages.
 async fn messages(lease: &mut Lease, since: OffsetDateTime) -> Result<Vec<(OffsetDateTime, u64)>> {
     let hours = lease.query(statements::MESSAGES_SINCE).bind(since);
-    let hours = hours.fetch_all(lease.connection()).await.map_err(failure)?;
+    let hours = lease.fetch_all(hours).await.map_err(failure)?;
     hours.iter().map(rows::messages).collect()
 }
 
 pub(super) async fn message(lease: &mut Lease, key: &MessageKey) -> Result<Option<StoredMessage>> {
     let found = lease.query(statements::MESSAGE).bind(key.gateway()).bind(key.id());
-    let row = found.fetch_optional(lease.connection()).await.map_err(failure)?;
+    let row = lease.fetch_optional(found).await.map_err(failure)?;
     row.as_ref().map(rows::message).transpose()
 }
 
@@ -108,7 +108,7 @@ pub(super) async fn sign_in_facts(lease: &mut Lease, request: &SignInRequest) ->
     if let Some(id) = request.challenge {
         facts = facts.bind(id.0);
     }
-    let row = facts.fetch_one(lease.connection()).await.map_err(failure)?;
+    let row = lease.fetch_one(facts).await.map_err(failure)?;
     let challenge = rows::get::<Option<Uuid>>(&row, "challenge_id")?;
     let user = rows::get::<Option<Uuid>>(&row, "id")?;
     let mut facts = SignInFacts {
@@ -136,7 +136,7 @@ pub(super) async fn profile_facts(lease: &mut Lease, edit: &ProfileEdit) -> Resu
         .bind(email.map(Email::as_str))
         .bind(code.map(InviteCode::as_str));
     let facts = bind_keys(facts, &keys, 4);
-    let Some(row) = facts.fetch_optional(lease.connection()).await.map_err(failure)? else {
+    let Some(row) = lease.fetch_optional(facts).await.map_err(failure)? else {
         return Ok(None);
     };
     Ok(Some(ProfileFacts {
@@ -152,7 +152,7 @@ pub(super) async fn profile_facts(lease: &mut Lease, edit: &ProfileEdit) -> Resu
 /// acceptances.
 pub(super) async fn lineage(lease: &mut Lease, inviter: UserId, invitee: UserId) -> Result<Lineage> {
     let has_invitee = lease.query(statements::LINEAGE_HAS).bind(inviter.0).bind(invitee.0);
-    let row = has_invitee.fetch_one(lease.connection()).await.map_err(failure)?;
+    let row = lease.fetch_one(has_invitee).await.map_err(failure)?;
     Ok(if rows::get(&row, "has_invitee")? { Lineage::WithInvitee } else { Lineage::WithoutInvitee })
 }
 
@@ -162,7 +162,7 @@ pub(super) async fn session(lease: &mut Lease, id: SessionId, invited: u32) -> R
         0 => lease.query(statements::SESSION).bind(id.0),
         _ => lease.query(statements::SESSION_WITH_INVITED).bind(id.0).bind(i64::from(invited)),
     };
-    let Some(row) = found.fetch_optional(lease.connection()).await.map_err(failure)? else {
+    let Some(row) = lease.fetch_optional(found).await.map_err(failure)? else {
         return Ok(None);
     };
     let invited = if invited == 0 { Vec::new() } else { rows::invited(&row)? };
@@ -173,7 +173,7 @@ pub(super) async fn session(lease: &mut Lease, id: SessionId, invited: u32) -> R
 /// A session, and whether its user is active.
 pub(super) async fn refresh_facts(lease: &mut Lease, id: SessionId) -> Result<Option<(Session, bool)>> {
     let found = lease.query(statements::REFRESH_FACTS).bind(id.0);
-    let row = found.fetch_optional(lease.connection()).await.map_err(failure)?;
+    let row = lease.fetch_optional(found).await.map_err(failure)?;
     row.map(|row| Ok((rows::session(&row)?, rows::get(&row, "is_active")?))).transpose()
 }
 
@@ -185,19 +185,19 @@ pub(super) async fn sessions(
     limit: u32,
 ) -> Result<Vec<Session>> {
     let sessions = lease.query(statements::SESSIONS).bind(user.0).bind(now).bind(i64::from(limit));
-    let sessions = sessions.fetch_all(lease.connection()).await.map_err(failure)?;
+    let sessions = lease.fetch_all(sessions).await.map_err(failure)?;
     sessions.iter().map(rows::session).collect()
 }
 
 pub(super) async fn user(lease: &mut Lease, id: UserId, invited: u32) -> Result<Option<UserWithInvited>> {
     let found = lease.query(statements::USER).bind(id.0).bind(i64::from(invited));
-    let row = found.fetch_optional(lease.connection()).await.map_err(failure)?;
+    let row = lease.fetch_optional(found).await.map_err(failure)?;
     row.map(|row| Ok(UserWithInvited { user: rows::user(&row)?, invited: rows::invited(&row)? })).transpose()
 }
 
 pub(super) async fn user_with_phone(lease: &mut Lease, phone: &PhoneNumber) -> Result<Option<User>> {
     let found = lease.query(statements::USER_WITH_PHONE).bind(phone.as_str());
-    let found = found.fetch_optional(lease.connection()).await.map_err(failure)?;
+    let found = lease.fetch_optional(found).await.map_err(failure)?;
     found.as_ref().map(rows::user).transpose()
 }
 
@@ -206,7 +206,7 @@ pub(super) async fn changed_user(
     lease: &mut Lease,
     change: Query<'_, Postgres, PgArguments>,
 ) -> Result<Option<User>> {
-    let changed = change.fetch_optional(lease.connection()).await.map_err(failure)?;
+    let changed = lease.fetch_optional(change).await.map_err(failure)?;
     changed.as_ref().map(rows::user).transpose()
 }
 
@@ -225,7 +225,7 @@ pub(super) async fn invitees(
         .bind(inviter.0)
         .bind(older_than)
         .bind(i64::try_from(limit + 1).unwrap_or(i64::MAX));
-    let found = found.fetch_all(lease.connection()).await.map_err(failure)?;
+    let found = lease.fetch_all(found).await.map_err(failure)?;
     let Some(first) = found.first() else {
         return Ok(None);
     };
@@ -237,12 +237,13 @@ pub(super) async fn invitees(
 
 pub(super) async fn known_keys(lease: &mut Lease) -> Result<Vec<KnownKey>> {
     let known = lease.query(statements::KNOWN_KEYS);
-    let known = known.fetch_all(lease.connection()).await.map_err(failure)?;
+    let known = lease.fetch_all(known).await.map_err(failure)?;
     known.iter().map(rows::known_key).collect()
 }
 
 pub(super) async fn current_time(lease: &mut Lease) -> Result<OffsetDateTime> {
-    let time = lease.query(statements::CURRENT_TIME).fetch_one(lease.connection()).await.map_err(failure)?;
+    let time = lease.query(statements::CURRENT_TIME);
+    let time = lease.fetch_one(time).await.map_err(failure)?;
     rows::get(&time, "time")
 }
 

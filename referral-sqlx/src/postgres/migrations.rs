@@ -1,9 +1,9 @@
 //! Bringing the schema up to date.
 
-use referral_core::storage::{BoxError, Result, StorageError};
+use referral_core::storage::Result;
 use sqlx::{PgConnection, Row as _, migrate::Migration};
 
-use super::{Lease, rows, statements};
+use super::{Lease, repeat::NotWritten, rows, statements};
 use crate::{
     ConnectError,
     error::{failure, unreadable},
@@ -63,7 +63,7 @@ async fn has_schema(connection: &mut PgConnection) -> sqlx::Result<bool> {
 /// An error unless exactly these steps have been applied, as they are here.
 pub(super) async fn check_applied(lease: &mut Lease) -> Result<()> {
     let applied = lease.query(statements::APPLIED_MIGRATIONS);
-    let rows = applied.fetch_all(lease.connection()).await.map_err(failure)?;
+    let rows = lease.fetch_all(applied).await.map_err(failure)?;
     let applied: sqlx::Result<Vec<_>> =
         rows.iter().map(|row| Ok((row.try_get("version")?, row.try_get("checksum")?))).collect();
     compare(&applied.map_err(unreadable)?, &steps())
@@ -73,11 +73,9 @@ pub(super) async fn check_applied(lease: &mut Lease) -> Result<()> {
 pub(super) async fn check_ready(lease: &mut Lease) -> Result<()> {
     check_applied(lease).await?;
     let read_only = lease.query(statements::IS_READ_ONLY);
-    let row = read_only.fetch_one(lease.connection()).await.map_err(failure)?;
+    let row = lease.fetch_one(read_only).await.map_err(failure)?;
     if rows::get(&row, "read_only")? {
-        return Err(StorageError::Unavailable(BoxError::from(
-            "the database does not write: it is a standby",
-        )));
+        return Err(NotWritten::Standby.into());
     }
     Ok(())
 }

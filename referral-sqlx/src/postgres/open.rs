@@ -1,10 +1,15 @@
 //! Opening a PostgreSQL database: what its URL says, and what each connection is told.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use sqlx::{ConnectOptions as _, Connection as _, PgConnection, postgres::PgConnectOptions};
+use sqlx::{Connection as _, PgConnection, postgres::PgConnectOptions};
+use tokio::sync::Semaphore;
 
-use super::{PostgresStore, migrations, statements};
+use super::{
+    PostgresStore,
+    hosts::{self, Hosts},
+    migrations, statements,
+};
 use crate::{ConnectError, SEARCH_TIMEOUT, bulkhead::Bulkhead, pool::Connections};
 
 /// How long a transaction may be open while its process does nothing: frozen, it would hold its
@@ -14,6 +19,15 @@ const IDLE_TRANSACTION_TIMEOUT: Duration = Duration::from_secs(10);
 /// Part of the connections that expensive lists may use at most. Each keeps a core of the database busy:
 /// one of the ten connections that are the default, which are several for each core.
 const LIST_CONNECTIONS_DIVISOR: u32 = 8;
+
+/// Connections that are kept for reads while all writes wait for their commit, beside those of lists.
+const READ_CONNECTIONS: u32 = 1;
+
+/// Time that a response may take in addition to the time limit of its statement.
+const RESPONSE_TIME: Duration = Duration::from_secs(1);
+
+/// Time after which the server asks whether the host of an idle connection is still there, three times.
+const KEEPALIVE: Duration = Duration::from_secs(10);
 
 /// What a statement may take when the schema is brought up to date: as long as it takes.
 const NO_TIMEOUT: Duration = Duration::ZERO;
@@ -66,7 +80,9 @@ pub(crate) async fn open(url: &str, options: &PostgresOptions) -> Result<Postgre
         given => Some(given.as_deref().unwrap_or(url)),
     };
     if let Some(url) = migration_url {
-        let mut connection = connect(&direct(url, NO_TIMEOUT)?).await?;
+        let hosts = Hosts::new(direct(url, NO_TIMEOUT)?);
+        let connection = hosts.connect_within(options.acquire_timeout).await;
+        let mut connection = connection.map_err(|error| ConnectError::NotReached(error.into()))?;
         check_encoding(&mut connection).await?;
         migrations::run(&mut connection, options.migration_lock).await?;
         connection.close().await.map_err(not_opened)?;
@@ -75,8 +91,8 @@ pub(crate) async fn open(url: &str, options: &PostgresOptions) -> Result<Postgre
     let timeout = options.statement_timeout;
     let to_connect = if options.transaction_pooler { pooled(url)? } else { direct(url, timeout)? };
     let size = options.max_connections;
-    let pool = Connections::new(to_connect, true, size, options.acquire_timeout);
-    drop(pool.acquire().await.map_err(not_opened)?);
+    let hosts = Hosts::new(to_connect);
+    let pool = Connections::new(hosts, size, options.acquire_timeout);
     let mut begin = "BEGIN ISOLATION LEVEL READ COMMITTED".to_owned();
     if options.transaction_pooler {
         let (timeout, idle) = (timeout.as_millis(), IDLE_TRANSACTION_TIMEOUT.as_millis());
@@ -91,49 +107,52 @@ pub(crate) async fn open(url: &str, options: &PostgresOptions) -> Result<Postgre
          SET LOCAL max_parallel_workers_per_gather = 0",
         options.search_timeout.as_millis().max(1)
     );
+    let lists = (size / LIST_CONNECTIONS_DIVISOR).max(1);
+    let writes = size.saturating_sub(lists + READ_CONNECTIONS).max(1);
     let store = PostgresStore {
         pool,
         behind_pooler: options.transaction_pooler,
         begin: begin.into(),
         begin_list: begin_list.into(),
-        lists: Bulkhead::new((size / LIST_CONNECTIONS_DIVISOR).max(1), options.acquire_timeout),
+        lists: Bulkhead::new(lists, options.acquire_timeout),
+        writes: Arc::new(Semaphore::new(usize::try_from(writes).unwrap_or(Semaphore::MAX_PERMITS))),
+        acquire_timeout: options.acquire_timeout,
+        response_timeout: timeout.saturating_add(RESPONSE_TIME),
     };
+    let mut lease = store.lease().await.map_err(|error| ConnectError::NotReached(error.into()))?;
     if migration_url.is_none() {
-        let mut lease = store.lease().await.map_err(|error| ConnectError::NotOpened(error.into()))?;
         migrations::check_applied(&mut lease)
             .await
             .map_err(|error| ConnectError::NotMigrated(error.into()))?;
     }
+    lease.finish().await.map_err(|error| ConnectError::NotReached(error.into()))?;
     Ok(store)
 }
 
-async fn connect(options: &PgConnectOptions) -> Result<PgConnection, ConnectError> {
-    options.connect().await.map_err(not_opened)
-}
-
 /// A connection that is ours for as long as it lasts.
-fn direct(url: &str, statement_timeout: Duration) -> Result<PgConnectOptions, ConnectError> {
+fn direct(url: &str, statement_timeout: Duration) -> Result<Vec<PgConnectOptions>, ConnectError> {
     let timeout = |duration: Duration| duration.as_millis().to_string();
-    Ok(read_url(url)?.options([
+    let settings = [
         ("default_transaction_isolation", "read committed".to_owned()),
         ("statement_timeout", timeout(statement_timeout)),
         ("idle_in_transaction_session_timeout", timeout(IDLE_TRANSACTION_TIMEOUT)),
+        // A host that has lost its power would otherwise hold its connections and locks for two hours.
+        ("tcp_keepalives_idle", KEEPALIVE.as_secs().to_string()),
+        ("tcp_keepalives_interval", KEEPALIVE.as_secs().to_string()),
+        ("tcp_keepalives_count", "3".to_owned()),
+        ("tcp_user_timeout", timeout(3 * KEEPALIVE)),
         // Compiling a statement takes longer than any of these runs.
         ("jit", "off".to_owned()),
         // Where a page is read matters little, on a disk without moving parts and in memory: so the
         // indexes are used from the first thousand users on.
         ("random_page_cost", "1.1".to_owned()),
-    ]))
+    ];
+    Ok(hosts::parse(url)?.into_iter().map(|host| host.options(settings.clone())).collect())
 }
 
 /// A connection of which each transaction may get another.
-fn pooled(url: &str) -> Result<PgConnectOptions, ConnectError> {
-    Ok(read_url(url)?.statement_cache_capacity(0))
-}
-
-fn read_url(url: &str) -> Result<PgConnectOptions, ConnectError> {
-    let options: PgConnectOptions = url.parse().map_err(|_| ConnectError::InvalidUrl)?;
-    Ok(options.application_name("referral"))
+fn pooled(url: &str) -> Result<Vec<PgConnectOptions>, ConnectError> {
+    Ok(hosts::parse(url)?.into_iter().map(|host| host.statement_cache_capacity(0)).collect())
 }
 
 /// Texts are in any script, which not every encoding has.

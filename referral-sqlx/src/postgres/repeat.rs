@@ -1,13 +1,13 @@
 //! What goes wrong now and then, and goes well the next time: conflicts with others who write, and
 //! connections that break.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use backon::{BackoffBuilder as _, ExponentialBuilder};
 use referral_core::storage::{BoxError, Result, StorageError};
 use sqlx::error::DatabaseError;
 
-use super::PostgresStore;
+use super::{PostgresStore, hosts::NotConnected};
 use crate::error::failure;
 
 /// The first pause, about: each is drawn at random, so that those who met once do not meet again.
@@ -36,6 +36,9 @@ pub(super) enum NotWritten {
     /// The invite code of a new user is somebody's.
     #[error("the invite code that was drawn for a new user is taken")]
     CodeTaken,
+    /// The server is a standby, as a primary is after a switchover.
+    #[error("the server is a standby, which does not accept writes")]
+    Standby,
     /// The connection broke, so it may have been written all the same. Trying again could refuse
     /// what was granted.
     #[error("the connection broke while something was written")]
@@ -62,6 +65,7 @@ impl PostgresStore {
         let mut pauses = pauses.build();
         let mut stale = 0;
         loop {
+            let start = Instant::now();
             let error = match attempt().await {
                 Err(error @ StorageError::Unavailable(_)) => error,
                 done => return done,
@@ -71,7 +75,7 @@ impl PostgresStore {
                 continue;
             }
             if is_of_broken_connection(&error) {
-                self.pool.forget_idle();
+                self.pool.drop_opened_before(start);
             }
             let Some(pause) = Some(()).filter(|()| is_safe_to_repeat(&error)).and_then(|()| pauses.next())
             else {
@@ -95,19 +99,26 @@ fn source(error: &StorageError) -> Option<&BoxError> {
     }
 }
 
+/// Returns `true` if the connection cannot be used any more, so that others cannot either, most likely.
 fn is_of_broken_connection(error: &StorageError) -> bool {
     match reason(error) {
-        Some(NotWritten::Unknown(_)) => true,
-        _ => source(error).and_then(|source| source.downcast_ref()).is_some_and(is_broken),
+        Some(NotWritten::Unknown(_) | NotWritten::Standby) => true,
+        _ => sqlx_error(error).is_some_and(|error| is_broken(error) || is_of_standby(error)),
     }
 }
 
-/// Whether nothing was written, for a reason that passes. A connection that broke in the midst of
-/// writing is [`NotWritten::Unknown`], and not among these.
+/// Returns `true` if nothing was written, for a transient reason. A connection that broke while something
+/// was written is [`NotWritten::Unknown`], and not among these.
 fn is_safe_to_repeat(error: &StorageError) -> bool {
-    source(error)
-        .and_then(|source| source.downcast_ref::<sqlx::Error>())
-        .is_some_and(|error| is_aborted(error) || is_broken(error) || is_full(error))
+    matches!(reason(error), Some(NotWritten::Standby))
+        || source(error).is_some_and(|source| source.is::<NotConnected>())
+        || sqlx_error(error).is_some_and(|error| {
+            is_aborted(error) || is_broken(error) || is_full(error) || is_of_standby(error)
+        })
+}
+
+fn sqlx_error(error: &StorageError) -> Option<&sqlx::Error> {
+    source(error)?.downcast_ref()
 }
 
 /// The error of a statement that writes: a request that is repeated after it finds what it did, if
@@ -138,12 +149,16 @@ fn is_full(error: &sqlx::Error) -> bool {
 
 /// Returns `true` if the database canceled the statement, most likely because its time was over.
 pub(super) fn is_canceled(error: &StorageError) -> bool {
-    let error = source(error).and_then(|source| source.downcast_ref());
-    error.and_then(code).as_deref() == Some("57014")
+    sqlx_error(error).and_then(code).as_deref() == Some("57014")
+}
+
+/// Returns `true` if the server is a standby, which a primary becomes by a switchover. Nothing was written.
+pub(super) fn is_of_standby(error: &sqlx::Error) -> bool {
+    code(error).as_deref() == Some("25006")
 }
 
 /// Whether the connection is gone, or the database is about to be.
-fn is_broken(error: &sqlx::Error) -> bool {
+pub(super) fn is_broken(error: &sqlx::Error) -> bool {
     match error {
         sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::BeginFailed => true,
         _ => code(error).is_some_and(|code| {
@@ -157,10 +172,13 @@ fn is_broken(error: &sqlx::Error) -> bool {
 /// Whether the same may succeed later: what is repeated here; and too many connections, too little
 /// memory or disk, a statement that took too long, a standby that cannot write.
 pub(crate) fn is_passing(error: &sqlx::Error) -> bool {
-    let is_short_of = |code: &str| code.starts_with("53") || matches!(code, "57014" | "25006" | "55P03");
-    is_aborted(error) || is_broken(error) || code(error).is_some_and(|code| is_short_of(&code))
+    let is_short_of = |code: &str| code.starts_with("53") || matches!(code, "57014" | "55P03");
+    is_aborted(error)
+        || is_broken(error)
+        || is_of_standby(error)
+        || code(error).is_some_and(|code| is_short_of(&code))
 }
 
-fn code(error: &sqlx::Error) -> Option<std::borrow::Cow<'_, str>> {
+pub(super) fn code(error: &sqlx::Error) -> Option<std::borrow::Cow<'_, str>> {
     error.as_database_error()?.code()
 }

@@ -14,6 +14,13 @@ pub(super) const APPLIED_MIGRATIONS: &str =
 /// A standby answers, but does not write.
 pub(super) const IS_READ_ONLY: &str = "SELECT current_setting('transaction_read_only') = 'on' AS read_only";
 
+/// Whether the server is a standby, its cluster, and the timeline that it writes.
+pub(super) const SERVER: &str = "\
+    SELECT pg_is_in_recovery() AS is_standby, \
+           (SELECT system_identifier::text FROM pg_control_system()) AS cluster, \
+           CASE WHEN pg_is_in_recovery() THEN '' \
+                ELSE left(pg_walfile_name(pg_current_wal_lsn()), 8) END AS timeline";
+
 pub(super) const ENCODING: &str = "SELECT current_setting('server_encoding') AS encoding";
 
 pub(super) const USER_TOTAL: &str = "SELECT sum(users)::bigint AS counted FROM referral.totals";

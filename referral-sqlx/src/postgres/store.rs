@@ -2,7 +2,7 @@
 //!
 //! No rule is here, and no SQL.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use referral_core::{
@@ -25,13 +25,17 @@ use super::{
     statements,
     write::{self, Counts},
 };
+use crate::error::failure;
 
-/// Does one thing on a connection, which may be done twice.
+/// Time that a read waits until it has been noted that a new token is in use.
+const NOTE_TIMEOUT: Duration = Duration::from_millis(250);
+
+/// Does one thing on a connection, which may be done twice. `lease` and `lease_to_write` get the connection.
 macro_rules! on_lease {
-    ($store:ident, $lease:ident => $work:expr) => {
+    ($store:ident.$get:ident, $lease:ident => $work:expr) => {
         $store
             .repeat(|| async move {
-                let mut $lease = $store.lease().await?;
+                let mut $lease = $store.$get().await?;
                 let done = $work.await?;
                 $lease.finish().await?;
                 Ok(done)
@@ -73,14 +77,19 @@ impl Storage for PostgresStore {
     }
 
     async fn session(&self, id: SessionId, invited: u32) -> Result<Option<StoredSession>> {
-        on_lease!(self, lease => load::session(&mut lease, id, invited))
+        on_lease!(self.lease, lease => load::session(&mut lease, id, invited))
     }
 
     async fn note_grant_used(&self, session: SessionId, access_id: Uuid) -> Result<()> {
-        // Not again, if it fails: whoever reads does not wait for it, and the next read notes it.
-        let mut lease = self.lease().await?;
-        write::grant_used(&mut lease, session, access_id).await?;
-        lease.finish().await
+        // Not repeated and not waited for: the read that it belongs to does not depend on it, and the next
+        // read notes it.
+        let noting = async {
+            let mut lease = self.lease_to_write().await?;
+            write::grant_used(&mut lease, session, access_id).await?;
+            lease.finish().await
+        };
+        let noted = tokio::time::timeout(NOTE_TIMEOUT, noting).await;
+        noted.unwrap_or_else(|_| Err(failure(sqlx::Error::PoolTimedOut)))
     }
 
     async fn refresh(&self, request: &RefreshRequest) -> Decided<Session> {
@@ -88,7 +97,7 @@ impl Storage for PostgresStore {
     }
 
     async fn sessions(&self, user: UserId, now: OffsetDateTime, limit: u32) -> Result<Vec<Session>> {
-        on_lease!(self, lease => load::sessions(&mut lease, user, now, limit))
+        on_lease!(self.lease, lease => load::sessions(&mut lease, user, now, limit))
     }
 
     async fn end_sessions(
@@ -97,16 +106,16 @@ impl Storage for PostgresStore {
         sessions: EndedSessions,
         now: OffsetDateTime,
     ) -> Result<Vec<SessionId>> {
-        on_lease!(self, lease => write::end_sessions(&mut lease, user, sessions, now))
+        on_lease!(self.lease_to_write, lease => write::end_sessions(&mut lease, user, sessions, now))
     }
 
     async fn user(&self, id: UserId, invited: u32) -> Result<Option<UserWithInvited>> {
-        on_lease!(self, lease => load::user(&mut lease, id, invited))
+        on_lease!(self.lease, lease => load::user(&mut lease, id, invited))
     }
 
     async fn users(&self, query: &UserQuery) -> Decided<FoundUsers> {
         if !query.is_expensive() {
-            return on_lease!(self, lease => list::users(&mut lease, query)).map(Ok);
+            return on_lease!(self.lease, lease => list::users(&mut lease, query)).map(Ok);
         }
         let place = Arc::new(self.lists.enter(query.caller).await?);
         let found = self.repeat(|| async {
@@ -127,7 +136,7 @@ impl Storage for PostgresStore {
         older_than: Option<UserId>,
         limit: PageSize,
     ) -> Result<Option<FoundInvitees>> {
-        on_lease!(self, lease => load::invitees(&mut lease, inviter, older_than, limit))
+        on_lease!(self.lease, lease => load::invitees(&mut lease, inviter, older_than, limit))
     }
 
     async fn edit_profile(&self, edit: &ProfileEdit) -> Decided<EditedProfile, Vec<Refusal>> {
@@ -150,7 +159,7 @@ impl Storage for PostgresStore {
 
     async fn set_active(&self, id: UserId, is_active: bool) -> Result<Option<User>> {
         self.repeat(|| async move {
-            let mut lease = self.lease().await?;
+            let mut lease = self.lease_to_write().await?;
             let change = lease.query(statements::SET_ACTIVE).bind(id.0).bind(is_active);
             let user = load::changed_user(&mut lease, change).await?;
             lease.finish().await?;
@@ -161,7 +170,7 @@ impl Storage for PostgresStore {
 
     async fn watch(&self, request: &WatchRequest) -> Result<Alert> {
         self.repeat(|| async move {
-            let mut lease = self.lease().await?;
+            let mut lease = self.lease_to_write().await?;
             let alert = request.decide(&load::watch_facts(&mut lease, request).await?);
             if let Some(until) = alert.note_until {
                 write::attack(&mut lease, until).await?;
@@ -173,11 +182,11 @@ impl Storage for PostgresStore {
     }
 
     async fn sweep(&self, sweep: &Sweep) -> Result<u64> {
-        on_lease!(self, lease => write::sweep(&mut lease, *sweep))
+        on_lease!(self.lease_to_write, lease => write::sweep(&mut lease, *sweep))
     }
 
     async fn known_keys(&self) -> Result<Vec<KnownKey>> {
-        on_lease!(self, lease => load::known_keys(&mut lease))
+        on_lease!(self.lease, lease => load::known_keys(&mut lease))
     }
 
     async fn agree_on_keys(&self, request: &KeyRequest) -> Decided<(), KeyMismatch> {
@@ -197,11 +206,11 @@ impl Storage for PostgresStore {
     }
 
     async fn check_ready(&self) -> Result<()> {
-        on_lease!(self, lease => migrations::check_ready(&mut lease))
+        on_lease!(self.lease, lease => migrations::check_ready(&mut lease))
     }
 
     async fn current_time(&self) -> Result<Option<OffsetDateTime>> {
-        on_lease!(self, lease => load::current_time(&mut lease)).map(Some)
+        on_lease!(self.lease, lease => load::current_time(&mut lease)).map(Some)
     }
 
     async fn close(&self) {
@@ -215,7 +224,7 @@ fn is_code_taken<T>(attempt: &Result<T>) -> bool {
 
 impl PostgresStore {
     async fn try_challenge(&self, request: &ChallengeRequest) -> Decided<GrantedChallenge> {
-        let mut lease = self.lease().await?;
+        let mut lease = self.lease_to_write().await?;
         let (facts, newest) = load::challenge_facts(&mut lease, request).await?;
         let decided = match request.decide(&facts) {
             ChallengeDecision::Grant { granted, counting, attack_until } => {
@@ -231,7 +240,7 @@ impl PostgresStore {
     }
 
     async fn try_note(&self, news: &MessageNews) -> Result<MessageChange> {
-        let mut lease = self.lease().await?;
+        let mut lease = self.lease_to_write().await?;
         let stored = match &news.message {
             Some(key) => load::message(&mut lease, key).await?,
             None => None,
@@ -247,7 +256,7 @@ impl PostgresStore {
 
     /// Signs in; a new user has this invite code.
     async fn try_sign_in(&self, request: &SignInRequest, code: &InviteCode) -> Decided<StoredSignIn> {
-        let mut lease = self.lease().await?;
+        let mut lease = self.lease_to_write().await?;
         let mut facts = load::sign_in_facts(&mut lease, request).await?;
         if request.needs_lineage(&facts) {
             drop(lease);
@@ -283,7 +292,7 @@ impl PostgresStore {
     }
 
     async fn try_refresh(&self, request: &RefreshRequest) -> Decided<Session> {
-        let mut lease = self.lease().await?;
+        let mut lease = self.lease_to_write().await?;
         let Some((from, user_is_active)) = load::refresh_facts(&mut lease, request.session).await? else {
             return Ok(Err(Refusal::TokenNotValid));
         };

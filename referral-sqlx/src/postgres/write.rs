@@ -52,7 +52,7 @@ pub(super) async fn new_challenge(
 /// Deletes a challenge, and says whether it was there.
 pub(super) async fn delete_challenge(lease: &mut Lease, id: ChallengeId) -> Result<bool> {
     let delete = lease.query(statements::DELETE_CHALLENGE).bind(id.0);
-    Ok(delete.execute(lease.connection()).await.map_err(failure)?.rows_affected() > 0)
+    Ok(lease.execute(delete).await.map_err(failure)?.rows_affected() > 0)
 }
 
 /// Stores what is known of a message in place of `from`, and the gateway of its challenge, if the news
@@ -82,7 +82,7 @@ pub(super) async fn message(
 pub(super) async fn gateway(lease: &mut Lease, news: &MessageNews) -> Result<()> {
     if let Some((challenge, gateway)) = &news.challenge {
         let update = lease.query(statements::NOTE_GATEWAY).bind(challenge.0).bind(&**gateway);
-        update.execute(lease.connection()).await.map_err(not_written)?;
+        lease.execute(update).await.map_err(not_written)?;
     }
     Ok(())
 }
@@ -152,7 +152,7 @@ pub(super) async fn sign_up(
 
 pub(super) async fn attack(lease: &mut Lease, until: OffsetDateTime) -> Result<()> {
     let note = lease.query(statements::NOTE_ATTACK).bind(until);
-    note.execute(lease.connection()).await.map_err(failure)?;
+    lease.execute(note).await.map_err(failure)?;
     Ok(())
 }
 
@@ -204,7 +204,7 @@ pub(super) async fn session(lease: &mut Lease, from: &Session, to: &Session) -> 
 
 pub(super) async fn grant_used(lease: &mut Lease, session: SessionId, access_id: Uuid) -> Result<()> {
     let update = lease.query(statements::NOTE_GRANT_USED).bind(session.0).bind(access_id);
-    update.execute(lease.connection()).await.map_err(failure)?;
+    lease.execute(update).await.map_err(failure)?;
     Ok(())
 }
 
@@ -222,7 +222,7 @@ pub(super) async fn end_sessions(
         EndedSessions::All => (statements::END_OTHER_SESSIONS, SessionId(Uuid::nil())),
     };
     let end = lease.query(statement).bind(user.0).bind(now).bind(id.0);
-    let rows = end.fetch_all(lease.connection()).await.map_err(not_written)?;
+    let rows = lease.fetch_all(end).await.map_err(not_written)?;
     let ended: Result<Vec<Uuid>> = rows.iter().map(|row| rows::get(row, "id")).collect();
     let mut ended = ended?;
     ended.sort_unstable_by(|a, b| b.cmp(a));
@@ -232,7 +232,7 @@ pub(super) async fn end_sessions(
 /// Deletes the sessions of a user but the newest `number`.
 pub(super) async fn keep_newest_sessions(lease: &mut Lease, user: UserId, number: u32) -> Result<()> {
     let delete = lease.query(statements::KEEP_NEWEST_SESSIONS).bind(user.0).bind(i64::from(number));
-    delete.execute(lease.connection()).await.map_err(not_written)?;
+    lease.execute(delete).await.map_err(not_written)?;
     Ok(())
 }
 
@@ -248,7 +248,7 @@ pub(super) async fn sweep(lease: &mut Lease, sweep: Sweep) -> Result<u64> {
         (statements::SWEEP_MESSAGES, messages_before),
     ] {
         let delete = lease.query(statement).bind(before).bind(i64::from(batch));
-        swept += delete.execute(lease.connection()).await.map_err(failure)?.rows_affected();
+        swept += lease.execute(delete).await.map_err(failure)?.rows_affected();
     }
     Ok(swept)
 }
@@ -260,28 +260,28 @@ pub(super) async fn lock_counters(lease: &mut Lease, keys: &[CounterKey]) -> Res
     }
     let keys: Vec<_> = keys.iter().map(|key| key.as_str().to_owned()).collect();
     let lock = lease.query(statements::LOCK_COUNTERS).bind(keys);
-    lock.execute(lease.connection()).await.map_err(failure)?;
+    lease.execute(lock).await.map_err(failure)?;
     Ok(())
 }
 
 /// Locks a user, if there is one, to the end of the transaction.
 pub(super) async fn lock_user(lease: &mut Lease, id: UserId) -> Result<()> {
     let lock = lease.query(statements::LOCK_USER).bind(id.0);
-    lock.execute(lease.connection()).await.map_err(failure)?;
+    lease.execute(lock).await.map_err(failure)?;
     Ok(())
 }
 
 /// The same, for the user with a phone.
 pub(super) async fn lock_user_with_phone(lease: &mut Lease, phone: &PhoneNumber) -> Result<()> {
     let lock = lease.query(statements::LOCK_USER_WITH_PHONE).bind(phone.as_str());
-    lock.execute(lease.connection()).await.map_err(failure)?;
+    lease.execute(lock).await.map_err(failure)?;
     Ok(())
 }
 
 /// Waits for a lock, which is held to the end of the transaction.
 pub(super) async fn lock(lease: &mut Lease, lock: &'static str) -> Result<()> {
     let lock = lease.query(lock);
-    lock.fetch_one(lease.connection()).await.map_err(failure)?;
+    lease.fetch_one(lock).await.map_err(failure)?;
     Ok(())
 }
 
@@ -370,7 +370,7 @@ pub(super) fn to_stored(grams: &[Gram]) -> Vec<i32> {
 
 /// Executes a statement that writes one row, or none where the facts have changed.
 async fn one_row(lease: &mut Lease, statement: Statement<'_>) -> Result<()> {
-    match statement.execute(lease.connection()).await.map_err(not_written)?.rows_affected() {
+    match lease.execute(statement).await.map_err(not_written)?.rows_affected() {
         1 => Ok(()),
         _ => Err(NotWritten::Stale.into()),
     }

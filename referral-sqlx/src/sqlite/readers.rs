@@ -10,11 +10,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use sqlx::{SqliteConnection, sqlite::SqliteConnectOptions};
+use sqlx::{ConnectOptions as _, SqliteConnection, sqlite::SqliteConnectOptions};
 use tokio::sync::{OwnedRwLockReadGuard, RwLock};
 
 use super::open::PATIENCE;
-use crate::pool::{Connections, Loan};
+use crate::pool::{AcquireError, Connect, Connections, Loan};
 
 /// Lock that readers share, and that excludes them while the log is reset. Its queue is fair, so that
 /// constant reading cannot keep the reset away.
@@ -25,24 +25,41 @@ const INSTRUCTIONS_PER_LOOK: i32 = 1_000;
 
 /// Connections that read.
 pub(super) struct Readers {
-    connections: Connections<SqliteConnection>,
+    connections: Connections<File>,
     gate: Gate,
 }
 
 /// Connection on loan that reads.
 pub(crate) struct Reader {
-    connection: Loan<SqliteConnection>,
+    connection: Loan<File>,
     _pass: OwnedRwLockReadGuard<()>,
+}
+
+/// A database file.
+pub(super) struct File(SqliteConnectOptions);
+
+impl Connect for File {
+    type Connection = SqliteConnection;
+    type Error = sqlx::Error;
+    const IS_REMOTE: bool = false;
+
+    async fn connect(&self) -> sqlx::Result<SqliteConnection> {
+        self.0.connect().await
+    }
 }
 
 impl Readers {
     pub(super) fn new(options: SqliteConnectOptions, size: u32) -> Self {
-        Self { connections: Connections::new(options, false, size, PATIENCE), gate: Gate::default() }
+        Self { connections: Connections::new(File(options), size, PATIENCE), gate: Gate::default() }
     }
 
     pub(super) async fn acquire(&self) -> sqlx::Result<Reader> {
         // The connection first: a request that waits for one must not hold up the reset of the log.
-        let connection = self.connections.acquire().await?;
+        let connection = self.connections.acquire().await.map_err(|error| match error {
+            AcquireError::NotOpened(error) => error,
+            AcquireError::TimedOut => sqlx::Error::PoolTimedOut,
+            AcquireError::Closed => sqlx::Error::PoolClosed,
+        })?;
         let pass = Arc::clone(&self.gate).read_owned().await;
         Ok(Reader { connection, _pass: pass })
     }

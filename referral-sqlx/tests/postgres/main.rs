@@ -3,6 +3,7 @@
 #![cfg(feature = "postgres")]
 
 mod conformance;
+mod fail_over;
 #[path = "../common/in_turn.rs"]
 mod in_turn;
 mod schema;

@@ -17,14 +17,14 @@ use time::OffsetDateTime;
 use crate::server::Database;
 
 /// A service, and a connection of the operator's.
-struct Bench {
-    referral: Referral,
-    operator: PgConnection,
-    database: Database,
+pub(crate) struct Bench {
+    pub(crate) referral: Referral,
+    pub(crate) operator: PgConnection,
+    pub(crate) database: Database,
 }
 
 impl Bench {
-    async fn new() -> Option<Self> {
+    pub(crate) async fn new() -> Option<Self> {
         Self::with(10).await
     }
 
@@ -35,16 +35,22 @@ impl Bench {
         Self::with_options(&options).await
     }
 
-    async fn with_options(options: &PostgresOptions) -> Option<Self> {
+    pub(crate) async fn with_options(options: &PostgresOptions) -> Option<Self> {
         let database = Database::create().await?;
-        let storage = connect_postgres(&database.url, options).await.expect("a new database");
+        let url = database.url.clone();
+        Some(Self::at(&url, database, options).await)
+    }
+
+    /// The same, where the service reaches the database at `url`.
+    pub(crate) async fn at(url: &str, database: Database, options: &PostgresOptions) -> Self {
+        let storage = connect_postgres(url, options).await.expect("a new database");
         let keys = SigningKeys::from_secret("k1", &[1; 32]).expect("long enough");
         let peppers = Peppers::from_secret("p1", &[2; 32]).expect("long enough");
         let referral = Referral::builder(storage, Arc::new(DevelopmentSender), keys, peppers);
         let referral =
             referral.policy(Policy::development()).build().expect("a sound policy and a sound key");
         let operator = PgConnection::connect(&database.url).await.expect("a connection");
-        Some(Self { referral, operator, database })
+        Self { referral, operator, database }
     }
 
     /// Sends a code to the phone with this number.
@@ -55,7 +61,11 @@ impl Bench {
         (sent, code)
     }
 
-    async fn enter(&self, number: u32, invited_by: Option<&InviteCode>) -> Result<SignedIn, Error> {
+    pub(crate) async fn enter(
+        &self,
+        number: u32,
+        invited_by: Option<&InviteCode>,
+    ) -> Result<SignedIn, Error> {
         let sent = self.referral.send_code(SendCode::new(phone(number))).await?;
         let code = sent.revealed_code.expect("the development sender reveals it");
         let code = CodeInput::parse(code.reveal()).expect("digits");
@@ -87,7 +97,7 @@ impl Bench {
     }
 
     /// Ends all connections of the service, as a restart of the server does.
-    async fn cut_off(&mut self) {
+    pub(crate) async fn cut_off(&mut self) {
         let cut_off = "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity \
                        WHERE datname = current_database() AND pid <> pg_backend_pid()";
         self.operator.execute(cut_off).await.expect("ended");
@@ -388,7 +398,7 @@ async fn what_cannot_be_opened_is_refused_with_a_reason() {
         Err(error) => error,
     };
     let usual = PostgresOptions::default();
-    assert!(matches!(refused("postgres://[", &usual).await, ConnectError::InvalidUrl));
+    assert!(matches!(refused("postgres://[", &usual).await, ConnectError::InvalidUrl(_)));
     let secret = "postgres://postgres:hunter2@127.0.0.1:1/nowhere";
     let error = refused(secret, &usual).await;
     assert!(matches!(error, ConnectError::NotReached(_)));

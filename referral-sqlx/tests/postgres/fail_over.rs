@@ -1,0 +1,250 @@
+//! What a fail-over does to connections: standbys, silence, balancers without a server, commits that wait
+//! for a standby that does not answer.
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU8, Ordering},
+    },
+    time::Duration,
+};
+
+use referral_sqlx::{ConnectError, PostgresOptions, connect_postgres};
+use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection, Row as _};
+use tokio::{
+    io::AsyncWriteExt as _,
+    net::{TcpListener, TcpStream},
+};
+
+use crate::{
+    server::{Database, start_own},
+    trouble::Bench,
+};
+
+/// Passes connections on to a server.
+const PASS: u8 = 0;
+/// Leaves connections open, and passes nothing on: as a host that has lost its power.
+const SILENT: u8 = 1;
+/// Accepts connections and closes them: as a balancer without a server.
+const CLOSE: u8 = 2;
+
+/// Stands between the service and its server.
+#[derive(Clone)]
+struct Proxy {
+    address: SocketAddr,
+    /// What happens to new connections, and whether open ones have gone silent.
+    behavior: Arc<AtomicU8>,
+    generation: Arc<AtomicU8>,
+}
+
+impl Proxy {
+    async fn start(server: SocketAddr) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("an address");
+        let proxy = Self { address, behavior: Arc::default(), generation: Arc::default() };
+        let shared = proxy.clone();
+        tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                tokio::spawn(shared.clone().serve(client, server));
+            }
+        });
+        proxy
+    }
+
+    async fn serve(self, mut client: TcpStream, server: SocketAddr) {
+        let generation = self.generation.load(Ordering::SeqCst);
+        match self.behavior.load(Ordering::SeqCst) {
+            CLOSE => return,
+            SILENT => return std::future::pending().await,
+            _ => {}
+        }
+        let mut server = TcpStream::connect(server).await.expect("the server is there");
+        let (mut to_server, mut to_client) = (vec![0; 8192], vec![0; 8192]);
+        loop {
+            tokio::select! {
+                read = tokio::io::AsyncReadExt::read(&mut client, &mut to_server) => match read {
+                    Ok(1..) if self.generation.load(Ordering::SeqCst) != generation => {
+                        std::future::pending::<()>().await;
+                    }
+                    Ok(length @ 1..) => drop(server.write_all(&to_server[..length]).await),
+                    _ => return,
+                },
+                read = tokio::io::AsyncReadExt::read(&mut server, &mut to_client) => match read {
+                    Ok(length @ 1..) => drop(client.write_all(&to_client[..length]).await),
+                    _ => return,
+                },
+            }
+        }
+    }
+
+    /// Treats new connections in another way from now on.
+    fn set(&self, behavior: u8) {
+        self.behavior.store(behavior, Ordering::SeqCst);
+    }
+
+    /// Silences the connections that are open now.
+    fn silence_open(&self) {
+        self.generation.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+fn server_of(database: &Database) -> (SocketAddr, &str) {
+    let rest = database.url.split('@').next_back().expect("a URL");
+    let (address, path) = rest.split_once('/').expect("a URL with a path");
+    (address.parse().expect("an address"), path)
+}
+
+fn url_of(addresses: &[SocketAddr], name: &str) -> String {
+    let addresses: Vec<_> = addresses.iter().map(ToString::to_string).collect();
+    format!("postgres://postgres@{}/{name}?target_session_attrs=read-write", addresses.join(","))
+}
+
+/// Returns a service that reaches its database through a proxy.
+async fn through_proxy(options: &PostgresOptions) -> Option<(Bench, Proxy)> {
+    let database = Database::create().await?;
+    let (server, name) = server_of(&database);
+    let proxy = Proxy::start(server).await;
+    let url = url_of(&[proxy.address], name);
+    Some((Bench::at(&url, database, options).await, proxy))
+}
+
+#[tokio::test]
+async fn connections_to_a_former_primary_are_replaced() {
+    let Some(mut bench) = Bench::new().await else { return };
+    let anna = bench.enter(1, None).await.expect("signed in");
+    let name = bench.database.url.rsplit('/').next().expect("a name").to_owned();
+    let set = |value: &str| format!("ALTER DATABASE {name} SET default_transaction_read_only = {value}");
+    // What a connection sees of a primary that became a standby: it answers, and does not write.
+    bench.operator.execute(AssertSqlSafe(set("on"))).await.expect("set");
+    bench.cut_off().await;
+    let error = bench.enter(2, None).await.expect_err("a standby");
+    assert_eq!(error.code(), "unavailable");
+    assert_eq!(bench.referral.check_ready().await.map_err(|error| error.code()), Err("unavailable"));
+
+    // Connections that are open keep the setting.
+    bench.operator.execute("SET default_transaction_read_only = off").await.expect("set");
+    bench.operator.execute(AssertSqlSafe(set("off"))).await.expect("set");
+    bench.referral.check_ready().await.expect("ready");
+    bench.referral.refresh(&anna.tokens.refresh).await.expect("refreshed");
+    bench.enter(3, Some(&anna.user.invite_code)).await.expect("signed in");
+}
+
+#[tokio::test]
+async fn connections_that_have_gone_silent_are_replaced() {
+    let mut options = PostgresOptions::default();
+    options.statement_timeout = Duration::from_millis(100);
+    let Some((bench, proxy)) = through_proxy(&options).await else { return };
+    let anna = bench.enter(1, None).await.expect("signed in");
+    // As many connections as there may be.
+    let many = (0..20).map(|_| bench.referral.current_user(&anna.tokens.access));
+    for user in futures_util::future::join_all(many).await {
+        user.expect("valid");
+    }
+
+    proxy.silence_open();
+    bench.referral.current_user(&anna.tokens.access).await.expect("read on a new connection");
+    proxy.silence_open();
+    bench.referral.set_active(anna.user.id, true).await.expect("written on a new connection");
+    bench.enter(2, None).await.expect("signed in");
+}
+
+#[tokio::test]
+async fn a_request_that_is_given_up_on_a_silent_connection_frees_its_place() {
+    let mut options = PostgresOptions::default();
+    options.statement_timeout = Duration::from_millis(100);
+    options.max_connections = 1;
+    let Some((bench, proxy)) = through_proxy(&options).await else { return };
+    let anna = bench.enter(1, None).await.expect("signed in");
+    proxy.silence_open();
+    let given_up =
+        tokio::time::timeout(Duration::from_millis(1), bench.referral.set_active(anna.user.id, true));
+    given_up.await.expect_err("silence");
+    bench.referral.current_user(&anna.tokens.access).await.expect("read on a new connection");
+}
+
+#[tokio::test]
+async fn a_balancer_without_a_server_is_a_transient_error() {
+    let Some((bench, proxy)) = through_proxy(&PostgresOptions::default()).await else { return };
+    let anna = bench.enter(1, None).await.expect("signed in");
+    let mut short = PostgresOptions::default();
+    short.acquire_timeout = Duration::from_millis(100);
+    for behavior in [CLOSE, SILENT] {
+        proxy.set(behavior);
+        proxy.silence_open();
+        let (_, name) = server_of(&bench.database);
+        let url = url_of(&[proxy.address], name);
+        let storage = connect_postgres(&url, &short).await;
+        assert!(matches!(storage.err(), Some(ConnectError::NotReached(_))));
+    }
+    proxy.set(CLOSE);
+    for _ in 0..3 {
+        let error = bench.referral.current_user(&anna.tokens.access).await.expect_err("no server");
+        assert_eq!(error.code(), "unavailable");
+    }
+    proxy.set(PASS);
+    bench.referral.current_user(&anna.tokens.access).await.expect("read on a new connection");
+}
+
+#[tokio::test]
+async fn the_primary_is_found_among_several_hosts() {
+    let Some(database) = Database::create().await else { return };
+    let (server, name) = server_of(&database);
+    let name = name.to_owned();
+    let proxies = [Proxy::start(server).await, Proxy::start(server).await, Proxy::start(server).await];
+    let url = url_of(&proxies.each_ref().map(|proxy| proxy.address), &name);
+    for (index, proxy) in proxies.iter().enumerate() {
+        proxy.set([SILENT, CLOSE, PASS][index]);
+    }
+    let mut bench = Bench::at(&url, database, &PostgresOptions::default()).await;
+    let anna = bench.enter(1, None).await.expect("signed in");
+    // Each in turn becomes the one that can be reached.
+    for reachable in [0, 1, 2, 0] {
+        for (index, proxy) in proxies.iter().enumerate() {
+            proxy.set(if index == reachable { PASS } else { [CLOSE, SILENT][index % 2] });
+        }
+        bench.cut_off().await;
+        bench.referral.current_user(&anna.tokens.access).await.expect("found");
+    }
+    for proxy in &proxies {
+        proxy.set(CLOSE);
+    }
+    bench.cut_off().await;
+    let error = bench.referral.current_user(&anna.tokens.access).await.expect_err("no server");
+    assert_eq!(error.code(), "unavailable");
+}
+
+#[tokio::test]
+async fn reads_are_served_while_commits_wait_for_a_standby() {
+    let mut options = PostgresOptions::default();
+    options.statement_timeout = Duration::from_mins(10);
+    let no_wait = "-c synchronous_standby_names=absent -c synchronous_commit=local";
+    let Some(server) = start_own(no_wait) else { return };
+    let database = Database::create_on_own(&server).await;
+    let url = database.url.clone();
+    let mut bench = Bench::at(&url, database, &options).await;
+    let anna = bench.enter(1, None).await.expect("signed in");
+    bench.referral.current_user(&anna.tokens.access).await.expect("the token is in use from here on");
+    let name = bench.database.url.rsplit('/').next().expect("a name").to_owned();
+    let wait = format!("ALTER DATABASE {name} SET synchronous_commit = on");
+    bench.operator.execute(AssertSqlSafe(wait)).await.expect("set");
+    bench.cut_off().await;
+
+    let writes: Vec<_> = (0..30)
+        .map(|_| {
+            let (referral, user) = (bench.referral.clone(), anna.user.id);
+            tokio::spawn(async move { referral.set_active(user, true).await })
+        })
+        .collect();
+    let mut onlooker = PgConnection::connect(&bench.database.url).await.expect("a connection");
+    let hanging = "SELECT count(*) FROM pg_stat_activity \
+                   WHERE wait_event = 'SyncRep' AND datname = current_database()";
+    while onlooker.fetch_one(hanging).await.expect("a row").get::<i64, _>(0) == 0 {}
+    for _ in 0..10 {
+        bench.referral.current_user(&anna.tokens.access).await.expect("read meanwhile");
+    }
+    assert!(writes.iter().any(|write| !write.is_finished()), "commits still wait");
+    for write in writes {
+        write.abort();
+    }
+}
