@@ -177,6 +177,7 @@ macro_rules! conformance {
                 sweeping_deletes_what_has_ended_and_nothing_else
                 a_sweep_takes_no_more_than_its_batch
                 a_storage_is_ready
+                settings_are_recorded_under_their_names
                 a_storage_with_a_clock_reports_the_current_time
                 whoever_lacks_a_key_in_use_is_refused
                 of_two_with_different_keys_who_begin_at_once_one_is_refused

@@ -23,9 +23,11 @@ mod phone;
 mod policy;
 mod profile;
 pub mod random;
+mod readiness;
 mod referral;
 mod service;
 mod session;
+mod shared_settings;
 mod sign_in;
 pub mod sms;
 mod sms_code;
@@ -54,11 +56,13 @@ pub use crate::{
     phone::{PhoneNumber, Region},
     policy::{Budget, Lengthening, Policy, Regions, Visibility},
     profile::ProfileChange,
+    readiness::{Check, Readiness},
     referral::{
         Bearer, BuildError, Builder, INVITED_SHOWN, InviteeList, ListUsers, PageLink, Referral, Refresh,
         Refreshed, SESSIONS_SHOWN, SendCode, SentCode, SignIn, SignedIn, UserList,
     },
     session::{Session, SessionId},
+    shared_settings::{SettingDifference, SharedSetting},
     sign_in::InvitationOutcome,
     sms_code::{CODE_LENGTHS, CodeInput, SmsCode},
     test_number::TestNumber,

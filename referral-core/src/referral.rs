@@ -12,7 +12,7 @@ mod sessions;
 use std::{
     mem,
     sync::{
-        Arc, PoisonError, RwLock,
+        Arc, Mutex, PoisonError, RwLock,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -28,8 +28,8 @@ pub use self::{
     sessions::SESSIONS_SHOWN,
 };
 use crate::{
-    Error, Event, InviteCode, MessageRoute, PhoneNumber, Policy, Refusal, Session, SessionEnd, SessionId,
-    TokenKind, TokenPair, UserId, VerifiedToken,
+    Check, Error, Event, InviteCode, MessageRoute, PhoneNumber, Policy, Readiness, Refusal, Session,
+    SessionEnd, SessionId, SettingDifference, SharedSetting, TokenKind, TokenPair, UserId, VerifiedToken,
     clock::{Clock, to_microseconds, to_seconds},
     delivery::MESSAGE_MEMORY,
     hook::Hook,
@@ -39,6 +39,7 @@ use crate::{
     random::Random,
     service::{SERVICE_MEMORY, WatchRequest},
     session::{Grant, RefreshRequest},
+    shared_settings,
     sign_in::SignInRequest,
     sms::SmsSender,
     storage::{Storage, StoredSession, Sweep},
@@ -73,6 +74,8 @@ struct Inner {
     attempt_budget: AttemptBudget,
     weak_reports: delivery::WeakReports,
     clocks: clocks::Clocks,
+    /// The differences that were logged.
+    setting_differences: Mutex<Vec<SettingDifference>>,
 }
 
 /// The two rings, which are replaced together.
@@ -258,15 +261,61 @@ impl Referral {
         Ok(())
     }
 
-    /// Whether requests can be served.
+    /// Checks whether requests can be served: the storage, the keys that other processes use, and the clock as
+    /// it was [measured](Self::measure_clock) last.
+    pub async fn readiness(&self) -> Readiness {
+        let storage = self.inner.storage.check_ready().await;
+        let keys = match &storage.database {
+            Check::Passed => self.check_keys().await.into(),
+            Check::Failed(_) | Check::Skipped => Check::Skipped,
+        };
+        Readiness::new(storage, keys, self.check_clock().into())
+    }
+
+    /// Checks whether requests can be served, as [`readiness`](Self::readiness) does.
     ///
     /// # Errors
     ///
-    /// [`Error::ClockOffset`] if the clock was [measured](Self::measure_clock) to be too far off; else if
-    /// the storage cannot be used.
+    /// The error of the first check that failed.
     pub async fn check_ready(&self) -> Result<(), Error> {
-        self.check_clock()?;
-        Ok(self.inner.storage.check_ready().await?)
+        self.readiness().await.into_result()
+    }
+
+    /// Checks that the keys are here that other processes on the storage use.
+    async fn check_keys(&self) -> Result<(), Error> {
+        let request = self.key_request(&self.secrets());
+        request.decide(&self.inner.storage.known_keys().await?)?;
+        Ok(())
+    }
+
+    /// Compares the issuer, the audience and the policy with those of the process that started last on this
+    /// storage, logs a warning for each difference, and records those of this process. Call it when a process
+    /// starts; [`sweep`](Self::sweep) repeats the comparison.
+    ///
+    /// # Errors
+    ///
+    /// If the storage fails.
+    pub async fn share_settings(&self) -> Result<Vec<SettingDifference>, Error> {
+        let differences = self.compare_settings().await?;
+        self.inner.storage.record_settings(&self.shared_settings()).await?;
+        Ok(differences)
+    }
+
+    /// Compares the settings, and logs the differences that were not there the last time.
+    async fn compare_settings(&self) -> Result<Vec<SettingDifference>, Error> {
+        let recorded = self.inner.storage.shared_settings().await?;
+        let differences = shared_settings::differences(&self.shared_settings(), &recorded);
+        let mut known = self.inner.setting_differences.lock().unwrap_or_else(PoisonError::into_inner);
+        for difference in differences.iter().filter(|difference| !known.contains(difference)) {
+            difference.log();
+        }
+        known.clone_from(&differences);
+        Ok(differences)
+    }
+
+    fn shared_settings(&self) -> Vec<SharedSetting> {
+        let secrets = self.secrets();
+        shared_settings::of(&secrets.tokens.issuer, &secrets.tokens.audience, &self.inner.policy)
     }
 
     /// Deletes what has ended, looks whether the service is under attack, and
@@ -276,6 +325,9 @@ impl Referral {
         if let Err(error) = self.measure_clock().await {
             // Such as an engine without that function. What follows is worth doing all the same.
             tracing::warn!(%error, "failed to read the clock of the database");
+        }
+        if let Err(error) = self.compare_settings().await {
+            tracing::warn!(%error, "failed to compare the settings with those of other processes");
         }
         let now = self.now();
         let watch = WatchRequest { now, policy: Arc::clone(&self.inner.policy) };
@@ -306,10 +358,13 @@ impl Referral {
         Arc::clone(&self.inner.secrets.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    async fn agree_on(&self, Secrets { tokens, peppers }: &Secrets) -> Result<(), Error> {
+    async fn agree_on(&self, secrets: &Secrets) -> Result<(), Error> {
+        Ok(self.inner.storage.agree_on_keys(&self.key_request(secrets)).await??)
+    }
+
+    fn key_request(&self, Secrets { tokens, peppers }: &Secrets) -> KeyRequest {
         let Policy { refresh_lifetime, code_lifetime, .. } = *self.inner.policy;
-        let request = KeyRequest::new(self.now(), &tokens.keys, refresh_lifetime, peppers, code_lifetime);
-        Ok(self.inner.storage.agree_on_keys(&request).await??)
+        KeyRequest::new(self.now(), &tokens.keys, refresh_lifetime, peppers, code_lifetime)
     }
 
     fn now(&self) -> OffsetDateTime {

@@ -36,6 +36,7 @@ pub use crate::{
     invitation::{Invitation, Inviter, Lineage, Via},
     keyring::{Fingerprint, KeyMismatch, KeyPurpose, KeyRequest, KnownKey},
     profile::{EditedProfile, ProfileDecision, ProfileEdit, ProfileFacts},
+    readiness::StorageReadiness,
     service::{Alert, ServiceCount, ServiceFacts, ServiceFigure, ServiceQuery, WatchRequest},
     session::{EndedSessions, Grant, RefreshDecision, RefreshRequest, Retired, Session},
     sign_in::{SignInDecision, SignInFacts, SignInRequest, StoredSignIn},
@@ -44,7 +45,7 @@ pub use crate::{
 };
 pub use memory::MemoryStorage;
 
-use crate::{ChallengeId, PageSize, Refusal, SessionId, User, UserId};
+use crate::{ChallengeId, PageSize, Refusal, SessionId, SharedSetting, User, UserId};
 
 /// What a storage failed at. Nothing of the request has been committed, unless it failed in the
 /// midst of committing: then nobody knows.
@@ -224,8 +225,15 @@ pub trait Storage: Send + Sync + 'static {
     /// the first.
     async fn agree_on_keys(&self, request: &KeyRequest) -> Decided<(), KeyMismatch>;
 
-    /// Whether the storage can be used: it answers, and its schema is the one expected.
-    async fn check_ready(&self) -> Result<()>;
+    /// Returns the settings that [`record_settings`](Self::record_settings) recorded last, in any order.
+    async fn shared_settings(&self) -> Result<Vec<SharedSetting>>;
+
+    /// Records settings of a process that starts, in place of those recorded under the same names.
+    async fn record_settings(&self, settings: &[SharedSetting]) -> Result<()>;
+
+    /// Checks whether requests can be served: the database accepts writes, its schema works with this version
+    /// of the storage, and it has room for more.
+    async fn check_ready(&self) -> StorageReadiness;
 
     /// Returns the current time by the clock of the storage, with microseconds, or `None` if the storage has
     /// no clock but the one of this host. The time must not be that at which a transaction began.

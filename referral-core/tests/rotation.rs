@@ -6,9 +6,9 @@ use std::sync::{
 };
 
 use referral_core::{
-    CodeInput, Error, KeyMismatch, KeyPurpose, Limits, ListUsers, PageLink, PageSize, Peppers, PhoneNumber,
-    Policy, Referral, Refusal, SendCode, SentCode, SignIn, SignedIn, SigningKeys, random::SystemRandom,
-    sms::DevelopmentSender, storage::MemoryStorage,
+    Check, CodeInput, Error, KeyMismatch, KeyPurpose, Limits, ListUsers, PageLink, PageSize, Peppers,
+    PhoneNumber, Policy, Referral, Refusal, SendCode, SentCode, SettingDifference, SignIn, SignedIn,
+    SigningKeys, random::SystemRandom, sms::DevelopmentSender, storage::MemoryStorage,
 };
 use serde_json::{Value, json};
 
@@ -37,7 +37,10 @@ fn peppers(sets: &[&Value]) -> Peppers {
 }
 
 fn referral(key: &Value, pepper: &Value) -> Referral {
-    let storage = Arc::new(MemoryStorage::new());
+    referral_on(Arc::new(MemoryStorage::new()), key, pepper)
+}
+
+fn referral_on(storage: Arc<MemoryStorage>, key: &Value, pepper: &Value) -> Referral {
     let mut policy = Policy::development();
     policy.codes_per_phone = Limits::off();
     Referral::builder(storage, Arc::new(DevelopmentSender), keys(&[key]), peppers(&[pepper]))
@@ -163,6 +166,52 @@ async fn keys_that_others_would_miss_change_nothing() {
         referral.authenticate(&anna.access).await.expect("as before");
         assert_eq!(key_id(&enter(&referral, 2).await.tokens.access), old["keys"][0]["kid"]);
     }
+}
+
+#[tokio::test]
+async fn a_process_without_a_key_that_others_use_is_not_ready() {
+    let ([old, new], pepper) = ([new_key(), new_key()], new_secret());
+    let storage = Arc::new(MemoryStorage::new());
+    let one = referral_on(Arc::clone(&storage), &old, &pepper);
+    let other = referral_on(storage, &old, &pepper);
+    one.agree_on_keys().await.expect("the first");
+    other.agree_on_keys().await.expect("the same");
+    assert!(one.readiness().await.is_ready());
+
+    other.replace_keys(keys(&[&new, &old]), peppers(&[&pepper])).await.expect("replaced");
+    let readiness = one.readiness().await;
+    let failed: Vec<_> = readiness.checks().into_iter().filter(|(_, check)| !check.is_passed()).collect();
+    assert!(matches!(failed[..], [("keys", Check::Failed(Error::KeyMismatch(_)))]), "{readiness:?}");
+    one.replace_keys(keys(&[&old, &new]), peppers(&[&pepper])).await.expect("replaced");
+    assert!(one.readiness().await.is_ready());
+}
+
+#[tokio::test]
+async fn a_process_with_other_settings_learns_it() {
+    let (key, pepper, storage) = (new_key(), new_secret(), Arc::new(MemoryStorage::new()));
+    let build = |issuer: &str, code_length| {
+        let mut policy = Policy::development();
+        policy.code_length = code_length;
+        let builder = Referral::builder(
+            Arc::clone(&storage) as _,
+            Arc::new(DevelopmentSender),
+            keys(&[&key]),
+            peppers(&[&pepper]),
+        );
+        builder.policy(policy).issuer(issuer).build().expect("a sound policy and a sound key")
+    };
+    let names = |differences: Vec<SettingDifference>| {
+        differences.into_iter().map(|difference| difference.name).collect::<Vec<_>>()
+    };
+    let first = build("a", 4);
+    assert_eq!(names(first.share_settings().await.expect("recorded")), [""; 0]);
+    assert_eq!(names(build("a", 4).share_settings().await.expect("recorded")), [""; 0]);
+    let other = build("b", 6).share_settings().await.expect("recorded");
+    assert_eq!((&*other[0].here, &*other[0].elsewhere), ("6", "4"));
+    assert_eq!(names(other), ["policy.code_length", "issuer"]);
+    // The process that started last is the one that others are compared with.
+    assert_eq!(names(first.share_settings().await.expect("recorded")), ["policy.code_length", "issuer"]);
+    assert_eq!(names(first.share_settings().await.expect("recorded")), [""; 0]);
 }
 
 #[tokio::test]

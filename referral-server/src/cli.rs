@@ -37,6 +37,9 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Serve the API. The default.
     Serve,
+    /// Bring the schema of the database up to date, and exit. Servers do so when they start, unless they have
+    /// `--migrate=false`.
+    Migrate,
     /// Print the OpenAPI document.
     Openapi,
     /// Make the user with a phone staff; make the user first, if there is none.
@@ -145,6 +148,9 @@ pub(crate) struct Store {
     /// `?sslmode=verify-full&sslrootcert=ca.pem` encrypts [default: `referral.db` in the data folder]
     #[arg(long, env = "REFERRAL_DATABASE_URL", global = true, value_name = "URL", hide_env_values = true)]
     pub(crate) database_url: Option<String>,
+    /// Whether the schema is brought up to date at the start. If not, `referral-server migrate` must have done it
+    #[arg(long, env = "REFERRAL_MIGRATE", global = true, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value = "true", default_missing_value = "true", value_parser = BoolishValueParser::new())]
+    pub(crate) migrate: bool,
     /// Time limit of a search, and of a list by a large offset or with combined filters. Such lists run on
     /// a few connections, so that sign-ins are not slowed down [default: 500ms]
     #[arg(long, env = "REFERRAL_SEARCH_TIMEOUT", global = true, value_name = "TIME", value_parser = some_time)]
@@ -388,6 +394,7 @@ impl Settings {
         set(&mut options.acquire_timeout, given.database_acquire_timeout);
         set(&mut options.statement_timeout, given.database_statement_timeout);
         set(&mut options.search_timeout, self.store.search_timeout);
+        options.migrate = self.store.migrate;
         set(&mut options.transaction_pooler, given.database_pooler);
         set(&mut options.migration_lock, given.database_migration_lock);
         options.migration_url.clone_from(&given.database_migration_url);
@@ -397,6 +404,7 @@ impl Settings {
     /// Returns the options of an SQLite database.
     pub(crate) fn sqlite_options(&self) -> SqliteOptions {
         let mut options = SqliteOptions::default();
+        options.migrate = self.store.migrate;
         set(&mut options.search_timeout, self.store.search_timeout);
         options
     }

@@ -74,6 +74,7 @@ async fn run(cli: Cli) -> Result<()> {
     start_log(&cli.settings.log)?;
     match cli.command.unwrap_or(Command::Serve) {
         Command::Serve => serve::serve(&cli.settings).await,
+        Command::Migrate => migrate(cli.settings).await,
         Command::Openapi => print_openapi(),
         Command::CreateSuperuser { phone } => create_superuser(&cli.settings, &phone).await,
         Command::Keys(command) => keys::run(&cli.settings, &command).await,
@@ -98,6 +99,19 @@ fn start_log(log: &Log) -> Result<()> {
         tracing::error!(location = panic.location().map(ToString::to_string), "panicked");
     }));
     Ok(())
+}
+
+/// Applies the migrations that are missing.
+async fn migrate(mut settings: Settings) -> Result<()> {
+    if settings.postgres.database_pooler == Some(true) && settings.postgres.database_migration_url.is_none() {
+        return Err(
+            "a pooler cannot migrate the database; give its direct URL with --database-migration-url".into(),
+        );
+    }
+    settings.store.migrate = true;
+    let storage = serve::connect(&settings).await?;
+    storage.close().await;
+    Ok(writeln!(io::stdout(), "the schema of the database is up to date")?)
 }
 
 /// The document depends on no setting, so nothing is opened for it.

@@ -1,6 +1,6 @@
 //! What stands beside the API: pages for people, keys for services, health for machines.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use bytes::Bytes;
@@ -13,7 +13,7 @@ use sha2::{Digest as _, Sha256};
 use crate::{
     Apis,
     document::{BASE, Document},
-    problem::Problem,
+    problem::{self, Problem},
     reports,
 };
 
@@ -148,8 +148,12 @@ fn ready(referral: Referral) -> impl IntoEndpoint<Endpoint: 'static> {
     poem::endpoint::make(move |_| {
         let referral = referral.clone();
         async move {
-            referral.check_ready().await.map_err(Problem::unavailable)?;
-            Ok::<_, poem::Error>(health())
+            let readiness = referral.readiness().await;
+            if !readiness.is_ready() {
+                return Err(Problem::not_ready(&readiness));
+            }
+            let checks: BTreeMap<_, _> = problem::checks(&readiness).into();
+            Ok(poem::web::Json(json!({ "status": "ok", "checks": checks })).into_response())
         }
     })
 }

@@ -13,7 +13,7 @@ use poem_openapi::{
     error::{ParseParamError, ParsePathError},
     registry::{MetaResponses, Registry},
 };
-use referral_core::{Error, Invalid, Refusal, storage::StorageError};
+use referral_core::{Check, Error, Invalid, Readiness, Refusal, storage::StorageError};
 use serde::Serialize;
 
 use crate::code::Code;
@@ -70,6 +70,8 @@ pub(crate) struct Problem {
     detail: Cow<'static, str>,
     errors: FieldErrors,
     retry_after: Option<Duration>,
+    /// The outcome of each check, of a server that is not ready.
+    checks: Option<Box<Checks>>,
     pub(crate) allow: Option<String>,
     /// What really happened; for the log.
     cause: Option<Box<dyn std::error::Error + Send + Sync>>,
@@ -94,6 +96,7 @@ impl Problem {
             detail,
             errors,
             retry_after: is_out_of_breath.then_some(RETRY_AFTER),
+            checks: None,
             allow: None,
             cause: None,
         }
@@ -125,17 +128,23 @@ impl Problem {
         Self { cause: Some(cause.into()), ..Self::new(Code::Unavailable) }
     }
 
+    /// Creates the problem of a server that is not ready. Its body has the outcome of each check, and the log
+    /// has the causes.
+    pub(crate) fn not_ready(readiness: &Readiness) -> Self {
+        let causes = readiness.checks().into_iter().filter_map(|(name, check)| match check {
+            Check::Failed(error) => Some(format!("{name}: {}", with_sources(error))),
+            Check::Passed | Check::Skipped => None,
+        });
+        let causes = causes.collect::<Vec<_>>().join("; ");
+        Self { checks: Some(Box::new(checks(readiness))), ..Self::unavailable(causes) }
+    }
+
     /// The answer, with the cause written into the log if it is nobody's business.
     pub(crate) fn into_response(self, request_id: &str) -> Response {
         let status = self.code.status();
         if status.is_server_error() {
-            let mut causes = Vec::new();
-            let mut next = self.cause.as_ref().map(|cause| &**cause as &dyn std::error::Error);
-            while let Some(cause) = next {
-                causes.push(cause.to_string());
-                next = cause.source();
-            }
-            tracing::error!(request_id, code = &*self.name, cause = causes.join(": "), "request failed");
+            let cause = self.cause.as_ref().map(|cause| with_sources(&**cause));
+            tracing::error!(request_id, code = &*self.name, cause, "request failed");
         }
         self.write(request_id)
     }
@@ -151,6 +160,7 @@ impl Problem {
             detail: &self.detail,
             code: &self.name,
             errors: (!self.errors.is_empty()).then_some(&self.errors),
+            checks: self.checks.map(|checks| BTreeMap::from(*checks)),
             retry_after,
             request_id,
         });
@@ -189,8 +199,31 @@ struct Wire<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     errors: Option<&'a FieldErrors>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    checks: Option<BTreeMap<&'static str, &'static str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     retry_after: Option<u64>,
     request_id: &'a str,
+}
+
+/// The name and the outcome of each check.
+pub(crate) type Checks = [(&'static str, &'static str); 5];
+
+/// Returns the name and the outcome of each check.
+pub(crate) fn checks(readiness: &Readiness) -> Checks {
+    readiness.checks().map(|(name, check)| {
+        let outcome = match check {
+            Check::Passed => "ok",
+            Check::Failed(_) => "failed",
+            Check::Skipped => "skipped",
+        };
+        (name, outcome)
+    })
+}
+
+/// Returns an error and its sources as one line.
+fn with_sources(error: &dyn std::error::Error) -> String {
+    let sources = std::iter::successors(Some(error), |error| error.source());
+    sources.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 /// Rounded up: waiting that long must be enough.

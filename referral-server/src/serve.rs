@@ -103,6 +103,9 @@ pub(crate) async fn serve(settings: &Settings) -> Result<()> {
     if let Err(error) = referral.measure_clock().await {
         tracing::warn!(%error, "failed to read the clock of the database");
     }
+    if let Err(error) = referral.share_settings().await {
+        tracing::warn!(%error, "failed to compare the settings with those of other processes");
+    }
     let metrics_address = metrics_listener.as_ref().map(TcpListener::local_addr).transpose()?;
     let test_numbers = &referral.policy().test_numbers;
     test_numbers::warn(test_numbers, SystemClock.now());

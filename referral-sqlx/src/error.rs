@@ -3,6 +3,9 @@
 use std::path::PathBuf;
 
 use referral_core::storage::BoxError;
+
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+use crate::SchemaError;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 use referral_core::storage::StorageError;
 
@@ -103,9 +106,12 @@ pub enum ConnectError {
         /// The encoding.
         encoding: String,
     },
-    /// The schema could not be brought up to date: most likely, a newer version of this crate has
-    /// been there already.
-    #[error("the schema of the database cannot be brought up to date")]
+    /// The schema of the database does not work with this version of the program.
+    #[cfg(any(feature = "sqlite", feature = "postgres"))]
+    #[error(transparent)]
+    Schema(#[from] SchemaError),
+    /// A migration failed.
+    #[error("failed to migrate the database")]
     NotMigrated(#[source] BoxError),
 }
 

@@ -34,6 +34,8 @@ use std::time::Duration;
 use referral_core::storage::Storage;
 
 pub use crate::error::ConnectError;
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+pub use crate::migrations::SchemaError;
 #[cfg(feature = "postgres")]
 pub use crate::postgres::PostgresOptions;
 #[cfg(feature = "sqlite")]
@@ -50,7 +52,7 @@ const SEARCH_TIMEOUT: Duration = Duration::from_millis(500);
 /// | URL | Database | Feature |
 /// |---|---|---|
 /// | `sqlite:referral.db`, `sqlite:///var/lib/referral/referral.db` | an SQLite file, made if there is none; `?mode=rw` refuses to make one | `sqlite` |
-/// | `postgres://user:password@host:5432/name` | a PostgreSQL database, in whose schema `referral` the tables are; `?sslmode=verify-full&sslrootcert=ca.pem` and the other parameters of libpq are understood | `postgres` |
+/// | `postgres://user:password@host:5432/name` | a PostgreSQL database, in whose schema `referral` the tables are; `?sslmode=verify-full&sslrootcert=ca.pem` and other parameters of libpq are known, and unknown ones are an error; of several hosts, as in `one:5432,two:5432`, the primary is found and followed | `postgres` |
 ///
 /// A file that is made here can be read by its owner only, since it holds phone numbers. Several
 /// processes may open one file, on one machine.

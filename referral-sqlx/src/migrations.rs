@@ -1,33 +1,250 @@
-//! The steps that made the schema what it is, whichever the database.
+//! The migrations that made the schema what it is, for either database, and which versions of the program
+//! they work with.
 
-use std::borrow::Cow;
+use std::{
+    borrow::Cow,
+    sync::atomic::{AtomicI64, Ordering},
+};
 
-use referral_core::storage::{BoxError, Result, StorageError};
+use semver::Version;
 use sqlx::{
-    SqlSafeStr,
+    AssertSqlSafe, SqlSafeStr as _,
     migrate::{Migration, MigrationType, Migrator},
 };
 
-/// A step, which is never changed once it has been published.
-pub(crate) fn step(version: i64, description: &'static str, sql: &'static str) -> Migration {
-    let description = Cow::Borrowed(description);
-    Migration::new(version, description, MigrationType::Simple, sql.into_sql_str(), false)
+/// The version of this crate, which a migration of a newer version may require.
+const PROGRAM_VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// Error of a schema that this version of the program cannot work with.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SchemaError {
+    /// Migrations are missing.
+    #[error(
+        "the database lacks migration {version} of {table}, which version {PROGRAM_VERSION} of the program needs; \
+         run: referral-server migrate"
+    )]
+    Missing {
+        /// The first migration that is missing.
+        version: i64,
+        /// The table that lists the migrations.
+        table: &'static str,
+    },
+    /// A migration was applied that is another one here.
+    #[error(
+        "migration {version} in {table} is not the one that version {PROGRAM_VERSION} of the program applies; the \
+         database belongs to another build of the program"
+    )]
+    Different {
+        /// The number of the migration.
+        version: i64,
+        /// The table that lists the migrations.
+        table: &'static str,
+    },
+    /// A newer version of the program applied a migration that this version cannot work with.
+    #[error(
+        "migration {version} in {table} works with version {oldest} of the program and later, but this is version \
+         {PROGRAM_VERSION}; upgrade the program"
+    )]
+    Incompatible {
+        /// The number of the migration.
+        version: i64,
+        /// The oldest version of the program that works with it.
+        oldest: String,
+        /// The table that lists the migrations.
+        table: &'static str,
+    },
+    /// A migration was started and not finished.
+    #[error(
+        "migration {version} in {table} was not finished; restore the database from a backup, or undo what the \
+         migration did and delete its row"
+    )]
+    Unfinished {
+        /// The number of the migration.
+        version: i64,
+        /// The table that lists the migrations.
+        table: &'static str,
+    },
 }
 
-/// What applies the steps that are missing. They are noted in `table`, since the database may
-/// have migrations of its owner's beside ours.
-pub(crate) fn migrator(steps: Vec<Migration>, table: &'static str) -> Migrator {
-    let mut migrator = Migrator::with_migrations(steps);
-    migrator.dangerous_set_table_name(table);
-    migrator
+/// A row of the table that lists the migrations.
+pub(crate) struct Applied {
+    pub(crate) version: i64,
+    pub(crate) checksum: Vec<u8>,
+    pub(crate) is_finished: bool,
+    /// The oldest version of the program that works with it, if it is recorded.
+    pub(crate) oldest_program: Option<String>,
 }
 
-/// An error unless exactly these steps have been applied, as they are here.
-pub(crate) fn compare(applied: &[(i64, Vec<u8>)], steps: &[Migration]) -> Result<()> {
-    let expected = steps.iter().map(|step| (step.version, &*step.checksum));
-    if expected.eq(applied.iter().map(|(version, checksum)| (*version, &**checksum))) {
-        return Ok(());
+/// The migrations of one database, and the table that lists those that were applied.
+pub(crate) struct Migrations {
+    pub(crate) table: &'static str,
+    pub(crate) all: Vec<Migration>,
+    /// The newest migration of a newer program that was logged.
+    logged: AtomicI64,
+}
+
+impl Migrations {
+    pub(crate) fn new(table: &'static str, all: Vec<Migration>) -> Self {
+        Self { table, all, logged: AtomicI64::new(0) }
     }
-    let other = "the schema of the database is not the one that this version of the program expects";
-    Err(StorageError::Failed(BoxError::from(other)))
+
+    /// Creates what applies the migrations that are missing, after [`check`](Self::check) has accepted those
+    /// that are there.
+    pub(crate) fn migrator(&self) -> Migrator {
+        let mut migrator = Migrator::with_migrations(self.all.clone());
+        migrator.dangerous_set_table_name(self.table);
+        migrator.set_ignore_missing(true);
+        migrator
+    }
+
+    /// Checks that this program can work with `applied` once those that are missing are applied too. Returns
+    /// the first that is missing. Logs a migration of a newer program when it is first seen.
+    pub(crate) fn check(&self, applied: &[Applied]) -> Result<Option<i64>, SchemaError> {
+        let table = self.table;
+        let mut known = self.all.iter().peekable();
+        for Applied { version, checksum, is_finished, oldest_program } in applied {
+            let version = *version;
+            if !is_finished {
+                return Err(SchemaError::Unfinished { version, table });
+            }
+            match known.peek() {
+                Some(next) if next.version == version => {
+                    if next.checksum != checksum.as_slice() {
+                        return Err(SchemaError::Different { version, table });
+                    }
+                    known.next();
+                }
+                // Applied, although one before it was not.
+                Some(next) if next.version < version && self.is_known(version) => {
+                    return Err(SchemaError::Missing { version: next.version, table });
+                }
+                _ => self.check_newer(version, oldest_program.as_deref())?,
+            }
+        }
+        Ok(known.next().map(|migration| migration.version))
+    }
+
+    /// The same, and an error if one is missing.
+    pub(crate) fn check_complete(&self, applied: &[Applied]) -> Result<(), SchemaError> {
+        match self.check(applied)? {
+            Some(version) => Err(SchemaError::Missing { version, table: self.table }),
+            None => Ok(()),
+        }
+    }
+
+    fn is_known(&self, version: i64) -> bool {
+        self.all.iter().any(|migration| migration.version == version)
+    }
+
+    fn check_newer(&self, version: i64, oldest: Option<&str>) -> Result<(), SchemaError> {
+        let table = self.table;
+        let Some(oldest) = oldest else { return Err(SchemaError::Different { version, table }) };
+        let is_compatible = Version::parse(oldest).is_ok_and(|oldest| oldest <= program_version());
+        if !is_compatible {
+            return Err(SchemaError::Incompatible { version, oldest: oldest.to_owned(), table });
+        }
+        if self.logged.fetch_max(version, Ordering::Relaxed) < version {
+            tracing::warn!(
+                migration = version,
+                oldest_program = oldest,
+                program = PROGRAM_VERSION,
+                "a newer version of the program has migrated the database; this version works with it"
+            );
+        }
+        Ok(())
+    }
+}
+
+fn program_version() -> Version {
+    Version::parse(PROGRAM_VERSION).expect("the version of a crate is valid")
+}
+
+/// Creates a migration, which is never changed once it has been published.
+///
+/// `oldest_program` is the oldest version of the program that works with the schema after it. A migration that
+/// only adds names a version that is older than its own; one that removes names the first version that does
+/// without. `record` is the statement that records it.
+pub(crate) fn migration(
+    version: i64,
+    description: &'static str,
+    oldest_program: &'static str,
+    sql: &'static str,
+    table: &'static str,
+) -> Migration {
+    let record =
+        format!("INSERT INTO {table} (version, oldest_program) VALUES ({version}, '{oldest_program}');");
+    let sql = AssertSqlSafe(format!("{sql}\n{record}")).into_sql_str();
+    Migration::new(version, Cow::Borrowed(description), MigrationType::Simple, sql, false)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn migrations() -> Migrations {
+        let all = [1, 2].map(|version| migration(version, "test", "0.1.0", "SELECT 1;", "compatibility"));
+        Migrations::new("migrations", all.into())
+    }
+
+    fn applied(migrations: &Migrations, newer: &[(i64, &str)]) -> Vec<Applied> {
+        let known = migrations.all.iter().map(|migration| Applied {
+            version: migration.version,
+            checksum: migration.checksum.to_vec(),
+            is_finished: true,
+            oldest_program: Some("0.1.0".to_owned()),
+        });
+        let newer = newer.iter().map(|(version, oldest)| Applied {
+            version: *version,
+            checksum: Vec::new(),
+            is_finished: true,
+            oldest_program: Some((*oldest).to_owned()),
+        });
+        known.chain(newer).collect()
+    }
+
+    #[test]
+    fn the_migrations_of_this_program_are_complete_or_name_the_first_that_is_missing() {
+        let migrations = migrations();
+        let mut applied = applied(&migrations, &[]);
+        assert_eq!(migrations.check_complete(&applied), Ok(()));
+        applied.pop();
+        assert_eq!(migrations.check(&applied), Ok(Some(2)));
+        let missing = SchemaError::Missing { version: 2, table: "migrations" };
+        assert_eq!(migrations.check_complete(&applied), Err(missing));
+        assert_eq!(migrations.check(&[]), Ok(Some(1)));
+    }
+
+    #[test]
+    fn a_newer_migration_is_accepted_if_it_works_with_this_version() {
+        let migrations = migrations();
+        for oldest in ["0.0.1", PROGRAM_VERSION] {
+            assert_eq!(migrations.check_complete(&applied(&migrations, &[(3, oldest)])), Ok(()), "{oldest}");
+        }
+        let next = Version { minor: program_version().minor + 1, ..program_version() }.to_string();
+        for oldest in [next.as_str(), "99.0.0", "no version"] {
+            let newer = applied(&migrations, &[(3, "0.1.0"), (4, oldest)]);
+            let error = migrations.check(&newer).expect_err(oldest);
+            let text = error.to_string();
+            assert!(text.contains("migration 4 in migrations") && text.contains(oldest), "{text}");
+            assert!(text.contains(PROGRAM_VERSION), "{text}");
+        }
+    }
+
+    #[test]
+    fn another_or_unfinished_migration_is_rejected() {
+        let migrations = migrations();
+        let mut others = applied(&migrations, &[]);
+        others[1].checksum[0] ^= 1;
+        assert!(matches!(migrations.check(&others), Err(SchemaError::Different { version: 2, .. })));
+        let mut unfinished = applied(&migrations, &[]);
+        unfinished[1].is_finished = false;
+        assert!(matches!(migrations.check(&unfinished), Err(SchemaError::Unfinished { version: 2, .. })));
+        let mut unrecorded = applied(&migrations, &[(3, "0.1.0")]);
+        unrecorded[2].oldest_program = None;
+        assert!(matches!(migrations.check(&unrecorded), Err(SchemaError::Different { version: 3, .. })));
+        let mut gap = applied(&migrations, &[]);
+        gap.remove(0);
+        assert!(matches!(migrations.check(&gap), Err(SchemaError::Missing { version: 1, .. })));
+    }
 }

@@ -30,7 +30,11 @@ mod statements;
 mod store;
 mod write;
 
-use std::{io, sync::Arc, time::Duration};
+use std::{
+    io,
+    sync::{Arc, atomic::AtomicBool},
+    time::Duration,
+};
 
 use referral_core::storage::{Result, StorageError};
 use sqlx::{
@@ -65,6 +69,8 @@ pub(crate) struct PostgresStore {
     begin_list: Arc<str>,
     /// Places for expensive lists.
     lists: Bulkhead,
+    /// Whether the disk of the database was full when something was written last.
+    is_full: AtomicBool,
     /// Places for requests that write: fewer than connections, so that reads find a connection while
     /// commits wait for a standby that does not answer.
     writes: Arc<Semaphore>,

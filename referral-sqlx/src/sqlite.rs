@@ -9,6 +9,7 @@
 //! about several rows rely on: the newest code of a phone, the lineage of an inviter. What waits
 //! for it in this process is committed in groups, see [`writer`].
 
+mod disk;
 mod list;
 mod load;
 mod log;
@@ -24,7 +25,7 @@ mod store;
 mod write;
 mod writer;
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use referral_core::{
     Refusal,
@@ -49,6 +50,8 @@ pub(crate) struct SqliteStore {
     /// Places for expensive lists, as many as connections.
     lists: Bulkhead,
     search_timeout: Duration,
+    /// The database file.
+    path: PathBuf,
 }
 
 impl SqliteStore {

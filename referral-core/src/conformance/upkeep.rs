@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use super::{Bench, answer, assert_refused, in_parallel, phone};
 use crate::{
-    Error, KeyMismatch, KeyPurpose, Peppers, Policy, Referral, Refusal, SigningKeys,
+    Error, KeyMismatch, KeyPurpose, Peppers, Policy, Referral, Refusal, SharedSetting, SigningKeys,
     clock::{Clock as _, SystemClock},
     sms::DevelopmentSender,
     storage::Storage,
@@ -94,6 +94,20 @@ pub async fn a_sweep_takes_no_more_than_its_batch(storage: Arc<dyn Storage>) {
 pub async fn a_storage_is_ready(storage: Arc<dyn Storage>) {
     let bench = Bench::new(storage);
     bench.referral.check_ready().await.expect("ready");
+}
+
+/// Settings replace those of the same names, and the others stay.
+pub async fn settings_are_recorded_under_their_names(storage: Arc<dyn Storage>) {
+    assert_eq!(storage.shared_settings().await.expect("settings"), []);
+    let of = |settings: &[(&str, &str)]| -> Vec<_> {
+        settings.iter().map(|(name, value)| SharedSetting::new(*name, *value)).collect()
+    };
+    storage.record_settings(&[]).await.expect("nothing to record");
+    storage.record_settings(&of(&[("issuer", "one"), ("Größe", "")])).await.expect("recorded");
+    storage.record_settings(&of(&[("audience", "'; --"), ("issuer", "two")])).await.expect("recorded");
+    let mut settings = storage.shared_settings().await.expect("settings");
+    settings.sort_by(|one, other| one.name.cmp(&other.name));
+    assert_eq!(settings, of(&[("Größe", ""), ("audience", "'; --"), ("issuer", "two")]));
 }
 
 /// A storage with a clock of its own reports the time of now, and goes on.

@@ -1,6 +1,6 @@
 //! Putting the handle together.
 
-use std::sync::{Arc, RwLock, atomic::AtomicBool};
+use std::sync::{Arc, Mutex, RwLock, atomic::AtomicBool};
 
 use super::{AttemptBudget, Inner, Referral, Secrets, clocks::Clocks, delivery::WeakReports};
 use crate::{
@@ -165,6 +165,7 @@ impl Builder {
             attempt_budget: AttemptBudget::default(),
             weak_reports: WeakReports::default(),
             clocks: Clocks::default(),
+            setting_differences: Mutex::default(),
         };
         Ok(Referral { inner: Arc::new(inner) })
     }

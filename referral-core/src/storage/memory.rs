@@ -14,11 +14,11 @@ use super::{
     EndedSessions, FoundInvitees, FoundUsers, GrantedChallenge, KeyMismatch, KeyRequest, KnownKey, Lineage,
     MessageChange, MessageNews, NewStaff, NewUser, ProfileDecision, ProfileEdit, ProfileFacts,
     RefreshDecision, RefreshRequest, Result, Session, SignInDecision, SignInFacts, SignInRequest, Storage,
-    StoredSession, StoredSignIn, Sweep, UserQuery, UserWithInvited, WatchRequest,
+    StorageReadiness, StoredSession, StoredSignIn, Sweep, UserQuery, UserWithInvited, WatchRequest,
 };
 use crate::{
-    ChallengeId, InvitedBy, PageSize, Position, Refusal, SessionId, User, UserId, clock::Clock,
-    users::COUNT_LIMIT,
+    ChallengeId, InvitedBy, PageSize, Position, Refusal, SessionId, SharedSetting, User, UserId,
+    clock::Clock, users::COUNT_LIMIT,
 };
 
 /// Keeps everything in memory, until it is dropped.
@@ -372,8 +372,19 @@ impl Storage for MemoryStorage {
         }))
     }
 
-    async fn check_ready(&self) -> Result<()> {
+    async fn shared_settings(&self) -> Result<Vec<SharedSetting>> {
+        Ok(self.lock().shared_settings.clone())
+    }
+
+    async fn record_settings(&self, settings: &[SharedSetting]) -> Result<()> {
+        let mut state = self.lock();
+        state.shared_settings.retain(|known| settings.iter().all(|setting| setting.name != known.name));
+        state.shared_settings.extend_from_slice(settings);
         Ok(())
+    }
+
+    async fn check_ready(&self) -> StorageReadiness {
+        Ok(()).into()
     }
 
     async fn current_time(&self) -> Result<Option<OffsetDateTime>> {

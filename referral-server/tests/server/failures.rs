@@ -81,7 +81,9 @@ async fn a_host_whose_clock_is_far_off_is_not_ready() {
     service.referral.measure_clock().await.expect("measured");
     let answer = ready().await;
     answer.assert_problem(503, "unavailable");
-    assert!(!answer.text.contains("clock"), "the cause is for the log: {}", answer.text);
+    let checks = json!({ "database": "ok", "schema": "ok", "disk": "ok", "keys": "ok", "clock": "failed" });
+    assert_eq!(answer.body["checks"], checks);
+    assert!(!answer.text.contains("ms"), "the cause is for the log: {}", answer.text);
 }
 
 #[tokio::test]

@@ -20,5 +20,6 @@ mod searches;
 mod service;
 mod sessions;
 mod sms;
+mod upgrades;
 mod users;
 mod web_otp;

@@ -2,6 +2,13 @@
 -- meet the tables of whoever shares the database. The tables hold what must always be true, whoever
 -- writes.
 
+-- The oldest version of the program that works with the schema after each migration. An older one refuses to
+-- start; a newer one need not know what the migration did.
+CREATE TABLE referral.migration_compatibility (
+    version bigint PRIMARY KEY,
+    oldest_program text COLLATE "C" NOT NULL CHECK (oldest_program ~ '^[0-9]+\.[0-9]+\.[0-9]+')
+);
+
 CREATE TABLE referral.users (
     id uuid PRIMARY KEY,
     phone text COLLATE "C" NOT NULL UNIQUE CHECK (phone ~ '^\+[0-9]{7,15}$'),
@@ -170,4 +177,14 @@ CREATE TABLE referral.keys (
     -- NULL while the key is the first of a ring.
     needed_until timestamptz,
     PRIMARY KEY (purpose, id)
+);
+
+-- Filled by a transaction that is rolled back, which shows whether the disk has room.
+CREATE TABLE referral.disk_probe (filler text COLLATE "C" NOT NULL);
+ALTER TABLE referral.disk_probe ALTER COLUMN filler SET STORAGE PLAIN;
+
+-- What all processes on this database should have the same, as the one that started last has it.
+CREATE TABLE referral.shared_settings (
+    name text COLLATE "C" PRIMARY KEY,
+    value text COLLATE "C" NOT NULL
 );

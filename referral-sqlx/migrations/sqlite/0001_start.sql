@@ -4,6 +4,13 @@
 -- microseconds since 1970 in UTC. Where length() and octet_length() are told to agree, a text is
 -- ASCII without a NUL character, which length() would stop at.
 
+-- The oldest version of the program that works with the schema after each migration. An older one refuses to
+-- start; a newer one need not know what the migration did.
+CREATE TABLE migration_compatibility (
+    version INTEGER PRIMARY KEY,
+    oldest_program TEXT NOT NULL CHECK (oldest_program GLOB '[0-9]*.[0-9]*.[0-9]*')
+) STRICT;
+
 CREATE TABLE users (
     id BLOB NOT NULL PRIMARY KEY CHECK (octet_length(id) = 16),
     phone TEXT NOT NULL UNIQUE CHECK (
@@ -180,3 +187,9 @@ CREATE TABLE sessions (
 
 CREATE INDEX sessions_of_user ON sessions (user_id);
 CREATE INDEX sessions_by_end ON sessions (ends_at);
+
+-- What all processes on this file should have the same, as the one that started last has it.
+CREATE TABLE shared_settings (
+    name TEXT NOT NULL PRIMARY KEY,
+    value TEXT NOT NULL
+) STRICT, WITHOUT ROWID;

@@ -290,6 +290,8 @@ mod tests {
         ] {
             assert_eq!(names(url), hosts, "{url}");
         }
+        let socket = parse("postgres:///name?host=/run/postgresql&user=anna").expect("a URL");
+        assert_eq!(socket[0].get_username(), "anna");
         let options = parse("postgres://anna:secret@one,two:2/name?sslmode=require").expect("a URL");
         for options in options {
             assert_eq!((options.get_username(), options.get_database()), ("anna", Some("name")));

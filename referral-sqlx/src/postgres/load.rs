@@ -1,8 +1,8 @@
 //! Reading what is asked for, and the facts that the core's rules decide on.
 
 use referral_core::{
-    Email, InviteCode, Inviter, Lineage, PageSize, PhoneNumber, Session, SessionId, User, UserId,
-    UserWithInvited,
+    Email, InviteCode, Inviter, Lineage, PageSize, PhoneNumber, Session, SessionId, SharedSetting, User,
+    UserId, UserWithInvited,
     storage::{
         ChallengeFacts, ChallengeRequest, CounterKey, FoundInvitees, KnownKey, MessageKey, ProfileEdit,
         ProfileFacts, Result, ServiceFacts, SignInFacts, SignInRequest, StoredMessage, StoredSession,
@@ -239,6 +239,15 @@ pub(super) async fn known_keys(lease: &mut Lease) -> Result<Vec<KnownKey>> {
     let known = lease.query(statements::KNOWN_KEYS);
     let known = lease.fetch_all(known).await.map_err(failure)?;
     known.iter().map(rows::known_key).collect()
+}
+
+pub(super) async fn shared_settings(lease: &mut Lease) -> Result<Vec<SharedSetting>> {
+    let settings = lease.query(statements::SHARED_SETTINGS);
+    let settings = lease.fetch_all(settings).await.map_err(failure)?;
+    let read = |row: &PgRow| {
+        Ok(SharedSetting::new(rows::get::<String>(row, "name")?, rows::get::<String>(row, "value")?))
+    };
+    settings.iter().map(read).collect()
 }
 
 pub(super) async fn current_time(lease: &mut Lease) -> Result<OffsetDateTime> {

@@ -1,30 +1,36 @@
-//! Bringing the schema up to date.
+//! Applying migrations, and checking those that were applied.
 
-use referral_core::storage::Result;
-use sqlx::{PgConnection, Row as _, migrate::Migration};
+use std::sync::LazyLock;
+
+use referral_core::storage::{BoxError, Result, StorageError};
+use sqlx::{Executor as _, PgConnection, Row as _, postgres::PgRow};
 
 use super::{Lease, repeat::NotWritten, rows, statements};
 use crate::{
     ConnectError,
     error::{failure, unreadable},
-    migrations::{compare, migrator, step},
+    migrations::{Applied, Migrations, migration},
 };
 
-/// How often it is tried again without a lock: others may be at the same step, and each attempt
-/// finds one more step done.
+/// Attempts to migrate without a lock: other processes may apply the same migration, and each attempt
+/// finds one more that is applied.
 const ATTEMPTS: usize = 10;
 
-fn steps() -> Vec<Migration> {
-    vec![
-        step(1, "start", include_str!("../../migrations/postgres/0001_start.sql")),
-        step(2, "limits", include_str!("../../migrations/postgres/0002_limits.sql")),
-        step(3, "messages", include_str!("../../migrations/postgres/0003_messages.sql")),
-    ]
-}
+static MIGRATIONS: LazyLock<Migrations> = LazyLock::new(|| {
+    let all = [
+        (1, "start", "0.1.0", include_str!("../../migrations/postgres/0001_start.sql")),
+        (2, "limits", "0.1.0", include_str!("../../migrations/postgres/0002_limits.sql")),
+        (3, "messages", "0.1.0", include_str!("../../migrations/postgres/0003_messages.sql")),
+    ];
+    let all = all.map(|(version, description, oldest_program, sql)| {
+        migration(version, description, oldest_program, sql, statements::COMPATIBILITY_TABLE)
+    });
+    Migrations::new(statements::MIGRATIONS_TABLE, all.into())
+});
 
-/// Applies the steps that are missing. With `is_locking`, of two processes that start at once the
-/// second waits; without, for engines that know no advisory locks, the one that comes second to a
-/// step fails, and tries again.
+/// Applies the migrations that are missing. With `is_locking`, of two processes that start concurrently the
+/// second waits; without, for engines that have no advisory locks, the one that comes second to a
+/// migration fails, and tries again.
 pub(super) async fn run(
     connection: &mut PgConnection,
     is_locking: bool,
@@ -32,50 +38,76 @@ pub(super) async fn run(
     let mut attempt = 1;
     loop {
         match try_run(connection, is_locking).await {
-            Err(error) if !is_locking && attempt < ATTEMPTS => {
-                tracing::debug!(%error, "the schema was not brought up to date; trying again");
+            Err(ConnectError::NotMigrated(error)) if !is_locking && attempt < ATTEMPTS => {
+                tracing::debug!(%error, "failed to migrate the database; trying again");
                 attempt += 1;
                 tokio::time::sleep(std::time::Duration::from_millis(100)).await;
             }
-            done => return done.map_err(|error| ConnectError::NotMigrated(error.into())),
+            done => return done,
         }
     }
 }
 
-async fn try_run(
-    connection: &mut PgConnection,
-    is_locking: bool,
-) -> std::result::Result<(), sqlx::migrate::MigrateError> {
-    let mut migrator = migrator(steps(), statements::MIGRATIONS_TABLE);
+async fn try_run(connection: &mut PgConnection, is_locking: bool) -> std::result::Result<(), ConnectError> {
+    let failed = |error: sqlx::Error| ConnectError::NotMigrated(error.into());
+    let mut missing = MIGRATIONS.check(&applied(connection).await.map_err(failed)?)?;
+    let Some(first) = missing.take() else { return Ok(()) };
+    let mut migrator = MIGRATIONS.migrator();
     migrator.set_locking(is_locking);
-    // Not asked for where it is there: making one takes a right on the whole database, which
-    // whoever made it beforehand need not give.
-    if !has_schema(connection).await? {
+    // Only where it is missing: creating a schema takes a right on the whole database, which an operator who
+    // created it beforehand need not grant.
+    if !has_schema(connection).await.map_err(failed)? {
         migrator.create_schema(statements::SCHEMA);
     }
-    migrator.run_direct(None, connection, false).await
+    let migrated = migrator.run_direct(None, connection, false).await;
+    migrated.map_err(|error| ConnectError::NotMigrated(error.into()))?;
+    // Another process may have been at it too, with a newer program.
+    MIGRATIONS.check_complete(&applied(connection).await.map_err(failed)?)?;
+    tracing::info!(from = first, to = MIGRATIONS.all.len(), "migrated the database");
+    Ok(())
 }
 
 async fn has_schema(connection: &mut PgConnection) -> sqlx::Result<bool> {
     sqlx::query_scalar(statements::HAS_SCHEMA).bind(statements::SCHEMA).fetch_one(connection).await
 }
 
-/// An error unless exactly these steps have been applied, as they are here.
-pub(super) async fn check_applied(lease: &mut Lease) -> Result<()> {
-    let applied = lease.query(statements::APPLIED_MIGRATIONS);
-    let rows = lease.fetch_all(applied).await.map_err(failure)?;
-    let applied: sqlx::Result<Vec<_>> =
-        rows.iter().map(|row| Ok((row.try_get("version")?, row.try_get("checksum")?))).collect();
-    compare(&applied.map_err(unreadable)?, &steps())
+/// The migrations that were applied; none if the table that lists them is missing.
+async fn applied(connection: &mut PgConnection) -> sqlx::Result<Vec<Applied>> {
+    let has_table = connection.fetch_one(sqlx::raw_sql(statements::HAS_MIGRATIONS)).await?;
+    if !has_table.try_get("has_migrations")? {
+        return Ok(Vec::new());
+    }
+    let rows = connection.fetch_all(sqlx::raw_sql(statements::APPLIED_MIGRATIONS)).await?;
+    rows.iter().map(read_applied).collect()
 }
 
-/// The same, and an error if the database does not write.
-pub(super) async fn check_ready(lease: &mut Lease) -> Result<()> {
-    check_applied(lease).await?;
+fn read_applied(row: &PgRow) -> sqlx::Result<Applied> {
+    Ok(Applied {
+        version: row.try_get("version")?,
+        checksum: row.try_get("checksum")?,
+        is_finished: row.try_get("success")?,
+        oldest_program: row.try_get("oldest_program")?,
+    })
+}
+
+/// Checks on a new connection that all migrations have been applied.
+pub(super) async fn check_connection(lease: &mut Lease) -> std::result::Result<(), ConnectError> {
+    let applied = lease.run(async |connection| applied(connection).await).await;
+    let applied = applied.map_err(|error| ConnectError::NotReached(error.into()))?;
+    Ok(MIGRATIONS.check_complete(&applied)?)
+}
+
+/// Checks that all migrations have been applied, and that newer ones work with this version.
+pub(super) async fn check_applied(lease: &mut Lease) -> Result<()> {
+    let rows = lease.fetch_all(lease.query(statements::APPLIED_MIGRATIONS)).await.map_err(failure)?;
+    let applied: sqlx::Result<Vec<_>> = rows.iter().map(read_applied).collect();
+    let checked = MIGRATIONS.check_complete(&applied.map_err(unreadable)?);
+    checked.map_err(|error| StorageError::Failed(BoxError::from(error)))
+}
+
+/// Fails if the server is a standby.
+pub(super) async fn check_writable(lease: &mut Lease) -> Result<()> {
     let read_only = lease.query(statements::IS_READ_ONLY);
     let row = lease.fetch_one(read_only).await.map_err(failure)?;
-    if rows::get(&row, "read_only")? {
-        return Err(NotWritten::Standby.into());
-    }
-    Ok(())
+    if rows::get(&row, "read_only")? { Err(NotWritten::Standby.into()) } else { Ok(()) }
 }

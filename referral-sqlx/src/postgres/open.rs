@@ -1,6 +1,9 @@
 //! Opening a PostgreSQL database: what its URL says, and what each connection is told.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::AtomicBool},
+    time::Duration,
+};
 
 use sqlx::{Connection as _, PgConnection, postgres::PgConnectOptions};
 use tokio::sync::Semaphore;
@@ -51,6 +54,8 @@ pub struct PostgresOptions {
     /// as `PgBouncer` with `pool_mode = transaction`. Then each request is one transaction, and nothing
     /// is prepared or set for longer, which costs two round trips and more. By default false.
     pub transaction_pooler: bool,
+    /// Whether migrations that are missing are applied. By default true. If not, the schema must be up to date.
+    pub migrate: bool,
     /// Where the schema is brought up to date, if not at the URL: through such a pooler it cannot be.
     /// Without it, behind a pooler, the schema must be up to date.
     pub migration_url: Option<String>,
@@ -67,6 +72,7 @@ impl Default for PostgresOptions {
             statement_timeout: Duration::from_secs(5),
             search_timeout: SEARCH_TIMEOUT,
             transaction_pooler: false,
+            migrate: true,
             migration_url: None,
             migration_lock: true,
         }
@@ -76,6 +82,7 @@ impl Default for PostgresOptions {
 /// Opens the database that `url` names, and brings its schema up to date.
 pub(crate) async fn open(url: &str, options: &PostgresOptions) -> Result<PostgresStore, ConnectError> {
     let migration_url = match &options.migration_url {
+        _ if !options.migrate => None,
         None if options.transaction_pooler => None,
         given => Some(given.as_deref().unwrap_or(url)),
     };
@@ -115,15 +122,14 @@ pub(crate) async fn open(url: &str, options: &PostgresOptions) -> Result<Postgre
         begin: begin.into(),
         begin_list: begin_list.into(),
         lists: Bulkhead::new(lists, options.acquire_timeout),
+        is_full: AtomicBool::new(false),
         writes: Arc::new(Semaphore::new(usize::try_from(writes).unwrap_or(Semaphore::MAX_PERMITS))),
         acquire_timeout: options.acquire_timeout,
         response_timeout: timeout.saturating_add(RESPONSE_TIME),
     };
     let mut lease = store.lease().await.map_err(|error| ConnectError::NotReached(error.into()))?;
     if migration_url.is_none() {
-        migrations::check_applied(&mut lease)
-            .await
-            .map_err(|error| ConnectError::NotMigrated(error.into()))?;
+        migrations::check_connection(&mut lease).await?;
     }
     lease.finish().await.map_err(|error| ConnectError::NotReached(error.into()))?;
     Ok(store)

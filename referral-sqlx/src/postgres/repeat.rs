@@ -1,7 +1,10 @@
 //! What goes wrong now and then, and goes well the next time: conflicts with others who write, and
 //! connections that break.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::atomic::Ordering,
+    time::{Duration, Instant},
+};
 
 use backon::{BackoffBuilder as _, ExponentialBuilder};
 use referral_core::storage::{BoxError, Result, StorageError};
@@ -74,6 +77,9 @@ impl PostgresStore {
                 stale += 1;
                 continue;
             }
+            if is_of_full_disk(&error) {
+                self.is_full.store(true, Ordering::Relaxed);
+            }
             if is_of_broken_connection(&error) {
                 self.pool.drop_opened_before(start);
             }
@@ -105,6 +111,10 @@ fn is_of_broken_connection(error: &StorageError) -> bool {
         Some(NotWritten::Unknown(_) | NotWritten::Standby) => true,
         _ => sqlx_error(error).is_some_and(|error| is_broken(error) || is_of_standby(error)),
     }
+}
+
+fn is_of_full_disk(error: &StorageError) -> bool {
+    sqlx_error(error).and_then(code).as_deref() == Some("53100")
 }
 
 /// Returns `true` if nothing was written, for a transient reason. A connection that broke while something

@@ -8,8 +8,14 @@ pub(super) const HAS_SCHEMA: &str = "SELECT EXISTS (SELECT 1 FROM pg_namespace W
 
 pub(super) const MIGRATIONS_TABLE: &str = "referral._migrations";
 
-pub(super) const APPLIED_MIGRATIONS: &str =
-    "SELECT version, checksum FROM referral._migrations WHERE success ORDER BY version";
+/// The table with the oldest version of the program that works with each migration.
+pub(super) const COMPATIBILITY_TABLE: &str = "referral.migration_compatibility";
+
+pub(super) const HAS_MIGRATIONS: &str = "SELECT to_regclass('referral._migrations') IS NOT NULL \
+        AND to_regclass('referral.migration_compatibility') IS NOT NULL AS has_migrations";
+
+pub(super) const APPLIED_MIGRATIONS: &str = "SELECT version, checksum, success, oldest_program FROM referral._migrations \
+     LEFT JOIN referral.migration_compatibility USING (version) ORDER BY version";
 
 /// A standby answers, but does not write.
 pub(super) const IS_READ_ONLY: &str = "SELECT current_setting('transaction_read_only') = 'on' AS read_only";
@@ -22,6 +28,17 @@ pub(super) const SERVER: &str = "\
                 ELSE left(pg_walfile_name(pg_current_wal_lsn()), 8) END AS timeline";
 
 pub(super) const ENCODING: &str = "SELECT current_setting('server_encoding') AS encoding";
+
+/// Allocates a file of 256 KiB. The new file of a truncated table has no free space to reuse.
+pub(super) const PROBE_DISK: &str = "\
+    TRUNCATE referral.disk_probe; \
+    INSERT INTO referral.disk_probe (filler) SELECT repeat('x', 4000) FROM generate_series(1, 64)";
+
+pub(super) const SHARED_SETTINGS: &str = "SELECT name, value FROM referral.shared_settings";
+
+pub(super) const RECORD_SETTINGS: &str = "\
+    INSERT INTO referral.shared_settings (name, value) SELECT * FROM unnest($1::text[], $2::text[]) \
+    ON CONFLICT (name) DO UPDATE SET value = excluded.value";
 
 pub(super) const USER_TOTAL: &str = "SELECT sum(users)::bigint AS counted FROM referral.totals";
 

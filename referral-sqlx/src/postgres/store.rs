@@ -2,18 +2,21 @@
 //!
 //! No rule is here, and no SQL.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use referral_core::{
-    Challenge, ChallengeId, Invitation, InvitationOutcome, InviteCode, InvitedBy, KeyMismatch, PageSize,
-    Refusal, Session, SessionId, User, UserId, UserWithInvited,
+    Challenge, ChallengeId, Check, Invitation, InvitationOutcome, InviteCode, InvitedBy, KeyMismatch,
+    PageSize, Refusal, Session, SessionId, SharedSetting, User, UserId, UserWithInvited,
     storage::{
         Alert, ChallengeDecision, ChallengeRequest, Counters, Counting, Decided, EditedProfile,
         EndedSessions, FoundInvitees, FoundUsers, GrantedChallenge, KeyRequest, KnownKey, MessageChange,
         MessageNews, NewStaff, NewUser, ProfileDecision, ProfileEdit, RefreshDecision, RefreshRequest,
-        Result, SignInDecision, SignInFacts, SignInRequest, Storage, StorageError, StoredSession,
-        StoredSignIn, Sweep, UserQuery, WatchRequest,
+        Result, SignInDecision, SignInFacts, SignInRequest, Storage, StorageError, StorageReadiness,
+        StoredSession, StoredSignIn, Sweep, UserQuery, WatchRequest,
     },
 };
 use time::OffsetDateTime;
@@ -205,8 +208,24 @@ impl Storage for PostgresStore {
         .await
     }
 
-    async fn check_ready(&self) -> Result<()> {
-        on_lease!(self.lease, lease => migrations::check_ready(&mut lease))
+    async fn shared_settings(&self) -> Result<Vec<SharedSetting>> {
+        on_lease!(self.lease, lease => load::shared_settings(&mut lease))
+    }
+
+    async fn record_settings(&self, settings: &[SharedSetting]) -> Result<()> {
+        on_lease!(self.lease_to_write, lease => write::shared_settings(&mut lease, settings))
+    }
+
+    async fn check_ready(&self) -> StorageReadiness {
+        let database = on_lease!(self.lease, lease => migrations::check_writable(&mut lease));
+        if database.is_err() {
+            return database.into();
+        }
+        StorageReadiness {
+            database: Check::Passed,
+            schema: on_lease!(self.lease, lease => migrations::check_applied(&mut lease)).into(),
+            disk: self.check_disk().await.into(),
+        }
     }
 
     async fn current_time(&self) -> Result<Option<OffsetDateTime>> {
@@ -215,6 +234,19 @@ impl Storage for PostgresStore {
 
     async fn close(&self) {
         self.pool.close().await;
+    }
+}
+
+impl PostgresStore {
+    /// Checks that the database has room for more, if it had not the last time that something was written.
+    async fn check_disk(&self) -> Result<()> {
+        if self.is_full.load(Ordering::Relaxed) {
+            let mut lease = self.begin().await?;
+            // It is rolled back, and so is what it has written.
+            write::probe_disk(&mut lease).await?;
+            self.is_full.store(false, Ordering::Relaxed);
+        }
+        Ok(())
     }
 }
 

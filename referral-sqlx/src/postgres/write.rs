@@ -1,7 +1,8 @@
 //! Writing what the core's rules decided, if the facts still hold.
 
 use referral_core::{
-    Challenge, ChallengeId, Email, Invitation, Name, PhoneNumber, Session, SessionId, User, UserId,
+    Challenge, ChallengeId, Email, Invitation, Name, PhoneNumber, Session, SessionId, SharedSetting, User,
+    UserId,
     storage::{
         Counter, CounterKey, Counters, Counting, EndedSessions, Gram, KnownKey, MessageKey, MessageNews,
         Result, SearchKeys, StoredMessage, Sweep,
@@ -374,4 +375,18 @@ async fn one_row(lease: &mut Lease, statement: Statement<'_>) -> Result<()> {
         1 => Ok(()),
         _ => Err(NotWritten::Stale.into()),
     }
+}
+
+/// Records settings in place of those of the same names.
+pub(super) async fn shared_settings(lease: &mut Lease, settings: &[SharedSetting]) -> Result<()> {
+    let (names, values): (Vec<_>, Vec<_>) =
+        settings.iter().map(|setting| (setting.name.clone(), setting.value.clone())).unzip();
+    let record = lease.query(statements::RECORD_SETTINGS).bind(names).bind(values);
+    lease.execute(record).await.map_err(failure)?;
+    Ok(())
+}
+
+/// Writes as much as takes room on the disk. To be rolled back.
+pub(super) async fn probe_disk(lease: &mut Lease) -> Result<()> {
+    lease.execute_text(statements::PROBE_DISK).await.map_err(failure)
 }

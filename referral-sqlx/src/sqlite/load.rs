@@ -1,8 +1,8 @@
 //! Reading what is asked for, and the facts that the core's rules decide on.
 
 use referral_core::{
-    Email, InviteCode, Inviter, Lineage, PageSize, PhoneNumber, Session, SessionId, User, UserId,
-    UserWithInvited,
+    Email, InviteCode, Inviter, Lineage, PageSize, PhoneNumber, Session, SessionId, SharedSetting, User,
+    UserId, UserWithInvited,
     storage::{
         ChallengeFacts, ChallengeRequest, CounterKey, Counters, FoundInvitees, KnownKey, MessageKey,
         ProfileEdit, ProfileFacts, Result, ServiceFacts, SignInFacts, SignInRequest, StoredMessage,
@@ -280,6 +280,14 @@ pub(super) async fn invitees(
 pub(super) async fn known_keys(connection: &mut SqliteConnection) -> Result<Vec<KnownKey>> {
     let known = sqlx::query(statements::KNOWN_KEYS).fetch_all(connection).await.map_err(failure)?;
     known.iter().map(rows::known_key).collect()
+}
+
+pub(super) async fn shared_settings(connection: &mut SqliteConnection) -> Result<Vec<SharedSetting>> {
+    let settings = sqlx::query(statements::SHARED_SETTINGS).fetch_all(connection).await.map_err(failure)?;
+    let read = |row: &SqliteRow| {
+        Ok(SharedSetting::new(rows::get::<String>(row, "name")?, rows::get::<String>(row, "value")?))
+    };
+    settings.iter().map(read).collect()
 }
 
 async fn owner_of_code(

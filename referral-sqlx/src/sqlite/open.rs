@@ -43,11 +43,13 @@ pub struct SqliteOptions {
     /// Time for a list that [is expensive](referral_core::storage::UserQuery::is_expensive), such as a
     /// search. By default 500 ms.
     pub search_timeout: Duration,
+    /// Whether migrations that are missing are applied. By default true. If not, the schema must be up to date.
+    pub migrate: bool,
 }
 
 impl Default for SqliteOptions {
     fn default() -> Self {
-        Self { search_timeout: SEARCH_TIMEOUT }
+        Self { search_timeout: SEARCH_TIMEOUT, migrate: true }
     }
 }
 
@@ -198,7 +200,11 @@ async fn try_open(
     let not_opened = |error: sqlx::Error| ConnectError::NotOpened(error.into());
 
     let mut first = to_connect.connect().await.map_err(not_opened)?;
-    migrations::run(&mut first).await?;
+    if options.migrate {
+        migrations::run(&mut first).await?;
+    } else {
+        migrations::check_connection(&mut first).await?;
+    }
 
     let writing = to_connect.connect().await.map_err(not_opened)?;
     // Not opened as read-only, since then they could not restore a log that a crash left behind.
@@ -216,6 +222,7 @@ async fn try_open(
         list_readers,
         lists: Bulkhead::new(LIST_READERS, PATIENCE),
         search_timeout: options.search_timeout,
+        path: to_connect.get_filename().to_owned(),
     })
 }
 

@@ -24,8 +24,14 @@ pub(super) const ROLLBACK: &str = "ROLLBACK";
 
 pub(super) const MIGRATIONS_TABLE: &str = "_referral_migrations";
 
-pub(super) const APPLIED_MIGRATIONS: &str =
-    "SELECT version, checksum FROM _referral_migrations WHERE success ORDER BY version";
+/// The table with the oldest version of the program that works with each migration.
+pub(super) const COMPATIBILITY_TABLE: &str = "migration_compatibility";
+
+pub(super) const HAS_MIGRATIONS: &str = "SELECT count(*) = 2 FROM sqlite_master \
+    WHERE type = 'table' AND name IN ('_referral_migrations', 'migration_compatibility')";
+
+pub(super) const APPLIED_MIGRATIONS: &str = "SELECT version, checksum, success, oldest_program FROM _referral_migrations \
+     LEFT JOIN migration_compatibility USING (version) ORDER BY version";
 
 /// What follows a user `u`, to have one row for each of the newest invitees, at most `$2`; and one
 /// row without an invitee if there is none.
@@ -326,6 +332,12 @@ pub(super) const SWEEP_SERVICE_COUNTS: &str = "\
 pub(super) const SWEEP_MESSAGES: &str = "\
     DELETE FROM messages WHERE (gateway, message_id) IN ( \
         SELECT gateway, message_id FROM messages WHERE noted_at < $1 ORDER BY noted_at LIMIT $2 + 0)";
+
+pub(super) const SHARED_SETTINGS: &str = "SELECT name, value FROM shared_settings";
+
+pub(super) const RECORD_SETTING: &str = "\
+    INSERT INTO shared_settings (name, value) VALUES ($1, $2) \
+    ON CONFLICT (name) DO UPDATE SET value = excluded.value";
 
 pub(super) const KNOWN_KEYS: &str = "SELECT purpose, id, fingerprint, needed_until FROM keys";
 

@@ -8,21 +8,21 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures_util::FutureExt as _;
 use referral_core::{
-    ChallengeId, InvitedBy, KeyMismatch, PageSize, Refusal, Session, SessionId, User, UserId,
-    UserWithInvited,
+    ChallengeId, Check, InvitedBy, KeyMismatch, PageSize, Refusal, Session, SessionId, SharedSetting, User,
+    UserId, UserWithInvited,
     storage::{
         Alert, ChallengeDecision, ChallengeRequest, Counters, Counting, Decided, EditedProfile,
         EndedSessions, FoundInvitees, FoundUsers, GrantedChallenge, KeyRequest, KnownKey, MessageChange,
         MessageNews, NewStaff, NewUser, ProfileDecision, ProfileEdit, RefreshDecision, RefreshRequest,
-        Result, SignInDecision, SignInRequest, Storage, StorageError, StoredSession, StoredSignIn, Sweep,
-        UserQuery, WatchRequest,
+        Result, SignInDecision, SignInRequest, Storage, StorageError, StorageReadiness, StoredSession,
+        StoredSignIn, Sweep, UserQuery, WatchRequest,
     },
 };
 use sqlx::SqliteConnection;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{SqliteStore, list, load, migrations, search, write};
+use super::{SqliteStore, disk, list, load, migrations, search, write};
 
 /// How long a read may wait to note something on the side.
 const NOTE_PATIENCE: Duration = Duration::from_millis(200);
@@ -159,10 +159,31 @@ impl Storage for SqliteStore {
         self.writer.write(|connection| async move { agree_on_keys(connection, &request).await }.boxed()).await
     }
 
-    async fn check_ready(&self) -> Result<()> {
-        migrations::check_applied(&mut *self.reader().await?).await?;
-        // And the lock to write can be had.
-        in_time(READY_PATIENCE, self.writer.write(|_| async { Ok(()) }.boxed())).await
+    async fn shared_settings(&self) -> Result<Vec<SharedSetting>> {
+        load::shared_settings(&mut *self.reader().await?).await
+    }
+
+    async fn record_settings(&self, settings: &[SharedSetting]) -> Result<()> {
+        let settings = settings.to_vec();
+        self.writer
+            .write(move |connection| {
+                async move { write::shared_settings(connection, &settings).await }.boxed()
+            })
+            .await
+    }
+
+    async fn check_ready(&self) -> StorageReadiness {
+        // The lock to write can be had.
+        let database = in_time(READY_PATIENCE, self.writer.write(|_| async { Ok(()) }.boxed())).await;
+        if database.is_err() {
+            return database.into();
+        }
+        let schema = async { migrations::check_applied(&mut *self.reader().await?).await };
+        StorageReadiness {
+            database: Check::Passed,
+            schema: schema.await.into(),
+            disk: disk::check_room(&self.path, disk::MIN_ROOM).into(),
+        }
     }
 
     async fn close(&self) {

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use referral_core::{
-    Challenge, ChallengeId, Email, Invitation, InvitedBy, Name, Session, SessionId, User, UserId,
+    Challenge, ChallengeId, Email, Invitation, InvitedBy, Name, Session, SessionId, SharedSetting, User,
+    UserId,
     storage::{
         Counter, Counters, Counting, EndedSessions, KnownKey, MessageKey, NewUser, Result, SearchKeys, Stamp,
         StorageError, StoredMessage, Sweep,
@@ -218,6 +219,18 @@ pub(super) async fn key(connection: &mut SqliteConnection, key: &KnownKey) -> Re
         .bind(key.fingerprint.as_slice())
         .bind(key.needed_until.map(time_to_micros));
     one_row(connection, put).await
+}
+
+/// Records settings in place of those of the same names.
+pub(super) async fn shared_settings(
+    connection: &mut SqliteConnection,
+    settings: &[SharedSetting],
+) -> Result<()> {
+    for setting in settings {
+        let record = sqlx::query(statements::RECORD_SETTING).bind(&*setting.name).bind(&*setting.value);
+        one_row(connection, record).await?;
+    }
+    Ok(())
 }
 
 /// Ends sessions of a user, and says which.

@@ -7,12 +7,13 @@ use std::sync::{
 
 use async_trait::async_trait;
 use referral_core::{
-    ChallengeId, KeyMismatch, PageSize, Refusal, Session, SessionId, User, UserId, UserWithInvited,
+    ChallengeId, KeyMismatch, PageSize, Refusal, Session, SessionId, SharedSetting, User, UserId,
+    UserWithInvited,
     storage::{
         Alert, ChallengeRequest, Counting, Decided, EditedProfile, EndedSessions, FoundInvitees, FoundUsers,
         GrantedChallenge, KeyRequest, KnownKey, MessageChange, MessageNews, NewStaff, NewUser, ProfileEdit,
-        RefreshRequest, Result, SignInRequest, Storage, StoredSession, StoredSignIn, Sweep, UserQuery,
-        WatchRequest,
+        RefreshRequest, Result, SignInRequest, Storage, StorageReadiness, StoredSession, StoredSignIn, Sweep,
+        UserQuery, WatchRequest,
     },
 };
 use time::OffsetDateTime;
@@ -123,7 +124,15 @@ impl Storage for InTurn {
         self.next().agree_on_keys(request).await
     }
 
-    async fn check_ready(&self) -> Result<()> {
+    async fn shared_settings(&self) -> Result<Vec<SharedSetting>> {
+        self.next().shared_settings().await
+    }
+
+    async fn record_settings(&self, settings: &[SharedSetting]) -> Result<()> {
+        self.next().record_settings(settings).await
+    }
+
+    async fn check_ready(&self) -> StorageReadiness {
         self.next().check_ready().await
     }
 

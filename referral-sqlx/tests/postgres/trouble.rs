@@ -9,7 +9,7 @@ use referral_core::{
     sms::DevelopmentSender,
     storage::Sweep,
 };
-use referral_sqlx::{ConnectError, PostgresOptions, connect, connect_postgres};
+use referral_sqlx::{ConnectError, PostgresOptions, SchemaError, connect, connect_postgres};
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection, Row as _};
 
 use time::OffsetDateTime;
@@ -385,7 +385,7 @@ async fn several_who_start_at_once_on_an_empty_database_all_succeed() {
         });
         for start in starts.collect::<Vec<_>>() {
             let storage = start.await.expect("no panic").expect("opened");
-            storage.check_ready().await.expect("ready");
+            storage.check_ready().await.into_result().expect("ready");
         }
     }
 }
@@ -406,8 +406,12 @@ async fn what_cannot_be_opened_is_refused_with_a_reason() {
 
     let mut pooled = usual.clone();
     pooled.transaction_pooler = true;
-    let error = refused(&database.url, &pooled).await;
-    assert!(matches!(error, ConnectError::NotMigrated(_)), "nobody may bring the schema up to date: {error}");
+    let mut unmigrated = usual.clone();
+    unmigrated.migrate = false;
+    for options in [pooled, unmigrated] {
+        let error = refused(&database.url, &options).await;
+        assert!(matches!(error, ConnectError::Schema(SchemaError::Missing { version: 1, .. })), "{error}");
+    }
 
     let mut operator = PgConnection::connect(&database.url).await.expect("a connection");
     let latin = format!("{}_latin", database.url.rsplit('/').next().expect("a name"));
@@ -420,7 +424,7 @@ async fn what_cannot_be_opened_is_refused_with_a_reason() {
 }
 
 #[tokio::test]
-async fn tables_of_others_are_left_alone_and_a_newer_schema_is_refused() {
+async fn tables_of_others_are_left_alone_and_a_newer_schema_is_refused_unless_compatible() {
     let Some(database) = Database::create().await else { return };
     let mut owner = PgConnection::connect(&database.url).await.expect("a connection");
     owner
@@ -428,13 +432,35 @@ async fn tables_of_others_are_left_alone_and_a_newer_schema_is_refused() {
         .await
         .expect("made");
     let storage = connect(&database.url).await.expect("beside them");
-    storage.check_ready().await.expect("ready");
+    storage.check_ready().await.into_result().expect("ready");
 
-    let newer = "INSERT INTO referral._migrations (version, description, success, checksum, execution_time) \
-                 VALUES (999, 'from the future', TRUE, '', 0)";
-    owner.execute(newer).await.expect("inserted");
-    assert!(storage.check_ready().await.is_err());
-    assert!(matches!(connect(&database.url).await.err(), Some(ConnectError::NotMigrated(_))));
+    let newer = async |owner: &mut PgConnection, oldest_program: &str| {
+        let sql = format!(
+            "DELETE FROM referral._migrations WHERE version = 999; \
+             DELETE FROM referral.migration_compatibility WHERE version = 999; \
+             INSERT INTO referral._migrations (version, description, success, checksum, execution_time) \
+             VALUES (999, 'from the future', TRUE, '', 0); \
+             INSERT INTO referral.migration_compatibility (version, oldest_program) VALUES (999, '{oldest_program}')"
+        );
+        owner.execute(AssertSqlSafe(sql)).await.expect("inserted");
+    };
+    newer(&mut owner, env!("CARGO_PKG_VERSION")).await;
+    storage.check_ready().await.into_result().expect("still ready");
+    connect(&database.url)
+        .await
+        .expect("an older program starts")
+        .check_ready()
+        .await
+        .into_result()
+        .expect("ready");
+
+    newer(&mut owner, "99.0.0").await;
+    let readiness = storage.check_ready().await;
+    assert!(readiness.database.is_passed() && !readiness.schema.is_passed(), "{readiness:?}");
+    let error = connect(&database.url).await.err().expect("a newer program is needed").to_string();
+    for part in ["99.0.0", env!("CARGO_PKG_VERSION"), "migration 999 in referral._migrations"] {
+        assert!(error.contains(part), "{error}");
+    }
 }
 
 /// A clock that is a minute ahead of that of the system.
@@ -474,4 +500,21 @@ async fn a_database_that_does_not_write_is_not_ready() {
     bench.operator.execute(AssertSqlSafe(standby)).await.expect("set");
     bench.cut_off().await;
     assert_eq!(bench.referral.check_ready().await.expect_err("a standby").code(), "unavailable");
+}
+
+#[tokio::test]
+async fn a_full_disk_of_the_server_is_not_ready_until_it_has_room() {
+    let Some(mut bench) = Bench::new().await else { return };
+    bench.sabotage("challenges", 1, "RAISE disk_full").await;
+    assert_eq!(bench.enter(1, None).await.expect_err("full").code(), "unavailable");
+    bench.operator.execute("ALTER TABLE referral.disk_probe ADD CHECK (filler = '')").await.expect("set");
+    for _ in 0..2 {
+        let readiness = bench.referral.readiness().await;
+        assert!(readiness.database.is_passed() && readiness.schema.is_passed(), "{readiness:?}");
+        assert!(!readiness.disk.is_passed(), "{readiness:?}");
+    }
+    let room = "ALTER TABLE referral.disk_probe DROP CONSTRAINT disk_probe_filler_check";
+    bench.operator.execute(room).await.expect("set");
+    assert!(bench.referral.readiness().await.is_ready());
+    assert_eq!(bench.count("disk_probe").await, 0, "nothing is left of the probe");
 }

@@ -6,9 +6,9 @@ use referral_core::{
     PageSize, Position, UserId,
     storage::{SearchTerm, StorageError, UserFilter, UserQuery},
 };
-use referral_sqlx::{ConnectError, SqliteOptions, connect};
+use referral_sqlx::{ConnectError, SchemaError, SqliteOptions, connect, connect_sqlite};
 use sqlx::{
-    Connection, SqlSafeStr, SqliteConnection,
+    AssertSqlSafe, Connection, SqlSafeStr, SqliteConnection,
     migrate::{Migration, MigrationType, Migrator},
     sqlite::SqliteConnectOptions,
 };
@@ -93,8 +93,20 @@ async fn a_file_is_made_only_where_it_can_be_and_may_be() {
     let nowhere = url_in(&folder.path().join("nowhere"));
     assert!(matches!(refused(&nowhere).await, ConnectError::FileNotMade(_)));
 
-    connect(&format!("{url}?mode=rwc")).await.expect("a new file").check_ready().await.expect("ready");
-    connect(&format!("{url}?mode=rw")).await.expect("the same file").check_ready().await.expect("ready");
+    connect(&format!("{url}?mode=rwc"))
+        .await
+        .expect("a new file")
+        .check_ready()
+        .await
+        .into_result()
+        .expect("ready");
+    connect(&format!("{url}?mode=rw"))
+        .await
+        .expect("the same file")
+        .check_ready()
+        .await
+        .into_result()
+        .expect("ready");
 }
 
 #[tokio::test]
@@ -103,7 +115,7 @@ async fn a_path_is_taken_as_it_is() {
     for name in ["100%41.db", "what?mode=memory", "#1.db", ":memory:", "имя с пробелом.db"] {
         let path = folder.path().join(name);
         let store = referral_sqlx::connect_sqlite(&path, &SqliteOptions::default()).await.expect(name);
-        store.check_ready().await.expect("ready");
+        store.check_ready().await.into_result().expect("ready");
         assert!(path.exists(), "{name}");
     }
 }
@@ -160,8 +172,8 @@ async fn a_file_that_other_users_can_read_or_write_is_refused() {
         }
         set_mode(&path, 0o600);
     }
-    connect(&url).await.expect("in order again").check_ready().await.expect("ready");
-    store.check_ready().await.expect("ready");
+    connect(&url).await.expect("in order again").check_ready().await.into_result().expect("ready");
+    store.check_ready().await.into_result().expect("ready");
 }
 
 #[cfg(unix)]
@@ -206,7 +218,7 @@ async fn tables_of_others_are_left_alone() {
         .execute(&mut owner)
         .await
         .expect("made");
-    connect(&url).await.expect("the same file").check_ready().await.expect("ready");
+    connect(&url).await.expect("the same file").check_ready().await.into_result().expect("ready");
 }
 
 #[tokio::test]
@@ -214,19 +226,42 @@ async fn a_schema_that_is_not_the_expected_one_is_told() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let url = url_in(folder.path());
     let store = connect(&url).await.expect("a new file");
-    store.check_ready().await.expect("ready");
+    store.check_ready().await.into_result().expect("ready");
 
-    let newer = "INSERT INTO _referral_migrations (version, description, success, checksum, execution_time) \
-                 VALUES (999, 'from the future', TRUE, x'00', 0)";
     let mut owner = raw(&url).await;
-    sqlx::query(newer).execute(&mut owner).await.expect("inserted");
-    assert!(matches!(store.check_ready().await, Err(StorageError::Failed(_))));
-    assert!(matches!(refused(&url).await, ConnectError::NotMigrated(_)));
+    let newer = async |owner: &mut SqliteConnection, oldest_program: &str| {
+        let sql = format!(
+            "REPLACE INTO _referral_migrations (version, description, success, checksum, execution_time) \
+             VALUES (999, 'from the future', TRUE, x'00', 0); \
+             REPLACE INTO migration_compatibility (version, oldest_program) VALUES (999, '{oldest_program}')"
+        );
+        sqlx::raw_sql(AssertSqlSafe(sql)).execute(owner).await.expect("inserted");
+    };
+    newer(&mut owner, env!("CARGO_PKG_VERSION")).await;
+    store.check_ready().await.into_result().expect("still ready");
+    connect(&url).await.expect("an older program starts").check_ready().await.into_result().expect("ready");
+
+    newer(&mut owner, "99.0.0").await;
+    assert!(matches!(store.check_ready().await.into_result(), Err(StorageError::Failed(_))));
+    let error = refused(&url).await;
+    assert!(matches!(&error, ConnectError::Schema(SchemaError::Incompatible { .. })), "{error}");
 
     sqlx::raw_sql("DELETE FROM _referral_migrations").execute(&mut owner).await.expect("deleted");
-    assert!(matches!(store.check_ready().await, Err(StorageError::Failed(_))));
+    assert!(matches!(store.check_ready().await.into_result(), Err(StorageError::Failed(_))));
     sqlx::raw_sql("DROP TABLE _referral_migrations").execute(&mut owner).await.expect("dropped");
-    assert!(matches!(store.check_ready().await, Err(StorageError::Failed(_))));
+    assert!(matches!(store.check_ready().await.into_result(), Err(StorageError::Failed(_))));
+}
+
+#[tokio::test]
+async fn a_file_is_not_migrated_if_it_must_not_be() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("referral.db");
+    let mut options = SqliteOptions::default();
+    options.migrate = false;
+    let error = connect_sqlite(&path, &options).await.err().expect("an empty file");
+    assert!(matches!(error, ConnectError::Schema(SchemaError::Missing { version: 1, .. })), "{error}");
+    drop(connect_sqlite(&path, &SqliteOptions::default()).await.expect("migrated"));
+    connect_sqlite(&path, &options).await.expect("nothing is missing");
 }
 
 #[tokio::test]
@@ -244,7 +279,11 @@ async fn users_who_were_there_before_the_index_are_found_by_a_search() {
         1,
         "start".into(),
         MigrationType::Simple,
-        include_str!("../../migrations/sqlite/0001_start.sql").into_sql_str(),
+        AssertSqlSafe(format!(
+            "{}\nINSERT INTO migration_compatibility (version, oldest_program) VALUES (1, '0.1.0');",
+            include_str!("../../migrations/sqlite/0001_start.sql")
+        ))
+        .into_sql_str(),
         false,
     );
     let mut migrator = Migrator::with_migrations(vec![first]);

@@ -6,7 +6,8 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::{
-    Challenge, ChallengeId, Email, InviteCode, InvitedBy, Invitee, PhoneNumber, SessionId, User, UserId,
+    Challenge, ChallengeId, Email, InviteCode, InvitedBy, Invitee, PhoneNumber, SessionId, SharedSetting,
+    User, UserId,
     storage::{
         Counter, CounterKey, Counters, Counting, EndedSessions, Invitation, Inviter, KnownKey, Lineage,
         MessageKey, NewUser, Result, ServiceFacts, ServiceFigure, ServiceQuery, Session, StorageError,
@@ -33,6 +34,7 @@ pub(super) struct State {
     pub(super) service: HashMap<(ServiceFigure, OffsetDateTime), i64>,
     pub(super) attack_until: Option<OffsetDateTime>,
     pub(super) keys: Vec<KnownKey>,
+    pub(super) shared_settings: Vec<SharedSetting>,
 }
 
 impl State {

@@ -1,0 +1,112 @@
+//! Settings that all processes on one storage should have the same.
+
+use crate::Policy;
+
+/// A setting of a process, as text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SharedSetting {
+    /// Its name.
+    pub name: String,
+    /// Its value.
+    pub value: String,
+}
+
+impl SharedSetting {
+    /// Creates a setting.
+    pub fn new(name: impl Into<String>, value: impl Into<String>) -> Self {
+        Self { name: name.into(), value: value.into() }
+    }
+}
+
+/// A setting that the process that started last has another value of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SettingDifference {
+    /// The name of the setting.
+    pub name: String,
+    /// Its value in this process.
+    pub here: String,
+    /// Its value in the process that started last.
+    pub elsewhere: String,
+}
+
+impl SettingDifference {
+    pub(crate) fn log(&self) {
+        tracing::warn!(
+            setting = %self.name,
+            here = %self.here,
+            elsewhere = %self.elsewhere,
+            "this process and the one that started last on this database have different settings"
+        );
+    }
+}
+
+/// Returns the differences between the settings here and those that were recorded.
+pub(crate) fn differences(here: &[SharedSetting], recorded: &[SharedSetting]) -> Vec<SettingDifference> {
+    let recorded_of = |name: &str| recorded.iter().find(|setting| setting.name == name);
+    let pairs = here.iter().filter_map(|here| Some((here, recorded_of(&here.name)?)));
+    let pairs = pairs.filter(|(here, recorded)| here.value != recorded.value);
+    pairs
+        .map(|(here, recorded)| SettingDifference {
+            name: here.name.clone(),
+            here: here.value.clone(),
+            elsewhere: recorded.value.clone(),
+        })
+        .collect()
+}
+
+/// Returns the settings of a process.
+pub(crate) fn of(issuer: &str, audience: &str, policy: &Policy) -> Vec<SharedSetting> {
+    macro_rules! settings {
+        ($($field:ident),* ; except $($left_out:ident),*) => {{
+            // A new field must not be overlooked.
+            let Policy { $($field),*, $($left_out: _),* } = policy;
+            vec![$(SharedSetting::new(concat!("policy.", stringify!($field)), format!("{:?}", $field))),*]
+        }};
+    }
+    let mut settings = settings!(
+        code_length, lengthening, hold_at, failure_memory, code_lifetime, tries_per_code,
+        failures_per_address, attempts_without_challenge, attack_failures, attack_code_length, cool_down,
+        codes_per_phone, codes_per_phone_and_address, codes_per_address, codes_per_block, invite_failures,
+        email_changes, regions, messages_per_day, require_challenge, access_lifetime, refresh_lifetime,
+        session_lifetime, refresh_grace, max_clock_offset, default_region, visibility;
+        // Their codes are secret.
+        except test_numbers
+    );
+    settings.push(SharedSetting::new("issuer", issuer));
+    settings.push(SharedSetting::new("audience", audience));
+    settings
+}
+
+#[cfg(test)]
+mod tests {
+    use time::macros::datetime;
+
+    use super::*;
+    use crate::{PhoneNumber, TestNumber};
+
+    #[test]
+    fn a_difference_names_the_setting_and_both_values() {
+        let here = of("a", "b", &Policy::standard());
+        assert_eq!(differences(&here, &here), []);
+        assert_eq!(differences(&here, &[]), [], "nothing was recorded");
+        let elsewhere = of("a", "c", &Policy { code_length: 6, ..Policy::standard() });
+        let differences = differences(&here, &elsewhere);
+        let names: Vec<_> = differences
+            .iter()
+            .map(|difference| (&*difference.name, &*difference.here, &*difference.elsewhere))
+            .collect();
+        assert_eq!(names, [("policy.code_length", "4", "6"), ("audience", "b", "c")]);
+    }
+
+    #[test]
+    fn no_code_of_a_test_number_is_recorded() {
+        let phone = PhoneNumber::parse("+79608543017", None).expect("a mobile number");
+        let number =
+            TestNumber::new(phone, "47110815", datetime!(2099-12-31 0:00 UTC)).expect("a test number");
+        let policy = Policy { test_numbers: vec![number], ..Policy::standard() };
+        let settings = of("a", "b", &policy);
+        assert!(settings.iter().all(|setting| !setting.value.contains("4711")));
+    }
+}

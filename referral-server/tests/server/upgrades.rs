@@ -1,0 +1,53 @@
+//! Upgrades: the migration as a step of its own, and processes whose settings differ.
+
+use crate::binary::{Program, run};
+
+fn error_of(arguments: &[&str], folder: &std::path::Path) -> String {
+    let output = run(folder, arguments);
+    assert!(!output.status.success(), "{arguments:?}");
+    String::from_utf8(output.stderr).expect("text")
+}
+
+#[tokio::test]
+async fn migration_is_a_step_of_its_own_that_servers_need_not_take() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let error = error_of(&["--migrate=false"], folder.path());
+    assert!(error.contains("lacks migration 1 of _referral_migrations"), "{error}");
+    assert!(error.contains("run: referral-server migrate"), "{error}");
+
+    for _ in 0..2 {
+        let output = run(folder.path(), &["migrate"]);
+        assert!(output.status.success(), "{output:?}");
+        assert_eq!(output.stdout, b"the schema of the database is up to date\n");
+    }
+    let data = folder.path().join("referral-data");
+    assert!(!data.join("keys.json").exists() && !data.join("peppers.json").exists(), "only the database");
+    let program = Program::start(folder.path(), &["--migrate=false"]);
+    let ready = program.client.http.get(program.client.url("/health/ready"));
+    program.client.send(ready).await.ok();
+}
+
+#[test]
+fn a_pooler_cannot_migrate_and_the_direct_url_is_asked_for() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let url = "postgres://user:hunter2@127.0.0.1:1/name";
+    let error = error_of(&["migrate", "--database-url", url, "--database-pooler"], folder.path());
+    assert!(error.contains("--database-migration-url") && !error.contains("hunter2"), "{error}");
+    assert!(!folder.path().join("referral-data").exists());
+}
+
+#[tokio::test]
+async fn a_process_with_other_settings_warns() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let different = "different settings";
+    let log = Program::start(folder.path(), &["--issuer", "one", "--code-length", "5"]).stop();
+    assert!(!log.contains(different), "{log}");
+    let log = Program::start(folder.path(), &["--issuer", "two", "--code-length", "5"]).stop();
+    let warnings: Vec<_> = log.lines().filter(|line| line.contains(different)).collect();
+    let [warning] = warnings[..] else { panic!("{log}") };
+    for part in ["issuer", "here=two", "elsewhere=one"] {
+        assert!(warning.contains(part), "{warning}");
+    }
+    let log = Program::start(folder.path(), &["--issuer", "two", "--code-length", "5"]).stop();
+    assert!(!log.contains(different), "{log}");
+}
