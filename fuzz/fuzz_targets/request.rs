@@ -58,7 +58,7 @@ struct Server {
 
 impl Server {
     fn start() -> Self {
-        let keys = format!(r#"{{"keys":[{{"kty":"oct","kid":"k1","k":"{SECRET}"}}]}}"#);
+        let keys = format!(r#"{{"keys":[{{"kty":"oct","kid":"k1","use":"sig","k":"{SECRET}"}}]}}"#);
         let mut policy = Policy::development();
         // So that none is in an answer by chance.
         policy.code_length = 10;

@@ -172,20 +172,20 @@ mod tests {
     const MINUTE: Duration = Duration::from_mins(1);
     const NOW: OffsetDateTime = OffsetDateTime::UNIX_EPOCH;
 
-    fn secret(number: u8) -> String {
+    fn secret(number: u8, purpose: &str) -> String {
         format!(
-            r#"{{"kty":"oct","kid":"k{number}","k":"{}"}}"#,
+            r#"{{"kty":"oct","kid":"k{number}","use":"{purpose}","k":"{}"}}"#,
             char::from(b'A' + number).to_string().repeat(42) + "A"
         )
     }
 
     fn request(now: OffsetDateTime, signing: &[u8], pepper: &[u8]) -> KeyRequest {
-        let set = |numbers: &[u8]| {
-            let keys: Vec<_> = numbers.iter().map(|number| secret(*number)).collect();
+        let set = |numbers: &[u8], purpose: &str| {
+            let keys: Vec<_> = numbers.iter().map(|number| secret(*number, purpose)).collect();
             format!(r#"{{"keys":[{}]}}"#, keys.join(","))
         };
-        let keys = SigningKeys::from_jwk_set(&set(signing)).expect("usable");
-        let peppers = Peppers::from_jwk_set(&set(pepper)).expect("usable");
+        let keys = SigningKeys::from_jwk_set(&set(signing, "sig")).expect("usable");
+        let peppers = Peppers::from_jwk_set(&set(pepper, "pepper")).expect("usable");
         KeyRequest::new(now, &keys, 60 * MINUTE, &peppers, 5 * MINUTE)
     }
 

@@ -1,6 +1,10 @@
 //! The secrets of a service: keys that sign tokens and peppers that hash codes. Both are rings,
 //! written as JSON Web Key Sets (RFC 7517): the first key is used for what is made from now on,
 //! all of them for what was made before, so that a new one in front signs nobody out.
+//!
+//! The member `use` of a key states its purpose: `sig` for a key that signs tokens, `pepper` for a pepper.
+//! A set of the other purpose is refused. A symmetric key must have the member, since nothing else
+//! distinguishes the two. An Ed25519 key can only sign, so it may lack it.
 
 use std::fmt;
 
@@ -11,7 +15,10 @@ use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 use zeroize::{Zeroize, Zeroizing};
 
-use crate::{keyring::Fingerprint, random::Random};
+use crate::{
+    keyring::{Fingerprint, KeyPurpose},
+    random::Random,
+};
 
 /// The fewest bytes of a symmetric key: the output of its hash (RFC 7518, section 3.2).
 const MIN_SECRET_BYTES: usize = 32;
@@ -26,7 +33,7 @@ const ED25519_PKCS8_PREFIX: [u8; 16] =
 pub enum KeyError {
     /// The text is not a JSON Web Key Set.
     #[error("this is not a JSON Web Key Set: {0}")]
-    NotAKeySet(#[source] serde_json::Error),
+    NotAKeySet(String),
     /// The set has no key.
     #[error("the key set has no key; put at least one into it")]
     Empty,
@@ -36,6 +43,41 @@ pub enum KeyError {
     /// A key is of another type than those that are used here.
     #[error("the key `{0}` is of a type that is not used here; take {1}")]
     UnknownType(String, &'static str),
+    /// A symmetric key does not state its purpose.
+    #[error(
+        "the key `{id}` does not state its purpose; if it is a {expected}, add the member \"use\": \"{}\" to it",
+        use_of(*expected)
+    )]
+    MissingPurpose {
+        /// The id of the key.
+        id: String,
+        /// The purpose that a key must have here.
+        expected: KeyPurpose,
+    },
+    /// A key has another purpose than the one that it must have here.
+    #[error(
+        "the key `{id}` has \"use\": {found:?}, so it is not a {expected}, which has \"use\": \"{}\"; give a \
+         key set of {expected}s here",
+        use_of(*expected)
+    )]
+    WrongPurpose {
+        /// The id of the key.
+        id: String,
+        /// The member `use` of the key.
+        found: String,
+        /// The purpose that a key must have here.
+        expected: KeyPurpose,
+    },
+    /// The member `alg` of a key is not the algorithm that the key is used with.
+    #[error("the key `{id}` has \"alg\": {found:?}; {fix}")]
+    WrongAlgorithm {
+        /// The id of the key.
+        id: String,
+        /// The member `alg` of the key.
+        found: String,
+        /// The correction.
+        fix: &'static str,
+    },
     /// A key's bytes are missing, broken, or fewer than its type asks for.
     #[error("the key `{0}` is broken: {1}")]
     Broken(String, &'static str),
@@ -46,6 +88,10 @@ pub enum KeyError {
 struct PrivateJwk {
     kty: String,
     kid: String,
+    #[serde(rename = "use", skip_serializing_if = "Option::is_none")]
+    purpose: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    alg: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     crv: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -57,19 +103,44 @@ struct PrivateJwk {
 }
 
 impl PrivateJwk {
-    fn secret(kid: String, bytes: &[u8]) -> Self {
-        let k = Some(BASE64.encode(bytes));
-        Self { kty: "oct".into(), kid, crv: None, x: None, d: None, k }
+    fn secret(kid: String, bytes: &[u8], purpose: KeyPurpose) -> Self {
+        // A pepper has no algorithm, so that no library takes it for a key that signs.
+        let alg = (purpose == KeyPurpose::Signing).then(|| "HS256".into());
+        let (purpose, k) = (Some(use_of(purpose).into()), Some(BASE64.encode(bytes)));
+        Self { kty: "oct".into(), kid, purpose, alg, crv: None, x: None, d: None, k }
     }
 
-    fn draw_secret(random: &dyn Random) -> Self {
+    fn draw_secret(random: &dyn Random, purpose: KeyPurpose) -> Self {
         let secret = Zeroizing::new(random.bytes::<MIN_SECRET_BYTES>());
-        Self::secret(draw_id(random), &*secret)
+        Self::secret(draw_id(random), &*secret, purpose)
     }
 
     fn ed25519(kid: String, seed: &[u8], public: String) -> Self {
         let (crv, x, d) = (Some("Ed25519".into()), Some(public), Some(BASE64.encode(seed)));
-        Self { kty: "OKP".into(), kid, crv, x, d, k: None }
+        let (purpose, alg) = (Some(use_of(KeyPurpose::Signing).into()), Some("EdDSA".into()));
+        Self { kty: "OKP".into(), kid, purpose, alg, crv, x, d, k: None }
+    }
+
+    /// Checks that the key states the purpose for which it is read.
+    fn check_purpose(&self, expected: KeyPurpose) -> Result<(), KeyError> {
+        match self.purpose.as_deref() {
+            Some(found) if found == use_of(expected) => Ok(()),
+            Some(found) => {
+                Err(KeyError::WrongPurpose { id: self.kid.clone(), found: found.to_owned(), expected })
+            }
+            None if self.kty == "oct" => Err(KeyError::MissingPurpose { id: self.kid.clone(), expected }),
+            None => Ok(()),
+        }
+    }
+
+    /// Checks that the key names the algorithm with which it is used, or none.
+    fn check_algorithm(&self, expected: Option<&str>, fix: &'static str) -> Result<(), KeyError> {
+        match self.alg.as_deref() {
+            Some(found) if Some(found) != expected => {
+                Err(KeyError::WrongAlgorithm { id: self.kid.clone(), found: found.to_owned(), fix })
+            }
+            _ => Ok(()),
+        }
     }
 
     fn broken(&self, what: &'static str) -> KeyError {
@@ -109,7 +180,8 @@ struct PrivateJwkSet {
 
 impl PrivateJwkSet {
     fn parse(json: &str) -> Result<Vec<PrivateJwk>, KeyError> {
-        let Self { keys } = serde_json::from_str(json).map_err(KeyError::NotAKeySet)?;
+        let Self { keys } =
+            serde_json::from_str(json).map_err(|error| KeyError::NotAKeySet(without_value(&error)))?;
         if keys.is_empty() {
             return Err(KeyError::Empty);
         }
@@ -124,6 +196,28 @@ impl PrivateJwkSet {
     fn of(key: PrivateJwk) -> Zeroizing<String> {
         let json = serde_json::to_string_pretty(&Self { keys: vec![key] });
         Zeroizing::new(json.expect("strings are JSON"))
+    }
+}
+
+/// Returns the value of the member `use` for a purpose.
+///
+/// RFC 7517, section 4.2, permits other values than `sig` and `enc`. A library for JSON Web Tokens signs with
+/// none of these.
+fn use_of(purpose: KeyPurpose) -> &'static str {
+    match purpose {
+        KeyPurpose::Signing => "sig",
+        KeyPurpose::Pepper => "pepper",
+    }
+}
+
+/// Describes why a key set was not read, without the value at that place: it may be a secret.
+fn without_value(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    match (text.split_once(": "), text.rsplit_once(", expected ")) {
+        (Some((problem @ ("invalid type" | "invalid value"), _)), Some((_, expected))) => {
+            format!("{problem}, expected {expected}")
+        }
+        _ => text,
     }
 }
 
@@ -144,9 +238,11 @@ pub(crate) struct SigningKey {
 
 impl SigningKey {
     fn new(key: &PrivateJwk) -> Result<Self, KeyError> {
+        key.check_purpose(KeyPurpose::Signing)?;
         let header = |algorithm| Header { kid: Some(key.kid.clone()), ..Header::new(algorithm) };
         match (key.kty.as_str(), key.crv.as_deref()) {
             ("OKP", Some("Ed25519")) => {
+                key.check_algorithm(Some("EdDSA"), "a key of this type has \"alg\": \"EdDSA\"")?;
                 let seed = key.ed25519_seed()?;
                 let (encoding, mut public) =
                     ed25519(&seed).ok_or_else(|| key.broken("`d` is no private key"))?;
@@ -167,6 +263,7 @@ impl SigningKey {
                 })
             }
             ("oct", _) => {
+                key.check_algorithm(Some("HS256"), "a key of this type has \"alg\": \"HS256\"")?;
                 let secret = key.secret_bytes()?;
                 Ok(Self {
                     header: header(Algorithm::HS256),
@@ -228,10 +325,10 @@ impl SigningKeys {
     /// If the operating system gives no randomness.
     #[must_use]
     pub fn generate_secret_jwk_set(random: &dyn Random) -> Zeroizing<String> {
-        PrivateJwkSet::of(PrivateJwk::draw_secret(random))
+        PrivateJwkSet::of(PrivateJwk::draw_secret(random, KeyPurpose::Signing))
     }
 
-    /// Reads a private JSON Web Key Set.
+    /// Reads a private JSON Web Key Set. Symmetric keys must have `"use": "sig"`.
     pub fn from_jwk_set(json: &str) -> Result<Self, KeyError> {
         let keys = PrivateJwkSet::parse(json)?;
         let keys = keys.iter().map(SigningKey::new).collect::<Result<_, _>>()?;
@@ -240,7 +337,7 @@ impl SigningKeys {
 
     /// A ring of one symmetric key (`HS256`) of 32 bytes or more.
     pub fn from_secret(id: &str, secret: &[u8]) -> Result<Self, KeyError> {
-        let key = SigningKey::new(&PrivateJwk::secret(id.to_owned(), secret))?;
+        let key = SigningKey::new(&PrivateJwk::secret(id.to_owned(), secret, KeyPurpose::Signing))?;
         Ok(Self { keys: vec![key] })
     }
 
@@ -292,26 +389,20 @@ impl Peppers {
     /// If the operating system gives no randomness.
     #[must_use]
     pub fn generate_jwk_set(random: &dyn Random) -> Zeroizing<String> {
-        PrivateJwkSet::of(PrivateJwk::draw_secret(random))
+        PrivateJwkSet::of(PrivateJwk::draw_secret(random, KeyPurpose::Pepper))
     }
 
-    /// Reads a JSON Web Key Set of symmetric keys, 32 bytes or more each.
+    /// Reads a JSON Web Key Set of symmetric keys, 32 bytes or more each, with `"use": "pepper"`.
     pub fn from_jwk_set(json: &str) -> Result<Self, KeyError> {
         let keys = PrivateJwkSet::parse(json)?;
-        let keys = keys
-            .iter()
-            .map(|key| match key.kty.as_str() {
-                "oct" => Ok((key.kid.clone(), hmac_sha256(&key.secret_bytes()?))),
-                _ => Err(KeyError::UnknownType(key.kid.clone(), "oct")),
-            })
-            .collect::<Result<_, _>>()?;
+        let keys = keys.iter().map(pepper).collect::<Result<_, _>>()?;
         Ok(Self { keys })
     }
 
     /// A ring of one pepper of 32 bytes or more.
     pub fn from_secret(id: &str, secret: &[u8]) -> Result<Self, KeyError> {
-        let bytes = PrivateJwk::secret(id.to_owned(), secret).secret_bytes()?;
-        Ok(Self { keys: vec![(id.to_owned(), hmac_sha256(&bytes))] })
+        let key = PrivateJwk::secret(id.to_owned(), secret, KeyPurpose::Pepper);
+        Ok(Self { keys: vec![pepper(&key)?] })
     }
 
     /// The id of the pepper that new hashes are made with.
@@ -338,6 +429,16 @@ impl Peppers {
     pub(crate) fn ids(&self) -> impl Iterator<Item = &str> {
         self.keys.iter().map(|(id, _)| id.as_str())
     }
+}
+
+/// Reads a pepper.
+fn pepper(key: &PrivateJwk) -> Result<(String, Hmac<Sha256>), KeyError> {
+    key.check_purpose(KeyPurpose::Pepper)?;
+    if key.kty != "oct" {
+        return Err(KeyError::UnknownType(key.kid.clone(), "oct"));
+    }
+    key.check_algorithm(None, "remove the member `alg`, which a pepper does not have")?;
+    Ok((key.kid.clone(), hmac_sha256(&key.secret_bytes()?)))
 }
 
 fn hmac_sha256(secret: &[u8]) -> Hmac<Sha256> {
@@ -393,13 +494,11 @@ mod tests {
 
     #[test]
     fn broken_sets_are_refused_with_a_reason() {
-        let short = r#"{"keys":[{"kty":"oct","kid":"a","k":"c2hvcnQ"}]}"#;
         let twice = format!(r#"{{"keys":[{0},{0}]}}"#, r#"{"kty":"oct","kid":"a","k":"AAAA"}"#);
         let rsa = r#"{"keys":[{"kty":"RSA","kid":"a"}]}"#;
         for (set, reason) in [
             ("", "not a JSON Web Key Set"),
             (r#"{"keys":[]}"#, "has no key"),
-            (short, "32 bytes or more"),
             (&twice, "two keys have the id `a`"),
             (rsa, "of a type that is not used here"),
         ] {
@@ -408,6 +507,86 @@ mod tests {
             let error = Peppers::from_jwk_set(set).expect_err(set).to_string();
             assert!(error.contains(reason), "{error}");
         }
+        let short = |purpose: &str| {
+            format!(r#"{{"keys":[{{"kty":"oct","kid":"a","use":"{purpose}","k":"c2hvcnQ"}}]}}"#)
+        };
+        let errors = [
+            SigningKeys::from_jwk_set(&short("sig")).expect_err("short"),
+            Peppers::from_jwk_set(&short("pepper")).expect_err("short"),
+        ];
+        for error in errors.map(|error| error.to_string()) {
+            assert!(error.contains("32 bytes or more"), "{error}");
+        }
+    }
+
+    #[test]
+    fn an_error_does_not_repeat_a_secret() {
+        for set in [r#""hunter2, expected""#, r#"{"keys":["hunter2"]}"#, r#"{"keys":{"kid":"hunter2"}}"#] {
+            let error = SigningKeys::from_jwk_set(set).expect_err(set);
+            let text = format!("{error} {error:?}");
+            assert!(text.contains("expected ") && !text.contains("hunter2"), "{text}");
+        }
+    }
+
+    /// Returns a set of one symmetric key with these members besides.
+    fn secret_set(members: &str) -> String {
+        let secret = BASE64.encode([7; MIN_SECRET_BYTES]);
+        format!(r#"{{"keys":[{{"kty":"oct","kid":"a","k":"{secret}"{members}}}]}}"#)
+    }
+
+    #[test]
+    fn a_set_of_the_other_purpose_is_refused() {
+        let peppers = Peppers::generate_jwk_set(&SystemRandom);
+        let error = SigningKeys::from_jwk_set(&peppers).expect_err("peppers").to_string();
+        assert!(error.contains(r#"has "use": "pepper", so it is not a signing key"#), "{error}");
+        for keys in [
+            SigningKeys::generate_jwk_set(&SystemRandom),
+            SigningKeys::generate_secret_jwk_set(&SystemRandom),
+        ] {
+            let error = Peppers::from_jwk_set(&keys).expect_err("signing keys").to_string();
+            assert!(error.contains(r#"has "use": "sig", so it is not a pepper"#), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_symmetric_key_without_a_purpose_is_refused() {
+        for members in ["", r#","alg":"HS256""#] {
+            let set = secret_set(members);
+            let error = SigningKeys::from_jwk_set(&set).expect_err("ambiguous").to_string();
+            assert!(error.contains(r#"signing key, add the member "use": "sig""#), "{error}");
+            let error = Peppers::from_jwk_set(&set).expect_err("ambiguous").to_string();
+            assert!(error.contains(r#"pepper, add the member "use": "pepper""#), "{error}");
+        }
+        assert!(SigningKeys::from_jwk_set(&secret_set(r#","use":"sig""#)).is_ok());
+        assert!(Peppers::from_jwk_set(&secret_set(r#","use":"pepper""#)).is_ok());
+    }
+
+    #[test]
+    fn an_ed25519_key_may_lack_its_purpose() {
+        let set = SigningKeys::generate_jwk_set(&SystemRandom);
+        let mut set: serde_json::Value = serde_json::from_str(&set).expect("JSON");
+        assert_eq!([&set["keys"][0]["use"], &set["keys"][0]["alg"]], ["sig", "EdDSA"]);
+        for member in ["use", "alg"] {
+            set["keys"][0].as_object_mut().expect("a key").remove(member);
+            let keys = SigningKeys::from_jwk_set(&set.to_string()).expect(member);
+            let public: serde_json::Value = serde_json::from_str(&keys.public_jwk_set()).expect("JSON");
+            assert_eq!([&public["keys"][0]["use"], &public["keys"][0]["alg"]], ["sig", "EdDSA"]);
+        }
+    }
+
+    #[test]
+    fn an_algorithm_that_a_key_is_not_used_with_is_refused() {
+        let set = secret_set(r#","use":"sig","alg":"HS512""#);
+        let error = SigningKeys::from_jwk_set(&set).expect_err("HS512").to_string();
+        assert!(error.contains(r#"has "alg": "HS512""#) && error.contains("HS256"), "{error}");
+        let set = secret_set(r#","use":"pepper","alg":"HS256""#);
+        let error = Peppers::from_jwk_set(&set).expect_err("HS256").to_string();
+        assert!(error.contains("remove the member `alg`"), "{error}");
+        let peppers = Peppers::generate_jwk_set(&SystemRandom);
+        assert!(!peppers.contains("alg"), "{}", &*peppers);
+        let set = SigningKeys::generate_jwk_set(&SystemRandom).replace("EdDSA", "HS256");
+        let error = SigningKeys::from_jwk_set(&set).expect_err("HS256").to_string();
+        assert!(error.contains("EdDSA"), "{error}");
     }
 
     #[test]

@@ -330,8 +330,10 @@ mod tests {
 
     #[test]
     fn a_token_of_a_retired_key_is_still_read_and_of_a_removed_key_is_not() {
-        let old = r#"{"kty":"oct","kid":"old","k":"BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc"}"#;
-        let new = r#"{"kty":"oct","kid":"new","k":"CAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAg"}"#;
+        let old =
+            r#"{"kty":"oct","kid":"old","use":"sig","k":"BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc"}"#;
+        let new =
+            r#"{"kty":"oct","kid":"new","use":"sig","k":"CAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAg"}"#;
         let ring = |keys: &str| {
             tokens(SigningKeys::from_jwk_set(&format!(r#"{{"keys":[{keys}]}}"#)).expect("usable"))
         };

@@ -188,7 +188,7 @@ fn a_public_key_is_no_secret_in_whatever_form() {
 fn each_key_verifies_with_its_own_algorithm_and_what_it_signed() {
     let keys = json!({ "keys": [
         { "kty": "OKP", "crv": "Ed25519", "kid": "public", "d": BASE64.encode(&PRIVATE_KEY[16..]) },
-        { "kty": "oct", "kid": "secret", "k": BASE64.encode(SECRET) },
+        { "kty": "oct", "kid": "secret", "use": "sig", "k": BASE64.encode(SECRET) },
     ] });
     let referral = service(SigningKeys::from_jwk_set(&keys.to_string()).expect("usable"));
     let private = (EncodingKey::from_ed_der(&PRIVATE_KEY), Algorithm::EdDSA, "public");
@@ -207,7 +207,7 @@ fn each_key_verifies_with_its_own_algorithm_and_what_it_signed() {
 
 #[test]
 fn a_header_that_is_not_the_one_that_the_key_writes_is_refused() {
-    let key = json!({ "kty": "oct", "kid": "k1", "k": BASE64.encode(SECRET) });
+    let key = json!({ "kty": "oct", "kid": "k1", "use": "sig", "k": BASE64.encode(SECRET) });
     let (_, public) = public_key(&eddsa());
     for (name, value) in [
         ("alg", None),

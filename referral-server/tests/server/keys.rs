@@ -102,7 +102,11 @@ async fn a_file_that_cannot_be_used_leaves_the_keys_as_they_were() {
             (Some(&*whole), 0o644, "chmod 600"),
             (Some(&whole[..whole.len() / 2]), 0o600, "not a JSON Web Key Set"),
             (Some(r#"{"keys": []}"#), 0o600, "has no key"),
-            (Some(&*other), 0o600, if file == KEYS { "in use with the signing key" } else { "take oct" }),
+            (
+                Some(&*other),
+                0o600,
+                if file == KEYS { "in use with the signing key" } else { "is not a pepper" },
+            ),
             (None, 0o600, "there is no file"),
         ] {
             match content {
@@ -169,6 +173,34 @@ fn keys_are_made_once_and_shown_without_their_secrets() {
         let secret = secret.as_str().expect("a secret");
         assert!(!table.contains(secret) && !kept.contains(secret));
     }
+}
+
+#[test]
+fn a_key_set_of_the_other_purpose_is_refused_by_the_name_of_its_source() {
+    let folder = folder();
+    commanded(folder.path(), &["keys", "generate", "--algorithm", "hs256"], &[]);
+    let [keys, peppers] = [KEYS, PEPPERS].map(|file| read(folder.path(), file));
+    let refused = |arguments: &[&str], environment: &[(&str, &str)], sentences: [&str; 2]| {
+        let output = run_with(folder.path(), arguments, environment);
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && error.lines().count() == 1, "{error}");
+        assert!(sentences.iter().all(|sentence| error.contains(sentence)), "{arguments:?}: {error}");
+    };
+    for command in [&["serve"][..], &["keys", "list"], &["keys", "rotate", "--print", "--purpose", "signing"]]
+    {
+        let sentences = ["REFERRAL_KEYS", "is not a signing key"];
+        refused(command, &[("REFERRAL_KEYS", &peppers)], sentences);
+        refused(&[command, &["--key-file", PEPPERS]].concat(), &[], [PEPPERS, "is not a signing key"]);
+    }
+    refused(&["serve"], &[("REFERRAL_PEPPERS", &keys)], ["REFERRAL_PEPPERS", "is not a pepper"]);
+    refused(&["--pepper-file", KEYS], &[], [KEYS, "is not a pepper"]);
+
+    // A set made by hand without the member.
+    let mut set: Value = serde_json::from_str(&keys).expect("JSON");
+    set["keys"][0].as_object_mut().expect("a key").remove("use");
+    let set = set.to_string();
+    refused(&["serve"], &[("REFERRAL_KEYS", &set)], ["REFERRAL_KEYS", "add the member \"use\": \"sig\""]);
+    refused(&["serve"], &[("REFERRAL_PEPPERS", &set)], ["REFERRAL_PEPPERS", "\"use\": \"pepper\""]);
 }
 
 #[test]
