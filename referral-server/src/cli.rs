@@ -15,6 +15,7 @@ use crate::{
     connections::Limits,
     keys::KeysCommand,
     limits::LimitSettings,
+    log,
     patience::Times,
     sms::{SmsCommand, SmsConfig},
 };
@@ -289,13 +290,15 @@ pub(crate) struct Tokens {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Log (written to standard error, without phones, codes and tokens)")]
 pub(crate) struct Log {
-    /// What to log: a level, or levels by module as in `info,sqlx=debug`
+    /// What to log: a level (off, error, warn, info, debug, trace), or levels by module as in
+    /// `info,sqlx=debug`
     #[arg(
         long = "log",
         env = "REFERRAL_LOG",
         global = true,
         value_name = "FILTER",
-        default_value = "info,poem=warn"
+        default_value = "info,poem=warn",
+        value_parser = log::check_filter
     )]
     pub(crate) filter: String,
     /// How to write it

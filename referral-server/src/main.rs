@@ -8,6 +8,7 @@ mod development;
 mod environment;
 mod keys;
 mod limits;
+mod log;
 mod patience;
 mod secrets;
 mod serve;
@@ -15,7 +16,7 @@ mod sms;
 mod test_numbers;
 
 use std::{
-    io::{self, IsTerminal, Write},
+    io::{self, Write},
     process::ExitCode,
     sync::Arc,
 };
@@ -24,10 +25,9 @@ use clap::{CommandFactory as _, FromArgMatches as _, error::ErrorKind};
 use referral_core::{
     Peppers, Referral, SigningKeys, random::SystemRandom, sms::DevelopmentSender, storage::MemoryStorage,
 };
-use tracing_subscriber::EnvFilter;
 
 use crate::{
-    cli::{Cli, Command, Log, LogFormat, Settings},
+    cli::{Cli, Command, Settings},
     serve::Result,
     sms::Messages,
 };
@@ -71,7 +71,7 @@ fn fail(error: &dyn std::error::Error) -> ExitCode {
 }
 
 async fn run(cli: Cli) -> Result<()> {
-    start_log(&cli.settings.log)?;
+    log::start(&cli.settings.log)?;
     match cli.command.unwrap_or(Command::Serve) {
         Command::Serve => serve::serve(&cli.settings).await,
         Command::Migrate => migrate(cli.settings).await,
@@ -80,25 +80,6 @@ async fn run(cli: Cli) -> Result<()> {
         Command::Keys(command) => keys::run(&cli.settings, &command).await,
         Command::Sms(command) => sms::run(&cli.settings, command).await,
     }
-}
-
-fn start_log(log: &Log) -> Result<()> {
-    let filter = EnvFilter::try_new(&log.filter).map_err(|error| format!("--log: {error}"))?;
-    let subscriber = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        // A log that cannot be written must not take a request with it.
-        .log_internal_errors(false)
-        .with_writer(io::stderr)
-        .with_ansi(io::stderr().is_terminal());
-    match log.format {
-        LogFormat::Text => subscriber.init(),
-        LogFormat::Json => subscriber.json().flatten_event(true).init(),
-    }
-    // Where it happened, and not what it says: that may hold what is nobody's business.
-    std::panic::set_hook(Box::new(|panic| {
-        tracing::error!(location = panic.location().map(ToString::to_string), "panicked");
-    }));
-    Ok(())
 }
 
 /// Applies the migrations that are missing.

@@ -594,6 +594,7 @@ fn what_cannot_work_is_refused_with_a_sentence() {
         (&["--default-region", "XX"], "ISO region code"),
         (&["--database-url", "mysql://localhost"], "mysql"),
         (&["--log", "x=y=z"], "--log"),
+        (&["--log", "inof"], "`inof` is not a level; use one of off, error, warn, info, debug, trace"),
         (&["--listen", "nowhere"], "--listen"),
         (&["--public-url", "example.com"], "--public-url"),
         (&["--cors-origins", "app.example.com"], "such as https://app.example.com"),
