@@ -73,7 +73,7 @@ const HTTP2_CONNECTIONS: u32 = 8;
 
 /// The part of all connections that may be evicted and not closed yet. Each takes as much memory as an open
 /// one.
-const LEAVING_CONNECTIONS: u32 = 8;
+pub(crate) const LEAVING_CONNECTIONS: u32 = 8;
 
 /// The part of the body timeout that is left while more than half of the places for requests are taken, and
 /// its minimum.

@@ -9,6 +9,7 @@ mod environment;
 mod keys;
 mod limits;
 mod log;
+mod open_files;
 mod patience;
 mod secrets;
 mod serve;

@@ -25,7 +25,7 @@ use tokio::{
 use crate::{
     cli::{PolicyName, Settings},
     connections::{self, Plain, Server},
-    development, secrets,
+    development, open_files, secrets,
     sms::Messages,
     test_numbers, with_sources,
 };
@@ -83,6 +83,7 @@ pub(crate) async fn serve(settings: &Settings) -> Result<()> {
     let client_addresses = network.client_addresses()?;
     development::reject_exposed(settings)?;
     warn_about_wide_proxies(settings);
+    open_files::warn(settings);
     let metrics = Metrics::new();
     let sms = settings.sms_config()?;
     let gateways = sms.as_ref().map(|sms| sms.names().join(", "));

@@ -12,6 +12,8 @@ use tempfile::TempDir;
 
 use crate::service::{ANNA, BORIS, Client};
 
+const PROGRAM: &str = env!("CARGO_BIN_EXE_referral-server");
+
 /// A program that is running.
 pub(crate) struct Program {
     child: Child,
@@ -22,8 +24,11 @@ pub(crate) struct Program {
 
 /// The program, with an empty environment: an unknown `REFERRAL_…` variable is an error, and those of this
 /// test suite are unknown to the program.
-fn command(folder: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_referral-server"));
+pub(crate) fn command(folder: &Path) -> Command {
+    isolated(Command::new(PROGRAM), folder)
+}
+
+fn isolated(mut command: Command, folder: &Path) -> Command {
     command.current_dir(folder).env_clear();
     command
 }
@@ -38,6 +43,11 @@ impl Program {
     pub(crate) fn start_with(folder: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> Self {
         let mut command = command(folder);
         command.args(["--listen", "127.0.0.1:0"]).args(arguments).envs(environment.iter().copied());
+        Self::spawn(folder, command)
+    }
+
+    /// Starts a command that runs the program and waits until it says where it listens.
+    fn spawn(folder: &Path, mut command: Command) -> Self {
         // Into a file: a pipe that nobody reads fills up, and then the program waits.
         let log = folder.join("log");
         let stderr = std::fs::File::create(&log).expect("a file");
@@ -492,6 +502,25 @@ async fn trusted_proxies_as_wide_as_the_internet_are_warned_about() {
     let warnings = log.lines().filter(|line| line.contains("WARN") && line.contains("can forge its address"));
     assert_eq!(warnings.count(), 2, "{log}");
     assert!(!start("10.0.0.0/8,fc00::/7,192.0.2.1").contains("can forge its address"));
+}
+
+#[test]
+fn a_limit_of_open_files_below_what_connections_need_is_warned_about() {
+    let folder = folder();
+    let start = |limit: &str, arguments: &[&str]| {
+        let mut command = isolated(Command::new("/bin/sh"), folder.path());
+        command.args(["-c", "ulimit -n \"$0\" && exec \"$@\"", limit, PROGRAM, "--listen", "127.0.0.1:0"]);
+        command.args(arguments);
+        Program::spawn(folder.path(), command).stop()
+    };
+    let log = start("256", &["--max-connections", "400"]);
+    let warning = log.lines().find(|line| line.contains("limit of open files")).expect("a warning");
+    for part in
+        ["WARN", "is 256,", "--max-connections 400 ", "need 535,", "`ulimit -n 535`", "LimitNOFILE=535"]
+    {
+        assert!(warning.contains(part), "{part}: {warning}");
+    }
+    assert!(!start("256", &["--max-connections", "100"]).contains("limit of open files"));
 }
 
 #[tokio::test]
