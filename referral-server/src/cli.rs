@@ -380,7 +380,50 @@ impl Store {
     }
 }
 
+impl Postgres {
+    /// Returns the flags that were given.
+    fn given(&self) -> Vec<&'static str> {
+        let Self {
+            database_connections,
+            database_acquire_timeout,
+            database_statement_timeout,
+            database_pooler,
+            database_migration_url,
+            database_migration_lock,
+        } = self;
+        let flags = [
+            ("database-connections", database_connections.is_some()),
+            ("database-acquire-timeout", database_acquire_timeout.is_some()),
+            ("database-statement-timeout", database_statement_timeout.is_some()),
+            ("database-pooler", database_pooler.is_some()),
+            ("database-migration-url", database_migration_url.is_some()),
+            ("database-migration-lock", database_migration_lock.is_some()),
+        ];
+        flags.into_iter().filter(|(_, is_given)| *is_given).map(|(flag, _)| flag).collect()
+    }
+}
+
 impl Settings {
+    /// Rejects flags that apply to PostgreSQL only if the database is SQLite.
+    ///
+    /// The likeliest cause is a `--database-url` that is missing on this host.
+    pub(crate) fn reject_postgres_flags(&self) -> Result<(), String> {
+        let given = self.postgres.given();
+        if given.is_empty() || self.store.is_postgres() {
+            return Ok(());
+        }
+        let flags: Vec<_> = given.into_iter().map(with_variable).collect();
+        let database = match &self.store.database_url {
+            None => "--database-url (REFERRAL_DATABASE_URL) is not given, so the database is SQLite",
+            Some(_) => "--database-url (REFERRAL_DATABASE_URL) is not PostgreSQL",
+        };
+        Err(format!(
+            "{} cannot be used: {database}; remove it, or give a URL such as \
+             postgres://user:password@host:5432/name",
+            flags.join(", ")
+        ))
+    }
+
     /// Whether anything is kept in the data folder.
     pub(crate) fn uses_data_dir(&self) -> bool {
         let Self { store, tokens, sign_in, .. } = self;
@@ -456,6 +499,11 @@ impl Settings {
     }
 }
 
+/// Names a flag together with its environment variable.
+fn with_variable(flag: &str) -> String {
+    format!("--{flag} (REFERRAL_{})", flag.replace('-', "_").to_uppercase())
+}
+
 /// Puts what was given in place of the default.
 fn set<T>(setting: &mut T, given: Option<T>) {
     if let Some(given) = given {
@@ -516,6 +564,36 @@ mod tests {
         assert_eq!(policy.code_length, 8);
         assert_eq!(policy.tries_per_code, 5);
         assert_eq!(policy.access_lifetime, Duration::from_mins(5));
+    }
+
+    #[test]
+    fn every_flag_of_postgresql_is_rejected_with_sqlite() {
+        let check = |arguments: &[&str]| {
+            let arguments = ["referral-server"].iter().chain(arguments);
+            Cli::parse_from(arguments).settings.reject_postgres_flags()
+        };
+        let command = Postgres::augment_args(clap::Command::new("referral-server"));
+        let flags: Vec<_> = command.get_arguments().filter_map(clap::Arg::get_long).collect();
+        assert_eq!(flags.len(), 6, "{flags:?}");
+        for flag in flags {
+            let value = match flag {
+                "database-connections" => "5",
+                "database-pooler" | "database-migration-lock" => "false",
+                "database-migration-url" => "postgres://user:hunter2@localhost/referral",
+                _ => "1s",
+            };
+            let given = format!("--{flag}={value}");
+            let variable = format!("REFERRAL_{}", flag.replace('-', "_").to_uppercase());
+            for database in [&[][..], &["--database-url", "sqlite:referral.db"]] {
+                let error = check(&[&[&*given], database].concat()).expect_err(flag);
+                assert!(error.contains(&format!("--{flag} ({variable}) cannot be used")), "{error}");
+                assert!(error.contains("--database-url") && !error.contains("hunter2"), "{error}");
+            }
+            assert_eq!(check(&[&given, "--database-url", "postgres://localhost/referral"]), Ok(()));
+        }
+        let error = check(&["--database-pooler", "--database-connections=5"]).expect_err("SQLite");
+        assert!(error.contains("CONNECTIONS), --database-pooler"), "all are named: {error}");
+        assert_eq!(check(&["--search-timeout", "1s"]), Ok(()), "it applies to both");
     }
 
     #[test]

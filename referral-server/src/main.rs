@@ -73,6 +73,7 @@ fn fail(error: &dyn std::error::Error) -> ExitCode {
 
 async fn run(cli: Cli) -> Result<()> {
     log::start(&cli.settings.log)?;
+    cli.settings.reject_postgres_flags()?;
     match cli.command.unwrap_or(Command::Serve) {
         Command::Serve => serve::serve(&cli.settings).await,
         Command::Migrate => migrate(cli.settings).await,

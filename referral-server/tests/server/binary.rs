@@ -622,6 +622,11 @@ fn what_cannot_work_is_refused_with_a_sentence() {
         (&["--refresh-lifetime", "1m"], "refresh token"),
         (&["--default-region", "XX"], "ISO region code"),
         (&["--database-url", "mysql://localhost"], "mysql"),
+        (&["--database-connections", "20"], "--database-connections (REFERRAL_DATABASE_CONNECTIONS) cannot"),
+        (
+            &["keys", "list", "--database-pooler"],
+            "--database-pooler (REFERRAL_DATABASE_POOLER) cannot be used",
+        ),
         (&["--log", "x=y=z"], "--log"),
         (&["--log", "inof"], "`inof` is not a level; use one of off, error, warn, info, debug, trace"),
         (&["--listen", "nowhere"], "--listen"),
