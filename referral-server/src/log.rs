@@ -1,35 +1,180 @@
 //! The log: its filter, its format and its output.
 
-use std::io::{self, IsTerminal as _};
+use std::{
+    io::{self, IsTerminal as _, Write},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU64, Ordering},
+        mpsc,
+    },
+    thread,
+    time::Duration,
+};
 
+use referral_core::clock::{Clock as _, SystemClock};
+use serde_json::json;
+use time::format_description::well_known::Rfc3339;
+use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
 
 use crate::{
-    cli::{Log, LogFormat},
+    cli::{self, LogFormat},
     serve::Result,
 };
 
 /// The levels that a directive may have.
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 
-/// Starts to write the log to standard error.
-pub(crate) fn start(log: &Log) -> Result<()> {
-    let filter = EnvFilter::try_new(&log.filter).map_err(|error| format!("--log: {error}"))?;
-    let subscriber = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        // A log that cannot be written must not take a request with it.
-        .log_internal_errors(false)
-        .with_writer(io::stderr)
-        .with_ansi(io::stderr().is_terminal());
-    match log.format {
-        LogFormat::Text => subscriber.init(),
-        LogFormat::Json => subscriber.json().flatten_event(true).init(),
+/// Lines that wait to be written at most; further ones are dropped. A line has about 300 bytes, so these are
+/// 2.5 MB and, at one line for each request, a second of full load.
+const QUEUE_LINES: usize = 8192;
+
+/// How long the end of the process waits for the queue to be written.
+const FLUSH_TIME: Duration = Duration::from_secs(2);
+
+/// The log of this process.
+///
+/// A thread of its own writes it to standard error, so that a reader that stops reading blocks this thread
+/// only. When its queue is full, lines are dropped and counted.
+pub(crate) struct Log {
+    queue: NonBlocking,
+    worker: WorkerGuard,
+    dropped: DroppedLines,
+}
+
+impl Log {
+    /// Starts the log.
+    pub(crate) fn start(settings: &cli::Log) -> Result<Self> {
+        let filter = EnvFilter::try_new(&settings.filter).map_err(|error| format!("--log: {error}"))?;
+        let dropped = DroppedLines::default();
+        let writer = Writer::new(io::stderr(), settings.format, dropped.clone());
+        let builder = NonBlockingBuilder::default().lossy(true).buffered_lines_limit(QUEUE_LINES);
+        let (queue, worker) = builder.thread_name("log").finish(writer);
+        dropped.0.queue.get_or_init(|| queue.error_counter());
+
+        let subscriber = tracing_subscriber::fmt()
+            .with_env_filter(filter)
+            .log_internal_errors(false)
+            .with_writer(queue.clone())
+            .with_ansi(io::stderr().is_terminal());
+        match settings.format {
+            LogFormat::Text => subscriber.init(),
+            LogFormat::Json => subscriber.json().flatten_event(true).init(),
+        }
+        // The place of a panic, and not its message, which may hold personal data.
+        std::panic::set_hook(Box::new(|panic| {
+            tracing::error!(location = panic.location().map(ToString::to_string), "panicked");
+        }));
+        Ok(Self { queue, worker, dropped })
     }
-    // The place of a panic, and not its message, which may hold personal data.
-    std::panic::set_hook(Box::new(|panic| {
-        tracing::error!(location = panic.location().map(ToString::to_string), "panicked");
-    }));
-    Ok(())
+
+    /// Returns the count of dropped lines, which goes on counting.
+    pub(crate) fn dropped_lines(&self) -> DroppedLines {
+        self.dropped.clone()
+    }
+
+    /// Writes a line that is not part of the log to standard error, after the log so far.
+    pub(crate) fn print(&mut self, line: &str) {
+        // In one piece, since each piece may be dropped. The queue itself never fails.
+        let _ = self.queue.write_all(format!("{line}\n").as_bytes());
+    }
+
+    /// Waits until all lines are written, for [`FLUSH_TIME`] at most.
+    pub(crate) fn finish(self) {
+        let (done, is_done) = mpsc::channel();
+        // The guard waits for the worker, and prints to standard output if it gives up. That may block too.
+        thread::spawn(move || {
+            drop(self.worker);
+            let _ = done.send(());
+        });
+        let _ = is_done.recv_timeout(FLUSH_TIME);
+    }
+}
+
+/// Number of log lines that were dropped. Clones share it.
+#[derive(Clone, Default)]
+pub(crate) struct DroppedLines(Arc<Dropped>);
+
+#[derive(Default)]
+struct Dropped {
+    /// Lines that found the queue full.
+    queue: OnceLock<ErrorCounter>,
+    /// Lines that could not be written.
+    failed: AtomicU64,
+}
+
+impl DroppedLines {
+    /// Returns the number since the start of the process.
+    pub(crate) fn total(&self) -> u64 {
+        let queue = self.0.queue.get().map_or(0, ErrorCounter::dropped_lines);
+        queue as u64 + self.0.failed.load(Ordering::Relaxed)
+    }
+}
+
+/// Writer of the log's thread. Adds a line about dropped lines.
+struct Writer<W> {
+    output: W,
+    format: LogFormat,
+    dropped: DroppedLines,
+    /// The part of the dropped lines about which a line was written.
+    reported: u64,
+    /// Lines that were written since then.
+    written: usize,
+}
+
+impl<W: Write> Writer<W> {
+    fn new(output: W, format: LogFormat, dropped: DroppedLines) -> Self {
+        Self { output, format, dropped, reported: 0, written: 0 }
+    }
+
+    fn report_dropped(&mut self) {
+        let total = self.dropped.total();
+        if total > self.reported {
+            let notice = notice(self.format, total - self.reported);
+            if self.output.write_all(notice.as_bytes()).is_ok() {
+                self.reported = total;
+            }
+        }
+        self.written = 0;
+    }
+}
+
+impl<W: Write> Write for Writer<W> {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        if self.output.write_all(line).is_err() {
+            self.dropped.0.failed.fetch_add(1, Ordering::Relaxed);
+            return Ok(line.len());
+        }
+        self.written += 1;
+        // Under constant load the queue is never empty, and so `flush` is not called.
+        if self.written >= QUEUE_LINES {
+            self.report_dropped();
+        }
+        Ok(line.len())
+    }
+
+    /// Called when the queue is empty, thus after the lines that were in it when others were dropped.
+    fn flush(&mut self) -> io::Result<()> {
+        self.report_dropped();
+        let _ = self.output.flush();
+        Ok(())
+    }
+}
+
+/// Formats the line about dropped lines. It cannot go through the queue, where it may be dropped as well.
+fn notice(format: LogFormat, dropped: u64) -> String {
+    const MESSAGE: &str = "log lines were dropped because standard error was not read fast enough";
+    let timestamp = SystemClock.now().format(&Rfc3339).unwrap_or_default();
+    let target = module_path!();
+    match format {
+        LogFormat::Text => format!("{timestamp}  WARN {target}: {MESSAGE} dropped={dropped}\n"),
+        LogFormat::Json => {
+            let line = json!({
+                "timestamp": timestamp, "level": "WARN", "message": MESSAGE, "dropped": dropped, "target": target,
+            });
+            format!("{line}\n")
+        }
+    }
 }
 
 /// Checks the directives of a filter, and returns them without the spaces between them.
@@ -83,6 +228,58 @@ fn is_module(target: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// An output that fails while it is closed.
+    #[derive(Default)]
+    struct Output {
+        is_closed: bool,
+        text: Vec<u8>,
+    }
+
+    impl Write for Output {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            if self.is_closed { Err(io::ErrorKind::BrokenPipe.into()) } else { self.text.write(bytes) }
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn lines_that_cannot_be_written_are_counted_and_reported_once() {
+        let dropped = DroppedLines::default();
+        let mut writer = Writer::new(Output::default(), LogFormat::Text, dropped.clone());
+        let write = |writer: &mut Writer<Output>, line: &str| {
+            writer.write_all(line.as_bytes()).and_then(|()| writer.flush()).expect("it never fails");
+        };
+        write(&mut writer, "first\n");
+        writer.output.is_closed = true;
+        write(&mut writer, "second\n");
+        write(&mut writer, "third\n");
+        assert_eq!(dropped.total(), 2);
+        writer.output.is_closed = false;
+        write(&mut writer, "fourth\n");
+        write(&mut writer, "fifth\n");
+        let text = String::from_utf8(writer.output.text).expect("text");
+        let lines: Vec<_> = text.lines().collect();
+        assert_eq!([lines[0], lines[1], lines[3]], ["first", "fourth", "fifth"], "{text}");
+        assert!(lines.len() == 4 && lines[2].ends_with(" dropped=2"), "{text}");
+    }
+
+    #[test]
+    fn dropped_lines_are_reported_also_while_the_queue_is_never_empty() {
+        let dropped = DroppedLines::default();
+        let mut writer = Writer::new(Output::default(), LogFormat::Json, dropped.clone());
+        dropped.0.failed.store(7, Ordering::Relaxed);
+        for _ in 0..QUEUE_LINES {
+            writer.write_all(b"line\n").expect("it never fails");
+        }
+        let text = String::from_utf8(writer.output.text).expect("text");
+        let notice: serde_json::Value =
+            serde_json::from_str(text.lines().last().expect("a line")).expect("JSON");
+        assert_eq!(notice["dropped"], 7);
+    }
 
     #[test]
     fn directives_with_a_known_level_are_accepted() {

@@ -29,6 +29,7 @@ use referral_core::{
 
 use crate::{
     cli::{Cli, Command, Settings},
+    log::Log,
     serve::Result,
     sms::Messages,
 };
@@ -43,14 +44,23 @@ fn main() -> ExitCode {
     if let Err(error) = environment::reject_unknown_variables(&Cli::command()) {
         return fail(&error);
     }
+    let mut log = match Log::start(&cli.settings.log) {
+        Ok(log) => log,
+        Err(error) => return fail(&*error),
+    };
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
         Err(error) => return fail(&error),
     };
-    let result = runtime.block_on(run(cli));
+    let result = runtime.block_on(run(cli, &log));
     // Whoever still waits for a name server is not waited for.
     runtime.shutdown_background();
-    result.map_or_else(|error| fail(&*error), |()| ExitCode::SUCCESS)
+    if let Err(error) = &result {
+        // Not past the log, whose thread may be blocked in a write to standard error.
+        log.print(&describe(&**error));
+    }
+    log.finish();
+    if result.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 /// Reads flags and environment variables, or exits as clap does.
@@ -67,15 +77,18 @@ fn parse_command_line() -> Cli {
 }
 
 fn fail(error: &dyn std::error::Error) -> ExitCode {
-    let _ = writeln!(io::stderr(), "referral-server: {}", with_sources(error));
+    let _ = writeln!(io::stderr(), "{}", describe(error));
     ExitCode::FAILURE
 }
 
-async fn run(cli: Cli) -> Result<()> {
-    log::start(&cli.settings.log)?;
+fn describe(error: &dyn std::error::Error) -> String {
+    format!("referral-server: {}", with_sources(error))
+}
+
+async fn run(cli: Cli, log: &Log) -> Result<()> {
     cli.settings.reject_postgres_flags()?;
     match cli.command.unwrap_or(Command::Serve) {
-        Command::Serve => serve::serve(&cli.settings).await,
+        Command::Serve => serve::serve(&cli.settings, log.dropped_lines()).await,
         Command::Migrate => migrate(cli.settings).await,
         Command::Openapi => print_openapi(),
         Command::CreateSuperuser { phone } => create_superuser(&cli.settings, &phone).await,

@@ -5,7 +5,10 @@
 //! of them the more there are who ask.
 
 use std::{
-    sync::{Arc, atomic::AtomicU64},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -52,6 +55,7 @@ struct Inner {
     sessions_ended: Family<ReasonLabels, Counter>,
     under_attack: Gauge,
     clock_offset: Gauge<f64, AtomicU64>,
+    log_lines_dropped: Counter,
     message_attempts: Family<AttemptLabels, Counter>,
     message_durations: Family<GatewayLabels, Histogram, fn() -> Histogram>,
     message_statuses: Family<StatusLabels, Counter>,
@@ -109,6 +113,7 @@ impl Default for Metrics {
 impl Metrics {
     /// Figures that begin at zero.
     #[must_use]
+    #[expect(clippy::too_many_lines, reason = "a list of all metrics is found on the first look")]
     pub fn new() -> Self {
         // From one millisecond to eight seconds, and to half a minute, which gateways may take.
         let short = || Histogram::new(exponential_buckets(0.001, 2.0, 14));
@@ -130,6 +135,7 @@ impl Metrics {
             sessions_ended: Family::default(),
             under_attack: Gauge::default(),
             clock_offset: Gauge::default(),
+            log_lines_dropped: Counter::default(),
             message_attempts: Family::default(),
             message_durations: Family::new_with_constructor(long),
             message_statuses: Family::default(),
@@ -194,6 +200,11 @@ impl Metrics {
             inner.clock_offset.clone(),
         );
         registry.register(
+            "log_lines_dropped",
+            "Log lines dropped because standard error was not read fast enough",
+            inner.log_lines_dropped.clone(),
+        );
+        registry.register(
             "message_attempts",
             "Attempts to send a message, by what came of them",
             inner.message_attempts.clone(),
@@ -224,6 +235,12 @@ impl Metrics {
                 .body(body),
             Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into(),
         }
+    }
+
+    /// Sets the number of log lines that were dropped since the start of the process.
+    pub fn set_log_lines_dropped(&self, total: u64) {
+        // Of two pages that are created concurrently, the later one may have the lower number.
+        self.0.log_lines_dropped.inner().fetch_max(total, Ordering::Relaxed);
     }
 
     /// Counts a request that was rejected because too many were in flight.

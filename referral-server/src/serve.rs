@@ -25,7 +25,9 @@ use tokio::{
 use crate::{
     cli::{PolicyName, Settings},
     connections::{self, Plain, Server},
-    development, open_files, secrets,
+    development,
+    log::DroppedLines,
+    open_files, secrets,
     sms::Messages,
     test_numbers, with_sources,
 };
@@ -78,7 +80,7 @@ pub(crate) async fn connect(settings: &Settings) -> Result<Arc<dyn Storage>> {
 }
 
 /// Serves until a signal to stop, and then for as long as requests under way may take.
-pub(crate) async fn serve(settings: &Settings) -> Result<()> {
+pub(crate) async fn serve(settings: &Settings, dropped_lines: DroppedLines) -> Result<()> {
     let network = &settings.network;
     let client_addresses = network.client_addresses()?;
     development::reject_exposed(settings)?;
@@ -124,7 +126,13 @@ pub(crate) async fn serve(settings: &Settings) -> Result<()> {
     if let Some(listener) = metrics_listener {
         options.metrics = Some(metrics.clone());
         let metrics = metrics.clone();
-        let page = Route::new().at("/metrics", get(make_sync(move |_| metrics.page())));
+        let page = Route::new().at(
+            "/metrics",
+            get(make_sync(move |_| {
+                metrics.set_log_lines_dropped(dropped_lines.total());
+                metrics.page()
+            })),
+        );
         // To the very end: how it ends is worth knowing too.
         let page = Plain(page.map_to_response());
         let server = Server::new(page, network.limits(), ClientAddresses::default(), None);

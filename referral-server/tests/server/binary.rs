@@ -2,7 +2,7 @@
 
 use std::{
     io::{BufRead, BufReader, Read as _, Write as _},
-    net::TcpStream,
+    net::{SocketAddr, TcpStream},
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
 };
@@ -53,36 +53,23 @@ impl Program {
         let stderr = std::fs::File::create(&log).expect("a file");
         let mut child = command.stdout(Stdio::piped()).stderr(stderr).spawn().expect("it starts");
         let output = BufReader::new(child.stdout.take().expect("its output"));
-        let mut greeting = Vec::new();
-        for line in output.lines() {
-            greeting.push(line.expect("a line"));
-            let is_last = |line: &String| line.contains("Development") || line.contains("Messages");
-            if greeting.last().is_some_and(is_last) {
-                break;
-            }
-        }
-        let Some(address) = greeting.first().and_then(|line| line.split("http://").nth(1)) else {
+        let Some((address, greeting)) = read_greeting(output) else {
             panic!("it did not start: {}", std::fs::read_to_string(&log).expect("text"));
         };
-        let client = Client::new(address.parse().expect("an address"));
+        let client = Client::new(address);
         Self { child, client, greeting, log }
     }
 
     /// Asks it to end, as an operator does.
     fn terminate(&self) {
-        self.signal("-TERM");
-    }
-
-    fn signal(&self, name: &str) {
-        let id = self.child.id().to_string();
-        assert!(Command::new("kill").args([name, &id]).status().expect("sent").success());
+        terminate(&self.child);
     }
 
     /// Has it read its keys again, and returns what it logged of that.
     pub(crate) fn reload(&mut self) -> String {
         let said = |log: &str| log.matches("read again").count();
         let before = said(&self.logged());
-        self.signal("-HUP");
+        signal(&self.child, "-HUP");
         loop {
             let log = self.logged();
             if log.ends_with('\n') && said(&log) > before {
@@ -118,6 +105,30 @@ impl Program {
         assert!(self.child.wait().expect("it ended").success());
         self.logged()
     }
+}
+
+/// Reads what the program prints at its start. Returns `None` if it does not start.
+pub(crate) fn read_greeting(output: impl BufRead) -> Option<(SocketAddr, Vec<String>)> {
+    let mut greeting = Vec::new();
+    for line in output.lines() {
+        greeting.push(line.expect("a line"));
+        let is_last = |line: &String| line.contains("Development") || line.contains("Messages");
+        if greeting.last().is_some_and(is_last) {
+            break;
+        }
+    }
+    let address = greeting.first()?.split("http://").nth(1)?.parse();
+    Some((address.expect("an address"), greeting))
+}
+
+/// Asks a program to end, as an operator does.
+pub(crate) fn terminate(child: &Child) {
+    signal(child, "-TERM");
+}
+
+fn signal(child: &Child, name: &str) {
+    let id = child.id().to_string();
+    assert!(Command::new("kill").args([name, &id]).status().expect("sent").success());
 }
 
 impl Drop for Program {

@@ -11,6 +11,7 @@ mod hostile;
 mod hosts;
 mod keys;
 mod limits;
+mod log;
 mod metrics;
 mod overload;
 mod pages;
