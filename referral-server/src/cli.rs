@@ -127,7 +127,12 @@ pub(crate) struct Network {
     /// been written. Further ones get a 503. One client address has at most a quarter of them
     #[arg(long, env = "REFERRAL_MAX_REQUESTS", global = true, value_name = "NUMBER", default_value = "2000", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub(crate) max_requests: u32,
-    /// How long requests under way may take after the signal to stop
+    /// How long requests are served after the signal to stop, while `/health/ready` responds with 503 so that
+    /// balancers stop sending requests. Longer than a balancer takes to notice. A second signal ends the
+    /// process immediately
+    #[arg(long, env = "REFERRAL_DRAIN_DELAY", global = true, value_name = "TIME", default_value = "0s", value_parser = delay)]
+    pub(crate) drain_delay: Duration,
+    /// How long requests in flight may take after the drain delay
     #[arg(long, env = "REFERRAL_SHUTDOWN_TIME", global = true, value_name = "TIME", default_value = "10s", value_parser = some_time)]
     pub(crate) shutdown_time: Duration,
 }
@@ -516,6 +521,12 @@ fn some_time(input: &str) -> Result<Duration, String> {
     let time = humantime::parse_duration(input).map_err(|error| error.to_string())?;
     let range = Duration::from_millis(100)..=Duration::from_hours(24);
     if range.contains(&time) { Ok(time) } else { Err("give 100ms to 1d".into()) }
+}
+
+/// Parses a delay up to 24 hours.
+fn delay(input: &str) -> Result<Duration, String> {
+    let delay = humantime::parse_duration(input).map_err(|error| error.to_string())?;
+    if delay <= Duration::from_hours(24) { Ok(delay) } else { Err("give 0s to 1d".into()) }
 }
 
 fn public_url(input: &str) -> Result<String, String> {

@@ -28,12 +28,12 @@ use poem::{
     web::{LocalAddr, RemoteAddr},
 };
 use referral_core::ClientAddress;
-use referral_server::{App, ClientAddresses, Metrics};
+use referral_server::{App, ClientAddresses, Draining, Metrics};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
     sync::{Notify, watch},
-    time::timeout,
+    time::{Instant, sleep, sleep_until, timeout},
 };
 
 use crate::{
@@ -84,6 +84,14 @@ const MIN_BODY_TIME: Duration = Duration::from_secs(1);
 /// which requests were not looked at.
 const FAREWELL: Duration = Duration::from_secs(1);
 
+/// How long connections are accepted after the listener ignores new ones: a round trip within a data center, so
+/// that handshakes in progress complete.
+const BACKLOG_TIME: Duration = Duration::from_millis(10);
+
+/// How long a connection may take to its first request after the signal to stop: it may have been opened a
+/// moment before, by a proxy that is about to send a request.
+const FIRST_REQUEST_TIME: Duration = Duration::from_secs(1);
+
 /// How long to wait after a connection could not be accepted, most often because the process may
 /// open no more files: trying again at once would only heat the machine.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -98,7 +106,7 @@ pub(crate) struct Limits {
     /// How long a body may take to arrive.
     pub(crate) body: Duration,
     pub(crate) patience: Times,
-    /// How long requests under way may take after the signal to stop.
+    /// How long requests in flight may take after the listener is closed.
     pub(crate) shutdown: Duration,
 }
 
@@ -131,22 +139,33 @@ impl<E: Endpoint<Output = Response> + 'static> Site for Plain<E> {
     }
 }
 
-/// Serves until `stop` is there, and then for as long as requests under way may take.
+/// Serves until `stop` completes, and then for as long as requests in flight may take.
 pub(crate) async fn serve<S: Site>(listener: TcpListener, server: Server<S>, stop: impl Future<Output = ()>) {
     let server = Arc::new(server);
     let (stopping, stopped) = watch::channel(());
     let mut stop = pin!(stop);
-    loop {
-        let (place, stream, peer) = tokio::select! {
-            accepted = server.accept(&listener) => accepted,
-            () = &mut stop => break,
-        };
+    let spawn = |(place, stream, peer): (Place, TcpStream, SocketAddr)| {
         let (server, stopped) = (Arc::clone(&server), stopped.clone());
         tokio::spawn(async move {
             if let Ok(local) = stream.local_addr() {
                 server.serve(stream, local, peer, place, stopped).await;
             }
         });
+    };
+    loop {
+        tokio::select! {
+            accepted = server.accept(&listener) => spawn(accepted),
+            () = &mut stop => break,
+        }
+    }
+    backlog::ignore_new(&listener);
+    let end = Instant::now() + BACKLOG_TIME;
+    loop {
+        tokio::select! {
+            biased;
+            accepted = server.accept(&listener) => spawn(accepted),
+            () = sleep_until(end) => break,
+        }
     }
     drop((listener, stopped));
     stopping.send_replace(());
@@ -167,6 +186,7 @@ pub(crate) struct Server<S> {
     /// Responses to requests without a place that have not been written to the connection.
     refusals: Arc<Places>,
     overload: Overload,
+    draining: Draining,
 }
 
 impl<S: Site> Server<S> {
@@ -203,7 +223,13 @@ impl<S: Site> Server<S> {
             requests: places(requests, requests / REQUEST_SHARE, requests),
             refusals: places(refusals, refusals, refusals),
             overload: Overload::new(metrics),
+            draining: Draining::default(),
         }
+    }
+
+    /// Closes HTTP/1 connections after their next response once `draining` is set.
+    pub(crate) fn draining(self, draining: Draining) -> Self {
+        Self { draining, ..self }
     }
 
     /// Waits for a connection, and then for a place for it.
@@ -266,7 +292,16 @@ impl<S: Site> Server<S> {
             _ = serving.as_mut() => return,
             () = patience.ends() => FAREWELL,
             () = connection.close.notified() => self.limits.shutdown,
-            _ = stopped.changed() => self.limits.shutdown,
+            _ = stopped.changed() => {
+                tokio::select! {
+                    biased;
+                    () = connection.evict.notified() => return,
+                    _ = serving.as_mut() => return,
+                    () = connection.requested.notified() => {}
+                    () = sleep(FIRST_REQUEST_TIME) => {}
+                }
+                self.limits.shutdown
+            }
         };
         serving.as_mut().graceful_shutdown();
         tokio::select! {
@@ -285,6 +320,7 @@ impl<S: Site> Server<S> {
         handled: Handled,
     ) -> impl Future<Output = Result<hyper::Response<impl SentBody + use<S>>, Infallible>> + Send + use<S>
     {
+        connection.requested.notify_one();
         let address = self.client_addresses.of(Some(connection.peer.ip()), request.headers());
         let address = ClientAddress::new(address.unwrap_or(connection.peer.ip()));
         // Many streams of one connection must not evict those of others of the same address.
@@ -322,7 +358,10 @@ impl<S: Site> Server<S> {
             let (local, peer) =
                 (LocalAddr(Addr::from(connection.local)), RemoteAddr(Addr::from(connection.peer)));
             let parts = RequestParts::from((parts, local, peer, Scheme::HTTP));
-            let response = server.site.get_response(Request::from_parts(parts, body)).await;
+            let mut response = server.site.get_response(Request::from_parts(parts, body)).await;
+            if server.draining.is_started() {
+                close_after(&mut response, version);
+            }
             drop((busy, handled));
             // From now on it waits for the client to read.
             place.allow_eviction(&connection.evict);
@@ -347,9 +386,7 @@ impl<S: Site> Server<S> {
         place.allow_eviction(&connection.evict);
         connection.close.notify_one();
         let mut response = self.site.unavailable(headers);
-        if version != Version::HTTP_2 {
-            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-        }
+        close_after(&mut response, version);
         (response, Some(Arc::new(place)))
     }
 
@@ -398,6 +435,13 @@ impl<S: Site> Server<S> {
     }
 }
 
+/// Closes the connection after a response of HTTP/1. HTTP/2 has no such header.
+fn close_after(response: &mut Response, version: Version) {
+    if version != Version::HTTP_2 {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+}
+
 /// How much of an admitted request has come.
 enum Progress {
     Complete(Busy),
@@ -421,14 +465,17 @@ struct Connection {
     evict: Arc<Notify>,
     /// The signal to end the connection after the requests in flight.
     close: Notify,
+    /// The signal that a request has come.
+    requested: Notify,
 }
 
 impl Connection {
     fn new(local: SocketAddr, peer: SocketAddr, place: Place) -> Self {
         let evict = Arc::new(Notify::new());
         place.allow_eviction(&evict);
-        let (http2_place, handled, close) = (OnceLock::new(), Mutex::default(), Notify::new());
-        Self { local, peer, place, http2_place, handled, evict, close }
+        let (http2_place, handled) = (OnceLock::new(), Mutex::default());
+        let (close, requested) = (Notify::new(), Notify::new());
+        Self { local, peer, place, http2_place, handled, evict, close, requested }
     }
 
     fn count(&self, change: impl FnOnce(usize) -> usize) {
@@ -464,5 +511,6 @@ impl Drop for Busy {
     }
 }
 
+mod backlog;
 #[cfg(test)]
 mod tests;

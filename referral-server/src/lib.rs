@@ -7,6 +7,7 @@ mod client;
 mod code;
 mod cors;
 mod document;
+mod draining;
 mod edge;
 mod example;
 mod host;
@@ -36,6 +37,7 @@ use crate::{
 pub use crate::{
     client::{ClientAddresses, TrustedProxies},
     cors::CorsOrigins,
+    draining::Draining,
     host::is_loopback_host,
     metrics::Metrics,
     reports::reports_url,
@@ -66,6 +68,8 @@ pub struct AppOptions {
     /// Who reads what gateways report, at the URLs that [`reports_url`] gives. Default: nobody. One that
     /// [signs the URL](ReportReader::signs_url) takes a `public_url`.
     pub report_readers: Vec<ReportReader>,
+    /// Flag that the server will shut down soon. Default: never set.
+    pub draining: Draining,
 }
 
 impl Default for AppOptions {
@@ -78,6 +82,7 @@ impl Default for AppOptions {
             metrics: None,
             loopback_hosts_only: false,
             report_readers: Vec::new(),
+            draining: Draining::default(),
         }
     }
 }
@@ -111,7 +116,7 @@ impl Endpoint for App {
 pub fn app(referral: Referral, options: AppOptions) -> App {
     let service = service(&referral, options.public_url.clone());
     let document = Arc::new(Document::of(&service));
-    let pages = pages::add(Route::new(), &service, &document, &referral);
+    let pages = pages::add(Route::new(), &service, &document, &referral, &options.draining);
     let pages = reports::add(pages, &referral, &options);
     let route = pages.nest(BASE, service).data(referral.clone()).map_to_response();
     App(Edge::new(route.boxed(), referral, document, options))

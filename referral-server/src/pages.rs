@@ -11,7 +11,7 @@ use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
 use crate::{
-    Apis,
+    Apis, Draining,
     document::{BASE, Document},
     problem::{self, Problem},
     reports,
@@ -51,6 +51,7 @@ pub(crate) fn add(
     service: &OpenApiService<Apis, ()>,
     document: &Arc<Document>,
     referral: &Referral,
+    draining: &Draining,
 ) -> Route {
     let schema = Bytes::from(document.text.clone());
     let schema =
@@ -64,7 +65,7 @@ pub(crate) fn add(
         .at(format!("{BASE}/schema"), get(schema))
         .at("/.well-known/jwks.json", get(keys(referral)))
         .at("/health/live", get(make_sync(|_| health())))
-        .at("/health/ready", get(ready(referral.clone())))
+        .at("/health/ready", get(ready(referral.clone(), draining.clone())))
 }
 
 /// A page that never changes while the server runs.
@@ -144,10 +145,11 @@ fn health() -> Response {
     poem::web::Json(json!({ "status": "ok" })).into_response()
 }
 
-fn ready(referral: Referral) -> impl IntoEndpoint<Endpoint: 'static> {
+fn ready(referral: Referral, draining: Draining) -> impl IntoEndpoint<Endpoint: 'static> {
     poem::endpoint::make(move |_| {
-        let referral = referral.clone();
+        let (referral, draining) = (referral.clone(), draining.clone());
         async move {
+            Problem::reject_if_draining(&draining)?;
             let readiness = referral.readiness().await;
             if !readiness.is_ready() {
                 return Err(Problem::not_ready(&readiness));

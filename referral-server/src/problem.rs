@@ -16,7 +16,7 @@ use poem_openapi::{
 use referral_core::{Check, Error, Invalid, Readiness, Refusal, storage::StorageError};
 use serde::Serialize;
 
-use crate::code::Code;
+use crate::{Draining, code::Code};
 
 /// How long to wait when the service is out of breath.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -61,6 +61,9 @@ pub(crate) struct ProblemBody {
     request_id: String,
 }
 
+/// Detail of the problem of a server that will shut down soon.
+const DRAINING: &str = "The server is shutting down. Send requests to another instance.";
+
 /// An error to answer with.
 #[derive(Debug)]
 pub(crate) struct Problem {
@@ -75,6 +78,8 @@ pub(crate) struct Problem {
     pub(crate) allow: Option<String>,
     /// What really happened; for the log.
     cause: Option<Box<dyn std::error::Error + Send + Sync>>,
+    /// Whether it belongs to planned operation, so that it is no error in the log.
+    is_expected: bool,
 }
 
 impl Problem {
@@ -99,6 +104,7 @@ impl Problem {
             checks: None,
             allow: None,
             cause: None,
+            is_expected: false,
         }
     }
 
@@ -124,6 +130,15 @@ impl Problem {
         Self { cause: Some(cause.into()), ..Self::new(Code::Internal) }
     }
 
+    /// Returns the problem of a server that will shut down soon, if that is so.
+    pub(crate) fn reject_if_draining(draining: &Draining) -> Result<(), Self> {
+        if draining.is_started() {
+            let problem = Self::with_detail(Code::Unavailable, DRAINING);
+            return Err(Self { is_expected: true, ..problem });
+        }
+        Ok(())
+    }
+
     pub(crate) fn unavailable(cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         Self { cause: Some(cause.into()), ..Self::new(Code::Unavailable) }
     }
@@ -142,7 +157,9 @@ impl Problem {
     /// The answer, with the cause written into the log if it is nobody's business.
     pub(crate) fn into_response(self, request_id: &str) -> Response {
         let status = self.code.status();
-        if status.is_server_error() {
+        if self.is_expected {
+            tracing::debug!(request_id, code = &*self.name, "request rejected");
+        } else if status.is_server_error() {
             let cause = self.cause.as_ref().map(|cause| with_sources(&**cause));
             tracing::error!(request_id, code = &*self.name, cause, "request failed");
         }

@@ -5,6 +5,7 @@ use std::{
     io::{self, IsTerminal, Write},
     mem,
     net::SocketAddr,
+    process,
     sync::Arc,
     time::Duration,
 };
@@ -15,7 +16,7 @@ use referral_core::{
     clock::{Clock as _, SystemClock},
     storage::Storage,
 };
-use referral_server::{AppOptions, ClientAddresses, Metrics, app};
+use referral_server::{AppOptions, ClientAddresses, Draining, Metrics, app};
 use tokio::{
     net::TcpListener,
     signal::unix::{Signal, SignalKind, signal},
@@ -79,7 +80,7 @@ pub(crate) async fn connect(settings: &Settings) -> Result<Arc<dyn Storage>> {
     Ok(storage)
 }
 
-/// Serves until a signal to stop, and then for as long as requests under way may take.
+/// Serves until a signal to stop, then for the drain delay, and then for as long as requests in flight may take.
 pub(crate) async fn serve(settings: &Settings, dropped_lines: DroppedLines) -> Result<()> {
     let network = &settings.network;
     let client_addresses = network.client_addresses()?;
@@ -100,7 +101,7 @@ pub(crate) async fn serve(settings: &Settings, dropped_lines: DroppedLines) -> R
         Some(address) => Some(bind(address).await?),
         None => None,
     };
-    let stop = stop_signal()?;
+    let mut stop_signals = StopSignals::new()?;
     let hang_up = signal(SignalKind::hangup())?;
     let referral = build(settings, messages, metrics.clone()).await?;
     if let Err(error) = referral.measure_clock().await {
@@ -138,12 +139,17 @@ pub(crate) async fn serve(settings: &Settings, dropped_lines: DroppedLines) -> R
         let server = Server::new(page, network.limits(), ClientAddresses::default(), None);
         tokio::spawn(connections::serve(listener, server, pending()));
     }
+    let draining = Draining::default();
     let stop = async {
         tokio::select! {
-            () = stop => {}
+            _ = stop_signals.next() => {}
             () = reload_keys(hang_up, &referral, settings) => {}
         }
+        tokio::spawn(async move { process::exit(stop_signals.next().await) });
+        drain(&draining, network.drain_delay).await;
+        tracing::info!("shutting down");
     };
+    options.draining = draining.clone();
     options.public_url.clone_from(&network.public_url);
     options.loopback_hosts_only = development::serves_loopback_only(settings);
     options.report_readers = report_readers;
@@ -151,11 +157,21 @@ pub(crate) async fn serve(settings: &Settings, dropped_lines: DroppedLines) -> R
     options.client_addresses = client_addresses.clone();
     options.cors_origins = network.cors_origins.clone().unwrap_or_default();
     let app = app(referral.clone(), options);
-    let server = Server::new(app, network.limits(), client_addresses, Some(metrics));
+    let server =
+        Server::new(app, network.limits(), client_addresses, Some(metrics)).draining(draining.clone());
     connections::serve(listener, server, stop).await;
     // Whatever is still written has been given up.
     let _ = tokio::time::timeout(network.shutdown_time, referral.close()).await;
     Ok(())
+}
+
+/// Serves as usual while balancers notice that this server is not ready.
+async fn drain(draining: &Draining, delay: Duration) {
+    draining.start();
+    if !delay.is_zero() {
+        tracing::info!(delay = %humantime::format_duration(delay), "draining");
+        tokio::time::sleep(delay).await;
+    }
 }
 
 async fn bind(address: SocketAddr) -> Result<TcpListener, String> {
@@ -256,14 +272,23 @@ async fn replace_keys(referral: &Referral, settings: &Settings) -> Result<()> {
     Ok(())
 }
 
-/// Ends at the first signal to stop.
-fn stop_signal() -> io::Result<impl Future<Output = ()>> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    Ok(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-    })
+/// The signals to stop.
+struct StopSignals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl StopSignals {
+    fn new() -> io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    /// Waits for a signal, and returns the exit code of a process that it ends, as shells report it.
+    async fn next(&mut self) -> i32 {
+        let kind = tokio::select! {
+            _ = self.terminate.recv() => SignalKind::terminate(),
+            _ = self.interrupt.recv() => SignalKind::interrupt(),
+        };
+        128 + kind.as_raw_value()
+    }
 }

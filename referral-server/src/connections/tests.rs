@@ -508,3 +508,40 @@ async fn a_newcomer_waits_while_all_connections_are_in_use() {
     newcomer.send(GET).await;
     newcomer.answered().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_opened_just_before_the_stop_may_send_its_first_request() {
+    let mut client = Client::connect(Duration::ZERO, 0);
+    client.stopping.send(()).expect("the connection is open");
+    settle().await;
+    client.send(GET).await;
+    client.answered().await;
+    assert_eq!(client.read().await, "", "it is closed after the response");
+    client.served.await.expect("no panic");
+
+    let silent = Client::connect(Duration::ZERO, 0);
+    silent.stopping.send(()).expect("the connection is open");
+    silent.assert_ended_after(FIRST_REQUEST_TIME).await;
+
+    // A connection that is idle after a request ends immediately.
+    let mut idle = Client::connect(Duration::ZERO, 0);
+    idle.send(GET).await;
+    idle.answered().await;
+    settle().await;
+    idle.stopping.send(()).expect("the connection is open");
+    idle.assert_ended_after(Duration::ZERO).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn while_draining_each_connection_is_closed_after_its_next_response() {
+    let draining = Draining::default();
+    let server = Arc::into_inner(server(Duration::ZERO, 0, LIMITS)).expect("it is not shared yet");
+    let server = Arc::new(server.draining(draining.clone()));
+    let mut client = Client::connect_to(&server, 1);
+    client.send(GET).await;
+    client.answered_with("HTTP/1.1 200 OK").await;
+    draining.start();
+    client.send(GET).await;
+    client.answered_with("connection: close").await;
+    assert_eq!(client.read().await, "");
+}

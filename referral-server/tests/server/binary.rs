@@ -25,7 +25,19 @@ pub(crate) struct Program {
 /// The program, with an empty environment: an unknown `REFERRAL_…` variable is an error, and those of this
 /// test suite are unknown to the program.
 pub(crate) fn command(folder: &Path) -> Command {
-    isolated(Command::new(PROGRAM), folder)
+    isolated(tied(PROGRAM), folder)
+}
+
+/// A command whose process ends with the thread that starts it, also if that is killed.
+pub(crate) fn tied(program: &str) -> Command {
+    // Of the package `util-linux`. It replaces itself with the program.
+    let setpriv = Path::new("/usr/bin/setpriv");
+    if !setpriv.exists() {
+        return Command::new(program);
+    }
+    let mut command = Command::new(setpriv);
+    command.args(["--pdeathsig", "KILL", "--", program]);
+    command
 }
 
 fn isolated(mut command: Command, folder: &Path) -> Command {
@@ -43,6 +55,13 @@ impl Program {
     pub(crate) fn start_with(folder: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> Self {
         let mut command = command(folder);
         command.args(["--listen", "127.0.0.1:0"]).args(arguments).envs(environment.iter().copied());
+        Self::spawn(folder, command)
+    }
+
+    /// Starts the program at the address that the arguments name.
+    pub(crate) fn start_at(folder: &Path, arguments: &[&str]) -> Self {
+        let mut command = command(folder);
+        command.args(arguments);
         Self::spawn(folder, command)
     }
 
@@ -271,6 +290,61 @@ async fn a_request_under_way_is_answered_before_the_end() {
     connection.read_to_string(&mut answer).expect("an answer");
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     assert!(program.child.wait().expect("it ended").success());
+}
+
+#[tokio::test]
+async fn a_draining_server_is_not_ready_and_serves_all_other_requests() {
+    let folder = folder();
+    let mut program = Program::start(folder.path(), &["--drain-delay", "1h"]);
+    let ready = async || {
+        let url = program.client.url("/health/ready");
+        program.client.send(program.client.http.get(url)).await
+    };
+    assert_eq!(ready().await.header("connection"), None);
+    program.terminate();
+    // The signal takes effect at some moment.
+    let not_ready = loop {
+        let response = ready().await;
+        if response.status != 200 {
+            break response;
+        }
+    };
+    not_ready.assert_problem(503, "unavailable");
+    assert!(not_ready.text.contains("shutting down"), "{}", not_ready.text);
+    let live = program.client.http.get(program.client.url("/health/live"));
+    let live = program.client.send(live).await;
+    assert_eq!((live.status, live.header("connection")), (200, Some("close")));
+    program.client.enter(ANNA, None).await;
+
+    // HTTP/2 has no such header.
+    let http = reqwest::Client::builder().http2_prior_knowledge().no_proxy().build().expect("a client");
+    let response = http.get(program.client.url("/health/live")).send().await.expect("a response");
+    assert_eq!((response.status().as_u16(), response.headers().get("connection")), (200, None));
+
+    let log = program.logged();
+    assert!(log.contains("draining delay=1h"), "{log}");
+    assert!(!log.contains("shutting down") && !log.contains("ERROR"), "{log}");
+    // The second signal ends it, an hour before its time.
+    program.terminate();
+    assert_eq!(program.child.wait().expect("it ended").code(), Some(128 + 15));
+}
+
+#[tokio::test]
+async fn a_second_signal_ends_a_server_that_waits_for_requests() {
+    let folder = folder();
+    let mut program = Program::start(folder.path(), &["--shutdown-time", "1h", "--time-limit", "1h"]);
+    let address = program.client.address;
+    let mut connection = TcpStream::connect(address).expect("connected");
+    let head = "POST /api/v1/auth/send_code/ HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n";
+    connection.write_all(head.as_bytes()).expect("written");
+    // A response on another connection, so that the first has been accepted.
+    program.client.enter(BORIS, None).await;
+    program.terminate();
+    while TcpStream::connect(address).is_ok() {}
+    assert!(program.logged().contains("shutting down"));
+    assert!(program.child.try_wait().expect("a child").is_none(), "it waits for the request");
+    signal(&program.child, "-INT");
+    assert_eq!(program.child.wait().expect("it ended").code(), Some(128 + 2));
 }
 
 #[tokio::test]
@@ -519,7 +593,7 @@ async fn trusted_proxies_as_wide_as_the_internet_are_warned_about() {
 fn a_limit_of_open_files_below_what_connections_need_is_warned_about() {
     let folder = folder();
     let start = |limit: &str, arguments: &[&str]| {
-        let mut command = isolated(Command::new("/bin/sh"), folder.path());
+        let mut command = isolated(tied("/bin/sh"), folder.path());
         command.args(["-c", "ulimit -n \"$0\" && exec \"$@\"", limit, PROGRAM, "--listen", "127.0.0.1:0"]);
         command.args(arguments);
         Program::spawn(folder.path(), command).stop()

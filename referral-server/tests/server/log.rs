@@ -22,7 +22,7 @@ const AT_ONCE: usize = 50;
 const MANY: usize = 20_000;
 
 /// A request that takes as long waits for the log, and so for ever.
-const DEADLOCK: Duration = Duration::from_secs(60);
+const DEADLOCK: Duration = Duration::from_mins(1);
 
 /// A program whose log goes into a pipe.
 struct Logging {

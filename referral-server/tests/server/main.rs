@@ -17,6 +17,7 @@ mod overload;
 mod pages;
 mod readme;
 mod reports;
+mod rolling;
 mod searches;
 mod service;
 mod sessions;

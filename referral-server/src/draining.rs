@@ -1,0 +1,24 @@
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+/// Flag that the server will shut down soon. Clones share it.
+///
+/// While it is set, `/health/ready` responds with 503, so that balancers send requests to other instances. All
+/// other requests are served as usual.
+#[derive(Clone, Debug, Default)]
+pub struct Draining(Arc<AtomicBool>);
+
+impl Draining {
+    /// Sets the flag.
+    pub fn start(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// Returns `true` if the flag is set.
+    #[must_use]
+    pub fn is_started(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}

@@ -1,0 +1,210 @@
+//! A rolling restart of two instances behind nginx, under load.
+
+use std::{
+    fs,
+    io::Write as _,
+    net::{Ipv4Addr, SocketAddr, TcpStream},
+    path::Path,
+    process::{Child, Stdio},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+};
+
+use serde_json::{Value, json};
+use tokio::sync::Notify;
+
+use crate::{
+    binary::{Program, folder, tied},
+    hosts::server::Database,
+    keys::commanded,
+    service::Client,
+};
+
+const NGINX: &str = "/usr/sbin/nginx";
+
+/// Concurrent clients.
+const CLIENTS: usize = 4;
+
+/// Requests that must succeed between two restarts, so that both instances have served some.
+const PROGRESS: usize = 100;
+
+/// nginx, which ends with this value.
+struct Nginx {
+    child: Child,
+    address: SocketAddr,
+}
+
+impl Nginx {
+    /// Starts nginx in front of the servers. Its settings for upstreams are those of `docs/operations.md`.
+    fn start(folder: &Path, address: SocketAddr, servers: [SocketAddr; 2]) -> Self {
+        let [one, other] = servers;
+        let config = format!(
+            "daemon off;
+             master_process off;
+             pid nginx.pid;
+             error_log error.log;
+             events {{}}
+             http {{
+                 access_log off;
+                 client_body_temp_path body;
+                 proxy_temp_path proxy;
+                 fastcgi_temp_path fastcgi;
+                 uwsgi_temp_path uwsgi;
+                 scgi_temp_path scgi;
+                 upstream referral {{
+                     server {one} max_fails=0;
+                     server {other} max_fails=0;
+                     keepalive 16;
+                     keepalive_timeout 1s;
+                 }}
+                 server {{
+                     listen {address};
+                     location / {{
+                         proxy_pass http://referral;
+                         proxy_http_version 1.1;
+                         proxy_set_header Connection \"\";
+                         proxy_set_header Host $host;
+                         proxy_set_header X-Forwarded-For $remote_addr;
+                     }}
+                 }}
+             }}"
+        );
+        fs::write(folder.join("nginx.conf"), config).expect("written");
+        let mut command = tied(NGINX);
+        command.arg("-p").arg(folder).args(["-c", "nginx.conf", "-e", "error.log"]);
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it starts");
+        while TcpStream::connect(address).is_err() {
+            let log = || fs::read_to_string(folder.join("error.log")).unwrap_or_default();
+            assert!(child.try_wait().expect("a child").is_none(), "it ended: {}", log());
+        }
+        Self { child, address }
+    }
+}
+
+impl Drop for Nginx {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Load on the service, until it is stopped.
+#[derive(Clone, Default)]
+struct Load {
+    is_over: Arc<AtomicBool>,
+    succeeded: Arc<AtomicUsize>,
+    changed: Arc<Notify>,
+}
+
+impl Load {
+    /// Signs in and refreshes, with one phone after another. Returns the first failure.
+    async fn run(self, client: Client, number: usize) -> Result<(), String> {
+        for user in 0.. {
+            let phone = format!("+79608{number}{user:05}");
+            let sent = self.post(&client, "/auth/send_code/", json!({ "phone": phone })).await?;
+            let body = json!({ "phone": phone, "code": sent["code"], "challenge_id": sent["challenge_id"] });
+            let mut tokens = self.post(&client, "/auth/jwt/get_by_phone/", body).await?;
+            for _ in 0..3 {
+                let body = json!({ "refresh": tokens["refresh"] });
+                tokens = self.post(&client, "/auth/jwt/refresh/", body).await?;
+            }
+            if self.is_over.load(Ordering::Relaxed) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    async fn post(&self, client: &Client, path: &str, body: Value) -> Result<Value, String> {
+        let response = client.request(reqwest::Method::POST, path).json(&body).send().await;
+        let response = response.map_err(|error| format!("{path}: {error:?}"))?;
+        let (status, text) = (response.status(), response.text().await);
+        let text = text.map_err(|error| format!("{path}: {status}: {error:?}"))?;
+        if status != 200 {
+            return Err(format!("{path}: {status}: {text}"));
+        }
+        self.succeeded.fetch_add(1, Ordering::Relaxed);
+        self.changed.notify_one();
+        serde_json::from_str(&text).map_err(|error| format!("{path}: {error}: {text}"))
+    }
+
+    /// Waits until many more requests have succeeded. Ends early if a client has failed.
+    async fn progress(&self) {
+        let goal = self.succeeded.load(Ordering::Relaxed) + PROGRESS;
+        while self.succeeded.load(Ordering::Relaxed) < goal && !self.is_over.load(Ordering::Relaxed) {
+            self.changed.notified().await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rolling_restart_behind_nginx_fails_no_request() {
+    if !Path::new(NGINX).exists() {
+        let message = "LEFT OUT: a rolling restart, since nginx is not installed (package `nginx-light`)";
+        assert!(std::env::var_os("REFERRAL_TEST_REQUIRE_ALL").is_none(), "{message}");
+        // Past the test harness, which keeps what a passing test prints to itself.
+        let _ = writeln!(std::io::stderr(), "{message}");
+        return;
+    }
+    let Some(database) = Database::create().await else { return };
+
+    // Addresses of this process alone: the port of an instance must stay free while it restarts.
+    let [_, _, high, low] = std::process::id().to_be_bytes();
+    let address = |number: u8| SocketAddr::from((Ipv4Addr::new(127, 64 | number, high, low), 8080));
+    let addresses = [address(1), address(2)];
+    let folders = [folder(), folder()];
+    let keys = folder();
+    let keys_dir = keys.path().join("data").to_str().expect("a path in UTF-8").to_owned();
+    commanded(keys.path(), &["keys", "generate", "--data-dir", &keys_dir], &[]);
+    let start = |number: usize| {
+        let listen = addresses[number].to_string();
+        let arguments = [
+            "--listen",
+            &listen,
+            "--database-url",
+            &database.url,
+            "--data-dir",
+            &keys_dir,
+            "--drain-delay",
+            "2s",
+            "--return-codes-to-anyone",
+            "--trusted-proxies",
+            "127.0.0.0/8",
+            "--client-address-header",
+            "X-Forwarded-For",
+        ];
+        Program::start_at(folders[number].path(), &arguments)
+    };
+    let mut instances = [0, 1].map(|number| Some(start(number)));
+    let nginx_folder = folder();
+    let nginx = Nginx::start(nginx_folder.path(), address(3), addresses);
+
+    let load = Load::default();
+    let clients: Vec<_> = (0..CLIENTS)
+        .map(|number| {
+            let (load, client) = (load.clone(), Client::new(nginx.address));
+            tokio::spawn(async move {
+                let result = load.clone().run(client, number).await;
+                // Also for the others, and for the restarts.
+                load.is_over.store(true, Ordering::Relaxed);
+                load.changed.notify_one();
+                result
+            })
+        })
+        .collect();
+    load.progress().await;
+    for (number, instance) in instances.iter_mut().enumerate() {
+        let log = instance.take().expect("it runs").stop();
+        assert!(log.contains("draining delay=2s") && log.contains("shutting down"), "{log}");
+        *instance = Some(start(number));
+        load.progress().await;
+    }
+    load.is_over.store(true, Ordering::Relaxed);
+    for client in clients {
+        let log = || fs::read_to_string(nginx_folder.path().join("error.log")).unwrap_or_default();
+        let result = client.await.expect("no panic");
+        assert_eq!(result, Ok(()), "{}", log());
+    }
+}
