@@ -133,6 +133,14 @@ impl Migrations {
         }
     }
 
+    /// Logs that the migrations from `first` on were applied, unless the database was new.
+    pub(crate) fn log_applied(&self, first: i64) {
+        let last = self.all.last().map(|migration| migration.version);
+        if self.all.first().is_some_and(|migration| migration.version < first) {
+            tracing::info!(first, last, "migrated the database");
+        }
+    }
+
     fn is_known(&self, version: i64) -> bool {
         self.all.iter().any(|migration| migration.version == version)
     }

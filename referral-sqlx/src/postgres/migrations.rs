@@ -63,7 +63,7 @@ async fn try_run(connection: &mut PgConnection, is_locking: bool) -> std::result
     migrated.map_err(|error| ConnectError::NotMigrated(error.into()))?;
     // Another process may have been at it too, with a newer program.
     MIGRATIONS.check_complete(&applied(connection).await.map_err(failed)?)?;
-    tracing::info!(from = first, to = MIGRATIONS.all.len(), "migrated the database");
+    MIGRATIONS.log_applied(first);
     Ok(())
 }
 

@@ -45,7 +45,7 @@ pub(super) async fn run(connection: &mut SqliteConnection) -> std::result::Resul
         filled.map_err(|error| ConnectError::NotMigrated(error.into()))?;
     }
     transaction.commit().await.map_err(failed)?;
-    tracing::info!(from = first, to = MIGRATIONS.all.len(), "migrated the database");
+    MIGRATIONS.log_applied(first);
     Ok(())
 }
 
