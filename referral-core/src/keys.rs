@@ -85,6 +85,7 @@ pub enum KeyError {
 
 /// A private JSON Web Key (RFC 7517 and RFC 8037), as far as it is used here.
 #[derive(Serialize, Deserialize)]
+#[serde(expecting = "an object with the members of a key")]
 struct PrivateJwk {
     kty: String,
     kid: String,
@@ -174,12 +175,21 @@ impl Drop for PrivateJwk {
 }
 
 #[derive(Serialize, Deserialize)]
+#[serde(expecting = "an object with the member `keys`")]
 struct PrivateJwkSet {
     keys: Vec<PrivateJwk>,
 }
 
 impl PrivateJwkSet {
     fn parse(json: &str) -> Result<Vec<PrivateJwk>, KeyError> {
+        if json.trim().is_empty() {
+            return Err(KeyError::NotAKeySet("it is empty".into()));
+        }
+        if json.starts_with('\u{feff}') {
+            return Err(KeyError::NotAKeySet(
+                "it begins with a byte order mark; save it as UTF-8 without one".into(),
+            ));
+        }
         let Self { keys } =
             serde_json::from_str(json).map_err(|error| KeyError::NotAKeySet(without_value(&error)))?;
         if keys.is_empty() {
@@ -497,7 +507,9 @@ mod tests {
         let twice = format!(r#"{{"keys":[{0},{0}]}}"#, r#"{"kty":"oct","kid":"a","k":"AAAA"}"#);
         let rsa = r#"{"keys":[{"kty":"RSA","kid":"a"}]}"#;
         for (set, reason) in [
-            ("", "not a JSON Web Key Set"),
+            ("", "not a JSON Web Key Set: it is empty"),
+            ("\u{feff}{}", "byte order mark"),
+            ("{", "not a JSON Web Key Set"),
             (r#"{"keys":[]}"#, "has no key"),
             (&twice, "two keys have the id `a`"),
             (rsa, "of a type that is not used here"),

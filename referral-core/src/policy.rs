@@ -7,7 +7,7 @@ use time::OffsetDateTime;
 use crate::{
     Invalid, PhoneNumber, TestNumber,
     counters::{Counted, Keep, Subject},
-    limits::{LONGEST, Limits},
+    limits::{LONGEST, Limit, Limits},
     phone::Region,
     sms_code::CODE_LENGTHS,
 };
@@ -255,7 +255,7 @@ impl Policy {
     ///
     /// # Errors
     ///
-    /// `invalid_policy`, with a sentence that names the number and its bounds.
+    /// `invalid_policy`, with a sentence that names the field in backticks and its bounds.
     pub fn check(&self) -> Result<(), Invalid> {
         self.check_codes()?;
         self.check_limits()?;
@@ -267,87 +267,92 @@ impl Policy {
     /// The shortest is what a warning is logged for. The longest is the lifetime of a code in `standard`.
     fn check_clock(&self) -> Result<(), Invalid> {
         match self.max_clock_offset {
-            Some(max) if !(Duration::from_secs(1)..=5 * MINUTE).contains(&max) => no(
-                "The clock of a host may differ from that of the storage by 1 second to 5 minutes at most.",
-            ),
+            Some(max) if !(Duration::from_secs(1)..=5 * MINUTE).contains(&max) => {
+                no("`max_clock_offset` must be 1 second to 5 minutes.")
+            }
             _ => Ok(()),
         }
     }
 
     fn check_codes(&self) -> Result<(), Invalid> {
         if !CODE_LENGTHS.contains(&self.code_length) || !CODE_LENGTHS.contains(&self.attack_code_length) {
-            return no("A code has 4 to 10 digits, under attack too.");
+            return no("`code_length` and `attack_code_length` must be 4 to 10 digits.");
         }
         if !self.lengthening.iter().all(|step| CODE_LENGTHS.contains(&step.code_length) && step.failures > 0)
         {
-            return no("A lengthened code has 4 to 10 digits, from one wrong code on or later.");
+            return no("`lengthening` must have steps of 4 to 10 digits, from one wrong code on or later.");
         }
         let rises = |pair: &[Lengthening]| {
             pair[0].failures < pair[1].failures && pair[0].code_length < pair[1].code_length
         };
         if !self.lengthening.windows(2).all(rises) || self.failures_that_matter() > MAX_COUNT {
-            return no("Codes are lengthened by more digits from more wrong codes on, 1000 at most.");
+            return no(
+                "`lengthening` must have more digits from more wrong codes on, and `lengthening` and `hold_at` at most 1000 wrong codes.",
+            );
         }
         if self.hold_at == Some(0) {
-            return no("A phone is held from one wrong code on, or later.");
+            return no("`hold_at` must be 1 wrong code or more.");
         }
         if !(DAY..=366 * DAY).contains(&self.failure_memory) {
-            return no("Wrong codes are remembered for a day to a year.");
+            return no("`failure_memory` must be 1 to 366 days.");
         }
         if !(MINUTE..=10 * MINUTE).contains(&self.code_lifetime) {
-            return no("A code lives 1 to 10 minutes.");
+            return no("`code_lifetime` must be 1 to 10 minutes.");
         }
         if !(1..=10).contains(&self.tries_per_code) {
-            return no("A code has 1 to 10 tries.");
+            return no("`tries_per_code` must be 1 to 10.");
         }
         if self.cool_down > DAY {
-            return no("The time between two codes for one phone is a day at most.");
+            return no("`cool_down` must be 1 day or less.");
         }
         Ok(())
     }
 
     fn check_limits(&self) -> Result<(), Invalid> {
         let all = [
-            &self.failures_per_address,
-            &self.attempts_without_challenge,
-            &self.codes_per_phone,
-            &self.codes_per_phone_and_address,
-            &self.codes_per_address,
-            &self.codes_per_block,
-            &self.invite_failures,
-            &self.email_changes,
+            ("failures_per_address", &self.failures_per_address),
+            ("attempts_without_challenge", &self.attempts_without_challenge),
+            ("codes_per_phone", &self.codes_per_phone),
+            ("codes_per_phone_and_address", &self.codes_per_phone_and_address),
+            ("codes_per_address", &self.codes_per_address),
+            ("codes_per_block", &self.codes_per_block),
+            ("invite_failures", &self.invite_failures),
+            ("email_changes", &self.email_changes),
         ];
-        for limit in all.into_iter().flat_map(Limits::iter) {
-            if !(1..=MAX_COUNT).contains(&limit.count)
-                || !(Duration::from_secs(1)..=LONGEST).contains(&limit.per)
-            {
-                return no("A limit is 1 to 1000 in a second to 31 days.");
+        for (field, limits) in all {
+            let is_sound = |limit: &Limit| {
+                (1..=MAX_COUNT).contains(&limit.count)
+                    && (Duration::from_secs(1)..=LONGEST).contains(&limit.per)
+            };
+            if !limits.iter().all(is_sound) {
+                let detail = format!("`{field}` must have limits of 1 to 1000 in 1 second to 31 days.");
+                return Err(Invalid::new("invalid_policy", detail));
             }
         }
         match &self.regions {
-            None => return no("Say which regions codes are sent to, or that they are sent to all."),
+            None => return no("`regions` must be set: name the regions that codes are sent to, or all."),
             Some(Regions::Only(regions)) if regions.is_empty() => {
-                return no("Codes are sent to one region at least.");
+                return no("`regions` must have one region or more.");
             }
             _ => {}
         }
         match self.messages_per_day {
-            None => no("Say how many messages may be sent in a day, or that there is no limit."),
-            Some(Budget::Messages(0)) => no("One message may be sent in a day at least."),
+            None => no("`messages_per_day` must be set: give a number, or unlimited."),
+            Some(Budget::Messages(0)) => no("`messages_per_day` must be 1 or more."),
             _ => Ok(()),
         }
     }
 
     fn check_test_numbers(&self) -> Result<(), Invalid> {
         if self.test_numbers.len() > MAX_TEST_NUMBERS {
-            return no("There are 100 test numbers at most.");
+            return no("`test_numbers` must have 100 entries or fewer.");
         }
         if self.test_numbers.iter().any(|number| number.code_length() < self.code_length) {
-            return no("The code of a test number must have at least as many digits as other codes.");
+            return no("Each code of `test_numbers` must have at least as many digits as `code_length`.");
         }
         let phones: BTreeSet<_> = self.test_numbers.iter().map(|number| &number.phone).collect();
         if phones.len() < self.test_numbers.len() {
-            return no("Two test numbers have the same phone: leave one out.");
+            return no("`test_numbers` must have each phone once.");
         }
         Ok(())
     }
@@ -355,19 +360,21 @@ impl Policy {
     fn check_tokens(&self) -> Result<(), Invalid> {
         let of_tokens = [self.access_lifetime, self.refresh_lifetime, self.session_lifetime];
         if of_tokens.iter().any(|lifetime| lifetime.subsec_nanos() != 0) {
-            return no("Tokens and sessions last whole seconds.");
+            return no("`access_lifetime`, `refresh_lifetime` and `session_lifetime` must be whole seconds.");
         }
         if self.access_lifetime < Duration::from_secs(1) || self.access_lifetime > DAY {
-            return no("An access token is valid for 1 second to 1 day.");
+            return no("`access_lifetime` must be 1 second to 1 day.");
         }
         if self.refresh_lifetime < self.access_lifetime {
-            return no("A refresh token is valid for no shorter a time than an access token.");
+            return no("`refresh_lifetime` must not be shorter than `access_lifetime`.");
         }
         if self.session_lifetime < self.refresh_lifetime || self.session_lifetime > 3_660 * DAY {
-            return no("A session lives as long as a refresh token or longer, ten years at most.");
+            return no(
+                "`session_lifetime` must not be shorter than `refresh_lifetime`, and 10 years or less.",
+            );
         }
         if self.refresh_grace > 10 * MINUTE {
-            return no("The grace for an exchanged refresh token is 10 minutes at most.");
+            return no("`refresh_grace` must be 10 minutes or less.");
         }
         Ok(())
     }

@@ -90,6 +90,12 @@ struct Claims {
     token_type: TokenKind,
 }
 
+/// Returns the audience of refresh tokens: the issuer itself, under a name that no resource server has.
+/// A verifier that checks the audience only takes no refresh token for an access token.
+pub(crate) fn refresh_audience(issuer: &str) -> String {
+    format!("{issuer}:refresh")
+}
+
 /// Signs and verifies the tokens of one issuer for one audience.
 pub(crate) struct Tokens {
     pub(crate) keys: SigningKeys,
@@ -113,16 +119,10 @@ impl Tokens {
         Self { keys, issuer, audience, seen: Cache::new(REMEMBERED) }
     }
 
-    /// Returns the audience of refresh tokens: the issuer itself, under a name that no resource server has.
-    /// A verifier that checks the audience only takes no refresh token for an access token.
-    pub(crate) fn refresh_audience(&self) -> String {
-        format!("{}:refresh", self.issuer)
-    }
-
     fn audience(&self, kind: TokenKind) -> String {
         match kind {
             TokenKind::Access => self.audience.clone(),
-            TokenKind::Refresh => self.refresh_audience(),
+            TokenKind::Refresh => refresh_audience(&self.issuer),
         }
     }
 

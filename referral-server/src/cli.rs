@@ -13,6 +13,7 @@ use referral_sqlx::{PostgresOptions, SqliteOptions};
 
 use crate::{
     connections::Limits,
+    flags,
     keys::KeysCommand,
     limits::LimitSettings,
     log,
@@ -213,13 +214,13 @@ pub(crate) struct SignIn {
     #[arg(long, env = "REFERRAL_POLICY", global = true)]
     pub(crate) policy: Option<PolicyName>,
     /// Digits of a code, 4 to 10 [default: 4; strict: 6]
-    #[arg(long, env = "REFERRAL_CODE_LENGTH", global = true, value_name = "DIGITS")]
+    #[arg(long, env = "REFERRAL_CODE_LENGTH", global = true, value_name = "DIGITS", value_parser = clap::value_parser!(u8).range(4..=10))]
     pub(crate) code_length: Option<u8>,
     /// How long a code is good, 1 to 10 minutes [default: 300s]
     #[arg(long, env = "REFERRAL_CODE_LIFETIME", global = true, value_name = "TIME", value_parser = humantime::parse_duration)]
     pub(crate) code_lifetime: Option<Duration>,
     /// Wrong tries after which a code is dead, 1 to 10 [default: 3; strict: 5]
-    #[arg(long, env = "REFERRAL_TRIES_PER_CODE", global = true, value_name = "TRIES")]
+    #[arg(long, env = "REFERRAL_TRIES_PER_CODE", global = true, value_name = "TRIES", value_parser = clap::value_parser!(u32).range(1..=10))]
     pub(crate) tries_per_code: Option<u32>,
     /// How long to wait between two codes for one phone [default: 60s; development: 0s]
     #[arg(long, env = "REFERRAL_COOL_DOWN", global = true, value_name = "TIME", value_parser = humantime::parse_duration)]
@@ -397,12 +398,12 @@ impl Postgres {
             database_migration_lock,
         } = self;
         let flags = [
-            ("database-connections", database_connections.is_some()),
-            ("database-acquire-timeout", database_acquire_timeout.is_some()),
-            ("database-statement-timeout", database_statement_timeout.is_some()),
-            ("database-pooler", database_pooler.is_some()),
-            ("database-migration-url", database_migration_url.is_some()),
-            ("database-migration-lock", database_migration_lock.is_some()),
+            ("--database-connections", database_connections.is_some()),
+            ("--database-acquire-timeout", database_acquire_timeout.is_some()),
+            ("--database-statement-timeout", database_statement_timeout.is_some()),
+            ("--database-pooler", database_pooler.is_some()),
+            ("--database-migration-url", database_migration_url.is_some()),
+            ("--database-migration-lock", database_migration_lock.is_some()),
         ];
         flags.into_iter().filter(|(_, is_given)| *is_given).map(|(flag, _)| flag).collect()
     }
@@ -417,7 +418,7 @@ impl Settings {
         if given.is_empty() || self.store.is_postgres() {
             return Ok(());
         }
-        let flags: Vec<_> = given.into_iter().map(with_variable).collect();
+        let flags: Vec<_> = given.into_iter().map(flags::with_variable).collect();
         let database = match &self.store.database_url {
             None => "--database-url (REFERRAL_DATABASE_URL) is not given, so the database is SQLite",
             Some(_) => "--database-url (REFERRAL_DATABASE_URL) is not PostgreSQL",
@@ -502,11 +503,6 @@ impl Settings {
         };
         policy
     }
-}
-
-/// Names a flag together with its environment variable.
-fn with_variable(flag: &str) -> String {
-    format!("--{flag} (REFERRAL_{})", flag.replace('-', "_").to_uppercase())
 }
 
 /// Puts what was given in place of the default.

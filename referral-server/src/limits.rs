@@ -54,7 +54,7 @@ pub(crate) struct LimitSettings {
     #[arg(long, env = "REFERRAL_ATTACK_FAILURES", global = true, value_name = "FAILURES", value_parser = number_or_off)]
     attack_failures: Option<Number>,
     /// Digits of codes while it is, at least; shorter ones are dead [default: 6]
-    #[arg(long, env = "REFERRAL_ATTACK_CODE_LENGTH", global = true, value_name = "DIGITS")]
+    #[arg(long, env = "REFERRAL_ATTACK_CODE_LENGTH", global = true, value_name = "DIGITS", value_parser = clap::value_parser!(u8).range(4..=10))]
     attack_code_length: Option<u8>,
     /// Messages in a day, of the whole service, or unlimited; one address gets a twentieth of them, at
     /// least three, without signing in [default: unlimited; strict: must be set]
@@ -139,7 +139,8 @@ fn time_or_off(input: &str) -> Result<Time, String> {
     if is_off(input) {
         return Ok(Time(None));
     }
-    humantime::parse_duration(input).map(|time| Time(Some(time))).map_err(|error| error.to_string())
+    let time = humantime::parse_duration(input).map_err(|_| "give a time such as 5s, or off".to_owned())?;
+    Ok(Time(Some(time)))
 }
 
 fn lengthening(input: &str) -> Result<Steps, String> {

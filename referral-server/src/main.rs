@@ -6,6 +6,7 @@ mod cli;
 mod connections;
 mod development;
 mod environment;
+mod flags;
 mod keys;
 mod limits;
 mod log;
@@ -18,13 +19,14 @@ mod test_numbers;
 
 use std::{
     io::{self, Write},
-    process::ExitCode,
+    process::{self, ExitCode},
     sync::Arc,
 };
 
 use clap::{CommandFactory as _, FromArgMatches as _, error::ErrorKind};
 use referral_core::{
-    Peppers, Referral, SigningKeys, random::SystemRandom, sms::DevelopmentSender, storage::MemoryStorage,
+    Peppers, PhoneNumber, Referral, SigningKeys, random::SystemRandom, sms::DevelopmentSender,
+    storage::MemoryStorage,
 };
 
 use crate::{
@@ -65,14 +67,21 @@ fn main() -> ExitCode {
 
 /// Reads flags and environment variables, or exits as clap does.
 fn parse_command_line() -> Cli {
-    let matches = environment::ignore_empty_variables(Cli::command()).try_get_matches();
+    let command = environment::ignore_empty_variables(Cli::command());
+    // So that the error about `--max-requests -5` names the flag.
+    let command = command.mut_args(|arg| arg.allow_negative_numbers(true));
+    let matches = command.try_get_matches();
     matches.and_then(|matches| Cli::from_arg_matches(&matches)).unwrap_or_else(|error| {
         use ErrorKind::{DisplayHelp, DisplayHelpOnMissingArgumentOrSubcommand};
         if matches!(error.kind(), DisplayHelp | DisplayHelpOnMissingArgumentOrSubcommand) {
             // The help names all variables, including those that are empty.
             Cli::command().get_matches();
         }
-        error.exit()
+        if !error.use_stderr() || error.kind() == DisplayHelpOnMissingArgumentOrSubcommand {
+            error.exit();
+        }
+        let _ = writeln!(io::stderr(), "referral-server: {}", flags::describe(&error));
+        process::exit(error.exit_code())
     })
 }
 
@@ -124,8 +133,10 @@ fn print_openapi() -> Result<()> {
 }
 
 async fn create_superuser(settings: &Settings, phone: &str) -> Result<()> {
+    let phone = PhoneNumber::parse(phone, settings.policy().default_region)
+        .map_err(|error| format!("--phone: {}", flags::phrase(&error.to_string())))?;
     let referral = serve::build(settings, Messages::none(), ()).await?;
-    let user = referral.make_staff(referral.parse_phone(phone)?).await?;
+    let user = referral.make_staff(phone).await?;
     referral.close().await;
     Ok(writeln!(io::stdout(), "{} is staff: user {}", user.phone.as_str(), user.id)?)
 }

@@ -14,7 +14,7 @@ use referral_core::{
 use tempfile::NamedTempFile;
 use zeroize::Zeroizing;
 
-use crate::cli::Settings;
+use crate::{cli::Settings, flags};
 
 /// A key set that cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -37,6 +37,11 @@ pub(crate) enum SecretError {
         path = path.display()
     )]
     OfOther { path: PathBuf, owner: u32, user: u32 },
+    #[error("{}: {error}", flags::with_variable(flag))]
+    Flag { flag: &'static str, error: Box<SecretError> },
+    #[error("cannot use {} as the data directory: {reason}; name a directory that this process can create and \
+             write to", path.display())]
+    DataDir { path: PathBuf, reason: String },
     #[error("{place}: {source}")]
     Broken { place: String, source: KeyError },
     #[error(
@@ -59,6 +64,19 @@ pub(crate) fn read(settings: &Settings) -> Result<(SigningKeys, Peppers), Secret
     let keys = SigningKeys::from_jwk_set(&signing.read()?).map_err(|source| signing.broken(source))?;
     let peppers = Peppers::from_jwk_set(&pepper.read()?).map_err(|source| pepper.broken(source))?;
     Ok((keys, peppers))
+}
+
+/// Checks the key sets that are there, and that files named by flags are there.
+///
+/// It is called before the database is opened, so that a mistake does not leave a new database behind.
+pub(crate) fn check_present(settings: &Settings) -> Result<(), SecretError> {
+    for purpose in KeyPurpose::ALL {
+        let secret = Secret::of(settings, purpose);
+        if secret.given.is_some() || secret.file.is_some() || secret.path().exists() {
+            secret.check(&secret.read()?)?;
+        }
+    }
+    Ok(())
 }
 
 /// Makes what is not in the data folder, but only for a database that has not been in use: else
@@ -118,6 +136,10 @@ impl<'a> Secret<'a> {
     }
 
     pub(crate) fn read(&self) -> Result<Zeroizing<String>, SecretError> {
+        self.read_text().map_err(|error| self.at_flag(error))
+    }
+
+    fn read_text(&self) -> Result<Zeroizing<String>, SecretError> {
         if let Some(json) = self.given {
             return Ok(json.to_owned().into());
         }
@@ -185,7 +207,22 @@ impl<'a> Secret<'a> {
     }
 
     fn broken(&self, source: KeyError) -> SecretError {
-        SecretError::Broken { place: self.place(), source }
+        let place = match (self.given, self.purpose) {
+            (None, _) => self.place(),
+            (Some(_), KeyPurpose::Signing) => flags::with_variable("--keys"),
+            (Some(_), KeyPurpose::Pepper) => flags::with_variable("--peppers"),
+        };
+        self.at_flag(SecretError::Broken { place, source })
+    }
+
+    /// Names the flag that names the file, if there is one.
+    fn at_flag(&self, error: SecretError) -> SecretError {
+        let flag = match (self.file, self.purpose) {
+            (None, _) => return error,
+            (Some(_), KeyPurpose::Signing) => "--key-file",
+            (Some(_), KeyPurpose::Pepper) => "--pepper-file",
+        };
+        SecretError::Flag { flag, error: Box::new(error) }
     }
 }
 
@@ -228,18 +265,24 @@ fn folder_of(path: &Path) -> &Path {
 /// Directories above it are not checked: other users who can write to those can replace it, but only by one
 /// of theirs, which the next start refuses.
 pub(crate) fn create_data_dir(path: &Path) -> Result<(), SecretError> {
-    let failed = |source| SecretError::Io { path: path.to_owned(), source };
+    let at_flag = |error| SecretError::Flag { flag: "--data-dir", error: Box::new(error) };
+    let failed = |reason: String| at_flag(SecretError::DataDir { path: path.to_owned(), reason });
+    if path.exists() && !path.is_dir() {
+        return Err(failed("it is not a directory".into()));
+    }
     let mut builder = fs::DirBuilder::new();
     builder.recursive(true);
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(path).map_err(failed)?;
-    check_private(path, &fs::metadata(path).map_err(failed)?)
+    builder.create(path).map_err(|error| failed(error.to_string()))?;
+    let metadata = fs::metadata(path).map_err(|error| failed(error.to_string()))?;
+    check_private(path, &metadata).map_err(at_flag)
 }
 
 /// Checks the data directory if it is there.
 pub(crate) fn check_data_dir(path: &Path) -> Result<(), SecretError> {
     match fs::metadata(path) {
-        Ok(metadata) => check_private(path, &metadata),
+        Ok(metadata) => check_private(path, &metadata)
+            .map_err(|error| SecretError::Flag { flag: "--data-dir", error: Box::new(error) }),
         // Commands that read from it say what is missing.
         Err(_) => Ok(()),
     }

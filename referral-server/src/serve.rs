@@ -12,11 +12,12 @@ use std::{
 
 use poem::{EndpointExt as _, Route, endpoint::make_sync, get};
 use referral_core::{
-    Budget, Hook, Referral, Regions, TestNumber,
+    Budget, Builder, Hook, Referral, Regions, TestNumber,
     clock::{Clock as _, SystemClock},
     storage::Storage,
 };
 use referral_server::{AppOptions, ClientAddresses, Draining, Metrics, app};
+use referral_sqlx::ConnectError;
 use tokio::{
     net::TcpListener,
     signal::unix::{Signal, SignalKind, signal},
@@ -26,7 +27,7 @@ use tokio::{
 use crate::{
     cli::{PolicyName, Settings},
     connections::{self, Plain, Server},
-    development,
+    development, flags,
     log::DroppedLines,
     open_files, secrets,
     sms::Messages,
@@ -42,7 +43,12 @@ pub(crate) type Result<T, E = Box<dyn std::error::Error>> = std::result::Result<
 pub(crate) async fn build(settings: &Settings, messages: Messages, hook: impl Hook) -> Result<Referral> {
     let mut policy = settings.policy();
     policy.test_numbers = test_numbers::read(settings.sign_in.test_numbers.as_deref().unwrap_or_default())?;
-    policy.check()?;
+    policy.check().map_err(|error| flags::in_place_of_fields(&error.to_string()))?;
+    let (issuer, audience) = (&settings.tokens.issuer, &settings.tokens.audience);
+    Builder::check_audience(issuer, audience)
+        .map_err(|error| format!("--issuer (REFERRAL_ISSUER), --audience (REFERRAL_AUDIENCE): {error}"))?;
+    // Before anything is created.
+    secrets::check_present(settings)?;
     let Messages { sender, texts, .. } = messages;
     let storage = connect(settings).await?;
     secrets::make_missing(settings, &storage.known_keys().await?)?;
@@ -51,8 +57,8 @@ pub(crate) async fn build(settings: &Settings, messages: Messages, hook: impl Ho
         .policy(policy)
         .texts(texts)
         .hook(hook)
-        .issuer(&settings.tokens.issuer)
-        .audience(&settings.tokens.audience)
+        .issuer(issuer)
+        .audience(audience)
         .build()?;
     referral.agree_on_keys().await?;
     Ok(referral)
@@ -60,9 +66,24 @@ pub(crate) async fn build(settings: &Settings, messages: Messages, hook: impl Ho
 
 /// The storage that the settings name, and the folder that it may be in.
 pub(crate) async fn connect(settings: &Settings) -> Result<Arc<dyn Storage>> {
-    if settings.uses_data_dir() {
-        secrets::create_data_dir(&settings.store.data_dir)?;
+    let data_dir = &settings.store.data_dir;
+    match settings.store.database_url {
+        None => secrets::create_data_dir(data_dir)?,
+        Some(_) if settings.uses_data_dir() => secrets::check_data_dir(data_dir)?,
+        Some(_) => {}
     }
+    let storage = open(settings).await.map_err(|error| match settings.store.database_url {
+        Some(_) => format!("{}: {}", flags::with_variable("--database-url"), with_sources(&error)).into(),
+        None => Box::<dyn std::error::Error>::from(error),
+    })?;
+    if settings.uses_data_dir() {
+        secrets::create_data_dir(data_dir)?;
+    }
+    Ok(storage)
+}
+
+/// Opens the database that the settings name.
+async fn open(settings: &Settings) -> Result<Arc<dyn Storage>, ConnectError> {
     let storage = match &settings.store.database_url {
         Some(url) if settings.store.is_postgres() => {
             referral_sqlx::connect_postgres(url, &settings.postgres_options()).await?
@@ -86,19 +107,19 @@ pub(crate) async fn serve(settings: &Settings, dropped_lines: DroppedLines) -> R
     let client_addresses = network.client_addresses()?;
     development::reject_exposed(settings)?;
     warn_about_wide_proxies(settings);
-    open_files::warn(settings);
     let metrics = Metrics::new();
-    let sms = settings.sms_config()?;
+    let at_sms = |error| format!("{}: {error}", flags::with_variable("--sms-config"));
+    let sms = settings.sms_config().map_err(at_sms)?;
     let gateways = sms.as_ref().map(|sms| sms.names().join(", "));
     let mut messages = match sms {
-        Some(sms) => Messages::new(sms, settings, metrics.clone())?,
+        Some(sms) => Messages::new(sms, settings, metrics.clone()).map_err(at_sms)?,
         None => Messages::none(),
     };
     let report_readers = mem::take(&mut messages.report_readers);
     // First, since it is the likeliest to fail and leaves nothing behind.
-    let listener = bind(network.listen).await?;
+    let listener = bind("--listen", network.listen).await?;
     let metrics_listener = match network.metrics_listen {
-        Some(address) => Some(bind(address).await?),
+        Some(address) => Some(bind("--metrics-listen", address).await?),
         None => None,
     };
     let mut stop_signals = StopSignals::new()?;
@@ -113,6 +134,7 @@ pub(crate) async fn serve(settings: &Settings, dropped_lines: DroppedLines) -> R
     let metrics_address = metrics_listener.as_ref().map(TcpListener::local_addr).transpose()?;
     let test_numbers = &referral.policy().test_numbers;
     test_numbers::warn(test_numbers, SystemClock.now());
+    open_files::warn(settings);
     if let Err(error) =
         greet(settings, gateways.as_deref(), test_numbers, listener.local_addr()?, metrics_address)
     {
@@ -174,8 +196,16 @@ async fn drain(draining: &Draining, delay: Duration) {
     }
 }
 
-async fn bind(address: SocketAddr) -> Result<TcpListener, String> {
-    TcpListener::bind(address).await.map_err(|error| format!("cannot listen on {address}: {error}"))
+async fn bind(flag: &str, address: SocketAddr) -> Result<TcpListener, String> {
+    TcpListener::bind(address).await.map_err(|error| {
+        let advice = match error.kind() {
+            io::ErrorKind::AddrInUse => "; stop the process that uses it, or give another port",
+            io::ErrorKind::AddrNotAvailable => "; give an address of this host",
+            io::ErrorKind::PermissionDenied => "; give a port of 1024 or more",
+            _ => "",
+        };
+        format!("{}: failed to listen on {address}: {error}{advice}", flags::with_variable(flag))
+    })
 }
 
 /// Warns about blocks of trusted proxies that no network of proxies can be.

@@ -5,6 +5,8 @@ use std::io::{self, Write};
 use referral_core::TestNumber;
 use time::OffsetDateTime;
 
+use crate::flags;
+
 /// Reads a list such as `+79608543017=47110815@2026-12-31,…`. An error names the place of an entry and
 /// not what is there, which holds a code.
 pub(crate) fn read(list: &str) -> Result<Vec<TestNumber>, String> {
@@ -12,7 +14,9 @@ pub(crate) fn read(list: &str) -> Result<Vec<TestNumber>, String> {
         return Ok(Vec::new());
     }
     let read = |(index, entry): (usize, &str)| {
-        entry.parse().map_err(|error| format!("--test-numbers, entry {}: {error}", index + 1))
+        entry.parse().map_err(|error| {
+            format!("{}, entry {}: {error}", flags::with_variable("--test-numbers"), index + 1)
+        })
     };
     list.split(',').enumerate().map(read).collect()
 }

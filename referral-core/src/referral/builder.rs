@@ -11,7 +11,7 @@ use crate::{
     random::{Random, SystemRandom},
     sms::{SmsSender, Texts},
     storage::Storage,
-    token::Tokens,
+    token::{Tokens, refresh_audience},
 };
 
 /// Writes the message for a code in the first of these languages that it knows.
@@ -130,6 +130,13 @@ impl Builder {
         self
     }
 
+    /// Checks that access tokens have another audience than refresh tokens.
+    ///
+    /// [`build`](Self::build) checks it as well. A program can call this before it opens the storage.
+    pub fn check_audience(issuer: &str, audience: &str) -> Result<(), BuildError> {
+        if audience == refresh_audience(issuer) { Err(BuildError::Audience) } else { Ok(()) }
+    }
+
     /// The handle, once it is certain that its policy makes sense and that it can sign.
     ///
     /// # Errors
@@ -142,9 +149,7 @@ impl Builder {
     /// `aws-lc-rs` and `rust-crypto` in the whole build.
     pub fn build(self) -> Result<Referral, BuildError> {
         self.policy.check()?;
-        if self.tokens.audience == self.tokens.refresh_audience() {
-            return Err(BuildError::Audience);
-        }
+        Self::check_audience(&self.tokens.issuer, &self.tokens.audience)?;
         if !self.tokens.can_sign(self.clock.now()) {
             return Err(BuildError::SigningKey);
         }

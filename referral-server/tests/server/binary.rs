@@ -703,8 +703,8 @@ fn what_cannot_work_is_refused_with_a_sentence() {
     for (arguments, sentence) in [
         (&["--key-file", "exposed.json"][..], "chmod 600"),
         (&["--pepper-file", "absent.json"], "there is no file absent.json"),
-        (&["--code-length", "3"], "4 to 10 digits"),
-        (&["--refresh-lifetime", "1m"], "refresh token"),
+        (&["--code-length", "3"], "from 4 to 10"),
+        (&["--refresh-lifetime", "1m"], "--refresh-lifetime"),
         (&["--default-region", "XX"], "ISO region code"),
         (&["--database-url", "mysql://localhost"], "mysql"),
         (&["--database-connections", "20"], "--database-connections (REFERRAL_DATABASE_CONNECTIONS) cannot"),

@@ -13,6 +13,7 @@ mod keys;
 mod limits;
 mod log;
 mod metrics;
+mod mistakes;
 mod overload;
 mod pages;
 mod readme;
