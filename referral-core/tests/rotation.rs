@@ -17,8 +17,13 @@ fn new_key() -> Value {
     serde_json::from_str(&SigningKeys::generate_jwk_set(&SystemRandom)).expect("JSON")
 }
 
-/// A set of one new symmetric key, for tokens or for codes.
+/// A set of one new symmetric key for tokens.
 fn new_secret() -> Value {
+    serde_json::from_str(&SigningKeys::generate_secret_jwk_set(&SystemRandom)).expect("JSON")
+}
+
+/// A set of one new pepper.
+fn new_pepper() -> Value {
     serde_json::from_str(&Peppers::generate_jwk_set(&SystemRandom)).expect("JSON")
 }
 
@@ -76,7 +81,7 @@ fn key_id(token: &str) -> Value {
 #[tokio::test]
 async fn a_new_key_in_front_signs_nobody_out_and_signs_from_then_on() {
     for (old, new) in [(new_key(), new_key()), (new_secret(), new_secret()), (new_secret(), new_key())] {
-        let [old_pepper, new_pepper] = [new_secret(), new_secret()];
+        let [old_pepper, new_pepper] = [new_pepper(), new_pepper()];
         let referral = referral(&old, &old_pepper);
         referral.agree_on_keys().await.expect("the first");
         let anna = enter(&referral, 1).await;
@@ -106,7 +111,7 @@ async fn a_new_key_in_front_signs_nobody_out_and_signs_from_then_on() {
 
 #[tokio::test]
 async fn two_tabs_get_the_same_tokens_even_if_the_key_changes_between_them() {
-    let ([old, new], pepper) = ([new_key(), new_key()], new_secret());
+    let ([old, new], pepper) = ([new_key(), new_key()], new_pepper());
     let referral = referral(&old, &pepper);
     let anna = enter(&referral, 1).await;
     let first = referral.refresh(&anna.tokens.refresh).await.expect("refreshed").tokens;
@@ -118,7 +123,7 @@ async fn two_tabs_get_the_same_tokens_even_if_the_key_changes_between_them() {
 #[tokio::test]
 async fn what_a_dropped_key_made_is_refused_even_if_it_was_just_seen() {
     let [old, new] = [new_key(), new_key()];
-    let [old_pepper, new_pepper] = [new_secret(), new_secret()];
+    let [old_pepper, new_pepper] = [new_pepper(), new_pepper()];
     // It never said to the storage which keys it has, so none is missed there.
     let referral = referral(&old, &old_pepper);
     let anna = enter(&referral, 1).await.tokens;
@@ -149,7 +154,7 @@ async fn what_a_dropped_key_made_is_refused_even_if_it_was_just_seen() {
 #[tokio::test]
 async fn keys_that_others_would_miss_change_nothing() {
     let [old, new] = [new_key(), new_key()];
-    let [old_pepper, new_pepper] = [new_secret(), new_secret()];
+    let [old_pepper, new_pepper] = [new_pepper(), new_pepper()];
     let referral = referral(&old, &old_pepper);
     referral.agree_on_keys().await.expect("the first");
     let anna = enter(&referral, 1).await.tokens;
@@ -170,7 +175,7 @@ async fn keys_that_others_would_miss_change_nothing() {
 
 #[tokio::test]
 async fn a_process_without_a_key_that_others_use_is_not_ready() {
-    let ([old, new], pepper) = ([new_key(), new_key()], new_secret());
+    let ([old, new], pepper) = ([new_key(), new_key()], new_pepper());
     let storage = Arc::new(MemoryStorage::new());
     let one = referral_on(Arc::clone(&storage), &old, &pepper);
     let other = referral_on(storage, &old, &pepper);
@@ -188,7 +193,7 @@ async fn a_process_without_a_key_that_others_use_is_not_ready() {
 
 #[tokio::test]
 async fn a_process_with_other_settings_learns_it() {
-    let (key, pepper, storage) = (new_key(), new_secret(), Arc::new(MemoryStorage::new()));
+    let (key, pepper, storage) = (new_key(), new_pepper(), Arc::new(MemoryStorage::new()));
     let build = |issuer: &str, code_length| {
         let mut policy = Policy::development();
         policy.code_length = code_length;
@@ -216,7 +221,7 @@ async fn a_process_with_other_settings_learns_it() {
 
 #[tokio::test]
 async fn the_public_keys_are_those_of_the_ring_in_its_order() {
-    let ([old, new, secret], pepper) = ([new_key(), new_key(), new_secret()], new_secret());
+    let ([old, new, secret], pepper) = ([new_key(), new_key(), new_secret()], new_pepper());
     let referral = referral(&old, &pepper);
     let public_ids = || {
         let public: Value = serde_json::from_str(&referral.public_jwk_set()).expect("JSON");
@@ -235,7 +240,7 @@ async fn the_public_keys_are_those_of_the_ring_in_its_order() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_request_fails_while_keys_are_replaced() {
     let [old, new] = [new_key(), new_key()];
-    let [old_pepper, new_pepper] = [new_secret(), new_secret()];
+    let [old_pepper, new_pepper] = [new_pepper(), new_pepper()];
     let referral = referral(&old, &old_pepper);
     let is_over = Arc::new(AtomicBool::new(false));
     let clients = (0..4).map(|number| {
