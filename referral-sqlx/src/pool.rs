@@ -12,7 +12,7 @@ use std::{
 
 use deadpool::{
     Runtime,
-    managed::{Manager, Metrics, Object, Pool, PoolError, QueueMode, RecycleError, RecycleResult},
+    managed::{Manager, Metrics, Object, Pool, PoolError, QueueMode, RecycleError, RecycleResult, Timeouts},
 };
 use sqlx::Connection;
 
@@ -39,9 +39,15 @@ pub(crate) trait Connect: Send + Sync + 'static {
 /// Connection on loan, which returns to its pool when it is dropped.
 pub(crate) type Loan<C> = Object<Opener<C>>;
 
-/// Connections that are opened when they are needed.
+/// Connections that are opened when they are needed. Clones share them.
 pub(crate) struct Connections<C: Connect> {
     pool: Pool<Opener<C>>,
+}
+
+impl<C: Connect> Clone for Connections<C> {
+    fn clone(&self) -> Self {
+        Self { pool: self.pool.clone() }
+    }
 }
 
 /// Error of a request for a connection.
@@ -53,6 +59,16 @@ pub(crate) enum AcquireError<E> {
     Closed,
     /// A connection could not be opened.
     NotOpened(E),
+}
+
+impl<E> From<PoolError<E>> for AcquireError<E> {
+    fn from(error: PoolError<E>) -> Self {
+        match error {
+            PoolError::Backend(error) => Self::NotOpened(error),
+            PoolError::Closed => Self::Closed,
+            _ => Self::TimedOut,
+        }
+    }
 }
 
 impl<C: Connect> Connections<C> {
@@ -72,11 +88,14 @@ impl<C: Connect> Connections<C> {
     }
 
     pub(crate) async fn acquire(&self) -> Result<Loan<C>, AcquireError<C::Error>> {
-        self.pool.get().await.map_err(|error| match error {
-            PoolError::Backend(error) => AcquireError::NotOpened(error),
-            PoolError::Closed => AcquireError::Closed,
-            _ => AcquireError::TimedOut,
-        })
+        self.pool.get().await.map_err(AcquireError::from)
+    }
+
+    /// Acquires a connection, but waits no longer than `patience` for one that is in use.
+    #[cfg(feature = "postgres")]
+    pub(crate) async fn acquire_within(&self, patience: Duration) -> Result<Loan<C>, AcquireError<C::Error>> {
+        let timeouts = Timeouts { wait: Some(patience), ..self.pool.timeouts() };
+        self.pool.timeout_get(&timeouts).await.map_err(AcquireError::from)
     }
 
     /// Drops the connections that were opened before `time`: the idle ones now, the others when they are

@@ -38,7 +38,7 @@ use std::{
 
 use referral_core::storage::{Result, StorageError};
 use sqlx::{
-    AssertSqlSafe, Connection as _, Executor as _, PgConnection, Postgres, SqlSafeStr,
+    AssertSqlSafe, Connection as _, Executor as _, PgConnection, Postgres, Row as _, SqlSafeStr,
     postgres::{PgArguments, PgQueryResult, PgRow},
     query::Query,
 };
@@ -55,6 +55,9 @@ use crate::{
     error::failure,
     pool::{AcquireError, Connections, Loan},
 };
+
+/// Time that a check waits for a connection while requests use all of them.
+const SHORT_WAIT: Duration = Duration::from_millis(100);
 
 type Statement<'q> = Query<'q, Postgres, PgArguments>;
 
@@ -138,6 +141,7 @@ impl PostgresStore {
             AcquireError::NotOpened(error) => StorageError::Failed(error.into()),
         })?;
         Ok(Lease {
+            pool: self.pool.clone(),
             connection: Some(connection),
             response_timeout: self.response_timeout,
             in_transaction: false,
@@ -157,6 +161,7 @@ impl PostgresStore {
 
 /// A connection for one request: all statements on it are one transaction, or each is.
 struct Lease {
+    pool: Connections<Hosts>,
     /// There until it is dropped.
     connection: Option<Loan<Hosts>>,
     response_timeout: Duration,
@@ -178,6 +183,8 @@ enum State {
     InUse,
     /// All statements have been answered and committed.
     Settled,
+    /// A statement was not answered in time. The server is gone, or a commit waits for a standby.
+    Silent,
     /// It cannot be used any more.
     Broken,
 }
@@ -216,9 +223,11 @@ impl Lease {
     ) -> sqlx::Result<T> {
         let connection = self.connection.as_mut().expect("it is there until it is dropped");
         let done = within(self.response_timeout, work(connection)).await;
-        if done.as_ref().is_err_and(|error| is_broken(error) || is_of_standby(error)) {
-            self.state = State::Broken;
-        }
+        self.state = match &done {
+            Err(error) if is_timeout(error) => State::Silent,
+            Err(error) if is_broken(error) || is_of_standby(error) => State::Broken,
+            _ => State::InUse,
+        };
         done
     }
 
@@ -240,11 +249,15 @@ async fn within<T>(timeout: Duration, response: impl Future<Output = sqlx::Resul
     }
 }
 
+fn is_timeout(error: &sqlx::Error) -> bool {
+    matches!(error, sqlx::Error::Io(error) if error.kind() == io::ErrorKind::TimedOut)
+}
+
 /// Rolls back immediately, not when the connection is used next: other requests may wait for its locks, and
 /// the next statement would get its responses. Drops the connection if that fails.
 impl Drop for Lease {
     fn drop(&mut self) {
-        let Some(mut connection) = self.connection.take().filter(|_| self.state != State::Settled) else {
+        let Some(connection) = self.connection.take().filter(|_| self.state != State::Settled) else {
             return;
         };
         let runtime = tokio::runtime::Handle::try_current().ok().filter(|_| self.state != State::Broken);
@@ -252,20 +265,73 @@ impl Drop for Lease {
             drop(Loan::take(connection));
             return;
         };
-        let (in_transaction, timeout) = (self.in_transaction, self.response_timeout);
-        let places = (self.list.take(), self.write.take());
-        runtime.spawn(async move {
-            let settled = within(timeout, async {
-                if in_transaction {
-                    connection.execute("ROLLBACK").await.map(drop)
-                } else {
-                    connection.ping().await
+        let unsettled = Unsettled {
+            pool: self.pool.clone(),
+            connection,
+            response_timeout: self.response_timeout,
+            in_transaction: self.in_transaction,
+            is_silent: self.state == State::Silent,
+            _list: self.list.take(),
+            write: self.write.take(),
+        };
+        runtime.spawn(unsettled.settle());
+    }
+}
+
+/// A connection whose lease was dropped before it was settled, with the places that it keeps until then.
+struct Unsettled {
+    pool: Connections<Hosts>,
+    connection: Loan<Hosts>,
+    response_timeout: Duration,
+    in_transaction: bool,
+    /// Whether the server was waited for in vain already.
+    is_silent: bool,
+    _list: Option<Arc<Place>>,
+    write: Option<OwnedSemaphorePermit>,
+}
+
+impl Unsettled {
+    async fn settle(mut self) {
+        if !self.is_settled().await {
+            drop(Loan::take(self.connection));
+        }
+    }
+
+    /// Waits for the server. While commits wait for a standby, it keeps the connection and its place: the server
+    /// would keep its side of a connection that was dropped, and so each write would cost it one more.
+    async fn is_settled(&mut self) -> bool {
+        loop {
+            if !self.is_silent {
+                match within(self.response_timeout, self.roll_back()).await {
+                    Ok(()) => return true,
+                    Err(error) if !is_timeout(&error) => return false,
+                    Err(_) => {}
                 }
-            });
-            if settled.await.is_err() {
-                drop(Loan::take(connection));
             }
-            drop(places);
-        });
+            self.is_silent = false;
+            if self.write.is_none() || !self.commits_wait().await {
+                return false;
+            }
+        }
+    }
+
+    async fn roll_back(&mut self) -> sqlx::Result<()> {
+        if self.in_transaction {
+            self.connection.execute("ROLLBACK").await.map(drop)
+        } else {
+            self.connection.ping().await
+        }
+    }
+
+    /// Returns `true` if the server can be reached, and commits of this role wait for a standby there.
+    async fn commits_wait(&self) -> bool {
+        let Ok(mut connection) = self.pool.acquire_within(SHORT_WAIT).await else { return false };
+        let waiting = connection.fetch_one(sqlx::raw_sql(statements::COMMITS_WAIT));
+        let waiting =
+            within(self.response_timeout, waiting).await.and_then(|row| row.try_get("commits_wait"));
+        waiting.unwrap_or_else(|_| {
+            drop(Loan::take(connection));
+            false
+        })
     }
 }

@@ -27,6 +27,11 @@ pub(super) const SERVER: &str = "\
            CASE WHEN pg_is_in_recovery() THEN '' \
                 ELSE left(pg_walfile_name(pg_current_wal_lsn()), 8) END AS timeline";
 
+/// Whether a commit of this role waits for a synchronous standby.
+pub(super) const COMMITS_WAIT: &str = "\
+    SELECT EXISTS (SELECT FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND usename = current_user) \
+    AS commits_wait";
+
 pub(super) const ENCODING: &str = "SELECT current_setting('server_encoding') AS encoding";
 
 /// Allocates a file of 256 KiB. The new file of a truncated table has no free space to reuse.

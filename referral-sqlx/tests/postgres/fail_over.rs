@@ -10,15 +10,16 @@ use std::{
     time::Duration,
 };
 
+use referral_core::SignedIn;
 use referral_sqlx::{ConnectError, PostgresOptions, connect_postgres};
-use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection, Row as _};
+use sqlx::{AssertSqlSafe, Executor as _, Row as _};
 use tokio::{
     io::AsyncWriteExt as _,
     net::{TcpListener, TcpStream},
 };
 
 use crate::{
-    server::{Database, start_own},
+    server::{Database, Source, start_own},
     trouble::Bench,
 };
 
@@ -214,32 +215,41 @@ async fn the_primary_is_found_among_several_hosts() {
     assert_eq!(error.code(), "unavailable");
 }
 
+/// Returns a service, the server of its database, and the tokens of a user, where commits wait for a standby
+/// that is not there.
+async fn without_standby(options: &PostgresOptions) -> Option<(Bench, Source, SignedIn)> {
+    let server = start_own("-c synchronous_standby_names=absent -c synchronous_commit=local")?;
+    let database = Database::create_on_own(&server).await;
+    let url = database.url.clone();
+    let mut bench = Bench::at(&url, database, options).await;
+    let anna = bench.enter(1, None).await.expect("signed in");
+    bench.referral.current_user(&anna.tokens.access).await.expect("the token is in use from here on");
+    let name = bench.database.url.rsplit('/').next().expect("a name");
+    let wait = format!("ALTER DATABASE {name} SET synchronous_commit = on");
+    bench.operator.execute(AssertSqlSafe(wait)).await.expect("set");
+    bench.cut_off().await;
+    Some((bench, server, anna))
+}
+
+/// Returns the number of connections whose commits wait.
+async fn waiting_commits(bench: &mut Bench) -> i64 {
+    let waiting = "SELECT count(*) FROM pg_stat_activity \
+                   WHERE wait_event = 'SyncRep' AND backend_type = 'client backend'";
+    bench.operator.fetch_one(waiting).await.expect("a row").get(0)
+}
+
 #[tokio::test]
 async fn reads_are_served_while_commits_wait_for_a_standby() {
     let mut options = PostgresOptions::default();
     options.statement_timeout = Duration::from_mins(10);
-    let no_wait = "-c synchronous_standby_names=absent -c synchronous_commit=local";
-    let Some(server) = start_own(no_wait) else { return };
-    let database = Database::create_on_own(&server).await;
-    let url = database.url.clone();
-    let mut bench = Bench::at(&url, database, &options).await;
-    let anna = bench.enter(1, None).await.expect("signed in");
-    bench.referral.current_user(&anna.tokens.access).await.expect("the token is in use from here on");
-    let name = bench.database.url.rsplit('/').next().expect("a name").to_owned();
-    let wait = format!("ALTER DATABASE {name} SET synchronous_commit = on");
-    bench.operator.execute(AssertSqlSafe(wait)).await.expect("set");
-    bench.cut_off().await;
-
+    let Some((mut bench, _server, anna)) = without_standby(&options).await else { return };
     let writes: Vec<_> = (0..30)
         .map(|_| {
             let (referral, user) = (bench.referral.clone(), anna.user.id);
             tokio::spawn(async move { referral.set_active(user, true).await })
         })
         .collect();
-    let mut onlooker = PgConnection::connect(&bench.database.url).await.expect("a connection");
-    let hanging = "SELECT count(*) FROM pg_stat_activity \
-                   WHERE wait_event = 'SyncRep' AND datname = current_database()";
-    while onlooker.fetch_one(hanging).await.expect("a row").get::<i64, _>(0) == 0 {}
+    while waiting_commits(&mut bench).await == 0 {}
     for _ in 0..10 {
         bench.referral.current_user(&anna.tokens.access).await.expect("read meanwhile");
     }
@@ -247,4 +257,25 @@ async fn reads_are_served_while_commits_wait_for_a_standby() {
     for write in writes {
         write.abort();
     }
+}
+
+#[tokio::test]
+async fn commits_that_wait_for_a_standby_take_no_more_connections_than_there_are_places() {
+    let mut options = PostgresOptions::default();
+    [options.statement_timeout, options.acquire_timeout] = [Duration::from_millis(100); 2];
+    options.max_connections = 4;
+    let Some((mut bench, _server, anna)) = without_standby(&options).await else { return };
+    // Each signs in by a code of its own, so that none waits for a lock of another.
+    for number in 2..12 {
+        let error = bench.enter(number, None).await.expect_err("no commit returns");
+        assert_eq!(error.code(), "unavailable");
+    }
+    assert_eq!(waiting_commits(&mut bench).await, 2);
+    bench.referral.current_user(&anna.tokens.access).await.expect("read meanwhile");
+
+    let name = bench.database.url.rsplit('/').next().expect("a name");
+    let no_wait = format!("ALTER DATABASE {name} RESET synchronous_commit");
+    bench.operator.execute(AssertSqlSafe(no_wait)).await.expect("set");
+    bench.cut_off().await;
+    while bench.enter(20, None).await.is_err() {}
 }
