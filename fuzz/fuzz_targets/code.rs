@@ -9,7 +9,8 @@ use libfuzzer_sys::fuzz_target;
 use referral_core::{CODE_LENGTHS, ChallengeId, CodeInput, PhoneNumber, Policy, Referral, SendCode, SignIn};
 use referral_fuzz::{Ticking, run, service};
 
-const KEYS: &str = r#"{"keys":[{"kty":"oct","kid":"k1","use":"sig","k":"BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc"}]}"#;
+const KEYS: &str =
+    r#"{"keys":[{"kty":"oct","kid":"k1","use":"sig","k":"BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc"}]}"#;
 
 /// Zero in some of the scripts whose digits are read.
 const ZEROS: [char; 4] = ['0', '٠', '०', '０'];

@@ -5,11 +5,13 @@ use std::{
     io::{self, IsTerminal, Write},
     mem,
     net::SocketAddr,
+    pin::pin,
     process,
     sync::Arc,
     time::Duration,
 };
 
+use futures_util::{FutureExt as _, future::FusedFuture as _};
 use poem::{EndpointExt as _, Route, endpoint::make_sync, get};
 use referral_core::{
     Budget, Builder, Hook, Referral, Regions, TestNumber,
@@ -101,7 +103,7 @@ async fn open(settings: &Settings) -> Result<Arc<dyn Storage>, ConnectError> {
     Ok(storage)
 }
 
-/// Serves until a signal to stop, then for the drain delay, and then for as long as requests in flight may take.
+/// Serves until a signal to stop and for the drain delay, and then as long as requests in flight may take.
 pub(crate) async fn serve(settings: &Settings, dropped_lines: DroppedLines) -> Result<()> {
     let network = &settings.network;
     let client_addresses = network.client_addresses()?;
@@ -163,12 +165,18 @@ pub(crate) async fn serve(settings: &Settings, dropped_lines: DroppedLines) -> R
     }
     let draining = Draining::default();
     let stop = async {
+        // Also while draining: tokens of a new key must be accepted.
+        let mut reloading = pin!(reload_keys(hang_up, &referral, settings).fuse());
         tokio::select! {
             _ = stop_signals.next() => {}
-            () = reload_keys(hang_up, &referral, settings) => {}
+            () = &mut reloading => {}
         }
         tokio::spawn(async move { process::exit(stop_signals.next().await) });
-        drain(&draining, network.drain_delay).await;
+        let mut draining = pin!(drain(&draining, network.drain_delay));
+        tokio::select! {
+            () = &mut draining => {}
+            () = &mut reloading, if !reloading.is_terminated() => draining.await,
+        }
         tracing::info!("shutting down");
     };
     options.draining = draining.clone();

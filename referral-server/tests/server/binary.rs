@@ -324,6 +324,7 @@ async fn a_draining_server_is_not_ready_and_serves_all_other_requests() {
     let log = program.logged();
     assert!(log.contains("draining delay=1h"), "{log}");
     assert!(!log.contains("shutting down") && !log.contains("ERROR"), "{log}");
+    assert!(program.reload().contains("were read again"), "keys are reloaded while draining");
     // The second signal ends it, an hour before its time.
     program.terminate();
     assert_eq!(program.child.wait().expect("it ended").code(), Some(128 + 15));
