@@ -518,3 +518,33 @@ async fn a_full_disk_of_the_server_is_not_ready_until_it_has_room() {
     assert!(bench.referral.readiness().await.is_ready());
     assert_eq!(bench.count("disk_probe").await, 0, "nothing is left of the probe");
 }
+
+#[tokio::test]
+async fn requests_succeed_while_a_newer_program_adds_columns() {
+    let Some(mut bench) = Bench::new().await else { return };
+    let anna = bench.enter(1, None).await.expect("signed in");
+    for round in 0..2 {
+        let boris = bench.enter(10 + round, Some(&anna.user.invite_code)).await.expect("signed in");
+        bench.enter(10 + round, None).await.expect("signed in again");
+        let refreshed = bench.referral.refresh(&boris.tokens.refresh).await.expect("refreshed");
+        let access = &refreshed.tokens.access;
+        bench.referral.current_user(access).await.expect("valid");
+        let bearer = bench.referral.authenticate(access).await.expect("valid");
+        let name = Some(Name::parse("Boris").ok());
+        let change = ProfileChange { first_name: name, ..ProfileChange::default() };
+        bench.referral.edit_profile(&bearer, change, &Client::default()).await.expect("edited");
+        search(bench.referral.clone(), bearer.clone()).await.expect("a page");
+        bench.referral.users(&bearer, ListUsers::default()).await.expect("a page");
+        bench.referral.sessions(&bearer).await.expect("sessions");
+        bench.referral.set_active(boris.user.id, true).await.expect("set");
+        bench.referral.sweep().await.expect("swept");
+        assert!(bench.referral.readiness().await.is_ready());
+        // Statements are prepared now. A migration that expands the schema must not break them.
+        let tables = "SELECT string_agg(format('ALTER TABLE %s ADD COLUMN added int NOT NULL DEFAULT 0', \
+                      oid::regclass), ';') FROM pg_class WHERE relkind = 'r' AND relnamespace = 'referral'::regnamespace";
+        if round == 0 {
+            let expand: String = bench.operator.fetch_one(tables).await.expect("tables").get(0);
+            bench.operator.execute(AssertSqlSafe(expand)).await.expect("expanded");
+        }
+    }
+}
