@@ -23,8 +23,14 @@ PASSWORD = "failover"
 AS_POSTGRES = "setpriv --reuid=postgres --regid=postgres --init-groups".split()
 VARIANTS = ("hosts", "haproxy", "haproxy-loose", "pgbouncer")
 
+# Roles of standbys that have every acknowledged commit, or of which one has it.
+SYNCHRONOUS = ("sync_standby", "quorum_standby")
+
 # Time without a commit, seen by the harness, from which the database counts as interrupted.
 INTERRUPTION = 0.7
+
+# Connections that PostgreSQL accepts for each variant: its default of max_connections.
+CONNECTION_LIMIT = 100
 
 # The lowest ttl that Patroni accepts; newer versions raise a lower one. Twice retry_timeout and loop_wait must fit.
 TTL, LOOP_WAIT, RETRY_TIMEOUT = 20, 2, 5
@@ -39,14 +45,15 @@ bootstrap:
     ttl: {ttl}
     loop_wait: {loop_wait}
     retry_timeout: {retry_timeout}
-    # An acknowledged commit is on two hosts, and only a host that has it becomes primary.
-    synchronous_mode: true
+    # An acknowledged commit is on two hosts, and only a host that has all of them becomes primary.
+    synchronous_mode: {synchronous_mode}
     postgresql:
       use_pg_rewind: true
       parameters:
         synchronous_commit: "on"
-        max_connections: 200
+        max_connections: 500
         wal_log_hints: "on"
+        wal_retrieve_retry_interval: 500ms
         wal_keep_size: 256MB
         log_line_prefix: "%m [%p] %d "
   initdb: [{{encoding: UTF8}}, {{locale: C}}, no-sync]
@@ -131,7 +138,7 @@ class Process:
 class Node:
     """A database host: a network namespace in which Patroni runs PostgreSQL."""
 
-    def __init__(self, number, tools, directory, logs):
+    def __init__(self, number, tools, synchronous_mode, directory, logs):
         self.name, self.address = f"node{number}", f"10.77.0.{10 + number}"
         self.cable = f"cable{number}"
         self.directory = directory / self.name
@@ -155,6 +162,7 @@ class Node:
                 ttl=TTL,
                 loop_wait=LOOP_WAIT,
                 retry_timeout=RETRY_TIMEOUT,
+                synchronous_mode=synchronous_mode,
                 binaries=tools.postgres,
                 directory=self.directory,
             )
@@ -294,7 +302,7 @@ class Servers:
 class Cluster:
     """Everything that runs, and the changes of it that faults and repairs make."""
 
-    def __init__(self, tools, variants, directory, logs):
+    def __init__(self, tools, variants, synchronous_mode, directory, logs):
         self.directory, self.logs = directory, logs
         run("ip link add hub type bridge")
         run(f"ip address add {HUB}/24 dev hub")
@@ -305,9 +313,10 @@ class Cluster:
             + ["--advertise-client-urls", f"http://{HUB}:2379", "--listen-peer-urls", f"http://{HUB}:2380"],
             logs / "etcd.log",
         )
-        self.nodes = [Node(number, tools, directory, logs) for number in (1, 2, 3)]
+        self.nodes = [Node(number, tools, synchronous_mode, directory, logs) for number in (1, 2, 3)]
         self.services = [Servers(variant, tools, self.nodes, directory, logs) for variant in variants]
         self.writes = Writes(self.nodes)
+        self.connections = Connections(self.nodes)
 
     def start(self):
         self.etcd.start()
@@ -319,9 +328,11 @@ class Cluster:
         postgres.query(primary, f"CREATE ROLE referral LOGIN PASSWORD '{PASSWORD}'")
         postgres.query(primary, "CREATE TABLE writes (at timestamptz)")
         for service in self.services:
-            postgres.query(primary, f"CREATE DATABASE {service.database} OWNER referral TEMPLATE template0", timeout=10)
+            options = f"OWNER referral TEMPLATE template0 CONNECTION LIMIT {CONNECTION_LIMIT}"
+            postgres.query(primary, f"CREATE DATABASE {service.database} {options}", timeout=10)
             service.start()
         self.writes.start()
+        self.connections.start()
 
     def members(self):
         """Returns the members of the cluster by name, as the first reachable Patroni knows them."""
@@ -334,22 +345,21 @@ class Cluster:
                 return {member["name"]: member for member in json.loads(body)["members"]}
         return {}
 
-    def node_with_role(self, role):
-        names = [name for name, member in self.members().items() if member["role"] == role]
+    def node_with_role(self, *roles):
+        names = [name for name, member in self.members().items() if member["role"] in roles]
         return next((node for node in self.nodes if node.name in names), None)
 
     def primary(self):
         return self.node_with_role("leader")
 
     def synchronous_standby(self):
-        return self.node_with_role("sync_standby")
+        return self.node_with_role(*SYNCHRONOUS)
 
     def is_whole(self):
         """Returns `True` if all hosts run, standbys are streaming and one of them is synchronous."""
         members = self.members().values()
-        roles = sorted(member["role"] for member in members)
         states = [member["state"] in ("running", "streaming") for member in members]
-        if roles != ["leader", "replica", "sync_standby"] or not all(states):
+        if len(states) != len(self.nodes) or not all(states) or not self.primary() or not self.synchronous_standby():
             return False
         statement = "SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming'"
         return postgres.query(self.primary().address, statement) == [["2"]]
@@ -385,7 +395,8 @@ class Writes:
         while True:
             start = time.time()
             try:
-                postgres.query(address, "INSERT INTO writes VALUES (now())")
+                # The timeout is long, since PostgreSQL keeps the connection of a commit that was given up.
+                postgres.query(address, "INSERT INTO writes VALUES (now())", timeout=5)
                 self.times.append(time.time())
             except (OSError, postgres.PostgresError):
                 pass
@@ -407,6 +418,28 @@ class Writes:
             if end and end - start >= INTERRUPTION:
                 return
             time.sleep(0.05)
+
+
+class Connections(threading.Thread):
+    """Counts the connections to each database every 500 ms."""
+
+    def __init__(self, nodes):
+        super().__init__(daemon=True)
+        self.nodes = nodes
+        # Highest counts by database.
+        self.peaks = collections.Counter()
+
+    def run(self):
+        while True:
+            counts = collections.Counter()
+            for node in self.nodes:
+                try:
+                    statement = "SELECT datname, count(*) FROM pg_stat_activity WHERE datname IS NOT NULL GROUP BY 1"
+                    counts.update({name: int(count) for name, count in postgres.query(node.address, statement)})
+                except (OSError, postgres.PostgresError):
+                    pass
+            self.peaks |= counts
+            time.sleep(0.5)
 
 
 class CloseAtOnce(threading.Thread):

@@ -85,7 +85,7 @@ def switch_over(cluster, start):
 def freeze_standby(cluster, start):
     """Stops all processes of the synchronous standby's host, so that commits wait for it."""
     cluster.synchronous_standby().signal(signal.SIGSTOP)
-    cluster.writes.wait(start, 60)
+    cluster.writes.wait(start, 30)
 
 
 @fault("etcd-lost")

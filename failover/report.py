@@ -37,6 +37,8 @@ class Result:
     longest_operation: str = ""
     # Share of successful reads during the interruption. `None` if no read was sent.
     reads: float | None = None
+    # Highest number of connections to the database. The servers open 20 at most.
+    connections: int = 0
     missed: list = dataclasses.field(default_factory=list)
     evidence: list = dataclasses.field(default_factory=list)
 
@@ -60,6 +62,7 @@ def measure(fault, service, clients, cluster, start, interruption, ready):
         reads = [r for r in responses if r.operation == "read" and interruption[0] <= r.time < interruption[1]]
         reads = [r.status == 200 for r in reads]
         result.reads = sum(reads) / len(reads) if reads else None
+    result.connections = cluster.connections.peaks[service.database]
     result.acknowledged = sum(r.status == 200 for r in responses if r.operation in (*SIGN_INS, "refresh"))
     lost, twice = find_lost(service, clients, cluster, start)
     result.lost, result.redeemed_twice = len(lost), len(twice)
@@ -170,6 +173,7 @@ COLUMNS = (
     "Outage",
     "Longest response",
     "Reads meanwhile",
+    "Connections",
     "Missed",
 )
 HEADER = f"| {' | '.join(COLUMNS)} |\n{'|---' * len(COLUMNS)}|"
@@ -192,6 +196,7 @@ def row(result):
         f"{result.outage:.1f} s",
         f"{result.longest_response:.1f} s ({result.longest_operation})",
         reads,
+        result.connections,
         ", ".join(result.missed),
     ]
     return "| " + " | ".join(map(str, cells)) + " |"
