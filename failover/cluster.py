@@ -39,7 +39,7 @@ PATRONI = """\
 scope: referral
 name: {name}
 restapi: {{listen: "{address}:8008", connect_address: "{address}:8008"}}
-etcd3: {{host: "{hub}:2379"}}
+{etcd}: {{host: "{hub}:2379"}}
 bootstrap:
   dcs:
     ttl: {ttl}
@@ -159,6 +159,7 @@ class Node:
                 name=self.name,
                 address=self.address,
                 hub=HUB,
+                etcd=tools.etcd_api,
                 ttl=TTL,
                 loop_wait=LOOP_WAIT,
                 retry_timeout=RETRY_TIMEOUT,
@@ -310,7 +311,8 @@ class Cluster:
         self.etcd = Process(
             "etcd",
             [tools.etcd, "--data-dir", str(directory / "etcd"), "--listen-client-urls", f"http://{HUB}:2379"]
-            + ["--advertise-client-urls", f"http://{HUB}:2379", "--listen-peer-urls", f"http://{HUB}:2380"],
+            + ["--advertise-client-urls", f"http://{HUB}:2379", "--listen-peer-urls", f"http://{HUB}:2380"]
+            + (["--enable-v2"] if tools.etcd_api == "etcd" else []),
             logs / "etcd.log",
         )
         self.nodes = [Node(number, tools, synchronous_mode, directory, logs) for number in (1, 2, 3)]
