@@ -105,7 +105,7 @@ default_pool_size = 20
 max_client_conn = 200
 ignore_startup_parameters = extra_float_digits
 idle_transaction_timeout = 10
-; By default 15 s: after a failed login clients get an error at once for that long.
+; By default 15 s: after a failed login it rejects clients for that long.
 server_login_retry = 1
 server_connect_timeout = 3
 ; A pooled connection to a host that lost power ends after this time, and not after 15 minutes.
@@ -444,8 +444,8 @@ class Connections(threading.Thread):
             time.sleep(0.5)
 
 
-class CloseAtOnce(threading.Thread):
-    """A balancer that accepts each connection and closes it at once."""
+class ClosingBalancer(threading.Thread):
+    """A balancer that accepts each connection and closes it immediately."""
 
     def __init__(self, port):
         super().__init__(daemon=True)

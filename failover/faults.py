@@ -8,7 +8,7 @@ import signal
 import time
 from typing import Callable
 
-from cluster import CloseAtOnce
+from cluster import ClosingBalancer
 
 
 @dataclasses.dataclass
@@ -121,11 +121,11 @@ def restart_balancer(cluster, start):
 
 @fault("balancer-closes", needs_balancer=True)
 def close_at_balancer(cluster, start):
-    """Has the balancers accept each connection and close it at once, for 8 s."""
+    """Has the balancers accept each connection and close it immediately, for 8 s."""
     balanced = [service for service in cluster.services if service.balancer]
     for service in balanced:
         service.balancer.kill()
-    closing = [CloseAtOnce(service.balancer_port) for service in balanced]
+    closing = [ClosingBalancer(service.balancer_port) for service in balanced]
     time.sleep(8)
     for balancer, service in zip(closing, balanced):
         balancer.stop()
