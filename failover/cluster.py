@@ -493,5 +493,5 @@ def wait_for(name, seconds, condition):
         except (OSError, postgres.PostgresError):
             pass
         if time.time() > end:
-            raise SystemExit(f"failover: failed to start {name}: not ready after {seconds} s")
+            raise SystemExit(f"failover: timed out after {seconds} s while waiting for {name}")
         time.sleep(0.1)
