@@ -176,6 +176,11 @@ impl Hosts {
         }
     }
 
+    fn not_connected(&self, mut errors: Vec<(usize, HostError)>) -> NotConnected {
+        errors.sort_by_key(|(index, _)| *index);
+        NotConnected(errors.into_iter().map(|(index, error)| (name(&self.options[index]), error)).collect())
+    }
+
     async fn connect_to(&self, index: usize) -> Result<PgConnection, (usize, HostError)> {
         let connected = async {
             let mut connection = self.options[index].connect().await?;
@@ -221,36 +226,26 @@ impl Connect for Hosts {
     type Error = NotConnected;
     const IS_REMOTE: bool = true;
 
-    /// Connects to the primary: the last one first, and the next server as soon as the one before failed or
-    /// is slow.
+    /// Connects to the primary: the last one first, and the next server as soon as the one before failed or is
+    /// slow. While a server does not respond, the others are tried again, since one of them may be promoted.
     async fn connect(&self) -> Result<PgConnection, NotConnected> {
         let count = self.options.len();
         let first = self.last_primary.load(Ordering::Relaxed);
         let mut untried = (0..count).map(|offset| (first + offset) % count);
         let mut attempts = FuturesUnordered::new();
-        let mut errors = Vec::new();
-        while errors.len() < count {
-            if let Some(index) = untried.next() {
-                attempts.push(self.connect_to(index));
-            }
-            while !attempts.is_empty() {
-                let next = tokio::time::timeout(NEXT_HOST_AFTER, attempts.next());
-                match next.await {
-                    Ok(Some(Ok(connection))) => return Ok(connection),
-                    Ok(Some(Err(error))) => {
-                        errors.push(error);
-                        break;
-                    }
-                    Ok(None) => break,
-                    Err(_) if untried.len() > 0 => break,
-                    Err(_) => {}
+        let mut failed = Vec::new();
+        loop {
+            attempts.extend(untried.next().map(|index| self.connect_to(index)));
+            match tokio::time::timeout(NEXT_HOST_AFTER, attempts.next()).await {
+                Ok(Some(Ok(connection))) => return Ok(connection),
+                Ok(Some(Err(error))) => failed.push(error),
+                Ok(None) => return Err(self.not_connected(failed)),
+                Err(_) if untried.len() == 0 => {
+                    attempts.extend(failed.drain(..).map(|(index, _)| self.connect_to(index)));
                 }
+                Err(_) => {}
             }
         }
-        errors.sort_by_key(|(index, _)| *index);
-        Err(NotConnected(
-            errors.into_iter().map(|(index, error)| (name(&self.options[index]), error)).collect(),
-        ))
     }
 }
 

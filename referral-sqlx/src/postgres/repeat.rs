@@ -55,7 +55,8 @@ impl From<NotWritten> for StorageError {
 }
 
 impl PostgresStore {
-    /// Tries until it goes well, as long as what goes wrong is safe to repeat.
+    /// Repeats an attempt until it succeeds or fails with an error that is not safe to repeat. No attempt is started
+    /// after the time that a request waits for a connection.
     pub(super) async fn repeat<T, F>(&self, mut attempt: impl FnMut() -> F) -> Result<T>
     where
         F: Future<Output = Result<T>>,
@@ -67,6 +68,7 @@ impl PostgresStore {
             .with_jitter();
         let mut pauses = pauses.build();
         let mut stale = 0;
+        let first = Instant::now();
         loop {
             let start = Instant::now();
             let error = match attempt().await {
@@ -83,8 +85,8 @@ impl PostgresStore {
             if is_of_broken_connection(&error) {
                 self.pool.drop_opened_before(start);
             }
-            let Some(pause) = Some(()).filter(|()| is_safe_to_repeat(&error)).and_then(|()| pauses.next())
-            else {
+            let may_repeat = is_safe_to_repeat(&error) && first.elapsed() < self.acquire_timeout;
+            let Some(pause) = may_repeat.then(|| pauses.next()).flatten() else {
                 return Err(error);
             };
             tracing::debug!(%error, ?pause, "trying again");
