@@ -1,4 +1,4 @@
-//! Where a request comes from, as far as the host knows.
+//! Client of a request: its address and its user agent, if the host knows them.
 
 use std::{
     fmt,
@@ -8,16 +8,17 @@ use std::{
 
 use crate::Invalid;
 
-/// The most characters of a user agent that are kept: the longest of a browser has fewer.
+/// Maximum number of characters of a user agent that are stored. The user agents of browsers are shorter.
 const MAX_USER_AGENT_CHARS: usize = 256;
 
-/// An address that somebody comes from, as far as it tells people apart: of IPv6 the first 64
-/// bits, since whoever has one address there has all that share them.
+/// Address of a client: an IPv4 address, or the first 64 bits of an IPv6 address. A client with one IPv6
+/// address can use all addresses with the same first 64 bits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ClientAddress(IpAddr);
 
 impl ClientAddress {
-    /// The address of a peer. An IPv4 address that is written as an IPv6 one is that IPv4 address.
+    /// Creates a client address from the IP address of a peer. An IPv4-mapped IPv6 address is treated as the
+    /// IPv4 address.
     #[must_use]
     pub fn new(address: IpAddr) -> Self {
         match address.to_canonical() {
@@ -29,7 +30,7 @@ impl ClientAddress {
         }
     }
 
-    /// The address in 16 bytes; IPv4 as IPv6 writes it.
+    /// Returns the address as 16 bytes. An IPv4 address is returned as an IPv4-mapped IPv6 address.
     #[must_use]
     pub fn to_bytes(self) -> [u8; 16] {
         match self.0 {
@@ -38,8 +39,9 @@ impl ClientAddress {
         }
     }
 
-    /// Returns the networks that the address is counted by, from the narrowest to the widest. A line of
-    /// IPv6 has a /64, a /56 or a /48 (RFC 6177), and its user may take any address in it.
+    /// Returns the networks by which requests of the address are counted, from the narrowest to the widest. An
+    /// Internet connection with IPv6 has a /64, a /56 or a /48 network (RFC 6177), and its user can use any
+    /// address in the network.
     pub(crate) fn networks(self) -> impl DoubleEndedIterator<Item = Network> {
         let widths: &'static [(u8, u32)] = match self.0 {
             IpAddr::V4(_) => &[(32, 1)],
@@ -48,19 +50,19 @@ impl ClientAddress {
         widths.iter().map(move |&(prefix, widening)| Network { address: self.0, prefix, widening })
     }
 
-    /// Returns the widest of these networks.
+    /// Returns the widest of the [`networks`](Self::networks).
     pub(crate) fn widest_network(self) -> Network {
         self.networks().next_back().expect("an address has at least one network")
     }
 
-    /// The address that [`to_bytes`](Self::to_bytes) made these of.
+    /// Returns the address from the bytes that [`to_bytes`](Self::to_bytes) returned.
     #[must_use]
     pub fn from_bytes(bytes: [u8; 16]) -> Self {
         Self::new(Ipv6Addr::from(bytes).into())
     }
 }
 
-/// `203.0.113.9`, or `2001:db8:1:2::/64`.
+/// Formats the address as `203.0.113.9` or `2001:db8:1:2::/64`.
 impl fmt::Display for ClientAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
@@ -70,7 +72,7 @@ impl fmt::Display for ClientAddress {
     }
 }
 
-/// Shows nothing: whose address it is, is not for a log.
+/// Hides the address, since personal data must not be in a log.
 impl fmt::Debug for ClientAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("ClientAddress(…)")
@@ -82,21 +84,26 @@ impl FromStr for ClientAddress {
 
     fn from_str(input: &str) -> Result<Self, Invalid> {
         let address = input.strip_suffix("/64").unwrap_or(input).parse().map(Self::new);
-        address.map_err(|_| Invalid::new("invalid_address", "This is not an IP address."))
+        address.map_err(|_| {
+            Invalid::new(
+                "invalid_address",
+                "The address must be an IP address. Send an IPv4 or IPv6 address.",
+            )
+        })
     }
 }
 
-/// Network by which requests are counted: an IPv4 address, or a prefix of an IPv6 address.
+/// Network by which requests are counted: an IPv4 address, or a network of IPv6 addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Network {
     address: IpAddr,
     /// Length of the prefix in bits.
     prefix: u8,
-    /// Factor by which the limits of this network are wider than those of a single address.
+    /// Factor by which the limits of this network are higher than the limits of a single address.
     pub(crate) widening: u32,
 }
 
-/// `203.0.113.9`, or `2001:db8:1::/48`.
+/// Formats the network as `203.0.113.9` or `2001:db8:1::/48`.
 impl fmt::Display for Network {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.address {
@@ -109,7 +116,8 @@ impl fmt::Display for Network {
     }
 }
 
-/// Who asks, as far as the host knows. Limits per address hold only where it knows the address.
+/// Client of a request, as far as the host knows it. Limits per address apply only if the host passes the
+/// address.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Client {
     pub(crate) address: Option<ClientAddress>,
@@ -117,14 +125,14 @@ pub struct Client {
 }
 
 impl Client {
-    /// Comes from this address: the true one, and not that of a proxy between.
+    /// Sets the address of the client. It must not be the address of a proxy.
     #[must_use]
     pub fn address(mut self, address: impl Into<Option<IpAddr>>) -> Self {
         self.address = address.into().map(ClientAddress::new);
         self
     }
 
-    /// Says of itself what program it is, of which 256 characters are kept.
+    /// Sets the user agent of the client. Control characters are removed, and at most 256 characters are kept.
     #[must_use]
     pub fn user_agent(mut self, user_agent: impl Into<Option<String>>) -> Self {
         self.user_agent = user_agent
@@ -144,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_of_one_household_are_one() {
+    fn ipv6_addresses_with_the_same_first_64_bits_are_equal() {
         for (input, same, shown) in [
             ("203.0.113.9", "203.0.113.9", "203.0.113.9"),
             ("::ffff:203.0.113.9", "203.0.113.9", "203.0.113.9"),
@@ -160,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn ipv6_is_counted_by_three_networks_and_ipv4_by_one() {
+    fn ipv6_addresses_have_three_networks_and_ipv4_addresses_one() {
         let networks = |input| address(input).networks().map(|n| (n.to_string(), n.widening));
         assert!(networks("203.0.113.9").eq([("203.0.113.9".to_owned(), 1)]));
         let expected = [("2001:db8:1:23ff::/64", 1), ("2001:db8:1:2300::/56", 2), ("2001:db8:1::/48", 4)];
@@ -170,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn a_user_agent_is_cut_and_cleaned() {
+    fn user_agents_are_truncated_and_lose_control_characters() {
         let named = |name: &str| Client::default().user_agent(name.to_owned()).user_agent;
         assert_eq!(named("curl/8.0\r\n\0"), Some("curl/8.0".into()));
         assert_eq!(named(&"я".repeat(1_000)).map(|name| name.chars().count()), Some(256));

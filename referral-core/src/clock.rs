@@ -1,43 +1,43 @@
-//! The one clock. Everything that depends on time asks the clock given to the handle, so that
-//! tests set it and no rule depends on when it runs.
+//! Source of the current time. All code reads the clock that is given to the handle, so tests can set the
+//! time, and the outcome of a rule does not depend on when it runs.
 
 use std::time::Duration;
 
 use time::OffsetDateTime;
 
-/// Tells the time.
+/// Source of the current time.
 pub trait Clock: Send + Sync + 'static {
-    /// The current time.
+    /// Returns the current time.
     fn now(&self) -> OffsetDateTime;
 }
 
-/// The system's clock, in UTC.
+/// Clock of the operating system, in UTC.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SystemClock;
 
 impl Clock for SystemClock {
-    #[expect(clippy::disallowed_methods, reason = "this is the clock that all others ask")]
+    #[expect(clippy::disallowed_methods, reason = "this is the clock that all other code uses")]
     fn now(&self) -> OffsetDateTime {
         OffsetDateTime::now_utc()
     }
 }
 
-/// The difference between the clock of this host and the clock of the storage.
+/// Difference between the clock of this host and the clock of the storage.
 ///
-/// Each host counts and compares times by its own clock, so a limit is looser by the difference between
-/// two hosts that share a storage. Each measures its difference from the storage instead.
+/// Each host records and compares times by its own clock. If the clocks of two hosts that share a storage
+/// differ, limits are looser by the difference. Each host measures its difference from the storage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ClockOffset {
-    /// The time of this host minus the time of the storage: positive if this host is ahead.
+    /// Time of this host minus the time of the storage: positive if this host is ahead.
     pub offset: time::Duration,
-    /// The largest possible error of `offset`: half the round trip to the storage.
+    /// Largest possible error of `offset`: half of the round trip to the storage.
     pub uncertainty: Duration,
 }
 
 impl ClockOffset {
-    /// Computes the offset from the time of the storage and the times of this host before and after it was
-    /// read, as NTP does. Returns `None` if the clock of this host was set back in between.
+    /// Computes the offset as NTP does: from the time of the storage, and the times of this host before and
+    /// after the read. Returns `None` if the clock of this host was set back in between.
     pub(crate) fn from_round_trip(
         before: OffsetDateTime,
         storage: OffsetDateTime,
@@ -47,7 +47,7 @@ impl ClockOffset {
         Some(Self { offset: before + uncertainty - storage, uncertainty })
     }
 
-    /// Returns the least that the clocks differ by, whatever part of the round trip was spent on the way.
+    /// Returns the smallest possible difference between the clocks, given the uncertainty.
     #[must_use]
     pub fn at_least(&self) -> Duration {
         self.offset.unsigned_abs().saturating_sub(self.uncertainty)
@@ -64,16 +64,16 @@ impl ClockOffset {
     }
 }
 
-/// How far the clocks of two hosts may be apart.
+/// Maximum difference between the clocks of two hosts that the rules tolerate.
 pub(crate) const CLOCK_SKEW: Duration = Duration::from_mins(1);
 
-/// The time cut to whole microseconds, the finest step that every database keeps.
+/// Truncates the time to whole microseconds, the finest resolution that every database stores.
 pub(crate) fn to_microseconds(time: OffsetDateTime) -> OffsetDateTime {
     time.replace_nanosecond(time.microsecond() * 1_000)
-        .expect("a microsecond below a million makes a nanosecond below a billion")
+        .expect("less than a million microseconds are less than a billion nanoseconds")
 }
 
-/// The time cut to whole seconds, as JSON Web Tokens carry it.
+/// Truncates the time to whole seconds, the resolution of times in JSON Web Tokens.
 pub(crate) fn to_seconds(time: OffsetDateTime) -> OffsetDateTime {
     time.replace_nanosecond(0).expect("zero is a valid nanosecond")
 }
@@ -87,17 +87,17 @@ mod tests {
     }
 
     #[test]
-    fn an_offset_is_measured_from_the_middle_of_the_round_trip() {
+    fn the_offset_is_measured_at_the_middle_of_the_round_trip() {
         for (before, storage, after, offset, uncertainty, at_least) in [
             (0, 0, 0, 0, 0, 0),
             (1_000, 1_100, 1_200, 0, 100, 0),
             (8_000, 5_000, 8_200, 3_100, 100, 3_000),
             (2_000, 5_000, 2_200, -2_900, 100, 2_800),
-            // A slow answer proves nothing: the storage may have been asked at its very end.
+            // A slow response proves no difference: the storage may have read its clock at the very end.
             (0, 3_000, 4_000, -1_000, 2_000, 0),
         ] {
-            let measured =
-                ClockOffset::from_round_trip(at(before), at(storage), at(after)).expect("measured");
+            let measured = ClockOffset::from_round_trip(at(before), at(storage), at(after))
+                .expect("the clock was not set back");
             assert_eq!(measured.milliseconds(), offset);
             assert_eq!(measured.uncertainty, Duration::from_millis(uncertainty));
             assert_eq!(measured.at_least(), Duration::from_millis(at_least));
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_was_set_back_during_the_round_trip_is_not_measured() {
+    fn the_offset_is_not_measured_if_the_clock_is_set_back_during_the_round_trip() {
         assert_eq!(ClockOffset::from_round_trip(at(1), at(0), at(0)), None);
     }
 }

@@ -1,6 +1,5 @@
-//! What can go wrong, in three shapes: input that does not parse ([`Invalid`]), a request that
-//! the rules refuse ([`Refusal`]), and everything together as a caller of the handle sees it
-//! ([`Error`]).
+//! Errors: input that does not parse ([`Invalid`]), a request that a rule refuses ([`Refusal`]), and all
+//! errors that the handle returns ([`Error`]).
 
 use std::{borrow::Cow, time::Duration};
 
@@ -12,7 +11,7 @@ use crate::{
     storage::{BoxError, StorageError},
 };
 
-/// An input that could not be read as what it should be.
+/// Error of an input that failed to parse.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{detail}")]
 pub struct Invalid {
@@ -21,128 +20,132 @@ pub struct Invalid {
 }
 
 impl Invalid {
-    /// An error with a stable `snake_case` `code` for programs and a sentence for people, which
-    /// says what was wrong and what to do. The sentence must not repeat the input.
+    /// Creates an error with a stable `snake_case` `code` for programs and a `detail` for people. The detail
+    /// states what is wrong and what to do. It must not repeat the input.
     pub fn new(code: &'static str, detail: impl Into<Cow<'static, str>>) -> Self {
         Self { code, detail: detail.into() }
     }
 
-    /// The stable `snake_case` name of the error, such as `invalid_phone`.
+    /// Returns the stable `snake_case` name of the error, such as `invalid_phone`.
     #[must_use]
     pub fn code(&self) -> &'static str {
         self.code
     }
 }
 
-/// Reads the id of a user, a session or a challenge.
+/// Parses the id of a user, a session or a challenge.
 pub(crate) fn parse_id(input: &str) -> Result<uuid::Uuid, Invalid> {
-    let invalid = |_| Invalid::new("invalid_id", "An id is a UUID. Give it as it was given.");
+    let invalid = |_| {
+        Invalid::new("invalid_id", "An id must be a UUID. Send the id exactly as the service returned it.")
+    };
     uuid::Uuid::try_parse(input).map_err(invalid)
 }
 
-/// A request that was understood and that a rule refuses. It is an answer, not a failure: what
-/// had to be written along with it (a counted try, say) has been committed.
+/// Reason why a rule refuses a valid request.
+///
+/// A refusal is a normal response and not a failure: writes that belong to it, such as a counted attempt,
+/// are committed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Refusal {
-    /// The one answer for a code that is wrong, expired, used or was never sent.
-    #[error("The code is wrong, expired or already used. Ask for a new one.")]
+    /// The code is wrong, expired or already used, or was never sent. The response is the same in all cases.
+    #[error("The code is wrong, expired or already used. Request a new code.")]
     InvalidCode,
-    /// The policy asks for the id of the challenge, and it was not given.
-    #[error("Give the `challenge_id` that came back when the code was asked for.")]
+    /// The policy requires the id of the challenge, and the request does not have it.
+    #[error("The `challenge_id` is missing. Send the `challenge_id` from the response to the code request.")]
     ChallengeRequired,
-    /// The code was right, but the account has been deactivated.
-    #[error("This account has been deactivated.")]
+    /// The code is correct, but the account is deactivated.
+    #[error("This account is deactivated. Contact the operator of the service.")]
     UserInactive,
-    /// There were too many of these from this address, or for this phone, of late.
-    #[error("There were too many of these requests. Wait before trying again.")]
+    /// There were too many recent requests from this address or for this phone.
+    #[error("There were too many requests of this kind. Retry after `retry_after` seconds.")]
     TooManyRequests {
-        /// How long to wait; after this long the same request is no longer refused for this.
+        /// Time to wait. After it, this limit no longer refuses the same request.
         retry_after: Duration,
-        /// The limit that takes longest.
+        /// Limit with the longest wait.
         limit: LimitName,
     },
-    /// No messages go to this kind of number.
-    #[error("No codes are sent to this phone: its region or its kind of line is not served.")]
+    /// No messages are sent to this kind of number.
+    #[error("No codes are sent to the region or the line type of this phone. Use another phone.")]
     PhoneNotAllowed,
-    /// The phone is a test number, whose fixed code several people know.
-    #[error("This phone is a test number, so it cannot be staff's. Take it out of the test numbers first.")]
+    /// The phone is a test number, whose fixed code is known to several people.
+    #[error("A user with a test number cannot be staff. Remove the phone from the test numbers first.")]
     TestNumber,
-    /// Nobody has this invite code.
-    #[error("Nobody has this invite code. Check it, or leave it out.")]
+    /// No user has this invite code.
+    #[error("No user has this invite code. Check the code, or leave it out.")]
     UnknownInviteCode,
     /// The invite code is the user's own.
-    #[error("This invite code is your own. Use the code of the person who invited you.")]
+    #[error("This invite code is your own. Use the code of the user who invited you.")]
     OwnInviteCode,
-    /// Accepting would make somebody an inviter of their own inviter, over however many steps.
-    #[error("The owner of this invite code was invited, directly or through others, by you.")]
+    /// The invitation would make a user an inviter of their own inviter, directly or through other users.
+    #[error("You invited the owner of this invite code, directly or through other users. Use another code.")]
     InvitationLoop,
-    /// Another inviter was named before; an inviter is named once and for good.
-    #[error("An inviter has already been named, and is named once and for good.")]
+    /// The user already has another inviter, and an inviter never changes.
+    #[error("You already have another inviter, and an inviter never changes. Leave out the invite code.")]
     InvitationAlreadyAccepted,
-    /// Another user has this e-mail address.
-    #[error("Another user has this e-mail address.")]
+    /// Another user has this email address.
+    #[error("Another user has this email address. Use another address.")]
     EmailTaken,
-    /// The token is garbage, expired, of another kind, or its session or user is no longer active.
-    #[error("The token is not valid, or no longer. Refresh it or sign in again.")]
+    /// The token is malformed, expired or of another kind, or its session or user is not active.
+    #[error("The token is invalid or has expired. Refresh it or sign in again.")]
     TokenNotValid,
-    /// The refresh token had been exchanged long ago; its session has been revoked.
-    #[error("The refresh token was used before, so its session was ended. Sign in again.")]
+    /// The refresh token was already exchanged, longer ago than the grace period. Its session is revoked.
+    #[error("The refresh token was already used, so its session was revoked. Sign in again.")]
     RefreshReused,
     /// Only staff may do or see this.
-    #[error("Only staff may see this.")]
+    #[error("Only staff may access this. Sign in as a staff user.")]
     StaffOnly,
     /// There is no user with this id.
-    #[error("There is no such user.")]
+    #[error("There is no user with this id. Check the id.")]
     UserNotFound,
-    /// There is no such session, or it is somebody else's, or it has ended.
-    #[error("You have no such session.")]
+    /// There is no session with this id, or it belongs to another user, or it has ended.
+    #[error("You have no active session with this id. Check the id.")]
     SessionNotFound,
-    /// The page cursor was not made by this service.
-    #[error("The cursor was not made by this service. Follow `next` and `previous` as given.")]
+    /// The page cursor was not created by this service.
+    #[error("The cursor was not created by this service. Use `next` and `previous` exactly as returned.")]
     InvalidCursor,
-    /// The page begins beyond [`MAX_OFFSET`](crate::MAX_OFFSET).
-    #[error("An offset is at most 100000. Use the cursor in `next`, which leads to any depth.")]
+    /// The page starts beyond [`MAX_OFFSET`](crate::MAX_OFFSET).
+    #[error("The offset must be at most 100000. To read further, use the cursor in `next`.")]
     InvalidOffset,
     /// The search does not pass [`check_search`](crate::check_search).
     #[error(
-        "A search has at most 100 characters and 5 different terms. One of several terms must have at least \
-         3 characters. Shorten the search, or use longer terms."
+        "A search must have at most 100 characters and 5 different terms, and one of several terms must have \
+         at least 3 characters. Shorten the search, or use longer terms."
     )]
     InvalidSearch,
-    /// The storage could not find the users of a list in the time that it has for that.
+    /// The storage did not find the users of a list within its time limit.
     #[error(
-        "Too many users match a part of this. Use longer or rarer search terms, other filters, or a cursor in \
-         place of the offset."
+        "The list takes too long to find, because too many users match one of its conditions. Use longer or \
+         rarer search terms, other filters, or a cursor in place of the offset."
     )]
     SearchTooBroad,
 }
 
-/// What sort of thing went wrong: all that a host must know to choose a status. The set is closed.
+/// Kind of an error, from which a host chooses the status of its response. The set is closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ErrorKind {
-    /// The request cannot be carried out as it is.
+    /// The request is invalid.
     Invalid,
-    /// Whoever asks did not show who they are.
+    /// The caller is not authenticated.
     Unauthenticated,
-    /// Whoever asks may not.
+    /// The caller does not have permission.
     Forbidden,
-    /// What is asked for is not there.
+    /// The requested item does not exist.
     NotFound,
-    /// It is at odds with what is there.
+    /// The request conflicts with stored data.
     Conflict,
-    /// It was asked for too often; later it may work.
+    /// There were too many requests. The request may succeed later.
     TooMany,
-    /// A message could not be sent.
+    /// A message was not sent.
     NotSent,
-    /// The storage is out of reach; later it may work.
+    /// The storage is unavailable. The request may succeed later.
     Unavailable,
-    /// Something is broken.
+    /// The service has an internal error.
     Internal,
 }
 
 impl Refusal {
-    /// What sort of refusal it is.
+    /// Returns the kind of the refusal.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         match self {
@@ -164,7 +167,7 @@ impl Refusal {
         }
     }
 
-    /// The stable `snake_case` name of the refusal, for programs to branch on.
+    /// Returns the stable `snake_case` name of the refusal, on which programs can branch.
     #[must_use]
     pub fn code(&self) -> &'static str {
         match self {
@@ -190,7 +193,8 @@ impl Refusal {
         }
     }
 
-    /// The same, or the name of the limit, for those who watch over the service.
+    /// Returns the name of the limit for [`TooManyRequests`](Self::TooManyRequests), and the
+    /// [`code`](Self::code) otherwise. It is meant for logs and metrics.
     #[must_use]
     pub fn reason(&self) -> &'static str {
         match self {
@@ -200,23 +204,23 @@ impl Refusal {
     }
 }
 
-/// Why a call of the handle did not give what was asked for.
+/// Error of a call of the handle.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// A rule refused the request.
     #[error(transparent)]
     Refused(#[from] Refusal),
-    /// Several fields of a profile were refused at once. Nothing was changed.
-    #[error("Several fields were refused; nothing was changed.")]
+    /// Several fields of a profile were refused. The profile was not changed.
+    #[error("several fields of the profile were refused, and the profile was not changed")]
     ProfileRefused(Vec<Refusal>),
-    /// The message with the code was not sent; the code is void.
-    #[error("the message could not be sent")]
+    /// The message with the code was not sent. The code is invalid.
+    #[error("failed to send the message")]
     SmsNotSent(#[source] SmsError),
     /// The storage failed.
     #[error(transparent)]
     Storage(#[from] StorageError),
-    /// Others who share the storage use keys that are not here.
+    /// Other processes that share the storage use keys that this process does not have.
     #[error(transparent)]
     KeyMismatch(#[from] KeyMismatch),
     /// The clock of this host differs too much from the clock of the storage.
@@ -226,18 +230,18 @@ pub enum Error {
         max.as_millis()
     )]
     ClockOffset {
-        /// The last measurement.
+        /// Last measurement.
         measured: ClockOffset,
-        /// The most that [`Policy::max_clock_offset`](crate::Policy::max_clock_offset) allows.
+        /// Maximum that [`Policy::max_clock_offset`](crate::Policy::max_clock_offset) allows.
         max: Duration,
     },
-    /// A token could not be signed.
-    #[error("a token could not be signed")]
+    /// A token was not signed.
+    #[error("failed to sign a token")]
     Signing(#[source] BoxError),
 }
 
 impl Error {
-    /// What sort of error it is.
+    /// Returns the kind of the error.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         match self {
@@ -252,7 +256,7 @@ impl Error {
         }
     }
 
-    /// The stable `snake_case` name of the error, for programs to branch on.
+    /// Returns the stable `snake_case` name of the error, on which programs can branch.
     #[must_use]
     pub fn code(&self) -> &'static str {
         match self {

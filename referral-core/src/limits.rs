@@ -1,7 +1,7 @@
-//! Limits: so many and no more, in any time of some length.
+//! Limits: a maximum number of events in any time window of a given length.
 //!
-//! Windows slide: nothing is counted by the hour or the day, so there is no edge at which twice as much
-//! is allowed.
+//! Windows slide. They do not start at full hours or days, so there is no boundary around which twice the
+//! maximum is allowed.
 
 use std::time::Duration;
 
@@ -9,53 +9,53 @@ use time::OffsetDateTime;
 
 use crate::{clock::CLOCK_SKEW, counters::Keep};
 
-/// The longest time that a limit is about.
+/// Longest time window of a limit.
 pub(crate) const LONGEST: Duration = Duration::from_hours(31 * 24);
 
-/// So many, and no more, in any time of this length.
+/// Maximum number of events in any time window of a given length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limit {
-    /// How many.
+    /// Maximum number of events.
     pub count: u32,
-    /// In how long a time.
+    /// Length of the time window.
     pub per: Duration,
 }
 
-/// Limits that hold together. Without any, there is none.
+/// Limits that all apply together. An empty list limits nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Limits(Vec<Limit>);
 
 impl Limits {
-    /// No limit.
+    /// Returns an empty list of limits.
     #[must_use]
     pub const fn off() -> Self {
         Self(Vec::new())
     }
 
-    /// So many in so long a time, for each pair.
+    /// Creates limits from pairs of a count and the length of its time window.
     #[must_use]
     pub fn new(limits: impl IntoIterator<Item = (u32, Duration)>) -> Self {
         Self(limits.into_iter().map(|(count, per)| Limit { count, per }).collect())
     }
 
-    /// Whether there is none.
+    /// Returns `true` if there is no limit.
     #[must_use]
     pub fn is_off(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Each of them.
+    /// Returns an iterator over the limits.
     pub fn iter(&self) -> impl Iterator<Item = &Limit> {
         self.0.iter()
     }
 
-    /// Returns the same limits with `factor` times the count each.
+    /// Returns the same limits, with each count multiplied by `factor`.
     pub(crate) fn widened(&self, factor: u32) -> Self {
         let widened = |limit: &Limit| Limit { count: limit.count.saturating_mul(factor), ..*limit };
         Self(self.0.iter().map(widened).collect())
     }
 
-    /// Returns the part of the limits that one client may take: `part` of each count, at least one.
+    /// Returns the share of the limits that one client may use: `part` of each count, and at least one.
     pub(crate) fn share(&self, part: impl Fn(u32) -> u32) -> Self {
         let share = |limit: &Limit| Limit { count: part(limit.count).max(1), ..*limit };
         Self(self.0.iter().map(share).collect())
@@ -67,18 +67,18 @@ impl Limits {
         self
     }
 
-    /// What must be kept to tell: as much as the largest of them allows, for as long as the longest.
-    /// `None` without any.
+    /// Returns the number of events that must be stored to check the limits, and for how long: the largest
+    /// count and the longest window. Returns `None` if there is no limit.
     pub(crate) fn keep(&self) -> Option<Keep> {
         let newest = self.0.iter().map(|limit| limit.count as usize).max()?;
         let memory = self.0.iter().map(|limit| limit.per).max()?;
         Some(Keep { memory, newest })
     }
 
-    /// How long to wait until one more is within all of them; `None` if it is now. `moments` are in
-    /// order.
+    /// Returns the time to wait until all limits allow another event, or `None` if they allow it now.
+    /// `moments` must be sorted.
     pub(crate) fn wait(&self, moments: &[OffsetDateTime], now: OffsetDateTime) -> Option<Duration> {
-        // What happened much later than now, happened by a clock that was wrong.
+        // An event much later than now was recorded by a wrong clock.
         let moments = &moments[..moments.partition_point(|at| *at <= now + CLOCK_SKEW)];
         let wait = |limit: &Limit| {
             let nth_newest = moments.len().checked_sub(limit.count as usize)?;
@@ -89,14 +89,14 @@ impl Limits {
     }
 }
 
-/// Which limit it was that refused a request. For events and figures: whoever is refused is told how
-/// long to wait, and no more.
+/// Name of the limit that refused a request. It is meant for events and metrics. The client gets only the
+/// time to wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum LimitName {
     /// [`Policy::cool_down`](crate::Policy::cool_down).
     CoolDown,
-    /// [`Policy::hold_at`](crate::Policy::hold_at), or sixty wrong codes of a
+    /// [`Policy::hold_at`](crate::Policy::hold_at), or 60 wrong codes for a
     /// [test number](crate::TestNumber) in a day.
     Hold,
     /// [`Policy::codes_per_phone`](crate::Policy::codes_per_phone).
@@ -107,12 +107,12 @@ pub enum LimitName {
     CodesPerAddress,
     /// [`Policy::codes_per_block`](crate::Policy::codes_per_block).
     CodesPerBlock,
-    /// The third of [`Policy::codes_per_block`](crate::Policy::codes_per_block) that one address may take.
+    /// The third of [`Policy::codes_per_block`](crate::Policy::codes_per_block) that one address may use.
     CodesPerBlockAndAddress,
     /// [`Policy::messages_per_day`](crate::Policy::messages_per_day).
     MessagesPerDay,
     /// The twentieth of [`Policy::messages_per_day`](crate::Policy::messages_per_day) that one address may
-    /// cause without signing in.
+    /// use without signing in.
     MessagesPerDayAndAddress,
     /// [`Policy::failures_per_address`](crate::Policy::failures_per_address).
     FailuresPerAddress,
@@ -125,7 +125,7 @@ pub enum LimitName {
 }
 
 impl LimitName {
-    /// The name of the number, as the policy has it.
+    /// Returns the name of the limit, which is the name of its field in the policy.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -153,10 +153,14 @@ mod tests {
     const START: OffsetDateTime = OffsetDateTime::UNIX_EPOCH;
 
     #[test]
-    fn a_clock_that_was_wrong_locks_nobody_out() {
+    fn events_far_in_the_future_are_ignored() {
         let limits = Limits::new([(1, Duration::from_mins(10))]);
         let at = |seconds| [START + Duration::from_secs(seconds)];
-        assert_eq!(limits.wait(&at(30), START), Some(Duration::from_secs(630)), "another host is ahead");
+        assert_eq!(
+            limits.wait(&at(30), START),
+            Some(Duration::from_secs(630)),
+            "the clock of another host is ahead"
+        );
         assert_eq!(limits.wait(&at(3_600), START), None);
     }
 }

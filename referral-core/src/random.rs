@@ -1,37 +1,37 @@
-//! The one source of randomness, and all that is drawn from it: codes, ids and keys.
+//! Source of randomness, from which all codes, ids and keys are generated.
 
 use std::convert::Infallible;
 
-#[expect(clippy::disallowed_types, reason = "this is the generator that all others ask")]
+#[expect(clippy::disallowed_types, reason = "this is the generator that all other code uses")]
 use rand::rngs::SysRng;
 use rand::{RngExt, TryRng, seq::IndexedRandom};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-/// Gives random bytes. Whoever can foresee them can sign in as anybody.
+/// Source of random bytes. They must be unpredictable: a person who can predict them can sign in as any user.
 pub trait Random: Send + Sync + 'static {
-    /// Fills `bytes`.
+    /// Fills `bytes` with random bytes.
     ///
     /// # Panics
     ///
-    /// If there is no randomness to be had: going on without would be worse.
+    /// If no randomness is available. Predictable codes and keys would be worse than a panic.
     fn fill(&self, bytes: &mut [u8]);
 }
 
-/// The operating system's generator.
+/// Random number generator of the operating system.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SystemRandom;
 
 impl Random for SystemRandom {
     fn fill(&self, bytes: &mut [u8]) {
-        SysRng.try_fill_bytes(bytes).expect("the operating system gives randomness");
+        SysRng.try_fill_bytes(bytes).expect("the operating system provides randomness");
     }
 }
 
-/// How many bytes are drawn at once: enough for an invite code in nearly all cases.
+/// Number of bytes that are generated per call: enough for an invite code in nearly all cases.
 pub(crate) const DRAWN_AT_ONCE: usize = 32;
 
-/// Makes any [`Random`] usable with the `rand` crate, whose ways of drawing are uniform.
+/// Adapter from [`Random`] to the `rand` crate, whose distributions are uniform.
 struct Generator<'a> {
     random: &'a dyn Random,
     drawn: [u8; DRAWN_AT_ONCE],
@@ -50,7 +50,7 @@ impl<'a> Generator<'a> {
         }
         let bytes = self.drawn[self.used..].first_chunk().copied();
         self.used += N;
-        bytes.expect("a number has fewer bytes than are drawn at once")
+        bytes.expect("a number has at most `DRAWN_AT_ONCE` bytes")
     }
 }
 
@@ -72,38 +72,39 @@ impl TryRng for Generator<'_> {
 }
 
 impl dyn Random {
-    /// An array of random bytes.
+    /// Returns an array of random bytes.
     pub(crate) fn bytes<const N: usize>(&self) -> [u8; N] {
         let mut bytes = [0; N];
         self.fill(&mut bytes);
         bytes
     }
 
-    /// A number of exactly `length` decimal digits, leading zeros included, each equally likely.
+    /// Returns a number of exactly `length` decimal digits, including leading zeros. All numbers are equally
+    /// likely.
     pub(crate) fn digits(&self, length: u8) -> String {
         let number = Generator::new(self).random_range(0..10_u64.pow(u32::from(length)));
         format!("{number:0width$}", width = usize::from(length))
     }
 
-    /// `length` symbols of `alphabet`, each equally likely.
+    /// Returns `length` symbols of `alphabet`. All symbols are equally likely.
     pub(crate) fn symbols(&self, alphabet: &[u8], length: usize) -> String {
         let mut generator = Generator::new(self);
         (0..length)
             .map(|_| {
                 let symbol = alphabet.choose(&mut generator);
-                char::from(*symbol.expect("an alphabet has symbols"))
+                char::from(*symbol.expect("the alphabet is not empty"))
             })
             .collect()
     }
 
-    /// A random UUID (version 4).
+    /// Returns a random UUID (version 4).
     pub(crate) fn uuid(&self) -> Uuid {
         uuid::Builder::from_random_bytes(self.bytes()).into_uuid()
     }
 
-    /// A UUID that sorts by time (version 7). The twelve bits after the milliseconds carry the
-    /// fraction of the millisecond (RFC 9562, section 6.2, method 3), so that ids made by one
-    /// process a microsecond apart sort as they were made.
+    /// Returns a UUID that sorts by time (version 7). The twelve bits after the milliseconds are the fraction
+    /// of the millisecond (RFC 9562, section 6.2, method 3), so ids that one process creates a microsecond
+    /// apart sort in the order of creation.
     pub(crate) fn time_ordered_uuid(&self, now: OffsetDateTime) -> Uuid {
         const NANOS_PER_MILLI: u128 = 1_000_000;
         let nanos = u128::try_from(now.unix_timestamp_nanos()).unwrap_or(0);
@@ -123,7 +124,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn codes_have_their_length_and_all_first_digits_occur() {
+    fn digits_have_the_requested_length_and_any_first_digit() {
         let random: &dyn Random = &SystemRandom;
         let mut seen = [false; 10];
         for _ in 0..1_000 {
@@ -131,7 +132,7 @@ mod tests {
             assert_eq!(code.len(), 4);
             seen[usize::from(code.as_bytes()[0] - b'0')] = true;
         }
-        assert_eq!(seen, [true; 10], "zero leads as often as any other digit");
+        assert_eq!(seen, [true; 10], "zero occurs as the first digit too");
     }
 
     #[test]
