@@ -39,9 +39,9 @@ impl ClientAddress {
         }
     }
 
-    /// Returns the networks by which requests of the address are counted, from the narrowest to the widest. An
-    /// Internet connection with IPv6 has a /64, a /56 or a /48 network (RFC 6177), and its user can use any
-    /// address in the network.
+    /// Returns the networks by which requests of the address are counted, from the narrowest to the widest.
+    /// An Internet connection with IPv6 has a /64, a /56 or a /48 network (RFC 6177), and its user can use
+    /// any address in the network.
     pub(crate) fn networks(self) -> impl DoubleEndedIterator<Item = Network> {
         let widths: &'static [(u8, u32)] = match self.0 {
             IpAddr::V4(_) => &[(32, 1)],
@@ -132,7 +132,8 @@ impl Client {
         self
     }
 
-    /// Sets the user agent of the client. Control characters are removed, and at most 256 characters are kept.
+    /// Sets the user agent of the client. Control characters are removed, and at most 256 characters are
+    /// kept.
     #[must_use]
     pub fn user_agent(mut self, user_agent: impl Into<Option<String>>) -> Self {
         self.user_agent = user_agent

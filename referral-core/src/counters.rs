@@ -1,8 +1,8 @@
-//! Counters: what happened of late to a phone, an address, a pair of both or a number block.
+//! Counters of recent events of a phone, an address, a pair of both, or a number range.
 //!
-//! A counter holds when it happened: the newest moments, as many as its limits must know. A moment can
-//! be taken out again, by its [`Stamp`]: a code that led to a sign-in is not held against anybody.
-//! Everything here is pure; the storage keeps the counters.
+//! A counter has the times of its newest events, as many as its limits need. An event can be refunded by its
+//! [`Stamp`]: a code that led to a sign-in is refunded, so it does not count against any limit per address or
+//! number range. The functions of this module are pure. The storage stores the counters.
 
 use std::{collections::BTreeMap, fmt, time::Duration};
 
@@ -10,46 +10,47 @@ use time::OffsetDateTime;
 
 use crate::{ClientAddress, PhoneNumber, Policy, client::Network, limits::LONGEST, service::ServiceCount};
 
-/// What is counted.
+/// Kind of a counted event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Counted {
-    /// A code that was sent.
+    /// A code was sent.
     Code,
-    /// A wrong code that came back.
+    /// A wrong code was received.
     Failure,
-    /// An invite code that nobody has.
+    /// An unknown invite code was received.
     UnknownInvite,
-    /// An attempt to sign in with a phone that has no valid challenge, so that it could not succeed.
+    /// An attempt to sign in with a phone without a valid challenge, which cannot succeed.
     AttemptWithoutChallenge,
-    /// An edit of a profile that names an e-mail address.
+    /// A profile edit with an email address.
     EmailChange,
 }
 
 impl Counted {
-    /// All of them, in the order of the numbers under which they are stored.
+    /// All kinds, in the order of the numbers under which they are stored.
     pub const ALL: [Self; 5] =
         [Self::Code, Self::Failure, Self::UnknownInvite, Self::AttemptWithoutChallenge, Self::EmailChange];
 }
 
-/// Something that was counted. A counter has no two that are equal.
+/// Counted event. The stamps of a counter are unique.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Stamp {
-    /// When.
+    /// Time of the event.
     pub at: OffsetDateTime,
-    /// What.
+    /// Kind of the event.
     pub what: Counted,
 }
 
 impl Stamp {
-    /// The stamp as one number, to be stored: microseconds since 1970, times eight, and what was
-    /// counted.
+    /// Returns the stamp as one number for the storage: the microseconds since 1970, multiplied by eight,
+    /// plus the kind of the event.
     #[must_use]
     pub fn to_number(self) -> i64 {
         let micros = i64::try_from(self.at.unix_timestamp_nanos() / 1_000).unwrap_or(i64::MAX);
         micros.saturating_mul(8) | self.what as i64
     }
 
-    /// The stamp that [`to_number`](Self::to_number) made this of; `None` if it made none.
+    /// Returns the stamp of a number that [`to_number`](Self::to_number) returned, or `None` if the number is
+    /// invalid.
     #[must_use]
     pub fn from_number(number: i64) -> Option<Self> {
         let at = OffsetDateTime::from_unix_timestamp_nanos(i128::from(number >> 3) * 1_000).ok()?;
@@ -58,11 +59,11 @@ impl Stamp {
     }
 }
 
-/// What a counter is about.
+/// Kind of a counter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum Subject {
     Address {
-        /// Factor by which the limits are wider than those of a single address.
+        /// Factor by which the limits are higher than the limits of a single address.
         widening: u32,
     },
     Block,
@@ -71,7 +72,7 @@ pub(crate) enum Subject {
     Phone,
 }
 
-/// Whose counter it is, as one text: `phone/+79608543017`.
+/// Key of a counter, as one text such as `phone/+79608543017`.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct CounterKey {
     text: String,
@@ -83,7 +84,7 @@ impl CounterKey {
         Self { text: format!("phone/{}", phone.as_str()), subject: Subject::Phone }
     }
 
-    /// Returns the keys of all networks that an address is counted by.
+    /// Returns the keys of all networks by which an address is counted.
     pub(crate) fn of_networks(address: ClientAddress) -> impl Iterator<Item = Self> {
         let key = |network: Network| Self {
             text: format!("address/{network}"),
@@ -98,25 +99,25 @@ impl CounterKey {
         Self::of_networks(address).next().expect("an address has at least one network")
     }
 
-    /// Of a phone, as far as one address has to do with it: by its widest network, since a stranger may
-    /// take any address in it.
+    /// Returns the key of a pair of a phone and an address. It uses the widest network of the address, since
+    /// an attacker can use any address in that network.
     pub(crate) fn of_pair(phone: &PhoneNumber, address: ClientAddress) -> Self {
         let text = format!("pair/{}/{}", phone.as_str(), address.widest_network());
         Self { text, subject: Subject::Pair }
     }
 
-    /// Of all numbers that differ from this one in the last three digits only.
+    /// Returns the key of the number range of a phone: all numbers that differ in the last three digits only.
     pub(crate) fn of_block(phone: &PhoneNumber) -> Self {
         Self { text: format!("block/{}", phone.block()), subject: Subject::Block }
     }
 
-    /// Returns the key of the codes that one address requested for a number block, by its widest network.
+    /// Returns the key of the codes that one address requested for a number range, by its widest network.
     pub(crate) fn of_block_and_address(phone: &PhoneNumber, address: ClientAddress) -> Self {
         let text = format!("block/{}/{}", phone.block(), address.widest_network());
         Self { text, subject: Subject::BlockAndAddress }
     }
 
-    /// The text.
+    /// Returns the key as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.text
@@ -131,26 +132,27 @@ impl CounterKey {
     }
 }
 
-/// Shows no phone and no address.
+/// Hides the phone and the address.
 impl fmt::Debug for CounterKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "CounterKey({:?}/…)", self.subject)
     }
 }
 
-/// A counter to be stored.
+/// Counter to store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Counter {
-    /// Whose it is.
+    /// Key of the counter.
     pub key: CounterKey,
-    /// What was counted, in order.
+    /// Counted events, sorted by time.
     pub stamps: Vec<Stamp>,
-    /// From when on it matters to nobody and can be deleted. Rounded up, so that it seldom changes.
+    /// Time from which the counter has no effect and can be deleted. It is rounded up, so that it seldom
+    /// changes.
     pub ends_at: OffsetDateTime,
 }
 
-/// The counters that a request is decided on: those that [`CounterKey`]s were given for, of which
-/// one that is not stored is empty.
+/// Counters on which the decision about a request depends, by [`CounterKey`]. A counter that is not stored is
+/// empty.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Counters(BTreeMap<CounterKey, Vec<Stamp>>);
 
@@ -161,18 +163,18 @@ impl FromIterator<(CounterKey, Vec<Stamp>)> for Counters {
 }
 
 impl Counters {
-    /// What is counted for this key.
+    /// Returns the events of the counter with this key.
     #[must_use]
     pub fn stamps(&self, key: &CounterKey) -> &[Stamp] {
         self.0.get(key).map_or(&[], Vec::as_slice)
     }
 
-    /// When what was counted happened, in order.
+    /// Returns the times of the events of one kind, sorted.
     pub(crate) fn moments(&self, key: &CounterKey, what: Counted) -> Vec<OffsetDateTime> {
         self.stamps(key).iter().filter(|stamp| stamp.what == what).map(|stamp| stamp.at).collect()
     }
 
-    /// How long to wait until one more of `what` is within the limits of this counter.
+    /// Returns the time to wait until the limits of this counter allow another event of the kind `what`.
     pub(crate) fn wait(
         &self,
         key: &CounterKey,
@@ -184,28 +186,26 @@ impl Counters {
     }
 }
 
-/// How long what was counted is kept, and how much of it.
+/// Number of events that a counter stores, and for how long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Keep {
     pub(crate) memory: Duration,
     pub(crate) newest: usize,
 }
 
-/// What is to be counted along with a decision. All of it is committed with the decision, or
-/// nothing.
+/// Changes of counters that belong to a decision. The storage commits them together with the decision.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Counting {
-    /// To be stored in place of the counters that the decision was made on, in the order of their
-    /// keys. They are here even where nothing was counted: the decision holds only if they are what
-    /// they were.
+    /// Counters that replace the ones on which the decision depends, sorted by key. Unchanged counters are
+    /// included too, since the decision is valid only if they are unchanged in the storage.
     pub counters: Vec<Counter>,
-    /// To be taken out of other counters, if it is there; in the order of their keys.
+    /// Events to remove from other counters, if they are there, sorted by key.
     pub refunds: Vec<(CounterKey, Stamp)>,
-    /// To be counted for the whole service.
+    /// Event to count for the whole service.
     pub service: Option<ServiceCount>,
 }
 
-/// Puts a [`Counting`] together, from the counters that were loaded.
+/// Builder of a [`Counting`] from the loaded counters.
 pub(crate) struct Ledger<'a> {
     counters: BTreeMap<CounterKey, Vec<Stamp>>,
     counting: Counting,
@@ -214,7 +214,7 @@ pub(crate) struct Ledger<'a> {
 }
 
 impl<'a> Ledger<'a> {
-    /// Begins with the counters of these keys.
+    /// Creates a ledger with the counters of these keys.
     pub(crate) fn new(
         counters: &Counters,
         keys: impl IntoIterator<Item = CounterKey>,
@@ -225,7 +225,8 @@ impl<'a> Ledger<'a> {
         Self { counters: keys.into_iter().map(stamps).collect(), counting: Counting::default(), policy, now }
     }
 
-    /// The first moment from now on that no counter has yet, so that a stamp names one thing only.
+    /// Returns the earliest time from now on at which no counter has an event of this kind, so that stamps
+    /// are unique.
     pub(crate) fn free_moment(&self, what: Counted) -> OffsetDateTime {
         let mut at = self.now;
         while self.counters.values().any(|stamps| stamps.contains(&Stamp { at, what })) {
@@ -234,7 +235,7 @@ impl<'a> Ledger<'a> {
         at
     }
 
-    /// Counts it in each counter that there is a limit for.
+    /// Adds an event to each counter with a limit on this kind of event.
     pub(crate) fn count(&mut self, what: Counted, at: OffsetDateTime) {
         for (key, stamps) in &mut self.counters {
             if self.policy.keep(key.subject, what).is_some() {
@@ -244,7 +245,7 @@ impl<'a> Ledger<'a> {
         }
     }
 
-    /// Takes it back from a counter.
+    /// Removes an event from a counter.
     pub(crate) fn refund(&mut self, key: CounterKey, what: Counted, at: OffsetDateTime) {
         if self.policy.keep(key.subject, what).is_none() {
             return;
@@ -260,12 +261,12 @@ impl<'a> Ledger<'a> {
         self.counting.service = Some(count);
     }
 
-    /// The counters as they are now.
+    /// Returns the counters with the changes so far.
     pub(crate) fn counters(&self) -> Counters {
         Counters(self.counters.clone())
     }
 
-    /// What is to be written.
+    /// Returns the changes to store.
     pub(crate) fn finish(mut self) -> Counting {
         for (key, mut stamps) in self.counters {
             for what in Counted::ALL {
@@ -278,11 +279,12 @@ impl<'a> Ledger<'a> {
                     !is_old
                 });
             }
-            // What is not counted here may be where others share the storage, in the midst of a change.
+            // During a change of the policy, other processes that share the storage may count events that
+            // this process does not count. They are kept for the longest window.
             let memory = |what| self.policy.keep(key.subject, what).map_or(LONGEST, |keep| keep.memory);
             stamps.retain(|stamp| stamp.at + memory(stamp.what) > self.now);
             let ends = stamps.iter().map(|stamp| stamp.at + memory(stamp.what));
-            // No sooner than it could matter to somebody who is looking at it.
+            // The counter must not expire while another request uses it.
             let ends_at = next_hour(ends.fold(self.now, OffsetDateTime::max));
             self.counting.counters.push(Counter { key, stamps, ends_at });
         }
@@ -291,7 +293,7 @@ impl<'a> Ledger<'a> {
     }
 }
 
-/// The full hour after a time.
+/// Returns the first full hour after a time.
 fn next_hour(time: OffsetDateTime) -> OffsetDateTime {
     const HOUR: i64 = 3_600;
     let hours = time.unix_timestamp().div_euclid(HOUR) + 1;
@@ -312,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stamp_is_one_number_and_back() {
+    fn stamps_round_trip_through_numbers() {
         for what in Counted::ALL {
             for micros in [0, 1, 1_700_000_000_123_456] {
                 let stamp = Stamp { at: OffsetDateTime::UNIX_EPOCH + Duration::from_micros(micros), what };
@@ -324,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_are_apart_and_tell_nothing_where_they_are_printed() {
+    fn keys_are_distinct_and_debug_output_hides_the_phone() {
         let phone = PhoneNumber::parse("+79608543017", None).expect("valid");
         let keys = [
             CounterKey::of_address(address(1)),
@@ -346,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn a_counter_ends_when_nothing_in_it_matters() {
+    fn a_counter_expires_after_the_memory_of_its_events() {
         let policy = Policy::standard();
         let phone = PhoneNumber::parse("+79608543017", None).expect("valid");
         let ends_at = |what: Option<Counted>| {
@@ -364,7 +366,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_counted_here_is_left_for_those_who_do() {
+    fn events_that_the_policy_does_not_count_are_kept() {
         let phone = PhoneNumber::parse("+79608543017", None).expect("valid");
         let key = CounterKey::of_phone(&phone);
         let failure = Stamp { at: START, what: Counted::Failure };
@@ -378,7 +380,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_counted_for_the_service_goes_into_its_minute_or_hour() {
+    fn service_counts_are_rounded_down_to_their_minute_or_hour() {
         for (figure, since) in [
             (ServiceFigure::Failures, time::macros::datetime!(2026-11-25 12:34 UTC)),
             (ServiceFigure::Messages, time::macros::datetime!(2026-11-25 12:00 UTC)),
@@ -387,25 +389,27 @@ mod tests {
         }
     }
 
-    /// What comes next, and after how many seconds.
+    /// Step of a test case.
     #[derive(Clone, Copy, Debug)]
     enum Step {
-        Ask(u32),
-        /// Takes back the one of so many that were granted and not taken back.
+        /// Requests a code after this number of seconds.
+        Request(u32),
+        /// Refunds one of the granted codes that are not refunded yet.
         Refund(prop::sample::Index),
     }
 
     fn steps() -> impl Strategy<Value = Vec<Step>> {
-        let ask = prop_oneof![3 => Just(0_u32), 5 => 0_u32..90, 1 => 0_u32..5_000].prop_map(Step::Ask);
+        let seconds = prop_oneof![3 => Just(0_u32), 5 => 0_u32..90, 1 => 0_u32..5_000];
+        let request = seconds.prop_map(Step::Request);
         let refund = any::<prop::sample::Index>().prop_map(Step::Refund);
-        prop::collection::vec(prop_oneof![6 => ask, 1 => refund], 1..300)
+        prop::collection::vec(prop_oneof![6 => request, 1 => refund], 1..300)
     }
 
     proptest! {
-        /// In no window of the stated length there are more than the stated number, whenever they
-        /// come and whatever is taken back; and after the wait that is told there is another.
+        /// No window of a limit has more events than its count, for any request times and refunds. After
+        /// the returned wait another event is allowed.
         #[test]
-        fn no_window_has_more_than_its_number(
+        fn no_window_has_more_events_than_its_limit(
             limits in prop::collection::vec((1_u32..6, 1_u64..4_000), 1..4),
             steps in steps(),
         ) {
@@ -417,13 +421,13 @@ mod tests {
             for step in steps {
                 let mut ledger = Ledger::new(&counters, [key.clone()], &policy, now);
                 match step {
-                    Step::Ask(seconds) => {
+                    Step::Request(seconds) => {
                         now += Duration::from_secs(seconds.into());
                         let moments = counters.moments(&key, Counted::Code);
                         if let Some(wait) = limits.wait(&moments, now) {
-                            prop_assert!(limits.wait(&moments, now + wait).is_none(), "the wait is true");
+                            prop_assert!(limits.wait(&moments, now + wait).is_none(), "the wait is long enough");
                             let sooner = now + wait - Duration::from_micros(1);
-                            prop_assert!(limits.wait(&moments, sooner).is_some(), "and no longer than needed");
+                            prop_assert!(limits.wait(&moments, sooner).is_some(), "the wait is not longer than needed");
                             continue;
                         }
                         ledger = Ledger::new(&counters, [key.clone()], &policy, now);

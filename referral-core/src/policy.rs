@@ -1,4 +1,4 @@
-//! The numbers of the service, each with its default and its reason.
+//! Settings of the rules, each with its default and its reason.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -12,140 +12,147 @@ use crate::{
     sms_code::CODE_LENGTHS,
 };
 
-/// Every number that the rules depend on. Start from one of the three policies and change what
-/// must differ; [`check`](Self::check) says whether the result makes sense.
+/// Settings of the rules. Start from one of the three policies and change the fields that must differ.
+/// [`check`](Self::check) validates the result.
 ///
-/// A four-digit code is guessed by one in ten thousand tries, so nothing makes it strong but limits
-/// that hold. Those here make it under 0.66 % a year for whoever does nothing else than guess at one
-/// phone. Wrong codes of strangers lock nobody out of it: codes get longer, and none is refused, unless
-/// [`hold_at`](Self::hold_at) is set.
+/// One of ten thousand attempts guesses a four-digit code, so only limits make such a code secure. With the
+/// limits of [`standard`](Self::standard), an attacker that continuously guesses codes of one phone succeeds
+/// with a probability below 0.66 % per year. Wrong codes from an attacker do not lock the owner out: codes
+/// get longer, and none is refused, unless [`hold_at`](Self::hold_at) is set.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Policy {
-    /// The digits of a code. Four are a convenience outside NIST SP 800-63B-4 (section 3.1.3.2)
-    /// and OWASP ASVS 5.0 (6.6), which ask for six.
+    /// Number of digits of a code. Four digits are convenient, but NIST SP 800-63B-4 (section 3.1.3.2) and
+    /// OWASP ASVS 5.0 (6.6) require six.
     pub code_length: u8,
-    /// From how many wrong codes of a phone on its codes have more digits; in rising order. However
-    /// the guesses are spread over codes, the risk is the sum of those allowed over 10^digits. NIST
-    /// SP 800-63B-4, section 3.2.2: neither a new code nor a success resets the count, else who
-    /// signs in each week has their guesser's count reset each week.
+    /// Steps that increase the code length after wrong codes for a phone, in ascending order. The risk is the
+    /// sum of the allowed guesses, each divided by 10^digits, however they are spread over codes. Neither a
+    /// new code nor a sign-in resets the count (NIST SP 800-63B-4, section 3.2.2). Otherwise each sign-in of
+    /// the owner would reset the count of an attacker.
     pub lengthening: Vec<Lengthening>,
-    /// From how many wrong codes of a phone on it gets none, until enough of them are old; `None` to
-    /// send ever longer ones instead. NIST SP 800-63B-4, section 3.2.2, allows 100 at most.
+    /// Number of wrong codes for a phone that lock it out: it gets no codes until enough of the failures are
+    /// older than [`failure_memory`](Self::failure_memory). With `None`, codes get longer instead. NIST SP
+    /// 800-63B-4, section 3.2.2, allows 100 at most.
     pub hold_at: Option<u32>,
-    /// How long a wrong code counts against its phone. 31 days, so that no year has room for a
-    /// thirteenth month of guesses.
+    /// Time during which a wrong code counts against its phone. It is 31 days, so that a year has no more
+    /// than twelve such periods.
     pub failure_memory: Duration,
-    /// How long a code lives. NIST SP 800-63B-4, section 3.1.3.2, allows ten minutes at most.
+    /// Lifetime of a code. NIST SP 800-63B-4, section 3.1.3.2, allows ten minutes at most.
     pub code_lifetime: Duration,
-    /// Wrong tries after which a code is dead; for requests that name the challenge's id and for
-    /// those that do not, each, so that a stranger cannot use up the owner's.
+    /// Number of wrong attempts after which a code is invalid. Attempts with the id of the challenge and
+    /// attempts without it are counted separately, so that an attacker cannot use up the attempts of the
+    /// owner.
     pub tries_per_code: u32,
-    /// Wrong codes from one address, refused beyond; those at a code that its owner redeems later
-    /// are taken back.
+    /// Limits on wrong codes from one address. Attempts beyond them are refused. Wrong codes for a challenge
+    /// that its owner redeems later are refunded.
     pub failures_per_address: Limits,
-    /// Attempts to sign in with a phone that has no valid challenge, from one address. They cannot succeed,
-    /// so the limit is ten times as wide as that on wrong codes, and a correct code still signs in.
+    /// Limits on attempts from one address to sign in with a phone that has no valid challenge. Such attempts
+    /// cannot succeed, so the limit is ten times as high as the limit on wrong codes, and a correct code
+    /// still signs in.
     pub attempts_without_challenge: Limits,
-    /// Above how many wrong codes in ten minutes the whole service is under attack, if there are more
-    /// than three times as many as usual at that time of day: one guess at each of many phones passes
-    /// every other limit. `None` to watch out for none.
+    /// Number of wrong codes in ten minutes above which the whole service is under attack, if it is also more
+    /// than three times the usual number at that time of day. One guess for each of many phones passes every
+    /// other limit. `None` disables the detection.
     pub attack_failures: Option<u32>,
-    /// The digits that codes have at least while it is, until it has been calm for an hour: new ones
-    /// have as many, and what is shorter is dead.
+    /// Minimum number of digits of codes during an attack, and until an hour has passed without one. Shorter
+    /// codes are invalid during this time.
     pub attack_code_length: u8,
-    /// How long to wait between two codes for one phone, unless it signs in before.
+    /// Resend interval: the minimum time between two codes for one phone, unless the phone signs in between.
     pub cool_down: Duration,
-    /// Codes for one phone.
+    /// Limits on codes for one phone.
     pub codes_per_phone: Limits,
-    /// Codes for one phone that one address asked for and nobody signed in with, so that a stranger
-    /// cannot use up those of the phone. With [`require_challenge`](Self::require_challenge) one address
-    /// also gets at most all but one of [`codes_per_phone`](Self::codes_per_phone), since the owner cannot
-    /// sign in with a code that a stranger requested.
+    /// Limits on codes for one phone that one address requested and that were not used to sign in. They
+    /// prevent that an attacker uses up the codes of the phone. With
+    /// [`require_challenge`](Self::require_challenge), one address also gets at most one code less than
+    /// [`codes_per_phone`](Self::codes_per_phone) allows, since the owner cannot sign in with a code that
+    /// another client requested.
     pub codes_per_phone_and_address: Limits,
-    /// Codes that one address asked for and nobody signed in with: so people behind one address of
-    /// a carrier are not punished, and pumpers are.
+    /// Limits on codes that one address requested and that were not used to sign in. They stop SMS pumping,
+    /// and do not affect people that share an address of a carrier.
     pub codes_per_address: Limits,
-    /// Codes for numbers that differ in the last three digits only, and that nobody signed in with.
-    /// Messages to one such block after another are the mark of toll fraud. One address gets at most a third
-    /// of them, so that a stranger cannot stop a block alone.
+    /// Limits on codes for a number range that were not used to sign in. A number range is all numbers that
+    /// differ in the last three digits only. Messages to one number range after another are typical of toll
+    /// fraud. One address gets at most a third of the codes, so that a single attacker cannot block a number
+    /// range.
     pub codes_per_block: Limits,
-    /// Invite codes that nobody has, for each phone and each address: six symbols can be guessed.
+    /// Limits on unknown invite codes, for each phone and each address. They prevent guessing, since an
+    /// invite code has only six symbols.
     pub invite_failures: Limits,
-    /// Edits of a profile that name an e-mail address, for each user: the response tells whether another
-    /// user has the address.
+    /// Limits on profile edits with an email address, for each user. The response to such an edit reveals
+    /// whether another user has the address.
     pub email_changes: Limits,
-    /// Where codes are sent. By region and not by calling code, which 25 regions may share. `None`
-    /// is for whoever has not decided yet, and is refused.
+    /// Regions to which codes are sent. Regions are used in place of calling codes, since up to 25 regions
+    /// share a calling code. `None` means that it is not configured yet, and is rejected.
     pub regions: Option<Regions>,
-    /// How many messages are sent in a day: the last line of defence. One address gets at most a twentieth
-    /// of them, at least three, without signing in. `None` means not decided yet, and is
-    /// refused.
+    /// Maximum number of messages per day: the last line of defense. One address gets a twentieth of them
+    /// without signing in, and at least three. `None` means that it is not configured yet, and is rejected.
     pub messages_per_day: Option<Budget>,
-    /// Whether a sign-in must name the id of its challenge. It keeps a stranger, who knows only
-    /// the phone, from using up tries, but older clients do not send it.
+    /// Whether a sign-in must have the id of its challenge. The id prevents that an attacker that knows only
+    /// the phone uses up attempts, but older clients do not send it.
     pub require_challenge: bool,
-    /// Phones that sign in with a fixed code, and get no message; 100 at most. Of the limits on codes only
-    /// those per address hold for them; all limits on wrong codes do, and sixty in a day hold such a phone.
+    /// Phones that sign in with a fixed code and get no message, 100 at most. Of the limits on codes, only
+    /// the limits per address apply to them. All limits on wrong codes apply, and 60 wrong codes in a day
+    /// lock such a phone out.
     pub test_numbers: Vec<TestNumber>,
-    /// How long an access token is valid: so long may another service, which verifies it by its
-    /// signature alone, take a session for alive that has ended.
+    /// Lifetime of an access token. Another service that verifies only the signature accepts a token up to
+    /// this long after its session has ended.
     pub access_lifetime: Duration,
-    /// How long a refresh token is valid, hence how long a session lives without being used.
+    /// Lifetime of a refresh token, and so the maximum time for which a session may be unused.
     pub refresh_lifetime: Duration,
-    /// How long a session lives, however much it is used.
+    /// Maximum lifetime of a session, even if it is used.
     pub session_lifetime: Duration,
-    /// How long a refresh token that was exchanged may be seen again without harm: as long as
-    /// two tabs or a lost response may take (RFC 9700, section 4.14.2, leaves the time open).
+    /// Time during which an exchanged refresh token may be sent again without revoking the session. It covers
+    /// two browser tabs and lost responses. RFC 9700, section 4.14.2, does not specify the time.
     pub refresh_grace: Duration,
-    /// The difference between the clocks of this host and of the storage above which this host is not
-    /// [ready](crate::Referral::check_ready), or `None` to be ready whatever it is. Hosts that share a
-    /// storage loosen each other's limits by the difference between their clocks. Five seconds are far more
-    /// than hosts with NTP differ by, and little beside the shortest window of the limits, 15 minutes.
+    /// Maximum difference between the clocks of this host and of the storage. Above it, this host is not
+    /// [ready](crate::Referral::check_ready). With `None`, the difference does not affect readiness. Limits
+    /// of hosts that share a storage are looser by the difference between their clocks. Five seconds are much
+    /// more than the difference between hosts with NTP, and much less than the shortest window of the limits,
+    /// 15 minutes.
     pub max_clock_offset: Option<Duration>,
-    /// Where a phone number without its country code is taken to belong.
+    /// Region of phone numbers without a country code.
     pub default_region: Option<Region>,
-    /// Who sees whose phone and e-mail address.
+    /// Visibility of phones, email addresses and users to other users.
     pub visibility: Visibility,
 }
 
-/// From so many wrong codes on, so many digits.
+/// Step that increases the code length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lengthening {
-    /// Wrong codes.
+    /// Number of wrong codes from which the step applies.
     pub failures: u32,
-    /// Digits.
+    /// Number of digits of codes.
     pub code_length: u8,
 }
 
 /// Regions of the numbering plan.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Regions {
-    /// All there are.
+    /// All regions.
     All,
-    /// These, and no others.
+    /// Only these regions.
     Only(Vec<Region>),
 }
 
-/// How much may be spent.
+/// Number of messages that may be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Budget {
-    /// As much as it takes.
+    /// No maximum.
     Unlimited,
-    /// So many messages.
+    /// Maximum number of messages.
     Messages(u32),
 }
 
-/// Who sees what of others. Staff see everything, and everybody sees their own.
+/// Data that users see of other users. Staff see all data, and users see all of their own data.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Visibility {
-    /// Everybody who is signed in sees everything.
+    /// All signed-in users see all data.
     #[default]
     Full,
-    /// Phones are shown as `+7960*****17`, e-mail addresses not at all, and nobody but staff
-    /// finds others by them.
+    /// Phones are masked, such as `+7960*****17`, and email addresses are hidden. Only staff can search by
+    /// them.
     Masked,
-    /// Only staff see others.
+    /// Only staff see other users.
     Staff,
 }
 
@@ -153,33 +160,32 @@ const MINUTE: Duration = Duration::from_mins(1);
 const HOUR: Duration = Duration::from_hours(1);
 const DAY: Duration = Duration::from_hours(24);
 
-/// The most that a limit allows: so many moments are kept for each of whom it is about.
+/// Maximum count of a limit. Each counter stores up to this number of times.
 const MAX_COUNT: u32 = 1_000;
 
-/// The most test numbers: each request looks through them.
+/// Maximum number of test numbers. Each request searches the whole list.
 const MAX_TEST_NUMBERS: usize = 100;
 
-/// From how many wrong codes in a day on a test number is held. Its codes have no limit that bounds the
-/// guesses at them; so it has as many as another phone, whose ten codes have three tries with the id and
-/// three without.
+/// Number of wrong codes in a day that lock out a test number. No limit on its codes bounds the guesses, so
+/// it gets as many as another phone: ten codes, each with three attempts with the id and three without.
 const TEST_FAILURES_PER_DAY: u32 = 60;
 
-/// Part of the messages of a day that one address gets without signing in: with a twentieth, twenty
-/// addresses are needed to use up the budget.
+/// Divisor of the messages per day that gives the share of one address without signing in. With a twentieth
+/// each, twenty addresses are needed to use up the budget.
 const BUDGET_SHARE: u32 = 20;
 
-/// The least that an address gets of a budget, so that a small one serves a household.
+/// Minimum share of an address in a budget, so that a small budget is enough for a household.
 const MIN_BUDGET_SHARE: u32 = 3;
 
-/// Part of the codes of a number block that one address gets.
+/// Divisor of the codes of a number range that gives the share of one address.
 const BLOCK_SHARE: u32 = 3;
 
-/// Number of sessions of a test number. Its code is known to several people and costs no message, so
-/// nothing else bounds the sessions that one of them can create.
+/// Maximum number of sessions of a test number. Its code is known to several people and needs no message, so
+/// no other limit bounds the sessions that they can create.
 const TEST_SESSIONS: u32 = 20;
 
 impl Policy {
-    /// What fits most services: four digits.
+    /// Returns the policy for most services. Codes have four digits.
     #[must_use]
     pub fn standard() -> Self {
         Self {
@@ -214,8 +220,8 @@ impl Policy {
         }
     }
 
-    /// Six digits, as NIST SP 800-63B-4, section 3.1.3.2, asks, and the challenge's id. Regions and
-    /// a number of messages a day must be set.
+    /// Returns a policy with six digits, as NIST SP 800-63B-4, section 3.1.3.2, requires. The id of the
+    /// challenge is required. `regions` and `messages_per_day` must be set.
     #[must_use]
     pub fn strict() -> Self {
         Self {
@@ -231,8 +237,8 @@ impl Policy {
         }
     }
 
-    /// For trying things out: no waiting between two codes, and no limits but the tries of a code and
-    /// ten codes for a phone in 15 minutes.
+    /// Returns a policy for development. It has no resend interval, and only two limits: on the attempts for
+    /// a code, and ten codes for a phone in 15 minutes.
     #[must_use]
     pub fn development() -> Self {
         Self {
@@ -251,11 +257,11 @@ impl Policy {
         }
     }
 
-    /// Whether the numbers make sense together.
+    /// Validates the policy.
     ///
     /// # Errors
     ///
-    /// `invalid_policy`, with a sentence that names the field in backticks and its bounds.
+    /// `invalid_policy` if a field is out of bounds. The detail has the field in backticks and its bounds.
     pub fn check(&self) -> Result<(), Invalid> {
         self.check_codes()?;
         self.check_limits()?;
@@ -264,7 +270,8 @@ impl Policy {
         self.check_tokens()
     }
 
-    /// The shortest is what a warning is logged for. The longest is the lifetime of a code in `standard`.
+    /// Checks `max_clock_offset`. The lower bound is the offset for which a warning is logged. The upper
+    /// bound is the lifetime of a code in `standard`.
     fn check_clock(&self) -> Result<(), Invalid> {
         match self.max_clock_offset {
             Some(max) if !(Duration::from_secs(1)..=5 * MINUTE).contains(&max) => {
@@ -280,14 +287,15 @@ impl Policy {
         }
         if !self.lengthening.iter().all(|step| CODE_LENGTHS.contains(&step.code_length) && step.failures > 0)
         {
-            return no("`lengthening` must have steps of 4 to 10 digits, from one wrong code on or later.");
+            return no("Each step of `lengthening` must have 4 to 10 digits and 1 wrong code or more.");
         }
         let rises = |pair: &[Lengthening]| {
             pair[0].failures < pair[1].failures && pair[0].code_length < pair[1].code_length
         };
         if !self.lengthening.windows(2).all(rises) || self.failures_that_matter() > MAX_COUNT {
             return no(
-                "`lengthening` must have more digits from more wrong codes on, and `lengthening` and `hold_at` at most 1000 wrong codes.",
+                "The steps of `lengthening` must have more digits for more wrong codes, and `lengthening` and \
+                 `hold_at` must have 1000 wrong codes or fewer.",
             );
         }
         if self.hold_at == Some(0) {
@@ -330,7 +338,7 @@ impl Policy {
             }
         }
         match &self.regions {
-            None => return no("`regions` must be set: name the regions that codes are sent to, or all."),
+            None => return no("`regions` must be set: give the regions to which codes are sent, or all."),
             Some(Regions::Only(regions)) if regions.is_empty() => {
                 return no("`regions` must have one region or more.");
             }
@@ -352,7 +360,7 @@ impl Policy {
         }
         let phones: BTreeSet<_> = self.test_numbers.iter().map(|number| &number.phone).collect();
         if phones.len() < self.test_numbers.len() {
-            return no("`test_numbers` must have each phone once.");
+            return no("`test_numbers` must not have a phone twice.");
         }
         Ok(())
     }
@@ -379,8 +387,8 @@ impl Policy {
         Ok(())
     }
 
-    /// The digits that codes for a phone must have, given when there were wrong ones, and whether the
-    /// whole service is under attack.
+    /// Returns the number of digits that codes for a phone must have, from the times of its wrong codes and
+    /// whether the whole service is under attack.
     pub(crate) fn required_length(
         &self,
         failures: &[OffsetDateTime],
@@ -394,7 +402,7 @@ impl Policy {
         self.code_length.max(lengthened.unwrap_or_default()).max(in_attack.unwrap_or_default())
     }
 
-    /// How long a phone is held, if it is.
+    /// Returns the remaining time of the lockout of a phone, if it is locked out.
     pub(crate) fn hold(
         &self,
         phone: &PhoneNumber,
@@ -406,12 +414,12 @@ impl Policy {
         Limits::new(of_any.into_iter().chain(of_test)).wait(failures, now)
     }
 
-    /// The test number that a phone is now, if it is one.
+    /// Returns the test number of a phone, if there is one and it has not expired.
     pub(crate) fn test_number(&self, phone: &PhoneNumber, now: OffsetDateTime) -> Option<&TestNumber> {
         self.test_numbers.iter().find(|number| number.phone == *phone && now < number.until)
     }
 
-    /// Whether codes are sent to this number: its region is served, and its line may be mobile.
+    /// Returns `true` if codes are sent to this number: its region is allowed, and it may be a mobile number.
     #[must_use]
     pub fn serves(&self, phone: &PhoneNumber) -> bool {
         let is_served = match &self.regions {
@@ -428,8 +436,8 @@ impl Policy {
         }
     }
 
-    /// Returns the limits on an event in a counter; off where the event is not counted there. The codes of
-    /// a phone have further rules, which are with the challenge.
+    /// Returns the limits on an event in a counter, or none if the counter does not count the event. The
+    /// module `challenge` has further rules for the codes of a phone.
     pub(crate) fn limits(&self, subject: Subject, what: Counted) -> Limits {
         match (subject, what) {
             (Subject::Phone, Counted::Code) => self.codes_per_phone.clone(),
@@ -459,14 +467,15 @@ impl Policy {
         }
     }
 
-    /// Returns the limit on the messages of a day that one address causes without signing in, however wide
-    /// its network.
+    /// Returns the limit on the messages per day that one address uses without signing in. It is the same for
+    /// each of the networks of the address.
     pub(crate) fn budget_share(&self) -> Limits {
         let share = |budget: u32| ((budget / BUDGET_SHARE).clamp(MIN_BUDGET_SHARE, MAX_COUNT), DAY);
         Limits::new(self.budget().map(share))
     }
 
-    /// What a counter keeps of what was counted; `None` where there is no limit.
+    /// Returns how many events a counter stores and for how long, or `None` if there is no limit on the
+    /// event.
     pub(crate) fn keep(&self, subject: Subject, what: Counted) -> Option<Keep> {
         if (subject, what) == (Subject::Phone, Counted::Failure) {
             let newest = self.failures_that_matter() as usize;
@@ -479,12 +488,13 @@ impl Policy {
         }
     }
 
-    /// Returns how many sessions the user of a phone may have; the oldest are deleted.
+    /// Returns the maximum number of sessions of the user of a phone, if there is one. The oldest sessions
+    /// are deleted.
     pub(crate) fn max_sessions(&self, phone: &PhoneNumber, now: OffsetDateTime) -> Option<u32> {
         self.test_number(phone, now).map(|_| TEST_SESSIONS)
     }
 
-    /// Beyond how many wrong codes of a phone more make no difference.
+    /// Returns the number of wrong codes for a phone above which further ones make no difference.
     pub(crate) fn failures_that_matter(&self) -> u32 {
         let last = self.lengthening.last().map(|step| step.failures);
         let of_test = (!self.test_numbers.is_empty()).then_some(TEST_FAILURES_PER_DAY);

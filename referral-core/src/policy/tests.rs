@@ -1,17 +1,17 @@
 use super::*;
 
 #[test]
-fn the_three_policies_make_sense_once_strict_knows_regions_and_budget() {
-    let decided = Policy {
+fn the_three_policies_are_valid_if_strict_has_regions_and_a_budget() {
+    let complete = Policy {
         regions: Some(Regions::All),
         messages_per_day: Some(Budget::Messages(1_000)),
         ..Policy::strict()
     };
-    for policy in [Policy::standard(), decided.clone(), Policy::development()] {
+    for policy in [Policy::standard(), complete.clone(), Policy::development()] {
         assert_eq!(policy.check(), Ok(()));
     }
-    assert!(Policy { regions: None, ..decided.clone() }.check().is_err());
-    assert!(Policy { messages_per_day: None, ..decided }.check().is_err());
+    assert!(Policy { regions: None, ..complete.clone() }.check().is_err());
+    assert!(Policy { messages_per_day: None, ..complete }.check().is_err());
 }
 
 fn required_length(policy: &Policy, failures: usize) -> u8 {
@@ -20,7 +20,7 @@ fn required_length(policy: &Policy, failures: usize) -> u8 {
 }
 
 #[test]
-fn codes_get_longer_with_failures_and_never_shorter_than_set() {
+fn codes_get_longer_with_failures_and_are_never_shorter_than_code_length() {
     let standard = Policy::standard();
     for (failures, length) in [(0, 4), (4, 4), (5, 6), (29, 6), (30, 8), (10_000, 8)] {
         assert_eq!(required_length(&standard, failures), length, "{failures}");
@@ -32,12 +32,12 @@ fn codes_get_longer_with_failures_and_never_shorter_than_set() {
 }
 
 fn test_number(number: usize, code: &str) -> TestNumber {
-    let phone = PhoneNumber::from_stored(format!("+79608{number:06}")).expect("of that form");
-    TestNumber::new(phone, code, OffsetDateTime::UNIX_EPOCH).expect("a code")
+    let phone = PhoneNumber::from_stored(format!("+79608{number:06}")).expect("valid E.164 number");
+    TestNumber::new(phone, code, OffsetDateTime::UNIX_EPOCH).expect("valid code")
 }
 
 #[test]
-fn test_numbers_have_codes_as_long_as_others_and_phones_of_their_own() {
+fn test_numbers_must_have_long_enough_codes_and_different_phones() {
     let policy = |test_numbers: Vec<_>| Policy { test_numbers, ..Policy::standard() };
     assert_eq!(policy((0..100).map(|number| test_number(number, "4711")).collect()).check(), Ok(()));
     let six_digits = Policy { code_length: 6, ..policy(vec![test_number(1, "47110")]) };
@@ -51,7 +51,7 @@ fn test_numbers_have_codes_as_long_as_others_and_phones_of_their_own() {
 }
 
 #[test]
-fn numbers_out_of_bounds_are_refused() {
+fn values_out_of_bounds_are_rejected() {
     let standard = Policy::standard;
     for policy in [
         Policy { code_length: 3, ..standard() },
@@ -86,7 +86,7 @@ fn numbers_out_of_bounds_are_refused() {
 }
 
 #[test]
-fn clocks_may_differ_by_a_second_to_five_minutes_or_by_anything() {
+fn max_clock_offset_must_be_one_second_to_five_minutes_or_none() {
     let with = |max_clock_offset| Policy { max_clock_offset, ..Policy::standard() }.check();
     assert_eq!(Policy::standard().max_clock_offset, Some(Duration::from_secs(5)));
     for max in [None, Some(Duration::from_secs(1)), Some(Duration::from_mins(5))] {

@@ -157,7 +157,7 @@ const VALUES: &[Case] = &[
     ("--email-changes x", &["--email-changes (REFERRAL_EMAIL_CHANGES)", "such as 3/15m,5/1h"]),
     ("--invite-failures x", &["--invite-failures (REFERRAL_INVITE_FAILURES)", "such as 3/15m,5/1h"]),
     ("--code-lengthening 5-6", &["--code-lengthening (REFERRAL_CODE_LENGTHENING)", "such as 5:6,30:8"]),
-    ("--code-lengthening 30:8,5:6", &["--code-lengthening (", "more digits from more wrong codes"]),
+    ("--code-lengthening 30:8,5:6", &["--code-lengthening (", "more digits for more wrong codes"]),
     ("--regions RU,XX", &["--regions (REFERRAL_REGIONS)", "ISO region code"]),
     ("--default-region XX", &["--default-region (REFERRAL_DEFAULT_REGION)", "ISO region code"]),
     ("--test-numbers x", &["--test-numbers (REFERRAL_TEST_NUMBERS), entry 1", "PHONE=CODE@DATE"]),
