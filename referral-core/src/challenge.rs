@@ -1,4 +1,4 @@
-//! Challenges: a code was sent to a phone and is waited for.
+//! Challenges: codes that were sent to phones, and the rule for sending them.
 
 use std::{fmt, str::FromStr, sync::Arc, time::Duration};
 
@@ -17,7 +17,7 @@ use crate::{
     sms_code::CodeInput,
 };
 
-/// The id of a challenge. Whoever asked for the code has it, and no one else.
+/// Id of a challenge. Only the client that requested the code gets it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ChallengeId(pub Uuid);
 
@@ -35,50 +35,50 @@ impl FromStr for ChallengeId {
     }
 }
 
-/// A code that was sent, kept as its keyed hash.
+/// Code that was sent, stored as a keyed hash.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Challenge {
-    /// The id.
+    /// Id of the challenge.
     pub id: ChallengeId,
-    /// Where the code was sent.
+    /// Phone to which the code was sent.
     pub phone: PhoneNumber,
-    /// The code's length in digits.
+    /// Number of digits of the code.
     pub code_length: u8,
-    /// HMAC-SHA-256 over the purpose, the id, the phone and the code.
+    /// HMAC-SHA-256 of the purpose, the id, the phone and the code.
     pub code_hash: [u8; 32],
-    /// The id of the pepper that the hash was made with.
+    /// Id of the pepper of the hash.
     pub pepper_id: String,
-    /// When the code was drawn.
+    /// Time at which the code was generated.
     pub sent_at: OffsetDateTime,
-    /// From when on the code is dead.
+    /// Time from which the code is invalid.
     pub expires_at: OffsetDateTime,
-    /// When the code was redeemed; it is dead from then on.
+    /// Time at which the code was redeemed. A redeemed code is invalid.
     pub redeemed_at: Option<OffsetDateTime>,
-    /// Wrong tries that named the challenge's id.
+    /// Number of wrong attempts with the id of the challenge.
     pub tries_with_id: u32,
-    /// Wrong tries that did not. They are counted apart, so that a stranger who knows only the
-    /// phone cannot use up the tries of the one who asked for the code.
+    /// Number of wrong attempts without the id. They are counted separately, so that an attacker that knows
+    /// only the phone cannot use up the attempts of the client that requested the code.
     pub tries_without_id: u32,
-    /// Where it was asked for from, if that is known.
+    /// Address of the client that requested the code, if it is known.
     pub address: Option<ClientAddress>,
-    /// The wrong tries that count against an address, until the code is redeemed.
+    /// Wrong attempts that count against an address, until the code is redeemed.
     pub failed_tries: Vec<FailedTry>,
-    /// The name of the gateway that accepted the message, once that is noted.
+    /// Name of the gateway that accepted the message, after it is recorded.
     pub gateway: Option<String>,
 }
 
-/// A wrong try.
+/// Wrong attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FailedTry {
-    /// Where it came from.
+    /// Address of the client.
     pub address: ClientAddress,
-    /// When, as the address's counter has it.
+    /// Time of the attempt, as in the counter of the address.
     pub at: OffsetDateTime,
 }
 
 impl Challenge {
-    /// Whether a right code is still worth something in a request that names the id, or not. One
-    /// that is shorter than its phone now requires is not: else there would be more tries at it.
+    /// Returns `true` if the correct code is still valid in a request with or without the id. A code that is
+    /// shorter than its phone now requires is invalid, since it would allow more guesses.
     pub(crate) fn is_live(
         &self,
         names_id: bool,
@@ -93,8 +93,7 @@ impl Challenge {
             && self.code_length >= required_length
     }
 
-    /// Whether `input` is the code that was sent, told in a time that does not depend on where
-    /// the two differ.
+    /// Returns `true` if `input` is the code that was sent. The comparison takes constant time.
     pub(crate) fn accepts(&self, input: &CodeInput, peppers: &Peppers) -> bool {
         let code = input.for_length(self.code_length);
         let hash = hash_code(peppers, &self.pepper_id, self.id, &self.phone, &code);
@@ -102,7 +101,7 @@ impl Challenge {
     }
 }
 
-/// The keyed hash under which a code is kept.
+/// Returns the keyed hash of a code, or `None` if the pepper is unknown.
 pub(crate) fn hash_code(
     peppers: &Peppers,
     pepper_id: &str,
@@ -114,78 +113,78 @@ pub(crate) fn hash_code(
     peppers.hash(pepper_id, &parts)
 }
 
-/// A request to send a code, as [`Storage::start_challenge`] gets it.
+/// Request to send a code, for [`Storage::start_challenge`].
 ///
 /// [`Storage::start_challenge`]: crate::storage::Storage::start_challenge
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ChallengeRequest {
-    /// The id of the challenge that is granted.
+    /// Id of the challenge to create.
     pub id: ChallengeId,
-    /// Where the code is to be sent.
+    /// Phone to which the code is to be sent.
     pub phone: PhoneNumber,
-    /// The time.
+    /// Current time.
     pub now: OffsetDateTime,
     pub(crate) address: Option<ClientAddress>,
-    /// As many digits as a code can have. How many of them are sent is decided with the facts.
+    /// As many digits as the longest code has. The decision determines how many of them are sent.
     pub(crate) digits: SmsCode,
     pub(crate) policy: Arc<Policy>,
     pub(crate) peppers: Arc<Peppers>,
 }
 
-/// What [`ChallengeRequest::decide`] must know.
+/// Stored data on which [`ChallengeRequest::decide`] depends.
 #[derive(Clone, Debug, Default)]
 pub struct ChallengeFacts {
-    /// [`Challenge::sent_at`] of the phone's newest challenge.
+    /// [`Challenge::sent_at`] of the newest challenge of the phone.
     pub last_sent_at: Option<OffsetDateTime>,
-    /// Whether that one has been redeemed.
+    /// Whether the newest challenge is redeemed.
     pub last_is_redeemed: bool,
-    /// [`Challenge::code_length`] of that one.
+    /// [`Challenge::code_length`] of the newest challenge.
     pub last_code_length: Option<u8>,
-    /// [`User::last_login`](crate::User::last_login) of the phone's user.
+    /// [`User::last_login`](crate::User::last_login) of the user with the phone.
     pub last_login: Option<OffsetDateTime>,
-    /// The counters that [`ChallengeRequest::counters`] names.
+    /// Counters with the keys of [`ChallengeRequest::counters`].
     pub counters: Counters,
-    /// The figures that [`ChallengeRequest::service`] asks for.
+    /// Counts that [`ChallengeRequest::service`] queries.
     pub service: ServiceFacts,
 }
 
-/// What is to become of a request to send a code.
+/// Decision about a request to send a code.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[expect(clippy::large_enum_variant, reason = "one is made per request, and moved once")]
+#[expect(clippy::large_enum_variant, reason = "one is created per request, and moved once")]
 pub enum ChallengeDecision {
-    /// Store all of this.
+    /// Store all fields.
     Grant {
-        /// The answer.
+        /// Granted challenge.
         granted: GrantedChallenge,
-        /// To be counted.
+        /// Changes of counters.
         counting: Counting,
-        /// Until when the service counts as under attack, if that is to be noted.
+        /// End of the attack on the service, if it is to be recorded.
         attack_until: Option<OffsetDateTime>,
     },
-    /// Store nothing and refuse.
+    /// Store nothing and refuse the request.
     Refuse(Refusal),
 }
 
-/// A code that may be sent.
+/// Challenge whose code may be sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GrantedChallenge {
-    /// The challenge, as stored.
+    /// The challenge as it is stored.
     pub challenge: Challenge,
-    /// How long to wait before asking for another.
+    /// Time to wait before the next code can be requested.
     pub resend_in: Duration,
     /// Whether the service is under attack.
     pub under_attack: bool,
 }
 
 impl ChallengeRequest {
-    /// The counters to decide on, in order: seven at most.
+    /// Returns the keys of the counters on which the decision depends, sorted. There are seven at most.
     #[must_use]
     pub fn counters(&self) -> Vec<CounterKey> {
         let is_limited = |key: &CounterKey| self.policy.keep(key.subject(), Counted::Code).is_some();
         let of_address = self.address.into_iter().flat_map(CounterKey::of_networks);
         let mut keys: Vec<_> = of_address.filter(is_limited).collect();
-        // Of a test number only wrong codes matter, and where its codes are asked for.
+        // For a test number, only wrong codes and the address of the client are limited.
         if self.test_number().is_none() {
             let of_phone_and_address = |address| {
                 [
@@ -201,25 +200,26 @@ impl ChallengeRequest {
         keys
     }
 
-    /// The test number that the phone is, if it is one: then its code is fixed, and nothing is sent.
+    /// Returns the test number of the phone, if there is one. Its code is fixed, and no message is sent.
     pub(crate) fn test_number(&self) -> Option<&TestNumber> {
         self.policy.test_number(&self.phone, self.now)
     }
 
-    /// The figures of the whole service to decide on.
+    /// Returns the query for the counts of the whole service on which the decision depends.
     #[must_use]
     pub fn service(&self) -> ServiceQuery {
         self.policy.service_query(self.now)
     }
 
-    /// Which times to load [`ServiceFacts::usual_failures`] of, if that matters.
+    /// Returns the time ranges for which to load [`ServiceFacts::usual_failures`], if the decision depends on
+    /// them.
     #[must_use]
     pub fn usual_times(&self, facts: &ChallengeFacts) -> Option<Vec<(OffsetDateTime, OffsetDateTime)>> {
         self.policy.usual_times(&facts.service, self.now)
     }
 
-    /// Decides whether the code may be sent, and how many digits it has. Between two codes lies the
-    /// cool-down, unless the phone has signed in since the last.
+    /// Decides whether the code may be sent, and how many digits it has. The resend interval must have passed
+    /// since the last code, unless the phone has signed in since then.
     #[must_use]
     pub fn decide(&self, facts: &ChallengeFacts) -> ChallengeDecision {
         if let Some(number) = self.test_number() {
@@ -254,8 +254,9 @@ impl ChallengeRequest {
         }
     }
 
-    /// Decides whether a test number may have its code again. That costs nothing, so nothing counts but
-    /// against whoever asks, who could fill the storage; and wrong codes count as for any phone.
+    /// Decides whether a challenge may be created for a test number. No message is sent, so the request
+    /// counts only for the address of the client, which could otherwise fill the storage. Wrong codes count
+    /// as for any phone.
     fn decide_test(&self, facts: &ChallengeFacts, number: &TestNumber) -> ChallengeDecision {
         let wait = |counters: &Counters| self.hold(counters).max(self.wait_of_address(counters));
         if let Some((retry_after, limit)) = wait(&facts.counters) {
@@ -280,8 +281,9 @@ impl ChallengeRequest {
         }
     }
 
-    /// What to take back of what was counted for a code that certainly was not sent: the phone and its
-    /// number block may have another at once. The address may not, since it can cause this at will.
+    /// Returns the refunds for a code that was certainly not sent. The phone and its number range can get
+    /// another code immediately. The code still counts for the address, since a client can cause such
+    /// failures deliberately.
     pub(crate) fn void(&self, sent_at: OffsetDateTime) -> Counting {
         let mut ledger = Ledger::new(&Counters::default(), [], &self.policy, self.now);
         ledger.refund(CounterKey::of_phone(&self.phone), Counted::Code, sent_at);
@@ -295,8 +297,8 @@ impl ChallengeRequest {
         ledger.finish()
     }
 
-    /// What is left of the cool-down. A code that has become too short, because of an attack or of wrong
-    /// codes, is not valid any more, so its owner need not wait for a longer one.
+    /// Returns the remaining time of the resend interval. A code that is too short after an attack or wrong
+    /// codes is invalid, so its owner does not need to wait for a longer one.
     fn cool_down(&self, facts: &ChallengeFacts, code_length: u8) -> Option<Duration> {
         let last_sent_at = facts.last_sent_at?;
         if facts.last_code_length.is_some_and(|length| length < code_length) {
@@ -309,7 +311,7 @@ impl ChallengeRequest {
         (!signed_in_since && !clock_was_wrong && wait.is_positive()).then(|| wait.unsigned_abs())
     }
 
-    /// The longest wait over all counters that are full.
+    /// Returns the longest wait of all limits that refuse the request.
     fn wait(&self, counters: &Counters) -> Option<(Duration, LimitName)> {
         let waits = self.counters().into_iter().filter_map(|key| self.full(counters, &key));
         self.hold(counters).into_iter().chain(waits).chain(self.wait_for_budget_share(counters)).max()
@@ -332,7 +334,7 @@ impl ChallengeRequest {
         keys.filter_map(|key| self.full(counters, &key)).max()
     }
 
-    /// The wait of a counter, if it has no room for a code.
+    /// Returns the wait of a counter whose limits do not allow another code.
     fn full(&self, counters: &Counters, key: &CounterKey) -> Option<(Duration, LimitName)> {
         let name = match key.subject() {
             Subject::Address { .. } => LimitName::CodesPerAddress,
@@ -344,7 +346,7 @@ impl ChallengeRequest {
         counters.wait(key, Counted::Code, &self.policy, self.now).map(|wait| (wait, name))
     }
 
-    /// The challenge for this code.
+    /// Creates the challenge of a code.
     fn challenge(&self, code_length: u8, code: &SmsCode, sent_at: OffsetDateTime) -> Challenge {
         let pepper_id = self.peppers.current_id();
         let code_hash = hash_code(&self.peppers, pepper_id, self.id, &self.phone, code.reveal());
@@ -352,7 +354,7 @@ impl ChallengeRequest {
             id: self.id,
             phone: self.phone.clone(),
             code_length,
-            code_hash: code_hash.expect("the ring has its current pepper"),
+            code_hash: code_hash.expect("the ring contains its current pepper"),
             pepper_id: pepper_id.to_owned(),
             sent_at,
             expires_at: self.now + self.policy.code_lifetime,

@@ -425,9 +425,9 @@ mod tests {
                         now += Duration::from_secs(seconds.into());
                         let moments = counters.moments(&key, Counted::Code);
                         if let Some(wait) = limits.wait(&moments, now) {
-                            prop_assert!(limits.wait(&moments, now + wait).is_none(), "the wait is long enough");
+                            prop_assert!(limits.wait(&moments, now + wait).is_none(), "enough");
                             let sooner = now + wait - Duration::from_micros(1);
-                            prop_assert!(limits.wait(&moments, sooner).is_some(), "the wait is not longer than needed");
+                            prop_assert!(limits.wait(&moments, sooner).is_some(), "not too long");
                             continue;
                         }
                         ledger = Ledger::new(&counters, [key.clone()], &policy, now);

@@ -62,7 +62,7 @@ pub struct Policy {
     /// Limits on codes for one phone.
     pub codes_per_phone: Limits,
     /// Limits on codes for one phone that one address requested and that were not used to sign in. They
-    /// prevent that an attacker uses up the codes of the phone. With
+    /// prevent an attacker from using up the codes of the phone. With
     /// [`require_challenge`](Self::require_challenge), one address also gets at most one code less than
     /// [`codes_per_phone`](Self::codes_per_phone) allows, since the owner cannot sign in with a code that
     /// another client requested.
@@ -87,8 +87,8 @@ pub struct Policy {
     /// Maximum number of messages per day: the last line of defense. One address gets a twentieth of them
     /// without signing in, and at least three. `None` means that it is not configured yet, and is rejected.
     pub messages_per_day: Option<Budget>,
-    /// Whether a sign-in must have the id of its challenge. The id prevents that an attacker that knows only
-    /// the phone uses up attempts, but older clients do not send it.
+    /// Whether a sign-in must have the id of its challenge. The id prevents an attacker that knows only
+    /// the phone from using up attempts, but older clients do not send it.
     pub require_challenge: bool,
     /// Phones that sign in with a fixed code and get no message, 100 at most. Of the limits on codes, only
     /// the limits per address apply to them. All limits on wrong codes apply, and 60 wrong codes in a day

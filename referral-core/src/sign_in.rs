@@ -1,4 +1,4 @@
-//! Signing in: a code comes back, perhaps with a friend's invite code.
+//! Rule of signing in with a code and an optional invite code.
 
 use std::{sync::Arc, time::Duration};
 
@@ -19,22 +19,22 @@ use crate::{
     user::NewUser,
 };
 
-/// An attempt to sign in, as [`Storage::sign_in`](crate::storage::Storage::sign_in) gets it.
+/// Attempt to sign in, for [`Storage::sign_in`](crate::storage::Storage::sign_in).
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct SignInRequest {
-    /// Whose phone it is said to be.
+    /// Phone in the request.
     pub phone: PhoneNumber,
-    /// The challenge that the code is said to answer; without, it is the phone's newest.
+    /// Id of the challenge in the request. Without it, the newest challenge of the phone is used.
     pub challenge: Option<ChallengeId>,
-    /// The friend's code that came along.
+    /// Invite code in the request.
     pub invite_code: Option<InviteCode>,
-    /// Whom to make if the phone is unknown.
+    /// User to create if the phone has no user.
     pub new_user: NewUser,
-    /// The time.
+    /// Current time.
     pub now: OffsetDateTime,
     pub(crate) client: Client,
-    /// Whether an attempt without a valid challenge is counted, which adds a row for each address.
+    /// Whether an attempt without a valid challenge is counted, which may add a row for each address.
     pub(crate) counts_attempts_without_challenge: bool,
     pub(crate) code: CodeInput,
     pub(crate) session: SessionId,
@@ -44,88 +44,88 @@ pub struct SignInRequest {
     pub(crate) peppers: Arc<Peppers>,
 }
 
-/// What [`SignInRequest::decide`] must know.
+/// Stored data on which [`SignInRequest::decide`] depends.
 #[derive(Clone, Debug, Default)]
 pub struct SignInFacts {
-    /// The challenge with the id that was named, if it was sent to this phone; or, if none was
-    /// named, the phone's newest.
+    /// Challenge with the id in the request, if it was sent to this phone. Without an id in the request, the
+    /// newest challenge of the phone.
     pub challenge: Option<Challenge>,
-    /// The user with this phone.
+    /// User with this phone.
     pub user: Option<User>,
-    /// The owner of the invite code that came along.
+    /// Owner of the invite code in the request.
     pub inviter: Option<Inviter>,
-    /// The inviter's lineage, where [`SignInRequest::needs_lineage`] asks for it.
+    /// Lineage of the inviter, if [`SignInRequest::needs_lineage`] requires it.
     pub lineage: Lineage,
-    /// The counters that [`SignInRequest::counters`] names.
+    /// Counters with the keys of [`SignInRequest::counters`].
     pub counters: Counters,
-    /// The figures that [`SignInRequest::service`] asks for.
+    /// Counts that [`SignInRequest::service`] queries.
     pub service: ServiceFacts,
 }
 
-/// What is to become of an attempt.
+/// Decision about an attempt to sign in.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[expect(clippy::large_enum_variant, reason = "one is made per request, and moved once")]
+#[expect(clippy::large_enum_variant, reason = "one is created per request, and moved once")]
 pub enum SignInDecision {
-    /// Refuse.
+    /// Refuse the attempt.
     Refuse {
-        /// The answer.
+        /// Reason of the refusal.
         refusal: Refusal,
-        /// To be stored in place of the challenge, and committed although the answer is no.
+        /// Challenge to store in place of the current one. It is committed although the attempt is refused.
         challenge: Option<Challenge>,
-        /// To be counted, likewise.
+        /// Changes of counters. They are committed too.
         counting: Counting,
     },
-    /// Sign in.
+    /// Sign the user in.
     Accept {
-        /// To be stored in place of the challenge.
+        /// Challenge to store in place of the current one.
         challenge: Challenge,
-        /// To be stored in place of the user; `None` if [`SignInRequest::new_user`] is to be
-        /// made, with the first invite code that is free.
+        /// User to store in place of the current one, or `None` to create [`SignInRequest::new_user`] with
+        /// the first invite code that is free.
         user: Option<User>,
-        /// To be added, and counted for its inviter.
+        /// Invitation to add and to count for its inviter.
         invitation: Option<Invitation>,
-        /// What became of the invite code that came along.
+        /// Outcome of the invite code in the request.
         outcome: InvitationOutcome,
-        /// To be counted.
+        /// Changes of counters.
         counting: Counting,
-        /// How many sessions the user may have, with the new one; older ones are to be deleted. Sign-ins
-        /// at the same time may pass it by one another's sessions.
+        /// Maximum number of sessions of the user, including the new one. The oldest sessions beyond it are
+        /// deleted. Concurrent sign-ins may exceed it by the number of their sessions.
         max_sessions: Option<u32>,
     },
 }
 
-/// What became of an invite code that came along with a sign-in.
+/// Outcome of the invite code in a sign-in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InvitationOutcome {
-    /// None came.
+    /// The request has no invite code.
     None,
-    /// Its owner is the inviter from now on.
+    /// The owner of the code is now the inviter.
     Accepted,
-    /// Its owner was the inviter already.
+    /// The owner of the code was already the inviter.
     AlreadyAccepted,
-    /// Somebody else is the inviter, and stays.
+    /// Another user is the inviter, and remains the inviter.
     Ignored,
 }
 
-/// A sign-in as it was stored.
+/// Sign-in as it is stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredSignIn {
     /// The user.
     pub user: User,
-    /// The session that began.
+    /// New session.
     pub session: Session,
-    /// Whether the user was made by this sign-in.
+    /// Whether the sign-in created the user.
     pub created: bool,
-    /// The invitation that was accepted.
+    /// Accepted invitation.
     pub accepted: Option<Invitation>,
-    /// What became of the invite code that came along.
+    /// Outcome of the invite code in the request.
     pub outcome: InvitationOutcome,
-    /// [`Challenge::gateway`] of the challenge that was redeemed.
+    /// [`Challenge::gateway`] of the redeemed challenge.
     pub gateway: Option<String>,
 }
 
 impl SignInRequest {
-    /// The counters to decide on, in order: four at most.
+    /// Returns the keys of the counters on which the decision depends, sorted. There are four at most.
     #[must_use]
     pub fn counters(&self) -> Vec<CounterKey> {
         let Policy { invite_failures, failures_per_address, attempts_without_challenge, .. } = &*self.policy;
@@ -141,20 +141,21 @@ impl SignInRequest {
         keys
     }
 
-    /// The figures of the whole service to decide on.
+    /// Returns the query for the counts of the whole service on which the decision depends.
     #[must_use]
     pub fn service(&self) -> ServiceQuery {
         ServiceQuery { messages_since: None, ..self.policy.service_query(self.now) }
     }
 
-    /// Which times to load [`ServiceFacts::usual_failures`] of, if that matters.
+    /// Returns the time ranges for which to load [`ServiceFacts::usual_failures`], if the decision depends on
+    /// them.
     #[must_use]
     pub fn usual_times(&self, facts: &SignInFacts) -> Option<Vec<(OffsetDateTime, OffsetDateTime)>> {
         self.policy.usual_times(&facts.service, self.now)
     }
 
-    /// Whether [`SignInFacts::lineage`] must be walked, under the lock for late acceptances. Not
-    /// before the code is right: else anybody could hold up that lock.
+    /// Returns `true` if [`SignInFacts::lineage`] must be loaded, under the lock for late acceptances. The
+    /// code must be correct first. Otherwise an attacker could keep other requests waiting for that lock.
     #[must_use]
     pub fn needs_lineage(&self, facts: &SignInFacts) -> bool {
         invitation::needs_lineage(facts.user.as_ref(), facts.inviter.as_ref())
@@ -162,7 +163,7 @@ impl SignInRequest {
             && self.right_challenge(facts).is_some()
     }
 
-    /// Decides about the attempt.
+    /// Decides whether the attempt signs in.
     #[must_use]
     pub fn decide(&self, facts: &SignInFacts) -> SignInDecision {
         if let Some(retry_after) = self.wait(facts, Counted::Failure) {
@@ -184,8 +185,8 @@ impl SignInRequest {
             };
         }
 
-        // Whatever is wrong with the invite code, the code from the message was right and stays
-        // usable: a mistyped invite code costs no message.
+        // If the invite code is refused, the correct code from the message stays valid, so a mistyped invite
+        // code does not cost a message.
         if self.invite_code.is_some()
             && let Some(retry_after) = self.wait(facts, Counted::UnknownInvite)
         {
@@ -223,23 +224,23 @@ impl SignInRequest {
         SignInDecision::Accept { challenge: redeemed, user, invitation, outcome, counting, max_sessions }
     }
 
-    /// The session that begins if the attempt is accepted.
+    /// Returns the session to create if the attempt is accepted.
     #[must_use]
     pub fn session_of(&self, user: UserId) -> Session {
         let (expires_at, grant) = (self.session_expires_at, self.grant.clone());
         Session::begin(self.session, user, self.now, expires_at, grant, self.client.clone())
     }
 
-    /// Refuses a code that is wrong, or not worth anything any more.
+    /// Refuses a code that is wrong or no longer valid.
     fn refuse_code(&self, facts: &SignInFacts) -> SignInDecision {
-        // One response, whether the phone has a valid challenge or not.
+        // The response must not reveal whether the phone has a valid challenge.
         let limit = LimitName::AttemptsWithoutChallenge;
         let wait = self.wait(facts, Counted::AttemptWithoutChallenge);
         let refusal =
             wait.map_or(Refusal::InvalidCode, |retry_after| Refusal::TooManyRequests { retry_after, limit });
         let is_match = |sent: &Challenge| sent.accepts(&self.code, &self.peppers);
         if facts.challenge.as_ref().is_some_and(is_match) && !self.is_test_of_staff(facts) {
-            // A code that is late, too short, used up or repeated is not a guess.
+            // A matching code that is expired, too short, redeemed or has no attempts left is not a guess.
             return refuse(refusal);
         }
         let live = facts.challenge.as_ref().filter(|challenge| self.is_live(challenge, facts));
@@ -247,7 +248,8 @@ impl SignInRequest {
             if wait.is_some() || !self.counts_attempts_without_challenge {
                 return refuse(refusal);
             }
-            // Nothing was guessed at, so nothing counts for the phone, be it anybody's.
+            // There was no code to guess, so the attempt does not count for the phone, which may belong to
+            // another person.
             let of_address = self.counters().into_iter().filter(CounterKey::is_of_address);
             let mut ledger = Ledger::new(&facts.counters, of_address, &self.policy, self.now);
             let what = Counted::AttemptWithoutChallenge;
@@ -267,10 +269,10 @@ impl SignInRequest {
         }
     }
 
-    /// How long to wait until this may be counted again, over all counters that are full.
+    /// Returns the longest wait until the limits of all counters allow another event of the kind `what`.
     fn wait(&self, facts: &SignInFacts, what: Counted) -> Option<Duration> {
         let of_address = self.client.address.into_iter().flat_map(CounterKey::of_networks);
-        // The wrong codes of a phone make its codes longer, and do not wait.
+        // Wrong codes for a phone make its codes longer, and do not require a wait.
         let of_phone = (what == Counted::UnknownInvite).then(|| CounterKey::of_phone(&self.phone));
         let keys = of_address.chain(of_phone);
         keys.filter_map(|key| facts.counters.wait(&key, what, &self.policy, self.now)).max()
@@ -280,10 +282,10 @@ impl SignInRequest {
         Ledger::new(&facts.counters, self.counters(), &self.policy, self.now)
     }
 
-    /// Refunds the code that led to the sign-in, and earlier ones that the phone did not sign in with: they
-    /// came late or were mistyped, and their phone is that of a user.
+    /// Refunds the code that led to the sign-in, and earlier codes that were not used to sign in. Those codes
+    /// arrived late or were mistyped, and their phone belongs to a user.
     fn take_back_codes(&self, ledger: &mut Ledger<'_>, challenge: &Challenge, facts: &SignInFacts) {
-        // Those before the last sign-in were refunded then.
+        // The last sign-in refunded the codes before it.
         let last_login = facts.user.as_ref().and_then(|user| user.last_login);
         let mut codes = facts.counters.moments(&CounterKey::of_phone(&self.phone), Counted::Code);
         codes.retain(|sent_at| {
@@ -305,10 +307,10 @@ impl SignInRequest {
         }
     }
 
-    /// The challenge, if it is live and the code is the one that was sent.
+    /// Returns the challenge, if it is valid and the code is correct.
     fn right_challenge<'a>(&self, facts: &'a SignInFacts) -> Option<&'a Challenge> {
         let Some(challenge) = &facts.challenge else {
-            // The same hash as for a challenge that is there.
+            // Compute the same hash as for a challenge that exists, so that both cases take the same time.
             let (id, code) = (ChallengeId(Uuid::nil()), self.code.for_length(*CODE_LENGTHS.start()));
             let _ = hash_code(&self.peppers, self.peppers.current_id(), id, &self.phone, &code);
             return None;
@@ -317,8 +319,8 @@ impl SignInRequest {
         (right && self.is_live(challenge, facts) && !self.is_test_of_staff(facts)).then_some(challenge)
     }
 
-    /// Whether staff would sign in by a test number, whose code several people know. To whoever tries it
-    /// is a wrong code like any other.
+    /// Returns `true` if the user is staff and the phone is a test number, whose code is known to several
+    /// people. The code is treated as a wrong code.
     fn is_test_of_staff(&self, facts: &SignInFacts) -> bool {
         facts.user.as_ref().is_some_and(|user| user.is_staff)
             && self.policy.test_number(&self.phone, self.now).is_some()
@@ -344,7 +346,7 @@ impl SignInRequest {
         } else {
             counted.tries_without_id += 1;
         }
-        // The owner's, as far as can be told: a stranger's are not taken back when the owner signs in.
+        // Only attempts that probably come from the owner are refunded when the owner signs in.
         let is_owner = |address| self.challenge.is_some() || challenge.address == Some(address);
         let address = self.client.address.filter(|address| is_owner(*address));
         counted.failed_tries.extend(address.map(|address| FailedTry { address, at }));
@@ -364,12 +366,12 @@ impl SignInRequest {
     }
 }
 
-/// Refuses what changes nothing.
+/// Refuses an attempt without any change in the storage.
 fn refuse(refusal: Refusal) -> SignInDecision {
     SignInDecision::Refuse { refusal, challenge: None, counting: Counting::default() }
 }
 
-/// Whoever has the right code in the end just mistyped it.
+/// Refunds the wrong attempts of a client that then sent the correct code: it had mistyped the code.
 fn take_back_failures(ledger: &mut Ledger<'_>, challenge: &Challenge) {
     for failed in &challenge.failed_tries {
         for key in CounterKey::of_networks(failed.address) {

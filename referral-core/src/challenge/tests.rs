@@ -1,9 +1,9 @@
-//! The rule of sending codes, by tables.
+//! Tests of the rule for sending codes.
 
 use super::*;
 use crate::random::SystemRandom;
 
-/// An address of IPv4, which is counted by one network.
+/// IPv4 address, which has a single network.
 const ADDRESS: &str = "203.0.113.9";
 
 pub(crate) const MINUTE: time::Duration = time::Duration::MINUTE;
@@ -12,7 +12,7 @@ pub(crate) fn peppers() -> Peppers {
     Peppers::from_secret("p1", &[7; 32]).expect("long enough")
 }
 
-/// A challenge for `phone` with the code 4711, sent at the epoch, live for five minutes.
+/// Returns a challenge for `phone` with the code 4711 that is sent at the epoch and valid for five minutes.
 pub(crate) fn challenge(phone: PhoneNumber) -> Challenge {
     let id = ChallengeId(Uuid::from_u128(1));
     Challenge {
@@ -37,7 +37,7 @@ fn phone() -> PhoneNumber {
 }
 
 #[test]
-fn the_hash_is_bound_to_challenge_phone_and_pepper() {
+fn the_hash_depends_on_the_challenge_the_phone_and_the_pepper() {
     let sent = challenge(phone());
     let right = CodeInput::parse("4711").expect("digits");
     assert!(sent.accepts(&right, &peppers()));
@@ -55,7 +55,7 @@ fn the_hash_is_bound_to_challenge_phone_and_pepper() {
 }
 
 #[test]
-fn a_code_is_dead_at_its_end_after_its_tries_and_when_used() {
+fn a_code_is_invalid_if_it_is_expired_redeemed_or_too_short_or_has_no_attempts_left() {
     let start = OffsetDateTime::UNIX_EPOCH;
     let sent = challenge(phone());
     let last_moment = start + 5 * MINUTE - time::Duration::MICROSECOND;
@@ -64,9 +64,9 @@ fn a_code_is_dead_at_its_end_after_its_tries_and_when_used() {
 
     let tried = Challenge { tries_without_id: 3, ..sent.clone() };
     assert!(!tried.is_live(false, 3, 4, start));
-    assert!(tried.is_live(true, 3, 4, start), "the owner's tries are counted apart");
+    assert!(tried.is_live(true, 3, 4, start), "attempts with the id are counted separately");
 
-    assert!(!sent.is_live(true, 3, 6, start), "a phone that needs six digits now");
+    assert!(!sent.is_live(true, 3, 6, start), "the phone now requires six digits");
 
     let redeemed = Challenge { redeemed_at: Some(start), ..sent };
     assert!(!redeemed.is_live(true, 3, 4, start));
@@ -84,13 +84,13 @@ fn request(now: OffsetDateTime, policy: Policy) -> ChallengeRequest {
     }
 }
 
-/// The code's length, or how long to wait.
+/// Returns the code length, or the time to wait.
 fn decided(request: &ChallengeRequest, facts: &ChallengeFacts) -> Result<u8, Duration> {
     match request.decide(facts) {
         ChallengeDecision::Grant { granted, .. } => {
             let Challenge { code_length, .. } = granted.challenge;
             let code = CodeInput::parse(request.digits.first(code_length).reveal()).expect("digits");
-            assert!(granted.challenge.accepts(&code, &peppers()), "the hash is that of the digits sent");
+            assert!(granted.challenge.accepts(&code, &peppers()), "the hash matches the digits");
             Ok(code_length)
         }
         ChallengeDecision::Refuse(Refusal::TooManyRequests { retry_after, .. }) => Err(retry_after),
@@ -99,7 +99,7 @@ fn decided(request: &ChallengeRequest, facts: &ChallengeFacts) -> Result<u8, Dur
 }
 
 #[test]
-fn the_cool_down_ends_with_its_time_or_a_sign_in() {
+fn the_resend_interval_ends_after_its_time_or_a_sign_in() {
     let sent = OffsetDateTime::UNIX_EPOCH;
     let decided_at = |now, facts: &ChallengeFacts| decided(&request(now, Policy::standard()), facts);
     let facts = ChallengeFacts { last_sent_at: Some(sent), ..ChallengeFacts::default() };
@@ -107,19 +107,20 @@ fn the_cool_down_ends_with_its_time_or_a_sign_in() {
 
     assert_eq!(decided_at(sent, &ChallengeFacts::default()), Ok(4));
     assert_eq!(decided_at(half_a_minute, &facts), Err(Duration::from_secs(30)));
-    assert_eq!(decided_at(sent + MINUTE, &facts), Ok(4), "waiting as long as told helps");
-    assert_eq!(decided_at(half_a_minute - MINUTE, &facts), Err(Duration::from_secs(90)), "a host is ahead");
-    assert_eq!(decided_at(sent - 9 * MINUTE, &facts), Ok(4), "a clock was wrong");
+    assert_eq!(decided_at(sent + MINUTE, &facts), Ok(4), "the returned wait is enough");
+    let wait = Err(Duration::from_secs(90));
+    assert_eq!(decided_at(half_a_minute - MINUTE, &facts), wait, "the clock of another host is ahead");
+    assert_eq!(decided_at(sent - 9 * MINUTE, &facts), Ok(4), "the clock of another host was wrong");
     let signed_in = ChallengeFacts { last_login: Some(sent), ..facts.clone() };
     assert_eq!(decided_at(half_a_minute, &signed_in), Ok(4));
     let redeemed = ChallengeFacts { last_is_redeemed: true, ..facts.clone() };
-    assert_eq!(decided_at(half_a_minute, &redeemed), Ok(4), "whatever the clocks of two hosts say");
+    assert_eq!(decided_at(half_a_minute, &redeemed), Ok(4), "regardless of differences between clocks");
     let signed_in_before = ChallengeFacts { last_login: Some(sent - MINUTE), ..facts };
     assert!(decided_at(half_a_minute, &signed_in_before).is_err());
 }
 
 #[test]
-fn the_longest_wait_of_all_that_refuse_is_told() {
+fn the_longest_wait_of_all_limits_is_returned() {
     let now = OffsetDateTime::UNIX_EPOCH + 100 * MINUTE;
     let request = request(now, Policy::standard());
     let ago = |minutes, what| crate::counters::Stamp { at: now - minutes * MINUTE, what };
@@ -130,7 +131,7 @@ fn the_longest_wait_of_all_that_refuse_is_told() {
     };
     let mins = |minutes| Err(Duration::from_mins(minutes));
     let of_phone = CounterKey::of_phone(&phone());
-    // Three in 15 minutes, and five in an hour: the fifth newest leaves the hour in 20 minutes.
+    // The limits are three in 15 minutes and five in an hour. The fifth newest is an hour old in 20 minutes.
     let full = facts(of_phone.clone(), codes(&[40, 30, 10, 9, 8]));
     assert_eq!(decided(&request, &full), mins(20));
     assert_eq!(decided(&request, &facts(of_phone, codes(&[40, 10, 9, 8]))), mins(5));
@@ -141,7 +142,7 @@ fn the_longest_wait_of_all_that_refuse_is_told() {
 }
 
 #[test]
-fn wrong_codes_lengthen_the_next_and_too_many_hold_the_phone_where_that_is_set() {
+fn wrong_codes_lengthen_the_next_code_and_lock_the_phone_out_if_hold_at_is_set() {
     let now = OffsetDateTime::UNIX_EPOCH + 60 * 24 * 60 * MINUTE;
     let failures = |number: usize, ago: time::Duration| ChallengeFacts {
         counters: [(
@@ -156,7 +157,11 @@ fn wrong_codes_lengthen_the_next_and_too_many_hold_the_phone_where_that_is_set()
     let standard = request(now, Policy::standard());
     for (number, length) in [(0, 4), (4, 4), (5, 6), (29, 6), (30, 8)] {
         assert_eq!(decided(&standard, &failures(number, MINUTE)), Ok(length));
-        assert_eq!(decided(&standard, &failures(number, month)), Ok(4), "they are too old to matter");
+        assert_eq!(
+            decided(&standard, &failures(number, month)),
+            Ok(4),
+            "failures older than `failure_memory` do not count"
+        );
     }
     let strict = request(now, Policy::strict());
     for (number, length) in [(0, 6), (29, 6), (30, 8), (99, 8)] {
@@ -166,7 +171,7 @@ fn wrong_codes_lengthen_the_next_and_too_many_hold_the_phone_where_that_is_set()
 }
 
 #[test]
-fn the_code_of_a_test_number_is_fixed_and_counts_nowhere_but_at_its_address() {
+fn the_code_of_a_test_number_is_fixed_and_counts_only_for_the_address() {
     let now = OffsetDateTime::UNIX_EPOCH + 100 * MINUTE;
     let number = TestNumber::new(phone(), "47110815", now + MINUTE).expect("a code");
     let policy = Policy {
@@ -179,7 +184,7 @@ fn the_code_of_a_test_number_is_fixed_and_counts_nowhere_but_at_its_address() {
     let of_phone = CounterKey::of_phone(&phone());
     assert_eq!(request.counters(), [of_address.clone(), of_phone.clone()]);
 
-    // The cool-down, the phone's codes and the budget are all used up.
+    // The resend interval has not passed, and the codes of the phone and the budget are used up.
     let codes = vec![crate::counters::Stamp { at: now, what: Counted::Code }; 10];
     let messages = vec![(now, 1)];
     let facts = ChallengeFacts {
@@ -193,7 +198,7 @@ fn the_code_of_a_test_number_is_fixed_and_counts_nowhere_but_at_its_address() {
     };
     assert_eq!(granted.resend_in, Duration::ZERO);
     assert_eq!(granted.challenge.code_length, 8);
-    assert_eq!(granted.challenge.expires_at, now + MINUTE, "no later than the test number ends");
+    assert_eq!(granted.challenge.expires_at, now + MINUTE, "not later than the test number");
     assert!(granted.challenge.accepts(&CodeInput::parse("47110815").expect("digits"), &peppers()));
     let counted: Vec<_> = counting.counters.iter().map(|counter| &counter.key).collect();
     assert_eq!((counted, counting.service), (vec![&of_address], None));
@@ -202,20 +207,20 @@ fn the_code_of_a_test_number_is_fixed_and_counts_nowhere_but_at_its_address() {
         ChallengeFacts { counters: [(of_address, codes)].into_iter().collect(), ..ChallengeFacts::default() };
     assert_eq!(decided(&request, &full), Err(Duration::from_hours(1)));
     let failures = vec![crate::counters::Stamp { at: now, what: Counted::Failure }; 60];
-    let held = ChallengeFacts {
+    let locked_out = ChallengeFacts {
         counters: [(of_phone, failures)].into_iter().collect(),
         ..ChallengeFacts::default()
     };
-    assert_eq!(decided(&request, &held), Err(Duration::from_hours(24)));
+    assert_eq!(decided(&request, &locked_out), Err(Duration::from_hours(24)));
 
-    let at_its_end = ChallengeRequest { now: now + MINUTE, ..request };
-    assert!(decided(&at_its_end, &facts).is_err(), "a phone like any other");
-    assert_eq!(decided(&at_its_end, &ChallengeFacts::default()), Ok(4));
-    assert_eq!(decided(&at_its_end, &held), Ok(8), "sixty wrong codes hold no other phone");
+    let expired = ChallengeRequest { now: now + MINUTE, ..request };
+    assert!(decided(&expired, &facts).is_err(), "the phone is a normal phone again");
+    assert_eq!(decided(&expired, &ChallengeFacts::default()), Ok(4));
+    assert_eq!(decided(&expired, &locked_out), Ok(8), "60 wrong codes do not lock out a normal phone");
 }
 
 #[test]
-fn a_code_that_became_too_short_makes_no_one_wait_for_the_next() {
+fn a_code_that_became_too_short_does_not_delay_the_next_code() {
     let now = OffsetDateTime::UNIX_EPOCH + MINUTE / 2;
     let sent = |length| ChallengeFacts {
         last_sent_at: Some(OffsetDateTime::UNIX_EPOCH),
@@ -228,9 +233,9 @@ fn a_code_that_became_too_short_makes_no_one_wait_for_the_next() {
     assert_eq!(decided(&request, &sent(6)), Err(Duration::from_secs(30)));
 }
 
-/// In `strict` the owner cannot sign in with a code that a stranger requested.
+/// With the strict policy, the owner cannot sign in with a code that another client requested.
 #[test]
-fn where_the_challenge_is_required_one_address_never_gets_all_codes_of_a_phone() {
+fn one_address_never_gets_all_codes_of_a_phone_if_the_challenge_is_required() {
     let now = OffsetDateTime::UNIX_EPOCH + 100 * MINUTE;
     let strict = Policy {
         regions: Some(crate::Regions::All),
@@ -258,7 +263,7 @@ fn where_the_challenge_is_required_one_address_never_gets_all_codes_of_a_phone()
 }
 
 #[test]
-fn one_address_gets_a_twentieth_of_the_budget_and_three_codes_at_least() {
+fn one_address_gets_a_twentieth_of_the_budget_and_at_least_three_codes() {
     let now = OffsetDateTime::UNIX_EPOCH + 100 * MINUTE;
     for (budget, share) in [(1, 3), (60, 3), (100, 5), (200, 10)] {
         let messages_per_day = Some(crate::Budget::Messages(budget));
@@ -277,7 +282,7 @@ fn one_address_gets_a_twentieth_of_the_budget_and_three_codes_at_least() {
 }
 
 #[test]
-fn under_attack_a_new_code_has_six_digits() {
+fn a_new_code_has_six_digits_during_an_attack() {
     let service = ServiceFacts { failures: 51, ..ServiceFacts::default() };
     let facts = ChallengeFacts { service, ..ChallengeFacts::default() };
     assert_eq!(decided(&request(OffsetDateTime::UNIX_EPOCH, Policy::standard()), &facts), Ok(6));

@@ -1,4 +1,4 @@
-//! The rule of signing in, by tables.
+//! Tests of the rule of signing in.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -12,7 +12,7 @@ use crate::{
 const NOW: OffsetDateTime = OffsetDateTime::UNIX_EPOCH;
 const ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 9));
 
-/// The phone of `user(1)` sends `code` back, without the challenge's id.
+/// Returns an attempt to sign in with the phone of `user(1)` and `code`, without the id of the challenge.
 fn attempt(code: &str) -> SignInRequest {
     let anna = user(1);
     SignInRequest {
@@ -52,7 +52,7 @@ fn facts(user: Option<User>) -> SignInFacts {
 }
 
 #[test]
-fn a_right_code_is_redeemed_and_an_unknown_phone_becomes_a_user() {
+fn a_correct_code_is_redeemed_and_an_unknown_phone_becomes_a_user() {
     let SignInDecision::Accept { challenge, user, invitation, outcome, .. } =
         attempt("4711").decide(&facts(None))
     else {
@@ -63,10 +63,10 @@ fn a_right_code_is_redeemed_and_an_unknown_phone_becomes_a_user() {
 }
 
 #[test]
-fn to_staff_the_right_code_of_a_test_number_is_a_wrong_one() {
+fn staff_cannot_sign_in_with_the_code_of_a_test_number() {
     let staff = User { is_staff: true, ..user(1) };
     let decide = |code: &str, user: &User, until| {
-        let test_numbers = vec![TestNumber::new(user.phone.clone(), "47110815", until).expect("a code")];
+        let test_numbers = vec![TestNumber::new(user.phone.clone(), "47110815", until).expect("valid code")];
         let policy = Arc::new(Policy { test_numbers, ..Policy::standard() });
         let request = SignInRequest { policy, ..attempt(code) };
         assert!(user.is_staff || !request.needs_lineage(&facts(Some(user.clone()))));
@@ -74,12 +74,15 @@ fn to_staff_the_right_code_of_a_test_number_is_a_wrong_one() {
     };
     let (now, later) = (NOW, NOW + MINUTE);
     assert!(matches!(decide("4711", &user(1), later), SignInDecision::Accept { .. }));
-    assert!(matches!(decide("4711", &staff, now), SignInDecision::Accept { .. }), "it is none any more");
-    assert_eq!(decide("4711", &staff, later), decide("4712", &staff, later), "counted and answered alike");
+    assert!(
+        matches!(decide("4711", &staff, now), SignInDecision::Accept { .. }),
+        "the test number has expired"
+    );
+    assert_eq!(decide("4711", &staff, later), decide("4712", &staff, later), "same count, same response");
 }
 
 #[test]
-fn a_wrong_code_counts_one_try_in_its_own_count() {
+fn wrong_codes_with_and_without_the_id_are_counted_separately() {
     let SignInDecision::Refuse { refusal, challenge: Some(counted), .. } =
         attempt("4712").decide(&facts(None))
     else {
@@ -95,7 +98,7 @@ fn a_wrong_code_counts_one_try_in_its_own_count() {
     assert_eq!((counted.tries_with_id, counted.tries_without_id), (1, 0));
 }
 
-/// What was counted: for whom, and what.
+/// Returns the kind of each changed counter with the events in it.
 fn counted(decision: &SignInDecision) -> Vec<(String, Vec<Counted>)> {
     let (SignInDecision::Refuse { counting, .. } | SignInDecision::Accept { counting, .. }) = decision;
     let subject = |key: &CounterKey| key.as_str().split('/').next().unwrap_or_default().to_owned();
@@ -106,16 +109,16 @@ fn counted(decision: &SignInDecision) -> Vec<(String, Vec<Counted>)> {
 }
 
 #[test]
-fn every_dead_code_gets_the_same_answer_and_counts_for_the_address_only() {
-    let live = facts(None).challenge.expect("a challenge");
-    for (case, dead) in [
+fn all_invalid_codes_get_the_same_response_and_count_for_the_address_only() {
+    let valid = facts(None).challenge.expect("a challenge");
+    for (case, invalid) in [
         ("never sent", None),
-        ("expired", Some(Challenge { expires_at: NOW, ..live.clone() })),
-        ("used", Some(Challenge { redeemed_at: Some(NOW), ..live.clone() })),
-        ("tried out", Some(Challenge { tries_without_id: 3, ..live })),
+        ("expired", Some(Challenge { expires_at: NOW, ..valid.clone() })),
+        ("redeemed", Some(Challenge { redeemed_at: Some(NOW), ..valid.clone() })),
+        ("no attempts left", Some(Challenge { tries_without_id: 3, ..valid })),
     ] {
         for code in ["4711", "4712"] {
-            let decision = attempt(code).decide(&SignInFacts { challenge: dead.clone(), ..facts(None) });
+            let decision = attempt(code).decide(&SignInFacts { challenge: invalid.clone(), ..facts(None) });
             let SignInDecision::Refuse { refusal, challenge, counting } = &decision else {
                 panic!("accepted");
             };
@@ -124,16 +127,16 @@ fn every_dead_code_gets_the_same_answer_and_counts_for_the_address_only() {
                 (Refusal::InvalidCode, &None, None),
                 "{case}"
             );
-            // A code that matches is late, and no guess.
-            let is_late = case != "never sent" && code == "4711";
+            // A matching code is not a guess.
+            let is_match = case != "never sent" && code == "4711";
             let attempt = vec![("address".into(), vec![Counted::AttemptWithoutChallenge])];
-            assert_eq!(counted(&decision), if is_late { vec![] } else { attempt }, "{case} {code}");
+            assert_eq!(counted(&decision), if is_match { vec![] } else { attempt }, "{case} {code}");
         }
     }
 }
 
 #[test]
-fn a_wrong_code_counts_for_phone_address_and_service() {
+fn a_wrong_code_counts_for_the_phone_the_address_and_the_service() {
     let decision = attempt("4712").decide(&facts(None));
     let failure = vec![Counted::Failure];
     assert_eq!(counted(&decision), [("address".into(), failure.clone()), ("phone".into(), failure)]);
@@ -147,7 +150,7 @@ fn with_stamps(facts: SignInFacts, key: CounterKey, number: usize, what: Counted
 }
 
 #[test]
-fn a_code_shorter_than_its_phone_now_requires_is_dead() {
+fn a_code_that_is_shorter_than_its_phone_requires_is_invalid() {
     let of_phone = CounterKey::of_phone(&attempt("4711").phone);
     for (failures, is_accepted) in [(4, true), (5, false)] {
         let facts = with_stamps(facts(None), of_phone.clone(), failures, Counted::Failure);
@@ -157,7 +160,7 @@ fn a_code_shorter_than_its_phone_now_requires_is_dead() {
 }
 
 #[test]
-fn under_attack_a_code_of_four_digits_is_dead() {
+fn a_code_of_four_digits_is_invalid_during_an_attack() {
     for (failures, is_accepted) in [(50, true), (51, false)] {
         let service = ServiceFacts { failures, ..ServiceFacts::default() };
         let decision = attempt("4711").decide(&SignInFacts { service, ..facts(None) });
@@ -166,7 +169,7 @@ fn under_attack_a_code_of_four_digits_is_dead() {
 }
 
 #[test]
-fn a_code_of_a_phone_that_is_held_is_dead() {
+fn a_code_is_invalid_during_the_lockout_of_its_phone() {
     let of_phone = CounterKey::of_phone(&attempt("4711").phone);
     let policy = Policy { hold_at: Some(100), lengthening: Vec::new(), ..Policy::standard() };
     let attempt = SignInRequest { policy: Arc::new(policy), ..attempt("4711") };
@@ -178,7 +181,7 @@ fn a_code_of_a_phone_that_is_held_is_dead() {
 }
 
 #[test]
-fn a_strangers_failures_are_not_taken_back() {
+fn failures_from_another_address_without_the_id_are_not_refunded() {
     let elsewhere = ClientAddress::from_bytes([7; 16]);
     let mut facts = facts(None);
     facts.challenge = facts.challenge.map(|sent| Challenge { address: Some(elsewhere), ..sent });
@@ -188,12 +191,12 @@ fn a_strangers_failures_are_not_taken_back() {
         let SignInDecision::Refuse { challenge: Some(tried), .. } = guess.decide(&facts) else {
             panic!("not counted");
         };
-        assert_eq!(!tried.failed_tries.is_empty(), is_kept, "with the id: {names_id}");
+        assert_eq!(!tried.failed_tries.is_empty(), is_kept, "with id: {names_id}");
     }
 }
 
 #[test]
-fn an_address_with_too_many_failures_is_refused_before_anything_is_compared() {
+fn an_address_with_too_many_failures_is_refused_before_the_code_is_compared() {
     let of_address = CounterKey::of_address(ClientAddress::new(ADDRESS));
     let facts = with_stamps(facts(None), of_address, 20, Counted::Failure);
     let retry_after = Duration::from_hours(1).saturating_sub(Duration::from_micros(19));
@@ -205,9 +208,9 @@ fn an_address_with_too_many_failures_is_refused_before_anything_is_compared() {
     assert!(matches!(elsewhere.decide(&facts), SignInDecision::Accept { .. }));
 }
 
-/// No user behind the address is kept out: a correct code signs in.
+/// Other users of the address are not locked out, since a correct code still signs in.
 #[test]
-fn an_address_with_too_many_attempts_without_a_challenge_gets_one_response_to_every_wrong_code() {
+fn an_address_with_too_many_attempts_without_a_challenge_gets_one_response_to_all_wrong_codes() {
     let of_address = CounterKey::of_address(ClientAddress::new(ADDRESS));
     let full = |facts| with_stamps(facts, of_address.clone(), 200, Counted::AttemptWithoutChallenge);
     let retry_after = Duration::from_hours(1).saturating_sub(Duration::from_micros(199));
@@ -234,13 +237,13 @@ fn a_flood_of_attempts_without_a_challenge_is_not_counted() {
     let nothing = SignInFacts { challenge: None, ..facts(None) };
     assert_eq!(flood.decide(&nothing), refuse(Refusal::InvalidCode));
     let SignInDecision::Refuse { challenge: Some(_), counting, .. } = flood.decide(&facts(None)) else {
-        panic!("a guess at a valid code is always counted");
+        panic!("a guess for a valid challenge is not counted");
     };
     assert!(!counting.counters.is_empty());
 }
 
 #[test]
-fn failures_from_one_line_of_ipv6_are_counted_by_its_networks() {
+fn failures_from_ipv6_addresses_are_counted_by_network() {
     let address =
         |last: u16| ClientAddress::new(std::net::Ipv6Addr::new(0x2001, 0xdb8, 1, last, 0, 0, 0, 1).into());
     let attempt_from = |last: u16| {
@@ -260,7 +263,7 @@ fn failures_from_one_line_of_ipv6_are_counted_by_its_networks() {
 }
 
 #[test]
-fn a_redeemed_code_takes_back_what_was_counted_at_it() {
+fn a_redeemed_code_is_refunded_together_with_its_failures() {
     let elsewhere = ClientAddress::new(Ipv4Addr::new(203, 0, 113, 200).into());
     let here = ClientAddress::new(ADDRESS);
     let mut facts = facts(None);
@@ -268,7 +271,7 @@ fn a_redeemed_code_takes_back_what_was_counted_at_it() {
     facts.challenge = facts.challenge.map(|sent| Challenge { address: Some(here), failed_tries, ..sent });
     let facts = with_stamps(facts, CounterKey::of_address(here), 1, Counted::Failure);
     let decision = attempt("4711").decide(&facts);
-    assert_eq!(counted(&decision), [], "in the counters that were loaded");
+    assert_eq!(counted(&decision), [], "the loaded counters are empty");
     let SignInDecision::Accept { counting, .. } = decision else { panic!("refused") };
     let keys: Vec<_> = counting.refunds.iter().map(|(key, stamp)| (key.clone(), stamp.what)).collect();
     let phone = attempt("4711").phone;
@@ -282,7 +285,7 @@ fn a_redeemed_code_takes_back_what_was_counted_at_it() {
 }
 
 #[test]
-fn unknown_invite_codes_are_counted_and_refused_when_there_are_too_many() {
+fn too_many_unknown_invite_codes_are_refused() {
     let guess = SignInRequest { invite_code: Some(user(2).invite_code), ..attempt("4711") };
     let unknown = vec![Counted::UnknownInvite];
     let decision = guess.decide(&facts(None));
@@ -296,11 +299,11 @@ fn unknown_invite_codes_are_counted_and_refused_when_there_are_too_many() {
         refused,
         SignInDecision::Refuse { refusal: Refusal::TooManyRequests { .. }, challenge: None, .. }
     ));
-    assert!(matches!(attempt("4711").decide(&full), SignInDecision::Accept { .. }), "without one it goes on");
+    assert!(matches!(attempt("4711").decide(&full), SignInDecision::Accept { .. }), "no invite code");
 }
 
 #[test]
-fn an_inactive_user_shows_only_after_a_right_code_and_uses_it_up() {
+fn only_a_correct_code_reveals_that_the_user_is_inactive_and_the_code_is_redeemed() {
     let inactive = Some(User { is_active: false, ..user(1) });
     let wrong = attempt("4712").decide(&facts(inactive.clone()));
     assert!(matches!(wrong, SignInDecision::Refuse { refusal: Refusal::InvalidCode, .. }));
@@ -312,7 +315,7 @@ fn an_inactive_user_shows_only_after_a_right_code_and_uses_it_up() {
 }
 
 #[test]
-fn a_bad_invite_code_leaves_the_code_usable() {
+fn a_code_stays_valid_if_the_invite_code_is_refused() {
     let with_code = SignInRequest { invite_code: Some(user(1).invite_code), ..attempt("4711") };
     let own = Inviter { id: user(1).id, code: user(1).invite_code };
     for (user, inviter, refusal) in
@@ -327,7 +330,7 @@ fn a_bad_invite_code_leaves_the_code_usable() {
 }
 
 #[test]
-fn a_wrong_code_says_nothing_of_the_invite_code_and_asks_for_no_lock() {
+fn a_wrong_code_reveals_nothing_about_the_invite_code_and_takes_no_lock() {
     let boris = user(2);
     let inviter = Some(Inviter { id: boris.id, code: boris.invite_code.clone() });
     let facts = SignInFacts { inviter, ..facts(Some(user(1))) };
@@ -340,7 +343,7 @@ fn a_wrong_code_says_nothing_of_the_invite_code_and_asks_for_no_lock() {
 }
 
 #[test]
-fn signing_in_with_another_code_keeps_the_inviter() {
+fn another_invite_code_does_not_change_the_inviter() {
     let [boris, vera] = [user(2), user(3)];
     let invited_by = Some(InvitedBy { inviter: boris.id, code: boris.invite_code });
     let anna = User { invited_by: invited_by.clone(), ..user(1) };
