@@ -1,40 +1,40 @@
-//! What became of a message: a gateway accepted it, and later tells whether it arrived.
+//! Delivery status of messages. A gateway accepts a message, and later reports whether it arrived.
 //!
-//! A report may come before it is noted that the message was accepted, more than once, out of order, to
-//! another process, and about a message that is none of ours. So each piece of news is decided on with
-//! what is stored of the message, and each status is told of once.
+//! A report may arrive before the acceptance of the message is recorded, more than once, out of order, at
+//! another process, and about a message that this service did not send. So the decision about each update
+//! depends on what is stored of the message, and each status is emitted once.
 
 use time::OffsetDateTime;
 
 use crate::{ChallengeId, PhoneNumber, Region};
 
-/// The most characters of a gateway's name.
+/// Maximum number of characters of the name of a gateway.
 const MAX_GATEWAY_CHARS: usize = 64;
 
-/// The most characters of a gateway's id of a message; those in use have 40 at most.
+/// Maximum number of characters of a message id. The ids of known gateways have at most 40.
 const MAX_ID_CHARS: usize = 128;
 
-/// How long is remembered what became of a message: as long as networks try to deliver one to a phone
-/// that is switched off, after which gateways report that it failed.
+/// Time for which the status of a message is stored. Networks try to deliver a message to a phone that is
+/// switched off for as long. After that, gateways report that the message failed.
 pub(crate) const MESSAGE_MEMORY: std::time::Duration = std::time::Duration::from_hours(3 * 24);
 
-/// What became of a message. It only ever becomes a later one of these: gateways that gave a message up
-/// have been seen to deliver it, but none takes it back from a phone.
+/// Delivery status of a message. It changes only to a later value in this list. Some gateways delivered a
+/// message after they reported that it failed, but no gateway removes a message from a phone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum DeliveryStatus {
-    /// A gateway accepted it.
+    /// A gateway accepted the message.
     Sent,
-    /// It does not arrive.
+    /// The message is not delivered.
     Failed,
-    /// It is on the phone.
+    /// The message is on the phone.
     Delivered,
 }
 
 impl DeliveryStatus {
-    /// All of them, in order.
+    /// All values, in order.
     pub const ALL: [Self; 3] = [Self::Sent, Self::Failed, Self::Delivered];
 
-    /// The stable `snake_case` name.
+    /// Returns the stable `snake_case` name.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -51,41 +51,41 @@ impl std::fmt::Display for DeliveryStatus {
     }
 }
 
-/// What a gateway tells of a message, often by calling an address of ours. To be given to
-/// [`Referral::report_delivery`](crate::Referral::report_delivery) once it is certain that the gateway
-/// said it.
+/// Report of a gateway about a message. Many gateways send it to a callback URL of the server. Pass it to
+/// [`Referral::report_delivery`](crate::Referral::report_delivery) after it is verified that the gateway sent
+/// it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeliveryReport {
-    /// The name of the gateway, as [`Receipt::gateway`](crate::sms::Receipt::gateway) has it.
+    /// Name of the gateway, as in [`Receipt::gateway`](crate::sms::Receipt::gateway).
     pub gateway: String,
-    /// The gateway's id of the message, as [`Receipt::message_id`](crate::sms::Receipt::message_id) has it.
+    /// Id of the message at the gateway, as in [`Receipt::message_id`](crate::sms::Receipt::message_id).
     pub message_id: String,
-    /// What became of it.
+    /// Status of the message.
     pub status: DeliveryStatus,
-    /// Evidence that the gateway said this, and said it recently.
+    /// Evidence that the gateway sent this report recently.
     pub evidence: ReportEvidence,
 }
 
-/// The evidence that a gateway sent a report.
+/// Evidence that a gateway sent a report.
 ///
-/// A report may arrive before the message is known, so it is kept until then. Without strong evidence,
-/// [`Referral::report_delivery`](crate::Referral::report_delivery) keeps only a few of such reports.
+/// A report may arrive before the message is known, so it is stored until then. Without strong evidence,
+/// [`Referral::report_delivery`](crate::Referral::report_delivery) stores only a few of such reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReportEvidence {
     /// The signature covers the id, the status and a recent time, or the report was fetched from the
     /// gateway. Only the gateway can produce reports about a message of its choice.
     Strong,
-    /// The signature does not cover all of that, or there is none but a token. One captured report is
-    /// enough to produce others, or can be sent again at any time.
+    /// The signature does not cover all of these, or the report has only a token and no signature. One
+    /// captured report is enough to produce others, or can be sent again at any time.
     Weak,
 }
 
-/// The way of a message, as far as is told of it.
+/// Gateway and region of a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MessageRoute {
-    /// The name of the gateway that accepted it.
+    /// Name of the gateway that accepted the message.
     pub gateway: String,
-    /// Where the phone belongs, if anywhere.
+    /// Region of the phone, if it has one.
     pub region: Option<Region>,
 }
 
@@ -95,7 +95,7 @@ impl MessageRoute {
     }
 }
 
-/// Names a message: a gateway, and what the gateway calls it.
+/// Key of a message: a gateway and the id of the message at the gateway.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct MessageKey {
     gateway: String,
@@ -103,28 +103,28 @@ pub struct MessageKey {
 }
 
 impl MessageKey {
-    /// `None` for what no storage has room for: a gateway of more than 64 characters or an id of more
-    /// than 128; and for an empty one, or one with control characters.
+    /// Creates a key. Returns `None` if a storage cannot store it: if the gateway has more than 64
+    /// characters, if the id has more than 128, or if one of them is empty or has control characters.
     #[must_use]
     pub fn new(gateway: &str, id: &str) -> Option<Self> {
         let is_sound = is_gateway_name(gateway) && is_sound(id, MAX_ID_CHARS);
         is_sound.then(|| Self { gateway: gateway.to_owned(), id: id.to_owned() })
     }
 
-    /// The name of the gateway: 1 to 64 characters.
+    /// Returns the name of the gateway, of 1 to 64 characters.
     #[must_use]
     pub fn gateway(&self) -> &str {
         &self.gateway
     }
 
-    /// What it calls the message: 1 to 128 characters.
+    /// Returns the id of the message at the gateway, of 1 to 128 characters.
     #[must_use]
     pub fn id(&self) -> &str {
         &self.id
     }
 }
 
-/// Whether messages can be tracked by a gateway of this name.
+/// Returns `true` if the messages of a gateway with this name can be tracked.
 pub(crate) fn is_gateway_name(name: &str) -> bool {
     is_sound(name, MAX_GATEWAY_CHARS)
 }
@@ -133,19 +133,20 @@ fn is_sound(text: &str, max_chars: usize) -> bool {
     !text.is_empty() && text.chars().nth(max_chars).is_none() && !text.contains(char::is_control)
 }
 
-/// Something new about a message, as [`Storage::note_message`] gets it.
+/// Update of a message, for [`Storage::note_message`].
 ///
 /// [`Storage::note_message`]: crate::storage::Storage::note_message
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct MessageNews {
-    /// Which message; `None` if the gateway gave it no id by which a report could name it.
+    /// Key of the message, or `None` if the gateway returned no id that a report could refer to.
     pub message: Option<MessageKey>,
-    /// A challenge that is to remember which gateway accepted its message, unless it is redeemed or gone.
+    /// Challenge in which to record the gateway that accepted its message, and the name of the gateway. A
+    /// redeemed or deleted challenge is not changed.
     pub challenge: Option<(ChallengeId, String)>,
-    /// The time.
+    /// Current time.
     pub now: OffsetDateTime,
-    /// Whether a report is stored if nothing is stored of its message yet.
+    /// Whether a report is stored if its message is not stored yet.
     keeps_unknown: bool,
     news: News,
 }
@@ -156,39 +157,41 @@ enum News {
     Reported(DeliveryStatus),
 }
 
-/// What is kept of a message.
+/// Stored data of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StoredMessage {
-    /// Whether it is noted that the gateway accepted it from here. Until then there is only a report.
+    /// Whether it is recorded that the gateway accepted the message from this service. Until then, there is
+    /// only a report.
     pub is_ours: bool,
-    /// Where its phone belongs, if anywhere; `None` as long as that it is ours is not noted.
+    /// Region of the phone, if it has one. `None` until `is_ours` is recorded.
     pub region: Option<Region>,
-    /// What became of it.
+    /// Status of the message.
     pub status: DeliveryStatus,
 }
 
-/// What is to become of something new about a message.
+/// Decision about an update of a message.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MessageDecision {
-    /// To be stored in place of what is stored of the message, if anything.
+    /// Data to store in place of the stored data of the message, if it changes.
     pub put: Option<StoredMessage>,
-    /// The answer.
+    /// Change to return.
     pub change: MessageChange,
 }
 
-/// What a message has come to.
+/// Change of the status of a message.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MessageChange {
-    /// Where its phone belongs, if anywhere.
+    /// Region of the phone, if it has one.
     pub region: Option<Region>,
-    /// What became of it that was not told before, in order.
+    /// Statuses that were not emitted before, in order.
     pub reached: Vec<DeliveryStatus>,
-    /// Whether a report was not stored, since nothing is stored of its message.
+    /// Whether a report was not stored, because its message is not stored.
     pub is_unknown: bool,
 }
 
 impl MessageNews {
-    /// That a gateway accepted the message of a challenge. `None` if its name has no room anywhere.
+    /// Creates the update that a gateway accepted the message of a challenge. Returns `None` if the name of
+    /// the gateway cannot be stored.
     pub(crate) fn accepted(
         route: &MessageRoute,
         message_id: Option<&str>,
@@ -204,26 +207,26 @@ impl MessageNews {
         })
     }
 
-    /// That a gateway told what became of a message.
+    /// Creates the update that a gateway reported the status of a message.
     pub(crate) fn reported(message: MessageKey, status: DeliveryStatus, now: OffsetDateTime) -> Self {
         let news = News::Reported(status);
         Self { message: Some(message), challenge: None, now, keeps_unknown: true, news }
     }
 
-    /// Leaves nothing behind if nothing is stored of the message.
+    /// Returns the same update, which is not stored if the message is not stored yet.
     pub(crate) fn of_known_message_only(self) -> Self {
         Self { keeps_unknown: false, ..self }
     }
 
-    /// Decides what is to be stored of the message, and told: nothing, if there is no
-    /// [`message`](Self::message).
+    /// Decides what to store of the message, and which statuses to emit. Without a
+    /// [`message`](Self::message), nothing is stored or emitted.
     #[must_use]
     pub fn decide(&self, stored: Option<StoredMessage>) -> MessageDecision {
         let is_ours = stored.is_some_and(|stored| stored.is_ours);
         let known = stored.map(|stored| stored.status);
         let is_known = match self.news {
             News::Accepted(_) => is_ours,
-            // That a message was accepted, whoever sent it says.
+            // The process that sent the message records its acceptance, so a report of it is ignored.
             News::Reported(status) => status <= known.unwrap_or(DeliveryStatus::Sent),
         };
         if self.message.is_none() || is_known {
@@ -259,12 +262,12 @@ mod tests {
         MessageNews { message, challenge: None, now: OffsetDateTime::UNIX_EPOCH, keeps_unknown: true, news }
     }
 
-    /// Everything that can be told of a message, in whatever order, and how it ends.
+    /// Sequences of updates of a message in different orders, and the statuses that they emit.
     #[test]
-    fn each_status_is_told_once_and_none_is_taken_back() {
+    fn each_status_is_emitted_once_and_never_reverted() {
         let region = Region::parse("RU").ok();
         let accepted = News::Accepted(region);
-        for (told, expected) in [
+        for (updates, expected) in [
             (&[accepted] as &[News], &[Sent] as &[DeliveryStatus]),
             (&[accepted, accepted], &[Sent]),
             (&[accepted, News::Reported(Sent)], &[Sent]),
@@ -280,30 +283,30 @@ mod tests {
             (&[News::Reported(Delivered), News::Reported(Failed)], &[]),
         ] {
             let (mut stored, mut reached) = (None, Vec::new());
-            for told in told {
-                let decision = news(*told).decide(stored);
-                let is_told = !decision.change.reached.is_empty();
-                assert_eq!(decision.change.region, region.filter(|_| is_told), "{told:?} of {stored:?}");
+            for update in updates {
+                let decision = news(*update).decide(stored);
+                let is_emitted = !decision.change.reached.is_empty();
+                assert_eq!(decision.change.region, region.filter(|_| is_emitted), "{update:?} of {stored:?}");
                 stored = decision.put.or(stored);
                 reached.extend(decision.change.reached);
             }
-            assert_eq!(reached, expected, "{told:?}");
+            assert_eq!(reached, expected, "{updates:?}");
         }
     }
 
     #[test]
-    fn nothing_is_kept_of_a_message_without_an_id() {
+    fn a_message_without_an_id_is_not_stored() {
         let accepted = MessageNews { message: None, ..news(News::Accepted(None)) };
         assert_eq!(accepted.decide(None), MessageDecision::default());
     }
 
     #[test]
-    fn a_report_of_a_message_that_was_merely_accepted_is_not_kept() {
+    fn a_report_of_the_status_sent_is_not_stored() {
         assert_eq!(news(News::Reported(Sent)).decide(None), MessageDecision::default());
     }
 
     #[test]
-    fn a_report_for_known_messages_only_changes_them_and_stores_no_other() {
+    fn a_report_for_known_messages_only_does_not_store_unknown_messages() {
         let delivered = news(News::Reported(Delivered)).of_known_message_only();
         let decision = delivered.decide(None);
         assert_eq!((decision.put, decision.change.is_unknown), (None, true));
@@ -318,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_is_named_by_what_every_storage_can_hold() {
+    fn keys_that_a_storage_cannot_store_are_rejected() {
         let (gateway, id) = ("ж".repeat(64), "🙂".repeat(128));
         assert!(MessageKey::new(&gateway, &id).is_some());
         for (gateway, id) in [

@@ -1,4 +1,4 @@
-//! Being told of what happened: the place for bonuses, welcome messages, statistics and alarms.
+//! Events and the hook that is called for them. Use it for bonuses, welcome messages, statistics and alerts.
 
 use std::fmt;
 
@@ -9,108 +9,107 @@ use crate::{
     User, UserId, clock::ClockOffset,
 };
 
-/// Something that happened and, where anything was to be written, has been committed.
+/// Event of the service. Changes in the storage that belong to it are committed before it is emitted.
 ///
-/// No code and no token is in it. Phones are [`PhoneNumber`]s, which show two digits where they are
-/// printed by `{:?}`.
+/// Events have no codes and no tokens. Phones are [`PhoneNumber`]s, whose `{:?}` output has only two digits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Event {
-    /// A code was handed to the sender, which took it or did not say.
+    /// A code was passed to the sender, and the message was sent or its outcome is unknown.
     CodeSent {
-        /// To whom.
+        /// Phone to which the code was sent.
         phone: PhoneNumber,
-        /// Which.
+        /// Challenge of the code.
         challenge: ChallengeId,
-        /// Its digits.
+        /// Number of digits of the code.
         code_length: u8,
-        /// Where it was asked for from.
+        /// Address of the client.
         address: Option<ClientAddress>,
-        /// Which way the message goes, if the sender said which gateway accepted it.
+        /// Route of the message, if the sender returned the gateway that accepted it.
         route: Option<MessageRoute>,
     },
-    /// Something became of a message whose gateway gave it an id: once it was sent, and once for each
-    /// status that its gateway reports, however often it does.
+    /// The status of a message changed. It is emitted for messages with an id from their gateway: once when
+    /// the message is sent, and once for each status that the gateway reports.
     MessageStatus {
-        /// Which way it went.
+        /// Route of the message.
         route: MessageRoute,
-        /// What became of it.
+        /// New status.
         status: DeliveryStatus,
     },
-    /// A test number was given its fixed code, and no message was sent.
+    /// A challenge was created for a test number, and no message was sent.
     TestCodeIssued {
         /// The test number.
         phone: PhoneNumber,
-        /// Which challenge the code answers.
+        /// Challenge of the code.
         challenge: ChallengeId,
-        /// Where it was asked for from.
+        /// Address of the client.
         address: Option<ClientAddress>,
     },
-    /// A code was not sent, since a rule is against it, or since the sender could not, for which
-    /// there is no reason here.
+    /// A code was not sent, because a rule refused it or the sender failed.
     CodeNotSent {
-        /// To whom.
+        /// Phone for which the code was requested.
         phone: PhoneNumber,
-        /// The rule.
+        /// Reason of the refusal, or `None` if the sender failed.
         reason: Option<Refusal>,
-        /// Where it was asked for from.
+        /// Address of the client.
         address: Option<ClientAddress>,
     },
     /// A user signed in.
     SignedIn {
-        /// Who.
+        /// The user.
         user: UserId,
-        /// The session that began.
+        /// New session.
         session: SessionId,
-        /// Where they are.
+        /// Address of the client.
         address: Option<ClientAddress>,
-        /// Which way the message with their code went, if that is known.
+        /// Route of the message with the code, if it is known.
         route: Option<MessageRoute>,
     },
     /// An attempt to sign in was refused.
     SignInRefused {
-        /// The phone it was about, whoever tried.
+        /// Phone in the attempt, which may belong to another person.
         phone: PhoneNumber,
-        /// Why.
+        /// Reason of the refusal.
         reason: Refusal,
-        /// Where it came from.
+        /// Address of the client.
         address: Option<ClientAddress>,
     },
-    /// A phone became a user.
+    /// A user was created.
     UserCreated(User),
-    /// Somebody accepted an invitation, which happens once per user, ever.
+    /// A user accepted an invitation. This happens at most once per user.
     InvitationAccepted(Invitation),
-    /// A session ended before its time.
+    /// A session ended before it expired.
     SessionEnded {
-        /// Whose.
+        /// User of the session.
         user: UserId,
-        /// Which.
+        /// The session.
         session: SessionId,
-        /// Why.
+        /// Reason of the end.
         reason: SessionEnd,
     },
-    /// Far more wrong codes than usual come in, so that codes get longer; or that is over.
+    /// An attack started (`true`) or ended (`false`). During an attack there are far more wrong codes than
+    /// usual, and codes are longer.
     UnderAttack(bool),
-    /// The clock of this host was compared with the clock of the storage, which happens each minute.
+    /// The clock of this host was compared with the clock of the storage. This happens each minute.
     ClockMeasured(ClockOffset),
 }
 
-/// Why a session ended before its time.
+/// Reason why a session ended before it expired.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SessionEnd {
     /// The user signed out.
     SignedOut,
-    /// The user ended it from another session.
+    /// The user ended the session from another session.
     EndedElsewhere,
-    /// A refresh token that had been exchanged long ago was used again: somebody has a copy.
+    /// A refresh token was used again after its grace period, so another person may have a copy of it.
     RefreshReused,
     /// The user became staff.
     BecameStaff,
 }
 
 impl SessionEnd {
-    /// The stable `snake_case` name.
+    /// Returns the stable `snake_case` name.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -129,10 +128,10 @@ impl fmt::Display for SessionEnd {
 }
 
 impl Event {
-    /// Writes the event into the log: ids, reasons, and of a phone two digits.
+    /// Writes the event to the log, with ids, reasons and two digits of phones.
     pub(crate) fn log(&self) {
         match self {
-            // Not which: whoever knows the challenge can use up its tries.
+            // The id of the challenge is not logged, since it is enough to use up the attempts of the code.
             Self::CodeSent { phone, code_length, .. } => tracing::info!(?phone, code_length, "code sent"),
             Self::MessageStatus { route: MessageRoute { gateway, region }, status } => {
                 let region = region.map(tracing::field::display);
@@ -155,13 +154,13 @@ impl Event {
                 "invitation accepted"
             ),
             Self::SessionEnded { user, session, reason: SessionEnd::RefreshReused } => {
-                tracing::warn!(%user, %session, "session ended: its refresh token was used again");
+                tracing::warn!(%user, %session, "session ended: a refresh token was reused");
             }
             Self::SessionEnded { user, session, reason } => {
                 tracing::info!(%user, %session, %reason, "session ended");
             }
-            Self::UnderAttack(true) => tracing::warn!("under attack: codes get longer"),
-            Self::UnderAttack(false) => tracing::warn!("no longer under attack"),
+            Self::UnderAttack(true) => tracing::warn!("attack started: codes are longer until it ends"),
+            Self::UnderAttack(false) => tracing::warn!("attack ended"),
             Self::ClockMeasured(measured) => {
                 tracing::debug!(offset_ms = measured.milliseconds(), "clock measured");
             }
@@ -169,17 +168,19 @@ impl Event {
     }
 }
 
-/// Is told of every [`Event`].
+/// Receiver of [`Event`]s.
 #[async_trait]
 pub trait Hook: Send + Sync + 'static {
-    /// Called after the commit, in the order of events of one request, and awaited before the
-    /// answer is given: hand long work to a task of your own. If the process dies, or the host
-    /// drops the request, between the commit and this call, the event is not repeated; the storage
-    /// has what happened. So hosts should run requests in tasks of their own.
+    /// Handles an event.
+    ///
+    /// It is called after the commit, in the order of the events of a request. The response waits for it, so
+    /// do long work in a separate task. The event is lost if the process stops or the host drops the request
+    /// between the commit and this call. The changes in the storage remain. So hosts should run each request
+    /// in a separate task.
     async fn on_event(&self, event: &Event);
 }
 
-/// Does nothing.
+/// Hook that does nothing.
 #[async_trait]
 impl Hook for () {
     async fn on_event(&self, _event: &Event) {}

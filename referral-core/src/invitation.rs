@@ -1,58 +1,58 @@
-//! Accepting an invitation: the one way there is, for signing in and for editing a profile.
+//! Rule of accepting an invitation, at sign-in and in a profile edit.
 
 use time::OffsetDateTime;
 
 use crate::{InviteCode, Refusal, User, UserId};
 
-/// The owner of the invite code that was given.
+/// Owner of the invite code in a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Inviter {
-    /// Whose code it is.
+    /// Id of the owner.
     pub id: UserId,
-    /// The code.
+    /// Invite code of the owner.
     pub code: InviteCode,
 }
 
-/// What is known of the inviter's inviters, and of theirs, up to the first.
+/// Result of the search for the invitee among the inviters of the inviter, up to the first inviter.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Lineage {
-    /// Nobody looked.
+    /// The inviters were not searched.
     #[default]
     NotWalked,
-    /// The invitee is not among them.
+    /// The invitee is not one of the inviters.
     WithoutInvitee,
-    /// The invitee is among them: accepting would close a loop.
+    /// The invitee is one of the inviters, so the invitation would create a loop.
     WithInvitee,
 }
 
-/// An accepted invitation, to be written once and never changed.
+/// Accepted invitation. It is stored once and never changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Invitation {
-    /// Who was invited.
+    /// User that was invited.
     pub invitee: UserId,
-    /// By whom.
+    /// User that invited the invitee.
     pub inviter: UserId,
-    /// With which code.
+    /// Invite code of the inviter.
     pub code: InviteCode,
-    /// When it was accepted.
+    /// Time at which the invitation was accepted.
     pub accepted_at: OffsetDateTime,
-    /// In the course of what.
+    /// Operation that accepted the invitation.
     pub via: Via,
 }
 
-/// In the course of what an invitation was accepted.
+/// Operation that accepted an invitation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Via {
-    /// The sign-in that made the user.
+    /// The sign-in that created the user.
     SignUp,
     /// A later sign-in.
     SignIn,
-    /// An edit of the profile.
+    /// A profile edit.
     Profile,
 }
 
 impl Via {
-    /// A stable name, as it is stored.
+    /// Returns the stable name under which the operation is stored.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -63,7 +63,7 @@ impl Via {
     }
 }
 
-/// What a given invite code leads to.
+/// Decision about an invite code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
     /// The owner of the code becomes the inviter.
@@ -76,13 +76,13 @@ pub(crate) enum Verdict {
     Refuse(Refusal),
 }
 
-/// Decides about an invite code that `invitee` gave, where `None` is somebody about to become a
-/// user, and `inviter` is the owner of the code, if it has one.
+/// Decides about an invite code that `invitee` sent. `invitee` is `None` if the user does not exist yet.
+/// `inviter` is the owner of the code, if there is one.
 pub(crate) fn decide(invitee: Option<&User>, inviter: Option<&Inviter>, lineage: Lineage) -> Verdict {
     let Some(inviter) = inviter else {
         return Verdict::Refuse(Refusal::UnknownInviteCode);
     };
-    // Nobody was invited by somebody who is only now becoming a user, so there can be no loop.
+    // A user that does not exist yet has not invited other users, so there is no loop.
     let Some(invitee) = invitee else {
         return Verdict::Accept(inviter.id);
     };
@@ -94,14 +94,14 @@ pub(crate) fn decide(invitee: Option<&User>, inviter: Option<&Inviter>, lineage:
         Some(_) => Verdict::OtherInviter,
         None if lineage == Lineage::WithInvitee => Verdict::Refuse(Refusal::InvitationLoop),
         None => {
-            debug_assert_ne!(lineage, Lineage::NotWalked, "`needs_lineage` was not asked");
+            debug_assert_ne!(lineage, Lineage::NotWalked, "the lineage was not loaded");
             Verdict::Accept(inviter.id)
         }
     }
 }
 
-/// Whether the inviter's lineage must be walked, under the lock for late acceptances, before
-/// [`decide`] can be asked.
+/// Returns `true` if [`decide`] needs the lineage of the inviter. The lineage must be loaded under the lock
+/// for late acceptances.
 pub(crate) fn needs_lineage(invitee: Option<&User>, inviter: Option<&Inviter>) -> bool {
     matches!((invitee, inviter), (Some(invitee), Some(inviter))
         if invitee.invited_by.is_none() && invitee.id != inviter.id)
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn every_case_has_its_verdict() {
+    fn each_case_has_the_expected_verdict() {
         let [anna, boris, vera] = [user(1), user(2), user(3)];
         let invited_by = |named: &User| User {
             invited_by: Some(InvitedBy { inviter: named.id, code: named.invite_code.clone() }),
@@ -127,7 +127,7 @@ mod tests {
 
         for (case, invitee, code_of, lineage, verdict) in [
             (
-                "unknown code, new",
+                "unknown code, new user",
                 None,
                 None,
                 Lineage::NotWalked,
@@ -144,8 +144,20 @@ mod tests {
                 Lineage::WithInvitee,
                 Verdict::Refuse(Refusal::InvitationLoop),
             ),
-            ("same again", Some(&invited_by(&boris)), Some(&boris), Lineage::NotWalked, Verdict::SameInviter),
-            ("another", Some(&invited_by(&boris)), Some(&vera), Lineage::NotWalked, Verdict::OtherInviter),
+            (
+                "same inviter",
+                Some(&invited_by(&boris)),
+                Some(&boris),
+                Lineage::NotWalked,
+                Verdict::SameInviter,
+            ),
+            (
+                "other inviter",
+                Some(&invited_by(&boris)),
+                Some(&vera),
+                Lineage::NotWalked,
+                Verdict::OtherInviter,
+            ),
         ] {
             let inviter = code_of.map(inviter);
             assert_eq!(decide(invitee, inviter.as_ref(), lineage), verdict, "{case}");

@@ -1,38 +1,39 @@
-//! Invite codes: drawing them, and reading what somebody typed.
+//! Invite codes: generation and parsing.
 
 use std::fmt;
 
 use crate::{Invalid, random::Random};
 
-/// The symbols of new codes: digits and consonants that are hard to take for one another and
-/// spell no words.
+/// Symbols of new codes: digits and consonants that are hard to confuse with each other and do not form
+/// words.
 const ALPHABET: &[u8] = b"23456789BCDFGHJKMNPQRSTVWXYZ";
 
-/// The length of new codes. 28⁶ is 482 million: enough for a million users to find a free code
-/// at the first draw in 99.8 % of all cases.
+/// Length of new codes. There are 28⁶ = 482 million codes, so with a million users the first generated code
+/// is free in 99.8 % of all cases.
 const LENGTH: usize = 6;
 
-/// How many codes a new user is offered before [`StorageError::InviteCodesExhausted`]: with a
+/// Number of codes that are tried for a new user before [`StorageError::InviteCodesExhausted`]. With a
 /// million users, eight collisions in a row happen once in 10²¹ sign-ups.
 ///
 /// [`StorageError::InviteCodesExhausted`]: crate::storage::StorageError::InviteCodesExhausted
 pub(crate) const CANDIDATES: usize = 8;
 
-/// A user's own code, which friends name when they sign in: 6 to 12 of `A–Z0–9`.
+/// Invite code of a user, which other users send when they sign in. It has 6 to 12 symbols of `A–Z0–9`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct InviteCode(String);
 
 impl InviteCode {
-    /// Reads a code as people type it: letters of either case, with spaces and hyphens, and
-    /// Cyrillic letters that look like Latin ones. No other symbols are taken for one another:
-    /// codes from elsewhere may hold both `O` and `0`.
+    /// Parses a code as people type it. Letters may have either case, and Cyrillic letters that look like
+    /// Latin letters are replaced. Spaces and hyphens are ignored. Other similar symbols are not replaced,
+    /// since codes from other systems may have both `O` and `0`.
     ///
     /// # Errors
     ///
-    /// `invalid_invite_code` for anything but 6 to 12 letters and digits.
+    /// `invalid_invite_code` if the input is not 6 to 12 letters and digits.
     pub fn parse(input: &str) -> Result<Self, Invalid> {
-        let invalid =
-            || Invalid::new("invalid_invite_code", "An invite code has 6 to 12 letters A–Z and digits.");
+        let detail =
+            "An invite code must have 6 to 12 letters A–Z and digits. Check the code, or leave it out.";
+        let invalid = || Invalid::new("invalid_invite_code", detail);
 
         let mut code = String::with_capacity(12);
         for c in input.chars().filter(|c| !matches!(c, ' ' | '\u{a0}' | '-')) {
@@ -47,12 +48,12 @@ impl InviteCode {
         Ok(Self(code))
     }
 
-    /// Draws a new code.
+    /// Generates a new code.
     pub(crate) fn draw(random: &dyn Random) -> Self {
         Self(random.symbols(ALPHABET, LENGTH))
     }
 
-    /// The canonical form.
+    /// Returns the canonical form.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -65,7 +66,7 @@ impl fmt::Display for InviteCode {
     }
 }
 
-/// The upper-case Latin letter or digit that is meant by `c`.
+/// Returns the upper-case Latin letter or digit for `c`, or `None` if there is none.
 fn canonical(c: char) -> Option<char> {
     let c = match c {
         'А' | 'а' => 'A',
@@ -91,7 +92,7 @@ mod tests {
     use crate::random::SystemRandom;
 
     #[test]
-    fn codes_are_read_as_people_type_them() {
+    fn codes_are_parsed_as_people_type_them() {
         for (input, code) in [
             ("K7M2QX", "K7M2QX"),
             (" k7m-2qx ", "K7M2QX"),
@@ -104,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn anything_else_is_refused() {
+    fn other_input_is_rejected() {
         for input in
             ["", "ABCDE", "ABCDEFGHIJKLM", "ABC_DEF", "ЖЖЖЖЖЖ", "ABCDE\0", "ßßßßßß", &"A".repeat(1_000_000)]
         {
@@ -113,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn a_drawn_code_reads_as_itself() {
+    fn generated_codes_are_canonical() {
         for _ in 0..1_000 {
             let code = InviteCode::draw(&SystemRandom);
             assert_eq!(InviteCode::parse(code.as_str()), Ok(code));

@@ -1,14 +1,13 @@
-//! What is counted for the whole service: messages, against a budget, and wrong codes, which tell
-//! that it is under attack.
+//! Counts of the whole service: messages, which have a budget, and wrong codes, which reveal an attack.
 //!
-//! One guess at each of many phones passes every limit per phone and, from many addresses, per
-//! address. So when there are far more wrong codes than usual, new codes get longer for everybody, and
-//! those that are shorter are dead: else whoever first asked for all codes and then guessed would
-//! never meet a longer one. Nothing becomes mandatory, and an attacker cannot stop those who just want
-//! to sign in: who had a code when it began asks for another.
+//! One guess for each of many phones passes every limit per phone and, from many addresses, every limit per
+//! address. If there are far more wrong codes than usual, the service is under attack. During an attack, new
+//! codes are longer for all phones, and shorter codes are invalid. Otherwise an attacker that first requests
+//! all codes and then guesses them would never have to guess a longer code. Users can still sign in during an
+//! attack. A user with a code from before the attack requests another one.
 //!
-//! These figures are sums of many small counts, read without excluding those who add to them: they
-//! may be a few behind, but there is no row that every request waits for.
+//! The counts are sums of many small counts, which are read without a lock against concurrent writes. So a
+//! sum may miss the newest events, but there is no row for which every request waits.
 
 use std::{sync::Arc, time::Duration};
 
@@ -16,36 +15,36 @@ use time::OffsetDateTime;
 
 use crate::Policy;
 
-/// How far back wrong codes are looked at.
+/// Time window in which wrong codes are counted to detect an attack.
 const ATTACK_WINDOW: Duration = Duration::from_mins(10);
 
-/// How many days back the usual number of wrong codes is looked for, at the same time of day.
+/// Number of past days whose wrong codes, at the same time of day, give the usual number.
 const USUAL_DAYS: u32 = 7;
 
-/// How many times the usual number is an attack. The usual is the median of the days, which three days
-/// of attacks do not move.
+/// Factor by which an attack exceeds the usual number of wrong codes. The usual number is the median of the
+/// days, which does not change if three of the days have attacks.
 const ATTACK_FACTOR: u64 = 3;
 
-/// How long it must be calm for an attack to be over.
+/// Time without an attack after which the attack has ended.
 const CALM: Duration = Duration::from_hours(1);
 
-/// How late an attack that goes on is noted again, so that not every request writes it.
+/// Interval at which a continuing attack is recorded again, so that not every request writes it.
 const NOTE_EVERY: Duration = Duration::from_mins(1);
 
-/// How long counts are kept.
+/// Time for which counts are stored.
 pub(crate) const SERVICE_MEMORY: Duration = Duration::from_hours(24 * USUAL_DAYS as u64 + 2);
 
-/// What is counted for the whole service.
+/// Kind of event that is counted for the whole service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ServiceFigure {
-    /// Wrong codes, by the minute.
+    /// Wrong codes, per minute.
     Failures,
-    /// Messages, by the hour.
+    /// Messages, per hour.
     Messages,
 }
 
 impl ServiceFigure {
-    /// The name it is stored under.
+    /// Returns the name under which the count is stored.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -54,7 +53,7 @@ impl ServiceFigure {
         }
     }
 
-    /// How much time one count is about.
+    /// Returns the length of the time range of one count.
     fn bucket(self) -> Duration {
         match self {
             Self::Failures => Duration::from_mins(1),
@@ -62,7 +61,7 @@ impl ServiceFigure {
         }
     }
 
-    /// The count that a moment belongs to.
+    /// Returns the start of the time range that includes `at`.
     fn bucket_of(self, at: OffsetDateTime) -> OffsetDateTime {
         let length = self.bucket().as_secs().cast_signed();
         let start = at.unix_timestamp().div_euclid(length) * length;
@@ -70,14 +69,14 @@ impl ServiceFigure {
     }
 }
 
-/// Something to be added to a figure.
+/// Change of a count of the service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ServiceCount {
-    /// Which.
+    /// Kind of the events.
     pub figure: ServiceFigure,
-    /// The minute or the hour that it is counted in.
+    /// Start of the minute or the hour in which the events are counted.
     pub since: OffsetDateTime,
-    /// How many; less than none if they are taken back.
+    /// Number to add. It is negative for a refund.
     pub by: i32,
 }
 
@@ -86,37 +85,37 @@ impl ServiceCount {
         Self { figure, since: figure.bucket_of(at), by: 1 }
     }
 
-    /// The same, taken back.
+    /// Returns the refund of this count.
     pub(crate) fn taken_back(self) -> Self {
         Self { by: -self.by, ..self }
     }
 }
 
-/// Which figures a request is decided on.
+/// Query for the counts on which the decision about a request depends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ServiceQuery {
-    /// From when on wrong codes are to be summed up, and when the attack that is noted ends; `None`
-    /// if nobody watches out for attacks.
+    /// Time from which to sum up wrong codes, or `None` if attacks are not detected. With it, the recorded
+    /// end of the attack is loaded too.
     pub failures_since: Option<OffsetDateTime>,
-    /// From when on messages are to be given, hour by hour; `None` if they have no budget.
+    /// Time from which to load the messages of each hour, or `None` if there is no budget.
     pub messages_since: Option<OffsetDateTime>,
 }
 
-/// The figures.
+/// Counts of the service on which a decision depends.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ServiceFacts {
-    /// How many wrong codes there were.
+    /// Number of wrong codes.
     pub failures: u64,
-    /// How many there were at each of the times that the request asks for, if it does.
+    /// Number of wrong codes in each of the time ranges that the request needs, if it needs them.
     pub usual_failures: Option<Vec<u64>>,
-    /// Until when the service counts as under attack, as far as is noted.
+    /// Recorded time until which the service is under attack.
     pub attack_until: Option<OffsetDateTime>,
-    /// The hours with messages, in order, and how many in each.
+    /// Hours with messages, sorted, and the number of messages in each.
     pub messages: Vec<(OffsetDateTime, u64)>,
 }
 
 impl ServiceFacts {
-    /// The same, with another message.
+    /// Returns the same counts with another message.
     pub(crate) fn with_message(&self, at: OffsetDateTime) -> Self {
         let mut facts = self.clone();
         facts.messages.push((ServiceFigure::Messages.bucket_of(at), 1));
@@ -124,22 +123,22 @@ impl ServiceFacts {
     }
 }
 
-/// What the figures say.
+/// State of the service that its counts show.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Alert {
     /// Whether the service is under attack.
     pub under_attack: bool,
-    /// Until when, if that is to be noted.
+    /// End of the attack, if it is to be recorded.
     pub note_until: Option<OffsetDateTime>,
 }
 
 impl Policy {
-    /// Which figures tell what the service is in for.
+    /// Returns the query for the counts that the policy needs.
     pub(crate) fn service_query(&self, now: OffsetDateTime) -> ServiceQuery {
         let this_minute = ServiceFigure::Failures.bucket_of(now);
         let this_hour = ServiceFigure::Messages.bucket_of(now);
         ServiceQuery {
-            // The minute under way is the last of them.
+            // The current minute is the last of the window.
             failures_since: self
                 .attack_failures
                 .map(|_| this_minute + ServiceFigure::Failures.bucket() - ATTACK_WINDOW),
@@ -147,8 +146,8 @@ impl Policy {
         }
     }
 
-    /// The times whose wrong codes tell what is usual, as beginnings and ends; asked for only where
-    /// there are enough for an attack.
+    /// Returns the time ranges whose wrong codes give the usual number, as starts and ends. Returns `None` if
+    /// there are too few wrong codes for an attack.
     pub(crate) fn usual_times(
         &self,
         facts: &ServiceFacts,
@@ -160,7 +159,7 @@ impl Policy {
         (facts.failures > u64::from(self.attack_failures?)).then(|| times.collect())
     }
 
-    /// Whether the service is under attack.
+    /// Returns whether the service is under attack.
     pub(crate) fn alert(&self, facts: &ServiceFacts, now: OffsetDateTime) -> Alert {
         let Some(floor) = self.attack_failures else {
             return Alert { under_attack: false, note_until: None };
@@ -175,7 +174,7 @@ impl Policy {
         }
     }
 
-    /// How long to wait until the budget has room for another message.
+    /// Returns the time to wait until the budget allows another message.
     pub(crate) fn wait_for_budget(&self, facts: &ServiceFacts, now: OffsetDateTime) -> Option<Duration> {
         let budget = u64::from(self.budget()?);
         let mut sent: u64 = facts.messages.iter().map(|(_, count)| count).sum();
@@ -185,7 +184,7 @@ impl Policy {
                 break;
             }
             sent -= count;
-            // The last message of that hour is a day old.
+            // At this time the last message of the hour is a day old.
             let gone = *hour + Duration::from_hours(25) - now;
             wait = Some(gone.try_into().unwrap_or_default());
         }
@@ -198,29 +197,30 @@ fn median(mut numbers: Vec<u64>) -> u64 {
     numbers.get(numbers.len() / 2).copied().unwrap_or_default()
 }
 
-/// Asks how the whole service is doing, as [`Storage::watch`](crate::storage::Storage::watch) gets it.
+/// Request for the state of the service, for [`Storage::watch`](crate::storage::Storage::watch).
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct WatchRequest {
-    /// The time.
+    /// Current time.
     pub now: OffsetDateTime,
     pub(crate) policy: Arc<Policy>,
 }
 
 impl WatchRequest {
-    /// Which figures to load.
+    /// Returns the query for the counts to load.
     #[must_use]
     pub fn service(&self) -> ServiceQuery {
         self.policy.service_query(self.now)
     }
 
-    /// Which times to load [`ServiceFacts::usual_failures`] of, if that matters.
+    /// Returns the time ranges for which to load [`ServiceFacts::usual_failures`], if the decision depends on
+    /// them.
     #[must_use]
     pub fn usual_times(&self, facts: &ServiceFacts) -> Option<Vec<(OffsetDateTime, OffsetDateTime)>> {
         self.policy.usual_times(facts, self.now)
     }
 
-    /// Says how it is.
+    /// Decides whether the service is under attack.
     #[must_use]
     pub fn decide(&self, facts: &ServiceFacts) -> Alert {
         self.policy.alert(facts, self.now)
@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn an_attack_is_more_than_fifty_and_three_times_what_most_days_have() {
+    fn an_attack_is_more_than_fifty_failures_and_three_times_the_usual_number() {
         let policy = Policy::standard();
         for (failures, usual, is_attack) in
             [(50, 0, false), (51, 0, true), (60, 20, false), (61, 20, true), (1_000, 1_000, false)]
@@ -251,22 +251,22 @@ mod tests {
     }
 
     #[test]
-    fn an_attack_is_over_after_an_hour_of_calm() {
+    fn an_attack_ends_after_an_hour_without_one() {
         let policy = Policy::standard();
         let calm = ServiceFacts { attack_until: Some(NOW + CALM), ..facts(0, 0) };
         assert!(policy.alert(&calm, NOW + CALM - Duration::from_micros(1)).under_attack);
         assert!(!policy.alert(&calm, NOW + CALM).under_attack);
-        let going_on = ServiceFacts { failures: 51, ..calm };
-        assert_eq!(policy.alert(&going_on, NOW + Duration::from_secs(59)).note_until, None);
+        let continuing = ServiceFacts { failures: 51, ..calm };
+        assert_eq!(policy.alert(&continuing, NOW + Duration::from_secs(59)).note_until, None);
         let later = NOW + Duration::from_mins(1);
-        assert_eq!(policy.alert(&going_on, later).note_until, Some(later + CALM));
+        assert_eq!(policy.alert(&continuing, later).note_until, Some(later + CALM));
     }
 
     #[test]
-    fn the_usual_is_asked_for_when_it_matters_and_is_that_of_the_same_minutes() {
+    fn usual_times_are_the_same_minutes_of_past_days_and_are_needed_only_above_the_minimum() {
         let policy = Policy::standard();
         assert_eq!(policy.usual_times(&facts(50, 0), NOW), None);
-        let times = policy.usual_times(&facts(51, 0), NOW).expect("it matters");
+        let times = policy.usual_times(&facts(51, 0), NOW).expect("above the minimum");
         assert_eq!(times.len(), 7);
         let first = time::macros::datetime!(2026-11-24 12:25 UTC);
         assert_eq!(times[0], (first, first + ATTACK_WINDOW));
@@ -274,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn a_budget_has_room_again_when_enough_hours_are_a_day_old() {
+    fn a_budget_allows_messages_again_when_enough_hours_are_a_day_old() {
         let policy = Policy { messages_per_day: Some(crate::Budget::Messages(10)), ..Policy::standard() };
         let hour = |ago| ServiceFigure::Messages.bucket_of(NOW) - Duration::from_hours(ago);
         let wait = |messages| policy.wait_for_budget(&ServiceFacts { messages, ..facts(0, 0) }, NOW);

@@ -1,4 +1,4 @@
-//! One-time codes: drawn, typed back, and kept only as a keyed hash.
+//! One-time codes: generation, and parsing of codes that users type.
 
 use std::{borrow::Cow, fmt};
 
@@ -6,17 +6,16 @@ use zeroize::Zeroizing;
 
 use crate::{Invalid, phone::decimal_digit, random::Random};
 
-/// The lengths that a code may have, in digits. Below four, three tries would find one code in
-/// 333; above ten, nobody types it.
+/// Allowed lengths of a code, in digits. With three digits, three attempts would guess one code in 333. More
+/// than ten digits are too many to type.
 pub const CODE_LENGTHS: std::ops::RangeInclusive<u8> = 4..=10;
 
-/// A code to be sent. Whoever sees it can sign in, so nothing shows it but
-/// [`reveal`](Self::reveal).
+/// Code to send. It is enough to sign in, so only [`reveal`](Self::reveal) returns the digits.
 #[derive(Clone)]
 pub struct SmsCode(Zeroizing<String>);
 
 impl SmsCode {
-    /// A code that is known beforehand, to try out a gateway with.
+    /// Creates a code with known digits, for tests of a gateway.
     #[must_use]
     pub fn known(digits: impl Into<String>) -> Self {
         Self(Zeroizing::new(digits.into()))
@@ -26,12 +25,12 @@ impl SmsCode {
         Self(Zeroizing::new(random.digits(length)))
     }
 
-    /// A code of the first `length` digits, which are as random as all of them.
+    /// Returns a code with the first `length` digits, which are as random as all digits.
     pub(crate) fn first(&self, length: u8) -> Self {
         Self(Zeroizing::new(self.0[..usize::from(length)].to_owned()))
     }
 
-    /// The digits, for the message.
+    /// Returns the digits, for the message.
     #[must_use]
     pub fn reveal(&self) -> &str {
         &self.0
@@ -44,22 +43,23 @@ impl fmt::Debug for SmsCode {
     }
 }
 
-/// A code as somebody gave it back.
+/// Code that a user typed.
 #[derive(Clone)]
 pub struct CodeInput {
     digits: Zeroizing<String>,
-    /// Given as a number, which has lost its leading zeros.
+    /// Whether the code was sent as a number, which has no leading zeros.
     is_number: bool,
 }
 
 impl CodeInput {
-    /// Reads what somebody typed: digits of any script, with spaces and dashes.
+    /// Parses a code as people type it: digits of any script. Spaces and dashes are ignored.
     ///
     /// # Errors
     ///
-    /// `malformed_code` if there is anything else, no digit or more than ten.
+    /// `malformed_code` if there are other characters, no digits or more than ten digits.
     pub fn parse(input: &str) -> Result<Self, Invalid> {
-        let invalid = || Invalid::new("malformed_code", "A code has digits only, ten at most.");
+        let detail = "A code must have 1 to 10 digits and nothing else. Send the digits from the message.";
+        let invalid = || Invalid::new("malformed_code", detail);
 
         let mut digits = Zeroizing::new(String::with_capacity(10));
         for c in input.chars().filter(|c| {
@@ -76,18 +76,18 @@ impl CodeInput {
         Ok(Self { digits, is_number: false })
     }
 
-    /// Takes a code that a client sent as a number: zeros are put back in front until it has
-    /// the length of the code it is compared with.
+    /// Creates a code that a client sent as a number. Leading zeros are added up to the length of the code
+    /// with which it is compared.
     ///
     /// # Errors
     ///
-    /// `malformed_code` if it has more than ten digits.
+    /// `malformed_code` if the number has more than ten digits.
     pub fn from_number(number: u64) -> Result<Self, Invalid> {
         let input = Self::parse(&number.to_string())?;
         Ok(Self { is_number: true, ..input })
     }
 
-    /// The digits to compare with a code of `length` digits.
+    /// Returns the digits to compare with a code of `length` digits.
     pub(crate) fn for_length(&self, length: u8) -> Cow<'_, str> {
         let width = usize::from(length);
         if self.is_number && self.digits.len() < width {
@@ -109,7 +109,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn codes_are_read_as_people_type_them() {
+    fn codes_are_parsed_as_people_type_them() {
         for (input, digits) in [
             ("0123", "0123"),
             (" 01-23 ", "0123"),
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn a_number_gets_its_leading_zeros_back() {
+    fn a_number_gets_leading_zeros() {
         let code = CodeInput::from_number(42).expect("two digits");
         assert_eq!(code.for_length(4), "0042");
         assert_eq!(code.for_length(6), "000042");
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn anything_else_is_refused() {
+    fn other_input_is_rejected() {
         for input in ["", " ", "12a4", "12345678901", "1\u{0}234", "+123", "½½½½", &"1".repeat(1_000_000)]
         {
             assert!(CodeInput::parse(input).is_err(), "{input:.20}");
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn debug_shows_nothing() {
+    fn debug_output_hides_the_code() {
         let code = CodeInput::parse("4711").expect("four digits");
         assert!(!format!("{code:?}").contains("4711"));
     }

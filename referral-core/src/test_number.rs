@@ -1,4 +1,4 @@
-//! Test numbers: phones that sign in with a fixed code, for whoever cannot read messages.
+//! Test numbers: phones that sign in with a fixed code and get no messages.
 
 use std::{fmt, str::FromStr};
 
@@ -7,54 +7,55 @@ use zeroize::Zeroizing;
 
 use crate::{Invalid, PhoneNumber, SmsCode, sms_code::CODE_LENGTHS};
 
-/// A phone whose codes are all the same until its end, so that the reviewers of an app store and
-/// end-to-end tests can sign in. No message is sent to it.
+/// Phone with a fixed code until a given time, with which reviewers of an app store and end-to-end tests can
+/// sign in. No message is sent to it.
 ///
-/// Whoever knows the code can sign in, so staff never do with it. Choose eight digits or more: wrong
-/// codes make codes longer, so that five wrong tries of a stranger kill one of four digits for a month.
+/// The code is enough to sign in, so staff cannot sign in with it. Choose eight digits or more. Wrong codes
+/// increase the required code length, so with the default policy five wrong codes from an attacker invalidate
+/// a fixed code of four digits for a month.
 #[derive(Clone, PartialEq, Eq)]
 pub struct TestNumber {
-    /// The phone. Its region and its kind of line do not matter, since nothing is sent.
+    /// The phone. It may have any region and any line type, since no message is sent.
     pub phone: PhoneNumber,
-    /// From when on it is a phone like any other.
+    /// Time from which the phone is a normal phone.
     pub until: OffsetDateTime,
     code: Zeroizing<String>,
 }
 
 impl TestNumber {
-    /// The phone, its code, and from when on it is like any other.
+    /// Creates a test number from a phone, its code, and the time from which it is a normal phone.
     ///
     /// # Errors
     ///
-    /// `invalid_test_number` if the code is anything but 4 to 10 digits.
+    /// `invalid_test_number` if the code is not 4 to 10 digits.
     pub fn new(phone: PhoneNumber, code: &str, until: OffsetDateTime) -> Result<Self, Invalid> {
         let is_code =
             CODE_LENGTHS.contains(&length_of(code)) && code.bytes().all(|byte| byte.is_ascii_digit());
         if !is_code {
-            return Err(invalid("The code of a test number is 4 to 10 digits."));
+            return Err(invalid("The code of a test number must be 4 to 10 digits."));
         }
         Ok(Self { phone, until, code: Zeroizing::new(code.to_owned()) })
     }
 
-    /// The last day, in UTC, on which the phone is one.
+    /// Returns the last day, in UTC, on which the phone is a test number.
     #[must_use]
     pub fn last_day(&self) -> Date {
         (self.until - Duration::NANOSECOND).date()
     }
 
-    /// The code.
+    /// Returns the code.
     pub(crate) fn code(&self) -> SmsCode {
         SmsCode::known(&*self.code)
     }
 
-    /// How many digits the code has.
+    /// Returns the number of digits of the code.
     pub(crate) fn code_length(&self) -> u8 {
         length_of(&self.code)
     }
 }
 
-/// Reads `PHONE=CODE@DATE`, as in `+79608543017=47110815@2026-12-31`: the phone in international form,
-/// and the last day, which ends at midnight UTC.
+/// Parses `PHONE=CODE@DATE`, such as `+79608543017=47110815@2026-12-31`. The phone has the international
+/// form. The date is the last day, which ends at midnight UTC.
 impl FromStr for TestNumber {
     type Err = Invalid;
 
@@ -70,7 +71,7 @@ impl FromStr for TestNumber {
     }
 }
 
-/// Shows no code.
+/// Hides the code.
 impl fmt::Debug for TestNumber {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { phone, until, .. } = self;
@@ -82,12 +83,12 @@ fn invalid(detail: &'static str) -> Invalid {
     Invalid::new("invalid_test_number", detail)
 }
 
-/// The characters of a text, as far as they can be those of a code.
+/// Returns the length of a code, at most 255.
 fn length_of(code: &str) -> u8 {
     u8::try_from(code.len()).unwrap_or(u8::MAX)
 }
 
-/// Reads `2026-12-31`.
+/// Parses a date such as `2026-12-31`.
 fn parse_date(input: &str) -> Option<Date> {
     let is_form = input.bytes().enumerate().all(|(index, byte)| match index {
         4 | 7 => byte == b'-',
@@ -107,19 +108,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_test_number_is_read_as_it_is_written_about() {
+    fn the_documented_form_is_parsed() {
         for input in ["+79608543017=47110815@2026-12-31", " +7 960 854-30-17 = 47110815 @ 2026-12-31 "] {
             let number: TestNumber = input.parse().expect(input);
             assert_eq!(number.phone.as_str(), "+79608543017");
             assert_eq!(number.code().reveal(), "47110815");
             assert_eq!(number.code_length(), 8);
-            assert_eq!(number.until, datetime!(2027-01-01 0:00 UTC), "through the end of the day");
+            assert_eq!(number.until, datetime!(2027-01-01 0:00 UTC), "the end of the last day");
             assert_eq!(number.last_day(), date!(2026 - 12 - 31));
         }
     }
 
     #[test]
-    fn anything_else_is_refused_without_being_repeated() {
+    fn other_input_is_rejected_and_the_error_does_not_repeat_it() {
         for input in [
             "",
             "+79608543017",
@@ -142,14 +143,14 @@ mod tests {
             "+70000000000=47110815@2026-12-31",
         ] {
             let error = input.parse::<TestNumber>().expect_err(input).to_string();
-            // The example in a message is not the input.
-            let told = error.replace("+79608543017=47110815@2026-12-31", "").replace("+79608543017", "");
-            assert!(!told.contains("4711") && !told.contains("9608543017"), "{error}");
+            // The example in the error is not the input.
+            let rest = error.replace("+79608543017=47110815@2026-12-31", "").replace("+79608543017", "");
+            assert!(!rest.contains("4711") && !rest.contains("9608543017"), "{error}");
         }
     }
 
     #[test]
-    fn debug_shows_neither_code_nor_phone() {
+    fn debug_output_hides_the_code_and_the_phone() {
         let number: TestNumber = "+79608543017=47110815@2026-12-31".parse().expect("valid");
         let shown = format!("{number:?}");
         assert!(!shown.contains("47110815") && !shown.contains("9608543017"), "{shown}");
