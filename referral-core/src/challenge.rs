@@ -137,7 +137,7 @@ pub struct ChallengeRequest {
 pub struct ChallengeFacts {
     /// [`Challenge::sent_at`] of the newest challenge of the phone.
     pub last_sent_at: Option<OffsetDateTime>,
-    /// Whether the newest challenge is redeemed.
+    /// `true` if the newest challenge is redeemed.
     pub last_is_redeemed: bool,
     /// [`Challenge::code_length`] of the newest challenge.
     pub last_code_length: Option<u8>,
@@ -173,7 +173,7 @@ pub struct GrantedChallenge {
     pub challenge: Challenge,
     /// Time to wait before the next code can be requested.
     pub resend_in: Duration,
-    /// Whether the service is under attack.
+    /// `true` if the service is under attack.
     pub under_attack: bool,
 }
 

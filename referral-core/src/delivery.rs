@@ -146,7 +146,7 @@ pub struct MessageNews {
     pub challenge: Option<(ChallengeId, String)>,
     /// Current time.
     pub now: OffsetDateTime,
-    /// Whether a report is stored if its message is not stored yet.
+    /// `true` if a report is stored even if its message is not stored yet.
     keeps_unknown: bool,
     news: News,
 }
@@ -160,7 +160,7 @@ enum News {
 /// Stored data of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StoredMessage {
-    /// Whether it is recorded that the gateway accepted the message from this service. Until then, there is
+    /// `true` if it is recorded that the gateway accepted the message from this service. Until then, there is
     /// only a report.
     pub is_ours: bool,
     /// Region of the phone, if it has one. `None` until `is_ours` is recorded.
@@ -185,7 +185,7 @@ pub struct MessageChange {
     pub region: Option<Region>,
     /// Statuses that were not emitted before, in order.
     pub reached: Vec<DeliveryStatus>,
-    /// Whether a report was not stored, because its message is not stored.
+    /// `true` if a report was not stored, because its message is not stored.
     pub is_unknown: bool,
 }
 

@@ -63,7 +63,7 @@ pub struct Policy {
     pub codes_per_phone: Limits,
     /// Limits on codes for one phone that one address requested and that were not used to sign in. They
     /// prevent an attacker from using up the codes of the phone. With
-    /// [`require_challenge`](Self::require_challenge), one address also gets at most one code less than
+    /// [`require_challenge`](Self::require_challenge), the maximum for one address is also one less than
     /// [`codes_per_phone`](Self::codes_per_phone) allows, since the owner cannot sign in with a code that
     /// another client requested.
     pub codes_per_phone_and_address: Limits,
@@ -87,7 +87,7 @@ pub struct Policy {
     /// Maximum number of messages per day: the last line of defense. One address gets a twentieth of them
     /// without signing in, and at least three. `None` means that it is not configured yet, and is rejected.
     pub messages_per_day: Option<Budget>,
-    /// Whether a sign-in must have the id of its challenge. The id prevents an attacker that knows only
+    /// `true` if a sign-in must have the id of its challenge. The id prevents an attacker that knows only
     /// the phone from using up attempts, but older clients do not send it.
     pub require_challenge: bool,
     /// Phones that sign in with a fixed code and get no message, 100 at most. Of the limits on codes, only
@@ -294,8 +294,8 @@ impl Policy {
         };
         if !self.lengthening.windows(2).all(rises) || self.failures_that_matter() > MAX_COUNT {
             return no(
-                "The steps of `lengthening` must have more digits for more wrong codes, and `lengthening` and \
-                 `hold_at` must have 1000 wrong codes or fewer.",
+                "The steps of `lengthening` must have more digits for more wrong codes, and `lengthening` \
+                 and `hold_at` must have 1000 wrong codes or fewer.",
             );
         }
         if self.hold_at == Some(0) {

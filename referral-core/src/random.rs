@@ -8,7 +8,8 @@ use rand::{RngExt, TryRng, seq::IndexedRandom};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-/// Source of random bytes. They must be unpredictable: a person who can predict them can sign in as any user.
+/// Source of random bytes. They must be unpredictable. An attacker that predicts them can sign in as any
+/// user.
 pub trait Random: Send + Sync + 'static {
     /// Fills `bytes` with random bytes.
     ///

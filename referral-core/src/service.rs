@@ -126,7 +126,7 @@ impl ServiceFacts {
 /// State of the service that its counts show.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Alert {
-    /// Whether the service is under attack.
+    /// `true` if the service is under attack.
     pub under_attack: bool,
     /// End of the attack, if it is to be recorded.
     pub note_until: Option<OffsetDateTime>,

@@ -34,7 +34,7 @@ pub struct SignInRequest {
     /// Current time.
     pub now: OffsetDateTime,
     pub(crate) client: Client,
-    /// Whether an attempt without a valid challenge is counted, which may add a row for each address.
+    /// `true` if an attempt without a valid challenge is counted, which may add a row for each address.
     pub(crate) counts_attempts_without_challenge: bool,
     pub(crate) code: CodeInput,
     pub(crate) session: SessionId,
@@ -114,7 +114,7 @@ pub struct StoredSignIn {
     pub user: User,
     /// New session.
     pub session: Session,
-    /// Whether the sign-in created the user.
+    /// `true` if the sign-in created the user.
     pub created: bool,
     /// Accepted invitation.
     pub accepted: Option<Invitation>,

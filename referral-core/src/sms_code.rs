@@ -47,7 +47,7 @@ impl fmt::Debug for SmsCode {
 #[derive(Clone)]
 pub struct CodeInput {
     digits: Zeroizing<String>,
-    /// Whether the code was sent as a number, which has no leading zeros.
+    /// `true` if the code was sent as a number, which has no leading zeros.
     is_number: bool,
 }
 
