@@ -1,10 +1,10 @@
-//! The secrets of a service: keys that sign tokens and peppers that hash codes. Both are rings,
-//! written as JSON Web Key Sets (RFC 7517): the first key is used for what is made from now on,
-//! all of them for what was made before, so that a new one in front signs nobody out.
+//! Secrets of a service: keys that sign tokens and peppers that hash codes. Both are rings, written as JSON
+//! Web Key Sets (RFC 7517). The first key signs or hashes new values, and all keys verify existing ones. A
+//! new key in front of the others thus ends no session.
 //!
-//! The member `use` of a key states its purpose: `sig` for a key that signs tokens, `pepper` for a pepper.
-//! A set of the other purpose is refused. A symmetric key must have the member, since nothing else
-//! distinguishes the two. An Ed25519 key can only sign, so it may lack it.
+//! The member `use` of a key states its purpose: `sig` for a key that signs tokens, `pepper` for a pepper. A
+//! set of the other purpose is rejected. A symmetric key must have the member, since nothing else
+//! distinguishes the two purposes. An Ed25519 key can only sign, so the member is optional.
 
 use std::fmt;
 
@@ -20,28 +20,28 @@ use crate::{
     random::Random,
 };
 
-/// The fewest bytes of a symmetric key: the output of its hash (RFC 7518, section 3.2).
+/// Smallest size in bytes of a symmetric key: the output size of its hash (RFC 7518, section 3.2).
 const MIN_SECRET_BYTES: usize = 32;
 
-/// What stands before the 32 bytes of an Ed25519 private key in PKCS #8 (RFC 8410, section 7).
+/// Prefix of the 32 bytes of an Ed25519 private key in PKCS #8 (RFC 8410, section 7).
 const ED25519_PKCS8_PREFIX: [u8; 16] =
     [0x30, 0x2e, 0x02, 0x01, 0x00, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x04, 0x22, 0x04, 0x20];
 
-/// A key set that cannot be used.
+/// Error of a key set that cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum KeyError {
     /// The text is not a JSON Web Key Set.
-    #[error("this is not a JSON Web Key Set: {0}")]
+    #[error("not a JSON Web Key Set: {0}")]
     NotAKeySet(String),
     /// The set has no key.
-    #[error("the key set has no key; put at least one into it")]
+    #[error("the key set has no key; add at least one")]
     Empty,
-    /// Two keys have the same id.
-    #[error("two keys have the id `{0}`; give each its own")]
+    /// Two keys have the same ID.
+    #[error("two keys have the ID `{0}`; give each key its own ID")]
     DuplicateId(String),
-    /// A key is of another type than those that are used here.
-    #[error("the key `{0}` is of a type that is not used here; take {1}")]
+    /// The type of a key is not supported for its purpose.
+    #[error("the type of the key `{0}` is not supported; use {1}")]
     UnknownType(String, &'static str),
     /// A symmetric key does not state its purpose.
     #[error(
@@ -49,41 +49,41 @@ pub enum KeyError {
         use_of(*expected)
     )]
     MissingPurpose {
-        /// The id of the key.
+        /// Identifier of the key.
         id: String,
-        /// The purpose that a key must have here.
+        /// Purpose that the key must have.
         expected: KeyPurpose,
     },
-    /// A key has another purpose than the one that it must have here.
+    /// The purpose of a key is not the expected one.
     #[error(
-        "the key `{id}` has \"use\": {found:?}, so it is not a {expected}, which has \"use\": \"{}\"; give a \
-         key set of {expected}s here",
+        "the key `{id}` has \"use\": {found:?}, so it is not a {expected}, which has \"use\": \"{}\"; use a \
+         key set of {expected}s",
         use_of(*expected)
     )]
     WrongPurpose {
-        /// The id of the key.
+        /// Identifier of the key.
         id: String,
-        /// The member `use` of the key.
+        /// Member `use` of the key.
         found: String,
-        /// The purpose that a key must have here.
+        /// Purpose that the key must have.
         expected: KeyPurpose,
     },
     /// The member `alg` of a key is not the algorithm that the key is used with.
     #[error("the key `{id}` has \"alg\": {found:?}; {fix}")]
     WrongAlgorithm {
-        /// The id of the key.
+        /// Identifier of the key.
         id: String,
-        /// The member `alg` of the key.
+        /// Member `alg` of the key.
         found: String,
-        /// The correction.
+        /// Instruction to correct the key.
         fix: &'static str,
     },
-    /// A key's bytes are missing, broken, or fewer than its type asks for.
-    #[error("the key `{0}` is broken: {1}")]
+    /// The bytes of a key are missing, malformed, or fewer than its type requires.
+    #[error("the key `{0}` is invalid: {1}")]
     Broken(String, &'static str),
 }
 
-/// A private JSON Web Key (RFC 7517 and RFC 8037), as far as it is used here.
+/// Private JSON Web Key (RFC 7517 and RFC 8037), with the members that are used here.
 #[derive(Serialize, Deserialize)]
 #[serde(expecting = "an object with the members of a key")]
 struct PrivateJwk {
@@ -105,7 +105,7 @@ struct PrivateJwk {
 
 impl PrivateJwk {
     fn secret(kid: String, bytes: &[u8], purpose: KeyPurpose) -> Self {
-        // A pepper has no algorithm, so that no library takes it for a key that signs.
+        // A pepper has no algorithm, so that no library uses it as a signing key.
         let alg = (purpose == KeyPurpose::Signing).then(|| "HS256".into());
         let (purpose, k) = (Some(use_of(purpose).into()), Some(BASE64.encode(bytes)));
         Self { kty: "oct".into(), kid, purpose, alg, crv: None, x: None, d: None, k }
@@ -122,7 +122,7 @@ impl PrivateJwk {
         Self { kty: "OKP".into(), kid, purpose, alg, crv, x, d, k: None }
     }
 
-    /// Checks that the key states the purpose for which it is read.
+    /// Checks that the key states the expected purpose.
     fn check_purpose(&self, expected: KeyPurpose) -> Result<(), KeyError> {
         match self.purpose.as_deref() {
             Some(found) if found == use_of(expected) => Ok(()),
@@ -134,7 +134,7 @@ impl PrivateJwk {
         }
     }
 
-    /// Checks that the key names the algorithm with which it is used, or none.
+    /// Checks that the key names the expected algorithm, or none.
     fn check_algorithm(&self, expected: Option<&str>, fix: &'static str) -> Result<(), KeyError> {
         match self.alg.as_deref() {
             Some(found) if Some(found) != expected => {
@@ -148,7 +148,7 @@ impl PrivateJwk {
         KeyError::Broken(self.kid.clone(), what)
     }
 
-    /// The bytes of a symmetric key.
+    /// Returns the bytes of a symmetric key.
     fn secret_bytes(&self) -> Result<Zeroizing<Vec<u8>>, KeyError> {
         let bytes = BASE64.decode(self.k.as_deref().unwrap_or_default()).map(Zeroizing::new);
         bytes
@@ -157,7 +157,7 @@ impl PrivateJwk {
             .ok_or_else(|| self.broken("`k` must be 32 bytes or more in base64url without padding"))
     }
 
-    /// The bytes of an Ed25519 private key.
+    /// Returns the bytes of an Ed25519 private key.
     fn ed25519_seed(&self) -> Result<Zeroizing<Vec<u8>>, KeyError> {
         let bytes = BASE64.decode(self.d.as_deref().unwrap_or_default()).map(Zeroizing::new);
         bytes
@@ -187,7 +187,7 @@ impl PrivateJwkSet {
         }
         if json.starts_with('\u{feff}') {
             return Err(KeyError::NotAKeySet(
-                "it begins with a byte order mark; save it as UTF-8 without one".into(),
+                "it starts with a byte order mark; save it as UTF-8 without one".into(),
             ));
         }
         let Self { keys } =
@@ -211,8 +211,8 @@ impl PrivateJwkSet {
 
 /// Returns the value of the member `use` for a purpose.
 ///
-/// RFC 7517, section 4.2, permits other values than `sig` and `enc`. A library for JSON Web Tokens signs with
-/// none of these.
+/// RFC 7517, section 4.2, permits other values than `sig` and `enc`. Libraries for JSON Web Tokens do not
+/// sign with keys that have other values.
 fn use_of(purpose: KeyPurpose) -> &'static str {
     match purpose {
         KeyPurpose::Signing => "sig",
@@ -220,7 +220,7 @@ fn use_of(purpose: KeyPurpose) -> &'static str {
     }
 }
 
-/// Describes why a key set was not read, without the value at that place: it may be a secret.
+/// Describes why a key set cannot be parsed, without the value at that position, which may be a secret.
 fn without_value(error: &serde_json::Error) -> String {
     let text = error.to_string();
     match (text.split_once(": "), text.rsplit_once(", expected ")) {
@@ -231,18 +231,18 @@ fn without_value(error: &serde_json::Error) -> String {
     }
 }
 
-/// A short id that names a key and tells nothing of it.
+/// Generates a short key ID that is independent of the key.
 fn draw_id(random: &dyn Random) -> String {
     BASE64.encode(random.bytes::<9>())
 }
 
-/// A key that signs tokens, with the header it writes.
+/// Key that signs tokens, with the header it writes.
 pub(crate) struct SigningKey {
     pub(crate) header: Header,
     pub(crate) encoding: EncodingKey,
     pub(crate) decoding: DecodingKey,
     fingerprint: Fingerprint,
-    /// The public half; none for a symmetric key.
+    /// Public key, or `None` for a symmetric key.
     public: Option<Jwk>,
 }
 
@@ -255,11 +255,11 @@ impl SigningKey {
                 key.check_algorithm(Some("EdDSA"), "a key of this type has \"alg\": \"EdDSA\"")?;
                 let seed = key.ed25519_seed()?;
                 let (encoding, mut public) =
-                    ed25519(&seed).ok_or_else(|| key.broken("`d` is no private key"))?;
+                    ed25519(&seed).ok_or_else(|| key.broken("`d` is not a private key"))?;
                 let decoding =
-                    DecodingKey::from_jwk(&public).map_err(|_| key.broken("`d` is no private key"))?;
+                    DecodingKey::from_jwk(&public).map_err(|_| key.broken("`d` is not a private key"))?;
                 if key.x.is_some() && key.x != ed25519_x(&public) {
-                    return Err(key.broken("`x` is not the public half of `d`"));
+                    return Err(key.broken("`x` is not the public key of `d`"));
                 }
                 let fingerprint = fingerprint(ed25519_x(&public).unwrap_or_default().as_bytes());
                 public.common.key_id = Some(key.kid.clone());
@@ -292,7 +292,7 @@ impl SigningKey {
     }
 }
 
-/// The two halves of an Ed25519 key.
+/// Returns the private and the public part of an Ed25519 key.
 fn ed25519(seed: &[u8]) -> Option<(EncodingKey, Jwk)> {
     let der = Zeroizing::new([&ED25519_PKCS8_PREFIX, seed].concat());
     let encoding = EncodingKey::from_ed_der(&der);
@@ -307,52 +307,53 @@ fn ed25519_x(public: &Jwk) -> Option<String> {
     }
 }
 
-/// The ring of keys that sign and verify tokens: Ed25519 (`EdDSA`), whose public halves other
-/// services can have, or symmetric (`HS256`).
+/// Ring of keys that sign and verify tokens. They are Ed25519 keys (`EdDSA`), whose public keys can be given
+/// to other services, or symmetric keys (`HS256`).
 pub struct SigningKeys {
     keys: Vec<SigningKey>,
 }
 
 impl SigningKeys {
-    /// Draws a new Ed25519 key and writes a key set with it, to be kept and given to
+    /// Generates a new Ed25519 key and returns a key set with it. Store the set and pass it to
     /// [`from_jwk_set`](Self::from_jwk_set).
     ///
     /// # Panics
     ///
-    /// If the operating system gives no randomness, or `jsonwebtoken` has no crypto backend.
+    /// If the operating system provides no randomness, or `jsonwebtoken` has no crypto backend.
     #[must_use]
     pub fn generate_jwk_set(random: &dyn Random) -> Zeroizing<String> {
         let seed = Zeroizing::new(random.bytes::<32>());
-        let (_, public) = ed25519(&*seed).expect("any 32 bytes are an Ed25519 private key");
-        let x = ed25519_x(&public).expect("the public half of such a key is a point");
+        let (_, public) = ed25519(&*seed).expect("any 32 bytes are a valid Ed25519 private key");
+        let x = ed25519_x(&public).expect("the public key of an Ed25519 key has the member `x`");
         PrivateJwkSet::of(PrivateJwk::ed25519(draw_id(random), &*seed, x))
     }
 
-    /// The same with a symmetric key (`HS256`): whoever can verify its tokens can sign them too.
+    /// Generates a new symmetric key (`HS256`) and returns a key set with it. A service that can verify
+    /// tokens of this key can sign tokens too.
     ///
     /// # Panics
     ///
-    /// If the operating system gives no randomness.
+    /// If the operating system provides no randomness.
     #[must_use]
     pub fn generate_secret_jwk_set(random: &dyn Random) -> Zeroizing<String> {
         PrivateJwkSet::of(PrivateJwk::draw_secret(random, KeyPurpose::Signing))
     }
 
-    /// Reads a private JSON Web Key Set. Symmetric keys must have `"use": "sig"`.
+    /// Parses a private JSON Web Key Set. Symmetric keys must have `"use": "sig"`.
     pub fn from_jwk_set(json: &str) -> Result<Self, KeyError> {
         let keys = PrivateJwkSet::parse(json)?;
         let keys = keys.iter().map(SigningKey::new).collect::<Result<_, _>>()?;
         Ok(Self { keys })
     }
 
-    /// A ring of one symmetric key (`HS256`) of 32 bytes or more.
+    /// Creates a ring of one symmetric key (`HS256`) of 32 bytes or more.
     pub fn from_secret(id: &str, secret: &[u8]) -> Result<Self, KeyError> {
         let key = SigningKey::new(&PrivateJwk::secret(id.to_owned(), secret, KeyPurpose::Signing))?;
         Ok(Self { keys: vec![key] })
     }
 
-    /// The public halves of the ring, in its order, as a JSON Web Key Set: all that another
-    /// service needs to verify access tokens.
+    /// Returns the public keys of the ring, in its order, as a JSON Web Key Set. Another service needs
+    /// nothing else to verify access tokens.
     #[must_use]
     pub fn public_jwk_set(&self) -> String {
         let keys = self.keys.iter().filter_map(|key| key.public.clone()).collect();
@@ -363,12 +364,12 @@ impl SigningKeys {
         self.keys.iter().map(|key| (key.id().to_owned(), key.fingerprint)).collect()
     }
 
-    /// The key that signs.
+    /// Returns the key that signs.
     pub(crate) fn current(&self) -> &SigningKey {
         &self.keys[0]
     }
 
-    /// Whether verifying takes public-key arithmetic, which is slow.
+    /// Returns `true` if verification uses public-key arithmetic, which is slow.
     pub(crate) fn has_public(&self) -> bool {
         self.keys.iter().any(|key| key.public.is_some())
     }
@@ -384,44 +385,45 @@ impl fmt::Debug for SigningKeys {
     }
 }
 
-/// The ring of peppers: secrets that are not in the database, without which its hashes tell
-/// nothing. Four digits have only ten thousand values, so a hash without a secret hides none.
+/// Ring of peppers. A pepper is a secret that is not in the database, without which the hashes in the
+/// database reveal nothing. Four digits have only ten thousand values, so a hash without a secret does not
+/// protect a code.
 pub struct Peppers {
     keys: Vec<(String, Hmac<Sha256>)>,
 }
 
 impl Peppers {
-    /// Draws a new pepper and writes a key set with it, to be kept and given to
+    /// Generates a new pepper and returns a key set with it. Store the set and pass it to
     /// [`from_jwk_set`](Self::from_jwk_set).
     ///
     /// # Panics
     ///
-    /// If the operating system gives no randomness.
+    /// If the operating system provides no randomness.
     #[must_use]
     pub fn generate_jwk_set(random: &dyn Random) -> Zeroizing<String> {
         PrivateJwkSet::of(PrivateJwk::draw_secret(random, KeyPurpose::Pepper))
     }
 
-    /// Reads a JSON Web Key Set of symmetric keys, 32 bytes or more each, with `"use": "pepper"`.
+    /// Parses a JSON Web Key Set of symmetric keys of 32 bytes or more each, with `"use": "pepper"`.
     pub fn from_jwk_set(json: &str) -> Result<Self, KeyError> {
         let keys = PrivateJwkSet::parse(json)?;
         let keys = keys.iter().map(pepper).collect::<Result<_, _>>()?;
         Ok(Self { keys })
     }
 
-    /// A ring of one pepper of 32 bytes or more.
+    /// Creates a ring of one pepper of 32 bytes or more.
     pub fn from_secret(id: &str, secret: &[u8]) -> Result<Self, KeyError> {
         let key = PrivateJwk::secret(id.to_owned(), secret, KeyPurpose::Pepper);
         Ok(Self { keys: vec![pepper(&key)?] })
     }
 
-    /// The id of the pepper that new hashes are made with.
+    /// Returns the ID of the pepper that new hashes use.
     pub(crate) fn current_id(&self) -> &str {
         &self.keys[0].0
     }
 
-    /// The keyed hash of `parts`, each with its length before it so that no two lists of parts
-    /// give the same input; `None` for a pepper that is not in the ring.
+    /// Returns the keyed hash of `parts`, or `None` if the pepper is not in the ring. The length of each part
+    /// is hashed before the part, so that no two lists of parts give the same input.
     pub(crate) fn hash(&self, id: &str, parts: &[&[u8]]) -> Option<[u8; 32]> {
         let (_, key) = self.keys.iter().find(|(key_id, _)| key_id == id)?;
         let mut mac = key.clone();
@@ -441,7 +443,7 @@ impl Peppers {
     }
 }
 
-/// Reads a pepper.
+/// Parses a pepper.
 fn pepper(key: &PrivateJwk) -> Result<(String, Hmac<Sha256>), KeyError> {
     key.check_purpose(KeyPurpose::Pepper)?;
     if key.kty != "oct" {
@@ -452,18 +454,18 @@ fn pepper(key: &PrivateJwk) -> Result<(String, Hmac<Sha256>), KeyError> {
 }
 
 fn hmac_sha256(secret: &[u8]) -> Hmac<Sha256> {
-    Hmac::new_from_slice(secret).expect("HMAC takes a key of any length")
+    Hmac::new_from_slice(secret).expect("HMAC accepts a key of any length")
 }
 
-/// What tells a key from another without telling anything of it: its hash of a fixed text. Whoever
-/// could find the key by that could find it by any token or code as well.
+/// Returns the fingerprint of a key: its hash of a fixed text. It distinguishes keys without revealing them.
+/// An attacker who could find the key from its fingerprint could find it from any token or code as well.
 fn fingerprint(key: &[u8]) -> Fingerprint {
     fingerprint_of(hmac_sha256(key))
 }
 
 fn fingerprint_of(mut key: Hmac<Sha256>) -> Fingerprint {
     key.update(b"fingerprint of a key of referral-core");
-    *key.finalize().into_bytes().first_chunk().expect("a hash of 32 bytes")
+    *key.finalize().into_bytes().first_chunk().expect("the hash has 32 bytes")
 }
 
 impl fmt::Debug for Peppers {
@@ -478,7 +480,7 @@ mod tests {
     use crate::random::SystemRandom;
 
     #[test]
-    fn generated_sets_read_back() {
+    fn generated_key_sets_can_be_parsed() {
         let set = SigningKeys::generate_jwk_set(&SystemRandom);
         let keys = SigningKeys::from_jwk_set(&set).expect("usable");
         assert_eq!(keys.current().header.alg, Algorithm::EdDSA);
@@ -489,7 +491,7 @@ mod tests {
     }
 
     #[test]
-    fn the_public_set_holds_no_private_part() {
+    fn public_key_set_has_no_private_member() {
         let set = SigningKeys::generate_jwk_set(&SystemRandom);
         let keys = SigningKeys::from_jwk_set(&set).expect("usable");
         let public: serde_json::Value = serde_json::from_str(&keys.public_jwk_set()).expect("JSON");
@@ -503,7 +505,7 @@ mod tests {
     }
 
     #[test]
-    fn broken_sets_are_refused_with_a_reason() {
+    fn invalid_key_sets_are_rejected_with_a_reason() {
         let twice = format!(r#"{{"keys":[{0},{0}]}}"#, r#"{"kty":"oct","kid":"a","k":"AAAA"}"#);
         let rsa = r#"{"keys":[{"kty":"RSA","kid":"a"}]}"#;
         for (set, reason) in [
@@ -512,7 +514,7 @@ mod tests {
             ("{", "not a JSON Web Key Set"),
             (r#"{"keys":[]}"#, "has no key"),
             (&twice, "two keys have the id `a`"),
-            (rsa, "of a type that is not used here"),
+            (rsa, "the type of the key `a` is not supported"),
         ] {
             let error = SigningKeys::from_jwk_set(set).expect_err(set).to_string();
             assert!(error.contains(reason), "{error}");
@@ -532,7 +534,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_does_not_repeat_a_secret() {
+    fn parse_error_does_not_contain_a_secret() {
         for set in [r#""hunter2, expected""#, r#"{"keys":["hunter2"]}"#, r#"{"keys":{"kid":"hunter2"}}"#] {
             let error = SigningKeys::from_jwk_set(set).expect_err(set);
             let text = format!("{error} {error:?}");
@@ -540,14 +542,14 @@ mod tests {
         }
     }
 
-    /// Returns a set of one symmetric key with these members besides.
+    /// Returns a set of one symmetric key with these additional members.
     fn secret_set(members: &str) -> String {
         let secret = BASE64.encode([7; MIN_SECRET_BYTES]);
         format!(r#"{{"keys":[{{"kty":"oct","kid":"a","k":"{secret}"{members}}}]}}"#)
     }
 
     #[test]
-    fn a_set_of_the_other_purpose_is_refused() {
+    fn key_set_of_the_other_purpose_is_rejected() {
         let peppers = Peppers::generate_jwk_set(&SystemRandom);
         let error = SigningKeys::from_jwk_set(&peppers).expect_err("peppers").to_string();
         assert!(error.contains(r#"has "use": "pepper", so it is not a signing key"#), "{error}");
@@ -561,7 +563,7 @@ mod tests {
     }
 
     #[test]
-    fn a_symmetric_key_without_a_purpose_is_refused() {
+    fn symmetric_key_without_a_purpose_is_rejected() {
         for members in ["", r#","alg":"HS256""#] {
             let set = secret_set(members);
             let error = SigningKeys::from_jwk_set(&set).expect_err("ambiguous").to_string();
@@ -574,7 +576,7 @@ mod tests {
     }
 
     #[test]
-    fn an_ed25519_key_may_lack_its_purpose() {
+    fn ed25519_key_without_a_purpose_is_accepted() {
         let set = SigningKeys::generate_jwk_set(&SystemRandom);
         let mut set: serde_json::Value = serde_json::from_str(&set).expect("JSON");
         assert_eq!([&set["keys"][0]["use"], &set["keys"][0]["alg"]], ["sig", "EdDSA"]);
@@ -587,7 +589,7 @@ mod tests {
     }
 
     #[test]
-    fn an_algorithm_that_a_key_is_not_used_with_is_refused() {
+    fn key_with_another_algorithm_is_rejected() {
         let set = secret_set(r#","use":"sig","alg":"HS512""#);
         let error = SigningKeys::from_jwk_set(&set).expect_err("HS512").to_string();
         assert!(error.contains(r#"has "alg": "HS512""#) && error.contains("HS256"), "{error}");
@@ -602,18 +604,18 @@ mod tests {
     }
 
     #[test]
-    fn a_public_half_of_another_key_is_refused() {
+    fn public_key_of_another_private_key_is_rejected() {
         let one = SigningKeys::generate_jwk_set(&SystemRandom);
         let other = SigningKeys::generate_jwk_set(&SystemRandom);
         let [mut one, other]: [serde_json::Value; 2] =
             [one, other].map(|set| serde_json::from_str(&set).expect("JSON"));
         one["keys"][0]["x"] = other["keys"][0]["x"].clone();
         let error = SigningKeys::from_jwk_set(&one.to_string()).expect_err("mismatch");
-        assert!(error.to_string().contains("not the public half"), "{error}");
+        assert!(error.to_string().contains("not the public key"), "{error}");
     }
 
     #[test]
-    fn parts_are_kept_apart() {
+    fn hash_depends_on_the_boundaries_of_its_parts() {
         let peppers = Peppers::from_secret("a", &[7; 32]).expect("long enough");
         assert_ne!(peppers.hash("a", &[b"ab", b"c"]), peppers.hash("a", &[b"a", b"bc"]));
         assert_eq!(peppers.hash("b", &[b"ab"]), None);

@@ -1,13 +1,14 @@
-//! Sessions: what a sign-in begins, refreshing continues, and a stolen token ends.
+//! Sessions. A sign-in starts a session, a refresh continues it, and the use of a stolen refresh token ends
+//! it.
 //!
-//! Every refresh exchanges the refresh token for a successor. The one exchanged last is still
-//! honoured, with the very same successor, until that successor is seen in use: so a lost
-//! response or a second tab signs nobody out. One exchanged before it can only be a copy.
+//! Every refresh exchanges the refresh token for a successor. The token exchanged last is still accepted, and
+//! returns the same successor, until that successor is used. A lost response or a second tab thus does not
+//! end the session. A token exchanged earlier than that can only be a copy.
 //!
-//! A thief who always refreshes just before the owner, and uses nothing, looks like a client that loses
-//! each response. A response is lost now and then, but not every time: the third time in succession that a
-//! successor is given out again after the grace ends the session. What remains is a thief who refreshes
-//! within the same grace as the owner, each time: that is what a second tab does.
+//! A thief who always refreshes just before the owner, and uses no access token, looks like a client that
+//! loses each response. A response is lost occasionally, but not every time. A session therefore ends at the
+//! third successive refresh whose successor is returned again after the grace period. A thief who refreshes
+//! within the same grace period as the owner, each time, is not detected, because a second tab does the same.
 
 use std::{fmt, str::FromStr, time::Duration};
 
@@ -16,12 +17,12 @@ use uuid::Uuid;
 
 use crate::{Client, ClientAddress, Invalid, Refusal, UserId, clock::to_seconds, error::parse_id};
 
-/// Number of refreshes in succession whose successor was given out again after the grace, at which the
-/// session ends. Two responses in succession that are both lost and both asked for again only later are
-/// possible on a bad network; of three it is more likely that a copy of the token is in use.
+/// Number of successive refreshes whose successor was returned again after the grace period, at which the
+/// session ends. Two successive responses that are both lost and both requested again only later are possible
+/// on a bad network. With three, it is more likely that a copy of the token is in use.
 const MAX_LATE_REPEATS: u32 = 3;
 
-/// The id of a session.
+/// Identifier of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SessionId(pub Uuid);
 
@@ -39,26 +40,25 @@ impl FromStr for SessionId {
     }
 }
 
-/// All that goes into a pair of tokens, so that the same bytes can be signed again.
-/// The times are whole seconds.
+/// Contents of a pair of tokens, so that the same bytes can be signed again. The times are whole seconds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Grant {
-    /// The id of the key that signs.
+    /// Identifier of the signing key.
     pub key_id: String,
-    /// The id (`jti`) of the access token.
+    /// Identifier (`jti`) of the access token.
     pub access_id: Uuid,
-    /// The id (`jti`) of the refresh token.
+    /// Identifier (`jti`) of the refresh token.
     pub refresh_id: Uuid,
-    /// When both were issued.
+    /// Time at which both tokens were issued.
     pub issued_at: OffsetDateTime,
-    /// From when on the access token is not valid.
+    /// Time from which the access token is not valid.
     pub access_expires_at: OffsetDateTime,
-    /// From when on the refresh token is not valid.
+    /// Time from which the refresh token is not valid.
     pub refresh_expires_at: OffsetDateTime,
 }
 
 impl Grant {
-    /// The same, ending no later than its session does.
+    /// Returns the grant with expiry times that are not after the end of the session.
     fn ending_by(mut self, end: OffsetDateTime) -> Self {
         self.access_expires_at = self.access_expires_at.min(end);
         self.refresh_expires_at = self.refresh_expires_at.min(end);
@@ -66,50 +66,50 @@ impl Grant {
     }
 }
 
-/// A refresh token that was exchanged a moment ago.
+/// Refresh token that was exchanged recently.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retired {
-    /// The id (`jti`) of the token.
+    /// Identifier (`jti`) of the token.
     pub refresh_id: Uuid,
-    /// When it was exchanged.
+    /// Time at which the token was exchanged.
     pub at: OffsetDateTime,
 }
 
-/// A session.
+/// Session of a signed-in user.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Session {
-    /// The id.
+    /// Identifier of the session.
     pub id: SessionId,
-    /// Who is signed in.
+    /// User who is signed in.
     pub user: UserId,
-    /// When the session began.
+    /// Time at which the session started.
     pub created_at: OffsetDateTime,
-    /// When it ends at the latest, in whole seconds.
+    /// Latest time at which the session ends, in whole seconds.
     pub expires_at: OffsetDateTime,
-    /// When it was ended before its time.
+    /// Time at which the session was ended early.
     pub revoked_at: Option<OffsetDateTime>,
-    /// The tokens that were issued last.
+    /// Tokens issued last.
     pub grant: Grant,
-    /// Whether the tokens issued last have been seen in use, so that the refresh token they were
-    /// exchanged for is honoured no longer.
+    /// Whether the tokens issued last have been used. If so, the refresh token they were exchanged for is no
+    /// longer accepted.
     pub grant_used: bool,
-    /// The refresh token that was exchanged for [`grant`](Self::grant); at
-    /// [`Grant::issued_at`].
+    /// Refresh token that was exchanged for [`grant`](Self::grant) at [`Grant::issued_at`].
     pub parent: Option<Uuid>,
-    /// Whether [`grant`](Self::grant) was given out again after the grace.
+    /// Whether [`grant`](Self::grant) was returned again after the grace period.
     pub repeated_late: bool,
-    /// Number of refreshes in succession, before the last, of which that is true.
+    /// Number of successive refreshes, before the last one, whose grant was returned again after the grace
+    /// period.
     pub late_repeats: u32,
-    /// Older refresh tokens, those exchanged within the grace period before the last refresh.
+    /// Older refresh tokens: those exchanged within the grace period before the last refresh.
     pub retired: Vec<Retired>,
-    /// Where the user was when the tokens were issued last, as far as the host knows.
+    /// Address of the client when the tokens were issued last, if the host knows it.
     pub address: Option<ClientAddress>,
-    /// What program it was that got them, by its own account.
+    /// User agent of that client, as the client reported it.
     pub user_agent: Option<String>,
 }
 
 impl Session {
-    /// A session that begins.
+    /// Creates a session that starts now.
     pub(crate) fn begin(
         id: SessionId,
         user: UserId,
@@ -135,75 +135,75 @@ impl Session {
         }
     }
 
-    /// When tokens were issued last: at the sign-in or the last refresh.
+    /// Returns the time at which tokens were issued last: at the sign-in or the last refresh.
     #[must_use]
     pub fn last_used_at(&self) -> OffsetDateTime {
         self.grant.issued_at
     }
 
-    /// Whether tokens of this session are worth looking at.
+    /// Returns `true` if the session has not ended, so that its tokens may be valid.
     #[must_use]
     pub fn is_live(&self, now: OffsetDateTime) -> bool {
         self.revoked_at.is_none() && now < self.expires_at
     }
 
-    /// When the session ends, if nothing is refreshed in it any more.
+    /// Returns the time at which the session ends if no token of it is refreshed any more.
     #[must_use]
     pub fn ends_at(&self) -> OffsetDateTime {
         self.revoked_at.unwrap_or(self.grant.refresh_expires_at)
     }
 
-    /// Whether a use of this access token must be noted, because it shows that the last refresh
-    /// reached the client.
+    /// Returns `true` if a use of this access token must be recorded, because it shows that the client
+    /// received the response of the last refresh.
     pub(crate) fn must_note_use(&self, access_id: Uuid) -> bool {
         !self.grant_used && self.grant.access_id == access_id
     }
 }
 
-/// Sessions of one user that are to end.
+/// Sessions of one user to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EndedSessions {
-    /// This one.
+    /// One session.
     One(SessionId),
-    /// All but this one.
+    /// All sessions except one.
     Others(SessionId),
-    /// All of them.
+    /// All sessions.
     All,
 }
 
-/// An exchange of a refresh token, as [`Storage::refresh`](crate::storage::Storage::refresh)
-/// gets it.
+/// Exchange of a refresh token, as [`Storage::refresh`](crate::storage::Storage::refresh) receives it.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct RefreshRequest {
-    /// The session that the token names.
+    /// Session that the token names.
     pub session: SessionId,
-    /// The id of the token.
+    /// Identifier of the token.
     pub refresh_id: Uuid,
-    /// The time.
+    /// Current time.
     pub now: OffsetDateTime,
-    /// What to issue if the token is exchanged.
+    /// Grant to issue if the token is exchanged.
     pub(crate) successor: Grant,
-    /// How long a token that was exchanged is harmless to see again, whatever happened since.
+    /// Grace period: time after the exchange of a token during which a repeated use of it does not end the
+    /// session.
     pub(crate) grace: Duration,
     pub(crate) client: Client,
 }
 
-/// What is to become of a session whose refresh token was presented.
+/// Decision about a session whose refresh token was presented.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RefreshDecision {
-    /// Store this in place of the session; its grant is the answer.
+    /// Store this session in place of the old one, and return its grant.
     Rotate(Session),
-    /// The session's grant is the answer, once more. Store this in place of the session, if anything.
+    /// Return the grant of the session again. If there is a session here, store it in place of the old one.
     Repeat(Option<Session>),
-    /// Store this in place of the session and refuse with [`Refusal::RefreshReused`].
+    /// Store this session in place of the old one, and refuse with [`Refusal::RefreshReused`].
     Revoke(Session),
     /// Store nothing and refuse.
     Refuse(Refusal),
 }
 
 impl RefreshRequest {
-    /// Decides, knowing the session and whether its user is active.
+    /// Decides about the exchange, based on the session and on whether its user is active.
     #[must_use]
     pub fn decide(&self, session: &Session, user_is_active: bool) -> RefreshDecision {
         if !session.is_live(self.now) || !user_is_active {
@@ -222,7 +222,7 @@ impl RefreshRequest {
         self.revoke(session)
     }
 
-    /// Decides about the token that was exchanged last: its successor may not have arrived.
+    /// Decides about the token that was exchanged last, whose successor may not have reached the client.
     fn repeat(&self, session: &Session) -> RefreshDecision {
         if is_within(self.grace, session.grant.issued_at, self.now) {
             return RefreshDecision::Repeat(None);
@@ -256,14 +256,14 @@ impl RefreshRequest {
     }
 }
 
-/// Whether `now` is no more than `grace` after `at`, which was cut to the second: so up to one
-/// second more, and never less.
+/// Returns `true` if `now` is at most `grace` after `at`. Since `at` was truncated to the second, up to one
+/// second more is accepted, and never less than `grace`.
 fn is_within(grace: Duration, at: OffsetDateTime, now: OffsetDateTime) -> bool {
     to_seconds(now) <= at + grace
 }
 
-/// The newest of them, as many as are kept: an honest client exchanges a token or two within the
-/// grace, and a row must not grow with one that does nothing else.
+/// Returns the newest tokens, as many as are kept. A correct client exchanges one or two tokens within the
+/// grace period, and a row must not grow without bound if a client exchanges more.
 fn newest(mut retired: Vec<Retired>) -> Vec<Retired> {
     const KEPT: usize = 16;
     retired.drain(..retired.len().saturating_sub(KEPT));
@@ -277,7 +277,7 @@ mod tests {
     const START: OffsetDateTime = OffsetDateTime::UNIX_EPOCH;
     const GRACE: Duration = Duration::from_secs(30);
 
-    /// A grant whose refresh token has the number `generation`, issued `seconds` after the start.
+    /// Returns a grant whose refresh token has the number `generation`, issued `seconds` after the start.
     fn grant(generation: u128, seconds: u64) -> Grant {
         let issued_at = START + Duration::from_secs(seconds);
         Grant {
@@ -302,7 +302,8 @@ mod tests {
         )
     }
 
-    /// Presents token `generation`, `seconds` after the start; `next` is what it may become.
+    /// Presents token `generation`, `seconds` after the start. `next` is the number of its successor if it is
+    /// exchanged.
     fn present(session: &Session, generation: u128, seconds: u64, next: u128) -> RefreshDecision {
         let request = RefreshRequest {
             session: session.id,
@@ -323,18 +324,18 @@ mod tests {
     }
 
     #[test]
-    fn the_current_token_is_exchanged_and_its_parent_repeats_the_successor() {
+    fn current_token_is_exchanged_and_its_parent_returns_the_same_successor() {
         let rotated = rotate(&session(), 0, 1_000);
         assert_eq!(rotated.grant, grant(1, 1_000));
         assert_eq!(present(&rotated, 0, 1_000, 9), RefreshDecision::Repeat(None));
         let late = Session { repeated_late: true, ..rotated.clone() };
         let repeated = RefreshDecision::Repeat(Some(late.clone()));
-        assert_eq!(present(&rotated, 0, 80_000, 9), repeated, "the successor was never used");
+        assert_eq!(present(&rotated, 0, 80_000, 9), repeated, "the successor was not used");
         assert_eq!(present(&late, 0, 80_000, 9), RefreshDecision::Repeat(None));
     }
 
     #[test]
-    fn the_parent_of_a_used_successor_ends_the_session_after_the_grace() {
+    fn parent_of_a_used_successor_ends_the_session_after_the_grace_period() {
         let used = Session { grant_used: true, ..rotate(&session(), 0, 1_000) };
         assert_eq!(present(&used, 0, 1_030, 9), RefreshDecision::Repeat(None));
         let RefreshDecision::Revoke(revoked) = present(&used, 0, 1_031, 9) else {
@@ -343,15 +344,16 @@ mod tests {
         assert!(!revoked.is_live(START + Duration::from_secs(1_031)));
     }
 
-    /// The owner and the thief of a refresh token: each presents the newest token it has. The thief uses no
-    /// access token, and the owner uses each.
+    /// Owner and thief of a refresh token. Each presents the newest token it has. The thief uses no access
+    /// token, and the owner uses each.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     enum Actor {
         Owner,
         Thief,
     }
 
-    /// Returns the step at which the session ends, if it does. `pause` is the time between two steps.
+    /// Returns the step at which the session ends, or `None` if it does not end. `pause` is the time between
+    /// two steps.
     fn detected_at(steps: &[Actor], pause: u64) -> Option<usize> {
         let (mut session, mut seconds) = (session(), 0);
         let mut held = [0_u128; 2];
@@ -373,7 +375,7 @@ mod tests {
         None
     }
 
-    /// All sequences of `length` steps.
+    /// Returns all sequences of `length` steps.
     fn interleavings(length: u32) -> impl Iterator<Item = Vec<Actor>> {
         (0..1_u32 << length).map(move |bits| {
             let actor = |step| if bits >> step & 1 == 0 { Actor::Owner } else { Actor::Thief };
@@ -387,7 +389,7 @@ mod tests {
         let (mut detected, mut alone) = (0, 0);
         for steps in interleavings(LENGTH) {
             let end = detected_at(&steps, 60);
-            // Up to there only one of them refreshed, or they took turns fewer than three times.
+            // Before that step only one of them refreshed, or they alternated fewer than three times.
             let quiet = &steps[..end.unwrap_or(steps.len())];
             let changes = quiet.windows(2).filter(|pair| pair[0] != pair[1]).count();
             assert!(changes < 2 * MAX_LATE_REPEATS as usize, "{steps:?} ends at {end:?}");
@@ -395,7 +397,7 @@ mod tests {
                 detected += 1;
             } else {
                 alone += 1;
-                // Nothing was refreshed by the other after the first turns: there is nothing to detect yet.
+                // The other one refreshed nothing after the first turns, so there is nothing to detect yet.
                 let last = steps[steps.len() - 1];
                 let tail = steps.iter().rev().take_while(|actor| **actor == last).count();
                 assert!(tail >= steps.len() - 2 * MAX_LATE_REPEATS as usize, "{steps:?}");
@@ -405,14 +407,14 @@ mod tests {
     }
 
     #[test]
-    fn a_thief_within_the_same_grace_as_the_owner_looks_like_a_second_tab() {
+    fn thief_who_refreshes_within_the_grace_period_of_the_owner_is_not_detected() {
         let turns = [Actor::Thief, Actor::Owner].repeat(20);
         assert_eq!(detected_at(&turns, 10), None);
         assert!(detected_at(&turns, 60).is_some());
     }
 
     #[test]
-    fn a_client_that_loses_two_responses_in_succession_stays_signed_in() {
+    fn client_that_loses_two_successive_responses_stays_signed_in() {
         let mut session = session();
         for generation in 0..20 {
             let seconds = 1_000 * u64::try_from(generation).expect("few");
@@ -426,7 +428,7 @@ mod tests {
     }
 
     #[test]
-    fn an_older_token_ends_the_session_unless_it_was_exchanged_a_moment_ago() {
+    fn older_token_ends_the_session_unless_it_was_exchanged_within_the_grace_period() {
         let twice = rotate(&rotate(&session(), 0, 1_000), 1, 1_010);
         assert_eq!(present(&twice, 0, 1_030, 9), RefreshDecision::Refuse(Refusal::TokenNotValid));
         assert!(matches!(present(&twice, 0, 1_031, 9), RefreshDecision::Revoke(_)));
@@ -435,11 +437,11 @@ mod tests {
         assert_eq!(present(&thrice, 0, 1_030, 9), RefreshDecision::Refuse(Refusal::TokenNotValid));
         assert!(matches!(present(&thrice, 0, 1_031, 9), RefreshDecision::Revoke(_)));
         assert_eq!(present(&thrice, 1, 1_040, 9), RefreshDecision::Refuse(Refusal::TokenNotValid));
-        assert!(rotate(&thrice, 3, 2_000).retired.is_empty(), "what is past the grace is forgotten");
+        assert!(rotate(&thrice, 3, 2_000).retired.is_empty(), "tokens are dropped after the grace period");
     }
 
     #[test]
-    fn a_session_does_not_grow_with_its_refreshes() {
+    fn number_of_retired_tokens_is_bounded() {
         let mut busy = session();
         for generation in 0..100 {
             busy = rotate(&busy, generation, 1_000);
@@ -449,12 +451,12 @@ mod tests {
     }
 
     #[test]
-    fn an_ended_session_and_an_inactive_user_refresh_nothing() {
+    fn refresh_is_refused_for_an_ended_session_and_an_inactive_user() {
         let refused = RefreshDecision::Refuse(Refusal::TokenNotValid);
         assert_eq!(present(&session(), 0, 86_400, 1), refused);
         let revoked = Session { revoked_at: Some(START), ..session() };
         assert_eq!(present(&revoked, 0, 1, 1), refused);
-        assert_eq!(present(&revoked, 7, 1, 1), refused, "an ended session ends only once");
+        assert_eq!(present(&revoked, 7, 1, 1), refused, "a session that has ended is not ended again");
 
         let request = RefreshRequest {
             session: session().id,
@@ -468,7 +470,7 @@ mod tests {
     }
 
     #[test]
-    fn no_token_outlives_its_session() {
+    fn tokens_expire_no_later_than_their_session() {
         let rotated = rotate(&session(), 0, 86_399);
         assert_eq!(rotated.grant.refresh_expires_at, rotated.expires_at);
         assert_eq!(rotated.grant.access_expires_at, rotated.expires_at);

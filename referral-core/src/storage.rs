@@ -1,24 +1,22 @@
-//! Where everything is kept: the trait that a database plugs into.
+//! Storage of users, sessions, codes and messages: the trait that a database backend implements.
 //!
-//! Each method is one fact of the domain and one atomic step. Those that depend on rules get a
-//! request that carries its rule along: the storage loads the facts inside its transaction, asks
-//! the request to decide, writes what the decision says and commits. So no rule is written
-//! twice, and no transaction leaves the storage:
+//! Each method is one atomic operation. A method that depends on rules gets a request that contains the rule.
+//! The storage loads the facts inside its transaction, calls `decide` of the request, writes the decision and
+//! commits. Each rule is thus implemented once, and transactions stay inside the storage:
 //!
 //! ```text
 //! begin
-//!   facts    = load what the request names, locked against other writers
+//!   facts    = load the facts of the request, locked against other writers
 //!   decision = request.decide(&facts)
-//!   write what the decision holds
-//! commit                                  — also when the decision is a refusal
+//!   write the decision
+//! commit                                  — also if the decision is a refusal
 //! ```
 //!
-//! A refusal is an answer, not a failure: it comes back as the inner `Err`, after whatever had
-//! to be written with it. With a [`StorageError`] nothing of the request was committed.
+//! A refusal is a result, not a failure. It is returned as the inner `Err`, after its writes are committed. A
+//! [`StorageError`] is returned if the storage fails.
 //!
-//! The [conformance suite](mod@crate::conformance) says whether an implementation keeps all this; one
-//! that does not pass it is not done. `memory.rs`, which holds everything in one lock, is the
-//! shortest example.
+//! The [conformance suite](mod@crate::conformance) checks these guarantees. An implementation is complete
+//! when it passes the suite. `memory.rs`, which keeps all data behind one lock, is the shortest example.
 
 mod memory;
 
@@ -47,32 +45,32 @@ pub use memory::MemoryStorage;
 
 use crate::{ChallengeId, PageSize, Refusal, SessionId, SharedSetting, User, UserId};
 
-/// What a storage failed at. Nothing of the request has been committed, unless it failed in the
-/// midst of committing: then nobody knows.
+/// Error returned by a storage backend. The transaction was rolled back, unless the failure happened during
+/// commit; then the outcome is unknown.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StorageError {
-    /// The database is out of reach or has no room for another request; later it may.
-    #[error("the storage is out of reach")]
+    /// The database is unreachable or has no capacity for another request. A later attempt may succeed.
+    #[error("the storage is unavailable")]
     Unavailable(#[source] BoxError),
-    /// Every invite code that a new user was offered is taken.
-    #[error("every invite code that was drawn for a new user is taken")]
+    /// All candidate invite codes of a new user are taken.
+    #[error("all invite codes generated for a new user are taken")]
     InviteCodesExhausted,
-    /// Anything else: a statement that the database does not understand, a value that cannot be.
-    #[error("the storage failed")]
+    /// Any other failure, such as a statement that the database rejects or an invalid stored value.
+    #[error("the storage operation failed")]
     Failed(#[source] BoxError),
 }
 
-/// The error of whatever database it is.
+/// Error of the database behind the storage.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// What a storage answers.
+/// Result of a storage operation.
 pub type Result<T> = std::result::Result<T, StorageError>;
 
-/// What a storage answers where a rule has a say: the inner `Err` is a refusal.
+/// Result of a storage operation that applies a rule. The inner `Err` is a refusal.
 pub type Decided<T, R = Refusal> = Result<std::result::Result<T, R>>;
 
-/// A session with its user.
+/// Session with its user.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredSession {
     /// The session.
@@ -81,94 +79,95 @@ pub struct StoredSession {
     pub user: UserWithInvited,
 }
 
-/// A user who is staff now.
+/// User who was made staff.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewStaff {
     /// The user.
     pub user: User,
-    /// The sessions that were ended, newest first.
+    /// Sessions that were ended, newest first.
     pub ended_sessions: Vec<SessionId>,
 }
 
-/// What is to be deleted.
+/// Rows to delete.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sweep {
-    /// Challenges, sessions and counters that ended before this.
+    /// Time before which challenges, sessions and counters must have ended to be deleted.
     pub ended_before: OffsetDateTime,
-    /// Figures of the service from before this.
+    /// Time before which service counts are deleted.
     pub figures_before: OffsetDateTime,
-    /// What is stored of messages first heard of before this.
+    /// Time before which a message must have been stored first to be deleted.
     pub messages_before: OffsetDateTime,
-    /// How many of each kind at most.
+    /// Largest number of rows of each kind to delete.
     pub batch: u32,
 }
 
-/// Keeps users, invitations, challenges, sessions, and what became of messages.
+/// Stores users, invitations, challenges, sessions and the status of messages.
 ///
-/// Where a method says that writers exclude one another, it is enough that the facts a decision
-/// was made on still hold when it is committed: by locking them, or by starting over if not.
-/// These hold at any time, whoever writes:
+/// If a method says that writers exclude one another, the facts of a decision must still hold when the
+/// decision is committed. The storage either locks the facts or retries if they changed. These invariants
+/// hold at all times:
 ///
-/// - a phone, an invite code and an e-mail address each belong to one user at most;
-/// - a user has one inviter at most, never changes that, and is not their own;
-/// - nobody is among their own inviters, however far up;
-/// - [`User::invited_count`] is the number of those invited;
-/// - a challenge is redeemed once at most.
+/// - a phone, an invite code and an email address each belong to at most one user;
+/// - a user has at most one inviter, which never changes and is never the user;
+/// - a user is never among their own inviters, at any depth;
+/// - [`User::invited_count`] is the number of users invited;
+/// - a challenge is redeemed at most once.
 ///
-/// Users are never deleted, but deactivated: invitations outlive whatever happens to an account.
+/// Users are never deleted, only deactivated, so that invitations are kept.
 #[async_trait]
 pub trait Storage: Send + Sync + 'static {
-    /// Decides whether a code may be sent, and if so, stores its challenge and counts it.
+    /// Decides whether a code may be sent. If so, stores its challenge and counts it.
     ///
-    /// Facts: the newest challenge of the phone, and its user; the counters named; the figures of
-    /// the service. Requests for one phone exclude one another, and so do all that have a counter in
-    /// common, so that of many at once only as many are granted as in turn. The figures need not be
-    /// exact: whoever adds to them waits for nobody.
+    /// Facts: the newest challenge of the phone, the user with the phone, the counters that the request
+    /// names, and the service counts. Requests for one phone exclude one another, and so do requests that
+    /// share a counter: concurrent requests must not be granted more than sequential ones. The service counts
+    /// need not be exact, so requests that add to them do not wait for one another.
     async fn start_challenge(&self, request: &ChallengeRequest) -> Decided<GrantedChallenge>;
 
-    /// Forgets a challenge whose code was certainly not sent, and takes back what was counted for
-    /// it. Does nothing if there is none.
+    /// Deletes a challenge whose code was certainly not sent, and refunds its counts. Does nothing if the
+    /// challenge does not exist.
     async fn void_challenge(&self, challenge: ChallengeId, counting: &Counting) -> Result<()>;
 
-    /// Notes something new about a message, and says what it has come to. Where the news names a
-    /// challenge that is there and not redeemed, sets its [`Challenge::gateway`].
+    /// Records news about a message and returns the resulting change. If the news names a challenge that
+    /// exists and is not redeemed, sets its [`Challenge::gateway`].
     ///
-    /// Facts: what is stored of the message, if the news names one. News of one message exclude one
-    /// another, so that of the same told many times at once one reaches something.
+    /// Facts: the stored message, if the news names one. News about one message exclude one another, so that
+    /// of identical concurrent news only one causes a change.
     async fn note_message(&self, news: &MessageNews) -> Result<MessageChange>;
 
-    /// Redeems a code and signs in: the user, if new, the invitation, the session and the used-up
-    /// challenge are committed together; and so is the counted try of a wrong code.
+    /// Redeems a code and signs in. The new user, if there is one, the invitation, the session and the
+    /// redeemed challenge are committed together. The counted attempt of a wrong code is committed as well.
     ///
-    /// Facts: the challenge named, if it is for this phone, else the phone's newest; the user with
-    /// the phone; the owner of the invite code; the counters named; the figures of the service. Attempts at one challenge exclude
-    /// one another, as do those with a counter in common, and sign-ups of one phone. If [`needs_lineage`](SignInRequest::needs_lineage), the
-    /// inviter's inviters are walked up to the first while no other late acceptance is under
-    /// way anywhere. A new user gets the first of [`NewUser::invite_codes`] that is free.
+    /// Facts: the challenge that the request names, if it belongs to the phone, or else the newest challenge
+    /// of the phone; the user with the phone; the owner of the invite code; the counters that the request
+    /// names; the service counts. Attempts at one challenge exclude one another, and so do attempts that
+    /// share a counter and sign-ups of one phone. If [`needs_lineage`](SignInRequest::needs_lineage) returns
+    /// `true`, the chain of inviters is read up to the first one while no other late acceptance is in
+    /// progress. A new user gets the first of [`NewUser::invite_codes`] that is free.
     ///
     /// # Errors
     ///
-    /// [`StorageError::InviteCodesExhausted`] if none of them is.
+    /// [`StorageError::InviteCodesExhausted`] if none of these codes is free.
     async fn sign_in(&self, request: &SignInRequest) -> Decided<StoredSignIn>;
 
-    /// The session with its user and the user's newest invitees, `invited` of them at most.
-    /// `None` if there is no such session; one that has ended may be there or not.
+    /// Returns a session with its user and the newest invitees of the user, at most `invited` of them.
+    /// Returns `None` if the session does not exist. A session that has ended may be returned or not.
     async fn session(&self, id: SessionId, invited: u32) -> Result<Option<StoredSession>>;
 
-    /// Notes that the session's grant is in use, if its access token still has this id.
+    /// Records that the grant of the session is in use, if its access token still has this ID.
     async fn note_grant_used(&self, session: SessionId, access_id: Uuid) -> Result<()>;
 
-    /// Exchanges a refresh token and answers with the session whose grant is to be signed.
+    /// Exchanges a refresh token and returns the session whose grant is to be signed.
     ///
-    /// Facts: the session, and whether its user is active; without a session the answer is
+    /// Facts: the session, and whether its user is active. If the session does not exist, the result is
     /// [`Refusal::TokenNotValid`]. Exchanges in one session exclude one another.
     async fn refresh(&self, request: &RefreshRequest) -> Decided<Session>;
 
-    /// The sessions of a user that have not ended by `now`, newest first, `limit` of them at most.
+    /// Returns the sessions of a user that have not ended by `now`, newest first, at most `limit` of them.
     async fn sessions(&self, user: UserId, now: OffsetDateTime, limit: u32) -> Result<Vec<Session>>;
 
-    /// Ends sessions of a user, by setting [`Session::revoked_at`], and says which: those that had
-    /// not ended by `now`, newest first.
+    /// Ends sessions of a user by setting [`Session::revoked_at`]. Returns the sessions that were ended,
+    /// newest first. Sessions that had ended by `now` are not among them.
     async fn end_sessions(
         &self,
         user: UserId,
@@ -176,19 +175,18 @@ pub trait Storage: Send + Sync + 'static {
         now: OffsetDateTime,
     ) -> Result<Vec<SessionId>>;
 
-    /// The user with their newest invitees, `invited` of them at most.
+    /// Returns a user with their newest invitees, at most `invited` of them.
     async fn user(&self, id: UserId, invited: u32) -> Result<Option<UserWithInvited>>;
 
-    /// Returns a page of users, newest (that is, of the highest id) first.
+    /// Returns a page of users, newest first, which is in descending order of their IDs.
     ///
-    /// A list that [is expensive](UserQuery::is_expensive) must not keep other requests from being
-    /// answered: it waits for a place among few, of which a caller has one at a time. If it takes too
-    /// long, the answer is [`Refusal::SearchTooBroad`]. A storage that answers from memory may do
-    /// without both.
+    /// A list that [is expensive](UserQuery::is_expensive) must not delay other requests. It waits for one of
+    /// a few slots, and a caller has at most one slot at a time. If the list takes too long, the result is
+    /// [`Refusal::SearchTooBroad`]. A storage that reads from memory may omit both.
     async fn users(&self, query: &UserQuery) -> Decided<FoundUsers>;
 
-    /// A page of those who were invited by `inviter`, newest user first, beginning with the
-    /// first that is older than `older_than`. `None` if there is no such inviter.
+    /// Returns a page of the users that `inviter` invited, newest first, starting with the first user older
+    /// than `older_than`. Returns `None` if the inviter does not exist.
     async fn invitees(
         &self,
         inviter: UserId,
@@ -196,51 +194,52 @@ pub trait Storage: Send + Sync + 'static {
         limit: PageSize,
     ) -> Result<Option<FoundInvitees>>;
 
-    /// Changes a profile: all of it, or nothing.
+    /// Applies all changes of a profile, or none.
     ///
-    /// Facts: the user, the owner of the e-mail address asked for, the owner of the invite code, the
-    /// counters named, and the lineage as for [`sign_in`](Self::sign_in). Without the user the answer is
-    /// [`Refusal::UserNotFound`]. Of many who ask for one address at once, one gets it.
+    /// Facts: the user, the owner of the requested email address, the owner of the invite code, the counters
+    /// that the request names, and the lineage as for [`sign_in`](Self::sign_in). If the user does not exist,
+    /// the result is [`Refusal::UserNotFound`]. Of concurrent requests for one address, only one gets it.
     async fn edit_profile(&self, edit: &ProfileEdit) -> Decided<EditedProfile, Vec<Refusal>>;
 
-    /// Makes the user with this phone staff; makes the user first, if there is none. Ends the sessions of
-    /// a user who was not staff before: they began with fewer rights, perhaps at a shared device.
+    /// Makes the user with this phone staff, and creates the user first if there is none. Ends the sessions
+    /// of a user who was not staff before: they were started with fewer rights, perhaps on a shared device.
     async fn make_staff(&self, user: &NewUser, now: OffsetDateTime) -> Result<NewStaff>;
 
-    /// Lets the user sign in, or not, from now on. `None` if there is no such user.
+    /// Activates or deactivates a user. Returns `None` if the user does not exist.
     async fn set_active(&self, id: UserId, is_active: bool) -> Result<Option<User>>;
 
-    /// Looks at the figures of the service, notes an attack if there is one, and says how it is.
+    /// Reads the service counts, records an attack if there is one, and returns the state of the alarm.
     async fn watch(&self, request: &WatchRequest) -> Result<Alert>;
 
-    /// Deletes what is over, at most [`Sweep::batch`] of each kind, and says how many in all.
+    /// Deletes rows that are no longer needed, at most [`Sweep::batch`] of each kind. Returns the total
+    /// number of deleted rows.
     async fn sweep(&self, sweep: &Sweep) -> Result<u64>;
 
-    /// The keys that are, or were, the first of the ring of somebody who shares this storage.
+    /// Returns the keys that are, or were, the first of the ring of a process on this storage.
     async fn known_keys(&self) -> Result<Vec<KnownKey>>;
 
-    /// Takes note of the keys of a process that is about to begin, or says why it must not.
+    /// Records the keys of a process that starts, or returns the reason why the process must not start.
     ///
-    /// Facts: the known keys. Of two processes that begin at once, the second sees the keys of
-    /// the first.
+    /// Facts: the known keys. Of two processes that start concurrently, the second sees the keys of the
+    /// first.
     async fn agree_on_keys(&self, request: &KeyRequest) -> Decided<(), KeyMismatch>;
 
     /// Returns the settings that [`record_settings`](Self::record_settings) recorded last, in any order.
     async fn shared_settings(&self) -> Result<Vec<SharedSetting>>;
 
-    /// Records settings of a process that starts, in place of those recorded under the same names.
+    /// Records settings of a process that starts. They replace the settings recorded under the same names.
     async fn record_settings(&self, settings: &[SharedSetting]) -> Result<()>;
 
     /// Checks whether requests can be served: the database accepts writes, its schema works with this version
-    /// of the storage, and it has room for more.
+    /// of the storage, and the database has room for more data.
     async fn check_ready(&self) -> StorageReadiness;
 
-    /// Returns the current time by the clock of the storage, with microseconds, or `None` if the storage has
-    /// no clock but the one of this host. The time must not be that at which a transaction began.
+    /// Returns the current time of the storage clock in microseconds, or `None` if the storage has no clock
+    /// other than that of this host. The time must not be the start time of a transaction.
     async fn current_time(&self) -> Result<Option<OffsetDateTime>> {
         Ok(None)
     }
 
-    /// Ends what is open, after the last request. Does nothing unless there is something to end.
+    /// Closes open resources after the last request. Does nothing by default.
     async fn close(&self) {}
 }

@@ -1,5 +1,4 @@
-//! JSON Web Tokens: writing them, and reading them without believing anything they say of
-//! themselves (RFC 8725).
+//! JSON Web Tokens: signing and verifying them, without trust in what their headers state (RFC 8725).
 
 use std::{fmt, sync::Arc};
 
@@ -12,29 +11,30 @@ use uuid::Uuid;
 
 use crate::{Refusal, SessionId, UserId, clock::to_seconds, keys::SigningKeys, session::Grant};
 
-/// The most bytes of a token that are looked at; ours have some 500.
+/// Largest size in bytes of a token that is read. Tokens of this service have about 500 bytes.
 const MAX_TOKEN_BYTES: usize = 4_096;
 
-/// How far the clock of the process that signed may be ahead of ours, in seconds.
+/// Largest lead of the clock of the signing process over the local clock, in seconds.
 const CLOCK_SKEW_SECONDS: i64 = 5;
 
-/// Of how many tokens it is remembered that their signature is right: of those who ask at any one
-/// time. Each takes some 300 bytes.
+/// Number of tokens whose verified signature is cached: enough for the tokens in use at any one time. Each
+/// entry takes about 300 bytes.
 const REMEMBERED: usize = 16_384;
 
-/// What a token is for. It is part of the token, and one never passes as the other.
+/// Purpose of a token. It is part of the token, and a token of one kind is not accepted as the other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TokenKind {
-    /// Shown with each request.
+    /// Token that a client sends with each request.
     Access,
-    /// Exchanged for new tokens.
+    /// Token that is exchanged for new tokens.
     Refresh,
 }
 
 impl TokenKind {
-    /// Returns the header parameter `typ` of tokens of this kind. Explicit types keep a token from being
-    /// taken for one of another kind (RFC 8725, section 3.11); that of access tokens is from RFC 9068.
+    /// Returns the header parameter `typ` of tokens of this kind. With explicit types, a token is not
+    /// accepted as a token of another kind (RFC 8725, section 3.11). The type of access tokens is from RFC
+    /// 9068.
     fn header_type(self) -> &'static str {
         match self {
             Self::Access => "at+jwt",
@@ -43,14 +43,14 @@ impl TokenKind {
     }
 }
 
-/// A pair of signed tokens. They are secrets: whoever has one is the user.
+/// Pair of signed tokens. They are secrets: possession of a token is enough to act as the user.
 #[derive(Clone)]
 pub struct TokenPair {
-    /// The access token.
+    /// Access token.
     pub access: String,
-    /// The refresh token.
+    /// Refresh token.
     pub refresh: String,
-    /// From when on the access token is not valid.
+    /// Time from which the access token is not valid.
     pub access_expires_at: OffsetDateTime,
 }
 
@@ -60,24 +60,24 @@ impl std::fmt::Debug for TokenPair {
     }
 }
 
-/// What a token says that was signed here, names this service and has not expired. Whether its
-/// session still lives and its user is active, only the storage knows.
+/// Contents of a token that was signed here, names this service and has not expired. Whether its session is
+/// active and its user is active must be read from the storage.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct VerifiedToken {
-    /// What the token is for.
+    /// Purpose of the token.
     pub kind: TokenKind,
-    /// The user.
+    /// User of the token.
     pub user: UserId,
-    /// The session.
+    /// Session of the token.
     pub session: SessionId,
-    /// The token's own id.
+    /// Identifier of the token.
     pub id: Uuid,
-    /// From when on it is not valid.
+    /// Time from which the token is not valid.
     pub expires_at: OffsetDateTime,
 }
 
-/// The claims, in the order in which they are written: the same grant gives the same bytes.
+/// Claims, in the order in which they are written, so that the same grant gives the same bytes.
 #[derive(Serialize, Deserialize)]
 struct Claims {
     iss: String,
@@ -90,21 +90,21 @@ struct Claims {
     token_type: TokenKind,
 }
 
-/// Returns the audience of refresh tokens: the issuer itself, under a name that no resource server has.
-/// A verifier that checks the audience only takes no refresh token for an access token.
+/// Returns the audience of refresh tokens: the issuer with a suffix, a name that no resource server has. A
+/// verifier that checks only the audience thus does not accept a refresh token as an access token.
 pub(crate) fn refresh_audience(issuer: &str) -> String {
     format!("{issuer}:refresh")
 }
 
-/// Signs and verifies the tokens of one issuer for one audience.
+/// Signer and verifier of the tokens of one issuer for one audience.
 pub(crate) struct Tokens {
     pub(crate) keys: SigningKeys,
     pub(crate) issuer: String,
     pub(crate) audience: String,
-    /// The claims of tokens whose signature by a public key was found right, by their SHA-256. To
-    /// verify one takes ten times as long as to look it up, and a token comes many times. Who has
-    /// the claims checks them each time; only the signature is not checked again, and the ring,
-    /// which is fixed for as long as this is remembered: another ring comes with other `Tokens`.
+    /// Claims of tokens whose signature by a public key was verified, by the SHA-256 of the token. Verifying
+    /// a signature takes ten times as long as this lookup, and a token is used many times. The claims are
+    /// checked on each use. Only the signature and the membership of the key in the ring are not checked
+    /// again: the ring never changes while this cache exists, because other keys come with a new `Tokens`.
     seen: Cache<[u8; 32], Arc<Claims>>,
 }
 
@@ -126,13 +126,13 @@ impl Tokens {
         }
     }
 
-    /// The same issuer and audience with other keys. What was seen is not taken along, so that no
-    /// token of a key that left the ring is honoured.
+    /// Returns the same issuer and audience with other keys. The cache is not kept, so that no token of a key
+    /// that left the ring is accepted.
     pub(crate) fn with_keys(&self, keys: SigningKeys) -> Self {
         Self::new(keys, self.issuer.clone(), self.audience.clone())
     }
 
-    /// Whether the key that signs verifies what it signed.
+    /// Returns `true` if the signing key verifies its own signature.
     pub(crate) fn can_sign(&self, now: OffsetDateTime) -> bool {
         let now = to_seconds(now);
         let grant = Grant {
@@ -155,7 +155,7 @@ impl Tokens {
         grant: &Grant,
     ) -> Result<TokenPair, jsonwebtoken::errors::Error> {
         let sign = |kind: TokenKind, id, expires_at: OffsetDateTime| {
-            // A key that left the ring cannot sign again what it once signed.
+            // A key that left the ring cannot sign again, so the current key replaces it.
             let key = self.keys.find(&grant.key_id).unwrap_or_else(|| self.keys.current());
             let claims = Claims {
                 iss: self.issuer.clone(),
@@ -176,7 +176,7 @@ impl Tokens {
         })
     }
 
-    /// Reads a token of the given kind, or of either.
+    /// Verifies a token of the given kind, or of either kind.
     pub(crate) fn read(
         &self,
         token: &str,
@@ -200,7 +200,7 @@ impl Tokens {
         })
     }
 
-    /// The claims of a token with a right signature of one of our keys.
+    /// Returns the claims of a token whose signature is valid for one of the keys.
     fn verified_claims(&self, token: &str) -> Option<Arc<Claims>> {
         if token.len() > MAX_TOKEN_BYTES {
             return None;
@@ -220,12 +220,12 @@ impl Tokens {
     fn verify(&self, token: &str) -> Option<Claims> {
         let header = jsonwebtoken::decode_header(token).ok()?;
         let key = self.keys.find(header.kid.as_deref()?)?;
-        // Exactly a header that this key writes: its algorithm and one of two types, and nothing critical,
-        // embedded or referred to.
+        // Only a header that this key writes is accepted: its algorithm, one of two types, and no critical,
+        // embedded or referenced keys.
         let kinds = [TokenKind::Access, TokenKind::Refresh];
         let kind = kinds.into_iter().find(|kind| header == typed(&key.header, *kind))?;
         let mut validation = Validation::new(key.header.alg);
-        // Ours to check: the library asks the system's clock and accepts fractions.
+        // These claims are checked by the caller: the library reads the system clock and accepts fractions.
         validation.validate_exp = false;
         validation.validate_aud = false;
         validation.required_spec_claims.clear();
@@ -239,7 +239,7 @@ fn typed(header: &Header, kind: TokenKind) -> Header {
     Header { typ: Some(kind.header_type().to_owned()), ..header.clone() }
 }
 
-/// What is forged is in `tests/tokens.rs`.
+/// Tests with forged tokens are in `tests/tokens.rs`.
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn tokens_read_back_and_the_same_grant_gives_the_same_bytes() {
+    fn signed_tokens_are_valid_and_the_same_grant_gives_the_same_bytes() {
         for tokens in [hs256(), eddsa()] {
             let TokenPair { access, refresh, .. } = pair(&tokens);
             let read = tokens.read(&access, Some(TokenKind::Access), NOW).expect("valid");
@@ -291,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_that_was_seen_before_is_checked_all_the_same() {
+    fn claims_of_a_cached_token_are_checked_on_each_use() {
         let mut tokens = eddsa();
         let TokenPair { access, .. } = pair(&tokens);
         for _ in 0..2 {
@@ -302,13 +302,13 @@ mod tests {
         let (signed, signature) = access.rsplit_once('.').expect("three parts");
         let other = if signature.starts_with('A') { 'B' } else { 'A' };
         let forged = format!("{signed}.{other}{}", &signature[1..]);
-        assert!(tokens.read(&forged, None, NOW).is_err(), "the same claims under another signature");
-        tokens.audience = "somebody else".into();
+        assert!(tokens.read(&forged, None, NOW).is_err(), "the same claims with another signature");
+        tokens.audience = "another audience".into();
         assert!(tokens.read(&access, None, NOW).is_err());
     }
 
     #[test]
-    fn one_kind_never_passes_as_the_other() {
+    fn token_of_one_kind_is_not_accepted_as_the_other() {
         let tokens = hs256();
         let TokenPair { access, refresh, .. } = pair(&tokens);
         assert!(tokens.read(&access, Some(TokenKind::Refresh), NOW).is_err());
@@ -316,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_ends_on_the_second() {
+    fn token_expires_exactly_at_its_expiry_second() {
         let tokens = hs256();
         let access = pair(&tokens).access;
         let end = NOW + time::Duration::MINUTE;
@@ -329,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_of_a_retired_key_is_still_read_and_of_a_removed_key_is_not() {
+    fn token_of_a_retired_key_is_valid_and_of_a_removed_key_is_not() {
         let old =
             r#"{"kty":"oct","kid":"old","use":"sig","k":"BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc"}"#;
         let new =

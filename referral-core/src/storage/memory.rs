@@ -1,4 +1,4 @@
-//! Everything in memory, behind one lock: for tests, and as the shortest example.
+//! Storage in memory behind one lock, for tests and as the shortest example of a storage.
 
 mod state;
 
@@ -21,7 +21,7 @@ use crate::{
     clock::Clock, users::COUNT_LIMIT,
 };
 
-/// Keeps everything in memory, until it is dropped.
+/// Storage that keeps all data in memory until it is dropped.
 #[derive(Default)]
 pub struct MemoryStorage {
     state: Mutex<State>,
@@ -29,20 +29,20 @@ pub struct MemoryStorage {
 }
 
 impl MemoryStorage {
-    /// An empty storage.
+    /// Creates an empty storage.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Creates an empty storage that reports the time of this clock as its own, for tests of hosts whose clock
-    /// differs from that of their database.
+    /// Creates an empty storage that returns the time of this clock as its own, for tests in which the clock
+    /// of the host differs from the clock of the database.
     #[must_use]
     pub fn with_clock(clock: impl Clock) -> Self {
         Self { clock: Some(Arc::new(clock)), ..Self::default() }
     }
 
-    /// All at once excludes all else, so every method is atomic.
+    /// Locks all data, so that each method is atomic.
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -219,7 +219,7 @@ impl Storage for MemoryStorage {
         let matching = || state.users.values().filter(|user| query.filter.matches(user));
         let limit = query.limit.get() as usize;
 
-        // One more than fits tells whether there is more.
+        // One more row than the page has shows whether there are more.
         let mut users: Vec<_> = match query.position {
             Position::Offset(offset) => {
                 let offset = usize::try_from(offset).unwrap_or(usize::MAX);

@@ -1,4 +1,4 @@
-//! What is kept, and how it is found and changed.
+//! Data of the memory storage, with its lookups and changes.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -21,16 +21,16 @@ pub(super) struct State {
     pub(super) by_phone: HashMap<PhoneNumber, UserId>,
     pub(super) by_code: HashMap<InviteCode, UserId>,
     pub(super) by_email: HashMap<Email, UserId>,
-    /// Inviter and invitee: the invitees of one inviter lie together, in the order of their ids.
+    /// Pairs of inviter and invitee. The invitees of one inviter are adjacent, in the order of their IDs.
     pub(super) edges: BTreeSet<(UserId, UserId)>,
     pub(super) challenges: BTreeMap<ChallengeId, Challenge>,
-    /// The challenges of each phone, in the order of their ids.
+    /// Challenges of each phone, in the order of their IDs.
     pub(super) sent: HashMap<PhoneNumber, BTreeSet<ChallengeId>>,
-    /// What is known of messages, and since when.
+    /// Stored messages, with the time at which each was stored first.
     pub(super) messages: HashMap<MessageKey, (OffsetDateTime, StoredMessage)>,
     pub(super) sessions: BTreeMap<SessionId, Session>,
     pub(super) counters: HashMap<CounterKey, Counter>,
-    /// What was counted for the whole service in each minute or hour.
+    /// Counts of the whole service in each minute or hour.
     pub(super) service: HashMap<(ServiceFigure, OffsetDateTime), i64>,
     pub(super) attack_until: Option<OffsetDateTime>,
     pub(super) keys: Vec<KnownKey>,
@@ -53,7 +53,7 @@ impl State {
 
     pub(super) fn walk_lineage(&self, inviter: UserId, invitee: UserId) -> Lineage {
         let mut next = Some(inviter);
-        // No more steps than there are users, so that it ends even where there is a loop.
+        // There are at most as many steps as users, so the walk ends even if there is a loop.
         for _ in 0..self.users.len() {
             let Some(ancestor) = next else {
                 break;
@@ -77,7 +77,7 @@ impl State {
         Ok(user)
     }
 
-    /// Stores `user` in place of the one with the same id, phone and code.
+    /// Replaces the stored user that has the same ID, phone and code.
     pub(super) fn put_user(&mut self, user: &User) {
         let Some(old) = self.users.insert(user.id, user.clone()) else {
             return;
@@ -148,7 +148,7 @@ impl State {
         times.iter().map(|(since, end)| self.failures(|minute| (since..end).contains(&&minute))).collect()
     }
 
-    /// How many wrong codes there were in the minutes that are looked for.
+    /// Returns the number of wrong codes in the selected minutes.
     pub(super) fn failures(&self, is_looked_for: impl Fn(OffsetDateTime) -> bool) -> u64 {
         let found = self
             .service
@@ -157,29 +157,30 @@ impl State {
         found.map(|(_, count)| positive(*count)).sum()
     }
 
-    /// Ends sessions of a user, and returns which, newest first.
+    /// Ends sessions of a user and returns their IDs, newest first.
     pub(super) fn end_sessions(
         &mut self,
         user: UserId,
         sessions: EndedSessions,
         now: OffsetDateTime,
     ) -> Vec<SessionId> {
-        let is_meant = |session: &Session| match sessions {
+        let is_selected = |session: &Session| match sessions {
             EndedSessions::One(id) => session.id == id,
             EndedSessions::Others(kept) => session.id != kept,
             EndedSessions::All => true,
         };
-        let is_live = |session: &Session| session.revoked_at.is_none() && session.ends_at() > now;
-        let live = self.sessions.values_mut().rev();
-        let live = live.filter(|session| session.user == user && is_live(session) && is_meant(session));
+        let is_active = |session: &Session| session.revoked_at.is_none() && session.ends_at() > now;
+        let active = self.sessions.values_mut().rev();
+        let active =
+            active.filter(|session| session.user == user && is_active(session) && is_selected(session));
         let end = |session: &mut Session| {
             session.revoked_at = Some(now);
             session.id
         };
-        live.map(end).collect()
+        active.map(end).collect()
     }
 
-    /// Deletes the sessions of a user but the newest `number`.
+    /// Deletes all sessions of a user except the newest `number`.
     pub(super) fn keep_newest_sessions(&mut self, user: UserId, number: u32) {
         let of_user = self.sessions.values().rev().filter(|session| session.user == user);
         let older: Vec<_> = of_user.skip(number as usize).map(|session| session.id).collect();
@@ -212,7 +213,7 @@ impl State {
     }
 }
 
-/// What is counted is not negative, unless somebody takes back what they never counted.
+/// Returns the count, or 0 if it is negative, which happens only if more was refunded than was counted.
 fn positive(count: i64) -> u64 {
     u64::try_from(count).unwrap_or_default()
 }
