@@ -1,4 +1,4 @@
-//! Positions in a list that travel through a client and come back as they were.
+//! Cursors: authenticated positions in a list, which a client returns unchanged.
 
 use std::sync::Arc;
 
@@ -8,15 +8,15 @@ use uuid::Uuid;
 
 use crate::{Position, Refusal, UserId, keys::Peppers};
 
-/// The bytes of a cursor's tag: enough that none can be guessed, and no more, since a cursor is
-/// part of a URL.
+/// Size in bytes of the tag of a cursor. It is large enough that a tag cannot be guessed, and small because a
+/// cursor is part of a URL.
 const TAG_BYTES: usize = 8;
 
-/// A [`Position`] that travels through a client and comes back as it was.
+/// Encoder and decoder of cursors.
 pub(crate) struct Cursors(pub(crate) Arc<Peppers>);
 
 impl Cursors {
-    /// Writes `position`, which must not be an offset: an offset needs no cursor.
+    /// Encodes a position as a cursor. Returns `None` for an offset, which needs no cursor.
     pub(crate) fn seal(&self, position: Position) -> Option<String> {
         let (direction, UserId(id)) = match position {
             Position::Offset(_) => return None,
@@ -30,9 +30,9 @@ impl Cursors {
         Some(BASE64.encode(bytes))
     }
 
-    /// Reads what [`seal`](Self::seal) wrote.
+    /// Decodes a cursor that [`seal`](Self::seal) encoded.
     pub(crate) fn open(&self, cursor: &str) -> Result<Position, Refusal> {
-        // One direction, sixteen bytes of id and the tag: 25 bytes, 34 characters.
+        // One byte of direction, 16 bytes of ID and 8 bytes of tag: 25 bytes, 34 characters.
         let bytes =
             Some(cursor).filter(|cursor| cursor.len() == 34).and_then(|cursor| BASE64.decode(cursor).ok());
         let bytes = bytes.ok_or(Refusal::InvalidCursor)?;
@@ -61,10 +61,10 @@ mod tests {
     use crate::{challenge::tests::peppers, user::tests::user};
 
     #[test]
-    fn cursors_come_back_and_forged_ones_do_not() {
+    fn cursors_are_decoded_and_forged_ones_are_rejected() {
         let cursors = Cursors(Arc::new(peppers()));
         for position in [Position::OlderThan(user(1).id), Position::NewerThan(user(2).id)] {
-            let cursor = cursors.seal(position).expect("no offset");
+            let cursor = cursors.seal(position).expect("not an offset");
             assert_eq!(cursors.open(&cursor), Ok(position));
             for (index, _) in cursor.char_indices() {
                 let mut forged = cursor.clone().into_bytes();

@@ -1,4 +1,4 @@
-//! E-mail addresses: what may be typed, and the one form that is kept.
+//! Email addresses: parsing, and the canonical form that is stored.
 
 use std::{borrow::Cow, fmt};
 
@@ -10,43 +10,43 @@ use crate::{
     text::{has_control, invisible, is_joiner},
 };
 
-/// An e-mail address in lower case, whose domain is in its ASCII form (`user@xn--e1afmkfd.xn--p1ai`).
+/// Email address in lower case, whose domain is in its ASCII form (`user@xn--e1afmkfd.xn--p1ai`).
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Email(String);
 
 impl Email {
-    /// The most bytes of an address (RFC 5321, section 4.5.3.1.3, without the angle brackets).
+    /// Largest size of an address in bytes (RFC 5321, section 4.5.3.1.3, without the angle brackets).
     pub const MAX_BYTES: usize = 254;
 
-    /// The most bytes before the `@` (RFC 5321, section 4.5.3.1.1).
+    /// Largest number of bytes before the `@` (RFC 5321, section 4.5.3.1.1).
     const MAX_LOCAL_BYTES: usize = 64;
 
-    /// The most bytes of input that are read: no character that becomes one of [`MAX_BYTES`](Self::MAX_BYTES)
-    /// has more than four bytes.
+    /// Largest size of the input in bytes. Every character that becomes one of the
+    /// [`MAX_BYTES`](Self::MAX_BYTES) has at most four bytes.
     const MAX_INPUT_BYTES: usize = 4 * Self::MAX_BYTES;
 
-    /// Parses an address, trimming it and bringing it into the form that is kept.
+    /// Parses an address and returns it in canonical form, trimmed.
     ///
-    /// The part before the `@` is a dot-string of RFC 5321, after NFKC and in lower case. It is ASCII: few
-    /// providers deliver to other addresses (RFC 6531), and letters that only look alike would be
+    /// The part before the `@` is a dot-string of RFC 5321, after NFKC and in lower case. It must be ASCII:
+    /// few providers deliver to other addresses (RFC 6531), and letters that only look alike would be
     /// different addresses. The domain has at least two labels and may be internationalized (UTS 46).
     ///
     /// # Errors
     ///
-    /// `invalid_email` if it is not of that form or has more than 254 bytes in it.
+    /// `invalid_email` if the input does not have that form, or the result has more than 254 bytes.
     pub fn parse(input: &str) -> Result<Self, Invalid> {
         canonical(input).map(Self).ok_or_else(|| {
-            let detail = "An e-mail address looks like name@example.com and has at most 254 characters, of which \
-                          at most 64 stand before the @. Leave out quotes, brackets, comments and IP addresses.";
+            let detail = "The email address is not valid. Use the form name@example.com, with at most 254 characters, \
+                          at most 64 of them before the @, and without quotes, brackets, comments and IP addresses.";
             Invalid::new("invalid_email", detail)
         })
     }
 
-    /// Takes an address that was stored before, as it is.
+    /// Creates an address from its stored form, unchanged.
     ///
     /// # Errors
     ///
-    /// `invalid_email` if it is not of the form that is kept, so was never stored.
+    /// `invalid_email` if it is not in canonical form. Such an address is never stored.
     pub fn from_stored(stored: &str) -> Result<Self, Invalid> {
         let is_kept = stored.len() <= Self::MAX_BYTES
             && !stored.bytes().any(|byte| byte.is_ascii_uppercase())
@@ -54,17 +54,17 @@ impl Email {
         if is_kept {
             Ok(Self(stored.to_owned()))
         } else {
-            Err(Invalid::new("invalid_email", "The stored address is not in the form that is kept."))
+            Err(Invalid::new("invalid_email", "The stored address is not in canonical form."))
         }
     }
 
-    /// The address.
+    /// Returns the address.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// Returns the address with its domain as people read it: `user@пример.рф`.
+    /// Returns the address with its domain in Unicode: `user@пример.рф`.
     #[must_use]
     pub fn to_unicode(&self) -> Cow<'_, str> {
         match self.0.split_once('@') {
@@ -90,8 +90,8 @@ fn canonical(input: &str) -> Option<String> {
     }
     let input: String = input.trim().nfkc().collect();
     let (local, domain) = input.split_once('@')?;
-    // UTS 46 drops most invisible characters, so an address could hide some. Of joiners it knows where they
-    // belong.
+    // UTS 46 drops most invisible characters, so an address could hide some. It checks the position of
+    // joiners itself.
     if !invisible(&input).all(|(_, c)| is_joiner(c)) {
         return None;
     }
@@ -114,8 +114,8 @@ fn is_local(local: &str) -> bool {
         && local.split('.').all(|atom| !atom.is_empty() && atom.bytes().all(is_text))
 }
 
-/// Returns `true` for at least two labels of letters, digits and hyphens, the last of which is not all
-/// digits, as that of an IPv4 address is.
+/// Returns `true` for at least two labels of letters, digits and hyphens. The last label must not consist of
+/// digits only, as in an IPv4 address.
 fn is_domain(domain: &str) -> bool {
     let is_label = |label: &str| {
         (1..=63).contains(&label.len())
@@ -132,7 +132,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_address_has_one_form() {
+    fn equivalent_inputs_have_the_same_canonical_form() {
         for (input, kept) in [
             (" Anna@Example.COM ", "anna@example.com"),
             ("a+b@почта.рф", "a+b@xn--80a1acny.xn--p1ai"),
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn a_domain_can_be_read_as_its_letters() {
+    fn domain_is_returned_in_unicode() {
         for (input, read) in [
             ("user@xn--e1afmkfd.xn--p1ai", "user@пример.рф"),
             ("xn--e1afmkfd@example.com", "xn--e1afmkfd@example.com"),
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn the_bounds_are_those_of_rfc_5321() {
+    fn length_limits_are_those_of_rfc_5321() {
         let local = "a".repeat(64);
         assert!(Email::parse(&format!("{local}@example.com")).is_ok());
         assert!(Email::parse(&format!("a{local}@example.com")).is_err());
@@ -177,13 +177,13 @@ mod tests {
         let domain = format!("{label}.{label}.{}", "b".repeat(61));
         assert_eq!(Email::parse(&format!("{local}@{domain}")).expect("254 bytes").as_str().len(), 254);
         assert!(Email::parse(&format!("{local}@b{domain}")).is_err());
-        // Short as typed, and too long as kept.
+        // Short as input, and too long in canonical form.
         let label = "ж".repeat(48);
         assert!(Email::parse(&format!("a@{label}.{label}.{label}.{label}.{label}.рф")).is_err());
     }
 
     #[test]
-    fn what_is_no_address_is_refused() {
+    fn invalid_addresses_are_rejected() {
         let long = format!("{}@example.com", "a".repeat(250));
         let huge = format!("a@{}.com", "b.".repeat(1_000_000));
         for input in [
@@ -200,7 +200,7 @@ mod tests {
             "a@b.c@",
             "a b@c.d",
             "a@b c.d",
-            // What RFC 5321 allows only in quotes or in other fields.
+            // Forms that RFC 5321 allows only in quotes or in other fields.
             "<a@example.com>",
             "Anna <a@example.com>",
             "a(b)@example.com",
@@ -232,11 +232,11 @@ mod tests {
             "a@xn--.com",
             "a@xn--example-.com",
             "a@xn--\u{fe}.com",
-            // Letters that only look like others, and what cannot be delivered to.
+            // Letters that only look like others, and addresses that cannot be delivered to.
             "аnna@example.com",
             "анна@пример.рф",
             "İ@example.com",
-            // Control characters and what cannot be seen.
+            // Control characters and invisible characters.
             "a\0@b.cd",
             "a@b.cd\n",
             "a\u{202e}@b.cd",
@@ -257,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn a_joiner_stays_in_a_domain_of_a_script_that_needs_it() {
+    fn joiner_is_kept_in_a_domain_whose_script_needs_it() {
         let persian = Email::parse("user@نامه\u{200c}ای.example").expect("a Persian domain");
         assert_eq!(persian.as_str(), "user@xn--mgba3gch31f060k.example");
         assert_eq!(Email::parse(&persian.to_unicode()), Ok(persian));
@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_never_stored_is_refused() {
+    fn stored_addresses_that_are_not_canonical_are_rejected() {
         for stored in ["Anna@example.com", "a@example", "a@пример.рф", "a b@example.com", "a@[::1]", ""]
         {
             assert!(Email::from_stored(stored).is_err(), "{stored}");

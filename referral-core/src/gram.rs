@@ -1,30 +1,31 @@
-//! Grams: the pieces of texts that an index over a search is made of.
+//! Grams: pieces of texts, from which the index of the search is built.
 //!
-//! A text that contains a pattern contains the pieces of the pattern. So an index from pieces to
-//! users finds all who may match, whatever the database and its idea of letters, and only they
-//! have to be looked at. There are pieces of several lengths, since one alone does not do:
+//! A text that contains a pattern also contains the pieces of the pattern. An index from pieces to users thus
+//! finds all users who may match, independent of how the database treats letters. Only these users must be
+//! compared with the pattern. Pieces of one length are not enough, so there are several:
 //!
-//! - three characters, the shortest pattern that may stand anywhere. Everybody's phone has digits,
-//!   though, and of a million phones every hundredth has a given three of them in a given place;
-//! - five characters, of which a given five stand in one phone of ten thousand: so a search for most
-//!   of a phone looks at a few users, however many there are;
-//! - the first one and the first two of a value, for the shorter patterns, which match beginnings.
+//! - three characters, the length of the shortest pattern that matches anywhere in a value. Every phone has
+//!   digits, though: of a million phones, one in a hundred has three given digits in a given place;
+//! - five characters. One phone in ten thousand has five given digits, so a search for most of a phone reads
+//!   few users, however many there are;
+//! - the first character and the first two characters of a value, for shorter patterns, which match only the
+//!   start of a value.
 
-/// A piece of a text, as a number of 32 bits. Two pieces may have one number: that finds somebody
-/// too many, never too few.
+/// Piece of a text, as a number of 32 bits. Two pieces may have the same number. An index then finds
+/// additional users, but misses none.
 pub type Gram = u32;
 
-/// Marks the grams of public values, so that they are not found by private ones.
+/// Mark of the grams of public values, which keeps them apart from grams of private values.
 pub(crate) const PUBLIC: u8 = 1;
 
-/// Marks the grams of private values.
+/// Mark of the grams of private values.
 pub(crate) const PRIVATE: u8 = 2;
 
-/// The lengths of the pieces that stand anywhere.
+/// Lengths of the pieces that match anywhere in a value.
 const SHORT: usize = 3;
 const LONG: usize = 5;
 
-/// The grams of a text whose values each begin with `start`.
+/// Returns the grams of a text whose values each start with `start`.
 pub(crate) fn of_values(mark: u8, text: &str, start: char) -> Vec<Gram> {
     let mut grams = Vec::new();
     for value in text.split(start).skip(1) {
@@ -40,10 +41,10 @@ pub(crate) fn of_values(mark: u8, text: &str, start: char) -> Vec<Gram> {
     grams
 }
 
-/// A few grams of a pattern, one beside the other: more would find hardly anybody less, and each is a
-/// list to read. Of digits they are the last, since the phones of a country begin alike; of all else
-/// the first, since the addresses at a host end alike. A pattern has three characters or more, or is
-/// the beginning of a value.
+/// Returns a few grams of a pattern that do not overlap much. More grams would exclude hardly any further
+/// user, and each gram is a list to read. For digits these are the last grams, since the phones of a country
+/// start alike. For other text these are the first, since the addresses of a host end alike. A pattern has
+/// three characters or more, or is the start of a value.
 pub(crate) fn of_pattern(mark: u8, pattern: &str) -> Vec<Gram> {
     let chars: Vec<char> = pattern.chars().collect();
     if chars.len() < SHORT || chars[0] == crate::users::KEY_START {
@@ -63,8 +64,8 @@ pub(crate) fn of_pattern(mark: u8, pattern: &str) -> Vec<Gram> {
     grams
 }
 
-/// The number of a piece: FNV-1a, which is the same on every machine and in every version.
-/// Databases keep it, so it must never change.
+/// Returns the number of a piece: its FNV-1a hash, which is the same on every machine and in every version.
+/// Databases store it, so it must never change.
 fn gram(mark: u8, piece: &[char]) -> Gram {
     const OFFSET_BASIS: u32 = 0x811c_9dc5;
     const PRIME: u32 = 0x0100_0193;
@@ -81,14 +82,14 @@ mod tests {
     use crate::users::KEY_START;
 
     #[test]
-    fn a_gram_never_changes() {
-        // Worked out once, with another implementation of FNV-1a.
+    fn grams_are_stable() {
+        // Computed with another implementation of FNV-1a.
         assert_eq!(gram(PUBLIC, &['a']), 0x2c6a_20ff);
         assert_eq!(of_pattern(PRIVATE, "854"), [0x6838_88fa]);
     }
 
     #[test]
-    fn every_part_of_a_value_is_found_by_its_grams() {
+    fn grams_of_every_part_of_a_value_are_grams_of_the_value() {
         let text = "\n+79608543017\n79608543017\nпётр@example.com\nab";
         let grams = of_values(PRIVATE, text, KEY_START);
         for value in text.split(KEY_START).skip(1) {
@@ -109,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn public_and_private_grams_do_not_meet() {
+    fn public_and_private_grams_of_the_same_text_differ() {
         assert_ne!(of_pattern(PUBLIC, "854"), of_pattern(PRIVATE, "854"));
     }
 }

@@ -1,9 +1,9 @@
-//! What a storage knows of the secrets of those who share it: enough to tell that a process lacks
-//! one, and nothing of the secrets themselves.
+//! Records of the keys that the processes on a storage use. The records show that a process lacks a key, and
+//! reveal nothing about the secrets.
 //!
-//! Processes that serve one database from several hosts must accept one another's tokens and codes.
-//! So each says which keys it has before it serves, and one that lacks a key that is in use does
-//! not begin.
+//! Processes on several hosts that share a database must accept the tokens and codes of one another. Each
+//! process therefore records its keys before it serves requests. A process that lacks a key in use does not
+//! start.
 
 use std::{fmt, time::Duration};
 
@@ -11,20 +11,20 @@ use time::OffsetDateTime;
 
 use crate::keys::{Peppers, SigningKeys};
 
-/// What a key is for.
+/// Purpose of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum KeyPurpose {
-    /// It signs tokens.
+    /// Key that signs tokens.
     Signing,
-    /// It hashes codes.
+    /// Key that hashes codes.
     Pepper,
 }
 
 impl KeyPurpose {
-    /// Both.
+    /// All purposes.
     pub const ALL: [Self; 2] = [Self::Signing, Self::Pepper];
 
-    /// A stable name, as it is stored.
+    /// Returns the stable name that is stored.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -43,66 +43,66 @@ impl fmt::Display for KeyPurpose {
     }
 }
 
-/// Tells two keys with one id apart, and tells nothing of either.
+/// Value that distinguishes two keys with the same ID, and reveals neither.
 pub type Fingerprint = [u8; 16];
 
-/// A key that is, or was, the first of a ring.
+/// Key that is, or was, the first of a ring.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KnownKey {
-    /// What it is for.
+    /// Purpose of the key.
     pub purpose: KeyPurpose,
-    /// Its id.
+    /// Identifier of the key.
     pub id: String,
-    /// Its fingerprint.
+    /// Fingerprint of the key.
     pub fingerprint: Fingerprint,
-    /// Until when everybody must have it, because of what was made with it; `None` while it is
-    /// the first of a ring.
+    /// Time until which all processes must have the key, because of the tokens or codes it signed or hashed.
+    /// `None` while it is the first key of a ring.
     pub needed_until: Option<OffsetDateTime>,
 }
 
-/// A process that says which keys it has, as
-/// [`Storage::agree_on_keys`](crate::storage::Storage::agree_on_keys) gets it.
+/// Keys of a process that starts, as [`Storage::agree_on_keys`](crate::storage::Storage::agree_on_keys)
+/// receives them.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct KeyRequest {
-    /// The time.
+    /// Current time.
     pub now: OffsetDateTime,
     pub(crate) rings: [Ring; 2],
 }
 
-/// The keys of one purpose, the first first.
+/// Keys of one purpose, in the order of the ring.
 #[derive(Clone, Debug)]
 pub(crate) struct Ring {
     purpose: KeyPurpose,
     keys: Vec<(String, Fingerprint)>,
-    /// How long what the first key makes is good.
+    /// Lifetime of the tokens or codes of the first key.
     lifetime: Duration,
 }
 
-/// Why a process cannot share a storage with others.
+/// Error of a process that cannot share a storage with others because of its keys.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum KeyMismatch {
-    /// It lacks a key that is in use.
+    /// The process lacks a key that is in use.
     #[error(
-        "the database is in use with the {purpose} `{id}`, which is not in the ring here; give every process \
-         the same key files"
+        "the database is in use with the {purpose} `{id}`, which is not in the key ring of this process; give \
+         every process the same key files"
     )]
     Missing {
-        /// What the key is for.
+        /// Purpose of the key.
         purpose: KeyPurpose,
-        /// The key's id.
+        /// Identifier of the key.
         id: String,
     },
-    /// It has another key with the same id.
+    /// The process has another key with the same ID.
     #[error(
-        "the {purpose} `{id}` of the ring here is not the one that the database is in use with; give every \
-         process the same key files, and each new key an id of its own"
+        "the {purpose} `{id}` of this process differs from the one that the database is in use with; give every \
+         process the same key files, and each new key its own ID"
     )]
     Different {
-        /// What the key is for.
+        /// Purpose of the key.
         purpose: KeyPurpose,
-        /// The id of both keys.
+        /// Identifier of both keys.
         id: String,
     },
 }
@@ -122,8 +122,8 @@ impl KeyRequest {
         Self { now, rings: [signing, pepper] }
     }
 
-    /// Decides, knowing the keys that are stored: what to store of each key named, in place of
-    /// what is known of it; or why the process must not begin.
+    /// Decides whether the process may start, based on the stored keys. Returns the keys to store, each in
+    /// place of the stored one with the same purpose and ID, or the reason why the process must not start.
     pub fn decide(&self, known: &[KnownKey]) -> Result<Vec<KnownKey>, KeyMismatch> {
         let mut changed = Vec::new();
         for ring in &self.rings {
@@ -143,7 +143,7 @@ impl KeyRequest {
         Ok(changed)
     }
 
-    /// What becomes of a key that is known, if anything.
+    /// Returns the new version of a stored key, or `None` if it does not change.
     fn judge(&self, ring: &Ring, key: &KnownKey) -> Result<Option<KnownKey>, KeyMismatch> {
         let (purpose, id) = (ring.purpose, key.id.clone());
         let Some(place) = ring.keys.iter().position(|(id, _)| *id == key.id) else {
@@ -189,7 +189,7 @@ mod tests {
         KeyRequest::new(now, &keys, 60 * MINUTE, &peppers, 5 * MINUTE)
     }
 
-    /// What is stored after each of the requests in turn, all of which must be accepted.
+    /// Returns the keys that are stored after these requests, sequentially. All of them must be accepted.
     fn after(requests: &[KeyRequest]) -> Vec<KnownKey> {
         let mut known: Vec<KnownKey> = Vec::new();
         for request in requests {
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_lacks_a_key_in_use_is_told_which() {
+    fn missing_key_in_use_is_named_in_the_error() {
         let known = after(&[request(NOW, &[0], &[1])]);
         assert_eq!(request(NOW, &[0], &[1]).decide(&known), Ok(vec![]));
         for (signing, pepper, purpose, id) in
@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn another_key_with_a_known_id_is_found_out() {
+    fn different_key_with_a_known_id_is_rejected() {
         let mut known = after(&[request(NOW, &[0], &[1])]);
         known[0].fingerprint[0] ^= 1;
         let different = KeyMismatch::Different { purpose: KeyPurpose::Signing, id: "k0".into() };
@@ -222,12 +222,12 @@ mod tests {
     }
 
     #[test]
-    fn a_key_is_needed_until_what_it_made_is_over() {
+    fn key_is_required_until_its_last_token_expires() {
         let known = after(&[request(NOW, &[0], &[1]), request(NOW, &[2, 0], &[1])]);
         let without = |now| request(now, &[2], &[1]).decide(&known);
         assert!(without(NOW + 60 * MINUTE - Duration::from_secs(1)).is_err());
         assert_eq!(without(NOW + 60 * MINUTE), Ok(vec![]));
-        // Saying it again does not put the end off.
+        // A repeated request does not move the end.
         let again = after(&[
             request(NOW, &[0], &[1]),
             request(NOW, &[2, 0], &[1]),
@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_waits_for_its_turn_is_not_asked_of_others() {
+    fn key_that_was_never_first_is_not_required_of_other_processes() {
         let known = after(&[request(NOW, &[0, 2], &[1])]);
         assert_eq!(request(NOW, &[0], &[1]).decide(&known), Ok(vec![]));
     }

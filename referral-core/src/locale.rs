@@ -1,24 +1,24 @@
-//! Languages, as somebody names them.
+//! Languages of messages, as BCP 47 tags.
 
 use std::{borrow::Borrow, fmt, iter, str::FromStr};
 
 use crate::Invalid;
 
-/// The most characters of a tag: the longest that RFC 5646 (4.4.1) says to make room for.
+/// Largest number of characters of a tag: the buffer size that RFC 5646 (4.4.1) recommends.
 const MAX_LENGTH: usize = 35;
 
-/// A language that somebody reads, as a BCP 47 tag such as `ru`, `kk-Cyrl-KZ` or `pt-BR`. Only its
-/// form is checked: whether there is such a language nobody asks.
+/// Language as a BCP 47 tag such as `ru`, `kk-Cyrl-KZ` or `pt-BR`. Only the form of the tag is checked, not
+/// whether the language exists.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Locale(String);
 
 impl Locale {
-    /// Reads a tag: subtags of 1 to 8 letters and digits with `-` between, the first of letters
-    /// only. Case does not matter.
+    /// Parses a tag: subtags of 1 to 8 letters and digits, separated by `-`. The first subtag has letters
+    /// only. Case is ignored.
     ///
     /// # Errors
     ///
-    /// `invalid_locale` for anything else, or for more than 35 characters.
+    /// `invalid_locale` if the input does not have that form, or has more than 35 characters.
     pub fn parse(input: &str) -> Result<Self, Invalid> {
         let is_subtag = |subtag: &str| {
             (1..=8).contains(&subtag.len()) && subtag.bytes().all(|byte| byte.is_ascii_alphanumeric())
@@ -27,28 +27,31 @@ impl Locale {
             && input.split('-').all(is_subtag)
             && !input.bytes().take_while(|byte| *byte != b'-').any(|byte| byte.is_ascii_digit());
         if !is_tag {
-            return Err(Invalid::new("invalid_locale", "A locale is a BCP 47 tag, such as `ru` or `pt-BR`."));
+            return Err(Invalid::new(
+                "invalid_locale",
+                "The locale is not valid. Use a BCP 47 tag, such as `ru` or `pt-BR`.",
+            ));
         }
         Ok(Self(with_usual_case(input)))
     }
 
-    /// A tag that is known to be one, in its usual case.
+    /// Creates a locale from a valid tag in its usual case.
     pub(crate) fn known(tag: &str) -> Self {
         Self(tag.to_owned())
     }
 
-    /// The tag, in the case in which tags are usually written.
+    /// Returns the tag in its usual case.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// The tag and what it is more special than, as in `kk-Cyrl-KZ`, `kk-Cyrl`, `kk`: where to look
-    /// for it, in order (RFC 4647, 3.4).
+    /// Returns the tag and its less specific forms, in the order of the lookup (RFC 4647, 3.4): `kk-Cyrl-KZ`,
+    /// `kk-Cyrl`, `kk`.
     pub(crate) fn ranges(&self) -> impl Iterator<Item = &str> {
         iter::successors(Some(self.as_str()), |range| {
             let (shorter, _) = range.rsplit_once('-')?;
-            // What a single character begins is not cut in two.
+            // A single-character subtag is removed together with the subtag after it.
             match shorter.rsplit_once('-') {
                 Some((before, last)) if last.len() == 1 => Some(before),
                 _ => Some(shorter),
@@ -57,7 +60,7 @@ impl Locale {
     }
 }
 
-/// Sorts and hashes as its text does.
+/// Orders and hashes like its text.
 impl Borrow<str> for Locale {
     fn borrow(&self) -> &str {
         &self.0
@@ -78,7 +81,7 @@ impl fmt::Display for Locale {
     }
 }
 
-/// `kk-Cyrl-KZ`, as RFC 5646 (2.1.1) recommends it.
+/// Returns the tag in the case that RFC 5646 (2.1.1) recommends, such as `kk-Cyrl-KZ`.
 fn with_usual_case(tag: &str) -> String {
     let mut written = tag.to_ascii_lowercase();
     let mut from = 0;
@@ -100,7 +103,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_tag_is_read_in_any_case_and_written_in_one() {
+    fn tags_are_parsed_in_any_case_and_returned_in_the_usual_case() {
         for (input, tag) in [
             ("ru", "ru"),
             ("RU", "ru"),
@@ -117,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn anything_else_is_refused() {
+    fn invalid_tags_are_rejected() {
         for input in [
             "",
             "-",
@@ -145,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_looked_for_from_the_most_special_on() {
+    fn ranges_are_ordered_from_the_most_specific_to_the_least_specific() {
         for (tag, ranges) in [
             ("ru", &["ru"][..]),
             ("kk-Cyrl-KZ", &["kk-Cyrl-KZ", "kk-Cyrl", "kk"]),

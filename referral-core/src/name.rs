@@ -10,29 +10,30 @@ use crate::{
     text::{has_control, has_visible, invisible, regex},
 };
 
-/// A first or last name: 1 to 64 grapheme clusters, which is what readers take for characters, nothing to
-/// trim, and nothing invisible.
+/// First or last name: 1 to 64 grapheme clusters, which readers perceive as characters, without surrounding
+/// white space and without invisible characters.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Name(String);
 
 impl Name {
-    /// The most grapheme clusters of a name.
+    /// Largest number of grapheme clusters of a name.
     pub const MAX_GRAPHEMES: usize = 64;
 
-    /// The most bytes of a name, since one grapheme cluster can have any number of marks: 16 for each
-    /// cluster. A Thai letter with vowel and tone mark has 9, two joined Indic letters with a vowel sign 12.
+    /// Largest size of a name in bytes, since one grapheme cluster can have any number of marks: 16 for each
+    /// cluster. A Thai letter with vowel and tone mark has 9 bytes, two joined Indic letters with a vowel
+    /// sign have 12.
     pub const MAX_BYTES: usize = 16 * Self::MAX_GRAPHEMES;
 
-    /// Parses a name, trimming it.
+    /// Parses a name and trims it.
     ///
     /// # Errors
     ///
-    /// `invalid_name` if nothing is left, if it is too long, or if it has control characters, line or
-    /// paragraph separators, or characters that cannot be seen. Joiners may stand between letters of
-    /// scripts that need them, and variation selectors after characters that have variants.
+    /// `invalid_name` if the trimmed name is empty or too long, or if it has control characters, line or
+    /// paragraph separators, or invisible characters. Joiners are accepted between letters of scripts that
+    /// need them, and variation selectors after characters that have variants.
     pub fn parse(input: &str) -> Result<Self, Invalid> {
         let name = input.trim();
-        // The bytes first, since they bound the work of everything after.
+        // The size is checked first, since it limits the work of all further checks.
         let is_name = (1..=Self::MAX_BYTES).contains(&name.len())
             && !input.chars().any(|c| matches!(c, '\u{2028}' | '\u{2029}'))
             && !has_control(input)
@@ -42,26 +43,29 @@ impl Name {
         if is_name {
             Ok(Self(name.to_owned()))
         } else {
-            let detail =
-                "A name has 1 to 64 characters, at most 1024 bytes in UTF-8, none of them invisible.";
+            let detail = "The name is empty, too long, or has invisible characters. Use 1 to 64 visible characters, at \
+                 most 1024 bytes in UTF-8.";
             Err(Invalid::new("invalid_name", detail))
         }
     }
 
-    /// Takes a name that was stored before, as it is.
+    /// Creates a name from its stored form, unchanged.
     ///
     /// # Errors
     ///
-    /// `invalid_name` if it is empty, too long, or has control characters, so was never stored.
+    /// `invalid_name` if it is empty, too long, or has control characters. Such a name is never stored.
     pub fn from_stored(stored: &str) -> Result<Self, Invalid> {
         if (1..=Self::MAX_BYTES).contains(&stored.len()) && !has_control(stored) {
             Ok(Self(stored.to_owned()))
         } else {
-            Err(Invalid::new("invalid_name", "The stored name is not in the form that is kept."))
+            Err(Invalid::new(
+                "invalid_name",
+                "The stored name is empty, too long, or has control characters.",
+            ))
         }
     }
 
-    /// The name.
+    /// Returns the name.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -74,7 +78,7 @@ impl fmt::Display for Name {
     }
 }
 
-/// Scripts whose letters take other shapes beside a joiner: of the cursive ones, those in which Persian, Urdu,
+/// Scripts whose letters change shape next to a joiner: of the cursive ones, those in which Persian, Urdu,
 /// Syriac, Mongolian, N’Ko and Rohingya are written, and those of India and its neighbors.
 const SCRIPTS_WITH_JOINERS: [&str; 18] = [
     "Arabic",
@@ -97,11 +101,12 @@ const SCRIPTS_WITH_JOINERS: [&str; 18] = [
     "Khmer",
 ];
 
-/// Returns `true` if an invisible character changes how its neighbors look, as some do where they belong.
+/// Returns `true` if an invisible character changes how its neighbors look, as joiners and selectors do in
+/// some scripts.
 ///
-/// `c` stands at the byte `at` of `name`.
+/// `c` is at the byte `at` of `name`.
 fn fits_its_place(name: &str, at: usize, c: char) -> bool {
-    /// A joiner between two letters of one script, whose marks belong to them.
+    /// Joiner between two letters of one script, each with its marks.
     static JOINED: LazyLock<Regex> = LazyLock::new(|| {
         let pairs = SCRIPTS_WITH_JOINERS.map(|script| {
             let letter = format!(r"[\p{{scx={script}}}&&[\p{{L}}\p{{M}}]]");
@@ -110,7 +115,7 @@ fn fits_its_place(name: &str, at: usize, c: char) -> bool {
         // In Mongolian, also the vowel separator.
         regex(&format!(r"^(?:{}|\p{{Mongolian}}\x{{180e}}\p{{Mongolian}})$", pairs.join("|")))
     });
-    /// A selector after a character with variants: those of Japanese names (UTS 37), emoji, and Mongolian.
+    /// Selector after a character with variants: those of Japanese names (UTS 37), emoji, and Mongolian.
     static VARIANT: LazyLock<Regex> = LazyLock::new(|| {
         regex(concat!(
             r"^(?:\p{Unified_Ideograph}[\x{fe00}-\x{fe02}\x{e0100}-\x{e01ef}]",
@@ -134,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn real_names_are_names() {
+    fn real_names_are_accepted() {
         for name in [
             "María de los Ángeles Guadalupe Hernández",
             "O’Neil",
@@ -162,8 +167,8 @@ mod tests {
     }
 
     #[test]
-    fn the_length_is_counted_as_readers_count() {
-        // One, three and four characters a cluster.
+    fn length_is_counted_in_grapheme_clusters() {
+        // One, three and four characters in a cluster.
         for cluster in ["ж", "ที่", "क्षी"] {
             assert_eq!(cluster.graphemes(true).count(), 1, "{cluster}");
             assert!(Name::parse(&cluster.repeat(64)).is_ok(), "{cluster}");
@@ -177,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn what_shows_nothing_or_breaks_the_line_is_no_name() {
+    fn empty_names_and_names_with_invisible_characters_or_line_breaks_are_rejected() {
         for input in [
             "",
             "   ",
@@ -225,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn joiners_and_selectors_stay_only_where_they_change_something() {
+    fn joiners_and_selectors_without_effect_are_rejected() {
         for input in [
             "a\u{200d}b",
             "Ан\u{200c}на",

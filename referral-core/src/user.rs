@@ -1,4 +1,4 @@
-//! Users and what of them can be typed.
+//! Users, their inviters and their invitees.
 
 use std::{fmt, str::FromStr};
 
@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use crate::{Email, Invalid, InviteCode, Name, PhoneNumber, error::parse_id};
 
-/// The id of a user: a UUID that sorts by the time the user was made.
+/// Identifier of a user: a UUID that sorts by the time of the creation of the user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct UserId(pub Uuid);
 
@@ -25,64 +25,65 @@ impl FromStr for UserId {
     }
 }
 
-/// A user.
+/// User of the service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct User {
-    /// The id.
+    /// Identifier of the user.
     pub id: UserId,
-    /// The phone that signs in as this user; unique.
+    /// Phone that signs in as this user; unique.
     pub phone: PhoneNumber,
-    /// The user's own invite code; unique.
+    /// Invite code of the user; unique.
     pub invite_code: InviteCode,
-    /// By whom the user was invited, once and for good.
+    /// Inviter of the user, which never changes once it is set.
     pub invited_by: Option<InvitedBy>,
-    /// How many users named this one as their inviter.
+    /// Number of users who named this user as their inviter.
     pub invited_count: u64,
-    /// The e-mail address; unique.
+    /// Email address; unique.
     pub email: Option<Email>,
-    /// The first name.
+    /// First name.
     pub first_name: Option<Name>,
-    /// The last name.
+    /// Last name.
     pub last_name: Option<Name>,
-    /// Whether the user may see everybody's data whatever the [`Visibility`](crate::Visibility).
+    /// Whether the user is staff, and may see the data of all users regardless of the
+    /// [`Visibility`](crate::Visibility).
     pub is_staff: bool,
     /// Whether the user may sign in. Tokens of an inactive user are not valid.
     pub is_active: bool,
-    /// When the user was made, by a first sign-in or as staff.
+    /// Time at which the user was created, by a first sign-in or as staff.
     pub date_joined: OffsetDateTime,
-    /// When the user last signed in with a code; none for staff that never did.
+    /// Time of the last sign-in with a code; `None` for staff who never signed in.
     pub last_login: Option<OffsetDateTime>,
 }
 
-/// Who invited a user, and with which code.
+/// Inviter of a user, and the code that was used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InvitedBy {
-    /// The inviter.
+    /// User who invited.
     pub inviter: UserId,
-    /// The inviter's code, as it was used.
+    /// Code of the inviter, as it was used.
     pub code: InviteCode,
 }
 
-/// What is to become of somebody who is not a user yet.
+/// Data of a user to create.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct NewUser {
-    /// The user's id.
+    /// Identifier of the user.
     pub id: UserId,
-    /// The user's phone.
+    /// Phone of the user.
     pub phone: PhoneNumber,
-    /// Codes to try in turn until one is free.
+    /// Candidate invite codes, of which the first free one is used.
     pub invite_codes: Vec<InviteCode>,
     /// Whether the user is staff.
     pub is_staff: bool,
-    /// The time of joining.
+    /// Time of the creation of the user.
     pub date_joined: OffsetDateTime,
-    /// The time of the first sign-in, if this is one.
+    /// Time of the first sign-in, if the user is created by one.
     pub last_login: Option<OffsetDateTime>,
 }
 
 impl NewUser {
-    /// The user with the invite code that was free.
+    /// Returns the user with the invite code that was free.
     #[must_use]
     pub fn to_user(&self, invite_code: InviteCode, invited_by: Option<InvitedBy>) -> User {
         User {
@@ -102,24 +103,24 @@ impl NewUser {
     }
 }
 
-/// One of the users that somebody invited.
+/// User whom another user invited.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Invitee {
-    /// The invited user's id.
+    /// Identifier of the invited user.
     pub id: UserId,
-    /// The invited user's phone.
+    /// Phone of the invited user.
     pub phone: PhoneNumber,
-    /// When the invited user joined.
+    /// Time at which the invited user joined.
     pub joined_at: OffsetDateTime,
 }
 
-/// A user together with the newest of those invited.
+/// User with the newest of their invitees.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UserWithInvited {
-    /// The user.
+    /// User.
     pub user: User,
-    /// Those who named the user as their inviter, newest users first, at most as many as were
-    /// asked for. [`User::invited_count`] says how many there are in all.
+    /// Invitees of the user, newest first, at most as many as were requested. [`User::invited_count`] is
+    /// their total number.
     pub invited: Vec<Invitee>,
 }
 
@@ -127,7 +128,7 @@ pub struct UserWithInvited {
 pub(crate) mod tests {
     use super::*;
 
-    /// A user like any other; different ones for different numbers.
+    /// Returns a test user, a different one for each number.
     pub(crate) fn user(number: u8) -> User {
         let new = NewUser {
             id: UserId(Uuid::from_u128(number.into())),

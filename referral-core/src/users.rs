@@ -11,47 +11,48 @@ use crate::{
     text::has_control,
 };
 
-/// How far a list that is filtered is counted. Counting on would cost the more the more users
-/// there are, and nobody pages through a thousand matches.
+/// Largest number up to which the matches of a filter are counted. The cost of counting grows with the number
+/// of users, and no reader pages through a thousand matches.
 pub const COUNT_LIMIT: u64 = 1_000;
 
-/// Largest offset of a page of users. A page by offset reads every row before it, so its cost grows
-/// with the offset: 100 000 rows take some ten milliseconds on either database. No person pages that
-/// far, and a program follows a cursor.
+/// Largest offset of a page of users. A page by offset reads every row before it, so its cost grows with the
+/// offset: 100 000 rows take about ten milliseconds on either database. No person pages that far, and a
+/// program uses a cursor.
 pub const MAX_OFFSET: u64 = 100_000;
 
-/// The most characters of a search.
+/// Largest number of characters of a search.
 const MAX_SEARCH_CHARS: usize = 100;
 
-/// Largest number of different terms in a search. Each common term costs a walk through its own part
-/// of the index. Five are enough for both names, the phone, the e-mail address and an invite code.
+/// Largest number of different terms in a search. Each common term costs a walk through its own part of the
+/// index. Five terms are enough for both names, the phone, the email address and an invite code.
 const MAX_SEARCH_TERMS: usize = 5;
 
-/// A term with fewer characters matches beginnings only: everything contains an `a`.
+/// Number of characters from which a term matches anywhere in a value. A shorter term matches only the start
+/// of a value, because almost every value contains a given letter.
 const MIN_INFIX_CHARS: usize = 3;
 
-/// How many users a page has: 1 to 100, by default 10.
+/// Number of users on a page: 1 to 100, by default 10.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PageSize(u32);
 
 impl PageSize {
-    /// The largest page.
+    /// Largest size of a page.
     pub const MAX: Self = Self(100);
 
-    /// A page of `size`.
+    /// Creates a page size of `size` users.
     ///
     /// # Errors
     ///
-    /// `invalid_limit` for less than 1 or more than 100.
+    /// `invalid_limit` if it is less than 1 or more than 100.
     pub fn new(size: u32) -> Result<Self, Invalid> {
         if (1..=Self::MAX.0).contains(&size) {
             Ok(Self(size))
         } else {
-            Err(Invalid::new("invalid_limit", "`limit` is a whole number from 1 to 100."))
+            Err(Invalid::new("invalid_limit", "`limit` is out of range. Use a whole number from 1 to 100."))
         }
     }
 
-    /// The size.
+    /// Returns the number of users.
     #[must_use]
     pub fn get(self) -> u32 {
         self.0
@@ -64,44 +65,43 @@ impl Default for PageSize {
     }
 }
 
-/// Where a page begins, in a list whose newest user comes first.
+/// Start of a page, in a list with the newest user first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Position {
-    /// After so many users; the further, the dearer.
+    /// After this number of users. The cost grows with the number.
     Offset(u64),
-    /// With the first user that is older than this one, at the same cost at any depth.
+    /// At the first user that is older than this one. The cost is the same at any depth.
     OlderThan(UserId),
-    /// With those users, as many as fit, that are newer than this one and nearest to it.
+    /// At the users that are newer than this one and nearest to it, as many as fit on the page.
     NewerThan(UserId),
 }
 
 impl Position {
-    /// The newest user.
+    /// Start of the list: the newest user.
     pub const START: Self = Self::Offset(0);
 }
 
-/// A page of users that is asked for, as [`Storage::users`](crate::storage::Storage::users)
-/// gets it.
+/// Request for a page of users, as [`Storage::users`](crate::storage::Storage::users) receives it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct UserQuery {
-    /// Where the page begins.
+    /// Start of the page.
     pub position: Position,
-    /// How many users it has at most.
+    /// Largest number of users on the page.
     pub limit: PageSize,
-    /// Which users count.
+    /// Filter that the users must match.
     pub filter: UserFilter,
-    /// Caller of the list. A storage that limits expensive lists shares its places among callers.
+    /// Caller of the list. A storage that limits expensive lists shares its slots among callers.
     pub caller: UserId,
 }
 
 impl UserQuery {
-    /// Returns `true` if the list may read many rows, however few users it shows: a search, a page by
-    /// a large offset, or several filters that many users match one by one and few together.
+    /// Returns `true` if the list may read many rows, regardless of how many users it shows: a search, a page
+    /// by a large offset, or several filters that each match many users but together few.
     ///
-    /// A storage answers such lists with a part of its resources only, and within a short time.
+    /// A storage serves such lists with a part of its resources only, and with a short timeout.
     #[must_use]
     pub fn is_expensive(&self) -> bool {
-        // A new field must not be overlooked.
+        // This pattern names all fields, so that a new field is not overlooked.
         let UserFilter { phone, email, first_name, last_name, invite_code, invited_by_code, search } =
             &self.filter;
         let is_unique = phone.is_some() || email.is_some() || invite_code.is_some();
@@ -113,57 +113,57 @@ impl UserQuery {
     }
 }
 
-/// A page of users as it was found.
+/// Page of users found.
 #[derive(Clone, Debug, PartialEq)]
 pub struct FoundUsers {
-    /// The users, newest first, in whichever direction the list is walked.
+    /// Users, newest first, in either direction of the list.
     pub users: Vec<User>,
-    /// Whether there are more beyond, in the direction of the walk.
+    /// Whether there are more users in the direction of the list.
     pub has_more: bool,
-    /// How many users match in all: exact without a filter, else at most [`COUNT_LIMIT`].
+    /// Number of all users that match: exact without a filter, else at most [`COUNT_LIMIT`].
     pub count: u64,
-    /// Whether there are no more than `count`.
+    /// Whether `count` is exact.
     pub count_exact: bool,
 }
 
-/// A page of somebody's invitees as it was found.
+/// Page of invitees found.
 #[derive(Clone, Debug, PartialEq)]
 pub struct FoundInvitees {
-    /// The invitees, newest users first.
+    /// Invitees, newest first.
     pub invitees: Vec<Invitee>,
-    /// Whether there are more beyond.
+    /// Whether there are more invitees.
     pub has_more: bool,
-    /// How many there are in all.
+    /// Number of all invitees.
     pub count: u64,
 }
 
-/// Which users are listed: those that match in everything that is given.
+/// Filter of users. A user must match all fields that are given.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct UserFilter {
-    /// This phone.
+    /// Phone.
     pub phone: Option<PhoneNumber>,
-    /// This e-mail address.
+    /// Email address.
     pub email: Option<Email>,
-    /// Exactly this first name.
+    /// First name; must match exactly.
     pub first_name: Option<Name>,
-    /// Exactly this last name.
+    /// Last name; must match exactly.
     pub last_name: Option<Name>,
-    /// This invite code of their own.
+    /// Invite code of the user.
     pub invite_code: Option<InviteCode>,
-    /// This code of their inviter.
+    /// Code of the inviter.
     pub invited_by_code: Option<InviteCode>,
-    /// All of these terms.
+    /// Search terms, all of which must match.
     pub search: Vec<SearchTerm>,
 }
 
 impl UserFilter {
-    /// Whether it lets everybody through.
+    /// Returns `true` if all users match.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
 
-    /// Whether `user` passes. A store that can do better than to ask for each user should.
+    /// Returns `true` if `user` matches. A storage should use an index instead of calling this for each user.
     #[must_use]
     pub fn matches(&self, user: &User) -> bool {
         fn same<T: PartialEq>(wanted: Option<&T>, actual: Option<&T>) -> bool {
@@ -181,26 +181,26 @@ impl UserFilter {
     }
 }
 
-/// A filter as it was asked for, in the words of whoever asks.
+/// Filter as the caller wrote it, not parsed yet.
 #[derive(Clone, Copy, Default)]
 pub struct FilterInput<'a> {
-    /// A phone in any form that can be typed.
+    /// Phone in any form that [`PhoneNumber::parse`] accepts.
     pub phone: Option<&'a str>,
-    /// An e-mail address.
+    /// Email address.
     pub email: Option<&'a str>,
-    /// A first name.
+    /// First name.
     pub first_name: Option<&'a str>,
-    /// A last name.
+    /// Last name.
     pub last_name: Option<&'a str>,
-    /// An invite code.
+    /// Invite code.
     pub invite_code: Option<&'a str>,
-    /// An inviter's code.
+    /// Code of the inviter.
     pub invited_by_code: Option<&'a str>,
     /// Search terms, separated by white space.
     pub search: Option<&'a str>,
 }
 
-/// Shows nothing: what is searched for is somebody's phone or address.
+/// Shows no values, since the values can be phones and addresses of users.
 impl fmt::Debug for FilterInput<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("FilterInput(…)")
@@ -208,15 +208,15 @@ impl fmt::Debug for FilterInput<'_> {
 }
 
 impl FilterInput<'_> {
-    /// Whether it asks for a phone or an e-mail address, which may be private.
+    /// Returns `true` if the filter has a phone or an email address, which may be private.
     pub(crate) fn names_private_fields(&self) -> bool {
         self.phone.is_some() || self.email.is_some()
     }
 
-    /// Reads the filter. `None` stands for one that nobody can match, because it asks for
-    /// something that no user can have. Private fields are searched if `sees_private`.
+    /// Parses the filter. Returns `None` if no user can match because a value is not valid. Private fields
+    /// are searched if `sees_private` is `true`.
     pub(crate) fn parse(&self, default_region: Option<Region>, sees_private: bool) -> Option<UserFilter> {
-        // In a URL that was put together by hand, the plus of a phone is a space.
+        // In a URL written by hand, the plus of a phone is decoded as a space.
         let phone = |input: &str| match input.strip_prefix(' ') {
             Some(rest) => PhoneNumber::parse(&format!("+{rest}"), default_region),
             None => PhoneNumber::parse(input, default_region),
@@ -233,49 +233,49 @@ impl FilterInput<'_> {
     }
 }
 
-/// Checks a search before anything is done with it.
+/// Checks a search before it is processed.
 ///
 /// # Errors
 ///
 /// - `invalid_text` if it has control characters or more than 100 characters.
-/// - `invalid_search` if it has more than five different terms, or several terms none of which has
-///   three characters. Short terms match beginnings, which many users have in common.
+/// - `invalid_search` if it has more than five different terms, or several terms none of which has three
+///   characters. Short terms match the start of a value, which many users have in common.
 pub fn check_search(input: &str) -> Result<(), Invalid> {
     if input.chars().nth(MAX_SEARCH_CHARS).is_some() {
-        return Err(Invalid::new("invalid_text", "A search has at most 100 characters."));
+        return Err(Invalid::new("invalid_text", "The search is too long. Use at most 100 characters."));
     }
     check_filter(input)?;
     let terms = SearchTerm::split(input, true);
     if terms.len() > MAX_SEARCH_TERMS {
-        let detail = "A search has at most 5 different terms. Leave out the others.";
+        let detail = "The search has too many different terms. Use at most 5.";
         return Err(Invalid::new("invalid_search", detail));
     }
     if terms.len() > 1 && terms.iter().all(SearchTerm::is_short) {
-        let detail = "One of several search terms must have at least 3 characters. Use a longer term, or a \
-                      short term alone.";
+        let detail = "All search terms are shorter than 3 characters. Use at least one longer term, or a single \
+                      short term.";
         return Err(Invalid::new("invalid_search", detail));
     }
     Ok(())
 }
 
-/// Checks the text of a filter before anything is done with it.
+/// Checks the text of a filter before it is processed.
 ///
 /// # Errors
 ///
 /// `invalid_text` if it has control characters.
 pub fn check_filter(input: &str) -> Result<(), Invalid> {
     if has_control(input) {
-        return Err(Invalid::new("invalid_text", "Leave out the control characters."));
+        return Err(Invalid::new("invalid_text", "The text has control characters. Remove them."));
     }
     Ok(())
 }
 
-/// One term of a search, in lower case.
+/// Term of a search, in lower case.
 #[derive(Clone, PartialEq, Eq)]
 pub struct SearchTerm {
-    /// What one of the [`SearchKeys`] must contain: no character in it has a special meaning.
+    /// Text that one of the [`SearchKeys`] must contain. No character in it has a special meaning.
     pub pattern: String,
-    /// Whether [`SearchKeys::private`] may be looked at.
+    /// Whether [`SearchKeys::private`] may be searched.
     pub sees_private: bool,
 }
 
@@ -286,16 +286,15 @@ impl fmt::Debug for SearchTerm {
 }
 
 impl SearchTerm {
-    /// Splits what was typed into terms, at white space. Private values are looked at if
-    /// `sees_private`.
+    /// Splits an input into terms, at white space. Private values are searched if `sees_private` is `true`.
     ///
-    /// A term that is contained in another one is left out, since every match of the longer term is a
-    /// match of both. That includes repeated terms.
+    /// A term that is contained in another one is omitted, since every match of the longer term is a match of
+    /// both. That includes repeated terms.
     #[must_use]
     pub fn split(input: &str, sees_private: bool) -> Vec<Self> {
         let mut terms: Vec<Self> = Vec::new();
         for term in input.split_whitespace() {
-            // A whole address as it is kept, so that each form of its domain finds it.
+            // A complete address is brought into canonical form, so that each form of its domain finds it.
             let term = Email::parse(term).map_or_else(|_| fold(term), |email| email.as_str().to_owned());
             let is_infix = term.chars().nth(MIN_INFIX_CHARS - 1).is_some();
             let pattern = if is_infix { term } else { format!("{KEY_START}{term}") };
@@ -307,36 +306,35 @@ impl SearchTerm {
         terms
     }
 
-    /// Returns `true` if the term has fewer than three characters and so matches beginnings only.
+    /// Returns `true` if the term has fewer than three characters and thus matches only the start of a value.
     fn is_short(&self) -> bool {
         self.pattern.starts_with(KEY_START)
     }
 
-    /// The [grams](SearchKeys::grams) that each user has who matches in a public value.
+    /// Returns the [grams](SearchKeys::grams) of each user who matches in a public value.
     #[must_use]
     pub fn public_grams(&self) -> Vec<Gram> {
         gram::of_pattern(gram::PUBLIC, &self.pattern)
     }
 
-    /// The grams that each user has who matches in a private value; `None` if these may not be
-    /// looked at.
+    /// Returns the grams of each user who matches in a private value, or `None` if private values may not be
+    /// searched.
     #[must_use]
     pub fn private_grams(&self) -> Option<Vec<Gram>> {
         self.sees_private.then(|| gram::of_pattern(gram::PRIVATE, &self.pattern))
     }
 }
 
-/// What marks the beginning of each value in the [`SearchKeys`]. No value contains it.
+/// Mark of the start of each value in the [`SearchKeys`]. No value contains it.
 pub(crate) const KEY_START: char = '\n';
 
-/// The texts in which a user is searched, in lower case; to be stored with the user. Each value
-/// in them is preceded by a line feed, so that a pattern that starts with one matches beginnings.
+/// Texts in which a user is searched, in lower case. A storage stores them with the user. Each value in them
+/// follows a line feed, so that a pattern that starts with a line feed matches the start of a value.
 #[derive(Clone, PartialEq, Eq)]
 pub struct SearchKeys {
-    /// The names, the own code and the inviter's.
+    /// Names, own invite code and code of the inviter.
     pub public: String,
-    /// The phone, with and without its plus, and the e-mail address, with its domain as it is kept and as
-    /// people read it.
+    /// Phone, with and without its plus, and email address, with its domain in ASCII and in Unicode.
     pub private: String,
 }
 
@@ -347,7 +345,7 @@ impl fmt::Debug for SearchKeys {
 }
 
 impl SearchKeys {
-    /// The keys of `user`.
+    /// Returns the keys of `user`.
     #[must_use]
     pub fn of(user: &User) -> Self {
         fn keys<'a>(values: impl IntoIterator<Item = Option<&'a str>>) -> String {
@@ -356,7 +354,7 @@ impl SearchKeys {
         }
         let phone = user.phone.as_str();
         let email = user.email.as_ref().map(Email::as_str);
-        // Also as people read it, so that a part of the domain finds it.
+        // The Unicode form is added, so that a part of the domain finds the address.
         let readable = user.email.as_ref().map(Email::to_unicode);
         let readable = readable.as_deref().filter(|readable| Some(*readable) != email);
         Self {
@@ -370,9 +368,9 @@ impl SearchKeys {
         }
     }
 
-    /// What an index finds the user by: whoever matches a term has all its public grams, or all
-    /// its private ones. The reverse does not hold, so whom an index finds must be asked for the
-    /// pattern itself. Each gram comes once, in ascending order.
+    /// Returns the grams by which an index finds the user. A user who matches a term has all its public
+    /// grams, or all its private grams. The reverse does not hold, so each user that the index finds must be
+    /// compared with the pattern. Each gram occurs once, in ascending order.
     #[must_use]
     pub fn grams(&self) -> Vec<Gram> {
         let mut grams = gram::of_values(gram::PUBLIC, &self.public, KEY_START);
@@ -387,7 +385,8 @@ impl SearchKeys {
     }
 }
 
-/// Returns `text` in the form that searches compare: what looks the same is the same (NFKC), in lower case.
+/// Returns `text` in the form that searches compare: in lower case and in NFKC, so that equal-looking texts
+/// are equal.
 fn fold(text: &str) -> String {
     text.nfkc().collect::<String>().to_lowercase()
 }
@@ -416,7 +415,7 @@ mod tests {
     }
 
     #[test]
-    fn terms_match_parts_and_short_ones_beginnings() {
+    fn long_terms_match_anywhere_and_short_terms_match_the_start() {
         for search in [
             "анн",
             "АННА",
@@ -446,7 +445,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_is_found_by_each_form_of_its_domain() {
+    fn address_is_found_by_each_form_of_its_domain() {
         let user = User { email: Email::parse("anna@пример.рф").ok(), ..anna() };
         let finds = |search, sees_private| {
             let input = FilterInput { search: Some(search), ..FilterInput::default() };
@@ -471,7 +470,7 @@ mod tests {
     }
 
     #[test]
-    fn terms_contained_in_others_are_left_out() {
+    fn terms_contained_in_others_are_omitted() {
         for (search, expected) in [
             ("", vec![]),
             ("7 7 7 7", vec!["\n7"]),
@@ -479,7 +478,7 @@ mod tests {
             ("Anna ANNA anna", vec!["anna"]),
             ("ann anna nna", vec!["anna"]),
             ("anna ann boris", vec!["anna", "boris"]),
-            // A short term matches beginnings, where the longer one need not be.
+            // A short term matches only the start of a value, and the longer term need not be there.
             ("an anna", vec!["\nan", "anna"]),
         ] {
             let terms = SearchTerm::split(search, true);
@@ -489,7 +488,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_found_however_their_characters_are_composed() {
+    fn names_are_found_in_composed_and_decomposed_form() {
         let user = User { first_name: Name::parse("Jose\u{301} Zaﬃro").ok(), ..anna() };
         for search in ["josé", "JOSE\u{301}", "affi", "aﬃro"] {
             let input = FilterInput { search: Some(search), ..FilterInput::default() };
@@ -498,7 +497,7 @@ mod tests {
     }
 
     #[test]
-    fn a_search_has_few_terms_and_a_long_one_among_several() {
+    fn search_with_too_many_terms_or_only_short_terms_is_rejected() {
         let many_repeated = "7 ".repeat(50);
         let one_too_many = "on one two three four five";
         for (search, expected) in [
@@ -548,7 +547,7 @@ mod tests {
     }
 
     #[test]
-    fn private_fields_are_found_only_by_those_who_may_see_them() {
+    fn private_fields_are_searched_only_if_the_caller_may_see_them() {
         for search in ["example", "854300", "+7960", "79"] {
             assert!(!finds(search, false), "{search}");
         }
@@ -556,7 +555,7 @@ mod tests {
     }
 
     #[test]
-    fn filters_read_their_input_as_fields_do() {
+    fn filters_parse_their_input_like_fields() {
         let all = FilterInput {
             phone: Some(" 7 960 854-30-01"),
             email: Some("ANNA@example.com"),
@@ -568,11 +567,11 @@ mod tests {
         };
         assert!(all.parse(None, true).expect("possible").matches(&anna()));
         let other = FilterInput { first_name: Some("анна"), ..all };
-        assert!(!other.parse(None, true).expect("possible").matches(&anna()), "exactly, so case counts");
+        assert!(!other.parse(None, true).expect("possible").matches(&anna()), "names are case-sensitive");
     }
 
     #[test]
-    fn a_filter_that_nobody_can_match_is_no_error() {
+    fn filter_with_an_invalid_value_matches_no_user() {
         for input in [
             FilterInput { phone: Some("12"), ..FilterInput::default() },
             FilterInput { email: Some("x"), ..FilterInput::default() },
@@ -584,7 +583,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_has_one_to_a_hundred_users() {
+    fn page_size_is_limited_to_one_to_a_hundred_users() {
         assert!(PageSize::new(0).is_err());
         assert!(PageSize::new(101).is_err());
         assert_eq!(PageSize::new(100), Ok(PageSize::MAX));

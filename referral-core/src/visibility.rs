@@ -1,4 +1,4 @@
-//! What one user may see of another.
+//! Views of users: the data that one user may see of another.
 
 use std::fmt;
 
@@ -9,78 +9,78 @@ use crate::{
     UserWithInvited, Visibility,
 };
 
-/// A phone as somebody may see it: whole, or as `+7960*****17`.
+/// Phone as the viewer may see it: complete, or masked as `+7960*****17`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ShownPhone(String);
 
 impl ShownPhone {
-    /// What may be seen.
+    /// Returns the complete or masked phone.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
-/// Shows no digits but the last two, so that logs hold no phone.
+/// Shows only the last two digits, so that logs contain no phone.
 impl fmt::Debug for ShownPhone {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "ShownPhone(…{})", &self.0[self.0.len() - 2..])
     }
 }
 
-/// A user as somebody may see them.
+/// User as the viewer may see them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct UserView {
-    /// The id.
+    /// Identifier of the user.
     pub id: UserId,
-    /// The phone, masked where it is private.
+    /// Phone, masked if it is private.
     pub phone: ShownPhone,
-    /// The user's own invite code.
+    /// Invite code of the user.
     pub invite_code: InviteCode,
-    /// The code by which the user was invited.
+    /// Code with which the user was invited.
     pub invited_by_code: Option<InviteCode>,
-    /// The e-mail address; none where it is private.
+    /// Email address; `None` if it is private.
     pub email: Option<Email>,
-    /// The first name.
+    /// First name.
     pub first_name: Option<Name>,
-    /// The last name.
+    /// Last name.
     pub last_name: Option<Name>,
     /// Whether the user is staff.
     pub is_staff: bool,
     /// Whether the user may sign in.
     pub is_active: bool,
-    /// When the user was made, by a first sign-in or as staff.
+    /// Time at which the user was created, by a first sign-in or as staff.
     pub date_joined: OffsetDateTime,
-    /// When the user last signed in with a code.
+    /// Time of the last sign-in with a code.
     pub last_login: Option<OffsetDateTime>,
 }
 
-/// A user with those invited, as somebody may see them.
+/// User with their invitees, as the viewer may see them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ProfileView {
-    /// The user.
+    /// User.
     pub user: UserView,
-    /// The newest users among those invited.
+    /// Newest of the invitees.
     pub invited: Vec<InviteeView>,
-    /// How many were invited in all.
+    /// Number of all invitees.
     pub invited_count: u64,
 }
 
-/// One of those whom a user invited, as somebody may see them.
+/// Invitee of a user, as the viewer may see them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct InviteeView {
-    /// The id.
+    /// Identifier of the invited user.
     pub id: UserId,
-    /// The phone, masked where it is private.
+    /// Phone, masked if it is private.
     pub phone: ShownPhone,
-    /// When the invited user joined.
+    /// Time at which the invited user joined.
     pub joined_at: OffsetDateTime,
 }
 
-/// Somebody who looks, under the rule that is set.
+/// User who views others, and the visibility that applies.
 pub(crate) struct Viewer<'a> {
     pub(crate) user: &'a User,
     pub(crate) visibility: Visibility,
@@ -91,12 +91,12 @@ impl<'a> Viewer<'a> {
         Self { user: &bearer.user, visibility }
     }
 
-    /// Whether phones and e-mail addresses of others are shown, and others found by them.
+    /// Returns `true` if the viewer may see and search phones and email addresses of others.
     pub(crate) fn sees_private(&self) -> bool {
         self.user.is_staff || self.visibility == Visibility::Full
     }
 
-    /// Refuses those who may not see others at all.
+    /// Refuses viewers who may not list others with this filter.
     pub(crate) fn may_list(&self, filter: &FilterInput<'_>) -> Result<(), Refusal> {
         let allowed = match self.visibility {
             Visibility::Full => true,
@@ -106,7 +106,7 @@ impl<'a> Viewer<'a> {
         if allowed || self.user.is_staff { Ok(()) } else { Err(Refusal::StaffOnly) }
     }
 
-    /// Refuses those who may not see this user.
+    /// Refuses viewers who may not see this user.
     pub(crate) fn may_see(&self, id: UserId) -> Result<(), Refusal> {
         if self.user.is_staff || self.user.id == id || self.visibility != Visibility::Staff {
             Ok(())
@@ -149,7 +149,7 @@ impl<'a> Viewer<'a> {
         ShownPhone(if self.is_open(of) { phone.as_str().to_owned() } else { phone.masked() })
     }
 
-    /// Whether nothing of this user is hidden. One's own data never is.
+    /// Returns `true` if no data of this user is hidden. Own data is never hidden.
     fn is_open(&self, id: UserId) -> bool {
         self.sees_private() || self.user.id == id
     }
@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn masking_hides_phones_and_addresses_of_others_only() {
+    fn masked_visibility_hides_phones_and_addresses_of_others_only() {
         let anna = user(1);
         let masked = Viewer { user: &anna, visibility: Visibility::Masked };
         let seen = masked.profile(others());
@@ -181,17 +181,17 @@ mod tests {
     }
 
     #[test]
-    fn who_may_look_depends_on_the_setting_and_staff_always_may() {
+    fn access_depends_on_the_visibility_and_staff_have_full_access() {
         let [anna, staff] = [user(1), User { is_staff: true, ..user(9) }];
-        let everybody = FilterInput::default();
-        let by_phone = FilterInput { phone: Some("+79608543002"), ..everybody };
+        let all_users = FilterInput::default();
+        let by_phone = FilterInput { phone: Some("+79608543002"), ..all_users };
         for (visibility, list, filter, detail) in [
             (Visibility::Full, true, true, true),
             (Visibility::Masked, true, false, true),
             (Visibility::Staff, false, false, false),
         ] {
             let viewer = Viewer { user: &anna, visibility };
-            assert_eq!(viewer.may_list(&everybody).is_ok(), list, "{visibility:?}");
+            assert_eq!(viewer.may_list(&all_users).is_ok(), list, "{visibility:?}");
             assert_eq!(viewer.may_list(&by_phone).is_ok(), filter, "{visibility:?}");
             assert_eq!(viewer.may_see(user(2).id).is_ok(), detail, "{visibility:?}");
             assert!(viewer.may_see(anna.id).is_ok(), "{visibility:?}");

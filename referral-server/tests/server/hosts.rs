@@ -140,7 +140,10 @@ async fn a_host_without_the_keys_in_use_says_which_it_lacks_and_makes_none() {
     drop(Program::start(second.path(), &[]));
     let output = run(second.path(), &arguments);
     let error = String::from_utf8_lossy(&output.stderr);
-    assert!(!output.status.success() && error.contains("which is not in the ring here"), "{error}");
+    assert!(
+        !output.status.success() && error.contains("which is not in the key ring of this process"),
+        "{error}"
+    );
 }
 
 #[tokio::test]
