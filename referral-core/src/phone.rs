@@ -1,4 +1,4 @@
-//! Phone numbers: what may be typed, and the one form that is kept.
+//! Phone numbers: parsing, and the canonical form that is stored.
 
 mod metadata;
 
@@ -7,25 +7,30 @@ use std::fmt;
 use self::metadata::{LineType, NUMBERING_PLANS};
 use crate::Invalid;
 
-/// The most characters that are looked at; the longest real number with punctuation has fewer.
+/// Largest number of characters of an input. The longest real number with punctuation has fewer.
 const MAX_INPUT_CHARS: usize = 32;
 
-/// A region of the numbering plan, such as `RU`: where a number without its country code belongs.
+/// Region of a numbering plan, such as `RU`. A number without country code is parsed as a number of a region.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Region(rlibphonenumber::Region);
 
 impl Region {
-    /// Reads an ISO 3166-1 alpha-2 code, in either letter case.
+    /// Parses an ISO 3166-1 alpha-2 code, in either letter case.
     pub fn parse(input: &str) -> Result<Self, Invalid> {
         rlibphonenumber::Region::from_code(&input.trim().to_ascii_uppercase())
             .ok()
             .filter(|region| NUMBERING_PLANS.has_region(*region))
             .map(Self)
-            .ok_or_else(|| Invalid::new("invalid_region", "Give an ISO region code such as `RU`."))
+            .ok_or_else(|| {
+                Invalid::new(
+                    "invalid_region",
+                    "The region is not known. Use an ISO region code such as `RU`.",
+                )
+            })
     }
 }
 
-/// The two capital letters.
+/// Writes the two capital letters.
 impl fmt::Display for Region {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
@@ -40,43 +45,47 @@ impl std::str::FromStr for Region {
     }
 }
 
-/// A phone number that exists in the world's numbering plans, in E.164 form (`+79608543017`).
+/// Valid phone number of a numbering plan, in E.164 form (`+79608543017`).
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PhoneNumber(String);
 
 impl PhoneNumber {
-    /// Reads what somebody typed. Spaces, `-`, `.`, `(` and `)` may stand anywhere, digits may be
-    /// of any script, and without a leading `+` the number is read as dialled in
-    /// `default_region`.
+    /// Parses a phone number as typed. Spaces, `-`, `.`, `(` and `)` are accepted anywhere, and digits of any
+    /// script. A number without a leading `+` is parsed as dialed in `default_region`.
     ///
     /// # Errors
     ///
-    /// `invalid_phone` for anything else, and for numbers that no plan assigns.
+    /// `invalid_phone` if the input does not have that form, or no numbering plan assigns the number.
     pub fn parse(input: &str, default_region: Option<Region>) -> Result<Self, Invalid> {
         let invalid = |detail| Invalid::new("invalid_phone", detail);
 
         let digits = plain_digits(input).ok_or_else(|| {
-            invalid("A phone number has digits, spaces, `-`, `.`, `(`, `)` and one leading `+`.")
+            invalid(
+                "The phone number has other characters than digits and punctuation. Use only digits, spaces, \
+                 `-`, `.`, `(`, `)` and one leading `+`.",
+            )
         })?;
         if !digits.starts_with('+') && default_region.is_none() {
-            return Err(invalid("Give the number in international form, such as +79608543017."));
+            return Err(invalid(
+                "The phone number has no country code. Use the international form, such as +79608543017.",
+            ));
         }
-        // After a plus sign comes a country code, be there one or not.
+        // After a plus sign the digits always start with a country code, so the region is ignored.
         let region = default_region.filter(|_| !digits.starts_with('+'));
-        let no_such = || invalid("There is no such phone number. Check its digits.");
+        let no_such = || invalid("The phone number does not exist. Check its digits.");
         let number = NUMBERING_PLANS
             .parse(&digits, region.map(|region| region.0))
             .filter(|number| NUMBERING_PLANS.line_type(number).is_some())
             .ok_or_else(no_such)?;
-        // Some plans allow for numbers that are longer than E.164 does.
+        // Some plans have numbers that are longer than E.164 allows.
         Self::from_stored(NUMBERING_PLANS.e164(&number)).map_err(|_| no_such())
     }
 
-    /// Takes a number that was stored before, as it is.
+    /// Creates a number from its stored form, unchanged.
     ///
     /// # Errors
     ///
-    /// `invalid_phone` if it is not of the form `+` and 7 to 15 digits, so was never stored.
+    /// `invalid_phone` if it does not have the form `+` and 7 to 15 digits. Such a number is never stored.
     pub fn from_stored(stored: String) -> Result<Self, Invalid> {
         let digits = stored.strip_prefix('+').unwrap_or_default();
         if (7..=15).contains(&digits.len()) && digits.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -86,17 +95,17 @@ impl PhoneNumber {
         }
     }
 
-    /// The E.164 form.
+    /// Returns the E.164 form.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// Returns the number as others may see it where phones are private: `+7960*****17`.
+    /// Returns the number as other users see it if phones are private: `+7960*****17`.
     ///
-    /// At least four digits are hidden. If the first four and the last two cannot be shown beside these, only
-    /// the country code is. The number of `*` is always the same, so that it does not tell the length of the
-    /// number.
+    /// At least four digits are hidden. If the number is too short to show the first four and the last two
+    /// digits as well, only the country code is shown. The number of `*` is always the same, so that it does
+    /// not reveal the length of the number.
     #[must_use]
     pub fn masked(&self) -> String {
         const SHOWN_FIRST: usize = 4;
@@ -113,22 +122,22 @@ impl PhoneNumber {
         country_code.map_or_else(|| format!("+{HIDDEN}"), |country_code| format!("+{country_code}{HIDDEN}"))
     }
 
-    /// The region that the number belongs to, if it belongs to one.
+    /// Returns the region that the number belongs to, if there is one.
     #[must_use]
     pub fn region(&self) -> Option<Region> {
         let number = NUMBERING_PLANS.parse(&self.0, None)?;
         let region = NUMBERING_PLANS.region(&number)?;
-        // Of services such as +800, which are at home nowhere.
+        // International services such as +800 belong to no region.
         (region != rlibphonenumber::Region::World).then_some(Region(region))
     }
 
-    /// What this number has in common with all that differ in the last three digits only.
+    /// Returns the number range: the number without its last three digits.
     pub(crate) fn block(&self) -> &str {
         &self.0[..self.0.len() - 3]
     }
 
-    /// Whether the number may belong to a mobile phone; messages to any other kind are not
-    /// delivered, or cost whoever pays for them dearly.
+    /// Returns `true` if the number may belong to a mobile phone. Messages to any other kind of line are not
+    /// delivered, or are expensive.
     #[must_use]
     pub fn may_be_mobile(&self) -> bool {
         let number = NUMBERING_PLANS.parse(&self.0, None);
@@ -136,15 +145,15 @@ impl PhoneNumber {
     }
 }
 
-/// Shows no digits but the last two, so that logs hold no phone.
+/// Shows only the last two digits, so that logs contain no phone.
 impl fmt::Debug for PhoneNumber {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "PhoneNumber(…{})", &self.0[self.0.len() - 2..])
     }
 }
 
-/// `+` and ASCII digits, without punctuation and bidirectional marks; `None` if anything else is
-/// there. Letters in particular: libphonenumber would read them as the digits of their keys.
+/// Returns `+` and ASCII digits, without punctuation and bidirectional marks, or `None` if the input has
+/// other characters. Letters must be rejected: libphonenumber would read them as the digits of their keys.
 fn plain_digits(input: &str) -> Option<String> {
     const BIDI_MARKS: [std::ops::RangeInclusive<char>; 4] =
         ['\u{200e}'..='\u{200f}', '\u{202a}'..='\u{202e}', '\u{2066}'..='\u{2069}', '\u{61c}'..='\u{61c}'];
@@ -165,7 +174,7 @@ fn plain_digits(input: &str) -> Option<String> {
     Some(plain)
 }
 
-/// The ASCII digit of the same value, for a decimal digit of any script.
+/// Returns the ASCII digit of the same value, for a decimal digit of any script.
 pub(crate) fn decimal_digit(c: char) -> Option<char> {
     if c.is_ascii() {
         return c.is_ascii_digit().then_some(c);
@@ -179,11 +188,11 @@ mod tests {
 
     use super::*;
 
-    /// `input ⇥ default region or - ⇥ expected E.164 form, or ! for refused ⇥ note`
+    /// Columns: input, default region or `-`, expected E.164 form or `!` if the input is rejected, note.
     const TABLE: &str = include_str!("../tests/data/phones.tsv");
 
     #[test]
-    fn the_table_of_phones_is_read_as_it_says() {
+    fn phones_of_the_table_are_parsed_as_expected() {
         let mut wrong = Vec::new();
         for line in TABLE.lines().filter(|line| !line.starts_with('#')) {
             let [input, region, expected, ..] = *line.split('\t').collect::<Vec<_>>() else {
@@ -193,14 +202,14 @@ mod tests {
             let read = PhoneNumber::parse(input, region);
             let read = read.as_ref().map_or("!", PhoneNumber::as_str);
             if read != expected {
-                wrong.push(format!("{line}: read as {read}"));
+                wrong.push(format!("{line}: parsed as {read}"));
             }
         }
         assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     }
 
     #[test]
-    fn hostile_input_is_refused() {
+    fn malformed_input_is_rejected() {
         let long = "+7".to_owned() + &"9".repeat(1_000_000);
         for input in [&*long, "\0", "+7960854\u{0}3017", "+79608543017;ext=1", "tel:+79608543017", "🙂", "\n"]
         {
@@ -210,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn a_region_is_one_with_a_numbering_plan() {
+    fn regions_without_a_numbering_plan_are_rejected() {
         assert!(Region::parse(" ru ").is_ok());
         for input in ["", "XX", "ZZ", "001", "RUS", "Россия", "\0"] {
             assert!(Region::parse(input).is_err(), "{input}");
@@ -218,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn a_number_belongs_to_a_region_that_reads_back_or_to_none() {
+    fn region_of_a_number_can_be_parsed_or_is_none() {
         for (input, region) in
             [("+79608543017", Some("RU")), ("+14155552671", Some("US")), ("+80012345678", None)]
         {
@@ -229,16 +238,16 @@ mod tests {
     }
 
     #[test]
-    fn a_masked_number_hides_at_least_four_digits_and_its_length() {
+    fn masked_number_hides_at_least_four_digits_and_its_length() {
         for (phone, masked) in [
             ("+79608543017", "+7960*****17"),
             ("+14155552671", "+1415*****71"),
             ("+447911123456", "+4479*****56"),
-            // Ten digits, and nine.
+            // Numbers of ten and nine digits.
             ("+2903123412", "+2903*****12"),
             ("+298211234", "+298*****"),
             ("+6834002", "+683*****"),
-            // Stored, although no plan assigns it.
+            // A stored number that no plan assigns.
             ("+9991234", "+*****"),
         ] {
             let phone = PhoneNumber::from_stored(phone.into()).expect("E.164");
@@ -247,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn a_masked_number_of_any_region_and_kind_hides_enough() {
+    fn masked_number_of_any_region_and_kind_hides_at_least_four_digits() {
         const KINDS: [PhoneNumberType; 5] = [
             PhoneNumberType::Mobile,
             PhoneNumberType::FixedLine,
@@ -277,7 +286,7 @@ mod tests {
                     long += 1;
                     assert!(hidden >= 4 && first.starts_with(&country_code), "{number}: {masked}");
                 }
-                // Another number that differs only in what is hidden, or in its length, looks the same.
+                // A number that differs only in the hidden digits or in its length has the same masked form.
                 let filled = [&number[..first.len()], &"0".repeat(hidden), last].concat();
                 assert_eq!(PhoneNumber(filled).masked(), masked);
                 let longer = [&number[..first.len()], &"0".repeat(hidden + 1), last].concat();
@@ -296,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn only_lines_that_may_be_mobile_are() {
+    fn only_possible_mobile_numbers_may_be_mobile() {
         for (input, mobile) in [
             ("+79608543017", true),
             ("+14155552671", true),

@@ -1,4 +1,4 @@
-//! Editing one's own profile.
+//! Changes that users make to their own profiles.
 
 use std::{sync::Arc, time::Duration};
 
@@ -12,86 +12,86 @@ use crate::{
     limits::LimitName,
 };
 
-/// What to change: `None` leaves a field as it is, `Some(None)` clears it.
+/// Changes of a profile. `None` keeps a field, and `Some(None)` clears it.
 #[derive(Clone, Debug, Default)]
 pub struct ProfileChange {
-    /// The first name.
+    /// First name.
     pub first_name: Option<Option<Name>>,
-    /// The last name.
+    /// Last name.
     pub last_name: Option<Option<Name>>,
-    /// The e-mail address; unique.
+    /// Email address; unique.
     pub email: Option<Option<Email>>,
-    /// The code of the inviter, who is named once and for good.
+    /// Invite code of the inviter. The inviter can be set once and never changes.
     pub invited_by_code: Option<InviteCode>,
 }
 
-/// An edit, as [`Storage::edit_profile`](crate::storage::Storage::edit_profile) gets it.
+/// Change of a profile, as [`Storage::edit_profile`](crate::storage::Storage::edit_profile) receives it.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ProfileEdit {
-    /// Whose profile it is.
+    /// User whose profile changes.
     pub user: UserId,
-    /// What to change.
+    /// Changes.
     pub change: ProfileChange,
-    /// The time.
+    /// Current time.
     pub now: OffsetDateTime,
     pub(crate) phone: PhoneNumber,
     pub(crate) address: Option<ClientAddress>,
     pub(crate) policy: Arc<Policy>,
 }
 
-/// What [`ProfileEdit::decide`] must know.
+/// Facts on which [`ProfileEdit::decide`] is based.
 #[derive(Clone, Debug)]
 pub struct ProfileFacts {
-    /// The user as stored.
+    /// User as stored.
     pub user: User,
-    /// Who has the e-mail address that is asked for.
+    /// Owner of the requested email address.
     pub email_owner: Option<UserId>,
-    /// The owner of the invite code that was given.
+    /// Owner of the given invite code.
     pub inviter: Option<Inviter>,
-    /// The inviter's lineage, where [`ProfileEdit::needs_lineage`] asks for it.
+    /// Lineage of the inviter, if [`ProfileEdit::needs_lineage`] returns `true`.
     pub lineage: Lineage,
-    /// The counters that [`ProfileEdit::counters`] names.
+    /// Counters that [`ProfileEdit::counters`] returns.
     pub counters: Counters,
 }
 
-/// What is to become of an edit.
+/// Decision about a change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(clippy::large_enum_variant, reason = "one is made per request, and moved once")]
 pub enum ProfileDecision {
-    /// Store all of this.
+    /// Store the change.
     Accept {
-        /// The answer.
+        /// Changed profile to store and to return.
         edited: EditedProfile,
-        /// To be counted.
+        /// Counts to store.
         counting: Counting,
     },
-    /// Refuse.
+    /// Refuse the change.
     Refuse {
-        /// The answer: every reason.
+        /// All reasons for the refusal.
         refusals: Vec<Refusal>,
-        /// To be counted, and committed although the answer is no.
+        /// Counts to store and commit, although the change is refused.
         counting: Counting,
     },
 }
 
-/// An edit that is accepted.
+/// Accepted change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EditedProfile {
-    /// To be stored in place of the user.
+    /// User to store in place of the old one.
     pub user: User,
-    /// To be added, and counted for its inviter.
+    /// Invitation to add, and to count for its inviter.
     pub accepted: Option<Invitation>,
 }
 
 impl ProfileEdit {
-    /// Whether [`ProfileFacts::lineage`] must be walked, under the lock for late acceptances.
+    /// Returns `true` if [`ProfileFacts::lineage`] must be read, under the lock for late acceptances.
     #[must_use]
     pub fn needs_lineage(&self, facts: &ProfileFacts) -> bool {
         invitation::needs_lineage(Some(&facts.user), facts.inviter.as_ref())
     }
 
-    /// The counters to decide on, in order: four at most.
+    /// Returns the keys of the counters for the decision, in order: at most four.
     #[must_use]
     pub fn counters(&self) -> Vec<CounterKey> {
         let counts_invites = self.change.invited_by_code.is_some() && !self.policy.invite_failures.is_off();
@@ -104,12 +104,12 @@ impl ProfileEdit {
         keys
     }
 
-    /// Whether the edit names an e-mail address, which is counted whether the address is free or not.
+    /// Returns `true` if the change sets an email address. It is counted whether or not the address is free.
     fn counts_email(&self) -> bool {
         matches!(self.change.email, Some(Some(_))) && !self.policy.email_changes.is_off()
     }
 
-    /// Returns the longest wait over all counters that are full.
+    /// Returns the longest wait of all counters that are full.
     fn wait(&self, facts: &ProfileFacts) -> Option<(Duration, LimitName)> {
         let invite = self.change.invited_by_code.is_some();
         let invite = invite.then_some((Counted::UnknownInvite, LimitName::InviteFailures));
@@ -122,7 +122,7 @@ impl ProfileEdit {
         waits.max()
     }
 
-    /// Decides about the edit: all of it, or every reason against it.
+    /// Accepts the complete change, or refuses it with all reasons.
     #[must_use]
     pub fn decide(&self, facts: &ProfileFacts) -> ProfileDecision {
         if let Some((retry_after, limit)) = self.wait(facts) {
@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn absent_leaves_and_none_clears() {
+    fn absent_fields_are_kept_and_none_clears_a_field() {
         let name = |name| Some(Name::parse(name).expect("a name"));
         let facts = ProfileFacts {
             user: User { first_name: name("Anna"), last_name: name("Ivanova"), ..user(1) },
@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn every_reason_against_an_edit_is_named() {
+    fn refusal_has_all_reasons() {
         let change = ProfileChange {
             email: Some(Some(Email::parse("a@b.cd").expect("valid"))),
             invited_by_code: Some(user(2).invite_code),
@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn ones_own_address_is_not_taken() {
+    fn own_email_address_is_accepted() {
         let change = ProfileChange {
             email: Some(Some(Email::parse("a@b.cd").expect("valid"))),
             ..ProfileChange::default()
@@ -248,12 +248,14 @@ mod tests {
     }
 
     #[test]
-    fn the_inviter_is_named_once() {
+    fn inviter_cannot_be_changed() {
         let [boris, vera] = [user(2), user(3)];
-        let naming = |who: &User| {
-            let change =
-                ProfileChange { invited_by_code: Some(who.invite_code.clone()), ..ProfileChange::default() };
-            let inviter = Some(Inviter { id: who.id, code: who.invite_code.clone() });
+        let naming = |inviter: &User| {
+            let change = ProfileChange {
+                invited_by_code: Some(inviter.invite_code.clone()),
+                ..ProfileChange::default()
+            };
+            let inviter = Some(Inviter { id: inviter.id, code: inviter.invite_code.clone() });
             (edit(change), ProfileFacts { inviter, lineage: Lineage::WithoutInvitee, ..facts() })
         };
         let (first, facts) = naming(&boris);
@@ -268,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn unknown_invite_codes_are_counted_and_refused_when_there_are_too_many() {
+    fn unknown_invite_codes_are_counted_and_limited() {
         let edit =
             edit(ProfileChange { invited_by_code: Some(user(2).invite_code), ..ProfileChange::default() });
         let mut facts = facts();

@@ -1,14 +1,14 @@
-//! Settings that all processes on one storage should have the same.
+//! Settings that should be the same in all processes on one storage.
 
 use crate::Policy;
 
-/// A setting of a process, as text.
+/// Setting of a process, as text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SharedSetting {
-    /// Its name.
+    /// Name of the setting.
     pub name: String,
-    /// Its value.
+    /// Value of the setting.
     pub value: String,
 }
 
@@ -19,15 +19,15 @@ impl SharedSetting {
     }
 }
 
-/// A setting that the process that started last has another value of.
+/// Setting whose value differs from that of the process that started last.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SettingDifference {
-    /// The name of the setting.
+    /// Name of the setting.
     pub name: String,
-    /// Its value in this process.
+    /// Value in this process.
     pub here: String,
-    /// Its value in the process that started last.
+    /// Value in the process that started last.
     pub elsewhere: String,
 }
 
@@ -42,7 +42,7 @@ impl SettingDifference {
     }
 }
 
-/// Returns the differences between the settings here and those that were recorded.
+/// Returns the differences between the settings of this process and the recorded settings.
 pub(crate) fn differences(here: &[SharedSetting], recorded: &[SharedSetting]) -> Vec<SettingDifference> {
     let recorded_of = |name: &str| recorded.iter().find(|setting| setting.name == name);
     let pairs = here.iter().filter_map(|here| Some((here, recorded_of(&here.name)?)));
@@ -60,7 +60,7 @@ pub(crate) fn differences(here: &[SharedSetting], recorded: &[SharedSetting]) ->
 pub(crate) fn of(issuer: &str, audience: &str, policy: &Policy) -> Vec<SharedSetting> {
     macro_rules! settings {
         ($($field:ident),* ; except $($left_out:ident),*) => {{
-            // A new field must not be overlooked.
+            // This pattern names all fields, so that a new field is not overlooked.
             let Policy { $($field),*, $($left_out: _),* } = policy;
             vec![$(SharedSetting::new(concat!("policy.", stringify!($field)), format!("{:?}", $field))),*]
         }};
@@ -71,7 +71,7 @@ pub(crate) fn of(issuer: &str, audience: &str, policy: &Policy) -> Vec<SharedSet
         codes_per_phone, codes_per_phone_and_address, codes_per_address, codes_per_block, invite_failures,
         email_changes, regions, messages_per_day, require_challenge, access_lifetime, refresh_lifetime,
         session_lifetime, refresh_grace, max_clock_offset, default_region, visibility;
-        // Their codes are secret.
+        // Test numbers are excluded because their codes are secret.
         except test_numbers
     );
     settings.push(SharedSetting::new("issuer", issuer));
@@ -87,7 +87,7 @@ mod tests {
     use crate::{PhoneNumber, TestNumber};
 
     #[test]
-    fn a_difference_names_the_setting_and_both_values() {
+    fn difference_has_the_setting_and_both_values() {
         let here = of("a", "b", &Policy::standard());
         assert_eq!(differences(&here, &here), []);
         assert_eq!(differences(&here, &[]), [], "nothing was recorded");
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn no_code_of_a_test_number_is_recorded() {
+    fn codes_of_test_numbers_are_not_recorded() {
         let phone = PhoneNumber::parse("+79608543017", None).expect("a mobile number");
         let number =
             TestNumber::new(phone, "47110815", datetime!(2099-12-31 0:00 UTC)).expect("a test number");

@@ -1,9 +1,9 @@
-//! Numbering plans of all regions, in little memory.
+//! Numbering plans of all regions, in a compact form.
 //!
-//! libphonenumber matches a number against up to eleven patterns of a region. The crate `regex` keeps a
-//! cache for each pattern and up to nine threads, and compiles `\d` as the decimal digits of all scripts.
-//! With a phone of every region that takes 120 MiB on one thread and 480 MiB on seventeen. So here the
-//! patterns of a region are compiled into one automaton for ASCII digits, which needs no cache, and
+//! libphonenumber matches a number against up to eleven patterns of a region. The crate `regex` keeps a cache
+//! for each pattern and up to nine threads, and compiles `\d` as the decimal digits of all scripts. With a
+//! phone of every region, this takes 120 MiB on one thread and 480 MiB on seventeen. This module therefore
+//! compiles the patterns of a region into one automaton for ASCII digits, which needs no cache.
 //! libphonenumber only parses and formats.
 
 use std::{
@@ -25,32 +25,32 @@ use rlibphonenumber::{
 /// Numbering plans of all regions.
 pub(super) static NUMBERING_PLANS: LazyLock<NumberingPlans> = LazyLock::new(NumberingPlans::new);
 
-/// Parses, formats and classifies phone numbers as libphonenumber does.
+/// Parser, formatter and classifier of phone numbers, with the results of libphonenumber.
 pub(super) struct NumberingPlans {
-    /// Has the patterns that parsing reads and no others, so that E.164 is the only format.
+    /// Parser with only the patterns that parsing reads, so that E.164 is the only supported format.
     parser: PhoneNumberUtil,
-    /// By country calling code. The first region of those that share a code is the main one.
+    /// Plans by country calling code. The first region of those that share a code is the main one.
     plans: HashMap<i32, Vec<NumberingPlan>>,
 }
 
-/// The kind of line that a number belongs to.
+/// Kind of line that a number belongs to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum LineType {
-    /// Mobile phones, or mobile and fixed lines that have the same numbers.
+    /// Mobile phone, or a number that mobile and fixed lines share.
     MaybeMobile,
-    /// Any other kind.
+    /// Any other kind of line.
     Other,
 }
 
 impl NumberingPlans {
     fn new() -> Self {
-        // The instance `PHONE_NUMBER_UTIL` would stay in memory.
+        // The global instance `PHONE_NUMBER_UTIL` is not used, because it would stay in memory.
         let complete = PhoneNumberUtil::new().expect("the metadata in the crate is valid");
         let mut collection = PhoneMetadataCollection::default();
         let mut plans = HashMap::<_, Vec<_>>::new();
         let metadata = complete.as_original();
         for code in complete.get_supported_calling_codes() {
-            // The order decides which of the regions that share a calling code claims a number.
+            // If regions share a calling code, the order decides which of them a number belongs to.
             for region in complete.get_regions_for_country_calling_code(code).into_iter().flatten() {
                 let Some(plan) = metadata.get_metadata_for_region_or_calling_code(code, region) else {
                     continue;
@@ -92,7 +92,7 @@ impl NumberingPlans {
             }
         }
         let parser = PhoneNumberUtil::new_for_metadata(collection);
-        Self { parser: parser.expect("the regions are those of the complete metadata"), plans }
+        Self { parser: parser.expect("the regions come from the complete metadata"), plans }
     }
 
     /// Returns `true` if the region has a numbering plan.
@@ -136,7 +136,7 @@ impl NumberingPlans {
         }
         plans.iter().find_map(|plan| {
             let (line_type, has_leading_digits) = plan.line_type(&national);
-            // A region claims all numbers with its leading digits, the invalid ones too.
+            // All numbers with the leading digits of a region belong to it, including invalid ones.
             (line_type.is_some() || has_leading_digits).then_some((plan, line_type))
         })
     }
@@ -147,42 +147,42 @@ impl NumberingPlans {
     }
 }
 
-/// The numbering plan of a region, or of a calling code that belongs to none.
+/// Numbering plan of a region, or of a calling code that belongs to no region.
 struct NumberingPlan {
     region: Region,
     is_same_for_mobile_and_fixed: bool,
-    /// What all numbers have in common, then the kinds of line in the order in which they are tried. Fixed
-    /// lines and mobile phones are the last two.
+    /// The general description, then the kinds of line in the order in which they are checked. Fixed lines
+    /// and mobile phones are the last two.
     lines: [Line; LINES],
     leading_digits: Option<Box<str>>,
-    /// Compiled when the first number of the region is seen.
+    /// Automaton, compiled when the first number of the region is checked.
     automaton: OnceLock<Automaton>,
 }
 
-/// The general description and ten kinds of line.
+/// Number of patterns: the general description and ten kinds of line.
 const LINES: usize = 11;
 
 const FIXED: usize = LINES - 2;
 const MOBILE: usize = LINES - 1;
 
-/// Numbers of one kind of line.
+/// Pattern and lengths of the numbers of one kind of line.
 struct Line {
-    /// As the metadata has it: `^(?:` and the pattern and `)$`.
+    /// Pattern as in the metadata: `^(?:`, the pattern and `)$`.
     pattern: Option<Box<str>>,
-    /// The possible numbers of digits, any if it is empty.
+    /// Possible numbers of digits. If it is empty, any number is possible.
     lengths: Box<[i32]>,
 }
 
-/// Matches a number against all patterns of a plan at once.
+/// Automaton that matches a number against all patterns of a plan in one pass.
 struct Automaton {
     dfa: dense::DFA<Vec<u32>>,
-    /// Which pattern each line has, and the leading digits.
+    /// Index of the pattern of each line, and of the leading digits.
     patterns: [Option<usize>; LINES + 1],
 }
 
 impl NumberingPlan {
     /// Returns the kind of line that the number belongs to, or `None` if it is not valid, and whether it has
-    /// the leading digits of the region. The same as `get_number_type` of libphonenumber.
+    /// the leading digits of the region. The result is that of `get_number_type` of libphonenumber.
     fn line_type(&self, national: &str) -> (Option<LineType>, bool) {
         let automaton = self.automaton.get_or_init(|| self.compile());
         let mut found = PatternSet::new(automaton.dfa.pattern_len());
@@ -190,7 +190,7 @@ impl NumberingPlan {
         automaton
             .dfa
             .try_which_overlapping_matches(&input, &mut found)
-            .expect("the automaton is for anchored searches and stops at no byte");
+            .expect("the automaton supports anchored searches and has no quit bytes");
         let matches = |index: usize| {
             automaton.patterns[index].is_some_and(|pattern| found.contains(PatternID::must(pattern)))
         };
@@ -215,7 +215,7 @@ impl NumberingPlan {
 
     fn compile(&self) -> Automaton {
         let leading_digits = self.leading_digits.as_deref().map(|pattern| {
-            // They are followed by other digits.
+            // Other digits follow the leading digits.
             pattern.strip_suffix('$').expect("a pattern of the metadata ends with `$`")
         });
         let mut sources = Vec::new();
@@ -237,7 +237,7 @@ impl NumberingPlan {
     }
 }
 
-/// Returns the metadata of a region with these patterns, which are all that parsing reads.
+/// Returns the metadata of a region with these patterns, which are the only ones that parsing reads.
 #[expect(
     deprecated,
     reason = "the fields are empty where they are read, and are the only way to set patterns"
@@ -255,7 +255,7 @@ fn for_parsing(
     }
 }
 
-/// Makes a pattern match ASCII digits only.
+/// Returns a pattern that matches only ASCII digits.
 fn for_ascii(pattern: Option<&str>) -> Option<String> {
     Some(pattern?.replace(r"\d", "[0-9]"))
 }
@@ -269,7 +269,8 @@ mod tests {
 
     use super::*;
 
-    /// Asserts that both sets of metadata say the same of the input, and returns `true` if it is a valid number.
+    /// Asserts that both sets of metadata give the same results for the input. Returns `true` if it is a
+    /// valid number.
     fn assert_same(input: &str, region: Option<Region>) -> bool {
         let number = NUMBERING_PLANS.parse(input, region);
         assert_eq!(number, COMPLETE.parse(input, region).ok(), "{input} in {region:?}");
@@ -288,8 +289,8 @@ mod tests {
         theirs.is_some()
     }
 
-    /// Returns inputs in international form, and in national form with the number itself first, that mean the
-    /// number or differ from it in a digit or two.
+    /// Returns variants of a number in international form, and in national form with the number itself first.
+    /// They are equivalent to the number or differ from it in a digit or two.
     fn variants(code: i32, national: &str) -> (Vec<String>, Vec<String>) {
         let mut nationals = vec![national.to_owned()];
         nationals.extend(["0", "1", "8", "9", "15"].map(|prefix| format!("{prefix}{national}")));
@@ -307,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn results_are_the_same_as_those_of_libphonenumber() {
+    fn results_equal_those_of_libphonenumber() {
         let (mut count, mut valid) = (0_u32, 0_u32);
         let mut codes: Vec<_> = COMPLETE.get_supported_calling_codes().collect();
         codes.sort_unstable();
@@ -336,7 +337,7 @@ mod tests {
                     let (anywhere, national) = variants(code, example);
                     let inputs = anywhere.iter().map(|input| (input, None));
                     let dialed = national.iter().map(|input| (input, Some(*region)));
-                    // Also as dialed in other regions with the same calling code.
+                    // The national number is also dialed in other regions with the same calling code.
                     let elsewhere = regions.iter().map(|region| (&national[0], Some(*region)));
                     for (input, region) in inputs.chain(dialed).chain(elsewhere) {
                         count += 1;
