@@ -1,4 +1,4 @@
-//! The handle: everything the service does, in the order in which somebody meets it.
+//! The handle of the service, with all its operations.
 
 mod attempt_budget;
 mod builder;
@@ -47,13 +47,14 @@ use crate::{
     user::NewUser,
 };
 
-/// How many invitees a profile shows; [`Referral::invitees`] has the rest.
+/// Number of invitees that a profile shows. [`Referral::invitees`] returns all of them, by page.
 pub const INVITED_SHOWN: u32 = 100;
 
-/// How many rows one step of [`Referral::sweep`] deletes of each kind, so that no one waits long.
+/// Number of rows of each kind that one batch of [`Referral::sweep`] deletes, so that other requests do not
+/// wait long.
 const SWEEP_BATCH: u32 = 500;
 
-/// The service. Cheap to clone: all clones are one.
+/// Handle of the service. Clones are cheap and share all state.
 #[derive(Clone)]
 pub struct Referral {
     inner: Arc<Inner>,
@@ -66,19 +67,20 @@ struct Inner {
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
     policy: Arc<Policy>,
-    /// Replaced as a whole, and taken once for a request, which costs 20 ns where two threads do it.
+    /// Keys and peppers. They are replaced as a whole, and read once for each request, which takes 20 ns if
+    /// two threads do it concurrently.
     secrets: RwLock<Arc<Secrets>>,
     text: builder::TextFn,
-    /// Whether the service was under attack when it was last looked at.
+    /// Whether the service was under attack at the last check.
     under_attack: AtomicBool,
     attempt_budget: AttemptBudget,
     weak_reports: delivery::WeakReports,
     clocks: clocks::Clocks,
-    /// The differences that were logged.
+    /// Differences that were logged.
     setting_differences: Mutex<Vec<SettingDifference>>,
 }
 
-/// The two rings, which are replaced together.
+/// Ring of keys and ring of peppers, which are replaced together.
 struct Secrets {
     tokens: Tokens,
     peppers: Arc<Peppers>,
@@ -93,31 +95,31 @@ impl Secrets {
 }
 
 impl Referral {
-    /// The policy that is in force.
+    /// Returns the policy in force.
     #[must_use]
     pub fn policy(&self) -> &Policy {
         &self.inner.policy
     }
 
-    /// The public keys with which other services verify access tokens, as a JSON Web Key Set.
+    /// Returns the public keys with which other services verify access tokens, as a JSON Web Key Set.
     #[must_use]
     pub fn public_jwk_set(&self) -> String {
         self.secrets().tokens.keys.public_jwk_set()
     }
 
-    /// Reads a phone number as somebody typed it, in the policy's default region.
+    /// Parses a phone number as typed, in the default region of the policy.
     pub fn parse_phone(&self, input: &str) -> Result<PhoneNumber, crate::Invalid> {
         PhoneNumber::parse(input, self.inner.policy.default_region)
     }
 
-    /// Signs in with a code; a phone that is not known becomes a user.
+    /// Signs in with a code. Creates the user if the phone is new.
     ///
     /// # Errors
     ///
-    /// [`Refusal::InvalidCode`]; after a right code also [`Refusal::UserInactive`] and, with the
-    /// code still usable, [`Refusal::UnknownInviteCode`], [`Refusal::OwnInviteCode`] and
-    /// [`Refusal::InvitationLoop`]. [`Refusal::TooManyRequests`] for an address from which too many
-    /// wrong codes came, and, after a right code, where too many unknown invite codes were given.
+    /// [`Refusal::InvalidCode`]; after a correct code also [`Refusal::UserInactive`] and, with the code still
+    /// usable, [`Refusal::UnknownInviteCode`], [`Refusal::OwnInviteCode`] and [`Refusal::InvitationLoop`].
+    /// [`Refusal::TooManyRequests`] if too many wrong codes came from the address, or, after a correct code,
+    /// if too many unknown invite codes were given.
     pub async fn sign_in(&self, request: SignIn) -> Result<SignedIn, Error> {
         if self.inner.policy.require_challenge && request.challenge.is_none() {
             return Err(Refusal::ChallengeRequired.into());
@@ -154,13 +156,13 @@ impl Referral {
         })
     }
 
-    /// Exchanges a refresh token for new tokens. The token exchanged last gives the very same
-    /// ones again, until they are seen in use.
+    /// Exchanges a refresh token for new tokens. The refresh token exchanged last returns the same tokens
+    /// again, until they are used.
     ///
     /// # Errors
     ///
-    /// [`Refusal::TokenNotValid`]; [`Refusal::RefreshReused`] for a token exchanged before,
-    /// whose session has been ended by this.
+    /// [`Refusal::TokenNotValid`]; [`Refusal::RefreshReused`] for a token exchanged before. This use of the
+    /// token has ended its session.
     pub async fn refresh(&self, refresh: impl Into<Refresh<'_>>) -> Result<Refreshed, Error> {
         let Refresh { token, client } = refresh.into();
         let now = self.now();
@@ -184,9 +186,10 @@ impl Referral {
         Ok(Refreshed { expires_in: self.expires_in(&tokens), tokens })
     }
 
-    /// Says what a token is, if it is valid now: its session lives and its user is active. Of the refresh
-    /// tokens of a session only the current one is valid. An older one may still lead to the same successor,
-    /// but whether it does tells whether that successor has been used, which a thief must not learn here.
+    /// Verifies a token and returns its contents. The token is valid if its session is active and its user is
+    /// active. Of the refresh tokens of a session, only the current one is valid here. An older one may still
+    /// lead to the same successor. That depends on whether the successor has been used, which this method
+    /// must not reveal to a thief.
     ///
     /// # Errors
     ///
@@ -201,14 +204,13 @@ impl Referral {
         Ok(token)
     }
 
-    /// Says what an access token is, by its signature and its times alone: no storage is asked,
-    /// so for as long as it lasts it passes even if its session has ended or its user has been
-    /// deactivated.
+    /// Verifies an access token by its signature and its times, without the storage. The token is valid until
+    /// it expires, even if its session has ended or its user has been deactivated.
     pub fn verify_without_storage(&self, access_token: &str) -> Result<VerifiedToken, Refusal> {
         self.secrets().tokens.read(access_token, Some(TokenKind::Access), self.now())
     }
 
-    /// Whose access token it is, if it is valid now.
+    /// Verifies an access token, and returns its user and session.
     ///
     /// # Errors
     ///
@@ -218,34 +220,36 @@ impl Referral {
         Ok(Bearer { user: found.user.user, session: found.session.id })
     }
 
-    /// A UUID that sorts by time (version 7), from the handle's clock and generator.
+    /// Generates a UUID that sorts by time (version 7), with the clock and the random generator of the
+    /// handle.
     #[must_use]
     pub fn draw_id(&self) -> uuid::Uuid {
         self.inner.random.time_ordered_uuid(self.now())
     }
 
-    /// Says to all who share the storage which keys are in use here, and makes sure that theirs are
-    /// here too. Call it once, before the first request, where several processes share a database:
-    /// else each may refuse what another signed.
+    /// Records the keys of this process in the storage, and checks that this process has the keys of the
+    /// others. Call it once, before the first request, if several processes share a database. Otherwise a
+    /// process may reject the tokens of another.
     ///
     /// # Errors
     ///
-    /// [`Error::KeyMismatch`] says which key is missing.
+    /// [`Error::KeyMismatch`], which names the missing key.
     pub async fn agree_on_keys(&self) -> Result<(), Error> {
         self.agree_on(&self.secrets()).await
     }
 
-    /// Takes other keys and peppers in place of those of now, for all clones at once, without a
-    /// request being lost. A ring that begins with a new key and has the others after it signs
-    /// nobody out; what a key made that is not in the ring any more is refused from now on.
+    /// Replaces the keys and peppers of all clones of the handle, without losing a request. A ring that
+    /// starts with a new key and has the others after it ends no session. Tokens and codes of a key that is
+    /// no longer in the ring are rejected from then on.
     ///
-    /// It agrees with the storage first, as [`agree_on_keys`](Self::agree_on_keys) does. Where several
-    /// processes share it, each must have a new key **before** any has it first.
+    /// The new keys are checked against the storage first, as in [`agree_on_keys`](Self::agree_on_keys). If
+    /// several processes share the storage, all processes must have a new key **before** any process has it
+    /// first in its ring.
     ///
     /// # Errors
     ///
-    /// [`Error::KeyMismatch`] if a key is missing that is in use, [`Error::Signing`] if the first
-    /// key cannot sign. After an error everything is as it was.
+    /// [`Error::KeyMismatch`] if a key in use is missing, [`Error::Signing`] if the first key cannot sign.
+    /// After an error nothing has changed.
     pub async fn replace_keys(&self, keys: SigningKeys, peppers: Peppers) -> Result<(), Error> {
         let tokens = self.secrets().tokens.with_keys(keys);
         if !tokens.can_sign(self.now()) {
@@ -256,13 +260,14 @@ impl Referral {
         let mut place = self.inner.secrets.write().unwrap_or_else(PoisonError::into_inner);
         let former = mem::replace(&mut *place, secrets);
         drop(place);
-        // Much is remembered of the former tokens: nobody waits until it is forgotten.
+        // The former tokens have a large cache. It is freed after the lock is released, so that no request
+        // waits for that.
         drop(former);
         Ok(())
     }
 
-    /// Checks whether requests can be served: the storage, the keys that other processes use, and the clock as
-    /// it was [measured](Self::measure_clock) last.
+    /// Checks whether requests can be served: the storage, the keys that other processes use, and the clock
+    /// as it was [measured](Self::measure_clock) last.
     pub async fn readiness(&self) -> Readiness {
         let storage = self.inner.storage.check_ready().await;
         let keys = match &storage.database {
@@ -276,12 +281,12 @@ impl Referral {
     ///
     /// # Errors
     ///
-    /// The error of the first check that failed.
+    /// The error of the first failed check.
     pub async fn check_ready(&self) -> Result<(), Error> {
         self.readiness().await.into_result()
     }
 
-    /// Checks that the keys are here that other processes on the storage use.
+    /// Checks that this process has the keys that other processes on the storage use.
     async fn check_keys(&self) -> Result<(), Error> {
         let request = self.key_request(&self.secrets());
         request.decide(&self.inner.storage.known_keys().await?)?;
@@ -290,7 +295,7 @@ impl Referral {
 
     /// Compares the issuer, the audience and the policy with those of the process that started last on this
     /// storage, logs a warning for each difference, and records those of this process. Call it when a process
-    /// starts; [`sweep`](Self::sweep) repeats the comparison.
+    /// starts. [`sweep`](Self::sweep) repeats the comparison.
     ///
     /// # Errors
     ///
@@ -301,7 +306,7 @@ impl Referral {
         Ok(differences)
     }
 
-    /// Compares the settings, and logs the differences that were not there the last time.
+    /// Compares the settings, and logs the differences that did not exist at the last comparison.
     async fn compare_settings(&self) -> Result<Vec<SettingDifference>, Error> {
         let recorded = self.inner.storage.shared_settings().await?;
         let differences = shared_settings::differences(&self.shared_settings(), &recorded);
@@ -318,12 +323,13 @@ impl Referral {
         shared_settings::of(&secrets.tokens.issuer, &secrets.tokens.audience, &self.inner.policy)
     }
 
-    /// Deletes what has ended, looks whether the service is under attack, and
-    /// [measures the clock](Self::measure_clock): call it every minute or so, in each process. Returns how
-    /// much it deleted.
+    /// Deletes rows that have ended, checks whether the service is under attack, and [measures the
+    /// clock](Self::measure_clock). Call it about every minute in each process. Returns the number of deleted
+    /// rows.
     pub async fn sweep(&self) -> Result<u64, Error> {
         if let Err(error) = self.measure_clock().await {
-            // Such as an engine without that function. What follows is worth doing all the same.
+            // Some databases do not have the function that returns the time. The other steps are still
+            // useful.
             tracing::warn!(%error, "failed to read the clock of the database");
         }
         if let Err(error) = self.compare_settings().await {
@@ -334,7 +340,7 @@ impl Referral {
         let alert = self.inner.storage.watch(&watch).await?;
         self.note_attack(alert.under_attack).await;
 
-        // A code that expired still counts for the cool-down.
+        // An expired code still counts for the resend interval.
         let ended_before = now - self.inner.policy.cool_down;
         let (figures_before, messages_before) = (now - SERVICE_MEMORY, now - MESSAGE_MEMORY);
         let sweep = Sweep { ended_before, figures_before, messages_before, batch: SWEEP_BATCH };
@@ -348,12 +354,13 @@ impl Referral {
         }
     }
 
-    /// Ends what the storage has open. To be called after the last request.
+    /// Closes the resources of the storage. Call it after the last request.
     pub async fn close(&self) {
         self.inner.storage.close().await;
     }
 
-    /// The rings of now: to be taken once for a request, so that all of it uses the same.
+    /// Returns the current keys and peppers. Call it once for each request, so that all parts of the request
+    /// use the same ones.
     fn secrets(&self) -> Arc<Secrets> {
         Arc::clone(&self.inner.secrets.read().unwrap_or_else(PoisonError::into_inner))
     }
@@ -376,7 +383,7 @@ impl Referral {
         self.inner.hook.on_event(&event).await;
     }
 
-    /// Tells if an attack began or is over, as far as is known here.
+    /// Emits an event if an attack started or ended, as far as this process knows.
     async fn note_attack(&self, under_attack: bool) {
         if self.inner.under_attack.swap(under_attack, Ordering::Relaxed) != under_attack {
             self.tell(Event::UnderAttack(under_attack)).await;
@@ -432,7 +439,7 @@ impl Referral {
         (tokens.access_expires_at - to_seconds(self.now())).try_into().unwrap_or_default()
     }
 
-    /// The live session of a valid access token, with the user and the newest invitees.
+    /// Returns the active session of a valid access token, with the user and the newest invitees.
     async fn session_of(&self, access_token: &str, invited: u32) -> Result<StoredSession, Error> {
         let token = self.secrets().tokens.read(access_token, Some(TokenKind::Access), self.now())?;
         self.live_session(&token, invited).await
@@ -448,8 +455,8 @@ impl Referral {
         if found.session.must_note_use(token.id)
             && let Err(error) = self.inner.storage.note_grant_used(token.session, token.id).await
         {
-            // Whoever reads need not fail for that: the next use notes it.
-            tracing::warn!(session = %token.session, %error, "the use of a new token was not noted");
+            // The request must not fail because of this: the next use of the token records it.
+            tracing::warn!(session = %token.session, %error, "failed to record the use of a new token");
         }
         Ok(found)
     }

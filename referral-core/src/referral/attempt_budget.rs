@@ -1,13 +1,13 @@
-//! Bound on the rows that failed sign-ins add to the storage.
+//! Limit on the rows that failed sign-ins add to the storage.
 
 use std::sync::{Mutex, PoisonError};
 
 use time::OffsetDateTime;
 
 /// Number of failed sign-ins in a minute up to which a process counts attempts without a valid challenge.
-/// Each of them may add a row for each network of its address. Such an attempt cannot succeed, so nothing
-/// is lost where a flood of them is not counted; without the bound, a flood from addresses that are never
-/// used again would fill the storage.
+/// Each of these attempts may add a row for each network of its address. Such an attempt cannot succeed, so
+/// it is safe not to count a flood of them. Without the limit, a flood from addresses that are never used
+/// again would fill the storage.
 const MAX_PER_MINUTE: u32 = 1_000;
 
 /// Number of failed sign-ins in the current minute.
@@ -27,7 +27,7 @@ impl AttemptBudget {
         spent.minute != minute(now) || spent.attempts < MAX_PER_MINUTE
     }
 
-    /// Takes note of a failed sign-in.
+    /// Records a failed sign-in.
     pub(super) fn spend(&self, now: OffsetDateTime) {
         let mut spent = self.spent();
         if spent.minute != minute(now) {
@@ -50,7 +50,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_minute_has_room_for_a_thousand_attempts() {
+    fn a_thousand_attempts_are_counted_in_a_minute() {
         let (budget, now) = (AttemptBudget::default(), OffsetDateTime::UNIX_EPOCH);
         for _ in 0..1_000 {
             assert!(budget.has_room(now));

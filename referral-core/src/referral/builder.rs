@@ -1,4 +1,4 @@
-//! Putting the handle together.
+//! Builder of the handle.
 
 use std::sync::{Arc, Mutex, RwLock, atomic::AtomicBool};
 
@@ -14,27 +14,27 @@ use crate::{
     token::{Tokens, refresh_audience},
 };
 
-/// Writes the message for a code in the first of these languages that it knows.
+/// Function that writes the message for a code, in the first of these languages for which there is a text.
 pub(super) type TextFn = Arc<dyn Fn(&SmsCode, &[Locale]) -> String + Send + Sync>;
 
-/// Why a handle could not be built.
+/// Error of a handle that could not be built.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BuildError {
-    /// The policy makes no sense.
+    /// The policy is not valid.
     #[error(transparent)]
     Policy(#[from] Invalid),
-    /// The key that signs does not verify what it signed.
-    #[error("the first signing key cannot sign a token that it then verifies")]
+    /// The signing key does not verify its own signature.
+    #[error("the first signing key must be able to verify its own signature")]
     SigningKey,
     /// The audience of access tokens is that of refresh tokens.
     #[error(
-        "the audience of access tokens must not be the issuer with `:refresh`, which refresh tokens have"
+        "the audience of access tokens must differ from the audience of refresh tokens, which is the issuer with `:refresh`"
     )]
     Audience,
 }
 
-/// Puts a [`Referral`] together.
+/// Builder of a [`Referral`].
 pub struct Builder {
     storage: Arc<dyn Storage>,
     sender: Arc<dyn SmsSender>,
@@ -48,8 +48,8 @@ pub struct Builder {
 }
 
 impl Referral {
-    /// Begins with what has no default: where everything is kept, how messages are sent, the
-    /// keys that sign tokens and the peppers that hash codes.
+    /// Returns a builder with the parts that have no default: the storage, the sender of messages, the keys
+    /// that sign tokens and the peppers that hash codes.
     pub fn builder(
         storage: Arc<dyn Storage>,
         sender: Arc<dyn SmsSender>,
@@ -71,59 +71,59 @@ impl Referral {
 }
 
 impl Builder {
-    /// The numbers of the service; by default [`Policy::standard`].
+    /// Sets the policy; by default [`Policy::standard`].
     #[must_use]
     pub fn policy(mut self, policy: Policy) -> Self {
         self.policy = policy;
         self
     }
 
-    /// Who issues the tokens (`iss`); by default `referral`.
+    /// Sets the issuer of the tokens (`iss`); by default `referral`.
     #[must_use]
     pub fn issuer(mut self, issuer: impl Into<String>) -> Self {
         self.tokens.issuer = issuer.into();
         self
     }
 
-    /// Whom the access tokens are for (`aud`); by default `referral`. Refresh tokens are for the issuer
-    /// itself, and have its name with `:refresh` in this claim.
+    /// Sets the audience of the access tokens (`aud`); by default `referral`. The audience of refresh tokens
+    /// is always the issuer with `:refresh`.
     #[must_use]
     pub fn audience(mut self, audience: impl Into<String>) -> Self {
         self.tokens.audience = audience.into();
         self
     }
 
-    /// Who is told of what happened; by default nobody.
+    /// Sets the hook that receives events; by default there is none.
     #[must_use]
     pub fn hook(mut self, hook: impl Hook) -> Self {
         self.hook = Arc::new(hook);
         self
     }
 
-    /// What messages say; by default [`Texts::default`].
+    /// Sets the texts of messages; by default [`Texts::default`].
     #[must_use]
     pub fn texts(mut self, texts: Texts) -> Self {
         self.text = written_with(texts);
         self
     }
 
-    /// What the message says, given the code and the languages asked for, the best first: for whoever
-    /// does not find [`texts`](Self::texts) enough.
+    /// Sets the function that writes messages. Its arguments are the code and the requested languages, in
+    /// order of preference. Use it if [`texts`](Self::texts) is not enough.
     #[must_use]
     pub fn text_fn(mut self, text: impl Fn(&SmsCode, &[Locale]) -> String + Send + Sync + 'static) -> Self {
         self.text = Arc::new(text);
         self
     }
 
-    /// What tells the time; by default the system's clock.
+    /// Sets the clock; by default the system clock.
     #[must_use]
     pub fn clock(mut self, clock: impl Clock) -> Self {
         self.clock = Arc::new(clock);
         self
     }
 
-    /// What gives randomness; by default the operating system. For tests only: whoever can
-    /// foresee it can sign in as anybody.
+    /// Sets the source of randomness; by default the operating system. For tests only: with predictable
+    /// values, an attacker can sign in as any user.
     #[must_use]
     pub fn random(mut self, random: impl Random) -> Self {
         self.random = Arc::new(random);
@@ -132,12 +132,12 @@ impl Builder {
 
     /// Checks that access tokens have another audience than refresh tokens.
     ///
-    /// [`build`](Self::build) checks it as well. A program can call this before it opens the storage.
+    /// [`build`](Self::build) makes this check as well. A program can call this before it opens the storage.
     pub fn check_audience(issuer: &str, audience: &str) -> Result<(), BuildError> {
         if audience == refresh_audience(issuer) { Err(BuildError::Audience) } else { Ok(()) }
     }
 
-    /// The handle, once it is certain that its policy makes sense and that it can sign.
+    /// Builds the handle, after it has checked the policy and the signing key.
     ///
     /// # Errors
     ///
@@ -145,8 +145,8 @@ impl Builder {
     ///
     /// # Panics
     ///
-    /// If `jsonwebtoken` has no crypto backend, or two: enable exactly one of the features
-    /// `aws-lc-rs` and `rust-crypto` in the whole build.
+    /// If `jsonwebtoken` has no crypto backend, or two. Enable exactly one of the features `aws-lc-rs` and
+    /// `rust-crypto` in the whole build.
     pub fn build(self) -> Result<Referral, BuildError> {
         self.policy.check()?;
         Self::check_audience(&self.tokens.issuer, &self.tokens.audience)?;

@@ -1,4 +1,4 @@
-//! Comparing the clock of this host with the clock of the storage.
+//! Comparison of the clock of this host with the clock of the storage.
 
 use std::{
     sync::{Mutex, PoisonError},
@@ -10,20 +10,21 @@ use time::OffsetDateTime;
 use super::Referral;
 use crate::{Error, Event, clock::ClockOffset};
 
-/// The offset above which a measurement is logged as a warning. Hosts that run NTP are within some
-/// milliseconds, and a second is the shortest limit that can be set.
+/// Offset above which a measurement is logged as a warning. Hosts that run NTP differ by a few milliseconds,
+/// and a second is the shortest limit that can be set.
 const WARN_ABOVE: Duration = Duration::from_secs(1);
 
-/// The least time between two warnings.
+/// Shortest time between two warnings.
 const WARN_INTERVAL: Duration = Duration::from_mins(1);
 
-/// The round trips of one measurement at most. The quickest counts.
+/// Largest number of round trips of one measurement. The fastest one is used.
 const MAX_ROUND_TRIPS: u32 = 3;
 
-/// The uncertainty below which a measurement needs no further round trip: small beside [`WARN_ABOVE`].
+/// Uncertainty below which a measurement needs no further round trip. It is small compared with
+/// [`WARN_ABOVE`].
 const LOW_UNCERTAINTY: Duration = Duration::from_millis(50);
 
-/// The last measurement and the last warning.
+/// Last measurement and time of the last warning.
 #[derive(Default)]
 pub(super) struct Clocks(Mutex<Measured>);
 
@@ -34,11 +35,11 @@ struct Measured {
 }
 
 impl Clocks {
-    /// Remembers the measurement, and returns `true` if a warning is due.
+    /// Stores the measurement, and returns `true` if a warning is due.
     fn set(&self, measured: ClockOffset, now: OffsetDateTime) -> bool {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         state.last = Some(measured);
-        // A clock that was set back must not silence warnings.
+        // A clock that was set back must not suppress warnings.
         let is_recent = |at| now >= at && now < at + WARN_INTERVAL;
         let is_due = measured.at_least() > WARN_ABOVE && !state.warned_at.is_some_and(is_recent);
         if is_due {
@@ -53,16 +54,16 @@ impl Clocks {
 }
 
 impl Referral {
-    /// Measures how far the clock of this host is off the clock of the storage. Returns `None` if the
-    /// storage has no clock of its own, or if the clock of this host was set back meanwhile.
+    /// Measures the offset between the clock of this host and the clock of the storage. Returns `None` if the
+    /// storage has no clock of its own, or if the clock of this host was set back during the measurement.
     ///
-    /// Call it before the first request. [`sweep`](Self::sweep) repeats it. Above a second there is a
-    /// warning in the log, and above [`Policy::max_clock_offset`](crate::Policy::max_clock_offset)
+    /// Call it before the first request. [`sweep`](Self::sweep) repeats it. An offset above one second is
+    /// logged as a warning, and above [`Policy::max_clock_offset`](crate::Policy::max_clock_offset)
     /// [`check_ready`](Self::check_ready) fails.
     ///
     /// # Errors
     ///
-    /// If the storage fails. Then the last measurement stays.
+    /// If the storage fails. The last measurement is then kept.
     pub async fn measure_clock(&self) -> Result<Option<ClockOffset>, Error> {
         let mut quickest: Option<ClockOffset> = None;
         for _ in 0..MAX_ROUND_TRIPS {
@@ -89,7 +90,7 @@ impl Referral {
         Ok(Some(measured))
     }
 
-    /// Fails if the clocks are known to differ by more than the policy allows.
+    /// Returns an error if the clocks are known to differ by more than the policy allows.
     pub(super) fn check_clock(&self) -> Result<(), Error> {
         let Some(max) = self.inner.policy.max_clock_offset else { return Ok(()) };
         match self.inner.clocks.last() {

@@ -1,4 +1,4 @@
-//! Sending codes.
+//! Sending of codes.
 
 use std::sync::Arc;
 
@@ -11,13 +11,13 @@ use crate::{
 };
 
 impl Referral {
-    /// Sends a code to a phone, whether it has an account or not. To a [test
-    /// number](crate::TestNumber) nothing is sent: its code is known.
+    /// Sends a code to a phone, with or without an account. A [test number](crate::TestNumber) gets no
+    /// message, because its code is known.
     ///
     /// # Errors
     ///
-    /// [`Refusal::PhoneNotAllowed`], [`Refusal::TooManyRequests`]; [`Error::SmsNotSent`] if the
-    /// message certainly does not go out: the code is void then and not counted for the phone.
+    /// [`Refusal::PhoneNotAllowed`], [`Refusal::TooManyRequests`]; [`Error::SmsNotSent`] if the message is
+    /// certainly not sent. The code is then void and not counted for the phone.
     pub async fn send_code(&self, request: SendCode) -> Result<SentCode, Error> {
         let (phone, address) = (request.phone.clone(), request.client.address);
         let sent = self.try_send_code(request).await;
@@ -25,7 +25,7 @@ impl Referral {
             Ok((sent, Some(receipt))) => {
                 let (challenge, code_length) = (sent.challenge, sent.code_length);
                 let route = receipt.gateway.clone().map(|gateway| MessageRoute::new(gateway, &phone));
-                // Told first: it is paid for, whether it can be noted or not.
+                // This event is emitted first, because the message is charged even if it cannot be recorded.
                 self.tell(Event::CodeSent { phone, challenge, code_length, address, route: route.clone() })
                     .await;
                 if let Some(route) = route {
@@ -45,7 +45,7 @@ impl Referral {
         sent.map(|(sent, _)| sent)
     }
 
-    /// Sends a code. Without a receipt it is that of a test number, and there was nothing to send.
+    /// Sends a code. Returns no receipt for a test number, because no message is sent.
     async fn try_send_code(&self, request: SendCode) -> Result<(SentCode, Option<Receipt>), Error> {
         let Inner { policy, random, .. } = &*self.inner;
         let now = self.now();
@@ -81,7 +81,7 @@ impl Referral {
         Ok((sent, receipt))
     }
 
-    /// Hands the code of a challenge to the sender.
+    /// Passes the code of a challenge to the sender.
     async fn send_message(
         &self,
         ask: &ChallengeRequest,
@@ -95,13 +95,13 @@ impl Referral {
         match self.inner.sender.send(&message).await {
             Ok(receipt) => Ok(receipt),
             Err(SmsError::Unknown(reason)) => {
-                tracing::warn!(reason, "nobody knows whether the message was sent");
+                tracing::warn!(reason, "failed to determine whether the message was sent");
                 Ok(Receipt::default())
             }
             Err(error) => {
                 let counting = ask.void(challenge.sent_at);
                 if let Err(failure) = self.inner.storage.void_challenge(challenge.id, &counting).await {
-                    tracing::warn!(challenge = %challenge.id, %failure, "a code that was not sent was not voided");
+                    tracing::warn!(challenge = %challenge.id, %failure, "failed to void a code that was not sent");
                 }
                 Err(Error::SmsNotSent(error))
             }

@@ -1,4 +1,5 @@
-//! What became of messages: noted when a gateway accepts one and when it reports on it, and told.
+//! Delivery status of messages: recorded when a gateway accepts a message and when it reports on it, and
+//! emitted as events.
 
 use std::{
     collections::HashMap,
@@ -15,15 +16,15 @@ use crate::{
     storage::MessageChange,
 };
 
-/// Reports of one gateway with weak evidence that one process stores in a minute, about messages of which
-/// nothing is stored yet.
+/// Number of reports with weak evidence that one process stores in a minute for one gateway, about messages
+/// that are not stored yet.
 ///
-/// A gateway reports before its acceptance of the message is stored only if it delivers within the
-/// milliseconds which that takes. In the three days for which messages are kept, this is at most 129 600
-/// rows for each gateway and process.
+/// A gateway reports before its acceptance of the message is stored only if it delivers the message within
+/// the milliseconds that storing takes. In the three days for which messages are stored, the limit allows at
+/// most 129 600 rows for each gateway and process.
 const UNKNOWN_PER_MINUTE: u32 = 30;
 
-/// Counts the reports with weak evidence that were stored in the current minute, by gateway.
+/// Number of reports with weak evidence that were stored in the current minute, by gateway.
 #[derive(Default)]
 pub(super) struct WeakReports(Mutex<Minute>);
 
@@ -34,7 +35,7 @@ struct Minute {
 }
 
 impl WeakReports {
-    /// Counts one more report of the gateway, and returns `true` if it may be stored.
+    /// Counts a report of the gateway, and returns `true` if it may be stored.
     fn admit(&self, gateway: &str, now: OffsetDateTime) -> bool {
         let mut minute = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let start = now.unix_timestamp().div_euclid(60);
@@ -47,7 +48,7 @@ impl WeakReports {
             tracing::warn!(
                 gateway,
                 limit = UNKNOWN_PER_MINUTE,
-                "dropping reports of unknown messages: the gateway does not sign what they say, and sent too many in a minute"
+                "dropping reports about unknown messages: the gateway does not sign its reports and sent too many in a minute"
             );
         }
         *stored <= UNKNOWN_PER_MINUTE
@@ -55,21 +56,21 @@ impl WeakReports {
 }
 
 impl Referral {
-    /// Takes note of what a gateway reports of a message: to be called by whoever receives its reports,
-    /// once it is certain that they are the gateway's. A report may come early, late or again, and may be
-    /// about a message of somebody else: each status of a message that was sent from here is told once, as
-    /// an [`Event::MessageStatus`], and of all others nothing.
+    /// Records what a gateway reports about a message. The receiver of reports calls it after it has verified
+    /// that the report is from the gateway. A report may be early, late, repeated, or about a message of
+    /// another service. Each status of a message that was sent from here is emitted once, as an
+    /// [`Event::MessageStatus`]. Reports about other messages emit no event.
     ///
-    /// Reports with [weak evidence](ReportEvidence::Weak) about messages of which nothing is stored yet are
-    /// dropped beyond 30 a minute for each gateway and process.
+    /// Reports with [weak evidence](ReportEvidence::Weak) about messages that are not stored yet are dropped
+    /// beyond 30 a minute for each gateway and process.
     ///
     /// # Errors
     ///
-    /// If the storage fails. Then let the gateway report again.
+    /// If the storage fails. The gateway must then send the report again.
     pub async fn report_delivery(&self, report: DeliveryReport) -> Result<(), Error> {
         let DeliveryReport { gateway, message_id, status, evidence } = report;
         let Some(message) = MessageKey::new(&gateway, &message_id) else {
-            tracing::warn!("a report was dropped: its gateway's name or its message's id is no id to keep");
+            tracing::warn!("dropped a delivery report: the gateway name or the message ID is not valid");
             return Ok(());
         };
         let news = MessageNews::reported(message, status, self.now());
@@ -81,9 +82,9 @@ impl Referral {
         Ok(())
     }
 
-    /// Takes a report whose message a third party may have chosen.
+    /// Records a report whose message a third party may have chosen.
     async fn note_weak_report(&self, gateway: &str, news: MessageNews) -> Result<MessageChange, Error> {
-        // Most reports are about known messages. Those do not count, so that a flood of others does not
+        // Most reports are about known messages. These are not counted, so that a flood of others does not
         // suppress them.
         let change = self.inner.storage.note_message(&news.clone().of_known_message_only()).await?;
         if change.is_unknown && self.inner.weak_reports.admit(gateway, news.now) {
@@ -92,8 +93,8 @@ impl Referral {
         Ok(change)
     }
 
-    /// Takes note of which gateway accepted the message of a challenge, and as what; returns what there is
-    /// to tell of that. The message is out, so nobody is refused if that fails.
+    /// Records which gateway accepted the message of a challenge, and its message ID. Returns the statuses to
+    /// emit. The message is already sent, so a failure here does not fail the request.
     pub(super) async fn note_accepted(
         &self,
         route: &MessageRoute,
@@ -103,16 +104,16 @@ impl Referral {
         let gateway = &*route.gateway;
         let message_id = receipt.message_id.as_deref();
         let Some(news) = MessageNews::accepted(route, message_id, challenge, self.now()) else {
-            tracing::warn!("a message is not tracked: its gateway's name is empty or too long");
+            tracing::warn!("failed to track a message: the gateway name is not valid");
             return Vec::new();
         };
         if message_id.is_some() && news.message.is_none() {
-            tracing::warn!(gateway, "a message is not tracked: its id is empty or too long");
+            tracing::warn!(gateway, "failed to track a message: the message ID is not valid");
         }
         match self.inner.storage.note_message(&news).await {
             Ok(change) => change.reached,
             Err(failure) => {
-                tracing::warn!(gateway, %failure, "a message is not tracked: it could not be noted");
+                tracing::warn!(gateway, %failure, "failed to record the acceptance of a message");
                 Vec::new()
             }
         }

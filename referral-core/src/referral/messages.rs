@@ -1,4 +1,4 @@
-//! What is asked of the handle, and what it answers, about signing in.
+//! Requests and results of the handle for signing in.
 
 use std::time::Duration;
 
@@ -7,33 +7,33 @@ use crate::{
     User, sms_code::CodeInput,
 };
 
-/// A request for a code.
+/// Request for a code.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct SendCode {
-    /// Where to send it.
+    /// Phone to send the code to.
     pub phone: PhoneNumber,
-    /// The languages that the message may be in, the best first.
+    /// Languages for the message, in order of preference.
     pub locales: Vec<Locale>,
-    /// Who asks for it.
+    /// Client that sends the request.
     pub client: Client,
 }
 
 impl SendCode {
-    /// A code for `phone`, in a message in the language that is usual.
+    /// Creates a request for a code for `phone`, with a message in the default language.
     #[must_use]
     pub fn new(phone: PhoneNumber) -> Self {
         Self { phone, locales: Vec::new(), client: Client::default() }
     }
 
-    /// In a message in the first of these languages that there is a text in.
+    /// Sets the languages for the message. The first one for which there is a text is used.
     #[must_use]
     pub fn locales(mut self, locales: impl Into<Vec<Locale>>) -> Self {
         self.locales = locales.into();
         self
     }
 
-    /// Asked for by this client.
+    /// Sets the client that sends the request.
     #[must_use]
     pub fn client(mut self, client: Client) -> Self {
         self.client = client;
@@ -41,64 +41,64 @@ impl SendCode {
     }
 }
 
-/// A code is on its way.
+/// Result of a sent code.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct SentCode {
-    /// The phone in canonical form.
+    /// Phone in canonical form.
     pub phone: PhoneNumber,
-    /// Names this code among others sent to the phone.
+    /// Challenge that identifies this code among others sent to the phone.
     pub challenge: ChallengeId,
-    /// How many digits the code has.
+    /// Number of digits of the code.
     pub code_length: u8,
-    /// How long the code lives.
+    /// Time until the code expires.
     pub expires_in: Duration,
-    /// After how long another can be asked for.
+    /// Time after which another code can be requested.
     pub resend_in: Duration,
-    /// The code itself, from a sender that reveals it: see
-    /// [`DevelopmentSender`](crate::sms::DevelopmentSender). Never that of a
-    /// [test number](crate::TestNumber), to which nothing is sent.
+    /// Code, if the sender reveals it: see [`DevelopmentSender`](crate::sms::DevelopmentSender). The code of
+    /// a [test number](crate::TestNumber), to which no message is sent, is never revealed.
     pub revealed_code: Option<SmsCode>,
 }
 
-/// A code that comes back.
+/// Request to sign in with a code.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct SignIn {
-    /// The phone it was sent to.
+    /// Phone that the code was sent to.
     pub phone: PhoneNumber,
-    /// The code.
+    /// Code.
     pub code: CodeInput,
-    /// The id that came back when it was sent; without, the phone's newest is meant.
+    /// Challenge that was returned when the code was sent. If it is `None`, the newest challenge of the phone
+    /// is used.
     pub challenge: Option<ChallengeId>,
-    /// A friend's invite code.
+    /// Invite code of another user.
     pub invited_by_code: Option<InviteCode>,
-    /// Who sends it.
+    /// Client that sends the request.
     pub client: Client,
 }
 
 impl SignIn {
-    /// The code that came back from `phone`.
+    /// Creates a request to sign in with the code that was sent to `phone`.
     #[must_use]
     pub fn new(phone: PhoneNumber, code: CodeInput) -> Self {
         Self { phone, code, challenge: None, invited_by_code: None, client: Client::default() }
     }
 
-    /// The code answers this challenge, and no other.
+    /// Sets the challenge that the code belongs to.
     #[must_use]
     pub fn challenge(mut self, challenge: impl Into<Option<ChallengeId>>) -> Self {
         self.challenge = challenge.into();
         self
     }
 
-    /// A friend's invite code came along.
+    /// Sets the invite code of another user.
     #[must_use]
     pub fn invited_by(mut self, code: impl Into<Option<InviteCode>>) -> Self {
         self.invited_by_code = code.into();
         self
     }
 
-    /// Sent by this client.
+    /// Sets the client that sends the request.
     #[must_use]
     pub fn client(mut self, client: Client) -> Self {
         self.client = client;
@@ -106,31 +106,31 @@ impl SignIn {
     }
 }
 
-/// Somebody is signed in.
+/// Result of a sign-in.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct SignedIn {
-    /// The user.
+    /// User.
     pub user: User,
-    /// The session.
+    /// Session.
     pub session: SessionId,
-    /// The tokens.
+    /// Tokens.
     pub tokens: TokenPair,
-    /// For how long the access token is valid.
+    /// Time until the access token expires.
     pub expires_in: Duration,
-    /// Whether the user is new.
+    /// Whether the user was created by this sign-in.
     pub created: bool,
-    /// What became of the invite code.
+    /// Outcome of the invite code.
     pub invitation: InvitationOutcome,
 }
 
-/// A refresh token that is to be exchanged.
+/// Request to exchange a refresh token.
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct Refresh<'a> {
-    /// The token.
+    /// Refresh token.
     pub token: &'a str,
-    /// Who has it.
+    /// Client that sends the request.
     pub client: Client,
 }
 
@@ -147,7 +147,7 @@ impl<'a> From<&'a String> for Refresh<'a> {
 }
 
 impl Refresh<'_> {
-    /// Sent by this client.
+    /// Sets the client that sends the request.
     #[must_use]
     pub fn client(mut self, client: Client) -> Self {
         self.client = client;
@@ -155,22 +155,22 @@ impl Refresh<'_> {
     }
 }
 
-/// New tokens for old.
+/// Result of a refresh.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Refreshed {
-    /// The tokens.
+    /// New tokens.
     pub tokens: TokenPair,
-    /// For how long the access token is valid.
+    /// Time until the access token expires.
     pub expires_in: Duration,
 }
 
-/// Whoever showed a valid access token.
+/// User and session of a valid access token.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Bearer {
-    /// The user.
+    /// User.
     pub user: User,
-    /// The session that the token belongs to.
+    /// Session that the token belongs to.
     pub session: SessionId,
 }

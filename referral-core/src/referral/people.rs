@@ -1,4 +1,4 @@
-//! The part of the handle that shows users and edits one's own profile.
+//! Operations of the handle on users and on the own profile.
 
 use std::sync::Arc;
 
@@ -9,60 +9,59 @@ use crate::{
     profile::ProfileEdit, storage::NewStaff, users::UserQuery, visibility::Viewer,
 };
 
-/// A page of users that is asked for.
+/// Request for a page of users.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ListUsers<'a> {
-    /// How many users to show.
+    /// Number of users to return.
     pub limit: PageSize,
-    /// Number of the newest users to leave out, at most [`MAX_OFFSET`]. The cost grows with it, while a
-    /// cursor costs the same at any depth.
+    /// Number of the newest users to skip, at most [`MAX_OFFSET`]. The cost grows with it, while the cost of
+    /// a cursor is the same at any depth.
     pub offset: Option<u64>,
-    /// A cursor from another page; goes before the offset.
+    /// Cursor from another page. It takes precedence over the offset.
     pub cursor: Option<&'a str>,
-    /// Which users to show.
+    /// Filter of the users.
     pub filter: FilterInput<'a>,
 }
 
-/// A page of users.
+/// Page of users.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct UserList {
-    /// The users, newest first.
+    /// Users, newest first.
     pub users: Vec<UserView>,
-    /// How many there are in all: exact without a filter, and up to
-    /// [`COUNT_LIMIT`](crate::COUNT_LIMIT) with one.
+    /// Number of all users: exact without a filter, and at most [`COUNT_LIMIT`](crate::COUNT_LIMIT) with one.
     pub count: u64,
-    /// Whether there are no more than `count`.
+    /// Whether `count` is exact.
     pub count_exact: bool,
-    /// Where older users are.
+    /// Link to older users.
     pub next: Option<PageLink>,
-    /// Where newer users are.
+    /// Link to newer users.
     pub previous: Option<PageLink>,
 }
 
-/// Where another page begins.
+/// Link to another page.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PageLink {
-    /// At this offset.
+    /// Page at this offset.
     Offset(u64),
-    /// At this cursor.
+    /// Page at this cursor.
     Cursor(String),
 }
 
-/// A page of somebody's invitees.
+/// Page of invitees.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct InviteeList {
-    /// The invitees, newest users first.
+    /// Invitees, newest first.
     pub invitees: Vec<InviteeView>,
-    /// How many there are in all.
+    /// Number of all invitees.
     pub count: u64,
-    /// The cursor of the next page.
+    /// Cursor of the next page.
     pub next: Option<String>,
 }
 
 impl Referral {
-    /// The user whose access token it is, in one step of the storage.
+    /// Returns the user of an access token, with one call of the storage.
     ///
     /// # Errors
     ///
@@ -74,7 +73,7 @@ impl Referral {
         Ok(viewer.profile(found))
     }
 
-    /// A user, as the bearer may see them.
+    /// Returns a user, as the bearer may see them.
     ///
     /// # Errors
     ///
@@ -126,7 +125,7 @@ impl Referral {
         })
     }
 
-    /// A page of those whom a user invited, newest users first, as the bearer may see them.
+    /// Returns a page of the users that a user invited, newest first, as the bearer may see them.
     ///
     /// # Errors
     ///
@@ -155,14 +154,14 @@ impl Referral {
         })
     }
 
-    /// Changes the bearer's own profile: all of it, or nothing.
+    /// Changes the profile of the bearer: applies all changes, or none.
     ///
     /// # Errors
     ///
-    /// [`Refusal::EmailTaken`], [`Refusal::InvitationAlreadyAccepted`],
-    /// [`Refusal::UnknownInviteCode`], [`Refusal::OwnInviteCode`], [`Refusal::InvitationLoop`];
-    /// [`Error::ProfileRefused`] for several at once. [`Refusal::TooManyRequests`] with an invite
-    /// code, where too many unknown ones were given.
+    /// [`Refusal::EmailTaken`], [`Refusal::InvitationAlreadyAccepted`], [`Refusal::UnknownInviteCode`],
+    /// [`Refusal::OwnInviteCode`], [`Refusal::InvitationLoop`]; [`Error::ProfileRefused`] if there are
+    /// several of them. [`Refusal::TooManyRequests`] for a change with an invite code, if too many unknown
+    /// ones were given, or with an email address, if too many were set.
     pub async fn edit_profile(
         &self,
         bearer: &Bearer,
@@ -189,12 +188,12 @@ impl Referral {
         Ok(self.viewer(bearer).profile(found.ok_or(Refusal::UserNotFound)?))
     }
 
-    /// Makes the user with this phone staff; makes the user first, if there is none. The sessions of a user
-    /// who was not staff before end.
+    /// Makes the user with this phone staff, and creates the user first if there is none. Ends the sessions
+    /// of a user who was not staff before.
     ///
     /// # Errors
     ///
-    /// [`Refusal::TestNumber`]; [`Refusal::PhoneNotAllowed`] for a phone that could never get a code.
+    /// [`Refusal::TestNumber`]; [`Refusal::PhoneNotAllowed`] for a phone that cannot receive a code.
     pub async fn make_staff(&self, phone: PhoneNumber) -> Result<User, Error> {
         let now = self.now();
         if self.policy().test_number(&phone, now).is_some() {
@@ -214,7 +213,7 @@ impl Referral {
         Ok(user)
     }
 
-    /// Lets a user sign in, or not. All tokens of an inactive user are not valid, from now on.
+    /// Activates or deactivates a user. All tokens of an inactive user are invalid from then on.
     ///
     /// # Errors
     ///
@@ -232,9 +231,9 @@ impl Referral {
         Cursors(Arc::clone(&self.secrets().peppers))
     }
 
-    /// The next and the previous page of a page that begins at `position` and whose first and
-    /// last user are `ends`. One that was asked for by its offset leads to others like it, up to the
-    /// largest offset, and from there on by a cursor.
+    /// Returns the links to the next and the previous page of a page that starts at `position` and whose
+    /// first and last user are `ends`. A page requested by offset links to pages by offset, up to the largest
+    /// offset, and beyond it by cursor.
     fn links(
         &self,
         list: ListUsers<'_>,
@@ -271,7 +270,7 @@ mod tests {
         let peppers = Peppers::from_secret("p1", &[2; 32]).expect("long enough");
         let storage = Arc::new(MemoryStorage::new());
         let referral = Referral::builder(storage, Arc::new(DevelopmentSender), keys, peppers);
-        let referral = referral.build().expect("a sound policy and a sound key");
+        let referral = referral.build().expect("the policy and the key are valid");
         let links = |offset| {
             let list = ListUsers { offset: Some(offset), ..ListUsers::default() };
             referral.links(list, Position::Offset(offset), Some((user(2).id, user(1).id)), true)

@@ -1,37 +1,37 @@
-//! One's own sessions: which there are, and how they end.
+//! Sessions of the current user: list them and end them.
 
 use super::{Bearer, Referral};
 use crate::{
     Error, Event, Refusal, Session, SessionEnd, SessionId, TokenKind, UserId, session::EndedSessions,
 };
 
-/// How many sessions [`Referral::sessions`] shows.
+/// Largest number of sessions that [`Referral::sessions`] returns.
 pub const SESSIONS_SHOWN: u32 = 100;
 
 impl Referral {
-    /// Signs out: ends the session of a refresh token, which is enough when the access token has
-    /// expired. Says whether it ended now.
+    /// Signs out: ends the session of a refresh token, which also works after the access token has expired.
+    /// Returns `true` if the session was active until now.
     ///
     /// # Errors
     ///
-    /// [`Refusal::TokenNotValid`] for what is no refresh token, or an expired one, whose session
-    /// ended with it.
+    /// [`Refusal::TokenNotValid`] for a text that is not a refresh token, or for an expired one, whose
+    /// session ended with it.
     pub async fn sign_out(&self, refresh_token: &str) -> Result<bool, Error> {
         let token = self.secrets().tokens.read(refresh_token, Some(TokenKind::Refresh), self.now())?;
         let sessions = EndedSessions::One(token.session);
         Ok(self.end_sessions(token.user, sessions, SessionEnd::SignedOut).await? > 0)
     }
 
-    /// The bearer's own sessions that have not ended, newest first; [`SESSIONS_SHOWN`] at most.
+    /// Returns the sessions of the bearer that have not ended, newest first, at most [`SESSIONS_SHOWN`].
     pub async fn sessions(&self, bearer: &Bearer) -> Result<Vec<Session>, Error> {
         Ok(self.inner.storage.sessions(bearer.user.id, self.now(), SESSIONS_SHOWN).await?)
     }
 
-    /// Ends one of the bearer's own sessions.
+    /// Ends a session of the bearer.
     ///
     /// # Errors
     ///
-    /// [`Refusal::SessionNotFound`] if it is not theirs, or has ended.
+    /// [`Refusal::SessionNotFound`] if the session belongs to another user or has ended.
     pub async fn end_session(&self, bearer: &Bearer, session: SessionId) -> Result<(), Error> {
         let is_own = session == bearer.session;
         let reason = if is_own { SessionEnd::SignedOut } else { SessionEnd::EndedElsewhere };
@@ -41,7 +41,7 @@ impl Referral {
         }
     }
 
-    /// Ends all of the bearer's own sessions but the one they ask from, and says how many.
+    /// Ends all sessions of the bearer except the current one, and returns the number of ended sessions.
     pub async fn end_other_sessions(&self, bearer: &Bearer) -> Result<u64, Error> {
         let sessions = EndedSessions::Others(bearer.session);
         self.end_sessions(bearer.user.id, sessions, SessionEnd::EndedElsewhere).await
