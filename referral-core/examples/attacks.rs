@@ -1,4 +1,4 @@
-//! What the limits are worth: attacks on the real service, and what they come to.
+//! Simulated attacks on the service, and a table of their results. They show the effect of the limits.
 //!
 //! ```sh
 //! cargo run --release -p referral-core --features conformance --example attacks

@@ -85,8 +85,8 @@ pub(crate) struct Ring {
 pub enum KeyMismatch {
     /// The process lacks a key that is in use.
     #[error(
-        "the database is in use with the {purpose} `{id}`, which is not in the key ring of this process; give \
-         every process the same key files"
+        "the database is in use with the {purpose} `{id}`, which is not in the key ring of this process; \
+         give every process the same key files"
     )]
     Missing {
         /// Purpose of the key.
@@ -96,8 +96,8 @@ pub enum KeyMismatch {
     },
     /// The process has another key with the same ID.
     #[error(
-        "the {purpose} `{id}` of this process differs from the one that the database is in use with; give every \
-         process the same key files, and each new key its own ID"
+        "the {purpose} `{id}` of this process differs from the one that the database is in use with; give \
+         every process the same key files, and each new key its own ID"
     )]
     Different {
         /// Purpose of the key.

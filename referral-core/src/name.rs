@@ -43,8 +43,8 @@ impl Name {
         if is_name {
             Ok(Self(name.to_owned()))
         } else {
-            let detail = "The name is empty, too long, or has invisible characters. Use 1 to 64 visible characters, at \
-                 most 1024 bytes in UTF-8.";
+            let detail = "The name is empty, too long, or has invisible characters. Use 1 to 64 visible \
+                          characters, at most 1024 bytes in UTF-8.";
             Err(Invalid::new("invalid_name", detail))
         }
     }

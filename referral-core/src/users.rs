@@ -251,8 +251,8 @@ pub fn check_search(input: &str) -> Result<(), Invalid> {
         return Err(Invalid::new("invalid_search", detail));
     }
     if terms.len() > 1 && terms.iter().all(SearchTerm::is_short) {
-        let detail = "All search terms are shorter than 3 characters. Use at least one longer term, or a single \
-                      short term.";
+        let detail = "All search terms are shorter than 3 characters. Use at least one longer term, or a \
+                      single short term.";
         return Err(Invalid::new("invalid_search", detail));
     }
     Ok(())

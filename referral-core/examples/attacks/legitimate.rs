@@ -1,5 +1,5 @@
-//! Legitimate traffic: users who mistype codes, whose messages come late, and who share an address.
-//! No limit may reject them.
+//! Legitimate traffic: users who mistype codes, users whose messages arrive late, and users who share an
+//! address. No limit may reject them.
 
 use std::time::Duration;
 
@@ -13,10 +13,10 @@ use super::{
 /// Time that it takes to read a message and to type its code.
 const TYPING: Duration = Duration::from_secs(20);
 
-/// Time after which a user requests another code, and after which the first message arrives all the same.
+/// Time after which a user requests another code, and after which the first message arrives nevertheless.
 const LATE: Duration = Duration::from_secs(70);
 
-/// Rejected requests of users who did nothing wrong.
+/// Counts the rejected requests of legitimate users.
 pub(crate) async fn legitimate_users_are_served() -> Vec<Row> {
     vec![
         carrier(None, "without strangers").await,
@@ -26,7 +26,7 @@ pub(crate) async fn legitimate_users_are_served() -> Vec<Row> {
     ]
 }
 
-/// Codes that are in flight when an attack is noticed: what it costs their owners.
+/// Counts the owners that are affected because their codes were in flight when an attack was detected.
 pub(crate) async fn owners_at_the_start_of_an_attack() -> Row {
     const OWNERS: u32 = 100;
     let mut world = World::new(standard());
@@ -35,7 +35,7 @@ pub(crate) async fn owners_at_the_start_of_an_attack() -> Row {
         let (phone, from) = (phone(500_000 + number, 1), world.new_address());
         waiting.push((world.send(&phone, from).await.expect("sent"), from));
     }
-    for number in 0..=world.policy.attack_failures.expect("attacks are noticed") {
+    for number in 0..=world.policy.attack_failures.expect("the policy has a threshold for attacks") {
         let from = world.new_address();
         let sent = world.ask(&phone(number, 1), from).await.expect("sent");
         world.guess(At::Challenge(&sent), from).await;
@@ -47,36 +47,35 @@ pub(crate) async fn owners_at_the_start_of_an_attack() -> Row {
             continue;
         }
         repeated += 1;
-        // Without waiting for the resend interval, which is not over.
+        // The user does not wait until the resend interval ends.
         let signed_in = match world.send(&sent.phone, from).await {
             Ok(sent) => world.respond(&sent, from).await == Response::SignedIn,
             Err(_) => false,
         };
         rejected += u64::from(!signed_in);
     }
-    let note = format!("{repeated} of {OWNERS} owners with a code in flight need another, at once");
+    let note = format!("{repeated} of {OWNERS} owners with a code in flight need another code immediately");
     world
-        .row("Legitimate: codes in flight when an attack begins", Bound::Rejections(0))
+        .row("Legitimate: codes in flight when an attack starts", Bound::Rejections(0))
         .rejecting(rejected, note)
 }
 
 #[derive(Clone, Copy)]
 enum Stranger {
-    /// Sends codes for phones that have none.
+    /// Submits codes for phones that have none.
     WithoutChallenge,
-    /// Guesses at codes of the users until their attempts are used up.
+    /// Guesses the codes of the users until their attempts are used up.
     UsedUpCodes,
 }
 
-/// 2 400 users behind one address of a carrier, in a day: 100 an hour.
+/// Signs in 2 400 users behind one address of a carrier, within a day: 100 an hour.
 async fn carrier(stranger: Option<Stranger>, name: &str) -> Row {
     let mut world = World::new(standard());
     let from = world.new_address();
     let (mut sign_ins, mut rejected) = (0, 0);
     for number in 0..2_400 {
-        let begin = HOUR / 100 * number;
-        world.wait_until(begin);
-        // Each in a number range of its own.
+        world.wait_until(HOUR / 100 * number);
+        // Each user is in a different number range.
         let mut user = User { number, phone: 100_000 + number, from, rejected: 0 };
         if matches!(stranger, Some(Stranger::WithoutChallenge)) {
             for attempt in 0..=number % 2 {
@@ -92,7 +91,7 @@ async fn carrier(stranger: Option<Stranger>, name: &str) -> Row {
     row.rejecting(rejected, note)
 }
 
-/// 60 colleagues with telephone numbers in sequence, who begin to work at the same time.
+/// Signs in 60 colleagues with sequential phone numbers, who start to work at the same time.
 async fn office() -> Row {
     let mut world = World::new(standard());
     let from = world.new_address();
@@ -115,31 +114,31 @@ struct User {
 }
 
 impl User {
-    /// Signs in as people do. Returns whether that succeeds in the end.
+    /// Signs in with the mistakes of typical users. Returns `true` if the user is signed in at the end.
     async fn sign_in(&mut self, world: &mut World, is_attacked: bool) -> bool {
         let phone = if self.phone < 1_000 { phone(1, self.phone) } else { phone(self.phone, 1) };
         let Some(mut sent) = self.request(world, &phone).await else { return false };
         if is_attacked {
-            // Without the challenge's id, and from elsewhere.
+            // The stranger guesses without the ID of the challenge, and from another address.
             let stranger = world.new_address();
             for _ in 0..3 {
                 world.guess(At::Newest(&phone), stranger).await;
             }
-            // An older client does not send the id, so the code is of no use any more.
-            self.note(world.respond_unnamed(&sent, self.from).await);
+            // An older client does not send the ID, so its code can no longer be used.
+            self.count(world.respond_unnamed(&sent, self.from).await);
             world.wait(MINUTE);
             let Some(second) = self.request(world, &phone).await else { return false };
             sent = second;
         }
         world.wait(TYPING);
         match self.number % 40 {
-            // Two mistyped codes.
+            // Mistypes the code twice.
             0 | 13 => {
                 for _ in 0..2 {
-                    self.note(world.mistype(&sent, self.from).await);
+                    self.count(world.mistype(&sent, self.from).await);
                 }
             }
-            // The first message comes after another was requested, and its code is typed first.
+            // The first message arrives after another code was requested, and its code is typed first.
             7 => {
                 world.wait(LATE);
                 let Some(second) = self.request(world, &phone).await else { return false };
@@ -148,10 +147,10 @@ impl User {
                 }
                 sent = second;
             }
-            // The code is typed when it has expired.
+            // The code is typed after it has expired.
             21 | 33 => {
                 world.wait(world.policy.code_lifetime);
-                self.note(world.respond(&sent, self.from).await);
+                self.count(world.respond(&sent, self.from).await);
                 let Some(second) = self.request(world, &phone).await else { return false };
                 sent = second;
             }
@@ -160,7 +159,7 @@ impl User {
         if self.submit(world, &sent).await {
             return true;
         }
-        // After so many wrong codes the phone needs a longer one.
+        // After these wrong codes the phone needs a longer code.
         world.wait(MINUTE);
         match self.request(world, &phone).await {
             Some(longer) => self.submit(world, &longer).await,
@@ -168,10 +167,10 @@ impl User {
         }
     }
 
-    /// Types a code. Returns whether the user is signed in.
+    /// Types a code. Returns `true` if the user is signed in.
     async fn submit(&mut self, world: &World, sent: &SentCode) -> bool {
         let response = world.respond(sent, self.from).await;
-        self.note(response);
+        self.count(response);
         response == Response::SignedIn
     }
 
@@ -181,7 +180,7 @@ impl User {
         sent.ok()
     }
 
-    fn note(&mut self, response: Response) {
+    fn count(&mut self, response: Response) {
         self.rejected += u64::from(response == Response::TooMany);
     }
 }

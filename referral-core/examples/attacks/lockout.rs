@@ -1,4 +1,4 @@
-//! A stranger wants to keep the owner of a phone from signing in.
+//! Attack that tries to prevent the owner of a phone from signing in.
 
 use std::time::Duration;
 
@@ -9,34 +9,34 @@ use super::{
     world::{Address, At, DAY, Guess, MINUTE, World, phone},
 };
 
-/// For how many days.
+/// Number of days of the attack.
 const DAYS: u32 = 60;
 
-/// How long the owner puts up with it.
+/// Time after which the owner gives up.
 const PATIENCE: Duration = Duration::from_mins(15);
 
-/// How long it takes to type a code.
+/// Time that it takes to type a code.
 const TYPING: Duration = Duration::from_secs(20);
 
-/// From so many addresses.
+/// Attacks the sign-in of an owner from this number of addresses.
 pub(crate) async fn strangers_lock_an_owner_out(policy: NamedPolicy, addresses: u32) -> Row {
     let mut world = World::new(policy);
     let owner = Owner { phone: phone(1, 1), address: world.new_address() };
     let mut stranger = Stranger::new(&mut world, owner.phone.clone(), addresses);
     let (mut longest_wait, mut longest_code, mut days_lost) = (Duration::ZERO, 0, 0);
     for day in 0..DAYS {
-        // Any time of the day, each day another.
-        let begun = DAY * day + DAY / 1_000 * (day * 389 % 1_000);
-        stranger.pester(&mut world, begun).await;
+        // A different time on each day.
+        let start = DAY * day + DAY / 1_000 * (day * 389 % 1_000);
+        stranger.pester(&mut world, start).await;
         match owner.sign_in(&mut world, &mut stranger).await {
             Some(code_length) => {
-                longest_wait = longest_wait.max(world.elapsed().saturating_sub(begun));
+                longest_wait = longest_wait.max(world.elapsed().saturating_sub(start));
                 longest_code = longest_code.max(code_length);
             }
             None => days_lost += 1,
         }
     }
-    let attack = format!("Lock-out for {DAYS} days, number of addresses: {addresses}");
+    let attack = format!("Lockout for {DAYS} days, number of addresses: {addresses}");
     let note = if days_lost == DAYS {
         "the owner never signs in".into()
     } else {
@@ -45,14 +45,15 @@ pub(crate) async fn strangers_lock_an_owner_out(policy: NamedPolicy, addresses: 
     Row { days_lost, ..world.row(attack, Bound::DaysLost(0)) }.with_note(note)
 }
 
-/// The owner of the phone.
+/// Owner of the attacked phone.
 struct Owner {
     phone: PhoneNumber,
     address: Address,
 }
 
 impl Owner {
-    /// Signs in, or tries to, waiting as long as told; and says how many digits had to be typed.
+    /// Tries to sign in, with the waits that the service requires. Returns the number of digits of the code,
+    /// or `None` if the owner gave up.
     async fn sign_in(&self, world: &mut World, stranger: &mut Stranger) -> Option<u8> {
         let end = world.elapsed() + PATIENCE;
         while world.elapsed() <= end {
@@ -72,10 +73,10 @@ impl Owner {
     }
 }
 
-/// Asks for codes whenever there is one, and guesses with all tries.
+/// Attacker who requests each available code and uses all its attempts.
 struct Stranger {
     phone: PhoneNumber,
-    /// With when each is to ask next.
+    /// Addresses, each with the time of its next request.
     addresses: Vec<(Duration, Address)>,
 }
 
@@ -85,10 +86,14 @@ impl Stranger {
         Self { phone, addresses }
     }
 
-    /// Goes on until then.
+    /// Attacks until the given time.
     async fn pester(&mut self, world: &mut World, until: Duration) {
         loop {
-            let next = self.addresses.iter_mut().min_by_key(|(next, _)| *next).expect("one at least");
+            let next = self
+                .addresses
+                .iter_mut()
+                .min_by_key(|(next, _)| *next)
+                .expect("there is at least one address");
             if next.0 > until {
                 break;
             }
@@ -106,7 +111,8 @@ impl Stranger {
         world.wait_until(until);
     }
 
-    /// Without the challenge's id, so that it may be the owner's.
+    /// Guesses without the ID of the challenge, so that the guess is at the newest code, which may be the
+    /// owner's.
     async fn guess_at_newest(&self, world: &mut World) {
         for (_, from) in &self.addresses {
             while world.guess(At::Newest(&self.phone), *from).await == Guess::Compared {}

@@ -1,12 +1,12 @@
-//! Somebody does nothing else than guess at one phone, from as many addresses as they like.
+//! Attacks that guess the codes of one phone, from any number of addresses.
 
 use super::{
     Bound, NamedPolicy, Row,
     world::{At, DAY, FIXED_CODE, HOUR, MINUTE, MOMENT, World, YEAR, phone},
 };
 
-/// Every way to go about it, for a year. The bound is twelve times what is allowed in a month, with
-/// room for guesses at the longest codes.
+/// Runs each variant for a year. The bound is twelve times the number allowed in a month, plus an allowance
+/// for guesses at the longest codes.
 pub(crate) async fn one_phone_is_guessed_for_a_year(policy: NamedPolicy) -> Vec<Row> {
     let most = Bound::Takeovers(if policy.1.code_length == 4 { 0.0066 } else { 0.0004 });
     vec![
@@ -17,8 +17,8 @@ pub(crate) async fn one_phone_is_guessed_for_a_year(policy: NamedPolicy) -> Vec<
     ]
 }
 
-/// The same for a test number, whose code is always the same and can be had as often as one likes. The
-/// bound is that of any other phone.
+/// Guesses the fixed code of a test number, which can be requested any number of times. The bound is that of
+/// any other phone.
 pub(crate) async fn a_fixed_code_is_guessed_for_a_year((name, mut policy): NamedPolicy, digits: u8) -> Row {
     let most = Bound::Takeovers(if policy.code_length == 4 { 0.0066 } else { 0.0004 });
     let phone = phone(1, 1);
@@ -27,24 +27,25 @@ pub(crate) async fn a_fixed_code_is_guessed_for_a_year((name, mut policy): Named
     let mut world = World::new((name, policy));
     while let Some(sent) = world.ask_until(YEAR, &phone).await {
         if world.guess_all(&sent, u32::MAX).await < 2 * world.policy.tries_per_code {
-            // The code is dead until wrong ones are forgotten, or the phone is held for a day.
+            // The code is invalid until wrong codes expire, or the phone is locked for a day.
             world.wait(DAY);
         }
-        // The next is the newest then.
+        // The next code must have a later time, so that it is the newest.
         world.wait(MOMENT);
     }
-    world.row(format!("A test number for a year: {digits} digits, every try"), most)
+    world.row(format!("A test number for a year: {digits} digits, every attempt"), most)
 }
 
-/// Takes every code there is, and guesses with all its tries.
+/// Requests every available code, and uses all its attempts.
 async fn tireless(mut world: World, bound: Bound) -> Row {
     while let Some(sent) = world.ask_until(YEAR, &phone(1, 1)).await {
         world.guess_all(&sent, u32::MAX).await;
     }
-    world.row("One phone for a year: every code, every try", bound)
+    world.row("One phone for a year: every code, every attempt", bound)
 }
 
-/// Guesses until codes are at their longest, and then waits until all is forgotten: the worst there is.
+/// Guesses until codes have the greatest length, then waits until wrong codes expire: the most effective
+/// variant.
 async fn patient(mut world: World, bound: Bound) -> Row {
     let enough = world.policy.lengthening.last().expect("codes get longer").failures;
     let mut failures = 0;
@@ -55,10 +56,10 @@ async fn patient(mut world: World, bound: Bound) -> Row {
             world.wait(world.policy.failure_memory + MOMENT);
         }
     }
-    world.row("One phone for a year: in bursts, waiting until they are forgotten", bound)
+    world.row("One phone for a year: in bursts, waiting until wrong codes expire", bound)
 }
 
-/// Guesses at nothing but the shortest codes, as often as they stay so.
+/// Guesses only the shortest codes, as often as codes keep this length.
 async fn evenly(mut world: World, bound: Bound) -> Row {
     let few = world.policy.lengthening[0].failures;
     let pause = world.policy.failure_memory / few + MOMENT;
@@ -67,19 +68,19 @@ async fn evenly(mut world: World, bound: Bound) -> Row {
         world.guess(At::Challenge(&sent), from).await;
         world.wait(pause);
     }
-    world.row("One phone for a year: only the shortest codes, evenly", bound)
+    world.row("One phone for a year: only the shortest codes, evenly distributed", bound)
 }
 
-/// Guesses at the shortest codes, the owner's too, while the owner signs in each day; and sees each day
-/// whether they are short again.
+/// Guesses the shortest codes, including the owner's, while the owner signs in each day. Checks each day
+/// whether the codes are short again.
 async fn beside_the_owner(mut world: World, bound: Bound) -> Row {
     let (phone, owner) = (phone(1, 1), world.new_address());
     let shortest = world.policy.code_length;
     while world.elapsed() < YEAR {
         let morning = world.elapsed();
-        // What the stranger guesses at the first may make it too short.
+        // The guesses at the first code may make it too short to be valid.
         for _ in 0..2 {
-            let sent = world.send(&phone, owner).await.expect("there are ten a day");
+            let sent = world.send(&phone, owner).await.expect("the owner may request ten codes a day");
             if sent.code_length == shortest {
                 world.guess_all(&sent, u32::MAX).await;
             }

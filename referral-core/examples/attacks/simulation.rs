@@ -1,8 +1,8 @@
-//! Attacks on the real service, on a clock that is set by hand: nothing but the messages is made up.
+//! Attacks on the real service with a manual clock. Only the messages are simulated.
 //!
-//! Whether a guess happens to be right is chance, so nothing depends on it. Guesses here are always
-//! wrong; and each that was compared with a live code is worth what a guess at it is worth, one in
-//! 10^digits. The sum is the number of takeovers to be expected.
+//! The results do not depend on chance. All guesses are wrong, and each guess that was compared with a valid
+//! code counts with its probability of success, one in 10^digits. The sum is the expected number of
+//! takeovers.
 
 mod legitimate;
 mod lockout;
@@ -26,24 +26,24 @@ pub(crate) use self::{
     toll_fraud::messages_are_pumped,
 };
 
-/// What an attack came to.
+/// Result of an attack.
 pub(crate) struct Row {
     pub(crate) attack: String,
     pub(crate) policy: &'static str,
     pub(crate) requests: u64,
-    /// The messages that somebody pays for.
+    /// Number of messages, each of which costs money.
     pub(crate) codes: u64,
-    /// To be expected.
+    /// Expected number of takeovers.
     pub(crate) takeovers: f64,
-    /// The days on which somebody else could not sign in.
+    /// Number of days on which the owner of a phone could not sign in.
     pub(crate) days_lost: u32,
-    /// Rejected requests of users who did nothing wrong.
+    /// Number of rejected requests of legitimate users.
     pub(crate) rejections: u64,
     pub(crate) bound: Bound,
     pub(crate) note: String,
 }
 
-/// The most that an attack may come to.
+/// Largest accepted result of an attack.
 #[derive(Clone, Copy)]
 pub(crate) enum Bound {
     Takeovers(f64),
@@ -53,14 +53,14 @@ pub(crate) enum Bound {
 }
 
 impl Row {
-    /// The head of the table that rows are printed into.
+    /// Header of the table of rows.
     pub(crate) const HEAD: &str = "\
 | Attack | Policy | Requests | Codes | Takeovers | Days lost | Rejections | Bound | |
 |---|---|---:|---:|---:|---:|---:|---|---|";
 
     pub(crate) fn holds(&self) -> bool {
         match self.bound {
-            // With room for what is lost in a sum of fractions.
+            // Tolerates the rounding errors of the sum.
             Bound::Takeovers(most) => self.takeovers <= most + 1e-9,
             Bound::Codes(most) => self.codes <= most,
             Bound::DaysLost(most) => self.days_lost <= most,
@@ -77,7 +77,7 @@ impl Row {
     }
 }
 
-/// One line of a table in Markdown.
+/// Writes a line of a Markdown table.
 impl fmt::Display for Row {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { attack, policy, requests, codes, takeovers, days_lost, rejections, bound, note } = self;
@@ -101,14 +101,14 @@ impl fmt::Display for Bound {
     }
 }
 
-/// A policy and its name.
+/// Policy with its name.
 pub(crate) type NamedPolicy = (&'static str, Policy);
 
 pub(crate) fn standard() -> NamedPolicy {
     ("standard", observable(Policy::standard()))
 }
 
-/// With as many messages as it takes, so that the other limits are seen.
+/// The number of messages is not limited, so that the other limits take effect.
 pub(crate) fn strict() -> NamedPolicy {
     let mut policy = Policy::strict();
     policy.regions = Some(Regions::All);
@@ -116,7 +116,7 @@ pub(crate) fn strict() -> NamedPolicy {
     ("strict", observable(policy))
 }
 
-/// The observer sends unknown invite codes to see whether a code is live, and must not be limited.
+/// The simulation sends unknown invite codes to check whether a code is valid, and these must not be limited.
 fn observable(mut policy: Policy) -> Policy {
     policy.invite_failures = Limits::off();
     policy

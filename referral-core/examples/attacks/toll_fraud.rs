@@ -1,4 +1,4 @@
-//! Somebody is paid for messages that are sent to numbers of theirs.
+//! Attacks that request messages to phones whose operator pays the attacker for each message.
 
 use referral_core::PhoneNumber;
 
@@ -7,32 +7,32 @@ use super::{
     world::{Address, DAY, World, phone},
 };
 
-/// For a day, from many addresses to one number block, and from one address to many.
+/// Attacks for a day: from many addresses to one number range, and from one address to many number ranges.
 pub(crate) async fn messages_are_pumped() -> Vec<Row> {
     vec![
-        to_one_block(World::new(standard())).await,
+        to_one_range(World::new(standard())).await,
         from_one_address(World::new(standard())).await,
         by_signing_in(World::new(standard())).await,
     ]
 }
 
-/// Numbers that differ in the last three digits mark it.
-async fn to_one_block(mut world: World) -> Row {
+/// A number range consists of numbers that differ only in the last three digits.
+async fn to_one_range(mut world: World) -> Row {
     let from: Vec<_> = (0..1_000).map(|_| world.new_address()).collect();
     let numbers: Vec<_> = (0..1_000).map(|number| phone(1, number)).collect();
     let mut pairs = from.into_iter().zip(numbers).cycle();
-    pump(&mut world, || pairs.next().expect("endless")).await;
-    world.row("Toll fraud for a day: 1 000 numbers of one block, 1 000 addresses", Bound::Codes(240))
+    pump(&mut world, || pairs.next().expect("the iterator is infinite")).await;
+    world.row("Toll fraud for a day: 1 000 numbers of one range, 1 000 addresses", Bound::Codes(240))
 }
 
 async fn from_one_address(mut world: World) -> Row {
     let from = world.new_address();
-    let mut blocks = 0..;
-    pump(&mut world, || (from, phone(blocks.next().expect("endless"), 1))).await;
-    world.row("Toll fraud for a day: one address, each number in another block", Bound::Codes(50))
+    let mut ranges = 0..;
+    pump(&mut world, || (from, phone(ranges.next().expect("the iterator is infinite"), 1))).await;
+    world.row("Toll fraud for a day: one address, each number in another range", Bound::Codes(50))
 }
 
-/// Asks for codes for a day, each for the next number; waits as long as told.
+/// Requests codes for a day, each for the next number, with the waits that the service requires.
 async fn pump(world: &mut World, mut next: impl FnMut() -> (Address, PhoneNumber)) {
     while world.elapsed() < DAY {
         let (from, phone) = next();
@@ -42,7 +42,7 @@ async fn pump(world: &mut World, mut next: impl FnMut() -> (Address, PhoneNumber
     }
 }
 
-/// Whoever reads the messages too signs in with each code, so that it counts for its phone only.
+/// Signs in with each code, so that the code counts only for its phone. The attacker can read the messages.
 async fn by_signing_in(mut world: World) -> Row {
     let from = world.new_address();
     while world.elapsed() < DAY {
@@ -50,7 +50,7 @@ async fn by_signing_in(mut world: World) -> Row {
         for number in 0..100 {
             match world.ask(&phone(1, number), from).await {
                 Ok(sent) => {
-                    assert!(world.sign_in(&sent, from).await, "the code is right");
+                    assert!(world.sign_in(&sent, from).await, "the code is correct");
                     shortest_wait = shortest_wait.min(sent.resend_in);
                 }
                 Err(wait) => shortest_wait = shortest_wait.min(wait),

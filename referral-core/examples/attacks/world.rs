@@ -1,4 +1,4 @@
-//! A service, its clock, and the books of whoever attacks it.
+//! Service with a manual clock, and the counts of an attack.
 
 use std::{collections::HashMap, net::Ipv4Addr, sync::Arc, time::Duration};
 
@@ -19,10 +19,10 @@ pub(crate) const HOUR: Duration = Duration::from_hours(1);
 pub(crate) const DAY: Duration = Duration::from_hours(24);
 pub(crate) const YEAR: Duration = Duration::from_hours(24 * 365);
 
-/// Longer than the microseconds by which things at one time are told apart.
+/// Time longer than the microseconds that separate simultaneous requests.
 pub(crate) const MOMENT: Duration = Duration::from_secs(1);
 
-/// The code of a test number begins with as many of these as it has digits.
+/// Digits of the code of a test number, which uses as many of them as it needs.
 pub(crate) const FIXED_CODE: &str = "4711081547";
 
 pub(crate) struct World {
@@ -31,7 +31,7 @@ pub(crate) struct World {
     referral: Referral,
     clock: ManualClock,
     start: OffsetDateTime,
-    /// The code that a guess without a challenge's id is compared with.
+    /// Newest code of each phone, with which a guess without the ID of a challenge is compared.
     newest: HashMap<PhoneNumber, SentCode>,
     addresses: u32,
     swept: Duration,
@@ -40,16 +40,16 @@ pub(crate) struct World {
     takeovers: f64,
 }
 
-/// Where somebody is.
+/// Address of a client.
 #[derive(Clone, Copy)]
 pub(crate) struct Address(u32);
 
-/// What became of a guess.
+/// Result of a guess.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Guess {
-    /// It was compared with a live code.
+    /// The guess was compared with a valid code.
     Compared,
-    /// It could not have been right.
+    /// The guess could not have been correct.
     Worthless,
 }
 
@@ -57,18 +57,18 @@ pub(crate) enum Guess {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Response {
     SignedIn,
-    /// The code is wrong, or no longer valid.
+    /// The code is wrong or no longer valid.
     Invalid,
     /// There were too many requests.
     TooMany,
 }
 
-/// Which code a guess is at.
+/// Target of a guess.
 #[derive(Clone, Copy)]
 pub(crate) enum At<'a> {
-    /// The one whose challenge's id is named, as only who asked for it can.
+    /// Code whose challenge ID is sent, which only the client that requested it knows.
     Challenge(&'a SentCode),
-    /// The newest of the phone.
+    /// Newest code of the phone.
     Newest(&'a PhoneNumber),
 }
 
@@ -84,7 +84,7 @@ impl World {
             .clock(clock.clone())
             .random(SeededRandom::new(1))
             .build()
-            .expect("a sound policy and a sound key");
+            .expect("the policy and the key are valid");
         Self {
             policy,
             policy_name,
@@ -112,13 +112,13 @@ impl World {
         self.wait(elapsed.saturating_sub(self.elapsed()));
     }
 
-    /// One that nothing has come from yet.
+    /// Returns an address that was not used yet.
     pub(crate) fn new_address(&mut self) -> Address {
         self.addresses += 1;
         Address(self.addresses)
     }
 
-    /// An attacker asks for a code; or is told how long to wait.
+    /// Requests a code as an attacker, or returns the time to wait.
     pub(crate) async fn ask(&mut self, phone: &PhoneNumber, from: Address) -> Result<SentCode, Duration> {
         self.requests += 1;
         self.sweep().await;
@@ -127,8 +127,8 @@ impl World {
         sent
     }
 
-    /// An attacker with any number of addresses asks for a code as soon as there is one; `None` when
-    /// the time is up.
+    /// Requests a code as an attacker with any number of addresses, as soon as one is available. Returns
+    /// `None` at the end of the time.
     pub(crate) async fn ask_until(&mut self, end: Duration, phone: &PhoneNumber) -> Option<SentCode> {
         while self.elapsed() < end {
             let from = self.new_address();
@@ -140,29 +140,29 @@ impl World {
         None
     }
 
-    /// An attacker guesses.
+    /// Guesses a code as an attacker.
     pub(crate) async fn guess(&mut self, at: At<'_>, from: Address) -> Guess {
         self.requests += 1;
         let (sent, challenge) = match at {
             At::Challenge(sent) => (sent.clone(), Some(sent.challenge)),
-            At::Newest(phone) => (self.newest.get(phone).expect("one was sent").clone(), None),
+            At::Newest(phone) => (self.newest.get(phone).expect("a code was sent").clone(), None),
         };
-        let is_live = self.is_live(&sent, challenge.is_some()).await;
+        let is_valid = self.is_valid(&sent, challenge.is_some()).await;
         let right = revealed(&sent);
         let wrong: String = right.chars().map(|digit| if digit == '9' { '0' } else { '9' }).collect();
         let guess = SignIn::new(sent.phone.clone(), typed(&wrong)).challenge(challenge);
         match self.referral.sign_in(guess.client(from.into())).await {
-            Err(Error::Refused(Refusal::InvalidCode)) if is_live => {
+            Err(Error::Refused(Refusal::InvalidCode)) if is_valid => {
                 self.takeovers += 0.1_f64.powi(sent.code_length.into());
                 Guess::Compared
             }
             Err(Error::Refused(_)) => Guess::Worthless,
-            other => panic!("a wrong code: {other:?}"),
+            other => panic!("unexpected result with a wrong code: {other:?}"),
         }
     }
 
-    /// An attacker guesses at a code with all its tries, each from another address; and says how many
-    /// guesses were compared, `most` at most.
+    /// Guesses a code with all its attempts, each from another address. Returns the number of guesses that
+    /// were compared with the code, at most `most`.
     pub(crate) async fn guess_all(&mut self, sent: &SentCode, most: u32) -> u32 {
         let mut compared = 0;
         for at in [At::Challenge(sent), At::Newest(&sent.phone)] {
@@ -177,44 +177,44 @@ impl World {
         compared
     }
 
-    /// The owner of a phone, or anybody who wants to sign in, asks for a code.
+    /// Requests a code as the owner of a phone or another legitimate user.
     pub(crate) async fn send(&mut self, phone: &PhoneNumber, from: Address) -> Result<SentCode, Duration> {
         let request = SendCode::new(phone.clone()).client(from.into());
         match self.referral.send_code(request).await {
             Ok(mut sent) => {
-                // The books need it. No attacker knows it.
+                // The simulation needs the code. Attackers do not use it.
                 let fixed_code = || SmsCode::known(&FIXED_CODE[..sent.code_length.into()]);
                 sent.revealed_code = Some(sent.revealed_code.unwrap_or_else(fixed_code));
                 self.newest.insert(phone.clone(), sent.clone());
                 Ok(sent)
             }
             Err(Error::Refused(Refusal::TooManyRequests { retry_after, .. })) => Err(retry_after),
-            other => panic!("neither sent nor refused for being too many: {other:?}"),
+            other => panic!("unexpected result of a request for a code: {other:?}"),
         }
     }
 
-    /// Somebody who got the message signs in, if the code is still good.
+    /// Signs in with the code of a received message. Returns `true` if the code is still valid.
     pub(crate) async fn sign_in(&self, sent: &SentCode, from: Address) -> bool {
         let right = SignIn::new(sent.phone.clone(), typed(revealed(sent))).challenge(sent.challenge);
         match self.referral.sign_in(right.client(from.into())).await {
             Ok(_) => true,
             Err(Error::Refused(Refusal::InvalidCode)) => false,
-            other => panic!("neither signed in nor too late: {other:?}"),
+            other => panic!("unexpected result with a correct code: {other:?}"),
         }
     }
 
-    /// A user types the code that was sent.
+    /// Submits the code that was sent.
     pub(crate) async fn respond(&self, sent: &SentCode, from: Address) -> Response {
         let request = SignIn::new(sent.phone.clone(), typed(revealed(sent))).challenge(sent.challenge);
         self.response(request, from).await
     }
 
-    /// The same, with a client that does not send the challenge's id.
+    /// Submits the code that was sent, without the ID of the challenge.
     pub(crate) async fn respond_unnamed(&self, sent: &SentCode, from: Address) -> Response {
         self.response(SignIn::new(sent.phone.clone(), typed(revealed(sent))), from).await
     }
 
-    /// A user types another code than the one that was sent.
+    /// Submits another code than the one that was sent.
     pub(crate) async fn mistype(&self, sent: &SentCode, from: Address) -> Response {
         let wrong: String =
             revealed(sent).chars().rev().map(|digit| if digit == '9' { '0' } else { '9' }).collect();
@@ -222,7 +222,7 @@ impl World {
         self.response(request, from).await
     }
 
-    /// A stranger sends a code for a phone that has none.
+    /// Submits a code for a phone that has none.
     pub(crate) async fn attempt_without_code(&self, phone: &PhoneNumber, from: Address) {
         let response = self.response(SignIn::new(phone.clone(), typed("0000")), from).await;
         assert_ne!(response, Response::SignedIn, "there is no code");
@@ -233,11 +233,11 @@ impl World {
             Ok(_) => Response::SignedIn,
             Err(Error::Refused(Refusal::InvalidCode)) => Response::Invalid,
             Err(Error::Refused(Refusal::TooManyRequests { .. })) => Response::TooMany,
-            other => panic!("neither a sign-in nor a rejection: {other:?}"),
+            other => panic!("unexpected result of a sign-in: {other:?}"),
         }
     }
 
-    /// What the attack came to.
+    /// Returns the result of the attack.
     pub(crate) fn row(&self, attack: impl Into<String>, bound: Bound) -> Row {
         Row {
             attack: attack.into(),
@@ -252,24 +252,24 @@ impl World {
         }
     }
 
-    /// Deletes each day what has ended, which must not be anything that still counts.
+    /// Sweeps once a day. The sweep must not delete rows that still count.
     async fn sweep(&mut self) {
         if self.elapsed() >= self.swept + DAY {
             self.swept = self.elapsed();
-            self.referral.sweep().await.expect("memory does not fail");
+            self.referral.sweep().await.expect("the memory storage does not fail");
         }
     }
 
-    /// Whether the right code would be accepted now. Asked with an invite code that nobody has, which
-    /// is looked at after the code and leaves it usable, so that nothing changes.
-    async fn is_live(&self, sent: &SentCode, names_id: bool) -> bool {
-        let nobody = InviteCode::parse("ZZZZZZZZZZZZ").expect("a code");
+    /// Returns `true` if the correct code would be accepted now. Submits it with an unknown invite code,
+    /// which is checked after the code and leaves the code usable, so that nothing changes.
+    async fn is_valid(&self, sent: &SentCode, names_id: bool) -> bool {
+        let unknown = InviteCode::parse("ZZZZZZZZZZZZ").expect("a code");
         let probe = SignIn::new(sent.phone.clone(), typed(revealed(sent)))
             .challenge(names_id.then_some(sent.challenge))
-            .invited_by(nobody);
+            .invited_by(unknown);
         match self.referral.sign_in(probe).await {
             Err(Error::Refused(refusal)) => refusal == Refusal::UnknownInviteCode,
-            other => panic!("a code that nobody has: {other:?}"),
+            other => panic!("unexpected result with an unknown invite code: {other:?}"),
         }
     }
 }
@@ -280,9 +280,9 @@ impl From<Address> for Client {
     }
 }
 
-/// A mobile number: one of a thousand in one of a million number blocks.
-pub(crate) fn phone(block: u32, number: u32) -> PhoneNumber {
-    PhoneNumber::from_stored(format!("+79{block:06}{number:03}")).expect("a mobile number")
+/// Returns a mobile number: one of a thousand in one of a million number ranges.
+pub(crate) fn phone(range: u32, number: u32) -> PhoneNumber {
+    PhoneNumber::from_stored(format!("+79{range:06}{number:03}")).expect("a mobile number")
 }
 
 fn revealed(sent: &SentCode) -> &str {

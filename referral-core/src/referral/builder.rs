@@ -29,7 +29,8 @@ pub enum BuildError {
     SigningKey,
     /// The audience of access tokens is that of refresh tokens.
     #[error(
-        "the audience of access tokens must differ from the audience of refresh tokens, which is the issuer with `:refresh`"
+        "the audience of access tokens must not be the audience of refresh tokens, which is the issuer with \
+         `:refresh`"
     )]
     Audience,
 }

@@ -48,7 +48,8 @@ impl WeakReports {
             tracing::warn!(
                 gateway,
                 limit = UNKNOWN_PER_MINUTE,
-                "dropping reports about unknown messages: the gateway does not sign its reports and sent too many in a minute"
+                "dropping reports about unknown messages: the contents of the reports are not signed and there \
+                 were too many in a minute"
             );
         }
         *stored <= UNKNOWN_PER_MINUTE
