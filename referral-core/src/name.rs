@@ -112,7 +112,7 @@ fn fits_its_place(name: &str, at: usize, c: char) -> bool {
             let letter = format!(r"[\p{{scx={script}}}&&[\p{{L}}\p{{M}}]]");
             format!(r"{letter}[\x{{200c}}\x{{200d}}]{letter}")
         });
-        // In Mongolian, also the vowel separator.
+        // In Mongolian, the vowel separator is accepted as well.
         regex(&format!(r"^(?:{}|\p{{Mongolian}}\x{{180e}}\p{{Mongolian}})$", pairs.join("|")))
     });
     /// Selector after a character with variants: those of Japanese names (UTS 37), emoji, and Mongolian.

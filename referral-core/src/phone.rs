@@ -70,7 +70,8 @@ impl PhoneNumber {
                 "The phone number has no country code. Use the international form, such as +79608543017.",
             ));
         }
-        // After a plus sign the digits always start with a country code, so the region is ignored.
+        // The digits after a plus sign are always read as a country code, even if no such code exists, so the
+        // region is ignored.
         let region = default_region.filter(|_| !digits.starts_with('+'));
         let no_such = || invalid("The phone number does not exist. Check its digits.");
         let number = NUMBERING_PLANS

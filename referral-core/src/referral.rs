@@ -71,7 +71,7 @@ struct Inner {
     /// two threads do it concurrently.
     secrets: RwLock<Arc<Secrets>>,
     text: builder::TextFn,
-    /// Whether the service was under attack at the last check.
+    /// `true` if the service was under attack at the last check.
     under_attack: AtomicBool,
     attempt_budget: AttemptBudget,
     weak_reports: delivery::WeakReports,

@@ -90,12 +90,12 @@ pub struct Session {
     pub revoked_at: Option<OffsetDateTime>,
     /// Tokens issued last.
     pub grant: Grant,
-    /// Whether the tokens issued last have been used. If so, the refresh token they were exchanged for is no
+    /// `true` if the tokens issued last have been used. If so, the refresh token they were exchanged for is no
     /// longer accepted.
     pub grant_used: bool,
     /// Refresh token that was exchanged for [`grant`](Self::grant) at [`Grant::issued_at`].
     pub parent: Option<Uuid>,
-    /// Whether [`grant`](Self::grant) was returned again after the grace period.
+    /// `true` if [`grant`](Self::grant) was returned again after the grace period.
     pub repeated_late: bool,
     /// Number of successive refreshes, before the last one, whose grant was returned again after the grace
     /// period.

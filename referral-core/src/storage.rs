@@ -73,16 +73,16 @@ pub type Decided<T, R = Refusal> = Result<std::result::Result<T, R>>;
 /// Session with its user.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredSession {
-    /// The session.
+    /// Session.
     pub session: Session,
-    /// Its user.
+    /// User of the session.
     pub user: UserWithInvited,
 }
 
 /// User who was made staff.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewStaff {
-    /// The user.
+    /// User.
     pub user: User,
     /// Sessions that were ended, newest first.
     pub ended_sessions: Vec<SessionId>,
@@ -143,7 +143,7 @@ pub trait Storage: Send + Sync + 'static {
     /// names; the service counts. Attempts at one challenge exclude one another, and so do attempts that
     /// share a counter and sign-ups of one phone. If [`needs_lineage`](SignInRequest::needs_lineage) returns
     /// `true`, the chain of inviters is read up to the first one while no other late acceptance is in
-    /// progress. A new user gets the first of [`NewUser::invite_codes`] that is free.
+    /// progress in any process. A new user gets the first of [`NewUser::invite_codes`] that is free.
     ///
     /// # Errors
     ///

@@ -220,8 +220,8 @@ impl Tokens {
     fn verify(&self, token: &str) -> Option<Claims> {
         let header = jsonwebtoken::decode_header(token).ok()?;
         let key = self.keys.find(header.kid.as_deref()?)?;
-        // Only a header that this key writes is accepted: its algorithm, one of two types, and no critical,
-        // embedded or referenced keys.
+        // Only a header that this key writes is accepted: its algorithm, one of two types, no critical
+        // extensions, and no embedded or referenced keys.
         let kinds = [TokenKind::Access, TokenKind::Refresh];
         let kind = kinds.into_iter().find(|kind| header == typed(&key.header, *kind))?;
         let mut validation = Validation::new(key.header.alg);

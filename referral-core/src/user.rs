@@ -44,10 +44,10 @@ pub struct User {
     pub first_name: Option<Name>,
     /// Last name.
     pub last_name: Option<Name>,
-    /// Whether the user is staff, and may see the data of all users regardless of the
+    /// `true` if the user is staff, and may see the data of all users regardless of the
     /// [`Visibility`](crate::Visibility).
     pub is_staff: bool,
-    /// Whether the user may sign in. Tokens of an inactive user are not valid.
+    /// `true` if the user may sign in. Tokens of an inactive user are not valid.
     pub is_active: bool,
     /// Time at which the user was created, by a first sign-in or as staff.
     pub date_joined: OffsetDateTime,
@@ -58,7 +58,7 @@ pub struct User {
 /// Inviter of a user, and the code that was used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InvitedBy {
-    /// User who invited.
+    /// Inviter.
     pub inviter: UserId,
     /// Code of the inviter, as it was used.
     pub code: InviteCode,
@@ -74,7 +74,7 @@ pub struct NewUser {
     pub phone: PhoneNumber,
     /// Candidate invite codes, of which the first free one is used.
     pub invite_codes: Vec<InviteCode>,
-    /// Whether the user is staff.
+    /// `true` if the user is staff.
     pub is_staff: bool,
     /// Time of the creation of the user.
     pub date_joined: OffsetDateTime,

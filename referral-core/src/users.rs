@@ -1,4 +1,4 @@
-//! Listing users: pages, filters and search.
+//! Lists of users: pages, filters and search.
 
 use std::fmt;
 
@@ -118,11 +118,11 @@ impl UserQuery {
 pub struct FoundUsers {
     /// Users, newest first, in either direction of the list.
     pub users: Vec<User>,
-    /// Whether there are more users in the direction of the list.
+    /// `true` if there are more users in the direction of the list.
     pub has_more: bool,
     /// Number of all users that match: exact without a filter, else at most [`COUNT_LIMIT`].
     pub count: u64,
-    /// Whether `count` is exact.
+    /// `true` if `count` is exact.
     pub count_exact: bool,
 }
 
@@ -131,7 +131,7 @@ pub struct FoundUsers {
 pub struct FoundInvitees {
     /// Invitees, newest first.
     pub invitees: Vec<Invitee>,
-    /// Whether there are more invitees.
+    /// `true` if there are more invitees.
     pub has_more: bool,
     /// Number of all invitees.
     pub count: u64,
@@ -275,7 +275,7 @@ pub fn check_filter(input: &str) -> Result<(), Invalid> {
 pub struct SearchTerm {
     /// Text that one of the [`SearchKeys`] must contain. No character in it has a special meaning.
     pub pattern: String,
-    /// Whether [`SearchKeys::private`] may be searched.
+    /// `true` if [`SearchKeys::private`] may be searched.
     pub sees_private: bool,
 }
 

@@ -46,9 +46,9 @@ pub struct UserView {
     pub first_name: Option<Name>,
     /// Last name.
     pub last_name: Option<Name>,
-    /// Whether the user is staff.
+    /// `true` if the user is staff.
     pub is_staff: bool,
-    /// Whether the user may sign in.
+    /// `true` if the user may sign in.
     pub is_active: bool,
     /// Time at which the user was created, by a first sign-in or as staff.
     pub date_joined: OffsetDateTime,

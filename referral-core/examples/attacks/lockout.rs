@@ -13,7 +13,7 @@ use super::{
 const DAYS: u32 = 60;
 
 /// Time after which the owner gives up.
-const PATIENCE: Duration = Duration::from_mins(15);
+const MAX_WAIT: Duration = Duration::from_mins(15);
 
 /// Time that it takes to type a code.
 const TYPING: Duration = Duration::from_secs(20);
@@ -27,7 +27,7 @@ pub(crate) async fn strangers_lock_an_owner_out(policy: NamedPolicy, addresses: 
     for day in 0..DAYS {
         // A different time on each day.
         let start = DAY * day + DAY / 1_000 * (day * 389 % 1_000);
-        stranger.pester(&mut world, start).await;
+        stranger.attack_until(&mut world, start).await;
         match owner.sign_in(&mut world, &mut stranger).await {
             Some(code_length) => {
                 longest_wait = longest_wait.max(world.elapsed().saturating_sub(start));
@@ -55,18 +55,18 @@ impl Owner {
     /// Tries to sign in, with the waits that the service requires. Returns the number of digits of the code,
     /// or `None` if the owner gave up.
     async fn sign_in(&self, world: &mut World, stranger: &mut Stranger) -> Option<u8> {
-        let end = world.elapsed() + PATIENCE;
+        let end = world.elapsed() + MAX_WAIT;
         while world.elapsed() <= end {
             match world.send(&self.phone, self.address).await {
                 Ok(sent) => {
                     stranger.guess_at_newest(world).await;
-                    stranger.pester(world, world.elapsed() + TYPING).await;
+                    stranger.attack_until(world, world.elapsed() + TYPING).await;
                     if world.sign_in(&sent, self.address).await {
                         return Some(sent.code_length);
                     }
                 }
                 Err(wait) if world.elapsed() + wait > end => return None,
-                Err(wait) => stranger.pester(world, world.elapsed() + wait).await,
+                Err(wait) => stranger.attack_until(world, world.elapsed() + wait).await,
             }
         }
         None
@@ -87,7 +87,7 @@ impl Stranger {
     }
 
     /// Attacks until the given time.
-    async fn pester(&mut self, world: &mut World, until: Duration) {
+    async fn attack_until(&mut self, world: &mut World, until: Duration) {
         loop {
             let next = self
                 .addresses

@@ -10,10 +10,10 @@ use super::{
 pub(crate) async fn one_phone_is_guessed_for_a_year(policy: NamedPolicy) -> Vec<Row> {
     let most = Bound::Takeovers(if policy.1.code_length == 4 { 0.0066 } else { 0.0004 });
     vec![
-        tireless(World::new(policy.clone()), most).await,
-        patient(World::new(policy.clone()), most).await,
-        evenly(World::new(policy.clone()), most).await,
-        beside_the_owner(World::new(policy), most).await,
+        use_every_attempt(World::new(policy.clone()), most).await,
+        guess_in_bursts(World::new(policy.clone()), most).await,
+        guess_evenly(World::new(policy.clone()), most).await,
+        guess_while_the_owner_signs_in(World::new(policy), most).await,
     ]
 }
 
@@ -37,7 +37,7 @@ pub(crate) async fn a_fixed_code_is_guessed_for_a_year((name, mut policy): Named
 }
 
 /// Requests every available code, and uses all its attempts.
-async fn tireless(mut world: World, bound: Bound) -> Row {
+async fn use_every_attempt(mut world: World, bound: Bound) -> Row {
     while let Some(sent) = world.ask_until(YEAR, &phone(1, 1)).await {
         world.guess_all(&sent, u32::MAX).await;
     }
@@ -46,7 +46,7 @@ async fn tireless(mut world: World, bound: Bound) -> Row {
 
 /// Guesses until codes have the greatest length, then waits until wrong codes expire: the most effective
 /// variant.
-async fn patient(mut world: World, bound: Bound) -> Row {
+async fn guess_in_bursts(mut world: World, bound: Bound) -> Row {
     let enough = world.policy.lengthening.last().expect("codes get longer").failures;
     let mut failures = 0;
     while let Some(sent) = world.ask_until(YEAR, &phone(1, 1)).await {
@@ -60,7 +60,7 @@ async fn patient(mut world: World, bound: Bound) -> Row {
 }
 
 /// Guesses only the shortest codes, as often as codes keep this length.
-async fn evenly(mut world: World, bound: Bound) -> Row {
+async fn guess_evenly(mut world: World, bound: Bound) -> Row {
     let few = world.policy.lengthening[0].failures;
     let pause = world.policy.failure_memory / few + MOMENT;
     while let Some(sent) = world.ask_until(YEAR, &phone(1, 1)).await {
@@ -73,7 +73,7 @@ async fn evenly(mut world: World, bound: Bound) -> Row {
 
 /// Guesses the shortest codes, including the owner's, while the owner signs in each day. Checks each day
 /// whether the codes are short again.
-async fn beside_the_owner(mut world: World, bound: Bound) -> Row {
+async fn guess_while_the_owner_signs_in(mut world: World, bound: Bound) -> Row {
     let (phone, owner) = (phone(1, 1), world.new_address());
     let shortest = world.policy.code_length;
     while world.elapsed() < YEAR {

@@ -21,7 +21,7 @@ struct Spray {
     addresses: u32,
     /// Phones, by number.
     phone: fn(u32) -> PhoneNumber,
-    /// Whether each guess is made immediately after its code is sent, instead of after all codes are sent.
+    /// `true` if each guess is made immediately after its code is sent, instead of after all codes are sent.
     guesses_immediately: bool,
     /// Time between the first waves of two days.
     day: Duration,

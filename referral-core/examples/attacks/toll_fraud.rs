@@ -1,4 +1,4 @@
-//! Attacks that request messages to phones whose operator pays the attacker for each message.
+//! Attacks by a party that is paid for messages to its own numbers.
 
 use referral_core::PhoneNumber;
 

@@ -118,7 +118,7 @@ pub struct SignedIn {
     pub tokens: TokenPair,
     /// Time until the access token expires.
     pub expires_in: Duration,
-    /// Whether the user was created by this sign-in.
+    /// `true` if the user was created by this sign-in.
     pub created: bool,
     /// Outcome of the invite code.
     pub invitation: InvitationOutcome,

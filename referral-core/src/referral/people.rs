@@ -31,7 +31,7 @@ pub struct UserList {
     pub users: Vec<UserView>,
     /// Number of all users: exact without a filter, and at most [`COUNT_LIMIT`](crate::COUNT_LIMIT) with one.
     pub count: u64,
-    /// Whether `count` is exact.
+    /// `true` if `count` is exact.
     pub count_exact: bool,
     /// Link to older users.
     pub next: Option<PageLink>,

@@ -195,10 +195,10 @@ impl Storage for MemoryStorage {
 
     async fn sessions(&self, user: UserId, now: OffsetDateTime, limit: u32) -> Result<Vec<Session>> {
         let state = self.lock();
-        let live = state.sessions.values().rev().filter(|session| {
+        let active = state.sessions.values().rev().filter(|session| {
             session.user == user && session.revoked_at.is_none() && session.ends_at() > now
         });
-        Ok(live.take(limit as usize).cloned().collect())
+        Ok(active.take(limit as usize).cloned().collect())
     }
 
     async fn end_sessions(

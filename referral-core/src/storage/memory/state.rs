@@ -149,11 +149,11 @@ impl State {
     }
 
     /// Returns the number of wrong codes in the selected minutes.
-    pub(super) fn failures(&self, is_looked_for: impl Fn(OffsetDateTime) -> bool) -> u64 {
+    pub(super) fn failures(&self, is_selected: impl Fn(OffsetDateTime) -> bool) -> u64 {
         let found = self
             .service
             .iter()
-            .filter(|((figure, minute), _)| *figure == ServiceFigure::Failures && is_looked_for(*minute));
+            .filter(|((figure, minute), _)| *figure == ServiceFigure::Failures && is_selected(*minute));
         found.map(|(_, count)| positive(*count)).sum()
     }
 
