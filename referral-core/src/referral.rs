@@ -233,7 +233,7 @@ impl Referral {
     ///
     /// # Errors
     ///
-    /// [`Error::KeyMismatch`], which names the missing key.
+    /// [`Error::KeyMismatch`], which names a key that is missing or different.
     pub async fn agree_on_keys(&self) -> Result<(), Error> {
         self.agree_on(&self.secrets()).await
     }
