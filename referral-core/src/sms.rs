@@ -1,4 +1,4 @@
-//! Sending messages: the trait that a gateway plugs into, and what the messages say.
+//! SMS messages: the trait for gateways, and the texts of the messages.
 
 #[cfg(feature = "sms-failover")]
 mod failover;
@@ -23,36 +23,36 @@ pub use self::{
 };
 use crate::{Locale, PhoneNumber, SmsCode};
 
-/// A message with a code in it.
+/// SMS message that contains a one-time code.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct SmsMessage {
-    /// Names the message, and is the same however often and through whichever gateway it is sent.
+    /// Identifier of the message. It is the same for every attempt and every gateway.
     pub id: Uuid,
-    /// Where to send it.
+    /// Phone number of the recipient.
     pub phone: PhoneNumber,
-    /// The text, code included.
+    /// Text of the message, including the code.
     pub text: SmsText,
-    /// The code alone, for gateways that put it into a text of their own.
+    /// The code alone, for gateways that insert it into a text of their own.
     pub code: SmsCode,
-    /// The language that was asked for before all others, for gateways that have texts of their own.
+    /// Language that the client prefers most, for gateways that have texts of their own.
     pub locale: Option<Locale>,
 }
 
 impl SmsMessage {
-    /// A message, as the handle makes it.
+    /// Creates a message.
     #[must_use]
     pub fn new(id: Uuid, phone: PhoneNumber, code: SmsCode, text: String, locale: Option<Locale>) -> Self {
         Self { id, phone, text: SmsText(Zeroizing::new(text)), code, locale }
     }
 }
 
-/// The text of a message, which nothing shows: there is a code in it.
+/// Text of a message. Its `Debug` output is redacted, because the text contains a code.
 #[derive(Clone)]
 pub struct SmsText(Zeroizing<String>);
 
 impl SmsText {
-    /// The text, to be sent.
+    /// Returns the text, to be sent.
     #[must_use]
     pub fn reveal(&self) -> &str {
         &self.0
@@ -65,29 +65,30 @@ impl std::fmt::Debug for SmsText {
     }
 }
 
-/// What a gateway says of a message that it accepted.
+/// Response of a gateway that accepted a message.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Receipt {
-    /// The name of the gateway that accepted the message, 64 characters at most. With it, figures tell
-    /// gateways apart.
+    /// Name of the gateway that accepted the message, at most 64 characters. It labels the metrics of the
+    /// gateway.
     pub gateway: Option<String>,
-    /// The gateway's id of the message, if it gives one, 128 characters at most. With it and the
-    /// gateway's name, [`Referral::report_delivery`](crate::Referral::report_delivery) knows the message.
+    /// Identifier that the gateway gave the message, if any, at most 128 characters.
+    /// [`Referral::report_delivery`](crate::Referral::report_delivery) finds the message by this identifier
+    /// and the name of the gateway.
     pub message_id: Option<String>,
-    /// The code, to be handed to whoever asked for it. For development only: with it, anybody
-    /// can sign in as anybody.
+    /// The code, to be returned to the client. For development only: with it, every client can sign in as any
+    /// user.
     pub revealed_code: Option<SmsCode>,
 }
 
 impl Receipt {
-    /// A receipt with the gateway's id of the message.
+    /// Creates a receipt with the gateway's identifier of the message.
     #[must_use]
     pub fn new(message_id: impl Into<String>) -> Self {
         Self { message_id: Some(message_id.into()), ..Self::default() }
     }
 
-    /// Accepted by the gateway of this name, by which its reports and figures go.
+    /// Sets the name of the gateway, which identifies its delivery reports and metrics.
     #[must_use]
     pub fn gateway(mut self, name: impl Into<String>) -> Self {
         self.gateway = Some(name.into());
@@ -95,32 +96,33 @@ impl Receipt {
     }
 }
 
-/// Why a message was not accepted. The reasons go into the log: they must hold neither the phone
-/// nor the text.
+/// Error of a message that was not accepted. The reasons are logged, so they must contain neither the phone
+/// number nor the text.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SmsError {
-    /// The message was refused, and no other gateway should be asked: the number is not in use, or blocked.
-    #[error("the gateway refused the message for good: {0}")]
+    /// The message was rejected because of the phone number, which is not in use or is blocked. Other
+    /// gateways must not be tried.
+    #[error("the gateway rejected the message permanently: {0}")]
     Permanent(String),
-    /// The message was refused for now: the gateway is out of reach, or out of order, or out of
-    /// money; another one may take it.
-    #[error("the gateway refused the message for now: {0}")]
+    /// The message was rejected temporarily: the gateway is unreachable or out of order, or the account has
+    /// no money. Another gateway may accept the message.
+    #[error("the gateway rejected the message temporarily: {0}")]
     Temporary(String),
-    /// The message was refused for now, and the gateway wants to be left alone for a while.
+    /// The message was rejected temporarily, and the gateway must not be called again for some time.
     #[error("the gateway is busy for {} s: {reason}", retry_after.as_secs())]
     Busy {
-        /// What it said.
+        /// Reason that the gateway gave.
         reason: String,
-        /// For how long.
+        /// Time during which the gateway must not be called.
         retry_after: Duration,
     },
-    /// Nobody knows whether the message was sent: the gateway took it and did not answer.
-    #[error("the gateway did not say whether it sent the message: {0}")]
+    /// The gateway received the message but did not respond. It is unknown whether the message was sent.
+    #[error("it is unknown whether the gateway sent the message: {0}")]
     Unknown(String),
 }
 
-/// Sends messages.
+/// Sender of SMS messages.
 ///
 /// ```
 /// use async_trait::async_trait;
@@ -139,24 +141,25 @@ pub enum SmsError {
 /// ```
 #[async_trait]
 pub trait SmsSender: Send + Sync + 'static {
-    /// Hands the message to the gateway. Somebody is waiting: return within seconds.
+    /// Passes the message to the gateway. The client waits for the result, so this must return within
+    /// seconds.
     ///
     /// # Errors
     ///
-    /// [`SmsError::Permanent`], [`SmsError::Temporary`] or [`SmsError::Busy`] only if it is certain
-    /// that no message goes out: the code is then void and the phone may ask at once for another. With
-    /// [`SmsError::Unknown`] the message is taken for sent.
+    /// [`SmsError::Permanent`], [`SmsError::Temporary`] or [`SmsError::Busy`] only if it is certain that no
+    /// message will be sent: the code is then invalidated, and the client may request another one
+    /// immediately. After [`SmsError::Unknown`] the message is treated as sent.
     async fn send(&self, message: &SmsMessage) -> Result<Receipt, SmsError>;
 
-    /// How long [`send`](Self::send) must be given at least, so that it can tell whether the message may
-    /// have gone out: as long as it may take to connect, and a little more. By default half a second.
+    /// Returns the minimum time that [`send`](Self::send) needs to determine whether the message may have
+    /// been sent. This is the time limit for connecting plus a small margin. The default is half a second.
     fn least_time(&self) -> Duration {
         Duration::from_millis(500)
     }
 }
 
-/// Sends nothing and hands the code to whoever asked for it, so that the whole flow can be tried
-/// without a gateway. With it anybody can sign in as anybody.
+/// Sender for development. It sends nothing and returns the code to the client, so that the complete sign-in
+/// can be tried without a gateway. With it, every client can sign in as any user.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct DevelopmentSender;
 

@@ -1,4 +1,4 @@
-//! Several senders in order: one that fails is passed over, and rests if it fails again and again.
+//! Failover between several gateways, with a circuit breaker for each gateway.
 
 mod builder;
 mod circuit;
@@ -17,17 +17,21 @@ use self::circuit::{Admission, Circuit, Rest, Turn};
 use super::{Receipt, SmsError, SmsMessage, SmsSender};
 use crate::Region;
 
-/// Sends a message through the first of several senders that takes it.
+/// Sender that tries several gateways in order until one accepts the message.
 ///
-/// The same message, with the same code, goes to one after another until one accepts it; then it is
-/// never sent again. A sender that refuses it for now, or does not say in time what it did, is passed
-/// over; one that does so several times in a row rests, and after that one message tries it again. While it
-/// rests it is asked last, if nobody else took the message. One that wants to be left alone is left alone; if
-/// all do, so does the whole, until the first is back. A refusal because of the number ends it: nobody
-/// else is asked.
+/// The same message, with the same code, is offered to one gateway after another. After a gateway has
+/// accepted it, it is not sent again.
 ///
-/// If it is unknown of one whether it sent the message and no other accepted it, the whole is
-/// [`SmsError::Unknown`], whatever the others said.
+/// - If a gateway rejects the message temporarily or does not respond in time, the next gateway is tried.
+/// - After several consecutive failures the circuit of the gateway opens. When it has been open for its time,
+/// one message tests the gateway. While it is open, the gateway is tried last, if no other gateway accepted
+/// the message.
+/// - A gateway that returned [`SmsError::Busy`] is not called until the given time has passed. If all
+/// gateways are busy, the result is [`SmsError::Busy`] until the first of them is available.
+/// - If a gateway rejects the message because of the phone number, no other gateway is tried.
+///
+/// If it is unknown whether one gateway sent the message, and no other gateway accepted it, the result is
+/// [`SmsError::Unknown`].
 ///
 /// ```
 /// # use referral_core::sms::{DevelopmentSender, Failover};
@@ -41,9 +45,9 @@ use crate::Region;
 /// ```
 pub struct Failover {
     gateways: Vec<Gateway>,
-    /// The gateways for a region, by their place in `gateways`.
+    /// Gateways for a region, as indexes into `gateways`.
     orders: Vec<(Region, Vec<usize>)>,
-    /// The gateways for any other.
+    /// Gateways for all other regions.
     order: Vec<usize>,
     time: Duration,
     time_per_gateway: Duration,
@@ -59,59 +63,59 @@ struct Gateway {
 }
 
 impl Gateway {
-    /// Never held while somebody is waited for.
+    /// Locks the circuit. The lock must not be held across an `await`.
     fn circuit(&self) -> MutexGuard<'_, Circuit> {
         self.circuit.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// What is done when nobody knows whether a gateway sent the message.
+/// Action after a gateway with an unknown result.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AfterUnknown {
-    /// The next gateway gets it as well: two messages with one code do less harm than none.
+    /// The next gateway is tried too: two messages with the same code do less harm than none.
     #[default]
     Next,
-    /// It is taken for sent.
+    /// The message is treated as sent.
     Stop,
 }
 
-/// What came of a gateway's turn.
+/// Result of one gateway for one message.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct Attempt<'a> {
-    /// The name of the gateway.
+    /// Name of the gateway.
     pub gateway: &'a str,
-    /// Where the phone belongs, if anywhere.
+    /// Region of the phone number, if it belongs to one.
     pub region: Option<Region>,
-    /// What came of it.
+    /// Outcome of the attempt.
     pub outcome: Outcome,
-    /// Why not, if it was asked and did not accept the message.
+    /// Error of a gateway that was called and did not accept the message.
     pub error: Option<&'a SmsError>,
-    /// How long it took.
+    /// Duration of the attempt.
     pub took: Duration,
 }
 
-/// What came of a gateway's turn, in a word.
+/// Outcome of an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Outcome {
-    /// It accepted the message.
+    /// The gateway accepted the message.
     Accepted,
-    /// It refused the message because of the number.
+    /// The gateway rejected the message because of the phone number.
     Permanent,
-    /// It refused the message for now.
+    /// The gateway rejected the message temporarily.
     Temporary,
-    /// It refused the message for now and wants to be left alone.
+    /// The gateway rejected the message temporarily and must not be called for some time.
     Busy,
-    /// Nobody knows whether it sent the message.
+    /// It is unknown whether the gateway sent the message.
     Unknown,
-    /// It was not asked in its turn, since it rests or wants to be left alone.
+    /// The gateway was skipped, because its circuit is open or it is backing off.
     Resting,
 }
 
 impl Outcome {
-    /// The stable `snake_case` name.
+    /// Returns the stable `snake_case` name.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -135,23 +139,23 @@ impl Outcome {
     }
 }
 
-/// Is told of every attempt: the place for figures.
+/// Observer of all attempts, for example for metrics.
 pub trait Observer: Send + Sync + 'static {
-    /// Called when the gateway has answered, or was passed over. To return at once.
+    /// Called after a gateway responded or was skipped. The call must not block.
     fn attempted(&self, attempt: &Attempt<'_>);
 }
 
-/// Does nothing.
+/// Ignores all attempts.
 impl Observer for () {
     fn attempted(&self, _attempt: &Attempt<'_>) {}
 }
 
 impl Failover {
-    /// How long sending takes at most, unless something else is said: two gateways' time, and less than the
-    /// ten seconds that an answer over HTTP may take.
+    /// Default time limit for sending a message. Two gateways can be tried within it, and it is shorter than
+    /// the 10 seconds that an HTTP response may take.
     pub const TIME: Duration = Duration::from_secs(8);
 
-    /// The gateways for a region, in their order.
+    /// Returns the gateways for a region, in their order.
     fn order_of(&self, region: Option<Region>) -> impl Iterator<Item = &Gateway> {
         let order = self.orders.iter().find(|(of, _)| Some(*of) == region).map(|(_, order)| order);
         order.unwrap_or(&self.order).iter().map(|place| &self.gateways[*place])
@@ -194,13 +198,14 @@ impl SmsSender for Failover {
                 }
             }
         }
-        // Nobody took it, so those that rest are asked after all, first whoever is back first.
+        // No gateway accepted the message, so gateways with an open circuit are tried too. The gateway whose
+        // circuit closes first is tried first.
         resting.sort_by_key(|(until, _)| *until);
         for (_, gateway) in resting {
             if !sending.has_time_for(gateway) {
                 continue;
             }
-            // Meanwhile its rest may have ended, or another message been told to leave it alone.
+            // In the meantime the circuit may have closed, or the gateway may have reported that it is busy.
             let admission = gateway.circuit().admit(Instant::now(), self.time_per_gateway);
             let turn = match admission {
                 Admission::Ask(turn) => turn,
@@ -217,24 +222,24 @@ impl SmsSender for Failover {
         Err(sending.failure())
     }
 
-    /// That of whichever gateway takes longest to connect.
+    /// Returns the longest minimum time of all gateways.
     fn least_time(&self) -> Duration {
         let of_each = self.gateways.iter().map(|gateway| gateway.sender.least_time());
         of_each.max().unwrap_or_default()
     }
 }
 
-/// A message on its way from gateway to gateway.
+/// State of a message while it is offered to the gateways.
 struct Sending<'a> {
     failover: &'a Failover,
     message: &'a SmsMessage,
     region: Option<Region>,
     deadline: Instant,
-    /// Whether any gateway was asked.
+    /// `true` if a gateway was called.
     asked: bool,
-    /// What is to be said of it, unless somebody accepts it or all are busy.
+    /// Error to return, unless a gateway accepts the message or all gateways are busy.
     failed: Option<SmsError>,
-    /// When the first of those that want to be left alone can be asked again.
+    /// Time when the first of the busy gateways can be called again.
     busy_until: Option<Instant>,
 }
 
@@ -243,11 +248,12 @@ impl Sending<'_> {
         self.deadline.saturating_duration_since(Instant::now())
     }
 
-    /// Whether enough time is left to ask this gateway and know what it did; for the first there is.
+    /// Returns `true` if enough time is left to call this gateway and learn the result. For the first gateway
+    /// there always is.
     fn has_time_for(&mut self, gateway: &Gateway) -> bool {
         let has_time = !self.asked || self.time_left() >= gateway.sender.least_time();
         if !has_time {
-            let no_time = || SmsError::Temporary("no time was left for another gateway".into());
+            let no_time = || SmsError::Temporary("no time is left for another gateway".into());
             self.failed.get_or_insert_with(no_time);
         }
         has_time
@@ -257,31 +263,31 @@ impl Sending<'_> {
         self.busy_until = Some(self.busy_until.map_or(until, |first| first.min(until)));
     }
 
-    /// What is to be said after all had their turn: one that failed may accept the next message, so all are
-    /// busy only if each is.
+    /// Returns the error after all gateways were tried. It is [`SmsError::Busy`] only if all gateways are
+    /// busy, since a gateway that failed may accept the next message.
     fn failure(self) -> SmsError {
         self.failed.unwrap_or_else(|| {
             let until = self.busy_until.unwrap_or(self.deadline);
             let retry_after = until.saturating_duration_since(Instant::now());
-            SmsError::Busy { reason: "all gateways want to be left alone".into(), retry_after }
+            SmsError::Busy { reason: "all gateways are busy".into(), retry_after }
         })
     }
 
-    /// Asks one gateway; `None` if it is another one's turn.
+    /// Calls one gateway. Returns `None` if the next gateway must be tried.
     async fn ask(&mut self, gateway: &Gateway, turn: Turn) -> Option<Result<Receipt, SmsError>> {
         self.asked = true;
         let start = Instant::now();
         let time = self.time_left().min(self.failover.time_per_gateway);
         let result = timeout(time, gateway.sender.send(self.message)).await;
-        // Given up in the midst of it, it may have been sent.
-        let result = result.unwrap_or_else(|_| Err(SmsError::Unknown("no answer in time".into())));
+        // The request was canceled after its start, so the message may have been sent.
+        let result = result.unwrap_or_else(|_| Err(SmsError::Unknown("no response in time".into())));
         let now = Instant::now();
         self.note(gateway, turn, &result, now);
         self.tell(gateway, Outcome::of(&result), result.as_ref().err(), now - start);
 
         match result {
             Ok(receipt) => Some(Ok(Receipt { gateway: Some(gateway.name.clone()), ..receipt })),
-            // Whether another one sent it is still not known.
+            // It is still unknown whether another gateway sent the message.
             Err(SmsError::Permanent(reason)) => {
                 Some(Err(self.failed.take().filter(is_unknown).unwrap_or(SmsError::Permanent(reason))))
             }
@@ -296,27 +302,31 @@ impl Sending<'_> {
         }
     }
 
-    /// Has the gateway rest, or work again.
+    /// Updates the circuit of the gateway and logs the result.
     fn note(&mut self, gateway: &Gateway, turn: Turn, result: &Result<Receipt, SmsError>, now: Instant) {
         let name = &gateway.name;
         let mut circuit = gateway.circuit();
         match result {
-            // About the number, and not about itself.
+            // A permanent rejection concerns the phone number, not the gateway.
             Ok(_) | Err(SmsError::Permanent(_)) => {
                 if circuit.work() {
-                    tracing::info!(gateway = name, "the gateway is back");
+                    tracing::info!(gateway = name, "the gateway works again");
                 }
             }
             Err(SmsError::Busy { reason, retry_after }) => {
                 let until = circuit.leave_alone(now, *retry_after);
                 let seconds = (until - now).as_secs();
-                tracing::warn!(gateway = name, reason, seconds, "the gateway wants to be left alone");
+                tracing::warn!(gateway = name, reason, seconds, "the gateway is busy");
                 self.is_busy(until);
             }
             Err(error @ (SmsError::Temporary(_) | SmsError::Unknown(_))) => {
-                tracing::warn!(gateway = name, %error, "the gateway did not accept a message");
+                tracing::warn!(gateway = name, %error, "the gateway failed to accept a message");
                 if let Some(rest) = circuit.fail(now, turn, self.failover.rest) {
-                    tracing::warn!(gateway = name, seconds = rest.as_secs(), "the gateway rests");
+                    tracing::warn!(
+                        gateway = name,
+                        seconds = rest.as_secs(),
+                        "the circuit of the gateway is open"
+                    );
                 }
             }
         }

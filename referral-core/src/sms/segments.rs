@@ -1,23 +1,24 @@
-//! What a text costs: how many messages a phone network makes of it.
+//! Segments of a text: the number of messages that the phone network sends for it.
 
-/// The default alphabet of 3GPP TS 23.038, in the order of its table and without the escape.
+/// Default alphabet of 3GPP TS 23.038, in the order of its table and without the escape.
 const BASIC: &str = "@£$¥èéùìòÇ\nØø\rÅåΔ_ΦΓΛΩΠΨΣΘΞÆæßÉ !\"#¤%&'()*+,-./0123456789:;<=>?\
                      ¡ABCDEFGHIJKLMNOPQRSTUVWXYZÄÖÑÜ§¿abcdefghijklmnopqrstuvwxyzäöñüà";
 
-/// Its extension: an escape stands before each.
+/// Extension of the default alphabet. Each of these characters is preceded by an escape.
 const EXTENSION: &str = "\u{c}^{}\\[~]|€";
 
-/// How the characters of a message are encoded.
+/// Encoding of the characters of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Encoding {
-    /// The default alphabet of GSM 03.38 and its extension, 7 bits a unit.
+    /// Default alphabet of GSM 03.38 and its extension, with 7 bits per unit.
     Gsm7,
-    /// UTF-16, 16 bits a unit: for a text with any other character, such as a Cyrillic one.
+    /// UTF-16, with 16 bits per unit. It is used if a text contains any other character, such as a Cyrillic
+    /// letter.
     Ucs2,
 }
 
 impl Encoding {
-    /// The most units of a text that is sent whole.
+    /// Returns the maximum number of units of a text that fits into a single segment.
     #[must_use]
     pub fn units_alone(self) -> usize {
         match self {
@@ -26,7 +27,8 @@ impl Encoding {
         }
     }
 
-    /// The most units of each segment of a longer text: some bytes say which it is.
+    /// Returns the maximum number of units in each segment of a longer text. Some bytes of each segment hold
+    /// its position.
     #[must_use]
     pub fn units_of_several(self) -> usize {
         match self {
@@ -36,20 +38,20 @@ impl Encoding {
     }
 }
 
-/// The segments that a text is sent in, each of which is paid for.
+/// Segments in which a text is sent. Each of them is charged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Segments {
-    /// The encoding that the text needs.
+    /// Encoding of the text.
     pub encoding: Encoding,
-    /// How many units it has in it.
+    /// Number of units of the text.
     pub units: usize,
-    /// How many segments that is.
+    /// Number of segments.
     pub count: usize,
 }
 
 impl Segments {
-    /// Counts the segments of a text, for networks that know no national tables of characters.
+    /// Counts the segments of a text, for networks without national character tables.
     #[must_use]
     pub fn of(text: &str) -> Self {
         match text.chars().map(septets).collect::<Option<Vec<_>>>() {
@@ -62,7 +64,7 @@ impl Segments {
         let (mut units, mut count, mut filled) = (0, 1, 0);
         for length in lengths {
             units += length;
-            // A character of two units is in one segment.
+            // A character of two units is not split between segments.
             if filled + length > encoding.units_of_several() {
                 count += 1;
                 filled = 0;
@@ -76,7 +78,7 @@ impl Segments {
     }
 }
 
-/// How many units of 7 bits a character takes; `None` if there is no such character.
+/// Returns the number of 7-bit units of a character, or `None` if the alphabet does not contain it.
 fn septets(c: char) -> Option<usize> {
     if BASIC.contains(c) {
         Some(1)
@@ -97,11 +99,11 @@ mod tests {
     }
 
     #[test]
-    fn the_alphabet_is_that_of_the_standard() {
+    fn alphabet_matches_the_standard() {
         assert_eq!((BASIC.chars().count(), EXTENSION.chars().count()), (127, 10));
         let all = ('\0'..=char::MAX).filter(|c| septets(*c).is_some());
-        assert_eq!(all.count(), 137, "none is there twice");
-        // The table that Unicode gives has the small letter, the standard the capital.
+        assert_eq!(all.count(), 137, "no character occurs twice");
+        // The mapping table of Unicode has the small letter, the standard has the capital letter.
         assert_eq!((septets('Ç'), septets('ç')), (Some(1), None));
         for c in "`\t\0\u{1b}\u{a0}’“”–—…áíóúâêôűĞ№₸ёΑя".chars() {
             assert_eq!(septets(c), None, "{c:?}");
@@ -109,11 +111,11 @@ mod tests {
     }
 
     #[test]
-    fn a_text_is_cut_where_a_segment_is_full() {
+    fn text_is_split_where_a_segment_is_full() {
         use Encoding::{Gsm7, Ucs2};
         for (character, encoding, borders) in [
             ("a", Gsm7, &[(0, 1), (1, 1), (160, 1), (161, 2), (306, 2), (307, 3), (459, 3), (460, 4)][..]),
-            // Two units each, and 153 is odd: one unit of each segment stays free.
+            // Two units each, and 153 is odd: one unit of each segment stays unused.
             ("€", Gsm7, &[(80, 1), (81, 2), (152, 2), (153, 3)]),
             ("ё", Ucs2, &[(1, 1), (70, 1), (71, 2), (134, 2), (135, 3), (201, 3), (202, 4)]),
             ("Қ", Ucs2, &[(70, 1), (71, 2)]),
@@ -131,8 +133,8 @@ mod tests {
     }
 
     #[test]
-    fn two_units_of_one_character_are_not_parted() {
-        // The 153rd unit would be the escape; so it stays free, and 153 more do not fit.
+    fn units_of_one_character_are_not_split() {
+        // The 153rd unit would be the escape, so it stays unused, and 153 more units do not fit.
         let text = |before, after| format!("{}€{}", "a".repeat(before), "a".repeat(after));
         assert_eq!(segments(&text(151, 153)), (Encoding::Gsm7, 306, 2));
         assert_eq!(segments(&text(152, 151)), (Encoding::Gsm7, 305, 2));
@@ -144,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn one_character_decides_about_all() {
+    fn one_character_determines_the_encoding_of_the_text() {
         assert_eq!(segments(&"a".repeat(71)), (Encoding::Gsm7, 71, 1));
         assert_eq!(segments(&format!("{}ё", "a".repeat(70))), (Encoding::Ucs2, 71, 2));
     }

@@ -1,22 +1,22 @@
-//! What messages say.
+//! Texts of the messages.
 
 use std::collections::BTreeMap;
 
 use super::Segments;
 use crate::{Invalid, Locale, SmsCode};
 
-/// Stands for the code in a template.
+/// Placeholder for the code in a template.
 const CODE: &str = "{code}";
 
-/// The texts that there are without anybody's doing. With a host of 20 characters, an Android hash
-/// and a code of 10 digits each is one segment: 70 characters, where one of them is Cyrillic.
+/// Built-in texts. With a host of 20 characters, an Android hash and a code of 10 digits each of them fits
+/// into one segment, which has 70 characters if one of them is Cyrillic.
 const BUILT_IN: [(&str, &str); 3] =
     [("en", "{code} is your code to sign in."), ("kk", "Кіру коды: {code}"), ("ru", "Код для входа {code}")];
 
-/// The length of the string by which Android knows an app.
+/// Length of the string by which Android identifies an app.
 const ANDROID_HASH_LENGTH: usize = 11;
 
-/// What messages say, in each language: English, Russian and Kazakh, and those that are added.
+/// Texts of the messages for each language: the built-in English, Russian and Kazakh, and added ones.
 ///
 /// ```
 /// use referral_core::{Locale, SmsCode, sms::Texts};
@@ -30,7 +30,7 @@ const ANDROID_HASH_LENGTH: usize = 11;
 #[derive(Clone, Debug)]
 pub struct Texts {
     templates: BTreeMap<Locale, String>,
-    /// One of those that have a template.
+    /// A locale that has a template.
     default_locale: Locale,
     host: Option<String>,
     android_hash: Option<String>,
@@ -49,12 +49,13 @@ impl Default for Texts {
 }
 
 impl Texts {
-    /// Adds a language, or says something else in one that there is. `{code}` stands for the code.
+    /// Adds or replaces the text of a language. `{code}` is the placeholder for the code.
     ///
     /// # Errors
     ///
-    /// `invalid_locale` for what is no tag; `invalid_template` if there is no `{code}`, or anything
-    /// else in braces, a control character other than a line feed, or a word that begins with `@`.
+    /// `invalid_locale` if the locale is not a language tag; `invalid_template` if the template does not
+    /// contain `{code}`, or contains other braces, a control character other than a line feed, or a word that
+    /// starts with `@`.
     pub fn template(mut self, locale: &str, template: impl Into<String>) -> Result<Self, Invalid> {
         let template = template.into();
         check(&template).map_err(|detail| Invalid::new("invalid_template", detail))?;
@@ -62,12 +63,12 @@ impl Texts {
         Ok(self)
     }
 
-    /// The language for whoever reads none of those that there are; by default English. A template
-    /// for it must have been added.
+    /// Sets the language for users that accept none of the available languages. The default is English. A
+    /// template for the language must have been added before.
     ///
     /// # Errors
     ///
-    /// `invalid_locale` for what is no tag, or has no template.
+    /// `invalid_locale` if the locale is not a language tag or has no template.
     pub fn default_locale(mut self, locale: &str) -> Result<Self, Invalid> {
         let locale = Locale::parse(locale)?;
         if !self.templates.contains_key(&locale) {
@@ -78,13 +79,13 @@ impl Texts {
         Ok(self)
     }
 
-    /// The host of the website that codes are typed into. It makes a last line such as
-    /// `@app.example.com #4711`, an [origin-bound one-time
-    /// code](https://wicg.github.io/sms-one-time-codes/): browsers fill it in there, and nowhere else.
+    /// Sets the host of the website where users enter codes. It adds a last line such as `@app.example.com
+    /// #4711`, an [origin-bound one-time code](https://wicg.github.io/sms-one-time-codes/): browsers fill in
+    /// the code on this website only.
     ///
     /// # Errors
     ///
-    /// `invalid_host` for anything but a host's name: that format has no scheme, port or path.
+    /// `invalid_host` if the value is not a host name: the format allows no scheme, port or path.
     pub fn host(mut self, host: &str) -> Result<Self, Invalid> {
         let is_label = |label: &str| {
             (1..=63).contains(&label.len())
@@ -94,32 +95,32 @@ impl Texts {
         };
         if host.len() > 253 || !host.split('.').all(is_label) {
             let detail =
-                "A host is a name such as `app.example.com`, in ASCII. Leave out scheme, port and path.";
+                "The host must be an ASCII name such as `app.example.com`. Leave out scheme, port and path.";
             return Err(Invalid::new("invalid_host", detail));
         }
         self.host = Some(host.to_ascii_lowercase());
         Ok(self)
     }
 
-    /// The hash by which Android's SMS Retriever gives a message to an app, such as `FA+9qCX9VSu`. It
-    /// has a line of its own before that of the host, which must be last. Android reads no message
-    /// of more than 140 bytes, which is one segment.
+    /// Sets the hash by which Android's SMS Retriever assigns a message to an app, such as `FA+9qCX9VSu`. It
+    /// is a separate line before the line with the host, which must be the last. Android ignores messages of
+    /// more than 140 bytes, which is one segment.
     ///
     /// # Errors
     ///
-    /// `invalid_android_hash` for anything but 11 characters of Base64.
+    /// `invalid_android_hash` if the value is not 11 characters of Base64.
     pub fn android_hash(mut self, hash: &str) -> Result<Self, Invalid> {
         let is_base64 = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/');
         if hash.len() != ANDROID_HASH_LENGTH || !hash.bytes().all(is_base64) {
-            let detail = "The hash of an Android app is 11 characters of Base64, such as `FA+9qCX9VSu`.";
+            let detail = "The hash of an Android app must be 11 characters of Base64, such as `FA+9qCX9VSu`.";
             return Err(Invalid::new("invalid_android_hash", detail));
         }
         self.android_hash = Some(hash.to_owned());
         Ok(self)
     }
 
-    /// The message for a code, in the first of these languages that there is: for `ru-RU`, `ru` will
-    /// do (the lookup of RFC 4647). Without one, in the default language.
+    /// Returns the message for a code in the first of these languages that is available, or in the default
+    /// language. For `ru-RU`, `ru` matches too (lookup of RFC 4647).
     #[must_use]
     pub fn write(&self, code: &SmsCode, locales: &[Locale]) -> String {
         let mut ranges = locales.iter().flat_map(Locale::ranges);
@@ -135,7 +136,7 @@ impl Texts {
         lines.join("\n")
     }
 
-    /// Every text as it is with a code of this many digits, by language.
+    /// Returns every text with a code of this length, ordered by language.
     pub fn preview(&self, code_length: u8) -> impl Iterator<Item = Preview> {
         let code = SmsCode::known("0".repeat(code_length.into()));
         self.templates.iter().map(move |(locale, template)| {
@@ -144,38 +145,38 @@ impl Texts {
         })
     }
 
-    /// The texts that are sent in more than one segment, so that each costs more than one message and
-    /// Android gives none to an app.
+    /// Returns the texts that need more than one segment. Each of them costs more than one message, and
+    /// Android passes none of them to an app.
     pub fn too_long(&self, code_length: u8) -> impl Iterator<Item = Preview> {
         self.preview(code_length).filter(|preview| preview.segments.count > 1)
     }
 }
 
-/// What a message looks like, and what it costs.
+/// Text of a message and its segments.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Preview {
-    /// The language.
+    /// Language of the text.
     pub locale: Locale,
-    /// The text.
+    /// Text of the message.
     pub text: String,
-    /// The segments it is sent in.
+    /// Segments of the text.
     pub segments: Segments,
 }
 
 fn check(template: &str) -> Result<(), &'static str> {
     if !template.contains(CODE) {
-        return Err("A template must have `{code}` where the code is to stand.");
+        return Err("The template must contain `{code}`, the placeholder for the code.");
     }
     if template.replace(CODE, "").contains(['{', '}']) {
-        return Err("A template has no other braces than those of `{code}`.");
+        return Err("The template must not contain other braces than those of `{code}`. Remove them.");
     }
     if template.chars().any(|c| c.is_control() && c != '\n') {
-        return Err("A template has no control characters but line feeds.");
+        return Err("The template must not contain control characters other than line feeds. Remove them.");
     }
-    // Browsers would take it for the line that names the host: Chromium the first one, wherever it is.
+    // Browsers would read such a word as the host. Chromium reads the first match in the whole text.
     if template.split(char::is_whitespace).any(|word| word.starts_with('@')) {
-        return Err("No word of a template begins with `@`. Set the host instead.");
+        return Err("No word of the template may start with `@`. Set the host instead.");
     }
     Ok(())
 }

@@ -168,7 +168,7 @@ async fn the_observer_is_told_of_every_turn() {
     send(&sender, &asked).await;
     send(&sender, &asked).await;
     let expected = [
-        "a RU unknown 4s the gateway did not say whether it sent the message: no answer in time",
+        "a RU unknown 4s it is unknown whether the gateway sent the message: no response in time",
         "b RU busy 0ns the gateway is busy for 9 s: too much",
         "c RU accepted 0ns",
         "a RU resting 0ns",

@@ -155,7 +155,7 @@ async fn one_message_can_be_tried_and_says_what_happened() {
     assert!(!output.status.success());
     let (printed, error) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     let said = format!("{printed}{error}");
-    assert!(said.contains("refused the message for now: HTTP 401") && !said.contains(SECRET), "{said}");
+    assert!(said.contains("rejected the message temporarily: HTTP 401") && !said.contains(SECRET), "{said}");
 }
 
 #[tokio::test]
@@ -260,7 +260,7 @@ fn a_configuration_that_cannot_work_is_refused_before_anything_is_made() {
         (format!("{gateway}\n[texts]\nandroid_hash = \"short\""), "texts.android_hash: "),
         ("[gateways.\"a/b\"]\nurl = \"https://a.example\"".into(), "gateways.a/b: a name has"),
         (format!("time = \"10s\"\n{gateway}"), "give `time` less, or --time-limit more"),
-        (format!("time = \"1ms\"\n{gateway}"), "give `a` 2.5s at least"),
+        (format!("time = \"1ms\"\n{gateway}"), "must be at least 2.5s"),
     ] {
         fs::write(folder.path().join("sms.toml"), &config).expect("written");
         let output = run(folder.path(), &["--sms-config", "sms.toml"]);

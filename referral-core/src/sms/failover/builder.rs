@@ -1,4 +1,4 @@
-//! Putting gateways in order.
+//! Builder of [`Failover`].
 
 use std::{
     sync::{Arc, Mutex},
@@ -8,41 +8,42 @@ use std::{
 use super::{AfterUnknown, Failover, Gateway, Observer, circuit::Rest};
 use crate::{Region, delivery::is_gateway_name, sms::SmsSender};
 
-/// The longest that sending, or a first rest, can be set to take.
+/// Maximum of the time limit for sending, and of the initial time that a circuit stays open.
 const LONGEST_TIME: Duration = Duration::from_hours(1);
 
-/// Why senders cannot be put in order.
+/// Error of an invalid configuration of gateways.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum FailoverError {
-    /// There is none.
-    #[error("there is no gateway to send messages through")]
+    /// There is no gateway.
+    #[error("at least one gateway is required to send messages")]
     NoGateway,
-    /// Two have one name, or one has none by which its messages could be tracked.
-    #[error("give each gateway a name of its own, of 1 to 64 characters; `{0}` is none, or that of two")]
+    /// Two gateways have the same name, or a name is not valid.
+    #[error("each gateway must have a unique name of 1 to 64 characters; `{0}` is not valid or not unique")]
     Name(String),
-    /// It names a gateway that is not there, or one twice, or none.
-    #[error("the order for the region {region} must list gateways that are there, each once")]
+    /// The order names an unknown gateway, names a gateway twice, or is empty.
+    #[error("the order for the region {region} must list existing gateways, each of them once")]
     Order {
-        /// The region.
+        /// Region of the order.
         region: Region,
     },
-    /// There is no time in which a gateway could do anything.
-    #[error("give `{gateway}` {least:?} at least to send a message in, and all gateways together no less")]
+    /// The time limit is shorter than the minimum time of a gateway.
+    #[error("the time limits for `{gateway}` and for all gateways together must be at least {least:?}")]
     Time {
-        /// Its name.
+        /// Name of the gateway.
         gateway: String,
-        /// How long it needs.
+        /// Minimum time that the gateway needs.
         least: Duration,
     },
-    /// Too long, or too few.
+    /// A time limit is too long, or the number of failures is zero.
     #[error(
-        "sending takes an hour at most, and a rest comes after one failure or more, and is as long at most"
+        "the time limit for sending and the time that a circuit stays open must be at most one hour, and the \
+         number of failures at least one"
     )]
     Numbers,
 }
 
-/// Puts a [`Failover`] together.
+/// Builder of a [`Failover`].
 pub struct FailoverBuilder {
     gateways: Vec<(String, Box<dyn SmsSender>)>,
     orders: Vec<(Region, Vec<String>)>,
@@ -54,7 +55,7 @@ pub struct FailoverBuilder {
 }
 
 impl Failover {
-    /// Begins with no gateway.
+    /// Creates a builder without gateways.
     #[must_use]
     pub fn builder() -> FailoverBuilder {
         FailoverBuilder {
@@ -70,60 +71,61 @@ impl Failover {
 }
 
 impl FailoverBuilder {
-    /// Adds a gateway, to be tried after those that were added before.
+    /// Adds a gateway. It is tried after the gateways that were added before.
     #[must_use]
     pub fn gateway(mut self, name: impl Into<String>, sender: impl SmsSender) -> Self {
         self.gateways.push((name.into(), Box::new(sender)));
         self
     }
 
-    /// Has other gateways, or others first, for the phones of a region.
+    /// Sets the gateways, and their order, for the phone numbers of a region.
     #[must_use]
     pub fn order_for(mut self, region: Region, names: impl IntoIterator<Item: Into<String>>) -> Self {
         self.orders.push((region, names.into_iter().map(Into::into).collect()));
         self
     }
 
-    /// How long all of it may take, since somebody is waiting: as long as any gateway needs at least, an
-    /// hour at most; by default [`Failover::TIME`].
+    /// Sets the time limit for all gateways together; the client waits for the result. It must be at least
+    /// the minimum time of every gateway, and at most an hour. The default is [`Failover::TIME`].
     #[must_use]
     pub fn time(mut self, time: Duration) -> Self {
         self.time = time;
         self
     }
 
-    /// How long one gateway may take, which is as long as it needs at least; by default 4 s, so that two
-    /// have their turn.
+    /// Sets the time limit for one gateway. It must be at least the minimum time of every gateway. The
+    /// default is 4 s, so that two gateways can be tried.
     #[must_use]
     pub fn time_per_gateway(mut self, time: Duration) -> Self {
         self.time_per_gateway = time;
         self
     }
 
-    /// What is done when nobody knows whether a gateway sent the message; by default the next is asked.
+    /// Sets the action after a gateway with an unknown result. By default the next gateway is tried.
     #[must_use]
     pub fn after_unknown(mut self, after_unknown: AfterUnknown) -> Self {
         self.after_unknown = after_unknown;
         self
     }
 
-    /// After how many failures in a row a gateway rests, and for how long at first, an hour at most; each
-    /// time that it fails again, twice as long, up to 20 times that. By default after 3, so that two
-    /// lost packets are none, and for 30 s, in which a process restarts.
+    /// Sets the number of consecutive failures after which the circuit of a gateway opens, and the time that
+    /// it stays open at first, at most an hour. After each failed trial the time doubles, up to 20 times the
+    /// initial time. The default is 3 failures, so that two lost packets do not open the circuit, and 30 s,
+    /// in which a process can restart.
     #[must_use]
     pub fn rest(mut self, failures: u32, time: Duration) -> Self {
         self.rest = Rest { failures, time };
         self
     }
 
-    /// Who is told of every attempt; by default nobody.
+    /// Sets the observer of all attempts. By default there is none.
     #[must_use]
     pub fn observer(mut self, observer: impl Observer) -> Self {
         self.observer = Arc::new(observer);
         self
     }
 
-    /// The sender.
+    /// Builds the sender.
     ///
     /// # Errors
     ///
@@ -172,7 +174,7 @@ impl FailoverBuilder {
     }
 }
 
-/// The first of these that was there before.
+/// Returns the first name that occurs twice.
 fn first_repeated<'a>(names: &[&'a str]) -> Option<&'a str> {
     names.iter().enumerate().find(|(place, name)| names[..*place].contains(name)).map(|(_, name)| *name)
 }

@@ -1,62 +1,66 @@
-//! Whether a gateway is asked, given how it has done of late.
+//! Circuit breaker of a gateway.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// The longest that a gateway is left alone because it says so: where it is the only one, nobody signs in
-/// meanwhile, be it in earnest or not.
+/// Longest time during which a gateway is not called because it returned
+/// [`SmsError::Busy`](crate::sms::SmsError::Busy). If it is the only gateway, no user can sign in during this
+/// time.
 const LONGEST_ALONE: Duration = Duration::from_mins(5);
 
-/// How long beyond its time a trial may take to be noted, during which there is no other.
+/// Time beyond its time limit that a trial may take until its result is recorded. During a trial there is no
+/// other trial.
 const TRIAL_GRACE: Duration = Duration::from_secs(1);
 
-/// How many times as long as the first a rest gets at most: from half a minute ten.
+/// Maximum of the time that a circuit stays open, as a multiple of the initial time: 10 minutes for half a
+/// minute.
 const LONGEST_REST: u32 = 20;
 
-/// After how many failures in a row a gateway rests, and for how long at first.
+/// Number of consecutive failures after which the circuit opens, and the time that it stays open at first.
 #[derive(Clone, Copy)]
 pub(super) struct Rest {
     pub(super) failures: u32,
     pub(super) time: Duration,
 }
 
-/// How a gateway has done of late.
+/// Recent results of a gateway.
 #[derive(Default)]
 pub(super) struct Circuit {
-    /// Failures in a row.
+    /// Number of consecutive failures.
     failures: u32,
-    /// Rests in a row.
+    /// Number of times that the circuit opened without a success in between.
     rests: u32,
-    /// While it rests, or somebody tries whether it works again.
+    /// Time until which the circuit is open or a trial is running.
     rests_until: Option<Instant>,
-    /// While it wants to be left alone.
+    /// Time until which the gateway is backing off.
     alone_until: Option<Instant>,
 }
 
-/// Whether a gateway is asked.
+/// Decision about calling a gateway.
 pub(super) enum Admission {
     Ask(Turn),
-    /// It rests, and may be asked if there is no other.
+    /// The circuit is open. The gateway may be called if no other gateway accepts the message.
     Resting(Instant),
-    /// It wants to be left alone.
+    /// The gateway is backing off.
     Busy(Instant),
 }
 
-/// On what occasion a gateway is asked.
+/// Reason for calling a gateway.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Turn {
-    /// It is its turn.
+    /// The circuit is closed.
     Usual,
-    /// It has rested: whether it works again is to be seen.
+    /// The circuit was open, and this call tests whether the gateway works again.
     Trial,
-    /// It rests, and there is no other.
+    /// The circuit is open, and no other gateway accepted the message.
     LastResort,
 }
 
 impl Circuit {
-    /// Whether the gateway is asked now. After a rest it is asked once, and rests for others as long as
-    /// that may take, whether whoever asks lives to see the answer or not.
+    /// Decides whether the gateway is called now. After the circuit was open, one call is admitted as a
+    /// trial. For other messages the circuit stays open for as long as the trial may take, even if the trial
+    /// is canceled.
     pub(super) fn admit(&mut self, now: Instant, trial: Duration) -> Admission {
         if let Some(until) = self.alone_until.filter(|until| now < *until) {
             return Admission::Busy(until);
@@ -71,18 +75,18 @@ impl Circuit {
         }
     }
 
-    /// It works. Says whether it did not before. What was under way when it asked to be left alone takes
-    /// nothing back.
+    /// Records a success. Returns `true` if the circuit was open. A success does not shorten the time that
+    /// the gateway is backing off, because its request may have started before.
     pub(super) fn work(&mut self) -> bool {
         let worked_not = self.rests_until.is_some();
         *self = Self { alone_until: self.alone_until, ..Self::default() };
         worked_not
     }
 
-    /// It failed. Says for how long it begins to rest, if it does.
+    /// Records a failure. If the circuit opens, returns the time for which it is open.
     pub(super) fn fail(&mut self, now: Instant, turn: Turn, rest: Rest) -> Option<Duration> {
         self.failures = self.failures.saturating_add(1);
-        // Those that were under way when it began to rest say nothing new.
+        // Failures of requests that started before the circuit opened are ignored.
         let goes_on =
             if self.rests_until.is_some() { turn != Turn::Trial } else { self.failures < rest.failures };
         if goes_on {
@@ -95,7 +99,8 @@ impl Circuit {
         Some(time)
     }
 
-    /// It wants to be left alone. Says until when it is, which another message may have been told before.
+    /// Records that the gateway is busy. Returns the time until which it is backing off, which another
+    /// message may have set to a later time.
     pub(super) fn leave_alone(&mut self, now: Instant, time: Duration) -> Instant {
         let until = now + time.min(LONGEST_ALONE);
         *self.alone_until.insert(self.alone_until.map_or(until, |before| before.max(until)))
@@ -113,14 +118,14 @@ mod tests {
     }
 
     #[test]
-    fn whatever_was_under_way_makes_the_time_alone_no_shorter() {
+    fn concurrent_results_do_not_shorten_the_back_off() {
         let now = Instant::now();
         let mut circuit = Circuit::default();
         circuit.leave_alone(now, 90 * SECOND);
         circuit.work();
         assert!(is_busy(&mut circuit, now + 89 * SECOND), "another message was accepted");
         circuit.leave_alone(now, 5 * SECOND);
-        assert!(is_busy(&mut circuit, now + 89 * SECOND), "another message was told a shorter time");
+        assert!(is_busy(&mut circuit, now + 89 * SECOND), "another message got a shorter time");
         circuit.fail(now, Turn::Usual, Rest { failures: 1, time: SECOND });
         assert!(is_busy(&mut circuit, now + 89 * SECOND), "another message failed");
         assert!(!is_busy(&mut circuit, now + 90 * SECOND));

@@ -1,4 +1,4 @@
-//! What is written, as browsers read it.
+//! Tests of the texts, read in the same manner as browsers read them.
 
 use proptest::prelude::*;
 use regex::Regex;
@@ -17,13 +17,13 @@ fn write(texts: &Texts, tags: &[&str]) -> String {
     texts.write(&SmsCode::known("4711"), &locales(tags))
 }
 
-/// Reads a message by the steps that the format prescribes
-/// (<https://wicg.github.io/sms-one-time-codes/#parsing>): its host and its code.
+/// Parses a message as specified in <https://wicg.github.io/sms-one-time-codes/#parsing>, and returns the
+/// host and the code.
 fn read_by_the_standard(message: &str) -> Option<(&str, &str)> {
     let line = message.rsplit('\n').next()?;
     let (host, rest) = marked_token(line, '@')?;
     let (code, rest) = marked_token(rest.strip_prefix(' ')?, '#')?;
-    assert_eq!(rest, "", "an embedded host, or what may mean something one day");
+    assert_eq!(rest, "", "an embedded host or reserved text");
     Some((host, code))
 }
 
@@ -33,7 +33,7 @@ fn marked_token(line: &str, marker: char) -> Option<(&str, &str)> {
     Some(line.split_at(end)).filter(|(token, _)| !token.is_empty())
 }
 
-/// Reads a message as Chromium does: the first place that looks like it, wherever it is.
+/// Parses a message as Chromium does: the first match in the whole text.
 fn read_by_chromium(message: &str) -> Option<(&str, &str)> {
     let pattern =
         Regex::new(r"(?:^|\s)@([a-zA-Z0-9.-]+) #([^#\s]+)(?: @([a-zA-Z0-9.-]+))?").expect("a pattern");
@@ -42,7 +42,7 @@ fn read_by_chromium(message: &str) -> Option<(&str, &str)> {
     Some((found.get(1)?.as_str(), found.get(2)?.as_str()))
 }
 
-/// Every combination of a host and a hash.
+/// Returns texts with every combination of a host and a hash.
 fn with_lines() -> Vec<Texts> {
     let plain = Texts::default();
     let host = plain.clone().host(HOST).expect("a host");
@@ -52,7 +52,7 @@ fn with_lines() -> Vec<Texts> {
 }
 
 #[test]
-fn every_built_in_text_is_one_segment() {
+fn every_built_in_text_fits_into_one_segment() {
     assert_eq!(HOST.len(), 20);
     for texts in with_lines() {
         for length in CODE_LENGTHS {
@@ -70,7 +70,7 @@ fn every_built_in_text_is_one_segment() {
 }
 
 #[test]
-fn a_text_is_a_sentence_and_the_lines_that_programs_read() {
+fn text_is_a_sentence_and_the_lines_for_programs() {
     let [plain, host, hash, both] = with_lines().try_into().expect("four");
     assert_eq!(write(&plain, &[]), "4711 is your code to sign in.");
     assert_eq!(write(&plain, &["ru"]), "Код для входа 4711");
@@ -81,7 +81,7 @@ fn a_text_is_a_sentence_and_the_lines_that_programs_read() {
 }
 
 #[test]
-fn the_first_language_that_there_is_wins() {
+fn first_available_language_is_used() {
     let texts = Texts::default().template("pt-BR", "Seu código: {code}").expect("a template");
     let [english, russian, kazakh] = [&[][..], &["ru"], &["kk"]].map(|tags| write(&texts, tags));
     for (tags, expected) in [
@@ -92,10 +92,10 @@ fn the_first_language_that_there_is_wins() {
         (&["tt", "ru", "kk"], &russian),
         (&["ru-RU", "kk"], &russian),
         (&["tt", "zz-ZZ"], &english),
-        // What is more special is not what was asked for.
+        // A more specific tag does not match.
         (&["pt"], &english),
         (&["pt-PT"], &english),
-        // Nor is what only begins alike.
+        // A tag with the same prefix does not match.
         (&["rue"], &english),
     ] {
         assert_eq!(&write(&texts, tags), expected, "{tags:?}");
@@ -104,20 +104,20 @@ fn the_first_language_that_there_is_wins() {
 }
 
 #[test]
-fn the_default_language_is_one_that_there_is() {
-    let texts = Texts::default().default_locale("RU").expect("there is one");
+fn default_language_must_be_available() {
+    let texts = Texts::default().default_locale("RU").expect("valid locale");
     assert_eq!(write(&texts, &["de"]), "Код для входа 4711");
     assert_eq!(write(&texts, &["en"]), "4711 is your code to sign in.");
     for tag in ["de", "ru-RU", ""] {
-        let error = Texts::default().default_locale(tag).expect_err("there is none");
+        let error = Texts::default().default_locale(tag).expect_err("unavailable locale");
         assert_eq!(error.code(), "invalid_locale");
     }
     let texts = Texts::default().template("en", "Code {code}").expect("a template");
-    assert_eq!(write(&texts, &["de"]), "Code 4711", "what is replaced stays the default");
+    assert_eq!(write(&texts, &["de"]), "Code 4711", "a replaced text is still the default");
 }
 
 #[test]
-fn a_template_that_would_not_do_is_refused() {
+fn invalid_template_is_rejected() {
     for template in [
         "",
         "Your code",
@@ -145,12 +145,12 @@ fn a_template_that_would_not_do_is_refused() {
     for template in ["{code}", "{code} {code}", "a@b.cd: {code}", "\n{code}\n", "🔑 {code}"] {
         Texts::default().template("de", template).expect(template);
     }
-    let error = Texts::default().template("de_DE", "{code}").expect_err("no tag");
+    let error = Texts::default().template("de_DE", "{code}").expect_err("invalid locale");
     assert_eq!(error.code(), "invalid_locale");
 }
 
 #[test]
-fn a_host_is_a_name() {
+fn host_must_be_a_host_name() {
     for host in ["app.example.com", "localhost", "xn--e1afmkfd.xn--p1ai", "a-b.example", "192.0.2.1"] {
         Texts::default().host(host).expect(host);
     }
@@ -182,7 +182,7 @@ fn a_host_is_a_name() {
 }
 
 #[test]
-fn a_hash_is_eleven_characters_of_base64() {
+fn hash_must_be_eleven_characters_of_base64() {
     for hash in ["", "FA+9qCX9VS", "FA+9qCX9VSuu", "FA+9qCX9VS=", "FA+9 CX9VSu", "FA-9qCX9VSu", "ФФФФФu"]
     {
         let error = Texts::default().android_hash(hash).expect_err(hash);
@@ -192,19 +192,19 @@ fn a_hash_is_eleven_characters_of_base64() {
 }
 
 #[test]
-fn a_template_of_ones_own_that_is_too_long_is_told() {
+fn custom_template_that_is_too_long_is_reported() {
     let texts = Texts::default()
         .template("uk", "Ваш код для входу до застосунку: {code}. Нікому його не кажіть, навіть нам.")
         .and_then(|texts| {
             texts.template("de", "{code} ist Ihr Code. Geben Sie ihn niemandem, auch uns nicht.")
         })
         .expect("templates");
-    let told: Vec<_> = texts.too_long(4).collect();
-    assert_eq!(told.len(), 1);
-    assert_eq!((told[0].locale.as_str(), told[0].segments.count), ("uk", 2));
-    assert!(told[0].text.contains("0000") && !told[0].text.contains("00000"));
+    let too_long: Vec<_> = texts.too_long(4).collect();
+    assert_eq!(too_long.len(), 1);
+    assert_eq!((too_long[0].locale.as_str(), too_long[0].segments.count), ("uk", 2));
+    assert!(too_long[0].text.contains("0000") && !too_long[0].text.contains("00000"));
 
-    // Only with a code of some length.
+    // Too long only with a code of 7 digits or more.
     let texts = Texts::default().template("uk", format!("{}{{code}}", "ї".repeat(64))).expect("a template");
     assert_eq!([6, 7].map(|length| texts.too_long(length).count()), [0, 1]);
 }
@@ -215,7 +215,7 @@ prop_compose! {
     }
 }
 
-/// Texts that are templates, and many that nearly are.
+/// Generates valid templates, and many that are almost valid.
 fn template() -> impl Strategy<Value = String> {
     let bound = "(a| |\n)@[a.]{1,3} #[a1]{1,3}[ \n]?";
     ("[-@#{}a-zа-я .:\n]{0,20}", prop_oneof!["\\PC{0,20}", bound], "[ \n@#a.]{0,6}")
@@ -246,7 +246,7 @@ proptest! {
     }
 
     #[test]
-    fn whatever_language_is_asked_for_the_text_is_one_of_ours(tag in "[a-zA-Z0-9-]{0,36}|\\PC{0,40}|(ru|kk|en)-.{0,9}") {
+    fn text_for_any_locale_is_a_built_in_text(tag in "[a-zA-Z0-9-]{0,36}|\\PC{0,40}|(ru|kk|en)-.{0,9}") {
         let Ok(locale) = Locale::parse(&tag) else { return Ok(()) };
         prop_assert_eq!(Locale::parse(locale.as_str()), Ok(locale.clone()));
         let text = Texts::default().write(&SmsCode::known("4711"), &[locale]);
