@@ -1,5 +1,5 @@
-//! Gateways that speak HTTP: one sender for all of them, told by configuration what to ask and how
-//! to read what is answered.
+//! Gateways with an HTTP API: one sender for all of them. The configuration describes the request and how to
+//! interpret the response.
 //!
 //! ```
 //! use referral_core::sms::http::{GatewayConfig, HttpSender};
@@ -12,8 +12,8 @@
 //! # Ok::<_, referral_core::sms::http::ConfigError>(())
 //! ```
 //!
-//! The [presets](PRESETS) are such configurations, and show every key; `docs/gateways.md` in the repository
-//! tells of each.
+//! The [presets](PRESETS) are such configurations, and show every key. `docs/gateways.md` in the repository
+//! describes each key.
 
 mod answer;
 mod client;
@@ -57,20 +57,20 @@ use crate::{
     clock::{Clock, SystemClock},
 };
 
-/// The most that is read of an answer, in bytes. Gateways answer with less than one of these.
+/// Maximum number of bytes that are read of a response. Responses of gateways have less than one KiB.
 const MAX_ANSWER: usize = 64 * 1024;
 
-/// The longest that a gateway is believed to want to be left alone.
+/// Maximum of `Retry-After` that is accepted.
 const LONGEST_WAIT: Duration = Duration::from_hours(1);
 
-/// Beside the time to connect, what it takes to be asked and answer.
+/// Time for the request and the response, in addition to the time for connecting.
 const TIME_TO_ANSWER: Duration = Duration::from_millis(500);
 
-/// Sends messages through a gateway that speaks HTTP.
+/// Sender for a gateway with an HTTP API.
 ///
-/// It asks once for each message, follows no redirect, and tells nothing of what it sends in its
-/// errors. Where the connection could not be made, it is certain that nothing was sent; where it
-/// broke, or the answer makes no sense, nobody knows.
+/// It sends one request for each message and follows no redirect. Its errors contain nothing of the message.
+/// If the connection could not be established, it is certain that nothing was sent. If the connection was
+/// lost or the response is not understood, the result is unknown.
 pub struct HttpSender {
     config: Fields,
     settings: BTreeMap<String, Zeroizing<String>>,
@@ -79,7 +79,7 @@ pub struct HttpSender {
     reports_url: String,
 }
 
-/// Shows nothing: much of it is secret.
+/// Shows no fields, because many of them are secret.
 impl fmt::Debug for HttpSender {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("HttpSender(…)")
@@ -87,11 +87,12 @@ impl fmt::Debug for HttpSender {
 }
 
 impl HttpSender {
-    /// A sender for the gateway that is configured. Settings are read from their files and variables.
+    /// Creates a sender for a configured gateway. Settings are read from their files and environment
+    /// variables.
     ///
     /// # Errors
     ///
-    /// If one of them is missing, or no request can be made of them.
+    /// If a setting is missing, or the configuration does not produce a valid request.
     pub fn new(config: GatewayConfig) -> Result<Self, ConfigError> {
         let GatewayConfig(config) = config;
         let settings = config.settings()?;
@@ -99,7 +100,7 @@ impl HttpSender {
         let known = message_values(&sample, "");
         if let Some((name, _)) = known.iter().find(|(name, _)| settings.contains_key(*name)) {
             return Err(ConfigError::new(format!(
-                "`{name}` stands for something of the message; give the setting another name"
+                "`{name}` is the name of a value of the message; rename the setting"
             )));
         }
         let client = client::new(&config, &Values { message: &known, settings: &settings })?;
@@ -109,22 +110,22 @@ impl HttpSender {
         Ok(sender)
     }
 
-    /// Where the gateway is to report what became of a message, which templates know as
-    /// `{reports_url}`; by default nowhere.
+    /// Sets the URL to which the gateway sends delivery reports. It is the placeholder `{reports_url}` of
+    /// templates. By default it is empty.
     #[must_use]
     pub fn reports_url(mut self, url: impl Into<String>) -> Self {
         self.reports_url = url.into();
         self
     }
 
-    /// What tells the time; by default the system's clock.
+    /// Sets the source of the current time. The default is the system clock.
     #[must_use]
     pub fn clock(mut self, clock: impl Clock) -> Self {
         self.clock = Arc::new(clock);
         self
     }
 
-    /// The request for a message.
+    /// Returns the request for a message.
     fn request(&self, message: &SmsMessage) -> Result<Request, ConfigError> {
         let known = message_values(message, &self.reports_url);
         let values = Values { message: &known, settings: &self.settings };
@@ -155,7 +156,7 @@ impl HttpSender {
         Ok(request)
     }
 
-    /// The body with its content type.
+    /// Returns the body and its content type.
     fn body(&self, values: &Values<'_>) -> Result<Option<(HeaderValue, String)>, ConfigError> {
         if let Some(form) = &self.config.form {
             let pairs = form.render(values)?;
@@ -165,7 +166,7 @@ impl HttpSender {
         }
         let Some(json) = &self.config.json else { return Ok(None) };
         let body = serde_json::to_string(&json.render(values)?);
-        let body = body.map_err(|_| ConfigError::new("`json` makes no JSON"))?;
+        let body = body.map_err(|_| ConfigError::new("`json` does not produce valid JSON"))?;
         Ok(Some((HeaderValue::from_static("application/json"), body)))
     }
 
@@ -194,7 +195,7 @@ impl HttpSender {
         Ok(())
     }
 
-    /// Reads the answer, as far as it may reach.
+    /// Reads the response, up to the maximum size.
     async fn read(&self, mut response: Response, message: &SmsMessage) -> Result<Receipt, SmsError> {
         let mut body = Vec::new();
         let mut is_whole = false;
@@ -205,7 +206,7 @@ impl HttpSender {
                     is_whole = true;
                     break;
                 }
-                // What has come may say enough.
+                // The part that was received may be sufficient.
                 Err(_) => break,
             }
         }
@@ -219,7 +220,7 @@ impl HttpSender {
         })
     }
 
-    /// How long the gateway wants to be left alone: so many seconds, or until then.
+    /// Returns the time of `Retry-After`, which is a number of seconds or a date.
     fn retry_after(&self, headers: &HeaderMap) -> Option<Duration> {
         let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
         let seconds = text.parse().ok().map(Duration::from_secs);
@@ -228,7 +229,7 @@ impl HttpSender {
             until.duration_since(SystemTime::from(self.clock.now())).ok()
         };
         let time = seconds.or_else(until)?;
-        // At once is no time, and for a month nobody means.
+        // Zero is not a usable time, and a time of weeks is a mistake of the gateway.
         (!time.is_zero()).then_some(time.min(LONGEST_WAIT))
     }
 }
@@ -248,7 +249,7 @@ impl SmsSender for HttpSender {
     }
 }
 
-/// What templates can name of a message.
+/// Returns the values of a message that templates can name.
 fn message_values<'a>(message: &'a SmsMessage, reports_url: &'a str) -> [(&'static str, Cow<'a, str>); 8] {
     let phone = message.phone.as_str();
     let encoding = match Segments::of(message.text.reveal()).encoding {
@@ -268,18 +269,19 @@ fn message_values<'a>(message: &'a SmsMessage, reports_url: &'a str) -> [(&'stat
 }
 
 fn header_name(name: &str) -> Result<HeaderName, ConfigError> {
-    name.parse().map_err(|_| ConfigError::new(format!("`{name}` is no name of a header")))
+    name.parse().map_err(|_| ConfigError::new(format!("`{name}` is not a valid header name")))
 }
 
 fn header_value(value: &str) -> Result<HeaderValue, ConfigError> {
     let value = HeaderValue::from_str(value);
-    let mut value =
-        value.map_err(|_| ConfigError::new("a header would have a character that none may have"))?;
+    let mut value = value
+        .map_err(|_| ConfigError::new("the value of a header contains a character that is not allowed"))?;
     value.set_sensitive(true);
     Ok(value)
 }
 
-/// A message with which to see whether a request can be made, for wherever a line end would not do.
+/// Returns a message for testing whether a request can be built. Its text contains a line feed, which headers
+/// reject.
 fn sample() -> SmsMessage {
     let phone = PhoneNumber::from_stored("+79608543017".into()).expect("a number in E.164 form");
     SmsMessage::new(Uuid::nil(), phone, SmsCode::known("0000"), "Код: 0000\n@example.com #0000".into(), None)

@@ -150,9 +150,9 @@ async fn half_an_answer_and_none_leave_it_open_whether_the_message_was_sent() {
     for (answer, reason) in [
         (&b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{\"ok\":tr"[..], "HTTP 200"),
         (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{\"ok\"", "HTTP 200"),
-        (b"HTTP/1.1 200 OK\r\nContent-Le", "the connection broke"),
-        (b"\x00\xff garbage \r\n\r\n", "the connection broke"),
-        (b"", "the connection broke"),
+        (b"HTTP/1.1 200 OK\r\nContent-Le", "the connection was lost"),
+        (b"\x00\xff garbage \r\n\r\n", "the connection was lost"),
+        (b"", "the connection was lost"),
     ] {
         let read = read_raw(Some(answer), "").await;
         assert!(matches!(&read, Err(SmsError::Unknown(said)) if said == reason), "{read:?}");
@@ -165,7 +165,7 @@ async fn half_an_answer_and_none_leave_it_open_whether_the_message_was_sent() {
 #[tokio::test]
 async fn a_gateway_that_never_answers_is_given_up() {
     let read = read_raw(None, "timeout = \"1s\"\nconnect_timeout = \"900ms\"").await;
-    assert!(matches!(&read, Err(SmsError::Unknown(said)) if said == "no answer in time"), "{read:?}");
+    assert!(matches!(&read, Err(SmsError::Unknown(said)) if said == "no response in time"), "{read:?}");
     // Nor when half of it has come.
     let url = fake::raw_then_silent(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{").await;
     let config = format!(
@@ -189,7 +189,7 @@ async fn without_a_connection_it_is_certain_that_nothing_was_sent() {
         let sender = sender(&format!("url = \"{url}\"\nform = {{ text = \"{{text}}\" }}")).expect("sound");
         let error = sender.send(&message()).await.expect_err("out of reach");
         assert!(
-            matches!(&error, SmsError::Temporary(said) if said.starts_with("cannot connect: ")),
+            matches!(&error, SmsError::Temporary(said) if said.starts_with("failed to connect: ")),
             "{error:?}"
         );
         for hidden in ["4711", "9608543017"] {

@@ -336,7 +336,7 @@ fn what_cannot_be_read_is_malformed_and_so_is_what_is_too_much() {
 
 #[test]
 fn reports_that_cannot_work_are_refused_with_what_to_do() {
-    let shape = "`reports` has `id` and `status`";
+    let shape = "`reports` must have `id` and `status`";
     for (reports, said) in [
         ("", shape),
         ("id = \"a\"", shape),
@@ -347,7 +347,7 @@ fn reports_that_cannot_work_are_refused_with_what_to_do() {
         ("id = \"a\"\nstatus = \"b\"\nsent = []", "unknown field `sent`"),
         ("id = \"a\"\nstatus = \"b\"\nsignature.md5 = \"c\"", "expected one of `twilio`"),
         ("id = \"a\"\nstatus = \"b\"\nsignature.smsru = \"c\"", "`smsru` signs texts"),
-        ("id = \"a\"\nstatus = \"b\"\nsignature.token = \"short\"", "16 characters at least"),
+        ("id = \"a\"\nstatus = \"b\"\nsignature.token = \"short\"", "at least 16 characters"),
         ("id = \"a\"\nstatus = \"b\"\nsignature.standard_webhooks = \"c\"", "whsec_"),
         (
             "id = \"a\"\nstatus = \"b\"\nsignature.sha1 = { of = [\"c\"], separator = \":\", at = \"d\", time = \"t\", secret = \"e\" }",
@@ -355,7 +355,7 @@ fn reports_that_cannot_work_are_refused_with_what_to_do() {
         ),
         (
             "id = \"a\"\nstatus = \"b\"\nsignature.sha1 = { of = [], separator = \"\", at = \"c\", secret = \"d\" }",
-            "`separator` is empty",
+            "`separator` must not be empty",
         ),
     ] {
         let config =

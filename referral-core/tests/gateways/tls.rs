@@ -62,7 +62,7 @@ async fn an_authority_that_is_not_known_must_be_named_and_answers_for_its_host_a
     named.expect("accepted");
     for refused in [unknown, of_another] {
         // Nothing was sent, for certain.
-        let is_it = |said: &str| said.starts_with("cannot connect: invalid peer certificate");
+        let is_it = |said: &str| said.starts_with("failed to connect: invalid peer certificate");
         assert!(matches!(&refused, Err(SmsError::Temporary(said)) if is_it(said)), "{refused:?}");
     }
 }

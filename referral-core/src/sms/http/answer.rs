@@ -1,4 +1,4 @@
-//! What a gateway answers, and what it means.
+//! Response of a gateway, and its interpretation.
 
 use std::{borrow::Cow, time::Duration};
 
@@ -8,42 +8,42 @@ use serde_json::Value;
 use super::place::{Pattern, Pointer, scalar};
 use crate::sms::{Receipt, SmsError};
 
-/// The longest error code that is shown, in bytes.
+/// Maximum length of an error code that is shown, in bytes.
 const MAX_SHOWN: usize = 40;
 
-/// How an answer is read.
+/// Rules for the interpretation of a response.
 #[derive(Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Answer {
-    /// When the message is accepted: always if the status is 2xx and nothing else is said.
+    /// Condition for an accepted message. The default is a status of 2xx.
     accepted: Condition,
-    /// Where the gateway's id of the message stands.
+    /// Location of the gateway's identifier of the message.
     message_id: Option<Place>,
-    /// Where it says why not, in a word or a number; the first of these that is there.
+    /// Locations of an error code, which is a word or a number. The first that exists is used.
     error_code: Vec<Place>,
-    /// When nobody knows whether it was sent. This and what follows is asked in this order, of an
-    /// answer that is no acceptance.
+    /// Conditions for an unknown result. This list and the following ones are checked in this order, if the
+    /// message was not accepted.
     unknown: Vec<Condition>,
-    /// When it is refused, and another gateway may take it.
+    /// Conditions for a rejected message that another gateway may accept.
     temporary: Vec<Condition>,
-    /// The same, and this one may take it too after a while.
+    /// Conditions for a rejected message that another gateway may accept, or this one after some time.
     busy: Vec<Condition>,
-    /// When it is refused because of the number: nobody can send there.
+    /// Conditions for a phone number that no gateway can send to.
     permanent: Vec<Condition>,
 }
 
-/// What an answer must be; all of it.
+/// Condition on a response. All of its parts must be met.
 #[derive(Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct Condition {
-    /// One of these statuses; without, for an acceptance 2xx, and any for a refusal.
+    /// Allowed statuses. The default is 2xx for an acceptance, and any status for a rejection.
     status: Option<Vec<u16>>,
-    /// This place has one of the values of `is`, or is there at all.
+    /// Location that must have one of the values in `is`, or any value without `is`.
     at: Option<Place>,
     is: Option<Vec<String>>,
-    /// Nothing is at this place.
+    /// Location that must not exist.
     without: Option<Place>,
-    /// What stands at that place, or without one the whole body, matches.
+    /// Pattern for the value at the location `at`, or for the whole body if `at` is not set.
     text: Option<Pattern>,
 }
 
@@ -55,19 +55,19 @@ enum Meaning {
     Unknown,
 }
 
-/// An answer as it came.
+/// Response of a gateway as it was received.
 pub(super) struct Answered<'a> {
     pub(super) status: u16,
     pub(super) body: &'a [u8],
-    /// Whether that is all of it.
+    /// `true` if the body was received completely.
     pub(super) is_whole: bool,
     pub(super) retry_after: Option<Duration>,
-    /// The code that was sent, which must not be shown.
+    /// Code that was sent. It must not be shown in errors.
     pub(super) code: &'a str,
 }
 
 impl Answer {
-    /// What the answer means for the message. Nothing of the body is in an error but a code.
+    /// Interprets the response. Errors contain nothing of the body except an error code.
     pub(super) fn read(&self, answered: &Answered<'_>) -> Result<Receipt, SmsError> {
         let text = String::from_utf8_lossy(answered.body);
         let json = serde_json::from_slice(answered.body).ok();
@@ -95,7 +95,7 @@ impl Answer {
         })
     }
 
-    /// What an answer that is no acceptance is said to mean.
+    /// Returns the meaning that the rules give to a response that is not an acceptance.
     fn rule_for(&self, seen: &Seen<'_>) -> Option<Meaning> {
         let rules = [
             (&self.unknown, Meaning::Unknown),
@@ -107,13 +107,13 @@ impl Answer {
         rules.into_iter().find(fitting).map(|(_, meaning)| meaning)
     }
 
-    /// What an answer means that no rule is for.
+    /// Returns the meaning of a response that matches no rule.
     fn meaning_of(&self, seen: &Seen<'_>, answered: &Answered<'_>) -> Meaning {
         match seen.status {
             429 | 503 => Meaning::Busy,
-            // It says that it failed, and not at what.
+            // The server reports an error, but not whether the message was sent.
             500.. => Meaning::Unknown,
-            // So did whoever did what it was asked, and answers something that is not understood.
+            // A success with a response that is not understood.
             200..300 | 302 | 303 if !answered.is_whole || !self.accepted.is_denied_by(seen) => {
                 Meaning::Unknown
             }
@@ -147,7 +147,8 @@ impl Condition {
         fits && self.without.as_ref().is_none_or(|place| place.find(seen).is_none())
     }
 
-    /// Whether the answer has what tells an acceptance from a refusal, and so is one.
+    /// Returns `true` if a location that identifies an acceptance has another value, so that the response is
+    /// a rejection.
     fn is_denied_by(&self, seen: &Seen<'_>) -> bool {
         let is_there = |place: &Option<Place>| place.as_ref().is_some_and(|place| place.find(seen).is_some());
         let has_status = self.status.as_ref().is_none_or(|statuses| statuses.contains(&seen.status));
@@ -155,15 +156,15 @@ impl Condition {
     }
 }
 
-/// An answer, in the ways it is looked at.
+/// Response in the forms in which conditions use it.
 struct Seen<'a> {
     status: u16,
     text: &'a str,
     json: Option<&'a Value>,
 }
 
-/// Where a value stands: a JSON pointer (RFC 6901), in which `*` is whatever comes first; or the
-/// first group of a pattern.
+/// Location of a value: a JSON pointer (RFC 6901), in which `*` is the first member or element, or the first
+/// group of a pattern.
 #[derive(Clone, Deserialize)]
 #[serde(untagged, expecting = "a JSON pointer such as \"/id\", or {text = \"a pattern with a (group)\"}")]
 enum Place {
@@ -172,7 +173,7 @@ enum Place {
 }
 
 impl Place {
-    /// The value there, if it is a text, a number, true or false.
+    /// Returns the value at the location if it is a string, a number or a boolean.
     fn find(&self, seen: &Seen<'_>) -> Option<String> {
         match self {
             Self::Pointer(pointer) => scalar(pointer.find(seen.json?)?).map(Cow::into_owned),
@@ -181,8 +182,8 @@ impl Place {
     }
 }
 
-/// Whether this is a code of an error, and not a sentence, which might name the phone, nor a number
-/// that might be one.
+/// Returns `true` if the text is an error code. Sentences are rejected since they may contain the phone
+/// number, and long numbers since they may be one.
 fn is_error_code(text: &str) -> bool {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
     let digits = text.bytes().filter(u8::is_ascii_digit).count();

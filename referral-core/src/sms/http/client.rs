@@ -1,4 +1,4 @@
-//! Connections to a gateway: whom they trust, how long they take, and what it means if they fail.
+//! HTTP client of a gateway: trusted certificates, time limits, and the meaning of connection errors.
 
 use std::{error::Error as _, fs, time::Duration};
 
@@ -12,17 +12,17 @@ use super::{
 };
 use crate::sms::SmsError;
 
-/// For how long a connection is kept for the next message: shorter than servers usually do, since a
-/// request on one that is just being closed may or may not have arrived.
+/// Time for which an idle connection is kept for the next message. It is shorter than that of most servers,
+/// since it is unknown whether a request on a connection that is being closed has arrived.
 const IDLE_TIME: Duration = Duration::from_secs(15);
 
 pub(super) fn new(config: &Fields, values: &Values<'_>) -> Result<Client, ConfigError> {
     let unusable = |error: reqwest::Error| {
         let error = error.without_url();
         let source = error.source().map(|source| format!(": {source}")).unwrap_or_default();
-        ConfigError::new(format!("no client can be made: {error}{source}"))
+        ConfigError::new(format!("failed to create the HTTP client: {error}{source}"))
     };
-    // Compiled in, so that no container lacks them.
+    // The certificates are compiled in, since some containers have none.
     let mut authorities = Vec::with_capacity(TLS_SERVER_ROOT_CERTS.len());
     for certificate in TLS_SERVER_ROOT_CERTS {
         authorities.push(Certificate::from_der(certificate).map_err(unusable)?);
@@ -30,10 +30,10 @@ pub(super) fn new(config: &Fields, values: &Values<'_>) -> Result<Client, Config
     if let Some(file) = &config.ca_file {
         let shown = file.display();
         let pem =
-            fs::read(file).map_err(|error| ConfigError::new(format!("cannot read {shown}: {error}")))?;
+            fs::read(file).map_err(|error| ConfigError::new(format!("failed to read {shown}: {error}")))?;
         let more = Certificate::from_pem_bundle(&pem).unwrap_or_default();
         if more.is_empty() {
-            return Err(ConfigError::new(format!("there is no certificate in {shown}")));
+            return Err(ConfigError::new(format!("{shown} contains no certificate")));
         }
         authorities.extend(more);
     }
@@ -56,7 +56,7 @@ pub(super) fn new(config: &Fields, values: &Values<'_>) -> Result<Client, Config
             builder.proxy(Proxy::all(url).map_err(|_| ConfigError::new("`proxy` is not a URL"))?)
         }
         Some(_) => {
-            return Err(ConfigError::new("`proxy` must begin with http:// or https://, or be \"none\""));
+            return Err(ConfigError::new("`proxy` must be \"none\" or start with http:// or https://"));
         }
         None if is_loopback(&config.url(values)?) => builder.no_proxy(),
         None => builder,
@@ -64,15 +64,15 @@ pub(super) fn new(config: &Fields, values: &Values<'_>) -> Result<Client, Config
     builder.build().map_err(unusable)
 }
 
-/// What it means that there was no answer.
+/// Converts the error of a request without a response.
 pub(super) fn failure(error: &reqwest::Error) -> SmsError {
     if error.is_connect() || error.is_builder() {
         let mut root: &dyn std::error::Error = error;
         while let Some(source) = root.source() {
             root = source;
         }
-        return SmsError::Temporary(format!("cannot connect: {root}"));
+        return SmsError::Temporary(format!("failed to connect: {root}"));
     }
-    let reason = if error.is_timeout() { "no answer in time" } else { "the connection broke" };
+    let reason = if error.is_timeout() { "no response in time" } else { "the connection was lost" };
     SmsError::Unknown(reason.into())
 }

@@ -1,4 +1,4 @@
-//! What is configured of a gateway.
+//! Configuration of a gateway.
 
 use std::{collections::BTreeMap, env, fmt, fs, net::IpAddr, path::PathBuf, time::Duration};
 
@@ -14,7 +14,7 @@ use super::{
     template::{JsonTemplate, Pairs, Template, Values},
 };
 
-/// Why a gateway cannot be used as it is configured. No secret is in it.
+/// Error of an invalid gateway configuration. It contains no secrets.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct ConfigError(String);
@@ -25,11 +25,11 @@ impl ConfigError {
     }
 
     pub(super) fn missing(name: &str) -> Self {
-        Self(format!("there is no setting `{name}`; give it in `settings`"))
+        Self(format!("the setting `{name}` is missing; add it to `settings`"))
     }
 }
 
-/// What TOML has to say, but for what stands in the place of something else: that may be a secret.
+/// Keeps the message of the TOML parser, except for the unexpected value, which may be a secret.
 impl From<toml::de::Error> for ConfigError {
     fn from(error: toml::de::Error) -> Self {
         let message = error.message();
@@ -40,15 +40,15 @@ impl From<toml::de::Error> for ConfigError {
     }
 }
 
-/// A gateway as it is configured: a table of TOML, or of any other format that serde reads.
+/// Configuration of a gateway: a table of TOML, or of another format that serde reads.
 ///
-/// With `preset` it begins with one of [`PRESETS`](super::PRESETS), and whatever else is given goes
-/// before what the preset says: of tables key by key, but for `auth`.
+/// With `preset`, one of [`PRESETS`](super::PRESETS) is the base, and all other keys override the preset.
+/// Tables are merged key by key, except for `auth`.
 #[derive(Clone, Deserialize)]
 #[serde(try_from = "Table")]
 pub struct GatewayConfig(pub(super) Fields);
 
-/// Shows nothing: settings may be secret.
+/// Shows no fields, because settings may be secret.
 impl fmt::Debug for GatewayConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("GatewayConfig(…)")
@@ -58,10 +58,10 @@ impl fmt::Debug for GatewayConfig {
 #[derive(Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Fields {
-    /// What the templates name, secrets among them.
+    /// Values that templates can name, including secrets.
     #[serde(default)]
     settings: BTreeMap<String, Setting>,
-    /// Settings of which one at least must be given.
+    /// Names of settings of which at least one must be given.
     #[serde(default)]
     one_of: Vec<String>,
     #[serde(default)]
@@ -81,20 +81,20 @@ pub(super) struct Fields {
     pub(super) answer: Answer,
     #[serde(default)]
     pub(super) reports: Option<Reports>,
-    /// How long connecting may take, TLS included. After that it is certain that nothing was sent.
+    /// Time limit for connecting, including TLS. If it is exceeded, it is certain that nothing was sent.
     #[serde(default = "two_seconds", deserialize_with = "duration")]
     pub(super) connect_timeout: Duration,
-    /// How long all of it may take.
+    /// Time limit for the whole request.
     #[serde(default = "four_seconds", deserialize_with = "duration")]
     pub(super) timeout: Duration,
-    /// Through which proxy, or `none`; without, as the usual environment variables say, except to this
-    /// machine.
+    /// URL of the proxy, or `none`. By default the usual environment variables apply, except for loopback
+    /// addresses.
     #[serde(default)]
     pub(super) proxy: Option<Template>,
-    /// Certificates of authorities to trust beside the public ones, as PEM.
+    /// File with certificates of further trusted authorities, as PEM.
     #[serde(default)]
     pub(super) ca_file: Option<PathBuf>,
-    /// Whether phones and codes may travel unencrypted to another machine.
+    /// Allows sending phone numbers and codes to another host without encryption.
     #[serde(default)]
     pub(super) allow_http: bool,
 }
@@ -108,7 +108,7 @@ pub(super) enum Method {
     Put,
 }
 
-/// How the gateway knows who is asking.
+/// Authentication of requests to the gateway.
 #[derive(Clone, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub(super) enum Auth {
@@ -126,13 +126,13 @@ pub(super) enum Auth {
         name: String,
         value: Template,
     },
-    /// A signature as Standard Webhooks describes it, made with this secret.
+    /// Signature according to Standard Webhooks, with this secret.
     StandardWebhooks(Template),
 }
 
-/// A value, or where it stands.
+/// Value of a setting, or its source.
 #[derive(Clone, Deserialize)]
-#[serde(untagged, expecting = "a setting is a text, or {env = \"VARIABLE\"}, or {file = \"path\"}")]
+#[serde(untagged, expecting = "a setting must be a string, {env = \"VARIABLE\"} or {file = \"path\"}")]
 enum Setting {
     Text(String),
     Env { env: String },
@@ -149,11 +149,11 @@ impl Setting {
             }
             Self::File { file } => {
                 let place = file.display().to_string();
-                (fs::read_to_string(file).map_err(|error| format!("cannot read {place}: {error}")), place)
+                (fs::read_to_string(file).map_err(|error| format!("failed to read {place}: {error}")), place)
             }
         };
         let text = Zeroizing::new(text.map_err(|reason| ConfigError(format!("setting `{name}`: {reason}")))?);
-        // Editors end a file with a line end.
+        // Editors add a line feed to the end of a file.
         let text = Zeroizing::new(text.trim_end_matches(['\r', '\n']).to_owned());
         if text.is_empty() {
             return Err(ConfigError(format!("setting `{name}`: {place} is empty")));
@@ -163,7 +163,7 @@ impl Setting {
 }
 
 impl Fields {
-    /// The settings, read from wherever they are.
+    /// Reads the settings from their sources.
     pub(super) fn settings(&self) -> Result<BTreeMap<String, Zeroizing<String>>, ConfigError> {
         let read = self.settings.iter().map(|(name, setting)| Ok((name.clone(), setting.read(name)?)));
         let settings: BTreeMap<_, _> = read.collect::<Result<_, ConfigError>>()?;
@@ -171,13 +171,14 @@ impl Fields {
         if !self.one_of.is_empty() && !self.one_of.iter().any(is_given) {
             let names = self.one_of.join("` or `");
             return Err(ConfigError(format!(
-                "there is no setting `{names}`; give one of them in `settings`"
+                "the setting `{names}` is missing; add one of them to `settings`"
             )));
         }
         Ok(settings)
     }
 
-    /// The URL to ask, which leads to a gateway and is seen by nobody on the way, unless that is allowed.
+    /// Returns the URL of the request. It must be encrypted or a loopback address, unless `allow_http` is
+    /// set.
     pub(super) fn url(&self, values: &Values<'_>) -> Result<Url, ConfigError> {
         let url = Url::parse(&self.url.render_url(values)?)
             .map_err(|error| ConfigError::new(format!("`url` is not a URL: {error}")))?;
@@ -186,13 +187,13 @@ impl Fields {
             return Ok(url);
         }
         Err(ConfigError::new(
-            "`url` does not begin with https://, so that phones and codes would be seen on the way; if that is \
-             what you want of an http:// one, add `allow_http = true`",
+            "`url` must start with https://, since phones and codes would be sent without encryption; to allow this \
+                 for an http:// URL, add `allow_http = true`",
         ))
     }
 }
 
-/// Whether that is this machine.
+/// Returns `true` if the URL refers to this host.
 pub(super) fn is_loopback(url: &Url) -> bool {
     url.host_str().is_some_and(|host| {
         let address: Result<IpAddr, _> = host.trim_matches(['[', ']']).parse();
@@ -211,17 +212,17 @@ impl TryFrom<Table> for GatewayConfig {
         };
         for (name, value) in given {
             match (table.get_mut(&name), value) {
-                // Who asks is said in one way.
+                // `auth` has exactly one method, so it is not merged.
                 (Some(Value::Table(known)), Value::Table(given)) if name != "auth" => known.extend(given),
                 (_, value) => drop(table.insert(name, value)),
             }
         }
         let fields: Fields = table.try_into()?;
         if fields.form.is_some() && fields.json.is_some() {
-            return Err(ConfigError::new("a body is a `form` or `json`, not both"));
+            return Err(ConfigError::new("`form` and `json` must not be given both"));
         }
         if fields.connect_timeout >= fields.timeout {
-            // Else it would not be known that nothing was sent.
+            // Otherwise it would not be certain that nothing was sent.
             return Err(ConfigError::new("`connect_timeout` must be shorter than `timeout`"));
         }
         Ok(Self(fields))
@@ -240,7 +241,9 @@ fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::E
     let text = String::deserialize(deserializer)?;
     let duration = humantime::parse_duration(&text).map_err(de::Error::custom)?;
     if duration.is_zero() || duration > Duration::from_mins(1) {
-        return Err(de::Error::custom("a time-out is at most a minute, such as \"4s\""));
+        return Err(de::Error::custom(
+            "a timeout must be longer than zero and at most a minute, such as \"4s\"",
+        ));
     }
     Ok(duration)
 }

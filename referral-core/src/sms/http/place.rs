@@ -1,4 +1,4 @@
-//! Where values stand in what a gateway says.
+//! Locations of values in the responses and reports of a gateway.
 
 use std::borrow::Cow;
 
@@ -6,12 +6,12 @@ use regex::Regex;
 use serde::{Deserialize, Deserializer, de};
 use serde_json::Value;
 
-/// A JSON pointer (RFC 6901), in which `*` is whatever comes first.
+/// JSON pointer (RFC 6901), in which `*` is the first member or element.
 #[derive(Clone)]
 pub(super) struct Pointer(Vec<String>);
 
 impl Pointer {
-    /// Reads a pointer that begins with `/`.
+    /// Parses a pointer, which starts with `/`.
     pub(super) fn parse(text: &str) -> Option<Self> {
         let steps = text.strip_prefix('/')?.split('/');
         Some(Self(steps.map(|step| step.replace("~1", "/").replace("~0", "~")).collect()))
@@ -31,11 +31,11 @@ impl Pointer {
 impl<'de> Deserialize<'de> for Pointer {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        Self::parse(&text).ok_or_else(|| de::Error::custom("a JSON pointer begins with /"))
+        Self::parse(&text).ok_or_else(|| de::Error::custom("a JSON pointer must start with /"))
     }
 }
 
-/// A regular expression.
+/// Regular expression.
 #[derive(Clone)]
 pub(super) struct Pattern(pub(super) Regex);
 
@@ -45,7 +45,7 @@ impl<'de> Deserialize<'de> for Pattern {
     }
 }
 
-/// A text, or a number, true or false as one.
+/// Returns the text of a string, a number or a boolean.
 pub(super) fn scalar(value: &Value) -> Option<Cow<'_, str>> {
     match value {
         Value::String(text) => Some(text.into()),

@@ -1,11 +1,11 @@
-//! Gateways that are known, each as the configuration that anybody could have written.
+//! Configurations of known gateways. A custom configuration can do the same.
 
 use toml::Table;
 
 use super::ConfigError;
 
-/// The gateways that are known: their names, and their configuration as TOML, to be named by
-/// `preset = "…"` or copied and changed.
+/// Names of the known gateways and their configurations as TOML. `preset = "…"` uses one of them. They can
+/// also be copied and changed.
 pub const PRESETS: &[(&str, &str)] = &[
     ("mobizon", include_str!("presets/mobizon.toml")),
     ("smsc", include_str!("presets/smsc.toml")),
@@ -15,20 +15,20 @@ pub const PRESETS: &[(&str, &str)] = &[
     ("webhook", include_str!("presets/webhook.toml")),
 ];
 
-/// The configuration of the preset of that name, as TOML.
+/// Returns the configuration of the preset with this name, as TOML.
 ///
 /// # Errors
 ///
-/// If there is none: the error names those that there are.
+/// If there is no such preset. The error lists the known presets.
 pub fn preset(name: &str) -> Result<&'static str, ConfigError> {
     let preset = PRESETS.iter().find(|(known, _)| *known == name).map(|(_, text)| *text);
     preset.ok_or_else(|| {
         let names: Vec<_> = PRESETS.iter().map(|(name, _)| *name).collect();
-        ConfigError::new(format!("there is no preset `{name}`; there are {}", names.join(", ")))
+        ConfigError::new(format!("unknown preset `{name}`; the presets are {}", names.join(", ")))
     })
 }
 
-/// The same, read.
+/// Returns the parsed configuration of a preset.
 pub(super) fn table(name: &str) -> Result<Table, ConfigError> {
-    Ok(preset(name)?.parse().expect("presets are well-formed"))
+    Ok(preset(name)?.parse().expect("presets are valid TOML"))
 }

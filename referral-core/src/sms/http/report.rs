@@ -1,4 +1,4 @@
-//! What gateways report of the messages that they took, by calling an address of ours.
+//! Delivery reports, which gateways send as HTTP requests.
 
 mod fields;
 mod signature;
@@ -24,34 +24,34 @@ use crate::{
     clock::{Clock, SystemClock},
 };
 
-/// The most reports in one request. SMS.ru sends a hundred.
+/// Maximum number of reports in one request. SMS.ru sends a hundred.
 const MAX_REPORTS: usize = 200;
 
-/// How reports are read.
+/// Rules for reading reports.
 #[derive(Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Reports {
-    /// Where several reports stand, if there are: a JSON pointer to a list, or a name such as `data` of
-    /// fields such as `data[0]`.
+    /// Location of the reports if a request contains several: a JSON pointer to a list, or a name such as
+    /// `data` of fields such as `data[0]`.
     each: Option<String>,
-    /// Where in a report the gateway's id of the message stands, and what became of it: the name of a
+    /// Locations of the gateway's identifier of the message and of its status in a report: the name of a
     /// field, or a JSON pointer.
     id: Option<String>,
     status: Option<String>,
-    /// For reports that are texts: a pattern with the groups `id` and `status`, and `time` if the text has
-    /// the time of the report. Reports that are too old are dropped.
+    /// Pattern for reports that are texts, with the groups `id` and `status`, and with `time` if the text
+    /// contains the time of the report. Reports that are too old are dropped.
     pattern: Option<Pattern>,
-    /// What the gateway calls these. It may call the status something else, and then nothing is reported.
+    /// Values of the status that mean delivered and failed. Other values are ignored.
     delivered: Vec<String>,
     failed: Vec<String>,
-    /// What it wants to hear.
+    /// Body of the response that the gateway expects.
     #[serde(default)]
     reply: String,
-    /// How it is known that it said so. Without that, or with an empty secret, there are no reports.
+    /// Signature of the reports. Without a signature, or with an empty secret, reports are not accepted.
     signature: Option<Signature>,
 }
 
-/// What a request with reports looks like.
+/// Format of a request with reports.
 #[derive(Clone)]
 enum Shape {
     One { id: String, status: String },
@@ -72,8 +72,8 @@ impl Reports {
                 Ok(Shape::Texts { name, pattern })
             }
             _ => Err(ConfigError::new(
-                "`reports` has `id` and `status`, and where there are several `each`, a JSON pointer; or \
-                 `each`, the name of fields, and a `pattern` with the groups (?<id>…) and (?<status>…)",
+                "`reports` must have `id` and `status`, and for several reports `each` with a JSON pointer; or \
+                 `each` with the name of fields, and a `pattern` with the groups (?<id>…) and (?<status>…)",
             )),
         }
     }
@@ -90,13 +90,13 @@ impl Reports {
 /// Returns the evidence that a report is the gateway's once its signature was checked.
 fn evidence(signature: &Signature, shape: &Shape) -> ReportEvidence {
     let is_strong = match (signature, shape) {
-        // These sign all that is read, with the time, which is checked.
+        // These sign all fields that are read, and the time, which is checked.
         (Signature::Vonage(_) | Signature::StandardWebhooks(_), _) => true,
         (Signature::Smsru(_), Shape::Texts { pattern, .. }) => has_group(pattern, "time"),
         (Signature::Sha1 { of, time: Some(_), .. }, Shape::One { id, status }) => {
             of.contains(id) && of.contains(status)
         }
-        // Twilio signs all but a time. A token signs nothing.
+        // Twilio signs everything except the time. A token signs nothing.
         _ => false,
     };
     if is_strong { ReportEvidence::Strong } else { ReportEvidence::Weak }
@@ -106,10 +106,10 @@ fn has_group(pattern: &Pattern, group: &str) -> bool {
     pattern.0.capture_names().flatten().any(|name| name == group)
 }
 
-/// Reads what a gateway reports of the messages that it took.
+/// Reader of the delivery reports of a gateway.
 ///
-/// Nothing is believed that is not signed with a secret which the gateway shares. Whatever else a
-/// report says, such as a phone, is neither kept nor shown.
+/// Only reports that are signed with the shared secret are accepted. All other fields of a report, such as
+/// the phone number, are neither stored nor shown.
 ///
 /// ```
 /// use referral_core::sms::http::{GatewayConfig, ReportReader, ReportRequest};
@@ -144,53 +144,51 @@ pub struct ReportReader {
     clock: Arc<dyn Clock>,
 }
 
-/// Shows whose they are, and nothing that is secret.
+/// Shows the name of the gateway and no secrets.
 impl fmt::Debug for ReportReader {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("ReportReader").field(&self.gateway).finish()
     }
 }
 
-/// A request that may be a gateway's.
+/// Request that may contain reports of a gateway.
 #[derive(Clone, Copy, Debug)]
 pub struct ReportRequest<'a> {
-    /// The URL as the gateway called it, with its query. Where something stands between, that is not the
-    /// URL that arrives here.
+    /// URL that the gateway called, including the query. Behind a proxy it differs from the URL of the
+    /// received request.
     pub url: &'a str,
-    /// Its headers, of the crate `http`, which reqwest, axum and poem share.
+    /// Headers of the request, of the crate `http`, which reqwest, axum and poem share.
     pub headers: &'a HeaderMap,
-    /// Its body, which may be empty. It is for the caller to see that it is not huge.
+    /// Body of the request, which may be empty. The caller must limit its size.
     pub body: &'a [u8],
 }
 
-/// Why a request has no report that anybody should believe.
+/// Error of a request with reports that are not accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ReportError {
-    /// It is not signed, or not with our secret, or too long ago.
-    #[error(
-        "the report is not signed as the gateway signs; see that both sides have the same secret and URL"
-    )]
+    /// The request is not signed, is signed with another secret, or was signed too long ago.
+    #[error("the report has no valid signature; check that both sides use the same secret and URL")]
     Signature,
-    /// It is neither a query, nor a form, nor JSON, or has more than 200 reports.
-    #[error("the report is neither a query, nor a form, nor JSON, or there are too many in one request")]
+    /// The request is not a query, a form or JSON, or contains more than 200 reports.
+    #[error("the report must be a query, a form or JSON, with at most 200 reports in one request")]
     Malformed,
 }
 
 impl ReportReader {
-    /// A reader of what the gateway of that name reports; `None` if it is not configured how it does, or
-    /// if the secret is empty with which it signs.
+    /// Creates a reader of the reports of the gateway with this name. Returns `None` if reports are not
+    /// configured, or if the secret of the signature is empty.
     ///
     /// # Errors
     ///
-    /// If the configuration makes no sense, or the secret is not among the settings.
+    /// If the configuration is invalid, or the secret is missing in the settings.
     pub fn new(gateway: impl Into<String>, config: &GatewayConfig) -> Result<Option<Self>, ConfigError> {
         let GatewayConfig(config) = config;
         let Some(reports) = config.reports.clone() else { return Ok(None) };
         let shape = reports.shape()?;
         let Some(signature) = reports.signature.clone() else { return Ok(None) };
         if matches!(signature, Signature::Smsru(_)) && !matches!(shape, Shape::Texts { .. }) {
-            return Err(ConfigError::new("`smsru` signs texts; say with `each` and `pattern` which"));
+            return Err(ConfigError::new("`smsru` signs texts; set `each` and `pattern` to select them"));
         }
         let settings = config.settings()?;
         let secret = signature.secret().render(&Values { message: &[], settings: &settings })?;
@@ -202,21 +200,21 @@ impl ReportReader {
         Ok(Some(Self { gateway: gateway.into(), config: reports, shape, signature, evidence, secret, clock }))
     }
 
-    /// What tells the time; by default the system's clock.
+    /// Sets the source of the current time. The default is the system clock.
     #[must_use]
     pub fn clock(mut self, clock: impl Clock) -> Self {
         self.clock = Arc::new(clock);
         self
     }
 
-    /// Whose reports these are.
+    /// Returns the name of the gateway.
     #[must_use]
     pub fn gateway(&self) -> &str {
         &self.gateway
     }
 
-    /// The URL that the gateway is to call, of one where its reports are read: with the token in it, if
-    /// that is how it is known.
+    /// Returns the URL that the gateway must call, given the URL where reports are received. It contains the
+    /// token if the gateway authenticates by one.
     #[must_use]
     pub fn url(&self, url: &str) -> String {
         match self.signature {
@@ -230,23 +228,25 @@ impl ReportReader {
         }
     }
 
-    /// Whether the gateway signs the URL that it calls, which then must be known.
+    /// Returns `true` if the signature covers the URL, which then must be known.
     #[must_use]
     pub fn signs_url(&self) -> bool {
         matches!(self.signature, Signature::Twilio(_))
     }
 
-    /// What the gateway wants to be answered, with status 200, once its reports are noted.
+    /// Returns the body of the response with status 200, to be sent after the reports were recorded.
     #[must_use]
     pub fn reply(&self) -> &str {
         &self.config.reply
     }
 
-    /// What the gateway reports. A message may be reported on again, and there may be nothing that matters.
+    /// Returns the reports in a request. A message may be reported several times, and the result may be
+    /// empty.
     ///
     /// # Errors
     ///
-    /// [`ReportError::Signature`] if the request may be anybody's, else [`ReportError::Malformed`].
+    /// [`ReportError::Signature`] if the request has no valid signature, otherwise
+    /// [`ReportError::Malformed`].
     pub fn read(&self, request: &ReportRequest<'_>) -> Result<Vec<DeliveryReport>, ReportError> {
         let fields = Fields::of(request).ok_or(ReportError::Malformed)?;
         let texts = match &self.shape {
@@ -261,7 +261,7 @@ impl ReportReader {
             Shape::One { id, status } => vec![fields.get(id).zip(fields.get(status))],
             Shape::List { at, id, status } => {
                 let Body::Json(json) = &fields.body else { return Err(ReportError::Malformed) };
-                // Without a pointer it is all of it.
+                // The empty pointer is the whole body.
                 let list = Pointer::parse(at).map_or(Some(json), |pointer| pointer.find(json));
                 let list = list.and_then(|list| list.as_array());
                 let reports = list.into_iter().flatten();
@@ -286,7 +286,7 @@ impl ReportReader {
     }
 }
 
-/// What a report says that is a text, unless it is too old.
+/// Returns the identifier and the status in the text of a report, unless the report is too old.
 fn in_text<'t>(
     text: &'t str,
     pattern: &Pattern,

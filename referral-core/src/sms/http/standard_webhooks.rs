@@ -1,4 +1,4 @@
-//! Signatures as Standard Webhooks (version 1.0.0) describes them.
+//! Signatures according to Standard Webhooks (version 1.0.0).
 
 use std::time::Duration;
 
@@ -15,26 +15,26 @@ const ID: HeaderName = HeaderName::from_static("webhook-id");
 const TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp");
 const SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
 
-/// How far the clocks of both sides may be apart; every library of Standard Webhooks has this number.
+/// Maximum difference between the clocks of both sides. All libraries of Standard Webhooks use this value.
 const TOLERANCE: Duration = Duration::from_mins(5);
 
-/// The secret that both sides have.
+/// Secret that both sides share.
 pub(super) struct Secret(Zeroizing<Vec<u8>>);
 
 impl Secret {
-    /// Reads `whsec_` and 24 to 64 bytes in base64.
+    /// Parses `whsec_` followed by 24 to 64 bytes in Base64.
     pub(super) fn parse(text: &str) -> Result<Self, ConfigError> {
         let bytes = text.strip_prefix("whsec_").and_then(|text| BASE64_STANDARD.decode(text).ok());
         let bytes = bytes.map(Zeroizing::new).filter(|bytes| (24..=64).contains(&bytes.len()));
         bytes.map(Self).ok_or_else(|| {
             ConfigError::new(
-                "a secret for Standard Webhooks is `whsec_` and 24 to 64 random bytes in base64; make one with: \
+                "the secret for Standard Webhooks must be `whsec_` and 24 to 64 random bytes in Base64; create one with: \
                  echo whsec_$(head -c 32 /dev/urandom | base64)",
             )
         })
     }
 
-    /// The headers that sign a body.
+    /// Returns the headers with the signature of a body.
     pub(super) fn sign(&self, id: &str, now: OffsetDateTime, body: &[u8]) -> [(HeaderName, String); 3] {
         let timestamp = now.unix_timestamp().to_string();
         let signature =
@@ -42,7 +42,7 @@ impl Secret {
         [(ID, id.to_owned()), (TIMESTAMP, timestamp), (SIGNATURE, signature)]
     }
 
-    /// Whether headers sign a body, and did so just now.
+    /// Returns `true` if the headers contain a valid and recent signature of the body.
     pub(super) fn is_signed(&self, headers: &HeaderMap, now: OffsetDateTime, body: &[u8]) -> bool {
         let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
         let (Some(id), Some(timestamp), Some(signatures)) = (text(ID), text(TIMESTAMP), text(SIGNATURE))
@@ -51,7 +51,7 @@ impl Secret {
         };
         let age = timestamp.parse().map(|signed: i64| signed.abs_diff(now.unix_timestamp()));
         let mac = self.mac(id, timestamp, body);
-        // While a secret is being changed there are two.
+        // While a secret is being changed, there are two signatures.
         let is_ours = |signature: &str| {
             let signature = signature.strip_prefix("v1,").and_then(|text| BASE64_STANDARD.decode(text).ok());
             signature.is_some_and(|signature| mac.clone().verify_slice(&signature).is_ok())
@@ -60,7 +60,7 @@ impl Secret {
     }
 
     fn mac(&self, id: &str, timestamp: &str, body: &[u8]) -> Hmac<Sha256> {
-        let mut mac = Hmac::new_from_slice(&self.0).expect("HMAC takes keys of any length");
+        let mut mac = Hmac::new_from_slice(&self.0).expect("HMAC accepts keys of any length");
         for part in [id.as_bytes(), b".", timestamp.as_bytes(), b".", body] {
             mac.update(part);
         }
@@ -73,9 +73,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_signature_is_that_of_the_standards_own_example() {
-        let secret = Secret::parse("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").expect("a secret");
-        let now = OffsetDateTime::from_unix_timestamp(1_614_265_330).expect("a time");
+    fn signature_matches_the_example_of_the_standard() {
+        let secret = Secret::parse("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").expect("valid secret");
+        let now = OffsetDateTime::from_unix_timestamp(1_614_265_330).expect("valid time");
         let signed = secret.sign("msg_p5jXN8AQM9LWM0D4loKWxJek", now, br#"{"test": 2432232314}"#);
         let [id, timestamp, signature] = signed.map(|(_, value)| value);
         assert_eq!(id, "msg_p5jXN8AQM9LWM0D4loKWxJek");

@@ -1,4 +1,4 @@
-//! Templates: texts with placeholders such as `{phone}`, whose values are escaped for where they go.
+//! Templates: texts with placeholders such as `{phone}`. The values are escaped according to their location.
 
 use std::{borrow::Cow, collections::BTreeMap, fmt};
 
@@ -8,14 +8,15 @@ use zeroize::Zeroizing;
 
 use super::ConfigError;
 
-/// What may stand in a segment of a path as it is (RFC 3986, section 2.3).
+/// Characters that are escaped in a segment of a path: all except the unreserved ones (RFC 3986, section
+/// 2.3).
 const IN_PATH: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-/// What a placeholder may stand for.
+/// Values of placeholders.
 pub(super) struct Values<'a> {
-    /// What is known of the message, by name.
+    /// Values of the message, by name.
     pub(super) message: &'a [(&'static str, Cow<'a, str>)],
-    /// What was configured, by name.
+    /// Configured settings, by name.
     pub(super) settings: &'a BTreeMap<String, Zeroizing<String>>,
 }
 
@@ -26,14 +27,14 @@ impl Values<'_> {
     }
 }
 
-/// Values as they are, for places that escape what is put into them.
+/// Returns values without escapes, for locations that are escaped later.
 impl leon::Values for Values<'_> {
     fn get_value(&self, name: &str) -> Option<Cow<'_, str>> {
         self.get(name).map(Cow::Borrowed)
     }
 }
 
-/// The same, as they stand in the path of a URL.
+/// Values that are escaped for the path of a URL.
 struct InPath<'a>(&'a Values<'a>);
 
 impl leon::Values for InPath<'_> {
@@ -42,33 +43,32 @@ impl leon::Values for InPath<'_> {
     }
 }
 
-/// A text with placeholders, which is known to be well-formed. It is parsed again each time, which costs
-/// nothing beside a request, since what the parser gives borrows the text.
+/// Valid text with placeholders. It is parsed for each use, because the result of the parser borrows the
+/// text. The cost is small compared with a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Template(String);
 
 impl Template {
     fn parse(source: String) -> Result<Self, ConfigError> {
-        // The parser's own words quote the whole template, and there may be a secret in it.
+        // The error of the parser quotes the whole template, which may contain a secret.
         leon::Template::parse(&source).map_err(|_| {
             ConfigError::new(
-                "a template has a brace or a backslash too many; write those that are meant as \
-                 they stand as \\{, \\} and \\\\",
+                "a template contains an unexpected brace or backslash; write literal ones as \\{, \\} and \\\\",
             )
         })?;
         Ok(Self(source))
     }
 
     fn parsed(&self) -> leon::Template<'_> {
-        leon::Template::parse(&self.0).expect("it was parsed when it was made")
+        leon::Template::parse(&self.0).expect("the template was parsed before")
     }
 
-    /// The text, with values as they are.
+    /// Returns the text with unescaped values.
     pub(super) fn render(&self, values: &Values<'_>) -> Result<Zeroizing<String>, ConfigError> {
         Self::rendered(self.parsed().render(values))
     }
 
-    /// The text as a URL, with values escaped for a path.
+    /// Returns the text as a URL, with values escaped for a path.
     pub(super) fn render_url(&self, values: &Values<'_>) -> Result<Zeroizing<String>, ConfigError> {
         Self::rendered(self.parsed().render(&InPath(values)))
     }
@@ -76,7 +76,7 @@ impl Template {
     fn rendered(text: Result<String, leon::RenderError>) -> Result<Zeroizing<String>, ConfigError> {
         text.map(Zeroizing::new).map_err(|error| match error {
             leon::RenderError::MissingKey(name) => ConfigError::missing(&name),
-            leon::RenderError::Io(_) => ConfigError::new("a template makes no text"),
+            leon::RenderError::Io(_) => ConfigError::new("failed to render a template"),
         })
     }
 }
@@ -87,12 +87,12 @@ impl<'de> Deserialize<'de> for Template {
     }
 }
 
-/// Names and templates, in the order in which they were written.
+/// Names and templates, in the order of the configuration.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Pairs(Vec<(String, Template)>);
 
 impl Pairs {
-    /// The pairs whose values are not empty: whatever is not set is left out.
+    /// Returns the pairs whose values are not empty.
     pub(super) fn render<'a>(
         &'a self,
         values: &Values<'_>,
@@ -111,7 +111,7 @@ impl<'de> Deserialize<'de> for Pairs {
             type Value = Pairs;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a table of names and texts")
+                f.write_str("a table of names and strings")
             }
 
             fn visit_map<A: de::MapAccess<'de>>(self, mut map: A) -> Result<Pairs, A::Error> {
@@ -127,7 +127,7 @@ impl<'de> Deserialize<'de> for Pairs {
     }
 }
 
-/// A JSON value whose texts are templates, in the order in which it was written.
+/// JSON value whose strings are templates. It keeps the order of the configuration.
 #[derive(Clone, Debug)]
 pub(super) enum JsonTemplate {
     Text(Template),
@@ -138,7 +138,7 @@ pub(super) enum JsonTemplate {
 }
 
 impl JsonTemplate {
-    /// The JSON, in which texts of objects that come out empty are left out.
+    /// Returns the JSON value. Members of objects whose value is an empty string are omitted.
     pub(super) fn render(&self, values: &Values<'_>) -> Result<Json, ConfigError> {
         Ok(match self {
             Self::Text(template) => Json::Text(template.render(values)?),
@@ -165,7 +165,7 @@ impl<'de> Deserialize<'de> for JsonTemplate {
             type Value = JsonTemplate;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a text, a number, true, false, a list or a table")
+                f.write_str("a string, a number, true, false, a list or a table")
             }
 
             fn visit_str<E: de::Error>(self, text: &str) -> Result<JsonTemplate, E> {
@@ -182,7 +182,7 @@ impl<'de> Deserialize<'de> for JsonTemplate {
 
             fn visit_f64<E: de::Error>(self, number: f64) -> Result<JsonTemplate, E> {
                 let number = serde_json::Number::from_f64(number);
-                number.map(JsonTemplate::Number).ok_or_else(|| E::custom("JSON has no such number"))
+                number.map(JsonTemplate::Number).ok_or_else(|| E::custom("the number must be finite"))
             }
 
             fn visit_seq<A: de::SeqAccess<'de>>(self, mut seq: A) -> Result<JsonTemplate, A::Error> {
@@ -206,7 +206,7 @@ impl<'de> Deserialize<'de> for JsonTemplate {
     }
 }
 
-/// A JSON value that keeps the order of its fields.
+/// JSON value that keeps the order of its members.
 pub(super) enum Json {
     Text(Zeroizing<String>),
     Number(serde_json::Number),

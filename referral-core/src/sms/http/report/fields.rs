@@ -1,4 +1,4 @@
-//! What a request says: names and values in its query and its body.
+//! Fields of a request: names and values in the query and the body.
 
 use std::borrow::Cow;
 
@@ -10,7 +10,7 @@ use crate::sms::http::place::{Pointer, scalar};
 
 pub(super) type Pairs<'a> = Vec<(Cow<'a, str>, Cow<'a, str>)>;
 
-/// The query and the body. What is no UTF-8 has been replaced.
+/// Fields of the query and the body. Invalid UTF-8 is replaced.
 pub(super) struct Fields<'a> {
     pub(super) query: Pairs<'a>,
     pub(super) body: Body<'a>,
@@ -23,7 +23,7 @@ pub(super) enum Body<'a> {
 }
 
 impl<'a> Fields<'a> {
-    /// `None` if the body cannot be read.
+    /// Parses the fields of a request. Returns `None` if the body cannot be parsed.
     pub(super) fn of(request: &ReportRequest<'a>) -> Option<Self> {
         let query = request.url.split_once('?').map_or("", |(_, query)| query);
         let content_type = request.headers.get(CONTENT_TYPE).map_or(Some(""), |value| value.to_str().ok())?;
@@ -37,7 +37,8 @@ impl<'a> Fields<'a> {
         Some(Self { query: pairs(query.as_bytes()), body })
     }
 
-    /// The value of that name, or at that JSON pointer: in the body, or without one in the query.
+    /// Returns the value with this name or at this JSON pointer. It is searched in the body, or in the query
+    /// if the body is empty.
     pub(super) fn get(&self, name: &str) -> Option<Cow<'_, str>> {
         match &self.body {
             Body::Json(json) => in_json(json, name),
@@ -46,7 +47,7 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// All names and values, if no value has others in it.
+    /// Returns all names and values, if every value is a scalar.
     pub(super) fn all(&self) -> Option<Vec<(&str, Cow<'_, str>)>> {
         let pairs = match &self.body {
             Body::Json(json) => {
@@ -59,7 +60,7 @@ impl<'a> Fields<'a> {
         Some(pairs.iter().map(|(name, value)| (&**name, Cow::Borrowed(&**value))).collect())
     }
 
-    /// The values of that name with whatever index, such as `data[0]`, in the order in which they came.
+    /// Returns the values with this name and any index, such as `data[0]`, in the order of the request.
     pub(super) fn list(&self, name: &str) -> Vec<&str> {
         let pairs = match &self.body {
             Body::Json(_) => return Vec::new(),
@@ -75,13 +76,14 @@ fn pairs(text: &[u8]) -> Pairs<'_> {
     form_urlencoded::parse(text).collect()
 }
 
-/// The value of that name. If there are two, nobody knows which of them was meant.
+/// Returns the value with this name. If there are several, the result is `None`, since it is unknown which of
+/// them is meant.
 pub(super) fn only<'p>(pairs: &'p Pairs<'_>, name: &str) -> Option<&'p str> {
     let mut values = pairs.iter().filter(|(known, _)| known == name).map(|(_, value)| &**value);
     values.next().filter(|_| values.next().is_none())
 }
 
-/// The value in a JSON object, or at a JSON pointer.
+/// Returns the value of a member of a JSON object, or at a JSON pointer.
 pub(super) fn in_json<'j>(json: &'j Value, name: &str) -> Option<Cow<'j, str>> {
     scalar(match Pointer::parse(name) {
         Some(pointer) => pointer.find(json)?,

@@ -1,4 +1,4 @@
-//! How it is known that a report is the gateway's.
+//! Signatures of delivery reports.
 
 use std::time::Duration;
 
@@ -16,20 +16,21 @@ use super::{
 };
 use crate::sms::http::{ConfigError, standard_webhooks::Secret, template::Template};
 
-/// The shortest token, in characters: 64 bits, if it is random and in hexadecimal digits.
+/// Minimum length of a token, in characters: 64 bits if it is random and hexadecimal.
 const MIN_TOKEN: usize = 16;
 
-/// The age above which a report is refused. Vonage calls again for 24 hours if it is not answered, perhaps
-/// with the time of its first call; SMS.ru and Mobizon do not say for how long they do.
+/// Age above which a report is rejected. Vonage repeats a report for 24 hours if it gets no response,
+/// possibly with the time of the first attempt. SMS.ru and Mobizon do not document for how long they repeat
+/// reports.
 const MAX_AGE: Duration = Duration::from_hours(24);
 
-/// The time by which the clock of a gateway may be ahead, as in Standard Webhooks.
+/// Time by which the clock of a gateway may be ahead, as in Standard Webhooks.
 const MAX_SKEW: Duration = Duration::from_mins(5);
 
-/// The time zones farthest behind and ahead of UTC, for times that do not name theirs.
+/// Largest offsets behind and ahead of UTC, for times without a time zone.
 const ZONES: [Duration; 2] = [Duration::from_hours(12), Duration::from_hours(14)];
 
-/// How a gateway signs, with the secret that it has for that.
+/// Signature method of a gateway, and its secret.
 #[derive(Clone, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub(super) enum Signature {
@@ -39,14 +40,14 @@ pub(super) enum Signature {
     /// HMAC-SHA256 of all fields, in `sig`.
     /// <https://developer.vonage.com/en/getting-started/concepts/signing-messages>
     Vonage(Template),
-    /// SHA-256 of the secret and all the texts that are reports, in `hash`.
+    /// SHA-256 of the secret and all reports, which are texts, in `hash`.
     Smsru(Template),
-    /// SHA-1 of some fields and the secret, with something between each. `time` names the one of them that
-    /// says when the report was signed.
+    /// SHA-1 of some fields and the secret, with a separator between them. `time` is the name of the field
+    /// with the time of the signature.
     Sha1 { of: Vec<String>, separator: String, at: String, time: Option<String>, secret: Template },
     /// <https://www.standardwebhooks.com>
     StandardWebhooks(Template),
-    /// None: the gateway calls a URL that nobody else knows, with `?token=` and the secret.
+    /// No signature: the gateway calls a secret URL with `?token=` and the secret.
     Token(Template),
 }
 
@@ -62,16 +63,16 @@ impl Signature {
         }
     }
 
-    /// Whether this can be the secret.
+    /// Checks that the secret can be used for this method.
     pub(super) fn check(&self, secret: &str) -> Result<(), ConfigError> {
         match self {
             Self::StandardWebhooks(_) => Secret::parse(secret).map(|_| ()),
             Self::Token(_) if secret.chars().count() < MIN_TOKEN => Err(ConfigError::new(format!(
-                "a token for reports has {MIN_TOKEN} characters at least; make one with: openssl rand -hex 16"
+                "the token for reports must have at least {MIN_TOKEN} characters; create one with: openssl rand -hex 16"
             ))),
-            Self::Sha1 { separator, .. } if separator.is_empty() => {
-                Err(ConfigError::new("`separator` is empty, so that nobody knows where a field ends"))
-            }
+            Self::Sha1 { separator, .. } if separator.is_empty() => Err(ConfigError::new(
+                "`separator` must not be empty, since the ends of the fields would be ambiguous",
+            )),
             Self::Sha1 { of, time: Some(time), .. } if !of.contains(time) => {
                 Err(ConfigError::new("`time` of the signature must be one of the fields in `of`"))
             }
@@ -79,7 +80,8 @@ impl Signature {
         }
     }
 
-    /// Whether the request is signed with the secret; `texts` are the reports in it, if they are texts.
+    /// Returns `true` if the request is signed with the secret. `texts` are the reports in it, if reports are
+    /// texts.
     pub(super) fn is_right(
         &self,
         secret: &str,
@@ -98,7 +100,7 @@ impl Signature {
                 None
             }
             Self::Sha1 { of, separator, at, .. } => sha1(secret, fields, of, separator, at),
-            // Then the report would stand in the query, which is not signed.
+            // The report would be in the query, which is not signed.
             Self::StandardWebhooks(_) if request.body.is_empty() => None,
             Self::StandardWebhooks(_) => {
                 Secret::parse(secret).ok().map(|key| key.is_signed(request.headers, now, request.body))
@@ -114,7 +116,7 @@ fn twilio(secret: &str, request: &ReportRequest<'_>, fields: &Fields<'_>) -> Opt
     let mut form = match &fields.body {
         Body::Form(form) => form.clone(),
         Body::Empty => Vec::new(),
-        // Then the URL, which is signed, has the body's hash.
+        // The signed URL contains the hash of the body.
         Body::Json(_) => {
             let hash = only(&fields.query, "bodySHA256")?;
             if !is_same(hash, &hex(&Sha256::digest(request.body))) {
@@ -126,7 +128,8 @@ fn twilio(secret: &str, request: &ReportRequest<'_>, fields: &Fields<'_>) -> Opt
     form.sort_unstable();
     form.dedup();
     let is_signed = |url: String| {
-        let mut mac = Hmac::<Sha1>::new_from_slice(secret.as_bytes()).expect("HMAC takes keys of any length");
+        let mut mac =
+            Hmac::<Sha1>::new_from_slice(secret.as_bytes()).expect("HMAC accepts keys of any length");
         mac.update(url.as_bytes());
         for (name, value) in &form {
             mac.update(name.as_bytes());
@@ -137,7 +140,7 @@ fn twilio(secret: &str, request: &ReportRequest<'_>, fields: &Fields<'_>) -> Opt
     Some(with_and_without_port(request.url)?.into_iter().any(is_signed))
 }
 
-/// The URL without its port, and with it: Twilio signs now the one, now the other.
+/// Returns the URL without and with its port, since Twilio signs either of them.
 fn with_and_without_port(url: &str) -> Option<[String; 2]> {
     let (scheme, rest) = url.split_once("://")?;
     let (authority, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
@@ -153,7 +156,7 @@ fn vonage(secret: &str, fields: &Fields<'_>, now: OffsetDateTime) -> Option<bool
     let mut all = fields.all()?;
     all.retain(|(name, _)| *name != "sig");
     all.sort_unstable();
-    let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).expect("HMAC takes keys of any length");
+    let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).expect("HMAC accepts keys of any length");
     for (name, value) in all {
         mac.update(format!("&{name}={}", value.replace(['&', '='], "_")).as_bytes());
     }
@@ -163,8 +166,8 @@ fn vonage(secret: &str, fields: &Fields<'_>, now: OffsetDateTime) -> Option<bool
     )
 }
 
-/// One could append to what is hashed without knowing the secret, but for the padding that would then
-/// stand in it, which is no UTF-8 and so is hashed here as something else.
+/// Checks the hash of SMS.ru. A length extension of the hash without the secret would have to contain the
+/// padding, which is not valid UTF-8 and is therefore replaced before hashing.
 fn smsru(secret: &str, fields: &Fields<'_>, texts: &[&str]) -> Option<bool> {
     let given = fields.get("hash")?;
     let hash = texts.iter().fold(Sha256::new_with_prefix(secret), Sha256::chain_update);
@@ -182,8 +185,8 @@ fn sha1(secret: &str, fields: &Fields<'_>, of: &[String], separator: &str, at: &
     Some(is_same(&fields.get(at)?.to_ascii_lowercase(), &hex(&hash.finalize())))
 }
 
-/// Returns `true` if a report that was signed at this time is neither too old nor of the future. The time is
-/// in Unix seconds, or as `2026-01-15 11:42:28` in a time zone that is not known.
+/// Returns `true` if the time of a signature is neither too old nor too far in the future. The time is in
+/// Unix seconds, or in the form `2026-01-15 11:42:28` in an unknown time zone.
 pub(super) fn is_recent(signed_at: &str, now: OffsetDateTime) -> bool {
     let (signed_at, [behind, ahead]) = match signed_at.parse() {
         Ok(seconds) => (seconds, [Duration::ZERO; 2]),
@@ -199,7 +202,7 @@ pub(super) fn is_recent(signed_at: &str, now: OffsetDateTime) -> bool {
     }
 }
 
-/// Reads `2026-01-15 11:42:28` as a time in UTC, in Unix seconds.
+/// Parses `2026-01-15 11:42:28` as a time in UTC and returns it in Unix seconds.
 fn unzoned(text: &str) -> Option<i64> {
     let (date, time) = text.split_once([' ', 'T'])?;
     let date: Vec<_> = date.split('-').collect();
@@ -211,7 +214,7 @@ fn unzoned(text: &str) -> Option<i64> {
     Some(date.with_time(time).assume_utc().unix_timestamp())
 }
 
-/// Whether two texts are the same; of how long that takes, only their lengths can be told.
+/// Returns `true` if two texts are equal. The duration depends on their lengths only.
 fn is_same(given: &str, right: &str) -> bool {
     given.as_bytes().ct_eq(right.as_bytes()).into()
 }
