@@ -1,20 +1,20 @@
-//! What every implementation of [`Storage`] must do, as tests.
+//! Conformance suite: tests that every implementation of [`Storage`] must pass.
 //!
-//! One line in a test file runs them all, each on an empty storage of its own:
+//! One line in a test file runs all cases, each of them on an empty storage:
 //!
 //! ```
 //! use std::sync::Arc;
 //! use referral_core::storage::MemoryStorage;
 //!
-//! // The storage, and whatever must live as long as it does: a temporary folder, say.
+//! // The storage, and a value that must live as long as it, such as a temporary directory.
 //! referral_core::conformance!(async { (Arc::new(MemoryStorage::new()), ()) });
 //! # fn main() {}
 //! ```
 //!
-//! The cases drive the storage through a [`Referral`] handle, as a service does, with a clock
-//! that is set by hand; those about contention do so from many tasks on several threads.
+//! The cases call the storage through a [`Referral`] handle, as a service does, with a manual clock. The
+//! cases about contention run many tasks on several threads.
 
-#![expect(clippy::missing_panics_doc, reason = "a case panics if it fails: that is what it is for")]
+#![expect(clippy::missing_panics_doc, reason = "a case panics if it fails")]
 
 pub mod challenges;
 pub mod delivery;
@@ -46,141 +46,141 @@ use crate::{
     storage::{Storage, Sweep},
 };
 
-/// Makes a test of every case. Takes a future that gives an empty storage in an [`Arc`], and
-/// whatever must live as long as it does.
+/// Creates a test for every case. Takes a future that returns an empty storage in an [`Arc`], and a value
+/// that must live as long as the storage.
 #[macro_export]
 macro_rules! conformance {
     ($storage:expr) => {
         $crate::conformance! { @cases $storage;
             challenges {
-                a_second_code_waits_for_the_cool_down
-                a_sign_in_ends_the_cool_down
-                phones_do_not_wait_for_one_another
+                second_code_for_a_phone_waits_for_the_resend_interval
+                sign_in_ends_the_resend_interval
+                resend_interval_applies_to_one_phone_only
                 parallel_requests_for_one_phone_send_one_code
-                a_voided_code_is_forgotten_and_the_one_before_it_lives
+                voided_code_is_invalid_and_the_previous_code_stays_valid
             }
             delivery {
-                a_message_that_arrives_is_told_of_once
-                a_status_is_not_taken_back
-                a_report_may_come_before_it_is_noted_that_the_message_was_sent
-                a_report_told_many_times_at_once_is_told_on_once
-                a_note_and_reports_at_once_lose_nothing
-                reports_of_strange_messages_tell_nothing_and_are_swept
-                messages_are_forgotten_after_three_days_and_not_before
-                any_id_is_told_from_others
-                a_sign_in_names_the_gateway_of_its_code
-                each_code_has_a_gateway_of_its_own
-                a_redeemed_code_takes_no_note
+                status_of_a_message_is_reported_once
+                delivered_message_stays_delivered
+                report_before_the_message_is_recorded_is_kept
+                concurrent_duplicate_reports_emit_one_event
+                concurrent_recording_and_reports_lose_nothing
+                reports_of_unknown_messages_emit_no_event_and_are_swept
+                messages_are_deleted_after_three_days_and_not_before
+                similar_message_ids_are_distinguished
+                sign_in_reports_the_gateway_of_its_code
+                each_code_keeps_its_own_gateway
+                message_of_a_redeemed_or_deleted_code_can_be_recorded
             }
             limits {
-                codes_of_a_phone_are_limited_and_the_wait_is_true
-                a_code_that_was_not_sent_is_taken_back_from_the_phone_and_its_block_and_not_from_the_address
-                a_code_that_led_to_a_sign_in_is_taken_back_from_the_address_and_the_block
-                parallel_requests_from_one_address_are_granted_as_in_turn
-                parallel_requests_for_one_number_block_are_granted_as_in_turn
-                one_address_gets_a_third_of_the_codes_of_a_number_block
-                a_line_of_ipv6_is_limited_by_its_networks
-                a_correct_code_that_is_no_longer_valid_is_not_counted
-                attempts_without_a_challenge_keep_nobody_out
+                codes_of_a_phone_are_limited_and_the_reported_wait_is_exact
+                unsent_code_is_refunded_to_the_phone_and_the_number_range_but_not_to_the_address
+                redeemed_code_is_refunded_to_the_address_and_the_number_range
+                parallel_requests_from_one_address_do_not_exceed_its_limit
+                parallel_requests_for_one_number_range_do_not_exceed_its_limit
+                one_address_gets_a_third_of_the_codes_of_a_number_range
+                ipv6_client_is_limited_by_its_networks
+                correct_code_that_is_no_longer_valid_is_not_counted
+                attempts_without_a_challenge_do_not_block_sign_ins
                 edits_of_an_email_address_are_limited
-                a_stranger_does_not_use_up_the_codes_of_a_phone
-                wrong_codes_lengthen_the_next_and_kill_the_shorter
-                neither_a_new_code_nor_a_success_resets_the_count
-                parallel_guesses_at_several_codes_get_no_more_than_their_phone_has
-                parallel_guesses_from_one_address_get_no_more_than_it_has
-                whoever_has_the_right_code_in_the_end_is_not_counted
-                a_repetition_of_the_code_just_redeemed_is_not_counted
+                one_address_cannot_use_up_the_codes_of_a_phone
+                wrong_codes_lengthen_new_codes_and_invalidate_shorter_codes
+                new_code_or_sign_in_does_not_reset_the_count_of_wrong_codes
+                parallel_guesses_at_several_codes_do_not_exceed_the_limit_of_the_phone
+                parallel_guesses_from_one_address_do_not_exceed_its_limit
+                wrong_codes_before_a_sign_in_are_refunded
+                repeated_redemption_of_a_code_is_not_counted
                 unknown_invite_codes_are_limited
-                an_attack_lengthens_new_codes_until_it_has_been_calm
-                as_many_wrong_codes_as_usual_are_no_attack
-                messages_of_a_day_have_a_budget
-                parallel_sign_ins_take_back_what_was_counted_for_each
-                a_sweep_forgets_counters_that_matter_no_more_and_no_others
+                attack_lengthens_new_codes_until_it_has_ended_for_some_time
+                usual_number_of_wrong_codes_is_not_an_attack
+                messages_per_day_are_limited
+                parallel_sign_ins_refund_each_code_once
+                sweep_deletes_only_expired_counters
             }
             sign_in {
-                an_unknown_phone_becomes_a_user_and_stays_that_user
-                a_right_code_works_once
-                wrong_tries_use_a_code_up
-                tries_with_and_without_the_id_are_counted_apart
-                a_code_expires
-                an_older_code_lives_on_under_its_id
-                a_challenge_of_another_phone_is_refused_and_loses_no_try
-                a_hundred_parallel_redemptions_give_one_session
-                parallel_guesses_get_no_more_than_their_tries
-                parallel_first_sign_ins_of_one_phone_make_one_user
-                seven_taken_invite_codes_are_passed_over
-                more_taken_invite_codes_are_an_error_and_leave_the_code_usable
-                an_inactive_user_does_not_sign_in
+                first_sign_in_creates_the_user_and_later_ones_find_it
+                code_can_be_redeemed_once
+                three_wrong_attempts_invalidate_a_code
+                attempts_with_and_without_the_challenge_are_counted_separately
+                code_expires
+                older_code_stays_valid_with_its_challenge
+                challenge_of_another_phone_is_rejected_and_not_counted
+                hundred_parallel_redemptions_create_one_session
+                parallel_guesses_do_not_exceed_the_attempts_of_a_code
+                parallel_first_sign_ins_of_one_phone_create_one_user
+                seven_taken_invite_codes_are_skipped
+                exhausted_invite_codes_are_an_error_and_keep_the_sms_code_valid
+                inactive_user_cannot_sign_in
             }
             test_numbers {
-                a_test_number_has_its_code_without_waiting
-                codes_of_a_test_number_count_against_who_asks
-                wrong_codes_kill_a_short_fixed_code
-                a_test_number_is_held_after_sixty_wrong_codes_in_a_day
-                a_test_number_ends
-                staff_do_not_sign_in_by_a_test_number
-                a_test_number_has_twenty_sessions_at_most
+                test_number_gets_codes_without_waiting
+                codes_of_a_test_number_count_against_the_client_address
+                wrong_codes_invalidate_a_short_fixed_code
+                test_number_is_locked_out_after_sixty_wrong_codes_in_a_day
+                test_number_expires
+                staff_cannot_sign_in_with_a_test_number
+                test_number_has_at_most_twenty_sessions
             }
             invitations {
-                an_invitation_is_accepted_at_sign_up
-                an_invitation_is_accepted_at_a_later_sign_in
-                an_invitation_is_accepted_in_the_profile
-                signing_in_again_keeps_the_inviter
-                the_same_inviter_again_changes_nothing
-                another_inviter_in_the_profile_is_refused
-                a_bad_invite_code_leaves_the_sms_code_usable
-                a_long_chain_does_not_close
-                parallel_acceptances_by_one_invitee_make_one_edge
-                parallel_sign_ups_by_one_inviter_are_all_counted
-                four_users_closing_a_ring_at_once_leave_no_loop
-                five_users_closing_a_ring_at_once_leave_no_loop
+                invitation_is_accepted_at_sign_up
+                invitation_is_accepted_at_a_later_sign_in
+                invitation_is_accepted_in_the_profile
+                later_sign_in_keeps_the_inviter
+                repeated_inviter_changes_nothing
+                other_inviter_in_the_profile_is_rejected
+                rejected_invite_code_keeps_the_sms_code_valid
+                long_chain_cannot_become_a_loop
+                parallel_acceptances_by_one_invitee_record_one_inviter
+                parallel_sign_ups_with_one_inviter_are_all_counted
+                four_concurrent_acceptances_in_a_ring_leave_no_loop
+                five_concurrent_acceptances_in_a_ring_leave_no_loop
             }
             sessions {
-                a_session_is_found_with_its_user
-                a_refresh_token_is_exchanged_and_its_parent_repeats_the_successor
-                a_used_successor_ends_the_grace_of_its_parent
-                an_older_refresh_token_ends_the_session
-                a_successor_that_is_given_out_late_three_times_in_succession_ends_the_session
-                tabs_that_refresh_at_once_do_not_sign_one_another_out
-                a_session_ends
-                tokens_of_an_inactive_user_stop_at_once
-                ones_own_sessions_are_listed_and_ended
-                a_session_is_ended_by_its_refresh_token
-                a_refresh_does_not_bring_an_ended_session_back
-                where_a_session_is_used_is_kept
+                session_is_found_with_its_user
+                refresh_token_is_exchanged_and_repeats_its_successor
+                use_of_the_successor_ends_the_grace_period
+                older_refresh_token_ends_the_session
+                three_consecutive_late_repetitions_end_the_session
+                concurrent_refreshes_return_the_same_tokens
+                session_expires
+                tokens_of_an_inactive_user_are_rejected_immediately
+                own_sessions_are_listed_and_ended
+                refresh_token_ends_its_session
+                concurrent_refresh_does_not_restore_an_ended_session
+                address_and_user_agent_of_a_session_are_updated
             }
             profiles {
-                a_profile_is_edited_and_cleared
-                an_edit_is_all_or_nothing
-                an_email_belongs_to_one_user
-                parallel_claims_of_an_email_give_it_to_one
-                any_text_comes_back_as_it_was
-                a_profile_of_nobody_is_refused
+                profile_is_edited_and_cleared
+                edit_is_atomic
+                email_belongs_to_one_user
+                parallel_claims_of_an_email_succeed_once
+                text_is_stored_unchanged
+                edit_of_an_unknown_user_is_rejected
             }
             users {
-                pages_cover_everybody_once_in_both_directions
-                an_offset_leaves_out_the_newest
+                pages_list_every_user_once_in_both_directions
+                offset_skips_the_newest_users
                 new_users_do_not_shift_a_cursor
                 filters_match_exactly
-                a_search_finds_what_contains_all_its_terms
-                a_search_with_too_many_or_only_short_terms_is_rejected
-                a_search_follows_edits
+                search_finds_users_that_match_all_terms
+                search_with_too_many_or_only_short_terms_is_rejected
+                search_uses_the_current_values
                 wildcards_are_ordinary_characters
-                a_filtered_list_is_counted_up_to_a_thousand
+                filtered_list_is_counted_up_to_a_thousand
                 invitees_are_paged
-                a_profile_shows_the_newest_invitees
+                profile_shows_the_newest_invitees
             }
             upkeep {
-                staff_are_made_and_promoted
+                staff_are_created_and_promoted
                 sessions_end_when_their_user_becomes_staff
-                parallel_promotions_make_one_user
-                sweeping_deletes_what_has_ended_and_nothing_else
-                a_sweep_takes_no_more_than_its_batch
-                a_storage_is_ready
+                parallel_promotions_create_one_user
+                sweep_deletes_only_expired_rows
+                sweep_deletes_at_most_its_batch
+                storage_is_ready
                 settings_are_recorded_under_their_names
-                a_storage_with_a_clock_reports_the_current_time
-                whoever_lacks_a_key_in_use_is_refused
-                of_two_with_different_keys_who_begin_at_once_one_is_refused
+                storage_with_a_clock_reports_the_current_time
+                service_without_a_key_in_use_is_rejected
+                concurrent_startup_with_different_keys_is_rejected
             }
         }
     };
@@ -204,22 +204,22 @@ macro_rules! conformance {
 /// If the case fails.
 pub fn run(case: impl Future<Output = ()>) {
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
-    let runtime = runtime.worker_threads(4).enable_all().build().expect("a runtime starts");
+    let runtime = runtime.worker_threads(4).enable_all().build().expect("the runtime starts");
     runtime.block_on(case);
 }
 
-/// A clock that is set by hand. Clones show the same time.
+/// Clock that is set manually. Clones share the time.
 #[derive(Clone, Debug)]
 pub struct ManualClock(Arc<Mutex<OffsetDateTime>>);
 
 impl ManualClock {
-    /// A clock that stands at `start`.
+    /// Creates a clock that shows `start`.
     #[must_use]
     pub fn new(start: OffsetDateTime) -> Self {
         Self(Arc::new(Mutex::new(start)))
     }
 
-    /// Moves the hands forward.
+    /// Advances the clock.
     pub fn advance(&self, by: Duration) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) += by;
     }
@@ -231,13 +231,13 @@ impl Clock for ManualClock {
     }
 }
 
-/// A generator that gives the same bytes for the same seed. For tests: whoever knows the seed
-/// knows every code.
+/// Generator that returns the same bytes for the same seed. For tests only: all codes can be computed from
+/// the seed.
 #[derive(Debug)]
 pub struct SeededRandom(Mutex<StdRng>);
 
 impl SeededRandom {
-    /// A generator with this seed.
+    /// Creates a generator with this seed.
     #[must_use]
     pub fn new(seed: u64) -> Self {
         Self(Mutex::new(StdRng::seed_from_u64(seed)))
@@ -250,7 +250,7 @@ impl Random for SeededRandom {
     }
 }
 
-/// A service over the storage under test.
+/// Service on the storage under test.
 #[derive(Clone)]
 struct Bench {
     referral: Referral,
@@ -268,9 +268,9 @@ impl Bench {
     }
 
     fn with(storage: Arc<dyn Storage>, policy: Policy, random: impl Random) -> Self {
-        // A time with microseconds, so that a storage that drops them is found out.
+        // The time has microseconds, so that the cases detect a storage that truncates them.
         let start = OffsetDateTime::from_unix_timestamp_nanos(1_790_000_000_123_456_000);
-        let clock = ManualClock::new(start.expect("a time in this century"));
+        let clock = ManualClock::new(start.expect("valid time"));
         let keys = SigningKeys::from_secret("k1", &[1; 32]).expect("long enough");
         let peppers = Peppers::from_secret("p1", &[2; 32]).expect("long enough");
         let referral = Referral::builder(Arc::clone(&storage), Arc::new(DevelopmentSender), keys, peppers)
@@ -278,16 +278,16 @@ impl Bench {
             .clock(clock.clone())
             .random(random)
             .build()
-            .expect("a sound policy and a sound key");
+            .expect("valid policy and keys");
         Self { referral, storage, clock }
     }
 
-    /// The same service, with a gateway that refuses every message.
+    /// Returns the same service with a gateway that rejects every message.
     fn without_gateway(&self) -> Self {
         self.with_gateway(NoGateway, ())
     }
 
-    /// The same service, with another gateway and somebody who is told what happens.
+    /// Returns the same service with another gateway and a hook.
     fn with_gateway(&self, gateway: impl SmsSender, hook: impl Hook) -> Self {
         let (_, seed) = self.referral.draw_id().as_u64_pair();
         let keys = SigningKeys::from_secret("k1", &[1; 32]).expect("long enough");
@@ -298,7 +298,7 @@ impl Bench {
             .clock(self.clock.clone())
             .random(SeededRandom::new(seed))
             .build()
-            .expect("a sound policy and a sound key");
+            .expect("valid policy and keys");
         Self { referral, ..self.clone() }
     }
 
@@ -306,7 +306,7 @@ impl Bench {
         self.clock.now()
     }
 
-    /// Deletes all that is older than this, at most so many of each kind.
+    /// Deletes all rows that are older than this, at most `batch` of each kind.
     async fn sweep_before(&self, before: OffsetDateTime, batch: u32) -> u64 {
         let (figures_before, messages_before) = (before, before);
         let sweep = Sweep { ended_before: before, figures_before, messages_before, batch };
@@ -321,7 +321,7 @@ impl Bench {
         self.referral.send_code(SendCode::new(phone.clone())).await
     }
 
-    /// Sends a code, which must not be refused.
+    /// Sends a code, which must succeed.
     async fn sent(&self, phone: &PhoneNumber) -> SentCode {
         self.send_code(phone).await.expect("the code is sent")
     }
@@ -330,7 +330,7 @@ impl Bench {
         self.referral.sign_in(request).await
     }
 
-    /// The whole way from asking for a code to being signed in.
+    /// Requests a code and signs in with it.
     async fn try_enter(
         &self,
         phone: &PhoneNumber,
@@ -340,7 +340,7 @@ impl Bench {
         self.sign_in(SignIn { invited_by_code: invited_by.cloned(), ..answer(&sent) }).await
     }
 
-    /// The same, for a phone given by number.
+    /// Requests a code for a numbered phone and signs in, which must succeed.
     async fn enter(&self, number: u32) -> SignedIn {
         self.try_enter(&phone(number), None).await.expect("signed in")
     }
@@ -357,7 +357,7 @@ impl Bench {
         self.referral.current_user(&signed_in.tokens.access).await.expect("a valid token")
     }
 
-    /// Everybody, newest first.
+    /// Returns all users, newest first.
     async fn everybody(&self, bearer: &Bearer) -> Vec<UserView> {
         let mut users = Vec::new();
         let mut cursor = None;
@@ -372,13 +372,13 @@ impl Bench {
         }
     }
 
-    /// Checks what must hold of everybody at any time: codes and phones are unique, nobody is
-    /// among their own inviters, and every count is true.
+    /// Checks the invariants of all users: codes and phones are unique, no user is among their own inviters,
+    /// and every count is correct.
     async fn assert_sound(&self, bearer: &Bearer) {
         let users = self.everybody(bearer).await;
         let list = ListUsers { limit: PageSize::MAX, ..ListUsers::default() };
         let listed = self.referral.users(bearer, list).await.expect("a page");
-        assert_eq!(listed.count, users.len() as u64, "the total is true");
+        assert_eq!(listed.count, users.len() as u64, "the total is correct");
 
         let by_code: HashMap<_, _> = users.iter().map(|user| (&user.invite_code, user)).collect();
         assert_eq!(by_code.len(), users.len(), "invite codes are unique");
@@ -393,12 +393,12 @@ impl Bench {
             let invited =
                 users.iter().filter(|other| other.invited_by_code.as_ref() == Some(&user.invite_code));
             let profile = self.referral.user(bearer, user.id).await.expect("a user");
-            assert_eq!(profile.invited_count, invited.count() as u64, "the count of {} is true", user.id);
+            assert_eq!(profile.invited_count, invited.count() as u64, "the count of {} is correct", user.id);
         }
     }
 }
 
-/// A gateway that is out of order.
+/// Gateway that is out of order.
 struct NoGateway;
 
 #[async_trait::async_trait]
@@ -408,31 +408,31 @@ impl SmsSender for NoGateway {
     }
 }
 
-/// A mobile number, a different one for each number below a million.
+/// Returns a mobile number, a different one for each number below a million.
 fn phone(number: u32) -> PhoneNumber {
     PhoneNumber::parse(&format!("+79608{number:06}"), None).expect("a mobile number")
 }
 
-/// The right answer to a code that was sent, naming its challenge.
+/// Returns a sign-in request with the correct code and the challenge.
 fn answer(sent: &SentCode) -> SignIn {
     let code = sent.revealed_code.as_ref().expect("the development sender reveals it");
     let code = CodeInput::parse(code.reveal()).expect("digits");
     SignIn::new(sent.phone.clone(), code).challenge(sent.challenge)
 }
 
-/// A wrong answer to it.
+/// Returns the same request with a wrong code.
 fn wrong_answer(sent: &SentCode) -> SignIn {
     let right = sent.revealed_code.as_ref().expect("the development sender reveals it").reveal();
     let wrong = right.chars().map(|digit| if digit == '9' { '0' } else { '9' }).collect::<String>();
     SignIn { code: CodeInput::parse(&wrong).expect("digits"), ..answer(sent) }
 }
 
-/// The same answer without the challenge's id.
+/// Returns the same request without the challenge.
 fn unnamed(answer: SignIn) -> SignIn {
     SignIn { challenge: None, ..answer }
 }
 
-/// Runs what `make` makes of each number below `count`, all at once.
+/// Runs the futures that `make` returns for each number below `count` concurrently.
 async fn in_parallel<T: Send + 'static, F>(count: u32, make: impl Fn(u32) -> F) -> Vec<T>
 where
     F: Future<Output = T> + Send + 'static,
@@ -445,11 +445,11 @@ where
     results
 }
 
-/// Asserts that the request was refused, and with what.
+/// Asserts that the request was rejected for this reason.
 #[track_caller]
 fn assert_refused<T: std::fmt::Debug>(result: Result<T, Error>, refusal: Refusal) {
     match result {
         Err(Error::Refused(actual)) => assert_eq!(actual, refusal),
-        other => panic!("not refused with {refusal:?}: {other:?}"),
+        other => panic!("not rejected with {refusal:?}: {other:?}"),
     }
 }

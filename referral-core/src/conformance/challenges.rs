@@ -1,4 +1,4 @@
-//! Codes that are sent.
+//! Cases about requested codes.
 
 use std::{sync::Arc, time::Duration};
 
@@ -8,8 +8,8 @@ use crate::{
     storage::{Counting, Storage},
 };
 
-/// Between two codes for one phone lies the cool-down, and the wait that is told is true.
-pub async fn a_second_code_waits_for_the_cool_down(storage: Arc<dyn Storage>) {
+/// A second code for a phone is rejected until the resend interval has passed, and `retry_after` is exact.
+pub async fn second_code_for_a_phone_waits_for_the_resend_interval(storage: Arc<dyn Storage>) {
     let bench = Bench::new(storage);
     bench.sent(&phone(1)).await;
     bench.advance(Duration::from_secs(15));
@@ -22,22 +22,22 @@ pub async fn a_second_code_waits_for_the_cool_down(storage: Arc<dyn Storage>) {
     bench.sent(&phone(1)).await;
 }
 
-/// Whoever has signed in may ask for another code at once.
-pub async fn a_sign_in_ends_the_cool_down(storage: Arc<dyn Storage>) {
+/// A client that has signed in may request another code immediately.
+pub async fn sign_in_ends_the_resend_interval(storage: Arc<dyn Storage>) {
     let bench = Bench::new(storage);
     let sent = bench.sent(&phone(1)).await;
     bench.sign_in(answer(&sent)).await.expect("signed in");
     bench.sent(&phone(1)).await;
 }
 
-/// The cool-down of one phone is not another's.
-pub async fn phones_do_not_wait_for_one_another(storage: Arc<dyn Storage>) {
+/// The resend interval of one phone does not apply to another.
+pub async fn resend_interval_applies_to_one_phone_only(storage: Arc<dyn Storage>) {
     let bench = Bench::new(storage);
     bench.sent(&phone(1)).await;
     bench.sent(&phone(2)).await;
 }
 
-/// Many requests at once are granted as many codes as in turn.
+/// Concurrent requests must not get more codes than sequential ones.
 pub async fn parallel_requests_for_one_phone_send_one_code(storage: Arc<dyn Storage>) {
     let bench = Bench::new(storage);
     let sent = in_parallel(20, |_| {
@@ -52,8 +52,9 @@ pub async fn parallel_requests_for_one_phone_send_one_code(storage: Arc<dyn Stor
     }
 }
 
-/// A code whose message was not sent is void, costs no waiting, and leaves the one before it.
-pub async fn a_voided_code_is_forgotten_and_the_one_before_it_lives(storage: Arc<dyn Storage>) {
+/// A code whose message was not sent is invalid and does not start a resend interval. The previous code stays
+/// valid.
+pub async fn voided_code_is_invalid_and_the_previous_code_stays_valid(storage: Arc<dyn Storage>) {
     let bench = Bench::new(storage);
     let first = bench.sent(&phone(1)).await;
     bench.advance(Duration::from_mins(1));

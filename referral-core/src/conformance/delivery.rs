@@ -1,4 +1,4 @@
-//! What becomes of messages.
+//! Cases about the delivery status of messages.
 
 use std::{
     sync::{
@@ -22,7 +22,7 @@ use crate::{
 
 const DAY: Duration = Duration::from_hours(24);
 
-/// A gateway with a name of its own for each message: `m1`, `m2`, …, unless it is told others.
+/// Gateway that gives each message its own identifier: `m1`, `m2`, …, unless `ids` are set.
 struct Gateway {
     name: &'static str,
     accepted: AtomicU32,
@@ -48,7 +48,7 @@ impl SmsSender for Gateway {
     }
 }
 
-/// Writes down what it is told of the ways of messages.
+/// Hook that records the statuses and routes of messages.
 #[derive(Clone, Default)]
 struct Diary(Arc<Mutex<Vec<Entry>>>);
 
@@ -75,7 +75,8 @@ impl Diary {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// What became of all messages that went through `g1` to a Russian number, which all must have.
+    /// Returns the statuses of all messages. All of them must have been sent through `g1` to a Russian
+    /// number.
     #[track_caller]
     fn statuses(&self) -> Vec<DeliveryStatus> {
         let status = |entry| match entry {
@@ -83,7 +84,7 @@ impl Diary {
                 assert_eq!(route, route_of("g1"));
                 status
             }
-            Entry::SignedIn(_) => panic!("nobody signed in"),
+            Entry::SignedIn(_) => panic!("unexpected sign-in"),
         };
         self.entries().into_iter().map(status).collect()
     }
@@ -93,7 +94,7 @@ fn route_of(gateway: &str) -> MessageRoute {
     MessageRoute { gateway: gateway.to_owned(), region: Region::parse("RU").ok() }
 }
 
-/// A service whose messages go through the gateway `g1`.
+/// Returns a service that sends messages through the gateway `g1`.
 fn tracked(storage: Arc<dyn Storage>) -> (Bench, Diary) {
     let diary = Diary::default();
     (Bench::new(storage).with_gateway(Gateway::new("g1"), diary.clone()), diary)
@@ -106,11 +107,11 @@ async fn report(bench: &Bench, message_id: &str, status: DeliveryStatus) {
         status,
         evidence: ReportEvidence::Strong,
     };
-    bench.referral.report_delivery(report).await.expect("noted");
+    bench.referral.report_delivery(report).await.expect("recorded");
 }
 
-/// Sent, then delivered, and nothing for what is repeated.
-pub async fn a_message_that_arrives_is_told_of_once(storage: Arc<dyn Storage>) {
+/// The events are sent and then delivered. Repeated reports emit no event.
+pub async fn status_of_a_message_is_reported_once(storage: Arc<dyn Storage>) {
     let (bench, diary) = tracked(storage);
     bench.sent(&phone(1)).await;
     assert_eq!(diary.statuses(), [Sent]);
@@ -123,8 +124,8 @@ pub async fn a_message_that_arrives_is_told_of_once(storage: Arc<dyn Storage>) {
     assert_eq!(diary.statuses(), [Sent, Delivered, Sent, Failed]);
 }
 
-/// What was delivered does not fail; what failed may still be delivered.
-pub async fn a_status_is_not_taken_back(storage: Arc<dyn Storage>) {
+/// A delivered message cannot fail. A failed message can still be delivered.
+pub async fn delivered_message_stays_delivered(storage: Arc<dyn Storage>) {
     let (bench, diary) = tracked(storage);
     bench.sent(&phone(1)).await;
     for status in [Failed, Failed, Delivered, Failed, Delivered] {
@@ -133,8 +134,8 @@ pub async fn a_status_is_not_taken_back(storage: Arc<dyn Storage>) {
     assert_eq!(diary.statuses(), [Sent, Failed, Delivered]);
 }
 
-/// It is told once the message is known to be ours, with the region of its phone.
-pub async fn a_report_may_come_before_it_is_noted_that_the_message_was_sent(storage: Arc<dyn Storage>) {
+/// The event is emitted when the message is recorded, with the region of its phone.
+pub async fn report_before_the_message_is_recorded_is_kept(storage: Arc<dyn Storage>) {
     let (bench, diary) = tracked(storage);
     for status in [Delivered, Failed, Delivered] {
         report(&bench, "m1", status).await;
@@ -146,24 +147,24 @@ pub async fn a_report_may_come_before_it_is_noted_that_the_message_was_sent(stor
     assert_eq!(diary.statuses(), [Sent, Delivered]);
 }
 
-/// A gateway that repeats itself to several processes at once is heard once.
-pub async fn a_report_told_many_times_at_once_is_told_on_once(storage: Arc<dyn Storage>) {
+/// A gateway may send the same report to several processes concurrently. Only one event is emitted.
+pub async fn concurrent_duplicate_reports_emit_one_event(storage: Arc<dyn Storage>) {
     let (bench, diary) = tracked(storage);
     let mut expected = Vec::new();
     for number in 1..=9 {
         bench.sent(&phone(number)).await;
-        let told = in_parallel(8, |_| {
+        let reports = in_parallel(8, |_| {
             let bench = bench.clone();
             async move { report(&bench, &format!("m{number}"), Delivered).await }
         });
-        told.await;
+        reports.await;
         expected.extend([Sent, Delivered]);
         assert_eq!(diary.statuses(), expected);
     }
 }
 
-/// Whichever of them is first.
-pub async fn a_note_and_reports_at_once_lose_nothing(storage: Arc<dyn Storage>) {
+/// The order of the recording and the reports does not matter.
+pub async fn concurrent_recording_and_reports_lose_nothing(storage: Arc<dyn Storage>) {
     let (bench, diary) = tracked(storage);
     for round in 1..=5 {
         let done = in_parallel(5, |number| {
@@ -183,13 +184,13 @@ pub async fn a_note_and_reports_at_once_lose_nothing(storage: Arc<dyn Storage>) 
     }
 }
 
-/// Whatever somebody reports of messages that are none of ours.
-pub async fn reports_of_strange_messages_tell_nothing_and_are_swept(storage: Arc<dyn Storage>) {
+/// Reports of messages that this service did not send.
+pub async fn reports_of_unknown_messages_emit_no_event_and_are_swept(storage: Arc<dyn Storage>) {
     let (bench, diary) = tracked(storage);
     for id in ["m1", "m2", ""] {
         report(&bench, id, Failed).await;
     }
-    // Nothing follows from this one, so it is not even kept.
+    // This report has no effect, so it is not stored.
     report(&bench, "m3", Sent).await;
     assert_eq!(diary.entries(), []);
     let now = bench.now();
@@ -198,11 +199,11 @@ pub async fn reports_of_strange_messages_tell_nothing_and_are_swept(storage: Arc
         assert_eq!(bench.sweep_before(now + DAY, 1).await, expected);
     }
     bench.sent(&phone(1)).await;
-    assert_eq!(diary.statuses(), [Sent], "no trace is left");
+    assert_eq!(diary.statuses(), [Sent], "the reports are deleted");
 }
 
-/// A report after that is one of a strange message.
-pub async fn messages_are_forgotten_after_three_days_and_not_before(storage: Arc<dyn Storage>) {
+/// After that time the message is unknown.
+pub async fn messages_are_deleted_after_three_days_and_not_before(storage: Arc<dyn Storage>) {
     let (bench, diary) = tracked(storage);
     bench.sent(&phone(1)).await;
     bench.sent(&phone(2)).await;
@@ -210,7 +211,7 @@ pub async fn messages_are_forgotten_after_three_days_and_not_before(storage: Arc
     bench.referral.sweep().await.expect("swept");
     report(&bench, "m1", Delivered).await;
     assert_eq!(diary.statuses(), [Sent, Sent, Delivered]);
-    // The report does not make it younger.
+    // A report does not extend the time.
     bench.advance(Duration::from_micros(1));
     assert_eq!(bench.referral.sweep().await.expect("swept"), 2);
     report(&bench, "m1", Failed).await;
@@ -218,8 +219,8 @@ pub async fn messages_are_forgotten_after_three_days_and_not_before(storage: Arc
     assert_eq!(diary.statuses(), [Sent, Sent, Delivered]);
 }
 
-/// Ids are of any script and length that has room, and none is another in the end.
-pub async fn any_id_is_told_from_others(storage: Arc<dyn Storage>) {
+/// Identifiers may have any script, and any length up to the maximum.
+pub async fn similar_message_ids_are_distinguished(storage: Arc<dyn Storage>) {
     let long = "ж🙂".repeat(64);
     let almost = format!("{}ж", &long[..long.len() - '🙂'.len_utf8()]);
     let ids = [&*long, &almost, "a", "A", "a ", "á", "a\u{301}", "m'); --", "%", "m1", "M1"];
@@ -227,7 +228,7 @@ pub async fn any_id_is_told_from_others(storage: Arc<dyn Storage>) {
     let gateway = Gateway { ids: ids.map(str::to_owned).to_vec(), ..Gateway::new("g1") };
     let bench = bench.with_gateway(gateway, diary.clone());
     for number in 0..ids.len() {
-        // Each in a number block of its own, or there would be too many.
+        // Each phone is in its own number range, because of the limit for a range.
         bench.sent(&phone(1_000 * u32::try_from(number).expect("few"))).await;
     }
     let sent = vec![Sent; ids.len()];
@@ -237,7 +238,7 @@ pub async fn any_id_is_told_from_others(storage: Arc<dyn Storage>) {
         assert_eq!(diary.statuses(), expected, "after {id}");
     }
 
-    // For what is longer there is no room: it is sent, and not tracked.
+    // A message with a longer identifier is sent but not tracked.
     let longer = long + "ж";
     let gateway = Gateway { ids: vec![longer.clone()], ..Gateway::new("g2") };
     let bench = bench.with_gateway(gateway, Diary::default());
@@ -246,8 +247,8 @@ pub async fn any_id_is_told_from_others(storage: Arc<dyn Storage>) {
     bench.sign_in(answer(&sent)).await.expect("signed in");
 }
 
-/// At a sign-up and later, after a wrong try, and where the code comes without its id.
-pub async fn a_sign_in_names_the_gateway_of_its_code(storage: Arc<dyn Storage>) {
+/// At sign-up and later, after a wrong attempt, and for a code without its challenge.
+pub async fn sign_in_reports_the_gateway_of_its_code(storage: Arc<dyn Storage>) {
     let (bench, diary) = tracked(storage);
     bench.try_enter(&phone(1), None).await.expect("signed up");
     bench.advance(Duration::from_mins(1));
@@ -259,8 +260,8 @@ pub async fn a_sign_in_names_the_gateway_of_its_code(storage: Arc<dyn Storage>) 
     assert_eq!(diary.entries(), [sent.clone(), signed_in.clone(), sent, signed_in]);
 }
 
-/// One code went through one gateway, the next through another, and a third through nobody knows which.
-pub async fn each_code_has_a_gateway_of_its_own(storage: Arc<dyn Storage>) {
+/// One code is sent through one gateway, the next through another, and a third through an unknown one.
+pub async fn each_code_keeps_its_own_gateway(storage: Arc<dyn Storage>) {
     let bench = Bench::new(storage);
     let diary = Diary::default();
     let first = bench.with_gateway(Gateway::new("g1"), diary.clone());
@@ -274,7 +275,7 @@ pub async fn each_code_has_a_gateway_of_its_own(storage: Arc<dyn Storage>) {
     let expected = [Some(route_of("g1")), Some(route_of("g2")), None];
     assert_eq!(signed_in, expected.map(Entry::SignedIn));
 
-    // An older code that lives on under its id is told from the newer.
+    // An older code that is redeemed with its challenge keeps its own gateway.
     let older = first.sent(&phone(4)).await;
     bench.advance(Duration::from_mins(1));
     second.sent(&phone(4)).await;
@@ -282,9 +283,9 @@ pub async fn each_code_has_a_gateway_of_its_own(storage: Arc<dyn Storage>) {
     assert_eq!(diary.entries().last(), Some(&Entry::SignedIn(Some(route_of("g1")))));
 }
 
-/// Whoever is faster than the note is signed in, and the note does no harm; nor does one for a challenge
-/// that was swept.
-pub async fn a_redeemed_code_takes_no_note(storage: Arc<dyn Storage>) {
+/// A client may sign in before the message is recorded. The recording then succeeds, also if the challenge
+/// was deleted.
+pub async fn message_of_a_redeemed_or_deleted_code_can_be_recorded(storage: Arc<dyn Storage>) {
     let bench = Bench::new(storage);
     let sent = bench.sent(&phone(1)).await;
     bench.sign_in(answer(&sent)).await.expect("signed in");
@@ -295,10 +296,10 @@ pub async fn a_redeemed_code_takes_no_note(storage: Arc<dyn Storage>) {
         (ChallengeId(uuid::Uuid::nil()), Some("m2")),
         (ChallengeId(uuid::Uuid::nil()), None),
     ] {
-        let news = MessageNews::accepted(&route, id, challenge, now).expect("a short name");
+        let news = MessageNews::accepted(&route, id, challenge, now).expect("valid name");
         let reached = id.map(|_| Sent);
         let region = reached.and(route.region);
         let expected = MessageChange { region, reached: reached.into_iter().collect(), is_unknown: false };
-        assert_eq!(bench.storage.note_message(&news).await.expect("noted"), expected);
+        assert_eq!(bench.storage.note_message(&news).await.expect("recorded"), expected);
     }
 }

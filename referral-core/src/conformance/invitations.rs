@@ -1,4 +1,4 @@
-//! Inviters, named once and for good.
+//! Cases about inviters, which cannot be changed.
 
 use std::{sync::Arc, time::Duration};
 
@@ -8,13 +8,13 @@ use crate::{
     SignedIn, storage::Storage,
 };
 
-/// Names an inviter in the profile.
+/// Sets the inviter in the profile.
 async fn accept(bench: &Bench, bearer: &Bearer, code: &InviteCode) -> Result<ProfileView, Error> {
     let change = ProfileChange { invited_by_code: Some(code.clone()), ..ProfileChange::default() };
     bench.referral.edit_profile(bearer, change, &Client::default()).await
 }
 
-/// The inviter has one invitee, and it is this one.
+/// Asserts that the inviter has exactly this invitee.
 async fn assert_invited(bench: &Bench, inviter: &SignedIn, invitee: &SignedIn) {
     let profile = bench.profile(inviter).await;
     assert_eq!(profile.invited_count, 1);
@@ -26,8 +26,8 @@ async fn assert_invited(bench: &Bench, inviter: &SignedIn, invitee: &SignedIn) {
     assert_eq!(invitee.user.invited_by_code.as_ref(), Some(&inviter.user.invite_code));
 }
 
-/// With the first sign-in.
-pub async fn an_invitation_is_accepted_at_sign_up(storage: Arc<dyn Storage>) {
+/// At the first sign-in.
+pub async fn invitation_is_accepted_at_sign_up(storage: Arc<dyn Storage>) {
     let bench = Bench::new(storage);
     let anna = bench.enter(1).await;
     let boris = bench.enter_invited(2, &anna.user).await;
@@ -37,8 +37,8 @@ pub async fn an_invitation_is_accepted_at_sign_up(storage: Arc<dyn Storage>) {
     assert_invited(&bench, &anna, &boris).await;
 }
 
-/// With a later sign-in, by somebody who had no inviter.
-pub async fn an_invitation_is_accepted_at_a_later_sign_in(storage: Arc<dyn Storage>) {
+/// At a later sign-in of a user without an inviter.
+pub async fn invitation_is_accepted_at_a_later_sign_in(storage: Arc<dyn Storage>) {
     let bench = Bench::new(storage);
     let [anna, _] = [bench.enter(1).await, bench.enter(2).await];
     let boris = bench.enter_invited(2, &anna.user).await;
@@ -48,7 +48,7 @@ pub async fn an_invitation_is_accepted_at_a_later_sign_in(storage: Arc<dyn Stora
 }
 
 /// By an edit of the profile.
-pub async fn an_invitation_is_accepted_in_the_profile(storage: Arc<dyn Storage>) {
+pub async fn invitation_is_accepted_in_the_profile(storage: Arc<dyn Storage>) {
     let bench = Bench::new(storage);
     let [anna, boris] = [bench.enter(1).await, bench.enter(2).await];
     let profile =
@@ -57,8 +57,8 @@ pub async fn an_invitation_is_accepted_in_the_profile(storage: Arc<dyn Storage>)
     assert_invited(&bench, &anna, &boris).await;
 }
 
-/// Without a code, or with another: the inviter stays.
-pub async fn signing_in_again_keeps_the_inviter(storage: Arc<dyn Storage>) {
+/// The inviter stays the same at a sign-in without an invite code or with another one.
+pub async fn later_sign_in_keeps_the_inviter(storage: Arc<dyn Storage>) {
     let bench = Bench::new(storage);
     let [anna, vera] = [bench.enter(1).await, bench.enter(3).await];
     bench.enter_invited(2, &anna.user).await;
@@ -71,8 +71,8 @@ pub async fn signing_in_again_keeps_the_inviter(storage: Arc<dyn Storage>) {
     assert_eq!(bench.profile(&vera).await.invited_count, 0);
 }
 
-/// The inviter who is named already can be named again, to no effect.
-pub async fn the_same_inviter_again_changes_nothing(storage: Arc<dyn Storage>) {
+/// The current inviter can be set again, without an effect.
+pub async fn repeated_inviter_changes_nothing(storage: Arc<dyn Storage>) {
     let bench = Bench::new(storage);
     let anna = bench.enter(1).await;
     bench.enter_invited(2, &anna.user).await;
@@ -82,8 +82,8 @@ pub async fn the_same_inviter_again_changes_nothing(storage: Arc<dyn Storage>) {
     assert_invited(&bench, &anna, &again).await;
 }
 
-/// In the profile, where nothing else is asked for, another inviter is an error.
-pub async fn another_inviter_in_the_profile_is_refused(storage: Arc<dyn Storage>) {
+/// An edit of the profile with another inviter is an error, since the request has no other purpose.
+pub async fn other_inviter_in_the_profile_is_rejected(storage: Arc<dyn Storage>) {
     let bench = Bench::new(storage);
     let [anna, vera] = [bench.enter(1).await, bench.enter(3).await];
     let boris = bench.enter_invited(2, &anna.user).await;
@@ -92,9 +92,9 @@ pub async fn another_inviter_in_the_profile_is_refused(storage: Arc<dyn Storage>
     assert_invited(&bench, &anna, &boris).await;
 }
 
-/// Unknown, one's own, or closing a loop: nothing changes, and the code from the message is
-/// still good, without the invite code or with a better one.
-pub async fn a_bad_invite_code_leaves_the_sms_code_usable(storage: Arc<dyn Storage>) {
+/// An invite code that is unknown, one's own, or would close a loop changes nothing. The SMS code stays
+/// valid, without an invite code or with another one.
+pub async fn rejected_invite_code_keeps_the_sms_code_valid(storage: Arc<dyn Storage>) {
     let bench = Bench::new(storage);
     let anna = bench.enter(1).await;
     let boris = bench.enter_invited(2, &anna.user).await;
@@ -119,12 +119,12 @@ pub async fn a_bad_invite_code_leaves_the_sms_code_usable(storage: Arc<dyn Stora
     let with_code = SignIn { invited_by_code: Some(unknown), ..answer(&sent) };
     assert_refused(bench.sign_in(with_code).await, Refusal::UnknownInviteCode);
     let created = bench.sign_in(answer(&sent)).await.expect("signed in").created;
-    assert!(created, "the refused attempt made no user");
+    assert!(created, "the rejected attempt created no user");
     bench.assert_sound(&bench.bearer(&anna).await).await;
 }
 
-/// A loop is refused however long it would be.
-pub async fn a_long_chain_does_not_close(storage: Arc<dyn Storage>) {
+/// A loop of any length is rejected.
+pub async fn long_chain_cannot_become_a_loop(storage: Arc<dyn Storage>) {
     let bench = Bench::new(storage);
     let first = bench.enter(0).await;
     let mut last = first.clone();
@@ -140,8 +140,8 @@ pub async fn a_long_chain_does_not_close(storage: Arc<dyn Storage>) {
     bench.assert_sound(&bearer).await;
 }
 
-/// Of many acceptances by one invitee at once, by sign-in and in the profile, one counts.
-pub async fn parallel_acceptances_by_one_invitee_make_one_edge(storage: Arc<dyn Storage>) {
+/// Of many concurrent acceptances by one invitee, at sign-in and in the profile, one succeeds.
+pub async fn parallel_acceptances_by_one_invitee_record_one_inviter(storage: Arc<dyn Storage>) {
     let bench = Bench::new(storage);
     let invitee = bench.enter(99).await;
     let bearer = bench.bearer(&invitee).await;
@@ -163,7 +163,7 @@ pub async fn parallel_acceptances_by_one_invitee_make_one_edge(storage: Arc<dyn 
             match accept(&bench, &bearer, &code).await {
                 Ok(_) => true,
                 Err(Error::Refused(Refusal::InvitationAlreadyAccepted)) => false,
-                Err(other) => panic!("neither accepted nor refused: {other:?}"),
+                Err(other) => panic!("neither accepted nor rejected: {other:?}"),
             }
         }
     });
@@ -177,8 +177,8 @@ pub async fn parallel_acceptances_by_one_invitee_make_one_edge(storage: Arc<dyn 
     bench.assert_sound(&bearer).await;
 }
 
-/// Sign-ups with one inviter at once lose no count.
-pub async fn parallel_sign_ups_by_one_inviter_are_all_counted(storage: Arc<dyn Storage>) {
+/// Concurrent sign-ups with one inviter are all counted.
+pub async fn parallel_sign_ups_with_one_inviter_are_all_counted(storage: Arc<dyn Storage>) {
     let bench = Bench::new(storage);
     let anna = bench.enter(99).await;
     in_parallel(30, |number| {
@@ -190,13 +190,14 @@ pub async fn parallel_sign_ups_by_one_inviter_are_all_counted(storage: Arc<dyn S
     bench.assert_sound(&bench.bearer(&anna).await).await;
 }
 
-/// Each of four names the next at the same time: at least one is refused, and no loop is left.
-pub async fn four_users_closing_a_ring_at_once_leave_no_loop(storage: Arc<dyn Storage>) {
+/// Each of four users accepts the next as inviter concurrently. At least one acceptance is rejected, and no
+/// loop remains.
+pub async fn four_concurrent_acceptances_in_a_ring_leave_no_loop(storage: Arc<dyn Storage>) {
     close_rings(storage, 4).await;
 }
 
-/// The same with five, where locking pairs of users would let a loop through.
-pub async fn five_users_closing_a_ring_at_once_leave_no_loop(storage: Arc<dyn Storage>) {
+/// The same with five users, where locking pairs of users would allow a loop.
+pub async fn five_concurrent_acceptances_in_a_ring_leave_no_loop(storage: Arc<dyn Storage>) {
     close_rings(storage, 5).await;
 }
 
@@ -212,7 +213,7 @@ async fn close_rings(storage: Arc<dyn Storage>, size: u32) {
             let next = members[((number + 1) % size) as usize].user.invite_code.clone();
             let (bench, member) = (bench.clone(), members[number as usize].clone());
             async move {
-                // Half of them by signing in, so that both ways meet.
+                // Half of them sign in, so that both code paths run concurrently.
                 if number % 2 == 0 {
                     return bench.try_enter(&member.user.phone, Some(&next)).await.map(|_| ());
                 }
@@ -224,7 +225,7 @@ async fn close_rings(storage: Arc<dyn Storage>, size: u32) {
         for refused in accepted.into_iter().filter(Result::is_err) {
             assert_refused(refused, Refusal::InvitationLoop);
         }
-        // Those who were refused have used up codes of their number block.
+        // Rejected users have used up codes of their number range.
         bench.advance(Duration::from_hours(1) + Duration::from_secs(1));
     }
     let outsider = bench.enter(999).await;

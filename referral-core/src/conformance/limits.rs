@@ -1,4 +1,5 @@
-//! Limits: what is counted, for how long, and that many at once get no more than as many in turn.
+//! Cases about limits: the counted requests, the time for which they count, and that concurrent requests do
+//! not exceed a limit.
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
@@ -16,12 +17,12 @@ const MINUTE: Duration = Duration::from_mins(1);
 const HOUR: Duration = Duration::from_hours(1);
 const DAY: Duration = Duration::from_hours(24);
 
-/// A client at an address, a different one for each number.
+/// Returns a client at an address, a different one for each number.
 fn client(number: u32) -> Client {
     Client::default().address(IpAddr::V4(Ipv4Addr::from(0xc600_0000 + number)))
 }
 
-/// A phone in a number block of its own.
+/// Returns a phone in its own number range.
 fn far_phone(number: u32) -> PhoneNumber {
     phone(number * 1_000)
 }
@@ -30,12 +31,12 @@ async fn send(bench: &Bench, phone: &PhoneNumber, client: Client) -> Result<Sent
     bench.referral.send_code(SendCode::new(phone.clone()).client(client)).await
 }
 
-/// How long a refusal says to wait.
+/// Returns the wait of a rejection.
 #[track_caller]
 fn wait<T: std::fmt::Debug>(result: Result<T, Error>) -> Duration {
     match result {
         Err(Error::Refused(Refusal::TooManyRequests { retry_after, .. })) => retry_after,
-        other => panic!("not refused for being too many: {other:?}"),
+        other => panic!("not rejected as too many requests: {other:?}"),
     }
 }
 
@@ -43,9 +44,9 @@ fn is_wrong(result: &Result<SignedIn, Error>) -> bool {
     matches!(result, Err(Error::Refused(Refusal::InvalidCode)))
 }
 
-/// Three in a quarter of an hour, five in an hour, ten in a day; and after waiting as long as told
-/// there is another.
-pub async fn codes_of_a_phone_are_limited_and_the_wait_is_true(storage: Arc<dyn Storage>) {
+/// Three codes in 15 minutes, five in an hour, ten in a day. After the reported wait another code is
+/// available.
+pub async fn codes_of_a_phone_are_limited_and_the_reported_wait_is_exact(storage: Arc<dyn Storage>) {
     let bench = Bench::new(storage);
     let start = bench.now();
     let mut sent = Vec::new();
@@ -53,14 +54,14 @@ pub async fn codes_of_a_phone_are_limited_and_the_wait_is_true(storage: Arc<dyn 
         match bench.send_code(&phone(1)).await {
             Ok(code) => {
                 sent.push(bench.now() - start);
-                // Told with the code: nothing comes earlier.
+                // The wait is returned with the code, and the next code is not available earlier.
                 bench.advance(code.resend_in.saturating_sub(Duration::from_micros(1)));
                 wait(bench.send_code(&phone(1)).await);
                 bench.advance(Duration::from_micros(1));
             }
             refused => {
                 let wait = wait(refused);
-                panic!("the wait that came with the last code was short by {wait:?}");
+                panic!("the wait that was returned with the last code is too short by {wait:?}");
             }
         }
     }
@@ -71,8 +72,9 @@ pub async fn codes_of_a_phone_are_limited_and_the_wait_is_true(storage: Arc<dyn 
     }
 }
 
-/// Whoever makes the gateway fail must not do so for ever; whoever suffers from it may ask again.
-pub async fn a_code_that_was_not_sent_is_taken_back_from_the_phone_and_its_block_and_not_from_the_address(
+/// A client whose messages fail must not be able to request codes without a limit. Other clients may request
+/// another code.
+pub async fn unsent_code_is_refunded_to_the_phone_and_the_number_range_but_not_to_the_address(
     storage: Arc<dyn Storage>,
 ) {
     let bench = Bench::new(storage).without_gateway();
@@ -87,8 +89,8 @@ pub async fn a_code_that_was_not_sent_is_taken_back_from_the_phone_and_its_block
     }
 }
 
-/// A stranger at one address leaves most codes of a number block to others, whether they are sent or not.
-pub async fn one_address_gets_a_third_of_the_codes_of_a_number_block(storage: Arc<dyn Storage>) {
+/// A client at one address leaves most codes of a number range to others, whether they are sent or not.
+pub async fn one_address_gets_a_third_of_the_codes_of_a_number_range(storage: Arc<dyn Storage>) {
     let bench = Bench::new(storage);
     for (bench, stranger) in [(bench.without_gateway(), client(1)), (bench.clone(), client(2))] {
         for number in 0..3 {
@@ -97,19 +99,19 @@ pub async fn one_address_gets_a_third_of_the_codes_of_a_number_block(storage: Ar
         wait(send(&bench, &phone(3), stranger.clone()).await);
     }
     for number in 10..17 {
-        send(&bench, &phone(number), client(number)).await.expect("seven are left for others");
+        send(&bench, &phone(number), client(number)).await.expect("seven codes are left for others");
     }
     wait(send(&bench, &phone(20), client(20)).await);
 }
 
-/// A line of IPv6 has many addresses: what is requested from one of them counts for its network.
-pub async fn a_line_of_ipv6_is_limited_by_its_networks(storage: Arc<dyn Storage>) {
+/// An IPv6 subscriber has many addresses, so requests count for the network.
+pub async fn ipv6_client_is_limited_by_its_networks(storage: Arc<dyn Storage>) {
     let bench = Bench::new(storage);
     let client = |network: u16| {
         let address = Ipv6Addr::new(0x2001, 0xdb8, 1, network, 0, 0, 0, 1);
         Client::default().address(IpAddr::V6(address))
     };
-    // Ten from each of two /64 are all that their /56 has; the /48 has twice as many.
+    // Ten from each of two /64 use up their /56. The /48 has twice as many.
     for number in 0..20 {
         send(&bench, &far_phone(number), client(u16::from(number >= 10))).await.expect("sent");
     }
@@ -120,8 +122,8 @@ pub async fn a_line_of_ipv6_is_limited_by_its_networks(storage: Arc<dyn Storage>
     wait(send(&bench, &far_phone(40), client(0x200)).await);
 }
 
-/// A code that comes too late, or that others used up, is not a guess.
-pub async fn a_correct_code_that_is_no_longer_valid_is_not_counted(storage: Arc<dyn Storage>) {
+/// A correct code that is expired or invalidated by others is not a guess.
+pub async fn correct_code_that_is_no_longer_valid_is_not_counted(storage: Arc<dyn Storage>) {
     let bench = Bench::new(storage);
     let expired = send(&bench, &far_phone(1), client(1)).await.expect("sent");
     bench.advance(5 * MINUTE);
@@ -134,11 +136,11 @@ pub async fn a_correct_code_that_is_no_longer_valid_is_not_counted(storage: Arc<
         }
     }
     let sent = send(&bench, &far_phone(3), client(2)).await.expect("sent");
-    bench.sign_in(SignIn { client: client(2), ..answer(&sent) }).await.expect("no user is kept out");
+    bench.sign_in(SignIn { client: client(2), ..answer(&sent) }).await.expect("no user is blocked");
 }
 
-/// Attempts that cannot succeed have a limit of their own, ten times as wide as that on guesses.
-pub async fn attempts_without_a_challenge_keep_nobody_out(storage: Arc<dyn Storage>) {
+/// Attempts that cannot succeed have a separate limit, which is ten times the limit of guesses.
+pub async fn attempts_without_a_challenge_do_not_block_sign_ins(storage: Arc<dyn Storage>) {
     let bench = Bench::new(storage);
     let code = || CodeInput::parse("0000").expect("digits");
     let attempt = |number| SignIn::new(far_phone(number), code()).client(client(1));
@@ -152,12 +154,15 @@ pub async fn attempts_without_a_challenge_keep_nobody_out(storage: Arc<dyn Stora
     let sent = send(&bench, &far_phone(2), client(1)).await.expect("sent");
     let wrong = SignIn { client: client(1), ..wrong_answer(&sent) };
     assert_eq!(wait(bench.sign_in(wrong).await), retry_after, "the same response to a wrong code");
-    bench.sign_in(SignIn { client: client(1), ..answer(&sent) }).await.expect("a correct code signs in");
+    bench
+        .sign_in(SignIn { client: client(1), ..answer(&sent) })
+        .await
+        .expect("sign-in with the correct code");
     bench.advance(retry_after);
     assert_refused(bench.sign_in(attempt(1)).await, Refusal::InvalidCode);
 }
 
-/// Whether another user has an e-mail address shows in the response, so it cannot be asked often.
+/// The response reveals whether another user has an email address, so edits of the address are limited.
 pub async fn edits_of_an_email_address_are_limited(storage: Arc<dyn Storage>) {
     let bench = Bench::new(storage);
     let [anna, boris] = [bench.enter(1).await, bench.enter(2).await];
@@ -167,7 +172,7 @@ pub async fn edits_of_an_email_address_are_limited(storage: Arc<dyn Storage>) {
         let email = Some(Email::parse(address).ok());
         ProfileChange { email, ..ProfileChange::default() }
     };
-    bench.referral.edit_profile(&anna, change("anna@example.com"), &nowhere).await.expect("free");
+    bench.referral.edit_profile(&anna, change("anna@example.com"), &nowhere).await.expect("unused address");
     let probes = in_parallel(20, |number| {
         let (bench, boris, nowhere) = (bench.clone(), boris.clone(), nowhere.clone());
         let change = change(if number % 2 == 0 { "anna@example.com" } else { "boris@example.com" });
@@ -180,31 +185,33 @@ pub async fn edits_of_an_email_address_are_limited(storage: Arc<dyn Storage>) {
     assert!(wait <= HOUR, "{wait:?}");
     let name = ProfileChange { first_name: Some(None), ..ProfileChange::default() };
     bench.referral.edit_profile(&boris, name, &nowhere).await.expect("other fields are not limited");
-    bench.referral.edit_profile(&anna, change("anna@example.org"), &nowhere).await.expect("nor other users");
+    bench
+        .referral
+        .edit_profile(&anna, change("anna@example.org"), &nowhere)
+        .await
+        .expect("other users are not limited");
     bench.advance(wait);
     let taken = bench.referral.edit_profile(&boris, change("anna@example.org"), &nowhere).await;
     assert_refused(taken, Refusal::EmailTaken);
 }
 
-/// People behind one address, or with numbers like one another, are not punished.
-pub async fn a_code_that_led_to_a_sign_in_is_taken_back_from_the_address_and_the_block(
-    storage: Arc<dyn Storage>,
-) {
+/// Users that share an address or a number range are not limited by each other.
+pub async fn redeemed_code_is_refunded_to_the_address_and_the_number_range(storage: Arc<dyn Storage>) {
     let bench = Bench::new(storage);
     for number in 0..30 {
-        let sent = send(&bench, &phone(number), client(1)).await.expect("not refused for others");
+        let sent = send(&bench, &phone(number), client(1)).await.expect("not limited by other users");
         bench.sign_in(answer(&sent)).await.expect("signed in");
     }
     for number in 1..=10 {
-        send(&bench, &far_phone(number), client(1)).await.expect("ten that lead to no sign-in");
-        send(&bench, &phone(number), client(number + 1)).await.expect("ten of the block");
+        send(&bench, &far_phone(number), client(1)).await.expect("ten codes that are not redeemed");
+        send(&bench, &phone(number), client(number + 1)).await.expect("ten codes of the number range");
     }
     wait(send(&bench, &far_phone(11), client(1)).await);
     wait(send(&bench, &phone(41), client(41)).await);
 }
 
-/// Ten codes an hour from one address, at once or in turn; and when the hour is over, the next.
-pub async fn parallel_requests_from_one_address_are_granted_as_in_turn(storage: Arc<dyn Storage>) {
+/// An address gets ten codes in an hour, concurrently or sequentially, and more after the hour.
+pub async fn parallel_requests_from_one_address_do_not_exceed_its_limit(storage: Arc<dyn Storage>) {
     let bench = Bench::new(storage);
     let sent = in_parallel(25, |number| {
         let bench = bench.clone();
@@ -218,19 +225,19 @@ pub async fn parallel_requests_from_one_address_are_granted_as_in_turn(storage: 
     send(&bench, &far_phone(31), client(1)).await.expect("after the wait");
 }
 
-/// Ten codes an hour for numbers that differ in the last three digits, from wherever they are asked for.
-pub async fn parallel_requests_for_one_number_block_are_granted_as_in_turn(storage: Arc<dyn Storage>) {
+/// Numbers that differ in the last three digits only get ten codes in an hour, from any addresses.
+pub async fn parallel_requests_for_one_number_range_do_not_exceed_its_limit(storage: Arc<dyn Storage>) {
     let bench = Bench::new(storage);
     let sent = in_parallel(25, |number| {
         let bench = bench.clone();
         async move { send(&bench, &phone(number), client(number)).await }
     });
     assert_eq!(sent.await.iter().filter(|sent| sent.is_ok()).count(), 10);
-    send(&bench, &far_phone(1), client(1)).await.expect("another block");
+    send(&bench, &far_phone(1), client(1)).await.expect("another number range");
 }
 
-/// From one address come three codes a day for a phone, which has ten.
-pub async fn a_stranger_does_not_use_up_the_codes_of_a_phone(storage: Arc<dyn Storage>) {
+/// One address gets three codes a day for a phone, and the phone gets ten.
+pub async fn one_address_cannot_use_up_the_codes_of_a_phone(storage: Arc<dyn Storage>) {
     let bench = Bench::new(storage);
     for _ in 0..3 {
         send(&bench, &phone(1), client(1)).await.expect("sent");
@@ -242,8 +249,8 @@ pub async fn a_stranger_does_not_use_up_the_codes_of_a_phone(storage: Arc<dyn St
     bench.sign_in(SignIn { client: client(2), ..answer(&sent) }).await.expect("signed in");
 }
 
-/// From five wrong codes on there are six digits, from thirty eight; and what is shorter is dead.
-pub async fn wrong_codes_lengthen_the_next_and_kill_the_shorter(storage: Arc<dyn Storage>) {
+/// After five wrong codes new codes have six digits, after thirty eight digits. Shorter codes are invalid.
+pub async fn wrong_codes_lengthen_new_codes_and_invalidate_shorter_codes(storage: Arc<dyn Storage>) {
     let bench = Bench::new(storage);
     let shorter = bench.sent(&phone(1)).await;
     bench.advance(MINUTE);
@@ -251,16 +258,17 @@ pub async fn wrong_codes_lengthen_the_next_and_kill_the_shorter(storage: Arc<dyn
         let sent = bench.sent(&phone(1)).await;
         assert_eq!(sent.code_length, code_length);
         guess_six_times(&bench, &sent).await;
-        // The sixth guess at four digits found the code dead, and so is any other of four digits.
+        // The sixth guess was made when the code of four digits was invalid, and so is any other of four
+        // digits.
         assert_refused(bench.sign_in(answer(&shorter)).await, Refusal::InvalidCode);
         bench.advance(HOUR);
     }
     bench.advance(31 * DAY);
-    assert_eq!(bench.sent(&phone(1)).await.code_length, 4, "a month later all is forgotten");
+    assert_eq!(bench.sent(&phone(1)).await.code_length, 4, "the failures are deleted after a month");
 }
 
-/// Of a peer it is known that each new code brings new guesses, of another that each sign-in does.
-pub async fn neither_a_new_code_nor_a_success_resets_the_count(storage: Arc<dyn Storage>) {
+/// Neither a new code nor a sign-in gives a client further guesses.
+pub async fn new_code_or_sign_in_does_not_reset_the_count_of_wrong_codes(storage: Arc<dyn Storage>) {
     let bench = Bench::new(storage);
     for guesses in [2, 2] {
         let sent = bench.sent(&phone(1)).await;
@@ -277,8 +285,11 @@ pub async fn neither_a_new_code_nor_a_success_resets_the_count(storage: Arc<dyn 
     assert_eq!(bench.sent(&phone(1)).await.code_length, 6);
 }
 
-/// Several codes live at once under their ids, and all guesses at once at all of them are five.
-pub async fn parallel_guesses_at_several_codes_get_no_more_than_their_phone_has(storage: Arc<dyn Storage>) {
+/// Several codes are valid with their challenges. All concurrent guesses at all of them together are limited
+/// to five.
+pub async fn parallel_guesses_at_several_codes_do_not_exceed_the_limit_of_the_phone(
+    storage: Arc<dyn Storage>,
+) {
     let bench = Bench::new(storage);
     let mut codes = Vec::new();
     for _ in 0..3 {
@@ -294,7 +305,7 @@ pub async fn parallel_guesses_at_several_codes_get_no_more_than_their_phone_has(
     for code in codes.iter() {
         assert_refused(bench.sign_in(answer(code)).await, Refusal::InvalidCode);
     }
-    // Five were counted, and not one more: with six a code, the thirtieth comes at the fifth code.
+    // Exactly five guesses were counted: with six for each code, the thirtieth is made at the fifth code.
     for code_length in [6, 6, 6, 6, 6, 8] {
         bench.advance(HOUR);
         let sent = bench.sent(&phone(1)).await;
@@ -303,7 +314,7 @@ pub async fn parallel_guesses_at_several_codes_get_no_more_than_their_phone_has(
     }
 }
 
-/// Wrong codes as long as the code lives.
+/// Sends wrong codes until the code is invalid.
 async fn guess_six_times(bench: &Bench, sent: &SentCode) {
     for attempt in [wrong_answer(sent), unnamed(wrong_answer(sent))] {
         for _ in 0..3 {
@@ -312,8 +323,8 @@ async fn guess_six_times(bench: &Bench, sent: &SentCode) {
     }
 }
 
-/// One guess at each of many phones at once: an address has twenty.
-pub async fn parallel_guesses_from_one_address_get_no_more_than_it_has(storage: Arc<dyn Storage>) {
+/// One guess at each of many phones concurrently: an address has twenty.
+pub async fn parallel_guesses_from_one_address_do_not_exceed_its_limit(storage: Arc<dyn Storage>) {
     let bench = Bench::new(storage);
     let mut codes = Vec::new();
     for number in 0..40 {
@@ -333,8 +344,8 @@ pub async fn parallel_guesses_from_one_address_get_no_more_than_it_has(storage: 
     bench.sign_in(SignIn { client: client(0), ..right }).await.expect("the owner, elsewhere, signs in");
 }
 
-/// Somebody who mistypes now and then is no guesser.
-pub async fn whoever_has_the_right_code_in_the_end_is_not_counted(storage: Arc<dyn Storage>) {
+/// A user who mistypes a code is not treated as an attacker.
+pub async fn wrong_codes_before_a_sign_in_are_refunded(storage: Arc<dyn Storage>) {
     let bench = Bench::new(storage);
     for number in 0..15 {
         let sent = send(&bench, &far_phone(number), client(1)).await.expect("sent");
@@ -342,13 +353,13 @@ pub async fn whoever_has_the_right_code_in_the_end_is_not_counted(storage: Arc<d
             let wrong = SignIn { client: client(2), ..wrong_answer(&sent) };
             assert_refused(bench.sign_in(wrong).await, Refusal::InvalidCode);
         }
-        // Elsewhere: their mistakes are taken back where they were made.
+        // From another address: the failures are refunded to the address that made them.
         bench.sign_in(SignIn { client: client(3), ..answer(&sent) }).await.expect("signed in");
     }
 }
 
-/// The ninety-nine others who send one right code at once have guessed nothing.
-pub async fn a_repetition_of_the_code_just_redeemed_is_not_counted(storage: Arc<dyn Storage>) {
+/// The 99 other requests with the same correct code are not guesses.
+pub async fn repeated_redemption_of_a_code_is_not_counted(storage: Arc<dyn Storage>) {
     let bench = Bench::new(storage);
     let sent = send(&bench, &phone(1), client(1)).await.expect("sent");
     let right = SignIn { client: client(1), ..answer(&sent) };
@@ -359,7 +370,7 @@ pub async fn a_repetition_of_the_code_just_redeemed_is_not_counted(storage: Arc<
     let signed_in = signed_in.await;
     assert_eq!(signed_in.iter().filter(|result| result.is_ok()).count(), 1);
     assert_eq!(signed_in.iter().filter(|result| is_wrong(result)).count(), 99);
-    // Nor against the phone: after four wrong codes the next is as short as the first.
+    // Nor are they counted for the phone: after four wrong codes the next code is still short.
     let sent = bench.sent(&phone(1)).await;
     for attempt in [wrong_answer(&sent), unnamed(wrong_answer(&sent))] {
         for _ in 0..2 {
@@ -370,8 +381,8 @@ pub async fn a_repetition_of_the_code_just_redeemed_is_not_counted(storage: Arc<
     assert_eq!(bench.sent(&phone(1)).await.code_length, 4);
 }
 
-/// Six symbols can be guessed: ten times an hour, in one place or the other. The code from the
-/// message stays good all the while.
+/// An invite code of six symbols can be guessed, so ten unknown codes an hour are allowed at each of two
+/// endpoints. The SMS code stays valid.
 pub async fn unknown_invite_codes_are_limited(storage: Arc<dyn Storage>) {
     let bench = Bench::new(storage);
     let unknown = InviteCode::parse("ZZZZZZZZZZZZ").expect("a code");
@@ -385,7 +396,7 @@ pub async fn unknown_invite_codes_are_limited(storage: Arc<dyn Storage>) {
         |result: &&Result<_, _>| matches!(result, Err(Error::Refused(Refusal::UnknownInviteCode)));
     assert_eq!(guesses.await.iter().filter(is_unknown).count(), 10);
     wait(bench.sign_in(guess).await);
-    let anna = bench.sign_in(answer(&sent)).await.expect("without an invite code it goes on");
+    let anna = bench.sign_in(answer(&sent)).await.expect("sign-in without an invite code");
 
     let bearer = bench.bearer(&anna).await;
     let change = ProfileChange { invited_by_code: Some(unknown.clone()), ..ProfileChange::default() };
@@ -397,13 +408,13 @@ pub async fn unknown_invite_codes_are_limited(storage: Arc<dyn Storage>) {
         assert_refused(guess().await, Refusal::UnknownInviteCode);
     }
     wait(guess().await);
-    // The address is another counter, and that of others too.
+    // The address has a separate counter, which other users share.
     let sent = bench.sent(&phone(2)).await;
     let other = SignIn { invited_by_code: Some(unknown), client: client(1), ..answer(&sent) };
     assert_refused(bench.sign_in(other).await, Refusal::UnknownInviteCode);
 }
 
-/// Guesses at one code each of many phones, each from an address of its own: `number` of them.
+/// Guesses once at each of `number` phones, each from a different address.
 async fn spray(bench: &Bench, number: u32, first: u32) {
     for phone in first..first + number {
         let sent = send(bench, &far_phone(phone), client(phone)).await.expect("sent");
@@ -412,28 +423,28 @@ async fn spray(bench: &Bench, number: u32, first: u32) {
     }
 }
 
-/// One guess at each of many phones passes every other limit. Nobody is refused for it, but codes
+/// One guess at each of many phones does not exceed any other limit. No request is rejected, but new codes
 /// get longer.
-pub async fn an_attack_lengthens_new_codes_until_it_has_been_calm(storage: Arc<dyn Storage>) {
+pub async fn attack_lengthens_new_codes_until_it_has_ended_for_some_time(storage: Arc<dyn Storage>) {
     let bench = Bench::new(storage);
     spray(&bench, 50, 100).await;
     let before = bench.sent(&far_phone(1)).await;
     assert_eq!(before.code_length, 4);
     spray(&bench, 1, 200).await;
-    // Else whoever asked for all codes first would never meet a longer one.
+    // Otherwise an attacker could request all codes before the attack and never get a longer one.
     assert_refused(bench.sign_in(answer(&before)).await, Refusal::InvalidCode);
     let under_attack = bench.sent(&far_phone(2)).await;
     assert_eq!(under_attack.code_length, 6);
-    bench.sign_in(answer(&under_attack)).await.expect("whoever just wants to sign in does");
+    bench.sign_in(answer(&under_attack)).await.expect("a legitimate user signs in");
 
     bench.advance(15 * MINUTE);
-    assert_eq!(bench.sent(&far_phone(3)).await.code_length, 6, "it is calm, but not for long");
+    assert_eq!(bench.sent(&far_phone(3)).await.code_length, 6, "the attack ended only recently");
     bench.advance(45 * MINUTE);
     assert_eq!(bench.sent(&far_phone(4)).await.code_length, 4);
 }
 
-/// A service that is large has many wrong codes every day.
-pub async fn as_many_wrong_codes_as_usual_are_no_attack(storage: Arc<dyn Storage>) {
+/// A large service has many wrong codes every day.
+pub async fn usual_number_of_wrong_codes_is_not_an_attack(storage: Arc<dyn Storage>) {
     let bench = Bench::new(storage);
     for day in 0..7 {
         spray(&bench, 30, 100 + day).await;
@@ -442,11 +453,11 @@ pub async fn as_many_wrong_codes_as_usual_are_no_attack(storage: Arc<dyn Storage
     spray(&bench, 80, 200).await;
     assert_eq!(bench.sent(&far_phone(1)).await.code_length, 4);
     spray(&bench, 20, 400).await;
-    assert_eq!(bench.sent(&far_phone(2)).await.code_length, 6, "three times as many are");
+    assert_eq!(bench.sent(&far_phone(2)).await.code_length, 6, "three times the usual number is an attack");
 }
 
-/// So many and no more in any day, and what was not sent is not counted.
-pub async fn messages_of_a_day_have_a_budget(storage: Arc<dyn Storage>) {
+/// The limit applies to any 24 hours, and unsent messages are not counted.
+pub async fn messages_per_day_are_limited(storage: Arc<dyn Storage>) {
     let policy = Policy { messages_per_day: Some(Budget::Messages(5)), ..Policy::standard() };
     let bench = Bench::with_policy(Arc::clone(&storage), policy.clone());
     for number in 0..3 {
@@ -458,14 +469,14 @@ pub async fn messages_of_a_day_have_a_budget(storage: Arc<dyn Storage>) {
         bench.advance(HOUR);
     }
     let wait = wait(bench.send_code(&far_phone(5)).await);
-    assert!(wait > 19 * HOUR && wait <= 20 * HOUR, "until the first is a day old: {wait:?}");
+    assert!(wait > 19 * HOUR && wait <= 20 * HOUR, "until the first message is a day old: {wait:?}");
     bench.advance(wait);
     bench.sent(&far_phone(5)).await;
     super::limits::wait(bench.send_code(&far_phone(6)).await);
 }
 
-/// Many sign in at once whose codes are counted together: each takes back its own, and no other.
-pub async fn parallel_sign_ins_take_back_what_was_counted_for_each(storage: Arc<dyn Storage>) {
+/// Many users sign in concurrently whose codes share a counter. Each sign-in refunds exactly its own code.
+pub async fn parallel_sign_ins_refund_each_code_once(storage: Arc<dyn Storage>) {
     let bench = Bench::new(storage);
     for round in 0..2 {
         let mut sent = Vec::new();
@@ -473,37 +484,39 @@ pub async fn parallel_sign_ins_take_back_what_was_counted_for_each(storage: Arc<
             sent.push(send(&bench, &far_phone(round * 10 + number), client(1)).await.expect("sent"));
         }
         let left_over = send(&bench, &far_phone(90 + round), client(1)).await;
-        left_over.expect("the tenth, if all of the round before were taken back");
+        left_over.expect("the tenth, if all codes of the previous round were refunded");
         let signed_in = in_parallel(9, |number| {
             let (bench, answer) = (bench.clone(), answer(&sent[number as usize]));
             async move { bench.sign_in(answer).await }
         });
         assert!(signed_in.await.iter().all(Result::is_ok));
-        // One is left of each round, until it is an hour old.
+        // One code of each round remains counted for an hour.
         bench.advance(HOUR + MINUTE);
     }
-    // So does one who signs in time and again.
+    // The same holds for a user who signs in repeatedly.
     for _ in 0..4 {
-        let sent = send(&bench, &far_phone(99), client(2)).await.expect("not counted for phone and address");
+        let sent = send(&bench, &far_phone(99), client(2))
+            .await
+            .expect("redeemed codes are refunded to the phone and the address");
         bench.sign_in(answer(&sent)).await.expect("signed in");
         bench.advance(15 * MINUTE);
     }
 }
 
-/// What still counts is there after a sweep, and what does not is gone.
-pub async fn a_sweep_forgets_counters_that_matter_no_more_and_no_others(storage: Arc<dyn Storage>) {
+/// Counters that still have an effect are kept by a sweep, others are deleted.
+pub async fn sweep_deletes_only_expired_counters(storage: Arc<dyn Storage>) {
     let bench = Bench::new(storage);
     let sent = send(&bench, &phone(1), client(1)).await.expect("sent");
     guess_six_times(&bench, &sent).await;
     bench.advance(30 * DAY);
     assert_ne!(bench.referral.sweep().await.expect("swept"), 0);
     let sent = send(&bench, &phone(1), client(1)).await.expect("sent");
-    assert_eq!(sent.code_length, 6, "the failures are not forgotten");
+    assert_eq!(sent.code_length, 6, "the failures are still counted");
     bench.sign_in(answer(&sent)).await.expect("signed in");
 
     bench.advance(32 * DAY);
     assert_ne!(bench.referral.sweep().await.expect("swept"), 0);
-    // Nothing at all is left but what is counted from now on: the counters of one code.
+    // Only the new counters of one code are left.
     send(&bench, &phone(1), client(1)).await.expect("sent");
     let later = bench.now() + 400 * DAY;
     assert_eq!(bench.sweep_before(later, 100).await, 6, "a challenge and five counters");

@@ -1,4 +1,4 @@
-//! Profiles that are edited.
+//! Cases about edits of profiles.
 
 use std::sync::Arc;
 
@@ -9,19 +9,19 @@ use crate::{
 };
 
 fn email(address: &str) -> Email {
-    Email::parse(address).expect("an address")
+    Email::parse(address).expect("valid address")
 }
 
 fn name(name: &str) -> Name {
-    Name::parse(name).expect("a name")
+    Name::parse(name).expect("valid name")
 }
 
 async fn edit(bench: &Bench, bearer: &Bearer, change: ProfileChange) -> Result<ProfileView, Error> {
     bench.referral.edit_profile(bearer, change, &Client::default()).await
 }
 
-/// What is named changes, what is cleared is gone, the rest stays.
-pub async fn a_profile_is_edited_and_cleared(storage: Arc<dyn Storage>) {
+/// Given fields are changed, cleared fields are empty, and all others stay.
+pub async fn profile_is_edited_and_cleared(storage: Arc<dyn Storage>) {
     let bench = Bench::new(storage);
     let anna = bench.enter(1).await;
     let bearer = bench.bearer(&anna).await;
@@ -45,8 +45,8 @@ pub async fn a_profile_is_edited_and_cleared(storage: Arc<dyn Storage>) {
     assert_eq!(stored, expected);
 }
 
-/// One bad field keeps all others from changing, and all bad ones are named.
-pub async fn an_edit_is_all_or_nothing(storage: Arc<dyn Storage>) {
+/// One invalid field prevents all changes, and all invalid fields are reported.
+pub async fn edit_is_atomic(storage: Arc<dyn Storage>) {
     let bench = Bench::new(storage);
     let [anna, boris] = [bench.enter(1).await, bench.enter(2).await];
     let [anna, boris] = [bench.bearer(&anna).await, bench.bearer(&boris).await];
@@ -59,30 +59,30 @@ pub async fn an_edit_is_all_or_nothing(storage: Arc<dyn Storage>) {
         Err(Error::ProfileRefused(refusals)) => {
             assert_eq!(refusals, [Refusal::EmailTaken, Refusal::UnknownInviteCode]);
         }
-        other => panic!("not refused: {other:?}"),
+        other => panic!("not rejected: {other:?}"),
     }
     let stored = bench.referral.user(&anna, boris.user.id).await.expect("a user");
     assert_eq!((stored.user.first_name, stored.user.email), (None, None));
 }
 
-/// Nobody gets an address that somebody has, in whatever letter case; whoever clears theirs
-/// leaves it free.
-pub async fn an_email_belongs_to_one_user(storage: Arc<dyn Storage>) {
+/// An address of one user is rejected for another, in any letter case. After the user has cleared it, it is
+/// free.
+pub async fn email_belongs_to_one_user(storage: Arc<dyn Storage>) {
     let bench = Bench::new(storage);
     let [anna, boris] = [bench.enter(1).await, bench.enter(2).await];
     let [anna, boris] = [bench.bearer(&anna).await, bench.bearer(&boris).await];
     let claim = || ProfileChange { email: Some(Some(email("Same@Example.com"))), ..ProfileChange::default() };
 
-    edit(&bench, &anna, claim()).await.expect("free");
-    edit(&bench, &anna, claim()).await.expect("her own");
+    edit(&bench, &anna, claim()).await.expect("unused address");
+    edit(&bench, &anna, claim()).await.expect("her own address");
     assert_refused(edit(&bench, &boris, claim()).await, Refusal::EmailTaken);
     let clear = ProfileChange { email: Some(None), ..ProfileChange::default() };
     edit(&bench, &anna, clear).await.expect("cleared");
     edit(&bench, &boris, claim()).await.expect("free again");
 }
 
-/// Of many who ask for one address at once, one gets it.
-pub async fn parallel_claims_of_an_email_give_it_to_one(storage: Arc<dyn Storage>) {
+/// Of many concurrent claims of one address, one succeeds.
+pub async fn parallel_claims_of_an_email_succeed_once(storage: Arc<dyn Storage>) {
     let bench = Bench::new(storage);
     let mut bearers = Vec::new();
     for number in 0..20 {
@@ -101,8 +101,8 @@ pub async fn parallel_claims_of_an_email_give_it_to_one(storage: Arc<dyn Storage
     }
 }
 
-/// No character is taken for anything but itself.
-pub async fn any_text_comes_back_as_it_was(storage: Arc<dyn Storage>) {
+/// Every character is stored as it is.
+pub async fn text_is_stored_unchanged(storage: Arc<dyn Storage>) {
     let bench = Bench::new(storage);
     let anna = bench.enter(1).await;
     let bearer = bench.bearer(&anna).await;
@@ -125,14 +125,14 @@ pub async fn any_text_comes_back_as_it_was(storage: Arc<dyn Storage>) {
     }
 }
 
-/// There is nothing to edit of somebody who is not there.
-pub async fn a_profile_of_nobody_is_refused(storage: Arc<dyn Storage>) {
+/// A user that does not exist cannot be edited.
+pub async fn edit_of_an_unknown_user_is_rejected(storage: Arc<dyn Storage>) {
     let bench = Bench::new(storage);
     let anna = bench.bearer(&bench.enter(1).await).await;
-    let nobody = UserId(uuid::Uuid::nil());
+    let unknown_user = UserId(uuid::Uuid::nil());
     let mut bearer = anna.clone();
-    bearer.user.id = nobody;
+    bearer.user.id = unknown_user;
     let change = ProfileChange { first_name: Some(Some(name("Nobody"))), ..ProfileChange::default() };
     assert_refused(edit(&bench, &bearer, change).await, Refusal::UserNotFound);
-    assert_refused(bench.referral.user(&anna, nobody).await, Refusal::UserNotFound);
+    assert_refused(bench.referral.user(&anna, unknown_user).await, Refusal::UserNotFound);
 }

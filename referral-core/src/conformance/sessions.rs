@@ -1,35 +1,37 @@
-//! Sessions, from sign-in to their end.
+//! Cases about sessions, from sign-in to their end.
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use super::{Bench, answer, assert_refused, in_parallel, phone};
 use crate::{Client, Refresh, Refusal, SessionId, SignIn, TokenKind, storage::Storage};
 
-/// Long enough for a refresh token to be past its grace, short enough for it to be valid.
+/// Time after which the grace period of a refresh token has ended, while the token is still valid.
 const PAST_GRACE: Duration = Duration::from_mins(1);
 
-/// What a sign-in stored is found again; what nobody stored is not.
-pub async fn a_session_is_found_with_its_user(storage: Arc<dyn Storage>) {
+/// A session that a sign-in stored is found, and others are not.
+pub async fn session_is_found_with_its_user(storage: Arc<dyn Storage>) {
     let bench = Bench::new(storage);
     let anna = bench.enter(1).await;
     let boris = bench.enter_invited(2, &anna.user).await;
 
-    let found = bench.storage.session(anna.session, 0).await.expect("an answer").expect("a session");
+    let found =
+        bench.storage.session(anna.session, 0).await.expect("the storage responds").expect("a session");
     assert_eq!(found.session.user, anna.user.id);
     assert_eq!(found.session.revoked_at, None);
     assert_eq!(found.session.grant.access_expires_at, anna.tokens.access_expires_at);
     assert_eq!(found.user.user.invited_count, 1);
-    assert!(found.user.invited.is_empty(), "none were asked for");
-    let found = bench.storage.session(anna.session, 5).await.expect("an answer").expect("a session");
+    assert!(found.user.invited.is_empty(), "no invitees were requested");
+    let found =
+        bench.storage.session(anna.session, 5).await.expect("the storage responds").expect("a session");
     assert_eq!(found.user.invited[0].id, boris.user.id);
 
-    let nobody = SessionId(uuid::Uuid::nil());
-    assert_eq!(bench.storage.session(nobody, 5).await.expect("an answer"), None);
-    bench.storage.note_grant_used(nobody, uuid::Uuid::nil()).await.expect("nothing to note");
+    let unknown = SessionId(uuid::Uuid::nil());
+    assert_eq!(bench.storage.session(unknown, 5).await.expect("the storage responds"), None);
+    bench.storage.note_grant_used(unknown, uuid::Uuid::nil()).await.expect("nothing to record");
 }
 
-/// An exchange gives new tokens. Until they are seen in use, the old token gives the same again.
-pub async fn a_refresh_token_is_exchanged_and_its_parent_repeats_the_successor(storage: Arc<dyn Storage>) {
+/// An exchange returns new tokens. Until they are used, the old token returns the same tokens again.
+pub async fn refresh_token_is_exchanged_and_repeats_its_successor(storage: Arc<dyn Storage>) {
     let bench = Bench::new(storage);
     let first = bench.enter(1).await.tokens;
     bench.advance(PAST_GRACE);
@@ -39,21 +41,21 @@ pub async fn a_refresh_token_is_exchanged_and_its_parent_repeats_the_successor(s
     bench.advance(PAST_GRACE);
     let again = bench.referral.refresh(&first.refresh).await.expect("repeated").tokens;
     assert_eq!((&again.access, &again.refresh), (&second.access, &second.refresh));
-    // Whether the old token still leads to the successor tells whether that has been used.
+    // A successful check of the old token would show that the successor has not been used.
     let verified = bench.referral.verify(&first.refresh, Some(TokenKind::Refresh)).await;
     assert_refused(verified, Refusal::TokenNotValid);
     bench.referral.verify(&second.refresh, Some(TokenKind::Refresh)).await.expect("the current token");
-    bench.referral.authenticate(&first.access).await.expect("the old access token lasts its time");
-    bench.referral.refresh(&first.refresh).await.expect("its use says nothing of the successor");
+    bench.referral.authenticate(&first.access).await.expect("the old access token is valid until it expires");
+    bench.referral.refresh(&first.refresh).await.expect("its use is not a use of the successor");
 }
 
-/// Once the successor was used, the old token can only be a copy.
-pub async fn a_used_successor_ends_the_grace_of_its_parent(storage: Arc<dyn Storage>) {
+/// After the successor was used, only a copy of the old token can still be in use.
+pub async fn use_of_the_successor_ends_the_grace_period(storage: Arc<dyn Storage>) {
     let bench = Bench::new(storage);
     let first = bench.enter(1).await.tokens;
     let second = bench.referral.refresh(&first.refresh).await.expect("exchanged").tokens;
     bench.referral.authenticate(&second.access).await.expect("valid");
-    bench.referral.refresh(&first.refresh).await.expect("within the grace in any case");
+    bench.referral.refresh(&first.refresh).await.expect("within the grace period");
 
     bench.advance(PAST_GRACE);
     assert_refused(bench.referral.verify(&first.refresh, None).await, Refusal::TokenNotValid);
@@ -63,27 +65,25 @@ pub async fn a_used_successor_ends_the_grace_of_its_parent(storage: Arc<dyn Stor
     assert_refused(bench.referral.refresh(&second.refresh).await, Refusal::TokenNotValid);
 }
 
-/// A token from two exchanges ago ends the session, but not in the moment after its own.
-pub async fn an_older_refresh_token_ends_the_session(storage: Arc<dyn Storage>) {
+/// A token from two exchanges before ends the session, except within the grace period.
+pub async fn older_refresh_token_ends_the_session(storage: Arc<dyn Storage>) {
     let bench = Bench::new(storage);
     let first = bench.enter(1).await.tokens;
     let second = bench.referral.refresh(&first.refresh).await.expect("exchanged").tokens;
     let third = bench.referral.refresh(&second.refresh).await.expect("exchanged").tokens;
     assert_refused(bench.referral.refresh(&first.refresh).await, Refusal::TokenNotValid);
-    bench.referral.authenticate(&third.access).await.expect("the session lives");
+    bench.referral.authenticate(&third.access).await.expect("the session is valid");
 
     bench.advance(PAST_GRACE);
     assert_refused(bench.referral.refresh(&first.refresh).await, Refusal::RefreshReused);
     assert_refused(bench.referral.authenticate(&third.access).await, Refusal::TokenNotValid);
 }
 
-/// A response is lost now and then. Whose responses are all lost has company.
-pub async fn a_successor_that_is_given_out_late_three_times_in_succession_ends_the_session(
-    storage: Arc<dyn Storage>,
-) {
+/// A response can be lost occasionally. If all responses seem to be lost, the token was copied.
+pub async fn three_consecutive_late_repetitions_end_the_session(storage: Arc<dyn Storage>) {
     let bench = Bench::new(storage);
     let mut owner = bench.enter(1).await.tokens;
-    // Twice in succession, and then not, as often as it happens.
+    // Two consecutive late repetitions and then none, several times.
     for round in 0..6 {
         bench.advance(PAST_GRACE);
         let rotated = bench.referral.refresh(&owner.refresh).await.expect("exchanged").tokens;
@@ -91,12 +91,12 @@ pub async fn a_successor_that_is_given_out_late_three_times_in_succession_ends_t
             bench.advance(PAST_GRACE);
             let again = bench.referral.refresh(&owner.refresh).await.expect("repeated").tokens;
             assert_eq!(again.refresh, rotated.refresh);
-            bench.referral.refresh(&owner.refresh).await.expect("and again, which counts once");
+            bench.referral.refresh(&owner.refresh).await.expect("repeated again, which counts once");
         }
         bench.referral.authenticate(&rotated.access).await.expect("valid");
         owner = rotated;
     }
-    // That was twice. Now a thief refreshes first once more.
+    // Two consecutive ones were allowed. Now a thief refreshes before the owner once more.
     bench.advance(PAST_GRACE);
     let thief = bench.referral.refresh(&owner.refresh).await.expect("exchanged").tokens;
     bench.advance(PAST_GRACE);
@@ -104,9 +104,8 @@ pub async fn a_successor_that_is_given_out_late_three_times_in_succession_ends_t
     assert_refused(bench.referral.refresh(&thief.refresh).await, Refusal::TokenNotValid);
 }
 
-/// Many tabs that refresh at once all go on with the same tokens. Of some it is known that the second
-/// is taken for a thief.
-pub async fn tabs_that_refresh_at_once_do_not_sign_one_another_out(storage: Arc<dyn Storage>) {
+/// Many tabs that refresh concurrently get the same tokens. The second tab must not be treated as a thief.
+pub async fn concurrent_refreshes_return_the_same_tokens(storage: Arc<dyn Storage>) {
     let bench = Bench::new(storage);
     let first = bench.enter(1).await.tokens;
     let successors = in_parallel(32, |_| {
@@ -116,11 +115,11 @@ pub async fn tabs_that_refresh_at_once_do_not_sign_one_another_out(storage: Arc<
     let mut successors = successors.await;
     successors.dedup();
     assert_eq!(successors.len(), 1);
-    bench.referral.refresh(&successors[0]).await.expect("the session lives");
+    bench.referral.refresh(&successors[0]).await.expect("the session is valid");
 }
 
-/// By not being used, and in the end in any case.
-pub async fn a_session_ends(storage: Arc<dyn Storage>) {
+/// After it was not used for some time, and after a maximum time in any case.
+pub async fn session_expires(storage: Arc<dyn Storage>) {
     const DAY: Duration = Duration::from_hours(24);
     let bench = Bench::new(storage);
     let idle = bench.enter(1).await;
@@ -134,8 +133,8 @@ pub async fn a_session_ends(storage: Arc<dyn Storage>) {
     assert_refused(bench.referral.refresh(&busy.refresh).await, Refusal::TokenNotValid);
 }
 
-/// At once, and for as long as the user is inactive.
-pub async fn tokens_of_an_inactive_user_stop_at_once(storage: Arc<dyn Storage>) {
+/// Immediately, and for as long as the user is inactive.
+pub async fn tokens_of_an_inactive_user_are_rejected_immediately(storage: Arc<dyn Storage>) {
     let bench = Bench::new(storage);
     let anna = bench.enter(1).await;
     bench.referral.set_active(anna.user.id, false).await.expect("a user");
@@ -147,8 +146,8 @@ pub async fn tokens_of_an_inactive_user_stop_at_once(storage: Arc<dyn Storage>) 
     bench.referral.authenticate(&anna.tokens.access).await.expect("valid again");
 }
 
-/// Somebody sees where they are signed in, and signs out there.
-pub async fn ones_own_sessions_are_listed_and_ended(storage: Arc<dyn Storage>) {
+/// Users can list their sessions and end them.
+pub async fn own_sessions_are_listed_and_ended(storage: Arc<dyn Storage>) {
     let bench = Bench::new(storage);
     let mut sessions = Vec::new();
     for _ in 0..3 {
@@ -156,7 +155,7 @@ pub async fn ones_own_sessions_are_listed_and_ended(storage: Arc<dyn Storage>) {
         bench.advance(Duration::from_mins(10));
     }
     let other = bench.enter(2).await;
-    let [first, second, third] = &sessions[..] else { unreachable!("three were begun") };
+    let [first, second, third] = &sessions[..] else { unreachable!("three sessions were created") };
     let bearer = bench.bearer(third).await;
     let listed = || async {
         let listed = bench.referral.sessions(&bearer).await.expect("a list");
@@ -177,26 +176,26 @@ pub async fn ones_own_sessions_are_listed_and_ended(storage: Arc<dyn Storage>) {
     assert_eq!(bench.referral.end_other_sessions(&bearer).await.expect("none left"), 0);
     assert_eq!(listed().await, [third.session]);
     assert_refused(bench.referral.verify(&second.tokens.refresh, None).await, Refusal::TokenNotValid);
-    bench.referral.authenticate(&third.tokens.access).await.expect("this one lives");
-    bench.referral.authenticate(&other.tokens.access).await.expect("others' live");
+    bench.referral.authenticate(&third.tokens.access).await.expect("the current session is valid");
+    bench.referral.authenticate(&other.tokens.access).await.expect("sessions of other users are valid");
 
     bench.advance(Duration::from_hours(30 * 24));
-    assert_eq!(listed().await, [], "one that was not used for so long has ended");
+    assert_eq!(listed().await, [], "an unused session has expired");
 }
 
-/// A refresh token is enough to sign out, twice does no harm.
-pub async fn a_session_is_ended_by_its_refresh_token(storage: Arc<dyn Storage>) {
+/// A refresh token is sufficient to sign out. A second sign-out has no effect.
+pub async fn refresh_token_ends_its_session(storage: Arc<dyn Storage>) {
     let bench = Bench::new(storage);
     let anna = bench.enter(1).await;
     bench.advance(Duration::from_mins(20));
     assert_refused(bench.referral.sign_out(&anna.tokens.access).await, Refusal::TokenNotValid);
     assert!(bench.referral.sign_out(&anna.tokens.refresh).await.expect("signed out"));
-    assert!(!bench.referral.sign_out(&anna.tokens.refresh).await.expect("it was over"));
+    assert!(!bench.referral.sign_out(&anna.tokens.refresh).await.expect("already signed out"));
     assert_refused(bench.referral.refresh(&anna.tokens.refresh).await, Refusal::TokenNotValid);
 }
 
-/// Whoever refreshes while the session is ended gets tokens that are worth nothing, or none.
-pub async fn a_refresh_does_not_bring_an_ended_session_back(storage: Arc<dyn Storage>) {
+/// A client that refreshes while the session is being ended gets invalid tokens or none.
+pub async fn concurrent_refresh_does_not_restore_an_ended_session(storage: Arc<dyn Storage>) {
     let bench = Bench::new(storage);
     let anna = bench.enter(1).await;
     let refreshed = in_parallel(16, |number| {
@@ -215,8 +214,9 @@ pub async fn a_refresh_does_not_bring_an_ended_session_back(storage: Arc<dyn Sto
     }
 }
 
-/// A session shows where it was used last, and keeps what it knew where nobody says.
-pub async fn where_a_session_is_used_is_kept(storage: Arc<dyn Storage>) {
+/// A session shows the address and user agent of its last use. Values that a request does not contain are
+/// kept.
+pub async fn address_and_user_agent_of_a_session_are_updated(storage: Arc<dyn Storage>) {
     let bench = Bench::new(storage);
     let client = |address: &str, name: &str| {
         Client::default().address(address.parse::<IpAddr>().ok()).user_agent(name.to_owned())

@@ -1,4 +1,4 @@
-//! Codes that come back.
+//! Cases about the redemption of codes.
 
 use std::{
     sync::{
@@ -15,8 +15,8 @@ use crate::{
     storage::{Counting, Storage, StorageError},
 };
 
-/// The first sign-in makes the user; later ones find the same.
-pub async fn an_unknown_phone_becomes_a_user_and_stays_that_user(storage: Arc<dyn Storage>) {
+/// The first sign-in creates the user. Later ones find the same user.
+pub async fn first_sign_in_creates_the_user_and_later_ones_find_it(storage: Arc<dyn Storage>) {
     let bench = Bench::new(storage);
     let first = bench.enter(1).await;
     assert!(first.created);
@@ -32,11 +32,11 @@ pub async fn an_unknown_phone_becomes_a_user_and_stays_that_user(storage: Arc<dy
     assert_eq!(second.user, crate::User { last_login, ..first.user });
 
     let bearer = bench.bearer(&second).await;
-    assert_eq!(bearer.user, second.user, "what is stored is what was answered");
+    assert_eq!(bearer.user, second.user, "the stored user equals the returned user");
 }
 
-/// A code is used up by its first success.
-pub async fn a_right_code_works_once(storage: Arc<dyn Storage>) {
+/// A code is invalid after the first success.
+pub async fn code_can_be_redeemed_once(storage: Arc<dyn Storage>) {
     let bench = Bench::new(storage);
     let sent = bench.sent(&phone(1)).await;
     bench.sign_in(answer(&sent)).await.expect("signed in");
@@ -44,16 +44,16 @@ pub async fn a_right_code_works_once(storage: Arc<dyn Storage>) {
     assert_refused(bench.sign_in(unnamed(answer(&sent))).await, Refusal::InvalidCode);
 }
 
-/// After three wrong tries the right code is refused, and not before.
-pub async fn wrong_tries_use_a_code_up(storage: Arc<dyn Storage>) {
+/// After three wrong attempts the correct code is rejected, and not before.
+pub async fn three_wrong_attempts_invalidate_a_code(storage: Arc<dyn Storage>) {
     let bench = Bench::new(storage);
-    for (number, tries) in [(1, 2), (2, 3)] {
+    for (number, attempts) in [(1, 2), (2, 3)] {
         let sent = bench.sent(&phone(number)).await;
-        for _ in 0..tries {
+        for _ in 0..attempts {
             assert_refused(bench.sign_in(wrong_answer(&sent)).await, Refusal::InvalidCode);
         }
         let result = bench.sign_in(answer(&sent)).await;
-        if tries < 3 {
+        if attempts < 3 {
             result.expect("signed in");
         } else {
             assert_refused(result, Refusal::InvalidCode);
@@ -61,8 +61,8 @@ pub async fn wrong_tries_use_a_code_up(storage: Arc<dyn Storage>) {
     }
 }
 
-/// A stranger without the challenge's id cannot use up the tries of the one who has it.
-pub async fn tries_with_and_without_the_id_are_counted_apart(storage: Arc<dyn Storage>) {
+/// A client that does not know the challenge cannot use up the attempts of the client that knows it.
+pub async fn attempts_with_and_without_the_challenge_are_counted_separately(storage: Arc<dyn Storage>) {
     let bench = Bench::new(storage);
     let sent = bench.sent(&phone(1)).await;
     for _ in 0..10 {
@@ -72,8 +72,8 @@ pub async fn tries_with_and_without_the_id_are_counted_apart(storage: Arc<dyn St
     bench.sign_in(answer(&sent)).await.expect("signed in");
 }
 
-/// A code lives for its time and no longer.
-pub async fn a_code_expires(storage: Arc<dyn Storage>) {
+/// A code is valid exactly until it expires.
+pub async fn code_expires(storage: Arc<dyn Storage>) {
     let bench = Bench::new(storage);
     let sent = [bench.sent(&phone(1)).await, bench.sent(&phone(2)).await];
     bench.advance(sent[0].expires_in.saturating_sub(Duration::from_micros(1)));
@@ -82,12 +82,12 @@ pub async fn a_code_expires(storage: Arc<dyn Storage>) {
     assert_refused(bench.sign_in(answer(&sent[1])).await, Refusal::InvalidCode);
 }
 
-/// Without an id the newest code counts; with its id an older one lives on.
-pub async fn an_older_code_lives_on_under_its_id(storage: Arc<dyn Storage>) {
+/// Without a challenge only the newest code is valid. With its challenge an older code stays valid.
+pub async fn older_code_stays_valid_with_its_challenge(storage: Arc<dyn Storage>) {
     let bench = Bench::new(storage);
     let older = bench.sent(&phone(1)).await;
     bench.advance(Duration::from_mins(1));
-    // Two codes can be the same: then the older one would be the newer one's answer.
+    // Two codes can be equal. Then the older one would be accepted as the newer one.
     let newer = loop {
         let newer = bench.sent(&phone(1)).await;
         if newer.revealed_code.as_ref().map(|code| code.reveal().to_owned())
@@ -102,8 +102,8 @@ pub async fn an_older_code_lives_on_under_its_id(storage: Arc<dyn Storage>) {
     bench.sign_in(unnamed(answer(&newer))).await.expect("signed in");
 }
 
-/// A challenge answers for the phone it was sent to only; naming it for another costs no try.
-pub async fn a_challenge_of_another_phone_is_refused_and_loses_no_try(storage: Arc<dyn Storage>) {
+/// A challenge is valid only for its phone. A request for another phone does not use up an attempt.
+pub async fn challenge_of_another_phone_is_rejected_and_not_counted(storage: Arc<dyn Storage>) {
     let bench = Bench::new(storage);
     let sent = bench.sent(&phone(1)).await;
     for _ in 0..10 {
@@ -113,8 +113,8 @@ pub async fn a_challenge_of_another_phone_is_refused_and_loses_no_try(storage: A
     bench.sign_in(answer(&sent)).await.expect("signed in");
 }
 
-/// Of many at once that have the right code, one signs in.
-pub async fn a_hundred_parallel_redemptions_give_one_session(storage: Arc<dyn Storage>) {
+/// Of many concurrent requests with the correct code, one signs in.
+pub async fn hundred_parallel_redemptions_create_one_session(storage: Arc<dyn Storage>) {
     let bench = Bench::new(storage);
     let sent = bench.sent(&phone(1)).await;
     let results = in_parallel(100, |number| {
@@ -128,9 +128,9 @@ pub async fn a_hundred_parallel_redemptions_give_one_session(storage: Arc<dyn St
     }
 }
 
-/// A burst of guesses is counted guess by guess: afterwards the code is dead. One with fewer
-/// guesses than there are tries leaves it alive, so none is counted twice.
-pub async fn parallel_guesses_get_no_more_than_their_tries(storage: Arc<dyn Storage>) {
+/// Each of many concurrent guesses is counted, so that the code is invalid afterwards. Fewer guesses than
+/// attempts leave the code valid, so that none is counted twice.
+pub async fn parallel_guesses_do_not_exceed_the_attempts_of_a_code(storage: Arc<dyn Storage>) {
     let bench = Bench::new(storage);
     for (number, guesses) in [(1, 2), (2, 50)] {
         let sent = bench.sent(&phone(number)).await;
@@ -146,8 +146,8 @@ pub async fn parallel_guesses_get_no_more_than_their_tries(storage: Arc<dyn Stor
     }
 }
 
-/// Many first sign-ins of one phone, each with a code of its own, make one user.
-pub async fn parallel_first_sign_ins_of_one_phone_make_one_user(storage: Arc<dyn Storage>) {
+/// Many first sign-ins of one phone, each with its own code, create one user.
+pub async fn parallel_first_sign_ins_of_one_phone_create_one_user(storage: Arc<dyn Storage>) {
     let policy = Policy { codes_per_phone: Limits::off(), ..Policy::development() };
     let bench = Bench::with_policy(storage, policy);
     let mut codes = Vec::new();
@@ -164,7 +164,7 @@ pub async fn parallel_first_sign_ins_of_one_phone_make_one_user(storage: Arc<dyn
     bench.assert_sound(&bench.bearer(&signed_in[0]).await).await;
 }
 
-/// A generator that gives the same symbols again and again, for so many invite codes.
+/// Generator that returns the same symbols for a number of invite codes.
 #[derive(Clone)]
 struct Stutter {
     random: Arc<SeededRandom>,
@@ -173,7 +173,7 @@ struct Stutter {
 
 impl Random for Stutter {
     fn fill(&self, bytes: &mut [u8]) {
-        // Ids, which are drawn otherwise, do not repeat.
+        // Identifiers are generated in another size and do not repeat.
         let repeats = bytes.len() == DRAWN_AT_ONCE
             && self
                 .repeats
@@ -187,7 +187,7 @@ impl Random for Stutter {
     }
 }
 
-/// A service whose first user has the code that its generator repeats, and that generator.
+/// Returns a service, its generator, and its first user, whose invite code the generator repeats.
 async fn stuttering(storage: Arc<dyn Storage>) -> (Bench, Stutter, SignedIn) {
     let stutter = Stutter { random: Arc::new(SeededRandom::new(1)), repeats: Arc::default() };
     let bench = Bench::with(storage, Policy::standard(), stutter.clone());
@@ -197,18 +197,18 @@ async fn stuttering(storage: Arc<dyn Storage>) -> (Bench, Stutter, SignedIn) {
     (bench, stutter, first)
 }
 
-/// A new user gets the first code that is free.
-pub async fn seven_taken_invite_codes_are_passed_over(storage: Arc<dyn Storage>) {
+/// A new user gets the first unused invite code.
+pub async fn seven_taken_invite_codes_are_skipped(storage: Arc<dyn Storage>) {
     let (bench, stutter, first) = stuttering(storage).await;
     let sent = bench.sent(&phone(2)).await;
     stutter.repeats.store(7, Ordering::Relaxed);
-    let second = bench.sign_in(answer(&sent)).await.expect("the eighth code is free");
+    let second = bench.sign_in(answer(&sent)).await.expect("the eighth code is unused");
     assert_eq!(stutter.repeats.load(Ordering::Relaxed), 0, "seven codes were the first user's");
     assert_ne!(second.user.invite_code, first.user.invite_code);
 }
 
-/// Without a free code nothing is committed, and the error has a type of its own.
-pub async fn more_taken_invite_codes_are_an_error_and_leave_the_code_usable(storage: Arc<dyn Storage>) {
+/// Without an unused invite code nothing is committed, and the error has a separate type.
+pub async fn exhausted_invite_codes_are_an_error_and_keep_the_sms_code_valid(storage: Arc<dyn Storage>) {
     let (bench, stutter, first) = stuttering(storage).await;
     let sent = bench.sent(&phone(2)).await;
     stutter.repeats.store(usize::MAX, Ordering::Relaxed);
@@ -216,13 +216,13 @@ pub async fn more_taken_invite_codes_are_an_error_and_leave_the_code_usable(stor
     assert!(matches!(error, Err(Error::Storage(StorageError::InviteCodesExhausted))), "{error:?}");
 
     stutter.repeats.store(0, Ordering::Relaxed);
-    let second = bench.sign_in(answer(&sent)).await.expect("the code is still good");
+    let second = bench.sign_in(answer(&sent)).await.expect("the code is still valid");
     assert!(second.created);
     bench.assert_sound(&bench.bearer(&first).await).await;
 }
 
-/// An account that was deactivated shows only after a right code, which is used up by it.
-pub async fn an_inactive_user_does_not_sign_in(storage: Arc<dyn Storage>) {
+/// An inactive user is reported only after a correct code, which is then used up.
+pub async fn inactive_user_cannot_sign_in(storage: Arc<dyn Storage>) {
     let bench = Bench::new(storage);
     let user = bench.enter(1).await.user;
     bench.referral.set_active(user.id, false).await.expect("a user");
@@ -234,7 +234,7 @@ pub async fn an_inactive_user_does_not_sign_in(storage: Arc<dyn Storage>) {
     bench.referral.set_active(user.id, true).await.expect("a user");
     bench.advance(Duration::from_mins(1));
     assert!(!bench.enter(1).await.created);
-    let nobody = crate::UserId(uuid::Uuid::nil());
-    let refused = bench.referral.set_active(nobody, true).await;
+    let unknown_user = crate::UserId(uuid::Uuid::nil());
+    let refused = bench.referral.set_active(unknown_user, true).await;
     assert!(matches!(refused, Err(Error::Refused(Refusal::UserNotFound))));
 }

@@ -1,4 +1,5 @@
-//! Test numbers: a fixed code, no message, and no guesses that another phone would not have.
+//! Cases about test numbers: they have a fixed code, get no message, and allow no more guesses than other
+//! phones.
 
 use std::{
     net::{IpAddr, Ipv4Addr},
@@ -14,7 +15,7 @@ use crate::{
 
 const DAY: Duration = Duration::from_hours(24);
 
-/// The standard policy, in which `phone(1)` is a test number for a week.
+/// Returns the standard policy, in which `phone(1)` is a test number for a week.
 fn policy(bench: &Bench, code: &str) -> Policy {
     let number = TestNumber::new(phone(1), code, bench.now() + 7 * DAY).expect("a code");
     Policy { test_numbers: vec![number], ..Policy::standard() }
@@ -29,8 +30,8 @@ fn with_code(sent: &SentCode, code: &str) -> SignIn {
     SignIn::new(sent.phone.clone(), CodeInput::parse(code).expect("digits")).challenge(sent.challenge)
 }
 
-/// As often as anybody likes, and no other phone has a code less for it.
-pub async fn a_test_number_has_its_code_without_waiting(storage: Arc<dyn Storage>) {
+/// Any number of times, and without using up codes of other phones.
+pub async fn test_number_gets_codes_without_waiting(storage: Arc<dyn Storage>) {
     let one_message = Some(Budget::Messages(1));
     let policy = policy(&Bench::new(Arc::clone(&storage)), "47110815");
     let bench = Bench::with_policy(storage, Policy { messages_per_day: one_message, ..policy });
@@ -44,20 +45,20 @@ pub async fn a_test_number_has_its_code_without_waiting(storage: Arc<dyn Storage
     bench.sent(&phone(2)).await;
 }
 
-/// Each code takes room in the storage, so an address has as many as of other phones; and like those
-/// they are taken back when somebody signs in.
-pub async fn codes_of_a_test_number_count_against_who_asks(storage: Arc<dyn Storage>) {
+/// Each code takes space in the storage, so the limit of the address applies. Like other codes they are
+/// refunded at a sign-in.
+pub async fn codes_of_a_test_number_count_against_the_client_address(storage: Arc<dyn Storage>) {
     let bench = bench(storage, "47110815");
     let client = || Client::default().address(IpAddr::V4(Ipv4Addr::new(198, 51, 100, 1)));
     let ask = || bench.referral.send_code(SendCode::new(phone(1)).client(client()));
     for _ in 0..12 {
-        let sent = ask().await.expect("taken back each time");
+        let sent = ask().await.expect("refunded each time");
         let right = SignIn { client: client(), ..with_code(&sent, "47110815") };
         bench.sign_in(right).await.expect("signed in");
     }
     for waits in [false, false, false, false, false, false, false, false, false, true] {
-        let sent = ask().await.expect("ten that nobody signs in with");
-        assert_eq!(sent.resend_in > Duration::ZERO, waits, "told with the last");
+        let sent = ask().await.expect("ten codes that are not redeemed");
+        assert_eq!(sent.resend_in > Duration::ZERO, waits, "the wait is returned with the last code");
     }
     let refused = ask().await;
     assert!(
@@ -70,8 +71,8 @@ pub async fn codes_of_a_test_number_count_against_who_asks(storage: Arc<dyn Stor
     bench.sent(&phone(1)).await;
 }
 
-/// Of a four-digit code five guesses, however many codes are asked for, and all at once.
-pub async fn wrong_codes_kill_a_short_fixed_code(storage: Arc<dyn Storage>) {
+/// A code of four digits allows five guesses, for any number of codes and concurrent requests.
+pub async fn wrong_codes_invalidate_a_short_fixed_code(storage: Arc<dyn Storage>) {
     let bench = bench(storage, "4711");
     let mut codes = Vec::new();
     for _ in 0..10 {
@@ -87,17 +88,17 @@ pub async fn wrong_codes_kill_a_short_fixed_code(storage: Arc<dyn Storage>) {
     for sent in [&codes[0], &bench.sent(&phone(1)).await] {
         assert_refused(bench.sign_in(with_code(sent, "4711")).await, Refusal::InvalidCode);
     }
-    // Five were counted, and not one more: nothing is worth a guess that is dead.
+    // Exactly five guesses were counted: a guess at an invalid code is not counted.
     bench.advance(7 * DAY);
     assert_eq!(bench.sent(&phone(1)).await.code_length, 6);
 }
 
-/// No number of codes gives more than sixty guesses a day at a fixed code, of whatever length.
-pub async fn a_test_number_is_held_after_sixty_wrong_codes_in_a_day(storage: Arc<dyn Storage>) {
+/// Any number of codes allows at most sixty guesses a day at a fixed code of any length.
+pub async fn test_number_is_locked_out_after_sixty_wrong_codes_in_a_day(storage: Arc<dyn Storage>) {
     let bench = bench(storage, "47110815");
     for _ in 0..10 {
         let sent = bench.sent(&phone(1)).await;
-        bench.sign_in(with_code(&sent, "47110815")).await.expect("up to sixty it is not refused");
+        bench.sign_in(with_code(&sent, "47110815")).await.expect("sign-in works until sixty wrong codes");
         bench.advance(Duration::from_millis(1));
         let sent = bench.sent(&phone(1)).await;
         for guess in [with_code(&sent, "47110816"), unnamed(with_code(&sent, "47110816"))] {
@@ -106,21 +107,21 @@ pub async fn a_test_number_is_held_after_sixty_wrong_codes_in_a_day(storage: Arc
             }
         }
     }
-    // The oldest was nine milliseconds ago.
+    // The oldest wrong codes were sent nine milliseconds ago.
     let retry_after = DAY.saturating_sub(Duration::from_millis(9));
-    let held = bench.send_code(&phone(1)).await;
-    assert_refused(held, Refusal::TooManyRequests { retry_after, limit: LimitName::Hold });
+    let locked_out = bench.send_code(&phone(1)).await;
+    assert_refused(locked_out, Refusal::TooManyRequests { retry_after, limit: LimitName::Hold });
     bench.advance(retry_after);
     let sent = bench.sent(&phone(1)).await;
     bench.sign_in(with_code(&sent, "47110815")).await.expect("signed in");
 }
 
-/// From its end on it is a phone like any other, and what it got before is worth nothing.
-pub async fn a_test_number_ends(storage: Arc<dyn Storage>) {
+/// After the end of a test number it is treated as any other phone, and its previous codes are invalid.
+pub async fn test_number_expires(storage: Arc<dyn Storage>) {
     let bench = bench(storage, "47110815");
     bench.advance((7 * DAY).saturating_sub(Duration::from_secs(10)));
     let sent = bench.sent(&phone(1)).await;
-    assert_eq!(sent.expires_in, Duration::from_secs(10), "its code lives no longer than it");
+    assert_eq!(sent.expires_in, Duration::from_secs(10), "its code expires with the test number");
     bench.advance(Duration::from_secs(10));
     assert_refused(bench.sign_in(with_code(&sent, "47110815")).await, Refusal::InvalidCode);
 
@@ -130,19 +131,19 @@ pub async fn a_test_number_ends(storage: Arc<dyn Storage>) {
     bench.sign_in(answer(&sent)).await.expect("signed in");
 }
 
-/// Whoever knows the code would be staff: it is wrong for them, whatever was there first.
-pub async fn staff_do_not_sign_in_by_a_test_number(storage: Arc<dyn Storage>) {
+/// Staff must not sign in with a code that others know. It is rejected, even if the user became staff first.
+pub async fn staff_cannot_sign_in_with_a_test_number(storage: Arc<dyn Storage>) {
     let without = Bench::new(Arc::clone(&storage));
-    without.referral.make_staff(phone(1)).await.expect("a phone like any other");
-    let drawn = without.sent(&phone(1)).await;
+    without.referral.make_staff(phone(1)).await.expect("not a test number");
+    let generated = without.sent(&phone(1)).await;
 
     let bench = Bench::with(storage, policy(&without, "4711"), SeededRandom::new(2));
     assert_refused(bench.referral.make_staff(phone(1)).await, Refusal::TestNumber);
     let sent = bench.sent(&phone(1)).await;
     assert_refused(bench.sign_in(with_code(&sent, "4711")).await, Refusal::InvalidCode);
-    assert_refused(bench.sign_in(answer(&drawn)).await, Refusal::InvalidCode);
+    assert_refused(bench.sign_in(answer(&generated)).await, Refusal::InvalidCode);
 
-    // It counts as wrong, like any other: five of them, and the code is dead.
+    // Each attempt is counted as a wrong code, and after five the code is invalid.
     bench.advance(7 * DAY);
     for code_length in [4, 4, 6] {
         let sent = bench.sent(&phone(1)).await;
@@ -152,29 +153,29 @@ pub async fn staff_do_not_sign_in_by_a_test_number(storage: Arc<dyn Storage>) {
         bench.advance(DAY);
     }
     let sent = bench.sent(&phone(1)).await;
-    bench.sign_in(answer(&sent)).await.expect("staff sign in by a phone that is none any more");
+    bench.sign_in(answer(&sent)).await.expect("staff sign in after the test number expired");
 }
 
-/// Several people know the code, and no message bounds how often it is used.
-pub async fn a_test_number_has_twenty_sessions_at_most(storage: Arc<dyn Storage>) {
+/// Several people know the code, and no limit of messages applies.
+pub async fn test_number_has_at_most_twenty_sessions(storage: Arc<dyn Storage>) {
     let bench = bench(storage, "47110815");
     let mut sessions = Vec::new();
     for _ in 0..25 {
         let sent = bench.sent(&phone(1)).await;
         sessions.push(bench.sign_in(with_code(&sent, "47110815")).await.expect("signed in"));
-        // So that the order of the sessions is that of the sign-ins.
+        // The sessions get the order of the sign-ins.
         bench.advance(Duration::from_millis(1));
     }
     let (oldest, newest) = sessions.split_at(5);
     for session in oldest {
         let refreshed = bench.referral.refresh(&session.tokens.refresh).await;
         assert_refused(refreshed, Refusal::TokenNotValid);
-        let found = bench.storage.session(session.session, 0).await.expect("an answer");
-        assert_eq!(found, None, "no row is left");
+        let found = bench.storage.session(session.session, 0).await.expect("the storage responds");
+        assert_eq!(found, None, "the row is deleted");
     }
     for session in newest {
         bench.referral.authenticate(&session.tokens.access).await.expect("valid");
     }
     let another = bench.enter(2).await;
-    bench.referral.authenticate(&another.tokens.access).await.expect("of another user");
+    bench.referral.authenticate(&another.tokens.access).await.expect("session of another user");
 }

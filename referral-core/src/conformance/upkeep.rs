@@ -1,4 +1,4 @@
-//! What operators do.
+//! Cases about operators.
 
 use std::{sync::Arc, time::Duration};
 
@@ -10,8 +10,8 @@ use crate::{
     storage::Storage,
 };
 
-/// A phone becomes staff, with or without an account, and stays the same user.
-pub async fn staff_are_made_and_promoted(storage: Arc<dyn Storage>) {
+/// A phone with or without an account becomes staff, and an existing user is kept.
+pub async fn staff_are_created_and_promoted(storage: Arc<dyn Storage>) {
     let bench = Bench::new(storage);
     let anna = bench.enter(1).await.user;
     assert!(!anna.is_staff);
@@ -19,14 +19,14 @@ pub async fn staff_are_made_and_promoted(storage: Arc<dyn Storage>) {
     assert_eq!(promoted, crate::User { is_staff: true, ..anna });
     assert_eq!(bench.referral.make_staff(phone(1)).await.expect("no change"), promoted);
 
-    let made = bench.referral.make_staff(phone(2)).await.expect("made");
-    assert!(made.is_staff && made.last_login.is_none());
+    let created = bench.referral.make_staff(phone(2)).await.expect("created");
+    assert!(created.is_staff && created.last_login.is_none());
     let signed_in = bench.enter(2).await;
     assert!(!signed_in.created && signed_in.user.is_staff);
-    assert_eq!(signed_in.user.id, made.id);
+    assert_eq!(signed_in.user.id, created.id);
 }
 
-/// They began with fewer rights, perhaps at a device that others use.
+/// The sessions were created with fewer rights, perhaps on a shared device.
 pub async fn sessions_end_when_their_user_becomes_staff(storage: Arc<dyn Storage>) {
     let bench = Bench::new(storage);
     let [anna, boris] = [bench.enter(1).await, bench.enter(2).await];
@@ -37,29 +37,29 @@ pub async fn sessions_end_when_their_user_becomes_staff(storage: Arc<dyn Storage
         assert_refused(access, Refusal::TokenNotValid);
         assert_refused(bench.referral.refresh(&session.tokens.refresh).await, Refusal::TokenNotValid);
     }
-    bench.referral.authenticate(&boris.tokens.access).await.expect("of another user");
+    bench.referral.authenticate(&boris.tokens.access).await.expect("session of another user");
 
     let staff = bench.enter(1).await;
     bench.referral.make_staff(phone(1)).await.expect("no change");
-    bench.referral.authenticate(&staff.tokens.access).await.expect("they were staff before");
+    bench.referral.authenticate(&staff.tokens.access).await.expect("the user was staff before");
 }
 
-/// Two operators who do it at once make one user.
-pub async fn parallel_promotions_make_one_user(storage: Arc<dyn Storage>) {
+/// Concurrent promotions of one phone create one user.
+pub async fn parallel_promotions_create_one_user(storage: Arc<dyn Storage>) {
     let bench = Bench::new(storage);
-    let made = in_parallel(10, |_| {
+    let created = in_parallel(10, |_| {
         let bench = bench.clone();
-        async move { bench.referral.make_staff(phone(1)).await.expect("made").id }
+        async move { bench.referral.make_staff(phone(1)).await.expect("created").id }
     });
-    let mut made = made.await;
-    made.dedup();
-    assert_eq!(made.len(), 1);
+    let mut created = created.await;
+    created.dedup();
+    assert_eq!(created.len(), 1);
     let bearer = bench.bearer(&bench.enter(1).await).await;
     bench.assert_sound(&bearer).await;
 }
 
-/// Codes and sessions that have ended go; those that live stay.
-pub async fn sweeping_deletes_what_has_ended_and_nothing_else(storage: Arc<dyn Storage>) {
+/// Expired codes and sessions are deleted, valid ones are kept.
+pub async fn sweep_deletes_only_expired_rows(storage: Arc<dyn Storage>) {
     const HALF_A_SESSION: Duration = Duration::from_hours(15 * 24 + 1);
     let bench = Bench::new(storage);
     let ended = bench.enter(1).await;
@@ -70,15 +70,15 @@ pub async fn sweeping_deletes_what_has_ended_and_nothing_else(storage: Arc<dyn S
 
     assert_ne!(bench.referral.sweep().await.expect("swept"), 0);
     assert_eq!(bench.referral.sweep().await.expect("swept"), 0);
-    assert_eq!(bench.storage.session(ended.session, 0).await.expect("an answer"), None);
-    assert!(bench.storage.session(live.session, 0).await.expect("an answer").is_some());
-    bench.sign_in(answer(&sent)).await.expect("the code lives");
-    bench.referral.refresh(&live.tokens.refresh).await.expect("the session lives");
+    assert_eq!(bench.storage.session(ended.session, 0).await.expect("the storage responds"), None);
+    assert!(bench.storage.session(live.session, 0).await.expect("the storage responds").is_some());
+    bench.sign_in(answer(&sent)).await.expect("the code is valid");
+    bench.referral.refresh(&live.tokens.refresh).await.expect("the session is valid");
     assert_refused(bench.referral.refresh(&ended.tokens.refresh).await, Refusal::TokenNotValid);
 }
 
-/// However much there is, one step is short.
-pub async fn a_sweep_takes_no_more_than_its_batch(storage: Arc<dyn Storage>) {
+/// One sweep deletes a bounded number of rows.
+pub async fn sweep_deletes_at_most_its_batch(storage: Arc<dyn Storage>) {
     let bench = Bench::new(storage);
     for number in 0..5 {
         bench.sent(&phone(number)).await;
@@ -90,13 +90,13 @@ pub async fn a_sweep_takes_no_more_than_its_batch(storage: Arc<dyn Storage>) {
     }
 }
 
-/// A storage that serves these cases says that it can.
-pub async fn a_storage_is_ready(storage: Arc<dyn Storage>) {
+/// A storage that passes these cases is ready.
+pub async fn storage_is_ready(storage: Arc<dyn Storage>) {
     let bench = Bench::new(storage);
     bench.referral.check_ready().await.expect("ready");
 }
 
-/// Settings replace those of the same names, and the others stay.
+/// Settings replace settings with the same names. Others are kept.
 pub async fn settings_are_recorded_under_their_names(storage: Arc<dyn Storage>) {
     assert_eq!(storage.shared_settings().await.expect("settings"), []);
     let of = |settings: &[(&str, &str)]| -> Vec<_> {
@@ -110,56 +110,56 @@ pub async fn settings_are_recorded_under_their_names(storage: Arc<dyn Storage>) 
     assert_eq!(settings, of(&[("Größe", ""), ("audience", "'; --"), ("issuer", "two")]));
 }
 
-/// A storage with a clock of its own reports the time of now, and goes on.
-pub async fn a_storage_with_a_clock_reports_the_current_time(storage: Arc<dyn Storage>) {
+/// A storage with its own clock reports the current time, which advances.
+pub async fn storage_with_a_clock_reports_the_current_time(storage: Arc<dyn Storage>) {
     let Some(first) = storage.current_time().await.expect("a time or none") else { return };
     let now = SystemClock.now();
     let is_near = (now - first).unsigned_abs() <= Duration::from_secs(5);
-    assert!(is_near, "the storage has {first}, the system {now}");
+    assert!(is_near, "the storage reports {first}, the system {now}");
     let second = storage.current_time().await.expect("a time or none").expect("a time again");
     assert!(second >= first, "{second} after {first}");
 }
 
-/// A service with other keys than those of [`Bench`], or with the same.
+/// Returns a service with the keys of [`Bench`] or with other ones.
 fn service(storage: Arc<dyn Storage>, key: &str, pepper: &str) -> Referral {
     let secret = |id: &str| [id.as_bytes()[1]; 32];
     let keys = SigningKeys::from_secret(key, &secret(key)).expect("long enough");
     let peppers = Peppers::from_secret(pepper, &secret(pepper)).expect("long enough");
     let referral = Referral::builder(storage, Arc::new(DevelopmentSender), keys, peppers);
-    referral.policy(Policy::standard()).build().expect("a sound policy and a sound key")
+    referral.policy(Policy::standard()).build().expect("valid policy and keys")
 }
 
-/// Who shares a storage must have the keys that are in use.
-pub async fn whoever_lacks_a_key_in_use_is_refused(storage: Arc<dyn Storage>) {
-    assert_eq!(storage.known_keys().await.expect("an answer"), []);
+/// A service on a shared storage must have the keys that are in use.
+pub async fn service_without_a_key_in_use_is_rejected(storage: Arc<dyn Storage>) {
+    assert_eq!(storage.known_keys().await.expect("the storage responds"), []);
     let agree = |key, pepper| {
         let service = service(Arc::clone(&storage), key, pepper);
         async move { service.agree_on_keys().await }
     };
-    agree("k1", "p1").await.expect("the first");
-    agree("k1", "p1").await.expect("the same");
+    agree("k1", "p1").await.expect("first service");
+    agree("k1", "p1").await.expect("the same keys");
     for (key, pepper, purpose, id) in
         [("k2", "p1", KeyPurpose::Signing, "k1"), ("k1", "p2", KeyPurpose::Pepper, "p1")]
     {
         let Err(Error::KeyMismatch(mismatch)) = agree(key, pepper).await else {
-            panic!("not refused");
+            panic!("not rejected");
         };
         assert_eq!(mismatch, KeyMismatch::Missing { purpose, id: id.into() });
     }
     let mut known: Vec<_> =
-        storage.known_keys().await.expect("an answer").into_iter().map(|key| key.id).collect();
+        storage.known_keys().await.expect("the storage responds").into_iter().map(|key| key.id).collect();
     known.sort();
-    assert_eq!(known, ["k1", "p1"], "whoever was refused left nothing behind");
+    assert_eq!(known, ["k1", "p1"], "a rejected service records no keys");
 }
 
-/// Two who each take the storage for empty do not both begin.
-pub async fn of_two_with_different_keys_who_begin_at_once_one_is_refused(storage: Arc<dyn Storage>) {
-    let begun = in_parallel(8, |number| {
+/// Two services with different keys that both see an empty storage must not both start.
+pub async fn concurrent_startup_with_different_keys_is_rejected(storage: Arc<dyn Storage>) {
+    let started = in_parallel(8, |number| {
         let service = service(Arc::clone(&storage), &format!("k{}", number % 2), "p1");
         async move { (number % 2, service.agree_on_keys().await.is_ok()) }
     });
-    let mut begun: Vec<_> = begun.await.into_iter().filter(|(_, ok)| *ok).map(|(key, _)| key).collect();
-    assert_eq!(begun.len(), 4);
-    begun.dedup();
-    assert_eq!(begun.len(), 1, "those who began have the same key");
+    let mut started: Vec<_> = started.await.into_iter().filter(|(_, ok)| *ok).map(|(key, _)| key).collect();
+    assert_eq!(started.len(), 4);
+    started.dedup();
+    assert_eq!(started.len(), 1, "the accepted services have the same key");
 }

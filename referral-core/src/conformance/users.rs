@@ -1,4 +1,4 @@
-//! Lists of users.
+//! Cases about lists of users.
 
 use std::{sync::Arc, time::Duration};
 
@@ -19,7 +19,7 @@ fn limit(limit: u32) -> PageSize {
 fn cursor(link: Option<PageLink>) -> String {
     match link {
         Some(PageLink::Cursor(cursor)) => cursor,
-        other => panic!("no cursor: {other:?}"),
+        other => panic!("not a cursor: {other:?}"),
     }
 }
 
@@ -27,7 +27,7 @@ async fn page(bench: &Bench, bearer: &Bearer, list: ListUsers<'_>) -> UserList {
     bench.referral.users(bearer, list).await.expect("a page")
 }
 
-/// So many users, a millisecond apart, oldest first, and the first one's bearer.
+/// Creates users a millisecond apart. Returns them oldest first, and the bearer of the first one.
 async fn users(bench: &Bench, count: u32) -> (Vec<UserId>, Bearer) {
     let first = bench.enter(0).await;
     let mut ids = vec![first.user.id];
@@ -38,8 +38,8 @@ async fn users(bench: &Bench, count: u32) -> (Vec<UserId>, Bearer) {
     (ids, bench.bearer(&first).await)
 }
 
-/// Following `next` from the start and `previous` back, everybody is met once, newest first.
-pub async fn pages_cover_everybody_once_in_both_directions(storage: Arc<dyn Storage>) {
+/// Following `next` from the first page and `previous` back lists every user once, newest first.
+pub async fn pages_list_every_user_once_in_both_directions(storage: Arc<dyn Storage>) {
     let bench = Bench::new(storage);
     let (mut expected, bearer) = users(&bench, 7).await;
     expected.reverse();
@@ -67,8 +67,8 @@ pub async fn pages_cover_everybody_once_in_both_directions(storage: Arc<dyn Stor
     assert_refused(forged, Refusal::InvalidCursor);
 }
 
-/// An offset leads to pages by offset, as far as there are users.
-pub async fn an_offset_leaves_out_the_newest(storage: Arc<dyn Storage>) {
+/// With an offset the links have offsets too, as long as there are users.
+pub async fn offset_skips_the_newest_users(storage: Arc<dyn Storage>) {
     let bench = Bench::new(storage);
     let (mut expected, bearer) = users(&bench, 5).await;
     expected.reverse();
@@ -89,7 +89,7 @@ pub async fn an_offset_leaves_out_the_newest(storage: Arc<dyn Storage>) {
     }
 }
 
-/// Whoever joins in the meantime is neither missed nor shown twice.
+/// Users who join in the meantime are not listed, and no user is omitted or listed twice.
 pub async fn new_users_do_not_shift_a_cursor(storage: Arc<dyn Storage>) {
     let bench = Bench::new(storage);
     let (mut expected, bearer) = users(&bench, 4).await;
@@ -103,7 +103,7 @@ pub async fn new_users_do_not_shift_a_cursor(storage: Arc<dyn Storage>) {
     assert_eq!(second.count, 5);
 }
 
-/// Anna, invited by nobody, and Boris, invited by Anna, both with names and addresses.
+/// Returns Anna, who has no inviter, and Boris, whose inviter is Anna, both with names and addresses.
 async fn anna_and_boris(bench: &Bench) -> (Bearer, Bearer) {
     let anna = bench.enter(1).await;
     bench.advance(Duration::from_millis(1));
@@ -131,7 +131,7 @@ async fn found(bench: &Bench, bearer: &Bearer, filter: FilterInput<'_>) -> Vec<U
     ids(&list.users)
 }
 
-/// Each filter finds whom it names, alone and together with others.
+/// Each filter finds the matching users, alone and together with others.
 pub async fn filters_match_exactly(storage: Arc<dyn Storage>) {
     let bench = Bench::new(storage);
     let (anna, boris) = anna_and_boris(&bench).await;
@@ -163,8 +163,8 @@ async fn search(bench: &Bench, bearer: &Bearer, search: &str) -> Vec<UserId> {
     found(bench, bearer, FilterInput { search: Some(search), ..FilterInput::default() }).await
 }
 
-/// All terms must match, anywhere if they have three characters, at a beginning if fewer.
-pub async fn a_search_finds_what_contains_all_its_terms(storage: Arc<dyn Storage>) {
+/// All terms must match: anywhere if they have at least three characters, otherwise at the start of a value.
+pub async fn search_finds_users_that_match_all_terms(storage: Arc<dyn Storage>) {
     let bench = Bench::new(storage);
     let (anna, boris) = anna_and_boris(&bench).await;
     let [both, only_anna, only_boris] =
@@ -189,8 +189,8 @@ pub async fn a_search_finds_what_contains_all_its_terms(storage: Arc<dyn Storage
     }
 }
 
-/// A search with too many or only short terms is rejected, and one with repeated terms is not.
-pub async fn a_search_with_too_many_or_only_short_terms_is_rejected(storage: Arc<dyn Storage>) {
+/// A search with too many terms or only short terms is rejected. A search with repeated terms is accepted.
+pub async fn search_with_too_many_or_only_short_terms_is_rejected(storage: Arc<dyn Storage>) {
     let bench = Bench::new(storage);
     let (anna, boris) = anna_and_boris(&bench).await;
     let terms = |search| ListUsers {
@@ -204,8 +204,8 @@ pub async fn a_search_with_too_many_or_only_short_terms_is_rejected(storage: Arc
     assert_eq!(search(&bench, &anna, "bo o_ne 10 100% example").await, [boris.user.id]);
 }
 
-/// A search finds users by what they are called now.
-pub async fn a_search_follows_edits(storage: Arc<dyn Storage>) {
+/// A search uses the current names.
+pub async fn search_uses_the_current_values(storage: Arc<dyn Storage>) {
     let bench = Bench::new(storage);
     let (anna, boris) = anna_and_boris(&bench).await;
     let change = ProfileChange {
@@ -227,7 +227,7 @@ pub async fn a_search_follows_edits(storage: Arc<dyn Storage>) {
     assert_eq!(by_code, [vera.user.id, boris.user.id]);
 }
 
-/// What stands for other characters in some databases stands for itself.
+/// Wildcards of some databases match only themselves.
 pub async fn wildcards_are_ordinary_characters(storage: Arc<dyn Storage>) {
     let bench = Bench::new(storage);
     let (anna, boris) = anna_and_boris(&bench).await;
@@ -240,8 +240,8 @@ pub async fn wildcards_are_ordinary_characters(storage: Arc<dyn Storage>) {
     }
 }
 
-/// Beyond a thousand matches the count stops, and says so; without a filter it is exact.
-pub async fn a_filtered_list_is_counted_up_to_a_thousand(storage: Arc<dyn Storage>) {
+/// Above a thousand matches the count is not exact and is marked so. Without a filter it is exact.
+pub async fn filtered_list_is_counted_up_to_a_thousand(storage: Arc<dyn Storage>) {
     let bench = Bench::new(storage);
     let bearer = bench.bearer(&bench.enter(0).await).await;
     let thousand = u32::try_from(COUNT_LIMIT).expect("a thousand");
@@ -251,15 +251,15 @@ pub async fn a_filtered_list_is_counted_up_to_a_thousand(storage: Arc<dyn Storag
         (page.count, page.count_exact)
     };
     for number in 1..thousand {
-        bench.referral.make_staff(phone(number)).await.expect("made");
+        bench.referral.make_staff(phone(number)).await.expect("created");
     }
     assert_eq!(count(Some("+79608")).await, (COUNT_LIMIT, true));
-    bench.referral.make_staff(phone(thousand)).await.expect("made");
+    bench.referral.make_staff(phone(thousand)).await.expect("created");
     assert_eq!(count(Some("+79608")).await, (COUNT_LIMIT, false));
     assert_eq!(count(None).await, (COUNT_LIMIT + 1, true));
 }
 
-/// Invitees come newest first, a page at a time; nobody has those of nobody.
+/// Invitees are listed newest first, in pages. An unknown user is an error.
 pub async fn invitees_are_paged(storage: Arc<dyn Storage>) {
     let bench = Bench::new(storage);
     let anna = bench.enter(0).await;
@@ -286,15 +286,18 @@ pub async fn invitees_are_paged(storage: Arc<dyn Storage>) {
     }
     assert_eq!(seen, expected);
 
-    let nobody = UserId(uuid::Uuid::nil());
-    assert_refused(bench.referral.invitees(&bearer, nobody, limit(2), None).await, Refusal::UserNotFound);
+    let unknown_user = UserId(uuid::Uuid::nil());
+    assert_refused(
+        bench.referral.invitees(&bearer, unknown_user, limit(2), None).await,
+        Refusal::UserNotFound,
+    );
     let newest = expected[0];
     let none = bench.referral.invitees(&bearer, newest, limit(2), None).await.expect("a page");
     assert_eq!((none.invitees.len(), none.count, none.next), (0, 0, None));
 }
 
-/// The newest as many as were asked for, and the true number.
-pub async fn a_profile_shows_the_newest_invitees(storage: Arc<dyn Storage>) {
+/// The requested number of newest invitees, and the total count.
+pub async fn profile_shows_the_newest_invitees(storage: Arc<dyn Storage>) {
     let bench = Bench::new(storage);
     let anna = bench.enter(0).await;
     let mut expected = Vec::new();
@@ -302,7 +305,7 @@ pub async fn a_profile_shows_the_newest_invitees(storage: Arc<dyn Storage>) {
         bench.advance(Duration::from_millis(1));
         expected.insert(0, bench.enter_invited(number, &anna.user).await.user.id);
     }
-    let found = bench.storage.user(anna.user.id, 3).await.expect("an answer").expect("a user");
+    let found = bench.storage.user(anna.user.id, 3).await.expect("the storage responds").expect("a user");
     let shown: Vec<_> = found.invited.iter().map(|invitee| invitee.id).collect();
     assert_eq!(shown, expected[..3]);
     assert_eq!(found.user.invited_count, 4);
