@@ -358,7 +358,7 @@ impl Bench {
     }
 
     /// Returns all users, newest first.
-    async fn everybody(&self, bearer: &Bearer) -> Vec<UserView> {
+    async fn all_users(&self, bearer: &Bearer) -> Vec<UserView> {
         let mut users = Vec::new();
         let mut cursor = None;
         loop {
@@ -375,7 +375,7 @@ impl Bench {
     /// Checks the invariants of all users: codes and phones are unique, no user is among their own inviters,
     /// and every count is correct.
     async fn assert_sound(&self, bearer: &Bearer) {
-        let users = self.everybody(bearer).await;
+        let users = self.all_users(bearer).await;
         let list = ListUsers { limit: PageSize::MAX, ..ListUsers::default() };
         let listed = self.referral.users(bearer, list).await.expect("a page");
         assert_eq!(listed.count, users.len() as u64, "the total is correct");

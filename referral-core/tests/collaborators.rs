@@ -99,7 +99,7 @@ async fn a_message_that_certainly_was_not_sent_costs_no_waiting() {
 #[tokio::test]
 async fn a_message_that_may_have_been_sent_is_taken_for_sent() {
     let mut gateway = MockGateway::new();
-    gateway.expect_send().once().returning(|_| Err(SmsError::Unknown("no answer".into())));
+    gateway.expect_send().once().returning(|_| Err(SmsError::Unknown("no response".into())));
     let referral = referral(gateway);
     send_code(&referral, &[]).await.expect("taken for sent");
     let again = send_code(&referral, &[]).await;

@@ -50,17 +50,17 @@ pub async fn test_number_gets_codes_without_waiting(storage: Arc<dyn Storage>) {
 pub async fn codes_of_a_test_number_count_against_the_client_address(storage: Arc<dyn Storage>) {
     let bench = bench(storage, "47110815");
     let client = || Client::default().address(IpAddr::V4(Ipv4Addr::new(198, 51, 100, 1)));
-    let ask = || bench.referral.send_code(SendCode::new(phone(1)).client(client()));
+    let request = || bench.referral.send_code(SendCode::new(phone(1)).client(client()));
     for _ in 0..12 {
-        let sent = ask().await.expect("refunded each time");
+        let sent = request().await.expect("refunded each time");
         let right = SignIn { client: client(), ..with_code(&sent, "47110815") };
         bench.sign_in(right).await.expect("signed in");
     }
     for waits in [false, false, false, false, false, false, false, false, false, true] {
-        let sent = ask().await.expect("ten codes that are not redeemed");
+        let sent = request().await.expect("ten codes that are not redeemed");
         assert_eq!(sent.resend_in > Duration::ZERO, waits, "the wait is returned with the last code");
     }
-    let refused = ask().await;
+    let refused = request().await;
     assert!(
         matches!(
             refused,

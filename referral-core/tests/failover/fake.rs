@@ -1,4 +1,4 @@
-//! Gateways that answer as they are told.
+//! Gateways with predefined responses.
 
 use std::{
     collections::VecDeque,
@@ -14,7 +14,7 @@ use referral_core::{
 };
 use uuid::Uuid;
 
-/// What a gateway does with a message.
+/// Response of a gateway to a message.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Answer {
     Accept,
@@ -22,32 +22,32 @@ pub(crate) enum Answer {
     Temporary,
     Busy(u64),
     Unknown,
-    /// Never answers.
+    /// Never responds.
     Hang,
 }
 
 pub(crate) use Answer::{Accept, Busy, Hang, Permanent, Temporary, Unknown};
 
-/// A gateway that answers as it is told, and then accepts, and notes who was asked.
+/// Gateway that returns predefined responses and then accepts, and records its calls.
 #[derive(Clone, Default)]
 pub(crate) struct Script {
     name: &'static str,
     answers: Arc<Mutex<VecDeque<Answer>>>,
-    asked: Arc<Mutex<Vec<&'static str>>>,
+    calls: Arc<Mutex<Vec<&'static str>>>,
 }
 
 impl Script {
-    pub(crate) fn new(name: &'static str, asked: &Arc<Mutex<Vec<&'static str>>>, answers: &[Answer]) -> Self {
+    pub(crate) fn new(name: &'static str, calls: &Arc<Mutex<Vec<&'static str>>>, answers: &[Answer]) -> Self {
         let answers = Arc::new(Mutex::new(answers.iter().copied().collect()));
-        Self { name, answers, asked: Arc::clone(asked) }
+        Self { name, answers, calls: Arc::clone(calls) }
     }
 }
 
 #[async_trait]
 impl SmsSender for Script {
     async fn send(&self, _message: &SmsMessage) -> Result<Receipt, SmsError> {
-        self.asked.lock().expect("nobody panics").push(self.name);
-        let answer = self.answers.lock().expect("nobody panics").pop_front().unwrap_or(Accept);
+        self.calls.lock().expect("not poisoned").push(self.name);
+        let answer = self.answers.lock().expect("not poisoned").pop_front().unwrap_or(Accept);
         match answer {
             Accept => Ok(Receipt::new(format!("{}-1", self.name))),
             Permanent => Err(SmsError::Permanent("no such number".into())),
@@ -55,35 +55,35 @@ impl SmsSender for Script {
             Busy(seconds) => {
                 Err(SmsError::Busy { reason: "too much".into(), retry_after: Duration::from_secs(seconds) })
             }
-            Unknown => Err(SmsError::Unknown("no answer".into())),
+            Unknown => Err(SmsError::Unknown("no response".into())),
             Hang => pending().await,
         }
     }
 }
 
-pub(crate) type Asked = Arc<Mutex<Vec<&'static str>>>;
+pub(crate) type Calls = Arc<Mutex<Vec<&'static str>>>;
 
-/// Gateways called a, b, … that answer like this, in this order.
-pub(crate) fn gateways(answers: &[&[Answer]]) -> (FailoverBuilder, Asked) {
-    let asked = Asked::default();
+/// Returns gateways named a, b, … with these responses, in this order.
+pub(crate) fn gateways(answers: &[&[Answer]]) -> (FailoverBuilder, Calls) {
+    let calls = Calls::default();
     let named = ["a", "b", "c", "d"].into_iter().zip(answers);
     let builder = named.fold(Failover::builder(), |builder, (name, answers)| {
-        builder.gateway(name, Script::new(name, &asked, answers))
+        builder.gateway(name, Script::new(name, &calls, answers))
     });
-    (builder, asked)
+    (builder, calls)
 }
 
-pub(crate) fn take(asked: &Asked) -> String {
-    std::mem::take(&mut *asked.lock().expect("nobody panics")).concat()
+pub(crate) fn take(calls: &Calls) -> String {
+    std::mem::take(&mut *calls.lock().expect("not poisoned")).concat()
 }
 
 pub(crate) fn message() -> SmsMessage {
-    let phone = PhoneNumber::parse("+79608543017", None).expect("a number");
+    let phone = PhoneNumber::parse("+79608543017", None).expect("valid number");
     SmsMessage::new(Uuid::from_u128(17), phone, SmsCode::known("4711"), "4711 it is".into(), None)
 }
 
-/// Who was asked for one message, and what came of it.
-pub(crate) async fn send(sender: &Failover, asked: &Asked) -> String {
+/// Sends one message. Returns the names of the called gateways and the result.
+pub(crate) async fn send(sender: &Failover, calls: &Calls) -> String {
     let result = match sender.send(&message()).await {
         Ok(receipt) => format!("accepted by {}", receipt.gateway.unwrap_or_default()),
         Err(SmsError::Permanent(_)) => "permanent".into(),
@@ -91,5 +91,5 @@ pub(crate) async fn send(sender: &Failover, asked: &Asked) -> String {
         Err(SmsError::Busy { retry_after, .. }) => format!("busy for {}", retry_after.as_secs()),
         Err(_) => "unknown".into(),
     };
-    format!("{}: {result}", take(asked))
+    format!("{}: {result}", take(calls))
 }

@@ -1,4 +1,4 @@
-//! Several gateways in order, of which some fail.
+//! Failover between several gateways.
 
 mod fake;
 mod rests;
@@ -35,7 +35,7 @@ mockall::mock! {
 }
 
 #[tokio::test(start_paused = true)]
-async fn gateways_are_asked_in_order_until_one_accepts() {
+async fn gateways_are_tried_in_order_until_one_accepts() {
     for (answers, expected) in [
         (&[&[Accept][..], &[Accept]][..], "a: accepted by a"),
         (&[&[Temporary], &[Accept]], "ab: accepted by b"),
@@ -45,34 +45,34 @@ async fn gateways_are_asked_in_order_until_one_accepts() {
         (&[&[Permanent], &[Accept]], "a: permanent"),
         (&[&[Temporary], &[Permanent], &[Accept]], "ab: permanent"),
         (&[&[Temporary], &[Temporary]], "ab: temporary"),
-        // Busy only if all are, and until the first of them is not.
+        // Busy only if all gateways are busy, and until the first of them is available.
         (&[&[Busy(50)], &[Busy(5)]], "ab: busy for 5"),
         (&[&[Busy(5)], &[Busy(50)]], "ab: busy for 5"),
         (&[&[Temporary], &[Busy(5)]], "ab: temporary"),
         (&[&[Busy(5)], &[Temporary]], "ab: temporary"),
-        // It may have been sent, whatever the others say.
+        // The message may have been sent, independent of the other results.
         (&[&[Unknown], &[Temporary]], "ab: unknown"),
         (&[&[Unknown], &[Permanent]], "ab: unknown"),
         (&[&[Temporary], &[Unknown], &[Busy(5)]], "abc: unknown"),
         (&[&[Hang], &[Temporary]], "ab: unknown"),
     ] {
-        let (builder, asked) = gateways(answers);
-        let sender = builder.build().expect("sound");
-        assert_eq!(send(&sender, &asked).await, expected, "{answers:?}");
+        let (builder, calls) = gateways(answers);
+        let sender = builder.build().expect("valid configuration");
+        assert_eq!(send(&sender, &calls).await, expected, "{answers:?}");
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn nobody_else_is_asked_after_an_unknown_answer_if_that_is_the_setting() {
+async fn no_further_gateway_is_tried_after_an_unknown_result_with_stop() {
     for answer in [Unknown, Hang] {
-        let (builder, asked) = gateways(&[&[Temporary], &[answer], &[Accept]]);
-        let sender = builder.after_unknown(AfterUnknown::Stop).build().expect("sound");
-        assert_eq!(send(&sender, &asked).await, "ab: unknown");
+        let (builder, calls) = gateways(&[&[Temporary], &[answer], &[Accept]]);
+        let sender = builder.after_unknown(AfterUnknown::Stop).build().expect("valid configuration");
+        assert_eq!(send(&sender, &calls).await, "ab: unknown");
     }
 }
 
 #[tokio::test]
-async fn each_gateway_gets_the_very_same_message() {
+async fn each_gateway_gets_the_same_message() {
     let is_it = |message: &SmsMessage| {
         message.id == Uuid::from_u128(17)
             && message.code.reveal() == "4711"
@@ -80,55 +80,59 @@ async fn each_gateway_gets_the_very_same_message() {
             && message.phone.as_str() == "+79608543017"
     };
     let mut first = MockGateway::new();
-    first.expect_send().withf(is_it).once().returning(|_| Err(SmsError::Unknown("no answer".into())));
+    first.expect_send().withf(is_it).once().returning(|_| Err(SmsError::Unknown("no response".into())));
     let mut second = MockGateway::new();
     second.expect_send().withf(is_it).once().returning(|_| Ok(Receipt::new("m1")));
     let mut third = MockGateway::new();
     third.expect_send().never();
     let builder =
         Failover::builder().gateway("first", first).gateway("second", second).gateway("third", third);
-    let receipt = builder.build().expect("sound").send(&message()).await.expect("accepted");
+    let receipt = builder.build().expect("valid configuration").send(&message()).await.expect("accepted");
     assert_eq!((receipt.gateway.as_deref(), receipt.message_id.as_deref()), (Some("second"), Some("m1")));
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_time_is_bounded_whoever_hangs() {
-    let (builder, asked) = gateways(&[&[Hang], &[Hang], &[Hang], &[Hang]]);
+async fn time_limit_applies_if_gateways_hang() {
+    let (builder, calls) = gateways(&[&[Hang], &[Hang], &[Hang], &[Hang]]);
     let sender = builder.time(Duration::from_secs(7)).time_per_gateway(Duration::from_secs(3)).build();
     let start = Instant::now();
-    // Three seconds for each of two, and what is left for the third; nothing for the fourth.
-    assert_eq!(send(&sender.expect("sound"), &asked).await, "abc: unknown");
+    // Three seconds for each of the first two gateways, the remaining time for the third, none for the
+    // fourth.
+    assert_eq!(send(&sender.expect("valid configuration"), &calls).await, "abc: unknown");
     assert_eq!(start.elapsed(), Duration::from_secs(7));
 
-    // Too little is left for anything but nobody's knowing.
-    let (builder, asked) = gateways(&[&[Hang], &[Accept]]);
+    // The remaining time is too short for another gateway.
+    let (builder, calls) = gateways(&[&[Hang], &[Accept]]);
     let sender = builder.time(Duration::from_millis(3_400)).time_per_gateway(Duration::from_secs(3)).build();
-    assert_eq!(send(&sender.expect("sound"), &asked).await, "a: unknown");
+    assert_eq!(send(&sender.expect("valid configuration"), &calls).await, "a: unknown");
 }
 
 #[tokio::test]
-async fn a_region_has_gateways_of_its_own() {
-    let (builder, asked) = gateways(&[&[], &[], &[]]);
-    let region = |name: &str| name.parse().expect("a region");
-    let sender =
-        builder.order_for(region("RU"), ["c", "a"]).order_for(region("KZ"), ["b"]).build().expect("sound");
+async fn region_has_its_own_order_of_gateways() {
+    let (builder, calls) = gateways(&[&[], &[], &[]]);
+    let region = |name: &str| name.parse().expect("valid region");
+    let sender = builder
+        .order_for(region("RU"), ["c", "a"])
+        .order_for(region("KZ"), ["b"])
+        .build()
+        .expect("valid configuration");
     for (phone, gateway) in [("+79608543017", "c"), ("+77011234567", "b"), ("+4915123456789", "a")] {
-        let phone = PhoneNumber::parse(phone, None).expect("a number");
+        let phone = PhoneNumber::parse(phone, None).expect("valid number");
         let mut message = message();
         message.phone = phone;
         let receipt = sender.send(&message).await.expect("accepted");
         assert_eq!(receipt.gateway.as_deref(), Some(gateway));
     }
-    assert_eq!(take(&asked), "cba");
+    assert_eq!(take(&calls), "cba");
 }
 
 #[test]
-fn what_cannot_be_put_in_order_is_refused() {
-    let region = "RU".parse().expect("a region");
-    let built = |builder: FailoverBuilder| builder.build().map(|_| ()).expect_err("refused");
+fn invalid_order_of_gateways_is_rejected() {
+    let region = "RU".parse().expect("valid region");
+    let built = |builder: FailoverBuilder| builder.build().map(|_| ()).expect_err("invalid configuration");
     assert_eq!(built(Failover::builder()), FailoverError::NoGateway);
-    let (builder, asked) = gateways(&[&[], &[]]);
-    assert_eq!(built(builder.gateway("a", Script::new("a", &asked, &[]))), FailoverError::Name("a".into()));
+    let (builder, calls) = gateways(&[&[], &[]]);
+    assert_eq!(built(builder.gateway("a", Script::new("a", &calls, &[]))), FailoverError::Name("a".into()));
     let named = |name: &str| Failover::builder().gateway(name, Script::default());
     assert_eq!(built(named("")), FailoverError::Name(String::new()));
     for route in [vec!["b"], vec![], vec!["a", "a"]] {
@@ -143,10 +147,10 @@ fn what_cannot_be_put_in_order_is_refused() {
     assert_eq!(built(named("a").rest(0, Duration::from_secs(1))), FailoverError::Numbers);
     assert_eq!(built(named("a").rest(1, Duration::MAX)), FailoverError::Numbers);
     assert_eq!(built(named("a").time(Duration::MAX)), FailoverError::Numbers);
-    assert!(named("a").time_per_gateway(Duration::MAX).build().is_ok(), "no longer than all of it");
+    assert!(named("a").time_per_gateway(Duration::MAX).build().is_ok(), "it is limited to the total time");
 }
 
-/// Writes down what it is told.
+/// Observer that records all attempts.
 #[derive(Clone, Default)]
 struct Diary(Arc<Mutex<Vec<String>>>);
 
@@ -156,17 +160,21 @@ impl Observer for Diary {
         let error = attempt.error.map(ToString::to_string).unwrap_or_default();
         let entry =
             format!("{} {region} {} {:?} {error}", attempt.gateway, attempt.outcome.as_str(), attempt.took);
-        self.0.lock().expect("nobody panics").push(entry.trim().to_owned());
+        self.0.lock().expect("not poisoned").push(entry.trim().to_owned());
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_observer_is_told_of_every_turn() {
+async fn observer_is_notified_of_every_attempt() {
     let diary = Diary::default();
-    let (builder, asked) = gateways(&[&[Hang], &[Busy(9)], &[]]);
-    let sender = builder.rest(1, Duration::from_secs(30)).observer(diary.clone()).build().expect("sound");
-    send(&sender, &asked).await;
-    send(&sender, &asked).await;
+    let (builder, calls) = gateways(&[&[Hang], &[Busy(9)], &[]]);
+    let sender = builder
+        .rest(1, Duration::from_secs(30))
+        .observer(diary.clone())
+        .build()
+        .expect("valid configuration");
+    send(&sender, &calls).await;
+    send(&sender, &calls).await;
     let expected = [
         "a RU unknown 4s it is unknown whether the gateway sent the message: no response in time",
         "b RU busy 0ns the gateway is busy for 9 s: too much",
@@ -175,46 +183,48 @@ async fn the_observer_is_told_of_every_turn() {
         "b RU resting 0ns",
         "c RU accepted 0ns",
     ];
-    assert_eq!(*diary.0.lock().expect("nobody panics"), expected);
+    assert_eq!(*diary.0.lock().expect("not poisoned"), expected);
 }
 
 fn referral(sender: impl SmsSender) -> Referral {
     let keys = SigningKeys::from_secret("k1", &[1; 32]).expect("long enough");
     let peppers = Peppers::from_secret("p1", &[2; 32]).expect("long enough");
-    Referral::builder(Arc::new(MemoryStorage::new()), Arc::new(sender), keys, peppers).build().expect("sound")
+    Referral::builder(Arc::new(MemoryStorage::new()), Arc::new(sender), keys, peppers)
+        .build()
+        .expect("valid policy and keys")
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_code_is_charged_once_however_many_gateways_are_asked() {
-    let ask = || SendCode::new(message().phone);
-    // Three codes in a quarter of an hour, and each takes three gateways.
-    let (builder, asked) = gateways(&[&[Temporary; 9], &[Temporary; 9], &[]]);
-    let sent = referral(builder.rest(9, Duration::from_secs(1)).build().expect("sound"));
-    sent.send_code(ask()).await.expect("sent");
-    assert_eq!(take(&asked), "abc");
-    let refused = sent.send_code(ask()).await.expect_err("cooling down");
+async fn code_is_counted_once_for_any_number_of_gateways() {
+    let request = || SendCode::new(message().phone);
+    // The limit is three codes in 15 minutes, and each code is offered to three gateways.
+    let (builder, calls) = gateways(&[&[Temporary; 9], &[Temporary; 9], &[]]);
+    let sent = referral(builder.rest(9, Duration::from_secs(1)).build().expect("valid configuration"));
+    sent.send_code(request()).await.expect("sent");
+    assert_eq!(take(&calls), "abc");
+    let refused = sent.send_code(request()).await.expect_err("within the resend interval");
     assert!(matches!(refused, Error::Refused(Refusal::TooManyRequests { .. })));
-    assert_eq!(take(&asked), "", "nobody is asked for what is refused");
+    assert_eq!(take(&calls), "", "no gateway is called for a rejected request");
 
-    // Refused for certain by all: the phone may ask again at once.
+    // All gateways certainly rejected the message, so the client may request another code immediately.
     let (builder, _) = gateways(&[&[Temporary, Temporary], &[Busy(1), Permanent]]);
-    let refused = referral(builder.build().expect("sound"));
+    let refused = referral(builder.build().expect("valid configuration"));
     for _ in 0..2 {
-        let error = refused.send_code(ask()).await.expect_err("not sent");
+        let error = refused.send_code(request()).await.expect_err("not sent");
         assert!(matches!(error, Error::SmsNotSent(_)), "{error}");
     }
-    refused.send_code(ask()).await.expect("sent");
+    refused.send_code(request()).await.expect("sent");
 
-    // Unknown of one of them: taken for sent.
+    // The result of one gateway is unknown, so the message is treated as sent.
     let (builder, _) = gateways(&[&[Unknown], &[Permanent]]);
-    let unknown = referral(builder.build().expect("sound"));
-    unknown.send_code(ask()).await.expect("taken for sent");
-    unknown.send_code(ask()).await.expect_err("cooling down");
+    let unknown = referral(builder.build().expect("valid configuration"));
+    unknown.send_code(request()).await.expect("treated as sent");
+    unknown.send_code(request()).await.expect_err("within the resend interval");
 }
 
 proptest! {
     #[test]
-    fn whatever_gateways_answer_nobody_is_asked_after_an_acceptance(
+    fn no_gateway_is_called_after_an_acceptance(
         scripts in prop::collection::vec(
             prop::collection::vec(
                 prop_oneof![Just(Accept), Just(Permanent), Just(Temporary), (1..60_u64).prop_map(Busy), Just(Unknown), Just(Hang)],
@@ -225,32 +235,32 @@ proptest! {
         pauses in prop::collection::vec(0..40_u64, 8),
     ) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
-        runtime.expect("a runtime").block_on(async {
+        runtime.expect("the runtime starts").block_on(async {
             let answers: Vec<&[Answer]> = scripts.iter().map(Vec::as_slice).collect();
-            let (builder, asked) = gateways(&answers);
-            let sender = builder.build().expect("sound");
+            let (builder, calls) = gateways(&answers);
+            let sender = builder.build().expect("valid configuration");
             let mut next = vec![0; scripts.len()];
             for pause in pauses {
                 let start = Instant::now();
                 let result = sender.send(&message()).await;
                 assert!(start.elapsed() <= Failover::TIME);
-                // What those who were asked have said.
-                let said: Vec<_> = take(&asked).chars().map(|name| {
+                // The responses of the gateways that were called.
+                let responses: Vec<_> = take(&calls).chars().map(|name| {
                     let gateway = "abcd".find(name).expect("one of four");
                     let answer = scripts[gateway].get(next[gateway]).copied().unwrap_or(Accept);
                     next[gateway] += 1;
                     answer
                 }).collect();
                 let ends = |answer: &Answer| matches!(answer, Accept | Permanent);
-                assert!(said.iter().rev().skip(1).all(|answer| !ends(answer)), "{said:?}");
-                let may_be_sent = said.iter().any(|answer| matches!(answer, Unknown | Hang));
+                assert!(responses.iter().rev().skip(1).all(|answer| !ends(answer)), "{responses:?}");
+                let may_be_sent = responses.iter().any(|answer| matches!(answer, Unknown | Hang));
                 match result {
-                    Ok(_) => assert_eq!(said.last(), Some(&Accept)),
-                    Err(SmsError::Unknown(_)) => assert!(may_be_sent, "{said:?}"),
+                    Ok(_) => assert_eq!(responses.last(), Some(&Accept)),
+                    Err(SmsError::Unknown(_)) => assert!(may_be_sent, "{responses:?}"),
                     Err(SmsError::Busy { .. }) => {
-                        assert!(said.iter().all(|answer| matches!(answer, Busy(_))), "{said:?}");
+                        assert!(responses.iter().all(|answer| matches!(answer, Busy(_))), "{responses:?}");
                     }
-                    Err(_) => assert!(!may_be_sent && !said.contains(&Accept), "{said:?}"),
+                    Err(_) => assert!(!may_be_sent && !responses.contains(&Accept), "{responses:?}"),
                 }
                 advance(Duration::from_secs(pause)).await;
             }

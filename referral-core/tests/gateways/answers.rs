@@ -1,4 +1,4 @@
-//! What is answered, and what it means for the message.
+//! Responses of gateways and their interpretation.
 
 use referral_core::{
     conformance::ManualClock,
@@ -21,28 +21,28 @@ const RULES: &str = r#"
     unknown = [{ text = "(?i)try to find out" }]
 "#;
 
-/// What the sender makes of an answer, in short.
+/// Returns the sender's interpretation of a response, in short form.
 async fn read(rules: &str, answer: ResponseTemplate) -> String {
     let gateway = fake::gateway(answer).await;
-    let sender = sender(&format!("url = \"{}\"\n{rules}", gateway.uri())).expect("sound");
+    let sender = sender(&format!("url = \"{}\"\n{rules}", gateway.uri())).expect("valid configuration");
     let sender = sender.clock(ManualClock::new(datetime!(2026-11-25 08:00 UTC)));
     let read = fake::meaning(&sender.send(&message()).await);
-    assert_eq!(gateway.received_requests().await.expect("recorded").len(), 1, "asked once");
+    assert_eq!(gateway.received_requests().await.expect("recorded").len(), 1, "one request");
     read
 }
 
 #[tokio::test]
-async fn an_answer_means_what_the_rules_say_and_else_what_http_says() {
+async fn response_is_interpreted_by_the_rules_and_then_by_its_status() {
     for (status, body, meaning) in [
         (200, r#"{"items":[{"status":"0","id":"m1"}]}"#, "accepted m1"),
         (201, r#"{"items":[{"status":0,"id":17}]}"#, "accepted 17"),
         (200, r#"{"items":[{"status":true}]}"#, "accepted -"),
         (200, r#"{"items":[{"status":"0","id":{"no":"id"}}]}"#, "accepted -"),
-        // An error inside.
+        // An error in the body.
         (200, r#"{"items":[{"status":"7"}]}"#, "permanent: HTTP 200, code 7"),
         (200, r#"{"items":[{"status":"5"}]}"#, "temporary: HTTP 200, code 5"),
         (200, r#"{"items":[{"status":"9"}]}"#, "temporary: HTTP 200, code 9"),
-        // Accepted, it says, but with a status that does not.
+        // Accepted according to the body, but with another status.
         (202, r#"{"items":[{"status":"0"}]}"#, "unknown: HTTP 202, code 0"),
         (404, "", "permanent: HTTP 404"),
         (400, "no JSON", "temporary: HTTP 400"),
@@ -50,7 +50,7 @@ async fn an_answer_means_what_the_rules_say_and_else_what_http_says() {
         (401, r#"{"items":[{"status":"wrong number +79608543017"}]}"#, "temporary: HTTP 401"),
         (401, r#"{"items":[{"status":"4711"}]}"#, "temporary: HTTP 401"),
         (500, r#"{"items":[{"status":"8"}]}"#, "temporary: HTTP 500, code 8"),
-        // Nobody knows.
+        // Unknown results.
         (500, "", "unknown: HTTP 500"),
         (502, "<html>", "unknown: HTTP 502"),
         (504, "", "unknown: HTTP 504"),
@@ -69,19 +69,19 @@ async fn an_answer_means_what_the_rules_say_and_else_what_http_says() {
 }
 
 #[tokio::test]
-async fn a_busy_gateway_says_for_how_long() {
+async fn retry_after_of_a_busy_gateway_is_read() {
     for (status, body, retry_after, meaning) in [
         (429, "", "17", "busy 17s: HTTP 429"),
         (503, "", "17", "busy 17s: HTTP 503"),
         (200, r#"{"items":[{"status":"9"}]}"#, "5", "busy 5s: HTTP 200, code 9"),
         (429, "", "Wed, 25 Nov 2026 08:02:00 GMT", "busy 120s: HTTP 429"),
-        // Of the past, or no time at all.
+        // A date in the past, or not a valid time.
         (429, "", "Wed, 25 Nov 2026 07:00:00 GMT", "temporary: HTTP 429"),
         (429, "", "-5", "temporary: HTTP 429"),
         (429, "", "0", "temporary: HTTP 429"),
         (429, "", "18446744073709551615", "busy 3600s: HTTP 429"),
         (429, "", "soon", "temporary: HTTP 429"),
-        // An acceptance is one, whatever else is said.
+        // An accepted message stays accepted.
         (200, r#"{"items":[{"status":"0","id":"m1"}]}"#, "5", "accepted m1"),
     ] {
         let answer =
@@ -91,7 +91,7 @@ async fn a_busy_gateway_says_for_how_long() {
 }
 
 #[tokio::test]
-async fn without_rules_the_status_decides() {
+async fn status_decides_without_rules() {
     let rules = "form = { to = \"{phone}\" }\nanswer.message_id = { text = \"^OK (\\\\d+)\" }";
     for (status, body, meaning) in [
         (200, "OK 17", "accepted 17"),
@@ -107,7 +107,7 @@ async fn without_rules_the_status_decides() {
 }
 
 #[tokio::test]
-async fn what_is_not_understood_is_no_refusal() {
+async fn response_that_is_not_understood_is_not_a_rejection() {
     for (rules, status, body, expected) in [
         ("answer.accepted = { status = [200] }", 202, "", "unknown: HTTP 202"),
         ("answer.accepted = { status = [200] }", 303, "", "unknown: HTTP 303"),
@@ -126,7 +126,7 @@ async fn what_is_not_understood_is_no_refusal() {
 }
 
 #[tokio::test]
-async fn an_answer_without_end_is_read_as_far_as_makes_sense() {
+async fn endless_response_is_read_up_to_a_maximum() {
     let huge = "x".repeat(10 * 1024 * 1024);
     assert_eq!(
         read(RULES, ResponseTemplate::new(200).set_body_string(huge.clone())).await,
@@ -135,18 +135,18 @@ async fn an_answer_without_end_is_read_as_far_as_makes_sense() {
     assert_eq!(read(RULES, ResponseTemplate::new(400).set_body_string(huge)).await, "temporary: HTTP 400");
 }
 
-/// What the sender makes of a gateway that does not speak as it should.
+/// Returns the sender's interpretation of an invalid response.
 async fn read_raw(answer: Option<&'static [u8]>, more: &str) -> Result<(), SmsError> {
     let url = fake::raw(answer).await;
     let config = format!(
         "url = \"{url}\"\n{more}\njson = {{ to = \"{{phone}}\", end = 1 }}\n\
          answer = {{ accepted = {{ at = \"/ok\", is = [\"true\"] }} }}"
     );
-    sender(&config).expect("sound").send(&message()).await.map(drop)
+    sender(&config).expect("valid configuration").send(&message()).await.map(drop)
 }
 
 #[tokio::test]
-async fn half_an_answer_and_none_leave_it_open_whether_the_message_was_sent() {
+async fn result_is_unknown_after_an_incomplete_response() {
     for (answer, reason) in [
         (&b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{\"ok\":tr"[..], "HTTP 200"),
         (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{\"ok\"", "HTTP 200"),
@@ -155,41 +155,42 @@ async fn half_an_answer_and_none_leave_it_open_whether_the_message_was_sent() {
         (b"", "the connection was lost"),
     ] {
         let read = read_raw(Some(answer), "").await;
-        assert!(matches!(&read, Err(SmsError::Unknown(said)) if said == reason), "{read:?}");
+        assert!(matches!(&read, Err(SmsError::Unknown(actual)) if actual == reason), "{read:?}");
     }
-    // All that matters has come.
+    // The received part is sufficient.
     let whole = b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{\"ok\":true}";
     read_raw(Some(whole), "").await.expect("accepted");
 }
 
 #[tokio::test]
-async fn a_gateway_that_never_answers_is_given_up() {
+async fn request_without_a_response_is_canceled() {
     let read = read_raw(None, "timeout = \"1s\"\nconnect_timeout = \"900ms\"").await;
-    assert!(matches!(&read, Err(SmsError::Unknown(said)) if said == "no response in time"), "{read:?}");
-    // Nor when half of it has come.
+    assert!(matches!(&read, Err(SmsError::Unknown(actual)) if actual == "no response in time"), "{read:?}");
+    // The same applies if a part of the response was received.
     let url = fake::raw_then_silent(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{").await;
     let config = format!(
         "url = \"{url}\"\ntimeout = \"1s\"\nconnect_timeout = \"900ms\"\njson = {{ end = 1 }}\n\
          answer = {{ accepted = {{ at = \"/ok\" }} }}"
     );
-    let read = sender(&config).expect("sound").send(&message()).await;
+    let read = sender(&config).expect("valid configuration").send(&message()).await;
     assert!(matches!(&read, Err(SmsError::Unknown(_))), "{read:?}");
 }
 
 #[tokio::test]
-async fn without_a_connection_it_is_certain_that_nothing_was_sent() {
+async fn nothing_was_sent_without_a_connection() {
     let closed = {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-        listener.local_addr().expect("an address")
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("free port");
+        listener.local_addr().expect("local address")
     };
     let speaks_no_tls = fake::gateway(ResponseTemplate::new(200)).await;
     for url in
         [format!("http://{closed}/{{text}}"), format!("https://{}/?text={{text}}", speaks_no_tls.address())]
     {
-        let sender = sender(&format!("url = \"{url}\"\nform = {{ text = \"{{text}}\" }}")).expect("sound");
-        let error = sender.send(&message()).await.expect_err("out of reach");
+        let sender = sender(&format!("url = \"{url}\"\nform = {{ text = \"{{text}}\" }}"))
+            .expect("valid configuration");
+        let error = sender.send(&message()).await.expect_err("unreachable");
         assert!(
-            matches!(&error, SmsError::Temporary(said) if said.starts_with("failed to connect: ")),
+            matches!(&error, SmsError::Temporary(actual) if actual.starts_with("failed to connect: ")),
             "{error:?}"
         );
         for hidden in ["4711", "9608543017"] {
@@ -199,7 +200,7 @@ async fn without_a_connection_it_is_certain_that_nothing_was_sent() {
 }
 
 #[test]
-fn waiting_is_bounded_unless_more_is_asked_for() {
+fn timeouts_have_limits() {
     let sender = |times: &str| sender(&format!("url = \"https://gateway.example\"\n{times}"));
     for refused in [
         "timeout = \"2m\"",
@@ -210,5 +211,5 @@ fn waiting_is_bounded_unless_more_is_asked_for() {
     ] {
         sender(refused).expect_err(refused);
     }
-    sender("timeout = \"60s\"\nconnect_timeout = \"30s\"").expect("sound");
+    sender("timeout = \"60s\"\nconnect_timeout = \"30s\"").expect("valid configuration");
 }

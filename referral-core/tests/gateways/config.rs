@@ -1,4 +1,4 @@
-//! What is configured, and what cannot work.
+//! Valid and invalid configurations.
 
 use referral_core::sms::SmsSender as _;
 
@@ -9,8 +9,8 @@ fn refused(config: &str) -> String {
 }
 
 #[test]
-fn what_cannot_work_is_refused_with_what_to_do() {
-    for (config, said) in [
+fn invalid_configuration_is_rejected_with_a_reason() {
+    for (config, expected) in [
         ("", "missing field `url`"),
         ("url = \"https://a.example/{account}\"", "the setting `account` is missing"),
         ("url = \"https://a.example\"\nform = { to = \"{phone\" }", "unexpected brace or backslash"),
@@ -48,27 +48,31 @@ fn what_cannot_work_is_refused_with_what_to_do() {
         ),
     ] {
         let error = refused(config);
-        assert!(error.contains(said), "{config}: {error}");
+        assert!(error.contains(expected), "{config}: {error}");
         assert!(!error.contains("hunter2"), "{error}");
     }
 }
 
 #[test]
-fn nothing_shows_what_is_secret() {
+fn debug_output_contains_no_secrets() {
     let config = "url = \"https://a.example/{key}\"\nsettings = { key = \"hunter2\" }";
-    let shown = format!("{:?} {:?}", parse(config).expect("sound"), sender(config).expect("sound"));
+    let shown = format!(
+        "{:?} {:?}",
+        parse(config).expect("valid configuration"),
+        sender(config).expect("valid configuration")
+    );
     assert!(!shown.contains("hunter2") && !shown.contains("a.example"), "{shown}");
 }
 
 #[test]
-fn a_secret_in_a_file_ends_before_the_line_does() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let file = folder.path().join("secret");
+fn line_end_of_a_secret_file_is_removed() {
+    let directory = tempfile::tempdir().expect("temporary directory");
+    let file = directory.path().join("secret");
     std::fs::write(&file, "a b\r\n").expect("written");
     let config = format!(
         "url = \"https://a.example\"\nheaders = {{ key = \"{{key}}\" }}\nsettings.key.file = {file:?}"
     );
-    sender(&config).expect("a line end would be no part of a header");
+    sender(&config).expect("a line feed would be invalid in a header");
 }
 
 #[test]
@@ -82,7 +86,7 @@ fn loopback_needs_no_encryption() {
 }
 
 #[test]
-fn what_stands_where_something_else_should_is_not_repeated() {
+fn unexpected_values_are_not_shown_in_errors() {
     for config in [
         "auth = \"hunter2\"",
         "auth.bearer = 4815162342",
@@ -98,17 +102,18 @@ fn what_stands_where_something_else_should_is_not_repeated() {
 }
 
 #[test]
-fn a_proxy_is_one_that_http_goes_through() {
+fn proxy_must_be_an_http_url() {
     for proxy in ["socks5://127.0.0.1:1080", "127.0.0.1:3128", "http://"] {
         let config = format!("url = \"https://a.example\"\nproxy = \"{proxy}\"");
-        let error = referral_core::sms::http::HttpSender::new(parse(&config).expect("sound")).map(|_| ());
+        let error = referral_core::sms::http::HttpSender::new(parse(&config).expect("valid configuration"))
+            .map(|_| ());
         assert!(error.expect_err(proxy).to_string().contains("`proxy`"), "{proxy}");
     }
     assert!(refused("url = \"ftp://127.0.0.1\"").contains("https://"));
 }
 
 #[tokio::test]
-async fn a_preset_is_changed_key_by_key() {
+async fn preset_is_merged_key_by_key() {
     let gateway = crate::fake::gateway(wiremock::ResponseTemplate::new(200).set_body_string(
         r#"{"status":"OK","status_code":100,"sms":{"79608543017":{"status":"ERROR","status_code":230}}}"#,
     ))
@@ -118,14 +123,14 @@ async fn a_preset_is_changed_key_by_key() {
          answer.busy = [{{ at = \"/sms/*/status_code\", is = [\"220\"] }}]",
         gateway.uri()
     );
-    let sent = sender(&config).expect("sound").send(&crate::fake::message_with("4711")).await;
-    assert_eq!(crate::fake::meaning(&sent), "temporary: HTTP 200, code 230", "it still has its other rules");
+    let sent = sender(&config).expect("valid configuration").send(&crate::fake::message_with("4711")).await;
+    assert_eq!(crate::fake::meaning(&sent), "temporary: HTTP 200, code 230", "the other rules still apply");
     let body = String::from_utf8(crate::fake::received(&gateway).await.body).expect("text");
     assert_eq!(body, "api_id=x&to=79608543017&msg=4711&json=1&ttl=5");
 }
 
 #[test]
-fn a_preset_is_changed_setting_by_setting() {
+fn settings_of_a_preset_are_merged() {
     let config = "preset = \"smsru\"\nsettings = { api_id = \"x\" }\ntimeout = \"3s\"";
     sender(config).expect("`from` stays empty");
     refused("preset = \"smsru\"\nsettings = { from = \"x\" }");

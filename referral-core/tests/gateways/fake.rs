@@ -1,4 +1,4 @@
-//! Gateways to send to: one that answers as it is told, and one that breaks off.
+//! Gateways for tests: one with a fixed response, and one with an incomplete response.
 
 use referral_core::{
     PhoneNumber, SmsCode,
@@ -24,11 +24,11 @@ pub(crate) fn message() -> SmsMessage {
 }
 
 pub(crate) fn message_with(text: &str) -> SmsMessage {
-    let phone = PhoneNumber::parse(PHONE, None).expect("a number");
+    let phone = PhoneNumber::parse(PHONE, None).expect("valid number");
     SmsMessage::new(ID, phone, SmsCode::known(CODE), text.into(), None)
 }
 
-/// A sender for the gateway that the TOML describes, past any proxy.
+/// Returns a sender for the configured gateway that uses no proxy.
 pub(crate) fn sender(config: &str) -> Result<HttpSender, ConfigError> {
     HttpSender::new(parse(&format!("proxy = \"none\"\n{config}"))?)
 }
@@ -37,7 +37,7 @@ pub(crate) fn parse(config: &str) -> Result<GatewayConfig, ConfigError> {
     GatewayConfig::try_from(config.parse::<toml::Table>().expect("TOML"))
 }
 
-/// What became of a message, in short.
+/// Returns the result of a message in short form.
 pub(crate) fn meaning(sent: &Result<Receipt, SmsError>) -> String {
     match sent {
         Ok(receipt) => format!("accepted {}", receipt.message_id.as_deref().unwrap_or("-")),
@@ -49,41 +49,41 @@ pub(crate) fn meaning(sent: &Result<Receipt, SmsError>) -> String {
     }
 }
 
-/// A gateway that answers every request with this.
+/// Returns a gateway that sends this response to every request.
 pub(crate) async fn gateway(answer: ResponseTemplate) -> MockServer {
     let server = MockServer::start().await;
     Mock::given(any()).respond_with(answer).mount(&server).await;
     server
 }
 
-/// The one request that came.
+/// Returns the only request that was received.
 pub(crate) async fn received(server: &MockServer) -> Request {
-    let mut requests = server.received_requests().await.expect("they are recorded");
+    let mut requests = server.received_requests().await.expect("requests are recorded");
     assert_eq!(requests.len(), 1, "one message, one request");
     requests.remove(0)
 }
 
-/// A gateway that takes a whole request, writes these bytes and closes; without any, it neither
-/// answers nor closes.
+/// Starts a gateway that reads a whole request, writes these bytes and closes the connection. Without bytes
+/// it neither responds nor closes.
 pub(crate) async fn raw(answer: Option<&'static [u8]>) -> String {
     serve_once(answer.unwrap_or_default(), answer.is_none()).await
 }
 
-/// A gateway that takes a whole request, writes these bytes, and then neither goes on nor closes.
+/// Starts a gateway that reads a whole request, writes these bytes and then stays silent.
 pub(crate) async fn raw_then_silent(answer: &'static [u8]) -> String {
     serve_once(answer, true).await
 }
 
 async fn serve_once(answer: &'static [u8], stays: bool) -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-    let address = listener.local_addr().expect("an address");
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("free port");
+    let address = listener.local_addr().expect("local address");
     tokio::spawn(async move {
-        let (mut connection, _) = listener.accept().await.expect("a connection");
+        let (mut connection, _) = listener.accept().await.expect("new connection");
         let mut request = Vec::new();
         while !request.ends_with(b"\"end\":1}") {
             let mut buffer = [0; 1024];
             let read = connection.read(&mut buffer).await.expect("readable");
-            assert!(read > 0, "the request ends as it should");
+            assert!(read > 0, "the request is complete");
             request.extend_from_slice(&buffer[..read]);
         }
         connection.write_all(answer).await.expect("written");

@@ -1,4 +1,4 @@
-//! Gateways that speak HTTP, against a server that answers whatever a gateway may, and what they report.
+//! Tests of gateways with an HTTP API, and of their reports, with a local server.
 
 mod answers;
 mod config;

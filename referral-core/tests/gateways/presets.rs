@@ -1,12 +1,12 @@
-//! The presets, against what their gateways document: one request each, and answers with what they
-//! mean. Where the vendor's page has an example, it stands here as it is there.
+//! Tests of the presets with the requests and responses that the vendors document. Examples of the vendors
+//! are copied literally.
 
 use referral_core::sms::{SmsSender as _, http::PRESETS};
 use wiremock::ResponseTemplate;
 
 use crate::fake::{gateway, meaning, message, received, sender};
 
-/// A request as it is documented.
+/// Request as it is documented.
 struct Documented {
     preset: &'static str,
     settings: &'static str,
@@ -93,22 +93,22 @@ const REQUESTS: &[Documented] = &[
     },
 ];
 
-/// The preset with these settings, at the address of a fake gateway in place of its own.
+/// Returns the configuration of a preset with these settings and the address of a local gateway.
 fn config(preset: &str, settings: &str, host: &str, address: &str) -> String {
-    let (_, text) = PRESETS.iter().find(|(name, _)| *name == preset).expect("a preset");
-    let url = text.lines().find_map(|line| line.strip_prefix("url = \"")).expect("a URL");
+    let (_, text) = PRESETS.iter().find(|(name, _)| *name == preset).expect("known preset");
+    let url = text.lines().find_map(|line| line.strip_prefix("url = \"")).expect("the URL of the preset");
     let path =
         url.strip_prefix("https://").and_then(|url| url.strip_prefix(host)).expect("the documented host");
     format!("preset = \"{preset}\"\nsettings = {{ {settings} }}\nurl = \"{address}{path}")
 }
 
 #[tokio::test]
-async fn each_preset_asks_what_its_gateway_documents() {
+async fn each_preset_sends_the_documented_request() {
     for expected in REQUESTS {
         let gateway = gateway(ResponseTemplate::new(200)).await;
         let sender = sender(&config(expected.preset, expected.settings, expected.host, &gateway.uri()));
-        // What it answers does not matter here.
-        let _ = sender.expect("sound").send(&message()).await;
+        // The response does not matter here.
+        let _ = sender.expect("valid configuration").send(&message()).await;
         let request = received(&gateway).await;
         assert_eq!(request.method.as_str(), "POST", "{}", expected.preset);
         assert_eq!(request.url.path(), expected.path, "{}", expected.preset);
@@ -120,7 +120,7 @@ async fn each_preset_asks_what_its_gateway_documents() {
     }
 }
 
-/// A preset, a status, a body and what they mean.
+/// A preset, a status, a body and the expected interpretation.
 const ANSWERS: &[(&str, u16, &str, &str)] = &[
     (
         "smsru",
@@ -289,10 +289,10 @@ const ANSWERS: &[(&str, u16, &str, &str)] = &[
 ];
 
 #[tokio::test]
-async fn each_preset_reads_what_its_gateway_answers() {
+async fn each_preset_interprets_the_documented_responses() {
     let mut wrong = Vec::new();
     for (preset, status, body, expected) in ANSWERS {
-        // Where a gateway says that it is busy, it is for so long as it says.
+        // Responses that mean busy use this value.
         let answer = ResponseTemplate::new(*status).set_body_string(*body).insert_header("retry-after", "9");
         let gateway = gateway(answer).await;
         let config = match REQUESTS.iter().find(|request| request.preset == *preset) {
@@ -303,7 +303,7 @@ async fn each_preset_reads_what_its_gateway_answers() {
                 gateway.uri()
             ),
         };
-        let read = meaning(&sender(&config).expect("sound").send(&message()).await);
+        let read = meaning(&sender(&config).expect("valid configuration").send(&message()).await);
         if read != *expected {
             wrong.push(format!("{preset} {status} {body}: {read}, not {expected}"));
         }
@@ -312,9 +312,9 @@ async fn each_preset_reads_what_its_gateway_answers() {
 }
 
 #[test]
-fn each_preset_says_what_is_missing() {
+fn each_preset_reports_missing_settings() {
     for (name, text) in PRESETS {
-        assert!(text.starts_with("# ") && text.contains("https://"), "{name} names its page");
+        assert!(text.starts_with("# ") && text.contains("https://"), "{name} links to its documentation");
         let error = sender(&format!("preset = \"{name}\"")).map(|_| ()).expect_err(name).to_string();
         assert!(error.contains("setting `") || error.contains("field `url`"), "{name}: {error}");
     }

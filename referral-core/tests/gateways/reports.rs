@@ -1,4 +1,4 @@
-//! What gateways report: the presets, against what their gateways document, and what anybody may send.
+//! Reports of gateways: tests of the presets with documented requests, and of requests from any sender.
 
 use std::{
     sync::{Arc, Mutex},
@@ -29,7 +29,7 @@ pub(crate) const FORM: &str = "application/x-www-form-urlencoded";
 pub(crate) const JSON: &str = "application/json";
 const URL: &str = "https://example.org/sms/reports/g1/";
 
-/// A request with reports, as it comes.
+/// Request with reports.
 #[derive(Clone)]
 pub(crate) struct Called {
     pub(crate) url: String,
@@ -58,7 +58,7 @@ impl Called {
 
     pub(crate) fn read_by(&self, reports: &ReportReader) -> Read {
         let headers = self.headers.iter().map(|(name, value)| {
-            (HeaderName::from_static(name), HeaderValue::from_str(value).expect("a header"))
+            (HeaderName::from_static(name), HeaderValue::from_str(value).expect("valid header"))
         });
         let headers: HeaderMap = headers.collect();
         let read = reports.read(&ReportRequest { url: &self.url, headers: &headers, body: &self.body })?;
@@ -69,19 +69,20 @@ impl Called {
 
 pub(crate) type Read = Result<Vec<(String, DeliveryStatus)>, ReportError>;
 
-/// A reader as it is configured, at that time.
+/// Returns a reader with this configuration and this time.
 pub(crate) fn reader_at(config: &str, now: i64) -> ReportReader {
-    let now = OffsetDateTime::from_unix_timestamp(now).expect("a time");
-    let reports = ReportReader::new("g1", &parse(config).expect(config)).expect(config).expect("a secret");
+    let now = OffsetDateTime::from_unix_timestamp(now).expect("valid time");
+    let reports =
+        ReportReader::new("g1", &parse(config).expect(config)).expect(config).expect("a configured secret");
     reports.clock(ManualClock::new(now))
 }
 
-/// The same, where the time does not matter.
+/// Returns a reader where the time does not matter.
 pub(crate) fn reader(reports: &str) -> ReportReader {
     reader_at(&format!("url = \"https://a.example\"\n[reports]\n{reports}"), 0)
 }
 
-/// A request as it is documented, and what it reports.
+/// Documented request and its reports.
 struct Documented {
     preset: &'static str,
     settings: &'static str,
@@ -200,7 +201,7 @@ fn documented() -> Vec<Documented> {
 }
 
 #[test]
-fn each_preset_reads_what_its_gateway_reports() {
+fn each_preset_reads_the_documented_reports() {
     for documented in documented() {
         let reader = documented.reader();
         let read = documented.request.read_by(&reader).expect(documented.preset);
@@ -210,9 +211,9 @@ fn each_preset_reads_what_its_gateway_reports() {
 }
 
 #[test]
-fn a_report_with_anything_changed_in_it_is_no_report() {
+fn modified_report_is_rejected() {
     for documented in documented() {
-        // It signs the event, and not what the event says of a message.
+        // Its signature covers the event, but not the data of the message.
         if documented.preset == "mobizon" {
             continue;
         }
@@ -222,7 +223,7 @@ fn a_report_with_anything_changed_in_it_is_no_report() {
             let mut request = documented.request.clone();
             request.body[at] ^= 1;
             let forged = request.read_by(&reader);
-            // What nobody reads may be anything.
+            // Fields that are not read may have any value.
             assert!(
                 forged.is_err() || forged.as_ref() == Ok(&read),
                 "{} {at}: {forged:?}",
@@ -233,7 +234,7 @@ fn a_report_with_anything_changed_in_it_is_no_report() {
 }
 
 #[test]
-fn a_report_signed_with_another_secret_is_nobodys() {
+fn report_signed_with_another_secret_is_rejected() {
     let other =
         r#"apikey = "k", from = "Acme", auth_token = "54321", api_id = "other", signature_secret = "other",
         report_secret = "whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA""#
@@ -245,26 +246,25 @@ fn a_report_signed_with_another_secret_is_nobodys() {
 }
 
 #[test]
-fn without_the_secret_there_are_no_reports() {
+fn reports_are_not_accepted_without_a_secret() {
     for settings in ["", "settings = { auth_token = \"\", report_secret = \"\" }"] {
         for preset in ["mobizon", "smsc", "smsru", "twilio", "vonage", "webhook"] {
             let config = parse(&format!("preset = \"{preset}\"\nurl = \"https://a.example\"\n{settings}"));
-            let config = config.expect("a sound preset");
-            // SMSC.ru needs one of two settings for anything.
+            let config = config.expect("valid preset");
+            // SMSC.ru requires one of two settings.
             let reports = ReportReader::new("g1", &config);
             assert!(!matches!(reports, Ok(Some(_))), "{preset}");
         }
     }
     for reports in ["", "[reports]\nid = \"id\"\nstatus = \"status\"\ndelivered = [\"1\"]\nfailed = []"] {
-        let config =
-            parse(&format!("url = \"https://a.example\"\n{reports}")).expect("a sound configuration");
-        assert!(ReportReader::new("g1", &config).expect("sound").is_none(), "{reports}");
+        let config = parse(&format!("url = \"https://a.example\"\n{reports}")).expect("valid configuration");
+        assert!(ReportReader::new("g1", &config).expect("valid configuration").is_none(), "{reports}");
     }
 }
 
 const TOKEN: &str = "0123456789abcdef";
 
-/// A reader of a gateway that signs nothing.
+/// Returns a reader for a gateway without signatures.
 fn token_reader(shape: &str) -> ReportReader {
     let reports =
         format!("{shape}\ndelivered = [\"1\", \"true\"]\nfailed = [\"2\"]\nsignature.token = \"{TOKEN}\"");
@@ -274,7 +274,7 @@ fn token_reader(shape: &str) -> ReportReader {
 const FIELDS: &str = "id = \"id\"\nstatus = \"status\"";
 
 #[test]
-fn reports_are_read_from_wherever_a_gateway_puts_them() {
+fn reports_are_read_from_the_configured_locations() {
     let at =
         reader("id = \"x\"\nstatus = \"x\"\ndelivered = []\nfailed = []\nsignature.twilio = \"s\"").url(URL);
     assert_eq!(at, URL);
@@ -292,9 +292,9 @@ fn reports_are_read_from_wherever_a_gateway_puts_them() {
         (FIELDS, Called::post(JSON, r#"{"id": 5, "status": 1}"#).at(&url), &[("5", Delivered)]),
         (FIELDS, Called::post(JSON, r#"{"id": ["a"], "status": 1}"#).at(&url), &[]),
         (FIELDS, Called::post(JSON, "null").at(&url), &[]),
-        // Which of two is meant?
+        // It is ambiguous which of the two values is meant.
         (FIELDS, Called::post(FORM, "id=a&status=1&id=b").at(&url), &[]),
-        // A body goes before the query.
+        // The body has priority over the query.
         (FIELDS, Called::post(FORM, "x=1").at(&format!("{url}&id=a&status=1")), &[]),
         (in_json, Called::post(JSON, r#"{"message": {"id": "a"}, "ok": true}"#).at(&url), &[("a", Delivered)]),
         (
@@ -314,7 +314,7 @@ fn reports_are_read_from_wherever_a_gateway_puts_them() {
 }
 
 #[test]
-fn what_cannot_be_read_is_malformed_and_so_is_what_is_too_much() {
+fn unreadable_or_too_many_reports_are_malformed() {
     let url = token_reader(FIELDS).url(URL);
     for request in [
         Called::post(JSON, "{"),
@@ -335,9 +335,9 @@ fn what_cannot_be_read_is_malformed_and_so_is_what_is_too_much() {
 }
 
 #[test]
-fn reports_that_cannot_work_are_refused_with_what_to_do() {
+fn invalid_configuration_of_reports_is_rejected_with_a_reason() {
     let shape = "`reports` must have `id` and `status`";
-    for (reports, said) in [
+    for (reports, expected) in [
         ("", shape),
         ("id = \"a\"", shape),
         ("each = \"data\"\nid = \"a\"\nstatus = \"b\"", shape),
@@ -362,22 +362,22 @@ fn reports_that_cannot_work_are_refused_with_what_to_do() {
             format!("url = \"https://a.example\"\n[reports]\ndelivered = []\nfailed = []\n{reports}");
         let refused = parse(&config).and_then(|config| ReportReader::new("g1", &config));
         let refused = refused.map(|_| ()).expect_err(reports).to_string();
-        assert!(refused.contains(said), "{reports}: {refused}");
+        assert!(refused.contains(expected), "{reports}: {refused}");
     }
 }
 
 #[test]
-fn nothing_shows_the_secret() {
+fn debug_output_does_not_contain_the_secret() {
     let reader = token_reader(FIELDS);
     assert_eq!(format!("{reader:?}"), "ReportReader(\"g1\")");
     assert_eq!((reader.gateway(), reader.signs_url()), ("g1", false));
 }
 
-/// Called again after so long, or so long before.
+/// Each preset is read at the limits of the accepted time.
 #[test]
-fn a_report_is_believed_for_as_long_as_its_gateway_tries_again() {
+fn report_is_accepted_as_long_as_its_gateway_repeats_it() {
     const HOUR: i64 = 60 * 60;
-    // Mobizon does not say in which time zone its times are.
+    // Mobizon does not document the time zone of its times.
     for (preset, ahead, behind) in
         [("webhook", 300, 300), ("vonage", 300, 24 * HOUR), ("mobizon", 300 + 14 * HOUR, (24 + 12) * HOUR)]
     {
@@ -397,13 +397,13 @@ fn a_report_is_believed_for_as_long_as_its_gateway_tries_again() {
     }
 }
 
-/// In one request, so that the others are not lost.
+/// The other reports of the same request are accepted.
 #[test]
-fn of_several_reports_those_that_are_too_old_are_dropped() {
+fn reports_that_are_too_old_are_dropped() {
     let documented = documented().into_iter().find(|documented| documented.preset == "smsru");
-    let documented = documented.expect("a preset");
+    let documented = documented.expect("known preset");
     let read_at = |now| {
-        let clock = ManualClock::new(OffsetDateTime::from_unix_timestamp(now).expect("a time"));
+        let clock = ManualClock::new(OffsetDateTime::from_unix_timestamp(now).expect("valid time"));
         documented.request.read_by(&documented.reader().clock(clock)).expect("signed")
     };
     let both = vec![("000000-1".to_owned(), Delivered), ("000000-2".to_owned(), Failed)];
@@ -421,7 +421,7 @@ fn of_several_reports_those_that_are_too_old_are_dropped() {
 }
 
 #[test]
-fn evidence_is_strong_only_if_the_id_the_status_and_a_recent_time_are_signed() {
+fn evidence_is_strong_only_if_id_status_and_a_recent_time_are_signed() {
     for documented in documented() {
         let headers = documented.request.headers.iter();
         let headers =
@@ -439,7 +439,7 @@ fn evidence_is_strong_only_if_the_id_the_status_and_a_recent_time_are_signed() {
             assert_eq!(report.evidence, evidence, "{}", documented.preset);
         }
     }
-    // SHA-1 of `7:1:1768477348:s`, and of less.
+    // SHA-1 of `7:1:1768477348:s`, and of fewer fields.
     for (of, time, sha1, evidence) in [
         (r#""id", "status", "at""#, ", time = \"at\"", "706533fd70342fc6b1498a519336d2e7f985c538", Strong),
         (r#""id", "status", "at""#, "", "706533fd70342fc6b1498a519336d2e7f985c538", Weak),
@@ -457,11 +457,12 @@ fn evidence_is_strong_only_if_the_id_the_status_and_a_recent_time_are_signed() {
     }
 }
 
-/// A service that takes reports of `g1` at the clock's time, and what its storage has.
+/// Returns a service that receives reports of `g1` at this time, its storage, its clock, and the emitted
+/// statuses.
 fn receiver(now: i64) -> (Referral, Arc<MemoryStorage>, ManualClock, Statuses) {
     let statuses = Statuses::default();
     let storage = Arc::new(MemoryStorage::new());
-    let clock = ManualClock::new(OffsetDateTime::from_unix_timestamp(now).expect("a time"));
+    let clock = ManualClock::new(OffsetDateTime::from_unix_timestamp(now).expect("valid time"));
     let keys = SigningKeys::from_secret("k1", &[1; 32]).expect("long enough");
     let peppers = Peppers::from_secret("p1", &[2; 32]).expect("long enough");
     let referral = Referral::builder(storage.clone(), Arc::new(Gateway), keys, peppers)
@@ -469,10 +470,10 @@ fn receiver(now: i64) -> (Referral, Arc<MemoryStorage>, ManualClock, Statuses) {
         .clock(clock.clone())
         .hook(statuses.clone())
         .build();
-    (referral.expect("a sound policy and a sound key"), storage, clock, statuses)
+    (referral.expect("valid policy and keys"), storage, clock, statuses)
 }
 
-/// The statuses that the service told of.
+/// Hook that records the emitted statuses.
 #[derive(Clone, Default)]
 struct Statuses(Arc<Mutex<Vec<DeliveryStatus>>>);
 
@@ -485,7 +486,7 @@ impl Hook for Statuses {
     }
 }
 
-/// Takes every message as `m1`.
+/// Gateway that accepts every message as `m1`.
 struct Gateway;
 
 #[async_trait]
@@ -495,7 +496,7 @@ impl SmsSender for Gateway {
     }
 }
 
-/// Deletes all that is stored of messages, and returns how much that was.
+/// Deletes all stored messages and returns their number.
 async fn count_messages(storage: &MemoryStorage) -> u64 {
     let (never, ever) =
         (OffsetDateTime::UNIX_EPOCH, OffsetDateTime::UNIX_EPOCH + Duration::from_hours(24 * 365 * 100));
@@ -504,9 +505,9 @@ async fn count_messages(storage: &MemoryStorage) -> u64 {
 }
 
 #[tokio::test]
-async fn a_captured_report_with_other_ids_in_it_does_not_fill_the_table() {
+async fn captured_report_with_forged_ids_does_not_fill_the_table() {
     let mobizon =
-        documented().into_iter().find(|documented| documented.preset == "mobizon").expect("a preset");
+        documented().into_iter().find(|documented| documented.preset == "mobizon").expect("known preset");
     let captured = String::from_utf8(mobizon.request.body.clone()).expect("JSON");
     let at = token_reader(FIELDS).url(URL);
     let forge_mobizon = |id: u32| Called::post(JSON, captured.replace("169275418", &id.to_string()));
@@ -521,7 +522,7 @@ async fn a_captured_report_with_other_ids_in_it_does_not_fill_the_table() {
                 let content_type = HeaderValue::from_static(forged.headers[0].1);
                 let headers = HeaderMap::from_iter([(CONTENT_TYPE, content_type)]);
                 let request = ReportRequest { url: &forged.url, headers: &headers, body: &forged.body };
-                // The sender learns nothing: each is accepted.
+                // The sender gets no information, since each report is accepted.
                 for report in reader.read(&request).expect("accepted") {
                     referral.report_delivery(report).await.expect("accepted");
                 }
@@ -533,8 +534,8 @@ async fn a_captured_report_with_other_ids_in_it_does_not_fill_the_table() {
 }
 
 #[tokio::test]
-async fn a_flood_of_unknown_messages_does_not_suppress_reports_of_known_ones() {
-    let (referral, storage, _, told) = receiver(0);
+async fn flood_of_unknown_messages_does_not_suppress_reports_of_known_ones() {
+    let (referral, storage, _, emitted) = receiver(0);
     let report = |id: &str, evidence| {
         referral.report_delivery(DeliveryReport {
             gateway: "g1".into(),
@@ -549,14 +550,14 @@ async fn a_flood_of_unknown_messages_does_not_suppress_reports_of_known_ones() {
     let phone = PhoneNumber::parse("+79608543017", None).expect("valid");
     referral.send_code(SendCode::new(phone)).await.expect("sent");
     report("m1", Weak).await.expect("accepted");
-    assert_eq!(*told.0.lock().expect("not poisoned"), [DeliveryStatus::Sent, Delivered]);
+    assert_eq!(*emitted.0.lock().expect("not poisoned"), [DeliveryStatus::Sent, Delivered]);
     report("early", Strong).await.expect("accepted");
     assert_eq!(count_messages(&storage).await, 30 + 2);
 }
 
 proptest! {
     #[test]
-    fn what_nobody_signed_is_never_a_report(
+    fn unsigned_request_is_never_accepted(
         query in ".{0,40}",
         body in prop_oneof![
             proptest::collection::vec(any::<u8>(), 0..200),
@@ -570,7 +571,7 @@ proptest! {
             .into_iter()
             .map(|name| {
                 let value = if name == CONTENT_TYPE.as_str() { content_type } else { &signature };
-                (HeaderName::from_static(name), HeaderValue::from_str(value).expect("a header"))
+                (HeaderName::from_static(name), HeaderValue::from_str(value).expect("valid header"))
             })
             .collect();
         for documented in documented() {

@@ -1,4 +1,4 @@
-//! What is asked: byte for byte.
+//! Requests, compared byte for byte.
 
 use referral_core::{
     conformance::ManualClock,
@@ -10,7 +10,7 @@ use wiremock::ResponseTemplate;
 use crate::fake::{gateway, message, message_with, received, sender};
 
 #[tokio::test]
-async fn a_form_is_escaped_in_the_order_in_which_it_is_written() {
+async fn form_is_escaped_and_keeps_the_configured_order() {
     let gateway = gateway(ResponseTemplate::new(200)).await;
     let config = format!(
         r#"
@@ -21,7 +21,7 @@ async fn a_form_is_escaped_in_the_order_in_which_it_is_written() {
         "#,
         gateway.uri()
     );
-    sender(&config).expect("sound").send(&message()).await.expect("accepted");
+    sender(&config).expect("valid configuration").send(&message()).await.expect("accepted");
     let request = received(&gateway).await;
     assert_eq!(request.method.as_str(), "POST");
     assert_eq!(request.url.path(), "/v1/a%2Fb%20c%3F/send");
@@ -30,12 +30,12 @@ async fn a_form_is_escaped_in_the_order_in_which_it_is_written() {
     let body = String::from_utf8(request.body).expect("text");
     assert_eq!(
         body, "to=%2B79608543017&digits=79608543017&text=4711%3A+%D0%BA%D0%BE%D0%B4+%26+co&by=A%26B%3D1",
-        "what is empty is left out"
+        "empty values are omitted"
     );
 }
 
 #[tokio::test]
-async fn json_is_escaped_whatever_the_text_holds() {
+async fn json_is_escaped_for_any_text() {
     let gateway = gateway(ResponseTemplate::new(200)).await;
     let config = format!(
         r#"
@@ -50,7 +50,7 @@ async fn json_is_escaped_whatever_the_text_holds() {
         gateway.uri()
     );
     let text = "\"}],\\\n\u{1}{phone}🙂";
-    sender(&config).expect("sound").send(&message_with(text)).await.expect("accepted");
+    sender(&config).expect("valid configuration").send(&message_with(text)).await.expect("accepted");
     let request = received(&gateway).await;
     assert_eq!(request.method.as_str(), "PUT");
     assert_eq!(request.headers["content-type"], "application/json");
@@ -59,7 +59,7 @@ async fn json_is_escaped_whatever_the_text_holds() {
 }
 
 #[tokio::test]
-async fn each_way_to_say_who_asks_is_as_its_standard_has_it() {
+async fn each_authentication_method_matches_its_standard() {
     for (auth, header, value, query) in [
         // RFC 7617, section 2.
         (
@@ -82,7 +82,7 @@ async fn each_way_to_say_who_asks_is_as_its_standard_has_it() {
             "url = \"{}\"\nmethod = \"GET\"\nsettings = {{ user = \"Aladdin\", password = \"open sesame\" }}\nauth.{auth}",
             gateway.uri()
         );
-        sender(&config).expect("sound").send(&message()).await.expect("accepted");
+        sender(&config).expect("valid configuration").send(&message()).await.expect("accepted");
         let request = received(&gateway).await;
         assert_eq!(request.headers[header], value, "{auth}");
         assert_eq!(request.url.query(), query, "{auth}");
@@ -91,14 +91,14 @@ async fn each_way_to_say_who_asks_is_as_its_standard_has_it() {
 }
 
 #[tokio::test]
-async fn a_webhook_is_signed_so_that_others_can_check_it() {
+async fn webhook_is_signed_according_to_the_standard() {
     let gateway = gateway(ResponseTemplate::new(200)).await;
     let config = format!(
         "preset = \"webhook\"\nurl = \"{}/sms\"\nsettings.secret = \"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\"",
         gateway.uri()
     );
-    let now = OffsetDateTime::from_unix_timestamp(1_614_265_330).expect("a time");
-    let sender = sender(&config).expect("sound").clock(ManualClock::new(now));
+    let now = OffsetDateTime::from_unix_timestamp(1_614_265_330).expect("valid time");
+    let sender = sender(&config).expect("valid configuration").clock(ManualClock::new(now));
     sender.send(&message()).await.expect("accepted");
     let request = received(&gateway).await;
     assert_eq!(
@@ -112,14 +112,15 @@ async fn a_webhook_is_signed_so_that_others_can_check_it() {
 }
 
 #[tokio::test]
-async fn a_proxy_is_asked_in_place_of_the_gateway() {
+async fn request_is_sent_through_the_proxy() {
     let proxy = gateway(ResponseTemplate::new(200)).await;
     let config = format!(
         "url = \"http://gateway.example/send\"\nallow_http = true\nproxy = \"{}\"\nform = {{ to = \"{{phone}}\" }}",
         proxy.uri().replace("http://", "http://{user}:{password}@")
     ) + "\nsettings = { user = \"us/er\", password = \"pass@word\" }";
     let table: toml::Table = config.parse().expect("TOML");
-    let sender = referral_core::sms::http::HttpSender::new(table.try_into().expect("sound")).expect("sound");
+    let sender = referral_core::sms::http::HttpSender::new(table.try_into().expect("valid configuration"))
+        .expect("valid configuration");
     sender.send(&message()).await.expect("accepted");
     let request = received(&proxy).await;
     assert_eq!(request.headers["host"], "gateway.example");
@@ -127,12 +128,12 @@ async fn a_proxy_is_asked_in_place_of_the_gateway() {
 }
 
 #[tokio::test]
-async fn a_redirect_is_not_followed() {
+async fn redirect_is_not_followed() {
     let elsewhere = gateway(ResponseTemplate::new(200)).await;
     let answer = ResponseTemplate::new(307).insert_header("location", elsewhere.uri());
     let gateway = gateway(answer).await;
-    let sender =
-        sender(&format!("url = \"{}\"\nform = {{ to = \"{{phone}}\" }}", gateway.uri())).expect("sound");
+    let sender = sender(&format!("url = \"{}\"\nform = {{ to = \"{{phone}}\" }}", gateway.uri()))
+        .expect("valid configuration");
     let refused = sender.send(&message()).await;
     assert!(matches!(&refused, Err(SmsError::Temporary(reason)) if reason == "HTTP 307"), "{refused:?}");
     assert_eq!(elsewhere.received_requests().await.expect("recorded").len(), 0);

@@ -1,5 +1,4 @@
-//! Signatures, as the vendors' own libraries make them and test them, and what tells them from forged
-//! ones.
+//! Signatures of reports, with the test data of the vendors' libraries and with forged reports.
 
 use referral_core::{
     DeliveryStatus::{self, Delivered, Failed},
@@ -12,7 +11,7 @@ fn delivered(id: &str) -> Vec<(String, DeliveryStatus)> {
     vec![(id.into(), Delivered)]
 }
 
-/// A reader of what Twilio's own tests have in place of a report.
+/// Returns a reader for the test data of Twilio, which are no reports.
 fn twilio() -> ReportReader {
     reader(
         "id = \"CallSid\"\nstatus = \"Digits\"\ndelivered = [\"1234\"]\nfailed = []\n\
@@ -26,7 +25,7 @@ const PAGE: &str = "https://mycompany.com/myapp.php?foo=1&bar=2";
 
 /// twilio-python, `tests/unit/test_request_validator.py`.
 #[test]
-fn twilio_signs_the_url_with_its_port_or_without() {
+fn twilio_signs_the_url_with_or_without_its_port() {
     for (url, signature) in [
         (PAGE, "RSOYDt4T1cUTdK1PDd93/VVr8B8="),
         ("https://mycompany.com:1234/myapp.php?foo=1&bar=2", "RSOYDt4T1cUTdK1PDd93/VVr8B8="),
@@ -41,7 +40,7 @@ fn twilio_signs_the_url_with_its_port_or_without() {
 }
 
 #[test]
-fn twilio_signs_no_other_url() {
+fn twilio_signature_is_invalid_for_another_url() {
     for url in [
         "http://mycompany.com/myapp.php?foo=1&bar=2",
         "https://mycompany.com/myapp.php?foo=1&bar=3",
@@ -84,11 +83,11 @@ fn twilio_signs_json_by_its_hash_in_the_url() {
     assert_eq!(at(json, &format!("{PAGE}&{hash}"), signature), Ok(delivered("value")));
     let other = json.replace("value", "other");
     assert_eq!(at(&other, &format!("{PAGE}&{hash}"), signature), Err(ReportError::Signature));
-    // The URL alone, which says nothing of the body.
+    // Only the URL is signed, so the body is not verified.
     let bare = "https://example.org/r";
     assert_eq!(at(json, bare, "fI004iZvAgXCHSikL3svjQYB0EE="), Err(ReportError::Signature));
     let get = Called::get("").at(bare).with("x-twilio-signature", "fI004iZvAgXCHSikL3svjQYB0EE=");
-    assert_eq!(get.read_by(&reader), Ok(Vec::new()), "it is the signature of the URL");
+    assert_eq!(get.read_by(&reader), Ok(Vec::new()), "the signature of the URL is valid");
 }
 
 /// vonage-php-sdk-core `test/Client/SignatureTest.php`, and vonage-python-sdk
@@ -120,7 +119,7 @@ fn vonage_signs_all_fields() {
 
 /// standard-webhooks, `libraries/python/tests` and `libraries/go/webhook_test.go`.
 #[test]
-fn a_webhook_is_signed_with_any_of_several_secrets() {
+fn webhook_with_several_signatures_is_accepted_if_one_is_valid() {
     let config = "url = \"https://a.example\"\n[reports]\nid = \"test\"\nstatus = \"test\"\ndelivered = [\"2432232314\"]\n\
         failed = []\nsignature.standard_webhooks = \"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\"";
     let signed = |signature, body: &str| {
@@ -148,7 +147,7 @@ fn a_webhook_is_signed_with_any_of_several_secrets() {
         assert_eq!(signed(wrong, body), Err(ReportError::Signature), "{wrong}");
     }
     assert_eq!(signed("v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=", "{}"), Err(ReportError::Signature));
-    // An empty body says nothing, whatever the query does.
+    // An empty body contains no report, even if the query does.
     let empty = Called::get("test=2432232314")
         .with("webhook-id", "msg_p5jXN8AQM9LWM0D4loKWxJek")
         .with("webhook-timestamp", "1614265330")
@@ -157,7 +156,7 @@ fn a_webhook_is_signed_with_any_of_several_secrets() {
 }
 
 #[test]
-fn nothing_is_appended_to_what_smsru_signed() {
+fn smsru_signature_does_not_allow_appending_data() {
     let reader = reader(
         "each = \"data\"\npattern = '^sms_status\\n(?<id>.+)\\n(?<status>\\d+)\\n'\ndelivered = [\"103\"]\nfailed = []\n\
          signature.smsru = \"11111111-2222-3333-4444-555555555555\"",
@@ -165,7 +164,7 @@ fn nothing_is_appended_to_what_smsru_signed() {
     let signed = "data[0]=sms_status%0A000000-1%0A103%0A1782469893&\
                   hash=0b5c0c6681a4dc6655a376c14f87b437ac7a5970757a5e9f8ca6148ec5a34521";
     assert_eq!(Called::post(FORM, signed).read_by(&reader), Ok(delivered("000000-1")));
-    // Who extends a hash must write its padding, which begins with this byte.
+    // A length extension of the hash must contain its padding, which starts with this byte.
     let padded = "data[0]=sms_status%0A000000-1%0A103%0A1%80&\
                   hash=f7fcfa6ccac45db1653d6a2e8ac9b8afac41d1691c25ea2041ea647832018335";
     assert_eq!(Called::post(FORM, padded).read_by(&reader), Err(ReportError::Signature));
@@ -175,7 +174,7 @@ fn nothing_is_appended_to_what_smsru_signed() {
 }
 
 #[test]
-fn a_field_does_not_reach_into_the_next_one() {
+fn value_of_a_field_must_not_contain_the_separator() {
     let reader = reader(
         "id = \"id\"\nstatus = \"status\"\ndelivered = [\"1\"]\nfailed = []\n\
          signature.sha1 = { of = [\"id\", \"phone\", \"status\"], separator = \":\", at = \"sha1\", secret = \"secret123\" }",
@@ -186,7 +185,7 @@ fn a_field_does_not_reach_into_the_next_one() {
     for forged in ["id=33&phone=79998887766&status=1&status=1", "id=33&status=1", ""] {
         assert_eq!(read(forged, sha1), Err(ReportError::Signature), "{forged}");
     }
-    // The same hash, and who knows of which message?
+    // The hash is the same, but the fields are ambiguous.
     let sha1 = "294e08c0d938de1a2261e312c6505267f935750e";
     for unclear in ["id=33:7&phone=9&status=1", "id=33&phone=7:9&status=1"] {
         assert_eq!(read(unclear, sha1), Err(ReportError::Signature), "{unclear}");
@@ -194,7 +193,7 @@ fn a_field_does_not_reach_into_the_next_one() {
 }
 
 #[test]
-fn a_token_stands_in_the_url() {
+fn token_is_part_of_the_url() {
     let reader = reader(
         "id = \"id\"\nstatus = \"status\"\ndelivered = [\"1\"]\nfailed = []\nsignature.token = \"0123456789abcd&=\"",
     );
