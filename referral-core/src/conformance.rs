@@ -271,8 +271,8 @@ impl Bench {
         // The time has microseconds, so that the cases detect a storage that truncates them.
         let start = OffsetDateTime::from_unix_timestamp_nanos(1_790_000_000_123_456_000);
         let clock = ManualClock::new(start.expect("valid time"));
-        let keys = SigningKeys::from_secret("k1", &[1; 32]).expect("long enough");
-        let peppers = Peppers::from_secret("p1", &[2; 32]).expect("long enough");
+        let keys = SigningKeys::from_secret("k1", &[1; 32]).expect("sufficient length");
+        let peppers = Peppers::from_secret("p1", &[2; 32]).expect("sufficient length");
         let referral = Referral::builder(Arc::clone(&storage), Arc::new(DevelopmentSender), keys, peppers)
             .policy(policy)
             .clock(clock.clone())
@@ -290,8 +290,8 @@ impl Bench {
     /// Returns the same service with another gateway and a hook.
     fn with_gateway(&self, gateway: impl SmsSender, hook: impl Hook) -> Self {
         let (_, seed) = self.referral.draw_id().as_u64_pair();
-        let keys = SigningKeys::from_secret("k1", &[1; 32]).expect("long enough");
-        let peppers = Peppers::from_secret("p1", &[2; 32]).expect("long enough");
+        let keys = SigningKeys::from_secret("k1", &[1; 32]).expect("sufficient length");
+        let peppers = Peppers::from_secret("p1", &[2; 32]).expect("sufficient length");
         let referral = Referral::builder(Arc::clone(&self.storage), Arc::new(gateway), keys, peppers)
             .hook(hook)
             .policy(self.referral.policy().clone())
@@ -350,11 +350,11 @@ impl Bench {
     }
 
     async fn bearer(&self, signed_in: &SignedIn) -> Bearer {
-        self.referral.authenticate(&signed_in.tokens.access).await.expect("a valid token")
+        self.referral.authenticate(&signed_in.tokens.access).await.expect("valid token")
     }
 
     async fn profile(&self, signed_in: &SignedIn) -> ProfileView {
-        self.referral.current_user(&signed_in.tokens.access).await.expect("a valid token")
+        self.referral.current_user(&signed_in.tokens.access).await.expect("valid token")
     }
 
     /// Returns all users, newest first.
@@ -363,7 +363,7 @@ impl Bench {
         let mut cursor = None;
         loop {
             let list = ListUsers { limit: PageSize::MAX, cursor: cursor.as_deref(), ..ListUsers::default() };
-            let page = self.referral.users(bearer, list).await.expect("a page");
+            let page = self.referral.users(bearer, list).await.expect("page of the list");
             users.extend(page.users);
             match page.next {
                 Some(PageLink::Cursor(next)) => cursor = Some(next),
@@ -377,7 +377,7 @@ impl Bench {
     async fn assert_sound(&self, bearer: &Bearer) {
         let users = self.all_users(bearer).await;
         let list = ListUsers { limit: PageSize::MAX, ..ListUsers::default() };
-        let listed = self.referral.users(bearer, list).await.expect("a page");
+        let listed = self.referral.users(bearer, list).await.expect("page of the list");
         assert_eq!(listed.count, users.len() as u64, "the total is correct");
 
         let by_code: HashMap<_, _> = users.iter().map(|user| (&user.invite_code, user)).collect();
@@ -392,7 +392,7 @@ impl Bench {
             }
             let invited =
                 users.iter().filter(|other| other.invited_by_code.as_ref() == Some(&user.invite_code));
-            let profile = self.referral.user(bearer, user.id).await.expect("a user");
+            let profile = self.referral.user(bearer, user.id).await.expect("existing user");
             assert_eq!(profile.invited_count, invited.count() as u64, "the count of {} is correct", user.id);
         }
     }
@@ -410,19 +410,19 @@ impl SmsSender for NoGateway {
 
 /// Returns a mobile number, a different one for each number below a million.
 fn phone(number: u32) -> PhoneNumber {
-    PhoneNumber::parse(&format!("+79608{number:06}"), None).expect("a mobile number")
+    PhoneNumber::parse(&format!("+79608{number:06}"), None).expect("valid number")
 }
 
 /// Returns a sign-in request with the correct code and the challenge.
 fn answer(sent: &SentCode) -> SignIn {
-    let code = sent.revealed_code.as_ref().expect("the development sender reveals it");
+    let code = sent.revealed_code.as_ref().expect("the development sender returns the code");
     let code = CodeInput::parse(code.reveal()).expect("digits");
     SignIn::new(sent.phone.clone(), code).challenge(sent.challenge)
 }
 
 /// Returns the same request with a wrong code.
 fn wrong_answer(sent: &SentCode) -> SignIn {
-    let right = sent.revealed_code.as_ref().expect("the development sender reveals it").reveal();
+    let right = sent.revealed_code.as_ref().expect("the development sender returns the code").reveal();
     let wrong = right.chars().map(|digit| if digit == '9' { '0' } else { '9' }).collect::<String>();
     SignIn { code: CodeInput::parse(&wrong).expect("digits"), ..answer(sent) }
 }

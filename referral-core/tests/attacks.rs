@@ -1,4 +1,4 @@
-//! The limits hold against attacks: none comes to more than is said of it.
+//! Simulated attacks: the results stay within the documented bounds.
 
 #[path = "../examples/attacks/simulation.rs"]
 mod simulation;
@@ -7,7 +7,7 @@ use simulation::{Row, standard, strict};
 
 #[track_caller]
 fn run<T>(attack: impl Future<Output = T>) -> T {
-    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime starts");
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("the runtime starts");
     runtime.block_on(attack)
 }
 
@@ -19,17 +19,17 @@ fn assert_all_hold(rows: impl IntoIterator<Item = Row>) {
 }
 
 #[test]
-fn one_phone_guessed_for_a_year_is_hardly_ever_taken_over() {
+fn one_phone_guessed_for_a_year_is_rarely_taken_over() {
     assert_all_hold(run(simulation::one_phone_is_guessed_for_a_year(standard())));
 }
 
 #[test]
-fn one_phone_guessed_for_a_year_is_taken_over_even_less_with_the_strict_policy() {
+fn one_phone_guessed_for_a_year_is_taken_over_more_rarely_with_the_strict_policy() {
     assert_all_hold(run(simulation::one_phone_is_guessed_for_a_year(strict())));
 }
 
 #[test]
-fn a_fixed_code_is_guessed_no_sooner_than_one_that_is_drawn() {
+fn fixed_code_is_as_hard_to_guess_as_a_generated_one() {
     for (policy, digits) in [(standard(), 4), (standard(), 6), (standard(), 8), (strict(), 6), (strict(), 8)]
     {
         assert_all_hold([run(simulation::a_fixed_code_is_guessed_for_a_year(policy, digits))]);
@@ -37,17 +37,17 @@ fn a_fixed_code_is_guessed_no_sooner_than_one_that_is_drawn() {
 }
 
 #[test]
-fn a_stranger_at_one_address_does_not_lock_an_owner_out() {
+fn stranger_at_one_address_does_not_lock_out_the_owner() {
     assert_all_hold([run(simulation::strangers_lock_an_owner_out(standard(), 1))]);
 }
 
 #[test]
-fn pumping_messages_is_limited() {
+fn message_pumping_is_limited() {
     assert_all_hold(run(simulation::messages_are_pumped()));
 }
 
 #[test]
-fn guesses_at_many_phones_sound_the_alarm() {
+fn guesses_at_many_phones_raise_the_alarm() {
     assert_all_hold(run(simulation::many_phones_are_guessed(60)));
 }
 
@@ -57,12 +57,12 @@ fn codes_sent_before_the_alarm_are_not_worth_guessing() {
 }
 
 #[test]
-fn the_alarm_does_not_get_used_to_attacks_at_once() {
+fn alarm_does_not_adapt_to_two_days_of_attacks() {
     assert_all_hold([run(simulation::attacks_come_at_the_same_time(60))]);
 }
 
 #[test]
-fn whoever_teaches_the_alarm_gets_as_far_as_is_said() {
+fn gradual_increase_of_the_usual_count_stays_within_its_bound() {
     assert_all_hold([run(simulation::the_alarm_is_taught(5))]);
 }
 
@@ -72,6 +72,6 @@ fn legitimate_users_are_not_rejected() {
 }
 
 #[test]
-fn an_attack_costs_owners_no_more_than_another_code() {
+fn attack_costs_owners_at_most_one_more_code() {
     assert_all_hold([run(simulation::owners_at_the_start_of_an_attack())]);
 }

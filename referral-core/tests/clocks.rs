@@ -1,4 +1,4 @@
-//! Hosts whose clock differs from the clock of the storage.
+//! Tests of hosts whose clock differs from the clock of the storage.
 
 use std::{
     fmt::{self, Write as _},
@@ -26,7 +26,7 @@ use tracing::{
 
 const START: OffsetDateTime = datetime!(2026-11-22 10:15:30 UTC);
 
-/// A host and a storage, each with a clock of its own.
+/// Host and storage, each with its own clock.
 struct Bench {
     referral: Referral,
     host: ManualClock,
@@ -47,10 +47,10 @@ impl Hook for Measured {
 }
 
 fn referral(storage: MemoryStorage, clock: impl Clock, policy: Policy, hook: impl Hook) -> Referral {
-    let keys = SigningKeys::from_secret("k1", &[1; 32]).expect("long enough");
-    let peppers = Peppers::from_secret("p1", &[2; 32]).expect("long enough");
+    let keys = SigningKeys::from_secret("k1", &[1; 32]).expect("sufficient length");
+    let peppers = Peppers::from_secret("p1", &[2; 32]).expect("sufficient length");
     let referral = Referral::builder(Arc::new(storage), Arc::new(DevelopmentSender), keys, peppers);
-    referral.policy(policy).clock(clock).hook(hook).build().expect("a sound policy and a sound key")
+    referral.policy(policy).clock(clock).hook(hook).build().expect("valid policy and keys")
 }
 
 fn bench_with(max_clock_offset: Option<Duration>) -> Bench {
@@ -67,66 +67,66 @@ fn bench() -> Bench {
 }
 
 async fn offset(bench: &Bench) -> i64 {
-    bench.referral.measure_clock().await.expect("measured").expect("a clock").milliseconds()
+    bench.referral.measure_clock().await.expect("measured").expect("the storage has a clock").milliseconds()
 }
 
 #[tokio::test]
-async fn the_offset_is_positive_if_the_host_is_ahead() {
+async fn offset_is_positive_if_the_host_is_ahead() {
     let bench = bench();
     assert_eq!(offset(&bench).await, 0);
     bench.host.advance(Duration::from_millis(1_500));
     assert_eq!(offset(&bench).await, 1_500);
     bench.storage.advance(Duration::from_secs(4));
     assert_eq!(offset(&bench).await, -2_500);
-    let told: Vec<_> =
+    let measured: Vec<_> =
         bench.measured.0.lock().expect("not poisoned").iter().map(ClockOffset::milliseconds).collect();
-    assert_eq!(told, [0, 1_500, -2_500]);
+    assert_eq!(measured, [0, 1_500, -2_500]);
 }
 
 #[tokio::test]
-async fn a_storage_without_a_clock_of_its_own_is_not_measured() {
+async fn storage_without_a_clock_is_not_measured() {
     let referral = referral(MemoryStorage::new(), ManualClock::new(START), Policy::standard(), ());
     assert_eq!(referral.measure_clock().await.expect("no clock"), None);
     referral.check_ready().await.expect("ready");
 }
 
 #[tokio::test]
-async fn a_host_is_not_ready_while_its_clock_is_too_far_off() {
+async fn host_is_not_ready_while_its_clock_offset_is_too_large() {
     for host_is_ahead in [true, false] {
         let bench = bench();
         let (fast, slow) =
             if host_is_ahead { (&bench.host, &bench.storage) } else { (&bench.storage, &bench.host) };
         fast.advance(Duration::from_secs(5));
         bench.referral.sweep().await.expect("swept");
-        bench.referral.check_ready().await.expect("five seconds are allowed");
+        bench.referral.check_ready().await.expect("5 s are allowed");
         fast.advance(Duration::from_millis(1));
         bench.referral.check_ready().await.expect("not measured yet");
         bench.referral.sweep().await.expect("swept");
-        let error = bench.referral.check_ready().await.expect_err("too far off");
+        let error = bench.referral.check_ready().await.expect_err("the offset is too large");
         assert!(matches!(error, Error::ClockOffset { .. }) && error.kind() == ErrorKind::Unavailable);
         let sign = if host_is_ahead { "" } else { "-" };
-        let said =
+        let detail =
             format!("differs from the clock of the database by {sign}5001 ms, which is more than 5000 ms");
-        assert_eq!(error.to_string(), format!("clock of this host {said}"));
+        assert_eq!(error.to_string(), format!("clock of this host {detail}"));
         slow.advance(Duration::from_secs(1));
         bench.referral.sweep().await.expect("swept");
-        bench.referral.check_ready().await.expect("near enough again");
+        bench.referral.check_ready().await.expect("the offset is small enough again");
     }
 }
 
 #[tokio::test]
-async fn the_check_of_the_clock_can_be_set_and_switched_off() {
+async fn clock_check_can_be_configured_and_disabled() {
     let off = bench_with(None);
     let tight = bench_with(Some(Duration::from_secs(2)));
     for bench in [&off, &tight] {
         bench.host.advance(Duration::from_secs(3));
         assert_eq!(offset(bench).await, 3_000);
     }
-    off.referral.check_ready().await.expect("switched off");
-    tight.referral.check_ready().await.expect_err("two seconds are allowed");
+    off.referral.check_ready().await.expect("the check is disabled");
+    tight.referral.check_ready().await.expect_err("2 s are allowed");
 }
 
-/// Goes on by the same time whenever it is asked, as if each answer of the storage took that long.
+/// Clock that advances by a fixed time with each use, as if each response of the storage took that long.
 struct SlowHost(AtomicU64, Duration);
 
 impl Clock for SlowHost {
@@ -136,18 +136,18 @@ impl Clock for SlowHost {
 }
 
 #[tokio::test]
-async fn a_slow_answer_is_not_taken_for_a_wrong_clock() {
-    // Ten seconds pass until the answer, which is of their very end.
+async fn slow_response_is_not_reported_as_a_clock_offset() {
+    // The response takes ten seconds, and the storage reads its clock at the end of this time.
     let host = SlowHost(AtomicU64::new(0), Duration::from_secs(10));
     let storage = MemoryStorage::with_clock(ManualClock::new(START + Duration::from_secs(20)));
     let referral = referral(storage, host, Policy::standard(), ());
-    let measured = referral.measure_clock().await.expect("measured").expect("a clock");
+    let measured = referral.measure_clock().await.expect("measured").expect("the storage has a clock");
     assert_eq!(measured.uncertainty, Duration::from_secs(5));
     assert!(measured.offset.unsigned_abs() >= Duration::from_secs(5), "{measured:?}");
-    referral.check_ready().await.expect("nothing is proven");
+    referral.check_ready().await.expect("the offset is uncertain");
 }
 
-/// Keeps the warnings of its thread.
+/// Subscriber that records the warnings of its thread.
 #[derive(Clone, Default)]
 struct Warnings(Arc<Mutex<Vec<String>>>);
 
@@ -184,17 +184,17 @@ impl Visit for Line {
 }
 
 #[tokio::test]
-async fn a_warning_names_the_offset_and_comes_once_a_minute_at_most() {
+async fn warning_contains_the_offset_and_is_logged_at_most_once_a_minute() {
     let warnings = Warnings::default();
     let guard = tracing::subscriber::set_default(warnings.clone());
-    // Of a single subscriber `tracing` asks the thread that comes first to a log line whether the line is of
-    // interest, and keeps the response: threads of other tests have no subscriber.
+    // If there is a single subscriber, `tracing` checks the interest in a log line once, in the thread that
+    // logs it first, and caches the result. Threads of other tests have no subscriber.
     let _second = tracing::Dispatch::new(Warnings::default());
     let bench = bench();
     let pass = |by| [&bench.host, &bench.storage].map(|clock| clock.advance(by));
     bench.host.advance(Duration::from_secs(1));
     bench.referral.sweep().await.expect("swept");
-    assert_eq!(*warnings.0.lock().expect("not poisoned"), [""; 0], "a second is allowed");
+    assert_eq!(*warnings.0.lock().expect("not poisoned"), [""; 0], "1 s is allowed");
     bench.host.advance(Duration::from_millis(234));
     for _ in 0..6 {
         bench.referral.sweep().await.expect("swept");

@@ -1,4 +1,4 @@
-//! What the handle does when the world around it fails, and whom it tells when it does not.
+//! Tests of the handle with gateways that fail, and of its events.
 
 use std::{
     sync::{Arc, Mutex},
@@ -24,34 +24,34 @@ mockall::mock! {
 }
 
 fn builder(sender: impl SmsSender) -> referral_core::Builder {
-    let keys = SigningKeys::from_secret("k1", &[1; 32]).expect("long enough");
-    let peppers = Peppers::from_secret("p1", &[2; 32]).expect("long enough");
+    let keys = SigningKeys::from_secret("k1", &[1; 32]).expect("sufficient length");
+    let peppers = Peppers::from_secret("p1", &[2; 32]).expect("sufficient length");
     Referral::builder(Arc::new(MemoryStorage::new()), Arc::new(sender), keys, peppers)
 }
 
 fn referral(sender: impl SmsSender) -> Referral {
-    builder(sender).build().expect("a sound policy and a sound key")
+    builder(sender).build().expect("valid policy and keys")
 }
 
 fn phone(number: u32) -> PhoneNumber {
-    PhoneNumber::parse(&format!("+79608{number:06}"), None).expect("a mobile number")
+    PhoneNumber::parse(&format!("+79608{number:06}"), None).expect("valid number")
 }
 
 async fn send_code(referral: &Referral, locales: &[&str]) -> Result<SentCode, Error> {
-    let locales: Vec<_> = locales.iter().map(|tag| Locale::parse(tag).expect("a tag")).collect();
+    let locales: Vec<_> = locales.iter().map(|tag| Locale::parse(tag).expect("valid tag")).collect();
     referral.send_code(SendCode::new(phone(1)).locales(locales)).await
 }
 
 async fn enter(referral: &Referral, number: u32, invited_by: Option<&InviteCode>) -> SignedIn {
     let sent = referral.send_code(SendCode::new(phone(number))).await.expect("sent");
-    let code = sent.revealed_code.expect("the development sender reveals it");
+    let code = sent.revealed_code.expect("the development sender returns the code");
     let code = CodeInput::parse(code.reveal()).expect("digits");
     let answer = SignIn::new(phone(number), code).challenge(sent.challenge).invited_by(invited_by.cloned());
     referral.sign_in(answer).await.expect("signed in")
 }
 
 #[tokio::test]
-async fn a_message_holds_the_code_and_the_language_and_shows_neither() {
+async fn message_has_the_code_and_the_language_and_its_debug_output_is_redacted() {
     let mut gateway = MockGateway::new();
     gateway
         .expect_send()
@@ -65,15 +65,15 @@ async fn a_message_holds_the_code_and_the_language_and_shows_neither() {
         .once()
         .returning(|_| Ok(Receipt::new("m1")));
     let referral = builder(gateway)
-        .texts(Texts::default().template("de", "{code} ist Ihr Code").expect("a template"))
+        .texts(Texts::default().template("de", "{code} ist Ihr Code").expect("valid template"))
         .build()
-        .expect("a sound policy and a sound key");
+        .expect("valid policy and keys");
     let sent = send_code(&referral, &["de-AT", "ru"]).await.expect("sent");
-    assert!(sent.revealed_code.is_none(), "a gateway reveals nothing");
+    assert!(sent.revealed_code.is_none(), "the gateway returns no code");
 }
 
 #[tokio::test]
-async fn a_host_writes_messages_of_its_own() {
+async fn custom_function_can_write_the_messages() {
     let mut gateway = MockGateway::new();
     let is_own = |message: &SmsMessage| message.text.reveal() == format!("de, ru: {}", message.code.reveal());
     gateway.expect_send().withf(is_own).once().returning(|_| Ok(Receipt::default()));
@@ -81,12 +81,12 @@ async fn a_host_writes_messages_of_its_own() {
         let locales: Vec<_> = locales.iter().map(Locale::as_str).collect();
         format!("{}: {}", locales.join(", "), code.reveal())
     };
-    let referral = builder(gateway).text_fn(text).build().expect("a sound policy and a sound key");
+    let referral = builder(gateway).text_fn(text).build().expect("valid policy and keys");
     send_code(&referral, &["de", "ru"]).await.expect("sent");
 }
 
 #[tokio::test]
-async fn a_message_that_certainly_was_not_sent_costs_no_waiting() {
+async fn message_that_was_certainly_not_sent_starts_no_resend_interval() {
     let mut gateway = MockGateway::new();
     let mut answers = [SmsError::Permanent("blocked".into()), SmsError::Temporary("busy".into())].into_iter();
     gateway.expect_send().times(2).returning(move |_| Err(answers.next().expect("two answers")));
@@ -97,39 +97,39 @@ async fn a_message_that_certainly_was_not_sent_costs_no_waiting() {
 }
 
 #[tokio::test]
-async fn a_message_that_may_have_been_sent_is_taken_for_sent() {
+async fn message_that_may_have_been_sent_is_treated_as_sent() {
     let mut gateway = MockGateway::new();
     gateway.expect_send().once().returning(|_| Err(SmsError::Unknown("no response".into())));
     let referral = referral(gateway);
-    send_code(&referral, &[]).await.expect("taken for sent");
+    send_code(&referral, &[]).await.expect("treated as sent");
     let again = send_code(&referral, &[]).await;
     assert!(matches!(again, Err(Error::Refused(Refusal::TooManyRequests { .. }))));
 }
 
 #[tokio::test]
-async fn no_message_goes_to_a_line_that_is_not_mobile_or_is_cooling_down() {
+async fn no_message_is_sent_to_a_landline_or_within_the_resend_interval() {
     let mut gateway = MockGateway::new();
     gateway.expect_send().once().returning(|_| Ok(Receipt::default()));
     let referral = referral(gateway);
-    let landline = PhoneNumber::parse("+78121234567", None).expect("a number");
+    let landline = PhoneNumber::parse("+78121234567", None).expect("valid number");
     let refused = referral.send_code(SendCode::new(landline)).await;
     assert!(matches!(refused, Err(Error::Refused(Refusal::PhoneNotAllowed))));
     send_code(&referral, &[]).await.expect("sent");
-    send_code(&referral, &[]).await.expect_err("cooling down");
+    send_code(&referral, &[]).await.expect_err("within the resend interval");
 }
 
 #[tokio::test]
-async fn no_message_goes_to_a_test_number_whatever_its_line_and_region() {
+async fn no_message_is_sent_to_a_test_number_of_any_line_type_and_region() {
     let mut policy = Policy::standard();
-    policy.regions = Some(Regions::Only(vec![Region::parse("KZ").expect("a region")]));
-    let landline: TestNumber = "+78121234567=47110815@2026-12-31".parse().expect("a test number");
+    policy.regions = Some(Regions::Only(vec![Region::parse("KZ").expect("valid region")]));
+    let landline: TestNumber = "+78121234567=47110815@2026-12-31".parse().expect("valid test number");
     policy.test_numbers = vec![landline.clone()];
     let diary = Diary::default();
     let clock = ManualClock::new(landline.until - Duration::from_millis(2));
     let mut gateway = MockGateway::new();
     gateway.expect_send().never();
     let referral = builder(gateway).policy(policy).hook(diary.clone()).clock(clock.clone());
-    let referral = referral.build().expect("a sound policy and a sound key");
+    let referral = referral.build().expect("valid policy and keys");
     for _ in 0..2 {
         let sent = referral.send_code(SendCode::new(landline.phone.clone())).await.expect("issued");
         assert_eq!((sent.code_length, sent.revealed_code.is_none()), (8, true));
@@ -138,9 +138,9 @@ async fn no_message_goes_to_a_test_number_whatever_its_line_and_region() {
         clock.advance(Duration::from_millis(1));
     }
     let refused = referral.send_code(SendCode::new(landline.phone)).await;
-    assert!(matches!(refused, Err(Error::Refused(Refusal::PhoneNotAllowed))), "it is like any other now");
+    assert!(matches!(refused, Err(Error::Refused(Refusal::PhoneNotAllowed))), "the test number has expired");
 
-    let written = diary.0.lock().expect("nobody panics").clone();
+    let written = diary.0.lock().expect("not poisoned").clone();
     let expected = [
         "the fixed code of +78121234567",
         "created +78121234567",
@@ -152,7 +152,7 @@ async fn no_message_goes_to_a_test_number_whatever_its_line_and_region() {
     assert_eq!(written, expected);
 }
 
-/// Writes down what it is told.
+/// Hook that records all events.
 #[derive(Clone, Default)]
 struct Diary(Arc<Mutex<Vec<String>>>);
 
@@ -174,21 +174,21 @@ impl Hook for Diary {
             Event::SignedIn { .. } => "signed in".to_owned(),
             Event::SignInRefused { reason, .. } => format!("refused: {}", reason.code()),
             Event::SessionEnded { reason, .. } => format!("session ended: {reason}"),
-            Event::UnderAttack(begins) => format!("under attack: {begins}"),
+            Event::UnderAttack(starts) => format!("under attack: {starts}"),
             _ => "something new".to_owned(),
         };
-        self.0.lock().expect("nobody panics").push(entry);
+        self.0.lock().expect("not poisoned").push(entry);
     }
 }
 
 #[tokio::test]
-async fn the_hook_is_told_once_of_each_thing_that_happened() {
+async fn hook_is_called_once_for_each_event() {
     let diary = Diary::default();
     let referral = builder(DevelopmentSender)
         .policy(Policy::development())
         .hook(diary.clone())
         .build()
-        .expect("a sound policy and a sound key");
+        .expect("valid policy and keys");
     let anna = enter(&referral, 1, None).await;
     let code = anna.user.invite_code;
     for _ in 0..3 {
@@ -196,7 +196,7 @@ async fn the_hook_is_told_once_of_each_thing_that_happened() {
     }
     enter(&referral, 3, None).await;
     enter(&referral, 3, Some(&code)).await;
-    let mut written = diary.0.lock().expect("nobody panics").clone();
+    let mut written = diary.0.lock().expect("not poisoned").clone();
     written.retain(|entry| entry.starts_with("created") || entry.starts_with("accepted"));
     let expected = [
         "created +79608000001",
@@ -209,7 +209,7 @@ async fn the_hook_is_told_once_of_each_thing_that_happened() {
 }
 
 #[tokio::test]
-async fn the_hook_is_told_of_whatever_concerns_security() {
+async fn hook_is_called_for_security_events() {
     let diary = Diary::default();
     let mut gateway = MockGateway::new();
     gateway.expect_send().once().returning(|_| Err(SmsError::Temporary("busy".into())));
@@ -218,17 +218,17 @@ async fn the_hook_is_told_of_whatever_concerns_security() {
         receipt.revealed_code = Some(message.code.clone());
         Ok(receipt)
     });
-    let referral = builder(gateway).hook(diary.clone()).build().expect("a sound policy and a sound key");
+    let referral = builder(gateway).hook(diary.clone()).build().expect("valid policy and keys");
     send_code(&referral, &[]).await.expect_err("the gateway is busy");
     let sent = send_code(&referral, &[]).await.expect("sent");
-    send_code(&referral, &[]).await.expect_err("cooling down");
+    send_code(&referral, &[]).await.expect_err("within the resend interval");
     let right = CodeInput::parse(sent.revealed_code.expect("revealed").reveal()).expect("digits");
     let wrong = CodeInput::parse("12345").expect("digits");
     referral.sign_in(SignIn::new(sent.phone.clone(), wrong)).await.expect_err("wrong");
     let anna = referral.sign_in(SignIn::new(sent.phone, right)).await.expect("signed in");
     assert!(referral.sign_out(&anna.tokens.refresh).await.expect("signed out"));
 
-    let written = diary.0.lock().expect("nobody panics").clone();
+    let written = diary.0.lock().expect("not poisoned").clone();
     let expected = [
         "nothing to +79608000001: the gateway",
         "4 digits to +79608000001",
@@ -241,7 +241,7 @@ async fn the_hook_is_told_of_whatever_concerns_security() {
     assert_eq!(written, expected);
 }
 
-/// Keeps the ways of messages that it is told.
+/// Hook that records the routes of messages.
 #[derive(Clone, Default)]
 struct Routes(Arc<Mutex<Vec<Option<String>>>>);
 
@@ -253,13 +253,13 @@ impl Hook for Routes {
                 let region = route.region.map(|region| region.to_string());
                 format!("{} to {}", route.gateway, region.unwrap_or_default())
             });
-            self.0.lock().expect("nobody panics").push(name);
+            self.0.lock().expect("not poisoned").push(name);
         }
     }
 }
 
 #[tokio::test]
-async fn a_gateway_that_gives_no_ids_is_named_and_its_messages_are_not_tracked() {
+async fn gateway_without_message_ids_is_reported_and_its_messages_are_not_tracked() {
     let gateway = |name: Option<&str>, message_id: Option<&str>| {
         let (name, message_id) = (name.map(str::to_owned), message_id.map(str::to_owned));
         let mut gateway = MockGateway::new();
@@ -280,36 +280,45 @@ async fn a_gateway_that_gives_no_ids_is_named_and_its_messages_are_not_tracked()
         (None, Some("m1"), false, false),
     ] {
         let (diary, routes) = (Diary::default(), Routes::default());
-        enter(&builder(gateway(name, message_id)).hook(diary.clone()).build().expect("sound"), 1, None).await;
-        enter(&builder(gateway(name, message_id)).hook(routes.clone()).build().expect("sound"), 1, None)
-            .await;
+        enter(
+            &builder(gateway(name, message_id)).hook(diary.clone()).build().expect("valid policy and keys"),
+            1,
+            None,
+        )
+        .await;
+        enter(
+            &builder(gateway(name, message_id)).hook(routes.clone()).build().expect("valid policy and keys"),
+            1,
+            None,
+        )
+        .await;
         let sent = name.map(|name| format!("{name} to RU"));
         let expected = [sent.clone(), sent.filter(|_| is_kept)];
-        assert_eq!(*routes.0.lock().expect("nobody panics"), expected);
+        assert_eq!(*routes.0.lock().expect("not poisoned"), expected);
 
         let mut expected =
             vec!["4 digits to +79608000001", "sent by g1", "created +79608000001", "signed in"];
         expected.retain(|entry| is_tracked || *entry != "sent by g1");
-        assert_eq!(*diary.0.lock().expect("nobody panics"), expected);
+        assert_eq!(*diary.0.lock().expect("not poisoned"), expected);
     }
 }
 
 #[tokio::test]
-async fn a_token_can_be_checked_without_the_storage_and_then_knows_nothing_of_it() {
+async fn token_verified_without_the_storage_ignores_the_state_of_the_user() {
     let referral = referral(DevelopmentSender);
     let anna = enter(&referral, 1, None).await;
-    referral.set_active(anna.user.id, false).await.expect("a user");
+    referral.set_active(anna.user.id, false).await.expect("existing user");
     let access = &anna.tokens.access;
-    let token = referral.verify_without_storage(access).expect("signed here and not expired");
+    let token = referral.verify_without_storage(access).expect("signed by this service and not expired");
     assert_eq!((token.user, token.session), (anna.user.id, anna.session));
     assert!(referral.verify(access, None).await.is_err());
     assert!(referral.verify_without_storage(&anna.tokens.refresh).is_err());
 }
 
 #[test]
-fn a_policy_that_makes_no_sense_is_refused() {
+fn invalid_policy_is_rejected() {
     let mut policy = Policy::standard();
     policy.code_length = 3;
-    let error = builder(DevelopmentSender).policy(policy).build().map(|_| ()).expect_err("refused");
+    let error = builder(DevelopmentSender).policy(policy).build().map(|_| ()).expect_err("invalid policy");
     assert!(error.to_string().contains("4 to 10 digits"), "{error}");
 }

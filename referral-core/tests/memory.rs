@@ -1,4 +1,4 @@
-//! The storage in memory passes the suite that every storage must pass.
+//! Conformance tests of the in-memory storage.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! Memory that phone numbers take, in a process of its own.
+//! Test of the memory that phone numbers need. It runs in its own process.
 
 #![cfg(target_os = "linux")]
 
@@ -7,19 +7,20 @@ use std::sync::Barrier;
 use referral_core::{PhoneNumber, Region};
 use rlibphonenumber::{PhoneNumberUtil, interfaces::AsOriginal as _};
 
-/// Worker threads of a large host.
+/// Number of worker threads of a large host.
 const THREADS: usize = 16;
 
-/// The most that the process may take, in MiB. It takes 41, of which 9 before the first number. A server takes
-/// 34 before its first request and must stay below 100. If the patterns of libphonenumber are matched by the
-/// crate `regex`, it takes more than 480, and 95 even if they are for ASCII digits.
+/// Maximum resident memory of the process, in MiB. It needs 41 MiB, of which 9 MiB are used before the first
+/// number. A server uses 34 MiB before its first request and must stay below 100 MiB. If the crate `regex`
+/// matches the patterns of libphonenumber, the process needs more than 480 MiB, or 95 MiB with patterns for
+/// ASCII digits only.
 const MAX_RESIDENT: u64 = 60;
 
 #[test]
-fn memory_stays_small_after_a_phone_of_every_region_on_many_threads() {
+fn memory_stays_small_after_parsing_phones_of_every_region_on_many_threads() {
     let phones = examples();
     assert!(phones.len() > 1_000, "{}", phones.len());
-    // All threads work on the same number at the same time, so that nothing of one serves another.
+    // All threads parse the same number at the same time, so that no thread can use cached data of another.
     let barrier = Barrier::new(THREADS);
     let work = || {
         let mut valid = 0;
@@ -42,12 +43,12 @@ fn memory_stays_small_after_a_phone_of_every_region_on_many_threads() {
     assert!(resident <= MAX_RESIDENT, "{resident} MiB");
 }
 
-/// Returns a number of every region and kind of line, in E.164 form, and its region.
+/// Returns an example number of every region and line type in E.164 form, and its region.
 fn examples() -> Vec<(String, String)> {
     let complete = PhoneNumberUtil::new().expect("the metadata in the crate is valid");
     let mut examples = Vec::new();
     for region in complete.get_supported_regions() {
-        // Not parsed here, which would compile patterns.
+        // The numbers are not parsed here, because this would compile patterns.
         let plan = complete.as_original().get_metadata_for_region(region).expect("supported");
         let lines = [
             &plan.fixed_line,
@@ -61,7 +62,7 @@ fn examples() -> Vec<(String, String)> {
             &plan.uan,
             &plan.voicemail,
         ];
-        let code = plan.original.country_code.expect("every region has one");
+        let code = plan.original.country_code.expect("every region has a country code");
         let numbers = lines.into_iter().filter_map(|line| line.original.example_number.as_deref());
         examples.extend(numbers.map(|number| (format!("+{code}{number}"), region.to_string())));
     }
@@ -69,7 +70,7 @@ fn examples() -> Vec<(String, String)> {
 }
 
 fn resident_mib() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").expect("Linux has it");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a line");
-    line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") / 1024
+    let status = std::fs::read_to_string("/proc/self/status").expect("Linux provides this file");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("the line is present");
+    line.trim().trim_end_matches(" kB").parse::<u64>().expect("valid number") / 1024
 }

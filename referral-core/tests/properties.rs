@@ -1,4 +1,4 @@
-//! What must hold of any input whatever.
+//! Property tests for arbitrary input.
 
 use std::sync::{Arc, LazyLock};
 
@@ -8,7 +8,7 @@ use referral_core::{
     SignIn, SigningKeys, sms::DevelopmentSender, storage::MemoryStorage,
 };
 
-/// Text with much of what is typed into forms, and some of what is not.
+/// Generates text that is typical for forms, and arbitrary text.
 fn text() -> impl Strategy<Value = String> {
     prop_oneof![
         "[a-zA-Z0-9.+_-]{1,8}[@＠][a-zß-üа-яا-ي０-９-]{1,6}[.。](com|рф|xn--p1ai|[a-z0-9]{2})",
@@ -21,7 +21,7 @@ fn text() -> impl Strategy<Value = String> {
 
 proptest! {
     #[test]
-    fn what_was_read_reads_as_itself(input in text()) {
+    fn parsed_values_are_parsed_to_themselves(input in text()) {
         if let Ok(phone) = PhoneNumber::parse(&input, None) {
             prop_assert_eq!(PhoneNumber::parse(phone.as_str(), None), Ok(phone.clone()));
             prop_assert_eq!(PhoneNumber::from_stored(phone.as_str().to_owned()), Ok(phone.clone()));
@@ -46,7 +46,7 @@ proptest! {
     }
 
     #[test]
-    fn a_token_that_is_changed_anywhere_is_none(place in any::<prop::sample::Index>(), other in "[A-Za-z0-9_.-]") {
+    fn modified_token_is_rejected(place in any::<prop::sample::Index>(), other in "[A-Za-z0-9_.-]") {
         let (referral, token) = &*SIGNED;
         let place = place.index(token.len());
         let changed = format!("{}{other}{}", &token[..place], &token[place + 1..]);
@@ -54,15 +54,15 @@ proptest! {
     }
 }
 
-/// How many users try to invite one another.
+/// Number of users that try to invite each other.
 const USERS: usize = 8;
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
-    fn no_order_of_acceptances_closes_a_loop_or_changes_an_inviter(pairs in prop::collection::vec((0..USERS, 0..USERS), 0..40)) {
-        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    fn acceptances_in_any_order_close_no_loop_and_change_no_inviter(pairs in prop::collection::vec((0..USERS, 0..USERS), 0..40)) {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("the runtime starts");
         let inviters = runtime.block_on(accept_all(&pairs));
         for user in 0..USERS {
             let mut next = Some(user);
@@ -74,20 +74,20 @@ proptest! {
     }
 }
 
-/// Lets each invitee of `pairs` name the inviter in turn, and says who has which in the end.
+/// Lets each invitee of `pairs` accept the inviter sequentially. Returns the final inviter of each user.
 async fn accept_all(pairs: &[(usize, usize)]) -> Vec<Option<usize>> {
     let referral = referral();
     let mut bearers = Vec::new();
     for number in 0..USERS {
         let access = enter(&referral, number).await;
-        bearers.push(referral.authenticate(&access).await.expect("a valid token"));
+        bearers.push(referral.authenticate(&access).await.expect("valid token"));
     }
     let mut inviters = vec![None; USERS];
     for (invitee, inviter) in pairs {
         let code = bearers[*inviter].user.invite_code.clone();
         let change = ProfileChange { invited_by_code: Some(code), ..ProfileChange::default() };
         if referral.edit_profile(&bearers[*invitee], change, &Client::default()).await.is_ok() {
-            assert!(inviters[*invitee].is_none_or(|named| named == *inviter), "an inviter is named for good");
+            assert!(inviters[*invitee].is_none_or(|named| named == *inviter), "an inviter cannot be changed");
             inviters[*invitee] = Some(*inviter);
         }
     }
@@ -95,24 +95,24 @@ async fn accept_all(pairs: &[(usize, usize)]) -> Vec<Option<usize>> {
 }
 
 fn referral() -> Referral {
-    let keys = SigningKeys::from_secret("k1", &[1; 32]).expect("long enough");
-    let peppers = Peppers::from_secret("p1", &[2; 32]).expect("long enough");
+    let keys = SigningKeys::from_secret("k1", &[1; 32]).expect("sufficient length");
+    let peppers = Peppers::from_secret("p1", &[2; 32]).expect("sufficient length");
     let referral =
         Referral::builder(Arc::new(MemoryStorage::new()), Arc::new(DevelopmentSender), keys, peppers);
-    referral.build().expect("a sound policy and a sound key")
+    referral.build().expect("valid policy and keys")
 }
 
-/// Signs in, and returns the access token.
+/// Signs in and returns the access token.
 async fn enter(referral: &Referral, number: usize) -> String {
-    let phone = PhoneNumber::parse(&format!("+79608{number:06}"), None).expect("a phone");
+    let phone = PhoneNumber::parse(&format!("+79608{number:06}"), None).expect("valid number");
     let sent = referral.send_code(SendCode::new(phone.clone())).await.expect("sent");
     let code = CodeInput::parse(sent.revealed_code.expect("revealed").reveal()).expect("digits");
     referral.sign_in(SignIn::new(phone, code)).await.expect("signed in").tokens.access
 }
 
-/// A service, and an access token that it signed.
+/// A service and an access token that it signed.
 static SIGNED: LazyLock<(Referral, String)> = LazyLock::new(|| {
-    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("the runtime starts");
     let referral = referral();
     let access = runtime.block_on(enter(&referral, 1));
     (referral, access)

@@ -1,4 +1,4 @@
-//! Other keys for a handle that is in use.
+//! Tests of the replacement of keys while the handle is in use.
 
 use std::sync::{
     Arc,
@@ -12,22 +12,22 @@ use referral_core::{
 };
 use serde_json::{Value, json};
 
-/// A set of one new key.
+/// Returns a set with one new key.
 fn new_key() -> Value {
     serde_json::from_str(&SigningKeys::generate_jwk_set(&SystemRandom)).expect("JSON")
 }
 
-/// A set of one new symmetric key for tokens.
+/// Returns a set with one new symmetric key for tokens.
 fn new_secret() -> Value {
     serde_json::from_str(&SigningKeys::generate_secret_jwk_set(&SystemRandom)).expect("JSON")
 }
 
-/// A set of one new pepper.
+/// Returns a set with one new pepper.
 fn new_pepper() -> Value {
     serde_json::from_str(&Peppers::generate_jwk_set(&SystemRandom)).expect("JSON")
 }
 
-/// The keys of several sets in one.
+/// Returns a set with the keys of several sets.
 fn together(sets: &[&Value]) -> String {
     let keys: Vec<_> = sets.iter().flat_map(|set| set["keys"].as_array().expect("keys")).collect();
     json!({ "keys": keys }).to_string()
@@ -51,11 +51,11 @@ fn referral_on(storage: Arc<MemoryStorage>, key: &Value, pepper: &Value) -> Refe
     Referral::builder(storage, Arc::new(DevelopmentSender), keys(&[key]), peppers(&[pepper]))
         .policy(policy)
         .build()
-        .expect("a sound policy and a sound key")
+        .expect("valid policy and keys")
 }
 
 fn phone(number: u32) -> PhoneNumber {
-    PhoneNumber::parse(&format!("+79608{number:06}"), None).expect("a mobile number")
+    PhoneNumber::parse(&format!("+79608{number:06}"), None).expect("valid number")
 }
 
 async fn send_code(referral: &Referral, number: u32) -> SentCode {
@@ -63,7 +63,7 @@ async fn send_code(referral: &Referral, number: u32) -> SentCode {
 }
 
 async fn redeem(referral: &Referral, number: u32, sent: &SentCode) -> Result<SignedIn, Error> {
-    let code = sent.revealed_code.as_ref().expect("the development sender reveals it");
+    let code = sent.revealed_code.as_ref().expect("the development sender returns the code");
     let code = CodeInput::parse(code.reveal()).expect("digits");
     referral.sign_in(SignIn::new(phone(number), code).challenge(sent.challenge)).await
 }
@@ -73,24 +73,24 @@ async fn enter(referral: &Referral, number: u32) -> SignedIn {
     redeem(referral, number, &sent).await.expect("signed in")
 }
 
-/// The id of the key that a token says it was signed with.
+/// Returns the key identifier in the header of a token.
 fn key_id(token: &str) -> Value {
-    json!(jsonwebtoken::decode_header(token).expect("a token").kid)
+    json!(jsonwebtoken::decode_header(token).expect("valid token").kid)
 }
 
 #[tokio::test]
-async fn a_new_key_in_front_signs_nobody_out_and_signs_from_then_on() {
+async fn new_first_key_keeps_all_sessions_and_signs_new_tokens() {
     for (old, new) in [(new_key(), new_key()), (new_secret(), new_secret()), (new_secret(), new_key())] {
         let [old_pepper, new_pepper] = [new_pepper(), new_pepper()];
         let referral = referral(&old, &old_pepper);
-        referral.agree_on_keys().await.expect("the first");
+        referral.agree_on_keys().await.expect("first service");
         let anna = enter(&referral, 1).await;
         let boris = enter(&referral, 2).await;
         let sent = send_code(&referral, 3).await;
-        let list = ListUsers { limit: PageSize::new(1).expect("a size"), ..ListUsers::default() };
+        let list = ListUsers { limit: PageSize::new(1).expect("valid size"), ..ListUsers::default() };
         let bearer = referral.authenticate(&anna.tokens.access).await.expect("signed in");
-        let page = referral.users(&bearer, list).await.expect("a page");
-        let Some(PageLink::Cursor(cursor)) = page.next else { panic!("a second page") };
+        let page = referral.users(&bearer, list).await.expect("first page");
+        let Some(PageLink::Cursor(cursor)) = page.next else { panic!("no second page") };
 
         let (ring, pepper_ring) = (keys(&[&new, &old]), peppers(&[&new_pepper, &old_pepper]));
         referral.clone().replace_keys(ring, pepper_ring).await.expect("replaced");
@@ -110,53 +110,53 @@ async fn a_new_key_in_front_signs_nobody_out_and_signs_from_then_on() {
 }
 
 #[tokio::test]
-async fn two_tabs_get_the_same_tokens_even_if_the_key_changes_between_them() {
+async fn two_tabs_get_the_same_tokens_if_the_key_is_replaced_between_them() {
     let ([old, new], pepper) = ([new_key(), new_key()], new_pepper());
     let referral = referral(&old, &pepper);
     let anna = enter(&referral, 1).await;
     let first = referral.refresh(&anna.tokens.refresh).await.expect("refreshed").tokens;
     referral.replace_keys(keys(&[&new, &old]), peppers(&[&pepper])).await.expect("replaced");
-    let second = referral.refresh(&anna.tokens.refresh).await.expect("the same again").tokens;
+    let second = referral.refresh(&anna.tokens.refresh).await.expect("repeated").tokens;
     assert_eq!((first.access, first.refresh), (second.access, second.refresh));
 }
 
 #[tokio::test]
-async fn what_a_dropped_key_made_is_refused_even_if_it_was_just_seen() {
+async fn values_of_a_removed_key_are_rejected_even_if_they_are_cached() {
     let [old, new] = [new_key(), new_key()];
     let [old_pepper, new_pepper] = [new_pepper(), new_pepper()];
-    // It never said to the storage which keys it has, so none is missed there.
+    // The service has not recorded its keys in the storage, so the removal is not rejected.
     let referral = referral(&old, &old_pepper);
     let anna = enter(&referral, 1).await.tokens;
     let sent = send_code(&referral, 2).await;
-    let is_honoured = async |token: &str| match referral.verify(token, None).await {
+    let is_accepted = async |token: &str| match referral.verify(token, None).await {
         Ok(_) => true,
         Err(Error::Refused(Refusal::TokenNotValid)) => false,
         Err(error) => panic!("{error}"),
     };
     for _ in 0..2 {
-        assert!(is_honoured(&anna.access).await && is_honoured(&anna.refresh).await);
+        assert!(is_accepted(&anna.access).await && is_accepted(&anna.refresh).await);
     }
-    // Dropped at once, and no new one was signed: what has been seen is all that could let it pass.
+    // The keys are removed without signing anything new, so only a cache could still accept the tokens.
     let swap = |signing: &[&Value], pepper: &[&Value]| referral.replace_keys(keys(signing), peppers(pepper));
     swap(&[&new], &[&new_pepper]).await.expect("replaced");
-    assert!(!is_honoured(&anna.access).await && !is_honoured(&anna.refresh).await);
+    assert!(!is_accepted(&anna.access).await && !is_accepted(&anna.refresh).await);
     assert!(referral.verify_without_storage(&anna.access).is_err());
     assert!(referral.refresh(&anna.refresh).await.is_err());
     let refused = redeem(&referral, 2, &sent).await;
     assert!(matches!(refused, Err(Error::Refused(Refusal::InvalidCode))), "{refused:?}");
 
-    // It was the key that was missing, and nothing else.
+    // The missing key was the only reason.
     swap(&[&new, &old], &[&new_pepper, &old_pepper]).await.expect("replaced");
-    assert!(is_honoured(&anna.access).await && is_honoured(&anna.refresh).await);
-    redeem(&referral, 2, &sent).await.expect("the pepper is back");
+    assert!(is_accepted(&anna.access).await && is_accepted(&anna.refresh).await);
+    redeem(&referral, 2, &sent).await.expect("the pepper is available again");
 }
 
 #[tokio::test]
-async fn keys_that_others_would_miss_change_nothing() {
+async fn replacement_without_a_key_in_use_is_rejected_and_changes_nothing() {
     let [old, new] = [new_key(), new_key()];
     let [old_pepper, new_pepper] = [new_pepper(), new_pepper()];
     let referral = referral(&old, &old_pepper);
-    referral.agree_on_keys().await.expect("the first");
+    referral.agree_on_keys().await.expect("first service");
     let anna = enter(&referral, 1).await.tokens;
     let public = referral.public_jwk_set();
     for (ring, pepper_ring, purpose, missing) in [
@@ -165,22 +165,22 @@ async fn keys_that_others_would_miss_change_nothing() {
     ] {
         let refused = referral.replace_keys(keys(&ring), peppers(&pepper_ring)).await;
         let Err(Error::KeyMismatch(mismatch)) = refused else { panic!("{refused:?}") };
-        let id = missing["keys"][0]["kid"].as_str().expect("an id").to_owned();
+        let id = missing["keys"][0]["kid"].as_str().expect("key identifier").to_owned();
         assert_eq!(mismatch, KeyMismatch::Missing { purpose, id });
         assert_eq!(referral.public_jwk_set(), public);
-        referral.authenticate(&anna.access).await.expect("as before");
+        referral.authenticate(&anna.access).await.expect("still valid");
         assert_eq!(key_id(&enter(&referral, 2).await.tokens.access), old["keys"][0]["kid"]);
     }
 }
 
 #[tokio::test]
-async fn a_process_without_a_key_that_others_use_is_not_ready() {
+async fn process_without_a_key_that_others_use_is_not_ready() {
     let ([old, new], pepper) = ([new_key(), new_key()], new_pepper());
     let storage = Arc::new(MemoryStorage::new());
     let one = referral_on(Arc::clone(&storage), &old, &pepper);
     let other = referral_on(storage, &old, &pepper);
-    one.agree_on_keys().await.expect("the first");
-    other.agree_on_keys().await.expect("the same");
+    one.agree_on_keys().await.expect("first service");
+    other.agree_on_keys().await.expect("the same keys");
     assert!(one.readiness().await.is_ready());
 
     other.replace_keys(keys(&[&new, &old]), peppers(&[&pepper])).await.expect("replaced");
@@ -192,7 +192,7 @@ async fn a_process_without_a_key_that_others_use_is_not_ready() {
 }
 
 #[tokio::test]
-async fn a_process_with_other_settings_learns_it() {
+async fn differences_in_the_settings_of_processes_are_reported() {
     let (key, pepper, storage) = (new_key(), new_pepper(), Arc::new(MemoryStorage::new()));
     let build = |issuer: &str, code_length| {
         let mut policy = Policy::development();
@@ -203,7 +203,7 @@ async fn a_process_with_other_settings_learns_it() {
             keys(&[&key]),
             peppers(&[&pepper]),
         );
-        builder.policy(policy).issuer(issuer).build().expect("a sound policy and a sound key")
+        builder.policy(policy).issuer(issuer).build().expect("valid policy and keys")
     };
     let names = |differences: Vec<SettingDifference>| {
         differences.into_iter().map(|difference| difference.name).collect::<Vec<_>>()
@@ -214,13 +214,13 @@ async fn a_process_with_other_settings_learns_it() {
     let other = build("b", 6).share_settings().await.expect("recorded");
     assert_eq!((&*other[0].here, &*other[0].elsewhere), ("6", "4"));
     assert_eq!(names(other), ["policy.code_length", "issuer"]);
-    // The process that started last is the one that others are compared with.
+    // Others are compared with the process that started last.
     assert_eq!(names(first.share_settings().await.expect("recorded")), ["policy.code_length", "issuer"]);
     assert_eq!(names(first.share_settings().await.expect("recorded")), [""; 0]);
 }
 
 #[tokio::test]
-async fn the_public_keys_are_those_of_the_ring_in_its_order() {
+async fn public_keys_have_the_order_of_the_key_ring() {
     let ([old, new, secret], pepper) = ([new_key(), new_key(), new_secret()], new_pepper());
     let referral = referral(&old, &pepper);
     let public_ids = || {
@@ -229,7 +229,7 @@ async fn the_public_keys_are_those_of_the_ring_in_its_order() {
         keys.collect::<Vec<_>>()
     };
     for ring in [&[&old, &new][..], &[&new, &old], &[&new, &old, &new_key()]] {
-        // One that is no public key, and so is not shown.
+        // The symmetric key is not public, so it is not listed.
         let with_secret = [ring, &[&secret]].concat();
         referral.replace_keys(keys(&with_secret), peppers(&[&pepper])).await.expect("replaced");
         let ids: Vec<_> = ring.iter().map(|set| set["keys"][0]["kid"].clone()).collect();
@@ -266,6 +266,6 @@ async fn no_request_fails_while_keys_are_replaced() {
     }
     is_over.store(true, Ordering::Relaxed);
     for client in clients {
-        client.await.expect("every request was answered");
+        client.await.expect("every request succeeded");
     }
 }

@@ -385,7 +385,7 @@ pub async fn repeated_redemption_of_a_code_is_not_counted(storage: Arc<dyn Stora
 /// endpoints. The SMS code stays valid.
 pub async fn unknown_invite_codes_are_limited(storage: Arc<dyn Storage>) {
     let bench = Bench::new(storage);
-    let unknown = InviteCode::parse("ZZZZZZZZZZZZ").expect("a code");
+    let unknown = InviteCode::parse("ZZZZZZZZZZZZ").expect("valid code");
     let sent = bench.sent(&phone(1)).await;
     let guess = SignIn { invited_by_code: Some(unknown.clone()), client: client(1), ..answer(&sent) };
     let guesses = in_parallel(20, |_| {

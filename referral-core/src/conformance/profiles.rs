@@ -61,7 +61,7 @@ pub async fn edit_is_atomic(storage: Arc<dyn Storage>) {
         }
         other => panic!("not rejected: {other:?}"),
     }
-    let stored = bench.referral.user(&anna, boris.user.id).await.expect("a user");
+    let stored = bench.referral.user(&anna, boris.user.id).await.expect("existing user");
     assert_eq!((stored.user.first_name, stored.user.email), (None, None));
 }
 

@@ -14,15 +14,23 @@ pub async fn session_is_found_with_its_user(storage: Arc<dyn Storage>) {
     let anna = bench.enter(1).await;
     let boris = bench.enter_invited(2, &anna.user).await;
 
-    let found =
-        bench.storage.session(anna.session, 0).await.expect("the storage responds").expect("a session");
+    let found = bench
+        .storage
+        .session(anna.session, 0)
+        .await
+        .expect("the storage responds")
+        .expect("existing session");
     assert_eq!(found.session.user, anna.user.id);
     assert_eq!(found.session.revoked_at, None);
     assert_eq!(found.session.grant.access_expires_at, anna.tokens.access_expires_at);
     assert_eq!(found.user.user.invited_count, 1);
     assert!(found.user.invited.is_empty(), "no invitees were requested");
-    let found =
-        bench.storage.session(anna.session, 5).await.expect("the storage responds").expect("a session");
+    let found = bench
+        .storage
+        .session(anna.session, 5)
+        .await
+        .expect("the storage responds")
+        .expect("existing session");
     assert_eq!(found.user.invited[0].id, boris.user.id);
 
     let unknown = SessionId(uuid::Uuid::nil());
@@ -137,12 +145,12 @@ pub async fn session_expires(storage: Arc<dyn Storage>) {
 pub async fn tokens_of_an_inactive_user_are_rejected_immediately(storage: Arc<dyn Storage>) {
     let bench = Bench::new(storage);
     let anna = bench.enter(1).await;
-    bench.referral.set_active(anna.user.id, false).await.expect("a user");
+    bench.referral.set_active(anna.user.id, false).await.expect("existing user");
     assert_refused(bench.referral.authenticate(&anna.tokens.access).await, Refusal::TokenNotValid);
     assert_refused(bench.referral.current_user(&anna.tokens.access).await, Refusal::TokenNotValid);
     assert_refused(bench.referral.verify(&anna.tokens.refresh, None).await, Refusal::TokenNotValid);
     assert_refused(bench.referral.refresh(&anna.tokens.refresh).await, Refusal::TokenNotValid);
-    bench.referral.set_active(anna.user.id, true).await.expect("a user");
+    bench.referral.set_active(anna.user.id, true).await.expect("existing user");
     bench.referral.authenticate(&anna.tokens.access).await.expect("valid again");
 }
 
@@ -158,7 +166,7 @@ pub async fn own_sessions_are_listed_and_ended(storage: Arc<dyn Storage>) {
     let [first, second, third] = &sessions[..] else { unreachable!("three sessions were created") };
     let bearer = bench.bearer(third).await;
     let listed = || async {
-        let listed = bench.referral.sessions(&bearer).await.expect("a list");
+        let listed = bench.referral.sessions(&bearer).await.expect("list of sessions");
         listed.into_iter().map(|session| session.id).collect::<Vec<_>>()
     };
     assert_eq!(listed().await, [third.session, second.session, first.session]);
@@ -226,7 +234,7 @@ pub async fn address_and_user_agent_of_a_session_are_updated(storage: Arc<dyn St
     let anna = bench.sign_in(SignIn { client: from, ..answer(&sent) }).await.expect("signed in");
     let bearer = bench.bearer(&anna).await;
     let seen = || async {
-        let session = bench.referral.sessions(&bearer).await.expect("a list").remove(0);
+        let session = bench.referral.sessions(&bearer).await.expect("list of sessions").remove(0);
         let address = session.address.map(|address| address.to_string()).unwrap_or_default();
         (address, session.user_agent.clone().unwrap_or_default(), session.last_used_at())
     };

@@ -225,13 +225,13 @@ pub async fn exhausted_invite_codes_are_an_error_and_keep_the_sms_code_valid(sto
 pub async fn inactive_user_cannot_sign_in(storage: Arc<dyn Storage>) {
     let bench = Bench::new(storage);
     let user = bench.enter(1).await.user;
-    bench.referral.set_active(user.id, false).await.expect("a user");
+    bench.referral.set_active(user.id, false).await.expect("existing user");
     let sent = bench.sent(&phone(1)).await;
     assert_refused(bench.sign_in(wrong_answer(&sent)).await, Refusal::InvalidCode);
     assert_refused(bench.sign_in(answer(&sent)).await, Refusal::UserInactive);
     assert_refused(bench.sign_in(answer(&sent)).await, Refusal::InvalidCode);
 
-    bench.referral.set_active(user.id, true).await.expect("a user");
+    bench.referral.set_active(user.id, true).await.expect("existing user");
     bench.advance(Duration::from_mins(1));
     assert!(!bench.enter(1).await.created);
     let unknown_user = crate::UserId(uuid::Uuid::nil());

@@ -17,7 +17,7 @@ const DAY: Duration = Duration::from_hours(24);
 
 /// Returns the standard policy, in which `phone(1)` is a test number for a week.
 fn policy(bench: &Bench, code: &str) -> Policy {
-    let number = TestNumber::new(phone(1), code, bench.now() + 7 * DAY).expect("a code");
+    let number = TestNumber::new(phone(1), code, bench.now() + 7 * DAY).expect("valid code");
     Policy { test_numbers: vec![number], ..Policy::standard() }
 }
 

@@ -123,8 +123,8 @@ pub async fn storage_with_a_clock_reports_the_current_time(storage: Arc<dyn Stor
 /// Returns a service with the keys of [`Bench`] or with other ones.
 fn service(storage: Arc<dyn Storage>, key: &str, pepper: &str) -> Referral {
     let secret = |id: &str| [id.as_bytes()[1]; 32];
-    let keys = SigningKeys::from_secret(key, &secret(key)).expect("long enough");
-    let peppers = Peppers::from_secret(pepper, &secret(pepper)).expect("long enough");
+    let keys = SigningKeys::from_secret(key, &secret(key)).expect("sufficient length");
+    let peppers = Peppers::from_secret(pepper, &secret(pepper)).expect("sufficient length");
     let referral = Referral::builder(storage, Arc::new(DevelopmentSender), keys, peppers);
     referral.policy(Policy::standard()).build().expect("valid policy and keys")
 }

@@ -13,7 +13,7 @@ fn ids(users: &[UserView]) -> Vec<UserId> {
 }
 
 fn limit(limit: u32) -> PageSize {
-    PageSize::new(limit).expect("a page size")
+    PageSize::new(limit).expect("valid page size")
 }
 
 fn cursor(link: Option<PageLink>) -> String {
@@ -24,7 +24,7 @@ fn cursor(link: Option<PageLink>) -> String {
 }
 
 async fn page(bench: &Bench, bearer: &Bearer, list: ListUsers<'_>) -> UserList {
-    bench.referral.users(bearer, list).await.expect("a page")
+    bench.referral.users(bearer, list).await.expect("page of the list")
 }
 
 /// Creates users a millisecond apart. Returns them oldest first, and the bearer of the first one.
@@ -244,7 +244,7 @@ pub async fn wildcards_are_ordinary_characters(storage: Arc<dyn Storage>) {
 pub async fn filtered_list_is_counted_up_to_a_thousand(storage: Arc<dyn Storage>) {
     let bench = Bench::new(storage);
     let bearer = bench.bearer(&bench.enter(0).await).await;
-    let thousand = u32::try_from(COUNT_LIMIT).expect("a thousand");
+    let thousand = u32::try_from(COUNT_LIMIT).expect("fits into `u32`");
     let count = async |search| {
         let filter = FilterInput { search, ..FilterInput::default() };
         let page = page(&bench, &bearer, ListUsers { filter, ..ListUsers::default() }).await;
@@ -274,8 +274,11 @@ pub async fn invitees_are_paged(storage: Arc<dyn Storage>) {
     let mut seen = Vec::new();
     let mut next = None;
     loop {
-        let page =
-            bench.referral.invitees(&bearer, anna.user.id, limit(2), next.as_deref()).await.expect("a page");
+        let page = bench
+            .referral
+            .invitees(&bearer, anna.user.id, limit(2), next.as_deref())
+            .await
+            .expect("page of the list");
         assert_eq!(page.count, 5);
         assert!(page.invitees.len() <= 2);
         seen.extend(page.invitees.into_iter().map(|invitee| invitee.id));
@@ -292,7 +295,7 @@ pub async fn invitees_are_paged(storage: Arc<dyn Storage>) {
         Refusal::UserNotFound,
     );
     let newest = expected[0];
-    let none = bench.referral.invitees(&bearer, newest, limit(2), None).await.expect("a page");
+    let none = bench.referral.invitees(&bearer, newest, limit(2), None).await.expect("page of the list");
     assert_eq!((none.invitees.len(), none.count, none.next), (0, 0, None));
 }
 
@@ -305,7 +308,8 @@ pub async fn profile_shows_the_newest_invitees(storage: Arc<dyn Storage>) {
         bench.advance(Duration::from_millis(1));
         expected.insert(0, bench.enter_invited(number, &anna.user).await.user.id);
     }
-    let found = bench.storage.user(anna.user.id, 3).await.expect("the storage responds").expect("a user");
+    let found =
+        bench.storage.user(anna.user.id, 3).await.expect("the storage responds").expect("existing user");
     let shown: Vec<_> = found.invited.iter().map(|invitee| invitee.id).collect();
     assert_eq!(shown, expected[..3]);
     assert_eq!(found.user.invited_count, 4);

@@ -283,6 +283,6 @@ fn header_value(value: &str) -> Result<HeaderValue, ConfigError> {
 /// Returns a message for testing whether a request can be built. Its text contains a line feed, which headers
 /// reject.
 fn sample() -> SmsMessage {
-    let phone = PhoneNumber::from_stored("+79608543017".into()).expect("a number in E.164 form");
+    let phone = PhoneNumber::from_stored("+79608543017".into()).expect("valid E.164 number");
     SmsMessage::new(Uuid::nil(), phone, SmsCode::known("0000"), "Код: 0000\n@example.com #0000".into(), None)
 }

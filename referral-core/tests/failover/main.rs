@@ -187,8 +187,8 @@ async fn observer_is_notified_of_every_attempt() {
 }
 
 fn referral(sender: impl SmsSender) -> Referral {
-    let keys = SigningKeys::from_secret("k1", &[1; 32]).expect("long enough");
-    let peppers = Peppers::from_secret("p1", &[2; 32]).expect("long enough");
+    let keys = SigningKeys::from_secret("k1", &[1; 32]).expect("sufficient length");
+    let peppers = Peppers::from_secret("p1", &[2; 32]).expect("sufficient length");
     Referral::builder(Arc::new(MemoryStorage::new()), Arc::new(sender), keys, peppers)
         .build()
         .expect("valid policy and keys")

@@ -463,8 +463,8 @@ fn receiver(now: i64) -> (Referral, Arc<MemoryStorage>, ManualClock, Statuses) {
     let statuses = Statuses::default();
     let storage = Arc::new(MemoryStorage::new());
     let clock = ManualClock::new(OffsetDateTime::from_unix_timestamp(now).expect("valid time"));
-    let keys = SigningKeys::from_secret("k1", &[1; 32]).expect("long enough");
-    let peppers = Peppers::from_secret("p1", &[2; 32]).expect("long enough");
+    let keys = SigningKeys::from_secret("k1", &[1; 32]).expect("sufficient length");
+    let peppers = Peppers::from_secret("p1", &[2; 32]).expect("sufficient length");
     let referral = Referral::builder(storage.clone(), Arc::new(Gateway), keys, peppers)
         .policy(Policy::development())
         .clock(clock.clone())

@@ -119,7 +119,7 @@ fn has_group(pattern: &Pattern, group: &str) -> bool {
 ///     preset = "twilio"
 ///     settings = { account_sid = "AC0123", auth_token = "12345", from = "+15005550006" }
 /// "#.parse()?;
-/// let reports = ReportReader::new("twilio", &GatewayConfig::try_from(config)?)?.expect("a secret");
+/// let reports = ReportReader::new("twilio", &GatewayConfig::try_from(config)?)?.expect("valid secret");
 /// let mut headers = HeaderMap::new();
 /// headers.insert("X-Twilio-Signature", HeaderValue::from_static("YG1VVaL5gzjpFeRQz/58OVVDlRI="));
 /// let request = ReportRequest {

@@ -36,7 +36,7 @@ fn marked_token(line: &str, marker: char) -> Option<(&str, &str)> {
 /// Parses a message as Chromium does: the first match in the whole text.
 fn read_by_chromium(message: &str) -> Option<(&str, &str)> {
     let pattern =
-        Regex::new(r"(?:^|\s)@([a-zA-Z0-9.-]+) #([^#\s]+)(?: @([a-zA-Z0-9.-]+))?").expect("a pattern");
+        Regex::new(r"(?:^|\s)@([a-zA-Z0-9.-]+) #([^#\s]+)(?: @([a-zA-Z0-9.-]+))?").expect("valid pattern");
     let found = pattern.captures(message)?;
     assert!(found.get(3).is_none(), "an embedded host");
     Some((found.get(1)?.as_str(), found.get(2)?.as_str()))
@@ -45,9 +45,9 @@ fn read_by_chromium(message: &str) -> Option<(&str, &str)> {
 /// Returns texts with every combination of a host and a hash.
 fn with_lines() -> Vec<Texts> {
     let plain = Texts::default();
-    let host = plain.clone().host(HOST).expect("a host");
-    let hash = plain.clone().android_hash(HASH).expect("a hash");
-    let both = host.clone().android_hash(HASH).expect("a hash");
+    let host = plain.clone().host(HOST).expect("valid host");
+    let hash = plain.clone().android_hash(HASH).expect("valid hash");
+    let both = host.clone().android_hash(HASH).expect("valid hash");
     vec![plain, host, hash, both]
 }
 
@@ -82,7 +82,7 @@ fn text_is_a_sentence_and_the_lines_for_programs() {
 
 #[test]
 fn first_available_language_is_used() {
-    let texts = Texts::default().template("pt-BR", "Seu código: {code}").expect("a template");
+    let texts = Texts::default().template("pt-BR", "Seu código: {code}").expect("valid template");
     let [english, russian, kazakh] = [&[][..], &["ru"], &["kk"]].map(|tags| write(&texts, tags));
     for (tags, expected) in [
         (&["ru-RU"][..], &russian),
@@ -112,7 +112,7 @@ fn default_language_must_be_available() {
         let error = Texts::default().default_locale(tag).expect_err("unavailable locale");
         assert_eq!(error.code(), "invalid_locale");
     }
-    let texts = Texts::default().template("en", "Code {code}").expect("a template");
+    let texts = Texts::default().template("en", "Code {code}").expect("valid template");
     assert_eq!(write(&texts, &["de"]), "Code 4711", "a replaced text is still the default");
 }
 
@@ -154,7 +154,7 @@ fn host_must_be_a_host_name() {
     for host in ["app.example.com", "localhost", "xn--e1afmkfd.xn--p1ai", "a-b.example", "192.0.2.1"] {
         Texts::default().host(host).expect(host);
     }
-    let texts = Texts::default().host("App.Example.COM").expect("a host");
+    let texts = Texts::default().host("App.Example.COM").expect("valid host");
     assert!(write(&texts, &[]).ends_with("\n@app.example.com #4711"));
     for host in [
         "",
@@ -188,7 +188,7 @@ fn hash_must_be_eleven_characters_of_base64() {
         let error = Texts::default().android_hash(hash).expect_err(hash);
         assert_eq!(error.code(), "invalid_android_hash");
     }
-    Texts::default().android_hash("abc/+XYZ019").expect("a hash");
+    Texts::default().android_hash("abc/+XYZ019").expect("valid hash");
 }
 
 #[test]
@@ -205,7 +205,8 @@ fn custom_template_that_is_too_long_is_reported() {
     assert!(too_long[0].text.contains("0000") && !too_long[0].text.contains("00000"));
 
     // Too long only with a code of 7 digits or more.
-    let texts = Texts::default().template("uk", format!("{}{{code}}", "ї".repeat(64))).expect("a template");
+    let texts =
+        Texts::default().template("uk", format!("{}{{code}}", "ї".repeat(64))).expect("valid template");
     assert_eq!([6, 7].map(|length| texts.too_long(length).count()), [0, 1]);
 }
 
@@ -230,8 +231,8 @@ proptest! {
         code in "[0-9]{4,10}",
         has_hash in any::<bool>(),
     ) {
-        let texts = Texts::default().host(&host).expect("a host");
-        let texts = if has_hash { texts.android_hash(HASH).expect("a hash") } else { texts };
+        let texts = Texts::default().host(&host).expect("valid host");
+        let texts = if has_hash { texts.android_hash(HASH).expect("valid hash") } else { texts };
         let Ok(texts) = texts.template("de", template.as_str()) else { return Ok(()) };
         let text = texts.write(&SmsCode::known(code.as_str()), &locales(&["de"]));
 
