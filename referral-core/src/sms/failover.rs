@@ -24,10 +24,10 @@ use crate::Region;
 ///
 /// - If a gateway rejects the message temporarily or does not respond in time, the next gateway is tried.
 /// - After several consecutive failures the circuit of the gateway opens. When it has been open for its time,
-/// one message tests the gateway. While it is open, the gateway is tried last, if no other gateway accepted
-/// the message.
+///   one message tests the gateway. While it is open, the gateway is tried last, if no other gateway accepted
+///   the message.
 /// - A gateway that returned [`SmsError::Busy`] is not called until the given time has passed. If all
-/// gateways are busy, the result is [`SmsError::Busy`] until the first of them is available.
+///   gateways are busy, the result is [`SmsError::Busy`] until the first of them is available.
 /// - If a gateway rejects the message because of the phone number, no other gateway is tried.
 ///
 /// If it is unknown whether one gateway sent the message, and no other gateway accepted it, the result is
