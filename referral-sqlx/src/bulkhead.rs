@@ -1,4 +1,4 @@
-//! Places for expensive lists: few, so that all other requests find a connection and a core.
+//! Limit of concurrent expensive lists, so that connections and cores remain for all other requests.
 
 use std::{
     collections::HashMap,
@@ -18,31 +18,32 @@ use tokio::{
 
 use crate::SEARCH_TIMEOUT;
 
-/// Time that lists may use a place before it is closed for as long. So that no list needs a pause of its
-/// own, most of which take less than the millisecond that a timer is exact to.
+/// Time that lists may use places before a place is closed for the same time. Most lists take less than one
+/// millisecond, the precision of a timer, so a pause after each list would not be exact.
 const PAUSE_AFTER: Duration = Duration::from_millis(10);
 
-/// Longest pause: as long as a list may take by default. A database that was stuck is no reason to wait
-/// longer.
+/// Longest pause, equal to the default time limit of a list. A database that did not respond for a long time
+/// must not cause a longer pause.
 const LONGEST_PAUSE: Duration = SEARCH_TIMEOUT;
 
-/// Limits how many expensive lists run concurrently, and gives each caller one place at a time.
+/// Limits the number of concurrent expensive lists to the number of places. Each caller gets one place at a
+/// time.
 ///
-/// Callers wait in order of arrival. A caller with many requests waits for its own turn first, so that
-/// others wait for one of its lists at most.
+/// Callers wait in order of arrival. A caller with several requests first waits for its own previous request,
+/// so that other callers wait for at most one of its lists.
 ///
-/// A place is closed for as long as it was used, so that lists keep half a core busy, and not a whole one:
-/// on a machine with two cores the other requests get three quarters of the time.
+/// After use, a place is closed for the time that it was used. Each place therefore uses half a core on
+/// average. On a machine with two cores and one place, the other requests get three quarters of the CPU time.
 pub(crate) struct Bulkhead {
     places: Arc<Semaphore>,
-    /// Turn of each caller that waits or has a place.
+    /// Lock of each caller that waits for a place or has one.
     turns: Mutex<HashMap<UserId, Weak<Turn<()>>>>,
     patience: Duration,
-    /// Time that places were used and not yet closed for.
+    /// Time that places were used and have not been closed for yet.
     used: Arc<Mutex<Duration>>,
 }
 
-/// Place in a [`Bulkhead`], which others get after this is dropped.
+/// Place in a [`Bulkhead`]. Dropping it releases the place.
 pub(crate) struct Place {
     permit: Option<OwnedSemaphorePermit>,
     since: Instant,
@@ -67,13 +68,13 @@ impl Drop for Place {
     }
 }
 
-/// Error of a list that waited for a place in vain.
+/// Error of a list that got no place in time.
 #[derive(Debug, thiserror::Error)]
 #[error("all places for expensive lists are in use")]
 struct NoPlace;
 
 impl Bulkhead {
-    /// Creates a bulkhead with `places`, for which callers wait as long as `patience`.
+    /// Creates a bulkhead with `places` places. Callers wait for a place for up to `patience`.
     pub(crate) fn new(places: u32, patience: Duration) -> Self {
         let places = usize::try_from(places).unwrap_or(Semaphore::MAX_PERMITS);
         Self {
@@ -98,7 +99,7 @@ impl Bulkhead {
 
     fn turn_of(&self, caller: UserId) -> Arc<Turn<()>> {
         let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
-        // There are no more of them than requests, so that looking at all is cheap.
+        // There are at most as many entries as concurrent requests, so a full scan is cheap.
         turns.retain(|_, turn| turn.strong_count() > 0);
         let turn = turns.get(&caller).and_then(Weak::upgrade).unwrap_or_default();
         turns.insert(caller, Arc::downgrade(&turn));
@@ -118,7 +119,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_list_waits_for_a_place_and_not_for_long() {
+    async fn a_list_waits_for_a_place_up_to_the_timeout() {
         let bulkhead = Bulkhead::new(1, Duration::from_secs(3));
         let place = bulkhead.enter(caller(1)).await.expect("a place");
         let refused = bulkhead.enter(caller(2)).await;
@@ -128,7 +129,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_place_is_closed_as_long_as_it_was_used() {
+    async fn a_place_is_closed_for_the_time_that_it_was_used() {
         let bulkhead = Bulkhead::new(1, Duration::from_mins(1));
         let start = Instant::now();
         for (uses, milliseconds) in [(1, 500), (20, 1)] {
@@ -137,34 +138,37 @@ mod tests {
                 sleep(Duration::from_millis(milliseconds)).await;
             }
         }
-        // Half a second and its pause. Ten times a millisecond and their pause. The other ten.
+        // Half a second and its pause, then ten times one millisecond and a pause, then the same again.
         bulkhead.enter(caller(1)).await.expect("a place");
         assert_eq!(start.elapsed(), Duration::from_millis(2 * (500 + 10 + 10)));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_caller_has_one_place_and_others_wait_for_one_of_its_lists_only() {
+    async fn a_caller_has_one_place_and_other_callers_wait_for_at_most_one_of_its_lists() {
         let bulkhead = Bulkhead::new(2, Duration::from_mins(1));
         let first = bulkhead.enter(caller(1)).await.expect("a place");
         let mut second = std::pin::pin!(bulkhead.enter(caller(1)));
         let mut third = std::pin::pin!(bulkhead.enter(caller(1)));
-        assert!(second.as_mut().now_or_never().is_none(), "the second place is for others");
+        assert!(
+            second.as_mut().now_or_never().is_none(),
+            "the second place must stay free for other callers"
+        );
         assert!(third.as_mut().now_or_never().is_none());
         let others = bulkhead.enter(caller(2)).await.expect("a place");
         let mut waiting = std::pin::pin!(bulkhead.enter(caller(3)));
         assert!(waiting.as_mut().now_or_never().is_none());
 
         drop(first);
-        let waiting = waiting.as_mut().now_or_never().expect("before the caller with many lists");
+        let waiting = waiting.as_mut().now_or_never().expect("a place before the caller with several lists");
         assert!(second.as_mut().now_or_never().is_none());
         drop(others);
-        let second = second.as_mut().now_or_never().expect("its turn").expect("a place");
+        let second = second.as_mut().now_or_never().expect("no wait").expect("a place");
         drop((waiting, second));
-        third.as_mut().now_or_never().expect("its turn").expect("a place");
+        third.as_mut().now_or_never().expect("no wait").expect("a place");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn callers_that_are_gone_are_forgotten() {
+    async fn locks_of_finished_callers_are_removed() {
         let bulkhead = Bulkhead::new(1, Duration::from_mins(1));
         for number in 0..100 {
             bulkhead.enter(caller(number)).await.expect("a place");

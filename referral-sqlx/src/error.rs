@@ -1,4 +1,4 @@
-//! What can go wrong with a database, and what that means to whoever asked.
+//! Errors of a database, and their conversion to the errors of the core.
 
 use std::path::PathBuf;
 
@@ -9,101 +9,109 @@ use crate::SchemaError;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 use referral_core::storage::StorageError;
 
-/// Why a database could not be opened. No message repeats the URL, which may hold a password.
+/// Error of opening a database. No message contains the URL, because the URL may contain a password.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConnectError {
-    /// What was given is no URL.
-    #[error("the database is named by a URL; give one such as `sqlite:referral.db`")]
+    /// The value is not a URL.
+    #[error("the database must be given as a URL, such as `sqlite:referral.db`")]
     NoScheme,
-    /// The URL names a database that this crate does not know.
-    #[error("no database is known as `{scheme}`; give a URL such as `sqlite:referral.db`")]
+    /// The crate does not support the scheme of the URL.
+    #[error("databases of the scheme `{scheme}` are not supported; give a URL such as `sqlite:referral.db`")]
     UnknownScheme {
-        /// What stands before the first colon of the URL.
+        /// Part of the URL before the first colon.
         scheme: String,
     },
-    /// The crate was built without this database.
+    /// The crate was built without support for this database.
     #[error(
         "this program was built without the feature `{feature}` of `referral-sqlx`; build it with that feature"
     )]
     FeatureOff {
-        /// The feature.
+        /// Name of the missing feature.
         feature: &'static str,
     },
-    /// The URL names a database in memory, of which each connection would have its own.
+    /// The URL names a database in memory. Each connection would have a separate one.
     #[error(
-        "each connection to an SQLite database in memory has one of its own; name a file, or use `MemoryStorage` of `referral-core`"
+        "an SQLite database in memory cannot be shared by several connections; give a file, or use \
+         `MemoryStorage` of `referral-core`"
     )]
     InMemory,
-    /// The URL asks for something that the storage cannot do with.
+    /// The URL of an SQLite file has an unsupported parameter or path.
     #[error(
-        "after the path of an SQLite file only `?mode=rwc` (make it if there is none, the default) or `?mode=rw` may follow, and the path is a plain one"
+        "the URL of an SQLite database must be a plain path, optionally followed by `?mode=rwc` (create the file \
+         if it is missing, the default) or `?mode=rw`"
     )]
     UnsupportedUrl,
-    /// The database file could not be made, or may not be written to.
+    /// The database file could not be created, or it is not writable.
     #[error(
-        "the database file cannot be made or written to; check that its folder exists, and the permissions of both"
+        "the database file cannot be created or written to; check that its directory exists, and the permissions \
+         of both"
     )]
     FileNotMade(#[source] std::io::Error),
-    /// The database file, or one of those that SQLite keeps beside it, can be read or written by other users.
+    /// Other users can read or write the database file or one of the files that SQLite keeps next to it.
     #[error(
         "the database file {path} has mode {mode:04o}, so other users can read or write it; run: chmod 600 {path}",
         path = path.display()
     )]
     FileExposed {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// Its permissions.
+        /// Permissions of the file.
         mode: u32,
     },
-    /// The database file, or one of those that SQLite keeps beside it, belongs to another user.
+    /// The database file or one of the files that SQLite keeps next to it belongs to another user.
     #[error(
         "the database file {path} belongs to user {owner}, but this process runs as user {user}; run it as user \
          {owner}, or run: chown {user} {path}",
         path = path.display()
     )]
     FileOfOther {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// The id of the user whom it belongs to.
+        /// Id of the user that owns the file.
         owner: u32,
-        /// The id of the user that the process runs as.
+        /// Id of the user that the process runs as.
         user: u32,
     },
     /// The database could not be opened.
-    #[error("the database cannot be opened; check its path, its permissions and who else uses it")]
-    NotOpened(#[source] BoxError),
-    /// The URL is not one of its database's.
-    #[error("the URL of the database cannot be read; give one such as `postgres://user@host:5432/name`")]
-    InvalidUrl(#[source] BoxError),
-    /// The URL has a parameter that is not known, and that would be ignored.
     #[error(
-        "the URL of the database has the unknown parameter `{name}`; correct or remove it: known are sslmode, \
+        "the database cannot be opened; check its path, its permissions and which other processes use it"
+    )]
+    NotOpened(#[source] BoxError),
+    /// The URL is not a valid URL of its database.
+    #[error("the URL of the database cannot be parsed; give one such as `postgres://user@host:5432/name`")]
+    InvalidUrl(#[source] BoxError),
+    /// The URL has an unknown parameter, which `sqlx` would ignore.
+    #[error(
+        "the URL of the database has the unknown parameter `{name}`; remove it, or use one of these: sslmode, \
          sslrootcert, sslcert, sslkey, target_session_attrs, host, hostaddr, port, dbname, user, password, \
          application_name, options and statement-cache-capacity"
     )]
     UnknownParameter {
-        /// The name of the parameter.
+        /// Name of the parameter.
         name: String,
     },
-    /// The URL asks for a server that need not accept writes.
+    /// The URL selects a server that may not accept writes.
     #[error(
-        "the URL of the database has target_session_attrs={value}, but the service writes; give \
-         target_session_attrs=read-write or leave it out, which means the same"
+        "the URL of the database has target_session_attrs={value}, but the service writes to the database; use \
+         target_session_attrs=read-write, or remove the parameter, which has the same effect"
     )]
     StandbyWanted {
-        /// The value of the parameter.
+        /// Value of the parameter.
         value: String,
     },
-    /// The database could not be reached, or does not let in whoever asks.
-    #[error("the database cannot be reached; check its URL, and that it runs and lets this user in")]
-    NotReached(#[source] BoxError),
-    /// The database keeps texts in an encoding that lacks most scripts.
+    /// The database could not be reached, or it rejected the user.
     #[error(
-        "the database is encoded in {encoding}, which lacks most scripts; make one with `CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0`"
+        "the database cannot be reached; check its URL, that it is running, and that it accepts this user"
+    )]
+    NotReached(#[source] BoxError),
+    /// The database stores texts in an encoding that does not support most scripts.
+    #[error(
+        "the database has the encoding {encoding}, which does not support most scripts; create one with `CREATE \
+         DATABASE … ENCODING 'UTF8' TEMPLATE template0`"
     )]
     NotUtf8 {
-        /// The encoding.
+        /// Encoding of the database.
         encoding: String,
     },
     /// The schema of the database does not work with this version of the program.
@@ -115,7 +123,7 @@ pub enum ConnectError {
     NotMigrated(#[source] BoxError),
 }
 
-/// The error as the core knows it.
+/// Converts an error of `sqlx` to an error of the core.
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 pub(crate) fn failure(error: sqlx::Error) -> StorageError {
     if is_passing(&error) {
@@ -125,7 +133,7 @@ pub(crate) fn failure(error: sqlx::Error) -> StorageError {
     }
 }
 
-/// Whether the same may succeed later.
+/// Returns `true` if the same operation may succeed later.
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 pub(crate) fn is_passing(error: &sqlx::Error) -> bool {
     match error {
@@ -141,7 +149,7 @@ pub(crate) fn is_passing(error: &sqlx::Error) -> bool {
     }
 }
 
-/// The error for a stored value that cannot be.
+/// Creates the error for a stored value that is not valid.
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 pub(crate) fn unreadable(error: impl Into<BoxError>) -> StorageError {
     StorageError::Failed(error.into())

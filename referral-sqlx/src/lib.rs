@@ -7,7 +7,7 @@
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 mod bulkhead;
 mod error;
-/// The project's README, whose example is a test.
+/// README of the project. Its example runs as a test.
 #[cfg(all(doctest, feature = "sqlite"))]
 #[doc = include_str!("../../README.md")]
 struct Readme;
@@ -41,28 +41,27 @@ pub use crate::postgres::PostgresOptions;
 #[cfg(feature = "sqlite")]
 pub use crate::sqlite::SqliteOptions;
 
-/// Default time for an expensive list. Searches for what users look for take a few milliseconds with a
-/// million users; one that takes half a second finds what its author did not mean, and is a core that
-/// sign-ins do not have.
+/// Default time limit of an expensive list. With a million users, typical searches take a few milliseconds.
+/// A search that takes half a second is too broad to be useful, and it occupies a core that sign-ins need.
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 const SEARCH_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// Opens the database that `url` names, and brings its schema up to date.
+/// Opens the database at `url` and migrates its schema.
 ///
 /// | URL | Database | Feature |
 /// |---|---|---|
-/// | `sqlite:referral.db`, `sqlite:///var/lib/referral/referral.db` | an SQLite file, made if there is none; `?mode=rw` refuses to make one | `sqlite` |
-/// | `postgres://user:password@host:5432/name` | a PostgreSQL database, in whose schema `referral` the tables are; `?sslmode=verify-full&sslrootcert=ca.pem` and other parameters of libpq are known, and unknown ones are an error; of several hosts, as in `one:5432,two:5432`, the primary is found and followed | `postgres` |
+/// | `sqlite:referral.db`, `sqlite:///var/lib/referral/referral.db` | an SQLite file, which is created if it is missing; with `?mode=rw` a missing file is an error | `sqlite` |
+/// | `postgres://user:password@host:5432/name` | a PostgreSQL database with the tables in its schema `referral`; the parameters of libpq such as `?sslmode=verify-full&sslrootcert=ca.pem` are supported, and an unknown parameter is an error; the URL may name several hosts, such as `one:5432,two:5432`, and the storage finds the primary among them, also after a fail-over | `postgres` |
 ///
-/// A file that is made here can be read by its owner only, since it holds phone numbers. Several
-/// processes may open one file, on one machine.
+/// Only the owner can read a file that is created here, because the file contains phone numbers. Several
+/// processes on one machine may open the same file.
 ///
 /// # Errors
 ///
 /// See [`ConnectError`].
 #[cfg_attr(
     not(any(feature = "sqlite", feature = "postgres")),
-    expect(clippy::unused_async, reason = "only a build without any database has nothing to wait for")
+    expect(clippy::unused_async, reason = "a build without any database has nothing to await")
 )]
 pub async fn connect(url: &str) -> Result<Arc<dyn Storage>, ConnectError> {
     let (scheme, _) = url.split_once(':').ok_or(ConnectError::NoScheme)?;
@@ -79,7 +78,7 @@ pub async fn connect(url: &str) -> Result<Arc<dyn Storage>, ConnectError> {
     }
 }
 
-/// Opens the SQLite file that `url` names, as [`connect`] does, with other options than the usual.
+/// Opens the SQLite file at `url`, as [`connect`] does, with the given options.
 ///
 /// # Errors
 ///
@@ -92,7 +91,7 @@ pub async fn connect_sqlite_url(
     Ok(Arc::new(sqlite::open_url(url, options).await?))
 }
 
-/// Opens the SQLite file at `path`, as [`connect_sqlite_url`] does, whatever characters the path has.
+/// Opens the SQLite file at `path`, as [`connect_sqlite_url`] does. The path may have any characters.
 ///
 /// # Errors
 ///
@@ -102,8 +101,7 @@ pub async fn connect_sqlite(path: &Path, options: &SqliteOptions) -> Result<Arc<
     Ok(Arc::new(sqlite::open_path(path, options).await?))
 }
 
-/// Opens the PostgreSQL database that `url` names, as [`connect`] does, with other options than the
-/// usual.
+/// Opens the PostgreSQL database at `url`, as [`connect`] does, with the given options.
 ///
 /// # Errors
 ///

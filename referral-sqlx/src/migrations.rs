@@ -1,5 +1,4 @@
-//! The migrations that made the schema what it is, for either database, and which versions of the program
-//! they work with.
+//! Migrations of the schema for both databases, and the program versions that each of them works with.
 
 use std::{
     borrow::Cow,
@@ -12,33 +11,33 @@ use sqlx::{
     migrate::{Migration, MigrationType, Migrator},
 };
 
-/// The version of this crate, which a migration of a newer version may require.
+/// Version of this crate. A migration of a newer version may require a newer one.
 const PROGRAM_VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// Error of a schema that this version of the program cannot work with.
+/// Error of a schema that does not work with this version of the program.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SchemaError {
     /// Migrations are missing.
     #[error(
-        "the database lacks migration {version} of {table}, which version {PROGRAM_VERSION} of the program needs; \
-         run: referral-server migrate"
+        "migration {version} of {table} is missing, but version {PROGRAM_VERSION} of the program needs it; run: \
+         referral-server migrate"
     )]
     Missing {
-        /// The first migration that is missing.
+        /// Number of the first missing migration.
         version: i64,
-        /// The table that lists the migrations.
+        /// Name of the table that lists the migrations.
         table: &'static str,
     },
-    /// A migration was applied that is another one here.
+    /// An applied migration differs from the migration with the same number in this program.
     #[error(
-        "migration {version} in {table} is not the one that version {PROGRAM_VERSION} of the program applies; the \
-         database belongs to another build of the program"
+        "migration {version} in {table} differs from that of version {PROGRAM_VERSION} of the program; another \
+         build of the program created the database"
     )]
     Different {
-        /// The number of the migration.
+        /// Number of the migration.
         version: i64,
-        /// The table that lists the migrations.
+        /// Name of the table that lists the migrations.
         table: &'static str,
     },
     /// A newer version of the program applied a migration that this version cannot work with.
@@ -47,40 +46,41 @@ pub enum SchemaError {
          {PROGRAM_VERSION}; upgrade the program"
     )]
     Incompatible {
-        /// The number of the migration.
+        /// Number of the migration.
         version: i64,
-        /// The oldest version of the program that works with it.
+        /// Oldest version of the program that works with the migration.
         oldest: String,
-        /// The table that lists the migrations.
+        /// Name of the table that lists the migrations.
         table: &'static str,
     },
-    /// A migration was started and not finished.
+    /// A migration was started but not finished.
     #[error(
-        "migration {version} in {table} was not finished; restore the database from a backup, or undo what the \
-         migration did and delete its row"
+        "migration {version} in {table} was not finished; restore the database from a backup, or undo the changes \
+         of the migration and delete its row"
     )]
     Unfinished {
-        /// The number of the migration.
+        /// Number of the migration.
         version: i64,
-        /// The table that lists the migrations.
+        /// Name of the table that lists the migrations.
         table: &'static str,
     },
 }
 
-/// A row of the table that lists the migrations.
+/// Row of the table that lists the migrations.
 pub(crate) struct Applied {
     pub(crate) version: i64,
     pub(crate) checksum: Vec<u8>,
     pub(crate) is_finished: bool,
-    /// The oldest version of the program that works with it, if it is recorded.
+    /// Oldest version of the program that works with the migration, if it is recorded.
     pub(crate) oldest_program: Option<String>,
 }
 
-/// The migrations of one database, and the table that lists those that were applied.
+/// Migrations of one database.
 pub(crate) struct Migrations {
+    /// Name of the table that lists the applied migrations.
     pub(crate) table: &'static str,
     pub(crate) all: Vec<Migration>,
-    /// The newest migration of a newer program that was logged.
+    /// Newest migration of a newer program that has been logged.
     logged: AtomicI64,
 }
 
@@ -89,8 +89,8 @@ impl Migrations {
         Self { table, all, logged: AtomicI64::new(0) }
     }
 
-    /// Creates what applies the migrations that are missing, after [`check`](Self::check) has accepted those
-    /// that are there.
+    /// Creates a migrator that applies the missing migrations. The applied ones must have passed
+    /// [`check`](Self::check).
     pub(crate) fn migrator(&self) -> Migrator {
         let mut migrator = Migrator::with_migrations(self.all.clone());
         migrator.dangerous_set_table_name(self.table);
@@ -98,8 +98,9 @@ impl Migrations {
         migrator
     }
 
-    /// Checks that this program can work with `applied` once those that are missing are applied too. Returns
-    /// the first that is missing. Logs a migration of a newer program when it is first seen.
+    /// Checks that this program works with the migrations in `applied` after the missing ones are applied too.
+    /// Returns the number of the first missing migration. Logs a migration of a newer program when it is first
+    /// seen.
     pub(crate) fn check(&self, applied: &[Applied]) -> Result<Option<i64>, SchemaError> {
         let table = self.table;
         let mut known = self.all.iter().peekable();
@@ -115,7 +116,7 @@ impl Migrations {
                     }
                     known.next();
                 }
-                // Applied, although one before it was not.
+                // This migration was applied, but an earlier one was not.
                 Some(next) if next.version < version && self.is_known(version) => {
                     return Err(SchemaError::Missing { version: next.version, table });
                 }
@@ -125,7 +126,7 @@ impl Migrations {
         Ok(known.next().map(|migration| migration.version))
     }
 
-    /// The same, and an error if one is missing.
+    /// Performs the same checks as [`check`](Self::check), and returns an error if a migration is missing.
     pub(crate) fn check_complete(&self, applied: &[Applied]) -> Result<(), SchemaError> {
         match self.check(applied)? {
             Some(version) => Err(SchemaError::Missing { version, table: self.table }),
@@ -133,7 +134,7 @@ impl Migrations {
         }
     }
 
-    /// Logs that the migrations from `first` on were applied, unless the database was new.
+    /// Logs that the migrations starting with `first` were applied, unless the database was new.
     pub(crate) fn log_applied(&self, first: i64) {
         let last = self.all.last().map(|migration| migration.version);
         if self.all.first().is_some_and(|migration| migration.version < first) {
@@ -165,14 +166,15 @@ impl Migrations {
 }
 
 fn program_version() -> Version {
-    Version::parse(PROGRAM_VERSION).expect("the version of a crate is valid")
+    Version::parse(PROGRAM_VERSION).expect("the version of a crate is a valid semantic version")
 }
 
-/// Creates a migration, which is never changed once it has been published.
+/// Creates a migration. A published migration must never change.
 ///
-/// `oldest_program` is the oldest version of the program that works with the schema after it. A migration that
-/// only adds names a version that is older than its own; one that removes names the first version that does
-/// without. `record` is the statement that records it.
+/// `oldest_program` is the oldest version of the program that works with the schema after the migration. It is
+/// recorded in `table`. For a migration that only adds something, it is an older version than the one that
+/// introduces the migration. For a migration that removes something, it is the first version that does not use
+/// the removed part.
 pub(crate) fn migration(
     version: i64,
     description: &'static str,
@@ -212,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn the_migrations_of_this_program_are_complete_or_name_the_first_that_is_missing() {
+    fn the_first_missing_migration_is_returned() {
         let migrations = migrations();
         let mut applied = applied(&migrations, &[]);
         assert_eq!(migrations.check_complete(&applied), Ok(()));
@@ -224,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn a_newer_migration_is_accepted_if_it_works_with_this_version() {
+    fn a_newer_migration_is_accepted_only_if_it_works_with_this_version() {
         let migrations = migrations();
         for oldest in ["0.0.1", PROGRAM_VERSION] {
             assert_eq!(migrations.check_complete(&applied(&migrations, &[(3, oldest)])), Ok(()), "{oldest}");
@@ -240,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn another_or_unfinished_migration_is_rejected() {
+    fn different_unfinished_and_unrecorded_migrations_are_rejected() {
         let migrations = migrations();
         let mut others = applied(&migrations, &[]);
         others[1].checksum[0] ^= 1;

@@ -1,8 +1,8 @@
-//! Pools of connections, for either database.
+//! Connection pools for both databases.
 //!
-//! The pool of `sqlx` pings a connection each time that it is returned, which costs as much as the one
-//! statement that most requests are. This pool pings only connections that were idle for a while. A
-//! connection that broke fails its next statement, which is repeated on another one.
+//! The pool of `sqlx` pings a connection each time that it is returned. Most requests are one statement, and
+//! the ping costs as much as that statement. This pool pings only connections that were idle for a while. The
+//! next statement on a broken connection fails and is repeated on another connection.
 
 use std::{
     fmt,
@@ -25,21 +25,21 @@ const LIFETIME: Duration = Duration::from_mins(30);
 
 /// Opens the connections of a pool.
 pub(crate) trait Connect: Send + Sync + 'static {
-    /// The connections that it opens.
+    /// Type of the connections.
     type Connection: Connection;
-    /// The error if it cannot.
+    /// Error of opening a connection.
     type Error: fmt::Debug + Send + From<sqlx::Error>;
-    /// `true` if connections can break and must be replaced: those to a server, but not those to a file.
+    /// `true` if connections can break and must be replaced. This applies to a server, but not to a file.
     const IS_REMOTE: bool;
 
     /// Opens a connection.
     fn connect(&self) -> impl Future<Output = Result<Self::Connection, Self::Error>> + Send;
 }
 
-/// Connection on loan, which returns to its pool when it is dropped.
+/// Connection that returns to its pool when it is dropped.
 pub(crate) type Loan<C> = Object<Opener<C>>;
 
-/// Connections that are opened when they are needed. Clones share them.
+/// Pool of connections that are opened on demand. Clones share the pool.
 pub(crate) struct Connections<C: Connect> {
     pool: Pool<Opener<C>>,
 }
@@ -50,10 +50,10 @@ impl<C: Connect> Clone for Connections<C> {
     }
 }
 
-/// Error of a request for a connection.
+/// Error of acquiring a connection.
 #[derive(Debug)]
 pub(crate) enum AcquireError<E> {
-    /// All connections were in use, or none was opened in time.
+    /// All connections were in use, or no connection was opened in time.
     TimedOut,
     /// The pool has been closed.
     Closed,
@@ -72,11 +72,11 @@ impl<E> From<PoolError<E>> for AcquireError<E> {
 }
 
 impl<C: Connect> Connections<C> {
-    /// Creates a pool of up to `size` connections. Waiting for one, opening it and pinging it take up to
-    /// `patience` each.
+    /// Creates a pool of up to `size` connections. `patience` is the time limit for waiting for a connection,
+    /// for opening it and for pinging it, each.
     pub(crate) fn new(connect: C, size: u32, patience: Duration) -> Self {
         let pool = Pool::builder(Opener { connect, opened_after: Mutex::new(None) })
-            // The connection that was returned last is the one whose memory is still in the caches.
+            // The memory of the connection that was returned last is most likely still in the CPU caches.
             .queue_mode(QueueMode::Lifo)
             .max_size(usize::try_from(size).unwrap_or(usize::MAX))
             .wait_timeout(Some(patience))
@@ -84,22 +84,22 @@ impl<C: Connect> Connections<C> {
             .recycle_timeout(Some(patience))
             .runtime(Runtime::Tokio1)
             .build();
-        Self { pool: pool.expect("a runtime is given for the timeouts") }
+        Self { pool: pool.expect("the runtime that timeouts require is set") }
     }
 
     pub(crate) async fn acquire(&self) -> Result<Loan<C>, AcquireError<C::Error>> {
         self.pool.get().await.map_err(AcquireError::from)
     }
 
-    /// Acquires a connection, but waits no longer than `patience` for one that is in use.
+    /// Acquires a connection, but waits no longer than `patience` if all are in use.
     #[cfg(feature = "postgres")]
     pub(crate) async fn acquire_within(&self, patience: Duration) -> Result<Loan<C>, AcquireError<C::Error>> {
         let timeouts = Timeouts { wait: Some(patience), ..self.pool.timeouts() };
         self.pool.timeout_get(&timeouts).await.map_err(AcquireError::from)
     }
 
-    /// Drops the connections that were opened before `time`: the idle ones now, the others when they are
-    /// returned. What broke one of them has most likely broken all.
+    /// Drops the connections that were opened before `time`: idle connections immediately, connections in use
+    /// when they are returned. The failure that broke one connection has most likely broken all of them.
     #[cfg(feature = "postgres")]
     pub(crate) fn drop_opened_before(&self, time: Instant) {
         let mut opened_after = self.pool.manager().opened_after();
@@ -108,7 +108,7 @@ impl<C: Connect> Connections<C> {
         self.pool.retain(|_, metrics| metrics.created >= time);
     }
 
-    /// Closes all connections, those on loan when they are returned, and lends no more.
+    /// Closes the pool and all connections. Connections in use are closed when they are returned.
     pub(crate) async fn close(&self) {
         loop {
             for connection in self.pool.retain(|_, _| false).removed {
@@ -123,10 +123,10 @@ impl<C: Connect> Connections<C> {
     }
 }
 
-/// Opens connections, and decides whether they are used again.
+/// Opens connections and decides whether they are reused.
 pub(crate) struct Opener<C> {
     connect: C,
-    /// Connections that were opened before are not used again.
+    /// Time before which connections were opened that are not reused.
     opened_after: Mutex<Option<Instant>>,
 }
 

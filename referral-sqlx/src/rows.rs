@@ -1,9 +1,9 @@
-//! Rows as the types of the core. What a row holds was checked when it was written; if it does not
-//! read back, somebody else has written it.
+//! Conversion of rows to the types of the core.
 //!
-//! All databases have the same columns, so this is written once and expanded for each.
+//! This crate checks values before it writes them. A value that cannot be read was written by another program.
+//! All databases have the same columns, so a macro generates the functions for each of them.
 
-/// Makes the functions that read the rows of one database, which keeps times as `$stored_time`.
+/// Generates the functions that read the rows of one database, which stores times as `$stored_time`.
 macro_rules! read_rows {
     ($database:ty, $row:ty, $stored_time:ty, $read_time:path) => {
         use referral_core::{
@@ -20,8 +20,9 @@ macro_rules! read_rows {
             values::{failed_tries_from_bytes, retired_from_bytes, stamps_from_text},
         };
 
-        /// The columns of counters that are read along with other facts. No request has more: a code for
-        /// a phone, its block, and an address of IPv6, which is counted by three networks and twice more.
+        /// Columns of the counters that are read together with other facts. No request has more than seven: a
+        /// code has a counter for its phone, one for its number range, and five for an IPv6 address, of which
+        /// three are for networks.
         pub(super) const COUNTER_COLUMNS: [&str; 7] =
             ["counter_0", "counter_1", "counter_2", "counter_3", "counter_4", "counter_5", "counter_6"];
 
@@ -44,7 +45,7 @@ macro_rules! read_rows {
             })
         }
 
-        /// The invitee of a row, if it has one.
+        /// Reads the invitee of a row, if it has one.
         pub(super) fn invitee(row: &$row) -> Result<Option<Invitee>> {
             let Some(id) = get::<Option<Uuid>>(row, "invitee_id")?.map(UserId) else {
                 return Ok(None);
@@ -53,7 +54,7 @@ macro_rules! read_rows {
             Ok(Some(Invitee { id, phone, joined_at: time(row, "invitee_joined")? }))
         }
 
-        /// The challenge of a row, which was looked for by `phone`.
+        /// Reads the challenge of a row that was selected by `phone`.
         pub(super) fn challenge(row: &$row, phone: &PhoneNumber) -> Result<Challenge> {
             Ok(Challenge {
                 id: ChallengeId(get(row, "challenge_id")?),
@@ -72,7 +73,7 @@ macro_rules! read_rows {
             })
         }
 
-        /// The counters of a row, which were looked for by `keys`.
+        /// Reads the counters of a row that were selected by `keys`.
         pub(super) fn counters(row: &$row, keys: Vec<CounterKey>) -> Result<Counters> {
             let read = |(key, column)| {
                 let stamps = get::<Option<&str>>(row, column)?.unwrap_or_default();
@@ -106,7 +107,7 @@ macro_rules! read_rows {
             })
         }
 
-        /// An hour, and how many messages were sent in it.
+        /// Reads an hour and the number of messages that were sent in it.
         pub(super) fn messages(row: &$row) -> Result<(OffsetDateTime, u64)> {
             let count = get::<i64>(row, "count")?;
             Ok((time(row, "since")?, u64::try_from(count).unwrap_or_default()))
@@ -118,7 +119,7 @@ macro_rules! read_rows {
             Ok(StoredMessage {
                 is_ours: get(row, "is_ours")?,
                 region: optional(row, "region", Region::parse)?,
-                status: status.ok_or_else(|| unreadable("a message of an unknown status"))?,
+                status: status.ok_or_else(|| unreadable("a message has an unknown status"))?,
             })
         }
 
@@ -126,7 +127,7 @@ macro_rules! read_rows {
             let purpose = get::<&str>(row, "purpose")?;
             let purpose = KeyPurpose::ALL.into_iter().find(|known| known.as_str() == purpose);
             Ok(KnownKey {
-                purpose: purpose.ok_or_else(|| unreadable("a key of an unknown purpose"))?,
+                purpose: purpose.ok_or_else(|| unreadable("a key has an unknown purpose"))?,
                 id: get(row, "id")?,
                 fingerprint: get::<&[u8]>(row, "fingerprint")?.try_into().map_err(unreadable)?,
                 needed_until: optional_time(row, "needed_until")?,
@@ -144,7 +145,7 @@ macro_rules! read_rows {
             get::<Option<$stored_time>>(row, column)?.map($read_time).transpose()
         }
 
-        /// A number that the schema keeps from being negative or too large.
+        /// Reads a number. The schema ensures that it is in range.
         pub(super) fn number<T: TryFrom<i64>>(row: &$row, column: &'static str) -> Result<T>
         where
             T::Error: std::error::Error + Send + Sync + 'static,
@@ -182,7 +183,7 @@ macro_rules! read_rows {
 }
 pub(crate) use read_rows;
 
-/// The columns of a user `u` who was invited by `i`.
+/// Columns of a user `u` with the invitation `i`.
 macro_rules! user_columns {
     () => {
         "u.id, u.phone, u.invite_code, u.email, u.first_name, u.last_name, u.is_staff, u.is_active, \
@@ -191,7 +192,7 @@ macro_rules! user_columns {
 }
 pub(crate) use user_columns;
 
-/// The columns of an invitee `p`.
+/// Columns of an invitee `p`.
 macro_rules! invitee_columns {
     () => {
         "p.id AS invitee_id, p.phone AS invitee_phone, p.date_joined AS invitee_joined"
@@ -199,7 +200,7 @@ macro_rules! invitee_columns {
 }
 pub(crate) use invitee_columns;
 
-/// The columns of a session `s`.
+/// Columns of a session `s`.
 macro_rules! session_columns {
     () => {
         "s.id AS session_id, s.user_id, s.created_at, s.expires_at, s.revoked_at, s.key_id, s.access_id, \
@@ -209,7 +210,7 @@ macro_rules! session_columns {
 }
 pub(crate) use session_columns;
 
-/// The columns of a challenge `c`, but for its phone.
+/// Columns of a challenge `c` except for its phone.
 macro_rules! challenge_columns {
     () => {
         "c.id AS challenge_id, c.code_length, c.code_hash, c.pepper_id, c.sent_at, \

@@ -1,13 +1,13 @@
-//! SQLite: one connection that writes, several that read.
+//! Storage in an SQLite file, with one connection that writes and several that read.
 //!
-//! SQLite has one writer at a time, whatever one does. Queueing for the one connection that writes
-//! is fair and cheap, where connections that compete for the file's lock only poll for it. Readers
-//! never wait: with a write-ahead log they see what was committed last.
+//! SQLite allows one writer at a time. A queue for a single writing connection is fair and cheap, while
+//! several connections would poll for the lock of the file. Readers never wait: with a write-ahead log they
+//! see the last commit.
 //!
-//! Each transaction that writes begins with `BEGIN IMMEDIATE`, so it excludes every other one, in
-//! this process and in others, from its first fact to its commit. That is the lock that all rules
-//! about several rows rely on: the newest code of a phone, the lineage of an inviter. What waits
-//! for it in this process is committed in groups, see [`writer`].
+//! Each transaction that writes starts with `BEGIN IMMEDIATE`. It excludes all other writing transactions, in
+//! this process and in others, from its first read to its commit. All rules about several rows rely on this
+//! lock, such as the newest code of a phone and the lineage of an inviter. Writes that wait in this process
+//! are committed in groups, see [`writer`].
 
 mod disk;
 mod list;
@@ -41,26 +41,26 @@ use self::{
 };
 use crate::{bulkhead::Bulkhead, error::failure};
 
-/// An SQLite file.
+/// Storage in an SQLite file.
 pub(crate) struct SqliteStore {
     writer: Writer,
     readers: Readers,
     /// Connections for expensive lists.
     list_readers: Readers,
-    /// Places for expensive lists, as many as connections.
+    /// Places for expensive lists, one for each connection.
     lists: Bulkhead,
     search_timeout: Duration,
-    /// The database file.
+    /// Path of the database file.
     path: PathBuf,
 }
 
 impl SqliteStore {
-    /// A connection to read with. Each read is one statement, which sees one moment.
+    /// Acquires a connection for reading. Each read is one statement, which sees one snapshot.
     async fn reader(&self) -> Result<Reader> {
         self.readers.acquire().await.map_err(failure)
     }
 
-    /// Answers a list that may read many rows, on a connection and within a time of its own.
+    /// Runs a list that may read many rows, on a separate connection and with a separate time limit.
     async fn expensive_list(&self, query: &UserQuery) -> Decided<FoundUsers> {
         let _place = self.lists.enter(query.caller).await?;
         let mut reader = self.list_readers.acquire().await.map_err(failure)?;
@@ -80,8 +80,8 @@ fn error_of(error: &StorageError) -> Option<&sqlx::Error> {
     }
 }
 
-/// Whether the same may succeed later: another process has the file locked, the disk is full or
-/// out of reach, the file may not be written to.
+/// Returns `true` if the same operation may succeed later: another process has locked the file, the disk is
+/// full or unavailable, or the file is not writable.
 pub(crate) fn is_passing(error: &sqlx::Error) -> bool {
     const READ_ONLY: i32 = 8;
     const IO_ERROR: i32 = 10;
@@ -92,15 +92,15 @@ pub(crate) fn is_passing(error: &sqlx::Error) -> bool {
     })
 }
 
-/// Whether another process has the file locked, for longer than one waits.
+/// Returns `true` if another process has locked the file for longer than the busy timeout.
 fn is_busy(error: &dyn DatabaseError) -> bool {
     const BUSY: i32 = 5;
-    /// The lock of the write-ahead log, fought for in vain.
+    /// Failure to get a lock of the write-ahead log.
     const PROTOCOL: i32 = 15;
     matches!(primary_code(error), Some(BUSY | PROTOCOL))
 }
 
-/// SQLite's result code without what extends it: 517, `SQLITE_BUSY_SNAPSHOT`, is a 5 as well.
+/// Returns the primary result code of SQLite: 5 for the extended code 517, `SQLITE_BUSY_SNAPSHOT`.
 fn primary_code(error: &dyn DatabaseError) -> Option<i32> {
     error.code()?.parse::<i32>().ok().map(|code| code & 0xff)
 }

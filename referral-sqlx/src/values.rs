@@ -1,4 +1,4 @@
-//! Values as they are stored, whichever the database.
+//! Conversion of values to and from their stored form, which is the same in both databases.
 
 use referral_core::{
     ClientAddress,
@@ -9,13 +9,13 @@ use uuid::Uuid;
 
 use crate::error::unreadable;
 
-/// The bytes of an id or an address, and of a time.
+/// Number of bytes of a mark: an id or an address, followed by a time.
 const MARK_BYTES: usize = 16 + 8;
 
-/// Microseconds since 1970. The core's times have no finer parts.
+/// Converts a time to microseconds since 1970. The times of the core have microsecond precision.
 pub(crate) fn time_to_micros(time: OffsetDateTime) -> i64 {
     let micros = time.unix_timestamp_nanos().div_euclid(1_000);
-    // Further than 292 thousand years away there is only *never*, which stays that.
+    // A time more than 292 thousand years away only stands for "never". Clamping does not change its meaning.
     i64::try_from(micros).unwrap_or(if micros < 0 { i64::MIN } else { i64::MAX })
 }
 
@@ -23,7 +23,8 @@ pub(crate) fn time_from_micros(micros: i64) -> Result<OffsetDateTime> {
     OffsetDateTime::from_unix_timestamp_nanos(i128::from(micros) * 1_000).map_err(unreadable)
 }
 
-/// The retired refresh tokens of a session, which nobody looks for but in their session.
+/// Encodes the retired refresh tokens of a session. They are stored as bytes because no query searches for
+/// them.
 pub(crate) fn retired_to_bytes(retired: &[Retired]) -> Vec<u8> {
     marks_to_bytes(retired.iter().map(|token| (token.refresh_id.into_bytes(), token.at)))
 }
@@ -32,7 +33,7 @@ pub(crate) fn retired_from_bytes(bytes: &[u8]) -> Result<Vec<Retired>> {
     marks_from_bytes(bytes, |id, at| Retired { refresh_id: Uuid::from_bytes(id), at })
 }
 
-/// The wrong tries at a challenge.
+/// Encodes the failed attempts to redeem a challenge.
 pub(crate) fn failed_tries_to_bytes(tries: &[FailedTry]) -> Vec<u8> {
     marks_to_bytes(tries.iter().map(|failed| (failed.address.to_bytes(), failed.at)))
 }
@@ -53,22 +54,23 @@ fn marks_to_bytes(marks: impl Iterator<Item = ([u8; 16], OffsetDateTime)>) -> Ve
 fn marks_from_bytes<T>(bytes: &[u8], make: impl Fn([u8; 16], OffsetDateTime) -> T) -> Result<Vec<T>> {
     let (marks, rest) = bytes.as_chunks::<MARK_BYTES>();
     if !rest.is_empty() {
-        return Err(unreadable("a list of ids or addresses with their times is cut off"));
+        return Err(unreadable("a list of ids or addresses with their times is truncated"));
     }
     let read = |mark: &[u8; MARK_BYTES]| {
         let (id, at) = mark.split_first_chunk::<16>().expect("a mark has more than 16 bytes");
-        let at = at.first_chunk().expect("8 bytes follow");
+        let at = at.first_chunk().expect("a mark has 8 more bytes");
         Ok(make(*id, time_from_micros(i64::from_be_bytes(*at))?))
     };
     marks.iter().map(read).collect()
 }
 
-/// What was counted, each as [`stamp_to_text`] has it.
+/// Concatenates stamps in the form that [`stamp_to_text`] returns.
 pub(crate) fn stamps_to_text(stamps: &[Stamp]) -> String {
     stamps.iter().map(|stamp| stamp_to_text(*stamp)).collect()
 }
 
-/// All have the same length, so that none is part of another and a database can take one out.
+/// Formats a stamp. All stamps have the same length, so that no stamp is a part of another one and a database
+/// can remove one from the text.
 pub(crate) fn stamp_to_text(stamp: Stamp) -> String {
     format!("{:017},", stamp.to_number())
 }
@@ -77,7 +79,7 @@ pub(crate) fn stamps_from_text(text: &str) -> Result<Vec<Stamp>> {
     let numbers = text.split_terminator(',');
     let read = |number: &str| {
         let number = number.parse().map_err(unreadable)?;
-        Stamp::from_number(number).ok_or_else(|| unreadable("a counter has something unknown"))
+        Stamp::from_number(number).ok_or_else(|| unreadable("a counter has an unknown kind of stamp"))
     };
     numbers.map(read).collect()
 }
@@ -90,7 +92,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_come_back_to_the_microsecond() {
+    fn times_round_trip_with_microsecond_precision() {
         for micros in [0, 1, -1, 1_700_000_000_123_456, -62_000_000_000_000_001] {
             let time = OffsetDateTime::UNIX_EPOCH + Duration::microseconds(micros);
             assert_eq!(time_to_micros(time), micros);
@@ -100,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn retired_tokens_come_back_and_damaged_ones_are_an_error() {
+    fn retired_tokens_round_trip_and_damaged_bytes_are_an_error() {
         let token = |number: u8| Retired {
             refresh_id: Uuid::from_bytes([number; 16]),
             at: OffsetDateTime::UNIX_EPOCH + Duration::seconds(number.into()),
@@ -113,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn wrong_tries_come_back() {
+    fn failed_attempts_round_trip() {
         let tries = [1, 255].map(|number| FailedTry {
             address: ClientAddress::new(std::net::Ipv4Addr::new(203, 0, 113, number).into()),
             at: OffsetDateTime::UNIX_EPOCH + Duration::seconds(number.into()),
@@ -123,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn stamps_come_back_and_are_as_long_as_one_another() {
+    fn stamps_round_trip_and_have_the_same_length() {
         let stamps = Counted::ALL.map(|what| Stamp {
             at: OffsetDateTime::UNIX_EPOCH + Duration::days(20_000 * what as i64),
             what,

@@ -198,7 +198,7 @@ const VALUES: &[Case] = &[
     // Databases.
     ("--database-url referral.db", &["--database-url (REFERRAL_DATABASE_URL)", "`sqlite:referral.db`"]),
     ("--database-url mysql://a:hunter2@localhost/x", &["--database-url (", "mysql", "`sqlite:referral.db`"]),
-    ("--database-url sqlite:absent/x.db", &["--database-url (", "folder exists"]),
+    ("--database-url sqlite:absent/x.db", &["--database-url (", "directory exists"]),
     ("--database-url postgres://a:hunter2@127.0.0.1/x", &["--database-url is PostgreSQL", "--sms-config"]),
     (
         "--database-url postgres://a:hunter2@127.0.0.1:1/x --return-codes-to-anyone",
@@ -206,7 +206,7 @@ const VALUES: &[Case] = &[
     ),
     (
         "--database-url postgres://a:hunter2@127.0.0.1:x/x --return-codes-to-anyone",
-        &["--database-url (", "cannot be read"],
+        &["--database-url (", "cannot be parsed"],
     ),
     (
         "--database-connections 0",

@@ -297,12 +297,12 @@ mod tests {
     #[test]
     fn a_url_with_a_mistake_is_rejected() {
         for (url, reason) in [
-            ("postgres://one,,two/name", "cannot be read"),
-            ("postgres://one,/name", "cannot be read"),
-            ("postgres://[", "cannot be read"),
-            ("postgres:one", "cannot be read"),
-            ("postgres://one:99999/name", "cannot be read"),
-            ("postgres://one/name?sslmode=full", "cannot be read"),
+            ("postgres://one,,two/name", "cannot be parsed"),
+            ("postgres://one,/name", "cannot be parsed"),
+            ("postgres://[", "cannot be parsed"),
+            ("postgres:one", "cannot be parsed"),
+            ("postgres://one:99999/name", "cannot be parsed"),
+            ("postgres://one/name?sslmode=full", "cannot be parsed"),
             ("postgres://one/name?ssl_mode=verify-full", "`ssl_mode`"),
             ("postgres://one/name?SSLMODE=require", "`SSLMODE`"),
             ("postgres://one/name?connect_timeout=3", "`connect_timeout`"),
