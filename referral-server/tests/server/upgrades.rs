@@ -12,7 +12,7 @@ fn error_of(arguments: &[&str], folder: &std::path::Path) -> String {
 async fn migration_is_a_step_of_its_own_that_servers_need_not_take() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let error = error_of(&["--migrate=false"], folder.path());
-    assert!(error.contains("lacks migration 1 of _referral_migrations"), "{error}");
+    assert!(error.contains("migration 1 of _referral_migrations is missing"), "{error}");
     assert!(error.contains("run: referral-server migrate"), "{error}");
 
     for _ in 0..2 {
