@@ -98,9 +98,9 @@ impl Migrations {
         migrator
     }
 
-    /// Checks that this program works with the migrations in `applied` after the missing ones are applied too.
-    /// Returns the number of the first missing migration. Logs a migration of a newer program when it is first
-    /// seen.
+    /// Checks that this program works with the migrations in `applied` after the missing ones are applied
+    /// too. Returns the number of the first missing migration. Logs a migration of a newer program when it is
+    /// first seen.
     pub(crate) fn check(&self, applied: &[Applied]) -> Result<Option<i64>, SchemaError> {
         let table = self.table;
         let mut known = self.all.iter().peekable();
@@ -171,10 +171,10 @@ fn program_version() -> Version {
 
 /// Creates a migration. A published migration must never change.
 ///
-/// `oldest_program` is the oldest version of the program that works with the schema after the migration. It is
-/// recorded in `table`. For a migration that only adds something, it is an older version than the one that
-/// introduces the migration. For a migration that removes something, it is the first version that does not use
-/// the removed part.
+/// `oldest_program` is the oldest version of the program that works with the schema after the migration. It
+/// is recorded in `table`. For a migration that only adds something, it is an older version than the one that
+/// introduces the migration. For a migration that removes something, it is the first version that does not
+/// use the removed part.
 pub(crate) fn migration(
     version: i64,
     description: &'static str,

@@ -1,21 +1,22 @@
-//! PostgreSQL: facts in one statement, and in one more what was decided, which holds only if the
-//! facts still do.
+//! Storage in PostgreSQL, with optimistic concurrency control: one statement reads the facts, a second
+//! statement writes the decision if the facts have not changed.
 //!
-//! A transaction that locks what it reads would be five round trips: begin, facts, decision, write,
-//! commit. Here most requests are two, and the second is a transaction of its own: it names the facts
-//! that the decision hangs on and changes nothing where they have changed. Then all begins anew.
+//! A transaction that locks the rows that it reads would take several round trips: begin, lock, facts, write,
+//! commit. Most requests here take two, and the second statement is a transaction of its own. It contains the
+//! facts that the decision depends on, and writes nothing if they have changed. The request then starts
+//! again.
 //!
-//! | Facts of | are still true if |
+//! | Fact | Unchanged if |
 //! |---|---|
-//! | a challenge | it is not redeemed and has as many tries as it had |
-//! | a session | its refresh token is the one it was, and it has not been ended |
-//! | a counter | its stamps are what they were |
-//! | the newest challenge of a phone | the number after it is free |
-//! | who has a phone, an address, an inviter | the unique index lets the new one in |
+//! | a challenge | it is not redeemed and has the same numbers of attempts |
+//! | a session | it has the same refresh token and has not been ended |
+//! | a counter | it has the same stamps |
+//! | the newest challenge of a phone | the next number of the phone is free |
+//! | the owner of a phone or an email address, the inviter of a user | the unique index accepts the new row |
 //!
-//! Two rules need more, and take a transaction with a lock: naming an inviter late, since a loop can
-//! close over any number of users, and agreeing on keys. So each is right under READ COMMITTED, and
-//! with the retries of [`repeat`] on engines that abort more readily too.
+//! Two rules need a transaction with a lock: accepting an invitation late, because a loop of invitations can
+//! include any number of users, and agreeing on keys. All statements are correct under READ COMMITTED. The
+//! retries of [`repeat`] make them work on engines that abort transactions more often.
 
 mod hosts;
 mod list;
@@ -61,10 +62,10 @@ const SHORT_WAIT: Duration = Duration::from_millis(100);
 
 type Statement<'q> = Query<'q, Postgres, PgArguments>;
 
-/// A PostgreSQL database.
+/// Storage in a PostgreSQL database.
 pub(crate) struct PostgresStore {
     pool: Connections<Hosts>,
-    /// Whether another process hands out the connections, a different one for each transaction.
+    /// `true` if a pooler may run each transaction on a different connection.
     behind_pooler: bool,
     /// First statements of a transaction.
     begin: Arc<str>,
@@ -72,22 +73,22 @@ pub(crate) struct PostgresStore {
     begin_list: Arc<str>,
     /// Places for expensive lists.
     lists: Bulkhead,
-    /// Whether the disk of the database was full when something was written last.
+    /// `true` if a write has failed because the disk of the database was full, until a check finds room.
     is_full: AtomicBool,
-    /// Places for requests that write: fewer than connections, so that reads find a connection while
-    /// commits wait for a standby that does not answer.
+    /// Places for requests that write. There are fewer places than connections, so that reads get a
+    /// connection while commits wait for a standby that does not respond.
     writes: Arc<Semaphore>,
     /// Time that a request waits for a place to write.
     acquire_timeout: Duration,
-    /// Time that a statement may take as seen from here: the limit that the server enforces, and what the
-    /// response takes. A server that has gone silent enforces nothing.
+    /// Time limit of a statement on the client side: the limit that the server enforces plus the time for the
+    /// response. A server that does not respond enforces no limit.
     response_timeout: Duration,
 }
 
 impl PostgresStore {
-    /// Returns a connection for statements that are each a transaction of their own. Behind a pooler they
-    /// are one transaction, since the next statement might reach another connection, without the settings
-    /// of the first.
+    /// Returns a connection for statements that are separate transactions. Behind a pooler all of them are
+    /// one transaction, because the next statement might reach another connection without the settings of the
+    /// first.
     async fn lease(&self) -> Result<Lease> {
         if self.behind_pooler {
             self.begin_with(&self.begin, None, None).await
@@ -96,7 +97,7 @@ impl PostgresStore {
         }
     }
 
-    /// The same, for statements that write.
+    /// Returns a connection as [`lease`](Self::lease) does, for statements that write.
     async fn lease_to_write(&self) -> Result<Lease> {
         let place = self.place_to_write().await?;
         if self.behind_pooler {
@@ -106,14 +107,14 @@ impl PostgresStore {
         }
     }
 
-    /// Begins a transaction that writes. Dropping it rolls it back.
+    /// Starts a transaction that writes. Dropping the lease rolls it back.
     async fn begin(&self) -> Result<Lease> {
         let place = self.place_to_write().await?;
         self.begin_with(&self.begin, None, Some(place)).await
     }
 
-    /// Begins a transaction for an expensive list, which holds its place as long as the database works
-    /// on it, even after its caller has gone.
+    /// Starts a transaction for an expensive list. The list keeps its place while the database works on it,
+    /// even after the caller has dropped the request.
     async fn begin_list(&self, place: Arc<Place>) -> Result<Lease> {
         self.begin_with(&self.begin_list, Some(place), None).await
     }
@@ -125,7 +126,8 @@ impl PostgresStore {
         write: Option<OwnedSemaphorePermit>,
     ) -> Result<Lease> {
         let mut lease = self.open(write).await?;
-        // From here on, since the server may begin it although the response arrives too late.
+        // Set before the statement, because the server may start the transaction although its response is
+        // late.
         lease.in_transaction = true;
         lease.is_prepared = !self.behind_pooler;
         lease.list = list;
@@ -159,16 +161,16 @@ impl PostgresStore {
     }
 }
 
-/// A connection for one request: all statements on it are one transaction, or each is.
+/// Connection for one request. Either all statements on it are one transaction, or each statement is one.
 struct Lease {
     pool: Connections<Hosts>,
-    /// There until it is dropped.
+    /// Present until the lease is dropped.
     connection: Option<Loan<Hosts>>,
     response_timeout: Duration,
-    /// Whether a transaction is open.
+    /// `true` if a transaction is open.
     in_transaction: bool,
     state: State,
-    /// Whether statements stay prepared from one transaction to the next.
+    /// `true` if statements stay prepared from one transaction to the next.
     is_prepared: bool,
     /// Place of an expensive list.
     list: Option<Arc<Place>>,
@@ -176,16 +178,16 @@ struct Lease {
     write: Option<OwnedSemaphorePermit>,
 }
 
-/// State of a connection on loan.
+/// State of the connection of a lease.
 #[derive(PartialEq, Eq)]
 enum State {
     /// A statement may run, or a transaction may be open.
     InUse,
-    /// All statements have been answered and committed.
+    /// All statements have finished and are committed.
     Settled,
-    /// A statement was not answered in time. The server is gone, or a commit waits for a standby.
+    /// The server did not respond in time. It is unavailable, or a commit waits for a standby.
     Silent,
-    /// It cannot be used any more.
+    /// The connection cannot be used any more.
     Broken,
 }
 
@@ -216,12 +218,13 @@ impl Lease {
         self.run(async |connection| connection.execute(statements).await.map(drop)).await
     }
 
-    /// Waits for the database, but not for ever, and notes if the connection broke.
+    /// Runs `work` with a time limit, and records whether the connection broke.
     async fn run<T>(
         &mut self,
         work: impl AsyncFnOnce(&mut PgConnection) -> sqlx::Result<T>,
     ) -> sqlx::Result<T> {
-        let connection = self.connection.as_mut().expect("it is there until it is dropped");
+        let connection =
+            self.connection.as_mut().expect("the connection is present until the lease is dropped");
         let done = within(self.response_timeout, work(connection)).await;
         self.state = match &done {
             Err(error) if is_timeout(error) => State::Silent,
@@ -231,7 +234,7 @@ impl Lease {
         done
     }
 
-    /// Commits what is not committed yet, and gives the connection back.
+    /// Commits the open transaction, if there is one, and returns the connection to the pool.
     async fn finish(mut self) -> Result<()> {
         if self.in_transaction {
             self.execute_text("COMMIT").await.map_err(repeat::not_written)?;
@@ -241,7 +244,7 @@ impl Lease {
     }
 }
 
-/// Waits for a response of the database up to `timeout`.
+/// Waits up to `timeout` for a response of the database.
 async fn within<T>(timeout: Duration, response: impl Future<Output = sqlx::Result<T>>) -> sqlx::Result<T> {
     match tokio::time::timeout(timeout, response).await {
         Ok(done) => done,
@@ -253,8 +256,9 @@ fn is_timeout(error: &sqlx::Error) -> bool {
     matches!(error, sqlx::Error::Io(error) if error.kind() == io::ErrorKind::TimedOut)
 }
 
-/// Rolls back immediately, not when the connection is used next: other requests may wait for its locks, and
-/// the next statement would get its responses. Drops the connection if that fails.
+/// Rolls back immediately and not when the connection is used next, because other requests may wait for the
+/// locks of the transaction, and the next statement would get its responses. Drops the connection if the
+/// rollback fails.
 impl Drop for Lease {
     fn drop(&mut self) {
         let Some(connection) = self.connection.take().filter(|_| self.state != State::Settled) else {
@@ -278,13 +282,13 @@ impl Drop for Lease {
     }
 }
 
-/// A connection whose lease was dropped before it was settled, with the places that it keeps until then.
+/// Connection whose lease was dropped before it was settled. It keeps its places until it is settled.
 struct Unsettled {
     pool: Connections<Hosts>,
     connection: Loan<Hosts>,
     response_timeout: Duration,
     in_transaction: bool,
-    /// Whether the server was waited for in vain already.
+    /// `true` if the server did not respond in time before.
     is_silent: bool,
     _list: Option<Arc<Place>>,
     write: Option<OwnedSemaphorePermit>,
@@ -297,8 +301,11 @@ impl Unsettled {
         }
     }
 
-    /// Waits for the server. While commits wait for a standby, it keeps the connection and its place: the server
-    /// would keep its side of a connection that was dropped, and so each write would cost it one more.
+    /// Waits for the server and rolls back. Returns `false` if the connection cannot be used any more.
+    ///
+    /// While commits wait for a standby, the connection and its place are kept. If the connection were
+    /// dropped, the server would keep its side open, and each write would occupy another connection of the
+    /// server.
     async fn is_settled(&mut self) -> bool {
         loop {
             if !self.is_silent {
@@ -323,7 +330,7 @@ impl Unsettled {
         }
     }
 
-    /// Returns `true` if the server can be reached, and commits of this role wait for a standby there.
+    /// Returns `true` if the server can be reached and commits of this role wait for a standby.
     async fn commits_wait(&self) -> bool {
         let Ok(mut connection) = self.pool.acquire_within(SHORT_WAIT).await else { return false };
         let waiting = connection.fetch_one(sqlx::raw_sql(statements::COMMITS_WAIT));

@@ -1,7 +1,7 @@
 //! Conversion of rows to the types of the core.
 //!
-//! This crate checks values before it writes them. A value that cannot be read was written by another program.
-//! All databases have the same columns, so a macro generates the functions for each of them.
+//! This crate checks values before it writes them. A value that cannot be read was written by another
+//! program. All databases have the same columns, so a macro generates the functions for each of them.
 
 /// Generates the functions that read the rows of one database, which stores times as `$stored_time`.
 macro_rules! read_rows {
@@ -20,9 +20,10 @@ macro_rules! read_rows {
             values::{failed_tries_from_bytes, retired_from_bytes, stamps_from_text},
         };
 
-        /// Columns of the counters that are read together with other facts. No request has more than seven: a
-        /// code has a counter for its phone, one for its number range, and five for an IPv6 address, of which
-        /// three are for networks.
+        /// Columns of the counters that are read together with other facts. No request has more than seven. A
+        /// request for a code from an IPv6 address has the most: one for the phone, one for the number range,
+        /// three for the networks of the address, one for the address with the phone, and one for the address
+        /// with the number range.
         pub(super) const COUNTER_COLUMNS: [&str; 7] =
             ["counter_0", "counter_1", "counter_2", "counter_3", "counter_4", "counter_5", "counter_6"];
 

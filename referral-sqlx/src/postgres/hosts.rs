@@ -1,4 +1,4 @@
-//! The servers that a URL names, and the search for the primary among them.
+//! List of the servers in a URL, and the search for the primary among them.
 
 use std::{
     fmt,
@@ -15,17 +15,17 @@ use sqlx::{ConnectOptions as _, Executor as _, PgConnection, Row as _, postgres:
 use super::{repeat::code, statements};
 use crate::{ConnectError, pool::Connect};
 
-/// Time after which the next server is tried although the one before has not answered yet: several round
-/// trips within a region. A frozen server accepts connections and never answers.
+/// Time after which the next server is tried although the previous one has not responded yet: several round
+/// trips within a region. A frozen server accepts connections and never responds.
 const NEXT_HOST_AFTER: Duration = Duration::from_millis(200);
 
-/// Query parameter of libpq that names the kind of server wanted. The storage always wants the primary.
+/// Query parameter of libpq that selects the kind of server. The storage always uses the primary.
 const TARGET: &str = "target_session_attrs";
 
-/// Values of [`TARGET`] that ask for a server that accepts writes.
+/// Values of [`TARGET`] that select a server that accepts writes.
 const WRITABLE_TARGETS: [&str; 2] = ["read-write", "primary"];
 
-/// Query parameters that `sqlx` understands. It ignores all others.
+/// Query parameters that `sqlx` supports. It ignores all others.
 const PARAMETERS: [&str; 18] = [
     "sslmode",
     "ssl-mode",
@@ -51,7 +51,7 @@ const PARAMETERS: [&str; 18] = [
 ///
 /// # Errors
 ///
-/// If it is not such a URL, has a parameter that is not known, or asks for a standby.
+/// Returns an error if the URL is not valid, has an unknown parameter, or selects a standby.
 pub(super) fn parse(url: &str) -> Result<Vec<PgConnectOptions>, ConnectError> {
     let invalid = |reason: &'static str| ConnectError::InvalidUrl(reason.into());
     let (scheme, rest) = url.split_once("://").ok_or_else(|| invalid("`://` is missing"))?;
@@ -73,7 +73,7 @@ pub(super) fn parse(url: &str) -> Result<Vec<PgConnectOptions>, ConnectError> {
     options.map(|options| Ok(options?.application_name("referral"))).collect()
 }
 
-/// Checks the parameters of a URL, and returns those that `sqlx` is given.
+/// Checks the parameters of a URL, and returns those that are passed to `sqlx`.
 fn read_parameters(query: &str) -> Result<String, ConnectError> {
     let mut passed = Vec::new();
     for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {
@@ -92,16 +92,16 @@ fn read_parameters(query: &str) -> Result<String, ConnectError> {
     Ok(passed.join("&"))
 }
 
-/// The servers of a cluster, of which one is the primary.
+/// Servers of a cluster. One of them is the primary.
 pub(super) struct Hosts {
     options: Vec<PgConnectOptions>,
-    /// Index of the server that was the primary last.
+    /// Index of the server that was the last known primary.
     last_primary: AtomicUsize,
-    /// The newest timeline of a primary.
+    /// Newest timeline of a primary.
     newest: Mutex<Option<Timeline>>,
 }
 
-/// History of a cluster, which gets a higher number with each promotion.
+/// Timeline of a cluster. Each promotion increases its number.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Timeline {
     /// Identifier that all servers of a cluster share.
@@ -109,7 +109,7 @@ struct Timeline {
     number: u32,
 }
 
-/// Error of a server that was not connected to.
+/// Error of connecting to one server.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum HostError {
     #[error(transparent)]
@@ -125,13 +125,13 @@ pub(super) enum HostError {
     TimedOut,
 }
 
-/// Error of a cluster that was not connected to: that of each server.
+/// Error of connecting to a cluster, with the error of each server.
 #[derive(Debug)]
 pub(super) struct NotConnected(Vec<(String, HostError)>);
 
 impl NotConnected {
-    /// Returns `true` if connecting may succeed later: unless each server rejects the database, the user or
-    /// the password.
+    /// Returns `true` if connecting may succeed later. Returns `false` if each server rejects the database,
+    /// the user or the password.
     pub(super) fn is_transient(&self) -> bool {
         !self.0.iter().all(|(_, error)| match error {
             HostError::Failed(sqlx::Error::Configuration(_)) => true,
@@ -166,7 +166,7 @@ impl Hosts {
         Self { options, last_primary: AtomicUsize::new(0), newest: Mutex::new(None) }
     }
 
-    /// Connects to the primary, but waits no longer than `timeout`.
+    /// Connects to the primary. Waits up to `timeout`.
     pub(super) async fn connect_within(&self, timeout: Duration) -> Result<PgConnection, NotConnected> {
         match tokio::time::timeout(timeout, self.connect()).await {
             Ok(connected) => connected,
@@ -192,12 +192,12 @@ impl Hosts {
         Ok(connection)
     }
 
-    /// Rejects a standby, and a former primary that does not know yet that another server was promoted:
-    /// what it lacks would be taken for what never was.
+    /// Rejects a standby, and a former primary that has not detected yet that another server was promoted.
+    /// Rows that a former primary lacks would look as if they had never existed.
     async fn check_primary(&self, connection: &mut PgConnection) -> Result<(), HostError> {
         let row = match connection.fetch_one(sqlx::raw_sql(statements::SERVER)).await {
             Ok(row) => row,
-            // An engine without these functions, or an operator who does not grant them.
+            // The engine does not have these functions, or the role has no permission to call them.
             Err(error) if code(&error).is_some_and(|code| matches!(&*code, "42883" | "42501" | "0A000")) => {
                 return Ok(());
             }
@@ -226,8 +226,9 @@ impl Connect for Hosts {
     type Error = NotConnected;
     const IS_REMOTE: bool = true;
 
-    /// Connects to the primary: the last one first, and the next server as soon as the one before failed or is
-    /// slow. While a server does not respond, the others are tried again, since one of them may be promoted.
+    /// Connects to the primary. Tries the last known primary first, and the next server as soon as the previous
+    /// one has failed or is slow. Tries servers that failed again while another one does not respond, since one
+    /// of them may be promoted.
     async fn connect(&self) -> Result<PgConnection, NotConnected> {
         let count = self.options.len();
         let first = self.last_primary.load(Ordering::Relaxed);
@@ -249,7 +250,7 @@ impl Connect for Hosts {
     }
 }
 
-/// Returns how messages name a server.
+/// Returns the name of a server for error messages.
 fn name(options: &PgConnectOptions) -> String {
     match options.get_socket() {
         Some(socket) => socket.display().to_string(),

@@ -1,5 +1,5 @@
-//! The list of users. Its statement holds only the conditions that are asked for, so that each
-//! can use its index: a condition that is sometimes off, such as `$1 IS NULL OR …`, never does.
+//! List of users. Its statement contains only the conditions of the filter, so that each condition can use an
+//! index. An optional condition such as `$1 IS NULL OR …` never uses one.
 
 use referral_core::{
     COUNT_LIMIT, Email, InviteCode, Name, PhoneNumber, Position, User,
@@ -11,12 +11,12 @@ use uuid::Uuid;
 use super::{Lease, rows, statements, write::to_stored};
 use crate::{error::failure, rows::user_columns};
 
-/// A page of users and the count of all that match, of the same moment.
+/// Reads a page of users and the number of all matching users in one snapshot.
 pub(super) async fn users(lease: &mut Lease, query: &UserQuery) -> Result<FoundUsers> {
     let limit = query.limit.get() as usize;
     let mut statement = page_with_count(query);
-    // A search is planned for its terms: whether to look them up, or to walk until there are enough,
-    // depends on how common they are. All else has one plan.
+    // A search is planned for its terms. Depending on their frequency, the best plan looks them up in the
+    // index, or scans until the page is full. All other lists have a single plan.
     let is_prepared = query.filter.search.is_empty() && lease.is_prepared;
     let rows = lease.fetch_all(statement.build().persistent(is_prepared)).await;
     let rows = rows.map_err(failure)?;
@@ -40,8 +40,8 @@ pub(super) async fn users(lease: &mut Lease, query: &UserQuery) -> Result<FoundU
     })
 }
 
-/// The users of a page in the order in which they are walked, and one more if there is more, each
-/// with the count of all: one row without a user if there is none.
+/// Builds the statement that reads the users of a page in scan order, and one more user if there are more.
+/// Each row has the count of all matching users. If the page has no users, there is one row without a user.
 pub(super) fn page_with_count(query: &UserQuery) -> QueryBuilder<Postgres> {
     let mut sql = QueryBuilder::new("SELECT counted.counted, page.* FROM (");
     push_count(&mut sql, &query.filter);
@@ -50,7 +50,7 @@ pub(super) fn page_with_count(query: &UserQuery) -> QueryBuilder<Postgres> {
     if query.filter.search.is_empty() && !skips_rows {
         push_page(&mut sql, query);
     } else {
-        // First the ids of the page, from the index alone, and only then the columns of its users.
+        // The ids of the page are read from the index alone, and then the columns of these users.
         sql.push(" FROM (SELECT ").push(id_column(&query.filter)).push(" AS id");
         push_page(&mut sql, query);
         sql.push(
@@ -85,8 +85,8 @@ fn push_page(sql: &mut QueryBuilder<Postgres>, query: &UserQuery) {
     }
 }
 
-/// The number of users that match: of all, if there is no filter, else no more than one above
-/// [`COUNT_LIMIT`].
+/// Adds the count of matching users: of all users if there is no filter, and otherwise at most
+/// [`COUNT_LIMIT`] plus one.
 fn push_count(sql: &mut QueryBuilder<Postgres>, filter: &UserFilter) {
     if filter.is_empty() {
         sql.push(statements::USER_TOTAL);
@@ -97,7 +97,7 @@ fn push_count(sql: &mut QueryBuilder<Postgres>, filter: &UserFilter) {
     sql.push(" LIMIT ").push_bind(i64::try_from(COUNT_LIMIT + 1).unwrap_or(i64::MAX)).push(") found");
 }
 
-/// Returns the column by which the users are in order in the index that finds them.
+/// Returns the column that orders the users in the index that finds them.
 fn id_column(filter: &UserFilter) -> &'static str {
     if !filter.search.is_empty() {
         "s.user_id"
@@ -108,9 +108,9 @@ fn id_column(filter: &UserFilter) -> &'static str {
     }
 }
 
-/// The tables and the conditions.
+/// Adds the tables and the conditions.
 fn push_source(sql: &mut QueryBuilder<Postgres>, filter: &UserFilter) {
-    // A new field must not be overlooked.
+    // The pattern lists all fields, so that a new field is a compile error here.
     let UserFilter { phone, email, first_name, last_name, invite_code, invited_by_code, search } = filter;
     let searches_only = UserFilter { search: search.clone(), ..UserFilter::default() } == *filter;
     if !search.is_empty() {
@@ -147,7 +147,7 @@ fn push_source(sql: &mut QueryBuilder<Postgres>, filter: &UserFilter) {
     }
 }
 
-/// The index finds who may match, and the texts say who does.
+/// Adds the conditions of a search term. The index finds candidates, and the texts decide whether they match.
 fn push_term(sql: &mut QueryBuilder<Postgres>, term: &SearchTerm) {
     let mut push = |joint: &'static str, text: &'static str, grams: &[Gram]| {
         sql.push(joint).push("(s.grams @> ").push_bind(to_stored(grams)).push(" AND strpos(");

@@ -1,4 +1,4 @@
-//! Reading what is asked for, and the facts that the core's rules decide on.
+//! Queries for results, and for the facts that the rules of the core depend on.
 
 use referral_core::{
     Email, InviteCode, Inviter, Lineage, PageSize, PhoneNumber, Session, SessionId, SharedSetting, User,
@@ -20,7 +20,7 @@ use uuid::Uuid;
 use super::{Lease, rows, statements};
 use crate::error::failure;
 
-/// The facts, and the number of the phone's newest challenge, zero if there is none.
+/// Reads the facts, and the number of the newest challenge of the phone. The number is zero if there is none.
 pub(super) async fn challenge_facts(
     lease: &mut Lease,
     request: &ChallengeRequest,
@@ -46,7 +46,7 @@ pub(super) async fn challenge_facts(
     Ok((facts, rows::get::<Option<i64>>(&row, "number")?.unwrap_or(0)))
 }
 
-/// How the service is doing.
+/// Reads the facts about the state of the service.
 pub(super) async fn watch_facts(lease: &mut Lease, request: &WatchRequest) -> Result<ServiceFacts> {
     let facts = lease.query(statements::SERVICE_FACTS).bind(request.service().failures_since);
     let row = lease.fetch_one(facts).await.map_err(failure)?;
@@ -65,7 +65,7 @@ fn service_facts(row: &PgRow) -> Result<ServiceFacts> {
     })
 }
 
-/// How many wrong codes there were at each of these times.
+/// Reads the number of wrong codes in each of these intervals.
 async fn failures(lease: &mut Lease, times: Vec<(OffsetDateTime, OffsetDateTime)>) -> Result<Vec<u64>> {
     let (since, until): (Vec<_>, Vec<_>) = times.into_iter().unzip();
     let sums = lease.query(statements::FAILURES_BETWEEN).bind(since).bind(until);
@@ -73,7 +73,7 @@ async fn failures(lease: &mut Lease, times: Vec<(OffsetDateTime, OffsetDateTime)
     sums.iter().map(|sum| rows::number(sum, "failures")).collect()
 }
 
-/// The hours with messages.
+/// Reads the hours since `since` in which messages were sent, with the number of messages.
 async fn messages(lease: &mut Lease, since: OffsetDateTime) -> Result<Vec<(OffsetDateTime, u64)>> {
     let hours = lease.query(statements::MESSAGES_SINCE).bind(since);
     let hours = lease.fetch_all(hours).await.map_err(failure)?;
@@ -86,7 +86,7 @@ pub(super) async fn message(lease: &mut Lease, key: &MessageKey) -> Result<Optio
     row.as_ref().map(rows::message).transpose()
 }
 
-/// Gives the keys, and nothing for as many as are missing to `number`.
+/// Binds the keys, followed by NULL values up to `number` values.
 fn bind_keys<'q>(
     statement: Query<'q, Postgres, PgArguments>,
     keys: &'q [CounterKey],
@@ -95,7 +95,7 @@ fn bind_keys<'q>(
     (0..number).fold(statement, |statement, index| statement.bind(keys.get(index).map(CounterKey::as_str)))
 }
 
-/// All but the lineage.
+/// Reads all facts except the lineage.
 pub(super) async fn sign_in_facts(lease: &mut Lease, request: &SignInRequest) -> Result<SignInFacts> {
     let code = request.invite_code.as_ref();
     let statement = match request.challenge {
@@ -125,7 +125,7 @@ pub(super) async fn sign_in_facts(lease: &mut Lease, request: &SignInRequest) ->
     Ok(facts)
 }
 
-/// All but the lineage; `None` if there is no such user.
+/// Reads all facts except the lineage. Returns `None` if the user does not exist.
 pub(super) async fn profile_facts(lease: &mut Lease, edit: &ProfileEdit) -> Result<Option<ProfileFacts>> {
     let email = edit.change.email.as_ref().and_then(Option::as_ref);
     let code = edit.change.invited_by_code.as_ref();
@@ -148,15 +148,14 @@ pub(super) async fn profile_facts(lease: &mut Lease, edit: &ProfileEdit) -> Resu
     }))
 }
 
-/// Walks from `inviter` up to the first inviter. Whoever asks must hold the lock for late
-/// acceptances.
+/// Walks from `inviter` up to the first inviter. The caller must hold the lock for late acceptances.
 pub(super) async fn lineage(lease: &mut Lease, inviter: UserId, invitee: UserId) -> Result<Lineage> {
     let has_invitee = lease.query(statements::LINEAGE_HAS).bind(inviter.0).bind(invitee.0);
     let row = lease.fetch_one(has_invitee).await.map_err(failure)?;
     Ok(if rows::get(&row, "has_invitee")? { Lineage::WithInvitee } else { Lineage::WithoutInvitee })
 }
 
-/// A session with its user and the newest invitees.
+/// Reads a session with its user and the newest invitees.
 pub(super) async fn session(lease: &mut Lease, id: SessionId, invited: u32) -> Result<Option<StoredSession>> {
     let found = match invited {
         0 => lease.query(statements::SESSION).bind(id.0),
@@ -170,14 +169,14 @@ pub(super) async fn session(lease: &mut Lease, id: SessionId, invited: u32) -> R
     Ok(Some(StoredSession { session: rows::session(&row)?, user }))
 }
 
-/// A session, and whether its user is active.
+/// Reads a session. The second value is `true` if its user is active.
 pub(super) async fn refresh_facts(lease: &mut Lease, id: SessionId) -> Result<Option<(Session, bool)>> {
     let found = lease.query(statements::REFRESH_FACTS).bind(id.0);
     let row = lease.fetch_optional(found).await.map_err(failure)?;
     row.map(|row| Ok((rows::session(&row)?, rows::get(&row, "is_active")?))).transpose()
 }
 
-/// The sessions of a user that have not ended.
+/// Reads the sessions of a user that have not ended.
 pub(super) async fn sessions(
     lease: &mut Lease,
     user: UserId,
@@ -201,7 +200,7 @@ pub(super) async fn user_with_phone(lease: &mut Lease, phone: &PhoneNumber) -> R
     found.as_ref().map(rows::user).transpose()
 }
 
-/// The user that a statement which changes one answers with.
+/// Executes a statement that changes a user, and returns the changed user.
 pub(super) async fn changed_user(
     lease: &mut Lease,
     change: Query<'_, Postgres, PgArguments>,
@@ -210,7 +209,7 @@ pub(super) async fn changed_user(
     changed.as_ref().map(rows::user).transpose()
 }
 
-/// A page of invitees; `None` if there is no such inviter.
+/// Reads a page of invitees. Returns `None` if the inviter does not exist.
 pub(super) async fn invitees(
     lease: &mut Lease,
     inviter: UserId,
@@ -218,7 +217,7 @@ pub(super) async fn invitees(
     limit: PageSize,
 ) -> Result<Option<FoundInvitees>> {
     let older_than = older_than.map_or(Uuid::max(), |id| id.0);
-    // One more than fits tells whether there is more.
+    // One more than the limit shows whether there are more.
     let limit = limit.get() as usize;
     let found = lease
         .query(statements::INVITEES)

@@ -1,4 +1,4 @@
-//! Applying migrations, and checking those that were applied.
+//! Functions that apply migrations and check the applied ones.
 
 use std::sync::LazyLock;
 
@@ -12,8 +12,8 @@ use crate::{
     migrations::{Applied, Migrations, migration},
 };
 
-/// Attempts to migrate without a lock: other processes may apply the same migration, and each attempt
-/// finds one more that is applied.
+/// Number of attempts to migrate without a lock. Other processes may apply the same migration concurrently.
+/// Each attempt finds at least one more applied migration.
 const ATTEMPTS: usize = 10;
 
 static MIGRATIONS: LazyLock<Migrations> = LazyLock::new(|| {
@@ -28,9 +28,10 @@ static MIGRATIONS: LazyLock<Migrations> = LazyLock::new(|| {
     Migrations::new(statements::MIGRATIONS_TABLE, all.into())
 });
 
-/// Applies the migrations that are missing. With `is_locking`, of two processes that start concurrently the
-/// second waits; without, for engines that have no advisory locks, the one that comes second to a
-/// migration fails, and tries again.
+/// Applies the missing migrations.
+///
+/// With `is_locking`, the second of two concurrently started processes waits for the first. Without it, which
+/// is for engines that have no advisory locks, the second process to apply a migration fails and tries again.
 pub(super) async fn run(
     connection: &mut PgConnection,
     is_locking: bool,
@@ -39,7 +40,7 @@ pub(super) async fn run(
     loop {
         match try_run(connection, is_locking).await {
             Err(ConnectError::NotMigrated(error)) if !is_locking && attempt < ATTEMPTS => {
-                tracing::debug!(%error, "failed to migrate the database; trying again");
+                tracing::debug!(%error, "failed to migrate the database; retrying");
                 attempt += 1;
                 tokio::time::sleep(std::time::Duration::from_millis(100)).await;
             }
@@ -54,14 +55,14 @@ async fn try_run(connection: &mut PgConnection, is_locking: bool) -> std::result
     let Some(first) = missing.take() else { return Ok(()) };
     let mut migrator = MIGRATIONS.migrator();
     migrator.set_locking(is_locking);
-    // Only where it is missing: creating a schema takes a right on the whole database, which an operator who
-    // created it beforehand need not grant.
+    // Only if the schema is missing. Creating it requires a privilege on the whole database, which the role
+    // does not need if the operator has created the schema before.
     if !has_schema(connection).await.map_err(failed)? {
         migrator.create_schema(statements::SCHEMA);
     }
     let migrated = migrator.run_direct(None, connection, false).await;
     migrated.map_err(|error| ConnectError::NotMigrated(error.into()))?;
-    // Another process may have been at it too, with a newer program.
+    // Another process with a newer program may have migrated the database concurrently.
     MIGRATIONS.check_complete(&applied(connection).await.map_err(failed)?)?;
     MIGRATIONS.log_applied(first);
     Ok(())
@@ -71,7 +72,7 @@ async fn has_schema(connection: &mut PgConnection) -> sqlx::Result<bool> {
     sqlx::query_scalar(statements::HAS_SCHEMA).bind(statements::SCHEMA).fetch_one(connection).await
 }
 
-/// The migrations that were applied; none if the table that lists them is missing.
+/// Reads the applied migrations. Returns none if the table that lists them is missing.
 async fn applied(connection: &mut PgConnection) -> sqlx::Result<Vec<Applied>> {
     let has_table = connection.fetch_one(sqlx::raw_sql(statements::HAS_MIGRATIONS)).await?;
     if !has_table.try_get("has_migrations")? {
@@ -105,7 +106,7 @@ pub(super) async fn check_applied(lease: &mut Lease) -> Result<()> {
     checked.map_err(|error| StorageError::Failed(BoxError::from(error)))
 }
 
-/// Fails if the server is a standby.
+/// Checks that the server is not a standby.
 pub(super) async fn check_writable(lease: &mut Lease) -> Result<()> {
     let read_only = lease.query(statements::IS_READ_ONLY);
     let row = lease.fetch_one(read_only).await.map_err(failure)?;

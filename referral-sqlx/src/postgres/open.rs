@@ -1,4 +1,4 @@
-//! Opening a PostgreSQL database: what its URL says, and what each connection is told.
+//! Functions that open a PostgreSQL database, its options, and the settings of its connections.
 
 use std::{
     sync::{Arc, atomic::AtomicBool},
@@ -15,52 +15,52 @@ use super::{
 };
 use crate::{ConnectError, SEARCH_TIMEOUT, bulkhead::Bulkhead, pool::Connections};
 
-/// How long a transaction may be open while its process does nothing: frozen, it would hold its
-/// locks.
+/// Time that a transaction may be idle. A frozen process would otherwise keep its locks.
 const IDLE_TRANSACTION_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Part of the connections that expensive lists may use at most. Each keeps a core of the database busy:
-/// one of the ten connections that are the default, which are several for each core.
+/// Divisor of the number of connections that gives the maximum for expensive lists. Each list uses a core of
+/// the database. Of the default ten connections, which are several for each core, lists may use one.
 const LIST_CONNECTIONS_DIVISOR: u32 = 8;
 
-/// Connections that are kept for reads while all writes wait for their commit, beside those of lists.
+/// Connections that are reserved for reads while all writes wait for their commit, in addition to those for
+/// lists.
 const READ_CONNECTIONS: u32 = 1;
 
-/// Time that a response may take in addition to the time limit of its statement.
+/// Time for a response in addition to the time limit of its statement.
 const RESPONSE_TIME: Duration = Duration::from_secs(1);
 
-/// Time after which the server asks whether the host of an idle connection is still there, three times.
+/// Idle time after which the server sends a keepalive probe, and interval between the three probes.
 const KEEPALIVE: Duration = Duration::from_secs(10);
 
-/// What a statement may take when the schema is brought up to date: as long as it takes.
+/// Time limit of the statements of a migration: none.
 const NO_TIMEOUT: Duration = Duration::ZERO;
 
-/// How a PostgreSQL database is used, beside what its URL says.
+/// Options of a PostgreSQL database that are not part of its URL.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct PostgresOptions {
-    /// Connections that are open at most. By default 10: several for each core of a small database
-    /// server, fewer than the hundred that it lets in, so that there is room for other processes.
+    /// Maximum number of open connections. Default: 10. That is several for each core of a small database
+    /// server, and fewer than the hundred that a server accepts, so that other processes can connect too.
     pub max_connections: u32,
-    /// How long to wait for a connection when all are in use, or the server is away. By default 3 s:
-    /// clients of an HTTP interface do not wait longer.
+    /// Time to wait for a connection if all are in use or the server is unavailable. Default: 3 s, because
+    /// clients of an HTTP API do not wait longer.
     pub acquire_timeout: Duration,
-    /// How long the database may take for a statement, locks included. By default 5 s.
+    /// Time limit of a statement, including the wait for locks. Default: 5 s.
     pub statement_timeout: Duration,
-    /// Time that the database has for a list that [is
-    /// expensive](referral_core::storage::UserQuery::is_expensive), such as a search. By default 500 ms.
+    /// Time limit of a list that [is expensive](referral_core::storage::UserQuery::is_expensive), such as a
+    /// search. Default: 500 ms.
     pub search_timeout: Duration,
-    /// Whether the URL leads to a pooler that hands out another connection for each transaction, such
-    /// as `PgBouncer` with `pool_mode = transaction`. Then each request is one transaction, and nothing
-    /// is prepared or set for longer, which costs two round trips and more. By default false.
+    /// `true` if the URL leads to a pooler that may use a different connection for each transaction, such as
+    /// `PgBouncer` with `pool_mode = transaction`. Each request is then one transaction. Prepared statements
+    /// and settings do not outlive it, which costs two or more additional round trips. Default: `false`.
     pub transaction_pooler: bool,
-    /// Whether migrations that are missing are applied. By default true. If not, the schema must be up to date.
+    /// `true` if missing migrations are applied. If `false`, the schema must be up to date. Default: `true`.
     pub migrate: bool,
-    /// Where the schema is brought up to date, if not at the URL: through such a pooler it cannot be.
-    /// Without it, behind a pooler, the schema must be up to date.
+    /// URL for the migrations, if it differs from the URL of the database. It is necessary behind such a
+    /// pooler, which migrations cannot use. Without it, the schema behind a pooler must be up to date.
     pub migration_url: Option<String>,
-    /// Whether an advisory lock is taken while the schema is brought up to date. By default true;
-    /// some engines that speak PostgreSQL's protocol have no such locks.
+    /// `true` if migrations take an advisory lock. Some engines with the PostgreSQL protocol do not support
+    /// advisory locks. Default: `true`.
     pub migration_lock: bool,
 }
 
@@ -79,7 +79,7 @@ impl Default for PostgresOptions {
     }
 }
 
-/// Opens the database that `url` names, and brings its schema up to date.
+/// Opens the database at `url` and migrates its schema.
 pub(crate) async fn open(url: &str, options: &PostgresOptions) -> Result<PostgresStore, ConnectError> {
     let migration_url = match &options.migration_url {
         _ if !options.migrate => None,
@@ -108,7 +108,7 @@ pub(crate) async fn open(url: &str, options: &PostgresOptions) -> Result<Postgre
              SET LOCAL idle_in_transaction_session_timeout = {idle}"
         );
     }
-    // Zero would be no timeout at all. Parallel workers would use cores that the limit does not count.
+    // Zero would mean no timeout. Parallel workers would use more cores than the limit of lists allows.
     let begin_list = format!(
         "{begin}; SET TRANSACTION READ ONLY; SET LOCAL statement_timeout = {}; \
          SET LOCAL max_parallel_workers_per_gather = 0",
@@ -135,33 +135,34 @@ pub(crate) async fn open(url: &str, options: &PostgresOptions) -> Result<Postgre
     Ok(store)
 }
 
-/// A connection that is ours for as long as it lasts.
+/// Returns the options of connections that are not shared through a pooler.
 fn direct(url: &str, statement_timeout: Duration) -> Result<Vec<PgConnectOptions>, ConnectError> {
     let timeout = |duration: Duration| duration.as_millis().to_string();
     let settings = [
         ("default_transaction_isolation", "read committed".to_owned()),
         ("statement_timeout", timeout(statement_timeout)),
         ("idle_in_transaction_session_timeout", timeout(IDLE_TRANSACTION_TIMEOUT)),
-        // A host that has lost its power would otherwise hold its connections and locks for two hours.
+        // The connections and locks of a host that lost power would otherwise remain for two hours.
         ("tcp_keepalives_idle", KEEPALIVE.as_secs().to_string()),
         ("tcp_keepalives_interval", KEEPALIVE.as_secs().to_string()),
         ("tcp_keepalives_count", "3".to_owned()),
         ("tcp_user_timeout", timeout(3 * KEEPALIVE)),
-        // Compiling a statement takes longer than any of these runs.
+        // Compiling a statement takes longer than running any of these statements.
         ("jit", "off".to_owned()),
-        // Where a page is read matters little, on a disk without moving parts and in memory: so the
-        // indexes are used from the first thousand users on.
+        // On an SSD and in memory, random reads cost little more than sequential ones. With this setting the
+        // planner uses the indexes from the first thousand users on.
         ("random_page_cost", "1.1".to_owned()),
     ];
     Ok(hosts::parse(url)?.into_iter().map(|host| host.options(settings.clone())).collect())
 }
 
-/// A connection of which each transaction may get another.
+/// Returns the options of connections through a pooler that may use a different connection for each
+/// transaction.
 fn pooled(url: &str) -> Result<Vec<PgConnectOptions>, ConnectError> {
     Ok(hosts::parse(url)?.into_iter().map(|host| host.statement_cache_capacity(0)).collect())
 }
 
-/// Texts are in any script, which not every encoding has.
+/// Checks that the encoding of the database is UTF-8. Texts can be in any script.
 async fn check_encoding(connection: &mut PgConnection) -> Result<(), ConnectError> {
     let encoding = sqlx::query_scalar(statements::ENCODING).fetch_one(connection).await;
     let encoding: String = encoding.map_err(not_opened)?;

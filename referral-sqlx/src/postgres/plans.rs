@@ -1,5 +1,4 @@
-//! How PostgreSQL goes about the statements that run often, with enough users that it matters: none
-//! may look at all of them.
+//! Tests of the query plans of frequent statements with many users. No statement may scan a whole table.
 
 use referral_core::{
     Email, InviteCode, Name, PageSize, PhoneNumber, Position, UserId,
@@ -14,7 +13,7 @@ use crate::PostgresOptions;
 #[path = "../../tests/common/server.rs"]
 mod server;
 
-/// As many users as make a walk through all of them dearer than anything else.
+/// Number of users that makes a sequential scan the most expensive plan.
 const USERS: i32 = 20_000;
 
 const CALLER: UserId = UserId(Uuid::nil());
@@ -83,7 +82,7 @@ impl Bench {
         self
     }
 
-    /// The plan of a statement for whatever values it gets.
+    /// Returns the generic plan of a statement.
     async fn plan_of(&mut self, statement: &str) -> String {
         let values = (1..100).take_while(|number| statement.contains(&format!("${number}"))).count();
         let (types, nulls) = (vec!["unknown"; values].join(", "), vec!["NULL"; values].join(", "));
@@ -95,11 +94,11 @@ impl Bench {
         self.connection.execute(AssertSqlSafe(prepare)).await.expect(statement);
         let explain = format!("EXPLAIN EXECUTE planned {}", of(&nulls));
         let plan = self.connection.fetch_all(sqlx::raw_sql(AssertSqlSafe(explain))).await.expect(statement);
-        self.connection.execute("DEALLOCATE planned").await.expect("forgotten");
+        self.connection.execute("DEALLOCATE planned").await.expect("deallocated");
         lines(&plan)
     }
 
-    /// The plan of a list for the values in it.
+    /// Returns the plan of a list for its values.
     async fn plan_of_list(&mut self, query: &UserQuery) -> String {
         let mut statement = list::page_with_count(query);
         let mut built = statement.build();
@@ -114,7 +113,7 @@ fn lines(plan: &[sqlx::postgres::PgRow]) -> String {
     plan.iter().map(|row| row.get::<String, _>(0)).collect::<Vec<_>>().join("\n")
 }
 
-fn assert_walks_nothing(plan: &str, what: &str) {
+fn assert_no_scan(plan: &str, statement: &str) {
     for table in [
         "users",
         "user_search",
@@ -125,12 +124,12 @@ fn assert_walks_nothing(plan: &str, what: &str) {
         "service_counts",
         "messages",
     ] {
-        assert!(!plan.contains(&format!("Seq Scan on {table}")), "{what} walks through {table}:\n{plan}");
+        assert!(!plan.contains(&format!("Seq Scan on {table}")), "{statement} scans {table}:\n{plan}");
     }
 }
 
 #[tokio::test]
-async fn no_statement_that_runs_often_walks_through_a_table() {
+async fn frequent_statements_do_not_scan_tables() {
     let Some(mut bench) = Bench::new().await else { return };
     for statement in [
         statements::USER,
@@ -169,7 +168,7 @@ async fn no_statement_that_runs_often_walks_through_a_table() {
         statements::END_OTHER_SESSIONS,
     ] {
         let plan = bench.plan_of(statement).await;
-        assert_walks_nothing(&plan, statement);
+        assert_no_scan(&plan, statement);
     }
     for (statement, index) in [
         (statements::SWEEP_CHALLENGES, "challenges_by_end"),
@@ -189,32 +188,32 @@ fn positions() -> [Position; 3] {
 }
 
 #[tokio::test]
-async fn lists_use_the_index_of_their_filter_and_begin_where_they_should() {
+async fn lists_use_the_index_of_their_filter() {
     let Some(mut bench) = Bench::new().await else { return };
-    let everybody = UserFilter::default();
+    let any = UserFilter::default();
     let name = Name::parse("Name7").ok();
     let code = InviteCode::parse("A000007").ok();
     let phone = PhoneNumber::from_stored("+79600000007".into()).ok();
     let email = Email::parse("7@example.com").ok();
     let search = SearchTerm::split("600012345", true);
-    let of_nobody = SearchTerm::split("zzzzz", true);
+    let unmatched = SearchTerm::split("zzzzz", true);
     for (filter, index) in [
-        (everybody.clone(), "users_pkey"),
-        (UserFilter { first_name: name.clone(), ..everybody.clone() }, "users_first_name"),
-        (UserFilter { last_name: name, ..everybody.clone() }, "users_last_name"),
-        (UserFilter { phone, ..everybody.clone() }, "users_phone_key"),
-        (UserFilter { email, ..everybody.clone() }, "users_email_key"),
-        (UserFilter { invite_code: code.clone(), ..everybody.clone() }, "users_invite_code_key"),
-        (UserFilter { invited_by_code: code, ..everybody.clone() }, "invitations_of_inviter"),
-        (UserFilter { search, ..everybody.clone() }, "user_search_grams"),
-        (UserFilter { search: of_nobody, ..everybody.clone() }, "user_search_grams"),
+        (any.clone(), "users_pkey"),
+        (UserFilter { first_name: name.clone(), ..any.clone() }, "users_first_name"),
+        (UserFilter { last_name: name, ..any.clone() }, "users_last_name"),
+        (UserFilter { phone, ..any.clone() }, "users_phone_key"),
+        (UserFilter { email, ..any.clone() }, "users_email_key"),
+        (UserFilter { invite_code: code.clone(), ..any.clone() }, "users_invite_code_key"),
+        (UserFilter { invited_by_code: code, ..any.clone() }, "invitations_of_inviter"),
+        (UserFilter { search, ..any.clone() }, "user_search_grams"),
+        (UserFilter { search: unmatched, ..any.clone() }, "user_search_grams"),
     ] {
         for position in positions() {
             let query =
                 UserQuery { position, limit: PageSize::default(), filter: filter.clone(), caller: CALLER };
             let plan = bench.plan_of_list(&query).await;
             assert!(plan.contains(index), "{index}:\n{plan}");
-            assert_walks_nothing(&plan, index);
+            assert_no_scan(&plan, index);
         }
     }
 }
@@ -227,11 +226,11 @@ async fn a_page_by_offset_skips_rows_of_the_index_alone() {
     let query = UserQuery { position, limit: PageSize::default(), filter, caller: CALLER };
     let plan = bench.plan_of_list(&query).await;
     assert!(plan.contains("Index Only Scan Backward using users_pkey"), "{plan}");
-    assert_walks_nothing(&plan, "a page by offset");
+    assert_no_scan(&plan, "a page by offset");
 }
 
 #[tokio::test]
-async fn a_search_for_what_everybody_has_stops_early() {
+async fn a_search_for_a_common_term_stops_early() {
     let Some(mut bench) = Bench::new().await else { return };
     for term in ["+7960", "example.com", "7"] {
         let search = SearchTerm::split(term, true);
@@ -239,7 +238,8 @@ async fn a_search_for_what_everybody_has_stops_early() {
         let query =
             UserQuery { position: Position::START, limit: PageSize::default(), filter, caller: CALLER };
         let plan = bench.plan_of_list(&query).await;
-        // The page walks from the newest on, under its limit, and so does the count from anywhere.
+        // The page scans from the newest user on and stops at its limit. The count stops at its limit as
+        // well.
         assert!(plan.contains("Backward using user_search_pkey"), "{term}:\n{plan}");
         assert!(!plan.contains("Bitmap Index Scan on user_search_grams"), "{term}:\n{plan}");
     }

@@ -1,5 +1,4 @@
-//! What goes wrong now and then, and goes well the next time: conflicts with others who write, and
-//! connections that break.
+//! Retries after transient errors: conflicts with concurrent writes, and broken connections.
 
 use std::{
     sync::atomic::Ordering,
@@ -13,38 +12,38 @@ use sqlx::error::DatabaseError;
 use super::{PostgresStore, hosts::NotConnected};
 use crate::error::failure;
 
-/// The first pause, about: each is drawn at random, so that those who met once do not meet again.
+/// First pause before random jitter. The jitter prevents that conflicting requests conflict again.
 const FIRST_PAUSE: Duration = Duration::from_millis(5);
 
-/// The longest pause, about.
+/// Longest pause before random jitter.
 const LONGEST_PAUSE: Duration = Duration::from_millis(250);
 
-/// How often something is tried again after a pause. With the pauses that is about a second, which a
-/// restart of a database may take and whoever waits for an answer does too.
+/// Maximum number of retries after a pause. All pauses together take about one second. A restart of a
+/// database takes about as long, and a client waits as long for a response.
 const REPETITIONS: usize = 7;
 
-/// How often something begins anew because its facts have changed. Each time somebody else got on,
-/// so this many have asked for the very same thing at once.
+/// Maximum number of immediate retries because facts have changed. Each time another request has succeeded,
+/// so this is the number of concurrent requests that change the same rows.
 const MAX_STALE: usize = 1_000;
 
-/// The code that the function `referral.all_or_nothing` raises.
+/// Error code that the function `referral.all_or_nothing` raises.
 const ALL_OR_NOTHING: &str = "RF001";
 
-/// Why what was decided was not written.
+/// Reason why a decision was not written.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum NotWritten {
     /// The facts have changed since they were read.
-    #[error("others changed the same, over and over")]
+    #[error("concurrent requests changed the same rows")]
     Stale,
-    /// The invite code of a new user is somebody's.
-    #[error("the invite code that was drawn for a new user is taken")]
+    /// Another user has the invite code that was generated for a new user.
+    #[error("the invite code that was generated for a new user is taken")]
     CodeTaken,
-    /// The server is a standby, as a primary is after a switchover.
+    /// The server is a standby. A primary becomes one in a switchover.
     #[error("the server is a standby, which does not accept writes")]
     Standby,
-    /// The connection broke, so it may have been written all the same. Trying again could refuse
-    /// what was granted.
-    #[error("the connection broke while something was written")]
+    /// The connection broke, so the write may have succeeded. A retry could refuse a request that was
+    /// granted.
+    #[error("the connection broke during a write")]
     Unknown(#[source] sqlx::Error),
 }
 
@@ -55,7 +54,7 @@ impl From<NotWritten> for StorageError {
 }
 
 impl PostgresStore {
-    /// Repeats an attempt until it succeeds or fails with an error that is not safe to repeat. No attempt is started
+    /// Repeats `attempt` until it succeeds, a retry is not safe, or the retries are used up. Starts no attempt
     /// after the time that a request waits for a connection.
     pub(super) async fn repeat<T, F>(&self, mut attempt: impl FnMut() -> F) -> Result<T>
     where
@@ -89,13 +88,13 @@ impl PostgresStore {
             let Some(pause) = may_repeat.then(|| pauses.next()).flatten() else {
                 return Err(error);
             };
-            tracing::debug!(%error, ?pause, "trying again");
+            tracing::debug!(%error, ?pause, "retrying a request to the database");
             tokio::time::sleep(pause).await;
         }
     }
 }
 
-/// Why it was not written, if that is known.
+/// Returns the reason why a decision was not written, if it is known.
 pub(super) fn reason(error: &StorageError) -> Option<&NotWritten> {
     source(error)?.downcast_ref()
 }
@@ -107,7 +106,7 @@ fn source(error: &StorageError) -> Option<&BoxError> {
     }
 }
 
-/// Returns `true` if the connection cannot be used any more, so that others cannot either, most likely.
+/// Returns `true` if the connection cannot be used any more. Other connections are most likely broken too.
 fn is_of_broken_connection(error: &StorageError) -> bool {
     match reason(error) {
         Some(NotWritten::Unknown(_) | NotWritten::Standby) => true,
@@ -119,8 +118,8 @@ fn is_of_full_disk(error: &StorageError) -> bool {
     sqlx_error(error).and_then(code).as_deref() == Some("53100")
 }
 
-/// Returns `true` if nothing was written, for a transient reason. A connection that broke while something
-/// was written is [`NotWritten::Unknown`], and not among these.
+/// Returns `true` if nothing was written for a transient reason. Returns `false` for [`NotWritten::Unknown`],
+/// a connection that broke during a write.
 fn is_safe_to_repeat(error: &StorageError) -> bool {
     matches!(reason(error), Some(NotWritten::Standby))
         || source(error).is_some_and(|source| source.is::<NotConnected>())
@@ -133,8 +132,7 @@ fn sqlx_error(error: &StorageError) -> Option<&sqlx::Error> {
     source(error)?.downcast_ref()
 }
 
-/// The error of a statement that writes: a request that is repeated after it finds what it did, if
-/// it did anything.
+/// Converts the error of a statement that writes. A retried request reads its facts again.
 pub(super) fn not_written(error: sqlx::Error) -> StorageError {
     if code(&error).as_deref() == Some(ALL_OR_NOTHING) {
         return NotWritten::Stale.into();
@@ -148,41 +146,42 @@ pub(super) fn not_written(error: sqlx::Error) -> StorageError {
     }
 }
 
-/// Whether the database undid the transaction because of others: a serialization failure or a
-/// deadlock.
+/// Returns `true` if the database aborted the transaction because of another one: a serialization failure or
+/// a deadlock.
 fn is_aborted(error: &sqlx::Error) -> bool {
     matches!(code(error).as_deref(), Some("40001" | "40P01"))
 }
 
-/// Whether the server lets in nobody else for now, which it says before anything is done.
+/// Returns `true` if the server accepts no more connections for now. Nothing was written.
 fn is_full(error: &sqlx::Error) -> bool {
     code(error).as_deref() == Some("53300")
 }
 
-/// Returns `true` if the database canceled the statement, most likely because its time was over.
+/// Returns `true` if the database canceled the statement, most likely at its time limit.
 pub(super) fn is_canceled(error: &StorageError) -> bool {
     sqlx_error(error).and_then(code).as_deref() == Some("57014")
 }
 
-/// Returns `true` if the server is a standby, which a primary becomes by a switchover. Nothing was written.
+/// Returns `true` if the server is a standby. A primary becomes one in a switchover. Nothing was written.
 pub(super) fn is_of_standby(error: &sqlx::Error) -> bool {
     code(error).as_deref() == Some("25006")
 }
 
-/// Whether the connection is gone, or the database is about to be.
+/// Returns `true` if the connection is broken, or the server is shutting down.
 pub(super) fn is_broken(error: &sqlx::Error) -> bool {
     match error {
         sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::BeginFailed => true,
         _ => code(error).is_some_and(|code| {
-            // Of class 57 those that an operator or a crash causes; a transaction that was idle for
-            // too long; and connections that fail.
+            // Errors of class 57 that an operator or a crash causes, a transaction that was idle for too
+            // long, and connection failures.
             matches!(&*code, "57P01" | "57P02" | "57P03" | "57P05" | "25P03") || code.starts_with("08")
         }),
     }
 }
 
-/// Whether the same may succeed later: what is repeated here; and too many connections, too little
-/// memory or disk, a statement that took too long, a standby that cannot write.
+/// Returns `true` if the same operation may succeed later: errors that are retried here, too many
+/// connections, too little memory or disk space, a statement that took too long, or a standby that cannot
+/// write.
 pub(crate) fn is_passing(error: &sqlx::Error) -> bool {
     let is_short_of = |code: &str| code.starts_with("53") || matches!(code, "57014" | "55P03");
     is_aborted(error)

@@ -1,10 +1,10 @@
-//! Rows of PostgreSQL, which has a type for times.
+//! Conversion of PostgreSQL rows. PostgreSQL has a type for times.
 
 use sqlx::{Postgres, postgres::PgRow};
 
 crate::rows::read_rows!(Postgres, PgRow, OffsetDateTime, Ok);
 
-/// The invitees that a row has in three columns, one after another; none if these are NULL.
+/// Reads the invitees of a row from three array columns. Returns none if the columns are NULL.
 pub(super) fn invited(row: &PgRow) -> Result<Vec<Invitee>> {
     let Some(ids) = get::<Option<Vec<Uuid>>>(row, "invited_ids")? else {
         return Ok(Vec::new());

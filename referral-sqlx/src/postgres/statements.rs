@@ -1,4 +1,4 @@
-//! Every statement but the list of users, which is put together from its filter.
+//! All SQL statements except the list of users, which is built from its filter.
 
 use crate::rows::{challenge_columns, invitee_columns, session_columns, user_columns};
 
@@ -8,7 +8,7 @@ pub(super) const HAS_SCHEMA: &str = "SELECT EXISTS (SELECT 1 FROM pg_namespace W
 
 pub(super) const MIGRATIONS_TABLE: &str = "referral._migrations";
 
-/// The table with the oldest version of the program that works with each migration.
+/// Table with the oldest version of the program that works with each migration.
 pub(super) const COMPATIBILITY_TABLE: &str = "referral.migration_compatibility";
 
 pub(super) const HAS_MIGRATIONS: &str = "SELECT to_regclass('referral._migrations') IS NOT NULL \
@@ -17,17 +17,17 @@ pub(super) const HAS_MIGRATIONS: &str = "SELECT to_regclass('referral._migration
 pub(super) const APPLIED_MIGRATIONS: &str = "SELECT version, checksum, success, oldest_program FROM referral._migrations \
      LEFT JOIN referral.migration_compatibility USING (version) ORDER BY version";
 
-/// A standby answers, but does not write.
+/// Checks for a standby, which accepts reads but no writes.
 pub(super) const IS_READ_ONLY: &str = "SELECT current_setting('transaction_read_only') = 'on' AS read_only";
 
-/// Whether the server is a standby, its cluster, and the timeline that it writes.
+/// Selects whether the server is a standby, its cluster, and the timeline that it writes.
 pub(super) const SERVER: &str = "\
     SELECT pg_is_in_recovery() AS is_standby, \
            (SELECT system_identifier::text FROM pg_control_system()) AS cluster, \
            CASE WHEN pg_is_in_recovery() THEN '' \
                 ELSE left(pg_walfile_name(pg_current_wal_lsn()), 8) END AS timeline";
 
-/// Whether a commit of this role waits for a synchronous standby.
+/// Selects whether a commit of this role waits for a synchronous standby.
 pub(super) const COMMITS_WAIT: &str = "\
     SELECT EXISTS (SELECT FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND usename = current_user) \
     AS commits_wait";
@@ -47,7 +47,7 @@ pub(super) const RECORD_SETTINGS: &str = "\
 
 pub(super) const USER_TOTAL: &str = "SELECT sum(users)::bigint AS counted FROM referral.totals";
 
-/// The newest of the users whom `u` invited, at most `$2`, in three columns.
+/// Join with the newest invitees of `u`, at most `$2`, in three array columns.
 macro_rules! invited {
     () => {
         " LEFT JOIN LATERAL ( \
@@ -92,7 +92,8 @@ pub(super) const SESSION_WITH_INVITED: &str = concat!(
     " WHERE s.id = $1"
 );
 
-/// A page of invitees, each with the count of all; one row without an invitee if there is none.
+/// Selects a page of invitees. Each row has the count of all invitees. If there are no invitees, there is one
+/// row without an invitee.
 pub(super) const INVITEES: &str = concat!(
     "SELECT u.invited_count, v.* FROM referral.users u LEFT JOIN LATERAL (SELECT ",
     invitee_columns!(),
@@ -101,10 +102,10 @@ pub(super) const INVITEES: &str = concat!(
       ORDER BY j.invitee DESC LIMIT $3) v ON TRUE WHERE u.id = $1"
 );
 
-/// All that a request for a code is decided on, but for messages and what is usual: the newest
-/// challenge of a phone, when its user last signed in, and seven counters. The figures are looked for
-/// between two times, though there are none from the future: of half a line the planner takes it that a
-/// third of the table lies on it.
+/// Selects the facts for a request for a code, except messages and the usual number of failures: the newest
+/// challenge of a phone, the last login of its user, seven counters, and the state of the service. The
+/// failures are selected between two times although there are none in the future. For a condition with a
+/// single bound, the planner assumes that it matches a third of the table.
 pub(super) const CHALLENGE_FACTS: &str = "\
     SELECT c.number, c.sent_at AS last_sent_at, coalesce(c.redeemed_at IS NOT NULL, FALSE) AS last_is_redeemed, \
            c.code_length AS last_code_length, \
@@ -126,13 +127,13 @@ pub(super) const CHALLENGE_FACTS: &str = "\
     ) c ON TRUE \
     LEFT JOIN referral.users u ON u.phone = $1";
 
-/// How the service is doing, as [`CHALLENGE_FACTS`] has it.
+/// Selects the state of the service in the same form as [`CHALLENGE_FACTS`].
 pub(super) const SERVICE_FACTS: &str = "\
     SELECT coalesce(sum(count), 0)::bigint AS failures, \
            (SELECT attack_until FROM referral.service_state) AS attack_until \
     FROM referral.service_counts WHERE figure = 'failures' AND since >= $1 AND since < $1 + interval '1 hour'";
 
-/// How many wrong codes there were at each of the times that begin and end with the pairs of two arrays.
+/// Selects the number of wrong codes in each interval. The two arrays contain the starts and the ends.
 pub(super) const FAILURES_BETWEEN: &str = "\
     SELECT (SELECT coalesce(sum(count), 0)::bigint FROM referral.service_counts \
             WHERE figure = 'failures' AND since >= t.since AND since < t.until) AS failures \
@@ -142,13 +143,14 @@ pub(super) const MESSAGES_SINCE: &str = "\
     SELECT since, sum(count)::bigint AS count FROM referral.service_counts \
     WHERE figure = 'messages' AND since >= $1 AND since < $1 + interval '2 days' GROUP BY since ORDER BY since";
 
-/// What is counted along with a decision, in common table expressions that other statements begin
-/// with. The arrays `$1` to `$4` are counters: keys, the stamps that the decision was made on, those to
-/// be stored, and ends. The arrays `$5` and `$6` are keys and stamps to be taken back. `$7` to `$9` are
-/// something to be counted for the service: what, when, and how many.
+/// Common table expressions that update counters together with a decision. Other statements start with them.
 ///
-/// Those that are there are locked first, in the order of their keys, so that two who count the same
-/// seldom wait for one another. All is done only under `$condition`.
+/// The arrays `$1` to `$4` are counters: keys, the stamps that the decision is based on, the new stamps, and
+/// the times at which the counters end. The arrays `$5` and `$6` are keys and stamps to refund. `$7` to `$9`
+/// are a count for the service: its name, its time, and its increment.
+///
+/// Existing counters are locked first, in the order of their keys, so that concurrent requests for the same
+/// counters seldom deadlock. All changes depend on `$condition`.
 macro_rules! counting {
     ($condition:literal) => {
         concat!(
@@ -186,8 +188,8 @@ macro_rules! counting {
     };
 }
 
-/// Undoes everything unless so many counters were written as there were to be, and so many rows of
-/// something else.
+/// Undoes the statement unless it has written all counters and one row of something else, which `$others`
+/// counts.
 macro_rules! all_or_nothing {
     ($others:literal) => {
         concat!(
@@ -198,12 +200,12 @@ macro_rules! all_or_nothing {
     };
 }
 
-/// Counts, and does nothing else.
+/// Updates counters only.
 pub(super) const COUNT: &str = concat!("WITH ", counting!("TRUE"), all_or_nothing!("1"));
 
-/// Stores a challenge, if the phone's newest has the number before its own, `$12`. That one is
-/// locked, so that it is not swept away meanwhile, and its number given to another. Notes an attack
-/// that goes on until `$22`.
+/// Stores a challenge with the number `$12` if the newest challenge of the phone has the previous number. The
+/// newest challenge is locked, so that no sweep deletes it and its number is not used again. Records an
+/// attack that lasts until `$22`.
 pub(super) const NEW_CHALLENGE: &str = concat!(
     "WITH newest AS ( \
         SELECT number FROM referral.challenges WHERE phone = $11 ORDER BY number DESC LIMIT 1 FOR KEY SHARE \
@@ -225,8 +227,7 @@ pub(super) const NEW_CHALLENGE: &str = concat!(
 pub(super) const NOTE_ATTACK: &str =
     "UPDATE referral.service_state SET attack_until = greatest(attack_until, $1)";
 
-/// Notes which gateway accepted the message of a challenge. In a statement that names both as `$1` and
-/// `$2`.
+/// Records the gateway `$2` that accepted the message of the challenge `$1`.
 macro_rules! note_gateway {
     () => {
         "UPDATE referral.challenges SET gateway = $2 WHERE id = $1 AND redeemed_at IS NULL"
@@ -238,9 +239,9 @@ pub(super) const NOTE_GATEWAY: &str = note_gateway!();
 pub(super) const MESSAGE: &str =
     "SELECT is_ours, region, status FROM referral.messages WHERE gateway = $1 AND message_id = $2";
 
-/// Stores what is known of a message, `$3` of the gateway `$2`, if it is what it was: `$8` is whether it
-/// was ours and `$9` its status, both NULL if nothing was known. When it was first heard of stays. Notes
-/// the gateway of the challenge `$1`, if there is one: in any case, since that hangs on nothing else.
+/// Stores the message `$3` of the gateway `$2` if the stored message has not changed. `$8` and `$9` are its
+/// stored `is_ours` and `status`, both NULL if it was not stored. The time of the first record does not
+/// change. Records the gateway of the challenge `$1`, if it is given, independently of the message.
 pub(super) const PUT_MESSAGE: &str = concat!(
     "WITH noted AS (",
     note_gateway!(),
@@ -253,8 +254,7 @@ pub(super) const PUT_MESSAGE: &str = concat!(
 
 pub(super) const DELETE_CHALLENGE: &str = "DELETE FROM referral.challenges WHERE id = $1";
 
-/// All that an attempt to sign in is decided on, but for the lineage, with the phone's newest
-/// challenge.
+/// Selects the facts for a sign-in except the lineage, with the newest challenge of the phone.
 pub(super) const SIGN_IN_FACTS: &str = concat!(
     "SELECT ",
     challenge_columns!(),
@@ -276,7 +276,7 @@ pub(super) const SIGN_IN_FACTS: &str = concat!(
       LEFT JOIN referral.users o ON o.invite_code = $2"
 );
 
-/// The same, with the challenge `$8` if it is this phone's.
+/// Selects the same facts with the challenge `$8`, if it belongs to the phone.
 pub(super) const SIGN_IN_FACTS_NAMED: &str = concat!(
     "SELECT ",
     challenge_columns!(),
@@ -296,7 +296,7 @@ pub(super) const SIGN_IN_FACTS_NAMED: &str = concat!(
       LEFT JOIN referral.users o ON o.invite_code = $2"
 );
 
-/// Changes a challenge, `$10`, if it is what it was: not redeemed, and with `$11` and `$12` tries.
+/// Changes the challenge `$10` if it is not redeemed and still has `$11` and `$12` attempts.
 macro_rules! change_challenge {
     ($changes:literal) => {
         concat!(
@@ -307,7 +307,7 @@ macro_rules! change_challenge {
     };
 }
 
-/// Counts, and changes a challenge.
+/// Updates counters and changes a challenge.
 pub(super) const CHANGE_CHALLENGE: &str = concat!(
     "WITH changed AS (",
     change_challenge!("redeemed_at = $13, tries_with_id = $14, tries_without_id = $15, failed_tries = $16"),
@@ -316,7 +316,7 @@ pub(super) const CHANGE_CHALLENGE: &str = concat!(
     all_or_nothing!("(SELECT count(*) FROM changed)")
 );
 
-/// The columns of a session to write, in the order of their values.
+/// Columns of a session to write, in the order of their values.
 macro_rules! session_to_write {
     () => {
         "(id, user_id, created_at, expires_at, revoked_at, ends_at, key_id, access_id, refresh_id, \
@@ -325,14 +325,14 @@ macro_rules! session_to_write {
     };
 }
 
-/// The values of a session, beginning with `$14`.
+/// Values of a session, starting with `$14`.
 macro_rules! session_values {
     () => {
         "$14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29, $30, $31, $32"
     };
 }
 
-/// Redeems a challenge, counts, and signs a user in.
+/// Redeems a challenge, updates counters, and signs a user in.
 pub(super) const SIGN_IN: &str = concat!(
     "WITH redeemed AS (",
     change_challenge!("redeemed_at = $13"),
@@ -350,9 +350,9 @@ pub(super) const SIGN_IN: &str = concat!(
     all_or_nothing!("(SELECT count(*) FROM begun)")
 );
 
-/// Redeems a challenge, counts, and makes a user who is signed in and, if `$42` says by whom, invited.
-/// The inviter's count comes before the total, so that no one waits for a total while whoever holds it
-/// waits for a popular inviter.
+/// Redeems a challenge, updates counters, creates a user with the inviter `$42` if it is not NULL, and signs
+/// the user in. The count of the inviter is updated before the total of users. Otherwise a transaction that
+/// waits for a popular inviter would lock the total, and other sign-ups would wait for it.
 pub(super) const SIGN_UP: &str = concat!(
     "WITH redeemed AS (",
     change_challenge!("redeemed_at = $13"),
@@ -378,7 +378,7 @@ pub(super) const SIGN_UP: &str = concat!(
     all_or_nothing!("(SELECT count(*) FROM begun)")
 );
 
-/// Makes a user who has not signed in.
+/// Creates a user without a session.
 pub(super) const NEW_USER: &str = "\
     WITH made AS ( \
         INSERT INTO referral.users (id, phone, invite_code, is_staff, is_active, date_joined, last_login) \
@@ -386,7 +386,7 @@ pub(super) const NEW_USER: &str = "\
     ) \
     INSERT INTO referral.user_search (user_id, public, private, grams) SELECT id, $8, $9, $10 FROM made";
 
-/// Makes the user with a phone staff, unless the user is staff already.
+/// Makes the user with a phone a staff member, unless the user already is one.
 pub(super) const MAKE_STAFF: &str = concat!(
     "WITH u AS (UPDATE referral.users SET is_staff = TRUE WHERE phone = $1 AND NOT is_staff RETURNING *) SELECT ",
     user_columns!(),
@@ -405,20 +405,20 @@ pub(super) const SET_ACTIVE: &str = concat!(
     " FROM u LEFT JOIN referral.invitations i ON i.invitee = u.id"
 );
 
-/// Waits until nobody else changes these counters.
+/// Locks counters.
 pub(super) const LOCK_COUNTERS: &str =
     "SELECT 1 FROM referral.counters WHERE key = ANY ($1) ORDER BY key FOR UPDATE";
 
-/// Waits until nobody else changes the user with this phone. In a statement of its own, as the next:
-/// one that waits sees the row as it has become, but all else as it was.
+/// Locks the user with a phone. This and the next are separate statements, because a statement that waits for
+/// a lock sees the new version of the locked row, but the old versions of all other rows.
 pub(super) const LOCK_USER_WITH_PHONE: &str =
     "SELECT 1 FROM referral.users WHERE phone = $1 FOR NO KEY UPDATE";
 
-/// The same for whoever edits their profile, and may change a unique column: whoever accepts the
-/// user's invite code meanwhile waits from the start, and not halfway.
+/// Locks a user for an edit of the profile, which may change a unique column. A concurrent request that
+/// accepts the invite code of the user then waits from its start, and not in the middle.
 pub(super) const LOCK_USER: &str = "SELECT 1 FROM referral.users WHERE id = $1 FOR UPDATE";
 
-/// All that an edit is decided on, but for the lineage.
+/// Selects the facts for an edit of a profile except the lineage.
 pub(super) const PROFILE_FACTS: &str = concat!(
     "SELECT ",
     user_columns!(),
@@ -439,7 +439,8 @@ pub(super) const CHANGE_PROFILE: &str = "\
     UPDATE referral.user_search SET public = $5, private = $6, grams = $7 \
     WHERE user_id = $1 AND EXISTS (SELECT 1 FROM changed)";
 
-/// An invitation that is accepted late, by somebody who is searched by its code from now on.
+/// Stores an invitation that an existing user accepts late. From then on, a search for its code finds the
+/// user.
 pub(super) const NEW_INVITATION: &str = "\
     WITH invited AS ( \
         INSERT INTO referral.invitations (invitee, inviter, code, accepted_at, via) \
@@ -448,13 +449,13 @@ pub(super) const NEW_INVITATION: &str = "\
     UPDATE referral.user_search SET public = $6, private = $7, grams = $8 \
     WHERE user_id = $1 AND EXISTS (SELECT 1 FROM invited)";
 
-/// Waits until nobody else accepts an invitation late. In a statement of its own, so that the next
-/// sees what those before have written.
+/// Locks late acceptances of invitations. It is a separate statement, so that the next statement sees the
+/// writes of earlier holders of the lock.
 pub(super) const LOCK_LATE_ACCEPTANCE: &str =
     "SELECT 1 FROM referral.locks WHERE name = 'late_acceptance' FOR UPDATE";
 
-/// Whether `$2` is `$1`, or among the inviters of `$1`. `UNION` visits nobody twice, so it ends
-/// even where there is a loop.
+/// Selects whether `$2` is `$1` or one of its direct or indirect inviters. `UNION` visits each user once, so
+/// the query ends even if there is a loop.
 pub(super) const LINEAGE_HAS: &str = "\
     WITH RECURSIVE lineage (id) AS ( \
         SELECT $1::uuid \
@@ -469,7 +470,7 @@ pub(super) const REFRESH_FACTS: &str = concat!(
     ", u.is_active FROM referral.sessions s JOIN referral.users u ON u.id = s.user_id WHERE s.id = $1"
 );
 
-/// Changes a session, if its refresh token is the one it was, `$1`.
+/// Changes a session if it still has the refresh token `$1`.
 pub(super) const CHANGE_SESSION: &str = concat!(
     "UPDATE referral.sessions SET ",
     session_to_write!(),
@@ -477,7 +478,7 @@ pub(super) const CHANGE_SESSION: &str = concat!(
       WHERE id = $2 AND refresh_id = $1 AND revoked_at IS NULL"
 );
 
-/// The sessions of a user that have not ended.
+/// Selects the sessions of a user that have not ended.
 pub(super) const SESSIONS: &str = concat!(
     "SELECT ",
     session_columns!(),
@@ -485,17 +486,17 @@ pub(super) const SESSIONS: &str = concat!(
       ORDER BY s.id DESC LIMIT $3"
 );
 
-/// Ends one of them.
+/// Ends one session of a user.
 pub(super) const END_SESSION: &str = "\
     UPDATE referral.sessions SET revoked_at = $2, ends_at = $2 \
     WHERE user_id = $1 AND revoked_at IS NULL AND ends_at > $2 AND id = $3 RETURNING id";
 
-/// Ends all but one of them.
+/// Ends all sessions of a user except one.
 pub(super) const END_OTHER_SESSIONS: &str = "\
     UPDATE referral.sessions SET revoked_at = $2, ends_at = $2 \
     WHERE user_id = $1 AND revoked_at IS NULL AND ends_at > $2 AND id <> $3 RETURNING id";
 
-/// Deletes the sessions of a user but the newest `$2`.
+/// Deletes the sessions of a user except the newest `$2`.
 pub(super) const KEEP_NEWEST_SESSIONS: &str = "\
     DELETE FROM referral.sessions WHERE user_id = $1 AND id <= ( \
         SELECT id FROM referral.sessions WHERE user_id = $1 ORDER BY id DESC OFFSET $2 LIMIT 1)";
@@ -503,8 +504,9 @@ pub(super) const KEEP_NEWEST_SESSIONS: &str = "\
 pub(super) const NOTE_GRANT_USED: &str =
     "UPDATE referral.sessions SET grant_used = TRUE WHERE id = $1 AND access_id = $2 AND NOT grant_used";
 
-/// Deletes a batch of the rows of a table whose time is before `$1`, but for what others are deleting.
-/// The batch is an array so that it is chosen once: as a set it could be chosen anew for each row.
+/// Deletes a batch of the rows of a table whose time is before `$1`. Skips rows that other transactions have
+/// locked. The batch is an array so that it is selected once. A subquery could be evaluated again for each
+/// row.
 macro_rules! sweep {
     ($table:literal, $key:literal, $time:literal) => {
         concat!(
@@ -543,5 +545,5 @@ pub(super) const PUT_KEY: &str = "\
     INSERT INTO referral.keys (purpose, id, fingerprint, needed_until) VALUES ($1, $2, $3, $4) \
     ON CONFLICT (purpose, id) DO UPDATE SET needed_until = excluded.needed_until";
 
-/// The clock itself: `now()` is when the transaction began.
+/// Selects the current time. `now()` would be the start of the transaction.
 pub(super) const CURRENT_TIME: &str = "SELECT clock_timestamp() AS time";

@@ -1,6 +1,7 @@
-//! Each method of [`Storage`]: load the facts, let the core decide, write if they still hold.
+//! Implementation of [`Storage`]: each method loads the facts, lets the core decide, and writes the decision
+//! if the facts have not changed.
 //!
-//! No rule is here, and no SQL.
+//! This module contains no rules and no SQL.
 
 use std::{
     sync::{Arc, atomic::Ordering},
@@ -30,10 +31,11 @@ use super::{
 };
 use crate::error::failure;
 
-/// Time that a read waits until it has been noted that a new token is in use.
+/// Time that a read waits for the record that a new token is in use.
 const NOTE_TIMEOUT: Duration = Duration::from_millis(250);
 
-/// Does one thing on a connection, which may be done twice. `lease` and `lease_to_write` get the connection.
+/// Runs `$work` on a connection, with retries. `$get` is the method that returns the connection: `lease` or
+/// `lease_to_write`.
 macro_rules! on_lease {
     ($store:ident.$get:ident, $lease:ident => $work:expr) => {
         $store
@@ -84,8 +86,8 @@ impl Storage for PostgresStore {
     }
 
     async fn note_grant_used(&self, session: SessionId, access_id: Uuid) -> Result<()> {
-        // Not repeated and not waited for: the read that it belongs to does not depend on it, and the next
-        // read notes it.
+        // No retry and only a short wait: the read does not depend on this record, and the next read writes
+        // it.
         let noting = async {
             let mut lease = self.lease_to_write().await?;
             write::grant_used(&mut lease, session, access_id).await?;
@@ -238,11 +240,11 @@ impl Storage for PostgresStore {
 }
 
 impl PostgresStore {
-    /// Checks that the database has room for more, if it had not the last time that something was written.
+    /// Checks that the database has free space, if a previous write failed because the disk was full.
     async fn check_disk(&self) -> Result<()> {
         if self.is_full.load(Ordering::Relaxed) {
             let mut lease = self.begin().await?;
-            // It is rolled back, and so is what it has written.
+            // The transaction and its writes are rolled back.
             write::probe_disk(&mut lease).await?;
             self.is_full.store(false, Ordering::Relaxed);
         }
@@ -286,7 +288,7 @@ impl PostgresStore {
         Ok(decision.change)
     }
 
-    /// Signs in; a new user has this invite code.
+    /// Tries to sign a user in. A new user gets the invite code `code`.
     async fn try_sign_in(&self, request: &SignInRequest, code: &InviteCode) -> Decided<StoredSignIn> {
         let mut lease = self.lease_to_write().await?;
         let mut facts = load::sign_in_facts(&mut lease, request).await?;
@@ -312,7 +314,7 @@ impl PostgresStore {
             }
             SignInDecision::Accept { challenge, user, invitation, outcome, counting, max_sessions } => {
                 if let (Some(user), Some(max_sessions)) = (&user, max_sessions) {
-                    // One is about to be added.
+                    // One session is added next.
                     write::keep_newest_sessions(&mut lease, user.id, max_sessions - 1).await?;
                 }
                 let accepted = Accepted { challenge, user, invitation, outcome, counting };
@@ -328,7 +330,7 @@ impl PostgresStore {
         let Some((from, user_is_active)) = load::refresh_facts(&mut lease, request.session).await? else {
             return Ok(Err(Refusal::TokenNotValid));
         };
-        let (to, answer) = match request.decide(&from, user_is_active) {
+        let (to, outcome) = match request.decide(&from, user_is_active) {
             RefreshDecision::Rotate(session) | RefreshDecision::Repeat(Some(session)) => {
                 (session.clone(), Ok(session))
             }
@@ -344,11 +346,12 @@ impl PostgresStore {
         };
         write::session(&mut lease, &from, &to).await?;
         lease.finish().await?;
-        Ok(answer)
+        Ok(outcome)
     }
 
-    /// Edits a profile. `None` if that takes the lock for late acceptances, which is taken first
-    /// of all if `late`: whoever held the user's row and waited for it could wait for ever.
+    /// Tries to edit a profile. Returns `None` if the edit needs the lock for late acceptances and `late` is
+    /// `false`. With `late`, the lock is taken before all others. A transaction that locks the row of the
+    /// user first could deadlock.
     async fn try_edit(
         &self,
         edit: &ProfileEdit,
@@ -386,7 +389,7 @@ impl PostgresStore {
         Ok(Some(decision))
     }
 
-    /// Makes somebody staff; a new user has this invite code.
+    /// Tries to make a user a staff member. A new user gets the invite code `code`.
     async fn try_make_staff(
         &self,
         new: &NewUser,
@@ -411,7 +414,7 @@ impl PostgresStore {
     }
 }
 
-/// A sign-in that is accepted, to be written.
+/// Accepted sign-in that is to be written.
 struct Accepted {
     challenge: Challenge,
     user: Option<User>,

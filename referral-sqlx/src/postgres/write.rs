@@ -1,4 +1,4 @@
-//! Writing what the core's rules decided, if the facts still hold.
+//! Statements that write the decisions of the core if the facts have not changed.
 
 use referral_core::{
     Challenge, ChallengeId, Email, Invitation, Name, PhoneNumber, Session, SessionId, SharedSetting, User,
@@ -24,7 +24,8 @@ use crate::{
 
 type Statement<'q> = Query<'q, Postgres, PgArguments>;
 
-/// Stores a challenge after the phone's newest, which has the number `newest`, and counts it.
+/// Stores a challenge with the number after `newest`, the number of the newest challenge of the phone, and
+/// updates counters.
 pub(super) async fn new_challenge(
     lease: &mut Lease,
     challenge: &Challenge,
@@ -50,14 +51,13 @@ pub(super) async fn new_challenge(
     one_row(lease, insert).await
 }
 
-/// Deletes a challenge, and says whether it was there.
+/// Deletes a challenge. Returns `true` if it existed.
 pub(super) async fn delete_challenge(lease: &mut Lease, id: ChallengeId) -> Result<bool> {
     let delete = lease.query(statements::DELETE_CHALLENGE).bind(id.0);
     Ok(lease.execute(delete).await.map_err(failure)?.rows_affected() > 0)
 }
 
-/// Stores what is known of a message in place of `from`, and the gateway of its challenge, if the news
-/// name one.
+/// Replaces the stored message `from` with `to`, and stores the gateway of the challenge if `news` has one.
 pub(super) async fn message(
     lease: &mut Lease,
     news: &MessageNews,
@@ -79,7 +79,7 @@ pub(super) async fn message(
     one_row(lease, put).await
 }
 
-/// Stores the gateway of a challenge alone, if the news name one.
+/// Stores only the gateway of a challenge, if `news` has one.
 pub(super) async fn gateway(lease: &mut Lease, news: &MessageNews) -> Result<()> {
     if let Some((challenge, gateway)) = &news.challenge {
         let update = lease.query(statements::NOTE_GATEWAY).bind(challenge.0).bind(&**gateway);
@@ -88,7 +88,7 @@ pub(super) async fn gateway(lease: &mut Lease, news: &MessageNews) -> Result<()>
     Ok(())
 }
 
-/// Counts what is to be counted, if anything is.
+/// Updates counters, if there are any to update.
 pub(super) async fn counting(lease: &mut Lease, counts: &Counts<'_>) -> Result<()> {
     if counts.is_empty() {
         return Ok(());
@@ -97,7 +97,7 @@ pub(super) async fn counting(lease: &mut Lease, counts: &Counts<'_>) -> Result<(
     one_row(lease, count).await
 }
 
-/// Stores `to` in place of `from`, which is the same challenge, and counts.
+/// Replaces the challenge `from` with `to`, which has the same id, and updates counters.
 pub(super) async fn challenge(
     lease: &mut Lease,
     from: &Challenge,
@@ -112,7 +112,7 @@ pub(super) async fn challenge(
     one_row(lease, update).await
 }
 
-/// Redeems a challenge, in place of `from`, counts, and signs its user in.
+/// Redeems the challenge `from`, updates counters, and signs the user in.
 pub(super) async fn sign_in(
     lease: &mut Lease,
     from: &Challenge,
@@ -125,7 +125,7 @@ pub(super) async fn sign_in(
     one_row(lease, sign_in).await
 }
 
-/// Redeems a challenge, in place of `from`, counts, and makes a user who is signed in.
+/// Redeems the challenge `from`, updates counters, creates a user, and signs the user in.
 pub(super) async fn sign_up(
     lease: &mut Lease,
     from: &Challenge,
@@ -157,7 +157,7 @@ pub(super) async fn attack(lease: &mut Lease, until: OffsetDateTime) -> Result<(
     Ok(())
 }
 
-/// Makes a user who has not signed in.
+/// Creates a user without a session.
 pub(super) async fn new_user(lease: &mut Lease, user: &User) -> Result<()> {
     let insert = lease
         .query(statements::NEW_USER)
@@ -172,7 +172,7 @@ pub(super) async fn new_user(lease: &mut Lease, user: &User) -> Result<()> {
     one_row(lease, insert).await
 }
 
-/// Stores what a user has edited.
+/// Stores the edited profile of a user.
 pub(super) async fn profile(lease: &mut Lease, user: &User) -> Result<()> {
     let update = lease
         .query(statements::CHANGE_PROFILE)
@@ -184,7 +184,7 @@ pub(super) async fn profile(lease: &mut Lease, user: &User) -> Result<()> {
     one_row(lease, update).await
 }
 
-/// Stores an invitation that `user` accepted late. Both users must be there.
+/// Stores an invitation that `user` accepted late. Both users must exist.
 pub(super) async fn invitation(lease: &mut Lease, invitation: &Invitation, user: &User) -> Result<()> {
     let insert = lease
         .query(statements::NEW_INVITATION)
@@ -197,7 +197,7 @@ pub(super) async fn invitation(lease: &mut Lease, invitation: &Invitation, user:
     one_row(lease, insert).await
 }
 
-/// Stores `to` in place of `from`, which is the same session.
+/// Replaces the session `from` with `to`, which has the same id.
 pub(super) async fn session(lease: &mut Lease, from: &Session, to: &Session) -> Result<()> {
     let update = bind_session(lease.query(statements::CHANGE_SESSION).bind(from.grant.refresh_id), to);
     one_row(lease, update).await
@@ -209,7 +209,7 @@ pub(super) async fn grant_used(lease: &mut Lease, session: SessionId, access_id:
     Ok(())
 }
 
-/// Ends sessions of a user, and says which.
+/// Ends sessions of a user, and returns their ids.
 pub(super) async fn end_sessions(
     lease: &mut Lease,
     user: UserId,
@@ -230,14 +230,14 @@ pub(super) async fn end_sessions(
     Ok(ended.into_iter().map(SessionId).collect())
 }
 
-/// Deletes the sessions of a user but the newest `number`.
+/// Deletes the sessions of a user except the newest `number`.
 pub(super) async fn keep_newest_sessions(lease: &mut Lease, user: UserId, number: u32) -> Result<()> {
     let delete = lease.query(statements::KEEP_NEWEST_SESSIONS).bind(user.0).bind(i64::from(number));
     lease.execute(delete).await.map_err(not_written)?;
     Ok(())
 }
 
-/// Deletes some of what is over.
+/// Deletes a batch of expired rows from each table, and returns their number.
 pub(super) async fn sweep(lease: &mut Lease, sweep: Sweep) -> Result<u64> {
     let Sweep { ended_before, figures_before, messages_before, batch } = sweep;
     let mut swept = 0;
@@ -254,7 +254,7 @@ pub(super) async fn sweep(lease: &mut Lease, sweep: Sweep) -> Result<u64> {
     Ok(swept)
 }
 
-/// Locks counters, as far as they are there: before users, as whoever signs in does.
+/// Locks the counters that exist. They must be locked before users, in the same order as in a sign-in.
 pub(super) async fn lock_counters(lease: &mut Lease, keys: &[CounterKey]) -> Result<()> {
     if keys.is_empty() {
         return Ok(());
@@ -265,21 +265,21 @@ pub(super) async fn lock_counters(lease: &mut Lease, keys: &[CounterKey]) -> Res
     Ok(())
 }
 
-/// Locks a user, if there is one, to the end of the transaction.
+/// Locks a user, if it exists, until the end of the transaction.
 pub(super) async fn lock_user(lease: &mut Lease, id: UserId) -> Result<()> {
     let lock = lease.query(statements::LOCK_USER).bind(id.0);
     lease.execute(lock).await.map_err(failure)?;
     Ok(())
 }
 
-/// The same, for the user with a phone.
+/// Locks the user with a phone, if it exists, until the end of the transaction.
 pub(super) async fn lock_user_with_phone(lease: &mut Lease, phone: &PhoneNumber) -> Result<()> {
     let lock = lease.query(statements::LOCK_USER_WITH_PHONE).bind(phone.as_str());
     lease.execute(lock).await.map_err(failure)?;
     Ok(())
 }
 
-/// Waits for a lock, which is held to the end of the transaction.
+/// Takes a lock until the end of the transaction.
 pub(super) async fn lock(lease: &mut Lease, lock: &'static str) -> Result<()> {
     let lock = lease.query(lock);
     lease.fetch_one(lock).await.map_err(failure)?;
@@ -296,7 +296,7 @@ pub(super) async fn key(lease: &mut Lease, key: &KnownKey) -> Result<()> {
     one_row(lease, put).await
 }
 
-/// What is to be counted, with the counters that this was decided on.
+/// Changes of counters, and the counters that the decision is based on.
 pub(super) struct Counts<'a> {
     pub(super) facts: &'a Counters,
     pub(super) counting: &'a Counting,
@@ -308,7 +308,7 @@ impl Counts<'_> {
         counters.is_empty() && refunds.is_empty() && service.is_none()
     }
 
-    /// The nine values that [`statements`] begin with where they count.
+    /// Binds the first nine values of the [`statements`] that update counters.
     fn bind<'q>(&self, statement: Statement<'q>) -> Statement<'q> {
         let Counting { counters, refunds, service } = self.counting;
         let key = |key: &CounterKey| key.as_str().to_owned();
@@ -326,7 +326,7 @@ impl Counts<'_> {
     }
 }
 
-/// The challenge that is to be changed, and what it must still be.
+/// Binds the id of the challenge to change, and the values that it must still have.
 fn bind_facts<'q>(statement: Statement<'q>, challenge: &Challenge) -> Statement<'q> {
     statement
         .bind(challenge.id.0)
@@ -334,7 +334,7 @@ fn bind_facts<'q>(statement: Statement<'q>, challenge: &Challenge) -> Statement<
         .bind(i64::from(challenge.tries_without_id))
 }
 
-/// The values of a session, in the order in which all statements that write one number them.
+/// Binds the values of a session. All statements that write a session number them in this order.
 fn bind_session<'q>(statement: Statement<'q>, session: &'q Session) -> Statement<'q> {
     statement
         .bind(session.id.0)
@@ -364,12 +364,12 @@ fn bind_search_keys<'q>(statement: Statement<'q>, user: &User) -> Statement<'q> 
     statement.bind(keys.public).bind(keys.private).bind(grams)
 }
 
-/// PostgreSQL's integers have a sign.
+/// Converts grams to integers. The integers of PostgreSQL are signed.
 pub(super) fn to_stored(grams: &[Gram]) -> Vec<i32> {
     grams.iter().map(|gram| gram.cast_signed()).collect()
 }
 
-/// Executes a statement that writes one row, or none where the facts have changed.
+/// Executes a statement that writes one row, or no row if the facts have changed.
 async fn one_row(lease: &mut Lease, statement: Statement<'_>) -> Result<()> {
     match lease.execute(statement).await.map_err(not_written)?.rows_affected() {
         1 => Ok(()),
@@ -377,7 +377,7 @@ async fn one_row(lease: &mut Lease, statement: Statement<'_>) -> Result<()> {
     }
 }
 
-/// Records settings in place of those of the same names.
+/// Records settings. Replaces settings with the same names.
 pub(super) async fn shared_settings(lease: &mut Lease, settings: &[SharedSetting]) -> Result<()> {
     let (names, values): (Vec<_>, Vec<_>) =
         settings.iter().map(|setting| (setting.name.clone(), setting.value.clone())).unzip();
@@ -386,7 +386,7 @@ pub(super) async fn shared_settings(lease: &mut Lease, settings: &[SharedSetting
     Ok(())
 }
 
-/// Writes as much as takes room on the disk. To be rolled back.
+/// Writes enough rows to allocate disk space. The caller must roll back the transaction.
 pub(super) async fn probe_disk(lease: &mut Lease) -> Result<()> {
     lease.execute_text(statements::PROBE_DISK).await.map_err(failure)
 }

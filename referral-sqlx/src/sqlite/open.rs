@@ -43,7 +43,8 @@ pub struct SqliteOptions {
     /// Time for a list that [is expensive](referral_core::storage::UserQuery::is_expensive), such as a
     /// search. By default 500 ms.
     pub search_timeout: Duration,
-    /// Whether migrations that are missing are applied. By default true. If not, the schema must be up to date.
+    /// Whether migrations that are missing are applied. By default true. If not, the schema must be up to
+    /// date.
     pub migrate: bool,
 }
 
