@@ -1,21 +1,21 @@
-//! Whether the disk has room for more.
+//! Check of the free space on the disk.
 
 use std::path::Path;
 
 use referral_core::storage::{Result, StorageError};
 
-/// Bytes that the disk must have room for: the log of a busy minute. With less, writes are about to fail.
+/// Minimum free space in bytes, the size of the log of a busy minute. With less, writes are about to fail.
 pub(super) const MIN_ROOM: u64 = 16 * 1024 * 1024;
 
-/// Error of a disk that is full, or nearly so.
+/// Error of a full or nearly full disk.
 #[derive(Debug, thiserror::Error)]
-#[error("the disk of the database has room for {room} bytes, but {needed} are needed")]
+#[error("the disk of the database has {room} free bytes, but {needed} are needed")]
 struct DiskFull {
     room: u64,
     needed: u64,
 }
 
-/// Checks that the disk with `path` has room for `needed` bytes. Passes where the system does not tell.
+/// Checks that the disk with `path` has `needed` free bytes. Passes if the free space is unknown.
 pub(super) fn check_room(path: &Path, needed: u64) -> Result<()> {
     let room = room(path).unwrap_or(u64::MAX);
     if room < needed { Err(StorageError::Unavailable(DiskFull { room, needed }.into())) } else { Ok(()) }
@@ -37,10 +37,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_disk_without_room_is_found() {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        check_room(folder.path(), 0).expect("room for nothing");
-        let error = check_room(folder.path(), u64::MAX).expect_err("no disk is that large");
+    fn a_full_disk_is_detected() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        check_room(directory.path(), 0).expect("no space is needed");
+        let error = check_room(directory.path(), u64::MAX).expect_err("no disk is that large");
         assert!(matches!(error, StorageError::Unavailable(_)));
     }
 }

@@ -1,5 +1,5 @@
-//! The list of users. Its statement holds only the conditions that are asked for, so that each
-//! can use its index: a condition that is sometimes off, such as `? IS NULL OR …`, never does.
+//! List of users. Its statement contains only the conditions of the filter, so that each condition can use an
+//! index. An optional condition such as `? IS NULL OR …` never uses one.
 
 use referral_core::{
     COUNT_LIMIT, Email, InviteCode, Name, PhoneNumber, Position, User, UserId,
@@ -10,7 +10,7 @@ use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
 use super::{rows, search, statements};
 use crate::{error::failure, rows::user_columns};
 
-/// A page of users and the count of all that match, of the same moment.
+/// Reads a page of users and the number of all matching users in one snapshot.
 pub(super) async fn users(connection: &mut SqliteConnection, query: &UserQuery) -> Result<FoundUsers> {
     let limit = query.limit.get() as usize;
     let rows = page(query).build().fetch_all(&mut *connection).await.map_err(failure)?;
@@ -22,7 +22,7 @@ pub(super) async fn users(connection: &mut SqliteConnection, query: &UserQuery) 
     let counted: u64 = if let Some(row) = rows.first() {
         rows::number(row, "counted")?
     } else {
-        // Nobody is there to have the count along: a page beyond the last.
+        // A page after the last one has no row that contains the count.
         let mut sql = QueryBuilder::new("");
         push_count(&mut sql, &query.filter);
         rows::number(&sql.build().fetch_one(connection).await.map_err(failure)?, "counted")?
@@ -32,18 +32,18 @@ pub(super) async fn users(connection: &mut SqliteConnection, query: &UserQuery) 
     Ok(FoundUsers { users, has_more, count, count_exact: is_exact })
 }
 
-/// The users of a page in the order in which they are walked, and one more if there is more, each
-/// with the count of all.
+/// Builds the statement that reads the users of a page in scan order, and one more user if there are more.
+/// Each row has the count of all matching users.
 pub(super) fn page(query: &UserQuery) -> QueryBuilder<Sqlite> {
     let mut sql = QueryBuilder::new("SELECT (");
     push_count(&mut sql, &query.filter);
     sql.push(concat!(") AS counted, ", user_columns!()));
     let order = Order::of(&query.filter);
-    // A search reads the columns of every row that it skips to match them.
+    // A search reads the columns of the rows that it skips, because it must match them.
     let skips_rows = matches!(query.position, Position::Offset(offset) if offset > 0);
     let ids_first = skips_rows && query.filter.search.is_empty();
     if ids_first {
-        // First the ids of the page, from the index alone, and only then the columns of its users.
+        // The ids of the page are read from the index alone, and then the columns of these users.
         sql.push(" FROM (SELECT ").push(order.column()).push(" AS id");
     }
     push_source(&mut sql, &query.filter);
@@ -59,7 +59,7 @@ pub(super) fn page(query: &UserQuery) -> QueryBuilder<Sqlite> {
         }
     };
     sql.push(" ORDER BY ").push(order.column()).push(" ").push(direction);
-    // Not bare, see `statements`.
+    // For the addition of zero, see `statements`.
     sql.push(" LIMIT 0 + ").push_bind(query.limit.get() + 1);
     if offset > 0 {
         sql.push(" OFFSET 0 + ").push_bind(i64::try_from(offset).unwrap_or(i64::MAX));
@@ -73,8 +73,8 @@ pub(super) fn page(query: &UserQuery) -> QueryBuilder<Sqlite> {
     sql
 }
 
-/// The number of users that match: of all, if there is no filter, else no more than one above
-/// [`COUNT_LIMIT`].
+/// Adds the count of matching users: of all users if there is no filter, and otherwise at most
+/// [`COUNT_LIMIT`] plus one.
 fn push_count(sql: &mut QueryBuilder<Sqlite>, filter: &UserFilter) {
     if filter.is_empty() {
         sql.push(statements::USER_TOTAL);
@@ -85,20 +85,20 @@ fn push_count(sql: &mut QueryBuilder<Sqlite>, filter: &UserFilter) {
     sql.push(format!(" LIMIT {})", COUNT_LIMIT + 1));
 }
 
-/// In which order users are walked without being sorted: each index has its own.
+/// Order of the users in the index of a list, which needs no sorting.
 #[derive(Clone, Copy)]
 enum Order {
     /// By id.
     User,
-    /// By id, among the invitees of one inviter, who lie together.
+    /// By id, among the invitees of one inviter, which are adjacent in the index.
     Invitee,
-    /// By the number in the index over the search. It rises with each user who is added, so it is
-    /// the order of ids, but for those who joined within the same moment.
+    /// By the number in the search index. The number increases with each added user. The order is therefore
+    /// the order of ids, except for users who joined at the same time.
     Found,
 }
 
 impl Order {
-    /// Returns the order of the index that finds the users who pass `filter`.
+    /// Returns the order of the index that finds the users for `filter`.
     fn of(filter: &UserFilter) -> Self {
         if !filter.search.is_empty() {
             Self::Found
@@ -117,7 +117,7 @@ impl Order {
         }
     }
 
-    /// Leaves out all up to the user with this id.
+    /// Adds a condition that excludes all users up to the user with this id.
     fn push_beyond(self, sql: &mut QueryBuilder<Sqlite>, comparison: &'static str, id: UserId) {
         sql.push(" AND ").push(self.column()).push(" ").push(comparison).push(" ");
         match self {
@@ -129,12 +129,13 @@ impl Order {
     }
 }
 
-/// The tables and the conditions.
+/// Adds the tables and the conditions.
 fn push_source(sql: &mut QueryBuilder<Sqlite>, filter: &UserFilter) {
-    // A new field must not be overlooked.
+    // The pattern lists all fields, so that a new field is a compile error here.
     let UserFilter { phone, email, first_name, last_name, invite_code, invited_by_code, search } = filter;
     if !search.is_empty() {
-        // The index first, in its own order: whoever is found is asked for the pattern itself.
+        // The index is scanned first, in its own order. The conditions below check the pattern for each
+        // candidate.
         sql.push(
             " FROM user_grams g CROSS JOIN user_numbers n ON n.number = g.rowid \
              CROSS JOIN users u ON u.id = n.user_id LEFT JOIN invitations i ON i.invitee = u.id \

@@ -1,4 +1,4 @@
-//! Reading what is asked for, and the facts that the core's rules decide on.
+//! Queries for results, and for the facts that the rules of the core depend on.
 
 use referral_core::{
     Email, InviteCode, Inviter, Lineage, PageSize, PhoneNumber, Session, SessionId, SharedSetting, User,
@@ -45,7 +45,7 @@ pub(super) async fn challenge_facts(
     Ok(facts)
 }
 
-/// How the service is doing.
+/// Reads the facts about the state of the service.
 pub(super) async fn watch_facts(
     connection: &mut SqliteConnection,
     request: &WatchRequest,
@@ -67,7 +67,7 @@ fn service_facts(row: &SqliteRow) -> Result<ServiceFacts> {
     })
 }
 
-/// How many wrong codes there were at each of these times.
+/// Reads the number of wrong codes in each of these intervals.
 async fn failures(
     connection: &mut SqliteConnection,
     times: &[(OffsetDateTime, OffsetDateTime)],
@@ -82,7 +82,7 @@ async fn failures(
     Ok(failures)
 }
 
-/// The hours with messages.
+/// Reads the hours since `since` in which messages were sent, with the number of messages.
 async fn messages(
     connection: &mut SqliteConnection,
     since: OffsetDateTime,
@@ -101,13 +101,13 @@ pub(super) async fn message(
     row.as_ref().map(rows::message).transpose()
 }
 
-/// Four counters at most.
+/// Reads up to four counters.
 pub(super) async fn counters(connection: &mut SqliteConnection, keys: Vec<CounterKey>) -> Result<Counters> {
     let counters = bind_keys(sqlx::query(statements::COUNTERS), &keys, 4);
     rows::counters(&counters.fetch_one(connection).await.map_err(failure)?, keys)
 }
 
-/// Gives the keys, and nothing for as many as are missing to `number`.
+/// Binds the keys, followed by NULL values up to `number` values.
 fn bind_keys<'q>(
     statement: Query<'q, Sqlite, SqliteArguments>,
     keys: &'q [CounterKey],
@@ -116,7 +116,7 @@ fn bind_keys<'q>(
     (0..number).fold(statement, |statement, index| statement.bind(keys.get(index).map(CounterKey::as_str)))
 }
 
-/// All but the lineage.
+/// Reads all facts except the lineage.
 pub(super) async fn sign_in_facts(
     connection: &mut SqliteConnection,
     request: &SignInRequest,
@@ -151,7 +151,7 @@ pub(super) async fn sign_in_facts(
     Ok(facts)
 }
 
-/// All but the lineage; `None` if there is no such user.
+/// Reads all facts except the lineage. Returns `None` if the user does not exist.
 pub(super) async fn profile_facts(
     connection: &mut SqliteConnection,
     edit: &ProfileEdit,
@@ -169,8 +169,8 @@ pub(super) async fn profile_facts(
     }))
 }
 
-/// Walks from `inviter` up to the first inviter. Whoever asks must be in a transaction that
-/// writes, since nobody may become an inviter meanwhile.
+/// Walks from `inviter` up to the first inviter. The caller must be in a transaction that writes, so that no
+/// invitation is added in the meantime.
 pub(super) async fn lineage(
     connection: &mut SqliteConnection,
     inviter: UserId,
@@ -181,7 +181,7 @@ pub(super) async fn lineage(
     Ok(if has_invitee { Lineage::WithInvitee } else { Lineage::WithoutInvitee })
 }
 
-/// A session with its user and the newest invitees.
+/// Reads a session with its user and the newest invitees.
 pub(super) async fn session(
     connection: &mut SqliteConnection,
     id: SessionId,
@@ -199,14 +199,14 @@ pub(super) async fn session(
     Ok(Some(StoredSession { session: rows::session(row)?, user }))
 }
 
-/// The user of `row`, and the invitees of all the rows, if any are asked for.
+/// Reads the user of `row`, and the invitees of all rows if `invited` is not zero.
 fn user_with_invited(row: &SqliteRow, all: &[SqliteRow], invited: u32) -> Result<UserWithInvited> {
     let all = if invited == 0 { &[] } else { all };
     let invited = all.iter().filter_map(|row| rows::invitee(row).transpose()).collect::<Result<_>>()?;
     Ok(UserWithInvited { user: rows::user(row)?, invited })
 }
 
-/// A session, and whether its user is active.
+/// Reads a session. The second value is `true` if its user is active.
 pub(super) async fn refresh_facts(
     connection: &mut SqliteConnection,
     id: SessionId,
@@ -216,7 +216,7 @@ pub(super) async fn refresh_facts(
     row.map(|row| Ok((rows::session(&row)?, rows::get(&row, "is_active")?))).transpose()
 }
 
-/// The sessions of a user that have not ended.
+/// Reads the sessions of a user that have not ended.
 pub(super) async fn sessions(
     connection: &mut SqliteConnection,
     user: UserId,
@@ -255,7 +255,7 @@ pub(super) async fn user_and_invited(
     found.first().map(|row| user_with_invited(row, &found, invited)).transpose()
 }
 
-/// A page of invitees; `None` if there is no such inviter.
+/// Reads a page of invitees. Returns `None` if the inviter does not exist.
 pub(super) async fn invitees(
     connection: &mut SqliteConnection,
     inviter: UserId,
@@ -263,7 +263,7 @@ pub(super) async fn invitees(
     limit: PageSize,
 ) -> Result<Option<FoundInvitees>> {
     let older_than = older_than.map_or(Uuid::max(), |id| id.0);
-    // One more than fits tells whether there is more.
+    // One more than the limit shows whether there are more.
     let limit = limit.get();
     let found = sqlx::query(statements::INVITEES).bind(inviter.0).bind(older_than).bind(limit + 1);
     let found = found.fetch_all(connection).await.map_err(failure)?;

@@ -1,8 +1,8 @@
-//! The length of the write-ahead log.
+//! Limit of the length of the write-ahead log.
 //!
-//! SQLite copies the log into the file now and then, and begins it anew when nothing reads from it. If
-//! reads overlap all the time, that moment never comes, and the log grows without end. So the writer
-//! measures the log, and if it is too long, holds readers back for as long as it takes to reset it.
+//! SQLite regularly copies the log into the database file, and restarts the log when no connection reads from
+//! it. If reads overlap all the time, this never happens, and the log grows without limit. The writer
+//! therefore measures the log, and blocks readers while it resets a log that is too long.
 
 use std::{ffi::OsString, path::PathBuf, time::Duration};
 
@@ -15,19 +15,19 @@ use tokio::{
 
 use super::readers::Gate;
 
-/// When the log is reset, and how long that may hold up others.
+/// Length from which the log is reset, and time limits for the reset.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct LogLimits {
-    /// Length, in bytes, beyond which the log is reset. SQLite itself begins it anew at 4 MiB if it can,
-    /// so that four times as much means that it cannot.
+    /// Length in bytes from which the log is reset. If SQLite can, it restarts the log at 4 MiB. Four times
+    /// this length means that it cannot.
     pub(super) length: u64,
-    /// Time to wait for lists that run. Other lists wait meanwhile.
+    /// Time to wait for running lists. Other lists wait during this time.
     pub(super) lists: Duration,
-    /// Time to wait for all other reads, which take milliseconds. Requests wait meanwhile.
+    /// Time to wait for all other reads, which take milliseconds. Requests wait during this time.
     pub(super) readers: Duration,
-    /// Time to wait for other processes that read or write. The writer and all readers wait meanwhile.
+    /// Time to wait for other processes that read or write. The writer and all readers wait during this time.
     pub(super) others: Duration,
-    /// Pause after an attempt that failed, so that a backup does not slow down the service.
+    /// Pause after a failed attempt, so that a backup does not slow down the service.
     pub(super) pause: Duration,
 }
 
@@ -43,24 +43,24 @@ impl Default for LogLimits {
     }
 }
 
-/// Pause between two looks at the log while nothing is written.
+/// Pause between two measurements of the log while nothing is written.
 const IDLE_PAUSE: Duration = Duration::from_secs(10);
 
-/// The write-ahead log beside the database.
+/// Write-ahead log next to the database file.
 pub(super) struct Log {
     path: PathBuf,
     limits: LogLimits,
     lists: Gate,
     readers: Gate,
-    /// Wait for the moment in which nothing reads.
+    /// Future that blocks new reads and waits for the running ones.
     waiting: Option<BoxFuture<'static, Option<Quiet>>>,
     next_look: Instant,
     not_before: Instant,
-    /// Whether the last attempt failed.
+    /// `true` if the last attempt failed.
     is_stuck: bool,
 }
 
-/// Moment in which nothing reads. Dropping it lets readers go on.
+/// Guard that blocks all readers. Dropping it unblocks them.
 pub(super) struct Quiet {
     _lists: OwnedRwLockWriteGuard<()>,
     _readers: OwnedRwLockWriteGuard<()>,
@@ -68,7 +68,7 @@ pub(super) struct Quiet {
 
 impl Log {
     pub(super) fn new(options: &SqliteConnectOptions, limits: LogLimits, lists: Gate, readers: Gate) -> Self {
-        // SQLite follows links, and puts the log beside the file itself.
+        // SQLite resolves symbolic links and puts the log next to the target.
         let file = options.get_filename();
         let file = std::fs::canonicalize(file).unwrap_or_else(|_| file.to_owned());
         let mut path = OsString::from(file);
@@ -86,7 +86,7 @@ impl Log {
         }
     }
 
-    /// Measures the log, and begins to hold readers back if it is too long.
+    /// Measures the log, and starts to block readers if it is too long.
     pub(super) fn look(&mut self) {
         let now = Instant::now();
         self.next_look = now + IDLE_PAUSE;
@@ -100,8 +100,7 @@ impl Log {
         }
     }
 
-    /// Waits until the log is too long and nothing reads. Loses nothing if it is dropped and called
-    /// again.
+    /// Waits until the log is too long and no connection reads. The future is cancel safe.
     pub(super) async fn quiet(&mut self) -> Quiet {
         loop {
             if let Some(waiting) = &mut self.waiting {
@@ -117,7 +116,7 @@ impl Log {
         }
     }
 
-    /// Copies the log into the file and empties it, by the connection that writes.
+    /// Copies the log into the database file and truncates it, on the connection that writes.
     pub(super) async fn reset(&mut self, connection: &mut SqliteConnection, quiet: Quiet) {
         let reset = truncate(connection, self.limits.others).await;
         drop(quiet);
@@ -134,7 +133,7 @@ impl Log {
     }
 
     fn put_off(&mut self, cause: &str) {
-        // One line for each time that the log gets stuck, not for each attempt.
+        // Logged once for a series of failed attempts.
         if !self.is_stuck {
             tracing::warn!(cause, "failed to reset the write-ahead log");
         }
@@ -144,14 +143,15 @@ impl Log {
     }
 }
 
-/// Holds back lists first, since they take longest, and all other reads only for the last of them.
+/// Blocks readers and waits for running reads. Lists take longest, so they are blocked first, and all other
+/// reads only after all lists have finished. Returns `None` if the reads take too long.
 async fn hold_back(limits: LogLimits, lists: Gate, readers: Gate) -> Option<Quiet> {
     let lists = timeout(limits.lists, lists.write_owned()).await.ok()?;
     let readers = timeout(limits.readers, readers.write_owned()).await.ok()?;
     Some(Quiet { _lists: lists, _readers: readers })
 }
 
-/// Returns `false` if another process got in the way.
+/// Truncates the log. Returns `false` if another process prevented it.
 async fn truncate(connection: &mut SqliteConnection, patience: Duration) -> sqlx::Result<bool> {
     let row = sqlx::query("PRAGMA busy_timeout").fetch_one(&mut *connection).await?;
     let usual: i64 = row.get(0);
@@ -182,7 +182,7 @@ mod tests {
         *,
     };
 
-    /// Waits for readers as long as it takes, and for other processes not at all.
+    /// Limits that wait for readers without a limit, and do not wait for other processes.
     const LIMITS: LogLimits = LogLimits {
         length: 5 << 20,
         lists: Duration::from_hours(1),
@@ -191,16 +191,16 @@ mod tests {
         pause: Duration::ZERO,
     };
 
-    /// A quarter of a mebibyte.
+    /// Statement that writes a quarter of a mebibyte.
     const WRITE: &str = "INSERT OR REPLACE INTO filler VALUES (1, randomblob(262144))";
 
-    /// Writes that go beyond the length, by one.
+    /// Number of writes that exceed the length limit by one.
     const WRITES: usize = 21;
 
     async fn new_store() -> (SqliteStore, SqliteConnectOptions, tempfile::TempDir) {
-        let (store, options, folder) = store_with(LIMITS).await;
-        execute(&store, "CREATE TABLE filler (id INTEGER PRIMARY KEY, bytes BLOB)").await.expect("made");
-        (store, options, folder)
+        let (store, options, directory) = store_with(LIMITS).await;
+        execute(&store, "CREATE TABLE filler (id INTEGER PRIMARY KEY, bytes BLOB)").await.expect("created");
+        (store, options, directory)
     }
 
     fn length(options: &SqliteConnectOptions) -> u64 {
@@ -209,17 +209,17 @@ mod tests {
         std::fs::metadata(path).expect("a log").len()
     }
 
-    /// Begins to read on a connection that is free, unless readers are held back.
-    async fn begin_reading(readers: &Readers) -> Option<Reader> {
+    /// Starts to read on a free connection. Returns `None` if readers are blocked.
+    async fn start_reading(readers: &Readers) -> Option<Reader> {
         let mut reader = readers.acquire().now_or_never()?.expect("a reader");
-        reader.execute("BEGIN; SELECT users FROM totals").await.expect("begun");
+        reader.execute("BEGIN; SELECT users FROM totals").await.expect("started");
         Some(reader)
     }
 
     #[tokio::test]
-    async fn constant_reading_does_not_let_the_log_grow() {
-        let (store, options, _folder) = new_store().await;
-        // All connections are opened.
+    async fn the_log_stays_short_during_overlapping_reads() {
+        let (store, options, _directory) = new_store().await;
+        // Opens all connections.
         let mut all = Vec::new();
         for readers in [&store.readers, &store.readers, &store.readers, &store.readers, &store.list_readers] {
             all.push((readers, Some(readers.acquire().await.expect("a reader"))));
@@ -227,10 +227,10 @@ mod tests {
         for (_, reader) in &mut all {
             *reader = None;
         }
-        let mut held_back = 0;
+        let mut blocked = 0;
         for number in 1..=200 {
-            // Each reads while some writes are committed, of different numbers, so that there is always
-            // one that reads.
+            // Each connection reads during a different number of commits, so that there is always one that
+            // reads.
             for (index, (readers, reader)) in all.iter_mut().enumerate() {
                 if number % (index + 2) == 0
                     && let Some(mut reader) = reader.take()
@@ -238,23 +238,23 @@ mod tests {
                     reader.execute("ROLLBACK").await.expect("ended");
                 }
                 if reader.is_none() {
-                    *reader = begin_reading(readers).await;
-                    held_back += u32::from(reader.is_none());
+                    *reader = start_reading(readers).await;
+                    blocked += u32::from(reader.is_none());
                 }
             }
             execute(&store, WRITE).await.expect("written");
             let length = length(&options);
-            // It grows while those end that read: eleven writes at most.
+            // The log grows by at most eleven writes until the running reads end.
             assert!(length <= LIMITS.length + (4 << 20), "{length} bytes after {number} writes");
         }
-        assert!(held_back > 0);
+        assert!(blocked > 0);
     }
 
     #[tokio::test]
-    async fn the_log_is_reset_when_the_last_reader_leaves_and_nothing_is_written() {
-        let (store, options, _folder) = new_store().await;
+    async fn the_log_is_reset_without_writes_after_the_last_read() {
+        let (store, options, _directory) = new_store().await;
         let mut reader = store.reader().await.expect("a reader");
-        let mut reading = reader.begin().await.expect("begun");
+        let mut reading = reader.begin().await.expect("started");
         reading.execute("SELECT users FROM totals").await.expect("read");
         for _ in 0..=WRITES {
             execute(&store, WRITE).await.expect("written");
@@ -262,16 +262,16 @@ mod tests {
         assert!(length(&options) > LIMITS.length);
         reading.rollback().await.expect("ended");
         drop(reader);
-        // The next one is held back until the log is reset.
+        // The next reader is blocked until the log is reset.
         drop(store.reader().await.expect("a reader"));
         assert_eq!(length(&options), 0);
     }
 
     #[tokio::test]
-    async fn another_process_that_reads_keeps_nothing_from_being_written() {
-        let (store, options, _folder) = new_store().await;
+    async fn reads_of_another_process_do_not_prevent_writes() {
+        let (store, options, _directory) = new_store().await;
         let mut other = options.connect().await.expect("the same file");
-        let mut reading = other.begin().await.expect("begun");
+        let mut reading = other.begin().await.expect("started");
         reading.execute("SELECT users FROM totals").await.expect("read");
         for _ in 0..2 * WRITES {
             execute(&store, WRITE).await.expect("written");

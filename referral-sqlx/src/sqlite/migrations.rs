@@ -1,4 +1,4 @@
-//! Applying migrations, and checking those that were applied.
+//! Functions that apply migrations and check the applied ones.
 
 use std::sync::LazyLock;
 
@@ -25,10 +25,10 @@ static MIGRATIONS: LazyLock<Migrations> = LazyLock::new(|| {
     Migrations::new(statements::MIGRATIONS_TABLE, all.into())
 });
 
-/// Applies the migrations that are missing.
+/// Applies the missing migrations.
 ///
-/// `sqlx` has no lock for SQLite, so a transaction that excludes all others is one: of two processes that
-/// start concurrently the second waits, and finds all migrations applied.
+/// `sqlx` has no migration lock for SQLite. Instead, the migrations are one transaction that excludes all
+/// other writes. The second of two concurrently started processes waits, and finds all migrations applied.
 pub(super) async fn run(connection: &mut SqliteConnection) -> std::result::Result<(), ConnectError> {
     let failed = |error: sqlx::Error| ConnectError::NotMigrated(error.into());
 
@@ -40,7 +40,7 @@ pub(super) async fn run(connection: &mut SqliteConnection) -> std::result::Resul
     let migrated = MIGRATIONS.migrator().run_direct(None, &mut *transaction, false).await;
     migrated.map_err(|error| ConnectError::NotMigrated(error.into()))?;
     if !has_grams {
-        // What no SQL can do: the grams are made by the core.
+        // SQL cannot do this, because the core creates the grams.
         let filled = search::fill(&mut transaction).await;
         filled.map_err(|error| ConnectError::NotMigrated(error.into()))?;
     }
@@ -49,7 +49,7 @@ pub(super) async fn run(connection: &mut SqliteConnection) -> std::result::Resul
     Ok(())
 }
 
-/// The migrations that were applied; none if the table that lists them is missing.
+/// Reads the applied migrations. Returns none if the table that lists them is missing.
 async fn applied(connection: &mut SqliteConnection) -> sqlx::Result<Vec<Applied>> {
     let has_table: bool = sqlx::query_scalar(statements::HAS_MIGRATIONS).fetch_one(&mut *connection).await?;
     if !has_table {

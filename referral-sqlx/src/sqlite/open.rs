@@ -1,5 +1,5 @@
-//! Opening an SQLite file: what its URL says, what each connection is told, and the wait for
-//! others who open it at the same moment.
+//! Functions that open an SQLite file, its options, the settings of its connections, and the retries while
+//! other processes open it.
 
 use std::{path::Path, time::Duration};
 
@@ -17,18 +17,18 @@ use super::{
 };
 use crate::{ConnectError, SEARCH_TIMEOUT, bulkhead::Bulkhead};
 
-/// How many connections read. Reads are short, and a server's cores are few.
+/// Number of connections that read. Reads are short, and a server has few cores.
 const READERS: u32 = 4;
 
-/// Number of connections for expensive lists. Each keeps a core of this process busy.
+/// Number of connections for expensive lists. Each uses a core of this process.
 const LIST_READERS: u32 = 1;
 
-/// How long to wait for another process that writes, and for a connection that is in use. Clients
-/// of an HTTP interface do not wait longer.
+/// Time to wait for another process that writes, and for a connection that is in use. Clients of an HTTP API
+/// do not wait longer.
 pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 
-/// The pauses between attempts to open a file that is busy. SQLite waits by itself nearly
-/// everywhere, but not while a file is switched to its write-ahead log.
+/// Pauses between attempts to open a busy file. SQLite waits for most locks itself, but not while another
+/// connection switches the file to its write-ahead log.
 const PAUSES: [Duration; 8] = {
     const fn pause(milliseconds: u64) -> Duration {
         Duration::from_millis(milliseconds)
@@ -36,15 +36,14 @@ const PAUSES: [Duration; 8] = {
     [pause(5), pause(10), pause(20), pause(50), pause(100), pause(250), pause(500), pause(1_000)]
 };
 
-/// How an SQLite file is used, beside what its URL says.
+/// Options of an SQLite file that are not part of its URL.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct SqliteOptions {
-    /// Time for a list that [is expensive](referral_core::storage::UserQuery::is_expensive), such as a
-    /// search. By default 500 ms.
+    /// Time limit of a list that [is expensive](referral_core::storage::UserQuery::is_expensive), such as a
+    /// search. Default: 500 ms.
     pub search_timeout: Duration,
-    /// Whether migrations that are missing are applied. By default true. If not, the schema must be up to
-    /// date.
+    /// `true` if missing migrations are applied. If `false`, the schema must be up to date. Default: `true`.
     pub migrate: bool,
 }
 
@@ -54,14 +53,14 @@ impl Default for SqliteOptions {
     }
 }
 
-/// Opens the file that `url` names, and brings its schema up to date.
+/// Opens the file at `url` and migrates its schema.
 pub(crate) async fn open_url(url: &str, options: &SqliteOptions) -> Result<SqliteStore, ConnectError> {
     open(read_url(url)?, options).await
 }
 
-/// Opens the file at `path`, whatever is in its name, and brings its schema up to date.
+/// Opens the file at `path`, which may have any characters, and migrates its schema.
 pub(crate) async fn open_path(path: &Path, options: &SqliteOptions) -> Result<SqliteStore, ConnectError> {
-    // As an absolute path no name is taken for anything but a name.
+    // SQLite interprets some relative names, such as `:memory:`, but no absolute path.
     let path = std::path::absolute(path).map_err(ConnectError::FileNotMade)?;
     make_file(&path, true)?;
     open(set_up(SqliteConnectOptions::new().filename(path)), options).await
@@ -78,7 +77,7 @@ async fn open(
                 let Some(pause) = pauses.next() else {
                     return Err(error);
                 };
-                tracing::debug!(?pause, "the database is busy; waiting to open it");
+                tracing::debug!(?pause, "failed to open the busy database; retrying");
                 tokio::time::sleep(*pause).await;
             }
             opened_or_not => return opened_or_not,
@@ -86,7 +85,7 @@ async fn open(
     }
 }
 
-/// What to connect with. The file is made if it has to be.
+/// Parses a URL to the options of its connections. Creates the file if it is missing.
 fn read_url(url: &str) -> Result<SqliteConnectOptions, ConnectError> {
     let not_opened = |error: sqlx::Error| ConnectError::NotOpened(error.into());
 
@@ -101,8 +100,8 @@ fn read_url(url: &str) -> Result<SqliteConnectOptions, ConnectError> {
         return Err(ConnectError::InMemory);
     }
     let options: SqliteConnectOptions = path.parse().map_err(not_opened)?;
-    // SQLite takes a name that begins with `file:` for a URL of its own, with parameters of its
-    // own, and an empty name for a database that is gone at the end.
+    // SQLite interprets a name that starts with `file:` as a URL with parameters, and an empty name as a
+    // temporary database.
     match options.get_filename().to_str() {
         Some(":memory:") => return Err(ConnectError::InMemory),
         Some(name) if !name.is_empty() && !name.starts_with("file:") => {}
@@ -112,22 +111,23 @@ fn read_url(url: &str) -> Result<SqliteConnectOptions, ConnectError> {
     Ok(set_up(options))
 }
 
-/// What every connection is told.
+/// Adds the settings of all connections.
 fn set_up(options: SqliteConnectOptions) -> SqliteConnectOptions {
     options
         .foreign_keys(true)
         .journal_mode(SqliteJournalMode::Wal)
-        // What was committed survives a loss of power: nobody gets two sessions for one code.
+        // A commit survives a power failure, so that no code is redeemed twice.
         .synchronous(SqliteSynchronous::Full)
         .busy_timeout(PATIENCE)
-        // What SQLite leaves of the log when it begins it anew.
+        // Length to which SQLite truncates the log when it restarts it.
         .pragma("journal_size_limit", LogLimits::default().length.to_string())
 }
 
-/// Makes an empty file that only its owner can read, where there is none and there may be one.
-/// SQLite gives the files beside it the same permissions. A file that is there must be one that
-/// may be written to: SQLite itself would open it all the same, and fail at the first write. And it must be
-/// out of reach of other users.
+/// Creates an empty file that only its owner can read, if the file is missing and `may_create` is `true`.
+/// SQLite creates the files next to it with the same permissions.
+///
+/// An existing file must be writable. SQLite would open a read-only file and fail at the first write. Other
+/// users must not be able to read or write the file.
 fn make_file(path: &Path, may_create: bool) -> Result<(), ConnectError> {
     let mut options = std::fs::OpenOptions::new();
     options.write(true).create(may_create).truncate(false);
@@ -139,7 +139,7 @@ fn make_file(path: &Path, may_create: bool) -> Result<(), ConnectError> {
     Ok(())
 }
 
-/// Files that no other user can read or write.
+/// Checks of the owner and the permissions of files.
 #[cfg(unix)]
 mod private {
     use std::{
@@ -151,11 +151,11 @@ mod private {
 
     use crate::ConnectError;
 
-    /// Checks a database file, and the log and the index of the log if they are beside it.
+    /// Checks a database file, and its log and the index of the log if they exist.
     pub(super) fn check(path: &Path, file: &File) -> Result<(), ConnectError> {
         let metadata = file.metadata().map_err(ConnectError::FileNotMade)?;
         check_metadata(path, &metadata)?;
-        // SQLite keeps them beside the file that a link leads to.
+        // SQLite resolves symbolic links and keeps these files next to the target.
         let real = path.canonicalize().map_err(ConnectError::FileNotMade)?;
         for suffix in ["-wal", "-shm"] {
             let beside = with_suffix(&real, suffix);
@@ -208,13 +208,13 @@ async fn try_open(
     }
 
     let writing = to_connect.connect().await.map_err(not_opened)?;
-    // Not opened as read-only, since then they could not restore a log that a crash left behind.
+    // Not opened as read-only, because such a connection could not recover the log after a crash.
     let reading = to_connect.clone().pragma("query_only", "ON");
     let readers = Readers::new(reading.clone(), READERS);
     let list_readers = Readers::new(reading, LIST_READERS);
     drop(readers.acquire().await.map_err(not_opened)?);
 
-    // Only now: whoever closes the last connection also clears the log away, and locks the file.
+    // Not earlier, because closing the last connection deletes the log and locks the file.
     first.close().await.map_err(not_opened)?;
     let log = Log::new(to_connect, log, list_readers.gate(), readers.gate());
     Ok(SqliteStore {
@@ -244,21 +244,21 @@ pub(super) mod tests {
     use super::*;
     use crate::error::failure;
 
-    /// A store that waits for nobody.
+    /// Creates a store that does not wait for locks of other connections.
     pub(in super::super) async fn impatient_store() -> (SqliteStore, SqliteConnectOptions, tempfile::TempDir)
     {
         store_with(LogLimits::default()).await
     }
 
-    /// The same, with these limits of its log.
+    /// Creates a store that does not wait for locks, with the given limits of its log.
     pub(in super::super) async fn store_with(
         log: LogLimits,
     ) -> (SqliteStore, SqliteConnectOptions, tempfile::TempDir) {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        let url = format!("sqlite:{}", folder.path().join("referral.db").display());
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let url = format!("sqlite:{}", directory.path().join("referral.db").display());
         let options = read_url(&url).expect("a URL").busy_timeout(Duration::ZERO);
         let store = try_open(&options, &SqliteOptions::default(), log).await;
-        (store.expect("a new file"), options, folder)
+        (store.expect("a new file"), options, directory)
     }
 
     pub(in super::super) const COUNT: &str = "UPDATE totals SET users = users + 1";
@@ -283,26 +283,26 @@ pub(super) mod tests {
     }
 
     #[tokio::test]
-    async fn a_file_that_somebody_else_writes_to_is_out_of_reach() {
-        let (store, options, _folder) = impatient_store().await;
+    async fn a_write_during_the_write_of_another_connection_is_unavailable() {
+        let (store, options, _directory) = impatient_store().await;
         let mut other = options.connect().await.expect("the same file");
 
-        let writing = other.begin_with("BEGIN IMMEDIATE").await.expect("begun");
+        let writing = other.begin_with("BEGIN IMMEDIATE").await.expect("started");
         assert!(matches!(execute(&store, COUNT).await, Err(StorageError::Unavailable(_))));
-        assert_eq!(counted(&store).await, 0, "readers do not wait for writers");
+        assert_eq!(counted(&store).await, 0, "readers must not wait for writers");
         writing.commit().await.expect("committed");
         execute(&store, COUNT).await.expect("written");
     }
 
     #[tokio::test]
-    async fn a_snapshot_that_is_too_old_to_be_written_on_is_out_of_reach() {
-        let (store, options, _folder) = impatient_store().await;
+    async fn a_write_on_an_outdated_snapshot_is_unavailable() {
+        let (store, options, _directory) = impatient_store().await;
         let mut other = options.connect().await.expect("the same file");
 
-        let mut old = other.begin().await.expect("begun without the lock");
+        let mut old = other.begin().await.expect("started without the lock");
         sqlx::query("SELECT users FROM totals").execute(&mut *old).await.expect("read");
         execute(&store, COUNT).await.expect("written");
-        let error = sqlx::query(COUNT).execute(&mut *old).await.expect_err("too old");
+        let error = sqlx::query(COUNT).execute(&mut *old).await.expect_err("outdated snapshot");
         let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
         assert_eq!(code.as_deref(), Some("517"));
         assert!(matches!(failure(error), StorageError::Unavailable(_)));
@@ -310,18 +310,18 @@ pub(super) mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn a_file_is_private_if_it_is_ours_and_for_nobody_else() {
+    fn only_files_of_this_user_without_access_for_others_are_accepted() {
         let check = |owner, mode: u32, user| {
             private::check_owner_and_mode(Path::new("a.db"), owner, 0o100_000 | mode, user)
         };
         for mode in [0o600, 0o400, 0o700] {
             assert!(check(7, mode, 7).is_ok(), "{mode:o}");
-            let error = check(0, mode, 7).expect_err("of another owner").to_string();
+            let error = check(0, mode, 7).expect_err("another owner").to_string();
             assert!(
                 error.contains("a.db") && error.contains("user 0") && error.contains("user 7"),
                 "{error}"
             );
-            assert!(check(7, mode, 0).is_err(), "root is no exception");
+            assert!(check(7, mode, 0).is_err(), "root must own the file too");
         }
         for mode in [0o640, 0o620, 0o604, 0o602, 0o610, 0o601, 0o666, 0o777] {
             let error = check(7, mode, 7).expect_err("exposed").to_string();
@@ -330,15 +330,15 @@ pub(super) mod tests {
     }
 
     #[tokio::test]
-    async fn readers_do_not_write() {
-        let (store, _options, _folder) = impatient_store().await;
+    async fn readers_cannot_write() {
+        let (store, _options, _directory) = impatient_store().await;
         let written = sqlx::query(COUNT).execute(&mut *store.reader().await.expect("a reader")).await;
         assert!(written.is_err());
     }
 
     #[tokio::test]
-    async fn every_connection_is_set_up() {
-        let (store, _options, _folder) = impatient_store().await;
+    async fn all_connections_have_the_settings() {
+        let (store, _options, _directory) = impatient_store().await;
         for (pragma, value) in
             [("PRAGMA foreign_keys", "1"), ("PRAGMA journal_mode", "wal"), ("PRAGMA synchronous", "2")]
         {

@@ -1,5 +1,4 @@
-//! How SQLite goes about the statements that run often: none may cost more the more users there
-//! are.
+//! Tests of the query plans of frequent statements. Their cost must not grow with the number of users.
 
 use referral_core::{
     Email, InviteCode, Name, PageSize, PhoneNumber, Position, UserId,
@@ -13,12 +12,12 @@ use super::{SqliteOptions, SqliteStore, list, open_url, statements};
 const CALLER: UserId = UserId(Uuid::nil());
 
 async fn fresh_store() -> (SqliteStore, tempfile::TempDir) {
-    let folder = tempfile::tempdir().expect("a temporary folder");
-    let url = format!("sqlite:{}", folder.path().join("plans.db").display());
-    (open_url(&url, &SqliteOptions::default()).await.expect("a new file"), folder)
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let url = format!("sqlite:{}", directory.path().join("plans.db").display());
+    (open_url(&url, &SqliteOptions::default()).await.expect("a new file"), directory)
 }
 
-/// The steps that SQLite takes, one a line.
+/// Returns the steps of a query plan, one on each line.
 async fn plan_of(store: &SqliteStore, statement: impl SqlSafeStr) -> String {
     let explain = format!("EXPLAIN QUERY PLAN {}", statement.into_sql_str().as_str());
     let steps = sqlx::query(AssertSqlSafe(explain))
@@ -29,13 +28,13 @@ async fn plan_of(store: &SqliteStore, statement: impl SqlSafeStr) -> String {
     steps.collect::<Vec<_>>().join("\n")
 }
 
-fn assert_uses(plan: &str, indexes: &[&str], what: &str) {
+fn assert_uses(plan: &str, indexes: &[&str], statement: &str) {
     for index in indexes {
-        assert!(plan.contains(index), "{what} does not use {index}:\n{plan}");
+        assert!(plan.contains(index), "{statement} does not use {index}:\n{plan}");
     }
     for step in plan.lines() {
-        assert!(!step.starts_with("SCAN u"), "{what} looks at every user:\n{plan}");
-        assert!(!step.contains("TEMP B-TREE"), "{what} sorts:\n{plan}");
+        assert!(!step.starts_with("SCAN u"), "{statement} scans all users:\n{plan}");
+        assert!(!step.contains("TEMP B-TREE"), "{statement} sorts:\n{plan}");
     }
 }
 
@@ -43,7 +42,7 @@ const BY_ID: &str = "sqlite_autoindex_users_1 (id=?)";
 
 #[tokio::test]
 async fn fixed_statements_use_their_indexes() {
-    let (store, _folder) = fresh_store().await;
+    let (store, _directory) = fresh_store().await;
     let inviter = "SEARCH i USING PRIMARY KEY (invitee=?)";
     for (statement, indexes) in [
         (statements::SESSION, &["SEARCH s USING PRIMARY KEY (id=?)", BY_ID, inviter] as &[_]),
@@ -92,19 +91,19 @@ async fn fixed_statements_use_their_indexes() {
 
 #[tokio::test]
 async fn lists_use_the_index_of_their_filter() {
-    let (store, _folder) = fresh_store().await;
-    let everybody = UserFilter::default();
+    let (store, _directory) = fresh_store().await;
+    let any = UserFilter::default();
     let anna = Name::parse("Anna").ok();
     let code = InviteCode::parse("ABC234").ok();
     let phone = PhoneNumber::from_stored("+79608543017".into()).ok();
     let email = Email::parse("anna@example.com").ok();
     for (filter, index) in [
-        (UserFilter { first_name: anna.clone(), ..everybody.clone() }, "users_first_name (first_name=?"),
-        (UserFilter { last_name: anna, ..everybody.clone() }, "users_last_name (last_name=?"),
-        (UserFilter { phone, ..everybody.clone() }, "(phone=?)"),
-        (UserFilter { email, ..everybody.clone() }, "(email=?)"),
-        (UserFilter { invite_code: code.clone(), ..everybody.clone() }, "(invite_code=?)"),
-        (UserFilter { invited_by_code: code, ..everybody.clone() }, "invitations_of_inviter (inviter=?"),
+        (UserFilter { first_name: anna.clone(), ..any.clone() }, "users_first_name (first_name=?"),
+        (UserFilter { last_name: anna, ..any.clone() }, "users_last_name (last_name=?"),
+        (UserFilter { phone, ..any.clone() }, "(phone=?)"),
+        (UserFilter { email, ..any.clone() }, "(email=?)"),
+        (UserFilter { invite_code: code.clone(), ..any.clone() }, "(invite_code=?)"),
+        (UserFilter { invited_by_code: code, ..any.clone() }, "invitations_of_inviter (inviter=?"),
     ] {
         for position in positions() {
             let query =
@@ -115,15 +114,15 @@ async fn lists_use_the_index_of_their_filter() {
 }
 
 #[tokio::test]
-async fn a_page_begins_where_its_cursor_points() {
-    let (store, _folder) = fresh_store().await;
+async fn a_page_starts_at_its_cursor() {
+    let (store, _directory) = fresh_store().await;
     for (position, index) in positions().into_iter().zip(["", "(id<?)", "(id>?)"]) {
         let query =
             UserQuery { position, limit: PageSize::default(), filter: UserFilter::default(), caller: CALLER };
         let plan = plan_of(&store, list::page(&query).sql()).await;
         assert!(!plan.contains("TEMP B-TREE"), "{position:?} sorts:\n{plan}");
         if position == Position::START {
-            // From the newest on, until the page is full.
+            // The scan starts with the newest user and ends when the page is full.
             assert!(plan.starts_with("SCAN u USING INDEX sqlite_autoindex_users_1"), "{plan}");
         } else {
             assert_uses(&plan, &[index], "a page by cursor");
@@ -133,7 +132,7 @@ async fn a_page_begins_where_its_cursor_points() {
 
 #[tokio::test]
 async fn a_page_by_offset_skips_rows_of_the_index_alone() {
-    let (store, _folder) = fresh_store().await;
+    let (store, _directory) = fresh_store().await;
     let any = UserFilter::default();
     let code = InviteCode::parse("ABC234").ok();
     for (filter, index) in [
@@ -156,8 +155,8 @@ async fn a_page_by_offset_skips_rows_of_the_index_alone() {
 }
 
 #[tokio::test]
-async fn a_search_reads_its_index_in_order_and_nothing_else_at_length() {
-    let (store, _folder) = fresh_store().await;
+async fn a_search_scans_only_its_index_in_order() {
+    let (store, _directory) = fresh_store().await;
     let search = SearchTerm::split("anna 79", true);
     let invited_by_code = InviteCode::parse("ABC234").ok();
     for filter in [
@@ -167,7 +166,7 @@ async fn a_search_reads_its_index_in_order_and_nothing_else_at_length() {
         for position in positions() {
             let query =
                 UserQuery { position, limit: PageSize::default(), filter: filter.clone(), caller: CALLER };
-            // Once for the page and once for the count.
+            // One scan is for the page, and one for the count.
             let plan = plan_of(&store, list::page(&query).sql()).await;
             let scans = plan.matches("SCAN g VIRTUAL TABLE INDEX").count();
             assert!(scans == 2 && plan.contains(":M1"), "{plan}");

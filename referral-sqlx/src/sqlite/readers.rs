@@ -1,5 +1,4 @@
-//! Connections that read: how they are held back while the log is reset, and the time limit of what
-//! runs on them.
+//! Connections that read. They are blocked while the log is reset, and can have a time limit for statements.
 
 use std::{
     ops::{Deref, DerefMut},
@@ -16,26 +15,26 @@ use tokio::sync::{OwnedRwLockReadGuard, RwLock};
 use super::open::PATIENCE;
 use crate::pool::{AcquireError, Connect, Connections, Loan};
 
-/// Lock that readers share, and that excludes them while the log is reset. Its queue is fair, so that
-/// constant reading cannot keep the reset away.
+/// Lock that readers share. It excludes them while the log is reset. Its queue is fair, so that overlapping
+/// reads cannot prevent the reset.
 pub(super) type Gate = Arc<RwLock<()>>;
 
-/// Virtual machine instructions between two looks at the time: some ten microseconds.
+/// Number of virtual machine instructions between two checks of the deadline, about ten microseconds.
 const INSTRUCTIONS_PER_LOOK: i32 = 1_000;
 
-/// Connections that read.
+/// Pool of connections that read.
 pub(super) struct Readers {
     connections: Connections<File>,
     gate: Gate,
 }
 
-/// Connection on loan that reads.
+/// Connection that reads. It returns to its pool when it is dropped.
 pub(crate) struct Reader {
     connection: Loan<File>,
     _pass: OwnedRwLockReadGuard<()>,
 }
 
-/// A database file.
+/// Options that open a database file.
 pub(super) struct File(SqliteConnectOptions);
 
 impl Connect for File {
@@ -54,7 +53,8 @@ impl Readers {
     }
 
     pub(super) async fn acquire(&self) -> sqlx::Result<Reader> {
-        // The connection first: a request that waits for one must not hold up the reset of the log.
+        // The connection comes first. A request that waits for a connection must not delay the reset of the
+        // log.
         let connection = self.connections.acquire().await.map_err(|error| match error {
             AcquireError::NotOpened(error) => error,
             AcquireError::TimedOut => sqlx::Error::PoolTimedOut,
@@ -87,15 +87,14 @@ impl DerefMut for Reader {
     }
 }
 
-/// Time limit of the statements on a connection, until the next limit is set on it. Dropping it
-/// interrupts the statement that runs: the thread of the connection would continue for a client that
-/// has gone.
+/// Time limit of the statements on a connection until the next limit is set. Dropping it interrupts the
+/// running statement. The thread of the connection would otherwise continue for a canceled request.
 pub(super) struct Deadline {
     is_over: Arc<AtomicBool>,
 }
 
 impl Deadline {
-    /// Limits what runs on `connection` from now on, after the statement that still runs there.
+    /// Sets the time limit of all further statements on `connection`. Waits for the running statement first.
     pub(super) async fn set(connection: &mut SqliteConnection, timeout: Duration) -> sqlx::Result<Self> {
         let mut handle = connection.lock_handle().await?;
         let is_over = Arc::new(AtomicBool::new(false));
@@ -135,15 +134,15 @@ mod tests {
         *,
     };
 
-    /// Never returns a row.
+    /// Statement that never ends.
     const ENDLESS: &str = "WITH RECURSIVE n (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n) \
                            SELECT n FROM n WHERE n < 0";
 
     #[tokio::test]
-    async fn a_statement_is_interrupted_at_its_deadline_and_the_next_is_not() {
-        let (store, _options, _folder) = impatient_store().await;
+    async fn a_deadline_interrupts_a_statement_but_not_the_next_one() {
+        let (store, _options, _directory) = impatient_store().await;
         let mut reader = store.list_readers.acquire().await.expect("a reader");
-        let _over = Deadline::set(&mut reader, Duration::ZERO).await.expect("set");
+        let _expired = Deadline::set(&mut reader, Duration::ZERO).await.expect("set");
         let error = sqlx::query(ENDLESS).fetch_all(&mut *reader).await.expect_err("interrupted");
         assert!(is_interrupted(&error), "{error}");
         let _later = Deadline::set(&mut reader, Duration::from_hours(1)).await.expect("set");
@@ -153,19 +152,19 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_statement_whose_client_has_gone_is_interrupted() {
-        let (store, _options, _folder) = impatient_store().await;
+    async fn a_statement_of_a_canceled_request_is_interrupted() {
+        let (store, _options, _directory) = impatient_store().await;
         let mut reader = store.list_readers.acquire().await.expect("a reader");
         let deadline = Deadline::set(&mut reader, Duration::from_hours(1)).await.expect("set");
         assert!(sqlx::query(ENDLESS).fetch_all(&mut *reader).now_or_never().is_none());
         drop(deadline);
-        // Waits for the statement that runs on the connection.
+        // Waits for the running statement on the connection.
         Deadline::set(&mut reader, Duration::from_hours(1)).await.expect("set");
     }
 
     #[tokio::test]
     async fn a_list_that_takes_too_long_is_refused() {
-        let (mut store, _options, _folder) = impatient_store().await;
+        let (mut store, _options, _directory) = impatient_store().await;
         store.search_timeout = Duration::ZERO;
         let users = "WITH RECURSIVE n (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 1500) \
                      INSERT INTO users (id, phone, invite_code, is_staff, is_active, date_joined, \
@@ -178,19 +177,19 @@ mod tests {
             filter: UserFilter::default(),
             caller: UserId(Uuid::nil()),
         };
-        let refused = store.users(&query).await.expect("an answer");
+        let refused = store.users(&query).await.expect("a result");
         assert_eq!(refused, Err(Refusal::SearchTooBroad));
         store.search_timeout = Duration::from_hours(1);
-        assert_eq!(store.users(&query).await.expect("an answer").expect("in time").count, 1_500);
+        assert_eq!(store.users(&query).await.expect("a result").expect("in time").count, 1_500);
         query.position = Position::START;
         store.search_timeout = Duration::ZERO;
-        let first = store.users(&query).await.expect("an answer");
-        assert!(first.is_ok(), "a list that is not expensive has no such limit");
+        let first = store.users(&query).await.expect("a result");
+        assert!(first.is_ok(), "a list that is not expensive must not have this limit");
     }
 
     #[tokio::test]
-    async fn expensive_lists_keep_no_other_request_waiting() {
-        let (store, _options, _folder) = impatient_store().await;
+    async fn expensive_lists_do_not_block_other_requests() {
+        let (store, _options, _directory) = impatient_store().await;
         let _place = store.lists.enter(UserId(Uuid::nil())).await.expect("a place");
         let _reader = store.list_readers.acquire().await.expect("a reader");
         execute(&store, COUNT).await.expect("written");
@@ -201,6 +200,6 @@ mod tests {
             filter: UserFilter::default(),
             caller: UserId(Uuid::nil()),
         };
-        store.users(&first).await.expect("an answer").expect("in time");
+        store.users(&first).await.expect("a result").expect("in time");
     }
 }

@@ -1,4 +1,4 @@
-//! Rows of SQLite, which has no type for times: they are microseconds.
+//! Conversion of SQLite rows. SQLite has no type for times, so they are stored as microseconds.
 
 use sqlx::{Sqlite, sqlite::SqliteRow};
 

@@ -1,4 +1,4 @@
-//! The index over the search: which user has which grams.
+//! Search index, which maps grams to users.
 
 use std::fmt::Write as _;
 
@@ -11,12 +11,12 @@ use sqlx::SqliteConnection;
 use super::{rows, statements};
 use crate::error::failure;
 
-/// Takes a new user into the index.
+/// Adds a new user to the index.
 pub(super) async fn add(connection: &mut SqliteConnection, user: &User) -> Result<()> {
     write(connection, statements::NEW_GRAMS, user).await
 }
 
-/// Stores the grams of a user, in place of what was stored before.
+/// Replaces the grams of a user.
 pub(super) async fn put(connection: &mut SqliteConnection, user: &User) -> Result<()> {
     write(connection, statements::PUT_GRAMS, user).await
 }
@@ -28,7 +28,7 @@ async fn write(connection: &mut SqliteConnection, statement: &'static str, user:
     Ok(())
 }
 
-/// Fills the index with users who were there before it.
+/// Fills the index with the users that are older than the index.
 pub(super) async fn fill(connection: &mut SqliteConnection) -> Result<()> {
     let mut last: i64 = 0;
     loop {
@@ -44,8 +44,8 @@ pub(super) async fn fill(connection: &mut SqliteConnection) -> Result<()> {
     }
 }
 
-/// What the index is asked for to find all who may match every term. Words need no escaping, since
-/// they have letters and digits only.
+/// Returns the expression that finds all candidates for a match of every term in the index. Words need no
+/// escaping, because they have letters and digits only.
 pub(super) fn expression(terms: &[SearchTerm]) -> String {
     let mut expression = String::new();
     for term in terms {
@@ -63,7 +63,7 @@ fn all_of(grams: &[Gram]) -> String {
     grams.iter().map(|gram| word(*gram)).collect::<Vec<_>>().join(" AND ")
 }
 
-/// A gram as a word, which begins with a letter so that it is not taken for a number.
+/// Formats a gram as a word. It starts with a letter, so that it is not parsed as a number.
 fn word(gram: Gram) -> String {
     format!("g{gram:x}")
 }

@@ -1,30 +1,30 @@
-//! Every statement but the list of users, which is put together from its filter.
+//! All SQL statements except the list of users, which is built from its filter.
 //!
-//! A limit is `$1 + 0`: SQLite plans a statement anew each time that the value of a bare one is given,
-//! and planning takes longer than running.
+//! A limit is written as `$1 + 0`. If it were `$1`, SQLite would plan the statement again for each value, and
+//! planning takes longer than running.
 
 use crate::rows::{challenge_columns, invitee_columns, session_columns, user_columns};
 
-/// Excludes every other transaction that writes, here and in other processes.
+/// Starts a transaction that excludes all other writing transactions, in this process and in others.
 pub(super) const BEGIN: &str = "BEGIN IMMEDIATE";
 
-/// The same for a group of steps, of which the first begins.
+/// Starts a transaction for a group of writes, and the savepoint of the first write.
 pub(super) const BEGIN_GROUP: &str = "BEGIN IMMEDIATE; SAVEPOINT step";
 
-/// Keeps a step of a group; the next begins.
+/// Keeps a write of a group, and starts the savepoint of the next write.
 pub(super) const NEXT_STEP: &str = "RELEASE step; SAVEPOINT step";
 
-/// Undoes a step of a group alone; the next begins.
+/// Undoes a single write of a group. The savepoint remains for the next write.
 pub(super) const UNDO_STEP: &str = "ROLLBACK TO step";
 
-/// Ends a group, and with it its last step.
+/// Commits a group.
 pub(super) const COMMIT: &str = "COMMIT";
 
 pub(super) const ROLLBACK: &str = "ROLLBACK";
 
 pub(super) const MIGRATIONS_TABLE: &str = "_referral_migrations";
 
-/// The table with the oldest version of the program that works with each migration.
+/// Table with the oldest version of the program that works with each migration.
 pub(super) const COMPATIBILITY_TABLE: &str = "migration_compatibility";
 
 pub(super) const HAS_MIGRATIONS: &str = "SELECT count(*) = 2 FROM sqlite_master \
@@ -33,8 +33,8 @@ pub(super) const HAS_MIGRATIONS: &str = "SELECT count(*) = 2 FROM sqlite_master 
 pub(super) const APPLIED_MIGRATIONS: &str = "SELECT version, checksum, success, oldest_program FROM _referral_migrations \
      LEFT JOIN migration_compatibility USING (version) ORDER BY version";
 
-/// What follows a user `u`, to have one row for each of the newest invitees, at most `$2`; and one
-/// row without an invitee if there is none.
+/// Joins and conditions that follow a user `u`. They select one row for each of the newest invitees, at most
+/// `$2`, or one row without an invitee if there are none.
 macro_rules! newest_invitees {
     ($condition:literal) => {
         concat!(
@@ -76,7 +76,7 @@ pub(super) const NEW_USER: &str = "\
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) \
     ON CONFLICT (invite_code) DO NOTHING";
 
-/// Takes a user into the index of the search: two rows.
+/// Adds a user to the search index. Writes two rows.
 pub(super) const NEW_GRAMS: &str = "\
     INSERT INTO user_numbers (user_id) VALUES ($1); \
     INSERT INTO user_grams (rowid, grams) \
@@ -95,7 +95,7 @@ pub(super) const USERS_AFTER_NUMBER: &str = concat!(
      WHERE n.number > $1 ORDER BY n.number LIMIT 1000"
 );
 
-/// All that can change of a user, except for the count of invitees, which a trigger keeps.
+/// Changes all mutable columns of a user except the count of invitees, which a trigger updates.
 pub(super) const CHANGE_USER: &str = "\
     UPDATE users SET email = $2, first_name = $3, last_name = $4, is_staff = $5, is_active = $6, \
                      last_login = $7, search_public = $8, search_private = $9 \
@@ -103,7 +103,8 @@ pub(super) const CHANGE_USER: &str = "\
 
 pub(super) const USER_TOTAL: &str = "SELECT users AS counted FROM totals";
 
-/// A page of invitees, each with the count of all; one row without an invitee if there is none.
+/// Selects a page of invitees. Each row has the count of all invitees. If there are no invitees, there is one
+/// row without an invitee.
 pub(super) const INVITEES: &str = concat!(
     "SELECT u.invited_count, ",
     invitee_columns!(),
@@ -115,8 +116,8 @@ pub(super) const INVITEES: &str = concat!(
 pub(super) const NEW_INVITATION: &str =
     "INSERT INTO invitations (invitee, inviter, code, accepted_at, via) VALUES ($1, $2, $3, $4, $5)";
 
-/// Whether `$2` is `$1`, or among the inviters of `$1`. `UNION` visits nobody twice, so it ends
-/// even where there is a loop.
+/// Selects whether `$2` is `$1` or one of its direct or indirect inviters. `UNION` visits each user once, so
+/// the query ends even if there is a loop.
 pub(super) const LINEAGE_HAS: &str = "\
     WITH RECURSIVE lineage (id) AS ( \
         SELECT $1 \
@@ -125,8 +126,8 @@ pub(super) const LINEAGE_HAS: &str = "\
     ) \
     SELECT EXISTS (SELECT 1 FROM lineage WHERE id = $2)";
 
-/// All that a request for a code is decided on, but for messages and what is usual: the newest code
-/// of a phone, when its user last signed in, and seven counters.
+/// Selects the facts for a request for a code, except messages and the usual number of failures: the newest
+/// challenge of a phone, the last login of its user, seven counters, and the state of the service.
 pub(super) const CHALLENGE_FACTS: &str = "\
     SELECT c.sent_at AS last_sent_at, c.redeemed_at IS NOT NULL AS last_is_redeemed, \
            c.code_length AS last_code_length, \
@@ -144,7 +145,7 @@ pub(super) const CHALLENGE_FACTS: &str = "\
     FROM (SELECT 1) one \
     LEFT JOIN challenges c ON c.id = (SELECT id FROM challenges WHERE phone = $1 ORDER BY id DESC LIMIT 1)";
 
-/// How the service is doing, as [`CHALLENGE_FACTS`] has it.
+/// Selects the state of the service in the same form as [`CHALLENGE_FACTS`].
 pub(super) const SERVICE_FACTS: &str = "\
     SELECT coalesce(sum(count), 0) AS failures, (SELECT attack_until FROM service_state) AS attack_until \
     FROM service_counts WHERE figure = 'failures' AND since >= $1";
@@ -162,7 +163,7 @@ pub(super) const COUNTERS: &str = "\
            (SELECT stamps FROM counters WHERE key = $3) AS counter_2, \
            (SELECT stamps FROM counters WHERE key = $4) AS counter_3";
 
-/// Stores counters: as many as have a key.
+/// Stores the counters whose key is not NULL.
 pub(super) const PUT_COUNTERS: &str = "\
     INSERT INTO counters (key, stamps, ends_at) \
     SELECT column1, column2, column3 \
@@ -170,7 +171,7 @@ pub(super) const PUT_COUNTERS: &str = "\
                  ($16, $17, $18), ($19, $20, $21)) WHERE column1 IS NOT NULL \
     ON CONFLICT (key) DO UPDATE SET stamps = excluded.stamps, ends_at = excluded.ends_at";
 
-/// Takes a stamp out of a few counters.
+/// Removes a stamp from up to six counters.
 pub(super) const TAKE_BACK: &str =
     "UPDATE counters SET stamps = replace(stamps, $1, '') WHERE key IN ($2, $3, $4, $5, $6, $7)";
 
@@ -181,8 +182,7 @@ pub(super) const COUNT_FOR_SERVICE: &str = "\
 pub(super) const NOTE_ATTACK: &str =
     "UPDATE service_state SET attack_until = max(coalesce(attack_until, $1), $1)";
 
-/// All that an attempt to sign in is decided on, but for the lineage, with the phone's newest
-/// challenge.
+/// Selects the facts for a sign-in except the lineage, with the newest challenge of the phone.
 pub(super) const SIGN_IN_FACTS: &str = concat!(
     "SELECT ",
     challenge_columns!(),
@@ -200,7 +200,7 @@ pub(super) const SIGN_IN_FACTS: &str = concat!(
       LEFT JOIN users u ON u.phone = $1 LEFT JOIN invitations i ON i.invitee = u.id"
 );
 
-/// The same, with the challenge `$8` if it is this phone's.
+/// Selects the same facts with the challenge `$8`, if it belongs to the phone.
 pub(super) const SIGN_IN_FACTS_NAMED: &str = concat!(
     "SELECT ",
     challenge_columns!(),
@@ -229,14 +229,14 @@ pub(super) const CHANGE_CHALLENGE: &str = "\
 
 pub(super) const DELETE_CHALLENGE: &str = "DELETE FROM challenges WHERE id = $1";
 
-/// Notes which gateway accepted the message of a challenge.
+/// Records the gateway that accepted the message of a challenge.
 pub(super) const NOTE_GATEWAY: &str =
     "UPDATE challenges SET gateway = $2 WHERE id = $1 AND redeemed_at IS NULL";
 
 pub(super) const MESSAGE: &str =
     "SELECT is_ours, region, status FROM messages WHERE gateway = $1 AND message_id = $2";
 
-/// Stores what is known of a message; when it was first heard of stays.
+/// Stores a message. The time of the first record does not change.
 pub(super) const PUT_MESSAGE: &str = "\
     INSERT INTO messages (gateway, message_id, is_ours, region, status, noted_at) \
     VALUES ($1, $2, $3, $4, $5, $6) \
@@ -269,7 +269,7 @@ pub(super) const REFRESH_FACTS: &str = concat!(
     ", u.is_active FROM sessions s JOIN users u ON u.id = s.user_id WHERE s.id = $1"
 );
 
-/// Redeems a challenge, which must not have been, and signs in its user: three rows.
+/// Redeems a challenge that is not redeemed yet, and signs its user in. Writes three rows.
 pub(super) const SIGN_IN: &str = "\
     UPDATE challenges SET redeemed_at = $21 WHERE id = $20 AND redeemed_at IS NULL; \
     UPDATE users SET last_login = $21 WHERE id = $2; \
@@ -286,7 +286,7 @@ pub(super) const CHANGE_SESSION: &str = "\
                         repeated_late = $18, late_repeats = $19 \
     WHERE id = $1";
 
-/// Deletes the sessions of a user but the newest `$2`.
+/// Deletes the sessions of a user except the newest `$2`.
 pub(super) const KEEP_NEWEST_SESSIONS: &str = "\
     DELETE FROM sessions WHERE user_id = $1 AND id <= ( \
         SELECT id FROM sessions WHERE user_id = $1 ORDER BY id DESC LIMIT 1 OFFSET $2 + 0)";
@@ -294,7 +294,7 @@ pub(super) const KEEP_NEWEST_SESSIONS: &str = "\
 pub(super) const NOTE_GRANT_USED: &str =
     "UPDATE sessions SET grant_used = 1 WHERE id = $1 AND access_id = $2 AND grant_used = 0";
 
-/// The sessions of a user that have not ended.
+/// Selects the sessions of a user that have not ended.
 pub(super) const SESSIONS: &str = concat!(
     "SELECT ",
     session_columns!(),
@@ -302,12 +302,12 @@ pub(super) const SESSIONS: &str = concat!(
       ORDER BY s.id DESC LIMIT $3 + 0"
 );
 
-/// Ends one of them.
+/// Ends one session of a user.
 pub(super) const END_SESSION: &str = "\
     UPDATE sessions SET revoked_at = $2, ends_at = $2 \
     WHERE user_id = $1 AND revoked_at IS NULL AND ends_at > $2 AND id = $3 RETURNING id";
 
-/// Ends all but one of them.
+/// Ends all sessions of a user except one.
 pub(super) const END_OTHER_SESSIONS: &str = "\
     UPDATE sessions SET revoked_at = $2, ends_at = $2 \
     WHERE user_id = $1 AND revoked_at IS NULL AND ends_at > $2 AND id <> $3 RETURNING id";

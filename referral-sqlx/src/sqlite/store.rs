@@ -1,7 +1,7 @@
-//! Each method of [`Storage`]: load the facts, let the core decide, write. What writes is one step
-//! of the writer's, which commits it.
+//! Implementation of [`Storage`]: each method loads the facts, lets the core decide, and writes the decision.
+//! The writer runs and commits each method that writes.
 //!
-//! No rule is here, and no SQL.
+//! This module contains no rules and no SQL.
 
 use std::time::Duration;
 
@@ -24,10 +24,10 @@ use uuid::Uuid;
 
 use super::{SqliteStore, disk, list, load, migrations, search, write};
 
-/// How long a read may wait to note something on the side.
+/// Time that a read waits for the record that a new token is in use.
 const NOTE_PATIENCE: Duration = Duration::from_millis(200);
 
-/// How long it may take to say whether requests can be served: those who ask wait a second.
+/// Time limit of the readiness check for the lock to write. Clients of the check wait one second.
 const READY_PATIENCE: Duration = Duration::from_millis(500);
 
 async fn in_time<T>(patience: Duration, work: impl Future<Output = Result<T>>) -> Result<T> {
@@ -74,7 +74,7 @@ impl Storage for SqliteStore {
     }
 
     async fn note_grant_used(&self, session: SessionId, access_id: Uuid) -> Result<()> {
-        // Whoever reads does not wait for those who write: the next read notes it.
+        // Only a short wait: the read does not depend on this record, and the next read writes it.
         let note =
             self.writer.write(move |connection| write::grant_used(connection, session, access_id).boxed());
         in_time(NOTE_PATIENCE, note).await
@@ -173,7 +173,7 @@ impl Storage for SqliteStore {
     }
 
     async fn check_ready(&self) -> StorageReadiness {
-        // The lock to write can be had.
+        // An empty write checks that the lock to write is available.
         let database = in_time(READY_PATIENCE, self.writer.write(|_| async { Ok(()) }.boxed())).await;
         if database.is_err() {
             return database.into();
@@ -187,7 +187,7 @@ impl Storage for SqliteStore {
     }
 
     async fn close(&self) {
-        // The writer last: with the last connection the log goes back into the file.
+        // The writer is closed last. Closing the last connection copies the log into the database file.
         self.list_readers.close().await;
         self.readers.close().await;
         self.writer.close().await;
@@ -263,7 +263,7 @@ async fn sign_in(connection: &mut SqliteConnection, request: &SignInRequest) -> 
         user
     };
     if let Some(max_sessions) = max_sessions {
-        // One is about to be added.
+        // One session is added next.
         write::keep_newest_sessions(connection, user.id, max_sessions - 1).await?;
     }
     let session = request.session_of(user.id);

@@ -1,4 +1,4 @@
-//! Writing what the core's rules decided.
+//! Statements that write the decisions of the core.
 
 use std::collections::BTreeMap;
 
@@ -20,10 +20,10 @@ use crate::{
     values::{failed_tries_to_bytes, retired_to_bytes, stamp_to_text, stamps_to_text, time_to_micros},
 };
 
-/// The keys that [`statements::TAKE_BACK`] has room for.
+/// Maximum number of keys of [`statements::TAKE_BACK`].
 const TAKEN_BACK_AT_ONCE: usize = 6;
 
-/// Makes a user with the first of the codes that is free.
+/// Creates a user with the first invite code that is free.
 pub(super) async fn new_user(
     connection: &mut SqliteConnection,
     new: &NewUser,
@@ -50,8 +50,8 @@ pub(super) async fn new_user(
     Err(StorageError::InviteCodesExhausted)
 }
 
-/// Stores `user` in place of the one with the same id: all but what never changes, and the count
-/// of invitees, which the database keeps itself.
+/// Replaces the user with the same id. Does not write immutable columns, or the count of invitees, which the
+/// database updates.
 pub(super) async fn user(connection: &mut SqliteConnection, user: &User) -> Result<()> {
     let keys = SearchKeys::of(user);
     let update = sqlx::query(statements::CHANGE_USER)
@@ -67,7 +67,7 @@ pub(super) async fn user(connection: &mut SqliteConnection, user: &User) -> Resu
     one_row(connection, update).await
 }
 
-/// Stores an invitation. Both users must be there.
+/// Stores an invitation. Both users must exist.
 pub(super) async fn invitation(connection: &mut SqliteConnection, invitation: &Invitation) -> Result<()> {
     let insert = sqlx::query(statements::NEW_INVITATION)
         .bind(invitation.invitee.0)
@@ -95,7 +95,7 @@ pub(super) async fn new_challenge(connection: &mut SqliteConnection, challenge: 
     one_row(connection, insert).await
 }
 
-/// Stores `challenge` in place of the one with the same id, which must not have been redeemed.
+/// Replaces the challenge with the same id, which must not be redeemed.
 pub(super) async fn challenge(connection: &mut SqliteConnection, challenge: &Challenge) -> Result<()> {
     let update = sqlx::query(statements::CHANGE_CHALLENGE)
         .bind(challenge.id.0)
@@ -106,13 +106,13 @@ pub(super) async fn challenge(connection: &mut SqliteConnection, challenge: &Cha
     one_row(connection, update).await
 }
 
-/// Deletes a challenge, and says whether it was there.
+/// Deletes a challenge. Returns `true` if it existed.
 pub(super) async fn delete_challenge(connection: &mut SqliteConnection, id: ChallengeId) -> Result<bool> {
     let delete = sqlx::query(statements::DELETE_CHALLENGE).bind(id.0);
     Ok(delete.execute(connection).await.map_err(failure)?.rows_affected() > 0)
 }
 
-/// Notes which gateway accepted the message of a challenge, if it is there and not redeemed.
+/// Records the gateway that accepted the message of a challenge, if the challenge exists and is not redeemed.
 pub(super) async fn gateway(
     connection: &mut SqliteConnection,
     challenge: ChallengeId,
@@ -123,7 +123,7 @@ pub(super) async fn gateway(
     Ok(())
 }
 
-/// Stores what is known of a message, which is heard of now, or was before.
+/// Stores a message. `now` is its time of record if it is new.
 pub(super) async fn message(
     connection: &mut SqliteConnection,
     key: &MessageKey,
@@ -140,8 +140,8 @@ pub(super) async fn message(
     one_row(connection, put).await
 }
 
-/// Counts what is to be counted. `facts` are what the counters are: nobody else has written meanwhile, so
-/// those that do not change need not be touched.
+/// Updates counters. `facts` are the stored counters. No other request has changed them in the meantime, so
+/// unchanged counters are not written.
 pub(super) async fn counting(
     connection: &mut SqliteConnection,
     facts: &Counters,
@@ -158,7 +158,7 @@ pub(super) async fn counting(
         });
         rows_written(connection, put, changed.len() as u64).await?;
     }
-    // A code is one stamp in a few counters, so that these are one statement.
+    // A code has the same stamp in several counters, so one statement refunds it in all of them.
     let mut refunds: BTreeMap<Stamp, Vec<&str>> = BTreeMap::new();
     for (key, stamp) in &counting.refunds {
         refunds.entry(*stamp).or_default().push(key.as_str());
@@ -185,7 +185,7 @@ pub(super) async fn attack(connection: &mut SqliteConnection, until: OffsetDateT
     one_row(connection, sqlx::query(statements::NOTE_ATTACK).bind(time_to_micros(until))).await
 }
 
-/// Redeems a challenge, which must not have been, and signs its user in.
+/// Redeems a challenge that is not redeemed yet, and signs its user in.
 pub(super) async fn sign_in(
     connection: &mut SqliteConnection,
     redeemed: &Challenge,
@@ -197,7 +197,7 @@ pub(super) async fn sign_in(
     rows_written(connection, write, 3).await
 }
 
-/// Stores `session` in place of the one with the same id.
+/// Replaces the session with the same id.
 pub(super) async fn session(connection: &mut SqliteConnection, session: &Session) -> Result<()> {
     one_row(connection, bind_session(statements::CHANGE_SESSION, session)).await
 }
@@ -221,7 +221,7 @@ pub(super) async fn key(connection: &mut SqliteConnection, key: &KnownKey) -> Re
     one_row(connection, put).await
 }
 
-/// Records settings in place of those of the same names.
+/// Records settings. Replaces settings with the same names.
 pub(super) async fn shared_settings(
     connection: &mut SqliteConnection,
     settings: &[SharedSetting],
@@ -233,7 +233,7 @@ pub(super) async fn shared_settings(
     Ok(())
 }
 
-/// Ends sessions of a user, and says which.
+/// Ends sessions of a user, and returns their ids.
 pub(super) async fn end_sessions(
     connection: &mut SqliteConnection,
     user: UserId,
@@ -252,7 +252,7 @@ pub(super) async fn end_sessions(
     Ok(ended.into_iter().map(SessionId).collect())
 }
 
-/// Deletes the sessions of a user but the newest `number`.
+/// Deletes the sessions of a user except the newest `number`.
 pub(super) async fn keep_newest_sessions(
     connection: &mut SqliteConnection,
     user: UserId,
@@ -263,7 +263,7 @@ pub(super) async fn keep_newest_sessions(
     Ok(())
 }
 
-/// Deletes some of what is over.
+/// Deletes a batch of expired rows from each table, and returns their number.
 pub(super) async fn sweep(connection: &mut SqliteConnection, sweep: Sweep) -> Result<u64> {
     let Sweep { ended_before, figures_before, messages_before, batch } = sweep;
     let mut swept = 0;
@@ -280,7 +280,7 @@ pub(super) async fn sweep(connection: &mut SqliteConnection, sweep: Sweep) -> Re
     Ok(swept)
 }
 
-/// The values of a session, in the order in which both statements that write one number them.
+/// Binds the values of a session. Both statements that write a session number them in this order.
 fn bind_session<'q>(statement: &'static str, session: &'q Session) -> Query<'q, Sqlite, SqliteArguments> {
     sqlx::query(statement)
         .bind(session.id.0)
@@ -304,8 +304,7 @@ fn bind_session<'q>(statement: &'static str, session: &'q Session) -> Query<'q, 
         .bind(session.late_repeats)
 }
 
-/// Executes a statement that must write one row, since what it names was just read under the
-/// same lock.
+/// Executes a statement that must write one row, because the row was read under the same lock.
 async fn one_row(
     connection: &mut SqliteConnection,
     statement: Query<'_, Sqlite, SqliteArguments>,
@@ -322,5 +321,5 @@ async fn rows_written(
     if written == expected {
         return Ok(());
     }
-    Err(StorageError::Failed("what was to be changed is not there, or was over already".into()))
+    Err(StorageError::Failed("a row to change is missing or can no longer change".into()))
 }

@@ -1,8 +1,8 @@
-//! The one connection that writes, and the queue in front of it.
+//! Writer with a single connection and a queue.
 //!
-//! What waits in the queue is written in one transaction and committed together, since the commit,
-//! which waits for the disk, is what costs. Each step is on its own all the same: one that fails is
-//! undone alone, and nobody is answered before the commit that holds what they asked for.
+//! The writes in the queue are committed together in one transaction, because the commit, which waits for the
+//! disk, is the most expensive part. Each write has its own savepoint. A failed write is undone without the
+//! others. A caller gets its result only after the commit of its write.
 
 use std::{panic::AssertUnwindSafe, pin::pin, sync::Arc};
 
@@ -21,13 +21,13 @@ use super::{
 };
 use crate::error::failure;
 
-/// How many steps are committed together at most, so that the first does not wait for long.
+/// Maximum number of writes in one commit, so that the first write does not wait long.
 const MAX_GROUP: usize = 64;
 
-/// How many steps wait at most; others wait to wait, for as long as one waits for a connection.
+/// Maximum length of the queue. Further writes wait up to [`PATIENCE`] for space in the queue.
 const MAX_QUEUE: usize = 1_024;
 
-/// Takes steps that write, and does them one after another.
+/// Handle of the writer, which executes writes sequentially.
 pub(crate) struct Writer {
     queue: mpsc::Sender<Message>,
 }
@@ -38,29 +38,29 @@ enum Message {
 }
 
 impl Writer {
-    /// Begins to take steps. `connection` is opened anew with `options` if it breaks.
-    /// Keeps `log` short.
+    /// Starts the writer. If `connection` breaks, the writer opens a new one with `options`. The writer also
+    /// limits the length of `log`.
     pub(super) fn start(connection: SqliteConnection, options: SqliteConnectOptions, log: Log) -> Self {
         let (queue, steps) = mpsc::channel(MAX_QUEUE);
         tokio::spawn(Worker { steps, connection, options, log, closing: None }.work());
         Self { queue }
     }
 
-    /// Does one step that excludes all others that write, here and in other processes: whatever it
-    /// wrote is committed if it ends well, refusals included, and undone if it fails.
+    /// Executes a write that excludes all other writes, in this process and in others. Its changes are
+    /// committed if `step` returns `Ok`, also for a refusal, and undone if it returns an error.
     pub(crate) async fn write<T, F>(&self, step: F) -> Result<T>
     where
         T: Send + 'static,
         F: for<'c> FnOnce(&'c mut SqliteConnection) -> BoxFuture<'c, Result<T>> + Send + 'static,
     {
-        let (answer, answered) = oneshot::channel();
+        let (answer, outcome) = oneshot::channel();
         let step = Message::Step(Box::new(Pending { step, answer }));
         let queued = self.queue.send_timeout(step, PATIENCE).await;
         queued.map_err(|error| StorageError::Unavailable(error.to_string().into()))?;
-        answered.await.unwrap_or_else(|_| Err(failure(sqlx::Error::PoolClosed)))
+        outcome.await.unwrap_or_else(|_| Err(failure(sqlx::Error::PoolClosed)))
     }
 
-    /// Closes the connection, after the steps that were begun.
+    /// Closes the connection after the queued writes.
     pub(crate) async fn close(&self) {
         let (closed, done) = oneshot::channel();
         if self.queue.send(Message::Close(closed)).await.is_ok() {
@@ -69,33 +69,33 @@ impl Writer {
     }
 }
 
-/// A step with whoever waits for it.
+/// Queued write with the channel for its result.
 struct Pending<T, F> {
     step: F,
     answer: oneshot::Sender<Result<T>>,
 }
 
-/// [`Pending`] without its type.
+/// [`Pending`] without its type parameters.
 trait Step: Send {
-    /// Whether nobody waits for it any more.
+    /// Returns `true` if the caller has dropped its request.
     fn is_abandoned(&self) -> bool;
 
-    /// Does the step, and says what is left to do.
+    /// Executes the write. The result is sent to the caller later.
     fn run<'c>(self: Box<Self>, connection: &'c mut SqliteConnection) -> BoxFuture<'c, Done>
     where
         Self: 'c;
 
-    /// Answers without having done anything.
+    /// Sends an error to the caller without executing the write.
     fn fail(self: Box<Self>, error: &Arc<sqlx::Error>);
 }
 
-/// A step that was done but is not committed yet.
+/// Executed write that is not committed yet.
 struct Done {
     is_sound: bool,
     answer: Answer,
 }
 
-/// Tells whoever waits what was done, or why it could not be committed.
+/// Function that sends the result to the caller, or the error if the commit failed.
 type Answer = Box<dyn FnOnce(Option<&Arc<sqlx::Error>>) + Send>;
 
 impl<T, F> Step for Pending<T, F>
@@ -113,9 +113,9 @@ where
     {
         let Self { step, answer } = *self;
         async move {
-            // A bug in one step must not take the writer from all others.
+            // A panic in one write must not stop the writer.
             let outcome = AssertUnwindSafe(async { step(connection).await }).catch_unwind().await;
-            let outcome = outcome.unwrap_or_else(|_| Err(StorageError::Failed("a step panicked".into())));
+            let outcome = outcome.unwrap_or_else(|_| Err(StorageError::Failed("a write panicked".into())));
             Done {
                 is_sound: outcome.is_ok(),
                 answer: Box::new(move |not_committed| {
@@ -123,7 +123,7 @@ where
                         Some(error) if outcome.is_ok() => Err(shared_failure(error)),
                         _ => outcome,
                     };
-                    // Whoever asked may have gone.
+                    // The caller may have dropped its request.
                     let _ = answer.send(outcome);
                 }),
             }
@@ -136,7 +136,7 @@ where
     }
 }
 
-/// One error for several who wait.
+/// Converts an error that is sent to several callers.
 fn shared_failure(error: &Arc<sqlx::Error>) -> StorageError {
     let source: BoxError = Arc::clone(error).into();
     if crate::error::is_passing(error) {
@@ -157,14 +157,14 @@ struct Worker {
     connection: SqliteConnection,
     options: SqliteConnectOptions,
     log: Log,
-    /// Whoever waits for the end.
+    /// Channel for the caller that waits until the writer is closed.
     closing: Option<oneshot::Sender<()>>,
 }
 
 impl Worker {
     async fn work(mut self) {
         while self.closing.is_none() {
-            // The log first, since readers are held back until it is reset.
+            // The log comes first, because readers are blocked until it is reset.
             let next = match select(pin!(self.log.quiet()), pin!(self.steps.recv())).await {
                 Either::Left((quiet, _)) => Next::Reset(quiet),
                 Either::Right((message, _)) => Next::Message(message),
@@ -186,10 +186,10 @@ impl Worker {
         }
     }
 
-    /// Does `first` and what waits behind it, and commits all together.
+    /// Executes `first` and the writes in the queue, and commits them together.
     async fn commit_group(&mut self, first: Box<dyn Step>) {
         if let Err(error) = self.begin().await {
-            // Whoever waits would wait for the same again, each in turn.
+            // Otherwise each write in the queue would wait for the same error sequentially.
             let error = Arc::new(error);
             first.fail(&error);
             while let Some(step) = self.take_step() {
@@ -202,7 +202,7 @@ impl Worker {
         while let Some(step) = next.take() {
             match self.run_alone(step).await {
                 Ok(done) => group.push(done),
-                // The transaction is gone, and with it all that was done in it.
+                // The transaction and all its writes are undone.
                 Err((done, error)) => {
                     group.push(done);
                     self.end(group, Err(error)).await;
@@ -217,7 +217,7 @@ impl Worker {
         self.end(group, committed).await;
     }
 
-    /// The next step that waits, if one does.
+    /// Takes the next write from the queue, if there is one.
     fn take_step(&mut self) -> Option<Box<dyn Step>> {
         loop {
             match self.steps.try_recv().ok()? {
@@ -231,24 +231,25 @@ impl Worker {
         }
     }
 
-    /// Does a step, in the savepoint that waits for it, so that it can be undone alone.
+    /// Executes a write in the savepoint that was prepared for it, so that it can be undone without the
+    /// others.
     async fn run_alone(&mut self, step: Box<dyn Step>) -> std::result::Result<Done, (Done, sqlx::Error)> {
         let done = step.run(&mut self.connection).await;
         let settle = if done.is_sound { statements::NEXT_STEP } else { statements::UNDO_STEP };
         match self.execute(settle).await {
             Ok(()) => Ok(done),
-            // A step that failed has ended the transaction: the disk is full, say. To the others of
-            // the group that is no fault of theirs, and passes.
+            // The failed write has ended the transaction, for example because the disk is full. The other
+            // writes of the group get a transient error.
             Err(error) if !done.is_sound => Err((done, sqlx::Error::Io(std::io::Error::other(error)))),
             Err(error) => Err((done, error)),
         }
     }
 
-    /// Answers all of a group.
+    /// Sends their results to all callers of a group.
     async fn end(&mut self, group: Vec<Done>, committed: sqlx::Result<()>) {
         let error = committed.err().map(Arc::new);
         if error.is_some() {
-            // Where SQLite has undone the transaction itself, there is nothing left to undo.
+            // This fails if SQLite has rolled the transaction back itself.
             let _ = self.execute(statements::ROLLBACK).await;
         }
         for done in group {
@@ -259,11 +260,11 @@ impl Worker {
     async fn begin(&mut self) -> sqlx::Result<()> {
         match self.execute(statements::BEGIN_GROUP).await {
             Err(sqlx::Error::WorkerCrashed) => {
-                tracing::warn!("the connection that writes is replaced");
+                tracing::warn!("replacing the broken connection that writes");
                 self.connection = self.options.connect().await?;
                 self.execute(statements::BEGIN_GROUP).await
             }
-            begun => begun,
+            result => result,
         }
     }
 
@@ -284,8 +285,8 @@ mod tests {
         *,
     };
 
-    /// Does all at once: the first blocks the writer until the others wait behind it, so that
-    /// these are one group.
+    /// Executes three statements as one group. Another write blocks the writer until all three are in the
+    /// queue.
     async fn in_one_group(store: &SqliteStore, statements: [&'static str; 3]) -> [Result<()>; 3] {
         let (open, gate) = tokio::sync::oneshot::channel::<()>();
         let blocking = store.writer.write(move |_| {
@@ -298,7 +299,7 @@ mod tests {
         let [first, second, third] = statements;
         let last = async {
             let written = execute(store, third);
-            // It is queued at its first poll, as those before it were.
+            // The write is queued at its first poll, like the ones before it.
             let (written, _) = tokio::join!(written, async { open.send(()) });
             written
         };
@@ -308,8 +309,8 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_step_that_fails_in_a_group_hurts_no_other() {
-        let (store, _options, _folder) = impatient_store().await;
+    async fn a_failed_write_does_not_affect_others_of_its_group() {
+        let (store, _options, _directory) = impatient_store().await;
         let bad = "UPDATE totals SET users = -1";
         let [first, second, third] = in_one_group(&store, [COUNT, bad, COUNT]).await;
         assert!(first.is_ok() && third.is_ok());
@@ -318,17 +319,17 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn nobody_of_a_group_that_is_not_committed_is_told_that_all_is_well() {
-        let (store, _options, _folder) = impatient_store().await;
-        // As if the disk were full: the transaction is gone, and with it what was done in it.
+    async fn all_writes_of_a_group_fail_if_it_is_not_committed() {
+        let (store, _options, _directory) = impatient_store().await;
+        // As on a full disk, the transaction and its writes are undone.
         let outcomes = in_one_group(&store, [COUNT, "ROLLBACK", COUNT]).await;
-        assert!(matches!(outcomes, [Err(_), Err(_), Ok(())]), "the third begins a group of its own");
+        assert!(matches!(outcomes, [Err(_), Err(_), Ok(())]), "the third must be in another group");
         assert_eq!(counted(&store).await, 1);
     }
 
     #[tokio::test]
-    async fn a_step_that_panics_is_undone_and_takes_no_other_with_it() {
-        let (store, _options, _folder) = impatient_store().await;
+    async fn a_panicking_write_is_undone_and_the_writer_continues() {
+        let (store, _options, _directory) = impatient_store().await;
         let bug = store.writer.write::<(), _>(|connection| {
             async move {
                 connection.execute(COUNT).await.expect("written");
@@ -342,9 +343,9 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_transaction_that_sqlite_undid_does_not_keep_others_from_beginning() {
-        let (store, _options, _folder) = impatient_store().await;
-        // As if the disk were full: the file may not grow.
+    async fn the_writer_continues_after_sqlite_rolls_back_a_transaction() {
+        let (store, _options, _directory) = impatient_store().await;
+        // As on a full disk, the file cannot grow.
         let fill = store.writer.write::<(), _>(|connection| {
             async move {
                 let pages = sqlx::query("PRAGMA page_count").fetch_one(&mut *connection).await;
@@ -363,8 +364,8 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_waits_is_written_before_the_end_and_what_comes_later_is_refused() {
-        let (store, _options, _folder) = impatient_store().await;
+    async fn queued_writes_are_committed_before_close_and_later_ones_are_rejected() {
+        let (store, _options, _directory) = impatient_store().await;
         let (first, second, ()) =
             tokio::join!(biased; execute(&store, COUNT), execute(&store, COUNT), store.writer.close());
         assert!(first.is_ok() && second.is_ok());
