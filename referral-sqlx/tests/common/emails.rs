@@ -1,4 +1,4 @@
-//! Addresses that the tables take and those that they refuse, whatever the program lets through.
+//! Email addresses that the tables accept and reject, independently of the checks in the program.
 
 pub(crate) const EMAILS: [&str; 5] = [
     "anna@example.com",

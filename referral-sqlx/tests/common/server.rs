@@ -1,9 +1,8 @@
-//! A PostgreSQL server for tests: the one that is installed, started on a free port and in a
-//! temporary folder, and gone when the tests are.
+//! PostgreSQL server for tests.
 //!
-//! With `REFERRAL_TEST_POSTGRES_URL` set, tests make their databases on that server instead. Where there
-//! is neither, a test that needs one says that it was left out; with `REFERRAL_TEST_REQUIRE_ALL` it
-//! fails.
+//! The installed server is started on a free port with a temporary directory, and stopped after the tests.
+//! With `REFERRAL_TEST_POSTGRES_URL` set, tests create their databases on that server instead. Without a
+//! server, a test that needs one reports that it is left out. With `REFERRAL_TEST_REQUIRE_ALL` set, it fails.
 
 use std::{
     io::{BufRead as _, BufReader, Write as _},
@@ -19,29 +18,31 @@ use std::{
 
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Executor as _, postgres::PgConnectOptions};
 
-/// Starts a server and says so, waits until whoever started it is gone, and leaves nothing behind.
-/// The arguments are the folder of the programs, that of the data, the port, options of the server, and what
-/// runs them.
+/// Shell script that starts a server and prints `ready`. It runs until the process that started it ends, and
+/// then stops the server and deletes its files. The arguments are the directory of the programs, the
+/// directory of the data, the port, the options of the server, and the command that runs the programs.
 const SCRIPT: &str = r#"
-bin=$1 folder=$2 port=$3 options=$4; shift 4
+bin=$1 directory=$2 port=$3 options=$4; shift 4
 trap '' INT TERM
-"$@" "$bin/initdb" -D "$folder/data" -U postgres -A trust -E UTF8 --no-locale --no-sync >"$folder/initdb.log" 2>&1 &&
-"$@" "$bin/pg_ctl" -D "$folder/data" -l "$folder/data/server.log" -w start \
+"$@" "$bin/initdb" -D "$directory/data" -U postgres -A trust -E UTF8 --no-locale --no-sync >"$directory/initdb.log" 2>&1 &&
+"$@" "$bin/pg_ctl" -D "$directory/data" -l "$directory/data/server.log" -w start \
   -o "-p $port -c listen_addresses=127.0.0.1 -k '' -c fsync=off -c max_connections=200 $options" >/dev/null 2>&1 &&
-echo ready || { cat "$folder"/*.log "$folder"/data/*.log; rm -rf "$folder"; exit 1; }
+echo ready || { cat "$directory"/*.log "$directory"/data/*.log; rm -rf "$directory"; exit 1; }
 read -r _
-"$@" "$bin/pg_ctl" -D "$folder/data" -m immediate stop >/dev/null 2>&1
-rm -rf "$folder"
+"$@" "$bin/pg_ctl" -D "$directory/data" -m immediate stop >/dev/null 2>&1
+rm -rf "$directory"
 "#;
 
-/// Starts a pooler in front of a server, and says so; otherwise as above. The arguments are the folder, the
-/// port, that of the server, and what runs it. Debian's `PgBouncer` wants to be told to let a parameter
-/// pass that `sqlx` sends. It keeps no connection for long, since each test has a database of its own and
-/// the server has not as many.
+/// Shell script that starts a pooler in front of a server, in the same form as [`SCRIPT`]. The arguments are
+/// the directory, the port, the port of the server, and the command that runs the pooler.
+///
+/// The `PgBouncer` of Debian must be configured to ignore a parameter that `sqlx` sends. Idle connections are
+/// closed early, because each test has its own database, and the server does not accept that many
+/// connections.
 const POOLER_SCRIPT: &str = r#"
-folder=$1 port=$2 server=$3; shift 3
+directory=$1 port=$2 server=$3; shift 3
 trap '' INT TERM
-cat >"$folder/pgbouncer.ini" <<END
+cat >"$directory/pgbouncer.ini" <<END
 [databases]
 * = host=127.0.0.1 port=$server user=postgres
 [pgbouncer]
@@ -55,17 +56,17 @@ server_idle_timeout = 1
 max_client_conn = 500
 ignore_startup_parameters = extra_float_digits
 END
-chmod a+r "$folder/pgbouncer.ini"
-"$@" pgbouncer "$folder/pgbouncer.ini" >"$folder/log" 2>&1 &
+chmod a+r "$directory/pgbouncer.ini"
+"$@" pgbouncer "$directory/pgbouncer.ini" >"$directory/log" 2>&1 &
 pooler=$!
-until grep -q 'process up' "$folder/log" || ! kill -0 $pooler 2>/dev/null; do :; done
-grep -q 'process up' "$folder/log" && echo ready || { cat "$folder/log"; rm -rf "$folder"; exit 1; }
+until grep -q 'process up' "$directory/log" || ! kill -0 $pooler 2>/dev/null; do :; done
+grep -q 'process up' "$directory/log" && echo ready || { cat "$directory/log"; rm -rf "$directory"; exit 1; }
 read -r _
 kill -KILL $pooler
-rm -rf "$folder"
+rm -rf "$directory"
 "#;
 
-/// A database of a test's own, empty at first.
+/// New empty database of one test.
 pub(crate) struct Database {
     pub(crate) url: String,
     name: String,
@@ -80,12 +81,13 @@ impl Source {
 }
 
 impl Database {
-    /// `None` where there is no server, which is said.
+    /// Creates a database. Without a server, returns `None` and reports it.
     pub(crate) async fn create() -> Option<Self> {
         Some(Self::create_on(server()?).await)
     }
 
-    #[allow(dead_code, reason = "not all who share this file start a server")]
+    /// Creates a database on a server that [`start_own`] has started.
+    #[allow(dead_code, reason = "not all users of this file start a server")]
     pub(crate) async fn create_on_own(server: &Source) -> Self {
         Self::create_on(server.url()).await
     }
@@ -103,7 +105,7 @@ impl Database {
     }
 }
 
-/// A server that tests did not start is left as it was.
+/// Drops the database if the tests did not start its server.
 impl Drop for Database {
     fn drop(&mut self) {
         let Some(Source::Given(server)) = source() else { return };
@@ -118,35 +120,35 @@ impl Drop for Database {
 
 pub(crate) async fn execute(server: &str, sql: &str) {
     let options: PgConnectOptions = server.parse().expect("the URL of a server");
-    let mut connection = options.connect().await.expect("the server lets us in");
+    let mut connection = options.connect().await.expect("the server accepts this user");
     connection.execute(AssertSqlSafe(sql.to_owned())).await.expect("done");
     connection.close().await.expect("closed");
 }
 
 pub(crate) enum Source {
-    /// Somebody else's.
+    /// Server at the URL of the environment variable.
     Given(String),
-    /// Ours, for as long as the child's input is open.
+    /// Server that the tests have started. It runs while the input of the child is open.
     Started { url: String, _child: Child },
 }
 
-/// The URL of the server.
+/// Returns the URL of the server. Without a server, returns `None` and reports it.
 fn server() -> Option<&'static str> {
     let source = source();
     if source.is_none() {
         leave_out(
-            "PostgreSQL is not installed (package `postgresql`), nor does REFERRAL_TEST_POSTGRES_URL name a server",
+            "PostgreSQL is not installed (package `postgresql`), and REFERRAL_TEST_POSTGRES_URL is not set",
         );
     }
     Some(source?.url())
 }
 
-/// Says what was left out, or fails where nothing may be.
-#[allow(dead_code, reason = "not all who share this file leave out more than the server")]
+/// Reports that a test is left out. Panics if all tests are required.
+#[allow(dead_code, reason = "not all users of this file leave out tests themselves")]
 pub(crate) fn leave_out(reason: &str) {
     let message = format!("LEFT OUT: {reason}");
     assert!(std::env::var_os("REFERRAL_TEST_REQUIRE_ALL").is_none(), "{message}");
-    // Past the test harness, which keeps what a passing test prints to itself.
+    // Written directly, because the test harness hides the output of a passing test.
     let _ = writeln!(std::io::stderr(), "{message}");
 }
 
@@ -160,23 +162,25 @@ fn source() -> Option<&'static Source> {
         .as_ref()
 }
 
-/// The folder of the server's programs: the one that a variable names, where Debian has them, the newest;
-/// or in the path.
+/// Returns the directory of the programs of the server: the value of an environment variable, or the newest
+/// of Debian, or the first in `PATH`.
 fn programs() -> Option<PathBuf> {
-    if let Some(folder) = std::env::var_os("REFERRAL_TEST_POSTGRES_BIN") {
-        return Some(folder.into());
+    if let Some(directory) = std::env::var_os("REFERRAL_TEST_POSTGRES_BIN") {
+        return Some(directory.into());
     }
     let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
-    let mut folders: Vec<_> = versions.map(|version| version.path().join("bin")).collect();
-    folders.sort();
-    folders.reverse();
+    let mut directories: Vec<_> = versions.map(|version| version.path().join("bin")).collect();
+    directories.sort();
+    directories.reverse();
     let path = std::env::var_os("PATH").unwrap_or_default();
-    folders.extend(std::env::split_paths(&path));
-    folders.into_iter().find(|folder| folder.join("initdb").exists() && folder.join("pg_ctl").exists())
+    directories.extend(std::env::split_paths(&path));
+    directories
+        .into_iter()
+        .find(|directory| directory.join("initdb").exists() && directory.join("pg_ctl").exists())
 }
 
-/// Starts another server, with these options, for one test.
-#[allow(dead_code, reason = "not all who share this file need one")]
+/// Starts another server for one test, with the given options.
+#[allow(dead_code, reason = "not all users of this file need one")]
 pub(crate) fn start_own(options: &str) -> Option<Source> {
     let programs = programs();
     if programs.is_none() {
@@ -192,9 +196,10 @@ fn start(programs: &Path, options: &str) -> Source {
     Source::Started { url: format!("postgres://postgres@127.0.0.1:{port}/postgres"), _child: child }
 }
 
-/// The same database behind a pooler that gives each transaction another connection. `None` where there
-/// is no pooler, or the server is not ours, which is said.
-#[allow(dead_code, reason = "not all who share this file have a pooler")]
+/// Returns the URL of the database behind a pooler that may run each transaction on a different connection.
+/// Returns `None` if the tests did not start the server, or if the pooler is not installed, and reports the
+/// latter.
+#[allow(dead_code, reason = "not all users of this file have a pooler")]
 pub(crate) fn behind_pooler(database: &Database) -> Option<String> {
     static POOLER: OnceLock<Option<(String, Child)>> = OnceLock::new();
     let Some(Source::Started { url: server, .. }) = source() else { return None };
@@ -213,7 +218,7 @@ pub(crate) fn behind_pooler(database: &Database) -> Option<String> {
     Some(format!("{url}/{}", database.name))
 }
 
-/// Free now; whoever takes it meanwhile makes the start fail, which is told.
+/// Returns a port that is free now. If another process takes it, the start fails with an error.
 fn free_port() -> String {
     let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|listener| listener.local_addr());
     free.expect("a free port").port().to_string()
@@ -223,18 +228,18 @@ fn path(path: &Path) -> &str {
     path.to_str().expect("a path in UTF-8")
 }
 
-/// Runs a script with a folder of its own between its arguments, until it says that it is ready.
+/// Starts a script and waits until it prints `ready`. A new directory is passed between its arguments.
 fn run(before: &[&str], after: &[&str]) -> Child {
-    let folder = tempfile::tempdir().expect("a temporary folder").keep();
+    let directory = tempfile::tempdir().expect("a temporary directory").keep();
     let mut command = Command::new("sh");
-    command.arg("-c").args(before).arg(&folder).args(after).current_dir(&folder);
-    // Apart from the process group of the tests: killed with them, it could not clean up.
+    command.arg("-c").args(before).arg(&directory).args(after).current_dir(&directory);
+    // A separate process group. If the script were killed with the tests, it could not clean up.
     command.process_group(0);
     if is_root() {
         // The server refuses to run as root.
-        let owned = Command::new("chown").arg("postgres").arg(&folder).status();
-        assert!(owned.expect("chown runs").success(), "there is a user `postgres`");
-        // It replaces itself by the program, so that killing it kills the program.
+        let owned = Command::new("chown").arg("postgres").arg(&directory).status();
+        assert!(owned.expect("chown runs").success(), "the user `postgres` must exist");
+        // `setpriv` replaces itself with the program, so that killing it kills the program.
         command.args(["setpriv", "--reuid=postgres", "--regid=postgres", "--init-groups", "--"]);
     } else {
         command.arg("env");
@@ -242,9 +247,9 @@ fn run(before: &[&str], after: &[&str]) -> Child {
     let mut child =
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("sh runs");
     let mut output = BufReader::new(child.stdout.take().expect("its output"));
-    let mut said = String::new();
-    while output.read_line(&mut said).expect("readable") > 0 && !said.ends_with("ready\n") {}
-    assert!(said.ends_with("ready\n"), "it did not start: {said}");
+    let mut printed = String::new();
+    while output.read_line(&mut printed).expect("readable") > 0 && !printed.ends_with("ready\n") {}
+    assert!(printed.ends_with("ready\n"), "failed to start: {printed}");
     child
 }
 

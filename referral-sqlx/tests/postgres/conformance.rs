@@ -1,4 +1,5 @@
-//! The suite of the core, over one pool and over several that share a database.
+//! Conformance suite of the core with one pool, with several pools that share a database, and behind a
+//! pooler.
 
 use std::sync::Arc;
 
@@ -6,7 +7,7 @@ use referral_core::storage::{MemoryStorage, Storage};
 use referral_sqlx::PostgresOptions;
 
 use crate::{
-    in_turn::InTurn,
+    round_robin::RoundRobin,
     server::{Database, behind_pooler},
 };
 
@@ -22,20 +23,20 @@ mod behind_a_pooler {
     referral_core::conformance!(super::pooled_store());
 }
 
-/// So many stores on the same new database. Where there is no server, which has been said, the
-/// cases run on what they have been seen to pass.
-async fn stores(count: usize) -> (Arc<InTurn>, Option<Database>) {
+/// Opens `count` stores on the same new database. Without a server, which is reported, the suite runs on
+/// [`MemoryStorage`].
+async fn stores(count: usize) -> (Arc<RoundRobin>, Option<Database>) {
     let Some(database) = Database::create().await else {
-        return (InTurn::new(vec![Arc::new(MemoryStorage::new())]), None);
+        return (RoundRobin::new(vec![Arc::new(MemoryStorage::new())]), None);
     };
     let mut stores: Vec<Arc<dyn Storage>> = Vec::new();
     for _ in 0..count {
         stores.push(referral_sqlx::connect(&database.url).await.expect("a new database"));
     }
-    (InTurn::new(stores), Some(database))
+    (RoundRobin::new(stores), Some(database))
 }
 
-/// A store that reaches its new database through a pooler in transaction mode.
+/// Opens a store on a new database through a pooler in transaction mode.
 async fn pooled_store() -> (Arc<dyn Storage>, Option<Database>) {
     let Some(database) = Database::create().await else {
         return (Arc::new(MemoryStorage::new()), None);

@@ -1,5 +1,5 @@
-//! What a fail-over does to connections: standbys, silence, balancers without a server, commits that wait
-//! for a standby that does not answer.
+//! Tests of connections in a fail-over: standbys, silent connections, balancers without a server, and commits
+//! that wait for a standby that does not respond.
 
 use std::{
     net::SocketAddr,
@@ -23,19 +23,20 @@ use crate::{
     trouble::Bench,
 };
 
-/// Passes connections on to a server.
+/// Behavior that forwards connections to a server.
 const PASS: u8 = 0;
-/// Leaves connections open, and passes nothing on: as a host that has lost its power.
+/// Behavior that keeps connections open and forwards nothing, like a host that has lost power.
 const SILENT: u8 = 1;
-/// Accepts connections and closes them: as a balancer without a server.
+/// Behavior that accepts connections and closes them, like a balancer without a server.
 const CLOSE: u8 = 2;
 
-/// Stands between the service and its server.
+/// Proxy between the service and its server.
 #[derive(Clone)]
 struct Proxy {
     address: SocketAddr,
-    /// What happens to new connections, and whether open ones have gone silent.
+    /// Behavior for new connections.
     behavior: Arc<AtomicU8>,
+    /// Number that is increased to silence the open connections.
     generation: Arc<AtomicU8>,
 }
 
@@ -60,7 +61,7 @@ impl Proxy {
             SILENT => return std::future::pending().await,
             _ => {}
         }
-        let mut server = TcpStream::connect(server).await.expect("the server is there");
+        let mut server = TcpStream::connect(server).await.expect("the server is running");
         let (mut to_server, mut to_client) = (vec![0; 8192], vec![0; 8192]);
         loop {
             tokio::select! {
@@ -79,7 +80,7 @@ impl Proxy {
         }
     }
 
-    /// Treats new connections in another way from now on.
+    /// Sets the behavior for new connections.
     fn set(&self, behavior: u8) {
         self.behavior.store(behavior, Ordering::SeqCst);
     }
@@ -116,14 +117,14 @@ async fn connections_to_a_former_primary_are_replaced() {
     let anna = bench.enter(1, None).await.expect("signed in");
     let name = bench.database.url.rsplit('/').next().expect("a name").to_owned();
     let set = |value: &str| format!("ALTER DATABASE {name} SET default_transaction_read_only = {value}");
-    // What a connection sees of a primary that became a standby: it answers, and does not write.
+    // Like a primary that became a standby, the database accepts reads but no writes.
     bench.operator.execute(AssertSqlSafe(set("on"))).await.expect("set");
     bench.cut_off().await;
     let error = bench.enter(2, None).await.expect_err("a standby");
     assert_eq!(error.code(), "unavailable");
     assert_eq!(bench.referral.check_ready().await.map_err(|error| error.code()), Err("unavailable"));
 
-    // Connections that are open keep the setting.
+    // Open connections keep the old setting.
     bench.operator.execute("SET default_transaction_read_only = off").await.expect("set");
     bench.operator.execute(AssertSqlSafe(set("off"))).await.expect("set");
     bench.referral.check_ready().await.expect("ready");
@@ -132,12 +133,12 @@ async fn connections_to_a_former_primary_are_replaced() {
 }
 
 #[tokio::test]
-async fn connections_that_have_gone_silent_are_replaced() {
+async fn silent_connections_are_replaced() {
     let mut options = PostgresOptions::default();
     options.statement_timeout = Duration::from_millis(100);
     let Some((bench, proxy)) = through_proxy(&options).await else { return };
     let anna = bench.enter(1, None).await.expect("signed in");
-    // As many connections as there may be.
+    // Opens the maximum number of connections.
     let many = (0..20).map(|_| bench.referral.current_user(&anna.tokens.access));
     for user in futures_util::future::join_all(many).await {
         user.expect("valid");
@@ -151,16 +152,16 @@ async fn connections_that_have_gone_silent_are_replaced() {
 }
 
 #[tokio::test]
-async fn a_request_that_is_given_up_on_a_silent_connection_frees_its_place() {
+async fn a_canceled_request_on_a_silent_connection_releases_its_place() {
     let mut options = PostgresOptions::default();
     options.statement_timeout = Duration::from_millis(100);
     options.max_connections = 1;
     let Some((bench, proxy)) = through_proxy(&options).await else { return };
     let anna = bench.enter(1, None).await.expect("signed in");
     proxy.silence_open();
-    let given_up =
+    let canceled =
         tokio::time::timeout(Duration::from_millis(1), bench.referral.set_active(anna.user.id, true));
-    given_up.await.expect_err("silence");
+    canceled.await.expect_err("a silent connection");
     bench.referral.current_user(&anna.tokens.access).await.expect("read on a new connection");
 }
 
@@ -199,7 +200,7 @@ async fn the_primary_is_found_among_several_hosts() {
     }
     let mut bench = Bench::at(&url, database, &PostgresOptions::default()).await;
     let anna = bench.enter(1, None).await.expect("signed in");
-    // Each in turn becomes the one that can be reached.
+    // Makes the servers reachable sequentially, one at a time.
     for reachable in [0, 1, 2, 0] {
         for (index, proxy) in proxies.iter().enumerate() {
             proxy.set(if index == reachable { PASS } else { [CLOSE, SILENT][index % 2] });
@@ -215,15 +216,15 @@ async fn the_primary_is_found_among_several_hosts() {
     assert_eq!(error.code(), "unavailable");
 }
 
-/// Returns a service, the server of its database, and the tokens of a user, where commits wait for a standby
-/// that is not there.
+/// Returns a service whose commits wait for a missing standby, the server of its database, and a user who is
+/// signed in.
 async fn without_standby(options: &PostgresOptions) -> Option<(Bench, Source, SignedIn)> {
     let server = start_own("-c synchronous_standby_names=absent -c synchronous_commit=local")?;
     let database = Database::create_on_own(&server).await;
     let url = database.url.clone();
     let mut bench = Bench::at(&url, database, options).await;
     let anna = bench.enter(1, None).await.expect("signed in");
-    bench.referral.current_user(&anna.tokens.access).await.expect("the token is in use from here on");
+    bench.referral.current_user(&anna.tokens.access).await.expect("the use of the token is recorded");
     let name = bench.database.url.rsplit('/').next().expect("a name");
     let wait = format!("ALTER DATABASE {name} SET synchronous_commit = on");
     bench.operator.execute(AssertSqlSafe(wait)).await.expect("set");
@@ -231,7 +232,7 @@ async fn without_standby(options: &PostgresOptions) -> Option<(Bench, Source, Si
     Some((bench, server, anna))
 }
 
-/// Returns the number of connections whose commits wait.
+/// Returns the number of connections that wait in a commit.
 async fn waiting_commits(bench: &mut Bench) -> i64 {
     let waiting = "SELECT count(*) FROM pg_stat_activity \
                    WHERE wait_event = 'SyncRep' AND backend_type = 'client backend'";
@@ -251,27 +252,27 @@ async fn reads_are_served_while_commits_wait_for_a_standby() {
         .collect();
     while waiting_commits(&mut bench).await == 0 {}
     for _ in 0..10 {
-        bench.referral.current_user(&anna.tokens.access).await.expect("read meanwhile");
+        bench.referral.current_user(&anna.tokens.access).await.expect("read while commits wait");
     }
-    assert!(writes.iter().any(|write| !write.is_finished()), "commits still wait");
+    assert!(writes.iter().any(|write| !write.is_finished()), "commits must still wait");
     for write in writes {
         write.abort();
     }
 }
 
 #[tokio::test]
-async fn commits_that_wait_for_a_standby_take_no_more_connections_than_there_are_places() {
+async fn commits_that_wait_for_a_standby_use_at_most_the_connections_for_writes() {
     let mut options = PostgresOptions::default();
     [options.statement_timeout, options.acquire_timeout] = [Duration::from_millis(100); 2];
     options.max_connections = 4;
     let Some((mut bench, _server, anna)) = without_standby(&options).await else { return };
-    // Each signs in by a code of its own, so that none waits for a lock of another.
+    // Each sign-in has its own phone and code, so that none waits for a lock of another one.
     for number in 2..12 {
-        let error = bench.enter(number, None).await.expect_err("no commit returns");
+        let error = bench.enter(number, None).await.expect_err("no commit finishes");
         assert_eq!(error.code(), "unavailable");
     }
     assert_eq!(waiting_commits(&mut bench).await, 2);
-    bench.referral.current_user(&anna.tokens.access).await.expect("read meanwhile");
+    bench.referral.current_user(&anna.tokens.access).await.expect("read while commits wait");
 
     let name = bench.database.url.rsplit('/').next().expect("a name");
     let no_wait = format!("ALTER DATABASE {name} RESET synchronous_commit");

@@ -1,11 +1,11 @@
-//! The storage in PostgreSQL, from outside: against the suite of the core, against raw SQL that
-//! goes around it, and against what goes wrong with a server.
+//! Tests of the storage in PostgreSQL: the conformance suite of the core, raw SQL that bypasses the storage,
+//! and failures of the server.
 #![cfg(feature = "postgres")]
 
 mod conformance;
 mod fail_over;
-#[path = "../common/in_turn.rs"]
-mod in_turn;
+#[path = "../common/round_robin.rs"]
+mod round_robin;
 mod schema;
 #[path = "../common/server.rs"]
 mod server;

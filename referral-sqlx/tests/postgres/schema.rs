@@ -1,4 +1,4 @@
-//! What the schema refuses when somebody writes around the code.
+//! Tests of the constraints of the schema with raw SQL that bypasses the storage.
 
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection, Row as _};
 
@@ -8,10 +8,10 @@ const USERS: &str = "INSERT INTO referral.users (id, phone, invite_code, is_staf
     VALUES ('00000000-0000-0000-0000-0000000000a1', '+79608543001', 'ANNA22', FALSE, TRUE, now()), \
            ('00000000-0000-0000-0000-0000000000b2', '+79608543002', 'BORIS2', FALSE, TRUE, now()), \
            ('00000000-0000-0000-0000-0000000000c3', '+79608543003', 'VERA22', FALSE, TRUE, now())";
-/// Not there yet.
+/// User that is not in the database.
 const GALYA: &str = "INSERT INTO referral.users (id, phone, invite_code, is_staff, is_active, date_joined) \
     VALUES ('00000000-0000-0000-0000-0000000000d4', '+79608543004', 'GALYA2', FALSE, TRUE, now())";
-/// Boris was invited by Anna.
+/// Invitation of Boris by Anna.
 const INVITATION: &str = "INSERT INTO referral.invitations (invitee, inviter, code, accepted_at, via) VALUES \
     ('00000000-0000-0000-0000-0000000000b2', '00000000-0000-0000-0000-0000000000a1', 'ANNA22', now(), 'sign_up')";
 const CHALLENGE: &str = "INSERT INTO referral.challenges (id, phone, number, code_length, code_hash, pepper_id, \
@@ -43,8 +43,8 @@ impl Bench {
         Ok(self.connection.execute(AssertSqlSafe(sql.to_owned())).await?.rows_affected())
     }
 
-    /// Asserts that a constraint stops each statement, and not a mistake in it.
-    async fn assert_refused(&mut self, statements: &[&str]) {
+    /// Asserts that a constraint rejects each statement. Other errors, such as a syntax error, fail the test.
+    async fn assert_rejected(&mut self, statements: &[&str]) {
         for sql in statements {
             let error = self.execute(sql).await.expect_err(sql);
             let code =
@@ -57,7 +57,7 @@ impl Bench {
         self.connection.fetch_one(sql).await.expect(sql).get(0)
     }
 
-    /// The stored total and the counted one, the stored invitees of Anna and the counted ones.
+    /// Asserts the stored and the counted number of users, and the stored number of invitees of Anna.
     async fn assert_counts(&mut self, users: i64, invitees_of_anna: i64) {
         assert_eq!(self.number("SELECT sum(users)::bigint FROM referral.totals").await, users);
         assert_eq!(self.number("SELECT count(*) FROM referral.users").await, users);
@@ -66,25 +66,25 @@ impl Bench {
     }
 }
 
-/// A statement with one part replaced.
 #[path = "../common/emails.rs"]
 mod emails;
 use emails::{EMAILS, NO_EMAILS};
 
+/// Replaces one part of a statement.
 fn but(statement: &str, old: &str, new: &str) -> String {
     assert!(statement.contains(old), "{statement} has no {old}");
     statement.replace(old, new)
 }
 
 #[tokio::test]
-async fn a_user_has_values_that_can_be_and_shares_none() {
+async fn a_user_has_valid_and_unique_values() {
     let Some(mut bench) = Bench::new().await else { return };
     let anna = |change: &str| format!("UPDATE referral.users SET {change} WHERE invite_code = 'ANNA22'");
-    bench.execute(&anna("email = 'anna@example.com'")).await.expect("nothing is wrong with it");
+    bench.execute(&anna("email = 'anna@example.com'")).await.expect("a valid statement");
     let long_name = anna(&format!("first_name = '{}'", "x".repeat(1025)));
     let long_email = anna(&format!("email = '{}@example.com'", "a".repeat(250)));
     bench
-        .assert_refused(&[
+        .assert_rejected(&[
             &but(GALYA, "+79608543004", "+79608543001"),
             &but(GALYA, "GALYA2", "ANNA22"),
             "UPDATE referral.users SET phone = '+79608543001' WHERE invite_code = 'BORIS2'",
@@ -107,11 +107,11 @@ async fn a_user_has_values_that_can_be_and_shares_none() {
             &but(&but(GALYA, "date_joined)", "date_joined, invited_count)"), "now())", "now(), 7)"),
         ])
         .await;
-    bench.execute(GALYA).await.expect("nothing else is wrong with it");
+    bench.execute(GALYA).await.expect("the rest of the statement is valid");
 }
 
 #[tokio::test]
-async fn a_user_has_an_address_in_the_form_that_is_kept() {
+async fn an_email_address_is_in_normal_form() {
     let Some(mut bench) = Bench::new().await else { return };
     let with =
         |email: &str| format!("UPDATE referral.users SET email = '{email}' WHERE invite_code = 'ANNA22'");
@@ -120,16 +120,16 @@ async fn a_user_has_an_address_in_the_form_that_is_kept() {
         bench.execute(&with(&email.replace('\'', "''"))).await.expect(email);
     }
     for email in NO_EMAILS.iter().chain([&&*long, &"anna@example.com\n"]) {
-        bench.assert_refused(&[&with(email)]).await;
+        bench.assert_rejected(&[&with(email)]).await;
     }
 }
 
 #[tokio::test]
-async fn an_invitation_joins_two_users_once_and_for_good() {
+async fn an_invitation_connects_two_users_and_is_immutable() {
     let Some(mut bench) = Bench::new().await else { return };
     let vera = but(INVITATION, "0000b2", "0000c3");
     bench
-        .assert_refused(&[
+        .assert_rejected(&[
             &but(INVITATION, "0000a1", "0000c3"),
             "UPDATE referral.invitations SET inviter = '00000000-0000-0000-0000-0000000000c3'",
             "UPDATE referral.invitations SET accepted_at = now()",
@@ -143,11 +143,11 @@ async fn an_invitation_joins_two_users_once_and_for_good() {
         ])
         .await;
     bench.assert_counts(3, 1).await;
-    bench.execute(&vera).await.expect("nothing else is wrong with it");
+    bench.execute(&vera).await.expect("the rest of the statement is valid");
 }
 
 #[tokio::test]
-async fn counts_stay_true_whoever_writes() {
+async fn counts_match_the_rows_after_raw_writes() {
     let Some(mut bench) = Bench::new().await else { return };
     bench.assert_counts(3, 1).await;
     bench.execute(&but(INVITATION, "0000b2", "0000c3")).await.expect("inserted");
@@ -156,7 +156,7 @@ async fn counts_stay_true_whoever_writes() {
     bench.assert_counts(3, 0).await;
     bench.execute("DELETE FROM referral.users WHERE invite_code = 'VERA22'").await.expect("deleted");
     bench.assert_counts(2, 0).await;
-    bench.execute("BEGIN").await.expect("begun");
+    bench.execute("BEGIN").await.expect("started");
     bench.execute(GALYA).await.expect("inserted");
     bench.execute("ROLLBACK").await.expect("rolled back");
     bench.assert_counts(2, 0).await;
@@ -166,7 +166,7 @@ async fn counts_stay_true_whoever_writes() {
 async fn a_challenge_is_redeemed_once() {
     let Some(mut bench) = Bench::new().await else { return };
     bench
-        .assert_refused(&[
+        .assert_rejected(&[
             &but(CHALLENGE, "0000d4", "0000d5"),
             "UPDATE referral.challenges SET tries_with_id = -1",
             "UPDATE referral.challenges SET tries_without_id = -1",
@@ -178,7 +178,7 @@ async fn a_challenge_is_redeemed_once() {
         .await;
     bench.execute("UPDATE referral.challenges SET redeemed_at = now()").await.expect("redeemed");
     bench
-        .assert_refused(&[
+        .assert_rejected(&[
             "UPDATE referral.challenges SET redeemed_at = now()",
             "UPDATE referral.challenges SET redeemed_at = NULL",
             "UPDATE referral.challenges SET tries_with_id = 1",
@@ -187,14 +187,14 @@ async fn a_challenge_is_redeemed_once() {
 }
 
 #[tokio::test]
-async fn what_is_known_of_a_message_is_short_and_holds_together() {
+async fn columns_of_a_message_are_short_and_consistent() {
     let Some(mut bench) = Bench::new().await else { return };
     let message = "INSERT INTO referral.messages (gateway, message_id, is_ours, region, status, noted_at) \
          VALUES ('g1', 'm1', TRUE, 'RU', 'sent', now())";
     bench.execute(message).await.expect("a message");
     let to = |changes: &str| format!("UPDATE referral.messages SET {changes}");
     bench
-        .assert_refused(&[
+        .assert_rejected(&[
             message,
             &to("gateway = ''"),
             &to(&format!("gateway = '{}'", "ж".repeat(65))),
@@ -209,7 +209,10 @@ async fn what_is_known_of_a_message_is_short_and_holds_together() {
             &format!("UPDATE referral.challenges SET gateway = '{}'", "ж".repeat(65)),
         ])
         .await;
-    bench.execute(&to("is_ours = FALSE, region = NULL, status = 'failed'")).await.expect("a mere report");
+    bench
+        .execute(&to("is_ours = FALSE, region = NULL, status = 'failed'"))
+        .await
+        .expect("a report without a sent message");
 }
 
 #[tokio::test]
@@ -217,12 +220,12 @@ async fn a_session_belongs_to_a_user() {
     let Some(mut bench) = Bench::new().await else { return };
     let other = but(SESSION, "0000e5", "0000e6");
     bench
-        .assert_refused(&[
+        .assert_rejected(&[
             SESSION,
             &but(&other, "0000a1", "0000ff"),
             "UPDATE referral.sessions SET grant_used = NULL",
             "UPDATE referral.sessions SET retired = '\\x00'",
         ])
         .await;
-    bench.execute(&other).await.expect("nothing else is wrong with it");
+    bench.execute(&other).await.expect("the rest of the statement is valid");
 }

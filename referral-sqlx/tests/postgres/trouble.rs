@@ -1,4 +1,4 @@
-//! What goes wrong with a server now and then, provoked.
+//! Tests of conflicts, deadlocks, restarts and other transient failures of a server.
 
 use std::{sync::Arc, time::Duration};
 
@@ -16,7 +16,7 @@ use time::OffsetDateTime;
 
 use crate::server::Database;
 
-/// A service, and a connection of the operator's.
+/// Service with a separate connection of an operator to its database.
 pub(crate) struct Bench {
     pub(crate) referral: Referral,
     pub(crate) operator: PgConnection,
@@ -28,7 +28,7 @@ impl Bench {
         Self::with(10).await
     }
 
-    /// With so many connections.
+    /// Creates a service with a maximum number of connections.
     async fn with(connections: u32) -> Option<Self> {
         let mut options = PostgresOptions::default();
         options.max_connections = connections;
@@ -41,14 +41,13 @@ impl Bench {
         Some(Self::at(&url, database, options).await)
     }
 
-    /// The same, where the service reaches the database at `url`.
+    /// Creates a service that connects to `database` through `url`.
     pub(crate) async fn at(url: &str, database: Database, options: &PostgresOptions) -> Self {
         let storage = connect_postgres(url, options).await.expect("a new database");
         let keys = SigningKeys::from_secret("k1", &[1; 32]).expect("long enough");
         let peppers = Peppers::from_secret("p1", &[2; 32]).expect("long enough");
         let referral = Referral::builder(storage, Arc::new(DevelopmentSender), keys, peppers);
-        let referral =
-            referral.policy(Policy::development()).build().expect("a sound policy and a sound key");
+        let referral = referral.policy(Policy::development()).build().expect("valid policy and keys");
         let operator = PgConnection::connect(&database.url).await.expect("a connection");
         Self { referral, operator, database }
     }
@@ -73,17 +72,17 @@ impl Bench {
         self.referral.sign_in(request.invited_by(invited_by.cloned())).await
     }
 
-    /// From now on the first `times` rows that are written to `table` do `what` instead.
-    async fn sabotage(&mut self, table: &str, times: u32, what: &str) {
+    /// Installs a trigger that executes `statement` for the next `times` rows that are written to `table`.
+    async fn sabotage(&mut self, table: &str, times: u32, statement: &str) {
         let sql = format!(
             "CREATE SEQUENCE attempts; \
              CREATE FUNCTION sabotage() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
-                 IF nextval('attempts') <= {times} THEN {what}; END IF; RETURN NEW; \
+                 IF nextval('attempts') <= {times} THEN {statement}; END IF; RETURN NEW; \
              END $$; \
              CREATE TRIGGER sabotage BEFORE INSERT OR UPDATE ON referral.{table} \
              FOR EACH ROW EXECUTE FUNCTION sabotage();"
         );
-        self.operator.execute(AssertSqlSafe(sql)).await.expect("made");
+        self.operator.execute(AssertSqlSafe(sql)).await.expect("created");
     }
 
     async fn attempts(&mut self) -> i64 {
@@ -96,7 +95,7 @@ impl Bench {
         self.operator.fetch_one(AssertSqlSafe(sql)).await.expect("a row").get(0)
     }
 
-    /// Ends all connections of the service, as a restart of the server does.
+    /// Ends all connections of the service, like a restart of the server.
     pub(crate) async fn cut_off(&mut self) {
         let cut_off = "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity \
                        WHERE datname = current_database() AND pid <> pg_backend_pid()";
@@ -109,7 +108,7 @@ fn phone(number: u32) -> PhoneNumber {
 }
 
 #[tokio::test]
-async fn what_the_database_aborts_for_others_is_tried_again() {
+async fn aborted_transactions_are_retried() {
     for abort in ["serialization_failure", "deadlock_detected"] {
         for table in ["challenges", "counters", "users", "invitations", "sessions", "user_search"] {
             let Some(mut bench) = Bench::new().await else { return };
@@ -126,7 +125,7 @@ async fn what_the_database_aborts_for_others_is_tried_again() {
 }
 
 #[tokio::test]
-async fn an_edit_that_is_aborted_is_tried_again_whole() {
+async fn an_aborted_edit_of_a_profile_is_retried() {
     let Some(mut bench) = Bench::new().await else { return };
     let anna = bench.enter(1, None).await.expect("signed in");
     let boris = bench.enter(2, None).await.expect("signed in");
@@ -138,47 +137,51 @@ async fn an_edit_that_is_aborted_is_tried_again_whole() {
 }
 
 #[tokio::test]
-async fn what_is_aborted_over_and_over_is_given_up() {
+async fn a_request_fails_after_repeated_aborts() {
     let Some(mut bench) = Bench::new().await else { return };
     bench.sabotage("sessions", 1_000, "RAISE serialization_failure").await;
-    let error = bench.enter(1, None).await.expect_err("given up");
+    let error = bench.enter(1, None).await.expect_err("repeated aborts");
     assert_eq!(error.code(), "unavailable");
     assert!((3..=20).contains(&bench.attempts().await));
-    assert_eq!(bench.count("users").await, 0, "nothing is left of it");
+    assert_eq!(bench.count("users").await, 0, "all changes must be undone");
 }
 
 #[tokio::test]
 async fn real_deadlocks_are_resolved() {
     let Some(mut bench) = Bench::new().await else { return };
     bench.enter(1, None).await.expect("signed in");
-    // The operator holds the user, whom the service wants while it holds its challenge; and then
-    // wants the challenge.
+    // The operator locks the user. The service locks the challenge and waits for the user. Then the operator
+    // waits for the challenge.
     let (sent, code) = bench.sent(1).await;
     let request = SignIn::new(sent.phone, code).challenge(sent.challenge);
     let short = "SET deadlock_timeout = '10s'; BEGIN; SELECT 1 FROM referral.users FOR UPDATE";
     bench.operator.execute(short).await.expect("locked");
     let referral = bench.referral.clone();
     let signing_in = tokio::spawn(async move { referral.sign_in(request).await });
-    let mut onlooker = PgConnection::connect(&bench.database.url).await.expect("a connection");
-    wait_for_locks(&mut onlooker, 1).await;
-    // Of the two the service notices first, by its shorter patience, and begins anew.
+    let mut observer = PgConnection::connect(&bench.database.url).await.expect("a connection");
+    wait_for_locks(&mut observer, 1).await;
+    // The service has the shorter deadlock timeout. Its transaction is aborted and retried.
     let challenge =
         format!("UPDATE referral.challenges SET tries_with_id = 0 WHERE id = '{}'", sent.challenge);
-    bench.operator.execute(AssertSqlSafe(challenge)).await.expect("the other gave way");
+    bench
+        .operator
+        .execute(AssertSqlSafe(challenge))
+        .await
+        .expect("the transaction of the service is aborted");
     bench.operator.execute("COMMIT").await.expect("committed");
     signing_in.await.expect("no panic").expect("signed in");
 }
 
 #[tokio::test]
-async fn an_edit_beside_a_late_acceptance_loses_neither_for_the_search() {
+async fn a_concurrent_edit_and_late_acceptance_are_both_in_the_search_index() {
     for acceptance_first in [true, false] {
         let Some(mut bench) = Bench::new().await else { return };
         let anna = bench.enter(1, None).await.expect("signed in").user;
         let boris = bench.enter(2, None).await.expect("signed in");
         let bearer = bench.referral.authenticate(&boris.tokens.access).await.expect("valid");
-        // Both wait for the operator, who holds the user, in the order in which they came.
-        let hold = format!("BEGIN; SELECT 1 FROM referral.users WHERE id = '{}' FOR UPDATE", boris.user.id);
-        bench.operator.execute(AssertSqlSafe(hold)).await.expect("held");
+        // The operator locks the user. Both requests wait for the lock in the order of their arrival.
+        let lock = format!("BEGIN; SELECT 1 FROM referral.users WHERE id = '{}' FOR UPDATE", boris.user.id);
+        bench.operator.execute(AssertSqlSafe(lock)).await.expect("locked");
         let (sent, code) = bench.sent(2).await;
         let request = SignIn::new(sent.phone, code).challenge(sent.challenge);
         let request = request.invited_by(Some(anna.invite_code.clone()));
@@ -194,11 +197,11 @@ async fn an_edit_beside_a_late_acceptance_loses_neither_for_the_search() {
                 async move { referral.edit_profile(&bearer, change, &Client::default()).await.map(drop) },
             )
         };
-        let mut onlooker = PgConnection::connect(&bench.database.url).await.expect("a connection");
+        let mut observer = PgConnection::connect(&bench.database.url).await.expect("a connection");
         let first = if acceptance_first { accepting() } else { editing() };
-        wait_for_locks(&mut onlooker, 1).await;
+        wait_for_locks(&mut observer, 1).await;
         let second = if acceptance_first { editing() } else { accepting() };
-        wait_for_locks(&mut onlooker, 2).await;
+        wait_for_locks(&mut observer, 2).await;
         bench.operator.execute("COMMIT").await.expect("released");
         first.await.expect("no panic").expect("done");
         second.await.expect("no panic").expect("done");
@@ -212,21 +215,21 @@ async fn an_edit_beside_a_late_acceptance_loses_neither_for_the_search() {
     }
 }
 
-/// Waits until so many wait for a lock.
-async fn wait_for_locks(onlooker: &mut PgConnection, count: i64) {
+/// Waits until at least `count` connections wait for a lock.
+async fn wait_for_locks(observer: &mut PgConnection, count: i64) {
     let waiting = "SELECT count(*) FROM pg_stat_activity \
                    WHERE wait_event_type = 'Lock' AND datname = current_database()";
-    while onlooker.fetch_one(waiting).await.expect("a row").get::<i64, _>(0) < count {}
+    while observer.fetch_one(waiting).await.expect("a row").get::<i64, _>(0) < count {}
 }
 
-/// A page of the users who match a search.
+/// Searches for users.
 async fn search(referral: Referral, bearer: Bearer) -> Result<UserList, Error> {
     let filter = FilterInput { search: Some("+79608"), ..FilterInput::default() };
     referral.users(&bearer, ListUsers { filter, ..ListUsers::default() }).await
 }
 
 #[tokio::test]
-async fn searches_that_take_long_keep_no_other_request_waiting() {
+async fn slow_searches_do_not_block_other_requests() {
     let mut options = PostgresOptions::default();
     options.max_connections = 2;
     [options.acquire_timeout, options.statement_timeout, options.search_timeout] =
@@ -237,13 +240,13 @@ async fn searches_that_take_long_keep_no_other_request_waiting() {
         let user = bench.enter(number, None).await.expect("signed in");
         bearers.push(bench.referral.authenticate(&user.tokens.access).await.expect("valid"));
     }
-    // No search gets past this, and no other request needs the table, but for new users.
-    bench.operator.execute("BEGIN; LOCK referral.user_search").await.expect("held");
+    // All searches wait for this lock. Of all other requests, only sign-ups need the table.
+    bench.operator.execute("BEGIN; LOCK referral.user_search").await.expect("locked");
     let searches = bearers.iter().chain(&bearers);
     let searches: Vec<_> =
         searches.map(|bearer| tokio::spawn(search(bench.referral.clone(), bearer.clone()))).collect();
-    let mut onlooker = PgConnection::connect(&bench.database.url).await.expect("a connection");
-    wait_for_locks(&mut onlooker, 1).await;
+    let mut observer = PgConnection::connect(&bench.database.url).await.expect("a connection");
+    wait_for_locks(&mut observer, 1).await;
 
     let again = bench.enter(1, None).await.expect("signed in");
     bench.referral.current_user(&again.tokens.access).await.expect("valid");
@@ -256,13 +259,13 @@ async fn searches_that_take_long_keep_no_other_request_waiting() {
 }
 
 #[tokio::test]
-async fn a_search_that_takes_too_long_is_refused_and_leaves_its_place() {
+async fn a_search_that_exceeds_its_time_limit_is_refused_and_releases_its_place() {
     let mut options = PostgresOptions::default();
     options.search_timeout = Duration::from_millis(1);
     let Some(mut bench) = Bench::with_options(&options).await else { return };
     let anna = bench.enter(1, None).await.expect("signed in");
     let bearer = bench.referral.authenticate(&anna.tokens.access).await.expect("valid");
-    bench.operator.execute("BEGIN; LOCK referral.user_search").await.expect("held");
+    bench.operator.execute("BEGIN; LOCK referral.user_search").await.expect("locked");
     for _ in 0..3 {
         let refused = search(bench.referral.clone(), bearer.clone()).await;
         assert!(matches!(refused, Err(Error::Refused(Refusal::SearchTooBroad))), "{refused:?}");
@@ -271,7 +274,7 @@ async fn a_search_that_takes_too_long_is_refused_and_leaves_its_place() {
 }
 
 #[tokio::test]
-async fn a_search_that_is_given_up_keeps_its_place_until_the_database_has_ended_it() {
+async fn a_canceled_search_keeps_its_place_until_the_database_ends_it() {
     let mut options = PostgresOptions::default();
     options.acquire_timeout = Duration::from_secs(2);
     [options.statement_timeout, options.search_timeout] = [Duration::from_mins(10); 2];
@@ -281,12 +284,12 @@ async fn a_search_that_is_given_up_keeps_its_place_until_the_database_has_ended_
         let user = bench.enter(number, None).await.expect("signed in");
         bearers.push(bench.referral.authenticate(&user.tokens.access).await.expect("valid"));
     }
-    bench.operator.execute("BEGIN; LOCK referral.user_search").await.expect("held");
-    let mut onlooker = PgConnection::connect(&bench.database.url).await.expect("a connection");
-    let given_up = tokio::spawn(search(bench.referral.clone(), bearers[0].clone()));
-    wait_for_locks(&mut onlooker, 1).await;
-    given_up.abort();
-    given_up.await.expect_err("aborted");
+    bench.operator.execute("BEGIN; LOCK referral.user_search").await.expect("locked");
+    let mut observer = PgConnection::connect(&bench.database.url).await.expect("a connection");
+    let canceled = tokio::spawn(search(bench.referral.clone(), bearers[0].clone()));
+    wait_for_locks(&mut observer, 1).await;
+    canceled.abort();
+    canceled.await.expect_err("aborted");
     let next = search(bench.referral.clone(), bearers[1].clone()).await;
     assert_eq!(next.expect_err("no place").code(), "unavailable");
     bench.operator.execute("COMMIT").await.expect("released");
@@ -295,41 +298,41 @@ async fn a_search_that_is_given_up_keeps_its_place_until_the_database_has_ended_
 }
 
 #[tokio::test]
-async fn a_request_that_is_given_up_leaves_nothing_to_the_next() {
+async fn a_canceled_request_does_not_affect_the_next_one() {
     let Some(mut bench) = Bench::with(1).await else { return };
     let anna = bench.enter(1, None).await.expect("signed in");
     let bearer = bench.referral.authenticate(&anna.tokens.access).await.expect("valid");
-    bench.operator.execute("BEGIN; SELECT 1 FROM referral.users FOR UPDATE").await.expect("held");
-    // One in a transaction and one that is a single statement, on the only connection there is.
+    bench.operator.execute("BEGIN; SELECT 1 FROM referral.users FOR UPDATE").await.expect("locked");
+    // Cancels a request with a transaction, and then one with a single statement, on the only connection.
     let referral = bench.referral.clone();
     let editing = tokio::spawn(async move {
         let change = ProfileChange { first_name: Some(Name::parse("Anna").ok()), ..ProfileChange::default() };
         referral.edit_profile(&bearer, change, &Client::default()).await
     });
-    let mut onlooker = PgConnection::connect(&bench.database.url).await.expect("a connection");
-    wait_for_locks(&mut onlooker, 1).await;
+    let mut observer = PgConnection::connect(&bench.database.url).await.expect("a connection");
+    wait_for_locks(&mut observer, 1).await;
     editing.abort();
     bench.operator.execute("COMMIT").await.expect("released");
     let user = bench.referral.current_user(&anna.tokens.access).await.expect("valid").user;
-    assert_eq!(user.first_name, None, "it was undone");
+    assert_eq!(user.first_name, None, "the edit must be undone");
 
-    bench.operator.execute("BEGIN; LOCK referral.users").await.expect("held");
+    bench.operator.execute("BEGIN; LOCK referral.users").await.expect("locked");
     let (referral, id) = (bench.referral.clone(), anna.user.id);
     let changing = tokio::spawn(async move { referral.set_active(id, false).await });
-    wait_for_locks(&mut onlooker, 1).await;
+    wait_for_locks(&mut observer, 1).await;
     changing.abort();
     let cancel = "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event_type = 'Lock' \
                   AND datname = current_database()";
-    onlooker.execute(cancel).await.expect("cancelled");
+    observer.execute(cancel).await.expect("canceled");
     bench.operator.execute("COMMIT").await.expect("released");
-    // The error of the statement that was given up is not the next one's.
+    // The next statement must not get the error of the canceled one.
     bench.referral.current_user(&anna.tokens.access).await.expect("valid");
 }
 
 #[tokio::test]
-async fn a_sweep_takes_its_batch_however_it_is_planned() {
+async fn a_sweep_deletes_one_batch_with_outdated_statistics() {
     let Some(mut bench) = Bench::new().await else { return };
-    // As a table is when few were there the last time that it was analyzed.
+    // The statistics are those of a table that was almost empty when it was analyzed.
     bench.operator.execute("ANALYZE referral.challenges").await.expect("analyzed");
     let storage = connect(&bench.database.url).await.expect("opened");
     let insert = "INSERT INTO referral.challenges (id, phone, number, code_length, code_hash, pepper_id, sent_at, \
@@ -345,7 +348,7 @@ async fn a_sweep_takes_its_batch_however_it_is_planned() {
 }
 
 #[tokio::test]
-async fn a_restart_of_the_server_fails_no_request_that_comes_after_it() {
+async fn requests_after_a_restart_of_the_server_succeed() {
     let Some(mut bench) = Bench::new().await else { return };
     let anna = bench.enter(1, None).await.expect("signed in");
     for number in 2..6 {
@@ -354,24 +357,24 @@ async fn a_restart_of_the_server_fails_no_request_that_comes_after_it() {
         bench.cut_off().await;
         bench.enter(number, Some(&anna.user.invite_code)).await.expect("signed in");
         bench.cut_off().await;
-        bench.referral.refresh(&anna.tokens.refresh).await.expect("the same, again");
+        bench.referral.refresh(&anna.tokens.refresh).await.expect("the same tokens again");
         bench.cut_off().await;
         bench.referral.sweep().await.expect("swept");
     }
 }
 
 #[tokio::test]
-async fn a_write_whose_end_nobody_knows_is_not_repeated() {
+async fn a_write_with_an_unknown_outcome_is_not_retried() {
     let Some(mut bench) = Bench::new().await else { return };
     bench.sabotage("sessions", 1_000, "PERFORM pg_terminate_backend(pg_backend_pid())").await;
     let error = bench.enter(1, None).await.expect_err("the connection broke");
     assert_eq!(error.code(), "unavailable");
     assert_eq!(bench.attempts().await, 1);
-    assert_eq!(bench.count("users").await, 0, "nothing is left of it");
+    assert_eq!(bench.count("users").await, 0, "all changes must be undone");
 }
 
 #[tokio::test]
-async fn several_who_start_at_once_on_an_empty_database_all_succeed() {
+async fn concurrent_startup_on_an_empty_database_succeeds() {
     for migration_lock in [true, false] {
         let Some(database) = Database::create().await else { return };
         let starts = (0..6).map(|_| {
@@ -391,7 +394,7 @@ async fn several_who_start_at_once_on_an_empty_database_all_succeed() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_opened_is_refused_with_a_reason() {
+async fn a_database_that_cannot_be_opened_is_an_error_with_its_reason() {
     let Some(database) = Database::create().await else { return };
     let refused = async |url: &str, options: &PostgresOptions| match connect_postgres(url, options).await {
         Ok(_) => panic!("{url} was opened"),
@@ -417,21 +420,21 @@ async fn what_cannot_be_opened_is_refused_with_a_reason() {
     let latin = format!("{}_latin", database.url.rsplit('/').next().expect("a name"));
     let create =
         format!("CREATE DATABASE {latin} ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0");
-    operator.execute(AssertSqlSafe(create)).await.expect("made");
+    operator.execute(AssertSqlSafe(create)).await.expect("created");
     let url = format!("{}_latin", database.url);
     assert!(matches!(refused(&url, &usual).await, ConnectError::NotUtf8 { .. }));
     operator.execute(AssertSqlSafe(format!("DROP DATABASE {latin} WITH (FORCE)"))).await.expect("dropped");
 }
 
 #[tokio::test]
-async fn tables_of_others_are_left_alone_and_a_newer_schema_is_refused_unless_compatible() {
+async fn other_tables_are_not_changed_and_a_newer_schema_is_rejected_unless_compatible() {
     let Some(database) = Database::create().await else { return };
     let mut owner = PgConnection::connect(&database.url).await.expect("a connection");
     owner
         .execute("CREATE TABLE users (id int); CREATE TABLE _sqlx_migrations (version int)")
         .await
-        .expect("made");
-    let storage = connect(&database.url).await.expect("beside them");
+        .expect("created");
+    let storage = connect(&database.url).await.expect("opened next to other tables");
     storage.check_ready().await.into_result().expect("ready");
 
     let newer = async |owner: &mut PgConnection, oldest_program: &str| {
@@ -448,7 +451,7 @@ async fn tables_of_others_are_left_alone_and_a_newer_schema_is_refused_unless_co
     storage.check_ready().await.into_result().expect("still ready");
     connect(&database.url)
         .await
-        .expect("an older program starts")
+        .expect("opened by an older program")
         .check_ready()
         .await
         .into_result()
@@ -463,7 +466,7 @@ async fn tables_of_others_are_left_alone_and_a_newer_schema_is_refused_unless_co
     }
 }
 
-/// A clock that is a minute ahead of that of the system.
+/// Clock that is one minute ahead of the system clock.
 struct Ahead;
 
 impl Clock for Ahead {
@@ -481,9 +484,9 @@ async fn a_host_whose_clock_differs_from_that_of_the_server_is_not_ready() {
         let peppers = Peppers::from_secret("p1", &[2; 32]).expect("long enough");
         let builder = Referral::builder(storage, Arc::new(DevelopmentSender), keys, peppers);
         let builder = if is_ahead { builder.clock(Ahead) } else { builder };
-        let referral = builder.build().expect("a sound policy and a sound key");
+        let referral = builder.build().expect("valid policy and keys");
         let measured = referral.measure_clock().await.expect("measured").expect("a clock");
-        // The server is on this machine, and shares its clock.
+        // The server runs on this machine and has the same clock.
         let expected = if is_ahead { 60_000 } else { 0 };
         let error = measured.milliseconds().abs_diff(expected);
         assert!(u128::from(error) <= measured.uncertainty.as_millis() + 1, "{measured:?}");
@@ -492,7 +495,7 @@ async fn a_host_whose_clock_differs_from_that_of_the_server_is_not_ready() {
 }
 
 #[tokio::test]
-async fn a_database_that_does_not_write_is_not_ready() {
+async fn a_read_only_database_is_not_ready() {
     let Some(mut bench) = Bench::new().await else { return };
     bench.referral.check_ready().await.expect("ready");
     let name = bench.database.url.rsplit('/').next().expect("a name");
@@ -503,7 +506,7 @@ async fn a_database_that_does_not_write_is_not_ready() {
 }
 
 #[tokio::test]
-async fn a_full_disk_of_the_server_is_not_ready_until_it_has_room() {
+async fn a_server_with_a_full_disk_is_not_ready_until_space_is_free() {
     let Some(mut bench) = Bench::new().await else { return };
     bench.sabotage("challenges", 1, "RAISE disk_full").await;
     assert_eq!(bench.enter(1, None).await.expect_err("full").code(), "unavailable");
@@ -516,11 +519,11 @@ async fn a_full_disk_of_the_server_is_not_ready_until_it_has_room() {
     let room = "ALTER TABLE referral.disk_probe DROP CONSTRAINT disk_probe_filler_check";
     bench.operator.execute(room).await.expect("set");
     assert!(bench.referral.readiness().await.is_ready());
-    assert_eq!(bench.count("disk_probe").await, 0, "nothing is left of the probe");
+    assert_eq!(bench.count("disk_probe").await, 0, "the probe must be undone");
 }
 
 #[tokio::test]
-async fn requests_succeed_while_a_newer_program_adds_columns() {
+async fn requests_succeed_after_a_newer_program_adds_columns() {
     let Some(mut bench) = Bench::new().await else { return };
     let anna = bench.enter(1, None).await.expect("signed in");
     for round in 0..2 {
@@ -539,7 +542,7 @@ async fn requests_succeed_while_a_newer_program_adds_columns() {
         bench.referral.set_active(boris.user.id, true).await.expect("set");
         bench.referral.sweep().await.expect("swept");
         assert!(bench.referral.readiness().await.is_ready());
-        // Statements are prepared now. A migration that expands the schema must not break them.
+        // All statements are prepared now. A migration that adds columns must not break them.
         let tables = "SELECT string_agg(format('ALTER TABLE %s ADD COLUMN added int NOT NULL DEFAULT 0', \
                       oid::regclass), ';') FROM pg_class WHERE relkind = 'r' AND relnamespace = 'referral'::regnamespace";
         if round == 0 {

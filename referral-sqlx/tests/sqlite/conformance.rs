@@ -1,10 +1,10 @@
-//! The suite of the core, over one store and over several that share a file.
+//! Conformance suite of the core with one store, and with several stores that share a file.
 
 use std::sync::Arc;
 
 use tempfile::TempDir;
 
-use crate::in_turn::InTurn;
+use crate::round_robin::RoundRobin;
 
 mod one_store {
     referral_core::conformance!(super::stores(1));
@@ -14,13 +14,13 @@ mod three_stores {
     referral_core::conformance!(super::stores(3));
 }
 
-/// So many stores, opened one by one on the same new file.
-async fn stores(count: usize) -> (Arc<InTurn>, TempDir) {
-    let folder = tempfile::tempdir().expect("a temporary folder");
-    let url = crate::url_in(folder.path());
+/// Opens `count` stores sequentially on the same new file.
+async fn stores(count: usize) -> (Arc<RoundRobin>, TempDir) {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let url = crate::url_in(directory.path());
     let mut stores = Vec::new();
     for _ in 0..count {
         stores.push(referral_sqlx::connect(&url).await.expect("a new file"));
     }
-    (InTurn::new(stores), folder)
+    (RoundRobin::new(stores), directory)
 }

@@ -1,4 +1,4 @@
-//! Opening a file, and what is said if that cannot be.
+//! Tests of opening a file, and of the errors if it cannot be opened.
 
 use std::path::Path;
 
@@ -35,7 +35,7 @@ async fn raw(url: &str) -> SqliteConnection {
     SqliteConnection::connect_with(&options).await.expect("a connection")
 }
 
-/// Sets the permissions of a file, where files have some.
+/// Sets the permissions of a file on Unix.
 fn set_mode(path: &Path, mode: u32) {
     #[cfg(unix)]
     {
@@ -45,7 +45,7 @@ fn set_mode(path: &Path, mode: u32) {
 }
 
 #[tokio::test]
-async fn a_url_that_names_no_known_database_is_refused() {
+async fn a_url_without_a_supported_scheme_is_rejected() {
     assert!(matches!(refused("referral.db").await, ConnectError::NoScheme));
     for url in ["mysql://localhost/referral", "SQLITE:referral.db", ":referral.db"] {
         assert!(matches!(refused(url).await, ConnectError::UnknownScheme { .. }), "{url}");
@@ -55,7 +55,7 @@ async fn a_url_that_names_no_known_database_is_refused() {
 }
 
 #[tokio::test]
-async fn a_database_in_memory_is_refused_with_what_to_use_instead() {
+async fn a_database_in_memory_is_rejected_with_an_alternative() {
     for url in [
         "sqlite::memory:",
         "sqlite://:memory:",
@@ -70,7 +70,7 @@ async fn a_database_in_memory_is_refused_with_what_to_use_instead() {
 }
 
 #[tokio::test]
-async fn a_url_that_asks_for_more_is_refused() {
+async fn a_url_with_an_unsupported_parameter_or_path_is_rejected() {
     for url in [
         "sqlite:",
         "sqlite://",
@@ -86,12 +86,12 @@ async fn a_url_that_asks_for_more_is_refused() {
 }
 
 #[tokio::test]
-async fn a_file_is_made_only_where_it_can_be_and_may_be() {
-    let folder = tempfile::tempdir().expect("a temporary folder");
-    let url = url_in(folder.path());
+async fn a_file_is_created_only_if_the_url_and_the_directory_allow_it() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let url = url_in(directory.path());
     assert!(matches!(refused(&format!("{url}?mode=rw")).await, ConnectError::FileNotMade(_)));
-    let nowhere = url_in(&folder.path().join("nowhere"));
-    assert!(matches!(refused(&nowhere).await, ConnectError::FileNotMade(_)));
+    let absent = url_in(&directory.path().join("absent"));
+    assert!(matches!(refused(&absent).await, ConnectError::FileNotMade(_)));
 
     connect(&format!("{url}?mode=rwc"))
         .await
@@ -110,10 +110,10 @@ async fn a_file_is_made_only_where_it_can_be_and_may_be() {
 }
 
 #[tokio::test]
-async fn a_path_is_taken_as_it_is() {
-    let folder = tempfile::tempdir().expect("a temporary folder");
+async fn special_characters_in_a_path_are_not_interpreted() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
     for name in ["100%41.db", "what?mode=memory", "#1.db", ":memory:", "имя с пробелом.db"] {
-        let path = folder.path().join(name);
+        let path = directory.path().join(name);
         let store = referral_sqlx::connect_sqlite(&path, &SqliteOptions::default()).await.expect(name);
         store.check_ready().await.into_result().expect("ready");
         assert!(path.exists(), "{name}");
@@ -121,24 +121,24 @@ async fn a_path_is_taken_as_it_is() {
 }
 
 #[tokio::test]
-async fn a_file_of_something_else_is_refused() {
-    let folder = tempfile::tempdir().expect("a temporary folder");
-    let path = folder.path().join("referral.db");
-    std::fs::write(&path, "This is no database, but long enough to be taken for one. ".repeat(100))
+async fn a_file_that_is_not_a_database_is_rejected() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let path = directory.path().join("referral.db");
+    std::fs::write(&path, "This is not a database, but it is long enough for one. ".repeat(100))
         .expect("written");
     set_mode(&path, 0o600);
-    assert!(matches!(refused(&url_in(folder.path())).await, ConnectError::NotOpened(_)));
+    assert!(matches!(refused(&url_in(directory.path())).await, ConnectError::NotOpened(_)));
 }
 
 #[cfg(unix)]
 #[tokio::test]
-async fn a_new_file_is_for_its_owner_only() {
+async fn only_the_owner_can_access_a_new_file() {
     use std::os::unix::fs::PermissionsExt;
 
-    let folder = tempfile::tempdir().expect("a temporary folder");
-    let store = connect(&url_in(folder.path())).await.expect("a new file");
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let store = connect(&url_in(directory.path())).await.expect("a new file");
     let mut names = Vec::new();
-    for entry in std::fs::read_dir(folder.path()).expect("a folder") {
+    for entry in std::fs::read_dir(directory.path()).expect("a directory") {
         let entry = entry.expect("an entry");
         let mode = entry.metadata().expect("metadata").permissions().mode();
         assert_eq!(mode & 0o777, 0o600, "{}", entry.path().display());
@@ -151,16 +151,16 @@ async fn a_new_file_is_for_its_owner_only() {
 
 #[cfg(unix)]
 #[tokio::test]
-async fn a_file_that_other_users_can_read_or_write_is_refused() {
-    let folder = tempfile::tempdir().expect("a temporary folder");
-    let url = url_in(folder.path());
-    // It stays open, so that the files beside it stay.
+async fn a_file_that_other_users_can_read_or_write_is_rejected() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let url = url_in(directory.path());
+    // The store stays open, so that the files next to the database file are kept.
     let store = connect(&url).await.expect("a new file");
     for name in ["referral.db", "referral.db-wal", "referral.db-shm"] {
-        let path = folder.path().join(name);
+        let path = directory.path().join(name);
         for mode in [0o640, 0o604, 0o620, 0o602, 0o777] {
             set_mode(&path, mode);
-            for error in [refused(&url).await, refused_path(&folder.path().join("referral.db")).await] {
+            for error in [refused(&url).await, refused_path(&directory.path().join("referral.db")).await] {
                 let text = error.to_string();
                 assert!(
                     matches!(&error, ConnectError::FileExposed { path: of, mode: found }
@@ -172,18 +172,18 @@ async fn a_file_that_other_users_can_read_or_write_is_refused() {
         }
         set_mode(&path, 0o600);
     }
-    connect(&url).await.expect("in order again").check_ready().await.into_result().expect("ready");
+    connect(&url).await.expect("correct permissions").check_ready().await.into_result().expect("ready");
     store.check_ready().await.into_result().expect("ready");
 }
 
 #[cfg(unix)]
 #[tokio::test]
-async fn what_a_link_leads_to_is_checked() {
-    let folder = tempfile::tempdir().expect("a temporary folder");
-    let elsewhere = tempfile::tempdir().expect("a temporary folder");
+async fn the_target_of_a_symbolic_link_is_checked() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let elsewhere = tempfile::tempdir().expect("a temporary directory");
     let file = elsewhere.path().join("real.db");
     let store = referral_sqlx::connect_sqlite(&file, &SqliteOptions::default()).await.expect("a new file");
-    let link = folder.path().join("referral.db");
+    let link = directory.path().join("referral.db");
     std::os::unix::fs::symlink(&file, &link).expect("linked");
     drop(referral_sqlx::connect_sqlite(&link, &SqliteOptions::default()).await.expect("the same file"));
     for name in ["real.db", "real.db-wal"] {
@@ -196,12 +196,12 @@ async fn what_a_link_leads_to_is_checked() {
 
 #[cfg(unix)]
 #[tokio::test]
-async fn a_file_of_another_owner_is_refused() {
-    let folder = tempfile::tempdir().expect("a temporary folder");
-    let url = url_in(folder.path());
+async fn a_file_of_another_owner_is_rejected() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let url = url_in(directory.path());
     drop(connect(&url).await.expect("a new file"));
-    // Only root can give a file away. The rule itself has a test that needs nothing.
-    if std::os::unix::fs::chown(folder.path().join("referral.db"), Some(10_001), None).is_err() {
+    // Only root can change the owner of a file. A unit test of the check needs no privileges.
+    if std::os::unix::fs::chown(directory.path().join("referral.db"), Some(10_001), None).is_err() {
         return;
     }
     let error = refused(&url).await;
@@ -209,22 +209,22 @@ async fn a_file_of_another_owner_is_refused() {
 }
 
 #[tokio::test]
-async fn tables_of_others_are_left_alone() {
-    let folder = tempfile::tempdir().expect("a temporary folder");
-    let url = url_in(folder.path());
+async fn other_tables_are_not_changed() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let url = url_in(directory.path());
     drop(connect(&url).await.expect("a new file"));
     let mut owner = raw(&url).await;
     sqlx::raw_sql("CREATE TABLE _sqlx_migrations (version INTEGER); INSERT INTO _sqlx_migrations VALUES (7)")
         .execute(&mut owner)
         .await
-        .expect("made");
+        .expect("created");
     connect(&url).await.expect("the same file").check_ready().await.into_result().expect("ready");
 }
 
 #[tokio::test]
-async fn a_schema_that_is_not_the_expected_one_is_told() {
-    let folder = tempfile::tempdir().expect("a temporary folder");
-    let url = url_in(folder.path());
+async fn an_unexpected_schema_is_an_error() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let url = url_in(directory.path());
     let store = connect(&url).await.expect("a new file");
     store.check_ready().await.into_result().expect("ready");
 
@@ -239,7 +239,13 @@ async fn a_schema_that_is_not_the_expected_one_is_told() {
     };
     newer(&mut owner, env!("CARGO_PKG_VERSION")).await;
     store.check_ready().await.into_result().expect("still ready");
-    connect(&url).await.expect("an older program starts").check_ready().await.into_result().expect("ready");
+    connect(&url)
+        .await
+        .expect("opened by an older program")
+        .check_ready()
+        .await
+        .into_result()
+        .expect("ready");
 
     newer(&mut owner, "99.0.0").await;
     assert!(matches!(store.check_ready().await.into_result(), Err(StorageError::Failed(_))));
@@ -253,9 +259,9 @@ async fn a_schema_that_is_not_the_expected_one_is_told() {
 }
 
 #[tokio::test]
-async fn a_file_is_not_migrated_if_it_must_not_be() {
-    let folder = tempfile::tempdir().expect("a temporary folder");
-    let path = folder.path().join("referral.db");
+async fn a_file_is_not_migrated_if_migrations_are_disabled() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let path = directory.path().join("referral.db");
     let mut options = SqliteOptions::default();
     options.migrate = false;
     let error = connect_sqlite(&path, &options).await.err().expect("an empty file");
@@ -265,16 +271,16 @@ async fn a_file_is_not_migrated_if_it_must_not_be() {
 }
 
 #[tokio::test]
-async fn users_who_were_there_before_the_index_are_found_by_a_search() {
-    let folder = tempfile::tempdir().expect("a temporary folder");
-    let url = url_in(folder.path());
-    // A file as the first version made it, with more users than are indexed at a time.
+async fn a_search_finds_users_that_are_older_than_the_index() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let url = url_in(directory.path());
+    // A file with the first migration only, and with more users than a batch of the indexing.
     let mut owner = SqliteConnection::connect_with(
         &url.parse::<SqliteConnectOptions>().expect("a URL").create_if_missing(true),
     )
     .await
     .expect("a new file");
-    set_mode(&folder.path().join("referral.db"), 0o600);
+    set_mode(&directory.path().join("referral.db"), 0o600);
     let first = Migration::new(
         1,
         "start".into(),
@@ -288,7 +294,7 @@ async fn users_who_were_there_before_the_index_are_found_by_a_search() {
     );
     let mut migrator = Migrator::with_migrations(vec![first]);
     migrator.dangerous_set_table_name("_referral_migrations");
-    migrator.run_direct(None, &mut owner, false).await.expect("made");
+    migrator.run_direct(None, &mut owner, false).await.expect("created");
     let users = "\
         WITH RECURSIVE n (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 1500) \
         INSERT INTO users (id, phone, invite_code, first_name, is_staff, is_active, date_joined, \
@@ -299,7 +305,7 @@ async fn users_who_were_there_before_the_index_are_found_by_a_search() {
     sqlx::query(users).execute(&mut owner).await.expect("inserted");
 
     let store = connect(&url).await.expect("the same file");
-    for (search, count) in [("anna", 1_000), ("600001234", 1), ("a001500", 1), ("nobody", 0)] {
+    for (search, count) in [("anna", 1_000), ("600001234", 1), ("a001500", 1), ("unknown", 0)] {
         let filter = UserFilter { search: SearchTerm::split(search, true), ..UserFilter::default() };
         let query = UserQuery {
             position: Position::START,

@@ -1,4 +1,4 @@
-//! Requests whose client has gone: the future is dropped wherever it happens to be.
+//! Tests of requests whose future is dropped at any await point, as for a client that disconnects.
 
 use std::{
     pin::{Pin, pin},
@@ -12,15 +12,15 @@ use referral_core::{
 };
 
 #[tokio::test]
-async fn a_sign_in_that_is_dropped_halfway_is_done_wholly_or_not_at_all() {
-    let folder = tempfile::tempdir().expect("a temporary folder");
-    let url = crate::url_in(folder.path());
+async fn a_dropped_sign_in_is_atomic() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let url = crate::url_in(directory.path());
     let storage = tokio::spawn(async move { referral_sqlx::connect(&url).await });
     let storage = storage.await.expect("no panic").expect("a new file");
     let keys = SigningKeys::from_secret("k1", &[1; 32]).expect("long enough");
     let peppers = Peppers::from_secret("p1", &[2; 32]).expect("long enough");
     let referral = Referral::builder(storage, Arc::new(DevelopmentSender), keys, peppers);
-    let referral = referral.build().expect("a sound policy and a sound key");
+    let referral = referral.build().expect("valid policy and keys");
 
     for polls in 1.. {
         let phone = PhoneNumber::parse(&format!("+79608{polls:06}"), None).expect("a mobile number");
@@ -39,7 +39,7 @@ async fn a_sign_in_that_is_dropped_halfway_is_done_wholly_or_not_at_all() {
     }
 }
 
-/// Gives up on a future that is not done after so many polls.
+/// Future that returns `None` if the inner future is not ready after `polls` polls.
 struct Impatient<'a, F> {
     future: Pin<&'a mut F>,
     polls: u32,

@@ -1,19 +1,19 @@
-//! The storage, from outside: against the suite of the core, against raw SQL that goes
-//! around it, and against other processes.
+//! Tests of the storage in SQLite: the conformance suite of the core, raw SQL that bypasses the storage, and
+//! several processes.
 #![cfg(feature = "sqlite")]
 
 mod conformance;
 mod connect;
 mod dropped;
-#[path = "../common/in_turn.rs"]
-mod in_turn;
 mod messages;
 mod processes;
+#[path = "../common/round_robin.rs"]
+mod round_robin;
 mod schema;
 
 use std::path::Path;
 
-/// The URL of a file in `folder`.
-fn url_in(folder: &Path) -> String {
-    format!("sqlite:{}", folder.join("referral.db").display())
+/// Returns the URL of a database file in `directory`.
+fn url_in(directory: &Path) -> String {
+    format!("sqlite:{}", directory.join("referral.db").display())
 }

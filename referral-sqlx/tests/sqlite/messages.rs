@@ -1,4 +1,4 @@
-//! What is kept of messages, looked at around the storage.
+//! Tests of the stored data about messages with raw SQL that bypasses the storage.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use referral_core::{
 use sqlx::{Connection as _, Row as _, SqliteConnection, sqlite::SqliteConnectOptions};
 use tempfile::TempDir;
 
-/// Accepts everything.
+/// Gateway that accepts all messages.
 struct Gateway;
 
 #[async_trait]
@@ -23,18 +23,18 @@ impl SmsSender for Gateway {
     }
 }
 
-/// A service, and a connection that goes around it.
+/// Creates a service and a connection that bypasses its storage.
 async fn bench() -> (Referral, SqliteConnection, TempDir) {
-    let folder = tempfile::tempdir().expect("a temporary folder");
-    let url = crate::url_in(folder.path());
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let url = crate::url_in(directory.path());
     let storage = referral_sqlx::connect(&url).await.expect("a new file");
     let keys = SigningKeys::from_secret("k1", &[1; 32]).expect("long enough");
     let peppers = Peppers::from_secret("p1", &[2; 32]).expect("long enough");
     let referral = Referral::builder(storage, Arc::new(Gateway), keys, peppers);
-    let referral = referral.build().expect("a sound policy and a sound key");
+    let referral = referral.build().expect("valid policy and keys");
     let options: SqliteConnectOptions = url.parse().expect("a URL");
     let connection = SqliteConnection::connect_with(&options).await.expect("a connection");
-    (referral, connection, folder)
+    (referral, connection, directory)
 }
 
 async fn enter(referral: &Referral) -> SignedIn {
@@ -56,22 +56,22 @@ fn delivered() -> DeliveryReport {
 }
 
 #[tokio::test]
-async fn what_is_kept_of_a_message_leads_to_nobody() {
-    let (referral, mut connection, _folder) = bench().await;
+async fn stored_messages_contain_no_personal_data() {
+    let (referral, mut connection, _directory) = bench().await;
     enter(&referral).await;
-    referral.report_delivery(delivered()).await.expect("noted");
+    referral.report_delivery(delivered()).await.expect("recorded");
     let kept = sqlx::query("SELECT json_array(gateway, message_id, is_ours, region, status) FROM messages");
     let kept = kept.fetch_all(&mut connection).await.expect("rows");
     let kept: Vec<String> = kept.iter().map(|row| row.get(0)).collect();
     assert_eq!(kept, [r#"["g1","m1",1,"RU","delivered"]"#]);
-    // All columns but the time, which everything has.
+    // The sixth column is the time of record.
     let columns = sqlx::query("SELECT count(*) FROM pragma_table_info('messages')");
     assert_eq!(columns.fetch_one(&mut connection).await.expect("a count").get::<i64, _>(0), 6);
 }
 
 #[tokio::test]
-async fn a_message_that_cannot_be_noted_is_out_all_the_same_and_a_report_is_to_be_repeated() {
-    let (referral, mut connection, _folder) = bench().await;
+async fn sign_in_succeeds_and_reports_fail_if_messages_cannot_be_recorded() {
+    let (referral, mut connection, _directory) = bench().await;
     sqlx::query("DROP TABLE messages").execute(&mut connection).await.expect("dropped");
     assert!(enter(&referral).await.created);
     let failed = referral.report_delivery(delivered()).await;

@@ -1,7 +1,7 @@
-//! Several processes on one file: this program starts itself anew, as often as it needs.
+//! Tests of several processes that share a file. The test program starts itself as child processes.
 //!
-//! A child says when it is ready, and begins when it has read its input to the end. So all begin
-//! at once, and nobody sleeps.
+//! A child prints when it is ready, and starts its work after it has read its input to the end. All children
+//! therefore start concurrently, without sleeping.
 
 use std::{
     env,
@@ -22,21 +22,21 @@ use sqlx::{Connection, SqliteConnection, sqlite::SqliteConnectOptions};
 
 use crate::url_in;
 
-/// The name of the variable that tells a child which file to open.
+/// Environment variable with the URL of the file for a child process.
 const URL: &str = "REFERRAL_TEST_URL";
 
-/// What a child does once it may; for a test that is no child, nothing.
+/// Runs the work of a child process. Does nothing in a normal test run.
 ///
-/// Its input has one line for each sign-in to try: phone, challenge, code and invite code, or `-`
-/// for none. It tries them all at once and tells how many were accepted, refused with each
-/// reason, and made a user.
+/// The input has one line for each sign-in: phone, challenge, code, and invite code or `-`. The child runs
+/// all of them concurrently and prints the numbers of accepted sign-ins, created users, and refusals by
+/// reason.
 #[test]
 fn child() {
     let Ok(url) = env::var(URL) else {
         return;
     };
     run(async move {
-        say("ready");
+        print("ready");
         let mut input = String::new();
         io::stdin().read_to_string(&mut input).expect("readable");
 
@@ -45,7 +45,7 @@ fn child() {
             input.lines().map(|line| tokio::spawn(attempt(referral.clone(), line.to_owned()))).collect();
         let mut tally = Tally::default();
         for outcome in attempts {
-            match outcome.await.expect("no task panics") {
+            match outcome.await.expect("no panic") {
                 Ok(signed_in) => {
                     tally.accepted += 1;
                     tally.created += u32::from(signed_in.created);
@@ -56,13 +56,13 @@ fn child() {
             }
         }
         referral.check_ready().await.expect("ready");
-        say(&format!("tally {} {} {} {}", tally.accepted, tally.created, tally.invalid, tally.loops));
+        print(&format!("tally {} {} {} {}", tally.accepted, tally.created, tally.invalid, tally.loops));
     });
 }
 
 async fn attempt(referral: Referral, line: String) -> Result<SignedIn, Error> {
     let [phone, challenge, code, invite_code] = *line.split(' ').collect::<Vec<_>>() else {
-        panic!("four words: {line}");
+        panic!("a line must have four words: {line}");
     };
     let phone = PhoneNumber::parse(phone, None).expect("a phone");
     let request = SignIn::new(phone, CodeInput::parse(code).expect("digits"))
@@ -72,10 +72,10 @@ async fn attempt(referral: Referral, line: String) -> Result<SignedIn, Error> {
 }
 
 #[test]
-fn processes_that_start_at_once_on_an_absent_file_all_succeed() {
+fn concurrent_startup_on_a_missing_file_succeeds() {
     for _ in 0..10 {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        let url = url_in(folder.path());
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let url = url_in(directory.path());
         let tallies = run_children(&url, &[""; 8]);
         assert_eq!(tallies.len(), 8);
         run(assert_sound(url));
@@ -83,8 +83,8 @@ fn processes_that_start_at_once_on_an_absent_file_all_succeed() {
 }
 
 #[test]
-fn of_two_processes_with_one_code_one_redeems_it() {
-    let (url, _folder, lines) = prepare(async |referral, _clock| {
+fn a_code_is_redeemed_by_only_one_of_two_processes() {
+    let (url, _directory, lines) = prepare(async |referral, _clock| {
         let anna = enter(&referral, 0).await;
         let mut lines = String::new();
         for number in 1..=50 {
@@ -98,8 +98,8 @@ fn of_two_processes_with_one_code_one_redeems_it() {
 }
 
 #[test]
-fn of_two_processes_with_one_new_phone_one_makes_the_user() {
-    let (url, _folder, lines) = prepare(async |referral, clock| {
+fn a_user_is_created_by_only_one_of_two_processes() {
+    let (url, _directory, lines) = prepare(async |referral, clock| {
         let anna = enter(&referral, 0).await;
         let mut lines = [String::new(), String::new()];
         for lines in &mut lines {
@@ -116,8 +116,8 @@ fn of_two_processes_with_one_new_phone_one_makes_the_user() {
 }
 
 #[test]
-fn of_two_users_who_accept_one_another_in_two_processes_one_succeeds() {
-    let (url, _folder, lines) = prepare(async |referral, _clock| {
+fn mutual_invitations_in_two_processes_are_accepted_only_once() {
+    let (url, _directory, lines) = prepare(async |referral, _clock| {
         let mut lines = [String::new(), String::new()];
         for pair in 0..25 {
             let [anna, boris] = [enter(&referral, 2 * pair).await, enter(&referral, 2 * pair + 1).await];
@@ -131,7 +131,7 @@ fn of_two_users_who_accept_one_another_in_two_processes_one_succeeds() {
     run(assert_sound(url));
 }
 
-/// How many sign-ins ended how.
+/// Numbers of sign-ins by outcome.
 #[derive(Debug, Default, PartialEq)]
 struct Tally {
     accepted: u32,
@@ -151,20 +151,20 @@ impl Tally {
     }
 }
 
-/// Makes a file with what `fill` leaves in it, and gives what it returns.
+/// Creates a file, fills it with `fill`, and returns the result of `fill`.
 fn prepare(
     fill: impl AsyncFn(Referral, ManualClock) -> [String; 2],
 ) -> (String, tempfile::TempDir, [String; 2]) {
-    let folder = tempfile::tempdir().expect("a temporary folder");
-    let url = url_in(folder.path());
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let url = url_in(directory.path());
     let mut filled = None;
     run(async {
-        // Early enough that two codes can be sent to a phone before the children look at them.
+        // Early enough that a second code can be sent to each phone before the children start.
         let clock = ManualClock::new(SystemClock.now() - Duration::from_mins(3));
         let referral = referral(&url, clock.clone()).await;
         filled = Some(fill(referral, clock).await);
     });
-    (url, folder, filled.expect("the file was filled"))
+    (url, directory, filled.expect("the file was filled"))
 }
 
 async fn referral(url: &str, clock: impl Clock) -> Referral {
@@ -172,7 +172,7 @@ async fn referral(url: &str, clock: impl Clock) -> Referral {
     let keys = SigningKeys::from_secret("k1", &[1; 32]).expect("long enough");
     let peppers = Peppers::from_secret("p1", &[2; 32]).expect("long enough");
     let builder = Referral::builder(storage, Arc::new(DevelopmentSender), keys, peppers).clock(clock);
-    builder.build().expect("a sound policy and a sound key")
+    builder.build().expect("valid policy and keys")
 }
 
 async fn send_code(referral: &Referral, number: u32) -> SentCode {
@@ -186,20 +186,20 @@ async fn enter(referral: &Referral, number: u32) -> User {
     attempt(referral.clone(), line(&sent, None).trim_end().to_owned()).await.expect("signed in").user
 }
 
-/// A line of a child's input.
+/// Formats a line of the input of a child.
 fn line(sent: &SentCode, invited_by: Option<&User>) -> String {
     let code = sent.revealed_code.as_ref().expect("the development sender reveals it").reveal();
     let invite_code = invited_by.map_or("-", |user| user.invite_code.as_str());
     format!("{} {} {code} {invite_code}\n", sent.phone.as_str(), sent.challenge)
 }
 
-/// Runs one child for each input, all at once.
+/// Runs one child for each input concurrently.
 fn run_children(url: &str, inputs: &[&str]) -> Vec<Tally> {
     let mut children: Vec<_> = inputs.iter().map(|_| start_child(url)).collect();
     for (_, output) in &mut children {
-        heard_of(output, "ready");
+        read_until(output, "ready");
     }
-    // A pipe holds the few kilobytes that are written here, so nobody waits for anybody.
+    // The buffer of a pipe has space for the few kilobytes of the input, so this does not block.
     let mut pipes = Vec::new();
     for ((child, _), input) in children.iter_mut().zip(inputs) {
         let mut pipe = child.stdin.take().expect("a piped input");
@@ -209,13 +209,13 @@ fn run_children(url: &str, inputs: &[&str]) -> Vec<Tally> {
     drop(pipes);
 
     let finish = |(mut child, mut output): (Child, _)| {
-        let tally = heard_of(&mut output, "tally");
+        let tally = read_until(&mut output, "tally");
         io::copy(&mut output, &mut io::sink()).expect("readable");
         assert!(child.wait().expect("a child").success());
         let counts: Vec<u32> =
             tally.split_whitespace().map(|count| count.parse().expect("a count")).collect();
         let [accepted, created, invalid, loops] = counts[..] else {
-            panic!("four counts: {tally}");
+            panic!("a tally must have four counts: {tally}");
         };
         Tally { accepted, created, invalid, loops }
     };
@@ -234,34 +234,38 @@ fn start_child(url: &str) -> (Child, BufReader<ChildStdout>) {
     (child, output)
 }
 
-fn say(words: &str) {
-    writeln!(io::stdout(), "{words}").expect("somebody listens");
+fn print(words: &str) {
+    writeln!(io::stdout(), "{words}").expect("written");
 }
 
-/// Reads until a line has `word` in it, and gives what follows.
-fn heard_of(output: &mut impl BufRead, word: &str) -> String {
+/// Reads until a line contains `word`, and returns the rest of the line.
+fn read_until(output: &mut impl BufRead, word: &str) -> String {
     loop {
         let mut line = String::new();
-        assert_ne!(output.read_line(&mut line).expect("readable"), 0, "the child ended without {word}");
+        assert_ne!(
+            output.read_line(&mut line).expect("readable"),
+            0,
+            "the child ended before it printed {word}"
+        );
         if let Some((_, rest)) = line.split_once(word) {
             return rest.trim().to_owned();
         }
     }
 }
 
-/// Checks what must hold whatever happened.
+/// Asserts the invariants of the database.
 async fn assert_sound(url: String) {
     let options: SqliteConnectOptions = url.parse().expect("a URL");
     let mut connection = SqliteConnection::connect_with(&options).await.expect("a connection");
     for (claim, violations) in [
-        ("the total is true", "SELECT count(*) FROM totals WHERE users <> (SELECT count(*) FROM users)"),
+        ("the total is correct", "SELECT count(*) FROM totals WHERE users <> (SELECT count(*) FROM users)"),
         (
-            "every count of invitees is true",
+            "all counts of invitees are correct",
             "SELECT count(*) FROM users WHERE invited_count <> \
              (SELECT count(*) FROM invitations WHERE inviter = users.id)",
         ),
         (
-            "nobody is among their own inviters",
+            "no user is a direct or indirect inviter of itself",
             "WITH RECURSIVE above (invitee, inviter) AS (SELECT invitee, inviter FROM invitations \
              UNION SELECT a.invitee, i.inviter FROM above a JOIN invitations i ON i.invitee = a.inviter) \
              SELECT count(*) FROM above WHERE invitee = inviter",
@@ -271,8 +275,11 @@ async fn assert_sound(url: String) {
             "SELECT (SELECT count(*) FROM sessions) <> \
              (SELECT count(*) FROM challenges WHERE redeemed_at IS NOT NULL)",
         ),
-        ("references hold", "SELECT count(*) FROM pragma_foreign_key_check"),
-        ("the file is whole", "SELECT count(*) FROM pragma_integrity_check WHERE integrity_check <> 'ok'"),
+        ("all references are valid", "SELECT count(*) FROM pragma_foreign_key_check"),
+        (
+            "the file is not damaged",
+            "SELECT count(*) FROM pragma_integrity_check WHERE integrity_check <> 'ok'",
+        ),
     ] {
         let violations: i64 = sqlx::query_scalar(violations).fetch_one(&mut connection).await.expect(claim);
         assert_eq!(violations, 0, "{claim}");

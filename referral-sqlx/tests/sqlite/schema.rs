@@ -1,12 +1,12 @@
-//! What the schema refuses when somebody writes around the code.
+//! Tests of the constraints of the schema with raw SQL that bypasses the storage.
 
 use sqlx::{Connection, Row, SqliteConnection, sqlite::SqliteConnectOptions};
 use tempfile::TempDir;
 
-/// A file with a few rows, and a connection that goes around the storage.
+/// Database file with a few rows, and a connection that bypasses the storage.
 struct Bench {
     connection: SqliteConnection,
-    _folder: TempDir,
+    _directory: TempDir,
 }
 
 const ANNA: &str = "INSERT INTO users (id, phone, invite_code, is_staff, is_active, date_joined, \
@@ -18,11 +18,11 @@ const BORIS: &str = "INSERT INTO users (id, phone, invite_code, is_staff, is_act
 const VERA: &str = "INSERT INTO users (id, phone, invite_code, is_staff, is_active, date_joined, \
      search_public, search_private) VALUES (unhex('000000000000000000000000000000c3'), '+79608543003', \
      'VERA22', 0, 1, 0, '', '')";
-/// Not there yet.
+/// User that is not in the database.
 const GALYA: &str = "INSERT INTO users (id, phone, invite_code, is_staff, is_active, date_joined, \
      search_public, search_private) VALUES (unhex('000000000000000000000000000000d4'), '+79608543004', \
      'GALYA2', 0, 1, 0, '', '')";
-/// Boris was invited by Anna.
+/// Invitation of Boris by Anna.
 const INVITATION: &str = "INSERT INTO invitations (invitee, inviter, code, accepted_at, via) VALUES \
      (unhex('000000000000000000000000000000b2'), unhex('000000000000000000000000000000a1'), 'ANNA22', \
      0, 'sign_up')";
@@ -36,15 +36,15 @@ const SESSION: &str = "INSERT INTO sessions (id, user_id, created_at, expires_at
 
 impl Bench {
     async fn new() -> Self {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        let url = crate::url_in(folder.path());
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let url = crate::url_in(directory.path());
         drop(referral_sqlx::connect(&url).await.expect("a new file"));
         let options: SqliteConnectOptions = url.parse().expect("a URL");
         let mut connection = SqliteConnection::connect_with(&options).await.expect("a connection");
         for sql in [ANNA, BORIS, VERA, INVITATION, CHALLENGE, SESSION] {
             sqlx::query(sql).execute(&mut connection).await.expect(sql);
         }
-        Self { connection, _folder: folder }
+        Self { connection, _directory: directory }
     }
 
     async fn execute(&mut self, sql: &str) -> sqlx::Result<u64> {
@@ -52,8 +52,8 @@ impl Bench {
         Ok(sqlx::query(sql).execute(&mut self.connection).await?.rows_affected())
     }
 
-    /// Asserts that a constraint stops each statement, and not a mistake in it.
-    async fn assert_refused(&mut self, statements: &[&str]) {
+    /// Asserts that a constraint rejects each statement. Other errors, such as a syntax error, fail the test.
+    async fn assert_rejected(&mut self, statements: &[&str]) {
         for sql in statements {
             let error = self.execute(sql).await.expect_err(sql);
             let code = error.as_database_error().and_then(|error| error.code()?.parse::<i32>().ok());
@@ -65,7 +65,7 @@ impl Bench {
         sqlx::query(sql).fetch_one(&mut self.connection).await.expect(sql).get(0)
     }
 
-    /// The stored total and the counted one, the stored invitees of Anna and the counted ones.
+    /// Asserts the stored and the counted number of users, and the stored number of invitees of Anna.
     async fn assert_counts(&mut self, users: i64, invitees_of_anna: i64) {
         assert_eq!(self.number("SELECT users FROM totals").await, users);
         assert_eq!(self.number("SELECT count(*) FROM users").await, users);
@@ -78,21 +78,21 @@ impl Bench {
 mod emails;
 use emails::{EMAILS, NO_EMAILS};
 
-/// A statement with one part replaced.
+/// Replaces one part of a statement.
 fn but(statement: &str, old: &str, new: &str) -> String {
     assert!(statement.contains(old), "{statement} has no {old}");
     statement.replace(old, new)
 }
 
 #[tokio::test]
-async fn a_phone_a_code_and_an_address_belong_to_one_user() {
+async fn a_phone_an_invite_code_and_an_email_address_belong_to_one_user() {
     let mut bench = Bench::new().await;
     bench
         .execute("UPDATE users SET email = 'anna@example.com' WHERE invite_code = 'ANNA22'")
         .await
-        .expect("ok");
+        .expect("a valid statement");
     bench
-        .assert_refused(&[
+        .assert_rejected(&[
             &but(GALYA, "+79608543004", "+79608543001"),
             &but(&but(GALYA, "+79608543004", "+79608543001"), "INSERT", "INSERT OR REPLACE"),
             &but(ANNA, "INSERT", "INSERT OR REPLACE"),
@@ -103,16 +103,16 @@ async fn a_phone_a_code_and_an_address_belong_to_one_user() {
             "UPDATE users SET email = 'anna@example.com' WHERE invite_code = 'BORIS2'",
         ])
         .await;
-    bench.execute(GALYA).await.expect("nothing else is wrong with it");
+    bench.execute(GALYA).await.expect("the rest of the statement is valid");
 }
 
 #[tokio::test]
-async fn a_user_has_values_that_can_be() {
+async fn a_user_has_valid_values() {
     let mut bench = Bench::new().await;
     let long_name = format!("UPDATE users SET first_name = '{}'", "x".repeat(1025));
     let long_email = format!("UPDATE users SET email = '{}@example.com'", "a".repeat(250));
     bench
-        .assert_refused(&[
+        .assert_rejected(&[
             "UPDATE users SET phone = '79608543001' WHERE invite_code = 'ANNA22'",
             "UPDATE users SET phone = '+796085' WHERE invite_code = 'ANNA22'",
             "UPDATE users SET phone = '+7960854300112345' WHERE invite_code = 'ANNA22'",
@@ -138,7 +138,7 @@ async fn a_user_has_values_that_can_be() {
 }
 
 #[tokio::test]
-async fn a_user_has_an_address_in_the_form_that_is_kept() {
+async fn an_email_address_is_in_normal_form() {
     let mut bench = Bench::new().await;
     let with = |email: &str| format!("UPDATE users SET email = '{email}' WHERE invite_code = 'ANNA22'");
     let long = format!("{}@example.com", "a".repeat(65));
@@ -146,17 +146,17 @@ async fn a_user_has_an_address_in_the_form_that_is_kept() {
         bench.execute(&with(&email.replace('\'', "''"))).await.expect(email);
     }
     for email in NO_EMAILS.iter().chain([&&*long, &"anna@example.com' || char(0) || 'a"]) {
-        bench.assert_refused(&[&with(email)]).await;
+        bench.assert_rejected(&[&with(email)]).await;
     }
 }
 
 #[tokio::test]
-async fn an_invitation_is_accepted_once_and_for_good() {
+async fn an_invitation_is_immutable() {
     let mut bench = Bench::new().await;
     let by_vera = but(INVITATION, "0000a1", "0000c3");
     let ignored = but(&by_vera, "INSERT", "INSERT OR IGNORE");
     bench
-        .assert_refused(&[
+        .assert_rejected(&[
             &by_vera,
             &but(&by_vera, "INSERT", "INSERT OR REPLACE"),
             &ignored,
@@ -168,11 +168,11 @@ async fn an_invitation_is_accepted_once_and_for_good() {
 }
 
 #[tokio::test]
-async fn an_invitation_joins_two_users() {
+async fn an_invitation_connects_two_users() {
     let mut bench = Bench::new().await;
     let vera = but(INVITATION, "0000b2", "0000c3");
     bench
-        .assert_refused(&[
+        .assert_rejected(&[
             &but(&vera, "0000a1", "0000c3"),
             &but(&vera, "0000a1", "0000ff"),
             &but(&vera, "0000c3", "0000ff"),
@@ -182,11 +182,11 @@ async fn an_invitation_joins_two_users() {
             "DELETE FROM users WHERE invite_code = 'BORIS2'",
         ])
         .await;
-    bench.execute(&vera).await.expect("nothing else is wrong with it");
+    bench.execute(&vera).await.expect("the rest of the statement is valid");
 }
 
 #[tokio::test]
-async fn counts_stay_true_whoever_writes() {
+async fn counts_match_the_rows_after_raw_writes() {
     let mut bench = Bench::new().await;
     bench.assert_counts(3, 1).await;
     bench.execute(&but(INVITATION, "0000b2", "0000c3")).await.expect("inserted");
@@ -195,18 +195,18 @@ async fn counts_stay_true_whoever_writes() {
     bench.assert_counts(3, 0).await;
     bench.execute("DELETE FROM users WHERE invite_code = 'VERA22'").await.expect("deleted");
     bench.assert_counts(2, 0).await;
-    bench.execute("BEGIN").await.expect("begun");
+    bench.execute("BEGIN").await.expect("started");
     bench.execute(GALYA).await.expect("inserted");
     bench.execute("ROLLBACK").await.expect("rolled back");
     bench.assert_counts(2, 0).await;
-    bench.assert_refused(&["INSERT INTO totals (only_row, users) VALUES (2, 0)"]).await;
+    bench.assert_rejected(&["INSERT INTO totals (only_row, users) VALUES (2, 0)"]).await;
 }
 
 #[tokio::test]
 async fn a_challenge_is_redeemed_once() {
     let mut bench = Bench::new().await;
     bench
-        .assert_refused(&[
+        .assert_rejected(&[
             "UPDATE challenges SET tries_with_id = -1",
             "UPDATE challenges SET tries_without_id = -1",
             "UPDATE challenges SET code_length = 3",
@@ -216,7 +216,7 @@ async fn a_challenge_is_redeemed_once() {
         .await;
     assert_eq!(bench.execute("UPDATE challenges SET redeemed_at = 1").await.ok(), Some(1));
     bench
-        .assert_refused(&[
+        .assert_rejected(&[
             "UPDATE challenges SET redeemed_at = 2",
             "UPDATE challenges SET redeemed_at = NULL",
             "UPDATE challenges SET tries_with_id = 1",
@@ -225,14 +225,14 @@ async fn a_challenge_is_redeemed_once() {
 }
 
 #[tokio::test]
-async fn what_is_known_of_a_message_is_short_and_holds_together() {
+async fn columns_of_a_message_are_short_and_consistent() {
     let mut bench = Bench::new().await;
     let message = "INSERT INTO messages (gateway, message_id, is_ours, region, status, noted_at) \
          VALUES ('g1', 'm1', 1, 'RU', 'sent', 0)";
     bench.execute(message).await.expect("a message");
     let to = |changes: &str| format!("UPDATE messages SET {changes}");
     bench
-        .assert_refused(&[
+        .assert_rejected(&[
             message,
             &to("gateway = ''"),
             &to(&format!("gateway = '{}'", "ж".repeat(65))),
@@ -248,21 +248,28 @@ async fn what_is_known_of_a_message_is_short_and_holds_together() {
             &format!("UPDATE challenges SET gateway = '{}'", "ж".repeat(65)),
         ])
         .await;
-    bench.execute(&to("is_ours = 0, region = NULL, status = 'failed'")).await.expect("a mere report");
+    bench
+        .execute(&to("is_ours = 0, region = NULL, status = 'failed'"))
+        .await
+        .expect("a report without a sent message");
 }
 
 #[tokio::test]
 async fn a_session_belongs_to_a_user() {
     let mut bench = Bench::new().await;
-    let stranger = but(&but(SESSION, "(zeroblob(16), unhex", "(randomblob(16), unhex"), "0000a1", "0000ff");
+    let of_unknown_user =
+        but(&but(SESSION, "(zeroblob(16), unhex", "(randomblob(16), unhex"), "0000a1", "0000ff");
     bench
-        .assert_refused(&[
-            &stranger,
+        .assert_rejected(&[
+            &of_unknown_user,
             SESSION,
             "UPDATE sessions SET grant_used = 2",
             "UPDATE sessions SET parent = x'00'",
             "UPDATE sessions SET retired = zeroblob(25)",
         ])
         .await;
-    bench.execute(&but(&stranger, "0000ff", "0000a1")).await.expect("nothing else is wrong with it");
+    bench
+        .execute(&but(&of_unknown_user, "0000ff", "0000a1"))
+        .await
+        .expect("the rest of the statement is valid");
 }

@@ -1,4 +1,4 @@
-//! Several stores that share a database, taken for one.
+//! Storage that distributes calls over several stores that share a database.
 
 use std::sync::{
     Arc,
@@ -19,14 +19,14 @@ use referral_core::{
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-/// Gives each call to the next of its stores. They share nothing but the database, so whatever one
-/// kept to itself the others would not know.
-pub(crate) struct InTurn {
+/// Storage that passes each call to the next of its stores. The stores share only the database, so a test
+/// fails if one of them keeps state in memory that the others need.
+pub(crate) struct RoundRobin {
     stores: Vec<Arc<dyn Storage>>,
     calls: AtomicUsize,
 }
 
-impl InTurn {
+impl RoundRobin {
     pub(crate) fn new(stores: Vec<Arc<dyn Storage>>) -> Arc<Self> {
         Arc::new(Self { stores, calls: AtomicUsize::new(0) })
     }
@@ -37,7 +37,7 @@ impl InTurn {
 }
 
 #[async_trait]
-impl Storage for InTurn {
+impl Storage for RoundRobin {
     async fn start_challenge(&self, request: &ChallengeRequest) -> Decided<GrantedChallenge> {
         self.next().start_challenge(request).await
     }
