@@ -31,7 +31,7 @@ async fn a_dropped_sign_in_is_atomic() {
 
         let first = Impatient { future: pin!(referral.sign_in(request.clone())), polls }.await;
         match (first, referral.sign_in(request).await) {
-            (None, Ok(signed_in)) => assert!(signed_in.created, "the user was made without a session"),
+            (None, Ok(signed_in)) => assert!(signed_in.created, "the user must not exist without a session"),
             (None, Err(Error::Refused(Refusal::InvalidCode))) => {}
             (Some(Ok(_)), Err(Error::Refused(Refusal::InvalidCode))) => return,
             (first, second) => panic!("after {polls} polls: {first:?}, then {second:?}"),
