@@ -1,9 +1,10 @@
--- Users, invitations, challenges, sessions and keys, in a schema of their own, so that they do not
--- meet the tables of whoever shares the database. The tables hold what must always be true, whoever
--- writes.
+-- Users, invitations, challenges, sessions and keys.
+--
+-- The tables are in a separate schema, so that they do not conflict with other tables in the database. The
+-- constraints and triggers enforce the invariants for all programs that write to the tables.
 
--- The oldest version of the program that works with the schema after each migration. An older one refuses to
--- start; a newer one need not know what the migration did.
+-- Oldest version of the program that works with the schema after each migration. An older program refuses to
+-- start. A newer program does not need to know the changes of the migration.
 CREATE TABLE referral.migration_compatibility (
     version bigint PRIMARY KEY,
     oldest_program text COLLATE "C" NOT NULL CHECK (oldest_program ~ '^[0-9]+\.[0-9]+\.[0-9]+')
@@ -13,52 +14,53 @@ CREATE TABLE referral.users (
     id uuid PRIMARY KEY,
     phone text COLLATE "C" NOT NULL UNIQUE CHECK (phone ~ '^\+[0-9]{7,15}$'),
     invite_code text COLLATE "C" NOT NULL UNIQUE CHECK (invite_code ~ '^[A-Z0-9]{6,12}$'),
-    -- A dot-string of at most 64 bytes, `@`, and two labels or more of letters, digits and hyphens. The
+    -- A dot-string of at most 64 bytes, `@`, and at least two labels of letters, digits and hyphens. The
     -- domain is in its ASCII form.
     email text COLLATE "C" UNIQUE CHECK (
         octet_length(email) BETWEEN 5 AND 254
         AND position('@' IN email) <= 65
         AND email ~ '^[a-z0-9!#$%&''*+/=?^_`{|}~-]+(\.[a-z0-9!#$%&''*+/=?^_`{|}~-]+)*@([a-z0-9]([a-z0-9-]*[a-z0-9])?\.)+[a-z0-9]([a-z0-9-]*[a-z0-9])?$'
     ),
-    -- Of 1 to 64 characters as readers count them, which have any number of marks.
+    -- 1 to 64 characters as users count them. Each can have any number of combining marks.
     first_name text COLLATE "C" CHECK (octet_length(first_name) BETWEEN 1 AND 1024),
     last_name text COLLATE "C" CHECK (octet_length(last_name) BETWEEN 1 AND 1024),
     is_staff boolean NOT NULL,
     is_active boolean NOT NULL,
     date_joined timestamptz NOT NULL,
     last_login timestamptz,
-    -- Kept by the triggers on invitations.
+    -- Updated by the triggers on invitations.
     invited_count bigint NOT NULL DEFAULT 0 CHECK (invited_count >= 0)
--- Signing in changes a column that is in no index: with room on the page it touches no index either.
+-- A sign-in changes a column without an index. With free space on the page, it does not update any index.
 ) WITH (fillfactor = 85);
 
 CREATE INDEX users_first_name ON referral.users (first_name, id);
 CREATE INDEX users_last_name ON referral.users (last_name, id);
 
--- What users are searched in. Apart from the users, because it is long and only a search reads it.
+-- Texts that a search of users matches. They are in a separate table, because they are long and only a search
+-- reads them.
 CREATE TABLE referral.user_search (
     user_id uuid PRIMARY KEY REFERENCES referral.users (id) ON DELETE CASCADE,
     public text COLLATE "C" NOT NULL,
     private text COLLATE "C" NOT NULL,
-    -- The pieces of both texts, as the program makes them: an array of numbers can be indexed without
-    -- an extension, and whatever the database takes for a letter.
+    -- Pieces of both texts, which the program creates. An array of numbers can be indexed without an
+    -- extension, and independently of the letters that the database knows.
     grams integer[] NOT NULL
 );
 
--- Of the most common grams the planner knows how common they are, of all others that they are less
--- so. The more it knows, the rarer it takes the others for: enough that it looks up what hardly
--- anybody has, and does not walk through everybody until it is found.
+-- The planner knows the frequency of the most common grams, and that all other grams are less frequent. The
+-- more grams it knows, the rarer are its estimates for the others. With this number, it looks up a rare gram
+-- in the index and does not scan all users for it.
 ALTER TABLE referral.user_search ALTER COLUMN grams SET STATISTICS 1000;
 
--- New grams wait in a list, which each search reads to the end, so it is kept short.
+-- New grams are first added to a pending list. Each search reads the whole list, so it is kept short.
 CREATE INDEX user_search_grams ON referral.user_search USING gin (grams)
 WITH (fastupdate = on, gin_pending_list_limit = 256);
 
--- How many users there are, so that nobody has to count them: the sum of a few rows, since each who
--- joins would wait for the one before on a single one.
+-- Number of users, so that it need not be counted. It is the sum of several rows, because sign-ups would wait
+-- for each other to update a single row.
 CREATE TABLE referral.totals (
     slot smallint PRIMARY KEY CHECK (slot BETWEEN 0 AND 31),
-    -- Who leaves may be counted off another slot than they were counted on.
+    -- May be negative, because a deleted user can be subtracted from a different slot.
     users bigint NOT NULL
 ) WITH (fillfactor = 10);
 
@@ -80,8 +82,8 @@ $$;
 CREATE TRIGGER users_are_counted AFTER INSERT OR DELETE ON referral.users
 FOR EACH ROW EXECUTE FUNCTION referral.count_user();
 
--- Who was invited by whom: once, and for good. Users are deactivated and not deleted, so that an
--- invitation outlives whatever happens to an account.
+-- Invitations. Each user has at most one, and it is immutable. Users are deactivated and not deleted, so that
+-- their invitations are kept.
 CREATE TABLE referral.invitations (
     invitee uuid PRIMARY KEY REFERENCES referral.users (id),
     inviter uuid NOT NULL REFERENCES referral.users (id),
@@ -109,7 +111,7 @@ $$;
 CREATE TRIGGER invitations_are_counted AFTER INSERT OR UPDATE OR DELETE ON referral.invitations
 FOR EACH ROW EXECUTE FUNCTION referral.count_invitation();
 
--- Rows to lock where there is no other row that all who must exclude one another have in common.
+-- Rows for locks. They are used if the transactions that must exclude each other have no other row in common.
 CREATE TABLE referral.locks (name text COLLATE "C" PRIMARY KEY);
 
 INSERT INTO referral.locks (name) VALUES ('keys'), ('late_acceptance');
@@ -117,8 +119,8 @@ INSERT INTO referral.locks (name) VALUES ('keys'), ('late_acceptance');
 CREATE TABLE referral.challenges (
     id uuid PRIMARY KEY,
     phone text COLLATE "C" NOT NULL CHECK (phone ~ '^\+[0-9]{7,15}$'),
-    -- The phone's first has 1, and each the number after the one that was newest when it was
-    -- asked for. So of two that were asked for at once only one is stored.
+    -- Number 1 for the first challenge of the phone. Each further challenge has the number after the newest
+    -- one at the time of its request. Of two concurrent requests, only one challenge is therefore stored.
     number bigint NOT NULL CHECK (number > 0),
     code_length bigint NOT NULL CHECK (code_length BETWEEN 4 AND 10),
     code_hash bytea NOT NULL CHECK (octet_length(code_hash) = 32),
@@ -148,7 +150,7 @@ CREATE TABLE referral.sessions (
     created_at timestamptz NOT NULL,
     expires_at timestamptz NOT NULL,
     revoked_at timestamptz,
-    -- When the session ends if nothing is refreshed in it any more: what it is swept by.
+    -- Time at which the session ends if it is not refreshed again. Ended sessions are deleted by this time.
     ends_at timestamptz NOT NULL,
     key_id text NOT NULL,
     access_id uuid NOT NULL,
@@ -158,12 +160,12 @@ CREATE TABLE referral.sessions (
     refresh_expires_at timestamptz NOT NULL,
     grant_used boolean NOT NULL,
     parent uuid,
-    -- Whether the tokens issued last were given out again after the grace, and of how many refreshes in
-    -- succession before that was so.
+    -- Whether the newest tokens were returned again after the grace period, and the number of consecutive
+    -- earlier refreshes to which this applied.
     repeated_late boolean NOT NULL DEFAULT FALSE,
     late_repeats bigint NOT NULL DEFAULT 0 CHECK (late_repeats >= 0),
-    -- One after another, the id (16 bytes) and the time (8 bytes, big-endian microseconds since
-    -- 1970) of each retired refresh token.
+    -- Sequence of the id (16 bytes) and the time (8 bytes, big-endian microseconds since 1970) of each
+    -- retired refresh token.
     retired bytea NOT NULL CHECK (octet_length(retired) % 24 = 0)
 ) WITH (fillfactor = 85);
 
@@ -179,11 +181,11 @@ CREATE TABLE referral.keys (
     PRIMARY KEY (purpose, id)
 );
 
--- Filled by a transaction that is rolled back, which shows whether the disk has room.
+-- Filled by a transaction that is rolled back, to check the free space on the disk.
 CREATE TABLE referral.disk_probe (filler text COLLATE "C" NOT NULL);
 ALTER TABLE referral.disk_probe ALTER COLUMN filler SET STORAGE PLAIN;
 
--- What all processes on this database should have the same, as the one that started last has it.
+-- Settings that should be equal in all processes on this database. Values of the process that started last.
 CREATE TABLE referral.shared_settings (
     name text COLLATE "C" PRIMARY KEY,
     value text COLLATE "C" NOT NULL

@@ -1,19 +1,19 @@
--- What became of messages, and which gateway accepted that of a challenge. Nothing here tells to whom a
--- message went but its region.
+-- Delivery status of messages, and the gateway that accepted the message of a challenge. The region is the
+-- only information about the recipient of a message.
 
 CREATE TABLE referral.messages (
     gateway text COLLATE "C" NOT NULL CHECK (char_length(gateway) BETWEEN 1 AND 64),
-    -- What the gateway calls the message.
+    -- Id that the gateway gave to the message.
     message_id text COLLATE "C" NOT NULL CHECK (char_length(message_id) BETWEEN 1 AND 128),
-    -- Whether it is noted that it was sent from here. Until then there is only a report.
+    -- Whether it is recorded that this service sent the message. Before that, there is only a report.
     is_ours boolean NOT NULL,
     region text COLLATE "C" CHECK (region ~ '^[A-Z]{2}$'),
     status text COLLATE "C" NOT NULL CHECK (status IN ('sent', 'failed', 'delivered')),
-    -- When it was first heard of: what it is swept by.
+    -- Time of the first record. Old messages are deleted by this time.
     noted_at timestamptz NOT NULL,
     PRIMARY KEY (gateway, message_id),
     CHECK (is_ours OR (region IS NULL AND status <> 'sent'))
--- A report changes columns that are in no index: with room on the page it touches none either.
+-- A report changes columns without an index. With free space on the page, it does not update any index.
 ) WITH (fillfactor = 85);
 
 CREATE INDEX messages_by_time ON referral.messages (noted_at);

@@ -1,11 +1,11 @@
 -- Users, invitations, challenges and sessions.
 --
--- The tables hold what must always be true, whoever writes. Ids are UUIDs of 16 bytes, times are
--- microseconds since 1970 in UTC. Where length() and octet_length() are told to agree, a text is
--- ASCII without a NUL character, which length() would stop at.
+-- The constraints and triggers enforce the invariants for all programs that write to the tables. Ids are
+-- UUIDs of 16 bytes. Times are microseconds since 1970 in UTC. If length() and octet_length() must be equal,
+-- a text is ASCII without a NUL character, at which length() would stop.
 
--- The oldest version of the program that works with the schema after each migration. An older one refuses to
--- start; a newer one need not know what the migration did.
+-- Oldest version of the program that works with the schema after each migration. An older program refuses to
+-- start. A newer program does not need to know the changes of the migration.
 CREATE TABLE migration_compatibility (
     version INTEGER PRIMARY KEY,
     oldest_program TEXT NOT NULL CHECK (oldest_program GLOB '[0-9]*.[0-9]*.[0-9]*')
@@ -24,7 +24,7 @@ CREATE TABLE users (
         AND length(invite_code) = octet_length(invite_code)
         AND invite_code NOT GLOB '*[^A-Z0-9]*'
     ),
-    -- A dot-string of at most 64 bytes, `@`, and two labels or more of letters, digits and hyphens. The
+    -- A dot-string of at most 64 bytes, `@`, and at least two labels of letters, digits and hyphens. The
     -- domain is in its ASCII form.
     email TEXT UNIQUE CHECK (
         octet_length(email) BETWEEN 5 AND 254
@@ -39,16 +39,16 @@ CREATE TABLE users (
         AND '.' || substr(email, instr(email, '@') + 1) || '.' NOT GLOB '*-.*'
         AND substr(email, instr(email, '@') + 1) GLOB '*.*'
     ),
-    -- Of 1 to 64 characters as readers count them, which have any number of marks.
+    -- 1 to 64 characters as users count them. Each can have any number of combining marks.
     first_name TEXT CHECK (octet_length(first_name) BETWEEN 1 AND 1024 AND instr(first_name, char(0)) = 0),
     last_name TEXT CHECK (octet_length(last_name) BETWEEN 1 AND 1024 AND instr(last_name, char(0)) = 0),
     is_staff INTEGER NOT NULL CHECK (is_staff IN (0, 1)),
     is_active INTEGER NOT NULL CHECK (is_active IN (0, 1)),
     date_joined INTEGER NOT NULL,
     last_login INTEGER,
-    -- Kept by the triggers on invitations.
+    -- Updated by the triggers on invitations.
     invited_count INTEGER NOT NULL DEFAULT 0 CHECK (invited_count >= 0),
-    -- Last, because they are long and only a search reads them.
+    -- The last columns, because they are long and only a search reads them.
     search_public TEXT NOT NULL,
     search_private TEXT NOT NULL
 ) STRICT;
@@ -56,7 +56,7 @@ CREATE TABLE users (
 CREATE INDEX users_first_name ON users (first_name, id);
 CREATE INDEX users_last_name ON users (last_name, id);
 
--- How many users there are, so that nobody has to count them.
+-- Number of users, so that it need not be counted.
 CREATE TABLE totals (
     only_row INTEGER NOT NULL PRIMARY KEY CHECK (only_row = 1),
     users INTEGER NOT NULL CHECK (users >= 0)
@@ -70,7 +70,7 @@ BEGIN
     SELECT RAISE(ABORT, 'a new user has invited nobody yet');
 END;
 
--- The keys refuse a second row, but INSERT OR REPLACE would get around them, and around the counts.
+-- The keys reject a second row, but INSERT OR REPLACE would bypass them and the counts.
 CREATE TRIGGER users_are_not_replaced BEFORE INSERT ON users
 WHEN EXISTS (SELECT 1 FROM users WHERE id = NEW.id OR phone = NEW.phone OR email = NEW.email)
 BEGIN
@@ -87,9 +87,9 @@ BEGIN
     UPDATE totals SET users = users - 1;
 END;
 
--- Who was invited by whom: once, and for good. Users are deactivated and not deleted, so that an
--- invitation outlives whatever happens to an account. The rows are small and always read by an index,
--- so they are kept in the order of their key.
+-- Invitations. Each user has at most one, and it is immutable. Users are deactivated and not deleted, so that
+-- their invitations are kept. The rows are small and always read through an index, so they are stored in the
+-- order of their key.
 CREATE TABLE invitations (
     invitee BLOB NOT NULL PRIMARY KEY REFERENCES users (id),
     inviter BLOB NOT NULL REFERENCES users (id),
@@ -110,7 +110,7 @@ BEGIN
     SELECT RAISE(ABORT, 'an invitation is accepted once and for good');
 END;
 
--- The primary key refuses a second row, but INSERT OR REPLACE would get around it.
+-- The primary key rejects a second row, but INSERT OR REPLACE would bypass it.
 CREATE TRIGGER invitations_are_not_replaced BEFORE INSERT ON invitations
 WHEN EXISTS (SELECT 1 FROM invitations WHERE invitee = NEW.invitee)
 BEGIN
@@ -166,7 +166,7 @@ CREATE TABLE sessions (
     created_at INTEGER NOT NULL,
     expires_at INTEGER NOT NULL,
     revoked_at INTEGER,
-    -- When the session ends if nothing is refreshed in it any more: what it is swept by.
+    -- Time at which the session ends if it is not refreshed again. Ended sessions are deleted by this time.
     ends_at INTEGER NOT NULL,
     key_id TEXT NOT NULL,
     access_id BLOB NOT NULL CHECK (octet_length(access_id) = 16),
@@ -176,19 +176,18 @@ CREATE TABLE sessions (
     refresh_expires_at INTEGER NOT NULL,
     grant_used INTEGER NOT NULL CHECK (grant_used IN (0, 1)),
     parent BLOB CHECK (octet_length(parent) = 16),
-    -- Whether the tokens issued last were given out again after the grace, and of how many refreshes in
-    -- succession before that was so.
+    -- Whether the newest tokens were returned again after the grace period, and the number of consecutive
+    -- earlier refreshes to which this applied.
     repeated_late INTEGER NOT NULL DEFAULT 0 CHECK (repeated_late IN (0, 1)),
     late_repeats INTEGER NOT NULL DEFAULT 0 CHECK (late_repeats >= 0),
-    -- One after another, the id (16 bytes) and the time (8 bytes, big-endian) of each retired
-    -- refresh token.
+    -- Sequence of the id (16 bytes) and the time (8 bytes, big-endian) of each retired refresh token.
     retired BLOB NOT NULL CHECK (octet_length(retired) % 24 = 0)
 ) STRICT, WITHOUT ROWID;
 
 CREATE INDEX sessions_of_user ON sessions (user_id);
 CREATE INDEX sessions_by_end ON sessions (ends_at);
 
--- What all processes on this file should have the same, as the one that started last has it.
+-- Settings that should be equal in all processes on this file. Values of the process that started last.
 CREATE TABLE shared_settings (
     name TEXT NOT NULL PRIMARY KEY,
     value TEXT NOT NULL

@@ -1,6 +1,6 @@
--- An index over the search, and the keys of those who share the database.
+-- Search index, and the keys of the processes that share the database.
 
--- The number that stands for a user in the index. It rises with each user who is added.
+-- Number of a user in the search index. It increases with each added user.
 CREATE TABLE user_numbers (
     number INTEGER PRIMARY KEY AUTOINCREMENT,
     user_id BLOB NOT NULL UNIQUE REFERENCES users (id)
@@ -8,8 +8,8 @@ CREATE TABLE user_numbers (
 
 INSERT INTO user_numbers (user_id) SELECT id FROM users ORDER BY id;
 
--- From grams, the pieces of what users are searched in, to users. The program writes the grams as words, so it
--- keeps neither a text nor places in it.
+-- Index from grams, which are pieces of the searched texts, to users. The program writes the grams as words.
+-- The index stores neither the text nor positions.
 CREATE VIRTUAL TABLE user_grams USING fts5 (
     grams, content = '', contentless_delete = 1, detail = 'none', tokenize = 'ascii'
 );

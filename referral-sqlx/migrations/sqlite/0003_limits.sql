@@ -1,20 +1,20 @@
--- What is counted, and where sessions are used from.
+-- Counters for limits, and the addresses of challenges and sessions.
 
--- Of each phone, address, pair of both and number block, what happened of late. Codes and requests
--- come and go by the thousand, so a counter is one row with its newest moments, and is deleted when
--- they matter no more.
+-- Recent events of each phone, address, pair of both and number range. There are thousands of codes and
+-- requests, so a counter is one row with the stamps of the newest events. It is deleted when they do not
+-- matter any more.
 CREATE TABLE counters (
     key TEXT NOT NULL PRIMARY KEY,
-    -- Each a number of 17 digits with a comma: microseconds since 1970, times eight, plus what was
-    -- counted: 0 a code, 1 a wrong code, 2 an unknown invite code, 3 an attempt without a valid challenge,
-    -- 4 an edit of an e-mail address.
+    -- Each stamp is a number of 17 digits with a comma: microseconds since 1970, times eight, plus the kind
+    -- of event: 0 a code, 1 a wrong code, 2 an unknown invite code, 3 an attempt without a valid challenge, 4
+    -- an edit of an email address.
     stamps TEXT NOT NULL CHECK (octet_length(stamps) % 18 = 0 AND stamps NOT GLOB '*[^0-9,]*'),
     ends_at INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
 CREATE INDEX counters_by_end ON counters (ends_at);
 
--- Of the whole service, how many wrong codes in each minute, and how many messages in each hour.
+-- Numbers of wrong codes in each minute and of messages in each hour, for the whole service.
 CREATE TABLE service_counts (
     figure TEXT NOT NULL CHECK (figure IN ('failures', 'messages')),
     since INTEGER NOT NULL,
@@ -30,7 +30,7 @@ CREATE TABLE service_state (
 INSERT INTO service_state (only_row) VALUES (1);
 
 ALTER TABLE challenges ADD COLUMN address TEXT;
--- One after another, the address (16 bytes) and the time (8 bytes, big-endian) of each wrong try.
+-- Sequence of the address (16 bytes) and the time (8 bytes, big-endian) of each failed attempt.
 ALTER TABLE challenges ADD COLUMN failed_tries BLOB NOT NULL DEFAULT x'' CHECK (octet_length(failed_tries) % 24 = 0);
 
 ALTER TABLE sessions ADD COLUMN address TEXT;
