@@ -72,7 +72,7 @@ impl SqliteStore {
     }
 }
 
-/// Returns the error of the database that made a request fail.
+/// Returns the database error that caused a request to fail.
 fn error_of(error: &StorageError) -> Option<&sqlx::Error> {
     match error {
         StorageError::Unavailable(source) | StorageError::Failed(source) => source.downcast_ref(),
