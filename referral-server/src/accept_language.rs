@@ -1,4 +1,4 @@
-//! The header `Accept-Language`: the languages that somebody reads.
+//! Parsing of the header `Accept-Language`.
 
 use std::cmp::Reverse;
 
@@ -8,10 +8,10 @@ use poem::{
 };
 use referral_core::Locale;
 
-/// The most languages that are read. Browsers send a handful.
+/// Maximum number of languages that are parsed. Browsers send a few.
 const MAX_LANGUAGES: usize = 16;
 
-/// The languages that the client reads, the best first. A handler takes it like any other extractor.
+/// Extractor of the languages that the client accepts, in the order of preference.
 pub(crate) struct AcceptLanguage(pub(crate) Vec<Locale>);
 
 impl<'a> FromRequest<'a> for AcceptLanguage {
@@ -20,7 +20,8 @@ impl<'a> FromRequest<'a> for AcceptLanguage {
     }
 }
 
-/// Whatever cannot be read is passed over, and so is `*`: it names no language.
+/// Returns the languages in the headers. Entries that cannot be parsed and `*`, which names no language, are
+/// skipped.
 fn languages(headers: &HeaderMap) -> Vec<Locale> {
     let lines = headers.get_all(header::ACCEPT_LANGUAGE).iter();
     let entries = lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b','));
@@ -29,8 +30,8 @@ fn languages(headers: &HeaderMap) -> Vec<Locale> {
     languages.into_iter().map(|(locale, _)| locale).collect()
 }
 
-/// A language and its quality in thousandths, of an entry such as `ru-RU` or `en;q=0.8`; `None` too
-/// if it is one that the client does not want.
+/// Parses an entry such as `ru-RU` or `en;q=0.8` into a language and its quality in thousandths. Returns
+/// `None` also for a language that the client rejects.
 fn language(entry: &[u8]) -> Option<(Locale, u16)> {
     let entry = str::from_utf8(entry).ok()?;
     let (range, weight) =
@@ -40,7 +41,7 @@ fn language(entry: &[u8]) -> Option<(Locale, u16)> {
     (quality > 0).then_some((locale, quality))
 }
 
-/// Reads `q=0.8`, which has three decimals at most.
+/// Parses a weight such as `q=0.8` with at most three decimals into thousandths.
 fn quality(weight: &str) -> Option<u16> {
     let (name, value) = weight.trim_matches([' ', '\t']).split_once('=')?;
     let (whole, decimals) = value.split_once('.').unwrap_or((value, ""));
@@ -65,7 +66,7 @@ mod tests {
     }
 
     #[test]
-    fn languages_are_read_with_the_best_first() {
+    fn languages_are_ordered_by_preference() {
         for (header, expected) in [
             ("ru", &["ru"][..]),
             ("ru-RU,ru;q=0.9,en-US;q=0.8,en;q=0.7", &["ru-RU", "ru", "en-US", "en"]),
@@ -73,9 +74,9 @@ mod tests {
             ("en;q=0.5,ru;q=0.5,kk;q=0.500", &["en", "ru", "kk"]),
             ("en;q=0.001,ru;Q=1.000", &["ru", "en"]),
             (" ru\t;\tq=1. ,, en ", &["ru", "en"]),
-            // Not wanted.
+            // Rejected by the client.
             ("en;q=0, ru;q=0.0, kk;q=0.000", &[]),
-            // Every language, and so none.
+            // `*` means any language, so it names none.
             ("*", &[]),
             ("*, ru;q=0.5", &["ru"]),
             ("ru-*, en", &["en"]),
@@ -85,13 +86,13 @@ mod tests {
     }
 
     #[test]
-    fn lines_are_one_list() {
+    fn header_lines_form_one_list() {
         assert_eq!(read(&[b"en;q=0.5", b"ru, kk;q=0.7"]), ["ru", "kk", "en"]);
         assert!(read(&[]).is_empty());
     }
 
     #[test]
-    fn what_cannot_be_read_is_passed_over() {
+    fn malformed_entries_are_skipped() {
         for entry in [
             "",
             " ",
@@ -126,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn a_header_without_end_is_read_to_some_place() {
+    fn a_long_header_is_parsed_up_to_a_limit() {
         let many: String = (0..100_000).map(|_| "ru,").collect();
         assert_eq!(read(&[many.as_bytes()]).len(), MAX_LANGUAGES);
         assert!(read(&["a".repeat(1_000_000).as_bytes()]).is_empty());

@@ -1,4 +1,4 @@
-//! `/auth/…`: codes and tokens.
+//! Endpoints below `/auth/` for one-time codes and tokens.
 
 use std::str::FromStr;
 
@@ -21,7 +21,7 @@ use crate::{
     problem::{Problem, whole_seconds},
 };
 
-/// What each operation refuses, beside what any operation may.
+/// Error codes of each operation, in addition to those that every operation can return.
 pub(crate) const REFUSALS: &[Refusals] = &[
     (
         "sendCode",
@@ -53,43 +53,44 @@ pub(crate) const REFUSALS: &[Refusals] = &[
     ("refreshToken", &[Code::TokenNotValid, Code::RefreshReused]),
 ];
 
-/// A phone that a code is to be sent to.
+/// Request to send a code to a phone.
 #[derive(Object)]
 #[oai(example)]
 struct SendCodeRequest {
-    /// The phone in international form, or in national form where the service has a default
-    /// region. Spaces and punctuation do not matter.
+    /// The phone in international form. The national form is accepted if the service has a default
+    /// region. Spaces and punctuation are ignored.
     #[oai(validator(min_length = 1, max_length = 32))]
     phone: String,
-    /// The language of the message, as a BCP 47 tag such as `ru` or `pt-BR`. Without it or with `null`
-    /// the header `Accept-Language` says it. For a language that the service has no text in, the
-    /// message is in its usual one.
+    /// The language of the message, as a BCP 47 tag such as `ru` or `pt-BR`. If it is absent or `null`,
+    /// the header `Accept-Language` is used. If the service has no text in this language, the message
+    /// is in the default language.
     #[oai(skip_serializing_if_is_none, validator(min_length = 1, max_length = 35))]
     locale: Option<String>,
 }
 
 impl Example for SendCodeRequest {
     fn example() -> Self {
-        // Without a locale, so that in Swagger UI only the phone has to be filled in.
+        // Without a locale, so that only the phone has to be entered in Swagger UI.
         Self { phone: example::PHONE.into(), locale: None }
     }
 }
 
-/// A code is on its way.
+/// A code that was sent.
 #[derive(Object)]
 #[oai(example)]
 struct SentCode {
     /// The phone in canonical form (E.164).
     phone: String,
-    /// Names this code. Send it back with the code, so that a stranger cannot use up its tries.
+    /// The id of this code. Send it with the code, so that other clients cannot use up the attempts for the
+    /// code.
     challenge_id: Uuid,
-    /// How many digits the code has.
+    /// The number of digits of the code.
     code_length: u8,
-    /// For how many seconds the code is good.
+    /// The number of seconds until the code expires.
     expires_in: u64,
-    /// After how many seconds another code can be asked for.
+    /// The number of seconds until another code can be requested.
     resend_in: u64,
-    /// The code itself: only where the development sender is configured.
+    /// The code itself. Present only if the server uses the development sender.
     #[oai(skip_serializing_if_is_none)]
     code: Option<String>,
 }
@@ -107,20 +108,20 @@ impl Example for SentCode {
     }
 }
 
-/// A code that comes back.
+/// Request to sign in with a code.
 #[derive(Object)]
 #[oai(example)]
 struct SignInRequest {
-    /// The phone the code was sent to.
+    /// The phone that the code was sent to.
     #[oai(validator(min_length = 1, max_length = 32))]
     phone: String,
-    /// The code: a string of digits, or a whole number, whose leading zeros are put back.
+    /// The code as a string of digits or as a whole number. Leading zeros of a number are restored.
     code: String,
-    /// The invite code of the friend who invited the user. Without it, with `null` or with an
-    /// empty string nothing is changed.
+    /// The invite code of the friend that invited the user. If it is absent, `null` or an empty string,
+    /// the inviter does not change.
     #[oai(skip_serializing_if_is_none)]
     invited_by_code: Option<String>,
-    /// The `challenge_id` that came back when the code was asked for.
+    /// The `challenge_id` from the response to `POST /auth/send_code/`.
     #[oai(skip_serializing_if_is_none)]
     challenge_id: Option<Uuid>,
 }
@@ -130,31 +131,32 @@ impl Example for SignInRequest {
         Self {
             phone: example::PHONE.into(),
             code: "4711".into(),
-            // Left out, so that in Swagger UI only the code has to be filled in.
+            // Omitted, so that only the code has to be entered in Swagger UI.
             invited_by_code: None,
             challenge_id: None,
         }
     }
 }
 
-/// Somebody is signed in.
+/// Result of a successful sign-in.
 #[derive(Object)]
 #[oai(example)]
 struct SignedIn {
     /// The access token, for the header `Authorization: Bearer …`.
     access: String,
-    /// The refresh token, to be exchanged for new tokens.
+    /// The refresh token, which can be exchanged for new tokens.
     refresh: String,
     /// Always `Bearer`.
     token_type: String,
-    /// For how many seconds the access token is valid.
+    /// The number of seconds until the access token expires.
     expires_in: u64,
-    /// The user.
+    /// The id of the user.
     user_id: Uuid,
-    /// Whether the user is new.
+    /// `true` if the sign-in created the user.
     created: bool,
-    /// What became of the invite code: `none` was given, it was `accepted`, it had been
-    /// `already_accepted`, or it was `ignored` since another inviter was named before.
+    /// The outcome of the invite code. `none`: the request has no invite code. `accepted`: the inviter was
+    /// set. `already_accepted`: the inviter had been set to the same user before. `ignored`: the user
+    /// already has another inviter.
     invitation: Invitation,
 }
 
@@ -172,7 +174,7 @@ impl Example for SignedIn {
     }
 }
 
-/// What became of an invite code.
+/// Outcome of an invite code.
 #[derive(poem_openapi::Enum)]
 #[oai(rename_all = "snake_case")]
 enum Invitation {
@@ -193,14 +195,14 @@ impl From<InvitationOutcome> for Invitation {
     }
 }
 
-/// A token to be looked at.
+/// Request to verify a token.
 #[derive(Object)]
 #[oai(example)]
 struct VerifyRequest {
     /// The token.
     #[oai(validator(min_length = 1))]
     token: String,
-    /// The kind it must be; without, either will do.
+    /// The required type of the token. If it is absent, both types are accepted.
     #[oai(skip_serializing_if_is_none)]
     token_type: Option<TokenType>,
 }
@@ -211,7 +213,7 @@ impl Example for VerifyRequest {
     }
 }
 
-/// What a token is for.
+/// Type of a token.
 #[derive(poem_openapi::Enum)]
 #[oai(rename_all = "snake_case")]
 enum TokenType {
@@ -228,17 +230,17 @@ impl From<TokenKind> for TokenType {
     }
 }
 
-/// What a valid token says.
+/// Content of a valid token.
 #[derive(Object)]
 #[oai(example)]
 struct VerifiedToken {
-    /// What the token is for.
+    /// The type of the token.
     token_type: TokenType,
-    /// Whose it is.
+    /// The id of the user that the token belongs to.
     user_id: Uuid,
-    /// The session it belongs to.
+    /// The id of the session that the token belongs to.
     session_id: Uuid,
-    /// From when on it is not valid.
+    /// The time at which the token expires.
     expires_at: OffsetDateTime,
 }
 
@@ -253,7 +255,7 @@ impl Example for VerifiedToken {
     }
 }
 
-/// A refresh token to be exchanged.
+/// Request to exchange a refresh token.
 #[derive(Object)]
 #[oai(example)]
 struct RefreshRequest {
@@ -268,17 +270,17 @@ impl Example for RefreshRequest {
     }
 }
 
-/// New tokens for old.
+/// New tokens.
 #[derive(Object)]
 #[oai(example)]
 struct Refreshed {
     /// The new access token.
     access: String,
-    /// The new refresh token, which replaces the old.
+    /// The new refresh token. It replaces the old one.
     refresh: String,
     /// Always `Bearer`.
     token_type: String,
-    /// For how many seconds the access token is valid.
+    /// The number of seconds until the access token expires.
     expires_in: u64,
 }
 
@@ -301,9 +303,9 @@ pub(crate) struct AuthApi {
 impl AuthApi {
     /// Send a code
     ///
-    /// Sends a one-time code to the phone, whether it has an account or not. A code sent before
-    /// stays good under its `challenge_id`. After wrong codes the next has more digits:
-    /// `code_length` says how many.
+    /// Sends a one-time code to the phone. The phone does not need to have an account. An earlier code
+    /// stays valid together with its `challenge_id`. After wrong codes, new codes have more digits:
+    /// `code_length` is their number.
     #[oai(path = "/send_code", method = "post", operation_id = "sendCode")]
     async fn send_code(
         &self,
@@ -329,9 +331,9 @@ impl AuthApi {
 
     /// Sign in with a code
     ///
-    /// Redeems the code. A phone that is not known becomes a user with an invite code of their
-    /// own. With a friend's invite code the friend becomes the inviter, once and for good; if
-    /// that code cannot be accepted, nothing changes and the code from the message stays good.
+    /// Redeems the code. If the phone has no account, a user with a new invite code is created. The owner of
+    /// `invited_by_code` becomes the inviter of the user, which cannot be changed later. If the invite code
+    /// is rejected, nothing changes, and the code from the message stays valid.
     #[oai(path = "/jwt/get_by_phone", method = "post", operation_id = "signIn")]
     async fn sign_in(
         &self,
@@ -363,8 +365,8 @@ impl AuthApi {
 
     /// Verify a token
     ///
-    /// Says what a token is, if it is valid now: signed here, not expired, of a session that has
-    /// not ended, and of a user who is active.
+    /// Returns the content of a token if it is valid: this service signed it, it has not expired, its session
+    /// has not ended, and its user is active.
     #[oai(path = "/jwt/verify", method = "post", operation_id = "verifyToken")]
     async fn verify(&self, mut body: Body<VerifyRequest>) -> Result<Json<VerifiedToken>, Problem> {
         let token = body.fields.required("token", text(|token| Ok(token.to_owned())));
@@ -382,9 +384,9 @@ impl AuthApi {
 
     /// Refresh the tokens
     ///
-    /// Exchanges a refresh token for new tokens. The token exchanged last gives the very same
-    /// ones again until they are seen in use, so a lost answer signs nobody out; one exchanged
-    /// before ends the session.
+    /// Exchanges a refresh token for new tokens. The refresh token that was exchanged last returns the same
+    /// new tokens again until they are used, so a lost response does not end the session. A refresh token
+    /// that was exchanged earlier ends the session.
     #[oai(path = "/jwt/refresh", method = "post", operation_id = "refreshToken")]
     async fn refresh(
         &self,
@@ -404,14 +406,14 @@ impl AuthApi {
     }
 }
 
-/// Reads a code: digits in a string, or a whole number, as older clients send it.
+/// Parses a code: a string of digits, or a whole number, which older clients send.
 fn read_code(value: &Value) -> Result<CodeInput, Invalid> {
     match value {
         Value::String(digits) => CodeInput::parse(digits),
         Value::Number(number) if number.is_u64() => {
             CodeInput::from_number(number.as_u64().unwrap_or_default())
         }
-        _ => Err(Invalid::new("wrong_type", "This must be a string of digits.")),
+        _ => Err(Invalid::new("wrong_type", "The value has the wrong type. Send a string of digits.")),
     }
 }
 
@@ -419,6 +421,8 @@ fn read_kind(input: &str) -> Result<TokenKind, Invalid> {
     match input {
         "access" => Ok(TokenKind::Access),
         "refresh" => Ok(TokenKind::Refresh),
-        _ => Err(Invalid::new("invalid_token_type", "This must be `access` or `refresh`.")),
+        _ => {
+            Err(Invalid::new("invalid_token_type", "The token type is invalid. Send `access` or `refresh`."))
+        }
     }
 }

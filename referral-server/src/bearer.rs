@@ -1,4 +1,4 @@
-//! Who is asking: the access token of a request.
+//! Authentication of requests by access token.
 
 use poem::{Request, RequestBody, http::header};
 use poem_openapi::{
@@ -9,18 +9,18 @@ use referral_core::{Bearer, Referral};
 
 use crate::{code::Code, problem::Problem};
 
-/// The name of the scheme in the document.
+/// Name of the security scheme in the OpenAPI document.
 const SCHEME: &str = "bearer";
 
-/// What the access token of a request leads to.
+/// Extractor of a value that is derived from the access token of a request.
 pub(crate) struct Authorized<T>(pub(crate) T);
 
-/// Something that an access token leads to.
+/// Value that can be derived from an access token.
 pub(crate) trait FromToken: Sized + Send {
     fn from_token(token: &str, referral: &Referral) -> impl Future<Output = Result<Self, Problem>> + Send;
 }
 
-/// The token itself, not yet looked at.
+/// Access token that has not been verified.
 pub(crate) struct AccessToken(pub(crate) String);
 
 impl FromToken for AccessToken {
@@ -29,7 +29,7 @@ impl FromToken for AccessToken {
     }
 }
 
-/// Whoever it belongs to, if it is valid.
+/// Verifies the token.
 impl FromToken for Bearer {
     async fn from_token(token: &str, referral: &Referral) -> Result<Self, Problem> {
         Ok(referral.authenticate(token).await?)
@@ -45,7 +45,9 @@ impl<'a, T: FromToken> ApiExtractor<'a> for Authorized<T> {
     fn register(registry: &mut Registry) {
         let scheme = MetaSecurityScheme {
             ty: "http",
-            description: Some("The access token from signing in."),
+            description: Some(
+                "The access token from `POST /auth/jwt/get_by_phone/` or `POST /auth/jwt/refresh/`.",
+            ),
             name: None,
             key_in: None,
             scheme: Some("bearer"),
@@ -65,19 +67,23 @@ impl<'a, T: FromToken> ApiExtractor<'a> for Authorized<T> {
         _: &mut RequestBody,
         _: ExtractParamOptions<()>,
     ) -> poem::Result<Self> {
-        let referral =
-            request.data::<Referral>().ok_or_else(|| Problem::internal("the app has no handle"))?;
+        let referral = request
+            .data::<Referral>()
+            .ok_or_else(|| Problem::internal("the request has no handle of the service"))?;
         Ok(Self(T::from_token(&token_of(request)?, referral).await?))
     }
 }
 
-/// The token in the header `Authorization`, of which there must be one.
+/// Returns the token in the header `Authorization`, which must be present exactly once.
 fn token_of(request: &Request) -> Result<String, Problem> {
     let mut headers = request.headers().get_all(header::AUTHORIZATION).iter();
     let value = match (headers.next(), headers.next()) {
         (Some(value), None) => String::from_utf8_lossy(value.as_bytes()),
         (Some(_), Some(_)) => {
-            return Err(Problem::with_detail(Code::NotAuthenticated, "Send one `Authorization` header."));
+            return Err(Problem::with_detail(
+                Code::NotAuthenticated,
+                "The request has several `Authorization` headers. Send only one.",
+            ));
         }
         _ => return Err(Problem::new(Code::NotAuthenticated)),
     };

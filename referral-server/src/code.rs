@@ -1,13 +1,12 @@
-//! The codes of all errors, each with its status and its meaning: the only place that knows which
-//! refusal has which status.
+//! All error codes, each with its HTTP status, the field that it belongs to, and its meaning.
 
 use poem::http::StatusCode;
 
 macro_rules! codes {
     ($($(#[doc = $doc:literal])+ $variant:ident = $code:literal, $status:ident, $field:expr;)+) => {
-        /// What went wrong, by its stable name.
+        /// Stable code of an error.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        #[expect(clippy::enum_variant_names, reason = "some are about codes")]
+        #[expect(clippy::enum_variant_names, reason = "some variants are about one-time codes and invite codes")]
         pub(crate) enum Code { $($(#[doc = $doc])+ $variant,)+ }
 
         impl Code {
@@ -19,12 +18,12 @@ macro_rules! codes {
                 match self { $(Self::$variant => StatusCode::$status,)+ }
             }
 
-            /// The field of the request that is to blame, if there is just one that can be.
+            /// Returns the field of the request that the error belongs to, if it is always the same one.
             pub(crate) fn field(self) -> Option<&'static str> {
                 match self { $(Self::$variant => $field,)+ }
             }
 
-            /// What the code means, in a sentence.
+            /// Returns the meaning of the code, which is also the default `detail`.
             pub(crate) fn meaning(self) -> &'static str {
                 match self { $(Self::$variant => concat!($($doc),+).trim_ascii_start(),)+ }
             }
@@ -33,97 +32,102 @@ macro_rules! codes {
 }
 
 codes! {
-    /// The body is not JSON, not an object, or has an object with the same key twice.
+    /// The body is not valid JSON, is not an object, or has an object with a duplicate key. Send one JSON
+    /// object.
     MalformedJson = "malformed_json", BAD_REQUEST, None;
-    /// Several fields are wrong; `errors` names each.
+    /// Several fields are invalid. Correct the fields in `errors`.
     ValidationFailed = "validation_failed", BAD_REQUEST, None;
-    /// A field that must be there is not.
+    /// A required field is missing. Add the field.
     Required = "required", BAD_REQUEST, None;
-    /// A field is of another type than it must be.
+    /// A field has the wrong type. Send it with the type in the OpenAPI document.
     WrongType = "wrong_type", BAD_REQUEST, None;
-    /// A field is not known here, or not the user's to set.
+    /// A field is unknown or cannot be set. Remove the field.
     UnknownField = "unknown_field", BAD_REQUEST, None;
-    /// The phone cannot be read, or does not exist.
+    /// The phone is not a valid number. Send it in international form, such as +79608543017.
     InvalidPhone = "invalid_phone", BAD_REQUEST, Some("phone");
-    /// The locale is not of the form that language tags have.
+    /// The locale is not a valid language tag. Send a tag such as `ru` or `pt-BR`.
     InvalidLocale = "invalid_locale", BAD_REQUEST, Some("locale");
-    /// The code has something else than digits, or too many of them.
+    /// The code has other characters than digits, or too many digits. Send the code from the message.
     MalformedCode = "malformed_code", BAD_REQUEST, Some("code");
-    /// The invite code is not of the form that codes have.
+    /// The invite code has an invalid form. Send the code as the inviter sees it.
     InvalidInviteCode = "invalid_invite_code", BAD_REQUEST, Some("invited_by_code");
-    /// The id is not a UUID.
+    /// The id is not a UUID. Send the `challenge_id` from the response to `POST /auth/send_code/`.
     InvalidId = "invalid_id", BAD_REQUEST, Some("challenge_id");
-    /// The setting of this service asks for `challenge_id`.
+    /// This service requires `challenge_id`. Send the value from the response to `POST /auth/send_code/`.
     ChallengeRequired = "challenge_required", BAD_REQUEST, Some("challenge_id");
-    /// The token's kind is neither `access` nor `refresh`.
+    /// The token type is invalid. Send `access` or `refresh`.
     InvalidTokenType = "invalid_token_type", BAD_REQUEST, Some("token_type");
-    /// The name is too long, empty, or has control characters or invisible ones.
+    /// The name is empty, too long, or has control or invisible characters. Correct the name.
     InvalidName = "invalid_name", BAD_REQUEST, None;
-    /// The e-mail address is not of the form that addresses have.
+    /// The email address has an invalid form. Correct the address.
     InvalidEmail = "invalid_email", BAD_REQUEST, Some("email");
-    /// The page size is not a whole number from 1 to 100.
+    /// The page size must be a whole number from 1 to 100.
     InvalidLimit = "invalid_limit", BAD_REQUEST, Some("limit");
     /// The offset must be a whole number from 0 to 100000, without a cursor. Follow the cursor in `next`
     /// to read further.
     InvalidOffset = "invalid_offset", BAD_REQUEST, Some("offset");
-    /// The cursor was not made by this service.
+    /// The cursor is invalid. Use the URLs in `next` and `previous` unchanged.
     InvalidCursor = "invalid_cursor", BAD_REQUEST, Some("cursor");
-    /// The text has control characters, or, of a search, more than 100 characters.
+    /// The text has control characters, or a search has more than 100 characters. Shorten the search or
+    /// remove the control characters.
     InvalidText = "invalid_text", BAD_REQUEST, None;
-    /// A search must have at most five different terms. One of several terms must have at least three
-    /// characters.
+    /// A search must have at most five different terms. If it has several, at least one must have three
+    /// characters or more.
     InvalidSearch = "invalid_search", BAD_REQUEST, Some("search");
-    /// The list takes too long to find. Use longer or rarer search terms, other filters, or a cursor in place
+    /// The query exceeds its time limit. Use longer or rarer search terms, other filters, or a cursor instead
     /// of the offset.
     SearchTooBroad = "search_too_broad", BAD_REQUEST, None;
-    /// Nobody has this invite code.
+    /// No user has this invite code. Correct the code or omit it.
     UnknownInviteCode = "unknown_invite_code", BAD_REQUEST, Some("invited_by_code");
-    /// The invite code is the user's own.
+    /// The invite code belongs to the user. Send the code of another user or omit it.
     OwnInviteCode = "own_invite_code", BAD_REQUEST, Some("invited_by_code");
-    /// The owner of the invite code was invited, directly or through others, by the user.
+    /// The user invited the owner of the invite code, directly or indirectly. Send the code of another user
+    /// or omit it.
     InvitationLoop = "invitation_loop", BAD_REQUEST, Some("invited_by_code");
-    /// No access token was sent.
+    /// The request has no access token. Send it in the header `Authorization: Bearer …`.
     NotAuthenticated = "not_authenticated", UNAUTHORIZED, None;
-    /// The token is garbage, expired, of another kind, or its session or user is not active.
+    /// The token is malformed, expired, of another type, or its session or user is not active. Refresh the
+    /// tokens or sign in again.
     TokenNotValid = "token_not_valid", UNAUTHORIZED, None;
-    /// The refresh token had been exchanged before; its session has been ended.
+    /// The refresh token was exchanged before, so its session has been ended. Sign in again.
     RefreshReused = "refresh_reused", UNAUTHORIZED, None;
-    /// The code is wrong, expired, used, or was never sent.
+    /// The code is wrong, expired, used, or was never sent. Correct the code or request a new one.
     InvalidCode = "invalid_code", FORBIDDEN, Some("code");
-    /// The report is not signed as its gateway signs: see that both sides have the same secret and URL.
+    /// The signature of the report is invalid. Configure the same secret and URL on both sides.
     InvalidSignature = "invalid_signature", FORBIDDEN, None;
-    /// The code was right, but the account has been deactivated.
+    /// The code is correct, but the account is deactivated. Contact the operator of the service.
     UserInactive = "user_inactive", FORBIDDEN, None;
-    /// No codes are sent to this kind of number.
+    /// The service sends no codes to this kind of number. Use another phone.
     PhoneNotAllowed = "phone_not_allowed", FORBIDDEN, Some("phone");
-    /// Only staff may see this.
+    /// This resource is available to staff only. Sign in as a member of staff.
     StaffOnly = "staff_only", FORBIDDEN, None;
-    /// There is nothing here, or no such user or session.
+    /// The path, user or session does not exist. Correct the URL.
     NotFound = "not_found", NOT_FOUND, None;
-    /// The method is not served here; `Allow` has those that are.
+    /// The path does not support this method. Use a method from the header `Allow`.
     MethodNotAllowed = "method_not_allowed", METHOD_NOT_ALLOWED, None;
-    /// The request did not arrive in time.
+    /// The request was not received in time. Send it again.
     RequestTimeout = "request_timeout", REQUEST_TIMEOUT, None;
-    /// Several fields conflict with what is there; `errors` names each.
+    /// Several fields conflict with existing data. Change the fields in `errors`.
     Conflict = "conflict", CONFLICT, None;
-    /// Another user has this e-mail address.
+    /// Another user has this email address. Use another address.
     EmailTaken = "email_taken", CONFLICT, Some("email");
-    /// Another inviter was named before.
+    /// The user already has another inviter. Omit the invite code: the inviter cannot be changed.
     InvitationAlreadyAccepted = "invitation_already_accepted", CONFLICT, Some("invited_by_code");
-    /// The body is larger than 16 KiB.
+    /// The body is larger than 16 KiB. Send a smaller body.
     PayloadTooLarge = "payload_too_large", PAYLOAD_TOO_LARGE, None;
-    /// The request is for another host than this machine, while codes are returned in responses. Send it to `localhost`, or configure a gateway for messages.
+    /// This server returns codes in responses, so it accepts only requests for hosts of this machine. Send
+    /// the request to `localhost`, or configure a gateway for messages.
     MisdirectedRequest = "misdirected_request", MISDIRECTED_REQUEST, None;
-    /// The body is not declared as `application/json` in UTF-8.
+    /// The media type of the body is not supported. Send the body as `application/json` in UTF-8.
     UnsupportedMediaType = "unsupported_media_type", UNSUPPORTED_MEDIA_TYPE, None;
-    /// Too often; `retry_after` and the header `Retry-After` say how long to wait.
+    /// Too many requests were sent. Retry after `Retry-After` seconds.
     TooManyRequests = "too_many_requests", TOO_MANY_REQUESTS, None;
-    /// The request is refused by the HTTP layer.
+    /// The request is malformed. Correct its path, query and headers.
     BadRequest = "bad_request", BAD_REQUEST, None;
-    /// Something broke here; the log has the cause under the request's id.
+    /// The server failed to process the request. The server log has the cause under the `request_id`.
     Internal = "internal_error", INTERNAL_SERVER_ERROR, None;
-    /// The message could not be sent; the code is void.
+    /// The message could not be sent, and the code is invalid. Request a new code.
     SmsNotSent = "sms_not_sent", BAD_GATEWAY, None;
-    /// The service is out of breath; it may have recovered after `Retry-After` seconds.
+    /// The service is temporarily unavailable. Retry after `Retry-After` seconds.
     Unavailable = "unavailable", SERVICE_UNAVAILABLE, None;
 }

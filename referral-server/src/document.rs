@@ -1,4 +1,4 @@
-//! The OpenAPI document: what `poem-openapi` writes, made to say what the server does. The same
+//! The OpenAPI document. `poem-openapi` generates it, and this module corrects and completes it. The same
 //! text is served, shown in Swagger UI and ReDoc, and committed as `openapi.json`.
 
 use std::{collections::HashMap, sync::Arc};
@@ -9,24 +9,25 @@ use serde_json::{Map, Value, json};
 
 use crate::{Apis, auth, code::Code, example, problem::ProblemBody, sessions, users};
 
-/// Where the API begins.
+/// Path prefix of the API.
 pub(crate) const BASE: &str = "/api/v1";
 
-/// An operation's id, and what it refuses.
+/// Id of an operation and its error codes.
 pub(crate) type Refusals = (&'static str, &'static [Code]);
 
 /// The groups of operations.
 #[derive(Tags)]
 #[oai(rename_all = "lowercase")]
 pub(crate) enum Tag {
-    /// Codes and tokens.
+    /// Codes, tokens and sessions.
     Auth,
-    /// Users and whom they invited.
+    /// Users and the users that they invited.
     Users,
 }
 
-/// What any operation may refuse, one with a body, and one that asks for an access token.
+/// Error codes of all operations.
 const ANY: &[Code] = &[Code::BadRequest, Code::MisdirectedRequest, Code::Internal, Code::Unavailable];
+/// Error codes of operations with a body.
 const WITH_BODY: &[Code] = &[
     Code::MalformedJson,
     Code::ValidationFailed,
@@ -38,60 +39,62 @@ const WITH_BODY: &[Code] = &[
     Code::PayloadTooLarge,
     Code::UnsupportedMediaType,
 ];
+/// Error codes of operations that require an access token.
 const WITH_BEARER: &[Code] = &[Code::NotAuthenticated, Code::TokenNotValid];
 
-/// Fields of requests in which `null` means something.
+/// Request fields that accept `null`.
 const NULLABLE: &[(&str, &[&str])] = &[
     ("SignInRequest", &["invited_by_code", "challenge_id"]),
     ("ProfilePatch", &["first_name", "last_name", "email"]),
 ];
 
-/// Schemas of answers whose absent fields are left out rather than `null`.
+/// Response schemas in which fields without a value are omitted instead of `null`.
 const SPARSE: &[&str] = &["SentCode", "Problem"];
 
 /// The document.
 pub(crate) struct Document {
-    /// The document, as committed.
+    /// Text of the document, as committed.
     pub(crate) text: String,
-    /// Each path, its segments split, with the methods it serves.
+    /// Segments of each path, with its methods.
     routes: Vec<(Vec<String>, Vec<String>)>,
-    /// The path of each operation.
+    /// Path of each operation.
     paths: HashMap<String, Arc<str>>,
 }
 
 impl Document {
-    /// Writes the document of `service`.
+    /// Creates the document of `service`.
     pub(crate) fn of(service: &OpenApiService<Apis, ()>) -> Self {
-        let mut document: Value = serde_json::from_str(&service.spec()).expect("poem-openapi writes JSON");
+        let mut document: Value =
+            serde_json::from_str(&service.spec()).expect("poem-openapi generates valid JSON");
         keep_problems(&mut document);
         end_paths_with_slash(&mut document);
         use_common_names(&mut document);
         describe_operations(&mut document);
         describe_schemas(&mut document);
-        let text = serde_json::to_string_pretty(&document).expect("JSON can be written");
+        let text = serde_json::to_string_pretty(&document).expect("a JSON value can be serialized");
         Self { text: text + "\n", routes: routes(&document), paths: paths(&document) }
     }
 
-    /// The path of an operation, with the names of its parameters.
+    /// Returns the path of an operation, with the names of its parameters.
     pub(crate) fn path(&self, operation: &str) -> Option<Arc<str>> {
         self.paths.get(operation).cloned()
     }
 
-    /// The methods that are served at `path`, for the header `Allow`.
+    /// Returns the methods of `path`, for the header `Allow`.
     pub(crate) fn allowed(&self, path: &str) -> Option<String> {
         let path: Vec<_> = path.trim_matches('/').split('/').collect();
         let fits = |pattern: &[String]| {
             let is_same = |(name, segment): (&String, &&str)| name.starts_with('{') || name == segment;
             pattern.len() == path.len() && pattern.iter().zip(&path).all(is_same)
         };
-        // `current_user` stands before `{id}`, as in the router.
+        // `current_user` has precedence over `{id}`, as in the router.
         let mut fitting: Vec<_> = self.routes.iter().filter(|(pattern, _)| fits(pattern)).collect();
         fitting.sort_by_key(|(pattern, _)| pattern.iter().filter(|name| name.starts_with('{')).count());
         fitting.first().map(|(_, methods)| methods.join(", "))
     }
 }
 
-/// `poem-openapi` drops the schemas that no operation of its own refers to.
+/// Restores the schemas of problems: `poem-openapi` drops schemas that its operations do not refer to.
 fn keep_problems(document: &mut Value) {
     let mut registry = Registry::new();
     ProblemBody::register(&mut registry);
@@ -101,15 +104,15 @@ fn keep_problems(document: &mut Value) {
     }
 }
 
-/// `poem-openapi` drops the slash with which every path is documented.
+/// Restores the trailing slash of each path, which `poem-openapi` drops.
 fn end_paths_with_slash(document: &mut Value) {
     if let Some(paths) = document["paths"].as_object_mut() {
         *paths = std::mem::take(paths).into_iter().map(|(path, item)| (format!("{path}/"), item)).collect();
     }
 }
 
-/// Names media types and number formats as everybody does: JSON is UTF-8 without saying so
-/// (RFC 8259, section 11), and OpenAPI knows no unsigned integers.
+/// Replaces unusual names of media types and number formats: JSON has no `charset` parameter (RFC 8259,
+/// section 11), and OpenAPI has no unsigned integers.
 fn use_common_names(value: &mut Value) {
     match value {
         Value::Object(map) => {
@@ -125,8 +128,8 @@ fn use_common_names(value: &mut Value) {
                 map.insert("format".into(), json!(signed));
                 map.entry("minimum").or_insert(json!(0));
             }
-            // A reference may not have a description of its own, so it is wrapped; but what is
-            // wrapped with it says nothing that does not stand beside it.
+            // A reference cannot have its own description, so poem-openapi wraps it in `allOf`. The
+            // description inside `allOf` repeats the one next to it.
             if let Some(Value::Array(all)) = map.get_mut("allOf") {
                 all.retain(|schema| schema.get("$ref").is_some() || schema.get("description").is_none());
             }
@@ -137,7 +140,7 @@ fn use_common_names(value: &mut Value) {
     }
 }
 
-/// Adds what each operation may refuse.
+/// Adds the errors of each operation.
 fn describe_operations(document: &mut Value) {
     let operations = document["paths"].as_object_mut().into_iter().flat_map(Map::values_mut);
     for operation in operations.filter_map(Value::as_object_mut).flat_map(Map::values_mut) {
@@ -146,14 +149,14 @@ fn describe_operations(document: &mut Value) {
             .concat()
             .into_iter()
             .find(|(name, _)| *name == id);
-        let (_, own) = own.unwrap_or_else(|| panic!("the operation `{id}` says what it refuses"));
+        let (_, own) = own.unwrap_or_else(|| panic!("the operation `{id}` has no list of errors"));
         let with_body = if operation["requestBody"].is_null() { &[] } else { WITH_BODY };
         let with_bearer = if operation["security"].is_null() { &[] } else { WITH_BEARER };
 
         let mut codes: Vec<_> = [with_body, own, with_bearer, ANY].concat();
         codes.sort_by_key(|code| code.status().as_u16());
         let responses = &mut operation["responses"];
-        responses["200"]["description"] = json!("Done.");
+        responses["200"]["description"] = json!("Success.");
         for group in codes.chunk_by(|one, other| one.status() == other.status()) {
             let status = group[0].status();
             responses[status.as_str()] = describe_refusals(status, group);
@@ -161,7 +164,7 @@ fn describe_operations(document: &mut Value) {
     }
 }
 
-/// The answer of one status, with an example of each of its codes.
+/// Creates the response of one status, with an example of each of its error codes.
 fn describe_refusals(status: StatusCode, codes: &[Code]) -> Value {
     let names: Vec<_> = codes.iter().map(|code| format!("`{}`", code.name())).collect();
     let examples: Map<_, _> = codes
@@ -182,10 +185,10 @@ fn describe_refusals(status: StatusCode, codes: &[Code]) -> Value {
         |description: &str, kind: &str| json!({ "description": description, "schema": { "type": kind } });
     match status {
         StatusCode::UNAUTHORIZED => {
-            response["headers"]["WWW-Authenticate"] = header("How to authenticate.", "string");
+            response["headers"]["WWW-Authenticate"] = header("The authentication scheme.", "string");
         }
         StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
-            response["headers"]["Retry-After"] = header("Seconds to wait.", "integer");
+            response["headers"]["Retry-After"] = header("The number of seconds to wait.", "integer");
         }
         _ => {}
     }
@@ -211,7 +214,7 @@ fn example_of(code: Code) -> Value {
     example
 }
 
-/// Says where `null` can be: in answers in every field that has no value.
+/// Marks nullable fields: in responses each field without a value is `null`.
 fn describe_schemas(document: &mut Value) {
     let Some(schemas) = document["components"]["schemas"].as_object_mut() else {
         return;

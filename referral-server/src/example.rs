@@ -1,4 +1,4 @@
-//! The values that the document's examples share.
+//! Values that the examples in the OpenAPI document share.
 
 use time::{OffsetDateTime, macros::datetime};
 use uuid::{Uuid, uuid};

@@ -1,4 +1,4 @@
-//! Reading JSON bodies field by field, so that one answer names everything that is wrong.
+//! Parsing of JSON bodies field by field, so that one response names all invalid fields.
 
 use std::{fmt, marker::PhantomData};
 
@@ -20,20 +20,20 @@ use crate::{
     problem::{FieldErrors, Problem},
 };
 
-/// A body that the document describes as a `T`.
+/// JSON body that the OpenAPI document describes as a `T`.
 pub(crate) struct Body<T> {
-    /// The fields as they came.
+    /// Fields as the client sent them.
     pub(crate) fields: Fields,
     document: PhantomData<T>,
 }
 
-/// The fields of a body, each taken out as it is read.
+/// Fields of a body. A field is removed when it is read.
 pub(crate) struct Fields {
     values: Map<String, Value>,
     errors: FieldErrors,
 }
 
-/// A field that was wrong. [`Fields::finish`] has told so by the time this could be asked for.
+/// Error of an invalid field. [`Fields::finish`] returns the details before this error is used.
 #[derive(Debug)]
 pub(crate) struct Wrong;
 
@@ -45,24 +45,27 @@ impl From<Wrong> for Problem {
 
 impl Fields {
     fn parse(body: &[u8]) -> Result<Self, Problem> {
-        // RFC 8259, section 8.1, lets a parser ignore it, and some clients send it.
+        // Some clients send a byte order mark. A parser may ignore it (RFC 8259, section 8.1).
         let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
         match serde_json::from_slice(body) {
             Ok(UniqueKeys(Value::Object(values))) => Ok(Self { values, errors: FieldErrors::new() }),
-            Ok(_) => Err(Problem::with_detail(Code::MalformedJson, "The body must be a JSON object.")),
+            Ok(_) => Err(Problem::with_detail(
+                Code::MalformedJson,
+                "The body is not a JSON object. Send one object with the fields of the request.",
+            )),
             Err(error) => {
                 let place = format!("line {}, column {}", error.line(), error.column());
                 let detail = if error.is_data() {
                     format!("An object in the body has the same key twice ({place}). Send each key once.")
                 } else {
-                    format!("The body is not valid JSON ({place}).")
+                    format!("The body is not valid JSON ({place}). Correct its syntax.")
                 };
                 Err(Problem::with_detail(Code::MalformedJson, detail))
             }
         }
     }
 
-    /// A field that must be there.
+    /// Reads a required field.
     pub(crate) fn required<T>(
         &mut self,
         name: &str,
@@ -70,11 +73,13 @@ impl Fields {
     ) -> Result<T, Wrong> {
         match self.values.remove(name) {
             Some(value) => self.note(name, read(&value)),
-            None => self.note(name, Err(Invalid::new("required", "This field must be given."))),
+            None => {
+                self.note(name, Err(Invalid::new("required", "This field is required. Add it to the body.")))
+            }
         }
     }
 
-    /// A field that may be absent.
+    /// Reads an optional field.
     pub(crate) fn optional<T>(
         &mut self,
         name: &str,
@@ -93,45 +98,45 @@ impl Fields {
         })
     }
 
-    /// Ends the reading: whatever has not been read is not known.
+    /// Finishes the parsing. Fields that were not read are unknown.
     ///
     /// # Errors
     ///
-    /// Everything that was wrong.
+    /// Returns a problem with the errors of all fields.
     pub(crate) fn finish(mut self) -> Result<(), Problem> {
-        // Long names and many of them would only be sent back.
+        // Limited, because the names are returned in the response.
         for name in self.values.keys().take(20) {
             let name = name.chars().filter(|c| !c.is_control()).take(64).collect();
-            let unknown = Invalid::new("unknown_field", "This field is not known here, or not yours to set.");
+            let unknown = Invalid::new("unknown_field", "This field is unknown or cannot be set. Remove it.");
             self.errors.entry(name).or_default().push(unknown.into());
         }
         if self.errors.is_empty() { Ok(()) } else { Err(Problem::of_fields(self.errors)) }
     }
 }
 
-/// Reads a string, and what it stands for.
+/// Returns a parser of a JSON string, which applies `read` to its text.
 pub(crate) fn text<T>(
     read: impl FnOnce(&str) -> Result<T, Invalid>,
 ) -> impl FnOnce(&Value) -> Result<T, Invalid> {
     |value| match value {
         Value::String(text) => match read(text) {
             Ok(_) if text.chars().any(char::is_control) => {
-                Err(Invalid::new("invalid_text", "Leave out the control characters."))
+                Err(Invalid::new("invalid_text", "The text has control characters. Remove them."))
             }
             read => read,
         },
-        _ => Err(Invalid::new("wrong_type", "This must be a string.")),
+        _ => Err(Invalid::new("wrong_type", "The value has the wrong type. Send a string.")),
     }
 }
 
-/// Reads `null` as nothing.
+/// Returns a parser that reads `null` as `None`.
 pub(crate) fn nullable<T>(
     read: impl FnOnce(&Value) -> Result<T, Invalid>,
 ) -> impl FnOnce(&Value) -> Result<Option<T>, Invalid> {
     |value| if value.is_null() { Ok(None) } else { read(value).map(Some) }
 }
 
-/// Reads `null` and the empty string as nothing.
+/// Returns a parser that reads `null` and the empty string as `None`.
 pub(crate) fn blank_or<T>(
     read: impl FnOnce(&Value) -> Result<T, Invalid>,
 ) -> impl FnOnce(&Value) -> Result<Option<T>, Invalid> {
@@ -162,7 +167,8 @@ impl<'a, T: Type> ApiExtractor<'a> for Body<T> {
         _: ExtractParamOptions<()>,
     ) -> poem::Result<Self> {
         if !is_json(request) {
-            let detail = "Send the body as `application/json`, in UTF-8 and not compressed.";
+            let detail = "The media type or the encoding of the body is not supported. Send the body as \
+                          `application/json`, in UTF-8 and not compressed.";
             return Err(Problem::with_detail(Code::UnsupportedMediaType, detail).into());
         }
         let body = <Vec<u8> as FromRequest>::from_request(request, body).await?;
@@ -170,7 +176,7 @@ impl<'a, T: Type> ApiExtractor<'a> for Body<T> {
     }
 }
 
-/// Whether the body is JSON in UTF-8, neither compressed nor encoded otherwise.
+/// Returns `true` if the headers declare a JSON body in UTF-8 without compression or another encoding.
 fn is_json(request: &Request) -> bool {
     if request.headers().get(header::CONTENT_ENCODING).is_some_and(|encoding| encoding != "identity") {
         return false;
@@ -184,10 +190,10 @@ fn is_json(request: &Request) -> bool {
     })
 }
 
-/// A JSON value none of whose objects has a key twice, at any depth.
+/// JSON value without duplicate keys in any of its objects, at any depth.
 ///
-/// Of such a key some parsers take the first value and others the last. So a proxy that checks a request
-/// could see another one than this server.
+/// Some parsers use the first value of a duplicate key, others the last. A proxy that checks a request could
+/// thus see another value than this server.
 struct UniqueKeys(Value);
 
 impl<'de> Deserialize<'de> for UniqueKeys {
@@ -245,8 +251,8 @@ impl<'de> Visitor<'de> for UniqueKeysVisitor {
         let mut values = Map::new();
         while let Some(key) = entries.next_key::<String>()? {
             if values.contains_key(&key) {
-                // The parser adds the place.
-                return Err(de::Error::custom("a key twice"));
+                // The parser adds the line and column.
+                return Err(de::Error::custom("duplicate key"));
             }
             let UniqueKeys(value) = entries.next_value()?;
             values.insert(key, value);
@@ -268,27 +274,27 @@ mod tests {
     }
 
     #[test]
-    fn absent_null_and_blank_are_told_apart() {
+    fn absent_null_and_blank_fields_are_distinguished() {
         let mut body = fields(r#"{"null": null, "blank": " ", "word": "x"}"#);
-        assert_eq!(body.optional("absent", nullable(text(word))).expect("fine"), None);
-        assert_eq!(body.optional("null", nullable(text(word))).expect("fine"), Some(None));
-        assert_eq!(body.optional("blank", blank_or(text(word))).expect("fine"), Some(None));
-        assert_eq!(body.required("word", blank_or(text(word))).expect("fine"), Some("x".into()));
+        assert_eq!(body.optional("absent", nullable(text(word))).expect("valid"), None);
+        assert_eq!(body.optional("null", nullable(text(word))).expect("valid"), Some(None));
+        assert_eq!(body.optional("blank", blank_or(text(word))).expect("valid"), Some(None));
+        assert_eq!(body.required("word", blank_or(text(word))).expect("valid"), Some("x".into()));
         assert!(body.finish().is_ok());
     }
 
     #[test]
-    fn everything_wrong_is_named_at_once() {
+    fn all_invalid_fields_are_in_one_problem() {
         let mut body = fields(r#"{"empty": "", "number": 1, "other": true}"#);
         let _ = body.required("empty", text(word));
         let _ = body.required("number", text(word));
         let _ = body.required("missing", text(word));
-        let problem = body.finish().expect_err("wrong").to_string();
+        let problem = body.finish().expect_err("invalid").to_string();
         assert!(problem.starts_with("validation_failed"), "{problem}");
     }
 
     #[test]
-    fn what_is_no_object_is_refused() {
+    fn bodies_that_are_not_an_object_are_rejected() {
         let deep = "[".repeat(10_000);
         for body in [
             "",
@@ -314,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_is_there_twice_is_refused_at_any_depth_with_its_place() {
+    fn duplicate_keys_are_rejected_at_any_depth_with_their_position() {
         for (body, place) in [
             (r#"{"a": 1, "a": 1}"#, "line 1, column 12"),
             ("{\"a\": 1,\n \"b\": 2,\n \"a\": null}", "line 3, column 4"),
@@ -332,7 +338,7 @@ mod tests {
     }
 
     #[test]
-    fn all_kinds_of_values_are_read_as_they_are() {
+    fn all_kinds_of_values_are_parsed() {
         let body =
             r#"{"a":null,"b":true,"c":-1,"d":18446744073709551615,"e":1.5,"f":"\u00e9","g":[1,{"h":[]}]}"#;
         let expected: Value = serde_json::from_str(body).expect("JSON");

@@ -46,29 +46,31 @@ pub use crate::{
 /// All groups of endpoints.
 type Apis = (AuthApi, SessionsApi, UsersApi);
 
-/// What the endpoint must know beside the handle.
+/// Options of the endpoint created by [`app`].
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct AppOptions {
-    /// Scheme and host that clients use, for links to other pages. Without, links are relative,
-    /// except for clients on this machine.
+    /// Scheme and host that clients use, for links to other pages. Default: links are relative, except for
+    /// clients on this machine.
     pub public_url: Option<String>,
-    /// How long a body may take to arrive, and a handler to answer; each. Default: 10 s.
+    /// Longest time to receive a request body, and longest time of a handler. Each has this limit. Default:
+    /// 10 s.
     pub time_limit: Duration,
-    /// How the address of a client is found out. Default: it is the peer's.
+    /// Source of the client address. Default: the address of the peer.
     pub client_addresses: ClientAddresses,
-    /// Whose pages may read what is answered. Default: none but the server's own.
+    /// Origins whose pages may read responses. Default: only the server's own origin.
     pub cors_origins: CorsOrigins,
-    /// Where requests are counted. Default: nowhere.
+    /// Metrics that count requests. Default: requests are not counted.
     pub metrics: Option<Metrics>,
-    /// Whether requests for other hosts than this machine are refused with 421 (Misdirected Request). For
-    /// senders that return codes in responses: without it, a website whose name resolves to a loopback
-    /// address could read them in the browser of a developer (DNS rebinding). Default: `false`.
+    /// Rejects requests for hosts other than this machine with 421 (Misdirected Request).
+    ///
+    /// Set it for senders that return codes in responses. Otherwise a website whose name resolves to a
+    /// loopback address can read codes in the browser of a developer (DNS rebinding). Default: `false`.
     pub loopback_hosts_only: bool,
-    /// Who reads what gateways report, at the URLs that [`reports_url`] gives. Default: nobody. One that
-    /// [signs the URL](ReportReader::signs_url) takes a `public_url`.
+    /// Readers of delivery reports from gateways, at the URLs that [`reports_url`] returns. Default: no
+    /// reader. A reader that [signs the URL](ReportReader::signs_url) requires `public_url`.
     pub report_readers: Vec<ReportReader>,
-    /// Flag that the server will shut down soon. Default: never set.
+    /// Flag that the server is about to shut down. Default: never set.
     pub draining: Draining,
 }
 
@@ -87,15 +89,15 @@ impl Default for AppOptions {
     }
 }
 
-/// The whole HTTP interface as a poem endpoint, created by [`app`].
+/// Poem endpoint with the complete HTTP interface, created by [`app`].
 pub struct App(Edge<BoxEndpoint<'static, Response>>);
 
 impl App {
     /// Creates the response to a request that is rejected because the server is overloaded: a 503
     /// `unavailable` with the headers that every response has.
     ///
-    /// `headers` are those of the request. A server calls this in place of [`Endpoint::call`], so that a
-    /// rejected request costs no more than its response. Nothing is logged, and the request is not counted.
+    /// `headers` are the headers of the request. A server calls this method instead of [`Endpoint::call`], so
+    /// that a rejected request costs no more than its response. The request is neither logged nor counted.
     #[must_use]
     pub fn unavailable(&self, headers: &HeaderMap) -> Response {
         self.0.unavailable(headers)
@@ -110,8 +112,8 @@ impl Endpoint for App {
     }
 }
 
-/// The whole HTTP interface as a poem endpoint: the API and what stands beside it. To be served
-/// at the root of a host.
+/// Creates a poem endpoint with the complete HTTP interface: the API, its documentation, the public keys, the
+/// health checks and the delivery reports. It must be served at the root of a host.
 #[must_use]
 pub fn app(referral: Referral, options: AppOptions) -> App {
     let service = service(&referral, options.public_url.clone());
@@ -122,7 +124,7 @@ pub fn app(referral: Referral, options: AppOptions) -> App {
     App(Edge::new(route.boxed(), referral, document, options))
 }
 
-/// The OpenAPI document, as served and as committed.
+/// Returns the OpenAPI document, as served and as committed in `openapi.json`.
 #[must_use]
 pub fn openapi(referral: &Referral) -> String {
     Document::of(&service(referral, None)).text

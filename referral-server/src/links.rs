@@ -1,4 +1,4 @@
-//! The URLs of other pages of a list.
+//! URLs of other pages of a list.
 
 use poem::{
     Request,
@@ -8,15 +8,15 @@ use referral_core::PageLink;
 
 use crate::host::is_loopback_host;
 
-/// Writes links that lead back here.
+/// Creates URLs of this server.
 #[derive(Clone, Debug)]
 pub(crate) struct Links {
-    /// Scheme and host that clients use, if it is known.
+    /// Scheme and host that clients use, if they are configured.
     pub(crate) public_url: Option<String>,
 }
 
 impl Links {
-    /// The URL of the list that `request` asked for, at another place.
+    /// Returns the URL of another page of the list that `request` reads.
     pub(crate) fn to(&self, request: &Request, link: &PageLink) -> String {
         match link {
             PageLink::Offset(offset) => self.with(request, "offset", &offset.to_string()),
@@ -24,7 +24,7 @@ impl Links {
         }
     }
 
-    /// The URL of the list that `request` asked for, at a cursor.
+    /// Returns the URL of the page at a cursor of the list that `request` reads.
     pub(crate) fn to_cursor(&self, request: &Request, cursor: &str) -> String {
         self.with(request, "cursor", cursor)
     }
@@ -49,8 +49,8 @@ impl Links {
         format!("{}{path}/?{}", self.base(host), query.finish())
     }
 
-    /// Nothing, which makes the link relative, unless it is certain what the client calls us:
-    /// whoever sends the request can write anything into `Host`.
+    /// Returns the scheme and host of links. Returns an empty string, which makes links relative, if they are
+    /// not configured: a client can send any `Host`, so only a loopback host is used.
     fn base(&self, host: Option<&str>) -> String {
         match (&self.public_url, host) {
             (Some(url), _) => url.trim_end_matches('/').to_owned(),
@@ -65,7 +65,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_link_keeps_the_query_and_replaces_the_place() {
+    fn a_link_keeps_the_query_and_replaces_the_position() {
         let links = Links { public_url: Some("https://example.com/".into()) };
         let uri = Uri::from_static("/api/v1/users?search=a%26b+c&limit=2&offset=4&cursor=x");
         assert_eq!(
@@ -75,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_loopback_host_is_believed() {
+    fn only_a_loopback_host_is_used_in_links() {
         let links = Links { public_url: None };
         for (host, base) in [
             ("localhost:8080", "http://localhost:8080"),

@@ -1,5 +1,4 @@
-//! Every error that the server answers with, as `application/problem+json` (RFC 9457): how it is
-//! written, and what it is made from.
+//! Error responses as `application/problem+json` (RFC 9457), and the conversion of other errors to them.
 
 use std::{borrow::Cow, collections::BTreeMap, time::Duration};
 
@@ -18,15 +17,15 @@ use serde::Serialize;
 
 use crate::{Draining, code::Code};
 
-/// How long to wait when the service is out of breath.
+/// Value of `Retry-After` in responses with status 503.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// One thing that is wrong with a field.
+/// An error of one field.
 #[derive(Clone, Debug, Serialize, Object)]
 pub(crate) struct FieldError {
-    /// What is wrong, by its stable name.
+    /// The stable error code.
     code: String,
-    /// What is wrong, and what to do.
+    /// A description of the error and of its correction.
     detail: String,
 }
 
@@ -36,49 +35,49 @@ impl From<Invalid> for FieldError {
     }
 }
 
-/// All that is wrong with the fields of a request, by field.
+/// Errors of a request by field.
 pub(crate) type FieldErrors = BTreeMap<String, Vec<FieldError>>;
 
 /// An error (RFC 9457).
 #[derive(Object)]
 #[oai(rename = "Problem")]
 pub(crate) struct ProblemBody {
-    /// A URI that names the kind of error.
+    /// A URI that identifies the kind of error.
     r#type: String,
-    /// The status in words.
+    /// The reason phrase of the status.
     title: String,
-    /// The status.
+    /// The HTTP status.
     status: u16,
-    /// What is wrong, and what to do.
+    /// A description of the error and of its correction.
     detail: String,
-    /// The kind of error, by its stable name, for programs to branch on.
+    /// The stable error code. Programs should branch on it.
     code: String,
-    /// What is wrong with which field, whenever fields of the request are to blame.
+    /// The errors by field, if fields of the request are invalid.
     errors: Option<FieldErrors>,
-    /// After how many seconds to try again.
+    /// The number of seconds to wait before the next attempt.
     retry_after: Option<u64>,
     /// The id of the request, as in the header `X-Request-Id` and in the log.
     request_id: String,
 }
 
-/// Detail of the problem of a server that will shut down soon.
+/// Detail of the response of a server that is about to shut down.
 const DRAINING: &str = "The server is shutting down. Send requests to another instance.";
 
-/// An error to answer with.
+/// An error response.
 #[derive(Debug)]
 pub(crate) struct Problem {
     code: Code,
-    /// The name that clients branch on: that of `code`, or of the one field's error.
+    /// Stable error code in the response: the name of `code`, or the error code of the only invalid field.
     name: Cow<'static, str>,
     detail: Cow<'static, str>,
     errors: FieldErrors,
     retry_after: Option<Duration>,
-    /// The outcome of each check, of a server that is not ready.
+    /// Outcome of each check, if the server is not ready.
     checks: Option<Box<Checks>>,
     pub(crate) allow: Option<String>,
-    /// What really happened; for the log.
+    /// Cause of the error. It is written to the log and not to the response.
     cause: Option<Box<dyn std::error::Error + Send + Sync>>,
-    /// Whether it belongs to planned operation, so that it is no error in the log.
+    /// The error is part of normal operation, so it is not logged as an error.
     is_expected: bool,
 }
 
@@ -94,13 +93,13 @@ impl Problem {
             let error = FieldError { code: code.name().to_owned(), detail: detail.clone().into_owned() };
             errors.insert(field.to_owned(), vec![error]);
         }
-        let is_out_of_breath = code.status() == StatusCode::SERVICE_UNAVAILABLE;
+        let is_unavailable = code.status() == StatusCode::SERVICE_UNAVAILABLE;
         Self {
             code,
             name: code.name().into(),
             detail,
             errors,
-            retry_after: is_out_of_breath.then_some(RETRY_AFTER),
+            retry_after: is_unavailable.then_some(RETRY_AFTER),
             checks: None,
             allow: None,
             cause: None,
@@ -108,7 +107,7 @@ impl Problem {
         }
     }
 
-    /// The problem of wrong fields: named by its error if there is just one.
+    /// Creates the problem of invalid fields. A single error gives the problem its code and detail.
     pub(crate) fn of_fields(errors: FieldErrors) -> Self {
         let mut all = errors.values().flatten();
         let problem = match (all.next(), all.next()) {
@@ -121,7 +120,7 @@ impl Problem {
         Self { errors, ..problem }
     }
 
-    /// The problem of one wrong field.
+    /// Creates the problem of one invalid field.
     pub(crate) fn of_field(field: &str, invalid: Invalid) -> Self {
         Self::of_fields([(field.to_owned(), vec![invalid.into()])].into())
     }
@@ -130,7 +129,7 @@ impl Problem {
         Self { cause: Some(cause.into()), ..Self::new(Code::Internal) }
     }
 
-    /// Returns the problem of a server that will shut down soon, if that is so.
+    /// Returns an error if the server is about to shut down.
     pub(crate) fn reject_if_draining(draining: &Draining) -> Result<(), Self> {
         if draining.is_started() {
             let problem = Self::with_detail(Code::Unavailable, DRAINING);
@@ -143,8 +142,8 @@ impl Problem {
         Self { cause: Some(cause.into()), ..Self::new(Code::Unavailable) }
     }
 
-    /// Creates the problem of a server that is not ready. Its body has the outcome of each check, and the log
-    /// has the causes.
+    /// Creates the problem of a server that is not ready. The body has the outcome of each check. The causes
+    /// are written to the log.
     pub(crate) fn not_ready(readiness: &Readiness) -> Self {
         let causes = readiness.checks().into_iter().filter_map(|(name, check)| match check {
             Check::Failed(error) => Some(format!("{name}: {}", with_sources(error))),
@@ -154,7 +153,7 @@ impl Problem {
         Self { checks: Some(Box::new(checks(readiness))), ..Self::unavailable(causes) }
     }
 
-    /// The answer, with the cause written into the log if it is nobody's business.
+    /// Creates the response. The cause of a server error is written to the log.
     pub(crate) fn into_response(self, request_id: &str) -> Response {
         let status = self.code.status();
         if self.is_expected {
@@ -205,7 +204,7 @@ impl Problem {
     }
 }
 
-/// The body of an error as it is written.
+/// Body of an error response.
 #[derive(Serialize)]
 struct Wire<'a> {
     r#type: String,
@@ -243,7 +242,7 @@ fn with_sources(error: &dyn std::error::Error) -> String {
     sources.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
-/// Rounded up: waiting that long must be enough.
+/// Returns the duration in seconds, rounded up: after that time the client must be able to continue.
 pub(crate) fn whole_seconds(duration: Duration) -> u64 {
     duration.as_secs() + u64::from(duration.subsec_nanos() > 0)
 }
@@ -300,7 +299,7 @@ impl From<Error> for Problem {
     }
 }
 
-/// What poem itself refuses, told by the types of its errors.
+/// Converts errors of poem, which are identified by their types.
 impl From<poem::Error> for Problem {
     fn from(error: poem::Error) -> Self {
         let error = match error.downcast::<Self>() {
@@ -336,14 +335,14 @@ impl std::fmt::Display for Problem {
 
 impl std::error::Error for Problem {}
 
-/// Lets a handler return a problem; the edge writes it, with the id of the request.
+/// Lets a handler return a problem. The edge adds the id of the request and creates the response.
 impl ResponseError for Problem {
     fn status(&self) -> StatusCode {
         self.code.status()
     }
 }
 
-/// The document's errors, and the schema they share, are written by `document.rs`.
+/// Registers nothing: `document.rs` adds the errors and their schema to the document.
 impl ApiResponse for Problem {
     fn meta() -> MetaResponses {
         MetaResponses { responses: Vec::new() }
@@ -359,14 +358,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_wait_is_rounded_up() {
+    fn seconds_are_rounded_up() {
         assert_eq!(whole_seconds(Duration::from_millis(1)), 1);
         assert_eq!(whole_seconds(Duration::from_secs(2)), 2);
         assert_eq!(whole_seconds(Duration::from_micros(2_000_001)), 3);
     }
 
     #[test]
-    fn one_wrong_field_names_the_problem_and_several_do_not() {
+    fn a_single_invalid_field_determines_the_code_of_the_problem() {
         let invalid = |code| FieldError::from(Invalid::new(code, "wrong"));
         let one = Problem::of_fields([("phone".into(), vec![invalid("invalid_phone")])].into());
         assert_eq!(one.name, "invalid_phone");
@@ -377,7 +376,7 @@ mod tests {
     }
 
     #[test]
-    fn several_refusals_of_a_profile_are_told_together() {
+    fn all_rejected_profile_fields_are_in_one_problem() {
         let refusals = vec![Refusal::EmailTaken, Refusal::UnknownInviteCode];
         let problem = Problem::from(Error::ProfileRefused(refusals));
         assert_eq!(problem.status(), StatusCode::BAD_REQUEST);
@@ -385,7 +384,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_has_one_name_in_the_library_and_here() {
+    fn error_codes_equal_those_of_the_library() {
         for refusal in [
             Refusal::InvalidCode,
             Refusal::ChallengeRequired,

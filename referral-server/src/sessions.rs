@@ -1,4 +1,4 @@
-//! `/auth/logout` and `/auth/sessions`: where one is signed in, and signing out there.
+//! Endpoints `/auth/logout` and `/auth/sessions`, which list and end sessions.
 
 use poem_openapi::{Object, OpenApi, param::Path, payload::Json, types::Example};
 use referral_core::{Bearer, Referral, SessionId};
@@ -14,7 +14,7 @@ use crate::{
     problem::Problem,
 };
 
-/// What each operation refuses, beside what any operation may.
+/// Error codes of each operation, in addition to those that every operation can return.
 pub(crate) const REFUSALS: &[Refusals] = &[
     ("logOut", &[Code::TokenNotValid]),
     ("listSessions", &[]),
@@ -22,7 +22,7 @@ pub(crate) const REFUSALS: &[Refusals] = &[
     ("endOtherSessions", &[]),
 ];
 
-/// A session to be ended.
+/// Request to end a session.
 #[derive(Object)]
 #[oai(example)]
 struct LogOutRequest {
@@ -37,11 +37,11 @@ impl Example for LogOutRequest {
     }
 }
 
-/// Sessions have ended; their tokens are not valid any more.
+/// Number of sessions that were ended. Their tokens are no longer valid.
 #[derive(Object)]
 #[oai(example)]
 struct Ended {
-    /// How many sessions ended by this. None, if that had happened before.
+    /// The number of sessions that this request ended. 0 if they had ended before.
     ended: u64,
 }
 
@@ -55,20 +55,20 @@ impl Example for Ended {
 #[derive(Object)]
 #[oai(example)]
 struct Session {
-    /// The session.
+    /// The id of the session.
     id: Uuid,
-    /// Whether it is the session of the access token that was sent.
+    /// `true` for the session of the access token in the request.
     current: bool,
-    /// When it began.
+    /// The time at which the session was created.
     created_at: OffsetDateTime,
-    /// When it was last signed in or refreshed, which happens at least once in the lifetime of an
-    /// access token while it is in use.
+    /// The time of the sign-in or of the last refresh. A session in use is refreshed at least once in the
+    /// lifetime of an access token.
     last_used_at: OffsetDateTime,
-    /// When it ends, unless it is refreshed before.
+    /// The time at which the session ends if it is not refreshed before.
     expires_at: OffsetDateTime,
-    /// What program it was used by then, by its own account.
+    /// The `User-Agent` header of the client at `last_used_at`. Clients can send any value.
     user_agent: Option<String>,
-    /// The address it was used from then; of IPv6 the network.
+    /// The address of the client at `last_used_at`. For IPv6 it is the network.
     address: Option<String>,
 }
 
@@ -90,7 +90,7 @@ impl Example for Session {
 #[derive(Object)]
 #[oai(example)]
 struct Sessions {
-    /// The sessions, newest first; 100 at most.
+    /// The sessions, newest first. At most 100.
     results: Vec<Session>,
 }
 
@@ -108,8 +108,8 @@ pub(crate) struct SessionsApi {
 impl SessionsApi {
     /// Sign out
     ///
-    /// Ends the session of a refresh token, which is enough when the access token has expired.
-    /// Doing it again does no harm.
+    /// Ends the session of a refresh token. An access token is not required, so this works after it has
+    /// expired. A repeated request succeeds and changes nothing.
     #[oai(path = "/logout", method = "post", operation_id = "logOut")]
     async fn log_out(&self, mut body: Body<LogOutRequest>) -> Result<Json<Ended>, Problem> {
         let refresh = body.fields.required("refresh", text(|token| Ok(token.to_owned())));
@@ -121,7 +121,7 @@ impl SessionsApi {
 
     /// List your sessions
     ///
-    /// Those that have not ended, newest first.
+    /// Lists the sessions that have not ended, newest first.
     #[oai(path = "/sessions", method = "get", operation_id = "listSessions")]
     async fn list(&self, Authorized(bearer): Authorized<Bearer>) -> Result<Json<Sessions>, Problem> {
         let sessions = self.referral.sessions(&bearer).await?;
@@ -139,7 +139,7 @@ impl SessionsApi {
 
     /// End one of your sessions
     ///
-    /// Its tokens are not valid any more, from now on.
+    /// Ends the session immediately. Its tokens are no longer valid.
     #[oai(path = "/sessions/:id", method = "delete", operation_id = "endSession")]
     async fn end(
         &self,
@@ -153,7 +153,7 @@ impl SessionsApi {
 
     /// End all your other sessions
     ///
-    /// For whoever has lost a phone, or signed in somewhere and forgot to sign out.
+    /// Ends all sessions except the current one, for example after a device was lost.
     #[oai(path = "/sessions", method = "delete", operation_id = "endOtherSessions")]
     async fn end_others(&self, Authorized(bearer): Authorized<Bearer>) -> Result<Json<Ended>, Problem> {
         Ok(Json(Ended { ended: self.referral.end_other_sessions(&bearer).await? }))

@@ -1,4 +1,4 @@
-//! `/users/…`: lists, profiles and invitees.
+//! Endpoints below `/users/` for lists, profiles and invitees.
 
 use poem::Request;
 use poem_openapi::{
@@ -25,7 +25,7 @@ use crate::{
     problem::{FieldErrors, Problem},
 };
 
-/// What each operation refuses, beside what any operation may.
+/// Error codes of each operation, in addition to those that every operation can return.
 pub(crate) const REFUSALS: &[Refusals] = &[
     (
         "listUsers",
@@ -66,25 +66,25 @@ pub(crate) const REFUSALS: &[Refusals] = &[
 struct User {
     /// The id (UUID version 7).
     id: Uuid,
-    /// The phone (E.164); masked where the service keeps phones of others private.
+    /// The phone (E.164). It is masked if the service hides the phones of other users.
     phone: String,
     /// The user's own invite code.
     invite_code: String,
     /// The invite code of the user's inviter.
     invited_by_code: Option<String>,
-    /// The e-mail address.
+    /// The email address.
     email: Option<String>,
     /// The first name.
     first_name: Option<String>,
     /// The last name.
     last_name: Option<String>,
-    /// Whether the user may see everybody's data whatever the visibility.
+    /// `true` if the user can see the data of all users, regardless of the visibility setting.
     is_staff: bool,
-    /// Whether the user may sign in.
+    /// `true` if the user can sign in.
     is_active: bool,
-    /// When the user was made.
+    /// The time at which the user was created.
     date_joined: OffsetDateTime,
-    /// When the user last signed in with a code.
+    /// The time of the last sign-in with a code.
     last_login: Option<OffsetDateTime>,
 }
 
@@ -124,15 +124,15 @@ impl From<UserView> for User {
     }
 }
 
-/// A user together with those invited.
+/// A user with the users that they invited.
 #[derive(Object)]
 #[oai(example)]
 struct UserWithInvited {
     #[oai(flatten)]
     user: User,
-    /// The newest 100 of those who named the user as their inviter.
+    /// The newest invited users. At most 100.
     invited: Vec<Invited>,
-    /// How many named the user as their inviter.
+    /// The total number of invited users.
     invited_count: u64,
 }
 
@@ -153,7 +153,7 @@ impl From<ProfileView> for UserWithInvited {
     }
 }
 
-/// An invited user, in short.
+/// An invited user, without the time of joining.
 #[derive(Object)]
 struct Invited {
     /// The id.
@@ -169,7 +169,7 @@ struct Invitee {
     id: Uuid,
     /// The phone.
     phone: String,
-    /// When the invited user joined.
+    /// The time at which the invited user joined.
     joined_at: OffsetDateTime,
 }
 
@@ -183,13 +183,13 @@ impl From<InviteeView> for Invitee {
 #[derive(Object)]
 #[oai(example)]
 struct UserPage {
-    /// How many users match in all; with a filter or a search, 1000 at most.
+    /// The number of users that match. With a filter or a search, at most 1000.
     count: u64,
-    /// Whether there are no more than `count`.
+    /// `true` if exactly `count` users match, `false` if more users match.
     count_exact: bool,
-    /// Where older users are.
+    /// The URL of the page with older users.
     next: Option<String>,
-    /// Where newer users are.
+    /// The URL of the page with newer users.
     previous: Option<String>,
     /// The users, newest first.
     results: Vec<User>,
@@ -205,9 +205,9 @@ impl Example for UserPage {
 #[derive(Object)]
 #[oai(example)]
 struct InviteePage {
-    /// How many there are in all.
+    /// The total number of invited users.
     count: u64,
-    /// Where older users are.
+    /// The URL of the page with older users.
     next: Option<String>,
     /// The invited users, newest first.
     results: Vec<Invitee>,
@@ -224,23 +224,21 @@ impl Example for InviteePage {
     }
 }
 
-/// What to change. A field that is absent stays as it is; `null` clears a name or the address. An
-/// inviter, once named, cannot be cleared.
+/// Changes of a profile. A field that is absent does not change. `null` clears a name or the email
+/// address. An inviter cannot be cleared after it was set.
 #[derive(Object)]
 #[oai(example)]
 struct ProfilePatch {
-    /// The first name, 1 to 64 characters as readers count them (grapheme clusters), at most 1024 bytes in
-    /// UTF-8.
+    /// The first name, 1 to 64 characters (grapheme clusters), at most 1024 bytes in UTF-8.
     #[oai(validator(min_length = 1, max_length = 1024))]
     first_name: Option<String>,
-    /// The last name, 1 to 64 characters as readers count them (grapheme clusters), at most 1024 bytes in
-    /// UTF-8.
+    /// The last name, 1 to 64 characters (grapheme clusters), at most 1024 bytes in UTF-8.
     #[oai(skip_serializing_if_is_none, validator(min_length = 1, max_length = 1024))]
     last_name: Option<String>,
-    /// The e-mail address; kept in lower case, with the domain in its ASCII form (`xn--…`).
+    /// The email address. It is stored in lower case, with the domain in its ASCII form (`xn--…`).
     #[oai(validator(min_length = 5, max_length = 254))]
     email: Option<String>,
-    /// The invite code of the inviter, who is named once and for good.
+    /// The invite code of the inviter. The inviter can be set once and cannot be changed.
     #[oai(skip_serializing_if_is_none)]
     invited_by_code: Option<String>,
 }
@@ -265,44 +263,45 @@ pub(crate) struct UsersApi {
 impl UsersApi {
     /// List users
     ///
-    /// Newest first. Follow `next` and `previous` as they are: they hold a cursor, which costs
-    /// the same at any depth and is not shifted by new users. With `offset` they hold an offset,
-    /// which costs more the further it reaches. Beyond 100000 they hold a cursor again.
+    /// Lists users, newest first. Use the URLs in `next` and `previous` unchanged. They contain a cursor,
+    /// which costs the same at any depth and is not shifted by new users. In response to a request with
+    /// `offset` they contain an offset, which costs more the larger it is. Beyond 100000 they contain a
+    /// cursor again.
     ///
-    /// A search finds users in whose phone, e-mail address, names, own or inviter's code all its
-    /// terms occur, whatever their letter case; a term of one or two characters must stand at
-    /// the beginning. Filters match exactly.
+    /// A search finds users that have all search terms in their phone, email address, names, invite code or
+    /// inviter's code. Letter case is ignored. A term of one or two characters must be at the beginning.
+    /// Filters match exactly.
     ///
-    /// Searches, large offsets and combined filters have a time limit: a list that is not found in
-    /// time is rejected with `search_too_broad`. A caller has one of them answered at a time, and
-    /// further ones wait.
+    /// Searches, large offsets and combined filters have a time limit. A request that exceeds it is rejected
+    /// with `search_too_broad`. Such requests of one caller are processed one at a time, and further
+    /// requests wait.
     #[oai(path = "/", method = "get", operation_id = "listUsers")]
     #[expect(clippy::too_many_arguments, reason = "each is a parameter of the query")]
     async fn list(
         &self,
         Authorized(bearer): Authorized<Bearer>,
-        /// How many users to show; without, 10.
+        /// The number of users per page. Default: 10.
         #[oai(validator(minimum(value = "1"), maximum(value = "100")))]
         Query(limit): Query<Option<u32>>,
-        /// Number of the newest users to leave out. To read further, follow the cursor in `next`.
+        /// The number of newest users to skip. To read further, follow the cursor in `next`.
         #[oai(validator(maximum(value = "100000")))]
         Query(offset): Query<Option<u64>>,
-        /// The cursor of a page.
+        /// The cursor of a page, from a URL in `next` or `previous`.
         Query(cursor): Query<Option<String>>,
-        /// Terms to search for, separated by spaces: at most five different ones. One of several must have
-        /// at least three characters.
+        /// The search terms, separated by spaces. At most five different terms. If there are several terms,
+        /// at least one of them must have three characters or more.
         Query(search): Query<Option<String>>,
-        /// This phone, in any form.
+        /// The phone to match, in any form.
         Query(phone): Query<Option<String>>,
-        /// This e-mail address.
+        /// The email address to match.
         Query(email): Query<Option<String>>,
-        /// Exactly this first name.
+        /// The first name to match.
         Query(first_name): Query<Option<String>>,
-        /// Exactly this last name.
+        /// The last name to match.
         Query(last_name): Query<Option<String>>,
-        /// This invite code of their own.
+        /// The invite code to match.
         Query(invite_code): Query<Option<String>>,
-        /// This invite code of their inviter.
+        /// The invite code of the inviter to match.
         Query(invited_by_code): Query<Option<String>>,
         request: &Request,
     ) -> Result<Json<UserPage>, Problem> {
@@ -317,7 +316,10 @@ impl UsersApi {
         };
         check_texts(&filter)?;
         if offset.is_some() && cursor.is_some() {
-            return Err(Problem::with_detail(Code::InvalidOffset, "Give either `offset` or `cursor`."));
+            return Err(Problem::with_detail(
+                Code::InvalidOffset,
+                "The request has both `offset` and `cursor`. Give only one of them.",
+            ));
         }
         let list = ListUsers { limit: page_size(limit)?, offset, cursor: cursor.as_deref(), filter };
         let page = self.referral.users(&bearer, list).await?;
@@ -332,7 +334,7 @@ impl UsersApi {
 
     /// Get the current user
     ///
-    /// The user whose access token it is.
+    /// Returns the user of the access token, with the newest invited users.
     #[oai(path = "/current_user", method = "get", operation_id = "getCurrentUser")]
     async fn current_user(
         &self,
@@ -343,8 +345,8 @@ impl UsersApi {
 
     /// Update the current user
     ///
-    /// Changes all of what is given, or nothing. An inviter can be named here by whoever did not
-    /// name one when signing in, once and for good.
+    /// Changes all fields of the request, or none if one of them is rejected. A user without an inviter can
+    /// set it here. The inviter cannot be changed later.
     #[oai(path = "/current_user", method = "patch", operation_id = "updateCurrentUser")]
     async fn update_current_user(
         &self,
@@ -370,7 +372,7 @@ impl UsersApi {
 
     /// Get a user
     ///
-    /// The user with the newest of those invited.
+    /// Returns a user with the newest invited users.
     #[oai(path = "/:id", method = "get", operation_id = "getUser")]
     async fn get(
         &self,
@@ -381,19 +383,19 @@ impl UsersApi {
         Ok(Json(self.referral.user(&bearer, UserId(id)).await?.into()))
     }
 
-    /// List those whom a user invited
+    /// List invited users
     ///
-    /// Newest first.
+    /// Lists the users that a user invited, newest first.
     #[oai(path = "/:id/invited", method = "get", operation_id = "listInvited")]
     async fn invited(
         &self,
         Authorized(bearer): Authorized<Bearer>,
         /// The inviter's id.
         Path(id): Path<Uuid>,
-        /// How many users to show; without, 10.
+        /// The number of users per page. Default: 10.
         #[oai(validator(minimum(value = "1"), maximum(value = "100")))]
         Query(limit): Query<Option<u32>>,
-        /// The cursor of a page.
+        /// The cursor of a page, from a URL in `next` or `previous`.
         Query(cursor): Query<Option<String>>,
         request: &Request,
     ) -> Result<Json<InviteePage>, Problem> {
@@ -412,7 +414,7 @@ fn page_size(limit: Option<u32>) -> Result<PageSize, Problem> {
     size.map(Option::unwrap_or_default).map_err(|invalid| Problem::of_field("limit", invalid))
 }
 
-/// Checks the text of every filter, and names all that are wrong.
+/// Checks the text of each filter. The error names all invalid filters.
 fn check_texts(filter: &FilterInput<'_>) -> Result<(), Problem> {
     type Check = fn(&str) -> Result<(), Invalid>;
     let texts: [(&str, Option<&str>, Check); 7] = [
