@@ -1,4 +1,4 @@
-//! The command line: flags, each with its environment variable, and sub-commands.
+//! The command line: sub-commands and flags. Each flag has an environment variable.
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
@@ -21,11 +21,11 @@ use crate::{
     sms::{SmsCommand, SmsConfig},
 };
 
-/// Sign-in by phone and one-time code, with a simple referral system, over HTTP.
+/// HTTP server for sign-in by phone and one-time code, with a simple referral system.
 ///
-/// Without any setting it keeps everything in `./referral-data`, listens on 127.0.0.1:8080 and
-/// returns codes in its answers instead of sending them, so that all of it can be tried in a
-/// browser. Each flag can also be given as the environment variable that stands beside it.
+/// Without settings, the server stores all data in `./referral-data`, listens on 127.0.0.1:8080 and
+/// returns codes in responses instead of sending them, so that you can try the API in a browser. Each
+/// flag can also be set by the environment variable next to it.
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 100)]
 pub(crate) struct Cli {
@@ -39,23 +39,23 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Serve the API. The default.
     Serve,
-    /// Bring the schema of the database up to date, and exit. Servers do so when they start, unless they have
-    /// `--migrate=false`.
+    /// Apply the missing migrations to the database, and exit. Servers do so when they start, unless they
+    /// have `--migrate=false`.
     Migrate,
     /// Print the OpenAPI document.
     Openapi,
-    /// Make the user with a phone staff; make the user first, if there is none.
+    /// Make the user with a phone a member of staff. If there is no such user, it is created.
     ///
-    /// Staff see everybody's data, whatever the visibility. They sign in like anybody else.
+    /// Staff can see the data of all users, regardless of `--visibility`. They sign in like other users.
     CreateSuperuser {
-        /// The phone, in international form.
+        /// Phone of the user, in international form.
         #[arg(long)]
         phone: String,
     },
-    /// Make, show and rotate the keys that sign tokens and the peppers that hash codes.
+    /// Create, list and rotate the keys that sign tokens and the peppers that hash codes.
     #[command(subcommand)]
     Keys(KeysCommand),
-    /// Try out how messages are sent, and what they say.
+    /// Test the gateways, and show the texts of messages.
     #[command(subcommand)]
     Sms(SmsCommand),
 }
@@ -81,7 +81,7 @@ pub(crate) struct Settings {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Network")]
 pub(crate) struct Network {
-    /// Address of the API; port 0 picks a free one and prints it
+    /// Address of the API. Port 0 selects a free port, which is printed
     #[arg(
         long,
         env = "REFERRAL_LISTEN",
@@ -90,50 +90,53 @@ pub(crate) struct Network {
         default_value = "127.0.0.1:8080"
     )]
     pub(crate) listen: SocketAddr,
-    /// Address of the figures for Prometheus, at `/metrics`, which others must not reach; port 0 picks a
-    /// free one and prints it [default: none]
+    /// Address of the metrics for Prometheus, at `/metrics`. Other clients must not reach it. Port 0 selects
+    /// a free port, which is printed [default: none]
     #[arg(long, env = "REFERRAL_METRICS_LISTEN", global = true, value_name = "ADDRESS")]
     pub(crate) metrics_listen: Option<SocketAddr>,
-    /// Scheme and host that clients use, for links to other pages, and that gateways call with reports
-    /// [default: links are relative, except for clients on this machine, and gateways are told no URL]
+    /// Scheme and host of this server for clients, for links to other pages and for the URLs that gateways
+    /// send reports to [default: links are relative, except for clients on this machine, and gateways get no
+    /// URL]
     #[arg(long, env = "REFERRAL_PUBLIC_URL", global = true, value_name = "URL", value_parser = public_url)]
     pub(crate) public_url: Option<String>,
-    /// Origins, such as `https://app.example.com`, whose pages may use the API in a browser: a list with
-    /// commas, or `*` for any [default: none but the server's own]
+    /// Origins whose pages may use the API in a browser: a comma-separated list, such as
+    /// `https://app.example.com`, or `*` for any [default: only the server's own origin]
     #[arg(long, env = "REFERRAL_CORS_ORIGINS", global = true, value_name = "LIST")]
     pub(crate) cors_origins: Option<CorsOrigins>,
-    /// Reverse proxies that are believed who the client is: a list of addresses and blocks with commas,
-    /// such as `10.0.0.0/8,::1` [default: none, so that the client is whoever connects]
+    /// Reverse proxies that may name the client address: a comma-separated list of addresses and networks,
+    /// such as `10.0.0.0/8,::1` [default: none, so the client address is the address of the connection]
     #[arg(long, env = "REFERRAL_TRUSTED_PROXIES", global = true, value_name = "LIST")]
     pub(crate) trusted_proxies: Option<TrustedProxies>,
-    /// Header in which they say it, such as `X-Forwarded-For` or `Forwarded`; they must set it or
-    /// append to it [default: none]
+    /// Header in which the trusted proxies name the client address, such as `X-Forwarded-For` or `Forwarded`.
+    /// The proxies must set it or append to it [default: none]
     #[arg(long, env = "REFERRAL_CLIENT_ADDRESS_HEADER", global = true, value_name = "NAME")]
     pub(crate) client_address_header: Option<HeaderName>,
-    /// How long a body may take to arrive, and the answer to be found; each
+    /// Longest time to receive a request body, and longest time to process a request. Each has this limit
     #[arg(long, env = "REFERRAL_TIME_LIMIT", global = true, value_name = "TIME", default_value = "10s", value_parser = some_time)]
     pub(crate) time_limit: Duration,
-    /// How long the head of a request may take to arrive; the first one from the moment of connecting
+    /// Longest time to receive the headers of a request. The first request is measured from the connection
     #[arg(long, env = "REFERRAL_HEAD_TIME", global = true, value_name = "TIME", default_value = "10s", value_parser = some_time)]
     pub(crate) head_time: Duration,
-    /// How long a connection stays open without a request, and without anything read of an answer
+    /// Time after which a connection is closed if it sends no request, or reads nothing of a response
     #[arg(long, env = "REFERRAL_IDLE_TIME", global = true, value_name = "TIME", default_value = "60s", value_parser = some_time)]
     pub(crate) idle_time: Duration,
-    /// Connections that are open at most. Another one replaces the longest idle one of the client address
-    /// with the most. Each takes 3 KiB before its first byte, 14 KiB between requests and at most 20 KiB.
-    /// An eighth of them may speak HTTP/2, and these take up to 90 KiB together with their requests
+    /// Maximum number of open connections. A further connection replaces the longest idle connection of the
+    /// client address with the most connections. A connection takes 3 KiB before its first byte, 14 KiB
+    /// between requests and at most 20 KiB. One eighth of them may use HTTP/2, which takes up to 90 KiB for a
+    /// connection with its requests
     #[arg(long, env = "REFERRAL_MAX_CONNECTIONS", global = true, value_name = "NUMBER", default_value = "10240", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub(crate) max_connections: u32,
-    /// Requests that are in flight at most, over all connections: from their head until their response has
-    /// been written. Further ones get a 503. One client address has at most a quarter of them
+    /// Maximum number of requests in flight, over all connections. A request is in flight from its headers
+    /// until its response has been written. Further requests get a 503. One client address has at most a
+    /// quarter of them
     #[arg(long, env = "REFERRAL_MAX_REQUESTS", global = true, value_name = "NUMBER", default_value = "2000", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub(crate) max_requests: u32,
-    /// How long requests are served after the signal to stop, while `/health/ready` responds with 503 so that
-    /// balancers stop sending requests. Longer than a balancer takes to notice. A second signal ends the
-    /// process immediately
+    /// Time for which requests are served after the signal to stop, while `/health/ready` responds with 503
+    /// so that load balancers stop sending requests. It must be longer than load balancers need to notice. A
+    /// second signal ends the process immediately
     #[arg(long, env = "REFERRAL_DRAIN_DELAY", global = true, value_name = "TIME", default_value = "0s", value_parser = delay)]
     pub(crate) drain_delay: Duration,
-    /// How long requests in flight may take after the drain delay
+    /// Longest time of requests in flight after the drain delay
     #[arg(long, env = "REFERRAL_SHUTDOWN_TIME", global = true, value_name = "TIME", default_value = "10s", value_parser = some_time)]
     pub(crate) shutdown_time: Duration,
 }
@@ -141,8 +144,8 @@ pub(crate) struct Network {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Storage")]
 pub(crate) struct Store {
-    /// Folder of the database, the keys and the pepper, as far as no other place is given. It and its files
-    /// must belong to the user that the server runs as, and be out of reach of other users
+    /// Directory of the database, the keys and the peppers, unless other flags name them. The directory and
+    /// its files must belong to the user that the server runs as, and other users must have no access
     #[arg(
         long,
         env = "REFERRAL_DATA_DIR",
@@ -151,15 +154,17 @@ pub(crate) struct Store {
         default_value = "./referral-data"
     )]
     pub(crate) data_dir: PathBuf,
-    /// Database: `sqlite:path/to/file.db`, a file of mode 0600, or `postgres://user:password@host:5432/name`, after which
-    /// `?sslmode=verify-full&sslrootcert=ca.pem` encrypts [default: `referral.db` in the data folder]
+    /// Database: `sqlite:path/to/file.db`, a file of mode 0600, or `postgres://user:password@host:5432/name`.
+    /// Append `?sslmode=verify-full&sslrootcert=ca.pem` for an encrypted connection [default: `referral.db`
+    /// in the data directory]
     #[arg(long, env = "REFERRAL_DATABASE_URL", global = true, value_name = "URL", hide_env_values = true)]
     pub(crate) database_url: Option<String>,
-    /// Whether the schema is brought up to date at the start. If not, `referral-server migrate` must have done it
+    /// Apply missing migrations to the database at the start. If `false`, run `referral-server migrate`
+    /// before
     #[arg(long, env = "REFERRAL_MIGRATE", global = true, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value = "true", default_missing_value = "true", value_parser = BoolishValueParser::new())]
     pub(crate) migrate: bool,
-    /// Time limit of a search, and of a list by a large offset or with combined filters. Such lists run on
-    /// a few connections, so that sign-ins are not slowed down [default: 500ms]
+    /// Time limit of a search, and of a list with a large offset or with combined filters. These queries use
+    /// few connections, so that they do not slow down sign-ins [default: 500ms]
     #[arg(long, env = "REFERRAL_SEARCH_TIMEOUT", global = true, value_name = "TIME", value_parser = some_time)]
     pub(crate) search_timeout: Option<Duration>,
 }
@@ -168,21 +173,21 @@ pub(crate) struct Store {
 #[command(next_help_heading = "PostgreSQL")]
 #[expect(clippy::struct_field_names, reason = "a flag has the name of its field")]
 pub(crate) struct Postgres {
-    /// Connections that are open at most [default: 10]
+    /// Maximum number of connections to the database [default: 10]
     #[arg(long, env = "REFERRAL_DATABASE_CONNECTIONS", global = true, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub(crate) database_connections: Option<u32>,
-    /// How long to wait for a connection [default: 3s]
+    /// Longest time to wait for a connection [default: 3s]
     #[arg(long, env = "REFERRAL_DATABASE_ACQUIRE_TIMEOUT", global = true, value_name = "TIME", value_parser = some_time)]
     pub(crate) database_acquire_timeout: Option<Duration>,
-    /// How long a statement may take [default: 5s]
+    /// Time limit of a statement [default: 5s]
     #[arg(long, env = "REFERRAL_DATABASE_STATEMENT_TIMEOUT", global = true, value_name = "TIME", value_parser = some_time)]
     pub(crate) database_statement_timeout: Option<Duration>,
-    /// Whether the URL leads to a pooler, which may give each transaction another connection, such as
-    /// PgBouncer in transaction mode [default: false]
+    /// The URL is that of a pooler that may use another connection for each transaction, such as PgBouncer in
+    /// transaction mode [default: false]
     #[arg(long, env = "REFERRAL_DATABASE_POOLER", global = true, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = BoolishValueParser::new())]
     pub(crate) database_pooler: Option<bool>,
-    /// Where the schema is brought up to date, if not at the URL: past a pooler [default: the URL;
-    /// with a pooler nowhere, so that the schema must be up to date]
+    /// URL for migrations, which bypasses a pooler [default: the database URL; with a pooler no migrations
+    /// are applied, so the schema must be up to date]
     #[arg(
         long,
         env = "REFERRAL_DATABASE_MIGRATION_URL",
@@ -191,7 +196,7 @@ pub(crate) struct Postgres {
         hide_env_values = true
     )]
     pub(crate) database_migration_url: Option<String>,
-    /// Whether an advisory lock is taken for that, which engines other than PostgreSQL may not have
+    /// Take an advisory lock for migrations. Database engines other than PostgreSQL may not support it
     /// [default: true]
     #[arg(long, env = "REFERRAL_DATABASE_MIGRATION_LOCK", global = true, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = BoolishValueParser::new())]
     pub(crate) database_migration_lock: Option<bool>,
@@ -200,51 +205,52 @@ pub(crate) struct Postgres {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Signing in")]
 pub(crate) struct SignIn {
-    /// File with the gateways that messages are sent through, and what messages say [default: none, so that
-    /// codes come back in answers, and anybody can sign in as anybody]
+    /// File with the gateways that send messages, and with the texts of messages [default: none, so codes are
+    /// returned in responses, and any client can sign in as any user]
     #[arg(long, env = "REFERRAL_SMS_CONFIG", global = true, value_name = "FILE")]
     pub(crate) sms_config: Option<PathBuf>,
-    /// Accept settings that let other machines reach the development sender, which returns the code of
-    /// any phone to any client: another address than loopback, PostgreSQL, a public URL, trusted
-    /// proxies, a policy other than development; and accept requests for any host
+    /// Allow other machines to use the development sender, which returns the code of any phone to any client.
+    /// This accepts a listen address other than loopback, PostgreSQL, a public URL, trusted proxies, a policy
+    /// other than development, and requests for any host
     #[arg(long, env = "REFERRAL_RETURN_CODES_TO_ANYONE", global = true, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true", value_parser = BoolishValueParser::new())]
     pub(crate) return_codes_to_anyone: bool,
-    /// The numbers that hold where no flag says otherwise [default: standard with --sms-config, else
+    /// Defaults of the flags below and of the limits [default: standard with --sms-config, otherwise
     /// development]
     #[arg(long, env = "REFERRAL_POLICY", global = true)]
     pub(crate) policy: Option<PolicyName>,
-    /// Digits of a code, 4 to 10 [default: 4; strict: 6]
+    /// Number of digits of a code, 4 to 10 [default: 4; strict: 6]
     #[arg(long, env = "REFERRAL_CODE_LENGTH", global = true, value_name = "DIGITS", value_parser = clap::value_parser!(u8).range(4..=10))]
     pub(crate) code_length: Option<u8>,
-    /// How long a code is good, 1 to 10 minutes [default: 300s]
+    /// Time after which a code expires, 1 to 10 minutes [default: 300s]
     #[arg(long, env = "REFERRAL_CODE_LIFETIME", global = true, value_name = "TIME", value_parser = humantime::parse_duration)]
     pub(crate) code_lifetime: Option<Duration>,
-    /// Wrong tries after which a code is dead, 1 to 10 [default: 3; strict: 5]
+    /// Number of wrong attempts that invalidate a code, 1 to 10 [default: 3; strict: 5]
     #[arg(long, env = "REFERRAL_TRIES_PER_CODE", global = true, value_name = "TRIES", value_parser = clap::value_parser!(u32).range(1..=10))]
     pub(crate) tries_per_code: Option<u32>,
-    /// How long to wait between two codes for one phone [default: 60s; development: 0s]
+    /// Shortest time between two codes for one phone [default: 60s; development: 0s]
     #[arg(long, env = "REFERRAL_COOL_DOWN", global = true, value_name = "TIME", value_parser = humantime::parse_duration)]
     pub(crate) cool_down: Option<Duration>,
-    /// Whether signing in takes the `challenge_id` [default: false; strict: true]
+    /// Require the `challenge_id` to sign in [default: false; strict: true]
     #[arg(long, env = "REFERRAL_REQUIRE_CHALLENGE", global = true, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = BoolishValueParser::new())]
     pub(crate) require_challenge: Option<bool>,
-    /// Phones that sign in with a fixed code and get no message, each with its last day (UTC), such as
-    /// `+79608543017=47110815@2026-12-31`: a list with commas. Better set as the variable: others can
-    /// read arguments [default: none]
+    /// Phones that sign in with a fixed code and get no message, each with its last day (UTC): a
+    /// comma-separated list such as `+79608543017=47110815@2026-12-31`. Use the environment variable: other
+    /// users of the host can read arguments [default: none]
     #[arg(long, env = "REFERRAL_TEST_NUMBERS", global = true, value_name = "LIST", hide_env_values = true)]
     pub(crate) test_numbers: Option<String>,
-    /// Region of phone numbers without a country code, such as `RU` [default: none, so that only
-    /// international numbers are read]
+    /// Region of phone numbers without a country code, such as `RU` [default: none, so only international
+    /// numbers are accepted]
     #[arg(long, env = "REFERRAL_DEFAULT_REGION", global = true, value_name = "REGION")]
     pub(crate) default_region: Option<Region>,
-    /// Who sees whose phone and e-mail address; staff always see everything
+    /// Visibility of phones and email addresses for other users. Staff always see all data
     #[arg(long, env = "REFERRAL_VISIBILITY", global = true, default_value = "full")]
     pub(crate) visibility: VisibilityName,
-    /// File with the peppers that hash codes, a JSON Web Key Set: the first hashes, all verify
-    /// [default: `peppers.json` in the data folder, made if it is not there]
+    /// File with the peppers that hash codes, a JSON Web Key Set. The first pepper hashes, all verify
+    /// [default: `peppers.json` in the data directory, created if it does not exist]
     #[arg(long, env = "REFERRAL_PEPPER_FILE", global = true, value_name = "FILE")]
     pub(crate) pepper_file: Option<PathBuf>,
-    /// The peppers themselves, in place of a file. As the variable: arguments can be read by others
+    /// The peppers, instead of a file. Use the environment variable: other users of the host can read
+    /// arguments
     #[arg(
         long,
         env = "REFERRAL_PEPPERS",
@@ -259,11 +265,11 @@ pub(crate) struct SignIn {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Tokens")]
 pub(crate) struct Tokens {
-    /// File with the keys that sign tokens, a JSON Web Key Set: the first signs, all verify
-    /// [default: `keys.json` in the data folder, made if it is not there]
+    /// File with the keys that sign tokens, a JSON Web Key Set. The first key signs, all verify [default:
+    /// `keys.json` in the data directory, created if it does not exist]
     #[arg(long, env = "REFERRAL_KEY_FILE", global = true, value_name = "FILE")]
     pub(crate) key_file: Option<PathBuf>,
-    /// The keys themselves, in place of a file. As the variable: arguments can be read by others
+    /// The keys, instead of a file. Use the environment variable: other users of the host can read arguments
     #[arg(
         long,
         env = "REFERRAL_KEYS",
@@ -273,22 +279,22 @@ pub(crate) struct Tokens {
         conflicts_with = "key_file"
     )]
     pub(crate) keys: Option<String>,
-    /// Who issues the tokens (`iss`)
+    /// Issuer of tokens (`iss`)
     #[arg(long, env = "REFERRAL_ISSUER", global = true, value_name = "NAME", default_value = "referral", value_parser = NonEmptyStringValueParser::new())]
     pub(crate) issuer: String,
-    /// Whom the tokens are for (`aud`)
+    /// Audience of tokens (`aud`)
     #[arg(long, env = "REFERRAL_AUDIENCE", global = true, value_name = "NAME", default_value = "referral", value_parser = NonEmptyStringValueParser::new())]
     pub(crate) audience: String,
-    /// How long an access token is valid [default: 15m]
+    /// Lifetime of an access token [default: 15m]
     #[arg(long, env = "REFERRAL_ACCESS_LIFETIME", global = true, value_name = "TIME", value_parser = humantime::parse_duration)]
     pub(crate) access_lifetime: Option<Duration>,
-    /// How long a refresh token is valid, hence how long a session lives unused [default: 30d]
+    /// Lifetime of a refresh token. A session that is not used for this time ends [default: 30d]
     #[arg(long, env = "REFERRAL_REFRESH_LIFETIME", global = true, value_name = "TIME", value_parser = humantime::parse_duration)]
     pub(crate) refresh_lifetime: Option<Duration>,
-    /// How long a session lives, however much it is used [default: 180d]
+    /// Longest lifetime of a session, even if it is used [default: 180d]
     #[arg(long, env = "REFERRAL_SESSION_LIFETIME", global = true, value_name = "TIME", value_parser = humantime::parse_duration)]
     pub(crate) session_lifetime: Option<Duration>,
-    /// How long an exchanged refresh token may be seen again without harm [default: 30s]
+    /// Time during which a refresh token may be exchanged again without ending the session [default: 30s]
     #[arg(long, env = "REFERRAL_REFRESH_GRACE", global = true, value_name = "TIME", value_parser = humantime::parse_duration)]
     pub(crate) refresh_grace: Option<Duration>,
 }
@@ -296,7 +302,7 @@ pub(crate) struct Tokens {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Log (written to standard error, without phones, codes and tokens)")]
 pub(crate) struct Log {
-    /// What to log: a level (off, error, warn, info, debug, trace), or levels by module as in
+    /// Log filter: a level (off, error, warn, info, debug, trace), or levels by module, such as
     /// `info,sqlx=debug`
     #[arg(
         long = "log",
@@ -307,7 +313,7 @@ pub(crate) struct Log {
         value_parser = log::check_filter
     )]
     pub(crate) filter: String,
-    /// How to write it
+    /// Log format
     #[arg(long = "log-format", env = "REFERRAL_LOG_FORMAT", global = true, default_value = "text")]
     pub(crate) format: LogFormat,
 }
@@ -316,9 +322,9 @@ pub(crate) struct Log {
 pub(crate) enum PolicyName {
     /// Four digits
     Standard,
-    /// Six digits, and the challenge it answers; asks for --regions and --messages-per-day
+    /// Six digits, requires the challenge id; --regions and --messages-per-day must be set
     Strict,
-    /// Standard without waiting between two codes, and almost without limits
+    /// Like standard, without a resend interval and almost without limits
     Development,
 }
 
@@ -335,38 +341,39 @@ impl PolicyName {
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(crate) enum VisibilityName {
-    /// Everybody who is signed in sees everything
+    /// All signed-in users see all data
     Full,
-    /// Phones of others are masked and their e-mail addresses hidden
+    /// Phones of other users are masked, and their email addresses are hidden
     Masked,
-    /// Only staff see others
+    /// Only staff see other users
     Staff,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(crate) enum LogFormat {
-    /// For people
+    /// Text for people
     Text,
-    /// For machines, one object a line
+    /// JSON, one object per line
     Json,
 }
 
 impl Network {
-    /// How the address of a client is found out.
+    /// Returns the source of the client address.
     pub(crate) fn client_addresses(&self) -> Result<ClientAddresses, &'static str> {
         match (&self.trusted_proxies, &self.client_address_header) {
             (None, None) => Ok(ClientAddresses::default()),
             (Some(proxies), Some(header)) => Ok(ClientAddresses::forwarded(proxies.clone(), header.clone())),
-            (Some(_), None) => Err("--trusted-proxies needs the header in which they name the client; add \
-                 --client-address-header, such as X-Forwarded-For, and see that they set it or append to it"),
+            (Some(_), None) => Err("--trusted-proxies requires the header with the client address; add \
+                 --client-address-header, such as X-Forwarded-For, and configure the proxies to set it or to append \
+                 to it"),
             (None, Some(_)) => {
-                Err("--client-address-header is believed of known proxies only, since any client can \
-                 send it; add --trusted-proxies with their addresses")
+                Err("--client-address-header requires trusted proxies, because any client can send \
+                 the header; add --trusted-proxies with the addresses of the proxies")
             }
         }
     }
 
-    /// What connections may take.
+    /// Returns the limits of connections and requests.
     pub(crate) fn limits(&self) -> Limits {
         Limits {
             connections: self.max_connections,
@@ -412,7 +419,7 @@ impl Postgres {
 impl Settings {
     /// Rejects flags that apply to PostgreSQL only if the database is SQLite.
     ///
-    /// The likeliest cause is a `--database-url` that is missing on this host.
+    /// The most likely cause is a missing `--database-url` on this host.
     pub(crate) fn reject_postgres_flags(&self) -> Result<(), String> {
         let given = self.postgres.given();
         if given.is_empty() || self.store.is_postgres() {
@@ -430,7 +437,7 @@ impl Settings {
         ))
     }
 
-    /// Whether anything is kept in the data folder.
+    /// Returns `true` if the database, the keys or the peppers are in the data directory.
     pub(crate) fn uses_data_dir(&self) -> bool {
         let Self { store, tokens, sign_in, .. } = self;
         store.database_url.is_none()
@@ -438,7 +445,7 @@ impl Settings {
             || (sign_in.pepper_file.is_none() && sign_in.peppers.is_none())
     }
 
-    /// How PostgreSQL is used.
+    /// Returns the options of a PostgreSQL database.
     pub(crate) fn postgres_options(&self) -> PostgresOptions {
         let given = &self.postgres;
         let mut options = PostgresOptions::default();
@@ -461,23 +468,23 @@ impl Settings {
         options
     }
 
-    /// Whether messages are sent. If not, whoever asks for a code has it.
+    /// Returns `true` if messages are sent. Otherwise codes are returned in responses.
     pub(crate) fn sends_messages(&self) -> bool {
         self.sign_in.sms_config.is_some()
     }
 
-    /// How messages are sent, and what they say, if a file is named.
+    /// Reads the configuration of gateways and texts, if a file is named.
     pub(crate) fn sms_config(&self) -> Result<Option<SmsConfig>, String> {
         self.sign_in.sms_config.as_deref().map(SmsConfig::read).transpose()
     }
 
-    /// The policy that holds where no flag says otherwise.
+    /// Returns the name of the policy that provides the defaults.
     pub(crate) fn policy_name(&self) -> PolicyName {
         let by_sender = if self.sends_messages() { PolicyName::Standard } else { PolicyName::Development };
         self.sign_in.policy.unwrap_or(by_sender)
     }
 
-    /// The policy named, with the numbers that flags give in its place.
+    /// Returns the named policy, with the values of flags in place of its defaults.
     pub(crate) fn policy(&self) -> Policy {
         let Self { sign_in, tokens, .. } = self;
         let mut policy = match self.policy_name() {
@@ -505,14 +512,14 @@ impl Settings {
     }
 }
 
-/// Puts what was given in place of the default.
+/// Replaces the default with the given value, if there is one.
 fn set<T>(setting: &mut T, given: Option<T>) {
     if let Some(given) = given {
         *setting = given;
     }
 }
 
-/// A duration in which something can happen, and whose end somebody lives to see.
+/// Parses a timeout between 100 ms and 24 h.
 fn some_time(input: &str) -> Result<Duration, String> {
     let time = humantime::parse_duration(input).map_err(|error| error.to_string())?;
     let range = Duration::from_millis(100)..=Duration::from_hours(24);
@@ -543,7 +550,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_command_line_is_well_formed() {
+    fn the_command_line_definition_is_valid() {
         Cli::command().debug_assert();
     }
 
@@ -558,7 +565,7 @@ mod tests {
     }
 
     #[test]
-    fn flags_go_before_the_policy() {
+    fn flags_override_the_policy() {
         let cli = Cli::parse_from([
             "referral-server",
             "--policy",
@@ -574,7 +581,7 @@ mod tests {
     }
 
     #[test]
-    fn every_flag_of_postgresql_is_rejected_with_sqlite() {
+    fn postgresql_flags_are_rejected_with_sqlite() {
         let check = |arguments: &[&str]| {
             let arguments = ["referral-server"].iter().chain(arguments);
             Cli::parse_from(arguments).settings.reject_postgres_flags()
@@ -599,12 +606,12 @@ mod tests {
             assert_eq!(check(&[&given, "--database-url", "postgres://localhost/referral"]), Ok(()));
         }
         let error = check(&["--database-pooler", "--database-connections=5"]).expect_err("SQLite");
-        assert!(error.contains("CONNECTIONS), --database-pooler"), "all are named: {error}");
-        assert_eq!(check(&["--search-timeout", "1s"]), Ok(()), "it applies to both");
+        assert!(error.contains("CONNECTIONS), --database-pooler"), "the error names all flags: {error}");
+        assert_eq!(check(&["--search-timeout", "1s"]), Ok(()), "the flag applies to both databases");
     }
 
     #[test]
-    fn a_public_url_is_scheme_and_host() {
+    fn public_urls_have_scheme_and_host_only() {
         assert_eq!(public_url("https://api.example.com/"), Ok("https://api.example.com".into()));
         for input in [
             "example.com",

@@ -1,15 +1,16 @@
-//! The development sender, which returns each code in the response: it serves this machine only.
+//! Checks of the settings for the development sender, which returns codes in responses and serves this
+//! machine only.
 
 use poem::http::Uri;
 use referral_server::is_loopback_host;
 
 use crate::cli::{PolicyName, Settings};
 
-/// Settings under which the development sender would return codes to other machines, or which belong to
-/// a service in production.
+/// Error of settings that let the development sender return codes to other machines, or that belong to a
+/// service in production.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "without --sms-config the server returns the code of any phone to any client, and so refuses to start with \
+    "without --sms-config the server returns the code of any phone to any client, so it does not start with \
      settings for production: {}; to send codes, name the gateways with --sms-config (REFERRAL_SMS_CONFIG); to \
      try the server on this machine, change these settings as stated; to let any client sign in as any user, add \
      --return-codes-to-anyone",
@@ -17,12 +18,13 @@ use crate::cli::{PolicyName, Settings};
 )]
 pub(crate) struct Exposed(Vec<String>);
 
-/// Returns `true` if only clients of this machine may be answered, because responses hold codes.
+/// Returns `true` if the server must respond only to clients of this machine, because responses contain
+/// codes.
 pub(crate) fn serves_loopback_only(settings: &Settings) -> bool {
     !settings.sends_messages() && !settings.sign_in.return_codes_to_anyone
 }
 
-/// Rejects every setting that does not go together with the development sender.
+/// Rejects settings that must not be used with the development sender.
 pub(crate) fn reject_exposed(settings: &Settings) -> Result<(), Exposed> {
     if !serves_loopback_only(settings) {
         return Ok(());
@@ -92,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn all_settings_for_production_are_named_in_one_error() {
+    fn one_error_names_all_settings_for_production() {
         let flags = [0, 2, 3, 4, 5, 7].map(|index| EXPOSED[index]);
         let arguments: Vec<_> = flags.iter().flat_map(|(flag, value)| [*flag, *value]).collect();
         let error = check(&arguments).expect_err("exposed").to_string();

@@ -1,31 +1,31 @@
-//! Environment variables that begin with `REFERRAL_`: empty ones count as unset, and unknown ones are
-//! rejected, since a misspelt name would otherwise leave a default in force.
+//! Checks of environment variables that start with `REFERRAL_`. Empty variables are ignored. Unknown
+//! variables are rejected, because otherwise a misspelled name silently leaves the default in effect.
 
 use std::{collections::BTreeSet, env, ffi::OsStr};
 
 use clap::{Command, builder::Resettable};
 
-/// What every variable of the program begins with.
+/// Prefix of all environment variables of the program.
 const PREFIX: &str = "REFERRAL_";
 
-/// The similarity from which on a known name is suggested: clap's own, for misspelt flags.
+/// Similarity above which a known name is suggested: the value that clap uses for misspelled flags.
 const MIN_SIMILARITY: f64 = 0.7;
 
-/// Environment variables that no flag reads.
+/// Error of environment variables that belong to no flag.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{}", describe(.0))]
 pub(crate) struct UnknownVariables(Vec<Unknown>);
 
-/// The name of an unknown variable and the known name that is nearest to it.
+/// Name of an unknown variable, and the most similar known name.
 #[derive(Debug, PartialEq, Eq)]
 struct Unknown {
     name: String,
     suggestion: Option<String>,
 }
 
-/// Returns `command` with every flag cut off from its environment variable if that variable is empty.
+/// Returns `command` without the environment variables that are empty.
 ///
-/// Compose files and Helm charts pass an empty variable for a value that is not given.
+/// Compose files and Helm charts pass an empty variable for a value that is not set.
 pub(crate) fn ignore_empty_variables(command: Command) -> Command {
     let is_empty = |name: &OsStr| env::var_os(name).is_some_and(|value| value.is_empty());
     let command = command.mut_args(|arg| match arg.get_env() {
@@ -35,11 +35,11 @@ pub(crate) fn ignore_empty_variables(command: Command) -> Command {
     command.mut_subcommands(ignore_empty_variables)
 }
 
-/// Rejects variables of the process that begin with `REFERRAL_` and that no flag of `command` reads.
+/// Rejects environment variables that start with `REFERRAL_` and that no flag of `command` reads.
 pub(crate) fn reject_unknown_variables(command: &Command) -> Result<(), UnknownVariables> {
-    // No value is read further than that: it may be a secret.
+    // Values are only compared with the empty string, because they may be secrets.
     let set = env::vars_os().filter(|(_, value)| !value.is_empty());
-    // A name that is not UTF-8 is unknown, and stays so with replacement characters in it.
+    // A name that is not UTF-8 is unknown, also with replacement characters in it.
     let names = set.map(|(name, _)| name.to_string_lossy().into_owned());
     reject_unknown(&known_names(command), &names.collect())
 }
@@ -61,7 +61,7 @@ fn reject_unknown(known: &BTreeSet<String>, set: &BTreeSet<String>) -> Result<()
 }
 
 fn nearest<'a>(name: &str, known: &'a BTreeSet<String>) -> Option<&'a str> {
-    // Without the prefix, which all names share and which would make all of them similar.
+    // Without the common prefix, which would make all names similar.
     let word = |name: &'a str| name.strip_prefix(PREFIX).unwrap_or(name);
     let name = name.strip_prefix(PREFIX).unwrap_or(name);
     let similar = known.iter().map(|known| (strsim::jaro_winkler(name, word(known)), known.as_str()));
@@ -69,24 +69,24 @@ fn nearest<'a>(name: &str, known: &'a BTreeSet<String>) -> Option<&'a str> {
     similar.max_by(|(one, _), (other, _)| one.total_cmp(other)).map(|(_, known)| known)
 }
 
-/// Returns `true` if Kubernetes sets the variable for a service named `referral`, or for one whose name
-/// begins with `referral-`.
+/// Returns `true` if Kubernetes sets the variable for a service with the name `referral` or with a name that
+/// starts with `referral-`.
 ///
-/// Every container of a namespace gets such variables for every service in it.
+/// Each container of a namespace gets such variables for each service in the namespace.
 fn is_of_kubernetes(name: &str, set: &BTreeSet<String>) -> bool {
     let Some(rest) = name.strip_prefix("REFERRAL") else { return false };
     if rest.strip_prefix('_').is_some_and(is_of_service) {
         return true;
     }
-    // Where the name of the service ends is not certain: `REFERRAL_A_PORT_SERVICE_PORT`. So each end is
-    // tried, and counts only if Kubernetes names the host of such a service too.
+    // The end of the service name is ambiguous, as in `REFERRAL_A_PORT_SERVICE_PORT`. So each possible end is
+    // tried, and counts only if Kubernetes also sets the host of this service.
     rest.match_indices('_').skip(1).any(|(at, _)| {
         let (service, variable) = (&rest[..at], &rest[at + 1..]);
         is_of_service(variable) && set.contains(&format!("REFERRAL{service}_SERVICE_HOST"))
     })
 }
 
-/// Returns `true` if `variable` follows the name of a service in what Kubernetes sets: `SERVICE_HOST`,
+/// Returns `true` if `variable` is a suffix that Kubernetes appends to the name of a service: `SERVICE_HOST`,
 /// `SERVICE_PORT`, `SERVICE_PORT_HTTP`, `PORT`, `PORT_8080_TCP`, `PORT_8080_TCP_ADDR`, ….
 fn is_of_service(variable: &str) -> bool {
     if matches!(variable, "SERVICE_HOST" | "SERVICE_PORT" | "PORT") {
@@ -104,7 +104,7 @@ fn is_of_service(variable: &str) -> bool {
         && matches!(part, "PROTO" | "PORT" | "ADDR")
 }
 
-/// Writes the error. Names are escaped, since a name can hold any character.
+/// Returns the text of the error. Names are escaped, because they can contain any character.
 fn describe(unknown: &[Unknown]) -> String {
     let names = unknown.iter().map(|Unknown { name, suggestion }| match suggestion {
         Some(known) => format!("{} (did you mean {known}?)", name.escape_debug()),
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn a_misspelt_variable_is_named_with_its_nearest_known_name() {
+    fn a_misspelled_variable_is_reported_with_the_most_similar_known_name() {
         for (name, known) in [
             ("REFERRAL_SMS_CONFG", "REFERRAL_SMS_CONFIG"),
             ("REFERRAL_SMSCONFIG", "REFERRAL_SMS_CONFIG"),
@@ -148,14 +148,14 @@ mod tests {
     }
 
     #[test]
-    fn all_unknown_variables_are_named_at_once_and_escaped() {
+    fn one_error_names_all_unknown_variables_escaped() {
         let error = check(&["REFERRAL_ONE", "REFERRAL_TWO\n\u{1b}[31m"]).expect_err("unknown").to_string();
         assert!(error.contains("REFERRAL_ONE") && error.contains("REFERRAL_TWO\\n\\u{1b}[31m"), "{error}");
         assert_eq!(error.lines().count(), 1);
     }
 
     #[test]
-    fn every_flag_and_other_programs_variables_are_known() {
+    fn variables_of_flags_and_of_other_programs_are_accepted() {
         let command = Cli::command();
         let known = known_names(&command);
         assert!(known.len() > 40 && known.iter().all(|name| name.starts_with(PREFIX)), "{known:?}");
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn variables_that_kubernetes_sets_for_services_are_known() {
+    fn variables_that_kubernetes_sets_for_services_are_accepted() {
         for service in ["REFERRAL", "REFERRAL_SERVER", "REFERRAL_A_PORT", "REFERRAL_DATABASE_8080"] {
             let of_service = |variable: &str| format!("{service}_{variable}");
             let host = of_service("SERVICE_HOST");
@@ -202,7 +202,7 @@ mod tests {
                 assert!(check(&[&host, &of_service(variable)]).is_err(), "{service}, {variable}");
             }
         }
-        // The host of one service makes nothing known of another.
+        // The host of one service does not affect the variables of another service.
         assert!(check(&["REFERRAL_SERVER_SERVICE_HOST", "REFERRAL_OTHER_PORT"]).is_err());
         assert!(check(&["REFERRAL_SERVICE_HOST", "REFERRAL_OTHER_PORT"]).is_err());
     }

@@ -1,4 +1,4 @@
-//! Errors about flags, in one line that names the flag, its environment variable and the correction.
+//! Errors of flags in one line, with the flag, its environment variable and the correction.
 
 use clap::{
     Arg, Command, CommandFactory as _,
@@ -7,7 +7,7 @@ use clap::{
 
 use crate::cli::Cli;
 
-/// Names a flag such as `--listen` together with its environment variable.
+/// Returns a flag such as `--listen` with its environment variable.
 pub(crate) fn with_variable(flag: &str) -> String {
     match find(&Cli::command(), flag).and_then(|arg| arg.get_env()?.to_str().map(str::to_owned)) {
         Some(variable) => format!("{flag} ({variable})"),
@@ -31,7 +31,7 @@ pub(crate) fn in_place_of_fields(text: &str) -> String {
     phrase(&parts.collect::<String>())
 }
 
-/// Turns a sentence into an error, which has no full stop and begins in lower case.
+/// Converts a sentence to an error, which has no full stop and starts in lower case.
 pub(crate) fn phrase(sentence: &str) -> String {
     let sentence = sentence.strip_suffix('.').unwrap_or(sentence);
     sentence.strip_prefix("Give ").map_or_else(|| sentence.to_owned(), |rest| format!("give {rest}"))
@@ -59,7 +59,7 @@ fn invalid_value(error: &clap::Error) -> Option<String> {
     Some(format!("invalid value{value} for {}: {advice}", with_variable(flag)))
 }
 
-/// Returns the correction of a value that was not read for a reason.
+/// Returns the correction of a value that was rejected for `reason`.
 fn advice(arg: &Arg, reason: &str) -> String {
     const INTEGER: [&str; 4] =
         ["invalid digit found", "cannot parse integer", "number too large", "number too small"];
@@ -87,7 +87,7 @@ fn advice(arg: &Arg, reason: &str) -> String {
     }
 }
 
-/// Joins the lines of an error of clap, without the usage.
+/// Joins the lines of an error of clap, without the usage text.
 fn one_line(error: &clap::Error) -> String {
     let text = error.to_string();
     let lines = text.lines().map(str::trim).take_while(|line| !line.starts_with("Usage:"));
@@ -105,9 +105,9 @@ fn one_line(error: &clap::Error) -> String {
         joined.push_str("; `referral-server --help` lists all flags");
     }
     if error.kind() == ErrorKind::InvalidSubcommand {
-        joined.push_str("; a flag that may lack its value takes it as in --require-challenge=false");
+        joined.push_str("; a boolean flag requires `=` before its value, as in --require-challenge=false");
     }
-    // Flags are in single quotes, with their values.
+    // clap puts flags and their values in single quotes.
     let parts = joined.split('\'').enumerate().map(|(index, part)| {
         let flag = part.split([' ', '[', '=']).next().unwrap_or_default();
         match (index % 2, flag.strip_prefix("--")) {
@@ -116,12 +116,12 @@ fn one_line(error: &clap::Error) -> String {
             _ => part.to_owned(),
         }
     });
-    // A value may have control characters in it.
+    // Values may contain control characters.
     let text: String = parts.collect();
     text.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
 }
 
-/// Finds a flag of the command or of its sub-commands.
+/// Returns a flag of the command or of its sub-commands.
 fn find(command: &Command, flag: &str) -> Option<Arg> {
     let long = flag.strip_prefix("--")?;
     let own = command.get_arguments().find(|arg| arg.get_long() == Some(long)).cloned();

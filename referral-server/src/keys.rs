@@ -1,4 +1,4 @@
-//! The commands for keys: to make them, to show them, and to put new ones in the place of old ones.
+//! Commands `keys …`, which create, list and rotate keys.
 
 use std::io::{self, Write};
 
@@ -23,36 +23,37 @@ use crate::{
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum KeysCommand {
-    /// Make a file with one new key, where the settings say. One that is there is never written over.
+    /// Create a file with one new key at the path in the settings. An existing file is not changed.
     Generate {
-        /// Which file [default: both]
+        /// Purpose of the file [default: both]
         #[arg(long)]
         purpose: Option<Purpose>,
-        /// How the new key signs
+        /// Signature algorithm of the new key
         #[arg(long, default_value = "EdDSA", ignore_case = true)]
         algorithm: Algorithm,
-        /// Print it and make no file: for `REFERRAL_KEYS` or `REFERRAL_PEPPERS`
+        /// Print the key set and create no file: for `REFERRAL_KEYS` or `REFERRAL_PEPPERS`
         #[arg(long, requires = "purpose")]
         print: bool,
     },
-    /// Show which keys there are, what each does, and where it comes from; nothing that is secret.
+    /// List the keys with their purpose, algorithm, use and source, without secrets.
     List {
-        /// Which keys [default: all]
+        /// Purpose of the keys [default: all]
         #[arg(long)]
         purpose: Option<Purpose>,
     },
-    /// Put a new key to use, of the same algorithm, and sign nobody out.
+    /// Use a new key of the same algorithm without ending sessions.
     ///
-    /// On one host, all at once. On several, or where other services verify tokens, step by step:
-    /// each on one host, whose file is then copied to the others, and read by all before the next.
+    /// On one host, omit `--step`. With several hosts, or if other services verify tokens, run the steps add,
+    /// use and drop sequentially. Run each step on one host, copy the file to the other hosts, and let all
+    /// servers read it before the next step.
     Rotate {
-        /// Which file [default: both]
+        /// Purpose of the file [default: both]
         #[arg(long)]
         purpose: Option<Purpose>,
-        /// One step only
+        /// Run one step only
         #[arg(long)]
         step: Option<Step>,
-        /// Print what the file would be and leave it: for `REFERRAL_KEYS` or `REFERRAL_PEPPERS`
+        /// Print the new key set and do not change the file: for `REFERRAL_KEYS` or `REFERRAL_PEPPERS`
         #[arg(long, requires = "purpose")]
         print: bool,
     },
@@ -68,21 +69,21 @@ pub(crate) enum Purpose {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Algorithm {
-    /// With a private key; whoever has the public one can verify
+    /// Private key. Services with the public key can verify tokens
     #[value(name = "EdDSA")]
     EdDsa,
-    /// With a secret; whoever can verify can sign
+    /// Shared secret. Services that can verify tokens can also sign them
     #[value(name = "HS256")]
     Hs256,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Step {
-    /// A new key comes second: it is honoured, and not used
+    /// Insert a new key at the second position: it is accepted and not used
     Add,
-    /// The second key comes first: it is used
+    /// Move the second key to the first position: it is used
     Use,
-    /// The last key goes, once nothing that it made is good any more
+    /// Remove the last key, after all its tokens or codes have expired
     Drop,
 }
 
@@ -101,7 +102,7 @@ pub(crate) async fn run(settings: &Settings, command: &KeysCommand) -> Result<()
     }
 }
 
-/// The ring of one purpose, or both.
+/// Returns the key set of one purpose, or of both.
 fn rings(settings: &Settings, purpose: Option<Purpose>) -> Vec<Secret<'_>> {
     let purposes = match purpose {
         None => &KeyPurpose::ALL[..],
@@ -115,19 +116,19 @@ fn generate(settings: &Settings, rings: &[Secret], algorithm: Algorithm, print: 
     if print {
         return rings.iter().try_for_each(|ring| say(&new_set(ring.purpose, algorithm)));
     }
-    // Both or none.
+    // Either both files are created or none.
     rings.iter().try_for_each(Secret::refuse_if_present)?;
     if settings.uses_data_dir() {
         secrets::create_data_dir(&settings.store.data_dir)?;
     }
     for ring in rings {
         ring.create(&new_set(ring.purpose, algorithm))?;
-        say(&format!("{} was made", ring.place()))?;
+        say(&format!("created {}", ring.place()))?;
     }
     Ok(())
 }
 
-/// A set of one new key.
+/// Creates a key set with one new key.
 fn new_set(purpose: KeyPurpose, algorithm: Algorithm) -> Zeroizing<String> {
     match (purpose, algorithm) {
         (KeyPurpose::Signing, Algorithm::EdDsa) => SigningKeys::generate_jwk_set(&SystemRandom),
@@ -136,7 +137,7 @@ fn new_set(purpose: KeyPurpose, algorithm: Algorithm) -> Zeroizing<String> {
     }
 }
 
-/// Prints a table of the keys, the first first.
+/// Prints a table of the keys in the order of the files.
 fn list(rings: &[Secret]) -> Result<()> {
     let mut rows = vec![["PURPOSE", "KEY", "ALGORITHM", "USE", "FROM"].map(str::to_owned)];
     for ring in rings {
@@ -163,7 +164,7 @@ fn list(rings: &[Secret]) -> Result<()> {
 
 async fn rotate(settings: &Settings, rings: &[Secret<'_>], step: Option<Step>, print: bool) -> Result<()> {
     let known = if step == Some(Step::Drop) { known_keys(settings).await? } else { Vec::new() };
-    // Whatever may be refused is, before anything is written.
+    // All checks are made before a file is written.
     let mut rotated = Vec::new();
     for ring in rings {
         if !print {
@@ -188,11 +189,11 @@ async fn rotate(settings: &Settings, rings: &[Secret<'_>], step: Option<Step>, p
     }
     report.push(what_is_next(settings, step, print));
     let report = report.join("\n");
-    // What is printed is printed alone.
+    // Standard output has the key sets only.
     if print { Ok(writeln!(io::stderr(), "{report}")?) } else { say(&report) }
 }
 
-/// The keys that the database is in use with.
+/// Returns the keys that the database is in use with.
 async fn known_keys(settings: &Settings) -> Result<Vec<KnownKey>> {
     let storage = serve::connect(settings).await?;
     let known = storage.known_keys().await;
@@ -202,20 +203,22 @@ async fn known_keys(settings: &Settings) -> Result<Vec<KnownKey>> {
 
 fn what_is_next(settings: &Settings, step: Option<Step>, print: bool) -> String {
     let spread = if print {
-        "set the variable to it on every host, and restart them one after another."
+        "set the variable to the output on every host, and restart the servers one after another."
     } else {
-        "have the server read it: kill -HUP and its process id. Several hosts: copy it to each, and have each \
-         server read it."
+        "reload the keys of the server: kill -HUP and its process id. With several hosts, copy the file to each of \
+         them, and reload the keys of each server."
     };
     let policy = settings.policy();
     let then = match step {
         None | Some(Step::Drop) => String::new(),
-        Some(Step::Add) => "\nThen, on one host: keys rotate --step use. If other services verify tokens by \
-                            /.well-known/jwks.json, wait five minutes before."
-            .to_owned(),
+        Some(Step::Add) => {
+            "\nThen, on one host: keys rotate --step use. If other services verify tokens with \
+                            /.well-known/jwks.json, wait five minutes first."
+                .to_owned()
+        }
         Some(Step::Use) => format!(
-            "\nWhen what the old key made is over, on one host: keys rotate --step drop. That is {} from then for a \
-             signing key, {} for a pepper.",
+            "\nThen, on one host: keys rotate --step drop. Before that, wait until the tokens or codes of the old \
+             key have expired: {} for a signing key, {} for a pepper.",
             format_duration(policy.refresh_lifetime),
             format_duration(policy.code_lifetime)
         ),
@@ -223,7 +226,7 @@ fn what_is_next(settings: &Settings, step: Option<Step>, print: bool) -> String 
     format!("Next: {spread}{then}")
 }
 
-/// A key set as it is written. What is not known here stays as it is.
+/// Key set in a file. Unknown members do not change.
 #[derive(Serialize, Deserialize)]
 struct KeySet {
     keys: Vec<Map<String, Value>>,
@@ -232,14 +235,14 @@ struct KeySet {
 }
 
 impl KeySet {
-    /// Reads a set that can be used.
+    /// Reads a key set and checks it.
     fn read(ring: &Secret) -> Result<Self> {
         let json = ring.read()?;
         ring.check(&json)?;
         Ok(serde_json::from_str(&json).map_err(|error| format!("{}: {error}", ring.place()))?)
     }
 
-    /// Takes a step, or all at once, and says what it did.
+    /// Runs a step, or all steps, and returns a description of the result.
     fn rotate(
         &mut self,
         purpose: KeyPurpose,
@@ -250,42 +253,43 @@ impl KeySet {
         match step {
             None => {
                 let id = self.insert_new(0, purpose);
-                Ok(format!(
-                    "the {purpose} `{id}` is new and comes first, so it is used; the others are honoured"
-                ))
+                Ok(format!("the {purpose} `{id}` is new and first, so it is used; the others are accepted"))
             }
             Some(Step::Add) => {
                 let id = self.insert_new(1, purpose);
-                Ok(format!("the {purpose} `{id}` is new and comes second, so it is honoured and not used"))
+                Ok(format!("the {purpose} `{id}` is new and second, so it is accepted and not used"))
             }
             Some(Step::Use) if self.keys.len() > 1 => {
                 self.keys.swap(0, 1);
                 let [id, former] = [0, 1].map(|place| id_of(&self.keys[place]));
-                Ok(format!("the {purpose} `{id}` comes first, so it is used; `{former}` is honoured"))
+                Ok(format!("the {purpose} `{id}` is first, so it is used; `{former}` is accepted"))
             }
-            Some(Step::Use) => Err(format!("there is no second {purpose}; begin with --step add")),
+            Some(Step::Use) => Err(format!("there is no second {purpose}; run --step add first")),
             Some(Step::Drop) if self.keys.len() > 1 => {
-                let key = self.keys.pop().expect("there are two");
+                let key = self.keys.pop().expect("the set has several keys");
                 let id = id_of(&key);
                 refuse_if_needed(purpose, id, known, now)?;
-                Ok(format!("the {purpose} `{id}` is gone; what it made is refused"))
+                Ok(format!("the {purpose} `{id}` was removed; its tokens or codes are rejected"))
             }
-            Some(Step::Drop) => Err(format!("this is the only {purpose}, and without it nothing works")),
+            Some(Step::Drop) => Err(format!("the only {purpose} cannot be removed")),
         }
     }
 
-    /// Puts a new key, of the algorithm of the first one, into a place, and gives its id.
+    /// Inserts a new key at an index, with the algorithm of the first key, and returns its id.
     fn insert_new(&mut self, place: usize, purpose: KeyPurpose) -> String {
         let algorithm = if is_public(&self.keys[0]) { Algorithm::EdDsa } else { Algorithm::Hs256 };
-        let new: Self = serde_json::from_str(&new_set(purpose, algorithm)).expect("it was written here");
-        let key = new.keys.into_iter().next().expect("a set of one");
+        let new: Self =
+            serde_json::from_str(&new_set(purpose, algorithm)).expect("a generated key set can be parsed");
+        let key = new.keys.into_iter().next().expect("a generated set has one key");
         let id = id_of(&key).to_owned();
         self.keys.insert(place, key);
         id
     }
 }
 
-/// A server that lacks a key does not start, and does not read its keys again, while the key is needed.
+/// Rejects the removal of a key that is still needed.
+///
+/// A server without such a key does not start and does not reload its keys.
 fn refuse_if_needed(
     purpose: KeyPurpose,
     id: &str,
@@ -294,10 +298,10 @@ fn refuse_if_needed(
 ) -> Result<(), String> {
     match known.iter().find(|key| key.purpose == purpose && key.id == id).map(|key| key.needed_until) {
         Some(None) => Err(format!(
-            "the {purpose} `{id}` is in use: have every server read a file in which another one comes first"
+            "the {purpose} `{id}` is in use: let every server read a file in which another one is first"
         )),
         Some(Some(until)) if now < until => Err(format!(
-            "what the {purpose} `{id}` made is good until {}; drop it then",
+            "the {purpose} `{id}` is needed until {}; drop it then",
             until.format(&Rfc3339).unwrap_or_default()
         )),
         Some(Some(_)) | None => Ok(()),
@@ -312,7 +316,7 @@ fn is_public(key: &Map<String, Value>) -> bool {
     key.get("kty").is_some_and(|kind| kind == "OKP")
 }
 
-/// Prints a text, as far as somebody reads it.
+/// Prints a text. A closed pipe is not an error.
 fn say(text: &str) -> Result<()> {
     match writeln!(io::stdout(), "{text}") {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),

@@ -1,4 +1,4 @@
-//! The part of the command line that sets limits, as lists such as `3/15m,5/1h`.
+//! Flags that set limits, as lists such as `3/15m,5/1h`.
 
 use std::time::Duration;
 
@@ -7,57 +7,59 @@ use referral_core::{Budget, Lengthening, Limits, Policy, Region, Regions};
 
 #[derive(Debug, Args)]
 #[command(
-    next_help_heading = "Limits, as lists such as 3/15m,5/1h (3 in any 15 minutes and 5 in any hour), or off. An address is an IPv4 address or an IPv6 /64; a /56 has twice and a /48 four times as many"
+    next_help_heading = "Limits, as lists such as 3/15m,5/1h (3 in any 15 minutes and 5 in any hour), or off. An address is an IPv4 address or an IPv6 /64. A /56 has twice these limits and a /48 four times"
 )]
 pub(crate) struct LimitSettings {
     /// Codes for one phone [default: 3/15m,5/1h,10/24h; development: 10/15m]
     #[arg(long, env = "REFERRAL_CODES_PER_PHONE", global = true, value_name = "LIMITS", value_parser = limits)]
     codes_per_phone: Option<Limits>,
-    /// Codes for one phone that one address requested and that led to no sign-in; with --require-challenge
-    /// also at most all but one of --codes-per-phone [default: 3/24h; development: off]
+    /// Codes for one phone that one address requested and that did not lead to a sign-in. With
+    /// --require-challenge also at most one code less than --codes-per-phone [default: 3/24h; development:
+    /// off]
     #[arg(long, env = "REFERRAL_CODES_PER_PHONE_AND_ADDRESS", global = true, value_name = "LIMITS", value_parser = limits)]
     codes_per_phone_and_address: Option<Limits>,
-    /// Codes that one address asked for and nobody signed in with [default: 10/1h,50/24h;
+    /// Codes that one address requested and that did not lead to a sign-in [default: 10/1h,50/24h;
     /// development: off]
     #[arg(long, env = "REFERRAL_CODES_PER_ADDRESS", global = true, value_name = "LIMITS", value_parser = limits)]
     codes_per_address: Option<Limits>,
-    /// Codes for numbers that differ in the last three digits only and that led to no sign-in, of which
-    /// one address gets a third [default: 10/1h; development: off]
+    /// Codes for one number range (numbers that differ only in the last three digits) that did not lead to a
+    /// sign-in. One address gets a third of them [default: 10/1h; development: off]
     #[arg(long, env = "REFERRAL_CODES_PER_BLOCK", global = true, value_name = "LIMITS", value_parser = limits)]
     codes_per_block: Option<Limits>,
-    /// Wrong codes from one address, but for those at a code that is redeemed later [default:
-    /// 20/1h,60/24h; development: off]
+    /// Wrong codes from one address, without those for a code that is redeemed later [default: 20/1h,60/24h;
+    /// development: off]
     #[arg(long, env = "REFERRAL_FAILURES_PER_ADDRESS", global = true, value_name = "LIMITS", value_parser = limits)]
     failures_per_address: Option<Limits>,
-    /// Attempts to sign in with a phone that has no valid code, from one address: they cannot succeed
-    /// [default: 200/1h; development: off]
+    /// Attempts to sign in with a phone that has no valid code, from one address [default: 200/1h;
+    /// development: off]
     #[arg(long, env = "REFERRAL_ATTEMPTS_WITHOUT_CHALLENGE", global = true, value_name = "LIMITS", value_parser = limits)]
     attempts_without_challenge: Option<Limits>,
-    /// Edits of a profile that name an e-mail address, for each user [default: 10/1h; development: off]
+    /// Profile changes with an email address, for each user [default: 10/1h; development: off]
     #[arg(long, env = "REFERRAL_EMAIL_CHANGES", global = true, value_name = "LIMITS", value_parser = limits)]
     email_changes: Option<Limits>,
-    /// Invite codes that nobody has, for each phone and each address [default: 10/1h; development: off]
+    /// Unknown invite codes, for each phone and each address [default: 10/1h; development: off]
     #[arg(long, env = "REFERRAL_INVITE_FAILURES", global = true, value_name = "LIMITS", value_parser = limits)]
     invite_failures: Option<Limits>,
-    /// From how many wrong codes of a phone on its codes have how many digits [default: 5:6,30:8;
-    /// strict: 30:8; development: off]
+    /// Steps that increase the code length after wrong codes for a phone [default: 5:6,30:8; strict: 30:8;
+    /// development: off]
     #[arg(long, env = "REFERRAL_CODE_LENGTHENING", global = true, value_name = "FAILURES:DIGITS,…", value_parser = lengthening)]
     code_lengthening: Option<Steps>,
-    /// From how many wrong codes of a phone on it gets no more codes, or off [default: off; strict: 100]
+    /// Number of wrong codes after which a phone gets no more codes, or off [default: off; strict: 100]
     #[arg(long, env = "REFERRAL_HOLD_AT", global = true, value_name = "FAILURES", value_parser = number_or_off)]
     hold_at: Option<Number>,
-    /// How long a wrong code counts for these two, 1 to 366 days [default: 31d]
+    /// Time for which a wrong code counts for --code-lengthening and --hold-at, 1 to 366 days [default: 31d]
     #[arg(long, env = "REFERRAL_FAILURE_MEMORY", global = true, value_name = "TIME", value_parser = humantime::parse_duration)]
     failure_memory: Option<Duration>,
-    /// Above how many wrong codes in ten minutes the whole service is under attack, if there are more
-    /// than three times as many as usual, or off [default: 50; strict: 200; development: off]
+    /// Number of wrong codes in ten minutes above which the whole service counts as under attack, if they are
+    /// also more than three times the usual number, or off [default: 50; strict: 200; development: off]
     #[arg(long, env = "REFERRAL_ATTACK_FAILURES", global = true, value_name = "FAILURES", value_parser = number_or_off)]
     attack_failures: Option<Number>,
-    /// Digits of codes while it is, at least; shorter ones are dead [default: 6]
+    /// Smallest number of digits of codes while the service is under attack. Shorter codes are invalid
+    /// [default: 6]
     #[arg(long, env = "REFERRAL_ATTACK_CODE_LENGTH", global = true, value_name = "DIGITS", value_parser = clap::value_parser!(u8).range(4..=10))]
     attack_code_length: Option<u8>,
-    /// Messages in a day, of the whole service, or unlimited; one address gets a twentieth of them, at
-    /// least three, without signing in [default: unlimited; strict: must be set]
+    /// Messages of the whole service in a day, or unlimited. One address without a sign-in gets a twentieth
+    /// of them, at least three [default: unlimited; strict: must be set]
     #[arg(long, env = "REFERRAL_MESSAGES_PER_DAY", global = true, value_name = "NUMBER", value_parser = budget)]
     messages_per_day: Option<Budget>,
     /// Difference between the clocks of this host and of PostgreSQL above which this host is not ready, 1
@@ -69,20 +71,20 @@ pub(crate) struct LimitSettings {
     regions: Option<Regions>,
 }
 
-/// A number, or none.
+/// A number, or `None` for `off`.
 #[derive(Clone, Copy, Debug)]
 struct Number(Option<u32>);
 
-/// A duration, or none.
+/// A duration, or `None` for `off`.
 #[derive(Clone, Copy, Debug)]
 struct Time(Option<Duration>);
 
-/// Steps of lengthening.
+/// Steps that increase the code length.
 #[derive(Clone, Debug)]
 struct Steps(Vec<Lengthening>);
 
 impl LimitSettings {
-    /// Puts what was given in place of what the policy says.
+    /// Replaces the limits of the policy with those that were given.
     pub(crate) fn set(&self, policy: &mut Policy) {
         for (limits, given) in [
             (&mut policy.codes_per_phone, &self.codes_per_phone),
@@ -186,7 +188,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn limits_are_read_as_they_are_written_about() {
+    fn limits_are_parsed() {
         let read = limits("3/15m, 5/1h,10/24h").expect("limits");
         assert_eq!(read, Policy::standard().codes_per_phone);
         assert_eq!(limits("OFF"), Ok(Limits::off()));
@@ -196,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn steps_numbers_budgets_and_regions_are_read() {
+    fn steps_numbers_budgets_and_regions_are_parsed() {
         assert_eq!(lengthening("5:6,30:8").expect("steps").0, Policy::standard().lengthening);
         assert!(lengthening("5-6").is_err());
         assert_eq!(number_or_off("off").expect("none").0, None);

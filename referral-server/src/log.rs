@@ -25,17 +25,17 @@ use crate::{
 /// The levels that a directive may have.
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 
-/// Lines that wait to be written at most; further ones are dropped. A line has about 300 bytes, so these are
-/// 2.5 MB and, at one line for each request, a second of full load.
+/// Maximum number of lines that wait to be written. Further lines are dropped. A line has about 300 bytes, so
+/// these are 2.5 MB and, at one line for each request, a second of full load.
 const QUEUE_LINES: usize = 8192;
 
-/// How long the end of the process waits for the queue to be written.
+/// Longest time that the end of the process waits for the queue to be written.
 const FLUSH_TIME: Duration = Duration::from_secs(2);
 
 /// The log of this process.
 ///
-/// A thread of its own writes it to standard error, so that a reader that stops reading blocks this thread
-/// only. When its queue is full, lines are dropped and counted.
+/// A separate thread writes it to standard error, so that a reader that stops reading blocks this thread
+/// only. If the queue is full, lines are dropped and counted.
 pub(crate) struct Log {
     queue: NonBlocking,
     worker: WorkerGuard,
@@ -61,28 +61,29 @@ impl Log {
             LogFormat::Text => subscriber.init(),
             LogFormat::Json => subscriber.json().flatten_event(true).init(),
         }
-        // The place of a panic, and not its message, which may hold personal data.
+        // Logs the location of a panic and not its message, which may contain personal data.
         std::panic::set_hook(Box::new(|panic| {
             tracing::error!(location = panic.location().map(ToString::to_string), "panicked");
         }));
         Ok(Self { queue, worker, dropped })
     }
 
-    /// Returns the count of dropped lines, which goes on counting.
+    /// Returns the counter of dropped lines.
     pub(crate) fn dropped_lines(&self) -> DroppedLines {
         self.dropped.clone()
     }
 
     /// Writes a line that is not part of the log to standard error, after the log so far.
     pub(crate) fn print(&mut self, line: &str) {
-        // In one piece, since each piece may be dropped. The queue itself never fails.
+        // In one write, because each write may be dropped. The queue itself never fails.
         let _ = self.queue.write_all(format!("{line}\n").as_bytes());
     }
 
     /// Waits until all lines are written, for [`FLUSH_TIME`] at most.
     pub(crate) fn finish(self) {
         let (done, is_done) = mpsc::channel();
-        // The guard waits for the worker, and prints to standard output if it gives up. That may block too.
+        // The guard waits for the worker, and prints to standard output if the wait times out. This may also
+        // block.
         thread::spawn(move || {
             drop(self.worker);
             let _ = done.send(());
@@ -116,9 +117,9 @@ struct Writer<W> {
     output: W,
     format: LogFormat,
     dropped: DroppedLines,
-    /// The part of the dropped lines about which a line was written.
+    /// Number of dropped lines that have been reported.
     reported: u64,
-    /// Lines that were written since then.
+    /// Number of lines that were written since the last report.
     written: usize,
 }
 
@@ -153,7 +154,8 @@ impl<W: Write> Write for Writer<W> {
         Ok(line.len())
     }
 
-    /// Called when the queue is empty, thus after the lines that were in it when others were dropped.
+    /// Reports dropped lines. It is called when the queue is empty, so after the lines that were queued when
+    /// others were dropped.
     fn flush(&mut self) -> io::Result<()> {
         self.report_dropped();
         let _ = self.output.flush();
@@ -179,8 +181,8 @@ fn notice(format: LogFormat, dropped: u64) -> String {
 
 /// Checks the directives of a filter, and returns them without the spaces between them.
 ///
-/// `EnvFilter` takes a directive without a known level for the name of a module. A misspelt level such as
-/// `inof` would thus hide the whole log.
+/// `EnvFilter` interprets a directive without a known level as the name of a module. A misspelled level such
+/// as `inof` would thus hide the whole log.
 pub(crate) fn check_filter(filter: &str) -> Result<String, String> {
     let directives = filter.split(',').map(str::trim).filter(|directive| !directive.is_empty());
     let directives: Vec<_> = directives.collect();
@@ -229,7 +231,7 @@ fn is_module(target: &str) -> bool {
 mod tests {
     use super::*;
 
-    /// An output that fails while it is closed.
+    /// Output that fails while it is closed.
     #[derive(Default)]
     struct Output {
         is_closed: bool,
@@ -251,7 +253,7 @@ mod tests {
         let dropped = DroppedLines::default();
         let mut writer = Writer::new(Output::default(), LogFormat::Text, dropped.clone());
         let write = |writer: &mut Writer<Output>, line: &str| {
-            writer.write_all(line.as_bytes()).and_then(|()| writer.flush()).expect("it never fails");
+            writer.write_all(line.as_bytes()).and_then(|()| writer.flush()).expect("the writer never fails");
         };
         write(&mut writer, "first\n");
         writer.output.is_closed = true;
@@ -268,12 +270,12 @@ mod tests {
     }
 
     #[test]
-    fn dropped_lines_are_reported_also_while_the_queue_is_never_empty() {
+    fn dropped_lines_are_reported_under_constant_load() {
         let dropped = DroppedLines::default();
         let mut writer = Writer::new(Output::default(), LogFormat::Json, dropped.clone());
         dropped.0.failed.store(7, Ordering::Relaxed);
         for _ in 0..QUEUE_LINES {
-            writer.write_all(b"line\n").expect("it never fails");
+            writer.write_all(b"line\n").expect("the writer never fails");
         }
         let text = String::from_utf8(writer.output.text).expect("text");
         let notice: serde_json::Value =

@@ -1,4 +1,4 @@
-//! The program: reads its settings and does what it is told.
+//! The program `referral-server`: parses the command line and runs the command.
 
 mod admission;
 mod bodies;
@@ -36,8 +36,8 @@ use crate::{
     sms::Messages,
 };
 
-/// A request takes many small pieces of memory, for which glibc takes longer: a profile of the current
-/// user was read 8 % faster with this one.
+/// Memory allocator. Requests make many small allocations, for which the allocator of glibc is slower: the
+/// profile of the current user was read 8 % faster with this one.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -55,26 +55,26 @@ fn main() -> ExitCode {
         Err(error) => return fail(&error),
     };
     let result = runtime.block_on(run(cli, &log));
-    // Whoever still waits for a name server is not waited for.
+    // Does not wait for blocking tasks, such as name resolution.
     runtime.shutdown_background();
     if let Err(error) = &result {
-        // Not past the log, whose thread may be blocked in a write to standard error.
+        // Through the log, because its thread may be blocked in a write to standard error.
         log.print(&describe(&**error));
     }
     log.finish();
     if result.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// Reads flags and environment variables, or exits as clap does.
+/// Parses flags and environment variables. On error or for `--help`, prints the text and exits.
 fn parse_command_line() -> Cli {
     let command = environment::ignore_empty_variables(Cli::command());
-    // So that the error about `--max-requests -5` names the flag.
+    // Otherwise the error about `--max-requests -5` does not name the flag.
     let command = command.mut_args(|arg| arg.allow_negative_numbers(true));
     let matches = command.try_get_matches();
     matches.and_then(|matches| Cli::from_arg_matches(&matches)).unwrap_or_else(|error| {
         use ErrorKind::{DisplayHelp, DisplayHelpOnMissingArgumentOrSubcommand};
         if matches!(error.kind(), DisplayHelp | DisplayHelpOnMissingArgumentOrSubcommand) {
-            // The help names all variables, including those that are empty.
+            // The help must name all variables, including those that are empty.
             Cli::command().get_matches();
         }
         if !error.use_stderr() || error.kind() == DisplayHelpOnMissingArgumentOrSubcommand {
@@ -110,7 +110,9 @@ async fn run(cli: Cli, log: &Log) -> Result<()> {
 async fn migrate(mut settings: Settings) -> Result<()> {
     if settings.postgres.database_pooler == Some(true) && settings.postgres.database_migration_url.is_none() {
         return Err(
-            "a pooler cannot migrate the database; give its direct URL with --database-migration-url".into(),
+            "failed to migrate the database: a pooler cannot apply migrations; give the direct URL of the \
+                    database with --database-migration-url"
+                .into(),
         );
     }
     settings.store.migrate = true;
@@ -119,14 +121,14 @@ async fn migrate(mut settings: Settings) -> Result<()> {
     Ok(writeln!(io::stdout(), "the schema of the database is up to date")?)
 }
 
-/// The document depends on no setting, so nothing is opened for it.
+/// Prints the OpenAPI document. It does not depend on settings, so no database is opened.
 fn print_openapi() -> Result<()> {
     let keys = SigningKeys::from_jwk_set(&SigningKeys::generate_jwk_set(&SystemRandom))?;
     let peppers = Peppers::from_jwk_set(&Peppers::generate_jwk_set(&SystemRandom))?;
     let storage = Arc::new(MemoryStorage::new());
     let referral = Referral::builder(storage, Arc::new(DevelopmentSender), keys, peppers).build()?;
     match io::stdout().write_all(referral_server::openapi(&referral).as_bytes()) {
-        // Whoever reads may stop when they have seen enough.
+        // The reader, such as `head`, may close the pipe early.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         written => Ok(written?),
     }
@@ -141,7 +143,7 @@ async fn create_superuser(settings: &Settings, phone: &str) -> Result<()> {
     Ok(writeln!(io::stdout(), "{} is staff: user {}", user.phone.as_str(), user.id)?)
 }
 
-/// An error and what caused it, in one line.
+/// Returns an error and its sources in one line.
 fn with_sources(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut next = error.source();

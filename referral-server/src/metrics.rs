@@ -1,8 +1,8 @@
-//! Figures for Prometheus: how the service is used, how it answers, and what it refuses.
+//! Metrics for Prometheus about requests, sign-ins and messages.
 //!
-//! A label is never what a client sent: routes are patterns, gateways are those that are set up, methods,
-//! regions and reasons are of a small closed set. So no figure has a phone in it, and there are no more
-//! of them the more there are who ask.
+//! Labels never contain text that a client sent. Routes are patterns, gateways are those in the
+//! configuration, and methods, regions and reasons come from small closed sets. So metrics contain no phones,
+//! and the number of time series does not grow with the number of clients.
 
 use std::{
     sync::{
@@ -32,8 +32,10 @@ use referral_core::{
     sms::{Attempt, Observer, Outcome},
 };
 
-/// The figures of one process. Clones are the same. To be given to the handle as its hook, to the endpoint
-/// by [`AppOptions`](crate::AppOptions), and to the gateways as their observer.
+/// Metrics of one process. Clones share them.
+///
+/// Pass them to the handle as its hook, to the endpoint in [`AppOptions`](crate::AppOptions), and to the
+/// gateways as their observer.
 #[derive(Clone, Debug)]
 pub struct Metrics(Arc<Inner>);
 
@@ -111,11 +113,11 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// Figures that begin at zero.
+    /// Creates metrics with the value zero.
     #[must_use]
     #[expect(clippy::too_many_lines, reason = "a list of all metrics is found on the first look")]
     pub fn new() -> Self {
-        // From one millisecond to eight seconds, and to half a minute, which gateways may take.
+        // Buckets from one millisecond to eight seconds, and to half a minute for gateways.
         let short = || Histogram::new(exponential_buckets(0.001, 2.0, 14));
         let long = || Histogram::new(exponential_buckets(0.001, 2.0, 16));
         let mut inner = Inner {
@@ -142,9 +144,14 @@ impl Metrics {
             message_sign_ins: Family::default(),
         };
         let registry = &mut inner.registry;
-        registry.register("http_requests", "Requests that were answered", inner.requests.clone());
+        registry.register("http_requests", "Requests by method, route and status", inner.requests.clone());
         let durations = inner.durations.clone();
-        registry.register_with_unit("http_request_duration", "How long they took", Unit::Seconds, durations);
+        registry.register_with_unit(
+            "http_request_duration",
+            "Time to respond to a request",
+            Unit::Seconds,
+            durations,
+        );
         registry.register(
             "http_requests_refused",
             "Requests rejected because too many were in flight",
@@ -160,42 +167,42 @@ impl Metrics {
             "Connections closed because all were in use and another client connected",
             inner.connections_evicted.clone(),
         );
-        registry.register("codes_sent", "Codes that were handed to the sender", inner.codes_sent.clone());
+        registry.register("codes_sent", "Codes that were passed to the sender", inner.codes_sent.clone());
         registry.register(
             "test_codes",
-            "Fixed codes that test numbers asked for, and that were not sent",
+            "Fixed codes that were requested for test numbers. They are not sent",
             inner.test_codes.clone(),
         );
         registry.register(
             "codes_not_sent",
-            "Codes that were asked for and not sent, by the limit or the rule that was against it",
+            "Codes that were requested and not sent, by the limit or rule that rejected the request",
             inner.codes_not_sent.clone(),
         );
-        registry.register("sign_ins", "Codes that came back and led to a session", inner.sign_ins.clone());
+        registry.register("sign_ins", "Successful sign-ins with a code", inner.sign_ins.clone());
         registry.register(
             "sign_ins_refused",
-            "Attempts to sign in that were refused, by the reason",
+            "Rejected attempts to sign in, by reason",
             inner.sign_ins_refused.clone(),
         );
-        registry.register("users_created", "Phones that became users", inner.users_created.clone());
+        registry.register("users_created", "Users that were created", inner.users_created.clone());
         registry.register(
             "invitations_accepted",
-            "Inviters who were named",
+            "Invitations that were accepted",
             inner.invitations_accepted.clone(),
         );
         registry.register(
             "sessions_ended",
-            "Sessions that ended before their time, by the reason",
+            "Sessions that ended before they expired, by reason",
             inner.sessions_ended.clone(),
         );
         registry.register(
             "under_attack",
-            "1 while the service is under attack, as far as this process knows",
+            "1 if this process considers the service to be under attack, otherwise 0",
             inner.under_attack.clone(),
         );
         registry.register_with_unit(
             "clock_offset",
-            "Clock of this host minus clock of the database, at the last measurement",
+            "Clock of this host minus clock of the database at the last measurement",
             Unit::Seconds,
             inner.clock_offset.clone(),
         );
@@ -206,26 +213,31 @@ impl Metrics {
         );
         registry.register(
             "message_attempts",
-            "Attempts to send a message, by what came of them",
+            "Attempts to send a message, by outcome",
             inner.message_attempts.clone(),
         );
         let durations = inner.message_durations.clone();
-        registry.register_with_unit("message_duration", "How long gateways took", Unit::Seconds, durations);
+        registry.register_with_unit(
+            "message_duration",
+            "Time that gateways took to respond",
+            Unit::Seconds,
+            durations,
+        );
         registry.register(
             "message_statuses",
-            "What became of messages that gateways accepted",
+            "Delivery statuses of messages that gateways accepted",
             inner.message_statuses.clone(),
         );
         registry.register(
             "message_sign_ins",
-            "Messages whose code led to a session",
+            "Messages whose code led to a sign-in",
             inner.message_sign_ins.clone(),
         );
         Self(Arc::new(inner))
     }
 
-    /// All figures, as Prometheus reads them: the page `/metrics`, which is for an address of its own
-    /// that only Prometheus reaches.
+    /// Returns all metrics in the format of Prometheus, for the page `/metrics`. Serve it at an address that
+    /// only Prometheus can reach.
     #[must_use]
     pub fn page(&self) -> Response {
         let mut body = String::new();
@@ -239,7 +251,7 @@ impl Metrics {
 
     /// Sets the number of log lines that were dropped since the start of the process.
     pub fn set_log_lines_dropped(&self, total: u64) {
-        // Of two pages that are created concurrently, the later one may have the lower number.
+        // If two pages are created concurrently, the later one may have the lower number.
         self.0.log_lines_dropped.inner().fetch_max(total, Ordering::Relaxed);
     }
 
@@ -268,7 +280,7 @@ impl Metrics {
     }
 }
 
-/// The name of a method, if it is one that is served anywhere.
+/// Returns the name of a method that the server supports, otherwise `other`.
 fn name_of(method: &Method) -> &'static str {
     const NAMED: [(Method, &str); 6] = [
         (Method::GET, "GET"),

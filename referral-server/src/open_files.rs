@@ -1,4 +1,4 @@
-//! The limit of open files: each connection takes one.
+//! Check of the limit of open files. Each connection needs one file.
 
 use rustix::process::{Resource, getrlimit};
 
@@ -12,7 +12,7 @@ const OTHER_FILES: u64 = 64;
 
 /// Logs a warning if the process may open fewer files than the settings need.
 pub(crate) fn warn(settings: &Settings) {
-    // Without a limit there is nothing to compare.
+    // There may be no limit.
     let Some(limit) = getrlimit(Resource::Nofile).current else { return };
     let needed = needed(settings);
     if limit < needed {
@@ -25,7 +25,7 @@ pub(crate) fn warn(settings: &Settings) {
     }
 }
 
-/// Returns how many files the settings need at most.
+/// Returns the maximum number of open files with these settings.
 fn needed(settings: &Settings) -> u64 {
     let connections = u64::from(settings.network.max_connections);
     let database = if settings.store.is_postgres() {

@@ -1,5 +1,4 @@
-//! Key sets: given as they are, read from files that nobody else can read, or made where the data
-//! folder has none.
+//! Key sets of the settings: given as values, read from private files, or created in the data directory.
 
 use std::{
     fs::{self, File, Metadata},
@@ -16,13 +15,13 @@ use zeroize::Zeroizing;
 
 use crate::{cli::Settings, flags};
 
-/// A key set that cannot be used.
+/// Error of a key set or of the data directory.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SecretError {
-    #[error("cannot use {}: {source}", path.display())]
+    #[error("failed to use {}: {source}", path.display())]
     Io { path: PathBuf, source: io::Error },
     #[error(
-        "there is no file {}; copy it from another host, or make it: referral-server keys generate --purpose {}",
+        "there is no file {}; copy it from another host, or create it: referral-server keys generate --purpose {}",
         path.display(), purpose.as_str()
     )]
     Missing { purpose: KeyPurpose, path: PathBuf },
@@ -39,26 +38,26 @@ pub(crate) enum SecretError {
     OfOther { path: PathBuf, owner: u32, user: u32 },
     #[error("{}: {error}", flags::with_variable(flag))]
     Flag { flag: &'static str, error: Box<SecretError> },
-    #[error("cannot use {} as the data directory: {reason}; name a directory that this process can create and \
+    #[error("failed to use {} as the data directory: {reason}; name a directory that this process can create and \
              write to", path.display())]
     DataDir { path: PathBuf, reason: String },
     #[error("{place}: {source}")]
     Broken { place: String, source: KeyError },
     #[error(
-        "the database is in use with the {purpose} `{id}`, but there is no file {}; copy it from where the \
-         database was used before, or name it in the settings", path.display()
+        "the database is in use with the {purpose} `{id}`, but there is no file {}; copy it from the host that \
+         used the database before, or name the file in the settings", path.display()
     )]
     InUse { purpose: KeyPurpose, id: String, path: PathBuf },
-    #[error("{} is there already; to put another key into it: referral-server keys rotate", .0.display())]
+    #[error("{} already exists; to add another key to it, run: referral-server keys rotate", .0.display())]
     Present(PathBuf),
     #[error(
-        "{variable} is set, and nothing here can change it; add `--purpose {} --print`, and set it to what is \
-         printed, the same on every host", purpose.as_str()
+        "{variable} is set, and this command cannot change it; add `--purpose {} --print`, and set the variable to \
+         the output on every host", purpose.as_str()
     )]
     Given { purpose: KeyPurpose, variable: &'static str },
 }
 
-/// The keys that sign tokens and the peppers that hash codes, as they are now.
+/// Reads the keys that sign tokens and the peppers that hash codes.
 pub(crate) fn read(settings: &Settings) -> Result<(SigningKeys, Peppers), SecretError> {
     let [signing, pepper] = KeyPurpose::ALL.map(|purpose| Secret::of(settings, purpose));
     let keys = SigningKeys::from_jwk_set(&signing.read()?).map_err(|source| signing.broken(source))?;
@@ -66,7 +65,7 @@ pub(crate) fn read(settings: &Settings) -> Result<(SigningKeys, Peppers), Secret
     Ok((keys, peppers))
 }
 
-/// Checks the key sets that are there, and that files named by flags are there.
+/// Checks the key sets that exist, and that files named by flags exist.
 ///
 /// It is called before the database is opened, so that a mistake does not leave a new database behind.
 pub(crate) fn check_present(settings: &Settings) -> Result<(), SecretError> {
@@ -79,8 +78,10 @@ pub(crate) fn check_present(settings: &Settings) -> Result<(), SecretError> {
     Ok(())
 }
 
-/// Makes what is not in the data folder, but only for a database that has not been in use: else
-/// what others sign and hash would be refused here. `known` are the keys that it is in use with.
+/// Creates key sets that are missing in the data directory, but only for a database that was never used.
+///
+/// Otherwise this process would reject tokens and codes of other processes. `known` are the keys that the
+/// database is in use with.
 pub(crate) fn make_missing(settings: &Settings, known: &[KnownKey]) -> Result<(), SecretError> {
     for purpose in KeyPurpose::ALL {
         let secret = Secret::of(settings, purpose);
@@ -99,26 +100,27 @@ pub(crate) fn make_missing(settings: &Settings, known: &[KnownKey]) -> Result<()
             KeyPurpose::Pepper => Peppers::generate_jwk_set(&SystemRandom),
         };
         match secret.create(&json) {
-            // Another process was faster, and its keys are as good.
+            // Another process created the file first, and its keys can be used.
             Err(SecretError::Present(_)) => {}
             created => {
                 created?;
-                tracing::info!(path = %path.display(), "a new key file was made");
+                tracing::info!(path = %path.display(), "created a key file");
             }
         }
     }
     Ok(())
 }
 
-/// Where a key set may be.
+/// Sources of a key set.
 pub(crate) struct Secret<'a> {
     pub(crate) purpose: KeyPurpose,
-    /// The set itself, and the variable that it comes from.
+    /// Key set that was given as a value.
     given: Option<&'a str>,
+    /// Environment variable of the value.
     variable: &'static str,
-    /// A file with it.
+    /// File that a flag names.
     file: Option<&'a Path>,
-    /// The file where it is otherwise, made if it is not there.
+    /// File in the data directory, which is used if there is no other source. It is created if it is missing.
     usual: PathBuf,
 }
 
@@ -155,7 +157,7 @@ impl<'a> Secret<'a> {
         Ok(json)
     }
 
-    /// Whether a set can be used for what this one is for.
+    /// Checks that a key set can be used for the purpose of this one.
     pub(crate) fn check(&self, json: &str) -> Result<(), SecretError> {
         let checked = match self.purpose {
             KeyPurpose::Signing => SigningKeys::from_jwk_set(json).map(|_| ()),
@@ -164,7 +166,7 @@ impl<'a> Secret<'a> {
         checked.map_err(|source| self.broken(source))
     }
 
-    /// Makes the file, if it is not there.
+    /// Creates the file. Fails if it exists.
     pub(crate) fn create(&self, json: &str) -> Result<(), SecretError> {
         let path = self.own_file()?;
         match create(path, json) {
@@ -180,13 +182,13 @@ impl<'a> Secret<'a> {
         if path.exists() { Err(SecretError::Present(path.to_owned())) } else { Ok(()) }
     }
 
-    /// Puts another set into the file.
+    /// Replaces the key set in the file.
     pub(crate) fn replace(&self, json: &str) -> Result<(), SecretError> {
         let path = self.own_file()?;
         replace(path, json).map_err(|source| SecretError::Io { path: path.to_owned(), source })
     }
 
-    /// The file, unless the set was given without one.
+    /// Returns the file. Fails if the key set was given as a value.
     pub(crate) fn own_file(&self) -> Result<&Path, SecretError> {
         match self.given {
             Some(_) => Err(SecretError::Given { purpose: self.purpose, variable: self.variable }),
@@ -194,7 +196,7 @@ impl<'a> Secret<'a> {
         }
     }
 
-    /// Where the set comes from.
+    /// Returns the variable or the path that the key set comes from.
     pub(crate) fn place(&self) -> String {
         match self.given {
             Some(_) => self.variable.to_owned(),
@@ -215,7 +217,7 @@ impl<'a> Secret<'a> {
         self.at_flag(SecretError::Broken { place, source })
     }
 
-    /// Names the flag that names the file, if there is one.
+    /// Adds the flag that names the file to an error, if there is one.
     fn at_flag(&self, error: SecretError) -> SecretError {
         let flag = match (self.file, self.purpose) {
             (None, _) => return error,
@@ -226,20 +228,20 @@ impl<'a> Secret<'a> {
     }
 }
 
-/// Writes a whole file or none, for its owner only, and never over one that is there.
+/// Creates a file atomically, for its owner only. Fails if it exists.
 fn create(path: &Path, content: &str) -> io::Result<()> {
     let folder = folder_of(path);
     draft(folder, content)?.persist_noclobber(path)?;
     File::open(folder)?.sync_all()
 }
 
-/// Writes a whole file in the place of one that is there, for the same owner only, or leaves it.
+/// Replaces a file atomically, for the same owner only.
 fn replace(path: &Path, content: &str) -> io::Result<()> {
-    // What a link leads to, so that the link stays.
+    // Replaces the target of a link and keeps the link.
     let path = path.canonicalize()?;
     let folder = folder_of(&path);
     let draft = draft(folder, content)?;
-    // The owner is the same, or the file could not have been read.
+    // The owner is the same, because otherwise the file could not have been read.
     let [former, own] = [fs::metadata(&path)?, draft.as_file().metadata()?];
     if former.gid() != own.gid() {
         fchown(draft.as_file(), None, Some(former.gid()))?;
@@ -248,7 +250,7 @@ fn replace(path: &Path, content: &str) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
 
-/// A file that is not yet in its place, and that only its owner can read.
+/// Creates a temporary file in `folder` that only its owner can read.
 fn draft(folder: &Path, content: &str) -> io::Result<NamedTempFile> {
     let mut draft = NamedTempFile::new_in(folder)?;
     draft.write_all(content.as_bytes())?;
@@ -260,10 +262,10 @@ fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// Creates the data directory, for its owner only, or checks the one that is there.
+/// Creates the data directory, for its owner only, or checks the existing one.
 ///
-/// Directories above it are not checked: other users who can write to those can replace it, but only by one
-/// of theirs, which the next start refuses.
+/// Parent directories are not checked. Other users that can write to them can replace the data directory, but
+/// only by one that they own, which the next start rejects.
 pub(crate) fn create_data_dir(path: &Path) -> Result<(), SecretError> {
     let at_flag = |error| SecretError::Flag { flag: "--data-dir", error: Box::new(error) };
     let failed = |reason: String| at_flag(SecretError::DataDir { path: path.to_owned(), reason });
@@ -278,12 +280,12 @@ pub(crate) fn create_data_dir(path: &Path) -> Result<(), SecretError> {
     check_private(path, &metadata).map_err(at_flag)
 }
 
-/// Checks the data directory if it is there.
+/// Checks the data directory if it exists.
 pub(crate) fn check_data_dir(path: &Path) -> Result<(), SecretError> {
     match fs::metadata(path) {
         Ok(metadata) => check_private(path, &metadata)
             .map_err(|error| SecretError::Flag { flag: "--data-dir", error: Box::new(error) }),
-        // Commands that read from it say what is missing.
+        // Commands that read from it report the missing files.
         Err(_) => Ok(()),
     }
 }

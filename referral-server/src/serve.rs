@@ -1,4 +1,4 @@
-//! Running the server: where it listens, what it says when it starts, and how it stops.
+//! Start, operation and graceful shutdown of the server.
 
 use std::{
     future::pending,
@@ -36,12 +36,12 @@ use crate::{
     test_numbers, with_sources,
 };
 
-/// How often what has ended is deleted.
+/// Interval between deletions of expired codes and sessions.
 const SWEEP_INTERVAL: Duration = Duration::from_mins(1);
 
 pub(crate) type Result<T, E = Box<dyn std::error::Error>> = std::result::Result<T, E>;
 
-/// The handle that the settings describe.
+/// Creates the handle that the settings describe.
 pub(crate) async fn build(settings: &Settings, messages: Messages, hook: impl Hook) -> Result<Referral> {
     let mut policy = settings.policy();
     policy.test_numbers = test_numbers::read(settings.sign_in.test_numbers.as_deref().unwrap_or_default())?;
@@ -49,7 +49,7 @@ pub(crate) async fn build(settings: &Settings, messages: Messages, hook: impl Ho
     let (issuer, audience) = (&settings.tokens.issuer, &settings.tokens.audience);
     Builder::check_audience(issuer, audience)
         .map_err(|error| format!("--issuer (REFERRAL_ISSUER), --audience (REFERRAL_AUDIENCE): {error}"))?;
-    // Before anything is created.
+    // Before a database or a key file is created.
     secrets::check_present(settings)?;
     let Messages { sender, texts, .. } = messages;
     let storage = connect(settings).await?;
@@ -66,7 +66,7 @@ pub(crate) async fn build(settings: &Settings, messages: Messages, hook: impl Ho
     Ok(referral)
 }
 
-/// The storage that the settings name, and the folder that it may be in.
+/// Opens the storage that the settings name, and creates or checks the data directory.
 pub(crate) async fn connect(settings: &Settings) -> Result<Arc<dyn Storage>> {
     let data_dir = &settings.store.data_dir;
     match settings.store.database_url {
@@ -93,7 +93,7 @@ async fn open(settings: &Settings) -> Result<Arc<dyn Storage>, ConnectError> {
         Some(url) if url.starts_with("sqlite:") => {
             referral_sqlx::connect_sqlite_url(url, &settings.sqlite_options()).await?
         }
-        // Which is refused, with the reason.
+        // `connect` rejects the URL with the reason.
         Some(url) => referral_sqlx::connect(url).await?,
         None => {
             let file = settings.store.data_dir.join("referral.db");
@@ -103,7 +103,8 @@ async fn open(settings: &Settings) -> Result<Arc<dyn Storage>, ConnectError> {
     Ok(storage)
 }
 
-/// Serves until a signal to stop and for the drain delay, and then as long as requests in flight may take.
+/// Serves until a signal to stop and for the drain delay, and then until requests in flight have finished or
+/// the shutdown time has passed.
 pub(crate) async fn serve(settings: &Settings, dropped_lines: DroppedLines) -> Result<()> {
     let network = &settings.network;
     let client_addresses = network.client_addresses()?;
@@ -118,7 +119,7 @@ pub(crate) async fn serve(settings: &Settings, dropped_lines: DroppedLines) -> R
         None => Messages::none(),
     };
     let report_readers = mem::take(&mut messages.report_readers);
-    // First, since it is the likeliest to fail and leaves nothing behind.
+    // First, because it is the most likely to fail and leaves nothing behind.
     let listener = bind("--listen", network.listen).await?;
     let metrics_listener = match network.metrics_listen {
         Some(address) => Some(bind("--metrics-listen", address).await?),
@@ -140,7 +141,7 @@ pub(crate) async fn serve(settings: &Settings, dropped_lines: DroppedLines) -> R
     if let Err(error) =
         greet(settings, gateways.as_deref(), test_numbers, listener.local_addr()?, metrics_address)
     {
-        tracing::warn!(%error, "nobody reads where the server listens");
+        tracing::warn!(%error, "failed to print the start-up summary");
     }
     if settings.sends_messages() {
         warn_of_costs(&referral);
@@ -158,14 +159,14 @@ pub(crate) async fn serve(settings: &Settings, dropped_lines: DroppedLines) -> R
                 metrics.page()
             })),
         );
-        // To the very end: how it ends is worth knowing too.
+        // The metrics are served until the process ends, so that they include the shutdown.
         let page = Plain(page.map_to_response());
         let server = Server::new(page, network.limits(), ClientAddresses::default(), None);
         tokio::spawn(connections::serve(listener, server, pending()));
     }
     let draining = Draining::default();
     let stop = async {
-        // Also while draining: tokens of a new key must be accepted.
+        // Keys are also reloaded while draining: tokens of a new key must be accepted.
         let mut reloading = pin!(reload_keys(hang_up, &referral, settings).fuse());
         tokio::select! {
             _ = stop_signals.next() => {}
@@ -190,12 +191,12 @@ pub(crate) async fn serve(settings: &Settings, dropped_lines: DroppedLines) -> R
     let server =
         Server::new(app, network.limits(), client_addresses, Some(metrics)).draining(draining.clone());
     connections::serve(listener, server, stop).await;
-    // Whatever is still written has been given up.
+    // Transactions that are still running are abandoned.
     let _ = tokio::time::timeout(network.shutdown_time, referral.close()).await;
     Ok(())
 }
 
-/// Serves as usual while balancers notice that this server is not ready.
+/// Serves requests while load balancers notice that this server is not ready.
 async fn drain(draining: &Draining, delay: Duration) {
     draining.start();
     if !delay.is_zero() {
@@ -216,30 +217,32 @@ async fn bind(flag: &str, address: SocketAddr) -> Result<TcpListener, String> {
     })
 }
 
-/// Warns about blocks of trusted proxies that no network of proxies can be.
+/// Logs a warning about trusted proxies that are given as too large a network.
 fn warn_about_wide_proxies(settings: &Settings) {
     let Some(proxies) = &settings.network.trusted_proxies else { return };
     for block in proxies.wide_blocks() {
         tracing::warn!(
             %block,
-            "--trusted-proxies names a block too wide for a network of proxies: any client in it can forge its \
-             address and so evade every limit per address; name the addresses of the proxies only"
+            "--trusted-proxies has a network that is too large: any client in it can forge its address and so evade \
+             all limits per address; name only the addresses of the proxies"
         );
     }
 }
 
-/// Says what stands open to whoever has others' messages sent on our account.
+/// Logs a warning about settings that let attackers cause high costs for messages.
 fn warn_of_costs(referral: &Referral) {
     let policy = referral.policy();
     if policy.regions == Some(Regions::All) {
-        tracing::warn!("codes go to all regions, some of which cost dearly; say which with --regions");
+        tracing::warn!(
+            "codes are sent to all regions, and messages to some regions are expensive; name regions with --regions"
+        );
     }
     if policy.messages_per_day == Some(Budget::Unlimited) {
-        tracing::warn!("any number of messages goes out in a day; say how many with --messages-per-day");
+        tracing::warn!("the number of messages per day is unlimited; set a limit with --messages-per-day");
     }
 }
 
-/// Says where things are.
+/// Prints the start-up summary: addresses, storage and gateways.
 fn greet(
     settings: &Settings,
     gateways: Option<&str>,
@@ -260,20 +263,21 @@ fn greet(
         Some(url) => writeln!(out, "  Database     {}", url.split(':').next().unwrap_or_default())?,
     }
     if settings.policy_name() == PolicyName::Development {
-        writeln!(out, "  Limits       almost none hold, as --policy development has it")?;
+        writeln!(out, "  Limits       almost no limits are enforced (--policy development)")?;
     }
     test_numbers::greet(&mut out, test_numbers, SystemClock.now())?;
     match gateways {
         Some(gateways) => writeln!(out, "  Messages     {gateways}")?,
         None => writeln!(
             out,
-            "  Development  no messages are sent: codes come back in answers, and anybody can sign in as anybody"
+            "  Development  no messages are sent: codes are returned in responses, and any client can sign in as \
+             any user"
         )?,
     }
     out.flush()
 }
 
-/// Deletes what has ended, now and then.
+/// Deletes expired codes and sessions at [`SWEEP_INTERVAL`].
 async fn sweep(referral: Referral) {
     let mut ticks = tokio::time::interval(SWEEP_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -281,14 +285,14 @@ async fn sweep(referral: Referral) {
         ticks.tick().await;
         match referral.sweep().await {
             Ok(0) => {}
-            Ok(swept) => tracing::debug!(swept, "deleted ended codes and sessions"),
-            Err(error) => tracing::warn!(%error, "ended codes and sessions stay for now"),
+            Ok(swept) => tracing::debug!(swept, "deleted expired codes and sessions"),
+            Err(error) => tracing::warn!(%error, "failed to delete expired codes and sessions"),
         }
     }
 }
 
-/// Reads the keys again whenever it is told to. Ends when it is told so by the end of the terminal
-/// that it was started in, as programs do that read nothing again.
+/// Reloads the keys at each SIGHUP. Returns if the signal was sent because the terminal of the process was
+/// closed, so that the server stops like programs that do not handle SIGHUP.
 async fn reload_keys(mut hang_up: Signal, referral: &Referral, settings: &Settings) {
     let had_terminal = io::stdin().is_terminal();
     while hang_up.recv().await.is_some() {
@@ -297,7 +301,7 @@ async fn reload_keys(mut hang_up: Signal, referral: &Referral, settings: &Settin
         }
         if let Err(error) = replace_keys(referral, settings).await {
             let error = with_sources(&*error);
-            tracing::error!(error, "the keys were not read again, and stay as they were");
+            tracing::error!(error, "failed to reload the keys, the previous keys stay in use");
         }
     }
 }
@@ -306,7 +310,7 @@ async fn replace_keys(referral: &Referral, settings: &Settings) -> Result<()> {
     let (keys, peppers) = secrets::read(settings)?;
     let (key_ids, pepper_ids) = (format!("{keys:?}"), format!("{peppers:?}"));
     referral.replace_keys(keys, peppers).await?;
-    tracing::info!(keys = %key_ids, peppers = %pepper_ids, "the keys were read again");
+    tracing::info!(keys = %key_ids, peppers = %pepper_ids, "reloaded the keys");
     Ok(())
 }
 
@@ -321,7 +325,7 @@ impl StopSignals {
         Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
     }
 
-    /// Waits for a signal, and returns the exit code of a process that it ends, as shells report it.
+    /// Waits for a signal, and returns the exit code that shells report for a process ended by that signal.
     async fn next(&mut self) -> i32 {
         let kind = tokio::select! {
             _ = self.terminate.recv() => SignalKind::terminate(),

@@ -1,4 +1,4 @@
-//! Sending messages in earnest: the gateways and the texts that a file describes.
+//! Configuration of message gateways and message texts.
 
 mod commands;
 
@@ -17,13 +17,13 @@ use serde::{Deserialize, Deserializer, de};
 pub(crate) use self::commands::{SmsCommand, run};
 use crate::cli::Settings;
 
-/// Said where gateways are needed and no file names them.
+/// Error of a command that requires gateways if no file is given.
 const NO_CONFIG: &str = "name the gateways in a file: --sms-config sms.toml";
 
-/// What an answer takes beside its message.
+/// Part of the time limit of a request that is reserved for work other than sending the message.
 const TIME_FOR_THE_REST: Duration = Duration::from_secs(2);
 
-/// How messages go out, what they say, and who reads what became of them.
+/// Sender, texts and report readers of messages.
 pub(crate) struct Messages {
     pub(crate) sender: Arc<dyn SmsSender>,
     pub(crate) texts: Texts,
@@ -31,12 +31,12 @@ pub(crate) struct Messages {
 }
 
 impl Messages {
-    /// For whoever sends none.
+    /// Creates the development sender, which sends no messages.
     pub(crate) fn none() -> Self {
         Self { sender: Arc::new(DevelopmentSender), texts: Texts::default(), report_readers: Vec::new() }
     }
 
-    /// As they are configured.
+    /// Creates the sender, texts and report readers from the configuration.
     pub(crate) fn new(
         config: SmsConfig,
         settings: &Settings,
@@ -45,33 +45,37 @@ impl Messages {
         let (time, limit) = (config.time, settings.network.time_limit);
         if time + TIME_FOR_THE_REST > limit {
             return Err(format!(
-                "gateways may take {time:?} for a message, and an answer {limit:?}, of which \
-                 {TIME_FOR_THE_REST:?} are for the rest; give `time` less, or --time-limit more"
+                "`time` is {time:?}, but must be at least {TIME_FOR_THE_REST:?} shorter than --time-limit, which is \
+                 {limit:?}; lower `time`, or raise --time-limit"
             ));
         }
         for long in config.texts.too_long(longest_code(&settings.policy())) {
             let (locale, segments) = (long.locale, long.segments.count);
-            tracing::warn!(%locale, segments, "each of these messages is paid for as several; see `sms preview`");
+            tracing::warn!(
+                %locale,
+                segments,
+                "a message with this text costs as much as several messages; see `sms preview`"
+            );
         }
         let public_url = settings.network.public_url.as_deref();
         let report_readers = config.report_readers(public_url)?;
         for reader in &report_readers {
-            tracing::info!(gateway = reader.gateway(), "what the gateway reports is read");
+            tracing::info!(gateway = reader.gateway(), "delivery reports of the gateway are accepted");
         }
         let sender = Arc::new(config.sender(observer, public_url, &report_readers)?);
         Ok(Self { sender, texts: config.texts, report_readers })
     }
 }
 
-/// The most digits that a code may come to have.
+/// Returns the largest number of digits that a code can have.
 fn longest_code(policy: &Policy) -> u8 {
     let lengthened = policy.lengthening.last().map_or(0, |step| step.code_length);
     policy.code_length.max(policy.attack_code_length).max(lengthened)
 }
 
-/// What the file says.
+/// Configuration of gateways, regions and texts from the file of `--sms-config`.
 pub(crate) struct SmsConfig {
-    /// In the order in which they are tried.
+    /// Gateways in the order in which they are tried.
     gateways: Vec<(String, GatewayConfig)>,
     regions: Vec<(Region, Vec<String>)>,
     time: Duration,
@@ -80,12 +84,12 @@ pub(crate) struct SmsConfig {
 }
 
 impl SmsConfig {
-    /// Reads the file.
+    /// Reads the configuration from a file.
     pub(crate) fn read(path: &Path) -> Result<Self, String> {
         let shown = path.display();
-        let text = fs::read_to_string(path).map_err(|error| format!("cannot read {shown}: {error}"))?;
+        let text = fs::read_to_string(path).map_err(|error| format!("failed to read {shown}: {error}"))?;
         let file: File = toml::from_str(&text).map_err(|error| {
-            // Not the error's own text, which quotes the line: there may be a secret in it.
+            // The text of the TOML error quotes the line, which may contain a secret, so it is not used.
             let line = error.span().map_or(1, |span| 1 + text[..span.start].matches('\n').count());
             format!("{shown}, line {line}: {}", ConfigError::from(error))
         })?;
@@ -102,13 +106,13 @@ impl SmsConfig {
         })
     }
 
-    /// The names of the gateways, in the order in which they are tried.
+    /// Returns the names of the gateways, in the order in which they are tried.
     pub(crate) fn names(&self) -> Vec<&str> {
         self.gateways.iter().map(|(name, _)| name.as_str()).collect()
     }
 
-    /// The sender, which tries one gateway after another. Each whose reports are read is told where to
-    /// report.
+    /// Creates the sender, which tries the gateways sequentially. Gateways with a report reader get the URL
+    /// for their reports.
     fn sender(
         &self,
         observer: impl Observer,
@@ -116,9 +120,9 @@ impl SmsConfig {
         report_readers: &[ReportReader],
     ) -> Result<Failover, String> {
         if self.gateways.is_empty() {
-            return Err("there is no gateway; describe one in a table such as [gateways.twilio]".into());
+            return Err("there is no gateway; add a table such as [gateways.twilio]".into());
         }
-        // How long each of them may take is its own setting.
+        // Each gateway has its own timeout in its configuration.
         let failover = Failover::builder().time(self.time).time_per_gateway(self.time);
         let mut failover = failover.after_unknown(self.after_unknown).observer(observer);
         for (name, config) in &self.gateways {
@@ -135,7 +139,7 @@ impl SmsConfig {
         failover.build().map_err(|error| error.to_string())
     }
 
-    /// Those who read what gateways report, as far as it can be known that it is theirs.
+    /// Creates the readers of delivery reports, for gateways whose reports can be authenticated.
     fn report_readers(&self, public_url: Option<&str>) -> Result<Vec<ReportReader>, String> {
         let mut readers = Vec::new();
         for (name, config) in &self.gateways {
@@ -143,7 +147,7 @@ impl SmsConfig {
             match reader {
                 Some(reader) if reader.signs_url() && public_url.is_none() => tracing::warn!(
                     gateway = name,
-                    "what the gateway reports is not read: it signs the URL that it calls; set --public-url"
+                    "delivery reports of the gateway are not accepted: their signature covers the URL; set --public-url"
                 ),
                 reader => readers.extend(reader),
             }
@@ -152,7 +156,7 @@ impl SmsConfig {
     }
 }
 
-/// The gateways in this order, which goes without saying for one.
+/// Returns the gateways in the given order. `order` is optional if there is only one gateway.
 fn in_order(
     mut gateways: BTreeMap<String, toml::Table>,
     order: &[String],
@@ -162,18 +166,23 @@ fn in_order(
     let mut ordered = Vec::new();
     for name in order {
         let table = gateways.remove(name);
-        let table =
-            table.ok_or_else(|| format!("order: there is no table [gateways.{name}], or not twice"))?;
+        let table = table.ok_or_else(|| {
+            format!("order: the table [gateways.{name}] does not exist, or `order` names it twice")
+        })?;
         let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
         if !name.bytes().all(is_plain) {
-            // It is part of a URL.
-            return Err(format!("gateways.{name}: a name has no characters but a-z, A-Z, 0-9, - and _"));
+            // The name is part of a URL.
+            return Err(format!(
+                "gateways.{name}: a name must have only the characters a-z, A-Z, 0-9, - and _"
+            ));
         }
         let config = GatewayConfig::try_from(table).map_err(|error| in_gateway(name, &error))?;
         ordered.push((name.clone(), config));
     }
     match gateways.keys().next() {
-        Some(name) => Err(format!("`order` lists the gateways, first the one to try first; add `{name}`")),
+        Some(name) => {
+            Err(format!("`order` must list all gateways in the order in which they are tried; add `{name}`"))
+        }
         None => Ok(ordered),
     }
 }
@@ -182,35 +191,35 @@ fn in_gateway(name: &str, error: &ConfigError) -> String {
     format!("gateways.{name}: {error}")
 }
 
-/// The file as it is written.
+/// Content of the file.
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct File {
-    /// The gateways, in the order in which they are tried.
+    /// Names of the gateways, in the order in which they are tried.
     order: Vec<String>,
-    /// Other orders, by region.
+    /// Different orders for regions.
     regions: BTreeMap<String, Vec<String>>,
-    /// How long all of them together may take.
+    /// Longest time that all gateways together may take.
     #[serde(deserialize_with = "duration")]
     time: Option<Duration>,
-    /// Whether another gateway gets the message when nobody knows what became of it at one.
+    /// Action after the outcome of a gateway is unknown: try the next gateway, or stop.
     after_unknown: AfterUnknown,
-    /// What is known of each.
+    /// Configuration of each gateway.
     gateways: BTreeMap<String, toml::Table>,
     texts: FileTexts,
 }
 
-/// What messages say.
+/// Texts of messages.
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct FileTexts {
-    /// The host of the website that codes are typed into.
+    /// Host of the website on which users enter codes.
     host: Option<String>,
-    /// By which Android knows the app.
+    /// Hash that identifies the app on Android.
     android_hash: Option<String>,
-    /// The language for whoever reads none of the others.
+    /// Language for clients that accept none of the other languages.
     default_locale: Option<String>,
-    /// By language.
+    /// Templates by language.
     templates: BTreeMap<String, String>,
 }
 

@@ -1,4 +1,4 @@
-//! Test numbers: how they are given, and that nobody overlooks them.
+//! Parsing of test numbers, and warnings about them.
 
 use std::io::{self, Write};
 
@@ -7,8 +7,8 @@ use time::OffsetDateTime;
 
 use crate::flags;
 
-/// Reads a list such as `+79608543017=47110815@2026-12-31,…`. An error names the place of an entry and
-/// not what is there, which holds a code.
+/// Parses a list such as `+79608543017=47110815@2026-12-31,…`. An error names the position of an entry and
+/// not its text, which contains a code.
 pub(crate) fn read(list: &str) -> Result<Vec<TestNumber>, String> {
     if list.trim().is_empty() {
         return Ok(Vec::new());
@@ -21,26 +21,26 @@ pub(crate) fn read(list: &str) -> Result<Vec<TestNumber>, String> {
     list.split(',').enumerate().map(read).collect()
 }
 
-/// Writes a warning into the log for each of them.
+/// Logs a warning for each test number.
 pub(crate) fn warn(numbers: &[TestNumber], now: OffsetDateTime) {
     for number in numbers {
         let (phone, last_day) = (&number.phone, number.last_day());
         if now < number.until {
             tracing::warn!(?phone, %last_day, "a test number signs in with a fixed code");
         } else {
-            tracing::warn!(?phone, %last_day, "a test number has expired: take it out of --test-numbers");
+            tracing::warn!(?phone, %last_day, "a test number has expired: remove it from --test-numbers");
         }
     }
 }
 
-/// Says how many there are, if there are any.
+/// Prints the number of active test numbers, if there are any.
 pub(crate) fn greet(out: &mut impl Write, numbers: &[TestNumber], now: OffsetDateTime) -> io::Result<()> {
     let days = numbers.iter().filter(|number| now < number.until).map(TestNumber::last_day);
     match days.clone().max() {
         None => Ok(()),
         Some(last_day) => writeln!(
             out,
-            "  Test numbers {}, until {last_day}: each signs in with a fixed code, and gets no messages",
+            "  Test numbers {}, until {last_day}: each signs in with a fixed code and gets no messages",
             days.count()
         ),
     }
@@ -55,7 +55,7 @@ mod tests {
     const LIST: &str = "+79608543017=47110815@2026-12-31, +14155552671=081547@2026-06-30";
 
     #[test]
-    fn a_list_is_read_and_its_errors_name_the_place() {
+    fn a_list_is_parsed_and_errors_name_the_position() {
         assert_eq!(read(LIST).expect("two").len(), 2);
         assert_eq!(read(" "), Ok(Vec::new()));
         for (list, place) in [
@@ -65,13 +65,13 @@ mod tests {
             ("+79608543017=4711;815@2026-12-31", "entry 1"),
         ] {
             let error = read(list).expect_err(list);
-            let told = error.replace("+79608543017=47110815@2026-12-31", "");
-            assert!(error.contains(place) && !told.contains("4711"), "{error}");
+            let text = error.replace("+79608543017=47110815@2026-12-31", "");
+            assert!(error.contains(place) && !text.contains("4711"), "{error}");
         }
     }
 
     #[test]
-    fn the_greeting_counts_those_that_are_not_over() {
+    fn the_start_up_summary_counts_active_test_numbers() {
         let greeting = |now| {
             let mut out = Vec::new();
             greet(&mut out, &read(LIST).expect("two"), now).expect("written");

@@ -1,4 +1,4 @@
-//! `referral-server sms …`: trying out how messages are sent and what they say.
+//! Commands `sms …`, which test gateways and show message texts.
 
 use std::io::{self, Write as _};
 
@@ -18,23 +18,24 @@ use crate::{cli::Settings, serve::Result};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum SmsCommand {
-    /// Send one message through the gateways, and say what happened at each.
+    /// Send one message through the gateways, and print the outcome of each.
     ///
-    /// It costs what a message costs, and its code is of no use. No limit holds, and nothing is stored.
+    /// The message costs as much as any other message. Its code is invalid. Limits are not enforced, and
+    /// nothing is stored.
     Test {
-        /// Where to send it, in international form
+        /// Phone of the recipient, in international form
         phone: String,
         /// Language of the message, such as `ru`
         #[arg(long, value_name = "LOCALE")]
         locale: Option<Locale>,
     },
-    /// Show what messages say in each language, and in how many segments each is sent.
+    /// Show the text of messages in each language, with the number of segments.
     Preview,
-    /// Print the URLs that gateways are to report to, for those that have to be told in their settings.
+    /// Print the URLs for delivery reports, for gateways that need them in their settings.
     Reports,
-    /// Print the configuration of a gateway that is known.
+    /// Print the configuration of a preset.
     Presets {
-        /// Name of the preset; without it the names of all are listed
+        /// Name of the preset [default: list the names of all presets]
         name: Option<String>,
     },
 }
@@ -66,7 +67,10 @@ async fn test(settings: &Settings, phone: &str, locale: Option<Locale>) -> Resul
         writeln!(out, "  | {line}")?;
     }
     if !policy.serves(&phone) {
-        writeln!(out, "  nobody gets a code there: it is no mobile line, or its region is not served")?;
+        writeln!(
+            out,
+            "  codes are not sent to this phone: it is not a mobile line, or its region is not served"
+        )?;
     }
     let mut id = [0; 16];
     SystemRandom.fill(&mut id);
@@ -75,7 +79,7 @@ async fn test(settings: &Settings, phone: &str, locale: Option<Locale>) -> Resul
     let Receipt { gateway, message_id, .. } = sender.send(&message).await?;
     let gateway = gateway.as_deref().unwrap_or("a gateway");
     match message_id {
-        Some(id) => writeln!(out, "accepted by {gateway}, which calls it {}", id.escape_debug())?,
+        Some(id) => writeln!(out, "accepted by {gateway} with the message id {}", id.escape_debug())?,
         None => writeln!(out, "accepted by {gateway}")?,
     }
     Ok(())
@@ -89,7 +93,7 @@ impl Observer for Steps {
         let (gateway, outcome) = (attempt.gateway, attempt.outcome.as_str());
         let after = attempt.took.as_millis();
         let reason = attempt.error.map(|error| format!(": {error}")).unwrap_or_default();
-        // Whoever does not read it need not.
+        // A closed pipe is not an error.
         let _ = writeln!(io::stdout(), "  {gateway}: {outcome} after {after} ms{reason}");
     }
 }
@@ -119,13 +123,13 @@ fn reports(settings: &Settings) -> Result<()> {
     let config = settings.sms_config()?.ok_or(NO_CONFIG)?;
     let public_url = settings.network.public_url.as_deref();
     let public_url = public_url
-        .ok_or("gateways must know what to call; say it with --public-url https://api.example.com")?;
+        .ok_or("gateways require the URL of this server; set it with --public-url https://api.example.com")?;
     let readers = config.report_readers(Some(public_url))?;
     let mut out = io::stdout();
     for name in config.names() {
         match readers.iter().find(|reader| reader.gateway() == name) {
             Some(reader) => writeln!(out, "{name}: {}", reports_url(public_url, reader))?,
-            None => writeln!(out, "{name}: none; it has no `reports`, or their secret is not set")?,
+            None => writeln!(out, "{name}: none; the gateway has no `reports`, or their secret is not set")?,
         }
     }
     Ok(())

@@ -85,10 +85,10 @@ async fn two_hosts_rotate_in_three_steps_and_nobody_is_signed_out() {
     for step in ["add", "use"] {
         commanded(first.path(), &["keys", "rotate", "--step", step], &[]);
         copy_keys(first.path(), second.path());
-        assert!(here.reload().contains("were read again"));
+        assert!(here.reload().contains("reloaded the keys"));
         signed_with.push(honoured(&here, &there).await);
         signed_with.push(honoured(&there, &here).await);
-        assert!(there.reload().contains("were read again"));
+        assert!(there.reload().contains("reloaded the keys"));
         signed_with.push(honoured(&there, &here).await);
     }
     let new = public_ids(&here.client).await[0].clone();
@@ -103,7 +103,7 @@ async fn two_hosts_rotate_in_three_steps_and_nobody_is_signed_out() {
     let drop = ["keys", "rotate", "--step", "drop", arguments[0], arguments[1]];
     let output = run(first.path(), &drop);
     let error = String::from_utf8_lossy(&output.stderr);
-    assert!(!output.status.success() && error.contains("is good until"), "{error}");
+    assert!(!output.status.success() && error.contains("is needed until"), "{error}");
     server::execute(
         &database.url,
         "UPDATE referral.keys SET needed_until = now() WHERE needed_until IS NOT NULL",
@@ -112,7 +112,7 @@ async fn two_hosts_rotate_in_three_steps_and_nobody_is_signed_out() {
     commanded(first.path(), &drop, &[]);
     copy_keys(first.path(), second.path());
     for host in [&mut here, &mut there] {
-        assert!(host.reload().contains("were read again"));
+        assert!(host.reload().contains("reloaded the keys"));
         assert_eq!(public_ids(&host.client).await, std::slice::from_ref(&new));
     }
     for (from, to) in [(&here, &there), (&there, &here)] {

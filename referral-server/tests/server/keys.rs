@@ -62,7 +62,7 @@ async fn a_new_key_is_used_at_the_signal_and_signs_nobody_out() {
     assert_eq!(public_ids(&client).await, std::slice::from_ref(old), "not before the signal");
 
     let said = program.reload();
-    assert!(said.contains("were read again") && said.contains(new.as_str().expect("an id")), "{said}");
+    assert!(said.contains("reloaded the keys") && said.contains(new.as_str().expect("an id")), "{said}");
     assert_eq!(public_ids(&client).await, [new.clone(), old.clone()]);
     client.get("/users/current_user/", &anna.access).await.ok();
     for token in [&anna.access, &anna.refresh] {
@@ -82,7 +82,7 @@ async fn a_new_key_is_used_at_the_signal_and_signs_nobody_out() {
     let before = read(folder.path(), KEYS);
     let output = run(folder.path(), &["keys", "rotate", "--step", "drop", "--purpose", "signing"]);
     let error = String::from_utf8_lossy(&output.stderr);
-    assert!(!output.status.success() && error.contains("is good until"), "{error}");
+    assert!(!output.status.success() && error.contains("is needed until"), "{error}");
     assert_eq!(read(folder.path(), KEYS), before);
 }
 
@@ -117,7 +117,7 @@ async fn a_file_that_cannot_be_used_leaves_the_keys_as_they_were() {
                 fs::set_permissions(&path, fs::Permissions::from_mode(mode)).expect("set");
             }
             let said = program.reload();
-            assert!(said.contains("stay as they were") && said.contains(reason), "{file}: {said}");
+            assert!(said.contains("failed to reload the keys") && said.contains(reason), "{file}: {said}");
             assert_eq!(public_ids(&client).await, published);
             client.get("/users/current_user/", &anna.access).await.ok();
             assert_eq!(key_id(&client.enter(BORIS, None).await.access), published[0]);
@@ -126,7 +126,7 @@ async fn a_file_that_cannot_be_used_leaves_the_keys_as_they_were() {
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("set");
     }
     // And once all is well, it goes on.
-    assert!(program.reload().contains("were read again"));
+    assert!(program.reload().contains("reloaded the keys"));
     assert_ne!(public_ids(&client).await, published);
     client.get("/users/current_user/", &anna.access).await.ok();
 }
@@ -141,7 +141,7 @@ fn keys_are_made_once_and_shown_without_their_secrets() {
     for purpose in [&["--purpose", "pepper"][..], &[]] {
         let output = run(folder.path(), &[&["keys", "generate"], purpose].concat());
         let error = String::from_utf8_lossy(&output.stderr);
-        assert!(!output.status.success() && error.contains("is there already"), "{error}");
+        assert!(!output.status.success() && error.contains("already exists"), "{error}");
     }
     assert_eq!([KEYS, PEPPERS].map(|file| read(folder.path(), file)), files, "as they were");
 

@@ -1,5 +1,5 @@
-//! Mistakes in the configuration: each is one line that names the flag and the correction, and nothing is
-//! written.
+//! Start-up errors: each mistake in the configuration is reported in one line that names the flag and the
+//! correction, and no file is written.
 
 use std::{
     collections::BTreeSet,
@@ -11,10 +11,10 @@ use std::{
 
 use crate::binary::{folder, run_with};
 
-/// The section about these errors.
+/// The page with the section about these errors.
 const DOCS: &str = include_str!("../../../docs/operations.md");
 
-/// A value that must not be repeated in an error.
+/// Value that must not be in an error.
 const SECRET: &str = "hunter2";
 
 const SIGNING: &str =
@@ -27,32 +27,32 @@ const NO_PURPOSE: &str =
 const GATEWAY: &str = "[gateways.a]\npreset = \"twilio\"\nsettings.account_sid = \"AC1\"\nsettings.auth_token = \
                        \"hunter2\"\nsettings.from = \"+15005550006\"\n";
 
-/// Arguments in words, and what the error must contain.
+/// Arguments separated by spaces, and the texts that the error must contain.
 type Case = (&'static str, &'static [&'static str]);
 
-/// A file that there is, its content and its mode, with a case.
+/// An existing file with its content and mode, and a case.
 type FileCase<'a> = (&'a str, &'a [u8], u32, Case);
 
 /// Runs the program with the mistake, and returns its error.
 #[track_caller]
-fn refused(folder: &Path, arguments: &[&str], environment: &[(&str, &str)], expected: &[&str]) -> String {
+fn rejected(folder: &Path, arguments: &[&str], environment: &[(&str, &str)], expected: &[&str]) -> String {
     let before = files(folder);
     let output = run_with(folder, arguments, environment);
     let error = String::from_utf8_lossy(&output.stderr).into_owned();
     let context = format!("{arguments:?} {environment:?}: {error}");
     assert!(!output.status.success() && output.status.code().is_some(), "exit code: {context}");
-    assert!(output.stdout.is_empty(), "output: {context}");
-    assert_eq!(error.lines().count(), 1, "one line: {context}");
+    assert!(output.stdout.is_empty(), "standard output is not empty: {context}");
+    assert_eq!(error.lines().count(), 1, "the error is not one line: {context}");
     assert!(error.starts_with("referral-server: "), "{context}");
     for part in expected {
         assert!(error.contains(part), "{part}: {context}");
     }
-    assert!(!error.contains(SECRET), "a secret: {context}");
-    assert_eq!(files(folder), before, "nothing is written: {context}");
+    assert!(!error.contains(SECRET), "the error contains a secret: {context}");
+    assert_eq!(files(folder), before, "the directory has changed: {context}");
     error
 }
 
-/// All files and directories below a directory.
+/// Returns all files and directories below a directory.
 fn files(folder: &Path) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     for entry in fs::read_dir(folder).expect("a directory") {
@@ -65,7 +65,7 @@ fn files(folder: &Path) -> BTreeSet<String> {
     found
 }
 
-/// Every flag with a value that it cannot have.
+/// Flags with invalid values.
 const VALUES: &[Case] = &[
     // Addresses.
     ("--listen nowhere", &["--listen (REFERRAL_LISTEN)", "\"nowhere\"", "such as 127.0.0.1:8080"]),
@@ -220,7 +220,7 @@ const VALUES: &[Case] = &[
         "--database-pooler --database-url sqlite:x.db",
         &["--database-pooler (", "cannot be used", "not PostgreSQL"],
     ),
-    // Files and directories that are not there, or cannot be.
+    // Files and directories that do not exist or cannot be created.
     ("--data-dir /proc/referral", &["--data-dir (REFERRAL_DATA_DIR)", "/proc/referral", "name a directory"]),
     (
         "--key-file absent.json",
@@ -235,7 +235,7 @@ const VALUES: &[Case] = &[
     ("sms test +79608543017", &["--sms-config sms.toml"]),
 ];
 
-/// Files with a mistake.
+/// Invalid files.
 const FILES: &[FileCase] = &[
     ("k.json", b"", 0o600, ("--key-file k.json", &["--key-file (", "k.json", "it is empty"])),
     ("k.json", b"", 0o600, ("--pepper-file k.json", &["--pepper-file (", "k.json", "it is empty"])),
@@ -292,7 +292,7 @@ const FILES: &[FileCase] = &[
     ),
 ];
 
-/// Variables with a mistake.
+/// Environment variables with invalid names or values.
 const VARIABLES: &[(&str, &str, &[&str])] = &[
     ("REFERRAL_LISTEN", "nowhere", &["--listen (REFERRAL_LISTEN)", "give an IP address and a port"]),
     ("REFERRAL_MAX_CONNECTIONS", "-5", &["--max-connections (REFERRAL_MAX_CONNECTIONS)", "a whole number"]),
@@ -308,12 +308,12 @@ const VARIABLES: &[(&str, &str, &[&str])] = &[
 ];
 
 #[test]
-fn each_mistake_is_one_line_that_names_the_flag_and_the_correction_and_nothing_is_written() {
+fn each_mistake_is_reported_in_one_line_with_its_flag_and_correction() {
     let mut errors = Vec::new();
     for (arguments, expected) in VALUES {
         let folder = folder();
         let arguments: Vec<_> = arguments.split(' ').collect();
-        errors.push(refused(folder.path(), &arguments, &[], expected));
+        errors.push(rejected(folder.path(), &arguments, &[], expected));
     }
     for (name, content, mode, (arguments, expected)) in FILES {
         let folder = folder();
@@ -321,17 +321,17 @@ fn each_mistake_is_one_line_that_names_the_flag_and_the_correction_and_nothing_i
         fs::write(&path, content).expect("written");
         fs::set_permissions(&path, fs::Permissions::from_mode(*mode)).expect("set");
         let arguments: Vec<_> = arguments.split(' ').collect();
-        errors.push(refused(folder.path(), &arguments, &[], expected));
+        errors.push(rejected(folder.path(), &arguments, &[], expected));
     }
     for (variable, value, expected) in VARIABLES {
         let folder = folder();
-        errors.push(refused(folder.path(), &[], &[(variable, value)], expected));
+        errors.push(rejected(folder.path(), &[], &[(variable, value)], expected));
     }
     errors.extend(directories_and_ports());
     assert_documented(&errors);
 }
 
-/// Mistakes that take more than a file.
+/// Checks mistakes that involve directories and ports.
 fn directories_and_ports() -> Vec<String> {
     let folder = folder();
     let directory = |name: &str, mode| {
@@ -346,31 +346,31 @@ fn directories_and_ports() -> Vec<String> {
 
     let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let taken = taken.local_addr().map(|address| (taken, address.to_string())).expect("an address");
-    let refused = |arguments: &[&str], expected: &[&str]| refused(folder.path(), arguments, &[], expected);
+    let rejected = |arguments: &[&str], expected: &[&str]| rejected(folder.path(), arguments, &[], expected);
     vec![
-        refused(&["--data-dir", "open"], &["--data-dir (REFERRAL_DATA_DIR)", "chmod 700 open"]),
-        refused(&["--key-file", "private"], &["--key-file (REFERRAL_KEY_FILE)", "Is a directory"]),
-        refused(&["--pepper-file", "private"], &["--pepper-file (REFERRAL_PEPPER_FILE)", "Is a directory"]),
-        refused(&["--sms-config", "private"], &["--sms-config (REFERRAL_SMS_CONFIG)", "Is a directory"]),
-        refused(&["--database-url", "sqlite:private"], &["--database-url (", "Is a directory"]),
-        refused(&["--sms-config", "sms.toml"], &["--sms-config (", "gateways.a", "`from`"]),
-        refused(&["--listen", &taken.1], &["--listen (REFERRAL_LISTEN)", &taken.1, "give another port"]),
-        refused(
+        rejected(&["--data-dir", "open"], &["--data-dir (REFERRAL_DATA_DIR)", "chmod 700 open"]),
+        rejected(&["--key-file", "private"], &["--key-file (REFERRAL_KEY_FILE)", "Is a directory"]),
+        rejected(&["--pepper-file", "private"], &["--pepper-file (REFERRAL_PEPPER_FILE)", "Is a directory"]),
+        rejected(&["--sms-config", "private"], &["--sms-config (REFERRAL_SMS_CONFIG)", "Is a directory"]),
+        rejected(&["--database-url", "sqlite:private"], &["--database-url (", "Is a directory"]),
+        rejected(&["--sms-config", "sms.toml"], &["--sms-config (", "gateways.a", "`from`"]),
+        rejected(&["--listen", &taken.1], &["--listen (REFERRAL_LISTEN)", &taken.1, "give another port"]),
+        rejected(
             &["--listen", "127.0.0.1:0", "--metrics-listen", &taken.1],
             &["--metrics-listen (REFERRAL_METRICS_LISTEN)", &taken.1, "give another port"],
         ),
-        refused(
+        rejected(
             &["--key-file", "private", "--data-dir", "line\nbreak"],
             &["--key-file (REFERRAL_KEY_FILE)", "Is a directory"],
         ),
-        refused(&["--listen", "line\nbreak"], &["--listen (REFERRAL_LISTEN)", "\"line\\nbreak\""]),
+        rejected(&["--listen", "line\nbreak"], &["--listen (REFERRAL_LISTEN)", "\"line\\nbreak\""]),
     ]
 }
 
-/// Asserts that each error that the documentation explains is one of these.
+/// Asserts that each error in the documentation is one of these errors.
 #[track_caller]
 fn assert_documented(errors: &[String]) {
-    let (_, section) = DOCS.split_once("\n## Start-up errors\n").expect("the section");
+    let (_, section) = DOCS.split_once("\n## Start-up errors\n").expect("the section exists");
     let section = section.split("\n## ").next().unwrap_or_default();
     let rows: Vec<_> =
         section.lines().filter_map(|line| line.strip_prefix("| `")?.split("` |").next()).collect();
@@ -387,5 +387,5 @@ fn assert_documented(errors: &[String]) {
     };
     let unknown = rows.iter().filter(|row| !errors.iter().any(|error| is_like(row, error)));
     let unknown: Vec<_> = unknown.collect();
-    assert!(unknown.is_empty(), "no mistake has these errors: {unknown:#?}");
+    assert!(unknown.is_empty(), "no mistake causes these documented errors: {unknown:#?}");
 }

@@ -146,7 +146,7 @@ async fn one_message_can_be_tried_and_says_what_happened() {
         "{printed}"
     );
     assert!(lines[4].starts_with("  second: accepted after "), "{printed}");
-    assert_eq!(lines[5], "accepted by second, which calls it SM17");
+    assert_eq!(lines[5], "accepted by second with the message id SM17");
     assert!(!folder.path().join("referral-data").exists(), "nothing is stored");
 
     second.reset().await;
@@ -249,8 +249,8 @@ fn a_configuration_that_cannot_work_is_refused_before_anything_is_made() {
         ("\n\ntime = \"soon\"".into(), "sms.toml, line 3: "),
         ("[gateways.a]\nurl = 'hunter2".into(), "sms.toml, line 2: "),
         ("[gateways.a]".into(), "gateways.a: missing field `url`"),
-        (format!("order = [\"a\", \"b\"]\n{gateway}"), "no table [gateways.b]"),
-        (format!("{gateway}\n[gateways.b]\nurl = \"https://b.example\""), "`order` lists the gateways"),
+        (format!("order = [\"a\", \"b\"]\n{gateway}"), "the table [gateways.b] does not exist"),
+        (format!("{gateway}\n[gateways.b]\nurl = \"https://b.example\""), "`order` must list all gateways"),
         (format!("order = [\"a\"]\n{gateway}\n[gateways.b]\nurl = \"https://b.example\""), "add `b`"),
         (format!("{gateway}\n[regions]\nXX = [\"a\"]"), "regions.XX: "),
         (format!("{gateway}\n[regions]\nRU = [\"b\"]"), "the order for the region RU"),
@@ -258,8 +258,8 @@ fn a_configuration_that_cannot_work_is_refused_before_anything_is_made() {
         (format!("{gateway}\n[texts]\ntemplates.de = \"Hallo!\""), "texts.templates.de: "),
         (format!("{gateway}\n[texts]\ndefault_locale = \"de\""), "texts.default_locale: "),
         (format!("{gateway}\n[texts]\nandroid_hash = \"short\""), "texts.android_hash: "),
-        ("[gateways.\"a/b\"]\nurl = \"https://a.example\"".into(), "gateways.a/b: a name has"),
-        (format!("time = \"10s\"\n{gateway}"), "give `time` less, or --time-limit more"),
+        ("[gateways.\"a/b\"]\nurl = \"https://a.example\"".into(), "gateways.a/b: a name must have"),
+        (format!("time = \"10s\"\n{gateway}"), "lower `time`, or raise --time-limit"),
         (format!("time = \"1ms\"\n{gateway}"), "must be at least 2.5s"),
     ] {
         fs::write(folder.path().join("sms.toml"), &config).expect("written");
@@ -270,7 +270,7 @@ fn a_configuration_that_cannot_work_is_refused_before_anything_is_made() {
         assert!(!folder.path().join("referral-data").exists(), "{config}");
     }
     for (arguments, said) in [
-        (&["--sms-config", "nowhere.toml"][..], "cannot read nowhere.toml"),
+        (&["--sms-config", "nowhere.toml"][..], "failed to read nowhere.toml"),
         (&["sms", "test", "+79608543017"], "--sms-config sms.toml"),
     ] {
         let output = run(folder.path(), arguments);
