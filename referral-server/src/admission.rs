@@ -1,4 +1,4 @@
-//! Admission under overload: which connections and requests get a place, and which give theirs up.
+//! Admission of connections and requests under overload, with eviction.
 //!
 //! The number of places is fixed, so the memory of the process is bounded. Each place is held for a client
 //! address. A holder that only waits for its client, such as an idle connection or a request with an
@@ -51,7 +51,7 @@ pub(crate) struct Place {
     id: u64,
 }
 
-/// A place that was taken, and whether another holder was evicted for it.
+/// A place that was taken. `has_evicted` is `true` if another holder was evicted for it.
 pub(crate) struct Taken {
     pub(crate) place: Place,
     pub(crate) has_evicted: bool,
@@ -212,7 +212,7 @@ impl Table {
         });
     }
 
-    /// Changes what an address holds, and its position in the order of eviction with it.
+    /// Changes the places of an address, and updates its position in the order of eviction.
     fn change(&mut self, address: ClientAddress, change: impl FnOnce(&mut Held)) {
         let held = self.addresses.entry(address).or_default();
         let before = held.rank(address);
@@ -231,7 +231,7 @@ impl Table {
 }
 
 impl Held {
-    /// The position in the order of eviction, if a holder can be evicted.
+    /// Returns the position in the order of eviction, if a holder can be evicted.
     fn rank(&self, address: ClientAddress) -> Option<(usize, Reverse<u64>, ClientAddress)> {
         let (since, _) = self.waiting.first_key_value()?;
         Some((self.count, Reverse(*since), address))
@@ -250,7 +250,7 @@ impl Overload {
     }
 
     pub(crate) fn request_refused(&self) {
-        self.report("requests are refused: too many are in flight", Metrics::request_refused);
+        self.report("requests are rejected: too many are in flight", Metrics::request_refused);
     }
 
     pub(crate) fn request_evicted(&self) {
@@ -305,7 +305,7 @@ mod tests {
     }
 
     impl Waiting {
-        /// Whether it has been evicted. The signal and the table must agree.
+        /// Returns `true` if the holder has been evicted. The signal and the table must agree.
         async fn is_evicted(&self) -> bool {
             let is_evicted = !self.place.forbid_eviction();
             let signalled = tokio::time::timeout(Duration::ZERO, self.evict.notified()).await.is_ok();
@@ -340,9 +340,9 @@ mod tests {
         let other = take_waiting(&places, 2).expect("free");
         let next = places.take(address(1), true).expect("taken from itself");
         assert!(next.has_evicted && waiting.is_evicted().await && !other.is_evicted().await);
-        assert_eq!(places.take(address(1), true).err(), Some(Full), "both are in use");
+        assert_eq!(places.take(address(1), true).err(), Some(Full), "both places are in use");
         next.place.allow_eviction(&Arc::default());
-        assert_eq!(places.take(address(1), false).err(), Some(Full), "its own may not be evicted");
+        assert_eq!(places.take(address(1), false).err(), Some(Full), "its own places must not be evicted");
         drop(busy);
         assert!(!places.take(address(1), true).expect("free again").has_evicted);
     }
@@ -355,12 +355,12 @@ mod tests {
         assert!(waiting.place.forbid_eviction());
         assert_eq!(places.take(address(2), true).err(), Some(Full));
         waiting.place.allow_eviction(&waiting.evict);
-        let taken = places.take(address(2), true).expect("one waits again");
+        let taken = places.take(address(2), true).expect("one place can be evicted again");
         assert!(taken.has_evicted && waiting.is_evicted().await);
     }
 
     #[tokio::test]
-    async fn evictions_do_not_get_ahead_of_the_evicted() {
+    async fn evictions_are_limited_while_evicted_holders_exist() {
         let places = places(3, 3, 1);
         let mut waiting: Vec<_> = (0..3).map(|_| take_waiting(&places, 1).expect("free")).collect();
         let _newcomer = take_waiting(&places, 2).expect("taken from the first");
@@ -371,7 +371,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_released_place_goes_to_the_address_that_waits_for_it() {
+    async fn a_released_place_goes_to_the_waiting_address() {
         let places = places(1, 1, 1);
         let busy = places.take(address(1), true).expect("free").place;
         let (waited, ()) = tokio::join!(places.wait(address(2)), async {
@@ -383,7 +383,7 @@ mod tests {
     }
 
     #[test]
-    fn more_than_half_is_crowded() {
+    fn places_are_crowded_if_more_than_half_are_taken() {
         let places = places(4, 4, 4);
         let mut taken: Vec<_> = (0..2).map(|_| places.take(address(1), true).expect("free")).collect();
         assert!(!places.is_crowded());
@@ -391,10 +391,10 @@ mod tests {
         assert!(places.is_crowded());
     }
 
-    /// Whatever is taken, held and released, the table agrees with a plain list, no maximum is exceeded, and
-    /// a client with few places is admitted while the places of others wait.
+    /// After each random operation the table agrees with a simple list, and no maximum is exceeded. A client
+    /// with few places is admitted while places of other clients can be evicted.
     #[tokio::test]
-    async fn random_use_never_exceeds_a_maximum_and_admits_the_small() {
+    async fn random_use_never_exceeds_a_maximum_and_admits_clients_with_few_places() {
         // A linear congruential generator: the same sequence in each run.
         let mut seed = 42_u64;
         let mut draw = move |below: usize| {

@@ -1,4 +1,4 @@
-//! Bodies of requests and responses, as far as places depend on them.
+//! Bodies of requests and responses that hold places.
 
 use std::{
     io, mem,
@@ -28,7 +28,7 @@ pub(crate) fn poll_data(body: &mut Incoming, cx: &mut Context<'_>) -> Poll<Optio
     }
 }
 
-/// Returns a body of what was received and of the rest. It fails if the request is evicted.
+/// Returns a body of the received part and the rest. Reading it fails if the request is evicted.
 pub(crate) fn rest(received: Vec<u8>, mut body: Incoming, evict: Arc<Notify>) -> Body {
     let mut received = Some(Bytes::from(received)).filter(|received| !received.is_empty());
     let mut evicted = Box::pin(async move { evict.notified().await });
@@ -51,11 +51,11 @@ pub(crate) trait SentBody:
 {
 }
 
-/// A body whose request has its place until all of it has been written to the connection.
+/// Response body that holds the place of its request until all of it has been written to the connection.
 struct Sent<B> {
     body: B,
     place: Option<Arc<Place>>,
-    /// Whether an empty chunk is sent in place of an empty body.
+    /// Sends an empty chunk instead of an empty body.
     sends_empty: bool,
 }
 
@@ -71,15 +71,15 @@ impl AsRef<[u8]> for Chunk {
     }
 }
 
-/// Converts a response. The place is released when all of the response has been written to the connection, and
-/// not before: the memory of a client that does not read counts, too.
+/// Converts a response. The place is released after all of the response has been written to the connection,
+/// so that the memory of unread responses is limited.
 pub(crate) fn sent(
     response: Response,
     place: Option<Arc<Place>>,
     version: Version,
 ) -> hyper::Response<impl SentBody> {
     hyper::Response::from(response).map(|body| {
-        // Over HTTP/2, responses that are not read wait in memory even if they are no more than a head.
+        // Over HTTP/2, unread responses stay in memory even if they have headers only.
         let sends_empty = version == Version::HTTP_2 && body.is_end_stream();
         Sent { body, place, sends_empty }
     })

@@ -1,8 +1,8 @@
-//! Who is asking, as far as the network knows: the address of a client, behind a reverse proxy too.
+//! Address of a client, also behind reverse proxies.
 //!
-//! Anybody can write anything into a header. So an entry counts only if whoever appended it is
-//! trusted, which the peer is or is not; hence the entries are read from the right, and the first
-//! that no trusted proxy stands behind is the client's.
+//! A client can send any header. So an entry of the header counts only if a trusted proxy appended it. The
+//! entries are read from the right, beginning with the address of the peer. The first address that does not
+//! belong to a trusted proxy is the address of the client.
 
 use std::{
     fmt, iter,
@@ -17,10 +17,10 @@ use poem::{
     http::{HeaderMap, HeaderName, header},
 };
 
-/// Who is asking. A handler takes it like any other extractor.
+/// Extractor of the client that sent a request.
 pub(crate) struct Client(pub(crate) referral_core::Client);
 
-/// The address of the client, as the edge left it with the request.
+/// Address of the client, which the edge adds to the request.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct FoundAddress(pub(crate) Option<IpAddr>);
 
@@ -33,13 +33,13 @@ impl<'a> FromRequest<'a> for Client {
     }
 }
 
-/// Addresses of reverse proxies that tell the truth about where a request comes from.
+/// Addresses of reverse proxies that are trusted to name the client of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TrustedProxies(Vec<IpNet>);
 
 impl TrustedProxies {
-    /// Returns the blocks that are too wide for a network of proxies: shorter than /8 in IPv4, where the
-    /// widest private network has /8 (RFC 1918), and shorter than /7 in IPv6 (RFC 4193).
+    /// Returns the networks that are too large for proxies: prefixes shorter than /8 in IPv4, where the
+    /// largest private network has /8 (RFC 1918), and shorter than /7 in IPv6 (RFC 4193).
     pub fn wide_blocks(&self) -> impl Iterator<Item = impl fmt::Display> {
         self.0.iter().filter(|block| match block {
             IpNet::V4(block) => block.prefix_len() < 8,
@@ -52,22 +52,21 @@ impl TrustedProxies {
     }
 }
 
-/// Reads addresses and blocks of them with commas between, such as `10.0.0.0/8,::1`.
+/// Parses a comma-separated list of addresses and networks, such as `10.0.0.0/8,::1`.
 impl FromStr for TrustedProxies {
     type Err = String;
 
     fn from_str(input: &str) -> Result<Self, String> {
         let read = |entry: &str| {
             let net = entry.parse().or_else(|_| entry.parse::<IpAddr>().map(IpNet::from));
-            net.map(unmapped).map_err(|_| {
-                format!("`{entry}` is neither an address nor a block of addresses, such as 10.0.0.0/8 or ::1")
-            })
+            net.map(unmapped)
+                .map_err(|_| format!("`{entry}` must be an address or a network, such as 10.0.0.0/8 or ::1"))
         };
         input.split(',').map(|entry| read(entry.trim())).collect::<Result<_, _>>().map(Self)
     }
 }
 
-/// IPv4 written as IPv6 is IPv4.
+/// Converts a network of IPv4-mapped IPv6 addresses to IPv4.
 fn unmapped(net: IpNet) -> IpNet {
     let IpNet::V6(mapped) = net else { return net };
     let bits = mapped.prefix_len().checked_sub(96);
@@ -75,7 +74,7 @@ fn unmapped(net: IpNet) -> IpNet {
     ipv4.and_then(|(address, bits)| Ipv4Net::new(address, bits).ok()).map_or(net, IpNet::V4)
 }
 
-/// Finds out the address of the client that sent a request. By default that of the peer.
+/// Source of the client address of a request. Default: the address of the peer.
 #[derive(Clone, Debug, Default)]
 pub struct ClientAddresses(Option<Forwarded>);
 
@@ -86,16 +85,18 @@ struct Forwarded {
 }
 
 impl ClientAddresses {
-    /// Believes these proxies, and of all headers this one: a client can send the others, and a proxy
-    /// that does not know them passes them on. `Forwarded` is read as RFC 7239 says, any other as a
-    /// list of addresses.
+    /// Creates a source that trusts these proxies and this header only.
+    ///
+    /// A client can send other headers, and a proxy that does not process them passes them on. `Forwarded` is
+    /// parsed as in RFC 7239, any other header as a list of addresses.
     #[must_use]
     pub fn forwarded(by: TrustedProxies, header: HeaderName) -> Self {
         Self(Some(Forwarded { by, header }))
     }
 
-    /// The address of the client, if there is a peer at all: the right-most in the header that is not
-    /// a trusted proxy's. What cannot be read ends the search at whoever wrote it.
+    /// Returns the address of the client: the right-most address in the header that does not belong to a
+    /// trusted proxy. An entry that cannot be parsed ends the search at the proxy that appended it. Returns
+    /// `None` if there is no peer.
     #[must_use]
     pub fn of(&self, peer: Option<IpAddr>, headers: &HeaderMap) -> Option<IpAddr> {
         let mut nearest = peer?.to_canonical();
@@ -125,28 +126,29 @@ impl ClientAddresses {
 const USUAL: [HeaderName; 3] =
     [header::FORWARDED, HeaderName::from_static("x-forwarded-for"), HeaderName::from_static("x-real-ip")];
 
-/// Tells an operator who forgot a proxy, and so takes all clients for one. Once, since clients can write any header.
+/// Logs a warning for operators that have not configured a proxy, so that all clients have the same address.
+/// It is logged once, because clients can send any header.
 fn warn_once(header: &HeaderName) {
     static WARNED: Once = Once::new();
     WARNED.call_once(|| {
         tracing::warn!(
             %header,
-            "a header was ignored, since it did not come from a trusted proxy; if a proxy sent it, name that one \
-             in --trusted-proxies and the header in --client-address-header: until then all that come through \
-             it are one client, whose limits they share"
+            "a header was ignored, because no trusted proxy sent it; if a proxy sent it, add the proxy to \
+             --trusted-proxies and set --client-address-header to the header: otherwise all clients of the proxy \
+             have one address and share its limits"
         );
     });
 }
 
-/// The entries of a header from the right, each with its address if there is one to be read. The
-/// lines of a header are one list.
+/// Returns the addresses in the entries of a header from the right, `None` for an entry that cannot be
+/// parsed. The lines of a header form one list.
 fn entries(header: &HeaderName, headers: &HeaderMap) -> impl Iterator<Item = Option<IpAddr>> {
     let read = if *header == header::FORWARDED { address_in_element } else { address_of };
     let lines = headers.get_all(header).iter().rev();
     lines.flat_map(|line| from_right(line.as_bytes(), b',')).map(read)
 }
 
-/// The address in an element of the header `Forwarded`, such as `for="[2001:db8::1]:80";proto=http`.
+/// Returns the address in an element of the header `Forwarded`, such as `for="[2001:db8::1]:80";proto=http`.
 fn address_in_element(element: &[u8]) -> Option<IpAddr> {
     let pairs = from_right(element, b';').filter_map(|pair| str::from_utf8(pair).ok()?.split_once('='));
     let mut nodes = pairs.filter(|(name, _)| name.trim().eq_ignore_ascii_case("for"));
@@ -156,7 +158,7 @@ fn address_in_element(element: &[u8]) -> Option<IpAddr> {
     address_of(node.as_bytes())
 }
 
-/// The address in an entry, which may have a port.
+/// Returns the address in an entry, which may have a port.
 fn address_of(entry: &[u8]) -> Option<IpAddr> {
     let entry = str::from_utf8(entry).ok()?.trim();
     let address = match entry.strip_prefix('[').and_then(|entry| entry.strip_suffix(']')) {
@@ -166,8 +168,8 @@ fn address_of(entry: &[u8]) -> Option<IpAddr> {
     address.ok().map(|address| address.to_canonical())
 }
 
-/// The pieces of `text` between separators that do not stand in quotes. From the right, since what
-/// stands to the left may have been written by the client, with a quote that never ends.
+/// Splits `text` at separators outside quotes, from the right: the client may have sent the left part, with
+/// an unclosed quote.
 fn from_right(text: &[u8], separator: u8) -> impl Iterator<Item = &[u8]> {
     let mut rest = Some(text);
     iter::from_fn(move || {
@@ -183,7 +185,8 @@ fn last_outside_quotes(text: &[u8], separator: u8) -> Option<usize> {
     let mut is_quoted = false;
     (0..text.len()).rev().find(|&at| {
         if text[at] == b'"' {
-            // The first one from the right ends what is quoted, and the next that is not escaped begins it.
+            // From the right, the first quote ends quoted text, and the next one that is not escaped starts
+            // it.
             is_quoted = !is_quoted || is_escaped(at);
         }
         text[at] == separator && !is_quoted
@@ -207,16 +210,16 @@ mod tests {
         lines.iter().map(|line| (name.clone(), HeaderValue::from_bytes(line).expect("a value"))).collect()
     }
 
-    /// The client's address, of what this peer sends in a header that is believed.
+    /// Returns the client address of a request from this peer with these lines of the configured header.
     fn found(peer: &str, name: &str, lines: &[&str]) -> IpAddr {
         let proxies = PROXIES.parse().expect("proxies");
         let addresses = ClientAddresses::forwarded(proxies, name.parse().expect("a name"));
         let lines: Vec<_> = lines.iter().map(|line| line.as_bytes()).collect();
-        addresses.of(Some(ip(peer)), &headers(name, &lines)).expect("there is a peer")
+        addresses.of(Some(ip(peer)), &headers(name, &lines)).expect("a peer")
     }
 
     #[test]
-    fn blocks_wider_than_a_network_of_proxies_are_found() {
+    fn networks_that_are_too_large_are_found() {
         let list = "10.0.0.0/8,0.0.0.0/0,::ffff:0.0.0.0/96,128.0.0.0/7,fc00::/7,::/0,2000::/3,192.0.2.1";
         let proxies: TrustedProxies = list.parse().expect("proxies");
         let wide: Vec<_> = proxies.wide_blocks().map(|block| block.to_string()).collect();
@@ -224,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn without_proxies_it_is_the_peer_whatever_it_says() {
+    fn without_proxies_the_client_is_the_peer() {
         let headers = headers("x-forwarded-for", &[b"203.0.113.7"]);
         let addresses = ClientAddresses::default();
         assert_eq!(addresses.of(Some(ip("10.0.0.1")), &headers), Some(ip("10.0.0.1")));
@@ -233,33 +236,33 @@ mod tests {
     }
 
     #[test]
-    fn the_right_most_address_that_is_no_proxys_is_the_clients() {
+    fn the_client_is_the_right_most_address_that_is_not_a_proxy() {
         for (peer, lines, client) in [
-            // No proxy between, whatever is claimed.
+            // The peer is not a proxy, so the header is ignored.
             ("203.0.113.7", &["192.0.2.1"][..], "203.0.113.7"),
             ("203.0.113.7", &["10.0.0.1, 10.0.0.2"], "203.0.113.7"),
-            // One, two, and those that have nothing to say.
+            // One proxy, several proxies, and headers without the address of a client.
             ("10.0.0.1", &["203.0.113.7"], "203.0.113.7"),
             ("10.0.0.1", &["203.0.113.7, 10.0.0.2"], "203.0.113.7"),
             ("10.0.0.1", &["203.0.113.7,192.0.2.1 ,\t10.255.0.2"], "203.0.113.7"),
             ("10.0.0.1", &[], "10.0.0.1"),
             ("10.0.0.1", &["10.0.0.3, 10.0.0.2"], "10.0.0.3"),
-            // What the client wrote stands to the left.
+            // Entries of the client are on the left.
             ("10.0.0.1", &["1.1.1.1, 203.0.113.7"], "203.0.113.7"),
             ("10.0.0.1", &["10.0.0.9, 203.0.113.7"], "203.0.113.7"),
             ("10.0.0.1", &["1.1.1.1, 203.0.113.7, 10.0.0.2"], "203.0.113.7"),
             ("10.0.0.1", &["\", 203.0.113.7"], "203.0.113.7"),
-            // Lines are one list.
+            // Lines form one list.
             ("10.0.0.1", &["1.1.1.1", "203.0.113.7"], "203.0.113.7"),
             ("10.0.0.1", &["1.1.1.1, 203.0.113.7", "10.0.0.3, 10.0.0.2"], "203.0.113.7"),
-            // What cannot be read ends the search at the last that could.
+            // An entry that cannot be parsed ends the search.
             ("10.0.0.1", &["unknown"], "10.0.0.1"),
             ("10.0.0.1", &[""], "10.0.0.1"),
             ("10.0.0.1", &["203.0.113.7, "], "10.0.0.1"),
             ("10.0.0.1", &["203.0.113.7, _hidden, 10.0.0.2"], "10.0.0.2"),
             ("10.0.0.1", &["203.0.113.7, é, 10.0.0.2"], "10.0.0.2"),
             ("10.0.0.1", &["203.0.113.7 10.0.0.2"], "10.0.0.1"),
-            // Every form of an address.
+            // All forms of addresses.
             ("10.0.0.1", &["203.0.113.7:4711"], "203.0.113.7"),
             ("10.0.0.1", &["2001:db8::7"], "2001:db8::7"),
             ("10.0.0.1", &["[2001:db8::7]"], "2001:db8::7"),
@@ -268,10 +271,10 @@ mod tests {
             ("10.0.0.1", &["[203.0.113.7]"], "10.0.0.1"),
             ("10.0.0.1", &["203.0.113.7/32"], "10.0.0.1"),
             ("10.0.0.1", &["203.0.113.007"], "10.0.0.1"),
-            // IPv4 written as IPv6 is IPv4.
+            // IPv4-mapped IPv6 addresses are IPv4 addresses.
             ("::ffff:10.0.0.1", &["203.0.113.7, ::ffff:10.0.0.2"], "203.0.113.7"),
             ("10.0.0.1", &["[::ffff:203.0.113.7]:4711"], "203.0.113.7"),
-            // Proxies with addresses of IPv6.
+            // Proxies with IPv6 addresses.
             ("::1", &["203.0.113.7, 2001:db8:ffff:1::1"], "203.0.113.7"),
             ("2001:db8::1", &["203.0.113.7"], "2001:db8::1"),
         ] {
@@ -282,21 +285,21 @@ mod tests {
     }
 
     #[test]
-    fn forwarded_is_read_as_its_rfc_says() {
+    fn forwarded_is_parsed_as_in_rfc_7239() {
         for (lines, client) in [
             (&["for=203.0.113.7"][..], "203.0.113.7"),
             (&["for=203.0.113.7;proto=https;by=10.0.0.1"], "203.0.113.7"),
             (&["proto=https; For=\"203.0.113.7:4711\""], "203.0.113.7"),
             (&["FOR=\"[2001:db8::7]:4711\", for=10.0.0.2"], "2001:db8::7"),
             (&["for=1.1.1.1, for=203.0.113.7", "for=10.0.0.2;host=\"a, for=1.1.1.1\""], "203.0.113.7"),
-            // What a client wrote into `Host` stands in quotes.
+            // The `Host` of the client is in quotes.
             (&["for=203.0.113.7;host=\"a;for=1.1.1.1\""], "203.0.113.7"),
             (&["for=203.0.113.7;host=\"a\\\";for=1.1.1.1;b=\\\"\""], "203.0.113.7"),
             (&["for=203.0.113.7;host=\"a\\\\\""], "203.0.113.7"),
-            // A quote that a client left open does not swallow what the proxy appended.
+            // An unclosed quote of a client does not hide the entry of the proxy.
             (&["for=\"1.1.1.1, for=203.0.113.7"], "203.0.113.7"),
             (&["for=1.1.1.1;host=\"x", "for=203.0.113.7;proto=\"https\""], "203.0.113.7"),
-            // Not to be read.
+            // Cannot be parsed.
             (&["for=unknown"], "10.0.0.1"),
             (&["for=203.0.113.7, for=_gazonk, for=10.0.0.2"], "10.0.0.2"),
             (&["for=203.0.113.7;for=1.1.1.1"], "10.0.0.1"),
@@ -310,14 +313,14 @@ mod tests {
     }
 
     #[test]
-    fn no_other_header_is_believed() {
+    fn other_headers_are_ignored() {
         let addresses = ClientAddresses::forwarded(PROXIES.parse().expect("proxies"), header::FORWARDED);
         let headers = headers("x-forwarded-for", &[b"203.0.113.7"]);
         assert_eq!(addresses.of(Some(ip("10.0.0.1")), &headers), Some(ip("10.0.0.1")));
     }
 
     #[test]
-    fn proxies_are_addresses_and_blocks() {
+    fn proxies_are_addresses_and_networks() {
         for (proxies, inside, outside) in [
             ("10.1.2.3/8", "10.255.0.1", "11.0.0.1"),
             ("::ffff:10.0.0.0/104", "10.255.0.1", "11.0.0.1"),
@@ -336,7 +339,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_handler_learns_the_address_and_what_the_client_calls_itself() {
+    async fn handlers_get_the_address_and_the_user_agent_of_the_client() {
         let long = "я".repeat(1000);
         for (agent, expected) in [
             (None, None),
@@ -349,12 +352,14 @@ mod tests {
             let mut request = Request::builder().extension(FoundAddress(Some(ip("203.0.113.7")))).finish();
             let agent = agent.map(|agent| HeaderValue::from_bytes(agent).expect("a value"));
             request.headers_mut().extend(agent.map(|agent| (header::USER_AGENT, agent)));
-            let Client(client) = Client::from_request_without_body(&request).await.expect("never refused");
+            let Client(client) =
+                Client::from_request_without_body(&request).await.expect("the extractor does not fail");
             let address = Some(ip("203.0.113.7"));
             assert_eq!(client, referral_core::Client::default().address(address).user_agent(expected));
         }
         let request = Request::default();
-        let Client(client) = Client::from_request_without_body(&request).await.expect("never refused");
+        let Client(client) =
+            Client::from_request_without_body(&request).await.expect("the extractor does not fail");
         assert_eq!(client, referral_core::Client::default());
     }
 }

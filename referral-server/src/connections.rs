@@ -1,6 +1,6 @@
-//! Connections: no more than there is room for, and none for a client that leaves it unused.
+//! HTTP connections, with limits of their number and timeouts for idle clients.
 //!
-//! In place of poem's own server, which waits for ever for the rest of a head.
+//! It replaces the server of poem, which waits for incomplete headers without a time limit.
 
 use std::{
     convert::Infallible,
@@ -42,77 +42,80 @@ use crate::{
     patience::{Handled, Patience, Times, Watched},
 };
 
-/// Streams that one HTTP/2 connection may have open. A browser opens fewer at a time, and each costs memory
-/// as long as its response is not read.
+/// Maximum number of open streams of one HTTP/2 connection. Browsers open fewer streams. Each stream needs
+/// memory until its response has been read.
 const MAX_STREAMS: u32 = 32;
 
-/// How many streams a client may open and take back before they were looked at (CVE-2023-44487).
+/// Maximum number of streams that a client may open and reset before they are processed (CVE-2023-44487).
 const MAX_RESET_STREAMS: usize = 20;
 
-/// The largest head in bytes, and about what is held of an answer that the client is slow to read. The least
-/// that hyper takes, and what nginx and Apache accept of a header line.
+/// Largest request headers in bytes. It is also roughly the size of the buffer for a response that the client
+/// reads slowly. It is the smallest value that hyper accepts, and the limit of nginx and Apache for a header
+/// line.
 const MAX_HEAD: usize = 8 * 1024;
-/// The same of HTTP/2, where the head comes compressed.
+/// Largest request headers in bytes for HTTP/2, uncompressed.
 const MAX_HEAD_HTTP2: u32 = 8 * 1024;
 
-/// What a client may send over HTTP/2 before it was looked at, in bytes, on one stream and on all.
+/// Bytes that a client may send on one HTTP/2 stream before they are processed.
 const STREAM_WINDOW: u32 = 64 * 1024;
+/// Bytes that a client may send on all streams of a connection before they are processed.
 const CONNECTION_WINDOW: u32 = 256 * 1024;
 
-/// The largest body in bytes that is received before the endpoint is called. The API accepts no larger one.
+/// Largest body in bytes that is received before the endpoint is called. The API accepts no larger body.
 const MAX_WHOLE_BODY: usize = 16 * 1024;
 
-/// The part of all requests in flight that one client address may have. Four addresses can thus use all
-/// places, and a fifth is admitted only if one of their requests waits for its client.
+/// Divisor of the number of requests in flight that gives the share of one client address. Four addresses can
+/// thus use all places. A fifth address is admitted only if one of their requests waits for its client.
 const REQUEST_SHARE: u32 = 4;
 
-/// The part of all connections that may speak HTTP/2. Such a connection takes up to five times the memory of
-/// another one: h2 has buffers of 16 KiB for each direction and tables of header fields. It also carries many
-/// requests, so fewer are needed.
+/// Divisor of the number of connections that gives the number of HTTP/2 connections. Such a connection takes
+/// up to five times the memory of other connections: h2 has buffers of 16 KiB for each direction and tables
+/// of header fields. It also carries many requests, so fewer connections are needed.
 const HTTP2_CONNECTIONS: u32 = 8;
 
-/// The part of all connections that may be evicted and not closed yet. Each takes as much memory as an open
-/// one.
+/// Divisor of the number of connections that gives the number of connections that may be evicted and not yet
+/// closed. Each takes as much memory as an open connection.
 pub(crate) const LEAVING_CONNECTIONS: u32 = 8;
 
-/// The part of the body timeout that is left while more than half of the places for requests are taken, and
-/// its minimum.
+/// Divisor of the body timeout while more than half of the places for requests are taken.
 const CROWDED_BODY_TIME: u32 = 10;
+/// Minimum of the reduced body timeout.
 const MIN_BODY_TIME: Duration = Duration::from_secs(1);
 
-/// How long a connection whose time is over may take to say good-bye: over HTTP/2 the client is told
-/// which requests were not looked at.
+/// Longest time to shut down a connection after a timeout. Over HTTP/2 the server sends the client the last
+/// request that it processed.
 const FAREWELL: Duration = Duration::from_secs(1);
 
-/// How long connections are accepted after the listener ignores new ones: a round trip within a data center, so
-/// that handshakes in progress complete.
+/// Time for which connections are accepted after the listener ignores new ones: a round trip within a data
+/// center, so that handshakes in progress complete.
 const BACKLOG_TIME: Duration = Duration::from_millis(10);
 
-/// How long a connection may take to its first request after the signal to stop: it may have been opened a
-/// moment before, by a proxy that is about to send a request.
+/// Longest time until the first request of a connection after the signal to stop. A proxy may have opened the
+/// connection just before and be about to send a request.
 const FIRST_REQUEST_TIME: Duration = Duration::from_secs(1);
 
-/// How long to wait after a connection could not be accepted, most often because the process may
-/// open no more files: trying again at once would only heat the machine.
+/// Pause after a failure to accept a connection. The usual cause is the limit of open files, and an immediate
+/// retry would only consume CPU time.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// What connections may take.
+/// Limits of connections and requests.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
-    /// How many are open at once. Another one replaces the oldest idle one of the address with the most.
+    /// Maximum number of open connections. A further one replaces the oldest idle connection of the address
+    /// with the most connections.
     pub(crate) connections: u32,
-    /// How many requests are in flight at once, over all connections.
+    /// Maximum number of requests in flight, over all connections.
     pub(crate) requests: u32,
-    /// How long a body may take to arrive.
+    /// Longest time to receive a body.
     pub(crate) body: Duration,
     pub(crate) patience: Times,
-    /// How long requests in flight may take after the listener is closed.
+    /// Longest time of requests in flight after the listener is closed.
     pub(crate) shutdown: Duration,
 }
 
-/// An endpoint with a response to requests that find no place.
+/// Endpoint with a response to requests that get no place.
 pub(crate) trait Site: Endpoint<Output = Response> + 'static {
-    /// Creates the response to a request with these headers. It must cost little.
+    /// Creates the response to a request with these headers. It must be cheap.
     fn unavailable(&self, headers: &HeaderMap) -> Response;
 }
 
@@ -122,7 +125,7 @@ impl Site for App {
     }
 }
 
-/// An endpoint that responds to requests that find no place with a 503 in plain text.
+/// Endpoint that responds with a 503 in plain text to requests that get no place.
 pub(crate) struct Plain<E>(pub(crate) E);
 
 impl<E: Endpoint<Output = Response>> Endpoint for Plain<E> {
@@ -139,7 +142,8 @@ impl<E: Endpoint<Output = Response> + 'static> Site for Plain<E> {
     }
 }
 
-/// Serves until `stop` completes, and then for as long as requests in flight may take.
+/// Serves until `stop` completes, and then until requests in flight have finished or the shutdown time has
+/// passed.
 pub(crate) async fn serve<S: Site>(listener: TcpListener, server: Server<S>, stop: impl Future<Output = ()>) {
     let server = Arc::new(server);
     let (stopping, stopped) = watch::channel(());
@@ -169,11 +173,11 @@ pub(crate) async fn serve<S: Site>(listener: TcpListener, server: Server<S>, sto
     }
     drop((listener, stopped));
     stopping.send_replace(());
-    // Each connection has a receiver until its end.
+    // Each connection keeps a receiver until it ends.
     stopping.closed().await;
 }
 
-/// What all connections share.
+/// State that all connections share.
 pub(crate) struct Server<S> {
     site: S,
     http: auto::Builder<TokioExecutor>,
@@ -197,7 +201,7 @@ impl<S: Site> Server<S> {
         metrics: Option<Metrics>,
     ) -> Self {
         let mut http = auto::Builder::new(TokioExecutor::new());
-        // The patience knows more than its time limit for heads, which runs while the client is idle.
+        // `Patience` replaces the header timeout of hyper, which also runs while the client is idle.
         http.http1().header_read_timeout(None).max_buf_size(MAX_HEAD);
         http.http2()
             .max_concurrent_streams(MAX_STREAMS)
@@ -211,7 +215,7 @@ impl<S: Site> Server<S> {
         };
         let Limits { connections, requests, .. } = limits;
         let http2 = connections / HTTP2_CONNECTIONS;
-        // One connection alone must not use them up.
+        // One connection alone must not use up these places.
         let refusals = requests.max(2 * MAX_STREAMS);
         Self {
             site,
@@ -238,7 +242,7 @@ impl<S: Site> Server<S> {
             match listener.accept().await {
                 Ok((stream, peer)) => return (self.admit(peer).await, stream, peer),
                 Err(error) => {
-                    tracing::warn!(%error, "a connection was not accepted");
+                    tracing::warn!(%error, "failed to accept a connection");
                     tokio::time::sleep(PAUSE).await;
                 }
             }
@@ -254,7 +258,7 @@ impl<S: Site> Server<S> {
         place
     }
 
-    /// Takes another place for a connection that speaks HTTP/2. Returns `false` if there is none.
+    /// Takes the second place of a connection that uses HTTP/2. Returns `false` if there is none.
     fn admit_http2(&self, connection: &Connection) -> bool {
         let taken = self.http2_connections.take(ClientAddress::new(connection.peer.ip()), true);
         if !matches!(taken, Ok(Taken { has_evicted: false, .. })) {
@@ -265,7 +269,7 @@ impl<S: Site> Server<S> {
         connection.http2_place.set(place).is_ok()
     }
 
-    /// Serves one connection to its end.
+    /// Serves one connection until it ends.
     async fn serve(
         self: Arc<Self>,
         stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
@@ -311,8 +315,8 @@ impl<S: Site> Server<S> {
         }
     }
 
-    /// Admits a request or rejects it. A rejected request is dropped before this returns: hyper keeps what is
-    /// returned until the response has been written.
+    /// Admits a request or rejects it. A rejected request is dropped before this method returns, because
+    /// hyper keeps the returned future until the response has been written.
     fn call(
         self: &Arc<Self>,
         request: hyper::Request<Incoming>,
@@ -323,7 +327,7 @@ impl<S: Site> Server<S> {
         connection.requested.notify_one();
         let address = self.client_addresses.of(Some(connection.peer.ip()), request.headers());
         let address = ClientAddress::new(address.unwrap_or(connection.peer.ip()));
-        // Many streams of one connection must not evict those of others of the same address.
+        // Many streams of one connection must not evict requests of other connections of the same address.
         let Ok(Taken { place, has_evicted }) = self.requests.take(address, handled.is_only()) else {
             self.overload.request_refused();
             let version = request.version();
@@ -337,7 +341,7 @@ impl<S: Site> Server<S> {
         let progress = if request.body().is_end_stream() {
             Progress::Complete(Busy::new(connection))
         } else {
-            // At once, and not when hyper gets to the future: until then it would keep out others.
+            // Immediately, and not when hyper polls the future: until then it would keep out other requests.
             let evict = Arc::new(Notify::new());
             place.allow_eviction(&evict);
             Progress::Receiving(evict)
@@ -363,14 +367,14 @@ impl<S: Site> Server<S> {
                 close_after(&mut response, version);
             }
             drop((busy, handled));
-            // From now on it waits for the client to read.
+            // From now on the request waits for the client to read the response.
             place.allow_eviction(&connection.evict);
             Ok(sent(response, Some(place), version))
         }))
     }
 
-    /// Creates the response to a request that has no place, or has lost it, and closes its connection.
-    /// The response has a place of its own until it has been written.
+    /// Creates the response to a request that has no place, or has lost it, and closes its connection. The
+    /// response has its own place until it has been written.
     fn refuse(
         &self,
         headers: &HeaderMap,
@@ -379,7 +383,7 @@ impl<S: Site> Server<S> {
         connection: &Connection,
     ) -> (Response, Option<Arc<Place>>) {
         let Ok(Taken { place, .. }) = self.refusals.take(address, true) else {
-            // No client reads them, so another one is of no use.
+            // Clients do not read the responses, so a further one is useless.
             connection.evict.notify_one();
             return (StatusCode::SERVICE_UNAVAILABLE.into(), None);
         };
@@ -390,10 +394,10 @@ impl<S: Site> Server<S> {
         (response, Some(Arc::new(place)))
     }
 
-    /// Receives the body of a request, which can be evicted meanwhile.
+    /// Receives the body of a request. The request can be evicted meanwhile.
     ///
     /// The endpoint gets a complete body, or one that fails, so no future of the endpoint exists while the
-    /// client sends. A body that is too large for the API is passed on as it comes.
+    /// client sends. A body that is too large for the API is passed on as a stream.
     async fn receive(&self, mut body: Incoming, place: &Place, evict: Arc<Notify>) -> Result<Body, Evicted> {
         let mut received = Vec::new();
         if body.size_hint().lower() > MAX_WHOLE_BODY as u64 {
@@ -428,7 +432,7 @@ impl<S: Site> Server<S> {
         })
     }
 
-    /// Returns how long a body may take to arrive.
+    /// Returns the longest time to receive a body.
     fn body_time(&self) -> Duration {
         let time = self.limits.body;
         if self.requests.is_crowded() { time.min(MIN_BODY_TIME.max(time / CROWDED_BODY_TIME)) } else { time }
@@ -442,30 +446,31 @@ fn close_after(response: &mut Response, version: Version) {
     }
 }
 
-/// How much of an admitted request has come.
+/// Part of an admitted request that has been received.
 enum Progress {
     Complete(Busy),
-    /// The head. The signal ends the wait for the body.
+    /// The headers. The signal ends the wait for the body.
     Receiving(Arc<Notify>),
 }
 
-/// Error returned if a request has lost its place while its body was received.
+/// Error of a request that has lost its place while its body was received.
 struct Evicted;
 
-/// A connection, as admission sees it.
+/// State of a connection for admission.
 struct Connection {
     local: SocketAddr,
     peer: SocketAddr,
-    /// The place of the connection. It can be evicted while no request is handled.
+    /// Place of the connection. It can be evicted while no request is handled.
     place: Place,
-    /// The second place of a connection over HTTP/2.
+    /// Second place of a connection over HTTP/2.
     http2_place: OnceLock<Place>,
+    /// Number of requests that are being handled.
     handled: Mutex<usize>,
-    /// The signal to end the connection at once.
+    /// Signal to end the connection immediately.
     evict: Arc<Notify>,
-    /// The signal to end the connection after the requests in flight.
+    /// Signal to end the connection after the requests in flight.
     close: Notify,
-    /// The signal that a request has come.
+    /// Signal that a request has been received.
     requested: Notify,
 }
 
@@ -485,7 +490,7 @@ impl Connection {
         for place in iter::once(&self.place).chain(self.http2_place.get()) {
             match (before, *handled) {
                 (0, 1) => {
-                    // A connection that has been evicted before ends in a moment.
+                    // A connection that has been evicted before is about to end.
                     let _ = place.forbid_eviction();
                 }
                 (1, 0) => place.allow_eviction(&self.evict),
@@ -495,7 +500,7 @@ impl Connection {
     }
 }
 
-/// A request that is being handled, as its connection counts it.
+/// Request that is counted as being handled by its connection.
 struct Busy(Arc<Connection>);
 
 impl Busy {

@@ -1,7 +1,8 @@
-//! Which pages of other origins may read what is answered (CORS).
+//! Cross-origin resource sharing (CORS): origins whose pages may read responses.
 //!
-//! poem's own answers 403 to others. Here they are answered like anybody, and it is the browser that
-//! keeps the answer from the page: who is no browser can send any `Origin`.
+//! The middleware of poem responds with 403 to requests from other origins. This module processes them as
+//! usual, and the browser keeps the response from the page. Clients other than browsers can send any
+//! `Origin`.
 
 use std::str::FromStr;
 
@@ -10,32 +11,31 @@ use poem::{
     http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header},
 };
 
-/// For how many seconds a browser may remember what is allowed: two hours, the most that Chromium
-/// does.
+/// Number of seconds for which a browser may cache a preflight response: two hours, the maximum of Chromium.
 const MAX_AGE: HeaderValue = HeaderValue::from_static("7200");
 
-/// What a page may send beside what any page may.
+/// Request headers that pages may send in addition to the default ones.
 const REQUEST_HEADERS: HeaderValue = HeaderValue::from_static("authorization, content-type, x-request-id");
 
-/// What a page may read beside what any page may.
+/// Response headers that pages may read in addition to the default ones.
 const ANSWER_HEADERS: HeaderValue = HeaderValue::from_static("retry-after, x-request-id");
 
-/// The origins whose pages may read what is answered. By default no other than the server's own.
+/// Origins whose pages may read responses. Default: only the server's own origin.
 ///
-/// Credentials that the browser adds by itself, such as cookies, are never allowed, and of no use: the
-/// API knows a client by its token alone.
+/// Credentials that the browser adds itself, such as cookies, are never allowed. The API does not use them:
+/// it authenticates clients by token only.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum CorsOrigins {
-    /// No other.
+    /// No other origin.
     #[default]
     None,
-    /// Any.
+    /// Any origin.
     Any,
-    /// These.
+    /// The listed origins.
     Listed(Vec<HeaderValue>),
 }
 
-/// Reads origins as browsers send them, with commas between, or `*` for any.
+/// Parses a comma-separated list of origins as browsers send them, or `*` for any origin.
 impl FromStr for CorsOrigins {
     type Err = String;
 
@@ -47,8 +47,8 @@ impl FromStr for CorsOrigins {
             let value = HeaderValue::from_str(entry).ok().filter(|_| is_origin(entry));
             value.ok_or_else(|| {
                 format!(
-                    "`{entry}` is no origin as browsers send it; give scheme, host and, unless it is the usual one, \
-                     port, such as https://app.example.com, or `*` alone for any"
+                    "`{entry}` is not an origin as browsers send it; give scheme, host and, unless it is the default, \
+                     port, such as https://app.example.com, or `*` alone for any origin"
                 )
             })
         };
@@ -56,12 +56,12 @@ impl FromStr for CorsOrigins {
     }
 }
 
-/// Whether a browser writes an origin like this.
+/// Returns `true` if browsers send an origin in this form.
 fn is_origin(text: &str) -> bool {
     let Ok(uri) = text.parse::<Uri>() else { return false };
     let (Some(scheme), Some(authority)) = (uri.scheme_str(), uri.authority()) else { return false };
     let is_usual = matches!((scheme, authority.port_u16()), ("http", Some(80)) | ("https", Some(443)));
-    // Of a URL with more in it than these two, there is more to write.
+    // A URL with other parts, such as a path, is longer than scheme and authority.
     text == format!("{scheme}://{authority}")
         && text == text.to_ascii_lowercase()
         && !text.contains(['@', '*'])
@@ -69,7 +69,7 @@ fn is_origin(text: &str) -> bool {
 }
 
 impl CorsOrigins {
-    /// Whether a browser asks what a page may do.
+    /// Returns `true` if the request is a preflight request of a browser.
     pub(crate) fn is_preflight(&self, request: &Request) -> bool {
         let has = |name| request.headers().contains_key(name);
         *self != Self::None
@@ -78,7 +78,7 @@ impl CorsOrigins {
             && has(header::ACCESS_CONTROL_REQUEST_METHOD)
     }
 
-    /// The answer to that, where these methods are served.
+    /// Creates the response to a preflight request for a path with these methods.
     pub(crate) fn answer(&self, request: &Request, methods: &str) -> Response {
         let response = Response::builder().status(StatusCode::NO_CONTENT);
         match self.allowed(request.headers().get(header::ORIGIN)) {
@@ -91,7 +91,7 @@ impl CorsOrigins {
         }
     }
 
-    /// Lets a page of `origin` read an answer, if it is one of these.
+    /// Adds the headers that let a page of `origin` read the response, if the origin is allowed.
     pub(crate) fn finish(&self, origin: Option<&HeaderValue>, headers: &mut HeaderMap) {
         if let Self::Listed(_) = self {
             headers.append(header::VARY, HeaderValue::from_static("origin"));
@@ -102,7 +102,7 @@ impl CorsOrigins {
         }
     }
 
-    /// What is said to be allowed, if `origin` is.
+    /// Returns the value of `Access-Control-Allow-Origin`, if `origin` is allowed.
     fn allowed(&self, origin: Option<&HeaderValue>) -> Option<HeaderValue> {
         match self {
             Self::None => None,
@@ -117,7 +117,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn origins_are_read_as_browsers_send_them() {
+    fn origins_are_parsed_as_browsers_send_them() {
         let listed = |origins: &[&'static str]| {
             Ok(CorsOrigins::Listed(origins.iter().map(|origin| HeaderValue::from_static(origin)).collect()))
         };

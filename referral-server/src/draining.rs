@@ -3,10 +3,10 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
-/// Flag that the server will shut down soon. Clones share it.
+/// Flag that the server is about to shut down. Clones share it.
 ///
-/// While it is set, `/health/ready` responds with 503, so that balancers send requests to other instances. All
-/// other requests are served as usual.
+/// While it is set, `/health/ready` responds with 503, so that load balancers send requests to other
+/// instances. All other requests are served as usual.
 #[derive(Clone, Debug, Default)]
 pub struct Draining(Arc<AtomicBool>);
 

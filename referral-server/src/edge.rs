@@ -1,5 +1,5 @@
-//! What happens to every request before and after its handler: its id, its path, its body, its
-//! time, its errors, its headers and its line in the log.
+//! Processing of each request before and after its handler: request id, path, body, time limits, errors,
+//! response headers and the log line.
 
 use std::{
     io,
@@ -26,12 +26,12 @@ use crate::{
     AppOptions, client::FoundAddress, code::Code, document::Document, host, pages, problem::Problem,
 };
 
-/// The largest body, in bytes. The largest that makes sense has less than a tenth of that.
+/// Largest body in bytes. The largest useful body has less than a tenth of this size.
 const MAX_BODY: usize = 16 * 1024;
 
-/// How much of a body that is of no use is read and dropped, in bytes and in time, so that the
-/// client gets to see the answer.
+/// Maximum bytes of an unused body that are read and dropped, so that the client receives the response.
 const MAX_DROPPED: usize = 32 * 1024 * 1024;
+/// Longest time to read and drop an unused body.
 const MAX_DROP_TIME: Duration = Duration::from_secs(5);
 
 const INVALID_HOST: &str = "The request does not name one valid host. Send exactly one `Host` header with a host name or \
@@ -39,9 +39,9 @@ const INVALID_HOST: &str = "The request does not name one valid host. Send exact
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// What browsers are told with every answer: to take it for what it says it is, to tell nobody where
-/// a link was followed, and to keep it out of frames and out of reach of pages of other origins. Of
-/// these, those that CORS allows can still read it.
+/// Security headers of each response. Browsers then use the declared content type, send no `Referer`, do not
+/// show the response in frames, and keep it from pages of other origins. Origins that CORS allows can still
+/// read it.
 const SECURITY: [(HeaderName, HeaderValue); 5] = [
     (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
     (header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
@@ -50,10 +50,11 @@ const SECURITY: [(HeaderName, HeaderValue); 5] = [
     (HeaderName::from_static("cross-origin-resource-policy"), HeaderValue::from_static("same-origin")),
 ];
 
-/// What is shown as a page without being one of ours loads and runs nothing.
+/// Content security policy of responses that are not pages: if a browser shows one, it loads and runs
+/// nothing.
 const NO_PAGE: HeaderValue = HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'");
 
-/// For two years this host is to be asked over TLS only.
+/// Value of `Strict-Transport-Security`: browsers use TLS only for this host, for two years.
 const ONLY_ENCRYPTED: HeaderValue = HeaderValue::from_static("max-age=63072000");
 
 /// The outermost endpoint.
@@ -67,7 +68,7 @@ struct Inner<E> {
 }
 
 impl<E: Endpoint<Output = Response>> Edge<E> {
-    /// Puts itself around `endpoint`.
+    /// Creates an edge around `endpoint`.
     pub(crate) fn new(endpoint: E, referral: Referral, document: Arc<Document>, options: AppOptions) -> Self {
         Self(Arc::new(Inner { endpoint, referral, document, options }))
     }
@@ -87,11 +88,11 @@ impl<E: Endpoint<Output = Response> + 'static> Endpoint for Edge<E> {
 
     async fn call(&self, request: Request) -> Result<Response> {
         if is_read(&request) {
-            // Boxed, since the future of a caller that keeps it inline would be as large for every request.
+            // Boxed, because the future of the caller would otherwise have its size for each request.
             return Ok(Box::pin(self.0.serve(request)).await);
         }
-        // In a task of its own what writes goes on to its end, whether the client still waits or not:
-        // what is to be told after a commit is told, and what happened is in the log.
+        // A request that writes runs in its own task, so that it completes even if the client disconnects:
+        // events are emitted after a commit, and the log line is written.
         let inner = Arc::clone(&self.0);
         let answered = tokio::spawn(Box::pin(async move { inner.serve(request).await })).await;
         answered.map_err(|_panic| Problem::internal("the edge panicked").into())
@@ -131,7 +132,7 @@ impl<E: Endpoint<Output = Response>> Inner<E> {
             let route = route.unwrap_or_else(|| pages::route(&path).into());
             metrics.answered(&method, route, response.status(), took);
         }
-        // No path: what is in it is not ours to log.
+        // Without the path, which may contain personal data.
         tracing::info!(
             request_id = id,
             method = %method,
@@ -154,7 +155,7 @@ impl<E: Endpoint<Output = Response>> Inner<E> {
             return Ok(self.options.cors_origins.answer(&request, &methods));
         }
         if is_read(&request) {
-            // Of no use, but unread it would break the connection.
+            // The body is not used, but the connection breaks if it is not read.
             if !body.is_empty() {
                 drop_rest(&mut Box::pin(body.into_bytes_stream())).await;
             }
@@ -162,8 +163,8 @@ impl<E: Endpoint<Output = Response>> Inner<E> {
             refuse_before_it_comes(&request)?;
             request.set_body(self.read_body(body).await?);
         }
-        // Whoever is told that it took too long must be able to try again: so it is given up, and
-        // undone unless it is being committed at that very moment.
+        // A client that gets a timeout must be able to retry. So the handler is dropped, and its transaction
+        // is rolled back unless it is being committed.
         let handler = AssertUnwindSafe(self.endpoint.call(request)).catch_unwind();
         match timeout(self.options.time_limit, handler).await {
             Ok(Ok(result)) => result,
@@ -172,7 +173,7 @@ impl<E: Endpoint<Output = Response>> Inner<E> {
         }
     }
 
-    /// Rejects a request for another host than this machine, where only this machine is served.
+    /// Rejects a request for another host than this machine if `loopback_hosts_only` is set.
     fn reject_other_hosts(&self, request: &Request) -> Result<(), Problem> {
         if self.options.loopback_hosts_only && !host::is_for_loopback(request) {
             return Err(Problem::new(Code::MisdirectedRequest));
@@ -180,14 +181,14 @@ impl<E: Endpoint<Output = Response>> Inner<E> {
         Ok(())
     }
 
-    /// Reads the body as far as it may reach.
+    /// Reads the body up to its largest size.
     async fn read_body(&self, body: Body) -> Result<Vec<u8>, Problem> {
         let mut stream = Box::pin(body.into_bytes_stream());
         let mut read = Vec::new();
         let reading = async {
             while let Some(chunk) = stream.next().await {
                 let chunk = chunk.map_err(|error| {
-                    // A server that reads bodies with a time limit of its own reports it like this.
+                    // A server with its own time limit for bodies reports a timeout with this kind.
                     let is_late = error.kind() == io::ErrorKind::TimedOut;
                     Problem::new(if is_late { Code::RequestTimeout } else { Code::BadRequest })
                 })?;
@@ -209,7 +210,7 @@ impl<E: Endpoint<Output = Response>> Inner<E> {
         }
     }
 
-    /// The client's id of the request if it is a sane one, else a new one.
+    /// Returns the request id of the client if it is valid, otherwise a new one.
     fn request_id(&self, headers: &HeaderMap) -> String {
         let is_sane = |id: &&str| {
             let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
@@ -227,12 +228,12 @@ impl<E: Endpoint<Output = Response>> Inner<E> {
         problem
     }
 
-    /// The methods that are served at `path`.
+    /// Returns the methods of `path`.
     fn allowed(&self, path: &str) -> String {
         self.document.allowed(path).unwrap_or_else(|| pages::allowed(path).into())
     }
 
-    /// Adds what belongs to every answer.
+    /// Adds the headers of each response.
     fn finish(&self, headers: &mut HeaderMap, id: &str) {
         if let Ok(id) = HeaderValue::from_str(id) {
             headers.insert(REQUEST_ID, id);
@@ -246,15 +247,15 @@ impl<E: Endpoint<Output = Response>> Inner<E> {
     }
 }
 
-/// Whether a request changes nothing.
+/// Returns `true` if a request changes no data.
 fn is_read(request: &Request) -> bool {
     matches!(*request.method(), Method::GET | Method::HEAD)
 }
 
 /// Rejects a request that does not name one valid host.
 ///
-/// Proxies and caches may each choose another one of several hosts, so a request with several is ambiguous
-/// (RFC 9112, section 3.2).
+/// A request with several hosts is ambiguous: proxies and caches may each use another one (RFC 9112, section
+/// 3.2).
 fn check_host(request: &Request) -> Result<(), Problem> {
     let mut hosts = request.headers().get_all(header::HOST).iter();
     let is_valid = match (hosts.next(), hosts.next()) {
@@ -282,12 +283,12 @@ fn is_host(value: &HeaderValue) -> bool {
     let is_port = |port: &str| {
         port.is_empty() || port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok()
     };
-    // `Authority` also reads user information, which `Host` does not have.
+    // `Authority` also accepts user information, which `Host` must not have.
     let rest = value.strip_prefix(host);
     is_host && rest.is_some_and(|rest| rest.is_empty() || rest.strip_prefix(':').is_some_and(is_port))
 }
 
-/// Reads what is left of a body, as far as that makes sense.
+/// Reads and drops the rest of a body, up to a maximum size and time.
 async fn drop_rest(stream: &mut (impl Stream<Item = io::Result<Bytes>> + Unpin)) {
     let dropping = async {
         let mut dropped = 0;
@@ -298,11 +299,11 @@ async fn drop_rest(stream: &mut (impl Stream<Item = io::Result<Bytes>> + Unpin))
             }
         }
     };
-    // Whether all of it was dropped in time changes nothing for us.
+    // A timeout does not change the response.
     let _ = timeout(MAX_DROP_TIME, dropping).await;
 }
 
-/// Refuses a body that is too large while the client still waits to be told to send it.
+/// Rejects a body that is too large while the client waits for the status 100 (Continue).
 fn refuse_before_it_comes(request: &Request) -> Result<(), Problem> {
     let length = request.headers().get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok());
     let is_too_large =
@@ -313,7 +314,7 @@ fn refuse_before_it_comes(request: &Request) -> Result<(), Problem> {
     Ok(())
 }
 
-/// Every path answers with a trailing slash and without.
+/// Removes a trailing slash from the path: each path works with and without it.
 fn without_trailing_slash(request: &mut Request) {
     let path = request.uri().path();
     let Some(path) = path.strip_suffix('/').filter(|path| !path.is_empty()) else {

@@ -1,4 +1,4 @@
-//! The host that a request is for.
+//! Checks of the host that a request names.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -32,8 +32,8 @@ fn is_below_localhost(name: &str) -> bool {
 
 /// Returns `true` if a request is for a host of this machine.
 ///
-/// HTTP/2 and the absolute form of HTTP/1.1 have the host in the URI, and a client can send `Host` besides
-/// and more than once, so each of them counts.
+/// HTTP/2 and the absolute form of HTTP/1.1 have the host in the URI. A client can also send several `Host`
+/// headers. All of them must name this machine.
 pub(crate) fn is_for_loopback(request: &Request) -> bool {
     let authority = request.uri().authority().map(|authority| authority.as_str().as_bytes());
     let headers = request.headers().get_all(header::HOST).iter().map(HeaderValue::as_bytes);
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn every_host_that_a_request_names_counts() {
+    fn all_hosts_of_a_request_must_be_loopback() {
         let request = |uri: &'static str, hosts: &[&str]| {
             let builder = Request::builder().uri(Uri::from_static(uri));
             hosts.iter().fold(builder, |builder, host| builder.header("host", *host)).finish()

@@ -1,4 +1,4 @@
-//! What stands beside the API: pages for people, keys for services, health for machines.
+//! Routes outside the API: documentation pages, public keys and health checks.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -17,10 +17,10 @@ use crate::{
     reports,
 };
 
-/// For how many seconds other services may keep the public keys.
+/// Number of seconds for which other services may cache the public keys.
 const KEYS_MAX_AGE: u32 = 300;
 
-/// Where they are, beside reports.
+/// Paths of the routes, without those of reports.
 const ROUTES: [&str; 7] = [
     "/",
     "/docs/",
@@ -31,7 +31,7 @@ const ROUTES: [&str; 7] = [
     "/health/ready",
 ];
 
-/// The route that a path leads to, if it is one of these.
+/// Returns the route of a path, or `none` if it has none of these routes.
 pub(crate) fn route(path: &str) -> &'static str {
     if reports::is_at(path) {
         return reports::ROUTE;
@@ -40,12 +40,12 @@ pub(crate) fn route(path: &str) -> &'static str {
     ROUTES.into_iter().find(is_same).unwrap_or("none")
 }
 
-/// The methods that are served at a path beside the API.
+/// Returns the methods of a path outside the API.
 pub(crate) fn allowed(path: &str) -> &'static str {
     if reports::is_at(path) { reports::METHODS } else { "GET, HEAD" }
 }
 
-/// The routes beside those of the API.
+/// Adds the routes outside the API.
 pub(crate) fn add(
     route: Route,
     service: &OpenApiService<Apis, ()>,
@@ -68,7 +68,7 @@ pub(crate) fn add(
         .at("/health/ready", get(ready(referral.clone(), draining.clone())))
 }
 
-/// A page that never changes while the server runs.
+/// Returns an endpoint with a page that does not change while the server runs.
 fn page(html: String) -> impl IntoEndpoint<Endpoint: 'static> {
     let policy = content_security_policy(&html);
     let html = Bytes::from(html);
@@ -81,13 +81,13 @@ fn page(html: String) -> impl IntoEndpoint<Endpoint: 'static> {
     })
 }
 
-/// What a page may do: run the scripts and apply the styles that are written in it, known by their
-/// hashes, and ask this server.
+/// Returns the content security policy of a page. It allows the inline scripts and styles of the page, by
+/// their hashes, and requests to this server.
 fn content_security_policy(html: &str) -> String {
     let (scripts, mut styles) = hashes(html);
     let mut workers = "'none'";
     if html.contains("Redoc.init(") {
-        // While it runs, it makes styles, and of a script in itself a worker that searches.
+        // ReDoc creates styles at runtime, and a worker for search from an embedded script.
         "'unsafe-inline'".clone_into(&mut styles);
         workers = "blob:";
     }
@@ -97,7 +97,7 @@ fn content_security_policy(html: &str) -> String {
     )
 }
 
-/// The hashes of the scripts and of the styles in a page, as a policy names them.
+/// Returns the hashes of the inline scripts and styles of a page, in the format of the policy.
 fn hashes(html: &str) -> (String, String) {
     let (mut scripts, mut styles) = (Vec::new(), Vec::new());
     let mut rest = html;
@@ -109,7 +109,7 @@ fn hashes(html: &str) -> (String, String) {
             _ => continue,
         };
         let piece = tag.split_once('>').and_then(|(_, rest)| rest.split_once(end));
-        let (piece, after) = piece.expect("what begins in a page also ends");
+        let (piece, after) = piece.expect("each script and style element is closed");
         hashes.push(format!("'sha256-{}'", BASE64_STANDARD.encode(Sha256::digest(piece))));
         rest = after;
     }
@@ -117,8 +117,8 @@ fn hashes(html: &str) -> (String, String) {
     (list(scripts), list(styles))
 }
 
-/// Makes a page of `poem-openapi`, which it calls `title`, ours: with our document and our name,
-/// and without asking another host for fonts, or this one for an icon.
+/// Adapts a page of `poem-openapi` with the given title. The page gets the corrected document and the name of
+/// the service. It requests no fonts from other hosts and no icon from this host.
 fn finish(html: &str, title: &str, service: &OpenApiService<Apis, ()>, document: &Document) -> String {
     let is_font = |line: &&str| line.trim_start().starts_with("<link") && line.contains("fonts.googleapis");
     let html: Vec<_> = html.lines().filter(|line| !is_font(line)).collect();

@@ -1,6 +1,5 @@
-//! How long a client may keep a connection waiting. What the server takes time for itself has a
-//! limit elsewhere; here is what a client fails to do: to send a whole head, to ask for something,
-//! to read what it is answered.
+//! Time limits of a connection that waits for its client: for complete headers, for the next request, and for
+//! the client to read a response. Time limits of the server itself are in other modules.
 
 use std::{
     future::poll_fn,
@@ -17,42 +16,42 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-/// How many times the time without a request there is to read answers, as long as something is
-/// read: a byte now and then is not enough for ever, nor are pings over HTTP/2.
+/// Factor of the idle time that limits the total time to read responses. It also ends connections that read a
+/// byte from time to time, or that send pings over HTTP/2.
 const READING: u32 = 10;
 
-/// How long the patience lasts.
+/// Time limits of a connection.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Times {
-    /// From the beginning of a head to its end. The first one begins with the connection.
+    /// Longest time to receive the headers of a request. The first request is measured from the connection.
     pub(crate) head: Duration,
-    /// Without a request, and without a byte of an answer being taken.
+    /// Longest time without a request, and without a byte of a response being read.
     pub(crate) idle: Duration,
 }
 
-/// The patience with the client of one connection.
+/// Timeouts of one connection.
 pub(crate) struct Patience {
     times: Times,
     state: Mutex<State>,
 }
 
 struct State {
-    /// How many requests are being handled: meanwhile it is not the client who keeps us waiting.
+    /// Number of requests that are being handled. Meanwhile the connection does not wait for a request.
     handled: usize,
-    /// Frames of HTTP/2 come at any time, and do not begin a head.
+    /// The connection uses HTTP/2, whose frames can arrive at any time and do not start request headers.
     is_http2: bool,
-    /// Whether a head has begun.
+    /// The headers of a request are being received.
     in_head: bool,
-    /// When the patience with a client that does not ask ends.
+    /// Time at which the connection ends if no request is received.
     ask_by: Instant,
-    /// When all answers have to be read, if nothing more is asked.
+    /// Time at which all responses must have been read, if no further request is received.
     read_by: Instant,
-    /// When the patience with a client that has no room for anything ends, if it has begun.
+    /// Time at which the connection ends if the client reads nothing. `None` if the last write succeeded.
     take_by: Option<Instant>,
 }
 
 impl Patience {
-    /// Begins with a connection.
+    /// Creates the timeouts of a new connection.
     pub(crate) fn new(times: Times) -> Self {
         let ask_by = Instant::now() + times.head;
         let state =
@@ -60,7 +59,7 @@ impl Patience {
         Self { times, state: Mutex::new(state) }
     }
 
-    /// A request has come, and is handled until what this returns is dropped.
+    /// Records that a request has been received. It is being handled until the returned value is dropped.
     pub(crate) fn handle(self: &Arc<Self>, version: Version) -> Handled {
         let mut state = self.state();
         state.handled += 1;
@@ -69,14 +68,15 @@ impl Patience {
         Handled(Arc::clone(self))
     }
 
-    /// Returns when it has come to an end. To be polled together with the connection, whose progress
-    /// can bring that moment nearer.
+    /// Waits until a timeout expires. It must be polled together with the connection, whose progress can
+    /// shorten the timeout.
     pub(crate) async fn ends(&self) {
         let mut timer = pin!(sleep_until(self.end()));
         poll_fn(|cx| {
             loop {
                 let end = self.end();
-                // A later end is looked for only when the timer fires: most requests leave it alone.
+                // A later end is set only when the timer fires, so that most requests do not change the
+                // timer.
                 if end < timer.deadline() {
                     timer.as_mut().reset(end);
                 }
@@ -97,7 +97,7 @@ impl Patience {
         state.take_by.map_or(ask_by, |take_by| take_by.min(ask_by))
     }
 
-    /// The client has sent something.
+    /// Records that the client has sent bytes.
     fn received(&self) {
         let mut state = self.state();
         if state.handled == 0 && !state.in_head && !state.is_http2 {
@@ -106,7 +106,7 @@ impl Patience {
         }
     }
 
-    /// The client has room for something.
+    /// Records that bytes have been written to the client.
     fn sent(&self) {
         let mut state = self.state();
         state.take_by = None;
@@ -115,7 +115,7 @@ impl Patience {
         }
     }
 
-    /// The client has no room.
+    /// Records that the client accepts no bytes.
     fn stuck(&self) {
         let mut state = self.state();
         state.take_by = state.take_by.or_else(|| Some(Instant::now() + self.times.idle));
@@ -146,10 +146,10 @@ impl Drop for Handled {
     }
 }
 
-/// The bytes with which a connection over HTTP/2 begins (RFC 9113, section 3.4).
+/// First bytes of a connection over HTTP/2 (RFC 9113, section 3.4).
 const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// A stream that tells what goes through it.
+/// Stream that reports reads and writes to [`Patience`].
 pub(crate) struct Watched<S> {
     stream: S,
     patience: Arc<Patience>,
@@ -163,8 +163,8 @@ struct Preface {
 }
 
 impl<S> Watched<S> {
-    /// Creates a stream that calls `admit_http2` if it begins with the preface of HTTP/2, and fails if that
-    /// returns `false`.
+    /// Creates a stream that calls `admit_http2` if it starts with the preface of HTTP/2. The stream fails if
+    /// `admit_http2` returns `false`.
     pub(crate) fn new(
         stream: S,
         patience: Arc<Patience>,

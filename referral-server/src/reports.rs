@@ -1,5 +1,5 @@
-//! Where gateways report what became of messages. The document does not have it: how it is called is
-//! for each gateway to say.
+//! Endpoint for delivery reports of gateways. It is not in the OpenAPI document, because each gateway defines
+//! the format of its reports.
 
 use std::sync::Arc;
 
@@ -11,21 +11,21 @@ use referral_core::{
 
 use crate::{AppOptions, code::Code, problem::Problem};
 
-/// The route, as figures name it.
+/// Route of reports in metrics.
 pub(crate) const ROUTE: &str = "/sms/reports/{gateway}/";
 
-/// The methods that gateways use.
+/// Methods that gateways use.
 pub(crate) const METHODS: &str = "GET, HEAD, POST";
 
 const PREFIX: &str = "/sms/reports/";
 
-/// The URL that a gateway is to call with its reports, where others call this server `public_url`.
+/// Returns the URL that a gateway must send its reports to, if clients reach this server at `public_url`.
 #[must_use]
 pub fn reports_url(public_url: &str, reader: &ReportReader) -> String {
     reader.url(&format!("{}{PREFIX}{}/", public_url.trim_end_matches('/'), reader.gateway()))
 }
 
-/// Whether the path is that of a gateway's reports.
+/// Returns `true` if the path is that of the reports of a gateway.
 pub(crate) fn is_at(path: &str) -> bool {
     let gateway = path.strip_prefix(PREFIX).map(|gateway| gateway.trim_end_matches('/'));
     gateway.is_some_and(|gateway| !gateway.is_empty() && !gateway.contains('/'))
@@ -56,7 +56,7 @@ impl Endpoint for Reader {
         let reader = reader.ok_or_else(|| Problem::new(Code::NotFound))?;
 
         let body = request.take_body().into_vec().await?;
-        // As it was asked for: with its slash, if it had one.
+        // The path of the request as it was sent, with its trailing slash if it had one.
         let path = request.original_uri().path_and_query().map_or("", |path| path.as_str());
         let url = format!("{}{path}", self.public_url.trim_end_matches('/'));
         let read = reader.read(&ReportRequest { url: &url, headers: request.headers(), body: &body });
@@ -64,7 +64,7 @@ impl Endpoint for Reader {
             ReportError::Signature => Problem::new(Code::InvalidSignature),
             other => Problem::with_detail(Code::BadRequest, other.to_string()),
         })?;
-        // If one cannot be noted the gateway reports all of them again, which does no harm.
+        // If a report cannot be recorded, the gateway sends all of them again. Duplicates do no harm.
         for report in read {
             self.referral.report_delivery(report).await.map_err(Problem::from)?;
         }

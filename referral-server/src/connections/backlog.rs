@@ -11,8 +11,8 @@ use tokio::net::TcpListener;
 pub(super) fn ignore_new(listener: &TcpListener) {
     use socket2::{SockFilter, SockRef};
 
-    // Classic BPF over the TCP header: drops what has the flag SYN, and passes the rest, which belongs to
-    // handshakes in progress. The codes are those of `linux/bpf_common.h`.
+    // Classic BPF over the TCP header: drops packets with the flag SYN, and passes the others, which belong
+    // to handshakes in progress. The codes are those of `linux/bpf_common.h`.
     const LOAD_BYTE: u16 = 0x30; // BPF_LD | BPF_B | BPF_ABS
     const JUMP_IF_SET: u16 = 0x45; // BPF_JMP | BPF_JSET | BPF_K
     const RETURN: u16 = 0x06; // BPF_RET | BPF_K
@@ -29,7 +29,7 @@ pub(super) fn ignore_new(listener: &TcpListener) {
     }
 }
 
-/// Does nothing: only Linux has such filters.
+/// Does nothing, because only Linux has such filters.
 #[cfg(not(target_os = "linux"))]
 pub(super) fn ignore_new(_: &TcpListener) {}
 
@@ -45,7 +45,7 @@ mod tests {
         let address = listener.local_addr().expect("an address");
         let waiting = TcpStream::connect(address).expect("connected");
         ignore_new(&listener);
-        // However long it tries: the kernel does not respond.
+        // The kernel does not respond, so every attempt times out.
         let error = TcpStream::connect_timeout(&address, Duration::from_millis(50)).expect_err("ignored");
         assert_eq!(error.kind(), ErrorKind::TimedOut);
         let (_, peer) = listener.accept().await.expect("accepted");
