@@ -1,7 +1,7 @@
-//! Whatever is typed for a one-time code is refused, or read as its digits and nothing else.
+//! Checks that a typed one-time code is rejected, or parsed as exactly its digits.
 //!
-//! What it was read as shows when it is redeemed: so a code is sent and typed back in the way of the
-//! input, its digits in the place of the input's.
+//! A parsed code does not show its digits. So the target sends a code, replaces the digits of the input by
+//! the digits of that code, and signs in with the result.
 
 #![no_main]
 
@@ -12,7 +12,7 @@ use referral_fuzz::{Ticking, run, service};
 const KEYS: &str =
     r#"{"keys":[{"kty":"oct","kid":"k1","use":"sig","k":"BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc"}]}"#;
 
-/// Zero in some of the scripts whose digits are read.
+/// Digit zero of some of the scripts whose digits are accepted.
 const ZEROS: [char; 4] = ['0', '٠', '०', '０'];
 
 fuzz_target!(|input: &str| {
@@ -40,23 +40,23 @@ fuzz_target!(|input: &str| {
     }
 });
 
-/// Sends a code of `length` digits, and signs in with it as the input is typed.
+/// Sends a code of `length` digits, and signs in with that code in the format of the input.
 async fn type_back(input: &str, length: u8) {
     let seed = input.bytes().fold(0, |seed: u64, byte| seed.wrapping_mul(257).wrapping_add(byte.into()));
     let mut policy = Policy::development();
     policy.code_length = length;
-    let referral = service(KEYS, policy, seed).clock(Ticking::default()).build().expect("a sound policy");
+    let referral = service(KEYS, policy, seed).clock(Ticking::default()).build().expect("a valid policy");
     let phone = PhoneNumber::parse("+79608543017", None).expect("a phone");
 
     let (code, challenge) = send(&referral, &phone).await;
     let mut digits = code.chars();
     let typed: Option<String> = input.chars().map(|c| with_digit(c, &mut digits)).collect();
     if let Some(typed) = typed {
-        let typed = CodeInput::parse(&typed).expect("typed as the input");
+        let typed = CodeInput::parse(&typed).expect("the format of the input is valid");
         let wrong = CodeInput::parse(&other(&code)).expect("digits");
         assert!(!signs_in(&referral, &phone, challenge, wrong).await);
         assert!(signs_in(&referral, &phone, challenge, typed.clone()).await);
-        assert!(!signs_in(&referral, &phone, challenge, typed).await, "a code is good once");
+        assert!(!signs_in(&referral, &phone, challenge, typed).await, "a code must be valid only once");
     }
 
     let (code, challenge) = send(&referral, &phone).await;
@@ -64,8 +64,11 @@ async fn type_back(input: &str, length: u8) {
     let shortened = CodeInput::parse(&format!("{number}")).expect("digits");
     assert_eq!(signs_in(&referral, &phone, challenge, shortened).await, !code.starts_with('0'));
     if code.starts_with('0') {
-        let number = CodeInput::from_number(number).expect("ten digits at most");
-        assert!(signs_in(&referral, &phone, challenge, number).await, "a number gets its zeros back");
+        let number = CodeInput::from_number(number).expect("at most ten digits");
+        assert!(
+            signs_in(&referral, &phone, challenge, number).await,
+            "a code that was sent as a number must get its leading zeros back"
+        );
     }
 }
 
@@ -78,7 +81,8 @@ async fn signs_in(referral: &Referral, phone: &PhoneNumber, challenge: Challenge
     referral.sign_in(SignIn::new(phone.clone(), code).challenge(Some(challenge))).await.is_ok()
 }
 
-/// The next of `digits` in the script of `c`, if `c` is a digit; `None` if its script is not known here.
+/// Returns the next of `digits` in the script of `c` if `c` is a digit, otherwise `c`. Returns `None` if the
+/// script of a digit is not in [`ZEROS`], or no digit is left.
 fn with_digit(c: char, digits: &mut impl Iterator<Item = char>) -> Option<char> {
     if !c.is_numeric() {
         return Some(c);
@@ -88,7 +92,7 @@ fn with_digit(c: char, digits: &mut impl Iterator<Item = char>) -> Option<char> 
     char::from_u32(zero + digits.next()?.to_digit(10)?)
 }
 
-/// Another code of the same length.
+/// Returns another code of the same length.
 fn other(code: &str) -> String {
     let first = if code.starts_with('5') { '6' } else { '5' };
     format!("{first}{}", &code[1..])

@@ -1,4 +1,4 @@
-//! Whatever is typed for an invite code is refused, or read as a code that reads as itself.
+//! Checks that a typed invite code is rejected, or parsed as a code that parses as itself.
 
 #![no_main]
 

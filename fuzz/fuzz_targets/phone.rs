@@ -1,6 +1,6 @@
-//! Whatever is typed for a phone is refused, or read as a number that reads as itself.
+//! Checks that a typed phone number is rejected, or parsed as a number that parses as itself.
 //!
-//! `8 960 854-30-17⇥RU` is a number and the region to read it in; without a tab there is none.
+//! An input is a number, optionally followed by a tab and the default region: `8 960 854-30-17⇥RU`.
 
 #![no_main]
 
@@ -14,11 +14,11 @@ fuzz_target!(|input: &str| {
         return;
     };
 
-    let digits = phone.as_str().strip_prefix('+').expect("E.164 begins with a plus");
+    let digits = phone.as_str().strip_prefix('+').expect("E.164 starts with a plus");
     assert!((7..=15).contains(&digits.len()) && digits.bytes().all(|byte| byte.is_ascii_digit()));
     if region.is_none() && typed.is_ascii() {
         let first = typed.chars().find(char::is_ascii_digit);
-        assert_eq!(first, digits.chars().next(), "a message goes to no other part of the world");
+        assert_eq!(first, digits.chars().next(), "the calling code must not change");
     }
 
     for region in [None, region] {
@@ -28,7 +28,7 @@ fuzz_target!(|input: &str| {
 
     let masked = phone.masked();
     let shown = masked.chars().filter(char::is_ascii_digit).count();
-    assert!(masked.contains("*****") && shown + 4 <= digits.len(), "at least four digits are hidden");
+    assert!(masked.contains("*****") && shown + 4 <= digits.len(), "at least four digits must be hidden");
     assert!(!format!("{phone:?}").contains(digits));
     let _ = phone.may_be_mobile();
 });

@@ -1,7 +1,7 @@
-//! Nothing that a gateway did not sign is taken for its report, whatever it looks like; and of a gateway
-//! that signs nothing and knows the token, whatever comes is read or refused.
+//! Checks that a report without a valid signature of its gateway is rejected, and that a report with a valid
+//! token, from a gateway without signatures, is parsed or rejected.
 //!
-//! An input is a query, a content type, a signature and a body, each of the first three on a line.
+//! An input is a query, a content type, a signature and a body. Each of the first three is one line.
 
 #![no_main]
 
@@ -19,9 +19,9 @@ use serde_json::{Value, json};
 const TOKEN: &str = "0123456789abcdef";
 
 struct Fixture {
-    /// Who signs.
+    /// Readers of gateways that sign their reports.
     signing: Vec<ReportReader>,
-    /// Who does not.
+    /// Readers of gateways that do not sign their reports.
     bare: Vec<ReportReader>,
 }
 
@@ -66,7 +66,7 @@ fuzz_target!(|input: &str| {
     let url = format!("https://example.org/sms/reports/a/?{query}");
     let request = ReportRequest { url: &url, headers: &headers, body: body.as_bytes() };
     for reports in &FIXTURE.signing {
-        assert!(reports.read(&request).is_err(), "{reports:?} did not sign it");
+        assert!(reports.read(&request).is_err(), "{reports:?} accepted a report without a valid signature");
     }
     let url = format!("https://example.org/sms/reports/a/?token={TOKEN}&{query}");
     let request = ReportRequest { url: &url, ..request };
@@ -78,6 +78,6 @@ fuzz_target!(|input: &str| {
 });
 
 fn reader(config: &Value) -> ReportReader {
-    let config: GatewayConfig = serde_json::from_value(config.clone()).expect("a sound configuration");
-    ReportReader::new("a", &config).expect("a sound configuration").expect("a secret").clock(Standing)
+    let config: GatewayConfig = serde_json::from_value(config.clone()).expect("a valid configuration");
+    ReportReader::new("a", &config).expect("a valid configuration").expect("a secret").clock(Standing)
 }

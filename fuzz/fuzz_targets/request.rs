@@ -1,7 +1,7 @@
-//! No request breaks the server, and none gets an answer that the document does not know.
+//! Checks that no request breaks the server, and that each response is documented in `openapi.json`.
 //!
-//! An input is a few requests as HTTP writes them, with a line `---` between them. `{access}` in one
-//! stands for the field `access` of the last answer that had it, and so on for every field.
+//! An input is a list of requests in the syntax of HTTP, separated by lines `---`. The placeholder `{access}`
+//! is replaced by the field `access` of the last response that had it, and so on for every field.
 
 #![no_main]
 
@@ -21,19 +21,19 @@ use serde_json::Value;
 
 const SECRET: &str = "BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc";
 
-/// The most requests of one input that are sent.
+/// Maximum number of requests of one input that are sent.
 const MAX_REQUESTS: usize = 6;
 
-/// What every input finds: Anna, Boris whom she invited, and a code on its way to Vera. The tokens are
-/// Anna's, the invite code and the id are Boris's.
+/// Requests that are sent before every input. They create Anna, then Boris, invited by Anna, and send a code to
+/// Vera. The tokens are those of Anna, the invite code and the id are those of Boris.
 const BEFORE: &[u8] = include_bytes!("request/before.http");
 
-/// The committed document.
+/// Committed OpenAPI document.
 static DOCUMENT: LazyLock<Value> =
     LazyLock::new(|| serde_json::from_str(include_str!("../../openapi.json")).expect("JSON"));
 
 thread_local! {
-    /// Kept until a request changes it: to begin takes longer than to answer.
+    /// Server that is reused until a request changes its state: starting takes longer than responding.
     static UNCHANGED: RefCell<Option<Server>> = const { RefCell::new(None) };
 }
 
@@ -49,9 +49,9 @@ fuzz_target!(|input: &[u8]| {
 
 struct Server {
     app: BoxEndpoint<'static, Response>,
-    /// The fields of the answers so far.
+    /// Fields of the responses so far.
     known: BTreeMap<String, String>,
-    /// The codes and tokens of the answers so far.
+    /// Codes and tokens of the responses so far.
     secrets: Vec<String>,
     is_changed: bool,
 }
@@ -60,9 +60,9 @@ impl Server {
     fn start() -> Self {
         let keys = format!(r#"{{"keys":[{{"kty":"oct","kid":"k1","use":"sig","k":"{SECRET}"}}]}}"#);
         let mut policy = Policy::development();
-        // So that none is in an answer by chance.
+        // A long code does not occur in a response by chance.
         policy.code_length = 10;
-        let referral = service(&keys, policy, 3).clock(Ticking::default()).build().expect("a sound policy");
+        let referral = service(&keys, policy, 3).clock(Ticking::default()).build().expect("a valid policy");
         let app = app(referral, AppOptions::default()).boxed();
         let mut server = Self { app, known: BTreeMap::new(), secrets: Vec::new(), is_changed: false };
         for request in requests(BEFORE) {
@@ -79,12 +79,13 @@ impl Server {
         }
     }
 
-    /// Sends a request, and checks the answer; `None` if it is no request.
+    /// Sends a request and checks the response. Returns `None` if the text is not a request.
     async fn answer(&mut self, request: &[u8]) -> Option<StatusCode> {
         let text = self.fill_in(request);
         let request = read(&text)?;
         let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-        let response = self.app.call(request).await.expect("the edge answers every error");
+        let response =
+            self.app.call(request).await.expect("the outermost middleware turns each error into a response");
         let (parts, body) = response.into_parts();
         let body = body.into_bytes().await.expect("a body in memory");
         let answer = Answer { status: parts.status, headers: parts.headers, body: body.to_vec() };
@@ -94,7 +95,7 @@ impl Server {
         Some(answer.status)
     }
 
-    /// The request with known fields in the place of their names.
+    /// Returns the request with its placeholders replaced by the known fields.
     fn fill_in(&self, request: &[u8]) -> Vec<u8> {
         let Ok(text) = str::from_utf8(request) else {
             return request.to_vec();
@@ -104,7 +105,8 @@ impl Server {
         self.known.iter().fold(text.to_owned(), fill).into_bytes()
     }
 
-    /// No answer has a secret but those that give it, and those that repeat the query of a list.
+    /// Checks that no response has a secret. Exceptions are the responses that issue it, and responses that
+    /// repeat the query of a list.
     fn check_secrets(&self, answer: &Answer, path: &str, request: &[u8]) {
         let body = String::from_utf8_lossy(&answer.body);
         assert!(!body.contains(SECRET));
@@ -116,12 +118,12 @@ impl Server {
         }
     }
 
-    /// Keeps the fields of an answer, and whether the server is as it was.
+    /// Stores the fields of a response, and records whether the request may have changed the server.
     fn learn(&mut self, answer: &Answer, method: &Method, path: &str) {
         let json = answer.json();
         let code = json["code"].as_str();
         let is_read = matches!(*method, Method::GET | Method::HEAD) || path.contains("/verify");
-        // These refusals are counted, or end a session.
+        // The server counts these rejections, or ends a session.
         let is_counted = matches!(code, Some("invalid_code" | "refresh_reused" | "unknown_invite_code"));
         self.is_changed |= !is_read && (is_counted || !answer.status.is_client_error());
         if answer.status != StatusCode::OK {
@@ -191,7 +193,7 @@ impl Answer {
         }
     }
 
-    /// The sentences of a problem. The names of fields that are not known are the client's own.
+    /// Returns the sentences of a problem. Names of unknown fields are left out: they come from the client.
     fn texts_of_ours(&self) -> Vec<String> {
         if !self.status.is_client_error() {
             return Vec::new();
@@ -202,7 +204,7 @@ impl Answer {
     }
 }
 
-/// The operation of the document that a request asks for.
+/// Returns the operation of the document that matches a request.
 fn documented(method: &Method, path: &str) -> Option<&'static Value> {
     let path = path.strip_prefix("/api/v1/")?;
     let path: Vec<_> = path.strip_suffix('/').unwrap_or(path).split('/').collect();
@@ -211,7 +213,7 @@ fn documented(method: &Method, path: &str) -> Option<&'static Value> {
         pattern.len() == path.len()
             && pattern.iter().zip(&path).all(|(name, part)| name.starts_with('{') || name == part)
     };
-    // A path without a parameter goes before one with.
+    // A path without a parameter has precedence over a path with one.
     let mut fitting: Vec<_> =
         DOCUMENT["paths"].as_object()?.iter().filter(|(pattern, _)| fits(pattern)).collect();
     fitting.sort_by_key(|(pattern, _)| pattern.contains('{'));
@@ -219,7 +221,7 @@ fn documented(method: &Method, path: &str) -> Option<&'static Value> {
     fitting.first()?.1.get(method.as_str().to_lowercase()).filter(|_| known)
 }
 
-/// The requests of an input.
+/// Splits an input into requests.
 fn requests(input: &[u8]) -> impl Iterator<Item = &[u8]> {
     let mut rest = Some(input);
     std::iter::from_fn(move || {
@@ -229,8 +231,8 @@ fn requests(input: &[u8]) -> impl Iterator<Item = &[u8]> {
     })
 }
 
-/// Reads a request: `METHOD path`, a line for each header, an empty one, and the body. Without a `Host`, which
-/// every request must have, it is for this machine.
+/// Parses a request: `METHOD path`, a line for each header, an empty line, and the body. A request without
+/// `Host`, which every request must have, gets `localhost`.
 fn read(text: &[u8]) -> Option<Request> {
     let (head, body) = split_at(text, b"\n\n");
     let mut lines = head.split(|byte| *byte == b'\n');
@@ -246,7 +248,7 @@ fn read(text: &[u8]) -> Option<Request> {
     Some(Request::from_parts(RequestParts::from(parts), Body::from(body.unwrap_or_default().to_vec())))
 }
 
-/// What stands before `between`, and after it if it is there.
+/// Returns the text before `between`, and the text after it if it occurs.
 fn split_at<'a>(text: &'a [u8], between: &[u8]) -> (&'a [u8], Option<&'a [u8]>) {
     match text.windows(between.len()).position(|window| window == between) {
         Some(at) => (&text[..at], Some(&text[at + between.len()..])),

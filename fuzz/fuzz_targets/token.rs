@@ -1,8 +1,8 @@
-//! Nothing passes for an access token but what was signed here and says what it must.
+//! Checks that only tokens that this service signed, with the claims of an access token, are accepted.
 //!
-//! An input of two lines is a header and claims, which are signed with each key of the service, and
-//! with what everybody knows of them. Any other input is taken for a token as it is: none passes but
-//! the one of each key that is among the seeds, to be changed a little.
+//! An input of two lines is a header and claims. They are signed with each key of the service, and with the
+//! public part of a key as an HMAC secret. Any other input is taken as a token. Only one token of each key,
+//! which is among the seeds, is accepted: the fuzzer derives other inputs from it.
 
 #![no_main]
 
@@ -21,13 +21,13 @@ const KEYS: &str = r#"{"keys":[
     {"kty":"oct","kid":"hs","use":"sig","k":"BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc"},
     {"kty":"OKP","crv":"Ed25519","kid":"ed","d":"CQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQk"}]}"#;
 
-/// What stands before the 32 bytes of an Ed25519 private key in PKCS #8 (RFC 8410, section 7).
+/// Bytes before the 32 bytes of an Ed25519 private key in PKCS #8 (RFC 8410, section 7).
 const PKCS8: &[u8] = &[0x30, 0x2e, 2, 1, 0, 0x30, 5, 6, 3, 0x2b, 0x65, 0x70, 4, 0x22, 4, 0x20];
 
-/// What an access token of this service says that is valid from its [`START`] for a quarter of an hour.
+/// Claims of an access token of this service that is valid from [`START`] for 15 minutes.
 const CLAIMS: &str = r#"{"iss":"referral","aud":"referral","sub":"01a205db-5716-7487-8833-9f4e232f2f0d","sid":"01a205db-5716-7487-8833-9f4e232f2f0d","jti":"01a205db-5716-7487-8833-9f4e232f2f0d","iat":1795342530,"exp":1795343430,"token_type":"access"}"#;
 
-/// A key that signs, and the header that alone may come with it.
+/// Key that signs, and the only header that is accepted with it.
 struct Key {
     encoding: EncodingKey,
     algorithm: Algorithm,
@@ -37,12 +37,12 @@ struct Key {
 struct Fixture {
     referral: Referral,
     keys: Vec<Key>,
-    /// The tokens that were signed beforehand.
+    /// Tokens of [`CLAIMS`], one for each key of the service.
     signed: Vec<String>,
 }
 
 static FIXTURE: LazyLock<Fixture> = LazyLock::new(|| {
-    let referral = service(KEYS, Policy::standard(), 1).clock(Standing).build().expect("sound keys");
+    let referral = service(KEYS, Policy::standard(), 1).clock(Standing).build().expect("valid keys");
     let public: Value = serde_json::from_str(&referral.public_jwk_set()).expect("a key set");
     let public = BASE64.decode(public["keys"][0]["x"].as_str().expect("a point")).expect("base64");
     let keys = vec![
@@ -56,14 +56,14 @@ static FIXTURE: LazyLock<Fixture> = LazyLock::new(|| {
             algorithm: Algorithm::EdDSA,
             header: Some(r#"{"typ":"at+jwt","alg":"EdDSA","kid":"ed"}"#),
         },
-        // What everybody knows is no key.
+        // A public key must not work as a secret.
         Key { encoding: EncodingKey::from_secret(&public), algorithm: Algorithm::HS256, header: None },
     ];
     let signed: Vec<_> = keys.iter().filter_map(|key| Some(sign(key.header?, CLAIMS, key))).collect();
     for token in &signed {
         assert!(
             referral.verify_without_storage(token).is_ok(),
-            "the service says something else now: {token}"
+            "the service must accept its own token: {token}"
         );
     }
     Fixture { referral, keys, signed }
@@ -90,7 +90,7 @@ fn sign(header: &str, claims: &str, key: &Key) -> String {
     format!("{message}.{signature}")
 }
 
-/// Whether a header is the one that `key` writes, but for names without a value.
+/// Returns `true` if a header is the header of `key`, apart from members that are `null`.
 fn is_ours(header: &str, key: &Key) -> bool {
     let read = |header| serde_json::from_str::<Map<String, Value>>(header).ok();
     let mut given = read(header).unwrap_or_default();
@@ -98,8 +98,8 @@ fn is_ours(header: &str, key: &Key) -> bool {
     key.header.is_some_and(|ours| read(ours) == Some(given))
 }
 
-/// What an access token must say, whatever else it says. Read without regard to what is not looked at,
-/// as serde does, which also reads a list for a struct and an object for a variant's name.
+/// Claims that an access token must have. Other claims are ignored. The type is derived with serde, which also
+/// accepts a list for a struct and an object for the name of a variant.
 #[derive(Deserialize)]
 struct Claims {
     iss: String,
@@ -112,7 +112,7 @@ struct Claims {
     token_type: Value,
 }
 
-/// Whether claims are those of an access token of this service that is valid at [`START`].
+/// Returns `true` if claims are those of an access token of this service that is valid at [`START`].
 fn is_valid(claims: &str, verified: &VerifiedToken) -> bool {
     let Ok(claims) = serde_json::from_str::<Claims>(claims) else {
         return false;

@@ -1,5 +1,5 @@
-//! What the targets share: a service in memory whose clock and randomness are known beforehand, so
-//! that an input does the same each time.
+//! Code that the targets share: a service in memory with a deterministic clock and deterministic random
+//! bytes. The same input has the same effect in each run.
 
 use std::{
     sync::{
@@ -16,14 +16,14 @@ use referral_core::{
 use time::{OffsetDateTime, macros::datetime};
 use tokio::runtime::{self, Runtime};
 
-/// When every service begins.
+/// Time at which the clock of every service starts.
 pub const START: OffsetDateTime = datetime!(2026-11-22 10:15:30 UTC);
 
-/// Begins a service with nobody in it, whose randomness comes from `seed`.
+/// Returns the builder of a service without users, whose random bytes come from `seed`.
 ///
 /// # Panics
 ///
-/// If `signing_keys` is not a key set.
+/// Panics if `signing_keys` is not a key set.
 #[must_use]
 pub fn service(signing_keys: &str, policy: Policy, seed: u64) -> Builder {
     let keys = SigningKeys::from_jwk_set(signing_keys).expect("a key set");
@@ -33,7 +33,7 @@ pub fn service(signing_keys: &str, policy: Policy, seed: u64) -> Builder {
         .random(Seeded(AtomicU64::new(seed)))
 }
 
-/// Runs what asks nobody outside this process.
+/// Runs a future that needs no I/O.
 pub fn run<F: Future>(future: F) -> F::Output {
     static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
         runtime::Builder::new_current_thread().enable_time().build().expect("a runtime without I/O")
@@ -41,7 +41,7 @@ pub fn run<F: Future>(future: F) -> F::Output {
     RUNTIME.block_on(future)
 }
 
-/// A clock that stands at [`START`].
+/// Clock that always shows [`START`].
 pub struct Standing;
 
 impl Clock for Standing {
@@ -50,7 +50,7 @@ impl Clock for Standing {
     }
 }
 
-/// A clock that is a microsecond further each time it is asked, so that ids sort as they were made.
+/// Clock that advances by one microsecond with each reading, so that ids sort in the order of creation.
 #[derive(Default)]
 pub struct Ticking(AtomicU64);
 
@@ -60,7 +60,7 @@ impl Clock for Ticking {
     }
 }
 
-/// `SplitMix64`: anybody can foresee it, and all of its bits look random.
+/// `SplitMix64`: predictable, but all of its bits look random.
 struct Seeded(AtomicU64);
 
 impl Random for Seeded {
