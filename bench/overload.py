@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Measures the resident memory of the server under attacks, and whether an honest client is served meanwhile.
+"""Measures the resident memory of the server under attacks, and checks whether an honest client is served meanwhile.
 
     ulimit -n 20000
     bench/overload.py target/release/referral-server [VARIANT...]
@@ -40,7 +40,7 @@ def frame(kind, flags, stream, payload=b""):
 
 
 def text(value):
-    """Writes a string of up to 126 bytes as HPACK does."""
+    """Encodes a string of up to 126 bytes in HPACK."""
     return bytes([len(value)]) + value
 
 
@@ -66,7 +66,7 @@ DOCS = fields(b"GET", b"/docs/")
 HEAD = fields(b"HEAD", b"/health/live")
 RESETS = b"".join(frame(1, 4, 2 * i + 1, POST) + frame(3, 0, 2 * i + 1, b"\0\0\0\x08") for i in range(15))
 
-# What is sent on each connection, and whether responses are read.
+# Bytes that are sent on each connection, and whether the attacker reads the responses.
 VARIANTS = {
     "idle": (b"", True),
     "http1-keep-alive": (http1(b"GET", b"/health/live", b"\r\n"), True),
@@ -109,7 +109,7 @@ class Server:
 
 
 class Honest(threading.Thread):
-    """Sends requests, by turns on a new connection and on one that it keeps, and counts the outcomes."""
+    """Sends requests, alternately on a new connection and on a kept one, and counts the outcomes."""
 
     def __init__(self, port):
         super().__init__(daemon=True)
@@ -183,7 +183,7 @@ def measure(program, name):
     before = server.memory("VmRSS")
     honest = Honest(server.port)
     honest.start()
-    # A process of its own, since it needs as many files as the server.
+    # The attacker is a separate process, because it needs as many open files as the server.
     command = [sys.executable, __file__, "--attack", str(server.port), name]
     opened, held, sent = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout.split()
     peak = server.memory("VmHWM")

@@ -1,4 +1,4 @@
-//! How near to the limit: the same work done by what does nothing else.
+//! Compares the server with minimal programs that do the same work.
 
 use std::{
     path::Path,
@@ -19,10 +19,10 @@ use crate::{
     servers::{Postgres, Server},
 };
 
-/// Connections of clients and of pgbench alike, as many as the pool has.
+/// Number of connections of the clients and of pgbench, which is that of the pool.
 const CONNECTIONS: u32 = 10;
 
-/// How long and how often each is measured, in turn with what it is compared to.
+/// Duration and number of the measurements of each side of a comparison. The sides alternate.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Rounds {
     pub(crate) time: Duration,
@@ -30,7 +30,7 @@ pub(crate) struct Rounds {
 }
 
 impl Rounds {
-    /// The ratio of two rates, and the medians of both.
+    /// Returns the median of the ratios of two rates, and the medians of both rates.
     pub(crate) fn compare(self, mut ours: impl FnMut() -> f64, mut other: impl FnMut() -> f64) -> [f64; 3] {
         let (mut rates, mut others, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
         for _ in 0..self.rounds {
@@ -43,7 +43,7 @@ impl Rounds {
     }
 }
 
-/// The same as [`Rounds::compare`], of what has to be waited for.
+/// Compares two asynchronous measurements, like [`Rounds::compare`].
 pub(crate) async fn compare_in_turn(
     rounds: Rounds,
     mut ours: impl AsyncFnMut() -> f64,
@@ -57,7 +57,7 @@ pub(crate) async fn compare_in_turn(
     [0, 1, 2].map(|index| median(&mut compared.iter().map(|compared| compared[index]).collect::<Vec<_>>()))
 }
 
-/// PostgreSQL, against pgbench with the same statements.
+/// Compares the server on PostgreSQL with pgbench, which executes the same statements.
 pub(crate) async fn postgres(postgres: &Postgres, rounds: Rounds, folder: &Path, report: &mut Report) {
     let database = "floors";
     let url = postgres.create(database);
@@ -69,7 +69,8 @@ pub(crate) async fn postgres(postgres: &Postgres, rounds: Rounds, folder: &Path,
         let sql = format!(
             "UPDATE referral.sessions SET id = lpad('{number}', 32, '0')::uuid WHERE id = '{session}'"
         );
-        // The tokens name the sessions, so pgbench has copies of them under numbers.
+        // Tokens contain the ids of their sessions, so the sessions keep them. pgbench uses copies whose ids
+        // are numbers.
         let copy = sql.replace("UPDATE referral.sessions SET id =", "INSERT INTO referral.sessions SELECT");
         let columns = "user_id, created_at, expires_at, revoked_at, ends_at, key_id, access_id, refresh_id, issued_at, \
                        access_expires_at, refresh_expires_at, grant_used, parent, retired";
@@ -88,7 +89,7 @@ pub(crate) async fn postgres(postgres: &Postgres, rounds: Rounds, folder: &Path,
     };
     let sign_in =
         Load { flow: "sign", path: String::new(), first: 1_000, phones: 8_000, requests: 2.0, ..get.clone() };
-    // New phones are beyond those that were seeded, and others in each round.
+    // New phones are above the seeded ones, and differ in each round.
     let mut fresh = 1_000_000;
     let mut sign_up = |server: &Server| {
         fresh += 500_000;
@@ -113,7 +114,7 @@ pub(crate) async fn postgres(postgres: &Postgres, rounds: Rounds, folder: &Path,
     let compared = rounds.compare(|| sign_up(&server), || pgbench(&script));
     report.push(Row::floor("sign-up, PostgreSQL", "pgbench, the same statements", compared, 0.6));
 
-    // The same without counting users, by taking the trigger away and putting it back.
+    // Sign-up with and without the trigger that counts users.
     let trigger = |what: &str| {
         postgres.psql(database, &format!("ALTER TABLE referral.users {what} TRIGGER users_are_counted"));
     };
@@ -139,11 +140,11 @@ pub(crate) async fn postgres(postgres: &Postgres, rounds: Rounds, folder: &Path,
     ));
 }
 
-/// SQLite, against the same answer from memory and against transactions one at a time.
+/// Compares the server on SQLite with the same response from memory, and with sequential transactions.
 pub(crate) async fn sqlite(rounds: Rounds, folder: &Path, report: &mut Report) {
     let server = Server::start(folder, &[]);
     let tokens = server.tokens(0..200).await;
-    let route = tempfile::tempdir().expect("a folder");
+    let route = tempfile::tempdir().expect("a directory");
     let here = std::env::current_exe().expect("a path");
     let memory = Server::of(std::process::Command::new(here).arg("memory-route"), route.path());
     let get = Load {
@@ -177,7 +178,7 @@ pub(crate) async fn sqlite(rounds: Rounds, folder: &Path, report: &mut Report) {
     report.push(Row::floor("sign-in at 32 connections, SQLite", "transactions one at a time", compared, 3.0));
 }
 
-/// Sign-ins by the same statements, durable, one transaction after another.
+/// Sign-ins with the same statements, in sequential, durable transactions.
 struct RawLoop {
     connection: SqliteConnection,
     user: uuid::Uuid,
@@ -266,13 +267,13 @@ impl RawLoop {
     }
 }
 
-/// An id that rises, as those of the server do.
+/// Returns an ascending id, like those of the server.
 fn scatter_id() -> u128 {
     static NEXT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(1);
     u128::from(NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed)) << 64
 }
 
-/// The core alone, without HTTP and without a database.
+/// Measures the core without HTTP and without a database.
 pub(crate) async fn core(rounds: Rounds, report: &mut Report) {
     let secret = [1; 32];
     let hs256 = referral(SigningKeys::from_secret("k1", &secret).expect("long enough"));
@@ -312,7 +313,7 @@ fn referral(keys: SigningKeys) -> Referral {
     policy.cool_down = Duration::ZERO;
     policy.codes_per_phone = Limits::new([(1_000, Duration::from_secs(1))]);
     policy.codes_per_block = Limits::off();
-    referral.policy(policy).build().expect("a sound policy and a sound key")
+    referral.policy(policy).build().expect("a valid policy and a valid key")
 }
 
 async fn sign_in(referral: &Referral, number: u32) -> String {

@@ -1,4 +1,4 @@
-//! What a request costs with a thousand users and with a million.
+//! Compares the duration of requests with a thousand and with a million users.
 
 use std::time::{Duration, Instant};
 
@@ -12,10 +12,10 @@ use crate::{
     servers::{Postgres, Server, Tokens},
 };
 
-/// The number of the first phone that nobody has.
+/// Number of the first phone without a user.
 const FRESH: u64 = 5_000_000;
 
-/// A server on a database with so many users.
+/// Server on a database with a given number of users.
 struct Crowd {
     server: Server,
     users: u64,
@@ -27,7 +27,7 @@ struct Crowd {
 
 impl Crowd {
     async fn of(server: Server, users: u64, folder: tempfile::TempDir) -> Self {
-        // Those in the midst of the crowd.
+        // Users from the middle of the database.
         let tokens = server.tokens(users / 2..users / 2 + 64).await;
         Self { server, users, tokens, fresh: FRESH.into(), client: reqwest::Client::new(), _folder: folder }
     }
@@ -37,13 +37,13 @@ impl Crowd {
         let url = postgres.create(&database);
         referral_sqlx::connect(&url).await.expect("opened").close().await;
         seed::postgres(&url, users).await;
-        let folder = tempfile::tempdir().expect("a folder");
+        let folder = tempfile::tempdir().expect("a directory");
         let server = Server::start(folder.path(), &["--database-url", &url]);
         Self::of(server, users, folder).await
     }
 
     async fn sqlite(users: u64) -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
+        let folder = tempfile::tempdir().expect("a directory");
         let file = folder.path().join("referral.db");
         referral_sqlx::connect_sqlite(&file, &referral_sqlx::SqliteOptions::default())
             .await
@@ -59,7 +59,7 @@ impl Crowd {
     fn load(&self, flow: &'static str, path: impl Into<String>) -> Load {
         let tokens = if flow == "refresh" { &self.tokens.refresh } else { &self.tokens.access };
         let requests = if flow == "sign" { 2.0 } else { 1.0 };
-        // A few hundred users from the middle on, so that what is asked for varies.
+        // A few hundred users, from the middle on, so that the requests vary.
         Load { flow, path: path.into(), tokens: tokens.clone(), first: self.users / 2, phones: 400, requests }
     }
 
@@ -67,13 +67,14 @@ impl Crowd {
         load.run(&self.server.address, 1, time)
     }
 
-    /// Exchanges of refresh tokens, from new ones on: those of before have been exchanged.
+    /// Returns the rate of exchanges of refresh tokens. Starts with new tokens, because the former ones have
+    /// been exchanged.
     async fn refresh(&self, time: Duration) -> f64 {
         self.server.tokens(self.users / 4..self.users / 4 + 16).await;
         self.rate(&self.load("refresh", ""), time)
     }
 
-    /// Sign-ups of phones that nobody has.
+    /// Returns the rate of sign-ups with phones without a user.
     fn sign_up(&self, time: Duration) -> f64 {
         let first = self.fresh.get();
         self.fresh.set(first + 100_000);
@@ -84,11 +85,11 @@ impl Crowd {
         let access = std::fs::read_to_string(&self.tokens.access).expect("tokens");
         let token = access.lines().next().expect("a token");
         let url = format!("http://{}/api/v1{path}", self.server.address);
-        let answer = self.client.get(url).bearer_auth(token).send().await.expect("an answer");
+        let answer = self.client.get(url).bearer_auth(token).send().await.expect("a response");
         answer.json().await.expect("JSON")
     }
 
-    /// The path of a page in the midst of all, to which cursors have led.
+    /// Returns the path of a page in the middle of the list, reached through cursors.
     async fn deep_page(&self) -> String {
         let mut path = "/users/?limit=100".to_owned();
         for _ in 0..self.users / 200 {
@@ -99,7 +100,7 @@ impl Crowd {
         path.replace("limit=100", "limit=10")
     }
 
-    /// Acceptances a second by users who have no inviter yet, of the code at the end of a chain.
+    /// Returns the acceptances per second by users without an inviter, of the code at the end of a chain.
     async fn accept_late(&self) -> f64 {
         const ACCEPTANCES: u64 = 40;
         let last = self.get(&format!("/users/{}/", seed::id(self.users))).await;
@@ -108,7 +109,7 @@ impl Crowd {
         self.fresh.set(first + ACCEPTANCES);
         let post = async |path: &str, body: Value| -> Value {
             let url = format!("http://{}/api/v1{path}", self.server.address);
-            self.client.post(url).json(&body).send().await.expect("an answer").json().await.expect("JSON")
+            self.client.post(url).json(&body).send().await.expect("a response").json().await.expect("JSON")
         };
         let mut took = Duration::ZERO;
         for number in first..first + ACCEPTANCES {
@@ -165,34 +166,34 @@ async fn compare(small: &Crowd, large: &Crowd, rounds: Rounds, report: &mut Repo
         ("user by id", format!("/users/{}/", seed::id(small.users / 2))),
         ("first page with its count", "/users/".to_owned()),
         ("filter by phone", "/users/?phone=%2B7960NUMBER".to_owned()),
-        ("filter by e-mail", "/users/?email=userNUMBER@example.com".to_owned()),
+        ("filter by email", "/users/?email=userNUMBER@example.com".to_owned()),
         (
             "filter by first name, 10 matches",
             "/users/?first_name=%D0%90%D1%80%D0%B8%D1%81%D1%82%D0%B0%D1%80%D1%85".to_owned(),
         ),
         ("search by phone", "/users/?search=7960NUMBER".to_owned()),
-        ("search by e-mail", "/users/?search=userNUMBER@".to_owned()),
+        ("search by email", "/users/?search=userNUMBER@".to_owned()),
         (
             "search by name, 10 matches",
             "/users/?search=%D0%B0%D1%80%D0%B8%D1%81%D1%82%D0%B0%D1%80%D1%85".to_owned(),
         ),
-        ("search for what nobody has", "/users/?search=zzzzz".to_owned()),
+        ("search without a match", "/users/?search=zzzzz".to_owned()),
         ("profile with the most invitees", format!("/users/{popular}/")),
-        ("the most invitees", format!("/users/{popular}/invited/?limit=10")),
+        ("list of the most invitees", format!("/users/{popular}/invited/?limit=10")),
     ] {
         let rate = |crowd: &Crowd| crowd.rate(&crowd.load("search", &path), rounds.time);
         push(what, rounds.compare(|| rate(small), || rate(large)));
     }
-    // What is asked for differs between the two.
+    // Requests that differ between the two databases.
     for what in [
         "filter by invite code",
         "filter by the inviter's code",
         "search by invite code",
-        "page by cursor, in the midst",
+        "page by cursor, in the middle",
     ] {
         let mut paths = Vec::new();
         for crowd in [small, large] {
-            // Of the chain, where each has one invitee.
+            // A user of the chain, where each user has one invitee.
             let user = crowd.get(&format!("/users/{}/", seed::id(crowd.users - 5))).await;
             let code = user["invite_code"].as_str().unwrap_or_else(|| panic!("{user}"));
             paths.push(match what {
@@ -207,5 +208,5 @@ async fn compare(small: &Crowd, large: &Crowd, rounds: Rounds, report: &mut Repo
     }
     let late =
         compare_in_turn(rounds, async || small.accept_late().await, async || large.accept_late().await).await;
-    push("accepting late under a chain a thousand deep", late);
+    push("late acceptance under a chain of a thousand inviters", late);
 }

@@ -1,4 +1,4 @@
-//! Load, by wrk.
+//! Generates load with wrk.
 
 use std::{
     path::{Path, PathBuf},
@@ -6,25 +6,25 @@ use std::{
     time::Duration,
 };
 
-/// What wrk asks for.
+/// Requests that wrk sends.
 #[derive(Clone, Debug)]
 pub(crate) struct Load {
-    /// The function of `wrk/flow.lua`.
+    /// Name of the function in `wrk/flow.lua`.
     pub(crate) flow: &'static str,
-    /// The path, for what is got; more fields of the request, for what is signed.
+    /// Path of GET requests. For sign-ins: further fields of the request.
     pub(crate) path: String,
-    /// A file with tokens.
+    /// File with tokens.
     pub(crate) tokens: PathBuf,
-    /// The number of the first phone.
+    /// Number of the first phone.
     pub(crate) first: u64,
-    /// How many phones there are.
+    /// Number of phones.
     pub(crate) phones: u64,
-    /// Requests for one flow.
+    /// Number of requests of one flow.
     pub(crate) requests: f64,
 }
 
 impl Load {
-    /// Flows a second.
+    /// Runs the load and returns the flows per second.
     pub(crate) fn run(&self, address: &str, connections: u32, time: Duration) -> f64 {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("wrk/flow.lua");
         let output = Command::new("wrk")

@@ -1,28 +1,30 @@
-//! Measures the server: against floors, which do the same work and nothing else; with a thousand
-//! users and with a million; and what it weighs. Everything is a ratio of two figures that were
-//! measured in turn, the median of some rounds, since absolute figures tell of the machine.
+//! Measures the server: against floors, which are minimal programs that do the same work; with a thousand and
+//! with a million users; and the resources that it needs. Absolute numbers depend on the machine. So the two
+//! sides of a comparison are measured alternately, in several rounds, and the result is the median of the
+//! ratios.
 //!
-//! `cargo run --release -p referral-bench` does all of it, most of the time filling databases. It takes Linux,
-//! PostgreSQL (with pgbench) and wrk, and starts what it measures by itself.
+//! `cargo run --release -p referral-bench` takes all measurements. Most of the time is spent on filling
+//! databases. The program needs Linux, PostgreSQL (with pgbench) and wrk. It starts the servers that it
+//! measures.
 
-#![expect(clippy::print_stdout, reason = "what is measured is printed")]
+#![expect(clippy::print_stdout, reason = "the measurements are printed")]
 
 mod floors;
 mod growth;
 mod load;
 mod memory_route;
 mod report;
-/// The columns of the storage, for its statements.
+/// Columns of the storage, which its statements use.
 #[path = "../../referral-sqlx/src/rows.rs"]
-#[expect(unused_macros, unused_imports, reason = "only the columns are of use here")]
+#[expect(unused_macros, unused_imports, reason = "only the columns are used")]
 mod rows;
 mod scripts;
 mod secrecy;
 mod seed;
 mod servers;
-/// The very statements of the storage, for pgbench.
+/// Statements of the storage, which pgbench executes.
 #[path = "../../referral-sqlx/src/postgres/statements.rs"]
-#[expect(dead_code, reason = "only some of them are measured alone")]
+#[expect(dead_code, reason = "only some of the statements are measured")]
 mod statements;
 mod weight;
 
@@ -37,49 +39,49 @@ use crate::{floors::Rounds, report::Report, servers::Postgres};
 struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
-    /// Seconds of each measurement
+    /// Duration of each measurement in seconds
     #[arg(long, global = true, default_value_t = 4)]
     seconds: u64,
-    /// How often each is repeated, in turn with what it is compared to
+    /// Number of rounds; each round measures both sides of a comparison
     #[arg(long, global = true, default_value_t = 3)]
     rounds: u32,
-    /// Users of the large crowd
+    /// Number of users in the large database
     #[arg(long, global = true, default_value_t = seed::MILLION)]
     users: u64,
-    /// Minutes of sign-ins after which the memory is looked at once more
+    /// Minutes of sign-ins after which the memory is measured again
     #[arg(long, global = true, default_value_t = 0)]
     soak: u64,
-    /// Folder where the table and the picture are left
+    /// Directory to which the table and the chart are written
     #[arg(long, global = true)]
     output: Option<PathBuf>,
 }
 
 #[derive(Clone, Subcommand)]
 enum Command {
-    /// All of it. The default.
+    /// Take all measurements (default)
     All,
-    /// Only whether times tell who has an account.
+    /// Compare response times of phones with and without an account
     Secrecy,
-    /// Only how near to the limit.
+    /// Compare the server with minimal programs that do the same work
     Floors,
-    /// Only what grows with the crowd.
+    /// Compare a database with a thousand users to a large one
     Growth {
-        /// On this database alone
+        /// Measure only this database
         database: Option<Database>,
     },
-    /// Only what it weighs.
+    /// Measure the resources that the program needs
     Weight,
-    /// Fill a database with users, to look at by other means.
+    /// Fill a database with users, for other measurements
     Seed {
-        /// `sqlite:…` or `postgres:…`, empty or not there yet
+        /// URL of a database that is empty or does not exist: `sqlite:…` or `postgres:…`
         url: String,
     },
-    /// Draw the picture of a page anew, which was put together from the tables of several runs
+    /// Draw the chart of a page again, for example of a page that combines the tables of several runs
     Draw {
-        /// The page; the picture is left beside it
+        /// Path of the page; the chart is written next to it
         page: PathBuf,
     },
-    /// Serve the answer that the server is compared to.
+    /// Serve a response from memory, to which the server is compared
     #[command(hide = true)]
     MemoryRoute,
 }
@@ -94,7 +96,7 @@ enum Database {
 async fn main() {
     let cli = Cli::parse();
     let rounds = Rounds { time: Duration::from_secs(cli.seconds), rounds: cli.rounds };
-    let folder = tempfile::tempdir().expect("a temporary folder");
+    let folder = tempfile::tempdir().expect("a temporary directory");
     let mut report = Report::default();
     let command = cli.command.clone().unwrap_or(Command::All);
     match command {
@@ -111,17 +113,17 @@ async fn main() {
         weight::weigh(folder.path(), Duration::from_secs(cli.soak * 60), &mut report).await;
     }
     if matches!(command, Command::All | Command::Floors) {
-        report.begin("Floors: how near to the limit");
+        report.begin("Floors: comparison with minimal programs");
         floors::core(rounds, &mut report).await;
-        let data = tempfile::tempdir().expect("a folder");
+        let data = tempfile::tempdir().expect("a directory");
         floors::sqlite(rounds, data.path(), &mut report).await;
         let server = Postgres::start();
-        let data = tempfile::tempdir().expect("a folder");
+        let data = tempfile::tempdir().expect("a directory");
         floors::postgres(&server, rounds, data.path(), &mut report).await;
     }
     if matches!(command, Command::All | Command::Secrecy) {
-        report.begin("Secrecy: whether times tell who has an account");
-        let data = tempfile::tempdir().expect("a folder");
+        report.begin("Secrecy: response times with and without an account");
+        let data = tempfile::tempdir().expect("a directory");
         let url = format!("sqlite:{}", data.path().join("secrecy.db").display());
         secrecy::compare("SQLite", referral_sqlx::connect(&url).await.expect("opened"), &mut report).await;
         let server = Postgres::start();

@@ -1,9 +1,9 @@
-//! The answer that the server is compared to, from memory.
+//! Responds from memory. The server is compared to this response.
 
 use poem::{EndpointExt as _, Route, Server, listener::TcpAcceptor};
 use poem_openapi::{Object, OpenApi, OpenApiService, payload::Json};
 
-/// What the server answers.
+/// Body of the response, like that of the server.
 #[derive(Clone, Object)]
 struct User {
     id: String,
@@ -24,7 +24,7 @@ struct User {
 struct MemoryRoute;
 
 #[OpenApi]
-#[expect(clippy::unused_async, reason = "it is what `OpenApi` takes")]
+#[expect(clippy::unused_async, reason = "`OpenApi` takes only asynchronous methods")]
 impl MemoryRoute {
     #[oai(path = "/users/current_user/", method = "get")]
     async fn current_user(&self) -> Json<User> {
@@ -46,7 +46,7 @@ impl MemoryRoute {
     }
 }
 
-/// Serves [`MemoryRoute`], and says where.
+/// Serves [`MemoryRoute`], and prints its address.
 pub(crate) async fn serve() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let address = listener.local_addr().expect("an address");
@@ -58,5 +58,5 @@ pub(crate) async fn serve() {
         Ok(request)
     });
     let acceptor = TcpAcceptor::from_tokio(listener).expect("an acceptor");
-    Server::new_with_acceptor(acceptor).run(app).await.expect("it serves");
+    Server::new_with_acceptor(acceptor).run(app).await.expect("failed to serve");
 }

@@ -1,47 +1,47 @@
-//! What was measured, as a table and as a picture.
+//! Writes the measurements as a table and as a chart.
 
 use std::{fmt::Write as _, path::Path};
 
 use plotters::prelude::*;
 
-/// One line of the table.
+/// Line of the table.
 #[derive(Clone, Debug)]
 pub(crate) struct Row {
     what: String,
     against: String,
     ours: String,
     other: String,
-    /// How the measured compares to the other, or what was measured itself.
+    /// Ratio of the measurement to the other one, or to the goal.
     value: f64,
-    /// What is to be reached.
+    /// Limit of the ratio.
     goal: f64,
-    /// Whether it is reached from below.
+    /// `true` if the goal is a maximum, `false` if it is a minimum.
     is_most: bool,
 }
 
 impl Row {
-    /// A rate that should be no less than `goal` times another.
+    /// Creates the row of a rate that must be at least `goal` times another rate.
     pub(crate) fn floor(what: &str, against: &str, [value, ours, other]: [f64; 3], goal: f64) -> Self {
         let rate = |rate: f64| format!("{rate:.0}/s");
         let (what, against) = (what.into(), against.into());
         Self { what, against, ours: rate(ours), other: rate(other), value, goal, is_most: false }
     }
 
-    /// A rate that should be no less than `goal`.
+    /// Creates the row of a rate that must be at least `goal`.
     pub(crate) fn rate(what: &str, rate: f64, goal: f64) -> Self {
         let (ours, other) = (format!("{rate:.0}/s"), format!("{goal:.0}/s"));
         let value = rate / goal;
         Self { what: what.into(), against: "the goal".into(), ours, other, value, goal: 1.0, is_most: false }
     }
 
-    /// A number of something that should be no less than `goal`.
+    /// Creates the row of a count that must be at least `goal`.
     pub(crate) fn count(what: &str, count: f64, goal: f64) -> Self {
         let (ours, other) = (format!("{count:.0}"), format!("{goal:.0}"));
         let value = count / goal;
         Self { what: what.into(), against: "the goal".into(), ours, other, value, goal: 1.0, is_most: false }
     }
 
-    /// Two times that should be the same, or at most a tenth apart.
+    /// Creates the row of two times that must differ by at most 10 %.
     pub(crate) fn alike(what: &str, against: &str, one: f64, other: f64) -> Self {
         let time = |seconds: f64| format!("{:.0} µs", seconds * 1_000_000.0);
         let value = (one / other).max(other / one);
@@ -49,7 +49,8 @@ impl Row {
         Self { what, against, ours: time(one), other: time(other), value, goal: 1.1, is_most: true }
     }
 
-    /// A time that should be no more than half as long again with a million users as with a thousand.
+    /// Creates the row of a time that may be at most 1.5 times as long with a million users as with a
+    /// thousand.
     pub(crate) fn growth(what: &str, small: f64, large: f64, value: f64) -> Self {
         let time = |rate: f64| format!("{:.2} ms", 1_000.0 / rate);
         let (ours, other) = (time(large), time(small));
@@ -64,7 +65,7 @@ impl Row {
         }
     }
 
-    /// Something that should be no more than `goal`.
+    /// Creates the row of a quantity that must be at most `goal`.
     pub(crate) fn weight(what: &str, value: f64, unit: &str, goal: f64) -> Self {
         let (ours, other) = (format!("{value:.1} {unit}"), format!("{goal:.0} {unit}"));
         let value = value / goal;
@@ -76,7 +77,7 @@ impl Row {
     }
 }
 
-/// All of it, under headings.
+/// Sections with a heading and a table.
 #[derive(Default)]
 pub(crate) struct Report {
     sections: Vec<(String, Vec<Row>)>,
@@ -87,7 +88,7 @@ impl Report {
         self.sections.push((heading.to_owned(), Vec::new()));
     }
 
-    /// Adds a line, and says it at once.
+    /// Adds a row and prints it.
     pub(crate) fn push(&mut self, row: Row) {
         println!("{}", line(&row));
         self.sections.last_mut().expect("a heading").1.push(row);
@@ -97,7 +98,7 @@ impl Report {
         let mut text = String::new();
         for (heading, rows) in &self.sections {
             let _ = write!(text, "\n## {heading}\n\n");
-            text += "| Measured | | against | | ratio | to reach | |\n|---|---|---|---|---|---|---|\n";
+            text += "| Measurement | | Compared to | | Ratio | Goal | |\n|---|---|---|---|---|---|---|\n";
             for row in rows {
                 text += &line(row);
                 text.push('\n');
@@ -106,7 +107,7 @@ impl Report {
         text
     }
 
-    /// Reads the tables of a page, put together from several runs.
+    /// Parses the tables of a page, which may combine several runs.
     pub(crate) fn read(page: &str) -> Self {
         let mut report = Self::default();
         for line in page.lines() {
@@ -125,7 +126,7 @@ impl Report {
         report
     }
 
-    /// Draws each line as a bar: how far it is from what is to be reached, which is the line at 1.
+    /// Draws each row as a bar: the ratio of the measurement to its goal, which is the line at 1.
     pub(crate) fn draw(&self, path: &Path) -> Result<(), Box<dyn std::error::Error>> {
         let rows: Vec<(&str, &Row)> = self
             .sections
@@ -146,16 +147,16 @@ impl Report {
             .disable_y_axis()
             .x_labels(5)
             .x_label_formatter(&|x| if *x < 0.0 { String::new() } else { format!("{x:.1}") })
-            .x_desc("1 = what is to be reached; longer is better")
+            .x_desc("1 = the goal; longer is better")
             .draw()?;
         for (index, (heading, row)) in (0..).zip(&rows) {
-            // Two databases grow, and both have the same rows.
+            // The sections of both databases have the same rows.
             let database = heading.rsplit_once(", ").map(|(_, database)| database);
             let name = match database {
                 Some(database) => format!("{}, {database}", row.what),
                 None => row.what.replace('`', ""),
             };
-            // Both kinds so that more is better.
+            // For both kinds of goals, a longer bar is better.
             let reached = if row.is_most { row.goal / row.value } else { row.value / row.goal };
             let colour = if row.is_reached() { RGBColor(46, 125, 50) } else { RGBColor(198, 90, 17) };
             let end = reached.min(3.0);
@@ -177,7 +178,7 @@ fn line(row: &Row) -> String {
     format!("| {what} | {ours} | {against} | {other} | {value:.2} | {sign} {goal} | {verdict} |")
 }
 
-/// The middle of what was measured.
+/// Returns the median of the values.
 pub(crate) fn median(values: &mut [f64]) -> f64 {
     values.sort_by(f64::total_cmp);
     values[values.len() / 2]

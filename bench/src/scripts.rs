@@ -1,4 +1,4 @@
-//! Scripts for pgbench: the very statements of the storage, with expressions in place of their values.
+//! Creates scripts for pgbench: the statements of the storage, with expressions in place of their values.
 
 use std::path::{Path, PathBuf};
 
@@ -10,7 +10,7 @@ pub(crate) fn write(folder: &Path, name: &str, script: &str) -> PathBuf {
     path
 }
 
-/// A statement with expressions in place of its values, in their order.
+/// Replaces the parameters of a statement by expressions, in their order.
 fn with_values(statement: &str, values: &[&str]) -> String {
     let mut sql = statement.to_owned();
     for (index, value) in values.iter().enumerate().rev() {
@@ -42,8 +42,8 @@ const SESSION: [&str; 15] = [
     "NULL::text",
 ];
 
-/// What is counted along with a statement: for the phone, whose counter gets `added`, and for nobody
-/// else.
+/// Returns the values of the counters that a statement updates: only the counter of the phone, to which
+/// `added` is appended.
 fn counting(phone: &str, added: &str) -> [String; 9] {
     let key = format!("('phone/' || {phone})");
     let was = format!("coalesce((SELECT stamps FROM referral.counters WHERE key = {key}), '')");
@@ -61,8 +61,8 @@ fn counting(phone: &str, added: &str) -> [String; 9] {
     ]
 }
 
-/// The statements of asking for a code, which is counted for its phone. The first also draws what both
-/// requests share.
+/// Returns the statements of a request for a code, which is counted for its phone. The first statement also
+/// generates the id of the challenge, which both requests use.
 fn send_code(phone: &str) -> String {
     let key = format!("('phone/' || {phone})");
     let window = "now() - interval '10 minutes'";
@@ -89,7 +89,7 @@ fn send_code(phone: &str) -> String {
     format!("SELECT f.number, gen_random_uuid() AS challenge FROM ({facts}) f \\gset\n{insert};\n")
 }
 
-/// What a sign-in begins with: what is counted, the challenge, its tries, the time, a session.
+/// Returns the first values of a sign-in: the counters, the challenge, its attempts, the time, a session.
 fn sign_in_values(counting: &[String; 9]) -> Vec<&str> {
     let own = ["(:challenge)::uuid", "0", "0", "now()", "gen_random_uuid()", "(:user)::uuid"];
     counting.iter().map(String::as_str).chain(own).chain(SESSION).collect()
@@ -106,7 +106,7 @@ pub(crate) fn sign_in() -> String {
     let phone = "('+7960' || lpad((:n)::text, 7, '0'))";
     let facts = sign_in_facts(phone);
     let sign_in = with_values(statements::SIGN_IN, &sign_in_values(&counting(phone, "''")));
-    // Each client has phones of its own: of two that write for one phone at once, one has to try again.
+    // Each client has its own phones: if two clients write for one phone concurrently, one has to retry.
     format!(
         "\\set n 1000 + :client_id * 800 + random(0, 799)\n{}SELECT id AS \"user\" FROM ({facts}) f \\gset\n{sign_in};\n",
         send_code(phone)

@@ -1,5 +1,5 @@
-//! What times tell: nothing about who has an account, if it takes as long to refuse a stranger as a
-//! user.
+//! Compares response times for phones with and without an account. If the times are equal, they do not reveal
+//! which phones have an account.
 
 use std::{sync::Arc, time::Instant};
 
@@ -10,13 +10,14 @@ use referral_core::{
 
 use crate::report::{Report, Row, median};
 
-/// How many phones of each kind.
+/// Number of phones of each kind.
 const PHONES: u32 = 300;
 
-/// How often each is asked for.
+/// Number of requests for each phone.
 const ROUNDS: u32 = 5;
 
-/// Asks for codes and sends wrong ones back, for phones with an account and without, in turn.
+/// Measures requests for codes and sign-ins with wrong codes, alternately for phones with and without an
+/// account.
 pub(crate) async fn compare(name: &str, storage: Arc<dyn Storage>, report: &mut Report) {
     let referral = referral(storage);
     for number in 0..PHONES {
@@ -24,16 +25,16 @@ pub(crate) async fn compare(name: &str, storage: Arc<dyn Storage>, report: &mut 
         let code = CodeInput::parse(sent.revealed_code.expect("revealed").reveal()).expect("digits");
         referral.sign_in(SignIn::new(sent.phone, code)).await.expect("signed in");
     }
-    let (mut asked, mut tried) = ([vec![], vec![]], [vec![], vec![]]);
+    let (mut requested, mut tried) = ([vec![], vec![]], [vec![], vec![]]);
     for round in 0..ROUNDS {
         for number in 0..PHONES {
-            // First the one, then the other.
+            // The order alternates.
             let order = if (round + number).is_multiple_of(2) { [0, 1] } else { [1, 0] };
             for kind in order {
                 let phone = phone(number + PHONES * u32::from(kind == 1));
                 let started = Instant::now();
                 referral.send_code(SendCode::new(phone.clone())).await.expect("sent");
-                asked[kind].push(started.elapsed().as_secs_f64());
+                requested[kind].push(started.elapsed().as_secs_f64());
                 let wrong = CodeInput::parse("12345").expect("digits");
                 let started = Instant::now();
                 referral.sign_in(SignIn::new(phone, wrong)).await.expect_err("five digits are wrong");
@@ -41,7 +42,7 @@ pub(crate) async fn compare(name: &str, storage: Arc<dyn Storage>, report: &mut 
             }
         }
     }
-    for (what, [known, unknown]) in [("asking for a code", &mut asked), ("a wrong code", &mut tried)] {
+    for (what, [known, unknown]) in [("request for a code", &mut requested), ("a wrong code", &mut tried)] {
         let what = format!("{what}, {name}");
         report.push(Row::alike(&what, "for a phone without an account", median(known), median(unknown)));
     }
@@ -57,7 +58,7 @@ fn referral(storage: Arc<dyn Storage>) -> Referral {
     let keys = SigningKeys::from_secret("k1", &[1; 32]).expect("long enough");
     let peppers = Peppers::from_secret("p1", &[2; 32]).expect("long enough");
     let referral = Referral::builder(storage, Arc::new(DevelopmentSender), keys, peppers);
-    referral.policy(policy).build().expect("a sound policy and a sound key")
+    referral.policy(policy).build().expect("a valid policy and a valid key")
 }
 
 fn phone(number: u32) -> PhoneNumber {

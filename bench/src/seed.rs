@@ -1,8 +1,8 @@
-//! Filling a database in bulk: users as there may be after some years.
+//! Fills a database in bulk with users, as after some years of production.
 //!
-//! User number `n` has the phone `+7960` and `n` in seven digits. One inviter has most users, as a
-//! famous one may; there is a chain a thousand deep; and those who are left were invited by somebody
-//! before them, the earlier the likelier.
+//! User number `n` has the phone `+7960` followed by `n` in seven digits. One popular inviter invited most
+//! users. A chain of inviters is a thousand users long. Of the remaining users, one third has no inviter. The
+//! others were invited by an earlier user; the earlier a user, the more likely it is the inviter.
 
 use std::fmt::Write as _;
 
@@ -13,14 +13,14 @@ use referral_core::{
 use sqlx::{Connection as _, Executor as _, PgConnection, SqliteConnection, sqlite::SqliteConnectOptions};
 use uuid::Uuid;
 
-/// A million and the quarter that the most popular inviter did not invite.
+/// Number of users: a million invitees of the most popular inviter, and a quarter of a million others.
 pub(crate) const MILLION: u64 = 1_250_000;
 pub(crate) const THOUSAND: u64 = 1_000;
 
-/// The number of whoever has the most invitees.
+/// Number of the user with the most invitees.
 pub(crate) const POPULAR: u64 = 1;
 
-/// How long the longest chain of inviters is. It ends with the last user.
+/// Returns the length of the longest chain of inviters. It ends with the last user.
 fn chain(users: u64) -> u64 {
     THOUSAND.min(users - popular_has(users) - 50)
 }
@@ -62,7 +62,7 @@ const LAST: [&str; 12] = [
     "Орлов",
 ];
 
-/// A number that looks drawn, and is the same each time.
+/// Returns a pseudorandom number that is the same in each run.
 fn scatter(number: u64) -> u64 {
     let mixed = (number ^ (number >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -76,7 +76,7 @@ pub(crate) fn id(number: u64) -> Uuid {
     )
 }
 
-/// Six symbols, different for each number, that do not rise with it.
+/// Returns an invite code of six symbols, which is unique for each number and does not ascend with it.
 fn code(number: u64) -> InviteCode {
     const SYMBOLS: &[u8] = b"23456789BCDFGHJKMNPQRSTVWXYZ";
     let mut rest = (number * 7_919_111 + 104_729) % 28_u64.pow(6);
@@ -98,7 +98,7 @@ fn inviter(number: u64, users: u64) -> Option<u64> {
     } else if number.is_multiple_of(3) {
         None
     } else {
-        // The square makes early ones likelier.
+        // The square makes early users more likely.
         let drawn = scatter(number) % number;
         Some(1 + drawn * drawn / number)
     }
@@ -112,7 +112,7 @@ fn user(number: u64, users: u64) -> User {
     };
     let is_rare = number % (users / 10) == 5;
     let has_name = is_rare || !drawn.is_multiple_of(4);
-    // A few names are rare, so that as many have them however many users there are.
+    // A few users have a rare name. Their number does not depend on the number of users.
     let first = if is_rare { "Аристарх".to_owned() } else { pick(&FIRST, drawn >> 8) };
     User {
         id: UserId(id(number)),
@@ -133,7 +133,7 @@ fn user(number: u64, users: u64) -> User {
     }
 }
 
-/// Fills whatever the URL names, and says with whom to look at it.
+/// Fills the database of the URL, and prints the phones of its users.
 pub(crate) async fn fill(url: &str, users: u64) {
     referral_sqlx::connect(url).await.expect("opened").close().await;
     if url.starts_with("sqlite:") {
@@ -147,7 +147,8 @@ pub(crate) async fn fill(url: &str, users: u64) {
 /// Fills an empty PostgreSQL database that has its schema.
 pub(crate) async fn postgres(url: &str, users: u64) {
     let mut connection = PgConnection::connect(url).await.expect("a connection");
-    // Triggers and indexes one by one would take an hour: all is made again at the end.
+    // Updating triggers and indexes row by row would take an hour: the counts and the index are created at
+    // the end.
     let grams = "SELECT pg_get_indexdef('referral.user_search_grams'::regclass)";
     let index: String = sqlx::query_scalar(grams).fetch_one(&mut connection).await.expect("an index");
     connection.execute("DROP INDEX referral.user_search_grams").await.expect("dropped");
@@ -164,8 +165,8 @@ pub(crate) async fn postgres(url: &str, users: u64) {
             "user_search" => "(user_id, public, private, grams)",
             _ => "(invitee, inviter, code, accepted_at, via)",
         };
-        let begin = format!("COPY referral.{table} {columns} FROM STDIN");
-        let mut copy = connection.copy_in_raw(&begin).await.expect("begun");
+        let statement = format!("COPY referral.{table} {columns} FROM STDIN");
+        let mut copy = connection.copy_in_raw(&statement).await.expect("started");
         let mut text = String::new();
         for number in 1..=users {
             push_row(&mut text, table, &user(number, users));
@@ -184,8 +185,8 @@ pub(crate) async fn postgres(url: &str, users: u64) {
     }
 }
 
-/// Writes one row of a table in the text format of COPY. No value has a tab, a backslash or a line
-/// feed, but the texts of the search, whose line feeds are escaped.
+/// Writes a row of a table in the text format of COPY. No value has a tab or a backslash. Only the search
+/// texts have line feeds, which are escaped.
 fn push_row(text: &mut String, table: &str, user: &User) {
     let or_null = |value: Option<&str>| value.unwrap_or("\\N").to_owned();
     let id = user.id;
@@ -225,7 +226,10 @@ fn push_row(text: &mut String, table: &str, user: &User) {
 pub(crate) async fn sqlite(url: &str, users: u64) {
     let options: SqliteConnectOptions = url.parse().expect("a URL");
     let mut connection = SqliteConnection::connect_with(&options).await.expect("a connection");
-    connection.execute("PRAGMA synchronous = OFF; PRAGMA cache_size = -400000; BEGIN").await.expect("begun");
+    connection
+        .execute("PRAGMA synchronous = OFF; PRAGMA cache_size = -400000; BEGIN")
+        .await
+        .expect("started");
     for number in 1..=users {
         let user = user(number, users);
         let keys = SearchKeys::of(&user);

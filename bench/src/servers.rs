@@ -1,4 +1,4 @@
-//! What is measured: PostgreSQL, started here and durable, and the server itself.
+//! Starts the programs that are measured: a durable PostgreSQL server, and the server of this project.
 
 use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},
@@ -10,11 +10,11 @@ use std::{
 
 use serde_json::{Value, json};
 
-/// As on a small server of its own: what it writes survives a loss of power, as by default.
+/// Settings for a small dedicated server. Commits survive a loss of power, as by default.
 const SETTINGS: &str = "-c listen_addresses=127.0.0.1 -c max_connections=200 -c shared_buffers=2GB \
     -c max_wal_size=8GB -c maintenance_work_mem=1GB -c checkpoint_timeout=30min -k ''";
 
-/// A PostgreSQL server, stopped and removed when it is dropped.
+/// PostgreSQL server, which is stopped and removed when the value is dropped.
 pub(crate) struct Postgres {
     programs: PathBuf,
     folder: tempfile::TempDir,
@@ -27,7 +27,7 @@ impl Postgres {
         let mut folders: Vec<_> = versions.map(|version| version.path().join("bin")).collect();
         folders.sort();
         let programs = folders.pop().expect("PostgreSQL is installed (package `postgresql`)");
-        let folder = tempfile::tempdir().expect("a temporary folder");
+        let folder = tempfile::tempdir().expect("a temporary directory");
         let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|listener| listener.local_addr());
         let postgres = Self { programs, folder, port: free.expect("a free port").port() };
         if is_root() {
@@ -46,7 +46,8 @@ impl Postgres {
         self.folder.path().join("data").display().to_string()
     }
 
-    /// Runs one of its programs, as somebody who is not root, which the server refuses.
+    /// Runs a program of PostgreSQL. Root runs it as the user `postgres`, because PostgreSQL refuses to run
+    /// as root.
     fn run(&self, program: &str, arguments: &[&str]) {
         let program = self.programs.join(program);
         let mut command = if is_root() {
@@ -57,14 +58,14 @@ impl Postgres {
             Command::new(program)
         };
         let status = command.args(arguments).current_dir("/").stdout(Stdio::null()).status();
-        assert!(status.expect("it runs").success(), "{arguments:?}");
+        assert!(status.expect("the program starts").success(), "{arguments:?}");
     }
 
     pub(crate) fn url(&self, database: &str) -> String {
         format!("postgres://postgres@127.0.0.1:{}/{database}", self.port)
     }
 
-    /// Makes a database and returns its URL.
+    /// Creates a database and returns its URL.
     pub(crate) fn create(&self, database: &str) -> String {
         self.psql("postgres", &format!("CREATE DATABASE {database} TEMPLATE template0"));
         self.url(database)
@@ -79,7 +80,7 @@ impl Postgres {
         String::from_utf8_lossy(&output.stdout).trim().to_owned()
     }
 
-    /// Transactions a second of a script.
+    /// Runs a script with pgbench and returns the transactions per second.
     pub(crate) fn pgbench(&self, database: &str, script: &Path, connections: u32, time: Duration) -> f64 {
         let output = Command::new(self.programs.join("pgbench"))
             .args(["-n", "-M", "prepared", "-h", "127.0.0.1", "-U", "postgres", "-p", &self.port.to_string()])
@@ -107,8 +108,7 @@ fn is_root() -> bool {
     id.is_ok_and(|id| id.stdout == b"0\n")
 }
 
-/// The program that is measured: the one built for release, or the one that `REFERRAL_BENCH_SERVER`
-/// names.
+/// Returns the path of the measured program: that of `REFERRAL_BENCH_SERVER`, or a release build.
 pub(crate) fn program() -> PathBuf {
     if let Some(given) = std::env::var_os("REFERRAL_BENCH_SERVER") {
         return given.into();
@@ -119,22 +119,23 @@ pub(crate) fn program() -> PathBuf {
         .status();
     assert!(built.expect("cargo runs").success());
     let here = std::env::current_exe().expect("a path");
-    here.parent().expect("a folder").join("referral-server")
+    here.parent().expect("a directory").join("referral-server")
 }
 
-/// A server that runs.
+/// Running server.
 pub(crate) struct Server {
     child: Child,
     pub(crate) address: String,
-    /// From the start to the first answer.
+    /// Time from the start to the first response.
     pub(crate) start: Duration,
     folder: PathBuf,
 }
 
-/// Counts what belongs to a phone, as in earnest, and refuses nothing. What belongs to an address or a
-/// number block is not counted, since here all come from one.
+/// Flags with which the server counts events of a phone, as in production, but rejects no request. Events of
+/// an address or a number range are not counted, because all clients of a benchmark have the same.
 const LIMITS: [&str; 15] = [
-    // The standard policy and PostgreSQL, with the development sender, which is only reached from here.
+    // Permits the development sender with the standard policy and PostgreSQL. Only this machine can reach the
+    // server.
     "--return-codes-to-anyone",
     "--policy",
     "standard",
@@ -153,21 +154,21 @@ const LIMITS: [&str; 15] = [
 ];
 
 impl Server {
-    /// Starts a server whose data is in `folder`.
+    /// Starts a server that stores its data in the directory `folder`.
     pub(crate) fn start(folder: &Path, arguments: &[&str]) -> Self {
         let mut command = Command::new(program());
         command.arg("--data-dir").arg(folder.join("data")).args(LIMITS).args(arguments);
         Self::of(&mut command, folder)
     }
 
-    /// Starts a server with so many worker threads.
+    /// Starts a server with `threads` worker threads.
     pub(crate) fn on_threads(folder: &Path, threads: usize) -> Self {
         let mut command = Command::new(program());
         command.env("TOKIO_WORKER_THREADS", threads.to_string());
         Self::of(command.arg("--data-dir").arg(folder.join("data")).args(LIMITS), folder)
     }
 
-    /// Starts what says where it listens, as the server does.
+    /// Starts a program that prints its address, as the server does.
     pub(crate) fn of(command: &mut Command, folder: &Path) -> Self {
         let started = Instant::now();
         let log = std::fs::File::create(folder.join("log")).expect("a file");
@@ -179,31 +180,33 @@ impl Server {
             command.env_remove(name);
         }
         let command = command.env("REFERRAL_LISTEN", "127.0.0.1:0").env("REFERRAL_LOG", "warn");
-        let mut child = command.stdout(Stdio::piped()).stderr(log).spawn().expect("it starts");
+        let mut child = command.stdout(Stdio::piped()).stderr(log).spawn().expect("the program starts");
         let mut line = String::new();
-        BufReader::new(child.stdout.take().expect("its output")).read_line(&mut line).expect("readable");
+        BufReader::new(child.stdout.take().expect("standard output is piped"))
+            .read_line(&mut line)
+            .expect("readable");
         let address = line.trim().split("http://").nth(1).unwrap_or_else(|| {
             panic!("{}", std::fs::read_to_string(folder.join("log")).unwrap_or_default());
         });
         let address = address.trim_end_matches('/').to_owned();
-        let mut connection = std::net::TcpStream::connect(&address).expect("it listens");
-        write!(connection, "GET /health/ready HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("asked");
-        let mut answer = [0; 12];
-        connection.read_exact(&mut answer).expect("answered");
+        let mut connection = std::net::TcpStream::connect(&address).expect("the program listens");
+        write!(connection, "GET /health/ready HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("sent");
+        let mut response = [0; 12];
+        connection.read_exact(&mut response).expect("a response");
         Self { child, address, start: started.elapsed(), folder: folder.to_owned() }
     }
 
-    /// Resident memory, in MiB.
+    /// Returns the resident memory in MiB.
     pub(crate) fn resident(&self) -> f64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()));
-        let status = status.expect("it runs, on Linux");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("its memory");
+        let status = status.expect("the server runs on Linux");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("the resident memory");
         line.trim().trim_end_matches(" kB").parse::<f64>().expect("a number") / 1024.0
     }
 
     async fn post(&self, path: &str, body: &Value) -> Value {
         let url = format!("http://{}/api/v1{path}", self.address);
-        let response = reqwest::Client::new().post(url).json(body).send().await.expect("an answer");
+        let response = reqwest::Client::new().post(url).json(body).send().await.expect("a response");
         response.json().await.expect("JSON")
     }
 
@@ -217,12 +220,12 @@ impl Server {
             })
             .collect();
         for request in requests {
-            let response = request.await.expect("no panic").expect("an answer");
+            let response = request.await.expect("no panic").expect("a response");
             assert_eq!(response.status(), 200, "{phone}");
         }
     }
 
-    /// Signs in users by the numbers of their phones, and writes files with their tokens.
+    /// Signs in users by the numbers of their phones, and writes their tokens to files.
     pub(crate) async fn tokens(&self, numbers: impl Iterator<Item = u64>) -> Tokens {
         let (mut access, mut refresh) = (String::new(), String::new());
         for number in numbers {
@@ -249,7 +252,7 @@ impl Drop for Server {
     }
 }
 
-/// Files with the tokens of those who signed in.
+/// Files with the tokens of the users that signed in.
 pub(crate) struct Tokens {
     pub(crate) access: PathBuf,
     pub(crate) refresh: PathBuf,

@@ -1,4 +1,4 @@
-//! What the server weighs.
+//! Measures the resources that the server needs.
 
 use std::{path::Path, time::Duration};
 
@@ -10,16 +10,16 @@ use crate::{
     servers::Server,
 };
 
-/// Weighs it on an embedded database, and once more after `soak` of sign-ins.
+/// Measures the server on an embedded database, and its memory again after sign-ins for the time `soak`.
 pub(crate) async fn weigh(folder: &Path, soak: Duration, report: &mut Report) {
     const MIB: f64 = 1024.0 * 1024.0;
-    let size = std::fs::metadata(crate::servers::program()).expect("it is there").len();
+    let size = std::fs::metadata(crate::servers::program()).expect("the program exists").len();
     let size = f64::from(u32::try_from(size).unwrap_or(u32::MAX)) / MIB;
     report.push(Row::weight("the binary", size, "MiB", 20.0));
-    // Once to make the database, and then as often as any other.
+    // The first start creates the database, so the second one is measured.
     drop(Server::start(folder, &[]));
     let server = Server::start(folder, &[]);
-    report.push(Row::weight("start to first answer", server.start.as_secs_f64() * 1_000.0, "ms", 150.0));
+    report.push(Row::weight("start to first response", server.start.as_secs_f64() * 1_000.0, "ms", 150.0));
     report.push(Row::weight("resident, idle", server.resident(), "MiB", 40.0));
     let tokens = server.tokens(0..64).await;
     let sign = Load {
@@ -47,7 +47,7 @@ pub(crate) async fn weigh(folder: &Path, soak: Duration, report: &mut Report) {
     for threads in [2, 16] {
         let server = Server::on_threads(folder, threads);
         for phone in mobile_phones() {
-            // More than there are threads, so that most threads see each phone.
+            // More connections than threads, so that most threads see each phone.
             server.send_codes(&phone, 2 * threads).await;
         }
         report.push(Row::weight(
@@ -64,7 +64,7 @@ pub(crate) async fn weigh(folder: &Path, soak: Duration, report: &mut Report) {
         idle.push(connection);
     }
     let answered = reqwest::get(format!("http://{}/health/ready", server.address)).await.is_ok();
-    assert!(answered, "it answers beside {} idle connections", idle.len());
+    assert!(answered, "the server must respond while {} connections are idle", idle.len());
     let held = f64::from(u32::try_from(idle.len()).unwrap_or(u32::MAX));
     report.push(Row::count("idle connections held", held, 10_000.0));
 }

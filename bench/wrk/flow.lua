@@ -1,8 +1,9 @@
--- What wrk asks for. Arguments: what to do; a file with tokens, one a line; the number of the first
--- phone; how many phones there are, after which it begins again.
+-- Requests of wrk. Arguments: the flow; the path, or further fields of a sign-in; a file with one token per
+-- line; the number of the first phone; the number of phones, after which the script starts again with the
+-- first.
 --
--- A flow takes two requests, of which the second needs what the first was answered: the answers wait
--- in `ready` for the next request on whichever connection.
+-- A sign-in or refresh needs data of an earlier response. This data is kept in `ready` until the next request
+-- on any connection.
 
 local flow, path, tokens, first, phones
 local ready, sent = {}, 0
@@ -19,7 +20,7 @@ function init(args)
   tokens = read(args[3])
   wrk.headers["Content-Type"] = "application/json"
   if flow == "refresh" then ready = tokens end
-  -- What wrk need not do for each answer it had better not: it shares the machine with the server.
+  -- wrk shares the machine with the server, so responses are not handled if the flow does not need them.
   if not responses[flow] then response = nil end
 end
 
@@ -58,13 +59,14 @@ end
 
 function requests.refresh()
   local token = table.remove(ready)
-  -- More requests under way than there are sessions: the same once more, which is answered the same.
+  -- If more requests are in progress than there are sessions, a token is sent again: the response is the
+  -- same.
   return post("/auth/jwt/refresh/", '{"refresh":"' .. (token or tokens[1] or "") .. '"}')
 end
 
 function requests.sign()
-  local answer = table.remove(ready)
-  if answer then return post("/auth/jwt/get_by_phone/", answer) end
+  local sign_in = table.remove(ready)
+  if sign_in then return post("/auth/jwt/get_by_phone/", sign_in) end
   return post("/auth/send_code/", '{"phone":"' .. phone() .. '"}')
 end
 
