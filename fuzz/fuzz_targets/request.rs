@@ -24,8 +24,8 @@ const SECRET: &str = "BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc";
 /// Maximum number of requests of one input that are sent.
 const MAX_REQUESTS: usize = 6;
 
-/// Requests that are sent before every input. They create Anna, then Boris, invited by Anna, and send a code to
-/// Vera. The tokens are those of Anna, the invite code and the id are those of Boris.
+/// Requests that are sent before every input. They create Anna, then Boris, invited by Anna, and send a code
+/// to Vera. The tokens are those of Anna, the invite code and the id are those of Boris.
 const BEFORE: &[u8] = include_bytes!("request/before.http");
 
 /// Committed OpenAPI document.

@@ -98,8 +98,8 @@ fn is_ours(header: &str, key: &Key) -> bool {
     key.header.is_some_and(|ours| read(ours) == Some(given))
 }
 
-/// Claims that an access token must have. Other claims are ignored. The type is derived with serde, which also
-/// accepts a list for a struct and an object for the name of a variant.
+/// Claims that an access token must have. Other claims are ignored. The type is derived with serde, which
+/// also accepts a list for a struct and an object for the name of a variant.
 #[derive(Deserialize)]
 struct Claims {
     iss: String,
