@@ -23,7 +23,7 @@ PASSWORD = "failover"
 AS_POSTGRES = "setpriv --reuid=postgres --regid=postgres --init-groups".split()
 VARIANTS = ("hosts", "haproxy", "haproxy-loose", "pgbouncer")
 
-# Roles of standbys that have every acknowledged commit, or of which one has it.
+# Roles of standbys of which each, or at least one, has every acknowledged commit.
 SYNCHRONOUS = ("sync_standby", "quorum_standby")
 
 # Time without a commit, seen by the harness, from which the database counts as interrupted.
@@ -289,7 +289,7 @@ class Servers:
             wait_for(f"server {process.name}", 20, lambda: self.is_ready(process, port))
 
     def leads_to_primary(self):
-        """Returns `True` if HAProxy has marked both standbys as down. At first it takes all hosts in turn."""
+        """Returns `True` if HAProxy has marked both standbys as down. At first it uses all hosts, round robin."""
         statement = "SELECT pg_is_in_recovery()"
         return all(postgres.query(HUB, statement, port=self.balancer_port) == [["f"]] for _ in self.nodes)
 
@@ -301,7 +301,7 @@ class Servers:
 
 
 class Cluster:
-    """Everything that runs, and the changes of it that faults and repairs make."""
+    """All processes, and the changes that faults and repairs make to them."""
 
     def __init__(self, tools, variants, synchronous_mode, directory, logs):
         self.directory, self.logs = directory, logs

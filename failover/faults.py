@@ -1,6 +1,6 @@
-"""The faults. Each function injects one, and returns as soon as the service is expected to work again.
+"""Faults. Each function injects a fault, and returns as soon as the service is expected to work again.
 
-What is still broken then, `Cluster.repair` restores.
+`Cluster.repair` restores the rest of the cluster afterwards.
 """
 import dataclasses
 import os
@@ -15,7 +15,7 @@ from cluster import ClosingBalancer
 class Fault:
     name: str
     inject: Callable
-    # Whether only variants with a balancer have it.
+    # `True` if only variants with a balancer have the fault.
     needs_balancer: bool = False
 
 
@@ -45,7 +45,7 @@ def kill_postmaster(cluster, start):
 
 @fault("host-lost")
 def lose_host(cluster, start):
-    """Takes the power from the primary's host: no packet leaves it any more, not even to close connections."""
+    """Simulates a power loss of the primary's host: it sends no more packets, not even to close connections."""
     primary = cluster.primary()
     primary.connect_cable(False)
     primary.kill()

@@ -1,4 +1,4 @@
-"""Clients of one variant: their requests, the responses, and what the service acknowledged.
+"""Clients of one variant: their requests, the responses, and the data that the service acknowledged.
 
 Sign-ins, reads and concurrent redemptions start at a fixed rate, whether earlier ones have finished or not. So an
 outage does not reduce the load. Chains of refreshes run one after another, as an app does.
@@ -30,7 +30,7 @@ class Clients:
     def __init__(self, ports):
         self.ports = ports
         self.servers = itertools.cycle(ports)
-        # Phones of users who sign in again, each in one request at a time.
+        # Phones of users that sign in again, each in one request at a time.
         self.known = collections.deque()
         self.phones = (f"+7960{number:07}" for number in itertools.count(1_000_000))
         self.responses = []

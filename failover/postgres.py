@@ -1,7 +1,7 @@
 """A client of PostgreSQL that sends simple queries, with a time limit for each step.
 
-It exists because the suite may use nothing but the standard library, and because starting `psql` thirty times a
-second slows down what is measured. It knows no authentication except `trust`.
+It exists because the suite uses only the standard library, and because starting `psql` thirty times a
+second slows down the measured programs. It supports only `trust` authentication.
 """
 import socket
 import struct
@@ -73,6 +73,6 @@ def parse_error(body):
 
 
 def query(host, statement, database="postgres", port=5432, timeout=1.0):
-    """Runs one statement on a connection of its own."""
+    """Runs one statement on a new connection."""
     with Connection(host, database, port, timeout) as connection:
         return connection.query(statement)

@@ -72,7 +72,7 @@ def measure(fault, service, clients, cluster, start, interruption, ready):
 
 
 def find_lost(service, clients, cluster, start):
-    """Compares what was acknowledged with the database and the API. Returns what is lost, and codes redeemed twice."""
+    """Compares acknowledged data with the database and the API. Returns lost data, and codes redeemed twice."""
     database = postgres.Connection(cluster.primary().address, service.database, timeout=10)
     with database:
         users = {tuple(row) for row in database.query("SELECT id, phone FROM referral.users")}
@@ -88,7 +88,7 @@ def find_lost(service, clients, cluster, start):
             lost.append(f"lost session {session.session}, {when}")
         else:
             intact.append(session)
-    # What is lost counts for one fault only.
+    # Lost data counts for one fault only.
     clients.sign_ins = intact
     twice = []
     for phone, redeemed in clients.redemptions.items():

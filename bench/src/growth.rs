@@ -85,8 +85,8 @@ impl Crowd {
         let access = std::fs::read_to_string(&self.tokens.access).expect("tokens");
         let token = access.lines().next().expect("a token");
         let url = format!("http://{}/api/v1{path}", self.server.address);
-        let answer = self.client.get(url).bearer_auth(token).send().await.expect("a response");
-        answer.json().await.expect("JSON")
+        let response = self.client.get(url).bearer_auth(token).send().await.expect("a response");
+        response.json().await.expect("JSON")
     }
 
     /// Returns the path of a page in the middle of the list, reached through cursors.
@@ -119,10 +119,10 @@ impl Crowd {
                 let body = json!({ "phone": phone, "code": sent["code"], "challenge_id": sent["challenge_id"],
                                    "invited_by_code": invited_by_code });
                 let started = Instant::now();
-                let answer = post("/auth/jwt/get_by_phone/", body).await;
+                let response = post("/auth/jwt/get_by_phone/", body).await;
                 if !invited_by_code.is_null() {
                     took += started.elapsed();
-                    assert_eq!(answer["invitation"], "accepted", "{answer}");
+                    assert_eq!(response["invitation"], "accepted", "{response}");
                 }
             }
         }

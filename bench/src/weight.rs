@@ -63,8 +63,8 @@ pub(crate) async fn weigh(folder: &Path, soak: Duration, report: &mut Report) {
         let Ok(connection) = tokio::net::TcpStream::connect(&server.address).await else { break };
         idle.push(connection);
     }
-    let answered = reqwest::get(format!("http://{}/health/ready", server.address)).await.is_ok();
-    assert!(answered, "the server must respond while {} connections are idle", idle.len());
+    let is_served = reqwest::get(format!("http://{}/health/ready", server.address)).await.is_ok();
+    assert!(is_served, "the server must respond while {} connections are idle", idle.len());
     let held = f64::from(u32::try_from(idle.len()).unwrap_or(u32::MAX));
     report.push(Row::count("idle connections held", held, 10_000.0));
 }

@@ -155,7 +155,7 @@ impl Answer {
         serde_json::from_slice(&self.body).unwrap_or_default()
     }
 
-    /// What holds of every answer: its headers, its form, and that the document knows it.
+    /// Checks a response: its headers, its format, and that the document lists it.
     fn check(&self, method: &Method, path: &str) {
         let text = String::from_utf8_lossy(&self.body);
         let (status, json) = (self.status, self.json());
