@@ -17,9 +17,9 @@ async fn send_code(client: &Client, phone: &str) -> Value {
     client.post(SEND, &json!({ "phone": phone })).await.ok()
 }
 
-/// The code that was sent, and one that was not.
+/// Returns the code that was sent, and a wrong code of the same length.
 fn right_and_wrong(sent: &Value) -> (String, String) {
-    let right = sent["code"].as_str().expect("the development sender reveals it").to_owned();
+    let right = sent["code"].as_str().expect("the development sender reveals the code").to_owned();
     let wrong = right.chars().map(|digit| if digit == '9' { '0' } else { '9' }).collect();
     (right, wrong)
 }
@@ -46,7 +46,7 @@ async fn a_code_is_sent_and_redeemed() {
 }
 
 #[tokio::test]
-async fn a_code_is_read_as_people_and_older_clients_send_it() {
+async fn a_code_is_accepted_as_a_number_and_in_common_spellings() {
     let service = Service::start().await;
     for round in 0..20 {
         let sent = send_code(&service.client, ANNA).await;
@@ -62,7 +62,7 @@ async fn a_code_is_read_as_people_and_older_clients_send_it() {
 }
 
 #[tokio::test]
-async fn an_invite_code_is_accepted_once_and_for_good() {
+async fn an_accepted_invite_code_cannot_be_replaced() {
     let service = Service::start().await;
     let anna = service.enter(ANNA, None).await;
     let code = service.client.invite_code(&anna).await;
@@ -85,7 +85,7 @@ async fn an_invite_code_is_accepted_once_and_for_good() {
 }
 
 #[tokio::test]
-async fn a_bad_invite_code_is_named_and_leaves_the_code_usable() {
+async fn an_invalid_invite_code_is_reported_and_leaves_the_one_time_code_usable() {
     let service = Service::start().await;
     let anna = service.enter(ANNA, None).await;
     let annas = service.client.invite_code(&anna).await;
@@ -107,7 +107,7 @@ async fn a_bad_invite_code_is_named_and_leaves_the_code_usable() {
 }
 
 #[tokio::test]
-async fn a_wrong_an_expired_a_used_and_an_unknown_code_get_one_answer() {
+async fn wrong_expired_used_and_unknown_codes_get_the_same_response() {
     let service = Service::start().await;
     let client = &service.client;
     let mut answers = Vec::new();
@@ -137,7 +137,7 @@ async fn a_wrong_an_expired_a_used_and_an_unknown_code_get_one_answer() {
 }
 
 #[tokio::test]
-async fn wrong_fields_are_all_named_at_once() {
+async fn all_invalid_fields_are_reported_together() {
     let service = Service::start().await;
     let body =
         json!({ "phone": "+7", "code": "12x4", "invited_by_code": 7, "challenge_id": "x", "extra": 1 });
@@ -150,7 +150,7 @@ async fn wrong_fields_are_all_named_at_once() {
 }
 
 #[tokio::test]
-async fn one_wrong_field_names_the_problem() {
+async fn a_single_invalid_field_determines_the_code_of_the_problem() {
     let service = Service::start().await;
     for (body, code, field) in [
         (json!({}), "required", "phone"),
@@ -171,7 +171,7 @@ async fn one_wrong_field_names_the_problem() {
 }
 
 #[tokio::test]
-async fn the_cool_down_tells_how_long_to_wait_and_waiting_helps() {
+async fn a_code_can_be_sent_again_after_retry_after() {
     let service = Service::with_policy(Policy::standard()).await;
     assert_eq!(send_code(&service.client, ANNA).await["resend_in"], 60);
     service.clock.advance(MINUTE / 4);
@@ -184,7 +184,7 @@ async fn the_cool_down_tells_how_long_to_wait_and_waiting_helps() {
 }
 
 #[tokio::test]
-async fn the_strict_policy_asks_for_six_digits_and_the_challenge() {
+async fn the_strict_policy_requires_six_digits_and_the_challenge() {
     let mut policy = Policy::strict();
     policy.regions = Some(Regions::All);
     policy.messages_per_day = Some(Budget::Messages(100));
@@ -198,7 +198,7 @@ async fn the_strict_policy_asks_for_six_digits_and_the_challenge() {
 }
 
 #[tokio::test]
-async fn a_message_is_in_the_language_that_is_asked_for() {
+async fn a_message_is_in_the_requested_language() {
     let outbox = Outbox::default();
     let service = Service::with(Policy::development(), Arc::new(outbox.clone())).await;
     let (english, russian, kazakh) = (" is your code to sign in.", "Код для входа ", "Кіру коды: ");
@@ -210,7 +210,7 @@ async fn a_message_is_in_the_language_that_is_asked_for() {
         (None, &["*, \"@evil.example #1\", zz"], english),
         (Some(Value::Null), &["ru"], russian),
         (Some(json!("KK-kz")), &["ru"], kazakh),
-        // What was asked for is not there: not the header decides, but the service.
+        // No text for the requested locale: the default of the service is used, not the header.
         (Some(json!("zz")), &["ru"], english),
     ] {
         let mut body = json!({ "phone": ANNA });
@@ -224,7 +224,11 @@ async fn a_message_is_in_the_language_that_is_asked_for() {
         let answer = service.client.send(request).await;
         assert_eq!(answer.header("cache-control"), Some("no-store"));
         let sent = answer.ok();
-        assert_eq!(sent.as_object().map(serde_json::Map::len), Some(5), "nothing of the language: {sent}");
+        assert_eq!(
+            sent.as_object().map(serde_json::Map::len),
+            Some(5),
+            "the response must not contain the language: {sent}"
+        );
 
         let texts = outbox.take();
         let rest = texts[0].replace(|c: char| c.is_ascii_digit(), "");
@@ -233,7 +237,7 @@ async fn a_message_is_in_the_language_that_is_asked_for() {
 }
 
 #[tokio::test]
-async fn a_message_that_was_refused_costs_no_cool_down_and_one_that_may_be_sent_does() {
+async fn only_a_message_that_may_have_been_sent_starts_the_resend_interval() {
     let refusing = Service::with(Policy::standard(), Arc::new(BrokenSender { knows: true })).await;
     for _ in 0..3 {
         let answer = refusing.client.post(SEND, &json!({ "phone": ANNA })).await;
@@ -241,12 +245,12 @@ async fn a_message_that_was_refused_costs_no_cool_down_and_one_that_may_be_sent_
     }
     let silent = Service::with(Policy::standard(), Arc::new(BrokenSender { knows: false })).await;
     let sent = send_code(&silent.client, ANNA).await;
-    assert!(sent.get("code").is_none(), "a real sender reveals nothing");
+    assert!(sent.get("code").is_none(), "a production sender must not reveal the code");
     silent.client.post(SEND, &json!({ "phone": ANNA })).await.assert_problem(429, "too_many_requests");
 }
 
 #[tokio::test]
-async fn a_token_is_verified_with_its_kind() {
+async fn a_token_is_verified_together_with_its_type() {
     let service = Service::start().await;
     let client = &service.client;
     let anna = service.enter(ANNA, None).await;
@@ -266,7 +270,7 @@ async fn a_token_is_verified_with_its_kind() {
 }
 
 #[tokio::test]
-async fn a_refresh_token_is_exchanged_and_a_copy_of_an_old_one_ends_the_session() {
+async fn a_refresh_token_is_exchanged_and_reuse_of_an_old_one_ends_the_session() {
     let service = Service::start().await;
     let client = &service.client;
     let anna = service.enter(ANNA, None).await;
@@ -274,7 +278,7 @@ async fn a_refresh_token_is_exchanged_and_a_copy_of_an_old_one_ends_the_session(
     assert_eq!((&second["token_type"], &second["expires_in"]), (&json!("Bearer"), &json!(900)));
     assert_ne!(second["refresh"], json!(anna.refresh));
     let repeated = client.post(REFRESH, &json!({ "refresh": anna.refresh })).await.ok();
-    assert_eq!(repeated, second, "byte for byte");
+    assert_eq!(repeated, second, "the repeated response must be identical");
 
     let access = second["access"].as_str().expect("a token");
     client.get("/users/current_user/", access).await.ok();
@@ -285,7 +289,7 @@ async fn a_refresh_token_is_exchanged_and_a_copy_of_an_old_one_ends_the_session(
 }
 
 #[tokio::test]
-async fn an_inactive_user_is_out_at_once() {
+async fn deactivating_a_user_takes_effect_immediately() {
     let service = Service::start().await;
     let anna = service.enter(ANNA, None).await;
     let id = referral_core::UserId(anna.id.parse().expect("a UUID"));

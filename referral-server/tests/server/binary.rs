@@ -1,4 +1,4 @@
-//! The program itself: how it starts, what it makes, what it refuses, and how it ends.
+//! Tests of the program: start, created files, rejected settings, and shutdown.
 
 use std::{
     io::{BufRead, BufReader, Read as _, Write as _},
@@ -14,7 +14,7 @@ use crate::service::{ANNA, BORIS, Client};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_referral-server");
 
-/// A program that is running.
+/// Running program.
 pub(crate) struct Program {
     child: Child,
     pub(crate) client: Client,
@@ -22,15 +22,15 @@ pub(crate) struct Program {
     log: PathBuf,
 }
 
-/// The program, with an empty environment: an unknown `REFERRAL_…` variable is an error, and those of this
-/// test suite are unknown to the program.
+/// Returns the command that runs the program with an empty environment. The program rejects unknown
+/// `REFERRAL_…` variables, such as those of this test suite.
 pub(crate) fn command(folder: &Path) -> Command {
     isolated(tied(PROGRAM), folder)
 }
 
-/// A command whose process ends with the thread that starts it, also if that is killed.
+/// Returns a command whose process ends with the thread that starts it, even if that thread is killed.
 pub(crate) fn tied(program: &str) -> Command {
-    // Of the package `util-linux`. It replaces itself with the program.
+    // `setpriv` is part of the package `util-linux`. It replaces itself with the program.
     let setpriv = Path::new("/usr/bin/setpriv");
     if !setpriv.exists() {
         return Command::new(program);
@@ -46,45 +46,45 @@ fn isolated(mut command: Command, folder: &Path) -> Command {
 }
 
 impl Program {
-    /// Starts the program on a free port and waits until it says where it listens.
+    /// Starts the program on a free port and waits until it prints its address.
     pub(crate) fn start(folder: &Path, arguments: &[&str]) -> Self {
         Self::start_with(folder, arguments, &[])
     }
 
-    /// The same, with variables in its environment.
+    /// Starts the program like [`Self::start`], with variables in its environment.
     pub(crate) fn start_with(folder: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> Self {
         let mut command = command(folder);
         command.args(["--listen", "127.0.0.1:0"]).args(arguments).envs(environment.iter().copied());
         Self::spawn(folder, command)
     }
 
-    /// Starts the program at the address that the arguments name.
+    /// Starts the program at the address in the arguments.
     pub(crate) fn start_at(folder: &Path, arguments: &[&str]) -> Self {
         let mut command = command(folder);
         command.args(arguments);
         Self::spawn(folder, command)
     }
 
-    /// Starts a command that runs the program and waits until it says where it listens.
+    /// Starts a command that runs the program and waits until it prints its address.
     fn spawn(folder: &Path, mut command: Command) -> Self {
-        // Into a file: a pipe that nobody reads fills up, and then the program waits.
+        // The log goes into a file: a pipe without a reader fills up, and then writing blocks.
         let log = folder.join("log");
         let stderr = std::fs::File::create(&log).expect("a file");
-        let mut child = command.stdout(Stdio::piped()).stderr(stderr).spawn().expect("it starts");
-        let output = BufReader::new(child.stdout.take().expect("its output"));
+        let mut child = command.stdout(Stdio::piped()).stderr(stderr).spawn().expect("the program starts");
+        let output = BufReader::new(child.stdout.take().expect("standard output is piped"));
         let Some((address, greeting)) = read_greeting(output) else {
-            panic!("it did not start: {}", std::fs::read_to_string(&log).expect("text"));
+            panic!("the program did not start: {}", std::fs::read_to_string(&log).expect("text"));
         };
         let client = Client::new(address);
         Self { child, client, greeting, log }
     }
 
-    /// Asks it to end, as an operator does.
+    /// Sends SIGTERM, as an operator does.
     fn terminate(&self) {
         terminate(&self.child);
     }
 
-    /// Has it read its keys again, and returns what it logged of that.
+    /// Makes the program reload its keys, and returns the log line of the outcome.
     pub(crate) fn reload(&mut self) -> String {
         let reloads = |log: &str| log.matches("reload").count();
         let before = reloads(&self.logged());
@@ -94,19 +94,19 @@ impl Program {
             if log.ends_with('\n') && reloads(&log) > before {
                 return log.lines().last().unwrap_or_default().to_owned();
             }
-            assert!(self.child.try_wait().expect("a child").is_none(), "it ended: {log}");
+            assert!(self.child.try_wait().expect("a child").is_none(), "the program ended: {log}");
         }
     }
 
-    /// The figures for Prometheus.
+    /// Returns the metrics for Prometheus.
     pub(crate) async fn metrics(&self) -> String {
         let url = self.greeting.iter().find_map(|line| line.trim().strip_prefix("Metrics "));
-        let page = self.client.http.get(url.expect("an address").trim()).send().await.expect("an answer");
+        let page = self.client.http.get(url.expect("an address").trim()).send().await.expect("a response");
         assert_eq!(page.status(), 200);
         page.text().await.expect("text")
     }
 
-    /// A size in KiB from `/proc`, such as `VmHWM`, the most memory that has been resident.
+    /// Returns a size in KiB from `/proc`, such as `VmHWM`, the peak of the resident memory.
     pub(crate) fn memory(&self, field: &str) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("Linux");
         let line = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
@@ -118,15 +118,15 @@ impl Program {
         std::fs::read_to_string(&self.log).expect("text")
     }
 
-    /// Ends it, and returns what it logged.
+    /// Ends the program and returns its log.
     pub(crate) fn stop(mut self) -> String {
         self.terminate();
-        assert!(self.child.wait().expect("it ended").success());
+        assert!(self.child.wait().expect("the program ended").success());
         self.logged()
     }
 }
 
-/// Reads what the program prints at its start. Returns `None` if it does not start.
+/// Reads the output of the program at its start. Returns `None` if it does not start.
 pub(crate) fn read_greeting(output: impl BufRead) -> Option<(SocketAddr, Vec<String>)> {
     let mut greeting = Vec::new();
     for line in output.lines() {
@@ -140,7 +140,7 @@ pub(crate) fn read_greeting(output: impl BufRead) -> Option<(SocketAddr, Vec<Str
     Some((address.expect("an address"), greeting))
 }
 
-/// Asks a program to end, as an operator does.
+/// Sends SIGTERM to a program, as an operator does.
 pub(crate) fn terminate(child: &Child) {
     signal(child, "-TERM");
 }
@@ -161,15 +161,16 @@ pub(crate) fn run(folder: &Path, arguments: &[&str]) -> Output {
     run_with(folder, arguments, &[])
 }
 
-/// The same, with variables in its environment.
+/// Runs the program like [`run`], with variables in its environment.
 pub(crate) fn run_with(folder: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> Output {
     finish(command(folder).args(arguments).envs(environment.iter().copied()))
 }
 
-/// Runs a program that must end by itself, and ends it if it begins to serve.
+/// Runs a program that must end by itself, and kills it if it starts to serve.
 fn finish(command: &mut Command) -> Output {
-    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
-    let mut output = BufReader::new(child.stdout.take().expect("its output"));
+    let mut child =
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program starts");
+    let mut output = BufReader::new(child.stdout.take().expect("standard output is piped"));
     let mut stdout = Vec::new();
     while output.read_until(b'\n', &mut stdout).expect("readable") > 0 {
         if String::from_utf8_lossy(&stdout).contains(" listens on ") {
@@ -177,22 +178,22 @@ fn finish(command: &mut Command) -> Output {
             break;
         }
     }
-    let ended = child.wait_with_output().expect("it ended");
+    let ended = child.wait_with_output().expect("the program ended");
     Output { stdout, ..ended }
 }
 
 pub(crate) fn folder() -> TempDir {
-    tempfile::tempdir().expect("a folder")
+    tempfile::tempdir().expect("a directory")
 }
 
 #[cfg(unix)]
 pub(crate) fn mode(path: &Path) -> u32 {
     use std::os::unix::fs::PermissionsExt as _;
-    std::fs::metadata(path).expect("it is there").permissions().mode() & 0o777
+    std::fs::metadata(path).expect("the file exists").permissions().mode() & 0o777
 }
 
 #[tokio::test]
-async fn without_any_setting_it_is_ready_to_use() {
+async fn the_server_is_usable_without_settings() {
     let folder = folder();
     let program = Program::start(folder.path(), &[]);
     assert!(program.greeting[1].contains("/docs/"), "{:?}", program.greeting);
@@ -220,7 +221,7 @@ async fn without_any_setting_it_is_ready_to_use() {
 }
 
 #[tokio::test]
-async fn a_data_folder_may_have_any_name() {
+async fn a_data_directory_may_have_any_name() {
     let folder = folder();
     for name in ["50%41", "what?mode=ro", "имя с пробелом", "#"] {
         let program = Program::start(folder.path(), &["--data-dir", name]);
@@ -231,15 +232,15 @@ async fn a_data_folder_may_have_any_name() {
 }
 
 #[tokio::test]
-async fn a_log_that_cannot_be_written_takes_no_request_with_it() {
+async fn an_unwritable_log_fails_no_request() {
     let folder = folder();
     let mut command = command(folder.path());
     command.args(["--listen", "127.0.0.1:0"]).stdout(Stdio::piped());
-    // A pipe whose reader is gone.
+    // A pipe whose reader is closed.
     let (reader, writer) = std::io::pipe().expect("a pipe");
     drop(reader);
-    let mut child = command.stderr(writer).spawn().expect("it starts");
-    let mut output = BufReader::new(child.stdout.take().expect("its output"));
+    let mut child = command.stderr(writer).spawn().expect("the program starts");
+    let mut output = BufReader::new(child.stdout.take().expect("standard output is piped"));
     let mut line = String::new();
     output.read_line(&mut line).expect("a line");
     let address = line.trim().split("http://").nth(1).expect("an address");
@@ -248,11 +249,11 @@ async fn a_log_that_cannot_be_written_takes_no_request_with_it() {
         client.enter(ANNA, None).await;
     }
     child.kill().expect("killed");
-    child.wait().expect("it ended");
+    child.wait().expect("the program ended");
 }
 
 #[tokio::test]
-async fn a_restart_forgets_nothing() {
+async fn a_restart_preserves_tokens_and_codes() {
     let folder = folder();
     let program = Program::start(folder.path(), &[]);
     let anna = program.client.enter(ANNA, None).await;
@@ -266,31 +267,31 @@ async fn a_restart_forgets_nothing() {
 }
 
 #[tokio::test]
-async fn a_request_under_way_is_answered_before_the_end() {
+async fn a_request_in_progress_gets_a_response_before_the_shutdown() {
     let folder = folder();
     let mut program = Program::start(folder.path(), &[]);
     let address = program.client.address;
     let body = json!({ "phone": ANNA }).to_string();
-    let (begin, rest) = body.split_at(5);
+    let (start, rest) = body.split_at(5);
     let mut connection = TcpStream::connect(address).expect("connected");
     let length = body.len();
     write!(
         connection,
         "POST /api/v1/auth/send_code/ HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
-         Content-Length: {length}\r\n\r\n{begin}"
+         Content-Length: {length}\r\n\r\n{start}"
     )
     .expect("written");
-    // An answer on another connection, so that the first has been accepted.
+    // After a response on another connection, the first one has been accepted.
     program.client.enter(BORIS, None).await;
 
     program.terminate();
-    // It no longer listens: then it has begun to end.
+    // The shutdown has started as soon as the program no longer listens.
     while TcpStream::connect(address).is_ok() {}
     connection.write_all(rest.as_bytes()).expect("written");
     let mut answer = String::new();
-    connection.read_to_string(&mut answer).expect("an answer");
+    connection.read_to_string(&mut answer).expect("a response");
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
-    assert!(program.child.wait().expect("it ended").success());
+    assert!(program.child.wait().expect("the program ended").success());
 }
 
 #[tokio::test]
@@ -303,7 +304,7 @@ async fn a_draining_server_is_not_ready_and_serves_all_other_requests() {
     };
     assert_eq!(ready().await.header("connection"), None);
     program.terminate();
-    // The signal takes effect at some moment.
+    // The signal takes effect asynchronously.
     let not_ready = loop {
         let response = ready().await;
         if response.status != 200 {
@@ -325,10 +326,10 @@ async fn a_draining_server_is_not_ready_and_serves_all_other_requests() {
     let log = program.logged();
     assert!(log.contains("draining delay=1h"), "{log}");
     assert!(!log.contains("shutting down") && !log.contains("ERROR"), "{log}");
-    assert!(program.reload().contains("reloaded the keys"), "keys are reloaded while draining");
-    // The second signal ends it, an hour before its time.
+    assert!(program.reload().contains("reloaded the keys"), "keys must be reloaded while draining");
+    // The second signal ends the program before the drain delay has passed.
     program.terminate();
-    assert_eq!(program.child.wait().expect("it ended").code(), Some(128 + 15));
+    assert_eq!(program.child.wait().expect("the program ended").code(), Some(128 + 15));
 }
 
 #[tokio::test]
@@ -339,29 +340,30 @@ async fn a_second_signal_ends_a_server_that_waits_for_requests() {
     let mut connection = TcpStream::connect(address).expect("connected");
     let head = "POST /api/v1/auth/send_code/ HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n";
     connection.write_all(head.as_bytes()).expect("written");
-    // A response on another connection, so that the first has been accepted.
+    // After a response on another connection, the first one has been accepted.
     program.client.enter(BORIS, None).await;
     program.terminate();
     while TcpStream::connect(address).is_ok() {}
     assert!(program.logged().contains("shutting down"));
-    assert!(program.child.try_wait().expect("a child").is_none(), "it waits for the request");
+    assert!(program.child.try_wait().expect("a child").is_none(), "the program must wait for the request");
     signal(&program.child, "-INT");
-    assert_eq!(program.child.wait().expect("it ended").code(), Some(128 + 2));
+    assert_eq!(program.child.wait().expect("the program ended").code(), Some(128 + 2));
 }
 
 #[tokio::test]
-async fn what_was_answered_survives_a_kill_and_no_user_is_half_made() {
+async fn acknowledged_sign_ups_survive_a_kill_and_users_are_complete() {
     survive_a_kill(&[]).await;
 }
 
-/// Signs up with several clients, kills the program meanwhile, and looks for what it answered.
+/// Signs up users with several clients, kills the program meanwhile, and checks that acknowledged users
+/// exist.
 pub(crate) async fn survive_a_kill(arguments: &[&str]) {
     let folder = folder();
     let mut program = Program::start(folder.path(), arguments);
     let anna = program.client.enter(ANNA, None).await;
     let code = program.client.invite_code(&anna).await;
 
-    // Sign-ups go on in parallel until the program is killed under them.
+    // Concurrent sign-ups continue until the program is killed.
     let mut tasks = Vec::new();
     for worker in 0..8 {
         let (client, code) = (program.client.clone(), code.clone());
@@ -382,7 +384,7 @@ pub(crate) async fn survive_a_kill(arguments: &[&str]) {
             answered
         }));
     }
-    // Until some were answered: then it is in the midst of it.
+    // Wait until some sign-ups have succeeded, so that the kill interrupts others.
     while program.client.get("/users/?limit=1", &anna.access).await.ok()["count"].as_u64() < Some(50) {}
     program.child.kill().expect("killed");
     let mut answered = Vec::new();
@@ -393,7 +395,11 @@ pub(crate) async fn survive_a_kill(arguments: &[&str]) {
     let program = Program::start(folder.path(), arguments);
     let count = program.client.get("/users/?limit=1", &anna.access).await.ok()["count"].as_u64();
     let user = program.client.get("/users/current_user/", &anna.access).await.ok();
-    assert_eq!(user["invited_count"].as_u64().map(|invited| invited + 1), count, "each with its inviter");
+    assert_eq!(
+        user["invited_count"].as_u64().map(|invited| invited + 1),
+        count,
+        "each user must have an inviter"
+    );
     for phone in answered {
         let path = format!("/users/?phone={}", phone.replace('+', "%2B"));
         let found = program.client.get(&path, &anna.access).await.ok();
@@ -401,7 +407,7 @@ pub(crate) async fn survive_a_kill(arguments: &[&str]) {
     }
 }
 
-/// The answer's body, or nothing if the server is gone.
+/// Sends a request and returns the body of the response, or `None` if the server is not running.
 async fn try_post(client: &Client, path: &str, body: &serde_json::Value) -> Option<serde_json::Value> {
     let response = client.request(reqwest::Method::POST, path).json(body).send().await.ok()?;
     assert!(response.status().is_success());
@@ -409,7 +415,7 @@ async fn try_post(client: &Client, path: &str, body: &serde_json::Value) -> Opti
 }
 
 #[tokio::test]
-async fn the_log_has_no_phone_no_code_and_no_token() {
+async fn the_log_contains_no_phone_code_or_token() {
     let folder = folder();
     let program =
         Program::start(folder.path(), &["--log", "trace", "--code-length", "10", "--log-format", "json"]);
@@ -426,19 +432,19 @@ async fn the_log_has_no_phone_no_code_and_no_token() {
     let log = program.stop();
     assert!(log.contains("signIn") && log.contains("user created"), "{log}");
     for secret in ["9608543017", &code, &access, &refresh] {
-        assert!(!log.contains(secret), "the log has {secret}");
+        assert!(!log.contains(secret), "the log contains {secret}");
     }
     let data = folder.path().join("referral-data");
     let database = std::fs::read(data.join("referral.db")).expect("the database");
-    assert!(!data.join("referral.db-wal").exists(), "whoever copies the file has everything");
+    assert!(!data.join("referral.db-wal").exists(), "the database must be a single file after the shutdown");
     let holds = |needle: &str| database.windows(needle.len()).any(|window| window == needle.as_bytes());
     assert!(holds("79608543017") && !holds(&code) && !holds(&access) && !holds(&refresh));
 }
 
 #[test]
-fn the_development_sender_refuses_settings_for_production_and_names_all_of_them() {
+fn the_development_sender_rejects_production_settings_and_names_all_of_them() {
     let folder = folder();
-    // What docs/operations.md sets behind nginx, and a misspelt name for the gateways.
+    // The settings of docs/operations.md behind nginx, and an empty path of the gateways.
     let environment = [
         ("REFERRAL_LISTEN", "0.0.0.0:0"),
         ("REFERRAL_DATABASE_URL", "postgres://referral:hunter2@127.0.0.1:1/referral"),
@@ -463,11 +469,11 @@ fn the_development_sender_refuses_settings_for_production_and_names_all_of_them(
     ] {
         assert!(error.contains(named), "{named}: {error}");
     }
-    assert_eq!(std::fs::read_dir(folder.path()).expect("a folder").count(), 0, "nothing was made");
+    assert_eq!(std::fs::read_dir(folder.path()).expect("a directory").count(), 0, "no file must be created");
 }
 
 #[tokio::test]
-async fn with_the_development_sender_only_hosts_of_this_machine_are_answered() {
+async fn the_development_sender_serves_only_hosts_of_this_machine() {
     let folder = folder();
     let program = Program::start(folder.path(), &[]);
     let port = program.client.address.port();
@@ -483,7 +489,7 @@ async fn with_the_development_sender_only_hosts_of_this_machine_are_answered() {
         refused.assert_problem(421, "misdirected_request");
         assert!(refused.body.get("code").is_some_and(|code| code == "misdirected_request"));
     }
-    // Every page, not the API alone.
+    // All pages, not only the API.
     for path in ["/", "/docs/", "/.well-known/jwks.json", "/nowhere"] {
         let url = format!("http://{}{path}", program.client.address);
         let response = program.client.http.get(url).header("host", "example.com").send().await;
@@ -514,7 +520,7 @@ async fn the_authority_of_http2_is_the_host() {
 }
 
 #[tokio::test]
-async fn a_large_body_for_another_host_is_dropped_and_the_refusal_arrives() {
+async fn a_large_body_for_another_host_is_dropped_and_the_client_gets_the_rejection() {
     let folder = folder();
     let program = Program::start(folder.path(), &[]);
     let request = program.client.request(reqwest::Method::POST, "/auth/send_code/");
@@ -533,9 +539,9 @@ fn unknown_variables_are_an_error_of_every_command() {
         assert!(error.contains("REFERRAL_SMS_CONFG (did you mean REFERRAL_SMS_CONFIG?)"), "{error}");
         assert!(!error.contains("hunter2"), "{error}");
     }
-    assert_eq!(std::fs::read_dir(folder.path()).expect("a folder").count(), 0, "nothing was made");
+    assert_eq!(std::fs::read_dir(folder.path()).expect("a directory").count(), 0, "no file must be created");
 
-    // What Kubernetes sets for the services of a namespace is none of ours, and an empty one is not set.
+    // Variables that Kubernetes sets for the services of a namespace are ignored, and so are empty variables.
     let environment = [
         ("REFERRAL_SERVICE_HOST", "10.0.0.1"),
         ("REFERRAL_SERVICE_PORT_HTTP", "8080"),
@@ -544,27 +550,28 @@ fn unknown_variables_are_an_error_of_every_command() {
         ("REFERRAL_SERVER_PORT", "tcp://10.0.0.1:8080"),
         ("REFERRAL_SMS_CONFG", ""),
     ];
-    let output = command(folder.path()).arg("openapi").envs(environment).output().expect("it runs");
+    let output = command(folder.path()).arg("openapi").envs(environment).output().expect("the program runs");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
 #[tokio::test]
 async fn an_empty_variable_of_any_flag_counts_as_unset() {
     let folder = folder();
-    let help = command(folder.path()).arg("--help").output().expect("it runs").stdout;
+    let help = command(folder.path()).arg("--help").output().expect("the program runs").stdout;
     let help = String::from_utf8_lossy(&help);
     let name = |text: &str| text.split([']', '=']).next().map(str::to_owned);
     let variables: Vec<String> = help.split("[env: ").skip(1).filter_map(name).collect();
     assert!(variables.len() > 40 && variables.contains(&"REFERRAL_ISSUER".into()), "{variables:?}");
     for variable in &variables {
-        let output = command(folder.path()).arg("openapi").env(variable, "").output().expect("it runs");
+        let output =
+            command(folder.path()).arg("openapi").env(variable, "").output().expect("the program runs");
         assert!(output.status.success(), "{variable}: {}", String::from_utf8_lossy(&output.stderr));
     }
 
     let all: Vec<_> = variables.iter().map(|variable| (&**variable, "")).collect();
     let with_empty = command(folder.path()).arg("--help").envs(all.iter().copied()).output();
-    let with_empty = with_empty.expect("it runs").stdout;
-    assert_eq!(String::from_utf8_lossy(&with_empty), help, "the help still names them");
+    let with_empty = with_empty.expect("the program runs").stdout;
+    assert_eq!(String::from_utf8_lossy(&with_empty), help, "the help must still list the variables");
     let default = Program::start(folder.path(), &[]);
     let program = Program::start_with(folder.path(), &[], &all);
     assert_eq!(program.greeting[3..], default.greeting[3..]);
@@ -579,7 +586,7 @@ async fn an_empty_variable_of_any_flag_counts_as_unset() {
 }
 
 #[tokio::test]
-async fn trusted_proxies_as_wide_as_the_internet_are_warned_about() {
+async fn trusting_all_addresses_as_proxies_logs_a_warning() {
     let folder = folder();
     let start = |proxies| {
         let arguments = ["--trusted-proxies", proxies, "--client-address-header", "X-Forwarded-For"];
@@ -592,7 +599,7 @@ async fn trusted_proxies_as_wide_as_the_internet_are_warned_about() {
 }
 
 #[test]
-fn a_limit_of_open_files_below_what_connections_need_is_warned_about() {
+fn a_limit_of_open_files_below_the_number_of_connections_logs_a_warning() {
     let folder = folder();
     let start = |limit: &str, arguments: &[&str]| {
         let mut command = isolated(tied("/bin/sh"), folder.path());
@@ -611,7 +618,7 @@ fn a_limit_of_open_files_below_what_connections_need_is_warned_about() {
 }
 
 #[tokio::test]
-async fn a_superuser_is_made_and_signs_in_like_anybody() {
+async fn a_superuser_is_created_and_signs_in_like_other_users() {
     let folder = folder();
     for _ in 0..2 {
         let output = run(folder.path(), &["create-superuser", "--phone", "+7 960 854-30-17"]);
@@ -630,7 +637,7 @@ async fn a_superuser_is_made_and_signs_in_like_anybody() {
 }
 
 #[tokio::test]
-async fn a_test_number_signs_in_with_its_code_and_everybody_is_warned() {
+async fn a_test_number_signs_in_with_its_code_and_a_warning_is_logged() {
     let folder = folder();
     let list = format!("{ANNA}=47110815@2099-12-31,{BORIS}=08154711@2020-12-31");
     let environment = [("REFERRAL_TEST_NUMBERS", &*list)];
@@ -648,31 +655,35 @@ async fn a_test_number_signs_in_with_its_code_and_everybody_is_warned() {
 
     for created in [true, false] {
         let sent = program.client.post("/auth/send_code/", &json!({ "phone": ANNA })).await.ok();
-        let told = ["code_length", "resend_in", "code"].map(|field| &sent[field]);
-        assert_eq!(told, [&json!(8), &json!(0), &json!(null)], "it is not told, and there is no waiting");
+        let fields = ["code_length", "resend_in", "code"].map(|field| &sent[field]);
+        assert_eq!(
+            fields,
+            [&json!(8), &json!(0), &json!(null)],
+            "the response must not reveal the code, and there is no resend interval"
+        );
         let body = json!({ "phone": ANNA, "code": "47110815", "challenge_id": sent["challenge_id"] });
         assert_eq!(program.client.post("/auth/jwt/get_by_phone/", &body).await.ok()["created"], created);
     }
-    // The other is over.
+    // The other test number has expired.
     program.client.enter(BORIS, None).await;
     let wrong = json!({ "phone": BORIS, "code": "08154711" });
     program.client.post("/auth/jwt/get_by_phone/", &wrong).await.assert_problem(403, "invalid_code");
 
     let page = program.metrics().await;
-    for figure in ["referral_test_codes_total 2", "referral_codes_sent_total 1"] {
-        assert!(page.lines().any(|line| line == figure), "{figure}: {page}");
+    for metric in ["referral_test_codes_total 2", "referral_codes_sent_total 1"] {
+        assert!(page.lines().any(|line| line == metric), "{metric}: {page}");
     }
     let log = program.stop();
     let warnings: Vec<_> = log.lines().filter(|line| line.contains("WARN")).collect();
     let warns = |text| warnings.iter().any(|line| line.contains(text));
     assert!(warns("signs in with a fixed code") && warns("has expired"), "{warnings:?}");
     for secret in ["47110815", "08154711", "9608543017", "7011234567"] {
-        assert!(!log.contains(secret), "the log has {secret}");
+        assert!(!log.contains(secret), "the log contains {secret}");
     }
 }
 
 #[test]
-fn a_test_number_is_not_made_staff_and_its_code_is_shown_to_nobody() {
+fn a_test_number_cannot_become_staff_and_its_code_is_not_printed() {
     let folder = folder();
     let list = format!("{ANNA}=47110815@2099-12-31");
     let environment = [("REFERRAL_TEST_NUMBERS", &*list)];
@@ -693,7 +704,7 @@ fn a_test_number_is_not_made_staff_and_its_code_is_shown_to_nobody() {
 }
 
 #[test]
-fn what_cannot_work_is_refused_with_a_sentence() {
+fn invalid_settings_are_rejected_with_a_message() {
     let folder = folder();
     let exposed = folder.path().join("exposed.json");
     std::fs::write(&exposed, "{}").expect("written");
@@ -735,15 +746,15 @@ fn what_cannot_work_is_refused_with_a_sentence() {
 }
 
 #[test]
-fn the_document_is_printed_without_making_anything() {
+fn the_document_is_printed_without_creating_files() {
     let folder = folder();
     let output = run(folder.path(), &["openapi"]);
     assert_eq!(String::from_utf8_lossy(&output.stdout), include_str!("../../../openapi.json"));
-    assert_eq!(std::fs::read_dir(folder.path()).expect("a folder").count(), 0);
+    assert_eq!(std::fs::read_dir(folder.path()).expect("a directory").count(), 0);
 }
 
 #[test]
-fn settings_are_read_from_the_environment_too() {
+fn settings_are_also_read_from_the_environment() {
     let folder = folder();
     let output = finish(command(folder.path()).env("REFERRAL_LISTEN", "0.0.0.0:0"));
     assert!(String::from_utf8_lossy(&output.stderr).contains("0.0.0.0:0"));

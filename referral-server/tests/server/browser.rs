@@ -1,7 +1,7 @@
-//! The pages as a person uses them, in Chromium.
+//! Tests of the pages in Chromium, as a user operates them.
 //!
-//! Each test needs `chromedriver`, and the browser that it finds. With `REFERRAL_TEST_SCREENSHOTS` set to
-//! the absolute path of a folder, pictures of the pages are left there.
+//! Each test needs `chromedriver` and a browser that it can find. If `REFERRAL_TEST_SCREENSHOTS` is the
+//! absolute path of a directory, screenshots of the pages are written there.
 
 use std::{
     io::{BufRead as _, BufReader, ErrorKind, Write as _},
@@ -22,7 +22,7 @@ use crate::{
 
 // With one thread, quitting the browser while a panic unwinds would wait for that thread.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_newcomer_signs_in_by_swagger_ui_with_its_own_examples_and_the_code_alone() -> WebDriverResult<()> {
+async fn a_new_user_signs_in_with_the_examples_of_swagger_ui_and_the_code() -> WebDriverResult<()> {
     let folder = folder();
     let program = Program::start(folder.path(), &[]);
     let Some(browser) = Browser::start().await? else { return Ok(()) };
@@ -48,7 +48,7 @@ async fn a_newcomer_signs_in_by_swagger_ui_with_its_own_examples_and_the_code_al
     let user = current_user.execute().await?;
     assert_eq!((&user["id"], &user["phone"]), (&signed_in["user_id"], &json!(ANNA)));
 
-    // What Swagger UI cannot read of the document, it says above it.
+    // Swagger UI shows errors of the document above it.
     if let Some(errors) = browser.web.query(By::Css(".errors-wrapper")).nowait().first_opt().await? {
         panic!("{}", errors.text().await?);
     }
@@ -57,7 +57,7 @@ async fn a_newcomer_signs_in_by_swagger_ui_with_its_own_examples_and_the_code_al
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_home_page_leads_to_redoc_which_shows_every_operation() -> WebDriverResult<()> {
+async fn the_home_page_links_to_redoc_which_shows_every_operation() -> WebDriverResult<()> {
     let folder = folder();
     let program = Program::start(folder.path(), &[]);
     let Some(browser) = Browser::start().await? else { return Ok(()) };
@@ -84,7 +84,7 @@ async fn the_home_page_leads_to_redoc_which_shows_every_operation() -> WebDriver
     browser.finish(&program, "/api/v1/redoc/").await
 }
 
-/// An operation in Swagger UI, ready to be executed.
+/// Operation in Swagger UI, ready to be executed.
 struct Operation<'a> {
     browser: &'a Browser,
     id: &'a str,
@@ -98,7 +98,7 @@ impl<'a> Operation<'a> {
         Ok(operation)
     }
 
-    /// Presses *Execute*, and returns the success that is shown.
+    /// Presses *Execute*, and returns the shown body, which must be that of a success.
     async fn execute(&self) -> WebDriverResult<Value> {
         self.find("//button[.='Execute']").await?.click().await?;
         let answer = "//table[contains(@class, 'live-responses-table')]//tr[@class='response']";
@@ -111,7 +111,7 @@ impl<'a> Operation<'a> {
         Ok(serde_json::from_str(&body)?)
     }
 
-    /// Types the body that is there anew, with this value in its field.
+    /// Replaces the value of a field in the shown body.
     async fn set(&self, field: &str, value: &Value) -> WebDriverResult<()> {
         let text = self.find("//textarea").await?;
         let mut body: Value = serde_json::from_str(&text.value().await?.unwrap_or_default())?;
@@ -126,7 +126,7 @@ impl<'a> Operation<'a> {
     }
 }
 
-/// A browser of its own, which ends with this value: the fields are dropped in their order.
+/// Separate browser, which ends when the value is dropped. The fields are dropped in their order.
 pub(crate) struct Browser {
     pub(crate) web: WebDriver,
     _driver: Driver,
@@ -134,7 +134,7 @@ pub(crate) struct Browser {
 }
 
 impl Browser {
-    /// Starts a browser, or says that there is none.
+    /// Starts a browser. Prints a message and returns `None` if none is installed.
     pub(crate) async fn start() -> WebDriverResult<Option<Self>> {
         let profile = folder();
         let Some(driver) = Driver::start(profile.path()) else { return Ok(None) };
@@ -145,13 +145,13 @@ impl Browser {
             "--headless",
             "--disable-gpu",
             "--disable-dev-shm-usage",
-            // The browser asks nothing on its own account; and should it try, it finds no other host.
+            // The browser sends no requests of its own, and it cannot resolve other hosts.
             "--disable-component-update",
             "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
         ] {
             wishes.add_arg(argument)?;
         }
-        if is_roots(profile.path()) {
+        if is_owned_by_root(profile.path()) {
             wishes.set_no_sandbox()?;
         }
         wishes.set_logging_prefs("browser", All)?;
@@ -163,14 +163,14 @@ impl Browser {
         match web {
             Ok(web) => Ok(Some(Self { web, _driver: driver, _profile: profile })),
             Err(error) if error.to_string().contains("cannot find Chrome binary") => {
-                left_out("chromedriver finds no browser");
+                skip("chromedriver finds no browser");
                 Ok(None)
             }
             Err(error) => Err(error),
         }
     }
 
-    /// Waits until it is there to be seen and clicked.
+    /// Waits until an element is visible and clickable.
     pub(crate) async fn find(&self, path: &str) -> WebDriverResult<WebElement> {
         self.web.query(By::XPath(path)).and_clickable().first().await
     }
@@ -181,8 +181,8 @@ impl Browser {
         self.web.screenshot(&Path::new(&folder).join(name).with_extension("png")).await
     }
 
-    /// Asserts that every request was for the program, and that nothing went wrong unseen.
-    async fn finish(self, program: &Program, asked_for: &str) -> WebDriverResult<()> {
+    /// Asserts that every request was sent to the program, and that the console shows no errors.
+    async fn finish(self, program: &Program, requested: &str) -> WebDriverResult<()> {
         let mut urls = Vec::new();
         for entry in self.web.get_log("performance").await? {
             let event: Value = serde_json::from_str(&entry.message)?;
@@ -194,12 +194,15 @@ impl Browser {
             };
             urls.push(url.as_str().expect("a URL").to_owned());
         }
-        assert!(urls.contains(&program.client.url(asked_for)), "the log knows of requests: {urls:#?}");
+        assert!(
+            urls.contains(&program.client.url(requested)),
+            "the log must contain the requests: {urls:#?}"
+        );
         let own = [&program.client.url("/"), "data:", "blob:", "about:", "chrome"];
         urls.retain(|url| !own.iter().any(|start| url.starts_with(start)));
         assert!(urls.is_empty(), "{urls:#?}");
 
-        // What a page's own policy forbids it is among that.
+        // Violations of the content security policy of a page are among the errors.
         let console = self.web.get_log("browser").await?;
         let severe = console.iter().find(|entry| entry.level == "SEVERE");
         assert!(severe.is_none(), "{severe:#?}");
@@ -207,7 +210,7 @@ impl Browser {
     }
 }
 
-/// The program that drives the browser.
+/// Program that controls the browser.
 struct Driver {
     child: Child,
     port: u16,
@@ -224,16 +227,16 @@ impl Driver {
             .stderr(Stdio::null());
         let mut child = match command.spawn() {
             Err(error) if error.kind() == ErrorKind::NotFound => {
-                left_out("there is no chromedriver");
+                skip("chromedriver is not installed");
                 return None;
             }
-            child => child.expect("it starts"),
+            child => child.expect("the program starts"),
         };
-        let output = BufReader::new(child.stdout.as_mut().expect("its output"));
+        let output = BufReader::new(child.stdout.as_mut().expect("standard output is piped"));
         let port = output.lines().map_while(Result::ok).find_map(|line| {
             line.split_once("started successfully on port ")?.1.trim_end_matches('.').parse().ok()
         });
-        Some(Self { child, port: port.expect("it says where it listens") })
+        Some(Self { child, port: port.expect("chromedriver prints its port") })
     }
 }
 
@@ -244,23 +247,23 @@ impl Drop for Driver {
     }
 }
 
-/// Says so where it is seen even though the test passes, unless nothing may be left out.
-fn left_out(reason: &str) {
+/// Reports a skipped test, or panics if all tests are required.
+fn skip(reason: &str) {
     let message =
-        format!("LEFT OUT: a test in the browser, since {reason}: install chromium and chromium-driver");
+        format!("SKIPPED: a test in the browser, because {reason}: install chromium and chromium-driver");
     assert!(std::env::var_os("REFERRAL_TEST_REQUIRE_ALL").is_none(), "{message}");
-    // Not the macro, whose output the test harness keeps to itself.
+    // The test harness captures the output of `eprintln!`, but not direct writes to standard error.
     let _ = writeln!(std::io::stderr(), "{message}");
 }
 
-/// Whether root made this, for whom Chromium has no sandbox.
+/// Returns `true` if root owns the path: Chromium has no sandbox for root.
 #[cfg(unix)]
-fn is_roots(path: &Path) -> bool {
+fn is_owned_by_root(path: &Path) -> bool {
     use std::os::unix::fs::MetadataExt as _;
-    path.metadata().expect("it is there").uid() == 0
+    path.metadata().expect("the file exists").uid() == 0
 }
 
 #[cfg(not(unix))]
-fn is_roots(_: &Path) -> bool {
+fn is_owned_by_root(_: &Path) -> bool {
     false
 }

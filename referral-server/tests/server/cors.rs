@@ -1,4 +1,4 @@
-//! Pages of other origins, as a browser asks for them.
+//! Tests of requests by pages of other origins, as a browser sends them.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ async fn service(origins: &str) -> Service {
     Service::over(storage, Policy::development(), Arc::new(DevelopmentSender), options).await
 }
 
-/// What a browser asks before it asks with this method.
+/// Sends the preflight request of a browser for a method.
 async fn preflight(service: &Service, origin: &str, method: &str, path: &str) -> Answer {
     let request = service.client.request(Method::OPTIONS, path).header(header::ORIGIN, origin);
     let request = request
@@ -28,14 +28,14 @@ async fn preflight(service: &Service, origin: &str, method: &str, path: &str) ->
     service.client.send(request).await
 }
 
-/// The headers that are about other origins.
+/// Returns the CORS headers of a response.
 fn cors(answer: &Answer) -> Vec<(&str, &str)> {
     let headers = answer.headers.iter().map(|(name, value)| (name.as_str(), value.to_str().expect("text")));
     headers.filter(|(name, _)| name.starts_with("access-control-")).collect()
 }
 
 #[tokio::test]
-async fn a_page_of_a_listed_origin_may_do_what_the_api_takes() {
+async fn a_page_of_a_listed_origin_may_use_the_methods_and_headers_of_the_api() {
     let service = service(&format!("{APP},http://localhost:3000")).await;
     for (method, path, methods) in [
         ("POST", "/auth/send_code/", "POST"),
@@ -57,7 +57,7 @@ async fn a_page_of_a_listed_origin_may_do_what_the_api_takes() {
 }
 
 #[tokio::test]
-async fn a_page_of_a_listed_origin_reads_answers_and_problems() {
+async fn a_page_of_a_listed_origin_can_read_responses_and_problems() {
     let service = service(APP).await;
     let post = |path: &str| service.client.request(Method::POST, path).header(header::ORIGIN, APP);
     for (request, status) in [
@@ -67,7 +67,7 @@ async fn a_page_of_a_listed_origin_reads_answers_and_problems() {
         (post("/nothing/"), 404),
         (post("/users/"), 405),
         (post("/auth/send_code/").body(vec![b' '; 20_000]), 413),
-        // Not a question of a browser, but a method.
+        // Without the headers of a preflight request, OPTIONS is an ordinary method.
         (service.client.request(Method::OPTIONS, "/users/").header(header::ORIGIN, APP), 405),
     ] {
         let answer = service.client.send(request).await;
@@ -82,15 +82,15 @@ async fn a_page_of_a_listed_origin_reads_answers_and_problems() {
 }
 
 #[tokio::test]
-async fn a_page_of_another_origin_is_answered_and_cannot_read_it() {
+async fn a_page_of_another_origin_cannot_read_the_response() {
     let service = service(APP).await;
     for origin in [OTHER, "https://app.example.com.example.org", "http://app.example.com", "null", ""] {
-        let asked = preflight(&service, origin, "POST", "/auth/send_code/").await;
-        assert_eq!((asked.status, cors(&asked)), (204, vec![]), "{origin}");
+        let preflight = preflight(&service, origin, "POST", "/auth/send_code/").await;
+        assert_eq!((preflight.status, cors(&preflight)), (204, vec![]), "{origin}");
         let request = service.client.request(Method::POST, "/auth/send_code/").header(header::ORIGIN, origin);
         let answer = service.client.send(request.json(&json!({ "phone": ANNA }))).await;
         assert_eq!((answer.status, cors(&answer)), (200, vec![]), "{origin}");
-        // A cache must not give this answer to a page that may read it.
+        // A cache must not return this response to a page of a listed origin.
         assert_eq!(answer.header("vary"), Some("origin"));
     }
 }
@@ -98,8 +98,8 @@ async fn a_page_of_another_origin_is_answered_and_cannot_read_it() {
 #[tokio::test]
 async fn any_origin_may_be_allowed() {
     let service = service("*").await;
-    let asked = preflight(&service, OTHER, "POST", "/auth/send_code/").await;
-    assert_eq!((asked.status, asked.header("access-control-allow-origin")), (204, Some("*")));
+    let preflight = preflight(&service, OTHER, "POST", "/auth/send_code/").await;
+    assert_eq!((preflight.status, preflight.header("access-control-allow-origin")), (204, Some("*")));
     let request = service.client.request(Method::GET, "/users/").header(header::ORIGIN, OTHER);
     let answer = service.client.send(request).await;
     assert_eq!((answer.status, answer.header("access-control-allow-origin")), (401, Some("*")));
@@ -110,7 +110,7 @@ async fn any_origin_may_be_allowed() {
 #[tokio::test]
 async fn by_default_no_other_origin_is_allowed() {
     let service = Service::start().await;
-    let asked = preflight(&service, APP, "POST", "/auth/send_code/").await;
-    asked.assert_problem(405, "method_not_allowed");
-    assert_eq!((cors(&asked), asked.header("vary")), (vec![], None));
+    let preflight = preflight(&service, APP, "POST", "/auth/send_code/").await;
+    preflight.assert_problem(405, "method_not_allowed");
+    assert_eq!((cors(&preflight), preflight.header("vary")), (vec![], None));
 }

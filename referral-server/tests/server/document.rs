@@ -1,4 +1,4 @@
-//! The OpenAPI document, held against the committed one.
+//! Compares the OpenAPI document with the committed one.
 
 use serde_json::Value;
 
@@ -6,7 +6,7 @@ use crate::service::{DOCUMENT, Service};
 
 const PATH: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../openapi.json");
 
-/// `UPDATE_OPENAPI=1 cargo test -p referral-server committed_document` rewrites it.
+/// `UPDATE_OPENAPI=1 cargo test -p referral-server committed_document` rewrites the committed document.
 #[tokio::test]
 async fn the_committed_document_is_the_one_that_is_served() {
     let service = Service::start().await;
@@ -14,7 +14,7 @@ async fn the_committed_document_is_the_one_that_is_served() {
     if std::env::var_os("UPDATE_OPENAPI").is_some() {
         std::fs::write(PATH, &written).expect("the document is written");
     }
-    let committed = std::fs::read_to_string(PATH).expect("the document is there");
+    let committed = std::fs::read_to_string(PATH).expect("the document exists");
     assert!(committed == written, "openapi.json is out of date; rewrite it with UPDATE_OPENAPI=1");
 
     let served = service.client.http.get(service.client.url("/api/v1/schema/"));
@@ -24,12 +24,12 @@ async fn the_committed_document_is_the_one_that_is_served() {
 }
 
 #[test]
-fn every_reference_leads_somewhere() {
+fn every_reference_resolves() {
     fn check(value: &Value) {
         match value {
             Value::Object(map) => {
                 if let Some(reference) = map.get("$ref").and_then(Value::as_str) {
-                    let path = reference.strip_prefix('#').expect("a place in the document");
+                    let path = reference.strip_prefix('#').expect("a reference within the document");
                     assert!(DOCUMENT.pointer(path).is_some(), "{reference}");
                 }
                 map.values().for_each(check);
@@ -42,7 +42,7 @@ fn every_reference_leads_somewhere() {
 }
 
 #[test]
-fn every_operation_says_what_it_is_and_shows_an_example_of_each_answer() {
+fn every_operation_is_described_and_has_an_example_of_each_response() {
     let schemas = &DOCUMENT["components"]["schemas"];
     let example_of = |content: &Value| {
         let name =

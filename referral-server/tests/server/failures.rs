@@ -1,4 +1,4 @@
-//! What clients are told when something behind the server fails.
+//! Tests of responses to clients if a dependency of the server fails.
 
 use std::{sync::Arc, time::Duration};
 
@@ -18,7 +18,7 @@ use crate::service::{ANNA, Service};
 
 const SEND: &str = "/auth/send_code/";
 
-/// Breaks in the midst of sending.
+/// Sender that panics while it sends.
 struct PanickingSender;
 
 #[async_trait]
@@ -28,7 +28,7 @@ impl SmsSender for PanickingSender {
     }
 }
 
-/// Never answers.
+/// Sender that never returns.
 struct SilentSender;
 
 #[async_trait]
@@ -39,8 +39,8 @@ impl SmsSender for SilentSender {
 }
 
 #[tokio::test]
-async fn a_database_out_of_reach_is_unavailable_and_not_ready() {
-    let folder = tempfile::tempdir().expect("a folder");
+async fn an_unreachable_database_makes_the_service_unavailable_and_not_ready() {
+    let folder = tempfile::tempdir().expect("a directory");
     let url = format!("sqlite:{}", folder.path().join("referral.db").display());
     let storage = referral_sqlx::connect(&url).await.expect("a new file");
     let service =
@@ -56,12 +56,12 @@ async fn a_database_out_of_reach_is_unavailable_and_not_ready() {
     ] {
         answer.assert_problem(503, "unavailable");
         assert_eq!(answer.header("retry-after"), Some("1"));
-        assert!(!answer.text.contains("pool"), "the cause is nobody's business: {}", answer.text);
+        assert!(!answer.text.contains("pool"), "the response must not contain the cause: {}", answer.text);
     }
     service.client.send(service.client.http.get(service.client.url("/health/live"))).await.ok();
 }
 
-/// A clock that is ten seconds behind that of the system.
+/// Clock that is ten seconds behind the clock of the system.
 struct Behind;
 
 impl Clock for Behind {
@@ -71,7 +71,7 @@ impl Clock for Behind {
 }
 
 #[tokio::test]
-async fn a_host_whose_clock_is_far_off_is_not_ready() {
+async fn a_host_with_a_large_clock_offset_is_not_ready() {
     let storage = Arc::new(MemoryStorage::with_clock(Behind));
     let service =
         Service::over(storage, Policy::development(), Arc::new(DevelopmentSender), AppOptions::default())
@@ -83,15 +83,15 @@ async fn a_host_whose_clock_is_far_off_is_not_ready() {
     answer.assert_problem(503, "unavailable");
     let checks = json!({ "database": "ok", "schema": "ok", "disk": "ok", "keys": "ok", "clock": "failed" });
     assert_eq!(answer.body["checks"], checks);
-    assert!(!answer.text.contains("ms"), "the cause is for the log: {}", answer.text);
+    assert!(!answer.text.contains("ms"), "the response must not contain the cause: {}", answer.text);
 }
 
 #[tokio::test]
-async fn a_panic_stays_in_its_request_and_tells_nothing() {
+async fn a_panic_fails_only_its_request_and_reveals_nothing() {
     let service = Service::with(Policy::development(), Arc::new(PanickingSender)).await;
     for _ in 0..2 {
         let request = service.client.request(Method::POST, SEND).json(&json!({ "phone": ANNA }));
-        let answer = request.send().await.expect("an answer");
+        let answer = request.send().await.expect("a response");
         assert_eq!(answer.status(), 500);
         let problem: serde_json::Value = answer.json().await.expect("a problem");
         assert_eq!(problem["code"], "internal_error");
@@ -101,7 +101,7 @@ async fn a_panic_stays_in_its_request_and_tells_nothing() {
 }
 
 #[tokio::test]
-async fn a_request_that_takes_too_long_is_given_up() {
+async fn a_request_that_exceeds_the_time_limit_is_aborted() {
     let mut options = AppOptions::default();
     options.time_limit = Duration::from_millis(50);
     let storage = Arc::new(MemoryStorage::new());

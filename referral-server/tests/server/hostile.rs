@@ -1,4 +1,4 @@
-//! Requests that nobody sends by accident.
+//! Tests of malformed and malicious requests.
 
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ const POSTS: [&str; 4] =
     ["/auth/send_code/", "/auth/jwt/get_by_phone/", "/auth/jwt/verify/", "/auth/jwt/refresh/"];
 
 #[tokio::test]
-async fn bodies_that_are_no_json_object_are_refused() {
+async fn bodies_that_are_not_json_objects_are_rejected() {
     let service = Service::start().await;
     let anna = service.enter(ANNA, None).await;
     let deep = format!("{{\"phone\":{}{}}}", "[".repeat(7_000), "]".repeat(7_000));
@@ -51,7 +51,7 @@ async fn bodies_that_are_no_json_object_are_refused() {
 }
 
 #[tokio::test]
-async fn fields_of_every_wrong_type_are_refused() {
+async fn fields_of_a_wrong_type_are_rejected() {
     let service = Service::start().await;
     let fields = [
         ("/auth/send_code/", "phone"),
@@ -83,7 +83,7 @@ async fn fields_of_every_wrong_type_are_refused() {
 }
 
 #[tokio::test]
-async fn duplicate_keys_are_refused_with_their_place() {
+async fn duplicate_keys_are_rejected_with_their_position() {
     let service = Service::start().await;
     let anna = service.enter(ANNA, None).await;
     for body in [
@@ -114,7 +114,7 @@ async fn a_byte_order_mark_before_the_body_is_skipped() {
 }
 
 #[tokio::test]
-async fn only_json_in_utf_8_is_read() {
+async fn only_json_in_utf_8_is_accepted() {
     let service = Service::start().await;
     let body = json!({ "phone": ANNA }).to_string();
     for content_type in [
@@ -141,7 +141,7 @@ async fn only_json_in_utf_8_is_read() {
 }
 
 #[tokio::test]
-async fn a_body_may_have_sixteen_kibibytes_and_a_larger_one_gets_its_answer() {
+async fn a_body_above_sixteen_kibibytes_is_rejected_with_a_response() {
     let service = Service::start().await;
     let padded = |size: usize| {
         let body = json!({ "phone": ANNA }).to_string();
@@ -156,21 +156,21 @@ async fn a_body_may_have_sixteen_kibibytes_and_a_larger_one_gets_its_answer() {
     service.client.send(request().body(padded(16 * 1024))).await.ok();
     for size in [16 * 1024 + 1, 1_000_000, 10_000_000] {
         service.client.send(request().body(padded(size))).await.assert_problem(413, "payload_too_large");
-        // Without a declared length, in pieces.
-        let pieces = futures_util::stream::iter(
+        // Without a declared length, in chunks.
+        let chunks = futures_util::stream::iter(
             padded(size)
                 .into_bytes()
                 .chunks(10_000)
-                .map(|piece| Ok::<_, std::io::Error>(piece.to_vec()))
+                .map(|chunk| Ok::<_, std::io::Error>(chunk.to_vec()))
                 .collect::<Vec<_>>(),
         );
-        let request = request().body(reqwest::Body::wrap_stream(pieces));
+        let request = request().body(reqwest::Body::wrap_stream(chunks));
         service.client.send(request).await.assert_problem(413, "payload_too_large");
     }
 }
 
 #[tokio::test]
-async fn every_path_answers_with_its_slash_and_without() {
+async fn every_path_works_with_and_without_a_trailing_slash() {
     let service = Service::start().await;
     let anna = service.enter(ANNA, None).await;
     for path in [
@@ -196,7 +196,7 @@ async fn every_path_answers_with_its_slash_and_without() {
 }
 
 #[tokio::test]
-async fn a_wrong_method_is_told_which_are_right() {
+async fn the_response_to_a_wrong_method_lists_the_allowed_methods() {
     let service = Service::start().await;
     for (path, allow) in [
         ("/auth/send_code/", "POST"),
@@ -216,7 +216,7 @@ async fn a_wrong_method_is_told_which_are_right() {
 }
 
 #[tokio::test]
-async fn head_answers_wherever_get_does() {
+async fn head_is_supported_wherever_get_is() {
     let service = Service::start().await;
     let anna = service.enter(ANNA, None).await;
     for (path, status) in [
@@ -233,7 +233,7 @@ async fn head_answers_wherever_get_does() {
 }
 
 #[tokio::test]
-async fn the_authorization_header_is_read_as_it_should_be() {
+async fn the_authorization_header_must_have_exactly_one_bearer_token() {
     let service = Service::start().await;
     let anna = service.enter(ANNA, None).await;
     let get = |value: String| {
@@ -271,7 +271,7 @@ async fn the_authorization_header_is_read_as_it_should_be() {
 }
 
 #[tokio::test]
-async fn forged_tokens_are_refused() {
+async fn forged_tokens_are_rejected() {
     let service = Service::start().await;
     let anna = service.enter(ANNA, None).await;
     let parts: Vec<_> = anna.access.split('.').collect();
@@ -293,7 +293,7 @@ async fn forged_tokens_are_refused() {
 }
 
 #[tokio::test]
-async fn what_is_published_signs_no_token() {
+async fn published_keys_cannot_sign_tokens() {
     let service = Service::start().await;
     let anna = service.enter(ANNA, None).await;
     let url = service.client.url("/.well-known/jwks.json");
@@ -306,7 +306,7 @@ async fn what_is_published_signs_no_token() {
         .map(|secret| jsonwebtoken::EncodingKey::from_secret(secret.as_bytes()));
     for secret in secrets.iter().chain([&public]) {
         let mut header = jsonwebtoken::Header::new(jsonwebtoken::Algorithm::HS256);
-        for id in [key["kid"].as_str(), None, Some("unheard-of")] {
+        for id in [key["kid"].as_str(), None, Some("unknown")] {
             header.kid = id.map(str::to_owned);
             let token = jsonwebtoken::encode(&header, &claims, secret).expect("signed");
             let client = &service.client;
@@ -318,7 +318,7 @@ async fn what_is_published_signs_no_token() {
 }
 
 #[tokio::test]
-async fn a_sane_request_id_is_taken_over_and_no_other() {
+async fn only_a_valid_request_id_is_adopted() {
     let service = Service::start().await;
     let ask = |id: String| {
         let request = service.client.request(Method::GET, "/users/");
@@ -331,21 +331,21 @@ async fn a_sane_request_id_is_taken_over_and_no_other() {
 }
 
 #[tokio::test]
-async fn fifty_parallel_requests_of_each_kind_are_all_answered_from_memory() {
-    answer_fifty_of_each_kind(Service::start().await).await;
+async fn fifty_concurrent_requests_of_each_kind_get_responses_from_memory() {
+    send_fifty_requests_of_each_kind(Service::start().await).await;
 }
 
 #[tokio::test]
-async fn fifty_parallel_requests_of_each_kind_are_all_answered_from_sqlite() {
-    let folder = tempfile::tempdir().expect("a folder");
+async fn fifty_concurrent_requests_of_each_kind_get_responses_from_sqlite() {
+    let folder = tempfile::tempdir().expect("a directory");
     let file = folder.path().join("referral.db");
     let storage = referral_sqlx::connect_sqlite(&file, &SqliteOptions::default()).await.expect("a new file");
     let sender = Arc::new(DevelopmentSender);
     let service = Service::over(storage, Policy::development(), sender, AppOptions::default()).await;
-    answer_fifty_of_each_kind(service).await;
+    send_fifty_requests_of_each_kind(service).await;
 }
 
-async fn answer_fifty_of_each_kind(service: Service) {
+async fn send_fifty_requests_of_each_kind(service: Service) {
     let anna = service.enter(ANNA, None).await;
     let sent = service.client.post("/auth/send_code/", &json!({ "phone": BORIS })).await.ok();
     let sign_in = json!({ "phone": BORIS, "code": sent["code"], "challenge_id": sent["challenge_id"] });
@@ -381,13 +381,17 @@ async fn answer_fifty_of_each_kind(service: Service) {
             }
         }
     }
-    assert_eq!((sent, signed_in), (9, 1), "Anna's phone has ten codes, and one was sent before");
+    assert_eq!(
+        (sent, signed_in),
+        (9, 1),
+        "ten codes are allowed for the phone of Anna, and one was sent before"
+    );
     refreshed.dedup();
     assert_eq!(refreshed.len(), 1);
 }
 
 #[tokio::test]
-async fn a_body_of_a_get_is_read_past_and_the_connection_lives() {
+async fn the_body_of_a_get_request_is_skipped_and_the_connection_stays_open() {
     let service = Service::start().await;
     let mut connection = TcpStream::connect(service.client.address).await.expect("connected");
     for size in [1, 100_000] {
@@ -397,14 +401,18 @@ async fn a_body_of_a_get_is_read_past_and_the_connection_lives() {
         connection.write_all(&vec![b' '; size]).await.expect("written");
         let mut answer = Vec::new();
         while !answer.ends_with(b"}") {
-            assert_ne!(connection.read_buf(&mut answer).await.expect("an answer"), 0, "the connection lives");
+            assert_ne!(
+                connection.read_buf(&mut answer).await.expect("a response"),
+                0,
+                "the connection was closed"
+            );
         }
         assert!(answer.starts_with(b"HTTP/1.1 200"));
     }
 }
 
 #[tokio::test]
-async fn a_body_that_breaks_off_gets_an_answer() {
+async fn a_truncated_body_gets_a_response() {
     let service = Service::start().await;
     let mut connection = TcpStream::connect(service.client.address).await.expect("connected");
     let head = "POST /api/v1/auth/send_code/ HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
@@ -412,11 +420,11 @@ async fn a_body_that_breaks_off_gets_an_answer() {
     connection.write_all(head.as_bytes()).await.expect("written");
     connection.shutdown().await.expect("closed for writing");
     let mut answer = String::new();
-    connection.read_to_string(&mut answer).await.expect("an answer");
+    connection.read_to_string(&mut answer).await.expect("a response");
     assert!(answer.starts_with("HTTP/1.1 400") && answer.contains("bad_request"), "{answer}");
 }
 
-/// Sends a request as it is and returns the status line and what follows it.
+/// Sends the text of a request and returns the text of the response.
 async fn exchange(service: &Service, request: &str) -> String {
     let mut connection = TcpStream::connect(service.client.address).await.expect("connected");
     connection.write_all(request.as_bytes()).await.expect("written");
@@ -427,7 +435,7 @@ async fn exchange(service: &Service, request: &str) -> String {
 }
 
 #[tokio::test]
-async fn a_request_names_one_valid_host() {
+async fn a_request_must_have_exactly_one_valid_host() {
     let service = Service::start().await;
     let is_bad = |response: &str| {
         response.starts_with("HTTP/1.1 400")
@@ -487,7 +495,7 @@ async fn a_request_names_one_valid_host() {
         let response = exchange(&service, &request).await;
         assert!(response.starts_with("HTTP/1.1 200"), "{host}: {response}");
     }
-    // HTTP/1.0 knows no `Host`.
+    // `Host` is not required in HTTP/1.0.
     let response = exchange(&service, "GET /health/live HTTP/1.0\r\n\r\n").await;
     assert!(response.starts_with("HTTP/1.0 200"), "{response}");
 }

@@ -1,4 +1,4 @@
-//! Several hosts on one PostgreSQL database: programs that share nothing else.
+//! Tests with several hosts, which share only a PostgreSQL database.
 
 use std::path::Path;
 
@@ -13,13 +13,13 @@ use crate::{
 #[path = "../../../referral-sqlx/tests/common/server.rs"]
 pub(crate) mod server;
 
-/// Several hosts with the development sender, for tests only.
+/// Flag that permits the development sender with several hosts, for tests only.
 pub(crate) const RETURN_CODES: &str = "--return-codes-to-anyone";
 
 fn copy_keys(from: &Path, to: &Path) {
     let mut builder = std::fs::DirBuilder::new();
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.recursive(true).create(to.join("referral-data")).expect("a folder");
+    builder.recursive(true).create(to.join("referral-data")).expect("a directory");
     for file in ["keys.json", "peppers.json"] {
         let file = Path::new("referral-data").join(file);
         std::fs::copy(from.join(&file), to.join(&file)).expect("copied, with its permissions");
@@ -27,7 +27,7 @@ fn copy_keys(from: &Path, to: &Path) {
 }
 
 #[tokio::test]
-async fn two_hosts_accept_what_the_other_signed_and_sent() {
+async fn two_hosts_accept_tokens_codes_and_cursors_of_each_other() {
     let Some(database) = server::Database::create().await else { return };
     let [first, second] = [folder(), folder()];
     let arguments = ["--database-url", &database.url, RETURN_CODES];
@@ -46,9 +46,9 @@ async fn two_hosts_accept_what_the_other_signed_and_sent() {
         here.client.post("/auth/jwt/refresh/", &json!({ "refresh": signed_in["refresh"] })).await.ok();
     let again =
         there.client.post("/auth/jwt/refresh/", &json!({ "refresh": signed_in["refresh"] })).await.ok();
-    assert_eq!(refreshed["refresh"], again["refresh"], "two tabs on two hosts");
+    assert_eq!(refreshed["refresh"], again["refresh"], "both hosts must return the same token");
 
-    // A cursor from one host leads on at the other.
+    // A cursor of one host is valid on the other.
     there.client.enter(BORIS, None).await;
     let page = here.client.get("/users/?limit=1", access).await.ok();
     let next = page["next"].as_str().expect("another page").split("/api/v1").nth(1).expect("a path");
@@ -56,7 +56,7 @@ async fn two_hosts_accept_what_the_other_signed_and_sent() {
 }
 
 #[tokio::test]
-async fn two_hosts_rotate_in_three_steps_and_nobody_is_signed_out() {
+async fn two_hosts_rotate_keys_in_three_steps_without_ending_sessions() {
     let Some(database) = server::Database::create().await else { return };
     let [first, second] = [folder(), folder()];
     let arguments = ["--database-url", &database.url, RETURN_CODES];
@@ -65,11 +65,11 @@ async fn two_hosts_rotate_in_three_steps_and_nobody_is_signed_out() {
     let mut there = Program::start(second.path(), &arguments);
     let [old] = &public_ids(&here.client).await[..] else { panic!("one key") };
 
-    // Before each reload of either: whatever one has signed or sent, the other honours.
+    // Before and after each reload, each host must accept all tokens and codes of the other.
     let anna = here.client.enter(ANNA, None).await;
     let mut refresh = anna.refresh;
     let mut tokens = vec![anna.access];
-    let mut honoured = async |from: &Program, to: &Program| {
+    let mut accepted = async |from: &Program, to: &Program| {
         let sent = from.client.post("/auth/send_code/", &json!({ "phone": BORIS })).await.ok();
         let body = json!({ "phone": BORIS, "code": sent["code"], "challenge_id": sent["challenge_id"] });
         to.client.post("/auth/jwt/get_by_phone/", &body).await.ok();
@@ -86,20 +86,20 @@ async fn two_hosts_rotate_in_three_steps_and_nobody_is_signed_out() {
         commanded(first.path(), &["keys", "rotate", "--step", step], &[]);
         copy_keys(first.path(), second.path());
         assert!(here.reload().contains("reloaded the keys"));
-        signed_with.push(honoured(&here, &there).await);
-        signed_with.push(honoured(&there, &here).await);
+        signed_with.push(accepted(&here, &there).await);
+        signed_with.push(accepted(&there, &here).await);
         assert!(there.reload().contains("reloaded the keys"));
-        signed_with.push(honoured(&there, &here).await);
+        signed_with.push(accepted(&there, &here).await);
     }
     let new = public_ids(&here.client).await[0].clone();
     assert_ne!(new, *old);
     assert_eq!(
         signed_with.iter().collect::<Vec<_>>(),
         [old, old, old, &new, old, &new],
-        "the key of the ring that signed"
+        "the key that signed"
     );
 
-    // Too early, and then as if thirty days had passed.
+    // The first attempt is too early. Then the test changes the database as if thirty days had passed.
     let drop = ["keys", "rotate", "--step", "drop", arguments[0], arguments[1]];
     let output = run(first.path(), &drop);
     let error = String::from_utf8_lossy(&output.stderr);
@@ -124,7 +124,7 @@ async fn two_hosts_rotate_in_three_steps_and_nobody_is_signed_out() {
 }
 
 #[tokio::test]
-async fn a_host_without_the_keys_in_use_says_which_it_lacks_and_makes_none() {
+async fn a_host_without_the_keys_in_use_names_the_missing_key_and_creates_none() {
     let Some(database) = server::Database::create().await else { return };
     let [first, second] = [folder(), folder()];
     let arguments = ["--database-url", &database.url, RETURN_CODES];
@@ -136,7 +136,7 @@ async fn a_host_without_the_keys_in_use_says_which_it_lacks_and_makes_none() {
     assert!(error.contains("in use with the signing key") && error.contains("copy it"), "{error}");
     assert!(!second.path().join("referral-data/keys.json").exists());
 
-    // With keys of its own, from another database, it does not start either.
+    // A host with the keys of another database does not start either.
     drop(Program::start(second.path(), &[]));
     let output = run(second.path(), &arguments);
     let error = String::from_utf8_lossy(&output.stderr);
@@ -147,7 +147,7 @@ async fn a_host_without_the_keys_in_use_says_which_it_lacks_and_makes_none() {
 }
 
 #[tokio::test]
-async fn keys_come_from_the_environment_too() {
+async fn keys_are_also_read_from_the_environment() {
     let Some(database) = server::Database::create().await else { return };
     let [first, second] = [folder(), folder()];
     let arguments = ["--database-url", &database.url, RETURN_CODES];
@@ -159,18 +159,18 @@ async fn keys_come_from_the_environment_too() {
     let environment = [("REFERRAL_KEYS", &*keys), ("REFERRAL_PEPPERS", &*peppers)];
     let there = Program::start_with(second.path(), &arguments, &environment);
     there.client.get("/users/current_user/", &anna.access).await.ok();
-    assert!(!second.path().join("referral-data").exists(), "there is nothing to keep");
+    assert!(!second.path().join("referral-data").exists(), "no data directory must be created");
 }
 
 #[tokio::test]
-async fn what_was_answered_survives_a_kill_of_a_host() {
+async fn acknowledged_sign_ups_survive_a_kill_of_a_host() {
     let Some(database) = server::Database::create().await else { return };
     survive_a_kill(&["--database-url", &database.url, RETURN_CODES]).await;
 }
 
-/// Of some it is known that each process counts for itself.
+/// Checks shared limits. Some other limits are counted by each process separately.
 #[tokio::test]
-async fn limits_are_those_of_all_hosts_together() {
+async fn limits_are_shared_by_all_hosts() {
     let Some(database) = server::Database::create().await else { return };
     let [first, second] = [folder(), folder()];
     let arguments = ["--policy", "standard", FEW_ATTEMPTS, "--database-url", &database.url, RETURN_CODES];
@@ -181,7 +181,7 @@ async fn limits_are_those_of_all_hosts_together() {
 }
 
 #[tokio::test]
-async fn limits_are_those_of_all_processes_on_one_file_together() {
+async fn limits_are_shared_by_all_processes_on_one_file() {
     let folder = folder();
     let arguments = ["--policy", "standard", FEW_ATTEMPTS, RETURN_CODES];
     let here = Program::start(folder.path(), &arguments);
@@ -189,12 +189,13 @@ async fn limits_are_those_of_all_processes_on_one_file_together() {
     count_together(&here, &there).await;
 }
 
-/// Fewer attempts without a valid code than the policy allows, so that the test need not make so many.
+/// Flag that allows fewer attempts without a valid code than the policy, so that the test needs fewer
+/// requests.
 const FEW_ATTEMPTS: &str = "--attempts-without-challenge=20/1h";
 
 async fn count_together(here: &Program, there: &Program) {
     let alternately = |number: u32| if number.is_multiple_of(2) { here } else { there }.client.clone();
-    // Guesses at one code, half of them with its id.
+    // Guesses of one code, half of them with the id of the challenge.
     let sent = here.client.post("/auth/send_code/", &json!({ "phone": ANNA })).await.ok();
     let guesses = (0..40).map(|number: u32| {
         let client = alternately(number);
@@ -209,14 +210,14 @@ async fn count_together(here: &Program, there: &Program) {
         statuses.push(guess.await.expect("no panic"));
     }
     let wrong = statuses.iter().filter(|status| **status == 403).count();
-    // Five wrong codes make the code of the phone too short, and twenty attempts without one are left.
+    // After five wrong codes, the code of the phone is too short. Twenty attempts without a code are allowed.
     assert_eq!((wrong, statuses.len() - wrong), (25, 15), "{statuses:?}");
     let body = json!({ "phone": ANNA, "code": sent["code"], "challenge_id": sent["challenge_id"] });
     for host in [here, there] {
         host.client.post("/auth/jwt/get_by_phone/", &body).await.assert_problem(429, "too_many_requests");
     }
 
-    // Codes from one address, which has had one.
+    // Requests for codes from one address, to which one code was granted before.
     let codes = (0..30).map(|number: u32| {
         let client = alternately(number);
         let body = json!({ "phone": format!("+79608{:06}", number * 1_000) });

@@ -1,4 +1,4 @@
-//! The commands for keys, and what a program that is running makes of them.
+//! Tests of the commands for keys, and of their effect on a running program.
 
 use std::{
     fs,
@@ -16,7 +16,7 @@ use crate::{
 const KEYS: &str = "referral-data/keys.json";
 const PEPPERS: &str = "referral-data/peppers.json";
 
-/// Runs a command that must succeed, and returns what it printed.
+/// Runs a command that must succeed, and returns its output.
 #[track_caller]
 pub(crate) fn commanded(folder: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> String {
     let output = run_with(folder, arguments, environment);
@@ -24,20 +24,20 @@ pub(crate) fn commanded(folder: &Path, arguments: &[&str], environment: &[(&str,
     String::from_utf8(output.stdout).expect("text")
 }
 
-/// The ids of the keys that are published, in their order.
+/// Returns the ids of the published keys, in their order.
 pub(crate) async fn public_ids(client: &Client) -> Vec<Value> {
     let answer = client.send(client.http.get(client.url("/.well-known/jwks.json"))).await;
     assert_eq!(answer.header("cache-control"), Some("public, max-age=300"));
     ids(&answer.text)
 }
 
-/// The ids of the keys of a set, in their order.
+/// Returns the ids of the keys of a set, in their order.
 fn ids(set: &str) -> Vec<Value> {
     let set: Value = serde_json::from_str(set).expect("JSON");
     set["keys"].as_array().expect("keys").iter().map(|key| key["kid"].clone()).collect()
 }
 
-/// The id of the key that a token says it was signed with.
+/// Returns the id of the key in the header of a token.
 pub(crate) fn key_id(token: &str) -> Value {
     json!(jsonwebtoken::decode_header(token).expect("a token").kid)
 }
@@ -47,7 +47,7 @@ fn read(folder: &Path, file: &str) -> String {
 }
 
 #[tokio::test]
-async fn a_new_key_is_used_at_the_signal_and_signs_nobody_out() {
+async fn a_new_key_is_used_after_the_signal_and_ends_no_session() {
     let folder = folder();
     let mut program = Program::start(folder.path(), &[]);
     let client = program.client.clone();
@@ -59,7 +59,11 @@ async fn a_new_key_is_used_at_the_signal_and_signs_nobody_out() {
     let [new, second] = &ids(&read(folder.path(), KEYS))[..] else { panic!("two keys") };
     assert_eq!(second, old);
     assert!(said.contains(new.as_str().expect("an id")) && said.contains("kill -HUP"), "{said}");
-    assert_eq!(public_ids(&client).await, std::slice::from_ref(old), "not before the signal");
+    assert_eq!(
+        public_ids(&client).await,
+        std::slice::from_ref(old),
+        "the new key must not be used before the signal"
+    );
 
     let said = program.reload();
     assert!(said.contains("reloaded the keys") && said.contains(new.as_str().expect("an id")), "{said}");
@@ -78,7 +82,7 @@ async fn a_new_key_is_used_at_the_signal_and_signs_nobody_out() {
         client.get("/users/current_user/", pair["access"].as_str().expect("a token")).await.ok();
     }
 
-    // What the former key made is good for thirty days, so it cannot go yet.
+    // Tokens of the former key are valid for thirty days, so the key cannot be removed yet.
     let before = read(folder.path(), KEYS);
     let output = run(folder.path(), &["keys", "rotate", "--step", "drop", "--purpose", "signing"]);
     let error = String::from_utf8_lossy(&output.stderr);
@@ -87,7 +91,7 @@ async fn a_new_key_is_used_at_the_signal_and_signs_nobody_out() {
 }
 
 #[tokio::test]
-async fn a_file_that_cannot_be_used_leaves_the_keys_as_they_were() {
+async fn an_unusable_file_does_not_change_the_loaded_keys() {
     let folder = folder();
     let mut program = Program::start(folder.path(), &[]);
     let client = program.client.clone();
@@ -125,14 +129,14 @@ async fn a_file_that_cannot_be_used_leaves_the_keys_as_they_were() {
         fs::write(&path, &whole).expect("written");
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("set");
     }
-    // And once all is well, it goes on.
+    // The reload succeeds as soon as the files are valid.
     assert!(program.reload().contains("reloaded the keys"));
     assert_ne!(public_ids(&client).await, published);
     client.get("/users/current_user/", &anna.access).await.ok();
 }
 
 #[test]
-fn keys_are_made_once_and_shown_without_their_secrets() {
+fn keys_are_generated_once_and_listed_without_their_secrets() {
     let folder = folder();
     let said = commanded(folder.path(), &["keys", "generate", "--algorithm", "hs256"], &[]);
     assert!(said.contains("keys.json") && said.contains("peppers.json"), "{said}");
@@ -143,7 +147,7 @@ fn keys_are_made_once_and_shown_without_their_secrets() {
         let error = String::from_utf8_lossy(&output.stderr);
         assert!(!output.status.success() && error.contains("already exists"), "{error}");
     }
-    assert_eq!([KEYS, PEPPERS].map(|file| read(folder.path(), file)), files, "as they were");
+    assert_eq!([KEYS, PEPPERS].map(|file| read(folder.path(), file)), files, "the files must not change");
 
     let given = commanded(folder.path(), &["keys", "generate", "--print", "--purpose", "signing"], &[]);
     let environment = [("REFERRAL_KEYS", &*given)];
@@ -176,7 +180,7 @@ fn keys_are_made_once_and_shown_without_their_secrets() {
 }
 
 #[test]
-fn a_key_set_of_the_other_purpose_is_refused_by_the_name_of_its_source() {
+fn a_key_set_of_the_other_purpose_is_rejected_with_the_name_of_its_source() {
     let folder = folder();
     commanded(folder.path(), &["keys", "generate", "--algorithm", "hs256"], &[]);
     let [keys, peppers] = [KEYS, PEPPERS].map(|file| read(folder.path(), file));
@@ -195,7 +199,7 @@ fn a_key_set_of_the_other_purpose_is_refused_by_the_name_of_its_source() {
     refused(&["serve"], &[("REFERRAL_PEPPERS", &keys)], ["REFERRAL_PEPPERS", "is not a pepper"]);
     refused(&["--pepper-file", KEYS], &[], [KEYS, "is not a pepper"]);
 
-    // A set made by hand without the member.
+    // A manually created set without the member `use`.
     let mut set: Value = serde_json::from_str(&keys).expect("JSON");
     set["keys"][0].as_object_mut().expect("a key").remove("use");
     let set = set.to_string();
@@ -204,10 +208,10 @@ fn a_key_set_of_the_other_purpose_is_refused_by_the_name_of_its_source() {
 }
 
 #[test]
-fn each_step_moves_one_key_and_leaves_all_else() {
+fn each_rotation_step_moves_one_key_and_changes_nothing_else() {
     let folder = folder();
     commanded(folder.path(), &["keys", "generate"], &[]);
-    // A link stays a link, a file stays its group's, and what is not known here stays too.
+    // The rotation preserves symbolic links, the group of a file, and unknown members.
     let [path, target] = [KEYS, "elsewhere.json"].map(|file| folder.path().join(file));
     let mut set: Value = serde_json::from_str(&read(folder.path(), KEYS)).expect("JSON");
     set["keys"][0]["note"] = json!({ "made": "by hand", "in": 2026 });
@@ -215,16 +219,16 @@ fn each_step_moves_one_key_and_leaves_all_else() {
     fs::write(&target, set.to_string()).expect("written");
     fs::set_permissions(&target, fs::Permissions::from_mode(0o600)).expect("set");
     let _ = chown(&target, None, Some(10_001));
-    let group = fs::metadata(&target).expect("it is there").gid();
+    let group = fs::metadata(&target).expect("the file exists").gid();
     fs::remove_file(&path).expect("removed");
     symlink(&target, &path).expect("linked");
-    let files = || fs::read_dir(folder.path()).expect("a folder").count();
+    let files = || fs::read_dir(folder.path()).expect("a directory").count();
     let before = files();
 
     let step = |step: &[&str]| {
         commanded(folder.path(), &[&["keys", "rotate", "--purpose", "signing"], step].concat(), &[]);
         assert!(path.is_symlink());
-        let metadata = fs::metadata(&target).expect("it is there");
+        let metadata = fs::metadata(&target).expect("the file exists");
         assert_eq!((metadata.gid(), metadata.mode() & 0o777), (group, 0o600));
         let written: Value = serde_json::from_str(&read(folder.path(), KEYS)).expect("JSON");
         assert_eq!(written["comment"], set["comment"]);
@@ -240,13 +244,13 @@ fn each_step_moves_one_key_and_leaves_all_else() {
     assert_eq!(used, [added[1].clone(), first[0].clone(), old.clone()]);
     step(&["--step", "use"]);
     assert_eq!(step(&["--step", "add"]).len(), 4);
-    assert_eq!(files(), before, "no draft is left");
+    assert_eq!(files(), before, "no temporary file must remain");
     commanded(folder.path(), &["keys", "rotate", "--purpose", "signing", "--step", "drop"], &[]);
-    assert!(!ids(&read(folder.path(), KEYS)).contains(&old), "the last one");
+    assert!(!ids(&read(folder.path(), KEYS)).contains(&old), "the oldest key must be removed");
 }
 
 #[test]
-fn what_cannot_be_rotated_is_refused_with_a_sentence_and_left_as_it_was() {
+fn a_failed_rotation_reports_the_reason_and_changes_no_file() {
     let folder = folder();
     let refused = |arguments: &[&str], environment: &[(&str, &str)], sentence: &str| {
         let output = run_with(folder.path(), &[&["keys", "rotate"], arguments].concat(), environment);
@@ -265,7 +269,7 @@ fn what_cannot_be_rotated_is_refused_with_a_sentence_and_left_as_it_was() {
     refused(&["--step", "sideways"], &[], "sideways");
     refused(&[], &[("REFERRAL_KEYS", &given)], "REFERRAL_KEYS is set");
     refused(&["--purpose", "signing"], &[("REFERRAL_KEYS", &given)], "--purpose signing --print");
-    // One of two that cannot be: the other is left as well.
+    // If one of the two files cannot be rotated, the other one is not changed either.
     let path = folder.path().join(PEPPERS);
     fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).expect("set");
     refused(&[], &[], "chmod 600");
@@ -274,7 +278,7 @@ fn what_cannot_be_rotated_is_refused_with_a_sentence_and_left_as_it_was() {
 }
 
 #[test]
-fn a_ring_in_the_environment_is_rotated_by_what_is_printed() {
+fn a_key_set_in_the_environment_is_rotated_by_printing_the_new_set() {
     let folder = folder();
     let print = |command: &[&str], ring: &str| {
         let ring = Some(("REFERRAL_PEPPERS", ring)).filter(|(_, ring)| !ring.is_empty());
@@ -287,13 +291,13 @@ fn a_ring_in_the_environment_is_rotated_by_what_is_printed() {
     let [first, second] = &ids(&added)[..] else { panic!("two peppers: {added}") };
     assert_eq!(*first, ids(&old)[0]);
     assert_eq!(ids(&used), [second.clone(), first.clone()]);
-    assert_eq!(fs::read_dir(folder.path()).expect("a folder").count(), 0, "nothing was made");
+    assert_eq!(fs::read_dir(folder.path()).expect("a directory").count(), 0, "no file must be created");
     let dropped = print(&["rotate", "--step", "drop"], &used);
     assert_eq!(ids(&dropped), std::slice::from_ref(second));
 }
 
 #[test]
-fn files_and_the_data_directory_must_be_out_of_reach_of_other_users() {
+fn files_and_the_data_directory_must_be_inaccessible_to_other_users() {
     let folder = folder();
     let refused = |arguments: &[&str], path: &str, sentence: &str| {
         let output = run(folder.path(), arguments);
@@ -324,17 +328,17 @@ fn files_and_the_data_directory_must_be_out_of_reach_of_other_users() {
             }
         }
         set_mode(&path, private);
-        // Only root can give a file away.
-        let own = fs::metadata(&path).expect("it is there").uid();
+        // Only root can change the owner of a file.
+        let own = fs::metadata(&path).expect("the file exists").uid();
         if chown(&path, Some(10_001), None).is_ok() {
             refused(&superuser, name, "belongs to user 10001");
             refused(&superuser, name, &format!("chown {own} "));
-            chown(&path, Some(own), None).expect("given back");
+            chown(&path, Some(own), None).expect("the owner is restored");
         }
     }
     commanded(folder.path(), &superuser, &[]);
 
-    // Also files that settings name, and a directory that was there before.
+    // The same applies to files in settings, and to an existing directory.
     let file = folder.path().join("public.json");
     fs::write(&file, "{}").expect("written");
     set_mode(&file, 0o644);
@@ -345,5 +349,5 @@ fn files_and_the_data_directory_must_be_out_of_reach_of_other_users() {
     set_mode(&folder.path().join("open"), 0o755);
     refused(&["--data-dir", "open"], "open", "chmod 700 open");
     refused(&["keys", "generate", "--data-dir", "open"], "open", "chmod 700 open");
-    assert_eq!(fs::read_dir(folder.path().join("open")).expect("a folder").count(), 0);
+    assert_eq!(fs::read_dir(folder.path().join("open")).expect("a directory").count(), 0);
 }

@@ -1,4 +1,4 @@
-//! Limits, as those see them who run into them.
+//! Tests of limits from the perspective of clients.
 
 use std::{sync::Arc, time::Duration};
 
@@ -12,16 +12,16 @@ use crate::service::{ANNA, Answer, Client, Service};
 const SEND: &str = "/auth/send_code/";
 const SIGN_IN: &str = "/auth/jwt/get_by_phone/";
 
-/// A service that believes the loopback's `X-Forwarded-For`.
+/// Starts a service that trusts `X-Forwarded-For` from loopback addresses.
 async fn behind_a_proxy(policy: Policy) -> Service {
     let mut options = AppOptions::default();
-    let proxies = "127.0.0.0/8".parse().expect("a block");
+    let proxies = "127.0.0.0/8".parse().expect("a network");
     options.client_addresses =
         ClientAddresses::forwarded(proxies, "x-forwarded-for".parse().expect("a name"));
     Service::over(Arc::new(MemoryStorage::new()), policy, Arc::new(DevelopmentSender), options).await
 }
 
-/// A mobile number in a block of its own.
+/// Returns a mobile number in a number range of its own.
 fn phone(number: u32) -> String {
     format!("+79608{:06}", number * 1_000)
 }
@@ -37,7 +37,7 @@ fn wrong(code: &Value) -> String {
 }
 
 #[tokio::test]
-async fn waiting_as_long_as_told_helps_time_and_again() {
+async fn a_request_succeeds_after_retry_after_each_time() {
     let service = Service::with_policy(Policy::standard()).await;
     let mut codes = 0;
     let mut refusals = 0;
@@ -52,16 +52,16 @@ async fn waiting_as_long_as_told_helps_time_and_again() {
             answer.header("retry-after").and_then(|value| value.parse().ok()).expect("a number");
         assert_eq!(answer.body["retry_after"], seconds);
         refusals += 1;
-        assert!(refusals <= codes, "a wait that was not long enough");
+        assert!(refusals <= codes, "`Retry-After` was too short");
         service.clock.advance(Duration::from_secs(seconds));
     }
 }
 
 #[tokio::test]
-async fn an_address_is_counted_by_what_the_proxy_says_and_not_by_what_the_client_says() {
+async fn limits_use_the_address_from_the_proxy_and_not_from_the_client() {
     let service = behind_a_proxy(Policy::standard()).await;
     for number in 0..10 {
-        // The left of the list is the client's own invention.
+        // The client can invent the left part of the list.
         let invented = format!("198.51.100.{number}, 203.0.113.9");
         post_from(&service.client, &invented, SEND, &json!({ "phone": phone(number) })).await.ok();
     }
@@ -71,7 +71,7 @@ async fn an_address_is_counted_by_what_the_proxy_says_and_not_by_what_the_client
         .assert_problem(429, "too_many_requests");
     post_from(&service.client, "203.0.113.10", SEND, &body).await.ok();
 
-    // Whoever has one address of an IPv6 network has all of them.
+    // All addresses of an IPv6 network count as one, because one client can use all of them.
     for number in 20..30 {
         let address = format!("2001:db8:1:2::{number:x}");
         post_from(&service.client, &address, SEND, &json!({ "phone": phone(number) })).await.ok();
@@ -84,7 +84,7 @@ async fn an_address_is_counted_by_what_the_proxy_says_and_not_by_what_the_client
 }
 
 #[tokio::test]
-async fn a_forwarding_header_from_anybody_else_is_ignored() {
+async fn a_forwarding_header_from_an_untrusted_client_is_ignored() {
     let service = Service::with_policy(Policy::standard()).await;
     for number in 0..10 {
         let address = format!("203.0.113.{number}");
@@ -95,7 +95,7 @@ async fn a_forwarding_header_from_anybody_else_is_ignored() {
 }
 
 #[tokio::test]
-async fn guesses_over_many_connections_get_no_more_than_their_tries() {
+async fn concurrent_guesses_get_no_more_than_the_allowed_attempts() {
     let service = behind_a_proxy(Policy::standard()).await;
     let sent = service.client.post(SEND, &json!({ "phone": ANNA })).await.ok();
     let guesses = (0..60).map(|number: u32| {
@@ -111,7 +111,7 @@ async fn guesses_over_many_connections_get_no_more_than_their_tries() {
     for guess in guesses.collect::<Vec<_>>() {
         assert_eq!(guess.await.expect("no panic"), 403);
     }
-    // Five wrong codes are enough for the phone, so even the right one is dead.
+    // After five wrong codes for the phone, the right code is invalid too.
     let body = json!({ "phone": ANNA, "code": sent["code"], "challenge_id": sent["challenge_id"] });
     service.client.post(SIGN_IN, &body).await.assert_field(403, "invalid_code", "code");
     service.clock.advance(Duration::from_mins(1));
@@ -120,7 +120,7 @@ async fn guesses_over_many_connections_get_no_more_than_their_tries() {
 }
 
 #[tokio::test]
-async fn an_address_that_guesses_is_told_how_long_to_wait() {
+async fn an_address_that_guesses_gets_retry_after() {
     let mut policy = Policy::standard();
     policy.attempts_without_challenge = Limits::new([(20, Duration::from_hours(1))]);
     let service = behind_a_proxy(policy).await;
@@ -142,7 +142,7 @@ async fn an_address_that_guesses_is_told_how_long_to_wait() {
 }
 
 #[tokio::test]
-async fn no_answer_tells_whether_a_phone_has_an_account() {
+async fn no_response_reveals_if_a_phone_has_an_account() {
     let service = Service::with_policy(Policy::standard()).await;
     service.enter(ANNA, None).await;
     service.clock.advance(Duration::from_mins(20));
@@ -154,7 +154,7 @@ async fn no_answer_tells_whether_a_phone_has_an_account() {
         }
         (answer.status, body)
     };
-    // Sent, wrong, refused for the cool-down, and guessed at without a code.
+    // A code is sent, a wrong code is rejected, and a second code is rejected within the resend interval.
     for step in [SEND, SIGN_IN, SEND] {
         let mut answers = Vec::new();
         for phone in [ANNA, stranger] {
@@ -170,12 +170,12 @@ async fn no_answer_tells_whether_a_phone_has_an_account() {
 }
 
 #[tokio::test]
-async fn codes_go_to_the_regions_that_are_served() {
+async fn codes_are_sent_only_to_the_configured_regions() {
     let mut policy = Policy::standard();
     policy.regions = Some(Regions::Only(vec![Region::parse("KZ").expect("a region")]));
     let service = Service::with_policy(policy).await;
     service.client.post(SEND, &json!({ "phone": "+77011234567" })).await.ok();
-    // The same calling code, but Russia.
+    // A number with the same calling code, but in Russia.
     let answer = service.client.post(SEND, &json!({ "phone": ANNA })).await;
     answer.assert_field(403, "phone_not_allowed", "phone");
 }

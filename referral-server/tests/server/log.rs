@@ -1,4 +1,4 @@
-//! The log of the program under a reader that stops.
+//! Tests of the log if its reader stalls.
 
 use std::{
     io::{BufReader, Read as _},
@@ -15,16 +15,16 @@ use crate::{
     service::{ANNA, BORIS, Client},
 };
 
-/// Concurrent requests.
-const AT_ONCE: usize = 50;
+/// Number of concurrent requests.
+const CONCURRENT: usize = 50;
 
-/// More requests than any log queue holds lines.
+/// Number of requests, which exceeds the capacity of the log queue.
 const MANY: usize = 20_000;
 
-/// A request that takes as long waits for the log, and so for ever.
+/// Duration after which a request is assumed to be blocked by the log.
 const DEADLOCK: Duration = Duration::from_mins(1);
 
-/// A program whose log goes into a pipe.
+/// Program whose log is written to a pipe.
 struct Logging {
     child: Child,
     log: ChildStderr,
@@ -37,10 +37,10 @@ impl Logging {
         let mut command = command(folder);
         command.args(["--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0", "--log", "trace"]);
         let command = command.stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().expect("it starts");
-        let log = child.stderr.take().expect("its log");
-        let output = BufReader::new(child.stdout.take().expect("its output"));
-        let (address, greeting) = read_greeting(output).expect("it starts");
+        let mut child = command.spawn().expect("the program starts");
+        let log = child.stderr.take().expect("standard error is piped");
+        let output = BufReader::new(child.stdout.take().expect("standard output is piped"));
+        let (address, greeting) = read_greeting(output).expect("the program starts");
         let metrics = greeting.iter().find_map(|line| line.trim().strip_prefix("Metrics "));
         let metrics = metrics.expect("an address").trim().to_owned();
         Self { child, log, client: Client::new(address), metrics }
@@ -56,9 +56,9 @@ impl Logging {
     /// Sends requests until log lines are dropped.
     async fn fill_log(&self) {
         let start = self.client.enter(ANNA, None).await;
-        for _ in 0..MANY / AT_ONCE {
+        for _ in 0..MANY / CONCURRENT {
             let mut requests = JoinSet::new();
-            for _ in 0..AT_ONCE {
+            for _ in 0..CONCURRENT {
                 let (client, access) = (self.client.clone(), start.access.clone());
                 requests.spawn(async move {
                     let request = client.request(Method::GET, "/users/current_user/").bearer_auth(access);
@@ -82,17 +82,17 @@ impl Drop for Logging {
 }
 
 #[tokio::test]
-async fn a_log_that_is_not_read_stops_no_request_and_dropped_lines_are_counted() {
+async fn an_unread_log_blocks_no_request_and_dropped_lines_are_counted() {
     let folder = folder();
     let mut program = Logging::start(folder.path());
     program.fill_log().await;
     program.client.enter(BORIS, None).await;
 
-    // The log is read again, up to the end.
+    // Read the log again, to its end.
     terminate(&program.child);
     let mut log = String::new();
     program.log.read_to_string(&mut log).expect("text");
-    assert!(program.child.wait().expect("it ended").success());
+    assert!(program.child.wait().expect("the program ended").success());
     let notices: Vec<_> = log.lines().filter(|line| line.contains("log lines were dropped")).collect();
     assert!(!notices.is_empty(), "{} lines", log.lines().count());
     for notice in notices {
@@ -102,10 +102,10 @@ async fn a_log_that_is_not_read_stops_no_request_and_dropped_lines_are_counted()
 }
 
 #[tokio::test]
-async fn a_log_that_is_not_read_does_not_stop_the_end_of_the_program() {
+async fn an_unread_log_does_not_block_the_shutdown() {
     let folder = folder();
     let mut program = Logging::start(folder.path());
     program.fill_log().await;
     terminate(&program.child);
-    assert!(program.child.wait().expect("it ended").success());
+    assert!(program.child.wait().expect("the program ended").success());
 }

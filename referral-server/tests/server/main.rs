@@ -1,4 +1,4 @@
-//! The server as its clients see it.
+//! Tests of the server through its HTTP interface and its command line.
 
 mod auth;
 mod binary;

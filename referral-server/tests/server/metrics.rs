@@ -1,4 +1,4 @@
-//! What is told of the service while it runs: figures and log, and what must not be in them.
+//! Tests of metrics and log, and of data that must not be in them.
 
 use std::{
     collections::BTreeSet,
@@ -29,12 +29,12 @@ use crate::{
 
 const METRICS: &[&str] = &["--metrics-listen", "127.0.0.1:0"];
 
-fn assert_figure(page: &str, line: &str) {
-    assert!(page.lines().any(|figure| figure == line), "{line} is not in:\n{page}");
+fn assert_metric(page: &str, line: &str) {
+    assert!(page.lines().any(|metric| metric == line), "{line} is not in:\n{page}");
 }
 
 #[tokio::test]
-async fn figures_tell_what_was_asked_sent_and_refused() {
+async fn metrics_count_requests_messages_and_rejections() {
     let folder = folder();
     let arguments =
         [METRICS, &["--policy", "standard", "--codes-per-address", "2/1h", "--return-codes-to-anyone"]]
@@ -52,10 +52,10 @@ async fn figures_tell_what_was_asked_sent_and_refused() {
     }
     program.client.post("/auth/logout/", &json!({ "refresh": anna.refresh })).await.ok();
     for path in ["/health/live", "/docs/", "/no/such/path?phone=79608543017"] {
-        program.client.http.get(program.client.url(path)).send().await.expect("an answer");
+        program.client.http.get(program.client.url(path)).send().await.expect("a response");
     }
     let unknown = Method::from_bytes(b"BREW").expect("a method");
-    program.client.http.request(unknown, program.client.url("/pot")).send().await.expect("an answer");
+    program.client.http.request(unknown, program.client.url("/pot")).send().await.expect("a response");
 
     let page = program.metrics().await;
     for line in [
@@ -77,14 +77,14 @@ async fn figures_tell_what_was_asked_sent_and_refused() {
         "referral_http_requests_total{method=\"other\",route=\"none\",status=\"404\"} 1",
         "referral_http_request_duration_seconds_count{route=\"/api/v1/users/{id}/\"} 1",
     ] {
-        assert_figure(&page, line);
+        assert_metric(&page, line);
     }
-    // They are on an address of their own.
-    let here = program.client.http.get(program.client.url("/metrics")).send().await.expect("an answer");
+    // Metrics are served only on a separate address.
+    let here = program.client.http.get(program.client.url("/metrics")).send().await.expect("a response");
     assert_eq!(here.status(), 404);
 }
 
-/// A gateway for Russian numbers, or for all. It numbers messages from one on.
+/// Gateway for Russian numbers, or for all numbers. It numbers messages from 1.
 struct Gateway {
     russian_only: bool,
     sent: AtomicU32,
@@ -100,7 +100,7 @@ impl Gateway {
 impl SmsSender for Gateway {
     async fn send(&self, message: &SmsMessage) -> Result<Receipt, SmsError> {
         if self.russian_only && message.phone.region() != Region::parse("RU").ok() {
-            return Err(SmsError::Temporary("not there".into()));
+            return Err(SmsError::Temporary("region not supported".into()));
         }
         let mut receipt = Receipt::new(format!("m{}", self.sent.fetch_add(1, Ordering::Relaxed) + 1));
         receipt.revealed_code = Some(message.code.clone());
@@ -109,7 +109,7 @@ impl SmsSender for Gateway {
 }
 
 #[tokio::test]
-async fn figures_tell_gateways_and_regions_apart() {
+async fn metrics_distinguish_gateways_and_regions() {
     let metrics = Metrics::new();
     let keys = SigningKeys::from_secret("k1", &[1; 32]).expect("long enough");
     let peppers = Peppers::from_secret("p1", &[2; 32]).expect("long enough");
@@ -124,12 +124,12 @@ async fn figures_tell_gateways_and_regions_apart() {
         .policy(Policy::development())
         .hook(metrics.clone())
         .build()
-        .expect("a sound policy and a sound key");
+        .expect("a valid policy and a valid key");
     let phone = |phone| PhoneNumber::parse(phone, None).expect("a number");
     for phone in [ANNA, ANNA, BORIS, VERA].map(phone) {
         referral.send_code(SendCode::new(phone)).await.expect("sent");
     }
-    // The first one rests by now: it had nothing for Boris.
+    // The circuit of the first gateway is open now, because it failed for Boris.
     let sent = referral.send_code(SendCode::new(phone(ANNA))).await.expect("sent again");
     let code = CodeInput::parse(sent.revealed_code.expect("revealed").reveal()).expect("digits");
     referral.sign_in(SignIn::new(sent.phone, code)).await.expect("signed in");
@@ -143,8 +143,8 @@ async fn figures_tell_gateways_and_regions_apart() {
         })
     };
     for _ in 0..2 {
-        report("first", DeliveryStatus::Delivered).await.expect("noted");
-        report("a stranger", DeliveryStatus::Failed).await.expect("noted");
+        report("first", DeliveryStatus::Delivered).await.expect("recorded");
+        report("invented", DeliveryStatus::Failed).await.expect("recorded");
     }
 
     let page = metrics.page().into_body().into_string().await.expect("text");
@@ -160,20 +160,20 @@ async fn figures_tell_gateways_and_regions_apart() {
         "referral_message_attempts_total{gateway=\"second\",region=\"US\",outcome=\"accepted\"} 1",
         "referral_message_duration_seconds_count{gateway=\"first\"} 3",
     ] {
-        assert_figure(&page, line);
+        assert_metric(&page, line);
     }
-    assert!(!page.contains("stranger"), "whoever reports makes no figures: {page}");
-    Secrets([ANNA, BORIS, VERA].map(|phone| phone[1..].to_owned()).into()).assert_not_in(&page, "a figure");
+    assert!(!page.contains("invented"), "a report must not create metrics: {page}");
+    Secrets([ANNA, BORIS, VERA].map(|phone| phone[1..].to_owned()).into()).assert_not_in(&page, "a metric");
 }
 
-/// What no one else may come to know.
+/// Values that must not be disclosed.
 #[derive(Default)]
 struct Secrets(BTreeSet<String>);
 
 impl Secrets {
-    /// Keeps the values of these fields.
-    fn keep(&mut self, answer: &Value, fields: &[&str]) {
-        self.0.extend(fields.iter().filter_map(|field| answer[field].as_str()).map(str::to_owned));
+    /// Adds the values of fields of a response.
+    fn keep(&mut self, response: &Value, fields: &[&str]) {
+        self.0.extend(fields.iter().filter_map(|field| response[field].as_str()).map(str::to_owned));
     }
 
     #[track_caller]
@@ -181,7 +181,7 @@ impl Secrets {
         for secret in &self.0 {
             let at = text.find(secret.as_str());
             let line = at.map(|at| text[..at].lines().last().unwrap_or_default());
-            assert!(at.is_none(), "{what} has {secret} after: {line:?}");
+            assert!(at.is_none(), "{what} contains {secret} after: {line:?}");
         }
     }
 }
@@ -198,9 +198,9 @@ async fn enter(client: &Client, phone: &str, codes: &mut Secrets, tokens: &mut S
     signed_in
 }
 
-/// Ten digits do not occur by chance.
+/// Searches the written data for codes of ten digits, which do not occur by chance.
 #[tokio::test]
-async fn no_code_token_or_phone_is_in_what_the_service_writes() {
+async fn metrics_log_and_stored_data_contain_no_secrets() {
     let folder = folder();
     let arguments = [
         METRICS,
@@ -233,28 +233,28 @@ async fn no_code_token_or_phone_is_in_what_the_service_writes() {
     let verify = json!({ "token": signed_in[0]["access"] });
     client.post("/auth/jwt/verify/", &verify).await.ok();
 
-    let figures = program.metrics().await;
+    let metrics = program.metrics().await;
     let log = program.stop();
-    assert!(log.contains("code sent") && log.contains("sqlx::query"), "the log has all there is: {log}");
-    for (text, what) in [(&figures, "a figure"), (&log, "the log")] {
+    assert!(log.contains("code sent") && log.contains("sqlx::query"), "the log must be complete: {log}");
+    for (text, what) in [(&metrics, "a metric"), (&log, "the log")] {
         codes.assert_not_in(text, what);
         tokens.assert_not_in(text, what);
         phones.assert_not_in(text, what);
     }
     let mut stored = String::new();
-    for entry in std::fs::read_dir(folder.path().join("referral-data")).expect("a folder") {
+    for entry in std::fs::read_dir(folder.path().join("referral-data")).expect("a directory") {
         let bytes = std::fs::read(entry.expect("an entry").path()).expect("a file");
         stored += &String::from_utf8_lossy(&bytes);
     }
-    assert!(stored.contains(ANNA), "phones are what the service is about");
-    codes.assert_not_in(&stored, "the data folder");
-    tokens.assert_not_in(&stored, "the data folder");
-    // Nor the signatures alone, of which a token could be put together.
+    assert!(stored.contains(ANNA), "the data directory must contain phones");
+    codes.assert_not_in(&stored, "the data directory");
+    tokens.assert_not_in(&stored, "the data directory");
+    // Signatures must not be stored either: a token could be reconstructed from its signature.
     let signature = |token: &String| token.rsplit('.').next().unwrap_or_default().to_owned();
-    Secrets(tokens.0.iter().map(signature).collect()).assert_not_in(&stored, "the data folder");
+    Secrets(tokens.0.iter().map(signature).collect()).assert_not_in(&stored, "the data directory");
 }
 
-/// A clock that is two seconds behind that of the host.
+/// Clock that is two seconds behind the clock of the host.
 struct Behind;
 
 impl Clock for Behind {
@@ -263,7 +263,7 @@ impl Clock for Behind {
     }
 }
 
-/// A host whose clock stands still.
+/// Clock of a host, which does not advance.
 struct Host;
 
 impl Clock for Host {
@@ -273,7 +273,7 @@ impl Clock for Host {
 }
 
 #[tokio::test]
-async fn the_offset_of_the_clock_is_a_figure() {
+async fn the_clock_offset_is_a_metric() {
     let metrics = Metrics::new();
     let keys = SigningKeys::from_secret("k1", &[1; 32]).expect("long enough");
     let peppers = Peppers::from_secret("p1", &[2; 32]).expect("long enough");
@@ -282,7 +282,7 @@ async fn the_offset_of_the_clock_is_a_figure() {
         .hook(metrics.clone())
         .clock(Host)
         .build()
-        .expect("a sound policy and a sound key");
+        .expect("a valid policy and a valid key");
     for (measured, line) in
         [(false, "referral_clock_offset_seconds 0.0"), (true, "referral_clock_offset_seconds 2.0")]
     {

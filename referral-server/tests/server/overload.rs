@@ -1,4 +1,4 @@
-//! Attacks on the memory of the program, while an honest client of the same address is served.
+//! Tests of attacks on the memory of the program. An honest client of the same address is served meanwhile.
 
 use reqwest::Method;
 use serde_json::json;
@@ -13,24 +13,26 @@ use crate::{
     service::Client,
 };
 
-/// Connections of an attack. Both ends together stay below 1 024 open files, the usual limit of a process.
+/// Number of connections of an attack. Both ends together stay below 1 024 open files, the usual limit of a
+/// process.
 const CONNECTIONS: usize = 200;
 
-/// How often an attacker replaces a connection that is closed. Without an end the test would measure the
-/// processor.
+/// Number of times that an attacker replaces a closed connection. Without this limit, the test would measure
+/// the processor.
 const REPLACEMENTS: usize = 2;
 
-/// Growth of the resident memory in KiB that an attack may cause. Measured in a debug build: at most 25 MiB, and
+/// Growth of the resident memory in KiB that an attack may cause. Measured in a debug build: at most 25 MiB,
+/// and
 /// 52 MiB without the limit of requests in flight.
 const MAX_GROWTH: u64 = 40 * 1024;
 
-/// A frame of HTTP/2.
+/// Returns a frame of HTTP/2.
 fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let [_, length @ ..] = u32::try_from(payload.len()).expect("a frame").to_be_bytes();
     [&length[..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
 }
 
-/// Heads of `POST /api/v1/auth/send_code/` without a body on 100 streams of HTTP/2.
+/// Returns the headers of `POST /api/v1/auth/send_code/` without a body on 100 streams of HTTP/2.
 fn unfinished_posts() -> Vec<u8> {
     let text = |text: &[u8]| [&[u8::try_from(text.len()).expect("short")], text].concat();
     let mut head = vec![0x83, 0x86, 0x41];
@@ -48,7 +50,7 @@ fn unfinished_posts() -> Vec<u8> {
     bytes
 }
 
-/// What an attacker does after it has sent its bytes, until the connection is closed.
+/// Action of an attacker after it has sent its bytes, until the connection is closed.
 #[derive(Clone, Copy)]
 enum Then {
     Read,
@@ -85,23 +87,23 @@ async fn assert_survived(bytes: &[u8], then: Then) {
     let before = program.memory("VmRSS");
     let attack = attack(&program.client, bytes, then);
     for number in 0..10 {
-        // A new connection for each, as new clients have.
+        // Each request uses a new connection, like that of a new client.
         let client = Client::new(program.client.address);
         let body = json!({ "phone": format!("+79608{number:06}") });
         let send = || client.request(Method::POST, "/auth/send_code/").json(&body);
         let mut tries = 1;
         while client.send(send()).await.status == 503 {
             tries += 1;
-            assert!(tries <= 20, "request {number} is never served");
+            assert!(tries <= 20, "request {number} was not served");
         }
     }
-    // The kernel brings the maximum up to date later than the current value, which may so be above it.
+    // The kernel updates the peak later than the current value, so the current value may be higher.
     let growth = program.memory("VmHWM").saturating_sub(before);
     assert!(growth < MAX_GROWTH, "{growth} KiB more than {before}");
     drop(attack);
     program.client.enter("+77011234567", None).await;
     let warnings = program.stop().matches("overload started").count();
-    assert!(warnings <= 1, "one warning for an overload: {warnings}");
+    assert!(warnings <= 1, "an overload must log at most one warning: {warnings}");
 }
 
 #[tokio::test]

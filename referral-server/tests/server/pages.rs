@@ -1,4 +1,4 @@
-//! What stands beside the API.
+//! Tests of the pages and endpoints outside the API.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ async fn get(service: &Service, path: &str) -> Answer {
 }
 
 #[tokio::test]
-async fn the_pages_are_there_with_a_slash_and_without_and_load_nothing_from_elsewhere() {
+async fn pages_are_served_with_and_without_a_trailing_slash_and_load_nothing_external() {
     let service = Service::start().await;
     for path in ["/", "/docs/", "/docs", "/api/v1/redoc/", "/api/v1/redoc"] {
         let page = get(&service, path).await;
@@ -23,7 +23,7 @@ async fn the_pages_are_there_with_a_slash_and_without_and_load_nothing_from_else
         for loads in
             ["<script src", "<link rel=\"stylesheet\"", "<link href=\"http", "fonts.googleapis.com/css"]
         {
-            assert!(!page.text.contains(loads), "{path} has {loads}");
+            assert!(!page.text.contains(loads), "{path} contains {loads}");
         }
     }
     let home = get(&service, "/").await.text;
@@ -31,15 +31,18 @@ async fn the_pages_are_there_with_a_slash_and_without_and_load_nothing_from_else
         assert!(home.contains(link), "{link}");
     }
     let document = referral_server::openapi(&service.referral);
-    assert!(get(&service, "/docs/").await.text.contains(&document), "the same document as everywhere");
+    assert!(
+        get(&service, "/docs/").await.text.contains(&document),
+        "the page must contain the same document"
+    );
     assert!(
         get(&service, "/api/v1/redoc/").await.text.contains(&document),
-        "the same document as everywhere"
+        "the page must contain the same document"
     );
 }
 
 #[tokio::test]
-async fn a_page_runs_no_script_but_those_written_in_it() {
+async fn the_content_security_policy_permits_only_the_inline_scripts_of_a_page() {
     let service = Service::start().await;
     for (path, count) in [("/", 0), ("/docs/", 2), ("/api/v1/redoc/", 2)] {
         let page = get(&service, path).await;
@@ -52,7 +55,7 @@ async fn a_page_runs_no_script_but_those_written_in_it() {
 }
 
 #[tokio::test]
-async fn browsers_are_told_to_come_encrypted_where_the_public_url_is() {
+async fn hsts_is_sent_if_the_public_url_uses_https() {
     for (url, header) in [
         (None, None),
         (Some("http://api.example.com"), None),
@@ -70,7 +73,7 @@ async fn browsers_are_told_to_come_encrypted_where_the_public_url_is() {
 }
 
 #[tokio::test]
-async fn another_service_verifies_tokens_with_the_public_keys_alone() {
+async fn another_service_can_verify_tokens_with_only_the_public_keys() {
     let service = Service::start().await;
     let anna = service.enter(ANNA, None).await;
     let keys = get(&service, "/.well-known/jwks.json").await;
@@ -81,7 +84,7 @@ async fn another_service_verifies_tokens_with_the_public_keys_alone() {
     let mut validation = jsonwebtoken::Validation::new(jsonwebtoken::Algorithm::EdDSA);
     validation.set_audience(&["referral"]);
     validation.set_issuer(&["referral"]);
-    // The service's clock is set by hand.
+    // The test sets the clock of the service.
     validation.validate_exp = false;
     let key = jsonwebtoken::DecodingKey::from_jwk(key).expect("a key");
     let token = jsonwebtoken::decode::<serde_json::Value>(&anna.access, &key, &validation).expect("verified");
@@ -95,12 +98,12 @@ async fn a_secret_key_is_not_published() {
     let storage = Arc::new(MemoryStorage::new());
     let sender = Arc::new(DevelopmentSender);
     let referral = Referral::builder(storage, sender, keys, peppers).policy(Policy::standard()).build();
-    let keys = referral.expect("a sound key").public_jwk_set();
+    let keys = referral.expect("a valid key").public_jwk_set();
     assert_eq!(keys, r#"{"keys":[]}"#);
 }
 
 #[tokio::test]
-async fn health_is_told() {
+async fn health_endpoints_return_the_status() {
     let service = Service::start().await;
     assert_eq!(get(&service, "/health/live").await.ok(), json!({ "status": "ok" }));
     let checks = json!({ "database": "ok", "schema": "ok", "disk": "ok", "keys": "ok", "clock": "ok" });

@@ -1,4 +1,4 @@
-//! The README's commands, word for word.
+//! Executes the commands of the README without changes.
 
 use std::{io::Write, process::Command};
 
@@ -8,26 +8,31 @@ use crate::binary::{Program, folder};
 
 const README: &str = include_str!("../../../README.md");
 
-/// The shell commands of the flow.
+/// Returns the shell commands of the flow.
 fn flow() -> &'static str {
-    let block =
-        README.split("```sh\n").find(|block| block.starts_with("api=")).expect("the README has the flow");
+    let block = README
+        .split("```sh\n")
+        .find(|block| block.starts_with("api="))
+        .expect("the README contains the flow");
     block.split("```").next().unwrap_or_default()
 }
 
 #[test]
-fn the_flow_of_the_readme_gives_what_it_says() {
-    let is_there = |program| Command::new(program).arg("--version").output().is_ok();
-    if !(is_there("bash") && is_there("curl")) {
+fn the_commands_of_the_readme_work_as_described() {
+    let is_installed = |program| Command::new(program).arg("--version").output().is_ok();
+    if !(is_installed("bash") && is_installed("curl")) {
         let required = std::env::var_os("REFERRAL_TEST_REQUIRE_ALL").is_some();
-        assert!(!required, "bash and curl must be there");
-        let _ = writeln!(std::io::stderr(), "LEFT OUT: the README's flow, which takes bash and curl");
+        assert!(!required, "bash and curl must be installed");
+        let _ = writeln!(
+            std::io::stderr(),
+            "SKIPPED: the commands of the README, because bash or curl is not installed"
+        );
         return;
     }
     let folder = folder();
     let program = Program::start(folder.path(), &[]);
     let script = flow().replace("127.0.0.1:8080", &program.client.address.to_string());
-    let output = Command::new("bash").args(["-euc", &script]).output().expect("it runs");
+    let output = Command::new("bash").args(["-euc", &script]).output().expect("the program runs");
     let printed = String::from_utf8(output.stdout).expect("text");
 
     let users: Vec<Value> = printed.lines().map(|line| serde_json::from_str(line).expect(line)).collect();
@@ -37,7 +42,7 @@ fn the_flow_of_the_readme_gives_what_it_says() {
     assert_eq!(boris["invited_by_code"], anna["invite_code"]);
     assert_eq!(anna["invited"][0]["id"], boris["id"]);
 
-    // And Anna has the fields that the README shows, in its order.
+    // Anna has the fields that the README shows, in the same order.
     let shown = README.split("```json\n").nth(1).and_then(|block| block.split("```").next());
     let shown: Value = serde_json::from_str(shown.expect("the README shows Anna")).expect("JSON");
     let fields = |user: &Value| user.as_object().expect("an object").keys().cloned().collect::<Vec<_>>();

@@ -1,4 +1,4 @@
-//! What gateways report of messages.
+//! Tests of delivery reports of gateways.
 
 use std::sync::Arc;
 
@@ -30,8 +30,8 @@ const ACME: &str = r#"{
 const TWILIO: &str = r#"{"preset": "twilio", "settings": {"from": "Acme", "auth_token": "12345"}}"#;
 
 fn reader(gateway: &str, config: &str) -> ReportReader {
-    let config: GatewayConfig = serde_json::from_str(config).expect("a sound configuration");
-    ReportReader::new(gateway, &config).expect("a sound configuration").expect("a secret")
+    let config: GatewayConfig = serde_json::from_str(config).expect("a valid configuration");
+    ReportReader::new(gateway, &config).expect("a valid configuration").expect("a secret")
 }
 
 fn options() -> AppOptions {
@@ -66,7 +66,7 @@ async fn call(
 }
 
 #[tokio::test]
-async fn a_gateway_calls_as_it_likes_and_hears_what_it_wants() {
+async fn reports_in_all_formats_get_the_configured_reply() {
     let service = start().await;
     for (method, path, content_type, body) in [
         (Method::POST, format!("{PATH}/?{TOKEN}"), FORM, "id=m1&status=1"),
@@ -83,7 +83,7 @@ async fn a_gateway_calls_as_it_likes_and_hears_what_it_wants() {
 }
 
 #[tokio::test]
-async fn whoever_else_calls_is_told_nothing() {
+async fn invalid_reports_are_rejected() {
     let service = start().await;
     let right = format!("{PATH}/?{TOKEN}");
     let large = vec![b'a'; 17 * 1024];
@@ -101,7 +101,7 @@ async fn whoever_else_calls_is_told_nothing() {
         (Method::POST, &right, "text/xml", b"<id>m1</id>".to_vec(), 400, "bad_request"),
         (Method::POST, &right, "application/json", b"\xff".to_vec(), 400, "bad_request"),
         (Method::POST, &right, FORM, large, 413, "payload_too_large"),
-        (Method::POST, "/sms/reports/nobody/", FORM, Vec::new(), 404, "not_found"),
+        (Method::POST, "/sms/reports/unknown/", FORM, Vec::new(), 404, "not_found"),
         (Method::POST, "/sms/reports/", FORM, Vec::new(), 404, "not_found"),
         (Method::POST, "/sms/reports/acme/x/", FORM, Vec::new(), 404, "not_found"),
         (Method::POST, "/sms/reports/%FF/", FORM, Vec::new(), 404, "not_found"),
@@ -119,7 +119,7 @@ async fn whoever_else_calls_is_told_nothing() {
 }
 
 #[tokio::test]
-async fn the_url_that_is_signed_is_the_one_that_others_call() {
+async fn a_signature_must_cover_the_public_url() {
     let service = start().await;
     let body = "MessageSid=SM0123&MessageStatus=delivered&To=%2B14155550100";
     for (path, signature, status) in [
@@ -135,8 +135,8 @@ async fn the_url_that_is_signed_is_the_one_that_others_call() {
 }
 
 #[tokio::test]
-async fn a_report_that_cannot_be_noted_is_to_come_again() {
-    let folder = tempfile::tempdir().expect("a folder");
+async fn a_report_that_cannot_be_stored_is_rejected_as_unavailable() {
+    let folder = tempfile::tempdir().expect("a directory");
     let url = format!("sqlite:{}", folder.path().join("referral.db").display());
     let service = over(referral_sqlx::connect(&url).await.expect("a new file"), options()).await;
     service.referral.close().await;
@@ -147,7 +147,7 @@ async fn a_report_that_cannot_be_noted_is_to_come_again() {
 }
 
 #[tokio::test]
-async fn figures_name_no_gateway_that_a_caller_made_up() {
+async fn metrics_contain_no_gateway_names_invented_by_callers() {
     let metrics = Metrics::new();
     let mut options = options();
     options.metrics = Some(metrics.clone());
@@ -164,7 +164,7 @@ async fn figures_name_no_gateway_that_a_caller_made_up() {
     assert!(page.contains(&line(403)) && page.contains(&line(404)) && !page.contains("made-up"), "{page}");
 }
 
-/// Takes a message for the gateway `acme`, which calls it `m1`.
+/// Sender that accepts messages for the gateway `acme` with the id `m1`.
 struct Acme;
 
 #[async_trait]
@@ -175,7 +175,7 @@ impl SmsSender for Acme {
 }
 
 #[tokio::test]
-async fn a_report_is_counted_once_and_only_for_a_message_that_was_sent() {
+async fn a_report_is_counted_once_and_only_for_a_sent_message() {
     let metrics = Metrics::new();
     let keys = SigningKeys::from_secret("k1", &[1; 32]).expect("long enough");
     let peppers = Peppers::from_secret("p1", &[2; 32]).expect("long enough");
@@ -183,7 +183,7 @@ async fn a_report_is_counted_once_and_only_for_a_message_that_was_sent() {
         .policy(Policy::development())
         .hook(metrics.clone())
         .build()
-        .expect("a sound policy and a sound key");
+        .expect("a valid policy and a valid key");
     let phone = PhoneNumber::parse(ANNA, None).expect("a number");
     referral.send_code(SendCode::new(phone)).await.expect("sent");
     let client = serve(referral, options()).await;

@@ -1,4 +1,4 @@
-//! A rolling restart of two instances behind nginx, under load.
+//! Tests a rolling restart of two instances behind nginx under load.
 
 use std::{
     fs,
@@ -24,13 +24,13 @@ use crate::{
 
 const NGINX: &str = "/usr/sbin/nginx";
 
-/// Concurrent clients.
+/// Number of concurrent clients.
 const CLIENTS: usize = 4;
 
-/// Requests that must succeed between two restarts, so that both instances have served some.
+/// Number of requests that must succeed between two restarts, so that both instances serve some of them.
 const PROGRESS: usize = 100;
 
-/// nginx, which ends with this value.
+/// nginx process, which ends when the value is dropped.
 struct Nginx {
     child: Child,
     address: SocketAddr,
@@ -74,10 +74,11 @@ impl Nginx {
         fs::write(folder.join("nginx.conf"), config).expect("written");
         let mut command = tied(NGINX);
         command.arg("-p").arg(folder).args(["-c", "nginx.conf", "-e", "error.log"]);
-        let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it starts");
+        let mut child =
+            command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("the program starts");
         while TcpStream::connect(address).is_err() {
             let log = || fs::read_to_string(folder.join("error.log")).unwrap_or_default();
-            assert!(child.try_wait().expect("a child").is_none(), "it ended: {}", log());
+            assert!(child.try_wait().expect("a child").is_none(), "nginx ended: {}", log());
         }
         Self { child, address }
     }
@@ -90,10 +91,10 @@ impl Drop for Nginx {
     }
 }
 
-/// Load on the service, until it is stopped.
+/// Load on the service, which runs until it is stopped.
 #[derive(Clone, Default)]
 struct Load {
-    is_over: Arc<AtomicBool>,
+    is_stopped: Arc<AtomicBool>,
     succeeded: Arc<AtomicUsize>,
     changed: Arc<Notify>,
 }
@@ -110,7 +111,7 @@ impl Load {
                 let body = json!({ "refresh": tokens["refresh"] });
                 tokens = self.post(&client, "/auth/jwt/refresh/", body).await?;
             }
-            if self.is_over.load(Ordering::Relaxed) {
+            if self.is_stopped.load(Ordering::Relaxed) {
                 break;
             }
         }
@@ -130,10 +131,10 @@ impl Load {
         serde_json::from_str(&text).map_err(|error| format!("{path}: {error}: {text}"))
     }
 
-    /// Waits until many more requests have succeeded. Ends early if a client has failed.
+    /// Waits until [`PROGRESS`] more requests have succeeded. Returns early if a client has failed.
     async fn progress(&self) {
         let goal = self.succeeded.load(Ordering::Relaxed) + PROGRESS;
-        while self.succeeded.load(Ordering::Relaxed) < goal && !self.is_over.load(Ordering::Relaxed) {
+        while self.succeeded.load(Ordering::Relaxed) < goal && !self.is_stopped.load(Ordering::Relaxed) {
             self.changed.notified().await;
         }
     }
@@ -142,15 +143,15 @@ impl Load {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_rolling_restart_behind_nginx_fails_no_request() {
     if !Path::new(NGINX).exists() {
-        let message = "LEFT OUT: a rolling restart, since nginx is not installed (package `nginx-light`)";
+        let message = "SKIPPED: a rolling restart, because nginx is not installed (package `nginx-light`)";
         assert!(std::env::var_os("REFERRAL_TEST_REQUIRE_ALL").is_none(), "{message}");
-        // Past the test harness, which keeps what a passing test prints to itself.
+        // A direct write, because the test harness captures the output of passing tests.
         let _ = writeln!(std::io::stderr(), "{message}");
         return;
     }
     let Some(database) = Database::create().await else { return };
 
-    // Addresses of this process alone: the port of an instance must stay free while it restarts.
+    // Addresses that only this process uses: the port of an instance must stay free while it restarts.
     let [_, _, high, low] = std::process::id().to_be_bytes();
     let address = |number: u8| SocketAddr::from((Ipv4Addr::new(127, 64 | number, high, low), 8080));
     let addresses = [address(1), address(2)];
@@ -187,8 +188,8 @@ async fn a_rolling_restart_behind_nginx_fails_no_request() {
             let (load, client) = (load.clone(), Client::new(nginx.address));
             tokio::spawn(async move {
                 let result = load.clone().run(client, number).await;
-                // Also for the others, and for the restarts.
-                load.is_over.store(true, Ordering::Relaxed);
+                // The end of one client stops the other clients and the restarts.
+                load.is_stopped.store(true, Ordering::Relaxed);
                 load.changed.notify_one();
                 result
             })
@@ -196,12 +197,12 @@ async fn a_rolling_restart_behind_nginx_fails_no_request() {
         .collect();
     load.progress().await;
     for (number, instance) in instances.iter_mut().enumerate() {
-        let log = instance.take().expect("it runs").stop();
+        let log = instance.take().expect("the instance is running").stop();
         assert!(log.contains("draining delay=2s") && log.contains("shutting down"), "{log}");
         *instance = Some(start(number));
         load.progress().await;
     }
-    load.is_over.store(true, Ordering::Relaxed);
+    load.is_stopped.store(true, Ordering::Relaxed);
     for client in clients {
         let log = || fs::read_to_string(nginx_folder.path().join("error.log")).unwrap_or_default();
         let result = client.await.expect("no panic");

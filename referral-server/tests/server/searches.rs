@@ -1,4 +1,4 @@
-//! Searches that would take too long.
+//! Tests of searches that exceed the time limit.
 
 use std::{sync::Arc, time::Duration};
 
@@ -13,7 +13,7 @@ use crate::{
     service::{ANNA, Answer, Service},
 };
 
-/// The search is to blame, and the response says how to narrow it.
+/// Asserts that the search was rejected as too broad, and that the response describes how to narrow it.
 fn assert_too_broad(answer: &Answer) {
     answer.assert_problem(400, "search_too_broad");
     assert!(

@@ -1,4 +1,4 @@
-//! A server in this process, on a free port, and a client that checks every answer.
+//! Server in this process, on a free port, and a client that checks every response.
 
 use std::{
     net::SocketAddr,
@@ -22,7 +22,7 @@ use serde_json::{Value, json};
 use time::{OffsetDateTime, macros::datetime};
 use tokio::net::TcpListener;
 
-/// The committed document, which every answer is held against.
+/// Committed document, against which every response is checked.
 pub(crate) static DOCUMENT: LazyLock<Value> = LazyLock::new(|| {
     serde_json::from_str(include_str!("../../../openapi.json")).expect("the document is JSON")
 });
@@ -31,14 +31,14 @@ pub(crate) const ANNA: &str = "+79608543017";
 pub(crate) const BORIS: &str = "+77011234567";
 pub(crate) const VERA: &str = "+14155552671";
 
-/// A server and what it depends on.
+/// Server with its service, clock and client.
 pub(crate) struct Service {
     pub(crate) referral: Referral,
     pub(crate) clock: ManualClock,
     pub(crate) client: Client,
 }
 
-/// Somebody who is signed in.
+/// User that is signed in, with the tokens of the session.
 #[derive(Clone, Debug)]
 pub(crate) struct SignedIn {
     pub(crate) access: String,
@@ -73,18 +73,18 @@ impl Service {
             .policy(policy)
             .clock(Ticking(clock.clone()))
             .build()
-            .expect("a sound policy and a sound key");
+            .expect("a valid policy and a valid key");
         let client = serve(referral.clone(), options).await;
         Self { referral, clock, client }
     }
 
-    /// Sends a code and signs in, with a friend's invite code or without.
+    /// Sends a code and signs in, optionally with an invite code.
     pub(crate) async fn enter(&self, phone: &str, invited_by_code: Option<&str>) -> SignedIn {
         self.client.enter(phone, invited_by_code).await
     }
 }
 
-/// Serves the whole interface on a free port.
+/// Serves the complete interface on a free port, and returns a client.
 pub(crate) async fn serve(referral: Referral, options: AppOptions) -> Client {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let address = listener.local_addr().expect("an address");
@@ -93,7 +93,7 @@ pub(crate) async fn serve(referral: Referral, options: AppOptions) -> Client {
     Client::new(address)
 }
 
-/// A clock set by hand that never shows the same time twice, as real ones do not.
+/// Manual clock that, like a real one, never returns the same time twice.
 struct Ticking(ManualClock);
 
 impl Clock for Ticking {
@@ -103,14 +103,14 @@ impl Clock for Ticking {
     }
 }
 
-/// Talks to a server, and checks of every answer what must hold of all.
+/// Client that checks the common properties of every response.
 #[derive(Clone)]
 pub(crate) struct Client {
     pub(crate) address: SocketAddr,
     pub(crate) http: reqwest::Client,
 }
 
-/// An answer.
+/// Response of the server.
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
@@ -124,20 +124,20 @@ impl Answer {
         self.headers.get(name).and_then(|value| value.to_str().ok())
     }
 
-    /// The answer's body, which must be a success.
+    /// Returns the body of the response, which must be a success.
     #[track_caller]
     pub(crate) fn ok(self) -> Value {
         assert_eq!(self.status, 200, "{}", self.text);
         self.body
     }
 
-    /// Asserts that it is this problem.
+    /// Asserts that the response is a problem with this status and code.
     #[track_caller]
     pub(crate) fn assert_problem(&self, status: u16, code: &str) {
         assert_eq!((self.status, self.body["code"].as_str()), (status, Some(code)), "{}", self.text);
     }
 
-    /// Asserts that it is this problem, and that it names this field.
+    /// Asserts that the response is a problem with this status and code, and that it names this field.
     #[track_caller]
     pub(crate) fn assert_field(&self, status: u16, code: &str, field: &str) {
         self.assert_problem(status, code);
@@ -155,7 +155,7 @@ impl Client {
         format!("http://{}{path}", self.address)
     }
 
-    /// A request to a path of the API.
+    /// Returns a request to a path of the API.
     pub(crate) fn request(&self, method: Method, path: &str) -> RequestBuilder {
         self.http.request(method, self.url(&format!("/api/v1{path}")))
     }
@@ -175,7 +175,7 @@ impl Client {
     pub(crate) async fn send(&self, request: RequestBuilder) -> Answer {
         let request = request.build().expect("a request");
         let (method, path) = (request.method().clone(), request.url().path().to_owned());
-        let response = self.http.execute(request).await.expect("an answer");
+        let response = self.http.execute(request).await.expect("a response");
         let status = response.status().as_u16();
         let headers = response.headers().clone();
         let text = response.text().await.expect("a body");
@@ -196,14 +196,15 @@ impl Client {
         SignedIn { access: text("access"), refresh: text("refresh"), id: text("user_id"), body }
     }
 
-    /// The current user's own invite code.
+    /// Returns the invite code of the current user.
     pub(crate) async fn invite_code(&self, signed_in: &SignedIn) -> String {
         let user = self.get("/users/current_user/", &signed_in.access).await.ok();
         user["invite_code"].as_str().expect("a string").to_owned()
     }
 }
 
-/// What holds of every answer: its headers, the form of a problem, and that the document knows it.
+/// Checks the common properties of a response: its headers, the format of a problem, and that the document
+/// lists it.
 #[track_caller]
 fn check(method: &Method, path: &str, answer: &Answer) {
     assert!(answer.header("x-request-id").is_some_and(|id| !id.is_empty()));
@@ -250,7 +251,7 @@ fn check(method: &Method, path: &str, answer: &Answer) {
     }
 }
 
-/// The operation of the document that this request asks for.
+/// Returns the operation of the document that matches a request.
 fn documented(method: &Method, path: &str) -> Option<&'static Value> {
     let path = path.strip_prefix("/api/v1/")?;
     let path: Vec<_> = path.strip_suffix('/').unwrap_or(path).split('/').collect();
@@ -260,13 +261,13 @@ fn documented(method: &Method, path: &str) -> Option<&'static Value> {
         pattern.len() == path.len()
             && pattern.iter().zip(&path).all(|(name, part)| name.starts_with('{') || name == part)
     };
-    // A path without a parameter goes before one with.
+    // A path without a parameter has precedence over a path with one.
     let mut fitting: Vec<_> = paths.iter().filter(|(pattern, _)| fits(pattern)).collect();
     fitting.sort_by_key(|(pattern, _)| pattern.contains('{'));
     fitting.first()?.1.get(method.as_str().to_lowercase())
 }
 
-/// A gateway that refuses everything, or does not answer.
+/// Gateway that rejects every message, or does not respond.
 pub(crate) struct BrokenSender {
     pub(crate) knows: bool,
 }
@@ -277,26 +278,26 @@ impl SmsSender for BrokenSender {
         if self.knows {
             Err(SmsError::Temporary("busy".into()))
         } else {
-            Err(SmsError::Unknown("no answer".into()))
+            Err(SmsError::Unknown("no response".into()))
         }
     }
 }
 
-/// A gateway that keeps the texts it was to send.
+/// Gateway that stores the texts of the messages.
 #[derive(Clone, Default)]
 pub(crate) struct Outbox(Arc<Mutex<Vec<String>>>);
 
 impl Outbox {
-    /// Takes out the texts, in the order in which they came.
+    /// Removes and returns the texts, in the order of their arrival.
     pub(crate) fn take(&self) -> Vec<String> {
-        std::mem::take(&mut *self.0.lock().expect("nobody panics"))
+        std::mem::take(&mut *self.0.lock().expect("the lock is not poisoned"))
     }
 }
 
 #[async_trait]
 impl SmsSender for Outbox {
     async fn send(&self, message: &SmsMessage) -> Result<Receipt, SmsError> {
-        self.0.lock().expect("nobody panics").push(message.text.reveal().to_owned());
+        self.0.lock().expect("the lock is not poisoned").push(message.text.reveal().to_owned());
         Ok(Receipt::default())
     }
 }

@@ -1,4 +1,4 @@
-//! Where one is signed in, and signing out there.
+//! Tests of the list of sessions, and of signing out.
 
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ async fn session_id(service: &Service, signed_in: &SignedIn) -> String {
 }
 
 #[tokio::test]
-async fn signing_out_ends_the_tokens_at_once_and_twice_does_no_harm() {
+async fn signing_out_invalidates_tokens_immediately_and_can_be_repeated() {
     let service = Service::start().await;
     let anna = service.enter(ANNA, None).await;
     let body = json!({ "refresh": anna.refresh });
@@ -35,7 +35,7 @@ async fn signing_out_ends_the_tokens_at_once_and_twice_does_no_harm() {
 }
 
 #[tokio::test]
-async fn a_refresh_token_signs_out_when_the_access_token_has_expired_and_nothing_else_does() {
+async fn only_a_refresh_token_signs_out_after_the_access_token_has_expired() {
     let service = Service::start().await;
     let anna = service.enter(ANNA, None).await;
     service.clock.advance(Duration::from_mins(20));
@@ -53,7 +53,7 @@ async fn a_refresh_token_signs_out_when_the_access_token_has_expired_and_nothing
 }
 
 #[tokio::test]
-async fn sessions_are_listed_newest_first_with_where_they_are_used() {
+async fn sessions_are_listed_newest_first_with_address_and_user_agent() {
     let service = Service::start().await;
     let first = service.enter(ANNA, None).await;
     service.clock.advance(Duration::from_mins(5));
@@ -77,7 +77,7 @@ async fn sessions_are_listed_newest_first_with_where_they_are_used() {
 }
 
 #[tokio::test]
-async fn one_session_is_ended_and_only_ones_own() {
+async fn a_user_can_end_only_sessions_of_their_own() {
     let service = Service::start().await;
     let [first, second] = [service.enter(ANNA, None).await, service.enter(ANNA, None).await];
     let boris = service.enter(BORIS, None).await;
@@ -95,7 +95,7 @@ async fn one_session_is_ended_and_only_ones_own() {
 }
 
 #[tokio::test]
-async fn all_other_sessions_are_ended_at_once() {
+async fn all_other_sessions_are_ended_together() {
     let service = Service::start().await;
     let mut others = Vec::new();
     for _ in 0..3 {

@@ -1,4 +1,4 @@
-//! Sending messages in earnest: through gateways that a file describes.
+//! Tests of messages through gateways that a configuration file describes.
 
 use std::{fs, path::Path};
 
@@ -13,16 +13,16 @@ use crate::{
 
 const SECRET: &str = "hunter2-and-then-some";
 
-/// A gateway that answers every request with this.
+/// Starts a gateway that sends this response to every request.
 pub(crate) async fn gateway(answer: ResponseTemplate) -> MockServer {
     let server = MockServer::start().await;
     Mock::given(any()).respond_with(answer).mount(&server).await;
     server
 }
 
-/// What it was asked, each as the form that came.
+/// Returns the forms that a gateway has received.
 pub(crate) async fn received(server: &MockServer) -> Vec<Vec<(String, String)>> {
-    let requests = server.received_requests().await.expect("they are recorded");
+    let requests = server.received_requests().await.expect("requests are recorded");
     let form = |request: &Request| form_urlencoded::parse(&request.body).into_owned().collect();
     requests.iter().map(form).collect()
 }
@@ -70,7 +70,7 @@ fn answer(status: u16, body: &str) -> ResponseTemplate {
 }
 
 #[tokio::test]
-async fn a_code_reaches_the_phone_and_nothing_else() {
+async fn a_code_is_sent_to_the_phone_and_not_logged() {
     let folder = folder();
     let (first, second) =
         (gateway(answer(200, SMSRU_ACCEPTS)).await, gateway(answer(201, r#"{"sid":"SM1"}"#)).await);
@@ -90,7 +90,7 @@ async fn a_code_reaches_the_phone_and_nothing_else() {
     let code = text.split(' ').next().expect("a word").to_owned();
     assert_eq!(text, format!("{code} ist Ihr Code.\n@app.example.com #{code}"));
 
-    // Boris is in Kazakhstan, whose gateway is the other one.
+    // The number of Boris is in Kazakhstan, for which the second gateway is used.
     send(BORIS, "kk").await.ok();
     let forms = received(&second).await;
     assert_eq!(value(&forms[0], "To"), BORIS);
@@ -107,12 +107,12 @@ async fn a_code_reaches_the_phone_and_nothing_else() {
         "{log}"
     );
     for hidden in [SECRET, &code, &other, "9608543017", "7011234567"] {
-        assert!(!log.contains(hidden), "the log has {hidden}");
+        assert!(!log.contains(hidden), "the log contains {hidden}");
     }
 }
 
 #[tokio::test]
-async fn where_one_gateway_fails_the_other_is_asked_and_where_both_do_the_code_is_void() {
+async fn the_next_gateway_is_used_if_one_fails_and_the_code_is_invalid_if_all_fail() {
     let folder = folder();
     let (first, second) =
         (gateway(answer(200, SMSRU_REFUSES)).await, gateway(answer(401, r#"{"code":20003}"#)).await);
@@ -131,7 +131,7 @@ async fn where_one_gateway_fails_the_other_is_asked_and_where_both_do_the_code_i
 }
 
 #[tokio::test]
-async fn one_message_can_be_tried_and_says_what_happened() {
+async fn a_test_message_prints_the_result_of_each_gateway() {
     let folder = folder();
     let (first, second) =
         (gateway(answer(200, SMSRU_REFUSES)).await, gateway(answer(201, r#"{"sid":"SM17"}"#)).await);
@@ -147,7 +147,7 @@ async fn one_message_can_be_tried_and_says_what_happened() {
     );
     assert!(lines[4].starts_with("  second: accepted after "), "{printed}");
     assert_eq!(lines[5], "accepted by second with the message id SM17");
-    assert!(!folder.path().join("referral-data").exists(), "nothing is stored");
+    assert!(!folder.path().join("referral-data").exists(), "no data directory must be created");
 
     second.reset().await;
     Mock::given(any()).respond_with(answer(401, "{}")).mount(&second).await;
@@ -159,7 +159,7 @@ async fn one_message_can_be_tried_and_says_what_happened() {
 }
 
 #[tokio::test]
-async fn what_a_gateway_reports_and_whether_its_codes_come_back_is_counted() {
+async fn delivery_reports_and_sign_ins_are_counted_by_gateway() {
     let folder = folder();
     let gateway = gateway(answer(200, r#"{"id": "m1"}"#)).await;
     let config = format!(
@@ -204,20 +204,20 @@ async fn what_a_gateway_reports_and_whether_its_codes_come_back_is_counted() {
     let body = json!({ "phone": ANNA, "code": code, "challenge_id": sent["challenge_id"] });
     program.client.post("/auth/jwt/get_by_phone/", &body).await.ok();
 
-    let figures = program.metrics().await;
-    for figure in [
+    let page = program.metrics().await;
+    for metric in [
         "referral_message_attempts_total{gateway=\"acme\",region=\"RU\",outcome=\"accepted\"} 1",
         "referral_message_statuses_total{gateway=\"acme\",region=\"RU\",status=\"sent\"} 1",
         "referral_message_statuses_total{gateway=\"acme\",region=\"RU\",status=\"delivered\"} 1",
         "referral_message_sign_ins_total{gateway=\"acme\",region=\"RU\"} 1",
     ] {
-        assert!(figures.lines().any(|line| line == figure), "{figure}: {figures}");
+        assert!(page.lines().any(|line| line == metric), "{metric}: {page}");
     }
-    assert!(!program.stop().contains(SECRET), "the log has the token");
+    assert!(!program.stop().contains(SECRET), "the log contains the token");
 }
 
 #[test]
-fn messages_and_presets_can_be_looked_at() {
+fn messages_and_presets_can_be_printed() {
     let folder = folder();
     let printed = commanded(folder.path(), &["sms", "preview"], &[]);
     assert!(
@@ -235,11 +235,11 @@ fn messages_and_presets_can_be_looked_at() {
     for name in names.lines() {
         assert!(commanded(folder.path(), &["sms", "presets", name], &[]).contains("[answer]"), "{name}");
     }
-    assert!(!run(folder.path(), &["sms", "presets", "nobody"]).status.success());
+    assert!(!run(folder.path(), &["sms", "presets", "unknown"]).status.success());
 }
 
 #[test]
-fn a_configuration_that_cannot_work_is_refused_before_anything_is_made() {
+fn an_invalid_configuration_is_rejected_before_files_are_created() {
     let folder = folder();
     let gateway = "[gateways.a]\nurl = \"https://a.example\"";
     for (config, said) in [
@@ -279,14 +279,14 @@ fn a_configuration_that_cannot_work_is_refused_before_anything_is_made() {
     }
 }
 
-/// The blocks of TOML in a page that are whole files.
+/// Returns the TOML blocks of a page that are complete files.
 fn configurations(page: &str) -> impl Iterator<Item = &str> {
     let blocks = page.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next());
     blocks.filter(|block| block.contains("[gateways.") || block.contains("[texts]"))
 }
 
 #[test]
-fn the_configurations_of_the_guides_are_sound() {
+fn the_configurations_in_the_guides_are_valid() {
     let folder = folder();
     fs::write(folder.path().join("secret"), SECRET).expect("written");
     let pages = [

@@ -1,4 +1,4 @@
-//! Upgrades: the migration as a step of its own, and processes whose settings differ.
+//! Tests of upgrades: separate migrations, and processes with different settings.
 
 use crate::binary::{Program, run};
 
@@ -9,8 +9,8 @@ fn error_of(arguments: &[&str], folder: &std::path::Path) -> String {
 }
 
 #[tokio::test]
-async fn migration_is_a_step_of_its_own_that_servers_need_not_take() {
-    let folder = tempfile::tempdir().expect("a temporary folder");
+async fn migrations_can_run_separately_from_the_servers() {
+    let folder = tempfile::tempdir().expect("a temporary directory");
     let error = error_of(&["--migrate=false"], folder.path());
     assert!(error.contains("migration 1 of _referral_migrations is missing"), "{error}");
     assert!(error.contains("run: referral-server migrate"), "{error}");
@@ -21,15 +21,18 @@ async fn migration_is_a_step_of_its_own_that_servers_need_not_take() {
         assert_eq!(output.stdout, b"the schema of the database is up to date\n");
     }
     let data = folder.path().join("referral-data");
-    assert!(!data.join("keys.json").exists() && !data.join("peppers.json").exists(), "only the database");
+    assert!(
+        !data.join("keys.json").exists() && !data.join("peppers.json").exists(),
+        "only the database must be created"
+    );
     let program = Program::start(folder.path(), &["--migrate=false"]);
     let ready = program.client.http.get(program.client.url("/health/ready"));
     program.client.send(ready).await.ok();
 }
 
 #[test]
-fn a_pooler_cannot_migrate_and_the_direct_url_is_asked_for() {
-    let folder = tempfile::tempdir().expect("a temporary folder");
+fn a_pooler_cannot_migrate_and_the_error_names_the_flag_for_the_direct_url() {
+    let folder = tempfile::tempdir().expect("a temporary directory");
     let url = "postgres://user:hunter2@127.0.0.1:1/name";
     let error = error_of(&["migrate", "--database-url", url, "--database-pooler"], folder.path());
     assert!(error.contains("--database-migration-url") && !error.contains("hunter2"), "{error}");
@@ -37,8 +40,8 @@ fn a_pooler_cannot_migrate_and_the_direct_url_is_asked_for() {
 }
 
 #[tokio::test]
-async fn a_process_with_other_settings_warns() {
-    let folder = tempfile::tempdir().expect("a temporary folder");
+async fn a_process_with_different_settings_logs_a_warning() {
+    let folder = tempfile::tempdir().expect("a temporary directory");
     let different = "different settings";
     let log = Program::start(folder.path(), &["--issuer", "one", "--code-length", "5"]).stop();
     assert!(!log.contains(different), "{log}");

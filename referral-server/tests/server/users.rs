@@ -1,11 +1,11 @@
-//! Lists, profiles and invitees.
+//! Tests of lists, profiles and invitees.
 
 use referral_core::{PhoneNumber, Policy, Visibility};
 use serde_json::{Value, json};
 
 use crate::service::{ANNA, BORIS, MINUTE, Service, SignedIn, VERA};
 
-/// Anna, and Boris and Vera whom she invited.
+/// Signs in Anna, then Boris and Vera with the invite code of Anna.
 async fn three(service: &Service) -> [SignedIn; 3] {
     let anna = service.enter(ANNA, None).await;
     let code = service.client.invite_code(&anna).await;
@@ -29,7 +29,7 @@ async fn follow(service: &Service, link: &Value, access: &str) -> Value {
 }
 
 #[tokio::test]
-async fn users_are_listed_newest_first_and_links_lead_on() {
+async fn users_are_listed_newest_first_with_links_to_other_pages() {
     let service = Service::start().await;
     let [anna, boris, vera] = three(&service).await;
     let page = service.client.get("/users/?limit=2", &anna.access).await.ok();
@@ -52,7 +52,7 @@ async fn users_are_listed_newest_first_and_links_lead_on() {
 }
 
 #[tokio::test]
-async fn a_user_has_all_fields_whoever_asks() {
+async fn a_user_has_the_same_fields_for_every_caller() {
     let service = Service::start().await;
     let [anna, boris, vera] = three(&service).await;
     let own = service.client.get("/users/current_user/", &anna.access).await.ok();
@@ -86,7 +86,7 @@ async fn a_user_has_all_fields_whoever_asks() {
 }
 
 #[tokio::test]
-async fn filters_and_search_are_read_like_any_input() {
+async fn filters_and_search_normalize_their_input() {
     let service = Service::start().await;
     let [anna, boris, vera] = three(&service).await;
     let code = service.client.invite_code(&anna).await;
@@ -119,7 +119,7 @@ async fn filters_and_search_are_read_like_any_input() {
 }
 
 #[tokio::test]
-async fn a_bad_query_is_refused_by_name() {
+async fn an_invalid_query_parameter_is_reported_by_name() {
     let service = Service::start().await;
     let anna = service.enter(ANNA, None).await;
     for (query, code, field) in [
@@ -163,7 +163,7 @@ async fn a_bad_query_is_refused_by_name() {
 }
 
 #[tokio::test]
-async fn an_id_of_nobody_is_not_found_whatever_its_form() {
+async fn an_unknown_id_of_any_form_is_not_found() {
     let service = Service::start().await;
     let anna = service.enter(ANNA, None).await;
     for id in [
@@ -196,7 +196,7 @@ async fn a_profile_is_edited_field_by_field() {
 }
 
 #[tokio::test]
-async fn a_bad_edit_changes_nothing_and_names_every_field() {
+async fn an_invalid_edit_changes_nothing_and_reports_every_field() {
     let service = Service::start().await;
     let anna = service.enter(ANNA, None).await;
     let body = json!({
@@ -232,7 +232,7 @@ async fn a_bad_edit_changes_nothing_and_names_every_field() {
 }
 
 #[tokio::test]
-async fn an_address_is_a_dot_string_at_a_domain() {
+async fn an_email_address_must_be_a_dot_string_at_a_domain() {
     let service = Service::start().await;
     let anna = service.enter(ANNA, None).await;
     for email in [
@@ -254,13 +254,13 @@ async fn an_address_is_a_dot_string_at_a_domain() {
 }
 
 #[tokio::test]
-async fn an_internationalized_address_is_one_in_all_its_forms() {
+async fn all_forms_of_an_internationalized_address_are_equal() {
     let service = Service::start().await;
     let [anna, boris, _] = three(&service).await;
-    let kept = "user@xn--e1afmkfd.xn--p1ai";
+    let stored = "user@xn--e1afmkfd.xn--p1ai";
     let user = service.client.patch(&anna.access, &json!({ "email": "User@пример.рф" })).await.ok();
-    assert_eq!(user["email"], kept);
-    for form in [kept, "user@пример.рф", "USER@ПРИМЕР.РФ", "ｕser@пример。рф"] {
+    assert_eq!(user["email"], stored);
+    for form in [stored, "user@пример.рф", "USER@ПРИМЕР.РФ", "ｕser@пример。рф"] {
         let taken = service.client.patch(&boris.access, &json!({ "email": form })).await;
         taken.assert_field(409, "email_taken", "email");
         for parameter in ["email", "search"] {
@@ -274,7 +274,7 @@ async fn an_internationalized_address_is_one_in_all_its_forms() {
 }
 
 #[tokio::test]
-async fn names_are_as_long_as_real_ones() {
+async fn names_may_be_as_long_as_real_ones() {
     let service = Service::start().await;
     let anna = service.enter(ANNA, None).await;
     for name in ["María de los Ángeles Guadalupe Hernández", &"ที่".repeat(64), "क्ष्मी", "علی\u{200c}رضا"]
@@ -291,7 +291,7 @@ async fn names_are_as_long_as_real_ones() {
 }
 
 #[tokio::test]
-async fn what_is_anothers_is_a_conflict() {
+async fn an_email_of_another_user_and_a_second_inviter_are_conflicts() {
     let service = Service::start().await;
     let [anna, boris, vera] = three(&service).await;
     service.client.patch(&anna.access, &json!({ "email": "a@example.com" })).await.ok();
@@ -326,7 +326,7 @@ async fn invitees_are_paged() {
 }
 
 #[tokio::test]
-async fn visibility_hides_others_from_all_but_staff() {
+async fn visibility_hides_other_users_from_all_but_staff() {
     for (visibility, list, by_phone, detail) in
         [(Visibility::Masked, 200, 403, 200), (Visibility::Staff, 403, 403, 403)]
     {

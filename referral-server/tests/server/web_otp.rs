@@ -1,7 +1,7 @@
-//! A page that codes are filled into, in Chromium: `docs/sign-in.html` as it is.
+//! Tests WebOTP in Chromium with the unchanged page `docs/sign-in.html`, into which codes are filled.
 //!
-//! On a desktop the browser has no messages to read. So what hands over a message is played by the
-//! test: it finds the code in the text as Chromium on Android does, and only for the page's own host.
+//! On a desktop, the browser receives no messages. The test replaces the interface that delivers them: like
+//! Chromium on Android, it finds the code in the text, and only for the host of the page.
 
 use serde_json::json;
 use thirtyfour::prelude::*;
@@ -16,8 +16,8 @@ use crate::{
 
 const PAGE: &str = include_str!("../../../docs/sign-in.html");
 
-/// Stands for the browser's own: it waits for a message and takes the code for this host from it, by the
-/// pattern that Chromium has.
+/// Replacement of the interface of the browser. It waits for a message and extracts the code for this host
+/// with the pattern of Chromium.
 const VIRTUAL_OTP: &str = r#"
     window.OTPCredential ??= class {};
     navigator.credentials.get = ({ otp, signal }) => new Promise((resolve, reject) => {
@@ -31,7 +31,7 @@ const VIRTUAL_OTP: &str = r#"
 "#;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_message_fills_in_its_code_on_the_page_of_its_host_and_on_no_other() -> WebDriverResult<()> {
+async fn a_message_fills_in_its_code_only_on_the_page_of_its_host() -> WebDriverResult<()> {
     let Some(browser) = Browser::start().await? else { return Ok(()) };
     let folder = folder();
     let sms = gateway(ResponseTemplate::new(200)).await;
@@ -44,7 +44,7 @@ async fn a_message_fills_in_its_code_on_the_page_of_its_host_and_on_no_other() -
     let program =
         Program::start(folder.path(), &["--sms-config", "sms.toml", "--cors-origins", &website.uri()]);
     let page = PAGE.replace("https://api.example.com/", &program.client.url("/"));
-    assert!(page.contains(&program.client.url("/api/v1")), "the page names the API once");
+    assert!(page.contains(&program.client.url("/api/v1")), "the page must contain the URL of the API");
     let page = ResponseTemplate::new(200).set_body_raw(page, "text/html; charset=utf-8");
     Mock::given(method("GET")).respond_with(page).mount(&website).await;
 
@@ -60,12 +60,17 @@ async fn a_message_fills_in_its_code_on_the_page_of_its_host_and_on_no_other() -
     let text = value(&forms[0], "text");
     let phishing = text.replace("@127.0.0.1", "@phishing.example");
     browser.web.execute("window.receive(arguments[0])", vec![json!(phishing)]).await?;
-    assert_eq!(code.prop("value").await?.as_deref(), Some(""), "it is another host's");
+    assert_eq!(
+        code.prop("value").await?.as_deref(),
+        Some(""),
+        "a code for another host must not be filled in"
+    );
     browser.web.execute("window.receive(arguments[0])", vec![json!(text)]).await?;
     browser.find("//*[@role='status'][.='Welcome!']").await?;
     browser.picture("sign-in-done").await?;
 
-    // Whoever has no such browser types the code, and is told what is wrong with it.
+    // In a browser without this interface, the user types the code, and the page shows an error for a wrong
+    // one.
     browser.web.goto(website.uri()).await?;
     browser.find("//input[@name='phone']").await?.send_keys(ANNA).await?;
     browser.find("//button[.='Send a code']").await?.click().await?;
