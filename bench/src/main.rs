@@ -109,11 +109,11 @@ async fn main() {
         Command::All | Command::Secrecy | Command::Floors | Command::Growth { .. } | Command::Weight => {}
     }
     if matches!(command, Command::All | Command::Weight) {
-        report.begin("Weight");
+        report.start_section("Weight");
         weight::weigh(folder.path(), Duration::from_secs(cli.soak * 60), &mut report).await;
     }
     if matches!(command, Command::All | Command::Floors) {
-        report.begin("Floors: comparison with minimal programs");
+        report.start_section("Floors: comparison with minimal programs");
         floors::core(rounds, &mut report).await;
         let data = tempfile::tempdir().expect("a directory");
         floors::sqlite(rounds, data.path(), &mut report).await;
@@ -122,7 +122,7 @@ async fn main() {
         floors::postgres(&server, rounds, data.path(), &mut report).await;
     }
     if matches!(command, Command::All | Command::Secrecy) {
-        report.begin("Secrecy: response times with and without an account");
+        report.start_section("Secrecy: response times with and without an account");
         let data = tempfile::tempdir().expect("a directory");
         let url = format!("sqlite:{}", data.path().join("secrecy.db").display());
         secrecy::compare("SQLite", referral_sqlx::connect(&url).await.expect("opened"), &mut report).await;
@@ -137,11 +137,11 @@ async fn main() {
         _ => false,
     };
     if grows_on(Database::Sqlite) {
-        report.begin(&format!("Growth: from {} users to {}, SQLite", seed::THOUSAND, cli.users));
+        report.start_section(&format!("Growth: from {} users to {}, SQLite", seed::THOUSAND, cli.users));
         growth::sqlite(cli.users, rounds, &mut report).await;
     }
     if grows_on(Database::Postgres) {
-        report.begin(&format!("Growth: from {} users to {}, PostgreSQL", seed::THOUSAND, cli.users));
+        report.start_section(&format!("Growth: from {} users to {}, PostgreSQL", seed::THOUSAND, cli.users));
         let server = Postgres::start();
         growth::postgres(&server, cli.users, rounds, &mut report).await;
     }

@@ -84,7 +84,7 @@ pub(crate) struct Report {
 }
 
 impl Report {
-    pub(crate) fn begin(&mut self, heading: &str) {
+    pub(crate) fn start_section(&mut self, heading: &str) {
         self.sections.push((heading.to_owned(), Vec::new()));
     }
 
@@ -112,7 +112,7 @@ impl Report {
         let mut report = Self::default();
         for line in page.lines() {
             if let Some(heading) = line.strip_prefix("## ") {
-                report.begin(heading);
+                report.start_section(heading);
             }
             let cells: Vec<_> = line.split('|').map(|cell| cell.trim().to_owned()).collect();
             let [_, what, ours, against, other, value, goal, _, _] = &cells[..] else { continue };

@@ -40,7 +40,7 @@ thread_local! {
 fuzz_target!(|input: &[u8]| {
     let mut server = UNCHANGED.take().unwrap_or_else(Server::start);
     let known = server.known.clone();
-    run(server.answer_all(input));
+    run(server.send_all(input));
     if !server.is_changed {
         server.known = known;
         UNCHANGED.set(Some(server));
@@ -66,21 +66,21 @@ impl Server {
         let app = app(referral, AppOptions::default()).boxed();
         let mut server = Self { app, known: BTreeMap::new(), secrets: Vec::new(), is_changed: false };
         for request in requests(BEFORE) {
-            let status = run(server.answer(request));
+            let status = run(server.send(request));
             assert_eq!(status, Some(StatusCode::OK), "{}", String::from_utf8_lossy(request));
         }
         server.is_changed = false;
         server
     }
 
-    async fn answer_all(&mut self, input: &[u8]) {
+    async fn send_all(&mut self, input: &[u8]) {
         for request in requests(input).take(MAX_REQUESTS) {
-            self.answer(request).await;
+            self.send(request).await;
         }
     }
 
     /// Sends a request and checks the response. Returns `None` if the text is not a request.
-    async fn answer(&mut self, request: &[u8]) -> Option<StatusCode> {
+    async fn send(&mut self, request: &[u8]) -> Option<StatusCode> {
         let text = self.fill_in(request);
         let request = read(&text)?;
         let (method, path) = (request.method().clone(), request.uri().path().to_owned());
@@ -88,11 +88,11 @@ impl Server {
             self.app.call(request).await.expect("the outermost middleware turns each error into a response");
         let (parts, body) = response.into_parts();
         let body = body.into_bytes().await.expect("a body in memory");
-        let answer = Answer { status: parts.status, headers: parts.headers, body: body.to_vec() };
-        answer.check(&method, &path);
-        self.check_secrets(&answer, &path, &text);
-        self.learn(&answer, &method, &path);
-        Some(answer.status)
+        let response = Received { status: parts.status, headers: parts.headers, body: body.to_vec() };
+        response.check(&method, &path);
+        self.check_secrets(&response, &path, &text);
+        self.learn(&response, &method, &path);
+        Some(response.status)
     }
 
     /// Returns the request with its placeholders replaced by the known fields.
@@ -107,11 +107,11 @@ impl Server {
 
     /// Checks that no response has a secret. Exceptions are the responses that issue it, and responses that
     /// repeat the query of a list.
-    fn check_secrets(&self, answer: &Answer, path: &str, request: &[u8]) {
-        let body = String::from_utf8_lossy(&answer.body);
+    fn check_secrets(&self, response: &Received, path: &str, request: &[u8]) {
+        let body = String::from_utf8_lossy(&response.body);
         assert!(!body.contains(SECRET));
         let request = String::from_utf8_lossy(request);
-        let texts = answer.texts_of_ours();
+        let texts = response.texts_of_ours();
         for secret in &self.secrets {
             assert!(!texts.iter().any(|text| text.contains(secret)), "{body}");
             assert!(path.contains("/auth/") || request.contains(secret) || !body.contains(secret), "{body}");
@@ -119,14 +119,14 @@ impl Server {
     }
 
     /// Stores the fields of a response, and records whether the request may have changed the server.
-    fn learn(&mut self, answer: &Answer, method: &Method, path: &str) {
-        let json = answer.json();
+    fn learn(&mut self, response: &Received, method: &Method, path: &str) {
+        let json = response.json();
         let code = json["code"].as_str();
         let is_read = matches!(*method, Method::GET | Method::HEAD) || path.contains("/verify");
         // The server counts these rejections, or ends a session.
         let is_counted = matches!(code, Some("invalid_code" | "refresh_reused" | "unknown_invite_code"));
-        self.is_changed |= !is_read && (is_counted || !answer.status.is_client_error());
-        if answer.status != StatusCode::OK {
+        self.is_changed |= !is_read && (is_counted || !response.status.is_client_error());
+        if response.status != StatusCode::OK {
             return;
         }
         for (name, value) in json.as_object().into_iter().flatten() {
@@ -140,13 +140,13 @@ impl Server {
     }
 }
 
-struct Answer {
+struct Received {
     status: StatusCode,
     headers: HeaderMap,
     body: Vec<u8>,
 }
 
-impl Answer {
+impl Received {
     fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).and_then(|value| value.to_str().ok())
     }

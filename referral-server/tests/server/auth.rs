@@ -110,30 +110,30 @@ async fn an_invalid_invite_code_is_reported_and_leaves_the_one_time_code_usable(
 async fn wrong_expired_used_and_unknown_codes_get_the_same_response() {
     let service = Service::start().await;
     let client = &service.client;
-    let mut answers = Vec::new();
-    let mut refused = async |body: Value| {
-        let answer = client.post(SIGN_IN, &body).await;
-        answer.assert_field(403, "invalid_code", "code");
-        let mut body = answer.body;
+    let mut responses = Vec::new();
+    let mut rejected = async |body: Value| {
+        let response = client.post(SIGN_IN, &body).await;
+        response.assert_field(403, "invalid_code", "code");
+        let mut body = response.body;
         body["request_id"].take();
-        answers.push(body);
+        responses.push(body);
     };
 
-    refused(json!({ "phone": VERA, "code": "0000" })).await;
+    rejected(json!({ "phone": VERA, "code": "0000" })).await;
     let sent = send_code(client, ANNA).await;
     let (right, wrong) = right_and_wrong(&sent);
-    refused(json!({ "phone": ANNA, "code": wrong })).await;
-    refused(json!({ "phone": ANNA, "code": &right[..3] })).await;
-    refused(json!({ "phone": ANNA, "code": right, "challenge_id": uuid::Uuid::nil() })).await;
-    refused(json!({ "phone": BORIS, "code": right, "challenge_id": sent["challenge_id"] })).await;
+    rejected(json!({ "phone": ANNA, "code": wrong })).await;
+    rejected(json!({ "phone": ANNA, "code": &right[..3] })).await;
+    rejected(json!({ "phone": ANNA, "code": right, "challenge_id": uuid::Uuid::nil() })).await;
+    rejected(json!({ "phone": BORIS, "code": right, "challenge_id": sent["challenge_id"] })).await;
     client.post(SIGN_IN, &json!({ "phone": ANNA, "code": right })).await.ok();
-    refused(json!({ "phone": ANNA, "code": right })).await;
+    rejected(json!({ "phone": ANNA, "code": right })).await;
     let sent = send_code(client, ANNA).await;
     service.clock.advance(5 * MINUTE);
-    refused(json!({ "phone": ANNA, "code": sent["code"] })).await;
+    rejected(json!({ "phone": ANNA, "code": sent["code"] })).await;
 
-    answers.dedup();
-    assert_eq!(answers.len(), 1);
+    responses.dedup();
+    assert_eq!(responses.len(), 1);
 }
 
 #[tokio::test]
@@ -141,10 +141,10 @@ async fn all_invalid_fields_are_reported_together() {
     let service = Service::start().await;
     let body =
         json!({ "phone": "+7", "code": "12x4", "invited_by_code": 7, "challenge_id": "x", "extra": 1 });
-    let answer = service.client.post(SIGN_IN, &body).await;
-    answer.assert_problem(400, "validation_failed");
+    let response = service.client.post(SIGN_IN, &body).await;
+    response.assert_problem(400, "validation_failed");
     let codes: Vec<_> = ["phone", "code", "invited_by_code", "challenge_id", "extra"]
-        .map(|field| answer.body["errors"][field][0]["code"].as_str().unwrap_or_default().to_owned())
+        .map(|field| response.body["errors"][field][0]["code"].as_str().unwrap_or_default().to_owned())
         .into();
     assert_eq!(codes, ["invalid_phone", "malformed_code", "wrong_type", "invalid_id", "unknown_field"]);
 }
@@ -166,8 +166,8 @@ async fn a_single_invalid_field_determines_the_code_of_the_problem() {
     ] {
         service.client.post(SEND, &body).await.assert_field(400, code, field);
     }
-    let answer = service.client.post(SEND, &json!({ "phone": "+78121234567" })).await;
-    answer.assert_field(403, "phone_not_allowed", "phone");
+    let response = service.client.post(SEND, &json!({ "phone": "+78121234567" })).await;
+    response.assert_field(403, "phone_not_allowed", "phone");
 }
 
 #[tokio::test]
@@ -175,10 +175,10 @@ async fn a_code_can_be_sent_again_after_retry_after() {
     let service = Service::with_policy(Policy::standard()).await;
     assert_eq!(send_code(&service.client, ANNA).await["resend_in"], 60);
     service.clock.advance(MINUTE / 4);
-    let answer = service.client.post(SEND, &json!({ "phone": ANNA })).await;
-    answer.assert_problem(429, "too_many_requests");
-    assert_eq!(answer.header("retry-after"), Some("45"));
-    assert_eq!(answer.body["retry_after"], 45);
+    let response = service.client.post(SEND, &json!({ "phone": ANNA })).await;
+    response.assert_problem(429, "too_many_requests");
+    assert_eq!(response.header("retry-after"), Some("45"));
+    assert_eq!(response.body["retry_after"], 45);
     service.clock.advance(MINUTE * 3 / 4);
     send_code(&service.client, ANNA).await;
 }
@@ -221,9 +221,9 @@ async fn a_message_is_in_the_requested_language() {
         for line in header {
             request = request.header("accept-language", *line);
         }
-        let answer = service.client.send(request).await;
-        assert_eq!(answer.header("cache-control"), Some("no-store"));
-        let sent = answer.ok();
+        let response = service.client.send(request).await;
+        assert_eq!(response.header("cache-control"), Some("no-store"));
+        let sent = response.ok();
         assert_eq!(
             sent.as_object().map(serde_json::Map::len),
             Some(5),
@@ -238,10 +238,10 @@ async fn a_message_is_in_the_requested_language() {
 
 #[tokio::test]
 async fn only_a_message_that_may_have_been_sent_starts_the_resend_interval() {
-    let refusing = Service::with(Policy::standard(), Arc::new(BrokenSender { knows: true })).await;
+    let rejecting = Service::with(Policy::standard(), Arc::new(BrokenSender { knows: true })).await;
     for _ in 0..3 {
-        let answer = refusing.client.post(SEND, &json!({ "phone": ANNA })).await;
-        answer.assert_problem(502, "sms_not_sent");
+        let response = rejecting.client.post(SEND, &json!({ "phone": ANNA })).await;
+        response.assert_problem(502, "sms_not_sent");
     }
     let silent = Service::with(Policy::standard(), Arc::new(BrokenSender { knows: false })).await;
     let sent = send_code(&silent.client, ANNA).await;
@@ -259,12 +259,12 @@ async fn a_token_is_verified_together_with_its_type() {
         assert_eq!((&verified["token_type"], &verified["user_id"]), (&json!(kind), &json!(anna.id)));
         assert!(verified["session_id"].is_string() && verified["expires_at"].is_string());
         client.post(VERIFY, &json!({ "token": token, "token_type": kind })).await.ok();
-        let answer = client.post(VERIFY, &json!({ "token": token, "token_type": other })).await;
-        answer.assert_problem(401, "token_not_valid");
-        assert_eq!(answer.header("www-authenticate"), Some(r#"Bearer error="invalid_token""#));
+        let response = client.post(VERIFY, &json!({ "token": token, "token_type": other })).await;
+        response.assert_problem(401, "token_not_valid");
+        assert_eq!(response.header("www-authenticate"), Some(r#"Bearer error="invalid_token""#));
     }
-    let answer = client.post(VERIFY, &json!({ "token": anna.access, "token_type": "id" })).await;
-    answer.assert_field(400, "invalid_token_type", "token_type");
+    let response = client.post(VERIFY, &json!({ "token": anna.access, "token_type": "id" })).await;
+    response.assert_field(400, "invalid_token_type", "token_type");
     service.clock.advance(15 * MINUTE);
     client.post(VERIFY, &json!({ "token": anna.access })).await.assert_problem(401, "token_not_valid");
 }

@@ -86,12 +86,12 @@ impl Program {
 
     /// Makes the program reload its keys, and returns the log line of the outcome.
     pub(crate) fn reload(&mut self) -> String {
-        let reloads = |log: &str| log.matches("reload").count();
-        let before = reloads(&self.logged());
+        let count = |log: &str| log.matches("reload").count();
+        let before = count(&self.logged());
         signal(&self.child, "-HUP");
         loop {
             let log = self.logged();
-            if log.ends_with('\n') && reloads(&log) > before {
+            if log.ends_with('\n') && count(&log) > before {
                 return log.lines().last().unwrap_or_default().to_owned();
             }
             assert!(self.child.try_wait().expect("a child").is_none(), "the program ended: {log}");
@@ -288,9 +288,9 @@ async fn a_request_in_progress_gets_a_response_before_the_shutdown() {
     // The shutdown has started as soon as the program no longer listens.
     while TcpStream::connect(address).is_ok() {}
     connection.write_all(rest.as_bytes()).expect("written");
-    let mut answer = String::new();
-    connection.read_to_string(&mut answer).expect("a response");
-    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    let mut response = String::new();
+    connection.read_to_string(&mut response).expect("a response");
+    assert!(response.starts_with("HTTP/1.1 200"), "{response}");
     assert!(program.child.wait().expect("the program ended").success());
 }
 
@@ -368,7 +368,7 @@ pub(crate) async fn survive_a_kill(arguments: &[&str]) {
     for worker in 0..8 {
         let (client, code) = (program.client.clone(), code.clone());
         tasks.push(tokio::spawn(async move {
-            let mut answered = Vec::new();
+            let mut acknowledged = Vec::new();
             for number in 0.. {
                 let phone = format!("+79608{worker}{number:05}");
                 let Some(sent) = try_post(&client, "/auth/send_code/", &json!({ "phone": phone })).await
@@ -379,17 +379,17 @@ pub(crate) async fn survive_a_kill(arguments: &[&str]) {
                 let Some(_) = try_post(&client, "/auth/jwt/get_by_phone/", &body).await else {
                     break;
                 };
-                answered.push(phone);
+                acknowledged.push(phone);
             }
-            answered
+            acknowledged
         }));
     }
     // Wait until some sign-ups have succeeded, so that the kill interrupts others.
     while program.client.get("/users/?limit=1", &anna.access).await.ok()["count"].as_u64() < Some(50) {}
     program.child.kill().expect("killed");
-    let mut answered = Vec::new();
+    let mut acknowledged = Vec::new();
     for task in tasks {
-        answered.extend(task.await.expect("no task panics"));
+        acknowledged.extend(task.await.expect("no task panics"));
     }
 
     let program = Program::start(folder.path(), arguments);
@@ -400,7 +400,7 @@ pub(crate) async fn survive_a_kill(arguments: &[&str]) {
         count,
         "each user must have an inviter"
     );
-    for phone in answered {
+    for phone in acknowledged {
         let path = format!("/users/?phone={}", phone.replace('+', "%2B"));
         let found = program.client.get(&path, &anna.access).await.ok();
         assert_eq!(found["results"][0]["invited_by_code"], json!(code), "{phone}");
@@ -477,17 +477,17 @@ async fn the_development_sender_serves_only_hosts_of_this_machine() {
     let folder = folder();
     let program = Program::start(folder.path(), &[]);
     let port = program.client.address.port();
-    let ask = async |program: &Program, host: &str| {
+    let send_code = async |program: &Program, host: &str| {
         let request = program.client.request(reqwest::Method::POST, "/auth/send_code/");
         program.client.send(request.json(&json!({ "phone": ANNA })).header("host", host)).await
     };
     for host in [format!("localhost:{port}"), "app.localhost".into(), "127.1.2.3".into(), "[::1]:80".into()] {
-        ask(&program, &host).await.ok();
+        send_code(&program, &host).await.ok();
     }
     for host in ["rebound.example.com", "localhost.example.com", "192.168.1.2:8080", "0.0.0.0"] {
-        let refused = ask(&program, host).await;
-        refused.assert_problem(421, "misdirected_request");
-        assert!(refused.body.get("code").is_some_and(|code| code == "misdirected_request"));
+        let rejected = send_code(&program, host).await;
+        rejected.assert_problem(421, "misdirected_request");
+        assert!(rejected.body.get("code").is_some_and(|code| code == "misdirected_request"));
     }
     // All pages, not only the API.
     for path in ["/", "/docs/", "/.well-known/jwks.json", "/nowhere"] {
@@ -497,7 +497,7 @@ async fn the_development_sender_serves_only_hosts_of_this_machine() {
     }
     drop(program);
     let program = Program::start(folder.path(), &["--return-codes-to-anyone"]);
-    ask(&program, "api.example.com").await.ok();
+    send_code(&program, "api.example.com").await.ok();
 }
 
 #[tokio::test]
@@ -525,8 +525,8 @@ async fn a_large_body_for_another_host_is_dropped_and_the_client_gets_the_reject
     let program = Program::start(folder.path(), &[]);
     let request = program.client.request(reqwest::Method::POST, "/auth/send_code/");
     let request = request.header("host", "example.com").header("content-type", "application/json");
-    let refused = program.client.send(request.body(vec![b' '; 4 * 1024 * 1024])).await;
-    refused.assert_problem(421, "misdirected_request");
+    let rejected = program.client.send(request.body(vec![b' '; 4 * 1024 * 1024])).await;
+    rejected.assert_problem(421, "misdirected_request");
 }
 
 #[test]

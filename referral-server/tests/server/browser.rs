@@ -101,12 +101,12 @@ impl<'a> Operation<'a> {
     /// Presses *Execute*, and returns the shown body, which must be that of a success.
     async fn execute(&self) -> WebDriverResult<Value> {
         self.find("//button[.='Execute']").await?.click().await?;
-        let answer = "//table[contains(@class, 'live-responses-table')]//tr[@class='response']";
-        let status = self.find(&format!("{answer}/td[1]")).await?;
+        let response = "//table[contains(@class, 'live-responses-table')]//tr[@class='response']";
+        let status = self.find(&format!("{response}/td[1]")).await?;
         status.scroll_into_view().await?;
         self.browser.picture(&format!("docs-{}", self.id)).await?;
         let status = status.text().await?;
-        let body = self.find(&format!("{answer}/td[2]//pre")).await?.text().await?;
+        let body = self.find(&format!("{response}/td[2]//pre")).await?.text().await?;
         assert_eq!(status, "200", "{}: {body}", self.id);
         Ok(serde_json::from_str(&body)?)
     }

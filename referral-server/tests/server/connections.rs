@@ -28,11 +28,15 @@ async fn assert_closed(mut connection: TcpStream) {
 /// Sends a request and reads the response, on a connection that stays open.
 async fn exchange(connection: &mut TcpStream) {
     connection.write_all(GET).await.expect("written");
-    let mut answer = Vec::new();
-    while !answer.ends_with(b"}") {
-        assert_ne!(connection.read_buf(&mut answer).await.expect("readable"), 0, "the connection was closed");
+    let mut response = Vec::new();
+    while !response.ends_with(b"}") {
+        assert_ne!(
+            connection.read_buf(&mut response).await.expect("readable"),
+            0,
+            "the connection was closed"
+        );
     }
-    assert!(answer.starts_with(b"HTTP/1.1 200"));
+    assert!(response.starts_with(b"HTTP/1.1 200"));
 }
 
 async fn assert_served(client: &Client) {
@@ -63,9 +67,9 @@ async fn an_idle_connection_is_closed() {
     let program = Program::start(folder.path(), &["--idle-time", "100ms"]);
     let mut connection = connect(&program.client).await;
     connection.write_all(GET).await.expect("written");
-    let mut answer = Vec::new();
-    connection.read_to_end(&mut answer).await.expect("the server closes the connection");
-    assert!(answer.starts_with(b"HTTP/1.1 200") && answer.ends_with(b"}"));
+    let mut response = Vec::new();
+    connection.read_to_end(&mut response).await.expect("the server closes the connection");
+    assert!(response.starts_with(b"HTTP/1.1 200") && response.ends_with(b"}"));
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use referral_server::AppOptions;
 use reqwest::{Method, header};
 use serde_json::json;
 
-use crate::service::{ANNA, Answer, Service};
+use crate::service::{ANNA, Response, Service};
 
 const APP: &str = "https://app.example.com";
 const OTHER: &str = "https://example.com";
@@ -20,7 +20,7 @@ async fn service(origins: &str) -> Service {
 }
 
 /// Sends the preflight request of a browser for a method.
-async fn preflight(service: &Service, origin: &str, method: &str, path: &str) -> Answer {
+async fn preflight(service: &Service, origin: &str, method: &str, path: &str) -> Response {
     let request = service.client.request(Method::OPTIONS, path).header(header::ORIGIN, origin);
     let request = request
         .header(header::ACCESS_CONTROL_REQUEST_METHOD, method)
@@ -29,8 +29,8 @@ async fn preflight(service: &Service, origin: &str, method: &str, path: &str) ->
 }
 
 /// Returns the CORS headers of a response.
-fn cors(answer: &Answer) -> Vec<(&str, &str)> {
-    let headers = answer.headers.iter().map(|(name, value)| (name.as_str(), value.to_str().expect("text")));
+fn cors(response: &Response) -> Vec<(&str, &str)> {
+    let headers = response.headers.iter().map(|(name, value)| (name.as_str(), value.to_str().expect("text")));
     headers.filter(|(name, _)| name.starts_with("access-control-")).collect()
 }
 
@@ -43,15 +43,15 @@ async fn a_page_of_a_listed_origin_may_use_the_methods_and_headers_of_the_api() 
         ("GET", "/nothing/", "GET, HEAD"),
     ] {
         for origin in [APP, "http://localhost:3000"] {
-            let answer = preflight(&service, origin, method, path).await;
-            assert_eq!((answer.status, &*answer.text), (204, ""));
-            assert_eq!(answer.header("access-control-allow-origin"), Some(origin));
-            assert_eq!(answer.header("access-control-allow-methods"), Some(methods));
-            let headers = answer.header("access-control-allow-headers");
+            let response = preflight(&service, origin, method, path).await;
+            assert_eq!((response.status, &*response.text), (204, ""));
+            assert_eq!(response.header("access-control-allow-origin"), Some(origin));
+            assert_eq!(response.header("access-control-allow-methods"), Some(methods));
+            let headers = response.header("access-control-allow-headers");
             assert_eq!(headers, Some("authorization, content-type, x-request-id"));
-            assert_eq!(answer.header("access-control-max-age"), Some("7200"));
-            assert_eq!(answer.header("access-control-allow-credentials"), None);
-            assert_eq!(answer.header("vary"), Some("origin"));
+            assert_eq!(response.header("access-control-max-age"), Some("7200"));
+            assert_eq!(response.header("access-control-allow-credentials"), None);
+            assert_eq!(response.header("vary"), Some("origin"));
         }
     }
 }
@@ -70,14 +70,14 @@ async fn a_page_of_a_listed_origin_can_read_responses_and_problems() {
         // Without the headers of a preflight request, OPTIONS is an ordinary method.
         (service.client.request(Method::OPTIONS, "/users/").header(header::ORIGIN, APP), 405),
     ] {
-        let answer = service.client.send(request).await;
-        assert_eq!(answer.status, status, "{}", answer.text);
+        let response = service.client.send(request).await;
+        assert_eq!(response.status, status, "{}", response.text);
         let expected = [
             ("access-control-allow-origin", APP),
             ("access-control-expose-headers", "retry-after, x-request-id"),
         ];
-        assert_eq!(cors(&answer), expected);
-        assert_eq!(answer.header("vary"), Some("origin"));
+        assert_eq!(cors(&response), expected);
+        assert_eq!(response.header("vary"), Some("origin"));
     }
 }
 
@@ -88,10 +88,10 @@ async fn a_page_of_another_origin_cannot_read_the_response() {
         let preflight = preflight(&service, origin, "POST", "/auth/send_code/").await;
         assert_eq!((preflight.status, cors(&preflight)), (204, vec![]), "{origin}");
         let request = service.client.request(Method::POST, "/auth/send_code/").header(header::ORIGIN, origin);
-        let answer = service.client.send(request.json(&json!({ "phone": ANNA }))).await;
-        assert_eq!((answer.status, cors(&answer)), (200, vec![]), "{origin}");
+        let response = service.client.send(request.json(&json!({ "phone": ANNA }))).await;
+        assert_eq!((response.status, cors(&response)), (200, vec![]), "{origin}");
         // A cache must not return this response to a page of a listed origin.
-        assert_eq!(answer.header("vary"), Some("origin"));
+        assert_eq!(response.header("vary"), Some("origin"));
     }
 }
 
@@ -101,10 +101,10 @@ async fn any_origin_may_be_allowed() {
     let preflight = preflight(&service, OTHER, "POST", "/auth/send_code/").await;
     assert_eq!((preflight.status, preflight.header("access-control-allow-origin")), (204, Some("*")));
     let request = service.client.request(Method::GET, "/users/").header(header::ORIGIN, OTHER);
-    let answer = service.client.send(request).await;
-    assert_eq!((answer.status, answer.header("access-control-allow-origin")), (401, Some("*")));
-    assert_eq!(answer.header("vary"), None);
-    assert_eq!(answer.header("access-control-allow-credentials"), None);
+    let response = service.client.send(request).await;
+    assert_eq!((response.status, response.header("access-control-allow-origin")), (401, Some("*")));
+    assert_eq!(response.header("vary"), None);
+    assert_eq!(response.header("access-control-allow-credentials"), None);
 }
 
 #[tokio::test]

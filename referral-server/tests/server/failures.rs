@@ -49,14 +49,18 @@ async fn an_unreachable_database_makes_the_service_unavailable_and_not_ready() {
     let anna = service.enter(ANNA, None).await;
 
     service.referral.close().await;
-    for answer in [
+    for response in [
         service.client.post(SEND, &json!({ "phone": ANNA })).await,
         service.client.get("/users/", &anna.access).await,
         service.client.send(service.client.http.get(service.client.url("/health/ready"))).await,
     ] {
-        answer.assert_problem(503, "unavailable");
-        assert_eq!(answer.header("retry-after"), Some("1"));
-        assert!(!answer.text.contains("pool"), "the response must not contain the cause: {}", answer.text);
+        response.assert_problem(503, "unavailable");
+        assert_eq!(response.header("retry-after"), Some("1"));
+        assert!(
+            !response.text.contains("pool"),
+            "the response must not contain the cause: {}",
+            response.text
+        );
     }
     service.client.send(service.client.http.get(service.client.url("/health/live"))).await.ok();
 }
@@ -79,11 +83,11 @@ async fn a_host_with_a_large_clock_offset_is_not_ready() {
     let ready = || service.client.send(service.client.http.get(service.client.url("/health/ready")));
     ready().await.ok();
     service.referral.measure_clock().await.expect("measured");
-    let answer = ready().await;
-    answer.assert_problem(503, "unavailable");
+    let response = ready().await;
+    response.assert_problem(503, "unavailable");
     let checks = json!({ "database": "ok", "schema": "ok", "disk": "ok", "keys": "ok", "clock": "failed" });
-    assert_eq!(answer.body["checks"], checks);
-    assert!(!answer.text.contains("ms"), "the response must not contain the cause: {}", answer.text);
+    assert_eq!(response.body["checks"], checks);
+    assert!(!response.text.contains("ms"), "the response must not contain the cause: {}", response.text);
 }
 
 #[tokio::test]
@@ -91,9 +95,9 @@ async fn a_panic_fails_only_its_request_and_reveals_nothing() {
     let service = Service::with(Policy::development(), Arc::new(PanickingSender)).await;
     for _ in 0..2 {
         let request = service.client.request(Method::POST, SEND).json(&json!({ "phone": ANNA }));
-        let answer = request.send().await.expect("a response");
-        assert_eq!(answer.status(), 500);
-        let problem: serde_json::Value = answer.json().await.expect("a problem");
+        let response = request.send().await.expect("a response");
+        assert_eq!(response.status(), 500);
+        let problem: serde_json::Value = response.json().await.expect("a problem");
         assert_eq!(problem["code"], "internal_error");
         assert!(problem["request_id"].is_string());
         assert!(!problem.to_string().contains("9608543017"), "{problem}");

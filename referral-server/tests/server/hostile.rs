@@ -68,17 +68,17 @@ async fn fields_of_a_wrong_type_are_rejected() {
         for value in
             [json!(true), json!([]), json!({}), json!(-1), json!(1.5), json!(["1"]), json!({ "a": 1 })]
         {
-            let answer = service.client.post(path, &json!({ (field): value })).await;
-            assert_eq!(answer.status, 400, "{path} {field} {value}");
-            assert_eq!(answer.body["errors"][field][0]["code"], "wrong_type", "{path} {field} {value}");
+            let response = service.client.post(path, &json!({ (field): value })).await;
+            assert_eq!(response.status, 400, "{path} {field} {value}");
+            assert_eq!(response.body["errors"][field][0]["code"], "wrong_type", "{path} {field} {value}");
         }
     }
     for code in
         [json!(u64::MAX), json!("1".repeat(1_000)), json!(""), json!("12a4"), json!("\u{0}"), json!("½")]
     {
-        let answer =
+        let response =
             service.client.post("/auth/jwt/get_by_phone/", &json!({ "phone": ANNA, "code": code })).await;
-        answer.assert_field(400, "malformed_code", "code");
+        response.assert_field(400, "malformed_code", "code");
     }
 }
 
@@ -93,9 +93,10 @@ async fn duplicate_keys_are_rejected_with_their_position() {
     ] {
         for path in POSTS {
             let request = service.client.request(Method::POST, path).body(body.clone());
-            let answer = service.client.send(request.header(header::CONTENT_TYPE, "application/json")).await;
-            answer.assert_problem(400, "malformed_json");
-            let detail = answer.body["detail"].as_str().expect("a detail");
+            let response =
+                service.client.send(request.header(header::CONTENT_TYPE, "application/json")).await;
+            response.assert_problem(400, "malformed_json");
+            let detail = response.body["detail"].as_str().expect("a detail");
             assert!(detail.contains("same key twice (line 1, column "), "{detail}");
         }
         let request = service.client.request(Method::PATCH, "/users/current_user/").bearer_auth(&anna.access);
@@ -208,9 +209,9 @@ async fn the_response_to_a_wrong_method_lists_the_allowed_methods() {
         ("/schema/", "GET, HEAD"),
     ] {
         for method in [Method::PUT, Method::DELETE, Method::OPTIONS, Method::TRACE] {
-            let answer = service.client.send(service.client.request(method, path)).await;
-            answer.assert_problem(405, "method_not_allowed");
-            assert_eq!(answer.header("allow"), Some(allow), "{path}");
+            let response = service.client.send(service.client.request(method, path)).await;
+            response.assert_problem(405, "method_not_allowed");
+            assert_eq!(response.header("allow"), Some(allow), "{path}");
         }
     }
 }
@@ -227,8 +228,8 @@ async fn head_is_supported_wherever_get_is() {
         ("/redoc", 200),
     ] {
         let request = service.client.request(Method::HEAD, path).bearer_auth(&anna.access);
-        let answer = service.client.send(request).await;
-        assert_eq!((answer.status, &*answer.text), (status, ""), "{path}");
+        let response = service.client.send(request).await;
+        assert_eq!((response.status, &*response.text), (status, ""), "{path}");
     }
 }
 
@@ -250,15 +251,15 @@ async fn the_authorization_header_must_have_exactly_one_bearer_token() {
         format!("Basic {}", anna.access),
         format!("Token {}", anna.access),
     ] {
-        let answer = get(value).await;
-        answer.assert_problem(401, "not_authenticated");
-        assert_eq!(answer.header("www-authenticate"), Some("Bearer"));
+        let response = get(value).await;
+        response.assert_problem(401, "not_authenticated");
+        assert_eq!(response.header("www-authenticate"), Some("Bearer"));
     }
     for token in ["x", "a.b.c", "🙂", &anna.refresh, &format!("{}x", anna.access), &"A".repeat(10_000)] {
         let request = service.client.request(Method::GET, "/users/current_user/");
         let value = header::HeaderValue::from_bytes(format!("Bearer {token}").as_bytes()).expect("a header");
-        let answer = service.client.send(request.header(header::AUTHORIZATION, value)).await;
-        assert_eq!(answer.status, 401, "{token:.20}");
+        let response = service.client.send(request.header(header::AUTHORIZATION, value)).await;
+        assert_eq!(response.status, 401, "{token:.20}");
     }
     let request = service.client.request(Method::GET, "/users/current_user/").bearer_auth(&anna.access);
     service.client.send(request.bearer_auth(&anna.access)).await.assert_problem(401, "not_authenticated");
@@ -285,10 +286,10 @@ async fn forged_tokens_are_rejected() {
         format!("{}.{}.{}.", parts[0], parts[1], parts[2]),
     ] {
         service.client.get("/users/current_user/", &token).await.assert_problem(401, "token_not_valid");
-        let answer = service.client.post("/auth/jwt/verify/", &json!({ "token": token })).await;
-        answer.assert_problem(401, "token_not_valid");
-        let answer = service.client.post("/auth/jwt/refresh/", &json!({ "refresh": token })).await;
-        answer.assert_problem(401, "token_not_valid");
+        let response = service.client.post("/auth/jwt/verify/", &json!({ "token": token })).await;
+        response.assert_problem(401, "token_not_valid");
+        let response = service.client.post("/auth/jwt/refresh/", &json!({ "refresh": token })).await;
+        response.assert_problem(401, "token_not_valid");
     }
 }
 
@@ -311,8 +312,8 @@ async fn published_keys_cannot_sign_tokens() {
             let token = jsonwebtoken::encode(&header, &claims, secret).expect("signed");
             let client = &service.client;
             client.get("/users/current_user/", &token).await.assert_problem(401, "token_not_valid");
-            let answer = client.post("/auth/jwt/verify/", &json!({ "token": token })).await;
-            answer.assert_problem(401, "token_not_valid");
+            let response = client.post("/auth/jwt/verify/", &json!({ "token": token })).await;
+            response.assert_problem(401, "token_not_valid");
         }
     }
 }
@@ -320,13 +321,13 @@ async fn published_keys_cannot_sign_tokens() {
 #[tokio::test]
 async fn only_a_valid_request_id_is_adopted() {
     let service = Service::start().await;
-    let ask = |id: String| {
+    let get = |id: String| {
         let request = service.client.request(Method::GET, "/users/");
         service.client.send(request.header("x-request-id", id))
     };
-    assert_eq!(ask("abc-1_2.3".into()).await.header("x-request-id"), Some("abc-1_2.3"));
+    assert_eq!(get("abc-1_2.3".into()).await.header("x-request-id"), Some("abc-1_2.3"));
     for id in ["", "a b", "<script>", "é", &"x".repeat(65)] {
-        assert_ne!(ask(id.into()).await.header("x-request-id"), Some(id));
+        assert_ne!(get(id.into()).await.header("x-request-id"), Some(id));
     }
 }
 
@@ -354,7 +355,7 @@ async fn send_fifty_requests_of_each_kind(service: Service) {
         for kind in 0..6 {
             let (client, anna, sign_in) = (service.client.clone(), anna.clone(), sign_in.clone());
             tasks.push(tokio::spawn(async move {
-                let answer = match kind {
+                let response = match kind {
                     0 => client.post("/auth/send_code/", &json!({ "phone": ANNA })).await,
                     1 => client.post("/auth/jwt/get_by_phone/", &sign_in).await,
                     2 => client.post("/auth/jwt/verify/", &json!({ "token": anna.access })).await,
@@ -362,22 +363,22 @@ async fn send_fifty_requests_of_each_kind(service: Service) {
                     4 => client.get("/users/", &anna.access).await,
                     _ => client.patch(&anna.access, &json!({ "email": "a@example.com" })).await,
                 };
-                (kind, answer)
+                (kind, response)
             }));
         }
     }
     let (mut sent, mut signed_in) = (0, 0);
     let mut refreshed: Vec<Value> = Vec::new();
     for task in tasks {
-        let (kind, answer) = task.await.expect("no task panics");
+        let (kind, response) = task.await.expect("no task panics");
         match kind {
-            0 if answer.status == 200 => sent += 1,
-            0 => answer.assert_problem(429, "too_many_requests"),
-            1 if answer.status == 200 => signed_in += 1,
-            1 => answer.assert_problem(403, "invalid_code"),
-            3 => refreshed.push(answer.ok()),
+            0 if response.status == 200 => sent += 1,
+            0 => response.assert_problem(429, "too_many_requests"),
+            1 if response.status == 200 => signed_in += 1,
+            1 => response.assert_problem(403, "invalid_code"),
+            3 => refreshed.push(response.ok()),
             _ => {
-                answer.ok();
+                response.ok();
             }
         }
     }
@@ -399,15 +400,15 @@ async fn the_body_of_a_get_request_is_skipped_and_the_connection_stays_open() {
         connection.write_all(head.as_bytes()).await.expect("written");
         connection.flush().await.expect("sent");
         connection.write_all(&vec![b' '; size]).await.expect("written");
-        let mut answer = Vec::new();
-        while !answer.ends_with(b"}") {
+        let mut response = Vec::new();
+        while !response.ends_with(b"}") {
             assert_ne!(
-                connection.read_buf(&mut answer).await.expect("a response"),
+                connection.read_buf(&mut response).await.expect("a response"),
                 0,
                 "the connection was closed"
             );
         }
-        assert!(answer.starts_with(b"HTTP/1.1 200"));
+        assert!(response.starts_with(b"HTTP/1.1 200"));
     }
 }
 
@@ -419,9 +420,9 @@ async fn a_truncated_body_gets_a_response() {
                 Content-Length: 100\r\nConnection: close\r\n\r\n{";
     connection.write_all(head.as_bytes()).await.expect("written");
     connection.shutdown().await.expect("closed for writing");
-    let mut answer = String::new();
-    connection.read_to_string(&mut answer).await.expect("a response");
-    assert!(answer.starts_with("HTTP/1.1 400") && answer.contains("bad_request"), "{answer}");
+    let mut response = String::new();
+    connection.read_to_string(&mut response).await.expect("a response");
+    assert!(response.starts_with("HTTP/1.1 400") && response.contains("bad_request"), "{response}");
 }
 
 /// Sends the text of a request and returns the text of the response.

@@ -26,9 +26,9 @@ pub(crate) fn commanded(folder: &Path, arguments: &[&str], environment: &[(&str,
 
 /// Returns the ids of the published keys, in their order.
 pub(crate) async fn public_ids(client: &Client) -> Vec<Value> {
-    let answer = client.send(client.http.get(client.url("/.well-known/jwks.json"))).await;
-    assert_eq!(answer.header("cache-control"), Some("public, max-age=300"));
-    ids(&answer.text)
+    let response = client.send(client.http.get(client.url("/.well-known/jwks.json"))).await;
+    assert_eq!(response.header("cache-control"), Some("public, max-age=300"));
+    ids(&response.text)
 }
 
 /// Returns the ids of the keys of a set, in their order.
@@ -55,18 +55,18 @@ async fn a_new_key_is_used_after_the_signal_and_ends_no_session() {
     let sent = client.post("/auth/send_code/", &json!({ "phone": BORIS })).await.ok();
     let [old] = &public_ids(&client).await[..] else { panic!("one key") };
 
-    let said = commanded(folder.path(), &["keys", "rotate"], &[]);
+    let printed = commanded(folder.path(), &["keys", "rotate"], &[]);
     let [new, second] = &ids(&read(folder.path(), KEYS))[..] else { panic!("two keys") };
     assert_eq!(second, old);
-    assert!(said.contains(new.as_str().expect("an id")) && said.contains("kill -HUP"), "{said}");
+    assert!(printed.contains(new.as_str().expect("an id")) && printed.contains("kill -HUP"), "{printed}");
     assert_eq!(
         public_ids(&client).await,
         std::slice::from_ref(old),
         "the new key must not be used before the signal"
     );
 
-    let said = program.reload();
-    assert!(said.contains("reloaded the keys") && said.contains(new.as_str().expect("an id")), "{said}");
+    let logged = program.reload();
+    assert!(logged.contains("reloaded the keys") && logged.contains(new.as_str().expect("an id")), "{logged}");
     assert_eq!(public_ids(&client).await, [new.clone(), old.clone()]);
     client.get("/users/current_user/", &anna.access).await.ok();
     for token in [&anna.access, &anna.refresh] {
@@ -120,8 +120,8 @@ async fn an_unusable_file_does_not_change_the_loaded_keys() {
             if content.is_some() {
                 fs::set_permissions(&path, fs::Permissions::from_mode(mode)).expect("set");
             }
-            let said = program.reload();
-            assert!(said.contains("failed to reload the keys") && said.contains(reason), "{file}: {said}");
+            let logged = program.reload();
+            assert!(logged.contains("failed to reload the keys") && logged.contains(reason), "{file}: {logged}");
             assert_eq!(public_ids(&client).await, published);
             client.get("/users/current_user/", &anna.access).await.ok();
             assert_eq!(key_id(&client.enter(BORIS, None).await.access), published[0]);
@@ -138,8 +138,8 @@ async fn an_unusable_file_does_not_change_the_loaded_keys() {
 #[test]
 fn keys_are_generated_once_and_listed_without_their_secrets() {
     let folder = folder();
-    let said = commanded(folder.path(), &["keys", "generate", "--algorithm", "hs256"], &[]);
-    assert!(said.contains("keys.json") && said.contains("peppers.json"), "{said}");
+    let printed = commanded(folder.path(), &["keys", "generate", "--algorithm", "hs256"], &[]);
+    assert!(printed.contains("keys.json") && printed.contains("peppers.json"), "{printed}");
     let files = [KEYS, PEPPERS].map(|file| read(folder.path(), file));
     assert_eq!([KEYS, PEPPERS].map(|file| mode(&folder.path().join(file))), [0o600; 2]);
     for purpose in [&["--purpose", "pepper"][..], &[]] {
@@ -169,13 +169,13 @@ fn keys_are_generated_once_and_listed_without_their_secrets() {
     );
     let own: Value = serde_json::from_str(&files[0]).expect("JSON");
     assert_eq!(own["keys"][0]["kty"], "oct");
-    let kept = commanded(folder.path(), &["keys", "list", "--purpose", "signing"], &[]);
-    assert!(kept.contains("HS256") && !kept.contains("pepper"), "{kept}");
+    let own_list = commanded(folder.path(), &["keys", "list", "--purpose", "signing"], &[]);
+    assert!(own_list.contains("HS256") && !own_list.contains("pepper"), "{own_list}");
     for secret in
         [&own["keys"][0]["k"], &serde_json::from_str::<Value>(&given).expect("JSON")["keys"][0]["d"]]
     {
         let secret = secret.as_str().expect("a secret");
-        assert!(!table.contains(secret) && !kept.contains(secret));
+        assert!(!table.contains(secret) && !own_list.contains(secret));
     }
 }
 
@@ -184,7 +184,7 @@ fn a_key_set_of_the_other_purpose_is_rejected_with_the_name_of_its_source() {
     let folder = folder();
     commanded(folder.path(), &["keys", "generate", "--algorithm", "hs256"], &[]);
     let [keys, peppers] = [KEYS, PEPPERS].map(|file| read(folder.path(), file));
-    let refused = |arguments: &[&str], environment: &[(&str, &str)], sentences: [&str; 2]| {
+    let rejected = |arguments: &[&str], environment: &[(&str, &str)], sentences: [&str; 2]| {
         let output = run_with(folder.path(), arguments, environment);
         let error = String::from_utf8_lossy(&output.stderr);
         assert!(!output.status.success() && error.lines().count() == 1, "{error}");
@@ -193,18 +193,18 @@ fn a_key_set_of_the_other_purpose_is_rejected_with_the_name_of_its_source() {
     for command in [&["serve"][..], &["keys", "list"], &["keys", "rotate", "--print", "--purpose", "signing"]]
     {
         let sentences = ["REFERRAL_KEYS", "is not a signing key"];
-        refused(command, &[("REFERRAL_KEYS", &peppers)], sentences);
-        refused(&[command, &["--key-file", PEPPERS]].concat(), &[], [PEPPERS, "is not a signing key"]);
+        rejected(command, &[("REFERRAL_KEYS", &peppers)], sentences);
+        rejected(&[command, &["--key-file", PEPPERS]].concat(), &[], [PEPPERS, "is not a signing key"]);
     }
-    refused(&["serve"], &[("REFERRAL_PEPPERS", &keys)], ["REFERRAL_PEPPERS", "is not a pepper"]);
-    refused(&["--pepper-file", KEYS], &[], [KEYS, "is not a pepper"]);
+    rejected(&["serve"], &[("REFERRAL_PEPPERS", &keys)], ["REFERRAL_PEPPERS", "is not a pepper"]);
+    rejected(&["--pepper-file", KEYS], &[], [KEYS, "is not a pepper"]);
 
     // A manually created set without the member `use`.
     let mut set: Value = serde_json::from_str(&keys).expect("JSON");
     set["keys"][0].as_object_mut().expect("a key").remove("use");
     let set = set.to_string();
-    refused(&["serve"], &[("REFERRAL_KEYS", &set)], ["REFERRAL_KEYS", "add the member \"use\": \"sig\""]);
-    refused(&["serve"], &[("REFERRAL_PEPPERS", &set)], ["REFERRAL_PEPPERS", "\"use\": \"pepper\""]);
+    rejected(&["serve"], &[("REFERRAL_KEYS", &set)], ["REFERRAL_KEYS", "add the member \"use\": \"sig\""]);
+    rejected(&["serve"], &[("REFERRAL_PEPPERS", &set)], ["REFERRAL_PEPPERS", "\"use\": \"pepper\""]);
 }
 
 #[test]
@@ -252,27 +252,27 @@ fn each_rotation_step_moves_one_key_and_changes_nothing_else() {
 #[test]
 fn a_failed_rotation_reports_the_reason_and_changes_no_file() {
     let folder = folder();
-    let refused = |arguments: &[&str], environment: &[(&str, &str)], sentence: &str| {
+    let rejected = |arguments: &[&str], environment: &[(&str, &str)], sentence: &str| {
         let output = run_with(folder.path(), &[&["keys", "rotate"], arguments].concat(), environment);
         let error = String::from_utf8_lossy(&output.stderr);
         assert!(!output.status.success() && error.contains(sentence), "{arguments:?}: {error}");
     };
-    refused(&[], &[], "there is no file");
+    rejected(&[], &[], "there is no file");
     commanded(folder.path(), &["keys", "generate"], &[]);
     commanded(folder.path(), &["keys", "rotate", "--purpose", "pepper"], &[]);
     let given = read(folder.path(), KEYS);
     let pepper = read(folder.path(), PEPPERS);
 
-    refused(&["--step", "use"], &[], "no second signing key");
-    refused(&["--step", "drop"], &[], "the only signing key");
-    refused(&["--print"], &[], "--purpose");
-    refused(&["--step", "sideways"], &[], "sideways");
-    refused(&[], &[("REFERRAL_KEYS", &given)], "REFERRAL_KEYS is set");
-    refused(&["--purpose", "signing"], &[("REFERRAL_KEYS", &given)], "--purpose signing --print");
+    rejected(&["--step", "use"], &[], "no second signing key");
+    rejected(&["--step", "drop"], &[], "the only signing key");
+    rejected(&["--print"], &[], "--purpose");
+    rejected(&["--step", "sideways"], &[], "sideways");
+    rejected(&[], &[("REFERRAL_KEYS", &given)], "REFERRAL_KEYS is set");
+    rejected(&["--purpose", "signing"], &[("REFERRAL_KEYS", &given)], "--purpose signing --print");
     // If one of the two files cannot be rotated, the other one is not changed either.
     let path = folder.path().join(PEPPERS);
     fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).expect("set");
-    refused(&[], &[], "chmod 600");
+    rejected(&[], &[], "chmod 600");
     fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("set");
     assert_eq!([KEYS, PEPPERS].map(|file| read(folder.path(), file)), [given, pepper]);
 }
@@ -299,7 +299,7 @@ fn a_key_set_in_the_environment_is_rotated_by_printing_the_new_set() {
 #[test]
 fn files_and_the_data_directory_must_be_inaccessible_to_other_users() {
     let folder = folder();
-    let refused = |arguments: &[&str], path: &str, sentence: &str| {
+    let rejected = |arguments: &[&str], path: &str, sentence: &str| {
         let output = run(folder.path(), arguments);
         let error = String::from_utf8_lossy(&output.stderr);
         assert!(!output.status.success(), "{arguments:?} with {path}");
@@ -320,19 +320,19 @@ fn files_and_the_data_directory_must_be_inaccessible_to_other_users() {
         let path = data.join(name);
         for mode in [0o040, 0o020, 0o004, 0o002, 0o055] {
             set_mode(&path, private | mode);
-            refused(&superuser, name, needed);
-            refused(&superuser, name, &format!("mode {:04o}", private | mode));
+            rejected(&superuser, name, needed);
+            rejected(&superuser, name, &format!("mode {:04o}", private | mode));
             if name != "referral.db" {
-                refused(&["keys", "list"], name, needed);
-                refused(&["keys", "rotate", "--step", "add"], name, needed);
+                rejected(&["keys", "list"], name, needed);
+                rejected(&["keys", "rotate", "--step", "add"], name, needed);
             }
         }
         set_mode(&path, private);
         // Only root can change the owner of a file.
         let own = fs::metadata(&path).expect("the file exists").uid();
         if chown(&path, Some(10_001), None).is_ok() {
-            refused(&superuser, name, "belongs to user 10001");
-            refused(&superuser, name, &format!("chown {own} "));
+            rejected(&superuser, name, "belongs to user 10001");
+            rejected(&superuser, name, &format!("chown {own} "));
             chown(&path, Some(own), None).expect("the owner is restored");
         }
     }
@@ -342,12 +342,12 @@ fn files_and_the_data_directory_must_be_inaccessible_to_other_users() {
     let file = folder.path().join("public.json");
     fs::write(&file, "{}").expect("written");
     set_mode(&file, 0o644);
-    refused(&["--key-file", "public.json"], "public.json", "chmod 600");
-    refused(&["--pepper-file", "public.json"], "public.json", "chmod 600");
-    refused(&["--database-url", "sqlite:public.json"], "public.json", "chmod 600");
+    rejected(&["--key-file", "public.json"], "public.json", "chmod 600");
+    rejected(&["--pepper-file", "public.json"], "public.json", "chmod 600");
+    rejected(&["--database-url", "sqlite:public.json"], "public.json", "chmod 600");
     fs::create_dir(folder.path().join("open")).expect("made");
     set_mode(&folder.path().join("open"), 0o755);
-    refused(&["--data-dir", "open"], "open", "chmod 700 open");
-    refused(&["keys", "generate", "--data-dir", "open"], "open", "chmod 700 open");
+    rejected(&["--data-dir", "open"], "open", "chmod 700 open");
+    rejected(&["keys", "generate", "--data-dir", "open"], "open", "chmod 700 open");
     assert_eq!(fs::read_dir(folder.path().join("open")).expect("a directory").count(), 0);
 }

@@ -7,7 +7,7 @@ use referral_server::{AppOptions, ClientAddresses};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::service::{ANNA, Answer, Client, Service};
+use crate::service::{ANNA, Client, Response, Service};
 
 const SEND: &str = "/auth/send_code/";
 const SIGN_IN: &str = "/auth/jwt/get_by_phone/";
@@ -26,7 +26,7 @@ fn phone(number: u32) -> String {
     format!("+79608{:06}", number * 1_000)
 }
 
-async fn post_from(client: &Client, forwarded_for: &str, path: &str, body: &Value) -> Answer {
+async fn post_from(client: &Client, forwarded_for: &str, path: &str, body: &Value) -> Response {
     let request = client.request(Method::POST, path).header("x-forwarded-for", forwarded_for);
     client.send(request.json(body)).await
 }
@@ -40,19 +40,19 @@ fn wrong(code: &Value) -> String {
 async fn a_request_succeeds_after_retry_after_each_time() {
     let service = Service::with_policy(Policy::standard()).await;
     let mut codes = 0;
-    let mut refusals = 0;
+    let mut rejections = 0;
     while codes < 12 {
-        let answer = service.client.post(SEND, &json!({ "phone": ANNA })).await;
-        if answer.status == 200 {
+        let response = service.client.post(SEND, &json!({ "phone": ANNA })).await;
+        if response.status == 200 {
             codes += 1;
             continue;
         }
-        answer.assert_problem(429, "too_many_requests");
+        response.assert_problem(429, "too_many_requests");
         let seconds: u64 =
-            answer.header("retry-after").and_then(|value| value.parse().ok()).expect("a number");
-        assert_eq!(answer.body["retry_after"], seconds);
-        refusals += 1;
-        assert!(refusals <= codes, "`Retry-After` was too short");
+            response.header("retry-after").and_then(|value| value.parse().ok()).expect("a number");
+        assert_eq!(response.body["retry_after"], seconds);
+        rejections += 1;
+        assert!(rejections <= codes, "`Retry-After` was too short");
         service.clock.advance(Duration::from_secs(seconds));
     }
 }
@@ -90,8 +90,8 @@ async fn a_forwarding_header_from_an_untrusted_client_is_ignored() {
         let address = format!("203.0.113.{number}");
         post_from(&service.client, &address, SEND, &json!({ "phone": phone(number) })).await.ok();
     }
-    let answer = post_from(&service.client, "203.0.113.99", SEND, &json!({ "phone": phone(10) })).await;
-    answer.assert_problem(429, "too_many_requests");
+    let response = post_from(&service.client, "203.0.113.99", SEND, &json!({ "phone": phone(10) })).await;
+    response.assert_problem(429, "too_many_requests");
 }
 
 #[tokio::test]
@@ -133,9 +133,9 @@ async fn an_address_that_guesses_gets_retry_after() {
         );
     }
     let body = json!({ "phone": phone(20), "code": "1234" });
-    let answer = post_from(&service.client, "203.0.113.9", SIGN_IN, &body).await;
-    answer.assert_problem(429, "too_many_requests");
-    assert_eq!(answer.header("retry-after"), Some("3600"));
+    let response = post_from(&service.client, "203.0.113.9", SIGN_IN, &body).await;
+    response.assert_problem(429, "too_many_requests");
+    assert_eq!(response.header("retry-after"), Some("3600"));
     post_from(&service.client, "203.0.113.10", SIGN_IN, &body).await.assert_problem(403, "invalid_code");
     service.clock.advance(Duration::from_hours(1));
     post_from(&service.client, "203.0.113.9", SIGN_IN, &body).await.assert_problem(403, "invalid_code");
@@ -147,25 +147,25 @@ async fn no_response_reveals_if_a_phone_has_an_account() {
     service.enter(ANNA, None).await;
     service.clock.advance(Duration::from_mins(20));
     let stranger = "+79608543999";
-    let without_ids = |answer: Answer| {
-        let mut body = answer.body;
+    let without_ids = |response: Response| {
+        let mut body = response.body;
         for name in ["phone", "challenge_id", "code", "request_id"] {
             body.as_object_mut().expect("an object").remove(name);
         }
-        (answer.status, body)
+        (response.status, body)
     };
     // A code is sent, a wrong code is rejected, and a second code is rejected within the resend interval.
     for step in [SEND, SIGN_IN, SEND] {
-        let mut answers = Vec::new();
+        let mut responses = Vec::new();
         for phone in [ANNA, stranger] {
             let body = if step == SEND {
                 json!({ "phone": phone })
             } else {
                 json!({ "phone": phone, "code": "12" })
             };
-            answers.push(without_ids(service.client.post(step, &body).await));
+            responses.push(without_ids(service.client.post(step, &body).await));
         }
-        assert_eq!(answers[0], answers[1], "{step}");
+        assert_eq!(responses[0], responses[1], "{step}");
     }
 }
 
@@ -176,6 +176,6 @@ async fn codes_are_sent_only_to_the_configured_regions() {
     let service = Service::with_policy(policy).await;
     service.client.post(SEND, &json!({ "phone": "+77011234567" })).await.ok();
     // A number with the same calling code, but in Russia.
-    let answer = service.client.post(SEND, &json!({ "phone": ANNA })).await;
-    answer.assert_field(403, "phone_not_allowed", "phone");
+    let response = service.client.post(SEND, &json!({ "phone": ANNA })).await;
+    response.assert_field(403, "phone_not_allowed", "phone");
 }

@@ -227,8 +227,8 @@ async fn metrics_log_and_stored_data_contain_no_secrets() {
     client.patch(access(1), &json!({ "first_name": "Boris", "email": "boris@example.com" })).await.ok();
     let refresh = json!({ "refresh": signed_in[2]["refresh"] });
     for path in ["/auth/jwt/refresh/", "/auth/jwt/refresh/", "/auth/logout/", "/auth/jwt/refresh/"] {
-        let answer = client.post(path, &refresh).await;
-        tokens.keep(&answer.body, &["access", "refresh"]);
+        let response = client.post(path, &refresh).await;
+        tokens.keep(&response.body, &["access", "refresh"]);
     }
     let verify = json!({ "token": signed_in[0]["access"] });
     client.post("/auth/jwt/verify/", &verify).await.ok();

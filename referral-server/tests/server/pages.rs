@@ -7,9 +7,9 @@ use referral_server::AppOptions;
 use reqwest::Method;
 use serde_json::json;
 
-use crate::service::{ANNA, Answer, Service};
+use crate::service::{ANNA, Response, Service};
 
-async fn get(service: &Service, path: &str) -> Answer {
+async fn get(service: &Service, path: &str) -> Response {
     service.client.send(service.client.http.request(Method::GET, service.client.url(path))).await
 }
 

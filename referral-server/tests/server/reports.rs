@@ -14,7 +14,7 @@ use referral_core::{
 use referral_server::{AppOptions, Metrics, reports_url};
 use reqwest::Method;
 
-use crate::service::{ANNA, Answer, Client, Service, serve};
+use crate::service::{ANNA, Client, Response, Service, serve};
 
 const PATH: &str = "/sms/reports/acme";
 const TOKEN: &str = "token=0123456789abcdef";
@@ -60,7 +60,7 @@ async fn call(
     path: &str,
     content_type: &str,
     body: impl Into<reqwest::Body>,
-) -> Answer {
+) -> Response {
     let request = client.http.request(method, client.url(path)).body(body);
     client.send(request.header("Content-Type", content_type)).await
 }
@@ -75,10 +75,10 @@ async fn reports_in_all_formats_get_the_configured_reply() {
         (Method::GET, format!("{PATH}/?{TOKEN}&id=m1&status=2"), "", ""),
         (Method::POST, format!("{PATH}/?{TOKEN}"), FORM, "nothing=here"),
     ] {
-        let answer = call(&service.client, method, &path, content_type, body).await;
-        assert_eq!((answer.status, &*answer.text), (200, "100"), "{path}");
-        assert_eq!(answer.header("content-type"), Some("text/plain; charset=utf-8"));
-        assert_eq!(answer.header("cache-control"), Some("no-store"));
+        let response = call(&service.client, method, &path, content_type, body).await;
+        assert_eq!((response.status, &*response.text), (200, "100"), "{path}");
+        assert_eq!(response.header("content-type"), Some("text/plain; charset=utf-8"));
+        assert_eq!(response.header("cache-control"), Some("no-store"));
     }
 }
 
@@ -108,9 +108,9 @@ async fn invalid_reports_are_rejected() {
     ] {
         call(&service.client, method, path, content_type, body).await.assert_problem(status, code);
     }
-    let answer = call(&service.client, Method::PUT, &right, FORM, "").await;
-    answer.assert_problem(405, "method_not_allowed");
-    assert_eq!(answer.header("allow"), Some("GET, HEAD, POST"));
+    let response = call(&service.client, Method::PUT, &right, FORM, "").await;
+    response.assert_problem(405, "method_not_allowed");
+    assert_eq!(response.header("allow"), Some("GET, HEAD, POST"));
 
     let service = Service::start().await;
     call(&service.client, Method::POST, &right, FORM, "id=m1&status=1")

@@ -10,16 +10,16 @@ use sqlx::{Connection as _, Executor as _, PgConnection};
 use crate::{
     binary::{Program, folder},
     hosts::{RETURN_CODES, server::Database},
-    service::{ANNA, Answer, Service},
+    service::{ANNA, Response, Service},
 };
 
 /// Asserts that the search was rejected as too broad, and that the response describes how to narrow it.
-fn assert_too_broad(answer: &Answer) {
-    answer.assert_problem(400, "search_too_broad");
+fn assert_too_broad(response: &Response) {
+    response.assert_problem(400, "search_too_broad");
     assert!(
-        answer.body["detail"].as_str().is_some_and(|detail| detail.contains("longer")),
+        response.body["detail"].as_str().is_some_and(|detail| detail.contains("longer")),
         "{}",
-        answer.text
+        response.text
     );
 }
 

@@ -112,14 +112,14 @@ pub(crate) struct Client {
 
 /// Response of the server.
 #[derive(Debug)]
-pub(crate) struct Answer {
+pub(crate) struct Response {
     pub(crate) status: u16,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Value,
     pub(crate) text: String,
 }
 
-impl Answer {
+impl Response {
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).and_then(|value| value.to_str().ok())
     }
@@ -160,19 +160,19 @@ impl Client {
         self.http.request(method, self.url(&format!("/api/v1{path}")))
     }
 
-    pub(crate) async fn post(&self, path: &str, body: &Value) -> Answer {
+    pub(crate) async fn post(&self, path: &str, body: &Value) -> Response {
         self.send(self.request(Method::POST, path).json(body)).await
     }
 
-    pub(crate) async fn get(&self, path: &str, access: &str) -> Answer {
+    pub(crate) async fn get(&self, path: &str, access: &str) -> Response {
         self.send(self.request(Method::GET, path).bearer_auth(access)).await
     }
 
-    pub(crate) async fn patch(&self, access: &str, body: &Value) -> Answer {
+    pub(crate) async fn patch(&self, access: &str, body: &Value) -> Response {
         self.send(self.request(Method::PATCH, "/users/current_user/").bearer_auth(access).json(body)).await
     }
 
-    pub(crate) async fn send(&self, request: RequestBuilder) -> Answer {
+    pub(crate) async fn send(&self, request: RequestBuilder) -> Response {
         let request = request.build().expect("a request");
         let (method, path) = (request.method().clone(), request.url().path().to_owned());
         let response = self.http.execute(request).await.expect("a response");
@@ -180,9 +180,9 @@ impl Client {
         let headers = response.headers().clone();
         let text = response.text().await.expect("a body");
         let body = serde_json::from_str(&text).unwrap_or_default();
-        let answer = Answer { status, headers, body, text };
-        check(&method, &path, &answer);
-        answer
+        let response = Response { status, headers, body, text };
+        check(&method, &path, &response);
+        response
     }
 
     pub(crate) async fn enter(&self, phone: &str, invited_by_code: Option<&str>) -> SignedIn {
@@ -206,8 +206,8 @@ impl Client {
 /// Checks the common properties of a response: its headers, the format of a problem, and that the document
 /// lists it.
 #[track_caller]
-fn check(method: &Method, path: &str, answer: &Answer) {
-    assert!(answer.header("x-request-id").is_some_and(|id| !id.is_empty()));
+fn check(method: &Method, path: &str, response: &Response) {
+    assert!(response.header("x-request-id").is_some_and(|id| !id.is_empty()));
     for (name, value) in [
         ("x-content-type-options", "nosniff"),
         ("referrer-policy", "no-referrer"),
@@ -215,10 +215,10 @@ fn check(method: &Method, path: &str, answer: &Answer) {
         ("cross-origin-opener-policy", "same-origin"),
         ("cross-origin-resource-policy", "same-origin"),
     ] {
-        assert_eq!(answer.header(name), Some(value));
+        assert_eq!(response.header(name), Some(value));
     }
-    let policy = answer.header("content-security-policy").expect("a policy");
-    if answer.header("content-type") == Some("text/html; charset=utf-8") {
+    let policy = response.header("content-security-policy").expect("a policy");
+    if response.header("content-type") == Some("text/html; charset=utf-8") {
         assert!(
             policy.starts_with("default-src 'none'; script-src '")
                 && policy.contains("; frame-ancestors 'none'")
@@ -226,26 +226,31 @@ fn check(method: &Method, path: &str, answer: &Answer) {
     } else {
         assert_eq!(policy, "default-src 'none'; frame-ancestors 'none'");
     }
-    assert!(answer.header("cache-control").is_some());
-    assert_ne!(answer.status, 500, "{}", answer.text);
+    assert!(response.header("cache-control").is_some());
+    assert_ne!(response.status, 500, "{}", response.text);
 
-    let is_problem = answer.status >= 400;
+    let is_problem = response.status >= 400;
     if is_problem && method != Method::HEAD {
-        assert_eq!(answer.header("content-type"), Some("application/problem+json"), "{}", answer.text);
+        assert_eq!(response.header("content-type"), Some("application/problem+json"), "{}", response.text);
         for field in ["type", "title", "detail", "code"] {
-            assert!(answer.body[field].is_string(), "{field} in {}", answer.text);
+            assert!(response.body[field].is_string(), "{field} in {}", response.text);
         }
-        assert_eq!(answer.body["status"], answer.status);
-        assert_eq!(answer.body["request_id"].as_str(), answer.header("x-request-id"));
-        assert_eq!(answer.status == 401, answer.header("www-authenticate").is_some());
-        assert_eq!(answer.body["retry_after"].is_u64(), answer.header("retry-after").is_some());
+        assert_eq!(response.body["status"], response.status);
+        assert_eq!(response.body["request_id"].as_str(), response.header("x-request-id"));
+        assert_eq!(response.status == 401, response.header("www-authenticate").is_some());
+        assert_eq!(response.body["retry_after"].is_u64(), response.header("retry-after").is_some());
     }
     if let Some(operation) = documented(method, path) {
-        let response = &operation["responses"][answer.status.to_string()];
-        assert!(response.is_object(), "{method} {path} does not document {}: {}", answer.status, answer.text);
+        let listed = &operation["responses"][response.status.to_string()];
+        assert!(
+            listed.is_object(),
+            "{method} {path} does not document {}: {}",
+            response.status,
+            response.text
+        );
         if is_problem {
-            let examples = &response["content"]["application/problem+json"]["examples"];
-            let code = answer.body["code"].as_str().unwrap_or_default();
+            let examples = &listed["content"]["application/problem+json"]["examples"];
+            let code = response.body["code"].as_str().unwrap_or_default();
             assert!(examples[code].is_object(), "{method} {path} does not document `{code}`");
         }
     }

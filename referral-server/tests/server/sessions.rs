@@ -5,13 +5,13 @@ use std::time::Duration;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::service::{ANNA, Answer, BORIS, Service, SignedIn};
+use crate::service::{ANNA, BORIS, Response, Service, SignedIn};
 
 const LOGOUT: &str = "/auth/logout/";
 const SESSIONS: &str = "/auth/sessions/";
 const CURRENT_USER: &str = "/users/current_user/";
 
-async fn delete(service: &Service, path: &str, access: &str) -> Answer {
+async fn delete(service: &Service, path: &str, access: &str) -> Response {
     service.client.send(service.client.request(Method::DELETE, path).bearer_auth(access)).await
 }
 

@@ -14,9 +14,9 @@ use crate::{
 const SECRET: &str = "hunter2-and-then-some";
 
 /// Starts a gateway that sends this response to every request.
-pub(crate) async fn gateway(answer: ResponseTemplate) -> MockServer {
+pub(crate) async fn gateway(response: ResponseTemplate) -> MockServer {
     let server = MockServer::start().await;
-    Mock::given(any()).respond_with(answer).mount(&server).await;
+    Mock::given(any()).respond_with(response).mount(&server).await;
     server
 }
 
@@ -65,7 +65,7 @@ fn configure(folder: &Path, first: &MockServer, second: &MockServer) {
 const SMSRU_ACCEPTS: &str = r#"{"status":"OK","status_code":100,"sms":{"79608543017":{"status":"OK","status_code":100,"sms_id":"000-17"}}}"#;
 const SMSRU_REFUSES: &str = r#"{"status":"ERROR","status_code":201,"status_text":"no money"}"#;
 
-fn answer(status: u16, body: &str) -> ResponseTemplate {
+fn response(status: u16, body: &str) -> ResponseTemplate {
     ResponseTemplate::new(status).set_body_string(body)
 }
 
@@ -73,7 +73,7 @@ fn answer(status: u16, body: &str) -> ResponseTemplate {
 async fn a_code_is_sent_to_the_phone_and_not_logged() {
     let folder = folder();
     let (first, second) =
-        (gateway(answer(200, SMSRU_ACCEPTS)).await, gateway(answer(201, r#"{"sid":"SM1"}"#)).await);
+        (gateway(response(200, SMSRU_ACCEPTS)).await, gateway(response(201, r#"{"sid":"SM1"}"#)).await);
     configure(folder.path(), &first, &second);
     let arguments = ["--sms-config", "sms.toml", "--code-length", "10", "--log", "trace"];
     let program = Program::start_with(folder.path(), &arguments, &[("API_ID", SECRET)]);
@@ -115,14 +115,14 @@ async fn a_code_is_sent_to_the_phone_and_not_logged() {
 async fn the_next_gateway_is_used_if_one_fails_and_the_code_is_invalid_if_all_fail() {
     let folder = folder();
     let (first, second) =
-        (gateway(answer(200, SMSRU_REFUSES)).await, gateway(answer(401, r#"{"code":20003}"#)).await);
+        (gateway(response(200, SMSRU_REFUSES)).await, gateway(response(401, r#"{"code":20003}"#)).await);
     configure(folder.path(), &first, &second);
     let program = Program::start_with(folder.path(), &["--sms-config", "sms.toml"], &[("API_ID", SECRET)]);
     let body = json!({ "phone": ANNA });
     program.client.post("/auth/send_code/", &body).await.assert_problem(502, "sms_not_sent");
 
     second.reset().await;
-    Mock::given(any()).respond_with(answer(201, r#"{"sid":"SM1"}"#)).mount(&second).await;
+    Mock::given(any()).respond_with(response(201, r#"{"sid":"SM1"}"#)).mount(&second).await;
     program.client.post("/auth/send_code/", &body).await.ok();
     let forms = received(&second).await;
     assert!(value(&forms[0], "Body").contains(" is your code to sign in.\n@app.example.com #"), "{forms:?}");
@@ -134,7 +134,7 @@ async fn the_next_gateway_is_used_if_one_fails_and_the_code_is_invalid_if_all_fa
 async fn a_test_message_prints_the_result_of_each_gateway() {
     let folder = folder();
     let (first, second) =
-        (gateway(answer(200, SMSRU_REFUSES)).await, gateway(answer(201, r#"{"sid":"SM17"}"#)).await);
+        (gateway(response(200, SMSRU_REFUSES)).await, gateway(response(201, r#"{"sid":"SM17"}"#)).await);
     configure(folder.path(), &first, &second);
     let arguments = ["--sms-config", "sms.toml", "sms", "test", "+7 960 854-30-17", "--locale", "ru"];
 
@@ -150,18 +150,18 @@ async fn a_test_message_prints_the_result_of_each_gateway() {
     assert!(!folder.path().join("referral-data").exists(), "no data directory must be created");
 
     second.reset().await;
-    Mock::given(any()).respond_with(answer(401, "{}")).mount(&second).await;
+    Mock::given(any()).respond_with(response(401, "{}")).mount(&second).await;
     let output = run_with(folder.path(), &arguments, &[("API_ID", SECRET)]);
     assert!(!output.status.success());
     let (printed, error) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    let said = format!("{printed}{error}");
-    assert!(said.contains("rejected the message temporarily: HTTP 401") && !said.contains(SECRET), "{said}");
+    let text = format!("{printed}{error}");
+    assert!(text.contains("rejected the message temporarily: HTTP 401") && !text.contains(SECRET), "{text}");
 }
 
 #[tokio::test]
 async fn delivery_reports_and_sign_ins_are_counted_by_gateway() {
     let folder = folder();
-    let gateway = gateway(answer(200, r#"{"id": "m1"}"#)).await;
+    let gateway = gateway(response(200, r#"{"id": "m1"}"#)).await;
     let config = format!(
         r#"
         [gateways.acme]
@@ -242,7 +242,7 @@ fn messages_and_presets_can_be_printed() {
 fn an_invalid_configuration_is_rejected_before_files_are_created() {
     let folder = folder();
     let gateway = "[gateways.a]\nurl = \"https://a.example\"";
-    for (config, said) in [
+    for (config, expected) in [
         (String::new(), "there is no gateway"),
         ("orders = []".into(), "sms.toml, line 1: unknown field `orders`"),
         (format!("{gateway}\n\ntexts = 5"), "unknown field `texts`"),
@@ -265,17 +265,17 @@ fn an_invalid_configuration_is_rejected_before_files_are_created() {
         fs::write(folder.path().join("sms.toml"), &config).expect("written");
         let output = run(folder.path(), &["--sms-config", "sms.toml"]);
         let error = String::from_utf8_lossy(&output.stderr);
-        assert!(!output.status.success() && error.contains(said), "{config}: {error}");
+        assert!(!output.status.success() && error.contains(expected), "{config}: {error}");
         assert!(!error.contains("hunter2"), "{error}");
         assert!(!folder.path().join("referral-data").exists(), "{config}");
     }
-    for (arguments, said) in [
+    for (arguments, expected) in [
         (&["--sms-config", "nowhere.toml"][..], "failed to read nowhere.toml"),
         (&["sms", "test", "+79608543017"], "--sms-config sms.toml"),
     ] {
         let output = run(folder.path(), arguments);
         let error = String::from_utf8_lossy(&output.stderr);
-        assert!(!output.status.success() && error.contains(said), "{arguments:?}: {error}");
+        assert!(!output.status.success() && error.contains(expected), "{arguments:?}: {error}");
     }
 }
 
@@ -294,17 +294,17 @@ fn the_configurations_in_the_guides_are_valid() {
         include_str!("../../../docs/sms.md"),
         include_str!("../../../docs/gateways.md"),
     ];
-    let mut said = Vec::new();
+    let mut printed = Vec::new();
     for config in pages.into_iter().flat_map(configurations) {
         fs::write(folder.path().join("sms.toml"), config.replace("/run/secrets/acme", "secret"))
             .expect("written");
         let arguments =
             ["--sms-config", "sms.toml", "--public-url", "https://api.example.com", "sms", "reports"];
         let environment = [("TWILIO_AUTH_TOKEN", SECRET), ("ACME_REPORT_TOKEN", SECRET)];
-        said.push(commanded(folder.path(), &arguments, &environment));
+        printed.push(commanded(folder.path(), &arguments, &environment));
         commanded(folder.path(), &["--sms-config", "sms.toml", "sms", "preview"], &[]);
     }
     let twilio = "twilio: https://api.example.com/sms/reports/twilio/\n".to_owned();
     let acme = format!("acme: https://api.example.com/sms/reports/acme/?token={SECRET}\n");
-    assert_eq!(said, [twilio.clone(), twilio, String::new(), acme]);
+    assert_eq!(printed, [twilio.clone(), twilio, String::new(), acme]);
 }

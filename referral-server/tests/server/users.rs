@@ -143,8 +143,8 @@ async fn an_invalid_query_parameter_is_reported_by_name() {
         ("search=one+two+three+four+five+six", "invalid_search", "search"),
         ("first_name=%0A", "invalid_text", "first_name"),
     ] {
-        let answer = service.client.get(&format!("/users/?{query}"), &anna.access).await;
-        answer.assert_field(400, code, field);
+        let response = service.client.get(&format!("/users/?{query}"), &anna.access).await;
+        response.assert_field(400, code, field);
     }
     let long = format!("/users/?search={}", "x".repeat(10_000));
     service.client.get(&long, &anna.access).await.assert_field(400, "invalid_text", "search");
@@ -176,8 +176,8 @@ async fn an_unknown_id_of_any_form_is_not_found() {
         &"9".repeat(5_000),
     ] {
         for tail in ["", "invited/"] {
-            let answer = service.client.get(&format!("/users/{id}/{tail}"), &anna.access).await;
-            answer.assert_problem(404, "not_found");
+            let response = service.client.get(&format!("/users/{id}/{tail}"), &anna.access).await;
+            response.assert_problem(404, "not_found");
         }
     }
 }
@@ -203,10 +203,10 @@ async fn an_invalid_edit_changes_nothing_and_reports_every_field() {
         "first_name": "", "last_name": "x".repeat(65), "email": "a@b", "invited_by_code": null,
         "phone": BORIS, "is_staff": true,
     });
-    let answer = service.client.patch(&anna.access, &body).await;
-    answer.assert_problem(400, "validation_failed");
-    let errors = answer.body["errors"].as_object().expect("errors");
-    assert_eq!(errors.len(), 6, "{}", answer.text);
+    let response = service.client.patch(&anna.access, &body).await;
+    response.assert_problem(400, "validation_failed");
+    let errors = response.body["errors"].as_object().expect("errors");
+    assert_eq!(errors.len(), 6, "{}", response.text);
 
     for (body, code, field) in [
         (json!({ "first_name": 1 }), "wrong_type", "first_name"),
@@ -248,8 +248,8 @@ async fn an_email_address_must_be_a_dot_string_at_a_domain() {
         "\"a b\"@example.com",
         "анна@example.com",
     ] {
-        let answer = service.client.patch(&anna.access, &json!({ "email": email })).await;
-        answer.assert_field(400, "invalid_email", "email");
+        let response = service.client.patch(&anna.access, &json!({ "email": email })).await;
+        response.assert_field(400, "invalid_email", "email");
     }
 }
 
@@ -285,8 +285,8 @@ async fn names_may_be_as_long_as_real_ones() {
     for name in
         ["ที่".repeat(65), format!("e{}", "\u{301}".repeat(512)), "a\u{2028}b".into(), "a\u{200b}".into()]
     {
-        let answer = service.client.patch(&anna.access, &json!({ "first_name": name })).await;
-        answer.assert_field(400, "invalid_name", "first_name");
+        let response = service.client.patch(&anna.access, &json!({ "first_name": name })).await;
+        response.assert_field(400, "invalid_name", "first_name");
     }
 }
 
@@ -295,18 +295,18 @@ async fn an_email_of_another_user_and_a_second_inviter_are_conflicts() {
     let service = Service::start().await;
     let [anna, boris, vera] = three(&service).await;
     service.client.patch(&anna.access, &json!({ "email": "a@example.com" })).await.ok();
-    let answer =
+    let response =
         service.client.patch(&boris.access, &json!({ "email": "A@example.com", "first_name": "X" })).await;
-    answer.assert_field(409, "email_taken", "email");
+    response.assert_field(409, "email_taken", "email");
 
     let veras = service.client.invite_code(&vera).await;
-    let answer = service.client.patch(&boris.access, &json!({ "invited_by_code": veras })).await;
-    answer.assert_field(409, "invitation_already_accepted", "invited_by_code");
+    let response = service.client.patch(&boris.access, &json!({ "invited_by_code": veras })).await;
+    response.assert_field(409, "invitation_already_accepted", "invited_by_code");
     let annas = service.client.invite_code(&anna).await;
     service.client.patch(&boris.access, &json!({ "invited_by_code": annas })).await.ok();
     for (code, problem) in [(annas, "own_invite_code"), (veras, "invitation_loop")] {
-        let answer = service.client.patch(&anna.access, &json!({ "invited_by_code": code })).await;
-        answer.assert_field(400, problem, "invited_by_code");
+        let response = service.client.patch(&anna.access, &json!({ "invited_by_code": code })).await;
+        response.assert_field(400, problem, "invited_by_code");
     }
 }
 
@@ -338,19 +338,19 @@ async fn visibility_hides_other_users_from_all_but_staff() {
         let boriss = format!("/users/{}/", boris.id);
         let by_phone_path = "/users/?phone=%2B77011234567";
 
-        let answer = service.client.get("/users/", &anna.access).await;
-        assert_eq!(answer.status, list);
-        let answer = service.client.get(by_phone_path, &anna.access).await;
-        assert_eq!(answer.status, by_phone);
-        answer.assert_problem(403, "staff_only");
-        let answer = service.client.get(&boriss, &anna.access).await;
-        assert_eq!(answer.status, detail);
+        let response = service.client.get("/users/", &anna.access).await;
+        assert_eq!(response.status, list);
+        let response = service.client.get(by_phone_path, &anna.access).await;
+        assert_eq!(response.status, by_phone);
+        response.assert_problem(403, "staff_only");
+        let response = service.client.get(&boriss, &anna.access).await;
+        assert_eq!(response.status, detail);
         if detail == 200 {
             assert_eq!(
-                (&answer.body["phone"], &answer.body["email"]),
+                (&response.body["phone"], &response.body["email"]),
                 (&json!("+7701*****67"), &Value::Null)
             );
-            assert!(!answer.text.contains(BORIS));
+            assert!(!response.text.contains(BORIS));
             let found = service.client.get("/users/?search=11234567", &anna.access).await.ok();
             assert_eq!(found["count"], 0);
         }
