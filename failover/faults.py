@@ -32,7 +32,7 @@ def fault(name, needs_balancer=False):
 
 @fault("none")
 def break_nothing(cluster, start):
-    """Breaks nothing. It shows what the load measures by itself."""
+    """Injects no fault, to measure the load alone."""
     time.sleep(3)
 
 

@@ -38,12 +38,12 @@ impl Load {
             .args([self.first.to_string(), self.phones.to_string()])
             .output()
             .expect("wrk is installed (package `wrk`)");
-        let said = String::from_utf8_lossy(&output.stdout);
-        let complaints = String::from_utf8_lossy(&output.stderr);
-        assert!(complaints.is_empty(), "{self:?}: {}", complaints.lines().next().unwrap_or_default());
-        assert!(!said.contains("Non-2xx"), "{self:?}: {said}");
-        let rate = said.lines().find_map(|line| line.strip_prefix("Requests/sec:"));
-        let rate: f64 = rate.and_then(|rate| rate.trim().parse().ok()).unwrap_or_else(|| panic!("{said}"));
+        let stdout = String::from_utf8_lossy(&output.stdout);
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(stderr.is_empty(), "{self:?}: {}", stderr.lines().next().unwrap_or_default());
+        assert!(!stdout.contains("Non-2xx"), "{self:?}: {stdout}");
+        let rate = stdout.lines().find_map(|line| line.strip_prefix("Requests/sec:"));
+        let rate: f64 = rate.and_then(|rate| rate.trim().parse().ok()).unwrap_or_else(|| panic!("{stdout}"));
         rate / self.requests
     }
 }

@@ -90,10 +90,10 @@ impl Postgres {
             .arg(database)
             .output()
             .expect("pgbench runs");
-        let said = String::from_utf8_lossy(&output.stdout);
-        let rate = said.lines().find_map(|line| line.strip_prefix("tps = "));
+        let stdout = String::from_utf8_lossy(&output.stdout);
+        let rate = stdout.lines().find_map(|line| line.strip_prefix("tps = "));
         let rate = rate.and_then(|rate| rate.split(' ').next()?.parse().ok());
-        rate.unwrap_or_else(|| panic!("{said}{}", String::from_utf8_lossy(&output.stderr)))
+        rate.unwrap_or_else(|| panic!("{stdout}{}", String::from_utf8_lossy(&output.stderr)))
     }
 }
 
@@ -154,7 +154,7 @@ const LIMITS: [&str; 15] = [
 ];
 
 impl Server {
-    /// Starts a server that stores its data in the directory `folder`.
+    /// Starts a server that stores its data in `folder`.
     pub(crate) fn start(folder: &Path, arguments: &[&str]) -> Self {
         let mut command = Command::new(program());
         command.arg("--data-dir").arg(folder.join("data")).args(LIMITS).args(arguments);
@@ -172,8 +172,8 @@ impl Server {
     pub(crate) fn of(command: &mut Command, folder: &Path) -> Self {
         let started = Instant::now();
         let log = std::fs::File::create(folder.join("log")).expect("a file");
-        // A variable that the server does not know, such as `REFERRAL_BENCH_SERVER`, keeps it from starting,
-        // and one that it knows would change what is measured.
+        // The server does not start with an unknown variable, such as `REFERRAL_BENCH_SERVER`. Other
+        // variables would change the measurements.
         for (name, _) in
             std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("REFERRAL_"))
         {

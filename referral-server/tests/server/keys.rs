@@ -345,7 +345,7 @@ fn files_and_the_data_directory_must_be_inaccessible_to_other_users() {
     rejected(&["--key-file", "public.json"], "public.json", "chmod 600");
     rejected(&["--pepper-file", "public.json"], "public.json", "chmod 600");
     rejected(&["--database-url", "sqlite:public.json"], "public.json", "chmod 600");
-    fs::create_dir(folder.path().join("open")).expect("made");
+    fs::create_dir(folder.path().join("open")).expect("created");
     set_mode(&folder.path().join("open"), 0o755);
     rejected(&["--data-dir", "open"], "open", "chmod 700 open");
     rejected(&["keys", "generate", "--data-dir", "open"], "open", "chmod 700 open");

@@ -34,7 +34,7 @@ async fn a_search_that_takes_too_long_is_rejected_on_sqlite() {
     let service = Service::over(storage, Policy::development(), sender, AppOptions::default()).await;
     for number in 0..100 {
         let phone = PhoneNumber::parse(&format!("+796085431{number:02}"), None).expect("a phone");
-        service.referral.make_staff(phone).await.expect("made");
+        service.referral.make_staff(phone).await.expect("created");
     }
     let anna = service.enter(ANNA, None).await;
     assert_too_broad(&service.client.get("/users/?search=7960", &anna.access).await);

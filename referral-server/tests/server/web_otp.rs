@@ -1,4 +1,4 @@
-//! Tests WebOTP in Chromium with the unchanged page `docs/sign-in.html`, into which codes are filled.
+//! Tests `WebOTP` in Chromium with the unchanged page `docs/sign-in.html`, into which codes are filled.
 //!
 //! On a desktop, the browser receives no messages. The test replaces the interface that delivers them: like
 //! Chromium on Android, it finds the code in the text, and only for the host of the page.
