@@ -301,7 +301,10 @@ impl ChallengeRequest {
     /// codes is invalid, so its owner does not need to wait for a longer one.
     fn cool_down(&self, facts: &ChallengeFacts, code_length: u8) -> Option<Duration> {
         let last_sent_at = facts.last_sent_at?;
-        if facts.last_code_length.is_some_and(|length| length < code_length) {
+        // Without an interval, a request that was delayed, and so is older than the challenge, need not wait.
+        if self.policy.cool_down.is_zero()
+            || facts.last_code_length.is_some_and(|length| length < code_length)
+        {
             return None;
         }
         let signed_in_since =

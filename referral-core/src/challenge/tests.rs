@@ -111,6 +111,8 @@ fn the_resend_interval_ends_after_its_time_or_a_sign_in() {
     let wait = Err(Duration::from_secs(90));
     assert_eq!(decided_at(half_a_minute - MINUTE, &facts), wait, "the clock of another host is ahead");
     assert_eq!(decided_at(sent - 9 * MINUTE, &facts), Ok(4), "the clock of another host was wrong");
+    let without_interval = request(sent - MINUTE / 2, Policy::development());
+    assert_eq!(decided(&without_interval, &facts), Ok(4), "a delayed request has no interval to wait for");
     let signed_in = ChallengeFacts { last_login: Some(sent), ..facts.clone() };
     assert_eq!(decided_at(half_a_minute, &signed_in), Ok(4));
     let redeemed = ChallengeFacts { last_is_redeemed: true, ..facts.clone() };
