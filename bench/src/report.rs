@@ -158,10 +158,10 @@ impl Report {
             };
             // For both kinds of goals, a longer bar is better.
             let reached = if row.is_most { row.goal / row.value } else { row.value / row.goal };
-            let colour = if row.is_reached() { RGBColor(46, 125, 50) } else { RGBColor(198, 90, 17) };
+            let color = if row.is_reached() { RGBColor(46, 125, 50) } else { RGBColor(198, 90, 17) };
             let end = reached.min(3.0);
             chart
-                .draw_series([Rectangle::new([(0.0, index), (end, index + 1)], colour.mix(0.75).filled())])?;
+                .draw_series([Rectangle::new([(0.0, index), (end, index + 1)], color.mix(0.75).filled())])?;
             let style = ("sans-serif", 13).into_font().color(&BLACK);
             chart.draw_series([Text::new(name, (-1.58, index), style.clone())])?;
             chart.draw_series([Text::new(format!("{reached:.2}"), (0.03, index), style)])?;

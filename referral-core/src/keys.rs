@@ -513,7 +513,7 @@ mod tests {
             ("\u{feff}{}", "byte order mark"),
             ("{", "not a JSON Web Key Set"),
             (r#"{"keys":[]}"#, "has no key"),
-            (&twice, "two keys have the id `a`"),
+            (&twice, "two keys have the ID `a`"),
             (rsa, "the type of the key `a` is not supported"),
         ] {
             let error = SigningKeys::from_jwk_set(set).expect_err(set).to_string();

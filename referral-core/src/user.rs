@@ -103,7 +103,7 @@ impl NewUser {
     }
 }
 
-/// User whom another user invited.
+/// User with an inviter.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Invitee {
     /// Identifier of the invited user.

@@ -308,8 +308,8 @@ mod tests {
         /// Returns `true` if the holder has been evicted. The signal and the table must agree.
         async fn is_evicted(&self) -> bool {
             let is_evicted = !self.place.forbid_eviction();
-            let signalled = tokio::time::timeout(Duration::ZERO, self.evict.notified()).await.is_ok();
-            assert_eq!(is_evicted, signalled);
+            let signaled = tokio::time::timeout(Duration::ZERO, self.evict.notified()).await.is_ok();
+            assert_eq!(is_evicted, signaled);
             if is_evicted {
                 self.evict.notify_one();
             } else {

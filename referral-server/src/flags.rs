@@ -31,10 +31,21 @@ pub(crate) fn in_place_of_fields(text: &str) -> String {
     phrase(&parts.collect::<String>())
 }
 
-/// Converts a sentence to an error, which has no full stop and starts in lower case.
-pub(crate) fn phrase(sentence: &str) -> String {
-    let sentence = sentence.strip_suffix('.').unwrap_or(sentence);
-    sentence.strip_prefix("Give ").map_or_else(|| sentence.to_owned(), |rest| format!("give {rest}"))
+/// Converts sentences to an error, which has no full stop and starts in lower case.
+pub(crate) fn phrase(sentences: &str) -> String {
+    let sentences = sentences.strip_suffix('.').unwrap_or(sentences).split(". ");
+    sentences.map(in_lower_case).collect::<Vec<_>>().join("; ")
+}
+
+/// Returns the sentence with its first letter in lower case, unless its first word is an abbreviation.
+fn in_lower_case(sentence: &str) -> String {
+    let mut letters = sentence.chars();
+    match (letters.next(), letters.clone().next()) {
+        (Some(first), Some(second)) if first.is_uppercase() && second.is_lowercase() => {
+            format!("{}{}", first.to_lowercase(), letters.as_str())
+        }
+        _ => sentence.to_owned(),
+    }
 }
 
 /// Describes an error of the command line or of the environment.

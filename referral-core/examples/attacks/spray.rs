@@ -83,7 +83,7 @@ impl Spray {
         let after_it = f64::from(self.addresses * CODES_PER_HOUR * HOURS_PER_DAY * DAYS) * 1e-6;
         let (addresses, phones) = (self.addresses, self.addresses * 100);
         let attack = format!("Spray over {phones} phones from {addresses} addresses: {name}");
-        let note = format!("{longest_code} digits for other users, none of whom is rejected");
+        let note = format!("{longest_code} digits for other users, all of them accepted");
         world.row(attack, Bound::Takeovers(before_the_alarm + after_it)).with_note(note)
     }
 }

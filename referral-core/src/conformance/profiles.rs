@@ -132,7 +132,7 @@ pub async fn edit_of_an_unknown_user_is_rejected(storage: Arc<dyn Storage>) {
     let unknown_user = UserId(uuid::Uuid::nil());
     let mut bearer = anna.clone();
     bearer.user.id = unknown_user;
-    let change = ProfileChange { first_name: Some(Some(name("Nobody"))), ..ProfileChange::default() };
+    let change = ProfileChange { first_name: Some(Some(name("Anna"))), ..ProfileChange::default() };
     assert_refused(edit(&bench, &bearer, change).await, Refusal::UserNotFound);
     assert_refused(bench.referral.user(&anna, unknown_user).await, Refusal::UserNotFound);
 }

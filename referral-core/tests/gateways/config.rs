@@ -36,7 +36,7 @@ fn invalid_configuration_is_rejected_with_a_reason() {
         ),
         ("url = \"https://a.example\"\nsettings = { a = { file = \"/dev/null\" } }", "/dev/null is empty"),
         ("url = \"https://a.example\"\nsettings = { a = 5 }", "a setting must be a string"),
-        ("preset = \"nobody\"", "unknown preset `nobody`; the presets are mobizon, "),
+        ("preset = \"unknown\"", "unknown preset `unknown`; the presets are mobizon, "),
         ("preset = 5", "must be a name"),
         ("url = \"https://a.example\"\nheaders = { a = \"{text}\" }", "a character that is not allowed"),
         ("url = \"https://a.example\"\nsettings = { code = \"x\" }", "rename the setting"),

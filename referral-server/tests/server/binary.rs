@@ -689,7 +689,7 @@ fn a_test_number_cannot_become_staff_and_its_code_is_not_printed() {
     let environment = [("REFERRAL_TEST_NUMBERS", &*list)];
     let output = run_with(folder.path(), &["create-superuser", "--phone", ANNA], &environment);
     let error = String::from_utf8_lossy(&output.stderr);
-    assert!(!output.status.success() && error.contains("Take it out of the test numbers"), "{error}");
+    assert!(!output.status.success() && error.contains("Remove the phone from the test numbers"), "{error}");
     let output = run_with(folder.path(), &["create-superuser", "--phone", BORIS], &environment);
     assert!(output.status.success());
 

@@ -66,7 +66,10 @@ async fn a_new_key_is_used_after_the_signal_and_ends_no_session() {
     );
 
     let logged = program.reload();
-    assert!(logged.contains("reloaded the keys") && logged.contains(new.as_str().expect("an id")), "{logged}");
+    assert!(
+        logged.contains("reloaded the keys") && logged.contains(new.as_str().expect("an id")),
+        "{logged}"
+    );
     assert_eq!(public_ids(&client).await, [new.clone(), old.clone()]);
     client.get("/users/current_user/", &anna.access).await.ok();
     for token in [&anna.access, &anna.refresh] {
@@ -121,7 +124,10 @@ async fn an_unusable_file_does_not_change_the_loaded_keys() {
                 fs::set_permissions(&path, fs::Permissions::from_mode(mode)).expect("set");
             }
             let logged = program.reload();
-            assert!(logged.contains("failed to reload the keys") && logged.contains(reason), "{file}: {logged}");
+            assert!(
+                logged.contains("failed to reload the keys") && logged.contains(reason),
+                "{file}: {logged}"
+            );
             assert_eq!(public_ids(&client).await, published);
             client.get("/users/current_user/", &anna.access).await.ok();
             assert_eq!(key_id(&client.enter(BORIS, None).await.access), published[0]);

@@ -282,7 +282,7 @@ const FILES: &[FileCase] = &[
         "s.toml",
         b"[gateways.a]\npreset = \"twillio\"\n",
         0o600,
-        ("--sms-config s.toml", &["gateways.a", "no preset `twillio`", "twilio"]),
+        ("--sms-config s.toml", &["gateways.a", "unknown preset `twillio`", "twilio"]),
     ),
     (
         "s.toml",

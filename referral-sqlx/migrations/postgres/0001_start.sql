@@ -71,7 +71,7 @@ DECLARE
     any_slot CONSTANT smallint := floor(random() * 32);
 BEGIN
     IF TG_OP = 'INSERT' AND NEW.invited_count <> 0 THEN
-        RAISE check_violation USING MESSAGE = 'a new user has invited nobody yet';
+        RAISE check_violation USING MESSAGE = 'a new user must have an invited_count of 0';
     END IF;
     UPDATE referral.totals SET users = users + CASE TG_OP WHEN 'INSERT' THEN 1 ELSE -1 END
     WHERE slot = any_slot;

@@ -67,7 +67,7 @@ INSERT INTO totals (only_row, users) VALUES (1, 0);
 CREATE TRIGGER users_begin_without_invitees BEFORE INSERT ON users
 WHEN NEW.invited_count <> 0
 BEGIN
-    SELECT RAISE(ABORT, 'a new user has invited nobody yet');
+    SELECT RAISE(ABORT, 'a new user must have an invited_count of 0');
 END;
 
 -- The keys reject a second row, but INSERT OR REPLACE would bypass them and the counts.
