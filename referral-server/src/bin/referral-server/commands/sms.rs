@@ -13,8 +13,7 @@ use referral_core::{
 };
 use referral_server::reports_url;
 
-use super::NO_CONFIG;
-use crate::{cli::Settings, serve::Result};
+use crate::{commands::serve::Result, settings::Settings, sms_config::NO_CONFIG};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum SmsCommand {

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use referral_core::TestNumber;
 use time::OffsetDateTime;
 
-use crate::flags;
+use crate::settings::flags;
 
 /// Parses a list such as `+79608543017=47110815@2026-12-31,…`. An error names the position of an entry and
 /// not its text, which contains a code.

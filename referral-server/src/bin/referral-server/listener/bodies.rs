@@ -13,7 +13,7 @@ use hyper::body::{Body as _, Frame, Incoming, SizeHint};
 use poem::{Body, Response, http::Version};
 use tokio::sync::Notify;
 
-use crate::admission::Place;
+use crate::listener::admission::Place;
 
 /// Polls the data of a body, without trailers.
 pub(crate) fn poll_data(body: &mut Incoming, cx: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {

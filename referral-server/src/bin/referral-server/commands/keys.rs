@@ -16,9 +16,9 @@ use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use zeroize::Zeroizing;
 
 use crate::{
-    cli::Settings,
-    secrets::{self, Secret},
-    serve::{self, Result},
+    commands::serve::{self, Result},
+    key_files::{self, Secret},
+    settings::Settings,
 };
 
 #[derive(Debug, Subcommand)]
@@ -89,7 +89,7 @@ pub(crate) enum Step {
 
 pub(crate) async fn run(settings: &Settings, command: &KeysCommand) -> Result<()> {
     if settings.uses_data_dir() {
-        secrets::check_data_dir(&settings.store.data_dir)?;
+        key_files::check_data_dir(&settings.store.data_dir)?;
     }
     match *command {
         KeysCommand::Generate { purpose, algorithm, print } => {
@@ -119,7 +119,7 @@ fn generate(settings: &Settings, rings: &[Secret], algorithm: Algorithm, print: 
     // Either both files are created or none.
     rings.iter().try_for_each(Secret::refuse_if_present)?;
     if settings.uses_data_dir() {
-        secrets::create_data_dir(&settings.store.data_dir)?;
+        key_files::create_data_dir(&settings.store.data_dir)?;
     }
     for ring in rings {
         ring.create(&new_set(ring.purpose, algorithm))?;

@@ -1,39 +1,25 @@
 //! The program `referral-server`: parses the command line and runs the command.
 
-mod admission;
-mod bodies;
-mod cli;
-mod connections;
-mod development;
-mod environment;
-mod flags;
-mod keys;
-mod limits;
+mod commands;
+mod key_files;
+mod listener;
 mod log;
 mod open_files;
-mod patience;
-mod secrets;
-mod serve;
-mod sms;
+mod settings;
+mod sms_config;
 mod test_numbers;
 
 use std::{
     io::{self, Write},
     process::{self, ExitCode},
-    sync::Arc,
 };
 
 use clap::{CommandFactory as _, FromArgMatches as _, error::ErrorKind};
-use referral_core::{
-    Peppers, PhoneNumber, Referral, SigningKeys, random::SystemRandom, sms::DevelopmentSender,
-    storage::MemoryStorage,
-};
 
 use crate::{
-    cli::{Cli, Command, Settings},
+    commands::{create_superuser, keys, migrate, openapi, serve, serve::Result, sms},
     log::Log,
-    serve::Result,
-    sms::Messages,
+    settings::{Cli, Command, environment, flags},
 };
 
 /// Memory allocator. Requests make many small allocations, for which the allocator of glibc is slower: the
@@ -98,49 +84,12 @@ async fn run(cli: Cli, log: &Log) -> Result<()> {
     cli.settings.reject_postgres_flags()?;
     match cli.command.unwrap_or(Command::Serve) {
         Command::Serve => serve::serve(&cli.settings, log.dropped_lines()).await,
-        Command::Migrate => migrate(cli.settings).await,
-        Command::Openapi => print_openapi(),
-        Command::CreateSuperuser { phone } => create_superuser(&cli.settings, &phone).await,
+        Command::Migrate => migrate::run(cli.settings).await,
+        Command::Openapi => openapi::run(),
+        Command::CreateSuperuser { phone } => create_superuser::run(&cli.settings, &phone).await,
         Command::Keys(command) => keys::run(&cli.settings, &command).await,
         Command::Sms(command) => sms::run(&cli.settings, command).await,
     }
-}
-
-/// Applies the migrations that are missing.
-async fn migrate(mut settings: Settings) -> Result<()> {
-    if settings.postgres.database_pooler == Some(true) && settings.postgres.database_migration_url.is_none() {
-        return Err(
-            "failed to migrate the database: a pooler cannot apply migrations; give the direct URL of the \
-                    database with --database-migration-url"
-                .into(),
-        );
-    }
-    settings.store.migrate = true;
-    let storage = serve::connect(&settings).await?;
-    storage.close().await;
-    Ok(writeln!(io::stdout(), "the schema of the database is up to date")?)
-}
-
-/// Prints the OpenAPI document. It does not depend on settings, so no database is opened.
-fn print_openapi() -> Result<()> {
-    let keys = SigningKeys::from_jwk_set(&SigningKeys::generate_jwk_set(&SystemRandom))?;
-    let peppers = Peppers::from_jwk_set(&Peppers::generate_jwk_set(&SystemRandom))?;
-    let storage = Arc::new(MemoryStorage::new());
-    let referral = Referral::builder(storage, Arc::new(DevelopmentSender), keys, peppers).build()?;
-    match io::stdout().write_all(referral_server::openapi(&referral).as_bytes()) {
-        // The reader, such as `head`, may close the pipe early.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        written => Ok(written?),
-    }
-}
-
-async fn create_superuser(settings: &Settings, phone: &str) -> Result<()> {
-    let phone = PhoneNumber::parse(phone, settings.policy().default_region)
-        .map_err(|error| format!("--phone: {}", flags::phrase(&error.to_string())))?;
-    let referral = serve::build(settings, Messages::none(), ()).await?;
-    let user = referral.make_staff(phone).await?;
-    referral.close().await;
-    Ok(writeln!(io::stdout(), "{} is staff: user {}", user.phone.as_str(), user.id)?)
 }
 
 /// Returns an error and its sources in one line.

@@ -37,9 +37,9 @@ use tokio::{
 };
 
 use crate::{
-    admission::{Overload, Place, Places, Sizes, Taken},
-    bodies::{SentBody, poll_data, rest, sent},
-    patience::{Handled, Patience, Times, Watched},
+    listener::admission::{Overload, Place, Places, Sizes, Taken},
+    listener::bodies::{SentBody, poll_data, rest, sent},
+    listener::timeouts::{Handled, Patience, Times, Watched},
 };
 
 /// Maximum number of open streams of one HTTP/2 connection. Browsers open fewer streams. Each stream needs
@@ -516,6 +516,9 @@ impl Drop for Busy {
     }
 }
 
+pub(crate) mod admission;
 mod backlog;
+pub(crate) mod bodies;
 #[cfg(test)]
 mod tests;
+pub(crate) mod timeouts;

@@ -27,12 +27,14 @@ use tokio::{
 };
 
 use crate::{
-    cli::{PolicyName, Settings},
-    connections::{self, Plain, Server},
-    development, flags,
+    key_files,
+    listener::{self, Plain, Server},
     log::DroppedLines,
-    open_files, secrets,
-    sms::Messages,
+    open_files,
+    settings::development,
+    settings::flags,
+    settings::{PolicyName, Settings},
+    sms_config::Messages,
     test_numbers, with_sources,
 };
 
@@ -50,11 +52,11 @@ pub(crate) async fn build(settings: &Settings, messages: Messages, hook: impl Ho
     Builder::check_audience(issuer, audience)
         .map_err(|error| format!("--issuer (REFERRAL_ISSUER), --audience (REFERRAL_AUDIENCE): {error}"))?;
     // Before a database or a key file is created.
-    secrets::check_present(settings)?;
+    key_files::check_present(settings)?;
     let Messages { sender, texts, .. } = messages;
     let storage = connect(settings).await?;
-    secrets::make_missing(settings, &storage.known_keys().await?)?;
-    let (keys, peppers) = secrets::read(settings)?;
+    key_files::make_missing(settings, &storage.known_keys().await?)?;
+    let (keys, peppers) = key_files::read(settings)?;
     let referral = Referral::builder(storage, sender, keys, peppers)
         .policy(policy)
         .texts(texts)
@@ -70,8 +72,8 @@ pub(crate) async fn build(settings: &Settings, messages: Messages, hook: impl Ho
 pub(crate) async fn connect(settings: &Settings) -> Result<Arc<dyn Storage>> {
     let data_dir = &settings.store.data_dir;
     match settings.store.database_url {
-        None => secrets::create_data_dir(data_dir)?,
-        Some(_) if settings.uses_data_dir() => secrets::check_data_dir(data_dir)?,
+        None => key_files::create_data_dir(data_dir)?,
+        Some(_) if settings.uses_data_dir() => key_files::check_data_dir(data_dir)?,
         Some(_) => {}
     }
     let storage = open(settings).await.map_err(|error| match settings.store.database_url {
@@ -79,7 +81,7 @@ pub(crate) async fn connect(settings: &Settings) -> Result<Arc<dyn Storage>> {
         None => Box::<dyn std::error::Error>::from(error),
     })?;
     if settings.uses_data_dir() {
-        secrets::create_data_dir(data_dir)?;
+        key_files::create_data_dir(data_dir)?;
     }
     Ok(storage)
 }
@@ -162,7 +164,7 @@ pub(crate) async fn serve(settings: &Settings, dropped_lines: DroppedLines) -> R
         // The metrics are served until the process ends, so that they include the shutdown.
         let page = Plain(page.map_to_response());
         let server = Server::new(page, network.limits(), ClientAddresses::default(), None);
-        tokio::spawn(connections::serve(listener, server, pending()));
+        tokio::spawn(listener::serve(listener, server, pending()));
     }
     let draining = Draining::default();
     let stop = async {
@@ -190,7 +192,7 @@ pub(crate) async fn serve(settings: &Settings, dropped_lines: DroppedLines) -> R
     let app = app(referral.clone(), options);
     let server =
         Server::new(app, network.limits(), client_addresses, Some(metrics)).draining(draining.clone());
-    connections::serve(listener, server, stop).await;
+    listener::serve(listener, server, stop).await;
     // Transactions that are still running are abandoned.
     let _ = tokio::time::timeout(network.shutdown_time, referral.close()).await;
     Ok(())
@@ -307,7 +309,7 @@ async fn reload_keys(mut hang_up: Signal, referral: &Referral, settings: &Settin
 }
 
 async fn replace_keys(referral: &Referral, settings: &Settings) -> Result<()> {
-    let (keys, peppers) = secrets::read(settings)?;
+    let (keys, peppers) = key_files::read(settings)?;
     let (key_ids, pepper_ids) = (format!("{keys:?}"), format!("{peppers:?}"));
     referral.replace_keys(keys, peppers).await?;
     tracing::info!(keys = %key_ids, peppers = %pepper_ids, "reloaded the keys");

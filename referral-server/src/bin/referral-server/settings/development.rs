@@ -4,7 +4,7 @@
 use poem::http::Uri;
 use referral_server::is_loopback_host;
 
-use crate::cli::{PolicyName, Settings};
+use crate::settings::{PolicyName, Settings};
 
 /// Error of settings that let the development sender return codes to other machines, or that belong to a
 /// service in production.
@@ -65,7 +65,7 @@ mod tests {
     use clap::Parser as _;
 
     use super::*;
-    use crate::cli::Cli;
+    use crate::settings::Cli;
 
     fn check(arguments: &[&str]) -> Result<(), Exposed> {
         reject_exposed(&Cli::parse_from(["referral-server"].iter().chain(arguments)).settings)

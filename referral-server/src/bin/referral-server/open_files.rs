@@ -2,7 +2,7 @@
 
 use rustix::process::{Resource, getrlimit};
 
-use crate::{cli::Settings, connections::LEAVING_CONNECTIONS};
+use crate::{listener::LEAVING_CONNECTIONS, settings::Settings};
 
 /// Open files of an SQLite database: seven connections, each with the database, its log and its index.
 const SQLITE_FILES: u64 = 21;
@@ -42,7 +42,7 @@ mod tests {
     use clap::Parser as _;
 
     use super::*;
-    use crate::cli::Cli;
+    use crate::settings::Cli;
 
     #[test]
     fn connections_of_clients_and_of_the_database_are_counted() {

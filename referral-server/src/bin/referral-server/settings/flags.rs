@@ -5,7 +5,7 @@ use clap::{
     error::{ContextKind, ContextValue, ErrorKind},
 };
 
-use crate::cli::Cli;
+use crate::settings::Cli;
 
 /// Returns a flag such as `--listen` with its environment variable.
 pub(crate) fn with_variable(flag: &str) -> String {

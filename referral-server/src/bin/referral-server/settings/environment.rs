@@ -122,7 +122,7 @@ mod tests {
     use clap::CommandFactory as _;
 
     use super::*;
-    use crate::cli::Cli;
+    use crate::settings::Cli;
 
     fn check(names: &[&str]) -> Result<(), UnknownVariables> {
         reject_unknown(&known_names(&Cli::command()), &names.iter().map(|name| (*name).to_owned()).collect())

@@ -1,5 +1,10 @@
 //! The command line: sub-commands and flags. Each flag has an environment variable.
 
+pub(crate) mod development;
+pub(crate) mod environment;
+pub(crate) mod flags;
+pub(crate) mod limits;
+
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{
@@ -12,13 +17,12 @@ use referral_server::{ClientAddresses, CorsOrigins, TrustedProxies};
 use referral_sqlx::{PostgresOptions, SqliteOptions};
 
 use crate::{
-    connections::Limits,
-    flags,
-    keys::KeysCommand,
-    limits::LimitSettings,
+    commands::{keys::KeysCommand, sms::SmsCommand},
+    listener::Limits,
+    listener::timeouts::Times,
     log,
-    patience::Times,
-    sms::{SmsCommand, SmsConfig},
+    settings::limits::LimitSettings,
+    sms_config::SmsConfig,
 };
 
 /// HTTP server for sign-in by phone and one-time code, with a simple referral system.

@@ -1,7 +1,5 @@
 //! Configuration of message gateways and message texts.
 
-mod commands;
-
 use std::{collections::BTreeMap, fs, path::Path, sync::Arc, time::Duration};
 
 use referral_core::{
@@ -14,11 +12,10 @@ use referral_core::{
 use referral_server::reports_url;
 use serde::{Deserialize, Deserializer, de};
 
-pub(crate) use self::commands::{SmsCommand, run};
-use crate::cli::Settings;
+use crate::settings::Settings;
 
 /// Error of a command that requires gateways if no file is given.
-const NO_CONFIG: &str = "name the gateways in a file: --sms-config sms.toml";
+pub(crate) const NO_CONFIG: &str = "name the gateways in a file: --sms-config sms.toml";
 
 /// Part of the time limit of a request that is reserved for work other than sending the message.
 const TIME_FOR_THE_REST: Duration = Duration::from_secs(2);
@@ -80,7 +77,7 @@ pub(crate) struct SmsConfig {
     regions: Vec<(Region, Vec<String>)>,
     time: Duration,
     after_unknown: AfterUnknown,
-    texts: Texts,
+    pub(crate) texts: Texts,
 }
 
 impl SmsConfig {
@@ -113,7 +110,7 @@ impl SmsConfig {
 
     /// Creates the sender, which tries the gateways sequentially. Gateways with a report reader get the URL
     /// for their reports.
-    fn sender(
+    pub(crate) fn sender(
         &self,
         observer: impl Observer,
         public_url: Option<&str>,
@@ -140,7 +137,7 @@ impl SmsConfig {
     }
 
     /// Creates the readers of delivery reports, for gateways whose reports can be authenticated.
-    fn report_readers(&self, public_url: Option<&str>) -> Result<Vec<ReportReader>, String> {
+    pub(crate) fn report_readers(&self, public_url: Option<&str>) -> Result<Vec<ReportReader>, String> {
         let mut readers = Vec::new();
         for (name, config) in &self.gateways {
             let reader = ReportReader::new(name, config).map_err(|error| in_gateway(name, &error))?;

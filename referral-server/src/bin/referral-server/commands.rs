@@ -1,0 +1,8 @@
+//! The commands of the program, one in each module.
+
+pub(crate) mod create_superuser;
+pub(crate) mod keys;
+pub(crate) mod migrate;
+pub(crate) mod openapi;
+pub(crate) mod serve;
+pub(crate) mod sms;

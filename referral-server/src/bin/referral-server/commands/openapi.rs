@@ -1,0 +1,25 @@
+//! Command `openapi`.
+
+use std::{
+    io::{self, Write as _},
+    sync::Arc,
+};
+
+use referral_core::{
+    Peppers, Referral, SigningKeys, random::SystemRandom, sms::DevelopmentSender, storage::MemoryStorage,
+};
+
+use crate::commands::serve::Result;
+
+/// Prints the OpenAPI document. It does not depend on settings, so no database is opened.
+pub(crate) fn run() -> Result<()> {
+    let keys = SigningKeys::from_jwk_set(&SigningKeys::generate_jwk_set(&SystemRandom))?;
+    let peppers = Peppers::from_jwk_set(&Peppers::generate_jwk_set(&SystemRandom))?;
+    let storage = Arc::new(MemoryStorage::new());
+    let referral = Referral::builder(storage, Arc::new(DevelopmentSender), keys, peppers).build()?;
+    match io::stdout().write_all(referral_server::openapi(&referral).as_bytes()) {
+        // The reader, such as `head`, may close the pipe early.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        written => Ok(written?),
+    }
+}
