@@ -1,24 +1,17 @@
 #![doc = include_str!("../README.md")]
 
-mod accept_language;
-mod auth;
-mod bearer;
-mod client;
-mod code;
+mod api;
+mod client_ip;
 mod cors;
-mod document;
+mod delivery_reports;
 mod draining;
-mod edge;
-mod example;
+mod error;
+mod error_code;
 mod host;
-mod input;
-mod links;
 mod metrics;
+mod middleware;
+mod openapi;
 mod pages;
-mod problem;
-mod reports;
-mod sessions;
-mod users;
 
 use std::{sync::Arc, time::Duration};
 
@@ -27,20 +20,17 @@ use poem_openapi::{LicenseObject, OpenApiService};
 use referral_core::{Referral, sms::http::ReportReader};
 
 use crate::{
-    auth::AuthApi,
-    document::{BASE, Document},
-    edge::Edge,
-    links::Links,
-    sessions::SessionsApi,
-    users::UsersApi,
+    api::{auth::AuthApi, pagination::Links, sessions::SessionsApi, users::UsersApi},
+    middleware::Edge,
+    openapi::{BASE, Document},
 };
 pub use crate::{
-    client::{ClientAddresses, TrustedProxies},
+    client_ip::{ClientAddresses, TrustedProxies},
     cors::CorsOrigins,
+    delivery_reports::reports_url,
     draining::Draining,
     host::is_loopback_host,
     metrics::Metrics,
-    reports::reports_url,
 };
 
 /// All groups of endpoints.
@@ -119,7 +109,7 @@ pub fn app(referral: Referral, options: AppOptions) -> App {
     let service = service(&referral, options.public_url.clone());
     let document = Arc::new(Document::of(&service));
     let pages = pages::add(Route::new(), &service, &document, &referral, &options.draining);
-    let pages = reports::add(pages, &referral, &options);
+    let pages = delivery_reports::add(pages, &referral, &options);
     let route = pages.nest(BASE, service).data(referral.clone()).map_to_response();
     App(Edge::new(route.boxed(), referral, document, options))
 }

@@ -11,10 +11,9 @@ use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
 use crate::{
-    Apis, Draining,
-    document::{BASE, Document},
-    problem::{self, Problem},
-    reports,
+    Apis, Draining, delivery_reports,
+    error::{self, Problem},
+    openapi::{BASE, Document},
 };
 
 /// Number of seconds for which other services may cache the public keys.
@@ -33,8 +32,8 @@ const ROUTES: [&str; 7] = [
 
 /// Returns the route of a path, or `none` if it has none of these routes.
 pub(crate) fn route(path: &str) -> &'static str {
-    if reports::is_at(path) {
-        return reports::ROUTE;
+    if delivery_reports::is_at(path) {
+        return delivery_reports::ROUTE;
     }
     let is_same = |route: &&str| route.trim_end_matches('/') == path.trim_end_matches('/');
     ROUTES.into_iter().find(is_same).unwrap_or("none")
@@ -42,7 +41,7 @@ pub(crate) fn route(path: &str) -> &'static str {
 
 /// Returns the methods of a path outside the API.
 pub(crate) fn allowed(path: &str) -> &'static str {
-    if reports::is_at(path) { reports::METHODS } else { "GET, HEAD" }
+    if delivery_reports::is_at(path) { delivery_reports::METHODS } else { "GET, HEAD" }
 }
 
 /// Adds the routes outside the API.
@@ -154,7 +153,7 @@ fn ready(referral: Referral, draining: Draining) -> impl IntoEndpoint<Endpoint: 
             if !readiness.is_ready() {
                 return Err(Problem::not_ready(&readiness));
             }
-            let checks: BTreeMap<_, _> = problem::checks(&readiness).into();
+            let checks: BTreeMap<_, _> = error::checks(&readiness).into();
             Ok(poem::web::Json(json!({ "status": "ok", "checks": checks })).into_response())
         }
     })

@@ -16,8 +16,8 @@ use serde::{
 use serde_json::{Map, Value};
 
 use crate::{
-    code::Code,
-    problem::{FieldErrors, Problem},
+    error::{FieldErrors, Problem},
+    error_code::ErrorCode,
 };
 
 /// JSON body that the OpenAPI document describes as a `T`.
@@ -39,7 +39,7 @@ pub(crate) struct Wrong;
 
 impl From<Wrong> for Problem {
     fn from(_: Wrong) -> Self {
-        Self::new(Code::ValidationFailed)
+        Self::new(ErrorCode::ValidationFailed)
     }
 }
 
@@ -50,7 +50,7 @@ impl Fields {
         match serde_json::from_slice(body) {
             Ok(UniqueKeys(Value::Object(values))) => Ok(Self { values, errors: FieldErrors::new() }),
             Ok(_) => Err(Problem::with_detail(
-                Code::MalformedJson,
+                ErrorCode::MalformedJson,
                 "The body is not a JSON object. Send one object with the fields of the request.",
             )),
             Err(error) => {
@@ -60,7 +60,7 @@ impl Fields {
                 } else {
                     format!("The body is not valid JSON ({place}). Correct its syntax.")
                 };
-                Err(Problem::with_detail(Code::MalformedJson, detail))
+                Err(Problem::with_detail(ErrorCode::MalformedJson, detail))
             }
         }
     }
@@ -169,7 +169,7 @@ impl<'a, T: Type> ApiExtractor<'a> for Body<T> {
         if !is_json(request) {
             let detail = "The media type or the encoding of the body is not supported. Send the body as \
                           `application/json`, in UTF-8 and not compressed.";
-            return Err(Problem::with_detail(Code::UnsupportedMediaType, detail).into());
+            return Err(Problem::with_detail(ErrorCode::UnsupportedMediaType, detail).into());
         }
         let body = <Vec<u8> as FromRequest>::from_request(request, body).await?;
         Ok(Self { fields: Fields::parse(&body)?, document: PhantomData })

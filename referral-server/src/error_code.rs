@@ -7,9 +7,9 @@ macro_rules! codes {
         /// Stable code of an error.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         #[expect(clippy::enum_variant_names, reason = "some variants are about one-time codes and invite codes")]
-        pub(crate) enum Code { $($(#[doc = $doc])+ $variant,)+ }
+        pub(crate) enum ErrorCode { $($(#[doc = $doc])+ $variant,)+ }
 
-        impl Code {
+        impl ErrorCode {
             pub(crate) fn name(self) -> &'static str {
                 match self { $(Self::$variant => $code,)+ }
             }

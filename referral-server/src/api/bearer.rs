@@ -7,7 +7,7 @@ use poem_openapi::{
 };
 use referral_core::{Bearer, Referral};
 
-use crate::{code::Code, problem::Problem};
+use crate::{error::Problem, error_code::ErrorCode};
 
 /// Name of the security scheme in the OpenAPI document.
 const SCHEME: &str = "bearer";
@@ -81,14 +81,14 @@ fn token_of(request: &Request) -> Result<String, Problem> {
         (Some(value), None) => String::from_utf8_lossy(value.as_bytes()),
         (Some(_), Some(_)) => {
             return Err(Problem::with_detail(
-                Code::NotAuthenticated,
+                ErrorCode::NotAuthenticated,
                 "The request has several `Authorization` headers. Send only one.",
             ));
         }
-        _ => return Err(Problem::new(Code::NotAuthenticated)),
+        _ => return Err(Problem::new(ErrorCode::NotAuthenticated)),
     };
     match value.split_once(' ') {
         Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => Ok(token.trim().to_owned()),
-        _ => Err(Problem::new(Code::NotAuthenticated)),
+        _ => Err(Problem::new(ErrorCode::NotAuthenticated)),
     }
 }

@@ -15,7 +15,7 @@ use poem_openapi::{
 use referral_core::{Check, Error, Invalid, Readiness, Refusal, storage::StorageError};
 use serde::Serialize;
 
-use crate::{Draining, code::Code};
+use crate::{Draining, error_code::ErrorCode};
 
 /// Value of `Retry-After` in responses with status 503.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -66,7 +66,7 @@ const DRAINING: &str = "The server is shutting down. Send requests to another in
 /// An error response.
 #[derive(Debug)]
 pub(crate) struct Problem {
-    code: Code,
+    code: ErrorCode,
     /// Stable error code in the response: the name of `code`, or the error code of the only invalid field.
     name: Cow<'static, str>,
     detail: Cow<'static, str>,
@@ -82,11 +82,11 @@ pub(crate) struct Problem {
 }
 
 impl Problem {
-    pub(crate) fn new(code: Code) -> Self {
+    pub(crate) fn new(code: ErrorCode) -> Self {
         Self::with_detail(code, code.meaning())
     }
 
-    pub(crate) fn with_detail(code: Code, detail: impl Into<Cow<'static, str>>) -> Self {
+    pub(crate) fn with_detail(code: ErrorCode, detail: impl Into<Cow<'static, str>>) -> Self {
         let detail = detail.into();
         let mut errors = FieldErrors::new();
         if let Some(field) = code.field() {
@@ -113,9 +113,9 @@ impl Problem {
         let problem = match (all.next(), all.next()) {
             (Some(FieldError { code, detail }), None) => Self {
                 name: code.clone().into(),
-                ..Self::with_detail(Code::ValidationFailed, detail.clone())
+                ..Self::with_detail(ErrorCode::ValidationFailed, detail.clone())
             },
-            _ => Self::new(Code::ValidationFailed),
+            _ => Self::new(ErrorCode::ValidationFailed),
         };
         Self { errors, ..problem }
     }
@@ -126,20 +126,20 @@ impl Problem {
     }
 
     pub(crate) fn internal(cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
-        Self { cause: Some(cause.into()), ..Self::new(Code::Internal) }
+        Self { cause: Some(cause.into()), ..Self::new(ErrorCode::Internal) }
     }
 
     /// Returns an error if the server is about to shut down.
     pub(crate) fn reject_if_draining(draining: &Draining) -> Result<(), Self> {
         if draining.is_started() {
-            let problem = Self::with_detail(Code::Unavailable, DRAINING);
+            let problem = Self::with_detail(ErrorCode::Unavailable, DRAINING);
             return Err(Self { is_expected: true, ..problem });
         }
         Ok(())
     }
 
     pub(crate) fn unavailable(cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
-        Self { cause: Some(cause.into()), ..Self::new(Code::Unavailable) }
+        Self { cause: Some(cause.into()), ..Self::new(ErrorCode::Unavailable) }
     }
 
     /// Creates the problem of a server that is not ready. The body has the outcome of each check. The causes
@@ -194,7 +194,7 @@ impl Problem {
             set(header::ALLOW, allow);
         }
         match self.code {
-            Code::NotAuthenticated => set(header::WWW_AUTHENTICATE, "Bearer".into()),
+            ErrorCode::NotAuthenticated => set(header::WWW_AUTHENTICATE, "Bearer".into()),
             _ if status == StatusCode::UNAUTHORIZED => {
                 set(header::WWW_AUTHENTICATE, r#"Bearer error="invalid_token""#.into());
             }
@@ -250,24 +250,24 @@ pub(crate) fn whole_seconds(duration: Duration) -> u64 {
 impl From<Refusal> for Problem {
     fn from(refusal: Refusal) -> Self {
         let code = match refusal {
-            Refusal::InvalidCode => Code::InvalidCode,
-            Refusal::ChallengeRequired => Code::ChallengeRequired,
-            Refusal::UserInactive => Code::UserInactive,
-            Refusal::TooManyRequests { .. } => Code::TooManyRequests,
-            Refusal::PhoneNotAllowed => Code::PhoneNotAllowed,
-            Refusal::UnknownInviteCode => Code::UnknownInviteCode,
-            Refusal::OwnInviteCode => Code::OwnInviteCode,
-            Refusal::InvitationLoop => Code::InvitationLoop,
-            Refusal::InvitationAlreadyAccepted => Code::InvitationAlreadyAccepted,
-            Refusal::EmailTaken => Code::EmailTaken,
-            Refusal::TokenNotValid => Code::TokenNotValid,
-            Refusal::RefreshReused => Code::RefreshReused,
-            Refusal::StaffOnly => Code::StaffOnly,
-            Refusal::UserNotFound | Refusal::SessionNotFound => Code::NotFound,
-            Refusal::InvalidCursor => Code::InvalidCursor,
-            Refusal::InvalidOffset => Code::InvalidOffset,
-            Refusal::InvalidSearch => Code::InvalidSearch,
-            Refusal::SearchTooBroad => Code::SearchTooBroad,
+            Refusal::InvalidCode => ErrorCode::InvalidCode,
+            Refusal::ChallengeRequired => ErrorCode::ChallengeRequired,
+            Refusal::UserInactive => ErrorCode::UserInactive,
+            Refusal::TooManyRequests { .. } => ErrorCode::TooManyRequests,
+            Refusal::PhoneNotAllowed => ErrorCode::PhoneNotAllowed,
+            Refusal::UnknownInviteCode => ErrorCode::UnknownInviteCode,
+            Refusal::OwnInviteCode => ErrorCode::OwnInviteCode,
+            Refusal::InvitationLoop => ErrorCode::InvitationLoop,
+            Refusal::InvitationAlreadyAccepted => ErrorCode::InvitationAlreadyAccepted,
+            Refusal::EmailTaken => ErrorCode::EmailTaken,
+            Refusal::TokenNotValid => ErrorCode::TokenNotValid,
+            Refusal::RefreshReused => ErrorCode::RefreshReused,
+            Refusal::StaffOnly => ErrorCode::StaffOnly,
+            Refusal::UserNotFound | Refusal::SessionNotFound => ErrorCode::NotFound,
+            Refusal::InvalidCursor => ErrorCode::InvalidCursor,
+            Refusal::InvalidOffset => ErrorCode::InvalidOffset,
+            Refusal::InvalidSearch => ErrorCode::InvalidSearch,
+            Refusal::SearchTooBroad => ErrorCode::SearchTooBroad,
             other => return Self::internal(other),
         };
         let problem = Self::with_detail(code, refusal.to_string());
@@ -288,11 +288,13 @@ impl From<Error> for Problem {
                 let problems: Vec<_> = refusals.into_iter().map(Self::from).collect();
                 let is_conflict =
                     problems.iter().all(|problem| problem.code.status() == StatusCode::CONFLICT);
-                let code = if is_conflict { Code::Conflict } else { Code::ValidationFailed };
+                let code = if is_conflict { ErrorCode::Conflict } else { ErrorCode::ValidationFailed };
                 let errors = problems.into_iter().flat_map(|problem| problem.errors).collect();
                 Self { errors, ..Self::new(code) }
             }
-            Error::SmsNotSent(cause) => Self { cause: Some(cause.into()), ..Self::new(Code::SmsNotSent) },
+            Error::SmsNotSent(cause) => {
+                Self { cause: Some(cause.into()), ..Self::new(ErrorCode::SmsNotSent) }
+            }
             Error::Storage(StorageError::Unavailable(cause)) => Self::unavailable(cause),
             other => Self::internal(other),
         }
@@ -308,20 +310,20 @@ impl From<poem::Error> for Problem {
         };
         let is_path = error.is::<ParsePathError>() || error.is::<poem::error::ParsePathError>();
         if error.is::<NotFoundError>() || is_path {
-            return Self::new(Code::NotFound);
+            return Self::new(ErrorCode::NotFound);
         }
         if error.is::<MethodNotAllowedError>() {
-            return Self::new(Code::MethodNotAllowed);
+            return Self::new(ErrorCode::MethodNotAllowed);
         }
         if let Some(ParseParamError { name, .. }) = error.downcast_ref() {
             return Self::new(match *name {
-                "limit" => Code::InvalidLimit,
-                "offset" => Code::InvalidOffset,
-                _ => Code::BadRequest,
+                "limit" => ErrorCode::InvalidLimit,
+                "offset" => ErrorCode::InvalidOffset,
+                _ => ErrorCode::BadRequest,
             });
         }
         if error.status().is_client_error() {
-            return Self::new(Code::BadRequest);
+            return Self::new(ErrorCode::BadRequest);
         }
         Self::internal(error.to_string())
     }

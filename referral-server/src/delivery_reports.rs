@@ -9,7 +9,7 @@ use referral_core::{
     sms::http::{ReportError, ReportReader, ReportRequest},
 };
 
-use crate::{AppOptions, code::Code, problem::Problem};
+use crate::{AppOptions, error::Problem, error_code::ErrorCode};
 
 /// Route of reports in metrics.
 pub(crate) const ROUTE: &str = "/sms/reports/{gateway}/";
@@ -53,7 +53,7 @@ impl Endpoint for Reader {
     async fn call(&self, mut request: Request) -> Result<Response> {
         let gateway: String = request.path_params()?;
         let reader = self.readers.iter().find(|reader| reader.gateway() == gateway);
-        let reader = reader.ok_or_else(|| Problem::new(Code::NotFound))?;
+        let reader = reader.ok_or_else(|| Problem::new(ErrorCode::NotFound))?;
 
         let body = request.take_body().into_vec().await?;
         // The path of the request as it was sent, with its trailing slash if it had one.
@@ -61,8 +61,8 @@ impl Endpoint for Reader {
         let url = format!("{}{path}", self.public_url.trim_end_matches('/'));
         let read = reader.read(&ReportRequest { url: &url, headers: request.headers(), body: &body });
         let read = read.map_err(|error| match error {
-            ReportError::Signature => Problem::new(Code::InvalidSignature),
-            other => Problem::with_detail(Code::BadRequest, other.to_string()),
+            ReportError::Signature => Problem::new(ErrorCode::InvalidSignature),
+            other => Problem::with_detail(ErrorCode::BadRequest, other.to_string()),
         })?;
         // If a report cannot be recorded, the gateway sends all of them again. Duplicates do no harm.
         for report in read {

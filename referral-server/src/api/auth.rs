@@ -12,13 +12,15 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::{
-    accept_language::AcceptLanguage,
-    client::Client,
-    code::Code,
-    document::{Refusals, Tag},
-    example,
-    input::{Body, blank_or, nullable, text},
-    problem::{Problem, whole_seconds},
+    api::{
+        accept_language::AcceptLanguage,
+        json_body::{Body, blank_or, nullable, text},
+    },
+    client_ip::Client,
+    error::{Problem, whole_seconds},
+    error_code::ErrorCode,
+    openapi::examples,
+    openapi::{Refusals, Tag},
 };
 
 /// Error codes of each operation, in addition to those that every operation can return.
@@ -26,31 +28,31 @@ pub(crate) const REFUSALS: &[Refusals] = &[
     (
         "sendCode",
         &[
-            Code::InvalidPhone,
-            Code::InvalidLocale,
-            Code::PhoneNotAllowed,
-            Code::TooManyRequests,
-            Code::SmsNotSent,
+            ErrorCode::InvalidPhone,
+            ErrorCode::InvalidLocale,
+            ErrorCode::PhoneNotAllowed,
+            ErrorCode::TooManyRequests,
+            ErrorCode::SmsNotSent,
         ],
     ),
     (
         "signIn",
         &[
-            Code::InvalidPhone,
-            Code::MalformedCode,
-            Code::InvalidInviteCode,
-            Code::InvalidId,
-            Code::ChallengeRequired,
-            Code::UnknownInviteCode,
-            Code::OwnInviteCode,
-            Code::InvitationLoop,
-            Code::InvalidCode,
-            Code::UserInactive,
-            Code::TooManyRequests,
+            ErrorCode::InvalidPhone,
+            ErrorCode::MalformedCode,
+            ErrorCode::InvalidInviteCode,
+            ErrorCode::InvalidId,
+            ErrorCode::ChallengeRequired,
+            ErrorCode::UnknownInviteCode,
+            ErrorCode::OwnInviteCode,
+            ErrorCode::InvitationLoop,
+            ErrorCode::InvalidCode,
+            ErrorCode::UserInactive,
+            ErrorCode::TooManyRequests,
         ],
     ),
-    ("verifyToken", &[Code::InvalidTokenType, Code::TokenNotValid]),
-    ("refreshToken", &[Code::TokenNotValid, Code::RefreshReused]),
+    ("verifyToken", &[ErrorCode::InvalidTokenType, ErrorCode::TokenNotValid]),
+    ("refreshToken", &[ErrorCode::TokenNotValid, ErrorCode::RefreshReused]),
 ];
 
 /// Request to send a code to a phone.
@@ -71,7 +73,7 @@ struct SendCodeRequest {
 impl Example for SendCodeRequest {
     fn example() -> Self {
         // Without a locale, so that only the phone has to be entered in Swagger UI.
-        Self { phone: example::PHONE.into(), locale: None }
+        Self { phone: examples::PHONE.into(), locale: None }
     }
 }
 
@@ -98,8 +100,8 @@ struct SentCode {
 impl Example for SentCode {
     fn example() -> Self {
         Self {
-            phone: example::PHONE.into(),
-            challenge_id: example::CHALLENGE_ID,
+            phone: examples::PHONE.into(),
+            challenge_id: examples::CHALLENGE_ID,
             code_length: 4,
             expires_in: 300,
             resend_in: 60,
@@ -129,7 +131,7 @@ struct SignInRequest {
 impl Example for SignInRequest {
     fn example() -> Self {
         Self {
-            phone: example::PHONE.into(),
+            phone: examples::PHONE.into(),
             code: "4711".into(),
             // Omitted, so that only the code has to be entered in Swagger UI.
             invited_by_code: None,
@@ -163,11 +165,11 @@ struct SignedIn {
 impl Example for SignedIn {
     fn example() -> Self {
         Self {
-            access: example::TOKEN.into(),
-            refresh: example::TOKEN.into(),
+            access: examples::TOKEN.into(),
+            refresh: examples::TOKEN.into(),
             token_type: "Bearer".into(),
             expires_in: 900,
-            user_id: example::USER_ID,
+            user_id: examples::USER_ID,
             created: true,
             invitation: Invitation::Accepted,
         }
@@ -209,7 +211,7 @@ struct VerifyRequest {
 
 impl Example for VerifyRequest {
     fn example() -> Self {
-        Self { token: example::TOKEN.into(), token_type: None }
+        Self { token: examples::TOKEN.into(), token_type: None }
     }
 }
 
@@ -248,9 +250,9 @@ impl Example for VerifiedToken {
     fn example() -> Self {
         Self {
             token_type: TokenType::Access,
-            user_id: example::USER_ID,
-            session_id: example::SESSION_ID,
-            expires_at: example::TIME,
+            user_id: examples::USER_ID,
+            session_id: examples::SESSION_ID,
+            expires_at: examples::TIME,
         }
     }
 }
@@ -266,7 +268,7 @@ struct RefreshRequest {
 
 impl Example for RefreshRequest {
     fn example() -> Self {
-        Self { refresh: example::TOKEN.into() }
+        Self { refresh: examples::TOKEN.into() }
     }
 }
 
@@ -287,8 +289,8 @@ struct Refreshed {
 impl Example for Refreshed {
     fn example() -> Self {
         Self {
-            access: example::TOKEN.into(),
-            refresh: example::TOKEN.into(),
+            access: examples::TOKEN.into(),
+            refresh: examples::TOKEN.into(),
             token_type: "Bearer".into(),
             expires_in: 900,
         }

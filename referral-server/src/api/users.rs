@@ -15,14 +15,16 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::{
-    bearer::{AccessToken, Authorized},
-    client::Client,
-    code::Code,
-    document::{Refusals, Tag},
-    example,
-    input::{Body, nullable, text},
-    links::Links,
-    problem::{FieldErrors, Problem},
+    api::{
+        bearer::{AccessToken, Authorized},
+        json_body::{Body, nullable, text},
+        pagination::Links,
+    },
+    client_ip::Client,
+    error::{FieldErrors, Problem},
+    error_code::ErrorCode,
+    openapi::examples,
+    openapi::{Refusals, Tag},
 };
 
 /// Error codes of each operation, in addition to those that every operation can return.
@@ -30,34 +32,37 @@ pub(crate) const REFUSALS: &[Refusals] = &[
     (
         "listUsers",
         &[
-            Code::ValidationFailed,
-            Code::InvalidLimit,
-            Code::InvalidOffset,
-            Code::InvalidCursor,
-            Code::InvalidText,
-            Code::InvalidSearch,
-            Code::SearchTooBroad,
-            Code::StaffOnly,
+            ErrorCode::ValidationFailed,
+            ErrorCode::InvalidLimit,
+            ErrorCode::InvalidOffset,
+            ErrorCode::InvalidCursor,
+            ErrorCode::InvalidText,
+            ErrorCode::InvalidSearch,
+            ErrorCode::SearchTooBroad,
+            ErrorCode::StaffOnly,
         ],
     ),
-    ("getUser", &[Code::NotFound, Code::StaffOnly]),
+    ("getUser", &[ErrorCode::NotFound, ErrorCode::StaffOnly]),
     ("getCurrentUser", &[]),
     (
         "updateCurrentUser",
         &[
-            Code::InvalidName,
-            Code::InvalidEmail,
-            Code::InvalidInviteCode,
-            Code::UnknownInviteCode,
-            Code::OwnInviteCode,
-            Code::InvitationLoop,
-            Code::Conflict,
-            Code::EmailTaken,
-            Code::InvitationAlreadyAccepted,
-            Code::TooManyRequests,
+            ErrorCode::InvalidName,
+            ErrorCode::InvalidEmail,
+            ErrorCode::InvalidInviteCode,
+            ErrorCode::UnknownInviteCode,
+            ErrorCode::OwnInviteCode,
+            ErrorCode::InvitationLoop,
+            ErrorCode::Conflict,
+            ErrorCode::EmailTaken,
+            ErrorCode::InvitationAlreadyAccepted,
+            ErrorCode::TooManyRequests,
         ],
     ),
-    ("listInvited", &[Code::InvalidLimit, Code::InvalidCursor, Code::NotFound, Code::StaffOnly]),
+    (
+        "listInvited",
+        &[ErrorCode::InvalidLimit, ErrorCode::InvalidCursor, ErrorCode::NotFound, ErrorCode::StaffOnly],
+    ),
 ];
 
 /// A user.
@@ -91,17 +96,17 @@ struct User {
 impl Example for User {
     fn example() -> Self {
         Self {
-            id: example::USER_ID,
-            phone: example::PHONE.into(),
-            invite_code: example::INVITE_CODE.into(),
-            invited_by_code: Some(example::FRIENDS_INVITE_CODE.into()),
+            id: examples::USER_ID,
+            phone: examples::PHONE.into(),
+            invite_code: examples::INVITE_CODE.into(),
+            invited_by_code: Some(examples::FRIENDS_INVITE_CODE.into()),
             email: Some("anna@example.com".into()),
             first_name: Some("Anna".into()),
             last_name: None,
             is_staff: false,
             is_active: true,
-            date_joined: example::TIME,
-            last_login: Some(example::TIME),
+            date_joined: examples::TIME,
+            last_login: Some(examples::TIME),
         }
     }
 }
@@ -138,7 +143,7 @@ struct UserWithInvited {
 
 impl Example for UserWithInvited {
     fn example() -> Self {
-        let invited = vec![Invited { id: example::FRIENDS_ID, phone: example::FRIENDS_PHONE.into() }];
+        let invited = vec![Invited { id: examples::FRIENDS_ID, phone: examples::FRIENDS_PHONE.into() }];
         Self { user: User::example(), invited, invited_count: 1 }
     }
 }
@@ -216,9 +221,9 @@ struct InviteePage {
 impl Example for InviteePage {
     fn example() -> Self {
         let invitee = Invitee {
-            id: example::FRIENDS_ID,
-            phone: example::FRIENDS_PHONE.into(),
-            joined_at: example::TIME,
+            id: examples::FRIENDS_ID,
+            phone: examples::FRIENDS_PHONE.into(),
+            joined_at: examples::TIME,
         };
         Self { count: 1, next: None, results: vec![invitee] }
     }
@@ -317,7 +322,7 @@ impl UsersApi {
         check_texts(&filter)?;
         if offset.is_some() && cursor.is_some() {
             return Err(Problem::with_detail(
-                Code::InvalidOffset,
+                ErrorCode::InvalidOffset,
                 "The request has both `offset` and `cursor`. Give only one of them.",
             ));
         }

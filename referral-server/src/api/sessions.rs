@@ -6,19 +6,21 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::{
-    bearer::Authorized,
-    code::Code,
-    document::{Refusals, Tag},
-    example,
-    input::{Body, text},
-    problem::Problem,
+    api::{
+        bearer::Authorized,
+        json_body::{Body, text},
+    },
+    error::Problem,
+    error_code::ErrorCode,
+    openapi::examples,
+    openapi::{Refusals, Tag},
 };
 
 /// Error codes of each operation, in addition to those that every operation can return.
 pub(crate) const REFUSALS: &[Refusals] = &[
-    ("logOut", &[Code::TokenNotValid]),
+    ("logOut", &[ErrorCode::TokenNotValid]),
     ("listSessions", &[]),
-    ("endSession", &[Code::NotFound]),
+    ("endSession", &[ErrorCode::NotFound]),
     ("endOtherSessions", &[]),
 ];
 
@@ -33,7 +35,7 @@ struct LogOutRequest {
 
 impl Example for LogOutRequest {
     fn example() -> Self {
-        Self { refresh: example::TOKEN.into() }
+        Self { refresh: examples::TOKEN.into() }
     }
 }
 
@@ -75,11 +77,11 @@ struct Session {
 impl Example for Session {
     fn example() -> Self {
         Self {
-            id: example::SESSION_ID,
+            id: examples::SESSION_ID,
             current: true,
-            created_at: example::TIME,
-            last_used_at: example::TIME,
-            expires_at: example::TIME + time::Duration::days(30),
+            created_at: examples::TIME,
+            last_used_at: examples::TIME,
+            expires_at: examples::TIME + time::Duration::days(30),
             user_agent: Some("Mozilla/5.0 (X11; Linux x86_64; rv:145.0) Gecko/20100101 Firefox/145.0".into()),
             address: Some("203.0.113.9".into()),
         }

@@ -23,7 +23,8 @@ use referral_core::Referral;
 use tokio::time::timeout;
 
 use crate::{
-    AppOptions, client::FoundAddress, code::Code, document::Document, host, pages, problem::Problem,
+    AppOptions, client_ip::FoundAddress, error::Problem, error_code::ErrorCode, host, openapi::Document,
+    pages,
 };
 
 /// Largest body in bytes. The largest useful body has less than a tenth of this size.
@@ -76,7 +77,7 @@ impl<E: Endpoint<Output = Response>> Edge<E> {
     /// Creates the response to a request with these headers for which the server has no capacity.
     pub(crate) fn unavailable(&self, headers: &HeaderMap) -> Response {
         let id = self.0.request_id(headers);
-        let mut response = Problem::new(Code::Unavailable).write(&id);
+        let mut response = Problem::new(ErrorCode::Unavailable).write(&id);
         self.0.options.cors_origins.finish(headers.get(header::ORIGIN), response.headers_mut());
         self.0.finish(response.headers_mut(), &id);
         response
@@ -176,7 +177,7 @@ impl<E: Endpoint<Output = Response>> Inner<E> {
     /// Rejects a request for another host than this machine if `loopback_hosts_only` is set.
     fn reject_other_hosts(&self, request: &Request) -> Result<(), Problem> {
         if self.options.loopback_hosts_only && !host::is_for_loopback(request) {
-            return Err(Problem::new(Code::MisdirectedRequest));
+            return Err(Problem::new(ErrorCode::MisdirectedRequest));
         }
         Ok(())
     }
@@ -190,10 +191,10 @@ impl<E: Endpoint<Output = Response>> Inner<E> {
                 let chunk = chunk.map_err(|error| {
                     // A server with its own time limit for bodies reports a timeout with this kind.
                     let is_late = error.kind() == io::ErrorKind::TimedOut;
-                    Problem::new(if is_late { Code::RequestTimeout } else { Code::BadRequest })
+                    Problem::new(if is_late { ErrorCode::RequestTimeout } else { ErrorCode::BadRequest })
                 })?;
                 if read.len() + chunk.len() > MAX_BODY {
-                    return Err(Problem::new(Code::PayloadTooLarge));
+                    return Err(Problem::new(ErrorCode::PayloadTooLarge));
                 }
                 read.extend_from_slice(&chunk);
             }
@@ -206,7 +207,7 @@ impl<E: Endpoint<Output = Response>> Inner<E> {
                 drop_rest(&mut stream).await;
                 Err(problem)
             }
-            Err(_elapsed) => Err(Problem::new(Code::RequestTimeout)),
+            Err(_elapsed) => Err(Problem::new(ErrorCode::RequestTimeout)),
         }
     }
 
@@ -268,7 +269,7 @@ fn check_host(request: &Request) -> Result<(), Problem> {
             _ => request.uri().authority().is_some(),
         },
     };
-    if is_valid { Ok(()) } else { Err(Problem::with_detail(Code::BadRequest, INVALID_HOST)) }
+    if is_valid { Ok(()) } else { Err(Problem::with_detail(ErrorCode::BadRequest, INVALID_HOST)) }
 }
 
 /// Returns `true` if the value of a `Host` header is a host with an optional port.
@@ -309,7 +310,7 @@ fn refuse_before_it_comes(request: &Request) -> Result<(), Problem> {
     let is_too_large =
         length.and_then(|length| length.parse().ok()).is_some_and(|length: u64| length > MAX_BODY as u64);
     if is_too_large && request.headers().contains_key(header::EXPECT) {
-        return Err(Problem::new(Code::PayloadTooLarge));
+        return Err(Problem::new(ErrorCode::PayloadTooLarge));
     }
     Ok(())
 }

@@ -1,19 +1,26 @@
 //! The OpenAPI document. `poem-openapi` generates it, and this module corrects and completes it. The same
 //! text is served, shown in Swagger UI and ReDoc, and committed as `openapi.json`.
 
+pub(crate) mod examples;
+
 use std::{collections::HashMap, sync::Arc};
 
 use poem::http::StatusCode;
 use poem_openapi::{OpenApiService, Tags, registry::Registry, types::Type as _};
 use serde_json::{Map, Value, json};
 
-use crate::{Apis, auth, code::Code, example, problem::ProblemBody, sessions, users};
+use crate::{
+    Apis,
+    api::{auth, sessions, users},
+    error::ProblemBody,
+    error_code::ErrorCode,
+};
 
 /// Path prefix of the API.
 pub(crate) const BASE: &str = "/api/v1";
 
 /// Id of an operation and its error codes.
-pub(crate) type Refusals = (&'static str, &'static [Code]);
+pub(crate) type Refusals = (&'static str, &'static [ErrorCode]);
 
 /// The groups of operations.
 #[derive(Tags)]
@@ -26,21 +33,22 @@ pub(crate) enum Tag {
 }
 
 /// Error codes of all operations.
-const ANY: &[Code] = &[Code::BadRequest, Code::MisdirectedRequest, Code::Internal, Code::Unavailable];
+const ANY: &[ErrorCode] =
+    &[ErrorCode::BadRequest, ErrorCode::MisdirectedRequest, ErrorCode::Internal, ErrorCode::Unavailable];
 /// Error codes of operations with a body.
-const WITH_BODY: &[Code] = &[
-    Code::MalformedJson,
-    Code::ValidationFailed,
-    Code::InvalidText,
-    Code::Required,
-    Code::WrongType,
-    Code::UnknownField,
-    Code::RequestTimeout,
-    Code::PayloadTooLarge,
-    Code::UnsupportedMediaType,
+const WITH_BODY: &[ErrorCode] = &[
+    ErrorCode::MalformedJson,
+    ErrorCode::ValidationFailed,
+    ErrorCode::InvalidText,
+    ErrorCode::Required,
+    ErrorCode::WrongType,
+    ErrorCode::UnknownField,
+    ErrorCode::RequestTimeout,
+    ErrorCode::PayloadTooLarge,
+    ErrorCode::UnsupportedMediaType,
 ];
 /// Error codes of operations that require an access token.
-const WITH_BEARER: &[Code] = &[Code::NotAuthenticated, Code::TokenNotValid];
+const WITH_BEARER: &[ErrorCode] = &[ErrorCode::NotAuthenticated, ErrorCode::TokenNotValid];
 
 /// Request fields that accept `null`.
 const NULLABLE: &[(&str, &[&str])] = &[
@@ -165,7 +173,7 @@ fn describe_operations(document: &mut Value) {
 }
 
 /// Creates the response of one status, with an example of each of its error codes.
-fn describe_refusals(status: StatusCode, codes: &[Code]) -> Value {
+fn describe_refusals(status: StatusCode, codes: &[ErrorCode]) -> Value {
     let names: Vec<_> = codes.iter().map(|code| format!("`{}`", code.name())).collect();
     let examples: Map<_, _> = codes
         .iter()
@@ -195,7 +203,7 @@ fn describe_refusals(status: StatusCode, codes: &[Code]) -> Value {
     response
 }
 
-fn example_of(code: Code) -> Value {
+fn example_of(code: ErrorCode) -> Value {
     let status = code.status();
     let mut example = json!({
         "type": format!("urn:referral:problem:{}", code.name()),
@@ -203,7 +211,7 @@ fn example_of(code: Code) -> Value {
         "status": status.as_u16(),
         "detail": code.meaning(),
         "code": code.name(),
-        "request_id": example::SESSION_ID,
+        "request_id": examples::SESSION_ID,
     });
     if let Some(field) = code.field() {
         example["errors"][field] = json!([{ "code": code.name(), "detail": code.meaning() }]);
