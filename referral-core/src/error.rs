@@ -5,8 +5,8 @@ use std::{borrow::Cow, time::Duration};
 
 use crate::{
     clock::ClockOffset,
-    keyring::KeyMismatch,
-    limits::LimitName,
+    rate_limit::limits::LimitName,
+    session::key_registry::KeyMismatch,
     sms::SmsError,
     storage::{BoxError, StorageError},
 };

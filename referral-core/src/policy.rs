@@ -6,10 +6,12 @@ use time::OffsetDateTime;
 
 use crate::{
     Invalid, PhoneNumber, TestNumber,
-    counters::{Counted, Keep, Subject},
-    limits::{LONGEST, Limit, Limits},
-    phone::Region,
-    sms_code::CODE_LENGTHS,
+    otp::code::CODE_LENGTHS,
+    rate_limit::{
+        counters::{Counted, Keep, Subject},
+        limits::{LONGEST, Limit, Limits},
+    },
+    user::phone::Region,
 };
 
 /// Settings of the rules. Start from one of the three policies and change the fields that must differ.

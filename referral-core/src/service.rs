@@ -1,286 +1,465 @@
-//! Counts of the whole service: messages, which have a budget, and wrong codes, which reveal an attack.
-//!
-//! One guess for each of many phones passes every limit per phone and, from many addresses, every limit per
-//! address. If there are far more wrong codes than usual, the service is under attack. During an attack, new
-//! codes are longer for all phones, and shorter codes are invalid. Otherwise an attacker that first requests
-//! all codes and then guesses them would never have to guess a longer code. Users can still sign in during an
-//! attack. A user with a code from before the attack requests another one.
-//!
-//! The counts are sums of many small counts, which are read without a lock against concurrent writes. So a
-//! sum may miss the newest events, but there is no row for which every request waits.
+//! The handle of the service, with all its operations.
 
-use std::{sync::Arc, time::Duration};
+mod attempt_budget;
+mod builder;
+mod clocks;
+mod codes;
+mod delivery;
+mod messages;
+
+mod sessions;
+mod users;
+
+use std::{
+    mem,
+    sync::{
+        Arc, Mutex, PoisonError, RwLock,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use time::OffsetDateTime;
 
-use crate::Policy;
+use self::attempt_budget::AttemptBudget;
+pub use self::{
+    builder::{BuildError, Builder},
+    messages::{Bearer, Refresh, Refreshed, SendCode, SentCode, SignIn, SignedIn},
+    sessions::SESSIONS_SHOWN,
+    users::{InviteeList, ListUsers, PageLink, UserList},
+};
+use crate::{
+    Check, Error, Event, InviteCode, MessageRoute, PhoneNumber, Policy, Readiness, Refusal, Session,
+    SessionEnd, SessionId, SettingDifference, SharedSetting, TokenKind, TokenPair, UserId, VerifiedToken,
+    clock::{Clock, to_microseconds, to_seconds},
+    hook::Hook,
+    invite::code::CANDIDATES,
+    otp::sign_in::SignInRequest,
+    random::Random,
+    rate_limit::attack::{SERVICE_MEMORY, WatchRequest},
+    session::{
+        Grant, RefreshRequest,
+        jwt::Tokens,
+        key_registry::KeyRequest,
+        keys::{Peppers, SigningKeys},
+    },
+    shared_settings,
+    sms::{SmsSender, delivery::MESSAGE_MEMORY},
+    storage::{Storage, StoredSession, Sweep},
+    user::NewUser,
+};
 
-/// Time window in which wrong codes are counted to detect an attack.
-const ATTACK_WINDOW: Duration = Duration::from_mins(10);
+/// Number of invitees that a profile shows. [`Referral::invitees`] returns all of them, by page.
+pub const INVITED_SHOWN: u32 = 100;
 
-/// Number of past days whose wrong codes, at the same time of day, give the usual number.
-const USUAL_DAYS: u32 = 7;
+/// Number of rows of each kind that one batch of [`Referral::sweep`] deletes, so that other requests do not
+/// wait long.
+const SWEEP_BATCH: u32 = 500;
 
-/// Factor by which an attack exceeds the usual number of wrong codes. The usual number is the median of the
-/// days, which does not change if three of the days have attacks.
-const ATTACK_FACTOR: u64 = 3;
-
-/// Time without an attack after which the attack has ended.
-const CALM: Duration = Duration::from_hours(1);
-
-/// Interval at which a continuing attack is recorded again, so that not every request writes it.
-const NOTE_EVERY: Duration = Duration::from_mins(1);
-
-/// Time for which counts are stored.
-pub(crate) const SERVICE_MEMORY: Duration = Duration::from_hours(24 * USUAL_DAYS as u64 + 2);
-
-/// Kind of event that is counted for the whole service.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum ServiceFigure {
-    /// Wrong codes, per minute.
-    Failures,
-    /// Messages, per hour.
-    Messages,
+/// Handle of the service. Clones are cheap and share all state.
+#[derive(Clone)]
+pub struct Referral {
+    inner: Arc<Inner>,
 }
 
-impl ServiceFigure {
-    /// Returns the name under which the count is stored.
+struct Inner {
+    storage: Arc<dyn Storage>,
+    sender: Arc<dyn SmsSender>,
+    hook: Arc<dyn Hook>,
+    clock: Arc<dyn Clock>,
+    random: Arc<dyn Random>,
+    policy: Arc<Policy>,
+    /// Keys and peppers. They are replaced as a whole, and read once for each request, which takes 20 ns if
+    /// two threads do it concurrently.
+    secrets: RwLock<Arc<Secrets>>,
+    text: builder::TextFn,
+    /// `true` if the service was under attack at the last check.
+    under_attack: AtomicBool,
+    attempt_budget: AttemptBudget,
+    weak_reports: delivery::WeakReports,
+    clocks: clocks::Clocks,
+    /// Differences that were logged.
+    setting_differences: Mutex<Vec<SettingDifference>>,
+}
+
+/// Ring of keys and ring of peppers, which are replaced together.
+struct Secrets {
+    tokens: Tokens,
+    peppers: Arc<Peppers>,
+}
+
+impl Secrets {
+    fn sign(&self, session: &Session) -> Result<TokenPair, Error> {
+        self.tokens
+            .sign(session.user, session.id, &session.grant)
+            .map_err(|error| Error::Signing(error.into()))
+    }
+}
+
+impl Referral {
+    /// Returns the policy in force.
     #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Failures => "failures",
-            Self::Messages => "messages",
+    pub fn policy(&self) -> &Policy {
+        &self.inner.policy
+    }
+
+    /// Returns the public keys with which other services verify access tokens, as a JSON Web Key Set.
+    #[must_use]
+    pub fn public_jwk_set(&self) -> String {
+        self.secrets().tokens.keys.public_jwk_set()
+    }
+
+    /// Parses a phone number as typed, in the default region of the policy.
+    pub fn parse_phone(&self, input: &str) -> Result<PhoneNumber, crate::Invalid> {
+        PhoneNumber::parse(input, self.inner.policy.default_region)
+    }
+
+    /// Signs in with a code. Creates the user if the phone is new.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::InvalidCode`]; after a correct code also [`Refusal::UserInactive`] and, with the code still
+    /// usable, [`Refusal::UnknownInviteCode`], [`Refusal::OwnInviteCode`] and [`Refusal::InvitationLoop`].
+    /// [`Refusal::TooManyRequests`] if too many wrong codes came from the address, or, after a correct code,
+    /// if too many unknown invite codes were given.
+    pub async fn sign_in(&self, request: SignIn) -> Result<SignedIn, Error> {
+        if self.inner.policy.require_challenge && request.challenge.is_none() {
+            return Err(Refusal::ChallengeRequired.into());
         }
-    }
-
-    /// Returns the length of the time range of one count.
-    fn bucket(self) -> Duration {
-        match self {
-            Self::Failures => Duration::from_mins(1),
-            Self::Messages => Duration::from_hours(1),
-        }
-    }
-
-    /// Returns the start of the time range that includes `at`.
-    fn bucket_of(self, at: OffsetDateTime) -> OffsetDateTime {
-        let length = self.bucket().as_secs().cast_signed();
-        let start = at.unix_timestamp().div_euclid(length) * length;
-        OffsetDateTime::from_unix_timestamp(start).unwrap_or(at)
-    }
-}
-
-/// Change of a count of the service.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ServiceCount {
-    /// Kind of the events.
-    pub figure: ServiceFigure,
-    /// Start of the minute or the hour in which the events are counted.
-    pub since: OffsetDateTime,
-    /// Number to add. It is negative for a refund.
-    pub by: i32,
-}
-
-impl ServiceCount {
-    pub(crate) fn one(figure: ServiceFigure, at: OffsetDateTime) -> Self {
-        Self { figure, since: figure.bucket_of(at), by: 1 }
-    }
-
-    /// Returns the refund of this count.
-    pub(crate) fn taken_back(self) -> Self {
-        Self { by: -self.by, ..self }
-    }
-}
-
-/// Query for the counts on which the decision about a request depends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ServiceQuery {
-    /// Time from which to sum up wrong codes, or `None` if attacks are not detected. With it, the recorded
-    /// end of the attack is loaded too.
-    pub failures_since: Option<OffsetDateTime>,
-    /// Time from which to load the messages of each hour, or `None` if there is no budget.
-    pub messages_since: Option<OffsetDateTime>,
-}
-
-/// Counts of the service on which a decision depends.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ServiceFacts {
-    /// Number of wrong codes.
-    pub failures: u64,
-    /// Number of wrong codes in each of the time ranges that the request needs, if it needs them.
-    pub usual_failures: Option<Vec<u64>>,
-    /// Recorded time until which the service is under attack.
-    pub attack_until: Option<OffsetDateTime>,
-    /// Hours with messages, sorted, and the number of messages in each.
-    pub messages: Vec<(OffsetDateTime, u64)>,
-}
-
-impl ServiceFacts {
-    /// Returns the same counts with another message.
-    pub(crate) fn with_message(&self, at: OffsetDateTime) -> Self {
-        let mut facts = self.clone();
-        facts.messages.push((ServiceFigure::Messages.bucket_of(at), 1));
-        facts
-    }
-}
-
-/// State of the service that its counts show.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Alert {
-    /// `true` if the service is under attack.
-    pub under_attack: bool,
-    /// End of the attack, if it is to be recorded.
-    pub note_until: Option<OffsetDateTime>,
-}
-
-impl Policy {
-    /// Returns the query for the counts that the policy needs.
-    pub(crate) fn service_query(&self, now: OffsetDateTime) -> ServiceQuery {
-        let this_minute = ServiceFigure::Failures.bucket_of(now);
-        let this_hour = ServiceFigure::Messages.bucket_of(now);
-        ServiceQuery {
-            // The current minute is the last of the window.
-            failures_since: self
-                .attack_failures
-                .map(|_| this_minute + ServiceFigure::Failures.bucket() - ATTACK_WINDOW),
-            messages_since: self.budget().map(|_| this_hour - Duration::from_hours(24)),
-        }
-    }
-
-    /// Returns the time ranges whose wrong codes give the usual number, as starts and ends. Returns `None` if
-    /// there are too few wrong codes for an attack.
-    pub(crate) fn usual_times(
-        &self,
-        facts: &ServiceFacts,
-        now: OffsetDateTime,
-    ) -> Option<Vec<(OffsetDateTime, OffsetDateTime)>> {
-        let since = self.service_query(now).failures_since?;
-        let days = (1..=USUAL_DAYS).map(|days| Duration::from_hours(24) * days);
-        let times = days.map(|ago| (since - ago, since - ago + ATTACK_WINDOW));
-        (facts.failures > u64::from(self.attack_failures?)).then(|| times.collect())
-    }
-
-    /// Returns whether the service is under attack.
-    pub(crate) fn alert(&self, facts: &ServiceFacts, now: OffsetDateTime) -> Alert {
-        let Some(floor) = self.attack_failures else {
-            return Alert { under_attack: false, note_until: None };
-        };
-        let usual = median(facts.usual_failures.clone().unwrap_or_default());
-        let is_attack = facts.failures > u64::from(floor).max(ATTACK_FACTOR * usual);
-        let until = now + CALM;
-        let is_noted = facts.attack_until.is_some_and(|noted| until < noted + NOTE_EVERY);
-        Alert {
-            under_attack: is_attack || facts.attack_until.is_some_and(|noted| now < noted),
-            note_until: (is_attack && !is_noted).then_some(until),
-        }
-    }
-
-    /// Returns the time to wait until the budget allows another message.
-    pub(crate) fn wait_for_budget(&self, facts: &ServiceFacts, now: OffsetDateTime) -> Option<Duration> {
-        let budget = u64::from(self.budget()?);
-        let mut sent: u64 = facts.messages.iter().map(|(_, count)| count).sum();
-        let mut wait = None;
-        for (hour, count) in &facts.messages {
-            if sent < budget {
-                break;
+        let secrets = self.secrets();
+        let attempt = self.sign_in_request(request, &secrets);
+        let address = attempt.client.address;
+        let stored = match self.inner.storage.sign_in(&attempt).await? {
+            Ok(stored) => stored,
+            Err(reason) => {
+                self.inner.attempt_budget.spend(attempt.now);
+                self.tell(Event::SignInRefused { phone: attempt.phone, reason, address }).await;
+                return Err(reason.into());
             }
-            sent -= count;
-            // At this time the last message of the hour is a day old.
-            let gone = *hour + Duration::from_hours(25) - now;
-            wait = Some(gone.try_into().unwrap_or_default());
+        };
+
+        if stored.created {
+            self.tell(Event::UserCreated(stored.user.clone())).await;
         }
-        wait
+        if let Some(invitation) = stored.accepted {
+            self.tell(Event::InvitationAccepted(invitation)).await;
+        }
+        let (user, session) = (stored.user.id, stored.session.id);
+        let route = stored.gateway.map(|gateway| MessageRoute::new(gateway, &attempt.phone));
+        self.tell(Event::SignedIn { user, session, address, route }).await;
+        let tokens = secrets.sign(&stored.session)?;
+        Ok(SignedIn {
+            expires_in: self.expires_in(&tokens),
+            tokens,
+            session: stored.session.id,
+            user: stored.user,
+            created: stored.created,
+            invitation: stored.outcome,
+        })
     }
-}
 
-fn median(mut numbers: Vec<u64>) -> u64 {
-    numbers.sort_unstable();
-    numbers.get(numbers.len() / 2).copied().unwrap_or_default()
-}
+    /// Exchanges a refresh token for new tokens. The refresh token exchanged last returns the same tokens
+    /// again, until they are used.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::TokenNotValid`]; [`Refusal::RefreshReused`] for a token exchanged before. This use of the
+    /// token has ended its session.
+    pub async fn refresh(&self, refresh: impl Into<Refresh<'_>>) -> Result<Refreshed, Error> {
+        let Refresh { token, client } = refresh.into();
+        let now = self.now();
+        let secrets = self.secrets();
+        let token = secrets.tokens.read(token, Some(TokenKind::Refresh), now)?;
+        let request = RefreshRequest {
+            session: token.session,
+            refresh_id: token.id,
+            now,
+            successor: self.new_grant(now, &secrets),
+            grace: self.inner.policy.refresh_grace,
+            client,
+        };
+        let refreshed = self.inner.storage.refresh(&request).await?;
+        if refreshed == Err(Refusal::RefreshReused) {
+            let (user, session, reason) = (token.user, token.session, SessionEnd::RefreshReused);
+            self.tell(Event::SessionEnded { user, session, reason }).await;
+        }
+        let session = refreshed?;
+        let tokens = secrets.sign(&session)?;
+        Ok(Refreshed { expires_in: self.expires_in(&tokens), tokens })
+    }
 
-/// Request for the state of the service, for [`Storage::watch`](crate::storage::Storage::watch).
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct WatchRequest {
-    /// Current time.
-    pub now: OffsetDateTime,
-    pub(crate) policy: Arc<Policy>,
-}
+    /// Verifies a token and returns its contents. The token is valid if its session is active and its user is
+    /// active. Of the refresh tokens of a session, only the current one is valid here. An older one may still
+    /// lead to the same successor. That depends on whether the successor has been used, which this method
+    /// must not reveal to a thief.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::TokenNotValid`].
+    pub async fn verify(&self, token: &str, kind: Option<TokenKind>) -> Result<VerifiedToken, Error> {
+        let now = self.now();
+        let token = self.secrets().tokens.read(token, kind, now)?;
+        let StoredSession { session, .. } = self.live_session(&token, 0).await?;
+        if token.kind == TokenKind::Refresh && token.id != session.grant.refresh_id {
+            return Err(Refusal::TokenNotValid.into());
+        }
+        Ok(token)
+    }
 
-impl WatchRequest {
-    /// Returns the query for the counts to load.
+    /// Verifies an access token by its signature and its times, without the storage. The token is valid until
+    /// it expires, even if its session has ended or its user has been deactivated.
+    pub fn verify_without_storage(&self, access_token: &str) -> Result<VerifiedToken, Refusal> {
+        self.secrets().tokens.read(access_token, Some(TokenKind::Access), self.now())
+    }
+
+    /// Verifies an access token, and returns its user and session.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::TokenNotValid`].
+    pub async fn authenticate(&self, access_token: &str) -> Result<Bearer, Error> {
+        let found = self.session_of(access_token, 0).await?;
+        Ok(Bearer { user: found.user.user, session: found.session.id })
+    }
+
+    /// Generates a UUID that sorts by time (version 7), with the clock and the random generator of the
+    /// handle.
     #[must_use]
-    pub fn service(&self) -> ServiceQuery {
-        self.policy.service_query(self.now)
+    pub fn draw_id(&self) -> uuid::Uuid {
+        self.inner.random.time_ordered_uuid(self.now())
     }
 
-    /// Returns the time ranges for which to load [`ServiceFacts::usual_failures`], if the decision depends on
-    /// them.
-    #[must_use]
-    pub fn usual_times(&self, facts: &ServiceFacts) -> Option<Vec<(OffsetDateTime, OffsetDateTime)>> {
-        self.policy.usual_times(facts, self.now)
+    /// Records the keys of this process in the storage, and checks that this process has the keys of the
+    /// others. Call it once, before the first request, if several processes share a database. Otherwise a
+    /// process may reject the tokens of another.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::KeyMismatch`], which names a key that is missing or different.
+    pub async fn agree_on_keys(&self) -> Result<(), Error> {
+        self.agree_on(&self.secrets()).await
     }
 
-    /// Decides whether the service is under attack.
-    #[must_use]
-    pub fn decide(&self, facts: &ServiceFacts) -> Alert {
-        self.policy.alert(facts, self.now)
+    /// Replaces the keys and peppers of all clones of the handle, without losing a request. A ring that
+    /// starts with a new key and has the others after it ends no session. Tokens and codes of a key that is
+    /// no longer in the ring are rejected from then on.
+    ///
+    /// The new keys are checked against the storage first, as in [`agree_on_keys`](Self::agree_on_keys). If
+    /// several processes share the storage, all processes must have a new key **before** any process has it
+    /// first in its ring.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::KeyMismatch`] if a key in use is missing, [`Error::Signing`] if the first key cannot sign.
+    /// After an error nothing has changed.
+    pub async fn replace_keys(&self, keys: SigningKeys, peppers: Peppers) -> Result<(), Error> {
+        let tokens = self.secrets().tokens.with_keys(keys);
+        if !tokens.can_sign(self.now()) {
+            return Err(Error::Signing(BuildError::SigningKey.into()));
+        }
+        let secrets = Arc::new(Secrets { tokens, peppers: Arc::new(peppers) });
+        self.agree_on(&secrets).await?;
+        let mut place = self.inner.secrets.write().unwrap_or_else(PoisonError::into_inner);
+        let former = mem::replace(&mut *place, secrets);
+        drop(place);
+        // The former tokens have a large cache. It is freed after the lock is released, so that no request
+        // waits for that.
+        drop(former);
+        Ok(())
     }
-}
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const NOW: OffsetDateTime = time::macros::datetime!(2026-11-25 12:34:56 UTC);
-
-    fn facts(failures: u64, usual: u64) -> ServiceFacts {
-        let usual_failures = Some(vec![usual, 0, 10_000, usual, usual, 10_000, 0]);
-        ServiceFacts { failures, usual_failures, ..ServiceFacts::default() }
+    /// Checks whether requests can be served: the storage, the keys that other processes use, and the clock
+    /// as it was [measured](Self::measure_clock) last.
+    pub async fn readiness(&self) -> Readiness {
+        let storage = self.inner.storage.check_ready().await;
+        let keys = match &storage.database {
+            Check::Passed => self.check_keys().await.into(),
+            Check::Failed(_) | Check::Skipped => Check::Skipped,
+        };
+        Readiness::new(storage, keys, self.check_clock().into())
     }
 
-    #[test]
-    fn an_attack_is_more_than_fifty_failures_and_three_times_the_usual_number() {
-        let policy = Policy::standard();
-        for (failures, usual, is_attack) in
-            [(50, 0, false), (51, 0, true), (60, 20, false), (61, 20, true), (1_000, 1_000, false)]
+    /// Checks whether requests can be served, as [`readiness`](Self::readiness) does.
+    ///
+    /// # Errors
+    ///
+    /// The error of the first failed check.
+    pub async fn check_ready(&self) -> Result<(), Error> {
+        self.readiness().await.into_result()
+    }
+
+    /// Checks that this process has the keys that other processes on the storage use.
+    async fn check_keys(&self) -> Result<(), Error> {
+        let request = self.key_request(&self.secrets());
+        request.decide(&self.inner.storage.known_keys().await?)?;
+        Ok(())
+    }
+
+    /// Compares the issuer, the audience and the policy with those of the process that started last on this
+    /// storage, logs a warning for each difference, and records those of this process. Call it when a process
+    /// starts. [`sweep`](Self::sweep) repeats the comparison.
+    ///
+    /// # Errors
+    ///
+    /// If the storage fails.
+    pub async fn share_settings(&self) -> Result<Vec<SettingDifference>, Error> {
+        let differences = self.compare_settings().await?;
+        self.inner.storage.record_settings(&self.shared_settings()).await?;
+        Ok(differences)
+    }
+
+    /// Compares the settings, and logs the differences that did not exist at the last comparison.
+    async fn compare_settings(&self) -> Result<Vec<SettingDifference>, Error> {
+        let recorded = self.inner.storage.shared_settings().await?;
+        let differences = shared_settings::differences(&self.shared_settings(), &recorded);
+        let mut known = self.inner.setting_differences.lock().unwrap_or_else(PoisonError::into_inner);
+        for difference in differences.iter().filter(|difference| !known.contains(difference)) {
+            difference.log();
+        }
+        known.clone_from(&differences);
+        Ok(differences)
+    }
+
+    fn shared_settings(&self) -> Vec<SharedSetting> {
+        let secrets = self.secrets();
+        shared_settings::of(&secrets.tokens.issuer, &secrets.tokens.audience, &self.inner.policy)
+    }
+
+    /// Deletes rows that have ended, checks whether the service is under attack, and [measures the
+    /// clock](Self::measure_clock). Call it about every minute in each process. Returns the number of deleted
+    /// rows.
+    pub async fn sweep(&self) -> Result<u64, Error> {
+        if let Err(error) = self.measure_clock().await {
+            // Some databases do not have the function that returns the time. The other steps are still
+            // useful.
+            tracing::warn!(%error, "failed to read the clock of the database");
+        }
+        if let Err(error) = self.compare_settings().await {
+            tracing::warn!(%error, "failed to compare the settings with those of other processes");
+        }
+        let now = self.now();
+        let watch = WatchRequest { now, policy: Arc::clone(&self.inner.policy) };
+        let alert = self.inner.storage.watch(&watch).await?;
+        self.note_attack(alert.under_attack).await;
+
+        // An expired code still counts for the resend interval.
+        let ended_before = now - self.inner.policy.cool_down;
+        let (figures_before, messages_before) = (now - SERVICE_MEMORY, now - MESSAGE_MEMORY);
+        let sweep = Sweep { ended_before, figures_before, messages_before, batch: SWEEP_BATCH };
+        let mut swept = 0;
+        loop {
+            let batch = self.inner.storage.sweep(&sweep).await?;
+            swept += batch;
+            if batch < u64::from(SWEEP_BATCH) {
+                return Ok(swept);
+            }
+        }
+    }
+
+    /// Closes the resources of the storage. Call it after the last request.
+    pub async fn close(&self) {
+        self.inner.storage.close().await;
+    }
+
+    /// Returns the current keys and peppers. Call it once for each request, so that all parts of the request
+    /// use the same ones.
+    fn secrets(&self) -> Arc<Secrets> {
+        Arc::clone(&self.inner.secrets.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    async fn agree_on(&self, secrets: &Secrets) -> Result<(), Error> {
+        Ok(self.inner.storage.agree_on_keys(&self.key_request(secrets)).await??)
+    }
+
+    fn key_request(&self, Secrets { tokens, peppers }: &Secrets) -> KeyRequest {
+        let Policy { refresh_lifetime, code_lifetime, .. } = *self.inner.policy;
+        KeyRequest::new(self.now(), &tokens.keys, refresh_lifetime, peppers, code_lifetime)
+    }
+
+    fn now(&self) -> OffsetDateTime {
+        to_microseconds(self.inner.clock.now())
+    }
+
+    async fn tell(&self, event: Event) {
+        event.log();
+        self.inner.hook.on_event(&event).await;
+    }
+
+    /// Emits an event if an attack started or ended, as far as this process knows.
+    async fn note_attack(&self, under_attack: bool) {
+        if self.inner.under_attack.swap(under_attack, Ordering::Relaxed) != under_attack {
+            self.tell(Event::UnderAttack(under_attack)).await;
+        }
+    }
+
+    fn new_user(&self, phone: PhoneNumber, now: OffsetDateTime) -> NewUser {
+        let random = &*self.inner.random;
+        NewUser {
+            id: UserId(random.time_ordered_uuid(now)),
+            phone,
+            invite_codes: (0..CANDIDATES).map(|_| InviteCode::draw(random)).collect(),
+            is_staff: false,
+            date_joined: now,
+            last_login: None,
+        }
+    }
+
+    fn sign_in_request(&self, request: SignIn, secrets: &Secrets) -> SignInRequest {
+        let Inner { policy, random, .. } = &*self.inner;
+        let now = self.now();
+        SignInRequest {
+            new_user: NewUser { last_login: Some(now), ..self.new_user(request.phone.clone(), now) },
+            phone: request.phone,
+            challenge: request.challenge,
+            invite_code: request.invited_by_code,
+            now,
+            client: request.client,
+            counts_attempts_without_challenge: self.inner.attempt_budget.has_room(now),
+            code: request.code,
+            session: SessionId(random.time_ordered_uuid(now)),
+            session_expires_at: to_seconds(now) + policy.session_lifetime,
+            grant: self.new_grant(now, secrets),
+            policy: Arc::clone(policy),
+            peppers: Arc::clone(&secrets.peppers),
+        }
+    }
+
+    fn new_grant(&self, now: OffsetDateTime, secrets: &Secrets) -> Grant {
+        let Inner { policy, random, .. } = &*self.inner;
+        let issued_at = to_seconds(now);
+        Grant {
+            key_id: secrets.tokens.keys.current().id().to_owned(),
+            access_id: random.uuid(),
+            refresh_id: random.uuid(),
+            issued_at,
+            access_expires_at: issued_at + policy.access_lifetime,
+            refresh_expires_at: issued_at + policy.refresh_lifetime,
+        }
+    }
+
+    fn expires_in(&self, tokens: &TokenPair) -> Duration {
+        (tokens.access_expires_at - to_seconds(self.now())).try_into().unwrap_or_default()
+    }
+
+    /// Returns the active session of a valid access token, with the user and the newest invitees.
+    async fn session_of(&self, access_token: &str, invited: u32) -> Result<StoredSession, Error> {
+        let token = self.secrets().tokens.read(access_token, Some(TokenKind::Access), self.now())?;
+        self.live_session(&token, invited).await
+    }
+
+    async fn live_session(&self, token: &VerifiedToken, invited: u32) -> Result<StoredSession, Error> {
+        let found = self.inner.storage.session(token.session, invited).await?;
+        let found = found.filter(|found| {
+            let user = &found.user.user;
+            found.session.is_live(self.now()) && user.is_active && user.id == token.user
+        });
+        let found = found.ok_or(Refusal::TokenNotValid)?;
+        if found.session.must_note_use(token.id)
+            && let Err(error) = self.inner.storage.note_grant_used(token.session, token.id).await
         {
-            let alert = policy.alert(&facts(failures, usual), NOW);
-            assert_eq!(alert.under_attack, is_attack, "{failures} with {usual} on most days");
-            assert_eq!(alert.note_until, is_attack.then(|| NOW + CALM));
+            // The request must not fail because of this: the next use of the token records it.
+            tracing::warn!(session = %token.session, %error, "failed to record the use of a new token");
         }
-    }
-
-    #[test]
-    fn an_attack_ends_after_an_hour_without_one() {
-        let policy = Policy::standard();
-        let calm = ServiceFacts { attack_until: Some(NOW + CALM), ..facts(0, 0) };
-        assert!(policy.alert(&calm, NOW + CALM - Duration::from_micros(1)).under_attack);
-        assert!(!policy.alert(&calm, NOW + CALM).under_attack);
-        let continuing = ServiceFacts { failures: 51, ..calm };
-        assert_eq!(policy.alert(&continuing, NOW + Duration::from_secs(59)).note_until, None);
-        let later = NOW + Duration::from_mins(1);
-        assert_eq!(policy.alert(&continuing, later).note_until, Some(later + CALM));
-    }
-
-    #[test]
-    fn usual_times_are_the_same_minutes_of_past_days_and_are_needed_only_above_the_minimum() {
-        let policy = Policy::standard();
-        assert_eq!(policy.usual_times(&facts(50, 0), NOW), None);
-        let times = policy.usual_times(&facts(51, 0), NOW).expect("above the minimum");
-        assert_eq!(times.len(), 7);
-        let first = time::macros::datetime!(2026-11-24 12:25 UTC);
-        assert_eq!(times[0], (first, first + ATTACK_WINDOW));
-        assert!(times.iter().all(|(since, _)| NOW - *since < SERVICE_MEMORY));
-    }
-
-    #[test]
-    fn a_budget_allows_messages_again_when_enough_hours_are_a_day_old() {
-        let policy = Policy { messages_per_day: Some(crate::Budget::Messages(10)), ..Policy::standard() };
-        let hour = |ago| ServiceFigure::Messages.bucket_of(NOW) - Duration::from_hours(ago);
-        let wait = |messages| policy.wait_for_budget(&ServiceFacts { messages, ..facts(0, 0) }, NOW);
-        assert_eq!(wait(vec![(hour(3), 9)]), None);
-        let until = |hour: OffsetDateTime| Some((hour + Duration::from_hours(25) - NOW).unsigned_abs());
-        assert_eq!(wait(vec![(hour(3), 1), (hour(2), 9)]), until(hour(3)));
-        assert_eq!(wait(vec![(hour(3), 1), (hour(2), 10)]), until(hour(2)));
+        Ok(found)
     }
 }

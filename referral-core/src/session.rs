@@ -10,6 +10,10 @@
 //! third successive refresh whose successor is returned again after the grace period. A thief who refreshes
 //! within the same grace period as the owner, each time, is not detected, because a second tab does the same.
 
+pub(crate) mod jwt;
+pub(crate) mod key_registry;
+pub mod keys;
+
 use std::{fmt, str::FromStr, time::Duration};
 
 use time::OffsetDateTime;

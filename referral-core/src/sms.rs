@@ -1,5 +1,8 @@
 //! SMS messages: the trait for gateways, and the texts of the messages.
 
+pub(crate) mod delivery;
+pub(crate) mod locale;
+
 #[cfg(feature = "sms-failover")]
 mod failover;
 #[cfg(feature = "sms-http")]

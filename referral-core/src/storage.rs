@@ -25,21 +25,29 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 pub use crate::{
-    challenge::{
-        Challenge, ChallengeDecision, ChallengeFacts, ChallengeRequest, FailedTry, GrantedChallenge,
+    invite::invitation::{Invitation, Inviter, Lineage, Via},
+    otp::{
+        challenge::{
+            Challenge, ChallengeDecision, ChallengeFacts, ChallengeRequest, FailedTry, GrantedChallenge,
+        },
+        sign_in::{SignInDecision, SignInFacts, SignInRequest, StoredSignIn},
     },
-    counters::{Counted, Counter, CounterKey, Counters, Counting, Stamp},
-    delivery::{MessageChange, MessageDecision, MessageKey, MessageNews, StoredMessage},
-    gram::Gram,
-    invitation::{Invitation, Inviter, Lineage, Via},
-    keyring::{Fingerprint, KeyMismatch, KeyPurpose, KeyRequest, KnownKey},
-    profile::{EditedProfile, ProfileDecision, ProfileEdit, ProfileFacts},
+    rate_limit::{
+        attack::{Alert, ServiceCount, ServiceFacts, ServiceFigure, ServiceQuery, WatchRequest},
+        counters::{Counted, Counter, CounterKey, Counters, Counting, Stamp},
+    },
     readiness::StorageReadiness,
-    service::{Alert, ServiceCount, ServiceFacts, ServiceFigure, ServiceQuery, WatchRequest},
-    session::{EndedSessions, Grant, RefreshDecision, RefreshRequest, Retired, Session},
-    sign_in::{SignInDecision, SignInFacts, SignInRequest, StoredSignIn},
-    user::{NewUser, UserWithInvited},
-    users::{FoundInvitees, FoundUsers, SearchKeys, SearchTerm, UserFilter, UserQuery},
+    session::{
+        EndedSessions, Grant, RefreshDecision, RefreshRequest, Retired, Session,
+        key_registry::{Fingerprint, KeyMismatch, KeyPurpose, KeyRequest, KnownKey},
+    },
+    sms::delivery::{MessageChange, MessageDecision, MessageKey, MessageNews, StoredMessage},
+    user::{
+        NewUser, UserWithInvited,
+        gram::Gram,
+        listing::{FoundInvitees, FoundUsers, SearchKeys, SearchTerm, UserFilter, UserQuery},
+        profile::{EditedProfile, ProfileDecision, ProfileEdit, ProfileFacts},
+    },
 };
 pub use memory::MemoryStorage;
 

@@ -1,5 +1,14 @@
 //! Users, their inviters and their invitees.
 
+pub(crate) mod cursor;
+pub(crate) mod email;
+pub(crate) mod gram;
+pub(crate) mod listing;
+pub(crate) mod name;
+pub(crate) mod phone;
+pub(crate) mod profile;
+pub(crate) mod visibility;
+
 use std::{fmt, str::FromStr};
 
 use time::OffsetDateTime;

@@ -12,7 +12,7 @@ use std::{
 
 use deadpool::{
     Runtime,
-    managed::{Manager, Metrics, Object, Pool, PoolError, QueueMode, RecycleError, RecycleResult, Timeouts},
+    managed::{Manager, Metrics, Object, Pool, PoolError, QueueMode, RecycleError, RecycleResult},
 };
 use sqlx::Connection;
 
@@ -94,7 +94,7 @@ impl<C: Connect> Connections<C> {
     /// Acquires a connection, but waits no longer than `patience` if all are in use.
     #[cfg(feature = "postgres")]
     pub(crate) async fn acquire_within(&self, patience: Duration) -> Result<Loan<C>, AcquireError<C::Error>> {
-        let timeouts = Timeouts { wait: Some(patience), ..self.pool.timeouts() };
+        let timeouts = deadpool::managed::Timeouts { wait: Some(patience), ..self.pool.timeouts() };
         self.pool.timeout_get(&timeouts).await.map_err(AcquireError::from)
     }
 

@@ -15,8 +15,7 @@ use crate::{
     ChallengeId, DeliveryReport,
     DeliveryStatus::{self, Delivered, Failed, Sent},
     Event, Hook, MessageRoute, Region, ReportEvidence,
-    delivery::MessageNews,
-    sms::{Receipt, SmsError, SmsMessage, SmsSender},
+    sms::{Receipt, SmsError, SmsMessage, SmsSender, delivery::MessageNews},
     storage::{MessageChange, Storage},
 };
 

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     ChallengeId, InvitedBy, PageSize, Position, Refusal, SessionId, SharedSetting, User, UserId,
-    clock::Clock, users::COUNT_LIMIT,
+    clock::Clock, user::listing::COUNT_LIMIT,
 };
 
 /// Storage that keeps all data in memory until it is dropped.

@@ -19,8 +19,7 @@ use crate::{
     client_ip::Client,
     error::{Problem, whole_seconds},
     error_code::ErrorCode,
-    openapi::examples,
-    openapi::{Refusals, Tag},
+    openapi::{Refusals, Tag, examples},
 };
 
 /// Error codes of each operation, in addition to those that every operation can return.

@@ -12,8 +12,7 @@ use crate::{
     },
     error::Problem,
     error_code::ErrorCode,
-    openapi::examples,
-    openapi::{Refusals, Tag},
+    openapi::{Refusals, Tag, examples},
 };
 
 /// Error codes of each operation, in addition to those that every operation can return.

@@ -23,8 +23,7 @@ use crate::{
     client_ip::Client,
     error::{FieldErrors, Problem},
     error_code::ErrorCode,
-    openapi::examples,
-    openapi::{Refusals, Tag},
+    openapi::{Refusals, Tag, examples},
 };
 
 /// Error codes of each operation, in addition to those that every operation can return.

@@ -6,7 +6,10 @@ use std::{
 };
 
 use super::{AfterUnknown, Failover, Gateway, Observer, circuit::Rest};
-use crate::{Region, delivery::is_gateway_name, sms::SmsSender};
+use crate::{
+    Region,
+    sms::{SmsSender, delivery::is_gateway_name},
+};
 
 /// Maximum of the time limit for sending, and of the initial time that a circuit stays open.
 const LONGEST_TIME: Duration = Duration::from_hours(1);

@@ -13,7 +13,7 @@ use referral_core::{
 use tempfile::NamedTempFile;
 use zeroize::Zeroizing;
 
-use crate::{settings::Settings, settings::flags};
+use crate::settings::{Settings, flags};
 
 /// Error of a key set or of the data directory.
 #[derive(Debug, thiserror::Error)]

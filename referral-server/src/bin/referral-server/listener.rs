@@ -36,10 +36,10 @@ use tokio::{
     time::{Instant, sleep, sleep_until, timeout},
 };
 
-use crate::{
-    listener::admission::{Overload, Place, Places, Sizes, Taken},
-    listener::bodies::{SentBody, poll_data, rest, sent},
-    listener::timeouts::{Handled, Patience, Times, Watched},
+use crate::listener::{
+    admission::{Overload, Place, Places, Sizes, Taken},
+    bodies::{SentBody, poll_data, rest, sent},
+    timeouts::{Handled, Patience, Times, Watched},
 };
 
 /// Maximum number of open streams of one HTTP/2 connection. Browsers open fewer streams. Each stream needs

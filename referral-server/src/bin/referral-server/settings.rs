@@ -18,8 +18,7 @@ use referral_sqlx::{PostgresOptions, SqliteOptions};
 
 use crate::{
     commands::{keys::KeysCommand, sms::SmsCommand},
-    listener::Limits,
-    listener::timeouts::Times,
+    listener::{Limits, timeouts::Times},
     log,
     settings::limits::LimitSettings,
     sms_config::SmsConfig,

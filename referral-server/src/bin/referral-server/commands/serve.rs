@@ -31,9 +31,7 @@ use crate::{
     listener::{self, Plain, Server},
     log::DroppedLines,
     open_files,
-    settings::development,
-    settings::flags,
-    settings::{PolicyName, Settings},
+    settings::{PolicyName, Settings, development, flags},
     sms_config::Messages,
     test_numbers, with_sources,
 };

@@ -8,7 +8,10 @@ use std::{collections::BTreeMap, fmt, time::Duration};
 
 use time::OffsetDateTime;
 
-use crate::{ClientAddress, PhoneNumber, Policy, client::Network, limits::LONGEST, service::ServiceCount};
+use crate::{
+    ClientAddress, PhoneNumber, Policy,
+    rate_limit::{attack::ServiceCount, client::Network, limits::LONGEST},
+};
 
 /// Kind of a counted event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -305,7 +308,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::{Limits, service::ServiceFigure};
+    use crate::{Limits, rate_limit::attack::ServiceFigure};
 
     const START: OffsetDateTime = time::macros::datetime!(2026-11-25 12:34:56 UTC);
 

@@ -6,7 +6,7 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD as BASE64};
 use subtle::ConstantTimeEq;
 use uuid::Uuid;
 
-use crate::{Position, Refusal, UserId, keys::Peppers};
+use crate::{Position, Refusal, UserId, session::keys::Peppers};
 
 /// Size in bytes of the tag of a cursor. It is large enough that a tag cannot be guessed, and small because a
 /// cursor is part of a URL.
@@ -58,7 +58,7 @@ impl Cursors {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{challenge::tests::peppers, user::tests::user};
+    use crate::{otp::challenge::tests::peppers, user::tests::user};
 
     #[test]
     fn cursors_are_decoded_and_forged_ones_are_rejected() {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::{
     ChallengeId, Client, InvitationOutcome, InviteCode, Locale, PhoneNumber, SessionId, SmsCode, TokenPair,
-    User, sms_code::CodeInput,
+    User, otp::code::CodeInput,
 };
 
 /// Request for a code.

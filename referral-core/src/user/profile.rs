@@ -7,9 +7,11 @@ use time::OffsetDateTime;
 use crate::{
     ClientAddress, Email, Invitation, InviteCode, InvitedBy, Inviter, Lineage, Name, PhoneNumber, Policy,
     Refusal, User, UserId, Via,
-    counters::{Counted, CounterKey, Counters, Counting, Ledger},
-    invitation::{self, Verdict},
-    limits::LimitName,
+    invite::invitation::{self, Verdict},
+    rate_limit::{
+        counters::{Counted, CounterKey, Counters, Counting, Ledger},
+        limits::LimitName,
+    },
 };
 
 /// Changes of a profile. `None` keeps a field, and `Some(None)` clears it.

@@ -11,8 +11,10 @@ use time::OffsetDateTime;
 use super::Referral;
 use crate::{
     ChallengeId, DeliveryReport, DeliveryStatus, Error, Event, MessageRoute,
-    delivery::{MessageKey, MessageNews, ReportEvidence},
-    sms::Receipt,
+    sms::{
+        Receipt,
+        delivery::{MessageKey, MessageNews, ReportEvidence},
+    },
     storage::MessageChange,
 };
 

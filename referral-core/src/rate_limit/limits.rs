@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use time::OffsetDateTime;
 
-use crate::{clock::CLOCK_SKEW, counters::Keep};
+use crate::{clock::CLOCK_SKEW, rate_limit::counters::Keep};
 
 /// Longest time window of a limit.
 pub(crate) const LONGEST: Duration = Duration::from_hours(31 * 24);

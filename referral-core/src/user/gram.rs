@@ -47,7 +47,7 @@ pub(crate) fn of_values(mark: u8, text: &str, start: char) -> Vec<Gram> {
 /// three characters or more, or is the start of a value.
 pub(crate) fn of_pattern(mark: u8, pattern: &str) -> Vec<Gram> {
     let chars: Vec<char> = pattern.chars().collect();
-    if chars.len() < SHORT || chars[0] == crate::users::KEY_START {
+    if chars.len() < SHORT || chars[0] == crate::user::listing::KEY_START {
         return vec![gram(mark, &chars)];
     }
     let length = if chars.len() < LONG { SHORT } else { LONG };
@@ -79,7 +79,7 @@ fn gram(mark: u8, piece: &[char]) -> Gram {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::users::KEY_START;
+    use crate::user::listing::KEY_START;
 
     #[test]
     fn grams_are_stable() {

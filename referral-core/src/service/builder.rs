@@ -7,11 +7,13 @@ use crate::{
     Invalid, Locale, Policy, SmsCode,
     clock::{Clock, SystemClock},
     hook::Hook,
-    keys::{Peppers, SigningKeys},
     random::{Random, SystemRandom},
+    session::{
+        jwt::{Tokens, refresh_audience},
+        keys::{Peppers, SigningKeys},
+    },
     sms::{SmsSender, Texts},
     storage::Storage,
-    token::{Tokens, refresh_audience},
 };
 
 /// Function that writes the message for a code, in the first of these languages for which there is a text.

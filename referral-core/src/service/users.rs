@@ -5,8 +5,9 @@ use std::sync::Arc;
 use super::{INVITED_SHOWN, Referral};
 use crate::{
     Bearer, Client, Error, Event, FilterInput, InviteeView, MAX_OFFSET, PageSize, PhoneNumber, Position,
-    ProfileChange, ProfileView, Refusal, SessionEnd, User, UserId, UserView, check_search, cursor::Cursors,
-    profile::ProfileEdit, storage::NewStaff, users::UserQuery, visibility::Viewer,
+    ProfileChange, ProfileView, Refusal, SessionEnd, User, UserId, UserView, check_search,
+    storage::NewStaff,
+    user::{cursor::Cursors, listing::UserQuery, profile::ProfileEdit, visibility::Viewer},
 };
 
 /// Request for a page of users.

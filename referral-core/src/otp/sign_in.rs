@@ -8,14 +8,17 @@ use uuid::Uuid;
 use crate::{
     Challenge, ChallengeId, Client, Invitation, InviteCode, InvitedBy, Inviter, Lineage, PhoneNumber, Policy,
     Refusal, Session, SessionId, User, UserId, Via,
-    challenge::{FailedTry, hash_code},
-    counters::{Counted, CounterKey, Counters, Counting, Ledger},
-    invitation::{self, Verdict},
-    keys::Peppers,
-    limits::LimitName,
-    service::{ServiceCount, ServiceFacts, ServiceFigure, ServiceQuery},
-    session::Grant,
-    sms_code::{CODE_LENGTHS, CodeInput},
+    invite::invitation::{self, Verdict},
+    otp::{
+        challenge::{FailedTry, hash_code},
+        code::{CODE_LENGTHS, CodeInput},
+    },
+    rate_limit::{
+        attack::{ServiceCount, ServiceFacts, ServiceFigure, ServiceQuery},
+        counters::{Counted, CounterKey, Counters, Counting, Ledger},
+        limits::LimitName,
+    },
+    session::{Grant, keys::Peppers},
     user::NewUser,
 };
 

@@ -190,7 +190,7 @@ mod tests {
     use super::*;
 
     /// Columns: input, default region or `-`, expected E.164 form or `!` if the input is rejected, note.
-    const TABLE: &str = include_str!("../tests/data/phones.tsv");
+    const TABLE: &str = include_str!("../../tests/data/phones.tsv");
 
     #[test]
     fn phones_of_the_table_are_parsed_as_expected() {

@@ -9,12 +9,14 @@ use uuid::Uuid;
 use crate::{
     ClientAddress, Invalid, PhoneNumber, Policy, Refusal, SmsCode, TestNumber,
     clock::CLOCK_SKEW,
-    counters::{Counted, CounterKey, Counters, Counting, Ledger, Subject},
     error::parse_id,
-    keys::Peppers,
-    limits::LimitName,
-    service::{ServiceCount, ServiceFacts, ServiceFigure, ServiceQuery},
-    sms_code::CodeInput,
+    otp::code::CodeInput,
+    rate_limit::{
+        attack::{ServiceCount, ServiceFacts, ServiceFigure, ServiceQuery},
+        counters::{Counted, CounterKey, Counters, Counting, Ledger, Subject},
+        limits::LimitName,
+    },
+    session::keys::Peppers,
 };
 
 /// Id of a challenge. Only the client that requested the code gets it.

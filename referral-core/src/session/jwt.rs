@@ -9,7 +9,11 @@ use sha2::{Digest as _, Sha256};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use crate::{Refusal, SessionId, UserId, clock::to_seconds, keys::SigningKeys, session::Grant};
+use crate::{
+    Refusal, SessionId, UserId,
+    clock::to_seconds,
+    session::{Grant, keys::SigningKeys},
+};
 
 /// Largest size in bytes of a token that is read. Tokens of this service have about 500 bytes.
 const MAX_TOKEN_BYTES: usize = 4_096;

@@ -125,7 +125,7 @@ fn the_resend_interval_ends_after_its_time_or_a_sign_in() {
 fn the_longest_wait_of_all_limits_is_returned() {
     let now = OffsetDateTime::UNIX_EPOCH + 100 * MINUTE;
     let request = request(now, Policy::standard());
-    let ago = |minutes, what| crate::counters::Stamp { at: now - minutes * MINUTE, what };
+    let ago = |minutes, what| crate::rate_limit::counters::Stamp { at: now - minutes * MINUTE, what };
     let codes = |minutes: &[i32]| minutes.iter().map(|ago_| ago(*ago_, Counted::Code)).collect::<Vec<_>>();
     let facts = |key, stamps| ChallengeFacts {
         counters: [(key, stamps)].into_iter().collect(),
@@ -149,7 +149,7 @@ fn wrong_codes_lengthen_the_next_code_and_lock_the_phone_out_if_hold_at_is_set()
     let failures = |number: usize, ago: time::Duration| ChallengeFacts {
         counters: [(
             CounterKey::of_phone(&phone()),
-            vec![crate::counters::Stamp { at: now - ago, what: Counted::Failure }; number],
+            vec![crate::rate_limit::counters::Stamp { at: now - ago, what: Counted::Failure }; number],
         )]
         .into_iter()
         .collect(),
@@ -187,7 +187,7 @@ fn the_code_of_a_test_number_is_fixed_and_counts_only_for_the_address() {
     assert_eq!(request.counters(), [of_address.clone(), of_phone.clone()]);
 
     // The resend interval has not passed, and the codes of the phone and the budget are used up.
-    let codes = vec![crate::counters::Stamp { at: now, what: Counted::Code }; 10];
+    let codes = vec![crate::rate_limit::counters::Stamp { at: now, what: Counted::Code }; 10];
     let messages = vec![(now, 1)];
     let facts = ChallengeFacts {
         last_sent_at: Some(now),
@@ -208,7 +208,7 @@ fn the_code_of_a_test_number_is_fixed_and_counts_only_for_the_address() {
     let full =
         ChallengeFacts { counters: [(of_address, codes)].into_iter().collect(), ..ChallengeFacts::default() };
     assert_eq!(decided(&request, &full), Err(Duration::from_hours(1)));
-    let failures = vec![crate::counters::Stamp { at: now, what: Counted::Failure }; 60];
+    let failures = vec![crate::rate_limit::counters::Stamp { at: now, what: Counted::Failure }; 60];
     let locked_out = ChallengeFacts {
         counters: [(of_phone, failures)].into_iter().collect(),
         ..ChallengeFacts::default()
@@ -245,7 +245,7 @@ fn one_address_never_gets_all_codes_of_a_phone_if_the_challenge_is_required() {
         ..Policy::strict()
     };
     let codes = |number: i32| {
-        let stamp = |ago| crate::counters::Stamp { at: now - ago * MINUTE, what: Counted::Code };
+        let stamp = |ago| crate::rate_limit::counters::Stamp { at: now - ago * MINUTE, what: Counted::Code };
         (1..=number).rev().map(stamp).collect::<Vec<_>>()
     };
     for (policy, number, is_refused) in [
@@ -272,7 +272,8 @@ fn one_address_gets_a_twentieth_of_the_budget_and_at_least_three_codes() {
         let request = request(now, Policy { messages_per_day, ..Policy::standard() });
         let of_address = CounterKey::of_address(request.address.expect("given"));
         let stamps = |number: i32| {
-            let stamp = |ago| crate::counters::Stamp { at: now - ago * 60 * MINUTE, what: Counted::Code };
+            let stamp =
+                |ago| crate::rate_limit::counters::Stamp { at: now - ago * 60 * MINUTE, what: Counted::Code };
             (2..number + 2).rev().map(stamp).collect::<Vec<_>>()
         };
         let is_refused = |number| {

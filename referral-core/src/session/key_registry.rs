@@ -9,7 +9,7 @@ use std::{fmt, time::Duration};
 
 use time::OffsetDateTime;
 
-use crate::keys::{Peppers, SigningKeys};
+use crate::session::keys::{Peppers, SigningKeys};
 
 /// Purpose of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

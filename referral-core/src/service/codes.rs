@@ -5,9 +5,8 @@ use std::sync::Arc;
 use super::{Inner, Referral, SendCode, SentCode};
 use crate::{
     Challenge, ChallengeId, Error, Event, Locale, MessageRoute, Refusal, SmsCode,
-    challenge::ChallengeRequest,
+    otp::{challenge::ChallengeRequest, code::CODE_LENGTHS},
     sms::{Receipt, SmsError, SmsMessage},
-    sms_code::CODE_LENGTHS,
 };
 
 impl Referral {

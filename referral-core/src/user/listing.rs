@@ -6,9 +6,11 @@ use unicode_normalization::UnicodeNormalization as _;
 
 use crate::{
     Email, Invalid, InviteCode, Invitee, Name, PhoneNumber, User, UserId,
-    gram::{self, Gram},
-    phone::Region,
     text::has_control,
+    user::{
+        gram::{self, Gram},
+        phone::Region,
+    },
 };
 
 /// Largest number up to which the matches of a filter are counted. The cost of counting grows with the number

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use super::*;
 use crate::{
     ClientAddress, TestNumber,
-    challenge::tests::{MINUTE, challenge, peppers},
+    otp::challenge::tests::{MINUTE, challenge, peppers},
     user::tests::user,
 };
 
@@ -144,8 +144,10 @@ fn a_wrong_code_counts_for_the_phone_the_address_and_the_service() {
 }
 
 fn with_stamps(facts: SignInFacts, key: CounterKey, number: usize, what: Counted) -> SignInFacts {
-    let stamp =
-        |number: usize| crate::counters::Stamp { at: NOW - Duration::from_micros(number as u64), what };
+    let stamp = |number: usize| crate::rate_limit::counters::Stamp {
+        at: NOW - Duration::from_micros(number as u64),
+        what,
+    };
     SignInFacts { counters: [(key, (0..number).rev().map(stamp).collect())].into_iter().collect(), ..facts }
 }
 

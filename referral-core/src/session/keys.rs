@@ -16,8 +16,8 @@ use sha2::Sha256;
 use zeroize::{Zeroize, Zeroizing};
 
 use crate::{
-    keyring::{Fingerprint, KeyPurpose},
     random::Random,
+    session::key_registry::{Fingerprint, KeyPurpose},
 };
 
 /// Smallest size in bytes of a symmetric key: the output size of its hash (RFC 7518, section 3.2).

@@ -1,0 +1,6 @@
+//! One-time codes: their challenges, their redemption and the fixed codes of test numbers.
+
+pub(crate) mod challenge;
+pub(crate) mod code;
+pub(crate) mod sign_in;
+pub(crate) mod test_number;

@@ -1,0 +1,286 @@
+//! Counts of the whole service: messages, which have a budget, and wrong codes, which reveal an attack.
+//!
+//! One guess for each of many phones passes every limit per phone and, from many addresses, every limit per
+//! address. If there are far more wrong codes than usual, the service is under attack. During an attack, new
+//! codes are longer for all phones, and shorter codes are invalid. Otherwise an attacker that first requests
+//! all codes and then guesses them would never have to guess a longer code. Users can still sign in during an
+//! attack. A user with a code from before the attack requests another one.
+//!
+//! The counts are sums of many small counts, which are read without a lock against concurrent writes. So a
+//! sum may miss the newest events, but there is no row for which every request waits.
+
+use std::{sync::Arc, time::Duration};
+
+use time::OffsetDateTime;
+
+use crate::Policy;
+
+/// Time window in which wrong codes are counted to detect an attack.
+const ATTACK_WINDOW: Duration = Duration::from_mins(10);
+
+/// Number of past days whose wrong codes, at the same time of day, give the usual number.
+const USUAL_DAYS: u32 = 7;
+
+/// Factor by which an attack exceeds the usual number of wrong codes. The usual number is the median of the
+/// days, which does not change if three of the days have attacks.
+const ATTACK_FACTOR: u64 = 3;
+
+/// Time without an attack after which the attack has ended.
+const CALM: Duration = Duration::from_hours(1);
+
+/// Interval at which a continuing attack is recorded again, so that not every request writes it.
+const NOTE_EVERY: Duration = Duration::from_mins(1);
+
+/// Time for which counts are stored.
+pub(crate) const SERVICE_MEMORY: Duration = Duration::from_hours(24 * USUAL_DAYS as u64 + 2);
+
+/// Kind of event that is counted for the whole service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ServiceFigure {
+    /// Wrong codes, per minute.
+    Failures,
+    /// Messages, per hour.
+    Messages,
+}
+
+impl ServiceFigure {
+    /// Returns the name under which the count is stored.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Failures => "failures",
+            Self::Messages => "messages",
+        }
+    }
+
+    /// Returns the length of the time range of one count.
+    fn bucket(self) -> Duration {
+        match self {
+            Self::Failures => Duration::from_mins(1),
+            Self::Messages => Duration::from_hours(1),
+        }
+    }
+
+    /// Returns the start of the time range that includes `at`.
+    fn bucket_of(self, at: OffsetDateTime) -> OffsetDateTime {
+        let length = self.bucket().as_secs().cast_signed();
+        let start = at.unix_timestamp().div_euclid(length) * length;
+        OffsetDateTime::from_unix_timestamp(start).unwrap_or(at)
+    }
+}
+
+/// Change of a count of the service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ServiceCount {
+    /// Kind of the events.
+    pub figure: ServiceFigure,
+    /// Start of the minute or the hour in which the events are counted.
+    pub since: OffsetDateTime,
+    /// Number to add. It is negative for a refund.
+    pub by: i32,
+}
+
+impl ServiceCount {
+    pub(crate) fn one(figure: ServiceFigure, at: OffsetDateTime) -> Self {
+        Self { figure, since: figure.bucket_of(at), by: 1 }
+    }
+
+    /// Returns the refund of this count.
+    pub(crate) fn taken_back(self) -> Self {
+        Self { by: -self.by, ..self }
+    }
+}
+
+/// Query for the counts on which the decision about a request depends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ServiceQuery {
+    /// Time from which to sum up wrong codes, or `None` if attacks are not detected. With it, the recorded
+    /// end of the attack is loaded too.
+    pub failures_since: Option<OffsetDateTime>,
+    /// Time from which to load the messages of each hour, or `None` if there is no budget.
+    pub messages_since: Option<OffsetDateTime>,
+}
+
+/// Counts of the service on which a decision depends.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ServiceFacts {
+    /// Number of wrong codes.
+    pub failures: u64,
+    /// Number of wrong codes in each of the time ranges that the request needs, if it needs them.
+    pub usual_failures: Option<Vec<u64>>,
+    /// Recorded time until which the service is under attack.
+    pub attack_until: Option<OffsetDateTime>,
+    /// Hours with messages, sorted, and the number of messages in each.
+    pub messages: Vec<(OffsetDateTime, u64)>,
+}
+
+impl ServiceFacts {
+    /// Returns the same counts with another message.
+    pub(crate) fn with_message(&self, at: OffsetDateTime) -> Self {
+        let mut facts = self.clone();
+        facts.messages.push((ServiceFigure::Messages.bucket_of(at), 1));
+        facts
+    }
+}
+
+/// State of the service that its counts show.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Alert {
+    /// `true` if the service is under attack.
+    pub under_attack: bool,
+    /// End of the attack, if it is to be recorded.
+    pub note_until: Option<OffsetDateTime>,
+}
+
+impl Policy {
+    /// Returns the query for the counts that the policy needs.
+    pub(crate) fn service_query(&self, now: OffsetDateTime) -> ServiceQuery {
+        let this_minute = ServiceFigure::Failures.bucket_of(now);
+        let this_hour = ServiceFigure::Messages.bucket_of(now);
+        ServiceQuery {
+            // The current minute is the last of the window.
+            failures_since: self
+                .attack_failures
+                .map(|_| this_minute + ServiceFigure::Failures.bucket() - ATTACK_WINDOW),
+            messages_since: self.budget().map(|_| this_hour - Duration::from_hours(24)),
+        }
+    }
+
+    /// Returns the time ranges whose wrong codes give the usual number, as starts and ends. Returns `None` if
+    /// there are too few wrong codes for an attack.
+    pub(crate) fn usual_times(
+        &self,
+        facts: &ServiceFacts,
+        now: OffsetDateTime,
+    ) -> Option<Vec<(OffsetDateTime, OffsetDateTime)>> {
+        let since = self.service_query(now).failures_since?;
+        let days = (1..=USUAL_DAYS).map(|days| Duration::from_hours(24) * days);
+        let times = days.map(|ago| (since - ago, since - ago + ATTACK_WINDOW));
+        (facts.failures > u64::from(self.attack_failures?)).then(|| times.collect())
+    }
+
+    /// Returns whether the service is under attack.
+    pub(crate) fn alert(&self, facts: &ServiceFacts, now: OffsetDateTime) -> Alert {
+        let Some(floor) = self.attack_failures else {
+            return Alert { under_attack: false, note_until: None };
+        };
+        let usual = median(facts.usual_failures.clone().unwrap_or_default());
+        let is_attack = facts.failures > u64::from(floor).max(ATTACK_FACTOR * usual);
+        let until = now + CALM;
+        let is_noted = facts.attack_until.is_some_and(|noted| until < noted + NOTE_EVERY);
+        Alert {
+            under_attack: is_attack || facts.attack_until.is_some_and(|noted| now < noted),
+            note_until: (is_attack && !is_noted).then_some(until),
+        }
+    }
+
+    /// Returns the time to wait until the budget allows another message.
+    pub(crate) fn wait_for_budget(&self, facts: &ServiceFacts, now: OffsetDateTime) -> Option<Duration> {
+        let budget = u64::from(self.budget()?);
+        let mut sent: u64 = facts.messages.iter().map(|(_, count)| count).sum();
+        let mut wait = None;
+        for (hour, count) in &facts.messages {
+            if sent < budget {
+                break;
+            }
+            sent -= count;
+            // At this time the last message of the hour is a day old.
+            let gone = *hour + Duration::from_hours(25) - now;
+            wait = Some(gone.try_into().unwrap_or_default());
+        }
+        wait
+    }
+}
+
+fn median(mut numbers: Vec<u64>) -> u64 {
+    numbers.sort_unstable();
+    numbers.get(numbers.len() / 2).copied().unwrap_or_default()
+}
+
+/// Request for the state of the service, for [`Storage::watch`](crate::storage::Storage::watch).
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct WatchRequest {
+    /// Current time.
+    pub now: OffsetDateTime,
+    pub(crate) policy: Arc<Policy>,
+}
+
+impl WatchRequest {
+    /// Returns the query for the counts to load.
+    #[must_use]
+    pub fn service(&self) -> ServiceQuery {
+        self.policy.service_query(self.now)
+    }
+
+    /// Returns the time ranges for which to load [`ServiceFacts::usual_failures`], if the decision depends on
+    /// them.
+    #[must_use]
+    pub fn usual_times(&self, facts: &ServiceFacts) -> Option<Vec<(OffsetDateTime, OffsetDateTime)>> {
+        self.policy.usual_times(facts, self.now)
+    }
+
+    /// Decides whether the service is under attack.
+    #[must_use]
+    pub fn decide(&self, facts: &ServiceFacts) -> Alert {
+        self.policy.alert(facts, self.now)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: OffsetDateTime = time::macros::datetime!(2026-11-25 12:34:56 UTC);
+
+    fn facts(failures: u64, usual: u64) -> ServiceFacts {
+        let usual_failures = Some(vec![usual, 0, 10_000, usual, usual, 10_000, 0]);
+        ServiceFacts { failures, usual_failures, ..ServiceFacts::default() }
+    }
+
+    #[test]
+    fn an_attack_is_more_than_fifty_failures_and_three_times_the_usual_number() {
+        let policy = Policy::standard();
+        for (failures, usual, is_attack) in
+            [(50, 0, false), (51, 0, true), (60, 20, false), (61, 20, true), (1_000, 1_000, false)]
+        {
+            let alert = policy.alert(&facts(failures, usual), NOW);
+            assert_eq!(alert.under_attack, is_attack, "{failures} with {usual} on most days");
+            assert_eq!(alert.note_until, is_attack.then(|| NOW + CALM));
+        }
+    }
+
+    #[test]
+    fn an_attack_ends_after_an_hour_without_one() {
+        let policy = Policy::standard();
+        let calm = ServiceFacts { attack_until: Some(NOW + CALM), ..facts(0, 0) };
+        assert!(policy.alert(&calm, NOW + CALM - Duration::from_micros(1)).under_attack);
+        assert!(!policy.alert(&calm, NOW + CALM).under_attack);
+        let continuing = ServiceFacts { failures: 51, ..calm };
+        assert_eq!(policy.alert(&continuing, NOW + Duration::from_secs(59)).note_until, None);
+        let later = NOW + Duration::from_mins(1);
+        assert_eq!(policy.alert(&continuing, later).note_until, Some(later + CALM));
+    }
+
+    #[test]
+    fn usual_times_are_the_same_minutes_of_past_days_and_are_needed_only_above_the_minimum() {
+        let policy = Policy::standard();
+        assert_eq!(policy.usual_times(&facts(50, 0), NOW), None);
+        let times = policy.usual_times(&facts(51, 0), NOW).expect("above the minimum");
+        assert_eq!(times.len(), 7);
+        let first = time::macros::datetime!(2026-11-24 12:25 UTC);
+        assert_eq!(times[0], (first, first + ATTACK_WINDOW));
+        assert!(times.iter().all(|(since, _)| NOW - *since < SERVICE_MEMORY));
+    }
+
+    #[test]
+    fn a_budget_allows_messages_again_when_enough_hours_are_a_day_old() {
+        let policy = Policy { messages_per_day: Some(crate::Budget::Messages(10)), ..Policy::standard() };
+        let hour = |ago| ServiceFigure::Messages.bucket_of(NOW) - Duration::from_hours(ago);
+        let wait = |messages| policy.wait_for_budget(&ServiceFacts { messages, ..facts(0, 0) }, NOW);
+        assert_eq!(wait(vec![(hour(3), 9)]), None);
+        let until = |hour: OffsetDateTime| Some((hour + Duration::from_hours(25) - NOW).unsigned_abs());
+        assert_eq!(wait(vec![(hour(3), 1), (hour(2), 9)]), until(hour(3)));
+        assert_eq!(wait(vec![(hour(3), 1), (hour(2), 10)]), until(hour(2)));
+    }
+}
