@@ -310,9 +310,9 @@ fn referral(keys: SigningKeys) -> Referral {
     let storage = Arc::new(MemoryStorage::new());
     let referral = Referral::builder(storage, Arc::new(DevelopmentSender), keys, peppers);
     let mut policy = Policy::standard();
-    policy.cool_down = Duration::ZERO;
+    policy.resend_interval = Duration::ZERO;
     policy.codes_per_phone = Limits::new([(1_000, Duration::from_secs(1))]);
-    policy.codes_per_block = Limits::off();
+    policy.codes_per_number_range = Limits::off();
     referral.policy(policy).build().expect("a valid policy and a valid key")
 }
 

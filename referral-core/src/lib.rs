@@ -33,7 +33,7 @@ pub use crate::{
         sign_in::InvitationOutcome,
         test_number::TestNumber,
     },
-    policy::{Budget, Lengthening, Policy, Regions, Visibility},
+    policy::{Budget, CodeLengthStep, Policy, Regions, Visibility},
     rate_limit::{
         client::{Client, ClientAddress},
         limits::{Limit, LimitName, Limits},

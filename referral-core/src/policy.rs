@@ -20,7 +20,7 @@ use crate::{
 /// One of ten thousand attempts guesses a four-digit code, so only limits make such a code secure. With the
 /// limits of [`standard`](Self::standard), an attacker that continuously guesses codes of one phone succeeds
 /// with a probability below 0.66 % per year. Wrong codes from an attacker do not lock the owner out: codes
-/// get longer, and none is refused, unless [`hold_at`](Self::hold_at) is set.
+/// get longer, and none is refused, unless [`lockout_threshold`](Self::lockout_threshold) is set.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Policy {
@@ -31,11 +31,11 @@ pub struct Policy {
     /// sum of the allowed guesses, each divided by 10^digits, however they are spread over codes. Neither a
     /// new code nor a sign-in resets the count (NIST SP 800-63B-4, section 3.2.2). Otherwise each sign-in of
     /// the owner would reset the count of an attacker.
-    pub lengthening: Vec<Lengthening>,
+    pub code_length_steps: Vec<CodeLengthStep>,
     /// Number of wrong codes for a phone that lock it out: it gets no codes until enough of the failures are
     /// older than [`failure_memory`](Self::failure_memory). With `None`, codes get longer instead. NIST SP
     /// 800-63B-4, section 3.2.2, allows 100 at most.
-    pub hold_at: Option<u32>,
+    pub lockout_threshold: Option<u32>,
     /// Time during which a wrong code counts against its phone. It is 31 days, so that a year has no more
     /// than twelve such periods.
     pub failure_memory: Duration,
@@ -60,7 +60,7 @@ pub struct Policy {
     /// codes are invalid during this time.
     pub attack_code_length: u8,
     /// Resend interval: the minimum time between two codes for one phone, unless the phone signs in between.
-    pub cool_down: Duration,
+    pub resend_interval: Duration,
     /// Limits on codes for one phone.
     pub codes_per_phone: Limits,
     /// Limits on codes for one phone that one address requested and that were not used to sign in. They
@@ -76,7 +76,7 @@ pub struct Policy {
     /// differ in the last three digits only. Messages to one number range after another are typical of toll
     /// fraud. One address gets at most a third of the codes, so that a single attacker cannot block a number
     /// range.
-    pub codes_per_block: Limits,
+    pub codes_per_number_range: Limits,
     /// Limits on unknown invite codes, for each phone and each address. They prevent guessing, since an
     /// invite code has only six symbols.
     pub invite_failures: Limits,
@@ -120,7 +120,7 @@ pub struct Policy {
 
 /// Step that increases the code length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Lengthening {
+pub struct CodeLengthStep {
     /// Number of wrong codes from which the step applies.
     pub failures: u32,
     /// Number of digits of codes.
@@ -192,8 +192,8 @@ impl Policy {
     pub fn standard() -> Self {
         Self {
             code_length: 4,
-            lengthening: lengthening(&[(5, 6), (30, 8)]),
-            hold_at: None,
+            code_length_steps: code_length_steps(&[(5, 6), (30, 8)]),
+            lockout_threshold: None,
             failure_memory: 31 * DAY,
             code_lifetime: 5 * MINUTE,
             tries_per_code: 3,
@@ -201,11 +201,11 @@ impl Policy {
             attempts_without_challenge: Limits::new([(200, HOUR)]),
             attack_failures: Some(50),
             attack_code_length: 6,
-            cool_down: MINUTE,
+            resend_interval: MINUTE,
             codes_per_phone: Limits::new([(3, 15 * MINUTE), (5, HOUR), (10, DAY)]),
             codes_per_phone_and_address: Limits::new([(3, DAY)]),
             codes_per_address: Limits::new([(10, HOUR), (50, DAY)]),
-            codes_per_block: Limits::new([(10, HOUR)]),
+            codes_per_number_range: Limits::new([(10, HOUR)]),
             invite_failures: Limits::new([(10, HOUR)]),
             email_changes: Limits::new([(10, HOUR)]),
             regions: Some(Regions::All),
@@ -228,8 +228,8 @@ impl Policy {
     pub fn strict() -> Self {
         Self {
             code_length: 6,
-            lengthening: lengthening(&[(30, 8)]),
-            hold_at: Some(100),
+            code_length_steps: code_length_steps(&[(30, 8)]),
+            lockout_threshold: Some(100),
             tries_per_code: 5,
             attack_failures: Some(200),
             regions: None,
@@ -244,15 +244,15 @@ impl Policy {
     #[must_use]
     pub fn development() -> Self {
         Self {
-            lengthening: Vec::new(),
+            code_length_steps: Vec::new(),
             failures_per_address: Limits::off(),
             attempts_without_challenge: Limits::off(),
             attack_failures: None,
-            cool_down: Duration::ZERO,
+            resend_interval: Duration::ZERO,
             codes_per_phone: Limits::new([(10, 15 * MINUTE)]),
             codes_per_phone_and_address: Limits::off(),
             codes_per_address: Limits::off(),
-            codes_per_block: Limits::off(),
+            codes_per_number_range: Limits::off(),
             invite_failures: Limits::off(),
             email_changes: Limits::off(),
             ..Self::standard()
@@ -287,21 +287,24 @@ impl Policy {
         if !CODE_LENGTHS.contains(&self.code_length) || !CODE_LENGTHS.contains(&self.attack_code_length) {
             return no("`code_length` and `attack_code_length` must be 4 to 10 digits.");
         }
-        if !self.lengthening.iter().all(|step| CODE_LENGTHS.contains(&step.code_length) && step.failures > 0)
+        if !self
+            .code_length_steps
+            .iter()
+            .all(|step| CODE_LENGTHS.contains(&step.code_length) && step.failures > 0)
         {
-            return no("Each step of `lengthening` must have 4 to 10 digits and 1 wrong code or more.");
+            return no("Each step of `code_length_steps` must have 4 to 10 digits and 1 wrong code or more.");
         }
-        let rises = |pair: &[Lengthening]| {
+        let rises = |pair: &[CodeLengthStep]| {
             pair[0].failures < pair[1].failures && pair[0].code_length < pair[1].code_length
         };
-        if !self.lengthening.windows(2).all(rises) || self.failures_that_matter() > MAX_COUNT {
+        if !self.code_length_steps.windows(2).all(rises) || self.failures_that_matter() > MAX_COUNT {
             return no(
-                "The steps of `lengthening` must have more digits for more wrong codes, and `lengthening` \
-                 and `hold_at` must have 1000 wrong codes or fewer.",
+                "The steps of `code_length_steps` must have more digits for more wrong codes, and `code_length_steps` \
+                 and `lockout_threshold` must have 1000 wrong codes or fewer.",
             );
         }
-        if self.hold_at == Some(0) {
-            return no("`hold_at` must be 1 wrong code or more.");
+        if self.lockout_threshold == Some(0) {
+            return no("`lockout_threshold` must be 1 wrong code or more.");
         }
         if !(DAY..=366 * DAY).contains(&self.failure_memory) {
             return no("`failure_memory` must be 1 to 366 days.");
@@ -312,8 +315,8 @@ impl Policy {
         if !(1..=10).contains(&self.tries_per_code) {
             return no("`tries_per_code` must be 1 to 10.");
         }
-        if self.cool_down > DAY {
-            return no("`cool_down` must be 1 day or less.");
+        if self.resend_interval > DAY {
+            return no("`resend_interval` must be 1 day or less.");
         }
         Ok(())
     }
@@ -325,7 +328,7 @@ impl Policy {
             ("codes_per_phone", &self.codes_per_phone),
             ("codes_per_phone_and_address", &self.codes_per_phone_and_address),
             ("codes_per_address", &self.codes_per_address),
-            ("codes_per_block", &self.codes_per_block),
+            ("codes_per_number_range", &self.codes_per_number_range),
             ("invite_failures", &self.invite_failures),
             ("email_changes", &self.email_changes),
         ];
@@ -398,8 +401,8 @@ impl Policy {
         now: OffsetDateTime,
     ) -> u8 {
         let failures = failures.iter().filter(|at| **at + self.failure_memory > now).count();
-        let reached = |step: &&Lengthening| failures >= step.failures as usize;
-        let lengthened = self.lengthening.iter().rev().find(reached).map(|step| step.code_length);
+        let reached = |step: &&CodeLengthStep| failures >= step.failures as usize;
+        let lengthened = self.code_length_steps.iter().rev().find(reached).map(|step| step.code_length);
         let in_attack = under_attack.then_some(self.attack_code_length);
         self.code_length.max(lengthened.unwrap_or_default()).max(in_attack.unwrap_or_default())
     }
@@ -411,7 +414,7 @@ impl Policy {
         failures: &[OffsetDateTime],
         now: OffsetDateTime,
     ) -> Option<Duration> {
-        let of_any = self.hold_at.map(|failures| (failures, self.failure_memory));
+        let of_any = self.lockout_threshold.map(|failures| (failures, self.failure_memory));
         let of_test = self.test_number(phone, now).map(|_| (TEST_FAILURES_PER_DAY, DAY));
         Limits::new(of_any.into_iter().chain(of_test)).wait(failures, now)
     }
@@ -446,9 +449,9 @@ impl Policy {
             (Subject::Phone, Counted::EmailChange) => self.email_changes.clone(),
             (Subject::Phone, Counted::UnknownInvite) => self.invite_failures.clone(),
             (Subject::Pair, Counted::Code) => self.pair_limits(),
-            (Subject::Block, Counted::Code) => self.codes_per_block.clone(),
-            (Subject::BlockAndAddress, Counted::Code) => {
-                self.codes_per_block.share(|count| count / BLOCK_SHARE)
+            (Subject::NumberRange, Counted::Code) => self.codes_per_number_range.clone(),
+            (Subject::NumberRangeAndAddress, Counted::Code) => {
+                self.codes_per_number_range.share(|count| count / BLOCK_SHARE)
             }
             (Subject::Address { widening }, Counted::Code) => self.codes_per_address.widened(widening),
             (Subject::Address { widening }, Counted::Failure) => self.failures_per_address.widened(widening),
@@ -498,9 +501,9 @@ impl Policy {
 
     /// Returns the number of wrong codes for a phone above which further ones make no difference.
     pub(crate) fn failures_that_matter(&self) -> u32 {
-        let last = self.lengthening.last().map(|step| step.failures);
+        let last = self.code_length_steps.last().map(|step| step.failures);
         let of_test = (!self.test_numbers.is_empty()).then_some(TEST_FAILURES_PER_DAY);
-        last.max(self.hold_at).max(of_test).unwrap_or_default()
+        last.max(self.lockout_threshold).max(of_test).unwrap_or_default()
     }
 }
 
@@ -508,8 +511,8 @@ fn no(detail: &'static str) -> Result<(), Invalid> {
     Err(Invalid::new("invalid_policy", detail))
 }
 
-fn lengthening(steps: &[(u32, u8)]) -> Vec<Lengthening> {
-    steps.iter().map(|&(failures, code_length)| Lengthening { failures, code_length }).collect()
+fn code_length_steps(steps: &[(u32, u8)]) -> Vec<CodeLengthStep> {
+    steps.iter().map(|&(failures, code_length)| CodeLengthStep { failures, code_length }).collect()
 }
 
 impl Default for Policy {

@@ -343,7 +343,7 @@ impl Referral {
         self.note_attack(alert.under_attack).await;
 
         // An expired code still counts for the resend interval.
-        let ended_before = now - self.inner.policy.cool_down;
+        let ended_before = now - self.inner.policy.resend_interval;
         let (figures_before, messages_before) = (now - SERVICE_MEMORY, now - MESSAGE_MEMORY);
         let sweep = Sweep { ended_before, figures_before, messages_before, batch: SWEEP_BATCH };
         let mut swept = 0;

@@ -232,7 +232,7 @@ async fn hook_is_called_for_security_events() {
     let expected = [
         "nothing to +79608000001: the gateway",
         "4 digits to +79608000001",
-        "nothing to +79608000001: cool_down",
+        "nothing to +79608000001: resend_interval",
         "refused: invalid_code",
         "created +79608000001",
         "signed in",

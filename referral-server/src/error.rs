@@ -391,7 +391,7 @@ mod tests {
             Refusal::InvalidCode,
             Refusal::ChallengeRequired,
             Refusal::UserInactive,
-            Refusal::TooManyRequests { retry_after: RETRY_AFTER, limit: LimitName::CoolDown },
+            Refusal::TooManyRequests { retry_after: RETRY_AFTER, limit: LimitName::ResendInterval },
             Refusal::PhoneNotAllowed,
             Refusal::UnknownInviteCode,
             Refusal::OwnInviteCode,

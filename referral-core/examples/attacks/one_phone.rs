@@ -47,7 +47,7 @@ async fn use_every_attempt(mut world: World, bound: Bound) -> Row {
 /// Guesses until codes have the greatest length, then waits until wrong codes expire: the most effective
 /// variant.
 async fn guess_in_bursts(mut world: World, bound: Bound) -> Row {
-    let enough = world.policy.lengthening.last().expect("codes get longer").failures;
+    let enough = world.policy.code_length_steps.last().expect("codes get longer").failures;
     let mut failures = 0;
     while let Some(sent) = world.ask_until(YEAR, &phone(1, 1)).await {
         failures += world.guess_all(&sent, enough - failures).await;
@@ -61,7 +61,7 @@ async fn guess_in_bursts(mut world: World, bound: Bound) -> Row {
 
 /// Guesses only the shortest codes, as often as codes keep this length.
 async fn guess_evenly(mut world: World, bound: Bound) -> Row {
-    let few = world.policy.lengthening[0].failures;
+    let few = world.policy.code_length_steps[0].failures;
     let pause = world.policy.failure_memory / few + MOMENT;
     while let Some(sent) = world.ask_until(YEAR, &phone(1, 1)).await {
         let from = world.new_address();

@@ -16,7 +16,7 @@ pub async fn second_code_for_a_phone_waits_for_the_resend_interval(storage: Arc<
     let retry_after = Duration::from_secs(45);
     assert_refused(
         bench.send_code(&phone(1)).await,
-        Refusal::TooManyRequests { retry_after, limit: LimitName::CoolDown },
+        Refusal::TooManyRequests { retry_after, limit: LimitName::ResendInterval },
     );
     bench.advance(retry_after);
     bench.sent(&phone(1)).await;
@@ -48,7 +48,7 @@ pub async fn parallel_requests_for_one_phone_send_one_code(storage: Arc<dyn Stor
     assert_eq!(sent.iter().filter(|result| result.is_ok()).count(), 1);
     let retry_after = Duration::from_mins(1);
     for refused in sent.into_iter().filter(Result::is_err) {
-        assert_refused(refused, Refusal::TooManyRequests { retry_after, limit: LimitName::CoolDown });
+        assert_refused(refused, Refusal::TooManyRequests { retry_after, limit: LimitName::ResendInterval });
     }
 }
 

@@ -191,11 +191,11 @@ impl ChallengeRequest {
             let of_phone_and_address = |address| {
                 [
                     CounterKey::of_pair(&self.phone, address),
-                    CounterKey::of_block_and_address(&self.phone, address),
+                    CounterKey::of_number_range_and_address(&self.phone, address),
                 ]
             };
             keys.extend(self.address.into_iter().flat_map(of_phone_and_address).filter(is_limited));
-            keys.extend(Some(CounterKey::of_block(&self.phone)).filter(is_limited));
+            keys.extend(Some(CounterKey::of_number_range(&self.phone)).filter(is_limited));
         }
         keys.push(CounterKey::of_phone(&self.phone));
         keys.sort_unstable();
@@ -230,10 +230,11 @@ impl ChallengeRequest {
         let alert = self.policy.alert(&facts.service, self.now);
         let failures = facts.counters.moments(&CounterKey::of_phone(&self.phone), Counted::Failure);
         let code_length = self.policy.required_length(&failures, alert.under_attack, self.now);
-        let cool_down = self.cool_down(facts, code_length).map(|wait| (wait, LimitName::CoolDown));
+        let resend_interval =
+            self.resend_interval(facts, code_length).map(|wait| (wait, LimitName::ResendInterval));
         let budget = self.policy.wait_for_budget(&facts.service, self.now);
         let budget = budget.map(|wait| (wait, LimitName::MessagesPerDay));
-        if let Some((retry_after, limit)) = cool_down.max(budget).max(self.wait(&facts.counters)) {
+        if let Some((retry_after, limit)) = resend_interval.max(budget).max(self.wait(&facts.counters)) {
             return ChallengeDecision::Refuse(Refusal::TooManyRequests { retry_after, limit });
         }
 
@@ -248,7 +249,7 @@ impl ChallengeRequest {
         ChallengeDecision::Grant {
             granted: GrantedChallenge {
                 challenge: self.challenge(code_length, &self.digits.first(code_length), sent_at),
-                resend_in: limits.max(budget).unwrap_or_default().max(self.policy.cool_down),
+                resend_in: limits.max(budget).unwrap_or_default().max(self.policy.resend_interval),
                 under_attack: alert.under_attack,
             },
             counting: ledger.finish(),
@@ -289,7 +290,7 @@ impl ChallengeRequest {
     pub(crate) fn void(&self, sent_at: OffsetDateTime) -> Counting {
         let mut ledger = Ledger::new(&Counters::default(), [], &self.policy, self.now);
         ledger.refund(CounterKey::of_phone(&self.phone), Counted::Code, sent_at);
-        ledger.refund(CounterKey::of_block(&self.phone), Counted::Code, sent_at);
+        ledger.refund(CounterKey::of_number_range(&self.phone), Counted::Code, sent_at);
         if let Some(address) = self.address {
             ledger.refund(CounterKey::of_pair(&self.phone, address), Counted::Code, sent_at);
         }
@@ -301,10 +302,10 @@ impl ChallengeRequest {
 
     /// Returns the remaining time of the resend interval. A code that is too short after an attack or wrong
     /// codes is invalid, so its owner does not need to wait for a longer one.
-    fn cool_down(&self, facts: &ChallengeFacts, code_length: u8) -> Option<Duration> {
+    fn resend_interval(&self, facts: &ChallengeFacts, code_length: u8) -> Option<Duration> {
         let last_sent_at = facts.last_sent_at?;
         // Without an interval, a request that was delayed, and so is older than the challenge, need not wait.
-        if self.policy.cool_down.is_zero()
+        if self.policy.resend_interval.is_zero()
             || facts.last_code_length.is_some_and(|length| length < code_length)
         {
             return None;
@@ -312,7 +313,7 @@ impl ChallengeRequest {
         let signed_in_since =
             facts.last_is_redeemed || facts.last_login.is_some_and(|login| login >= last_sent_at);
         let clock_was_wrong = last_sent_at > self.now + CLOCK_SKEW;
-        let wait = last_sent_at + self.policy.cool_down - self.now;
+        let wait = last_sent_at + self.policy.resend_interval - self.now;
         (!signed_in_since && !clock_was_wrong && wait.is_positive()).then(|| wait.unsigned_abs())
     }
 
@@ -343,8 +344,8 @@ impl ChallengeRequest {
     fn full(&self, counters: &Counters, key: &CounterKey) -> Option<(Duration, LimitName)> {
         let name = match key.subject() {
             Subject::Address { .. } => LimitName::CodesPerAddress,
-            Subject::Block => LimitName::CodesPerBlock,
-            Subject::BlockAndAddress => LimitName::CodesPerBlockAndAddress,
+            Subject::NumberRange => LimitName::CodesPerNumberRange,
+            Subject::NumberRangeAndAddress => LimitName::CodesPerBlockAndAddress,
             Subject::Pair => LimitName::CodesPerPhoneAndAddress,
             Subject::Phone => LimitName::CodesPerPhone,
         };

@@ -296,10 +296,10 @@ impl SignInRequest {
         });
         codes.push(challenge.sent_at);
         for sent_at in codes {
-            ledger.refund(CounterKey::of_block(&self.phone), Counted::Code, sent_at);
+            ledger.refund(CounterKey::of_number_range(&self.phone), Counted::Code, sent_at);
             let of_address = challenge.address.into_iter().flat_map(|address| {
                 let of_phone_and_address = [
-                    CounterKey::of_block_and_address(&self.phone, address),
+                    CounterKey::of_number_range_and_address(&self.phone, address),
                     CounterKey::of_pair(&self.phone, address),
                 ];
                 CounterKey::of_networks(address).chain(of_phone_and_address)

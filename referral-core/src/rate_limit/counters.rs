@@ -69,8 +69,8 @@ pub(crate) enum Subject {
         /// Factor by which the limits are higher than the limits of a single address.
         widening: u32,
     },
-    Block,
-    BlockAndAddress,
+    NumberRange,
+    NumberRangeAndAddress,
     Pair,
     Phone,
 }
@@ -110,14 +110,14 @@ impl CounterKey {
     }
 
     /// Returns the key of the number range of a phone: all numbers that differ in the last three digits only.
-    pub(crate) fn of_block(phone: &PhoneNumber) -> Self {
-        Self { text: format!("block/{}", phone.block()), subject: Subject::Block }
+    pub(crate) fn of_number_range(phone: &PhoneNumber) -> Self {
+        Self { text: format!("range/{}", phone.number_range()), subject: Subject::NumberRange }
     }
 
     /// Returns the key of the codes that one address requested for a number range, by its widest network.
-    pub(crate) fn of_block_and_address(phone: &PhoneNumber, address: ClientAddress) -> Self {
-        let text = format!("block/{}/{}", phone.block(), address.widest_network());
-        Self { text, subject: Subject::BlockAndAddress }
+    pub(crate) fn of_number_range_and_address(phone: &PhoneNumber, address: ClientAddress) -> Self {
+        let text = format!("range/{}/{}", phone.number_range(), address.widest_network());
+        Self { text, subject: Subject::NumberRangeAndAddress }
     }
 
     /// Returns the key as text.
@@ -333,16 +333,16 @@ mod tests {
         let phone = PhoneNumber::parse("+79608543017", None).expect("valid");
         let keys = [
             CounterKey::of_address(address(1)),
-            CounterKey::of_block(&phone),
-            CounterKey::of_block_and_address(&phone, address(1)),
+            CounterKey::of_number_range(&phone),
+            CounterKey::of_number_range_and_address(&phone, address(1)),
             CounterKey::of_pair(&phone, address(1)),
             CounterKey::of_phone(&phone),
         ];
         let texts: Vec<_> = keys.iter().map(CounterKey::as_str).collect();
         let expected = [
             "address/101:101:101:101::/64",
-            "block/+79608543",
-            "block/+79608543/101:101:101::/48",
+            "range/+79608543",
+            "range/+79608543/101:101:101::/48",
             "pair/+79608543017/101:101:101::/48",
             "phone/+79608543017",
         ];

@@ -94,9 +94,9 @@ impl Limits {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum LimitName {
-    /// [`Policy::cool_down`](crate::Policy::cool_down).
-    CoolDown,
-    /// [`Policy::hold_at`](crate::Policy::hold_at), or 60 wrong codes for a
+    /// [`Policy::resend_interval`](crate::Policy::resend_interval).
+    ResendInterval,
+    /// [`Policy::lockout_threshold`](crate::Policy::lockout_threshold), or 60 wrong codes for a
     /// [test number](crate::TestNumber) in a day.
     Hold,
     /// [`Policy::codes_per_phone`](crate::Policy::codes_per_phone).
@@ -105,9 +105,9 @@ pub enum LimitName {
     CodesPerPhoneAndAddress,
     /// [`Policy::codes_per_address`](crate::Policy::codes_per_address).
     CodesPerAddress,
-    /// [`Policy::codes_per_block`](crate::Policy::codes_per_block).
-    CodesPerBlock,
-    /// The third of [`Policy::codes_per_block`](crate::Policy::codes_per_block) that one address may use.
+    /// [`Policy::codes_per_number_range`](crate::Policy::codes_per_number_range).
+    CodesPerNumberRange,
+    /// The third of [`Policy::codes_per_number_range`](crate::Policy::codes_per_number_range) that one address may use.
     CodesPerBlockAndAddress,
     /// [`Policy::messages_per_day`](crate::Policy::messages_per_day).
     MessagesPerDay,
@@ -129,12 +129,12 @@ impl LimitName {
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
-            Self::CoolDown => "cool_down",
-            Self::Hold => "hold_at",
+            Self::ResendInterval => "resend_interval",
+            Self::Hold => "lockout_threshold",
             Self::CodesPerPhone => "codes_per_phone",
             Self::CodesPerPhoneAndAddress => "codes_per_phone_and_address",
             Self::CodesPerAddress => "codes_per_address",
-            Self::CodesPerBlock => "codes_per_block",
+            Self::CodesPerNumberRange => "codes_per_number_range",
             Self::CodesPerBlockAndAddress => "codes_per_block_and_address",
             Self::MessagesPerDay => "messages_per_day",
             Self::MessagesPerDayAndAddress => "messages_per_day_and_address",

@@ -133,7 +133,7 @@ impl PhoneNumber {
     }
 
     /// Returns the number range: the number without its last three digits.
-    pub(crate) fn block(&self) -> &str {
+    pub(crate) fn number_range(&self) -> &str {
         &self.0[..self.0.len() - 3]
     }
 

@@ -60,7 +60,7 @@ async fn metrics_count_requests_messages_and_rejections() {
     let page = program.metrics().await;
     for line in [
         "referral_codes_sent_total 3",
-        "referral_codes_not_sent_total{reason=\"cool_down\"} 1",
+        "referral_codes_not_sent_total{reason=\"resend_interval\"} 1",
         "referral_codes_not_sent_total{reason=\"phone_not_allowed\"} 1",
         "referral_sign_ins_total 2",
         "referral_sign_ins_refused_total{reason=\"invalid_code\"} 1",

@@ -103,7 +103,7 @@ fn a_user_is_created_by_only_one_of_two_processes() {
         let anna = enter(&referral, 0).await;
         let mut lines = [String::new(), String::new()];
         for lines in &mut lines {
-            clock.advance(referral.policy().cool_down);
+            clock.advance(referral.policy().resend_interval);
             for number in 1..=50 {
                 *lines += &line(&send_code(&referral, number).await, Some(&anna));
             }

@@ -137,8 +137,8 @@ fn the_longest_wait_of_all_limits_is_returned() {
     let full = facts(of_phone.clone(), codes(&[40, 30, 10, 9, 8]));
     assert_eq!(decided(&request, &full), mins(20));
     assert_eq!(decided(&request, &facts(of_phone, codes(&[40, 10, 9, 8]))), mins(5));
-    let of_block = CounterKey::of_block(&phone());
-    assert_eq!(decided(&request, &facts(of_block, codes(&[9; 10]))), mins(51));
+    let of_number_range = CounterKey::of_number_range(&phone());
+    assert_eq!(decided(&request, &facts(of_number_range, codes(&[9; 10]))), mins(51));
     let of_pair = CounterKey::of_pair(&phone(), request.address.expect("given"));
     assert_eq!(decided(&request, &facts(of_pair, codes(&[9; 3]))), mins(24 * 60 - 9));
 }

@@ -173,7 +173,7 @@ fn a_code_of_four_digits_is_invalid_during_an_attack() {
 #[test]
 fn a_code_is_invalid_during_the_lockout_of_its_phone() {
     let of_phone = CounterKey::of_phone(&attempt("4711").phone);
-    let policy = Policy { hold_at: Some(100), lengthening: Vec::new(), ..Policy::standard() };
+    let policy = Policy { lockout_threshold: Some(100), code_length_steps: Vec::new(), ..Policy::standard() };
     let attempt = SignInRequest { policy: Arc::new(policy), ..attempt("4711") };
     for (failures, is_accepted) in [(99, true), (100, false)] {
         let facts = with_stamps(facts(None), of_phone.clone(), failures, Counted::Failure);
@@ -279,8 +279,8 @@ fn a_redeemed_code_is_refunded_together_with_its_failures() {
     let phone = attempt("4711").phone;
     let expected = [
         (CounterKey::of_address(elsewhere), Counted::Failure),
-        (CounterKey::of_block(&phone), Counted::Code),
-        (CounterKey::of_block_and_address(&phone, here), Counted::Code),
+        (CounterKey::of_number_range(&phone), Counted::Code),
+        (CounterKey::of_number_range_and_address(&phone, here), Counted::Code),
         (CounterKey::of_pair(&phone, here), Counted::Code),
     ];
     assert_eq!(keys, expected);

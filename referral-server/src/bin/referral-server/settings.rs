@@ -231,8 +231,8 @@ pub(crate) struct SignIn {
     #[arg(long, env = "REFERRAL_TRIES_PER_CODE", global = true, value_name = "TRIES", value_parser = clap::value_parser!(u32).range(1..=10))]
     pub(crate) tries_per_code: Option<u32>,
     /// Shortest time between two codes for one phone [default: 60s; development: 0s]
-    #[arg(long, env = "REFERRAL_COOL_DOWN", global = true, value_name = "TIME", value_parser = humantime::parse_duration)]
-    pub(crate) cool_down: Option<Duration>,
+    #[arg(long, env = "REFERRAL_RESEND_INTERVAL", global = true, value_name = "TIME", value_parser = humantime::parse_duration)]
+    pub(crate) resend_interval: Option<Duration>,
     /// Require the `challenge_id` to sign in [default: false; strict: true]
     #[arg(long, env = "REFERRAL_REQUIRE_CHALLENGE", global = true, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = BoolishValueParser::new())]
     pub(crate) require_challenge: Option<bool>,
@@ -498,7 +498,7 @@ impl Settings {
         set(&mut policy.code_length, sign_in.code_length);
         set(&mut policy.code_lifetime, sign_in.code_lifetime);
         set(&mut policy.tries_per_code, sign_in.tries_per_code);
-        set(&mut policy.cool_down, sign_in.cool_down);
+        set(&mut policy.resend_interval, sign_in.resend_interval);
         set(&mut policy.require_challenge, sign_in.require_challenge);
         set(&mut policy.access_lifetime, tokens.access_lifetime);
         set(&mut policy.refresh_lifetime, tokens.refresh_lifetime);

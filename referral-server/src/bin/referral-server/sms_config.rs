@@ -66,7 +66,7 @@ impl Messages {
 
 /// Returns the largest number of digits that a code can have.
 fn longest_code(policy: &Policy) -> u8 {
-    let lengthened = policy.lengthening.last().map_or(0, |step| step.code_length);
+    let lengthened = policy.code_length_steps.last().map_or(0, |step| step.code_length);
     policy.code_length.max(policy.attack_code_length).max(lengthened)
 }
 

@@ -22,10 +22,7 @@ pub(crate) fn in_place_of_fields(text: &str) -> String {
         if index % 2 == 0 {
             return part.to_owned();
         }
-        let flag = match part {
-            "lengthening" => "--code-lengthening".to_owned(),
-            field => format!("--{}", field.replace('_', "-")),
-        };
+        let flag = format!("--{}", part.replace('_', "-"));
         if find(&command, &flag).is_some() { with_variable(&flag) } else { format!("`{part}`") }
     });
     phrase(&parts.collect::<String>())

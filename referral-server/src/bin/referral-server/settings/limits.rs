@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use clap::Args;
-use referral_core::{Budget, Lengthening, Limits, Policy, Region, Regions};
+use referral_core::{Budget, CodeLengthStep, Limits, Policy, Region, Regions};
 
 #[derive(Debug, Args)]
 #[command(
@@ -24,8 +24,8 @@ pub(crate) struct LimitSettings {
     codes_per_address: Option<Limits>,
     /// Codes for one number range (numbers that differ only in the last three digits) that did not lead to a
     /// sign-in. One address gets a third of them [default: 10/1h; development: off]
-    #[arg(long, env = "REFERRAL_CODES_PER_BLOCK", global = true, value_name = "LIMITS", value_parser = limits)]
-    codes_per_block: Option<Limits>,
+    #[arg(long, env = "REFERRAL_CODES_PER_NUMBER_RANGE", global = true, value_name = "LIMITS", value_parser = limits)]
+    codes_per_number_range: Option<Limits>,
     /// Wrong codes from one address, without those for a code that is redeemed later [default: 20/1h,60/24h;
     /// development: off]
     #[arg(long, env = "REFERRAL_FAILURES_PER_ADDRESS", global = true, value_name = "LIMITS", value_parser = limits)]
@@ -42,12 +42,12 @@ pub(crate) struct LimitSettings {
     invite_failures: Option<Limits>,
     /// Steps that increase the code length after wrong codes for a phone [default: 5:6,30:8; strict: 30:8;
     /// development: off]
-    #[arg(long, env = "REFERRAL_CODE_LENGTHENING", global = true, value_name = "FAILURES:DIGITS,…", value_parser = lengthening)]
-    code_lengthening: Option<Steps>,
+    #[arg(long, env = "REFERRAL_CODE_LENGTH_STEPS", global = true, value_name = "FAILURES:DIGITS,…", value_parser = code_length_steps)]
+    code_length_steps: Option<Steps>,
     /// Number of wrong codes after which a phone gets no more codes, or off [default: off; strict: 100]
-    #[arg(long, env = "REFERRAL_HOLD_AT", global = true, value_name = "FAILURES", value_parser = number_or_off)]
-    hold_at: Option<Number>,
-    /// Time for which a wrong code counts for --code-lengthening and --hold-at, 1 to 366 days [default: 31d]
+    #[arg(long, env = "REFERRAL_LOCKOUT_THRESHOLD", global = true, value_name = "FAILURES", value_parser = number_or_off)]
+    lockout_threshold: Option<Number>,
+    /// Time for which a wrong code counts for --code-length-steps and --lockout-threshold, 1 to 366 days [default: 31d]
     #[arg(long, env = "REFERRAL_FAILURE_MEMORY", global = true, value_name = "TIME", value_parser = humantime::parse_duration)]
     failure_memory: Option<Duration>,
     /// Number of wrong codes in ten minutes above which the whole service counts as under attack, if they are
@@ -81,7 +81,7 @@ struct Time(Option<Duration>);
 
 /// Steps that increase the code length.
 #[derive(Clone, Debug)]
-struct Steps(Vec<Lengthening>);
+struct Steps(Vec<CodeLengthStep>);
 
 impl LimitSettings {
     /// Replaces the limits of the policy with those that were given.
@@ -90,7 +90,7 @@ impl LimitSettings {
             (&mut policy.codes_per_phone, &self.codes_per_phone),
             (&mut policy.codes_per_phone_and_address, &self.codes_per_phone_and_address),
             (&mut policy.codes_per_address, &self.codes_per_address),
-            (&mut policy.codes_per_block, &self.codes_per_block),
+            (&mut policy.codes_per_number_range, &self.codes_per_number_range),
             (&mut policy.failures_per_address, &self.failures_per_address),
             (&mut policy.attempts_without_challenge, &self.attempts_without_challenge),
             (&mut policy.email_changes, &self.email_changes),
@@ -100,11 +100,11 @@ impl LimitSettings {
                 limits.clone_from(given);
             }
         }
-        if let Some(Steps(steps)) = &self.code_lengthening {
-            policy.lengthening.clone_from(steps);
+        if let Some(Steps(steps)) = &self.code_length_steps {
+            policy.code_length_steps.clone_from(steps);
         }
-        if let Some(Number(failures)) = self.hold_at {
-            policy.hold_at = failures;
+        if let Some(Number(failures)) = self.lockout_threshold {
+            policy.lockout_threshold = failures;
         }
         if let Some(Number(failures)) = self.attack_failures {
             policy.attack_failures = failures;
@@ -145,13 +145,13 @@ fn time_or_off(input: &str) -> Result<Time, String> {
     Ok(Time(Some(time)))
 }
 
-fn lengthening(input: &str) -> Result<Steps, String> {
+fn code_length_steps(input: &str) -> Result<Steps, String> {
     if is_off(input) {
         return Ok(Steps(Vec::new()));
     }
     let read = |step: &str| {
         let (failures, code_length) = step.split_once(':')?;
-        Some(Lengthening {
+        Some(CodeLengthStep {
             failures: failures.trim().parse().ok()?,
             code_length: code_length.trim().parse().ok()?,
         })
@@ -199,8 +199,8 @@ mod tests {
 
     #[test]
     fn steps_numbers_budgets_and_regions_are_parsed() {
-        assert_eq!(lengthening("5:6,30:8").expect("steps").0, Policy::standard().lengthening);
-        assert!(lengthening("5-6").is_err());
+        assert_eq!(code_length_steps("5:6,30:8").expect("steps").0, Policy::standard().code_length_steps);
+        assert!(code_length_steps("5-6").is_err());
         assert_eq!(number_or_off("off").expect("none").0, None);
         assert_eq!(number_or_off("200").expect("a number").0, Some(200));
         assert!(number_or_off("many").is_err());
