@@ -45,7 +45,7 @@ pub struct AppOptions {
     pub public_url: Option<String>,
     /// Longest time to receive a request body, and longest time of a handler. Each has this limit. Default:
     /// 10 s.
-    pub time_limit: Duration,
+    pub request_timeout: Duration,
     /// Source of the client address. Default: the address of the peer.
     pub client_addresses: ClientAddresses,
     /// Origins whose pages may read responses. Default: only the server's own origin.
@@ -68,7 +68,7 @@ impl Default for AppOptions {
     fn default() -> Self {
         Self {
             public_url: None,
-            time_limit: Duration::from_secs(10),
+            request_timeout: Duration::from_secs(10),
             client_addresses: ClientAddresses::default(),
             cors_origins: CorsOrigins::None,
             metrics: None,

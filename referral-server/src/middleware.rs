@@ -167,7 +167,7 @@ impl<E: Endpoint<Output = Response>> Inner<E> {
         // A client that gets a timeout must be able to retry. So the handler is dropped, and its transaction
         // is rolled back unless it is being committed.
         let handler = AssertUnwindSafe(self.endpoint.call(request)).catch_unwind();
-        match timeout(self.options.time_limit, handler).await {
+        match timeout(self.options.request_timeout, handler).await {
             Ok(Ok(result)) => result,
             Ok(Err(_panic)) => Err(Problem::internal("the handler panicked").into()),
             Err(_elapsed) => Err(Problem::unavailable("the handler took longer than the time limit").into()),
@@ -200,7 +200,7 @@ impl<E: Endpoint<Output = Response>> Inner<E> {
             }
             Ok(())
         };
-        let result = timeout(self.options.time_limit, reading).await;
+        let result = timeout(self.options.request_timeout, reading).await;
         match result {
             Ok(Ok(())) => Ok(read),
             Ok(Err(problem)) => {

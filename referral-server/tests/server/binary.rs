@@ -335,7 +335,7 @@ async fn a_draining_server_is_not_ready_and_serves_all_other_requests() {
 #[tokio::test]
 async fn a_second_signal_ends_a_server_that_waits_for_requests() {
     let folder = folder();
-    let mut program = Program::start(folder.path(), &["--shutdown-time", "1h", "--time-limit", "1h"]);
+    let mut program = Program::start(folder.path(), &["--shutdown-timeout", "1h", "--request-timeout", "1h"]);
     let address = program.client.address;
     let mut connection = TcpStream::connect(address).expect("connected");
     let head = "POST /api/v1/auth/send_code/ HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n";
@@ -734,7 +734,7 @@ fn invalid_settings_are_rejected_with_a_message() {
         (&["--trusted-proxies", "10.0.0.0/8"], "add --client-address-header"),
         (&["--client-address-header", "X-Real-IP"], "add --trusted-proxies"),
         (&["--max-connections", "0"], "--max-connections"),
-        (&["--idle-time", "1ms"], "100ms"),
+        (&["--idle-timeout", "1ms"], "100ms"),
         (&["--test-numbers", "+79608543017=4711@31.12.2099"], "entry 1: Give the last day"),
         (&["--test-numbers", "+79608543017=4711@2099-12-31", "--code-length", "6"], "as many digits"),
         (&["--unknown"], "--unknown"),

@@ -46,7 +46,7 @@ async fn assert_served(client: &Client) {
 #[tokio::test]
 async fn connections_without_complete_headers_are_closed_and_other_clients_are_served() {
     let folder = folder();
-    let program = Program::start(folder.path(), &["--head-time", "100ms", "--max-connections", "5"]);
+    let program = Program::start(folder.path(), &["--header-timeout", "100ms", "--max-connections", "5"]);
     let mut waiting = Vec::new();
     for start in [b"", &GET[..1], &GET[..30], b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"] {
         let mut connection = connect(&program.client).await;
@@ -64,7 +64,7 @@ async fn connections_without_complete_headers_are_closed_and_other_clients_are_s
 #[tokio::test]
 async fn an_idle_connection_is_closed() {
     let folder = folder();
-    let program = Program::start(folder.path(), &["--idle-time", "100ms"]);
+    let program = Program::start(folder.path(), &["--idle-timeout", "100ms"]);
     let mut connection = connect(&program.client).await;
     connection.write_all(GET).await.expect("written");
     let mut response = Vec::new();
@@ -75,7 +75,7 @@ async fn an_idle_connection_is_closed() {
 #[tokio::test]
 async fn a_connection_whose_client_does_not_read_is_closed() {
     let folder = folder();
-    let program = Program::start(folder.path(), &["--idle-time", "100ms", "--max-connections", "1"]);
+    let program = Program::start(folder.path(), &["--idle-timeout", "100ms", "--max-connections", "1"]);
     let mut connection = connect(&program.client).await;
     // The responses are larger than all buffers between server and client.
     let requests = b"GET /docs/ HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(20);
@@ -100,7 +100,7 @@ async fn a_new_connection_replaces_the_one_that_has_been_idle_longest() {
 #[tokio::test]
 async fn the_shutdown_does_not_wait_for_idle_clients() {
     let folder = folder();
-    let program = Program::start(folder.path(), &["--shutdown-time", "1d"]);
+    let program = Program::start(folder.path(), &["--shutdown-timeout", "1d"]);
     let silent = connect(&program.client).await;
     let mut idle = connect(&program.client).await;
     exchange(&mut idle).await;

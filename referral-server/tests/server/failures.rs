@@ -107,7 +107,7 @@ async fn a_panic_fails_only_its_request_and_reveals_nothing() {
 #[tokio::test]
 async fn a_request_that_exceeds_the_time_limit_is_aborted() {
     let mut options = AppOptions::default();
-    options.time_limit = Duration::from_millis(50);
+    options.request_timeout = Duration::from_millis(50);
     let storage = Arc::new(MemoryStorage::new());
     let service = Service::over(storage, Policy::development(), Arc::new(SilentSender), options).await;
     service.client.post(SEND, &json!({ "phone": ANNA })).await.assert_problem(503, "unavailable");

@@ -101,12 +101,15 @@ const VALUES: &[Case] = &[
     ("--client-address-header X:Y", &["--client-address-header (", "the name of one header"]),
     // Times.
     (
-        "--time-limit 5",
-        &["--time-limit (REFERRAL_TIME_LIMIT)", "\"5\"", "a number with a unit, such as 500ms"],
+        "--request-timeout 5",
+        &["--request-timeout (REFERRAL_REQUEST_TIMEOUT)", "\"5\"", "a number with a unit, such as 500ms"],
     ),
-    ("--head-time 5x", &["--head-time (REFERRAL_HEAD_TIME)", "a number with a unit"]),
-    ("--idle-time 1ms", &["--idle-time (REFERRAL_IDLE_TIME)", "give 100ms to 1d"]),
-    ("--shutdown-time=-5s", &["--shutdown-time (REFERRAL_SHUTDOWN_TIME)", "\"-5s\"", "a number with a unit"]),
+    ("--header-timeout 5x", &["--header-timeout (REFERRAL_HEADER_TIMEOUT)", "a number with a unit"]),
+    ("--idle-timeout 1ms", &["--idle-timeout (REFERRAL_IDLE_TIMEOUT)", "give 100ms to 1d"]),
+    (
+        "--shutdown-timeout=-5s",
+        &["--shutdown-timeout (REFERRAL_SHUTDOWN_TIMEOUT)", "\"-5s\"", "a number with a unit"],
+    ),
     ("--drain-delay 25h", &["--drain-delay (REFERRAL_DRAIN_DELAY)", "give 0s to 1d"]),
     ("--search-timeout 0s", &["--search-timeout (REFERRAL_SEARCH_TIMEOUT)", "give 100ms to 1d"]),
     ("--code-lifetime 1h", &["--code-lifetime (REFERRAL_CODE_LIFETIME)", "1 to 10 minutes"]),
@@ -299,7 +302,11 @@ const FILES: &[FileCase] = &[
 const VARIABLES: &[(&str, &str, &[&str])] = &[
     ("REFERRAL_LISTEN", "nowhere", &["--listen (REFERRAL_LISTEN)", "give an IP address and a port"]),
     ("REFERRAL_MAX_CONNECTIONS", "-5", &["--max-connections (REFERRAL_MAX_CONNECTIONS)", "a whole number"]),
-    ("REFERRAL_TIME_LIMIT", "5", &["--time-limit (REFERRAL_TIME_LIMIT)", "a number with a unit"]),
+    (
+        "REFERRAL_REQUEST_TIMEOUT",
+        "5",
+        &["--request-timeout (REFERRAL_REQUEST_TIMEOUT)", "a number with a unit"],
+    ),
     ("REFERRAL_REQUIRE_CHALLENGE", "maybe", &["(REFERRAL_REQUIRE_CHALLENGE)", "true or false"]),
     ("REFERRAL_LSITEN", "127.0.0.1:0", &["REFERRAL_LSITEN (did you mean REFERRAL_LISTEN?)", "--help"]),
     ("REFERRAL_KEYS", "hunter2", &["--keys (REFERRAL_KEYS)", "not a JSON Web Key Set"]),

@@ -259,7 +259,7 @@ fn an_invalid_configuration_is_rejected_before_files_are_created() {
         (format!("{gateway}\n[texts]\ndefault_locale = \"de\""), "texts.default_locale: "),
         (format!("{gateway}\n[texts]\nandroid_hash = \"short\""), "texts.android_hash: "),
         ("[gateways.\"a/b\"]\nurl = \"https://a.example\"".into(), "gateways.a/b: a name must have"),
-        (format!("time = \"10s\"\n{gateway}"), "lower `time`, or raise --time-limit"),
+        (format!("time = \"10s\"\n{gateway}"), "lower `time`, or raise --request-timeout"),
         (format!("time = \"1ms\"\n{gateway}"), "must be at least 2.5s"),
     ] {
         fs::write(folder.path().join("sms.toml"), &config).expect("written");

@@ -115,14 +115,14 @@ pub(crate) struct Network {
     #[arg(long, env = "REFERRAL_CLIENT_ADDRESS_HEADER", global = true, value_name = "NAME")]
     pub(crate) client_address_header: Option<HeaderName>,
     /// Longest time to receive a request body, and longest time to process a request. Each has this limit
-    #[arg(long, env = "REFERRAL_TIME_LIMIT", global = true, value_name = "TIME", default_value = "10s", value_parser = some_time)]
-    pub(crate) time_limit: Duration,
+    #[arg(long, env = "REFERRAL_REQUEST_TIMEOUT", global = true, value_name = "TIME", default_value = "10s", value_parser = some_time)]
+    pub(crate) request_timeout: Duration,
     /// Longest time to receive the headers of a request. The first request is measured from the connection
-    #[arg(long, env = "REFERRAL_HEAD_TIME", global = true, value_name = "TIME", default_value = "10s", value_parser = some_time)]
-    pub(crate) head_time: Duration,
+    #[arg(long, env = "REFERRAL_HEADER_TIMEOUT", global = true, value_name = "TIME", default_value = "10s", value_parser = some_time)]
+    pub(crate) header_timeout: Duration,
     /// Time after which a connection is closed if it sends no request, or reads nothing of a response
-    #[arg(long, env = "REFERRAL_IDLE_TIME", global = true, value_name = "TIME", default_value = "60s", value_parser = some_time)]
-    pub(crate) idle_time: Duration,
+    #[arg(long, env = "REFERRAL_IDLE_TIMEOUT", global = true, value_name = "TIME", default_value = "60s", value_parser = some_time)]
+    pub(crate) idle_timeout: Duration,
     /// Maximum number of open connections. A further connection replaces the longest idle connection of the
     /// client address with the most connections. A connection takes 3 KiB before its first byte, 14 KiB
     /// between requests and at most 20 KiB. One eighth of them may use HTTP/2, which takes up to 90 KiB for a
@@ -140,8 +140,8 @@ pub(crate) struct Network {
     #[arg(long, env = "REFERRAL_DRAIN_DELAY", global = true, value_name = "TIME", default_value = "0s", value_parser = delay)]
     pub(crate) drain_delay: Duration,
     /// Longest time of requests in flight after the drain delay
-    #[arg(long, env = "REFERRAL_SHUTDOWN_TIME", global = true, value_name = "TIME", default_value = "10s", value_parser = some_time)]
-    pub(crate) shutdown_time: Duration,
+    #[arg(long, env = "REFERRAL_SHUTDOWN_TIMEOUT", global = true, value_name = "TIME", default_value = "10s", value_parser = some_time)]
+    pub(crate) shutdown_timeout: Duration,
 }
 
 #[derive(Debug, Args)]
@@ -381,9 +381,9 @@ impl Network {
         Limits {
             connections: self.max_connections,
             requests: self.max_requests,
-            body: self.time_limit,
-            patience: Times { head: self.head_time, idle: self.idle_time },
-            shutdown: self.shutdown_time,
+            body: self.request_timeout,
+            patience: Times { head: self.header_timeout, idle: self.idle_timeout },
+            shutdown: self.shutdown_timeout,
         }
     }
 }

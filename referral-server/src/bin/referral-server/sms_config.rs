@@ -39,11 +39,11 @@ impl Messages {
         settings: &Settings,
         observer: impl Observer,
     ) -> Result<Self, String> {
-        let (time, limit) = (config.time, settings.network.time_limit);
+        let (time, limit) = (config.time, settings.network.request_timeout);
         if time + TIME_FOR_THE_REST > limit {
             return Err(format!(
-                "`time` is {time:?}, but must be at least {TIME_FOR_THE_REST:?} shorter than --time-limit, which is \
-                 {limit:?}; lower `time`, or raise --time-limit"
+                "`time` is {time:?}, but must be at least {TIME_FOR_THE_REST:?} shorter than --request-timeout, which is \
+                 {limit:?}; lower `time`, or raise --request-timeout"
             ));
         }
         for long in config.texts.too_long(longest_code(&settings.policy())) {

@@ -184,7 +184,7 @@ pub(crate) async fn serve(settings: &Settings, dropped_lines: DroppedLines) -> R
     options.public_url.clone_from(&network.public_url);
     options.loopback_hosts_only = development::serves_loopback_only(settings);
     options.report_readers = report_readers;
-    options.time_limit = network.time_limit;
+    options.request_timeout = network.request_timeout;
     options.client_addresses = client_addresses.clone();
     options.cors_origins = network.cors_origins.clone().unwrap_or_default();
     let app = app(referral.clone(), options);
@@ -192,7 +192,7 @@ pub(crate) async fn serve(settings: &Settings, dropped_lines: DroppedLines) -> R
         Server::new(app, network.limits(), client_addresses, Some(metrics)).draining(draining.clone());
     listener::serve(listener, server, stop).await;
     // Transactions that are still running are abandoned.
-    let _ = tokio::time::timeout(network.shutdown_time, referral.close()).await;
+    let _ = tokio::time::timeout(network.shutdown_timeout, referral.close()).await;
     Ok(())
 }
 
