@@ -73,7 +73,7 @@ pub(crate) async fn postgres(postgres: &Postgres, rounds: Rounds, folder: &Path,
         // are numbers.
         let copy = sql.replace("UPDATE referral.sessions SET id =", "INSERT INTO referral.sessions SELECT");
         let columns = "user_id, created_at, expires_at, revoked_at, ends_at, key_id, access_id, refresh_id, issued_at, \
-                       access_expires_at, refresh_expires_at, grant_used, parent, retired";
+                       access_expires_at, refresh_expires_at, tokens_used, parent, superseded";
         let copy = copy.replace(" WHERE id", &format!(", {columns} FROM referral.sessions WHERE id"));
         postgres.psql(database, &copy);
     }
@@ -255,7 +255,7 @@ impl RawLoop {
             .await?;
         sqlx::query(
             "INSERT INTO sessions (id, user_id, created_at, expires_at, ends_at, key_id, access_id, refresh_id, \
-                                   issued_at, access_expires_at, refresh_expires_at, grant_used, retired) \
+                                   issued_at, access_expires_at, refresh_expires_at, tokens_used, superseded) \
              VALUES ($1, $2, 0, 1, 1, 'k1', $1, $1, 0, 1, 1, 1, x'')",
         )
         .bind(challenge)

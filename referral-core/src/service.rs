@@ -38,7 +38,7 @@ use crate::{
     random::Random,
     rate_limit::attack::{SERVICE_MEMORY, WatchRequest},
     session::{
-        Grant, RefreshRequest,
+        IssuedTokens, RefreshRequest,
         jwt::Tokens,
         key_registry::KeyRequest,
         keys::{Peppers, SigningKeys},
@@ -91,7 +91,7 @@ struct Secrets {
 impl Secrets {
     fn sign(&self, session: &Session) -> Result<TokenPair, Error> {
         self.tokens
-            .sign(session.user, session.id, &session.grant)
+            .sign(session.user, session.id, &session.issued)
             .map_err(|error| Error::Signing(error.into()))
     }
 }
@@ -200,7 +200,7 @@ impl Referral {
         let now = self.now();
         let token = self.secrets().tokens.read(token, kind, now)?;
         let StoredSession { session, .. } = self.live_session(&token, 0).await?;
-        if token.kind == TokenKind::Refresh && token.id != session.grant.refresh_id {
+        if token.kind == TokenKind::Refresh && token.id != session.issued.refresh_id {
             return Err(Refusal::TokenNotValid.into());
         }
         Ok(token)
@@ -418,16 +418,16 @@ impl Referral {
             code: request.code,
             session: SessionId(random.time_ordered_uuid(now)),
             session_expires_at: to_seconds(now) + policy.session_lifetime,
-            grant: self.new_grant(now, secrets),
+            issued: self.new_grant(now, secrets),
             policy: Arc::clone(policy),
             peppers: Arc::clone(&secrets.peppers),
         }
     }
 
-    fn new_grant(&self, now: OffsetDateTime, secrets: &Secrets) -> Grant {
+    fn new_grant(&self, now: OffsetDateTime, secrets: &Secrets) -> IssuedTokens {
         let Inner { policy, random, .. } = &*self.inner;
         let issued_at = to_seconds(now);
-        Grant {
+        IssuedTokens {
             key_id: secrets.tokens.keys.current().id().to_owned(),
             access_id: random.uuid(),
             refresh_id: random.uuid(),
@@ -454,8 +454,8 @@ impl Referral {
             found.session.is_live(self.now()) && user.is_active && user.id == token.user
         });
         let found = found.ok_or(Refusal::TokenNotValid)?;
-        if found.session.must_note_use(token.id)
-            && let Err(error) = self.inner.storage.note_grant_used(token.session, token.id).await
+        if found.session.needs_use_recorded(token.id)
+            && let Err(error) = self.inner.storage.mark_tokens_used(token.session, token.id).await
         {
             // The request must not fail because of this: the next use of the token records it.
             tracing::warn!(session = %token.session, %error, "failed to record the use of a new token");

@@ -46,7 +46,7 @@ impl FromStr for SessionId {
 
 /// Contents of a pair of tokens, so that the same bytes can be signed again. The times are whole seconds.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Grant {
+pub struct IssuedTokens {
     /// Identifier of the signing key.
     pub key_id: String,
     /// Identifier (`jti`) of the access token.
@@ -61,8 +61,8 @@ pub struct Grant {
     pub refresh_expires_at: OffsetDateTime,
 }
 
-impl Grant {
-    /// Returns the grant with expiry times that are not after the end of the session.
+impl IssuedTokens {
+    /// Returns the issued tokens with expiry times that are not after the end of the session.
     fn ending_by(mut self, end: OffsetDateTime) -> Self {
         self.access_expires_at = self.access_expires_at.min(end);
         self.refresh_expires_at = self.refresh_expires_at.min(end);
@@ -72,7 +72,7 @@ impl Grant {
 
 /// Refresh token that was exchanged recently.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Retired {
+pub struct SupersededToken {
     /// Identifier (`jti`) of the token.
     pub refresh_id: Uuid,
     /// Time at which the token was exchanged.
@@ -93,19 +93,19 @@ pub struct Session {
     /// Time at which the session was ended early.
     pub revoked_at: Option<OffsetDateTime>,
     /// Tokens issued last.
-    pub grant: Grant,
+    pub issued: IssuedTokens,
     /// `true` if the tokens issued last have been used. If so, the refresh token they were exchanged for is no
     /// longer accepted.
-    pub grant_used: bool,
-    /// Refresh token that was exchanged for [`grant`](Self::grant) at [`Grant::issued_at`].
+    pub tokens_used: bool,
+    /// Refresh token that was exchanged for [`issued`](Self::issued) at [`IssuedTokens::issued_at`].
     pub parent: Option<Uuid>,
-    /// `true` if [`grant`](Self::grant) was returned again after the grace period.
+    /// `true` if [`issued`](Self::issued) was returned again after the grace period.
     pub repeated_late: bool,
-    /// Number of successive refreshes, before the last one, whose grant was returned again after the grace
+    /// Number of successive refreshes, before the last one, whose issued tokens were returned again after the grace
     /// period.
     pub late_repeats: u32,
     /// Older refresh tokens: those exchanged within the grace period before the last refresh.
-    pub retired: Vec<Retired>,
+    pub superseded: Vec<SupersededToken>,
     /// Address of the client when the tokens were issued last, if the host knows it.
     pub address: Option<ClientAddress>,
     /// User agent of that client, as the client reported it.
@@ -119,7 +119,7 @@ impl Session {
         user: UserId,
         now: OffsetDateTime,
         expires_at: OffsetDateTime,
-        grant: Grant,
+        issued: IssuedTokens,
         client: Client,
     ) -> Self {
         Self {
@@ -128,12 +128,12 @@ impl Session {
             created_at: now,
             expires_at,
             revoked_at: None,
-            grant: grant.ending_by(expires_at),
-            grant_used: true,
+            issued: issued.ending_by(expires_at),
+            tokens_used: true,
             parent: None,
             repeated_late: false,
             late_repeats: 0,
-            retired: Vec::new(),
+            superseded: Vec::new(),
             address: client.address,
             user_agent: client.user_agent,
         }
@@ -142,7 +142,7 @@ impl Session {
     /// Returns the time at which tokens were issued last: at the sign-in or the last refresh.
     #[must_use]
     pub fn last_used_at(&self) -> OffsetDateTime {
-        self.grant.issued_at
+        self.issued.issued_at
     }
 
     /// Returns `true` if the session has not ended, so that its tokens may be valid.
@@ -154,23 +154,23 @@ impl Session {
     /// Returns the time at which the session ends if no token of it is refreshed any more.
     #[must_use]
     pub fn ends_at(&self) -> OffsetDateTime {
-        self.revoked_at.unwrap_or(self.grant.refresh_expires_at)
+        self.revoked_at.unwrap_or(self.issued.refresh_expires_at)
     }
 
     /// Returns `true` if a use of this access token must be recorded, because it shows that the client
     /// received the response of the last refresh.
-    pub(crate) fn must_note_use(&self, access_id: Uuid) -> bool {
-        !self.grant_used && self.grant.access_id == access_id
+    pub(crate) fn needs_use_recorded(&self, access_id: Uuid) -> bool {
+        !self.tokens_used && self.issued.access_id == access_id
     }
 }
 
 /// Sessions of one user to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum EndedSessions {
+pub enum SessionSelection {
     /// One session.
     One(SessionId),
     /// All sessions except one.
-    Others(SessionId),
+    AllExcept(SessionId),
     /// All sessions.
     All,
 }
@@ -185,8 +185,8 @@ pub struct RefreshRequest {
     pub refresh_id: Uuid,
     /// Current time.
     pub now: OffsetDateTime,
-    /// Grant to issue if the token is exchanged.
-    pub(crate) successor: Grant,
+    /// IssuedTokens to issue if the token is exchanged.
+    pub(crate) successor: IssuedTokens,
     /// Grace period: time after the exchange of a token during which a repeated use of it does not end the
     /// session.
     pub(crate) grace: Duration,
@@ -196,9 +196,9 @@ pub struct RefreshRequest {
 /// Decision about a session whose refresh token was presented.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RefreshDecision {
-    /// Store this session in place of the old one, and return its grant.
+    /// Store this session in place of the old one, and return its issued tokens.
     Rotate(Session),
-    /// Return the grant of the session again. If there is a session here, store it in place of the old one.
+    /// Return the issued tokens of the session again. If there is a session here, store it in place of the old one.
     Repeat(Option<Session>),
     /// Store this session in place of the old one, and refuse with [`Refusal::RefreshReused`].
     Revoke(Session),
@@ -213,14 +213,18 @@ impl RefreshRequest {
         if !session.is_live(self.now) || !user_is_active {
             return RefreshDecision::Refuse(Refusal::TokenNotValid);
         }
-        if self.refresh_id == session.grant.refresh_id {
+        if self.refresh_id == session.issued.refresh_id {
             return RefreshDecision::Rotate(self.rotated(session));
         }
         if session.parent == Some(self.refresh_id) {
             return self.repeat(session);
         }
-        let is_recent = |retired: &Retired| is_within(self.grace, retired.at, self.now);
-        if session.retired.iter().any(|retired| retired.refresh_id == self.refresh_id && is_recent(retired)) {
+        let is_recent = |superseded: &SupersededToken| is_within(self.grace, superseded.at, self.now);
+        if session
+            .superseded
+            .iter()
+            .any(|superseded| superseded.refresh_id == self.refresh_id && is_recent(superseded))
+        {
             return RefreshDecision::Refuse(Refusal::TokenNotValid);
         }
         self.revoke(session)
@@ -228,10 +232,10 @@ impl RefreshRequest {
 
     /// Decides about the token that was exchanged last, whose successor may not have reached the client.
     fn repeat(&self, session: &Session) -> RefreshDecision {
-        if is_within(self.grace, session.grant.issued_at, self.now) {
+        if is_within(self.grace, session.issued.issued_at, self.now) {
             return RefreshDecision::Repeat(None);
         }
-        if session.grant_used || session.late_repeats + 1 >= MAX_LATE_REPEATS {
+        if session.tokens_used || session.late_repeats + 1 >= MAX_LATE_REPEATS {
             return self.revoke(session);
         }
         let repeated = Session { repeated_late: true, ..session.clone() };
@@ -244,15 +248,17 @@ impl RefreshRequest {
 
     fn rotated(&self, session: &Session) -> Session {
         let just_retired =
-            session.parent.map(|refresh_id| Retired { refresh_id, at: session.grant.issued_at });
-        let retired = session.retired.iter().copied().chain(just_retired);
+            session.parent.map(|refresh_id| SupersededToken { refresh_id, at: session.issued.issued_at });
+        let superseded = session.superseded.iter().copied().chain(just_retired);
         Session {
-            grant: self.successor.clone().ending_by(session.expires_at),
-            grant_used: false,
-            parent: Some(session.grant.refresh_id),
+            issued: self.successor.clone().ending_by(session.expires_at),
+            tokens_used: false,
+            parent: Some(session.issued.refresh_id),
             repeated_late: false,
             late_repeats: if session.repeated_late { session.late_repeats + 1 } else { 0 },
-            retired: newest(retired.filter(|retired| is_within(self.grace, retired.at, self.now)).collect()),
+            superseded: newest(
+                superseded.filter(|superseded| is_within(self.grace, superseded.at, self.now)).collect(),
+            ),
             address: self.client.address.or(session.address),
             user_agent: self.client.user_agent.clone().or_else(|| session.user_agent.clone()),
             ..session.clone()
@@ -268,10 +274,10 @@ fn is_within(grace: Duration, at: OffsetDateTime, now: OffsetDateTime) -> bool {
 
 /// Returns the newest tokens, as many as are kept. A correct client exchanges one or two tokens within the
 /// grace period, and a row must not grow without bound if a client exchanges more.
-fn newest(mut retired: Vec<Retired>) -> Vec<Retired> {
+fn newest(mut superseded: Vec<SupersededToken>) -> Vec<SupersededToken> {
     const KEPT: usize = 16;
-    retired.drain(..retired.len().saturating_sub(KEPT));
-    retired
+    superseded.drain(..superseded.len().saturating_sub(KEPT));
+    superseded
 }
 
 #[cfg(test)]
@@ -281,10 +287,10 @@ mod tests {
     const START: OffsetDateTime = OffsetDateTime::UNIX_EPOCH;
     const GRACE: Duration = Duration::from_secs(30);
 
-    /// Returns a grant whose refresh token has the number `generation`, issued `seconds` after the start.
-    fn grant(generation: u128, seconds: u64) -> Grant {
+    /// Returns issued tokens whose refresh token has the number `generation`, issued `seconds` after the start.
+    fn issued(generation: u128, seconds: u64) -> IssuedTokens {
         let issued_at = START + Duration::from_secs(seconds);
-        Grant {
+        IssuedTokens {
             key_id: "k1".into(),
             access_id: Uuid::from_u128(100 + generation),
             refresh_id: Uuid::from_u128(generation),
@@ -301,7 +307,7 @@ mod tests {
             UserId(Uuid::nil()),
             START,
             end,
-            grant(0, 0),
+            issued(0, 0),
             Client::default(),
         )
     }
@@ -313,7 +319,7 @@ mod tests {
             session: session.id,
             refresh_id: Uuid::from_u128(generation),
             now: START + Duration::from_secs(seconds),
-            successor: grant(next, seconds),
+            successor: issued(next, seconds),
             grace: GRACE,
             client: Client::default(),
         };
@@ -330,7 +336,7 @@ mod tests {
     #[test]
     fn current_token_is_exchanged_and_its_parent_returns_the_same_successor() {
         let rotated = rotate(&session(), 0, 1_000);
-        assert_eq!(rotated.grant, grant(1, 1_000));
+        assert_eq!(rotated.issued, issued(1, 1_000));
         assert_eq!(present(&rotated, 0, 1_000, 9), RefreshDecision::Repeat(None));
         let late = Session { repeated_late: true, ..rotated.clone() };
         let repeated = RefreshDecision::Repeat(Some(late.clone()));
@@ -340,7 +346,7 @@ mod tests {
 
     #[test]
     fn parent_of_a_used_successor_ends_the_session_after_the_grace_period() {
-        let used = Session { grant_used: true, ..rotate(&session(), 0, 1_000) };
+        let used = Session { tokens_used: true, ..rotate(&session(), 0, 1_000) };
         assert_eq!(present(&used, 0, 1_030, 9), RefreshDecision::Repeat(None));
         let RefreshDecision::Revoke(revoked) = present(&used, 0, 1_031, 9) else {
             panic!("not revoked");
@@ -373,8 +379,8 @@ mod tests {
                 RefreshDecision::Revoke(_) => return Some(index),
                 RefreshDecision::Refuse(refusal) => panic!("{refusal:?}"),
             }
-            held[*actor as usize] = session.grant.refresh_id.as_u128();
-            session.grant_used |= *actor == Actor::Owner;
+            held[*actor as usize] = session.issued.refresh_id.as_u128();
+            session.tokens_used |= *actor == Actor::Owner;
         }
         None
     }
@@ -441,7 +447,7 @@ mod tests {
         assert_eq!(present(&thrice, 0, 1_030, 9), RefreshDecision::Refuse(Refusal::TokenNotValid));
         assert!(matches!(present(&thrice, 0, 1_031, 9), RefreshDecision::Revoke(_)));
         assert_eq!(present(&thrice, 1, 1_040, 9), RefreshDecision::Refuse(Refusal::TokenNotValid));
-        assert!(rotate(&thrice, 3, 2_000).retired.is_empty(), "tokens are dropped after the grace period");
+        assert!(rotate(&thrice, 3, 2_000).superseded.is_empty(), "tokens are dropped after the grace period");
     }
 
     #[test]
@@ -450,7 +456,7 @@ mod tests {
         for generation in 0..100 {
             busy = rotate(&busy, generation, 1_000);
         }
-        assert_eq!(busy.retired.len(), 16);
+        assert_eq!(busy.superseded.len(), 16);
         assert_eq!(present(&busy, 98, 1_000, 999), RefreshDecision::Refuse(Refusal::TokenNotValid));
     }
 
@@ -466,7 +472,7 @@ mod tests {
             session: session().id,
             refresh_id: Uuid::from_u128(0),
             now: START,
-            successor: grant(1, 0),
+            successor: issued(1, 0),
             grace: GRACE,
             client: Client::default(),
         };
@@ -476,7 +482,7 @@ mod tests {
     #[test]
     fn tokens_expire_no_later_than_their_session() {
         let rotated = rotate(&session(), 0, 86_399);
-        assert_eq!(rotated.grant.refresh_expires_at, rotated.expires_at);
-        assert_eq!(rotated.grant.access_expires_at, rotated.expires_at);
+        assert_eq!(rotated.issued.refresh_expires_at, rotated.expires_at);
+        assert_eq!(rotated.issued.access_expires_at, rotated.expires_at);
     }
 }

@@ -38,7 +38,7 @@ pub use crate::{
     },
     readiness::StorageReadiness,
     session::{
-        EndedSessions, Grant, RefreshDecision, RefreshRequest, Retired, Session,
+        IssuedTokens, RefreshDecision, RefreshRequest, Session, SessionSelection, SupersededToken,
         key_registry::{Fingerprint, KeyMismatch, KeyPurpose, KeyRequest, KnownKey},
     },
     sms::delivery::{MessageChange, MessageDecision, MessageKey, MessageNews, StoredMessage},
@@ -162,10 +162,10 @@ pub trait Storage: Send + Sync + 'static {
     /// Returns `None` if the session does not exist. A session that has ended may be returned or not.
     async fn session(&self, id: SessionId, invited: u32) -> Result<Option<StoredSession>>;
 
-    /// Records that the grant of the session is in use, if its access token still has this ID.
-    async fn note_grant_used(&self, session: SessionId, access_id: Uuid) -> Result<()>;
+    /// Records that the issued tokens of the session are in use, if its access token still has this ID.
+    async fn mark_tokens_used(&self, session: SessionId, access_id: Uuid) -> Result<()>;
 
-    /// Exchanges a refresh token and returns the session whose grant is to be signed.
+    /// Exchanges a refresh token and returns the session whose issued tokens are to be signed.
     ///
     /// Facts: the session, and whether its user is active. If the session does not exist, the result is
     /// [`Refusal::TokenNotValid`]. Exchanges in one session exclude one another.
@@ -179,7 +179,7 @@ pub trait Storage: Send + Sync + 'static {
     async fn end_sessions(
         &self,
         user: UserId,
-        sessions: EndedSessions,
+        sessions: SessionSelection,
         now: OffsetDateTime,
     ) -> Result<Vec<SessionId>>;
 

@@ -9,7 +9,7 @@ macro_rules! read_rows {
         use referral_core::{
             Challenge, ChallengeId, ClientAddress, DeliveryStatus, Email, Invalid, InviteCode, InvitedBy,
             Invitee, KeyPurpose, Name, PhoneNumber, Region, Session, SessionId, User, UserId,
-            storage::{CounterKey, Counters, Grant, KnownKey, Result, StoredMessage},
+            storage::{CounterKey, Counters, IssuedTokens, KnownKey, Result, StoredMessage},
         };
         use sqlx::Row as _;
         use time::OffsetDateTime;
@@ -90,7 +90,7 @@ macro_rules! read_rows {
                 created_at: time(row, "created_at")?,
                 expires_at: time(row, "expires_at")?,
                 revoked_at: optional_time(row, "revoked_at")?,
-                grant: Grant {
+                issued: IssuedTokens {
                     key_id: get(row, "key_id")?,
                     access_id: get(row, "access_id")?,
                     refresh_id: get(row, "refresh_id")?,
@@ -98,11 +98,11 @@ macro_rules! read_rows {
                     access_expires_at: time(row, "access_expires_at")?,
                     refresh_expires_at: time(row, "refresh_expires_at")?,
                 },
-                grant_used: get(row, "grant_used")?,
+                tokens_used: get(row, "tokens_used")?,
                 parent: get(row, "parent")?,
                 repeated_late: get(row, "repeated_late")?,
                 late_repeats: number(row, "late_repeats")?,
-                retired: retired_from_bytes(get(row, "retired")?)?,
+                superseded: retired_from_bytes(get(row, "superseded")?)?,
                 address: address(row, "address")?,
                 user_agent: get(row, "user_agent")?,
             })
@@ -205,8 +205,8 @@ pub(crate) use invitee_columns;
 macro_rules! session_columns {
     () => {
         "s.id AS session_id, s.user_id, s.created_at, s.expires_at, s.revoked_at, s.key_id, s.access_id, \
-         s.refresh_id, s.issued_at, s.access_expires_at, s.refresh_expires_at, s.grant_used, s.parent, \
-         s.retired, s.address, s.user_agent, s.repeated_late, s.late_repeats"
+         s.refresh_id, s.issued_at, s.access_expires_at, s.refresh_expires_at, s.tokens_used, s.parent, \
+         s.superseded, s.address, s.user_agent, s.repeated_late, s.late_repeats"
     };
 }
 pub(crate) use session_columns;

@@ -2,7 +2,7 @@
 
 use referral_core::{
     ClientAddress,
-    storage::{FailedTry, Result, Retired, Stamp},
+    storage::{FailedTry, Result, Stamp, SupersededToken},
 };
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -23,14 +23,14 @@ pub(crate) fn time_from_micros(micros: i64) -> Result<OffsetDateTime> {
     OffsetDateTime::from_unix_timestamp_nanos(i128::from(micros) * 1_000).map_err(unreadable)
 }
 
-/// Encodes the retired refresh tokens of a session. They are stored as bytes because no query searches for
+/// Encodes the superseded refresh tokens of a session. They are stored as bytes because no query searches for
 /// them.
-pub(crate) fn retired_to_bytes(retired: &[Retired]) -> Vec<u8> {
-    marks_to_bytes(retired.iter().map(|token| (token.refresh_id.into_bytes(), token.at)))
+pub(crate) fn retired_to_bytes(superseded: &[SupersededToken]) -> Vec<u8> {
+    marks_to_bytes(superseded.iter().map(|token| (token.refresh_id.into_bytes(), token.at)))
 }
 
-pub(crate) fn retired_from_bytes(bytes: &[u8]) -> Result<Vec<Retired>> {
-    marks_from_bytes(bytes, |id, at| Retired { refresh_id: Uuid::from_bytes(id), at })
+pub(crate) fn retired_from_bytes(bytes: &[u8]) -> Result<Vec<SupersededToken>> {
+    marks_from_bytes(bytes, |id, at| SupersededToken { refresh_id: Uuid::from_bytes(id), at })
 }
 
 /// Encodes the failed attempts to redeem a challenge.
@@ -103,13 +103,13 @@ mod tests {
 
     #[test]
     fn retired_tokens_round_trip_and_damaged_bytes_are_an_error() {
-        let token = |number: u8| Retired {
+        let token = |number: u8| SupersededToken {
             refresh_id: Uuid::from_bytes([number; 16]),
             at: OffsetDateTime::UNIX_EPOCH + Duration::seconds(number.into()),
         };
-        for retired in [vec![], vec![token(1)], vec![token(1), token(255)]] {
-            let bytes = retired_to_bytes(&retired);
-            assert_eq!(retired_from_bytes(&bytes).expect("readable"), retired);
+        for superseded in [vec![], vec![token(1)], vec![token(1), token(255)]] {
+            let bytes = retired_to_bytes(&superseded);
+            assert_eq!(retired_from_bytes(&bytes).expect("readable"), superseded);
         }
         assert!(retired_from_bytes(&[0; 25]).is_err());
     }

@@ -22,7 +22,7 @@ pub async fn session_is_found_with_its_user(storage: Arc<dyn Storage>) {
         .expect("existing session");
     assert_eq!(found.session.user, anna.user.id);
     assert_eq!(found.session.revoked_at, None);
-    assert_eq!(found.session.grant.access_expires_at, anna.tokens.access_expires_at);
+    assert_eq!(found.session.issued.access_expires_at, anna.tokens.access_expires_at);
     assert_eq!(found.user.user.invited_count, 1);
     assert!(found.user.invited.is_empty(), "no invitees were requested");
     let found = bench
@@ -35,7 +35,7 @@ pub async fn session_is_found_with_its_user(storage: Arc<dyn Storage>) {
 
     let unknown = SessionId(uuid::Uuid::nil());
     assert_eq!(bench.storage.session(unknown, 5).await.expect("the storage responds"), None);
-    bench.storage.note_grant_used(unknown, uuid::Uuid::nil()).await.expect("nothing to record");
+    bench.storage.mark_tokens_used(unknown, uuid::Uuid::nil()).await.expect("nothing to record");
 }
 
 /// An exchange returns new tokens. Until they are used, the old token returns the same tokens again.

@@ -18,7 +18,7 @@ use crate::{
         counters::{Counted, CounterKey, Counters, Counting, Ledger},
         limits::LimitName,
     },
-    session::{Grant, keys::Peppers},
+    session::{IssuedTokens, keys::Peppers},
     user::NewUser,
 };
 
@@ -42,7 +42,7 @@ pub struct SignInRequest {
     pub(crate) code: CodeInput,
     pub(crate) session: SessionId,
     pub(crate) session_expires_at: OffsetDateTime,
-    pub(crate) grant: Grant,
+    pub(crate) issued: IssuedTokens,
     pub(crate) policy: Arc<Policy>,
     pub(crate) peppers: Arc<Peppers>,
 }
@@ -230,8 +230,8 @@ impl SignInRequest {
     /// Returns the session to create if the attempt is accepted.
     #[must_use]
     pub fn session_of(&self, user: UserId) -> Session {
-        let (expires_at, grant) = (self.session_expires_at, self.grant.clone());
-        Session::begin(self.session, user, self.now, expires_at, grant, self.client.clone())
+        let (expires_at, issued) = (self.session_expires_at, self.issued.clone());
+        Session::begin(self.session, user, self.now, expires_at, issued, self.client.clone())
     }
 
     /// Refuses a code that is wrong or no longer valid.

@@ -2,7 +2,7 @@
 
 use super::{Bearer, Referral};
 use crate::{
-    Error, Event, Refusal, Session, SessionEnd, SessionId, TokenKind, UserId, session::EndedSessions,
+    Error, Event, Refusal, Session, SessionEnd, SessionId, TokenKind, UserId, session::SessionSelection,
 };
 
 /// Largest number of sessions that [`Referral::sessions`] returns.
@@ -18,7 +18,7 @@ impl Referral {
     /// session ended with it.
     pub async fn sign_out(&self, refresh_token: &str) -> Result<bool, Error> {
         let token = self.secrets().tokens.read(refresh_token, Some(TokenKind::Refresh), self.now())?;
-        let sessions = EndedSessions::One(token.session);
+        let sessions = SessionSelection::One(token.session);
         Ok(self.end_sessions(token.user, sessions, SessionEnd::SignedOut).await? > 0)
     }
 
@@ -35,7 +35,7 @@ impl Referral {
     pub async fn end_session(&self, bearer: &Bearer, session: SessionId) -> Result<(), Error> {
         let is_own = session == bearer.session;
         let reason = if is_own { SessionEnd::SignedOut } else { SessionEnd::EndedElsewhere };
-        match self.end_sessions(bearer.user.id, EndedSessions::One(session), reason).await? {
+        match self.end_sessions(bearer.user.id, SessionSelection::One(session), reason).await? {
             0 => Err(Refusal::SessionNotFound.into()),
             _ => Ok(()),
         }
@@ -43,14 +43,14 @@ impl Referral {
 
     /// Ends all sessions of the bearer except the current one, and returns the number of ended sessions.
     pub async fn end_other_sessions(&self, bearer: &Bearer) -> Result<u64, Error> {
-        let sessions = EndedSessions::Others(bearer.session);
+        let sessions = SessionSelection::AllExcept(bearer.session);
         self.end_sessions(bearer.user.id, sessions, SessionEnd::EndedElsewhere).await
     }
 
     async fn end_sessions(
         &self,
         user: UserId,
-        sessions: EndedSessions,
+        sessions: SessionSelection,
         reason: SessionEnd,
     ) -> Result<u64, Error> {
         let ended = self.inner.storage.end_sessions(user, sessions, self.now()).await?;

@@ -12,7 +12,7 @@ use uuid::Uuid;
 use crate::{
     Refusal, SessionId, UserId,
     clock::to_seconds,
-    session::{Grant, keys::SigningKeys},
+    session::{IssuedTokens, keys::SigningKeys},
 };
 
 /// Largest size in bytes of a token that is read. Tokens of this service have about 500 bytes.
@@ -81,7 +81,7 @@ pub struct VerifiedToken {
     pub expires_at: OffsetDateTime,
 }
 
-/// Claims, in the order in which they are written, so that the same grant gives the same bytes.
+/// Claims, in the order in which they are written, so that equal issued tokens give equal bytes.
 #[derive(Serialize, Deserialize)]
 struct Claims {
     iss: String,
@@ -139,7 +139,7 @@ impl Tokens {
     /// Returns `true` if the signing key verifies its own signature.
     pub(crate) fn can_sign(&self, now: OffsetDateTime) -> bool {
         let now = to_seconds(now);
-        let grant = Grant {
+        let issued = IssuedTokens {
             key_id: self.keys.current().id().to_owned(),
             access_id: Uuid::nil(),
             refresh_id: Uuid::nil(),
@@ -147,36 +147,36 @@ impl Tokens {
             access_expires_at: now + time::Duration::MINUTE,
             refresh_expires_at: now + time::Duration::MINUTE,
         };
-        let pair = self.sign(UserId(Uuid::nil()), SessionId(Uuid::nil()), &grant);
+        let pair = self.sign(UserId(Uuid::nil()), SessionId(Uuid::nil()), &issued);
         pair.is_ok_and(|pair| self.read(&pair.access, Some(TokenKind::Access), now).is_ok())
     }
 
-    /// Signs the two tokens of a grant.
+    /// Signs the access token and the refresh token.
     pub(crate) fn sign(
         &self,
         user: UserId,
         session: SessionId,
-        grant: &Grant,
+        issued: &IssuedTokens,
     ) -> Result<TokenPair, jsonwebtoken::errors::Error> {
         let sign = |kind: TokenKind, id, expires_at: OffsetDateTime| {
             // A key that left the ring cannot sign again, so the current key replaces it.
-            let key = self.keys.find(&grant.key_id).unwrap_or_else(|| self.keys.current());
+            let key = self.keys.find(&issued.key_id).unwrap_or_else(|| self.keys.current());
             let claims = Claims {
                 iss: self.issuer.clone(),
                 aud: self.audience(kind),
                 sub: user.0,
                 sid: session.0,
                 jti: id,
-                iat: grant.issued_at.unix_timestamp(),
+                iat: issued.issued_at.unix_timestamp(),
                 exp: expires_at.unix_timestamp(),
                 token_type: kind,
             };
             jsonwebtoken::encode(&typed(&key.header, kind), &claims, &key.encoding)
         };
         Ok(TokenPair {
-            access: sign(TokenKind::Access, grant.access_id, grant.access_expires_at)?,
-            refresh: sign(TokenKind::Refresh, grant.refresh_id, grant.refresh_expires_at)?,
-            access_expires_at: grant.access_expires_at,
+            access: sign(TokenKind::Access, issued.access_id, issued.access_expires_at)?,
+            refresh: sign(TokenKind::Refresh, issued.refresh_id, issued.refresh_expires_at)?,
+            access_expires_at: issued.access_expires_at,
         })
     }
 
@@ -265,8 +265,8 @@ mod tests {
         tokens(SigningKeys::from_jwk_set(&set).expect("usable"))
     }
 
-    fn grant(tokens: &Tokens) -> Grant {
-        Grant {
+    fn issued(tokens: &Tokens) -> IssuedTokens {
+        IssuedTokens {
             key_id: tokens.keys.current().id().to_owned(),
             access_id: Uuid::from_u128(1),
             refresh_id: Uuid::from_u128(2),
@@ -278,7 +278,7 @@ mod tests {
 
     fn pair(tokens: &Tokens) -> TokenPair {
         let [user, session] = [Uuid::from_u128(3), Uuid::from_u128(4)];
-        tokens.sign(UserId(user), SessionId(session), &grant(tokens)).expect("signed")
+        tokens.sign(UserId(user), SessionId(session), &issued(tokens)).expect("signed")
     }
 
     #[test]

@@ -11,9 +11,9 @@ use uuid::Uuid;
 use self::state::State;
 use super::{
     Alert, ChallengeDecision, ChallengeFacts, ChallengeRequest, Counting, Decided, EditedProfile,
-    EndedSessions, FoundInvitees, FoundUsers, GrantedChallenge, KeyMismatch, KeyRequest, KnownKey, Lineage,
-    MessageChange, MessageNews, NewStaff, NewUser, ProfileDecision, ProfileEdit, ProfileFacts,
-    RefreshDecision, RefreshRequest, Result, Session, SignInDecision, SignInFacts, SignInRequest, Storage,
+    FoundInvitees, FoundUsers, GrantedChallenge, KeyMismatch, KeyRequest, KnownKey, Lineage, MessageChange,
+    MessageNews, NewStaff, NewUser, ProfileDecision, ProfileEdit, ProfileFacts, RefreshDecision,
+    RefreshRequest, Result, Session, SessionSelection, SignInDecision, SignInFacts, SignInRequest, Storage,
     StorageReadiness, StoredSession, StoredSignIn, Sweep, UserQuery, UserWithInvited, WatchRequest,
 };
 use crate::{
@@ -164,11 +164,11 @@ impl Storage for MemoryStorage {
         }))
     }
 
-    async fn note_grant_used(&self, session: SessionId, access_id: Uuid) -> Result<()> {
+    async fn mark_tokens_used(&self, session: SessionId, access_id: Uuid) -> Result<()> {
         if let Some(session) = self.lock().sessions.get_mut(&session)
-            && session.grant.access_id == access_id
+            && session.issued.access_id == access_id
         {
-            session.grant_used = true;
+            session.tokens_used = true;
         }
         Ok(())
     }
@@ -204,7 +204,7 @@ impl Storage for MemoryStorage {
     async fn end_sessions(
         &self,
         user: UserId,
-        sessions: EndedSessions,
+        sessions: SessionSelection,
         now: OffsetDateTime,
     ) -> Result<Vec<SessionId>> {
         Ok(self.lock().end_sessions(user, sessions, now))
@@ -301,8 +301,11 @@ impl Storage for MemoryStorage {
             Some(known) => known,
             None => state.add_user(user, None)?,
         };
-        let ended_sessions =
-            if known.is_staff { Vec::new() } else { state.end_sessions(known.id, EndedSessions::All, now) };
+        let ended_sessions = if known.is_staff {
+            Vec::new()
+        } else {
+            state.end_sessions(known.id, SessionSelection::All, now)
+        };
         let user = User { is_staff: true, ..known };
         state.put_user(&user);
         Ok(NewStaff { user, ended_sessions })

@@ -158,15 +158,15 @@ CREATE TABLE referral.sessions (
     issued_at timestamptz NOT NULL,
     access_expires_at timestamptz NOT NULL,
     refresh_expires_at timestamptz NOT NULL,
-    grant_used boolean NOT NULL,
+    tokens_used boolean NOT NULL,
     parent uuid,
     -- Whether the newest tokens were returned again after the grace period, and the number of consecutive
     -- earlier refreshes to which this applied.
     repeated_late boolean NOT NULL DEFAULT FALSE,
     late_repeats bigint NOT NULL DEFAULT 0 CHECK (late_repeats >= 0),
     -- Sequence of the id (16 bytes) and the time (8 bytes, big-endian microseconds since 1970) of each
-    -- retired refresh token.
-    retired bytea NOT NULL CHECK (octet_length(retired) % 24 = 0)
+    -- superseded refresh token.
+    superseded bytea NOT NULL CHECK (octet_length(superseded) % 24 = 0)
 ) WITH (fillfactor = 85);
 
 CREATE INDEX sessions_of_user ON referral.sessions (user_id);

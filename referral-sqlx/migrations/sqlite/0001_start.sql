@@ -174,14 +174,14 @@ CREATE TABLE sessions (
     issued_at INTEGER NOT NULL,
     access_expires_at INTEGER NOT NULL,
     refresh_expires_at INTEGER NOT NULL,
-    grant_used INTEGER NOT NULL CHECK (grant_used IN (0, 1)),
+    tokens_used INTEGER NOT NULL CHECK (tokens_used IN (0, 1)),
     parent BLOB CHECK (octet_length(parent) = 16),
     -- Whether the newest tokens were returned again after the grace period, and the number of consecutive
     -- earlier refreshes to which this applied.
     repeated_late INTEGER NOT NULL DEFAULT 0 CHECK (repeated_late IN (0, 1)),
     late_repeats INTEGER NOT NULL DEFAULT 0 CHECK (late_repeats >= 0),
-    -- Sequence of the id (16 bytes) and the time (8 bytes, big-endian) of each retired refresh token.
-    retired BLOB NOT NULL CHECK (octet_length(retired) % 24 = 0)
+    -- Sequence of the id (16 bytes) and the time (8 bytes, big-endian) of each superseded refresh token.
+    superseded BLOB NOT NULL CHECK (octet_length(superseded) % 24 = 0)
 ) STRICT, WITHOUT ROWID;
 
 CREATE INDEX sessions_of_user ON sessions (user_id);

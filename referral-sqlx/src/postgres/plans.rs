@@ -40,7 +40,7 @@ impl Bench {
                     now(), 'sign_up' FROM generate_series(2, 20000) n",
             "INSERT INTO referral.sessions (id, user_id, created_at, expires_at, ends_at, key_id, access_id, \
                                             refresh_id, issued_at, access_expires_at, refresh_expires_at, \
-                                            grant_used, retired) \
+                                            tokens_used, superseded) \
              SELECT id, id, now(), now(), now() + random() * interval '1 day', 'k1', id, id, now(), now(), now(), \
                     TRUE, '' FROM referral.users",
             "INSERT INTO referral.challenges (id, phone, number, code_length, code_hash, pepper_id, sent_at, \
@@ -157,7 +157,7 @@ async fn frequent_statements_do_not_scan_tables() {
         statements::LINEAGE_HAS,
         statements::REFRESH_FACTS,
         statements::CHANGE_SESSION,
-        statements::NOTE_GRANT_USED,
+        statements::MARK_TOKENS_USED,
         statements::COUNT,
         statements::LOCK_COUNTERS,
         statements::SERVICE_FACTS,

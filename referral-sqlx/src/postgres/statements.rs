@@ -320,7 +320,7 @@ pub(super) const CHANGE_CHALLENGE: &str = concat!(
 macro_rules! session_to_write {
     () => {
         "(id, user_id, created_at, expires_at, revoked_at, ends_at, key_id, access_id, refresh_id, \
-          issued_at, access_expires_at, refresh_expires_at, grant_used, parent, retired, address, \
+          issued_at, access_expires_at, refresh_expires_at, tokens_used, parent, superseded, address, \
           user_agent, repeated_late, late_repeats)"
     };
 }
@@ -501,8 +501,8 @@ pub(super) const KEEP_NEWEST_SESSIONS: &str = "\
     DELETE FROM referral.sessions WHERE user_id = $1 AND id <= ( \
         SELECT id FROM referral.sessions WHERE user_id = $1 ORDER BY id DESC OFFSET $2 LIMIT 1)";
 
-pub(super) const NOTE_GRANT_USED: &str =
-    "UPDATE referral.sessions SET grant_used = TRUE WHERE id = $1 AND access_id = $2 AND NOT grant_used";
+pub(super) const MARK_TOKENS_USED: &str =
+    "UPDATE referral.sessions SET tokens_used = TRUE WHERE id = $1 AND access_id = $2 AND NOT tokens_used";
 
 /// Deletes a batch of the rows of a table whose time is before `$1`. Skips rows that other transactions have
 /// locked. The batch is an array so that it is selected once. A subquery could be evaluated again for each

@@ -14,10 +14,10 @@ use referral_core::{
     PageSize, Refusal, Session, SessionId, SharedSetting, User, UserId, UserWithInvited,
     storage::{
         Alert, ChallengeDecision, ChallengeRequest, Counters, Counting, Decided, EditedProfile,
-        EndedSessions, FoundInvitees, FoundUsers, GrantedChallenge, KeyRequest, KnownKey, MessageChange,
-        MessageNews, NewStaff, NewUser, ProfileDecision, ProfileEdit, RefreshDecision, RefreshRequest,
-        Result, SignInDecision, SignInFacts, SignInRequest, Storage, StorageError, StorageReadiness,
-        StoredSession, StoredSignIn, Sweep, UserQuery, WatchRequest,
+        FoundInvitees, FoundUsers, GrantedChallenge, KeyRequest, KnownKey, MessageChange, MessageNews,
+        NewStaff, NewUser, ProfileDecision, ProfileEdit, RefreshDecision, RefreshRequest, Result,
+        SessionSelection, SignInDecision, SignInFacts, SignInRequest, Storage, StorageError,
+        StorageReadiness, StoredSession, StoredSignIn, Sweep, UserQuery, WatchRequest,
     },
 };
 use time::OffsetDateTime;
@@ -85,12 +85,12 @@ impl Storage for PostgresStore {
         on_lease!(self.lease, lease => load::session(&mut lease, id, invited))
     }
 
-    async fn note_grant_used(&self, session: SessionId, access_id: Uuid) -> Result<()> {
+    async fn mark_tokens_used(&self, session: SessionId, access_id: Uuid) -> Result<()> {
         // No retry and only a short wait: the read does not depend on this record, and the next read writes
         // it.
         let noting = async {
             let mut lease = self.lease_to_write().await?;
-            write::grant_used(&mut lease, session, access_id).await?;
+            write::tokens_used(&mut lease, session, access_id).await?;
             lease.finish().await
         };
         let noted = tokio::time::timeout(NOTE_TIMEOUT, noting).await;
@@ -108,7 +108,7 @@ impl Storage for PostgresStore {
     async fn end_sessions(
         &self,
         user: UserId,
-        sessions: EndedSessions,
+        sessions: SessionSelection,
         now: OffsetDateTime,
     ) -> Result<Vec<SessionId>> {
         on_lease!(self.lease_to_write, lease => write::end_sessions(&mut lease, user, sessions, now))
@@ -400,7 +400,7 @@ impl PostgresStore {
         let change = lease.query(statements::MAKE_STAFF).bind(new.phone.as_str());
         let mut ended_sessions = Vec::new();
         let user = if let Some(promoted) = load::changed_user(&mut lease, change).await? {
-            ended_sessions = write::end_sessions(&mut lease, promoted.id, EndedSessions::All, now).await?;
+            ended_sessions = write::end_sessions(&mut lease, promoted.id, SessionSelection::All, now).await?;
             promoted
         } else if let Some(known) = load::user_with_phone(&mut lease, &new.phone).await? {
             known

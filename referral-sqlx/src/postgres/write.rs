@@ -4,8 +4,8 @@ use referral_core::{
     Challenge, ChallengeId, Email, Invitation, Name, PhoneNumber, Session, SessionId, SharedSetting, User,
     UserId,
     storage::{
-        Counter, CounterKey, Counters, Counting, EndedSessions, Gram, KnownKey, MessageKey, MessageNews,
-        Result, SearchKeys, StoredMessage, Sweep,
+        Counter, CounterKey, Counters, Counting, Gram, KnownKey, MessageKey, MessageNews, Result, SearchKeys,
+        SessionSelection, StoredMessage, Sweep,
     },
 };
 use sqlx::{Postgres, postgres::PgArguments, query::Query};
@@ -199,12 +199,12 @@ pub(super) async fn invitation(lease: &mut Lease, invitation: &Invitation, user:
 
 /// Replaces the session `from` with `to`, which has the same id.
 pub(super) async fn session(lease: &mut Lease, from: &Session, to: &Session) -> Result<()> {
-    let update = bind_session(lease.query(statements::CHANGE_SESSION).bind(from.grant.refresh_id), to);
+    let update = bind_session(lease.query(statements::CHANGE_SESSION).bind(from.issued.refresh_id), to);
     one_row(lease, update).await
 }
 
-pub(super) async fn grant_used(lease: &mut Lease, session: SessionId, access_id: Uuid) -> Result<()> {
-    let update = lease.query(statements::NOTE_GRANT_USED).bind(session.0).bind(access_id);
+pub(super) async fn tokens_used(lease: &mut Lease, session: SessionId, access_id: Uuid) -> Result<()> {
+    let update = lease.query(statements::MARK_TOKENS_USED).bind(session.0).bind(access_id);
     lease.execute(update).await.map_err(failure)?;
     Ok(())
 }
@@ -213,14 +213,14 @@ pub(super) async fn grant_used(lease: &mut Lease, session: SessionId, access_id:
 pub(super) async fn end_sessions(
     lease: &mut Lease,
     user: UserId,
-    sessions: EndedSessions,
+    sessions: SessionSelection,
     now: OffsetDateTime,
 ) -> Result<Vec<SessionId>> {
     let (statement, id) = match sessions {
-        EndedSessions::One(id) => (statements::END_SESSION, id),
-        EndedSessions::Others(kept) => (statements::END_OTHER_SESSIONS, kept),
+        SessionSelection::One(id) => (statements::END_SESSION, id),
+        SessionSelection::AllExcept(kept) => (statements::END_OTHER_SESSIONS, kept),
         // No session has this id.
-        EndedSessions::All => (statements::END_OTHER_SESSIONS, SessionId(Uuid::nil())),
+        SessionSelection::All => (statements::END_OTHER_SESSIONS, SessionId(Uuid::nil())),
     };
     let end = lease.query(statement).bind(user.0).bind(now).bind(id.0);
     let rows = lease.fetch_all(end).await.map_err(not_written)?;
@@ -343,15 +343,15 @@ fn bind_session<'q>(statement: Statement<'q>, session: &'q Session) -> Statement
         .bind(session.expires_at)
         .bind(session.revoked_at)
         .bind(session.ends_at())
-        .bind(&*session.grant.key_id)
-        .bind(session.grant.access_id)
-        .bind(session.grant.refresh_id)
-        .bind(session.grant.issued_at)
-        .bind(session.grant.access_expires_at)
-        .bind(session.grant.refresh_expires_at)
-        .bind(session.grant_used)
+        .bind(&*session.issued.key_id)
+        .bind(session.issued.access_id)
+        .bind(session.issued.refresh_id)
+        .bind(session.issued.issued_at)
+        .bind(session.issued.access_expires_at)
+        .bind(session.issued.refresh_expires_at)
+        .bind(session.tokens_used)
         .bind(session.parent)
-        .bind(retired_to_bytes(&session.retired))
+        .bind(retired_to_bytes(&session.superseded))
         .bind(session.address.map(|address| address.to_string()))
         .bind(session.user_agent.as_deref())
         .bind(session.repeated_late)

@@ -61,7 +61,7 @@ async fn fixed_statements_use_their_indexes() {
         (statements::USER_WITH_INVITED, &["invitations_of_inviter (inviter=?)", BY_ID, inviter]),
         (statements::INVITEES, &["invitations_of_inviter (inviter=? AND invitee<?)", BY_ID]),
         (statements::CHANGE_USER, &[BY_ID]),
-        (statements::NOTE_GRANT_USED, &["PRIMARY KEY (id=?)"]),
+        (statements::MARK_TOKENS_USED, &["PRIMARY KEY (id=?)"]),
         (statements::COUNTERS, &["SEARCH counters USING PRIMARY KEY (key=?)"]),
         (statements::TAKE_BACK, &["SEARCH counters USING PRIMARY KEY (key=?)"]),
         (statements::NOTE_GATEWAY, &["SEARCH challenges USING PRIMARY KEY (id=?)"]),

@@ -12,10 +12,10 @@ use referral_core::{
     UserId, UserWithInvited,
     storage::{
         Alert, ChallengeDecision, ChallengeRequest, Counters, Counting, Decided, EditedProfile,
-        EndedSessions, FoundInvitees, FoundUsers, GrantedChallenge, KeyRequest, KnownKey, MessageChange,
-        MessageNews, NewStaff, NewUser, ProfileDecision, ProfileEdit, RefreshDecision, RefreshRequest,
-        Result, SignInDecision, SignInRequest, Storage, StorageError, StorageReadiness, StoredSession,
-        StoredSignIn, Sweep, UserQuery, WatchRequest,
+        FoundInvitees, FoundUsers, GrantedChallenge, KeyRequest, KnownKey, MessageChange, MessageNews,
+        NewStaff, NewUser, ProfileDecision, ProfileEdit, RefreshDecision, RefreshRequest, Result,
+        SessionSelection, SignInDecision, SignInRequest, Storage, StorageError, StorageReadiness,
+        StoredSession, StoredSignIn, Sweep, UserQuery, WatchRequest,
     },
 };
 use sqlx::SqliteConnection;
@@ -73,10 +73,10 @@ impl Storage for SqliteStore {
         load::session(&mut *self.reader().await?, id, invited).await
     }
 
-    async fn note_grant_used(&self, session: SessionId, access_id: Uuid) -> Result<()> {
+    async fn mark_tokens_used(&self, session: SessionId, access_id: Uuid) -> Result<()> {
         // Only a short wait: the read does not depend on this record, and the next read writes it.
         let note =
-            self.writer.write(move |connection| write::grant_used(connection, session, access_id).boxed());
+            self.writer.write(move |connection| write::tokens_used(connection, session, access_id).boxed());
         in_time(NOTE_PATIENCE, note).await
     }
 
@@ -92,7 +92,7 @@ impl Storage for SqliteStore {
     async fn end_sessions(
         &self,
         user: UserId,
-        sessions: EndedSessions,
+        sessions: SessionSelection,
         now: OffsetDateTime,
     ) -> Result<Vec<SessionId>> {
         self.writer
@@ -332,7 +332,7 @@ async fn make_staff(
     let ended_sessions = if known.is_staff {
         Vec::new()
     } else {
-        write::end_sessions(connection, known.id, EndedSessions::All, now).await?
+        write::end_sessions(connection, known.id, SessionSelection::All, now).await?
     };
     let user = User { is_staff: true, ..known };
     write::user(connection, &user).await?;

@@ -6,8 +6,8 @@ use referral_core::{
     Challenge, ChallengeId, Email, Invitation, InvitedBy, Name, Session, SessionId, SharedSetting, User,
     UserId,
     storage::{
-        Counter, Counters, Counting, EndedSessions, KnownKey, MessageKey, NewUser, Result, SearchKeys, Stamp,
-        StorageError, StoredMessage, Sweep,
+        Counter, Counters, Counting, KnownKey, MessageKey, NewUser, Result, SearchKeys, SessionSelection,
+        Stamp, StorageError, StoredMessage, Sweep,
     },
 };
 use sqlx::{Sqlite, SqliteConnection, query::Query, sqlite::SqliteArguments};
@@ -202,12 +202,12 @@ pub(super) async fn session(connection: &mut SqliteConnection, session: &Session
     one_row(connection, bind_session(statements::CHANGE_SESSION, session)).await
 }
 
-pub(super) async fn grant_used(
+pub(super) async fn tokens_used(
     connection: &mut SqliteConnection,
     session: SessionId,
     access_id: Uuid,
 ) -> Result<()> {
-    let update = sqlx::query(statements::NOTE_GRANT_USED).bind(session.0).bind(access_id);
+    let update = sqlx::query(statements::MARK_TOKENS_USED).bind(session.0).bind(access_id);
     update.execute(connection).await.map_err(failure)?;
     Ok(())
 }
@@ -237,14 +237,14 @@ pub(super) async fn shared_settings(
 pub(super) async fn end_sessions(
     connection: &mut SqliteConnection,
     user: UserId,
-    sessions: EndedSessions,
+    sessions: SessionSelection,
     now: OffsetDateTime,
 ) -> Result<Vec<SessionId>> {
     let (statement, id) = match sessions {
-        EndedSessions::One(id) => (statements::END_SESSION, id),
-        EndedSessions::Others(kept) => (statements::END_OTHER_SESSIONS, kept),
+        SessionSelection::One(id) => (statements::END_SESSION, id),
+        SessionSelection::AllExcept(kept) => (statements::END_OTHER_SESSIONS, kept),
         // No session has this id.
-        EndedSessions::All => (statements::END_OTHER_SESSIONS, SessionId(Uuid::nil())),
+        SessionSelection::All => (statements::END_OTHER_SESSIONS, SessionId(Uuid::nil())),
     };
     let end = sqlx::query_scalar(statement).bind(user.0).bind(time_to_micros(now)).bind(id.0);
     let mut ended: Vec<Uuid> = end.fetch_all(connection).await.map_err(failure)?;
@@ -289,15 +289,15 @@ fn bind_session<'q>(statement: &'static str, session: &'q Session) -> Query<'q, 
         .bind(time_to_micros(session.expires_at))
         .bind(session.revoked_at.map(time_to_micros))
         .bind(time_to_micros(session.ends_at()))
-        .bind(&*session.grant.key_id)
-        .bind(session.grant.access_id)
-        .bind(session.grant.refresh_id)
-        .bind(time_to_micros(session.grant.issued_at))
-        .bind(time_to_micros(session.grant.access_expires_at))
-        .bind(time_to_micros(session.grant.refresh_expires_at))
-        .bind(session.grant_used)
+        .bind(&*session.issued.key_id)
+        .bind(session.issued.access_id)
+        .bind(session.issued.refresh_id)
+        .bind(time_to_micros(session.issued.issued_at))
+        .bind(time_to_micros(session.issued.access_expires_at))
+        .bind(time_to_micros(session.issued.refresh_expires_at))
+        .bind(session.tokens_used)
         .bind(session.parent)
-        .bind(retired_to_bytes(&session.retired))
+        .bind(retired_to_bytes(&session.superseded))
         .bind(session.address.map(|address| address.to_string()))
         .bind(session.user_agent.as_deref())
         .bind(session.repeated_late)

@@ -10,10 +10,10 @@ use referral_core::{
     ChallengeId, KeyMismatch, PageSize, Refusal, Session, SessionId, SharedSetting, User, UserId,
     UserWithInvited,
     storage::{
-        Alert, ChallengeRequest, Counting, Decided, EditedProfile, EndedSessions, FoundInvitees, FoundUsers,
+        Alert, ChallengeRequest, Counting, Decided, EditedProfile, FoundInvitees, FoundUsers,
         GrantedChallenge, KeyRequest, KnownKey, MessageChange, MessageNews, NewStaff, NewUser, ProfileEdit,
-        RefreshRequest, Result, SignInRequest, Storage, StorageReadiness, StoredSession, StoredSignIn, Sweep,
-        UserQuery, WatchRequest,
+        RefreshRequest, Result, SessionSelection, SignInRequest, Storage, StorageReadiness, StoredSession,
+        StoredSignIn, Sweep, UserQuery, WatchRequest,
     },
 };
 use time::OffsetDateTime;
@@ -58,8 +58,8 @@ impl Storage for RoundRobin {
         self.next().session(id, invited).await
     }
 
-    async fn note_grant_used(&self, session: SessionId, access_id: Uuid) -> Result<()> {
-        self.next().note_grant_used(session, access_id).await
+    async fn mark_tokens_used(&self, session: SessionId, access_id: Uuid) -> Result<()> {
+        self.next().mark_tokens_used(session, access_id).await
     }
 
     async fn refresh(&self, request: &RefreshRequest) -> Decided<Session> {
@@ -73,7 +73,7 @@ impl Storage for RoundRobin {
     async fn end_sessions(
         &self,
         user: UserId,
-        sessions: EndedSessions,
+        sessions: SessionSelection,
         now: OffsetDateTime,
     ) -> Result<Vec<SessionId>> {
         self.next().end_sessions(user, sessions, now).await

@@ -19,7 +19,7 @@ const CHALLENGE: &str = "INSERT INTO referral.challenges (id, phone, number, cod
     ('00000000-0000-0000-0000-0000000000d4', '+79608543001', 1, 4, decode(repeat('00', 32), 'hex'), 'p1', \
      now(), now(), 0, 0)";
 const SESSION: &str = "INSERT INTO referral.sessions (id, user_id, created_at, expires_at, ends_at, key_id, \
-    access_id, refresh_id, issued_at, access_expires_at, refresh_expires_at, grant_used, retired) VALUES \
+    access_id, refresh_id, issued_at, access_expires_at, refresh_expires_at, tokens_used, superseded) VALUES \
     ('00000000-0000-0000-0000-0000000000e5', '00000000-0000-0000-0000-0000000000a1', now(), now(), now(), 'k1', \
      gen_random_uuid(), gen_random_uuid(), now(), now(), now(), TRUE, '')";
 
@@ -223,8 +223,8 @@ async fn a_session_belongs_to_a_user() {
         .assert_rejected(&[
             SESSION,
             &but(&other, "0000a1", "0000ff"),
-            "UPDATE referral.sessions SET grant_used = NULL",
-            "UPDATE referral.sessions SET retired = '\\x00'",
+            "UPDATE referral.sessions SET tokens_used = NULL",
+            "UPDATE referral.sessions SET superseded = '\\x00'",
         ])
         .await;
     bench.execute(&other).await.expect("the rest of the statement is valid");

@@ -30,7 +30,7 @@ const CHALLENGE: &str = "INSERT INTO challenges (id, phone, code_length, code_ha
      expires_at) VALUES (unhex('000000000000000000000000000000d4'), '+79608543001', 4, zeroblob(32), \
      'p1', 0, 1)";
 const SESSION: &str = "INSERT INTO sessions (id, user_id, created_at, expires_at, ends_at, key_id, \
-     access_id, refresh_id, issued_at, access_expires_at, refresh_expires_at, grant_used, retired) VALUES \
+     access_id, refresh_id, issued_at, access_expires_at, refresh_expires_at, tokens_used, superseded) VALUES \
      (zeroblob(16), unhex('000000000000000000000000000000a1'), 0, 1, 1, 'k1', zeroblob(16), \
      zeroblob(16), 0, 1, 1, 1, x'')";
 
@@ -263,9 +263,9 @@ async fn a_session_belongs_to_a_user() {
         .assert_rejected(&[
             &of_unknown_user,
             SESSION,
-            "UPDATE sessions SET grant_used = 2",
+            "UPDATE sessions SET tokens_used = 2",
             "UPDATE sessions SET parent = x'00'",
-            "UPDATE sessions SET retired = zeroblob(25)",
+            "UPDATE sessions SET superseded = zeroblob(25)",
         ])
         .await;
     bench

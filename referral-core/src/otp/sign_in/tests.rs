@@ -31,7 +31,7 @@ fn attempt(code: &str) -> SignInRequest {
         code: CodeInput::parse(code).expect("digits"),
         session: SessionId(Uuid::nil()),
         session_expires_at: NOW + MINUTE,
-        grant: Grant {
+        issued: IssuedTokens {
             key_id: "k1".into(),
             access_id: Uuid::nil(),
             refresh_id: Uuid::nil(),

@@ -9,8 +9,8 @@ use crate::{
     Challenge, ChallengeId, Email, InviteCode, InvitedBy, Invitee, PhoneNumber, SessionId, SharedSetting,
     User, UserId,
     storage::{
-        Counter, CounterKey, Counters, Counting, EndedSessions, Invitation, Inviter, KnownKey, Lineage,
-        MessageKey, NewUser, Result, ServiceFacts, ServiceFigure, ServiceQuery, Session, StorageError,
+        Counter, CounterKey, Counters, Counting, Invitation, Inviter, KnownKey, Lineage, MessageKey, NewUser,
+        Result, ServiceFacts, ServiceFigure, ServiceQuery, Session, SessionSelection, StorageError,
         StoredMessage, UserWithInvited,
     },
 };
@@ -161,13 +161,13 @@ impl State {
     pub(super) fn end_sessions(
         &mut self,
         user: UserId,
-        sessions: EndedSessions,
+        sessions: SessionSelection,
         now: OffsetDateTime,
     ) -> Vec<SessionId> {
         let is_selected = |session: &Session| match sessions {
-            EndedSessions::One(id) => session.id == id,
-            EndedSessions::Others(kept) => session.id != kept,
-            EndedSessions::All => true,
+            SessionSelection::One(id) => session.id == id,
+            SessionSelection::AllExcept(kept) => session.id != kept,
+            SessionSelection::All => true,
         };
         let is_active = |session: &Session| session.revoked_at.is_none() && session.ends_at() > now;
         let active = self.sessions.values_mut().rev();
