@@ -25,11 +25,11 @@ pub use crate::{
     hook::{Event, Hook, SessionEnd},
     invite::{
         code::InviteCode,
-        invitation::{Invitation, Inviter, Lineage, Via},
+        invitation::{AcceptedVia, Ancestry, Invitation, Inviter},
     },
     otp::{
         challenge::{Challenge, ChallengeId},
-        code::{CODE_LENGTHS, CodeInput, SmsCode},
+        code::{CODE_LENGTHS, CodeInput, OneTimeCode},
         sign_in::InvitationOutcome,
         test_number::TestNumber,
     },
@@ -61,6 +61,6 @@ pub use crate::{
         name::Name,
         phone::{PhoneNumber, Region},
         profile::ProfileChange,
-        visibility::{InviteeView, ProfileView, ShownPhone, UserView},
+        visibility::{DisplayPhone, InviteeView, ProfileView, UserView},
     },
 };

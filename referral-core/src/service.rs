@@ -36,11 +36,11 @@ use crate::{
     invite::code::CANDIDATES,
     otp::sign_in::SignInRequest,
     random::Random,
-    rate_limit::attack::{SERVICE_MEMORY, WatchRequest},
+    rate_limit::attack::{AttackCheck, SERVICE_MEMORY},
     session::{
         IssuedTokens, RefreshRequest,
         jwt::Tokens,
-        key_registry::KeyRequest,
+        key_registry::KeyRegistration,
         keys::{Peppers, SigningKeys},
     },
     shared_settings,
@@ -236,7 +236,7 @@ impl Referral {
     /// # Errors
     ///
     /// [`Error::KeyMismatch`], which names a key that is missing or different.
-    pub async fn agree_on_keys(&self) -> Result<(), Error> {
+    pub async fn register_keys(&self) -> Result<(), Error> {
         self.agree_on(&self.secrets()).await
     }
 
@@ -244,7 +244,7 @@ impl Referral {
     /// starts with a new key and has the others after it ends no session. Tokens and codes of a key that is
     /// no longer in the ring are rejected from then on.
     ///
-    /// The new keys are checked against the storage first, as in [`agree_on_keys`](Self::agree_on_keys). If
+    /// The new keys are checked against the storage first, as in [`register_keys`](Self::register_keys). If
     /// several processes share the storage, all processes must have a new key **before** any process has it
     /// first in its ring.
     ///
@@ -291,7 +291,7 @@ impl Referral {
     /// Checks that this process has the keys that other processes on the storage use.
     async fn check_keys(&self) -> Result<(), Error> {
         let request = self.key_request(&self.secrets());
-        request.decide(&self.inner.storage.known_keys().await?)?;
+        request.decide(&self.inner.storage.registered_keys().await?)?;
         Ok(())
     }
 
@@ -338,7 +338,7 @@ impl Referral {
             tracing::warn!(%error, "failed to compare the settings with those of other processes");
         }
         let now = self.now();
-        let watch = WatchRequest { now, policy: Arc::clone(&self.inner.policy) };
+        let watch = AttackCheck { now, policy: Arc::clone(&self.inner.policy) };
         let alert = self.inner.storage.watch(&watch).await?;
         self.note_attack(alert.under_attack).await;
 
@@ -368,12 +368,12 @@ impl Referral {
     }
 
     async fn agree_on(&self, secrets: &Secrets) -> Result<(), Error> {
-        Ok(self.inner.storage.agree_on_keys(&self.key_request(secrets)).await??)
+        Ok(self.inner.storage.register_keys(&self.key_request(secrets)).await??)
     }
 
-    fn key_request(&self, Secrets { tokens, peppers }: &Secrets) -> KeyRequest {
+    fn key_request(&self, Secrets { tokens, peppers }: &Secrets) -> KeyRegistration {
         let Policy { refresh_lifetime, code_lifetime, .. } = *self.inner.policy;
-        KeyRequest::new(self.now(), &tokens.keys, refresh_lifetime, peppers, code_lifetime)
+        KeyRegistration::new(self.now(), &tokens.keys, refresh_lifetime, peppers, code_lifetime)
     }
 
     fn now(&self) -> OffsetDateTime {

@@ -18,13 +18,13 @@ use zeroize::Zeroizing;
 
 #[cfg(feature = "sms-failover")]
 pub use self::failover::{
-    AfterUnknown, Attempt, Failover, FailoverBuilder, FailoverError, Observer, Outcome,
+    Attempt, Failover, FailoverBuilder, FailoverError, Observer, OnUnknownOutcome, Outcome,
 };
 pub use self::{
     segments::{Encoding, Segments},
     text::{Preview, Texts},
 };
-use crate::{Locale, PhoneNumber, SmsCode};
+use crate::{Locale, OneTimeCode, PhoneNumber};
 
 /// SMS message that contains a one-time code.
 #[derive(Clone, Debug)]
@@ -37,7 +37,7 @@ pub struct SmsMessage {
     /// Text of the message, including the code.
     pub text: SmsText,
     /// The code alone, for gateways that insert it into a text of their own.
-    pub code: SmsCode,
+    pub code: OneTimeCode,
     /// Language that the client prefers most, for gateways that have texts of their own.
     pub locale: Option<Locale>,
 }
@@ -45,7 +45,13 @@ pub struct SmsMessage {
 impl SmsMessage {
     /// Creates a message.
     #[must_use]
-    pub fn new(id: Uuid, phone: PhoneNumber, code: SmsCode, text: String, locale: Option<Locale>) -> Self {
+    pub fn new(
+        id: Uuid,
+        phone: PhoneNumber,
+        code: OneTimeCode,
+        text: String,
+        locale: Option<Locale>,
+    ) -> Self {
         Self { id, phone, text: SmsText(Zeroizing::new(text)), code, locale }
     }
 }
@@ -81,7 +87,7 @@ pub struct Receipt {
     pub message_id: Option<String>,
     /// The code, to be returned to the client. For development only: with it, every client can sign in as any
     /// user.
-    pub revealed_code: Option<SmsCode>,
+    pub revealed_code: Option<OneTimeCode>,
 }
 
 impl Receipt {

@@ -25,7 +25,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 pub use crate::{
-    invite::invitation::{Invitation, Inviter, Lineage, Via},
+    invite::invitation::{AcceptedVia, Ancestry, Invitation, Inviter},
     otp::{
         challenge::{
             Challenge, ChallengeDecision, ChallengeFacts, ChallengeRequest, FailedTry, GrantedChallenge,
@@ -33,15 +33,15 @@ pub use crate::{
         sign_in::{SignInDecision, SignInFacts, SignInRequest, StoredSignIn},
     },
     rate_limit::{
-        attack::{Alert, ServiceCount, ServiceFacts, ServiceFigure, ServiceQuery, WatchRequest},
+        attack::{AttackCheck, AttackStatus, ServiceCount, ServiceFacts, ServiceFigure, ServiceQuery},
         counters::{Counted, Counter, CounterKey, Counters, Counting, Stamp},
     },
     readiness::StorageReadiness,
     session::{
         IssuedTokens, RefreshDecision, RefreshRequest, Session, SessionSelection, SupersededToken,
-        key_registry::{Fingerprint, KeyMismatch, KeyPurpose, KeyRequest, KnownKey},
+        key_registry::{Fingerprint, KeyMismatch, KeyPurpose, KeyRegistration, RegisteredKey},
     },
-    sms::delivery::{MessageChange, MessageDecision, MessageKey, MessageNews, StoredMessage},
+    sms::delivery::{DeliveryDecision, DeliveryTransition, DeliveryUpdate, MessageKey, StoredMessage},
     user::{
         NewUser, UserWithInvited,
         gram::Gram,
@@ -134,14 +134,14 @@ pub trait Storage: Send + Sync + 'static {
 
     /// Deletes a challenge whose code was certainly not sent, and refunds its counts. Does nothing if the
     /// challenge does not exist.
-    async fn void_challenge(&self, challenge: ChallengeId, counting: &Counting) -> Result<()>;
+    async fn cancel_challenge(&self, challenge: ChallengeId, counting: &Counting) -> Result<()>;
 
     /// Records news about a message and returns the resulting change. If the news names a challenge that
     /// exists and is not redeemed, sets its [`Challenge::gateway`].
     ///
     /// Facts: the stored message, if the news names one. News about one message exclude one another, so that
     /// of identical concurrent news only one causes a change.
-    async fn note_message(&self, news: &MessageNews) -> Result<MessageChange>;
+    async fn record_delivery(&self, news: &DeliveryUpdate) -> Result<DeliveryTransition>;
 
     /// Redeems a code and signs in. The new user, if there is one, the invitation, the session and the
     /// redeemed challenge are committed together. The counted attempt of a wrong code is committed as well.
@@ -149,7 +149,7 @@ pub trait Storage: Send + Sync + 'static {
     /// Facts: the challenge that the request names, if it belongs to the phone, or else the newest challenge
     /// of the phone; the user with the phone; the owner of the invite code; the counters that the request
     /// names; the service counts. Attempts at one challenge exclude one another, and so do attempts that
-    /// share a counter and sign-ups of one phone. If [`needs_lineage`](SignInRequest::needs_lineage) returns
+    /// share a counter and sign-ups of one phone. If [`needs_ancestry`](SignInRequest::needs_ancestry) returns
     /// `true`, the chain of inviters is read up to the first one while no other late acceptance is in
     /// progress in any process. A new user gets the first of [`NewUser::invite_codes`] that is free.
     ///
@@ -205,7 +205,7 @@ pub trait Storage: Send + Sync + 'static {
     /// Applies all changes of a profile, or none.
     ///
     /// Facts: the user, the owner of the requested email address, the owner of the invite code, the counters
-    /// that the request names, and the lineage as for [`sign_in`](Self::sign_in). If the user does not exist,
+    /// that the request names, and the ancestry as for [`sign_in`](Self::sign_in). If the user does not exist,
     /// the result is [`Refusal::UserNotFound`]. Of concurrent requests for one address, only one gets it.
     async fn edit_profile(&self, edit: &ProfileEdit) -> Decided<EditedProfile, Vec<Refusal>>;
 
@@ -217,20 +217,20 @@ pub trait Storage: Send + Sync + 'static {
     async fn set_active(&self, id: UserId, is_active: bool) -> Result<Option<User>>;
 
     /// Reads the service counts, records an attack if there is one, and returns the state of the alarm.
-    async fn watch(&self, request: &WatchRequest) -> Result<Alert>;
+    async fn watch(&self, request: &AttackCheck) -> Result<AttackStatus>;
 
     /// Deletes rows that are no longer needed, at most [`Sweep::batch`] of each kind. Returns the total
     /// number of deleted rows.
     async fn sweep(&self, sweep: &Sweep) -> Result<u64>;
 
     /// Returns the keys that are, or were, the first of the ring of a process on this storage.
-    async fn known_keys(&self) -> Result<Vec<KnownKey>>;
+    async fn registered_keys(&self) -> Result<Vec<RegisteredKey>>;
 
     /// Records the keys of a process that starts, or returns the reason why the process must not start.
     ///
     /// Facts: the known keys. Of two processes that start concurrently, the second sees the keys of the
     /// first.
-    async fn agree_on_keys(&self, request: &KeyRequest) -> Decided<(), KeyMismatch>;
+    async fn register_keys(&self, request: &KeyRegistration) -> Decided<(), KeyMismatch>;
 
     /// Returns the settings that [`record_settings`](Self::record_settings) recorded last, in any order.
     async fn shared_settings(&self) -> Result<Vec<SharedSetting>>;

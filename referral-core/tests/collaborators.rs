@@ -7,8 +7,8 @@ use std::{
 
 use async_trait::async_trait;
 use referral_core::{
-    CodeInput, Error, Event, Hook, InviteCode, Locale, Peppers, PhoneNumber, Policy, Referral, Refusal,
-    Region, Regions, SendCode, SentCode, SignIn, SignedIn, SigningKeys, SmsCode, TestNumber,
+    CodeInput, Error, Event, Hook, InviteCode, Locale, OneTimeCode, Peppers, PhoneNumber, Policy, Referral,
+    Refusal, Region, Regions, SendCode, SentCode, SignIn, SignedIn, SigningKeys, TestNumber,
     conformance::ManualClock,
     sms::{DevelopmentSender, Receipt, SmsError, SmsMessage, SmsSender, Texts},
     storage::MemoryStorage,
@@ -77,7 +77,7 @@ async fn custom_function_can_write_the_messages() {
     let mut gateway = MockGateway::new();
     let is_own = |message: &SmsMessage| message.text.reveal() == format!("de, ru: {}", message.code.reveal());
     gateway.expect_send().withf(is_own).once().returning(|_| Ok(Receipt::default()));
-    let text = |code: &SmsCode, locales: &[Locale]| {
+    let text = |code: &OneTimeCode, locales: &[Locale]| {
         let locales: Vec<_> = locales.iter().map(Locale::as_str).collect();
         format!("{}: {}", locales.join(", "), code.reveal())
     };

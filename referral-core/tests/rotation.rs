@@ -83,7 +83,7 @@ async fn new_first_key_keeps_all_sessions_and_signs_new_tokens() {
     for (old, new) in [(new_key(), new_key()), (new_secret(), new_secret()), (new_secret(), new_key())] {
         let [old_pepper, new_pepper] = [new_pepper(), new_pepper()];
         let referral = referral(&old, &old_pepper);
-        referral.agree_on_keys().await.expect("first service");
+        referral.register_keys().await.expect("first service");
         let anna = enter(&referral, 1).await;
         let boris = enter(&referral, 2).await;
         let sent = send_code(&referral, 3).await;
@@ -156,7 +156,7 @@ async fn replacement_without_a_key_in_use_is_rejected_and_changes_nothing() {
     let [old, new] = [new_key(), new_key()];
     let [old_pepper, new_pepper] = [new_pepper(), new_pepper()];
     let referral = referral(&old, &old_pepper);
-    referral.agree_on_keys().await.expect("first service");
+    referral.register_keys().await.expect("first service");
     let anna = enter(&referral, 1).await.tokens;
     let public = referral.public_jwk_set();
     for (ring, pepper_ring, purpose, missing) in [
@@ -179,8 +179,8 @@ async fn process_without_a_key_that_others_use_is_not_ready() {
     let storage = Arc::new(MemoryStorage::new());
     let one = referral_on(Arc::clone(&storage), &old, &pepper);
     let other = referral_on(storage, &old, &pepper);
-    one.agree_on_keys().await.expect("first service");
-    other.agree_on_keys().await.expect("the same keys");
+    one.register_keys().await.expect("first service");
+    other.register_keys().await.expect("the same keys");
     assert!(one.readiness().await.is_ready());
 
     other.replace_keys(keys(&[&new, &old]), peppers(&[&pepper])).await.expect("replaced");

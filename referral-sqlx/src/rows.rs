@@ -9,7 +9,7 @@ macro_rules! read_rows {
         use referral_core::{
             Challenge, ChallengeId, ClientAddress, DeliveryStatus, Email, Invalid, InviteCode, InvitedBy,
             Invitee, KeyPurpose, Name, PhoneNumber, Region, Session, SessionId, User, UserId,
-            storage::{CounterKey, Counters, IssuedTokens, KnownKey, Result, StoredMessage},
+            storage::{CounterKey, Counters, IssuedTokens, RegisteredKey, Result, StoredMessage},
         };
         use sqlx::Row as _;
         use time::OffsetDateTime;
@@ -124,10 +124,10 @@ macro_rules! read_rows {
             })
         }
 
-        pub(super) fn known_key(row: &$row) -> Result<KnownKey> {
+        pub(super) fn known_key(row: &$row) -> Result<RegisteredKey> {
             let purpose = get::<&str>(row, "purpose")?;
             let purpose = KeyPurpose::ALL.into_iter().find(|known| known.as_str() == purpose);
-            Ok(KnownKey {
+            Ok(RegisteredKey {
                 purpose: purpose.ok_or_else(|| unreadable("a key has an unknown purpose"))?,
                 id: get(row, "id")?,
                 fingerprint: get::<&[u8]>(row, "fingerprint")?.try_into().map_err(unreadable)?,

@@ -6,7 +6,7 @@
 //!
 //! Each transaction that writes starts with `BEGIN IMMEDIATE`. It excludes all other writing transactions, in
 //! this process and in others, from its first read to its commit. All rules about several rows rely on this
-//! lock, such as the newest code of a phone and the lineage of an inviter. Writes that wait in this process
+//! lock, such as the newest code of a phone and the ancestry of an inviter. Writes that wait in this process
 //! are committed in groups, see [`writer`].
 
 mod disk;

@@ -3,8 +3,8 @@
 use std::{collections::HashMap, net::Ipv4Addr, sync::Arc, time::Duration};
 
 use referral_core::{
-    Client, CodeInput, Error, InviteCode, Peppers, PhoneNumber, Policy, Referral, Refusal, SendCode,
-    SentCode, SignIn, SigningKeys, SmsCode,
+    Client, CodeInput, Error, InviteCode, OneTimeCode, Peppers, PhoneNumber, Policy, Referral, Refusal,
+    SendCode, SentCode, SignIn, SigningKeys,
     clock::Clock,
     conformance::{ManualClock, SeededRandom},
     sms::DevelopmentSender,
@@ -183,7 +183,7 @@ impl World {
         match self.referral.send_code(request).await {
             Ok(mut sent) => {
                 // The simulation needs the code. Attackers do not use it.
-                let fixed_code = || SmsCode::known(&FIXED_CODE[..sent.code_length.into()]);
+                let fixed_code = || OneTimeCode::known(&FIXED_CODE[..sent.code_length.into()]);
                 sent.revealed_code = Some(sent.revealed_code.unwrap_or_else(fixed_code));
                 self.newest.insert(phone.clone(), sent.clone());
                 Ok(sent)

@@ -15,8 +15,8 @@ use crate::{
     ChallengeId, DeliveryReport,
     DeliveryStatus::{self, Delivered, Failed, Sent},
     Event, Hook, MessageRoute, Region, ReportEvidence,
-    sms::{Receipt, SmsError, SmsMessage, SmsSender, delivery::MessageNews},
-    storage::{MessageChange, Storage},
+    sms::{Receipt, SmsError, SmsMessage, SmsSender, delivery::DeliveryUpdate},
+    storage::{DeliveryTransition, Storage},
 };
 
 const DAY: Duration = Duration::from_hours(24);
@@ -295,10 +295,11 @@ pub async fn message_of_a_redeemed_or_deleted_code_can_be_recorded(storage: Arc<
         (ChallengeId(uuid::Uuid::nil()), Some("m2")),
         (ChallengeId(uuid::Uuid::nil()), None),
     ] {
-        let news = MessageNews::accepted(&route, id, challenge, now).expect("valid name");
+        let news = DeliveryUpdate::accepted(&route, id, challenge, now).expect("valid name");
         let reached = id.map(|_| Sent);
         let region = reached.and(route.region);
-        let expected = MessageChange { region, reached: reached.into_iter().collect(), is_unknown: false };
-        assert_eq!(bench.storage.note_message(&news).await.expect("recorded"), expected);
+        let expected =
+            DeliveryTransition { region, reached: reached.into_iter().collect(), is_unknown: false };
+        assert_eq!(bench.storage.record_delivery(&news).await.expect("recorded"), expected);
     }
 }

@@ -95,7 +95,7 @@ pub async fn older_code_stays_valid_with_its_challenge(storage: Arc<dyn Storage>
         {
             break newer;
         }
-        bench.storage.void_challenge(newer.challenge, &Counting::default()).await.expect("voided");
+        bench.storage.cancel_challenge(newer.challenge, &Counting::default()).await.expect("voided");
     };
     assert_refused(bench.sign_in(unnamed(answer(&older))).await, Refusal::InvalidCode);
     bench.sign_in(answer(&older)).await.expect("signed in");

@@ -131,10 +131,10 @@ fn service(storage: Arc<dyn Storage>, key: &str, pepper: &str) -> Referral {
 
 /// A service on a shared storage must have the keys that are in use.
 pub async fn service_without_a_key_in_use_is_rejected(storage: Arc<dyn Storage>) {
-    assert_eq!(storage.known_keys().await.expect("the storage responds"), []);
+    assert_eq!(storage.registered_keys().await.expect("the storage responds"), []);
     let agree = |key, pepper| {
         let service = service(Arc::clone(&storage), key, pepper);
-        async move { service.agree_on_keys().await }
+        async move { service.register_keys().await }
     };
     agree("k1", "p1").await.expect("first service");
     agree("k1", "p1").await.expect("the same keys");
@@ -146,8 +146,13 @@ pub async fn service_without_a_key_in_use_is_rejected(storage: Arc<dyn Storage>)
         };
         assert_eq!(mismatch, KeyMismatch::Missing { purpose, id: id.into() });
     }
-    let mut known: Vec<_> =
-        storage.known_keys().await.expect("the storage responds").into_iter().map(|key| key.id).collect();
+    let mut known: Vec<_> = storage
+        .registered_keys()
+        .await
+        .expect("the storage responds")
+        .into_iter()
+        .map(|key| key.id)
+        .collect();
     known.sort();
     assert_eq!(known, ["k1", "p1"], "a rejected service records no keys");
 }
@@ -156,7 +161,7 @@ pub async fn service_without_a_key_in_use_is_rejected(storage: Arc<dyn Storage>)
 pub async fn concurrent_startup_with_different_keys_is_rejected(storage: Arc<dyn Storage>) {
     let started = in_parallel(8, |number| {
         let service = service(Arc::clone(&storage), &format!("k{}", number % 2), "p1");
-        async move { (number % 2, service.agree_on_keys().await.is_ok()) }
+        async move { (number % 2, service.register_keys().await.is_ok()) }
     });
     let mut started: Vec<_> = started.await.into_iter().filter(|(_, ok)| *ok).map(|(key, _)| key).collect();
     assert_eq!(started.len(), 4);

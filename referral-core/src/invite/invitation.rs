@@ -15,7 +15,7 @@ pub struct Inviter {
 
 /// Result of the search for the invitee among the inviters of the inviter, up to the first inviter.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Lineage {
+pub enum Ancestry {
     /// The inviters were not searched.
     #[default]
     NotWalked,
@@ -37,12 +37,12 @@ pub struct Invitation {
     /// Time at which the invitation was accepted.
     pub accepted_at: OffsetDateTime,
     /// Operation that accepted the invitation.
-    pub via: Via,
+    pub via: AcceptedVia,
 }
 
 /// Operation that accepted an invitation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Via {
+pub enum AcceptedVia {
     /// The sign-in that created the user.
     SignUp,
     /// A later sign-in.
@@ -51,7 +51,7 @@ pub enum Via {
     Profile,
 }
 
-impl Via {
+impl AcceptedVia {
     /// Returns the stable name under which the operation is stored.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -78,7 +78,7 @@ pub(crate) enum Verdict {
 
 /// Decides about an invite code that `invitee` sent. `invitee` is `None` if the user does not exist yet.
 /// `inviter` is the owner of the code, if there is one.
-pub(crate) fn decide(invitee: Option<&User>, inviter: Option<&Inviter>, lineage: Lineage) -> Verdict {
+pub(crate) fn decide(invitee: Option<&User>, inviter: Option<&Inviter>, ancestry: Ancestry) -> Verdict {
     let Some(inviter) = inviter else {
         return Verdict::Refuse(Refusal::UnknownInviteCode);
     };
@@ -92,17 +92,17 @@ pub(crate) fn decide(invitee: Option<&User>, inviter: Option<&Inviter>, lineage:
     match &invitee.invited_by {
         Some(named) if named.inviter == inviter.id => Verdict::SameInviter,
         Some(_) => Verdict::OtherInviter,
-        None if lineage == Lineage::WithInvitee => Verdict::Refuse(Refusal::InvitationLoop),
+        None if ancestry == Ancestry::WithInvitee => Verdict::Refuse(Refusal::InvitationLoop),
         None => {
-            debug_assert_ne!(lineage, Lineage::NotWalked, "the lineage was not loaded");
+            debug_assert_ne!(ancestry, Ancestry::NotWalked, "the ancestry was not loaded");
             Verdict::Accept(inviter.id)
         }
     }
 }
 
-/// Returns `true` if [`decide`] needs the lineage of the inviter. The lineage must be loaded under the lock
+/// Returns `true` if [`decide`] needs the ancestry of the inviter. The ancestry must be loaded under the lock
 /// for late acceptances.
-pub(crate) fn needs_lineage(invitee: Option<&User>, inviter: Option<&Inviter>) -> bool {
+pub(crate) fn needs_ancestry(invitee: Option<&User>, inviter: Option<&Inviter>) -> bool {
     matches!((invitee, inviter), (Some(invitee), Some(inviter))
         if invitee.invited_by.is_none() && invitee.id != inviter.id)
 }
@@ -123,48 +123,48 @@ mod tests {
             invited_by: Some(InvitedBy { inviter: named.id, code: named.invite_code.clone() }),
             ..anna.clone()
         };
-        let clear = Lineage::WithoutInvitee;
+        let clear = Ancestry::WithoutInvitee;
 
-        for (case, invitee, code_of, lineage, verdict) in [
+        for (case, invitee, code_of, ancestry, verdict) in [
             (
                 "unknown code, new user",
                 None,
                 None,
-                Lineage::NotWalked,
+                Ancestry::NotWalked,
                 Verdict::Refuse(Refusal::UnknownInviteCode),
             ),
             ("unknown code", Some(&anna), None, clear, Verdict::Refuse(Refusal::UnknownInviteCode)),
-            ("new user", None, Some(&boris), Lineage::NotWalked, Verdict::Accept(boris.id)),
+            ("new user", None, Some(&boris), Ancestry::NotWalked, Verdict::Accept(boris.id)),
             ("own code", Some(&anna), Some(&anna), clear, Verdict::Refuse(Refusal::OwnInviteCode)),
             ("first inviter", Some(&anna), Some(&boris), clear, Verdict::Accept(boris.id)),
             (
                 "loop",
                 Some(&anna),
                 Some(&boris),
-                Lineage::WithInvitee,
+                Ancestry::WithInvitee,
                 Verdict::Refuse(Refusal::InvitationLoop),
             ),
             (
                 "same inviter",
                 Some(&invited_by(&boris)),
                 Some(&boris),
-                Lineage::NotWalked,
+                Ancestry::NotWalked,
                 Verdict::SameInviter,
             ),
             (
                 "other inviter",
                 Some(&invited_by(&boris)),
                 Some(&vera),
-                Lineage::NotWalked,
+                Ancestry::NotWalked,
                 Verdict::OtherInviter,
             ),
         ] {
             let inviter = code_of.map(inviter);
-            assert_eq!(decide(invitee, inviter.as_ref(), lineage), verdict, "{case}");
-            if lineage == Lineage::NotWalked {
-                assert!(!needs_lineage(invitee, inviter.as_ref()), "{case}");
+            assert_eq!(decide(invitee, inviter.as_ref(), ancestry), verdict, "{case}");
+            if ancestry == Ancestry::NotWalked {
+                assert!(!needs_ancestry(invitee, inviter.as_ref()), "{case}");
             }
         }
-        assert!(needs_lineage(Some(&anna), Some(&inviter(&boris))));
+        assert!(needs_ancestry(Some(&anna), Some(&inviter(&boris))));
     }
 }

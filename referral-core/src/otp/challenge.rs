@@ -7,7 +7,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::{
-    ClientAddress, Invalid, PhoneNumber, Policy, Refusal, SmsCode, TestNumber,
+    ClientAddress, Invalid, OneTimeCode, PhoneNumber, Policy, Refusal, TestNumber,
     clock::CLOCK_SKEW,
     error::parse_id,
     otp::code::CodeInput,
@@ -129,7 +129,7 @@ pub struct ChallengeRequest {
     pub now: OffsetDateTime,
     pub(crate) address: Option<ClientAddress>,
     /// As many digits as the longest code has. The decision determines how many of them are sent.
-    pub(crate) digits: SmsCode,
+    pub(crate) digits: OneTimeCode,
     pub(crate) policy: Arc<Policy>,
     pub(crate) peppers: Arc<Peppers>,
 }
@@ -353,7 +353,7 @@ impl ChallengeRequest {
     }
 
     /// Creates the challenge of a code.
-    fn challenge(&self, code_length: u8, code: &SmsCode, sent_at: OffsetDateTime) -> Challenge {
+    fn challenge(&self, code_length: u8, code: &OneTimeCode, sent_at: OffsetDateTime) -> Challenge {
         let pepper_id = self.peppers.current_id();
         let code_hash = hash_code(&self.peppers, pepper_id, self.id, &self.phone, code.reveal());
         Challenge {

@@ -12,9 +12,9 @@ pub const CODE_LENGTHS: std::ops::RangeInclusive<u8> = 4..=10;
 
 /// Code to send. It is enough to sign in, so only [`reveal`](Self::reveal) returns the digits.
 #[derive(Clone)]
-pub struct SmsCode(Zeroizing<String>);
+pub struct OneTimeCode(Zeroizing<String>);
 
-impl SmsCode {
+impl OneTimeCode {
     /// Creates a code with known digits, for tests of a gateway.
     #[must_use]
     pub fn known(digits: impl Into<String>) -> Self {
@@ -37,9 +37,9 @@ impl SmsCode {
     }
 }
 
-impl fmt::Debug for SmsCode {
+impl fmt::Debug for OneTimeCode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("SmsCode(…)")
+        f.write_str("OneTimeCode(…)")
     }
 }
 

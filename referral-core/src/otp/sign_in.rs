@@ -6,8 +6,8 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::{
-    Challenge, ChallengeId, Client, Invitation, InviteCode, InvitedBy, Inviter, Lineage, PhoneNumber, Policy,
-    Refusal, Session, SessionId, User, UserId, Via,
+    AcceptedVia, Ancestry, Challenge, ChallengeId, Client, Invitation, InviteCode, InvitedBy, Inviter,
+    PhoneNumber, Policy, Refusal, Session, SessionId, User, UserId,
     invite::invitation::{self, Verdict},
     otp::{
         challenge::{FailedTry, hash_code},
@@ -57,8 +57,8 @@ pub struct SignInFacts {
     pub user: Option<User>,
     /// Owner of the invite code in the request.
     pub inviter: Option<Inviter>,
-    /// Lineage of the inviter, if [`SignInRequest::needs_lineage`] requires it.
-    pub lineage: Lineage,
+    /// Ancestry of the inviter, if [`SignInRequest::needs_ancestry`] requires it.
+    pub ancestry: Ancestry,
     /// Counters with the keys of [`SignInRequest::counters`].
     pub counters: Counters,
     /// Counts that [`SignInRequest::service`] queries.
@@ -157,11 +157,11 @@ impl SignInRequest {
         self.policy.usual_times(&facts.service, self.now)
     }
 
-    /// Returns `true` if [`SignInFacts::lineage`] must be loaded, under the lock for late acceptances. The
+    /// Returns `true` if [`SignInFacts::ancestry`] must be loaded, under the lock for late acceptances. The
     /// code must be correct first. Otherwise an attacker could keep other requests waiting for that lock.
     #[must_use]
-    pub fn needs_lineage(&self, facts: &SignInFacts) -> bool {
-        invitation::needs_lineage(facts.user.as_ref(), facts.inviter.as_ref())
+    pub fn needs_ancestry(&self, facts: &SignInFacts) -> bool {
+        invitation::needs_ancestry(facts.user.as_ref(), facts.inviter.as_ref())
             && self.wait(facts, Counted::Failure).is_none()
             && self.right_challenge(facts).is_some()
     }
@@ -213,7 +213,7 @@ impl SignInRequest {
             inviter,
             code,
             accepted_at: self.now,
-            via: if facts.user.is_some() { Via::SignIn } else { Via::SignUp },
+            via: if facts.user.is_some() { AcceptedVia::SignIn } else { AcceptedVia::SignUp },
         });
         let user = facts.user.clone().map(|user| User {
             invited_by: invitation.as_ref().map(InvitedBy::from).or(user.invited_by),
@@ -360,7 +360,7 @@ impl SignInRequest {
         if self.invite_code.is_none() {
             return Ok((InvitationOutcome::None, None));
         }
-        match invitation::decide(facts.user.as_ref(), facts.inviter.as_ref(), facts.lineage) {
+        match invitation::decide(facts.user.as_ref(), facts.inviter.as_ref(), facts.ancestry) {
             Verdict::Accept(inviter) => Ok((InvitationOutcome::Accepted, Some(inviter))),
             Verdict::SameInviter => Ok((InvitationOutcome::AlreadyAccepted, None)),
             Verdict::OtherInviter => Ok((InvitationOutcome::Ignored, None)),

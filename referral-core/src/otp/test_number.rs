@@ -5,7 +5,7 @@ use std::{fmt, str::FromStr};
 use time::{Date, Duration, Month, OffsetDateTime};
 use zeroize::Zeroizing;
 
-use crate::{Invalid, PhoneNumber, SmsCode, otp::code::CODE_LENGTHS};
+use crate::{Invalid, OneTimeCode, PhoneNumber, otp::code::CODE_LENGTHS};
 
 /// Phone with a fixed code until a given time, with which reviewers of an app store and end-to-end tests can
 /// sign in. No message is sent to it.
@@ -44,8 +44,8 @@ impl TestNumber {
     }
 
     /// Returns the code.
-    pub(crate) fn code(&self) -> SmsCode {
-        SmsCode::known(&*self.code)
+    pub(crate) fn code(&self) -> OneTimeCode {
+        OneTimeCode::known(&*self.code)
     }
 
     /// Returns the number of digits of the code.

@@ -125,7 +125,7 @@ impl ServiceFacts {
 
 /// State of the service that its counts show.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Alert {
+pub struct AttackStatus {
     /// `true` if the service is under attack.
     pub under_attack: bool,
     /// End of the attack, if it is to be recorded.
@@ -160,15 +160,15 @@ impl Policy {
     }
 
     /// Returns whether the service is under attack.
-    pub(crate) fn alert(&self, facts: &ServiceFacts, now: OffsetDateTime) -> Alert {
+    pub(crate) fn alert(&self, facts: &ServiceFacts, now: OffsetDateTime) -> AttackStatus {
         let Some(floor) = self.attack_failures else {
-            return Alert { under_attack: false, note_until: None };
+            return AttackStatus { under_attack: false, note_until: None };
         };
         let usual = median(facts.usual_failures.clone().unwrap_or_default());
         let is_attack = facts.failures > u64::from(floor).max(ATTACK_FACTOR * usual);
         let until = now + CALM;
         let is_noted = facts.attack_until.is_some_and(|noted| until < noted + NOTE_EVERY);
-        Alert {
+        AttackStatus {
             under_attack: is_attack || facts.attack_until.is_some_and(|noted| now < noted),
             note_until: (is_attack && !is_noted).then_some(until),
         }
@@ -200,13 +200,13 @@ fn median(mut numbers: Vec<u64>) -> u64 {
 /// Request for the state of the service, for [`Storage::watch`](crate::storage::Storage::watch).
 #[derive(Clone, Debug)]
 #[non_exhaustive]
-pub struct WatchRequest {
+pub struct AttackCheck {
     /// Current time.
     pub now: OffsetDateTime,
     pub(crate) policy: Arc<Policy>,
 }
 
-impl WatchRequest {
+impl AttackCheck {
     /// Returns the query for the counts to load.
     #[must_use]
     pub fn service(&self) -> ServiceQuery {
@@ -222,7 +222,7 @@ impl WatchRequest {
 
     /// Decides whether the service is under attack.
     #[must_use]
-    pub fn decide(&self, facts: &ServiceFacts) -> Alert {
+    pub fn decide(&self, facts: &ServiceFacts) -> AttackStatus {
         self.policy.alert(facts, self.now)
     }
 }

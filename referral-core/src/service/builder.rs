@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, RwLock, atomic::AtomicBool};
 
 use super::{AttemptBudget, Inner, Referral, Secrets, clocks::Clocks, delivery::WeakReports};
 use crate::{
-    Invalid, Locale, Policy, SmsCode,
+    Invalid, Locale, OneTimeCode, Policy,
     clock::{Clock, SystemClock},
     hook::Hook,
     random::{Random, SystemRandom},
@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// Function that writes the message for a code, in the first of these languages for which there is a text.
-pub(super) type TextFn = Arc<dyn Fn(&SmsCode, &[Locale]) -> String + Send + Sync>;
+pub(super) type TextFn = Arc<dyn Fn(&OneTimeCode, &[Locale]) -> String + Send + Sync>;
 
 /// Error of a handle that could not be built.
 #[derive(Debug, thiserror::Error)]
@@ -113,7 +113,10 @@ impl Builder {
     /// Sets the function that writes messages. Its arguments are the code and the requested languages, in
     /// order of preference. Use it if [`texts`](Self::texts) is not enough.
     #[must_use]
-    pub fn text_fn(mut self, text: impl Fn(&SmsCode, &[Locale]) -> String + Send + Sync + 'static) -> Self {
+    pub fn text_fn(
+        mut self,
+        text: impl Fn(&OneTimeCode, &[Locale]) -> String + Send + Sync + 'static,
+    ) -> Self {
         self.text = Arc::new(text);
         self
     }

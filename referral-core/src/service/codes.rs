@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{Inner, Referral, SendCode, SentCode};
 use crate::{
-    Challenge, ChallengeId, Error, Event, Locale, MessageRoute, Refusal, SmsCode,
+    Challenge, ChallengeId, Error, Event, Locale, MessageRoute, OneTimeCode, Refusal,
     otp::{challenge::ChallengeRequest, code::CODE_LENGTHS},
     sms::{Receipt, SmsError, SmsMessage},
 };
@@ -53,7 +53,7 @@ impl Referral {
             phone: request.phone,
             now,
             address: request.client.address,
-            digits: SmsCode::draw(&**random, *CODE_LENGTHS.end()),
+            digits: OneTimeCode::draw(&**random, *CODE_LENGTHS.end()),
             policy: Arc::clone(policy),
             peppers: Arc::clone(&self.secrets().peppers),
         };
@@ -99,7 +99,7 @@ impl Referral {
             }
             Err(error) => {
                 let counting = ask.void(challenge.sent_at);
-                if let Err(failure) = self.inner.storage.void_challenge(challenge.id, &counting).await {
+                if let Err(failure) = self.inner.storage.cancel_challenge(challenge.id, &counting).await {
                     tracing::warn!(challenge = %challenge.id, %failure, "failed to void a code that was not sent");
                 }
                 Err(Error::SmsNotSent(error))

@@ -13,9 +13,9 @@ use crate::{
     ChallengeId, DeliveryReport, DeliveryStatus, Error, Event, MessageRoute,
     sms::{
         Receipt,
-        delivery::{MessageKey, MessageNews, ReportEvidence},
+        delivery::{DeliveryUpdate, MessageKey, ReportEvidence},
     },
-    storage::MessageChange,
+    storage::DeliveryTransition,
 };
 
 /// Number of reports with weak evidence that one process stores in a minute for one gateway, about messages
@@ -76,9 +76,9 @@ impl Referral {
             tracing::warn!("dropped a delivery report: the gateway name or the message ID is not valid");
             return Ok(());
         };
-        let news = MessageNews::reported(message, status, self.now());
+        let news = DeliveryUpdate::reported(message, status, self.now());
         let change = match evidence {
-            ReportEvidence::Strong => self.inner.storage.note_message(&news).await?,
+            ReportEvidence::Strong => self.inner.storage.record_delivery(&news).await?,
             ReportEvidence::Weak => self.note_weak_report(&gateway, news).await?,
         };
         self.tell_statuses(&MessageRoute { gateway, region: change.region }, change.reached).await;
@@ -86,12 +86,16 @@ impl Referral {
     }
 
     /// Records a report whose message a third party may have chosen.
-    async fn note_weak_report(&self, gateway: &str, news: MessageNews) -> Result<MessageChange, Error> {
+    async fn note_weak_report(
+        &self,
+        gateway: &str,
+        news: DeliveryUpdate,
+    ) -> Result<DeliveryTransition, Error> {
         // Most reports are about known messages. These are not counted, so that a flood of others does not
         // suppress them.
-        let change = self.inner.storage.note_message(&news.clone().of_known_message_only()).await?;
+        let change = self.inner.storage.record_delivery(&news.clone().of_known_message_only()).await?;
         if change.is_unknown && self.inner.weak_reports.admit(gateway, news.now) {
-            return Ok(self.inner.storage.note_message(&news).await?);
+            return Ok(self.inner.storage.record_delivery(&news).await?);
         }
         Ok(change)
     }
@@ -106,14 +110,14 @@ impl Referral {
     ) -> Vec<DeliveryStatus> {
         let gateway = &*route.gateway;
         let message_id = receipt.message_id.as_deref();
-        let Some(news) = MessageNews::accepted(route, message_id, challenge, self.now()) else {
+        let Some(news) = DeliveryUpdate::accepted(route, message_id, challenge, self.now()) else {
             tracing::warn!("failed to track a message: the gateway name is not valid");
             return Vec::new();
         };
         if message_id.is_some() && news.message.is_none() {
             tracing::warn!(gateway, "failed to track a message: the message ID is not valid");
         }
-        match self.inner.storage.note_message(&news).await {
+        match self.inner.storage.record_delivery(&news).await {
             Ok(change) => change.reached,
             Err(failure) => {
                 tracing::warn!(gateway, %failure, "failed to record the acceptance of a message");

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use crate::{
-    ChallengeId, Client, InvitationOutcome, InviteCode, Locale, PhoneNumber, SessionId, SmsCode, TokenPair,
-    User, otp::code::CodeInput,
+    ChallengeId, Client, InvitationOutcome, InviteCode, Locale, OneTimeCode, PhoneNumber, SessionId,
+    TokenPair, User, otp::code::CodeInput,
 };
 
 /// Request for a code.
@@ -57,7 +57,7 @@ pub struct SentCode {
     pub resend_in: Duration,
     /// Code, if the sender reveals it: see [`DevelopmentSender`](crate::sms::DevelopmentSender). The code of
     /// a [test number](crate::TestNumber), to which no message is sent, is never revealed.
-    pub revealed_code: Option<SmsCode>,
+    pub revealed_code: Option<OneTimeCode>,
 }
 
 /// Request to sign in with a code.

@@ -48,7 +48,7 @@ pub type Fingerprint = [u8; 16];
 
 /// Key that is, or was, the first of a ring.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct KnownKey {
+pub struct RegisteredKey {
     /// Purpose of the key.
     pub purpose: KeyPurpose,
     /// Identifier of the key.
@@ -60,11 +60,11 @@ pub struct KnownKey {
     pub needed_until: Option<OffsetDateTime>,
 }
 
-/// Keys of a process that starts, as [`Storage::agree_on_keys`](crate::storage::Storage::agree_on_keys)
+/// Keys of a process that starts, as [`Storage::register_keys`](crate::storage::Storage::register_keys)
 /// receives them.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
-pub struct KeyRequest {
+pub struct KeyRegistration {
     /// Current time.
     pub now: OffsetDateTime,
     pub(crate) rings: [Ring; 2],
@@ -107,7 +107,7 @@ pub enum KeyMismatch {
     },
 }
 
-impl KeyRequest {
+impl KeyRegistration {
     pub(crate) fn new(
         now: OffsetDateTime,
         keys: &SigningKeys,
@@ -124,7 +124,7 @@ impl KeyRequest {
 
     /// Decides whether the process may start, based on the stored keys. Returns the keys to store, each in
     /// place of the stored one with the same purpose and ID, or the reason why the process must not start.
-    pub fn decide(&self, known: &[KnownKey]) -> Result<Vec<KnownKey>, KeyMismatch> {
+    pub fn decide(&self, known: &[RegisteredKey]) -> Result<Vec<RegisteredKey>, KeyMismatch> {
         let mut changed = Vec::new();
         for ring in &self.rings {
             for key in known.iter().filter(|key| key.purpose == ring.purpose) {
@@ -132,7 +132,7 @@ impl KeyRequest {
             }
             let (id, fingerprint) = &ring.keys[0];
             if !known.iter().any(|key| key.purpose == ring.purpose && key.id == *id) {
-                changed.push(KnownKey {
+                changed.push(RegisteredKey {
                     purpose: ring.purpose,
                     id: id.clone(),
                     fingerprint: *fingerprint,
@@ -144,7 +144,7 @@ impl KeyRequest {
     }
 
     /// Returns the new version of a stored key, or `None` if it does not change.
-    fn judge(&self, ring: &Ring, key: &KnownKey) -> Result<Option<KnownKey>, KeyMismatch> {
+    fn judge(&self, ring: &Ring, key: &RegisteredKey) -> Result<Option<RegisteredKey>, KeyMismatch> {
         let (purpose, id) = (ring.purpose, key.id.clone());
         let Some(place) = ring.keys.iter().position(|(id, _)| *id == key.id) else {
             return match key.needed_until {
@@ -160,7 +160,7 @@ impl KeyRequest {
             (_, None) => Some(self.now + ring.lifetime),
             (_, known) => known,
         };
-        let changed = KnownKey { needed_until, ..key.clone() };
+        let changed = RegisteredKey { needed_until, ..key.clone() };
         Ok((changed != *key).then_some(changed))
     }
 }
@@ -179,19 +179,19 @@ mod tests {
         )
     }
 
-    fn request(now: OffsetDateTime, signing: &[u8], pepper: &[u8]) -> KeyRequest {
+    fn request(now: OffsetDateTime, signing: &[u8], pepper: &[u8]) -> KeyRegistration {
         let set = |numbers: &[u8], purpose: &str| {
             let keys: Vec<_> = numbers.iter().map(|number| secret(*number, purpose)).collect();
             format!(r#"{{"keys":[{}]}}"#, keys.join(","))
         };
         let keys = SigningKeys::from_jwk_set(&set(signing, "sig")).expect("usable");
         let peppers = Peppers::from_jwk_set(&set(pepper, "pepper")).expect("usable");
-        KeyRequest::new(now, &keys, 60 * MINUTE, &peppers, 5 * MINUTE)
+        KeyRegistration::new(now, &keys, 60 * MINUTE, &peppers, 5 * MINUTE)
     }
 
     /// Returns the keys that are stored after these requests, sequentially. All of them must be accepted.
-    fn after(requests: &[KeyRequest]) -> Vec<KnownKey> {
-        let mut known: Vec<KnownKey> = Vec::new();
+    fn after(requests: &[KeyRegistration]) -> Vec<RegisteredKey> {
+        let mut known: Vec<RegisteredKey> = Vec::new();
         for request in requests {
             for changed in request.decide(&known).expect("accepted") {
                 known.retain(|key| (key.purpose, &key.id) != (changed.purpose, &changed.id));

@@ -133,12 +133,12 @@ fn is_sound(text: &str, max_chars: usize) -> bool {
     !text.is_empty() && text.chars().nth(max_chars).is_none() && !text.contains(char::is_control)
 }
 
-/// Update of a message, for [`Storage::note_message`].
+/// Update of a message, for [`Storage::record_delivery`].
 ///
-/// [`Storage::note_message`]: crate::storage::Storage::note_message
+/// [`Storage::record_delivery`]: crate::storage::Storage::record_delivery
 #[derive(Clone, Debug)]
 #[non_exhaustive]
-pub struct MessageNews {
+pub struct DeliveryUpdate {
     /// Key of the message, or `None` if the gateway returned no id that a report could refer to.
     pub message: Option<MessageKey>,
     /// Challenge in which to record the gateway that accepted its message, and the name of the gateway. A
@@ -171,16 +171,16 @@ pub struct StoredMessage {
 
 /// Decision about an update of a message.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct MessageDecision {
+pub struct DeliveryDecision {
     /// Data to store in place of the stored data of the message, if it changes.
     pub put: Option<StoredMessage>,
     /// Change to return.
-    pub change: MessageChange,
+    pub change: DeliveryTransition,
 }
 
 /// Change of the status of a message.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct MessageChange {
+pub struct DeliveryTransition {
     /// Region of the phone, if it has one.
     pub region: Option<Region>,
     /// Statuses that were not emitted before, in order.
@@ -189,7 +189,7 @@ pub struct MessageChange {
     pub is_unknown: bool,
 }
 
-impl MessageNews {
+impl DeliveryUpdate {
     /// Creates the update that a gateway accepted the message of a challenge. Returns `None` if the name of
     /// the gateway cannot be stored.
     pub(crate) fn accepted(
@@ -221,7 +221,7 @@ impl MessageNews {
     /// Decides what to store of the message, and which statuses to emit. Without a
     /// [`message`](Self::message), nothing is stored or emitted.
     #[must_use]
-    pub fn decide(&self, stored: Option<StoredMessage>) -> MessageDecision {
+    pub fn decide(&self, stored: Option<StoredMessage>) -> DeliveryDecision {
         let is_ours = stored.is_some_and(|stored| stored.is_ours);
         let known = stored.map(|stored| stored.status);
         let is_known = match self.news {
@@ -230,11 +230,11 @@ impl MessageNews {
             News::Reported(status) => status <= known.unwrap_or(DeliveryStatus::Sent),
         };
         if self.message.is_none() || is_known {
-            return MessageDecision::default();
+            return DeliveryDecision::default();
         }
         if stored.is_none() && !self.keeps_unknown {
-            let change = MessageChange { is_unknown: true, ..MessageChange::default() };
-            return MessageDecision { put: None, change };
+            let change = DeliveryTransition { is_unknown: true, ..DeliveryTransition::default() };
+            return DeliveryDecision { put: None, change };
         }
         let (put, reached) = match self.news {
             News::Accepted(region) => {
@@ -248,8 +248,8 @@ impl MessageNews {
                 (StoredMessage { is_ours, region, status }, reached.collect())
             }
         };
-        let change = MessageChange { region: put.region, reached, is_unknown: false };
-        MessageDecision { put: Some(put), change }
+        let change = DeliveryTransition { region: put.region, reached, is_unknown: false };
+        DeliveryDecision { put: Some(put), change }
     }
 }
 
@@ -257,9 +257,15 @@ impl MessageNews {
 mod tests {
     use super::{DeliveryStatus::*, *};
 
-    fn news(news: News) -> MessageNews {
+    fn news(news: News) -> DeliveryUpdate {
         let message = MessageKey::new("g1", "m1");
-        MessageNews { message, challenge: None, now: OffsetDateTime::UNIX_EPOCH, keeps_unknown: true, news }
+        DeliveryUpdate {
+            message,
+            challenge: None,
+            now: OffsetDateTime::UNIX_EPOCH,
+            keeps_unknown: true,
+            news,
+        }
     }
 
     /// Sequences of updates of a message in different orders, and the statuses that they emit.
@@ -296,13 +302,13 @@ mod tests {
 
     #[test]
     fn a_message_without_an_id_is_not_stored() {
-        let accepted = MessageNews { message: None, ..news(News::Accepted(None)) };
-        assert_eq!(accepted.decide(None), MessageDecision::default());
+        let accepted = DeliveryUpdate { message: None, ..news(News::Accepted(None)) };
+        assert_eq!(accepted.decide(None), DeliveryDecision::default());
     }
 
     #[test]
     fn a_report_of_the_status_sent_is_not_stored() {
-        assert_eq!(news(News::Reported(Sent)).decide(None), MessageDecision::default());
+        assert_eq!(news(News::Reported(Sent)).decide(None), DeliveryDecision::default());
     }
 
     #[test]
@@ -317,7 +323,7 @@ mod tests {
             assert!(!decision.change.is_unknown);
         }
         let sent = news(News::Reported(Sent)).of_known_message_only();
-        assert_eq!(sent.decide(None), MessageDecision::default());
+        assert_eq!(sent.decide(None), DeliveryDecision::default());
     }
 
     #[test]

@@ -51,7 +51,7 @@ pub struct Failover {
     order: Vec<usize>,
     time: Duration,
     time_per_gateway: Duration,
-    after_unknown: AfterUnknown,
+    after_unknown: OnUnknownOutcome,
     rest: Rest,
     observer: Arc<dyn Observer>,
 }
@@ -72,7 +72,7 @@ impl Gateway {
 /// Action after a gateway with an unknown result.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum AfterUnknown {
+pub enum OnUnknownOutcome {
     /// The next gateway is tried too: two messages with the same code do less harm than none.
     #[default]
     Next,
@@ -293,7 +293,7 @@ impl Sending<'_> {
             }
             Err(SmsError::Busy { .. }) => None,
             Err(error) => {
-                let stops = is_unknown(&error) && self.failover.after_unknown == AfterUnknown::Stop;
+                let stops = is_unknown(&error) && self.failover.after_unknown == OnUnknownOutcome::Stop;
                 if !self.failed.as_ref().is_some_and(is_unknown) {
                     self.failed = Some(error);
                 }

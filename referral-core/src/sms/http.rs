@@ -53,7 +53,7 @@ pub use self::{
 };
 use super::{Encoding, Receipt, Segments, SmsError, SmsMessage, SmsSender};
 use crate::{
-    Locale, PhoneNumber, SmsCode,
+    Locale, OneTimeCode, PhoneNumber,
     clock::{Clock, SystemClock},
 };
 
@@ -284,5 +284,11 @@ fn header_value(value: &str) -> Result<HeaderValue, ConfigError> {
 /// reject.
 fn sample() -> SmsMessage {
     let phone = PhoneNumber::from_stored("+79608543017".into()).expect("valid E.164 number");
-    SmsMessage::new(Uuid::nil(), phone, SmsCode::known("0000"), "Код: 0000\n@example.com #0000".into(), None)
+    SmsMessage::new(
+        Uuid::nil(),
+        phone,
+        OneTimeCode::known("0000"),
+        "Код: 0000\n@example.com #0000".into(),
+        None,
+    )
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::Segments;
-use crate::{Invalid, Locale, SmsCode};
+use crate::{Invalid, Locale, OneTimeCode};
 
 /// Placeholder for the code in a template.
 const CODE: &str = "{code}";
@@ -19,11 +19,11 @@ const ANDROID_HASH_LENGTH: usize = 11;
 /// Texts of the messages for each language: the built-in English, Russian and Kazakh, and added ones.
 ///
 /// ```
-/// use referral_core::{Locale, SmsCode, sms::Texts};
+/// use referral_core::{Locale, OneTimeCode, sms::Texts};
 ///
 /// let texts = Texts::default().template("de", "{code} ist Ihr Code.")?.host("app.example.com")?;
 /// let german = [Locale::parse("de-AT")?];
-/// let text = texts.write(&SmsCode::known("4711"), &german);
+/// let text = texts.write(&OneTimeCode::known("4711"), &german);
 /// assert_eq!(text, "4711 ist Ihr Code.\n@app.example.com #4711");
 /// # Ok::<_, referral_core::Invalid>(())
 /// ```
@@ -122,13 +122,13 @@ impl Texts {
     /// Returns the message for a code in the first of these languages that is available, or in the default
     /// language. For `ru-RU`, `ru` matches too (lookup of RFC 4647).
     #[must_use]
-    pub fn write(&self, code: &SmsCode, locales: &[Locale]) -> String {
+    pub fn write(&self, code: &OneTimeCode, locales: &[Locale]) -> String {
         let mut ranges = locales.iter().flat_map(Locale::ranges);
         let template = ranges.find_map(|range| self.templates.get(range));
         self.fill(template.unwrap_or(&self.templates[&self.default_locale]), code)
     }
 
-    fn fill(&self, template: &str, code: &SmsCode) -> String {
+    fn fill(&self, template: &str, code: &OneTimeCode) -> String {
         let code = code.reveal();
         let mut lines = vec![template.replace(CODE, code)];
         lines.extend(self.android_hash.clone());
@@ -138,7 +138,7 @@ impl Texts {
 
     /// Returns every text with a code of this length, ordered by language.
     pub fn preview(&self, code_length: u8) -> impl Iterator<Item = Preview> {
-        let code = SmsCode::known("0".repeat(code_length.into()));
+        let code = OneTimeCode::known("0".repeat(code_length.into()));
         self.templates.iter().map(move |(locale, template)| {
             let text = self.fill(template, &code);
             Preview { locale: locale.clone(), segments: Segments::of(&text), text }

@@ -10,11 +10,12 @@ use uuid::Uuid;
 
 use self::state::State;
 use super::{
-    Alert, ChallengeDecision, ChallengeFacts, ChallengeRequest, Counting, Decided, EditedProfile,
-    FoundInvitees, FoundUsers, GrantedChallenge, KeyMismatch, KeyRequest, KnownKey, Lineage, MessageChange,
-    MessageNews, NewStaff, NewUser, ProfileDecision, ProfileEdit, ProfileFacts, RefreshDecision,
-    RefreshRequest, Result, Session, SessionSelection, SignInDecision, SignInFacts, SignInRequest, Storage,
-    StorageReadiness, StoredSession, StoredSignIn, Sweep, UserQuery, UserWithInvited, WatchRequest,
+    Ancestry, AttackCheck, AttackStatus, ChallengeDecision, ChallengeFacts, ChallengeRequest, Counting,
+    Decided, DeliveryTransition, DeliveryUpdate, EditedProfile, FoundInvitees, FoundUsers, GrantedChallenge,
+    KeyMismatch, KeyRegistration, NewStaff, NewUser, ProfileDecision, ProfileEdit, ProfileFacts,
+    RefreshDecision, RefreshRequest, RegisteredKey, Result, Session, SessionSelection, SignInDecision,
+    SignInFacts, SignInRequest, Storage, StorageReadiness, StoredSession, StoredSignIn, Sweep, UserQuery,
+    UserWithInvited,
 };
 use crate::{
     ChallengeId, InvitedBy, PageSize, Position, Refusal, SessionId, SharedSetting, User, UserId,
@@ -74,7 +75,7 @@ impl Storage for MemoryStorage {
         }
     }
 
-    async fn void_challenge(&self, challenge: ChallengeId, counting: &Counting) -> Result<()> {
+    async fn cancel_challenge(&self, challenge: ChallengeId, counting: &Counting) -> Result<()> {
         let mut state = self.lock();
         if state.challenges.contains_key(&challenge) {
             state.remove_challenge(challenge);
@@ -83,7 +84,7 @@ impl Storage for MemoryStorage {
         Ok(())
     }
 
-    async fn note_message(&self, news: &MessageNews) -> Result<MessageChange> {
+    async fn record_delivery(&self, news: &DeliveryUpdate) -> Result<DeliveryTransition> {
         let mut state = self.lock();
         if let Some((id, gateway)) = &news.challenge
             && let Some(challenge) = state.challenges.get_mut(id)
@@ -92,7 +93,7 @@ impl Storage for MemoryStorage {
             challenge.gateway = Some(gateway.clone());
         }
         let Some(key) = &news.message else {
-            return Ok(MessageChange::default());
+            return Ok(DeliveryTransition::default());
         };
         let decision = news.decide(state.messages.get(key).map(|(_, message)| *message));
         if let Some(put) = decision.put {
@@ -111,15 +112,15 @@ impl Storage for MemoryStorage {
             challenge: challenge.cloned(),
             user: state.user_with_phone(&request.phone).cloned(),
             inviter: state.owner_of(request.invite_code.as_ref()),
-            lineage: Lineage::NotWalked,
+            ancestry: Ancestry::NotWalked,
             counters: state.counters(request.counters()),
             service: state.service_facts(request.service()),
         };
         facts.service.usual_failures = request.usual_times(&facts).map(|times| state.usual_failures(&times));
-        if request.needs_lineage(&facts)
+        if request.needs_ancestry(&facts)
             && let (Some(user), Some(inviter)) = (&facts.user, &facts.inviter)
         {
-            facts.lineage = state.walk_lineage(inviter.id, user.id);
+            facts.ancestry = state.walk_lineage(inviter.id, user.id);
         }
 
         let (challenge, user, invitation, outcome, counting, max_sessions) = match request.decide(&facts) {
@@ -271,13 +272,13 @@ impl Storage for MemoryStorage {
             user: user.clone(),
             email_owner: email.and_then(|email| state.by_email.get(email)).copied(),
             inviter: state.owner_of(edit.change.invited_by_code.as_ref()),
-            lineage: Lineage::NotWalked,
+            ancestry: Ancestry::NotWalked,
             counters: state.counters(edit.counters()),
         };
-        if edit.needs_lineage(&facts)
+        if edit.needs_ancestry(&facts)
             && let Some(inviter) = &facts.inviter
         {
-            facts.lineage = state.walk_lineage(inviter.id, edit.user);
+            facts.ancestry = state.walk_lineage(inviter.id, edit.user);
         }
         match edit.decide(&facts) {
             ProfileDecision::Accept { edited, counting } => {
@@ -318,7 +319,7 @@ impl Storage for MemoryStorage {
         }))
     }
 
-    async fn watch(&self, request: &WatchRequest) -> Result<Alert> {
+    async fn watch(&self, request: &AttackCheck) -> Result<AttackStatus> {
         let mut state = self.lock();
         let mut facts = state.service_facts(request.service());
         facts.usual_failures = request.usual_times(&facts).map(|times| state.usual_failures(&times));
@@ -360,11 +361,11 @@ impl Storage for MemoryStorage {
         Ok(swept as u64)
     }
 
-    async fn known_keys(&self) -> Result<Vec<KnownKey>> {
+    async fn registered_keys(&self) -> Result<Vec<RegisteredKey>> {
         Ok(self.lock().keys.clone())
     }
 
-    async fn agree_on_keys(&self, request: &KeyRequest) -> Decided<(), KeyMismatch> {
+    async fn register_keys(&self, request: &KeyRegistration) -> Decided<(), KeyMismatch> {
         let mut state = self.lock();
         let decision = request.decide(&state.keys);
         Ok(decision.map(|changed| {

@@ -5,8 +5,8 @@ use std::{sync::Arc, time::Duration};
 use time::OffsetDateTime;
 
 use crate::{
-    ClientAddress, Email, Invitation, InviteCode, InvitedBy, Inviter, Lineage, Name, PhoneNumber, Policy,
-    Refusal, User, UserId, Via,
+    AcceptedVia, Ancestry, ClientAddress, Email, Invitation, InviteCode, InvitedBy, Inviter, Name,
+    PhoneNumber, Policy, Refusal, User, UserId,
     invite::invitation::{self, Verdict},
     rate_limit::{
         counters::{Counted, CounterKey, Counters, Counting, Ledger},
@@ -51,8 +51,8 @@ pub struct ProfileFacts {
     pub email_owner: Option<UserId>,
     /// Owner of the given invite code.
     pub inviter: Option<Inviter>,
-    /// Lineage of the inviter, if [`ProfileEdit::needs_lineage`] returns `true`.
-    pub lineage: Lineage,
+    /// Ancestry of the inviter, if [`ProfileEdit::needs_ancestry`] returns `true`.
+    pub ancestry: Ancestry,
     /// Counters that [`ProfileEdit::counters`] returns.
     pub counters: Counters,
 }
@@ -87,10 +87,10 @@ pub struct EditedProfile {
 }
 
 impl ProfileEdit {
-    /// Returns `true` if [`ProfileFacts::lineage`] must be read, under the lock for late acceptances.
+    /// Returns `true` if [`ProfileFacts::ancestry`] must be read, under the lock for late acceptances.
     #[must_use]
-    pub fn needs_lineage(&self, facts: &ProfileFacts) -> bool {
-        invitation::needs_lineage(Some(&facts.user), facts.inviter.as_ref())
+    pub fn needs_ancestry(&self, facts: &ProfileFacts) -> bool {
+        invitation::needs_ancestry(Some(&facts.user), facts.inviter.as_ref())
     }
 
     /// Returns the keys of the counters for the decision, in order: at most four.
@@ -154,13 +154,13 @@ impl ProfileEdit {
             refusals.push(Refusal::EmailTaken);
         }
         let accepted = change.invited_by_code.and_then(|code| {
-            match invitation::decide(Some(&facts.user), facts.inviter.as_ref(), facts.lineage) {
+            match invitation::decide(Some(&facts.user), facts.inviter.as_ref(), facts.ancestry) {
                 Verdict::Accept(inviter) => Some(Invitation {
                     invitee: self.user,
                     inviter,
                     code,
                     accepted_at: self.now,
-                    via: Via::Profile,
+                    via: AcceptedVia::Profile,
                 }),
                 Verdict::SameInviter => None,
                 Verdict::OtherInviter => {
@@ -210,7 +210,7 @@ mod tests {
             user: user(1),
             email_owner: None,
             inviter: None,
-            lineage: Lineage::NotWalked,
+            ancestry: Ancestry::NotWalked,
             counters: Counters::default(),
         }
     }
@@ -258,7 +258,7 @@ mod tests {
                 ..ProfileChange::default()
             };
             let inviter = Some(Inviter { id: inviter.id, code: inviter.invite_code.clone() });
-            (edit(change), ProfileFacts { inviter, lineage: Lineage::WithoutInvitee, ..facts() })
+            (edit(change), ProfileFacts { inviter, ancestry: Ancestry::WithoutInvitee, ..facts() })
         };
         let (first, facts) = naming(&boris);
         let named = first.judge(&facts).expect("accepted");

@@ -11,9 +11,9 @@ use crate::{
 
 /// Phone as the viewer may see it: complete, or masked as `+7960*****17`.
 #[derive(Clone, PartialEq, Eq)]
-pub struct ShownPhone(String);
+pub struct DisplayPhone(String);
 
-impl ShownPhone {
+impl DisplayPhone {
     /// Returns the complete or masked phone.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -22,9 +22,9 @@ impl ShownPhone {
 }
 
 /// Shows only the last two digits, so that logs contain no phone.
-impl fmt::Debug for ShownPhone {
+impl fmt::Debug for DisplayPhone {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "ShownPhone(…{})", &self.0[self.0.len() - 2..])
+        write!(f, "DisplayPhone(…{})", &self.0[self.0.len() - 2..])
     }
 }
 
@@ -35,7 +35,7 @@ pub struct UserView {
     /// Identifier of the user.
     pub id: UserId,
     /// Phone, masked if it is private.
-    pub phone: ShownPhone,
+    pub phone: DisplayPhone,
     /// Invite code of the user.
     pub invite_code: InviteCode,
     /// Code with which the user was invited.
@@ -75,7 +75,7 @@ pub struct InviteeView {
     /// Identifier of the invited user.
     pub id: UserId,
     /// Phone, masked if it is private.
-    pub phone: ShownPhone,
+    pub phone: DisplayPhone,
     /// Time at which the invited user joined.
     pub joined_at: OffsetDateTime,
 }
@@ -145,8 +145,8 @@ impl<'a> Viewer<'a> {
         InviteeView { id: invitee.id, phone, joined_at: invitee.joined_at }
     }
 
-    fn phone(&self, of: UserId, phone: &PhoneNumber) -> ShownPhone {
-        ShownPhone(if self.is_open(of) { phone.as_str().to_owned() } else { phone.masked() })
+    fn phone(&self, of: UserId, phone: &PhoneNumber) -> DisplayPhone {
+        DisplayPhone(if self.is_open(of) { phone.as_str().to_owned() } else { phone.masked() })
     }
 
     /// Returns `true` if no data of this user is hidden. Own data is never hidden.

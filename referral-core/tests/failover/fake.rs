@@ -9,7 +9,7 @@ use std::{
 
 use async_trait::async_trait;
 use referral_core::{
-    PhoneNumber, SmsCode,
+    OneTimeCode, PhoneNumber,
     sms::{Failover, FailoverBuilder, Receipt, SmsError, SmsMessage, SmsSender},
 };
 use uuid::Uuid;
@@ -79,7 +79,7 @@ pub(crate) fn take(calls: &Calls) -> String {
 
 pub(crate) fn message() -> SmsMessage {
     let phone = PhoneNumber::parse("+79608543017", None).expect("valid number");
-    SmsMessage::new(Uuid::from_u128(17), phone, SmsCode::known("4711"), "4711 it is".into(), None)
+    SmsMessage::new(Uuid::from_u128(17), phone, OneTimeCode::known("4711"), "4711 it is".into(), None)
 }
 
 /// Sends one message. Returns the names of the called gateways and the result.

@@ -13,7 +13,7 @@ use proptest::prelude::*;
 use referral_core::{
     Error, Peppers, PhoneNumber, Referral, Refusal, SendCode, SigningKeys,
     sms::{
-        AfterUnknown, Attempt, Failover, FailoverBuilder, FailoverError, Observer, Receipt, SmsError,
+        Attempt, Failover, FailoverBuilder, FailoverError, Observer, OnUnknownOutcome, Receipt, SmsError,
         SmsMessage, SmsSender,
     },
     storage::MemoryStorage,
@@ -66,7 +66,7 @@ async fn gateways_are_tried_in_order_until_one_accepts() {
 async fn no_further_gateway_is_tried_after_an_unknown_result_with_stop() {
     for answer in [Unknown, Hang] {
         let (builder, calls) = gateways(&[&[Temporary], &[answer], &[Accept]]);
-        let sender = builder.after_unknown(AfterUnknown::Stop).build().expect("valid configuration");
+        let sender = builder.after_unknown(OnUnknownOutcome::Stop).build().expect("valid configuration");
         assert_eq!(send(&sender, &calls).await, "ab: unknown");
     }
 }

@@ -1,7 +1,7 @@
 //! Gateways for tests: one with a fixed response, and one with an incomplete response.
 
 use referral_core::{
-    PhoneNumber, SmsCode,
+    OneTimeCode, PhoneNumber,
     sms::{
         Receipt, SmsError, SmsMessage,
         http::{ConfigError, GatewayConfig, HttpSender},
@@ -25,7 +25,7 @@ pub(crate) fn message() -> SmsMessage {
 
 pub(crate) fn message_with(text: &str) -> SmsMessage {
     let phone = PhoneNumber::parse(PHONE, None).expect("valid number");
-    SmsMessage::new(ID, phone, SmsCode::known(CODE), text.into(), None)
+    SmsMessage::new(ID, phone, OneTimeCode::known(CODE), text.into(), None)
 }
 
 /// Returns a sender for the configured gateway that uses no proxy.

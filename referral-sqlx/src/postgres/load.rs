@@ -1,12 +1,12 @@
 //! Queries for results, and for the facts that the rules of the core depend on.
 
 use referral_core::{
-    Email, InviteCode, Inviter, Lineage, PageSize, PhoneNumber, Session, SessionId, SharedSetting, User,
+    Ancestry, Email, InviteCode, Inviter, PageSize, PhoneNumber, Session, SessionId, SharedSetting, User,
     UserId, UserWithInvited,
     storage::{
-        ChallengeFacts, ChallengeRequest, CounterKey, FoundInvitees, KnownKey, MessageKey, ProfileEdit,
-        ProfileFacts, Result, ServiceFacts, SignInFacts, SignInRequest, StoredMessage, StoredSession,
-        WatchRequest,
+        AttackCheck, ChallengeFacts, ChallengeRequest, CounterKey, FoundInvitees, MessageKey, ProfileEdit,
+        ProfileFacts, RegisteredKey, Result, ServiceFacts, SignInFacts, SignInRequest, StoredMessage,
+        StoredSession,
     },
 };
 use sqlx::{
@@ -47,7 +47,7 @@ pub(super) async fn challenge_facts(
 }
 
 /// Reads the facts about the state of the service.
-pub(super) async fn watch_facts(lease: &mut Lease, request: &WatchRequest) -> Result<ServiceFacts> {
+pub(super) async fn watch_facts(lease: &mut Lease, request: &AttackCheck) -> Result<ServiceFacts> {
     let facts = lease.query(statements::SERVICE_FACTS).bind(request.service().failures_since);
     let row = lease.fetch_one(facts).await.map_err(failure)?;
     let mut facts = service_facts(&row)?;
@@ -95,7 +95,7 @@ fn bind_keys<'q>(
     (0..number).fold(statement, |statement, index| statement.bind(keys.get(index).map(CounterKey::as_str)))
 }
 
-/// Reads all facts except the lineage.
+/// Reads all facts except the ancestry.
 pub(super) async fn sign_in_facts(lease: &mut Lease, request: &SignInRequest) -> Result<SignInFacts> {
     let code = request.invite_code.as_ref();
     let statement = match request.challenge {
@@ -115,7 +115,7 @@ pub(super) async fn sign_in_facts(lease: &mut Lease, request: &SignInRequest) ->
         challenge: challenge.map(|_| rows::challenge(&row, &request.phone)).transpose()?,
         user: user.map(|_| rows::user(&row)).transpose()?,
         inviter: code_owner(&row, code)?,
-        lineage: Lineage::NotWalked,
+        ancestry: Ancestry::NotWalked,
         counters: rows::counters(&row, keys)?,
         service: service_facts(&row)?,
     };
@@ -125,7 +125,7 @@ pub(super) async fn sign_in_facts(lease: &mut Lease, request: &SignInRequest) ->
     Ok(facts)
 }
 
-/// Reads all facts except the lineage. Returns `None` if the user does not exist.
+/// Reads all facts except the ancestry. Returns `None` if the user does not exist.
 pub(super) async fn profile_facts(lease: &mut Lease, edit: &ProfileEdit) -> Result<Option<ProfileFacts>> {
     let email = edit.change.email.as_ref().and_then(Option::as_ref);
     let code = edit.change.invited_by_code.as_ref();
@@ -143,16 +143,16 @@ pub(super) async fn profile_facts(lease: &mut Lease, edit: &ProfileEdit) -> Resu
         user: rows::user(&row)?,
         email_owner: rows::get::<Option<Uuid>>(&row, "email_owner")?.map(UserId),
         inviter: code_owner(&row, code)?,
-        lineage: Lineage::NotWalked,
+        ancestry: Ancestry::NotWalked,
         counters: rows::counters(&row, keys)?,
     }))
 }
 
 /// Walks from `inviter` up to the first inviter. The caller must hold the lock for late acceptances.
-pub(super) async fn lineage(lease: &mut Lease, inviter: UserId, invitee: UserId) -> Result<Lineage> {
-    let has_invitee = lease.query(statements::LINEAGE_HAS).bind(inviter.0).bind(invitee.0);
+pub(super) async fn ancestry(lease: &mut Lease, inviter: UserId, invitee: UserId) -> Result<Ancestry> {
+    let has_invitee = lease.query(statements::ANCESTRY_HAS).bind(inviter.0).bind(invitee.0);
     let row = lease.fetch_one(has_invitee).await.map_err(failure)?;
-    Ok(if rows::get(&row, "has_invitee")? { Lineage::WithInvitee } else { Lineage::WithoutInvitee })
+    Ok(if rows::get(&row, "has_invitee")? { Ancestry::WithInvitee } else { Ancestry::WithoutInvitee })
 }
 
 /// Reads a session with its user and the newest invitees.
@@ -234,8 +234,8 @@ pub(super) async fn invitees(
     Ok(Some(FoundInvitees { invitees, has_more: found.len() > limit, count }))
 }
 
-pub(super) async fn known_keys(lease: &mut Lease) -> Result<Vec<KnownKey>> {
-    let known = lease.query(statements::KNOWN_KEYS);
+pub(super) async fn registered_keys(lease: &mut Lease) -> Result<Vec<RegisteredKey>> {
+    let known = lease.query(statements::REGISTERED_KEYS);
     let known = lease.fetch_all(known).await.map_err(failure)?;
     known.iter().map(rows::known_key).collect()
 }

@@ -154,7 +154,7 @@ async fn frequent_statements_do_not_scan_tables() {
         statements::PROFILE_FACTS,
         statements::CHANGE_PROFILE,
         statements::NEW_INVITATION,
-        statements::LINEAGE_HAS,
+        statements::ANCESTRY_HAS,
         statements::REFRESH_FACTS,
         statements::CHANGE_SESSION,
         statements::MARK_TOKENS_USED,

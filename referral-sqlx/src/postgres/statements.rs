@@ -254,7 +254,7 @@ pub(super) const PUT_MESSAGE: &str = concat!(
 
 pub(super) const DELETE_CHALLENGE: &str = "DELETE FROM referral.challenges WHERE id = $1";
 
-/// Selects the facts for a sign-in except the lineage, with the newest challenge of the phone.
+/// Selects the facts for a sign-in except the ancestry, with the newest challenge of the phone.
 pub(super) const SIGN_IN_FACTS: &str = concat!(
     "SELECT ",
     challenge_columns!(),
@@ -418,7 +418,7 @@ pub(super) const LOCK_USER_WITH_PHONE: &str =
 /// accepts the invite code of the user then waits from its start, and not in the middle.
 pub(super) const LOCK_USER: &str = "SELECT 1 FROM referral.users WHERE id = $1 FOR UPDATE";
 
-/// Selects the facts for an edit of a profile except the lineage.
+/// Selects the facts for an edit of a profile except the ancestry.
 pub(super) const PROFILE_FACTS: &str = concat!(
     "SELECT ",
     user_columns!(),
@@ -456,13 +456,13 @@ pub(super) const LOCK_LATE_ACCEPTANCE: &str =
 
 /// Selects whether `$2` is `$1` or one of its direct or indirect inviters. `UNION` visits each user once, so
 /// the query ends even if there is a loop.
-pub(super) const LINEAGE_HAS: &str = "\
-    WITH RECURSIVE lineage (id) AS ( \
+pub(super) const ANCESTRY_HAS: &str = "\
+    WITH RECURSIVE ancestry (id) AS ( \
         SELECT $1::uuid \
         UNION \
-        SELECT i.inviter FROM lineage l JOIN referral.invitations i ON i.invitee = l.id \
+        SELECT i.inviter FROM ancestry l JOIN referral.invitations i ON i.invitee = l.id \
     ) \
-    SELECT EXISTS (SELECT 1 FROM lineage WHERE id = $2) AS has_invitee";
+    SELECT EXISTS (SELECT 1 FROM ancestry WHERE id = $2) AS has_invitee";
 
 pub(super) const REFRESH_FACTS: &str = concat!(
     "SELECT ",
@@ -539,7 +539,7 @@ pub(super) const SWEEP_MESSAGES: &str = sweep!("messages", "ctid", "noted_at");
 
 pub(super) const LOCK_KEYS: &str = "SELECT 1 FROM referral.locks WHERE name = 'keys' FOR UPDATE";
 
-pub(super) const KNOWN_KEYS: &str = "SELECT purpose, id, fingerprint, needed_until FROM referral.keys";
+pub(super) const REGISTERED_KEYS: &str = "SELECT purpose, id, fingerprint, needed_until FROM referral.keys";
 
 pub(super) const PUT_KEY: &str = "\
     INSERT INTO referral.keys (purpose, id, fingerprint, needed_until) VALUES ($1, $2, $3, $4) \

@@ -13,11 +13,11 @@ use referral_core::{
     Challenge, ChallengeId, Check, Invitation, InvitationOutcome, InviteCode, InvitedBy, KeyMismatch,
     PageSize, Refusal, Session, SessionId, SharedSetting, User, UserId, UserWithInvited,
     storage::{
-        Alert, ChallengeDecision, ChallengeRequest, Counters, Counting, Decided, EditedProfile,
-        FoundInvitees, FoundUsers, GrantedChallenge, KeyRequest, KnownKey, MessageChange, MessageNews,
-        NewStaff, NewUser, ProfileDecision, ProfileEdit, RefreshDecision, RefreshRequest, Result,
-        SessionSelection, SignInDecision, SignInFacts, SignInRequest, Storage, StorageError,
-        StorageReadiness, StoredSession, StoredSignIn, Sweep, UserQuery, WatchRequest,
+        AttackCheck, AttackStatus, ChallengeDecision, ChallengeRequest, Counters, Counting, Decided,
+        DeliveryTransition, DeliveryUpdate, EditedProfile, FoundInvitees, FoundUsers, GrantedChallenge,
+        KeyRegistration, NewStaff, NewUser, ProfileDecision, ProfileEdit, RefreshDecision, RefreshRequest,
+        RegisteredKey, Result, SessionSelection, SignInDecision, SignInFacts, SignInRequest, Storage,
+        StorageError, StorageReadiness, StoredSession, StoredSignIn, Sweep, UserQuery,
     },
 };
 use time::OffsetDateTime;
@@ -55,7 +55,7 @@ impl Storage for PostgresStore {
         self.repeat(|| self.try_challenge(request)).await
     }
 
-    async fn void_challenge(&self, challenge: ChallengeId, counting: &Counting) -> Result<()> {
+    async fn cancel_challenge(&self, challenge: ChallengeId, counting: &Counting) -> Result<()> {
         self.repeat(|| async move {
             let mut lease = self.begin().await?;
             if write::delete_challenge(&mut lease, challenge).await? {
@@ -67,8 +67,8 @@ impl Storage for PostgresStore {
         .await
     }
 
-    async fn note_message(&self, news: &MessageNews) -> Result<MessageChange> {
-        self.repeat(|| self.try_note(news)).await
+    async fn record_delivery(&self, news: &DeliveryUpdate) -> Result<DeliveryTransition> {
+        self.repeat(|| self.try_record_delivery(news)).await
     }
 
     async fn sign_in(&self, request: &SignInRequest) -> Decided<StoredSignIn> {
@@ -173,7 +173,7 @@ impl Storage for PostgresStore {
         .await
     }
 
-    async fn watch(&self, request: &WatchRequest) -> Result<Alert> {
+    async fn watch(&self, request: &AttackCheck) -> Result<AttackStatus> {
         self.repeat(|| async move {
             let mut lease = self.lease_to_write().await?;
             let alert = request.decide(&load::watch_facts(&mut lease, request).await?);
@@ -190,15 +190,15 @@ impl Storage for PostgresStore {
         on_lease!(self.lease_to_write, lease => write::sweep(&mut lease, *sweep))
     }
 
-    async fn known_keys(&self) -> Result<Vec<KnownKey>> {
-        on_lease!(self.lease, lease => load::known_keys(&mut lease))
+    async fn registered_keys(&self) -> Result<Vec<RegisteredKey>> {
+        on_lease!(self.lease, lease => load::registered_keys(&mut lease))
     }
 
-    async fn agree_on_keys(&self, request: &KeyRequest) -> Decided<(), KeyMismatch> {
+    async fn register_keys(&self, request: &KeyRegistration) -> Decided<(), KeyMismatch> {
         self.repeat(|| async move {
             let mut lease = self.begin().await?;
             write::lock(&mut lease, statements::LOCK_KEYS).await?;
-            let changed = match request.decide(&load::known_keys(&mut lease).await?) {
+            let changed = match request.decide(&load::registered_keys(&mut lease).await?) {
                 Ok(changed) => changed,
                 Err(mismatch) => return Ok(Err(mismatch)),
             };
@@ -273,7 +273,7 @@ impl PostgresStore {
         Ok(decided)
     }
 
-    async fn try_note(&self, news: &MessageNews) -> Result<MessageChange> {
+    async fn try_record_delivery(&self, news: &DeliveryUpdate) -> Result<DeliveryTransition> {
         let mut lease = self.lease_to_write().await?;
         let stored = match &news.message {
             Some(key) => load::message(&mut lease, key).await?,
@@ -292,7 +292,7 @@ impl PostgresStore {
     async fn try_sign_in(&self, request: &SignInRequest, code: &InviteCode) -> Decided<StoredSignIn> {
         let mut lease = self.lease_to_write().await?;
         let mut facts = load::sign_in_facts(&mut lease, request).await?;
-        if request.needs_lineage(&facts) {
+        if request.needs_ancestry(&facts) {
             drop(lease);
             lease = self.begin().await?;
             write::lock(&mut lease, statements::LOCK_LATE_ACCEPTANCE).await?;
@@ -300,7 +300,7 @@ impl PostgresStore {
             write::lock_user_with_phone(&mut lease, &request.phone).await?;
             facts = load::sign_in_facts(&mut lease, request).await?;
             if let (Some(user), Some(inviter)) = (&facts.user, &facts.inviter) {
-                facts.lineage = load::lineage(&mut lease, inviter.id, user.id).await?;
+                facts.ancestry = load::ancestry(&mut lease, inviter.id, user.id).await?;
             }
         }
         let decided = match request.decide(&facts) {
@@ -366,13 +366,13 @@ impl PostgresStore {
         let Some(mut facts) = load::profile_facts(&mut lease, edit).await? else {
             return Ok(Some(Err(vec![Refusal::UserNotFound])));
         };
-        if edit.needs_lineage(&facts)
+        if edit.needs_ancestry(&facts)
             && let Some(inviter) = &facts.inviter
         {
             if !late {
                 return Ok(None);
             }
-            facts.lineage = load::lineage(&mut lease, inviter.id, edit.user).await?;
+            facts.ancestry = load::ancestry(&mut lease, inviter.id, edit.user).await?;
         }
         let (decision, counting) = match edit.decide(&facts) {
             ProfileDecision::Accept { edited, counting } => (Ok(edited), counting),

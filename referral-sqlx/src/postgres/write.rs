@@ -4,8 +4,8 @@ use referral_core::{
     Challenge, ChallengeId, Email, Invitation, Name, PhoneNumber, Session, SessionId, SharedSetting, User,
     UserId,
     storage::{
-        Counter, CounterKey, Counters, Counting, Gram, KnownKey, MessageKey, MessageNews, Result, SearchKeys,
-        SessionSelection, StoredMessage, Sweep,
+        Counter, CounterKey, Counters, Counting, DeliveryUpdate, Gram, MessageKey, RegisteredKey, Result,
+        SearchKeys, SessionSelection, StoredMessage, Sweep,
     },
 };
 use sqlx::{Postgres, postgres::PgArguments, query::Query};
@@ -60,7 +60,7 @@ pub(super) async fn delete_challenge(lease: &mut Lease, id: ChallengeId) -> Resu
 /// Replaces the stored message `from` with `to`, and stores the gateway of the challenge if `news` has one.
 pub(super) async fn message(
     lease: &mut Lease,
-    news: &MessageNews,
+    news: &DeliveryUpdate,
     key: &MessageKey,
     from: Option<StoredMessage>,
     to: &StoredMessage,
@@ -80,7 +80,7 @@ pub(super) async fn message(
 }
 
 /// Stores only the gateway of a challenge, if `news` has one.
-pub(super) async fn gateway(lease: &mut Lease, news: &MessageNews) -> Result<()> {
+pub(super) async fn gateway(lease: &mut Lease, news: &DeliveryUpdate) -> Result<()> {
     if let Some((challenge, gateway)) = &news.challenge {
         let update = lease.query(statements::NOTE_GATEWAY).bind(challenge.0).bind(&**gateway);
         lease.execute(update).await.map_err(not_written)?;
@@ -286,7 +286,7 @@ pub(super) async fn lock(lease: &mut Lease, lock: &'static str) -> Result<()> {
     Ok(())
 }
 
-pub(super) async fn key(lease: &mut Lease, key: &KnownKey) -> Result<()> {
+pub(super) async fn key(lease: &mut Lease, key: &RegisteredKey) -> Result<()> {
     let put = lease
         .query(statements::PUT_KEY)
         .bind(key.purpose.as_str())

@@ -1,12 +1,12 @@
 //! Queries for results, and for the facts that the rules of the core depend on.
 
 use referral_core::{
-    Email, InviteCode, Inviter, Lineage, PageSize, PhoneNumber, Session, SessionId, SharedSetting, User,
+    Ancestry, Email, InviteCode, Inviter, PageSize, PhoneNumber, Session, SessionId, SharedSetting, User,
     UserId, UserWithInvited,
     storage::{
-        ChallengeFacts, ChallengeRequest, CounterKey, Counters, FoundInvitees, KnownKey, MessageKey,
-        ProfileEdit, ProfileFacts, Result, ServiceFacts, SignInFacts, SignInRequest, StoredMessage,
-        StoredSession, WatchRequest,
+        AttackCheck, ChallengeFacts, ChallengeRequest, CounterKey, Counters, FoundInvitees, MessageKey,
+        ProfileEdit, ProfileFacts, RegisteredKey, Result, ServiceFacts, SignInFacts, SignInRequest,
+        StoredMessage, StoredSession,
     },
 };
 use sqlx::{
@@ -48,7 +48,7 @@ pub(super) async fn challenge_facts(
 /// Reads the facts about the state of the service.
 pub(super) async fn watch_facts(
     connection: &mut SqliteConnection,
-    request: &WatchRequest,
+    request: &AttackCheck,
 ) -> Result<ServiceFacts> {
     let since = request.service().failures_since.map(time_to_micros);
     let row = sqlx::query(statements::SERVICE_FACTS).bind(since).fetch_one(&mut *connection).await;
@@ -116,7 +116,7 @@ fn bind_keys<'q>(
     (0..number).fold(statement, |statement, index| statement.bind(keys.get(index).map(CounterKey::as_str)))
 }
 
-/// Reads all facts except the lineage.
+/// Reads all facts except the ancestry.
 pub(super) async fn sign_in_facts(
     connection: &mut SqliteConnection,
     request: &SignInRequest,
@@ -141,7 +141,7 @@ pub(super) async fn sign_in_facts(
         challenge: challenge.map(|_| rows::challenge(&row, &request.phone)).transpose()?,
         user: user.map(|_| rows::user(&row)).transpose()?,
         inviter: owner.zip(code.cloned()).map(|(id, code)| Inviter { id, code }),
-        lineage: Lineage::NotWalked,
+        ancestry: Ancestry::NotWalked,
         counters: rows::counters(&row, keys)?,
         service: service_facts(&row)?,
     };
@@ -151,7 +151,7 @@ pub(super) async fn sign_in_facts(
     Ok(facts)
 }
 
-/// Reads all facts except the lineage. Returns `None` if the user does not exist.
+/// Reads all facts except the ancestry. Returns `None` if the user does not exist.
 pub(super) async fn profile_facts(
     connection: &mut SqliteConnection,
     edit: &ProfileEdit,
@@ -164,21 +164,21 @@ pub(super) async fn profile_facts(
         user,
         email_owner: owner_of_email(connection, email).await?,
         inviter: owner_of_code(connection, edit.change.invited_by_code.as_ref()).await?,
-        lineage: Lineage::NotWalked,
+        ancestry: Ancestry::NotWalked,
         counters: counters(connection, edit.counters()).await?,
     }))
 }
 
 /// Walks from `inviter` up to the first inviter. The caller must be in a transaction that writes, so that no
 /// invitation is added in the meantime.
-pub(super) async fn lineage(
+pub(super) async fn ancestry(
     connection: &mut SqliteConnection,
     inviter: UserId,
     invitee: UserId,
-) -> Result<Lineage> {
-    let has_invitee = sqlx::query_scalar(statements::LINEAGE_HAS).bind(inviter.0).bind(invitee.0);
+) -> Result<Ancestry> {
+    let has_invitee = sqlx::query_scalar(statements::ANCESTRY_HAS).bind(inviter.0).bind(invitee.0);
     let has_invitee: bool = has_invitee.fetch_one(connection).await.map_err(failure)?;
-    Ok(if has_invitee { Lineage::WithInvitee } else { Lineage::WithoutInvitee })
+    Ok(if has_invitee { Ancestry::WithInvitee } else { Ancestry::WithoutInvitee })
 }
 
 /// Reads a session with its user and the newest invitees.
@@ -277,8 +277,8 @@ pub(super) async fn invitees(
     Ok(Some(FoundInvitees { invitees, has_more: found.len() > limit, count }))
 }
 
-pub(super) async fn known_keys(connection: &mut SqliteConnection) -> Result<Vec<KnownKey>> {
-    let known = sqlx::query(statements::KNOWN_KEYS).fetch_all(connection).await.map_err(failure)?;
+pub(super) async fn registered_keys(connection: &mut SqliteConnection) -> Result<Vec<RegisteredKey>> {
+    let known = sqlx::query(statements::REGISTERED_KEYS).fetch_all(connection).await.map_err(failure)?;
     known.iter().map(rows::known_key).collect()
 }
 

@@ -85,8 +85,8 @@ async fn fixed_statements_use_their_indexes() {
         let plan = plan_of(&store, statement).await;
         assert!(plan.contains(index) && !plan.contains("SCAN"), "{statement}:\n{plan}");
     }
-    let lineage = plan_of(&store, statements::LINEAGE_HAS).await;
-    assert!(lineage.contains("SEARCH i USING PRIMARY KEY (invitee=?)"), "{lineage}");
+    let ancestry = plan_of(&store, statements::ANCESTRY_HAS).await;
+    assert!(ancestry.contains("SEARCH i USING PRIMARY KEY (invitee=?)"), "{ancestry}");
 }
 
 #[tokio::test]

@@ -118,13 +118,13 @@ pub(super) const NEW_INVITATION: &str =
 
 /// Selects whether `$2` is `$1` or one of its direct or indirect inviters. `UNION` visits each user once, so
 /// the query ends even if there is a loop.
-pub(super) const LINEAGE_HAS: &str = "\
-    WITH RECURSIVE lineage (id) AS ( \
+pub(super) const ANCESTRY_HAS: &str = "\
+    WITH RECURSIVE ancestry (id) AS ( \
         SELECT $1 \
         UNION \
-        SELECT i.inviter FROM lineage l JOIN invitations i ON i.invitee = l.id \
+        SELECT i.inviter FROM ancestry l JOIN invitations i ON i.invitee = l.id \
     ) \
-    SELECT EXISTS (SELECT 1 FROM lineage WHERE id = $2)";
+    SELECT EXISTS (SELECT 1 FROM ancestry WHERE id = $2)";
 
 /// Selects the facts for a request for a code, except messages and the usual number of failures: the newest
 /// challenge of a phone, the last login of its user, seven counters, and the state of the service.
@@ -182,7 +182,7 @@ pub(super) const COUNT_FOR_SERVICE: &str = "\
 pub(super) const NOTE_ATTACK: &str =
     "UPDATE service_state SET attack_until = max(coalesce(attack_until, $1), $1)";
 
-/// Selects the facts for a sign-in except the lineage, with the newest challenge of the phone.
+/// Selects the facts for a sign-in except the ancestry, with the newest challenge of the phone.
 pub(super) const SIGN_IN_FACTS: &str = concat!(
     "SELECT ",
     challenge_columns!(),
@@ -339,7 +339,7 @@ pub(super) const RECORD_SETTING: &str = "\
     INSERT INTO shared_settings (name, value) VALUES ($1, $2) \
     ON CONFLICT (name) DO UPDATE SET value = excluded.value";
 
-pub(super) const KNOWN_KEYS: &str = "SELECT purpose, id, fingerprint, needed_until FROM keys";
+pub(super) const REGISTERED_KEYS: &str = "SELECT purpose, id, fingerprint, needed_until FROM keys";
 
 pub(super) const PUT_KEY: &str = "\
     INSERT INTO keys (purpose, id, fingerprint, needed_until) VALUES ($1, $2, $3, $4) \

@@ -11,11 +11,11 @@ use referral_core::{
     ChallengeId, Check, InvitedBy, KeyMismatch, PageSize, Refusal, Session, SessionId, SharedSetting, User,
     UserId, UserWithInvited,
     storage::{
-        Alert, ChallengeDecision, ChallengeRequest, Counters, Counting, Decided, EditedProfile,
-        FoundInvitees, FoundUsers, GrantedChallenge, KeyRequest, KnownKey, MessageChange, MessageNews,
-        NewStaff, NewUser, ProfileDecision, ProfileEdit, RefreshDecision, RefreshRequest, Result,
-        SessionSelection, SignInDecision, SignInRequest, Storage, StorageError, StorageReadiness,
-        StoredSession, StoredSignIn, Sweep, UserQuery, WatchRequest,
+        AttackCheck, AttackStatus, ChallengeDecision, ChallengeRequest, Counters, Counting, Decided,
+        DeliveryTransition, DeliveryUpdate, EditedProfile, FoundInvitees, FoundUsers, GrantedChallenge,
+        KeyRegistration, NewStaff, NewUser, ProfileDecision, ProfileEdit, RefreshDecision, RefreshRequest,
+        RegisteredKey, Result, SessionSelection, SignInDecision, SignInRequest, Storage, StorageError,
+        StorageReadiness, StoredSession, StoredSignIn, Sweep, UserQuery,
     },
 };
 use sqlx::SqliteConnection;
@@ -44,7 +44,7 @@ impl Storage for SqliteStore {
             .await
     }
 
-    async fn void_challenge(&self, challenge: ChallengeId, counting: &Counting) -> Result<()> {
+    async fn cancel_challenge(&self, challenge: ChallengeId, counting: &Counting) -> Result<()> {
         let counting = counting.clone();
         self.writer
             .write(move |connection| {
@@ -59,9 +59,9 @@ impl Storage for SqliteStore {
             .await
     }
 
-    async fn note_message(&self, news: &MessageNews) -> Result<MessageChange> {
+    async fn record_delivery(&self, news: &DeliveryUpdate) -> Result<DeliveryTransition> {
         let news = news.clone();
-        self.writer.write(|connection| async move { note_message(connection, &news).await }.boxed()).await
+        self.writer.write(|connection| async move { record_delivery(connection, &news).await }.boxed()).await
     }
 
     async fn sign_in(&self, request: &SignInRequest) -> Decided<StoredSignIn> {
@@ -136,7 +136,7 @@ impl Storage for SqliteStore {
         self.writer.write(move |connection| set_active(connection, id, is_active).boxed()).await
     }
 
-    async fn watch(&self, request: &WatchRequest) -> Result<Alert> {
+    async fn watch(&self, request: &AttackCheck) -> Result<AttackStatus> {
         let facts = load::watch_facts(&mut *self.reader().await?, request).await?;
         let alert = request.decide(&facts);
         if let Some(until) = alert.note_until {
@@ -150,13 +150,13 @@ impl Storage for SqliteStore {
         self.writer.write(move |connection| write::sweep(connection, sweep).boxed()).await
     }
 
-    async fn known_keys(&self) -> Result<Vec<KnownKey>> {
-        load::known_keys(&mut *self.reader().await?).await
+    async fn registered_keys(&self) -> Result<Vec<RegisteredKey>> {
+        load::registered_keys(&mut *self.reader().await?).await
     }
 
-    async fn agree_on_keys(&self, request: &KeyRequest) -> Decided<(), KeyMismatch> {
+    async fn register_keys(&self, request: &KeyRegistration) -> Decided<(), KeyMismatch> {
         let request = request.clone();
-        self.writer.write(|connection| async move { agree_on_keys(connection, &request).await }.boxed()).await
+        self.writer.write(|connection| async move { register_keys(connection, &request).await }.boxed()).await
     }
 
     async fn shared_settings(&self) -> Result<Vec<SharedSetting>> {
@@ -212,12 +212,15 @@ async fn start_challenge(
     }
 }
 
-async fn note_message(connection: &mut SqliteConnection, news: &MessageNews) -> Result<MessageChange> {
+async fn record_delivery(
+    connection: &mut SqliteConnection,
+    news: &DeliveryUpdate,
+) -> Result<DeliveryTransition> {
     if let Some((challenge, gateway)) = &news.challenge {
         write::gateway(connection, *challenge, gateway).await?;
     }
     let Some(key) = &news.message else {
-        return Ok(MessageChange::default());
+        return Ok(DeliveryTransition::default());
     };
     let decision = news.decide(load::message(connection, key).await?);
     if let Some(put) = &decision.put {
@@ -228,10 +231,10 @@ async fn note_message(connection: &mut SqliteConnection, news: &MessageNews) -> 
 
 async fn sign_in(connection: &mut SqliteConnection, request: &SignInRequest) -> Decided<StoredSignIn> {
     let mut facts = load::sign_in_facts(connection, request).await?;
-    if request.needs_lineage(&facts)
+    if request.needs_ancestry(&facts)
         && let (Some(user), Some(inviter)) = (&facts.user, &facts.inviter)
     {
-        facts.lineage = load::lineage(connection, inviter.id, user.id).await?;
+        facts.ancestry = load::ancestry(connection, inviter.id, user.id).await?;
     }
 
     let (challenge, user, invitation, outcome, counting, max_sessions) = match request.decide(&facts) {
@@ -298,10 +301,10 @@ async fn edit_profile(
     let Some(mut facts) = load::profile_facts(connection, edit).await? else {
         return Ok(Err(vec![Refusal::UserNotFound]));
     };
-    if edit.needs_lineage(&facts)
+    if edit.needs_ancestry(&facts)
         && let Some(inviter) = &facts.inviter
     {
-        facts.lineage = load::lineage(connection, inviter.id, edit.user).await?;
+        facts.ancestry = load::ancestry(connection, inviter.id, edit.user).await?;
     }
     match edit.decide(&facts) {
         ProfileDecision::Accept { edited, counting } => {
@@ -348,8 +351,11 @@ async fn set_active(connection: &mut SqliteConnection, id: UserId, is_active: bo
     Ok(Some(user))
 }
 
-async fn agree_on_keys(connection: &mut SqliteConnection, request: &KeyRequest) -> Decided<(), KeyMismatch> {
-    let changed = match request.decide(&load::known_keys(connection).await?) {
+async fn register_keys(
+    connection: &mut SqliteConnection,
+    request: &KeyRegistration,
+) -> Decided<(), KeyMismatch> {
+    let changed = match request.decide(&load::registered_keys(connection).await?) {
         Ok(changed) => changed,
         Err(mismatch) => return Ok(Err(mismatch)),
     };

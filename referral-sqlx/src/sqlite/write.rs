@@ -6,8 +6,8 @@ use referral_core::{
     Challenge, ChallengeId, Email, Invitation, InvitedBy, Name, Session, SessionId, SharedSetting, User,
     UserId,
     storage::{
-        Counter, Counters, Counting, KnownKey, MessageKey, NewUser, Result, SearchKeys, SessionSelection,
-        Stamp, StorageError, StoredMessage, Sweep,
+        Counter, Counters, Counting, MessageKey, NewUser, RegisteredKey, Result, SearchKeys,
+        SessionSelection, Stamp, StorageError, StoredMessage, Sweep,
     },
 };
 use sqlx::{Sqlite, SqliteConnection, query::Query, sqlite::SqliteArguments};
@@ -212,7 +212,7 @@ pub(super) async fn tokens_used(
     Ok(())
 }
 
-pub(super) async fn key(connection: &mut SqliteConnection, key: &KnownKey) -> Result<()> {
+pub(super) async fn key(connection: &mut SqliteConnection, key: &RegisteredKey) -> Result<()> {
     let put = sqlx::query(statements::PUT_KEY)
         .bind(key.purpose.as_str())
         .bind(&*key.id)

@@ -10,10 +10,10 @@ use referral_core::{
     ChallengeId, KeyMismatch, PageSize, Refusal, Session, SessionId, SharedSetting, User, UserId,
     UserWithInvited,
     storage::{
-        Alert, ChallengeRequest, Counting, Decided, EditedProfile, FoundInvitees, FoundUsers,
-        GrantedChallenge, KeyRequest, KnownKey, MessageChange, MessageNews, NewStaff, NewUser, ProfileEdit,
-        RefreshRequest, Result, SessionSelection, SignInRequest, Storage, StorageReadiness, StoredSession,
-        StoredSignIn, Sweep, UserQuery, WatchRequest,
+        AttackCheck, AttackStatus, ChallengeRequest, Counting, Decided, DeliveryTransition, DeliveryUpdate,
+        EditedProfile, FoundInvitees, FoundUsers, GrantedChallenge, KeyRegistration, NewStaff, NewUser,
+        ProfileEdit, RefreshRequest, RegisteredKey, Result, SessionSelection, SignInRequest, Storage,
+        StorageReadiness, StoredSession, StoredSignIn, Sweep, UserQuery,
     },
 };
 use time::OffsetDateTime;
@@ -42,12 +42,12 @@ impl Storage for RoundRobin {
         self.next().start_challenge(request).await
     }
 
-    async fn void_challenge(&self, challenge: ChallengeId, counting: &Counting) -> Result<()> {
-        self.next().void_challenge(challenge, counting).await
+    async fn cancel_challenge(&self, challenge: ChallengeId, counting: &Counting) -> Result<()> {
+        self.next().cancel_challenge(challenge, counting).await
     }
 
-    async fn note_message(&self, news: &MessageNews) -> Result<MessageChange> {
-        self.next().note_message(news).await
+    async fn record_delivery(&self, news: &DeliveryUpdate) -> Result<DeliveryTransition> {
+        self.next().record_delivery(news).await
     }
 
     async fn sign_in(&self, request: &SignInRequest) -> Decided<StoredSignIn> {
@@ -108,7 +108,7 @@ impl Storage for RoundRobin {
         self.next().set_active(id, is_active).await
     }
 
-    async fn watch(&self, request: &WatchRequest) -> Result<Alert> {
+    async fn watch(&self, request: &AttackCheck) -> Result<AttackStatus> {
         self.next().watch(request).await
     }
 
@@ -116,12 +116,12 @@ impl Storage for RoundRobin {
         self.next().sweep(sweep).await
     }
 
-    async fn known_keys(&self) -> Result<Vec<KnownKey>> {
-        self.next().known_keys().await
+    async fn registered_keys(&self) -> Result<Vec<RegisteredKey>> {
+        self.next().registered_keys().await
     }
 
-    async fn agree_on_keys(&self, request: &KeyRequest) -> Decided<(), KeyMismatch> {
-        self.next().agree_on_keys(request).await
+    async fn register_keys(&self, request: &KeyRegistration) -> Decided<(), KeyMismatch> {
+        self.next().register_keys(request).await
     }
 
     async fn shared_settings(&self) -> Result<Vec<SharedSetting>> {

@@ -78,7 +78,7 @@ fn request(now: OffsetDateTime, policy: Policy) -> ChallengeRequest {
         phone: phone(),
         now,
         address: Some(ADDRESS.parse().expect("an address")),
-        digits: SmsCode::draw(&SystemRandom, 10),
+        digits: OneTimeCode::draw(&SystemRandom, 10),
         policy: Arc::new(policy),
         peppers: Arc::new(peppers()),
     }

@@ -69,7 +69,7 @@ fn staff_cannot_sign_in_with_the_code_of_a_test_number() {
         let test_numbers = vec![TestNumber::new(user.phone.clone(), "47110815", until).expect("valid code")];
         let policy = Arc::new(Policy { test_numbers, ..Policy::standard() });
         let request = SignInRequest { policy, ..attempt(code) };
-        assert!(user.is_staff || !request.needs_lineage(&facts(Some(user.clone()))));
+        assert!(user.is_staff || !request.needs_ancestry(&facts(Some(user.clone()))));
         request.decide(&facts(Some(user.clone())))
     };
     let (now, later) = (NOW, NOW + MINUTE);
@@ -337,11 +337,11 @@ fn a_wrong_code_reveals_nothing_about_the_invite_code_and_takes_no_lock() {
     let inviter = Some(Inviter { id: boris.id, code: boris.invite_code.clone() });
     let facts = SignInFacts { inviter, ..facts(Some(user(1))) };
     let guess = SignInRequest { invite_code: Some(boris.invite_code.clone()), ..attempt("4712") };
-    assert!(!guess.needs_lineage(&facts));
+    assert!(!guess.needs_ancestry(&facts));
     assert!(matches!(guess.decide(&facts), SignInDecision::Refuse { refusal: Refusal::InvalidCode, .. }));
 
     let right = SignInRequest { invite_code: Some(boris.invite_code), ..attempt("4711") };
-    assert!(right.needs_lineage(&facts));
+    assert!(right.needs_ancestry(&facts));
 }
 
 #[test]

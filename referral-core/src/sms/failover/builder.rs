@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use super::{AfterUnknown, Failover, Gateway, Observer, circuit::Rest};
+use super::{Failover, Gateway, Observer, OnUnknownOutcome, circuit::Rest};
 use crate::{
     Region,
     sms::{SmsSender, delivery::is_gateway_name},
@@ -52,7 +52,7 @@ pub struct FailoverBuilder {
     orders: Vec<(Region, Vec<String>)>,
     time: Duration,
     time_per_gateway: Duration,
-    after_unknown: AfterUnknown,
+    after_unknown: OnUnknownOutcome,
     rest: Rest,
     observer: Arc<dyn Observer>,
 }
@@ -66,7 +66,7 @@ impl Failover {
             orders: Vec::new(),
             time: Self::TIME,
             time_per_gateway: Duration::from_secs(4),
-            after_unknown: AfterUnknown::default(),
+            after_unknown: OnUnknownOutcome::default(),
             rest: Rest { failures: 3, time: Duration::from_secs(30) },
             observer: Arc::new(()),
         }
@@ -106,7 +106,7 @@ impl FailoverBuilder {
 
     /// Sets the action after a gateway with an unknown result. By default the next gateway is tried.
     #[must_use]
-    pub fn after_unknown(mut self, after_unknown: AfterUnknown) -> Self {
+    pub fn after_unknown(mut self, after_unknown: OnUnknownOutcome) -> Self {
         self.after_unknown = after_unknown;
         self
     }

@@ -14,7 +14,7 @@ fn locales(tags: &[&str]) -> Vec<Locale> {
 }
 
 fn write(texts: &Texts, tags: &[&str]) -> String {
-    texts.write(&SmsCode::known("4711"), &locales(tags))
+    texts.write(&OneTimeCode::known("4711"), &locales(tags))
 }
 
 /// Parses a message as specified in <https://wicg.github.io/sms-one-time-codes/#parsing>, and returns the
@@ -234,7 +234,7 @@ proptest! {
         let texts = Texts::default().host(&host).expect("valid host");
         let texts = if has_hash { texts.android_hash(HASH).expect("valid hash") } else { texts };
         let Ok(texts) = texts.template("de", template.as_str()) else { return Ok(()) };
-        let text = texts.write(&SmsCode::known(code.as_str()), &locales(&["de"]));
+        let text = texts.write(&OneTimeCode::known(code.as_str()), &locales(&["de"]));
 
         let host = host.to_ascii_lowercase();
         prop_assert_eq!(read_by_the_standard(&text), Some((&*host, &*code)));
@@ -250,7 +250,7 @@ proptest! {
     fn text_for_any_locale_is_a_built_in_text(tag in "[a-zA-Z0-9-]{0,36}|\\PC{0,40}|(ru|kk|en)-.{0,9}") {
         let Ok(locale) = Locale::parse(&tag) else { return Ok(()) };
         prop_assert_eq!(Locale::parse(locale.as_str()), Ok(locale.clone()));
-        let text = Texts::default().write(&SmsCode::known("4711"), &[locale]);
+        let text = Texts::default().write(&OneTimeCode::known("4711"), &[locale]);
         let ours = [&[][..], &["ru"], &["kk"]].map(|tags| write(&Texts::default(), tags));
         prop_assert!(ours.contains(&text));
     }

@@ -9,9 +9,9 @@ use crate::{
     Challenge, ChallengeId, Email, InviteCode, InvitedBy, Invitee, PhoneNumber, SessionId, SharedSetting,
     User, UserId,
     storage::{
-        Counter, CounterKey, Counters, Counting, Invitation, Inviter, KnownKey, Lineage, MessageKey, NewUser,
-        Result, ServiceFacts, ServiceFigure, ServiceQuery, Session, SessionSelection, StorageError,
-        StoredMessage, UserWithInvited,
+        Ancestry, Counter, CounterKey, Counters, Counting, Invitation, Inviter, MessageKey, NewUser,
+        RegisteredKey, Result, ServiceFacts, ServiceFigure, ServiceQuery, Session, SessionSelection,
+        StorageError, StoredMessage, UserWithInvited,
     },
 };
 
@@ -33,7 +33,7 @@ pub(super) struct State {
     /// Counts of the whole service in each minute or hour.
     pub(super) service: HashMap<(ServiceFigure, OffsetDateTime), i64>,
     pub(super) attack_until: Option<OffsetDateTime>,
-    pub(super) keys: Vec<KnownKey>,
+    pub(super) keys: Vec<RegisteredKey>,
     pub(super) shared_settings: Vec<SharedSetting>,
 }
 
@@ -51,7 +51,7 @@ impl State {
         Some(Inviter { id, code: code?.clone() })
     }
 
-    pub(super) fn walk_lineage(&self, inviter: UserId, invitee: UserId) -> Lineage {
+    pub(super) fn walk_lineage(&self, inviter: UserId, invitee: UserId) -> Ancestry {
         let mut next = Some(inviter);
         // There are at most as many steps as users, so the walk ends even if there is a loop.
         for _ in 0..self.users.len() {
@@ -59,12 +59,12 @@ impl State {
                 break;
             };
             if ancestor == invitee {
-                return Lineage::WithInvitee;
+                return Ancestry::WithInvitee;
             }
             let user = self.users.get(&ancestor);
             next = user.and_then(|user| user.invited_by.as_ref()).map(|named| named.inviter);
         }
-        Lineage::WithoutInvitee
+        Ancestry::WithoutInvitee
     }
 
     pub(super) fn add_user(&mut self, new: &NewUser, invited_by: Option<InvitedBy>) -> Result<User> {

@@ -8,7 +8,7 @@ use std::{
 };
 
 use referral_core::{
-    KeyPurpose, Peppers, SigningKeys, keys::KeyError, random::SystemRandom, storage::KnownKey,
+    KeyPurpose, Peppers, SigningKeys, keys::KeyError, random::SystemRandom, storage::RegisteredKey,
 };
 use tempfile::NamedTempFile;
 use zeroize::Zeroizing;
@@ -82,7 +82,7 @@ pub(crate) fn check_present(settings: &Settings) -> Result<(), SecretError> {
 ///
 /// Otherwise this process would reject tokens and codes of other processes. `known` are the keys that the
 /// database is in use with.
-pub(crate) fn make_missing(settings: &Settings, known: &[KnownKey]) -> Result<(), SecretError> {
+pub(crate) fn make_missing(settings: &Settings, known: &[RegisteredKey]) -> Result<(), SecretError> {
     for purpose in KeyPurpose::ALL {
         let secret = Secret::of(settings, purpose);
         if secret.given.is_some() || secret.path().exists() {

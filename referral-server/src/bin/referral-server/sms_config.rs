@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fs, path::Path, sync::Arc, time::Duration};
 use referral_core::{
     Invalid, Policy, Region,
     sms::{
-        AfterUnknown, DevelopmentSender, Failover, Observer, SmsSender, Texts,
+        DevelopmentSender, Failover, Observer, OnUnknownOutcome, SmsSender, Texts,
         http::{ConfigError, GatewayConfig, HttpSender, ReportReader},
     },
 };
@@ -76,7 +76,7 @@ pub(crate) struct SmsConfig {
     gateways: Vec<(String, GatewayConfig)>,
     regions: Vec<(Region, Vec<String>)>,
     time: Duration,
-    after_unknown: AfterUnknown,
+    after_unknown: OnUnknownOutcome,
     pub(crate) texts: Texts,
 }
 
@@ -200,7 +200,7 @@ struct File {
     #[serde(deserialize_with = "duration")]
     time: Option<Duration>,
     /// Action after the outcome of a gateway is unknown: try the next gateway, or stop.
-    after_unknown: AfterUnknown,
+    after_unknown: OnUnknownOutcome,
     /// Configuration of each gateway.
     gateways: BTreeMap<String, toml::Table>,
     texts: FileTexts,

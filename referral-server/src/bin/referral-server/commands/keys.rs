@@ -8,7 +8,7 @@ use referral_core::{
     KeyPurpose, Peppers, SigningKeys,
     clock::{Clock as _, SystemClock},
     random::SystemRandom,
-    storage::KnownKey,
+    storage::RegisteredKey,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -163,7 +163,7 @@ fn list(rings: &[Secret]) -> Result<()> {
 }
 
 async fn rotate(settings: &Settings, rings: &[Secret<'_>], step: Option<Step>, print: bool) -> Result<()> {
-    let known = if step == Some(Step::Drop) { known_keys(settings).await? } else { Vec::new() };
+    let known = if step == Some(Step::Drop) { registered_keys(settings).await? } else { Vec::new() };
     // All checks are made before a file is written.
     let mut rotated = Vec::new();
     for ring in rings {
@@ -194,9 +194,9 @@ async fn rotate(settings: &Settings, rings: &[Secret<'_>], step: Option<Step>, p
 }
 
 /// Returns the keys that the database is in use with.
-async fn known_keys(settings: &Settings) -> Result<Vec<KnownKey>> {
+async fn registered_keys(settings: &Settings) -> Result<Vec<RegisteredKey>> {
     let storage = serve::connect(settings).await?;
-    let known = storage.known_keys().await;
+    let known = storage.registered_keys().await;
     storage.close().await;
     Ok(known?)
 }
@@ -247,7 +247,7 @@ impl KeySet {
         &mut self,
         purpose: KeyPurpose,
         step: Option<Step>,
-        known: &[KnownKey],
+        known: &[RegisteredKey],
         now: OffsetDateTime,
     ) -> Result<String, String> {
         match step {
@@ -293,7 +293,7 @@ impl KeySet {
 fn refuse_if_needed(
     purpose: KeyPurpose,
     id: &str,
-    known: &[KnownKey],
+    known: &[RegisteredKey],
     now: OffsetDateTime,
 ) -> Result<(), String> {
     match known.iter().find(|key| key.purpose == purpose && key.id == id).map(|key| key.needed_until) {

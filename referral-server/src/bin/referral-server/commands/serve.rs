@@ -53,7 +53,7 @@ pub(crate) async fn build(settings: &Settings, messages: Messages, hook: impl Ho
     key_files::check_present(settings)?;
     let Messages { sender, texts, .. } = messages;
     let storage = connect(settings).await?;
-    key_files::make_missing(settings, &storage.known_keys().await?)?;
+    key_files::make_missing(settings, &storage.registered_keys().await?)?;
     let (keys, peppers) = key_files::read(settings)?;
     let referral = Referral::builder(storage, sender, keys, peppers)
         .policy(policy)
@@ -62,7 +62,7 @@ pub(crate) async fn build(settings: &Settings, messages: Messages, hook: impl Ho
         .issuer(issuer)
         .audience(audience)
         .build()?;
-    referral.agree_on_keys().await?;
+    referral.register_keys().await?;
     Ok(referral)
 }
 

@@ -4,7 +4,7 @@ use std::io::{self, Write as _};
 
 use clap::Subcommand;
 use referral_core::{
-    CODE_LENGTHS, Locale, SmsCode,
+    CODE_LENGTHS, Locale, OneTimeCode,
     random::{Random as _, SystemRandom},
     sms::{
         Attempt, Encoding, Observer, Preview, Receipt, SmsMessage, SmsSender as _, Texts,
@@ -52,7 +52,7 @@ async fn test(settings: &Settings, phone: &str, locale: Option<Locale>) -> Resul
     let config = settings.sms_config()?.ok_or(NO_CONFIG)?;
     let phone = referral_core::PhoneNumber::parse(phone, settings.sign_in.default_region)?;
     let policy = settings.policy();
-    let code = SmsCode::known("0".repeat(policy.code_length.into()));
+    let code = OneTimeCode::known("0".repeat(policy.code_length.into()));
     let locales: Vec<_> = locale.into_iter().collect();
     let text = config.texts.write(&code, &locales);
     let public_url = settings.network.public_url.as_deref();
