@@ -126,7 +126,7 @@ pub enum ConnectError {
 /// Converts an error of `sqlx` to an error of the core.
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 pub(crate) fn failure(error: sqlx::Error) -> StorageError {
-    if is_passing(&error) {
+    if is_transient(&error) {
         StorageError::Unavailable(error.into())
     } else {
         StorageError::Failed(error.into())
@@ -135,16 +135,16 @@ pub(crate) fn failure(error: sqlx::Error) -> StorageError {
 
 /// Returns `true` if the same operation may succeed later.
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
-pub(crate) fn is_passing(error: &sqlx::Error) -> bool {
+pub(crate) fn is_transient(error: &sqlx::Error) -> bool {
     match error {
         sqlx::Error::Io(_)
         | sqlx::Error::PoolTimedOut
         | sqlx::Error::PoolClosed
         | sqlx::Error::WorkerCrashed => true,
         #[cfg(feature = "sqlite")]
-        error if crate::sqlite::is_passing(error) => true,
+        error if crate::sqlite::is_transient(error) => true,
         #[cfg(feature = "postgres")]
-        error if crate::postgres::is_passing(error) => true,
+        error if crate::postgres::is_transient(error) => true,
         _ => false,
     }
 }

@@ -13,6 +13,8 @@ mod error;
 struct Readme;
 
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
+mod encoding;
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
 mod migrations;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 mod pool;
@@ -22,8 +24,6 @@ mod postgres;
 mod rows;
 #[cfg(feature = "sqlite")]
 mod sqlite;
-#[cfg(any(feature = "sqlite", feature = "postgres"))]
-mod values;
 
 #[cfg(feature = "sqlite")]
 use std::path::Path;

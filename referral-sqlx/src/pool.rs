@@ -37,7 +37,7 @@ pub(crate) trait Connect: Send + Sync + 'static {
 }
 
 /// Connection that returns to its pool when it is dropped.
-pub(crate) type Loan<C> = Object<Opener<C>>;
+pub(crate) type PooledConnection<C> = Object<Opener<C>>;
 
 /// Pool of connections that are opened on demand. Clones share the pool.
 pub(crate) struct Connections<C: Connect> {
@@ -87,13 +87,16 @@ impl<C: Connect> Connections<C> {
         Self { pool: pool.expect("the runtime that timeouts require is set") }
     }
 
-    pub(crate) async fn acquire(&self) -> Result<Loan<C>, AcquireError<C::Error>> {
+    pub(crate) async fn acquire(&self) -> Result<PooledConnection<C>, AcquireError<C::Error>> {
         self.pool.get().await.map_err(AcquireError::from)
     }
 
     /// Acquires a connection, but waits no longer than `patience` if all are in use.
     #[cfg(feature = "postgres")]
-    pub(crate) async fn acquire_within(&self, patience: Duration) -> Result<Loan<C>, AcquireError<C::Error>> {
+    pub(crate) async fn acquire_within(
+        &self,
+        patience: Duration,
+    ) -> Result<PooledConnection<C>, AcquireError<C::Error>> {
         let timeouts = deadpool::managed::Timeouts { wait: Some(patience), ..self.pool.timeouts() };
         self.pool.timeout_get(&timeouts).await.map_err(AcquireError::from)
     }

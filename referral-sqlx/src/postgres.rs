@@ -24,8 +24,8 @@ mod load;
 mod migrations;
 mod open;
 #[cfg(test)]
-mod plans;
-mod repeat;
+mod query_plans;
+mod retry;
 mod rows;
 mod statements;
 mod store;
@@ -48,13 +48,13 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 pub use self::open::PostgresOptions;
 use self::{
     hosts::Hosts,
-    repeat::{is_broken, is_of_standby},
+    retry::{is_broken, is_of_standby},
 };
-pub(crate) use self::{open::open, repeat::is_passing};
+pub(crate) use self::{open::open, retry::is_transient};
 use crate::{
     bulkhead::{Bulkhead, Place},
     error::failure,
-    pool::{AcquireError, Connections, Loan},
+    pool::{AcquireError, Connections, PooledConnection},
 };
 
 /// Time that a check waits for a connection while requests use all of them.
@@ -165,7 +165,7 @@ impl PostgresStore {
 struct Lease {
     pool: Connections<Hosts>,
     /// Present until the lease is dropped.
-    connection: Option<Loan<Hosts>>,
+    connection: Option<PooledConnection<Hosts>>,
     response_timeout: Duration,
     /// `true` if a transaction is open.
     in_transaction: bool,
@@ -237,7 +237,7 @@ impl Lease {
     /// Commits the open transaction, if there is one, and returns the connection to the pool.
     async fn finish(mut self) -> Result<()> {
         if self.in_transaction {
-            self.execute_text("COMMIT").await.map_err(repeat::not_written)?;
+            self.execute_text("COMMIT").await.map_err(retry::write_error)?;
         }
         self.state = State::Settled;
         Ok(())
@@ -266,7 +266,7 @@ impl Drop for Lease {
         };
         let runtime = tokio::runtime::Handle::try_current().ok().filter(|_| self.state != State::Broken);
         let Some(runtime) = runtime else {
-            drop(Loan::take(connection));
+            drop(PooledConnection::take(connection));
             return;
         };
         let unsettled = Unsettled {
@@ -285,7 +285,7 @@ impl Drop for Lease {
 /// Connection whose lease was dropped before it was settled. It keeps its places until it is settled.
 struct Unsettled {
     pool: Connections<Hosts>,
-    connection: Loan<Hosts>,
+    connection: PooledConnection<Hosts>,
     response_timeout: Duration,
     in_transaction: bool,
     /// `true` if the server did not respond in time before.
@@ -297,7 +297,7 @@ struct Unsettled {
 impl Unsettled {
     async fn settle(mut self) {
         if !self.is_settled().await {
-            drop(Loan::take(self.connection));
+            drop(PooledConnection::take(self.connection));
         }
     }
 
@@ -337,7 +337,7 @@ impl Unsettled {
         let waiting =
             within(self.response_timeout, waiting).await.and_then(|row| row.try_get("commits_wait"));
         waiting.unwrap_or_else(|_| {
-            drop(Loan::take(connection));
+            drop(PooledConnection::take(connection));
             false
         })
     }

@@ -16,8 +16,8 @@ macro_rules! read_rows {
         use uuid::Uuid;
 
         use crate::{
+            encoding::{failed_tries_from_bytes, retired_from_bytes, stamps_from_text},
             error::unreadable,
-            values::{failed_tries_from_bytes, retired_from_bytes, stamps_from_text},
         };
 
         /// Columns of the counters that are read together with other facts. No request has more than seven. A

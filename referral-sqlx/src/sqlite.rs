@@ -16,14 +16,14 @@ mod log;
 mod migrations;
 mod open;
 #[cfg(test)]
-mod plans;
+mod query_plans;
 mod readers;
 mod rows;
 mod search;
 mod statements;
 mod store;
 mod write;
-mod writer;
+mod write_queue;
 
 use std::{path::PathBuf, time::Duration};
 
@@ -37,7 +37,7 @@ pub use self::open::SqliteOptions;
 pub(crate) use self::open::{open_path, open_url};
 use self::{
     readers::{Deadline, Reader, Readers, is_interrupted},
-    writer::Writer,
+    write_queue::Writer,
 };
 use crate::{bulkhead::Bulkhead, error::failure};
 
@@ -82,7 +82,7 @@ fn error_of(error: &StorageError) -> Option<&sqlx::Error> {
 
 /// Returns `true` if the same operation may succeed later: another process has locked the file, the disk is
 /// full or unavailable, or the file is not writable.
-pub(crate) fn is_passing(error: &sqlx::Error) -> bool {
+pub(crate) fn is_transient(error: &sqlx::Error) -> bool {
     const READ_ONLY: i32 = 8;
     const IO_ERROR: i32 = 10;
     const FULL: i32 = 13;

@@ -1,7 +1,7 @@
 //! Failover between several gateways.
 
+mod circuit_breaker;
 mod fake;
-mod rests;
 
 use std::{
     sync::{Arc, Mutex},

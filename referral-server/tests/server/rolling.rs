@@ -17,8 +17,8 @@ use tokio::sync::Notify;
 
 use crate::{
     binary::{Program, folder, tied},
-    hosts::server::Database,
     keys::commanded,
+    multi_host::server::Database,
     service::Client,
 };
 

@@ -9,7 +9,7 @@ use sqlx::{Connection as _, Executor as _, PgConnection};
 
 use crate::{
     binary::{Program, folder},
-    hosts::{RETURN_CODES, server::Database},
+    multi_host::{RETURN_CODES, server::Database},
     service::{ANNA, Response, Service},
 };
 

@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use referral_core::storage::{BoxError, Result, StorageError};
 use sqlx::{Executor as _, PgConnection, Row as _, postgres::PgRow};
 
-use super::{Lease, repeat::NotWritten, rows, statements};
+use super::{Lease, retry::WriteConflict, rows, statements};
 use crate::{
     ConnectError,
     error::{failure, unreadable},
@@ -110,5 +110,5 @@ pub(super) async fn check_applied(lease: &mut Lease) -> Result<()> {
 pub(super) async fn check_writable(lease: &mut Lease) -> Result<()> {
     let read_only = lease.query(statements::IS_READ_ONLY);
     let row = lease.fetch_one(read_only).await.map_err(failure)?;
-    if rows::get(&row, "read_only")? { Err(NotWritten::Standby.into()) } else { Ok(()) }
+    if rows::get(&row, "read_only")? { Err(WriteConflict::Standby.into()) } else { Ok(()) }
 }

@@ -25,7 +25,7 @@ use uuid::Uuid;
 
 use super::{
     Lease, PostgresStore, list, load, migrations,
-    repeat::{NotWritten, is_canceled, reason},
+    retry::{WriteConflict, is_canceled, reason},
     statements,
     write::{self, Counts},
 };
@@ -36,7 +36,7 @@ const NOTE_TIMEOUT: Duration = Duration::from_millis(250);
 
 /// Runs `$work` on a connection, with retries. `$get` is the method that returns the connection: `lease` or
 /// `lease_to_write`.
-macro_rules! on_lease {
+macro_rules! with_lease {
     ($store:ident.$get:ident, $lease:ident => $work:expr) => {
         $store
             .repeat(|| async move {
@@ -82,7 +82,7 @@ impl Storage for PostgresStore {
     }
 
     async fn session(&self, id: SessionId, invited: u32) -> Result<Option<StoredSession>> {
-        on_lease!(self.lease, lease => load::session(&mut lease, id, invited))
+        with_lease!(self.lease, lease => load::session(&mut lease, id, invited))
     }
 
     async fn mark_tokens_used(&self, session: SessionId, access_id: Uuid) -> Result<()> {
@@ -102,7 +102,7 @@ impl Storage for PostgresStore {
     }
 
     async fn sessions(&self, user: UserId, now: OffsetDateTime, limit: u32) -> Result<Vec<Session>> {
-        on_lease!(self.lease, lease => load::sessions(&mut lease, user, now, limit))
+        with_lease!(self.lease, lease => load::sessions(&mut lease, user, now, limit))
     }
 
     async fn end_sessions(
@@ -111,16 +111,16 @@ impl Storage for PostgresStore {
         sessions: SessionSelection,
         now: OffsetDateTime,
     ) -> Result<Vec<SessionId>> {
-        on_lease!(self.lease_to_write, lease => write::end_sessions(&mut lease, user, sessions, now))
+        with_lease!(self.lease_to_write, lease => write::end_sessions(&mut lease, user, sessions, now))
     }
 
     async fn user(&self, id: UserId, invited: u32) -> Result<Option<UserWithInvited>> {
-        on_lease!(self.lease, lease => load::user(&mut lease, id, invited))
+        with_lease!(self.lease, lease => load::user(&mut lease, id, invited))
     }
 
     async fn users(&self, query: &UserQuery) -> Decided<FoundUsers> {
         if !query.is_expensive() {
-            return on_lease!(self.lease, lease => list::users(&mut lease, query)).map(Ok);
+            return with_lease!(self.lease, lease => list::users(&mut lease, query)).map(Ok);
         }
         let place = Arc::new(self.lists.enter(query.caller).await?);
         let found = self.repeat(|| async {
@@ -141,7 +141,7 @@ impl Storage for PostgresStore {
         older_than: Option<UserId>,
         limit: PageSize,
     ) -> Result<Option<FoundInvitees>> {
-        on_lease!(self.lease, lease => load::invitees(&mut lease, inviter, older_than, limit))
+        with_lease!(self.lease, lease => load::invitees(&mut lease, inviter, older_than, limit))
     }
 
     async fn edit_profile(&self, edit: &ProfileEdit) -> Decided<EditedProfile, Vec<Refusal>> {
@@ -187,11 +187,11 @@ impl Storage for PostgresStore {
     }
 
     async fn sweep(&self, sweep: &Sweep) -> Result<u64> {
-        on_lease!(self.lease_to_write, lease => write::sweep(&mut lease, *sweep))
+        with_lease!(self.lease_to_write, lease => write::sweep(&mut lease, *sweep))
     }
 
     async fn registered_keys(&self) -> Result<Vec<RegisteredKey>> {
-        on_lease!(self.lease, lease => load::registered_keys(&mut lease))
+        with_lease!(self.lease, lease => load::registered_keys(&mut lease))
     }
 
     async fn register_keys(&self, request: &KeyRegistration) -> Decided<(), KeyMismatch> {
@@ -211,27 +211,27 @@ impl Storage for PostgresStore {
     }
 
     async fn shared_settings(&self) -> Result<Vec<SharedSetting>> {
-        on_lease!(self.lease, lease => load::shared_settings(&mut lease))
+        with_lease!(self.lease, lease => load::shared_settings(&mut lease))
     }
 
     async fn record_settings(&self, settings: &[SharedSetting]) -> Result<()> {
-        on_lease!(self.lease_to_write, lease => write::shared_settings(&mut lease, settings))
+        with_lease!(self.lease_to_write, lease => write::shared_settings(&mut lease, settings))
     }
 
     async fn check_ready(&self) -> StorageReadiness {
-        let database = on_lease!(self.lease, lease => migrations::check_writable(&mut lease));
+        let database = with_lease!(self.lease, lease => migrations::check_writable(&mut lease));
         if database.is_err() {
             return database.into();
         }
         StorageReadiness {
             database: Check::Passed,
-            schema: on_lease!(self.lease, lease => migrations::check_applied(&mut lease)).into(),
+            schema: with_lease!(self.lease, lease => migrations::check_applied(&mut lease)).into(),
             disk: self.check_disk().await.into(),
         }
     }
 
     async fn current_time(&self) -> Result<Option<OffsetDateTime>> {
-        on_lease!(self.lease, lease => load::current_time(&mut lease)).map(Some)
+        with_lease!(self.lease, lease => load::current_time(&mut lease)).map(Some)
     }
 
     async fn close(&self) {
@@ -253,7 +253,7 @@ impl PostgresStore {
 }
 
 fn is_code_taken<T>(attempt: &Result<T>) -> bool {
-    attempt.as_ref().err().and_then(reason).is_some_and(|reason| matches!(reason, NotWritten::CodeTaken))
+    attempt.as_ref().err().and_then(reason).is_some_and(|reason| matches!(reason, WriteConflict::CodeTaken))
 }
 
 impl PostgresStore {
@@ -433,7 +433,7 @@ impl Accepted {
     ) -> Result<StoredSignIn> {
         let Self { challenge, user, invitation, outcome, counting } = self;
         let counts = &Counts { facts: &facts.counters, counting: &counting };
-        let from = facts.challenge.as_ref().ok_or(NotWritten::Stale)?;
+        let from = facts.challenge.as_ref().ok_or(WriteConflict::Stale)?;
         let created = user.is_none();
         let user = user.unwrap_or_else(|| {
             request.new_user.to_user(code.clone(), invitation.as_ref().map(InvitedBy::from))

@@ -14,12 +14,12 @@ use uuid::Uuid;
 
 use super::{
     Lease,
-    repeat::{NotWritten, not_written},
+    retry::{WriteConflict, write_error},
     rows, statements,
 };
 use crate::{
+    encoding::{failed_tries_to_bytes, retired_to_bytes, stamp_to_text, stamps_to_text},
     error::failure,
-    values::{failed_tries_to_bytes, retired_to_bytes, stamp_to_text, stamps_to_text},
 };
 
 type Statement<'q> = Query<'q, Postgres, PgArguments>;
@@ -83,7 +83,7 @@ pub(super) async fn message(
 pub(super) async fn gateway(lease: &mut Lease, news: &DeliveryUpdate) -> Result<()> {
     if let Some((challenge, gateway)) = &news.challenge {
         let update = lease.query(statements::NOTE_GATEWAY).bind(challenge.0).bind(&**gateway);
-        lease.execute(update).await.map_err(not_written)?;
+        lease.execute(update).await.map_err(write_error)?;
     }
     Ok(())
 }
@@ -223,7 +223,7 @@ pub(super) async fn end_sessions(
         SessionSelection::All => (statements::END_OTHER_SESSIONS, SessionId(Uuid::nil())),
     };
     let end = lease.query(statement).bind(user.0).bind(now).bind(id.0);
-    let rows = lease.fetch_all(end).await.map_err(not_written)?;
+    let rows = lease.fetch_all(end).await.map_err(write_error)?;
     let ended: Result<Vec<Uuid>> = rows.iter().map(|row| rows::get(row, "id")).collect();
     let mut ended = ended?;
     ended.sort_unstable_by(|a, b| b.cmp(a));
@@ -233,7 +233,7 @@ pub(super) async fn end_sessions(
 /// Deletes the sessions of a user except the newest `number`.
 pub(super) async fn keep_newest_sessions(lease: &mut Lease, user: UserId, number: u32) -> Result<()> {
     let delete = lease.query(statements::KEEP_NEWEST_SESSIONS).bind(user.0).bind(i64::from(number));
-    lease.execute(delete).await.map_err(not_written)?;
+    lease.execute(delete).await.map_err(write_error)?;
     Ok(())
 }
 
@@ -371,9 +371,9 @@ pub(super) fn to_stored(grams: &[Gram]) -> Vec<i32> {
 
 /// Executes a statement that writes one row, or no row if the facts have changed.
 async fn one_row(lease: &mut Lease, statement: Statement<'_>) -> Result<()> {
-    match lease.execute(statement).await.map_err(not_written)?.rows_affected() {
+    match lease.execute(statement).await.map_err(write_error)?.rows_affected() {
         1 => Ok(()),
-        _ => Err(NotWritten::Stale.into()),
+        _ => Err(WriteConflict::Stale.into()),
     }
 }
 

@@ -18,7 +18,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::{rows, statements};
-use crate::{error::failure, values::time_to_micros};
+use crate::{encoding::time_to_micros, error::failure};
 
 pub(super) async fn challenge_facts(
     connection: &mut SqliteConnection,

@@ -13,7 +13,7 @@ use super::{
     log::{Log, LogLimits},
     migrations,
     readers::Readers,
-    writer::Writer,
+    write_queue::Writer,
 };
 use crate::{ConnectError, SEARCH_TIMEOUT, bulkhead::Bulkhead};
 

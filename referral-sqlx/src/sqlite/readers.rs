@@ -13,7 +13,7 @@ use sqlx::{ConnectOptions as _, SqliteConnection, sqlite::SqliteConnectOptions};
 use tokio::sync::{OwnedRwLockReadGuard, RwLock};
 
 use super::open::PATIENCE;
-use crate::pool::{AcquireError, Connect, Connections, Loan};
+use crate::pool::{AcquireError, Connect, Connections, PooledConnection};
 
 /// Lock that readers share. It excludes them while the log is reset. Its queue is fair, so that overlapping
 /// reads cannot prevent the reset.
@@ -30,7 +30,7 @@ pub(super) struct Readers {
 
 /// Connection that reads. It returns to its pool when it is dropped.
 pub(crate) struct Reader {
-    connection: Loan<File>,
+    connection: PooledConnection<File>,
     _pass: OwnedRwLockReadGuard<()>,
 }
 

@@ -2,6 +2,6 @@
 
 use sqlx::{Sqlite, sqlite::SqliteRow};
 
-use crate::values::time_from_micros;
+use crate::encoding::time_from_micros;
 
 crate::rows::read_rows!(Sqlite, SqliteRow, i64, time_from_micros);

@@ -16,8 +16,8 @@ use uuid::Uuid;
 
 use super::{rows::COUNTER_COLUMNS, search, statements};
 use crate::{
+    encoding::{failed_tries_to_bytes, retired_to_bytes, stamp_to_text, stamps_to_text, time_to_micros},
     error::failure,
-    values::{failed_tries_to_bytes, retired_to_bytes, stamp_to_text, stamps_to_text, time_to_micros},
 };
 
 /// Maximum number of keys of [`statements::TAKE_BACK`].

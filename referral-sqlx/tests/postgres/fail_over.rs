@@ -20,7 +20,7 @@ use tokio::{
 
 use crate::{
     server::{Database, Source, start_own},
-    trouble::Bench,
+    transient_errors::Bench,
 };
 
 /// Behavior that forwards connections to a server.

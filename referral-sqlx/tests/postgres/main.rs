@@ -9,4 +9,4 @@ mod round_robin;
 mod schema;
 #[path = "../common/server.rs"]
 mod server;
-mod trouble;
+mod transient_errors;

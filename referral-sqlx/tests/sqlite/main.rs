@@ -2,9 +2,9 @@
 //! several processes.
 #![cfg(feature = "sqlite")]
 
+mod cancellation;
 mod conformance;
 mod connect;
-mod dropped;
 mod messages;
 mod processes;
 #[path = "../common/round_robin.rs"]

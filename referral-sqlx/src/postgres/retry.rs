@@ -31,7 +31,7 @@ const ALL_OR_NOTHING: &str = "RF001";
 
 /// Reason why a decision was not written.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum NotWritten {
+pub(super) enum WriteConflict {
     /// The facts have changed since they were read.
     #[error("concurrent requests changed the same rows")]
     Stale,
@@ -47,8 +47,8 @@ pub(super) enum NotWritten {
     Unknown(#[source] sqlx::Error),
 }
 
-impl From<NotWritten> for StorageError {
-    fn from(reason: NotWritten) -> Self {
+impl From<WriteConflict> for StorageError {
+    fn from(reason: WriteConflict) -> Self {
         Self::Unavailable(reason.into())
     }
 }
@@ -74,7 +74,7 @@ impl PostgresStore {
                 Err(error @ StorageError::Unavailable(_)) => error,
                 done => return done,
             };
-            if matches!(reason(&error), Some(NotWritten::Stale)) && stale < MAX_STALE {
+            if matches!(reason(&error), Some(WriteConflict::Stale)) && stale < MAX_STALE {
                 stale += 1;
                 continue;
             }
@@ -95,7 +95,7 @@ impl PostgresStore {
 }
 
 /// Returns the reason why a decision was not written, if it is known.
-pub(super) fn reason(error: &StorageError) -> Option<&NotWritten> {
+pub(super) fn reason(error: &StorageError) -> Option<&WriteConflict> {
     source(error)?.downcast_ref()
 }
 
@@ -109,7 +109,7 @@ fn source(error: &StorageError) -> Option<&BoxError> {
 /// Returns `true` if the connection cannot be used any more. Other connections are most likely broken too.
 fn is_of_broken_connection(error: &StorageError) -> bool {
     match reason(error) {
-        Some(NotWritten::Unknown(_) | NotWritten::Standby) => true,
+        Some(WriteConflict::Unknown(_) | WriteConflict::Standby) => true,
         _ => sqlx_error(error).is_some_and(|error| is_broken(error) || is_of_standby(error)),
     }
 }
@@ -118,10 +118,10 @@ fn is_of_full_disk(error: &StorageError) -> bool {
     sqlx_error(error).and_then(code).as_deref() == Some("53100")
 }
 
-/// Returns `true` if nothing was written for a transient reason. Returns `false` for [`NotWritten::Unknown`],
+/// Returns `true` if nothing was written for a transient reason. Returns `false` for [`WriteConflict::Unknown`],
 /// a connection that broke during a write.
 fn is_safe_to_repeat(error: &StorageError) -> bool {
-    matches!(reason(error), Some(NotWritten::Standby))
+    matches!(reason(error), Some(WriteConflict::Standby))
         || source(error).is_some_and(|source| source.is::<NotConnected>())
         || sqlx_error(error).is_some_and(|error| {
             is_aborted(error) || is_broken(error) || is_full(error) || is_of_standby(error)
@@ -133,15 +133,15 @@ fn sqlx_error(error: &StorageError) -> Option<&sqlx::Error> {
 }
 
 /// Converts the error of a statement that writes. A retried request reads its facts again.
-pub(super) fn not_written(error: sqlx::Error) -> StorageError {
+pub(super) fn write_error(error: sqlx::Error) -> StorageError {
     if code(&error).as_deref() == Some(ALL_OR_NOTHING) {
-        return NotWritten::Stale.into();
+        return WriteConflict::Stale.into();
     }
     let constraint = error.as_database_error().and_then(DatabaseError::constraint);
     match constraint {
-        Some("users_invite_code_key") => NotWritten::CodeTaken.into(),
-        Some("users_phone_key" | "users_email_key" | "invitations_pkey") => NotWritten::Stale.into(),
-        _ if is_broken(&error) => NotWritten::Unknown(error).into(),
+        Some("users_invite_code_key") => WriteConflict::CodeTaken.into(),
+        Some("users_phone_key" | "users_email_key" | "invitations_pkey") => WriteConflict::Stale.into(),
+        _ if is_broken(&error) => WriteConflict::Unknown(error).into(),
         _ => failure(error),
     }
 }
@@ -182,7 +182,7 @@ pub(super) fn is_broken(error: &sqlx::Error) -> bool {
 /// Returns `true` if the same operation may succeed later: errors that are retried here, too many
 /// connections, too little memory or disk space, a statement that took too long, or a standby that cannot
 /// write.
-pub(crate) fn is_passing(error: &sqlx::Error) -> bool {
+pub(crate) fn is_transient(error: &sqlx::Error) -> bool {
     let is_short_of = |code: &str| code.starts_with("53") || matches!(code, "57014" | "55P03");
     is_aborted(error)
         || is_broken(error)

@@ -139,7 +139,7 @@ where
 /// Converts an error that is sent to several callers.
 fn shared_failure(error: &Arc<sqlx::Error>) -> StorageError {
     let source: BoxError = Arc::clone(error).into();
-    if crate::error::is_passing(error) {
+    if crate::error::is_transient(error) {
         StorageError::Unavailable(source)
     } else {
         StorageError::Failed(source)
