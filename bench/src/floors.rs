@@ -7,7 +7,7 @@ use std::{
 };
 
 use referral_core::{
-    CodeInput, Limits, Peppers, PhoneNumber, Policy, Referral, SendCode, SignIn, SigningKeys,
+    CodeInput, Limits, Peppers, PhoneNumber, Policy, ReferralService, SendCode, SignIn, SigningKeys,
     random::SystemRandom, sms::DevelopmentSender, storage::MemoryStorage,
 };
 use sqlx::{Connection as _, Executor as _, SqliteConnection, sqlite::SqliteConnectOptions};
@@ -281,7 +281,7 @@ pub(crate) async fn core(rounds: Rounds, report: &mut Report) {
     let eddsa = referral(eddsa);
 
     let tokens = [sign_in(&eddsa, 1).await, sign_in(&hs256, 1).await];
-    let check = |referral: &Referral, token: &str| {
+    let check = |referral: &ReferralService, token: &str| {
         let started = Instant::now();
         let mut count = 0.0;
         while started.elapsed() < rounds.time / 4 {
@@ -305,10 +305,10 @@ pub(crate) async fn core(rounds: Rounds, report: &mut Report) {
     report.push(Row::rate("the core alone: sign-in in memory, HS256, one thread", rate, 20_000.0));
 }
 
-fn referral(keys: SigningKeys) -> Referral {
+fn referral(keys: SigningKeys) -> ReferralService {
     let peppers = Peppers::from_secret("p1", &[2; 32]).expect("long enough");
     let storage = Arc::new(MemoryStorage::new());
-    let referral = Referral::builder(storage, Arc::new(DevelopmentSender), keys, peppers);
+    let referral = ReferralService::builder(storage, Arc::new(DevelopmentSender), keys, peppers);
     let mut policy = Policy::standard();
     policy.resend_interval = Duration::ZERO;
     policy.codes_per_phone = Limits::new([(1_000, Duration::from_secs(1))]);
@@ -316,7 +316,7 @@ fn referral(keys: SigningKeys) -> Referral {
     referral.policy(policy).build().expect("a valid policy and a valid key")
 }
 
-async fn sign_in(referral: &Referral, number: u32) -> String {
+async fn sign_in(referral: &ReferralService, number: u32) -> String {
     let phone = PhoneNumber::from_stored(format!("+7960{number:07}")).expect("a phone");
     let sent = referral.send_code(SendCode::new(phone)).await.expect("sent");
     let code = CodeInput::parse(sent.revealed_code.expect("revealed").reveal()).expect("digits");

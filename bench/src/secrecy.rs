@@ -4,7 +4,7 @@
 use std::{sync::Arc, time::Instant};
 
 use referral_core::{
-    CodeInput, Limits, Peppers, PhoneNumber, Policy, Referral, SendCode, SignIn, SigningKeys,
+    CodeInput, Limits, Peppers, PhoneNumber, Policy, ReferralService, SendCode, SignIn, SigningKeys,
     sms::DevelopmentSender, storage::Storage,
 };
 
@@ -49,7 +49,7 @@ pub(crate) async fn compare(name: &str, storage: Arc<dyn Storage>, report: &mut 
     referral.close().await;
 }
 
-fn referral(storage: Arc<dyn Storage>) -> Referral {
+fn referral(storage: Arc<dyn Storage>) -> ReferralService {
     let mut policy = Policy::standard();
     policy.resend_interval = std::time::Duration::ZERO;
     policy.codes_per_phone = Limits::new([(1_000, std::time::Duration::from_mins(1))]);
@@ -57,7 +57,7 @@ fn referral(storage: Arc<dyn Storage>) -> Referral {
     policy.attack_failures = Some(1_000_000);
     let keys = SigningKeys::from_secret("k1", &[1; 32]).expect("long enough");
     let peppers = Peppers::from_secret("p1", &[2; 32]).expect("long enough");
-    let referral = Referral::builder(storage, Arc::new(DevelopmentSender), keys, peppers);
+    let referral = ReferralService::builder(storage, Arc::new(DevelopmentSender), keys, peppers);
     referral.policy(policy).build().expect("a valid policy and a valid key")
 }
 

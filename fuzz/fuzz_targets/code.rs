@@ -6,7 +6,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use referral_core::{CODE_LENGTHS, ChallengeId, CodeInput, PhoneNumber, Policy, Referral, SendCode, SignIn};
+use referral_core::{CODE_LENGTHS, ChallengeId, CodeInput, PhoneNumber, Policy, ReferralService, SendCode, SignIn};
 use referral_fuzz::{Ticking, run, service};
 
 const KEYS: &str =
@@ -72,12 +72,12 @@ async fn type_back(input: &str, length: u8) {
     }
 }
 
-async fn send(referral: &Referral, phone: &PhoneNumber) -> (String, ChallengeId) {
+async fn send(referral: &ReferralService, phone: &PhoneNumber) -> (String, ChallengeId) {
     let sent = referral.send_code(SendCode::new(phone.clone())).await.expect("sent");
     (sent.revealed_code.expect("revealed").reveal().to_owned(), sent.challenge)
 }
 
-async fn signs_in(referral: &Referral, phone: &PhoneNumber, challenge: ChallengeId, code: CodeInput) -> bool {
+async fn signs_in(referral: &ReferralService, phone: &PhoneNumber, challenge: ChallengeId, code: CodeInput) -> bool {
     referral.sign_in(SignIn::new(phone.clone(), code).challenge(Some(challenge))).await.is_ok()
 }
 

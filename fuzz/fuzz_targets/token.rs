@@ -11,7 +11,7 @@ use std::sync::LazyLock;
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD as BASE64};
 use jsonwebtoken::{Algorithm, EncodingKey, crypto};
 use libfuzzer_sys::fuzz_target;
-use referral_core::{Policy, Referral, VerifiedToken};
+use referral_core::{Policy, ReferralService, VerifiedToken};
 use referral_fuzz::{START, Standing, service};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -35,7 +35,7 @@ struct Key {
 }
 
 struct Fixture {
-    referral: Referral,
+    referral: ReferralService,
     keys: Vec<Key>,
     /// Tokens of [`CLAIMS`], one for each key of the service.
     signed: Vec<String>,

@@ -10,7 +10,7 @@ use std::{
 };
 
 use referral_core::{
-    Builder, Peppers, Policy, Referral, SigningKeys, clock::Clock, random::Random, sms::DevelopmentSender,
+    Builder, Peppers, Policy, ReferralService, SigningKeys, clock::Clock, random::Random, sms::DevelopmentSender,
     storage::MemoryStorage,
 };
 use time::{OffsetDateTime, macros::datetime};
@@ -28,7 +28,7 @@ pub const START: OffsetDateTime = datetime!(2026-11-22 10:15:30 UTC);
 pub fn service(signing_keys: &str, policy: Policy, seed: u64) -> Builder {
     let keys = SigningKeys::from_jwk_set(signing_keys).expect("a key set");
     let peppers = Peppers::from_secret("pepper", &[2; 32]).expect("long enough");
-    Referral::builder(Arc::new(MemoryStorage::new()), Arc::new(DevelopmentSender), keys, peppers)
+    ReferralService::builder(Arc::new(MemoryStorage::new()), Arc::new(DevelopmentSender), keys, peppers)
         .policy(policy)
         .random(Seeded(AtomicU64::new(seed)))
 }

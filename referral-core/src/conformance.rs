@@ -11,7 +11,7 @@
 //! # fn main() {}
 //! ```
 //!
-//! The cases call the storage through a [`Referral`] handle, as a service does, with a manual clock. The
+//! The cases call the storage through a [`ReferralService`] handle, as a service does, with a manual clock. The
 //! cases about contention run many tasks on several threads.
 
 #![expect(clippy::missing_panics_doc, reason = "a case panics if it fails")]
@@ -38,7 +38,7 @@ use time::OffsetDateTime;
 
 use crate::{
     Bearer, CodeInput, Error, InviteCode, ListUsers, PageLink, PageSize, Peppers, PhoneNumber, Policy,
-    ProfileView, Referral, Refusal, SendCode, SentCode, SignIn, SignedIn, SigningKeys, User, UserView,
+    ProfileView, ReferralService, Refusal, SendCode, SentCode, SignIn, SignedIn, SigningKeys, User, UserView,
     clock::Clock,
     hook::Hook,
     random::Random,
@@ -253,7 +253,7 @@ impl Random for SeededRandom {
 /// Service on the storage under test.
 #[derive(Clone)]
 struct Bench {
-    referral: Referral,
+    referral: ReferralService,
     storage: Arc<dyn Storage>,
     clock: ManualClock,
 }
@@ -273,12 +273,13 @@ impl Bench {
         let clock = ManualClock::new(start.expect("valid time"));
         let keys = SigningKeys::from_secret("k1", &[1; 32]).expect("sufficient length");
         let peppers = Peppers::from_secret("p1", &[2; 32]).expect("sufficient length");
-        let referral = Referral::builder(Arc::clone(&storage), Arc::new(DevelopmentSender), keys, peppers)
-            .policy(policy)
-            .clock(clock.clone())
-            .random(random)
-            .build()
-            .expect("valid policy and keys");
+        let referral =
+            ReferralService::builder(Arc::clone(&storage), Arc::new(DevelopmentSender), keys, peppers)
+                .policy(policy)
+                .clock(clock.clone())
+                .random(random)
+                .build()
+                .expect("valid policy and keys");
         Self { referral, storage, clock }
     }
 
@@ -292,7 +293,7 @@ impl Bench {
         let (_, seed) = self.referral.draw_id().as_u64_pair();
         let keys = SigningKeys::from_secret("k1", &[1; 32]).expect("sufficient length");
         let peppers = Peppers::from_secret("p1", &[2; 32]).expect("sufficient length");
-        let referral = Referral::builder(Arc::clone(&self.storage), Arc::new(gateway), keys, peppers)
+        let referral = ReferralService::builder(Arc::clone(&self.storage), Arc::new(gateway), keys, peppers)
             .hook(hook)
             .policy(self.referral.policy().clone())
             .clock(self.clock.clone())

@@ -40,8 +40,8 @@ pub use crate::{
     },
     readiness::{Check, Readiness},
     service::{
-        Bearer, BuildError, Builder, INVITED_SHOWN, InviteeList, ListUsers, PageLink, Referral, Refresh,
-        Refreshed, SESSIONS_SHOWN, SendCode, SentCode, SignIn, SignedIn, UserList,
+        Bearer, BuildError, Builder, INVITED_SHOWN, InviteeList, ListUsers, PageLink, ReferralService,
+        Refresh, Refreshed, SESSIONS_SHOWN, SendCode, SentCode, SignIn, SignedIn, UserList,
     },
     session::{
         Session, SessionId,

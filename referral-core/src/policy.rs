@@ -107,7 +107,7 @@ pub struct Policy {
     /// two browser tabs and lost responses. RFC 9700, section 4.14.2, does not specify the time.
     pub refresh_grace: Duration,
     /// Maximum difference between the clocks of this host and of the storage. Above it, this host is not
-    /// [ready](crate::Referral::check_ready). With `None`, the difference does not affect readiness. Limits
+    /// [ready](crate::ReferralService::check_ready). With `None`, the difference does not affect readiness. Limits
     /// of hosts that share a storage are looser by the difference between their clocks. Five seconds are much
     /// more than the difference between hosts with NTP, and much less than the shortest window of the limits,
     /// 15 minutes.

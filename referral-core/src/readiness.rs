@@ -74,7 +74,7 @@ impl From<StorageResult<()>> for StorageReadiness {
     }
 }
 
-/// Outcome of the checks of [`Referral::readiness`](crate::Referral::readiness).
+/// Outcome of the checks of [`ReferralService::readiness`](crate::ReferralService::readiness).
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Readiness {

@@ -49,16 +49,16 @@ use crate::{
     user::NewUser,
 };
 
-/// Number of invitees that a profile shows. [`Referral::invitees`] returns all of them, by page.
+/// Number of invitees that a profile shows. [`ReferralService::invitees`] returns all of them, by page.
 pub const INVITED_SHOWN: u32 = 100;
 
-/// Number of rows of each kind that one batch of [`Referral::sweep`] deletes, so that other requests do not
+/// Number of rows of each kind that one batch of [`ReferralService::sweep`] deletes, so that other requests do not
 /// wait long.
 const SWEEP_BATCH: u32 = 500;
 
 /// Handle of the service. Clones are cheap and share all state.
 #[derive(Clone)]
-pub struct Referral {
+pub struct ReferralService {
     inner: Arc<Inner>,
 }
 
@@ -96,7 +96,7 @@ impl Secrets {
     }
 }
 
-impl Referral {
+impl ReferralService {
     /// Returns the policy in force.
     #[must_use]
     pub fn policy(&self) -> &Policy {
@@ -133,20 +133,20 @@ impl Referral {
             Ok(stored) => stored,
             Err(reason) => {
                 self.inner.attempt_budget.spend(attempt.now);
-                self.tell(Event::SignInRefused { phone: attempt.phone, reason, address }).await;
+                self.emit(Event::SignInRefused { phone: attempt.phone, reason, address }).await;
                 return Err(reason.into());
             }
         };
 
         if stored.created {
-            self.tell(Event::UserCreated(stored.user.clone())).await;
+            self.emit(Event::UserCreated(stored.user.clone())).await;
         }
         if let Some(invitation) = stored.accepted {
-            self.tell(Event::InvitationAccepted(invitation)).await;
+            self.emit(Event::InvitationAccepted(invitation)).await;
         }
         let (user, session) = (stored.user.id, stored.session.id);
         let route = stored.gateway.map(|gateway| MessageRoute::new(gateway, &attempt.phone));
-        self.tell(Event::SignedIn { user, session, address, route }).await;
+        self.emit(Event::SignedIn { user, session, address, route }).await;
         let tokens = secrets.sign(&stored.session)?;
         Ok(SignedIn {
             expires_in: self.expires_in(&tokens),
@@ -181,7 +181,7 @@ impl Referral {
         let refreshed = self.inner.storage.refresh(&request).await?;
         if refreshed == Err(Refusal::RefreshReused) {
             let (user, session, reason) = (token.user, token.session, SessionEnd::RefreshReused);
-            self.tell(Event::SessionEnded { user, session, reason }).await;
+            self.emit(Event::SessionEnded { user, session, reason }).await;
         }
         let session = refreshed?;
         let tokens = secrets.sign(&session)?;
@@ -380,7 +380,7 @@ impl Referral {
         to_microseconds(self.inner.clock.now())
     }
 
-    async fn tell(&self, event: Event) {
+    async fn emit(&self, event: Event) {
         event.log();
         self.inner.hook.on_event(&event).await;
     }
@@ -388,7 +388,7 @@ impl Referral {
     /// Emits an event if an attack started or ended, as far as this process knows.
     async fn note_attack(&self, under_attack: bool) {
         if self.inner.under_attack.swap(under_attack, Ordering::Relaxed) != under_attack {
-            self.tell(Event::UnderAttack(under_attack)).await;
+            self.emit(Event::UnderAttack(under_attack)).await;
         }
     }
 

@@ -11,7 +11,7 @@ use std::{
 
 use async_trait::async_trait;
 use referral_core::{
-    Error, ErrorKind, Event, Hook, Peppers, Policy, Referral, SigningKeys,
+    Error, ErrorKind, Event, Hook, Peppers, Policy, ReferralService, SigningKeys,
     clock::{Clock, ClockOffset},
     conformance::ManualClock,
     sms::DevelopmentSender,
@@ -28,7 +28,7 @@ const START: OffsetDateTime = datetime!(2026-11-22 10:15:30 UTC);
 
 /// Host and storage, each with its own clock.
 struct Bench {
-    referral: Referral,
+    referral: ReferralService,
     host: ManualClock,
     storage: ManualClock,
     measured: Measured,
@@ -46,10 +46,10 @@ impl Hook for Measured {
     }
 }
 
-fn referral(storage: MemoryStorage, clock: impl Clock, policy: Policy, hook: impl Hook) -> Referral {
+fn referral(storage: MemoryStorage, clock: impl Clock, policy: Policy, hook: impl Hook) -> ReferralService {
     let keys = SigningKeys::from_secret("k1", &[1; 32]).expect("sufficient length");
     let peppers = Peppers::from_secret("p1", &[2; 32]).expect("sufficient length");
-    let referral = Referral::builder(Arc::new(storage), Arc::new(DevelopmentSender), keys, peppers);
+    let referral = ReferralService::builder(Arc::new(storage), Arc::new(DevelopmentSender), keys, peppers);
     referral.policy(policy).clock(clock).hook(hook).build().expect("valid policy and keys")
 }
 

@@ -7,8 +7,8 @@ use std::{
 
 use async_trait::async_trait;
 use referral_core::{
-    CodeInput, Error, Event, Hook, InviteCode, Locale, OneTimeCode, Peppers, PhoneNumber, Policy, Referral,
-    Refusal, Region, Regions, SendCode, SentCode, SignIn, SignedIn, SigningKeys, TestNumber,
+    CodeInput, Error, Event, Hook, InviteCode, Locale, OneTimeCode, Peppers, PhoneNumber, Policy,
+    ReferralService, Refusal, Region, Regions, SendCode, SentCode, SignIn, SignedIn, SigningKeys, TestNumber,
     conformance::ManualClock,
     sms::{DevelopmentSender, Receipt, SmsError, SmsMessage, SmsSender, Texts},
     storage::MemoryStorage,
@@ -26,10 +26,10 @@ mockall::mock! {
 fn builder(sender: impl SmsSender) -> referral_core::Builder {
     let keys = SigningKeys::from_secret("k1", &[1; 32]).expect("sufficient length");
     let peppers = Peppers::from_secret("p1", &[2; 32]).expect("sufficient length");
-    Referral::builder(Arc::new(MemoryStorage::new()), Arc::new(sender), keys, peppers)
+    ReferralService::builder(Arc::new(MemoryStorage::new()), Arc::new(sender), keys, peppers)
 }
 
-fn referral(sender: impl SmsSender) -> Referral {
+fn referral(sender: impl SmsSender) -> ReferralService {
     builder(sender).build().expect("valid policy and keys")
 }
 
@@ -37,12 +37,12 @@ fn phone(number: u32) -> PhoneNumber {
     PhoneNumber::parse(&format!("+79608{number:06}"), None).expect("valid number")
 }
 
-async fn send_code(referral: &Referral, locales: &[&str]) -> Result<SentCode, Error> {
+async fn send_code(referral: &ReferralService, locales: &[&str]) -> Result<SentCode, Error> {
     let locales: Vec<_> = locales.iter().map(|tag| Locale::parse(tag).expect("valid tag")).collect();
     referral.send_code(SendCode::new(phone(1)).locales(locales)).await
 }
 
-async fn enter(referral: &Referral, number: u32, invited_by: Option<&InviteCode>) -> SignedIn {
+async fn enter(referral: &ReferralService, number: u32, invited_by: Option<&InviteCode>) -> SignedIn {
     let sent = referral.send_code(SendCode::new(phone(number))).await.expect("sent");
     let code = sent.revealed_code.expect("the development sender returns the code");
     let code = CodeInput::parse(code.reveal()).expect("digits");

@@ -4,8 +4,8 @@ use std::sync::{Arc, LazyLock};
 
 use proptest::prelude::*;
 use referral_core::{
-    Client, CodeInput, Email, InviteCode, Name, Peppers, PhoneNumber, ProfileChange, Referral, SendCode,
-    SignIn, SigningKeys, sms::DevelopmentSender, storage::MemoryStorage,
+    Client, CodeInput, Email, InviteCode, Name, Peppers, PhoneNumber, ProfileChange, ReferralService,
+    SendCode, SignIn, SigningKeys, sms::DevelopmentSender, storage::MemoryStorage,
 };
 
 /// Generates text that is typical for forms, and arbitrary text.
@@ -94,16 +94,16 @@ async fn accept_all(pairs: &[(usize, usize)]) -> Vec<Option<usize>> {
     inviters
 }
 
-fn referral() -> Referral {
+fn referral() -> ReferralService {
     let keys = SigningKeys::from_secret("k1", &[1; 32]).expect("sufficient length");
     let peppers = Peppers::from_secret("p1", &[2; 32]).expect("sufficient length");
     let referral =
-        Referral::builder(Arc::new(MemoryStorage::new()), Arc::new(DevelopmentSender), keys, peppers);
+        ReferralService::builder(Arc::new(MemoryStorage::new()), Arc::new(DevelopmentSender), keys, peppers);
     referral.build().expect("valid policy and keys")
 }
 
 /// Signs in and returns the access token.
-async fn enter(referral: &Referral, number: usize) -> String {
+async fn enter(referral: &ReferralService, number: usize) -> String {
     let phone = PhoneNumber::parse(&format!("+79608{number:06}"), None).expect("valid number");
     let sent = referral.send_code(SendCode::new(phone.clone())).await.expect("sent");
     let code = CodeInput::parse(sent.revealed_code.expect("revealed").reveal()).expect("digits");
@@ -111,7 +111,7 @@ async fn enter(referral: &Referral, number: usize) -> String {
 }
 
 /// A service and an access token that it signed.
-static SIGNED: LazyLock<(Referral, String)> = LazyLock::new(|| {
+static SIGNED: LazyLock<(ReferralService, String)> = LazyLock::new(|| {
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("the runtime starts");
     let referral = referral();
     let access = runtime.block_on(enter(&referral, 1));

@@ -7,7 +7,7 @@ use std::sync::{
 
 use referral_core::{
     Check, CodeInput, Error, KeyMismatch, KeyPurpose, Limits, ListUsers, PageLink, PageSize, Peppers,
-    PhoneNumber, Policy, Referral, Refusal, SendCode, SentCode, SettingDifference, SignIn, SignedIn,
+    PhoneNumber, Policy, ReferralService, Refusal, SendCode, SentCode, SettingDifference, SignIn, SignedIn,
     SigningKeys, random::SystemRandom, sms::DevelopmentSender, storage::MemoryStorage,
 };
 use serde_json::{Value, json};
@@ -41,14 +41,14 @@ fn peppers(sets: &[&Value]) -> Peppers {
     Peppers::from_jwk_set(&together(sets)).expect("usable")
 }
 
-fn referral(key: &Value, pepper: &Value) -> Referral {
+fn referral(key: &Value, pepper: &Value) -> ReferralService {
     referral_on(Arc::new(MemoryStorage::new()), key, pepper)
 }
 
-fn referral_on(storage: Arc<MemoryStorage>, key: &Value, pepper: &Value) -> Referral {
+fn referral_on(storage: Arc<MemoryStorage>, key: &Value, pepper: &Value) -> ReferralService {
     let mut policy = Policy::development();
     policy.codes_per_phone = Limits::off();
-    Referral::builder(storage, Arc::new(DevelopmentSender), keys(&[key]), peppers(&[pepper]))
+    ReferralService::builder(storage, Arc::new(DevelopmentSender), keys(&[key]), peppers(&[pepper]))
         .policy(policy)
         .build()
         .expect("valid policy and keys")
@@ -58,17 +58,17 @@ fn phone(number: u32) -> PhoneNumber {
     PhoneNumber::parse(&format!("+79608{number:06}"), None).expect("valid number")
 }
 
-async fn send_code(referral: &Referral, number: u32) -> SentCode {
+async fn send_code(referral: &ReferralService, number: u32) -> SentCode {
     referral.send_code(SendCode::new(phone(number))).await.expect("sent")
 }
 
-async fn redeem(referral: &Referral, number: u32, sent: &SentCode) -> Result<SignedIn, Error> {
+async fn redeem(referral: &ReferralService, number: u32, sent: &SentCode) -> Result<SignedIn, Error> {
     let code = sent.revealed_code.as_ref().expect("the development sender returns the code");
     let code = CodeInput::parse(code.reveal()).expect("digits");
     referral.sign_in(SignIn::new(phone(number), code).challenge(sent.challenge)).await
 }
 
-async fn enter(referral: &Referral, number: u32) -> SignedIn {
+async fn enter(referral: &ReferralService, number: u32) -> SignedIn {
     let sent = send_code(referral, number).await;
     redeem(referral, number, &sent).await.expect("signed in")
 }
@@ -197,7 +197,7 @@ async fn differences_in_the_settings_of_processes_are_reported() {
     let build = |issuer: &str, code_length| {
         let mut policy = Policy::development();
         policy.code_length = code_length;
-        let builder = Referral::builder(
+        let builder = ReferralService::builder(
             Arc::clone(&storage) as _,
             Arc::new(DevelopmentSender),
             keys(&[&key]),

@@ -9,7 +9,7 @@ use base64::{
 };
 use jsonwebtoken::{Algorithm, EncodingKey};
 use referral_core::{
-    CodeInput, Error, Peppers, Referral, Refusal, SendCode, SignIn, SigningKeys, TokenKind, TokenPair,
+    CodeInput, Error, Peppers, ReferralService, Refusal, SendCode, SignIn, SigningKeys, TokenKind, TokenPair,
     clock::Clock, sms::DevelopmentSender, storage::MemoryStorage,
 };
 use serde_json::{Value, json};
@@ -41,9 +41,9 @@ impl Clock for Stopped {
     }
 }
 
-fn service(keys: SigningKeys) -> Referral {
+fn service(keys: SigningKeys) -> ReferralService {
     let peppers = Peppers::from_secret("p1", &[8; 32]).expect("sufficient length");
-    Referral::builder(Arc::new(MemoryStorage::new()), Arc::new(DevelopmentSender), keys, peppers)
+    ReferralService::builder(Arc::new(MemoryStorage::new()), Arc::new(DevelopmentSender), keys, peppers)
         .clock(Stopped)
         .issuer("issuer")
         .audience("audience")
@@ -52,23 +52,23 @@ fn service(keys: SigningKeys) -> Referral {
 }
 
 /// Returns a service whose key `k1` is the secret.
-fn hs256() -> Referral {
+fn hs256() -> ReferralService {
     service(SigningKeys::from_secret("k1", &SECRET).expect("sufficient length"))
 }
 
 /// Returns a service whose key `k1` is the private key.
-fn eddsa() -> Referral {
+fn eddsa() -> ReferralService {
     let key = json!({ "kty": "OKP", "crv": "Ed25519", "kid": "k1", "d": BASE64.encode(&PRIVATE_KEY[16..]) });
     service(SigningKeys::from_jwk_set(&json!({ "keys": [key] }).to_string()).expect("usable"))
 }
 
 /// Returns `true` if the token is accepted as an access token.
-fn passes(referral: &Referral, token: &str) -> bool {
+fn passes(referral: &ReferralService, token: &str) -> bool {
     referral.verify_without_storage(token).is_ok()
 }
 
 #[track_caller]
-fn assert_refused(referral: &Referral, token: &str, why: &str) {
+fn assert_refused(referral: &ReferralService, token: &str, why: &str) {
     assert!(!passes(referral, token), "{why}: {token:.400}");
 }
 
@@ -115,7 +115,7 @@ fn forged(header: &impl ToString, claims: &impl ToString) -> String {
 }
 
 /// Returns the public key as bytes, and the set that contains it.
-fn public_key(referral: &Referral) -> (Vec<u8>, Value) {
+fn public_key(referral: &ReferralService) -> (Vec<u8>, Value) {
     let set: Value = serde_json::from_str(&referral.public_jwk_set()).expect("JSON");
     let x = set["keys"][0]["x"].as_str().expect("public key");
     (BASE64.decode(x).expect("base64url"), set)
@@ -366,7 +366,7 @@ fn audience_of_refresh_tokens_is_rejected_for_access_tokens() {
     let keys = SigningKeys::from_secret("k1", &SECRET).expect("sufficient length");
     let peppers = Peppers::from_secret("p1", &[8; 32]).expect("sufficient length");
     let builder =
-        Referral::builder(Arc::new(MemoryStorage::new()), Arc::new(DevelopmentSender), keys, peppers);
+        ReferralService::builder(Arc::new(MemoryStorage::new()), Arc::new(DevelopmentSender), keys, peppers);
     let built = builder.issuer("issuer").audience("issuer:refresh").build();
     assert!(matches!(built, Err(referral_core::BuildError::Audience)));
 }

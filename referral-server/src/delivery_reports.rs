@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use poem::{Endpoint, Request, Response, Result, Route, get};
 use referral_core::{
-    Referral,
+    ReferralService,
     sms::http::{ReportError, ReportReader, ReportRequest},
 };
 
@@ -32,7 +32,7 @@ pub(crate) fn is_at(path: &str) -> bool {
 }
 
 /// Adds the route of reports.
-pub(crate) fn add(route: Route, referral: &Referral, options: &AppOptions) -> Route {
+pub(crate) fn add(route: Route, referral: &ReferralService, options: &AppOptions) -> Route {
     let reader = Arc::new(Reader {
         referral: referral.clone(),
         public_url: options.public_url.clone().unwrap_or_default(),
@@ -42,7 +42,7 @@ pub(crate) fn add(route: Route, referral: &Referral, options: &AppOptions) -> Ro
 }
 
 struct Reader {
-    referral: Referral,
+    referral: ReferralService,
     public_url: String,
     readers: Vec<ReportReader>,
 }

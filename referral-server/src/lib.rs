@@ -17,7 +17,7 @@ use std::{sync::Arc, time::Duration};
 
 use poem::{Endpoint, EndpointExt, Request, Response, Route, endpoint::BoxEndpoint, http::HeaderMap};
 use poem_openapi::{LicenseObject, OpenApiService};
-use referral_core::{Referral, sms::http::ReportReader};
+use referral_core::{ReferralService, sms::http::ReportReader};
 
 use crate::{
     api::{auth::AuthApi, pagination::Links, sessions::SessionsApi, users::UsersApi},
@@ -105,7 +105,7 @@ impl Endpoint for App {
 /// Creates a poem endpoint with the complete HTTP interface: the API, its documentation, the public keys, the
 /// health checks and the delivery reports. It must be served at the root of a host.
 #[must_use]
-pub fn app(referral: Referral, options: AppOptions) -> App {
+pub fn app(referral: ReferralService, options: AppOptions) -> App {
     let service = service(&referral, options.public_url.clone());
     let document = Arc::new(Document::of(&service));
     let pages = pages::add(Route::new(), &service, &document, &referral, &options.draining);
@@ -116,11 +116,11 @@ pub fn app(referral: Referral, options: AppOptions) -> App {
 
 /// Returns the OpenAPI document, as served and as committed in `openapi.json`.
 #[must_use]
-pub fn openapi(referral: &Referral) -> String {
+pub fn openapi(referral: &ReferralService) -> String {
     Document::of(&service(referral, None)).text
 }
 
-fn service(referral: &Referral, public_url: Option<String>) -> OpenApiService<Apis, ()> {
+fn service(referral: &ReferralService, public_url: Option<String>) -> OpenApiService<Apis, ()> {
     let auth = AuthApi { referral: referral.clone() };
     let sessions = SessionsApi { referral: referral.clone() };
     let users = UsersApi { referral: referral.clone(), links: Links { public_url } };

@@ -19,7 +19,7 @@ use poem::{
     },
 };
 use poem_openapi::OperationId;
-use referral_core::Referral;
+use referral_core::ReferralService;
 use tokio::time::timeout;
 
 use crate::{
@@ -63,14 +63,19 @@ pub(crate) struct Edge<E>(Arc<Inner<E>>);
 
 struct Inner<E> {
     endpoint: E,
-    referral: Referral,
+    referral: ReferralService,
     document: Arc<Document>,
     options: AppOptions,
 }
 
 impl<E: Endpoint<Output = Response>> Edge<E> {
     /// Creates an edge around `endpoint`.
-    pub(crate) fn new(endpoint: E, referral: Referral, document: Arc<Document>, options: AppOptions) -> Self {
+    pub(crate) fn new(
+        endpoint: E,
+        referral: ReferralService,
+        document: Arc<Document>,
+        options: AppOptions,
+    ) -> Self {
         Self(Arc::new(Inner { endpoint, referral, document, options }))
     }
 

@@ -6,7 +6,7 @@ use base64::{Engine as _, prelude::BASE64_STANDARD};
 use bytes::Bytes;
 use poem::{IntoEndpoint, IntoResponse, Response, Route, endpoint::make_sync, get, http::header};
 use poem_openapi::OpenApiService;
-use referral_core::Referral;
+use referral_core::ReferralService;
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
@@ -49,7 +49,7 @@ pub(crate) fn add(
     route: Route,
     service: &OpenApiService<Apis, ()>,
     document: &Arc<Document>,
-    referral: &Referral,
+    referral: &ReferralService,
     draining: &Draining,
 ) -> Route {
     let schema = Bytes::from(document.text.clone());
@@ -130,7 +130,7 @@ fn finish(html: &str, title: &str, service: &OpenApiService<Apis, ()>, document:
         .replace("scrollYOffset: 50", "scrollYOffset: 0")
 }
 
-fn keys(referral: &Referral) -> impl IntoEndpoint<Endpoint: 'static> + use<> {
+fn keys(referral: &ReferralService) -> impl IntoEndpoint<Endpoint: 'static> + use<> {
     let referral = referral.clone();
     make_sync(move |_| {
         Response::builder()
@@ -144,7 +144,7 @@ fn health() -> Response {
     poem::web::Json(json!({ "status": "ok" })).into_response()
 }
 
-fn ready(referral: Referral, draining: Draining) -> impl IntoEndpoint<Endpoint: 'static> {
+fn ready(referral: ReferralService, draining: Draining) -> impl IntoEndpoint<Endpoint: 'static> {
     poem::endpoint::make(move |_| {
         let (referral, draining) = (referral.clone(), draining.clone());
         async move {

@@ -3,8 +3,8 @@
 use std::{collections::HashMap, net::Ipv4Addr, sync::Arc, time::Duration};
 
 use referral_core::{
-    Client, CodeInput, Error, InviteCode, OneTimeCode, Peppers, PhoneNumber, Policy, Referral, Refusal,
-    SendCode, SentCode, SignIn, SigningKeys,
+    Client, CodeInput, Error, InviteCode, OneTimeCode, Peppers, PhoneNumber, Policy, ReferralService,
+    Refusal, SendCode, SentCode, SignIn, SigningKeys,
     clock::Clock,
     conformance::{ManualClock, SeededRandom},
     sms::DevelopmentSender,
@@ -28,7 +28,7 @@ pub(crate) const FIXED_CODE: &str = "4711081547";
 pub(crate) struct World {
     pub(crate) policy: Policy,
     policy_name: &'static str,
-    referral: Referral,
+    referral: ReferralService,
     clock: ManualClock,
     start: OffsetDateTime,
     /// Newest code of each phone, with which a guess without the ID of a challenge is compared.
@@ -79,7 +79,7 @@ impl World {
         let keys = SigningKeys::from_secret("k1", &[1; 32]).expect("long enough");
         let peppers = Peppers::from_secret("p1", &[2; 32]).expect("long enough");
         let storage = Arc::new(MemoryStorage::new());
-        let referral = Referral::builder(storage, Arc::new(DevelopmentSender), keys, peppers)
+        let referral = ReferralService::builder(storage, Arc::new(DevelopmentSender), keys, peppers)
             .policy(policy.clone())
             .clock(clock.clone())
             .random(SeededRandom::new(1))

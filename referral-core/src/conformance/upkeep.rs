@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use super::{Bench, answer, assert_refused, in_parallel, phone};
 use crate::{
-    Error, KeyMismatch, KeyPurpose, Peppers, Policy, Referral, Refusal, SharedSetting, SigningKeys,
+    Error, KeyMismatch, KeyPurpose, Peppers, Policy, ReferralService, Refusal, SharedSetting, SigningKeys,
     clock::{Clock as _, SystemClock},
     sms::DevelopmentSender,
     storage::Storage,
@@ -121,11 +121,11 @@ pub async fn storage_with_a_clock_reports_the_current_time(storage: Arc<dyn Stor
 }
 
 /// Returns a service with the keys of [`Bench`] or with other ones.
-fn service(storage: Arc<dyn Storage>, key: &str, pepper: &str) -> Referral {
+fn service(storage: Arc<dyn Storage>, key: &str, pepper: &str) -> ReferralService {
     let secret = |id: &str| [id.as_bytes()[1]; 32];
     let keys = SigningKeys::from_secret(key, &secret(key)).expect("sufficient length");
     let peppers = Peppers::from_secret(pepper, &secret(pepper)).expect("sufficient length");
-    let referral = Referral::builder(storage, Arc::new(DevelopmentSender), keys, peppers);
+    let referral = ReferralService::builder(storage, Arc::new(DevelopmentSender), keys, peppers);
     referral.policy(Policy::standard()).build().expect("valid policy and keys")
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, RwLock, atomic::AtomicBool};
 
-use super::{AttemptBudget, Inner, Referral, Secrets, clocks::Clocks, delivery::WeakReports};
+use super::{AttemptBudget, Inner, ReferralService, Secrets, clocks::Clocks, delivery::WeakReports};
 use crate::{
     Invalid, Locale, OneTimeCode, Policy,
     clock::{Clock, SystemClock},
@@ -37,7 +37,7 @@ pub enum BuildError {
     Audience,
 }
 
-/// Builder of a [`Referral`].
+/// Builder of a [`ReferralService`].
 pub struct Builder {
     storage: Arc<dyn Storage>,
     sender: Arc<dyn SmsSender>,
@@ -50,7 +50,7 @@ pub struct Builder {
     text: TextFn,
 }
 
-impl Referral {
+impl ReferralService {
     /// Returns a builder with the parts that have no default: the storage, the sender of messages, the keys
     /// that sign tokens and the peppers that hash codes.
     pub fn builder(
@@ -153,7 +153,7 @@ impl Builder {
     ///
     /// If `jsonwebtoken` has no crypto backend, or two. Enable exactly one of the features `aws-lc-rs` and
     /// `rust-crypto` in the whole build.
-    pub fn build(self) -> Result<Referral, BuildError> {
+    pub fn build(self) -> Result<ReferralService, BuildError> {
         self.policy.check()?;
         Self::check_audience(&self.tokens.issuer, &self.tokens.audience)?;
         if !self.tokens.can_sign(self.clock.now()) {
@@ -178,7 +178,7 @@ impl Builder {
             clocks: Clocks::default(),
             setting_differences: Mutex::default(),
         };
-        Ok(Referral { inner: Arc::new(inner) })
+        Ok(ReferralService { inner: Arc::new(inner) })
     }
 }
 

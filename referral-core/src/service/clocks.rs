@@ -7,7 +7,7 @@ use std::{
 
 use time::OffsetDateTime;
 
-use super::Referral;
+use super::ReferralService;
 use crate::{Error, Event, clock::ClockOffset};
 
 /// Offset above which a measurement is logged as a warning. Hosts that run NTP differ by a few milliseconds,
@@ -53,7 +53,7 @@ impl Clocks {
     }
 }
 
-impl Referral {
+impl ReferralService {
     /// Measures the offset between the clock of this host and the clock of the storage. Returns `None` if the
     /// storage has no clock of its own, or if the clock of this host was set back during the measurement.
     ///
@@ -86,7 +86,7 @@ impl Referral {
                 "clock of this host differs from the clock of the database, which loosens limits; synchronize both by NTP"
             );
         }
-        self.tell(Event::ClockMeasured(measured)).await;
+        self.emit(Event::ClockMeasured(measured)).await;
         Ok(Some(measured))
     }
 

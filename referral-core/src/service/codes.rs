@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use super::{Inner, Referral, SendCode, SentCode};
+use super::{Inner, ReferralService, SendCode, SentCode};
 use crate::{
     Challenge, ChallengeId, Error, Event, Locale, MessageRoute, OneTimeCode, Refusal,
     otp::{challenge::ChallengeRequest, code::CODE_LENGTHS},
     sms::{Receipt, SmsError, SmsMessage},
 };
 
-impl Referral {
+impl ReferralService {
     /// Sends a code to a phone, with or without an account. A [test number](crate::TestNumber) gets no
     /// message, because its code is known.
     ///
@@ -25,7 +25,7 @@ impl Referral {
                 let (challenge, code_length) = (sent.challenge, sent.code_length);
                 let route = receipt.gateway.clone().map(|gateway| MessageRoute::new(gateway, &phone));
                 // This event is emitted first, because the message is charged even if it cannot be recorded.
-                self.tell(Event::CodeSent { phone, challenge, code_length, address, route: route.clone() })
+                self.emit(Event::CodeSent { phone, challenge, code_length, address, route: route.clone() })
                     .await;
                 if let Some(route) = route {
                     let reached = self.note_accepted(&route, receipt, challenge).await;
@@ -33,12 +33,12 @@ impl Referral {
                 }
             }
             Ok((sent, None)) => {
-                self.tell(Event::TestCodeIssued { phone, challenge: sent.challenge, address }).await;
+                self.emit(Event::TestCodeIssued { phone, challenge: sent.challenge, address }).await;
             }
             Err(Error::Refused(reason)) => {
-                self.tell(Event::CodeNotSent { phone, reason: Some(*reason), address }).await;
+                self.emit(Event::CodeNotSent { phone, reason: Some(*reason), address }).await;
             }
-            Err(Error::SmsNotSent(_)) => self.tell(Event::CodeNotSent { phone, reason: None, address }).await,
+            Err(Error::SmsNotSent(_)) => self.emit(Event::CodeNotSent { phone, reason: None, address }).await,
             Err(_) => {}
         }
         sent.map(|(sent, _)| sent)

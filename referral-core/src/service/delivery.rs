@@ -8,7 +8,7 @@ use std::{
 
 use time::OffsetDateTime;
 
-use super::Referral;
+use super::ReferralService;
 use crate::{
     ChallengeId, DeliveryReport, DeliveryStatus, Error, Event, MessageRoute,
     sms::{
@@ -58,7 +58,7 @@ impl WeakReports {
     }
 }
 
-impl Referral {
+impl ReferralService {
     /// Records what a gateway reports about a message. The receiver of reports calls it after it has verified
     /// that the report is from the gateway. A report may be early, late, repeated, or about a message of
     /// another service. Each status of a message that was sent from here is emitted once, as an
@@ -128,7 +128,7 @@ impl Referral {
 
     pub(super) async fn tell_statuses(&self, route: &MessageRoute, reached: Vec<DeliveryStatus>) {
         for status in reached {
-            self.tell(Event::MessageStatus { route: route.clone(), status }).await;
+            self.emit(Event::MessageStatus { route: route.clone(), status }).await;
         }
     }
 }

@@ -1,14 +1,14 @@
 //! Sessions of the current user: list them and end them.
 
-use super::{Bearer, Referral};
+use super::{Bearer, ReferralService};
 use crate::{
     Error, Event, Refusal, Session, SessionEnd, SessionId, TokenKind, UserId, session::SessionSelection,
 };
 
-/// Largest number of sessions that [`Referral::sessions`] returns.
+/// Largest number of sessions that [`ReferralService::sessions`] returns.
 pub const SESSIONS_SHOWN: u32 = 100;
 
-impl Referral {
+impl ReferralService {
     /// Signs out: ends the session of a refresh token, which also works after the access token has expired.
     /// Returns `true` if the session was active until now.
     ///
@@ -55,7 +55,7 @@ impl Referral {
     ) -> Result<u64, Error> {
         let ended = self.inner.storage.end_sessions(user, sessions, self.now()).await?;
         for session in &ended {
-            self.tell(Event::SessionEnded { user, session: *session, reason }).await;
+            self.emit(Event::SessionEnded { user, session: *session, reason }).await;
         }
         Ok(ended.len() as u64)
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{INVITED_SHOWN, Referral};
+use super::{INVITED_SHOWN, ReferralService};
 use crate::{
     Bearer, Client, Error, Event, FilterInput, InviteeView, MAX_OFFSET, PageSize, PhoneNumber, Position,
     ProfileChange, ProfileView, Refusal, SessionEnd, User, UserId, UserView, check_search,
@@ -61,7 +61,7 @@ pub struct InviteeList {
     pub next: Option<String>,
 }
 
-impl Referral {
+impl ReferralService {
     /// Returns the user of an access token, with one call of the storage.
     ///
     /// # Errors
@@ -183,7 +183,7 @@ impl Referral {
                 _ => Error::ProfileRefused(refusals),
             })?;
         if let Some(invitation) = edited.accepted {
-            self.tell(Event::InvitationAccepted(invitation)).await;
+            self.emit(Event::InvitationAccepted(invitation)).await;
         }
         let found = self.inner.storage.user(bearer.user.id, INVITED_SHOWN).await?;
         Ok(self.viewer(bearer).profile(found.ok_or(Refusal::UserNotFound)?))
@@ -206,10 +206,10 @@ impl Referral {
         let new = self.new_user(phone, now);
         let NewStaff { user, ended_sessions } = self.inner.storage.make_staff(&new, now).await?;
         if user.id == new.id {
-            self.tell(Event::UserCreated(user.clone())).await;
+            self.emit(Event::UserCreated(user.clone())).await;
         }
         for session in ended_sessions {
-            self.tell(Event::SessionEnded { user: user.id, session, reason: SessionEnd::BecameStaff }).await;
+            self.emit(Event::SessionEnded { user: user.id, session, reason: SessionEnd::BecameStaff }).await;
         }
         Ok(user)
     }
@@ -270,7 +270,7 @@ mod tests {
         let keys = SigningKeys::from_secret("k1", &[1; 32]).expect("long enough");
         let peppers = Peppers::from_secret("p1", &[2; 32]).expect("long enough");
         let storage = Arc::new(MemoryStorage::new());
-        let referral = Referral::builder(storage, Arc::new(DevelopmentSender), keys, peppers);
+        let referral = ReferralService::builder(storage, Arc::new(DevelopmentSender), keys, peppers);
         let referral = referral.build().expect("the policy and the key are valid");
         let links = |offset| {
             let list = ListUsers { offset: Some(offset), ..ListUsers::default() };

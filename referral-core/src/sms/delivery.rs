@@ -52,7 +52,7 @@ impl std::fmt::Display for DeliveryStatus {
 }
 
 /// Report of a gateway about a message. Many gateways send it to a callback URL of the server. Pass it to
-/// [`Referral::report_delivery`](crate::Referral::report_delivery) after it is verified that the gateway sent
+/// [`ReferralService::report_delivery`](crate::ReferralService::report_delivery) after it is verified that the gateway sent
 /// it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeliveryReport {
@@ -69,7 +69,7 @@ pub struct DeliveryReport {
 /// Evidence that a gateway sent a report.
 ///
 /// A report may arrive before the message is known, so it is stored until then. Without strong evidence,
-/// [`Referral::report_delivery`](crate::Referral::report_delivery) stores only a few of such reports.
+/// [`ReferralService::report_delivery`](crate::ReferralService::report_delivery) stores only a few of such reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReportEvidence {
     /// The signature covers the id, the status and a recent time, or the report was fetched from the

@@ -283,7 +283,7 @@ impl Sending<'_> {
         let result = result.unwrap_or_else(|_| Err(SmsError::Unknown("no response in time".into())));
         let now = Instant::now();
         self.note(gateway, turn, &result, now);
-        self.tell(gateway, Outcome::of(&result), result.as_ref().err(), now - start);
+        self.emit(gateway, Outcome::of(&result), result.as_ref().err(), now - start);
 
         match result {
             Ok(receipt) => Some(Ok(Receipt { gateway: Some(gateway.name.clone()), ..receipt })),
@@ -333,10 +333,10 @@ impl Sending<'_> {
     }
 
     fn pass_over(&self, gateway: &Gateway) {
-        self.tell(gateway, Outcome::Resting, None, Duration::ZERO);
+        self.emit(gateway, Outcome::Resting, None, Duration::ZERO);
     }
 
-    fn tell(&self, gateway: &Gateway, outcome: Outcome, error: Option<&SmsError>, took: Duration) {
+    fn emit(&self, gateway: &Gateway, outcome: Outcome, error: Option<&SmsError>, took: Duration) {
         let attempt = Attempt { gateway: &gateway.name, region: self.region, outcome, error, took };
         self.failover.observer.attempted(&attempt);
     }

@@ -11,7 +11,7 @@ use std::{
 use async_trait::async_trait;
 use proptest::prelude::*;
 use referral_core::{
-    Error, Peppers, PhoneNumber, Referral, Refusal, SendCode, SigningKeys,
+    Error, Peppers, PhoneNumber, ReferralService, Refusal, SendCode, SigningKeys,
     sms::{
         Attempt, Failover, FailoverBuilder, FailoverError, Observer, OnUnknownOutcome, Receipt, SmsError,
         SmsMessage, SmsSender,
@@ -186,10 +186,10 @@ async fn observer_is_notified_of_every_attempt() {
     assert_eq!(*diary.0.lock().expect("not poisoned"), expected);
 }
 
-fn referral(sender: impl SmsSender) -> Referral {
+fn referral(sender: impl SmsSender) -> ReferralService {
     let keys = SigningKeys::from_secret("k1", &[1; 32]).expect("sufficient length");
     let peppers = Peppers::from_secret("p1", &[2; 32]).expect("sufficient length");
-    Referral::builder(Arc::new(MemoryStorage::new()), Arc::new(sender), keys, peppers)
+    ReferralService::builder(Arc::new(MemoryStorage::new()), Arc::new(sender), keys, peppers)
         .build()
         .expect("valid policy and keys")
 }

@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use referral_core::{
     DeliveryReport,
     DeliveryStatus::{self, Delivered, Failed},
-    Event, Hook, Peppers, PhoneNumber, Policy, Referral,
+    Event, Hook, Peppers, PhoneNumber, Policy, ReferralService,
     ReportEvidence::{Strong, Weak},
     SendCode, SigningKeys,
     conformance::ManualClock,
@@ -459,13 +459,13 @@ fn evidence_is_strong_only_if_id_status_and_a_recent_time_are_signed() {
 
 /// Returns a service that receives reports of `g1` at this time, its storage, its clock, and the emitted
 /// statuses.
-fn receiver(now: i64) -> (Referral, Arc<MemoryStorage>, ManualClock, Statuses) {
+fn receiver(now: i64) -> (ReferralService, Arc<MemoryStorage>, ManualClock, Statuses) {
     let statuses = Statuses::default();
     let storage = Arc::new(MemoryStorage::new());
     let clock = ManualClock::new(OffsetDateTime::from_unix_timestamp(now).expect("valid time"));
     let keys = SigningKeys::from_secret("k1", &[1; 32]).expect("sufficient length");
     let peppers = Peppers::from_secret("p1", &[2; 32]).expect("sufficient length");
-    let referral = Referral::builder(storage.clone(), Arc::new(Gateway), keys, peppers)
+    let referral = ReferralService::builder(storage.clone(), Arc::new(Gateway), keys, peppers)
         .policy(Policy::development())
         .clock(clock.clone())
         .hook(statuses.clone())

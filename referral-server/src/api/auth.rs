@@ -4,8 +4,8 @@ use std::str::FromStr;
 
 use poem_openapi::{Object, OpenApi, payload::Json, types::Example};
 use referral_core::{
-    ChallengeId, CodeInput, Invalid, InvitationOutcome, InviteCode, Locale, Referral, Refresh, SendCode,
-    SignIn, TokenKind,
+    ChallengeId, CodeInput, Invalid, InvitationOutcome, InviteCode, Locale, ReferralService, Refresh,
+    SendCode, SignIn, TokenKind,
 };
 use serde_json::Value;
 use time::OffsetDateTime;
@@ -297,7 +297,7 @@ impl Example for Refreshed {
 }
 
 pub(crate) struct AuthApi {
-    pub(crate) referral: Referral,
+    pub(crate) referral: ReferralService,
 }
 
 #[OpenApi(prefix_path = "/auth", tag = "Tag::Auth")]

@@ -5,7 +5,7 @@ use poem_openapi::{
     ApiExtractor, ApiExtractorType, ExtractParamOptions,
     registry::{MetaSecurityScheme, Registry},
 };
-use referral_core::{Bearer, Referral};
+use referral_core::{Bearer, ReferralService};
 
 use crate::{error::Problem, error_code::ErrorCode};
 
@@ -17,21 +17,24 @@ pub(crate) struct Authorized<T>(pub(crate) T);
 
 /// Value that can be derived from an access token.
 pub(crate) trait FromToken: Sized + Send {
-    fn from_token(token: &str, referral: &Referral) -> impl Future<Output = Result<Self, Problem>> + Send;
+    fn from_token(
+        token: &str,
+        referral: &ReferralService,
+    ) -> impl Future<Output = Result<Self, Problem>> + Send;
 }
 
 /// Access token that has not been verified.
 pub(crate) struct AccessToken(pub(crate) String);
 
 impl FromToken for AccessToken {
-    async fn from_token(token: &str, _: &Referral) -> Result<Self, Problem> {
+    async fn from_token(token: &str, _: &ReferralService) -> Result<Self, Problem> {
         Ok(Self(token.to_owned()))
     }
 }
 
 /// Verifies the token.
 impl FromToken for Bearer {
-    async fn from_token(token: &str, referral: &Referral) -> Result<Self, Problem> {
+    async fn from_token(token: &str, referral: &ReferralService) -> Result<Self, Problem> {
         Ok(referral.authenticate(token).await?)
     }
 }
@@ -68,7 +71,7 @@ impl<'a, T: FromToken> ApiExtractor<'a> for Authorized<T> {
         _: ExtractParamOptions<()>,
     ) -> poem::Result<Self> {
         let referral = request
-            .data::<Referral>()
+            .data::<ReferralService>()
             .ok_or_else(|| Problem::internal("the request has no handle of the service"))?;
         Ok(Self(T::from_token(&token_of(request)?, referral).await?))
     }

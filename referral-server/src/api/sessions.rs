@@ -1,7 +1,7 @@
 //! Endpoints `/auth/logout` and `/auth/sessions`, which list and end sessions.
 
 use poem_openapi::{Object, OpenApi, param::Path, payload::Json, types::Example};
-use referral_core::{Bearer, Referral, SessionId};
+use referral_core::{Bearer, ReferralService, SessionId};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -102,7 +102,7 @@ impl Example for Sessions {
 }
 
 pub(crate) struct SessionsApi {
-    pub(crate) referral: Referral,
+    pub(crate) referral: ReferralService,
 }
 
 #[OpenApi(prefix_path = "/auth", tag = "Tag::Auth")]

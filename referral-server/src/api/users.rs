@@ -9,7 +9,7 @@ use poem_openapi::{
 };
 use referral_core::{
     Bearer, Email, FilterInput, Invalid, InviteCode, InviteeView, ListUsers, Name, PageSize, ProfileChange,
-    ProfileView, Referral, UserId, UserView, check_filter, check_search,
+    ProfileView, ReferralService, UserId, UserView, check_filter, check_search,
 };
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -259,7 +259,7 @@ impl Example for ProfilePatch {
 }
 
 pub(crate) struct UsersApi {
-    pub(crate) referral: Referral,
+    pub(crate) referral: ReferralService,
     pub(crate) links: Links,
 }
 

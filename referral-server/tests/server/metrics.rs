@@ -11,7 +11,7 @@ use std::{
 
 use async_trait::async_trait;
 use referral_core::{
-    CodeInput, DeliveryReport, DeliveryStatus, Peppers, PhoneNumber, Policy, Referral, Region,
+    CodeInput, DeliveryReport, DeliveryStatus, Peppers, PhoneNumber, Policy, ReferralService, Region,
     ReportEvidence, SendCode, SignIn, SigningKeys,
     clock::Clock,
     sms::{DevelopmentSender, Failover, Receipt, SmsError, SmsMessage, SmsSender},
@@ -120,7 +120,7 @@ async fn metrics_distinguish_gateways_and_regions() {
         .observer(metrics.clone())
         .build()
         .expect("two gateways");
-    let referral = Referral::builder(Arc::new(MemoryStorage::new()), Arc::new(sender), keys, peppers)
+    let referral = ReferralService::builder(Arc::new(MemoryStorage::new()), Arc::new(sender), keys, peppers)
         .policy(Policy::development())
         .hook(metrics.clone())
         .build()
@@ -278,7 +278,7 @@ async fn the_clock_offset_is_a_metric() {
     let keys = SigningKeys::from_secret("k1", &[1; 32]).expect("long enough");
     let peppers = Peppers::from_secret("p1", &[2; 32]).expect("long enough");
     let storage = Arc::new(MemoryStorage::with_clock(Behind));
-    let referral = Referral::builder(storage, Arc::new(DevelopmentSender), keys, peppers)
+    let referral = ReferralService::builder(storage, Arc::new(DevelopmentSender), keys, peppers)
         .hook(metrics.clone())
         .clock(Host)
         .build()

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use referral_core::{Peppers, Policy, Referral, SigningKeys, sms::DevelopmentSender, storage::MemoryStorage};
+use referral_core::{
+    Peppers, Policy, ReferralService, SigningKeys, sms::DevelopmentSender, storage::MemoryStorage,
+};
 use referral_server::AppOptions;
 use reqwest::Method;
 use serde_json::json;
@@ -97,7 +99,8 @@ async fn a_secret_key_is_not_published() {
     let peppers = Peppers::from_secret("p1", &[8; 32]).expect("long enough");
     let storage = Arc::new(MemoryStorage::new());
     let sender = Arc::new(DevelopmentSender);
-    let referral = Referral::builder(storage, sender, keys, peppers).policy(Policy::standard()).build();
+    let referral =
+        ReferralService::builder(storage, sender, keys, peppers).policy(Policy::standard()).build();
     let keys = referral.expect("a valid key").public_jwk_set();
     assert_eq!(keys, r#"{"keys":[]}"#);
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use referral_core::{
-    Peppers, PhoneNumber, Policy, Referral, SendCode, SigningKeys,
+    Peppers, PhoneNumber, Policy, ReferralService, SendCode, SigningKeys,
     sms::{
         DevelopmentSender, Receipt, SmsError, SmsMessage, SmsSender,
         http::{GatewayConfig, ReportReader},
@@ -179,7 +179,7 @@ async fn a_report_is_counted_once_and_only_for_a_sent_message() {
     let metrics = Metrics::new();
     let keys = SigningKeys::from_secret("k1", &[1; 32]).expect("long enough");
     let peppers = Peppers::from_secret("p1", &[2; 32]).expect("long enough");
-    let referral = Referral::builder(Arc::new(MemoryStorage::new()), Arc::new(Acme), keys, peppers)
+    let referral = ReferralService::builder(Arc::new(MemoryStorage::new()), Arc::new(Acme), keys, peppers)
         .policy(Policy::development())
         .hook(metrics.clone())
         .build()

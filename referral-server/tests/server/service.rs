@@ -9,7 +9,7 @@ use std::{
 use async_trait::async_trait;
 use poem::{Server, listener::TcpAcceptor};
 use referral_core::{
-    Peppers, Policy, Referral, SigningKeys,
+    Peppers, Policy, ReferralService, SigningKeys,
     clock::Clock,
     conformance::ManualClock,
     random::SystemRandom,
@@ -33,7 +33,7 @@ pub(crate) const VERA: &str = "+14155552671";
 
 /// Server with its service, clock and client.
 pub(crate) struct Service {
-    pub(crate) referral: Referral,
+    pub(crate) referral: ReferralService,
     pub(crate) clock: ManualClock,
     pub(crate) client: Client,
 }
@@ -69,7 +69,7 @@ impl Service {
         let clock = ManualClock::new(datetime!(2026-11-22 10:15:30.123456 UTC));
         let keys = SigningKeys::from_jwk_set(&SigningKeys::generate_jwk_set(&SystemRandom)).expect("usable");
         let peppers = Peppers::from_jwk_set(&Peppers::generate_jwk_set(&SystemRandom)).expect("usable");
-        let referral = Referral::builder(storage, sender, keys, peppers)
+        let referral = ReferralService::builder(storage, sender, keys, peppers)
             .policy(policy)
             .clock(Ticking(clock.clone()))
             .build()
@@ -85,7 +85,7 @@ impl Service {
 }
 
 /// Serves the complete interface on a free port, and returns a client.
-pub(crate) async fn serve(referral: Referral, options: AppOptions) -> Client {
+pub(crate) async fn serve(referral: ReferralService, options: AppOptions) -> Client {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let address = listener.local_addr().expect("an address");
     let acceptor = TcpAcceptor::from_tokio(listener).expect("an acceptor");

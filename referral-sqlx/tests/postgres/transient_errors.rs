@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use referral_core::{
     Bearer, Client, CodeInput, Error, FilterInput, InviteCode, ListUsers, Name, Peppers, PhoneNumber, Policy,
-    ProfileChange, Referral, Refusal, SendCode, SentCode, SignIn, SignedIn, SigningKeys, UserList,
+    ProfileChange, ReferralService, Refusal, SendCode, SentCode, SignIn, SignedIn, SigningKeys, UserList,
     clock::{Clock, SystemClock},
     sms::DevelopmentSender,
     storage::Sweep,
@@ -18,7 +18,7 @@ use crate::server::Database;
 
 /// Service with a separate connection of an operator to its database.
 pub(crate) struct Bench {
-    pub(crate) referral: Referral,
+    pub(crate) referral: ReferralService,
     pub(crate) operator: PgConnection,
     pub(crate) database: Database,
 }
@@ -46,7 +46,7 @@ impl Bench {
         let storage = connect_postgres(url, options).await.expect("a new database");
         let keys = SigningKeys::from_secret("k1", &[1; 32]).expect("long enough");
         let peppers = Peppers::from_secret("p1", &[2; 32]).expect("long enough");
-        let referral = Referral::builder(storage, Arc::new(DevelopmentSender), keys, peppers);
+        let referral = ReferralService::builder(storage, Arc::new(DevelopmentSender), keys, peppers);
         let referral = referral.policy(Policy::development()).build().expect("valid policy and keys");
         let operator = PgConnection::connect(&database.url).await.expect("a connection");
         Self { referral, operator, database }
@@ -223,7 +223,7 @@ async fn wait_for_locks(observer: &mut PgConnection, count: i64) {
 }
 
 /// Searches for users.
-async fn search(referral: Referral, bearer: Bearer) -> Result<UserList, Error> {
+async fn search(referral: ReferralService, bearer: Bearer) -> Result<UserList, Error> {
     let filter = FilterInput { search: Some("+79608"), ..FilterInput::default() };
     referral.users(&bearer, ListUsers { filter, ..ListUsers::default() }).await
 }
@@ -482,7 +482,7 @@ async fn a_host_whose_clock_differs_from_that_of_the_server_is_not_ready() {
         let storage = connect(&database.url).await.expect("a database");
         let keys = SigningKeys::from_secret("k1", &[1; 32]).expect("long enough");
         let peppers = Peppers::from_secret("p1", &[2; 32]).expect("long enough");
-        let builder = Referral::builder(storage, Arc::new(DevelopmentSender), keys, peppers);
+        let builder = ReferralService::builder(storage, Arc::new(DevelopmentSender), keys, peppers);
         let builder = if is_ahead { builder.clock(Ahead) } else { builder };
         let referral = builder.build().expect("valid policy and keys");
         let measured = referral.measure_clock().await.expect("measured").expect("a clock");

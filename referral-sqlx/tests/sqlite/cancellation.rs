@@ -7,7 +7,7 @@ use std::{
 };
 
 use referral_core::{
-    CodeInput, Error, Peppers, PhoneNumber, Referral, Refusal, SendCode, SignIn, SigningKeys,
+    CodeInput, Error, Peppers, PhoneNumber, ReferralService, Refusal, SendCode, SignIn, SigningKeys,
     sms::DevelopmentSender,
 };
 
@@ -19,7 +19,7 @@ async fn a_dropped_sign_in_is_atomic() {
     let storage = storage.await.expect("no panic").expect("a new file");
     let keys = SigningKeys::from_secret("k1", &[1; 32]).expect("long enough");
     let peppers = Peppers::from_secret("p1", &[2; 32]).expect("long enough");
-    let referral = Referral::builder(storage, Arc::new(DevelopmentSender), keys, peppers);
+    let referral = ReferralService::builder(storage, Arc::new(DevelopmentSender), keys, peppers);
     let referral = referral.build().expect("valid policy and keys");
 
     for polls in 1.. {

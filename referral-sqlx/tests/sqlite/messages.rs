@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use referral_core::{
-    CodeInput, DeliveryReport, DeliveryStatus, Error, Peppers, PhoneNumber, Referral, ReportEvidence,
+    CodeInput, DeliveryReport, DeliveryStatus, Error, Peppers, PhoneNumber, ReferralService, ReportEvidence,
     SendCode, SignIn, SignedIn, SigningKeys,
     sms::{Receipt, SmsError, SmsMessage, SmsSender},
 };
@@ -24,20 +24,20 @@ impl SmsSender for Gateway {
 }
 
 /// Creates a service and a connection that bypasses its storage.
-async fn bench() -> (Referral, SqliteConnection, TempDir) {
+async fn bench() -> (ReferralService, SqliteConnection, TempDir) {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let url = crate::url_in(directory.path());
     let storage = referral_sqlx::connect(&url).await.expect("a new file");
     let keys = SigningKeys::from_secret("k1", &[1; 32]).expect("long enough");
     let peppers = Peppers::from_secret("p1", &[2; 32]).expect("long enough");
-    let referral = Referral::builder(storage, Arc::new(Gateway), keys, peppers);
+    let referral = ReferralService::builder(storage, Arc::new(Gateway), keys, peppers);
     let referral = referral.build().expect("valid policy and keys");
     let options: SqliteConnectOptions = url.parse().expect("a URL");
     let connection = SqliteConnection::connect_with(&options).await.expect("a connection");
     (referral, connection, directory)
 }
 
-async fn enter(referral: &Referral) -> SignedIn {
+async fn enter(referral: &ReferralService) -> SignedIn {
     let phone = PhoneNumber::parse("+79608543017", None).expect("a mobile number");
     let sent = referral.send_code(SendCode::new(phone)).await.expect("sent");
     let code = sent.revealed_code.expect("the gateway reveals it");

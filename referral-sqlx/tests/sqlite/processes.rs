@@ -12,8 +12,8 @@ use std::{
 };
 
 use referral_core::{
-    ChallengeId, CodeInput, Error, InviteCode, Peppers, PhoneNumber, Referral, Refusal, SendCode, SentCode,
-    SignIn, SignedIn, SigningKeys, User,
+    ChallengeId, CodeInput, Error, InviteCode, Peppers, PhoneNumber, ReferralService, Refusal, SendCode,
+    SentCode, SignIn, SignedIn, SigningKeys, User,
     clock::{Clock, SystemClock},
     conformance::{ManualClock, run},
     sms::DevelopmentSender,
@@ -60,7 +60,7 @@ fn child() {
     });
 }
 
-async fn attempt(referral: Referral, line: String) -> Result<SignedIn, Error> {
+async fn attempt(referral: ReferralService, line: String) -> Result<SignedIn, Error> {
     let [phone, challenge, code, invite_code] = *line.split(' ').collect::<Vec<_>>() else {
         panic!("a line must have four words: {line}");
     };
@@ -153,7 +153,7 @@ impl Tally {
 
 /// Creates a file, fills it with `fill`, and returns the result of `fill`.
 fn prepare(
-    fill: impl AsyncFn(Referral, ManualClock) -> [String; 2],
+    fill: impl AsyncFn(ReferralService, ManualClock) -> [String; 2],
 ) -> (String, tempfile::TempDir, [String; 2]) {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let url = url_in(directory.path());
@@ -167,21 +167,21 @@ fn prepare(
     (url, directory, filled.expect("the file was filled"))
 }
 
-async fn referral(url: &str, clock: impl Clock) -> Referral {
+async fn referral(url: &str, clock: impl Clock) -> ReferralService {
     let storage = referral_sqlx::connect(url).await.expect("opened");
     let keys = SigningKeys::from_secret("k1", &[1; 32]).expect("long enough");
     let peppers = Peppers::from_secret("p1", &[2; 32]).expect("long enough");
-    let builder = Referral::builder(storage, Arc::new(DevelopmentSender), keys, peppers).clock(clock);
+    let builder = ReferralService::builder(storage, Arc::new(DevelopmentSender), keys, peppers).clock(clock);
     builder.build().expect("valid policy and keys")
 }
 
-async fn send_code(referral: &Referral, number: u32) -> SentCode {
+async fn send_code(referral: &ReferralService, number: u32) -> SentCode {
     let phone = PhoneNumber::parse(&format!("+79608{:06}", number * 1_000), None).expect("a mobile number");
     referral.send_code(SendCode::new(phone)).await.expect("sent")
 }
 
 /// Signs in once, without an invite code.
-async fn enter(referral: &Referral, number: u32) -> User {
+async fn enter(referral: &ReferralService, number: u32) -> User {
     let sent = send_code(referral, number).await;
     attempt(referral.clone(), line(&sent, None).trim_end().to_owned()).await.expect("signed in").user
 }

@@ -6,7 +6,8 @@ use std::{
 };
 
 use referral_core::{
-    Peppers, Referral, SigningKeys, random::SystemRandom, sms::DevelopmentSender, storage::MemoryStorage,
+    Peppers, ReferralService, SigningKeys, random::SystemRandom, sms::DevelopmentSender,
+    storage::MemoryStorage,
 };
 
 use crate::commands::serve::Result;
@@ -16,7 +17,7 @@ pub(crate) fn run() -> Result<()> {
     let keys = SigningKeys::from_jwk_set(&SigningKeys::generate_jwk_set(&SystemRandom))?;
     let peppers = Peppers::from_jwk_set(&Peppers::generate_jwk_set(&SystemRandom))?;
     let storage = Arc::new(MemoryStorage::new());
-    let referral = Referral::builder(storage, Arc::new(DevelopmentSender), keys, peppers).build()?;
+    let referral = ReferralService::builder(storage, Arc::new(DevelopmentSender), keys, peppers).build()?;
     match io::stdout().write_all(referral_server::openapi(&referral).as_bytes()) {
         // The reader, such as `head`, may close the pipe early.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),

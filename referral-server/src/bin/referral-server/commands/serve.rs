@@ -14,7 +14,7 @@ use std::{
 use futures_util::{FutureExt as _, future::FusedFuture as _};
 use poem::{EndpointExt as _, Route, endpoint::make_sync, get};
 use referral_core::{
-    Budget, Builder, Hook, Referral, Regions, TestNumber,
+    Budget, Builder, Hook, ReferralService, Regions, TestNumber,
     clock::{Clock as _, SystemClock},
     storage::Storage,
 };
@@ -42,7 +42,11 @@ const SWEEP_INTERVAL: Duration = Duration::from_mins(1);
 pub(crate) type Result<T, E = Box<dyn std::error::Error>> = std::result::Result<T, E>;
 
 /// Creates the handle that the settings describe.
-pub(crate) async fn build(settings: &Settings, messages: Messages, hook: impl Hook) -> Result<Referral> {
+pub(crate) async fn build(
+    settings: &Settings,
+    messages: Messages,
+    hook: impl Hook,
+) -> Result<ReferralService> {
     let mut policy = settings.policy();
     policy.test_numbers = test_numbers::read(settings.sign_in.test_numbers.as_deref().unwrap_or_default())?;
     policy.check().map_err(|error| flags::in_place_of_fields(&error.to_string()))?;
@@ -55,7 +59,7 @@ pub(crate) async fn build(settings: &Settings, messages: Messages, hook: impl Ho
     let storage = connect(settings).await?;
     key_files::make_missing(settings, &storage.registered_keys().await?)?;
     let (keys, peppers) = key_files::read(settings)?;
-    let referral = Referral::builder(storage, sender, keys, peppers)
+    let referral = ReferralService::builder(storage, sender, keys, peppers)
         .policy(policy)
         .texts(texts)
         .hook(hook)
@@ -230,7 +234,7 @@ fn warn_about_wide_proxies(settings: &Settings) {
 }
 
 /// Logs a warning about settings that let attackers cause high costs for messages.
-fn warn_of_costs(referral: &Referral) {
+fn warn_of_costs(referral: &ReferralService) {
     let policy = referral.policy();
     if policy.regions == Some(Regions::All) {
         tracing::warn!(
@@ -278,7 +282,7 @@ fn greet(
 }
 
 /// Deletes expired codes and sessions at [`SWEEP_INTERVAL`].
-async fn sweep(referral: Referral) {
+async fn sweep(referral: ReferralService) {
     let mut ticks = tokio::time::interval(SWEEP_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -293,7 +297,7 @@ async fn sweep(referral: Referral) {
 
 /// Reloads the keys at each SIGHUP. Returns if the signal was sent because the terminal of the process was
 /// closed, so that the server stops like programs that do not handle SIGHUP.
-async fn reload_keys(mut hang_up: Signal, referral: &Referral, settings: &Settings) {
+async fn reload_keys(mut hang_up: Signal, referral: &ReferralService, settings: &Settings) {
     let had_terminal = io::stdin().is_terminal();
     while hang_up.recv().await.is_some() {
         if had_terminal && !io::stdin().is_terminal() {
@@ -306,7 +310,7 @@ async fn reload_keys(mut hang_up: Signal, referral: &Referral, settings: &Settin
     }
 }
 
-async fn replace_keys(referral: &Referral, settings: &Settings) -> Result<()> {
+async fn replace_keys(referral: &ReferralService, settings: &Settings) -> Result<()> {
     let (keys, peppers) = key_files::read(settings)?;
     let (key_ids, pepper_ids) = (format!("{keys:?}"), format!("{peppers:?}"));
     referral.replace_keys(keys, peppers).await?;
