@@ -6,7 +6,9 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use referral_core::{CODE_LENGTHS, ChallengeId, CodeInput, PhoneNumber, Policy, ReferralService, SendCode, SignIn};
+use referral_core::{
+    CODE_LENGTHS, ChallengeId, CodeInput, PhoneNumber, Policy, ReferralService, SendCode, SignIn,
+};
 use referral_fuzz::{Ticking, run, service};
 
 const KEYS: &str =
@@ -77,7 +79,12 @@ async fn send(referral: &ReferralService, phone: &PhoneNumber) -> (String, Chall
     (sent.revealed_code.expect("revealed").reveal().to_owned(), sent.challenge)
 }
 
-async fn signs_in(referral: &ReferralService, phone: &PhoneNumber, challenge: ChallengeId, code: CodeInput) -> bool {
+async fn signs_in(
+    referral: &ReferralService,
+    phone: &PhoneNumber,
+    challenge: ChallengeId,
+    code: CodeInput,
+) -> bool {
     referral.sign_in(SignIn::new(phone.clone(), code).challenge(Some(challenge))).await.is_ok()
 }
 

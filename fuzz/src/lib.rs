@@ -10,8 +10,8 @@ use std::{
 };
 
 use referral_core::{
-    Builder, Peppers, Policy, ReferralService, SigningKeys, clock::Clock, random::Random, sms::DevelopmentSender,
-    storage::MemoryStorage,
+    Builder, Peppers, Policy, ReferralService, SigningKeys, clock::Clock, random::Random,
+    sms::DevelopmentSender, storage::MemoryStorage,
 };
 use time::{OffsetDateTime, macros::datetime};
 use tokio::runtime::{self, Runtime};
