@@ -185,7 +185,7 @@ pub struct RefreshRequest {
     pub refresh_id: Uuid,
     /// Current time.
     pub now: OffsetDateTime,
-    /// IssuedTokens to issue if the token is exchanged.
+    /// Tokens to issue if the token is exchanged.
     pub(crate) successor: IssuedTokens,
     /// Grace period: time after the exchange of a token during which a repeated use of it does not end the
     /// session.
