@@ -28,7 +28,7 @@ pub(crate) trait Connect: Send + Sync + 'static {
     /// Type of the connections.
     type Connection: Connection;
     /// Error of opening a connection.
-    type Error: fmt::Debug + Send + From<sqlx::Error>;
+    type Error: fmt::Debug + Send;
     /// `true` if connections can break and must be replaced. This applies to a server, but not to a file.
     const IS_REMOTE: bool;
 
@@ -156,7 +156,7 @@ impl<C: Connect> Manager for Opener<C> {
             return Err(RecycleError::message("the connection is suspect or has reached its lifetime"));
         }
         if metrics.last_used() > IDLE {
-            connection.ping().await.map_err(|error| RecycleError::Backend(error.into()))?;
+            connection.ping().await.map_err(|_| RecycleError::message("the connection does not respond"))?;
         }
         Ok(())
     }

@@ -90,20 +90,20 @@ impl PostgresStore {
     /// one transaction, because the next statement might reach another connection without the settings of the
     /// first.
     async fn lease(&self) -> Result<Lease> {
-        if self.behind_pooler {
-            self.begin_with(&self.begin, None, None).await
-        } else {
-            self.open(None).await
-        }
+        self.lease_with(None).await
     }
 
     /// Returns a connection as [`lease`](Self::lease) does, for statements that write.
     async fn lease_to_write(&self) -> Result<Lease> {
         let place = self.place_to_write().await?;
+        self.lease_with(Some(place)).await
+    }
+
+    async fn lease_with(&self, write: Option<OwnedSemaphorePermit>) -> Result<Lease> {
         if self.behind_pooler {
-            self.begin_with(&self.begin, None, Some(place)).await
+            self.begin_with(&self.begin, None, write).await
         } else {
-            self.open(Some(place)).await
+            self.open(write).await
         }
     }
 

@@ -155,12 +155,6 @@ impl fmt::Display for NotConnected {
 
 impl std::error::Error for NotConnected {}
 
-impl From<sqlx::Error> for NotConnected {
-    fn from(error: sqlx::Error) -> Self {
-        Self(vec![("connection".to_owned(), error.into())])
-    }
-}
-
 impl Hosts {
     pub(super) fn new(options: Vec<PgConnectOptions>) -> Self {
         Self { options, last_primary: AtomicUsize::new(0), newest: Mutex::new(None) }
