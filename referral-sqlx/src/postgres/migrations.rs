@@ -51,8 +51,8 @@ pub(super) async fn run(
 
 async fn try_run(connection: &mut PgConnection, is_locking: bool) -> std::result::Result<(), ConnectError> {
     let failed = |error: sqlx::Error| ConnectError::NotMigrated(error.into());
-    let mut missing = MIGRATIONS.check(&applied(connection).await.map_err(failed)?)?;
-    let Some(first) = missing.take() else { return Ok(()) };
+    let missing = MIGRATIONS.check(&applied(connection).await.map_err(failed)?)?;
+    let Some(first) = missing else { return Ok(()) };
     let mut migrator = MIGRATIONS.migrator();
     migrator.set_locking(is_locking);
     // Only if the schema is missing. Creating it requires a privilege on the whole database, which the role
