@@ -54,7 +54,7 @@ fn referral(storage: Arc<dyn Storage>) -> ReferralService {
     policy.resend_interval = std::time::Duration::ZERO;
     policy.codes_per_phone = Limits::new([(1_000, std::time::Duration::from_mins(1))]);
     policy.codes_per_number_range = Limits::off();
-    policy.attack_failures = Some(1_000_000);
+    policy.attack_threshold = Some(1_000_000);
     let keys = SigningKeys::from_secret("k1", &[1; 32]).expect("long enough");
     let peppers = Peppers::from_secret("p1", &[2; 32]).expect("long enough");
     let referral = ReferralService::builder(storage, Arc::new(DevelopmentSender), keys, peppers);

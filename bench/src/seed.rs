@@ -179,7 +179,7 @@ pub(crate) async fn postgres(url: &str, users: u64) {
     }
     let counts = "UPDATE referral.users u SET invited_count = c.n FROM \
                   (SELECT inviter, count(*) AS n FROM referral.invitations GROUP BY inviter) c WHERE u.id = c.inviter; \
-                  UPDATE referral.totals SET users = (SELECT count(*) FROM referral.users) WHERE slot = 0";
+                  UPDATE referral.user_totals SET users = (SELECT count(*) FROM referral.users) WHERE slot = 0";
     for sql in [counts, &index, "VACUUM ANALYZE"] {
         connection.execute(sqlx::AssertSqlSafe(sql.to_owned())).await.expect("done");
     }

@@ -149,7 +149,7 @@ const LIMITS: [&str; 15] = [
     "off",
     "--codes-per-phone-and-address",
     "off",
-    "--failures-per-address",
+    "--failed-attempts-per-address",
     "off",
 ];
 

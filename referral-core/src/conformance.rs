@@ -20,11 +20,11 @@ pub mod challenges;
 pub mod delivery;
 pub mod invitations;
 pub mod limits;
+pub mod maintenance;
 pub mod profiles;
 pub mod sessions;
 pub mod sign_in;
 pub mod test_numbers;
-pub mod upkeep;
 pub mod users;
 
 use std::{
@@ -43,7 +43,7 @@ use crate::{
     hook::Hook,
     random::Random,
     sms::{DevelopmentSender, Receipt, SmsError, SmsMessage, SmsSender},
-    storage::{Storage, Sweep},
+    storage::{Retention, Storage},
 };
 
 /// Creates a test for every case. Takes a future that returns an empty storage in an [`Arc`], and a value
@@ -170,7 +170,7 @@ macro_rules! conformance {
                 invitees_are_paged
                 profile_shows_the_newest_invitees
             }
-            upkeep {
+            maintenance {
                 staff_are_created_and_promoted
                 sessions_end_when_their_user_becomes_staff
                 parallel_promotions_create_one_user
@@ -309,9 +309,10 @@ impl Bench {
 
     /// Deletes all rows that are older than this, at most `batch` of each kind.
     async fn sweep_before(&self, before: OffsetDateTime, batch: u32) -> u64 {
-        let (figures_before, messages_before) = (before, before);
-        let sweep = Sweep { ended_before: before, figures_before, messages_before, batch };
-        self.storage.sweep(&sweep).await.expect("swept")
+        let (global_counters_before, messages_before) = (before, before);
+        let delete_expired =
+            Retention { ended_before: before, global_counters_before, messages_before, batch };
+        self.storage.delete_expired(&delete_expired).await.expect("deleted")
     }
 
     fn advance(&self, by: Duration) {

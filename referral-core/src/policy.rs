@@ -8,7 +8,7 @@ use crate::{
     Invalid, PhoneNumber, TestNumber,
     otp::code::CODE_LENGTHS,
     rate_limit::{
-        counters::{Counted, Keep, Subject},
+        counters::{EventKind, Keep, Subject},
         limits::{LONGEST, Limit, Limits},
     },
     user::phone::Region,
@@ -32,22 +32,22 @@ pub struct Policy {
     /// new code nor a sign-in resets the count (NIST SP 800-63B-4, section 3.2.2). Otherwise each sign-in of
     /// the owner would reset the count of an attacker.
     pub code_length_steps: Vec<CodeLengthStep>,
-    /// Number of wrong codes for a phone that lock it out: it gets no codes until enough of the failures are
-    /// older than [`failure_memory`](Self::failure_memory). With `None`, codes get longer instead. NIST SP
+    /// Number of wrong codes for a phone that lock it out: it gets no codes until enough of them are
+    /// older than [`failed_attempt_window`](Self::failed_attempt_window). With `None`, codes get longer instead. NIST SP
     /// 800-63B-4, section 3.2.2, allows 100 at most.
     pub lockout_threshold: Option<u32>,
     /// Time during which a wrong code counts against its phone. It is 31 days, so that a year has no more
     /// than twelve such periods.
-    pub failure_memory: Duration,
+    pub failed_attempt_window: Duration,
     /// Lifetime of a code. NIST SP 800-63B-4, section 3.1.3.2, allows ten minutes at most.
     pub code_lifetime: Duration,
     /// Number of wrong attempts after which a code is invalid. Attempts with the id of the challenge and
     /// attempts without it are counted separately, so that an attacker cannot use up the attempts of the
     /// owner.
-    pub tries_per_code: u32,
+    pub attempts_per_code: u32,
     /// Limits on wrong codes from one address. Attempts beyond them are refused. Wrong codes for a challenge
     /// that its owner redeems later are refunded.
-    pub failures_per_address: Limits,
+    pub failed_attempts_per_address: Limits,
     /// Limits on attempts from one address to sign in with a phone that has no valid challenge. Such attempts
     /// cannot succeed, so the limit is ten times as high as the limit on wrong codes, and a correct code
     /// still signs in.
@@ -55,7 +55,7 @@ pub struct Policy {
     /// Number of wrong codes in ten minutes above which the whole service is under attack, if it is also more
     /// than three times the usual number at that time of day. One guess for each of many phones passes every
     /// other limit. `None` disables the detection.
-    pub attack_failures: Option<u32>,
+    pub attack_threshold: Option<u32>,
     /// Minimum number of digits of codes during an attack, and until an hour has passed without one. Shorter
     /// codes are invalid during this time.
     pub attack_code_length: u8,
@@ -79,7 +79,7 @@ pub struct Policy {
     pub codes_per_number_range: Limits,
     /// Limits on unknown invite codes, for each phone and each address. They prevent guessing, since an
     /// invite code has only six symbols.
-    pub invite_failures: Limits,
+    pub unknown_invite_codes: Limits,
     /// Limits on profile edits with an email address, for each user. The response to such an edit reveals
     /// whether another user has the address.
     pub email_changes: Limits,
@@ -122,7 +122,7 @@ pub struct Policy {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CodeLengthStep {
     /// Number of wrong codes from which the step applies.
-    pub failures: u32,
+    pub failed_attempts: u32,
     /// Number of digits of codes.
     pub code_length: u8,
 }
@@ -180,7 +180,7 @@ const BUDGET_SHARE: u32 = 20;
 const MIN_BUDGET_SHARE: u32 = 3;
 
 /// Divisor of the codes of a number range that gives the share of one address.
-const BLOCK_SHARE: u32 = 3;
+const NUMBER_RANGE_SHARE: u32 = 3;
 
 /// Maximum number of sessions of a test number. Its code is known to several people and needs no message, so
 /// no other limit bounds the sessions that they can create.
@@ -194,19 +194,19 @@ impl Policy {
             code_length: 4,
             code_length_steps: code_length_steps(&[(5, 6), (30, 8)]),
             lockout_threshold: None,
-            failure_memory: 31 * DAY,
+            failed_attempt_window: 31 * DAY,
             code_lifetime: 5 * MINUTE,
-            tries_per_code: 3,
-            failures_per_address: Limits::new([(20, HOUR), (60, DAY)]),
+            attempts_per_code: 3,
+            failed_attempts_per_address: Limits::new([(20, HOUR), (60, DAY)]),
             attempts_without_challenge: Limits::new([(200, HOUR)]),
-            attack_failures: Some(50),
+            attack_threshold: Some(50),
             attack_code_length: 6,
             resend_interval: MINUTE,
             codes_per_phone: Limits::new([(3, 15 * MINUTE), (5, HOUR), (10, DAY)]),
             codes_per_phone_and_address: Limits::new([(3, DAY)]),
             codes_per_address: Limits::new([(10, HOUR), (50, DAY)]),
             codes_per_number_range: Limits::new([(10, HOUR)]),
-            invite_failures: Limits::new([(10, HOUR)]),
+            unknown_invite_codes: Limits::new([(10, HOUR)]),
             email_changes: Limits::new([(10, HOUR)]),
             regions: Some(Regions::All),
             messages_per_day: Some(Budget::Unlimited),
@@ -230,8 +230,8 @@ impl Policy {
             code_length: 6,
             code_length_steps: code_length_steps(&[(30, 8)]),
             lockout_threshold: Some(100),
-            tries_per_code: 5,
-            attack_failures: Some(200),
+            attempts_per_code: 5,
+            attack_threshold: Some(200),
             regions: None,
             messages_per_day: None,
             require_challenge: true,
@@ -245,15 +245,15 @@ impl Policy {
     pub fn development() -> Self {
         Self {
             code_length_steps: Vec::new(),
-            failures_per_address: Limits::off(),
+            failed_attempts_per_address: Limits::off(),
             attempts_without_challenge: Limits::off(),
-            attack_failures: None,
+            attack_threshold: None,
             resend_interval: Duration::ZERO,
             codes_per_phone: Limits::new([(10, 15 * MINUTE)]),
             codes_per_phone_and_address: Limits::off(),
             codes_per_address: Limits::off(),
             codes_per_number_range: Limits::off(),
-            invite_failures: Limits::off(),
+            unknown_invite_codes: Limits::off(),
             email_changes: Limits::off(),
             ..Self::standard()
         }
@@ -290,14 +290,14 @@ impl Policy {
         if !self
             .code_length_steps
             .iter()
-            .all(|step| CODE_LENGTHS.contains(&step.code_length) && step.failures > 0)
+            .all(|step| CODE_LENGTHS.contains(&step.code_length) && step.failed_attempts > 0)
         {
             return no("Each step of `code_length_steps` must have 4 to 10 digits and 1 wrong code or more.");
         }
         let rises = |pair: &[CodeLengthStep]| {
-            pair[0].failures < pair[1].failures && pair[0].code_length < pair[1].code_length
+            pair[0].failed_attempts < pair[1].failed_attempts && pair[0].code_length < pair[1].code_length
         };
-        if !self.code_length_steps.windows(2).all(rises) || self.failures_that_matter() > MAX_COUNT {
+        if !self.code_length_steps.windows(2).all(rises) || self.max_relevant_failures() > MAX_COUNT {
             return no(
                 "The steps of `code_length_steps` must have more digits for more wrong codes, and `code_length_steps` \
                  and `lockout_threshold` must have 1000 wrong codes or fewer.",
@@ -306,14 +306,14 @@ impl Policy {
         if self.lockout_threshold == Some(0) {
             return no("`lockout_threshold` must be 1 wrong code or more.");
         }
-        if !(DAY..=366 * DAY).contains(&self.failure_memory) {
-            return no("`failure_memory` must be 1 to 366 days.");
+        if !(DAY..=366 * DAY).contains(&self.failed_attempt_window) {
+            return no("`failed_attempt_window` must be 1 to 366 days.");
         }
         if !(MINUTE..=10 * MINUTE).contains(&self.code_lifetime) {
             return no("`code_lifetime` must be 1 to 10 minutes.");
         }
-        if !(1..=10).contains(&self.tries_per_code) {
-            return no("`tries_per_code` must be 1 to 10.");
+        if !(1..=10).contains(&self.attempts_per_code) {
+            return no("`attempts_per_code` must be 1 to 10.");
         }
         if self.resend_interval > DAY {
             return no("`resend_interval` must be 1 day or less.");
@@ -323,13 +323,13 @@ impl Policy {
 
     fn check_limits(&self) -> Result<(), Invalid> {
         let all = [
-            ("failures_per_address", &self.failures_per_address),
+            ("failed_attempts_per_address", &self.failed_attempts_per_address),
             ("attempts_without_challenge", &self.attempts_without_challenge),
             ("codes_per_phone", &self.codes_per_phone),
             ("codes_per_phone_and_address", &self.codes_per_phone_and_address),
             ("codes_per_address", &self.codes_per_address),
             ("codes_per_number_range", &self.codes_per_number_range),
-            ("invite_failures", &self.invite_failures),
+            ("unknown_invite_codes", &self.unknown_invite_codes),
             ("email_changes", &self.email_changes),
         ];
         for (field, limits) in all {
@@ -396,27 +396,29 @@ impl Policy {
     /// whether the whole service is under attack.
     pub(crate) fn required_length(
         &self,
-        failures: &[OffsetDateTime],
+        failed_attempts: &[OffsetDateTime],
         under_attack: bool,
         now: OffsetDateTime,
     ) -> u8 {
-        let failures = failures.iter().filter(|at| **at + self.failure_memory > now).count();
-        let reached = |step: &&CodeLengthStep| failures >= step.failures as usize;
+        let failed_attempts =
+            failed_attempts.iter().filter(|at| **at + self.failed_attempt_window > now).count();
+        let reached = |step: &&CodeLengthStep| failed_attempts >= step.failed_attempts as usize;
         let lengthened = self.code_length_steps.iter().rev().find(reached).map(|step| step.code_length);
         let in_attack = under_attack.then_some(self.attack_code_length);
         self.code_length.max(lengthened.unwrap_or_default()).max(in_attack.unwrap_or_default())
     }
 
     /// Returns the remaining time of the lockout of a phone, if it is locked out.
-    pub(crate) fn hold(
+    pub(crate) fn lockout(
         &self,
         phone: &PhoneNumber,
-        failures: &[OffsetDateTime],
+        failed_attempts: &[OffsetDateTime],
         now: OffsetDateTime,
     ) -> Option<Duration> {
-        let of_any = self.lockout_threshold.map(|failures| (failures, self.failure_memory));
+        let of_any =
+            self.lockout_threshold.map(|failed_attempts| (failed_attempts, self.failed_attempt_window));
         let of_test = self.test_number(phone, now).map(|_| (TEST_FAILURES_PER_DAY, DAY));
-        Limits::new(of_any.into_iter().chain(of_test)).wait(failures, now)
+        Limits::new(of_any.into_iter().chain(of_test)).wait(failed_attempts, now)
     }
 
     /// Returns the test number of a phone, if there is one and it has not expired.
@@ -443,20 +445,24 @@ impl Policy {
 
     /// Returns the limits on an event in a counter, or none if the counter does not count the event. The
     /// module `challenge` has further rules for the codes of a phone.
-    pub(crate) fn limits(&self, subject: Subject, what: Counted) -> Limits {
-        match (subject, what) {
-            (Subject::Phone, Counted::Code) => self.codes_per_phone.clone(),
-            (Subject::Phone, Counted::EmailChange) => self.email_changes.clone(),
-            (Subject::Phone, Counted::UnknownInvite) => self.invite_failures.clone(),
-            (Subject::Pair, Counted::Code) => self.pair_limits(),
-            (Subject::NumberRange, Counted::Code) => self.codes_per_number_range.clone(),
-            (Subject::NumberRangeAndAddress, Counted::Code) => {
-                self.codes_per_number_range.share(|count| count / BLOCK_SHARE)
+    pub(crate) fn limits(&self, subject: Subject, kind: EventKind) -> Limits {
+        match (subject, kind) {
+            (Subject::Phone, EventKind::Code) => self.codes_per_phone.clone(),
+            (Subject::Phone, EventKind::EmailChange) => self.email_changes.clone(),
+            (Subject::Phone, EventKind::UnknownInvite) => self.unknown_invite_codes.clone(),
+            (Subject::PhoneAndAddress, EventKind::Code) => self.pair_limits(),
+            (Subject::NumberRange, EventKind::Code) => self.codes_per_number_range.clone(),
+            (Subject::NumberRangeAndAddress, EventKind::Code) => {
+                self.codes_per_number_range.share(|count| count / NUMBER_RANGE_SHARE)
             }
-            (Subject::Address { widening }, Counted::Code) => self.codes_per_address.widened(widening),
-            (Subject::Address { widening }, Counted::Failure) => self.failures_per_address.widened(widening),
-            (Subject::Address { widening }, Counted::UnknownInvite) => self.invite_failures.widened(widening),
-            (Subject::Address { widening }, Counted::AttemptWithoutChallenge) => {
+            (Subject::Address { widening }, EventKind::Code) => self.codes_per_address.widened(widening),
+            (Subject::Address { widening }, EventKind::FailedAttempt) => {
+                self.failed_attempts_per_address.widened(widening)
+            }
+            (Subject::Address { widening }, EventKind::UnknownInvite) => {
+                self.unknown_invite_codes.widened(widening)
+            }
+            (Subject::Address { widening }, EventKind::AttemptWithoutChallenge) => {
                 self.attempts_without_challenge.widened(widening)
             }
             _ => Limits::off(),
@@ -481,14 +487,14 @@ impl Policy {
 
     /// Returns how many events a counter stores and for how long, or `None` if there is no limit on the
     /// event.
-    pub(crate) fn keep(&self, subject: Subject, what: Counted) -> Option<Keep> {
-        if (subject, what) == (Subject::Phone, Counted::Failure) {
-            let newest = self.failures_that_matter() as usize;
-            return (newest > 0).then_some(Keep { memory: self.failure_memory, newest });
+    pub(crate) fn keep(&self, subject: Subject, kind: EventKind) -> Option<Keep> {
+        if (subject, kind) == (Subject::Phone, EventKind::FailedAttempt) {
+            let newest = self.max_relevant_failures() as usize;
+            return (newest > 0).then_some(Keep { memory: self.failed_attempt_window, newest });
         }
-        let limits = self.limits(subject, what);
-        match (subject, what) {
-            (Subject::Address { .. }, Counted::Code) => limits.and(self.budget_share()).keep(),
+        let limits = self.limits(subject, kind);
+        match (subject, kind) {
+            (Subject::Address { .. }, EventKind::Code) => limits.and(self.budget_share()).keep(),
             _ => limits.keep(),
         }
     }
@@ -500,8 +506,8 @@ impl Policy {
     }
 
     /// Returns the number of wrong codes for a phone above which further ones make no difference.
-    pub(crate) fn failures_that_matter(&self) -> u32 {
-        let last = self.code_length_steps.last().map(|step| step.failures);
+    pub(crate) fn max_relevant_failures(&self) -> u32 {
+        let last = self.code_length_steps.last().map(|step| step.failed_attempts);
         let of_test = (!self.test_numbers.is_empty()).then_some(TEST_FAILURES_PER_DAY);
         last.max(self.lockout_threshold).max(of_test).unwrap_or_default()
     }
@@ -512,7 +518,10 @@ fn no(detail: &'static str) -> Result<(), Invalid> {
 }
 
 fn code_length_steps(steps: &[(u32, u8)]) -> Vec<CodeLengthStep> {
-    steps.iter().map(|&(failures, code_length)| CodeLengthStep { failures, code_length }).collect()
+    steps
+        .iter()
+        .map(|&(failed_attempts, code_length)| CodeLengthStep { failed_attempts, code_length })
+        .collect()
 }
 
 impl Default for Policy {

@@ -36,7 +36,7 @@ use crate::{
     invite::code::CANDIDATES,
     otp::sign_in::SignInRequest,
     random::Random,
-    rate_limit::attack::{AttackCheck, SERVICE_MEMORY},
+    rate_limit::attack::{AttackCheck, GLOBAL_COUNTER_RETENTION},
     session::{
         IssuedTokens, RefreshRequest,
         jwt::Tokens,
@@ -44,17 +44,17 @@ use crate::{
         keys::{Peppers, SigningKeys},
     },
     shared_settings,
-    sms::{SmsSender, delivery::MESSAGE_MEMORY},
-    storage::{Storage, StoredSession, Sweep},
+    sms::{SmsSender, delivery::MESSAGE_RETENTION},
+    storage::{Retention, Storage, StoredSession},
     user::NewUser,
 };
 
 /// Number of invitees that a profile shows. [`ReferralService::invitees`] returns all of them, by page.
 pub const INVITED_SHOWN: u32 = 100;
 
-/// Number of rows of each kind that one batch of [`ReferralService::sweep`] deletes, so that other requests do not
+/// Number of rows of each kind that one batch of [`ReferralService::run_maintenance`] deletes, so that other requests do not
 /// wait long.
-const SWEEP_BATCH: u32 = 500;
+const BATCH_SIZE: u32 = 500;
 
 /// Handle of the service. Clones are cheap and share all state.
 #[derive(Clone)]
@@ -297,7 +297,7 @@ impl ReferralService {
 
     /// Compares the issuer, the audience and the policy with those of the process that started last on this
     /// storage, logs a warning for each difference, and records those of this process. Call it when a process
-    /// starts. [`sweep`](Self::sweep) repeats the comparison.
+    /// starts. [`run_maintenance`](Self::run_maintenance) repeats the comparison.
     ///
     /// # Errors
     ///
@@ -328,7 +328,7 @@ impl ReferralService {
     /// Deletes rows that have ended, checks whether the service is under attack, and [measures the
     /// clock](Self::measure_clock). Call it about every minute in each process. Returns the number of deleted
     /// rows.
-    pub async fn sweep(&self) -> Result<u64, Error> {
+    pub async fn run_maintenance(&self) -> Result<u64, Error> {
         if let Err(error) = self.measure_clock().await {
             // Some databases do not have the function that returns the time. The other steps are still
             // useful.
@@ -338,20 +338,22 @@ impl ReferralService {
             tracing::warn!(%error, "failed to compare the settings with those of other processes");
         }
         let now = self.now();
-        let watch = AttackCheck { now, policy: Arc::clone(&self.inner.policy) };
-        let alert = self.inner.storage.watch(&watch).await?;
-        self.note_attack(alert.under_attack).await;
+        let check = AttackCheck { now, policy: Arc::clone(&self.inner.policy) };
+        let attack_status = self.inner.storage.check_attack(&check).await?;
+        self.note_attack(attack_status.under_attack).await;
 
         // An expired code still counts for the resend interval.
         let ended_before = now - self.inner.policy.resend_interval;
-        let (figures_before, messages_before) = (now - SERVICE_MEMORY, now - MESSAGE_MEMORY);
-        let sweep = Sweep { ended_before, figures_before, messages_before, batch: SWEEP_BATCH };
-        let mut swept = 0;
+        let (global_counters_before, messages_before) =
+            (now - GLOBAL_COUNTER_RETENTION, now - MESSAGE_RETENTION);
+        let delete_expired =
+            Retention { ended_before, global_counters_before, messages_before, batch: BATCH_SIZE };
+        let mut deleted = 0;
         loop {
-            let batch = self.inner.storage.sweep(&sweep).await?;
-            swept += batch;
-            if batch < u64::from(SWEEP_BATCH) {
-                return Ok(swept);
+            let batch = self.inner.storage.delete_expired(&delete_expired).await?;
+            deleted += batch;
+            if batch < u64::from(BATCH_SIZE) {
+                return Ok(deleted);
             }
         }
     }

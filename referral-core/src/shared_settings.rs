@@ -66,9 +66,9 @@ pub(crate) fn of(issuer: &str, audience: &str, policy: &Policy) -> Vec<SharedSet
         }};
     }
     let mut settings = settings!(
-        code_length, code_length_steps, lockout_threshold, failure_memory, code_lifetime, tries_per_code,
-        failures_per_address, attempts_without_challenge, attack_failures, attack_code_length, resend_interval,
-        codes_per_phone, codes_per_phone_and_address, codes_per_address, codes_per_number_range, invite_failures,
+        code_length, code_length_steps, lockout_threshold, failed_attempt_window, code_lifetime, attempts_per_code,
+        failed_attempts_per_address, attempts_without_challenge, attack_threshold, attack_code_length, resend_interval,
+        codes_per_phone, codes_per_phone_and_address, codes_per_address, codes_per_number_range, unknown_invite_codes,
         email_changes, regions, messages_per_day, require_challenge, access_lifetime, refresh_lifetime,
         session_lifetime, refresh_grace, max_clock_offset, default_region, visibility;
         // Test numbers are excluded because their codes are secret.

@@ -28,13 +28,16 @@ pub use crate::{
     invite::invitation::{AcceptedVia, Ancestry, Invitation, Inviter},
     otp::{
         challenge::{
-            Challenge, ChallengeDecision, ChallengeFacts, ChallengeRequest, FailedTry, GrantedChallenge,
+            Challenge, ChallengeDecision, ChallengeFacts, ChallengeRequest, FailedAttempt, GrantedChallenge,
         },
         sign_in::{SignInDecision, SignInFacts, SignInRequest, StoredSignIn},
     },
     rate_limit::{
-        attack::{AttackCheck, AttackStatus, ServiceCount, ServiceFacts, ServiceFigure, ServiceQuery},
-        counters::{Counted, Counter, CounterKey, Counters, Counting, Stamp},
+        attack::{
+            AttackCheck, AttackStatus, GlobalCounter, GlobalCounterFacts, GlobalCounterQuery,
+            GlobalCounterUpdate,
+        },
+        counters::{CountedEvent, Counter, CounterKey, CounterUpdate, Counters, EventKind},
     },
     readiness::StorageReadiness,
     session::{
@@ -98,11 +101,11 @@ pub struct NewStaff {
 
 /// Rows to delete.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Sweep {
+pub struct Retention {
     /// Time before which challenges, sessions and counters must have ended to be deleted.
     pub ended_before: OffsetDateTime,
     /// Time before which service counts are deleted.
-    pub figures_before: OffsetDateTime,
+    pub global_counters_before: OffsetDateTime,
     /// Time before which a message must have been stored first to be deleted.
     pub messages_before: OffsetDateTime,
     /// Largest number of rows of each kind to delete.
@@ -134,7 +137,7 @@ pub trait Storage: Send + Sync + 'static {
 
     /// Deletes a challenge whose code was certainly not sent, and refunds its counts. Does nothing if the
     /// challenge does not exist.
-    async fn cancel_challenge(&self, challenge: ChallengeId, counting: &Counting) -> Result<()>;
+    async fn cancel_challenge(&self, challenge: ChallengeId, counter_update: &CounterUpdate) -> Result<()>;
 
     /// Records news about a message and returns the resulting change. If the news names a challenge that
     /// exists and is not redeemed, sets its [`Challenge::gateway`].
@@ -217,11 +220,11 @@ pub trait Storage: Send + Sync + 'static {
     async fn set_active(&self, id: UserId, is_active: bool) -> Result<Option<User>>;
 
     /// Reads the service counts, records an attack if there is one, and returns the state of the alarm.
-    async fn watch(&self, request: &AttackCheck) -> Result<AttackStatus>;
+    async fn check_attack(&self, request: &AttackCheck) -> Result<AttackStatus>;
 
-    /// Deletes rows that are no longer needed, at most [`Sweep::batch`] of each kind. Returns the total
+    /// Deletes rows that are no longer needed, at most [`Retention::batch`] of each kind. Returns the total
     /// number of deleted rows.
-    async fn sweep(&self, sweep: &Sweep) -> Result<u64>;
+    async fn delete_expired(&self, delete_expired: &Retention) -> Result<u64>;
 
     /// Returns the keys that are, or were, the first of the ring of a process on this storage.
     async fn registered_keys(&self) -> Result<Vec<RegisteredKey>>;

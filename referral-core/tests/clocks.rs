@@ -97,11 +97,11 @@ async fn host_is_not_ready_while_its_clock_offset_is_too_large() {
         let (fast, slow) =
             if host_is_ahead { (&bench.host, &bench.storage) } else { (&bench.storage, &bench.host) };
         fast.advance(Duration::from_secs(5));
-        bench.referral.sweep().await.expect("swept");
+        bench.referral.run_maintenance().await.expect("deleted");
         bench.referral.check_ready().await.expect("5 s are allowed");
         fast.advance(Duration::from_millis(1));
         bench.referral.check_ready().await.expect("not measured yet");
-        bench.referral.sweep().await.expect("swept");
+        bench.referral.run_maintenance().await.expect("deleted");
         let error = bench.referral.check_ready().await.expect_err("the offset is too large");
         assert!(matches!(error, Error::ClockOffset { .. }) && error.kind() == ErrorKind::Unavailable);
         let sign = if host_is_ahead { "" } else { "-" };
@@ -109,7 +109,7 @@ async fn host_is_not_ready_while_its_clock_offset_is_too_large() {
             format!("differs from the clock of the database by {sign}5001 ms, which is more than 5000 ms");
         assert_eq!(error.to_string(), format!("clock of this host {detail}"));
         slow.advance(Duration::from_secs(1));
-        bench.referral.sweep().await.expect("swept");
+        bench.referral.run_maintenance().await.expect("deleted");
         bench.referral.check_ready().await.expect("the offset is small enough again");
     }
 }
@@ -193,14 +193,14 @@ async fn warning_contains_the_offset_and_is_logged_at_most_once_a_minute() {
     let bench = bench();
     let pass = |by| [&bench.host, &bench.storage].map(|clock| clock.advance(by));
     bench.host.advance(Duration::from_secs(1));
-    bench.referral.sweep().await.expect("swept");
+    bench.referral.run_maintenance().await.expect("deleted");
     assert_eq!(*warnings.0.lock().expect("not poisoned"), [""; 0], "1 s is allowed");
     bench.host.advance(Duration::from_millis(234));
     for _ in 0..6 {
-        bench.referral.sweep().await.expect("swept");
+        bench.referral.run_maintenance().await.expect("deleted");
         pass(Duration::from_secs(10));
     }
-    bench.referral.sweep().await.expect("swept");
+    bench.referral.run_maintenance().await.expect("deleted");
     drop(guard);
     let warnings = warnings.0.lock().expect("not poisoned").clone();
     assert_eq!(warnings.len(), 2, "{warnings:?}");

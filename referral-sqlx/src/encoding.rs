@@ -2,7 +2,7 @@
 
 use referral_core::{
     ClientAddress,
-    storage::{FailedTry, Result, Stamp, SupersededToken},
+    storage::{CountedEvent, FailedAttempt, Result, SupersededToken},
 };
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -34,12 +34,12 @@ pub(crate) fn retired_from_bytes(bytes: &[u8]) -> Result<Vec<SupersededToken>> {
 }
 
 /// Encodes the failed attempts to redeem a challenge.
-pub(crate) fn failed_tries_to_bytes(tries: &[FailedTry]) -> Vec<u8> {
+pub(crate) fn failed_attempts_to_bytes(tries: &[FailedAttempt]) -> Vec<u8> {
     marks_to_bytes(tries.iter().map(|failed| (failed.address.to_bytes(), failed.at)))
 }
 
-pub(crate) fn failed_tries_from_bytes(bytes: &[u8]) -> Result<Vec<FailedTry>> {
-    marks_from_bytes(bytes, |address, at| FailedTry { address: ClientAddress::from_bytes(address), at })
+pub(crate) fn failed_attempts_from_bytes(bytes: &[u8]) -> Result<Vec<FailedAttempt>> {
+    marks_from_bytes(bytes, |address, at| FailedAttempt { address: ClientAddress::from_bytes(address), at })
 }
 
 fn marks_to_bytes(marks: impl Iterator<Item = ([u8; 16], OffsetDateTime)>) -> Vec<u8> {
@@ -64,29 +64,29 @@ fn marks_from_bytes<T>(bytes: &[u8], make: impl Fn([u8; 16], OffsetDateTime) -> 
     marks.iter().map(read).collect()
 }
 
-/// Concatenates stamps in the form that [`stamp_to_text`] returns.
-pub(crate) fn stamps_to_text(stamps: &[Stamp]) -> String {
-    stamps.iter().map(|stamp| stamp_to_text(*stamp)).collect()
+/// Concatenates events in the form that [`event_to_text`] returns.
+pub(crate) fn events_to_text(events: &[CountedEvent]) -> String {
+    events.iter().map(|event| event_to_text(*event)).collect()
 }
 
-/// Formats a stamp. All stamps have the same length, so that no stamp is a part of another one and a database
+/// Formats an event. All events have the same length, so that no event is a part of another one and a database
 /// can remove one from the text.
-pub(crate) fn stamp_to_text(stamp: Stamp) -> String {
-    format!("{:017},", stamp.to_number())
+pub(crate) fn event_to_text(event: CountedEvent) -> String {
+    format!("{:017},", event.to_number())
 }
 
-pub(crate) fn stamps_from_text(text: &str) -> Result<Vec<Stamp>> {
+pub(crate) fn events_from_text(text: &str) -> Result<Vec<CountedEvent>> {
     let numbers = text.split_terminator(',');
     let read = |number: &str| {
         let number = number.parse().map_err(unreadable)?;
-        Stamp::from_number(number).ok_or_else(|| unreadable("a counter has an unknown kind of stamp"))
+        CountedEvent::from_number(number).ok_or_else(|| unreadable("a counter has an unknown kind of event"))
     };
     numbers.map(read).collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use referral_core::storage::Counted;
+    use referral_core::storage::EventKind;
     use time::Duration;
 
     use super::*;
@@ -116,25 +116,25 @@ mod tests {
 
     #[test]
     fn failed_attempts_round_trip() {
-        let tries = [1, 255].map(|number| FailedTry {
+        let tries = [1, 255].map(|number| FailedAttempt {
             address: ClientAddress::new(std::net::Ipv4Addr::new(203, 0, 113, number).into()),
             at: OffsetDateTime::UNIX_EPOCH + Duration::seconds(number.into()),
         });
-        let bytes = failed_tries_to_bytes(&tries);
-        assert_eq!(failed_tries_from_bytes(&bytes).expect("readable"), tries);
+        let bytes = failed_attempts_to_bytes(&tries);
+        assert_eq!(failed_attempts_from_bytes(&bytes).expect("readable"), tries);
     }
 
     #[test]
     fn stamps_round_trip_and_have_the_same_length() {
-        let stamps = Counted::ALL.map(|what| Stamp {
-            at: OffsetDateTime::UNIX_EPOCH + Duration::days(20_000 * what as i64),
-            what,
+        let events = EventKind::ALL.map(|kind| CountedEvent {
+            at: OffsetDateTime::UNIX_EPOCH + Duration::days(20_000 * kind as i64),
+            kind,
         });
-        let text = stamps_to_text(&stamps);
-        assert_eq!(text.len(), Counted::ALL.len() * 18);
-        assert_eq!(stamps_from_text(&text).expect("readable"), stamps);
-        assert_eq!(stamps_from_text("").expect("readable"), []);
-        assert!(stamps_from_text("x,").is_err());
-        assert!(stamps_from_text("7,").is_err());
+        let text = events_to_text(&events);
+        assert_eq!(text.len(), EventKind::ALL.len() * 18);
+        assert_eq!(events_from_text(&text).expect("readable"), events);
+        assert_eq!(events_from_text("").expect("readable"), []);
+        assert!(events_from_text("x,").is_err());
+        assert!(events_from_text("7,").is_err());
     }
 }

@@ -10,7 +10,7 @@
 //! |---|---|
 //! | a challenge | it is not redeemed and has the same numbers of attempts |
 //! | a session | it has the same refresh token and has not been ended |
-//! | a counter | it has the same stamps |
+//! | a counter | it has the same events |
 //! | the newest challenge of a phone | the next number of the phone is free |
 //! | the owner of a phone or an email address, the inviter of a user | the unique index accepts the new row |
 //!

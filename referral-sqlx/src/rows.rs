@@ -16,7 +16,7 @@ macro_rules! read_rows {
         use uuid::Uuid;
 
         use crate::{
-            encoding::{failed_tries_from_bytes, retired_from_bytes, stamps_from_text},
+            encoding::{events_from_text, failed_attempts_from_bytes, retired_from_bytes},
             error::unreadable,
         };
 
@@ -66,10 +66,10 @@ macro_rules! read_rows {
                 sent_at: time(row, "sent_at")?,
                 expires_at: time(row, "code_expires_at")?,
                 redeemed_at: optional_time(row, "redeemed_at")?,
-                tries_with_id: number(row, "tries_with_id")?,
-                tries_without_id: number(row, "tries_without_id")?,
+                attempts_with_id: number(row, "attempts_with_id")?,
+                attempts_without_id: number(row, "attempts_without_id")?,
                 address: address(row, "code_address")?,
-                failed_tries: failed_tries_from_bytes(get(row, "failed_tries")?)?,
+                failed_attempts: failed_attempts_from_bytes(get(row, "failed_attempts")?)?,
                 gateway: get(row, "gateway")?,
             })
         }
@@ -77,8 +77,8 @@ macro_rules! read_rows {
         /// Reads the counters of a row that were selected by `keys`.
         pub(super) fn counters(row: &$row, keys: Vec<CounterKey>) -> Result<Counters> {
             let read = |(key, column)| {
-                let stamps = get::<Option<&str>>(row, column)?.unwrap_or_default();
-                Ok((key, stamps_from_text(stamps)?))
+                let events = get::<Option<&str>>(row, column)?.unwrap_or_default();
+                Ok((key, events_from_text(events)?))
             };
             keys.into_iter().zip(COUNTER_COLUMNS).map(read).collect()
         }
@@ -215,8 +215,8 @@ pub(crate) use session_columns;
 macro_rules! challenge_columns {
     () => {
         "c.id AS challenge_id, c.code_length, c.code_hash, c.pepper_id, c.sent_at, \
-         c.expires_at AS code_expires_at, c.redeemed_at, c.tries_with_id, c.tries_without_id, \
-         c.address AS code_address, c.failed_tries, c.gateway"
+         c.expires_at AS code_expires_at, c.redeemed_at, c.attempts_with_id, c.attempts_without_id, \
+         c.address AS code_address, c.failed_attempts, c.gateway"
     };
 }
 pub(crate) use challenge_columns;

@@ -35,7 +35,7 @@ pub(crate) async fn owners_at_the_start_of_an_attack() -> Row {
         let (phone, from) = (phone(500_000 + number, 1), world.new_address());
         waiting.push((world.send(&phone, from).await.expect("sent"), from));
     }
-    for number in 0..=world.policy.attack_failures.expect("the policy has a threshold for attacks") {
+    for number in 0..=world.policy.attack_threshold.expect("the policy has a threshold for attacks") {
         let from = world.new_address();
         let sent = world.ask(&phone(number, 1), from).await.expect("sent");
         world.guess(At::Challenge(&sent), from).await;

@@ -26,7 +26,7 @@ pub(crate) async fn a_fixed_code_is_guessed_for_a_year((name, mut policy): Named
     policy.test_numbers = vec![number.parse().expect("a test number")];
     let mut world = World::new((name, policy));
     while let Some(sent) = world.ask_until(YEAR, &phone).await {
-        if world.guess_all(&sent, u32::MAX).await < 2 * world.policy.tries_per_code {
+        if world.guess_all(&sent, u32::MAX).await < 2 * world.policy.attempts_per_code {
             // The code is invalid until wrong codes expire, or the phone is locked for a day.
             world.wait(DAY);
         }
@@ -47,13 +47,13 @@ async fn use_every_attempt(mut world: World, bound: Bound) -> Row {
 /// Guesses until codes have the greatest length, then waits until wrong codes expire: the most effective
 /// variant.
 async fn guess_in_bursts(mut world: World, bound: Bound) -> Row {
-    let enough = world.policy.code_length_steps.last().expect("codes get longer").failures;
+    let enough = world.policy.code_length_steps.last().expect("codes get longer").failed_attempts;
     let mut failures = 0;
     while let Some(sent) = world.ask_until(YEAR, &phone(1, 1)).await {
         failures += world.guess_all(&sent, enough - failures).await;
         if failures == enough {
             failures = 0;
-            world.wait(world.policy.failure_memory + MOMENT);
+            world.wait(world.policy.failed_attempt_window + MOMENT);
         }
     }
     world.row("One phone for a year: in bursts, waiting until wrong codes expire", bound)
@@ -61,8 +61,8 @@ async fn guess_in_bursts(mut world: World, bound: Bound) -> Row {
 
 /// Guesses only the shortest codes, as often as codes keep this length.
 async fn guess_evenly(mut world: World, bound: Bound) -> Row {
-    let few = world.policy.code_length_steps[0].failures;
-    let pause = world.policy.failure_memory / few + MOMENT;
+    let few = world.policy.code_length_steps[0].failed_attempts;
+    let pause = world.policy.failed_attempt_window / few + MOMENT;
     while let Some(sent) = world.ask_until(YEAR, &phone(1, 1)).await {
         let from = world.new_address();
         world.guess(At::Challenge(&sent), from).await;

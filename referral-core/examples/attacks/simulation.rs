@@ -118,6 +118,6 @@ pub(crate) fn strict() -> NamedPolicy {
 
 /// The simulation sends unknown invite codes to check whether a code is valid, and these must not be limited.
 fn observable(mut policy: Policy) -> Policy {
-    policy.invite_failures = Limits::off();
+    policy.unknown_invite_codes = Limits::off();
     policy
 }

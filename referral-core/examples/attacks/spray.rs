@@ -149,5 +149,5 @@ async fn guess_short_codes(world: &mut World, guesses: u32, first_phone: u32) {
 
 /// Returns the number of wrong codes in ten minutes that never count as an attack.
 fn floor(world: &World) -> u32 {
-    world.policy.attack_failures.expect("the policy has a threshold for attacks")
+    world.policy.attack_threshold.expect("the policy has a threshold for attacks")
 }

@@ -34,7 +34,7 @@ pub(crate) struct World {
     /// Newest code of each phone, with which a guess without the ID of a challenge is compared.
     newest: HashMap<PhoneNumber, SentCode>,
     addresses: u32,
-    swept: Duration,
+    deleted: Duration,
     requests: u64,
     codes: u64,
     takeovers: f64,
@@ -93,7 +93,7 @@ impl World {
             start,
             newest: HashMap::new(),
             addresses: 0,
-            swept: Duration::ZERO,
+            deleted: Duration::ZERO,
             requests: 0,
             codes: 0,
             takeovers: 0.0,
@@ -121,7 +121,7 @@ impl World {
     /// Requests a code as an attacker, or returns the time to wait.
     pub(crate) async fn ask(&mut self, phone: &PhoneNumber, from: Address) -> Result<SentCode, Duration> {
         self.requests += 1;
-        self.sweep().await;
+        self.run_maintenance().await;
         let sent = self.send(phone, from).await;
         self.codes += u64::from(sent.is_ok());
         sent
@@ -252,11 +252,11 @@ impl World {
         }
     }
 
-    /// Sweeps once a day. The sweep must not delete rows that still count.
-    async fn sweep(&mut self) {
-        if self.elapsed() >= self.swept + DAY {
-            self.swept = self.elapsed();
-            self.referral.sweep().await.expect("the memory storage does not fail");
+    /// Sweeps once a day. The deletion must keep rows that still count.
+    async fn run_maintenance(&mut self) {
+        if self.elapsed() >= self.deleted + DAY {
+            self.deleted = self.elapsed();
+            self.referral.run_maintenance().await.expect("the memory storage does not fail");
         }
     }
 

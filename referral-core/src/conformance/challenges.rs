@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use super::{Bench, answer, assert_refused, in_parallel, phone, unnamed};
 use crate::{
     LimitName, Refusal,
-    storage::{Counting, Storage},
+    storage::{CounterUpdate, Storage},
 };
 
 /// A second code for a phone is rejected until the resend interval has passed, and `retry_after` is exact.
@@ -59,15 +59,15 @@ pub async fn voided_code_is_invalid_and_the_previous_code_stays_valid(storage: A
     let first = bench.sent(&phone(1)).await;
     bench.advance(Duration::from_mins(1));
     let second = bench.sent(&phone(1)).await;
-    bench.storage.cancel_challenge(second.challenge, &Counting::default()).await.expect("voided");
+    bench.storage.cancel_challenge(second.challenge, &CounterUpdate::default()).await.expect("voided");
     bench
         .storage
-        .cancel_challenge(second.challenge, &Counting::default())
+        .cancel_challenge(second.challenge, &CounterUpdate::default())
         .await
         .expect("voiding again does nothing");
 
     assert_refused(bench.sign_in(answer(&second)).await, Refusal::InvalidCode);
     let third = bench.sent(&phone(1)).await;
-    bench.storage.cancel_challenge(third.challenge, &Counting::default()).await.expect("voided");
+    bench.storage.cancel_challenge(third.challenge, &CounterUpdate::default()).await.expect("voided");
     bench.sign_in(unnamed(answer(&first))).await.expect("signed in");
 }

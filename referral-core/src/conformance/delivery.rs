@@ -207,12 +207,12 @@ pub async fn messages_are_deleted_after_three_days_and_not_before(storage: Arc<d
     bench.sent(&phone(1)).await;
     bench.sent(&phone(2)).await;
     bench.advance(3 * DAY);
-    bench.referral.sweep().await.expect("swept");
+    bench.referral.run_maintenance().await.expect("deleted");
     report(&bench, "m1", Delivered).await;
     assert_eq!(diary.statuses(), [Sent, Sent, Delivered]);
     // A report does not extend the time.
     bench.advance(Duration::from_micros(1));
-    assert_eq!(bench.referral.sweep().await.expect("swept"), 2);
+    assert_eq!(bench.referral.run_maintenance().await.expect("deleted"), 2);
     report(&bench, "m1", Failed).await;
     report(&bench, "m2", Delivered).await;
     assert_eq!(diary.statuses(), [Sent, Sent, Delivered]);

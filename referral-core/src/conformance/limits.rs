@@ -503,19 +503,19 @@ pub async fn parallel_sign_ins_refund_each_code_once(storage: Arc<dyn Storage>) 
     }
 }
 
-/// Counters that still have an effect are kept by a sweep, others are deleted.
+/// Counters that still have an effect are kept, others are deleted.
 pub async fn sweep_deletes_only_expired_counters(storage: Arc<dyn Storage>) {
     let bench = Bench::new(storage);
     let sent = send(&bench, &phone(1), client(1)).await.expect("sent");
     guess_six_times(&bench, &sent).await;
     bench.advance(30 * DAY);
-    assert_ne!(bench.referral.sweep().await.expect("swept"), 0);
+    assert_ne!(bench.referral.run_maintenance().await.expect("deleted"), 0);
     let sent = send(&bench, &phone(1), client(1)).await.expect("sent");
     assert_eq!(sent.code_length, 6, "the failures are still counted");
     bench.sign_in(answer(&sent)).await.expect("signed in");
 
     bench.advance(32 * DAY);
-    assert_ne!(bench.referral.sweep().await.expect("swept"), 0);
+    assert_ne!(bench.referral.run_maintenance().await.expect("deleted"), 0);
     // Only the new counters of one code are left.
     send(&bench, &phone(1), client(1)).await.expect("sent");
     let later = bench.now() + 400 * DAY;

@@ -12,7 +12,7 @@ use super::{Bench, SeededRandom, answer, assert_refused, in_parallel, phone, unn
 use crate::{
     Error, Limits, Policy, Refusal, SignIn, SignedIn,
     random::{DRAWN_AT_ONCE, Random},
-    storage::{Counting, Storage, StorageError},
+    storage::{CounterUpdate, Storage, StorageError},
 };
 
 /// The first sign-in creates the user. Later ones find the same user.
@@ -95,7 +95,7 @@ pub async fn older_code_stays_valid_with_its_challenge(storage: Arc<dyn Storage>
         {
             break newer;
         }
-        bench.storage.cancel_challenge(newer.challenge, &Counting::default()).await.expect("voided");
+        bench.storage.cancel_challenge(newer.challenge, &CounterUpdate::default()).await.expect("voided");
     };
     assert_refused(bench.sign_in(unnamed(answer(&older))).await, Refusal::InvalidCode);
     bench.sign_in(answer(&older)).await.expect("signed in");

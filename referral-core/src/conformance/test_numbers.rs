@@ -110,7 +110,7 @@ pub async fn test_number_is_locked_out_after_sixty_wrong_codes_in_a_day(storage:
     // The oldest wrong codes were sent nine milliseconds ago.
     let retry_after = DAY.saturating_sub(Duration::from_millis(9));
     let locked_out = bench.send_code(&phone(1)).await;
-    assert_refused(locked_out, Refusal::TooManyRequests { retry_after, limit: LimitName::Hold });
+    assert_refused(locked_out, Refusal::TooManyRequests { retry_after, limit: LimitName::Lockout });
     bench.advance(retry_after);
     let sent = bench.sent(&phone(1)).await;
     bench.sign_in(with_code(&sent, "47110815")).await.expect("signed in");

@@ -12,8 +12,8 @@ use crate::{
     error::parse_id,
     otp::code::CodeInput,
     rate_limit::{
-        attack::{ServiceCount, ServiceFacts, ServiceFigure, ServiceQuery},
-        counters::{Counted, CounterKey, Counters, Counting, Ledger, Subject},
+        attack::{GlobalCounter, GlobalCounterFacts, GlobalCounterQuery, GlobalCounterUpdate},
+        counters::{CounterKey, CounterUpdate, CounterUpdater, Counters, EventKind, Subject},
         limits::LimitName,
     },
     session::keys::Peppers,
@@ -57,21 +57,21 @@ pub struct Challenge {
     /// Time at which the code was redeemed. A redeemed code is invalid.
     pub redeemed_at: Option<OffsetDateTime>,
     /// Number of wrong attempts with the id of the challenge.
-    pub tries_with_id: u32,
+    pub attempts_with_id: u32,
     /// Number of wrong attempts without the id. They are counted separately, so that an attacker that knows
     /// only the phone cannot use up the attempts of the client that requested the code.
-    pub tries_without_id: u32,
+    pub attempts_without_id: u32,
     /// Address of the client that requested the code, if it is known.
     pub address: Option<ClientAddress>,
     /// Wrong attempts that count against an address, until the code is redeemed.
-    pub failed_tries: Vec<FailedTry>,
+    pub failed_attempts: Vec<FailedAttempt>,
     /// Name of the gateway that accepted the message, after it is recorded.
     pub gateway: Option<String>,
 }
 
 /// Wrong attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct FailedTry {
+pub struct FailedAttempt {
     /// Address of the client.
     pub address: ClientAddress,
     /// Time of the attempt, as in the counter of the address.
@@ -84,14 +84,14 @@ impl Challenge {
     pub(crate) fn is_live(
         &self,
         names_id: bool,
-        tries_per_code: u32,
+        attempts_per_code: u32,
         required_length: u8,
         now: OffsetDateTime,
     ) -> bool {
-        let tries = if names_id { self.tries_with_id } else { self.tries_without_id };
+        let tries = if names_id { self.attempts_with_id } else { self.attempts_without_id };
         self.redeemed_at.is_none()
             && now < self.expires_at
-            && tries < tries_per_code
+            && tries < attempts_per_code
             && self.code_length >= required_length
     }
 
@@ -148,7 +148,7 @@ pub struct ChallengeFacts {
     /// Counters with the keys of [`ChallengeRequest::counters`].
     pub counters: Counters,
     /// Counts that [`ChallengeRequest::service`] queries.
-    pub service: ServiceFacts,
+    pub global_counters: GlobalCounterFacts,
 }
 
 /// Decision about a request to send a code.
@@ -160,7 +160,7 @@ pub enum ChallengeDecision {
         /// Granted challenge.
         granted: GrantedChallenge,
         /// Changes of counters.
-        counting: Counting,
+        counter_update: CounterUpdate,
         /// End of the attack on the service, if it is to be recorded.
         attack_until: Option<OffsetDateTime>,
     },
@@ -183,21 +183,21 @@ impl ChallengeRequest {
     /// Returns the keys of the counters on which the decision depends, sorted. There are seven at most.
     #[must_use]
     pub fn counters(&self) -> Vec<CounterKey> {
-        let is_limited = |key: &CounterKey| self.policy.keep(key.subject(), Counted::Code).is_some();
-        let of_address = self.address.into_iter().flat_map(CounterKey::of_networks);
+        let is_limited = |key: &CounterKey| self.policy.keep(key.subject(), EventKind::Code).is_some();
+        let of_address = self.address.into_iter().flat_map(CounterKey::networks);
         let mut keys: Vec<_> = of_address.filter(is_limited).collect();
         // For a test number, only wrong codes and the address of the client are limited.
         if self.test_number().is_none() {
             let of_phone_and_address = |address| {
                 [
-                    CounterKey::of_pair(&self.phone, address),
-                    CounterKey::of_number_range_and_address(&self.phone, address),
+                    CounterKey::phone_and_address(&self.phone, address),
+                    CounterKey::number_range_and_address(&self.phone, address),
                 ]
             };
             keys.extend(self.address.into_iter().flat_map(of_phone_and_address).filter(is_limited));
-            keys.extend(Some(CounterKey::of_number_range(&self.phone)).filter(is_limited));
+            keys.extend(Some(CounterKey::number_range(&self.phone)).filter(is_limited));
         }
-        keys.push(CounterKey::of_phone(&self.phone));
+        keys.push(CounterKey::phone(&self.phone));
         keys.sort_unstable();
         keys
     }
@@ -209,15 +209,15 @@ impl ChallengeRequest {
 
     /// Returns the query for the counts of the whole service on which the decision depends.
     #[must_use]
-    pub fn service(&self) -> ServiceQuery {
-        self.policy.service_query(self.now)
+    pub fn global_counters(&self) -> GlobalCounterQuery {
+        self.policy.global_counter_query(self.now)
     }
 
-    /// Returns the time ranges for which to load [`ServiceFacts::usual_failures`], if the decision depends on
+    /// Returns the time ranges for which to load [`GlobalCounterFacts::usual_failed_attempts`], if the decision depends on
     /// them.
     #[must_use]
     pub fn usual_times(&self, facts: &ChallengeFacts) -> Option<Vec<(OffsetDateTime, OffsetDateTime)>> {
-        self.policy.usual_times(&facts.service, self.now)
+        self.policy.usual_times(&facts.global_counters, self.now)
     }
 
     /// Decides whether the code may be sent, and how many digits it has. The resend interval must have passed
@@ -227,33 +227,34 @@ impl ChallengeRequest {
         if let Some(number) = self.test_number() {
             return self.decide_test(facts, number);
         }
-        let alert = self.policy.alert(&facts.service, self.now);
-        let failures = facts.counters.moments(&CounterKey::of_phone(&self.phone), Counted::Failure);
-        let code_length = self.policy.required_length(&failures, alert.under_attack, self.now);
+        let attack_status = self.policy.attack_status(&facts.global_counters, self.now);
+        let failed_attempts =
+            facts.counters.timestamps(&CounterKey::phone(&self.phone), EventKind::FailedAttempt);
+        let code_length = self.policy.required_length(&failed_attempts, attack_status.under_attack, self.now);
         let resend_interval =
             self.resend_interval(facts, code_length).map(|wait| (wait, LimitName::ResendInterval));
-        let budget = self.policy.wait_for_budget(&facts.service, self.now);
+        let budget = self.policy.wait_for_budget(&facts.global_counters, self.now);
         let budget = budget.map(|wait| (wait, LimitName::MessagesPerDay));
         if let Some((retry_after, limit)) = resend_interval.max(budget).max(self.wait(&facts.counters)) {
             return ChallengeDecision::Refuse(Refusal::TooManyRequests { retry_after, limit });
         }
 
-        let mut ledger = Ledger::new(&facts.counters, self.counters(), &self.policy, self.now);
-        let sent_at = ledger.free_moment(Counted::Code);
-        ledger.count(Counted::Code, sent_at);
+        let mut updater = CounterUpdater::new(&facts.counters, self.counters(), &self.policy, self.now);
+        let sent_at = updater.unused_timestamp(EventKind::Code);
+        updater.count(EventKind::Code, sent_at);
         if self.policy.budget().is_some() {
-            ledger.count_for_service(ServiceCount::one(ServiceFigure::Messages, sent_at));
+            updater.count_globally(GlobalCounterUpdate::one(GlobalCounter::Messages, sent_at));
         }
-        let limits = self.wait(&ledger.counters()).map(|(wait, _)| wait);
-        let budget = self.policy.wait_for_budget(&facts.service.with_message(sent_at), self.now);
+        let limits = self.wait(&updater.counters()).map(|(wait, _)| wait);
+        let budget = self.policy.wait_for_budget(&facts.global_counters.with_message(sent_at), self.now);
         ChallengeDecision::Grant {
             granted: GrantedChallenge {
                 challenge: self.challenge(code_length, &self.digits.first(code_length), sent_at),
                 resend_in: limits.max(budget).unwrap_or_default().max(self.policy.resend_interval),
-                under_attack: alert.under_attack,
+                under_attack: attack_status.under_attack,
             },
-            counting: ledger.finish(),
-            attack_until: alert.note_until,
+            counter_update: updater.finish(),
+            attack_until: attack_status.record_until,
         }
     }
 
@@ -261,43 +262,43 @@ impl ChallengeRequest {
     /// counts only for the address of the client, which could otherwise fill the storage. Wrong codes count
     /// as for any phone.
     fn decide_test(&self, facts: &ChallengeFacts, number: &TestNumber) -> ChallengeDecision {
-        let wait = |counters: &Counters| self.hold(counters).max(self.wait_of_address(counters));
+        let wait = |counters: &Counters| self.lockout(counters).max(self.wait_of_address(counters));
         if let Some((retry_after, limit)) = wait(&facts.counters) {
             return ChallengeDecision::Refuse(Refusal::TooManyRequests { retry_after, limit });
         }
-        let alert = self.policy.alert(&facts.service, self.now);
+        let attack_status = self.policy.attack_status(&facts.global_counters, self.now);
         let of_address = self.counters().into_iter().filter(CounterKey::is_of_address);
-        let mut ledger = Ledger::new(&facts.counters, of_address, &self.policy, self.now);
-        let sent_at = ledger.free_moment(Counted::Code);
-        ledger.count(Counted::Code, sent_at);
-        let resend_in = wait(&ledger.counters()).map(|(wait, _)| wait);
+        let mut updater = CounterUpdater::new(&facts.counters, of_address, &self.policy, self.now);
+        let sent_at = updater.unused_timestamp(EventKind::Code);
+        updater.count(EventKind::Code, sent_at);
+        let resend_in = wait(&updater.counters()).map(|(wait, _)| wait);
         let mut challenge = self.challenge(number.code_length(), &number.code(), sent_at);
         challenge.expires_at = challenge.expires_at.min(number.until);
         ChallengeDecision::Grant {
             granted: GrantedChallenge {
                 challenge,
                 resend_in: resend_in.unwrap_or_default(),
-                under_attack: alert.under_attack,
+                under_attack: attack_status.under_attack,
             },
-            counting: ledger.finish(),
-            attack_until: alert.note_until,
+            counter_update: updater.finish(),
+            attack_until: attack_status.record_until,
         }
     }
 
     /// Returns the refunds for a code that was certainly not sent. The phone and its number range can get
     /// another code immediately. The code still counts for the address, since a client can cause such
     /// failures deliberately.
-    pub(crate) fn void(&self, sent_at: OffsetDateTime) -> Counting {
-        let mut ledger = Ledger::new(&Counters::default(), [], &self.policy, self.now);
-        ledger.refund(CounterKey::of_phone(&self.phone), Counted::Code, sent_at);
-        ledger.refund(CounterKey::of_number_range(&self.phone), Counted::Code, sent_at);
+    pub(crate) fn void(&self, sent_at: OffsetDateTime) -> CounterUpdate {
+        let mut updater = CounterUpdater::new(&Counters::default(), [], &self.policy, self.now);
+        updater.refund(CounterKey::phone(&self.phone), EventKind::Code, sent_at);
+        updater.refund(CounterKey::number_range(&self.phone), EventKind::Code, sent_at);
         if let Some(address) = self.address {
-            ledger.refund(CounterKey::of_pair(&self.phone, address), Counted::Code, sent_at);
+            updater.refund(CounterKey::phone_and_address(&self.phone, address), EventKind::Code, sent_at);
         }
         if self.policy.budget().is_some() {
-            ledger.count_for_service(ServiceCount::one(ServiceFigure::Messages, sent_at).taken_back());
+            updater.count_globally(GlobalCounterUpdate::one(GlobalCounter::Messages, sent_at).refund());
         }
-        ledger.finish()
+        updater.finish()
     }
 
     /// Returns the remaining time of the resend interval. A code that is too short after an attack or wrong
@@ -320,23 +321,23 @@ impl ChallengeRequest {
     /// Returns the longest wait of all limits that refuse the request.
     fn wait(&self, counters: &Counters) -> Option<(Duration, LimitName)> {
         let waits = self.counters().into_iter().filter_map(|key| self.full(counters, &key));
-        self.hold(counters).into_iter().chain(waits).chain(self.wait_for_budget_share(counters)).max()
+        self.lockout(counters).into_iter().chain(waits).chain(self.wait_for_budget_share(counters)).max()
     }
 
     fn wait_for_budget_share(&self, counters: &Counters) -> Option<(Duration, LimitName)> {
         let share = self.policy.budget_share();
-        let networks = self.address.into_iter().flat_map(CounterKey::of_networks);
-        let wait = |key: CounterKey| share.wait(&counters.moments(&key, Counted::Code), self.now);
+        let networks = self.address.into_iter().flat_map(CounterKey::networks);
+        let wait = |key: CounterKey| share.wait(&counters.timestamps(&key, EventKind::Code), self.now);
         networks.filter_map(wait).max().map(|wait| (wait, LimitName::MessagesPerDayAndAddress))
     }
 
-    fn hold(&self, counters: &Counters) -> Option<(Duration, LimitName)> {
-        let failures = counters.moments(&CounterKey::of_phone(&self.phone), Counted::Failure);
-        self.policy.hold(&self.phone, &failures, self.now).map(|wait| (wait, LimitName::Hold))
+    fn lockout(&self, counters: &Counters) -> Option<(Duration, LimitName)> {
+        let failed_attempts = counters.timestamps(&CounterKey::phone(&self.phone), EventKind::FailedAttempt);
+        self.policy.lockout(&self.phone, &failed_attempts, self.now).map(|wait| (wait, LimitName::Lockout))
     }
 
     fn wait_of_address(&self, counters: &Counters) -> Option<(Duration, LimitName)> {
-        let keys = self.address.into_iter().flat_map(CounterKey::of_networks);
+        let keys = self.address.into_iter().flat_map(CounterKey::networks);
         keys.filter_map(|key| self.full(counters, &key)).max()
     }
 
@@ -345,11 +346,11 @@ impl ChallengeRequest {
         let name = match key.subject() {
             Subject::Address { .. } => LimitName::CodesPerAddress,
             Subject::NumberRange => LimitName::CodesPerNumberRange,
-            Subject::NumberRangeAndAddress => LimitName::CodesPerBlockAndAddress,
-            Subject::Pair => LimitName::CodesPerPhoneAndAddress,
+            Subject::NumberRangeAndAddress => LimitName::CodesPerNumberRangeAndAddress,
+            Subject::PhoneAndAddress => LimitName::CodesPerPhoneAndAddress,
             Subject::Phone => LimitName::CodesPerPhone,
         };
-        counters.wait(key, Counted::Code, &self.policy, self.now).map(|wait| (wait, name))
+        counters.wait(key, EventKind::Code, &self.policy, self.now).map(|wait| (wait, name))
     }
 
     /// Creates the challenge of a code.
@@ -365,10 +366,10 @@ impl ChallengeRequest {
             sent_at,
             expires_at: self.now + self.policy.code_lifetime,
             redeemed_at: None,
-            tries_with_id: 0,
-            tries_without_id: 0,
+            attempts_with_id: 0,
+            attempts_without_id: 0,
             address: self.address,
-            failed_tries: Vec::new(),
+            failed_attempts: Vec::new(),
             gateway: None,
         }
     }

@@ -10,12 +10,12 @@ use crate::{
     PhoneNumber, Policy, Refusal, Session, SessionId, User, UserId,
     invite::invitation::{self, Verdict},
     otp::{
-        challenge::{FailedTry, hash_code},
+        challenge::{FailedAttempt, hash_code},
         code::{CODE_LENGTHS, CodeInput},
     },
     rate_limit::{
-        attack::{ServiceCount, ServiceFacts, ServiceFigure, ServiceQuery},
-        counters::{Counted, CounterKey, Counters, Counting, Ledger},
+        attack::{GlobalCounter, GlobalCounterFacts, GlobalCounterQuery, GlobalCounterUpdate},
+        counters::{CounterKey, CounterUpdate, CounterUpdater, Counters, EventKind},
         limits::LimitName,
     },
     session::{IssuedTokens, keys::Peppers},
@@ -62,7 +62,7 @@ pub struct SignInFacts {
     /// Counters with the keys of [`SignInRequest::counters`].
     pub counters: Counters,
     /// Counts that [`SignInRequest::service`] queries.
-    pub service: ServiceFacts,
+    pub global_counters: GlobalCounterFacts,
 }
 
 /// Decision about an attempt to sign in.
@@ -76,7 +76,7 @@ pub enum SignInDecision {
         /// Challenge to store in place of the current one. It is committed although the attempt is refused.
         challenge: Option<Challenge>,
         /// Changes of counters. They are committed too.
-        counting: Counting,
+        counter_update: CounterUpdate,
     },
     /// Sign the user in.
     Accept {
@@ -90,7 +90,7 @@ pub enum SignInDecision {
         /// Outcome of the invite code in the request.
         outcome: InvitationOutcome,
         /// Changes of counters.
-        counting: Counting,
+        counter_update: CounterUpdate,
         /// Maximum number of sessions of the user, including the new one. The oldest sessions beyond it are
         /// deleted. Concurrent sign-ins may exceed it by the number of their sessions.
         max_sessions: Option<u32>,
@@ -131,30 +131,31 @@ impl SignInRequest {
     /// Returns the keys of the counters on which the decision depends, sorted. There are four at most.
     #[must_use]
     pub fn counters(&self) -> Vec<CounterKey> {
-        let Policy { invite_failures, failures_per_address, attempts_without_challenge, .. } = &*self.policy;
-        let counts_invites = self.invite_code.is_some() && !invite_failures.is_off();
+        let Policy { unknown_invite_codes, failed_attempts_per_address, attempts_without_challenge, .. } =
+            &*self.policy;
+        let counts_invites = self.invite_code.is_some() && !unknown_invite_codes.is_off();
         let counts_address =
-            counts_invites || !failures_per_address.is_off() || !attempts_without_challenge.is_off();
-        let counts_phone = counts_invites || self.policy.failures_that_matter() > 0;
+            counts_invites || !failed_attempts_per_address.is_off() || !attempts_without_challenge.is_off();
+        let counts_phone = counts_invites || self.policy.max_relevant_failures() > 0;
         let of_address = self.client.address.filter(|_| counts_address);
-        let of_address = of_address.into_iter().flat_map(CounterKey::of_networks);
+        let of_address = of_address.into_iter().flat_map(CounterKey::networks);
         let mut keys: Vec<_> =
-            of_address.chain(counts_phone.then(|| CounterKey::of_phone(&self.phone))).collect();
+            of_address.chain(counts_phone.then(|| CounterKey::phone(&self.phone))).collect();
         keys.sort_unstable();
         keys
     }
 
     /// Returns the query for the counts of the whole service on which the decision depends.
     #[must_use]
-    pub fn service(&self) -> ServiceQuery {
-        ServiceQuery { messages_since: None, ..self.policy.service_query(self.now) }
+    pub fn global_counters(&self) -> GlobalCounterQuery {
+        GlobalCounterQuery { messages_since: None, ..self.policy.global_counter_query(self.now) }
     }
 
-    /// Returns the time ranges for which to load [`ServiceFacts::usual_failures`], if the decision depends on
+    /// Returns the time ranges for which to load [`GlobalCounterFacts::usual_failed_attempts`], if the decision depends on
     /// them.
     #[must_use]
     pub fn usual_times(&self, facts: &SignInFacts) -> Option<Vec<(OffsetDateTime, OffsetDateTime)>> {
-        self.policy.usual_times(&facts.service, self.now)
+        self.policy.usual_times(&facts.global_counters, self.now)
     }
 
     /// Returns `true` if [`SignInFacts::ancestry`] must be loaded, under the lock for late acceptances. The
@@ -162,48 +163,51 @@ impl SignInRequest {
     #[must_use]
     pub fn needs_ancestry(&self, facts: &SignInFacts) -> bool {
         invitation::needs_ancestry(facts.user.as_ref(), facts.inviter.as_ref())
-            && self.wait(facts, Counted::Failure).is_none()
+            && self.wait(facts, EventKind::FailedAttempt).is_none()
             && self.right_challenge(facts).is_some()
     }
 
     /// Decides whether the attempt signs in.
     #[must_use]
     pub fn decide(&self, facts: &SignInFacts) -> SignInDecision {
-        if let Some(retry_after) = self.wait(facts, Counted::Failure) {
-            return refuse(Refusal::TooManyRequests { retry_after, limit: LimitName::FailuresPerAddress });
+        if let Some(retry_after) = self.wait(facts, EventKind::FailedAttempt) {
+            return refuse(Refusal::TooManyRequests {
+                retry_after,
+                limit: LimitName::FailedAttemptsPerAddress,
+            });
         }
         let Some(challenge) = self.right_challenge(facts) else {
             return self.refuse_code(facts);
         };
         let redeemed = Challenge { redeemed_at: Some(self.now), ..challenge.clone() };
-        let mut ledger = self.ledger(facts);
+        let mut updater = self.updater(facts);
 
         if facts.user.as_ref().is_some_and(|user| !user.is_active) {
-            take_back_failures(&mut ledger, challenge);
-            let counting = ledger.finish();
+            refund_failed_attempts(&mut updater, challenge);
+            let counter_update = updater.finish();
             return SignInDecision::Refuse {
                 refusal: Refusal::UserInactive,
                 challenge: Some(redeemed),
-                counting,
+                counter_update,
             };
         }
 
         // If the invite code is refused, the correct code from the message stays valid, so a mistyped invite
         // code does not cost a message.
         if self.invite_code.is_some()
-            && let Some(retry_after) = self.wait(facts, Counted::UnknownInvite)
+            && let Some(retry_after) = self.wait(facts, EventKind::UnknownInvite)
         {
-            return refuse(Refusal::TooManyRequests { retry_after, limit: LimitName::InviteFailures });
+            return refuse(Refusal::TooManyRequests { retry_after, limit: LimitName::UnknownInviteCodes });
         }
         let (outcome, inviter) = match self.judge_invitation(facts) {
             Ok(judged) => judged,
             Err(Refusal::UnknownInviteCode) => {
-                ledger.count(Counted::UnknownInvite, ledger.free_moment(Counted::UnknownInvite));
-                let counting = ledger.finish();
+                updater.count(EventKind::UnknownInvite, updater.unused_timestamp(EventKind::UnknownInvite));
+                let counter_update = updater.finish();
                 return SignInDecision::Refuse {
                     refusal: Refusal::UnknownInviteCode,
                     challenge: None,
-                    counting,
+                    counter_update,
                 };
             }
             Err(refusal) => return refuse(refusal),
@@ -220,11 +224,18 @@ impl SignInRequest {
             last_login: Some(self.now),
             ..user
         });
-        take_back_failures(&mut ledger, challenge);
-        self.take_back_codes(&mut ledger, challenge, facts);
-        let counting = ledger.finish();
+        refund_failed_attempts(&mut updater, challenge);
+        self.refund_codes(&mut updater, challenge, facts);
+        let counter_update = updater.finish();
         let max_sessions = self.policy.max_sessions(&self.phone, self.now);
-        SignInDecision::Accept { challenge: redeemed, user, invitation, outcome, counting, max_sessions }
+        SignInDecision::Accept {
+            challenge: redeemed,
+            user,
+            invitation,
+            outcome,
+            counter_update,
+            max_sessions,
+        }
     }
 
     /// Returns the session to create if the attempt is accepted.
@@ -238,7 +249,7 @@ impl SignInRequest {
     fn refuse_code(&self, facts: &SignInFacts) -> SignInDecision {
         // The response must not reveal whether the phone has a valid challenge.
         let limit = LimitName::AttemptsWithoutChallenge;
-        let wait = self.wait(facts, Counted::AttemptWithoutChallenge);
+        let wait = self.wait(facts, EventKind::AttemptWithoutChallenge);
         let refusal =
             wait.map_or(Refusal::InvalidCode, |retry_after| Refusal::TooManyRequests { retry_after, limit });
         let is_match = |sent: &Challenge| sent.accepts(&self.code, &self.peppers);
@@ -254,58 +265,58 @@ impl SignInRequest {
             // There was no code to guess, so the attempt does not count for the phone, which may belong to
             // another person.
             let of_address = self.counters().into_iter().filter(CounterKey::is_of_address);
-            let mut ledger = Ledger::new(&facts.counters, of_address, &self.policy, self.now);
-            let what = Counted::AttemptWithoutChallenge;
-            ledger.count(what, ledger.free_moment(what));
-            return SignInDecision::Refuse { refusal, challenge: None, counting: ledger.finish() };
+            let mut updater = CounterUpdater::new(&facts.counters, of_address, &self.policy, self.now);
+            let kind = EventKind::AttemptWithoutChallenge;
+            updater.count(kind, updater.unused_timestamp(kind));
+            return SignInDecision::Refuse { refusal, challenge: None, counter_update: updater.finish() };
         };
-        let mut ledger = self.ledger(facts);
-        let at = ledger.free_moment(Counted::Failure);
-        ledger.count(Counted::Failure, at);
-        if self.policy.attack_failures.is_some() {
-            ledger.count_for_service(ServiceCount::one(ServiceFigure::Failures, at));
+        let mut updater = self.updater(facts);
+        let at = updater.unused_timestamp(EventKind::FailedAttempt);
+        updater.count(EventKind::FailedAttempt, at);
+        if self.policy.attack_threshold.is_some() {
+            updater.count_globally(GlobalCounterUpdate::one(GlobalCounter::FailedAttempts, at));
         }
         SignInDecision::Refuse {
             refusal,
-            challenge: Some(self.with_try_counted(challenge, at)),
-            counting: ledger.finish(),
+            challenge: Some(self.with_counted_attempt(challenge, at)),
+            counter_update: updater.finish(),
         }
     }
 
-    /// Returns the longest wait until the limits of all counters allow another event of the kind `what`.
-    fn wait(&self, facts: &SignInFacts, what: Counted) -> Option<Duration> {
-        let of_address = self.client.address.into_iter().flat_map(CounterKey::of_networks);
+    /// Returns the longest wait until the limits of all counters allow another event of the kind `kind`.
+    fn wait(&self, facts: &SignInFacts, kind: EventKind) -> Option<Duration> {
+        let of_address = self.client.address.into_iter().flat_map(CounterKey::networks);
         // Wrong codes for a phone make its codes longer, and do not require a wait.
-        let of_phone = (what == Counted::UnknownInvite).then(|| CounterKey::of_phone(&self.phone));
-        let keys = of_address.chain(of_phone);
-        keys.filter_map(|key| facts.counters.wait(&key, what, &self.policy, self.now)).max()
+        let phone = (kind == EventKind::UnknownInvite).then(|| CounterKey::phone(&self.phone));
+        let keys = of_address.chain(phone);
+        keys.filter_map(|key| facts.counters.wait(&key, kind, &self.policy, self.now)).max()
     }
 
-    fn ledger(&self, facts: &SignInFacts) -> Ledger<'_> {
-        Ledger::new(&facts.counters, self.counters(), &self.policy, self.now)
+    fn updater(&self, facts: &SignInFacts) -> CounterUpdater<'_> {
+        CounterUpdater::new(&facts.counters, self.counters(), &self.policy, self.now)
     }
 
     /// Refunds the code that led to the sign-in, and earlier codes that were not used to sign in. Those codes
     /// arrived late or were mistyped, and their phone belongs to a user.
-    fn take_back_codes(&self, ledger: &mut Ledger<'_>, challenge: &Challenge, facts: &SignInFacts) {
+    fn refund_codes(&self, updater: &mut CounterUpdater<'_>, challenge: &Challenge, facts: &SignInFacts) {
         // The last sign-in refunded the codes before it.
         let last_login = facts.user.as_ref().and_then(|user| user.last_login);
-        let mut codes = facts.counters.moments(&CounterKey::of_phone(&self.phone), Counted::Code);
+        let mut codes = facts.counters.timestamps(&CounterKey::phone(&self.phone), EventKind::Code);
         codes.retain(|sent_at| {
             last_login.is_none_or(|login| *sent_at > login) && *sent_at != challenge.sent_at
         });
         codes.push(challenge.sent_at);
         for sent_at in codes {
-            ledger.refund(CounterKey::of_number_range(&self.phone), Counted::Code, sent_at);
+            updater.refund(CounterKey::number_range(&self.phone), EventKind::Code, sent_at);
             let of_address = challenge.address.into_iter().flat_map(|address| {
                 let of_phone_and_address = [
-                    CounterKey::of_number_range_and_address(&self.phone, address),
-                    CounterKey::of_pair(&self.phone, address),
+                    CounterKey::number_range_and_address(&self.phone, address),
+                    CounterKey::phone_and_address(&self.phone, address),
                 ];
-                CounterKey::of_networks(address).chain(of_phone_and_address)
+                CounterKey::networks(address).chain(of_phone_and_address)
             });
             for key in of_address {
-                ledger.refund(key, Counted::Code, sent_at);
+                updater.refund(key, EventKind::Code, sent_at);
             }
         }
     }
@@ -330,29 +341,30 @@ impl SignInRequest {
     }
 
     fn is_live(&self, challenge: &Challenge, facts: &SignInFacts) -> bool {
-        let failures = facts.counters.moments(&CounterKey::of_phone(&self.phone), Counted::Failure);
-        let under_attack = self.policy.alert(&facts.service, self.now).under_attack;
-        let required_length = self.policy.required_length(&failures, under_attack, self.now);
-        self.policy.hold(&self.phone, &failures, self.now).is_none()
+        let failed_attempts =
+            facts.counters.timestamps(&CounterKey::phone(&self.phone), EventKind::FailedAttempt);
+        let under_attack = self.policy.attack_status(&facts.global_counters, self.now).under_attack;
+        let required_length = self.policy.required_length(&failed_attempts, under_attack, self.now);
+        self.policy.lockout(&self.phone, &failed_attempts, self.now).is_none()
             && challenge.is_live(
                 self.challenge.is_some(),
-                self.policy.tries_per_code,
+                self.policy.attempts_per_code,
                 required_length,
                 self.now,
             )
     }
 
-    fn with_try_counted(&self, challenge: &Challenge, at: OffsetDateTime) -> Challenge {
+    fn with_counted_attempt(&self, challenge: &Challenge, at: OffsetDateTime) -> Challenge {
         let mut counted = challenge.clone();
         if self.challenge.is_some() {
-            counted.tries_with_id += 1;
+            counted.attempts_with_id += 1;
         } else {
-            counted.tries_without_id += 1;
+            counted.attempts_without_id += 1;
         }
         // Only attempts that probably come from the owner are refunded when the owner signs in.
         let is_owner = |address| self.challenge.is_some() || challenge.address == Some(address);
         let address = self.client.address.filter(|address| is_owner(*address));
-        counted.failed_tries.extend(address.map(|address| FailedTry { address, at }));
+        counted.failed_attempts.extend(address.map(|address| FailedAttempt { address, at }));
         counted
     }
 
@@ -371,14 +383,14 @@ impl SignInRequest {
 
 /// Refuses an attempt without any change in the storage.
 fn refuse(refusal: Refusal) -> SignInDecision {
-    SignInDecision::Refuse { refusal, challenge: None, counting: Counting::default() }
+    SignInDecision::Refuse { refusal, challenge: None, counter_update: CounterUpdate::default() }
 }
 
 /// Refunds the wrong attempts of a client that then sent the correct code: it had mistyped the code.
-fn take_back_failures(ledger: &mut Ledger<'_>, challenge: &Challenge) {
-    for failed in &challenge.failed_tries {
-        for key in CounterKey::of_networks(failed.address) {
-            ledger.refund(key, Counted::Failure, failed.at);
+fn refund_failed_attempts(updater: &mut CounterUpdater<'_>, challenge: &Challenge) {
+    for failed in &challenge.failed_attempts {
+        for key in CounterKey::networks(failed.address) {
+            updater.refund(key, EventKind::FailedAttempt, failed.at);
         }
     }
 }

@@ -14,16 +14,16 @@ fn the_three_policies_are_valid_if_strict_has_regions_and_a_budget() {
     assert!(Policy { messages_per_day: None, ..complete }.check().is_err());
 }
 
-fn required_length(policy: &Policy, failures: usize) -> u8 {
+fn required_length(policy: &Policy, failed_attempts: usize) -> u8 {
     let now = OffsetDateTime::UNIX_EPOCH;
-    policy.required_length(&vec![now; failures], false, now)
+    policy.required_length(&vec![now; failed_attempts], false, now)
 }
 
 #[test]
 fn codes_get_longer_with_failures_and_are_never_shorter_than_code_length() {
     let standard = Policy::standard();
-    for (failures, length) in [(0, 4), (4, 4), (5, 6), (29, 6), (30, 8), (10_000, 8)] {
-        assert_eq!(required_length(&standard, failures), length, "{failures}");
+    for (failed_attempts, length) in [(0, 4), (4, 4), (5, 6), (29, 6), (30, 8), (10_000, 8)] {
+        assert_eq!(required_length(&standard, failed_attempts), length, "{failed_attempts}");
     }
     let long = Policy { code_length: 7, ..standard };
     assert_eq!([required_length(&long, 5), required_length(&long, 30)], [7, 8]);
@@ -63,15 +63,15 @@ fn values_out_of_bounds_are_rejected() {
         Policy { code_length_steps: code_length_steps(&[(5, 8), (6, 6)]), ..standard() },
         Policy { code_length_steps: code_length_steps(&[(1_001, 6)]), ..standard() },
         Policy { lockout_threshold: Some(0), ..standard() },
-        Policy { failure_memory: HOUR, ..standard() },
+        Policy { failed_attempt_window: HOUR, ..standard() },
         Policy { code_lifetime: Duration::ZERO, ..standard() },
         Policy { code_lifetime: 11 * MINUTE, ..standard() },
-        Policy { tries_per_code: 0, ..standard() },
+        Policy { attempts_per_code: 0, ..standard() },
         Policy { resend_interval: 2 * DAY, ..standard() },
         Policy { codes_per_phone: Limits::new([(0, DAY)]), ..standard() },
         Policy { codes_per_number_range: Limits::new([(1_001, DAY)]), ..standard() },
-        Policy { invite_failures: Limits::new([(1, 32 * DAY)]), ..standard() },
-        Policy { failures_per_address: Limits::new([(1, Duration::ZERO)]), ..standard() },
+        Policy { unknown_invite_codes: Limits::new([(1, 32 * DAY)]), ..standard() },
+        Policy { failed_attempts_per_address: Limits::new([(1, Duration::ZERO)]), ..standard() },
         Policy { regions: Some(Regions::Only(Vec::new())), ..standard() },
         Policy { messages_per_day: Some(Budget::Messages(0)), ..standard() },
         Policy { access_lifetime: Duration::ZERO, ..standard() },

@@ -29,26 +29,26 @@ const ATTACK_FACTOR: u64 = 3;
 const CALM: Duration = Duration::from_hours(1);
 
 /// Interval at which a continuing attack is recorded again, so that not every request writes it.
-const NOTE_EVERY: Duration = Duration::from_mins(1);
+const RECORD_INTERVAL: Duration = Duration::from_mins(1);
 
 /// Time for which counts are stored.
-pub(crate) const SERVICE_MEMORY: Duration = Duration::from_hours(24 * USUAL_DAYS as u64 + 2);
+pub(crate) const GLOBAL_COUNTER_RETENTION: Duration = Duration::from_hours(24 * USUAL_DAYS as u64 + 2);
 
 /// Kind of event that is counted for the whole service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum ServiceFigure {
+pub enum GlobalCounter {
     /// Wrong codes, per minute.
-    Failures,
+    FailedAttempts,
     /// Messages, per hour.
     Messages,
 }
 
-impl ServiceFigure {
+impl GlobalCounter {
     /// Returns the name under which the count is stored.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
-            Self::Failures => "failures",
+            Self::FailedAttempts => "failed_attempts",
             Self::Messages => "messages",
         }
     }
@@ -56,7 +56,7 @@ impl ServiceFigure {
     /// Returns the length of the time range of one count.
     fn bucket(self) -> Duration {
         match self {
-            Self::Failures => Duration::from_mins(1),
+            Self::FailedAttempts => Duration::from_mins(1),
             Self::Messages => Duration::from_hours(1),
         }
     }
@@ -71,54 +71,54 @@ impl ServiceFigure {
 
 /// Change of a count of the service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ServiceCount {
+pub struct GlobalCounterUpdate {
     /// Kind of the events.
-    pub figure: ServiceFigure,
+    pub counter: GlobalCounter,
     /// Start of the minute or the hour in which the events are counted.
     pub since: OffsetDateTime,
     /// Number to add. It is negative for a refund.
     pub by: i32,
 }
 
-impl ServiceCount {
-    pub(crate) fn one(figure: ServiceFigure, at: OffsetDateTime) -> Self {
-        Self { figure, since: figure.bucket_of(at), by: 1 }
+impl GlobalCounterUpdate {
+    pub(crate) fn one(counter: GlobalCounter, at: OffsetDateTime) -> Self {
+        Self { counter, since: counter.bucket_of(at), by: 1 }
     }
 
     /// Returns the refund of this count.
-    pub(crate) fn taken_back(self) -> Self {
+    pub(crate) fn refund(self) -> Self {
         Self { by: -self.by, ..self }
     }
 }
 
 /// Query for the counts on which the decision about a request depends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ServiceQuery {
+pub struct GlobalCounterQuery {
     /// Time from which to sum up wrong codes, or `None` if attacks are not detected. With it, the recorded
     /// end of the attack is loaded too.
-    pub failures_since: Option<OffsetDateTime>,
+    pub failed_attempts_since: Option<OffsetDateTime>,
     /// Time from which to load the messages of each hour, or `None` if there is no budget.
     pub messages_since: Option<OffsetDateTime>,
 }
 
 /// Counts of the service on which a decision depends.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ServiceFacts {
+pub struct GlobalCounterFacts {
     /// Number of wrong codes.
-    pub failures: u64,
+    pub failed_attempts: u64,
     /// Number of wrong codes in each of the time ranges that the request needs, if it needs them.
-    pub usual_failures: Option<Vec<u64>>,
+    pub usual_failed_attempts: Option<Vec<u64>>,
     /// Recorded time until which the service is under attack.
     pub attack_until: Option<OffsetDateTime>,
     /// Hours with messages, sorted, and the number of messages in each.
     pub messages: Vec<(OffsetDateTime, u64)>,
 }
 
-impl ServiceFacts {
+impl GlobalCounterFacts {
     /// Returns the same counts with another message.
     pub(crate) fn with_message(&self, at: OffsetDateTime) -> Self {
         let mut facts = self.clone();
-        facts.messages.push((ServiceFigure::Messages.bucket_of(at), 1));
+        facts.messages.push((GlobalCounter::Messages.bucket_of(at), 1));
         facts
     }
 }
@@ -129,19 +129,19 @@ pub struct AttackStatus {
     /// `true` if the service is under attack.
     pub under_attack: bool,
     /// End of the attack, if it is to be recorded.
-    pub note_until: Option<OffsetDateTime>,
+    pub record_until: Option<OffsetDateTime>,
 }
 
 impl Policy {
     /// Returns the query for the counts that the policy needs.
-    pub(crate) fn service_query(&self, now: OffsetDateTime) -> ServiceQuery {
-        let this_minute = ServiceFigure::Failures.bucket_of(now);
-        let this_hour = ServiceFigure::Messages.bucket_of(now);
-        ServiceQuery {
+    pub(crate) fn global_counter_query(&self, now: OffsetDateTime) -> GlobalCounterQuery {
+        let this_minute = GlobalCounter::FailedAttempts.bucket_of(now);
+        let this_hour = GlobalCounter::Messages.bucket_of(now);
+        GlobalCounterQuery {
             // The current minute is the last of the window.
-            failures_since: self
-                .attack_failures
-                .map(|_| this_minute + ServiceFigure::Failures.bucket() - ATTACK_WINDOW),
+            failed_attempts_since: self
+                .attack_threshold
+                .map(|_| this_minute + GlobalCounter::FailedAttempts.bucket() - ATTACK_WINDOW),
             messages_since: self.budget().map(|_| this_hour - Duration::from_hours(24)),
         }
     }
@@ -150,32 +150,36 @@ impl Policy {
     /// there are too few wrong codes for an attack.
     pub(crate) fn usual_times(
         &self,
-        facts: &ServiceFacts,
+        facts: &GlobalCounterFacts,
         now: OffsetDateTime,
     ) -> Option<Vec<(OffsetDateTime, OffsetDateTime)>> {
-        let since = self.service_query(now).failures_since?;
+        let since = self.global_counter_query(now).failed_attempts_since?;
         let days = (1..=USUAL_DAYS).map(|days| Duration::from_hours(24) * days);
         let times = days.map(|ago| (since - ago, since - ago + ATTACK_WINDOW));
-        (facts.failures > u64::from(self.attack_failures?)).then(|| times.collect())
+        (facts.failed_attempts > u64::from(self.attack_threshold?)).then(|| times.collect())
     }
 
     /// Returns whether the service is under attack.
-    pub(crate) fn alert(&self, facts: &ServiceFacts, now: OffsetDateTime) -> AttackStatus {
-        let Some(floor) = self.attack_failures else {
-            return AttackStatus { under_attack: false, note_until: None };
+    pub(crate) fn attack_status(&self, facts: &GlobalCounterFacts, now: OffsetDateTime) -> AttackStatus {
+        let Some(floor) = self.attack_threshold else {
+            return AttackStatus { under_attack: false, record_until: None };
         };
-        let usual = median(facts.usual_failures.clone().unwrap_or_default());
-        let is_attack = facts.failures > u64::from(floor).max(ATTACK_FACTOR * usual);
+        let usual = median(facts.usual_failed_attempts.clone().unwrap_or_default());
+        let is_attack = facts.failed_attempts > u64::from(floor).max(ATTACK_FACTOR * usual);
         let until = now + CALM;
-        let is_noted = facts.attack_until.is_some_and(|noted| until < noted + NOTE_EVERY);
+        let is_noted = facts.attack_until.is_some_and(|noted| until < noted + RECORD_INTERVAL);
         AttackStatus {
             under_attack: is_attack || facts.attack_until.is_some_and(|noted| now < noted),
-            note_until: (is_attack && !is_noted).then_some(until),
+            record_until: (is_attack && !is_noted).then_some(until),
         }
     }
 
     /// Returns the time to wait until the budget allows another message.
-    pub(crate) fn wait_for_budget(&self, facts: &ServiceFacts, now: OffsetDateTime) -> Option<Duration> {
+    pub(crate) fn wait_for_budget(
+        &self,
+        facts: &GlobalCounterFacts,
+        now: OffsetDateTime,
+    ) -> Option<Duration> {
         let budget = u64::from(self.budget()?);
         let mut sent: u64 = facts.messages.iter().map(|(_, count)| count).sum();
         let mut wait = None;
@@ -197,7 +201,7 @@ fn median(mut numbers: Vec<u64>) -> u64 {
     numbers.get(numbers.len() / 2).copied().unwrap_or_default()
 }
 
-/// Request for the state of the service, for [`Storage::watch`](crate::storage::Storage::watch).
+/// Request for the state of the service, for [`Storage::check_attack`](crate::storage::Storage::check_attack).
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct AttackCheck {
@@ -209,21 +213,21 @@ pub struct AttackCheck {
 impl AttackCheck {
     /// Returns the query for the counts to load.
     #[must_use]
-    pub fn service(&self) -> ServiceQuery {
-        self.policy.service_query(self.now)
+    pub fn global_counters(&self) -> GlobalCounterQuery {
+        self.policy.global_counter_query(self.now)
     }
 
-    /// Returns the time ranges for which to load [`ServiceFacts::usual_failures`], if the decision depends on
+    /// Returns the time ranges for which to load [`GlobalCounterFacts::usual_failed_attempts`], if the decision depends on
     /// them.
     #[must_use]
-    pub fn usual_times(&self, facts: &ServiceFacts) -> Option<Vec<(OffsetDateTime, OffsetDateTime)>> {
+    pub fn usual_times(&self, facts: &GlobalCounterFacts) -> Option<Vec<(OffsetDateTime, OffsetDateTime)>> {
         self.policy.usual_times(facts, self.now)
     }
 
     /// Decides whether the service is under attack.
     #[must_use]
-    pub fn decide(&self, facts: &ServiceFacts) -> AttackStatus {
-        self.policy.alert(facts, self.now)
+    pub fn decide(&self, facts: &GlobalCounterFacts) -> AttackStatus {
+        self.policy.attack_status(facts, self.now)
     }
 }
 
@@ -233,33 +237,33 @@ mod tests {
 
     const NOW: OffsetDateTime = time::macros::datetime!(2026-11-25 12:34:56 UTC);
 
-    fn facts(failures: u64, usual: u64) -> ServiceFacts {
-        let usual_failures = Some(vec![usual, 0, 10_000, usual, usual, 10_000, 0]);
-        ServiceFacts { failures, usual_failures, ..ServiceFacts::default() }
+    fn facts(failed_attempts: u64, usual: u64) -> GlobalCounterFacts {
+        let usual_failed_attempts = Some(vec![usual, 0, 10_000, usual, usual, 10_000, 0]);
+        GlobalCounterFacts { failed_attempts, usual_failed_attempts, ..GlobalCounterFacts::default() }
     }
 
     #[test]
     fn an_attack_is_more_than_fifty_failures_and_three_times_the_usual_number() {
         let policy = Policy::standard();
-        for (failures, usual, is_attack) in
+        for (failed_attempts, usual, is_attack) in
             [(50, 0, false), (51, 0, true), (60, 20, false), (61, 20, true), (1_000, 1_000, false)]
         {
-            let alert = policy.alert(&facts(failures, usual), NOW);
-            assert_eq!(alert.under_attack, is_attack, "{failures} with {usual} on most days");
-            assert_eq!(alert.note_until, is_attack.then(|| NOW + CALM));
+            let attack_status = policy.attack_status(&facts(failed_attempts, usual), NOW);
+            assert_eq!(attack_status.under_attack, is_attack, "{failed_attempts} with {usual} on most days");
+            assert_eq!(attack_status.record_until, is_attack.then(|| NOW + CALM));
         }
     }
 
     #[test]
     fn an_attack_ends_after_an_hour_without_one() {
         let policy = Policy::standard();
-        let calm = ServiceFacts { attack_until: Some(NOW + CALM), ..facts(0, 0) };
-        assert!(policy.alert(&calm, NOW + CALM - Duration::from_micros(1)).under_attack);
-        assert!(!policy.alert(&calm, NOW + CALM).under_attack);
-        let continuing = ServiceFacts { failures: 51, ..calm };
-        assert_eq!(policy.alert(&continuing, NOW + Duration::from_secs(59)).note_until, None);
+        let calm = GlobalCounterFacts { attack_until: Some(NOW + CALM), ..facts(0, 0) };
+        assert!(policy.attack_status(&calm, NOW + CALM - Duration::from_micros(1)).under_attack);
+        assert!(!policy.attack_status(&calm, NOW + CALM).under_attack);
+        let continuing = GlobalCounterFacts { failed_attempts: 51, ..calm };
+        assert_eq!(policy.attack_status(&continuing, NOW + Duration::from_secs(59)).record_until, None);
         let later = NOW + Duration::from_mins(1);
-        assert_eq!(policy.alert(&continuing, later).note_until, Some(later + CALM));
+        assert_eq!(policy.attack_status(&continuing, later).record_until, Some(later + CALM));
     }
 
     #[test]
@@ -270,14 +274,14 @@ mod tests {
         assert_eq!(times.len(), 7);
         let first = time::macros::datetime!(2026-11-24 12:25 UTC);
         assert_eq!(times[0], (first, first + ATTACK_WINDOW));
-        assert!(times.iter().all(|(since, _)| NOW - *since < SERVICE_MEMORY));
+        assert!(times.iter().all(|(since, _)| NOW - *since < GLOBAL_COUNTER_RETENTION));
     }
 
     #[test]
     fn a_budget_allows_messages_again_when_enough_hours_are_a_day_old() {
         let policy = Policy { messages_per_day: Some(crate::Budget::Messages(10)), ..Policy::standard() };
-        let hour = |ago| ServiceFigure::Messages.bucket_of(NOW) - Duration::from_hours(ago);
-        let wait = |messages| policy.wait_for_budget(&ServiceFacts { messages, ..facts(0, 0) }, NOW);
+        let hour = |ago| GlobalCounter::Messages.bucket_of(NOW) - Duration::from_hours(ago);
+        let wait = |messages| policy.wait_for_budget(&GlobalCounterFacts { messages, ..facts(0, 0) }, NOW);
         assert_eq!(wait(vec![(hour(3), 9)]), None);
         let until = |hour: OffsetDateTime| Some((hour + Duration::from_hours(25) - NOW).unsigned_abs());
         assert_eq!(wait(vec![(hour(3), 1), (hour(2), 9)]), until(hour(3)));

@@ -1,7 +1,7 @@
 //! Counters of recent events of a phone, an address, a pair of both, or a number range.
 //!
 //! A counter has the times of its newest events, as many as its limits need. An event can be refunded by its
-//! [`Stamp`]: a code that led to a sign-in is refunded, so it does not count against any limit per address or
+//! [`CountedEvent`]: a code that led to a sign-in is refunded, so it does not count against any limit per address or
 //! number range. The functions of this module are pure. The storage stores the counters.
 
 use std::{collections::BTreeMap, fmt, time::Duration};
@@ -10,16 +10,16 @@ use time::OffsetDateTime;
 
 use crate::{
     ClientAddress, PhoneNumber, Policy,
-    rate_limit::{attack::ServiceCount, client::Network, limits::LONGEST},
+    rate_limit::{attack::GlobalCounterUpdate, client::Network, limits::LONGEST},
 };
 
 /// Kind of a counted event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Counted {
+pub enum EventKind {
     /// A code was sent.
     Code,
     /// A wrong code was received.
-    Failure,
+    FailedAttempt,
     /// An unknown invite code was received.
     UnknownInvite,
     /// An attempt to sign in with a phone without a valid challenge, which cannot succeed.
@@ -28,37 +28,42 @@ pub enum Counted {
     EmailChange,
 }
 
-impl Counted {
+impl EventKind {
     /// All kinds, in the order of the numbers under which they are stored.
-    pub const ALL: [Self; 5] =
-        [Self::Code, Self::Failure, Self::UnknownInvite, Self::AttemptWithoutChallenge, Self::EmailChange];
+    pub const ALL: [Self; 5] = [
+        Self::Code,
+        Self::FailedAttempt,
+        Self::UnknownInvite,
+        Self::AttemptWithoutChallenge,
+        Self::EmailChange,
+    ];
 }
 
-/// Counted event. The stamps of a counter are unique.
+/// Counted event. The events of a counter are unique.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Stamp {
+pub struct CountedEvent {
     /// Time of the event.
     pub at: OffsetDateTime,
     /// Kind of the event.
-    pub what: Counted,
+    pub kind: EventKind,
 }
 
-impl Stamp {
-    /// Returns the stamp as one number for the storage: the microseconds since 1970, multiplied by eight,
+impl CountedEvent {
+    /// Returns the event as one number for the storage: the microseconds since 1970, multiplied by eight,
     /// plus the kind of the event.
     #[must_use]
     pub fn to_number(self) -> i64 {
         let micros = i64::try_from(self.at.unix_timestamp_nanos() / 1_000).unwrap_or(i64::MAX);
-        micros.saturating_mul(8) | self.what as i64
+        micros.saturating_mul(8) | self.kind as i64
     }
 
-    /// Returns the stamp of a number that [`to_number`](Self::to_number) returned, or `None` if the number is
+    /// Returns the event of a number that [`to_number`](Self::to_number) returned, or `None` if the number is
     /// invalid.
     #[must_use]
     pub fn from_number(number: i64) -> Option<Self> {
         let at = OffsetDateTime::from_unix_timestamp_nanos(i128::from(number >> 3) * 1_000).ok()?;
-        let what = Counted::ALL.into_iter().find(|what| *what as i64 == number & 7)?;
-        Some(Self { at, what })
+        let kind = EventKind::ALL.into_iter().find(|kind| *kind as i64 == number & 7)?;
+        Some(Self { at, kind })
     }
 }
 
@@ -71,7 +76,7 @@ pub(crate) enum Subject {
     },
     NumberRange,
     NumberRangeAndAddress,
-    Pair,
+    PhoneAndAddress,
     Phone,
 }
 
@@ -83,12 +88,12 @@ pub struct CounterKey {
 }
 
 impl CounterKey {
-    pub(crate) fn of_phone(phone: &PhoneNumber) -> Self {
+    pub(crate) fn phone(phone: &PhoneNumber) -> Self {
         Self { text: format!("phone/{}", phone.as_str()), subject: Subject::Phone }
     }
 
     /// Returns the keys of all networks by which an address is counted.
-    pub(crate) fn of_networks(address: ClientAddress) -> impl Iterator<Item = Self> {
+    pub(crate) fn networks(address: ClientAddress) -> impl Iterator<Item = Self> {
         let key = |network: Network| Self {
             text: format!("address/{network}"),
             subject: Subject::Address { widening: network.widening },
@@ -99,23 +104,23 @@ impl CounterKey {
     /// Returns the key of the narrowest network.
     #[cfg(test)]
     pub(crate) fn of_address(address: ClientAddress) -> Self {
-        Self::of_networks(address).next().expect("an address has at least one network")
+        Self::networks(address).next().expect("an address has at least one network")
     }
 
     /// Returns the key of a pair of a phone and an address. It uses the widest network of the address, since
     /// an attacker can use any address in that network.
-    pub(crate) fn of_pair(phone: &PhoneNumber, address: ClientAddress) -> Self {
+    pub(crate) fn phone_and_address(phone: &PhoneNumber, address: ClientAddress) -> Self {
         let text = format!("pair/{}/{}", phone.as_str(), address.widest_network());
-        Self { text, subject: Subject::Pair }
+        Self { text, subject: Subject::PhoneAndAddress }
     }
 
     /// Returns the key of the number range of a phone: all numbers that differ in the last three digits only.
-    pub(crate) fn of_number_range(phone: &PhoneNumber) -> Self {
+    pub(crate) fn number_range(phone: &PhoneNumber) -> Self {
         Self { text: format!("range/{}", phone.number_range()), subject: Subject::NumberRange }
     }
 
     /// Returns the key of the codes that one address requested for a number range, by its widest network.
-    pub(crate) fn of_number_range_and_address(phone: &PhoneNumber, address: ClientAddress) -> Self {
+    pub(crate) fn number_range_and_address(phone: &PhoneNumber, address: ClientAddress) -> Self {
         let text = format!("range/{}/{}", phone.number_range(), address.widest_network());
         Self { text, subject: Subject::NumberRangeAndAddress }
     }
@@ -148,7 +153,7 @@ pub struct Counter {
     /// Key of the counter.
     pub key: CounterKey,
     /// Counted events, sorted by time.
-    pub stamps: Vec<Stamp>,
+    pub events: Vec<CountedEvent>,
     /// Time from which the counter has no effect and can be deleted. It is rounded up, so that it seldom
     /// changes.
     pub ends_at: OffsetDateTime,
@@ -157,10 +162,10 @@ pub struct Counter {
 /// Counters on which the decision about a request depends, by [`CounterKey`]. A counter that is not stored is
 /// empty.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Counters(BTreeMap<CounterKey, Vec<Stamp>>);
+pub struct Counters(BTreeMap<CounterKey, Vec<CountedEvent>>);
 
-impl FromIterator<(CounterKey, Vec<Stamp>)> for Counters {
-    fn from_iter<T: IntoIterator<Item = (CounterKey, Vec<Stamp>)>>(counters: T) -> Self {
+impl FromIterator<(CounterKey, Vec<CountedEvent>)> for Counters {
+    fn from_iter<T: IntoIterator<Item = (CounterKey, Vec<CountedEvent>)>>(counters: T) -> Self {
         Self(counters.into_iter().collect())
     }
 }
@@ -168,24 +173,24 @@ impl FromIterator<(CounterKey, Vec<Stamp>)> for Counters {
 impl Counters {
     /// Returns the events of the counter with this key.
     #[must_use]
-    pub fn stamps(&self, key: &CounterKey) -> &[Stamp] {
+    pub fn events(&self, key: &CounterKey) -> &[CountedEvent] {
         self.0.get(key).map_or(&[], Vec::as_slice)
     }
 
     /// Returns the times of the events of one kind, sorted.
-    pub(crate) fn moments(&self, key: &CounterKey, what: Counted) -> Vec<OffsetDateTime> {
-        self.stamps(key).iter().filter(|stamp| stamp.what == what).map(|stamp| stamp.at).collect()
+    pub(crate) fn timestamps(&self, key: &CounterKey, kind: EventKind) -> Vec<OffsetDateTime> {
+        self.events(key).iter().filter(|event| event.kind == kind).map(|event| event.at).collect()
     }
 
-    /// Returns the time to wait until the limits of this counter allow another event of the kind `what`.
+    /// Returns the time to wait until the limits of this counter allow another event of the kind `kind`.
     pub(crate) fn wait(
         &self,
         key: &CounterKey,
-        what: Counted,
+        kind: EventKind,
         policy: &Policy,
         now: OffsetDateTime,
     ) -> Option<Duration> {
-        policy.limits(key.subject, what).wait(&self.moments(key, what), now)
+        policy.limits(key.subject, kind).wait(&self.timestamps(key, kind), now)
     }
 }
 
@@ -198,70 +203,75 @@ pub(crate) struct Keep {
 
 /// Changes of counters that belong to a decision. The storage commits them together with the decision.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Counting {
+pub struct CounterUpdate {
     /// Counters that replace the ones on which the decision depends, sorted by key. Unchanged counters are
     /// included too, since the decision is valid only if they are unchanged in the storage.
     pub counters: Vec<Counter>,
     /// Events to remove from other counters, if they are there, sorted by key.
-    pub refunds: Vec<(CounterKey, Stamp)>,
+    pub refunds: Vec<(CounterKey, CountedEvent)>,
     /// Event to count for the whole service.
-    pub service: Option<ServiceCount>,
+    pub global_counters: Option<GlobalCounterUpdate>,
 }
 
-/// Builder of a [`Counting`] from the loaded counters.
-pub(crate) struct Ledger<'a> {
-    counters: BTreeMap<CounterKey, Vec<Stamp>>,
-    counting: Counting,
+/// Builder of a [`CounterUpdate`] from the loaded counters.
+pub(crate) struct CounterUpdater<'a> {
+    counters: BTreeMap<CounterKey, Vec<CountedEvent>>,
+    counter_update: CounterUpdate,
     policy: &'a Policy,
     now: OffsetDateTime,
 }
 
-impl<'a> Ledger<'a> {
-    /// Creates a ledger with the counters of these keys.
+impl<'a> CounterUpdater<'a> {
+    /// Creates an updater with the counters of these keys.
     pub(crate) fn new(
         counters: &Counters,
         keys: impl IntoIterator<Item = CounterKey>,
         policy: &'a Policy,
         now: OffsetDateTime,
     ) -> Self {
-        let stamps = |key: CounterKey| (key.clone(), counters.stamps(&key).to_vec());
-        Self { counters: keys.into_iter().map(stamps).collect(), counting: Counting::default(), policy, now }
+        let events = |key: CounterKey| (key.clone(), counters.events(&key).to_vec());
+        Self {
+            counters: keys.into_iter().map(events).collect(),
+            counter_update: CounterUpdate::default(),
+            policy,
+            now,
+        }
     }
 
-    /// Returns the earliest time from now on at which no counter has an event of this kind, so that stamps
+    /// Returns the earliest time from now on at which no counter has an event of this kind, so that events
     /// are unique.
-    pub(crate) fn free_moment(&self, what: Counted) -> OffsetDateTime {
+    pub(crate) fn unused_timestamp(&self, kind: EventKind) -> OffsetDateTime {
         let mut at = self.now;
-        while self.counters.values().any(|stamps| stamps.contains(&Stamp { at, what })) {
+        while self.counters.values().any(|events| events.contains(&CountedEvent { at, kind })) {
             at += Duration::from_micros(1);
         }
         at
     }
 
     /// Adds an event to each counter with a limit on this kind of event.
-    pub(crate) fn count(&mut self, what: Counted, at: OffsetDateTime) {
-        for (key, stamps) in &mut self.counters {
-            if self.policy.keep(key.subject, what).is_some() {
-                stamps.push(Stamp { at, what });
-                stamps.sort_unstable();
+    pub(crate) fn count(&mut self, kind: EventKind, at: OffsetDateTime) {
+        for (key, events) in &mut self.counters {
+            if self.policy.keep(key.subject, kind).is_some() {
+                events.push(CountedEvent { at, kind });
+                events.sort_unstable();
             }
         }
     }
 
     /// Removes an event from a counter.
-    pub(crate) fn refund(&mut self, key: CounterKey, what: Counted, at: OffsetDateTime) {
-        if self.policy.keep(key.subject, what).is_none() {
+    pub(crate) fn refund(&mut self, key: CounterKey, kind: EventKind, at: OffsetDateTime) {
+        if self.policy.keep(key.subject, kind).is_none() {
             return;
         }
-        let stamp = Stamp { at, what };
+        let event = CountedEvent { at, kind };
         match self.counters.get_mut(&key) {
-            Some(stamps) => stamps.retain(|counted| *counted != stamp),
-            None => self.counting.refunds.push((key, stamp)),
+            Some(events) => events.retain(|counted| *counted != event),
+            None => self.counter_update.refunds.push((key, event)),
         }
     }
 
-    pub(crate) fn count_for_service(&mut self, count: ServiceCount) {
-        self.counting.service = Some(count);
+    pub(crate) fn count_globally(&mut self, count: GlobalCounterUpdate) {
+        self.counter_update.global_counters = Some(count);
     }
 
     /// Returns the counters with the changes so far.
@@ -270,29 +280,29 @@ impl<'a> Ledger<'a> {
     }
 
     /// Returns the changes to store.
-    pub(crate) fn finish(mut self) -> Counting {
-        for (key, mut stamps) in self.counters {
-            for what in Counted::ALL {
-                let Some(keep) = self.policy.keep(key.subject, what) else { continue };
-                let counted = stamps.iter().filter(|stamp| stamp.what == what).count();
+    pub(crate) fn finish(mut self) -> CounterUpdate {
+        for (key, mut events) in self.counters {
+            for kind in EventKind::ALL {
+                let Some(keep) = self.policy.keep(key.subject, kind) else { continue };
+                let counted = events.iter().filter(|event| event.kind == kind).count();
                 let mut surplus = counted.saturating_sub(keep.newest);
-                stamps.retain(|stamp| {
-                    let is_old = stamp.what == what && surplus > 0;
+                events.retain(|event| {
+                    let is_old = event.kind == kind && surplus > 0;
                     surplus -= usize::from(is_old);
                     !is_old
                 });
             }
             // During a change of the policy, other processes that share the storage may count events that
             // this process does not count. They are kept for the longest window.
-            let memory = |what| self.policy.keep(key.subject, what).map_or(LONGEST, |keep| keep.memory);
-            stamps.retain(|stamp| stamp.at + memory(stamp.what) > self.now);
-            let ends = stamps.iter().map(|stamp| stamp.at + memory(stamp.what));
+            let memory = |kind| self.policy.keep(key.subject, kind).map_or(LONGEST, |keep| keep.memory);
+            events.retain(|event| event.at + memory(event.kind) > self.now);
+            let ends = events.iter().map(|event| event.at + memory(event.kind));
             // The counter must not expire while another request uses it.
             let ends_at = next_hour(ends.fold(self.now, OffsetDateTime::max));
-            self.counting.counters.push(Counter { key, stamps, ends_at });
+            self.counter_update.counters.push(Counter { key, events, ends_at });
         }
-        self.counting.refunds.sort_unstable();
-        self.counting
+        self.counter_update.refunds.sort_unstable();
+        self.counter_update
     }
 }
 
@@ -308,7 +318,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::{Limits, rate_limit::attack::ServiceFigure};
+    use crate::{Limits, rate_limit::attack::GlobalCounter};
 
     const START: OffsetDateTime = time::macros::datetime!(2026-11-25 12:34:56 UTC);
 
@@ -318,14 +328,15 @@ mod tests {
 
     #[test]
     fn stamps_round_trip_through_numbers() {
-        for what in Counted::ALL {
+        for kind in EventKind::ALL {
             for micros in [0, 1, 1_700_000_000_123_456] {
-                let stamp = Stamp { at: OffsetDateTime::UNIX_EPOCH + Duration::from_micros(micros), what };
-                assert_eq!(Stamp::from_number(stamp.to_number()), Some(stamp));
+                let event =
+                    CountedEvent { at: OffsetDateTime::UNIX_EPOCH + Duration::from_micros(micros), kind };
+                assert_eq!(CountedEvent::from_number(event.to_number()), Some(event));
             }
         }
-        assert_eq!(Stamp::from_number(5), None);
-        assert_eq!(Stamp::from_number(i64::MAX), None);
+        assert_eq!(CountedEvent::from_number(5), None);
+        assert_eq!(CountedEvent::from_number(i64::MAX), None);
     }
 
     #[test]
@@ -333,10 +344,10 @@ mod tests {
         let phone = PhoneNumber::parse("+79608543017", None).expect("valid");
         let keys = [
             CounterKey::of_address(address(1)),
-            CounterKey::of_number_range(&phone),
-            CounterKey::of_number_range_and_address(&phone, address(1)),
-            CounterKey::of_pair(&phone, address(1)),
-            CounterKey::of_phone(&phone),
+            CounterKey::number_range(&phone),
+            CounterKey::number_range_and_address(&phone, address(1)),
+            CounterKey::phone_and_address(&phone, address(1)),
+            CounterKey::phone(&phone),
         ];
         let texts: Vec<_> = keys.iter().map(CounterKey::as_str).collect();
         let expected = [
@@ -354,41 +365,44 @@ mod tests {
     fn a_counter_expires_after_the_memory_of_its_events() {
         let policy = Policy::standard();
         let phone = PhoneNumber::parse("+79608543017", None).expect("valid");
-        let ends_at = |what: Option<Counted>| {
-            let keys = [CounterKey::of_phone(&phone)];
-            let mut ledger = Ledger::new(&Counters::default(), keys, &policy, START);
-            if let Some(what) = what {
-                ledger.count(what, START);
+        let ends_at = |kind: Option<EventKind>| {
+            let keys = [CounterKey::phone(&phone)];
+            let mut updater = CounterUpdater::new(&Counters::default(), keys, &policy, START);
+            if let Some(kind) = kind {
+                updater.count(kind, START);
             }
-            ledger.finish().counters[0].ends_at
+            updater.finish().counters[0].ends_at
         };
         let one_hour = |time| next_hour(START + time);
         assert_eq!(ends_at(None), one_hour(Duration::ZERO));
-        assert_eq!(ends_at(Some(Counted::Code)), one_hour(Duration::from_hours(24)));
-        assert_eq!(ends_at(Some(Counted::Failure)), one_hour(policy.failure_memory));
+        assert_eq!(ends_at(Some(EventKind::Code)), one_hour(Duration::from_hours(24)));
+        assert_eq!(ends_at(Some(EventKind::FailedAttempt)), one_hour(policy.failed_attempt_window));
     }
 
     #[test]
     fn events_that_the_policy_does_not_count_are_kept() {
         let phone = PhoneNumber::parse("+79608543017", None).expect("valid");
-        let key = CounterKey::of_phone(&phone);
-        let failure = Stamp { at: START, what: Counted::Failure };
+        let key = CounterKey::phone(&phone);
+        let failure = CountedEvent { at: START, kind: EventKind::FailedAttempt };
         let counters = [(key.clone(), vec![failure])].into_iter().collect();
         let policy = Policy::development();
-        let mut ledger = Ledger::new(&counters, [key], &policy, START);
-        ledger.count(Counted::Failure, START + Duration::from_secs(1));
-        let stored = ledger.finish().counters.remove(0);
-        assert_eq!(stored.stamps, [failure]);
+        let mut updater = CounterUpdater::new(&counters, [key], &policy, START);
+        updater.count(EventKind::FailedAttempt, START + Duration::from_secs(1));
+        let stored = updater.finish().counters.remove(0);
+        assert_eq!(stored.events, [failure]);
         assert!(stored.ends_at >= START + Duration::from_hours(31 * 24));
     }
 
     #[test]
     fn service_counts_are_rounded_down_to_their_minute_or_hour() {
-        for (figure, since) in [
-            (ServiceFigure::Failures, time::macros::datetime!(2026-11-25 12:34 UTC)),
-            (ServiceFigure::Messages, time::macros::datetime!(2026-11-25 12:00 UTC)),
+        for (counter, since) in [
+            (GlobalCounter::FailedAttempts, time::macros::datetime!(2026-11-25 12:34 UTC)),
+            (GlobalCounter::Messages, time::macros::datetime!(2026-11-25 12:00 UTC)),
         ] {
-            assert_eq!(ServiceCount::one(figure, START), ServiceCount { figure, since, by: 1 });
+            assert_eq!(
+                GlobalCounterUpdate::one(counter, START),
+                GlobalCounterUpdate { counter, since, by: 1 }
+            );
         }
     }
 
@@ -422,30 +436,30 @@ mod tests {
             let key = CounterKey::of_address(address(1));
             let (mut counters, mut now, mut granted) = (Counters::default(), START, Vec::new());
             for step in steps {
-                let mut ledger = Ledger::new(&counters, [key.clone()], &policy, now);
+                let mut updater = CounterUpdater::new(&counters, [key.clone()], &policy, now);
                 match step {
                     Step::Request(seconds) => {
                         now += Duration::from_secs(seconds.into());
-                        let moments = counters.moments(&key, Counted::Code);
-                        if let Some(wait) = limits.wait(&moments, now) {
-                            prop_assert!(limits.wait(&moments, now + wait).is_none(), "enough");
+                        let timestamps = counters.timestamps(&key, EventKind::Code);
+                        if let Some(wait) = limits.wait(&timestamps, now) {
+                            prop_assert!(limits.wait(&timestamps, now + wait).is_none(), "enough");
                             let sooner = now + wait - Duration::from_micros(1);
-                            prop_assert!(limits.wait(&moments, sooner).is_some(), "not too long");
+                            prop_assert!(limits.wait(&timestamps, sooner).is_some(), "not too long");
                             continue;
                         }
-                        ledger = Ledger::new(&counters, [key.clone()], &policy, now);
-                        let at = ledger.free_moment(Counted::Code);
-                        ledger.count(Counted::Code, at);
+                        updater = CounterUpdater::new(&counters, [key.clone()], &policy, now);
+                        let at = updater.unused_timestamp(EventKind::Code);
+                        updater.count(EventKind::Code, at);
                         granted.push((now, at));
                     }
                     Step::Refund(_) if granted.is_empty() => continue,
                     Step::Refund(index) => {
                         let (_, at) = granted.remove(index.index(granted.len()));
-                        ledger.refund(key.clone(), Counted::Code, at);
+                        updater.refund(key.clone(), EventKind::Code, at);
                     }
                 }
-                let stored = ledger.finish().counters;
-                counters = stored.into_iter().map(|counter| (counter.key, counter.stamps)).collect();
+                let stored = updater.finish().counters;
+                counters = stored.into_iter().map(|counter| (counter.key, counter.events)).collect();
                 for limit in limits.iter() {
                     let in_window = granted.iter().filter(|(time, _)| *time + limit.per > now).count();
                     prop_assert!(in_window <= limit.count as usize);

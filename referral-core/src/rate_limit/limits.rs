@@ -76,13 +76,13 @@ impl Limits {
     }
 
     /// Returns the time to wait until all limits allow another event, or `None` if they allow it now.
-    /// `moments` must be sorted.
-    pub(crate) fn wait(&self, moments: &[OffsetDateTime], now: OffsetDateTime) -> Option<Duration> {
+    /// `timestamps` must be sorted.
+    pub(crate) fn wait(&self, timestamps: &[OffsetDateTime], now: OffsetDateTime) -> Option<Duration> {
         // An event much later than now was recorded by a wrong clock.
-        let moments = &moments[..moments.partition_point(|at| *at <= now + CLOCK_SKEW)];
+        let timestamps = &timestamps[..timestamps.partition_point(|at| *at <= now + CLOCK_SKEW)];
         let wait = |limit: &Limit| {
-            let nth_newest = moments.len().checked_sub(limit.count as usize)?;
-            let wait = *moments.get(nth_newest)? + limit.per - now;
+            let nth_newest = timestamps.len().checked_sub(limit.count as usize)?;
+            let wait = *timestamps.get(nth_newest)? + limit.per - now;
             wait.is_positive().then(|| wait.unsigned_abs())
         };
         self.0.iter().filter_map(wait).max()
@@ -98,7 +98,7 @@ pub enum LimitName {
     ResendInterval,
     /// [`Policy::lockout_threshold`](crate::Policy::lockout_threshold), or 60 wrong codes for a
     /// [test number](crate::TestNumber) in a day.
-    Hold,
+    Lockout,
     /// [`Policy::codes_per_phone`](crate::Policy::codes_per_phone).
     CodesPerPhone,
     /// [`Policy::codes_per_phone_and_address`](crate::Policy::codes_per_phone_and_address).
@@ -108,18 +108,18 @@ pub enum LimitName {
     /// [`Policy::codes_per_number_range`](crate::Policy::codes_per_number_range).
     CodesPerNumberRange,
     /// The third of [`Policy::codes_per_number_range`](crate::Policy::codes_per_number_range) that one address may use.
-    CodesPerBlockAndAddress,
+    CodesPerNumberRangeAndAddress,
     /// [`Policy::messages_per_day`](crate::Policy::messages_per_day).
     MessagesPerDay,
     /// The twentieth of [`Policy::messages_per_day`](crate::Policy::messages_per_day) that one address may
     /// use without signing in.
     MessagesPerDayAndAddress,
-    /// [`Policy::failures_per_address`](crate::Policy::failures_per_address).
-    FailuresPerAddress,
+    /// [`Policy::failed_attempts_per_address`](crate::Policy::failed_attempts_per_address).
+    FailedAttemptsPerAddress,
     /// [`Policy::attempts_without_challenge`](crate::Policy::attempts_without_challenge).
     AttemptsWithoutChallenge,
-    /// [`Policy::invite_failures`](crate::Policy::invite_failures).
-    InviteFailures,
+    /// [`Policy::unknown_invite_codes`](crate::Policy::unknown_invite_codes).
+    UnknownInviteCodes,
     /// [`Policy::email_changes`](crate::Policy::email_changes).
     EmailChanges,
 }
@@ -130,17 +130,17 @@ impl LimitName {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::ResendInterval => "resend_interval",
-            Self::Hold => "lockout_threshold",
+            Self::Lockout => "lockout_threshold",
             Self::CodesPerPhone => "codes_per_phone",
             Self::CodesPerPhoneAndAddress => "codes_per_phone_and_address",
             Self::CodesPerAddress => "codes_per_address",
             Self::CodesPerNumberRange => "codes_per_number_range",
-            Self::CodesPerBlockAndAddress => "codes_per_block_and_address",
+            Self::CodesPerNumberRangeAndAddress => "codes_per_number_range_and_address",
             Self::MessagesPerDay => "messages_per_day",
             Self::MessagesPerDayAndAddress => "messages_per_day_and_address",
-            Self::FailuresPerAddress => "failures_per_address",
+            Self::FailedAttemptsPerAddress => "failed_attempts_per_address",
             Self::AttemptsWithoutChallenge => "attempts_without_challenge",
-            Self::InviteFailures => "invite_failures",
+            Self::UnknownInviteCodes => "unknown_invite_codes",
             Self::EmailChanges => "email_changes",
         }
     }

@@ -98,8 +98,9 @@ impl ReferralService {
                 Ok(Receipt::default())
             }
             Err(error) => {
-                let counting = ask.void(challenge.sent_at);
-                if let Err(failure) = self.inner.storage.cancel_challenge(challenge.id, &counting).await {
+                let counter_update = ask.void(challenge.sent_at);
+                if let Err(failure) = self.inner.storage.cancel_challenge(challenge.id, &counter_update).await
+                {
                     tracing::warn!(challenge = %challenge.id, %failure, "failed to void a code that was not sent");
                 }
                 Err(Error::SmsNotSent(error))

@@ -16,7 +16,7 @@ const MAX_ID_CHARS: usize = 128;
 
 /// Time for which the status of a message is stored. Networks try to deliver a message to a phone that is
 /// switched off for as long. After that, gateways report that the message failed.
-pub(crate) const MESSAGE_MEMORY: std::time::Duration = std::time::Duration::from_hours(3 * 24);
+pub(crate) const MESSAGE_RETENTION: std::time::Duration = std::time::Duration::from_hours(3 * 24);
 
 /// Delivery status of a message. It changes only to a later value in this list. Some gateways delivered a
 /// message after they reported that it failed, but no gateway removes a message from a phone.

@@ -10,12 +10,12 @@ use uuid::Uuid;
 
 use self::state::State;
 use super::{
-    Ancestry, AttackCheck, AttackStatus, ChallengeDecision, ChallengeFacts, ChallengeRequest, Counting,
+    Ancestry, AttackCheck, AttackStatus, ChallengeDecision, ChallengeFacts, ChallengeRequest, CounterUpdate,
     Decided, DeliveryTransition, DeliveryUpdate, EditedProfile, FoundInvitees, FoundUsers, GrantedChallenge,
     KeyMismatch, KeyRegistration, NewStaff, NewUser, ProfileDecision, ProfileEdit, ProfileFacts,
-    RefreshDecision, RefreshRequest, RegisteredKey, Result, Session, SessionSelection, SignInDecision,
-    SignInFacts, SignInRequest, Storage, StorageReadiness, StoredSession, StoredSignIn, Sweep, UserQuery,
-    UserWithInvited,
+    RefreshDecision, RefreshRequest, RegisteredKey, Result, Retention, Session, SessionSelection,
+    SignInDecision, SignInFacts, SignInRequest, Storage, StorageReadiness, StoredSession, StoredSignIn,
+    UserQuery, UserWithInvited,
 };
 use crate::{
     ChallengeId, InvitedBy, PageSize, Position, Refusal, SessionId, SharedSetting, User, UserId,
@@ -61,13 +61,14 @@ impl Storage for MemoryStorage {
             last_code_length: newest.map(|challenge| challenge.code_length),
             last_login: state.user_with_phone(phone).and_then(|user| user.last_login),
             counters: state.counters(request.counters()),
-            service: state.service_facts(request.service()),
+            global_counters: state.global_counter_facts(request.global_counters()),
         };
-        facts.service.usual_failures = request.usual_times(&facts).map(|times| state.usual_failures(&times));
+        facts.global_counters.usual_failed_attempts =
+            request.usual_times(&facts).map(|times| state.usual_failed_attempts(&times));
         match request.decide(&facts) {
-            ChallengeDecision::Grant { granted, counting, attack_until } => {
+            ChallengeDecision::Grant { granted, counter_update, attack_until } => {
                 state.put_challenge(granted.challenge.clone());
-                state.count(counting);
+                state.count(counter_update);
                 state.attack_until = state.attack_until.max(attack_until);
                 Ok(Ok(granted))
             }
@@ -75,11 +76,11 @@ impl Storage for MemoryStorage {
         }
     }
 
-    async fn cancel_challenge(&self, challenge: ChallengeId, counting: &Counting) -> Result<()> {
+    async fn cancel_challenge(&self, challenge: ChallengeId, counter_update: &CounterUpdate) -> Result<()> {
         let mut state = self.lock();
         if state.challenges.contains_key(&challenge) {
             state.remove_challenge(challenge);
-            state.count(counting.clone());
+            state.count(counter_update.clone());
         }
         Ok(())
     }
@@ -114,25 +115,28 @@ impl Storage for MemoryStorage {
             inviter: state.owner_of(request.invite_code.as_ref()),
             ancestry: Ancestry::NotWalked,
             counters: state.counters(request.counters()),
-            service: state.service_facts(request.service()),
+            global_counters: state.global_counter_facts(request.global_counters()),
         };
-        facts.service.usual_failures = request.usual_times(&facts).map(|times| state.usual_failures(&times));
+        facts.global_counters.usual_failed_attempts =
+            request.usual_times(&facts).map(|times| state.usual_failed_attempts(&times));
         if request.needs_ancestry(&facts)
             && let (Some(user), Some(inviter)) = (&facts.user, &facts.inviter)
         {
             facts.ancestry = state.walk_lineage(inviter.id, user.id);
         }
 
-        let (challenge, user, invitation, outcome, counting, max_sessions) = match request.decide(&facts) {
-            SignInDecision::Refuse { refusal, challenge, counting } => {
+        let (challenge, user, invitation, outcome, counter_update, max_sessions) = match request
+            .decide(&facts)
+        {
+            SignInDecision::Refuse { refusal, challenge, counter_update } => {
                 if let Some(challenge) = challenge {
                     state.put_challenge(challenge);
                 }
-                state.count(counting);
+                state.count(counter_update);
                 return Ok(Err(refusal));
             }
-            SignInDecision::Accept { challenge, user, invitation, outcome, counting, max_sessions } => {
-                (challenge, user, invitation, outcome, counting, max_sessions)
+            SignInDecision::Accept { challenge, user, invitation, outcome, counter_update, max_sessions } => {
+                (challenge, user, invitation, outcome, counter_update, max_sessions)
             }
         };
         let created = user.is_none();
@@ -153,7 +157,7 @@ impl Storage for MemoryStorage {
         }
         let gateway = challenge.gateway.clone();
         state.put_challenge(challenge);
-        state.count(counting);
+        state.count(counter_update);
         Ok(Ok(StoredSignIn { user, session, created, accepted: invitation, outcome, gateway }))
     }
 
@@ -281,16 +285,16 @@ impl Storage for MemoryStorage {
             facts.ancestry = state.walk_lineage(inviter.id, edit.user);
         }
         match edit.decide(&facts) {
-            ProfileDecision::Accept { edited, counting } => {
+            ProfileDecision::Accept { edited, counter_update } => {
                 state.put_user(&edited.user);
                 if let Some(invitation) = &edited.accepted {
                     state.add_invitation(invitation);
                 }
-                state.count(counting);
+                state.count(counter_update);
                 Ok(Ok(edited))
             }
-            ProfileDecision::Refuse { refusals, counting } => {
-                state.count(counting);
+            ProfileDecision::Refuse { refusals, counter_update } => {
+                state.count(counter_update);
                 Ok(Err(refusals))
             }
         }
@@ -319,17 +323,19 @@ impl Storage for MemoryStorage {
         }))
     }
 
-    async fn watch(&self, request: &AttackCheck) -> Result<AttackStatus> {
+    async fn check_attack(&self, request: &AttackCheck) -> Result<AttackStatus> {
         let mut state = self.lock();
-        let mut facts = state.service_facts(request.service());
-        facts.usual_failures = request.usual_times(&facts).map(|times| state.usual_failures(&times));
-        let alert = request.decide(&facts);
-        state.attack_until = state.attack_until.max(alert.note_until);
-        Ok(alert)
+        let mut facts = state.global_counter_facts(request.global_counters());
+        facts.usual_failed_attempts =
+            request.usual_times(&facts).map(|times| state.usual_failed_attempts(&times));
+        let attack_status = request.decide(&facts);
+        state.attack_until = state.attack_until.max(attack_status.record_until);
+        Ok(attack_status)
     }
 
-    async fn sweep(&self, sweep: &Sweep) -> Result<u64> {
-        let Sweep { ended_before: before, figures_before, messages_before, batch } = *sweep;
+    async fn delete_expired(&self, delete_expired: &Retention) -> Result<u64> {
+        let Retention { ended_before: before, global_counters_before, messages_before, batch } =
+            *delete_expired;
         let mut state = self.lock();
         let batch = batch as usize;
         let expired = state.challenges.values().filter(|challenge| challenge.expires_at < before);
@@ -338,11 +344,11 @@ impl Storage for MemoryStorage {
         let ended: Vec<_> = ended.map(|session| session.id).take(batch).collect();
         let idle = state.counters.values().filter(|counter| counter.ends_at < before);
         let idle: Vec<_> = idle.map(|counter| counter.key.clone()).take(batch).collect();
-        let old = state.service.keys().filter(|(_, since)| *since < figures_before);
+        let old = state.global_counters.keys().filter(|(_, since)| *since < global_counters_before);
         let old: Vec<_> = old.copied().take(batch).collect();
-        let known = state.messages.iter().filter(|(_, (noted_at, _))| *noted_at < messages_before);
+        let known = state.messages.iter().filter(|(_, (recorded_at, _))| *recorded_at < messages_before);
         let known: Vec<_> = known.map(|(key, _)| key.clone()).take(batch).collect();
-        let swept = expired.len() + ended.len() + idle.len() + old.len() + known.len();
+        let deleted = expired.len() + ended.len() + idle.len() + old.len() + known.len();
         for challenge in expired {
             state.remove_challenge(challenge);
         }
@@ -353,12 +359,12 @@ impl Storage for MemoryStorage {
             state.counters.remove(&key);
         }
         for bucket in old {
-            state.service.remove(&bucket);
+            state.global_counters.remove(&bucket);
         }
         for message in known {
             state.messages.remove(&message);
         }
-        Ok(swept as u64)
+        Ok(deleted as u64)
     }
 
     async fn registered_keys(&self) -> Result<Vec<RegisteredKey>> {

@@ -109,7 +109,7 @@ impl UserQuery {
         let is_unique = phone.is_some() || email.is_some() || invite_code.is_some();
         let common_filters = [first_name.is_some(), last_name.is_some(), invited_by_code.is_some()];
         let common_filters = common_filters.into_iter().filter(|is_given| *is_given).count();
-        // Counting the matches of a filter reads as many rows.
+        // CounterUpdate the matches of a filter reads as many rows.
         let is_deep = matches!(self.position, Position::Offset(offset) if offset > COUNT_LIMIT);
         is_deep || !search.is_empty() || (common_filters > 1 && !is_unique)
     }

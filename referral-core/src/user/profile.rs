@@ -9,7 +9,7 @@ use crate::{
     PhoneNumber, Policy, Refusal, User, UserId,
     invite::invitation::{self, Verdict},
     rate_limit::{
-        counters::{Counted, CounterKey, Counters, Counting, Ledger},
+        counters::{CounterKey, CounterUpdate, CounterUpdater, Counters, EventKind},
         limits::LimitName,
     },
 };
@@ -66,14 +66,14 @@ pub enum ProfileDecision {
         /// Changed profile to store and to return.
         edited: EditedProfile,
         /// Counts to store.
-        counting: Counting,
+        counter_update: CounterUpdate,
     },
     /// Refuse the change.
     Refuse {
         /// All reasons for the refusal.
         refusals: Vec<Refusal>,
         /// Counts to store and commit, although the change is refused.
-        counting: Counting,
+        counter_update: CounterUpdate,
     },
 }
 
@@ -96,12 +96,13 @@ impl ProfileEdit {
     /// Returns the keys of the counters for the decision, in order: at most four.
     #[must_use]
     pub fn counters(&self) -> Vec<CounterKey> {
-        let counts_invites = self.change.invited_by_code.is_some() && !self.policy.invite_failures.is_off();
+        let counts_invites =
+            self.change.invited_by_code.is_some() && !self.policy.unknown_invite_codes.is_off();
         let counts_phone = counts_invites || self.counts_email();
         let of_address = self.address.filter(|_| counts_invites);
-        let of_address = of_address.into_iter().flat_map(CounterKey::of_networks);
+        let of_address = of_address.into_iter().flat_map(CounterKey::networks);
         let mut keys: Vec<_> =
-            of_address.chain(counts_phone.then(|| CounterKey::of_phone(&self.phone))).collect();
+            of_address.chain(counts_phone.then(|| CounterKey::phone(&self.phone))).collect();
         keys.sort_unstable();
         keys
     }
@@ -114,11 +115,11 @@ impl ProfileEdit {
     /// Returns the longest wait of all counters that are full.
     fn wait(&self, facts: &ProfileFacts) -> Option<(Duration, LimitName)> {
         let invite = self.change.invited_by_code.is_some();
-        let invite = invite.then_some((Counted::UnknownInvite, LimitName::InviteFailures));
-        let email = self.counts_email().then_some((Counted::EmailChange, LimitName::EmailChanges));
-        let waits = invite.into_iter().chain(email).flat_map(|(what, name)| {
+        let invite = invite.then_some((EventKind::UnknownInvite, LimitName::UnknownInviteCodes));
+        let email = self.counts_email().then_some((EventKind::EmailChange, LimitName::EmailChanges));
+        let waits = invite.into_iter().chain(email).flat_map(|(kind, name)| {
             let full =
-                move |key| facts.counters.wait(&key, what, &self.policy, self.now).map(|wait| (wait, name));
+                move |key| facts.counters.wait(&key, kind, &self.policy, self.now).map(|wait| (wait, name));
             self.counters().into_iter().filter_map(full)
         });
         waits.max()
@@ -129,19 +130,20 @@ impl ProfileEdit {
     pub fn decide(&self, facts: &ProfileFacts) -> ProfileDecision {
         if let Some((retry_after, limit)) = self.wait(facts) {
             let refusals = vec![Refusal::TooManyRequests { retry_after, limit }];
-            return ProfileDecision::Refuse { refusals, counting: Counting::default() };
+            return ProfileDecision::Refuse { refusals, counter_update: CounterUpdate::default() };
         }
-        let mut ledger = Ledger::new(&facts.counters, self.counters(), &self.policy, self.now);
+        let mut updater = CounterUpdater::new(&facts.counters, self.counters(), &self.policy, self.now);
         if self.counts_email() {
-            ledger.count(Counted::EmailChange, ledger.free_moment(Counted::EmailChange));
+            updater.count(EventKind::EmailChange, updater.unused_timestamp(EventKind::EmailChange));
         }
         match self.judge(facts) {
-            Ok(edited) => ProfileDecision::Accept { edited, counting: ledger.finish() },
+            Ok(edited) => ProfileDecision::Accept { edited, counter_update: updater.finish() },
             Err(refusals) => {
                 if refusals.contains(&Refusal::UnknownInviteCode) {
-                    ledger.count(Counted::UnknownInvite, ledger.free_moment(Counted::UnknownInvite));
+                    updater
+                        .count(EventKind::UnknownInvite, updater.unused_timestamp(EventKind::UnknownInvite));
                 }
-                ProfileDecision::Refuse { refusals, counting: ledger.finish() }
+                ProfileDecision::Refuse { refusals, counter_update: updater.finish() }
             }
         }
     }
@@ -277,17 +279,17 @@ mod tests {
             edit(ProfileChange { invited_by_code: Some(user(2).invite_code), ..ProfileChange::default() });
         let mut facts = facts();
         for _ in 0..10 {
-            let ProfileDecision::Refuse { refusals, counting } = edit.decide(&facts) else {
+            let ProfileDecision::Refuse { refusals, counter_update } = edit.decide(&facts) else {
                 panic!("accepted");
             };
             assert_eq!(refusals, [Refusal::UnknownInviteCode]);
             facts.counters =
-                counting.counters.into_iter().map(|counter| (counter.key, counter.stamps)).collect();
+                counter_update.counters.into_iter().map(|counter| (counter.key, counter.events)).collect();
         }
         let retry_after = std::time::Duration::from_hours(1);
         let refused = ProfileDecision::Refuse {
-            refusals: vec![Refusal::TooManyRequests { retry_after, limit: LimitName::InviteFailures }],
-            counting: Counting::default(),
+            refusals: vec![Refusal::TooManyRequests { retry_after, limit: LimitName::UnknownInviteCodes }],
+            counter_update: CounterUpdate::default(),
         };
         assert_eq!(edit.decide(&facts), refused);
     }

@@ -18,7 +18,7 @@ use referral_core::{
         Receipt, SmsError, SmsMessage, SmsSender,
         http::{ReportError, ReportReader, ReportRequest},
     },
-    storage::{MemoryStorage, Storage as _, Sweep},
+    storage::{MemoryStorage, Retention, Storage as _},
 };
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use time::OffsetDateTime;
@@ -500,8 +500,13 @@ impl SmsSender for Gateway {
 async fn count_messages(storage: &MemoryStorage) -> u64 {
     let (never, ever) =
         (OffsetDateTime::UNIX_EPOCH, OffsetDateTime::UNIX_EPOCH + Duration::from_hours(24 * 365 * 100));
-    let sweep = Sweep { ended_before: never, figures_before: never, messages_before: ever, batch: u32::MAX };
-    storage.sweep(&sweep).await.expect("swept")
+    let delete_expired = Retention {
+        ended_before: never,
+        global_counters_before: never,
+        messages_before: ever,
+        batch: u32::MAX,
+    };
+    storage.delete_expired(&delete_expired).await.expect("deleted")
 }
 
 #[tokio::test]

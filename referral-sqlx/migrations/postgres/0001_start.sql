@@ -58,13 +58,13 @@ WITH (fastupdate = on, gin_pending_list_limit = 256);
 
 -- Number of users, so that it need not be counted. It is the sum of several rows, because sign-ups would wait
 -- for each other to update a single row.
-CREATE TABLE referral.totals (
+CREATE TABLE referral.user_totals (
     slot smallint PRIMARY KEY CHECK (slot BETWEEN 0 AND 31),
     -- May be negative, because a deleted user can be subtracted from a different slot.
     users bigint NOT NULL
 ) WITH (fillfactor = 10);
 
-INSERT INTO referral.totals (slot, users) SELECT slot, 0 FROM generate_series(0, 31) AS slot;
+INSERT INTO referral.user_totals (slot, users) SELECT slot, 0 FROM generate_series(0, 31) AS slot;
 
 CREATE FUNCTION referral.count_user() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
@@ -73,7 +73,7 @@ BEGIN
     IF TG_OP = 'INSERT' AND NEW.invited_count <> 0 THEN
         RAISE check_violation USING MESSAGE = 'a new user must have an invited_count of 0';
     END IF;
-    UPDATE referral.totals SET users = users + CASE TG_OP WHEN 'INSERT' THEN 1 ELSE -1 END
+    UPDATE referral.user_totals SET users = users + CASE TG_OP WHEN 'INSERT' THEN 1 ELSE -1 END
     WHERE slot = any_slot;
     RETURN NULL;
 END
@@ -128,8 +128,8 @@ CREATE TABLE referral.challenges (
     sent_at timestamptz NOT NULL,
     expires_at timestamptz NOT NULL,
     redeemed_at timestamptz,
-    tries_with_id bigint NOT NULL CHECK (tries_with_id >= 0),
-    tries_without_id bigint NOT NULL CHECK (tries_without_id >= 0),
+    attempts_with_id bigint NOT NULL CHECK (attempts_with_id >= 0),
+    attempts_without_id bigint NOT NULL CHECK (attempts_without_id >= 0),
     UNIQUE (phone, number)
 ) WITH (fillfactor = 85);
 

@@ -1,6 +1,6 @@
 -- Counters for limits, and the addresses of challenges and sessions.
 
--- Recent events of each phone, address, pair of both and number range. A counter is one row with the stamps
+-- Recent events of each phone, address, pair of both and number range. A counter is one row with the events
 -- of the newest events. It is deleted when they do not matter any more.
 CREATE TABLE referral.counters (
     key text COLLATE "C" PRIMARY KEY,
@@ -8,8 +8,8 @@ CREATE TABLE referral.counters (
     -- of event: 0 a code, 1 a wrong code, 2 an unknown invite code, 3 an attempt without a valid challenge, 4
     -- an edit of an email address. The type is text, because one statement can remove a part of a text, and
     -- write rows of different lengths.
-    stamps text COLLATE "C" NOT NULL CHECK (stamps ~ '^([0-9]{17},)*$'),
-    -- A full hour, so that a change of the stamps seldom updates the index.
+    events text COLLATE "C" NOT NULL CHECK (events ~ '^([0-9]{17},)*$'),
+    -- A full hour, so that a change of the events seldom updates the index.
     ends_at timestamptz NOT NULL
 ) WITH (fillfactor = 70);
 
@@ -17,28 +17,28 @@ CREATE INDEX counters_by_end ON referral.counters (ends_at);
 
 -- Numbers of wrong codes in each minute and of messages in each hour, for the whole service. They are sums of
 -- several rows, because requests would wait for each other to update a single row.
-CREATE TABLE referral.service_counts (
-    figure text COLLATE "C" NOT NULL CHECK (figure IN ('failures', 'messages')),
+CREATE TABLE referral.global_counters (
+    counter text COLLATE "C" NOT NULL CHECK (counter IN ('failed_attempts', 'messages')),
     since timestamptz NOT NULL,
     slot smallint NOT NULL CHECK (slot BETWEEN 0 AND 7),
     count bigint NOT NULL,
-    PRIMARY KEY (figure, since, slot)
+    PRIMARY KEY (counter, since, slot)
 ) WITH (fillfactor = 50);
 
-CREATE INDEX service_counts_by_time ON referral.service_counts (since);
+CREATE INDEX global_counters_by_time ON referral.global_counters (since);
 
-CREATE TABLE referral.service_state (
+CREATE TABLE referral.attack_state (
     only_row boolean PRIMARY KEY DEFAULT TRUE CHECK (only_row),
     attack_until timestamptz
 );
 
-INSERT INTO referral.service_state DEFAULT VALUES;
+INSERT INTO referral.attack_state DEFAULT VALUES;
 
 ALTER TABLE referral.challenges ADD address text COLLATE "C";
 -- Sequence of the address (16 bytes) and the time (8 bytes, big-endian microseconds since 1970) of each
 -- failed attempt.
-ALTER TABLE referral.challenges ADD failed_tries bytea NOT NULL DEFAULT ''
-    CHECK (octet_length(failed_tries) % 24 = 0);
+ALTER TABLE referral.challenges ADD failed_attempts bytea NOT NULL DEFAULT ''
+    CHECK (octet_length(failed_attempts) % 24 = 0);
 
 ALTER TABLE referral.sessions ADD address text COLLATE "C";
 ALTER TABLE referral.sessions ADD user_agent text;

@@ -10,12 +10,12 @@ CREATE TABLE referral.messages (
     region text COLLATE "C" CHECK (region ~ '^[A-Z]{2}$'),
     status text COLLATE "C" NOT NULL CHECK (status IN ('sent', 'failed', 'delivered')),
     -- Time of the first record. Old messages are deleted by this time.
-    noted_at timestamptz NOT NULL,
+    recorded_at timestamptz NOT NULL,
     PRIMARY KEY (gateway, message_id),
     CHECK (is_ours OR (region IS NULL AND status <> 'sent'))
 -- A report changes columns without an index. With free space on the page, it does not update any index.
 ) WITH (fillfactor = 85);
 
-CREATE INDEX messages_by_time ON referral.messages (noted_at);
+CREATE INDEX messages_by_time ON referral.messages (recorded_at);
 
 ALTER TABLE referral.challenges ADD gateway text COLLATE "C" CHECK (char_length(gateway) BETWEEN 1 AND 64);

@@ -57,12 +57,12 @@ CREATE INDEX users_first_name ON users (first_name, id);
 CREATE INDEX users_last_name ON users (last_name, id);
 
 -- Number of users, so that it need not be counted.
-CREATE TABLE totals (
+CREATE TABLE user_totals (
     only_row INTEGER NOT NULL PRIMARY KEY CHECK (only_row = 1),
     users INTEGER NOT NULL CHECK (users >= 0)
 ) STRICT;
 
-INSERT INTO totals (only_row, users) VALUES (1, 0);
+INSERT INTO user_totals (only_row, users) VALUES (1, 0);
 
 CREATE TRIGGER users_begin_without_invitees BEFORE INSERT ON users
 WHEN NEW.invited_count <> 0
@@ -79,12 +79,12 @@ END;
 
 CREATE TRIGGER users_are_counted AFTER INSERT ON users
 BEGIN
-    UPDATE totals SET users = users + 1;
+    UPDATE user_totals SET users = users + 1;
 END;
 
 CREATE TRIGGER users_are_counted_off AFTER DELETE ON users
 BEGIN
-    UPDATE totals SET users = users - 1;
+    UPDATE user_totals SET users = users - 1;
 END;
 
 -- Invitations. Each user has at most one, and it is immutable. Users are deactivated and not deleted, so that
@@ -141,8 +141,8 @@ CREATE TABLE challenges (
     sent_at INTEGER NOT NULL,
     expires_at INTEGER NOT NULL,
     redeemed_at INTEGER,
-    tries_with_id INTEGER NOT NULL DEFAULT 0 CHECK (tries_with_id >= 0),
-    tries_without_id INTEGER NOT NULL DEFAULT 0 CHECK (tries_without_id >= 0)
+    attempts_with_id INTEGER NOT NULL DEFAULT 0 CHECK (attempts_with_id >= 0),
+    attempts_without_id INTEGER NOT NULL DEFAULT 0 CHECK (attempts_without_id >= 0)
 ) STRICT, WITHOUT ROWID;
 
 CREATE INDEX challenges_of_phone ON challenges (phone, id);

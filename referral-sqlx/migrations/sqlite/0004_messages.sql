@@ -10,11 +10,11 @@ CREATE TABLE messages (
     region TEXT CHECK (length(region) = 2 AND region NOT GLOB '*[^A-Z]*'),
     status TEXT NOT NULL CHECK (status IN ('sent', 'failed', 'delivered')),
     -- Time of the first record. Old messages are deleted by this time.
-    noted_at INTEGER NOT NULL,
+    recorded_at INTEGER NOT NULL,
     PRIMARY KEY (gateway, message_id),
     CHECK (is_ours = 1 OR (region IS NULL AND status <> 'sent'))
 ) STRICT, WITHOUT ROWID;
 
-CREATE INDEX messages_by_time ON messages (noted_at);
+CREATE INDEX messages_by_time ON messages (recorded_at);
 
 ALTER TABLE challenges ADD COLUMN gateway TEXT CHECK (length(gateway) BETWEEN 1 AND 64);

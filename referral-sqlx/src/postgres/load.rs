@@ -4,9 +4,9 @@ use referral_core::{
     Ancestry, Email, InviteCode, Inviter, PageSize, PhoneNumber, Session, SessionId, SharedSetting, User,
     UserId, UserWithInvited,
     storage::{
-        AttackCheck, ChallengeFacts, ChallengeRequest, CounterKey, FoundInvitees, MessageKey, ProfileEdit,
-        ProfileFacts, RegisteredKey, Result, ServiceFacts, SignInFacts, SignInRequest, StoredMessage,
-        StoredSession,
+        AttackCheck, ChallengeFacts, ChallengeRequest, CounterKey, FoundInvitees, GlobalCounterFacts,
+        MessageKey, ProfileEdit, ProfileFacts, RegisteredKey, Result, SignInFacts, SignInRequest,
+        StoredMessage, StoredSession,
     },
 };
 use sqlx::{
@@ -25,9 +25,9 @@ pub(super) async fn challenge_facts(
     lease: &mut Lease,
     request: &ChallengeRequest,
 ) -> Result<(ChallengeFacts, i64)> {
-    let (query, keys) = (request.service(), request.counters());
+    let (query, keys) = (request.global_counters(), request.counters());
     let facts = lease.query(statements::CHALLENGE_FACTS).bind(request.phone.as_str());
-    let facts = bind_keys(facts, &keys, 7).bind(query.failures_since);
+    let facts = bind_keys(facts, &keys, 7).bind(query.failed_attempts_since);
     let row = lease.fetch_one(facts).await.map_err(failure)?;
     let mut facts = ChallengeFacts {
         last_sent_at: rows::optional_time(&row, "last_sent_at")?,
@@ -35,42 +35,46 @@ pub(super) async fn challenge_facts(
         last_code_length: rows::optional_number(&row, "last_code_length")?,
         last_login: rows::optional_time(&row, "last_login")?,
         counters: rows::counters(&row, keys)?,
-        service: service_facts(&row)?,
+        global_counters: global_counter_facts(&row)?,
     };
     if let Some(times) = request.usual_times(&facts) {
-        facts.service.usual_failures = Some(failures(lease, times).await?);
+        facts.global_counters.usual_failed_attempts = Some(failed_attempts(lease, times).await?);
     }
     if let Some(since) = query.messages_since {
-        facts.service.messages = messages(lease, since).await?;
+        facts.global_counters.messages = messages(lease, since).await?;
     }
     Ok((facts, rows::get::<Option<i64>>(&row, "number")?.unwrap_or(0)))
 }
 
 /// Reads the facts about the state of the service.
-pub(super) async fn watch_facts(lease: &mut Lease, request: &AttackCheck) -> Result<ServiceFacts> {
-    let facts = lease.query(statements::SERVICE_FACTS).bind(request.service().failures_since);
+pub(super) async fn attack_facts(lease: &mut Lease, request: &AttackCheck) -> Result<GlobalCounterFacts> {
+    let facts =
+        lease.query(statements::GLOBAL_COUNTER_FACTS).bind(request.global_counters().failed_attempts_since);
     let row = lease.fetch_one(facts).await.map_err(failure)?;
-    let mut facts = service_facts(&row)?;
+    let mut facts = global_counter_facts(&row)?;
     if let Some(times) = request.usual_times(&facts) {
-        facts.usual_failures = Some(failures(lease, times).await?);
+        facts.usual_failed_attempts = Some(failed_attempts(lease, times).await?);
     }
     Ok(facts)
 }
 
-fn service_facts(row: &PgRow) -> Result<ServiceFacts> {
-    Ok(ServiceFacts {
-        failures: rows::number(row, "failures")?,
+fn global_counter_facts(row: &PgRow) -> Result<GlobalCounterFacts> {
+    Ok(GlobalCounterFacts {
+        failed_attempts: rows::number(row, "failed_attempts")?,
         attack_until: rows::optional_time(row, "attack_until")?,
-        ..ServiceFacts::default()
+        ..GlobalCounterFacts::default()
     })
 }
 
 /// Reads the number of wrong codes in each of these intervals.
-async fn failures(lease: &mut Lease, times: Vec<(OffsetDateTime, OffsetDateTime)>) -> Result<Vec<u64>> {
+async fn failed_attempts(
+    lease: &mut Lease,
+    times: Vec<(OffsetDateTime, OffsetDateTime)>,
+) -> Result<Vec<u64>> {
     let (since, until): (Vec<_>, Vec<_>) = times.into_iter().unzip();
     let sums = lease.query(statements::FAILURES_BETWEEN).bind(since).bind(until);
     let sums = lease.fetch_all(sums).await.map_err(failure)?;
-    sums.iter().map(|sum| rows::number(sum, "failures")).collect()
+    sums.iter().map(|sum| rows::number(sum, "failed_attempts")).collect()
 }
 
 /// Reads the hours since `since` in which messages were sent, with the number of messages.
@@ -104,7 +108,7 @@ pub(super) async fn sign_in_facts(lease: &mut Lease, request: &SignInRequest) ->
     };
     let keys = request.counters();
     let facts = lease.query(statement).bind(request.phone.as_str()).bind(code.map(InviteCode::as_str));
-    let mut facts = bind_keys(facts, &keys, 4).bind(request.service().failures_since);
+    let mut facts = bind_keys(facts, &keys, 4).bind(request.global_counters().failed_attempts_since);
     if let Some(id) = request.challenge {
         facts = facts.bind(id.0);
     }
@@ -117,10 +121,10 @@ pub(super) async fn sign_in_facts(lease: &mut Lease, request: &SignInRequest) ->
         inviter: code_owner(&row, code)?,
         ancestry: Ancestry::NotWalked,
         counters: rows::counters(&row, keys)?,
-        service: service_facts(&row)?,
+        global_counters: global_counter_facts(&row)?,
     };
     if let Some(times) = request.usual_times(&facts) {
-        facts.service.usual_failures = Some(failures(lease, times).await?);
+        facts.global_counters.usual_failed_attempts = Some(failed_attempts(lease, times).await?);
     }
     Ok(facts)
 }

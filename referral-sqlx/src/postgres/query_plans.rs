@@ -44,16 +44,16 @@ impl Bench {
              SELECT id, id, now(), now(), now() + random() * interval '1 day', 'k1', id, id, now(), now(), now(), \
                     TRUE, '' FROM referral.users",
             "INSERT INTO referral.challenges (id, phone, number, code_length, code_hash, pepper_id, sent_at, \
-                                              expires_at, tries_with_id, tries_without_id) \
+                                              expires_at, attempts_with_id, attempts_without_id) \
              SELECT id, phone, 1, 4, decode(repeat('00', 32), 'hex'), 'p1', now(), \
                     now() + random() * interval '1 day', 0, 0 FROM referral.users",
-            "INSERT INTO referral.counters (key, stamps, ends_at) \
+            "INSERT INTO referral.counters (key, events, ends_at) \
              SELECT 'phone/' || phone, '07000000000000000,', now() + random() * interval '1 day' FROM referral.users",
-            "INSERT INTO referral.messages (gateway, message_id, is_ours, region, status, noted_at) \
+            "INSERT INTO referral.messages (gateway, message_id, is_ours, region, status, recorded_at) \
              SELECT 'g1', 'm' || n, TRUE, 'RU', 'sent', now() + random() * interval '1 day' \
              FROM generate_series(1, 20000) n",
-            "INSERT INTO referral.service_counts (figure, since, slot, count) \
-             SELECT 'failures', date_trunc('minute', now()) - n * interval '1 minute', slot, 1 \
+            "INSERT INTO referral.global_counters (counter, since, slot, count) \
+             SELECT 'failed_attempts', date_trunc('minute', now()) - n * interval '1 minute', slot, 1 \
              FROM generate_series(1, 10000) n, generate_series(0, 1) slot",
         ] {
             connection.execute(sql).await.expect(sql);
@@ -121,7 +121,7 @@ fn assert_no_scan(plan: &str, statement: &str) {
         "sessions",
         "challenges",
         "counters",
-        "service_counts",
+        "global_counters",
         "messages",
     ] {
         assert!(!plan.contains(&format!("Seq Scan on {table}")), "{statement} scans {table}:\n{plan}");
@@ -140,7 +140,7 @@ async fn frequent_statements_do_not_scan_tables() {
         statements::NEW_CHALLENGE,
         statements::DELETE_CHALLENGE,
         statements::MESSAGE,
-        statements::NOTE_GATEWAY,
+        statements::RECORD_GATEWAY,
         statements::PUT_MESSAGE,
         statements::SIGN_IN_FACTS,
         statements::SIGN_IN_FACTS_NAMED,
@@ -160,7 +160,7 @@ async fn frequent_statements_do_not_scan_tables() {
         statements::MARK_TOKENS_USED,
         statements::COUNT,
         statements::LOCK_COUNTERS,
-        statements::SERVICE_FACTS,
+        statements::GLOBAL_COUNTER_FACTS,
         statements::FAILURES_BETWEEN,
         statements::MESSAGES_SINCE,
         statements::SESSIONS,
@@ -171,11 +171,11 @@ async fn frequent_statements_do_not_scan_tables() {
         assert_no_scan(&plan, statement);
     }
     for (statement, index) in [
-        (statements::SWEEP_CHALLENGES, "challenges_by_end"),
-        (statements::SWEEP_SESSIONS, "sessions_by_end"),
-        (statements::SWEEP_COUNTERS, "counters_by_end"),
-        (statements::SWEEP_SERVICE_COUNTS, "service_counts_by_time"),
-        (statements::SWEEP_MESSAGES, "messages_by_time"),
+        (statements::DELETE_EXPIRED_CHALLENGES, "challenges_by_end"),
+        (statements::DELETE_EXPIRED_SESSIONS, "sessions_by_end"),
+        (statements::DELETE_EXPIRED_COUNTERS, "counters_by_end"),
+        (statements::DELETE_GLOBAL_COUNTERS, "global_counters_by_time"),
+        (statements::DELETE_EXPIRED_MESSAGES, "messages_by_time"),
     ] {
         let plan = bench.plan_of(statement).await;
         assert!(plan.contains(index), "{statement}:\n{plan}");

@@ -45,7 +45,7 @@ pub(super) const RECORD_SETTINGS: &str = "\
     INSERT INTO referral.shared_settings (name, value) SELECT * FROM unnest($1::text[], $2::text[]) \
     ON CONFLICT (name) DO UPDATE SET value = excluded.value";
 
-pub(super) const USER_TOTAL: &str = "SELECT sum(users)::bigint AS counted FROM referral.totals";
+pub(super) const USER_TOTAL: &str = "SELECT sum(users)::bigint AS counted FROM referral.user_totals";
 
 /// Join with the newest invitees of `u`, at most `$2`, in three array columns.
 macro_rules! invited {
@@ -102,24 +102,24 @@ pub(super) const INVITEES: &str = concat!(
       ORDER BY j.invitee DESC LIMIT $3) v ON TRUE WHERE u.id = $1"
 );
 
-/// Selects the facts for a request for a code, except messages and the usual number of failures: the newest
+/// Selects the facts for a request for a code, except messages and the usual number of failed attempts: the newest
 /// challenge of a phone, the last login of its user, seven counters, and the state of the service. The
-/// failures are selected between two times although there are none in the future. For a condition with a
+/// failed attempts are selected between two times although there are none in the future. For a condition with a
 /// single bound, the planner assumes that it matches a third of the table.
 pub(super) const CHALLENGE_FACTS: &str = "\
     SELECT c.number, c.sent_at AS last_sent_at, coalesce(c.redeemed_at IS NOT NULL, FALSE) AS last_is_redeemed, \
            c.code_length AS last_code_length, \
            u.last_login, \
-           (SELECT stamps FROM referral.counters WHERE key = $2) AS counter_0, \
-           (SELECT stamps FROM referral.counters WHERE key = $3) AS counter_1, \
-           (SELECT stamps FROM referral.counters WHERE key = $4) AS counter_2, \
-           (SELECT stamps FROM referral.counters WHERE key = $5) AS counter_3, \
-           (SELECT stamps FROM referral.counters WHERE key = $6) AS counter_4, \
-           (SELECT stamps FROM referral.counters WHERE key = $7) AS counter_5, \
-           (SELECT stamps FROM referral.counters WHERE key = $8) AS counter_6, \
-           (SELECT coalesce(sum(count), 0)::bigint FROM referral.service_counts \
-            WHERE figure = 'failures' AND since >= $9 AND since < $9 + interval '1 hour') AS failures, \
-           (SELECT attack_until FROM referral.service_state) AS attack_until \
+           (SELECT events FROM referral.counters WHERE key = $2) AS counter_0, \
+           (SELECT events FROM referral.counters WHERE key = $3) AS counter_1, \
+           (SELECT events FROM referral.counters WHERE key = $4) AS counter_2, \
+           (SELECT events FROM referral.counters WHERE key = $5) AS counter_3, \
+           (SELECT events FROM referral.counters WHERE key = $6) AS counter_4, \
+           (SELECT events FROM referral.counters WHERE key = $7) AS counter_5, \
+           (SELECT events FROM referral.counters WHERE key = $8) AS counter_6, \
+           (SELECT coalesce(sum(count), 0)::bigint FROM referral.global_counters \
+            WHERE counter = 'failed_attempts' AND since >= $9 AND since < $9 + interval '1 hour') AS failed_attempts, \
+           (SELECT attack_until FROM referral.attack_state) AS attack_until \
     FROM (SELECT 1) one \
     LEFT JOIN LATERAL ( \
         SELECT number, sent_at, redeemed_at, code_length FROM referral.challenges \
@@ -128,61 +128,61 @@ pub(super) const CHALLENGE_FACTS: &str = "\
     LEFT JOIN referral.users u ON u.phone = $1";
 
 /// Selects the state of the service in the same form as [`CHALLENGE_FACTS`].
-pub(super) const SERVICE_FACTS: &str = "\
-    SELECT coalesce(sum(count), 0)::bigint AS failures, \
-           (SELECT attack_until FROM referral.service_state) AS attack_until \
-    FROM referral.service_counts WHERE figure = 'failures' AND since >= $1 AND since < $1 + interval '1 hour'";
+pub(super) const GLOBAL_COUNTER_FACTS: &str = "\
+    SELECT coalesce(sum(count), 0)::bigint AS failed_attempts, \
+           (SELECT attack_until FROM referral.attack_state) AS attack_until \
+    FROM referral.global_counters WHERE counter = 'failed_attempts' AND since >= $1 AND since < $1 + interval '1 hour'";
 
 /// Selects the number of wrong codes in each interval. The two arrays contain the starts and the ends.
 pub(super) const FAILURES_BETWEEN: &str = "\
-    SELECT (SELECT coalesce(sum(count), 0)::bigint FROM referral.service_counts \
-            WHERE figure = 'failures' AND since >= t.since AND since < t.until) AS failures \
+    SELECT (SELECT coalesce(sum(count), 0)::bigint FROM referral.global_counters \
+            WHERE counter = 'failed_attempts' AND since >= t.since AND since < t.until) AS failed_attempts \
     FROM unnest($1::timestamptz[], $2::timestamptz[]) AS t (since, until)";
 
 pub(super) const MESSAGES_SINCE: &str = "\
-    SELECT since, sum(count)::bigint AS count FROM referral.service_counts \
-    WHERE figure = 'messages' AND since >= $1 AND since < $1 + interval '2 days' GROUP BY since ORDER BY since";
+    SELECT since, sum(count)::bigint AS count FROM referral.global_counters \
+    WHERE counter = 'messages' AND since >= $1 AND since < $1 + interval '2 days' GROUP BY since ORDER BY since";
 
 /// Common table expressions that update counters together with a decision. Other statements start with them.
 ///
-/// The arrays `$1` to `$4` are counters: keys, the stamps that the decision is based on, the new stamps, and
-/// the times at which the counters end. The arrays `$5` and `$6` are keys and stamps to refund. `$7` to `$9`
-/// are a count for the service: its name, its time, and its increment.
+/// The arrays `$1` to `$4` are counters: keys, the events that the decision is based on, the new events, and
+/// the times at which the counters end. The arrays `$5` and `$6` are keys and events to refund. `$7` to `$9`
+/// are a change of a global counter: its name, its time, and its increment.
 ///
 /// Existing counters are locked first, in the order of their keys, so that concurrent requests for the same
 /// counters seldom deadlock. All changes depend on `$condition`.
-macro_rules! counting {
+macro_rules! counter_update {
     ($condition:literal) => {
         concat!(
             "counted AS ( \
                 SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::timestamptz[]) \
-                    AS n (key, was, stamps, ends_at) \
-            ), taken_back AS ( \
-                SELECT key, string_agg(stamp, '|') AS stamps \
-                FROM unnest($5::text[], $6::text[]) AS n (key, stamp) GROUP BY key \
+                    AS n (key, was, events, ends_at) \
+            ), refund AS ( \
+                SELECT key, string_agg(event, '|') AS events \
+                FROM unnest($5::text[], $6::text[]) AS n (key, event) GROUP BY key \
             ), locked AS MATERIALIZED ( \
                 SELECT key FROM referral.counters \
                 WHERE key = ANY ($1::text[] || $5::text[]) AND ",
             $condition,
             " ORDER BY key FOR UPDATE \
             ), put AS ( \
-                INSERT INTO referral.counters AS c (key, stamps, ends_at) \
-                SELECT key, stamps, ends_at FROM counted \
+                INSERT INTO referral.counters AS c (key, events, ends_at) \
+                SELECT key, events, ends_at FROM counted \
                 WHERE (SELECT count(*) FROM locked) >= 0 AND ",
             $condition,
             " ORDER BY key \
-                ON CONFLICT (key) DO UPDATE SET stamps = excluded.stamps, ends_at = excluded.ends_at \
-                WHERE c.stamps = (SELECT was FROM counted n WHERE n.key = c.key) \
+                ON CONFLICT (key) DO UPDATE SET events = excluded.events, ends_at = excluded.ends_at \
+                WHERE c.events = (SELECT was FROM counted n WHERE n.key = c.key) \
                 RETURNING 1 \
             ), refunded AS ( \
-                UPDATE referral.counters c SET stamps = regexp_replace(c.stamps, t.stamps, '', 'g') \
-                FROM taken_back t WHERE c.key = t.key AND c.key IN (SELECT key FROM locked) \
-            ), counted_for_service AS ( \
-                INSERT INTO referral.service_counts AS s (figure, since, slot, count) \
+                UPDATE referral.counters c SET events = regexp_replace(c.events, t.events, '', 'g') \
+                FROM refund t WHERE c.key = t.key AND c.key IN (SELECT key FROM locked) \
+            ), counted_globally AS ( \
+                INSERT INTO referral.global_counters AS s (counter, since, slot, count) \
                 SELECT $7::text, $8::timestamptz, floor(random() * 8)::smallint, $9::bigint \
                 WHERE $7::text IS NOT NULL AND (SELECT count(*) FROM put) >= 0 AND ",
             $condition,
-            " ON CONFLICT (figure, since, slot) DO UPDATE SET count = s.count + excluded.count \
+            " ON CONFLICT (counter, since, slot) DO UPDATE SET count = s.count + excluded.count \
             )"
         )
     };
@@ -201,40 +201,40 @@ macro_rules! all_or_nothing {
 }
 
 /// Updates counters only.
-pub(super) const COUNT: &str = concat!("WITH ", counting!("TRUE"), all_or_nothing!("1"));
+pub(super) const COUNT: &str = concat!("WITH ", counter_update!("TRUE"), all_or_nothing!("1"));
 
 /// Stores a challenge with the number `$12` if the newest challenge of the phone has the previous number. The
-/// newest challenge is locked, so that no sweep deletes it and its number is not used again. Records an
+/// newest challenge is locked, so that no maintenance deletes it and its number is not used again. Records an
 /// attack that lasts until `$22`.
 pub(super) const NEW_CHALLENGE: &str = concat!(
     "WITH newest AS ( \
         SELECT number FROM referral.challenges WHERE phone = $11 ORDER BY number DESC LIMIT 1 FOR KEY SHARE \
     ), sent AS ( \
         INSERT INTO referral.challenges (id, phone, number, code_length, code_hash, pepper_id, sent_at, \
-                                         expires_at, redeemed_at, tries_with_id, tries_without_id, \
-                                         address, failed_tries) \
+                                         expires_at, redeemed_at, attempts_with_id, attempts_without_id, \
+                                         address, failed_attempts) \
         SELECT $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, '' \
         WHERE coalesce((SELECT number FROM newest), 0) + 1 = $12 \
         ON CONFLICT (phone, number) DO NOTHING RETURNING 1 \
     ), ",
-    counting!("EXISTS (SELECT 1 FROM sent)"),
+    counter_update!("EXISTS (SELECT 1 FROM sent)"),
     ", attack AS ( \
-        UPDATE referral.service_state SET attack_until = greatest(attack_until, $22) WHERE $22::timestamptz IS NOT NULL \
+        UPDATE referral.attack_state SET attack_until = greatest(attack_until, $22) WHERE $22::timestamptz IS NOT NULL \
     )",
     all_or_nothing!("(SELECT count(*) FROM sent)")
 );
 
-pub(super) const NOTE_ATTACK: &str =
-    "UPDATE referral.service_state SET attack_until = greatest(attack_until, $1)";
+pub(super) const RECORD_ATTACK: &str =
+    "UPDATE referral.attack_state SET attack_until = greatest(attack_until, $1)";
 
 /// Records the gateway `$2` that accepted the message of the challenge `$1`.
-macro_rules! note_gateway {
+macro_rules! record_gateway {
     () => {
         "UPDATE referral.challenges SET gateway = $2 WHERE id = $1 AND redeemed_at IS NULL"
     };
 }
 
-pub(super) const NOTE_GATEWAY: &str = note_gateway!();
+pub(super) const RECORD_GATEWAY: &str = record_gateway!();
 
 pub(super) const MESSAGE: &str =
     "SELECT is_ours, region, status FROM referral.messages WHERE gateway = $1 AND message_id = $2";
@@ -244,8 +244,8 @@ pub(super) const MESSAGE: &str =
 /// change. Records the gateway of the challenge `$1`, if it is given, independently of the message.
 pub(super) const PUT_MESSAGE: &str = concat!(
     "WITH noted AS (",
-    note_gateway!(),
-    ") INSERT INTO referral.messages AS m (gateway, message_id, is_ours, region, status, noted_at) \
+    record_gateway!(),
+    ") INSERT INTO referral.messages AS m (gateway, message_id, is_ours, region, status, recorded_at) \
        VALUES ($2, $3, $4, $5, $6, $7) \
        ON CONFLICT (gateway, message_id) DO UPDATE \
        SET is_ours = excluded.is_ours, region = excluded.region, status = excluded.status \
@@ -261,13 +261,13 @@ pub(super) const SIGN_IN_FACTS: &str = concat!(
     ", ",
     user_columns!(),
     ", o.id AS code_owner, \
-      (SELECT stamps FROM referral.counters WHERE key = $3) AS counter_0, \
-      (SELECT stamps FROM referral.counters WHERE key = $4) AS counter_1, \
-      (SELECT stamps FROM referral.counters WHERE key = $5) AS counter_2, \
-      (SELECT stamps FROM referral.counters WHERE key = $6) AS counter_3, \
-      (SELECT coalesce(sum(count), 0)::bigint FROM referral.service_counts \
-       WHERE figure = 'failures' AND since >= $7 AND since < $7 + interval '1 hour') AS failures, \
-      (SELECT attack_until FROM referral.service_state) AS attack_until FROM (SELECT 1) one \
+      (SELECT events FROM referral.counters WHERE key = $3) AS counter_0, \
+      (SELECT events FROM referral.counters WHERE key = $4) AS counter_1, \
+      (SELECT events FROM referral.counters WHERE key = $5) AS counter_2, \
+      (SELECT events FROM referral.counters WHERE key = $6) AS counter_3, \
+      (SELECT coalesce(sum(count), 0)::bigint FROM referral.global_counters \
+       WHERE counter = 'failed_attempts' AND since >= $7 AND since < $7 + interval '1 hour') AS failed_attempts, \
+      (SELECT attack_until FROM referral.attack_state) AS attack_until FROM (SELECT 1) one \
       LEFT JOIN LATERAL ( \
           SELECT * FROM referral.challenges WHERE phone = $1 ORDER BY number DESC LIMIT 1 \
       ) c ON TRUE \
@@ -283,13 +283,13 @@ pub(super) const SIGN_IN_FACTS_NAMED: &str = concat!(
     ", ",
     user_columns!(),
     ", o.id AS code_owner, \
-      (SELECT stamps FROM referral.counters WHERE key = $3) AS counter_0, \
-      (SELECT stamps FROM referral.counters WHERE key = $4) AS counter_1, \
-      (SELECT stamps FROM referral.counters WHERE key = $5) AS counter_2, \
-      (SELECT stamps FROM referral.counters WHERE key = $6) AS counter_3, \
-      (SELECT coalesce(sum(count), 0)::bigint FROM referral.service_counts \
-       WHERE figure = 'failures' AND since >= $7 AND since < $7 + interval '1 hour') AS failures, \
-      (SELECT attack_until FROM referral.service_state) AS attack_until FROM (SELECT 1) one \
+      (SELECT events FROM referral.counters WHERE key = $3) AS counter_0, \
+      (SELECT events FROM referral.counters WHERE key = $4) AS counter_1, \
+      (SELECT events FROM referral.counters WHERE key = $5) AS counter_2, \
+      (SELECT events FROM referral.counters WHERE key = $6) AS counter_3, \
+      (SELECT coalesce(sum(count), 0)::bigint FROM referral.global_counters \
+       WHERE counter = 'failed_attempts' AND since >= $7 AND since < $7 + interval '1 hour') AS failed_attempts, \
+      (SELECT attack_until FROM referral.attack_state) AS attack_until FROM (SELECT 1) one \
       LEFT JOIN referral.challenges c ON c.id = $8 AND c.phone = $1 \
       LEFT JOIN referral.users u ON u.phone = $1 \
       LEFT JOIN referral.invitations i ON i.invitee = u.id \
@@ -302,7 +302,7 @@ macro_rules! change_challenge {
         concat!(
             "UPDATE referral.challenges SET ",
             $changes,
-            " WHERE id = $10 AND redeemed_at IS NULL AND tries_with_id = $11 AND tries_without_id = $12 RETURNING 1"
+            " WHERE id = $10 AND redeemed_at IS NULL AND attempts_with_id = $11 AND attempts_without_id = $12 RETURNING 1"
         )
     };
 }
@@ -310,9 +310,11 @@ macro_rules! change_challenge {
 /// Updates counters and changes a challenge.
 pub(super) const CHANGE_CHALLENGE: &str = concat!(
     "WITH changed AS (",
-    change_challenge!("redeemed_at = $13, tries_with_id = $14, tries_without_id = $15, failed_tries = $16"),
+    change_challenge!(
+        "redeemed_at = $13, attempts_with_id = $14, attempts_without_id = $15, failed_attempts = $16"
+    ),
     "), ",
-    counting!("EXISTS (SELECT 1 FROM changed)"),
+    counter_update!("EXISTS (SELECT 1 FROM changed)"),
     all_or_nothing!("(SELECT count(*) FROM changed)")
 );
 
@@ -337,7 +339,7 @@ pub(super) const SIGN_IN: &str = concat!(
     "WITH redeemed AS (",
     change_challenge!("redeemed_at = $13"),
     "), ",
-    counting!("EXISTS (SELECT 1 FROM redeemed)"),
+    counter_update!("EXISTS (SELECT 1 FROM redeemed)"),
     ", seen AS ( \
         UPDATE referral.users SET last_login = $13 WHERE id = $15 AND EXISTS (SELECT 1 FROM redeemed) RETURNING 1 \
       ), begun AS ( \
@@ -357,7 +359,7 @@ pub(super) const SIGN_UP: &str = concat!(
     "WITH redeemed AS (",
     change_challenge!("redeemed_at = $13"),
     "), ",
-    counting!("EXISTS (SELECT 1 FROM redeemed)"),
+    counter_update!("EXISTS (SELECT 1 FROM redeemed)"),
     ", invited AS ( \
         INSERT INTO referral.invitations (invitee, inviter, code, accepted_at, via) \
         SELECT $15, $42, $43, $44, $45 FROM redeemed WHERE $42::uuid IS NOT NULL RETURNING 1 \
@@ -424,10 +426,10 @@ pub(super) const PROFILE_FACTS: &str = concat!(
     user_columns!(),
     ", (SELECT id FROM referral.users WHERE email = $2) AS email_owner, \
        (SELECT id FROM referral.users WHERE invite_code = $3) AS code_owner, \
-       (SELECT stamps FROM referral.counters WHERE key = $4) AS counter_0, \
-       (SELECT stamps FROM referral.counters WHERE key = $5) AS counter_1, \
-       (SELECT stamps FROM referral.counters WHERE key = $6) AS counter_2, \
-       (SELECT stamps FROM referral.counters WHERE key = $7) AS counter_3 \
+       (SELECT events FROM referral.counters WHERE key = $4) AS counter_0, \
+       (SELECT events FROM referral.counters WHERE key = $5) AS counter_1, \
+       (SELECT events FROM referral.counters WHERE key = $6) AS counter_2, \
+       (SELECT events FROM referral.counters WHERE key = $7) AS counter_3 \
       FROM referral.users u LEFT JOIN referral.invitations i ON i.invitee = u.id \
       WHERE u.id = $1"
 );
@@ -507,7 +509,7 @@ pub(super) const MARK_TOKENS_USED: &str =
 /// Deletes a batch of the rows of a table whose time is before `$1`. Skips rows that other transactions have
 /// locked. The batch is an array so that it is selected once. A subquery could be evaluated again for each
 /// row.
-macro_rules! sweep {
+macro_rules! delete_expired {
     ($table:literal, $key:literal, $time:literal) => {
         concat!(
             "DELETE FROM referral.",
@@ -527,15 +529,15 @@ macro_rules! sweep {
     };
 }
 
-pub(super) const SWEEP_CHALLENGES: &str = sweep!("challenges", "id", "expires_at");
+pub(super) const DELETE_EXPIRED_CHALLENGES: &str = delete_expired!("challenges", "id", "expires_at");
 
-pub(super) const SWEEP_SESSIONS: &str = sweep!("sessions", "id", "ends_at");
+pub(super) const DELETE_EXPIRED_SESSIONS: &str = delete_expired!("sessions", "id", "ends_at");
 
-pub(super) const SWEEP_COUNTERS: &str = sweep!("counters", "key", "ends_at");
+pub(super) const DELETE_EXPIRED_COUNTERS: &str = delete_expired!("counters", "key", "ends_at");
 
-pub(super) const SWEEP_SERVICE_COUNTS: &str = sweep!("service_counts", "ctid", "since");
+pub(super) const DELETE_GLOBAL_COUNTERS: &str = delete_expired!("global_counters", "ctid", "since");
 
-pub(super) const SWEEP_MESSAGES: &str = sweep!("messages", "ctid", "noted_at");
+pub(super) const DELETE_EXPIRED_MESSAGES: &str = delete_expired!("messages", "ctid", "recorded_at");
 
 pub(super) const LOCK_KEYS: &str = "SELECT 1 FROM referral.locks WHERE name = 'keys' FOR UPDATE";
 

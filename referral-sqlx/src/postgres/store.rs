@@ -13,11 +13,11 @@ use referral_core::{
     Challenge, ChallengeId, Check, Invitation, InvitationOutcome, InviteCode, InvitedBy, KeyMismatch,
     PageSize, Refusal, Session, SessionId, SharedSetting, User, UserId, UserWithInvited,
     storage::{
-        AttackCheck, AttackStatus, ChallengeDecision, ChallengeRequest, Counters, Counting, Decided,
+        AttackCheck, AttackStatus, ChallengeDecision, ChallengeRequest, CounterUpdate, Counters, Decided,
         DeliveryTransition, DeliveryUpdate, EditedProfile, FoundInvitees, FoundUsers, GrantedChallenge,
         KeyRegistration, NewStaff, NewUser, ProfileDecision, ProfileEdit, RefreshDecision, RefreshRequest,
-        RegisteredKey, Result, SessionSelection, SignInDecision, SignInFacts, SignInRequest, Storage,
-        StorageError, StorageReadiness, StoredSession, StoredSignIn, Sweep, UserQuery,
+        RegisteredKey, Result, Retention, SessionSelection, SignInDecision, SignInFacts, SignInRequest,
+        Storage, StorageError, StorageReadiness, StoredSession, StoredSignIn, UserQuery,
     },
 };
 use time::OffsetDateTime;
@@ -55,12 +55,12 @@ impl Storage for PostgresStore {
         self.repeat(|| self.try_challenge(request)).await
     }
 
-    async fn cancel_challenge(&self, challenge: ChallengeId, counting: &Counting) -> Result<()> {
+    async fn cancel_challenge(&self, challenge: ChallengeId, counter_update: &CounterUpdate) -> Result<()> {
         self.repeat(|| async move {
             let mut lease = self.begin().await?;
             if write::delete_challenge(&mut lease, challenge).await? {
                 let facts = &Counters::default();
-                write::counting(&mut lease, &Counts { facts, counting }).await?;
+                write::counter_update(&mut lease, &Counts { facts, counter_update }).await?;
             }
             lease.finish().await
         })
@@ -173,21 +173,21 @@ impl Storage for PostgresStore {
         .await
     }
 
-    async fn watch(&self, request: &AttackCheck) -> Result<AttackStatus> {
+    async fn check_attack(&self, request: &AttackCheck) -> Result<AttackStatus> {
         self.repeat(|| async move {
             let mut lease = self.lease_to_write().await?;
-            let alert = request.decide(&load::watch_facts(&mut lease, request).await?);
-            if let Some(until) = alert.note_until {
+            let attack_status = request.decide(&load::attack_facts(&mut lease, request).await?);
+            if let Some(until) = attack_status.record_until {
                 write::attack(&mut lease, until).await?;
             }
             lease.finish().await?;
-            Ok(alert)
+            Ok(attack_status)
         })
         .await
     }
 
-    async fn sweep(&self, sweep: &Sweep) -> Result<u64> {
-        with_lease!(self.lease_to_write, lease => write::sweep(&mut lease, *sweep))
+    async fn delete_expired(&self, delete_expired: &Retention) -> Result<u64> {
+        with_lease!(self.lease_to_write, lease => write::delete_expired(&mut lease, *delete_expired))
     }
 
     async fn registered_keys(&self) -> Result<Vec<RegisteredKey>> {
@@ -261,8 +261,8 @@ impl PostgresStore {
         let mut lease = self.lease_to_write().await?;
         let (facts, newest) = load::challenge_facts(&mut lease, request).await?;
         let decided = match request.decide(&facts) {
-            ChallengeDecision::Grant { granted, counting, attack_until } => {
-                let counts = Counts { facts: &facts.counters, counting: &counting };
+            ChallengeDecision::Grant { granted, counter_update, attack_until } => {
+                let counts = Counts { facts: &facts.counters, counter_update: &counter_update };
                 let challenge = &granted.challenge;
                 write::new_challenge(&mut lease, challenge, newest, &counts, attack_until).await?;
                 Ok(granted)
@@ -304,20 +304,20 @@ impl PostgresStore {
             }
         }
         let decided = match request.decide(&facts) {
-            SignInDecision::Refuse { refusal, challenge, counting } => {
-                let counts = Counts { facts: &facts.counters, counting: &counting };
+            SignInDecision::Refuse { refusal, challenge, counter_update } => {
+                let counts = Counts { facts: &facts.counters, counter_update: &counter_update };
                 match facts.challenge.as_ref().zip(challenge.as_ref()) {
                     Some((from, to)) => write::challenge(&mut lease, from, to, &counts).await?,
-                    None => write::counting(&mut lease, &counts).await?,
+                    None => write::counter_update(&mut lease, &counts).await?,
                 }
                 Err(refusal)
             }
-            SignInDecision::Accept { challenge, user, invitation, outcome, counting, max_sessions } => {
+            SignInDecision::Accept { challenge, user, invitation, outcome, counter_update, max_sessions } => {
                 if let (Some(user), Some(max_sessions)) = (&user, max_sessions) {
                     // One session is added next.
                     write::keep_newest_sessions(&mut lease, user.id, max_sessions - 1).await?;
                 }
-                let accepted = Accepted { challenge, user, invitation, outcome, counting };
+                let accepted = Accepted { challenge, user, invitation, outcome, counter_update };
                 Ok(accepted.write(&mut lease, request, &facts, code).await?)
             }
         };
@@ -374,9 +374,9 @@ impl PostgresStore {
             }
             facts.ancestry = load::ancestry(&mut lease, inviter.id, edit.user).await?;
         }
-        let (decision, counting) = match edit.decide(&facts) {
-            ProfileDecision::Accept { edited, counting } => (Ok(edited), counting),
-            ProfileDecision::Refuse { refusals, counting } => (Err(refusals), counting),
+        let (decision, counter_update) = match edit.decide(&facts) {
+            ProfileDecision::Accept { edited, counter_update } => (Ok(edited), counter_update),
+            ProfileDecision::Refuse { refusals, counter_update } => (Err(refusals), counter_update),
         };
         if let Ok(edited) = &decision {
             write::profile(&mut lease, &edited.user).await?;
@@ -384,7 +384,11 @@ impl PostgresStore {
                 write::invitation(&mut lease, invitation, &edited.user).await?;
             }
         }
-        write::counting(&mut lease, &Counts { facts: &facts.counters, counting: &counting }).await?;
+        write::counter_update(
+            &mut lease,
+            &Counts { facts: &facts.counters, counter_update: &counter_update },
+        )
+        .await?;
         lease.finish().await?;
         Ok(Some(decision))
     }
@@ -420,7 +424,7 @@ struct Accepted {
     user: Option<User>,
     invitation: Option<Invitation>,
     outcome: InvitationOutcome,
-    counting: Counting,
+    counter_update: CounterUpdate,
 }
 
 impl Accepted {
@@ -431,8 +435,8 @@ impl Accepted {
         facts: &SignInFacts,
         code: &InviteCode,
     ) -> Result<StoredSignIn> {
-        let Self { challenge, user, invitation, outcome, counting } = self;
-        let counts = &Counts { facts: &facts.counters, counting: &counting };
+        let Self { challenge, user, invitation, outcome, counter_update } = self;
+        let counts = &Counts { facts: &facts.counters, counter_update: &counter_update };
         let from = facts.challenge.as_ref().ok_or(WriteConflict::Stale)?;
         let created = user.is_none();
         let user = user.unwrap_or_else(|| {

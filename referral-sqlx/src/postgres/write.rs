@@ -4,8 +4,8 @@ use referral_core::{
     Challenge, ChallengeId, Email, Invitation, Name, PhoneNumber, Session, SessionId, SharedSetting, User,
     UserId,
     storage::{
-        Counter, CounterKey, Counters, Counting, DeliveryUpdate, Gram, MessageKey, RegisteredKey, Result,
-        SearchKeys, SessionSelection, StoredMessage, Sweep,
+        Counter, CounterKey, CounterUpdate, Counters, DeliveryUpdate, Gram, MessageKey, RegisteredKey,
+        Result, Retention, SearchKeys, SessionSelection, StoredMessage,
     },
 };
 use sqlx::{Postgres, postgres::PgArguments, query::Query};
@@ -18,7 +18,7 @@ use super::{
     rows, statements,
 };
 use crate::{
-    encoding::{failed_tries_to_bytes, retired_to_bytes, stamp_to_text, stamps_to_text},
+    encoding::{event_to_text, events_to_text, failed_attempts_to_bytes, retired_to_bytes},
     error::failure,
 };
 
@@ -44,8 +44,8 @@ pub(super) async fn new_challenge(
         .bind(challenge.sent_at)
         .bind(challenge.expires_at)
         .bind(challenge.redeemed_at)
-        .bind(i64::from(challenge.tries_with_id))
-        .bind(i64::from(challenge.tries_without_id))
+        .bind(i64::from(challenge.attempts_with_id))
+        .bind(i64::from(challenge.attempts_without_id))
         .bind(challenge.address.map(|address| address.to_string()))
         .bind(attack_until);
     one_row(lease, insert).await
@@ -82,14 +82,14 @@ pub(super) async fn message(
 /// Stores only the gateway of a challenge, if `news` has one.
 pub(super) async fn gateway(lease: &mut Lease, news: &DeliveryUpdate) -> Result<()> {
     if let Some((challenge, gateway)) = &news.challenge {
-        let update = lease.query(statements::NOTE_GATEWAY).bind(challenge.0).bind(&**gateway);
+        let update = lease.query(statements::RECORD_GATEWAY).bind(challenge.0).bind(&**gateway);
         lease.execute(update).await.map_err(write_error)?;
     }
     Ok(())
 }
 
 /// Updates counters, if there are any to update.
-pub(super) async fn counting(lease: &mut Lease, counts: &Counts<'_>) -> Result<()> {
+pub(super) async fn counter_update(lease: &mut Lease, counts: &Counts<'_>) -> Result<()> {
     if counts.is_empty() {
         return Ok(());
     }
@@ -106,9 +106,9 @@ pub(super) async fn challenge(
 ) -> Result<()> {
     let update = bind_facts(counts.bind(lease.query(statements::CHANGE_CHALLENGE)), from)
         .bind(to.redeemed_at)
-        .bind(i64::from(to.tries_with_id))
-        .bind(i64::from(to.tries_without_id))
-        .bind(failed_tries_to_bytes(&to.failed_tries));
+        .bind(i64::from(to.attempts_with_id))
+        .bind(i64::from(to.attempts_without_id))
+        .bind(failed_attempts_to_bytes(&to.failed_attempts));
     one_row(lease, update).await
 }
 
@@ -152,7 +152,7 @@ pub(super) async fn sign_up(
 }
 
 pub(super) async fn attack(lease: &mut Lease, until: OffsetDateTime) -> Result<()> {
-    let note = lease.query(statements::NOTE_ATTACK).bind(until);
+    let note = lease.query(statements::RECORD_ATTACK).bind(until);
     lease.execute(note).await.map_err(failure)?;
     Ok(())
 }
@@ -238,20 +238,20 @@ pub(super) async fn keep_newest_sessions(lease: &mut Lease, user: UserId, number
 }
 
 /// Deletes a batch of expired rows from each table, and returns their number.
-pub(super) async fn sweep(lease: &mut Lease, sweep: Sweep) -> Result<u64> {
-    let Sweep { ended_before, figures_before, messages_before, batch } = sweep;
-    let mut swept = 0;
+pub(super) async fn delete_expired(lease: &mut Lease, delete_expired: Retention) -> Result<u64> {
+    let Retention { ended_before, global_counters_before, messages_before, batch } = delete_expired;
+    let mut deleted = 0;
     for (statement, before) in [
-        (statements::SWEEP_CHALLENGES, ended_before),
-        (statements::SWEEP_SESSIONS, ended_before),
-        (statements::SWEEP_COUNTERS, ended_before),
-        (statements::SWEEP_SERVICE_COUNTS, figures_before),
-        (statements::SWEEP_MESSAGES, messages_before),
+        (statements::DELETE_EXPIRED_CHALLENGES, ended_before),
+        (statements::DELETE_EXPIRED_SESSIONS, ended_before),
+        (statements::DELETE_EXPIRED_COUNTERS, ended_before),
+        (statements::DELETE_GLOBAL_COUNTERS, global_counters_before),
+        (statements::DELETE_EXPIRED_MESSAGES, messages_before),
     ] {
         let delete = lease.query(statement).bind(before).bind(i64::from(batch));
-        swept += lease.execute(delete).await.map_err(failure)?.rows_affected();
+        deleted += lease.execute(delete).await.map_err(failure)?.rows_affected();
     }
-    Ok(swept)
+    Ok(deleted)
 }
 
 /// Locks the counters that exist. They must be locked before users, in the same order as in a sign-in.
@@ -299,30 +299,30 @@ pub(super) async fn key(lease: &mut Lease, key: &RegisteredKey) -> Result<()> {
 /// Changes of counters, and the counters that the decision is based on.
 pub(super) struct Counts<'a> {
     pub(super) facts: &'a Counters,
-    pub(super) counting: &'a Counting,
+    pub(super) counter_update: &'a CounterUpdate,
 }
 
 impl Counts<'_> {
     fn is_empty(&self) -> bool {
-        let Counting { counters, refunds, service } = self.counting;
-        counters.is_empty() && refunds.is_empty() && service.is_none()
+        let CounterUpdate { counters, refunds, global_counters } = self.counter_update;
+        counters.is_empty() && refunds.is_empty() && global_counters.is_none()
     }
 
     /// Binds the first nine values of the [`statements`] that update counters.
     fn bind<'q>(&self, statement: Statement<'q>) -> Statement<'q> {
-        let Counting { counters, refunds, service } = self.counting;
+        let CounterUpdate { counters, refunds, global_counters } = self.counter_update;
         let key = |key: &CounterKey| key.as_str().to_owned();
-        let was = |counter: &Counter| stamps_to_text(self.facts.stamps(&counter.key));
+        let was = |counter: &Counter| events_to_text(self.facts.events(&counter.key));
         statement
             .bind(counters.iter().map(|counter| key(&counter.key)).collect::<Vec<_>>())
             .bind(counters.iter().map(was).collect::<Vec<_>>())
-            .bind(counters.iter().map(|counter| stamps_to_text(&counter.stamps)).collect::<Vec<_>>())
+            .bind(counters.iter().map(|counter| events_to_text(&counter.events)).collect::<Vec<_>>())
             .bind(counters.iter().map(|counter| counter.ends_at).collect::<Vec<_>>())
             .bind(refunds.iter().map(|(refunded, _)| key(refunded)).collect::<Vec<_>>())
-            .bind(refunds.iter().map(|(_, stamp)| stamp_to_text(*stamp)).collect::<Vec<_>>())
-            .bind(service.map(|count| count.figure.as_str()))
-            .bind(service.map(|count| count.since))
-            .bind(service.map(|count| i64::from(count.by)))
+            .bind(refunds.iter().map(|(_, event)| event_to_text(*event)).collect::<Vec<_>>())
+            .bind(global_counters.map(|count| count.counter.as_str()))
+            .bind(global_counters.map(|count| count.since))
+            .bind(global_counters.map(|count| i64::from(count.by)))
     }
 }
 
@@ -330,8 +330,8 @@ impl Counts<'_> {
 fn bind_facts<'q>(statement: Statement<'q>, challenge: &Challenge) -> Statement<'q> {
     statement
         .bind(challenge.id.0)
-        .bind(i64::from(challenge.tries_with_id))
-        .bind(i64::from(challenge.tries_without_id))
+        .bind(i64::from(challenge.attempts_with_id))
+        .bind(i64::from(challenge.attempts_without_id))
 }
 
 /// Binds the values of a session. All statements that write a session number them in this order.

@@ -4,9 +4,9 @@ use referral_core::{
     Ancestry, Email, InviteCode, Inviter, PageSize, PhoneNumber, Session, SessionId, SharedSetting, User,
     UserId, UserWithInvited,
     storage::{
-        AttackCheck, ChallengeFacts, ChallengeRequest, CounterKey, Counters, FoundInvitees, MessageKey,
-        ProfileEdit, ProfileFacts, RegisteredKey, Result, ServiceFacts, SignInFacts, SignInRequest,
-        StoredMessage, StoredSession,
+        AttackCheck, ChallengeFacts, ChallengeRequest, CounterKey, Counters, FoundInvitees,
+        GlobalCounterFacts, MessageKey, ProfileEdit, ProfileFacts, RegisteredKey, Result, SignInFacts,
+        SignInRequest, StoredMessage, StoredSession,
     },
 };
 use sqlx::{
@@ -24,9 +24,9 @@ pub(super) async fn challenge_facts(
     connection: &mut SqliteConnection,
     request: &ChallengeRequest,
 ) -> Result<ChallengeFacts> {
-    let (query, keys) = (request.service(), request.counters());
+    let (query, keys) = (request.global_counters(), request.counters());
     let facts = sqlx::query(statements::CHALLENGE_FACTS).bind(request.phone.as_str());
-    let facts = bind_keys(facts, &keys, 7).bind(query.failures_since.map(time_to_micros));
+    let facts = bind_keys(facts, &keys, 7).bind(query.failed_attempts_since.map(time_to_micros));
     let row = facts.fetch_one(&mut *connection).await.map_err(failure)?;
     let mut facts = ChallengeFacts {
         last_sent_at: rows::optional_time(&row, "last_sent_at")?,
@@ -34,52 +34,52 @@ pub(super) async fn challenge_facts(
         last_code_length: rows::optional_number(&row, "last_code_length")?,
         last_login: rows::optional_time(&row, "last_login")?,
         counters: rows::counters(&row, keys)?,
-        service: service_facts(&row)?,
+        global_counters: global_counter_facts(&row)?,
     };
     if let Some(times) = request.usual_times(&facts) {
-        facts.service.usual_failures = Some(failures(connection, &times).await?);
+        facts.global_counters.usual_failed_attempts = Some(failed_attempts(connection, &times).await?);
     }
     if let Some(since) = query.messages_since {
-        facts.service.messages = messages(connection, since).await?;
+        facts.global_counters.messages = messages(connection, since).await?;
     }
     Ok(facts)
 }
 
 /// Reads the facts about the state of the service.
-pub(super) async fn watch_facts(
+pub(super) async fn attack_facts(
     connection: &mut SqliteConnection,
     request: &AttackCheck,
-) -> Result<ServiceFacts> {
-    let since = request.service().failures_since.map(time_to_micros);
-    let row = sqlx::query(statements::SERVICE_FACTS).bind(since).fetch_one(&mut *connection).await;
-    let mut facts = service_facts(&row.map_err(failure)?)?;
+) -> Result<GlobalCounterFacts> {
+    let since = request.global_counters().failed_attempts_since.map(time_to_micros);
+    let row = sqlx::query(statements::GLOBAL_COUNTER_FACTS).bind(since).fetch_one(&mut *connection).await;
+    let mut facts = global_counter_facts(&row.map_err(failure)?)?;
     if let Some(times) = request.usual_times(&facts) {
-        facts.usual_failures = Some(failures(connection, &times).await?);
+        facts.usual_failed_attempts = Some(failed_attempts(connection, &times).await?);
     }
     Ok(facts)
 }
 
-fn service_facts(row: &SqliteRow) -> Result<ServiceFacts> {
-    Ok(ServiceFacts {
-        failures: rows::number(row, "failures")?,
+fn global_counter_facts(row: &SqliteRow) -> Result<GlobalCounterFacts> {
+    Ok(GlobalCounterFacts {
+        failed_attempts: rows::number(row, "failed_attempts")?,
         attack_until: rows::optional_time(row, "attack_until")?,
-        ..ServiceFacts::default()
+        ..GlobalCounterFacts::default()
     })
 }
 
 /// Reads the number of wrong codes in each of these intervals.
-async fn failures(
+async fn failed_attempts(
     connection: &mut SqliteConnection,
     times: &[(OffsetDateTime, OffsetDateTime)],
 ) -> Result<Vec<u64>> {
-    let mut failures = Vec::with_capacity(times.len());
+    let mut failed_attempts = Vec::with_capacity(times.len());
     for (since, end) in times {
         let sum = sqlx::query(statements::FAILURES_BETWEEN);
         let sum = sum.bind(time_to_micros(*since)).bind(time_to_micros(*end));
         let row = sum.fetch_one(&mut *connection).await.map_err(failure)?;
-        failures.push(rows::number(&row, "failures")?);
+        failed_attempts.push(rows::number(&row, "failed_attempts")?);
     }
-    Ok(failures)
+    Ok(failed_attempts)
 }
 
 /// Reads the hours since `since` in which messages were sent, with the number of messages.
@@ -128,7 +128,7 @@ pub(super) async fn sign_in_facts(
     };
     let keys = request.counters();
     let facts = sqlx::query(statement).bind(request.phone.as_str()).bind(code.map(InviteCode::as_str));
-    let since = request.service().failures_since.map(time_to_micros);
+    let since = request.global_counters().failed_attempts_since.map(time_to_micros);
     let mut facts = bind_keys(facts, &keys, 4).bind(since);
     if let Some(id) = request.challenge {
         facts = facts.bind(id.0);
@@ -143,10 +143,10 @@ pub(super) async fn sign_in_facts(
         inviter: owner.zip(code.cloned()).map(|(id, code)| Inviter { id, code }),
         ancestry: Ancestry::NotWalked,
         counters: rows::counters(&row, keys)?,
-        service: service_facts(&row)?,
+        global_counters: global_counter_facts(&row)?,
     };
     if let Some(times) = request.usual_times(&facts) {
-        facts.service.usual_failures = Some(failures(connection, &times).await?);
+        facts.global_counters.usual_failed_attempts = Some(failed_attempts(connection, &times).await?);
     }
     Ok(facts)
 }

@@ -63,12 +63,12 @@ async fn fixed_statements_use_their_indexes() {
         (statements::CHANGE_USER, &[BY_ID]),
         (statements::MARK_TOKENS_USED, &["PRIMARY KEY (id=?)"]),
         (statements::COUNTERS, &["SEARCH counters USING PRIMARY KEY (key=?)"]),
-        (statements::TAKE_BACK, &["SEARCH counters USING PRIMARY KEY (key=?)"]),
-        (statements::NOTE_GATEWAY, &["SEARCH challenges USING PRIMARY KEY (id=?)"]),
+        (statements::REFUND, &["SEARCH counters USING PRIMARY KEY (key=?)"]),
+        (statements::RECORD_GATEWAY, &["SEARCH challenges USING PRIMARY KEY (id=?)"]),
         (statements::MESSAGE, &["SEARCH messages USING PRIMARY KEY (gateway=? AND message_id=?)"]),
-        (statements::SERVICE_FACTS, &["PRIMARY KEY (figure=? AND since>?)"]),
-        (statements::FAILURES_BETWEEN, &["PRIMARY KEY (figure=? AND since>? AND since<?)"]),
-        (statements::MESSAGES_SINCE, &["PRIMARY KEY (figure=? AND since>?)"]),
+        (statements::GLOBAL_COUNTER_FACTS, &["PRIMARY KEY (counter=? AND since>?)"]),
+        (statements::FAILURES_BETWEEN, &["PRIMARY KEY (counter=? AND since>? AND since<?)"]),
+        (statements::MESSAGES_SINCE, &["PRIMARY KEY (counter=? AND since>?)"]),
         (statements::END_SESSION, &["PRIMARY KEY (id=?)"]),
         (statements::END_OTHER_SESSIONS, &["sessions_of_user (user_id=?)"]),
         (statements::KEEP_NEWEST_SESSIONS, &["sessions_of_user (user_id=? AND id<?)"]),
@@ -76,11 +76,11 @@ async fn fixed_statements_use_their_indexes() {
         assert_uses(&plan_of(&store, statement).await, indexes, statement);
     }
     for (statement, index) in [
-        (statements::SWEEP_CHALLENGES, "challenges_by_end (expires_at<?)"),
-        (statements::SWEEP_SESSIONS, "sessions_by_end (ends_at<?)"),
-        (statements::SWEEP_COUNTERS, "counters_by_end (ends_at<?)"),
-        (statements::SWEEP_SERVICE_COUNTS, "PRIMARY KEY (figure=? AND since<?)"),
-        (statements::SWEEP_MESSAGES, "messages_by_time (noted_at<?)"),
+        (statements::DELETE_EXPIRED_CHALLENGES, "challenges_by_end (expires_at<?)"),
+        (statements::DELETE_EXPIRED_SESSIONS, "sessions_by_end (ends_at<?)"),
+        (statements::DELETE_EXPIRED_COUNTERS, "counters_by_end (ends_at<?)"),
+        (statements::DELETE_GLOBAL_COUNTERS, "PRIMARY KEY (counter=? AND since<?)"),
+        (statements::DELETE_EXPIRED_MESSAGES, "messages_by_time (recorded_at<?)"),
     ] {
         let plan = plan_of(&store, statement).await;
         assert!(plan.contains(index) && !plan.contains("SCAN"), "{statement}:\n{plan}");

@@ -101,7 +101,7 @@ pub(super) const CHANGE_USER: &str = "\
                      last_login = $7, search_public = $8, search_private = $9 \
     WHERE id = $1";
 
-pub(super) const USER_TOTAL: &str = "SELECT users AS counted FROM totals";
+pub(super) const USER_TOTAL: &str = "SELECT users AS counted FROM user_totals";
 
 /// Selects a page of invitees. Each row has the count of all invitees. If there are no invitees, there is one
 /// row without an invitee.
@@ -126,61 +126,61 @@ pub(super) const ANCESTRY_HAS: &str = "\
     ) \
     SELECT EXISTS (SELECT 1 FROM ancestry WHERE id = $2)";
 
-/// Selects the facts for a request for a code, except messages and the usual number of failures: the newest
+/// Selects the facts for a request for a code, except messages and the usual number of failed attempts: the newest
 /// challenge of a phone, the last login of its user, seven counters, and the state of the service.
 pub(super) const CHALLENGE_FACTS: &str = "\
     SELECT c.sent_at AS last_sent_at, c.redeemed_at IS NOT NULL AS last_is_redeemed, \
            c.code_length AS last_code_length, \
            (SELECT last_login FROM users WHERE phone = $1) AS last_login, \
-           (SELECT stamps FROM counters WHERE key = $2) AS counter_0, \
-           (SELECT stamps FROM counters WHERE key = $3) AS counter_1, \
-           (SELECT stamps FROM counters WHERE key = $4) AS counter_2, \
-           (SELECT stamps FROM counters WHERE key = $5) AS counter_3, \
-           (SELECT stamps FROM counters WHERE key = $6) AS counter_4, \
-           (SELECT stamps FROM counters WHERE key = $7) AS counter_5, \
-           (SELECT stamps FROM counters WHERE key = $8) AS counter_6, \
-           (SELECT coalesce(sum(count), 0) FROM service_counts WHERE figure = 'failures' AND since >= $9) \
-               AS failures, \
-           (SELECT attack_until FROM service_state) AS attack_until \
+           (SELECT events FROM counters WHERE key = $2) AS counter_0, \
+           (SELECT events FROM counters WHERE key = $3) AS counter_1, \
+           (SELECT events FROM counters WHERE key = $4) AS counter_2, \
+           (SELECT events FROM counters WHERE key = $5) AS counter_3, \
+           (SELECT events FROM counters WHERE key = $6) AS counter_4, \
+           (SELECT events FROM counters WHERE key = $7) AS counter_5, \
+           (SELECT events FROM counters WHERE key = $8) AS counter_6, \
+           (SELECT coalesce(sum(count), 0) FROM global_counters WHERE counter = 'failed_attempts' AND since >= $9) \
+               AS failed_attempts, \
+           (SELECT attack_until FROM attack_state) AS attack_until \
     FROM (SELECT 1) one \
     LEFT JOIN challenges c ON c.id = (SELECT id FROM challenges WHERE phone = $1 ORDER BY id DESC LIMIT 1)";
 
 /// Selects the state of the service in the same form as [`CHALLENGE_FACTS`].
-pub(super) const SERVICE_FACTS: &str = "\
-    SELECT coalesce(sum(count), 0) AS failures, (SELECT attack_until FROM service_state) AS attack_until \
-    FROM service_counts WHERE figure = 'failures' AND since >= $1";
+pub(super) const GLOBAL_COUNTER_FACTS: &str = "\
+    SELECT coalesce(sum(count), 0) AS failed_attempts, (SELECT attack_until FROM attack_state) AS attack_until \
+    FROM global_counters WHERE counter = 'failed_attempts' AND since >= $1";
 
 pub(super) const FAILURES_BETWEEN: &str = "\
-    SELECT coalesce(sum(count), 0) AS failures FROM service_counts \
-    WHERE figure = 'failures' AND since >= $1 AND since < $2";
+    SELECT coalesce(sum(count), 0) AS failed_attempts FROM global_counters \
+    WHERE counter = 'failed_attempts' AND since >= $1 AND since < $2";
 
 pub(super) const MESSAGES_SINCE: &str = "\
-    SELECT since, count FROM service_counts WHERE figure = 'messages' AND since >= $1 ORDER BY since";
+    SELECT since, count FROM global_counters WHERE counter = 'messages' AND since >= $1 ORDER BY since";
 
 pub(super) const COUNTERS: &str = "\
-    SELECT (SELECT stamps FROM counters WHERE key = $1) AS counter_0, \
-           (SELECT stamps FROM counters WHERE key = $2) AS counter_1, \
-           (SELECT stamps FROM counters WHERE key = $3) AS counter_2, \
-           (SELECT stamps FROM counters WHERE key = $4) AS counter_3";
+    SELECT (SELECT events FROM counters WHERE key = $1) AS counter_0, \
+           (SELECT events FROM counters WHERE key = $2) AS counter_1, \
+           (SELECT events FROM counters WHERE key = $3) AS counter_2, \
+           (SELECT events FROM counters WHERE key = $4) AS counter_3";
 
 /// Stores the counters whose key is not NULL.
 pub(super) const PUT_COUNTERS: &str = "\
-    INSERT INTO counters (key, stamps, ends_at) \
+    INSERT INTO counters (key, events, ends_at) \
     SELECT column1, column2, column3 \
     FROM (VALUES ($1, $2, $3), ($4, $5, $6), ($7, $8, $9), ($10, $11, $12), ($13, $14, $15), \
                  ($16, $17, $18), ($19, $20, $21)) WHERE column1 IS NOT NULL \
-    ON CONFLICT (key) DO UPDATE SET stamps = excluded.stamps, ends_at = excluded.ends_at";
+    ON CONFLICT (key) DO UPDATE SET events = excluded.events, ends_at = excluded.ends_at";
 
-/// Removes a stamp from up to six counters.
-pub(super) const TAKE_BACK: &str =
-    "UPDATE counters SET stamps = replace(stamps, $1, '') WHERE key IN ($2, $3, $4, $5, $6, $7)";
+/// Removes an event from up to six counters.
+pub(super) const REFUND: &str =
+    "UPDATE counters SET events = replace(events, $1, '') WHERE key IN ($2, $3, $4, $5, $6, $7)";
 
-pub(super) const COUNT_FOR_SERVICE: &str = "\
-    INSERT INTO service_counts (figure, since, count) VALUES ($1, $2, $3) \
-    ON CONFLICT (figure, since) DO UPDATE SET count = count + excluded.count";
+pub(super) const COUNT_GLOBALLY: &str = "\
+    INSERT INTO global_counters (counter, since, count) VALUES ($1, $2, $3) \
+    ON CONFLICT (counter, since) DO UPDATE SET count = count + excluded.count";
 
-pub(super) const NOTE_ATTACK: &str =
-    "UPDATE service_state SET attack_until = max(coalesce(attack_until, $1), $1)";
+pub(super) const RECORD_ATTACK: &str =
+    "UPDATE attack_state SET attack_until = max(coalesce(attack_until, $1), $1)";
 
 /// Selects the facts for a sign-in except the ancestry, with the newest challenge of the phone.
 pub(super) const SIGN_IN_FACTS: &str = concat!(
@@ -189,13 +189,13 @@ pub(super) const SIGN_IN_FACTS: &str = concat!(
     ", ",
     user_columns!(),
     ", (SELECT id FROM users WHERE invite_code = $2) AS code_owner, \
-      (SELECT stamps FROM counters WHERE key = $3) AS counter_0, \
-      (SELECT stamps FROM counters WHERE key = $4) AS counter_1, \
-      (SELECT stamps FROM counters WHERE key = $5) AS counter_2, \
-      (SELECT stamps FROM counters WHERE key = $6) AS counter_3, \
-      (SELECT coalesce(sum(count), 0) FROM service_counts WHERE figure = 'failures' AND since >= $7) \
-          AS failures, \
-      (SELECT attack_until FROM service_state) AS attack_until FROM (SELECT 1) one \
+      (SELECT events FROM counters WHERE key = $3) AS counter_0, \
+      (SELECT events FROM counters WHERE key = $4) AS counter_1, \
+      (SELECT events FROM counters WHERE key = $5) AS counter_2, \
+      (SELECT events FROM counters WHERE key = $6) AS counter_3, \
+      (SELECT coalesce(sum(count), 0) FROM global_counters WHERE counter = 'failed_attempts' AND since >= $7) \
+          AS failed_attempts, \
+      (SELECT attack_until FROM attack_state) AS attack_until FROM (SELECT 1) one \
       LEFT JOIN challenges c ON c.id = (SELECT id FROM challenges WHERE phone = $1 ORDER BY id DESC LIMIT 1) \
       LEFT JOIN users u ON u.phone = $1 LEFT JOIN invitations i ON i.invitee = u.id"
 );
@@ -207,30 +207,30 @@ pub(super) const SIGN_IN_FACTS_NAMED: &str = concat!(
     ", ",
     user_columns!(),
     ", (SELECT id FROM users WHERE invite_code = $2) AS code_owner, \
-      (SELECT stamps FROM counters WHERE key = $3) AS counter_0, \
-      (SELECT stamps FROM counters WHERE key = $4) AS counter_1, \
-      (SELECT stamps FROM counters WHERE key = $5) AS counter_2, \
-      (SELECT stamps FROM counters WHERE key = $6) AS counter_3, \
-      (SELECT coalesce(sum(count), 0) FROM service_counts WHERE figure = 'failures' AND since >= $7) \
-          AS failures, \
-      (SELECT attack_until FROM service_state) AS attack_until FROM (SELECT 1) one \
+      (SELECT events FROM counters WHERE key = $3) AS counter_0, \
+      (SELECT events FROM counters WHERE key = $4) AS counter_1, \
+      (SELECT events FROM counters WHERE key = $5) AS counter_2, \
+      (SELECT events FROM counters WHERE key = $6) AS counter_3, \
+      (SELECT coalesce(sum(count), 0) FROM global_counters WHERE counter = 'failed_attempts' AND since >= $7) \
+          AS failed_attempts, \
+      (SELECT attack_until FROM attack_state) AS attack_until FROM (SELECT 1) one \
       LEFT JOIN challenges c ON c.id = $8 AND c.phone = $1 \
       LEFT JOIN users u ON u.phone = $1 LEFT JOIN invitations i ON i.invitee = u.id"
 );
 
 pub(super) const NEW_CHALLENGE: &str = "\
     INSERT INTO challenges (id, phone, code_length, code_hash, pepper_id, sent_at, expires_at, \
-                            redeemed_at, tries_with_id, tries_without_id, address, failed_tries) \
+                            redeemed_at, attempts_with_id, attempts_without_id, address, failed_attempts) \
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)";
 
 pub(super) const CHANGE_CHALLENGE: &str = "\
-    UPDATE challenges SET redeemed_at = $2, tries_with_id = $3, tries_without_id = $4, failed_tries = $5 \
+    UPDATE challenges SET redeemed_at = $2, attempts_with_id = $3, attempts_without_id = $4, failed_attempts = $5 \
     WHERE id = $1 AND redeemed_at IS NULL";
 
 pub(super) const DELETE_CHALLENGE: &str = "DELETE FROM challenges WHERE id = $1";
 
 /// Records the gateway that accepted the message of a challenge.
-pub(super) const NOTE_GATEWAY: &str =
+pub(super) const RECORD_GATEWAY: &str =
     "UPDATE challenges SET gateway = $2 WHERE id = $1 AND redeemed_at IS NULL";
 
 pub(super) const MESSAGE: &str =
@@ -238,7 +238,7 @@ pub(super) const MESSAGE: &str =
 
 /// Stores a message. The time of the first record does not change.
 pub(super) const PUT_MESSAGE: &str = "\
-    INSERT INTO messages (gateway, message_id, is_ours, region, status, noted_at) \
+    INSERT INTO messages (gateway, message_id, is_ours, region, status, recorded_at) \
     VALUES ($1, $2, $3, $4, $5, $6) \
     ON CONFLICT (gateway, message_id) DO UPDATE \
     SET is_ours = excluded.is_ours, region = excluded.region, status = excluded.status";
@@ -312,26 +312,26 @@ pub(super) const END_OTHER_SESSIONS: &str = "\
     UPDATE sessions SET revoked_at = $2, ends_at = $2 \
     WHERE user_id = $1 AND revoked_at IS NULL AND ends_at > $2 AND id <> $3 RETURNING id";
 
-pub(super) const SWEEP_CHALLENGES: &str = "\
+pub(super) const DELETE_EXPIRED_CHALLENGES: &str = "\
     DELETE FROM challenges WHERE id IN \
         (SELECT id FROM challenges WHERE expires_at < $1 ORDER BY expires_at LIMIT $2 + 0)";
 
-pub(super) const SWEEP_SESSIONS: &str = "\
+pub(super) const DELETE_EXPIRED_SESSIONS: &str = "\
     DELETE FROM sessions WHERE id IN \
         (SELECT id FROM sessions WHERE ends_at < $1 ORDER BY ends_at LIMIT $2 + 0)";
 
-pub(super) const SWEEP_COUNTERS: &str = "\
+pub(super) const DELETE_EXPIRED_COUNTERS: &str = "\
     DELETE FROM counters WHERE key IN \
         (SELECT key FROM counters WHERE ends_at < $1 ORDER BY ends_at LIMIT $2 + 0)";
 
-pub(super) const SWEEP_SERVICE_COUNTS: &str = "\
-    DELETE FROM service_counts WHERE (figure, since) IN ( \
-        SELECT figure, since FROM service_counts \
-        WHERE figure IN ('failures', 'messages') AND since < $1 LIMIT $2 + 0)";
+pub(super) const DELETE_GLOBAL_COUNTERS: &str = "\
+    DELETE FROM global_counters WHERE (counter, since) IN ( \
+        SELECT counter, since FROM global_counters \
+        WHERE counter IN ('failed_attempts', 'messages') AND since < $1 LIMIT $2 + 0)";
 
-pub(super) const SWEEP_MESSAGES: &str = "\
+pub(super) const DELETE_EXPIRED_MESSAGES: &str = "\
     DELETE FROM messages WHERE (gateway, message_id) IN ( \
-        SELECT gateway, message_id FROM messages WHERE noted_at < $1 ORDER BY noted_at LIMIT $2 + 0)";
+        SELECT gateway, message_id FROM messages WHERE recorded_at < $1 ORDER BY recorded_at LIMIT $2 + 0)";
 
 pub(super) const SHARED_SETTINGS: &str = "SELECT name, value FROM shared_settings";
 

@@ -11,11 +11,11 @@ use referral_core::{
     ChallengeId, Check, InvitedBy, KeyMismatch, PageSize, Refusal, Session, SessionId, SharedSetting, User,
     UserId, UserWithInvited,
     storage::{
-        AttackCheck, AttackStatus, ChallengeDecision, ChallengeRequest, Counters, Counting, Decided,
+        AttackCheck, AttackStatus, ChallengeDecision, ChallengeRequest, CounterUpdate, Counters, Decided,
         DeliveryTransition, DeliveryUpdate, EditedProfile, FoundInvitees, FoundUsers, GrantedChallenge,
         KeyRegistration, NewStaff, NewUser, ProfileDecision, ProfileEdit, RefreshDecision, RefreshRequest,
-        RegisteredKey, Result, SessionSelection, SignInDecision, SignInRequest, Storage, StorageError,
-        StorageReadiness, StoredSession, StoredSignIn, Sweep, UserQuery,
+        RegisteredKey, Result, Retention, SessionSelection, SignInDecision, SignInRequest, Storage,
+        StorageError, StorageReadiness, StoredSession, StoredSignIn, UserQuery,
     },
 };
 use sqlx::SqliteConnection;
@@ -44,13 +44,13 @@ impl Storage for SqliteStore {
             .await
     }
 
-    async fn cancel_challenge(&self, challenge: ChallengeId, counting: &Counting) -> Result<()> {
-        let counting = counting.clone();
+    async fn cancel_challenge(&self, challenge: ChallengeId, counter_update: &CounterUpdate) -> Result<()> {
+        let counter_update = counter_update.clone();
         self.writer
             .write(move |connection| {
                 async move {
                     if write::delete_challenge(connection, challenge).await? {
-                        write::counting(connection, &Counters::default(), &counting).await?;
+                        write::counter_update(connection, &Counters::default(), &counter_update).await?;
                     }
                     Ok(())
                 }
@@ -136,18 +136,18 @@ impl Storage for SqliteStore {
         self.writer.write(move |connection| set_active(connection, id, is_active).boxed()).await
     }
 
-    async fn watch(&self, request: &AttackCheck) -> Result<AttackStatus> {
-        let facts = load::watch_facts(&mut *self.reader().await?, request).await?;
-        let alert = request.decide(&facts);
-        if let Some(until) = alert.note_until {
+    async fn check_attack(&self, request: &AttackCheck) -> Result<AttackStatus> {
+        let facts = load::attack_facts(&mut *self.reader().await?, request).await?;
+        let attack_status = request.decide(&facts);
+        if let Some(until) = attack_status.record_until {
             self.writer.write(move |connection| write::attack(connection, until).boxed()).await?;
         }
-        Ok(alert)
+        Ok(attack_status)
     }
 
-    async fn sweep(&self, sweep: &Sweep) -> Result<u64> {
-        let sweep = *sweep;
-        self.writer.write(move |connection| write::sweep(connection, sweep).boxed()).await
+    async fn delete_expired(&self, delete_expired: &Retention) -> Result<u64> {
+        let delete_expired = *delete_expired;
+        self.writer.write(move |connection| write::delete_expired(connection, delete_expired).boxed()).await
     }
 
     async fn registered_keys(&self) -> Result<Vec<RegisteredKey>> {
@@ -200,9 +200,9 @@ async fn start_challenge(
 ) -> Decided<GrantedChallenge> {
     let facts = load::challenge_facts(connection, request).await?;
     match request.decide(&facts) {
-        ChallengeDecision::Grant { granted, counting, attack_until } => {
+        ChallengeDecision::Grant { granted, counter_update, attack_until } => {
             write::new_challenge(connection, &granted.challenge).await?;
-            write::counting(connection, &facts.counters, &counting).await?;
+            write::counter_update(connection, &facts.counters, &counter_update).await?;
             if let Some(until) = attack_until {
                 write::attack(connection, until).await?;
             }
@@ -237,16 +237,16 @@ async fn sign_in(connection: &mut SqliteConnection, request: &SignInRequest) -> 
         facts.ancestry = load::ancestry(connection, inviter.id, user.id).await?;
     }
 
-    let (challenge, user, invitation, outcome, counting, max_sessions) = match request.decide(&facts) {
-        SignInDecision::Refuse { refusal, challenge, counting } => {
+    let (challenge, user, invitation, outcome, counter_update, max_sessions) = match request.decide(&facts) {
+        SignInDecision::Refuse { refusal, challenge, counter_update } => {
             if let Some(challenge) = challenge {
                 write::challenge(connection, &challenge).await?;
             }
-            write::counting(connection, &facts.counters, &counting).await?;
+            write::counter_update(connection, &facts.counters, &counter_update).await?;
             return Ok(Err(refusal));
         }
-        SignInDecision::Accept { challenge, user, invitation, outcome, counting, max_sessions } => {
-            (challenge, user, invitation, outcome, counting, max_sessions)
+        SignInDecision::Accept { challenge, user, invitation, outcome, counter_update, max_sessions } => {
+            (challenge, user, invitation, outcome, counter_update, max_sessions)
         }
     };
     let created = user.is_none();
@@ -271,7 +271,7 @@ async fn sign_in(connection: &mut SqliteConnection, request: &SignInRequest) -> 
     }
     let session = request.session_of(user.id);
     write::sign_in(connection, &challenge, &session).await?;
-    write::counting(connection, &facts.counters, &counting).await?;
+    write::counter_update(connection, &facts.counters, &counter_update).await?;
     let gateway = challenge.gateway;
     Ok(Ok(StoredSignIn { user, session, created, accepted: invitation, outcome, gateway }))
 }
@@ -307,17 +307,17 @@ async fn edit_profile(
         facts.ancestry = load::ancestry(connection, inviter.id, edit.user).await?;
     }
     match edit.decide(&facts) {
-        ProfileDecision::Accept { edited, counting } => {
+        ProfileDecision::Accept { edited, counter_update } => {
             write::user(connection, &edited.user).await?;
             search::put(connection, &edited.user).await?;
             if let Some(invitation) = &edited.accepted {
                 write::invitation(connection, invitation).await?;
             }
-            write::counting(connection, &facts.counters, &counting).await?;
+            write::counter_update(connection, &facts.counters, &counter_update).await?;
             Ok(Ok(edited))
         }
-        ProfileDecision::Refuse { refusals, counting } => {
-            write::counting(connection, &facts.counters, &counting).await?;
+        ProfileDecision::Refuse { refusals, counter_update } => {
+            write::counter_update(connection, &facts.counters, &counter_update).await?;
             Ok(Err(refusals))
         }
     }

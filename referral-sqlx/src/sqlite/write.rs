@@ -6,8 +6,8 @@ use referral_core::{
     Challenge, ChallengeId, Email, Invitation, InvitedBy, Name, Session, SessionId, SharedSetting, User,
     UserId,
     storage::{
-        Counter, Counters, Counting, MessageKey, NewUser, RegisteredKey, Result, SearchKeys,
-        SessionSelection, Stamp, StorageError, StoredMessage, Sweep,
+        CountedEvent, Counter, CounterUpdate, Counters, MessageKey, NewUser, RegisteredKey, Result,
+        Retention, SearchKeys, SessionSelection, StorageError, StoredMessage,
     },
 };
 use sqlx::{Sqlite, SqliteConnection, query::Query, sqlite::SqliteArguments};
@@ -16,12 +16,12 @@ use uuid::Uuid;
 
 use super::{rows::COUNTER_COLUMNS, search, statements};
 use crate::{
-    encoding::{failed_tries_to_bytes, retired_to_bytes, stamp_to_text, stamps_to_text, time_to_micros},
+    encoding::{event_to_text, events_to_text, failed_attempts_to_bytes, retired_to_bytes, time_to_micros},
     error::failure,
 };
 
-/// Maximum number of keys of [`statements::TAKE_BACK`].
-const TAKEN_BACK_AT_ONCE: usize = 6;
+/// Maximum number of keys of [`statements::REFUND`].
+const REFUNDS_PER_STATEMENT: usize = 6;
 
 /// Creates a user with the first invite code that is free.
 pub(super) async fn new_user(
@@ -88,10 +88,10 @@ pub(super) async fn new_challenge(connection: &mut SqliteConnection, challenge: 
         .bind(time_to_micros(challenge.sent_at))
         .bind(time_to_micros(challenge.expires_at))
         .bind(challenge.redeemed_at.map(time_to_micros))
-        .bind(challenge.tries_with_id)
-        .bind(challenge.tries_without_id)
+        .bind(challenge.attempts_with_id)
+        .bind(challenge.attempts_without_id)
         .bind(challenge.address.map(|address| address.to_string()))
-        .bind(failed_tries_to_bytes(&challenge.failed_tries));
+        .bind(failed_attempts_to_bytes(&challenge.failed_attempts));
     one_row(connection, insert).await
 }
 
@@ -100,9 +100,9 @@ pub(super) async fn challenge(connection: &mut SqliteConnection, challenge: &Cha
     let update = sqlx::query(statements::CHANGE_CHALLENGE)
         .bind(challenge.id.0)
         .bind(challenge.redeemed_at.map(time_to_micros))
-        .bind(challenge.tries_with_id)
-        .bind(challenge.tries_without_id)
-        .bind(failed_tries_to_bytes(&challenge.failed_tries));
+        .bind(challenge.attempts_with_id)
+        .bind(challenge.attempts_without_id)
+        .bind(failed_attempts_to_bytes(&challenge.failed_attempts));
     one_row(connection, update).await
 }
 
@@ -118,7 +118,7 @@ pub(super) async fn gateway(
     challenge: ChallengeId,
     gateway: &str,
 ) -> Result<()> {
-    let update = sqlx::query(statements::NOTE_GATEWAY).bind(challenge.0).bind(gateway);
+    let update = sqlx::query(statements::RECORD_GATEWAY).bind(challenge.0).bind(gateway);
     update.execute(connection).await.map_err(failure)?;
     Ok(())
 }
@@ -142,38 +142,38 @@ pub(super) async fn message(
 
 /// Updates counters. `facts` are the stored counters. No other request has changed them in the meantime, so
 /// unchanged counters are not written.
-pub(super) async fn counting(
+pub(super) async fn counter_update(
     connection: &mut SqliteConnection,
     facts: &Counters,
-    counting: &Counting,
+    counter_update: &CounterUpdate,
 ) -> Result<()> {
-    let is_changed = |counter: &&Counter| counter.stamps != facts.stamps(&counter.key);
-    let changed: Vec<_> = counting.counters.iter().filter(is_changed).collect();
+    let is_changed = |counter: &&Counter| counter.events != facts.events(&counter.key);
+    let changed: Vec<_> = counter_update.counters.iter().filter(is_changed).collect();
     if !changed.is_empty() {
         let put = (0..COUNTER_COLUMNS.len()).fold(sqlx::query(statements::PUT_COUNTERS), |put, index| {
             let counter = changed.get(index);
             put.bind(counter.map(|counter| counter.key.as_str()))
-                .bind(counter.map(|counter| stamps_to_text(&counter.stamps)))
+                .bind(counter.map(|counter| events_to_text(&counter.events)))
                 .bind(counter.map(|counter| time_to_micros(counter.ends_at)))
         });
         rows_written(connection, put, changed.len() as u64).await?;
     }
-    // A code has the same stamp in several counters, so one statement refunds it in all of them.
-    let mut refunds: BTreeMap<Stamp, Vec<&str>> = BTreeMap::new();
-    for (key, stamp) in &counting.refunds {
-        refunds.entry(*stamp).or_default().push(key.as_str());
+    // A code has the same event in several counters, so one statement refunds it in all of them.
+    let mut refunds: BTreeMap<CountedEvent, Vec<&str>> = BTreeMap::new();
+    for (key, event) in &counter_update.refunds {
+        refunds.entry(*event).or_default().push(key.as_str());
     }
-    for (stamp, keys) in refunds {
-        for keys in keys.chunks(TAKEN_BACK_AT_ONCE) {
-            let update = sqlx::query(statements::TAKE_BACK).bind(stamp_to_text(stamp));
-            let update =
-                (0..TAKEN_BACK_AT_ONCE).fold(update, |update, index| update.bind(keys.get(index).copied()));
+    for (event, keys) in refunds {
+        for keys in keys.chunks(REFUNDS_PER_STATEMENT) {
+            let update = sqlx::query(statements::REFUND).bind(event_to_text(event));
+            let update = (0..REFUNDS_PER_STATEMENT)
+                .fold(update, |update, index| update.bind(keys.get(index).copied()));
             update.execute(&mut *connection).await.map_err(failure)?;
         }
     }
-    if let Some(count) = counting.service {
-        let add = sqlx::query(statements::COUNT_FOR_SERVICE)
-            .bind(count.figure.as_str())
+    if let Some(count) = counter_update.global_counters {
+        let add = sqlx::query(statements::COUNT_GLOBALLY)
+            .bind(count.counter.as_str())
             .bind(time_to_micros(count.since))
             .bind(count.by);
         one_row(connection, add).await?;
@@ -182,7 +182,7 @@ pub(super) async fn counting(
 }
 
 pub(super) async fn attack(connection: &mut SqliteConnection, until: OffsetDateTime) -> Result<()> {
-    one_row(connection, sqlx::query(statements::NOTE_ATTACK).bind(time_to_micros(until))).await
+    one_row(connection, sqlx::query(statements::RECORD_ATTACK).bind(time_to_micros(until))).await
 }
 
 /// Redeems a challenge that is not redeemed yet, and signs its user in.
@@ -264,20 +264,23 @@ pub(super) async fn keep_newest_sessions(
 }
 
 /// Deletes a batch of expired rows from each table, and returns their number.
-pub(super) async fn sweep(connection: &mut SqliteConnection, sweep: Sweep) -> Result<u64> {
-    let Sweep { ended_before, figures_before, messages_before, batch } = sweep;
-    let mut swept = 0;
+pub(super) async fn delete_expired(
+    connection: &mut SqliteConnection,
+    delete_expired: Retention,
+) -> Result<u64> {
+    let Retention { ended_before, global_counters_before, messages_before, batch } = delete_expired;
+    let mut deleted = 0;
     for (statement, before) in [
-        (statements::SWEEP_CHALLENGES, ended_before),
-        (statements::SWEEP_SESSIONS, ended_before),
-        (statements::SWEEP_COUNTERS, ended_before),
-        (statements::SWEEP_SERVICE_COUNTS, figures_before),
-        (statements::SWEEP_MESSAGES, messages_before),
+        (statements::DELETE_EXPIRED_CHALLENGES, ended_before),
+        (statements::DELETE_EXPIRED_SESSIONS, ended_before),
+        (statements::DELETE_EXPIRED_COUNTERS, ended_before),
+        (statements::DELETE_GLOBAL_COUNTERS, global_counters_before),
+        (statements::DELETE_EXPIRED_MESSAGES, messages_before),
     ] {
         let delete = sqlx::query(statement).bind(time_to_micros(before)).bind(batch);
-        swept += delete.execute(&mut *connection).await.map_err(failure)?.rows_affected();
+        deleted += delete.execute(&mut *connection).await.map_err(failure)?.rows_affected();
     }
-    Ok(swept)
+    Ok(deleted)
 }
 
 /// Binds the values of a session. Both statements that write a session number them in this order.

@@ -311,7 +311,7 @@ mod tests {
     #[tokio::test]
     async fn a_failed_write_does_not_affect_others_of_its_group() {
         let (store, _options, _directory) = impatient_store().await;
-        let bad = "UPDATE totals SET users = -1";
+        let bad = "UPDATE user_totals SET users = -1";
         let [first, second, third] = in_one_group(&store, [COUNT, bad, COUNT]).await;
         assert!(first.is_ok() && third.is_ok());
         assert!(matches!(second, Err(StorageError::Failed(_))));

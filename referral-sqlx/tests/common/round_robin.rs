@@ -10,10 +10,10 @@ use referral_core::{
     ChallengeId, KeyMismatch, PageSize, Refusal, Session, SessionId, SharedSetting, User, UserId,
     UserWithInvited,
     storage::{
-        AttackCheck, AttackStatus, ChallengeRequest, Counting, Decided, DeliveryTransition, DeliveryUpdate,
-        EditedProfile, FoundInvitees, FoundUsers, GrantedChallenge, KeyRegistration, NewStaff, NewUser,
-        ProfileEdit, RefreshRequest, RegisteredKey, Result, SessionSelection, SignInRequest, Storage,
-        StorageReadiness, StoredSession, StoredSignIn, Sweep, UserQuery,
+        AttackCheck, AttackStatus, ChallengeRequest, CounterUpdate, Decided, DeliveryTransition,
+        DeliveryUpdate, EditedProfile, FoundInvitees, FoundUsers, GrantedChallenge, KeyRegistration,
+        NewStaff, NewUser, ProfileEdit, RefreshRequest, RegisteredKey, Result, Retention, SessionSelection,
+        SignInRequest, Storage, StorageReadiness, StoredSession, StoredSignIn, UserQuery,
     },
 };
 use time::OffsetDateTime;
@@ -42,8 +42,8 @@ impl Storage for RoundRobin {
         self.next().start_challenge(request).await
     }
 
-    async fn cancel_challenge(&self, challenge: ChallengeId, counting: &Counting) -> Result<()> {
-        self.next().cancel_challenge(challenge, counting).await
+    async fn cancel_challenge(&self, challenge: ChallengeId, counter_update: &CounterUpdate) -> Result<()> {
+        self.next().cancel_challenge(challenge, counter_update).await
     }
 
     async fn record_delivery(&self, news: &DeliveryUpdate) -> Result<DeliveryTransition> {
@@ -108,12 +108,12 @@ impl Storage for RoundRobin {
         self.next().set_active(id, is_active).await
     }
 
-    async fn watch(&self, request: &AttackCheck) -> Result<AttackStatus> {
-        self.next().watch(request).await
+    async fn check_attack(&self, request: &AttackCheck) -> Result<AttackStatus> {
+        self.next().check_attack(request).await
     }
 
-    async fn sweep(&self, sweep: &Sweep) -> Result<u64> {
-        self.next().sweep(sweep).await
+    async fn delete_expired(&self, delete_expired: &Retention) -> Result<u64> {
+        self.next().delete_expired(delete_expired).await
     }
 
     async fn registered_keys(&self) -> Result<Vec<RegisteredKey>> {

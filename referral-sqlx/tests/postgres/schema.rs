@@ -15,7 +15,7 @@ const GALYA: &str = "INSERT INTO referral.users (id, phone, invite_code, is_staf
 const INVITATION: &str = "INSERT INTO referral.invitations (invitee, inviter, code, accepted_at, via) VALUES \
     ('00000000-0000-0000-0000-0000000000b2', '00000000-0000-0000-0000-0000000000a1', 'ANNA22', now(), 'sign_up')";
 const CHALLENGE: &str = "INSERT INTO referral.challenges (id, phone, number, code_length, code_hash, pepper_id, \
-    sent_at, expires_at, tries_with_id, tries_without_id) VALUES \
+    sent_at, expires_at, attempts_with_id, attempts_without_id) VALUES \
     ('00000000-0000-0000-0000-0000000000d4', '+79608543001', 1, 4, decode(repeat('00', 32), 'hex'), 'p1', \
      now(), now(), 0, 0)";
 const SESSION: &str = "INSERT INTO referral.sessions (id, user_id, created_at, expires_at, ends_at, key_id, \
@@ -59,7 +59,7 @@ impl Bench {
 
     /// Asserts the stored and the counted number of users, and the stored number of invitees of Anna.
     async fn assert_counts(&mut self, users: i64, invitees_of_anna: i64) {
-        assert_eq!(self.number("SELECT sum(users)::bigint FROM referral.totals").await, users);
+        assert_eq!(self.number("SELECT sum(users)::bigint FROM referral.user_totals").await, users);
         assert_eq!(self.number("SELECT count(*) FROM referral.users").await, users);
         let anna = "SELECT invited_count FROM referral.users WHERE invite_code = 'ANNA22'";
         assert_eq!(self.number(anna).await, invitees_of_anna);
@@ -168,8 +168,8 @@ async fn a_challenge_is_redeemed_once() {
     bench
         .assert_rejected(&[
             &but(CHALLENGE, "0000d4", "0000d5"),
-            "UPDATE referral.challenges SET tries_with_id = -1",
-            "UPDATE referral.challenges SET tries_without_id = -1",
+            "UPDATE referral.challenges SET attempts_with_id = -1",
+            "UPDATE referral.challenges SET attempts_without_id = -1",
             "UPDATE referral.challenges SET code_length = 3",
             "UPDATE referral.challenges SET code_hash = ''",
             "UPDATE referral.challenges SET phone = '12'",
@@ -181,7 +181,7 @@ async fn a_challenge_is_redeemed_once() {
         .assert_rejected(&[
             "UPDATE referral.challenges SET redeemed_at = now()",
             "UPDATE referral.challenges SET redeemed_at = NULL",
-            "UPDATE referral.challenges SET tries_with_id = 1",
+            "UPDATE referral.challenges SET attempts_with_id = 1",
         ])
         .await;
 }
@@ -189,7 +189,7 @@ async fn a_challenge_is_redeemed_once() {
 #[tokio::test]
 async fn columns_of_a_message_are_short_and_consistent() {
     let Some(mut bench) = Bench::new().await else { return };
-    let message = "INSERT INTO referral.messages (gateway, message_id, is_ours, region, status, noted_at) \
+    let message = "INSERT INTO referral.messages (gateway, message_id, is_ours, region, status, recorded_at) \
          VALUES ('g1', 'm1', TRUE, 'RU', 'sent', now())";
     bench.execute(message).await.expect("a message");
     let to = |changes: &str| format!("UPDATE referral.messages SET {changes}");

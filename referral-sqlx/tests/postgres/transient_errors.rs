@@ -7,7 +7,7 @@ use referral_core::{
     ProfileChange, ReferralService, Refusal, SendCode, SentCode, SignIn, SignedIn, SigningKeys, UserList,
     clock::{Clock, SystemClock},
     sms::DevelopmentSender,
-    storage::Sweep,
+    storage::Retention,
 };
 use referral_sqlx::{ConnectError, PostgresOptions, SchemaError, connect, connect_postgres};
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection, Row as _};
@@ -162,7 +162,7 @@ async fn real_deadlocks_are_resolved() {
     wait_for_locks(&mut observer, 1).await;
     // The service has the shorter deadlock timeout. Its transaction is aborted and retried.
     let challenge =
-        format!("UPDATE referral.challenges SET tries_with_id = 0 WHERE id = '{}'", sent.challenge);
+        format!("UPDATE referral.challenges SET attempts_with_id = 0 WHERE id = '{}'", sent.challenge);
     bench
         .operator
         .execute(AssertSqlSafe(challenge))
@@ -336,14 +336,15 @@ async fn a_sweep_deletes_one_batch_with_outdated_statistics() {
     bench.operator.execute("ANALYZE referral.challenges").await.expect("analyzed");
     let storage = connect(&bench.database.url).await.expect("opened");
     let insert = "INSERT INTO referral.challenges (id, phone, number, code_length, code_hash, pepper_id, sent_at, \
-                  expires_at, tries_with_id, tries_without_id) \
+                  expires_at, attempts_with_id, attempts_without_id) \
                   SELECT gen_random_uuid(), '+79608543001', n, 4, decode(repeat('00', 32), 'hex'), 'p1', \
                          to_timestamp(0), to_timestamp(0), 0, 0 FROM generate_series(1, 500) n";
     bench.operator.execute(insert).await.expect("inserted");
     let now = referral_core::clock::Clock::now(&referral_core::clock::SystemClock);
-    let sweep = Sweep { ended_before: now, figures_before: now, messages_before: now, batch: 7 };
+    let delete_expired =
+        Retention { ended_before: now, global_counters_before: now, messages_before: now, batch: 7 };
     for _ in 0..10 {
-        assert_eq!(storage.sweep(&sweep).await.expect("swept"), 7);
+        assert_eq!(storage.delete_expired(&delete_expired).await.expect("deleted"), 7);
     }
 }
 
@@ -359,7 +360,7 @@ async fn requests_after_a_restart_of_the_server_succeed() {
         bench.cut_off().await;
         bench.referral.refresh(&anna.tokens.refresh).await.expect("the same tokens again");
         bench.cut_off().await;
-        bench.referral.sweep().await.expect("swept");
+        bench.referral.run_maintenance().await.expect("deleted");
     }
 }
 
@@ -540,7 +541,7 @@ async fn requests_succeed_after_a_newer_program_adds_columns() {
         bench.referral.users(&bearer, ListUsers::default()).await.expect("a page");
         bench.referral.sessions(&bearer).await.expect("sessions");
         bench.referral.set_active(boris.user.id, true).await.expect("set");
-        bench.referral.sweep().await.expect("swept");
+        bench.referral.run_maintenance().await.expect("deleted");
         assert!(bench.referral.readiness().await.is_ready());
         // All statements are prepared now. A migration that adds columns must not break them.
         let tables = "SELECT string_agg(format('ALTER TABLE %s ADD COLUMN added int NOT NULL DEFAULT 0', \

@@ -112,7 +112,7 @@ async fn a_file_is_created_only_if_the_url_and_the_directory_allow_it() {
 #[tokio::test]
 async fn special_characters_in_a_path_are_not_interpreted() {
     let directory = tempfile::tempdir().expect("a temporary directory");
-    for name in ["100%41.db", "what?mode=memory", "#1.db", ":memory:", "имя с пробелом.db"] {
+    for name in ["100%41.db", "kind?mode=memory", "#1.db", ":memory:", "имя с пробелом.db"] {
         let path = directory.path().join(name);
         let store = referral_sqlx::connect_sqlite(&path, &SqliteOptions::default()).await.expect(name);
         store.check_ready().await.into_result().expect("ready");

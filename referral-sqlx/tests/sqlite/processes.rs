@@ -258,7 +258,10 @@ async fn assert_sound(url: String) {
     let options: SqliteConnectOptions = url.parse().expect("a URL");
     let mut connection = SqliteConnection::connect_with(&options).await.expect("a connection");
     for (claim, violations) in [
-        ("the total is correct", "SELECT count(*) FROM totals WHERE users <> (SELECT count(*) FROM users)"),
+        (
+            "the total is correct",
+            "SELECT count(*) FROM user_totals WHERE users <> (SELECT count(*) FROM users)",
+        ),
         (
             "all counts of invitees are correct",
             "SELECT count(*) FROM users WHERE invited_count <> \

@@ -67,7 +67,7 @@ impl Bench {
 
     /// Asserts the stored and the counted number of users, and the stored number of invitees of Anna.
     async fn assert_counts(&mut self, users: i64, invitees_of_anna: i64) {
-        assert_eq!(self.number("SELECT users FROM totals").await, users);
+        assert_eq!(self.number("SELECT users FROM user_totals").await, users);
         assert_eq!(self.number("SELECT count(*) FROM users").await, users);
         let anna = "SELECT invited_count FROM users WHERE invite_code = 'ANNA22'";
         assert_eq!(self.number(anna).await, invitees_of_anna);
@@ -199,7 +199,7 @@ async fn counts_match_the_rows_after_raw_writes() {
     bench.execute(GALYA).await.expect("inserted");
     bench.execute("ROLLBACK").await.expect("rolled back");
     bench.assert_counts(2, 0).await;
-    bench.assert_rejected(&["INSERT INTO totals (only_row, users) VALUES (2, 0)"]).await;
+    bench.assert_rejected(&["INSERT INTO user_totals (only_row, users) VALUES (2, 0)"]).await;
 }
 
 #[tokio::test]
@@ -207,8 +207,8 @@ async fn a_challenge_is_redeemed_once() {
     let mut bench = Bench::new().await;
     bench
         .assert_rejected(&[
-            "UPDATE challenges SET tries_with_id = -1",
-            "UPDATE challenges SET tries_without_id = -1",
+            "UPDATE challenges SET attempts_with_id = -1",
+            "UPDATE challenges SET attempts_without_id = -1",
             "UPDATE challenges SET code_length = 3",
             "UPDATE challenges SET code_hash = zeroblob(31)",
             "UPDATE challenges SET phone = '12'",
@@ -219,7 +219,7 @@ async fn a_challenge_is_redeemed_once() {
         .assert_rejected(&[
             "UPDATE challenges SET redeemed_at = 2",
             "UPDATE challenges SET redeemed_at = NULL",
-            "UPDATE challenges SET tries_with_id = 1",
+            "UPDATE challenges SET attempts_with_id = 1",
         ])
         .await;
 }
@@ -227,7 +227,7 @@ async fn a_challenge_is_redeemed_once() {
 #[tokio::test]
 async fn columns_of_a_message_are_short_and_consistent() {
     let mut bench = Bench::new().await;
-    let message = "INSERT INTO messages (gateway, message_id, is_ours, region, status, noted_at) \
+    let message = "INSERT INTO messages (gateway, message_id, is_ours, region, status, recorded_at) \
          VALUES ('g1', 'm1', 1, 'RU', 'sent', 0)";
     bench.execute(message).await.expect("a message");
     let to = |changes: &str| format!("UPDATE messages SET {changes}");

@@ -24,10 +24,10 @@ pub(crate) fn challenge(phone: PhoneNumber) -> Challenge {
         sent_at: OffsetDateTime::UNIX_EPOCH,
         expires_at: OffsetDateTime::UNIX_EPOCH + 5 * MINUTE,
         redeemed_at: None,
-        tries_with_id: 0,
-        tries_without_id: 0,
+        attempts_with_id: 0,
+        attempts_without_id: 0,
         address: None,
-        failed_tries: Vec::new(),
+        failed_attempts: Vec::new(),
         gateway: None,
     }
 }
@@ -62,7 +62,7 @@ fn a_code_is_invalid_if_it_is_expired_redeemed_or_too_short_or_has_no_attempts_l
     assert!(sent.is_live(true, 3, 4, last_moment));
     assert!(!sent.is_live(true, 3, 4, start + 5 * MINUTE));
 
-    let tried = Challenge { tries_without_id: 3, ..sent.clone() };
+    let tried = Challenge { attempts_without_id: 3, ..sent.clone() };
     assert!(!tried.is_live(false, 3, 4, start));
     assert!(tried.is_live(true, 3, 4, start), "attempts with the id are counted separately");
 
@@ -125,31 +125,34 @@ fn the_resend_interval_ends_after_its_time_or_a_sign_in() {
 fn the_longest_wait_of_all_limits_is_returned() {
     let now = OffsetDateTime::UNIX_EPOCH + 100 * MINUTE;
     let request = request(now, Policy::standard());
-    let ago = |minutes, what| crate::rate_limit::counters::Stamp { at: now - minutes * MINUTE, what };
-    let codes = |minutes: &[i32]| minutes.iter().map(|ago_| ago(*ago_, Counted::Code)).collect::<Vec<_>>();
-    let facts = |key, stamps| ChallengeFacts {
-        counters: [(key, stamps)].into_iter().collect(),
+    let ago = |minutes, kind| crate::rate_limit::counters::CountedEvent { at: now - minutes * MINUTE, kind };
+    let codes = |minutes: &[i32]| minutes.iter().map(|ago_| ago(*ago_, EventKind::Code)).collect::<Vec<_>>();
+    let facts = |key, events| ChallengeFacts {
+        counters: [(key, events)].into_iter().collect(),
         ..ChallengeFacts::default()
     };
     let mins = |minutes| Err(Duration::from_mins(minutes));
-    let of_phone = CounterKey::of_phone(&phone());
+    let key = CounterKey::phone(&phone());
     // The limits are three in 15 minutes and five in an hour. The fifth newest is an hour old in 20 minutes.
-    let full = facts(of_phone.clone(), codes(&[40, 30, 10, 9, 8]));
+    let full = facts(key.clone(), codes(&[40, 30, 10, 9, 8]));
     assert_eq!(decided(&request, &full), mins(20));
-    assert_eq!(decided(&request, &facts(of_phone, codes(&[40, 10, 9, 8]))), mins(5));
-    let of_number_range = CounterKey::of_number_range(&phone());
-    assert_eq!(decided(&request, &facts(of_number_range, codes(&[9; 10]))), mins(51));
-    let of_pair = CounterKey::of_pair(&phone(), request.address.expect("given"));
-    assert_eq!(decided(&request, &facts(of_pair, codes(&[9; 3]))), mins(24 * 60 - 9));
+    assert_eq!(decided(&request, &facts(key, codes(&[40, 10, 9, 8]))), mins(5));
+    let number_range = CounterKey::number_range(&phone());
+    assert_eq!(decided(&request, &facts(number_range, codes(&[9; 10]))), mins(51));
+    let phone_and_address = CounterKey::phone_and_address(&phone(), request.address.expect("given"));
+    assert_eq!(decided(&request, &facts(phone_and_address, codes(&[9; 3]))), mins(24 * 60 - 9));
 }
 
 #[test]
 fn wrong_codes_lengthen_the_next_code_and_lock_the_phone_out_if_hold_at_is_set() {
     let now = OffsetDateTime::UNIX_EPOCH + 60 * 24 * 60 * MINUTE;
-    let failures = |number: usize, ago: time::Duration| ChallengeFacts {
+    let failed_attempts = |number: usize, ago: time::Duration| ChallengeFacts {
         counters: [(
-            CounterKey::of_phone(&phone()),
-            vec![crate::rate_limit::counters::Stamp { at: now - ago, what: Counted::Failure }; number],
+            CounterKey::phone(&phone()),
+            vec![
+                crate::rate_limit::counters::CountedEvent { at: now - ago, kind: EventKind::FailedAttempt };
+                number
+            ],
         )]
         .into_iter()
         .collect(),
@@ -158,18 +161,18 @@ fn wrong_codes_lengthen_the_next_code_and_lock_the_phone_out_if_hold_at_is_set()
     let month = time::Duration::days(31);
     let standard = request(now, Policy::standard());
     for (number, length) in [(0, 4), (4, 4), (5, 6), (29, 6), (30, 8)] {
-        assert_eq!(decided(&standard, &failures(number, MINUTE)), Ok(length));
+        assert_eq!(decided(&standard, &failed_attempts(number, MINUTE)), Ok(length));
         assert_eq!(
-            decided(&standard, &failures(number, month)),
+            decided(&standard, &failed_attempts(number, month)),
             Ok(4),
-            "failures older than `failure_memory` do not count"
+            "failed_attempts older than `failed_attempt_window` do not count"
         );
     }
     let strict = request(now, Policy::strict());
     for (number, length) in [(0, 6), (29, 6), (30, 8), (99, 8)] {
-        assert_eq!(decided(&strict, &failures(number, MINUTE)), Ok(length));
+        assert_eq!(decided(&strict, &failed_attempts(number, MINUTE)), Ok(length));
     }
-    assert_eq!(decided(&strict, &failures(100, MINUTE)), Err((month - MINUTE).unsigned_abs()));
+    assert_eq!(decided(&strict, &failed_attempts(100, MINUTE)), Err((month - MINUTE).unsigned_abs()));
 }
 
 #[test]
@@ -183,34 +186,35 @@ fn the_code_of_a_test_number_is_fixed_and_counts_only_for_the_address() {
     };
     let request = request(now, policy.clone());
     let of_address = CounterKey::of_address(request.address.expect("given"));
-    let of_phone = CounterKey::of_phone(&phone());
-    assert_eq!(request.counters(), [of_address.clone(), of_phone.clone()]);
+    let phone = CounterKey::phone(&phone());
+    assert_eq!(request.counters(), [of_address.clone(), phone.clone()]);
 
     // The resend interval has not passed, and the codes of the phone and the budget are used up.
-    let codes = vec![crate::rate_limit::counters::Stamp { at: now, what: Counted::Code }; 10];
+    let codes = vec![crate::rate_limit::counters::CountedEvent { at: now, kind: EventKind::Code }; 10];
     let messages = vec![(now, 1)];
     let facts = ChallengeFacts {
         last_sent_at: Some(now),
-        counters: [(of_phone.clone(), codes.clone())].into_iter().collect(),
-        service: ServiceFacts { messages, ..ServiceFacts::default() },
+        counters: [(phone.clone(), codes.clone())].into_iter().collect(),
+        global_counters: GlobalCounterFacts { messages, ..GlobalCounterFacts::default() },
         ..ChallengeFacts::default()
     };
-    let ChallengeDecision::Grant { granted, counting, .. } = request.decide(&facts) else {
+    let ChallengeDecision::Grant { granted, counter_update, .. } = request.decide(&facts) else {
         panic!("refused");
     };
     assert_eq!(granted.resend_in, Duration::ZERO);
     assert_eq!(granted.challenge.code_length, 8);
     assert_eq!(granted.challenge.expires_at, now + MINUTE, "not later than the test number");
     assert!(granted.challenge.accepts(&CodeInput::parse("47110815").expect("digits"), &peppers()));
-    let counted: Vec<_> = counting.counters.iter().map(|counter| &counter.key).collect();
-    assert_eq!((counted, counting.service), (vec![&of_address], None));
+    let counted: Vec<_> = counter_update.counters.iter().map(|counter| &counter.key).collect();
+    assert_eq!((counted, counter_update.global_counters), (vec![&of_address], None));
 
     let full =
         ChallengeFacts { counters: [(of_address, codes)].into_iter().collect(), ..ChallengeFacts::default() };
     assert_eq!(decided(&request, &full), Err(Duration::from_hours(1)));
-    let failures = vec![crate::rate_limit::counters::Stamp { at: now, what: Counted::Failure }; 60];
+    let failed_attempts =
+        vec![crate::rate_limit::counters::CountedEvent { at: now, kind: EventKind::FailedAttempt }; 60];
     let locked_out = ChallengeFacts {
-        counters: [(of_phone, failures)].into_iter().collect(),
+        counters: [(phone, failed_attempts)].into_iter().collect(),
         ..ChallengeFacts::default()
     };
     assert_eq!(decided(&request, &locked_out), Err(Duration::from_hours(24)));
@@ -227,7 +231,7 @@ fn a_code_that_became_too_short_does_not_delay_the_next_code() {
     let sent = |length| ChallengeFacts {
         last_sent_at: Some(OffsetDateTime::UNIX_EPOCH),
         last_code_length: Some(length),
-        service: ServiceFacts { failures: 51, ..ServiceFacts::default() },
+        global_counters: GlobalCounterFacts { failed_attempts: 51, ..GlobalCounterFacts::default() },
         ..ChallengeFacts::default()
     };
     let request = request(now, Policy::standard());
@@ -245,8 +249,9 @@ fn one_address_never_gets_all_codes_of_a_phone_if_the_challenge_is_required() {
         ..Policy::strict()
     };
     let codes = |number: i32| {
-        let stamp = |ago| crate::rate_limit::counters::Stamp { at: now - ago * MINUTE, what: Counted::Code };
-        (1..=number).rev().map(stamp).collect::<Vec<_>>()
+        let event =
+            |ago| crate::rate_limit::counters::CountedEvent { at: now - ago * MINUTE, kind: EventKind::Code };
+        (1..=number).rev().map(event).collect::<Vec<_>>()
     };
     for (policy, number, is_refused) in [
         (strict.clone(), 1, false),
@@ -255,9 +260,9 @@ fn one_address_never_gets_all_codes_of_a_phone_if_the_challenge_is_required() {
         (Policy::standard(), 3, true),
     ] {
         let request = request(now, policy);
-        let of_pair = CounterKey::of_pair(&phone(), request.address.expect("given"));
+        let phone_and_address = CounterKey::phone_and_address(&phone(), request.address.expect("given"));
         let facts = ChallengeFacts {
-            counters: [(of_pair, codes(number))].into_iter().collect(),
+            counters: [(phone_and_address, codes(number))].into_iter().collect(),
             ..ChallengeFacts::default()
         };
         assert_eq!(decided(&request, &facts).is_err(), is_refused, "{number}");
@@ -271,13 +276,15 @@ fn one_address_gets_a_twentieth_of_the_budget_and_at_least_three_codes() {
         let messages_per_day = Some(crate::Budget::Messages(budget));
         let request = request(now, Policy { messages_per_day, ..Policy::standard() });
         let of_address = CounterKey::of_address(request.address.expect("given"));
-        let stamps = |number: i32| {
-            let stamp =
-                |ago| crate::rate_limit::counters::Stamp { at: now - ago * 60 * MINUTE, what: Counted::Code };
-            (2..number + 2).rev().map(stamp).collect::<Vec<_>>()
+        let events = |number: i32| {
+            let event = |ago| crate::rate_limit::counters::CountedEvent {
+                at: now - ago * 60 * MINUTE,
+                kind: EventKind::Code,
+            };
+            (2..number + 2).rev().map(event).collect::<Vec<_>>()
         };
         let is_refused = |number| {
-            let counters = [(of_address.clone(), stamps(number))].into_iter().collect();
+            let counters = [(of_address.clone(), events(number))].into_iter().collect();
             decided(&request, &ChallengeFacts { counters, ..ChallengeFacts::default() }).is_err()
         };
         assert!(!is_refused(share - 1) && is_refused(share), "{share} of {budget}");
@@ -286,7 +293,7 @@ fn one_address_gets_a_twentieth_of_the_budget_and_at_least_three_codes() {
 
 #[test]
 fn a_new_code_has_six_digits_during_an_attack() {
-    let service = ServiceFacts { failures: 51, ..ServiceFacts::default() };
-    let facts = ChallengeFacts { service, ..ChallengeFacts::default() };
+    let global_counters = GlobalCounterFacts { failed_attempts: 51, ..GlobalCounterFacts::default() };
+    let facts = ChallengeFacts { global_counters, ..ChallengeFacts::default() };
     assert_eq!(decided(&request(OffsetDateTime::UNIX_EPOCH, Policy::standard()), &facts), Ok(6));
 }

@@ -89,22 +89,23 @@ fn wrong_codes_with_and_without_the_id_are_counted_separately() {
         panic!("not counted");
     };
     assert_eq!(refusal, Refusal::InvalidCode);
-    assert_eq!((counted.tries_with_id, counted.tries_without_id), (0, 1));
+    assert_eq!((counted.attempts_with_id, counted.attempts_without_id), (0, 1));
 
     let naming = SignInRequest { challenge: Some(counted.id), ..attempt("4712") };
     let SignInDecision::Refuse { challenge: Some(counted), .. } = naming.decide(&facts(None)) else {
         panic!("not counted");
     };
-    assert_eq!((counted.tries_with_id, counted.tries_without_id), (1, 0));
+    assert_eq!((counted.attempts_with_id, counted.attempts_without_id), (1, 0));
 }
 
 /// Returns the kind of each changed counter with the events in it.
-fn counted(decision: &SignInDecision) -> Vec<(String, Vec<Counted>)> {
-    let (SignInDecision::Refuse { counting, .. } | SignInDecision::Accept { counting, .. }) = decision;
+fn counted(decision: &SignInDecision) -> Vec<(String, Vec<EventKind>)> {
+    let (SignInDecision::Refuse { counter_update, .. } | SignInDecision::Accept { counter_update, .. }) =
+        decision;
     let subject = |key: &CounterKey| key.as_str().split('/').next().unwrap_or_default().to_owned();
-    let counted = counting.counters.iter().filter(|counter| !counter.stamps.is_empty());
+    let counted = counter_update.counters.iter().filter(|counter| !counter.events.is_empty());
     counted
-        .map(|counter| (subject(&counter.key), counter.stamps.iter().map(|stamp| stamp.what).collect()))
+        .map(|counter| (subject(&counter.key), counter.events.iter().map(|event| event.kind).collect()))
         .collect()
 }
 
@@ -115,21 +116,21 @@ fn all_invalid_codes_get_the_same_response_and_count_for_the_address_only() {
         ("never sent", None),
         ("expired", Some(Challenge { expires_at: NOW, ..valid.clone() })),
         ("redeemed", Some(Challenge { redeemed_at: Some(NOW), ..valid.clone() })),
-        ("no attempts left", Some(Challenge { tries_without_id: 3, ..valid })),
+        ("no attempts left", Some(Challenge { attempts_without_id: 3, ..valid })),
     ] {
         for code in ["4711", "4712"] {
             let decision = attempt(code).decide(&SignInFacts { challenge: invalid.clone(), ..facts(None) });
-            let SignInDecision::Refuse { refusal, challenge, counting } = &decision else {
+            let SignInDecision::Refuse { refusal, challenge, counter_update } = &decision else {
                 panic!("accepted");
             };
             assert_eq!(
-                (*refusal, challenge, counting.service),
+                (*refusal, challenge, counter_update.global_counters),
                 (Refusal::InvalidCode, &None, None),
                 "{case}"
             );
             // A matching code is not a guess.
             let is_match = case != "never sent" && code == "4711";
-            let attempt = vec![("address".into(), vec![Counted::AttemptWithoutChallenge])];
+            let attempt = vec![("address".into(), vec![EventKind::AttemptWithoutChallenge])];
             assert_eq!(counted(&decision), if is_match { vec![] } else { attempt }, "{case} {code}");
         }
     }
@@ -138,47 +139,49 @@ fn all_invalid_codes_get_the_same_response_and_count_for_the_address_only() {
 #[test]
 fn a_wrong_code_counts_for_the_phone_the_address_and_the_service() {
     let decision = attempt("4712").decide(&facts(None));
-    let failure = vec![Counted::Failure];
+    let failure = vec![EventKind::FailedAttempt];
     assert_eq!(counted(&decision), [("address".into(), failure.clone()), ("phone".into(), failure)]);
-    assert!(matches!(decision, SignInDecision::Refuse { counting, .. } if counting.service.is_some()));
+    assert!(
+        matches!(decision, SignInDecision::Refuse { counter_update, .. } if counter_update.global_counters.is_some())
+    );
 }
 
-fn with_stamps(facts: SignInFacts, key: CounterKey, number: usize, what: Counted) -> SignInFacts {
-    let stamp = |number: usize| crate::rate_limit::counters::Stamp {
+fn with_stamps(facts: SignInFacts, key: CounterKey, number: usize, kind: EventKind) -> SignInFacts {
+    let event = |number: usize| crate::rate_limit::counters::CountedEvent {
         at: NOW - Duration::from_micros(number as u64),
-        what,
+        kind,
     };
-    SignInFacts { counters: [(key, (0..number).rev().map(stamp).collect())].into_iter().collect(), ..facts }
+    SignInFacts { counters: [(key, (0..number).rev().map(event).collect())].into_iter().collect(), ..facts }
 }
 
 #[test]
 fn a_code_that_is_shorter_than_its_phone_requires_is_invalid() {
-    let of_phone = CounterKey::of_phone(&attempt("4711").phone);
-    for (failures, is_accepted) in [(4, true), (5, false)] {
-        let facts = with_stamps(facts(None), of_phone.clone(), failures, Counted::Failure);
+    let phone = CounterKey::phone(&attempt("4711").phone);
+    for (failed_attempts, is_accepted) in [(4, true), (5, false)] {
+        let facts = with_stamps(facts(None), phone.clone(), failed_attempts, EventKind::FailedAttempt);
         let decision = attempt("4711").decide(&facts);
-        assert_eq!(matches!(decision, SignInDecision::Accept { .. }), is_accepted, "{failures}");
+        assert_eq!(matches!(decision, SignInDecision::Accept { .. }), is_accepted, "{failed_attempts}");
     }
 }
 
 #[test]
 fn a_code_of_four_digits_is_invalid_during_an_attack() {
-    for (failures, is_accepted) in [(50, true), (51, false)] {
-        let service = ServiceFacts { failures, ..ServiceFacts::default() };
-        let decision = attempt("4711").decide(&SignInFacts { service, ..facts(None) });
-        assert_eq!(matches!(decision, SignInDecision::Accept { .. }), is_accepted, "{failures}");
+    for (failed_attempts, is_accepted) in [(50, true), (51, false)] {
+        let global_counters = GlobalCounterFacts { failed_attempts, ..GlobalCounterFacts::default() };
+        let decision = attempt("4711").decide(&SignInFacts { global_counters, ..facts(None) });
+        assert_eq!(matches!(decision, SignInDecision::Accept { .. }), is_accepted, "{failed_attempts}");
     }
 }
 
 #[test]
 fn a_code_is_invalid_during_the_lockout_of_its_phone() {
-    let of_phone = CounterKey::of_phone(&attempt("4711").phone);
+    let phone = CounterKey::phone(&attempt("4711").phone);
     let policy = Policy { lockout_threshold: Some(100), code_length_steps: Vec::new(), ..Policy::standard() };
     let attempt = SignInRequest { policy: Arc::new(policy), ..attempt("4711") };
-    for (failures, is_accepted) in [(99, true), (100, false)] {
-        let facts = with_stamps(facts(None), of_phone.clone(), failures, Counted::Failure);
+    for (failed_attempts, is_accepted) in [(99, true), (100, false)] {
+        let facts = with_stamps(facts(None), phone.clone(), failed_attempts, EventKind::FailedAttempt);
         let decision = attempt.decide(&facts);
-        assert_eq!(matches!(decision, SignInDecision::Accept { .. }), is_accepted, "{failures}");
+        assert_eq!(matches!(decision, SignInDecision::Accept { .. }), is_accepted, "{failed_attempts}");
     }
 }
 
@@ -193,16 +196,16 @@ fn failures_from_another_address_without_the_id_are_not_refunded() {
         let SignInDecision::Refuse { challenge: Some(tried), .. } = guess.decide(&facts) else {
             panic!("not counted");
         };
-        assert_eq!(!tried.failed_tries.is_empty(), is_kept, "with id: {names_id}");
+        assert_eq!(!tried.failed_attempts.is_empty(), is_kept, "with id: {names_id}");
     }
 }
 
 #[test]
 fn an_address_with_too_many_failures_is_refused_before_the_code_is_compared() {
     let of_address = CounterKey::of_address(ClientAddress::new(ADDRESS));
-    let facts = with_stamps(facts(None), of_address, 20, Counted::Failure);
+    let facts = with_stamps(facts(None), of_address, 20, EventKind::FailedAttempt);
     let retry_after = Duration::from_hours(1).saturating_sub(Duration::from_micros(19));
-    let limit = LimitName::FailuresPerAddress;
+    let limit = LimitName::FailedAttemptsPerAddress;
     for code in ["4711", "4712"] {
         assert_eq!(attempt(code).decide(&facts), refuse(Refusal::TooManyRequests { retry_after, limit }));
     }
@@ -214,7 +217,7 @@ fn an_address_with_too_many_failures_is_refused_before_the_code_is_compared() {
 #[test]
 fn an_address_with_too_many_attempts_without_a_challenge_gets_one_response_to_all_wrong_codes() {
     let of_address = CounterKey::of_address(ClientAddress::new(ADDRESS));
-    let full = |facts| with_stamps(facts, of_address.clone(), 200, Counted::AttemptWithoutChallenge);
+    let full = |facts| with_stamps(facts, of_address.clone(), 200, EventKind::AttemptWithoutChallenge);
     let retry_after = Duration::from_hours(1).saturating_sub(Duration::from_micros(199));
     let limit = LimitName::AttemptsWithoutChallenge;
     let refused = refuse(Refusal::TooManyRequests { retry_after, limit });
@@ -225,11 +228,11 @@ fn an_address_with_too_many_attempts_without_a_challenge_gets_one_response_to_al
     assert_eq!(attempt("4711").decide(&full(SignInFacts { challenge: late, ..facts(None) })), refused);
 
     let wrong = attempt("4712").decide(&full(facts(None)));
-    let SignInDecision::Refuse { refusal, challenge: Some(tried), counting } = wrong else {
+    let SignInDecision::Refuse { refusal, challenge: Some(tried), counter_update } = wrong else {
         panic!("the attempt is not counted");
     };
     assert_eq!(refusal, Refusal::TooManyRequests { retry_after, limit });
-    assert!(tried.tries_without_id == 1 && counting.service.is_some());
+    assert!(tried.attempts_without_id == 1 && counter_update.global_counters.is_some());
     assert!(matches!(attempt("4711").decide(&full(facts(None))), SignInDecision::Accept { .. }));
 }
 
@@ -238,10 +241,10 @@ fn a_flood_of_attempts_without_a_challenge_is_not_counted() {
     let flood = SignInRequest { counts_attempts_without_challenge: false, ..attempt("4712") };
     let nothing = SignInFacts { challenge: None, ..facts(None) };
     assert_eq!(flood.decide(&nothing), refuse(Refusal::InvalidCode));
-    let SignInDecision::Refuse { challenge: Some(_), counting, .. } = flood.decide(&facts(None)) else {
+    let SignInDecision::Refuse { challenge: Some(_), counter_update, .. } = flood.decide(&facts(None)) else {
         panic!("a guess for a valid challenge is not counted");
     };
-    assert!(!counting.counters.is_empty());
+    assert!(!counter_update.counters.is_empty());
 }
 
 #[test]
@@ -253,9 +256,9 @@ fn failures_from_ipv6_addresses_are_counted_by_network() {
         SignInRequest { client, ..attempt("4712") }
     };
     let [narrow, middle, wide]: [CounterKey; 3] =
-        CounterKey::of_networks(address(0x2301)).collect::<Vec<_>>().try_into().expect("three networks");
+        CounterKey::networks(address(0x2301)).collect::<Vec<_>>().try_into().expect("three networks");
     for (key, number, last) in [(narrow, 20, 0x2301), (middle, 40, 0x23ff), (wide, 80, 0xffff)] {
-        let full = |number| with_stamps(facts(None), key.clone(), number, Counted::Failure);
+        let full = |number| with_stamps(facts(None), key.clone(), number, EventKind::FailedAttempt);
         let is_refused = |facts| {
             let decision = attempt_from(last).decide(&facts);
             matches!(decision, SignInDecision::Refuse { refusal: Refusal::TooManyRequests { .. }, .. })
@@ -269,19 +272,19 @@ fn a_redeemed_code_is_refunded_together_with_its_failures() {
     let elsewhere = ClientAddress::new(Ipv4Addr::new(203, 0, 113, 200).into());
     let here = ClientAddress::new(ADDRESS);
     let mut facts = facts(None);
-    let failed_tries = [here, elsewhere].map(|address| FailedTry { address, at: NOW }).to_vec();
-    facts.challenge = facts.challenge.map(|sent| Challenge { address: Some(here), failed_tries, ..sent });
-    let facts = with_stamps(facts, CounterKey::of_address(here), 1, Counted::Failure);
+    let failed_attempts = [here, elsewhere].map(|address| FailedAttempt { address, at: NOW }).to_vec();
+    facts.challenge = facts.challenge.map(|sent| Challenge { address: Some(here), failed_attempts, ..sent });
+    let facts = with_stamps(facts, CounterKey::of_address(here), 1, EventKind::FailedAttempt);
     let decision = attempt("4711").decide(&facts);
     assert_eq!(counted(&decision), [], "the loaded counters are empty");
-    let SignInDecision::Accept { counting, .. } = decision else { panic!("refused") };
-    let keys: Vec<_> = counting.refunds.iter().map(|(key, stamp)| (key.clone(), stamp.what)).collect();
+    let SignInDecision::Accept { counter_update, .. } = decision else { panic!("refused") };
+    let keys: Vec<_> = counter_update.refunds.iter().map(|(key, event)| (key.clone(), event.kind)).collect();
     let phone = attempt("4711").phone;
     let expected = [
-        (CounterKey::of_address(elsewhere), Counted::Failure),
-        (CounterKey::of_pair(&phone, here), Counted::Code),
-        (CounterKey::of_number_range(&phone), Counted::Code),
-        (CounterKey::of_number_range_and_address(&phone, here), Counted::Code),
+        (CounterKey::of_address(elsewhere), EventKind::FailedAttempt),
+        (CounterKey::phone_and_address(&phone, here), EventKind::Code),
+        (CounterKey::number_range(&phone), EventKind::Code),
+        (CounterKey::number_range_and_address(&phone, here), EventKind::Code),
     ];
     assert_eq!(keys, expected);
 }
@@ -289,13 +292,13 @@ fn a_redeemed_code_is_refunded_together_with_its_failures() {
 #[test]
 fn too_many_unknown_invite_codes_are_refused() {
     let guess = SignInRequest { invite_code: Some(user(2).invite_code), ..attempt("4711") };
-    let unknown = vec![Counted::UnknownInvite];
+    let unknown = vec![EventKind::UnknownInvite];
     let decision = guess.decide(&facts(None));
     assert_eq!(counted(&decision), [("address".into(), unknown.clone()), ("phone".into(), unknown)]);
     assert!(matches!(decision, SignInDecision::Refuse { refusal: Refusal::UnknownInviteCode, .. }));
 
-    let of_phone = CounterKey::of_phone(&guess.phone);
-    let full = with_stamps(facts(None), of_phone, 10, Counted::UnknownInvite);
+    let phone = CounterKey::phone(&guess.phone);
+    let full = with_stamps(facts(None), phone, 10, EventKind::UnknownInvite);
     let refused = guess.decide(&full);
     assert!(matches!(
         refused,

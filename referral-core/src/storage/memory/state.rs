@@ -9,9 +9,9 @@ use crate::{
     Challenge, ChallengeId, Email, InviteCode, InvitedBy, Invitee, PhoneNumber, SessionId, SharedSetting,
     User, UserId,
     storage::{
-        Ancestry, Counter, CounterKey, Counters, Counting, Invitation, Inviter, MessageKey, NewUser,
-        RegisteredKey, Result, ServiceFacts, ServiceFigure, ServiceQuery, Session, SessionSelection,
-        StorageError, StoredMessage, UserWithInvited,
+        Ancestry, Counter, CounterKey, CounterUpdate, Counters, GlobalCounter, GlobalCounterFacts,
+        GlobalCounterQuery, Invitation, Inviter, MessageKey, NewUser, RegisteredKey, Result, Session,
+        SessionSelection, StorageError, StoredMessage, UserWithInvited,
     },
 };
 
@@ -31,7 +31,7 @@ pub(super) struct State {
     pub(super) sessions: BTreeMap<SessionId, Session>,
     pub(super) counters: HashMap<CounterKey, Counter>,
     /// Counts of the whole service in each minute or hour.
-    pub(super) service: HashMap<(ServiceFigure, OffsetDateTime), i64>,
+    pub(super) global_counters: HashMap<(GlobalCounter, OffsetDateTime), i64>,
     pub(super) attack_until: Option<OffsetDateTime>,
     pub(super) keys: Vec<RegisteredKey>,
     pub(super) shared_settings: Vec<SharedSetting>,
@@ -107,53 +107,56 @@ impl State {
     }
 
     pub(super) fn counters(&self, keys: Vec<CounterKey>) -> Counters {
-        let stamps = |key: &CounterKey| self.counters.get(key).map(|counter| counter.stamps.clone());
-        keys.into_iter().map(|key| (key.clone(), stamps(&key).unwrap_or_default())).collect()
+        let events = |key: &CounterKey| self.counters.get(key).map(|counter| counter.events.clone());
+        keys.into_iter().map(|key| (key.clone(), events(&key).unwrap_or_default())).collect()
     }
 
-    pub(super) fn count(&mut self, counting: Counting) {
-        for counter in counting.counters {
+    pub(super) fn count(&mut self, counter_update: CounterUpdate) {
+        for counter in counter_update.counters {
             self.counters.insert(counter.key.clone(), counter);
         }
-        for (key, stamp) in counting.refunds {
+        for (key, event) in counter_update.refunds {
             if let Some(counter) = self.counters.get_mut(&key) {
-                counter.stamps.retain(|counted| *counted != stamp);
+                counter.events.retain(|counted| *counted != event);
             }
         }
-        if let Some(count) = counting.service {
-            *self.service.entry((count.figure, count.since)).or_default() += i64::from(count.by);
+        if let Some(count) = counter_update.global_counters {
+            *self.global_counters.entry((count.counter, count.since)).or_default() += i64::from(count.by);
         }
     }
 
-    pub(super) fn service_facts(&self, query: ServiceQuery) -> ServiceFacts {
-        let failures = query.failures_since.map(|since| self.failures(|minute| minute >= since));
+    pub(super) fn global_counter_facts(&self, query: GlobalCounterQuery) -> GlobalCounterFacts {
+        let failed_attempts =
+            query.failed_attempts_since.map(|since| self.failed_attempts(|minute| minute >= since));
         let messages = query.messages_since.map(|since| {
             let of_hours = self
-                .service
+                .global_counters
                 .iter()
-                .filter(|((figure, hour), _)| *figure == ServiceFigure::Messages && *hour >= since);
+                .filter(|((counter, hour), _)| *counter == GlobalCounter::Messages && *hour >= since);
             let hours: BTreeMap<_, _> =
                 of_hours.map(|((_, hour), count)| (*hour, positive(*count))).collect();
             hours.into_iter().collect()
         });
-        ServiceFacts {
-            failures: failures.unwrap_or_default(),
-            usual_failures: None,
+        GlobalCounterFacts {
+            failed_attempts: failed_attempts.unwrap_or_default(),
+            usual_failed_attempts: None,
             attack_until: self.attack_until,
             messages: messages.unwrap_or_default(),
         }
     }
 
-    pub(super) fn usual_failures(&self, times: &[(OffsetDateTime, OffsetDateTime)]) -> Vec<u64> {
-        times.iter().map(|(since, end)| self.failures(|minute| (since..end).contains(&&minute))).collect()
+    pub(super) fn usual_failed_attempts(&self, times: &[(OffsetDateTime, OffsetDateTime)]) -> Vec<u64> {
+        times
+            .iter()
+            .map(|(since, end)| self.failed_attempts(|minute| (since..end).contains(&&minute)))
+            .collect()
     }
 
     /// Returns the number of wrong codes in the selected minutes.
-    pub(super) fn failures(&self, is_selected: impl Fn(OffsetDateTime) -> bool) -> u64 {
-        let found = self
-            .service
-            .iter()
-            .filter(|((figure, minute), _)| *figure == ServiceFigure::Failures && is_selected(*minute));
+    pub(super) fn failed_attempts(&self, is_selected: impl Fn(OffsetDateTime) -> bool) -> u64 {
+        let found = self.global_counters.iter().filter(|((counter, minute), _)| {
+            *counter == GlobalCounter::FailedAttempts && is_selected(*minute)
+        });
         found.map(|(_, count)| positive(*count)).sum()
     }
 

@@ -229,7 +229,7 @@ pub(crate) struct SignIn {
     pub(crate) code_lifetime: Option<Duration>,
     /// Number of wrong attempts that invalidate a code, 1 to 10 [default: 3; strict: 5]
     #[arg(long, env = "REFERRAL_TRIES_PER_CODE", global = true, value_name = "TRIES", value_parser = clap::value_parser!(u32).range(1..=10))]
-    pub(crate) tries_per_code: Option<u32>,
+    pub(crate) attempts_per_code: Option<u32>,
     /// Shortest time between two codes for one phone [default: 60s; development: 0s]
     #[arg(long, env = "REFERRAL_RESEND_INTERVAL", global = true, value_name = "TIME", value_parser = humantime::parse_duration)]
     pub(crate) resend_interval: Option<Duration>,
@@ -497,7 +497,7 @@ impl Settings {
         };
         set(&mut policy.code_length, sign_in.code_length);
         set(&mut policy.code_lifetime, sign_in.code_lifetime);
-        set(&mut policy.tries_per_code, sign_in.tries_per_code);
+        set(&mut policy.attempts_per_code, sign_in.attempts_per_code);
         set(&mut policy.resend_interval, sign_in.resend_interval);
         set(&mut policy.require_challenge, sign_in.require_challenge);
         set(&mut policy.access_lifetime, tokens.access_lifetime);
@@ -579,7 +579,7 @@ mod tests {
         ]);
         let policy = cli.settings.policy();
         assert_eq!(policy.code_length, 8);
-        assert_eq!(policy.tries_per_code, 5);
+        assert_eq!(policy.attempts_per_code, 5);
         assert_eq!(policy.access_lifetime, Duration::from_mins(5));
     }
 

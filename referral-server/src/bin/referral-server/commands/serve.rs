@@ -151,7 +151,7 @@ pub(crate) async fn serve(settings: &Settings, dropped_lines: DroppedLines) -> R
         warn_of_costs(&referral);
     }
 
-    tokio::spawn(sweep(referral.clone()));
+    tokio::spawn(run_maintenance(referral.clone()));
     let mut options = AppOptions::default();
     if let Some(listener) = metrics_listener {
         options.metrics = Some(metrics.clone());
@@ -282,14 +282,14 @@ fn greet(
 }
 
 /// Deletes expired codes and sessions at [`SWEEP_INTERVAL`].
-async fn sweep(referral: ReferralService) {
+async fn run_maintenance(referral: ReferralService) {
     let mut ticks = tokio::time::interval(SWEEP_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        match referral.sweep().await {
+        match referral.run_maintenance().await {
             Ok(0) => {}
-            Ok(swept) => tracing::debug!(swept, "deleted expired codes and sessions"),
+            Ok(deleted) => tracing::debug!(deleted, "deleted expired codes and sessions"),
             Err(error) => tracing::warn!(%error, "failed to delete expired codes and sessions"),
         }
     }

@@ -29,7 +29,7 @@ pub(crate) struct LimitSettings {
     /// Wrong codes from one address, without those for a code that is redeemed later [default: 20/1h,60/24h;
     /// development: off]
     #[arg(long, env = "REFERRAL_FAILURES_PER_ADDRESS", global = true, value_name = "LIMITS", value_parser = limits)]
-    failures_per_address: Option<Limits>,
+    failed_attempts_per_address: Option<Limits>,
     /// Attempts to sign in with a phone that has no valid code, from one address [default: 200/1h;
     /// development: off]
     #[arg(long, env = "REFERRAL_ATTEMPTS_WITHOUT_CHALLENGE", global = true, value_name = "LIMITS", value_parser = limits)]
@@ -39,7 +39,7 @@ pub(crate) struct LimitSettings {
     email_changes: Option<Limits>,
     /// Unknown invite codes, for each phone and each address [default: 10/1h; development: off]
     #[arg(long, env = "REFERRAL_INVITE_FAILURES", global = true, value_name = "LIMITS", value_parser = limits)]
-    invite_failures: Option<Limits>,
+    unknown_invite_codes: Option<Limits>,
     /// Steps that increase the code length after wrong codes for a phone [default: 5:6,30:8; strict: 30:8;
     /// development: off]
     #[arg(long, env = "REFERRAL_CODE_LENGTH_STEPS", global = true, value_name = "FAILURES:DIGITS,…", value_parser = code_length_steps)]
@@ -49,11 +49,11 @@ pub(crate) struct LimitSettings {
     lockout_threshold: Option<Number>,
     /// Time for which a wrong code counts for --code-length-steps and --lockout-threshold, 1 to 366 days [default: 31d]
     #[arg(long, env = "REFERRAL_FAILURE_MEMORY", global = true, value_name = "TIME", value_parser = humantime::parse_duration)]
-    failure_memory: Option<Duration>,
+    failed_attempt_window: Option<Duration>,
     /// Number of wrong codes in ten minutes above which the whole service counts as under attack, if they are
     /// also more than three times the usual number, or off [default: 50; strict: 200; development: off]
     #[arg(long, env = "REFERRAL_ATTACK_FAILURES", global = true, value_name = "FAILURES", value_parser = number_or_off)]
-    attack_failures: Option<Number>,
+    attack_threshold: Option<Number>,
     /// Smallest number of digits of codes while the service is under attack. Shorter codes are invalid
     /// [default: 6]
     #[arg(long, env = "REFERRAL_ATTACK_CODE_LENGTH", global = true, value_name = "DIGITS", value_parser = clap::value_parser!(u8).range(4..=10))]
@@ -91,10 +91,10 @@ impl LimitSettings {
             (&mut policy.codes_per_phone_and_address, &self.codes_per_phone_and_address),
             (&mut policy.codes_per_address, &self.codes_per_address),
             (&mut policy.codes_per_number_range, &self.codes_per_number_range),
-            (&mut policy.failures_per_address, &self.failures_per_address),
+            (&mut policy.failed_attempts_per_address, &self.failed_attempts_per_address),
             (&mut policy.attempts_without_challenge, &self.attempts_without_challenge),
             (&mut policy.email_changes, &self.email_changes),
-            (&mut policy.invite_failures, &self.invite_failures),
+            (&mut policy.unknown_invite_codes, &self.unknown_invite_codes),
         ] {
             if let Some(given) = given {
                 limits.clone_from(given);
@@ -106,13 +106,13 @@ impl LimitSettings {
         if let Some(Number(failures)) = self.lockout_threshold {
             policy.lockout_threshold = failures;
         }
-        if let Some(Number(failures)) = self.attack_failures {
-            policy.attack_failures = failures;
+        if let Some(Number(failures)) = self.attack_threshold {
+            policy.attack_threshold = failures;
         }
         if let Some(Time(max)) = self.max_clock_offset {
             policy.max_clock_offset = max;
         }
-        policy.failure_memory = self.failure_memory.unwrap_or(policy.failure_memory);
+        policy.failed_attempt_window = self.failed_attempt_window.unwrap_or(policy.failed_attempt_window);
         policy.attack_code_length = self.attack_code_length.unwrap_or(policy.attack_code_length);
         policy.messages_per_day = self.messages_per_day.or(policy.messages_per_day);
         if self.regions.is_some() {
@@ -152,7 +152,7 @@ fn code_length_steps(input: &str) -> Result<Steps, String> {
     let read = |step: &str| {
         let (failures, code_length) = step.split_once(':')?;
         Some(CodeLengthStep {
-            failures: failures.trim().parse().ok()?,
+            failed_attempts: failures.trim().parse().ok()?,
             code_length: code_length.trim().parse().ok()?,
         })
     };

@@ -68,8 +68,8 @@ pub async fn sweep_deletes_only_expired_rows(storage: Arc<dyn Storage>) {
     bench.advance(HALF_A_SESSION);
     let sent = bench.sent(&phone(3)).await;
 
-    assert_ne!(bench.referral.sweep().await.expect("swept"), 0);
-    assert_eq!(bench.referral.sweep().await.expect("swept"), 0);
+    assert_ne!(bench.referral.run_maintenance().await.expect("deleted"), 0);
+    assert_eq!(bench.referral.run_maintenance().await.expect("deleted"), 0);
     assert_eq!(bench.storage.session(ended.session, 0).await.expect("the storage responds"), None);
     assert!(bench.storage.session(live.session, 0).await.expect("the storage responds").is_some());
     bench.sign_in(answer(&sent)).await.expect("the code is valid");
@@ -77,7 +77,7 @@ pub async fn sweep_deletes_only_expired_rows(storage: Arc<dyn Storage>) {
     assert_refused(bench.referral.refresh(&ended.tokens.refresh).await, Refusal::TokenNotValid);
 }
 
-/// One sweep deletes a bounded number of rows.
+/// One call deletes a bounded number of rows.
 pub async fn sweep_deletes_at_most_its_batch(storage: Arc<dyn Storage>) {
     let bench = Bench::new(storage);
     for number in 0..5 {
