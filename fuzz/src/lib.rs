@@ -10,7 +10,7 @@ use std::{
 };
 
 use referral_core::{
-    Builder, Peppers, Policy, ReferralService, SigningKeys, clock::Clock, random::Random,
+    Peppers, Policy, ReferralService, ReferralServiceBuilder, SigningKeys, clock::Clock, random::Random,
     sms::DevelopmentSender, storage::MemoryStorage,
 };
 use time::{OffsetDateTime, macros::datetime};
@@ -25,7 +25,7 @@ pub const START: OffsetDateTime = datetime!(2026-11-22 10:15:30 UTC);
 ///
 /// Panics if `signing_keys` is not a key set.
 #[must_use]
-pub fn service(signing_keys: &str, policy: Policy, seed: u64) -> Builder {
+pub fn service(signing_keys: &str, policy: Policy, seed: u64) -> ReferralServiceBuilder {
     let keys = SigningKeys::from_jwk_set(signing_keys).expect("a key set");
     let peppers = Peppers::from_secret("pepper", &[2; 32]).expect("long enough");
     ReferralService::builder(Arc::new(MemoryStorage::new()), Arc::new(DevelopmentSender), keys, peppers)

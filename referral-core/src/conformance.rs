@@ -37,7 +37,7 @@ use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
 use time::OffsetDateTime;
 
 use crate::{
-    Bearer, CodeInput, Error, InviteCode, ListUsers, PageLink, PageSize, Peppers, PhoneNumber, Policy,
+    CodeInput, CurrentUser, Error, InviteCode, ListUsers, PageLink, PageSize, Peppers, PhoneNumber, Policy,
     ProfileView, ReferralService, Refusal, SendCode, SentCode, SignIn, SignedIn, SigningKeys, User, UserView,
     clock::Clock,
     hook::Hook,
@@ -252,13 +252,13 @@ impl Random for SeededRandom {
 
 /// Service on the storage under test.
 #[derive(Clone)]
-struct Bench {
+struct Harness {
     referral: ReferralService,
     storage: Arc<dyn Storage>,
     clock: ManualClock,
 }
 
-impl Bench {
+impl Harness {
     fn new(storage: Arc<dyn Storage>) -> Self {
         Self::with_policy(storage, Policy::standard())
     }
@@ -290,7 +290,7 @@ impl Bench {
 
     /// Returns the same service with another gateway and a hook.
     fn with_gateway(&self, gateway: impl SmsSender, hook: impl Hook) -> Self {
-        let (_, seed) = self.referral.draw_id().as_u64_pair();
+        let (_, seed) = self.referral.generate_id().as_u64_pair();
         let keys = SigningKeys::from_secret("k1", &[1; 32]).expect("sufficient length");
         let peppers = Peppers::from_secret("p1", &[2; 32]).expect("sufficient length");
         let referral = ReferralService::builder(Arc::clone(&self.storage), Arc::new(gateway), keys, peppers)
@@ -339,7 +339,7 @@ impl Bench {
         invited_by: Option<&InviteCode>,
     ) -> Result<SignedIn, Error> {
         let sent = self.sent(phone).await;
-        self.sign_in(SignIn { invited_by_code: invited_by.cloned(), ..answer(&sent) }).await
+        self.sign_in(SignIn { invited_by_code: invited_by.cloned(), ..with_right_code(&sent) }).await
     }
 
     /// Requests a code for a numbered phone and signs in, which must succeed.
@@ -351,7 +351,7 @@ impl Bench {
         self.try_enter(&phone(number), Some(&by.invite_code)).await.expect("signed in")
     }
 
-    async fn bearer(&self, signed_in: &SignedIn) -> Bearer {
+    async fn bearer(&self, signed_in: &SignedIn) -> CurrentUser {
         self.referral.authenticate(&signed_in.tokens.access).await.expect("valid token")
     }
 
@@ -360,7 +360,7 @@ impl Bench {
     }
 
     /// Returns all users, newest first.
-    async fn all_users(&self, bearer: &Bearer) -> Vec<UserView> {
+    async fn all_users(&self, bearer: &CurrentUser) -> Vec<UserView> {
         let mut users = Vec::new();
         let mut cursor = None;
         loop {
@@ -376,7 +376,7 @@ impl Bench {
 
     /// Checks the invariants of all users: codes and phones are unique, no user is among their own inviters,
     /// and every count is correct.
-    async fn assert_sound(&self, bearer: &Bearer) {
+    async fn assert_sound(&self, bearer: &CurrentUser) {
         let users = self.all_users(bearer).await;
         let list = ListUsers { limit: PageSize::MAX, ..ListUsers::default() };
         let listed = self.referral.users(bearer, list).await.expect("page of the list");
@@ -416,7 +416,7 @@ fn phone(number: u32) -> PhoneNumber {
 }
 
 /// Returns a sign-in request with the correct code and the challenge.
-fn answer(sent: &SentCode) -> SignIn {
+fn with_right_code(sent: &SentCode) -> SignIn {
     let code = sent.revealed_code.as_ref().expect("the development sender returns the code");
     let code = CodeInput::parse(code.reveal()).expect("digits");
     SignIn::new(sent.phone.clone(), code).challenge(sent.challenge)
@@ -426,12 +426,12 @@ fn answer(sent: &SentCode) -> SignIn {
 fn wrong_answer(sent: &SentCode) -> SignIn {
     let right = sent.revealed_code.as_ref().expect("the development sender returns the code").reveal();
     let wrong = right.chars().map(|digit| if digit == '9' { '0' } else { '9' }).collect::<String>();
-    SignIn { code: CodeInput::parse(&wrong).expect("digits"), ..answer(sent) }
+    SignIn { code: CodeInput::parse(&wrong).expect("digits"), ..with_right_code(sent) }
 }
 
 /// Returns the same request without the challenge.
-fn unnamed(answer: SignIn) -> SignIn {
-    SignIn { challenge: None, ..answer }
+fn without_challenge(with_right_code: SignIn) -> SignIn {
+    SignIn { challenge: None, ..with_right_code }
 }
 
 /// Runs the futures that `make` returns for each number below `count` concurrently.

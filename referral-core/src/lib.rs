@@ -40,8 +40,9 @@ pub use crate::{
     },
     readiness::{Check, Readiness},
     service::{
-        Bearer, BuildError, Builder, INVITED_SHOWN, InviteeList, ListUsers, PageLink, ReferralService,
-        Refresh, Refreshed, SESSIONS_SHOWN, SendCode, SentCode, SignIn, SignedIn, UserList,
+        BuildError, CurrentUser, INVITED_SHOWN, InviteeList, ListUsers, PageLink, ReferralService,
+        ReferralServiceBuilder, Refresh, Refreshed, SESSIONS_SHOWN, SendCode, SentCode, SignIn, SignedIn,
+        UserList,
     },
     session::{
         Session, SessionId,
@@ -57,7 +58,7 @@ pub use crate::{
     user::{
         InvitedBy, Invitee, User, UserId, UserWithInvited,
         email::Email,
-        listing::{COUNT_LIMIT, FilterInput, MAX_OFFSET, PageSize, Position, check_filter, check_search},
+        listing::{COUNT_LIMIT, FilterInput, MAX_OFFSET, PageSize, PageStart, check_filter, check_search},
         name::Name,
         phone::{PhoneNumber, Region},
         profile::ProfileChange,

@@ -23,8 +23,8 @@ use time::OffsetDateTime;
 
 use self::attempt_budget::AttemptBudget;
 pub use self::{
-    builder::{BuildError, Builder},
-    messages::{Bearer, Refresh, Refreshed, SendCode, SentCode, SignIn, SignedIn},
+    builder::{BuildError, ReferralServiceBuilder},
+    messages::{CurrentUser, Refresh, Refreshed, SendCode, SentCode, SignIn, SignedIn},
     sessions::SESSIONS_SHOWN,
     users::{InviteeList, ListUsers, PageLink, UserList},
 };
@@ -72,7 +72,7 @@ struct Inner {
     /// Keys and peppers. They are replaced as a whole, and read once for each request, which takes 20 ns if
     /// two threads do it concurrently.
     secrets: RwLock<Arc<Secrets>>,
-    text: builder::TextFn,
+    text: builder::MessageFn,
     /// `true` if the service was under attack at the last check.
     under_attack: AtomicBool,
     attempt_budget: AttemptBudget,
@@ -174,7 +174,7 @@ impl ReferralService {
             session: token.session,
             refresh_id: token.id,
             now,
-            successor: self.new_grant(now, &secrets),
+            successor: self.new_tokens(now, &secrets),
             grace: self.inner.policy.refresh_grace,
             client,
         };
@@ -199,7 +199,7 @@ impl ReferralService {
     pub async fn verify(&self, token: &str, kind: Option<TokenKind>) -> Result<VerifiedToken, Error> {
         let now = self.now();
         let token = self.secrets().tokens.read(token, kind, now)?;
-        let StoredSession { session, .. } = self.live_session(&token, 0).await?;
+        let StoredSession { session, .. } = self.active_session(&token, 0).await?;
         if token.kind == TokenKind::Refresh && token.id != session.issued.refresh_id {
             return Err(Refusal::TokenNotValid.into());
         }
@@ -217,15 +217,15 @@ impl ReferralService {
     /// # Errors
     ///
     /// [`Refusal::TokenNotValid`].
-    pub async fn authenticate(&self, access_token: &str) -> Result<Bearer, Error> {
+    pub async fn authenticate(&self, access_token: &str) -> Result<CurrentUser, Error> {
         let found = self.session_of(access_token, 0).await?;
-        Ok(Bearer { user: found.user.user, session: found.session.id })
+        Ok(CurrentUser { user: found.user.user, session: found.session.id })
     }
 
     /// Generates a UUID that sorts by time (version 7), with the clock and the random generator of the
     /// handle.
     #[must_use]
-    pub fn draw_id(&self) -> uuid::Uuid {
+    pub fn generate_id(&self) -> uuid::Uuid {
         self.inner.random.time_ordered_uuid(self.now())
     }
 
@@ -237,7 +237,7 @@ impl ReferralService {
     ///
     /// [`Error::KeyMismatch`], which names a key that is missing or different.
     pub async fn register_keys(&self) -> Result<(), Error> {
-        self.agree_on(&self.secrets()).await
+        self.register_secrets(&self.secrets()).await
     }
 
     /// Replaces the keys and peppers of all clones of the handle, without losing a request. A ring that
@@ -258,7 +258,7 @@ impl ReferralService {
             return Err(Error::Signing(BuildError::SigningKey.into()));
         }
         let secrets = Arc::new(Secrets { tokens, peppers: Arc::new(peppers) });
-        self.agree_on(&secrets).await?;
+        self.register_secrets(&secrets).await?;
         let mut place = self.inner.secrets.write().unwrap_or_else(PoisonError::into_inner);
         let former = mem::replace(&mut *place, secrets);
         drop(place);
@@ -290,7 +290,7 @@ impl ReferralService {
 
     /// Checks that this process has the keys that other processes on the storage use.
     async fn check_keys(&self) -> Result<(), Error> {
-        let request = self.key_request(&self.secrets());
+        let request = self.key_registration(&self.secrets());
         request.decide(&self.inner.storage.registered_keys().await?)?;
         Ok(())
     }
@@ -340,7 +340,7 @@ impl ReferralService {
         let now = self.now();
         let check = AttackCheck { now, policy: Arc::clone(&self.inner.policy) };
         let attack_status = self.inner.storage.check_attack(&check).await?;
-        self.note_attack(attack_status.under_attack).await;
+        self.emit_attack_change(attack_status.under_attack).await;
 
         // An expired code still counts for the resend interval.
         let ended_before = now - self.inner.policy.resend_interval;
@@ -369,11 +369,11 @@ impl ReferralService {
         Arc::clone(&self.inner.secrets.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    async fn agree_on(&self, secrets: &Secrets) -> Result<(), Error> {
-        Ok(self.inner.storage.register_keys(&self.key_request(secrets)).await??)
+    async fn register_secrets(&self, secrets: &Secrets) -> Result<(), Error> {
+        Ok(self.inner.storage.register_keys(&self.key_registration(secrets)).await??)
     }
 
-    fn key_request(&self, Secrets { tokens, peppers }: &Secrets) -> KeyRegistration {
+    fn key_registration(&self, Secrets { tokens, peppers }: &Secrets) -> KeyRegistration {
         let Policy { refresh_lifetime, code_lifetime, .. } = *self.inner.policy;
         KeyRegistration::new(self.now(), &tokens.keys, refresh_lifetime, peppers, code_lifetime)
     }
@@ -388,7 +388,7 @@ impl ReferralService {
     }
 
     /// Emits an event if an attack started or ended, as far as this process knows.
-    async fn note_attack(&self, under_attack: bool) {
+    async fn emit_attack_change(&self, under_attack: bool) {
         if self.inner.under_attack.swap(under_attack, Ordering::Relaxed) != under_attack {
             self.emit(Event::UnderAttack(under_attack)).await;
         }
@@ -399,7 +399,7 @@ impl ReferralService {
         NewUser {
             id: UserId(random.time_ordered_uuid(now)),
             phone,
-            invite_codes: (0..CANDIDATES).map(|_| InviteCode::draw(random)).collect(),
+            invite_codes: (0..CANDIDATES).map(|_| InviteCode::generate(random)).collect(),
             is_staff: false,
             date_joined: now,
             last_login: None,
@@ -420,13 +420,13 @@ impl ReferralService {
             code: request.code,
             session: SessionId(random.time_ordered_uuid(now)),
             session_expires_at: to_seconds(now) + policy.session_lifetime,
-            issued: self.new_grant(now, secrets),
+            issued: self.new_tokens(now, secrets),
             policy: Arc::clone(policy),
             peppers: Arc::clone(&secrets.peppers),
         }
     }
 
-    fn new_grant(&self, now: OffsetDateTime, secrets: &Secrets) -> IssuedTokens {
+    fn new_tokens(&self, now: OffsetDateTime, secrets: &Secrets) -> IssuedTokens {
         let Inner { policy, random, .. } = &*self.inner;
         let issued_at = to_seconds(now);
         IssuedTokens {
@@ -446,14 +446,14 @@ impl ReferralService {
     /// Returns the active session of a valid access token, with the user and the newest invitees.
     async fn session_of(&self, access_token: &str, invited: u32) -> Result<StoredSession, Error> {
         let token = self.secrets().tokens.read(access_token, Some(TokenKind::Access), self.now())?;
-        self.live_session(&token, invited).await
+        self.active_session(&token, invited).await
     }
 
-    async fn live_session(&self, token: &VerifiedToken, invited: u32) -> Result<StoredSession, Error> {
+    async fn active_session(&self, token: &VerifiedToken, invited: u32) -> Result<StoredSession, Error> {
         let found = self.inner.storage.session(token.session, invited).await?;
         let found = found.filter(|found| {
             let user = &found.user.user;
-            found.session.is_live(self.now()) && user.is_active && user.id == token.user
+            found.session.is_active(self.now()) && user.is_active && user.id == token.user
         });
         let found = found.ok_or(Refusal::TokenNotValid)?;
         if found.session.needs_use_recorded(token.id)

@@ -98,7 +98,7 @@ pub struct Session {
     /// longer accepted.
     pub tokens_used: bool,
     /// Refresh token that was exchanged for [`issued`](Self::issued) at [`IssuedTokens::issued_at`].
-    pub parent: Option<Uuid>,
+    pub previous_refresh_id: Option<Uuid>,
     /// `true` if [`issued`](Self::issued) was returned again after the grace period.
     pub repeated_late: bool,
     /// Number of successive refreshes, before the last one, whose issued tokens were returned again after the grace
@@ -130,7 +130,7 @@ impl Session {
             revoked_at: None,
             issued: issued.ending_by(expires_at),
             tokens_used: true,
-            parent: None,
+            previous_refresh_id: None,
             repeated_late: false,
             late_repeats: 0,
             superseded: Vec::new(),
@@ -147,7 +147,7 @@ impl Session {
 
     /// Returns `true` if the session has not ended, so that its tokens may be valid.
     #[must_use]
-    pub fn is_live(&self, now: OffsetDateTime) -> bool {
+    pub fn is_active(&self, now: OffsetDateTime) -> bool {
         self.revoked_at.is_none() && now < self.expires_at
     }
 
@@ -210,13 +210,13 @@ impl RefreshRequest {
     /// Decides about the exchange, based on the session and on whether its user is active.
     #[must_use]
     pub fn decide(&self, session: &Session, user_is_active: bool) -> RefreshDecision {
-        if !session.is_live(self.now) || !user_is_active {
+        if !session.is_active(self.now) || !user_is_active {
             return RefreshDecision::Refuse(Refusal::TokenNotValid);
         }
         if self.refresh_id == session.issued.refresh_id {
             return RefreshDecision::Rotate(self.rotated(session));
         }
-        if session.parent == Some(self.refresh_id) {
+        if session.previous_refresh_id == Some(self.refresh_id) {
             return self.repeat(session);
         }
         let is_recent = |superseded: &SupersededToken| is_within(self.grace, superseded.at, self.now);
@@ -247,13 +247,14 @@ impl RefreshRequest {
     }
 
     fn rotated(&self, session: &Session) -> Session {
-        let just_retired =
-            session.parent.map(|refresh_id| SupersededToken { refresh_id, at: session.issued.issued_at });
+        let just_retired = session
+            .previous_refresh_id
+            .map(|refresh_id| SupersededToken { refresh_id, at: session.issued.issued_at });
         let superseded = session.superseded.iter().copied().chain(just_retired);
         Session {
             issued: self.successor.clone().ending_by(session.expires_at),
             tokens_used: false,
-            parent: Some(session.issued.refresh_id),
+            previous_refresh_id: Some(session.issued.refresh_id),
             repeated_late: false,
             late_repeats: if session.repeated_late { session.late_repeats + 1 } else { 0 },
             superseded: newest(
@@ -351,7 +352,7 @@ mod tests {
         let RefreshDecision::Revoke(revoked) = present(&used, 0, 1_031, 9) else {
             panic!("not revoked");
         };
-        assert!(!revoked.is_live(START + Duration::from_secs(1_031)));
+        assert!(!revoked.is_active(START + Duration::from_secs(1_031)));
     }
 
     /// Owner and thief of a refresh token. Each presents the newest token it has. The thief uses no access

@@ -8,7 +8,7 @@ mod failover;
 #[cfg(feature = "sms-http")]
 pub mod http;
 mod segments;
-mod text;
+mod templates;
 
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ pub use self::failover::{
 };
 pub use self::{
     segments::{Encoding, Segments},
-    text::{Preview, Texts},
+    templates::{MessageTemplates, TemplatePreview},
 };
 use crate::{Locale, OneTimeCode, PhoneNumber};
 
@@ -162,7 +162,7 @@ pub trait SmsSender: Send + Sync + 'static {
 
     /// Returns the minimum time that [`send`](Self::send) needs to determine whether the message may have
     /// been sent. This is the time limit for connecting plus a small margin. The default is half a second.
-    fn least_time(&self) -> Duration {
+    fn min_timeout(&self) -> Duration {
         Duration::from_millis(500)
     }
 }

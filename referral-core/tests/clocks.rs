@@ -27,7 +27,7 @@ use tracing::{
 const START: OffsetDateTime = datetime!(2026-11-22 10:15:30 UTC);
 
 /// Host and storage, each with its own clock.
-struct Bench {
+struct Harness {
     referral: ReferralService,
     host: ManualClock,
     storage: ManualClock,
@@ -53,33 +53,33 @@ fn referral(storage: MemoryStorage, clock: impl Clock, policy: Policy, hook: imp
     referral.policy(policy).clock(clock).hook(hook).build().expect("valid policy and keys")
 }
 
-fn bench_with(max_clock_offset: Option<Duration>) -> Bench {
+fn bench_with(max_clock_offset: Option<Duration>) -> Harness {
     let (host, storage, measured) = (ManualClock::new(START), ManualClock::new(START), Measured::default());
     let mut policy = Policy::standard();
     policy.max_clock_offset = max_clock_offset;
     let referral =
         referral(MemoryStorage::with_clock(storage.clone()), host.clone(), policy, measured.clone());
-    Bench { referral, host, storage, measured }
+    Harness { referral, host, storage, measured }
 }
 
-fn bench() -> Bench {
+fn harness() -> Harness {
     bench_with(Policy::standard().max_clock_offset)
 }
 
-async fn offset(bench: &Bench) -> i64 {
-    bench.referral.measure_clock().await.expect("measured").expect("the storage has a clock").milliseconds()
+async fn offset(harness: &Harness) -> i64 {
+    harness.referral.measure_clock().await.expect("measured").expect("the storage has a clock").milliseconds()
 }
 
 #[tokio::test]
 async fn offset_is_positive_if_the_host_is_ahead() {
-    let bench = bench();
-    assert_eq!(offset(&bench).await, 0);
-    bench.host.advance(Duration::from_millis(1_500));
-    assert_eq!(offset(&bench).await, 1_500);
-    bench.storage.advance(Duration::from_secs(4));
-    assert_eq!(offset(&bench).await, -2_500);
+    let harness = harness();
+    assert_eq!(offset(&harness).await, 0);
+    harness.host.advance(Duration::from_millis(1_500));
+    assert_eq!(offset(&harness).await, 1_500);
+    harness.storage.advance(Duration::from_secs(4));
+    assert_eq!(offset(&harness).await, -2_500);
     let measured: Vec<_> =
-        bench.measured.0.lock().expect("not poisoned").iter().map(ClockOffset::milliseconds).collect();
+        harness.measured.0.lock().expect("not poisoned").iter().map(ClockOffset::milliseconds).collect();
     assert_eq!(measured, [0, 1_500, -2_500]);
 }
 
@@ -93,24 +93,24 @@ async fn storage_without_a_clock_is_not_measured() {
 #[tokio::test]
 async fn host_is_not_ready_while_its_clock_offset_is_too_large() {
     for host_is_ahead in [true, false] {
-        let bench = bench();
+        let harness = harness();
         let (fast, slow) =
-            if host_is_ahead { (&bench.host, &bench.storage) } else { (&bench.storage, &bench.host) };
+            if host_is_ahead { (&harness.host, &harness.storage) } else { (&harness.storage, &harness.host) };
         fast.advance(Duration::from_secs(5));
-        bench.referral.run_maintenance().await.expect("deleted");
-        bench.referral.check_ready().await.expect("5 s are allowed");
+        harness.referral.run_maintenance().await.expect("deleted");
+        harness.referral.check_ready().await.expect("5 s are allowed");
         fast.advance(Duration::from_millis(1));
-        bench.referral.check_ready().await.expect("not measured yet");
-        bench.referral.run_maintenance().await.expect("deleted");
-        let error = bench.referral.check_ready().await.expect_err("the offset is too large");
+        harness.referral.check_ready().await.expect("not measured yet");
+        harness.referral.run_maintenance().await.expect("deleted");
+        let error = harness.referral.check_ready().await.expect_err("the offset is too large");
         assert!(matches!(error, Error::ClockOffset { .. }) && error.kind() == ErrorKind::Unavailable);
         let sign = if host_is_ahead { "" } else { "-" };
         let detail =
             format!("differs from the clock of the database by {sign}5001 ms, which is more than 5000 ms");
         assert_eq!(error.to_string(), format!("clock of this host {detail}"));
         slow.advance(Duration::from_secs(1));
-        bench.referral.run_maintenance().await.expect("deleted");
-        bench.referral.check_ready().await.expect("the offset is small enough again");
+        harness.referral.run_maintenance().await.expect("deleted");
+        harness.referral.check_ready().await.expect("the offset is small enough again");
     }
 }
 
@@ -118,9 +118,9 @@ async fn host_is_not_ready_while_its_clock_offset_is_too_large() {
 async fn clock_check_can_be_configured_and_disabled() {
     let off = bench_with(None);
     let tight = bench_with(Some(Duration::from_secs(2)));
-    for bench in [&off, &tight] {
-        bench.host.advance(Duration::from_secs(3));
-        assert_eq!(offset(bench).await, 3_000);
+    for harness in [&off, &tight] {
+        harness.host.advance(Duration::from_secs(3));
+        assert_eq!(offset(harness).await, 3_000);
     }
     off.referral.check_ready().await.expect("the check is disabled");
     tight.referral.check_ready().await.expect_err("2 s are allowed");
@@ -190,17 +190,17 @@ async fn warning_contains_the_offset_and_is_logged_at_most_once_a_minute() {
     // If there is a single subscriber, `tracing` checks the interest in a log line once, in the thread that
     // logs it first, and caches the result. Threads of other tests have no subscriber.
     let _second = tracing::Dispatch::new(Warnings::default());
-    let bench = bench();
-    let pass = |by| [&bench.host, &bench.storage].map(|clock| clock.advance(by));
-    bench.host.advance(Duration::from_secs(1));
-    bench.referral.run_maintenance().await.expect("deleted");
+    let harness = harness();
+    let pass = |by| [&harness.host, &harness.storage].map(|clock| clock.advance(by));
+    harness.host.advance(Duration::from_secs(1));
+    harness.referral.run_maintenance().await.expect("deleted");
     assert_eq!(*warnings.0.lock().expect("not poisoned"), [""; 0], "1 s is allowed");
-    bench.host.advance(Duration::from_millis(234));
+    harness.host.advance(Duration::from_millis(234));
     for _ in 0..6 {
-        bench.referral.run_maintenance().await.expect("deleted");
+        harness.referral.run_maintenance().await.expect("deleted");
         pass(Duration::from_secs(10));
     }
-    bench.referral.run_maintenance().await.expect("deleted");
+    harness.referral.run_maintenance().await.expect("deleted");
     drop(guard);
     let warnings = warnings.0.lock().expect("not poisoned").clone();
     assert_eq!(warnings.len(), 2, "{warnings:?}");

@@ -10,7 +10,7 @@ use referral_core::{
     CodeInput, Error, Event, Hook, InviteCode, Locale, OneTimeCode, Peppers, PhoneNumber, Policy,
     ReferralService, Refusal, Region, Regions, SendCode, SentCode, SignIn, SignedIn, SigningKeys, TestNumber,
     conformance::ManualClock,
-    sms::{DevelopmentSender, Receipt, SmsError, SmsMessage, SmsSender, Texts},
+    sms::{DevelopmentSender, MessageTemplates, Receipt, SmsError, SmsMessage, SmsSender},
     storage::MemoryStorage,
 };
 
@@ -23,7 +23,7 @@ mockall::mock! {
     }
 }
 
-fn builder(sender: impl SmsSender) -> referral_core::Builder {
+fn builder(sender: impl SmsSender) -> referral_core::ReferralServiceBuilder {
     let keys = SigningKeys::from_secret("k1", &[1; 32]).expect("sufficient length");
     let peppers = Peppers::from_secret("p1", &[2; 32]).expect("sufficient length");
     ReferralService::builder(Arc::new(MemoryStorage::new()), Arc::new(sender), keys, peppers)
@@ -46,8 +46,9 @@ async fn enter(referral: &ReferralService, number: u32, invited_by: Option<&Invi
     let sent = referral.send_code(SendCode::new(phone(number))).await.expect("sent");
     let code = sent.revealed_code.expect("the development sender returns the code");
     let code = CodeInput::parse(code.reveal()).expect("digits");
-    let answer = SignIn::new(phone(number), code).challenge(sent.challenge).invited_by(invited_by.cloned());
-    referral.sign_in(answer).await.expect("signed in")
+    let with_right_code =
+        SignIn::new(phone(number), code).challenge(sent.challenge).invited_by(invited_by.cloned());
+    referral.sign_in(with_right_code).await.expect("signed in")
 }
 
 #[tokio::test]
@@ -65,7 +66,9 @@ async fn message_has_the_code_and_the_language_and_its_debug_output_is_redacted(
         .once()
         .returning(|_| Ok(Receipt::new("m1")));
     let referral = builder(gateway)
-        .texts(Texts::default().template("de", "{code} ist Ihr Code").expect("valid template"))
+        .message_templates(
+            MessageTemplates::default().template("de", "{code} ist Ihr Code").expect("valid template"),
+        )
         .build()
         .expect("valid policy and keys");
     let sent = send_code(&referral, &["de-AT", "ru"]).await.expect("sent");
@@ -81,7 +84,7 @@ async fn custom_function_can_write_the_messages() {
         let locales: Vec<_> = locales.iter().map(Locale::as_str).collect();
         format!("{}: {}", locales.join(", "), code.reveal())
     };
-    let referral = builder(gateway).text_fn(text).build().expect("valid policy and keys");
+    let referral = builder(gateway).message_fn(text).build().expect("valid policy and keys");
     send_code(&referral, &["de", "ru"]).await.expect("sent");
 }
 
@@ -124,7 +127,7 @@ async fn no_message_is_sent_to_a_test_number_of_any_line_type_and_region() {
     policy.regions = Some(Regions::Only(vec![Region::parse("KZ").expect("valid region")]));
     let landline: TestNumber = "+78121234567=47110815@2026-12-31".parse().expect("valid test number");
     policy.test_numbers = vec![landline.clone()];
-    let diary = Diary::default();
+    let diary = RecordingHook::default();
     let clock = ManualClock::new(landline.until - Duration::from_millis(2));
     let mut gateway = MockGateway::new();
     gateway.expect_send().never();
@@ -154,10 +157,10 @@ async fn no_message_is_sent_to_a_test_number_of_any_line_type_and_region() {
 
 /// Hook that records all events.
 #[derive(Clone, Default)]
-struct Diary(Arc<Mutex<Vec<String>>>);
+struct RecordingHook(Arc<Mutex<Vec<String>>>);
 
 #[async_trait]
-impl Hook for Diary {
+impl Hook for RecordingHook {
     async fn on_event(&self, event: &Event) {
         let entry = match event {
             Event::UserCreated(user) => format!("created {}", user.phone.as_str()),
@@ -183,7 +186,7 @@ impl Hook for Diary {
 
 #[tokio::test]
 async fn hook_is_called_once_for_each_event() {
-    let diary = Diary::default();
+    let diary = RecordingHook::default();
     let referral = builder(DevelopmentSender)
         .policy(Policy::development())
         .hook(diary.clone())
@@ -210,7 +213,7 @@ async fn hook_is_called_once_for_each_event() {
 
 #[tokio::test]
 async fn hook_is_called_for_security_events() {
-    let diary = Diary::default();
+    let diary = RecordingHook::default();
     let mut gateway = MockGateway::new();
     gateway.expect_send().once().returning(|_| Err(SmsError::Temporary("busy".into())));
     gateway.expect_send().returning(|message| {
@@ -279,7 +282,7 @@ async fn gateway_without_message_ids_is_reported_and_its_messages_are_not_tracke
         (Some(&*long), Some("m1"), false, false),
         (None, Some("m1"), false, false),
     ] {
-        let (diary, routes) = (Diary::default(), Routes::default());
+        let (diary, routes) = (RecordingHook::default(), Routes::default());
         enter(
             &builder(gateway(name, message_id)).hook(diary.clone()).build().expect("valid policy and keys"),
             1,

@@ -20,7 +20,7 @@ use poem::{
 /// Extractor of the client that sent a request.
 pub(crate) struct Client(pub(crate) referral_core::Client);
 
-/// Address of the client, which the edge adds to the request.
+/// Address of the client, which the middleware adds to the request.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct FoundAddress(pub(crate) Option<IpAddr>);
 

@@ -79,7 +79,7 @@ impl CorsOrigins {
     }
 
     /// Creates the response to a preflight request for a path with these methods.
-    pub(crate) fn answer(&self, request: &Request, methods: &str) -> Response {
+    pub(crate) fn respond(&self, request: &Request, methods: &str) -> Response {
         let response = Response::builder().status(StatusCode::NO_CONTENT);
         match self.allowed(request.headers().get(header::ORIGIN)) {
             None => response.finish(),

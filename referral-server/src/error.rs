@@ -337,7 +337,7 @@ impl std::fmt::Display for Problem {
 
 impl std::error::Error for Problem {}
 
-/// Lets a handler return a problem. The edge adds the id of the request and creates the response.
+/// Lets a handler return a problem. The middleware adds the id of the request and creates the response.
 impl ResponseError for Problem {
     fn status(&self) -> StatusCode {
         self.code.status()

@@ -21,7 +21,7 @@ use referral_core::{ReferralService, sms::http::ReportReader};
 
 use crate::{
     api::{auth::AuthApi, pagination::Links, sessions::SessionsApi, users::UsersApi},
-    middleware::Edge,
+    middleware::Middleware,
     openapi::{BASE, Document},
 };
 pub use crate::{
@@ -80,7 +80,7 @@ impl Default for AppOptions {
 }
 
 /// Poem endpoint with the complete HTTP interface, created by [`app`].
-pub struct App(Edge<BoxEndpoint<'static, Response>>);
+pub struct App(Middleware<BoxEndpoint<'static, Response>>);
 
 impl App {
     /// Creates the response to a request that is rejected because the server is overloaded: a 503
@@ -111,7 +111,7 @@ pub fn app(referral: ReferralService, options: AppOptions) -> App {
     let pages = pages::add(Route::new(), &service, &document, &referral, &options.draining);
     let pages = delivery_reports::add(pages, &referral, &options);
     let route = pages.nest(BASE, service).data(referral.clone()).map_to_response();
-    App(Edge::new(route.boxed(), referral, document, options))
+    App(Middleware::new(route.boxed(), referral, document, options))
 }
 
 /// Returns the OpenAPI document, as served and as committed in `openapi.json`.

@@ -271,7 +271,13 @@ impl Metrics {
     }
 
     /// Counts a request.
-    pub(crate) fn answered(&self, method: &Method, route: Arc<str>, status: StatusCode, took: Duration) {
+    pub(crate) fn count_response(
+        &self,
+        method: &Method,
+        route: Arc<str>,
+        status: StatusCode,
+        took: Duration,
+    ) {
         let durations = self.0.durations.get_or_create(&RouteLabels { route: Arc::clone(&route) });
         durations.observe(took.as_secs_f64());
         drop(durations);
@@ -300,7 +306,7 @@ fn name_of_region(region: Option<Region>) -> String {
 impl Observer for Metrics {
     fn attempted(&self, attempt: &Attempt<'_>) {
         let (gateway, region) = (attempt.gateway.to_owned(), name_of_region(attempt.region));
-        if attempt.outcome != Outcome::Resting {
+        if attempt.outcome != Outcome::Skipped {
             let labels = GatewayLabels { gateway: gateway.clone() };
             self.0.message_durations.get_or_create(&labels).observe(attempt.took.as_secs_f64());
         }

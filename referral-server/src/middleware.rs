@@ -59,7 +59,7 @@ const NO_PAGE: HeaderValue = HeaderValue::from_static("default-src 'none'; frame
 const ONLY_ENCRYPTED: HeaderValue = HeaderValue::from_static("max-age=63072000");
 
 /// The outermost endpoint.
-pub(crate) struct Edge<E>(Arc<Inner<E>>);
+pub(crate) struct Middleware<E>(Arc<Inner<E>>);
 
 struct Inner<E> {
     endpoint: E,
@@ -68,8 +68,8 @@ struct Inner<E> {
     options: AppOptions,
 }
 
-impl<E: Endpoint<Output = Response>> Edge<E> {
-    /// Creates an edge around `endpoint`.
+impl<E: Endpoint<Output = Response>> Middleware<E> {
+    /// Creates the middleware around `endpoint`.
     pub(crate) fn new(
         endpoint: E,
         referral: ReferralService,
@@ -89,7 +89,7 @@ impl<E: Endpoint<Output = Response>> Edge<E> {
     }
 }
 
-impl<E: Endpoint<Output = Response> + 'static> Endpoint for Edge<E> {
+impl<E: Endpoint<Output = Response> + 'static> Endpoint for Middleware<E> {
     type Output = Response;
 
     async fn call(&self, request: Request) -> Result<Response> {
@@ -100,8 +100,8 @@ impl<E: Endpoint<Output = Response> + 'static> Endpoint for Edge<E> {
         // A request that writes runs in its own task, so that it completes even if the client disconnects:
         // events are emitted after a commit, and the log line is written.
         let inner = Arc::clone(&self.0);
-        let answered = tokio::spawn(Box::pin(async move { inner.serve(request).await })).await;
-        answered.map_err(|_panic| Problem::internal("the edge panicked").into())
+        let response = tokio::spawn(Box::pin(async move { inner.serve(request).await })).await;
+        response.map_err(|_panic| Problem::internal("the middleware panicked").into())
     }
 }
 
@@ -117,7 +117,7 @@ impl<E: Endpoint<Output = Response>> Inner<E> {
         let address = self.options.client_addresses.of(peer, request.headers());
         request.extensions_mut().insert(FoundAddress(address));
         without_trailing_slash(&mut request);
-        let mut response = match self.answer(request).await {
+        let mut response = match self.respond(request).await {
             Ok(response) => response,
             Err(error) => {
                 let operation = error.data::<OperationId>().copied();
@@ -136,7 +136,7 @@ impl<E: Endpoint<Output = Response>> Inner<E> {
         if let Some(metrics) = &self.options.metrics {
             let route = operation.and_then(|operation| self.document.path(operation.0));
             let route = route.unwrap_or_else(|| pages::route(&path).into());
-            metrics.answered(&method, route, response.status(), took);
+            metrics.count_response(&method, route, response.status(), took);
         }
         // Without the path, which may contain personal data.
         tracing::info!(
@@ -150,7 +150,7 @@ impl<E: Endpoint<Output = Response>> Inner<E> {
         response
     }
 
-    async fn answer(&self, mut request: Request) -> Result<Response> {
+    async fn respond(&self, mut request: Request) -> Result<Response> {
         let body = request.take_body();
         if let Err(problem) = check_host(&request).and_then(|()| self.reject_other_hosts(&request)) {
             drop_rest(&mut Box::pin(body.into_bytes_stream())).await;
@@ -158,7 +158,7 @@ impl<E: Endpoint<Output = Response>> Inner<E> {
         }
         if self.options.cors_origins.is_preflight(&request) {
             let methods = self.allowed(request.uri().path());
-            return Ok(self.options.cors_origins.answer(&request, &methods));
+            return Ok(self.options.cors_origins.respond(&request, &methods));
         }
         if is_read(&request) {
             // The body is not used, but the connection breaks if it is not read.
@@ -223,7 +223,7 @@ impl<E: Endpoint<Output = Response>> Inner<E> {
             (1..=64).contains(&id.len()) && id.bytes().all(is_plain)
         };
         let given = headers.get(&REQUEST_ID).and_then(|id| id.to_str().ok());
-        given.filter(is_sane).map_or_else(|| self.referral.draw_id().to_string(), str::to_owned)
+        given.filter(is_sane).map_or_else(|| self.referral.generate_id().to_string(), str::to_owned)
     }
 
     fn describe(&self, error: poem::Error, path: &str) -> Problem {

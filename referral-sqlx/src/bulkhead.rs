@@ -38,7 +38,7 @@ pub(crate) struct Bulkhead {
     places: Arc<Semaphore>,
     /// Lock of each caller that waits for a place or has one.
     turns: Mutex<HashMap<UserId, Weak<Turn<()>>>>,
-    patience: Duration,
+    timeout: Duration,
     /// Time that places were used and have not been closed for yet.
     used: Arc<Mutex<Duration>>,
 }
@@ -74,13 +74,13 @@ impl Drop for Place {
 struct NoPlace;
 
 impl Bulkhead {
-    /// Creates a bulkhead with `places` places. Callers wait for a place for up to `patience`.
-    pub(crate) fn new(places: u32, patience: Duration) -> Self {
+    /// Creates a bulkhead with `places` places. Callers wait for a place for up to `timeout`.
+    pub(crate) fn new(places: u32, timeout: Duration) -> Self {
         let places = usize::try_from(places).unwrap_or(Semaphore::MAX_PERMITS);
         Self {
             places: Arc::new(Semaphore::new(places)),
             turns: Mutex::default(),
-            patience,
+            timeout,
             used: Arc::default(),
         }
     }
@@ -88,7 +88,7 @@ impl Bulkhead {
     /// Waits for a place.
     pub(crate) async fn enter(&self, caller: UserId) -> Result<Place> {
         let turn = self.turn_of(caller);
-        let place = tokio::time::timeout(self.patience, async {
+        let place = tokio::time::timeout(self.timeout, async {
             let turn = turn.lock_owned().await;
             let permit = Arc::clone(&self.places).acquire_owned().await.ok()?;
             let used = Arc::clone(&self.used);

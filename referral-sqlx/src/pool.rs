@@ -72,16 +72,16 @@ impl<E> From<PoolError<E>> for AcquireError<E> {
 }
 
 impl<C: Connect> Connections<C> {
-    /// Creates a pool of up to `size` connections. `patience` is the time limit for waiting for a connection,
+    /// Creates a pool of up to `size` connections. `timeout` is the time limit for waiting for a connection,
     /// for opening it and for pinging it, each.
-    pub(crate) fn new(connect: C, size: u32, patience: Duration) -> Self {
+    pub(crate) fn new(connect: C, size: u32, timeout: Duration) -> Self {
         let pool = Pool::builder(Opener { connect, opened_after: Mutex::new(None) })
             // The memory of the connection that was returned last is most likely still in the CPU caches.
             .queue_mode(QueueMode::Lifo)
             .max_size(usize::try_from(size).unwrap_or(usize::MAX))
-            .wait_timeout(Some(patience))
-            .create_timeout(Some(patience))
-            .recycle_timeout(Some(patience))
+            .wait_timeout(Some(timeout))
+            .create_timeout(Some(timeout))
+            .recycle_timeout(Some(timeout))
             .runtime(Runtime::Tokio1)
             .build();
         Self { pool: pool.expect("the runtime that timeouts require is set") }
@@ -91,13 +91,13 @@ impl<C: Connect> Connections<C> {
         self.pool.get().await.map_err(AcquireError::from)
     }
 
-    /// Acquires a connection, but waits no longer than `patience` if all are in use.
+    /// Acquires a connection, but waits no longer than `timeout` if all are in use.
     #[cfg(feature = "postgres")]
     pub(crate) async fn acquire_within(
         &self,
-        patience: Duration,
+        timeout: Duration,
     ) -> Result<PooledConnection<C>, AcquireError<C::Error>> {
-        let timeouts = deadpool::managed::Timeouts { wait: Some(patience), ..self.pool.timeouts() };
+        let timeouts = deadpool::managed::Timeouts { wait: Some(timeout), ..self.pool.timeouts() };
         self.pool.timeout_get(&timeouts).await.map_err(AcquireError::from)
     }
 

@@ -99,7 +99,7 @@ macro_rules! read_rows {
                     refresh_expires_at: time(row, "refresh_expires_at")?,
                 },
                 tokens_used: get(row, "tokens_used")?,
-                parent: get(row, "parent")?,
+                previous_refresh_id: get(row, "previous_refresh_id")?,
                 repeated_late: get(row, "repeated_late")?,
                 late_repeats: number(row, "late_repeats")?,
                 superseded: retired_from_bytes(get(row, "superseded")?)?,
@@ -205,7 +205,7 @@ pub(crate) use invitee_columns;
 macro_rules! session_columns {
     () => {
         "s.id AS session_id, s.user_id, s.created_at, s.expires_at, s.revoked_at, s.key_id, s.access_id, \
-         s.refresh_id, s.issued_at, s.access_expires_at, s.refresh_expires_at, s.tokens_used, s.parent, \
+         s.refresh_id, s.issued_at, s.access_expires_at, s.refresh_expires_at, s.tokens_used, s.previous_refresh_id, \
          s.superseded, s.address, s.user_agent, s.repeated_late, s.late_repeats"
     };
 }

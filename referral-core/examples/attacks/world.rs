@@ -183,7 +183,7 @@ impl World {
         match self.referral.send_code(request).await {
             Ok(mut sent) => {
                 // The simulation needs the code. Attackers do not use it.
-                let fixed_code = || OneTimeCode::known(&FIXED_CODE[..sent.code_length.into()]);
+                let fixed_code = || OneTimeCode::from_static(&FIXED_CODE[..sent.code_length.into()]);
                 sent.revealed_code = Some(sent.revealed_code.unwrap_or_else(fixed_code));
                 self.newest.insert(phone.clone(), sent.clone());
                 Ok(sent)

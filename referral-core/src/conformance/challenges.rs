@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Bench, answer, assert_refused, in_parallel, phone, unnamed};
+use super::{Harness, assert_refused, in_parallel, phone, with_right_code, without_challenge};
 use crate::{
     LimitName, Refusal,
     storage::{CounterUpdate, Storage},
@@ -10,39 +10,39 @@ use crate::{
 
 /// A second code for a phone is rejected until the resend interval has passed, and `retry_after` is exact.
 pub async fn second_code_for_a_phone_waits_for_the_resend_interval(storage: Arc<dyn Storage>) {
-    let bench = Bench::new(storage);
-    bench.sent(&phone(1)).await;
-    bench.advance(Duration::from_secs(15));
+    let harness = Harness::new(storage);
+    harness.sent(&phone(1)).await;
+    harness.advance(Duration::from_secs(15));
     let retry_after = Duration::from_secs(45);
     assert_refused(
-        bench.send_code(&phone(1)).await,
+        harness.send_code(&phone(1)).await,
         Refusal::TooManyRequests { retry_after, limit: LimitName::ResendInterval },
     );
-    bench.advance(retry_after);
-    bench.sent(&phone(1)).await;
+    harness.advance(retry_after);
+    harness.sent(&phone(1)).await;
 }
 
 /// A client that has signed in may request another code immediately.
 pub async fn sign_in_ends_the_resend_interval(storage: Arc<dyn Storage>) {
-    let bench = Bench::new(storage);
-    let sent = bench.sent(&phone(1)).await;
-    bench.sign_in(answer(&sent)).await.expect("signed in");
-    bench.sent(&phone(1)).await;
+    let harness = Harness::new(storage);
+    let sent = harness.sent(&phone(1)).await;
+    harness.sign_in(with_right_code(&sent)).await.expect("signed in");
+    harness.sent(&phone(1)).await;
 }
 
 /// The resend interval of one phone does not apply to another.
 pub async fn resend_interval_applies_to_one_phone_only(storage: Arc<dyn Storage>) {
-    let bench = Bench::new(storage);
-    bench.sent(&phone(1)).await;
-    bench.sent(&phone(2)).await;
+    let harness = Harness::new(storage);
+    harness.sent(&phone(1)).await;
+    harness.sent(&phone(2)).await;
 }
 
 /// Concurrent requests must not get more codes than sequential ones.
 pub async fn parallel_requests_for_one_phone_send_one_code(storage: Arc<dyn Storage>) {
-    let bench = Bench::new(storage);
+    let harness = Harness::new(storage);
     let sent = in_parallel(20, |_| {
-        let bench = bench.clone();
-        async move { bench.send_code(&phone(1)).await }
+        let harness = harness.clone();
+        async move { harness.send_code(&phone(1)).await }
     });
     let sent = sent.await;
     assert_eq!(sent.iter().filter(|result| result.is_ok()).count(), 1);
@@ -55,19 +55,19 @@ pub async fn parallel_requests_for_one_phone_send_one_code(storage: Arc<dyn Stor
 /// A code whose message was not sent is invalid and does not start a resend interval. The previous code stays
 /// valid.
 pub async fn voided_code_is_invalid_and_the_previous_code_stays_valid(storage: Arc<dyn Storage>) {
-    let bench = Bench::new(storage);
-    let first = bench.sent(&phone(1)).await;
-    bench.advance(Duration::from_mins(1));
-    let second = bench.sent(&phone(1)).await;
-    bench.storage.cancel_challenge(second.challenge, &CounterUpdate::default()).await.expect("voided");
-    bench
+    let harness = Harness::new(storage);
+    let first = harness.sent(&phone(1)).await;
+    harness.advance(Duration::from_mins(1));
+    let second = harness.sent(&phone(1)).await;
+    harness.storage.cancel_challenge(second.challenge, &CounterUpdate::default()).await.expect("voided");
+    harness
         .storage
         .cancel_challenge(second.challenge, &CounterUpdate::default())
         .await
         .expect("voiding again does nothing");
 
-    assert_refused(bench.sign_in(answer(&second)).await, Refusal::InvalidCode);
-    let third = bench.sent(&phone(1)).await;
-    bench.storage.cancel_challenge(third.challenge, &CounterUpdate::default()).await.expect("voided");
-    bench.sign_in(unnamed(answer(&first))).await.expect("signed in");
+    assert_refused(harness.sign_in(with_right_code(&second)).await, Refusal::InvalidCode);
+    let third = harness.sent(&phone(1)).await;
+    harness.storage.cancel_challenge(third.challenge, &CounterUpdate::default()).await.expect("voided");
+    harness.sign_in(without_challenge(with_right_code(&first))).await.expect("signed in");
 }

@@ -10,7 +10,7 @@ use std::{
 
 use async_trait::async_trait;
 
-use super::{Bench, answer, in_parallel, phone};
+use super::{Harness, in_parallel, phone, with_right_code};
 use crate::{
     ChallengeId, DeliveryReport,
     DeliveryStatus::{self, Delivered, Failed, Sent},
@@ -49,7 +49,7 @@ impl SmsSender for Gateway {
 
 /// Hook that records the statuses and routes of messages.
 #[derive(Clone, Default)]
-struct Diary(Arc<Mutex<Vec<Entry>>>);
+struct RecordingHook(Arc<Mutex<Vec<Entry>>>);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Entry {
@@ -58,7 +58,7 @@ enum Entry {
 }
 
 #[async_trait]
-impl Hook for Diary {
+impl Hook for RecordingHook {
     async fn on_event(&self, event: &Event) {
         let entry = match event {
             Event::MessageStatus { route, status } => Entry::Status(*status, route.clone()),
@@ -69,7 +69,7 @@ impl Hook for Diary {
     }
 }
 
-impl Diary {
+impl RecordingHook {
     fn entries(&self) -> Vec<Entry> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -94,67 +94,67 @@ fn route_of(gateway: &str) -> MessageRoute {
 }
 
 /// Returns a service that sends messages through the gateway `g1`.
-fn tracked(storage: Arc<dyn Storage>) -> (Bench, Diary) {
-    let diary = Diary::default();
-    (Bench::new(storage).with_gateway(Gateway::new("g1"), diary.clone()), diary)
+fn tracked(storage: Arc<dyn Storage>) -> (Harness, RecordingHook) {
+    let diary = RecordingHook::default();
+    (Harness::new(storage).with_gateway(Gateway::new("g1"), diary.clone()), diary)
 }
 
-async fn report(bench: &Bench, message_id: &str, status: DeliveryStatus) {
+async fn report(harness: &Harness, message_id: &str, status: DeliveryStatus) {
     let report = DeliveryReport {
         gateway: "g1".to_owned(),
         message_id: message_id.to_owned(),
         status,
         evidence: ReportEvidence::Strong,
     };
-    bench.referral.report_delivery(report).await.expect("recorded");
+    harness.referral.report_delivery(report).await.expect("recorded");
 }
 
 /// The events are sent and then delivered. Repeated reports emit no event.
 pub async fn status_of_a_message_is_reported_once(storage: Arc<dyn Storage>) {
-    let (bench, diary) = tracked(storage);
-    bench.sent(&phone(1)).await;
+    let (harness, diary) = tracked(storage);
+    harness.sent(&phone(1)).await;
     assert_eq!(diary.statuses(), [Sent]);
     for status in [Sent, Delivered, Delivered, Sent] {
-        report(&bench, "m1", status).await;
+        report(&harness, "m1", status).await;
     }
     assert_eq!(diary.statuses(), [Sent, Delivered]);
-    bench.sent(&phone(2)).await;
-    report(&bench, "m2", Failed).await;
+    harness.sent(&phone(2)).await;
+    report(&harness, "m2", Failed).await;
     assert_eq!(diary.statuses(), [Sent, Delivered, Sent, Failed]);
 }
 
 /// A delivered message cannot fail. A failed message can still be delivered.
 pub async fn delivered_message_stays_delivered(storage: Arc<dyn Storage>) {
-    let (bench, diary) = tracked(storage);
-    bench.sent(&phone(1)).await;
+    let (harness, diary) = tracked(storage);
+    harness.sent(&phone(1)).await;
     for status in [Failed, Failed, Delivered, Failed, Delivered] {
-        report(&bench, "m1", status).await;
+        report(&harness, "m1", status).await;
     }
     assert_eq!(diary.statuses(), [Sent, Failed, Delivered]);
 }
 
 /// The event is emitted when the message is recorded, with the region of its phone.
 pub async fn report_before_the_message_is_recorded_is_kept(storage: Arc<dyn Storage>) {
-    let (bench, diary) = tracked(storage);
+    let (harness, diary) = tracked(storage);
     for status in [Delivered, Failed, Delivered] {
-        report(&bench, "m1", status).await;
+        report(&harness, "m1", status).await;
     }
     assert_eq!(diary.statuses(), []);
-    bench.sent(&phone(1)).await;
+    harness.sent(&phone(1)).await;
     assert_eq!(diary.statuses(), [Sent, Delivered]);
-    report(&bench, "m1", Delivered).await;
+    report(&harness, "m1", Delivered).await;
     assert_eq!(diary.statuses(), [Sent, Delivered]);
 }
 
 /// A gateway may send the same report to several processes concurrently. Only one event is emitted.
 pub async fn concurrent_duplicate_reports_emit_one_event(storage: Arc<dyn Storage>) {
-    let (bench, diary) = tracked(storage);
+    let (harness, diary) = tracked(storage);
     let mut expected = Vec::new();
     for number in 1..=9 {
-        bench.sent(&phone(number)).await;
+        harness.sent(&phone(number)).await;
         let reports = in_parallel(8, |_| {
-            let bench = bench.clone();
-            async move { report(&bench, &format!("m{number}"), Delivered).await }
+            let harness = harness.clone();
+            async move { report(&harness, &format!("m{number}"), Delivered).await }
         });
         reports.await;
         expected.extend([Sent, Delivered]);
@@ -164,14 +164,14 @@ pub async fn concurrent_duplicate_reports_emit_one_event(storage: Arc<dyn Storag
 
 /// The order of the recording and the reports does not matter.
 pub async fn concurrent_recording_and_reports_lose_nothing(storage: Arc<dyn Storage>) {
-    let (bench, diary) = tracked(storage);
+    let (harness, diary) = tracked(storage);
     for round in 1..=5 {
         let done = in_parallel(5, |number| {
-            let bench = bench.clone();
+            let harness = harness.clone();
             async move {
                 match number {
-                    2 => drop(bench.sent(&phone(round)).await),
-                    _ => report(&bench, &format!("m{round}"), Delivered).await,
+                    2 => drop(harness.sent(&phone(round)).await),
+                    _ => report(&harness, &format!("m{round}"), Delivered).await,
                 }
             }
         });
@@ -185,36 +185,36 @@ pub async fn concurrent_recording_and_reports_lose_nothing(storage: Arc<dyn Stor
 
 /// Reports of messages that this service did not send.
 pub async fn reports_of_unknown_messages_emit_no_event_and_are_swept(storage: Arc<dyn Storage>) {
-    let (bench, diary) = tracked(storage);
+    let (harness, diary) = tracked(storage);
     for id in ["m1", "m2", ""] {
-        report(&bench, id, Failed).await;
+        report(&harness, id, Failed).await;
     }
     // This report has no effect, so it is not stored.
-    report(&bench, "m3", Sent).await;
+    report(&harness, "m3", Sent).await;
     assert_eq!(diary.entries(), []);
-    let now = bench.now();
-    assert_eq!(bench.sweep_before(now, 9).await, 0);
+    let now = harness.now();
+    assert_eq!(harness.sweep_before(now, 9).await, 0);
     for expected in [1, 1, 0] {
-        assert_eq!(bench.sweep_before(now + DAY, 1).await, expected);
+        assert_eq!(harness.sweep_before(now + DAY, 1).await, expected);
     }
-    bench.sent(&phone(1)).await;
+    harness.sent(&phone(1)).await;
     assert_eq!(diary.statuses(), [Sent], "the reports are deleted");
 }
 
 /// After that time the message is unknown.
 pub async fn messages_are_deleted_after_three_days_and_not_before(storage: Arc<dyn Storage>) {
-    let (bench, diary) = tracked(storage);
-    bench.sent(&phone(1)).await;
-    bench.sent(&phone(2)).await;
-    bench.advance(3 * DAY);
-    bench.referral.run_maintenance().await.expect("deleted");
-    report(&bench, "m1", Delivered).await;
+    let (harness, diary) = tracked(storage);
+    harness.sent(&phone(1)).await;
+    harness.sent(&phone(2)).await;
+    harness.advance(3 * DAY);
+    harness.referral.run_maintenance().await.expect("deleted");
+    report(&harness, "m1", Delivered).await;
     assert_eq!(diary.statuses(), [Sent, Sent, Delivered]);
     // A report does not extend the time.
-    bench.advance(Duration::from_micros(1));
-    assert_eq!(bench.referral.run_maintenance().await.expect("deleted"), 2);
-    report(&bench, "m1", Failed).await;
-    report(&bench, "m2", Delivered).await;
+    harness.advance(Duration::from_micros(1));
+    assert_eq!(harness.referral.run_maintenance().await.expect("deleted"), 2);
+    report(&harness, "m1", Failed).await;
+    report(&harness, "m2", Delivered).await;
     assert_eq!(diary.statuses(), [Sent, Sent, Delivered]);
 }
 
@@ -223,16 +223,16 @@ pub async fn similar_message_ids_are_distinguished(storage: Arc<dyn Storage>) {
     let long = "ж🙂".repeat(64);
     let almost = format!("{}ж", &long[..long.len() - '🙂'.len_utf8()]);
     let ids = [&*long, &almost, "a", "A", "a ", "á", "a\u{301}", "m'); --", "%", "m1", "M1"];
-    let (bench, diary) = (Bench::new(storage), Diary::default());
+    let (harness, diary) = (Harness::new(storage), RecordingHook::default());
     let gateway = Gateway { ids: ids.map(str::to_owned).to_vec(), ..Gateway::new("g1") };
-    let bench = bench.with_gateway(gateway, diary.clone());
+    let harness = harness.with_gateway(gateway, diary.clone());
     for number in 0..ids.len() {
         // Each phone is in its own number range, because of the limit for a range.
-        bench.sent(&phone(1_000 * u32::try_from(number).expect("few"))).await;
+        harness.sent(&phone(1_000 * u32::try_from(number).expect("few"))).await;
     }
     let sent = vec![Sent; ids.len()];
     for (count, id) in (1..).zip(ids) {
-        report(&bench, id, Delivered).await;
+        report(&harness, id, Delivered).await;
         let expected = [&*sent, &vec![Delivered; count]].concat();
         assert_eq!(diary.statuses(), expected, "after {id}");
     }
@@ -240,20 +240,20 @@ pub async fn similar_message_ids_are_distinguished(storage: Arc<dyn Storage>) {
     // A message with a longer identifier is sent but not tracked.
     let longer = long + "ж";
     let gateway = Gateway { ids: vec![longer.clone()], ..Gateway::new("g2") };
-    let bench = bench.with_gateway(gateway, Diary::default());
-    let sent = bench.sent(&phone(100_000)).await;
-    report(&bench, &longer, Delivered).await;
-    bench.sign_in(answer(&sent)).await.expect("signed in");
+    let harness = harness.with_gateway(gateway, RecordingHook::default());
+    let sent = harness.sent(&phone(100_000)).await;
+    report(&harness, &longer, Delivered).await;
+    harness.sign_in(with_right_code(&sent)).await.expect("signed in");
 }
 
 /// At sign-up and later, after a wrong attempt, and for a code without its challenge.
 pub async fn sign_in_reports_the_gateway_of_its_code(storage: Arc<dyn Storage>) {
-    let (bench, diary) = tracked(storage);
-    bench.try_enter(&phone(1), None).await.expect("signed up");
-    bench.advance(Duration::from_mins(1));
-    let sent = bench.sent(&phone(1)).await;
-    bench.sign_in(super::unnamed(super::wrong_answer(&sent))).await.expect_err("wrong");
-    bench.sign_in(super::unnamed(answer(&sent))).await.expect("signed in");
+    let (harness, diary) = tracked(storage);
+    harness.try_enter(&phone(1), None).await.expect("signed up");
+    harness.advance(Duration::from_mins(1));
+    let sent = harness.sent(&phone(1)).await;
+    harness.sign_in(super::without_challenge(super::wrong_answer(&sent))).await.expect_err("wrong");
+    harness.sign_in(super::without_challenge(with_right_code(&sent))).await.expect("signed in");
     let signed_in = Entry::SignedIn(Some(route_of("g1")));
     let sent = Entry::Status(Sent, route_of("g1"));
     assert_eq!(diary.entries(), [sent.clone(), signed_in.clone(), sent, signed_in]);
@@ -261,13 +261,13 @@ pub async fn sign_in_reports_the_gateway_of_its_code(storage: Arc<dyn Storage>) 
 
 /// One code is sent through one gateway, the next through another, and a third through an unknown one.
 pub async fn each_code_keeps_its_own_gateway(storage: Arc<dyn Storage>) {
-    let bench = Bench::new(storage);
-    let diary = Diary::default();
-    let first = bench.with_gateway(Gateway::new("g1"), diary.clone());
-    let second = bench.with_gateway(Gateway::new("g2"), diary.clone());
-    let unknown = bench.with_gateway(crate::sms::DevelopmentSender, diary.clone());
-    for (number, bench) in [(1, &first), (2, &second), (3, &unknown)] {
-        bench.try_enter(&phone(number), None).await.expect("signed in");
+    let harness = Harness::new(storage);
+    let diary = RecordingHook::default();
+    let first = harness.with_gateway(Gateway::new("g1"), diary.clone());
+    let second = harness.with_gateway(Gateway::new("g2"), diary.clone());
+    let unknown = harness.with_gateway(crate::sms::DevelopmentSender, diary.clone());
+    for (number, harness) in [(1, &first), (2, &second), (3, &unknown)] {
+        harness.try_enter(&phone(number), None).await.expect("signed in");
     }
     let mut signed_in = diary.entries();
     signed_in.retain(|entry| matches!(entry, Entry::SignedIn(_)));
@@ -276,19 +276,19 @@ pub async fn each_code_keeps_its_own_gateway(storage: Arc<dyn Storage>) {
 
     // An older code that is redeemed with its challenge keeps its own gateway.
     let older = first.sent(&phone(4)).await;
-    bench.advance(Duration::from_mins(1));
+    harness.advance(Duration::from_mins(1));
     second.sent(&phone(4)).await;
-    first.sign_in(answer(&older)).await.expect("signed in");
+    first.sign_in(with_right_code(&older)).await.expect("signed in");
     assert_eq!(diary.entries().last(), Some(&Entry::SignedIn(Some(route_of("g1")))));
 }
 
 /// A client may sign in before the message is recorded. The recording then succeeds, also if the challenge
 /// was deleted.
 pub async fn message_of_a_redeemed_or_deleted_code_can_be_recorded(storage: Arc<dyn Storage>) {
-    let bench = Bench::new(storage);
-    let sent = bench.sent(&phone(1)).await;
-    bench.sign_in(answer(&sent)).await.expect("signed in");
-    let (route, now) = (route_of("g1"), bench.now());
+    let harness = Harness::new(storage);
+    let sent = harness.sent(&phone(1)).await;
+    harness.sign_in(with_right_code(&sent)).await.expect("signed in");
+    let (route, now) = (route_of("g1"), harness.now());
     for (challenge, id) in [
         (sent.challenge, Some("m1")),
         (sent.challenge, None),
@@ -300,6 +300,6 @@ pub async fn message_of_a_redeemed_or_deleted_code_can_be_recorded(storage: Arc<
         let region = reached.and(route.region);
         let expected =
             DeliveryTransition { region, reached: reached.into_iter().collect(), is_unknown: false };
-        assert_eq!(bench.storage.record_delivery(&news).await.expect("recorded"), expected);
+        assert_eq!(harness.storage.record_delivery(&news).await.expect("recorded"), expected);
     }
 }

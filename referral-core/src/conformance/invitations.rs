@@ -2,165 +2,165 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Bench, answer, assert_refused, in_parallel, phone};
+use super::{Harness, assert_refused, in_parallel, phone, with_right_code};
 use crate::{
-    Bearer, Client, Error, InvitationOutcome, InviteCode, ProfileChange, ProfileView, Refusal, SignIn,
+    Client, CurrentUser, Error, InvitationOutcome, InviteCode, ProfileChange, ProfileView, Refusal, SignIn,
     SignedIn, storage::Storage,
 };
 
 /// Sets the inviter in the profile.
-async fn accept(bench: &Bench, bearer: &Bearer, code: &InviteCode) -> Result<ProfileView, Error> {
+async fn accept(harness: &Harness, bearer: &CurrentUser, code: &InviteCode) -> Result<ProfileView, Error> {
     let change = ProfileChange { invited_by_code: Some(code.clone()), ..ProfileChange::default() };
-    bench.referral.edit_profile(bearer, change, &Client::default()).await
+    harness.referral.edit_profile(bearer, change, &Client::default()).await
 }
 
 /// Asserts that the inviter has exactly this invitee.
-async fn assert_invited(bench: &Bench, inviter: &SignedIn, invitee: &SignedIn) {
-    let profile = bench.profile(inviter).await;
+async fn assert_invited(harness: &Harness, inviter: &SignedIn, invitee: &SignedIn) {
+    let profile = harness.profile(inviter).await;
     assert_eq!(profile.invited_count, 1);
     assert_eq!(profile.invited.len(), 1);
     assert_eq!(profile.invited[0].id, invitee.user.id);
     assert_eq!(profile.invited[0].phone.as_str(), invitee.user.phone.as_str());
     assert_eq!(profile.invited[0].joined_at, invitee.user.date_joined);
-    let invitee = bench.profile(invitee).await;
+    let invitee = harness.profile(invitee).await;
     assert_eq!(invitee.user.invited_by_code.as_ref(), Some(&inviter.user.invite_code));
 }
 
 /// At the first sign-in.
 pub async fn invitation_is_accepted_at_sign_up(storage: Arc<dyn Storage>) {
-    let bench = Bench::new(storage);
-    let anna = bench.enter(1).await;
-    let boris = bench.enter_invited(2, &anna.user).await;
+    let harness = Harness::new(storage);
+    let anna = harness.enter(1).await;
+    let boris = harness.enter_invited(2, &anna.user).await;
     assert!(boris.created);
     assert_eq!(boris.invitation, InvitationOutcome::Accepted);
     assert_eq!(boris.user.invited_by.as_ref().map(|named| named.inviter), Some(anna.user.id));
-    assert_invited(&bench, &anna, &boris).await;
+    assert_invited(&harness, &anna, &boris).await;
 }
 
 /// At a later sign-in of a user without an inviter.
 pub async fn invitation_is_accepted_at_a_later_sign_in(storage: Arc<dyn Storage>) {
-    let bench = Bench::new(storage);
-    let [anna, _] = [bench.enter(1).await, bench.enter(2).await];
-    let boris = bench.enter_invited(2, &anna.user).await;
+    let harness = Harness::new(storage);
+    let [anna, _] = [harness.enter(1).await, harness.enter(2).await];
+    let boris = harness.enter_invited(2, &anna.user).await;
     assert!(!boris.created);
     assert_eq!(boris.invitation, InvitationOutcome::Accepted);
-    assert_invited(&bench, &anna, &boris).await;
+    assert_invited(&harness, &anna, &boris).await;
 }
 
 /// By an edit of the profile.
 pub async fn invitation_is_accepted_in_the_profile(storage: Arc<dyn Storage>) {
-    let bench = Bench::new(storage);
-    let [anna, boris] = [bench.enter(1).await, bench.enter(2).await];
+    let harness = Harness::new(storage);
+    let [anna, boris] = [harness.enter(1).await, harness.enter(2).await];
     let profile =
-        accept(&bench, &bench.bearer(&boris).await, &anna.user.invite_code).await.expect("accepted");
+        accept(&harness, &harness.bearer(&boris).await, &anna.user.invite_code).await.expect("accepted");
     assert_eq!(profile.user.invited_by_code.as_ref(), Some(&anna.user.invite_code));
-    assert_invited(&bench, &anna, &boris).await;
+    assert_invited(&harness, &anna, &boris).await;
 }
 
 /// The inviter stays the same at a sign-in without an invite code or with another one.
 pub async fn later_sign_in_keeps_the_inviter(storage: Arc<dyn Storage>) {
-    let bench = Bench::new(storage);
-    let [anna, vera] = [bench.enter(1).await, bench.enter(3).await];
-    bench.enter_invited(2, &anna.user).await;
+    let harness = Harness::new(storage);
+    let [anna, vera] = [harness.enter(1).await, harness.enter(3).await];
+    harness.enter_invited(2, &anna.user).await;
 
-    let without = bench.enter(2).await;
+    let without = harness.enter(2).await;
     assert_eq!(without.invitation, InvitationOutcome::None);
-    let another = bench.enter_invited(2, &vera.user).await;
+    let another = harness.enter_invited(2, &vera.user).await;
     assert_eq!(another.invitation, InvitationOutcome::Ignored);
-    assert_invited(&bench, &anna, &another).await;
-    assert_eq!(bench.profile(&vera).await.invited_count, 0);
+    assert_invited(&harness, &anna, &another).await;
+    assert_eq!(harness.profile(&vera).await.invited_count, 0);
 }
 
 /// The current inviter can be set again, without an effect.
 pub async fn repeated_inviter_changes_nothing(storage: Arc<dyn Storage>) {
-    let bench = Bench::new(storage);
-    let anna = bench.enter(1).await;
-    bench.enter_invited(2, &anna.user).await;
-    let again = bench.enter_invited(2, &anna.user).await;
+    let harness = Harness::new(storage);
+    let anna = harness.enter(1).await;
+    harness.enter_invited(2, &anna.user).await;
+    let again = harness.enter_invited(2, &anna.user).await;
     assert_eq!(again.invitation, InvitationOutcome::AlreadyAccepted);
-    accept(&bench, &bench.bearer(&again).await, &anna.user.invite_code).await.expect("no change");
-    assert_invited(&bench, &anna, &again).await;
+    accept(&harness, &harness.bearer(&again).await, &anna.user.invite_code).await.expect("no change");
+    assert_invited(&harness, &anna, &again).await;
 }
 
 /// An edit of the profile with another inviter is an error, since the request has no other purpose.
 pub async fn other_inviter_in_the_profile_is_rejected(storage: Arc<dyn Storage>) {
-    let bench = Bench::new(storage);
-    let [anna, vera] = [bench.enter(1).await, bench.enter(3).await];
-    let boris = bench.enter_invited(2, &anna.user).await;
-    let refused = accept(&bench, &bench.bearer(&boris).await, &vera.user.invite_code).await;
+    let harness = Harness::new(storage);
+    let [anna, vera] = [harness.enter(1).await, harness.enter(3).await];
+    let boris = harness.enter_invited(2, &anna.user).await;
+    let refused = accept(&harness, &harness.bearer(&boris).await, &vera.user.invite_code).await;
     assert_refused(refused, Refusal::InvitationAlreadyAccepted);
-    assert_invited(&bench, &anna, &boris).await;
+    assert_invited(&harness, &anna, &boris).await;
 }
 
 /// An invite code that is unknown, one's own, or would close a loop changes nothing. The SMS code stays
 /// valid, without an invite code or with another one.
 pub async fn rejected_invite_code_keeps_the_sms_code_valid(storage: Arc<dyn Storage>) {
-    let bench = Bench::new(storage);
-    let anna = bench.enter(1).await;
-    let boris = bench.enter_invited(2, &anna.user).await;
+    let harness = Harness::new(storage);
+    let anna = harness.enter(1).await;
+    let boris = harness.enter_invited(2, &anna.user).await;
     let unknown = InviteCode::parse("ZZZZZZZZZZZZ").expect("well-formed");
 
-    let sent = bench.sent(&phone(1)).await;
+    let sent = harness.sent(&phone(1)).await;
     for (code, refusal) in [
         (&unknown, Refusal::UnknownInviteCode),
         (&anna.user.invite_code, Refusal::OwnInviteCode),
         (&boris.user.invite_code, Refusal::InvitationLoop),
     ] {
         for _ in 0..4 {
-            let with_code = SignIn { invited_by_code: Some(code.clone()), ..answer(&sent) };
-            assert_refused(bench.sign_in(with_code).await, refusal);
+            let with_code = SignIn { invited_by_code: Some(code.clone()), ..with_right_code(&sent) };
+            assert_refused(harness.sign_in(with_code).await, refusal);
         }
-        let refused = accept(&bench, &bench.bearer(&anna).await, code).await;
+        let refused = accept(&harness, &harness.bearer(&anna).await, code).await;
         assert_refused(refused, refusal);
     }
-    bench.sign_in(answer(&sent)).await.expect("signed in");
+    harness.sign_in(with_right_code(&sent)).await.expect("signed in");
 
-    let sent = bench.sent(&phone(3)).await;
-    let with_code = SignIn { invited_by_code: Some(unknown), ..answer(&sent) };
-    assert_refused(bench.sign_in(with_code).await, Refusal::UnknownInviteCode);
-    let created = bench.sign_in(answer(&sent)).await.expect("signed in").created;
+    let sent = harness.sent(&phone(3)).await;
+    let with_code = SignIn { invited_by_code: Some(unknown), ..with_right_code(&sent) };
+    assert_refused(harness.sign_in(with_code).await, Refusal::UnknownInviteCode);
+    let created = harness.sign_in(with_right_code(&sent)).await.expect("signed in").created;
     assert!(created, "the rejected attempt created no user");
-    bench.assert_sound(&bench.bearer(&anna).await).await;
+    harness.assert_sound(&harness.bearer(&anna).await).await;
 }
 
 /// A loop of any length is rejected.
 pub async fn long_chain_cannot_become_a_loop(storage: Arc<dyn Storage>) {
-    let bench = Bench::new(storage);
-    let first = bench.enter(0).await;
+    let harness = Harness::new(storage);
+    let first = harness.enter(0).await;
     let mut last = first.clone();
     for number in 1..40 {
-        last = bench.enter_invited(number, &last.user).await;
+        last = harness.enter_invited(number, &last.user).await;
     }
-    let bearer = bench.bearer(&first).await;
-    let refused = accept(&bench, &bearer, &last.user.invite_code).await;
+    let bearer = harness.bearer(&first).await;
+    let refused = accept(&harness, &bearer, &last.user.invite_code).await;
     assert_refused(refused, Refusal::InvitationLoop);
 
-    let outside = bench.enter(99).await;
-    accept(&bench, &bearer, &outside.user.invite_code).await.expect("no loop");
-    bench.assert_sound(&bearer).await;
+    let outside = harness.enter(99).await;
+    accept(&harness, &bearer, &outside.user.invite_code).await.expect("no loop");
+    harness.assert_sound(&bearer).await;
 }
 
 /// Of many concurrent acceptances by one invitee, at sign-in and in the profile, one succeeds.
 pub async fn parallel_acceptances_by_one_invitee_record_one_inviter(storage: Arc<dyn Storage>) {
-    let bench = Bench::new(storage);
-    let invitee = bench.enter(99).await;
-    let bearer = bench.bearer(&invitee).await;
+    let harness = Harness::new(storage);
+    let invitee = harness.enter(99).await;
+    let bearer = harness.bearer(&invitee).await;
     let mut inviters = Vec::new();
     for number in 0..20 {
-        inviters.push(bench.enter(number).await);
+        inviters.push(harness.enter(number).await);
     }
-    let sent = bench.sent(&phone(99)).await;
+    let sent = harness.sent(&phone(99)).await;
 
     let accepted = in_parallel(20, |number| {
         let code = inviters[number as usize].user.invite_code.clone();
-        let (bench, bearer, sent) = (bench.clone(), bearer.clone(), sent.clone());
+        let (harness, bearer, sent) = (harness.clone(), bearer.clone(), sent.clone());
         async move {
             if number == 0 {
-                let with_code = SignIn { invited_by_code: Some(code), ..answer(&sent) };
-                let outcome = bench.sign_in(with_code).await.expect("signed in").invitation;
+                let with_code = SignIn { invited_by_code: Some(code), ..with_right_code(&sent) };
+                let outcome = harness.sign_in(with_code).await.expect("signed in").invitation;
                 return outcome == InvitationOutcome::Accepted;
             }
-            match accept(&bench, &bearer, &code).await {
+            match accept(&harness, &bearer, &code).await {
                 Ok(_) => true,
                 Err(Error::Refused(Refusal::InvitationAlreadyAccepted)) => false,
                 Err(other) => panic!("neither accepted nor rejected: {other:?}"),
@@ -171,23 +171,23 @@ pub async fn parallel_acceptances_by_one_invitee_record_one_inviter(storage: Arc
 
     let mut invited = 0;
     for inviter in &inviters {
-        invited += bench.profile(inviter).await.invited_count;
+        invited += harness.profile(inviter).await.invited_count;
     }
     assert_eq!(invited, 1);
-    bench.assert_sound(&bearer).await;
+    harness.assert_sound(&bearer).await;
 }
 
 /// Concurrent sign-ups with one inviter are all counted.
 pub async fn parallel_sign_ups_with_one_inviter_are_all_counted(storage: Arc<dyn Storage>) {
-    let bench = Bench::new(storage);
-    let anna = bench.enter(99).await;
+    let harness = Harness::new(storage);
+    let anna = harness.enter(99).await;
     in_parallel(30, |number| {
-        let (bench, anna) = (bench.clone(), anna.clone());
-        async move { bench.enter_invited(number * 1_000, &anna.user).await }
+        let (harness, anna) = (harness.clone(), anna.clone());
+        async move { harness.enter_invited(number * 1_000, &anna.user).await }
     })
     .await;
-    assert_eq!(bench.profile(&anna).await.invited_count, 30);
-    bench.assert_sound(&bench.bearer(&anna).await).await;
+    assert_eq!(harness.profile(&anna).await.invited_count, 30);
+    harness.assert_sound(&harness.bearer(&anna).await).await;
 }
 
 /// Each of four users accepts the next as inviter concurrently. At least one acceptance is rejected, and no
@@ -203,21 +203,21 @@ pub async fn five_concurrent_acceptances_in_a_ring_leave_no_loop(storage: Arc<dy
 
 async fn close_rings(storage: Arc<dyn Storage>, size: u32) {
     const RINGS: u32 = 10;
-    let bench = Bench::new(storage);
+    let harness = Harness::new(storage);
     for ring in 0..RINGS {
         let mut members = Vec::new();
         for number in 0..size {
-            members.push(bench.enter(ring * size + number).await);
+            members.push(harness.enter(ring * size + number).await);
         }
         let accepted = in_parallel(size, |number| {
             let next = members[((number + 1) % size) as usize].user.invite_code.clone();
-            let (bench, member) = (bench.clone(), members[number as usize].clone());
+            let (harness, member) = (harness.clone(), members[number as usize].clone());
             async move {
                 // Half of them sign in, so that both code paths run concurrently.
                 if number % 2 == 0 {
-                    return bench.try_enter(&member.user.phone, Some(&next)).await.map(|_| ());
+                    return harness.try_enter(&member.user.phone, Some(&next)).await.map(|_| ());
                 }
-                accept(&bench, &bench.bearer(&member).await, &next).await.map(|_| ())
+                accept(&harness, &harness.bearer(&member).await, &next).await.map(|_| ())
             }
         });
         let accepted = accepted.await;
@@ -226,8 +226,8 @@ async fn close_rings(storage: Arc<dyn Storage>, size: u32) {
             assert_refused(refused, Refusal::InvitationLoop);
         }
         // Rejected users have used up codes of their number range.
-        bench.advance(Duration::from_hours(1) + Duration::from_secs(1));
+        harness.advance(Duration::from_hours(1) + Duration::from_secs(1));
     }
-    let outsider = bench.enter(999).await;
-    bench.assert_sound(&bench.bearer(&outsider).await).await;
+    let outsider = harness.enter(999).await;
+    harness.assert_sound(&harness.bearer(&outsider).await).await;
 }

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Bench, answer, assert_refused, in_parallel, phone, unnamed, wrong_answer};
+use super::{Harness, assert_refused, in_parallel, phone, with_right_code, without_challenge, wrong_answer};
 use crate::{
     Budget, Client, CodeInput, Email, Error, InviteCode, PhoneNumber, Policy, ProfileChange, Refusal,
     SendCode, SentCode, SignIn, SignedIn, storage::Storage,
@@ -27,8 +27,8 @@ fn far_phone(number: u32) -> PhoneNumber {
     phone(number * 1_000)
 }
 
-async fn send(bench: &Bench, phone: &PhoneNumber, client: Client) -> Result<SentCode, Error> {
-    bench.referral.send_code(SendCode::new(phone.clone()).client(client)).await
+async fn send(harness: &Harness, phone: &PhoneNumber, client: Client) -> Result<SentCode, Error> {
+    harness.referral.send_code(SendCode::new(phone.clone()).client(client)).await
 }
 
 /// Returns the wait of a rejection.
@@ -47,17 +47,17 @@ fn is_wrong(result: &Result<SignedIn, Error>) -> bool {
 /// Three codes in 15 minutes, five in an hour, ten in a day. After the reported wait another code is
 /// available.
 pub async fn codes_of_a_phone_are_limited_and_the_reported_wait_is_exact(storage: Arc<dyn Storage>) {
-    let bench = Bench::new(storage);
-    let start = bench.now();
+    let harness = Harness::new(storage);
+    let start = harness.now();
     let mut sent = Vec::new();
     while sent.len() < 25 {
-        match bench.send_code(&phone(1)).await {
+        match harness.send_code(&phone(1)).await {
             Ok(code) => {
-                sent.push(bench.now() - start);
+                sent.push(harness.now() - start);
                 // The wait is returned with the code, and the next code is not available earlier.
-                bench.advance(code.resend_in.saturating_sub(Duration::from_micros(1)));
-                wait(bench.send_code(&phone(1)).await);
-                bench.advance(Duration::from_micros(1));
+                harness.advance(code.resend_in.saturating_sub(Duration::from_micros(1)));
+                wait(harness.send_code(&phone(1)).await);
+                harness.advance(Duration::from_micros(1));
             }
             refused => {
                 let wait = wait(refused);
@@ -77,212 +77,215 @@ pub async fn codes_of_a_phone_are_limited_and_the_reported_wait_is_exact(storage
 pub async fn unsent_code_is_refunded_to_the_phone_and_the_number_range_but_not_to_the_address(
     storage: Arc<dyn Storage>,
 ) {
-    let bench = Bench::new(storage).without_gateway();
+    let harness = Harness::new(storage).without_gateway();
     for number in 0..10 {
-        let sent = send(&bench, &far_phone(1 + number % 5), client(1)).await;
+        let sent = send(&harness, &far_phone(1 + number % 5), client(1)).await;
         assert!(matches!(sent, Err(Error::SmsNotSent(_))), "{sent:?}");
     }
-    wait(send(&bench, &far_phone(6), client(1)).await);
+    wait(send(&harness, &far_phone(6), client(1)).await);
     for number in 0..30 {
-        let sent = send(&bench, &phone(number), client(2 + number)).await;
+        let sent = send(&harness, &phone(number), client(2 + number)).await;
         assert!(matches!(sent, Err(Error::SmsNotSent(_))), "{sent:?}");
     }
 }
 
 /// A client at one address leaves most codes of a number range to others, whether they are sent or not.
 pub async fn one_address_gets_a_third_of_the_codes_of_a_number_range(storage: Arc<dyn Storage>) {
-    let bench = Bench::new(storage);
-    for (bench, stranger) in [(bench.without_gateway(), client(1)), (bench.clone(), client(2))] {
+    let harness = Harness::new(storage);
+    for (harness, stranger) in [(harness.without_gateway(), client(1)), (harness.clone(), client(2))] {
         for number in 0..3 {
-            let _ = send(&bench, &phone(number), stranger.clone()).await;
+            let _ = send(&harness, &phone(number), stranger.clone()).await;
         }
-        wait(send(&bench, &phone(3), stranger.clone()).await);
+        wait(send(&harness, &phone(3), stranger.clone()).await);
     }
     for number in 10..17 {
-        send(&bench, &phone(number), client(number)).await.expect("seven codes are left for others");
+        send(&harness, &phone(number), client(number)).await.expect("seven codes are left for others");
     }
-    wait(send(&bench, &phone(20), client(20)).await);
+    wait(send(&harness, &phone(20), client(20)).await);
 }
 
 /// An IPv6 subscriber has many addresses, so requests count for the network.
 pub async fn ipv6_client_is_limited_by_its_networks(storage: Arc<dyn Storage>) {
-    let bench = Bench::new(storage);
+    let harness = Harness::new(storage);
     let client = |network: u16| {
         let address = Ipv6Addr::new(0x2001, 0xdb8, 1, network, 0, 0, 0, 1);
         Client::default().address(IpAddr::V6(address))
     };
     // Ten from each of two /64 use up their /56. The /48 has twice as many.
     for number in 0..20 {
-        send(&bench, &far_phone(number), client(u16::from(number >= 10))).await.expect("sent");
+        send(&harness, &far_phone(number), client(u16::from(number >= 10))).await.expect("sent");
     }
-    wait(send(&bench, &far_phone(20), client(2)).await);
+    wait(send(&harness, &far_phone(20), client(2)).await);
     for number in 20..40_u16 {
-        send(&bench, &far_phone(number.into()), client(0x100 + number)).await.expect("another /56");
+        send(&harness, &far_phone(number.into()), client(0x100 + number)).await.expect("another /56");
     }
-    wait(send(&bench, &far_phone(40), client(0x200)).await);
+    wait(send(&harness, &far_phone(40), client(0x200)).await);
 }
 
 /// A correct code that is expired or invalidated by others is not a guess.
 pub async fn correct_code_that_is_no_longer_valid_is_not_counted(storage: Arc<dyn Storage>) {
-    let bench = Bench::new(storage);
-    let expired = send(&bench, &far_phone(1), client(1)).await.expect("sent");
-    bench.advance(5 * MINUTE);
-    let used_up = send(&bench, &far_phone(2), client(1)).await.expect("sent");
-    guess_six_times(&bench, &used_up).await;
+    let harness = Harness::new(storage);
+    let expired = send(&harness, &far_phone(1), client(1)).await.expect("sent");
+    harness.advance(5 * MINUTE);
+    let used_up = send(&harness, &far_phone(2), client(1)).await.expect("sent");
+    guess_six_times(&harness, &used_up).await;
     for _ in 0..150 {
         for late in [&expired, &used_up] {
-            let late = SignIn { client: client(2), ..answer(late) };
-            assert_refused(bench.sign_in(late).await, Refusal::InvalidCode);
+            let late = SignIn { client: client(2), ..with_right_code(late) };
+            assert_refused(harness.sign_in(late).await, Refusal::InvalidCode);
         }
     }
-    let sent = send(&bench, &far_phone(3), client(2)).await.expect("sent");
-    bench.sign_in(SignIn { client: client(2), ..answer(&sent) }).await.expect("no user is blocked");
+    let sent = send(&harness, &far_phone(3), client(2)).await.expect("sent");
+    harness
+        .sign_in(SignIn { client: client(2), ..with_right_code(&sent) })
+        .await
+        .expect("no user is blocked");
 }
 
 /// Attempts that cannot succeed have a separate limit, which is ten times the limit of guesses.
 pub async fn attempts_without_a_challenge_do_not_block_sign_ins(storage: Arc<dyn Storage>) {
-    let bench = Bench::new(storage);
+    let harness = Harness::new(storage);
     let code = || CodeInput::parse("0000").expect("digits");
     let attempt = |number| SignIn::new(far_phone(number), code()).client(client(1));
     let attempts = in_parallel(220, |number| {
-        let (bench, attempt) = (bench.clone(), attempt(100 + number));
-        async move { bench.sign_in(attempt).await }
+        let (harness, attempt) = (harness.clone(), attempt(100 + number));
+        async move { harness.sign_in(attempt).await }
     });
     assert_eq!(attempts.await.iter().filter(|result| is_wrong(result)).count(), 200);
-    let retry_after = wait(bench.sign_in(attempt(1)).await);
+    let retry_after = wait(harness.sign_in(attempt(1)).await);
 
-    let sent = send(&bench, &far_phone(2), client(1)).await.expect("sent");
+    let sent = send(&harness, &far_phone(2), client(1)).await.expect("sent");
     let wrong = SignIn { client: client(1), ..wrong_answer(&sent) };
-    assert_eq!(wait(bench.sign_in(wrong).await), retry_after, "the same response to a wrong code");
-    bench
-        .sign_in(SignIn { client: client(1), ..answer(&sent) })
+    assert_eq!(wait(harness.sign_in(wrong).await), retry_after, "the same response to a wrong code");
+    harness
+        .sign_in(SignIn { client: client(1), ..with_right_code(&sent) })
         .await
         .expect("sign-in with the correct code");
-    bench.advance(retry_after);
-    assert_refused(bench.sign_in(attempt(1)).await, Refusal::InvalidCode);
+    harness.advance(retry_after);
+    assert_refused(harness.sign_in(attempt(1)).await, Refusal::InvalidCode);
 }
 
 /// The response reveals whether another user has an email address, so edits of the address are limited.
 pub async fn edits_of_an_email_address_are_limited(storage: Arc<dyn Storage>) {
-    let bench = Bench::new(storage);
-    let [anna, boris] = [bench.enter(1).await, bench.enter(2).await];
-    let [anna, boris] = [bench.bearer(&anna).await, bench.bearer(&boris).await];
+    let harness = Harness::new(storage);
+    let [anna, boris] = [harness.enter(1).await, harness.enter(2).await];
+    let [anna, boris] = [harness.bearer(&anna).await, harness.bearer(&boris).await];
     let nowhere = Client::default();
     let change = |address: &str| {
         let email = Some(Email::parse(address).ok());
         ProfileChange { email, ..ProfileChange::default() }
     };
-    bench.referral.edit_profile(&anna, change("anna@example.com"), &nowhere).await.expect("unused address");
+    harness.referral.edit_profile(&anna, change("anna@example.com"), &nowhere).await.expect("unused address");
     let probes = in_parallel(20, |number| {
-        let (bench, boris, nowhere) = (bench.clone(), boris.clone(), nowhere.clone());
+        let (harness, boris, nowhere) = (harness.clone(), boris.clone(), nowhere.clone());
         let change = change(if number % 2 == 0 { "anna@example.com" } else { "boris@example.com" });
-        async move { bench.referral.edit_profile(&boris, change, &nowhere).await }
+        async move { harness.referral.edit_profile(&boris, change, &nowhere).await }
     });
     let is_answered =
         |result: &&Result<_, Error>| matches!(result, Ok(_) | Err(Error::Refused(Refusal::EmailTaken)));
     assert_eq!(probes.await.iter().filter(is_answered).count(), 10);
-    let wait = wait(bench.referral.edit_profile(&boris, change("anna@example.com"), &nowhere).await);
+    let wait = wait(harness.referral.edit_profile(&boris, change("anna@example.com"), &nowhere).await);
     assert!(wait <= HOUR, "{wait:?}");
     let name = ProfileChange { first_name: Some(None), ..ProfileChange::default() };
-    bench.referral.edit_profile(&boris, name, &nowhere).await.expect("other fields are not limited");
-    bench
+    harness.referral.edit_profile(&boris, name, &nowhere).await.expect("other fields are not limited");
+    harness
         .referral
         .edit_profile(&anna, change("anna@example.org"), &nowhere)
         .await
         .expect("other users are not limited");
-    bench.advance(wait);
-    let taken = bench.referral.edit_profile(&boris, change("anna@example.org"), &nowhere).await;
+    harness.advance(wait);
+    let taken = harness.referral.edit_profile(&boris, change("anna@example.org"), &nowhere).await;
     assert_refused(taken, Refusal::EmailTaken);
 }
 
 /// Users that share an address or a number range are not limited by each other.
 pub async fn redeemed_code_is_refunded_to_the_address_and_the_number_range(storage: Arc<dyn Storage>) {
-    let bench = Bench::new(storage);
+    let harness = Harness::new(storage);
     for number in 0..30 {
-        let sent = send(&bench, &phone(number), client(1)).await.expect("not limited by other users");
-        bench.sign_in(answer(&sent)).await.expect("signed in");
+        let sent = send(&harness, &phone(number), client(1)).await.expect("not limited by other users");
+        harness.sign_in(with_right_code(&sent)).await.expect("signed in");
     }
     for number in 1..=10 {
-        send(&bench, &far_phone(number), client(1)).await.expect("ten codes that are not redeemed");
-        send(&bench, &phone(number), client(number + 1)).await.expect("ten codes of the number range");
+        send(&harness, &far_phone(number), client(1)).await.expect("ten codes that are not redeemed");
+        send(&harness, &phone(number), client(number + 1)).await.expect("ten codes of the number range");
     }
-    wait(send(&bench, &far_phone(11), client(1)).await);
-    wait(send(&bench, &phone(41), client(41)).await);
+    wait(send(&harness, &far_phone(11), client(1)).await);
+    wait(send(&harness, &phone(41), client(41)).await);
 }
 
 /// An address gets ten codes in an hour, concurrently or sequentially, and more after the hour.
 pub async fn parallel_requests_from_one_address_do_not_exceed_its_limit(storage: Arc<dyn Storage>) {
-    let bench = Bench::new(storage);
+    let harness = Harness::new(storage);
     let sent = in_parallel(25, |number| {
-        let bench = bench.clone();
-        async move { send(&bench, &far_phone(number), client(1)).await }
+        let harness = harness.clone();
+        async move { send(&harness, &far_phone(number), client(1)).await }
     });
     assert_eq!(sent.await.iter().filter(|sent| sent.is_ok()).count(), 10);
-    let wait = wait(send(&bench, &far_phone(30), client(1)).await);
+    let wait = wait(send(&harness, &far_phone(30), client(1)).await);
     assert!(wait <= HOUR && wait > 59 * MINUTE, "{wait:?}");
-    send(&bench, &far_phone(30), client(2)).await.expect("another address");
-    bench.advance(wait);
-    send(&bench, &far_phone(31), client(1)).await.expect("after the wait");
+    send(&harness, &far_phone(30), client(2)).await.expect("another address");
+    harness.advance(wait);
+    send(&harness, &far_phone(31), client(1)).await.expect("after the wait");
 }
 
 /// Numbers that differ in the last three digits only get ten codes in an hour, from any addresses.
 pub async fn parallel_requests_for_one_number_range_do_not_exceed_its_limit(storage: Arc<dyn Storage>) {
-    let bench = Bench::new(storage);
+    let harness = Harness::new(storage);
     let sent = in_parallel(25, |number| {
-        let bench = bench.clone();
-        async move { send(&bench, &phone(number), client(number)).await }
+        let harness = harness.clone();
+        async move { send(&harness, &phone(number), client(number)).await }
     });
     assert_eq!(sent.await.iter().filter(|sent| sent.is_ok()).count(), 10);
-    send(&bench, &far_phone(1), client(1)).await.expect("another number range");
+    send(&harness, &far_phone(1), client(1)).await.expect("another number range");
 }
 
 /// One address gets three codes a day for a phone, and the phone gets ten.
 pub async fn one_address_cannot_use_up_the_codes_of_a_phone(storage: Arc<dyn Storage>) {
-    let bench = Bench::new(storage);
+    let harness = Harness::new(storage);
     for _ in 0..3 {
-        send(&bench, &phone(1), client(1)).await.expect("sent");
-        bench.advance(15 * MINUTE);
+        send(&harness, &phone(1), client(1)).await.expect("sent");
+        harness.advance(15 * MINUTE);
     }
-    let wait = wait(send(&bench, &phone(1), client(1)).await);
+    let wait = wait(send(&harness, &phone(1), client(1)).await);
     assert!(wait > 23 * HOUR, "{wait:?}");
-    let sent = send(&bench, &phone(1), client(2)).await.expect("sent to the owner");
-    bench.sign_in(SignIn { client: client(2), ..answer(&sent) }).await.expect("signed in");
+    let sent = send(&harness, &phone(1), client(2)).await.expect("sent to the owner");
+    harness.sign_in(SignIn { client: client(2), ..with_right_code(&sent) }).await.expect("signed in");
 }
 
 /// After five wrong codes new codes have six digits, after thirty eight digits. Shorter codes are invalid.
 pub async fn wrong_codes_lengthen_new_codes_and_invalidate_shorter_codes(storage: Arc<dyn Storage>) {
-    let bench = Bench::new(storage);
-    let shorter = bench.sent(&phone(1)).await;
-    bench.advance(MINUTE);
+    let harness = Harness::new(storage);
+    let shorter = harness.sent(&phone(1)).await;
+    harness.advance(MINUTE);
     for code_length in [4, 6, 6, 6, 6, 6, 8, 8] {
-        let sent = bench.sent(&phone(1)).await;
+        let sent = harness.sent(&phone(1)).await;
         assert_eq!(sent.code_length, code_length);
-        guess_six_times(&bench, &sent).await;
+        guess_six_times(&harness, &sent).await;
         // The sixth guess was made when the code of four digits was invalid, and so is any other of four
         // digits.
-        assert_refused(bench.sign_in(answer(&shorter)).await, Refusal::InvalidCode);
-        bench.advance(HOUR);
+        assert_refused(harness.sign_in(with_right_code(&shorter)).await, Refusal::InvalidCode);
+        harness.advance(HOUR);
     }
-    bench.advance(31 * DAY);
-    assert_eq!(bench.sent(&phone(1)).await.code_length, 4, "the failures are deleted after a month");
+    harness.advance(31 * DAY);
+    assert_eq!(harness.sent(&phone(1)).await.code_length, 4, "the failures are deleted after a month");
 }
 
 /// Neither a new code nor a sign-in gives a client further guesses.
 pub async fn new_code_or_sign_in_does_not_reset_the_count_of_wrong_codes(storage: Arc<dyn Storage>) {
-    let bench = Bench::new(storage);
+    let harness = Harness::new(storage);
     for guesses in [2, 2] {
-        let sent = bench.sent(&phone(1)).await;
+        let sent = harness.sent(&phone(1)).await;
         assert_eq!(sent.code_length, 4);
         for _ in 0..guesses {
-            assert_refused(bench.sign_in(wrong_answer(&sent)).await, Refusal::InvalidCode);
+            assert_refused(harness.sign_in(wrong_answer(&sent)).await, Refusal::InvalidCode);
         }
-        bench.sign_in(answer(&sent)).await.expect("signed in");
+        harness.sign_in(with_right_code(&sent)).await.expect("signed in");
     }
-    let sent = bench.sent(&phone(1)).await;
-    assert_refused(bench.sign_in(wrong_answer(&sent)).await, Refusal::InvalidCode);
-    assert_refused(bench.sign_in(answer(&sent)).await, Refusal::InvalidCode);
-    bench.advance(15 * MINUTE);
-    assert_eq!(bench.sent(&phone(1)).await.code_length, 6);
+    let sent = harness.sent(&phone(1)).await;
+    assert_refused(harness.sign_in(wrong_answer(&sent)).await, Refusal::InvalidCode);
+    assert_refused(harness.sign_in(with_right_code(&sent)).await, Refusal::InvalidCode);
+    harness.advance(15 * MINUTE);
+    assert_eq!(harness.sent(&phone(1)).await.code_length, 6);
 }
 
 /// Several codes are valid with their challenges. All concurrent guesses at all of them together are limited
@@ -290,234 +293,235 @@ pub async fn new_code_or_sign_in_does_not_reset_the_count_of_wrong_codes(storage
 pub async fn parallel_guesses_at_several_codes_do_not_exceed_the_limit_of_the_phone(
     storage: Arc<dyn Storage>,
 ) {
-    let bench = Bench::new(storage);
+    let harness = Harness::new(storage);
     let mut codes = Vec::new();
     for _ in 0..3 {
-        codes.push(bench.sent(&phone(1)).await);
-        bench.advance(MINUTE);
+        codes.push(harness.sent(&phone(1)).await);
+        harness.advance(MINUTE);
     }
     let codes = Arc::new(codes);
     let guesses = in_parallel(18, |number| {
-        let (bench, codes) = (bench.clone(), Arc::clone(&codes));
-        async move { bench.sign_in(wrong_answer(&codes[number as usize % 3])).await }
+        let (harness, codes) = (harness.clone(), Arc::clone(&codes));
+        async move { harness.sign_in(wrong_answer(&codes[number as usize % 3])).await }
     });
     assert!(guesses.await.iter().all(is_wrong));
     for code in codes.iter() {
-        assert_refused(bench.sign_in(answer(code)).await, Refusal::InvalidCode);
+        assert_refused(harness.sign_in(with_right_code(code)).await, Refusal::InvalidCode);
     }
     // Exactly five guesses were counted: with six for each code, the thirtieth is made at the fifth code.
     for code_length in [6, 6, 6, 6, 6, 8] {
-        bench.advance(HOUR);
-        let sent = bench.sent(&phone(1)).await;
+        harness.advance(HOUR);
+        let sent = harness.sent(&phone(1)).await;
         assert_eq!(sent.code_length, code_length);
-        guess_six_times(&bench, &sent).await;
+        guess_six_times(&harness, &sent).await;
     }
 }
 
 /// Sends wrong codes until the code is invalid.
-async fn guess_six_times(bench: &Bench, sent: &SentCode) {
-    for attempt in [wrong_answer(sent), unnamed(wrong_answer(sent))] {
+async fn guess_six_times(harness: &Harness, sent: &SentCode) {
+    for attempt in [wrong_answer(sent), without_challenge(wrong_answer(sent))] {
         for _ in 0..3 {
-            assert_refused(bench.sign_in(attempt.clone()).await, Refusal::InvalidCode);
+            assert_refused(harness.sign_in(attempt.clone()).await, Refusal::InvalidCode);
         }
     }
 }
 
 /// One guess at each of many phones concurrently: an address has twenty.
 pub async fn parallel_guesses_from_one_address_do_not_exceed_its_limit(storage: Arc<dyn Storage>) {
-    let bench = Bench::new(storage);
+    let harness = Harness::new(storage);
     let mut codes = Vec::new();
     for number in 0..40 {
-        codes.push(send(&bench, &far_phone(number), client(number)).await.expect("sent"));
+        codes.push(send(&harness, &far_phone(number), client(number)).await.expect("sent"));
     }
     let codes = Arc::new(codes);
     let guesses = in_parallel(40, |number| {
-        let (bench, codes) = (bench.clone(), Arc::clone(&codes));
+        let (harness, codes) = (harness.clone(), Arc::clone(&codes));
         async move {
-            bench.sign_in(SignIn { client: client(1_000), ..wrong_answer(&codes[number as usize]) }).await
+            harness.sign_in(SignIn { client: client(1_000), ..wrong_answer(&codes[number as usize]) }).await
         }
     });
     assert_eq!(guesses.await.iter().filter(|guess| is_wrong(guess)).count(), 20);
-    let right = SignIn { client: client(1_000), ..answer(&codes[0]) };
-    let wait = wait(bench.sign_in(right.clone()).await);
+    let right = SignIn { client: client(1_000), ..with_right_code(&codes[0]) };
+    let wait = wait(harness.sign_in(right.clone()).await);
     assert!(wait <= HOUR, "{wait:?}");
-    bench.sign_in(SignIn { client: client(0), ..right }).await.expect("the owner, elsewhere, signs in");
+    harness.sign_in(SignIn { client: client(0), ..right }).await.expect("the owner, elsewhere, signs in");
 }
 
 /// A user who mistypes a code is not treated as an attacker.
 pub async fn wrong_codes_before_a_sign_in_are_refunded(storage: Arc<dyn Storage>) {
-    let bench = Bench::new(storage);
+    let harness = Harness::new(storage);
     for number in 0..15 {
-        let sent = send(&bench, &far_phone(number), client(1)).await.expect("sent");
+        let sent = send(&harness, &far_phone(number), client(1)).await.expect("sent");
         for _ in 0..2 {
             let wrong = SignIn { client: client(2), ..wrong_answer(&sent) };
-            assert_refused(bench.sign_in(wrong).await, Refusal::InvalidCode);
+            assert_refused(harness.sign_in(wrong).await, Refusal::InvalidCode);
         }
         // From another address: the failures are refunded to the address that made them.
-        bench.sign_in(SignIn { client: client(3), ..answer(&sent) }).await.expect("signed in");
+        harness.sign_in(SignIn { client: client(3), ..with_right_code(&sent) }).await.expect("signed in");
     }
 }
 
 /// The 99 other requests with the same correct code are not guesses.
 pub async fn repeated_redemption_of_a_code_is_not_counted(storage: Arc<dyn Storage>) {
-    let bench = Bench::new(storage);
-    let sent = send(&bench, &phone(1), client(1)).await.expect("sent");
-    let right = SignIn { client: client(1), ..answer(&sent) };
+    let harness = Harness::new(storage);
+    let sent = send(&harness, &phone(1), client(1)).await.expect("sent");
+    let right = SignIn { client: client(1), ..with_right_code(&sent) };
     let signed_in = in_parallel(100, |_| {
-        let (bench, right) = (bench.clone(), right.clone());
-        async move { bench.sign_in(right).await }
+        let (harness, right) = (harness.clone(), right.clone());
+        async move { harness.sign_in(right).await }
     });
     let signed_in = signed_in.await;
     assert_eq!(signed_in.iter().filter(|result| result.is_ok()).count(), 1);
     assert_eq!(signed_in.iter().filter(|result| is_wrong(result)).count(), 99);
     // Nor are they counted for the phone: after four wrong codes the next code is still short.
-    let sent = bench.sent(&phone(1)).await;
-    for attempt in [wrong_answer(&sent), unnamed(wrong_answer(&sent))] {
+    let sent = harness.sent(&phone(1)).await;
+    for attempt in [wrong_answer(&sent), without_challenge(wrong_answer(&sent))] {
         for _ in 0..2 {
-            assert_refused(bench.sign_in(attempt.clone()).await, Refusal::InvalidCode);
+            assert_refused(harness.sign_in(attempt.clone()).await, Refusal::InvalidCode);
         }
     }
-    bench.advance(15 * MINUTE);
-    assert_eq!(bench.sent(&phone(1)).await.code_length, 4);
+    harness.advance(15 * MINUTE);
+    assert_eq!(harness.sent(&phone(1)).await.code_length, 4);
 }
 
 /// An invite code of six symbols can be guessed, so ten unknown codes an hour are allowed at each of two
 /// endpoints. The SMS code stays valid.
 pub async fn unknown_invite_codes_are_limited(storage: Arc<dyn Storage>) {
-    let bench = Bench::new(storage);
+    let harness = Harness::new(storage);
     let unknown = InviteCode::parse("ZZZZZZZZZZZZ").expect("valid code");
-    let sent = bench.sent(&phone(1)).await;
-    let guess = SignIn { invited_by_code: Some(unknown.clone()), client: client(1), ..answer(&sent) };
+    let sent = harness.sent(&phone(1)).await;
+    let guess =
+        SignIn { invited_by_code: Some(unknown.clone()), client: client(1), ..with_right_code(&sent) };
     let guesses = in_parallel(20, |_| {
-        let (bench, guess) = (bench.clone(), guess.clone());
-        async move { bench.sign_in(guess).await }
+        let (harness, guess) = (harness.clone(), guess.clone());
+        async move { harness.sign_in(guess).await }
     });
     let is_unknown =
         |result: &&Result<_, _>| matches!(result, Err(Error::Refused(Refusal::UnknownInviteCode)));
     assert_eq!(guesses.await.iter().filter(is_unknown).count(), 10);
-    wait(bench.sign_in(guess).await);
-    let anna = bench.sign_in(answer(&sent)).await.expect("sign-in without an invite code");
+    wait(harness.sign_in(guess).await);
+    let anna = harness.sign_in(with_right_code(&sent)).await.expect("sign-in without an invite code");
 
-    let bearer = bench.bearer(&anna).await;
+    let bearer = harness.bearer(&anna).await;
     let change = ProfileChange { invited_by_code: Some(unknown.clone()), ..ProfileChange::default() };
     let nowhere = Client::default();
-    let guess = || bench.referral.edit_profile(&bearer, change.clone(), &nowhere);
+    let guess = || harness.referral.edit_profile(&bearer, change.clone(), &nowhere);
     let wait_here = wait(guess().await);
-    bench.advance(wait_here + MINUTE);
+    harness.advance(wait_here + MINUTE);
     for _ in 0..10 {
         assert_refused(guess().await, Refusal::UnknownInviteCode);
     }
     wait(guess().await);
     // The address has a separate counter, which other users share.
-    let sent = bench.sent(&phone(2)).await;
-    let other = SignIn { invited_by_code: Some(unknown), client: client(1), ..answer(&sent) };
-    assert_refused(bench.sign_in(other).await, Refusal::UnknownInviteCode);
+    let sent = harness.sent(&phone(2)).await;
+    let other = SignIn { invited_by_code: Some(unknown), client: client(1), ..with_right_code(&sent) };
+    assert_refused(harness.sign_in(other).await, Refusal::UnknownInviteCode);
 }
 
 /// Guesses once at each of `number` phones, each from a different address.
-async fn spray(bench: &Bench, number: u32, first: u32) {
+async fn spray(harness: &Harness, number: u32, first: u32) {
     for phone in first..first + number {
-        let sent = send(bench, &far_phone(phone), client(phone)).await.expect("sent");
+        let sent = send(harness, &far_phone(phone), client(phone)).await.expect("sent");
         let guess = SignIn { client: client(phone), ..wrong_answer(&sent) };
-        assert_refused(bench.sign_in(guess).await, Refusal::InvalidCode);
+        assert_refused(harness.sign_in(guess).await, Refusal::InvalidCode);
     }
 }
 
 /// One guess at each of many phones does not exceed any other limit. No request is rejected, but new codes
 /// get longer.
 pub async fn attack_lengthens_new_codes_until_it_has_ended_for_some_time(storage: Arc<dyn Storage>) {
-    let bench = Bench::new(storage);
-    spray(&bench, 50, 100).await;
-    let before = bench.sent(&far_phone(1)).await;
+    let harness = Harness::new(storage);
+    spray(&harness, 50, 100).await;
+    let before = harness.sent(&far_phone(1)).await;
     assert_eq!(before.code_length, 4);
-    spray(&bench, 1, 200).await;
+    spray(&harness, 1, 200).await;
     // Otherwise an attacker could request all codes before the attack and never get a longer one.
-    assert_refused(bench.sign_in(answer(&before)).await, Refusal::InvalidCode);
-    let under_attack = bench.sent(&far_phone(2)).await;
+    assert_refused(harness.sign_in(with_right_code(&before)).await, Refusal::InvalidCode);
+    let under_attack = harness.sent(&far_phone(2)).await;
     assert_eq!(under_attack.code_length, 6);
-    bench.sign_in(answer(&under_attack)).await.expect("a legitimate user signs in");
+    harness.sign_in(with_right_code(&under_attack)).await.expect("a legitimate user signs in");
 
-    bench.advance(15 * MINUTE);
-    assert_eq!(bench.sent(&far_phone(3)).await.code_length, 6, "the attack ended only recently");
-    bench.advance(45 * MINUTE);
-    assert_eq!(bench.sent(&far_phone(4)).await.code_length, 4);
+    harness.advance(15 * MINUTE);
+    assert_eq!(harness.sent(&far_phone(3)).await.code_length, 6, "the attack ended only recently");
+    harness.advance(45 * MINUTE);
+    assert_eq!(harness.sent(&far_phone(4)).await.code_length, 4);
 }
 
 /// A large service has many wrong codes every day.
 pub async fn usual_number_of_wrong_codes_is_not_an_attack(storage: Arc<dyn Storage>) {
-    let bench = Bench::new(storage);
+    let harness = Harness::new(storage);
     for day in 0..7 {
-        spray(&bench, 30, 100 + day).await;
-        bench.advance(DAY);
+        spray(&harness, 30, 100 + day).await;
+        harness.advance(DAY);
     }
-    spray(&bench, 80, 200).await;
-    assert_eq!(bench.sent(&far_phone(1)).await.code_length, 4);
-    spray(&bench, 20, 400).await;
-    assert_eq!(bench.sent(&far_phone(2)).await.code_length, 6, "three times the usual number is an attack");
+    spray(&harness, 80, 200).await;
+    assert_eq!(harness.sent(&far_phone(1)).await.code_length, 4);
+    spray(&harness, 20, 400).await;
+    assert_eq!(harness.sent(&far_phone(2)).await.code_length, 6, "three times the usual number is an attack");
 }
 
 /// The limit applies to any 24 hours, and unsent messages are not counted.
 pub async fn messages_per_day_are_limited(storage: Arc<dyn Storage>) {
     let policy = Policy { messages_per_day: Some(Budget::Messages(5)), ..Policy::standard() };
-    let bench = Bench::with_policy(Arc::clone(&storage), policy.clone());
+    let harness = Harness::with_policy(Arc::clone(&storage), policy.clone());
     for number in 0..3 {
-        let failed = bench.without_gateway().send_code(&far_phone(number)).await;
+        let failed = harness.without_gateway().send_code(&far_phone(number)).await;
         assert!(matches!(failed, Err(Error::SmsNotSent(_))));
     }
     for number in 0..5 {
-        bench.sent(&far_phone(number)).await;
-        bench.advance(HOUR);
+        harness.sent(&far_phone(number)).await;
+        harness.advance(HOUR);
     }
-    let wait = wait(bench.send_code(&far_phone(5)).await);
+    let wait = wait(harness.send_code(&far_phone(5)).await);
     assert!(wait > 19 * HOUR && wait <= 20 * HOUR, "until the first message is a day old: {wait:?}");
-    bench.advance(wait);
-    bench.sent(&far_phone(5)).await;
-    super::limits::wait(bench.send_code(&far_phone(6)).await);
+    harness.advance(wait);
+    harness.sent(&far_phone(5)).await;
+    super::limits::wait(harness.send_code(&far_phone(6)).await);
 }
 
 /// Many users sign in concurrently whose codes share a counter. Each sign-in refunds exactly its own code.
 pub async fn parallel_sign_ins_refund_each_code_once(storage: Arc<dyn Storage>) {
-    let bench = Bench::new(storage);
+    let harness = Harness::new(storage);
     for round in 0..2 {
         let mut sent = Vec::new();
         for number in 0..9 {
-            sent.push(send(&bench, &far_phone(round * 10 + number), client(1)).await.expect("sent"));
+            sent.push(send(&harness, &far_phone(round * 10 + number), client(1)).await.expect("sent"));
         }
-        let left_over = send(&bench, &far_phone(90 + round), client(1)).await;
+        let left_over = send(&harness, &far_phone(90 + round), client(1)).await;
         left_over.expect("the tenth, if all codes of the previous round were refunded");
         let signed_in = in_parallel(9, |number| {
-            let (bench, answer) = (bench.clone(), answer(&sent[number as usize]));
-            async move { bench.sign_in(answer).await }
+            let (harness, with_right_code) = (harness.clone(), with_right_code(&sent[number as usize]));
+            async move { harness.sign_in(with_right_code).await }
         });
         assert!(signed_in.await.iter().all(Result::is_ok));
         // One code of each round remains counted for an hour.
-        bench.advance(HOUR + MINUTE);
+        harness.advance(HOUR + MINUTE);
     }
     // The same holds for a user who signs in repeatedly.
     for _ in 0..4 {
-        let sent = send(&bench, &far_phone(99), client(2))
+        let sent = send(&harness, &far_phone(99), client(2))
             .await
             .expect("redeemed codes are refunded to the phone and the address");
-        bench.sign_in(answer(&sent)).await.expect("signed in");
-        bench.advance(15 * MINUTE);
+        harness.sign_in(with_right_code(&sent)).await.expect("signed in");
+        harness.advance(15 * MINUTE);
     }
 }
 
 /// Counters that still have an effect are kept, others are deleted.
 pub async fn sweep_deletes_only_expired_counters(storage: Arc<dyn Storage>) {
-    let bench = Bench::new(storage);
-    let sent = send(&bench, &phone(1), client(1)).await.expect("sent");
-    guess_six_times(&bench, &sent).await;
-    bench.advance(30 * DAY);
-    assert_ne!(bench.referral.run_maintenance().await.expect("deleted"), 0);
-    let sent = send(&bench, &phone(1), client(1)).await.expect("sent");
+    let harness = Harness::new(storage);
+    let sent = send(&harness, &phone(1), client(1)).await.expect("sent");
+    guess_six_times(&harness, &sent).await;
+    harness.advance(30 * DAY);
+    assert_ne!(harness.referral.run_maintenance().await.expect("deleted"), 0);
+    let sent = send(&harness, &phone(1), client(1)).await.expect("sent");
     assert_eq!(sent.code_length, 6, "the failures are still counted");
-    bench.sign_in(answer(&sent)).await.expect("signed in");
+    harness.sign_in(with_right_code(&sent)).await.expect("signed in");
 
-    bench.advance(32 * DAY);
-    assert_ne!(bench.referral.run_maintenance().await.expect("deleted"), 0);
+    harness.advance(32 * DAY);
+    assert_ne!(harness.referral.run_maintenance().await.expect("deleted"), 0);
     // Only the new counters of one code are left.
-    send(&bench, &phone(1), client(1)).await.expect("sent");
-    let later = bench.now() + 400 * DAY;
-    assert_eq!(bench.sweep_before(later, 100).await, 6, "a challenge and five counters");
+    send(&harness, &phone(1), client(1)).await.expect("sent");
+    let later = harness.now() + 400 * DAY;
+    assert_eq!(harness.sweep_before(later, 100).await, 6, "a challenge and five counters");
 }

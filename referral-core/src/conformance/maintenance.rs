@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Bench, answer, assert_refused, in_parallel, phone};
+use super::{Harness, assert_refused, in_parallel, phone, with_right_code};
 use crate::{
     Error, KeyMismatch, KeyPurpose, Peppers, Policy, ReferralService, Refusal, SharedSetting, SigningKeys,
     clock::{Clock as _, SystemClock},
@@ -12,88 +12,88 @@ use crate::{
 
 /// A phone with or without an account becomes staff, and an existing user is kept.
 pub async fn staff_are_created_and_promoted(storage: Arc<dyn Storage>) {
-    let bench = Bench::new(storage);
-    let anna = bench.enter(1).await.user;
+    let harness = Harness::new(storage);
+    let anna = harness.enter(1).await.user;
     assert!(!anna.is_staff);
-    let promoted = bench.referral.make_staff(phone(1)).await.expect("promoted");
+    let promoted = harness.referral.make_staff(phone(1)).await.expect("promoted");
     assert_eq!(promoted, crate::User { is_staff: true, ..anna });
-    assert_eq!(bench.referral.make_staff(phone(1)).await.expect("no change"), promoted);
+    assert_eq!(harness.referral.make_staff(phone(1)).await.expect("no change"), promoted);
 
-    let created = bench.referral.make_staff(phone(2)).await.expect("created");
+    let created = harness.referral.make_staff(phone(2)).await.expect("created");
     assert!(created.is_staff && created.last_login.is_none());
-    let signed_in = bench.enter(2).await;
+    let signed_in = harness.enter(2).await;
     assert!(!signed_in.created && signed_in.user.is_staff);
     assert_eq!(signed_in.user.id, created.id);
 }
 
 /// The sessions were created with fewer rights, perhaps on a shared device.
 pub async fn sessions_end_when_their_user_becomes_staff(storage: Arc<dyn Storage>) {
-    let bench = Bench::new(storage);
-    let [anna, boris] = [bench.enter(1).await, bench.enter(2).await];
-    let elsewhere = bench.enter(1).await;
-    bench.referral.make_staff(phone(1)).await.expect("promoted");
+    let harness = Harness::new(storage);
+    let [anna, boris] = [harness.enter(1).await, harness.enter(2).await];
+    let elsewhere = harness.enter(1).await;
+    harness.referral.make_staff(phone(1)).await.expect("promoted");
     for session in [&anna, &elsewhere] {
-        let access = bench.referral.authenticate(&session.tokens.access).await;
+        let access = harness.referral.authenticate(&session.tokens.access).await;
         assert_refused(access, Refusal::TokenNotValid);
-        assert_refused(bench.referral.refresh(&session.tokens.refresh).await, Refusal::TokenNotValid);
+        assert_refused(harness.referral.refresh(&session.tokens.refresh).await, Refusal::TokenNotValid);
     }
-    bench.referral.authenticate(&boris.tokens.access).await.expect("session of another user");
+    harness.referral.authenticate(&boris.tokens.access).await.expect("session of another user");
 
-    let staff = bench.enter(1).await;
-    bench.referral.make_staff(phone(1)).await.expect("no change");
-    bench.referral.authenticate(&staff.tokens.access).await.expect("the user was staff before");
+    let staff = harness.enter(1).await;
+    harness.referral.make_staff(phone(1)).await.expect("no change");
+    harness.referral.authenticate(&staff.tokens.access).await.expect("the user was staff before");
 }
 
 /// Concurrent promotions of one phone create one user.
 pub async fn parallel_promotions_create_one_user(storage: Arc<dyn Storage>) {
-    let bench = Bench::new(storage);
+    let harness = Harness::new(storage);
     let created = in_parallel(10, |_| {
-        let bench = bench.clone();
-        async move { bench.referral.make_staff(phone(1)).await.expect("created").id }
+        let harness = harness.clone();
+        async move { harness.referral.make_staff(phone(1)).await.expect("created").id }
     });
     let mut created = created.await;
     created.dedup();
     assert_eq!(created.len(), 1);
-    let bearer = bench.bearer(&bench.enter(1).await).await;
-    bench.assert_sound(&bearer).await;
+    let bearer = harness.bearer(&harness.enter(1).await).await;
+    harness.assert_sound(&bearer).await;
 }
 
 /// Expired codes and sessions are deleted, valid ones are kept.
 pub async fn sweep_deletes_only_expired_rows(storage: Arc<dyn Storage>) {
     const HALF_A_SESSION: Duration = Duration::from_hours(15 * 24 + 1);
-    let bench = Bench::new(storage);
-    let ended = bench.enter(1).await;
-    bench.advance(HALF_A_SESSION);
-    let live = bench.enter(2).await;
-    bench.advance(HALF_A_SESSION);
-    let sent = bench.sent(&phone(3)).await;
+    let harness = Harness::new(storage);
+    let ended = harness.enter(1).await;
+    harness.advance(HALF_A_SESSION);
+    let live = harness.enter(2).await;
+    harness.advance(HALF_A_SESSION);
+    let sent = harness.sent(&phone(3)).await;
 
-    assert_ne!(bench.referral.run_maintenance().await.expect("deleted"), 0);
-    assert_eq!(bench.referral.run_maintenance().await.expect("deleted"), 0);
-    assert_eq!(bench.storage.session(ended.session, 0).await.expect("the storage responds"), None);
-    assert!(bench.storage.session(live.session, 0).await.expect("the storage responds").is_some());
-    bench.sign_in(answer(&sent)).await.expect("the code is valid");
-    bench.referral.refresh(&live.tokens.refresh).await.expect("the session is valid");
-    assert_refused(bench.referral.refresh(&ended.tokens.refresh).await, Refusal::TokenNotValid);
+    assert_ne!(harness.referral.run_maintenance().await.expect("deleted"), 0);
+    assert_eq!(harness.referral.run_maintenance().await.expect("deleted"), 0);
+    assert_eq!(harness.storage.session(ended.session, 0).await.expect("the storage responds"), None);
+    assert!(harness.storage.session(live.session, 0).await.expect("the storage responds").is_some());
+    harness.sign_in(with_right_code(&sent)).await.expect("the code is valid");
+    harness.referral.refresh(&live.tokens.refresh).await.expect("the session is valid");
+    assert_refused(harness.referral.refresh(&ended.tokens.refresh).await, Refusal::TokenNotValid);
 }
 
 /// One call deletes a bounded number of rows.
 pub async fn sweep_deletes_at_most_its_batch(storage: Arc<dyn Storage>) {
-    let bench = Bench::new(storage);
+    let harness = Harness::new(storage);
     for number in 0..5 {
-        bench.sent(&phone(number)).await;
+        harness.sent(&phone(number)).await;
     }
-    bench.advance(Duration::from_hours(1));
-    let now = bench.clock.now();
+    harness.advance(Duration::from_hours(1));
+    let now = harness.clock.now();
     for expected in [2, 2, 1, 0] {
-        assert_eq!(bench.sweep_before(now, 2).await, expected);
+        assert_eq!(harness.sweep_before(now, 2).await, expected);
     }
 }
 
 /// A storage that passes these cases is ready.
 pub async fn storage_is_ready(storage: Arc<dyn Storage>) {
-    let bench = Bench::new(storage);
-    bench.referral.check_ready().await.expect("ready");
+    let harness = Harness::new(storage);
+    harness.referral.check_ready().await.expect("ready");
 }
 
 /// Settings replace settings with the same names. Others are kept.
@@ -120,7 +120,7 @@ pub async fn storage_with_a_clock_reports_the_current_time(storage: Arc<dyn Stor
     assert!(second >= first, "{second} after {first}");
 }
 
-/// Returns a service with the keys of [`Bench`] or with other ones.
+/// Returns a service with the keys of [`Harness`] or with other ones.
 fn service(storage: Arc<dyn Storage>, key: &str, pepper: &str) -> ReferralService {
     let secret = |id: &str| [id.as_bytes()[1]; 32];
     let keys = SigningKeys::from_secret(key, &secret(key)).expect("sufficient length");

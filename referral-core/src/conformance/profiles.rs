@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use super::{Bench, assert_refused, in_parallel};
+use super::{Harness, assert_refused, in_parallel};
 use crate::{
-    Bearer, Client, Email, Error, InviteCode, Name, ProfileChange, ProfileView, Refusal, User, UserId,
+    Client, CurrentUser, Email, Error, InviteCode, Name, ProfileChange, ProfileView, Refusal, User, UserId,
     storage::Storage,
 };
 
@@ -16,27 +16,27 @@ fn name(name: &str) -> Name {
     Name::parse(name).expect("valid name")
 }
 
-async fn edit(bench: &Bench, bearer: &Bearer, change: ProfileChange) -> Result<ProfileView, Error> {
-    bench.referral.edit_profile(bearer, change, &Client::default()).await
+async fn edit(harness: &Harness, bearer: &CurrentUser, change: ProfileChange) -> Result<ProfileView, Error> {
+    harness.referral.edit_profile(bearer, change, &Client::default()).await
 }
 
 /// Given fields are changed, cleared fields are empty, and all others stay.
 pub async fn profile_is_edited_and_cleared(storage: Arc<dyn Storage>) {
-    let bench = Bench::new(storage);
-    let anna = bench.enter(1).await;
-    let bearer = bench.bearer(&anna).await;
+    let harness = Harness::new(storage);
+    let anna = harness.enter(1).await;
+    let bearer = harness.bearer(&anna).await;
     let all = ProfileChange {
         first_name: Some(Some(name("Анна"))),
         last_name: Some(Some(name("O'Neil"))),
         email: Some(Some(email("Anna@Example.com"))),
         invited_by_code: None,
     };
-    edit(&bench, &bearer, all).await.expect("edited");
+    edit(&harness, &bearer, all).await.expect("edited");
     let change = ProfileChange { last_name: Some(None), ..ProfileChange::default() };
-    edit(&bench, &bearer, change).await.expect("edited");
-    edit(&bench, &bearer, ProfileChange::default()).await.expect("nothing to do");
+    edit(&harness, &bearer, change).await.expect("edited");
+    edit(&harness, &bearer, ProfileChange::default()).await.expect("nothing to do");
 
-    let stored = bench.bearer(&anna).await.user;
+    let stored = harness.bearer(&anna).await.user;
     let expected = User {
         first_name: Name::parse("Анна").ok(),
         email: Email::parse("anna@example.com").ok(),
@@ -47,52 +47,52 @@ pub async fn profile_is_edited_and_cleared(storage: Arc<dyn Storage>) {
 
 /// One invalid field prevents all changes, and all invalid fields are reported.
 pub async fn edit_is_atomic(storage: Arc<dyn Storage>) {
-    let bench = Bench::new(storage);
-    let [anna, boris] = [bench.enter(1).await, bench.enter(2).await];
-    let [anna, boris] = [bench.bearer(&anna).await, bench.bearer(&boris).await];
+    let harness = Harness::new(storage);
+    let [anna, boris] = [harness.enter(1).await, harness.enter(2).await];
+    let [anna, boris] = [harness.bearer(&anna).await, harness.bearer(&boris).await];
     let claim = ProfileChange { email: Some(Some(email("a@b.cd"))), ..ProfileChange::default() };
-    edit(&bench, &anna, claim.clone()).await.expect("edited");
+    edit(&harness, &anna, claim.clone()).await.expect("edited");
 
     let unknown = InviteCode::parse("ZZZZZZZZZZZZ").ok();
     let change = ProfileChange { first_name: Some(Some(name("Boris"))), invited_by_code: unknown, ..claim };
-    match edit(&bench, &boris, change).await {
+    match edit(&harness, &boris, change).await {
         Err(Error::ProfileRefused(refusals)) => {
             assert_eq!(refusals, [Refusal::EmailTaken, Refusal::UnknownInviteCode]);
         }
         other => panic!("not rejected: {other:?}"),
     }
-    let stored = bench.referral.user(&anna, boris.user.id).await.expect("existing user");
+    let stored = harness.referral.user(&anna, boris.user.id).await.expect("existing user");
     assert_eq!((stored.user.first_name, stored.user.email), (None, None));
 }
 
 /// An address of one user is rejected for another, in any letter case. After the user has cleared it, it is
 /// free.
 pub async fn email_belongs_to_one_user(storage: Arc<dyn Storage>) {
-    let bench = Bench::new(storage);
-    let [anna, boris] = [bench.enter(1).await, bench.enter(2).await];
-    let [anna, boris] = [bench.bearer(&anna).await, bench.bearer(&boris).await];
+    let harness = Harness::new(storage);
+    let [anna, boris] = [harness.enter(1).await, harness.enter(2).await];
+    let [anna, boris] = [harness.bearer(&anna).await, harness.bearer(&boris).await];
     let claim = || ProfileChange { email: Some(Some(email("Same@Example.com"))), ..ProfileChange::default() };
 
-    edit(&bench, &anna, claim()).await.expect("unused address");
-    edit(&bench, &anna, claim()).await.expect("her own address");
-    assert_refused(edit(&bench, &boris, claim()).await, Refusal::EmailTaken);
+    edit(&harness, &anna, claim()).await.expect("unused address");
+    edit(&harness, &anna, claim()).await.expect("her own address");
+    assert_refused(edit(&harness, &boris, claim()).await, Refusal::EmailTaken);
     let clear = ProfileChange { email: Some(None), ..ProfileChange::default() };
-    edit(&bench, &anna, clear).await.expect("cleared");
-    edit(&bench, &boris, claim()).await.expect("free again");
+    edit(&harness, &anna, clear).await.expect("cleared");
+    edit(&harness, &boris, claim()).await.expect("free again");
 }
 
 /// Of many concurrent claims of one address, one succeeds.
 pub async fn parallel_claims_of_an_email_succeed_once(storage: Arc<dyn Storage>) {
-    let bench = Bench::new(storage);
+    let harness = Harness::new(storage);
     let mut bearers = Vec::new();
     for number in 0..20 {
-        bearers.push(bench.bearer(&bench.enter(number).await).await);
+        bearers.push(harness.bearer(&harness.enter(number).await).await);
     }
     let results = in_parallel(20, |number| {
-        let (bench, bearer) = (bench.clone(), bearers[number as usize].clone());
+        let (harness, bearer) = (harness.clone(), bearers[number as usize].clone());
         let change =
             ProfileChange { email: Some(Some(email("one@example.com"))), ..ProfileChange::default() };
-        async move { edit(&bench, &bearer, change).await }
+        async move { edit(&harness, &bearer, change).await }
     });
     let results = results.await;
     assert_eq!(results.iter().filter(|result| result.is_ok()).count(), 1);
@@ -103,9 +103,9 @@ pub async fn parallel_claims_of_an_email_succeed_once(storage: Arc<dyn Storage>)
 
 /// Every character is stored as it is.
 pub async fn text_is_stored_unchanged(storage: Arc<dyn Storage>) {
-    let bench = Bench::new(storage);
-    let anna = bench.enter(1).await;
-    let bearer = bench.bearer(&anna).await;
+    let harness = Harness::new(storage);
+    let anna = harness.enter(1).await;
+    let bearer = harness.bearer(&anna).await;
     for text in [
         "'; DROP TABLE users; --",
         "\"",
@@ -119,20 +119,20 @@ pub async fn text_is_stored_unchanged(storage: Arc<dyn Storage>) {
         "NULL",
     ] {
         let change = ProfileChange { first_name: Some(Some(name(text))), ..ProfileChange::default() };
-        let profile = edit(&bench, &bearer, change).await.expect("edited");
+        let profile = edit(&harness, &bearer, change).await.expect("edited");
         assert_eq!(profile.user.first_name.as_ref().map(Name::as_str), Some(text));
-        assert_eq!(bench.profile(&anna).await.user.first_name, profile.user.first_name);
+        assert_eq!(harness.profile(&anna).await.user.first_name, profile.user.first_name);
     }
 }
 
 /// A user that does not exist cannot be edited.
 pub async fn edit_of_an_unknown_user_is_rejected(storage: Arc<dyn Storage>) {
-    let bench = Bench::new(storage);
-    let anna = bench.bearer(&bench.enter(1).await).await;
+    let harness = Harness::new(storage);
+    let anna = harness.bearer(&harness.enter(1).await).await;
     let unknown_user = UserId(uuid::Uuid::nil());
     let mut bearer = anna.clone();
     bearer.user.id = unknown_user;
     let change = ProfileChange { first_name: Some(Some(name("Anna"))), ..ProfileChange::default() };
-    assert_refused(edit(&bench, &bearer, change).await, Refusal::UserNotFound);
-    assert_refused(bench.referral.user(&anna, unknown_user).await, Refusal::UserNotFound);
+    assert_refused(edit(&harness, &bearer, change).await, Refusal::UserNotFound);
+    assert_refused(harness.referral.user(&anna, unknown_user).await, Refusal::UserNotFound);
 }

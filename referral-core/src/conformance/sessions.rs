@@ -2,7 +2,7 @@
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
-use super::{Bench, answer, assert_refused, in_parallel, phone};
+use super::{Harness, assert_refused, in_parallel, phone, with_right_code};
 use crate::{Client, Refresh, Refusal, SessionId, SignIn, TokenKind, storage::Storage};
 
 /// Time after which the grace period of a refresh token has ended, while the token is still valid.
@@ -10,11 +10,11 @@ const PAST_GRACE: Duration = Duration::from_mins(1);
 
 /// A session that a sign-in stored is found, and others are not.
 pub async fn session_is_found_with_its_user(storage: Arc<dyn Storage>) {
-    let bench = Bench::new(storage);
-    let anna = bench.enter(1).await;
-    let boris = bench.enter_invited(2, &anna.user).await;
+    let harness = Harness::new(storage);
+    let anna = harness.enter(1).await;
+    let boris = harness.enter_invited(2, &anna.user).await;
 
-    let found = bench
+    let found = harness
         .storage
         .session(anna.session, 0)
         .await
@@ -25,7 +25,7 @@ pub async fn session_is_found_with_its_user(storage: Arc<dyn Storage>) {
     assert_eq!(found.session.issued.access_expires_at, anna.tokens.access_expires_at);
     assert_eq!(found.user.user.invited_count, 1);
     assert!(found.user.invited.is_empty(), "no invitees were requested");
-    let found = bench
+    let found = harness
         .storage
         .session(anna.session, 5)
         .await
@@ -34,190 +34,194 @@ pub async fn session_is_found_with_its_user(storage: Arc<dyn Storage>) {
     assert_eq!(found.user.invited[0].id, boris.user.id);
 
     let unknown = SessionId(uuid::Uuid::nil());
-    assert_eq!(bench.storage.session(unknown, 5).await.expect("the storage responds"), None);
-    bench.storage.mark_tokens_used(unknown, uuid::Uuid::nil()).await.expect("nothing to record");
+    assert_eq!(harness.storage.session(unknown, 5).await.expect("the storage responds"), None);
+    harness.storage.mark_tokens_used(unknown, uuid::Uuid::nil()).await.expect("nothing to record");
 }
 
 /// An exchange returns new tokens. Until they are used, the old token returns the same tokens again.
 pub async fn refresh_token_is_exchanged_and_repeats_its_successor(storage: Arc<dyn Storage>) {
-    let bench = Bench::new(storage);
-    let first = bench.enter(1).await.tokens;
-    bench.advance(PAST_GRACE);
-    let second = bench.referral.refresh(&first.refresh).await.expect("exchanged").tokens;
+    let harness = Harness::new(storage);
+    let first = harness.enter(1).await.tokens;
+    harness.advance(PAST_GRACE);
+    let second = harness.referral.refresh(&first.refresh).await.expect("exchanged").tokens;
     assert_ne!(second.refresh, first.refresh);
 
-    bench.advance(PAST_GRACE);
-    let again = bench.referral.refresh(&first.refresh).await.expect("repeated").tokens;
+    harness.advance(PAST_GRACE);
+    let again = harness.referral.refresh(&first.refresh).await.expect("repeated").tokens;
     assert_eq!((&again.access, &again.refresh), (&second.access, &second.refresh));
     // A successful check of the old token would show that the successor has not been used.
-    let verified = bench.referral.verify(&first.refresh, Some(TokenKind::Refresh)).await;
+    let verified = harness.referral.verify(&first.refresh, Some(TokenKind::Refresh)).await;
     assert_refused(verified, Refusal::TokenNotValid);
-    bench.referral.verify(&second.refresh, Some(TokenKind::Refresh)).await.expect("the current token");
-    bench.referral.authenticate(&first.access).await.expect("the old access token is valid until it expires");
-    bench.referral.refresh(&first.refresh).await.expect("its use is not a use of the successor");
+    harness.referral.verify(&second.refresh, Some(TokenKind::Refresh)).await.expect("the current token");
+    harness
+        .referral
+        .authenticate(&first.access)
+        .await
+        .expect("the old access token is valid until it expires");
+    harness.referral.refresh(&first.refresh).await.expect("its use is not a use of the successor");
 }
 
 /// After the successor was used, only a copy of the old token can still be in use.
 pub async fn use_of_the_successor_ends_the_grace_period(storage: Arc<dyn Storage>) {
-    let bench = Bench::new(storage);
-    let first = bench.enter(1).await.tokens;
-    let second = bench.referral.refresh(&first.refresh).await.expect("exchanged").tokens;
-    bench.referral.authenticate(&second.access).await.expect("valid");
-    bench.referral.refresh(&first.refresh).await.expect("within the grace period");
+    let harness = Harness::new(storage);
+    let first = harness.enter(1).await.tokens;
+    let second = harness.referral.refresh(&first.refresh).await.expect("exchanged").tokens;
+    harness.referral.authenticate(&second.access).await.expect("valid");
+    harness.referral.refresh(&first.refresh).await.expect("within the grace period");
 
-    bench.advance(PAST_GRACE);
-    assert_refused(bench.referral.verify(&first.refresh, None).await, Refusal::TokenNotValid);
-    assert_refused(bench.referral.refresh(&first.refresh).await, Refusal::RefreshReused);
-    assert_refused(bench.referral.authenticate(&second.access).await, Refusal::TokenNotValid);
-    assert_refused(bench.referral.verify(&second.refresh, None).await, Refusal::TokenNotValid);
-    assert_refused(bench.referral.refresh(&second.refresh).await, Refusal::TokenNotValid);
+    harness.advance(PAST_GRACE);
+    assert_refused(harness.referral.verify(&first.refresh, None).await, Refusal::TokenNotValid);
+    assert_refused(harness.referral.refresh(&first.refresh).await, Refusal::RefreshReused);
+    assert_refused(harness.referral.authenticate(&second.access).await, Refusal::TokenNotValid);
+    assert_refused(harness.referral.verify(&second.refresh, None).await, Refusal::TokenNotValid);
+    assert_refused(harness.referral.refresh(&second.refresh).await, Refusal::TokenNotValid);
 }
 
 /// A token from two exchanges before ends the session, except within the grace period.
 pub async fn older_refresh_token_ends_the_session(storage: Arc<dyn Storage>) {
-    let bench = Bench::new(storage);
-    let first = bench.enter(1).await.tokens;
-    let second = bench.referral.refresh(&first.refresh).await.expect("exchanged").tokens;
-    let third = bench.referral.refresh(&second.refresh).await.expect("exchanged").tokens;
-    assert_refused(bench.referral.refresh(&first.refresh).await, Refusal::TokenNotValid);
-    bench.referral.authenticate(&third.access).await.expect("the session is valid");
+    let harness = Harness::new(storage);
+    let first = harness.enter(1).await.tokens;
+    let second = harness.referral.refresh(&first.refresh).await.expect("exchanged").tokens;
+    let third = harness.referral.refresh(&second.refresh).await.expect("exchanged").tokens;
+    assert_refused(harness.referral.refresh(&first.refresh).await, Refusal::TokenNotValid);
+    harness.referral.authenticate(&third.access).await.expect("the session is valid");
 
-    bench.advance(PAST_GRACE);
-    assert_refused(bench.referral.refresh(&first.refresh).await, Refusal::RefreshReused);
-    assert_refused(bench.referral.authenticate(&third.access).await, Refusal::TokenNotValid);
+    harness.advance(PAST_GRACE);
+    assert_refused(harness.referral.refresh(&first.refresh).await, Refusal::RefreshReused);
+    assert_refused(harness.referral.authenticate(&third.access).await, Refusal::TokenNotValid);
 }
 
 /// A response can be lost occasionally. If all responses seem to be lost, the token was copied.
 pub async fn three_consecutive_late_repetitions_end_the_session(storage: Arc<dyn Storage>) {
-    let bench = Bench::new(storage);
-    let mut owner = bench.enter(1).await.tokens;
+    let harness = Harness::new(storage);
+    let mut owner = harness.enter(1).await.tokens;
     // Two consecutive late repetitions and then none, several times.
     for round in 0..6 {
-        bench.advance(PAST_GRACE);
-        let rotated = bench.referral.refresh(&owner.refresh).await.expect("exchanged").tokens;
+        harness.advance(PAST_GRACE);
+        let rotated = harness.referral.refresh(&owner.refresh).await.expect("exchanged").tokens;
         if round % 3 != 0 {
-            bench.advance(PAST_GRACE);
-            let again = bench.referral.refresh(&owner.refresh).await.expect("repeated").tokens;
+            harness.advance(PAST_GRACE);
+            let again = harness.referral.refresh(&owner.refresh).await.expect("repeated").tokens;
             assert_eq!(again.refresh, rotated.refresh);
-            bench.referral.refresh(&owner.refresh).await.expect("repeated again, which counts once");
+            harness.referral.refresh(&owner.refresh).await.expect("repeated again, which counts once");
         }
-        bench.referral.authenticate(&rotated.access).await.expect("valid");
+        harness.referral.authenticate(&rotated.access).await.expect("valid");
         owner = rotated;
     }
     // Two consecutive ones were allowed. Now a thief refreshes before the owner once more.
-    bench.advance(PAST_GRACE);
-    let thief = bench.referral.refresh(&owner.refresh).await.expect("exchanged").tokens;
-    bench.advance(PAST_GRACE);
-    assert_refused(bench.referral.refresh(&owner.refresh).await, Refusal::RefreshReused);
-    assert_refused(bench.referral.refresh(&thief.refresh).await, Refusal::TokenNotValid);
+    harness.advance(PAST_GRACE);
+    let thief = harness.referral.refresh(&owner.refresh).await.expect("exchanged").tokens;
+    harness.advance(PAST_GRACE);
+    assert_refused(harness.referral.refresh(&owner.refresh).await, Refusal::RefreshReused);
+    assert_refused(harness.referral.refresh(&thief.refresh).await, Refusal::TokenNotValid);
 }
 
 /// Many tabs that refresh concurrently get the same tokens. The second tab must not be treated as a thief.
 pub async fn concurrent_refreshes_return_the_same_tokens(storage: Arc<dyn Storage>) {
-    let bench = Bench::new(storage);
-    let first = bench.enter(1).await.tokens;
+    let harness = Harness::new(storage);
+    let first = harness.enter(1).await.tokens;
     let successors = in_parallel(32, |_| {
-        let (bench, refresh) = (bench.clone(), first.refresh.clone());
-        async move { bench.referral.refresh(&refresh).await.expect("exchanged").tokens.refresh }
+        let (harness, refresh) = (harness.clone(), first.refresh.clone());
+        async move { harness.referral.refresh(&refresh).await.expect("exchanged").tokens.refresh }
     });
     let mut successors = successors.await;
     successors.dedup();
     assert_eq!(successors.len(), 1);
-    bench.referral.refresh(&successors[0]).await.expect("the session is valid");
+    harness.referral.refresh(&successors[0]).await.expect("the session is valid");
 }
 
 /// After it was not used for some time, and after a maximum time in any case.
 pub async fn session_expires(storage: Arc<dyn Storage>) {
     const DAY: Duration = Duration::from_hours(24);
-    let bench = Bench::new(storage);
-    let idle = bench.enter(1).await;
-    let mut busy = bench.enter(2).await.tokens;
+    let harness = Harness::new(storage);
+    let idle = harness.enter(1).await;
+    let mut busy = harness.enter(2).await.tokens;
     for _ in 0..6 {
-        bench.advance(29 * DAY);
-        busy = bench.referral.refresh(&busy.refresh).await.expect("exchanged in time").tokens;
+        harness.advance(29 * DAY);
+        busy = harness.referral.refresh(&busy.refresh).await.expect("exchanged in time").tokens;
     }
-    assert_refused(bench.referral.refresh(&idle.tokens.refresh).await, Refusal::TokenNotValid);
-    bench.advance(6 * DAY);
-    assert_refused(bench.referral.refresh(&busy.refresh).await, Refusal::TokenNotValid);
+    assert_refused(harness.referral.refresh(&idle.tokens.refresh).await, Refusal::TokenNotValid);
+    harness.advance(6 * DAY);
+    assert_refused(harness.referral.refresh(&busy.refresh).await, Refusal::TokenNotValid);
 }
 
 /// Immediately, and for as long as the user is inactive.
 pub async fn tokens_of_an_inactive_user_are_rejected_immediately(storage: Arc<dyn Storage>) {
-    let bench = Bench::new(storage);
-    let anna = bench.enter(1).await;
-    bench.referral.set_active(anna.user.id, false).await.expect("existing user");
-    assert_refused(bench.referral.authenticate(&anna.tokens.access).await, Refusal::TokenNotValid);
-    assert_refused(bench.referral.current_user(&anna.tokens.access).await, Refusal::TokenNotValid);
-    assert_refused(bench.referral.verify(&anna.tokens.refresh, None).await, Refusal::TokenNotValid);
-    assert_refused(bench.referral.refresh(&anna.tokens.refresh).await, Refusal::TokenNotValid);
-    bench.referral.set_active(anna.user.id, true).await.expect("existing user");
-    bench.referral.authenticate(&anna.tokens.access).await.expect("valid again");
+    let harness = Harness::new(storage);
+    let anna = harness.enter(1).await;
+    harness.referral.set_active(anna.user.id, false).await.expect("existing user");
+    assert_refused(harness.referral.authenticate(&anna.tokens.access).await, Refusal::TokenNotValid);
+    assert_refused(harness.referral.current_user(&anna.tokens.access).await, Refusal::TokenNotValid);
+    assert_refused(harness.referral.verify(&anna.tokens.refresh, None).await, Refusal::TokenNotValid);
+    assert_refused(harness.referral.refresh(&anna.tokens.refresh).await, Refusal::TokenNotValid);
+    harness.referral.set_active(anna.user.id, true).await.expect("existing user");
+    harness.referral.authenticate(&anna.tokens.access).await.expect("valid again");
 }
 
 /// Users can list their sessions and end them.
 pub async fn own_sessions_are_listed_and_ended(storage: Arc<dyn Storage>) {
-    let bench = Bench::new(storage);
+    let harness = Harness::new(storage);
     let mut sessions = Vec::new();
     for _ in 0..3 {
-        sessions.push(bench.enter(1).await);
-        bench.advance(Duration::from_mins(10));
+        sessions.push(harness.enter(1).await);
+        harness.advance(Duration::from_mins(10));
     }
-    let other = bench.enter(2).await;
+    let other = harness.enter(2).await;
     let [first, second, third] = &sessions[..] else { unreachable!("three sessions were created") };
-    let bearer = bench.bearer(third).await;
+    let bearer = harness.bearer(third).await;
     let listed = || async {
-        let listed = bench.referral.sessions(&bearer).await.expect("list of sessions");
+        let listed = harness.referral.sessions(&bearer).await.expect("list of sessions");
         listed.into_iter().map(|session| session.id).collect::<Vec<_>>()
     };
     assert_eq!(listed().await, [third.session, second.session, first.session]);
 
-    bench.referral.end_session(&bearer, first.session).await.expect("ended");
+    harness.referral.end_session(&bearer, first.session).await.expect("ended");
     assert_eq!(listed().await, [third.session, second.session]);
-    assert_refused(bench.referral.verify(&first.tokens.refresh, None).await, Refusal::TokenNotValid);
-    assert_refused(bench.referral.refresh(&first.tokens.refresh).await, Refusal::TokenNotValid);
+    assert_refused(harness.referral.verify(&first.tokens.refresh, None).await, Refusal::TokenNotValid);
+    assert_refused(harness.referral.refresh(&first.tokens.refresh).await, Refusal::TokenNotValid);
     for not_theirs in [first.session, other.session, SessionId(uuid::Uuid::nil())] {
-        assert_refused(bench.referral.end_session(&bearer, not_theirs).await, Refusal::SessionNotFound);
+        assert_refused(harness.referral.end_session(&bearer, not_theirs).await, Refusal::SessionNotFound);
     }
 
-    bench.enter(1).await;
-    assert_eq!(bench.referral.end_other_sessions(&bearer).await.expect("ended"), 2);
-    assert_eq!(bench.referral.end_other_sessions(&bearer).await.expect("none left"), 0);
+    harness.enter(1).await;
+    assert_eq!(harness.referral.end_other_sessions(&bearer).await.expect("ended"), 2);
+    assert_eq!(harness.referral.end_other_sessions(&bearer).await.expect("none left"), 0);
     assert_eq!(listed().await, [third.session]);
-    assert_refused(bench.referral.verify(&second.tokens.refresh, None).await, Refusal::TokenNotValid);
-    bench.referral.authenticate(&third.tokens.access).await.expect("the current session is valid");
-    bench.referral.authenticate(&other.tokens.access).await.expect("sessions of other users are valid");
+    assert_refused(harness.referral.verify(&second.tokens.refresh, None).await, Refusal::TokenNotValid);
+    harness.referral.authenticate(&third.tokens.access).await.expect("the current session is valid");
+    harness.referral.authenticate(&other.tokens.access).await.expect("sessions of other users are valid");
 
-    bench.advance(Duration::from_hours(30 * 24));
+    harness.advance(Duration::from_hours(30 * 24));
     assert_eq!(listed().await, [], "an unused session has expired");
 }
 
 /// A refresh token is sufficient to sign out. A second sign-out has no effect.
 pub async fn refresh_token_ends_its_session(storage: Arc<dyn Storage>) {
-    let bench = Bench::new(storage);
-    let anna = bench.enter(1).await;
-    bench.advance(Duration::from_mins(20));
-    assert_refused(bench.referral.sign_out(&anna.tokens.access).await, Refusal::TokenNotValid);
-    assert!(bench.referral.sign_out(&anna.tokens.refresh).await.expect("signed out"));
-    assert!(!bench.referral.sign_out(&anna.tokens.refresh).await.expect("already signed out"));
-    assert_refused(bench.referral.refresh(&anna.tokens.refresh).await, Refusal::TokenNotValid);
+    let harness = Harness::new(storage);
+    let anna = harness.enter(1).await;
+    harness.advance(Duration::from_mins(20));
+    assert_refused(harness.referral.sign_out(&anna.tokens.access).await, Refusal::TokenNotValid);
+    assert!(harness.referral.sign_out(&anna.tokens.refresh).await.expect("signed out"));
+    assert!(!harness.referral.sign_out(&anna.tokens.refresh).await.expect("already signed out"));
+    assert_refused(harness.referral.refresh(&anna.tokens.refresh).await, Refusal::TokenNotValid);
 }
 
 /// A client that refreshes while the session is being ended gets invalid tokens or none.
 pub async fn concurrent_refresh_does_not_restore_an_ended_session(storage: Arc<dyn Storage>) {
-    let bench = Bench::new(storage);
-    let anna = bench.enter(1).await;
+    let harness = Harness::new(storage);
+    let anna = harness.enter(1).await;
     let refreshed = in_parallel(16, |number| {
-        let (bench, token) = (bench.clone(), anna.tokens.refresh.clone());
+        let (harness, token) = (harness.clone(), anna.tokens.refresh.clone());
         async move {
             if number == 8 {
-                assert!(bench.referral.sign_out(&token).await.expect("signed out"));
+                assert!(harness.referral.sign_out(&token).await.expect("signed out"));
                 return None;
             }
-            bench.referral.refresh(&token).await.ok()
+            harness.referral.refresh(&token).await.ok()
         }
     });
     for refreshed in refreshed.await.into_iter().flatten() {
-        let access = bench.referral.authenticate(&refreshed.tokens.access).await;
+        let access = harness.referral.authenticate(&refreshed.tokens.access).await;
         assert_refused(access, Refusal::TokenNotValid);
     }
 }
@@ -225,26 +229,26 @@ pub async fn concurrent_refresh_does_not_restore_an_ended_session(storage: Arc<d
 /// A session shows the address and user agent of its last use. Values that a request does not contain are
 /// kept.
 pub async fn address_and_user_agent_of_a_session_are_updated(storage: Arc<dyn Storage>) {
-    let bench = Bench::new(storage);
+    let harness = Harness::new(storage);
     let client = |address: &str, name: &str| {
         Client::default().address(address.parse::<IpAddr>().ok()).user_agent(name.to_owned())
     };
-    let sent = bench.sent(&phone(1)).await;
+    let sent = harness.sent(&phone(1)).await;
     let from = client("2001:db8:1:2:3:4:5:6", "Фирефокс/1.0");
-    let anna = bench.sign_in(SignIn { client: from, ..answer(&sent) }).await.expect("signed in");
-    let bearer = bench.bearer(&anna).await;
+    let anna = harness.sign_in(SignIn { client: from, ..with_right_code(&sent) }).await.expect("signed in");
+    let bearer = harness.bearer(&anna).await;
     let seen = || async {
-        let session = bench.referral.sessions(&bearer).await.expect("list of sessions").remove(0);
+        let session = harness.referral.sessions(&bearer).await.expect("list of sessions").remove(0);
         let address = session.address.map(|address| address.to_string()).unwrap_or_default();
         (address, session.user_agent.clone().unwrap_or_default(), session.last_used_at())
     };
-    let start = crate::clock::to_seconds(bench.now());
+    let start = crate::clock::to_seconds(harness.now());
     assert_eq!(seen().await, ("2001:db8:1:2::/64".into(), "Фирефокс/1.0".into(), start));
 
-    bench.advance(PAST_GRACE);
+    harness.advance(PAST_GRACE);
     let refresh = Refresh::from(&anna.tokens.refresh).client(client("203.0.113.9", "curl"));
-    let refreshed = bench.referral.refresh(refresh).await.expect("refreshed");
+    let refreshed = harness.referral.refresh(refresh).await.expect("refreshed");
     assert_eq!(seen().await, ("203.0.113.9".into(), "curl".into(), start + PAST_GRACE));
-    bench.referral.refresh(&refreshed.tokens.refresh).await.expect("refreshed");
+    harness.referral.refresh(&refreshed.tokens.refresh).await.expect("refreshed");
     assert_eq!(seen().await.1, "curl");
 }

@@ -8,7 +8,10 @@ use std::{
     time::Duration,
 };
 
-use super::{Bench, SeededRandom, answer, assert_refused, in_parallel, phone, unnamed, wrong_answer};
+use super::{
+    Harness, SeededRandom, assert_refused, in_parallel, phone, with_right_code, without_challenge,
+    wrong_answer,
+};
 use crate::{
     Error, Limits, Policy, Refusal, SignIn, SignedIn,
     random::{DRAWN_AT_ONCE, Random},
@@ -17,42 +20,42 @@ use crate::{
 
 /// The first sign-in creates the user. Later ones find the same user.
 pub async fn first_sign_in_creates_the_user_and_later_ones_find_it(storage: Arc<dyn Storage>) {
-    let bench = Bench::new(storage);
-    let first = bench.enter(1).await;
+    let harness = Harness::new(storage);
+    let first = harness.enter(1).await;
     assert!(first.created);
     assert_eq!(first.user.phone, phone(1));
     assert_eq!(first.user.last_login, Some(first.user.date_joined));
     assert!(first.user.is_active && !first.user.is_staff);
 
-    bench.advance(Duration::from_hours(1));
-    let second = bench.enter(1).await;
+    harness.advance(Duration::from_hours(1));
+    let second = harness.enter(1).await;
     assert!(!second.created);
     assert_ne!(second.session, first.session);
     let last_login = first.user.last_login.map(|login| login + Duration::from_hours(1));
     assert_eq!(second.user, crate::User { last_login, ..first.user });
 
-    let bearer = bench.bearer(&second).await;
+    let bearer = harness.bearer(&second).await;
     assert_eq!(bearer.user, second.user, "the stored user equals the returned user");
 }
 
 /// A code is invalid after the first success.
 pub async fn code_can_be_redeemed_once(storage: Arc<dyn Storage>) {
-    let bench = Bench::new(storage);
-    let sent = bench.sent(&phone(1)).await;
-    bench.sign_in(answer(&sent)).await.expect("signed in");
-    assert_refused(bench.sign_in(answer(&sent)).await, Refusal::InvalidCode);
-    assert_refused(bench.sign_in(unnamed(answer(&sent))).await, Refusal::InvalidCode);
+    let harness = Harness::new(storage);
+    let sent = harness.sent(&phone(1)).await;
+    harness.sign_in(with_right_code(&sent)).await.expect("signed in");
+    assert_refused(harness.sign_in(with_right_code(&sent)).await, Refusal::InvalidCode);
+    assert_refused(harness.sign_in(without_challenge(with_right_code(&sent))).await, Refusal::InvalidCode);
 }
 
 /// After three wrong attempts the correct code is rejected, and not before.
 pub async fn three_wrong_attempts_invalidate_a_code(storage: Arc<dyn Storage>) {
-    let bench = Bench::new(storage);
+    let harness = Harness::new(storage);
     for (number, attempts) in [(1, 2), (2, 3)] {
-        let sent = bench.sent(&phone(number)).await;
+        let sent = harness.sent(&phone(number)).await;
         for _ in 0..attempts {
-            assert_refused(bench.sign_in(wrong_answer(&sent)).await, Refusal::InvalidCode);
+            assert_refused(harness.sign_in(wrong_answer(&sent)).await, Refusal::InvalidCode);
         }
-        let result = bench.sign_in(answer(&sent)).await;
+        let result = harness.sign_in(with_right_code(&sent)).await;
         if attempts < 3 {
             result.expect("signed in");
         } else {
@@ -63,63 +66,67 @@ pub async fn three_wrong_attempts_invalidate_a_code(storage: Arc<dyn Storage>) {
 
 /// A client that does not know the challenge cannot use up the attempts of the client that knows it.
 pub async fn attempts_with_and_without_the_challenge_are_counted_separately(storage: Arc<dyn Storage>) {
-    let bench = Bench::new(storage);
-    let sent = bench.sent(&phone(1)).await;
+    let harness = Harness::new(storage);
+    let sent = harness.sent(&phone(1)).await;
     for _ in 0..10 {
-        assert_refused(bench.sign_in(unnamed(wrong_answer(&sent))).await, Refusal::InvalidCode);
+        assert_refused(harness.sign_in(without_challenge(wrong_answer(&sent))).await, Refusal::InvalidCode);
     }
-    assert_refused(bench.sign_in(unnamed(answer(&sent))).await, Refusal::InvalidCode);
-    bench.sign_in(answer(&sent)).await.expect("signed in");
+    assert_refused(harness.sign_in(without_challenge(with_right_code(&sent))).await, Refusal::InvalidCode);
+    harness.sign_in(with_right_code(&sent)).await.expect("signed in");
 }
 
 /// A code is valid exactly until it expires.
 pub async fn code_expires(storage: Arc<dyn Storage>) {
-    let bench = Bench::new(storage);
-    let sent = [bench.sent(&phone(1)).await, bench.sent(&phone(2)).await];
-    bench.advance(sent[0].expires_in.saturating_sub(Duration::from_micros(1)));
-    bench.sign_in(answer(&sent[0])).await.expect("signed in at the last moment");
-    bench.advance(Duration::from_micros(1));
-    assert_refused(bench.sign_in(answer(&sent[1])).await, Refusal::InvalidCode);
+    let harness = Harness::new(storage);
+    let sent = [harness.sent(&phone(1)).await, harness.sent(&phone(2)).await];
+    harness.advance(sent[0].expires_in.saturating_sub(Duration::from_micros(1)));
+    harness.sign_in(with_right_code(&sent[0])).await.expect("signed in at the last moment");
+    harness.advance(Duration::from_micros(1));
+    assert_refused(harness.sign_in(with_right_code(&sent[1])).await, Refusal::InvalidCode);
 }
 
 /// Without a challenge only the newest code is valid. With its challenge an older code stays valid.
 pub async fn older_code_stays_valid_with_its_challenge(storage: Arc<dyn Storage>) {
-    let bench = Bench::new(storage);
-    let older = bench.sent(&phone(1)).await;
-    bench.advance(Duration::from_mins(1));
+    let harness = Harness::new(storage);
+    let older = harness.sent(&phone(1)).await;
+    harness.advance(Duration::from_mins(1));
     // Two codes can be equal. Then the older one would be accepted as the newer one.
     let newer = loop {
-        let newer = bench.sent(&phone(1)).await;
+        let newer = harness.sent(&phone(1)).await;
         if newer.revealed_code.as_ref().map(|code| code.reveal().to_owned())
             != older.revealed_code.as_ref().map(|code| code.reveal().to_owned())
         {
             break newer;
         }
-        bench.storage.cancel_challenge(newer.challenge, &CounterUpdate::default()).await.expect("voided");
+        harness.storage.cancel_challenge(newer.challenge, &CounterUpdate::default()).await.expect("voided");
     };
-    assert_refused(bench.sign_in(unnamed(answer(&older))).await, Refusal::InvalidCode);
-    bench.sign_in(answer(&older)).await.expect("signed in");
-    bench.sign_in(unnamed(answer(&newer))).await.expect("signed in");
+    assert_refused(harness.sign_in(without_challenge(with_right_code(&older))).await, Refusal::InvalidCode);
+    harness.sign_in(with_right_code(&older)).await.expect("signed in");
+    harness.sign_in(without_challenge(with_right_code(&newer))).await.expect("signed in");
 }
 
 /// A challenge is valid only for its phone. A request for another phone does not use up an attempt.
 pub async fn challenge_of_another_phone_is_rejected_and_not_counted(storage: Arc<dyn Storage>) {
-    let bench = Bench::new(storage);
-    let sent = bench.sent(&phone(1)).await;
+    let harness = Harness::new(storage);
+    let sent = harness.sent(&phone(1)).await;
     for _ in 0..10 {
-        let stolen = SignIn { phone: phone(2), ..answer(&sent) };
-        assert_refused(bench.sign_in(stolen).await, Refusal::InvalidCode);
+        let stolen = SignIn { phone: phone(2), ..with_right_code(&sent) };
+        assert_refused(harness.sign_in(stolen).await, Refusal::InvalidCode);
     }
-    bench.sign_in(answer(&sent)).await.expect("signed in");
+    harness.sign_in(with_right_code(&sent)).await.expect("signed in");
 }
 
 /// Of many concurrent requests with the correct code, one signs in.
 pub async fn hundred_parallel_redemptions_create_one_session(storage: Arc<dyn Storage>) {
-    let bench = Bench::new(storage);
-    let sent = bench.sent(&phone(1)).await;
+    let harness = Harness::new(storage);
+    let sent = harness.sent(&phone(1)).await;
     let results = in_parallel(100, |number| {
-        let (bench, answer) = (bench.clone(), answer(&sent));
-        async move { bench.sign_in(if number % 2 == 0 { answer } else { unnamed(answer) }).await }
+        let (harness, with_right_code) = (harness.clone(), with_right_code(&sent));
+        async move {
+            harness
+                .sign_in(if number % 2 == 0 { with_right_code } else { without_challenge(with_right_code) })
+                .await
+        }
     });
     let results = results.await;
     assert_eq!(results.iter().filter(|result| result.is_ok()).count(), 1);
@@ -131,17 +138,17 @@ pub async fn hundred_parallel_redemptions_create_one_session(storage: Arc<dyn St
 /// Each of many concurrent guesses is counted, so that the code is invalid afterwards. Fewer guesses than
 /// attempts leave the code valid, so that none is counted twice.
 pub async fn parallel_guesses_do_not_exceed_the_attempts_of_a_code(storage: Arc<dyn Storage>) {
-    let bench = Bench::new(storage);
+    let harness = Harness::new(storage);
     for (number, guesses) in [(1, 2), (2, 50)] {
-        let sent = bench.sent(&phone(number)).await;
+        let sent = harness.sent(&phone(number)).await;
         let results = in_parallel(guesses, |_| {
-            let (bench, guess) = (bench.clone(), wrong_answer(&sent));
-            async move { bench.sign_in(guess).await }
+            let (harness, guess) = (harness.clone(), wrong_answer(&sent));
+            async move { harness.sign_in(guess).await }
         });
         for refused in results.await {
             assert_refused(refused, Refusal::InvalidCode);
         }
-        let result = bench.sign_in(answer(&sent)).await;
+        let result = harness.sign_in(with_right_code(&sent)).await;
         assert_eq!(result.is_ok(), guesses < 3, "after {guesses} guesses");
     }
 }
@@ -149,29 +156,29 @@ pub async fn parallel_guesses_do_not_exceed_the_attempts_of_a_code(storage: Arc<
 /// Many first sign-ins of one phone, each with its own code, create one user.
 pub async fn parallel_first_sign_ins_of_one_phone_create_one_user(storage: Arc<dyn Storage>) {
     let policy = Policy { codes_per_phone: Limits::off(), ..Policy::development() };
-    let bench = Bench::with_policy(storage, policy);
+    let harness = Harness::with_policy(storage, policy);
     let mut codes = Vec::new();
     for _ in 0..20 {
-        codes.push(bench.sent(&phone(1)).await);
+        codes.push(harness.sent(&phone(1)).await);
     }
     let results = in_parallel(20, |number| {
-        let (bench, answer) = (bench.clone(), answer(&codes[number as usize]));
-        async move { bench.sign_in(answer).await.expect("signed in") }
+        let (harness, with_right_code) = (harness.clone(), with_right_code(&codes[number as usize]));
+        async move { harness.sign_in(with_right_code).await.expect("signed in") }
     });
     let signed_in = results.await;
     assert_eq!(signed_in.iter().filter(|signed_in| signed_in.created).count(), 1);
     assert!(signed_in.iter().all(|other| other.user.id == signed_in[0].user.id));
-    bench.assert_sound(&bench.bearer(&signed_in[0]).await).await;
+    harness.assert_sound(&harness.bearer(&signed_in[0]).await).await;
 }
 
 /// Generator that returns the same symbols for a number of invite codes.
 #[derive(Clone)]
-struct Stutter {
+struct RepeatingRandom {
     random: Arc<SeededRandom>,
     repeats: Arc<AtomicUsize>,
 }
 
-impl Random for Stutter {
+impl Random for RepeatingRandom {
     fn fill(&self, bytes: &mut [u8]) {
         // Identifiers are generated in another size and do not repeat.
         let repeats = bytes.len() == DRAWN_AT_ONCE
@@ -188,53 +195,53 @@ impl Random for Stutter {
 }
 
 /// Returns a service, its generator, and its first user, whose invite code the generator repeats.
-async fn stuttering(storage: Arc<dyn Storage>) -> (Bench, Stutter, SignedIn) {
-    let stutter = Stutter { random: Arc::new(SeededRandom::new(1)), repeats: Arc::default() };
-    let bench = Bench::with(storage, Policy::standard(), stutter.clone());
-    let sent = bench.sent(&phone(1)).await;
+async fn stuttering(storage: Arc<dyn Storage>) -> (Harness, RepeatingRandom, SignedIn) {
+    let stutter = RepeatingRandom { random: Arc::new(SeededRandom::new(1)), repeats: Arc::default() };
+    let harness = Harness::with(storage, Policy::standard(), stutter.clone());
+    let sent = harness.sent(&phone(1)).await;
     stutter.repeats.store(1, Ordering::Relaxed);
-    let first = bench.sign_in(answer(&sent)).await.expect("signed in");
-    (bench, stutter, first)
+    let first = harness.sign_in(with_right_code(&sent)).await.expect("signed in");
+    (harness, stutter, first)
 }
 
 /// A new user gets the first unused invite code.
 pub async fn seven_taken_invite_codes_are_skipped(storage: Arc<dyn Storage>) {
-    let (bench, stutter, first) = stuttering(storage).await;
-    let sent = bench.sent(&phone(2)).await;
+    let (harness, stutter, first) = stuttering(storage).await;
+    let sent = harness.sent(&phone(2)).await;
     stutter.repeats.store(7, Ordering::Relaxed);
-    let second = bench.sign_in(answer(&sent)).await.expect("the eighth code is unused");
+    let second = harness.sign_in(with_right_code(&sent)).await.expect("the eighth code is unused");
     assert_eq!(stutter.repeats.load(Ordering::Relaxed), 0, "seven codes were the first user's");
     assert_ne!(second.user.invite_code, first.user.invite_code);
 }
 
 /// Without an unused invite code nothing is committed, and the error has a separate type.
 pub async fn exhausted_invite_codes_are_an_error_and_keep_the_sms_code_valid(storage: Arc<dyn Storage>) {
-    let (bench, stutter, first) = stuttering(storage).await;
-    let sent = bench.sent(&phone(2)).await;
+    let (harness, stutter, first) = stuttering(storage).await;
+    let sent = harness.sent(&phone(2)).await;
     stutter.repeats.store(usize::MAX, Ordering::Relaxed);
-    let error = bench.sign_in(answer(&sent)).await;
+    let error = harness.sign_in(with_right_code(&sent)).await;
     assert!(matches!(error, Err(Error::Storage(StorageError::InviteCodesExhausted))), "{error:?}");
 
     stutter.repeats.store(0, Ordering::Relaxed);
-    let second = bench.sign_in(answer(&sent)).await.expect("the code is still valid");
+    let second = harness.sign_in(with_right_code(&sent)).await.expect("the code is still valid");
     assert!(second.created);
-    bench.assert_sound(&bench.bearer(&first).await).await;
+    harness.assert_sound(&harness.bearer(&first).await).await;
 }
 
 /// An inactive user is reported only after a correct code, which is then used up.
 pub async fn inactive_user_cannot_sign_in(storage: Arc<dyn Storage>) {
-    let bench = Bench::new(storage);
-    let user = bench.enter(1).await.user;
-    bench.referral.set_active(user.id, false).await.expect("existing user");
-    let sent = bench.sent(&phone(1)).await;
-    assert_refused(bench.sign_in(wrong_answer(&sent)).await, Refusal::InvalidCode);
-    assert_refused(bench.sign_in(answer(&sent)).await, Refusal::UserInactive);
-    assert_refused(bench.sign_in(answer(&sent)).await, Refusal::InvalidCode);
+    let harness = Harness::new(storage);
+    let user = harness.enter(1).await.user;
+    harness.referral.set_active(user.id, false).await.expect("existing user");
+    let sent = harness.sent(&phone(1)).await;
+    assert_refused(harness.sign_in(wrong_answer(&sent)).await, Refusal::InvalidCode);
+    assert_refused(harness.sign_in(with_right_code(&sent)).await, Refusal::UserInactive);
+    assert_refused(harness.sign_in(with_right_code(&sent)).await, Refusal::InvalidCode);
 
-    bench.referral.set_active(user.id, true).await.expect("existing user");
-    bench.advance(Duration::from_mins(1));
-    assert!(!bench.enter(1).await.created);
+    harness.referral.set_active(user.id, true).await.expect("existing user");
+    harness.advance(Duration::from_mins(1));
+    assert!(!harness.enter(1).await.created);
     let unknown_user = crate::UserId(uuid::Uuid::nil());
-    let refused = bench.referral.set_active(unknown_user, true).await;
+    let refused = harness.referral.set_active(unknown_user, true).await;
     assert!(matches!(refused, Err(Error::Refused(Refusal::UserNotFound))));
 }

@@ -2,9 +2,9 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Bench, assert_refused, phone};
+use super::{Harness, assert_refused, phone};
 use crate::{
-    Bearer, COUNT_LIMIT, Client, Email, FilterInput, ListUsers, MAX_OFFSET, Name, PageLink, PageSize,
+    COUNT_LIMIT, Client, CurrentUser, Email, FilterInput, ListUsers, MAX_OFFSET, Name, PageLink, PageSize,
     ProfileChange, Refusal, UserId, UserList, UserView, storage::Storage,
 };
 
@@ -23,92 +23,92 @@ fn cursor(link: Option<PageLink>) -> String {
     }
 }
 
-async fn page(bench: &Bench, bearer: &Bearer, list: ListUsers<'_>) -> UserList {
-    bench.referral.users(bearer, list).await.expect("page of the list")
+async fn page(harness: &Harness, bearer: &CurrentUser, list: ListUsers<'_>) -> UserList {
+    harness.referral.users(bearer, list).await.expect("page of the list")
 }
 
 /// Creates users a millisecond apart. Returns them oldest first, and the bearer of the first one.
-async fn users(bench: &Bench, count: u32) -> (Vec<UserId>, Bearer) {
-    let first = bench.enter(0).await;
+async fn users(harness: &Harness, count: u32) -> (Vec<UserId>, CurrentUser) {
+    let first = harness.enter(0).await;
     let mut ids = vec![first.user.id];
     for number in 1..count {
-        bench.advance(Duration::from_millis(1));
-        ids.push(bench.enter(number).await.user.id);
+        harness.advance(Duration::from_millis(1));
+        ids.push(harness.enter(number).await.user.id);
     }
-    (ids, bench.bearer(&first).await)
+    (ids, harness.bearer(&first).await)
 }
 
 /// Following `next` from the first page and `previous` back lists every user once, newest first.
 pub async fn pages_list_every_user_once_in_both_directions(storage: Arc<dyn Storage>) {
-    let bench = Bench::new(storage);
-    let (mut expected, bearer) = users(&bench, 7).await;
+    let harness = Harness::new(storage);
+    let (mut expected, bearer) = users(&harness, 7).await;
     expected.reverse();
     let list = ListUsers { limit: limit(3), ..ListUsers::default() };
 
-    let first = page(&bench, &bearer, list).await;
+    let first = page(&harness, &bearer, list).await;
     assert_eq!((first.count, first.count_exact, &first.previous), (7, true, &None));
     let to_second = cursor(first.next);
-    let second = page(&bench, &bearer, ListUsers { cursor: Some(&to_second), ..list }).await;
+    let second = page(&harness, &bearer, ListUsers { cursor: Some(&to_second), ..list }).await;
     let to_third = cursor(second.next.clone());
-    let third = page(&bench, &bearer, ListUsers { cursor: Some(&to_third), ..list }).await;
+    let third = page(&harness, &bearer, ListUsers { cursor: Some(&to_third), ..list }).await;
     assert_eq!(third.next, None);
     assert_eq!([ids(&first.users), ids(&second.users), ids(&third.users)].concat(), expected);
 
     let back = cursor(third.previous);
-    let second_again = page(&bench, &bearer, ListUsers { cursor: Some(&back), ..list }).await;
+    let second_again = page(&harness, &bearer, ListUsers { cursor: Some(&back), ..list }).await;
     assert_eq!(ids(&second_again.users), ids(&second.users));
     let back = cursor(second_again.previous);
-    let first_again = page(&bench, &bearer, ListUsers { cursor: Some(&back), ..list }).await;
+    let first_again = page(&harness, &bearer, ListUsers { cursor: Some(&back), ..list }).await;
     assert_eq!(ids(&first_again.users), ids(&first.users));
     assert_eq!(first_again.previous, None);
     assert_eq!(cursor(first_again.next), to_second);
 
-    let forged = bench.referral.users(&bearer, ListUsers { cursor: Some("forged"), ..list }).await;
+    let forged = harness.referral.users(&bearer, ListUsers { cursor: Some("forged"), ..list }).await;
     assert_refused(forged, Refusal::InvalidCursor);
 }
 
 /// With an offset the links have offsets too, as long as there are users.
 pub async fn offset_skips_the_newest_users(storage: Arc<dyn Storage>) {
-    let bench = Bench::new(storage);
-    let (mut expected, bearer) = users(&bench, 5).await;
+    let harness = Harness::new(storage);
+    let (mut expected, bearer) = users(&harness, 5).await;
     expected.reverse();
     let at = |offset| ListUsers { limit: limit(2), offset: Some(offset), ..ListUsers::default() };
 
-    let middle = page(&bench, &bearer, at(1)).await;
+    let middle = page(&harness, &bearer, at(1)).await;
     assert_eq!(ids(&middle.users), expected[1..3]);
     assert_eq!(middle.next, Some(PageLink::Offset(3)));
     assert_eq!(middle.previous, Some(PageLink::Offset(0)));
-    let last = page(&bench, &bearer, at(3)).await;
+    let last = page(&harness, &bearer, at(3)).await;
     assert_eq!((ids(&last.users), last.next), (expected[3..].to_vec(), None));
     for beyond in [5, COUNT_LIMIT + 1, MAX_OFFSET] {
-        let page = page(&bench, &bearer, at(beyond)).await;
+        let page = page(&harness, &bearer, at(beyond)).await;
         assert_eq!((page.users.len(), page.count, page.next), (0, 5, None));
     }
     for too_far in [MAX_OFFSET + 1, u64::MAX] {
-        assert_refused(bench.referral.users(&bearer, at(too_far)).await, Refusal::InvalidOffset);
+        assert_refused(harness.referral.users(&bearer, at(too_far)).await, Refusal::InvalidOffset);
     }
 }
 
 /// Users who join in the meantime are not listed, and no user is omitted or listed twice.
 pub async fn new_users_do_not_shift_a_cursor(storage: Arc<dyn Storage>) {
-    let bench = Bench::new(storage);
-    let (mut expected, bearer) = users(&bench, 4).await;
+    let harness = Harness::new(storage);
+    let (mut expected, bearer) = users(&harness, 4).await;
     expected.reverse();
     let list = ListUsers { limit: limit(2), ..ListUsers::default() };
-    let to_second = cursor(page(&bench, &bearer, list).await.next);
-    bench.advance(Duration::from_millis(1));
-    bench.enter(99).await;
-    let second = page(&bench, &bearer, ListUsers { cursor: Some(&to_second), ..list }).await;
+    let to_second = cursor(page(&harness, &bearer, list).await.next);
+    harness.advance(Duration::from_millis(1));
+    harness.enter(99).await;
+    let second = page(&harness, &bearer, ListUsers { cursor: Some(&to_second), ..list }).await;
     assert_eq!(ids(&second.users), expected[2..]);
     assert_eq!(second.count, 5);
 }
 
 /// Returns Anna, who has no inviter, and Boris, whose inviter is Anna, both with names and addresses.
-async fn anna_and_boris(bench: &Bench) -> (Bearer, Bearer) {
-    let anna = bench.enter(1).await;
-    bench.advance(Duration::from_millis(1));
-    let boris = bench.enter_invited(2, &anna.user).await;
-    let (anna, boris) = (bench.bearer(&anna).await, bench.bearer(&boris).await);
+async fn anna_and_boris(harness: &Harness) -> (CurrentUser, CurrentUser) {
+    let anna = harness.enter(1).await;
+    harness.advance(Duration::from_millis(1));
+    let boris = harness.enter_invited(2, &anna.user).await;
+    let (anna, boris) = (harness.bearer(&anna).await, harness.bearer(&boris).await);
     for (bearer, first, last, email) in [
         (&anna, "Анна", "Петрова", "anna@example.com"),
         (&boris, "Boris", "100% O_Neil", "boris@example.org"),
@@ -119,13 +119,13 @@ async fn anna_and_boris(bench: &Bench) -> (Bearer, Bearer) {
             email: Some(Email::parse(email).ok()),
             invited_by_code: None,
         };
-        bench.referral.edit_profile(bearer, change, &Client::default()).await.expect("edited");
+        harness.referral.edit_profile(bearer, change, &Client::default()).await.expect("edited");
     }
     (anna, boris)
 }
 
-async fn found(bench: &Bench, bearer: &Bearer, filter: FilterInput<'_>) -> Vec<UserId> {
-    let list = page(bench, bearer, ListUsers { filter, ..ListUsers::default() }).await;
+async fn found(harness: &Harness, bearer: &CurrentUser, filter: FilterInput<'_>) -> Vec<UserId> {
+    let list = page(harness, bearer, ListUsers { filter, ..ListUsers::default() }).await;
     assert_eq!(list.count, list.users.len() as u64, "{filter:?}");
     assert!(list.count_exact);
     ids(&list.users)
@@ -133,8 +133,8 @@ async fn found(bench: &Bench, bearer: &Bearer, filter: FilterInput<'_>) -> Vec<U
 
 /// Each filter finds the matching users, alone and together with others.
 pub async fn filters_match_exactly(storage: Arc<dyn Storage>) {
-    let bench = Bench::new(storage);
-    let (anna, boris) = anna_and_boris(&bench).await;
+    let harness = Harness::new(storage);
+    let (anna, boris) = anna_and_boris(&harness).await;
     let none = FilterInput::default();
     let code = anna.user.invite_code.as_str().to_lowercase();
     let code = code.as_str();
@@ -155,18 +155,18 @@ pub async fn filters_match_exactly(storage: Arc<dyn Storage>) {
         (FilterInput { invited_by_code: Some(code), first_name: Some("Boris"), ..none }, vec![boris.user.id]),
         (FilterInput { invited_by_code: Some(code), first_name: Some("Анна"), ..none }, vec![]),
     ] {
-        assert_eq!(found(&bench, &anna, filter).await, expected, "{filter:?}");
+        assert_eq!(found(&harness, &anna, filter).await, expected, "{filter:?}");
     }
 }
 
-async fn search(bench: &Bench, bearer: &Bearer, search: &str) -> Vec<UserId> {
-    found(bench, bearer, FilterInput { search: Some(search), ..FilterInput::default() }).await
+async fn search(harness: &Harness, bearer: &CurrentUser, search: &str) -> Vec<UserId> {
+    found(harness, bearer, FilterInput { search: Some(search), ..FilterInput::default() }).await
 }
 
 /// All terms must match: anywhere if they have at least three characters, otherwise at the start of a value.
 pub async fn search_finds_users_that_match_all_terms(storage: Arc<dyn Storage>) {
-    let bench = Bench::new(storage);
-    let (anna, boris) = anna_and_boris(&bench).await;
+    let harness = Harness::new(storage);
+    let (anna, boris) = anna_and_boris(&harness).await;
     let [both, only_anna, only_boris] =
         [vec![boris.user.id, anna.user.id], vec![anna.user.id], vec![boris.user.id]];
     let annas_code = anna.user.invite_code.as_str().to_lowercase();
@@ -185,96 +185,96 @@ pub async fn search_finds_users_that_match_all_terms(storage: Arc<dyn Storage>) 
         (&annas_code, &both),
         (&annas_code[1..5], &both),
     ] {
-        assert_eq!(&search(&bench, &anna, terms).await, expected, "{terms}");
+        assert_eq!(&search(&harness, &anna, terms).await, expected, "{terms}");
     }
 }
 
 /// A search with too many terms or only short terms is rejected. A search with repeated terms is accepted.
 pub async fn search_with_too_many_or_only_short_terms_is_rejected(storage: Arc<dyn Storage>) {
-    let bench = Bench::new(storage);
-    let (anna, boris) = anna_and_boris(&bench).await;
+    let harness = Harness::new(storage);
+    let (anna, boris) = anna_and_boris(&harness).await;
     let terms = |search| ListUsers {
         filter: FilterInput { search: Some(search), ..FilterInput::default() },
         ..ListUsers::default()
     };
     for search in ["one two three four five six", "7 8", &"x".repeat(101)] {
-        assert_refused(bench.referral.users(&anna, terms(search)).await, Refusal::InvalidSearch);
+        assert_refused(harness.referral.users(&anna, terms(search)).await, Refusal::InvalidSearch);
     }
-    assert_eq!(search(&bench, &anna, &"bo ".repeat(30)).await, [boris.user.id]);
-    assert_eq!(search(&bench, &anna, "bo o_ne 10 100% example").await, [boris.user.id]);
+    assert_eq!(search(&harness, &anna, &"bo ".repeat(30)).await, [boris.user.id]);
+    assert_eq!(search(&harness, &anna, "bo o_ne 10 100% example").await, [boris.user.id]);
 }
 
 /// A search uses the current names.
 pub async fn search_uses_the_current_values(storage: Arc<dyn Storage>) {
-    let bench = Bench::new(storage);
-    let (anna, boris) = anna_and_boris(&bench).await;
+    let harness = Harness::new(storage);
+    let (anna, boris) = anna_and_boris(&harness).await;
     let change = ProfileChange {
         first_name: Some(Name::parse("Bohdan").ok()),
         email: Some(None),
         ..ProfileChange::default()
     };
-    bench.referral.edit_profile(&boris, change, &Client::default()).await.expect("edited");
-    assert_eq!(search(&bench, &anna, "bohdan").await, [boris.user.id]);
-    assert_eq!(search(&bench, &anna, "boris").await, []);
+    harness.referral.edit_profile(&boris, change, &Client::default()).await.expect("edited");
+    assert_eq!(search(&harness, &anna, "bohdan").await, [boris.user.id]);
+    assert_eq!(search(&harness, &anna, "boris").await, []);
 
-    bench.advance(Duration::from_millis(1));
-    let vera = bench.enter(3).await;
-    let vera = bench.bearer(&vera).await;
+    harness.advance(Duration::from_millis(1));
+    let vera = harness.enter(3).await;
+    let vera = harness.bearer(&vera).await;
     let change =
         ProfileChange { invited_by_code: Some(boris.user.invite_code.clone()), ..ProfileChange::default() };
-    bench.referral.edit_profile(&vera, change, &Client::default()).await.expect("accepted");
-    let by_code = search(&bench, &anna, boris.user.invite_code.as_str()).await;
+    harness.referral.edit_profile(&vera, change, &Client::default()).await.expect("accepted");
+    let by_code = search(&harness, &anna, boris.user.invite_code.as_str()).await;
     assert_eq!(by_code, [vera.user.id, boris.user.id]);
 }
 
 /// Wildcards of some databases match only themselves.
 pub async fn wildcards_are_ordinary_characters(storage: Arc<dyn Storage>) {
-    let bench = Bench::new(storage);
-    let (anna, boris) = anna_and_boris(&bench).await;
-    assert_eq!(search(&bench, &anna, "100% o_n").await, [boris.user.id]);
+    let harness = Harness::new(storage);
+    let (anna, boris) = anna_and_boris(&harness).await;
+    assert_eq!(search(&harness, &anna, "100% o_n").await, [boris.user.id]);
     for terms in [
         "%%%", "___", "b%s", "bor_s", "***", "???", "[a-z]", "'''", "\\\\\\", "\"\"\"", "OR 1=1", "%", "_",
         "*",
     ] {
-        assert_eq!(search(&bench, &anna, terms).await, [], "{terms}");
+        assert_eq!(search(&harness, &anna, terms).await, [], "{terms}");
     }
 }
 
 /// Above a thousand matches the count is not exact and is marked so. Without a filter it is exact.
 pub async fn filtered_list_is_counted_up_to_a_thousand(storage: Arc<dyn Storage>) {
-    let bench = Bench::new(storage);
-    let bearer = bench.bearer(&bench.enter(0).await).await;
+    let harness = Harness::new(storage);
+    let bearer = harness.bearer(&harness.enter(0).await).await;
     let thousand = u32::try_from(COUNT_LIMIT).expect("fits into `u32`");
     let count = async |search| {
         let filter = FilterInput { search, ..FilterInput::default() };
-        let page = page(&bench, &bearer, ListUsers { filter, ..ListUsers::default() }).await;
+        let page = page(&harness, &bearer, ListUsers { filter, ..ListUsers::default() }).await;
         (page.count, page.count_exact)
     };
     for number in 1..thousand {
-        bench.referral.make_staff(phone(number)).await.expect("created");
+        harness.referral.make_staff(phone(number)).await.expect("created");
     }
     assert_eq!(count(Some("+79608")).await, (COUNT_LIMIT, true));
-    bench.referral.make_staff(phone(thousand)).await.expect("created");
+    harness.referral.make_staff(phone(thousand)).await.expect("created");
     assert_eq!(count(Some("+79608")).await, (COUNT_LIMIT, false));
     assert_eq!(count(None).await, (COUNT_LIMIT + 1, true));
 }
 
 /// Invitees are listed newest first, in pages. An unknown user is an error.
 pub async fn invitees_are_paged(storage: Arc<dyn Storage>) {
-    let bench = Bench::new(storage);
-    let anna = bench.enter(0).await;
+    let harness = Harness::new(storage);
+    let anna = harness.enter(0).await;
     let mut expected = Vec::new();
     for number in 1..6 {
-        bench.advance(Duration::from_millis(1));
-        expected.push(bench.enter_invited(number, &anna.user).await.user.id);
+        harness.advance(Duration::from_millis(1));
+        expected.push(harness.enter_invited(number, &anna.user).await.user.id);
     }
     expected.reverse();
-    let bearer = bench.bearer(&anna).await;
+    let bearer = harness.bearer(&anna).await;
 
     let mut seen = Vec::new();
     let mut next = None;
     loop {
-        let page = bench
+        let page = harness
             .referral
             .invitees(&bearer, anna.user.id, limit(2), next.as_deref())
             .await
@@ -291,25 +291,25 @@ pub async fn invitees_are_paged(storage: Arc<dyn Storage>) {
 
     let unknown_user = UserId(uuid::Uuid::nil());
     assert_refused(
-        bench.referral.invitees(&bearer, unknown_user, limit(2), None).await,
+        harness.referral.invitees(&bearer, unknown_user, limit(2), None).await,
         Refusal::UserNotFound,
     );
     let newest = expected[0];
-    let none = bench.referral.invitees(&bearer, newest, limit(2), None).await.expect("page of the list");
+    let none = harness.referral.invitees(&bearer, newest, limit(2), None).await.expect("page of the list");
     assert_eq!((none.invitees.len(), none.count, none.next), (0, 0, None));
 }
 
 /// The requested number of newest invitees, and the total count.
 pub async fn profile_shows_the_newest_invitees(storage: Arc<dyn Storage>) {
-    let bench = Bench::new(storage);
-    let anna = bench.enter(0).await;
+    let harness = Harness::new(storage);
+    let anna = harness.enter(0).await;
     let mut expected = Vec::new();
     for number in 1..5 {
-        bench.advance(Duration::from_millis(1));
-        expected.insert(0, bench.enter_invited(number, &anna.user).await.user.id);
+        harness.advance(Duration::from_millis(1));
+        expected.insert(0, harness.enter_invited(number, &anna.user).await.user.id);
     }
     let found =
-        bench.storage.user(anna.user.id, 3).await.expect("the storage responds").expect("existing user");
+        harness.storage.user(anna.user.id, 3).await.expect("the storage responds").expect("existing user");
     let shown: Vec<_> = found.invited.iter().map(|invitee| invitee.id).collect();
     assert_eq!(shown, expected[..3]);
     assert_eq!(found.user.invited_count, 4);

@@ -49,7 +49,7 @@ impl InviteCode {
     }
 
     /// Generates a new code.
-    pub(crate) fn draw(random: &dyn Random) -> Self {
+    pub(crate) fn generate(random: &dyn Random) -> Self {
         Self(random.symbols(ALPHABET, LENGTH))
     }
 
@@ -116,7 +116,7 @@ mod tests {
     #[test]
     fn generated_codes_are_canonical() {
         for _ in 0..1_000 {
-            let code = InviteCode::draw(&SystemRandom);
+            let code = InviteCode::generate(&SystemRandom);
             assert_eq!(InviteCode::parse(code.as_str()), Ok(code));
         }
     }

@@ -65,7 +65,7 @@ impl AcceptedVia {
 
 /// Decision about an invite code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Verdict {
+pub(crate) enum InvitationDecision {
     /// The owner of the code becomes the inviter.
     Accept(UserId),
     /// The owner of the code already is the inviter.
@@ -78,24 +78,28 @@ pub(crate) enum Verdict {
 
 /// Decides about an invite code that `invitee` sent. `invitee` is `None` if the user does not exist yet.
 /// `inviter` is the owner of the code, if there is one.
-pub(crate) fn decide(invitee: Option<&User>, inviter: Option<&Inviter>, ancestry: Ancestry) -> Verdict {
+pub(crate) fn decide(
+    invitee: Option<&User>,
+    inviter: Option<&Inviter>,
+    ancestry: Ancestry,
+) -> InvitationDecision {
     let Some(inviter) = inviter else {
-        return Verdict::Refuse(Refusal::UnknownInviteCode);
+        return InvitationDecision::Refuse(Refusal::UnknownInviteCode);
     };
     // A user that does not exist yet has not invited other users, so there is no loop.
     let Some(invitee) = invitee else {
-        return Verdict::Accept(inviter.id);
+        return InvitationDecision::Accept(inviter.id);
     };
     if inviter.id == invitee.id {
-        return Verdict::Refuse(Refusal::OwnInviteCode);
+        return InvitationDecision::Refuse(Refusal::OwnInviteCode);
     }
     match &invitee.invited_by {
-        Some(named) if named.inviter == inviter.id => Verdict::SameInviter,
-        Some(_) => Verdict::OtherInviter,
-        None if ancestry == Ancestry::WithInvitee => Verdict::Refuse(Refusal::InvitationLoop),
+        Some(named) if named.inviter == inviter.id => InvitationDecision::SameInviter,
+        Some(_) => InvitationDecision::OtherInviter,
+        None if ancestry == Ancestry::WithInvitee => InvitationDecision::Refuse(Refusal::InvitationLoop),
         None => {
             debug_assert_ne!(ancestry, Ancestry::NotWalked, "the ancestry was not loaded");
-            Verdict::Accept(inviter.id)
+            InvitationDecision::Accept(inviter.id)
         }
     }
 }
@@ -131,32 +135,38 @@ mod tests {
                 None,
                 None,
                 Ancestry::NotWalked,
-                Verdict::Refuse(Refusal::UnknownInviteCode),
+                InvitationDecision::Refuse(Refusal::UnknownInviteCode),
             ),
-            ("unknown code", Some(&anna), None, clear, Verdict::Refuse(Refusal::UnknownInviteCode)),
-            ("new user", None, Some(&boris), Ancestry::NotWalked, Verdict::Accept(boris.id)),
-            ("own code", Some(&anna), Some(&anna), clear, Verdict::Refuse(Refusal::OwnInviteCode)),
-            ("first inviter", Some(&anna), Some(&boris), clear, Verdict::Accept(boris.id)),
+            (
+                "unknown code",
+                Some(&anna),
+                None,
+                clear,
+                InvitationDecision::Refuse(Refusal::UnknownInviteCode),
+            ),
+            ("new user", None, Some(&boris), Ancestry::NotWalked, InvitationDecision::Accept(boris.id)),
+            ("own code", Some(&anna), Some(&anna), clear, InvitationDecision::Refuse(Refusal::OwnInviteCode)),
+            ("first inviter", Some(&anna), Some(&boris), clear, InvitationDecision::Accept(boris.id)),
             (
                 "loop",
                 Some(&anna),
                 Some(&boris),
                 Ancestry::WithInvitee,
-                Verdict::Refuse(Refusal::InvitationLoop),
+                InvitationDecision::Refuse(Refusal::InvitationLoop),
             ),
             (
                 "same inviter",
                 Some(&invited_by(&boris)),
                 Some(&boris),
                 Ancestry::NotWalked,
-                Verdict::SameInviter,
+                InvitationDecision::SameInviter,
             ),
             (
                 "other inviter",
                 Some(&invited_by(&boris)),
                 Some(&vera),
                 Ancestry::NotWalked,
-                Verdict::OtherInviter,
+                InvitationDecision::OtherInviter,
             ),
         ] {
             let inviter = code_of.map(inviter);

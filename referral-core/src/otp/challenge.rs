@@ -81,7 +81,7 @@ pub struct FailedAttempt {
 impl Challenge {
     /// Returns `true` if the correct code is still valid in a request with or without the id. A code that is
     /// shorter than its phone now requires is invalid, since it would allow more guesses.
-    pub(crate) fn is_live(
+    pub(crate) fn is_valid(
         &self,
         names_id: bool,
         attempts_per_code: u32,

@@ -17,11 +17,11 @@ pub struct OneTimeCode(Zeroizing<String>);
 impl OneTimeCode {
     /// Creates a code with known digits, for tests of a gateway.
     #[must_use]
-    pub fn known(digits: impl Into<String>) -> Self {
+    pub fn from_static(digits: impl Into<String>) -> Self {
         Self(Zeroizing::new(digits.into()))
     }
 
-    pub(crate) fn draw(random: &dyn Random, length: u8) -> Self {
+    pub(crate) fn generate(random: &dyn Random, length: u8) -> Self {
         Self(Zeroizing::new(random.digits(length)))
     }
 

@@ -8,7 +8,7 @@ use uuid::Uuid;
 use crate::{
     AcceptedVia, Ancestry, Challenge, ChallengeId, Client, Invitation, InviteCode, InvitedBy, Inviter,
     PhoneNumber, Policy, Refusal, Session, SessionId, User, UserId,
-    invite::invitation::{self, Verdict},
+    invite::invitation::{self, InvitationDecision},
     otp::{
         challenge::{FailedAttempt, hash_code},
         code::{CODE_LENGTHS, CodeInput},
@@ -257,8 +257,8 @@ impl SignInRequest {
             // A matching code that is expired, too short, redeemed or has no attempts left is not a guess.
             return refuse(refusal);
         }
-        let live = facts.challenge.as_ref().filter(|challenge| self.is_live(challenge, facts));
-        let Some(challenge) = live else {
+        let valid = facts.challenge.as_ref().filter(|challenge| self.is_valid(challenge, facts));
+        let Some(challenge) = valid else {
             if wait.is_some() || !self.counts_attempts_without_challenge {
                 return refuse(refusal);
             }
@@ -330,7 +330,7 @@ impl SignInRequest {
             return None;
         };
         let right = challenge.accepts(&self.code, &self.peppers);
-        (right && self.is_live(challenge, facts) && !self.is_test_of_staff(facts)).then_some(challenge)
+        (right && self.is_valid(challenge, facts) && !self.is_test_of_staff(facts)).then_some(challenge)
     }
 
     /// Returns `true` if the user is staff and the phone is a test number, whose code is known to several
@@ -340,13 +340,13 @@ impl SignInRequest {
             && self.policy.test_number(&self.phone, self.now).is_some()
     }
 
-    fn is_live(&self, challenge: &Challenge, facts: &SignInFacts) -> bool {
+    fn is_valid(&self, challenge: &Challenge, facts: &SignInFacts) -> bool {
         let failed_attempts =
             facts.counters.timestamps(&CounterKey::phone(&self.phone), EventKind::FailedAttempt);
         let under_attack = self.policy.attack_status(&facts.global_counters, self.now).under_attack;
         let required_length = self.policy.required_length(&failed_attempts, under_attack, self.now);
         self.policy.lockout(&self.phone, &failed_attempts, self.now).is_none()
-            && challenge.is_live(
+            && challenge.is_valid(
                 self.challenge.is_some(),
                 self.policy.attempts_per_code,
                 required_length,
@@ -373,10 +373,10 @@ impl SignInRequest {
             return Ok((InvitationOutcome::None, None));
         }
         match invitation::decide(facts.user.as_ref(), facts.inviter.as_ref(), facts.ancestry) {
-            Verdict::Accept(inviter) => Ok((InvitationOutcome::Accepted, Some(inviter))),
-            Verdict::SameInviter => Ok((InvitationOutcome::AlreadyAccepted, None)),
-            Verdict::OtherInviter => Ok((InvitationOutcome::Ignored, None)),
-            Verdict::Refuse(refusal) => Err(refusal),
+            InvitationDecision::Accept(inviter) => Ok((InvitationOutcome::Accepted, Some(inviter))),
+            InvitationDecision::SameInviter => Ok((InvitationOutcome::AlreadyAccepted, None)),
+            InvitationDecision::OtherInviter => Ok((InvitationOutcome::Ignored, None)),
+            InvitationDecision::Refuse(refusal) => Err(refusal),
         }
     }
 }

@@ -45,7 +45,7 @@ impl TestNumber {
 
     /// Returns the code.
     pub(crate) fn code(&self) -> OneTimeCode {
-        OneTimeCode::known(&*self.code)
+        OneTimeCode::from_static(&*self.code)
     }
 
     /// Returns the number of digits of the code.

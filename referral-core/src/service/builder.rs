@@ -12,12 +12,12 @@ use crate::{
         jwt::{Tokens, refresh_audience},
         keys::{Peppers, SigningKeys},
     },
-    sms::{SmsSender, Texts},
+    sms::{MessageTemplates, SmsSender},
     storage::Storage,
 };
 
 /// Function that writes the message for a code, in the first of these languages for which there is a text.
-pub(super) type TextFn = Arc<dyn Fn(&OneTimeCode, &[Locale]) -> String + Send + Sync>;
+pub(super) type MessageFn = Arc<dyn Fn(&OneTimeCode, &[Locale]) -> String + Send + Sync>;
 
 /// Error of a handle that could not be built.
 #[derive(Debug, thiserror::Error)]
@@ -38,7 +38,7 @@ pub enum BuildError {
 }
 
 /// Builder of a [`ReferralService`].
-pub struct Builder {
+pub struct ReferralServiceBuilder {
     storage: Arc<dyn Storage>,
     sender: Arc<dyn SmsSender>,
     hook: Arc<dyn Hook>,
@@ -47,7 +47,7 @@ pub struct Builder {
     policy: Policy,
     tokens: Tokens,
     peppers: Peppers,
-    text: TextFn,
+    text: MessageFn,
 }
 
 impl ReferralService {
@@ -58,8 +58,8 @@ impl ReferralService {
         sender: Arc<dyn SmsSender>,
         keys: SigningKeys,
         peppers: Peppers,
-    ) -> Builder {
-        Builder {
+    ) -> ReferralServiceBuilder {
+        ReferralServiceBuilder {
             storage,
             sender,
             hook: Arc::new(()),
@@ -68,12 +68,12 @@ impl ReferralService {
             policy: Policy::standard(),
             tokens: Tokens::new(keys, "referral".into(), "referral".into()),
             peppers,
-            text: written_with(Texts::default()),
+            text: written_with(MessageTemplates::default()),
         }
     }
 }
 
-impl Builder {
+impl ReferralServiceBuilder {
     /// Sets the policy; by default [`Policy::standard`].
     #[must_use]
     pub fn policy(mut self, policy: Policy) -> Self {
@@ -103,17 +103,17 @@ impl Builder {
         self
     }
 
-    /// Sets the texts of messages; by default [`Texts::default`].
+    /// Sets the texts of messages; by default [`MessageTemplates::default`].
     #[must_use]
-    pub fn texts(mut self, texts: Texts) -> Self {
+    pub fn message_templates(mut self, texts: MessageTemplates) -> Self {
         self.text = written_with(texts);
         self
     }
 
     /// Sets the function that writes messages. Its arguments are the code and the requested languages, in
-    /// order of preference. Use it if [`texts`](Self::texts) is not enough.
+    /// order of preference. Use it if [`message_templates`](Self::message_templates) is not enough.
     #[must_use]
-    pub fn text_fn(
+    pub fn message_fn(
         mut self,
         text: impl Fn(&OneTimeCode, &[Locale]) -> String + Send + Sync + 'static,
     ) -> Self {
@@ -182,6 +182,6 @@ impl Builder {
     }
 }
 
-fn written_with(texts: Texts) -> TextFn {
+fn written_with(texts: MessageTemplates) -> MessageFn {
     Arc::new(move |code, locales| texts.write(code, locales))
 }

@@ -28,8 +28,8 @@ impl ReferralService {
                 self.emit(Event::CodeSent { phone, challenge, code_length, address, route: route.clone() })
                     .await;
                 if let Some(route) = route {
-                    let reached = self.note_accepted(&route, receipt, challenge).await;
-                    self.tell_statuses(&route, reached).await;
+                    let reached = self.record_acceptance(&route, receipt, challenge).await;
+                    self.emit_statuses(&route, reached).await;
                 }
             }
             Ok((sent, None)) => {
@@ -53,7 +53,7 @@ impl ReferralService {
             phone: request.phone,
             now,
             address: request.client.address,
-            digits: OneTimeCode::draw(&**random, *CODE_LENGTHS.end()),
+            digits: OneTimeCode::generate(&**random, *CODE_LENGTHS.end()),
             policy: Arc::clone(policy),
             peppers: Arc::clone(&self.secrets().peppers),
         };
@@ -62,7 +62,7 @@ impl ReferralService {
             return Err(Refusal::PhoneNotAllowed.into());
         }
         let granted = self.inner.storage.start_challenge(&ask).await??;
-        self.note_attack(granted.under_attack).await;
+        self.emit_attack_change(granted.under_attack).await;
 
         let challenge = &granted.challenge;
         let mut receipt = None;
@@ -90,7 +90,7 @@ impl ReferralService {
         let code = ask.digits.first(challenge.code_length);
         let text = (self.inner.text)(&code, &locales);
         let locale = locales.into_iter().next();
-        let message = SmsMessage::new(self.draw_id(), ask.phone.clone(), code, text, locale);
+        let message = SmsMessage::new(self.generate_id(), ask.phone.clone(), code, text, locale);
         match self.inner.sender.send(&message).await {
             Ok(receipt) => Ok(receipt),
             Err(SmsError::Unknown(reason)) => {

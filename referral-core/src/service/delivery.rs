@@ -81,7 +81,7 @@ impl ReferralService {
             ReportEvidence::Strong => self.inner.storage.record_delivery(&news).await?,
             ReportEvidence::Weak => self.note_weak_report(&gateway, news).await?,
         };
-        self.tell_statuses(&MessageRoute { gateway, region: change.region }, change.reached).await;
+        self.emit_statuses(&MessageRoute { gateway, region: change.region }, change.reached).await;
         Ok(())
     }
 
@@ -102,7 +102,7 @@ impl ReferralService {
 
     /// Records which gateway accepted the message of a challenge, and its message ID. Returns the statuses to
     /// emit. The message is already sent, so a failure here does not fail the request.
-    pub(super) async fn note_accepted(
+    pub(super) async fn record_acceptance(
         &self,
         route: &MessageRoute,
         receipt: &Receipt,
@@ -126,7 +126,7 @@ impl ReferralService {
         }
     }
 
-    pub(super) async fn tell_statuses(&self, route: &MessageRoute, reached: Vec<DeliveryStatus>) {
+    pub(super) async fn emit_statuses(&self, route: &MessageRoute, reached: Vec<DeliveryStatus>) {
         for status in reached {
             self.emit(Event::MessageStatus { route: route.clone(), status }).await;
         }

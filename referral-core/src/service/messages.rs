@@ -168,7 +168,7 @@ pub struct Refreshed {
 /// User and session of a valid access token.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
-pub struct Bearer {
+pub struct CurrentUser {
     /// User.
     pub user: User,
     /// Session that the token belongs to.

@@ -1,6 +1,6 @@
 //! Sessions of the current user: list them and end them.
 
-use super::{Bearer, ReferralService};
+use super::{CurrentUser, ReferralService};
 use crate::{
     Error, Event, Refusal, Session, SessionEnd, SessionId, TokenKind, UserId, session::SessionSelection,
 };
@@ -22,29 +22,29 @@ impl ReferralService {
         Ok(self.end_sessions(token.user, sessions, SessionEnd::SignedOut).await? > 0)
     }
 
-    /// Returns the sessions of the bearer that have not ended, newest first, at most [`SESSIONS_SHOWN`].
-    pub async fn sessions(&self, bearer: &Bearer) -> Result<Vec<Session>, Error> {
-        Ok(self.inner.storage.sessions(bearer.user.id, self.now(), SESSIONS_SHOWN).await?)
+    /// Returns the sessions of the current user that have not ended, newest first, at most [`SESSIONS_SHOWN`].
+    pub async fn sessions(&self, current_user: &CurrentUser) -> Result<Vec<Session>, Error> {
+        Ok(self.inner.storage.sessions(current_user.user.id, self.now(), SESSIONS_SHOWN).await?)
     }
 
-    /// Ends a session of the bearer.
+    /// Ends a session of the current user.
     ///
     /// # Errors
     ///
     /// [`Refusal::SessionNotFound`] if the session belongs to another user or has ended.
-    pub async fn end_session(&self, bearer: &Bearer, session: SessionId) -> Result<(), Error> {
-        let is_own = session == bearer.session;
+    pub async fn end_session(&self, current_user: &CurrentUser, session: SessionId) -> Result<(), Error> {
+        let is_own = session == current_user.session;
         let reason = if is_own { SessionEnd::SignedOut } else { SessionEnd::EndedElsewhere };
-        match self.end_sessions(bearer.user.id, SessionSelection::One(session), reason).await? {
+        match self.end_sessions(current_user.user.id, SessionSelection::One(session), reason).await? {
             0 => Err(Refusal::SessionNotFound.into()),
             _ => Ok(()),
         }
     }
 
-    /// Ends all sessions of the bearer except the current one, and returns the number of ended sessions.
-    pub async fn end_other_sessions(&self, bearer: &Bearer) -> Result<u64, Error> {
-        let sessions = SessionSelection::AllExcept(bearer.session);
-        self.end_sessions(bearer.user.id, sessions, SessionEnd::EndedElsewhere).await
+    /// Ends all sessions of the current user except the current one, and returns the number of ended sessions.
+    pub async fn end_other_sessions(&self, current_user: &CurrentUser) -> Result<u64, Error> {
+        let sessions = SessionSelection::AllExcept(current_user.session);
+        self.end_sessions(current_user.user.id, sessions, SessionEnd::EndedElsewhere).await
     }
 
     async fn end_sessions(

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use super::{INVITED_SHOWN, ReferralService};
 use crate::{
-    Bearer, Client, Error, Event, FilterInput, InviteeView, MAX_OFFSET, PageSize, PhoneNumber, Position,
-    ProfileChange, ProfileView, Refusal, SessionEnd, User, UserId, UserView, check_search,
+    Client, CurrentUser, Error, Event, FilterInput, InviteeView, MAX_OFFSET, PageSize, PageStart,
+    PhoneNumber, ProfileChange, ProfileView, Refusal, SessionEnd, User, UserId, UserView, check_search,
     storage::NewStaff,
     user::{cursor::Cursors, listing::UserQuery, profile::ProfileEdit, visibility::Viewer},
 };
@@ -74,31 +74,31 @@ impl ReferralService {
         Ok(viewer.profile(found))
     }
 
-    /// Returns a user, as the bearer may see them.
+    /// Returns a user, as the current user may see them.
     ///
     /// # Errors
     ///
     /// [`Refusal::UserNotFound`], [`Refusal::StaffOnly`].
-    pub async fn user(&self, bearer: &Bearer, id: UserId) -> Result<ProfileView, Error> {
-        let viewer = self.viewer(bearer);
+    pub async fn user(&self, current_user: &CurrentUser, id: UserId) -> Result<ProfileView, Error> {
+        let viewer = self.viewer(current_user);
         viewer.may_see(id)?;
         let found = self.inner.storage.user(id, INVITED_SHOWN).await?;
         Ok(viewer.profile(found.ok_or(Refusal::UserNotFound)?))
     }
 
-    /// Returns a page of users, newest first, as the bearer may see them.
+    /// Returns a page of users, newest first, as the current user may see them.
     ///
     /// # Errors
     ///
     /// [`Refusal::InvalidCursor`], [`Refusal::InvalidOffset`], [`Refusal::InvalidSearch`],
     /// [`Refusal::SearchTooBroad`], [`Refusal::StaffOnly`].
-    pub async fn users(&self, bearer: &Bearer, list: ListUsers<'_>) -> Result<UserList, Error> {
-        let viewer = self.viewer(bearer);
+    pub async fn users(&self, current_user: &CurrentUser, list: ListUsers<'_>) -> Result<UserList, Error> {
+        let viewer = self.viewer(current_user);
         viewer.may_list(&list.filter)?;
-        let position = match (list.cursor, list.offset) {
+        let start = match (list.cursor, list.offset) {
             (Some(cursor), _) => self.cursors().open(cursor)?,
             (None, Some(offset)) if offset > MAX_OFFSET => return Err(Refusal::InvalidOffset.into()),
-            (None, offset) => Position::Offset(offset.unwrap_or(0)),
+            (None, offset) => PageStart::Offset(offset.unwrap_or(0)),
         };
         if list.filter.search.is_some_and(|search| check_search(search).is_err()) {
             return Err(Refusal::InvalidSearch.into());
@@ -112,11 +112,11 @@ impl ReferralService {
                 previous: None,
             });
         };
-        let query = UserQuery { position, limit: list.limit, filter, caller: bearer.user.id };
+        let query = UserQuery { start, limit: list.limit, filter, caller: current_user.user.id };
         let found = self.inner.storage.users(&query).await??;
 
         let ends = found.users.first().zip(found.users.last()).map(|(first, last)| (first.id, last.id));
-        let (next, previous) = self.links(list, position, ends, found.has_more);
+        let (next, previous) = self.links(list, start, ends, found.has_more);
         Ok(UserList {
             users: found.users.into_iter().map(|user| viewer.user(user)).collect(),
             count: found.count,
@@ -126,36 +126,36 @@ impl ReferralService {
         })
     }
 
-    /// Returns a page of the users that a user invited, newest first, as the bearer may see them.
+    /// Returns a page of the users that a user invited, newest first, as the current user may see them.
     ///
     /// # Errors
     ///
     /// [`Refusal::UserNotFound`], [`Refusal::StaffOnly`], [`Refusal::InvalidCursor`].
     pub async fn invitees(
         &self,
-        bearer: &Bearer,
+        current_user: &CurrentUser,
         inviter: UserId,
         limit: PageSize,
         cursor: Option<&str>,
     ) -> Result<InviteeList, Error> {
-        let viewer = self.viewer(bearer);
+        let viewer = self.viewer(current_user);
         viewer.may_see(inviter)?;
         let older_than = match cursor.map(|cursor| self.cursors().open(cursor)).transpose()? {
             None => None,
-            Some(Position::OlderThan(id)) => Some(id),
+            Some(PageStart::OlderThan(id)) => Some(id),
             Some(_) => return Err(Refusal::InvalidCursor.into()),
         };
         let found = self.inner.storage.invitees(inviter, older_than, limit).await?;
         let found = found.ok_or(Refusal::UserNotFound)?;
         let last = found.invitees.last().filter(|_| found.has_more).map(|invitee| invitee.id);
         Ok(InviteeList {
-            next: last.and_then(|id| self.cursors().seal(Position::OlderThan(id))),
+            next: last.and_then(|id| self.cursors().seal(PageStart::OlderThan(id))),
             count: found.count,
             invitees: found.invitees.iter().map(|invitee| viewer.invitee(invitee)).collect(),
         })
     }
 
-    /// Changes the profile of the bearer: applies all changes, or none.
+    /// Changes the profile of the current user: applies all changes, or none.
     ///
     /// # Errors
     ///
@@ -165,15 +165,15 @@ impl ReferralService {
     /// ones were given, or with an email address, if too many were set.
     pub async fn edit_profile(
         &self,
-        bearer: &Bearer,
+        current_user: &CurrentUser,
         change: ProfileChange,
         client: &Client,
     ) -> Result<ProfileView, Error> {
         let edit = ProfileEdit {
-            user: bearer.user.id,
+            user: current_user.user.id,
             change,
             now: self.now(),
-            phone: bearer.user.phone.clone(),
+            phone: current_user.user.phone.clone(),
             address: client.address,
             policy: Arc::clone(&self.inner.policy),
         };
@@ -185,8 +185,8 @@ impl ReferralService {
         if let Some(invitation) = edited.accepted {
             self.emit(Event::InvitationAccepted(invitation)).await;
         }
-        let found = self.inner.storage.user(bearer.user.id, INVITED_SHOWN).await?;
-        Ok(self.viewer(bearer).profile(found.ok_or(Refusal::UserNotFound)?))
+        let found = self.inner.storage.user(current_user.user.id, INVITED_SHOWN).await?;
+        Ok(self.viewer(current_user).profile(found.ok_or(Refusal::UserNotFound)?))
     }
 
     /// Makes the user with this phone staff, and creates the user first if there is none. Ends the sessions
@@ -224,38 +224,38 @@ impl ReferralService {
         Ok(user.ok_or(Refusal::UserNotFound)?)
     }
 
-    fn viewer<'a>(&self, bearer: &'a Bearer) -> Viewer<'a> {
-        Viewer::new(bearer, self.policy().visibility)
+    fn viewer<'a>(&self, current_user: &'a CurrentUser) -> Viewer<'a> {
+        Viewer::new(current_user, self.policy().visibility)
     }
 
     fn cursors(&self) -> Cursors {
         Cursors(Arc::clone(&self.secrets().peppers))
     }
 
-    /// Returns the links to the next and the previous page of a page that starts at `position` and whose
+    /// Returns the links to the next and the previous page of a page that starts at `start` and whose
     /// first and last user are `ends`. A page requested by offset links to pages by offset, up to the largest
     /// offset, and beyond it by cursor.
     fn links(
         &self,
         list: ListUsers<'_>,
-        position: Position,
+        start: PageStart,
         ends: Option<(UserId, UserId)>,
         has_more: bool,
     ) -> (Option<PageLink>, Option<PageLink>) {
         let limit = u64::from(list.limit.get());
-        let cursor = |position| self.cursors().seal(position).map(PageLink::Cursor);
-        let older = || ends.and_then(|(_, last)| cursor(Position::OlderThan(last)));
-        let newer = || ends.and_then(|(first, _)| cursor(Position::NewerThan(first)));
-        match position {
-            Position::Offset(offset) if list.offset.is_some() => {
+        let cursor = |start| self.cursors().seal(start).map(PageLink::Cursor);
+        let older = || ends.and_then(|(_, last)| cursor(PageStart::OlderThan(last)));
+        let newer = || ends.and_then(|(first, _)| cursor(PageStart::NewerThan(first)));
+        match start {
+            PageStart::Offset(offset) if list.offset.is_some() => {
                 let next = Some(offset.saturating_add(limit)).filter(|next| *next <= MAX_OFFSET);
                 let next = next.map(PageLink::Offset).or_else(older);
                 let previous = (offset > 0).then(|| PageLink::Offset(offset.saturating_sub(limit)));
                 (next.filter(|_| has_more), previous)
             }
-            Position::Offset(_) => (older().filter(|_| has_more), None),
-            Position::OlderThan(_) => (older().filter(|_| has_more), newer()),
-            Position::NewerThan(_) => (older(), newer().filter(|_| has_more)),
+            PageStart::Offset(_) => (older().filter(|_| has_more), None),
+            PageStart::OlderThan(_) => (older().filter(|_| has_more), newer()),
+            PageStart::NewerThan(_) => (older(), newer().filter(|_| has_more)),
         }
     }
 }
@@ -274,14 +274,14 @@ mod tests {
         let referral = referral.build().expect("the policy and the key are valid");
         let links = |offset| {
             let list = ListUsers { offset: Some(offset), ..ListUsers::default() };
-            referral.links(list, Position::Offset(offset), Some((user(2).id, user(1).id)), true)
+            referral.links(list, PageStart::Offset(offset), Some((user(2).id, user(1).id)), true)
         };
         let (next, previous) = links(MAX_OFFSET - 10);
         assert_eq!(next, Some(PageLink::Offset(MAX_OFFSET)));
         assert_eq!(previous, Some(PageLink::Offset(MAX_OFFSET - 20)));
         let (next, previous) = links(MAX_OFFSET - 9);
         let Some(PageLink::Cursor(cursor)) = next else { panic!("{next:?}") };
-        assert_eq!(referral.cursors().open(&cursor), Ok(Position::OlderThan(user(1).id)));
+        assert_eq!(referral.cursors().open(&cursor), Ok(PageStart::OlderThan(user(1).id)));
         assert_eq!(previous, Some(PageLink::Offset(MAX_OFFSET - 19)));
     }
 }

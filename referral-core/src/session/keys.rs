@@ -113,7 +113,7 @@ impl PrivateJwk {
 
     fn draw_secret(random: &dyn Random, purpose: KeyPurpose) -> Self {
         let secret = Zeroizing::new(random.bytes::<MIN_SECRET_BYTES>());
-        Self::secret(draw_id(random), &*secret, purpose)
+        Self::secret(generate_id(random), &*secret, purpose)
     }
 
     fn ed25519(kid: String, seed: &[u8], public: String) -> Self {
@@ -232,7 +232,7 @@ fn without_value(error: &serde_json::Error) -> String {
 }
 
 /// Generates a short key ID that is independent of the key.
-fn draw_id(random: &dyn Random) -> String {
+fn generate_id(random: &dyn Random) -> String {
     BASE64.encode(random.bytes::<9>())
 }
 
@@ -325,7 +325,7 @@ impl SigningKeys {
         let seed = Zeroizing::new(random.bytes::<32>());
         let (_, public) = ed25519(&*seed).expect("any 32 bytes are a valid Ed25519 private key");
         let x = ed25519_x(&public).expect("the public key of an Ed25519 key has the member `x`");
-        PrivateJwkSet::of(PrivateJwk::ed25519(draw_id(random), &*seed, x))
+        PrivateJwkSet::of(PrivateJwk::ed25519(generate_id(random), &*seed, x))
     }
 
     /// Generates a new symmetric key (`HS256`) and returns a key set with it. A service that can verify

@@ -1,7 +1,7 @@
 //! Failover between several gateways, with a circuit breaker for each gateway.
 
 mod builder;
-mod circuit;
+mod circuit_breaker;
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -13,7 +13,7 @@ use serde::Deserialize;
 use tokio::time::{Instant, timeout};
 
 pub use self::builder::{FailoverBuilder, FailoverError};
-use self::circuit::{Admission, Circuit, Rest, Turn};
+use self::circuit_breaker::{Admission, CallMode, Circuit, CircuitSettings};
 use super::{Receipt, SmsError, SmsMessage, SmsSender};
 use crate::Region;
 
@@ -51,8 +51,8 @@ pub struct Failover {
     order: Vec<usize>,
     time: Duration,
     time_per_gateway: Duration,
-    after_unknown: OnUnknownOutcome,
-    rest: Rest,
+    on_unknown_outcome: OnUnknownOutcome,
+    circuit_settings: CircuitSettings,
     observer: Arc<dyn Observer>,
 }
 
@@ -111,7 +111,7 @@ pub enum Outcome {
     /// It is unknown whether the gateway sent the message.
     Unknown,
     /// The gateway was skipped, because its circuit is open or it is backing off.
-    Resting,
+    Skipped,
 }
 
 impl Outcome {
@@ -124,7 +124,7 @@ impl Outcome {
             Self::Temporary => "temporary",
             Self::Busy => "busy",
             Self::Unknown => "unknown",
-            Self::Resting => "resting",
+            Self::Skipped => "skipped",
         }
     }
 
@@ -176,46 +176,46 @@ impl SmsSender for Failover {
             failed: None,
             busy_until: None,
         };
-        let mut resting: Vec<(Instant, &Gateway)> = Vec::new();
+        let mut skipped: Vec<(Instant, &Gateway)> = Vec::new();
         for gateway in self.order_of(region) {
             if !sending.has_time_for(gateway) {
                 continue;
             }
             let admission = gateway.circuit().admit(Instant::now(), self.time_per_gateway);
             match admission {
-                Admission::Ask(turn) => {
-                    if let Some(result) = sending.ask(gateway, turn).await {
+                Admission::Call(mode) => {
+                    if let Some(result) = sending.ask(gateway, mode).await {
                         return result;
                     }
                 }
-                Admission::Resting(until) => {
-                    sending.pass_over(gateway);
-                    resting.push((until, gateway));
+                Admission::Open(until) => {
+                    sending.skip(gateway);
+                    skipped.push((until, gateway));
                 }
                 Admission::Busy(until) => {
-                    sending.pass_over(gateway);
+                    sending.skip(gateway);
                     sending.is_busy(until);
                 }
             }
         }
         // No gateway accepted the message, so gateways with an open circuit are tried too. The gateway whose
         // circuit closes first is tried first.
-        resting.sort_by_key(|(until, _)| *until);
-        for (_, gateway) in resting {
+        skipped.sort_by_key(|(until, _)| *until);
+        for (_, gateway) in skipped {
             if !sending.has_time_for(gateway) {
                 continue;
             }
             // In the meantime the circuit may have closed, or the gateway may have reported that it is busy.
             let admission = gateway.circuit().admit(Instant::now(), self.time_per_gateway);
-            let turn = match admission {
-                Admission::Ask(turn) => turn,
-                Admission::Resting(_) => Turn::LastResort,
+            let mode = match admission {
+                Admission::Call(mode) => mode,
+                Admission::Open(_) => CallMode::Fallback,
                 Admission::Busy(until) => {
                     sending.is_busy(until);
                     continue;
                 }
             };
-            if let Some(result) = sending.ask(gateway, turn).await {
+            if let Some(result) = sending.ask(gateway, mode).await {
                 return result;
             }
         }
@@ -223,8 +223,8 @@ impl SmsSender for Failover {
     }
 
     /// Returns the longest minimum time of all gateways.
-    fn least_time(&self) -> Duration {
-        let of_each = self.gateways.iter().map(|gateway| gateway.sender.least_time());
+    fn min_timeout(&self) -> Duration {
+        let of_each = self.gateways.iter().map(|gateway| gateway.sender.min_timeout());
         of_each.max().unwrap_or_default()
     }
 }
@@ -251,7 +251,7 @@ impl Sending<'_> {
     /// Returns `true` if enough time is left to call this gateway and learn the result. For the first gateway
     /// there always is.
     fn has_time_for(&mut self, gateway: &Gateway) -> bool {
-        let has_time = !self.asked || self.time_left() >= gateway.sender.least_time();
+        let has_time = !self.asked || self.time_left() >= gateway.sender.min_timeout();
         if !has_time {
             let no_time = || SmsError::Temporary("no time is left for another gateway".into());
             self.failed.get_or_insert_with(no_time);
@@ -274,7 +274,7 @@ impl Sending<'_> {
     }
 
     /// Calls one gateway. Returns `None` if the next gateway must be tried.
-    async fn ask(&mut self, gateway: &Gateway, turn: Turn) -> Option<Result<Receipt, SmsError>> {
+    async fn ask(&mut self, gateway: &Gateway, mode: CallMode) -> Option<Result<Receipt, SmsError>> {
         self.asked = true;
         let start = Instant::now();
         let time = self.time_left().min(self.failover.time_per_gateway);
@@ -282,7 +282,7 @@ impl Sending<'_> {
         // The request was canceled after its start, so the message may have been sent.
         let result = result.unwrap_or_else(|_| Err(SmsError::Unknown("no response in time".into())));
         let now = Instant::now();
-        self.note(gateway, turn, &result, now);
+        self.record(gateway, mode, &result, now);
         self.emit(gateway, Outcome::of(&result), result.as_ref().err(), now - start);
 
         match result {
@@ -293,7 +293,7 @@ impl Sending<'_> {
             }
             Err(SmsError::Busy { .. }) => None,
             Err(error) => {
-                let stops = is_unknown(&error) && self.failover.after_unknown == OnUnknownOutcome::Stop;
+                let stops = is_unknown(&error) && self.failover.on_unknown_outcome == OnUnknownOutcome::Stop;
                 if !self.failed.as_ref().is_some_and(is_unknown) {
                     self.failed = Some(error);
                 }
@@ -303,28 +303,34 @@ impl Sending<'_> {
     }
 
     /// Updates the circuit of the gateway and logs the result.
-    fn note(&mut self, gateway: &Gateway, turn: Turn, result: &Result<Receipt, SmsError>, now: Instant) {
+    fn record(
+        &mut self,
+        gateway: &Gateway,
+        mode: CallMode,
+        result: &Result<Receipt, SmsError>,
+        now: Instant,
+    ) {
         let name = &gateway.name;
         let mut circuit = gateway.circuit();
         match result {
             // A permanent rejection concerns the phone number, not the gateway.
             Ok(_) | Err(SmsError::Permanent(_)) => {
-                if circuit.work() {
+                if circuit.succeed() {
                     tracing::info!(gateway = name, "the gateway works again");
                 }
             }
             Err(SmsError::Busy { reason, retry_after }) => {
-                let until = circuit.leave_alone(now, *retry_after);
+                let until = circuit.back_off(now, *retry_after);
                 let seconds = (until - now).as_secs();
                 tracing::warn!(gateway = name, reason, seconds, "the gateway is busy");
                 self.is_busy(until);
             }
             Err(error @ (SmsError::Temporary(_) | SmsError::Unknown(_))) => {
                 tracing::warn!(gateway = name, %error, "the gateway failed to accept a message");
-                if let Some(rest) = circuit.fail(now, turn, self.failover.rest) {
+                if let Some(open_time) = circuit.fail(now, mode, self.failover.circuit_settings) {
                     tracing::warn!(
                         gateway = name,
-                        seconds = rest.as_secs(),
+                        seconds = open_time.as_secs(),
                         "the circuit of the gateway is open"
                     );
                 }
@@ -332,8 +338,8 @@ impl Sending<'_> {
         }
     }
 
-    fn pass_over(&self, gateway: &Gateway) {
-        self.emit(gateway, Outcome::Resting, None, Duration::ZERO);
+    fn skip(&self, gateway: &Gateway) {
+        self.emit(gateway, Outcome::Skipped, None, Duration::ZERO);
     }
 
     fn emit(&self, gateway: &Gateway, outcome: Outcome, error: Option<&SmsError>, took: Duration) {

@@ -15,12 +15,12 @@
 //! The [presets](PRESETS) are such configurations, and show every key. `docs/gateways.md` in the repository
 //! describes each key.
 
-mod answer;
 mod client;
 mod config;
-mod place;
 mod presets;
 mod report;
+mod response;
+mod selector;
 mod standard_webhooks;
 mod template;
 
@@ -42,8 +42,8 @@ use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use self::{
-    answer::Answered,
     config::{Auth, Fields, Method},
+    response::RawResponse,
     template::Values,
 };
 pub use self::{
@@ -211,7 +211,7 @@ impl HttpSender {
             }
         }
         body.truncate(MAX_ANSWER);
-        self.config.answer.read(&Answered {
+        self.config.response.read(&RawResponse {
             status: response.status().as_u16(),
             body: &body,
             is_whole,
@@ -244,7 +244,7 @@ impl SmsSender for HttpSender {
         }
     }
 
-    fn least_time(&self) -> Duration {
+    fn min_timeout(&self) -> Duration {
         self.config.timeout.min(self.config.connect_timeout + TIME_TO_ANSWER)
     }
 }
@@ -287,7 +287,7 @@ fn sample() -> SmsMessage {
     SmsMessage::new(
         Uuid::nil(),
         phone,
-        OneTimeCode::known("0000"),
+        OneTimeCode::from_static("0000"),
         "Код: 0000\n@example.com #0000".into(),
         None,
     )

@@ -36,7 +36,7 @@ impl Locale {
     }
 
     /// Creates a locale from a valid tag in its usual case.
-    pub(crate) fn known(tag: &str) -> Self {
+    pub(crate) fn from_static(tag: &str) -> Self {
         Self(tag.to_owned())
     }
 

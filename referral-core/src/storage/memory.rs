@@ -18,7 +18,7 @@ use super::{
     UserQuery, UserWithInvited,
 };
 use crate::{
-    ChallengeId, InvitedBy, PageSize, Position, Refusal, SessionId, SharedSetting, User, UserId,
+    ChallengeId, InvitedBy, PageSize, PageStart, Refusal, SessionId, SharedSetting, User, UserId,
     clock::Clock, user::listing::COUNT_LIMIT,
 };
 
@@ -225,17 +225,19 @@ impl Storage for MemoryStorage {
         let limit = query.limit.get() as usize;
 
         // One more row than the page has shows whether there are more.
-        let mut users: Vec<_> = match query.position {
-            Position::Offset(offset) => {
+        let mut users: Vec<_> = match query.start {
+            PageStart::Offset(offset) => {
                 let offset = usize::try_from(offset).unwrap_or(usize::MAX);
                 matching().rev().skip(offset).take(limit + 1).collect()
             }
-            Position::OlderThan(id) => matching().rev().filter(|user| user.id < id).take(limit + 1).collect(),
-            Position::NewerThan(id) => matching().filter(|user| user.id > id).take(limit + 1).collect(),
+            PageStart::OlderThan(id) => {
+                matching().rev().filter(|user| user.id < id).take(limit + 1).collect()
+            }
+            PageStart::NewerThan(id) => matching().filter(|user| user.id > id).take(limit + 1).collect(),
         };
         let has_more = users.len() > limit;
         users.truncate(limit);
-        if matches!(query.position, Position::NewerThan(_)) {
+        if matches!(query.start, PageStart::NewerThan(_)) {
             users.reverse();
         }
 

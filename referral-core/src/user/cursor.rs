@@ -6,7 +6,7 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD as BASE64};
 use subtle::ConstantTimeEq;
 use uuid::Uuid;
 
-use crate::{Position, Refusal, UserId, session::keys::Peppers};
+use crate::{PageStart, Refusal, UserId, session::keys::Peppers};
 
 /// Size in bytes of the tag of a cursor. It is large enough that a tag cannot be guessed, and small because a
 /// cursor is part of a URL.
@@ -16,12 +16,12 @@ const TAG_BYTES: usize = 8;
 pub(crate) struct Cursors(pub(crate) Arc<Peppers>);
 
 impl Cursors {
-    /// Encodes a position as a cursor. Returns `None` for an offset, which needs no cursor.
-    pub(crate) fn seal(&self, position: Position) -> Option<String> {
-        let (direction, UserId(id)) = match position {
-            Position::Offset(_) => return None,
-            Position::OlderThan(id) => (b'o', id),
-            Position::NewerThan(id) => (b'n', id),
+    /// Encodes a page start as a cursor. Returns `None` for an offset, which needs no cursor.
+    pub(crate) fn seal(&self, start: PageStart) -> Option<String> {
+        let (direction, UserId(id)) = match start {
+            PageStart::Offset(_) => return None,
+            PageStart::OlderThan(id) => (b'o', id),
+            PageStart::NewerThan(id) => (b'n', id),
         };
         let mut bytes = vec![direction];
         bytes.extend(id.as_bytes());
@@ -31,26 +31,26 @@ impl Cursors {
     }
 
     /// Decodes a cursor that [`seal`](Self::seal) encoded.
-    pub(crate) fn open(&self, cursor: &str) -> Result<Position, Refusal> {
+    pub(crate) fn open(&self, cursor: &str) -> Result<PageStart, Refusal> {
         // One byte of direction, 16 bytes of ID and 8 bytes of tag: 25 bytes, 34 characters.
         let bytes =
             Some(cursor).filter(|cursor| cursor.len() == 34).and_then(|cursor| BASE64.decode(cursor).ok());
         let bytes = bytes.ok_or(Refusal::InvalidCursor)?;
-        let (position, tag) = bytes.split_at(bytes.len() - TAG_BYTES);
+        let (start, tag) = bytes.split_at(bytes.len() - TAG_BYTES);
         let is_genuine = self
             .0
             .ids()
-            .any(|id| Self::tag(position, &self.0, id).is_some_and(|expected| expected.ct_eq(tag).into()));
-        let id = Uuid::from_slice(&position[1..]).map(UserId);
-        match (is_genuine, position[0], id) {
-            (true, b'o', Ok(id)) => Ok(Position::OlderThan(id)),
-            (true, b'n', Ok(id)) => Ok(Position::NewerThan(id)),
+            .any(|id| Self::tag(start, &self.0, id).is_some_and(|expected| expected.ct_eq(tag).into()));
+        let id = Uuid::from_slice(&start[1..]).map(UserId);
+        match (is_genuine, start[0], id) {
+            (true, b'o', Ok(id)) => Ok(PageStart::OlderThan(id)),
+            (true, b'n', Ok(id)) => Ok(PageStart::NewerThan(id)),
             _ => Err(Refusal::InvalidCursor),
         }
     }
 
-    fn tag(position: &[u8], peppers: &Peppers, pepper_id: &str) -> Option<[u8; TAG_BYTES]> {
-        let hash = peppers.hash(pepper_id, &[b"cursor", position])?;
+    fn tag(start: &[u8], peppers: &Peppers, pepper_id: &str) -> Option<[u8; TAG_BYTES]> {
+        let hash = peppers.hash(pepper_id, &[b"cursor", start])?;
         hash.first_chunk().copied()
     }
 }
@@ -63,9 +63,9 @@ mod tests {
     #[test]
     fn cursors_are_decoded_and_forged_ones_are_rejected() {
         let cursors = Cursors(Arc::new(peppers()));
-        for position in [Position::OlderThan(user(1).id), Position::NewerThan(user(2).id)] {
-            let cursor = cursors.seal(position).expect("not an offset");
-            assert_eq!(cursors.open(&cursor), Ok(position));
+        for start in [PageStart::OlderThan(user(1).id), PageStart::NewerThan(user(2).id)] {
+            let cursor = cursors.seal(start).expect("not an offset");
+            assert_eq!(cursors.open(&cursor), Ok(start));
             for (index, _) in cursor.char_indices() {
                 let mut forged = cursor.clone().into_bytes();
                 forged[index] = if forged[index] == b'A' { b'B' } else { b'A' };

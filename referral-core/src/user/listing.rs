@@ -69,7 +69,7 @@ impl Default for PageSize {
 
 /// Start of a page, in a list with the newest user first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Position {
+pub enum PageStart {
     /// After this number of users. The cost grows with the number.
     Offset(u64),
     /// At the first user that is older than this one. The cost is the same at any depth.
@@ -78,7 +78,7 @@ pub enum Position {
     NewerThan(UserId),
 }
 
-impl Position {
+impl PageStart {
     /// Start of the list: the newest user.
     pub const START: Self = Self::Offset(0);
 }
@@ -87,7 +87,7 @@ impl Position {
 #[derive(Clone, Debug, PartialEq)]
 pub struct UserQuery {
     /// Start of the page.
-    pub position: Position,
+    pub start: PageStart,
     /// Largest number of users on the page.
     pub limit: PageSize,
     /// Filter that the users must match.
@@ -110,7 +110,7 @@ impl UserQuery {
         let common_filters = [first_name.is_some(), last_name.is_some(), invited_by_code.is_some()];
         let common_filters = common_filters.into_iter().filter(|is_given| *is_given).count();
         // CounterUpdate the matches of a filter reads as many rows.
-        let is_deep = matches!(self.position, Position::Offset(offset) if offset > COUNT_LIMIT);
+        let is_deep = matches!(self.start, PageStart::Offset(offset) if offset > COUNT_LIMIT);
         is_deep || !search.is_empty() || (common_filters > 1 && !is_unique)
     }
 }
@@ -529,21 +529,21 @@ mod tests {
         let named = UserFilter { first_name: Name::parse("Anna").ok(), ..any.clone() };
         let both = UserFilter { last_name: Name::parse("Smith").ok(), ..named.clone() };
         let code = InviteCode::parse("ABC234").ok();
-        let (far, id) = (Position::Offset(COUNT_LIMIT + 1), user(1).id);
-        for (position, filter, is_expensive) in [
-            (Position::START, any.clone(), false),
-            (Position::Offset(COUNT_LIMIT), any.clone(), false),
+        let (far, id) = (PageStart::Offset(COUNT_LIMIT + 1), user(1).id);
+        for (start, filter, is_expensive) in [
+            (PageStart::START, any.clone(), false),
+            (PageStart::Offset(COUNT_LIMIT), any.clone(), false),
             (far, any.clone(), true),
-            (Position::OlderThan(id), any.clone(), false),
-            (Position::NewerThan(id), any.clone(), false),
-            (Position::START, named.clone(), false),
+            (PageStart::OlderThan(id), any.clone(), false),
+            (PageStart::NewerThan(id), any.clone(), false),
+            (PageStart::START, named.clone(), false),
             (far, named.clone(), true),
-            (Position::START, both.clone(), true),
-            (Position::OlderThan(id), UserFilter { invited_by_code: code.clone(), ..named }, true),
-            (Position::START, UserFilter { invite_code: code, ..both }, false),
-            (Position::START, UserFilter { search: SearchTerm::split("anna", false), ..any }, true),
+            (PageStart::START, both.clone(), true),
+            (PageStart::OlderThan(id), UserFilter { invited_by_code: code.clone(), ..named }, true),
+            (PageStart::START, UserFilter { invite_code: code, ..both }, false),
+            (PageStart::START, UserFilter { search: SearchTerm::split("anna", false), ..any }, true),
         ] {
-            let query = UserQuery { position, limit: PageSize::default(), filter, caller: id };
+            let query = UserQuery { start, limit: PageSize::default(), filter, caller: id };
             assert_eq!(query.is_expensive(), is_expensive, "{query:?}");
         }
     }

@@ -7,7 +7,7 @@ use time::OffsetDateTime;
 use crate::{
     AcceptedVia, Ancestry, ClientAddress, Email, Invitation, InviteCode, InvitedBy, Inviter, Name,
     PhoneNumber, Policy, Refusal, User, UserId,
-    invite::invitation::{self, Verdict},
+    invite::invitation::{self, InvitationDecision},
     rate_limit::{
         counters::{CounterKey, CounterUpdate, CounterUpdater, Counters, EventKind},
         limits::LimitName,
@@ -157,19 +157,19 @@ impl ProfileEdit {
         }
         let accepted = change.invited_by_code.and_then(|code| {
             match invitation::decide(Some(&facts.user), facts.inviter.as_ref(), facts.ancestry) {
-                Verdict::Accept(inviter) => Some(Invitation {
+                InvitationDecision::Accept(inviter) => Some(Invitation {
                     invitee: self.user,
                     inviter,
                     code,
                     accepted_at: self.now,
                     via: AcceptedVia::Profile,
                 }),
-                Verdict::SameInviter => None,
-                Verdict::OtherInviter => {
+                InvitationDecision::SameInviter => None,
+                InvitationDecision::OtherInviter => {
                     refusals.push(Refusal::InvitationAlreadyAccepted);
                     None
                 }
-                Verdict::Refuse(refusal) => {
+                InvitationDecision::Refuse(refusal) => {
                     refusals.push(refusal);
                     None
                 }

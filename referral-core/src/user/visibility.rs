@@ -5,7 +5,7 @@ use std::fmt;
 use time::OffsetDateTime;
 
 use crate::{
-    Bearer, Email, FilterInput, InviteCode, Invitee, Name, PhoneNumber, Refusal, User, UserId,
+    CurrentUser, Email, FilterInput, InviteCode, Invitee, Name, PhoneNumber, Refusal, User, UserId,
     UserWithInvited, Visibility,
 };
 
@@ -87,8 +87,8 @@ pub(crate) struct Viewer<'a> {
 }
 
 impl<'a> Viewer<'a> {
-    pub(crate) fn new(bearer: &'a Bearer, visibility: Visibility) -> Self {
-        Self { user: &bearer.user, visibility }
+    pub(crate) fn new(current_user: &'a CurrentUser, visibility: Visibility) -> Self {
+        Self { user: &current_user.user, visibility }
     }
 
     /// Returns `true` if the viewer may see and search phones and email addresses of others.

@@ -37,7 +37,7 @@ async fn circuit_opens_after_consecutive_failures_and_is_tested_later() {
 #[tokio::test(start_paused = true)]
 async fn circuit_is_open_for_at_most_twenty_times_the_initial_time() {
     let (builder, calls) = gateways(&[&[Temporary; 12], &[]]);
-    let sender = builder.rest(1, Duration::from_secs(1)).build().expect("valid configuration");
+    let sender = builder.circuit_breaker(1, Duration::from_secs(1)).build().expect("valid configuration");
     for _ in 0..12 {
         assert_eq!(send(&sender, &calls).await, "ab: accepted by b");
         advance(Duration::from_secs(20)).await;
@@ -101,7 +101,7 @@ async fn concurrent_failures_open_the_circuit_once_and_cause_one_trial() {
 #[tokio::test(start_paused = true)]
 async fn canceled_trial_delays_the_next_trial_only_briefly() {
     let (builder, calls) = gateways(&[&[Temporary, Hang], &[]]);
-    let sender = builder.rest(1, Duration::from_secs(10)).build().expect("valid configuration");
+    let sender = builder.circuit_breaker(1, Duration::from_secs(10)).build().expect("valid configuration");
     assert_eq!(send(&sender, &calls).await, "ab: accepted by b");
     advance(Duration::from_secs(10)).await;
     // The trial is canceled.
@@ -116,7 +116,7 @@ async fn canceled_trial_delays_the_next_trial_only_briefly() {
 #[tokio::test(start_paused = true)]
 async fn hanging_trial_is_the_only_one_until_its_result_is_recorded() {
     let (builder, calls) = gateways(&[&[Temporary, Hang, Hang], &[]]);
-    let sender = builder.rest(1, Duration::from_secs(10)).build().expect("valid configuration");
+    let sender = builder.circuit_breaker(1, Duration::from_secs(10)).build().expect("valid configuration");
     assert_eq!(send(&sender, &calls).await, "ab: accepted by b");
     advance(Duration::from_secs(10)).await;
     let message = message();
@@ -141,7 +141,7 @@ async fn poll_once<F: Future + Unpin>(future: &mut F) -> Option<F::Output> {
 #[tokio::test(start_paused = true)]
 async fn gateway_without_remaining_time_starts_no_trial() {
     let (builder, calls) = gateways(&[&[Temporary, Hang], &[Temporary], &[]]);
-    let builder = builder.time(Duration::from_millis(4_200)).rest(1, Duration::from_secs(10));
+    let builder = builder.time(Duration::from_millis(4_200)).circuit_breaker(1, Duration::from_secs(10));
     let sender = builder.build().expect("valid configuration");
     assert_eq!(send(&sender, &calls).await, "abc: accepted by c");
     advance(Duration::from_secs(10)).await;
@@ -170,7 +170,7 @@ async fn busy_gateway_is_not_called_for_the_given_time() {
 #[tokio::test(start_paused = true)]
 async fn gateway_with_an_open_circuit_is_tried_if_the_others_are_busy() {
     let (builder, calls) = gateways(&[&[Temporary], &[Accept, Busy(90)]]);
-    let sender = builder.rest(1, Duration::from_secs(30)).build().expect("valid configuration");
+    let sender = builder.circuit_breaker(1, Duration::from_secs(30)).build().expect("valid configuration");
     assert_eq!(send(&sender, &calls).await, "ab: accepted by b");
     assert_eq!(send(&sender, &calls).await, "ba: accepted by a");
 }
@@ -192,7 +192,7 @@ async fn gateway_that_became_busy_is_not_tried_as_a_last_resort() {
     let sender = Failover::builder()
         .gateway("a", Script::new("a", &calls, &[Temporary, Busy(300)]))
         .gateway("b", BusyLater)
-        .rest(1, Duration::from_secs(1));
+        .circuit_breaker(1, Duration::from_secs(1));
     let sender = sender.build().expect("valid configuration");
     // The circuit of `a` opens. While the request to `b` is pending, another message tests `a`.
     let message = message();
@@ -240,7 +240,7 @@ async fn minimum_time_is_sufficient_with_the_real_clock() {
 async fn gateways_with_an_open_circuit_are_tried_last_in_the_order_of_their_trials() {
     let (builder, calls) =
         gateways(&[&[Temporary, Temporary], &[Accept, Temporary, Accept], &[Accept, Temporary]]);
-    let sender = builder.rest(1, Duration::from_secs(10)).build().expect("valid configuration");
+    let sender = builder.circuit_breaker(1, Duration::from_secs(10)).build().expect("valid configuration");
     assert_eq!(send(&sender, &calls).await, "ab: accepted by b");
     advance(Duration::from_secs(5)).await;
     assert_eq!(send(&sender, &calls).await, "bc: accepted by c");

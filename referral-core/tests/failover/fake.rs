@@ -47,8 +47,8 @@ impl Script {
 impl SmsSender for Script {
     async fn send(&self, _message: &SmsMessage) -> Result<Receipt, SmsError> {
         self.calls.lock().expect("not poisoned").push(self.name);
-        let answer = self.answers.lock().expect("not poisoned").pop_front().unwrap_or(Accept);
-        match answer {
+        let with_right_code = self.answers.lock().expect("not poisoned").pop_front().unwrap_or(Accept);
+        match with_right_code {
             Accept => Ok(Receipt::new(format!("{}-1", self.name))),
             Permanent => Err(SmsError::Permanent("no such number".into())),
             Temporary => Err(SmsError::Temporary("out of order".into())),
@@ -79,7 +79,7 @@ pub(crate) fn take(calls: &Calls) -> String {
 
 pub(crate) fn message() -> SmsMessage {
     let phone = PhoneNumber::parse("+79608543017", None).expect("valid number");
-    SmsMessage::new(Uuid::from_u128(17), phone, OneTimeCode::known("4711"), "4711 it is".into(), None)
+    SmsMessage::new(Uuid::from_u128(17), phone, OneTimeCode::from_static("4711"), "4711 it is".into(), None)
 }
 
 /// Sends one message. Returns the names of the called gateways and the result.

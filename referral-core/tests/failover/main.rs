@@ -64,9 +64,9 @@ async fn gateways_are_tried_in_order_until_one_accepts() {
 
 #[tokio::test(start_paused = true)]
 async fn no_further_gateway_is_tried_after_an_unknown_result_with_stop() {
-    for answer in [Unknown, Hang] {
-        let (builder, calls) = gateways(&[&[Temporary], &[answer], &[Accept]]);
-        let sender = builder.after_unknown(OnUnknownOutcome::Stop).build().expect("valid configuration");
+    for with_right_code in [Unknown, Hang] {
+        let (builder, calls) = gateways(&[&[Temporary], &[with_right_code], &[Accept]]);
+        let sender = builder.on_unknown_outcome(OnUnknownOutcome::Stop).build().expect("valid configuration");
         assert_eq!(send(&sender, &calls).await, "ab: unknown");
     }
 }
@@ -144,17 +144,17 @@ fn invalid_order_of_gateways_is_rejected() {
         assert_eq!(built(named("a").time(time)), FailoverError::Time { gateway: gateway.clone(), least });
         assert_eq!(built(named("a").time_per_gateway(time)), FailoverError::Time { gateway, least });
     }
-    assert_eq!(built(named("a").rest(0, Duration::from_secs(1))), FailoverError::Numbers);
-    assert_eq!(built(named("a").rest(1, Duration::MAX)), FailoverError::Numbers);
+    assert_eq!(built(named("a").circuit_breaker(0, Duration::from_secs(1))), FailoverError::Numbers);
+    assert_eq!(built(named("a").circuit_breaker(1, Duration::MAX)), FailoverError::Numbers);
     assert_eq!(built(named("a").time(Duration::MAX)), FailoverError::Numbers);
     assert!(named("a").time_per_gateway(Duration::MAX).build().is_ok(), "it is limited to the total time");
 }
 
 /// Observer that records all attempts.
 #[derive(Clone, Default)]
-struct Diary(Arc<Mutex<Vec<String>>>);
+struct RecordingHook(Arc<Mutex<Vec<String>>>);
 
-impl Observer for Diary {
+impl Observer for RecordingHook {
     fn attempted(&self, attempt: &Attempt<'_>) {
         let region = attempt.region.map_or("-".to_owned(), |region| region.to_string());
         let error = attempt.error.map(ToString::to_string).unwrap_or_default();
@@ -166,10 +166,10 @@ impl Observer for Diary {
 
 #[tokio::test(start_paused = true)]
 async fn observer_is_notified_of_every_attempt() {
-    let diary = Diary::default();
+    let diary = RecordingHook::default();
     let (builder, calls) = gateways(&[&[Hang], &[Busy(9)], &[]]);
     let sender = builder
-        .rest(1, Duration::from_secs(30))
+        .circuit_breaker(1, Duration::from_secs(30))
         .observer(diary.clone())
         .build()
         .expect("valid configuration");
@@ -179,8 +179,8 @@ async fn observer_is_notified_of_every_attempt() {
         "a RU unknown 4s it is unknown whether the gateway sent the message: no response in time",
         "b RU busy 0ns the gateway is busy for 9 s: too much",
         "c RU accepted 0ns",
-        "a RU resting 0ns",
-        "b RU resting 0ns",
+        "a RU skipped 0ns",
+        "b RU skipped 0ns",
         "c RU accepted 0ns",
     ];
     assert_eq!(*diary.0.lock().expect("not poisoned"), expected);
@@ -199,7 +199,8 @@ async fn code_is_counted_once_for_any_number_of_gateways() {
     let request = || SendCode::new(message().phone);
     // The limit is three codes in 15 minutes, and each code is offered to three gateways.
     let (builder, calls) = gateways(&[&[Temporary; 9], &[Temporary; 9], &[]]);
-    let sent = referral(builder.rest(9, Duration::from_secs(1)).build().expect("valid configuration"));
+    let sent =
+        referral(builder.circuit_breaker(9, Duration::from_secs(1)).build().expect("valid configuration"));
     sent.send_code(request()).await.expect("sent");
     assert_eq!(take(&calls), "abc");
     let refused = sent.send_code(request()).await.expect_err("within the resend interval");
@@ -247,18 +248,18 @@ proptest! {
                 // The responses of the gateways that were called.
                 let responses: Vec<_> = take(&calls).chars().map(|name| {
                     let gateway = "abcd".find(name).expect("one of four");
-                    let answer = scripts[gateway].get(next[gateway]).copied().unwrap_or(Accept);
+                    let with_right_code = scripts[gateway].get(next[gateway]).copied().unwrap_or(Accept);
                     next[gateway] += 1;
-                    answer
+                    with_right_code
                 }).collect();
-                let ends = |answer: &Answer| matches!(answer, Accept | Permanent);
-                assert!(responses.iter().rev().skip(1).all(|answer| !ends(answer)), "{responses:?}");
-                let may_be_sent = responses.iter().any(|answer| matches!(answer, Unknown | Hang));
+                let ends = |with_right_code: &Answer| matches!(with_right_code, Accept | Permanent);
+                assert!(responses.iter().rev().skip(1).all(|with_right_code| !ends(with_right_code)), "{responses:?}");
+                let may_be_sent = responses.iter().any(|with_right_code| matches!(with_right_code, Unknown | Hang));
                 match result {
                     Ok(_) => assert_eq!(responses.last(), Some(&Accept)),
                     Err(SmsError::Unknown(_)) => assert!(may_be_sent, "{responses:?}"),
                     Err(SmsError::Busy { .. }) => {
-                        assert!(responses.iter().all(|answer| matches!(answer, Busy(_))), "{responses:?}");
+                        assert!(responses.iter().all(|with_right_code| matches!(with_right_code, Busy(_))), "{responses:?}");
                     }
                     Err(_) => assert!(!may_be_sent && !responses.contains(&Accept), "{responses:?}"),
                 }

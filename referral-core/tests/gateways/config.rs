@@ -120,7 +120,7 @@ async fn preset_is_merged_key_by_key() {
     .await;
     let config = format!(
         "preset = \"smsru\"\nurl = \"{}\"\nsettings.api_id = \"x\"\nform.ttl = \"5\"\n\
-         answer.busy = [{{ at = \"/sms/*/status_code\", is = [\"220\"] }}]",
+         response.busy = [{{ at = \"/sms/*/status_code\", is = [\"220\"] }}]",
         gateway.uri()
     );
     let sent = sender(&config).expect("valid configuration").send(&crate::fake::message_with("4711")).await;

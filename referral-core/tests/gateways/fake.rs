@@ -25,7 +25,7 @@ pub(crate) fn message() -> SmsMessage {
 
 pub(crate) fn message_with(text: &str) -> SmsMessage {
     let phone = PhoneNumber::parse(PHONE, None).expect("valid number");
-    SmsMessage::new(ID, phone, OneTimeCode::known(CODE), text.into(), None)
+    SmsMessage::new(ID, phone, OneTimeCode::from_static(CODE), text.into(), None)
 }
 
 /// Returns a sender for the configured gateway that uses no proxy.
@@ -50,9 +50,9 @@ pub(crate) fn meaning(sent: &Result<Receipt, SmsError>) -> String {
 }
 
 /// Returns a gateway that sends this response to every request.
-pub(crate) async fn gateway(answer: ResponseTemplate) -> MockServer {
+pub(crate) async fn gateway(response: ResponseTemplate) -> MockServer {
     let server = MockServer::start().await;
-    Mock::given(any()).respond_with(answer).mount(&server).await;
+    Mock::given(any()).respond_with(response).mount(&server).await;
     server
 }
 
@@ -65,16 +65,16 @@ pub(crate) async fn received(server: &MockServer) -> Request {
 
 /// Starts a gateway that reads a whole request, writes these bytes and closes the connection. Without bytes
 /// it neither responds nor closes.
-pub(crate) async fn raw(answer: Option<&'static [u8]>) -> String {
-    serve_once(answer.unwrap_or_default(), answer.is_none()).await
+pub(crate) async fn raw(response: Option<&'static [u8]>) -> String {
+    serve_once(response.unwrap_or_default(), response.is_none()).await
 }
 
 /// Starts a gateway that reads a whole request, writes these bytes and then stays silent.
-pub(crate) async fn raw_then_silent(answer: &'static [u8]) -> String {
-    serve_once(answer, true).await
+pub(crate) async fn raw_then_silent(response: &'static [u8]) -> String {
+    serve_once(response, true).await
 }
 
-async fn serve_once(answer: &'static [u8], stays: bool) -> String {
+async fn serve_once(response: &'static [u8], stays: bool) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("free port");
     let address = listener.local_addr().expect("local address");
     tokio::spawn(async move {
@@ -86,7 +86,7 @@ async fn serve_once(answer: &'static [u8], stays: bool) -> String {
             assert!(read > 0, "the request is complete");
             request.extend_from_slice(&buffer[..read]);
         }
-        connection.write_all(answer).await.expect("written");
+        connection.write_all(response).await.expect("written");
         if stays {
             std::future::pending::<()>().await;
         }

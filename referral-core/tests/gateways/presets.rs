@@ -293,8 +293,9 @@ async fn each_preset_interprets_the_documented_responses() {
     let mut wrong = Vec::new();
     for (preset, status, body, expected) in ANSWERS {
         // Responses that mean busy use this value.
-        let answer = ResponseTemplate::new(*status).set_body_string(*body).insert_header("retry-after", "9");
-        let gateway = gateway(answer).await;
+        let response =
+            ResponseTemplate::new(*status).set_body_string(*body).insert_header("retry-after", "9");
+        let gateway = gateway(response).await;
         let config = match REQUESTS.iter().find(|request| request.preset == *preset) {
             Some(request) => config(preset, request.settings, request.host, &gateway.uri()),
             None => format!(

@@ -130,8 +130,8 @@ async fn request_is_sent_through_the_proxy() {
 #[tokio::test]
 async fn redirect_is_not_followed() {
     let elsewhere = gateway(ResponseTemplate::new(200)).await;
-    let answer = ResponseTemplate::new(307).insert_header("location", elsewhere.uri());
-    let gateway = gateway(answer).await;
+    let response = ResponseTemplate::new(307).insert_header("location", elsewhere.uri());
+    let gateway = gateway(response).await;
     let sender = sender(&format!("url = \"{}\"\nform = {{ to = \"{{phone}}\" }}", gateway.uri()))
         .expect("valid configuration");
     let refused = sender.send(&message()).await;

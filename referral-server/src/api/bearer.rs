@@ -5,7 +5,7 @@ use poem_openapi::{
     ApiExtractor, ApiExtractorType, ExtractParamOptions,
     registry::{MetaSecurityScheme, Registry},
 };
-use referral_core::{Bearer, ReferralService};
+use referral_core::{CurrentUser, ReferralService};
 
 use crate::{error::Problem, error_code::ErrorCode};
 
@@ -33,7 +33,7 @@ impl FromToken for AccessToken {
 }
 
 /// Verifies the token.
-impl FromToken for Bearer {
+impl FromToken for CurrentUser {
     async fn from_token(token: &str, referral: &ReferralService) -> Result<Self, Problem> {
         Ok(referral.authenticate(token).await?)
     }

@@ -1,7 +1,7 @@
 //! Endpoints `/auth/logout` and `/auth/sessions`, which list and end sessions.
 
 use poem_openapi::{Object, OpenApi, param::Path, payload::Json, types::Example};
-use referral_core::{Bearer, ReferralService, SessionId};
+use referral_core::{CurrentUser, ReferralService, SessionId};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -124,7 +124,7 @@ impl SessionsApi {
     ///
     /// Lists the sessions that have not ended, newest first.
     #[oai(path = "/sessions", method = "get", operation_id = "listSessions")]
-    async fn list(&self, Authorized(bearer): Authorized<Bearer>) -> Result<Json<Sessions>, Problem> {
+    async fn list(&self, Authorized(bearer): Authorized<CurrentUser>) -> Result<Json<Sessions>, Problem> {
         let sessions = self.referral.sessions(&bearer).await?;
         let shown = sessions.into_iter().map(|session| Session {
             id: session.id.0,
@@ -144,7 +144,7 @@ impl SessionsApi {
     #[oai(path = "/sessions/:id", method = "delete", operation_id = "endSession")]
     async fn end(
         &self,
-        Authorized(bearer): Authorized<Bearer>,
+        Authorized(bearer): Authorized<CurrentUser>,
         /// The session's id.
         Path(id): Path<Uuid>,
     ) -> Result<Json<Ended>, Problem> {
@@ -156,7 +156,7 @@ impl SessionsApi {
     ///
     /// Ends all sessions except the current one, for example after a device was lost.
     #[oai(path = "/sessions", method = "delete", operation_id = "endOtherSessions")]
-    async fn end_others(&self, Authorized(bearer): Authorized<Bearer>) -> Result<Json<Ended>, Problem> {
+    async fn end_others(&self, Authorized(bearer): Authorized<CurrentUser>) -> Result<Json<Ended>, Problem> {
         Ok(Json(Ended { ended: self.referral.end_other_sessions(&bearer).await? }))
     }
 }

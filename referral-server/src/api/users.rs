@@ -8,8 +8,8 @@ use poem_openapi::{
     types::Example,
 };
 use referral_core::{
-    Bearer, Email, FilterInput, Invalid, InviteCode, InviteeView, ListUsers, Name, PageSize, ProfileChange,
-    ProfileView, ReferralService, UserId, UserView, check_filter, check_search,
+    CurrentUser, Email, FilterInput, Invalid, InviteCode, InviteeView, ListUsers, Name, PageSize,
+    ProfileChange, ProfileView, ReferralService, UserId, UserView, check_filter, check_search,
 };
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -283,7 +283,7 @@ impl UsersApi {
     #[expect(clippy::too_many_arguments, reason = "each is a parameter of the query")]
     async fn list(
         &self,
-        Authorized(bearer): Authorized<Bearer>,
+        Authorized(bearer): Authorized<CurrentUser>,
         /// The number of users per page. Default: 10.
         #[oai(validator(minimum(value = "1"), maximum(value = "100")))]
         Query(limit): Query<Option<u32>>,
@@ -354,7 +354,7 @@ impl UsersApi {
     #[oai(path = "/current_user", method = "patch", operation_id = "updateCurrentUser")]
     async fn update_current_user(
         &self,
-        Authorized(bearer): Authorized<Bearer>,
+        Authorized(bearer): Authorized<CurrentUser>,
         Client(client): Client,
         mut body: Body<ProfilePatch>,
     ) -> Result<Json<UserWithInvited>, Problem> {
@@ -380,7 +380,7 @@ impl UsersApi {
     #[oai(path = "/:id", method = "get", operation_id = "getUser")]
     async fn get(
         &self,
-        Authorized(bearer): Authorized<Bearer>,
+        Authorized(bearer): Authorized<CurrentUser>,
         /// The user's id, such as the `user_id` from signing in.
         Path(id): Path<Uuid>,
     ) -> Result<Json<UserWithInvited>, Problem> {
@@ -393,7 +393,7 @@ impl UsersApi {
     #[oai(path = "/:id/invited", method = "get", operation_id = "listInvited")]
     async fn invited(
         &self,
-        Authorized(bearer): Authorized<Bearer>,
+        Authorized(bearer): Authorized<CurrentUser>,
         /// The inviter's id.
         Path(id): Path<Uuid>,
         /// The number of users per page. Default: 10.

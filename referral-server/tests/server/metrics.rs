@@ -116,7 +116,7 @@ async fn metrics_distinguish_gateways_and_regions() {
     let sender = Failover::builder()
         .gateway("first", Gateway::new(true))
         .gateway("second", Gateway::new(false))
-        .rest(1, Duration::from_mins(1))
+        .circuit_breaker(1, Duration::from_mins(1))
         .observer(metrics.clone())
         .build()
         .expect("two gateways");
@@ -156,7 +156,7 @@ async fn metrics_distinguish_gateways_and_regions() {
         "referral_message_sign_ins_total{gateway=\"second\",region=\"RU\"} 1",
         "referral_message_attempts_total{gateway=\"first\",region=\"RU\",outcome=\"accepted\"} 2",
         "referral_message_attempts_total{gateway=\"first\",region=\"KZ\",outcome=\"temporary\"} 1",
-        "referral_message_attempts_total{gateway=\"first\",region=\"US\",outcome=\"resting\"} 1",
+        "referral_message_attempts_total{gateway=\"first\",region=\"US\",outcome=\"skipped\"} 1",
         "referral_message_attempts_total{gateway=\"second\",region=\"US\",outcome=\"accepted\"} 1",
         "referral_message_duration_seconds_count{gateway=\"first\"} 3",
     ] {

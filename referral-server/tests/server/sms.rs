@@ -169,7 +169,7 @@ async fn delivery_reports_and_sign_ins_are_counted_by_gateway() {
         proxy = "none"
         settings.token = {{ env = "TOKEN" }}
         form = {{ text = "{{text}}", report = "{{reports_url}}" }}
-        answer.message_id = "/id"
+        response.message_id = "/id"
         reports = {{ id = "id", status = "status", delivered = ["ok"], failed = ["no"], signature.token = "{{token}}" }}
         "#,
         gateway.uri()
@@ -233,7 +233,7 @@ fn messages_and_presets_can_be_printed() {
     let names = commanded(folder.path(), &["sms", "presets"], &[]);
     assert_eq!(names, "mobizon\nsmsc\nsmsru\ntwilio\nvonage\nwebhook\n");
     for name in names.lines() {
-        assert!(commanded(folder.path(), &["sms", "presets", name], &[]).contains("[answer]"), "{name}");
+        assert!(commanded(folder.path(), &["sms", "presets", name], &[]).contains("[response]"), "{name}");
     }
     assert!(!run(folder.path(), &["sms", "presets", "unknown"]).status.success());
 }

@@ -36,7 +36,7 @@ CREATE TABLE referral.users (
 CREATE INDEX users_first_name ON referral.users (first_name, id);
 CREATE INDEX users_last_name ON referral.users (last_name, id);
 
--- Texts that a search of users matches. They are in a separate table, because they are long and only a search
+-- MessageTemplates that a search of users matches. They are in a separate table, because they are long and only a search
 -- reads them.
 CREATE TABLE referral.user_search (
     user_id uuid PRIMARY KEY REFERENCES referral.users (id) ON DELETE CASCADE,
@@ -159,7 +159,7 @@ CREATE TABLE referral.sessions (
     access_expires_at timestamptz NOT NULL,
     refresh_expires_at timestamptz NOT NULL,
     tokens_used boolean NOT NULL,
-    parent uuid,
+    previous_refresh_id uuid,
     -- Whether the newest tokens were returned again after the grace period, and the number of consecutive
     -- earlier refreshes to which this applied.
     repeated_late boolean NOT NULL DEFAULT FALSE,

@@ -175,7 +175,7 @@ CREATE TABLE sessions (
     access_expires_at INTEGER NOT NULL,
     refresh_expires_at INTEGER NOT NULL,
     tokens_used INTEGER NOT NULL CHECK (tokens_used IN (0, 1)),
-    parent BLOB CHECK (octet_length(parent) = 16),
+    previous_refresh_id BLOB CHECK (octet_length(previous_refresh_id) = 16),
     -- Whether the newest tokens were returned again after the grace period, and the number of consecutive
     -- earlier refreshes to which this applied.
     repeated_late INTEGER NOT NULL DEFAULT 0 CHECK (repeated_late IN (0, 1)),

@@ -2,7 +2,7 @@
 //! index. An optional condition such as `$1 IS NULL OR …` never uses one.
 
 use referral_core::{
-    COUNT_LIMIT, Email, InviteCode, Name, PhoneNumber, Position, User,
+    COUNT_LIMIT, Email, InviteCode, Name, PageStart, PhoneNumber, User,
     storage::{FoundUsers, Gram, Result, SearchTerm, UserFilter, UserQuery},
 };
 use sqlx::{Postgres, QueryBuilder, postgres::PgRow};
@@ -29,7 +29,7 @@ pub(super) async fn users(lease: &mut Lease, query: &UserQuery) -> Result<FoundU
     let has_user = |row: &&PgRow| !matches!(rows::get::<Option<Uuid>>(row, "id"), Ok(None));
     let mut users: Vec<User> =
         rows.iter().filter(has_user).take(limit).map(rows::user).collect::<Result<_>>()?;
-    if matches!(query.position, Position::NewerThan(_)) {
+    if matches!(query.start, PageStart::NewerThan(_)) {
         users.reverse();
     }
     Ok(FoundUsers {
@@ -46,7 +46,7 @@ pub(super) fn page_with_count(query: &UserQuery) -> QueryBuilder<Postgres> {
     let mut sql = QueryBuilder::new("SELECT counted.counted, page.* FROM (");
     push_count(&mut sql, &query.filter);
     sql.push(concat!(") counted LEFT JOIN (SELECT ", user_columns!()));
-    let skips_rows = matches!(query.position, Position::Offset(offset) if offset > 0);
+    let skips_rows = matches!(query.start, PageStart::Offset(offset) if offset > 0);
     if query.filter.search.is_empty() && !skips_rows {
         push_page(&mut sql, query);
     } else {
@@ -58,29 +58,29 @@ pub(super) fn page_with_count(query: &UserQuery) -> QueryBuilder<Postgres> {
              LEFT JOIN referral.invitations i ON i.invitee = u.id",
         );
     }
-    sql.push(") page ON TRUE ORDER BY page.id ").push(direction(query.position));
+    sql.push(") page ON TRUE ORDER BY page.id ").push(direction(query.start));
     sql
 }
 
-fn direction(position: Position) -> &'static str {
-    if matches!(position, Position::NewerThan(_)) { "ASC" } else { "DESC" }
+fn direction(start: PageStart) -> &'static str {
+    if matches!(start, PageStart::NewerThan(_)) { "ASC" } else { "DESC" }
 }
 
 fn push_page(sql: &mut QueryBuilder<Postgres>, query: &UserQuery) {
     push_source(sql, &query.filter);
     let id = id_column(&query.filter);
-    match query.position {
-        Position::Offset(_) => {}
-        Position::OlderThan(older_than) => {
+    match query.start {
+        PageStart::Offset(_) => {}
+        PageStart::OlderThan(older_than) => {
             sql.push(" AND ").push(id).push(" < ").push_bind(older_than.0);
         }
-        Position::NewerThan(newer_than) => {
+        PageStart::NewerThan(newer_than) => {
             sql.push(" AND ").push(id).push(" > ").push_bind(newer_than.0);
         }
     }
-    sql.push(" ORDER BY ").push(id).push(" ").push(direction(query.position));
+    sql.push(" ORDER BY ").push(id).push(" ").push(direction(query.start));
     sql.push(" LIMIT ").push_bind(i64::from(query.limit.get()) + 1);
-    if let Position::Offset(offset) = query.position {
+    if let PageStart::Offset(offset) = query.start {
         sql.push(" OFFSET ").push_bind(i64::try_from(offset).unwrap_or(i64::MAX));
     }
 }

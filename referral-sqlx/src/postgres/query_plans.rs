@@ -1,7 +1,7 @@
 //! Tests of the query plans of frequent statements with many users. No statement may scan a whole table.
 
 use referral_core::{
-    Email, InviteCode, Name, PageSize, PhoneNumber, Position, UserId,
+    Email, InviteCode, Name, PageSize, PageStart, PhoneNumber, UserId,
     storage::{SearchKeys, SearchTerm, UserFilter, UserQuery},
 };
 use sqlx::{AssertSqlSafe, Connection as _, Execute as _, Executor as _, PgConnection, Row as _};
@@ -182,9 +182,9 @@ async fn frequent_statements_do_not_scan_tables() {
     }
 }
 
-fn positions() -> [Position; 3] {
+fn positions() -> [PageStart; 3] {
     let id = UserId(Uuid::from_u128(0x5000));
-    [Position::START, Position::OlderThan(id), Position::NewerThan(id)]
+    [PageStart::START, PageStart::OlderThan(id), PageStart::NewerThan(id)]
 }
 
 #[tokio::test]
@@ -208,9 +208,9 @@ async fn lists_use_the_index_of_their_filter() {
         (UserFilter { search, ..any.clone() }, "user_search_grams"),
         (UserFilter { search: unmatched, ..any.clone() }, "user_search_grams"),
     ] {
-        for position in positions() {
+        for start in positions() {
             let query =
-                UserQuery { position, limit: PageSize::default(), filter: filter.clone(), caller: CALLER };
+                UserQuery { start, limit: PageSize::default(), filter: filter.clone(), caller: CALLER };
             let plan = bench.plan_of_list(&query).await;
             assert!(plan.contains(index), "{index}:\n{plan}");
             assert_no_scan(&plan, index);
@@ -222,8 +222,8 @@ async fn lists_use_the_index_of_their_filter() {
 async fn a_page_by_offset_skips_rows_of_the_index_alone() {
     let Some(mut bench) = Bench::new().await else { return };
     let filter = UserFilter::default();
-    let position = Position::Offset(10_000);
-    let query = UserQuery { position, limit: PageSize::default(), filter, caller: CALLER };
+    let start = PageStart::Offset(10_000);
+    let query = UserQuery { start, limit: PageSize::default(), filter, caller: CALLER };
     let plan = bench.plan_of_list(&query).await;
     assert!(plan.contains("Index Only Scan Backward using users_pkey"), "{plan}");
     assert_no_scan(&plan, "a page by offset");
@@ -235,8 +235,7 @@ async fn a_search_for_a_common_term_stops_early() {
     for term in ["+7960", "example.com", "7"] {
         let search = SearchTerm::split(term, true);
         let filter = UserFilter { search, ..UserFilter::default() };
-        let query =
-            UserQuery { position: Position::START, limit: PageSize::default(), filter, caller: CALLER };
+        let query = UserQuery { start: PageStart::START, limit: PageSize::default(), filter, caller: CALLER };
         let plan = bench.plan_of_list(&query).await;
         // The page scans from the newest user on and stops at its limit. The count stops at its limit as
         // well.

@@ -322,7 +322,7 @@ pub(super) const CHANGE_CHALLENGE: &str = concat!(
 macro_rules! session_to_write {
     () => {
         "(id, user_id, created_at, expires_at, revoked_at, ends_at, key_id, access_id, refresh_id, \
-          issued_at, access_expires_at, refresh_expires_at, tokens_used, parent, superseded, address, \
+          issued_at, access_expires_at, refresh_expires_at, tokens_used, previous_refresh_id, superseded, address, \
           user_agent, repeated_late, late_repeats)"
     };
 }

@@ -32,7 +32,7 @@ use super::{
 use crate::error::failure;
 
 /// Time that a read waits for the record that a new token is in use.
-const NOTE_TIMEOUT: Duration = Duration::from_millis(250);
+const MARK_TOKENS_USED_TIMEOUT: Duration = Duration::from_millis(250);
 
 /// Runs `$work` on a connection, with retries. `$get` is the method that returns the connection: `lease` or
 /// `lease_to_write`.
@@ -93,7 +93,7 @@ impl Storage for PostgresStore {
             write::tokens_used(&mut lease, session, access_id).await?;
             lease.finish().await
         };
-        let noted = tokio::time::timeout(NOTE_TIMEOUT, noting).await;
+        let noted = tokio::time::timeout(MARK_TOKENS_USED_TIMEOUT, noting).await;
         noted.unwrap_or_else(|_| Err(failure(sqlx::Error::PoolTimedOut)))
     }
 

@@ -350,7 +350,7 @@ fn bind_session<'q>(statement: Statement<'q>, session: &'q Session) -> Statement
         .bind(session.issued.access_expires_at)
         .bind(session.issued.refresh_expires_at)
         .bind(session.tokens_used)
-        .bind(session.parent)
+        .bind(session.previous_refresh_id)
         .bind(retired_to_bytes(&session.superseded))
         .bind(session.address.map(|address| address.to_string()))
         .bind(session.user_agent.as_deref())

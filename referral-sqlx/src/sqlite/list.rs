@@ -2,7 +2,7 @@
 //! index. An optional condition such as `? IS NULL OR …` never uses one.
 
 use referral_core::{
-    COUNT_LIMIT, Email, InviteCode, Name, PhoneNumber, Position, User, UserId,
+    COUNT_LIMIT, Email, InviteCode, Name, PageStart, PhoneNumber, User, UserId,
     storage::{FoundUsers, Result, UserFilter, UserQuery},
 };
 use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
@@ -16,7 +16,7 @@ pub(super) async fn users(connection: &mut SqliteConnection, query: &UserQuery) 
     let rows = page(query).build().fetch_all(&mut *connection).await.map_err(failure)?;
     let has_more = rows.len() > limit;
     let mut users: Vec<User> = rows.iter().take(limit).map(rows::user).collect::<Result<_>>()?;
-    if matches!(query.position, Position::NewerThan(_)) {
+    if matches!(query.start, PageStart::NewerThan(_)) {
         users.reverse();
     }
     let counted: u64 = if let Some(row) = rows.first() {
@@ -40,20 +40,20 @@ pub(super) fn page(query: &UserQuery) -> QueryBuilder<Sqlite> {
     sql.push(concat!(") AS counted, ", user_columns!()));
     let order = Order::of(&query.filter);
     // A search reads the columns of the rows that it skips, because it must match them.
-    let skips_rows = matches!(query.position, Position::Offset(offset) if offset > 0);
+    let skips_rows = matches!(query.start, PageStart::Offset(offset) if offset > 0);
     let ids_first = skips_rows && query.filter.search.is_empty();
     if ids_first {
         // The ids of the page are read from the index alone, and then the columns of these users.
         sql.push(" FROM (SELECT ").push(order.column()).push(" AS id");
     }
     push_source(&mut sql, &query.filter);
-    let (direction, offset) = match query.position {
-        Position::Offset(offset) => ("DESC", offset),
-        Position::OlderThan(id) => {
+    let (direction, offset) = match query.start {
+        PageStart::Offset(offset) => ("DESC", offset),
+        PageStart::OlderThan(id) => {
             order.push_beyond(&mut sql, "<", id);
             ("DESC", 0)
         }
-        Position::NewerThan(id) => {
+        PageStart::NewerThan(id) => {
             order.push_beyond(&mut sql, ">", id);
             ("ASC", 0)
         }

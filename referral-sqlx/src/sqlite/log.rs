@@ -152,10 +152,10 @@ async fn hold_back(limits: LogLimits, lists: Gate, readers: Gate) -> Option<Quie
 }
 
 /// Truncates the log. Returns `false` if another process prevented it.
-async fn truncate(connection: &mut SqliteConnection, patience: Duration) -> sqlx::Result<bool> {
+async fn truncate(connection: &mut SqliteConnection, timeout: Duration) -> sqlx::Result<bool> {
     let row = sqlx::query("PRAGMA busy_timeout").fetch_one(&mut *connection).await?;
     let usual: i64 = row.get(0);
-    set_busy_timeout(connection, patience.as_millis()).await?;
+    set_busy_timeout(connection, timeout.as_millis()).await?;
     let reset = sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").fetch_one(&mut *connection).await;
     set_busy_timeout(connection, usual).await?;
     Ok(reset?.get::<i64, _>(0) == 0)

@@ -1,7 +1,7 @@
 //! Tests of the query plans of frequent statements. Their cost must not grow with the number of users.
 
 use referral_core::{
-    Email, InviteCode, Name, PageSize, PhoneNumber, Position, UserId,
+    Email, InviteCode, Name, PageSize, PageStart, PhoneNumber, UserId,
     storage::{SearchTerm, UserFilter, UserQuery},
 };
 use sqlx::{AssertSqlSafe, Row, SqlSafeStr};
@@ -105,9 +105,9 @@ async fn lists_use_the_index_of_their_filter() {
         (UserFilter { invite_code: code.clone(), ..any.clone() }, "(invite_code=?)"),
         (UserFilter { invited_by_code: code, ..any.clone() }, "invitations_of_inviter (inviter=?"),
     ] {
-        for position in positions() {
+        for start in positions() {
             let query =
-                UserQuery { position, limit: PageSize::default(), filter: filter.clone(), caller: CALLER };
+                UserQuery { start, limit: PageSize::default(), filter: filter.clone(), caller: CALLER };
             assert_uses(&plan_of(&store, list::page(&query).sql()).await, &[index], index);
         }
     }
@@ -116,12 +116,12 @@ async fn lists_use_the_index_of_their_filter() {
 #[tokio::test]
 async fn a_page_starts_at_its_cursor() {
     let (store, _directory) = fresh_store().await;
-    for (position, index) in positions().into_iter().zip(["", "(id<?)", "(id>?)"]) {
+    for (start, index) in positions().into_iter().zip(["", "(id<?)", "(id>?)"]) {
         let query =
-            UserQuery { position, limit: PageSize::default(), filter: UserFilter::default(), caller: CALLER };
+            UserQuery { start, limit: PageSize::default(), filter: UserFilter::default(), caller: CALLER };
         let plan = plan_of(&store, list::page(&query).sql()).await;
-        assert!(!plan.contains("TEMP B-TREE"), "{position:?} sorts:\n{plan}");
-        if position == Position::START {
+        assert!(!plan.contains("TEMP B-TREE"), "{start:?} sorts:\n{plan}");
+        if start == PageStart::START {
             // The scan starts with the newest user and ends when the page is full.
             assert!(plan.starts_with("SCAN u USING INDEX sqlite_autoindex_users_1"), "{plan}");
         } else {
@@ -146,8 +146,8 @@ async fn a_page_by_offset_skips_rows_of_the_index_alone() {
             "SEARCH i USING COVERING INDEX invitations_of_inviter (inviter=?)",
         ),
     ] {
-        let position = Position::Offset(1);
-        let query = UserQuery { position, limit: PageSize::default(), filter, caller: CALLER };
+        let start = PageStart::Offset(1);
+        let query = UserQuery { start, limit: PageSize::default(), filter, caller: CALLER };
         let plan = plan_of(&store, list::page(&query).sql()).await;
         assert!(plan.contains(index), "{index}:\n{plan}");
         assert!(plan.contains(&format!("SEARCH u USING INDEX {BY_ID}")), "{plan}");
@@ -163,9 +163,9 @@ async fn a_search_scans_only_its_index_in_order() {
         UserFilter { search: search.clone(), ..UserFilter::default() },
         UserFilter { search, invited_by_code, ..UserFilter::default() },
     ] {
-        for position in positions() {
+        for start in positions() {
             let query =
-                UserQuery { position, limit: PageSize::default(), filter: filter.clone(), caller: CALLER };
+                UserQuery { start, limit: PageSize::default(), filter: filter.clone(), caller: CALLER };
             // One scan is for the page, and one for the count.
             let plan = plan_of(&store, list::page(&query).sql()).await;
             let scans = plan.matches("SCAN g VIRTUAL TABLE INDEX").count();
@@ -176,7 +176,7 @@ async fn a_search_scans_only_its_index_in_order() {
     }
 }
 
-fn positions() -> [Position; 3] {
+fn positions() -> [PageStart; 3] {
     let id = UserId(Uuid::nil());
-    [Position::START, Position::OlderThan(id), Position::NewerThan(id)]
+    [PageStart::START, PageStart::OlderThan(id), PageStart::NewerThan(id)]
 }

@@ -123,7 +123,7 @@ pub(super) fn is_interrupted(error: &sqlx::Error) -> bool {
 mod tests {
     use futures_util::FutureExt as _;
     use referral_core::{
-        PageSize, Position, Refusal, UserId,
+        PageSize, PageStart, Refusal, UserId,
         storage::{Storage as _, UserFilter, UserQuery},
     };
     use sqlx::Row as _;
@@ -172,7 +172,7 @@ mod tests {
                      SELECT unhex(printf('%032d', n)), printf('+7960%07d', n), printf('A%06d', n), 0, 1, 0, '', '' FROM n";
         execute(&store, users).await.expect("written");
         let mut query = UserQuery {
-            position: Position::Offset(1_001),
+            start: PageStart::Offset(1_001),
             limit: PageSize::default(),
             filter: UserFilter::default(),
             caller: UserId(Uuid::nil()),
@@ -181,7 +181,7 @@ mod tests {
         assert_eq!(refused, Err(Refusal::SearchTooBroad));
         store.search_timeout = Duration::from_hours(1);
         assert_eq!(store.users(&query).await.expect("a result").expect("in time").count, 1_500);
-        query.position = Position::START;
+        query.start = PageStart::START;
         store.search_timeout = Duration::ZERO;
         let first = store.users(&query).await.expect("a result");
         assert!(first.is_ok(), "a list that is not expensive must not have this limit");
@@ -195,7 +195,7 @@ mod tests {
         execute(&store, COUNT).await.expect("written");
         assert_eq!(counted(&store).await, 1);
         let first = UserQuery {
-            position: Position::START,
+            start: PageStart::START,
             limit: PageSize::default(),
             filter: UserFilter::default(),
             caller: UserId(Uuid::nil()),

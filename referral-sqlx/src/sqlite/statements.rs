@@ -275,14 +275,14 @@ pub(super) const SIGN_IN: &str = "\
     UPDATE users SET last_login = $21 WHERE id = $2; \
     INSERT INTO sessions (id, user_id, created_at, expires_at, revoked_at, ends_at, key_id, access_id, \
                           refresh_id, issued_at, access_expires_at, refresh_expires_at, tokens_used, \
-                          parent, superseded, address, user_agent, repeated_late, late_repeats) \
+                          previous_refresh_id, superseded, address, user_agent, repeated_late, late_repeats) \
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)";
 
 pub(super) const CHANGE_SESSION: &str = "\
     UPDATE sessions SET user_id = $2, created_at = $3, expires_at = $4, revoked_at = $5, ends_at = $6, \
                         key_id = $7, access_id = $8, refresh_id = $9, issued_at = $10, \
                         access_expires_at = $11, refresh_expires_at = $12, tokens_used = $13, \
-                        parent = $14, superseded = $15, address = $16, user_agent = $17, \
+                        previous_refresh_id = $14, superseded = $15, address = $16, user_agent = $17, \
                         repeated_late = $18, late_repeats = $19 \
     WHERE id = $1";
 

@@ -25,13 +25,13 @@ use uuid::Uuid;
 use super::{SqliteStore, disk, list, load, migrations, search, write};
 
 /// Time that a read waits for the record that a new token is in use.
-const NOTE_PATIENCE: Duration = Duration::from_millis(200);
+const MARK_TOKENS_USED_TIMEOUT: Duration = Duration::from_millis(200);
 
 /// Time limit of the readiness check for the lock to write. Clients of the check wait one second.
-const READY_PATIENCE: Duration = Duration::from_millis(500);
+const READINESS_TIMEOUT: Duration = Duration::from_millis(500);
 
-async fn in_time<T>(patience: Duration, work: impl Future<Output = Result<T>>) -> Result<T> {
-    let done = tokio::time::timeout(patience, work).await;
+async fn within<T>(timeout: Duration, work: impl Future<Output = Result<T>>) -> Result<T> {
+    let done = tokio::time::timeout(timeout, work).await;
     done.unwrap_or_else(|elapsed| Err(StorageError::Unavailable(elapsed.into())))
 }
 
@@ -77,7 +77,7 @@ impl Storage for SqliteStore {
         // Only a short wait: the read does not depend on this record, and the next read writes it.
         let note =
             self.writer.write(move |connection| write::tokens_used(connection, session, access_id).boxed());
-        in_time(NOTE_PATIENCE, note).await
+        within(MARK_TOKENS_USED_TIMEOUT, note).await
     }
 
     async fn refresh(&self, request: &RefreshRequest) -> Decided<Session> {
@@ -174,7 +174,7 @@ impl Storage for SqliteStore {
 
     async fn check_ready(&self) -> StorageReadiness {
         // An empty write checks that the lock to write is available.
-        let database = in_time(READY_PATIENCE, self.writer.write(|_| async { Ok(()) }.boxed())).await;
+        let database = within(READINESS_TIMEOUT, self.writer.write(|_| async { Ok(()) }.boxed())).await;
         if database.is_err() {
             return database.into();
         }

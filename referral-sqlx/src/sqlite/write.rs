@@ -299,7 +299,7 @@ fn bind_session<'q>(statement: &'static str, session: &'q Session) -> Query<'q, 
         .bind(time_to_micros(session.issued.access_expires_at))
         .bind(time_to_micros(session.issued.refresh_expires_at))
         .bind(session.tokens_used)
-        .bind(session.parent)
+        .bind(session.previous_refresh_id)
         .bind(retired_to_bytes(&session.superseded))
         .bind(session.address.map(|address| address.to_string()))
         .bind(session.user_agent.as_deref())

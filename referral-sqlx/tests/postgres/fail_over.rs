@@ -20,7 +20,7 @@ use tokio::{
 
 use crate::{
     server::{Database, Source, start_own},
-    transient_errors::Bench,
+    transient_errors::Harness,
 };
 
 /// Behavior that forwards connections to a server.
@@ -103,52 +103,52 @@ fn url_of(addresses: &[SocketAddr], name: &str) -> String {
 }
 
 /// Returns a service that reaches its database through a proxy.
-async fn through_proxy(options: &PostgresOptions) -> Option<(Bench, Proxy)> {
+async fn through_proxy(options: &PostgresOptions) -> Option<(Harness, Proxy)> {
     let database = Database::create().await?;
     let (server, name) = server_of(&database);
     let proxy = Proxy::start(server).await;
     let url = url_of(&[proxy.address], name);
-    Some((Bench::at(&url, database, options).await, proxy))
+    Some((Harness::at(&url, database, options).await, proxy))
 }
 
 #[tokio::test]
 async fn connections_to_a_former_primary_are_replaced() {
-    let Some(mut bench) = Bench::new().await else { return };
-    let anna = bench.enter(1, None).await.expect("signed in");
-    let name = bench.database.url.rsplit('/').next().expect("a name").to_owned();
+    let Some(mut harness) = Harness::new().await else { return };
+    let anna = harness.enter(1, None).await.expect("signed in");
+    let name = harness.database.url.rsplit('/').next().expect("a name").to_owned();
     let set = |value: &str| format!("ALTER DATABASE {name} SET default_transaction_read_only = {value}");
     // Like a primary that became a standby, the database accepts reads but no writes.
-    bench.operator.execute(AssertSqlSafe(set("on"))).await.expect("set");
-    bench.cut_off().await;
-    let error = bench.enter(2, None).await.expect_err("a standby");
+    harness.operator.execute(AssertSqlSafe(set("on"))).await.expect("set");
+    harness.cut_off().await;
+    let error = harness.enter(2, None).await.expect_err("a standby");
     assert_eq!(error.code(), "unavailable");
-    assert_eq!(bench.referral.check_ready().await.map_err(|error| error.code()), Err("unavailable"));
+    assert_eq!(harness.referral.check_ready().await.map_err(|error| error.code()), Err("unavailable"));
 
     // Open connections keep the old setting.
-    bench.operator.execute("SET default_transaction_read_only = off").await.expect("set");
-    bench.operator.execute(AssertSqlSafe(set("off"))).await.expect("set");
-    bench.referral.check_ready().await.expect("ready");
-    bench.referral.refresh(&anna.tokens.refresh).await.expect("refreshed");
-    bench.enter(3, Some(&anna.user.invite_code)).await.expect("signed in");
+    harness.operator.execute("SET default_transaction_read_only = off").await.expect("set");
+    harness.operator.execute(AssertSqlSafe(set("off"))).await.expect("set");
+    harness.referral.check_ready().await.expect("ready");
+    harness.referral.refresh(&anna.tokens.refresh).await.expect("refreshed");
+    harness.enter(3, Some(&anna.user.invite_code)).await.expect("signed in");
 }
 
 #[tokio::test]
 async fn silent_connections_are_replaced() {
     let mut options = PostgresOptions::default();
     options.statement_timeout = Duration::from_millis(100);
-    let Some((bench, proxy)) = through_proxy(&options).await else { return };
-    let anna = bench.enter(1, None).await.expect("signed in");
+    let Some((harness, proxy)) = through_proxy(&options).await else { return };
+    let anna = harness.enter(1, None).await.expect("signed in");
     // Opens the maximum number of connections.
-    let many = (0..20).map(|_| bench.referral.current_user(&anna.tokens.access));
+    let many = (0..20).map(|_| harness.referral.current_user(&anna.tokens.access));
     for user in futures_util::future::join_all(many).await {
         user.expect("valid");
     }
 
     proxy.silence_open();
-    bench.referral.current_user(&anna.tokens.access).await.expect("read on a new connection");
+    harness.referral.current_user(&anna.tokens.access).await.expect("read on a new connection");
     proxy.silence_open();
-    bench.referral.set_active(anna.user.id, true).await.expect("written on a new connection");
-    bench.enter(2, None).await.expect("signed in");
+    harness.referral.set_active(anna.user.id, true).await.expect("written on a new connection");
+    harness.enter(2, None).await.expect("signed in");
 }
 
 #[tokio::test]
@@ -156,36 +156,36 @@ async fn a_canceled_request_on_a_silent_connection_releases_its_place() {
     let mut options = PostgresOptions::default();
     options.statement_timeout = Duration::from_millis(100);
     options.max_connections = 1;
-    let Some((bench, proxy)) = through_proxy(&options).await else { return };
-    let anna = bench.enter(1, None).await.expect("signed in");
+    let Some((harness, proxy)) = through_proxy(&options).await else { return };
+    let anna = harness.enter(1, None).await.expect("signed in");
     proxy.silence_open();
     let canceled =
-        tokio::time::timeout(Duration::from_millis(1), bench.referral.set_active(anna.user.id, true));
+        tokio::time::timeout(Duration::from_millis(1), harness.referral.set_active(anna.user.id, true));
     canceled.await.expect_err("a silent connection");
-    bench.referral.current_user(&anna.tokens.access).await.expect("read on a new connection");
+    harness.referral.current_user(&anna.tokens.access).await.expect("read on a new connection");
 }
 
 #[tokio::test]
 async fn a_balancer_without_a_server_is_a_transient_error() {
-    let Some((bench, proxy)) = through_proxy(&PostgresOptions::default()).await else { return };
-    let anna = bench.enter(1, None).await.expect("signed in");
+    let Some((harness, proxy)) = through_proxy(&PostgresOptions::default()).await else { return };
+    let anna = harness.enter(1, None).await.expect("signed in");
     let mut short = PostgresOptions::default();
     short.acquire_timeout = Duration::from_millis(100);
     for behavior in [CLOSE, SILENT] {
         proxy.set(behavior);
         proxy.silence_open();
-        let (_, name) = server_of(&bench.database);
+        let (_, name) = server_of(&harness.database);
         let url = url_of(&[proxy.address], name);
         let storage = connect_postgres(&url, &short).await;
         assert!(matches!(storage.err(), Some(ConnectError::NotReached(_))));
     }
     proxy.set(CLOSE);
     for _ in 0..3 {
-        let error = bench.referral.current_user(&anna.tokens.access).await.expect_err("no server");
+        let error = harness.referral.current_user(&anna.tokens.access).await.expect_err("no server");
         assert_eq!(error.code(), "unavailable");
     }
     proxy.set(PASS);
-    bench.referral.current_user(&anna.tokens.access).await.expect("read on a new connection");
+    harness.referral.current_user(&anna.tokens.access).await.expect("read on a new connection");
 }
 
 #[tokio::test]
@@ -198,61 +198,61 @@ async fn the_primary_is_found_among_several_hosts() {
     for (index, proxy) in proxies.iter().enumerate() {
         proxy.set([SILENT, CLOSE, PASS][index]);
     }
-    let mut bench = Bench::at(&url, database, &PostgresOptions::default()).await;
-    let anna = bench.enter(1, None).await.expect("signed in");
+    let mut harness = Harness::at(&url, database, &PostgresOptions::default()).await;
+    let anna = harness.enter(1, None).await.expect("signed in");
     // Makes the servers reachable sequentially, one at a time.
     for reachable in [0, 1, 2, 0] {
         for (index, proxy) in proxies.iter().enumerate() {
             proxy.set(if index == reachable { PASS } else { [CLOSE, SILENT][index % 2] });
         }
-        bench.cut_off().await;
-        bench.referral.current_user(&anna.tokens.access).await.expect("found");
+        harness.cut_off().await;
+        harness.referral.current_user(&anna.tokens.access).await.expect("found");
     }
     for proxy in &proxies {
         proxy.set(CLOSE);
     }
-    bench.cut_off().await;
-    let error = bench.referral.current_user(&anna.tokens.access).await.expect_err("no server");
+    harness.cut_off().await;
+    let error = harness.referral.current_user(&anna.tokens.access).await.expect_err("no server");
     assert_eq!(error.code(), "unavailable");
 }
 
 /// Returns a service whose commits wait for a missing standby, the server of its database, and a user who is
 /// signed in.
-async fn without_standby(options: &PostgresOptions) -> Option<(Bench, Source, SignedIn)> {
+async fn without_standby(options: &PostgresOptions) -> Option<(Harness, Source, SignedIn)> {
     let server = start_own("-c synchronous_standby_names=absent -c synchronous_commit=local")?;
     let database = Database::create_on_own(&server).await;
     let url = database.url.clone();
-    let mut bench = Bench::at(&url, database, options).await;
-    let anna = bench.enter(1, None).await.expect("signed in");
-    bench.referral.current_user(&anna.tokens.access).await.expect("the use of the token is recorded");
-    let name = bench.database.url.rsplit('/').next().expect("a name");
+    let mut harness = Harness::at(&url, database, options).await;
+    let anna = harness.enter(1, None).await.expect("signed in");
+    harness.referral.current_user(&anna.tokens.access).await.expect("the use of the token is recorded");
+    let name = harness.database.url.rsplit('/').next().expect("a name");
     let wait = format!("ALTER DATABASE {name} SET synchronous_commit = on");
-    bench.operator.execute(AssertSqlSafe(wait)).await.expect("set");
-    bench.cut_off().await;
-    Some((bench, server, anna))
+    harness.operator.execute(AssertSqlSafe(wait)).await.expect("set");
+    harness.cut_off().await;
+    Some((harness, server, anna))
 }
 
 /// Returns the number of connections that wait in a commit.
-async fn waiting_commits(bench: &mut Bench) -> i64 {
+async fn waiting_commits(harness: &mut Harness) -> i64 {
     let waiting = "SELECT count(*) FROM pg_stat_activity \
                    WHERE wait_event = 'SyncRep' AND backend_type = 'client backend'";
-    bench.operator.fetch_one(waiting).await.expect("a row").get(0)
+    harness.operator.fetch_one(waiting).await.expect("a row").get(0)
 }
 
 #[tokio::test]
 async fn reads_are_served_while_commits_wait_for_a_standby() {
     let mut options = PostgresOptions::default();
     options.statement_timeout = Duration::from_mins(10);
-    let Some((mut bench, _server, anna)) = without_standby(&options).await else { return };
+    let Some((mut harness, _server, anna)) = without_standby(&options).await else { return };
     let writes: Vec<_> = (0..30)
         .map(|_| {
-            let (referral, user) = (bench.referral.clone(), anna.user.id);
+            let (referral, user) = (harness.referral.clone(), anna.user.id);
             tokio::spawn(async move { referral.set_active(user, true).await })
         })
         .collect();
-    while waiting_commits(&mut bench).await == 0 {}
+    while waiting_commits(&mut harness).await == 0 {}
     for _ in 0..10 {
-        bench.referral.current_user(&anna.tokens.access).await.expect("read while commits wait");
+        harness.referral.current_user(&anna.tokens.access).await.expect("read while commits wait");
     }
     assert!(writes.iter().any(|write| !write.is_finished()), "commits must still wait");
     for write in writes {
@@ -265,18 +265,18 @@ async fn commits_that_wait_for_a_standby_use_at_most_the_connections_for_writes(
     let mut options = PostgresOptions::default();
     [options.statement_timeout, options.acquire_timeout] = [Duration::from_millis(100); 2];
     options.max_connections = 4;
-    let Some((mut bench, _server, anna)) = without_standby(&options).await else { return };
+    let Some((mut harness, _server, anna)) = without_standby(&options).await else { return };
     // Each sign-in has its own phone and code, so that none waits for a lock of another one.
     for number in 2..12 {
-        let error = bench.enter(number, None).await.expect_err("no commit finishes");
+        let error = harness.enter(number, None).await.expect_err("no commit finishes");
         assert_eq!(error.code(), "unavailable");
     }
-    assert_eq!(waiting_commits(&mut bench).await, 2);
-    bench.referral.current_user(&anna.tokens.access).await.expect("read while commits wait");
+    assert_eq!(waiting_commits(&mut harness).await, 2);
+    harness.referral.current_user(&anna.tokens.access).await.expect("read while commits wait");
 
-    let name = bench.database.url.rsplit('/').next().expect("a name");
+    let name = harness.database.url.rsplit('/').next().expect("a name");
     let no_wait = format!("ALTER DATABASE {name} RESET synchronous_commit");
-    bench.operator.execute(AssertSqlSafe(no_wait)).await.expect("set");
-    bench.cut_off().await;
-    while bench.enter(20, None).await.is_err() {}
+    harness.operator.execute(AssertSqlSafe(no_wait)).await.expect("set");
+    harness.cut_off().await;
+    while harness.enter(20, None).await.is_err() {}
 }

@@ -23,12 +23,12 @@ const SESSION: &str = "INSERT INTO referral.sessions (id, user_id, created_at, e
     ('00000000-0000-0000-0000-0000000000e5', '00000000-0000-0000-0000-0000000000a1', now(), now(), now(), 'k1', \
      gen_random_uuid(), gen_random_uuid(), now(), now(), now(), TRUE, '')";
 
-struct Bench {
+struct Harness {
     connection: PgConnection,
     _database: Database,
 }
 
-impl Bench {
+impl Harness {
     async fn new() -> Option<Self> {
         let database = Database::create().await?;
         referral_sqlx::connect(&database.url).await.expect("a new database").close().await;
@@ -78,12 +78,12 @@ fn but(statement: &str, old: &str, new: &str) -> String {
 
 #[tokio::test]
 async fn a_user_has_valid_and_unique_values() {
-    let Some(mut bench) = Bench::new().await else { return };
+    let Some(mut harness) = Harness::new().await else { return };
     let anna = |change: &str| format!("UPDATE referral.users SET {change} WHERE invite_code = 'ANNA22'");
-    bench.execute(&anna("email = 'anna@example.com'")).await.expect("a valid statement");
+    harness.execute(&anna("email = 'anna@example.com'")).await.expect("a valid statement");
     let long_name = anna(&format!("first_name = '{}'", "x".repeat(1025)));
     let long_email = anna(&format!("email = '{}@example.com'", "a".repeat(250)));
-    bench
+    harness
         .assert_rejected(&[
             &but(GALYA, "+79608543004", "+79608543001"),
             &but(GALYA, "GALYA2", "ANNA22"),
@@ -107,28 +107,28 @@ async fn a_user_has_valid_and_unique_values() {
             &but(&but(GALYA, "date_joined)", "date_joined, invited_count)"), "now())", "now(), 7)"),
         ])
         .await;
-    bench.execute(GALYA).await.expect("the rest of the statement is valid");
+    harness.execute(GALYA).await.expect("the rest of the statement is valid");
 }
 
 #[tokio::test]
 async fn an_email_address_is_in_normal_form() {
-    let Some(mut bench) = Bench::new().await else { return };
+    let Some(mut harness) = Harness::new().await else { return };
     let with =
         |email: &str| format!("UPDATE referral.users SET email = '{email}' WHERE invite_code = 'ANNA22'");
     let long = format!("{}@example.com", "a".repeat(65));
     for email in EMAILS {
-        bench.execute(&with(&email.replace('\'', "''"))).await.expect(email);
+        harness.execute(&with(&email.replace('\'', "''"))).await.expect(email);
     }
     for email in NO_EMAILS.iter().chain([&&*long, &"anna@example.com\n"]) {
-        bench.assert_rejected(&[&with(email)]).await;
+        harness.assert_rejected(&[&with(email)]).await;
     }
 }
 
 #[tokio::test]
 async fn an_invitation_connects_two_users_and_is_immutable() {
-    let Some(mut bench) = Bench::new().await else { return };
+    let Some(mut harness) = Harness::new().await else { return };
     let vera = but(INVITATION, "0000b2", "0000c3");
-    bench
+    harness
         .assert_rejected(&[
             &but(INVITATION, "0000a1", "0000c3"),
             "UPDATE referral.invitations SET inviter = '00000000-0000-0000-0000-0000000000c3'",
@@ -142,30 +142,30 @@ async fn an_invitation_connects_two_users_and_is_immutable() {
             "DELETE FROM referral.users WHERE invite_code = 'BORIS2'",
         ])
         .await;
-    bench.assert_counts(3, 1).await;
-    bench.execute(&vera).await.expect("the rest of the statement is valid");
+    harness.assert_counts(3, 1).await;
+    harness.execute(&vera).await.expect("the rest of the statement is valid");
 }
 
 #[tokio::test]
 async fn counts_match_the_rows_after_raw_writes() {
-    let Some(mut bench) = Bench::new().await else { return };
-    bench.assert_counts(3, 1).await;
-    bench.execute(&but(INVITATION, "0000b2", "0000c3")).await.expect("inserted");
-    bench.assert_counts(3, 2).await;
-    bench.execute("DELETE FROM referral.invitations").await.expect("deleted");
-    bench.assert_counts(3, 0).await;
-    bench.execute("DELETE FROM referral.users WHERE invite_code = 'VERA22'").await.expect("deleted");
-    bench.assert_counts(2, 0).await;
-    bench.execute("BEGIN").await.expect("started");
-    bench.execute(GALYA).await.expect("inserted");
-    bench.execute("ROLLBACK").await.expect("rolled back");
-    bench.assert_counts(2, 0).await;
+    let Some(mut harness) = Harness::new().await else { return };
+    harness.assert_counts(3, 1).await;
+    harness.execute(&but(INVITATION, "0000b2", "0000c3")).await.expect("inserted");
+    harness.assert_counts(3, 2).await;
+    harness.execute("DELETE FROM referral.invitations").await.expect("deleted");
+    harness.assert_counts(3, 0).await;
+    harness.execute("DELETE FROM referral.users WHERE invite_code = 'VERA22'").await.expect("deleted");
+    harness.assert_counts(2, 0).await;
+    harness.execute("BEGIN").await.expect("started");
+    harness.execute(GALYA).await.expect("inserted");
+    harness.execute("ROLLBACK").await.expect("rolled back");
+    harness.assert_counts(2, 0).await;
 }
 
 #[tokio::test]
 async fn a_challenge_is_redeemed_once() {
-    let Some(mut bench) = Bench::new().await else { return };
-    bench
+    let Some(mut harness) = Harness::new().await else { return };
+    harness
         .assert_rejected(&[
             &but(CHALLENGE, "0000d4", "0000d5"),
             "UPDATE referral.challenges SET attempts_with_id = -1",
@@ -176,8 +176,8 @@ async fn a_challenge_is_redeemed_once() {
             "UPDATE referral.challenges SET number = 0",
         ])
         .await;
-    bench.execute("UPDATE referral.challenges SET redeemed_at = now()").await.expect("redeemed");
-    bench
+    harness.execute("UPDATE referral.challenges SET redeemed_at = now()").await.expect("redeemed");
+    harness
         .assert_rejected(&[
             "UPDATE referral.challenges SET redeemed_at = now()",
             "UPDATE referral.challenges SET redeemed_at = NULL",
@@ -188,12 +188,12 @@ async fn a_challenge_is_redeemed_once() {
 
 #[tokio::test]
 async fn columns_of_a_message_are_short_and_consistent() {
-    let Some(mut bench) = Bench::new().await else { return };
+    let Some(mut harness) = Harness::new().await else { return };
     let message = "INSERT INTO referral.messages (gateway, message_id, is_ours, region, status, recorded_at) \
          VALUES ('g1', 'm1', TRUE, 'RU', 'sent', now())";
-    bench.execute(message).await.expect("a message");
+    harness.execute(message).await.expect("a message");
     let to = |changes: &str| format!("UPDATE referral.messages SET {changes}");
-    bench
+    harness
         .assert_rejected(&[
             message,
             &to("gateway = ''"),
@@ -209,7 +209,7 @@ async fn columns_of_a_message_are_short_and_consistent() {
             &format!("UPDATE referral.challenges SET gateway = '{}'", "ж".repeat(65)),
         ])
         .await;
-    bench
+    harness
         .execute(&to("is_ours = FALSE, region = NULL, status = 'failed'"))
         .await
         .expect("a report without a sent message");
@@ -217,9 +217,9 @@ async fn columns_of_a_message_are_short_and_consistent() {
 
 #[tokio::test]
 async fn a_session_belongs_to_a_user() {
-    let Some(mut bench) = Bench::new().await else { return };
+    let Some(mut harness) = Harness::new().await else { return };
     let other = but(SESSION, "0000e5", "0000e6");
-    bench
+    harness
         .assert_rejected(&[
             SESSION,
             &but(&other, "0000a1", "0000ff"),
@@ -227,5 +227,5 @@ async fn a_session_belongs_to_a_user() {
             "UPDATE referral.sessions SET superseded = '\\x00'",
         ])
         .await;
-    bench.execute(&other).await.expect("the rest of the statement is valid");
+    harness.execute(&other).await.expect("the rest of the statement is valid");
 }

@@ -3,8 +3,9 @@
 use std::{sync::Arc, time::Duration};
 
 use referral_core::{
-    Bearer, Client, CodeInput, Error, FilterInput, InviteCode, ListUsers, Name, Peppers, PhoneNumber, Policy,
-    ProfileChange, ReferralService, Refusal, SendCode, SentCode, SignIn, SignedIn, SigningKeys, UserList,
+    Client, CodeInput, CurrentUser, Error, FilterInput, InviteCode, ListUsers, Name, Peppers, PhoneNumber,
+    Policy, ProfileChange, ReferralService, Refusal, SendCode, SentCode, SignIn, SignedIn, SigningKeys,
+    UserList,
     clock::{Clock, SystemClock},
     sms::DevelopmentSender,
     storage::Retention,
@@ -17,13 +18,13 @@ use time::OffsetDateTime;
 use crate::server::Database;
 
 /// Service with a separate connection of an operator to its database.
-pub(crate) struct Bench {
+pub(crate) struct Harness {
     pub(crate) referral: ReferralService,
     pub(crate) operator: PgConnection,
     pub(crate) database: Database,
 }
 
-impl Bench {
+impl Harness {
     pub(crate) async fn new() -> Option<Self> {
         Self::with(10).await
     }
@@ -111,105 +112,105 @@ fn phone(number: u32) -> PhoneNumber {
 async fn aborted_transactions_are_retried() {
     for abort in ["serialization_failure", "deadlock_detected"] {
         for table in ["challenges", "counters", "users", "invitations", "sessions", "user_search"] {
-            let Some(mut bench) = Bench::new().await else { return };
-            let anna = bench.enter(1, None).await.expect("signed in").user;
-            bench.sabotage(table, 2, &format!("RAISE {abort}")).await;
-            let signed_in = bench.enter(2, Some(&anna.invite_code)).await;
+            let Some(mut harness) = Harness::new().await else { return };
+            let anna = harness.enter(1, None).await.expect("signed in").user;
+            harness.sabotage(table, 2, &format!("RAISE {abort}")).await;
+            let signed_in = harness.enter(2, Some(&anna.invite_code)).await;
             assert!(signed_in.expect("signed in").created, "{abort} {table}");
-            assert!(bench.attempts().await > 2, "{abort} {table}");
-            assert_eq!(bench.count("users").await, 2);
-            assert_eq!(bench.count("invitations").await, 1);
-            assert_eq!(bench.count("sessions").await, 2);
+            assert!(harness.attempts().await > 2, "{abort} {table}");
+            assert_eq!(harness.count("users").await, 2);
+            assert_eq!(harness.count("invitations").await, 1);
+            assert_eq!(harness.count("sessions").await, 2);
         }
     }
 }
 
 #[tokio::test]
 async fn an_aborted_edit_of_a_profile_is_retried() {
-    let Some(mut bench) = Bench::new().await else { return };
-    let anna = bench.enter(1, None).await.expect("signed in");
-    let boris = bench.enter(2, None).await.expect("signed in");
-    bench.sabotage("invitations", 2, "RAISE deadlock_detected").await;
-    let bearer = bench.referral.authenticate(&boris.tokens.access).await.expect("valid");
+    let Some(mut harness) = Harness::new().await else { return };
+    let anna = harness.enter(1, None).await.expect("signed in");
+    let boris = harness.enter(2, None).await.expect("signed in");
+    harness.sabotage("invitations", 2, "RAISE deadlock_detected").await;
+    let bearer = harness.referral.authenticate(&boris.tokens.access).await.expect("valid");
     let change = ProfileChange { invited_by_code: Some(anna.user.invite_code), ..ProfileChange::default() };
-    bench.referral.edit_profile(&bearer, change, &Client::default()).await.expect("accepted");
-    assert_eq!(bench.count("invitations").await, 1);
+    harness.referral.edit_profile(&bearer, change, &Client::default()).await.expect("accepted");
+    assert_eq!(harness.count("invitations").await, 1);
 }
 
 #[tokio::test]
 async fn a_request_fails_after_repeated_aborts() {
-    let Some(mut bench) = Bench::new().await else { return };
-    bench.sabotage("sessions", 1_000, "RAISE serialization_failure").await;
-    let error = bench.enter(1, None).await.expect_err("repeated aborts");
+    let Some(mut harness) = Harness::new().await else { return };
+    harness.sabotage("sessions", 1_000, "RAISE serialization_failure").await;
+    let error = harness.enter(1, None).await.expect_err("repeated aborts");
     assert_eq!(error.code(), "unavailable");
-    assert!((3..=20).contains(&bench.attempts().await));
-    assert_eq!(bench.count("users").await, 0, "all changes must be undone");
+    assert!((3..=20).contains(&harness.attempts().await));
+    assert_eq!(harness.count("users").await, 0, "all changes must be undone");
 }
 
 #[tokio::test]
 async fn real_deadlocks_are_resolved() {
-    let Some(mut bench) = Bench::new().await else { return };
-    bench.enter(1, None).await.expect("signed in");
+    let Some(mut harness) = Harness::new().await else { return };
+    harness.enter(1, None).await.expect("signed in");
     // The operator locks the user. The service locks the challenge and waits for the user. Then the operator
     // waits for the challenge.
-    let (sent, code) = bench.sent(1).await;
+    let (sent, code) = harness.sent(1).await;
     let request = SignIn::new(sent.phone, code).challenge(sent.challenge);
     let short = "SET deadlock_timeout = '10s'; BEGIN; SELECT 1 FROM referral.users FOR UPDATE";
-    bench.operator.execute(short).await.expect("locked");
-    let referral = bench.referral.clone();
+    harness.operator.execute(short).await.expect("locked");
+    let referral = harness.referral.clone();
     let signing_in = tokio::spawn(async move { referral.sign_in(request).await });
-    let mut observer = PgConnection::connect(&bench.database.url).await.expect("a connection");
+    let mut observer = PgConnection::connect(&harness.database.url).await.expect("a connection");
     wait_for_locks(&mut observer, 1).await;
     // The service has the shorter deadlock timeout. Its transaction is aborted and retried.
     let challenge =
         format!("UPDATE referral.challenges SET attempts_with_id = 0 WHERE id = '{}'", sent.challenge);
-    bench
+    harness
         .operator
         .execute(AssertSqlSafe(challenge))
         .await
         .expect("the transaction of the service is aborted");
-    bench.operator.execute("COMMIT").await.expect("committed");
+    harness.operator.execute("COMMIT").await.expect("committed");
     signing_in.await.expect("no panic").expect("signed in");
 }
 
 #[tokio::test]
 async fn a_concurrent_edit_and_late_acceptance_are_both_in_the_search_index() {
     for acceptance_first in [true, false] {
-        let Some(mut bench) = Bench::new().await else { return };
-        let anna = bench.enter(1, None).await.expect("signed in").user;
-        let boris = bench.enter(2, None).await.expect("signed in");
-        let bearer = bench.referral.authenticate(&boris.tokens.access).await.expect("valid");
+        let Some(mut harness) = Harness::new().await else { return };
+        let anna = harness.enter(1, None).await.expect("signed in").user;
+        let boris = harness.enter(2, None).await.expect("signed in");
+        let bearer = harness.referral.authenticate(&boris.tokens.access).await.expect("valid");
         // The operator locks the user. Both requests wait for the lock in the order of their arrival.
         let lock = format!("BEGIN; SELECT 1 FROM referral.users WHERE id = '{}' FOR UPDATE", boris.user.id);
-        bench.operator.execute(AssertSqlSafe(lock)).await.expect("locked");
-        let (sent, code) = bench.sent(2).await;
+        harness.operator.execute(AssertSqlSafe(lock)).await.expect("locked");
+        let (sent, code) = harness.sent(2).await;
         let request = SignIn::new(sent.phone, code).challenge(sent.challenge);
         let request = request.invited_by(Some(anna.invite_code.clone()));
         let change =
             ProfileChange { first_name: Some(Name::parse("Bohdan").ok()), ..ProfileChange::default() };
         let accepting = || {
-            let (referral, request) = (bench.referral.clone(), request.clone());
+            let (referral, request) = (harness.referral.clone(), request.clone());
             tokio::spawn(async move { referral.sign_in(request).await.map(drop) })
         };
         let editing = || {
-            let (referral, bearer, change) = (bench.referral.clone(), bearer.clone(), change.clone());
+            let (referral, bearer, change) = (harness.referral.clone(), bearer.clone(), change.clone());
             tokio::spawn(
                 async move { referral.edit_profile(&bearer, change, &Client::default()).await.map(drop) },
             )
         };
-        let mut observer = PgConnection::connect(&bench.database.url).await.expect("a connection");
+        let mut observer = PgConnection::connect(&harness.database.url).await.expect("a connection");
         let first = if acceptance_first { accepting() } else { editing() };
         wait_for_locks(&mut observer, 1).await;
         let second = if acceptance_first { editing() } else { accepting() };
         wait_for_locks(&mut observer, 2).await;
-        bench.operator.execute("COMMIT").await.expect("released");
+        harness.operator.execute("COMMIT").await.expect("released");
         first.await.expect("no panic").expect("done");
         second.await.expect("no panic").expect("done");
 
         for term in ["bohdan", anna.invite_code.as_str()] {
             let filter = FilterInput { search: Some(term), ..FilterInput::default() };
             let list = ListUsers { filter, ..ListUsers::default() };
-            let found = bench.referral.users(&bearer, list).await.expect("a page");
+            let found = harness.referral.users(&bearer, list).await.expect("a page");
             assert!(found.users.iter().any(|user| user.id == boris.user.id), "{term}");
         }
     }
@@ -223,7 +224,7 @@ async fn wait_for_locks(observer: &mut PgConnection, count: i64) {
 }
 
 /// Searches for users.
-async fn search(referral: ReferralService, bearer: Bearer) -> Result<UserList, Error> {
+async fn search(referral: ReferralService, bearer: CurrentUser) -> Result<UserList, Error> {
     let filter = FilterInput { search: Some("+79608"), ..FilterInput::default() };
     referral.users(&bearer, ListUsers { filter, ..ListUsers::default() }).await
 }
@@ -234,25 +235,25 @@ async fn slow_searches_do_not_block_other_requests() {
     options.max_connections = 2;
     [options.acquire_timeout, options.statement_timeout, options.search_timeout] =
         [Duration::from_mins(10); 3];
-    let Some(mut bench) = Bench::with_options(&options).await else { return };
+    let Some(mut harness) = Harness::with_options(&options).await else { return };
     let mut bearers = Vec::new();
     for number in 1..4 {
-        let user = bench.enter(number, None).await.expect("signed in");
-        bearers.push(bench.referral.authenticate(&user.tokens.access).await.expect("valid"));
+        let user = harness.enter(number, None).await.expect("signed in");
+        bearers.push(harness.referral.authenticate(&user.tokens.access).await.expect("valid"));
     }
     // All searches wait for this lock. Of all other requests, only sign-ups need the table.
-    bench.operator.execute("BEGIN; LOCK referral.user_search").await.expect("locked");
+    harness.operator.execute("BEGIN; LOCK referral.user_search").await.expect("locked");
     let searches = bearers.iter().chain(&bearers);
     let searches: Vec<_> =
-        searches.map(|bearer| tokio::spawn(search(bench.referral.clone(), bearer.clone()))).collect();
-    let mut observer = PgConnection::connect(&bench.database.url).await.expect("a connection");
+        searches.map(|bearer| tokio::spawn(search(harness.referral.clone(), bearer.clone()))).collect();
+    let mut observer = PgConnection::connect(&harness.database.url).await.expect("a connection");
     wait_for_locks(&mut observer, 1).await;
 
-    let again = bench.enter(1, None).await.expect("signed in");
-    bench.referral.current_user(&again.tokens.access).await.expect("valid");
-    bench.referral.users(&bearers[0], ListUsers::default()).await.expect("a page");
+    let again = harness.enter(1, None).await.expect("signed in");
+    harness.referral.current_user(&again.tokens.access).await.expect("valid");
+    harness.referral.users(&bearers[0], ListUsers::default()).await.expect("a page");
 
-    bench.operator.execute("COMMIT").await.expect("released");
+    harness.operator.execute("COMMIT").await.expect("released");
     for search in searches {
         assert_eq!(search.await.expect("no panic").expect("a page").count, 3);
     }
@@ -262,15 +263,15 @@ async fn slow_searches_do_not_block_other_requests() {
 async fn a_search_that_exceeds_its_time_limit_is_refused_and_releases_its_place() {
     let mut options = PostgresOptions::default();
     options.search_timeout = Duration::from_millis(1);
-    let Some(mut bench) = Bench::with_options(&options).await else { return };
-    let anna = bench.enter(1, None).await.expect("signed in");
-    let bearer = bench.referral.authenticate(&anna.tokens.access).await.expect("valid");
-    bench.operator.execute("BEGIN; LOCK referral.user_search").await.expect("locked");
+    let Some(mut harness) = Harness::with_options(&options).await else { return };
+    let anna = harness.enter(1, None).await.expect("signed in");
+    let bearer = harness.referral.authenticate(&anna.tokens.access).await.expect("valid");
+    harness.operator.execute("BEGIN; LOCK referral.user_search").await.expect("locked");
     for _ in 0..3 {
-        let refused = search(bench.referral.clone(), bearer.clone()).await;
+        let refused = search(harness.referral.clone(), bearer.clone()).await;
         assert!(matches!(refused, Err(Error::Refused(Refusal::SearchTooBroad))), "{refused:?}");
     }
-    bench.operator.execute("COMMIT").await.expect("released");
+    harness.operator.execute("COMMIT").await.expect("released");
 }
 
 #[tokio::test]
@@ -278,68 +279,68 @@ async fn a_canceled_search_keeps_its_place_until_the_database_ends_it() {
     let mut options = PostgresOptions::default();
     options.acquire_timeout = Duration::from_secs(2);
     [options.statement_timeout, options.search_timeout] = [Duration::from_mins(10); 2];
-    let Some(mut bench) = Bench::with_options(&options).await else { return };
+    let Some(mut harness) = Harness::with_options(&options).await else { return };
     let mut bearers = Vec::new();
     for number in 1..3 {
-        let user = bench.enter(number, None).await.expect("signed in");
-        bearers.push(bench.referral.authenticate(&user.tokens.access).await.expect("valid"));
+        let user = harness.enter(number, None).await.expect("signed in");
+        bearers.push(harness.referral.authenticate(&user.tokens.access).await.expect("valid"));
     }
-    bench.operator.execute("BEGIN; LOCK referral.user_search").await.expect("locked");
-    let mut observer = PgConnection::connect(&bench.database.url).await.expect("a connection");
-    let canceled = tokio::spawn(search(bench.referral.clone(), bearers[0].clone()));
+    harness.operator.execute("BEGIN; LOCK referral.user_search").await.expect("locked");
+    let mut observer = PgConnection::connect(&harness.database.url).await.expect("a connection");
+    let canceled = tokio::spawn(search(harness.referral.clone(), bearers[0].clone()));
     wait_for_locks(&mut observer, 1).await;
     canceled.abort();
     canceled.await.expect_err("aborted");
-    let next = search(bench.referral.clone(), bearers[1].clone()).await;
+    let next = search(harness.referral.clone(), bearers[1].clone()).await;
     assert_eq!(next.expect_err("no place").code(), "unavailable");
-    bench.operator.execute("COMMIT").await.expect("released");
-    let next = search(bench.referral.clone(), bearers[1].clone()).await;
+    harness.operator.execute("COMMIT").await.expect("released");
+    let next = search(harness.referral.clone(), bearers[1].clone()).await;
     assert_eq!(next.expect("a page").count, 2);
 }
 
 #[tokio::test]
 async fn a_canceled_request_does_not_affect_the_next_one() {
-    let Some(mut bench) = Bench::with(1).await else { return };
-    let anna = bench.enter(1, None).await.expect("signed in");
-    let bearer = bench.referral.authenticate(&anna.tokens.access).await.expect("valid");
-    bench.operator.execute("BEGIN; SELECT 1 FROM referral.users FOR UPDATE").await.expect("locked");
+    let Some(mut harness) = Harness::with(1).await else { return };
+    let anna = harness.enter(1, None).await.expect("signed in");
+    let bearer = harness.referral.authenticate(&anna.tokens.access).await.expect("valid");
+    harness.operator.execute("BEGIN; SELECT 1 FROM referral.users FOR UPDATE").await.expect("locked");
     // Cancels a request with a transaction, and then one with a single statement, on the only connection.
-    let referral = bench.referral.clone();
+    let referral = harness.referral.clone();
     let editing = tokio::spawn(async move {
         let change = ProfileChange { first_name: Some(Name::parse("Anna").ok()), ..ProfileChange::default() };
         referral.edit_profile(&bearer, change, &Client::default()).await
     });
-    let mut observer = PgConnection::connect(&bench.database.url).await.expect("a connection");
+    let mut observer = PgConnection::connect(&harness.database.url).await.expect("a connection");
     wait_for_locks(&mut observer, 1).await;
     editing.abort();
-    bench.operator.execute("COMMIT").await.expect("released");
-    let user = bench.referral.current_user(&anna.tokens.access).await.expect("valid").user;
+    harness.operator.execute("COMMIT").await.expect("released");
+    let user = harness.referral.current_user(&anna.tokens.access).await.expect("valid").user;
     assert_eq!(user.first_name, None, "the edit must be undone");
 
-    bench.operator.execute("BEGIN; LOCK referral.users").await.expect("locked");
-    let (referral, id) = (bench.referral.clone(), anna.user.id);
+    harness.operator.execute("BEGIN; LOCK referral.users").await.expect("locked");
+    let (referral, id) = (harness.referral.clone(), anna.user.id);
     let changing = tokio::spawn(async move { referral.set_active(id, false).await });
     wait_for_locks(&mut observer, 1).await;
     changing.abort();
     let cancel = "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event_type = 'Lock' \
                   AND datname = current_database()";
     observer.execute(cancel).await.expect("canceled");
-    bench.operator.execute("COMMIT").await.expect("released");
+    harness.operator.execute("COMMIT").await.expect("released");
     // The next statement must not get the error of the canceled one.
-    bench.referral.current_user(&anna.tokens.access).await.expect("valid");
+    harness.referral.current_user(&anna.tokens.access).await.expect("valid");
 }
 
 #[tokio::test]
 async fn a_sweep_deletes_one_batch_with_outdated_statistics() {
-    let Some(mut bench) = Bench::new().await else { return };
+    let Some(mut harness) = Harness::new().await else { return };
     // The statistics are those of a table that was almost empty when it was analyzed.
-    bench.operator.execute("ANALYZE referral.challenges").await.expect("analyzed");
-    let storage = connect(&bench.database.url).await.expect("opened");
+    harness.operator.execute("ANALYZE referral.challenges").await.expect("analyzed");
+    let storage = connect(&harness.database.url).await.expect("opened");
     let insert = "INSERT INTO referral.challenges (id, phone, number, code_length, code_hash, pepper_id, sent_at, \
                   expires_at, attempts_with_id, attempts_without_id) \
                   SELECT gen_random_uuid(), '+79608543001', n, 4, decode(repeat('00', 32), 'hex'), 'p1', \
                          to_timestamp(0), to_timestamp(0), 0, 0 FROM generate_series(1, 500) n";
-    bench.operator.execute(insert).await.expect("inserted");
+    harness.operator.execute(insert).await.expect("inserted");
     let now = referral_core::clock::Clock::now(&referral_core::clock::SystemClock);
     let delete_expired =
         Retention { ended_before: now, global_counters_before: now, messages_before: now, batch: 7 };
@@ -350,28 +351,28 @@ async fn a_sweep_deletes_one_batch_with_outdated_statistics() {
 
 #[tokio::test]
 async fn requests_after_a_restart_of_the_server_succeed() {
-    let Some(mut bench) = Bench::new().await else { return };
-    let anna = bench.enter(1, None).await.expect("signed in");
+    let Some(mut harness) = Harness::new().await else { return };
+    let anna = harness.enter(1, None).await.expect("signed in");
     for number in 2..6 {
-        bench.cut_off().await;
-        bench.referral.current_user(&anna.tokens.access).await.expect("valid");
-        bench.cut_off().await;
-        bench.enter(number, Some(&anna.user.invite_code)).await.expect("signed in");
-        bench.cut_off().await;
-        bench.referral.refresh(&anna.tokens.refresh).await.expect("the same tokens again");
-        bench.cut_off().await;
-        bench.referral.run_maintenance().await.expect("deleted");
+        harness.cut_off().await;
+        harness.referral.current_user(&anna.tokens.access).await.expect("valid");
+        harness.cut_off().await;
+        harness.enter(number, Some(&anna.user.invite_code)).await.expect("signed in");
+        harness.cut_off().await;
+        harness.referral.refresh(&anna.tokens.refresh).await.expect("the same tokens again");
+        harness.cut_off().await;
+        harness.referral.run_maintenance().await.expect("deleted");
     }
 }
 
 #[tokio::test]
 async fn a_write_with_an_unknown_outcome_is_not_retried() {
-    let Some(mut bench) = Bench::new().await else { return };
-    bench.sabotage("sessions", 1_000, "PERFORM pg_terminate_backend(pg_backend_pid())").await;
-    let error = bench.enter(1, None).await.expect_err("the connection broke");
+    let Some(mut harness) = Harness::new().await else { return };
+    harness.sabotage("sessions", 1_000, "PERFORM pg_terminate_backend(pg_backend_pid())").await;
+    let error = harness.enter(1, None).await.expect_err("the connection broke");
     assert_eq!(error.code(), "unavailable");
-    assert_eq!(bench.attempts().await, 1);
-    assert_eq!(bench.count("users").await, 0, "all changes must be undone");
+    assert_eq!(harness.attempts().await, 1);
+    assert_eq!(harness.count("users").await, 0, "all changes must be undone");
 }
 
 #[tokio::test]
@@ -497,58 +498,58 @@ async fn a_host_whose_clock_differs_from_that_of_the_server_is_not_ready() {
 
 #[tokio::test]
 async fn a_read_only_database_is_not_ready() {
-    let Some(mut bench) = Bench::new().await else { return };
-    bench.referral.check_ready().await.expect("ready");
-    let name = bench.database.url.rsplit('/').next().expect("a name");
+    let Some(mut harness) = Harness::new().await else { return };
+    harness.referral.check_ready().await.expect("ready");
+    let name = harness.database.url.rsplit('/').next().expect("a name");
     let standby = format!("ALTER DATABASE {name} SET default_transaction_read_only = on");
-    bench.operator.execute(AssertSqlSafe(standby)).await.expect("set");
-    bench.cut_off().await;
-    assert_eq!(bench.referral.check_ready().await.expect_err("a standby").code(), "unavailable");
+    harness.operator.execute(AssertSqlSafe(standby)).await.expect("set");
+    harness.cut_off().await;
+    assert_eq!(harness.referral.check_ready().await.expect_err("a standby").code(), "unavailable");
 }
 
 #[tokio::test]
 async fn a_server_with_a_full_disk_is_not_ready_until_space_is_free() {
-    let Some(mut bench) = Bench::new().await else { return };
-    bench.sabotage("challenges", 1, "RAISE disk_full").await;
-    assert_eq!(bench.enter(1, None).await.expect_err("full").code(), "unavailable");
-    bench.operator.execute("ALTER TABLE referral.disk_probe ADD CHECK (filler = '')").await.expect("set");
+    let Some(mut harness) = Harness::new().await else { return };
+    harness.sabotage("challenges", 1, "RAISE disk_full").await;
+    assert_eq!(harness.enter(1, None).await.expect_err("full").code(), "unavailable");
+    harness.operator.execute("ALTER TABLE referral.disk_probe ADD CHECK (filler = '')").await.expect("set");
     for _ in 0..2 {
-        let readiness = bench.referral.readiness().await;
+        let readiness = harness.referral.readiness().await;
         assert!(readiness.database.is_passed() && readiness.schema.is_passed(), "{readiness:?}");
         assert!(!readiness.disk.is_passed(), "{readiness:?}");
     }
     let room = "ALTER TABLE referral.disk_probe DROP CONSTRAINT disk_probe_filler_check";
-    bench.operator.execute(room).await.expect("set");
-    assert!(bench.referral.readiness().await.is_ready());
-    assert_eq!(bench.count("disk_probe").await, 0, "the probe must be undone");
+    harness.operator.execute(room).await.expect("set");
+    assert!(harness.referral.readiness().await.is_ready());
+    assert_eq!(harness.count("disk_probe").await, 0, "the probe must be undone");
 }
 
 #[tokio::test]
 async fn requests_succeed_after_a_newer_program_adds_columns() {
-    let Some(mut bench) = Bench::new().await else { return };
-    let anna = bench.enter(1, None).await.expect("signed in");
+    let Some(mut harness) = Harness::new().await else { return };
+    let anna = harness.enter(1, None).await.expect("signed in");
     for round in 0..2 {
-        let boris = bench.enter(10 + round, Some(&anna.user.invite_code)).await.expect("signed in");
-        bench.enter(10 + round, None).await.expect("signed in again");
-        let refreshed = bench.referral.refresh(&boris.tokens.refresh).await.expect("refreshed");
+        let boris = harness.enter(10 + round, Some(&anna.user.invite_code)).await.expect("signed in");
+        harness.enter(10 + round, None).await.expect("signed in again");
+        let refreshed = harness.referral.refresh(&boris.tokens.refresh).await.expect("refreshed");
         let access = &refreshed.tokens.access;
-        bench.referral.current_user(access).await.expect("valid");
-        let bearer = bench.referral.authenticate(access).await.expect("valid");
+        harness.referral.current_user(access).await.expect("valid");
+        let bearer = harness.referral.authenticate(access).await.expect("valid");
         let name = Some(Name::parse("Boris").ok());
         let change = ProfileChange { first_name: name, ..ProfileChange::default() };
-        bench.referral.edit_profile(&bearer, change, &Client::default()).await.expect("edited");
-        search(bench.referral.clone(), bearer.clone()).await.expect("a page");
-        bench.referral.users(&bearer, ListUsers::default()).await.expect("a page");
-        bench.referral.sessions(&bearer).await.expect("sessions");
-        bench.referral.set_active(boris.user.id, true).await.expect("set");
-        bench.referral.run_maintenance().await.expect("deleted");
-        assert!(bench.referral.readiness().await.is_ready());
+        harness.referral.edit_profile(&bearer, change, &Client::default()).await.expect("edited");
+        search(harness.referral.clone(), bearer.clone()).await.expect("a page");
+        harness.referral.users(&bearer, ListUsers::default()).await.expect("a page");
+        harness.referral.sessions(&bearer).await.expect("sessions");
+        harness.referral.set_active(boris.user.id, true).await.expect("set");
+        harness.referral.run_maintenance().await.expect("deleted");
+        assert!(harness.referral.readiness().await.is_ready());
         // All statements are prepared now. A migration that adds columns must not break them.
         let tables = "SELECT string_agg(format('ALTER TABLE %s ADD COLUMN added int NOT NULL DEFAULT 0', \
                       oid::regclass), ';') FROM pg_class WHERE relkind = 'r' AND relnamespace = 'referral'::regnamespace";
         if round == 0 {
-            let expand: String = bench.operator.fetch_one(tables).await.expect("tables").get(0);
-            bench.operator.execute(AssertSqlSafe(expand)).await.expect("expanded");
+            let expand: String = harness.operator.fetch_one(tables).await.expect("tables").get(0);
+            harness.operator.execute(AssertSqlSafe(expand)).await.expect("expanded");
         }
     }
 }

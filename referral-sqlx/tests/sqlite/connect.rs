@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use referral_core::{
-    PageSize, Position, UserId,
+    PageSize, PageStart, UserId,
     storage::{SearchTerm, StorageError, UserFilter, UserQuery},
 };
 use referral_sqlx::{ConnectError, SchemaError, SqliteOptions, connect, connect_sqlite};
@@ -308,7 +308,7 @@ async fn a_search_finds_users_that_are_older_than_the_index() {
     for (search, count) in [("anna", 1_000), ("600001234", 1), ("a001500", 1), ("unknown", 0)] {
         let filter = UserFilter { search: SearchTerm::split(search, true), ..UserFilter::default() };
         let query = UserQuery {
-            position: Position::START,
+            start: PageStart::START,
             limit: PageSize::default(),
             filter,
             caller: UserId(Uuid::nil()),

@@ -24,7 +24,7 @@ impl SmsSender for Gateway {
 }
 
 /// Creates a service and a connection that bypasses its storage.
-async fn bench() -> (ReferralService, SqliteConnection, TempDir) {
+async fn harness() -> (ReferralService, SqliteConnection, TempDir) {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let url = crate::url_in(directory.path());
     let storage = referral_sqlx::connect(&url).await.expect("a new file");
@@ -57,7 +57,7 @@ fn delivered() -> DeliveryReport {
 
 #[tokio::test]
 async fn stored_messages_contain_no_personal_data() {
-    let (referral, mut connection, _directory) = bench().await;
+    let (referral, mut connection, _directory) = harness().await;
     enter(&referral).await;
     referral.report_delivery(delivered()).await.expect("recorded");
     let kept = sqlx::query("SELECT json_array(gateway, message_id, is_ours, region, status) FROM messages");
@@ -71,7 +71,7 @@ async fn stored_messages_contain_no_personal_data() {
 
 #[tokio::test]
 async fn sign_in_succeeds_and_reports_fail_if_messages_cannot_be_recorded() {
-    let (referral, mut connection, _directory) = bench().await;
+    let (referral, mut connection, _directory) = harness().await;
     sqlx::query("DROP TABLE messages").execute(&mut connection).await.expect("dropped");
     assert!(enter(&referral).await.created);
     let failed = referral.report_delivery(delivered()).await;

@@ -4,7 +4,7 @@ use sqlx::{Connection, Row, SqliteConnection, sqlite::SqliteConnectOptions};
 use tempfile::TempDir;
 
 /// Database file with a few rows, and a connection that bypasses the storage.
-struct Bench {
+struct Harness {
     connection: SqliteConnection,
     _directory: TempDir,
 }
@@ -34,7 +34,7 @@ const SESSION: &str = "INSERT INTO sessions (id, user_id, created_at, expires_at
      (zeroblob(16), unhex('000000000000000000000000000000a1'), 0, 1, 1, 'k1', zeroblob(16), \
      zeroblob(16), 0, 1, 1, 1, x'')";
 
-impl Bench {
+impl Harness {
     async fn new() -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let url = crate::url_in(directory.path());
@@ -86,12 +86,12 @@ fn but(statement: &str, old: &str, new: &str) -> String {
 
 #[tokio::test]
 async fn a_phone_an_invite_code_and_an_email_address_belong_to_one_user() {
-    let mut bench = Bench::new().await;
-    bench
+    let mut harness = Harness::new().await;
+    harness
         .execute("UPDATE users SET email = 'anna@example.com' WHERE invite_code = 'ANNA22'")
         .await
         .expect("a valid statement");
-    bench
+    harness
         .assert_rejected(&[
             &but(GALYA, "+79608543004", "+79608543001"),
             &but(&but(GALYA, "+79608543004", "+79608543001"), "INSERT", "INSERT OR REPLACE"),
@@ -103,15 +103,15 @@ async fn a_phone_an_invite_code_and_an_email_address_belong_to_one_user() {
             "UPDATE users SET email = 'anna@example.com' WHERE invite_code = 'BORIS2'",
         ])
         .await;
-    bench.execute(GALYA).await.expect("the rest of the statement is valid");
+    harness.execute(GALYA).await.expect("the rest of the statement is valid");
 }
 
 #[tokio::test]
 async fn a_user_has_valid_values() {
-    let mut bench = Bench::new().await;
+    let mut harness = Harness::new().await;
     let long_name = format!("UPDATE users SET first_name = '{}'", "x".repeat(1025));
     let long_email = format!("UPDATE users SET email = '{}@example.com'", "a".repeat(250));
-    bench
+    harness
         .assert_rejected(&[
             "UPDATE users SET phone = '79608543001' WHERE invite_code = 'ANNA22'",
             "UPDATE users SET phone = '+796085' WHERE invite_code = 'ANNA22'",
@@ -139,23 +139,23 @@ async fn a_user_has_valid_values() {
 
 #[tokio::test]
 async fn an_email_address_is_in_normal_form() {
-    let mut bench = Bench::new().await;
+    let mut harness = Harness::new().await;
     let with = |email: &str| format!("UPDATE users SET email = '{email}' WHERE invite_code = 'ANNA22'");
     let long = format!("{}@example.com", "a".repeat(65));
     for email in EMAILS {
-        bench.execute(&with(&email.replace('\'', "''"))).await.expect(email);
+        harness.execute(&with(&email.replace('\'', "''"))).await.expect(email);
     }
     for email in NO_EMAILS.iter().chain([&&*long, &"anna@example.com' || char(0) || 'a"]) {
-        bench.assert_rejected(&[&with(email)]).await;
+        harness.assert_rejected(&[&with(email)]).await;
     }
 }
 
 #[tokio::test]
 async fn an_invitation_is_immutable() {
-    let mut bench = Bench::new().await;
+    let mut harness = Harness::new().await;
     let by_vera = but(INVITATION, "0000a1", "0000c3");
     let ignored = but(&by_vera, "INSERT", "INSERT OR IGNORE");
-    bench
+    harness
         .assert_rejected(&[
             &by_vera,
             &but(&by_vera, "INSERT", "INSERT OR REPLACE"),
@@ -164,14 +164,14 @@ async fn an_invitation_is_immutable() {
             "UPDATE OR REPLACE invitations SET accepted_at = 1",
         ])
         .await;
-    bench.assert_counts(3, 1).await;
+    harness.assert_counts(3, 1).await;
 }
 
 #[tokio::test]
 async fn an_invitation_connects_two_users() {
-    let mut bench = Bench::new().await;
+    let mut harness = Harness::new().await;
     let vera = but(INVITATION, "0000b2", "0000c3");
-    bench
+    harness
         .assert_rejected(&[
             &but(&vera, "0000a1", "0000c3"),
             &but(&vera, "0000a1", "0000ff"),
@@ -182,30 +182,30 @@ async fn an_invitation_connects_two_users() {
             "DELETE FROM users WHERE invite_code = 'BORIS2'",
         ])
         .await;
-    bench.execute(&vera).await.expect("the rest of the statement is valid");
+    harness.execute(&vera).await.expect("the rest of the statement is valid");
 }
 
 #[tokio::test]
 async fn counts_match_the_rows_after_raw_writes() {
-    let mut bench = Bench::new().await;
-    bench.assert_counts(3, 1).await;
-    bench.execute(&but(INVITATION, "0000b2", "0000c3")).await.expect("inserted");
-    bench.assert_counts(3, 2).await;
-    bench.execute("DELETE FROM invitations").await.expect("deleted");
-    bench.assert_counts(3, 0).await;
-    bench.execute("DELETE FROM users WHERE invite_code = 'VERA22'").await.expect("deleted");
-    bench.assert_counts(2, 0).await;
-    bench.execute("BEGIN").await.expect("started");
-    bench.execute(GALYA).await.expect("inserted");
-    bench.execute("ROLLBACK").await.expect("rolled back");
-    bench.assert_counts(2, 0).await;
-    bench.assert_rejected(&["INSERT INTO user_totals (only_row, users) VALUES (2, 0)"]).await;
+    let mut harness = Harness::new().await;
+    harness.assert_counts(3, 1).await;
+    harness.execute(&but(INVITATION, "0000b2", "0000c3")).await.expect("inserted");
+    harness.assert_counts(3, 2).await;
+    harness.execute("DELETE FROM invitations").await.expect("deleted");
+    harness.assert_counts(3, 0).await;
+    harness.execute("DELETE FROM users WHERE invite_code = 'VERA22'").await.expect("deleted");
+    harness.assert_counts(2, 0).await;
+    harness.execute("BEGIN").await.expect("started");
+    harness.execute(GALYA).await.expect("inserted");
+    harness.execute("ROLLBACK").await.expect("rolled back");
+    harness.assert_counts(2, 0).await;
+    harness.assert_rejected(&["INSERT INTO user_totals (only_row, users) VALUES (2, 0)"]).await;
 }
 
 #[tokio::test]
 async fn a_challenge_is_redeemed_once() {
-    let mut bench = Bench::new().await;
-    bench
+    let mut harness = Harness::new().await;
+    harness
         .assert_rejected(&[
             "UPDATE challenges SET attempts_with_id = -1",
             "UPDATE challenges SET attempts_without_id = -1",
@@ -214,8 +214,8 @@ async fn a_challenge_is_redeemed_once() {
             "UPDATE challenges SET phone = '12'",
         ])
         .await;
-    assert_eq!(bench.execute("UPDATE challenges SET redeemed_at = 1").await.ok(), Some(1));
-    bench
+    assert_eq!(harness.execute("UPDATE challenges SET redeemed_at = 1").await.ok(), Some(1));
+    harness
         .assert_rejected(&[
             "UPDATE challenges SET redeemed_at = 2",
             "UPDATE challenges SET redeemed_at = NULL",
@@ -226,12 +226,12 @@ async fn a_challenge_is_redeemed_once() {
 
 #[tokio::test]
 async fn columns_of_a_message_are_short_and_consistent() {
-    let mut bench = Bench::new().await;
+    let mut harness = Harness::new().await;
     let message = "INSERT INTO messages (gateway, message_id, is_ours, region, status, recorded_at) \
          VALUES ('g1', 'm1', 1, 'RU', 'sent', 0)";
-    bench.execute(message).await.expect("a message");
+    harness.execute(message).await.expect("a message");
     let to = |changes: &str| format!("UPDATE messages SET {changes}");
-    bench
+    harness
         .assert_rejected(&[
             message,
             &to("gateway = ''"),
@@ -248,7 +248,7 @@ async fn columns_of_a_message_are_short_and_consistent() {
             &format!("UPDATE challenges SET gateway = '{}'", "ж".repeat(65)),
         ])
         .await;
-    bench
+    harness
         .execute(&to("is_ours = 0, region = NULL, status = 'failed'"))
         .await
         .expect("a report without a sent message");
@@ -256,19 +256,19 @@ async fn columns_of_a_message_are_short_and_consistent() {
 
 #[tokio::test]
 async fn a_session_belongs_to_a_user() {
-    let mut bench = Bench::new().await;
+    let mut harness = Harness::new().await;
     let of_unknown_user =
         but(&but(SESSION, "(zeroblob(16), unhex", "(randomblob(16), unhex"), "0000a1", "0000ff");
-    bench
+    harness
         .assert_rejected(&[
             &of_unknown_user,
             SESSION,
             "UPDATE sessions SET tokens_used = 2",
-            "UPDATE sessions SET parent = x'00'",
+            "UPDATE sessions SET previous_refresh_id = x'00'",
             "UPDATE sessions SET superseded = zeroblob(25)",
         ])
         .await;
-    bench
+    harness
         .execute(&but(&of_unknown_user, "0000ff", "0000a1"))
         .await
         .expect("the rest of the statement is valid");

@@ -59,17 +59,17 @@ fn a_code_is_invalid_if_it_is_expired_redeemed_or_too_short_or_has_no_attempts_l
     let start = OffsetDateTime::UNIX_EPOCH;
     let sent = challenge(phone());
     let last_moment = start + 5 * MINUTE - time::Duration::MICROSECOND;
-    assert!(sent.is_live(true, 3, 4, last_moment));
-    assert!(!sent.is_live(true, 3, 4, start + 5 * MINUTE));
+    assert!(sent.is_valid(true, 3, 4, last_moment));
+    assert!(!sent.is_valid(true, 3, 4, start + 5 * MINUTE));
 
     let tried = Challenge { attempts_without_id: 3, ..sent.clone() };
-    assert!(!tried.is_live(false, 3, 4, start));
-    assert!(tried.is_live(true, 3, 4, start), "attempts with the id are counted separately");
+    assert!(!tried.is_valid(false, 3, 4, start));
+    assert!(tried.is_valid(true, 3, 4, start), "attempts with the id are counted separately");
 
-    assert!(!sent.is_live(true, 3, 6, start), "the phone now requires six digits");
+    assert!(!sent.is_valid(true, 3, 6, start), "the phone now requires six digits");
 
     let redeemed = Challenge { redeemed_at: Some(start), ..sent };
-    assert!(!redeemed.is_live(true, 3, 4, start));
+    assert!(!redeemed.is_valid(true, 3, 4, start));
 }
 
 fn request(now: OffsetDateTime, policy: Policy) -> ChallengeRequest {
@@ -78,7 +78,7 @@ fn request(now: OffsetDateTime, policy: Policy) -> ChallengeRequest {
         phone: phone(),
         now,
         address: Some(ADDRESS.parse().expect("an address")),
-        digits: OneTimeCode::draw(&SystemRandom, 10),
+        digits: OneTimeCode::generate(&SystemRandom, 10),
         policy: Arc::new(policy),
         peppers: Arc::new(peppers()),
     }

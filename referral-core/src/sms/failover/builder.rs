@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Failover, Gateway, Observer, OnUnknownOutcome, circuit::Rest};
+use super::{Failover, Gateway, Observer, OnUnknownOutcome, circuit_breaker::CircuitSettings};
 use crate::{
     Region,
     sms::{SmsSender, delivery::is_gateway_name},
@@ -52,8 +52,8 @@ pub struct FailoverBuilder {
     orders: Vec<(Region, Vec<String>)>,
     time: Duration,
     time_per_gateway: Duration,
-    after_unknown: OnUnknownOutcome,
-    rest: Rest,
+    on_unknown_outcome: OnUnknownOutcome,
+    circuit_settings: CircuitSettings,
     observer: Arc<dyn Observer>,
 }
 
@@ -66,8 +66,8 @@ impl Failover {
             orders: Vec::new(),
             time: Self::TIME,
             time_per_gateway: Duration::from_secs(4),
-            after_unknown: OnUnknownOutcome::default(),
-            rest: Rest { failures: 3, time: Duration::from_secs(30) },
+            on_unknown_outcome: OnUnknownOutcome::default(),
+            circuit_settings: CircuitSettings { failures: 3, open_time: Duration::from_secs(30) },
             observer: Arc::new(()),
         }
     }
@@ -106,8 +106,8 @@ impl FailoverBuilder {
 
     /// Sets the action after a gateway with an unknown result. By default the next gateway is tried.
     #[must_use]
-    pub fn after_unknown(mut self, after_unknown: OnUnknownOutcome) -> Self {
-        self.after_unknown = after_unknown;
+    pub fn on_unknown_outcome(mut self, on_unknown_outcome: OnUnknownOutcome) -> Self {
+        self.on_unknown_outcome = on_unknown_outcome;
         self
     }
 
@@ -116,8 +116,8 @@ impl FailoverBuilder {
     /// initial time. The default is 3 failures, so that two lost packets do not open the circuit, and 30 s,
     /// in which a process can restart.
     #[must_use]
-    pub fn rest(mut self, failures: u32, time: Duration) -> Self {
-        self.rest = Rest { failures, time };
+    pub fn circuit_breaker(mut self, failures: u32, open_time: Duration) -> Self {
+        self.circuit_settings = CircuitSettings { failures, open_time };
         self
     }
 
@@ -144,12 +144,15 @@ impl FailoverBuilder {
         }
         let time = self.time.min(self.time_per_gateway);
         for (name, sender) in &self.gateways {
-            let least = sender.least_time();
+            let least = sender.min_timeout();
             if time < least {
                 return Err(FailoverError::Time { gateway: name.clone(), least });
             }
         }
-        if self.time > LONGEST_TIME || self.rest.time > LONGEST_TIME || self.rest.failures == 0 {
+        if self.time > LONGEST_TIME
+            || self.circuit_settings.open_time > LONGEST_TIME
+            || self.circuit_settings.failures == 0
+        {
             return Err(FailoverError::Numbers);
         }
         let mut orders = Vec::new();
@@ -170,8 +173,8 @@ impl FailoverBuilder {
                 .collect(),
             time: self.time,
             time_per_gateway: self.time_per_gateway.min(self.time),
-            after_unknown: self.after_unknown,
-            rest: self.rest,
+            on_unknown_outcome: self.on_unknown_outcome,
+            circuit_settings: self.circuit_settings,
             observer: self.observer,
         })
     }

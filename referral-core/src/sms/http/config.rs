@@ -8,9 +8,9 @@ use toml::{Table, Value};
 use zeroize::Zeroizing;
 
 use super::{
-    answer::Answer,
     presets,
     report::Reports,
+    response::ResponseRules,
     template::{JsonTemplate, Pairs, Template, Values},
 };
 
@@ -78,7 +78,7 @@ pub(super) struct Fields {
     #[serde(default)]
     pub(super) json: Option<JsonTemplate>,
     #[serde(default)]
-    pub(super) answer: Answer,
+    pub(super) response: ResponseRules,
     #[serde(default)]
     pub(super) reports: Option<Reports>,
     /// Time limit for connecting, including TLS. If it is exceeded, it is certain that nothing was sent.
@@ -141,22 +141,25 @@ enum Setting {
 
 impl Setting {
     fn read(&self, name: &str) -> Result<Zeroizing<String>, ConfigError> {
-        let (text, place) = match self {
+        let (text, selector) = match self {
             Self::Text(text) => return Ok(Zeroizing::new(text.clone())),
             Self::Env { env } => {
-                let place = format!("the environment variable {env}");
-                (env::var(env).map_err(|_| format!("{place} is not set")), place)
+                let selector = format!("the environment variable {env}");
+                (env::var(env).map_err(|_| format!("{selector} is not set")), selector)
             }
             Self::File { file } => {
-                let place = file.display().to_string();
-                (fs::read_to_string(file).map_err(|error| format!("failed to read {place}: {error}")), place)
+                let selector = file.display().to_string();
+                (
+                    fs::read_to_string(file).map_err(|error| format!("failed to read {selector}: {error}")),
+                    selector,
+                )
             }
         };
         let text = Zeroizing::new(text.map_err(|reason| ConfigError(format!("setting `{name}`: {reason}")))?);
         // Editors add a line feed to the end of a file.
         let text = Zeroizing::new(text.trim_end_matches(['\r', '\n']).to_owned());
         if text.is_empty() {
-            return Err(ConfigError(format!("setting `{name}`: {place} is empty")));
+            return Err(ConfigError(format!("setting `{name}`: {selector} is empty")));
         }
         Ok(text)
     }

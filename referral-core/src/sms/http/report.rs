@@ -16,7 +16,7 @@ use self::{
 };
 use super::{
     ConfigError, GatewayConfig,
-    place::{Pattern, Pointer},
+    selector::{Pattern, Pointer},
     template::Values,
 };
 use crate::{
@@ -56,7 +56,7 @@ pub(super) struct Reports {
 enum Shape {
     One { id: String, status: String },
     List { at: String, id: String, status: String },
-    Texts { name: String, pattern: Pattern },
+    MessageTemplates { name: String, pattern: Pattern },
 }
 
 impl Reports {
@@ -69,7 +69,7 @@ impl Reports {
             (Some(name), None, None, Some(pattern))
                 if ["id", "status"].iter().all(|group| has_group(&pattern, group)) =>
             {
-                Ok(Shape::Texts { name, pattern })
+                Ok(Shape::MessageTemplates { name, pattern })
             }
             _ => Err(ConfigError::new(
                 "`reports` must have `id` and `status`, and for several reports `each` with a JSON pointer; or \
@@ -92,7 +92,7 @@ fn evidence(signature: &Signature, shape: &Shape) -> ReportEvidence {
     let is_strong = match (signature, shape) {
         // These sign all fields that are read, and the time, which is checked.
         (Signature::Vonage(_) | Signature::StandardWebhooks(_), _) => true,
-        (Signature::Smsru(_), Shape::Texts { pattern, .. }) => has_group(pattern, "time"),
+        (Signature::Smsru(_), Shape::MessageTemplates { pattern, .. }) => has_group(pattern, "time"),
         (Signature::Sha1 { of, time: Some(_), .. }, Shape::One { id, status }) => {
             of.contains(id) && of.contains(status)
         }
@@ -187,7 +187,7 @@ impl ReportReader {
         let Some(reports) = config.reports.clone() else { return Ok(None) };
         let shape = reports.shape()?;
         let Some(signature) = reports.signature.clone() else { return Ok(None) };
-        if matches!(signature, Signature::Smsru(_)) && !matches!(shape, Shape::Texts { .. }) {
+        if matches!(signature, Signature::Smsru(_)) && !matches!(shape, Shape::MessageTemplates { .. }) {
             return Err(ConfigError::new("`smsru` signs texts; set `each` and `pattern` to select them"));
         }
         let settings = config.settings()?;
@@ -250,7 +250,7 @@ impl ReportReader {
     pub fn read(&self, request: &ReportRequest<'_>) -> Result<Vec<DeliveryReport>, ReportError> {
         let fields = Fields::of(request).ok_or(ReportError::Malformed)?;
         let texts = match &self.shape {
-            Shape::Texts { name, .. } => fields.list(name),
+            Shape::MessageTemplates { name, .. } => fields.list(name),
             _ => Vec::new(),
         };
         let now = self.clock.now();
@@ -267,7 +267,9 @@ impl ReportReader {
                 let reports = list.into_iter().flatten();
                 reports.map(|report| in_json(report, id).zip(in_json(report, status))).collect()
             }
-            Shape::Texts { pattern, .. } => texts.iter().map(|text| in_text(text, pattern, now)).collect(),
+            Shape::MessageTemplates { pattern, .. } => {
+                texts.iter().map(|text| in_text(text, pattern, now)).collect()
+            }
         };
         if found.len() > MAX_REPORTS {
             return Err(ReportError::Malformed);

@@ -39,7 +39,7 @@ use tokio::{
 use crate::listener::{
     admission::{Overload, Place, Places, Sizes, Taken},
     bodies::{SentBody, poll_data, rest, sent},
-    timeouts::{Handled, Patience, Times, Watched},
+    timeouts::{ConnectionTimeouts, Handled, Times, Watched},
 };
 
 /// Maximum number of open streams of one HTTP/2 connection. Browsers open fewer streams. Each stream needs
@@ -108,7 +108,7 @@ pub(crate) struct Limits {
     pub(crate) requests: u32,
     /// Longest time to receive a body.
     pub(crate) body: Duration,
-    pub(crate) patience: Times,
+    pub(crate) timeouts: Times,
     /// Longest time of requests in flight after the listener is closed.
     pub(crate) shutdown: Duration,
 }
@@ -201,7 +201,7 @@ impl<S: Site> Server<S> {
         metrics: Option<Metrics>,
     ) -> Self {
         let mut http = auto::Builder::new(TokioExecutor::new());
-        // `Patience` replaces the header timeout of hyper, which also runs while the client is idle.
+        // `ConnectionTimeouts` replaces the header timeout of hyper, which also runs while the client is idle.
         http.http1().header_read_timeout(None).max_buf_size(MAX_HEAD);
         http.http2()
             .max_concurrent_streams(MAX_STREAMS)
@@ -278,12 +278,12 @@ impl<S: Site> Server<S> {
         place: Place,
         mut stopped: watch::Receiver<()>,
     ) {
-        let patience = Arc::new(Patience::new(self.limits.patience));
+        let timeouts = Arc::new(ConnectionTimeouts::new(self.limits.timeouts));
         let connection = Arc::new(Connection::new(local, peer, place));
         let (server, speaking) = (Arc::clone(&self), Arc::clone(&connection));
         let admit_http2 = move || server.admit_http2(&speaking);
-        let stream = TokioIo::new(Watched::new(stream, Arc::clone(&patience), admit_http2));
-        let (server, watching, calling) = (Arc::clone(&self), Arc::clone(&patience), Arc::clone(&connection));
+        let stream = TokioIo::new(Watched::new(stream, Arc::clone(&timeouts), admit_http2));
+        let (server, watching, calling) = (Arc::clone(&self), Arc::clone(&timeouts), Arc::clone(&connection));
         let service = service_fn(move |request: hyper::Request<Incoming>| {
             let handled = watching.handle(request.version());
             server.call(request, &calling, handled)
@@ -294,7 +294,7 @@ impl<S: Site> Server<S> {
             biased;
             () = connection.evict.notified() => return,
             _ = serving.as_mut() => return,
-            () = patience.ends() => FAREWELL,
+            () = timeouts.ends() => FAREWELL,
             () = connection.close.notified() => self.limits.shutdown,
             _ = stopped.changed() => {
                 tokio::select! {

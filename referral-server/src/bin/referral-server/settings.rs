@@ -382,7 +382,7 @@ impl Network {
             connections: self.max_connections,
             requests: self.max_requests,
             body: self.request_timeout,
-            patience: Times { head: self.header_timeout, idle: self.idle_timeout },
+            timeouts: Times { head: self.header_timeout, idle: self.idle_timeout },
             shutdown: self.shutdown_timeout,
         }
     }

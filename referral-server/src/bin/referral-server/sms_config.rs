@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fs, path::Path, sync::Arc, time::Duration};
 use referral_core::{
     Invalid, Policy, Region,
     sms::{
-        DevelopmentSender, Failover, Observer, OnUnknownOutcome, SmsSender, Texts,
+        DevelopmentSender, Failover, MessageTemplates, Observer, OnUnknownOutcome, SmsSender,
         http::{ConfigError, GatewayConfig, HttpSender, ReportReader},
     },
 };
@@ -23,14 +23,18 @@ const TIME_FOR_THE_REST: Duration = Duration::from_secs(2);
 /// Sender, texts and report readers of messages.
 pub(crate) struct Messages {
     pub(crate) sender: Arc<dyn SmsSender>,
-    pub(crate) texts: Texts,
+    pub(crate) texts: MessageTemplates,
     pub(crate) report_readers: Vec<ReportReader>,
 }
 
 impl Messages {
     /// Creates the development sender, which sends no messages.
     pub(crate) fn none() -> Self {
-        Self { sender: Arc::new(DevelopmentSender), texts: Texts::default(), report_readers: Vec::new() }
+        Self {
+            sender: Arc::new(DevelopmentSender),
+            texts: MessageTemplates::default(),
+            report_readers: Vec::new(),
+        }
     }
 
     /// Creates the sender, texts and report readers from the configuration.
@@ -76,8 +80,8 @@ pub(crate) struct SmsConfig {
     gateways: Vec<(String, GatewayConfig)>,
     regions: Vec<(Region, Vec<String>)>,
     time: Duration,
-    after_unknown: OnUnknownOutcome,
-    pub(crate) texts: Texts,
+    on_unknown_outcome: OnUnknownOutcome,
+    pub(crate) texts: MessageTemplates,
 }
 
 impl SmsConfig {
@@ -97,7 +101,7 @@ impl SmsConfig {
         Ok(Self {
             regions: regions.collect::<Result<_, String>>()?,
             time: file.time.unwrap_or(Failover::TIME),
-            after_unknown: file.after_unknown,
+            on_unknown_outcome: file.on_unknown_outcome,
             texts: file.texts.read()?,
             gateways: in_order(file.gateways, &file.order)?,
         })
@@ -121,7 +125,7 @@ impl SmsConfig {
         }
         // Each gateway has its own timeout in its configuration.
         let failover = Failover::builder().time(self.time).time_per_gateway(self.time);
-        let mut failover = failover.after_unknown(self.after_unknown).observer(observer);
+        let mut failover = failover.on_unknown_outcome(self.on_unknown_outcome).observer(observer);
         for (name, config) in &self.gateways {
             let mut sender = HttpSender::new(config.clone()).map_err(|error| in_gateway(name, &error))?;
             let reader = report_readers.iter().find(|reader| reader.gateway() == name);
@@ -200,7 +204,7 @@ struct File {
     #[serde(deserialize_with = "duration")]
     time: Option<Duration>,
     /// Action after the outcome of a gateway is unknown: try the next gateway, or stop.
-    after_unknown: OnUnknownOutcome,
+    on_unknown_outcome: OnUnknownOutcome,
     /// Configuration of each gateway.
     gateways: BTreeMap<String, toml::Table>,
     texts: FileTexts,
@@ -221,9 +225,9 @@ struct FileTexts {
 }
 
 impl FileTexts {
-    fn read(&self) -> Result<Texts, String> {
+    fn read(&self) -> Result<MessageTemplates, String> {
         let wrong = |setting: String| move |error: Invalid| format!("texts.{setting}: {error}");
-        let mut texts = Texts::default();
+        let mut texts = MessageTemplates::default();
         for (locale, template) in &self.templates {
             texts = texts.template(locale, template).map_err(wrong(format!("templates.{locale}")))?;
         }

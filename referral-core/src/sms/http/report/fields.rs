@@ -6,7 +6,7 @@ use reqwest::header::CONTENT_TYPE;
 use serde_json::Value;
 
 use super::ReportRequest;
-use crate::sms::http::place::{Pointer, scalar};
+use crate::sms::http::selector::{Pointer, scalar};
 
 pub(super) type Pairs<'a> = Vec<(Cow<'a, str>, Cow<'a, str>)>;
 

@@ -14,7 +14,7 @@ use std::{
 use futures_util::{FutureExt as _, future::FusedFuture as _};
 use poem::{EndpointExt as _, Route, endpoint::make_sync, get};
 use referral_core::{
-    Budget, Builder, Hook, ReferralService, Regions, TestNumber,
+    Budget, Hook, ReferralService, ReferralServiceBuilder, Regions, TestNumber,
     clock::{Clock as _, SystemClock},
     storage::Storage,
 };
@@ -51,7 +51,7 @@ pub(crate) async fn build(
     policy.test_numbers = test_numbers::read(settings.sign_in.test_numbers.as_deref().unwrap_or_default())?;
     policy.check().map_err(|error| flags::in_place_of_fields(&error.to_string()))?;
     let (issuer, audience) = (&settings.tokens.issuer, &settings.tokens.audience);
-    Builder::check_audience(issuer, audience)
+    ReferralServiceBuilder::check_audience(issuer, audience)
         .map_err(|error| format!("--issuer (REFERRAL_ISSUER), --audience (REFERRAL_AUDIENCE): {error}"))?;
     // Before a database or a key file is created.
     key_files::check_present(settings)?;
@@ -61,7 +61,7 @@ pub(crate) async fn build(
     let (keys, peppers) = key_files::read(settings)?;
     let referral = ReferralService::builder(storage, sender, keys, peppers)
         .policy(policy)
-        .texts(texts)
+        .message_templates(texts)
         .hook(hook)
         .issuer(issuer)
         .audience(audience)

@@ -7,7 +7,7 @@ use referral_core::{
     CODE_LENGTHS, Locale, OneTimeCode,
     random::{Random as _, SystemRandom},
     sms::{
-        Attempt, Encoding, Observer, Preview, Receipt, SmsMessage, SmsSender as _, Texts,
+        Attempt, Encoding, MessageTemplates, Observer, Receipt, SmsMessage, SmsSender as _, TemplatePreview,
         http::{PRESETS, preset},
     },
 };
@@ -52,7 +52,7 @@ async fn test(settings: &Settings, phone: &str, locale: Option<Locale>) -> Resul
     let config = settings.sms_config()?.ok_or(NO_CONFIG)?;
     let phone = referral_core::PhoneNumber::parse(phone, settings.sign_in.default_region)?;
     let policy = settings.policy();
-    let code = OneTimeCode::known("0".repeat(policy.code_length.into()));
+    let code = OneTimeCode::from_static("0".repeat(policy.code_length.into()));
     let locales: Vec<_> = locale.into_iter().collect();
     let text = config.texts.write(&code, &locales);
     let public_url = settings.network.public_url.as_deref();
@@ -98,9 +98,9 @@ impl Observer for Steps {
 }
 
 fn preview(settings: &Settings) -> Result<()> {
-    let texts = settings.sms_config()?.map_or_else(Texts::default, |config| config.texts);
+    let texts = settings.sms_config()?.map_or_else(MessageTemplates::default, |config| config.texts);
     let mut out = io::stdout();
-    for Preview { locale, text, segments, .. } in texts.preview(*CODE_LENGTHS.end()) {
+    for TemplatePreview { locale, text, segments, .. } in texts.preview(*CODE_LENGTHS.end()) {
         let encoding = match segments.encoding {
             Encoding::Gsm7 => "GSM-7",
             Encoding::Ucs2 => "UCS-2",

@@ -30,7 +30,7 @@ const LIMITS: Limits = Limits {
     connections: 1,
     requests: 8,
     body: BODY,
-    patience: Times { head: HEAD, idle: IDLE },
+    timeouts: Times { head: HEAD, idle: IDLE },
     shutdown: Duration::from_secs(5),
 };
 

@@ -30,7 +30,7 @@ pub(crate) struct Times {
 }
 
 /// Timeouts of one connection.
-pub(crate) struct Patience {
+pub(crate) struct ConnectionTimeouts {
     times: Times,
     state: Mutex<State>,
 }
@@ -50,7 +50,7 @@ struct State {
     take_by: Option<Instant>,
 }
 
-impl Patience {
+impl ConnectionTimeouts {
     /// Creates the timeouts of a new connection.
     pub(crate) fn new(times: Times) -> Self {
         let ask_by = Instant::now() + times.head;
@@ -127,7 +127,7 @@ impl Patience {
 }
 
 /// A request that is being handled.
-pub(crate) struct Handled(Arc<Patience>);
+pub(crate) struct Handled(Arc<ConnectionTimeouts>);
 
 impl Handled {
     /// Returns `true` if no other request of the connection is being handled.
@@ -149,10 +149,10 @@ impl Drop for Handled {
 /// First bytes of a connection over HTTP/2 (RFC 9113, section 3.4).
 const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// Stream that reports reads and writes to [`Patience`].
+/// Stream that reports reads and writes to [`ConnectionTimeouts`].
 pub(crate) struct Watched<S> {
     stream: S,
-    patience: Arc<Patience>,
+    timeouts: Arc<ConnectionTimeouts>,
     preface: Option<Preface>,
 }
 
@@ -167,11 +167,11 @@ impl<S> Watched<S> {
     /// `admit_http2` returns `false`.
     pub(crate) fn new(
         stream: S,
-        patience: Arc<Patience>,
+        timeouts: Arc<ConnectionTimeouts>,
         admit_http2: impl FnOnce() -> bool + Send + 'static,
     ) -> Self {
         let preface = Preface { received: 0, admit: Box::new(admit_http2) };
-        Self { stream, patience, preface: Some(preface) }
+        Self { stream, timeouts, preface: Some(preface) }
     }
 
     fn compare_preface(&mut self, bytes: &[u8]) -> io::Result<()> {
@@ -190,8 +190,8 @@ impl<S> Watched<S> {
 
     fn tell(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         match written {
-            Poll::Ready(Ok(_)) => self.patience.sent(),
-            Poll::Pending => self.patience.stuck(),
+            Poll::Ready(Ok(_)) => self.timeouts.sent(),
+            Poll::Pending => self.timeouts.stuck(),
             Poll::Ready(Err(_)) => {}
         }
         written
@@ -207,7 +207,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
         let before = buf.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(cx, buf);
         if buf.filled().len() > before {
-            self.patience.received();
+            self.timeouts.received();
             self.compare_preface(&buf.filled()[before..])?;
         }
         read

@@ -1,4 +1,4 @@
-//! Texts of the messages.
+//! Templates of the messages.
 
 use std::collections::BTreeMap;
 
@@ -16,19 +16,19 @@ const BUILT_IN: [(&str, &str); 3] =
 /// Length of the string by which Android identifies an app.
 const ANDROID_HASH_LENGTH: usize = 11;
 
-/// Texts of the messages for each language: the built-in English, Russian and Kazakh, and added ones.
+/// Templates of the messages for each language: the built-in English, Russian and Kazakh, and added ones.
 ///
 /// ```
-/// use referral_core::{Locale, OneTimeCode, sms::Texts};
+/// use referral_core::{Locale, OneTimeCode, sms::MessageTemplates};
 ///
-/// let texts = Texts::default().template("de", "{code} ist Ihr Code.")?.host("app.example.com")?;
+/// let texts = MessageTemplates::default().template("de", "{code} ist Ihr Code.")?.host("app.example.com")?;
 /// let german = [Locale::parse("de-AT")?];
-/// let text = texts.write(&OneTimeCode::known("4711"), &german);
+/// let text = texts.write(&OneTimeCode::from_static("4711"), &german);
 /// assert_eq!(text, "4711 ist Ihr Code.\n@app.example.com #4711");
 /// # Ok::<_, referral_core::Invalid>(())
 /// ```
 #[derive(Clone, Debug)]
-pub struct Texts {
+pub struct MessageTemplates {
     templates: BTreeMap<Locale, String>,
     /// A locale that has a template.
     default_locale: Locale,
@@ -36,19 +36,19 @@ pub struct Texts {
     android_hash: Option<String>,
 }
 
-impl Default for Texts {
+impl Default for MessageTemplates {
     fn default() -> Self {
-        let built_in = BUILT_IN.map(|(locale, template)| (Locale::known(locale), template.to_owned()));
+        let built_in = BUILT_IN.map(|(locale, template)| (Locale::from_static(locale), template.to_owned()));
         Self {
             templates: built_in.into(),
-            default_locale: Locale::known("en"),
+            default_locale: Locale::from_static("en"),
             host: None,
             android_hash: None,
         }
     }
 }
 
-impl Texts {
+impl MessageTemplates {
     /// Adds or replaces the text of a language. `{code}` is the placeholder for the code.
     ///
     /// # Errors
@@ -137,17 +137,17 @@ impl Texts {
     }
 
     /// Returns every text with a code of this length, ordered by language.
-    pub fn preview(&self, code_length: u8) -> impl Iterator<Item = Preview> {
-        let code = OneTimeCode::known("0".repeat(code_length.into()));
+    pub fn preview(&self, code_length: u8) -> impl Iterator<Item = TemplatePreview> {
+        let code = OneTimeCode::from_static("0".repeat(code_length.into()));
         self.templates.iter().map(move |(locale, template)| {
             let text = self.fill(template, &code);
-            Preview { locale: locale.clone(), segments: Segments::of(&text), text }
+            TemplatePreview { locale: locale.clone(), segments: Segments::of(&text), text }
         })
     }
 
     /// Returns the texts that need more than one segment. Each of them costs more than one message, and
     /// Android passes none of them to an app.
-    pub fn too_long(&self, code_length: u8) -> impl Iterator<Item = Preview> {
+    pub fn too_long(&self, code_length: u8) -> impl Iterator<Item = TemplatePreview> {
         self.preview(code_length).filter(|preview| preview.segments.count > 1)
     }
 }
@@ -155,7 +155,7 @@ impl Texts {
 /// Text of a message and its segments.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Preview {
+pub struct TemplatePreview {
     /// Language of the text.
     pub locale: Locale,
     /// Text of the message.

@@ -7,21 +7,21 @@ use tokio::time::Instant;
 /// Longest time during which a gateway is not called because it returned
 /// [`SmsError::Busy`](crate::sms::SmsError::Busy). If it is the only gateway, no user can sign in during this
 /// time.
-const LONGEST_ALONE: Duration = Duration::from_mins(5);
+const MAX_BACK_OFF: Duration = Duration::from_mins(5);
 
 /// Time beyond its time limit that a trial may take until its result is recorded. During a trial there is no
 /// other trial.
-const TRIAL_GRACE: Duration = Duration::from_secs(1);
+const HALF_OPEN_GRACE: Duration = Duration::from_secs(1);
 
 /// Maximum of the time that a circuit stays open, as a multiple of the initial time: 10 minutes for half a
 /// minute.
-const LONGEST_REST: u32 = 20;
+const MAX_OPEN_FACTOR: u32 = 20;
 
 /// Number of consecutive failures after which the circuit opens, and the time that it stays open at first.
 #[derive(Clone, Copy)]
-pub(super) struct Rest {
+pub(super) struct CircuitSettings {
     pub(super) failures: u32,
-    pub(super) time: Duration,
+    pub(super) open_time: Duration,
 }
 
 /// Recent results of a gateway.
@@ -30,31 +30,31 @@ pub(super) struct Circuit {
     /// Number of consecutive failures.
     failures: u32,
     /// Number of times that the circuit opened without a success in between.
-    rests: u32,
+    openings: u32,
     /// Time until which the circuit is open or a trial is running.
-    rests_until: Option<Instant>,
+    open_until: Option<Instant>,
     /// Time until which the gateway is backing off.
-    alone_until: Option<Instant>,
+    backing_off_until: Option<Instant>,
 }
 
 /// Decision about calling a gateway.
 pub(super) enum Admission {
-    Ask(Turn),
+    Call(CallMode),
     /// The circuit is open. The gateway may be called if no other gateway accepts the message.
-    Resting(Instant),
+    Open(Instant),
     /// The gateway is backing off.
     Busy(Instant),
 }
 
 /// Reason for calling a gateway.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Turn {
+pub(super) enum CallMode {
     /// The circuit is closed.
-    Usual,
+    Closed,
     /// The circuit was open, and this call tests whether the gateway works again.
-    Trial,
+    HalfOpen,
     /// The circuit is open, and no other gateway accepted the message.
-    LastResort,
+    Fallback,
 }
 
 impl Circuit {
@@ -62,48 +62,56 @@ impl Circuit {
     /// trial. For other messages the circuit stays open for as long as the trial may take, even if the trial
     /// is canceled.
     pub(super) fn admit(&mut self, now: Instant, trial: Duration) -> Admission {
-        if let Some(until) = self.alone_until.filter(|until| now < *until) {
+        if let Some(until) = self.backing_off_until.filter(|until| now < *until) {
             return Admission::Busy(until);
         }
-        match self.rests_until {
-            Some(until) if now < until => Admission::Resting(until),
+        match self.open_until {
+            Some(until) if now < until => Admission::Open(until),
             Some(_) => {
-                self.rests_until = Some(now + trial + TRIAL_GRACE);
-                Admission::Ask(Turn::Trial)
+                self.open_until = Some(now + trial + HALF_OPEN_GRACE);
+                Admission::Call(CallMode::HalfOpen)
             }
-            None => Admission::Ask(Turn::Usual),
+            None => Admission::Call(CallMode::Closed),
         }
     }
 
     /// Records a success. Returns `true` if the circuit was open. A success does not shorten the time that
     /// the gateway is backing off, because its request may have started before.
-    pub(super) fn work(&mut self) -> bool {
-        let worked_not = self.rests_until.is_some();
-        *self = Self { alone_until: self.alone_until, ..Self::default() };
-        worked_not
+    pub(super) fn succeed(&mut self) -> bool {
+        let was_open = self.open_until.is_some();
+        *self = Self { backing_off_until: self.backing_off_until, ..Self::default() };
+        was_open
     }
 
     /// Records a failure. If the circuit opens, returns the time for which it is open.
-    pub(super) fn fail(&mut self, now: Instant, turn: Turn, rest: Rest) -> Option<Duration> {
+    pub(super) fn fail(
+        &mut self,
+        now: Instant,
+        mode: CallMode,
+        settings: CircuitSettings,
+    ) -> Option<Duration> {
         self.failures = self.failures.saturating_add(1);
         // Failures of requests that started before the circuit opened are ignored.
-        let goes_on =
-            if self.rests_until.is_some() { turn != Turn::Trial } else { self.failures < rest.failures };
-        if goes_on {
+        let stays = if self.open_until.is_some() {
+            mode != CallMode::HalfOpen
+        } else {
+            self.failures < settings.failures
+        };
+        if stays {
             return None;
         }
-        let factor = 2_u32.saturating_pow(self.rests).min(LONGEST_REST);
-        let time = rest.time * factor;
-        self.rests = self.rests.saturating_add(1);
-        self.rests_until = Some(now + time);
+        let factor = 2_u32.saturating_pow(self.openings).min(MAX_OPEN_FACTOR);
+        let time = settings.open_time * factor;
+        self.openings = self.openings.saturating_add(1);
+        self.open_until = Some(now + time);
         Some(time)
     }
 
     /// Records that the gateway is busy. Returns the time until which it is backing off, which another
     /// message may have set to a later time.
-    pub(super) fn leave_alone(&mut self, now: Instant, time: Duration) -> Instant {
-        let until = now + time.min(LONGEST_ALONE);
-        *self.alone_until.insert(self.alone_until.map_or(until, |before| before.max(until)))
+    pub(super) fn back_off(&mut self, now: Instant, time: Duration) -> Instant {
+        let until = now + time.min(MAX_BACK_OFF);
+        *self.backing_off_until.insert(self.backing_off_until.map_or(until, |before| before.max(until)))
     }
 }
 
@@ -121,12 +129,12 @@ mod tests {
     fn concurrent_results_do_not_shorten_the_back_off() {
         let now = Instant::now();
         let mut circuit = Circuit::default();
-        circuit.leave_alone(now, 90 * SECOND);
-        circuit.work();
+        circuit.back_off(now, 90 * SECOND);
+        circuit.succeed();
         assert!(is_busy(&mut circuit, now + 89 * SECOND), "another message was accepted");
-        circuit.leave_alone(now, 5 * SECOND);
+        circuit.back_off(now, 5 * SECOND);
         assert!(is_busy(&mut circuit, now + 89 * SECOND), "another message got a shorter time");
-        circuit.fail(now, Turn::Usual, Rest { failures: 1, time: SECOND });
+        circuit.fail(now, CallMode::Closed, CircuitSettings { failures: 1, open_time: SECOND });
         assert!(is_busy(&mut circuit, now + 89 * SECOND), "another message failed");
         assert!(!is_busy(&mut circuit, now + 90 * SECOND));
     }

@@ -13,8 +13,8 @@ fn locales(tags: &[&str]) -> Vec<Locale> {
     tags.iter().map(|tag| Locale::parse(tag).expect(tag)).collect()
 }
 
-fn write(texts: &Texts, tags: &[&str]) -> String {
-    texts.write(&OneTimeCode::known("4711"), &locales(tags))
+fn write(texts: &MessageTemplates, tags: &[&str]) -> String {
+    texts.write(&OneTimeCode::from_static("4711"), &locales(tags))
 }
 
 /// Parses a message as specified in <https://wicg.github.io/sms-one-time-codes/#parsing>, and returns the
@@ -43,8 +43,8 @@ fn read_by_chromium(message: &str) -> Option<(&str, &str)> {
 }
 
 /// Returns texts with every combination of a host and a hash.
-fn with_lines() -> Vec<Texts> {
-    let plain = Texts::default();
+fn with_lines() -> Vec<MessageTemplates> {
+    let plain = MessageTemplates::default();
     let host = plain.clone().host(HOST).expect("valid host");
     let hash = plain.clone().android_hash(HASH).expect("valid hash");
     let both = host.clone().android_hash(HASH).expect("valid hash");
@@ -56,7 +56,7 @@ fn every_built_in_text_fits_into_one_segment() {
     assert_eq!(HOST.len(), 20);
     for texts in with_lines() {
         for length in CODE_LENGTHS {
-            for Preview { locale, text, segments } in texts.preview(length) {
+            for TemplatePreview { locale, text, segments } in texts.preview(length) {
                 assert_eq!(segments.count, 1, "{locale}, {length} digits: {text}");
                 let encoding = if locale.as_str() == "en" { Encoding::Gsm7 } else { Encoding::Ucs2 };
                 assert_eq!(segments.encoding, encoding);
@@ -82,7 +82,7 @@ fn text_is_a_sentence_and_the_lines_for_programs() {
 
 #[test]
 fn first_available_language_is_used() {
-    let texts = Texts::default().template("pt-BR", "Seu código: {code}").expect("valid template");
+    let texts = MessageTemplates::default().template("pt-BR", "Seu código: {code}").expect("valid template");
     let [english, russian, kazakh] = [&[][..], &["ru"], &["kk"]].map(|tags| write(&texts, tags));
     for (tags, expected) in [
         (&["ru-RU"][..], &russian),
@@ -105,14 +105,14 @@ fn first_available_language_is_used() {
 
 #[test]
 fn default_language_must_be_available() {
-    let texts = Texts::default().default_locale("RU").expect("valid locale");
+    let texts = MessageTemplates::default().default_locale("RU").expect("valid locale");
     assert_eq!(write(&texts, &["de"]), "Код для входа 4711");
     assert_eq!(write(&texts, &["en"]), "4711 is your code to sign in.");
     for tag in ["de", "ru-RU", ""] {
-        let error = Texts::default().default_locale(tag).expect_err("unavailable locale");
+        let error = MessageTemplates::default().default_locale(tag).expect_err("unavailable locale");
         assert_eq!(error.code(), "invalid_locale");
     }
-    let texts = Texts::default().template("en", "Code {code}").expect("valid template");
+    let texts = MessageTemplates::default().template("en", "Code {code}").expect("valid template");
     assert_eq!(write(&texts, &["de"]), "Code 4711", "a replaced text is still the default");
 }
 
@@ -139,22 +139,22 @@ fn invalid_template_is_rejected() {
         "Ask @support #1 for {code}",
         "{code}\u{2028}@evil.example #1",
     ] {
-        let error = Texts::default().template("de", template).expect_err(template);
+        let error = MessageTemplates::default().template("de", template).expect_err(template);
         assert_eq!(error.code(), "invalid_template", "{template}");
     }
     for template in ["{code}", "{code} {code}", "a@b.cd: {code}", "\n{code}\n", "🔑 {code}"] {
-        Texts::default().template("de", template).expect(template);
+        MessageTemplates::default().template("de", template).expect(template);
     }
-    let error = Texts::default().template("de_DE", "{code}").expect_err("invalid locale");
+    let error = MessageTemplates::default().template("de_DE", "{code}").expect_err("invalid locale");
     assert_eq!(error.code(), "invalid_locale");
 }
 
 #[test]
 fn host_must_be_a_host_name() {
     for host in ["app.example.com", "localhost", "xn--e1afmkfd.xn--p1ai", "a-b.example", "192.0.2.1"] {
-        Texts::default().host(host).expect(host);
+        MessageTemplates::default().host(host).expect(host);
     }
-    let texts = Texts::default().host("App.Example.COM").expect("valid host");
+    let texts = MessageTemplates::default().host("App.Example.COM").expect("valid host");
     assert!(write(&texts, &[]).ends_with("\n@app.example.com #4711"));
     for host in [
         "",
@@ -176,7 +176,7 @@ fn host_must_be_a_host_name() {
         &"a.".repeat(127),
         &format!("{}a", "a.".repeat(127)),
     ] {
-        let error = Texts::default().host(host).expect_err(host);
+        let error = MessageTemplates::default().host(host).expect_err(host);
         assert_eq!(error.code(), "invalid_host");
     }
 }
@@ -185,15 +185,15 @@ fn host_must_be_a_host_name() {
 fn hash_must_be_eleven_characters_of_base64() {
     for hash in ["", "FA+9qCX9VS", "FA+9qCX9VSuu", "FA+9qCX9VS=", "FA+9 CX9VSu", "FA-9qCX9VSu", "ФФФФФu"]
     {
-        let error = Texts::default().android_hash(hash).expect_err(hash);
+        let error = MessageTemplates::default().android_hash(hash).expect_err(hash);
         assert_eq!(error.code(), "invalid_android_hash");
     }
-    Texts::default().android_hash("abc/+XYZ019").expect("valid hash");
+    MessageTemplates::default().android_hash("abc/+XYZ019").expect("valid hash");
 }
 
 #[test]
 fn custom_template_that_is_too_long_is_reported() {
-    let texts = Texts::default()
+    let texts = MessageTemplates::default()
         .template("uk", "Ваш код для входу до застосунку: {code}. Нікому його не кажіть, навіть нам.")
         .and_then(|texts| {
             texts.template("de", "{code} ist Ihr Code. Geben Sie ihn niemandem, auch uns nicht.")
@@ -205,8 +205,9 @@ fn custom_template_that_is_too_long_is_reported() {
     assert!(too_long[0].text.contains("0000") && !too_long[0].text.contains("00000"));
 
     // Too long only with a code of 7 digits or more.
-    let texts =
-        Texts::default().template("uk", format!("{}{{code}}", "ї".repeat(64))).expect("valid template");
+    let texts = MessageTemplates::default()
+        .template("uk", format!("{}{{code}}", "ї".repeat(64)))
+        .expect("valid template");
     assert_eq!([6, 7].map(|length| texts.too_long(length).count()), [0, 1]);
 }
 
@@ -231,10 +232,10 @@ proptest! {
         code in "[0-9]{4,10}",
         has_hash in any::<bool>(),
     ) {
-        let texts = Texts::default().host(&host).expect("valid host");
+        let texts = MessageTemplates::default().host(&host).expect("valid host");
         let texts = if has_hash { texts.android_hash(HASH).expect("valid hash") } else { texts };
         let Ok(texts) = texts.template("de", template.as_str()) else { return Ok(()) };
-        let text = texts.write(&OneTimeCode::known(code.as_str()), &locales(&["de"]));
+        let text = texts.write(&OneTimeCode::from_static(code.as_str()), &locales(&["de"]));
 
         let host = host.to_ascii_lowercase();
         prop_assert_eq!(read_by_the_standard(&text), Some((&*host, &*code)));
@@ -250,8 +251,8 @@ proptest! {
     fn text_for_any_locale_is_a_built_in_text(tag in "[a-zA-Z0-9-]{0,36}|\\PC{0,40}|(ru|kk|en)-.{0,9}") {
         let Ok(locale) = Locale::parse(&tag) else { return Ok(()) };
         prop_assert_eq!(Locale::parse(locale.as_str()), Ok(locale.clone()));
-        let text = Texts::default().write(&OneTimeCode::known("4711"), &[locale]);
-        let ours = [&[][..], &["ru"], &["kk"]].map(|tags| write(&Texts::default(), tags));
+        let text = MessageTemplates::default().write(&OneTimeCode::from_static("4711"), &[locale]);
+        let ours = [&[][..], &["ru"], &["kk"]].map(|tags| write(&MessageTemplates::default(), tags));
         prop_assert!(ours.contains(&text));
     }
 }

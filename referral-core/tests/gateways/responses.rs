@@ -11,7 +11,7 @@ use crate::fake::{self, message, sender};
 
 const RULES: &str = r#"
     form = { to = "{phone}" }
-    [answer]
+    [response]
     accepted = { status = [200, 201], at = "/items/0/status", is = ["0", "true"] }
     message_id = "/items/0/id"
     error_code = ["/error", "/items/0/status"]
@@ -22,8 +22,8 @@ const RULES: &str = r#"
 "#;
 
 /// Returns the sender's interpretation of a response, in short form.
-async fn read(rules: &str, answer: ResponseTemplate) -> String {
-    let gateway = fake::gateway(answer).await;
+async fn read(rules: &str, response: ResponseTemplate) -> String {
+    let gateway = fake::gateway(response).await;
     let sender = sender(&format!("url = \"{}\"\n{rules}", gateway.uri())).expect("valid configuration");
     let sender = sender.clock(ManualClock::new(datetime!(2026-11-25 08:00 UTC)));
     let read = fake::meaning(&sender.send(&message()).await);
@@ -63,8 +63,8 @@ async fn response_is_interpreted_by_the_rules_and_then_by_its_status() {
         (503, "", "temporary: HTTP 503"),
         (429, "", "temporary: HTTP 429"),
     ] {
-        let answer = ResponseTemplate::new(status).set_body_string(body);
-        assert_eq!(read(RULES, answer).await, meaning, "{status} {body}");
+        let response = ResponseTemplate::new(status).set_body_string(body);
+        assert_eq!(read(RULES, response).await, meaning, "{status} {body}");
     }
 }
 
@@ -84,9 +84,9 @@ async fn retry_after_of_a_busy_gateway_is_read() {
         // An accepted message stays accepted.
         (200, r#"{"items":[{"status":"0","id":"m1"}]}"#, "5", "accepted m1"),
     ] {
-        let answer =
+        let response =
             ResponseTemplate::new(status).set_body_string(body).insert_header("retry-after", retry_after);
-        assert_eq!(read(RULES, answer).await, meaning, "{status} {body} {retry_after}");
+        assert_eq!(read(RULES, response).await, meaning, "{status} {body} {retry_after}");
     }
 }
 
@@ -101,27 +101,27 @@ async fn status_decides_without_rules() {
         (403, "OK 17", "temporary: HTTP 403"),
         (500, "OK 17", "unknown: HTTP 500"),
     ] {
-        let answer = ResponseTemplate::new(status).set_body_string(body);
-        assert_eq!(read(rules, answer).await, meaning, "{status} {body}");
+        let response = ResponseTemplate::new(status).set_body_string(body);
+        assert_eq!(read(rules, response).await, meaning, "{status} {body}");
     }
 }
 
 #[tokio::test]
 async fn response_that_is_not_understood_is_not_a_rejection() {
     for (rules, status, body, expected) in [
-        ("answer.accepted = { status = [200] }", 202, "", "unknown: HTTP 202"),
-        ("answer.accepted = { status = [200] }", 303, "", "unknown: HTTP 303"),
-        ("answer.accepted = { text = \"^OK\" }", 200, "Thanks", "unknown: HTTP 200"),
+        ("response.accepted = { status = [200] }", 202, "", "unknown: HTTP 202"),
+        ("response.accepted = { status = [200] }", 303, "", "unknown: HTTP 303"),
+        ("response.accepted = { text = \"^OK\" }", 200, "Thanks", "unknown: HTTP 200"),
         (
-            "answer = { accepted = { text = \"^OK\" }, temporary = [{ text = \"^ERR\" }] }",
+            "response = { accepted = { text = \"^OK\" }, temporary = [{ text = \"^ERR\" }] }",
             200,
             "ERR",
             "temporary: HTTP 200",
         ),
-        ("answer.accepted = { without = \"/error\" }", 200, r#"{"error":"x"}"#, "temporary: HTTP 200"),
+        ("response.accepted = { without = \"/error\" }", 200, r#"{"error":"x"}"#, "temporary: HTTP 200"),
     ] {
-        let answer = ResponseTemplate::new(status).set_body_string(body);
-        assert_eq!(read(rules, answer).await, expected, "{rules} {body}");
+        let response = ResponseTemplate::new(status).set_body_string(body);
+        assert_eq!(read(rules, response).await, expected, "{rules} {body}");
     }
 }
 
@@ -136,25 +136,25 @@ async fn endless_response_is_read_up_to_a_maximum() {
 }
 
 /// Returns the sender's interpretation of an invalid response.
-async fn read_raw(answer: Option<&'static [u8]>, more: &str) -> Result<(), SmsError> {
-    let url = fake::raw(answer).await;
+async fn read_raw(response: Option<&'static [u8]>, more: &str) -> Result<(), SmsError> {
+    let url = fake::raw(response).await;
     let config = format!(
         "url = \"{url}\"\n{more}\njson = {{ to = \"{{phone}}\", end = 1 }}\n\
-         answer = {{ accepted = {{ at = \"/ok\", is = [\"true\"] }} }}"
+         response = {{ accepted = {{ at = \"/ok\", is = [\"true\"] }} }}"
     );
     sender(&config).expect("valid configuration").send(&message()).await.map(drop)
 }
 
 #[tokio::test]
 async fn result_is_unknown_after_an_incomplete_response() {
-    for (answer, reason) in [
+    for (response, reason) in [
         (&b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{\"ok\":tr"[..], "HTTP 200"),
         (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{\"ok\"", "HTTP 200"),
         (b"HTTP/1.1 200 OK\r\nContent-Le", "the connection was lost"),
         (b"\x00\xff garbage \r\n\r\n", "the connection was lost"),
         (b"", "the connection was lost"),
     ] {
-        let read = read_raw(Some(answer), "").await;
+        let read = read_raw(Some(response), "").await;
         assert!(matches!(&read, Err(SmsError::Unknown(actual)) if actual == reason), "{read:?}");
     }
     // The received part is sufficient.
@@ -170,7 +170,7 @@ async fn request_without_a_response_is_canceled() {
     let url = fake::raw_then_silent(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{").await;
     let config = format!(
         "url = \"{url}\"\ntimeout = \"1s\"\nconnect_timeout = \"900ms\"\njson = {{ end = 1 }}\n\
-         answer = {{ accepted = {{ at = \"/ok\" }} }}"
+         response = {{ accepted = {{ at = \"/ok\" }} }}"
     );
     let read = sender(&config).expect("valid configuration").send(&message()).await;
     assert!(matches!(&read, Err(SmsError::Unknown(_))), "{read:?}");

@@ -5,7 +5,7 @@ use std::{borrow::Cow, time::Duration};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::place::{Pattern, Pointer, scalar};
+use super::selector::{Pattern, Pointer, scalar};
 use crate::sms::{Receipt, SmsError};
 
 /// Maximum length of an error code that is shown, in bytes.
@@ -14,13 +14,13 @@ const MAX_SHOWN: usize = 40;
 /// Rules for the interpretation of a response.
 #[derive(Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub(super) struct Answer {
+pub(super) struct ResponseRules {
     /// Condition for an accepted message. The default is a status of 2xx.
     accepted: Condition,
     /// Location of the gateway's identifier of the message.
-    message_id: Option<Place>,
+    message_id: Option<Selector>,
     /// Locations of an error code, which is a word or a number. The first that exists is used.
-    error_code: Vec<Place>,
+    error_code: Vec<Selector>,
     /// Conditions for an unknown result. This list and the following ones are checked in this order, if the
     /// message was not accepted.
     unknown: Vec<Condition>,
@@ -39,16 +39,16 @@ struct Condition {
     /// Allowed statuses. The default is 2xx for an acceptance, and any status for a rejection.
     status: Option<Vec<u16>>,
     /// Location that must have one of the values in `is`, or any value without `is`.
-    at: Option<Place>,
+    at: Option<Selector>,
     is: Option<Vec<String>>,
     /// Location that must not exist.
-    without: Option<Place>,
+    without: Option<Selector>,
     /// Pattern for the value at the location `at`, or for the whole body if `at` is not set.
     text: Option<Pattern>,
 }
 
 #[derive(Clone, Copy)]
-enum Meaning {
+enum Verdict {
     Permanent,
     Temporary,
     Busy,
@@ -56,7 +56,7 @@ enum Meaning {
 }
 
 /// Response of a gateway as it was received.
-pub(super) struct Answered<'a> {
+pub(super) struct RawResponse<'a> {
     pub(super) status: u16,
     pub(super) body: &'a [u8],
     /// `true` if the body was received completely.
@@ -66,98 +66,102 @@ pub(super) struct Answered<'a> {
     pub(super) code: &'a str,
 }
 
-impl Answer {
+impl ResponseRules {
     /// Interprets the response. Errors contain nothing of the body except an error code.
-    pub(super) fn read(&self, answered: &Answered<'_>) -> Result<Receipt, SmsError> {
-        let text = String::from_utf8_lossy(answered.body);
-        let json = serde_json::from_slice(answered.body).ok();
-        let seen = Seen { status: answered.status, text: &text, json: json.as_ref() };
-        if self.accepted.accepts(&seen) {
-            let message_id = self.message_id.as_ref().and_then(|place| place.find(&seen));
+    pub(super) fn read(&self, raw: &RawResponse<'_>) -> Result<Receipt, SmsError> {
+        let text = String::from_utf8_lossy(raw.body);
+        let json = serde_json::from_slice(raw.body).ok();
+        let response = GatewayResponse { status: raw.status, text: &text, json: json.as_ref() };
+        if self.accepted.accepts(&response) {
+            let message_id = self.message_id.as_ref().and_then(|selector| selector.find(&response));
             return Ok(Receipt { message_id, ..Receipt::default() });
         }
 
         let code = self
             .error_code
             .iter()
-            .find_map(|place| place.find(&seen))
-            .filter(|code| is_error_code(code) && code != answered.code);
+            .find_map(|selector| selector.find(&response))
+            .filter(|code| is_error_code(code) && code != raw.code);
         let reason = match code {
-            Some(code) => format!("HTTP {}, code {code}", answered.status),
-            None => format!("HTTP {}", answered.status),
+            Some(code) => format!("HTTP {}, code {code}", raw.status),
+            None => format!("HTTP {}", raw.status),
         };
-        let meaning = self.rule_for(&seen).unwrap_or_else(|| self.meaning_of(&seen, answered));
-        Err(match (meaning, answered.retry_after) {
-            (Meaning::Permanent, _) => SmsError::Permanent(reason),
-            (Meaning::Unknown, _) => SmsError::Unknown(reason),
-            (Meaning::Busy, Some(retry_after)) => SmsError::Busy { reason, retry_after },
-            (Meaning::Busy | Meaning::Temporary, _) => SmsError::Temporary(reason),
+        let verdict =
+            self.verdict_of_rules(&response).unwrap_or_else(|| self.default_verdict(&response, raw));
+        Err(match (verdict, raw.retry_after) {
+            (Verdict::Permanent, _) => SmsError::Permanent(reason),
+            (Verdict::Unknown, _) => SmsError::Unknown(reason),
+            (Verdict::Busy, Some(retry_after)) => SmsError::Busy { reason, retry_after },
+            (Verdict::Busy | Verdict::Temporary, _) => SmsError::Temporary(reason),
         })
     }
 
-    /// Returns the meaning that the rules give to a response that is not an acceptance.
-    fn rule_for(&self, seen: &Seen<'_>) -> Option<Meaning> {
+    /// Returns the verdict that the rules give to a response that is not an acceptance.
+    fn verdict_of_rules(&self, response: &GatewayResponse<'_>) -> Option<Verdict> {
         let rules = [
-            (&self.unknown, Meaning::Unknown),
-            (&self.temporary, Meaning::Temporary),
-            (&self.busy, Meaning::Busy),
-            (&self.permanent, Meaning::Permanent),
+            (&self.unknown, Verdict::Unknown),
+            (&self.temporary, Verdict::Temporary),
+            (&self.busy, Verdict::Busy),
+            (&self.permanent, Verdict::Permanent),
         ];
-        let fitting = |(conditions, _): &(&Vec<Condition>, _)| conditions.iter().any(|one| one.refuses(seen));
-        rules.into_iter().find(fitting).map(|(_, meaning)| meaning)
+        let fitting =
+            |(conditions, _): &(&Vec<Condition>, _)| conditions.iter().any(|one| one.refuses(response));
+        rules.into_iter().find(fitting).map(|(_, verdict)| verdict)
     }
 
-    /// Returns the meaning of a response that matches no rule.
-    fn meaning_of(&self, seen: &Seen<'_>, answered: &Answered<'_>) -> Meaning {
-        match seen.status {
-            429 | 503 => Meaning::Busy,
+    /// Returns the verdict of a response that matches no rule.
+    fn default_verdict(&self, response: &GatewayResponse<'_>, raw: &RawResponse<'_>) -> Verdict {
+        match response.status {
+            429 | 503 => Verdict::Busy,
             // The server reports an error, but not whether the message was sent.
-            500.. => Meaning::Unknown,
+            500.. => Verdict::Unknown,
             // A success with a response that is not understood.
-            200..300 | 302 | 303 if !answered.is_whole || !self.accepted.is_denied_by(seen) => {
-                Meaning::Unknown
+            200..300 | 302 | 303 if !raw.is_whole || !self.accepted.is_denied_by(response) => {
+                Verdict::Unknown
             }
-            _ => Meaning::Temporary,
+            _ => Verdict::Temporary,
         }
     }
 }
 
 impl Condition {
-    fn accepts(&self, seen: &Seen<'_>) -> bool {
+    fn accepts(&self, response: &GatewayResponse<'_>) -> bool {
         let status = match &self.status {
-            Some(statuses) => statuses.contains(&seen.status),
-            None => (200..300).contains(&seen.status),
+            Some(statuses) => statuses.contains(&response.status),
+            None => (200..300).contains(&response.status),
         };
-        status && self.fits(seen)
+        status && self.fits(response)
     }
 
-    fn refuses(&self, seen: &Seen<'_>) -> bool {
-        self.status.as_ref().is_none_or(|statuses| statuses.contains(&seen.status)) && self.fits(seen)
+    fn refuses(&self, response: &GatewayResponse<'_>) -> bool {
+        self.status.as_ref().is_none_or(|statuses| statuses.contains(&response.status)) && self.fits(response)
     }
 
-    fn fits(&self, seen: &Seen<'_>) -> bool {
+    fn fits(&self, response: &GatewayResponse<'_>) -> bool {
         let value = match &self.at {
-            Some(place) => place.find(seen).map(Cow::Owned),
-            None => Some(Cow::Borrowed(seen.text)),
+            Some(selector) => selector.find(response).map(Cow::Owned),
+            None => Some(Cow::Borrowed(response.text)),
         };
         let fits = value.is_some_and(|value| {
             self.is.as_ref().is_none_or(|values| values.iter().any(|one| *one == value))
                 && self.text.as_ref().is_none_or(|pattern| pattern.0.is_match(&value))
         });
-        fits && self.without.as_ref().is_none_or(|place| place.find(seen).is_none())
+        fits && self.without.as_ref().is_none_or(|selector| selector.find(response).is_none())
     }
 
     /// Returns `true` if a location that identifies an acceptance has another value, so that the response is
     /// a rejection.
-    fn is_denied_by(&self, seen: &Seen<'_>) -> bool {
-        let is_there = |place: &Option<Place>| place.as_ref().is_some_and(|place| place.find(seen).is_some());
-        let has_status = self.status.as_ref().is_none_or(|statuses| statuses.contains(&seen.status));
+    fn is_denied_by(&self, response: &GatewayResponse<'_>) -> bool {
+        let is_there = |selector: &Option<Selector>| {
+            selector.as_ref().is_some_and(|selector| selector.find(response).is_some())
+        };
+        let has_status = self.status.as_ref().is_none_or(|statuses| statuses.contains(&response.status));
         has_status && (is_there(&self.at) || is_there(&self.without))
     }
 }
 
 /// Response in the forms in which conditions use it.
-struct Seen<'a> {
+struct GatewayResponse<'a> {
     status: u16,
     text: &'a str,
     json: Option<&'a Value>,
@@ -167,17 +171,17 @@ struct Seen<'a> {
 /// group of a pattern.
 #[derive(Clone, Deserialize)]
 #[serde(untagged, expecting = "a JSON pointer such as \"/id\", or {text = \"a pattern with a (group)\"}")]
-enum Place {
+enum Selector {
     Pointer(Pointer),
     Text { text: Pattern },
 }
 
-impl Place {
+impl Selector {
     /// Returns the value at the location if it is a string, a number or a boolean.
-    fn find(&self, seen: &Seen<'_>) -> Option<String> {
+    fn find(&self, response: &GatewayResponse<'_>) -> Option<String> {
         match self {
-            Self::Pointer(pointer) => scalar(pointer.find(seen.json?)?).map(Cow::into_owned),
-            Self::Text { text } => Some(text.0.captures(seen.text)?.get(1)?.as_str().to_owned()),
+            Self::Pointer(pointer) => scalar(pointer.find(response.json?)?).map(Cow::into_owned),
+            Self::Text { text } => Some(text.0.captures(response.text)?.get(1)?.as_str().to_owned()),
         }
     }
 }
