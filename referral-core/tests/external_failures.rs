@@ -46,9 +46,9 @@ async fn enter(referral: &ReferralService, number: u32, invited_by: Option<&Invi
     let sent = referral.send_code(SendCode::new(phone(number))).await.expect("sent");
     let code = sent.revealed_code.expect("the development sender returns the code");
     let code = CodeInput::parse(code.reveal()).expect("digits");
-    let with_right_code =
+    let request =
         SignIn::new(phone(number), code).challenge(sent.challenge).invited_by(invited_by.cloned());
-    referral.sign_in(with_right_code).await.expect("signed in")
+    referral.sign_in(request).await.expect("signed in")
 }
 
 #[tokio::test]
@@ -91,8 +91,8 @@ async fn custom_function_can_write_the_messages() {
 #[tokio::test]
 async fn message_that_was_certainly_not_sent_starts_no_resend_interval() {
     let mut gateway = MockGateway::new();
-    let mut answers = [SmsError::Permanent("blocked".into()), SmsError::Temporary("busy".into())].into_iter();
-    gateway.expect_send().times(2).returning(move |_| Err(answers.next().expect("two answers")));
+    let mut responses = [SmsError::Permanent("blocked".into()), SmsError::Temporary("busy".into())].into_iter();
+    gateway.expect_send().times(2).returning(move |_| Err(responses.next().expect("two responses")));
     let referral = referral(gateway);
     for _ in 0..2 {
         assert!(matches!(send_code(&referral, &[]).await, Err(Error::SmsNotSent(_))));

@@ -47,8 +47,8 @@ async fn circuit_is_open_for_at_most_twenty_times_the_initial_time() {
 
 #[tokio::test(start_paused = true)]
 async fn failures_that_are_not_consecutive_do_not_open_the_circuit() {
-    let answers: Vec<_> = [Temporary, Temporary, Accept].repeat(4);
-    let (builder, calls) = gateways(&[&answers, &[]]);
+    let responses: Vec<_> = [Temporary, Temporary, Accept].repeat(4);
+    let (builder, calls) = gateways(&[&responses, &[]]);
     let sender = builder.build().expect("valid configuration");
     for _ in 0..4 {
         assert_eq!(send(&sender, &calls).await, "ab: accepted by b");
@@ -211,7 +211,7 @@ async fn gateway_that_became_busy_is_not_tried_as_a_last_resort() {
 #[tokio::test(start_paused = true)]
 async fn failover_can_be_a_gateway_of_another_failover() {
     let calls = Calls::default();
-    let script = |name, answers| Script::new(name, &calls, answers);
+    let script = |name, responses| Script::new(name, &calls, responses);
     let inner = Failover::builder()
         .gateway("a", script("a", &[Temporary, Accept, Busy(40), Temporary]))
         .gateway("b", script("b", &[Busy(30), Busy(60)]));

@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 /// Response of a gateway to a message.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Answer {
+pub(crate) enum Response {
     Accept,
     Permanent,
     Temporary,
@@ -26,20 +26,20 @@ pub(crate) enum Answer {
     Hang,
 }
 
-pub(crate) use Answer::{Accept, Busy, Hang, Permanent, Temporary, Unknown};
+pub(crate) use Response::{Accept, Busy, Hang, Permanent, Temporary, Unknown};
 
 /// Gateway that returns predefined responses and then accepts, and records its calls.
 #[derive(Clone, Default)]
 pub(crate) struct Script {
     name: &'static str,
-    answers: Arc<Mutex<VecDeque<Answer>>>,
+    responses: Arc<Mutex<VecDeque<Response>>>,
     calls: Arc<Mutex<Vec<&'static str>>>,
 }
 
 impl Script {
-    pub(crate) fn new(name: &'static str, calls: &Arc<Mutex<Vec<&'static str>>>, answers: &[Answer]) -> Self {
-        let answers = Arc::new(Mutex::new(answers.iter().copied().collect()));
-        Self { name, answers, calls: Arc::clone(calls) }
+    pub(crate) fn new(name: &'static str, calls: &Arc<Mutex<Vec<&'static str>>>, responses: &[Response]) -> Self {
+        let responses = Arc::new(Mutex::new(responses.iter().copied().collect()));
+        Self { name, responses, calls: Arc::clone(calls) }
     }
 }
 
@@ -47,8 +47,8 @@ impl Script {
 impl SmsSender for Script {
     async fn send(&self, _message: &SmsMessage) -> Result<Receipt, SmsError> {
         self.calls.lock().expect("not poisoned").push(self.name);
-        let with_right_code = self.answers.lock().expect("not poisoned").pop_front().unwrap_or(Accept);
-        match with_right_code {
+        let response = self.responses.lock().expect("not poisoned").pop_front().unwrap_or(Accept);
+        match response {
             Accept => Ok(Receipt::new(format!("{}-1", self.name))),
             Permanent => Err(SmsError::Permanent("no such number".into())),
             Temporary => Err(SmsError::Temporary("out of order".into())),
@@ -64,11 +64,11 @@ impl SmsSender for Script {
 pub(crate) type Calls = Arc<Mutex<Vec<&'static str>>>;
 
 /// Returns gateways named a, b, … with these responses, in this order.
-pub(crate) fn gateways(answers: &[&[Answer]]) -> (FailoverBuilder, Calls) {
+pub(crate) fn gateways(responses: &[&[Response]]) -> (FailoverBuilder, Calls) {
     let calls = Calls::default();
-    let named = ["a", "b", "c", "d"].into_iter().zip(answers);
-    let builder = named.fold(Failover::builder(), |builder, (name, answers)| {
-        builder.gateway(name, Script::new(name, &calls, answers))
+    let named = ["a", "b", "c", "d"].into_iter().zip(responses);
+    let builder = named.fold(Failover::builder(), |builder, (name, responses)| {
+        builder.gateway(name, Script::new(name, &calls, responses))
     });
     (builder, calls)
 }

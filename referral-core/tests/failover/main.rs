@@ -22,7 +22,7 @@ use tokio::time::{Instant, advance};
 use uuid::Uuid;
 
 use crate::fake::{
-    Accept, Answer, Busy, Hang, Permanent, Script, Temporary, Unknown, gateways, message, send, take,
+    Accept, Response, Busy, Hang, Permanent, Script, Temporary, Unknown, gateways, message, send, take,
 };
 
 mockall::mock! {
@@ -36,7 +36,7 @@ mockall::mock! {
 
 #[tokio::test(start_paused = true)]
 async fn gateways_are_tried_in_order_until_one_accepts() {
-    for (answers, expected) in [
+    for (responses, expected) in [
         (&[&[Accept][..], &[Accept]][..], "a: accepted by a"),
         (&[&[Temporary], &[Accept]], "ab: accepted by b"),
         (&[&[Busy(5)], &[Accept], &[Accept]], "ab: accepted by b"),
@@ -56,16 +56,16 @@ async fn gateways_are_tried_in_order_until_one_accepts() {
         (&[&[Temporary], &[Unknown], &[Busy(5)]], "abc: unknown"),
         (&[&[Hang], &[Temporary]], "ab: unknown"),
     ] {
-        let (builder, calls) = gateways(answers);
+        let (builder, calls) = gateways(responses);
         let sender = builder.build().expect("valid configuration");
-        assert_eq!(send(&sender, &calls).await, expected, "{answers:?}");
+        assert_eq!(send(&sender, &calls).await, expected, "{responses:?}");
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn no_further_gateway_is_tried_after_an_unknown_result_with_stop() {
-    for with_right_code in [Unknown, Hang] {
-        let (builder, calls) = gateways(&[&[Temporary], &[with_right_code], &[Accept]]);
+    for response in [Unknown, Hang] {
+        let (builder, calls) = gateways(&[&[Temporary], &[response], &[Accept]]);
         let sender = builder.on_unknown_outcome(OnUnknownOutcome::Stop).build().expect("valid configuration");
         assert_eq!(send(&sender, &calls).await, "ab: unknown");
     }
@@ -237,8 +237,8 @@ proptest! {
     ) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
         runtime.expect("the runtime starts").block_on(async {
-            let answers: Vec<&[Answer]> = scripts.iter().map(Vec::as_slice).collect();
-            let (builder, calls) = gateways(&answers);
+            let responses: Vec<&[Response]> = scripts.iter().map(Vec::as_slice).collect();
+            let (builder, calls) = gateways(&responses);
             let sender = builder.build().expect("valid configuration");
             let mut next = vec![0; scripts.len()];
             for pause in pauses {
@@ -248,18 +248,18 @@ proptest! {
                 // The responses of the gateways that were called.
                 let responses: Vec<_> = take(&calls).chars().map(|name| {
                     let gateway = "abcd".find(name).expect("one of four");
-                    let with_right_code = scripts[gateway].get(next[gateway]).copied().unwrap_or(Accept);
+                    let response = scripts[gateway].get(next[gateway]).copied().unwrap_or(Accept);
                     next[gateway] += 1;
-                    with_right_code
+                    response
                 }).collect();
-                let ends = |with_right_code: &Answer| matches!(with_right_code, Accept | Permanent);
-                assert!(responses.iter().rev().skip(1).all(|with_right_code| !ends(with_right_code)), "{responses:?}");
-                let may_be_sent = responses.iter().any(|with_right_code| matches!(with_right_code, Unknown | Hang));
+                let ends = |response: &Response| matches!(response, Accept | Permanent);
+                assert!(responses.iter().rev().skip(1).all(|response| !ends(response)), "{responses:?}");
+                let may_be_sent = responses.iter().any(|response| matches!(response, Unknown | Hang));
                 match result {
                     Ok(_) => assert_eq!(responses.last(), Some(&Accept)),
                     Err(SmsError::Unknown(_)) => assert!(may_be_sent, "{responses:?}"),
                     Err(SmsError::Busy { .. }) => {
-                        assert!(responses.iter().all(|with_right_code| matches!(with_right_code, Busy(_))), "{responses:?}");
+                        assert!(responses.iter().all(|response| matches!(response, Busy(_))), "{responses:?}");
                     }
                     Err(_) => assert!(!may_be_sent && !responses.contains(&Accept), "{responses:?}"),
                 }

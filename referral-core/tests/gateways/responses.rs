@@ -92,7 +92,7 @@ async fn retry_after_of_a_busy_gateway_is_read() {
 
 #[tokio::test]
 async fn status_decides_without_rules() {
-    let rules = "form = { to = \"{phone}\" }\nanswer.message_id = { text = \"^OK (\\\\d+)\" }";
+    let rules = "form = { to = \"{phone}\" }\nresponse.message_id = { text = \"^OK (\\\\d+)\" }";
     for (status, body, meaning) in [
         (200, "OK 17", "accepted 17"),
         (204, "", "accepted -"),
