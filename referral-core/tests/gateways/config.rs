@@ -22,7 +22,7 @@ fn invalid_configuration_is_rejected_with_a_reason() {
         ("url = \"https://a.example\"\nheaders = { a = \"b\\nc\" }", "a character that is not allowed"),
         ("url = \"https://a.example\"\nresponse = { message_id = \"id\" }", "JSON pointer"),
         ("url = \"https://a.example\"\nresponse = { accepted = { text = \"(\" } }", "regex"),
-        ("url = \"https://a.example\"\nresponses = {}", "unknown field `answers`"),
+        ("url = \"https://a.example\"\nresponses = {}", "unknown field `responses`"),
         ("url = \"https://a.example\"\nresponse = { accept = {} }", "unknown field `accept`"),
         ("url = \"https://a.example\"\nca_file = \"/nowhere\"", "failed to read /nowhere"),
         ("url = \"https://a.example\"\nca_file = \"Cargo.toml\"", "Cargo.toml contains no certificate"),
