@@ -16,7 +16,7 @@ use tempfile::TempDir;
 use thirtyfour::{LoggingPrefsLogLevel::All, extensions::query::ElementPollerWithTimeout, prelude::*};
 
 use crate::{
-    binary::{Program, folder},
+    program::{Program, folder},
     service::{ANNA, DOCUMENT},
 };
 

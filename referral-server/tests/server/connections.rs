@@ -7,7 +7,7 @@ use tokio::{
 };
 
 use crate::{
-    binary::{Program, folder},
+    program::{Program, folder},
     service::{ANNA, Client},
 };
 

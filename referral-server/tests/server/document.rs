@@ -2,7 +2,10 @@
 
 use serde_json::Value;
 
-use crate::service::{DOCUMENT, Service};
+use crate::{
+    program::{folder, run},
+    service::{DOCUMENT, Service},
+};
 
 const PATH: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../openapi.json");
 
@@ -21,6 +24,14 @@ async fn the_committed_document_is_the_one_that_is_served() {
     let served = service.client.send(served).await;
     assert_eq!(served.header("content-type"), Some("application/json"));
     assert!(served.text == committed);
+}
+
+#[test]
+fn the_document_is_printed_without_creating_files() {
+    let folder = folder();
+    let output = run(folder.path(), &["openapi"]);
+    assert_eq!(String::from_utf8_lossy(&output.stdout), include_str!("../../../openapi.json"));
+    assert_eq!(std::fs::read_dir(folder.path()).expect("a directory").count(), 0);
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::{
 use serde_json::{Value, json};
 
 use crate::{
-    binary::{Program, folder, mode, run, run_with},
+    program::{Program, folder, mode, run, run_with},
     service::{ANNA, BORIS, Client},
 };
 

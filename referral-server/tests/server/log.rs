@@ -1,17 +1,18 @@
-//! Tests of the log if its reader stalls.
+//! Tests of the log: its content, and its behavior if its reader stalls or is closed.
 
 use std::{
-    io::{BufReader, Read as _},
+    io::{BufRead as _, BufReader, Read as _},
     path::Path,
     process::{Child, ChildStderr, Stdio},
     time::Duration,
 };
 
 use reqwest::Method;
+use serde_json::json;
 use tokio::task::JoinSet;
 
 use crate::{
-    binary::{command, folder, read_greeting, terminate},
+    program::{Program, command, folder, read_greeting, terminate},
     service::{ANNA, BORIS, Client},
 };
 
@@ -108,4 +109,52 @@ async fn an_unread_log_does_not_block_the_shutdown() {
     program.fill_log().await;
     terminate(&program.child);
     assert!(program.child.wait().expect("the program ended").success());
+}
+
+#[tokio::test]
+async fn an_unwritable_log_fails_no_request() {
+    let folder = folder();
+    let mut command = command(folder.path());
+    command.args(["--listen", "127.0.0.1:0"]).stdout(Stdio::piped());
+    // A pipe whose reader is closed.
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    drop(reader);
+    let mut child = command.stderr(writer).spawn().expect("the program starts");
+    let mut output = BufReader::new(child.stdout.take().expect("standard output is piped"));
+    let mut line = String::new();
+    output.read_line(&mut line).expect("a line");
+    let address = line.trim().split("http://").nth(1).expect("an address");
+    let client = Client::new(address.parse().expect("an address"));
+    for _ in 0..3 {
+        client.enter(ANNA, None).await;
+    }
+    child.kill().expect("killed");
+    child.wait().expect("the program ended");
+}
+
+#[tokio::test]
+async fn the_log_contains_no_phone_code_or_token() {
+    let folder = folder();
+    let program =
+        Program::start(folder.path(), &["--log", "trace", "--code-length", "10", "--log-format", "json"]);
+    let sent = program.client.post("/auth/send_code/", &json!({ "phone": ANNA })).await.ok();
+    let code = sent["code"].as_str().expect("a code").to_owned();
+    let body = json!({ "phone": ANNA, "code": code, "challenge_id": sent["challenge_id"] });
+    let signed_in = program.client.post("/auth/jwt/get_by_phone/", &body).await.ok();
+    let access = signed_in["access"].as_str().expect("a token").to_owned();
+    let refresh = signed_in["refresh"].as_str().expect("a token").to_owned();
+    program.client.get("/users/?phone=%2B79608543017", &access).await.ok();
+    program.client.post("/auth/jwt/refresh/", &json!({ "refresh": refresh })).await.ok();
+    program.client.post("/auth/jwt/get_by_phone/", &body).await.assert_problem(403, "invalid_code");
+
+    let log = program.stop();
+    assert!(log.contains("signIn") && log.contains("user created"), "{log}");
+    for secret in ["9608543017", &code, &access, &refresh] {
+        assert!(!log.contains(secret), "the log contains {secret}");
+    }
+    let data = folder.path().join("referral-data");
+    let database = std::fs::read(data.join("referral.db")).expect("the database");
+    assert!(!data.join("referral.db-wal").exists(), "the database must be a single file after the shutdown");
+    let holds = |needle: &str| database.windows(needle.len()).any(|window| window == needle.as_bytes());
+    assert!(holds("79608543017") && !holds(&code) && !holds(&access) && !holds(&refresh));
 }

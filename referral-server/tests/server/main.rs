@@ -1,10 +1,10 @@
 //! Tests of the server through its HTTP interface and its command line.
 
 mod auth;
-mod binary;
 mod browser;
 mod connections;
 mod cors;
+mod development_sender;
 mod document;
 mod failures;
 mod keys;
@@ -16,13 +16,20 @@ mod mistakes;
 mod multi_host;
 mod overload;
 mod pages;
+mod program;
 mod readme;
 mod reports;
+mod restarts;
 mod rolling;
 mod searches;
 mod service;
 mod sessions;
+mod settings;
+mod shutdown;
 mod sms;
+mod start;
+mod superusers;
+mod test_numbers;
 mod upgrades;
 mod users;
 mod web_otp;

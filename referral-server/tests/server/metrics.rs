@@ -23,7 +23,7 @@ use serde_json::{Value, json};
 use time::OffsetDateTime;
 
 use crate::{
-    binary::{Program, folder},
+    program::{Program, folder},
     service::{ANNA, BORIS, Client, VERA},
 };
 

@@ -9,7 +9,7 @@ use std::{
     path::Path,
 };
 
-use crate::binary::{folder, run_with};
+use crate::program::{folder, run_with};
 
 /// The page with the section about these errors.
 const DOCS: &str = include_str!("../../../docs/operations.md");

@@ -5,8 +5,9 @@ use std::path::Path;
 use serde_json::json;
 
 use crate::{
-    binary::{Program, folder, run, survive_a_kill},
     keys::{commanded, key_id, public_ids},
+    program::{Program, folder, run},
+    restarts::survive_a_kill,
     service::{ANNA, BORIS, VERA},
 };
 

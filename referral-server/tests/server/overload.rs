@@ -9,7 +9,7 @@ use tokio::{
 };
 
 use crate::{
-    binary::{Program, folder},
+    program::{Program, folder},
     service::Client,
 };
 

@@ -4,7 +4,7 @@ use std::{io::Write, process::Command};
 
 use serde_json::Value;
 
-use crate::binary::{Program, folder};
+use crate::program::{Program, folder};
 
 const README: &str = include_str!("../../../README.md");
 

@@ -16,9 +16,9 @@ use serde_json::{Value, json};
 use tokio::sync::Notify;
 
 use crate::{
-    binary::{Program, folder, tied},
     keys::commanded,
     multi_host::server::Database,
+    program::{Program, folder, tied},
     service::Client,
 };
 

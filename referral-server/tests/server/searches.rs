@@ -8,8 +8,8 @@ use referral_sqlx::SqliteOptions;
 use sqlx::{Connection as _, Executor as _, PgConnection};
 
 use crate::{
-    binary::{Program, folder},
     multi_host::{RETURN_CODES, server::Database},
+    program::{Program, folder},
     service::{ANNA, Response, Service},
 };
 

@@ -6,8 +6,8 @@ use serde_json::json;
 use wiremock::{Mock, MockServer, Request, ResponseTemplate, matchers::any};
 
 use crate::{
-    binary::{Program, folder, run, run_with},
     keys::commanded,
+    program::{Program, folder, run, run_with},
     service::{ANNA, BORIS},
 };
 

@@ -1,6 +1,6 @@
 //! Tests of upgrades: separate migrations, and processes with different settings.
 
-use crate::binary::{Program, run};
+use crate::program::{Program, run};
 
 fn error_of(arguments: &[&str], folder: &std::path::Path) -> String {
     let output = run(folder, arguments);

@@ -8,8 +8,8 @@ use thirtyfour::prelude::*;
 use wiremock::{Mock, MockServer, ResponseTemplate, matchers::method};
 
 use crate::{
-    binary::{Program, folder},
     browser::Browser,
+    program::{Program, folder},
     service::ANNA,
     sms::{gateway, received, value},
 };
