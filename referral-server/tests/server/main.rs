@@ -1,16 +1,19 @@
 //! Tests of the server through its HTTP interface and its command line.
 
 mod auth;
+mod bodies;
 mod browser;
+mod concurrency;
 mod connections;
 mod cors;
 mod development_sender;
 mod document;
 mod failures;
+mod forged_tokens;
+mod headers;
 mod keys;
 mod limits;
 mod log;
-mod malformed_requests;
 mod metrics;
 mod mistakes;
 mod multi_host;
@@ -21,6 +24,7 @@ mod readme;
 mod reports;
 mod restarts;
 mod rolling;
+mod routes;
 mod searches;
 mod service;
 mod sessions;

@@ -31,6 +31,10 @@ pub(crate) const ANNA: &str = "+79608543017";
 pub(crate) const BORIS: &str = "+77011234567";
 pub(crate) const VERA: &str = "+14155552671";
 
+/// Paths of `POST` requests that send codes, sign in, verify tokens and refresh tokens.
+pub(crate) const POSTS: [&str; 4] =
+    ["/auth/send_code/", "/auth/jwt/get_by_phone/", "/auth/jwt/verify/", "/auth/jwt/refresh/"];
+
 /// Server with its service, clock and client.
 pub(crate) struct Service {
     pub(crate) referral: ReferralService,
