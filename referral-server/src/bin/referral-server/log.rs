@@ -19,7 +19,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::{
     commands::serve::Result,
-    settings::{self, LogFormat},
+    settings::{self, log::LogFormat},
 };
 
 /// The levels that a directive may have.
@@ -44,7 +44,7 @@ pub(crate) struct Log {
 
 impl Log {
     /// Starts the log.
-    pub(crate) fn start(settings: &settings::Log) -> Result<Self> {
+    pub(crate) fn start(settings: &settings::log::Log) -> Result<Self> {
         let filter = EnvFilter::try_new(&settings.filter).map_err(|error| format!("--log: {error}"))?;
         let dropped = DroppedLines::default();
         let writer = Writer::new(io::stderr(), settings.format, dropped.clone());

@@ -31,7 +31,7 @@ use crate::{
     listener::{self, Plain, Server},
     log::DroppedLines,
     open_files,
-    settings::{PolicyName, Settings, development, flags},
+    settings::{Settings, development, flags, policy::PolicyName},
     sms_config::Messages,
     test_numbers, with_sources,
 };

@@ -4,7 +4,7 @@
 use poem::http::Uri;
 use referral_server::is_loopback_host;
 
-use crate::settings::{PolicyName, Settings};
+use crate::settings::{Settings, policy::PolicyName};
 
 /// Error of settings that let the development sender return codes to other machines, or that belong to a
 /// service in production.
