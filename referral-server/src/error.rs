@@ -15,7 +15,7 @@ use poem_openapi::{
 use referral_core::{Check, Error, Invalid, Readiness, Refusal, storage::StorageError};
 use serde::Serialize;
 
-use crate::{Draining, error_code::ErrorCode};
+use crate::{Draining, error_code::ErrorCode, error_sources::with_sources};
 
 /// Value of `Retry-After` in responses with status 503.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -234,12 +234,6 @@ pub(crate) fn checks(readiness: &Readiness) -> Checks {
         };
         (name, outcome)
     })
-}
-
-/// Returns an error and its sources as one line.
-fn with_sources(error: &dyn std::error::Error) -> String {
-    let sources = std::iter::successors(Some(error), |error| error.source());
-    sources.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 /// Returns the duration in seconds, rounded up: after that time the client must be able to continue.

@@ -7,6 +7,7 @@ mod delivery_reports;
 mod draining;
 mod error;
 mod error_code;
+mod error_sources;
 mod host;
 mod metrics;
 mod middleware;
@@ -19,6 +20,9 @@ use poem::{Endpoint, EndpointExt, Request, Response, Route, endpoint::BoxEndpoin
 use poem_openapi::{LicenseObject, OpenApiService};
 use referral_core::{ReferralService, sms::http::ReportReader};
 
+/// For the program of this crate only.
+#[doc(hidden)]
+pub use crate::error_sources::with_sources;
 use crate::{
     api::{auth::AuthApi, pagination::Links, sessions::SessionsApi, users::UsersApi},
     middleware::Middleware,

@@ -15,6 +15,7 @@ use std::{
 };
 
 use clap::{CommandFactory as _, FromArgMatches as _, error::ErrorKind};
+use referral_server::with_sources;
 
 use crate::{
     commands::{create_superuser, keys, migrate, openapi, serve, serve::Result, sms},
@@ -90,18 +91,4 @@ async fn run(cli: Cli, log: &Log) -> Result<()> {
         Command::Keys(command) => keys::run(&cli.settings, &command).await,
         Command::Sms(command) => sms::run(&cli.settings, command).await,
     }
-}
-
-/// Returns an error and its sources in one line.
-fn with_sources(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(source) = next {
-        let source_text = source.to_string();
-        if !text.contains(&source_text) {
-            text = format!("{text}: {source_text}");
-        }
-        next = source.source();
-    }
-    text
 }

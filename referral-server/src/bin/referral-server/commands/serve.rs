@@ -18,7 +18,7 @@ use referral_core::{
     clock::{Clock as _, SystemClock},
     storage::Storage,
 };
-use referral_server::{AppOptions, ClientAddresses, Draining, Metrics, app};
+use referral_server::{AppOptions, ClientAddresses, Draining, Metrics, app, with_sources};
 use referral_sqlx::ConnectError;
 use tokio::{
     net::TcpListener,
@@ -33,7 +33,7 @@ use crate::{
     open_files,
     settings::{Settings, development, flags, policy::PolicyName},
     sms_config::Messages,
-    test_numbers, with_sources,
+    test_numbers,
 };
 
 /// Interval between deletions of expired codes and sessions.
