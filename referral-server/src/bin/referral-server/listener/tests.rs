@@ -138,6 +138,13 @@ fn over_http2(method: u8, flags: u8, settings: &[u8], count: u8) -> Vec<u8> {
     [PREFACE, &frame(4, 0, 0, settings), &streams.collect::<Vec<_>>().concat()].concat()
 }
 
+/// Returns a ping of HTTP/2, and the response to a ping of hyper: a client that keeps its connection alive.
+fn keep_alive() -> Vec<u8> {
+    /// Payload of all pings of h2 that a user of the crate sends, such as hyper.
+    const USER_PING: [u8; 8] = [0x3b, 0x7c, 0xdb, 0x7a, 0x0b, 0x87, 0x16, 0xb4];
+    [frame(6, 0, 0, &[0; 8]), frame(6, 1, 0, &USER_PING)].concat()
+}
+
 /// Returns `GET /` on the first stream of HTTP/2, after the settings.
 fn get_over_http2(settings: &[u8]) -> Vec<u8> {
     over_http2(0x82, 5, settings, 1)
@@ -145,7 +152,7 @@ fn get_over_http2(settings: &[u8]) -> Vec<u8> {
 
 #[tokio::test(start_paused = true)]
 async fn incomplete_headers_time_out() {
-    for start in [b"", &GET[..1], &GET[..20], PREFACE, &get_over_http2(&[])[..40]] {
+    for start in [b"", &GET[..1], &GET[..20], &PREFACE[..12], PREFACE, &get_over_http2(&[])[..40]] {
         let mut client = Client::connect(Duration::ZERO, 0);
         client.send(start).await;
         client.assert_ended_after(HEAD).await;
@@ -163,6 +170,21 @@ async fn single_bytes_do_not_extend_the_header_timeout() {
     }
     assert!(client.served.is_finished());
     assert!(client.stream.write_all(b"x").await.is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn http2_frames_without_complete_headers_do_not_extend_the_header_timeout() {
+    let connected = [PREFACE, &frame(4, 0, 0, &[])].concat();
+    let incomplete = [&connected[..], &frame(1, 1, 1, &[0x82])].concat();
+    for (start, repeated) in [(connected, keep_alive()), (incomplete, frame(9, 0, 1, &[]))] {
+        let mut client = Client::connect(Duration::ZERO, 0);
+        client.send(&start).await;
+        while client.connected.elapsed() < IDLE && client.stream.write_all(&repeated).await.is_ok() {
+            // Reads the responses to pings, so that more pings can be sent.
+            let _ = timeout(Duration::from_secs(3), client.read()).await;
+        }
+        client.assert_ended_after(HEAD).await;
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -226,8 +248,7 @@ async fn a_client_that_reads_single_bytes_or_only_pings_times_out() {
 
     let mut client = Client::connect(Duration::ZERO, 1_000_000);
     client.send(&get_over_http2(&[0, 4, 0, 0, 0, 0])).await;
-    let ping = frame(6, 0, 0, &[0; 8]);
-    while client.stream.write_all(&ping).await.is_ok() {
+    while client.stream.write_all(&keep_alive()).await.is_ok() {
         // Reads the responses to pings, so that more pings can be sent.
         let _ = client.stream.read(&mut [0; 1024]).await;
         sleep(Duration::from_secs(1)).await;

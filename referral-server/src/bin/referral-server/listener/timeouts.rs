@@ -1,5 +1,10 @@
 //! Time limits of a connection that waits for its client: for complete headers, for the next request, and for
 //! the client to read a response. Time limits of the server itself are in other modules.
+//!
+//! The timeouts of hyper 1.12 and tokio-io-timeout 1.2 do not replace this module. A client that sends HTTP/2
+//! PING frames, and acknowledges those of hyper, keeps a connection without any request open: two hours until
+//! the measurement ended, instead of 10 s (`--header-timeout`). `header_read_timeout` of hyper also runs
+//! between requests, so it cannot have both `--header-timeout` and `--idle-timeout`.
 
 use std::{
     future::poll_fn,
