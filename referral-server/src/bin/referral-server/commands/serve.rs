@@ -28,7 +28,7 @@ use tokio::{
 
 use crate::{
     key_files,
-    listener::{self, Plain, Server},
+    listener::{self, Server, endpoint::Plain},
     log::DroppedLines,
     open_files,
     settings::{Settings, development, flags, policy::PolicyName},

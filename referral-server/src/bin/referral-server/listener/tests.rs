@@ -1,13 +1,18 @@
 //! Tests of connections, with streams in memory and a paused clock.
 
-use poem::{EndpointExt as _, endpoint::make, http::Method};
+use poem::{EndpointExt as _, Request, Response, endpoint::make, http::Method};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream},
     task::JoinHandle,
-    time::{Instant, sleep},
+    time::{Instant, sleep, timeout},
 };
 
 use super::*;
+use crate::listener::{
+    connection::{FAREWELL, FIRST_REQUEST_TIME},
+    endpoint::Plain,
+    request::MAX_WHOLE_BODY,
+};
 
 const HEAD: Duration = Duration::from_secs(10);
 const IDLE: Duration = Duration::from_mins(1);

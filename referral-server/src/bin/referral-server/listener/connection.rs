@@ -1,0 +1,152 @@
+//! One connection, from its first byte to its end.
+
+use std::{
+    iter,
+    net::SocketAddr,
+    pin::pin,
+    sync::{Arc, Mutex, OnceLock, PoisonError},
+    time::Duration,
+};
+
+use hyper::{body::Incoming, service::service_fn};
+use hyper_util::rt::TokioIo;
+use referral_core::ClientAddress;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    sync::{Notify, watch},
+    time::{sleep, timeout},
+};
+
+use crate::listener::{
+    Server,
+    admission::{Place, Taken},
+    endpoint::Site,
+    timeouts::{ConnectionTimeouts, Watched},
+};
+
+/// Longest time to shut down a connection after a timeout. Over HTTP/2 the server sends the client the last
+/// request that it processed.
+pub(super) const FAREWELL: Duration = Duration::from_secs(1);
+
+/// Longest time until the first request of a connection after the signal to stop. A proxy may have opened the
+/// connection just before and be about to send a request.
+pub(super) const FIRST_REQUEST_TIME: Duration = Duration::from_secs(1);
+
+impl<S: Site> Server<S> {
+    /// Serves one connection until it ends.
+    pub(super) async fn serve(
+        self: Arc<Self>,
+        stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+        local: SocketAddr,
+        peer: SocketAddr,
+        place: Place,
+        mut stopped: watch::Receiver<()>,
+    ) {
+        let timeouts = Arc::new(ConnectionTimeouts::new(self.limits.timeouts));
+        let connection = Arc::new(Connection::new(local, peer, place));
+        let (server, speaking) = (Arc::clone(&self), Arc::clone(&connection));
+        let admit_http2 = move || server.admit_http2(&speaking);
+        let stream = TokioIo::new(Watched::new(stream, Arc::clone(&timeouts), admit_http2));
+        let (server, watching, calling) = (Arc::clone(&self), Arc::clone(&timeouts), Arc::clone(&connection));
+        let service = service_fn(move |request: hyper::Request<Incoming>| {
+            let handled = watching.handle(request.version());
+            server.call(request, &calling, handled)
+        });
+
+        let mut serving = pin!(self.http.serve_connection(stream, service));
+        let rest = tokio::select! {
+            biased;
+            () = connection.evict.notified() => return,
+            _ = serving.as_mut() => return,
+            () = timeouts.ends() => FAREWELL,
+            () = connection.close.notified() => self.limits.shutdown,
+            _ = stopped.changed() => {
+                tokio::select! {
+                    biased;
+                    () = connection.evict.notified() => return,
+                    _ = serving.as_mut() => return,
+                    () = connection.requested.notified() => {}
+                    () = sleep(FIRST_REQUEST_TIME) => {}
+                }
+                self.limits.shutdown
+            }
+        };
+        serving.as_mut().graceful_shutdown();
+        tokio::select! {
+            biased;
+            () = connection.evict.notified() => {}
+            _ = timeout(rest, serving) => {}
+        }
+    }
+
+    /// Takes the second place of a connection that uses HTTP/2. Returns `false` if there is none.
+    fn admit_http2(&self, connection: &Connection) -> bool {
+        let taken = self.http2_connections.take(ClientAddress::new(connection.peer.ip()), true);
+        if !matches!(taken, Ok(Taken { has_evicted: false, .. })) {
+            self.overload.connection_evicted();
+        }
+        let Ok(Taken { place, .. }) = taken else { return false };
+        place.allow_eviction(&connection.evict);
+        connection.http2_place.set(place).is_ok()
+    }
+}
+
+/// State of a connection for admission.
+pub(super) struct Connection {
+    pub(super) local: SocketAddr,
+    pub(super) peer: SocketAddr,
+    /// Place of the connection. It can be evicted while no request is handled.
+    place: Place,
+    /// Second place of a connection over HTTP/2.
+    http2_place: OnceLock<Place>,
+    /// Number of requests that are being handled.
+    handled: Mutex<usize>,
+    /// Signal to end the connection immediately.
+    pub(super) evict: Arc<Notify>,
+    /// Signal to end the connection after the requests in flight.
+    pub(super) close: Notify,
+    /// Signal that a request has been received.
+    pub(super) requested: Notify,
+}
+
+impl Connection {
+    fn new(local: SocketAddr, peer: SocketAddr, place: Place) -> Self {
+        let evict = Arc::new(Notify::new());
+        place.allow_eviction(&evict);
+        let (http2_place, handled) = (OnceLock::new(), Mutex::default());
+        let (close, requested) = (Notify::new(), Notify::new());
+        Self { local, peer, place, http2_place, handled, evict, close, requested }
+    }
+
+    fn count(&self, change: impl FnOnce(usize) -> usize) {
+        let mut handled = self.handled.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = *handled;
+        *handled = change(before);
+        for place in iter::once(&self.place).chain(self.http2_place.get()) {
+            match (before, *handled) {
+                (0, 1) => {
+                    // A connection that has been evicted before is about to end.
+                    let _ = place.forbid_eviction();
+                }
+                (1, 0) => place.allow_eviction(&self.evict),
+                _ => {}
+            }
+        }
+    }
+}
+
+/// Request that is counted as being handled by its connection.
+pub(super) struct Busy(Arc<Connection>);
+
+impl Busy {
+    pub(super) fn new(connection: &Arc<Connection>) -> Self {
+        connection.count(|handled| handled + 1);
+        Self(Arc::clone(connection))
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.count(|handled| handled - 1);
+    }
+}
