@@ -14,8 +14,9 @@ use tokio::{
 };
 
 use crate::listener::{
-    admission::{Overload, Place, Places, Sizes, Taken},
+    admission::{Place, Places, Sizes, Taken},
     endpoint::Site,
+    overload::Overload,
     timeouts::Times,
 };
 
@@ -196,6 +197,7 @@ mod backlog;
 mod bodies;
 mod connection;
 pub(crate) mod endpoint;
+mod overload;
 mod request;
 #[cfg(test)]
 mod tests;
