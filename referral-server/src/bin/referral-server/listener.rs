@@ -199,6 +199,7 @@ mod connection;
 pub(crate) mod endpoint;
 mod overload;
 mod request;
+mod stream;
 #[cfg(test)]
 mod tests;
 pub(crate) mod timeouts;

@@ -21,7 +21,8 @@ use crate::listener::{
     Server,
     admission::{Place, Taken},
     endpoint::Site,
-    timeouts::{ConnectionTimeouts, Watched},
+    stream::Watched,
+    timeouts::ConnectionTimeouts,
 };
 
 /// Longest time to shut down a connection after a timeout. Over HTTP/2 the server sends the client the last

@@ -8,18 +8,14 @@
 
 use std::{
     future::poll_fn,
-    io,
-    pin::{Pin, pin},
+    pin::pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    task::{Context, Poll, ready},
+    task::{Poll, ready},
     time::Duration,
 };
 
 use poem::http::Version;
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    time::{Instant, sleep_until},
-};
+use tokio::time::{Instant, sleep_until};
 
 /// Factor of the idle time that limits the total time to read responses. It also ends connections that read a
 /// byte from time to time, or that send pings over HTTP/2.
@@ -103,7 +99,7 @@ impl ConnectionTimeouts {
     }
 
     /// Records that the client has sent bytes.
-    fn received(&self) {
+    pub(super) fn received(&self) {
         let mut state = self.state();
         if state.handled == 0 && !state.in_head && !state.is_http2 {
             state.in_head = true;
@@ -112,7 +108,7 @@ impl ConnectionTimeouts {
     }
 
     /// Records that bytes have been written to the client.
-    fn sent(&self) {
+    pub(super) fn sent(&self) {
         let mut state = self.state();
         state.take_by = None;
         if !state.in_head {
@@ -121,7 +117,7 @@ impl ConnectionTimeouts {
     }
 
     /// Records that the client accepts no bytes.
-    fn stuck(&self) {
+    pub(super) fn stuck(&self) {
         let mut state = self.state();
         state.take_by = state.take_by.or_else(|| Some(Instant::now() + self.times.idle));
     }
@@ -148,101 +144,5 @@ impl Drop for Handled {
         let (now, idle) = (Instant::now(), self.0.times.idle);
         state.ask_by = now + idle;
         state.read_by = now + READING * idle;
-    }
-}
-
-/// First bytes of a connection over HTTP/2 (RFC 9113, section 3.4).
-const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-
-/// Stream that reports reads and writes to [`ConnectionTimeouts`].
-pub(crate) struct Watched<S> {
-    stream: S,
-    timeouts: Arc<ConnectionTimeouts>,
-    preface: Option<Preface>,
-}
-
-/// The search for the preface of HTTP/2. Dropped at the first other byte.
-struct Preface {
-    received: usize,
-    admit: Box<dyn FnOnce() -> bool + Send>,
-}
-
-impl<S> Watched<S> {
-    /// Creates a stream that calls `admit_http2` if it starts with the preface of HTTP/2. The stream fails if
-    /// `admit_http2` returns `false`.
-    pub(crate) fn new(
-        stream: S,
-        timeouts: Arc<ConnectionTimeouts>,
-        admit_http2: impl FnOnce() -> bool + Send + 'static,
-    ) -> Self {
-        let preface = Preface { received: 0, admit: Box::new(admit_http2) };
-        Self { stream, timeouts, preface: Some(preface) }
-    }
-
-    fn compare_preface(&mut self, bytes: &[u8]) -> io::Result<()> {
-        let Some(mut preface) = self.preface.take() else { return Ok(()) };
-        let rest = &HTTP2_PREFACE[preface.received..];
-        if bytes.starts_with(rest) {
-            if !(preface.admit)() {
-                return Err(io::ErrorKind::ConnectionAborted.into());
-            }
-        } else if rest.starts_with(bytes) {
-            preface.received += bytes.len();
-            self.preface = Some(preface);
-        }
-        Ok(())
-    }
-
-    fn tell(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
-        match written {
-            Poll::Ready(Ok(_)) => self.timeouts.sent(),
-            Poll::Pending => self.timeouts.stuck(),
-            Poll::Ready(Err(_)) => {}
-        }
-        written
-    }
-}
-
-impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
-        let read = Pin::new(&mut self.stream).poll_read(cx, buf);
-        if buf.filled().len() > before {
-            self.timeouts.received();
-            self.compare_preface(&buf.filled()[before..])?;
-        }
-        read
-    }
-}
-
-impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.stream).poll_write(cx, buf);
-        self.tell(written)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
-        self.tell(written)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
     }
 }
