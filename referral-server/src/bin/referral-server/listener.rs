@@ -17,7 +17,7 @@ use crate::listener::{
     admission::{Place, Places, Sizes, Taken},
     endpoint::Site,
     overload::Overload,
-    timeouts::Times,
+    timeouts::Timeouts,
 };
 
 /// Maximum number of open streams of one HTTP/2 connection. Browsers open fewer streams. Each stream needs
@@ -70,7 +70,7 @@ pub(crate) struct Limits {
     pub(crate) requests: u32,
     /// Longest time to receive a body.
     pub(crate) body: Duration,
-    pub(crate) timeouts: Times,
+    pub(crate) timeouts: Timeouts,
     /// Longest time of requests in flight after the listener is closed.
     pub(crate) shutdown: Duration,
 }
@@ -134,7 +134,8 @@ impl<S: Site> Server<S> {
         metrics: Option<Metrics>,
     ) -> Self {
         let mut http = auto::Builder::new(TokioExecutor::new());
-        // `ConnectionTimeouts` replaces the header timeout of hyper, which also runs while the client is idle.
+        // `ConnectionDeadlines` replaces the header timeout of hyper, which also runs while the client is
+        // idle.
         http.http1().header_read_timeout(None).max_buf_size(MAX_HEAD);
         http.http2()
             .max_concurrent_streams(MAX_STREAMS)

@@ -21,8 +21,8 @@ use crate::listener::{
     Server,
     admission::{Place, Taken},
     endpoint::Site,
-    stream::Watched,
-    timeouts::ConnectionTimeouts,
+    stream::MonitoredStream,
+    timeouts::ConnectionDeadlines,
 };
 
 /// Longest time to shut down a connection after a timeout. Over HTTP/2 the server sends the client the last
@@ -43,23 +43,28 @@ impl<S: Site> Server<S> {
         place: Place,
         mut stopped: watch::Receiver<()>,
     ) {
-        let timeouts = Arc::new(ConnectionTimeouts::new(self.limits.timeouts));
+        let deadlines = Arc::new(ConnectionDeadlines::new(self.limits.timeouts));
         let connection = Arc::new(Connection::new(local, peer, place));
-        let (server, speaking) = (Arc::clone(&self), Arc::clone(&connection));
-        let admit_http2 = move || server.admit_http2(&speaking);
-        let stream = TokioIo::new(Watched::new(stream, Arc::clone(&timeouts), admit_http2));
-        let (server, watching, calling) = (Arc::clone(&self), Arc::clone(&timeouts), Arc::clone(&connection));
-        let service = service_fn(move |request: hyper::Request<Incoming>| {
-            let handled = watching.handle(request.version());
-            server.call(request, &calling, handled)
-        });
+        let admit_http2 = {
+            let (server, connection) = (Arc::clone(&self), Arc::clone(&connection));
+            move || server.admit_http2(&connection)
+        };
+        let stream = TokioIo::new(MonitoredStream::new(stream, Arc::clone(&deadlines), admit_http2));
+        let service = {
+            let (server, deadlines, connection) =
+                (Arc::clone(&self), Arc::clone(&deadlines), Arc::clone(&connection));
+            service_fn(move |request: hyper::Request<Incoming>| {
+                let active_request = deadlines.start_request(request.version());
+                server.call(request, &connection, active_request)
+            })
+        };
 
         let mut serving = pin!(self.http.serve_connection(stream, service));
         let rest = tokio::select! {
             biased;
             () = connection.evict.notified() => return,
             _ = serving.as_mut() => return,
-            () = timeouts.ends() => FAREWELL,
+            () = deadlines.expired() => FAREWELL,
             () = connection.close.notified() => self.limits.shutdown,
             _ = stopped.changed() => {
                 tokio::select! {

@@ -25,7 +25,7 @@ use crate::listener::{
     bodies::{SentBody, poll_data, rest, sent},
     connection::{Busy, Connection},
     endpoint::Site,
-    timeouts::Handled,
+    timeouts::ActiveRequest,
 };
 
 /// Largest body in bytes that is received before the endpoint is called. The API accepts no larger body.
@@ -43,14 +43,14 @@ impl<S: Site> Server<S> {
         self: &Arc<Self>,
         request: hyper::Request<Incoming>,
         connection: &Arc<Connection>,
-        handled: Handled,
+        active_request: ActiveRequest,
     ) -> impl Future<Output = Result<hyper::Response<impl SentBody + use<S>>, Infallible>> + Send + use<S>
     {
         connection.requested.notify_one();
         let address = self.client_addresses.of(Some(connection.peer.ip()), request.headers());
         let address = ClientAddress::new(address.unwrap_or(connection.peer.ip()));
         // Many streams of one connection must not evict requests of other connections of the same address.
-        let Ok(Taken { place, has_evicted }) = self.requests.take(address, handled.is_only()) else {
+        let Ok(Taken { place, has_evicted }) = self.requests.take(address, active_request.is_only()) else {
             self.overload.request_refused();
             let version = request.version();
             let (response, place) = self.refuse(request.headers(), version, address, connection);
@@ -88,7 +88,7 @@ impl<S: Site> Server<S> {
             if server.draining.is_started() {
                 close_after(&mut response, version);
             }
-            drop((busy, handled));
+            drop((busy, active_request));
             // From now on the request waits for the client to read the response.
             place.allow_eviction(&connection.evict);
             Ok(sent(response, Some(place), version))

@@ -7,7 +7,7 @@ use poem::http::{HeaderName, Uri};
 use referral_server::{ClientAddresses, CorsOrigins, TrustedProxies};
 
 use crate::{
-    listener::{Limits, timeouts::Times},
+    listener::{Limits, timeouts::Timeouts},
     settings::times::{delay, some_time},
 };
 
@@ -96,7 +96,7 @@ impl Network {
             connections: self.max_connections,
             requests: self.max_requests,
             body: self.request_timeout,
-            timeouts: Times { head: self.header_timeout, idle: self.idle_timeout },
+            timeouts: Timeouts { header: self.header_timeout, idle: self.idle_timeout },
             shutdown: self.shutdown_timeout,
         }
     }

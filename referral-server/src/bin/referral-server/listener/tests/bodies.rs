@@ -5,12 +5,12 @@ use std::time::Duration;
 use crate::listener::{
     Limits,
     request::MAX_WHOLE_BODY,
-    tests::client::{BODY, Client, GET, LIMITS, POST, server, settle},
+    tests::client::{BODY_TIMEOUT, Client, GET, LIMITS, POST, server, settle},
 };
 
 #[tokio::test(start_paused = true)]
 async fn the_body_timeout_is_shorter_while_more_than_half_of_the_places_are_taken() {
-    for (others, time) in [(3, BODY), (4, BODY / 10)] {
+    for (others, time) in [(3, BODY_TIMEOUT), (4, BODY_TIMEOUT / 10)] {
         let server = server(Duration::from_mins(1), 0, Limits { connections: 9, ..LIMITS });
         let mut handled = Vec::new();
         for number in 0..others {

@@ -17,12 +17,12 @@ use crate::listener::{
     admission::Place,
     connection::FAREWELL,
     endpoint::{Plain, Site},
-    timeouts::Times,
+    timeouts::Timeouts,
 };
 
-pub(super) const HEAD: Duration = Duration::from_secs(10);
-pub(super) const IDLE: Duration = Duration::from_mins(1);
-pub(super) const BODY: Duration = Duration::from_secs(20);
+pub(super) const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const IDLE_TIMEOUT: Duration = Duration::from_mins(1);
+pub(super) const BODY_TIMEOUT: Duration = Duration::from_secs(20);
 pub(super) const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
 pub(super) const POST: &[u8] = b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\n\r\n";
 
@@ -40,8 +40,8 @@ pub(super) struct Client {
 pub(super) const LIMITS: Limits = Limits {
     connections: 1,
     requests: 8,
-    body: BODY,
-    timeouts: Times { head: HEAD, idle: IDLE },
+    body: BODY_TIMEOUT,
+    timeouts: Timeouts { header: HEADER_TIMEOUT, idle: IDLE_TIMEOUT },
     shutdown: Duration::from_secs(5),
 };
 
