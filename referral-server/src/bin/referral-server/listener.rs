@@ -14,7 +14,7 @@ use tokio::{
 };
 
 use crate::listener::{
-    admission::{Place, Places, Sizes, Taken},
+    admission::{Admission, Capacity, Place, Places},
     endpoint::Site,
     overload::Overload,
     timeouts::Timeouts,
@@ -50,7 +50,7 @@ const HTTP2_CONNECTIONS: u32 = 8;
 
 /// Divisor of the number of connections that gives the number of connections that may be evicted and not yet
 /// closed. Each takes as much memory as an open connection.
-pub(crate) const LEAVING_CONNECTIONS: u32 = 8;
+pub(crate) const EVICTED_CONNECTIONS_DIVISOR: u32 = 8;
 
 /// Time for which connections are accepted after the listener ignores new ones: a round trip within a data
 /// center, so that handshakes in progress complete.
@@ -143,9 +143,10 @@ impl<S: Site> Server<S> {
             .max_header_list_size(MAX_HEAD_HTTP2)
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW);
-        let places = |places: u32, share: u32, leaving: u32| {
-            let [places, share, leaving] = [places, share, leaving].map(|size| size.max(1) as usize);
-            Places::new(Sizes { places, share, leaving })
+        let places = |places: u32, per_address: u32, evicted: u32| {
+            let [places, per_address, evicted] =
+                [places, per_address, evicted].map(|number| number.max(1) as usize);
+            Places::new(Capacity { places, per_address, evicted })
         };
         let Limits { connections, requests, .. } = limits;
         let http2 = connections / HTTP2_CONNECTIONS;
@@ -156,8 +157,8 @@ impl<S: Site> Server<S> {
             http,
             limits,
             client_addresses,
-            connections: places(connections, connections, connections / LEAVING_CONNECTIONS),
-            http2_connections: places(http2, http2, http2 / LEAVING_CONNECTIONS),
+            connections: places(connections, connections, connections / EVICTED_CONNECTIONS_DIVISOR),
+            http2_connections: places(http2, http2, http2 / EVICTED_CONNECTIONS_DIVISOR),
             requests: places(requests, requests / REQUEST_SHARE, requests),
             refusals: places(refusals, refusals, refusals),
             overload: Overload::new(metrics),
@@ -185,7 +186,7 @@ impl<S: Site> Server<S> {
 
     /// Takes a place for a connection.
     async fn admit(&self, peer: SocketAddr) -> Place {
-        let Taken { place, has_evicted } = self.connections.wait(ClientAddress::new(peer.ip())).await;
+        let Admission { place, has_evicted } = self.connections.acquire(ClientAddress::new(peer.ip())).await;
         if has_evicted {
             self.overload.connection_evicted();
         }

@@ -2,7 +2,7 @@
 
 use rustix::process::{Resource, getrlimit};
 
-use crate::{listener::LEAVING_CONNECTIONS, settings::Settings};
+use crate::{listener::EVICTED_CONNECTIONS_DIVISOR, settings::Settings};
 
 /// Open files of an SQLite database: seven connections, each with the database, its log and its index.
 const SQLITE_FILES: u64 = 21;
@@ -34,7 +34,7 @@ fn needed(settings: &Settings) -> u64 {
         SQLITE_FILES
     };
     // Evicted connections stay open until they are closed.
-    connections + connections / u64::from(LEAVING_CONNECTIONS) + database + OTHER_FILES
+    connections + connections / u64::from(EVICTED_CONNECTIONS_DIVISOR) + database + OTHER_FILES
 }
 
 #[cfg(test)]

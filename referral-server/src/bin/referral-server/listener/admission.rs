@@ -17,22 +17,22 @@ use crate::listener::admission::eviction::{Holder, Table};
 
 /// A fixed number of places.
 pub(crate) struct Places {
-    sizes: Sizes,
+    capacity: Capacity,
     table: Mutex<Table>,
     /// Notified when a place is released or can be evicted.
     available: Notify,
 }
 
-/// Sizes of a set of places. Each is at least 1.
+/// Maximum numbers of a set of places. Each is at least 1.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Sizes {
+pub(crate) struct Capacity {
     /// Number of places.
     pub(crate) places: usize,
     /// Largest number of places of one address.
-    pub(crate) share: usize,
+    pub(crate) per_address: usize,
     /// Largest number of evicted holders that still exist. An evicted holder needs its memory until its
     /// task runs, so evictions must not get ahead of the tasks.
-    pub(crate) leaving: usize,
+    pub(crate) evicted: usize,
 }
 
 /// Error returned if there is no place and no holder can be evicted.
@@ -45,53 +45,57 @@ pub(crate) struct Place {
     id: u64,
 }
 
-/// A place that was taken. `has_evicted` is `true` if another holder was evicted for it.
-pub(crate) struct Taken {
+/// A place that was acquired. `has_evicted` is `true` if another holder was evicted for it.
+pub(crate) struct Admission {
     pub(crate) place: Place,
     pub(crate) has_evicted: bool,
 }
 
 impl Places {
     /// Creates places that are all free.
-    pub(crate) fn new(sizes: Sizes) -> Arc<Self> {
-        Arc::new(Self { sizes, table: Mutex::default(), available: Notify::new() })
+    pub(crate) fn new(capacity: Capacity) -> Arc<Self> {
+        Arc::new(Self { capacity, table: Mutex::default(), available: Notify::new() })
     }
 
-    /// Takes a place for `address`, from another holder if there is no free one.
+    /// Acquires a place for `address`, from another holder if there is no free one.
     ///
     /// An address that has used up its share takes one of its own places, if `evicts_own` allows it.
     /// Otherwise the address with the most places loses one.
-    pub(crate) fn take(self: &Arc<Self>, address: ClientAddress, evicts_own: bool) -> Result<Taken, Full> {
+    pub(crate) fn try_acquire(
+        self: &Arc<Self>,
+        address: ClientAddress,
+        evicts_own: bool,
+    ) -> Result<Admission, Full> {
         let mut table = self.table();
-        let count = table.addresses.get(&address).map_or(0, |held| held.count);
-        let has_evicted = if count >= self.sizes.share {
+        let count = table.addresses.get(&address).map_or(0, |address_places| address_places.count);
+        let has_evicted = if count >= self.capacity.per_address {
             if !evicts_own {
                 return Err(Full);
             }
-            table.evict_from(address, self.sizes.leaving)?;
+            table.evict_from(address, self.capacity.evicted)?;
             true
-        } else if table.holders.len() >= self.sizes.places {
+        } else if table.holders.len() >= self.capacity.places {
             let (_, _, largest) = *table.evictable.last().ok_or(Full)?;
-            table.evict_from(largest, self.sizes.leaving)?;
+            table.evict_from(largest, self.capacity.evicted)?;
             true
         } else {
             false
         };
-        let id = table.draw();
-        table.holders.insert(id, Holder { address, since: None });
-        table.change(address, |held| held.count += 1);
+        let id = table.next_number();
+        table.holders.insert(id, Holder { address, position: None });
+        table.change(address, |address_places| address_places.count += 1);
         drop(table);
-        Ok(Taken { place: Place { places: Arc::clone(self), id }, has_evicted })
+        Ok(Admission { place: Place { places: Arc::clone(self), id }, has_evicted })
     }
 
-    /// Takes a place as [`take`](Self::take) does, and waits for one if necessary.
-    pub(crate) async fn wait(self: &Arc<Self>, address: ClientAddress) -> Taken {
+    /// Acquires a place as [`try_acquire`](Self::try_acquire) does, and waits for one if necessary.
+    pub(crate) async fn acquire(self: &Arc<Self>, address: ClientAddress) -> Admission {
         loop {
             let mut available = pin!(self.available.notified());
             // Registered before the attempt, so that no release in between is missed.
             available.as_mut().enable();
-            if let Ok(taken) = self.take(address, true) {
-                return taken;
+            if let Ok(admission) = self.try_acquire(address, true) {
+                return admission;
             }
             available.await;
         }
@@ -99,7 +103,7 @@ impl Places {
 
     /// Returns `true` if more than half of the places are taken.
     pub(crate) fn is_crowded(&self) -> bool {
-        self.table().holders.len() * 2 > self.sizes.places
+        self.table().holders.len() * 2 > self.capacity.places
     }
 
     fn table(&self) -> MutexGuard<'_, Table> {
@@ -108,17 +112,17 @@ impl Places {
 }
 
 impl Place {
-    /// Lets the place be evicted from now on. `evict` is then notified, once.
-    pub(crate) fn allow_eviction(&self, evict: &Arc<Notify>) {
+    /// Lets the place be evicted from now on. `eviction` is then notified, once.
+    pub(crate) fn allow_eviction(&self, eviction: &Arc<Notify>) {
         let mut table = self.places.table();
-        let since = table.draw();
+        let position = table.next_number();
         let Some(holder) = table.holders.get_mut(&self.id) else { return };
-        let (address, before) = (holder.address, holder.since.replace(since));
-        table.change(address, |held| {
+        let (address, before) = (holder.address, holder.position.replace(position));
+        table.change(address, |address_places| {
             if let Some(before) = before {
-                held.waiting.remove(&before);
+                address_places.evictable.remove(&before);
             }
-            held.waiting.insert(since, (self.id, Arc::clone(evict)));
+            address_places.evictable.insert(position, (self.id, Arc::clone(eviction)));
         });
         drop(table);
         self.places.available.notify_one();
@@ -129,8 +133,8 @@ impl Place {
         let mut table = self.places.table();
         let Some(holder) = table.holders.get_mut(&self.id) else { return false };
         let address = holder.address;
-        if let Some(since) = holder.since.take() {
-            table.change(address, |held| drop(held.waiting.remove(&since)));
+        if let Some(position) = holder.position.take() {
+            table.change(address, |address_places| drop(address_places.evictable.remove(&position)));
         }
         true
     }
@@ -142,7 +146,7 @@ impl Drop for Place {
         if table.holders.contains_key(&self.id) {
             table.remove(self.id);
         } else {
-            table.leaving -= 1;
+            table.evicted -= 1;
         }
         drop(table);
         self.places.available.notify_one();

@@ -19,7 +19,7 @@ use tokio::{
 
 use crate::listener::{
     Server,
-    admission::{Place, Taken},
+    admission::{Admission, Place},
     endpoint::Site,
     stream::MonitoredStream,
     timeouts::ConnectionDeadlines,
@@ -87,11 +87,11 @@ impl<S: Site> Server<S> {
 
     /// Takes the second place of a connection that uses HTTP/2. Returns `false` if there is none.
     fn admit_http2(&self, connection: &Connection) -> bool {
-        let taken = self.http2_connections.take(ClientAddress::new(connection.peer.ip()), true);
-        if !matches!(taken, Ok(Taken { has_evicted: false, .. })) {
+        let admission = self.http2_connections.try_acquire(ClientAddress::new(connection.peer.ip()), true);
+        if !matches!(admission, Ok(Admission { has_evicted: false, .. })) {
             self.overload.connection_evicted();
         }
-        let Ok(Taken { place, .. }) = taken else { return false };
+        let Ok(Admission { place, .. }) = admission else { return false };
         place.allow_eviction(&connection.evict);
         connection.http2_place.set(place).is_ok()
     }

@@ -21,7 +21,7 @@ use tokio::{sync::Notify, time::timeout};
 
 use crate::listener::{
     Server,
-    admission::{Place, Taken},
+    admission::{Admission, Place},
     bodies::{SentBody, poll_data, rest, sent},
     connection::{Busy, Connection},
     endpoint::Site,
@@ -50,7 +50,9 @@ impl<S: Site> Server<S> {
         let address = self.client_addresses.of(Some(connection.peer.ip()), request.headers());
         let address = ClientAddress::new(address.unwrap_or(connection.peer.ip()));
         // Many streams of one connection must not evict requests of other connections of the same address.
-        let Ok(Taken { place, has_evicted }) = self.requests.take(address, active_request.is_only()) else {
+        let Ok(Admission { place, has_evicted }) =
+            self.requests.try_acquire(address, active_request.is_only())
+        else {
             self.overload.request_refused();
             let version = request.version();
             let (response, place) = self.refuse(request.headers(), version, address, connection);
@@ -104,7 +106,7 @@ impl<S: Site> Server<S> {
         address: ClientAddress,
         connection: &Connection,
     ) -> (Response, Option<Arc<Place>>) {
-        let Ok(Taken { place, .. }) = self.refusals.take(address, true) else {
+        let Ok(Admission { place, .. }) = self.refusals.try_acquire(address, true) else {
             // Clients do not read the responses, so a further one is useless.
             connection.evict.notify_one();
             return (StatusCode::SERVICE_UNAVAILABLE.into(), None);

@@ -5,14 +5,14 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 use referral_core::ClientAddress;
 use tokio::sync::Notify;
 
-use crate::listener::admission::{Full, Place, Places, Sizes, Taken};
+use crate::listener::admission::{Admission, Capacity, Full, Place, Places};
 
 fn address(number: u8) -> ClientAddress {
     ClientAddress::new(IpAddr::from([192, 0, 2, number]))
 }
 
-fn places(places: usize, share: usize, leaving: usize) -> Arc<Places> {
-    Places::new(Sizes { places, share, leaving })
+fn places(places: usize, per_address: usize, evicted: usize) -> Arc<Places> {
+    Places::new(Capacity { places, per_address, evicted })
 }
 
 /// A holder that waits for its client.
@@ -22,7 +22,7 @@ struct Waiting {
 }
 
 fn take_waiting(places: &Arc<Places>, number: u8) -> Result<Waiting, Full> {
-    let place = places.take(address(number), true)?.place;
+    let place = places.try_acquire(address(number), true)?.place;
     let evict = Arc::new(Notify::new());
     place.allow_eviction(&evict);
     Ok(Waiting { place, evict })
@@ -59,27 +59,27 @@ async fn the_address_with_the_most_places_loses_the_oldest() {
 #[tokio::test]
 async fn an_address_does_not_exceed_its_share() {
     let places = places(8, 2, 8);
-    let busy = places.take(address(1), true).expect("free").place;
+    let busy = places.try_acquire(address(1), true).expect("free").place;
     let waiting = take_waiting(&places, 1).expect("free");
     let other = take_waiting(&places, 2).expect("free");
-    let next = places.take(address(1), true).expect("taken from itself");
+    let next = places.try_acquire(address(1), true).expect("taken from itself");
     assert!(next.has_evicted && waiting.is_evicted().await && !other.is_evicted().await);
-    assert_eq!(places.take(address(1), true).err(), Some(Full), "both places are in use");
+    assert_eq!(places.try_acquire(address(1), true).err(), Some(Full), "both places are in use");
     next.place.allow_eviction(&Arc::default());
-    assert_eq!(places.take(address(1), false).err(), Some(Full), "its own places must not be evicted");
+    assert_eq!(places.try_acquire(address(1), false).err(), Some(Full), "its own places must not be evicted");
     drop(busy);
-    assert!(!places.take(address(1), true).expect("free again").has_evicted);
+    assert!(!places.try_acquire(address(1), true).expect("free again").has_evicted);
 }
 
 #[tokio::test]
 async fn a_place_in_use_is_never_evicted() {
     let places = places(2, 2, 2);
     let waiting = take_waiting(&places, 1).expect("free");
-    let _busy = places.take(address(1), true).expect("free").place;
+    let _busy = places.try_acquire(address(1), true).expect("free").place;
     assert!(waiting.place.forbid_eviction());
-    assert_eq!(places.take(address(2), true).err(), Some(Full));
+    assert_eq!(places.try_acquire(address(2), true).err(), Some(Full));
     waiting.place.allow_eviction(&waiting.evict);
-    let taken = places.take(address(2), true).expect("one place can be evicted again");
+    let taken = places.try_acquire(address(2), true).expect("one place can be evicted again");
     assert!(taken.has_evicted && waiting.is_evicted().await);
 }
 
@@ -88,30 +88,30 @@ async fn evictions_are_limited_while_evicted_holders_exist() {
     let places = places(3, 3, 1);
     let mut waiting: Vec<_> = (0..3).map(|_| take_waiting(&places, 1).expect("free")).collect();
     let _newcomer = take_waiting(&places, 2).expect("taken from the first");
-    assert_eq!(places.take(address(3), true).err(), Some(Full), "the evicted holder still exists");
+    assert_eq!(places.try_acquire(address(3), true).err(), Some(Full), "the evicted holder still exists");
     assert!(waiting[0].is_evicted().await && !waiting[1].is_evicted().await);
     drop(waiting.remove(0));
-    places.take(address(3), true).expect("the evicted holder is gone");
+    places.try_acquire(address(3), true).expect("the evicted holder is gone");
 }
 
 #[tokio::test]
 async fn a_released_place_goes_to_the_waiting_address() {
     let places = places(1, 1, 1);
-    let busy = places.take(address(1), true).expect("free").place;
-    let (waited, ()) = tokio::join!(places.wait(address(2)), async {
+    let busy = places.try_acquire(address(1), true).expect("free").place;
+    let (waited, ()) = tokio::join!(places.acquire(address(2)), async {
         tokio::task::yield_now().await;
         drop(busy);
     });
     assert!(!waited.has_evicted);
-    assert_eq!(places.take(address(3), true).err(), Some(Full));
+    assert_eq!(places.try_acquire(address(3), true).err(), Some(Full));
 }
 
 #[test]
 fn places_are_crowded_if_more_than_half_are_taken() {
     let places = places(4, 4, 4);
-    let mut taken: Vec<_> = (0..2).map(|_| places.take(address(1), true).expect("free")).collect();
+    let mut taken: Vec<_> = (0..2).map(|_| places.try_acquire(address(1), true).expect("free")).collect();
     assert!(!places.is_crowded());
-    taken.push(places.take(address(1), true).expect("free"));
+    taken.push(places.try_acquire(address(1), true).expect("free"));
     assert!(places.is_crowded());
 }
 
@@ -133,22 +133,22 @@ async fn random_use_never_exceeds_a_maximum_and_admits_clients_with_few_places()
             0..3 => {
                 let number = u8::try_from(draw(6)).expect("small");
                 let mut present = Vec::new();
-                let mut leaving = 0;
+                let mut evicted = 0;
                 for (number, waits, holder) in &holders {
                     // Read without a change: a changed holder would lose its position.
                     if places.table().holders.contains_key(&holder.place.id) {
                         present.push((*number, *waits));
                     } else {
-                        leaving += 1;
+                        evicted += 1;
                     }
                 }
                 let own = present.iter().filter(|(other, _)| *other == number).count();
-                let can_evict = leaving < 4
+                let can_evict = evicted < 4
                     && present.iter().any(|(other, waits)| *waits && (own < 5 || *other == number));
                 let is_admitted = can_evict || (own < 5 && present.len() < 12);
-                let taken = places.take(address(number), true);
+                let taken = places.try_acquire(address(number), true);
                 assert_eq!(taken.is_ok(), is_admitted);
-                let Ok(Taken { place, has_evicted }) = taken else {
+                let Ok(Admission { place, has_evicted }) = taken else {
                     refusals += 1;
                     continue;
                 };
@@ -171,11 +171,11 @@ async fn random_use_never_exceeds_a_maximum_and_admits_clients_with_few_places()
             _ => {}
         }
         let table = places.table();
-        assert!(table.holders.len() <= 12 && table.leaving <= 4);
-        assert!(table.addresses.values().all(|held| (1..=5).contains(&held.count)));
-        let count: usize = table.addresses.values().map(|held| held.count).sum();
+        assert!(table.holders.len() <= 12 && table.evicted <= 4);
+        assert!(table.addresses.values().all(|address_places| (1..=5).contains(&address_places.count)));
+        let count: usize = table.addresses.values().map(|address_places| address_places.count).sum();
         assert_eq!(count, table.holders.len());
-        assert_eq!(table.holders.len() + table.leaving, holders.len());
+        assert_eq!(table.holders.len() + table.evicted, holders.len());
     }
     assert!(evictions > 500 && refusals > 500 && small > 20, "{evictions} {refusals} {small}");
     holders.clear();

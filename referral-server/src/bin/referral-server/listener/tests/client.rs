@@ -71,7 +71,7 @@ impl Client {
     /// Connects from the address with this number.
     pub(super) fn connect_to(server: &Arc<Server<impl Site>>, number: u8) -> Self {
         let address = ClientAddress::new(peer(number).ip());
-        let place = server.connections.take(address, true).expect("a place").place;
+        let place = server.connections.try_acquire(address, true).expect("a place").place;
         Self::connect_with(server, number, place)
     }
 
