@@ -15,7 +15,7 @@ use tokio::{
 
 use crate::listener::{
     admission::{Admission, Capacity, Place, Places},
-    endpoint::Site,
+    endpoint::ServerEndpoint,
     overload::Overload,
     timeouts::Timeouts,
 };
@@ -30,9 +30,9 @@ const MAX_RESET_STREAMS: usize = 20;
 /// Largest request headers in bytes. It is also roughly the size of the buffer for a response that the client
 /// reads slowly. It is the smallest value that hyper accepts, and the limit of nginx and Apache for a header
 /// line.
-const MAX_HEAD: usize = 8 * 1024;
+const MAX_HEADERS: usize = 8 * 1024;
 /// Largest request headers in bytes for HTTP/2, uncompressed.
-const MAX_HEAD_HTTP2: u32 = 8 * 1024;
+const MAX_HTTP2_HEADERS: u32 = 8 * 1024;
 
 /// Bytes that a client may send on one HTTP/2 stream before they are processed.
 const STREAM_WINDOW: u32 = 64 * 1024;
@@ -41,12 +41,12 @@ const CONNECTION_WINDOW: u32 = 256 * 1024;
 
 /// Divisor of the number of requests in flight that gives the share of one client address. Four addresses can
 /// thus use all places. A fifth address is admitted only if one of their requests waits for its client.
-const REQUEST_SHARE: u32 = 4;
+const ADDRESS_REQUESTS_DIVISOR: u32 = 4;
 
 /// Divisor of the number of connections that gives the number of HTTP/2 connections. Such a connection takes
 /// up to five times the memory of other connections: h2 has buffers of 16 KiB for each direction and tables
 /// of header fields. It also carries many requests, so fewer connections are needed.
-const HTTP2_CONNECTIONS: u32 = 8;
+const HTTP2_CONNECTIONS_DIVISOR: u32 = 8;
 
 /// Divisor of the number of connections that gives the number of connections that may be evicted and not yet
 /// closed. Each takes as much memory as an open connection.
@@ -54,11 +54,11 @@ pub(crate) const EVICTED_CONNECTIONS_DIVISOR: u32 = 8;
 
 /// Time for which connections are accepted after the listener ignores new ones: a round trip within a data
 /// center, so that handshakes in progress complete.
-const BACKLOG_TIME: Duration = Duration::from_millis(10);
+const BACKLOG_DRAIN_TIME: Duration = Duration::from_millis(10);
 
 /// Pause after a failure to accept a connection. The usual cause is the limit of open files, and an immediate
 /// retry would only consume CPU time.
-const PAUSE: Duration = Duration::from_millis(100);
+const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
 
 /// Limits of connections and requests.
 #[derive(Clone, Copy, Debug)]
@@ -69,15 +69,19 @@ pub(crate) struct Limits {
     /// Maximum number of requests in flight, over all connections.
     pub(crate) requests: u32,
     /// Longest time to receive a body.
-    pub(crate) body: Duration,
+    pub(crate) body_timeout: Duration,
     pub(crate) timeouts: Timeouts,
     /// Longest time of requests in flight after the listener is closed.
-    pub(crate) shutdown: Duration,
+    pub(crate) shutdown_timeout: Duration,
 }
 
 /// Serves until `stop` completes, and then until requests in flight have finished or the shutdown time has
 /// passed.
-pub(crate) async fn serve<S: Site>(listener: TcpListener, server: Server<S>, stop: impl Future<Output = ()>) {
+pub(crate) async fn serve<S: ServerEndpoint>(
+    listener: TcpListener,
+    server: Server<S>,
+    stop: impl Future<Output = ()>,
+) {
     let server = Arc::new(server);
     let (stopping, stopped) = watch::channel(());
     let mut stop = pin!(stop);
@@ -85,7 +89,7 @@ pub(crate) async fn serve<S: Site>(listener: TcpListener, server: Server<S>, sto
         let (server, stopped) = (Arc::clone(&server), stopped.clone());
         tokio::spawn(async move {
             if let Ok(local) = stream.local_addr() {
-                server.serve(stream, local, peer, place, stopped).await;
+                server.serve_connection(stream, local, peer, place, stopped).await;
             }
         });
     };
@@ -96,7 +100,7 @@ pub(crate) async fn serve<S: Site>(listener: TcpListener, server: Server<S>, sto
         }
     }
     backlog::ignore_new(&listener);
-    let end = Instant::now() + BACKLOG_TIME;
+    let end = Instant::now() + BACKLOG_DRAIN_TIME;
     loop {
         tokio::select! {
             biased;
@@ -112,7 +116,7 @@ pub(crate) async fn serve<S: Site>(listener: TcpListener, server: Server<S>, sto
 
 /// State that all connections share.
 pub(crate) struct Server<S> {
-    site: S,
+    endpoint: S,
     http: auto::Builder<TokioExecutor>,
     limits: Limits,
     client_addresses: ClientAddresses,
@@ -126,9 +130,9 @@ pub(crate) struct Server<S> {
     draining: Draining,
 }
 
-impl<S: Site> Server<S> {
+impl<S: ServerEndpoint> Server<S> {
     pub(crate) fn new(
-        site: S,
+        endpoint: S,
         limits: Limits,
         client_addresses: ClientAddresses,
         metrics: Option<Metrics>,
@@ -136,11 +140,11 @@ impl<S: Site> Server<S> {
         let mut http = auto::Builder::new(TokioExecutor::new());
         // `ConnectionDeadlines` replaces the header timeout of hyper, which also runs while the client is
         // idle.
-        http.http1().header_read_timeout(None).max_buf_size(MAX_HEAD);
+        http.http1().header_read_timeout(None).max_buf_size(MAX_HEADERS);
         http.http2()
             .max_concurrent_streams(MAX_STREAMS)
             .max_pending_accept_reset_streams(MAX_RESET_STREAMS)
-            .max_header_list_size(MAX_HEAD_HTTP2)
+            .max_header_list_size(MAX_HTTP2_HEADERS)
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW);
         let places = |places: u32, per_address: u32, evicted: u32| {
@@ -149,17 +153,17 @@ impl<S: Site> Server<S> {
             Places::new(Capacity { places, per_address, evicted })
         };
         let Limits { connections, requests, .. } = limits;
-        let http2 = connections / HTTP2_CONNECTIONS;
+        let http2 = connections / HTTP2_CONNECTIONS_DIVISOR;
         // One connection alone must not use up these places.
         let refusals = requests.max(2 * MAX_STREAMS);
         Self {
-            site,
+            endpoint,
             http,
             limits,
             client_addresses,
             connections: places(connections, connections, connections / EVICTED_CONNECTIONS_DIVISOR),
             http2_connections: places(http2, http2, http2 / EVICTED_CONNECTIONS_DIVISOR),
-            requests: places(requests, requests / REQUEST_SHARE, requests),
+            requests: places(requests, requests / ADDRESS_REQUESTS_DIVISOR, requests),
             refusals: places(refusals, refusals, refusals),
             overload: Overload::new(metrics),
             draining: Draining::default(),
@@ -178,13 +182,13 @@ impl<S: Site> Server<S> {
                 Ok((stream, peer)) => return (self.admit(peer).await, stream, peer),
                 Err(error) => {
                     tracing::warn!(%error, "failed to accept a connection");
-                    tokio::time::sleep(PAUSE).await;
+                    tokio::time::sleep(ACCEPT_RETRY_DELAY).await;
                 }
             }
         }
     }
 
-    /// Takes a place for a connection.
+    /// Acquires a place for a connection.
     async fn admit(&self, peer: SocketAddr) -> Place {
         let Admission { place, has_evicted } = self.connections.acquire(ClientAddress::new(peer.ip())).await;
         if has_evicted {

@@ -28,7 +28,7 @@ use tokio::{
 
 use crate::{
     key_files,
-    listener::{self, Server, endpoint::Plain},
+    listener::{self, Server, endpoint::PlainUnavailable},
     log::DroppedLines,
     open_files,
     settings::{Settings, development, flags, policy::PolicyName},
@@ -164,7 +164,7 @@ pub(crate) async fn serve(settings: &Settings, dropped_lines: DroppedLines) -> R
             })),
         );
         // The metrics are served until the process ends, so that they include the shutdown.
-        let page = Plain(page.map_to_response());
+        let page = PlainUnavailable(page.map_to_response());
         let server = Server::new(page, network.limits(), ClientAddresses::default(), None);
         tokio::spawn(listener::serve(listener, server, pending()));
     }

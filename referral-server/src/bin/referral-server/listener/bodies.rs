@@ -28,10 +28,11 @@ pub(crate) fn poll_data(body: &mut Incoming, cx: &mut Context<'_>) -> Poll<Optio
     }
 }
 
-/// Returns a body of the received part and the rest. Reading it fails if the request is evicted.
-pub(crate) fn rest(received: Vec<u8>, mut body: Incoming, evict: Arc<Notify>) -> Body {
+/// Returns a body of the received part and of the part that follows. Reading it fails if the request is
+/// evicted.
+pub(crate) fn streamed_body(received: Vec<u8>, mut body: Incoming, eviction: Arc<Notify>) -> Body {
     let mut received = Some(Bytes::from(received)).filter(|received| !received.is_empty());
-    let mut evicted = Box::pin(async move { evict.notified().await });
+    let mut evicted = Box::pin(async move { eviction.notified().await });
     let mut is_evicted = false;
     Body::from_bytes_stream(stream::poll_fn(move |cx| {
         is_evicted = is_evicted || evicted.as_mut().poll(cx).is_ready();
@@ -46,13 +47,13 @@ pub(crate) fn rest(received: Vec<u8>, mut body: Incoming, evict: Arc<Notify>) ->
 }
 
 /// The body of a response.
-pub(crate) trait SentBody:
+pub(crate) trait ResponseBody:
     hyper::body::Body<Data = Bytes, Error = io::Error> + Send + 'static
 {
 }
 
 /// Response body that holds the place of its request until all of it has been written to the connection.
-struct Sent<B> {
+struct PlaceHoldingBody<B> {
     body: B,
     place: Option<Arc<Place>>,
     /// Sends an empty chunk instead of an empty body.
@@ -60,12 +61,12 @@ struct Sent<B> {
 }
 
 /// A chunk that is dropped when it has been written to the connection, and the place with it.
-struct Chunk {
+struct PlaceHoldingChunk {
     data: Bytes,
     _place: Option<Arc<Place>>,
 }
 
-impl AsRef<[u8]> for Chunk {
+impl AsRef<[u8]> for PlaceHoldingChunk {
     fn as_ref(&self) -> &[u8] {
         &self.data
     }
@@ -73,24 +74,24 @@ impl AsRef<[u8]> for Chunk {
 
 /// Converts a response. The place is released after all of the response has been written to the connection,
 /// so that the memory of unread responses is limited.
-pub(crate) fn sent(
+pub(crate) fn response_with_place(
     response: Response,
     place: Option<Arc<Place>>,
     version: Version,
-) -> hyper::Response<impl SentBody> {
+) -> hyper::Response<impl ResponseBody> {
     hyper::Response::from(response).map(|body| {
         // Over HTTP/2, unread responses stay in memory even if they have headers only.
         let sends_empty = version == Version::HTTP_2 && body.is_end_stream();
-        Sent { body, place, sends_empty }
+        PlaceHoldingBody { body, place, sends_empty }
     })
 }
 
-impl<B> SentBody for Sent<B> where
+impl<B> ResponseBody for PlaceHoldingBody<B> where
     B: hyper::body::Body<Data = Bytes, Error = io::Error> + Send + Unpin + 'static
 {
 }
 
-impl<B: hyper::body::Body<Data = Bytes> + Unpin> hyper::body::Body for Sent<B> {
+impl<B: hyper::body::Body<Data = Bytes> + Unpin> hyper::body::Body for PlaceHoldingBody<B> {
     type Data = Bytes;
     type Error = B::Error;
 
@@ -99,7 +100,7 @@ impl<B: hyper::body::Body<Data = Bytes> + Unpin> hyper::body::Body for Sent<B> {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
         let place = self.place.clone();
-        let hold = |data| Bytes::from_owner(Chunk { data, _place: place });
+        let hold = |data| Bytes::from_owner(PlaceHoldingChunk { data, _place: place });
         if mem::take(&mut self.sends_empty) {
             return Poll::Ready(Some(Ok(Frame::data(hold(Bytes::new())))));
         }

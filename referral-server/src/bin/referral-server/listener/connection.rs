@@ -20,22 +20,22 @@ use tokio::{
 use crate::listener::{
     Server,
     admission::{Admission, Place},
-    endpoint::Site,
+    endpoint::ServerEndpoint,
     stream::MonitoredStream,
     timeouts::ConnectionDeadlines,
 };
 
 /// Longest time to shut down a connection after a timeout. Over HTTP/2 the server sends the client the last
 /// request that it processed.
-pub(super) const FAREWELL: Duration = Duration::from_secs(1);
+pub(super) const GRACEFUL_CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Longest time until the first request of a connection after the signal to stop. A proxy may have opened the
 /// connection just before and be about to send a request.
-pub(super) const FIRST_REQUEST_TIME: Duration = Duration::from_secs(1);
+pub(super) const FIRST_REQUEST_TIMEOUT: Duration = Duration::from_secs(1);
 
-impl<S: Site> Server<S> {
+impl<S: ServerEndpoint> Server<S> {
     /// Serves one connection until it ends.
-    pub(super) async fn serve(
+    pub(super) async fn serve_connection(
         self: Arc<Self>,
         stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
         local: SocketAddr,
@@ -60,39 +60,39 @@ impl<S: Site> Server<S> {
         };
 
         let mut serving = pin!(self.http.serve_connection(stream, service));
-        let rest = tokio::select! {
+        let shutdown_timeout = tokio::select! {
             biased;
-            () = connection.evict.notified() => return,
+            () = connection.abort.notified() => return,
             _ = serving.as_mut() => return,
-            () = deadlines.expired() => FAREWELL,
-            () = connection.close.notified() => self.limits.shutdown,
+            () = deadlines.expired() => GRACEFUL_CLOSE_TIMEOUT,
+            () = connection.close_gracefully.notified() => self.limits.shutdown_timeout,
             _ = stopped.changed() => {
                 tokio::select! {
                     biased;
-                    () = connection.evict.notified() => return,
+                    () = connection.abort.notified() => return,
                     _ = serving.as_mut() => return,
-                    () = connection.requested.notified() => {}
-                    () = sleep(FIRST_REQUEST_TIME) => {}
+                    () = connection.request_received.notified() => {}
+                    () = sleep(FIRST_REQUEST_TIMEOUT) => {}
                 }
-                self.limits.shutdown
+                self.limits.shutdown_timeout
             }
         };
         serving.as_mut().graceful_shutdown();
         tokio::select! {
             biased;
-            () = connection.evict.notified() => {}
-            _ = timeout(rest, serving) => {}
+            () = connection.abort.notified() => {}
+            _ = timeout(shutdown_timeout, serving) => {}
         }
     }
 
-    /// Takes the second place of a connection that uses HTTP/2. Returns `false` if there is none.
+    /// Acquires the second place of a connection that uses HTTP/2. Returns `false` if there is none.
     fn admit_http2(&self, connection: &Connection) -> bool {
         let admission = self.http2_connections.try_acquire(ClientAddress::new(connection.peer.ip()), true);
         if !matches!(admission, Ok(Admission { has_evicted: false, .. })) {
             self.overload.connection_evicted();
         }
         let Ok(Admission { place, .. }) = admission else { return false };
-        place.allow_eviction(&connection.evict);
+        place.allow_eviction(&connection.abort);
         connection.http2_place.set(place).is_ok()
     }
 }
@@ -106,26 +106,33 @@ pub(super) struct Connection {
     /// Second place of a connection over HTTP/2.
     http2_place: OnceLock<Place>,
     /// Number of requests that are being handled.
-    handled: Mutex<usize>,
+    handled_requests: Mutex<usize>,
     /// Signal to end the connection immediately.
-    pub(super) evict: Arc<Notify>,
+    pub(super) abort: Arc<Notify>,
     /// Signal to end the connection after the requests in flight.
-    pub(super) close: Notify,
+    pub(super) close_gracefully: Notify,
     /// Signal that a request has been received.
-    pub(super) requested: Notify,
+    pub(super) request_received: Notify,
 }
 
 impl Connection {
     fn new(local: SocketAddr, peer: SocketAddr, place: Place) -> Self {
-        let evict = Arc::new(Notify::new());
-        place.allow_eviction(&evict);
-        let (http2_place, handled) = (OnceLock::new(), Mutex::default());
-        let (close, requested) = (Notify::new(), Notify::new());
-        Self { local, peer, place, http2_place, handled, evict, close, requested }
+        let abort = Arc::new(Notify::new());
+        place.allow_eviction(&abort);
+        Self {
+            local,
+            peer,
+            place,
+            http2_place: OnceLock::new(),
+            handled_requests: Mutex::default(),
+            abort,
+            close_gracefully: Notify::new(),
+            request_received: Notify::new(),
+        }
     }
 
-    fn count(&self, change: impl FnOnce(usize) -> usize) {
-        let mut handled = self.handled.lock().unwrap_or_else(PoisonError::into_inner);
+    fn change_handled_requests(&self, change: impl FnOnce(usize) -> usize) {
+        let mut handled = self.handled_requests.lock().unwrap_or_else(PoisonError::into_inner);
         let before = *handled;
         *handled = change(before);
         for place in iter::once(&self.place).chain(self.http2_place.get()) {
@@ -134,25 +141,25 @@ impl Connection {
                     // A connection that has been evicted before is about to end.
                     let _ = place.forbid_eviction();
                 }
-                (1, 0) => place.allow_eviction(&self.evict),
+                (1, 0) => place.allow_eviction(&self.abort),
                 _ => {}
             }
         }
     }
 }
 
-/// Request that is counted as being handled by its connection.
-pub(super) struct Busy(Arc<Connection>);
+/// Request that is being handled. Meanwhile its connection cannot be evicted.
+pub(super) struct EvictionGuard(Arc<Connection>);
 
-impl Busy {
+impl EvictionGuard {
     pub(super) fn new(connection: &Arc<Connection>) -> Self {
-        connection.count(|handled| handled + 1);
+        connection.change_handled_requests(|handled| handled + 1);
         Self(Arc::clone(connection))
     }
 }
 
-impl Drop for Busy {
+impl Drop for EvictionGuard {
     fn drop(&mut self) {
-        self.0.count(|handled| handled - 1);
+        self.0.change_handled_requests(|handled| handled - 1);
     }
 }

@@ -7,21 +7,21 @@ use poem::{
 use referral_server::App;
 
 /// Endpoint with a response to requests that get no place.
-pub(crate) trait Site: Endpoint<Output = Response> + 'static {
+pub(crate) trait ServerEndpoint: Endpoint<Output = Response> + 'static {
     /// Creates the response to a request with these headers. It must be cheap.
     fn unavailable(&self, headers: &HeaderMap) -> Response;
 }
 
-impl Site for App {
+impl ServerEndpoint for App {
     fn unavailable(&self, headers: &HeaderMap) -> Response {
         App::unavailable(self, headers)
     }
 }
 
 /// Endpoint that responds with a 503 in plain text to requests that get no place.
-pub(crate) struct Plain<E>(pub(crate) E);
+pub(crate) struct PlainUnavailable<E>(pub(crate) E);
 
-impl<E: Endpoint<Output = Response>> Endpoint for Plain<E> {
+impl<E: Endpoint<Output = Response>> Endpoint for PlainUnavailable<E> {
     type Output = Response;
 
     async fn call(&self, request: Request) -> poem::Result<Response> {
@@ -29,7 +29,7 @@ impl<E: Endpoint<Output = Response>> Endpoint for Plain<E> {
     }
 }
 
-impl<E: Endpoint<Output = Response> + 'static> Site for Plain<E> {
+impl<E: Endpoint<Output = Response> + 'static> ServerEndpoint for PlainUnavailable<E> {
     fn unavailable(&self, _: &HeaderMap) -> Response {
         "overloaded\n".with_status(StatusCode::SERVICE_UNAVAILABLE).into_response()
     }

@@ -95,9 +95,9 @@ impl Network {
         Limits {
             connections: self.max_connections,
             requests: self.max_requests,
-            body: self.request_timeout,
+            body_timeout: self.request_timeout,
             timeouts: Timeouts { header: self.header_timeout, idle: self.idle_timeout },
-            shutdown: self.shutdown_timeout,
+            shutdown_timeout: self.shutdown_timeout,
         }
     }
 }

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use crate::listener::{
     Limits,
-    request::MAX_WHOLE_BODY,
-    tests::client::{BODY_TIMEOUT, Client, GET, LIMITS, POST, server, settle},
+    request::MAX_BUFFERED_BODY,
+    tests::client::{BODY_TIMEOUT, Client, GET, LIMITS, POST, run_ready_tasks, server},
 };
 
 #[tokio::test(start_paused = true)]
@@ -16,7 +16,7 @@ async fn the_body_timeout_is_shorter_while_more_than_half_of_the_places_are_take
         for number in 0..others {
             let mut client = Client::connect_to(&server, 2 + number);
             client.send(GET).await;
-            settle().await;
+            run_ready_tasks().await;
             handled.push(client);
         }
         let mut client = Client::connect_to(&server, 1);
@@ -30,7 +30,7 @@ async fn the_body_timeout_is_shorter_while_more_than_half_of_the_places_are_take
 #[tokio::test(start_paused = true)]
 async fn bodies_of_any_size_are_passed_on_completely() {
     let server = server(Duration::ZERO, 0, Limits { connections: 9, ..LIMITS });
-    for size in [1, MAX_WHOLE_BODY - 1, MAX_WHOLE_BODY, MAX_WHOLE_BODY + 1, 10 * MAX_WHOLE_BODY] {
+    for size in [1, MAX_BUFFERED_BODY - 1, MAX_BUFFERED_BODY, MAX_BUFFERED_BODY + 1, 10 * MAX_BUFFERED_BODY] {
         let body = vec![b'x'; size];
         let declared = format!("POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: {size}\r\n\r\n");
         let chunked =

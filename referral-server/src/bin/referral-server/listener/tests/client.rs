@@ -15,8 +15,8 @@ use tokio::{
 use crate::listener::{
     Limits, Server,
     admission::Place,
-    connection::FAREWELL,
-    endpoint::{Plain, Site},
+    connection::GRACEFUL_CLOSE_TIMEOUT,
+    endpoint::{PlainUnavailable, ServerEndpoint},
     timeouts::Timeouts,
 };
 
@@ -40,13 +40,13 @@ pub(super) struct Client {
 pub(super) const LIMITS: Limits = Limits {
     connections: 1,
     requests: 8,
-    body: BODY_TIMEOUT,
+    body_timeout: BODY_TIMEOUT,
     timeouts: Timeouts { header: HEADER_TIMEOUT, idle: IDLE_TIMEOUT },
-    shutdown: Duration::from_secs(5),
+    shutdown_timeout: Duration::from_secs(5),
 };
 
 /// Creates a server with a handler that takes this time and responds with a body of this size.
-pub(super) fn server(handler: Duration, body: usize, limits: Limits) -> Arc<Server<impl Site>> {
+pub(super) fn server(handler: Duration, body: usize, limits: Limits) -> Arc<Server<impl ServerEndpoint>> {
     let endpoint = make(move |request: Request| async move {
         let is_head = request.method() == Method::HEAD;
         let received = request.into_body().into_bytes().await;
@@ -54,8 +54,8 @@ pub(super) fn server(handler: Duration, body: usize, limits: Limits) -> Arc<Serv
         let size = if is_head || received.is_err() { 0 } else { body };
         Ok::<_, poem::Error>(Response::builder().body(vec![b'.'; size]))
     });
-    let site = Plain(endpoint.map_to_response());
-    Arc::new(Server::new(site, limits, ClientAddresses::default(), None))
+    let endpoint = PlainUnavailable(endpoint.map_to_response());
+    Arc::new(Server::new(endpoint, limits, ClientAddresses::default(), None))
 }
 
 pub(super) fn peer(number: u8) -> SocketAddr {
@@ -69,18 +69,18 @@ impl Client {
     }
 
     /// Connects from the address with this number.
-    pub(super) fn connect_to(server: &Arc<Server<impl Site>>, number: u8) -> Self {
+    pub(super) fn connect_to(server: &Arc<Server<impl ServerEndpoint>>, number: u8) -> Self {
         let address = ClientAddress::new(peer(number).ip());
         let place = server.connections.try_acquire(address, true).expect("a place").place;
         Self::connect_with(server, number, place)
     }
 
-    pub(super) fn connect_with(server: &Arc<Server<impl Site>>, number: u8, place: Place) -> Self {
+    pub(super) fn connect_with(server: &Arc<Server<impl ServerEndpoint>>, number: u8, place: Place) -> Self {
         let server = Arc::clone(server);
         let (stream, other) = tokio::io::duplex(1024);
         let (stopping, stopped) = watch::channel(());
         let served = tokio::spawn(async move {
-            server.serve(other, peer(0), peer(number), place, stopped).await;
+            server.serve_connection(other, peer(0), peer(number), place, stopped).await;
             Instant::now()
         });
         Self { stream, connected: Instant::now(), stopping, served }
@@ -128,15 +128,15 @@ impl Client {
     }
 
     /// Waits for the end of the connection, and asserts that it existed for about this time.
-    pub(super) async fn assert_ended_after(self, lived: Duration) {
-        let (least, most) = (lived, lived + 2 * FAREWELL);
+    pub(super) async fn assert_ended_after(self, lifetime: Duration) {
+        let (least, most) = (lifetime, lifetime + 2 * GRACEFUL_CLOSE_TIMEOUT);
         let found = self.served.await.expect("no panic") - self.connected;
         assert!((least..most).contains(&found), "{found:?}");
     }
 }
 
 /// Runs the tasks that can run, without advancing the clock.
-pub(super) async fn settle() {
+pub(super) async fn run_ready_tasks() {
     for _ in 0..100 {
         tokio::task::yield_now().await;
     }

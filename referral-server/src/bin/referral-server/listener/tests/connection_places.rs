@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::listener::{
     Limits,
     tests::{
-        client::{Client, GET, LIMITS, peer, server, settle},
+        client::{Client, GET, LIMITS, peer, run_ready_tasks, server},
         http2::{PREFACE, get_over_http2},
     },
 };
@@ -19,9 +19,9 @@ async fn a_new_connection_replaces_the_oldest_idle_one_of_the_address_with_the_m
     let third = Client::connect_to(&server, 1);
     // The connection is in use, so it is not evicted.
     first.send(GET).await;
-    settle().await;
+    run_ready_tasks().await;
     let place = server.admit(peer(3)).await;
-    settle().await;
+    run_ready_tasks().await;
     assert!(second.served.is_finished() && !third.served.is_finished() && !other.served.is_finished());
     let mut newcomer = Client::connect_with(&server, 3, place);
     newcomer.send(GET).await;
@@ -36,19 +36,19 @@ async fn an_eighth_of_the_connections_may_use_http2() {
     for (index, client) in clients.iter_mut().enumerate() {
         // The preface is sent in parts, and the second client sends a request.
         client.send(&PREFACE[..20]).await;
-        settle().await;
+        run_ready_tasks().await;
         let rest = if index == 1 { get_over_http2(&[])[20..].to_vec() } else { PREFACE[20..].to_vec() };
         client.send(&rest).await;
-        settle().await;
+        run_ready_tasks().await;
     }
     let is_finished: Vec<_> = clients.iter().map(|client| client.served.is_finished()).collect();
     assert_eq!(is_finished, [true, false, false]);
     // While both connections are in use, there is no place for a third one.
     clients[2].send(&get_over_http2(&[])[PREFACE.len()..]).await;
-    settle().await;
+    run_ready_tasks().await;
     let mut third = Client::connect_to(&server, 2);
     third.send(PREFACE).await;
-    settle().await;
+    run_ready_tasks().await;
     assert!(third.served.is_finished() && !clients[1].served.is_finished());
     let mut other = Client::connect_to(&server, 2);
     other.send(GET).await;
@@ -60,7 +60,7 @@ async fn a_new_connection_waits_while_all_connections_are_in_use() {
     let server = server(Duration::from_secs(30), 0, Limits { connections: 1, ..LIMITS });
     let mut first = Client::connect_to(&server, 1);
     first.send(GET).await;
-    settle().await;
+    run_ready_tasks().await;
     let place = server.admit(peer(2)).await;
     assert_eq!(first.connected.elapsed().as_secs(), 30);
     let mut newcomer = Client::connect_with(&server, 2, place);

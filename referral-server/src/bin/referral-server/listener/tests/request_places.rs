@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::listener::{
     Limits,
     tests::{
-        client::{Client, GET, LIMITS, POST, server, settle},
+        client::{Client, GET, LIMITS, POST, run_ready_tasks, server},
         http2::{get_over_http2, over_http2},
     },
 };
@@ -17,7 +17,7 @@ async fn the_oldest_incomplete_request_of_an_address_is_evicted_by_its_next_requ
     let mut unfinished: Vec<_> = (0..3).map(|_| Client::connect_to(&server, 1)).collect();
     for client in &mut unfinished {
         client.send(&[POST, b"12"].concat()).await;
-        settle().await;
+        run_ready_tasks().await;
     }
     let evicted = unfinished[0].read().await;
     assert!(evicted.starts_with("HTTP/1.1 503") && evicted.contains("connection: close"), "{evicted}");
@@ -49,7 +49,7 @@ async fn incomplete_http2_requests_get_a_response_and_the_connection_is_closed()
     assert!(responses >= 18, "{responses} of 20 have a response");
     assert!(frames.iter().any(|(kind, stream, _)| (*kind, *stream) == (7, 0)), "GOAWAY");
     // The last two requests may still be completed.
-    attacker.assert_ended_after(LIMITS.shutdown).await;
+    attacker.assert_ended_after(LIMITS.shutdown_timeout).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -59,7 +59,7 @@ async fn the_address_with_the_most_incomplete_requests_loses_one() {
     for number in [1, 2, 2, 3, 3, 4, 4, 1] {
         let mut client = Client::connect_to(&server, number);
         client.send(&[POST, b"12"].concat()).await;
-        settle().await;
+        run_ready_tasks().await;
         unfinished.push(client);
     }
     let mut honest = Client::connect_to(&server, 5);
@@ -81,7 +81,7 @@ async fn a_handled_request_keeps_its_place_and_further_requests_are_rejected() {
     for number in [1, 1, 2, 2, 3, 3, 4, 4] {
         let mut client = Client::connect_to(&server, number);
         client.send(&[POST, b"1234"].concat()).await;
-        settle().await;
+        run_ready_tasks().await;
         handled.push(client);
     }
     for (number, request) in [(1, GET), (5, GET), (5, POST)] {

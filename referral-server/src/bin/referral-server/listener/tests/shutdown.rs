@@ -6,8 +6,8 @@ use referral_server::Draining;
 use tokio::{io::AsyncReadExt as _, time::sleep};
 
 use crate::listener::{
-    connection::FIRST_REQUEST_TIME,
-    tests::client::{Client, GET, LIMITS, server, settle},
+    connection::FIRST_REQUEST_TIMEOUT,
+    tests::client::{Client, GET, LIMITS, run_ready_tasks, server},
 };
 
 #[tokio::test(start_paused = true)]
@@ -20,8 +20,8 @@ async fn a_request_in_flight_completes_after_the_signal_to_stop_within_the_shutd
         let mut response = Vec::new();
         client.stream.read_to_end(&mut response).await.expect("readable");
         assert_eq!(response.starts_with(b"HTTP/1.1 200"), has_response, "{handler}");
-        let lived = Duration::from_secs(if has_response { 4 } else { 6 });
-        client.assert_ended_after(lived).await;
+        let lifetime = Duration::from_secs(if has_response { 4 } else { 6 });
+        client.assert_ended_after(lifetime).await;
     }
 }
 
@@ -29,7 +29,7 @@ async fn a_request_in_flight_completes_after_the_signal_to_stop_within_the_shutd
 async fn a_connection_opened_just_before_the_stop_may_send_its_first_request() {
     let mut client = Client::connect(Duration::ZERO, 0);
     client.stopping.send(()).expect("the connection is open");
-    settle().await;
+    run_ready_tasks().await;
     client.send(GET).await;
     client.read_response().await;
     assert_eq!(client.read().await, "", "the connection is closed after the response");
@@ -37,13 +37,13 @@ async fn a_connection_opened_just_before_the_stop_may_send_its_first_request() {
 
     let silent = Client::connect(Duration::ZERO, 0);
     silent.stopping.send(()).expect("the connection is open");
-    silent.assert_ended_after(FIRST_REQUEST_TIME).await;
+    silent.assert_ended_after(FIRST_REQUEST_TIMEOUT).await;
 
     // A connection that is idle after a request ends immediately.
     let mut idle = Client::connect(Duration::ZERO, 0);
     idle.send(GET).await;
     idle.read_response().await;
-    settle().await;
+    run_ready_tasks().await;
     idle.stopping.send(()).expect("the connection is open");
     idle.assert_ended_after(Duration::ZERO).await;
 }

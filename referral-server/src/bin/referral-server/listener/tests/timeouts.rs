@@ -8,7 +8,7 @@ use tokio::{
 };
 
 use crate::listener::{
-    connection::FAREWELL,
+    connection::GRACEFUL_CLOSE_TIMEOUT,
     tests::{
         client::{Client, GET, HEADER_TIMEOUT, IDLE_TIMEOUT},
         http2::{PREFACE, frame, get_over_http2, keep_alive},
@@ -126,5 +126,5 @@ async fn a_reset_request_does_not_keep_the_connection_open() {
     let mut client = Client::connect(2 * IDLE_TIMEOUT, 0);
     client.send(&[get_over_http2(&[]), frame(3, 0, 1, &[0, 0, 0, 8])].concat()).await;
     client.served.await.expect("no panic");
-    assert!(client.connected.elapsed() < 2 * IDLE_TIMEOUT + 2 * FAREWELL);
+    assert!(client.connected.elapsed() < 2 * IDLE_TIMEOUT + 2 * GRACEFUL_CLOSE_TIMEOUT);
 }

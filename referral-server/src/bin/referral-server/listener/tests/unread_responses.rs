@@ -7,7 +7,7 @@ use tokio::io::AsyncReadExt as _;
 use crate::listener::{
     Limits,
     tests::{
-        client::{Client, GET, LIMITS, server, settle},
+        client::{Client, GET, LIMITS, run_ready_tasks, server},
         http2::{frame, get_over_http2, over_http2},
     },
 };
@@ -21,11 +21,11 @@ async fn an_unread_response_keeps_its_place_until_another_request_needs_it() {
         let server = server(Duration::ZERO, 100_000, limits);
         let mut reader = Client::connect_to(&server, 1);
         reader.send(&request).await;
-        settle().await;
+        run_ready_tasks().await;
         assert!(!reader.served.is_finished());
         let mut other = Client::connect_to(&server, 1);
         other.send(GET).await;
-        settle().await;
+        run_ready_tasks().await;
         assert!(reader.served.is_finished() && !other.served.is_finished());
         let read = other.stream.read_u8().await.expect("a response");
         assert_eq!(read, b'H');
@@ -39,11 +39,11 @@ async fn a_response_without_a_body_keeps_its_place_after_an_unread_response() {
     let mut reader = Client::connect_to(&server, 1);
     let head = [&[0x02, 4][..], b"HEAD", &[0x84, 0x86, 0x41, 9], b"localhost"].concat();
     reader.send(&[get_over_http2(&[]), frame(1, 5, 3, &head)].concat()).await;
-    settle().await;
+    run_ready_tasks().await;
     assert!(!reader.served.is_finished());
     let mut other = Client::connect_to(&server, 1);
     other.send(GET).await;
-    settle().await;
+    run_ready_tasks().await;
     assert!(reader.served.is_finished());
 }
 
@@ -54,11 +54,11 @@ async fn unread_responses_to_rejected_requests_end_their_connection() {
     let server = server(Duration::from_secs(3), 0, limits);
     let mut handled = Client::connect_to(&server, 1);
     handled.send(GET).await;
-    settle().await;
+    run_ready_tasks().await;
     let mut readers = [Client::connect_to(&server, 2), Client::connect_to(&server, 2)];
     for reader in &mut readers {
         reader.send(&over_http2(0x82, 5, &[0, 4, 0, 0, 0, 0], 32)).await;
-        settle().await;
+        run_ready_tasks().await;
         assert!(!reader.served.is_finished());
     }
     let mut refused = Client::connect_to(&server, 3);
