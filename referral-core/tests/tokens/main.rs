@@ -1,0 +1,9 @@
+//! Tests with forged tokens, based on the list of RFC 8725. Nearly all tokens are signed with the correct
+//! key, so that they are rejected for the tested reason and not for the signature.
+
+mod claims;
+mod encoding;
+mod forged;
+mod header;
+mod signatures;
+mod token_type;
