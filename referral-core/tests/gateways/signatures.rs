@@ -5,7 +5,7 @@ use referral_core::{
     sms::http::{ReportError, ReportReader},
 };
 
-use crate::reports::{Called, FORM, JSON, reader, reader_at};
+use crate::report_requests::{Called, FORM, JSON, reader, reader_at};
 
 fn delivered(id: &str) -> Vec<(String, DeliveryStatus)> {
     vec![(id.into(), Delivered)]
