@@ -18,6 +18,7 @@
 
 pub mod challenges;
 pub mod delivery;
+pub mod guesses;
 pub mod invitations;
 pub mod limits;
 pub mod maintenance;
@@ -80,10 +81,15 @@ macro_rules! conformance {
                 parallel_requests_for_one_number_range_do_not_exceed_its_limit
                 one_address_gets_a_third_of_the_codes_of_a_number_range
                 ipv6_client_is_limited_by_its_networks
-                correct_code_that_is_no_longer_valid_is_not_counted
-                attempts_without_a_challenge_do_not_block_sign_ins
                 edits_of_an_email_address_are_limited
                 one_address_cannot_use_up_the_codes_of_a_phone
+                messages_per_day_are_limited
+                parallel_sign_ins_refund_each_code_once
+                sweep_deletes_only_expired_counters
+            }
+            guesses {
+                correct_code_that_is_no_longer_valid_is_not_counted
+                attempts_without_a_challenge_do_not_block_sign_ins
                 wrong_codes_lengthen_new_codes_and_invalidate_shorter_codes
                 new_code_or_sign_in_does_not_reset_the_count_of_wrong_codes
                 parallel_guesses_at_several_codes_do_not_exceed_the_limit_of_the_phone
@@ -93,9 +99,6 @@ macro_rules! conformance {
                 unknown_invite_codes_are_limited
                 attack_lengthens_new_codes_until_it_has_ended_for_some_time
                 usual_number_of_wrong_codes_is_not_an_attack
-                messages_per_day_are_limited
-                parallel_sign_ins_refund_each_code_once
-                sweep_deletes_only_expired_counters
             }
             sign_in {
                 first_sign_in_creates_the_user_and_later_ones_find_it
