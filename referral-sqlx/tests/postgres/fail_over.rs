@@ -19,8 +19,8 @@ use tokio::{
 };
 
 use crate::{
+    harness::Harness,
     server::{Database, Source, start_own},
-    transient_errors::Harness,
 };
 
 /// Behavior that forwards connections to a server.

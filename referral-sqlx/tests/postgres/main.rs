@@ -2,11 +2,17 @@
 //! and failures of the server.
 #![cfg(feature = "postgres")]
 
+mod conflicts;
 mod conformance;
+mod connect;
+mod connections;
 mod fail_over;
+mod harness;
+mod readiness;
 #[path = "../common/round_robin.rs"]
 mod round_robin;
 mod schema;
+mod searches;
 #[path = "../common/server.rs"]
 mod server;
-mod transient_errors;
+mod statements;

@@ -1,0 +1,114 @@
+//! Conflicts of transactions: serialization failures, deadlocks and concurrent edits.
+
+use referral_core::{Client, FilterInput, ListUsers, Name, ProfileChange, SignIn};
+use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
+
+use crate::harness::{Harness, wait_for_locks};
+
+#[tokio::test]
+async fn aborted_transactions_are_retried() {
+    for abort in ["serialization_failure", "deadlock_detected"] {
+        for table in ["challenges", "counters", "users", "invitations", "sessions", "user_search"] {
+            let Some(mut harness) = Harness::new().await else { return };
+            let anna = harness.enter(1, None).await.expect("signed in").user;
+            harness.sabotage(table, 2, &format!("RAISE {abort}")).await;
+            let signed_in = harness.enter(2, Some(&anna.invite_code)).await;
+            assert!(signed_in.expect("signed in").created, "{abort} {table}");
+            assert!(harness.attempts().await > 2, "{abort} {table}");
+            assert_eq!(harness.count("users").await, 2);
+            assert_eq!(harness.count("invitations").await, 1);
+            assert_eq!(harness.count("sessions").await, 2);
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_aborted_edit_of_a_profile_is_retried() {
+    let Some(mut harness) = Harness::new().await else { return };
+    let anna = harness.enter(1, None).await.expect("signed in");
+    let boris = harness.enter(2, None).await.expect("signed in");
+    harness.sabotage("invitations", 2, "RAISE deadlock_detected").await;
+    let bearer = harness.referral.authenticate(&boris.tokens.access).await.expect("valid");
+    let change = ProfileChange { invited_by_code: Some(anna.user.invite_code), ..ProfileChange::default() };
+    harness.referral.edit_profile(&bearer, change, &Client::default()).await.expect("accepted");
+    assert_eq!(harness.count("invitations").await, 1);
+}
+
+#[tokio::test]
+async fn a_request_fails_after_repeated_aborts() {
+    let Some(mut harness) = Harness::new().await else { return };
+    harness.sabotage("sessions", 1_000, "RAISE serialization_failure").await;
+    let error = harness.enter(1, None).await.expect_err("repeated aborts");
+    assert_eq!(error.code(), "unavailable");
+    assert!((3..=20).contains(&harness.attempts().await));
+    assert_eq!(harness.count("users").await, 0, "all changes must be undone");
+}
+
+#[tokio::test]
+async fn real_deadlocks_are_resolved() {
+    let Some(mut harness) = Harness::new().await else { return };
+    harness.enter(1, None).await.expect("signed in");
+    // The operator locks the user. The service locks the challenge and waits for the user. Then the operator
+    // waits for the challenge.
+    let (sent, code) = harness.sent(1).await;
+    let request = SignIn::new(sent.phone, code).challenge(sent.challenge);
+    let short = "SET deadlock_timeout = '10s'; BEGIN; SELECT 1 FROM referral.users FOR UPDATE";
+    harness.operator.execute(short).await.expect("locked");
+    let referral = harness.referral.clone();
+    let signing_in = tokio::spawn(async move { referral.sign_in(request).await });
+    let mut observer = PgConnection::connect(&harness.database.url).await.expect("a connection");
+    wait_for_locks(&mut observer, 1).await;
+    // The service has the shorter deadlock timeout. Its transaction is aborted and retried.
+    let challenge =
+        format!("UPDATE referral.challenges SET attempts_with_id = 0 WHERE id = '{}'", sent.challenge);
+    harness
+        .operator
+        .execute(AssertSqlSafe(challenge))
+        .await
+        .expect("the transaction of the service is aborted");
+    harness.operator.execute("COMMIT").await.expect("committed");
+    signing_in.await.expect("no panic").expect("signed in");
+}
+
+#[tokio::test]
+async fn a_concurrent_edit_and_late_acceptance_are_both_in_the_search_index() {
+    for acceptance_first in [true, false] {
+        let Some(mut harness) = Harness::new().await else { return };
+        let anna = harness.enter(1, None).await.expect("signed in").user;
+        let boris = harness.enter(2, None).await.expect("signed in");
+        let bearer = harness.referral.authenticate(&boris.tokens.access).await.expect("valid");
+        // The operator locks the user. Both requests wait for the lock in the order of their arrival.
+        let lock = format!("BEGIN; SELECT 1 FROM referral.users WHERE id = '{}' FOR UPDATE", boris.user.id);
+        harness.operator.execute(AssertSqlSafe(lock)).await.expect("locked");
+        let (sent, code) = harness.sent(2).await;
+        let request = SignIn::new(sent.phone, code).challenge(sent.challenge);
+        let request = request.invited_by(Some(anna.invite_code.clone()));
+        let change =
+            ProfileChange { first_name: Some(Name::parse("Bohdan").ok()), ..ProfileChange::default() };
+        let accepting = || {
+            let (referral, request) = (harness.referral.clone(), request.clone());
+            tokio::spawn(async move { referral.sign_in(request).await.map(drop) })
+        };
+        let editing = || {
+            let (referral, bearer, change) = (harness.referral.clone(), bearer.clone(), change.clone());
+            tokio::spawn(
+                async move { referral.edit_profile(&bearer, change, &Client::default()).await.map(drop) },
+            )
+        };
+        let mut observer = PgConnection::connect(&harness.database.url).await.expect("a connection");
+        let first = if acceptance_first { accepting() } else { editing() };
+        wait_for_locks(&mut observer, 1).await;
+        let second = if acceptance_first { editing() } else { accepting() };
+        wait_for_locks(&mut observer, 2).await;
+        harness.operator.execute("COMMIT").await.expect("released");
+        first.await.expect("no panic").expect("done");
+        second.await.expect("no panic").expect("done");
+
+        for term in ["bohdan", anna.invite_code.as_str()] {
+            let filter = FilterInput { search: Some(term), ..FilterInput::default() };
+            let list = ListUsers { filter, ..ListUsers::default() };
+            let found = harness.referral.users(&bearer, list).await.expect("a page");
+            assert!(found.users.iter().any(|user| user.id == boris.user.id), "{term}");
+        }
+    }
+}

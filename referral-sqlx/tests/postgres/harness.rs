@@ -1,0 +1,116 @@
+//! Service on its own database, with a connection of an operator that causes the failures.
+
+use std::sync::Arc;
+
+use referral_core::{
+    CodeInput, CurrentUser, Error, FilterInput, InviteCode, ListUsers, Peppers, PhoneNumber, Policy,
+    ReferralService, SendCode, SentCode, SignIn, SignedIn, SigningKeys, UserList, sms::DevelopmentSender,
+};
+use referral_sqlx::{PostgresOptions, connect_postgres};
+use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection, Row as _};
+
+use crate::server::Database;
+
+/// Service with a separate connection of an operator to its database.
+pub(crate) struct Harness {
+    pub(crate) referral: ReferralService,
+    pub(crate) operator: PgConnection,
+    pub(crate) database: Database,
+}
+
+impl Harness {
+    pub(crate) async fn new() -> Option<Self> {
+        Self::with(10).await
+    }
+
+    /// Creates a service with a maximum number of connections.
+    pub(crate) async fn with(connections: u32) -> Option<Self> {
+        let mut options = PostgresOptions::default();
+        options.max_connections = connections;
+        Self::with_options(&options).await
+    }
+
+    pub(crate) async fn with_options(options: &PostgresOptions) -> Option<Self> {
+        let database = Database::create().await?;
+        let url = database.url.clone();
+        Some(Self::at(&url, database, options).await)
+    }
+
+    /// Creates a service that connects to `database` through `url`.
+    pub(crate) async fn at(url: &str, database: Database, options: &PostgresOptions) -> Self {
+        let storage = connect_postgres(url, options).await.expect("a new database");
+        let keys = SigningKeys::from_secret("k1", &[1; 32]).expect("long enough");
+        let peppers = Peppers::from_secret("p1", &[2; 32]).expect("long enough");
+        let referral = ReferralService::builder(storage, Arc::new(DevelopmentSender), keys, peppers);
+        let referral = referral.policy(Policy::development()).build().expect("valid policy and keys");
+        let operator = PgConnection::connect(&database.url).await.expect("a connection");
+        Self { referral, operator, database }
+    }
+
+    /// Sends a code to the phone with this number.
+    pub(crate) async fn sent(&self, number: u32) -> (SentCode, CodeInput) {
+        let sent = self.referral.send_code(SendCode::new(phone(number))).await.expect("sent");
+        let code = sent.revealed_code.as_ref().expect("the development sender reveals it");
+        let code = CodeInput::parse(code.reveal()).expect("digits");
+        (sent, code)
+    }
+
+    pub(crate) async fn enter(
+        &self,
+        number: u32,
+        invited_by: Option<&InviteCode>,
+    ) -> Result<SignedIn, Error> {
+        let sent = self.referral.send_code(SendCode::new(phone(number))).await?;
+        let code = sent.revealed_code.expect("the development sender reveals it");
+        let code = CodeInput::parse(code.reveal()).expect("digits");
+        let request = SignIn::new(sent.phone, code).challenge(sent.challenge);
+        self.referral.sign_in(request.invited_by(invited_by.cloned())).await
+    }
+
+    /// Installs a trigger that executes `statement` for the next `times` rows that are written to `table`.
+    pub(crate) async fn sabotage(&mut self, table: &str, times: u32, statement: &str) {
+        let sql = format!(
+            "CREATE SEQUENCE attempts; \
+             CREATE FUNCTION sabotage() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+                 IF nextval('attempts') <= {times} THEN {statement}; END IF; RETURN NEW; \
+             END $$; \
+             CREATE TRIGGER sabotage BEFORE INSERT OR UPDATE ON referral.{table} \
+             FOR EACH ROW EXECUTE FUNCTION sabotage();"
+        );
+        self.operator.execute(AssertSqlSafe(sql)).await.expect("created");
+    }
+
+    pub(crate) async fn attempts(&mut self) -> i64 {
+        let row = self.operator.fetch_one("SELECT last_value FROM attempts").await.expect("a row");
+        row.get(0)
+    }
+
+    pub(crate) async fn count(&mut self, table: &str) -> i64 {
+        let sql = format!("SELECT count(*) FROM referral.{table}");
+        self.operator.fetch_one(AssertSqlSafe(sql)).await.expect("a row").get(0)
+    }
+
+    /// Ends all connections of the service, like a restart of the server.
+    pub(crate) async fn cut_off(&mut self) {
+        let cut_off = "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity \
+                       WHERE datname = current_database() AND pid <> pg_backend_pid()";
+        self.operator.execute(cut_off).await.expect("ended");
+    }
+}
+
+fn phone(number: u32) -> PhoneNumber {
+    PhoneNumber::parse(&format!("+79608{number:06}"), None).expect("a mobile number")
+}
+
+/// Waits until at least `count` connections wait for a lock.
+pub(crate) async fn wait_for_locks(observer: &mut PgConnection, count: i64) {
+    let waiting = "SELECT count(*) FROM pg_stat_activity \
+                   WHERE wait_event_type = 'Lock' AND datname = current_database()";
+    while observer.fetch_one(waiting).await.expect("a row").get::<i64, _>(0) < count {}
+}
+
+/// Searches for users.
+pub(crate) async fn search(referral: ReferralService, bearer: CurrentUser) -> Result<UserList, Error> {
+    let filter = FilterInput { search: Some("+79608"), ..FilterInput::default() };
+    referral.users(&bearer, ListUsers { filter, ..ListUsers::default() }).await
+}
