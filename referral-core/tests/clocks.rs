@@ -1,5 +1,8 @@
 //! Tests of hosts whose clock differs from the clock of the storage.
 
+#[path = "common/service.rs"]
+mod service;
+
 use std::{
     fmt::{self, Write as _},
     sync::{
@@ -11,7 +14,7 @@ use std::{
 
 use async_trait::async_trait;
 use referral_core::{
-    Error, ErrorKind, Event, Hook, Peppers, Policy, ReferralService, SigningKeys,
+    Error, ErrorKind, Event, Hook, Policy, ReferralService,
     clock::{Clock, ClockOffset},
     conformance::ManualClock,
     sms::DevelopmentSender,
@@ -47,9 +50,7 @@ impl Hook for Measured {
 }
 
 fn referral(storage: MemoryStorage, clock: impl Clock, policy: Policy, hook: impl Hook) -> ReferralService {
-    let keys = SigningKeys::from_secret("k1", &[1; 32]).expect("sufficient length");
-    let peppers = Peppers::from_secret("p1", &[2; 32]).expect("sufficient length");
-    let referral = ReferralService::builder(Arc::new(storage), Arc::new(DevelopmentSender), keys, peppers);
+    let referral = service::builder(Arc::new(storage), DevelopmentSender);
     referral.policy(policy).clock(clock).hook(hook).build().expect("valid policy and keys")
 }
 

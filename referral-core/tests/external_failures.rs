@@ -1,5 +1,12 @@
 //! Tests of the handle with gateways that fail, and of its events.
 
+#[path = "common/mock_gateway.rs"]
+mod mock_gateway;
+#[path = "common/service.rs"]
+mod service;
+#[path = "common/sign_in.rs"]
+mod sign_in;
+
 use std::{
     sync::{Arc, Mutex},
     time::Duration,
@@ -7,34 +14,24 @@ use std::{
 
 use async_trait::async_trait;
 use referral_core::{
-    CodeInput, Error, Event, Hook, InviteCode, Locale, OneTimeCode, Peppers, PhoneNumber, Policy,
-    ReferralService, Refusal, Region, Regions, SendCode, SentCode, SignIn, SignedIn, SigningKeys, TestNumber,
+    CodeInput, Error, Event, Hook, InviteCode, Locale, OneTimeCode, PhoneNumber, Policy, ReferralService,
+    ReferralServiceBuilder, Refusal, Region, Regions, SendCode, SentCode, SignIn, SignedIn, TestNumber,
     conformance::ManualClock,
     sms::{DevelopmentSender, MessageTemplates, Receipt, SmsError, SmsMessage, SmsSender},
     storage::MemoryStorage,
 };
 
-mockall::mock! {
-    Gateway {}
+use crate::{
+    mock_gateway::MockGateway,
+    sign_in::{phone, with_right_code},
+};
 
-    #[async_trait]
-    impl SmsSender for Gateway {
-        async fn send(&self, message: &SmsMessage) -> Result<Receipt, SmsError>;
-    }
-}
-
-fn builder(sender: impl SmsSender) -> referral_core::ReferralServiceBuilder {
-    let keys = SigningKeys::from_secret("k1", &[1; 32]).expect("sufficient length");
-    let peppers = Peppers::from_secret("p1", &[2; 32]).expect("sufficient length");
-    ReferralService::builder(Arc::new(MemoryStorage::new()), Arc::new(sender), keys, peppers)
+fn builder(sender: impl SmsSender) -> ReferralServiceBuilder {
+    service::builder(Arc::new(MemoryStorage::new()), sender)
 }
 
 fn referral(sender: impl SmsSender) -> ReferralService {
     builder(sender).build().expect("valid policy and keys")
-}
-
-fn phone(number: u32) -> PhoneNumber {
-    PhoneNumber::parse(&format!("+79608{number:06}"), None).expect("valid number")
 }
 
 async fn send_code(referral: &ReferralService, locales: &[&str]) -> Result<SentCode, Error> {
@@ -44,10 +41,7 @@ async fn send_code(referral: &ReferralService, locales: &[&str]) -> Result<SentC
 
 async fn enter(referral: &ReferralService, number: u32, invited_by: Option<&InviteCode>) -> SignedIn {
     let sent = referral.send_code(SendCode::new(phone(number))).await.expect("sent");
-    let code = sent.revealed_code.expect("the development sender returns the code");
-    let code = CodeInput::parse(code.reveal()).expect("digits");
-    let request =
-        SignIn::new(phone(number), code).challenge(sent.challenge).invited_by(invited_by.cloned());
+    let request = with_right_code(&sent).invited_by(invited_by.cloned());
     referral.sign_in(request).await.expect("signed in")
 }
 
@@ -225,10 +219,9 @@ async fn hook_is_called_for_security_events() {
     send_code(&referral, &[]).await.expect_err("the gateway is busy");
     let sent = send_code(&referral, &[]).await.expect("sent");
     send_code(&referral, &[]).await.expect_err("within the resend interval");
-    let right = CodeInput::parse(sent.revealed_code.expect("revealed").reveal()).expect("digits");
     let wrong = CodeInput::parse("12345").expect("digits");
     referral.sign_in(SignIn::new(sent.phone.clone(), wrong)).await.expect_err("wrong");
-    let anna = referral.sign_in(SignIn::new(sent.phone, right)).await.expect("signed in");
+    let anna = referral.sign_in(with_right_code(&sent)).await.expect("signed in");
     assert!(referral.sign_out(&anna.tokens.refresh).await.expect("signed out"));
 
     let written = diary.0.lock().expect("not poisoned").clone();

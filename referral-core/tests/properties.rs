@@ -1,12 +1,19 @@
 //! Property tests for arbitrary input.
 
+#[path = "common/service.rs"]
+mod service;
+#[path = "common/sign_in.rs"]
+mod sign_in;
+
 use std::sync::{Arc, LazyLock};
 
 use proptest::prelude::*;
 use referral_core::{
-    Client, CodeInput, Email, InviteCode, Name, Peppers, PhoneNumber, ProfileChange, ReferralService,
-    SendCode, SignIn, SigningKeys, sms::DevelopmentSender, storage::MemoryStorage,
+    Client, CodeInput, Email, InviteCode, Name, PhoneNumber, ProfileChange, ReferralService,
+    sms::DevelopmentSender, storage::MemoryStorage,
 };
+
+use crate::sign_in::enter;
 
 /// Generates text that is typical for forms, and arbitrary text.
 fn text() -> impl Strategy<Value = String> {
@@ -78,8 +85,8 @@ proptest! {
 async fn accept_all(pairs: &[(usize, usize)]) -> Vec<Option<usize>> {
     let referral = referral();
     let mut bearers = Vec::new();
-    for number in 0..USERS {
-        let access = enter(&referral, number).await;
+    for number in (0..).take(USERS) {
+        let access = enter(&referral, number).await.tokens.access;
         bearers.push(referral.authenticate(&access).await.expect("valid token"));
     }
     let mut inviters = vec![None; USERS];
@@ -95,25 +102,14 @@ async fn accept_all(pairs: &[(usize, usize)]) -> Vec<Option<usize>> {
 }
 
 fn referral() -> ReferralService {
-    let keys = SigningKeys::from_secret("k1", &[1; 32]).expect("sufficient length");
-    let peppers = Peppers::from_secret("p1", &[2; 32]).expect("sufficient length");
-    let referral =
-        ReferralService::builder(Arc::new(MemoryStorage::new()), Arc::new(DevelopmentSender), keys, peppers);
-    referral.build().expect("valid policy and keys")
-}
-
-/// Signs in and returns the access token.
-async fn enter(referral: &ReferralService, number: usize) -> String {
-    let phone = PhoneNumber::parse(&format!("+79608{number:06}"), None).expect("valid number");
-    let sent = referral.send_code(SendCode::new(phone.clone())).await.expect("sent");
-    let code = CodeInput::parse(sent.revealed_code.expect("revealed").reveal()).expect("digits");
-    referral.sign_in(SignIn::new(phone, code)).await.expect("signed in").tokens.access
+    let builder = service::builder(Arc::new(MemoryStorage::new()), DevelopmentSender);
+    builder.build().expect("valid policy and keys")
 }
 
 /// A service and an access token that it signed.
 static SIGNED: LazyLock<(ReferralService, String)> = LazyLock::new(|| {
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("the runtime starts");
     let referral = referral();
-    let access = runtime.block_on(enter(&referral, 1));
+    let access = runtime.block_on(enter(&referral, 1)).tokens.access;
     (referral, access)
 });

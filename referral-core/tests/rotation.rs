@@ -1,16 +1,21 @@
 //! Tests of the replacement of keys while the handle is in use.
 
+#[path = "common/sign_in.rs"]
+mod sign_in;
+
 use std::sync::{
     Arc,
     atomic::{AtomicBool, Ordering},
 };
 
 use referral_core::{
-    Check, CodeInput, Error, KeyMismatch, KeyPurpose, Limits, ListUsers, PageLink, PageSize, Peppers,
-    PhoneNumber, Policy, ReferralService, Refusal, SendCode, SentCode, SettingDifference, SignIn, SignedIn,
-    SigningKeys, random::SystemRandom, sms::DevelopmentSender, storage::MemoryStorage,
+    Check, Error, KeyMismatch, KeyPurpose, Limits, ListUsers, PageLink, PageSize, Peppers, Policy,
+    ReferralService, Refusal, SendCode, SentCode, SettingDifference, SigningKeys, random::SystemRandom,
+    sms::DevelopmentSender, storage::MemoryStorage,
 };
 use serde_json::{Value, json};
+
+use crate::sign_in::{enter, phone, with_right_code};
 
 /// Returns a set with one new key.
 fn new_key() -> Value {
@@ -54,23 +59,8 @@ fn referral_on(storage: Arc<MemoryStorage>, key: &Value, pepper: &Value) -> Refe
         .expect("valid policy and keys")
 }
 
-fn phone(number: u32) -> PhoneNumber {
-    PhoneNumber::parse(&format!("+79608{number:06}"), None).expect("valid number")
-}
-
 async fn send_code(referral: &ReferralService, number: u32) -> SentCode {
     referral.send_code(SendCode::new(phone(number))).await.expect("sent")
-}
-
-async fn redeem(referral: &ReferralService, number: u32, sent: &SentCode) -> Result<SignedIn, Error> {
-    let code = sent.revealed_code.as_ref().expect("the development sender returns the code");
-    let code = CodeInput::parse(code.reveal()).expect("digits");
-    referral.sign_in(SignIn::new(phone(number), code).challenge(sent.challenge)).await
-}
-
-async fn enter(referral: &ReferralService, number: u32) -> SignedIn {
-    let sent = send_code(referral, number).await;
-    redeem(referral, number, &sent).await.expect("signed in")
 }
 
 /// Returns the key identifier in the header of a token.
@@ -100,7 +90,7 @@ async fn new_first_key_keeps_all_sessions_and_signs_new_tokens() {
         referral.users(&bearer, list).await.expect("a cursor of the old pepper");
         let refreshed =
             referral.refresh(&boris.tokens.refresh).await.expect("signed with the old key").tokens;
-        let vera = redeem(&referral, 3, &sent).await.expect("hashed with the old pepper").tokens;
+        let vera = referral.sign_in(with_right_code(&sent)).await.expect("hashed with the old pepper").tokens;
         for token in [&refreshed.access, &refreshed.refresh, &vera.access, &vera.refresh] {
             assert_eq!(key_id(token), new["keys"][0]["kid"]);
             referral.verify(token, None).await.expect("signed with the new key");
@@ -142,13 +132,13 @@ async fn values_of_a_removed_key_are_rejected_even_if_they_are_cached() {
     assert!(!is_accepted(&anna.access).await && !is_accepted(&anna.refresh).await);
     assert!(referral.verify_without_storage(&anna.access).is_err());
     assert!(referral.refresh(&anna.refresh).await.is_err());
-    let refused = redeem(&referral, 2, &sent).await;
+    let refused = referral.sign_in(with_right_code(&sent)).await;
     assert!(matches!(refused, Err(Error::Refused(Refusal::InvalidCode))), "{refused:?}");
 
     // The missing key was the only reason.
     swap(&[&new, &old], &[&new_pepper, &old_pepper]).await.expect("replaced");
     assert!(is_accepted(&anna.access).await && is_accepted(&anna.refresh).await);
-    redeem(&referral, 2, &sent).await.expect("the pepper is available again");
+    referral.sign_in(with_right_code(&sent)).await.expect("the pepper is available again");
 }
 
 #[tokio::test]

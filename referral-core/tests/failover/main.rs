@@ -2,16 +2,19 @@
 
 mod circuit_breaker;
 mod fake;
+#[path = "../common/mock_gateway.rs"]
+mod mock_gateway;
+#[path = "../common/service.rs"]
+mod service;
 
 use std::{
     sync::{Arc, Mutex},
     time::Duration,
 };
 
-use async_trait::async_trait;
 use proptest::prelude::*;
 use referral_core::{
-    Error, Peppers, PhoneNumber, ReferralService, Refusal, SendCode, SigningKeys,
+    Error, PhoneNumber, ReferralService, Refusal, SendCode,
     sms::{
         Attempt, Failover, FailoverBuilder, FailoverError, Observer, OnUnknownOutcome, Receipt, SmsError,
         SmsMessage, SmsSender,
@@ -21,18 +24,12 @@ use referral_core::{
 use tokio::time::{Instant, advance};
 use uuid::Uuid;
 
-use crate::fake::{
-    Accept, Response, Busy, Hang, Permanent, Script, Temporary, Unknown, gateways, message, send, take,
+use crate::{
+    fake::{
+        Accept, Busy, Hang, Permanent, Response, Script, Temporary, Unknown, gateways, message, send, take,
+    },
+    mock_gateway::MockGateway,
 };
-
-mockall::mock! {
-    Gateway {}
-
-    #[async_trait]
-    impl SmsSender for Gateway {
-        async fn send(&self, message: &SmsMessage) -> Result<Receipt, SmsError>;
-    }
-}
 
 #[tokio::test(start_paused = true)]
 async fn gateways_are_tried_in_order_until_one_accepts() {
@@ -187,11 +184,7 @@ async fn observer_is_notified_of_every_attempt() {
 }
 
 fn referral(sender: impl SmsSender) -> ReferralService {
-    let keys = SigningKeys::from_secret("k1", &[1; 32]).expect("sufficient length");
-    let peppers = Peppers::from_secret("p1", &[2; 32]).expect("sufficient length");
-    ReferralService::builder(Arc::new(MemoryStorage::new()), Arc::new(sender), keys, peppers)
-        .build()
-        .expect("valid policy and keys")
+    service::builder(Arc::new(MemoryStorage::new()), sender).build().expect("valid policy and keys")
 }
 
 #[tokio::test(start_paused = true)]

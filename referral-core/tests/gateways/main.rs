@@ -10,5 +10,7 @@ mod report_requests;
 mod reports;
 mod requests;
 mod responses;
+#[path = "../common/service.rs"]
+mod service;
 mod signatures;
 mod tls;

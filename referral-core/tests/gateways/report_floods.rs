@@ -9,9 +9,9 @@ use async_trait::async_trait;
 use referral_core::{
     DeliveryReport,
     DeliveryStatus::{self, Delivered},
-    Event, Hook, Peppers, PhoneNumber, Policy, ReferralService,
+    Event, Hook, PhoneNumber, Policy, ReferralService,
     ReportEvidence::{Strong, Weak},
-    SendCode, SigningKeys,
+    SendCode,
     conformance::ManualClock,
     sms::{
         Receipt, SmsError, SmsMessage, SmsSender,
@@ -25,6 +25,7 @@ use time::OffsetDateTime;
 use crate::{
     documented_reports::documented,
     report_requests::{Called, FIELDS, FORM, JSON, URL, token_reader},
+    service,
 };
 
 #[tokio::test]
@@ -84,9 +85,7 @@ fn receiver(now: i64) -> (ReferralService, Arc<MemoryStorage>, ManualClock, Stat
     let statuses = Statuses::default();
     let storage = Arc::new(MemoryStorage::new());
     let clock = ManualClock::new(OffsetDateTime::from_unix_timestamp(now).expect("valid time"));
-    let keys = SigningKeys::from_secret("k1", &[1; 32]).expect("sufficient length");
-    let peppers = Peppers::from_secret("p1", &[2; 32]).expect("sufficient length");
-    let referral = ReferralService::builder(storage.clone(), Arc::new(Gateway), keys, peppers)
+    let referral = service::builder(storage.clone(), Gateway)
         .policy(Policy::development())
         .clock(clock.clone())
         .hook(statuses.clone())

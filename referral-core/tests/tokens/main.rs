@@ -5,5 +5,7 @@ mod claims;
 mod encoding;
 mod forged;
 mod header;
+#[path = "../common/sign_in.rs"]
+mod sign_in;
 mod signatures;
 mod token_type;

@@ -5,12 +5,15 @@ use std::sync::Arc;
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD as BASE64};
 use jsonwebtoken::Algorithm;
 use referral_core::{
-    BuildError, CodeInput, Error, Peppers, ReferralService, Refusal, SendCode, SignIn, SigningKeys,
-    TokenKind, TokenPair, sms::DevelopmentSender, storage::MemoryStorage,
+    BuildError, Error, Peppers, ReferralService, Refusal, SigningKeys, TokenKind, TokenPair,
+    sms::DevelopmentSender, storage::MemoryStorage,
 };
 use serde_json::{Value, json};
 
-use crate::forged::{SECRET, assert_refused, claims, forged, header, hs256, passes, with};
+use crate::{
+    forged::{SECRET, assert_refused, claims, forged, header, hs256, passes, with},
+    sign_in::enter,
+};
 
 #[test]
 fn token_has_exactly_one_of_two_types() {
@@ -38,11 +41,7 @@ fn token_has_exactly_one_of_two_types() {
 #[tokio::test]
 async fn access_and_refresh_tokens_are_not_interchangeable_with_any_header() {
     let referral = hs256();
-    let phone = referral.parse_phone("+79608543017").expect("valid number");
-    let sent = referral.send_code(SendCode::new(phone.clone())).await.expect("sent");
-    let code = CodeInput::parse(sent.revealed_code.expect("revealed").reveal()).expect("digits");
-    let TokenPair { access, refresh, .. } =
-        referral.sign_in(SignIn::new(phone, code)).await.expect("signed in").tokens;
+    let TokenPair { access, refresh, .. } = enter(&referral, 1).await.tokens;
     let not_valid = |error: &Error| matches!(error, Error::Refused(Refusal::TokenNotValid));
     for typ in ["JWT", "at+jwt", "rt+jwt", "access", "refresh"] {
         let header = with(header(), "typ", Some(json!(typ)));
@@ -66,10 +65,7 @@ async fn access_and_refresh_tokens_are_not_interchangeable_with_any_header() {
 #[tokio::test]
 async fn generic_verifier_accepts_access_tokens_and_rejects_refresh_tokens() {
     let referral = hs256();
-    let phone = referral.parse_phone("+79608543017").expect("valid number");
-    let sent = referral.send_code(SendCode::new(phone.clone())).await.expect("sent");
-    let code = CodeInput::parse(sent.revealed_code.expect("revealed").reveal()).expect("digits");
-    let tokens = referral.sign_in(SignIn::new(phone, code)).await.expect("signed in").tokens;
+    let tokens = enter(&referral, 1).await.tokens;
     let mut validation = jsonwebtoken::Validation::new(Algorithm::HS256);
     validation.set_issuer(&["issuer"]);
     validation.set_audience(&["audience"]);

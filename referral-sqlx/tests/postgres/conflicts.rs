@@ -1,9 +1,12 @@
 //! Conflicts of transactions: serialization failures, deadlocks and concurrent edits.
 
-use referral_core::{Client, FilterInput, ListUsers, Name, ProfileChange, SignIn};
+use referral_core::{Client, FilterInput, ListUsers, Name, ProfileChange};
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
 
-use crate::harness::{Harness, wait_for_locks};
+use crate::{
+    harness::{Harness, wait_for_locks},
+    sign_in::with_right_code,
+};
 
 #[tokio::test]
 async fn aborted_transactions_are_retried() {
@@ -50,8 +53,8 @@ async fn real_deadlocks_are_resolved() {
     harness.enter(1, None).await.expect("signed in");
     // The operator locks the user. The service locks the challenge and waits for the user. Then the operator
     // waits for the challenge.
-    let (sent, code) = harness.sent(1).await;
-    let request = SignIn::new(sent.phone, code).challenge(sent.challenge);
+    let sent = harness.sent(1).await;
+    let request = with_right_code(&sent);
     let short = "SET deadlock_timeout = '10s'; BEGIN; SELECT 1 FROM referral.users FOR UPDATE";
     harness.operator.execute(short).await.expect("locked");
     let referral = harness.referral.clone();
@@ -80,9 +83,8 @@ async fn a_concurrent_edit_and_late_acceptance_are_both_in_the_search_index() {
         // The operator locks the user. Both requests wait for the lock in the order of their arrival.
         let lock = format!("BEGIN; SELECT 1 FROM referral.users WHERE id = '{}' FOR UPDATE", boris.user.id);
         harness.operator.execute(AssertSqlSafe(lock)).await.expect("locked");
-        let (sent, code) = harness.sent(2).await;
-        let request = SignIn::new(sent.phone, code).challenge(sent.challenge);
-        let request = request.invited_by(Some(anna.invite_code.clone()));
+        let sent = harness.sent(2).await;
+        let request = with_right_code(&sent).invited_by(Some(anna.invite_code.clone()));
         let change =
             ProfileChange { first_name: Some(Name::parse("Bohdan").ok()), ..ProfileChange::default() };
         let accepting = || {

@@ -1,15 +1,17 @@
 //! Service on its own database, with a connection of an operator that causes the failures.
 
-use std::sync::Arc;
-
 use referral_core::{
-    CodeInput, CurrentUser, Error, FilterInput, InviteCode, ListUsers, Peppers, PhoneNumber, Policy,
-    ReferralService, SendCode, SentCode, SignIn, SignedIn, SigningKeys, UserList, sms::DevelopmentSender,
+    CurrentUser, Error, FilterInput, InviteCode, ListUsers, Policy, ReferralService, SendCode, SentCode,
+    SignedIn, UserList, sms::DevelopmentSender,
 };
 use referral_sqlx::{PostgresOptions, connect_postgres};
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection, Row as _};
 
-use crate::server::Database;
+use crate::{
+    server::Database,
+    service,
+    sign_in::{phone, with_right_code},
+};
 
 /// Service with a separate connection of an operator to its database.
 pub(crate) struct Harness {
@@ -39,20 +41,15 @@ impl Harness {
     /// Creates a service that connects to `database` through `url`.
     pub(crate) async fn at(url: &str, database: Database, options: &PostgresOptions) -> Self {
         let storage = connect_postgres(url, options).await.expect("a new database");
-        let keys = SigningKeys::from_secret("k1", &[1; 32]).expect("long enough");
-        let peppers = Peppers::from_secret("p1", &[2; 32]).expect("long enough");
-        let referral = ReferralService::builder(storage, Arc::new(DevelopmentSender), keys, peppers);
-        let referral = referral.policy(Policy::development()).build().expect("valid policy and keys");
+        let builder = service::builder(storage, DevelopmentSender).policy(Policy::development());
+        let referral = builder.build().expect("valid policy and keys");
         let operator = PgConnection::connect(&database.url).await.expect("a connection");
         Self { referral, operator, database }
     }
 
     /// Sends a code to the phone with this number.
-    pub(crate) async fn sent(&self, number: u32) -> (SentCode, CodeInput) {
-        let sent = self.referral.send_code(SendCode::new(phone(number))).await.expect("sent");
-        let code = sent.revealed_code.as_ref().expect("the development sender reveals it");
-        let code = CodeInput::parse(code.reveal()).expect("digits");
-        (sent, code)
+    pub(crate) async fn sent(&self, number: u32) -> SentCode {
+        self.referral.send_code(SendCode::new(phone(number))).await.expect("sent")
     }
 
     pub(crate) async fn enter(
@@ -61,10 +58,7 @@ impl Harness {
         invited_by: Option<&InviteCode>,
     ) -> Result<SignedIn, Error> {
         let sent = self.referral.send_code(SendCode::new(phone(number))).await?;
-        let code = sent.revealed_code.expect("the development sender reveals it");
-        let code = CodeInput::parse(code.reveal()).expect("digits");
-        let request = SignIn::new(sent.phone, code).challenge(sent.challenge);
-        self.referral.sign_in(request.invited_by(invited_by.cloned())).await
+        self.referral.sign_in(with_right_code(&sent).invited_by(invited_by.cloned())).await
     }
 
     /// Installs a trigger that executes `statement` for the next `times` rows that are written to `table`.
@@ -96,10 +90,6 @@ impl Harness {
                        WHERE datname = current_database() AND pid <> pg_backend_pid()";
         self.operator.execute(cut_off).await.expect("ended");
     }
-}
-
-fn phone(number: u32) -> PhoneNumber {
-    PhoneNumber::parse(&format!("+79608{number:06}"), None).expect("a mobile number")
 }
 
 /// Waits until at least `count` connections wait for a lock.

@@ -15,4 +15,8 @@ mod schema;
 mod searches;
 #[path = "../common/server.rs"]
 mod server;
+#[path = "../../../referral-core/tests/common/service.rs"]
+mod service;
+#[path = "../../../referral-core/tests/common/sign_in.rs"]
+mod sign_in;
 mod statements;

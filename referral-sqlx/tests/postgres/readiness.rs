@@ -1,9 +1,8 @@
 //! Readiness: a wrong clock, a standby and a full disk.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use referral_core::{
-    Peppers, ReferralService, SigningKeys,
     clock::{Clock, SystemClock},
     sms::DevelopmentSender,
 };
@@ -11,16 +10,14 @@ use referral_sqlx::connect;
 use sqlx::{AssertSqlSafe, Executor as _};
 use time::OffsetDateTime;
 
-use crate::{harness::Harness, server::Database};
+use crate::{harness::Harness, server::Database, service};
 
 #[tokio::test]
 async fn a_host_whose_clock_differs_from_that_of_the_server_is_not_ready() {
     let Some(database) = Database::create().await else { return };
     for (is_ahead, is_ready) in [(false, true), (true, false)] {
         let storage = connect(&database.url).await.expect("a database");
-        let keys = SigningKeys::from_secret("k1", &[1; 32]).expect("long enough");
-        let peppers = Peppers::from_secret("p1", &[2; 32]).expect("long enough");
-        let builder = ReferralService::builder(storage, Arc::new(DevelopmentSender), keys, peppers);
+        let builder = service::builder(storage, DevelopmentSender);
         let builder = if is_ahead { builder.clock(Ahead) } else { builder };
         let referral = builder.build().expect("valid policy and keys");
         let measured = referral.measure_clock().await.expect("measured").expect("a clock");

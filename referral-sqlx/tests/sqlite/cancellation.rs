@@ -2,13 +2,14 @@
 
 use std::{
     pin::{Pin, pin},
-    sync::Arc,
     task::{Context, Poll},
 };
 
-use referral_core::{
-    CodeInput, Error, Peppers, PhoneNumber, ReferralService, Refusal, SendCode, SignIn, SigningKeys,
-    sms::DevelopmentSender,
+use referral_core::{Error, Refusal, SendCode, sms::DevelopmentSender};
+
+use crate::{
+    service,
+    sign_in::{phone, with_right_code},
 };
 
 #[tokio::test]
@@ -17,17 +18,11 @@ async fn a_dropped_sign_in_is_atomic() {
     let url = crate::url_in(directory.path());
     let storage = tokio::spawn(async move { referral_sqlx::connect(&url).await });
     let storage = storage.await.expect("no panic").expect("a new file");
-    let keys = SigningKeys::from_secret("k1", &[1; 32]).expect("long enough");
-    let peppers = Peppers::from_secret("p1", &[2; 32]).expect("long enough");
-    let referral = ReferralService::builder(storage, Arc::new(DevelopmentSender), keys, peppers);
-    let referral = referral.build().expect("valid policy and keys");
+    let referral = service::builder(storage, DevelopmentSender).build().expect("valid policy and keys");
 
     for polls in 1.. {
-        let phone = PhoneNumber::parse(&format!("+79608{polls:06}"), None).expect("a mobile number");
-        let sent = referral.send_code(SendCode::new(phone)).await.expect("sent");
-        let code = sent.revealed_code.expect("the development sender reveals it");
-        let code = CodeInput::parse(code.reveal()).expect("digits");
-        let request = SignIn::new(sent.phone, code).challenge(sent.challenge);
+        let sent = referral.send_code(SendCode::new(phone(polls))).await.expect("sent");
+        let request = with_right_code(&sent);
 
         let first = Impatient { future: pin!(referral.sign_in(request.clone())), polls }.await;
         match (first, referral.sign_in(request).await) {

@@ -14,7 +14,7 @@ use sqlx::{
 };
 use uuid::Uuid;
 
-use crate::url_in;
+use crate::{raw, url_in};
 
 async fn refused(url: &str) -> ConnectError {
     match connect(url).await {
@@ -28,11 +28,6 @@ async fn refused_path(path: &Path) -> ConnectError {
         Ok(_) => panic!("{} was opened", path.display()),
         Err(error) => error,
     }
-}
-
-async fn raw(url: &str) -> SqliteConnection {
-    let options: SqliteConnectOptions = url.parse().expect("a URL");
-    SqliteConnection::connect_with(&options).await.expect("a connection")
 }
 
 /// Sets the permissions of a file on Unix.

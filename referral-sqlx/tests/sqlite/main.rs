@@ -10,10 +10,22 @@ mod processes;
 #[path = "../common/round_robin.rs"]
 mod round_robin;
 mod schema;
+#[path = "../../../referral-core/tests/common/service.rs"]
+mod service;
+#[path = "../../../referral-core/tests/common/sign_in.rs"]
+mod sign_in;
 
 use std::path::Path;
+
+use sqlx::{Connection as _, SqliteConnection, sqlite::SqliteConnectOptions};
 
 /// Returns the URL of a database file in `directory`.
 fn url_in(directory: &Path) -> String {
     format!("sqlite:{}", directory.join("referral.db").display())
+}
+
+/// Opens a connection that bypasses the storage.
+async fn raw(url: &str) -> SqliteConnection {
+    let options: SqliteConnectOptions = url.parse().expect("a URL");
+    SqliteConnection::connect_with(&options).await.expect("a connection")
 }

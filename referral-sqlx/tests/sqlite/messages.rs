@@ -1,15 +1,14 @@
 //! Tests of the stored data about messages with raw SQL that bypasses the storage.
 
-use std::sync::Arc;
-
 use async_trait::async_trait;
 use referral_core::{
-    CodeInput, DeliveryReport, DeliveryStatus, Error, Peppers, PhoneNumber, ReferralService, ReportEvidence,
-    SendCode, SignIn, SignedIn, SigningKeys,
+    DeliveryReport, DeliveryStatus, Error, ReferralService, ReportEvidence,
     sms::{Receipt, SmsError, SmsMessage, SmsSender},
 };
-use sqlx::{Connection as _, Row as _, SqliteConnection, sqlite::SqliteConnectOptions};
+use sqlx::{Row as _, SqliteConnection};
 use tempfile::TempDir;
+
+use crate::{raw, service, sign_in::enter};
 
 /// Gateway that accepts all messages.
 struct Gateway;
@@ -28,21 +27,8 @@ async fn harness() -> (ReferralService, SqliteConnection, TempDir) {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let url = crate::url_in(directory.path());
     let storage = referral_sqlx::connect(&url).await.expect("a new file");
-    let keys = SigningKeys::from_secret("k1", &[1; 32]).expect("long enough");
-    let peppers = Peppers::from_secret("p1", &[2; 32]).expect("long enough");
-    let referral = ReferralService::builder(storage, Arc::new(Gateway), keys, peppers);
-    let referral = referral.build().expect("valid policy and keys");
-    let options: SqliteConnectOptions = url.parse().expect("a URL");
-    let connection = SqliteConnection::connect_with(&options).await.expect("a connection");
-    (referral, connection, directory)
-}
-
-async fn enter(referral: &ReferralService) -> SignedIn {
-    let phone = PhoneNumber::parse("+79608543017", None).expect("a mobile number");
-    let sent = referral.send_code(SendCode::new(phone)).await.expect("sent");
-    let code = sent.revealed_code.expect("the gateway reveals it");
-    let code = CodeInput::parse(code.reveal()).expect("digits");
-    referral.sign_in(SignIn::new(sent.phone, code).challenge(sent.challenge)).await.expect("signed in")
+    let referral = service::builder(storage, Gateway).build().expect("valid policy and keys");
+    (referral, raw(&url).await, directory)
 }
 
 fn delivered() -> DeliveryReport {
@@ -58,7 +44,7 @@ fn delivered() -> DeliveryReport {
 #[tokio::test]
 async fn stored_messages_contain_no_personal_data() {
     let (referral, mut connection, _directory) = harness().await;
-    enter(&referral).await;
+    enter(&referral, 1).await;
     referral.report_delivery(delivered()).await.expect("recorded");
     let kept = sqlx::query("SELECT json_array(gateway, message_id, is_ours, region, status) FROM messages");
     let kept = kept.fetch_all(&mut connection).await.expect("rows");
@@ -73,7 +59,7 @@ async fn stored_messages_contain_no_personal_data() {
 async fn sign_in_succeeds_and_reports_fail_if_messages_cannot_be_recorded() {
     let (referral, mut connection, _directory) = harness().await;
     sqlx::query("DROP TABLE messages").execute(&mut connection).await.expect("dropped");
-    assert!(enter(&referral).await.created);
+    assert!(enter(&referral, 1).await.created);
     let failed = referral.report_delivery(delivered()).await;
     assert!(matches!(failed, Err(Error::Storage(_))), "{failed:?}");
 }

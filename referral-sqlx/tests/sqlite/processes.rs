@@ -7,20 +7,18 @@ use std::{
     env,
     io::{self, BufRead, BufReader, Read, Write},
     process::{Child, ChildStdout, Command, Stdio},
-    sync::Arc,
     time::Duration,
 };
 
 use referral_core::{
-    ChallengeId, CodeInput, Error, InviteCode, Peppers, PhoneNumber, ReferralService, Refusal, SendCode,
-    SentCode, SignIn, SignedIn, SigningKeys, User,
+    ChallengeId, CodeInput, Error, InviteCode, PhoneNumber, ReferralService, Refusal, SendCode, SentCode,
+    SignIn, SignedIn, User,
     clock::{Clock, SystemClock},
     conformance::{ManualClock, run},
     sms::DevelopmentSender,
 };
-use sqlx::{Connection, SqliteConnection, sqlite::SqliteConnectOptions};
 
-use crate::url_in;
+use crate::{raw, service, sign_in::phone, url_in};
 
 /// Environment variable with the URL of the file for a child process.
 const URL: &str = "REFERRAL_TEST_URL";
@@ -169,15 +167,11 @@ fn prepare(
 
 async fn referral(url: &str, clock: impl Clock) -> ReferralService {
     let storage = referral_sqlx::connect(url).await.expect("opened");
-    let keys = SigningKeys::from_secret("k1", &[1; 32]).expect("long enough");
-    let peppers = Peppers::from_secret("p1", &[2; 32]).expect("long enough");
-    let builder = ReferralService::builder(storage, Arc::new(DevelopmentSender), keys, peppers).clock(clock);
-    builder.build().expect("valid policy and keys")
+    service::builder(storage, DevelopmentSender).clock(clock).build().expect("valid policy and keys")
 }
 
 async fn send_code(referral: &ReferralService, number: u32) -> SentCode {
-    let phone = PhoneNumber::parse(&format!("+79608{:06}", number * 1_000), None).expect("a mobile number");
-    referral.send_code(SendCode::new(phone)).await.expect("sent")
+    referral.send_code(SendCode::new(phone(number * 1_000))).await.expect("sent")
 }
 
 /// Signs in once, without an invite code.
@@ -255,8 +249,7 @@ fn read_until(output: &mut impl BufRead, word: &str) -> String {
 
 /// Asserts the invariants of the database.
 async fn assert_sound(url: String) {
-    let options: SqliteConnectOptions = url.parse().expect("a URL");
-    let mut connection = SqliteConnection::connect_with(&options).await.expect("a connection");
+    let mut connection = raw(&url).await;
     for (claim, violations) in [
         (
             "the total is correct",

@@ -1,6 +1,6 @@
 //! Tests of the constraints of the schema with raw SQL that bypasses the storage.
 
-use sqlx::{Connection, Row, SqliteConnection, sqlite::SqliteConnectOptions};
+use sqlx::{Row, SqliteConnection};
 use tempfile::TempDir;
 
 /// Database file with a few rows, and a connection that bypasses the storage.
@@ -39,8 +39,7 @@ impl Harness {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let url = crate::url_in(directory.path());
         drop(referral_sqlx::connect(&url).await.expect("a new file"));
-        let options: SqliteConnectOptions = url.parse().expect("a URL");
-        let mut connection = SqliteConnection::connect_with(&options).await.expect("a connection");
+        let mut connection = crate::raw(&url).await;
         for sql in [ANNA, BORIS, VERA, INVITATION, CHALLENGE, SESSION] {
             sqlx::query(sql).execute(&mut connection).await.expect(sql);
         }
