@@ -89,7 +89,8 @@ pub(crate) async fn send(sender: &Failover, calls: &Calls) -> String {
         Err(SmsError::Permanent(_)) => "permanent".into(),
         Err(SmsError::Temporary(_)) => "temporary".into(),
         Err(SmsError::Busy { retry_after, .. }) => format!("busy for {}", retry_after.as_secs()),
-        Err(_) => "unknown".into(),
+        Err(SmsError::Unknown(_)) => "unknown".into(),
+        Err(error) => error.to_string(),
     };
     format!("{}: {result}", take(calls))
 }

@@ -213,7 +213,8 @@ async fn code_is_counted_once_for_any_number_of_gateways() {
     let (builder, _) = gateways(&[&[Unknown], &[Permanent]]);
     let unknown = referral(builder.build().expect("valid configuration"));
     unknown.send_code(request()).await.expect("treated as sent");
-    unknown.send_code(request()).await.expect_err("within the resend interval");
+    let refused = unknown.send_code(request()).await.expect_err("within the resend interval");
+    assert!(matches!(refused, Error::Refused(Refusal::TooManyRequests { .. })), "{refused}");
 }
 
 proptest! {
@@ -254,7 +255,13 @@ proptest! {
                     Err(SmsError::Busy { .. }) => {
                         assert!(responses.iter().all(|response| matches!(response, Busy(_))), "{responses:?}");
                     }
-                    Err(_) => assert!(!may_be_sent && !responses.contains(&Accept), "{responses:?}"),
+                    Err(SmsError::Permanent(_)) => {
+                        assert!(!may_be_sent && responses.last() == Some(&Permanent), "{responses:?}");
+                    }
+                    Err(SmsError::Temporary(_)) => {
+                        assert!(!may_be_sent && !responses.iter().any(ends), "{responses:?}");
+                    }
+                    Err(error) => panic!("{error}"),
                 }
                 advance(Duration::from_secs(pause)).await;
             }

@@ -81,7 +81,8 @@ fn loopback_needs_no_encryption() {
         sender(&format!("url = \"{url}\"")).expect(url);
     }
     for url in ["http://127.0.0.1.example/", "http://10.0.0.1/", "http://localhost.example/"] {
-        refused(&format!("url = \"{url}\""));
+        let error = refused(&format!("url = \"{url}\""));
+        assert!(error.contains("allow_http"), "{url}: {error}");
     }
 }
 
@@ -133,5 +134,6 @@ async fn preset_is_merged_key_by_key() {
 fn settings_of_a_preset_are_merged() {
     let config = "preset = \"smsru\"\nsettings = { api_id = \"x\" }\ntimeout = \"3s\"";
     sender(config).expect("`from` stays empty");
-    refused("preset = \"smsru\"\nsettings = { from = \"x\" }");
+    let error = refused("preset = \"smsru\"\nsettings = { from = \"x\" }");
+    assert!(error.contains("the setting `api_id` is missing"), "{error}");
 }

@@ -202,14 +202,17 @@ async fn nothing_was_sent_without_a_connection() {
 #[test]
 fn timeouts_have_limits() {
     let sender = |times: &str| sender(&format!("url = \"https://gateway.example\"\n{times}"));
-    for refused in [
-        "timeout = \"2m\"",
-        "timeout = \"0s\"",
-        "timeout = \"1s\"",
-        "connect_timeout = \"4s\"",
-        "timeout = 5",
+    let bounds = "a timeout must be longer than zero and at most a minute";
+    let order = "`connect_timeout` must be shorter than `timeout`";
+    for (times, expected) in [
+        ("timeout = \"2m\"", bounds),
+        ("timeout = \"0s\"", bounds),
+        ("timeout = \"1s\"", order),
+        ("connect_timeout = \"4s\"", order),
+        ("timeout = 5", "expected a string"),
     ] {
-        sender(refused).expect_err(refused);
+        let error = sender(times).expect_err(times).to_string();
+        assert!(error.contains(expected), "{times}: {error}");
     }
     sender("timeout = \"60s\"\nconnect_timeout = \"30s\"").expect("valid configuration");
 }

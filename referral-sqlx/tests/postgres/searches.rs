@@ -69,7 +69,7 @@ async fn a_canceled_search_keeps_its_place_until_the_database_ends_it() {
     let canceled = tokio::spawn(search(harness.referral.clone(), bearers[0].clone()));
     wait_for_locks(&mut observer, 1).await;
     canceled.abort();
-    canceled.await.expect_err("aborted");
+    assert!(canceled.await.expect_err("aborted").is_cancelled());
     let next = search(harness.referral.clone(), bearers[1].clone()).await;
     assert_eq!(next.expect_err("no place").code(), "unavailable");
     harness.operator.execute("COMMIT").await.expect("released");
