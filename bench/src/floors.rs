@@ -216,7 +216,7 @@ impl RawLoop {
         sqlx::query(
             "SELECT (SELECT sent_at FROM challenges WHERE phone = $1 ORDER BY id DESC LIMIT 1), \
                     (SELECT last_login FROM users WHERE phone = $1), \
-                    (SELECT stamps FROM counters WHERE key = 'phone/' || $1)",
+                    (SELECT events FROM counters WHERE key = 'phone/' || $1)",
         )
         .bind(phone)
         .fetch_one(&mut *connection)
@@ -230,8 +230,8 @@ impl RawLoop {
         .execute(&mut *connection)
         .await?;
         sqlx::query(
-            "INSERT INTO counters (key, stamps, ends_at) VALUES ('phone/' || $1, '07000000000000000,', 0) \
-             ON CONFLICT (key) DO UPDATE SET stamps = excluded.stamps",
+            "INSERT INTO counters (key, events, ends_at) VALUES ('phone/' || $1, '[7000000000000000]', 0) \
+             ON CONFLICT (key) DO UPDATE SET events = excluded.events",
         )
         .bind(phone)
         .execute(&mut *connection)

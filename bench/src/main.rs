@@ -14,18 +14,10 @@ mod growth;
 mod load;
 mod memory_route;
 mod report;
-/// Columns of the storage, which its statements use.
-#[path = "../../referral-sqlx/src/rows.rs"]
-#[expect(unused_macros, unused_imports, reason = "only the columns are used")]
-mod rows;
 mod scripts;
 mod secrecy;
 mod seed;
 mod servers;
-/// Statements of the storage, which pgbench executes.
-#[path = "../../referral-sqlx/src/postgres/statements.rs"]
-#[expect(dead_code, reason = "only some of the statements are measured")]
-mod statements;
 mod weight;
 
 use std::{path::PathBuf, time::Duration};

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::statements;
+use referral_sqlx::statements;
 
 pub(crate) fn write(folder: &Path, name: &str, script: &str) -> PathBuf {
     let path = folder.join(format!("{name}.sql"));
@@ -24,7 +24,7 @@ pub(crate) fn current_user() -> String {
     format!("\\set n random(0, 199)\n{};\n", with_values(statements::SESSION_WITH_INVITED, &[session, "100"]))
 }
 
-const SESSION: [&str; 15] = [
+const SESSION: [&str; 17] = [
     "now()",
     "now()",
     "NULL::timestamptz",
@@ -40,21 +40,23 @@ const SESSION: [&str; 15] = [
     "''::bytea",
     "'127.0.0.1'",
     "NULL::text",
+    "FALSE",
+    "0",
 ];
 
-/// Returns the values of the counters that a statement updates: only the counter of the phone, to which
-/// `added` is appended.
-fn counting(phone: &str, added: &str) -> [String; 9] {
+/// Returns the values of the counters that a request for a code updates: only the counter of the phone, which
+/// gets another event and keeps the newest five.
+fn counters(phone: &str) -> [String; 7] {
     let key = format!("('phone/' || {phone})");
-    let was = format!("coalesce((SELECT stamps FROM referral.counters WHERE key = {key}), '')");
+    let former = format!("coalesce((SELECT events FROM referral.counters WHERE key = {key}), '{{}}')");
+    let event = "(extract(epoch FROM clock_timestamp()) * 8000000)::bigint";
+    let events = format!("ARRAY(SELECT unnest({former} || {event}) AS event ORDER BY event DESC LIMIT 5)");
     let ends_at = "date_trunc('hour', now()) + interval '1 hour'";
     [
         format!("ARRAY[{key}]"),
-        format!("ARRAY[{was}]"),
-        format!("ARRAY[right({was} || {added}, 90)]"),
+        format!("ARRAY[({former})::text]"),
+        format!("ARRAY[({events})::text]"),
         format!("ARRAY[{ends_at}]"),
-        "ARRAY[]::text[]".into(),
-        "ARRAY[]::text[]".into(),
         "NULL::text".into(),
         "NULL::timestamptz".into(),
         "NULL::bigint".into(),
@@ -66,10 +68,10 @@ fn counting(phone: &str, added: &str) -> [String; 9] {
 fn send_code(phone: &str) -> String {
     let key = format!("('phone/' || {phone})");
     let window = "now() - interval '10 minutes'";
-    let facts = with_values(statements::CHALLENGE_FACTS, &[phone, &key, "NULL", "NULL", "NULL", window]);
-    let stamp = "lpad(((extract(epoch FROM clock_timestamp()) * 4000000)::bigint)::text, 17, '0') || ','";
-    let counting = counting(phone, stamp);
-    let mut values: Vec<_> = counting.iter().map(String::as_str).collect();
+    let values = [&key, "NULL", "NULL", "NULL", "NULL", "NULL", "NULL", window, phone];
+    let facts = with_values(statements::CHALLENGE_FACTS, &values);
+    let counters = counters(phone);
+    let mut values: Vec<_> = counters.iter().map(String::as_str).collect();
     values.extend([
         "(:challenge)::uuid",
         phone,
@@ -85,27 +87,38 @@ fn send_code(phone: &str) -> String {
         "'127.0.0.1'",
         "NULL::timestamptz",
     ]);
-    let insert = with_values(statements::NEW_CHALLENGE, &values);
+    let insert = with_values(statements::ADD_CHALLENGE, &values);
     format!("SELECT f.number, gen_random_uuid() AS challenge FROM ({facts}) f \\gset\n{insert};\n")
 }
 
-/// Returns the first values of a sign-in: the counters, the challenge, its attempts, the time, a session.
-fn sign_in_values(counting: &[String; 9]) -> Vec<&str> {
-    let own = ["(:challenge)::uuid", "0", "0", "now()", "gen_random_uuid()", "(:user)::uuid"];
-    counting.iter().map(String::as_str).chain(own).chain(SESSION).collect()
+/// Returns the first values of a sign-in: no refunds, the challenge, its attempts, the time, a session.
+fn sign_in_values() -> Vec<&'static str> {
+    let own = [
+        "ARRAY[]::text[]",
+        "ARRAY[]::bigint[]",
+        "(:challenge)::uuid",
+        "0",
+        "0",
+        "now()",
+        "gen_random_uuid()",
+        "(:user)::uuid",
+    ];
+    own.into_iter().chain(SESSION).collect()
 }
 
 fn sign_in_facts(phone: &str) -> String {
     let key = format!("('phone/' || {phone})");
     let window = "now() - interval '10 minutes'";
-    let values = [phone, "NULL::text", &key, "NULL", window, "(:challenge)::uuid"];
+    let values = [&key, "NULL", "NULL", "NULL", window, phone, "NULL::text", "(:challenge)::uuid"];
     with_values(statements::SIGN_IN_FACTS_NAMED, &values)
 }
 
 pub(crate) fn sign_in() -> String {
     let phone = "('+7960' || lpad((:n)::text, 7, '0'))";
     let facts = sign_in_facts(phone);
-    let sign_in = with_values(statements::SIGN_IN, &sign_in_values(&counting(phone, "''")));
+    let mut values = sign_in_values();
+    values.push("now()");
+    let sign_in = with_values(statements::SIGN_IN, &values);
     // Each client has its own phones: if two clients write for one phone concurrently, one has to retry.
     format!(
         "\\set n 1000 + :client_id * 800 + random(0, 799)\n{}SELECT id AS \"user\" FROM ({facts}) f \\gset\n{sign_in};\n",
@@ -116,9 +129,8 @@ pub(crate) fn sign_in() -> String {
 pub(crate) fn sign_up() -> String {
     let phone = "('+7' || (:n)::text)";
     let facts = sign_in_facts(phone);
-    let counting = counting(phone, "''");
-    let mut values = sign_in_values(&counting);
-    let grams = "(SELECT array_agg((random() * 100000)::int) FROM generate_series(1, 45))";
+    let mut values = sign_in_values();
+    let ngrams = "(SELECT array_agg((random() * 100000)::int) FROM generate_series(1, 45))";
     values.extend([
         phone,
         "upper(substr(md5((:n)::text), 1, 12))",
@@ -128,7 +140,7 @@ pub(crate) fn sign_up() -> String {
         "now()",
         "E'\\nabcdef'",
         "E'\\n+79608543017\\n79608543017'",
-        grams,
+        ngrams,
         "NULL",
         "NULL::text",
         "NULL::timestamptz",

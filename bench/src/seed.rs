@@ -6,10 +6,8 @@
 
 use std::fmt::Write as _;
 
-use referral_core::{
-    Email, InviteCode, InvitedBy, Name, PhoneNumber, User, UserId,
-    storage::{Gram, SearchKeys},
-};
+use referral_core::{Email, InviteCode, InvitedBy, Name, PhoneNumber, User, UserId, storage::SearchKeys};
+use referral_sqlx::ngrams;
 use sqlx::{Connection as _, Executor as _, PgConnection, SqliteConnection, sqlite::SqliteConnectOptions};
 use uuid::Uuid;
 
@@ -149,9 +147,9 @@ pub(crate) async fn postgres(url: &str, users: u64) {
     let mut connection = PgConnection::connect(url).await.expect("a connection");
     // Updating triggers and indexes row by row would take an hour: the counts and the index are created at
     // the end.
-    let grams = "SELECT pg_get_indexdef('referral.user_search_grams'::regclass)";
-    let index: String = sqlx::query_scalar(grams).fetch_one(&mut connection).await.expect("an index");
-    connection.execute("DROP INDEX referral.user_search_grams").await.expect("dropped");
+    let ngrams = "SELECT pg_get_indexdef('referral.user_search_ngrams'::regclass)";
+    let index: String = sqlx::query_scalar(ngrams).fetch_one(&mut connection).await.expect("an index");
+    connection.execute("DROP INDEX referral.user_search_ngrams").await.expect("dropped");
     connection
         .execute("SET session_replication_role = replica; SET synchronous_commit = off")
         .await
@@ -162,7 +160,7 @@ pub(crate) async fn postgres(url: &str, users: u64) {
             "users" => {
                 "(id, phone, invite_code, email, first_name, last_name, is_staff, is_active, date_joined)"
             }
-            "user_search" => "(user_id, public, private, grams)",
+            "user_search" => "(user_id, public, private, ngrams)",
             _ => "(invitee, inviter, code, accepted_at, via)",
         };
         let statement = format!("COPY referral.{table} {columns} FROM STDIN");
@@ -204,10 +202,9 @@ fn push_row(text: &mut String, table: &str, user: &User) {
         "user_search" => {
             let keys = SearchKeys::of(user);
             let escaped = |text: &str| text.replace('\n', "\\n");
-            let grams: Vec<_> =
-                keys.grams().iter().map(|gram: &Gram| gram.cast_signed().to_string()).collect();
+            let ngrams: Vec<_> = ngrams(&keys).iter().map(|ngram| ngram.cast_signed().to_string()).collect();
             let (public, private) = (escaped(&keys.public), escaped(&keys.private));
-            writeln!(text, "{id}\t{public}\t{private}\t{{{}}}", grams.join(","))
+            writeln!(text, "{id}\t{public}\t{private}\t{{{}}}", ngrams.join(","))
         }
         _ => match &user.invited_by {
             Some(named) => writeln!(
@@ -233,7 +230,7 @@ pub(crate) async fn sqlite(url: &str, users: u64) {
     for number in 1..=users {
         let user = user(number, users);
         let keys = SearchKeys::of(&user);
-        let words: Vec<_> = keys.grams().iter().map(|gram| format!("g{gram:x}")).collect();
+        let words: Vec<_> = ngrams(&keys).iter().map(|ngram| format!("g{ngram:x}")).collect();
         let insert = sqlx::query(
             "INSERT INTO users (id, phone, invite_code, email, first_name, last_name, is_staff, is_active, \
                                 date_joined, search_public, search_private) \
@@ -251,8 +248,8 @@ pub(crate) async fn sqlite(url: &str, users: u64) {
         insert.execute(&mut connection).await.expect("inserted");
         let number_of = sqlx::query("INSERT INTO user_numbers (user_id) VALUES ($1)").bind(user.id.0);
         let rowid = number_of.execute(&mut connection).await.expect("inserted").last_insert_rowid();
-        let grams = sqlx::query("INSERT INTO user_grams (rowid, grams) VALUES ($1, $2)");
-        grams.bind(rowid).bind(words.join(" ")).execute(&mut connection).await.expect("inserted");
+        let insert = sqlx::query("INSERT INTO user_ngrams (rowid, ngrams) VALUES ($1, $2)");
+        insert.bind(rowid).bind(words.join(" ")).execute(&mut connection).await.expect("inserted");
         if let Some(named) = &user.invited_by {
             let edge = sqlx::query(
                 "INSERT INTO invitations (invitee, inviter, code, accepted_at, via) VALUES ($1, $2, $3, 0, 'sign_up')",

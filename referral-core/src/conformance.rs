@@ -177,8 +177,8 @@ macro_rules! conformance {
                 staff_are_created_and_promoted
                 sessions_end_when_their_user_becomes_staff
                 parallel_promotions_create_one_user
-                sweep_deletes_only_expired_rows
-                sweep_deletes_at_most_its_batch
+                only_expired_rows_are_deleted
+                deletion_is_limited_to_its_batch
                 storage_is_ready
                 settings_are_recorded_under_their_names
                 storage_with_a_clock_reports_the_current_time
@@ -310,12 +310,12 @@ impl Harness {
         self.clock.now()
     }
 
-    /// Deletes all rows that are older than this, at most `batch` of each kind.
-    async fn sweep_before(&self, before: OffsetDateTime, batch: u32) -> u64 {
+    /// Deletes all rows that are older than this, at most `batch_size` of each kind.
+    async fn delete_before(&self, before: OffsetDateTime, batch_size: u32) -> u64 {
         let (global_counters_before, messages_before) = (before, before);
-        let delete_expired =
-            Retention { ended_before: before, global_counters_before, messages_before, batch };
-        self.storage.delete_expired(&delete_expired).await.expect("deleted")
+        let retention =
+            Retention { ended_before: before, global_counters_before, messages_before, batch_size };
+        self.storage.delete_expired(&retention).await.expect("deleted")
     }
 
     fn advance(&self, by: Duration) {
@@ -369,7 +369,7 @@ impl Harness {
         loop {
             let list = ListUsers { limit: PageSize::MAX, cursor: cursor.as_deref(), ..ListUsers::default() };
             let page = self.referral.users(bearer, list).await.expect("page of the list");
-            users.extend(page.users);
+            users.extend(page.items);
             match page.next {
                 Some(PageLink::Cursor(next)) => cursor = Some(next),
                 _ => return users,

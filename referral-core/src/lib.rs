@@ -3,6 +3,7 @@
 pub mod clock;
 #[cfg(feature = "conformance")]
 pub mod conformance;
+mod decision;
 mod error;
 pub mod hook;
 mod invite;
@@ -40,9 +41,8 @@ pub use crate::{
     },
     readiness::{Check, Readiness},
     service::{
-        BuildError, CurrentUser, INVITED_SHOWN, InviteeList, ListUsers, PageLink, ReferralService,
+        BuildError, CurrentUser, INVITED_SHOWN, ListUsers, Page, PageLink, ReferralService,
         ReferralServiceBuilder, Refresh, Refreshed, SESSIONS_SHOWN, SendCode, SentCode, SignIn, SignedIn,
-        UserList,
     },
     session::{
         Session, SessionId,
@@ -58,10 +58,11 @@ pub use crate::{
     user::{
         InvitedBy, Invitee, User, UserId, UserWithInvited,
         email::Email,
-        listing::{COUNT_LIMIT, FilterInput, MAX_OFFSET, PageSize, PageStart, check_filter, check_search},
+        listing::{COUNT_LIMIT, FilterInput, MAX_OFFSET, PageSize, PageStart, check_filter},
         name::Name,
         phone::{PhoneNumber, Region},
         profile::ProfileChange,
+        search::check_search,
         visibility::{DisplayPhone, InviteeView, ProfileView, UserView},
     },
 };

@@ -26,7 +26,7 @@ pub use self::{
     builder::{BuildError, ReferralServiceBuilder},
     messages::{CurrentUser, Refresh, Refreshed, SendCode, SentCode, SignIn, SignedIn},
     sessions::SESSIONS_SHOWN,
-    users::{InviteeList, ListUsers, PageLink, UserList},
+    users::{ListUsers, Page, PageLink},
 };
 use crate::{
     Check, Error, Event, InviteCode, MessageRoute, PhoneNumber, Policy, Readiness, Refusal, Session,
@@ -291,8 +291,7 @@ impl ReferralService {
     /// Checks that this process has the keys that other processes on the storage use.
     async fn check_keys(&self) -> Result<(), Error> {
         let request = self.key_registration(&self.secrets());
-        request.decide(&self.inner.storage.registered_keys().await?)?;
-        Ok(())
+        Ok(request.decide(&self.inner.storage.registered_keys().await?).outcome?)
     }
 
     /// Compares the issuer, the audience and the policy with those of the process that started last on this
@@ -339,18 +338,17 @@ impl ReferralService {
         }
         let now = self.now();
         let check = AttackCheck { now, policy: Arc::clone(&self.inner.policy) };
-        let attack_status = self.inner.storage.check_attack(&check).await?;
-        self.emit_attack_change(attack_status.under_attack).await;
+        self.emit_attack_change(self.inner.storage.check_attack(&check).await?).await;
 
         // An expired code still counts for the resend interval.
         let ended_before = now - self.inner.policy.resend_interval;
         let (global_counters_before, messages_before) =
             (now - GLOBAL_COUNTER_RETENTION, now - MESSAGE_RETENTION);
-        let delete_expired =
-            Retention { ended_before, global_counters_before, messages_before, batch: BATCH_SIZE };
+        let retention =
+            Retention { ended_before, global_counters_before, messages_before, batch_size: BATCH_SIZE };
         let mut deleted = 0;
         loop {
-            let batch = self.inner.storage.delete_expired(&delete_expired).await?;
+            let batch = self.inner.storage.delete_expired(&retention).await?;
             deleted += batch;
             if batch < u64::from(BATCH_SIZE) {
                 return Ok(deleted);

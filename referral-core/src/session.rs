@@ -19,7 +19,9 @@ use std::{fmt, str::FromStr, time::Duration};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use crate::{Client, ClientAddress, Invalid, Refusal, UserId, clock::to_seconds, error::parse_id};
+use crate::{
+    Client, ClientAddress, Invalid, Refusal, UserId, clock::to_seconds, decision::Decision, error::parse_id,
+};
 
 /// Number of successive refreshes whose successor was returned again after the grace period, at which the
 /// session ends. Two successive responses that are both lost and both requested again only later are possible
@@ -114,7 +116,7 @@ pub struct Session {
 
 impl Session {
     /// Creates a session that starts now.
-    pub(crate) fn begin(
+    pub(crate) fn start(
         id: SessionId,
         user: UserId,
         now: OffsetDateTime,
@@ -148,7 +150,7 @@ impl Session {
     /// Returns `true` if the session has not ended, so that its tokens may be valid.
     #[must_use]
     pub fn is_active(&self, now: OffsetDateTime) -> bool {
-        self.revoked_at.is_none() && now < self.expires_at
+        self.revoked_at.is_none() && now < self.ends_at()
     }
 
     /// Returns the time at which the session ends if no token of it is refreshed any more.
@@ -193,28 +195,29 @@ pub struct RefreshRequest {
     pub(crate) client: Client,
 }
 
-/// Decision about a session whose refresh token was presented.
+/// Stored data on which [`RefreshRequest::decide`] depends.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum RefreshDecision {
-    /// Store this session in place of the old one, and return its issued tokens.
-    Rotate(Session),
-    /// Return the issued tokens of the session again. If there is a session here, store it in place of the old one.
-    Repeat(Option<Session>),
-    /// Store this session in place of the old one, and refuse with [`Refusal::RefreshReused`].
-    Revoke(Session),
-    /// Store nothing and refuse.
-    Refuse(Refusal),
+pub struct RefreshFacts {
+    /// Session that the token names.
+    pub session: Session,
+    /// `true` if the user of the session is active.
+    pub user_is_active: bool,
 }
 
+/// Decision about a session whose refresh token was presented. The changes to store are the new version of
+/// the session, if it changes. The outcome is the session whose issued tokens are to be signed.
+pub type RefreshDecision = Decision<Option<Session>, Result<Session, Refusal>>;
+
 impl RefreshRequest {
-    /// Decides about the exchange, based on the session and on whether its user is active.
+    /// Decides about the exchange. `facts` is `None` if the session does not exist.
     #[must_use]
-    pub fn decide(&self, session: &Session, user_is_active: bool) -> RefreshDecision {
-        if !session.is_active(self.now) || !user_is_active {
-            return RefreshDecision::Refuse(Refusal::TokenNotValid);
-        }
+    pub fn decide(&self, facts: Option<&RefreshFacts>) -> RefreshDecision {
+        let is_active = |facts: &&RefreshFacts| facts.session.is_active(self.now) && facts.user_is_active;
+        let Some(RefreshFacts { session, .. }) = facts.filter(is_active) else {
+            return Decision::refuse(Refusal::TokenNotValid);
+        };
         if self.refresh_id == session.issued.refresh_id {
-            return RefreshDecision::Rotate(self.rotated(session));
+            return store(self.rotated(session));
         }
         if session.previous_refresh_id == Some(self.refresh_id) {
             return self.repeat(session);
@@ -225,32 +228,33 @@ impl RefreshRequest {
             .iter()
             .any(|superseded| superseded.refresh_id == self.refresh_id && is_recent(superseded))
         {
-            return RefreshDecision::Refuse(Refusal::TokenNotValid);
+            return Decision::refuse(Refusal::TokenNotValid);
         }
         self.revoke(session)
     }
 
     /// Decides about the token that was exchanged last, whose successor may not have reached the client.
     fn repeat(&self, session: &Session) -> RefreshDecision {
-        if is_within(self.grace, session.issued.issued_at, self.now) {
-            return RefreshDecision::Repeat(None);
-        }
-        if session.tokens_used || session.late_repeats + 1 >= MAX_LATE_REPEATS {
+        let is_within_grace = is_within(self.grace, session.issued.issued_at, self.now);
+        if !is_within_grace && (session.tokens_used || session.late_repeats + 1 >= MAX_LATE_REPEATS) {
             return self.revoke(session);
         }
-        let repeated = Session { repeated_late: true, ..session.clone() };
-        RefreshDecision::Repeat(Some(repeated).filter(|_| !session.repeated_late))
+        if is_within_grace || session.repeated_late {
+            return Decision { writes: None, outcome: Ok(session.clone()) };
+        }
+        store(Session { repeated_late: true, ..session.clone() })
     }
 
     fn revoke(&self, session: &Session) -> RefreshDecision {
-        RefreshDecision::Revoke(Session { revoked_at: Some(self.now), ..session.clone() })
+        let revoked = Session { revoked_at: Some(self.now), ..session.clone() };
+        Decision { writes: Some(revoked), outcome: Err(Refusal::RefreshReused) }
     }
 
     fn rotated(&self, session: &Session) -> Session {
-        let just_retired = session
+        let just_superseded = session
             .previous_refresh_id
             .map(|refresh_id| SupersededToken { refresh_id, at: session.issued.issued_at });
-        let superseded = session.superseded.iter().copied().chain(just_retired);
+        let superseded = session.superseded.iter().copied().chain(just_superseded);
         Session {
             issued: self.successor.clone().ending_by(session.expires_at),
             tokens_used: false,
@@ -265,6 +269,11 @@ impl RefreshRequest {
             ..session.clone()
         }
     }
+}
+
+/// Stores the session, and returns it.
+fn store(session: Session) -> RefreshDecision {
+    Decision { writes: Some(session.clone()), outcome: Ok(session) }
 }
 
 /// Returns `true` if `now` is at most `grace` after `at`. Since `at` was truncated to the second, up to one
@@ -297,13 +306,13 @@ mod tests {
             refresh_id: Uuid::from_u128(generation),
             issued_at,
             access_expires_at: issued_at + Duration::from_mins(15),
-            refresh_expires_at: issued_at + Duration::from_hours(1),
+            refresh_expires_at: issued_at + Duration::from_hours(24),
         }
     }
 
     fn session() -> Session {
         let end = START + Duration::from_hours(24);
-        Session::begin(
+        Session::start(
             SessionId(Uuid::nil()),
             UserId(Uuid::nil()),
             START,
@@ -324,35 +333,39 @@ mod tests {
             grace: GRACE,
             client: Client::default(),
         };
-        request.decide(session, true)
+        request.decide(Some(&RefreshFacts { session: session.clone(), user_is_active: true }))
+    }
+
+    /// Returns the same tokens again, and stores nothing.
+    fn repeat(session: &Session) -> RefreshDecision {
+        Decision { writes: None, outcome: Ok(session.clone()) }
     }
 
     fn rotate(session: &Session, generation: u128, seconds: u64) -> Session {
-        match present(session, generation, seconds, generation + 1) {
-            RefreshDecision::Rotate(session) => session,
-            other => panic!("not rotated: {other:?}"),
-        }
+        let decision = present(session, generation, seconds, generation + 1);
+        assert_eq!(decision.writes.as_ref(), decision.outcome.as_ref().ok(), "stored and returned");
+        let rotated = decision.outcome.expect("rotated");
+        assert_eq!(rotated.issued.refresh_id, Uuid::from_u128(generation + 1));
+        rotated
     }
 
     #[test]
     fn current_token_is_exchanged_and_its_parent_returns_the_same_successor() {
         let rotated = rotate(&session(), 0, 1_000);
-        assert_eq!(rotated.issued, issued(1, 1_000));
-        assert_eq!(present(&rotated, 0, 1_000, 9), RefreshDecision::Repeat(None));
+        assert_eq!(rotated.issued, issued(1, 1_000).ending_by(rotated.expires_at));
+        assert_eq!(present(&rotated, 0, 1_000, 9), repeat(&rotated));
         let late = Session { repeated_late: true, ..rotated.clone() };
-        let repeated = RefreshDecision::Repeat(Some(late.clone()));
-        assert_eq!(present(&rotated, 0, 80_000, 9), repeated, "the successor was not used");
-        assert_eq!(present(&late, 0, 80_000, 9), RefreshDecision::Repeat(None));
+        assert_eq!(present(&rotated, 0, 80_000, 9), store(late.clone()), "the successor was not used");
+        assert_eq!(present(&late, 0, 80_000, 9), repeat(&late));
     }
 
     #[test]
     fn parent_of_a_used_successor_ends_the_session_after_the_grace_period() {
         let used = Session { tokens_used: true, ..rotate(&session(), 0, 1_000) };
-        assert_eq!(present(&used, 0, 1_030, 9), RefreshDecision::Repeat(None));
-        let RefreshDecision::Revoke(revoked) = present(&used, 0, 1_031, 9) else {
-            panic!("not revoked");
-        };
-        assert!(!revoked.is_active(START + Duration::from_secs(1_031)));
+        assert_eq!(present(&used, 0, 1_030, 9), repeat(&used));
+        let Decision { writes, outcome } = present(&used, 0, 1_031, 9);
+        assert_eq!(outcome, Err(Refusal::RefreshReused));
+        assert!(!writes.expect("revoked").is_active(START + Duration::from_secs(1_031)));
     }
 
     /// Owner and thief of a refresh token. Each presents the newest token it has. The thief uses no access
@@ -372,13 +385,10 @@ mod tests {
             seconds += pause;
             let generation = held[*actor as usize];
             let next = 1 + index as u128;
-            match present(&session, generation, seconds, next) {
-                RefreshDecision::Rotate(changed) | RefreshDecision::Repeat(Some(changed)) => {
-                    session = changed;
-                }
-                RefreshDecision::Repeat(None) => {}
-                RefreshDecision::Revoke(_) => return Some(index),
-                RefreshDecision::Refuse(refusal) => panic!("{refusal:?}"),
+            match present(&session, generation, seconds, next).outcome {
+                Ok(returned) => session = returned,
+                Err(Refusal::RefreshReused) => return Some(index),
+                Err(refusal) => panic!("{refusal:?}"),
             }
             held[*actor as usize] = session.issued.refresh_id.as_u128();
             session.tokens_used |= *actor == Actor::Owner;
@@ -432,8 +442,7 @@ mod tests {
             session = rotate(&session, generation, seconds);
             if generation % 3 != 0 {
                 let repeated = present(&session, generation, seconds + 500, 99);
-                let RefreshDecision::Repeat(Some(repeated)) = repeated else { panic!("{repeated:?}") };
-                session = repeated;
+                session = repeated.writes.expect("the late repeat is recorded");
             }
         }
     }
@@ -441,29 +450,29 @@ mod tests {
     #[test]
     fn older_token_ends_the_session_unless_it_was_exchanged_within_the_grace_period() {
         let twice = rotate(&rotate(&session(), 0, 1_000), 1, 1_010);
-        assert_eq!(present(&twice, 0, 1_030, 9), RefreshDecision::Refuse(Refusal::TokenNotValid));
-        assert!(matches!(present(&twice, 0, 1_031, 9), RefreshDecision::Revoke(_)));
+        assert_eq!(present(&twice, 0, 1_030, 9), Decision::refuse(Refusal::TokenNotValid));
+        assert_eq!(present(&twice, 0, 1_031, 9).outcome, Err(Refusal::RefreshReused));
 
         let thrice = rotate(&twice, 2, 1_020);
-        assert_eq!(present(&thrice, 0, 1_030, 9), RefreshDecision::Refuse(Refusal::TokenNotValid));
-        assert!(matches!(present(&thrice, 0, 1_031, 9), RefreshDecision::Revoke(_)));
-        assert_eq!(present(&thrice, 1, 1_040, 9), RefreshDecision::Refuse(Refusal::TokenNotValid));
+        assert_eq!(present(&thrice, 0, 1_030, 9), Decision::refuse(Refusal::TokenNotValid));
+        assert_eq!(present(&thrice, 0, 1_031, 9).outcome, Err(Refusal::RefreshReused));
+        assert_eq!(present(&thrice, 1, 1_040, 9), Decision::refuse(Refusal::TokenNotValid));
         assert!(rotate(&thrice, 3, 2_000).superseded.is_empty(), "tokens are dropped after the grace period");
     }
 
     #[test]
-    fn number_of_retired_tokens_is_bounded() {
+    fn number_of_superseded_tokens_is_bounded() {
         let mut busy = session();
         for generation in 0..100 {
             busy = rotate(&busy, generation, 1_000);
         }
         assert_eq!(busy.superseded.len(), 16);
-        assert_eq!(present(&busy, 98, 1_000, 999), RefreshDecision::Refuse(Refusal::TokenNotValid));
+        assert_eq!(present(&busy, 98, 1_000, 999), Decision::refuse(Refusal::TokenNotValid));
     }
 
     #[test]
-    fn refresh_is_refused_for_an_ended_session_and_an_inactive_user() {
-        let refused = RefreshDecision::Refuse(Refusal::TokenNotValid);
+    fn refresh_is_refused_for_an_unknown_or_ended_session_and_an_inactive_user() {
+        let refused = Decision::refuse(Refusal::TokenNotValid);
         assert_eq!(present(&session(), 0, 86_400, 1), refused);
         let revoked = Session { revoked_at: Some(START), ..session() };
         assert_eq!(present(&revoked, 0, 1, 1), refused);
@@ -477,7 +486,9 @@ mod tests {
             grace: GRACE,
             client: Client::default(),
         };
-        assert_eq!(request.decide(&session(), false), refused);
+        assert_eq!(request.decide(None), refused);
+        let facts = RefreshFacts { session: session(), user_is_active: false };
+        assert_eq!(request.decide(Some(&facts)), refused);
     }
 
     #[test]

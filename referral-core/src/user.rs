@@ -2,11 +2,11 @@
 
 pub(crate) mod cursor;
 pub(crate) mod email;
-pub(crate) mod gram;
 pub(crate) mod listing;
 pub(crate) mod name;
 pub(crate) mod phone;
 pub(crate) mod profile;
+pub(crate) mod search;
 pub(crate) mod visibility;
 
 use std::{fmt, str::FromStr};
@@ -14,7 +14,7 @@ use std::{fmt, str::FromStr};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use crate::{Email, Invalid, InviteCode, Name, PhoneNumber, error::parse_id};
+use crate::{Email, Invalid, InviteCode, Name, PhoneNumber, decision::Decision, error::parse_id};
 
 /// Identifier of a user: a UUID that sorts by the time of the creation of the user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -110,6 +110,56 @@ impl NewUser {
             last_login: self.last_login,
         }
     }
+}
+
+/// Request to make a user staff, for [`Storage::make_staff`](crate::storage::Storage::make_staff).
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct StaffRequest {
+    /// User to create if the phone has no user.
+    pub new_user: NewUser,
+    /// Current time.
+    pub now: OffsetDateTime,
+}
+
+/// Changes that make a user staff.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StaffWrites {
+    /// User to add or to change, unless the user is staff already.
+    pub user: Option<UserWrite>,
+    /// `true` if all sessions of the user are ended. They were started with fewer rights, perhaps on a shared
+    /// device.
+    pub ends_sessions: bool,
+}
+
+impl StaffRequest {
+    /// Decides how the user with the phone becomes staff. A new user gets the invite code `code`, which is one
+    /// of [`NewUser::invite_codes`].
+    #[must_use]
+    pub fn decide(&self, user: Option<&User>, code: &InviteCode) -> Decision<StaffWrites, User> {
+        let (write, outcome) = match user {
+            None => {
+                let user = self.new_user.to_user(code.clone(), None);
+                (Some(UserWrite::Add(user.clone())), user)
+            }
+            Some(user) if user.is_staff => (None, user.clone()),
+            Some(user) => {
+                let user = User { is_staff: true, ..user.clone() };
+                (Some(UserWrite::Change(user.clone())), user)
+            }
+        };
+        let ends_sessions = matches!(write, Some(UserWrite::Change(_)));
+        Decision { writes: StaffWrites { user: write, ends_sessions }, outcome }
+    }
+}
+
+/// Change of a user.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum UserWrite {
+    /// Add the user.
+    Add(User),
+    /// Store the user in place of the one with the same id.
+    Change(User),
 }
 
 /// User with an inviter.

@@ -85,7 +85,8 @@ async fn custom_function_can_write_the_messages() {
 #[tokio::test]
 async fn message_that_was_certainly_not_sent_starts_no_resend_interval() {
     let mut gateway = MockGateway::new();
-    let mut responses = [SmsError::Permanent("blocked".into()), SmsError::Temporary("busy".into())].into_iter();
+    let mut responses =
+        [SmsError::Permanent("blocked".into()), SmsError::Temporary("busy".into())].into_iter();
     gateway.expect_send().times(2).returning(move |_| Err(responses.next().expect("two responses")));
     let referral = referral(gateway);
     for _ in 0..2 {

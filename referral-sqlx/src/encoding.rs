@@ -25,11 +25,11 @@ pub(crate) fn time_from_micros(micros: i64) -> Result<OffsetDateTime> {
 
 /// Encodes the superseded refresh tokens of a session. They are stored as bytes because no query searches for
 /// them.
-pub(crate) fn retired_to_bytes(superseded: &[SupersededToken]) -> Vec<u8> {
+pub(crate) fn superseded_to_bytes(superseded: &[SupersededToken]) -> Vec<u8> {
     marks_to_bytes(superseded.iter().map(|token| (token.refresh_id.into_bytes(), token.at)))
 }
 
-pub(crate) fn retired_from_bytes(bytes: &[u8]) -> Result<Vec<SupersededToken>> {
+pub(crate) fn superseded_from_bytes(bytes: &[u8]) -> Result<Vec<SupersededToken>> {
     marks_from_bytes(bytes, |id, at| SupersededToken { refresh_id: Uuid::from_bytes(id), at })
 }
 
@@ -64,29 +64,21 @@ fn marks_from_bytes<T>(bytes: &[u8], make: impl Fn([u8; 16], OffsetDateTime) -> 
     marks.iter().map(read).collect()
 }
 
-/// Concatenates events in the form that [`event_to_text`] returns.
-pub(crate) fn events_to_text(events: &[CountedEvent]) -> String {
-    events.iter().map(|event| event_to_text(*event)).collect()
+/// Encodes the events of a counter.
+pub(crate) fn events_to_numbers(events: &[CountedEvent]) -> Vec<i64> {
+    events.iter().map(|event| event.to_number()).collect()
 }
 
-/// Formats an event. All events have the same length, so that no event is a part of another one and a database
-/// can remove one from the text.
-pub(crate) fn event_to_text(event: CountedEvent) -> String {
-    format!("{:017},", event.to_number())
-}
-
-pub(crate) fn events_from_text(text: &str) -> Result<Vec<CountedEvent>> {
-    let numbers = text.split_terminator(',');
-    let read = |number: &str| {
-        let number = number.parse().map_err(unreadable)?;
-        CountedEvent::from_number(number).ok_or_else(|| unreadable("a counter has an unknown kind of event"))
+pub(crate) fn events_from_numbers(numbers: &[i64]) -> Result<Vec<CountedEvent>> {
+    let read = |number: &i64| {
+        CountedEvent::from_number(*number).ok_or_else(|| unreadable("a counter has an unknown kind of event"))
     };
-    numbers.map(read).collect()
+    numbers.iter().map(read).collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use referral_core::storage::EventKind;
+    use referral_core::storage::{EventKind, StorageError};
     use time::Duration;
 
     use super::*;
@@ -102,16 +94,16 @@ mod tests {
     }
 
     #[test]
-    fn retired_tokens_round_trip_and_damaged_bytes_are_an_error() {
+    fn superseded_tokens_round_trip_and_damaged_bytes_are_an_error() {
         let token = |number: u8| SupersededToken {
             refresh_id: Uuid::from_bytes([number; 16]),
             at: OffsetDateTime::UNIX_EPOCH + Duration::seconds(number.into()),
         };
         for superseded in [vec![], vec![token(1)], vec![token(1), token(255)]] {
-            let bytes = retired_to_bytes(&superseded);
-            assert_eq!(retired_from_bytes(&bytes).expect("readable"), superseded);
+            let bytes = superseded_to_bytes(&superseded);
+            assert_eq!(superseded_from_bytes(&bytes).expect("readable"), superseded);
         }
-        assert!(retired_from_bytes(&[0; 25]).is_err());
+        assert!(superseded_from_bytes(&[0; 25]).is_err());
     }
 
     #[test]
@@ -125,16 +117,13 @@ mod tests {
     }
 
     #[test]
-    fn stamps_round_trip_and_have_the_same_length() {
+    fn events_round_trip_and_an_unknown_kind_is_an_error() {
         let events = EventKind::ALL.map(|kind| CountedEvent {
             at: OffsetDateTime::UNIX_EPOCH + Duration::days(20_000 * kind as i64),
             kind,
         });
-        let text = events_to_text(&events);
-        assert_eq!(text.len(), EventKind::ALL.len() * 18);
-        assert_eq!(events_from_text(&text).expect("readable"), events);
-        assert_eq!(events_from_text("").expect("readable"), []);
-        assert!(events_from_text("x,").is_err());
-        assert!(events_from_text("7,").is_err());
+        assert_eq!(events_from_numbers(&events_to_numbers(&events)).expect("readable"), events);
+        let error = events_from_numbers(&[7]).expect_err("an unknown kind");
+        assert!(matches!(error, StorageError::Failed(_)), "{error}");
     }
 }

@@ -22,6 +22,8 @@ mod pool;
 mod postgres;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 mod rows;
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+mod search_index;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 
@@ -40,6 +42,9 @@ pub use crate::migrations::SchemaError;
 pub use crate::postgres::PostgresOptions;
 #[cfg(feature = "sqlite")]
 pub use crate::sqlite::SqliteOptions;
+#[cfg(feature = "benchmark")]
+#[doc(hidden)]
+pub use crate::{postgres::statements, search_index::of_user as ngrams};
 
 /// Default time limit of an expensive list. With a million users, typical searches take a few milliseconds.
 /// A search that takes half a second is too broad to be useful, and it occupies a core that sign-ins need.

@@ -4,13 +4,14 @@
 //! A transaction that locks the rows that it reads would take several round trips: begin, lock, facts, write,
 //! commit. Most requests here take two, and the second statement is a transaction of its own. It contains the
 //! facts that the decision depends on, and writes nothing if they have changed. The request then starts
-//! again.
+//! again. A counter without a new event is not checked: the request has the same result as if it had come
+//! before the concurrent one that changed the counter.
 //!
 //! | Fact | Unchanged if |
 //! |---|---|
 //! | a challenge | it is not redeemed and has the same numbers of attempts |
 //! | a session | it has the same refresh token and has not been ended |
-//! | a counter | it has the same events |
+//! | a counter with a new event | it has the same events |
 //! | the newest challenge of a phone | the next number of the phone is free |
 //! | the owner of a phone or an email address, the inviter of a user | the unique index accepts the new row |
 //!
@@ -18,49 +19,64 @@
 //! include any number of users, and agreeing on keys. All statements are correct under READ COMMITTED. The
 //! retries of [`repeat`] make them work on engines that abort transactions more often.
 
+mod challenges;
+mod counters;
 mod hosts;
+mod invitations;
+mod keys;
+mod lease;
 mod list;
-mod load;
+mod maintenance;
+mod messages;
 mod migrations;
 mod open;
+mod profiles;
 #[cfg(test)]
 mod query_plans;
 mod retry;
 mod rows;
-mod statements;
+mod sessions;
+mod sign_in;
 mod store;
-mod write;
+mod users;
 
 use std::{
-    io,
     sync::{Arc, atomic::AtomicBool},
     time::Duration,
 };
 
 use referral_core::storage::{Result, StorageError};
-use sqlx::{
-    AssertSqlSafe, Connection as _, Executor as _, PgConnection, Postgres, Row as _, SqlSafeStr,
-    postgres::{PgArguments, PgQueryResult, PgRow},
-    query::Query,
-};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 pub use self::open::PostgresOptions;
+
+/// Statements that the benchmark runs without the server, to compare the speed.
+#[cfg(feature = "benchmark")]
+pub mod statements {
+    /// Facts for a request for a code.
+    pub const CHALLENGE_FACTS: &str = super::challenges::CHALLENGE_FACTS;
+    /// Adds a challenge.
+    pub const ADD_CHALLENGE: &str = super::challenges::ADD_CHALLENGE;
+    /// Facts for a sign-in with the id of a challenge.
+    pub const SIGN_IN_FACTS_NAMED: &str = super::sign_in::SIGN_IN_FACTS_NAMED;
+    /// Signs a user in.
+    pub const SIGN_IN: &str = super::sign_in::SIGN_IN;
+    /// Adds a user and signs the user in.
+    pub const SIGN_UP: &str = super::sign_in::SIGN_UP;
+    /// Session with its user and the newest invitees.
+    pub const SESSION_WITH_INVITED: &str = super::sessions::SESSION_WITH_INVITED;
+}
+
 use self::{
     hosts::Hosts,
-    retry::{is_broken, is_of_standby},
+    lease::{Lease, State},
 };
 pub(crate) use self::{open::open, retry::is_transient};
 use crate::{
     bulkhead::{Bulkhead, Place},
     error::failure,
-    pool::{AcquireError, Connections, PooledConnection},
+    pool::{AcquireError, Connections},
 };
-
-/// Time that a check waits for a connection while requests use all of them.
-const SHORT_WAIT: Duration = Duration::from_millis(100);
-
-type Statement<'q> = Query<'q, Postgres, PgArguments>;
 
 /// Storage in a PostgreSQL database.
 pub(crate) struct PostgresStore {
@@ -158,187 +174,5 @@ impl PostgresStore {
         let place = tokio::time::timeout(self.acquire_timeout, Arc::clone(&self.writes).acquire_owned());
         let place = place.await.map_err(|_| failure(sqlx::Error::PoolTimedOut))?;
         place.map_err(|_| failure(sqlx::Error::PoolClosed))
-    }
-}
-
-/// Connection for one request. Either all statements on it are one transaction, or each statement is one.
-struct Lease {
-    pool: Connections<Hosts>,
-    /// Present until the lease is dropped.
-    connection: Option<PooledConnection<Hosts>>,
-    response_timeout: Duration,
-    /// `true` if a transaction is open.
-    in_transaction: bool,
-    state: State,
-    /// `true` if statements stay prepared from one transaction to the next.
-    is_prepared: bool,
-    /// Place of an expensive list.
-    list: Option<Arc<Place>>,
-    /// Place of a request that writes.
-    write: Option<OwnedSemaphorePermit>,
-}
-
-/// State of the connection of a lease.
-#[derive(PartialEq, Eq)]
-enum State {
-    /// A statement may run, or a transaction may be open.
-    InUse,
-    /// All statements have finished and are committed.
-    Settled,
-    /// The server did not respond in time. It is unavailable, or a commit waits for a standby.
-    Silent,
-    /// The connection cannot be used any more.
-    Broken,
-}
-
-impl Lease {
-    fn query<'q>(&self, statement: impl SqlSafeStr) -> Statement<'q> {
-        sqlx::query(statement).persistent(self.is_prepared)
-    }
-
-    async fn fetch_all(&mut self, statement: Statement<'_>) -> sqlx::Result<Vec<PgRow>> {
-        self.run(async |connection| statement.fetch_all(connection).await).await
-    }
-
-    async fn fetch_one(&mut self, statement: Statement<'_>) -> sqlx::Result<PgRow> {
-        self.run(async |connection| statement.fetch_one(connection).await).await
-    }
-
-    async fn fetch_optional(&mut self, statement: Statement<'_>) -> sqlx::Result<Option<PgRow>> {
-        self.run(async |connection| statement.fetch_optional(connection).await).await
-    }
-
-    async fn execute(&mut self, statement: Statement<'_>) -> sqlx::Result<PgQueryResult> {
-        self.run(async |connection| statement.execute(connection).await).await
-    }
-
-    /// Executes statements without values.
-    async fn execute_text(&mut self, statements: &str) -> sqlx::Result<()> {
-        let statements = sqlx::raw_sql(AssertSqlSafe(statements));
-        self.run(async |connection| connection.execute(statements).await.map(drop)).await
-    }
-
-    /// Runs `work` with a time limit, and records whether the connection broke.
-    async fn run<T>(
-        &mut self,
-        work: impl AsyncFnOnce(&mut PgConnection) -> sqlx::Result<T>,
-    ) -> sqlx::Result<T> {
-        let connection =
-            self.connection.as_mut().expect("the connection is present until the lease is dropped");
-        let done = within(self.response_timeout, work(connection)).await;
-        self.state = match &done {
-            Err(error) if is_timeout(error) => State::Silent,
-            Err(error) if is_broken(error) || is_of_standby(error) => State::Broken,
-            _ => State::InUse,
-        };
-        done
-    }
-
-    /// Commits the open transaction, if there is one, and returns the connection to the pool.
-    async fn finish(mut self) -> Result<()> {
-        if self.in_transaction {
-            self.execute_text("COMMIT").await.map_err(retry::write_error)?;
-        }
-        self.state = State::Settled;
-        Ok(())
-    }
-}
-
-/// Waits up to `timeout` for a response of the database.
-async fn within<T>(timeout: Duration, response: impl Future<Output = sqlx::Result<T>>) -> sqlx::Result<T> {
-    match tokio::time::timeout(timeout, response).await {
-        Ok(done) => done,
-        Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "the database did not respond in time").into()),
-    }
-}
-
-fn is_timeout(error: &sqlx::Error) -> bool {
-    matches!(error, sqlx::Error::Io(error) if error.kind() == io::ErrorKind::TimedOut)
-}
-
-/// Rolls back immediately and not when the connection is used next, because other requests may wait for the
-/// locks of the transaction, and the next statement would get its responses. Drops the connection if the
-/// rollback fails.
-impl Drop for Lease {
-    fn drop(&mut self) {
-        let Some(connection) = self.connection.take().filter(|_| self.state != State::Settled) else {
-            return;
-        };
-        let runtime = tokio::runtime::Handle::try_current().ok().filter(|_| self.state != State::Broken);
-        let Some(runtime) = runtime else {
-            drop(PooledConnection::take(connection));
-            return;
-        };
-        let unsettled = Unsettled {
-            pool: self.pool.clone(),
-            connection,
-            response_timeout: self.response_timeout,
-            in_transaction: self.in_transaction,
-            is_silent: self.state == State::Silent,
-            _list: self.list.take(),
-            write: self.write.take(),
-        };
-        runtime.spawn(unsettled.settle());
-    }
-}
-
-/// Connection whose lease was dropped before it was settled. It keeps its places until it is settled.
-struct Unsettled {
-    pool: Connections<Hosts>,
-    connection: PooledConnection<Hosts>,
-    response_timeout: Duration,
-    in_transaction: bool,
-    /// `true` if the server did not respond in time before.
-    is_silent: bool,
-    _list: Option<Arc<Place>>,
-    write: Option<OwnedSemaphorePermit>,
-}
-
-impl Unsettled {
-    async fn settle(mut self) {
-        if !self.is_settled().await {
-            drop(PooledConnection::take(self.connection));
-        }
-    }
-
-    /// Waits for the server and rolls back. Returns `false` if the connection cannot be used any more.
-    ///
-    /// While commits wait for a standby, the connection and its place are kept. If the connection were
-    /// dropped, the server would keep its side open, and each write would occupy another connection of the
-    /// server.
-    async fn is_settled(&mut self) -> bool {
-        loop {
-            if !self.is_silent {
-                match within(self.response_timeout, self.roll_back()).await {
-                    Ok(()) => return true,
-                    Err(error) if !is_timeout(&error) => return false,
-                    Err(_) => {}
-                }
-            }
-            self.is_silent = false;
-            if self.write.is_none() || !self.commits_wait().await {
-                return false;
-            }
-        }
-    }
-
-    async fn roll_back(&mut self) -> sqlx::Result<()> {
-        if self.in_transaction {
-            self.connection.execute("ROLLBACK").await.map(drop)
-        } else {
-            self.connection.ping().await
-        }
-    }
-
-    /// Returns `true` if the server can be reached and commits of this role wait for a standby.
-    async fn commits_wait(&self) -> bool {
-        let Ok(mut connection) = self.pool.acquire_within(SHORT_WAIT).await else { return false };
-        let waiting = connection.fetch_one(sqlx::raw_sql(statements::COMMITS_WAIT));
-        let waiting =
-            within(self.response_timeout, waiting).await.and_then(|row| row.try_get("commits_wait"));
-        waiting.unwrap_or_else(|_| {
-            drop(PooledConnection::take(connection));
-            false
-        })
     }
 }

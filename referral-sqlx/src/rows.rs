@@ -3,20 +3,23 @@
 //! This crate checks values before it writes them. A value that cannot be read was written by another
 //! program. All databases have the same columns, so a macro generates the functions for each of them.
 
-/// Generates the functions that read the rows of one database, which stores times as `$stored_time`.
+/// Generates the functions that read the rows of one database, which stores times as `$stored_time`. `$read_events` reads
+/// the events of a counter.
 macro_rules! read_rows {
-    ($database:ty, $row:ty, $stored_time:ty, $read_time:path) => {
+    ($database:ty, $row:ty, $stored_time:ty, $read_time:path, $read_events:path) => {
         use referral_core::{
             Challenge, ChallengeId, ClientAddress, DeliveryStatus, Email, Invalid, InviteCode, InvitedBy,
             Invitee, KeyPurpose, Name, PhoneNumber, Region, Session, SessionId, User, UserId,
-            storage::{CounterKey, Counters, IssuedTokens, RegisteredKey, Result, StoredMessage},
+            storage::{
+                CountedEvent, CounterKey, Counters, IssuedTokens, RegisteredKey, Result, StoredMessage,
+            },
         };
         use sqlx::Row as _;
         use time::OffsetDateTime;
         use uuid::Uuid;
 
         use crate::{
-            encoding::{events_from_text, failed_attempts_from_bytes, retired_from_bytes},
+            encoding::{failed_attempts_from_bytes, superseded_from_bytes},
             error::unreadable,
         };
 
@@ -77,8 +80,8 @@ macro_rules! read_rows {
         /// Reads the counters of a row that were selected by `keys`.
         pub(super) fn counters(row: &$row, keys: Vec<CounterKey>) -> Result<Counters> {
             let read = |(key, column)| {
-                let events = get::<Option<&str>>(row, column)?.unwrap_or_default();
-                Ok((key, events_from_text(events)?))
+                let events = get(row, column)?;
+                Ok((key, $read_events(events)?))
             };
             keys.into_iter().zip(COUNTER_COLUMNS).map(read).collect()
         }
@@ -102,7 +105,7 @@ macro_rules! read_rows {
                 previous_refresh_id: get(row, "previous_refresh_id")?,
                 repeated_late: get(row, "repeated_late")?,
                 late_repeats: number(row, "late_repeats")?,
-                superseded: retired_from_bytes(get(row, "superseded")?)?,
+                superseded: superseded_from_bytes(get(row, "superseded")?)?,
                 address: address(row, "address")?,
                 user_agent: get(row, "user_agent")?,
             })
@@ -111,7 +114,7 @@ macro_rules! read_rows {
         /// Reads an hour and the number of messages that were sent in it.
         pub(super) fn messages(row: &$row) -> Result<(OffsetDateTime, u64)> {
             let count = get::<i64>(row, "count")?;
-            Ok((time(row, "since")?, u64::try_from(count).unwrap_or_default()))
+            Ok((time(row, "period_start")?, u64::try_from(count).unwrap_or_default()))
         }
 
         pub(super) fn message(row: &$row) -> Result<StoredMessage> {
@@ -124,7 +127,7 @@ macro_rules! read_rows {
             })
         }
 
-        pub(super) fn known_key(row: &$row) -> Result<RegisteredKey> {
+        pub(super) fn registered_key(row: &$row) -> Result<RegisteredKey> {
             let purpose = get::<&str>(row, "purpose")?;
             let purpose = KeyPurpose::ALL.into_iter().find(|known| known.as_str() == purpose);
             Ok(RegisteredKey {
@@ -200,6 +203,14 @@ macro_rules! invitee_columns {
     };
 }
 pub(crate) use invitee_columns;
+
+/// Condition of a session `s` that is active at the time `$now`, as `Session::is_active` defines it.
+macro_rules! is_active_session {
+    ($now:literal) => {
+        concat!("s.revoked_at IS NULL AND s.ends_at > ", $now)
+    };
+}
+pub(crate) use is_active_session;
 
 /// Columns of a session `s`.
 macro_rules! session_columns {

@@ -7,29 +7,39 @@
 //! Each transaction that writes starts with `BEGIN IMMEDIATE`. It excludes all other writing transactions, in
 //! this process and in others, from its first read to its commit. All rules about several rows rely on this
 //! lock, such as the newest code of a phone and the ancestry of an inviter. Writes that wait in this process
-//! are committed in groups, see [`writer`].
+//! are committed in groups, see [`write_queue`].
+//!
+//! A limit in a statement is written as `$1 + 0`. If it were `$1`, SQLite would plan the statement again for
+//! each value, and planning takes longer than running.
 
+mod challenges;
+mod counters;
 mod disk;
+mod invitations;
+mod keys;
 mod list;
-mod load;
 mod log;
+mod maintenance;
+mod messages;
 mod migrations;
 mod open;
+mod profiles;
 #[cfg(test)]
 mod query_plans;
 mod readers;
 mod rows;
-mod search;
-mod statements;
+mod sessions;
+mod sign_in;
+mod statement;
 mod store;
-mod write;
+mod users;
 mod write_queue;
 
 use std::{path::PathBuf, time::Duration};
 
 use referral_core::{
-    Refusal,
-    storage::{Decided, FoundUsers, Result, StorageError, UserQuery},
+    Refusal, User,
+    storage::{Decided, Result, StorageError, StoredPage, UserQuery},
 };
 use sqlx::error::DatabaseError;
 
@@ -61,7 +71,7 @@ impl SqliteStore {
     }
 
     /// Runs a list that may read many rows, on a separate connection and with a separate time limit.
-    async fn expensive_list(&self, query: &UserQuery) -> Decided<FoundUsers> {
+    async fn expensive_list(&self, query: &UserQuery) -> Decided<StoredPage<User>> {
         let _place = self.lists.enter(query.caller).await?;
         let mut reader = self.list_readers.acquire().await.map_err(failure)?;
         let _deadline = Deadline::set(&mut reader, self.search_timeout).await.map_err(failure)?;

@@ -193,9 +193,9 @@ pub async fn reports_of_unknown_messages_emit_no_event_and_are_swept(storage: Ar
     report(&harness, "m3", Sent).await;
     assert_eq!(diary.entries(), []);
     let now = harness.now();
-    assert_eq!(harness.sweep_before(now, 9).await, 0);
+    assert_eq!(harness.delete_before(now, 9).await, 0);
     for expected in [1, 1, 0] {
-        assert_eq!(harness.sweep_before(now + DAY, 1).await, expected);
+        assert_eq!(harness.delete_before(now + DAY, 1).await, expected);
     }
     harness.sent(&phone(1)).await;
     assert_eq!(diary.statuses(), [Sent], "the reports are deleted");

@@ -288,5 +288,5 @@ pub async fn sweep_deletes_only_expired_counters(storage: Arc<dyn Storage>) {
     // Only the new counters of one code are left.
     send(&harness, &phone(1), client(1)).await.expect("sent");
     let later = harness.now() + 400 * DAY;
-    assert_eq!(harness.sweep_before(later, 100).await, 6, "a challenge and five counters");
+    assert_eq!(harness.delete_before(later, 100).await, 6, "a challenge and five counters");
 }

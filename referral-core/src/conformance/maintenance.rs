@@ -59,7 +59,7 @@ pub async fn parallel_promotions_create_one_user(storage: Arc<dyn Storage>) {
 }
 
 /// Expired codes and sessions are deleted, valid ones are kept.
-pub async fn sweep_deletes_only_expired_rows(storage: Arc<dyn Storage>) {
+pub async fn only_expired_rows_are_deleted(storage: Arc<dyn Storage>) {
     const HALF_A_SESSION: Duration = Duration::from_hours(15 * 24 + 1);
     let harness = Harness::new(storage);
     let ended = harness.enter(1).await;
@@ -78,7 +78,7 @@ pub async fn sweep_deletes_only_expired_rows(storage: Arc<dyn Storage>) {
 }
 
 /// One call deletes a bounded number of rows.
-pub async fn sweep_deletes_at_most_its_batch(storage: Arc<dyn Storage>) {
+pub async fn deletion_is_limited_to_its_batch(storage: Arc<dyn Storage>) {
     let harness = Harness::new(storage);
     for number in 0..5 {
         harness.sent(&phone(number)).await;
@@ -86,7 +86,7 @@ pub async fn sweep_deletes_at_most_its_batch(storage: Arc<dyn Storage>) {
     harness.advance(Duration::from_hours(1));
     let now = harness.clock.now();
     for expected in [2, 2, 1, 0] {
-        assert_eq!(harness.sweep_before(now, 2).await, expected);
+        assert_eq!(harness.delete_before(now, 2).await, expected);
     }
 }
 

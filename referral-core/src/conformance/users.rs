@@ -4,8 +4,8 @@ use std::{sync::Arc, time::Duration};
 
 use super::{Harness, assert_refused, phone};
 use crate::{
-    COUNT_LIMIT, Client, CurrentUser, Email, FilterInput, ListUsers, MAX_OFFSET, Name, PageLink, PageSize,
-    ProfileChange, Refusal, UserId, UserList, UserView, storage::Storage,
+    COUNT_LIMIT, Client, CurrentUser, Email, FilterInput, ListUsers, MAX_OFFSET, Name, Page, PageLink,
+    PageSize, ProfileChange, Refusal, UserId, UserView, storage::Storage,
 };
 
 fn ids(users: &[UserView]) -> Vec<UserId> {
@@ -23,7 +23,7 @@ fn cursor(link: Option<PageLink>) -> String {
     }
 }
 
-async fn page(harness: &Harness, bearer: &CurrentUser, list: ListUsers<'_>) -> UserList {
+async fn page(harness: &Harness, bearer: &CurrentUser, list: ListUsers<'_>) -> Page<UserView> {
     harness.referral.users(bearer, list).await.expect("page of the list")
 }
 
@@ -52,14 +52,14 @@ pub async fn pages_list_every_user_once_in_both_directions(storage: Arc<dyn Stor
     let to_third = cursor(second.next.clone());
     let third = page(&harness, &bearer, ListUsers { cursor: Some(&to_third), ..list }).await;
     assert_eq!(third.next, None);
-    assert_eq!([ids(&first.users), ids(&second.users), ids(&third.users)].concat(), expected);
+    assert_eq!([ids(&first.items), ids(&second.items), ids(&third.items)].concat(), expected);
 
     let back = cursor(third.previous);
     let second_again = page(&harness, &bearer, ListUsers { cursor: Some(&back), ..list }).await;
-    assert_eq!(ids(&second_again.users), ids(&second.users));
+    assert_eq!(ids(&second_again.items), ids(&second.items));
     let back = cursor(second_again.previous);
     let first_again = page(&harness, &bearer, ListUsers { cursor: Some(&back), ..list }).await;
-    assert_eq!(ids(&first_again.users), ids(&first.users));
+    assert_eq!(ids(&first_again.items), ids(&first.items));
     assert_eq!(first_again.previous, None);
     assert_eq!(cursor(first_again.next), to_second);
 
@@ -75,14 +75,14 @@ pub async fn offset_skips_the_newest_users(storage: Arc<dyn Storage>) {
     let at = |offset| ListUsers { limit: limit(2), offset: Some(offset), ..ListUsers::default() };
 
     let middle = page(&harness, &bearer, at(1)).await;
-    assert_eq!(ids(&middle.users), expected[1..3]);
+    assert_eq!(ids(&middle.items), expected[1..3]);
     assert_eq!(middle.next, Some(PageLink::Offset(3)));
     assert_eq!(middle.previous, Some(PageLink::Offset(0)));
     let last = page(&harness, &bearer, at(3)).await;
-    assert_eq!((ids(&last.users), last.next), (expected[3..].to_vec(), None));
+    assert_eq!((ids(&last.items), last.next), (expected[3..].to_vec(), None));
     for beyond in [5, COUNT_LIMIT + 1, MAX_OFFSET] {
         let page = page(&harness, &bearer, at(beyond)).await;
-        assert_eq!((page.users.len(), page.count, page.next), (0, 5, None));
+        assert_eq!((page.items.len(), page.count, page.next), (0, 5, None));
     }
     for too_far in [MAX_OFFSET + 1, u64::MAX] {
         assert_refused(harness.referral.users(&bearer, at(too_far)).await, Refusal::InvalidOffset);
@@ -99,7 +99,7 @@ pub async fn new_users_do_not_shift_a_cursor(storage: Arc<dyn Storage>) {
     harness.advance(Duration::from_millis(1));
     harness.enter(99).await;
     let second = page(&harness, &bearer, ListUsers { cursor: Some(&to_second), ..list }).await;
-    assert_eq!(ids(&second.users), expected[2..]);
+    assert_eq!(ids(&second.items), expected[2..]);
     assert_eq!(second.count, 5);
 }
 
@@ -126,9 +126,9 @@ async fn anna_and_boris(harness: &Harness) -> (CurrentUser, CurrentUser) {
 
 async fn found(harness: &Harness, bearer: &CurrentUser, filter: FilterInput<'_>) -> Vec<UserId> {
     let list = page(harness, bearer, ListUsers { filter, ..ListUsers::default() }).await;
-    assert_eq!(list.count, list.users.len() as u64, "{filter:?}");
+    assert_eq!(list.count, list.items.len() as u64, "{filter:?}");
     assert!(list.count_exact);
-    ids(&list.users)
+    ids(&list.items)
 }
 
 /// Each filter finds the matching users, alone and together with others.
@@ -280,9 +280,9 @@ pub async fn invitees_are_paged(storage: Arc<dyn Storage>) {
             .await
             .expect("page of the list");
         assert_eq!(page.count, 5);
-        assert!(page.invitees.len() <= 2);
-        seen.extend(page.invitees.into_iter().map(|invitee| invitee.id));
-        next = page.next;
+        assert!(page.items.len() <= 2);
+        seen.extend(page.items.into_iter().map(|invitee| invitee.id));
+        next = page.next.map(|link| cursor(Some(link)));
         if next.is_none() {
             break;
         }
@@ -296,7 +296,7 @@ pub async fn invitees_are_paged(storage: Arc<dyn Storage>) {
     );
     let newest = expected[0];
     let none = harness.referral.invitees(&bearer, newest, limit(2), None).await.expect("page of the list");
-    assert_eq!((none.invitees.len(), none.count, none.next), (0, 0, None));
+    assert_eq!((none.items.len(), none.count, none.next), (0, 0, None));
 }
 
 /// The requested number of newest invitees, and the total count.

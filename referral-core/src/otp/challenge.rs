@@ -9,10 +9,11 @@ use uuid::Uuid;
 use crate::{
     ClientAddress, Invalid, OneTimeCode, PhoneNumber, Policy, Refusal, TestNumber,
     clock::CLOCK_SKEW,
+    decision::Decision,
     error::parse_id,
     otp::code::CodeInput,
     rate_limit::{
-        attack::{GlobalCounter, GlobalCounterFacts, GlobalCounterQuery, GlobalCounterUpdate},
+        attack::{AttackStatus, GlobalCounter, GlobalCounterFacts, GlobalCounterQuery, GlobalCounterUpdate},
         counters::{CounterKey, CounterUpdate, CounterUpdater, Counters, EventKind, Subject},
         limits::LimitName,
     },
@@ -147,26 +148,23 @@ pub struct ChallengeFacts {
     pub last_login: Option<OffsetDateTime>,
     /// Counters with the keys of [`ChallengeRequest::counters`].
     pub counters: Counters,
-    /// Counts that [`ChallengeRequest::service`] queries.
+    /// Counts that [`ChallengeRequest::global_counters`] queries.
     pub global_counters: GlobalCounterFacts,
 }
 
-/// Decision about a request to send a code.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[expect(clippy::large_enum_variant, reason = "one is created per request, and moved once")]
-pub enum ChallengeDecision {
-    /// Store all fields.
-    Grant {
-        /// Granted challenge.
-        granted: GrantedChallenge,
-        /// Changes of counters.
-        counter_update: CounterUpdate,
-        /// End of the attack on the service, if it is to be recorded.
-        attack_until: Option<OffsetDateTime>,
-    },
-    /// Store nothing and refuse the request.
-    Refuse(Refusal),
+/// Changes of a decision about a request to send a code.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ChallengeWrites {
+    /// Challenge to add.
+    pub challenge: Option<Challenge>,
+    /// Changes of counters.
+    pub counters: CounterUpdate,
+    /// End of the attack on the service, if it is to be recorded.
+    pub attack_until: Option<OffsetDateTime>,
 }
+
+/// Decision about a request to send a code.
+pub type ChallengeDecision = Decision<ChallengeWrites, Result<GrantedChallenge, Refusal>>;
 
 /// Challenge whose code may be sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -213,13 +211,6 @@ impl ChallengeRequest {
         self.policy.global_counter_query(self.now)
     }
 
-    /// Returns the time ranges for which to load [`GlobalCounterFacts::usual_failed_attempts`], if the decision depends on
-    /// them.
-    #[must_use]
-    pub fn usual_times(&self, facts: &ChallengeFacts) -> Option<Vec<(OffsetDateTime, OffsetDateTime)>> {
-        self.policy.usual_times(&facts.global_counters, self.now)
-    }
-
     /// Decides whether the code may be sent, and how many digits it has. The resend interval must have passed
     /// since the last code, unless the phone has signed in since then.
     #[must_use]
@@ -236,7 +227,7 @@ impl ChallengeRequest {
         let budget = self.policy.wait_for_budget(&facts.global_counters, self.now);
         let budget = budget.map(|wait| (wait, LimitName::MessagesPerDay));
         if let Some((retry_after, limit)) = resend_interval.max(budget).max(self.wait(&facts.counters)) {
-            return ChallengeDecision::Refuse(Refusal::TooManyRequests { retry_after, limit });
+            return Decision::refuse(Refusal::TooManyRequests { retry_after, limit });
         }
 
         let mut updater = CounterUpdater::new(&facts.counters, self.counters(), &self.policy, self.now);
@@ -247,15 +238,12 @@ impl ChallengeRequest {
         }
         let limits = self.wait(&updater.counters()).map(|(wait, _)| wait);
         let budget = self.policy.wait_for_budget(&facts.global_counters.with_message(sent_at), self.now);
-        ChallengeDecision::Grant {
-            granted: GrantedChallenge {
-                challenge: self.challenge(code_length, &self.digits.first(code_length), sent_at),
-                resend_in: limits.max(budget).unwrap_or_default().max(self.policy.resend_interval),
-                under_attack: attack_status.under_attack,
-            },
-            counter_update: updater.finish(),
-            attack_until: attack_status.record_until,
-        }
+        let granted = GrantedChallenge {
+            challenge: self.challenge(code_length, &self.digits.first(code_length), sent_at),
+            resend_in: limits.max(budget).unwrap_or_default().max(self.policy.resend_interval),
+            under_attack: attack_status.under_attack,
+        };
+        grant(granted, updater.finish(), attack_status)
     }
 
     /// Decides whether a challenge may be created for a test number. No message is sent, so the request
@@ -264,7 +252,7 @@ impl ChallengeRequest {
     fn decide_test(&self, facts: &ChallengeFacts, number: &TestNumber) -> ChallengeDecision {
         let wait = |counters: &Counters| self.lockout(counters).max(self.wait_of_address(counters));
         if let Some((retry_after, limit)) = wait(&facts.counters) {
-            return ChallengeDecision::Refuse(Refusal::TooManyRequests { retry_after, limit });
+            return Decision::refuse(Refusal::TooManyRequests { retry_after, limit });
         }
         let attack_status = self.policy.attack_status(&facts.global_counters, self.now);
         let of_address = self.counters().into_iter().filter(CounterKey::is_of_address);
@@ -274,21 +262,18 @@ impl ChallengeRequest {
         let resend_in = wait(&updater.counters()).map(|(wait, _)| wait);
         let mut challenge = self.challenge(number.code_length(), &number.code(), sent_at);
         challenge.expires_at = challenge.expires_at.min(number.until);
-        ChallengeDecision::Grant {
-            granted: GrantedChallenge {
-                challenge,
-                resend_in: resend_in.unwrap_or_default(),
-                under_attack: attack_status.under_attack,
-            },
-            counter_update: updater.finish(),
-            attack_until: attack_status.record_until,
-        }
+        let granted = GrantedChallenge {
+            challenge,
+            resend_in: resend_in.unwrap_or_default(),
+            under_attack: attack_status.under_attack,
+        };
+        grant(granted, updater.finish(), attack_status)
     }
 
     /// Returns the refunds for a code that was certainly not sent. The phone and its number range can get
     /// another code immediately. The code still counts for the address, since a client can cause such
     /// failures deliberately.
-    pub(crate) fn void(&self, sent_at: OffsetDateTime) -> CounterUpdate {
+    pub(crate) fn cancellation(&self, sent_at: OffsetDateTime) -> CounterUpdate {
         let mut updater = CounterUpdater::new(&Counters::default(), [], &self.policy, self.now);
         updater.refund(CounterKey::phone(&self.phone), EventKind::Code, sent_at);
         updater.refund(CounterKey::number_range(&self.phone), EventKind::Code, sent_at);
@@ -373,6 +358,15 @@ impl ChallengeRequest {
             gateway: None,
         }
     }
+}
+
+fn grant(granted: GrantedChallenge, counters: CounterUpdate, attack: AttackStatus) -> ChallengeDecision {
+    let writes = ChallengeWrites {
+        challenge: Some(granted.challenge.clone()),
+        counters,
+        attack_until: attack.record_until,
+    };
+    Decision { writes, outcome: Ok(granted) }
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use uuid::Uuid;
 use crate::{
     AcceptedVia, Ancestry, Challenge, ChallengeId, Client, Invitation, InviteCode, InvitedBy, Inviter,
     PhoneNumber, Policy, Refusal, Session, SessionId, User, UserId,
+    decision::Decision,
     invite::invitation::{self, InvitationDecision},
     otp::{
         challenge::{FailedAttempt, hash_code},
@@ -19,7 +20,7 @@ use crate::{
         limits::LimitName,
     },
     session::{IssuedTokens, keys::Peppers},
-    user::NewUser,
+    user::{NewUser, UserWrite},
 };
 
 /// Attempt to sign in, for [`Storage::sign_in`](crate::storage::Storage::sign_in).
@@ -61,41 +62,47 @@ pub struct SignInFacts {
     pub ancestry: Ancestry,
     /// Counters with the keys of [`SignInRequest::counters`].
     pub counters: Counters,
-    /// Counts that [`SignInRequest::service`] queries.
+    /// Counts that [`SignInRequest::global_counters`] queries.
     pub global_counters: GlobalCounterFacts,
 }
 
-/// Decision about an attempt to sign in.
+/// Changes of a decision about an attempt to sign in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(clippy::large_enum_variant, reason = "one is created per request, and moved once")]
-pub enum SignInDecision {
-    /// Refuse the attempt.
-    Refuse {
-        /// Reason of the refusal.
-        refusal: Refusal,
-        /// Challenge to store in place of the current one. It is committed although the attempt is refused.
-        challenge: Option<Challenge>,
-        /// Changes of counters. They are committed too.
-        counter_update: CounterUpdate,
-    },
-    /// Sign the user in.
-    Accept {
+pub enum SignInWrites {
+    /// Changes of a refused attempt.
+    Attempt {
         /// Challenge to store in place of the current one.
+        challenge: Option<Challenge>,
+        /// Changes of counters.
+        counters: CounterUpdate,
+    },
+    /// Changes of a sign-in.
+    SignIn {
+        /// Redeemed challenge to store in place of the current one.
         challenge: Challenge,
-        /// User to store in place of the current one, or `None` to create [`SignInRequest::new_user`] with
-        /// the first invite code that is free.
-        user: Option<User>,
+        /// User to add or to change.
+        user: UserWrite,
         /// Invitation to add and to count for its inviter.
         invitation: Option<Invitation>,
-        /// Outcome of the invite code in the request.
-        outcome: InvitationOutcome,
-        /// Changes of counters.
-        counter_update: CounterUpdate,
+        /// Session to add.
+        session: Session,
         /// Maximum number of sessions of the user, including the new one. The oldest sessions beyond it are
         /// deleted. Concurrent sign-ins may exceed it by the number of their sessions.
         max_sessions: Option<u32>,
+        /// Changes of counters. No counter has new events.
+        counters: CounterUpdate,
     },
 }
+
+impl Default for SignInWrites {
+    fn default() -> Self {
+        Self::Attempt { challenge: None, counters: CounterUpdate::default() }
+    }
+}
+
+/// Decision about an attempt to sign in.
+pub type SignInDecision = Decision<SignInWrites, Result<StoredSignIn, Refusal>>;
 
 /// Outcome of the invite code in a sign-in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -148,14 +155,7 @@ impl SignInRequest {
     /// Returns the query for the counts of the whole service on which the decision depends.
     #[must_use]
     pub fn global_counters(&self) -> GlobalCounterQuery {
-        GlobalCounterQuery { messages_since: None, ..self.policy.global_counter_query(self.now) }
-    }
-
-    /// Returns the time ranges for which to load [`GlobalCounterFacts::usual_failed_attempts`], if the decision depends on
-    /// them.
-    #[must_use]
-    pub fn usual_times(&self, facts: &SignInFacts) -> Option<Vec<(OffsetDateTime, OffsetDateTime)>> {
-        self.policy.usual_times(&facts.global_counters, self.now)
+        self.policy.global_counter_query(self.now).without_messages()
     }
 
     /// Returns `true` if [`SignInFacts::ancestry`] must be loaded, under the lock for late acceptances. The
@@ -167,14 +167,14 @@ impl SignInRequest {
             && self.right_challenge(facts).is_some()
     }
 
-    /// Decides whether the attempt signs in.
+    /// Decides whether the attempt signs in. A new user gets the invite code `code`, which is one of
+    /// [`NewUser::invite_codes`]. If another user has the code, the storage calls this again with the next
+    /// one.
     #[must_use]
-    pub fn decide(&self, facts: &SignInFacts) -> SignInDecision {
+    pub fn decide(&self, facts: &SignInFacts, code: &InviteCode) -> SignInDecision {
         if let Some(retry_after) = self.wait(facts, EventKind::FailedAttempt) {
-            return refuse(Refusal::TooManyRequests {
-                retry_after,
-                limit: LimitName::FailedAttemptsPerAddress,
-            });
+            let limit = LimitName::FailedAttemptsPerAddress;
+            return Decision::refuse(Refusal::TooManyRequests { retry_after, limit });
         }
         let Some(challenge) = self.right_challenge(facts) else {
             return self.refuse_code(facts);
@@ -184,12 +184,7 @@ impl SignInRequest {
 
         if facts.user.as_ref().is_some_and(|user| !user.is_active) {
             refund_failed_attempts(&mut updater, challenge);
-            let counter_update = updater.finish();
-            return SignInDecision::Refuse {
-                refusal: Refusal::UserInactive,
-                challenge: Some(redeemed),
-                counter_update,
-            };
+            return refuse(Refusal::UserInactive, Some(redeemed), updater.finish());
         }
 
         // If the invite code is refused, the correct code from the message stays valid, so a mistyped invite
@@ -197,52 +192,72 @@ impl SignInRequest {
         if self.invite_code.is_some()
             && let Some(retry_after) = self.wait(facts, EventKind::UnknownInvite)
         {
-            return refuse(Refusal::TooManyRequests { retry_after, limit: LimitName::UnknownInviteCodes });
+            let limit = LimitName::UnknownInviteCodes;
+            return Decision::refuse(Refusal::TooManyRequests { retry_after, limit });
         }
         let (outcome, inviter) = match self.judge_invitation(facts) {
             Ok(judged) => judged,
-            Err(Refusal::UnknownInviteCode) => {
+            Err(refusal @ Refusal::UnknownInviteCode) => {
                 updater.count(EventKind::UnknownInvite, updater.unused_timestamp(EventKind::UnknownInvite));
-                let counter_update = updater.finish();
-                return SignInDecision::Refuse {
-                    refusal: Refusal::UnknownInviteCode,
-                    challenge: None,
-                    counter_update,
-                };
+                return refuse(refusal, None, updater.finish());
             }
-            Err(refusal) => return refuse(refusal),
+            Err(refusal) => return Decision::refuse(refusal),
         };
+        refund_failed_attempts(&mut updater, challenge);
+        self.refund_codes(&mut updater, challenge, facts);
+        self.accept(facts, code, redeemed, outcome, inviter, updater.finish())
+    }
+
+    fn accept(
+        &self,
+        facts: &SignInFacts,
+        code: &InviteCode,
+        challenge: Challenge,
+        outcome: InvitationOutcome,
+        inviter: Option<UserId>,
+        counters: CounterUpdate,
+    ) -> SignInDecision {
+        let created = facts.user.is_none();
         let invitation = inviter.zip(self.invite_code.clone()).map(|(inviter, code)| Invitation {
             invitee: facts.user.as_ref().map_or(self.new_user.id, |user| user.id),
             inviter,
             code,
             accepted_at: self.now,
-            via: if facts.user.is_some() { AcceptedVia::SignIn } else { AcceptedVia::SignUp },
+            via: if created { AcceptedVia::SignUp } else { AcceptedVia::SignIn },
         });
-        let user = facts.user.clone().map(|user| User {
-            invited_by: invitation.as_ref().map(InvitedBy::from).or(user.invited_by),
-            last_login: Some(self.now),
-            ..user
-        });
-        refund_failed_attempts(&mut updater, challenge);
-        self.refund_codes(&mut updater, challenge, facts);
-        let counter_update = updater.finish();
-        let max_sessions = self.policy.max_sessions(&self.phone, self.now);
-        SignInDecision::Accept {
-            challenge: redeemed,
-            user,
-            invitation,
-            outcome,
-            counter_update,
-            max_sessions,
+        let invited_by = invitation.as_ref().map(InvitedBy::from);
+        let user = match facts.user.clone() {
+            None => self.new_user.to_user(code.clone(), invited_by),
+            Some(user) => {
+                User { invited_by: invited_by.or(user.invited_by), last_login: Some(self.now), ..user }
+            }
+        };
+        let session = Session::start(
+            self.session,
+            user.id,
+            self.now,
+            self.session_expires_at,
+            self.issued.clone(),
+            self.client.clone(),
+        );
+        Decision {
+            outcome: Ok(StoredSignIn {
+                user: user.clone(),
+                session: session.clone(),
+                created,
+                accepted: invitation.clone(),
+                outcome,
+                gateway: challenge.gateway.clone(),
+            }),
+            writes: SignInWrites::SignIn {
+                challenge,
+                user: if created { UserWrite::Add(user) } else { UserWrite::Change(user) },
+                invitation,
+                session,
+                max_sessions: self.policy.max_sessions(&self.phone, self.now),
+                counters,
+            },
         }
-    }
-
-    /// Returns the session to create if the attempt is accepted.
-    #[must_use]
-    pub fn session_of(&self, user: UserId) -> Session {
-        let (expires_at, issued) = (self.session_expires_at, self.issued.clone());
-        Session::begin(self.session, user, self.now, expires_at, issued, self.client.clone())
     }
 
     /// Refuses a code that is wrong or no longer valid.
@@ -255,12 +270,12 @@ impl SignInRequest {
         let is_match = |sent: &Challenge| sent.accepts(&self.code, &self.peppers);
         if facts.challenge.as_ref().is_some_and(is_match) && !self.is_test_of_staff(facts) {
             // A matching code that is expired, too short, redeemed or has no attempts left is not a guess.
-            return refuse(refusal);
+            return Decision::refuse(refusal);
         }
         let valid = facts.challenge.as_ref().filter(|challenge| self.is_valid(challenge, facts));
         let Some(challenge) = valid else {
             if wait.is_some() || !self.counts_attempts_without_challenge {
-                return refuse(refusal);
+                return Decision::refuse(refusal);
             }
             // There was no code to guess, so the attempt does not count for the phone, which may belong to
             // another person.
@@ -268,7 +283,7 @@ impl SignInRequest {
             let mut updater = CounterUpdater::new(&facts.counters, of_address, &self.policy, self.now);
             let kind = EventKind::AttemptWithoutChallenge;
             updater.count(kind, updater.unused_timestamp(kind));
-            return SignInDecision::Refuse { refusal, challenge: None, counter_update: updater.finish() };
+            return refuse(refusal, None, updater.finish());
         };
         let mut updater = self.updater(facts);
         let at = updater.unused_timestamp(EventKind::FailedAttempt);
@@ -276,11 +291,7 @@ impl SignInRequest {
         if self.policy.attack_threshold.is_some() {
             updater.count_globally(GlobalCounterUpdate::one(GlobalCounter::FailedAttempts, at));
         }
-        SignInDecision::Refuse {
-            refusal,
-            challenge: Some(self.with_counted_attempt(challenge, at)),
-            counter_update: updater.finish(),
-        }
+        refuse(refusal, Some(self.with_counted_attempt(challenge, at)), updater.finish())
     }
 
     /// Returns the longest wait until the limits of all counters allow another event of the kind `kind`.
@@ -381,9 +392,9 @@ impl SignInRequest {
     }
 }
 
-/// Refuses an attempt without any change in the storage.
-fn refuse(refusal: Refusal) -> SignInDecision {
-    SignInDecision::Refuse { refusal, challenge: None, counter_update: CounterUpdate::default() }
+/// Refuses an attempt, and changes the challenge and the counters.
+fn refuse(refusal: Refusal, challenge: Option<Challenge>, counters: CounterUpdate) -> SignInDecision {
+    Decision { writes: SignInWrites::Attempt { challenge, counters }, outcome: Err(refusal) }
 }
 
 /// Refunds the wrong attempts of a client that then sent the correct code: it had mistyped the code.

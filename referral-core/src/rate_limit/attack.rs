@@ -13,7 +13,7 @@ use std::{sync::Arc, time::Duration};
 
 use time::OffsetDateTime;
 
-use crate::Policy;
+use crate::{decision::Decision, policy::Policy};
 
 /// Time window in which wrong codes are counted to detect an attack.
 const ATTACK_WINDOW: Duration = Duration::from_mins(10);
@@ -54,7 +54,7 @@ impl GlobalCounter {
     }
 
     /// Returns the length of the time range of one count.
-    fn bucket(self) -> Duration {
+    fn period(self) -> Duration {
         match self {
             Self::FailedAttempts => Duration::from_mins(1),
             Self::Messages => Duration::from_hours(1),
@@ -62,8 +62,8 @@ impl GlobalCounter {
     }
 
     /// Returns the start of the time range that includes `at`.
-    fn bucket_of(self, at: OffsetDateTime) -> OffsetDateTime {
-        let length = self.bucket().as_secs().cast_signed();
+    fn period_of(self, at: OffsetDateTime) -> OffsetDateTime {
+        let length = self.period().as_secs().cast_signed();
         let start = at.unix_timestamp().div_euclid(length) * length;
         OffsetDateTime::from_unix_timestamp(start).unwrap_or(at)
     }
@@ -75,19 +75,19 @@ pub struct GlobalCounterUpdate {
     /// Kind of the events.
     pub counter: GlobalCounter,
     /// Start of the minute or the hour in which the events are counted.
-    pub since: OffsetDateTime,
+    pub period_start: OffsetDateTime,
     /// Number to add. It is negative for a refund.
-    pub by: i32,
+    pub delta: i32,
 }
 
 impl GlobalCounterUpdate {
     pub(crate) fn one(counter: GlobalCounter, at: OffsetDateTime) -> Self {
-        Self { counter, since: counter.bucket_of(at), by: 1 }
+        Self { counter, period_start: counter.period_of(at), delta: 1 }
     }
 
     /// Returns the refund of this count.
     pub(crate) fn refund(self) -> Self {
-        Self { by: -self.by, ..self }
+        Self { delta: -self.delta, ..self }
     }
 }
 
@@ -99,6 +99,26 @@ pub struct GlobalCounterQuery {
     pub failed_attempts_since: Option<OffsetDateTime>,
     /// Time from which to load the messages of each hour, or `None` if there is no budget.
     pub messages_since: Option<OffsetDateTime>,
+    /// Number of wrong codes above which an attack is possible.
+    attack_threshold: u64,
+}
+
+impl GlobalCounterQuery {
+    /// Returns the time ranges for which to load [`GlobalCounterFacts::usual_failed_attempts`], as starts and
+    /// ends. Returns `None` if there are too few wrong codes for an attack. `failed_attempts` is the number
+    /// since [`failed_attempts_since`](Self::failed_attempts_since).
+    #[must_use]
+    pub fn usual_times(&self, failed_attempts: u64) -> Option<Vec<(OffsetDateTime, OffsetDateTime)>> {
+        let since = self.failed_attempts_since?;
+        let days = (1..=USUAL_DAYS).map(|days| Duration::from_hours(24) * days);
+        let times = days.map(|ago| (since - ago, since - ago + ATTACK_WINDOW));
+        (failed_attempts > self.attack_threshold).then(|| times.collect())
+    }
+
+    /// Returns the same query without the messages.
+    pub(crate) fn without_messages(self) -> Self {
+        Self { messages_since: None, ..self }
+    }
 }
 
 /// Counts of the service on which a decision depends.
@@ -106,8 +126,9 @@ pub struct GlobalCounterQuery {
 pub struct GlobalCounterFacts {
     /// Number of wrong codes.
     pub failed_attempts: u64,
-    /// Number of wrong codes in each of the time ranges that the request needs, if it needs them.
-    pub usual_failed_attempts: Option<Vec<u64>>,
+    /// Number of wrong codes in each of the [usual times](GlobalCounterQuery::usual_times). Empty if they
+    /// were not loaded.
+    pub usual_failed_attempts: Vec<u64>,
     /// Recorded time until which the service is under attack.
     pub attack_until: Option<OffsetDateTime>,
     /// Hours with messages, sorted, and the number of messages in each.
@@ -118,45 +139,33 @@ impl GlobalCounterFacts {
     /// Returns the same counts with another message.
     pub(crate) fn with_message(&self, at: OffsetDateTime) -> Self {
         let mut facts = self.clone();
-        facts.messages.push((GlobalCounter::Messages.bucket_of(at), 1));
+        facts.messages.push((GlobalCounter::Messages.period_of(at), 1));
         facts
     }
 }
 
-/// State of the service that its counts show.
+/// Attack state that the global counters show.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct AttackStatus {
+pub(crate) struct AttackStatus {
     /// `true` if the service is under attack.
-    pub under_attack: bool,
+    pub(crate) under_attack: bool,
     /// End of the attack, if it is to be recorded.
-    pub record_until: Option<OffsetDateTime>,
+    pub(crate) record_until: Option<OffsetDateTime>,
 }
 
 impl Policy {
     /// Returns the query for the counts that the policy needs.
     pub(crate) fn global_counter_query(&self, now: OffsetDateTime) -> GlobalCounterQuery {
-        let this_minute = GlobalCounter::FailedAttempts.bucket_of(now);
-        let this_hour = GlobalCounter::Messages.bucket_of(now);
+        let this_minute = GlobalCounter::FailedAttempts.period_of(now);
+        let this_hour = GlobalCounter::Messages.period_of(now);
         GlobalCounterQuery {
             // The current minute is the last of the window.
             failed_attempts_since: self
                 .attack_threshold
-                .map(|_| this_minute + GlobalCounter::FailedAttempts.bucket() - ATTACK_WINDOW),
+                .map(|_| this_minute + GlobalCounter::FailedAttempts.period() - ATTACK_WINDOW),
             messages_since: self.budget().map(|_| this_hour - Duration::from_hours(24)),
+            attack_threshold: self.attack_threshold.map_or(u64::MAX, u64::from),
         }
-    }
-
-    /// Returns the time ranges whose wrong codes give the usual number, as starts and ends. Returns `None` if
-    /// there are too few wrong codes for an attack.
-    pub(crate) fn usual_times(
-        &self,
-        facts: &GlobalCounterFacts,
-        now: OffsetDateTime,
-    ) -> Option<Vec<(OffsetDateTime, OffsetDateTime)>> {
-        let since = self.global_counter_query(now).failed_attempts_since?;
-        let days = (1..=USUAL_DAYS).map(|days| Duration::from_hours(24) * days);
-        let times = days.map(|ago| (since - ago, since - ago + ATTACK_WINDOW));
-        (facts.failed_attempts > u64::from(self.attack_threshold?)).then(|| times.collect())
     }
 
     /// Returns whether the service is under attack.
@@ -164,13 +173,13 @@ impl Policy {
         let Some(floor) = self.attack_threshold else {
             return AttackStatus { under_attack: false, record_until: None };
         };
-        let usual = median(facts.usual_failed_attempts.clone().unwrap_or_default());
+        let usual = median(facts.usual_failed_attempts.clone());
         let is_attack = facts.failed_attempts > u64::from(floor).max(ATTACK_FACTOR * usual);
         let until = now + CALM;
-        let is_noted = facts.attack_until.is_some_and(|noted| until < noted + RECORD_INTERVAL);
+        let is_recorded = facts.attack_until.is_some_and(|recorded| until < recorded + RECORD_INTERVAL);
         AttackStatus {
-            under_attack: is_attack || facts.attack_until.is_some_and(|noted| now < noted),
-            record_until: (is_attack && !is_noted).then_some(until),
+            under_attack: is_attack || facts.attack_until.is_some_and(|recorded| now < recorded),
+            record_until: (is_attack && !is_recorded).then_some(until),
         }
     }
 
@@ -201,7 +210,7 @@ fn median(mut numbers: Vec<u64>) -> u64 {
     numbers.get(numbers.len() / 2).copied().unwrap_or_default()
 }
 
-/// Request for the state of the service, for [`Storage::check_attack`](crate::storage::Storage::check_attack).
+/// Check for an attack, for [`Storage::check_attack`](crate::storage::Storage::check_attack).
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct AttackCheck {
@@ -214,20 +223,14 @@ impl AttackCheck {
     /// Returns the query for the counts to load.
     #[must_use]
     pub fn global_counters(&self) -> GlobalCounterQuery {
-        self.policy.global_counter_query(self.now)
+        self.policy.global_counter_query(self.now).without_messages()
     }
 
-    /// Returns the time ranges for which to load [`GlobalCounterFacts::usual_failed_attempts`], if the decision depends on
-    /// them.
+    /// Decides whether the service is under attack. The changes to store are the end of the attack.
     #[must_use]
-    pub fn usual_times(&self, facts: &GlobalCounterFacts) -> Option<Vec<(OffsetDateTime, OffsetDateTime)>> {
-        self.policy.usual_times(facts, self.now)
-    }
-
-    /// Decides whether the service is under attack.
-    #[must_use]
-    pub fn decide(&self, facts: &GlobalCounterFacts) -> AttackStatus {
-        self.policy.attack_status(facts, self.now)
+    pub fn decide(&self, facts: &GlobalCounterFacts) -> Decision<Option<OffsetDateTime>, bool> {
+        let status = self.policy.attack_status(facts, self.now);
+        Decision { writes: status.record_until, outcome: status.under_attack }
     }
 }
 
@@ -238,7 +241,7 @@ mod tests {
     const NOW: OffsetDateTime = time::macros::datetime!(2026-11-25 12:34:56 UTC);
 
     fn facts(failed_attempts: u64, usual: u64) -> GlobalCounterFacts {
-        let usual_failed_attempts = Some(vec![usual, 0, 10_000, usual, usual, 10_000, 0]);
+        let usual_failed_attempts = vec![usual, 0, 10_000, usual, usual, 10_000, 0];
         GlobalCounterFacts { failed_attempts, usual_failed_attempts, ..GlobalCounterFacts::default() }
     }
 
@@ -269,8 +272,9 @@ mod tests {
     #[test]
     fn usual_times_are_the_same_minutes_of_past_days_and_are_needed_only_above_the_minimum() {
         let policy = Policy::standard();
-        assert_eq!(policy.usual_times(&facts(50, 0), NOW), None);
-        let times = policy.usual_times(&facts(51, 0), NOW).expect("above the minimum");
+        let query = policy.global_counter_query(NOW);
+        assert_eq!(query.usual_times(50), None);
+        let times = query.usual_times(51).expect("above the minimum");
         assert_eq!(times.len(), 7);
         let first = time::macros::datetime!(2026-11-24 12:25 UTC);
         assert_eq!(times[0], (first, first + ATTACK_WINDOW));
@@ -280,7 +284,7 @@ mod tests {
     #[test]
     fn a_budget_allows_messages_again_when_enough_hours_are_a_day_old() {
         let policy = Policy { messages_per_day: Some(crate::Budget::Messages(10)), ..Policy::standard() };
-        let hour = |ago| GlobalCounter::Messages.bucket_of(NOW) - Duration::from_hours(ago);
+        let hour = |ago| GlobalCounter::Messages.period_of(NOW) - Duration::from_hours(ago);
         let wait = |messages| policy.wait_for_budget(&GlobalCounterFacts { messages, ..facts(0, 0) }, NOW);
         assert_eq!(wait(vec![(hour(3), 9)]), None);
         let until = |hour: OffsetDateTime| Some((hour + Duration::from_hours(25) - NOW).unsigned_abs());

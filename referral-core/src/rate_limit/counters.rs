@@ -4,7 +4,11 @@
 //! [`CountedEvent`]: a code that led to a sign-in is refunded, so it does not count against any limit per address or
 //! number range. The functions of this module are pure. The storage stores the counters.
 
-use std::{collections::BTreeMap, fmt, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    time::Duration,
+};
 
 use time::OffsetDateTime;
 
@@ -177,6 +181,15 @@ impl Counters {
         self.0.get(key).map_or(&[], Vec::as_slice)
     }
 
+    /// Stores the changes, as a storage does.
+    #[cfg(test)]
+    pub(crate) fn apply(&mut self, update: CounterUpdate) {
+        self.0.extend(update.counters.into_iter().map(|counter| (counter.key, counter.events)));
+        for (key, event) in update.refunds {
+            self.0.entry(key).or_default().retain(|counted| *counted != event);
+        }
+    }
+
     /// Returns the times of the events of one kind, sorted.
     pub(crate) fn timestamps(&self, key: &CounterKey, kind: EventKind) -> Vec<OffsetDateTime> {
         self.events(key).iter().filter(|event| event.kind == kind).map(|event| event.at).collect()
@@ -204,19 +217,30 @@ pub(crate) struct Keep {
 /// Changes of counters that belong to a decision. The storage commits them together with the decision.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CounterUpdate {
-    /// Counters that replace the ones on which the decision depends, sorted by key. Unchanged counters are
-    /// included too, since the decision is valid only if they are unchanged in the storage.
+    /// Counters with new events, sorted by key. Each replaces the stored counter, which must still have the
+    /// events on which the decision depends.
     pub counters: Vec<Counter>,
-    /// Events to remove from other counters, if they are there, sorted by key.
+    /// Events to remove from counters, if they are there, sorted by key.
     pub refunds: Vec<(CounterKey, CountedEvent)>,
     /// Event to count for the whole service.
-    pub global_counters: Option<GlobalCounterUpdate>,
+    pub global_counter: Option<GlobalCounterUpdate>,
+}
+
+impl CounterUpdate {
+    /// Returns `true` if there is nothing to store.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.counters.is_empty() && self.refunds.is_empty() && self.global_counter.is_none()
+    }
 }
 
 /// Builder of a [`CounterUpdate`] from the loaded counters.
 pub(crate) struct CounterUpdater<'a> {
     counters: BTreeMap<CounterKey, Vec<CountedEvent>>,
-    counter_update: CounterUpdate,
+    /// Keys of the counters with new events.
+    changed: BTreeSet<CounterKey>,
+    refunds: Vec<(CounterKey, CountedEvent)>,
+    global_counter: Option<GlobalCounterUpdate>,
     policy: &'a Policy,
     now: OffsetDateTime,
 }
@@ -232,7 +256,9 @@ impl<'a> CounterUpdater<'a> {
         let events = |key: CounterKey| (key.clone(), counters.events(&key).to_vec());
         Self {
             counters: keys.into_iter().map(events).collect(),
-            counter_update: CounterUpdate::default(),
+            changed: BTreeSet::new(),
+            refunds: Vec::new(),
+            global_counter: None,
             policy,
             now,
         }
@@ -254,6 +280,7 @@ impl<'a> CounterUpdater<'a> {
             if self.policy.keep(key.subject, kind).is_some() {
                 events.push(CountedEvent { at, kind });
                 events.sort_unstable();
+                self.changed.insert(key.clone());
             }
         }
     }
@@ -264,14 +291,15 @@ impl<'a> CounterUpdater<'a> {
             return;
         }
         let event = CountedEvent { at, kind };
-        match self.counters.get_mut(&key) {
-            Some(events) => events.retain(|counted| *counted != event),
-            None => self.counter_update.refunds.push((key, event)),
+        if let Some(events) = self.counters.get_mut(&key) {
+            let Some(index) = events.iter().position(|counted| *counted == event) else { return };
+            events.remove(index);
         }
+        self.refunds.push((key, event));
     }
 
-    pub(crate) fn count_globally(&mut self, count: GlobalCounterUpdate) {
-        self.counter_update.global_counters = Some(count);
+    pub(crate) fn count_globally(&mut self, update: GlobalCounterUpdate) {
+        self.global_counter = Some(update);
     }
 
     /// Returns the counters with the changes so far.
@@ -281,29 +309,36 @@ impl<'a> CounterUpdater<'a> {
 
     /// Returns the changes to store.
     pub(crate) fn finish(mut self) -> CounterUpdate {
-        for (key, mut events) in self.counters {
-            for kind in EventKind::ALL {
-                let Some(keep) = self.policy.keep(key.subject, kind) else { continue };
-                let counted = events.iter().filter(|event| event.kind == kind).count();
-                let mut surplus = counted.saturating_sub(keep.newest);
-                events.retain(|event| {
-                    let is_old = event.kind == kind && surplus > 0;
-                    surplus -= usize::from(is_old);
-                    !is_old
-                });
-            }
-            // During a change of the policy, other processes that share the storage may count events that
-            // this process does not count. They are kept for the longest window.
-            let memory = |kind| self.policy.keep(key.subject, kind).map_or(LONGEST, |keep| keep.memory);
-            events.retain(|event| event.at + memory(event.kind) > self.now);
-            let ends = events.iter().map(|event| event.at + memory(event.kind));
-            // The counter must not expire while another request uses it.
-            let ends_at = next_hour(ends.fold(self.now, OffsetDateTime::max));
-            self.counter_update.counters.push(Counter { key, events, ends_at });
-        }
-        self.counter_update.refunds.sort_unstable();
-        self.counter_update
+        let counters = self.changed.iter().filter_map(|key| {
+            let events = self.counters.remove(key)?;
+            Some(pruned(key.clone(), events, self.policy, self.now))
+        });
+        let counters = counters.collect();
+        self.refunds.sort_unstable();
+        CounterUpdate { counters, refunds: self.refunds, global_counter: self.global_counter }
     }
+}
+
+/// Returns the counter without the events that no limit needs any more.
+fn pruned(key: CounterKey, mut events: Vec<CountedEvent>, policy: &Policy, now: OffsetDateTime) -> Counter {
+    for kind in EventKind::ALL {
+        let Some(keep) = policy.keep(key.subject, kind) else { continue };
+        let counted = events.iter().filter(|event| event.kind == kind).count();
+        let mut surplus = counted.saturating_sub(keep.newest);
+        events.retain(|event| {
+            let is_old = event.kind == kind && surplus > 0;
+            surplus -= usize::from(is_old);
+            !is_old
+        });
+    }
+    // During a change of the policy, other processes that share the storage may count events that this
+    // process does not count. They are kept for the longest window.
+    let memory = |kind| policy.keep(key.subject, kind).map_or(LONGEST, |keep| keep.memory);
+    events.retain(|event| event.at + memory(event.kind) > now);
+    let ends = events.iter().map(|event| event.at + memory(event.kind));
+    // The counter must not expire while another request uses it.
+    let ends_at = next_hour(ends.fold(now, OffsetDateTime::max));
+    Counter { key, events, ends_at }
 }
 
 /// Returns the first full hour after a time.
@@ -365,18 +400,15 @@ mod tests {
     fn a_counter_expires_after_the_memory_of_its_events() {
         let policy = Policy::standard();
         let phone = PhoneNumber::parse("+79608543017", None).expect("valid");
-        let ends_at = |kind: Option<EventKind>| {
+        let ends_at = |kind| {
             let keys = [CounterKey::phone(&phone)];
             let mut updater = CounterUpdater::new(&Counters::default(), keys, &policy, START);
-            if let Some(kind) = kind {
-                updater.count(kind, START);
-            }
+            updater.count(kind, START);
             updater.finish().counters[0].ends_at
         };
         let one_hour = |time| next_hour(START + time);
-        assert_eq!(ends_at(None), one_hour(Duration::ZERO));
-        assert_eq!(ends_at(Some(EventKind::Code)), one_hour(Duration::from_hours(24)));
-        assert_eq!(ends_at(Some(EventKind::FailedAttempt)), one_hour(policy.failed_attempt_window));
+        assert_eq!(ends_at(EventKind::Code), one_hour(Duration::from_hours(24)));
+        assert_eq!(ends_at(EventKind::FailedAttempt), one_hour(policy.failed_attempt_window));
     }
 
     #[test]
@@ -387,21 +419,23 @@ mod tests {
         let counters = [(key.clone(), vec![failure])].into_iter().collect();
         let policy = Policy::development();
         let mut updater = CounterUpdater::new(&counters, [key], &policy, START);
-        updater.count(EventKind::FailedAttempt, START + Duration::from_secs(1));
+        let later = START + Duration::from_secs(1);
+        updater.count(EventKind::FailedAttempt, later);
+        updater.count(EventKind::Code, later);
         let stored = updater.finish().counters.remove(0);
-        assert_eq!(stored.events, [failure]);
+        assert_eq!(stored.events, [failure, CountedEvent { at: later, kind: EventKind::Code }]);
         assert!(stored.ends_at >= START + Duration::from_hours(31 * 24));
     }
 
     #[test]
-    fn service_counts_are_rounded_down_to_their_minute_or_hour() {
-        for (counter, since) in [
+    fn global_counters_are_rounded_down_to_their_minute_or_hour() {
+        for (counter, period_start) in [
             (GlobalCounter::FailedAttempts, time::macros::datetime!(2026-11-25 12:34 UTC)),
             (GlobalCounter::Messages, time::macros::datetime!(2026-11-25 12:00 UTC)),
         ] {
             assert_eq!(
                 GlobalCounterUpdate::one(counter, START),
-                GlobalCounterUpdate { counter, since, by: 1 }
+                GlobalCounterUpdate { counter, period_start, delta: 1 }
             );
         }
     }
@@ -458,8 +492,7 @@ mod tests {
                         updater.refund(key.clone(), EventKind::Code, at);
                     }
                 }
-                let stored = updater.finish().counters;
-                counters = stored.into_iter().map(|counter| (counter.key, counter.events)).collect();
+                counters.apply(updater.finish());
                 for limit in limits.iter() {
                     let in_window = granted.iter().filter(|(time, _)| *time + limit.per > now).count();
                     prop_assert!(in_window <= limit.count as usize);

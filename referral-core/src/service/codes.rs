@@ -98,10 +98,9 @@ impl ReferralService {
                 Ok(Receipt::default())
             }
             Err(error) => {
-                let counter_update = ask.void(challenge.sent_at);
-                if let Err(failure) = self.inner.storage.cancel_challenge(challenge.id, &counter_update).await
-                {
-                    tracing::warn!(challenge = %challenge.id, %failure, "failed to void a code that was not sent");
+                let counters = ask.cancellation(challenge.sent_at);
+                if let Err(failure) = self.inner.storage.cancel_challenge(challenge.id, &counters).await {
+                    tracing::warn!(challenge = %challenge.id, %failure, "failed to cancel a code that was not sent");
                 }
                 Err(Error::SmsNotSent(error))
             }

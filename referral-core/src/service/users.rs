@@ -5,9 +5,12 @@ use std::sync::Arc;
 use super::{INVITED_SHOWN, ReferralService};
 use crate::{
     Client, CurrentUser, Error, Event, FilterInput, InviteeView, MAX_OFFSET, PageSize, PageStart,
-    PhoneNumber, ProfileChange, ProfileView, Refusal, SessionEnd, User, UserId, UserView, check_search,
+    PhoneNumber, ProfileChange, ProfileView, Refusal, SessionEnd, User, UserId, UserView,
     storage::NewStaff,
-    user::{cursor::Cursors, listing::UserQuery, profile::ProfileEdit, visibility::Viewer},
+    user::{
+        NewUser, StaffRequest, cursor::Cursors, listing::UserQuery, profile::ProfileEdit,
+        search::check_search, visibility::Viewer,
+    },
 };
 
 /// Request for a page of users.
@@ -24,19 +27,20 @@ pub struct ListUsers<'a> {
     pub filter: FilterInput<'a>,
 }
 
-/// Page of users.
+/// Page of a list.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
-pub struct UserList {
-    /// Users, newest first.
-    pub users: Vec<UserView>,
-    /// Number of all users: exact without a filter, and at most [`COUNT_LIMIT`](crate::COUNT_LIMIT) with one.
+pub struct Page<T> {
+    /// Items, newest first.
+    pub items: Vec<T>,
+    /// Number of all items: at most [`COUNT_LIMIT`](crate::COUNT_LIMIT) for a list of users with a filter, and
+    /// exact otherwise.
     pub count: u64,
     /// `true` if `count` is exact.
     pub count_exact: bool,
-    /// Link to older users.
+    /// Link to older items.
     pub next: Option<PageLink>,
-    /// Link to newer users.
+    /// Link to newer items. A page of invitees has none.
     pub previous: Option<PageLink>,
 }
 
@@ -47,18 +51,6 @@ pub enum PageLink {
     Offset(u64),
     /// Page at this cursor.
     Cursor(String),
-}
-
-/// Page of invitees.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct InviteeList {
-    /// Invitees, newest first.
-    pub invitees: Vec<InviteeView>,
-    /// Number of all invitees.
-    pub count: u64,
-    /// Cursor of the next page.
-    pub next: Option<String>,
 }
 
 impl ReferralService {
@@ -92,7 +84,11 @@ impl ReferralService {
     ///
     /// [`Refusal::InvalidCursor`], [`Refusal::InvalidOffset`], [`Refusal::InvalidSearch`],
     /// [`Refusal::SearchTooBroad`], [`Refusal::StaffOnly`].
-    pub async fn users(&self, current_user: &CurrentUser, list: ListUsers<'_>) -> Result<UserList, Error> {
+    pub async fn users(
+        &self,
+        current_user: &CurrentUser,
+        list: ListUsers<'_>,
+    ) -> Result<Page<UserView>, Error> {
         let viewer = self.viewer(current_user);
         viewer.may_list(&list.filter)?;
         let start = match (list.cursor, list.offset) {
@@ -104,21 +100,15 @@ impl ReferralService {
             return Err(Refusal::InvalidSearch.into());
         }
         let Some(filter) = list.filter.parse(self.policy().default_region, viewer.sees_private()) else {
-            return Ok(UserList {
-                users: Vec::new(),
-                count: 0,
-                count_exact: true,
-                next: None,
-                previous: None,
-            });
+            return Ok(Page { items: Vec::new(), count: 0, count_exact: true, next: None, previous: None });
         };
         let query = UserQuery { start, limit: list.limit, filter, caller: current_user.user.id };
         let found = self.inner.storage.users(&query).await??;
 
-        let ends = found.users.first().zip(found.users.last()).map(|(first, last)| (first.id, last.id));
+        let ends = found.items.first().zip(found.items.last()).map(|(first, last)| (first.id, last.id));
         let (next, previous) = self.links(list, start, ends, found.has_more);
-        Ok(UserList {
-            users: found.users.into_iter().map(|user| viewer.user(user)).collect(),
+        Ok(Page {
+            items: found.items.into_iter().map(|user| viewer.user(user)).collect(),
             count: found.count,
             count_exact: found.count_exact,
             next,
@@ -137,7 +127,7 @@ impl ReferralService {
         inviter: UserId,
         limit: PageSize,
         cursor: Option<&str>,
-    ) -> Result<InviteeList, Error> {
+    ) -> Result<Page<InviteeView>, Error> {
         let viewer = self.viewer(current_user);
         viewer.may_see(inviter)?;
         let older_than = match cursor.map(|cursor| self.cursors().open(cursor)).transpose()? {
@@ -147,11 +137,14 @@ impl ReferralService {
         };
         let found = self.inner.storage.invitees(inviter, older_than, limit).await?;
         let found = found.ok_or(Refusal::UserNotFound)?;
-        let last = found.invitees.last().filter(|_| found.has_more).map(|invitee| invitee.id);
-        Ok(InviteeList {
-            next: last.and_then(|id| self.cursors().seal(PageStart::OlderThan(id))),
+        let last = found.items.last().filter(|_| found.has_more).map(|invitee| invitee.id);
+        let next = last.and_then(|id| self.cursors().seal(PageStart::OlderThan(id)));
+        Ok(Page {
+            items: found.items.iter().map(|invitee| viewer.invitee(invitee)).collect(),
             count: found.count,
-            invitees: found.invitees.iter().map(|invitee| viewer.invitee(invitee)).collect(),
+            count_exact: found.count_exact,
+            next: next.map(PageLink::Cursor),
+            previous: None,
         })
     }
 
@@ -203,9 +196,10 @@ impl ReferralService {
         if !phone.may_be_mobile() {
             return Err(Refusal::PhoneNotAllowed.into());
         }
-        let new = self.new_user(phone, now);
-        let NewStaff { user, ended_sessions } = self.inner.storage.make_staff(&new, now).await?;
-        if user.id == new.id {
+        let new_user = NewUser { is_staff: true, ..self.new_user(phone, now) };
+        let request = StaffRequest { new_user, now };
+        let NewStaff { user, ended_sessions } = self.inner.storage.make_staff(&request).await?;
+        if user.id == request.new_user.id {
             self.emit(Event::UserCreated(user.clone())).await;
         }
         for session in ended_sessions {

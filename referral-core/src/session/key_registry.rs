@@ -9,7 +9,10 @@ use std::{fmt, time::Duration};
 
 use time::OffsetDateTime;
 
-use crate::session::keys::{Peppers, SigningKeys};
+use crate::{
+    decision::Decision,
+    session::keys::{Peppers, SigningKeys},
+};
 
 /// Purpose of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -122,9 +125,18 @@ impl KeyRegistration {
         Self { now, rings: [signing, pepper] }
     }
 
-    /// Decides whether the process may start, based on the stored keys. Returns the keys to store, each in
-    /// place of the stored one with the same purpose and ID, or the reason why the process must not start.
-    pub fn decide(&self, known: &[RegisteredKey]) -> Result<Vec<RegisteredKey>, KeyMismatch> {
+    /// Decides whether the process may start, based on the stored keys. The changes to store are keys, each in
+    /// place of the stored one with the same purpose and ID. The outcome is the reason why the process must
+    /// not start.
+    #[must_use]
+    pub fn decide(&self, known: &[RegisteredKey]) -> Decision<Vec<RegisteredKey>, Result<(), KeyMismatch>> {
+        match self.changes(known) {
+            Ok(writes) => Decision { writes, outcome: Ok(()) },
+            Err(mismatch) => Decision::refuse(mismatch),
+        }
+    }
+
+    fn changes(&self, known: &[RegisteredKey]) -> Result<Vec<RegisteredKey>, KeyMismatch> {
         let mut changed = Vec::new();
         for ring in &self.rings {
             for key in known.iter().filter(|key| key.purpose == ring.purpose) {
@@ -193,7 +205,7 @@ mod tests {
     fn after(requests: &[KeyRegistration]) -> Vec<RegisteredKey> {
         let mut known: Vec<RegisteredKey> = Vec::new();
         for request in requests {
-            for changed in request.decide(&known).expect("accepted") {
+            for changed in request.changes(&known).expect("accepted") {
                 known.retain(|key| (key.purpose, &key.id) != (changed.purpose, &changed.id));
                 known.push(changed);
             }
@@ -204,12 +216,12 @@ mod tests {
     #[test]
     fn missing_key_in_use_is_named_in_the_error() {
         let known = after(&[request(NOW, &[0], &[1])]);
-        assert_eq!(request(NOW, &[0], &[1]).decide(&known), Ok(vec![]));
+        assert_eq!(request(NOW, &[0], &[1]).changes(&known), Ok(vec![]));
         for (signing, pepper, purpose, id) in
             [(2, 1, KeyPurpose::Signing, "k0"), (0, 2, KeyPurpose::Pepper, "k1")]
         {
             let missing = KeyMismatch::Missing { purpose, id: id.into() };
-            assert_eq!(request(NOW, &[signing], &[pepper]).decide(&known), Err(missing));
+            assert_eq!(request(NOW, &[signing], &[pepper]).changes(&known), Err(missing));
         }
     }
 
@@ -218,13 +230,13 @@ mod tests {
         let mut known = after(&[request(NOW, &[0], &[1])]);
         known[0].fingerprint[0] ^= 1;
         let different = KeyMismatch::Different { purpose: KeyPurpose::Signing, id: "k0".into() };
-        assert_eq!(request(NOW, &[0], &[1]).decide(&known), Err(different));
+        assert_eq!(request(NOW, &[0], &[1]).changes(&known), Err(different));
     }
 
     #[test]
     fn key_is_required_until_its_last_token_expires() {
         let known = after(&[request(NOW, &[0], &[1]), request(NOW, &[2, 0], &[1])]);
-        let without = |now| request(now, &[2], &[1]).decide(&known);
+        let without = |now| request(now, &[2], &[1]).changes(&known);
         assert!(without(NOW + 60 * MINUTE - Duration::from_secs(1)).is_err());
         assert_eq!(without(NOW + 60 * MINUTE), Ok(vec![]));
         // A repeated request does not move the end.
@@ -239,6 +251,6 @@ mod tests {
     #[test]
     fn key_that_was_never_first_is_not_required_of_other_processes() {
         let known = after(&[request(NOW, &[0, 2], &[1])]);
-        assert_eq!(request(NOW, &[0], &[1]).decide(&known), Ok(vec![]));
+        assert_eq!(request(NOW, &[0], &[1]).changes(&known), Ok(vec![]));
     }
 }

@@ -6,7 +6,7 @@
 
 use time::OffsetDateTime;
 
-use crate::{ChallengeId, PhoneNumber, Region};
+use crate::{ChallengeId, PhoneNumber, Region, decision::Decision};
 
 /// Maximum number of characters of the name of a gateway.
 const MAX_GATEWAY_CHARS: usize = 64;
@@ -169,14 +169,26 @@ pub struct StoredMessage {
     pub status: DeliveryStatus,
 }
 
-/// Decision about an update of a message.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct DeliveryDecision {
-    /// Data to store in place of the stored data of the message, if it changes.
-    pub put: Option<StoredMessage>,
-    /// Change to return.
-    pub change: DeliveryTransition,
+/// Stored data on which [`DeliveryUpdate::decide`] depends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DeliveryFacts {
+    /// Stored message, if the update names one that is stored.
+    pub message: Option<StoredMessage>,
+    /// `true` if the update names a challenge that exists and is not redeemed.
+    pub has_open_challenge: bool,
 }
+
+/// Changes of a decision about an update of a message.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DeliveryWrites {
+    /// Data to store in place of the stored data of the message.
+    pub message: Option<StoredMessage>,
+    /// Challenge in which to record a gateway, and the name of the gateway.
+    pub gateway: Option<(ChallengeId, String)>,
+}
+
+/// Decision about an update of a message.
+pub type DeliveryDecision = Decision<DeliveryWrites, DeliveryTransition>;
 
 /// Change of the status of a message.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -219,9 +231,15 @@ impl DeliveryUpdate {
     }
 
     /// Decides what to store of the message, and which statuses to emit. Without a
-    /// [`message`](Self::message), nothing is stored or emitted.
+    /// [`message`](Self::message), no message is stored and no status is emitted.
     #[must_use]
-    pub fn decide(&self, stored: Option<StoredMessage>) -> DeliveryDecision {
+    pub fn decide(&self, facts: DeliveryFacts) -> DeliveryDecision {
+        let (message, outcome) = self.decide_message(facts.message);
+        let gateway = self.challenge.clone().filter(|_| facts.has_open_challenge);
+        Decision { writes: DeliveryWrites { message, gateway }, outcome }
+    }
+
+    fn decide_message(&self, stored: Option<StoredMessage>) -> (Option<StoredMessage>, DeliveryTransition) {
         let is_ours = stored.is_some_and(|stored| stored.is_ours);
         let known = stored.map(|stored| stored.status);
         let is_known = match self.news {
@@ -230,11 +248,10 @@ impl DeliveryUpdate {
             News::Reported(status) => status <= known.unwrap_or(DeliveryStatus::Sent),
         };
         if self.message.is_none() || is_known {
-            return DeliveryDecision::default();
+            return (None, DeliveryTransition::default());
         }
         if stored.is_none() && !self.keeps_unknown {
-            let change = DeliveryTransition { is_unknown: true, ..DeliveryTransition::default() };
-            return DeliveryDecision { put: None, change };
+            return (None, DeliveryTransition { is_unknown: true, ..DeliveryTransition::default() });
         }
         let (put, reached) = match self.news {
             News::Accepted(region) => {
@@ -248,8 +265,7 @@ impl DeliveryUpdate {
                 (StoredMessage { is_ours, region, status }, reached.collect())
             }
         };
-        let change = DeliveryTransition { region: put.region, reached, is_unknown: false };
-        DeliveryDecision { put: Some(put), change }
+        (Some(put), DeliveryTransition { region: put.region, reached, is_unknown: false })
     }
 }
 
@@ -266,6 +282,14 @@ mod tests {
             keeps_unknown: true,
             news,
         }
+    }
+
+    fn known(message: Option<StoredMessage>) -> DeliveryFacts {
+        DeliveryFacts { message, has_open_challenge: false }
+    }
+
+    fn nothing() -> DeliveryDecision {
+        Decision { writes: DeliveryWrites::default(), outcome: DeliveryTransition::default() }
     }
 
     /// Sequences of updates of a message in different orders, and the statuses that they emit.
@@ -290,11 +314,11 @@ mod tests {
         ] {
             let (mut stored, mut reached) = (None, Vec::new());
             for update in updates {
-                let decision = news(*update).decide(stored);
-                let is_emitted = !decision.change.reached.is_empty();
-                assert_eq!(decision.change.region, region.filter(|_| is_emitted), "{update:?} of {stored:?}");
-                stored = decision.put.or(stored);
-                reached.extend(decision.change.reached);
+                let Decision { writes, outcome } = news(*update).decide(known(stored));
+                let is_emitted = !outcome.reached.is_empty();
+                assert_eq!(outcome.region, region.filter(|_| is_emitted), "{update:?} of {stored:?}");
+                stored = writes.message.or(stored);
+                reached.extend(outcome.reached);
             }
             assert_eq!(reached, expected, "{updates:?}");
         }
@@ -303,27 +327,37 @@ mod tests {
     #[test]
     fn a_message_without_an_id_is_not_stored() {
         let accepted = DeliveryUpdate { message: None, ..news(News::Accepted(None)) };
-        assert_eq!(accepted.decide(None), DeliveryDecision::default());
+        assert_eq!(accepted.decide(known(None)), nothing());
     }
 
     #[test]
     fn a_report_of_the_status_sent_is_not_stored() {
-        assert_eq!(news(News::Reported(Sent)).decide(None), DeliveryDecision::default());
+        assert_eq!(news(News::Reported(Sent)).decide(known(None)), nothing());
     }
 
     #[test]
     fn a_report_for_known_messages_only_does_not_store_unknown_messages() {
         let delivered = news(News::Reported(Delivered)).of_known_message_only();
-        let decision = delivered.decide(None);
-        assert_eq!((decision.put, decision.change.is_unknown), (None, true));
+        let Decision { writes, outcome } = delivered.decide(known(None));
+        assert_eq!((writes.message, outcome.is_unknown), (None, true));
         for is_ours in [false, true] {
             let stored = StoredMessage { is_ours, region: None, status: Failed };
-            let decision = delivered.decide(Some(stored));
-            assert_eq!(decision.put, Some(StoredMessage { status: Delivered, ..stored }));
-            assert!(!decision.change.is_unknown);
+            let Decision { writes, outcome } = delivered.decide(known(Some(stored)));
+            assert_eq!(writes.message, Some(StoredMessage { status: Delivered, ..stored }));
+            assert!(!outcome.is_unknown);
         }
         let sent = news(News::Reported(Sent)).of_known_message_only();
-        assert_eq!(sent.decide(None), DeliveryDecision::default());
+        assert_eq!(sent.decide(known(None)), nothing());
+    }
+
+    #[test]
+    fn the_gateway_is_recorded_only_in_an_open_challenge() {
+        let challenge = Some((ChallengeId(uuid::Uuid::nil()), "g1".to_owned()));
+        let accepted = DeliveryUpdate { challenge: challenge.clone(), ..news(News::Accepted(None)) };
+        for (has_open_challenge, expected) in [(true, challenge), (false, None)] {
+            let facts = DeliveryFacts { has_open_challenge, message: None };
+            assert_eq!(accepted.decide(facts).writes.gateway, expected);
+        }
     }
 
     #[test]

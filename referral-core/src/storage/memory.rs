@@ -10,16 +10,16 @@ use uuid::Uuid;
 
 use self::state::State;
 use super::{
-    Ancestry, AttackCheck, AttackStatus, ChallengeDecision, ChallengeFacts, ChallengeRequest, CounterUpdate,
-    Decided, DeliveryTransition, DeliveryUpdate, EditedProfile, FoundInvitees, FoundUsers, GrantedChallenge,
-    KeyMismatch, KeyRegistration, NewStaff, NewUser, ProfileDecision, ProfileEdit, ProfileFacts,
-    RefreshDecision, RefreshRequest, RegisteredKey, Result, Retention, Session, SessionSelection,
-    SignInDecision, SignInFacts, SignInRequest, Storage, StorageReadiness, StoredSession, StoredSignIn,
-    UserQuery, UserWithInvited,
+    Ancestry, AttackCheck, ChallengeFacts, ChallengeRequest, ChallengeStorage, ChallengeWrites,
+    CounterUpdate, Decided, Decision, DeliveryFacts, DeliveryTransition, DeliveryUpdate, EditedProfile,
+    GrantedChallenge, KeyMismatch, KeyRegistration, MaintenanceStorage, NewStaff, ProfileEdit, ProfileFacts,
+    ProfileWrites, RefreshFacts, RefreshRequest, RegisteredKey, Result, Retention, Session, SessionSelection,
+    SessionStorage, SignInFacts, SignInRequest, SignInWrites, StaffRequest, StorageReadiness, StoredPage,
+    StoredSession, StoredSignIn, UserQuery, UserStorage, UserWithInvited,
 };
 use crate::{
-    ChallengeId, InvitedBy, PageSize, PageStart, Refusal, SessionId, SharedSetting, User, UserId,
-    clock::Clock, user::listing::COUNT_LIMIT,
+    ChallengeId, Invitee, PageSize, PageStart, Refusal, SessionId, SharedSetting, User, UserId, clock::Clock,
+    user::listing::COUNT_LIMIT,
 };
 
 /// Storage that keeps all data in memory until it is dropped.
@@ -50,12 +50,12 @@ impl MemoryStorage {
 }
 
 #[async_trait]
-impl Storage for MemoryStorage {
+impl ChallengeStorage for MemoryStorage {
     async fn start_challenge(&self, request: &ChallengeRequest) -> Decided<GrantedChallenge> {
         let mut state = self.lock();
         let phone = &request.phone;
         let newest = state.newest_challenge(phone);
-        let mut facts = ChallengeFacts {
+        let facts = ChallengeFacts {
             last_sent_at: newest.map(|challenge| challenge.sent_at),
             last_is_redeemed: newest.is_some_and(|challenge| challenge.redeemed_at.is_some()),
             last_code_length: newest.map(|challenge| challenge.code_length),
@@ -63,44 +63,43 @@ impl Storage for MemoryStorage {
             counters: state.counters(request.counters()),
             global_counters: state.global_counter_facts(request.global_counters()),
         };
-        facts.global_counters.usual_failed_attempts =
-            request.usual_times(&facts).map(|times| state.usual_failed_attempts(&times));
-        match request.decide(&facts) {
-            ChallengeDecision::Grant { granted, counter_update, attack_until } => {
-                state.put_challenge(granted.challenge.clone());
-                state.count(counter_update);
-                state.attack_until = state.attack_until.max(attack_until);
-                Ok(Ok(granted))
-            }
-            ChallengeDecision::Refuse(refusal) => Ok(Err(refusal)),
+        let Decision { writes, outcome } = request.decide(&facts);
+        let ChallengeWrites { challenge, counters, attack_until } = writes;
+        if let Some(challenge) = challenge {
+            state.put_challenge(challenge);
         }
+        state.count(counters);
+        state.attack_until = state.attack_until.max(attack_until);
+        Ok(outcome)
     }
 
-    async fn cancel_challenge(&self, challenge: ChallengeId, counter_update: &CounterUpdate) -> Result<()> {
+    async fn cancel_challenge(&self, challenge: ChallengeId, counters: &CounterUpdate) -> Result<()> {
         let mut state = self.lock();
         if state.challenges.contains_key(&challenge) {
             state.remove_challenge(challenge);
-            state.count(counter_update.clone());
+            state.count(counters.clone());
         }
         Ok(())
     }
 
-    async fn record_delivery(&self, news: &DeliveryUpdate) -> Result<DeliveryTransition> {
+    async fn record_delivery(&self, update: &DeliveryUpdate) -> Result<DeliveryTransition> {
         let mut state = self.lock();
-        if let Some((id, gateway)) = &news.challenge
-            && let Some(challenge) = state.challenges.get_mut(id)
-            && challenge.redeemed_at.is_none()
-        {
-            challenge.gateway = Some(gateway.clone());
-        }
-        let Some(key) = &news.message else {
-            return Ok(DeliveryTransition::default());
+        let message = update.message.as_ref().and_then(|key| state.messages.get(key));
+        let challenge = update.challenge.as_ref().and_then(|(id, _)| state.challenges.get(id));
+        let facts = DeliveryFacts {
+            message: message.map(|(_, message)| *message),
+            has_open_challenge: challenge.is_some_and(|challenge| challenge.redeemed_at.is_none()),
         };
-        let decision = news.decide(state.messages.get(key).map(|(_, message)| *message));
-        if let Some(put) = decision.put {
-            state.messages.entry(key.clone()).or_insert((news.now, put)).1 = put;
+        let Decision { writes, outcome } = update.decide(facts);
+        if let Some((id, gateway)) = writes.gateway
+            && let Some(challenge) = state.challenges.get_mut(&id)
+        {
+            challenge.gateway = Some(gateway);
         }
-        Ok(decision.change)
+        if let Some((key, put)) = update.message.clone().zip(writes.message) {
+            state.messages.entry(key).or_insert((update.now, put)).1 = put;
+        }
+        Ok(outcome)
     }
 
     async fn sign_in(&self, request: &SignInRequest) -> Decided<StoredSignIn> {
@@ -117,50 +116,39 @@ impl Storage for MemoryStorage {
             counters: state.counters(request.counters()),
             global_counters: state.global_counter_facts(request.global_counters()),
         };
-        facts.global_counters.usual_failed_attempts =
-            request.usual_times(&facts).map(|times| state.usual_failed_attempts(&times));
         if request.needs_ancestry(&facts)
             && let (Some(user), Some(inviter)) = (&facts.user, &facts.inviter)
         {
-            facts.ancestry = state.walk_lineage(inviter.id, user.id);
+            facts.ancestry = state.ancestry(inviter.id, user.id);
         }
-
-        let (challenge, user, invitation, outcome, counter_update, max_sessions) = match request
-            .decide(&facts)
-        {
-            SignInDecision::Refuse { refusal, challenge, counter_update } => {
+        let Decision { writes, outcome } = request.decide(&facts, state.free_code(&request.new_user)?);
+        match writes {
+            SignInWrites::Attempt { challenge, counters } => {
                 if let Some(challenge) = challenge {
                     state.put_challenge(challenge);
                 }
-                state.count(counter_update);
-                return Ok(Err(refusal));
+                state.count(counters);
             }
-            SignInDecision::Accept { challenge, user, invitation, outcome, counter_update, max_sessions } => {
-                (challenge, user, invitation, outcome, counter_update, max_sessions)
+            SignInWrites::SignIn { challenge, user, invitation, session, max_sessions, counters } => {
+                state.put_challenge(challenge);
+                state.write_user(user);
+                if let Some(invitation) = &invitation {
+                    state.add_invitation(invitation);
+                }
+                let user = session.user;
+                state.sessions.insert(session.id, session);
+                if let Some(max_sessions) = max_sessions {
+                    state.keep_newest_sessions(user, max_sessions);
+                }
+                state.count(counters);
             }
-        };
-        let created = user.is_none();
-        let user = match user {
-            Some(user) => {
-                state.put_user(&user);
-                user
-            }
-            None => state.add_user(&request.new_user, invitation.as_ref().map(InvitedBy::from))?,
-        };
-        if let Some(invitation) = &invitation {
-            state.add_invitation(invitation);
         }
-        let session = request.session_of(user.id);
-        state.sessions.insert(session.id, session.clone());
-        if let Some(max_sessions) = max_sessions {
-            state.keep_newest_sessions(user.id, max_sessions);
-        }
-        let gateway = challenge.gateway.clone();
-        state.put_challenge(challenge);
-        state.count(counter_update);
-        Ok(Ok(StoredSignIn { user, session, created, accepted: invitation, outcome, gateway }))
+        Ok(outcome)
     }
+}
 
+#[async_trait]
+impl SessionStorage for MemoryStorage {
     async fn session(&self, id: SessionId, invited: u32) -> Result<Option<StoredSession>> {
         let state = self.lock();
         Ok(state.sessions.get(&id).and_then(|session| {
@@ -180,29 +168,21 @@ impl Storage for MemoryStorage {
 
     async fn refresh(&self, request: &RefreshRequest) -> Decided<Session> {
         let mut state = self.lock();
-        let Some(session) = state.sessions.get(&request.session) else {
-            return Ok(Err(Refusal::TokenNotValid));
-        };
-        let user_is_active = state.users.get(&session.user).is_some_and(|user| user.is_active);
-        match request.decide(session, user_is_active) {
-            RefreshDecision::Rotate(session) | RefreshDecision::Repeat(Some(session)) => {
-                state.sessions.insert(session.id, session.clone());
-                Ok(Ok(session))
-            }
-            RefreshDecision::Repeat(None) => Ok(Ok(session.clone())),
-            RefreshDecision::Revoke(session) => {
-                state.sessions.insert(session.id, session);
-                Ok(Err(Refusal::RefreshReused))
-            }
-            RefreshDecision::Refuse(refusal) => Ok(Err(refusal)),
+        let facts = state.sessions.get(&request.session).map(|session| RefreshFacts {
+            session: session.clone(),
+            user_is_active: state.users.get(&session.user).is_some_and(|user| user.is_active),
+        });
+        let Decision { writes, outcome } = request.decide(facts.as_ref());
+        if let Some(session) = writes {
+            state.sessions.insert(session.id, session);
         }
+        Ok(outcome)
     }
 
     async fn sessions(&self, user: UserId, now: OffsetDateTime, limit: u32) -> Result<Vec<Session>> {
         let state = self.lock();
-        let active = state.sessions.values().rev().filter(|session| {
-            session.user == user && session.revoked_at.is_none() && session.ends_at() > now
-        });
+        let sessions = state.sessions.values().rev();
+        let active = sessions.filter(|session| session.user == user && session.is_active(now));
         Ok(active.take(limit as usize).cloned().collect())
     }
 
@@ -214,12 +194,15 @@ impl Storage for MemoryStorage {
     ) -> Result<Vec<SessionId>> {
         Ok(self.lock().end_sessions(user, sessions, now))
     }
+}
 
+#[async_trait]
+impl UserStorage for MemoryStorage {
     async fn user(&self, id: UserId, invited: u32) -> Result<Option<UserWithInvited>> {
         Ok(self.lock().with_invited(id, invited))
     }
 
-    async fn users(&self, query: &UserQuery) -> Decided<FoundUsers> {
+    async fn users(&self, query: &UserQuery) -> Decided<StoredPage<User>> {
         let state = self.lock();
         let matching = || state.users.values().filter(|user| query.filter.matches(user));
         let limit = query.limit.get() as usize;
@@ -243,8 +226,8 @@ impl Storage for MemoryStorage {
 
         let count = matching().count() as u64;
         let count_exact = query.filter.is_empty() || count <= COUNT_LIMIT;
-        Ok(Ok(FoundUsers {
-            users: users.into_iter().cloned().collect(),
+        Ok(Ok(StoredPage {
+            items: users.into_iter().cloned().collect(),
             has_more,
             count: if count_exact { count } else { COUNT_LIMIT },
             count_exact,
@@ -256,26 +239,23 @@ impl Storage for MemoryStorage {
         inviter: UserId,
         older_than: Option<UserId>,
         limit: PageSize,
-    ) -> Result<Option<FoundInvitees>> {
+    ) -> Result<Option<StoredPage<Invitee>>> {
         let state = self.lock();
         let Some(user) = state.users.get(&inviter) else {
             return Ok(None);
         };
         let limit = limit.get() as usize;
-        let mut invitees = state.invitees(inviter, older_than, limit + 1);
-        let has_more = invitees.len() > limit;
-        invitees.truncate(limit);
-        Ok(Some(FoundInvitees { invitees, has_more, count: user.invited_count }))
+        let mut items = state.invitees(inviter, older_than, limit + 1);
+        let has_more = items.len() > limit;
+        items.truncate(limit);
+        Ok(Some(StoredPage { items, has_more, count: user.invited_count, count_exact: true }))
     }
 
     async fn edit_profile(&self, edit: &ProfileEdit) -> Decided<EditedProfile, Vec<Refusal>> {
         let mut state = self.lock();
-        let Some(user) = state.users.get(&edit.user) else {
-            return Ok(Err(vec![Refusal::UserNotFound]));
-        };
         let email = edit.change.email.as_ref().and_then(Option::as_ref);
         let mut facts = ProfileFacts {
-            user: user.clone(),
+            user: state.users.get(&edit.user).cloned(),
             email_owner: email.and_then(|email| state.by_email.get(email)).copied(),
             inviter: state.owner_of(edit.change.invited_by_code.as_ref()),
             ancestry: Ancestry::NotWalked,
@@ -284,37 +264,32 @@ impl Storage for MemoryStorage {
         if edit.needs_ancestry(&facts)
             && let Some(inviter) = &facts.inviter
         {
-            facts.ancestry = state.walk_lineage(inviter.id, edit.user);
+            facts.ancestry = state.ancestry(inviter.id, edit.user);
         }
-        match edit.decide(&facts) {
-            ProfileDecision::Accept { edited, counter_update } => {
-                state.put_user(&edited.user);
-                if let Some(invitation) = &edited.accepted {
-                    state.add_invitation(invitation);
-                }
-                state.count(counter_update);
-                Ok(Ok(edited))
-            }
-            ProfileDecision::Refuse { refusals, counter_update } => {
-                state.count(counter_update);
-                Ok(Err(refusals))
-            }
+        let Decision { writes: ProfileWrites { user, invitation, counters }, outcome } = edit.decide(&facts);
+        if let Some(user) = user {
+            state.put_user(&user);
         }
+        if let Some(invitation) = &invitation {
+            state.add_invitation(invitation);
+        }
+        state.count(counters);
+        Ok(outcome)
     }
 
-    async fn make_staff(&self, user: &NewUser, now: OffsetDateTime) -> Result<NewStaff> {
+    async fn make_staff(&self, request: &StaffRequest) -> Result<NewStaff> {
         let mut state = self.lock();
-        let known = match state.user_with_phone(&user.phone).cloned() {
-            Some(known) => known,
-            None => state.add_user(user, None)?,
-        };
-        let ended_sessions = if known.is_staff {
-            Vec::new()
+        let user = state.user_with_phone(&request.new_user.phone);
+        let decision = request.decide(user, state.free_code(&request.new_user)?);
+        let user = decision.outcome;
+        if let Some(write) = decision.writes.user {
+            state.write_user(write);
+        }
+        let ended_sessions = if decision.writes.ends_sessions {
+            state.end_sessions(user.id, SessionSelection::All, request.now)
         } else {
-            state.end_sessions(known.id, SessionSelection::All, now)
+            Vec::new()
         };
-        let user = User { is_staff: true, ..known };
-        state.put_user(&user);
         Ok(NewStaff { user, ended_sessions })
     }
 
@@ -324,22 +299,22 @@ impl Storage for MemoryStorage {
             user.clone()
         }))
     }
+}
 
-    async fn check_attack(&self, request: &AttackCheck) -> Result<AttackStatus> {
+#[async_trait]
+impl MaintenanceStorage for MemoryStorage {
+    async fn check_attack(&self, check: &AttackCheck) -> Result<bool> {
         let mut state = self.lock();
-        let mut facts = state.global_counter_facts(request.global_counters());
-        facts.usual_failed_attempts =
-            request.usual_times(&facts).map(|times| state.usual_failed_attempts(&times));
-        let attack_status = request.decide(&facts);
-        state.attack_until = state.attack_until.max(attack_status.record_until);
-        Ok(attack_status)
+        let decision = check.decide(&state.global_counter_facts(check.global_counters()));
+        state.attack_until = state.attack_until.max(decision.writes);
+        Ok(decision.outcome)
     }
 
-    async fn delete_expired(&self, delete_expired: &Retention) -> Result<u64> {
-        let Retention { ended_before: before, global_counters_before, messages_before, batch } =
-            *delete_expired;
+    async fn delete_expired(&self, retention: &Retention) -> Result<u64> {
+        let Retention { ended_before: before, global_counters_before, messages_before, batch_size } =
+            *retention;
         let mut state = self.lock();
-        let batch = batch as usize;
+        let batch = batch_size as usize;
         let expired = state.challenges.values().filter(|challenge| challenge.expires_at < before);
         let expired: Vec<_> = expired.map(|challenge| challenge.id).take(batch).collect();
         let ended = state.sessions.values().filter(|session| session.ends_at() < before);
@@ -373,15 +348,14 @@ impl Storage for MemoryStorage {
         Ok(self.lock().keys.clone())
     }
 
-    async fn register_keys(&self, request: &KeyRegistration) -> Decided<(), KeyMismatch> {
+    async fn register_keys(&self, registration: &KeyRegistration) -> Decided<(), KeyMismatch> {
         let mut state = self.lock();
-        let decision = request.decide(&state.keys);
-        Ok(decision.map(|changed| {
-            for changed in changed {
-                state.keys.retain(|key| (key.purpose, &key.id) != (changed.purpose, &changed.id));
-                state.keys.push(changed);
-            }
-        }))
+        let Decision { writes, outcome } = registration.decide(&state.keys);
+        for changed in writes {
+            state.keys.retain(|key| (key.purpose, &key.id) != (changed.purpose, &changed.id));
+            state.keys.push(changed);
+        }
+        Ok(outcome)
     }
 
     async fn shared_settings(&self) -> Result<Vec<SharedSetting>> {

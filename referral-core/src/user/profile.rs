@@ -7,6 +7,7 @@ use time::OffsetDateTime;
 use crate::{
     AcceptedVia, Ancestry, ClientAddress, Email, Invitation, InviteCode, InvitedBy, Inviter, Name,
     PhoneNumber, Policy, Refusal, User, UserId,
+    decision::Decision,
     invite::invitation::{self, InvitationDecision},
     rate_limit::{
         counters::{CounterKey, CounterUpdate, CounterUpdater, Counters, EventKind},
@@ -42,11 +43,11 @@ pub struct ProfileEdit {
     pub(crate) policy: Arc<Policy>,
 }
 
-/// Facts on which [`ProfileEdit::decide`] is based.
-#[derive(Clone, Debug)]
+/// Stored data on which [`ProfileEdit::decide`] depends.
+#[derive(Clone, Debug, Default)]
 pub struct ProfileFacts {
-    /// User as stored.
-    pub user: User,
+    /// User whose profile changes, if the user exists.
+    pub user: Option<User>,
     /// Owner of the requested email address.
     pub email_owner: Option<UserId>,
     /// Owner of the given invite code.
@@ -57,32 +58,26 @@ pub struct ProfileFacts {
     pub counters: Counters,
 }
 
-/// Decision about a change.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[expect(clippy::large_enum_variant, reason = "one is made per request, and moved once")]
-pub enum ProfileDecision {
-    /// Store the change.
-    Accept {
-        /// Changed profile to store and to return.
-        edited: EditedProfile,
-        /// Counts to store.
-        counter_update: CounterUpdate,
-    },
-    /// Refuse the change.
-    Refuse {
-        /// All reasons for the refusal.
-        refusals: Vec<Refusal>,
-        /// Counts to store and commit, although the change is refused.
-        counter_update: CounterUpdate,
-    },
+/// Changes of a decision about a profile.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ProfileWrites {
+    /// User to store in place of the current one.
+    pub user: Option<User>,
+    /// Invitation to add, and to count for its inviter.
+    pub invitation: Option<Invitation>,
+    /// Changes of counters.
+    pub counters: CounterUpdate,
 }
+
+/// Decision about a change. The outcome is the changed profile, or all reasons for the refusal.
+pub type ProfileDecision = Decision<ProfileWrites, Result<EditedProfile, Vec<Refusal>>>;
 
 /// Accepted change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EditedProfile {
-    /// User to store in place of the old one.
+    /// Changed user.
     pub user: User,
-    /// Invitation to add, and to count for its inviter.
+    /// Accepted invitation.
     pub accepted: Option<Invitation>,
 }
 
@@ -90,7 +85,7 @@ impl ProfileEdit {
     /// Returns `true` if [`ProfileFacts::ancestry`] must be read, under the lock for late acceptances.
     #[must_use]
     pub fn needs_ancestry(&self, facts: &ProfileFacts) -> bool {
-        invitation::needs_ancestry(Some(&facts.user), facts.inviter.as_ref())
+        facts.user.is_some() && invitation::needs_ancestry(facts.user.as_ref(), facts.inviter.as_ref())
     }
 
     /// Returns the keys of the counters for the decision, in order: at most four.
@@ -128,27 +123,33 @@ impl ProfileEdit {
     /// Accepts the complete change, or refuses it with all reasons.
     #[must_use]
     pub fn decide(&self, facts: &ProfileFacts) -> ProfileDecision {
+        let Some(user) = &facts.user else {
+            return Decision::refuse(vec![Refusal::UserNotFound]);
+        };
         if let Some((retry_after, limit)) = self.wait(facts) {
-            let refusals = vec![Refusal::TooManyRequests { retry_after, limit }];
-            return ProfileDecision::Refuse { refusals, counter_update: CounterUpdate::default() };
+            return Decision::refuse(vec![Refusal::TooManyRequests { retry_after, limit }]);
         }
         let mut updater = CounterUpdater::new(&facts.counters, self.counters(), &self.policy, self.now);
         if self.counts_email() {
             updater.count(EventKind::EmailChange, updater.unused_timestamp(EventKind::EmailChange));
         }
-        match self.judge(facts) {
-            Ok(edited) => ProfileDecision::Accept { edited, counter_update: updater.finish() },
-            Err(refusals) => {
-                if refusals.contains(&Refusal::UnknownInviteCode) {
-                    updater
-                        .count(EventKind::UnknownInvite, updater.unused_timestamp(EventKind::UnknownInvite));
-                }
-                ProfileDecision::Refuse { refusals, counter_update: updater.finish() }
+        let outcome = self.judge(user, facts);
+        let mut writes = ProfileWrites::default();
+        match &outcome {
+            Ok(edited) => {
+                writes.user = Some(edited.user.clone());
+                writes.invitation.clone_from(&edited.accepted);
             }
+            Err(refusals) if refusals.contains(&Refusal::UnknownInviteCode) => {
+                updater.count(EventKind::UnknownInvite, updater.unused_timestamp(EventKind::UnknownInvite));
+            }
+            Err(_) => {}
         }
+        writes.counters = updater.finish();
+        Decision { writes, outcome }
     }
 
-    fn judge(&self, facts: &ProfileFacts) -> Result<EditedProfile, Vec<Refusal>> {
+    fn judge(&self, user: &User, facts: &ProfileFacts) -> Result<EditedProfile, Vec<Refusal>> {
         let mut refusals = Vec::new();
         let change = self.change.clone();
 
@@ -156,7 +157,7 @@ impl ProfileEdit {
             refusals.push(Refusal::EmailTaken);
         }
         let accepted = change.invited_by_code.and_then(|code| {
-            match invitation::decide(Some(&facts.user), facts.inviter.as_ref(), facts.ancestry) {
+            match invitation::decide(Some(user), facts.inviter.as_ref(), facts.ancestry) {
                 InvitationDecision::Accept(inviter) => Some(Invitation {
                     invitee: self.user,
                     inviter,
@@ -179,7 +180,7 @@ impl ProfileEdit {
             return Err(refusals);
         }
 
-        let user = facts.user.clone();
+        let user = user.clone();
         let user = User {
             first_name: change.first_name.unwrap_or(user.first_name),
             last_name: change.last_name.unwrap_or(user.last_name),
@@ -208,25 +209,25 @@ mod tests {
     }
 
     fn facts() -> ProfileFacts {
-        ProfileFacts {
-            user: user(1),
-            email_owner: None,
-            inviter: None,
-            ancestry: Ancestry::NotWalked,
-            counters: Counters::default(),
-        }
+        ProfileFacts { user: Some(user(1)), ..ProfileFacts::default() }
     }
 
     #[test]
     fn absent_fields_are_kept_and_none_clears_a_field() {
         let name = |name| Some(Name::parse(name).expect("a name"));
         let facts = ProfileFacts {
-            user: User { first_name: name("Anna"), last_name: name("Ivanova"), ..user(1) },
+            user: Some(User { first_name: name("Anna"), last_name: name("Ivanova"), ..user(1) }),
             ..facts()
         };
         let change = ProfileChange { last_name: Some(None), ..ProfileChange::default() };
-        let edited = edit(change).judge(&facts).expect("accepted").user;
+        let edited = edit(change).decide(&facts).outcome.expect("accepted").user;
         assert_eq!((edited.first_name, edited.last_name), (name("Anna"), None));
+    }
+
+    #[test]
+    fn unknown_user_is_refused() {
+        let refused = Decision::refuse(vec![Refusal::UserNotFound]);
+        assert_eq!(edit(ProfileChange::default()).decide(&ProfileFacts::default()), refused);
     }
 
     #[test]
@@ -237,7 +238,7 @@ mod tests {
             ..ProfileChange::default()
         };
         let facts = ProfileFacts { email_owner: Some(user(2).id), ..facts() };
-        let refusals = edit(change).judge(&facts).expect_err("refused");
+        let refusals = edit(change).decide(&facts).outcome.expect_err("refused");
         assert_eq!(refusals, [Refusal::EmailTaken, Refusal::UnknownInviteCode]);
     }
 
@@ -248,7 +249,7 @@ mod tests {
             ..ProfileChange::default()
         };
         let facts = ProfileFacts { email_owner: Some(user(1).id), ..facts() };
-        assert!(edit(change).judge(&facts).is_ok());
+        assert!(edit(change).decide(&facts).outcome.is_ok());
     }
 
     #[test]
@@ -263,14 +264,14 @@ mod tests {
             (edit(change), ProfileFacts { inviter, ancestry: Ancestry::WithoutInvitee, ..facts() })
         };
         let (first, facts) = naming(&boris);
-        let named = first.judge(&facts).expect("accepted");
-        assert_eq!(named.accepted.expect("an edge").inviter, boris.id);
+        let named = first.decide(&facts).outcome.expect("accepted");
+        assert_eq!(named.accepted.expect("accepted").inviter, boris.id);
 
-        let again = ProfileFacts { user: named.user.clone(), ..facts };
-        assert_eq!(first.judge(&again).expect("accepted").accepted, None);
+        let again = ProfileFacts { user: Some(named.user.clone()), ..facts };
+        assert_eq!(first.decide(&again).outcome.expect("accepted").accepted, None);
         let (other, facts) = naming(&vera);
-        let facts = ProfileFacts { user: named.user, ..facts };
-        assert_eq!(other.judge(&facts), Err(vec![Refusal::InvitationAlreadyAccepted]));
+        let facts = ProfileFacts { user: Some(named.user), ..facts };
+        assert_eq!(other.decide(&facts).outcome, Err(vec![Refusal::InvitationAlreadyAccepted]));
     }
 
     #[test]
@@ -279,18 +280,13 @@ mod tests {
             edit(ProfileChange { invited_by_code: Some(user(2).invite_code), ..ProfileChange::default() });
         let mut facts = facts();
         for _ in 0..10 {
-            let ProfileDecision::Refuse { refusals, counter_update } = edit.decide(&facts) else {
-                panic!("accepted");
-            };
-            assert_eq!(refusals, [Refusal::UnknownInviteCode]);
-            facts.counters =
-                counter_update.counters.into_iter().map(|counter| (counter.key, counter.events)).collect();
+            let Decision { writes, outcome } = edit.decide(&facts);
+            assert_eq!(outcome, Err(vec![Refusal::UnknownInviteCode]));
+            facts.counters.apply(writes.counters);
         }
         let retry_after = std::time::Duration::from_hours(1);
-        let refused = ProfileDecision::Refuse {
-            refusals: vec![Refusal::TooManyRequests { retry_after, limit: LimitName::UnknownInviteCodes }],
-            counter_update: CounterUpdate::default(),
-        };
+        let limit = LimitName::UnknownInviteCodes;
+        let refused = Decision::refuse(vec![Refusal::TooManyRequests { retry_after, limit }]);
         assert_eq!(edit.decide(&facts), refused);
     }
 }

@@ -37,7 +37,11 @@ pub(crate) struct Script {
 }
 
 impl Script {
-    pub(crate) fn new(name: &'static str, calls: &Arc<Mutex<Vec<&'static str>>>, responses: &[Response]) -> Self {
+    pub(crate) fn new(
+        name: &'static str,
+        calls: &Arc<Mutex<Vec<&'static str>>>,
+        responses: &[Response],
+    ) -> Self {
         let responses = Arc::new(Mutex::new(responses.iter().copied().collect()));
         Self { name, responses, calls: Arc::clone(calls) }
     }

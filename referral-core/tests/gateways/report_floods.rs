@@ -17,7 +17,7 @@ use referral_core::{
         Receipt, SmsError, SmsMessage, SmsSender,
         http::{ReportReader, ReportRequest},
     },
-    storage::{MemoryStorage, Retention, Storage as _},
+    storage::{MaintenanceStorage as _, MemoryStorage, Retention},
 };
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use time::OffsetDateTime;
@@ -124,7 +124,7 @@ async fn count_messages(storage: &MemoryStorage) -> u64 {
         ended_before: never,
         global_counters_before: never,
         messages_before: ever,
-        batch: u32::MAX,
+        batch_size: u32::MAX,
     };
     storage.delete_expired(&delete_expired).await.expect("deleted")
 }

@@ -20,13 +20,8 @@ impl Links {
     pub(crate) fn to(&self, request: &Request, link: &PageLink) -> String {
         match link {
             PageLink::Offset(offset) => self.with(request, "offset", &offset.to_string()),
-            PageLink::Cursor(cursor) => self.to_cursor(request, cursor),
+            PageLink::Cursor(cursor) => self.with(request, "cursor", cursor),
         }
-    }
-
-    /// Returns the URL of the page at a cursor of the list that `request` reads.
-    pub(crate) fn to_cursor(&self, request: &Request, cursor: &str) -> String {
-        self.with(request, "cursor", cursor)
     }
 
     fn with(&self, request: &Request, name: &str, value: &str) -> String {

@@ -332,7 +332,7 @@ impl UsersApi {
             count_exact: page.count_exact,
             next: page.next.map(|link| self.links.to(request, &link)),
             previous: page.previous.map(|link| self.links.to(request, &link)),
-            results: page.users.into_iter().map(User::from).collect(),
+            results: page.items.into_iter().map(User::from).collect(),
         }))
     }
 
@@ -407,8 +407,8 @@ impl UsersApi {
         let page = self.referral.invitees(&bearer, UserId(id), limit, cursor.as_deref()).await?;
         Ok(Json(InviteePage {
             count: page.count,
-            next: page.next.map(|cursor| self.links.to_cursor(request, &cursor)),
-            results: page.invitees.into_iter().map(Invitee::from).collect(),
+            next: page.next.map(|link| self.links.to(request, &link)),
+            results: page.items.into_iter().map(Invitee::from).collect(),
         }))
     }
 }

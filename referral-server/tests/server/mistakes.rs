@@ -129,7 +129,7 @@ const VALUES: &[Case] = &[
         &["--session-lifetime (REFERRAL_SESSION_LIFETIME)", "shorter than --refresh-lifetime ("],
     ),
     ("--refresh-grace 1h", &["--refresh-grace (REFERRAL_REFRESH_GRACE)", "10 minutes or less"]),
-    ("--failed-attempt-window 1h", &["--failed-attempt-window (REFERRAL_FAILURE_MEMORY)", "1 to 366 days"]),
+    ("--failed-attempt-window 1h", &["--failed-attempt-window (REFERRAL_FAILED_ATTEMPT_WINDOW)", "1 to 366 days"]),
     ("--max-clock-offset 5", &["--max-clock-offset (REFERRAL_MAX_CLOCK_OFFSET)", "5s, or off"]),
     ("--max-clock-offset 1h", &["--max-clock-offset (", "1 second to 5 minutes"]),
     // Numbers.
@@ -140,10 +140,10 @@ const VALUES: &[Case] = &[
     ("--code-length 3", &["--code-length (REFERRAL_CODE_LENGTH)", "from 4 to 10"]),
     ("--code-length 256", &["--code-length (", "from 4 to 10"]),
     ("--attack-code-length 11", &["--attack-code-length (REFERRAL_ATTACK_CODE_LENGTH)", "from 4 to 10"]),
-    ("--attempts-per-code 0", &["--attempts-per-code (REFERRAL_TRIES_PER_CODE)", "from 1 to 10"]),
+    ("--attempts-per-code 0", &["--attempts-per-code (REFERRAL_ATTEMPTS_PER_CODE)", "from 1 to 10"]),
     ("--lockout-threshold x", &["--lockout-threshold (REFERRAL_LOCKOUT_THRESHOLD)", "a number, or off"]),
     ("--lockout-threshold 0", &["--lockout-threshold (", "1 wrong code or more"]),
-    ("--attack-threshold x", &["--attack-threshold (REFERRAL_ATTACK_FAILURES)", "a number, or off"]),
+    ("--attack-threshold x", &["--attack-threshold (REFERRAL_ATTACK_THRESHOLD)", "a number, or off"]),
     (
         "--messages-per-day lots",
         &["--messages-per-day (REFERRAL_MESSAGES_PER_DAY)", "a number, or unlimited"],
@@ -160,12 +160,12 @@ const VALUES: &[Case] = &[
     ),
     (
         "--failed-attempts-per-address 5000/1h",
-        &["--failed-attempts-per-address (REFERRAL_FAILURES_PER_ADDRESS)", "1 to 1000"],
+        &["--failed-attempts-per-address (REFERRAL_FAILED_ATTEMPTS_PER_ADDRESS)", "1 to 1000"],
     ),
     ("--email-changes x", &["--email-changes (REFERRAL_EMAIL_CHANGES)", "such as 3/15m,5/1h"]),
     (
         "--unknown-invite-codes x",
-        &["--unknown-invite-codes (REFERRAL_INVITE_FAILURES)", "such as 3/15m,5/1h"],
+        &["--unknown-invite-codes (REFERRAL_UNKNOWN_INVITE_CODES)", "such as 3/15m,5/1h"],
     ),
     ("--code-length-steps 5-6", &["--code-length-steps (REFERRAL_CODE_LENGTH_STEPS)", "such as 5:6,30:8"]),
     ("--code-length-steps 30:8,5:6", &["--code-length-steps (", "more digits for more wrong codes"]),

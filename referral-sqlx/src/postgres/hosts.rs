@@ -12,12 +12,19 @@ use std::{
 use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use sqlx::{ConnectOptions as _, Executor as _, PgConnection, Row as _, postgres::PgConnectOptions};
 
-use super::{retry::code, statements};
+use super::retry::code;
 use crate::{ConnectError, pool::Connect};
 
 /// Time after which the next server is tried although the previous one has not responded yet: several round
 /// trips within a region. A frozen server accepts connections and never responds.
 const NEXT_HOST_AFTER: Duration = Duration::from_millis(200);
+
+/// Selects whether the server is a standby, its cluster, and the timeline that it writes.
+const SERVER: &str = "\
+    SELECT pg_is_in_recovery() AS is_standby, \
+           (SELECT system_identifier::text FROM pg_control_system()) AS cluster, \
+           CASE WHEN pg_is_in_recovery() THEN '' \
+                ELSE left(pg_walfile_name(pg_current_wal_lsn()), 8) END AS timeline";
 
 /// Query parameter of libpq that selects the kind of server. The storage always uses the primary.
 const TARGET: &str = "target_session_attrs";
@@ -189,7 +196,7 @@ impl Hosts {
     /// Rejects a standby, and a former primary that has not detected yet that another server was promoted.
     /// Rows that a former primary lacks would look as if they had never existed.
     async fn check_primary(&self, connection: &mut PgConnection) -> Result<(), HostError> {
-        let row = match connection.fetch_one(sqlx::raw_sql(statements::SERVER)).await {
+        let row = match connection.fetch_one(sqlx::raw_sql(SERVER)).await {
             Ok(row) => row,
             // The engine does not have these functions, or the role has no permission to call them.
             Err(error) if code(&error).is_some_and(|code| matches!(&*code, "42883" | "42501" | "0A000")) => {

@@ -3,16 +3,20 @@
 
 use referral_core::{
     COUNT_LIMIT, Email, InviteCode, Name, PageStart, PhoneNumber, User,
-    storage::{FoundUsers, Gram, Result, SearchTerm, UserFilter, UserQuery},
+    storage::{Result, SearchTerm, StoredPage, UserFilter, UserQuery},
 };
 use sqlx::{Postgres, QueryBuilder, postgres::PgRow};
 use uuid::Uuid;
 
-use super::{Lease, rows, statements, write::to_stored};
-use crate::{error::failure, rows::user_columns};
+use super::{lease::Lease, rows, users::to_stored};
+use crate::{
+    error::failure,
+    rows::user_columns,
+    search_index::{self, Ngram},
+};
 
 /// Reads a page of users and the number of all matching users in one snapshot.
-pub(super) async fn users(lease: &mut Lease, query: &UserQuery) -> Result<FoundUsers> {
+pub(super) async fn users(lease: &mut Lease, query: &UserQuery) -> Result<StoredPage<User>> {
     let limit = query.limit.get() as usize;
     let mut statement = page_with_count(query);
     // A search is planned for its terms. Depending on their frequency, the best plan looks them up in the
@@ -32,8 +36,8 @@ pub(super) async fn users(lease: &mut Lease, query: &UserQuery) -> Result<FoundU
     if matches!(query.start, PageStart::NewerThan(_)) {
         users.reverse();
     }
-    Ok(FoundUsers {
-        users,
+    Ok(StoredPage {
+        items: users,
         has_more: rows.len() > limit,
         count: if is_exact { counted } else { COUNT_LIMIT },
         count_exact: is_exact,
@@ -89,7 +93,7 @@ fn push_page(sql: &mut QueryBuilder<Postgres>, query: &UserQuery) {
 /// [`COUNT_LIMIT`] plus one.
 fn push_count(sql: &mut QueryBuilder<Postgres>, filter: &UserFilter) {
     if filter.is_empty() {
-        sql.push(statements::USER_TOTAL);
+        sql.push("SELECT sum(users)::bigint AS counted FROM referral.user_totals");
         return;
     }
     sql.push("SELECT count(*) AS counted FROM (SELECT 1");
@@ -149,13 +153,13 @@ fn push_source(sql: &mut QueryBuilder<Postgres>, filter: &UserFilter) {
 
 /// Adds the conditions of a search term. The index finds candidates, and the texts decide whether they match.
 fn push_term(sql: &mut QueryBuilder<Postgres>, term: &SearchTerm) {
-    let mut push = |joint: &'static str, text: &'static str, grams: &[Gram]| {
-        sql.push(joint).push("(s.grams @> ").push_bind(to_stored(grams)).push(" AND strpos(");
+    let mut push = |joint: &'static str, text: &'static str, ngrams: &[Ngram]| {
+        sql.push(joint).push("(s.ngrams @> ").push_bind(to_stored(ngrams)).push(" AND strpos(");
         sql.push(text).push(", ").push_bind(term.pattern.clone()).push(") > 0)");
     };
-    push(" AND (", "s.public", &term.public_grams());
-    if let Some(grams) = term.private_grams() {
-        push(" OR ", "s.private", &grams);
+    push(" AND (", "s.public", &search_index::public(term));
+    if let Some(ngrams) = search_index::private(term) {
+        push(" OR ", "s.private", &ngrams);
     }
     sql.push(")");
 }

@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use referral_core::storage::{BoxError, Result, StorageError};
 use sqlx::{Executor as _, PgConnection, Row as _, postgres::PgRow};
 
-use super::{Lease, retry::WriteConflict, rows, statements};
+use super::{lease::Lease, retry::WriteConflict, rows};
 use crate::{
     ConnectError,
     error::{failure, unreadable},
@@ -16,16 +16,28 @@ use crate::{
 /// Each attempt finds at least one more applied migration.
 const ATTEMPTS: usize = 10;
 
+const SCHEMA: &str = "referral";
+
+const HAS_SCHEMA: &str = "SELECT EXISTS (SELECT 1 FROM pg_namespace WHERE nspname = $1)";
+
+const MIGRATIONS_TABLE: &str = "referral._migrations";
+
+/// Table with the oldest version of the program that works with each migration.
+const COMPATIBILITY_TABLE: &str = "referral.migration_compatibility";
+
+const HAS_MIGRATIONS: &str = "SELECT to_regclass('referral._migrations') IS NOT NULL \
+        AND to_regclass('referral.migration_compatibility') IS NOT NULL AS has_migrations";
+
+const APPLIED_MIGRATIONS: &str = "SELECT version, checksum, success, oldest_program FROM referral._migrations \
+     LEFT JOIN referral.migration_compatibility USING (version) ORDER BY version";
+
+/// Checks for a standby, which accepts reads but no writes.
+const IS_READ_ONLY: &str = "SELECT current_setting('transaction_read_only') = 'on' AS read_only";
+
 static MIGRATIONS: LazyLock<Migrations> = LazyLock::new(|| {
-    let all = [
-        (1, "start", "0.1.0", include_str!("../../migrations/postgres/0001_start.sql")),
-        (2, "limits", "0.1.0", include_str!("../../migrations/postgres/0002_limits.sql")),
-        (3, "messages", "0.1.0", include_str!("../../migrations/postgres/0003_messages.sql")),
-    ];
-    let all = all.map(|(version, description, oldest_program, sql)| {
-        migration(version, description, oldest_program, sql, statements::COMPATIBILITY_TABLE)
-    });
-    Migrations::new(statements::MIGRATIONS_TABLE, all.into())
+    let schema = include_str!("../../migrations/postgres/0001_schema.sql");
+    let all = vec![migration(1, "schema", "0.1.0", schema, COMPATIBILITY_TABLE)];
+    Migrations::new(MIGRATIONS_TABLE, all)
 });
 
 /// Applies the missing migrations.
@@ -58,7 +70,7 @@ async fn try_run(connection: &mut PgConnection, is_locking: bool) -> std::result
     // Only if the schema is missing. Creating it requires a privilege on the whole database, which the role
     // does not need if the operator has created the schema before.
     if !has_schema(connection).await.map_err(failed)? {
-        migrator.create_schema(statements::SCHEMA);
+        migrator.create_schema(SCHEMA);
     }
     let migrated = migrator.run_direct(None, connection, false).await;
     migrated.map_err(|error| ConnectError::NotMigrated(error.into()))?;
@@ -69,16 +81,16 @@ async fn try_run(connection: &mut PgConnection, is_locking: bool) -> std::result
 }
 
 async fn has_schema(connection: &mut PgConnection) -> sqlx::Result<bool> {
-    sqlx::query_scalar(statements::HAS_SCHEMA).bind(statements::SCHEMA).fetch_one(connection).await
+    sqlx::query_scalar(HAS_SCHEMA).bind(SCHEMA).fetch_one(connection).await
 }
 
 /// Reads the applied migrations. Returns none if the table that lists them is missing.
 async fn applied(connection: &mut PgConnection) -> sqlx::Result<Vec<Applied>> {
-    let has_table = connection.fetch_one(sqlx::raw_sql(statements::HAS_MIGRATIONS)).await?;
+    let has_table = connection.fetch_one(sqlx::raw_sql(HAS_MIGRATIONS)).await?;
     if !has_table.try_get("has_migrations")? {
         return Ok(Vec::new());
     }
-    let rows = connection.fetch_all(sqlx::raw_sql(statements::APPLIED_MIGRATIONS)).await?;
+    let rows = connection.fetch_all(sqlx::raw_sql(APPLIED_MIGRATIONS)).await?;
     rows.iter().map(read_applied).collect()
 }
 
@@ -100,7 +112,7 @@ pub(super) async fn check_connection(lease: &mut Lease) -> std::result::Result<(
 
 /// Checks that all migrations have been applied, and that newer ones work with this version.
 pub(super) async fn check_applied(lease: &mut Lease) -> Result<()> {
-    let rows = lease.fetch_all(lease.query(statements::APPLIED_MIGRATIONS)).await.map_err(failure)?;
+    let rows = lease.fetch_all(lease.query(APPLIED_MIGRATIONS)).await.map_err(failure)?;
     let applied: sqlx::Result<Vec<_>> = rows.iter().map(read_applied).collect();
     let checked = MIGRATIONS.check_complete(&applied.map_err(unreadable)?);
     checked.map_err(|error| StorageError::Failed(BoxError::from(error)))
@@ -108,7 +120,7 @@ pub(super) async fn check_applied(lease: &mut Lease) -> Result<()> {
 
 /// Checks that the server is not a standby.
 pub(super) async fn check_writable(lease: &mut Lease) -> Result<()> {
-    let read_only = lease.query(statements::IS_READ_ONLY);
+    let read_only = lease.query(IS_READ_ONLY);
     let row = lease.fetch_one(read_only).await.map_err(failure)?;
     if rows::get(&row, "read_only")? { Err(WriteConflict::Standby.into()) } else { Ok(()) }
 }

@@ -11,7 +11,7 @@ use tokio::sync::Semaphore;
 use super::{
     PostgresStore,
     hosts::{self, Hosts},
-    migrations, statements,
+    migrations,
 };
 use crate::{ConnectError, SEARCH_TIMEOUT, bulkhead::Bulkhead, pool::Connections};
 
@@ -34,6 +34,8 @@ const KEEPALIVE: Duration = Duration::from_secs(10);
 
 /// Time limit of the statements of a migration: none.
 const NO_TIMEOUT: Duration = Duration::ZERO;
+
+const ENCODING: &str = "SELECT current_setting('server_encoding') AS encoding";
 
 /// Options of a PostgreSQL database that are not part of its URL.
 #[derive(Clone, Debug)]
@@ -164,7 +166,7 @@ fn pooled(url: &str) -> Result<Vec<PgConnectOptions>, ConnectError> {
 
 /// Checks that the encoding of the database is UTF-8. Texts can be in any script.
 async fn check_encoding(connection: &mut PgConnection) -> Result<(), ConnectError> {
-    let encoding = sqlx::query_scalar(statements::ENCODING).fetch_one(connection).await;
+    let encoding = sqlx::query_scalar(ENCODING).fetch_one(connection).await;
     let encoding: String = encoding.map_err(not_opened)?;
     if encoding == "UTF8" { Ok(()) } else { Err(ConnectError::NotUtf8 { encoding }) }
 }

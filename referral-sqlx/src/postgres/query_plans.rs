@@ -7,8 +7,10 @@ use referral_core::{
 use sqlx::{AssertSqlSafe, Connection as _, Execute as _, Executor as _, PgConnection, Row as _};
 use uuid::Uuid;
 
-use super::{list, open, statements, write::to_stored};
-use crate::PostgresOptions;
+use super::{
+    challenges, counters, invitations, list, maintenance, messages, open, profiles, sessions, sign_in, users,
+};
+use crate::{PostgresOptions, search_index};
 
 #[path = "../../tests/common/server.rs"]
 mod server;
@@ -18,12 +20,12 @@ const USERS: i32 = 20_000;
 
 const CALLER: UserId = UserId(Uuid::nil());
 
-struct Bench {
+struct Harness {
     connection: PgConnection,
     _database: server::Database,
 }
 
-impl Bench {
+impl Harness {
     async fn new() -> Option<Self> {
         let database = server::Database::create().await?;
         open(&database.url, &PostgresOptions::default()).await.expect("a new database");
@@ -48,18 +50,18 @@ impl Bench {
              SELECT id, phone, 1, 4, decode(repeat('00', 32), 'hex'), 'p1', now(), \
                     now() + random() * interval '1 day', 0, 0 FROM referral.users",
             "INSERT INTO referral.counters (key, events, ends_at) \
-             SELECT 'phone/' || phone, '07000000000000000,', now() + random() * interval '1 day' FROM referral.users",
+             SELECT 'phone/' || phone, '{56000000000000000}', now() + random() * interval '1 day' FROM referral.users",
             "INSERT INTO referral.messages (gateway, message_id, is_ours, region, status, recorded_at) \
              SELECT 'g1', 'm' || n, TRUE, 'RU', 'sent', now() + random() * interval '1 day' \
              FROM generate_series(1, 20000) n",
-            "INSERT INTO referral.global_counters (counter, since, slot, count) \
+            "INSERT INTO referral.global_counters (counter, period_start, slot, count) \
              SELECT 'failed_attempts', date_trunc('minute', now()) - n * interval '1 minute', slot, 1 \
              FROM generate_series(1, 10000) n, generate_series(0, 1) slot",
         ] {
             connection.execute(sql).await.expect(sql);
         }
-        let bench = Self { connection, _database: database };
-        Some(bench.with_search_keys().await)
+        let harness = Self { connection, _database: database };
+        Some(harness.with_search_keys().await)
     }
 
     async fn with_search_keys(mut self) -> Self {
@@ -68,13 +70,13 @@ impl Bench {
         assert_eq!(rows.len(), usize::try_from(USERS).expect("a size"));
         for rows in rows.chunks(1_000) {
             let mut insert = sqlx::QueryBuilder::new(
-                "INSERT INTO referral.user_search (user_id, public, private, grams) ",
+                "INSERT INTO referral.user_search (user_id, public, private, ngrams) ",
             );
             insert.push_values(rows, |mut values, row| {
                 let user = super::rows::user(row).expect("a user");
                 let keys = SearchKeys::of(&user);
-                let grams = to_stored(&keys.grams());
-                values.push_bind(user.id.0).push_bind(keys.public).push_bind(keys.private).push_bind(grams);
+                let ngrams = users::to_stored(&search_index::of_user(&keys));
+                values.push_bind(user.id.0).push_bind(keys.public).push_bind(keys.private).push_bind(ngrams);
             });
             insert.build().execute(&mut self.connection).await.expect("inserted");
         }
@@ -130,54 +132,55 @@ fn assert_no_scan(plan: &str, statement: &str) {
 
 #[tokio::test]
 async fn frequent_statements_do_not_scan_tables() {
-    let Some(mut bench) = Bench::new().await else { return };
+    let Some(mut harness) = Harness::new().await else { return };
     for statement in [
-        statements::USER,
-        statements::SESSION,
-        statements::SESSION_WITH_INVITED,
-        statements::INVITEES,
-        statements::CHALLENGE_FACTS,
-        statements::NEW_CHALLENGE,
-        statements::DELETE_CHALLENGE,
-        statements::MESSAGE,
-        statements::RECORD_GATEWAY,
-        statements::PUT_MESSAGE,
-        statements::SIGN_IN_FACTS,
-        statements::SIGN_IN_FACTS_NAMED,
-        statements::CHANGE_CHALLENGE,
-        statements::SIGN_IN,
-        statements::SIGN_UP,
-        statements::MAKE_STAFF,
-        statements::USER_WITH_PHONE,
-        statements::KEEP_NEWEST_SESSIONS,
-        statements::SET_ACTIVE,
-        statements::PROFILE_FACTS,
-        statements::CHANGE_PROFILE,
-        statements::NEW_INVITATION,
-        statements::ANCESTRY_HAS,
-        statements::REFRESH_FACTS,
-        statements::CHANGE_SESSION,
-        statements::MARK_TOKENS_USED,
-        statements::COUNT,
-        statements::LOCK_COUNTERS,
-        statements::GLOBAL_COUNTER_FACTS,
-        statements::FAILURES_BETWEEN,
-        statements::MESSAGES_SINCE,
-        statements::SESSIONS,
-        statements::END_SESSION,
-        statements::END_OTHER_SESSIONS,
+        users::USER,
+        users::INVITEES,
+        users::USER_WITH_PHONE,
+        users::SET_ACTIVE,
+        users::SET_STAFF,
+        sessions::SESSION,
+        sessions::SESSION_WITH_INVITED,
+        sessions::KEEP_NEWEST_SESSIONS,
+        sessions::REFRESH_FACTS,
+        sessions::CHANGE_SESSION,
+        sessions::MARK_TOKENS_USED,
+        sessions::SESSIONS,
+        sessions::END_SESSION,
+        sessions::END_OTHER_SESSIONS,
+        challenges::CHALLENGE_FACTS,
+        challenges::ADD_CHALLENGE,
+        challenges::DELETE_CHALLENGE,
+        messages::MESSAGE,
+        messages::RECORD_GATEWAY,
+        messages::PUT_MESSAGE,
+        sign_in::SIGN_IN_FACTS,
+        sign_in::SIGN_IN_FACTS_NAMED,
+        sign_in::LOCK_USER_WITH_PHONE,
+        sign_in::CHANGE_CHALLENGE,
+        sign_in::SIGN_IN,
+        sign_in::SIGN_UP,
+        profiles::PROFILE_FACTS,
+        profiles::CHANGE_PROFILE,
+        invitations::ADD_INVITATION,
+        invitations::ANCESTRY_HAS,
+        counters::UPDATE_COUNTERS,
+        counters::LOCK_COUNTERS,
+        counters::ATTACK_FACTS,
+        counters::FAILED_ATTEMPTS_BETWEEN,
+        counters::MESSAGES_SINCE,
     ] {
-        let plan = bench.plan_of(statement).await;
+        let plan = harness.plan_of(statement).await;
         assert_no_scan(&plan, statement);
     }
     for (statement, index) in [
-        (statements::DELETE_EXPIRED_CHALLENGES, "challenges_by_end"),
-        (statements::DELETE_EXPIRED_SESSIONS, "sessions_by_end"),
-        (statements::DELETE_EXPIRED_COUNTERS, "counters_by_end"),
-        (statements::DELETE_GLOBAL_COUNTERS, "global_counters_by_time"),
-        (statements::DELETE_EXPIRED_MESSAGES, "messages_by_time"),
+        (maintenance::DELETE_CHALLENGES, "challenges_by_end"),
+        (maintenance::DELETE_SESSIONS, "sessions_by_end"),
+        (maintenance::DELETE_COUNTERS, "counters_by_end"),
+        (maintenance::DELETE_GLOBAL_COUNTERS, "global_counters_by_time"),
+        (maintenance::DELETE_MESSAGES, "messages_by_time"),
     ] {
-        let plan = bench.plan_of(statement).await;
+        let plan = harness.plan_of(statement).await;
         assert!(plan.contains(index), "{statement}:\n{plan}");
     }
 }
@@ -189,7 +192,7 @@ fn positions() -> [PageStart; 3] {
 
 #[tokio::test]
 async fn lists_use_the_index_of_their_filter() {
-    let Some(mut bench) = Bench::new().await else { return };
+    let Some(mut harness) = Harness::new().await else { return };
     let any = UserFilter::default();
     let name = Name::parse("Name7").ok();
     let code = InviteCode::parse("A000007").ok();
@@ -205,13 +208,13 @@ async fn lists_use_the_index_of_their_filter() {
         (UserFilter { email, ..any.clone() }, "users_email_key"),
         (UserFilter { invite_code: code.clone(), ..any.clone() }, "users_invite_code_key"),
         (UserFilter { invited_by_code: code, ..any.clone() }, "invitations_of_inviter"),
-        (UserFilter { search, ..any.clone() }, "user_search_grams"),
-        (UserFilter { search: unmatched, ..any.clone() }, "user_search_grams"),
+        (UserFilter { search, ..any.clone() }, "user_search_ngrams"),
+        (UserFilter { search: unmatched, ..any.clone() }, "user_search_ngrams"),
     ] {
         for start in positions() {
             let query =
                 UserQuery { start, limit: PageSize::default(), filter: filter.clone(), caller: CALLER };
-            let plan = bench.plan_of_list(&query).await;
+            let plan = harness.plan_of_list(&query).await;
             assert!(plan.contains(index), "{index}:\n{plan}");
             assert_no_scan(&plan, index);
         }
@@ -220,26 +223,26 @@ async fn lists_use_the_index_of_their_filter() {
 
 #[tokio::test]
 async fn a_page_by_offset_skips_rows_of_the_index_alone() {
-    let Some(mut bench) = Bench::new().await else { return };
+    let Some(mut harness) = Harness::new().await else { return };
     let filter = UserFilter::default();
     let start = PageStart::Offset(10_000);
     let query = UserQuery { start, limit: PageSize::default(), filter, caller: CALLER };
-    let plan = bench.plan_of_list(&query).await;
+    let plan = harness.plan_of_list(&query).await;
     assert!(plan.contains("Index Only Scan Backward using users_pkey"), "{plan}");
     assert_no_scan(&plan, "a page by offset");
 }
 
 #[tokio::test]
 async fn a_search_for_a_common_term_stops_early() {
-    let Some(mut bench) = Bench::new().await else { return };
+    let Some(mut harness) = Harness::new().await else { return };
     for term in ["+7960", "example.com", "7"] {
         let search = SearchTerm::split(term, true);
         let filter = UserFilter { search, ..UserFilter::default() };
         let query = UserQuery { start: PageStart::START, limit: PageSize::default(), filter, caller: CALLER };
-        let plan = bench.plan_of_list(&query).await;
+        let plan = harness.plan_of_list(&query).await;
         // The page scans from the newest user on and stops at its limit. The count stops at its limit as
         // well.
         assert!(plan.contains("Backward using user_search_pkey"), "{term}:\n{plan}");
-        assert!(!plan.contains("Bitmap Index Scan on user_search_grams"), "{term}:\n{plan}");
+        assert!(!plan.contains("Bitmap Index Scan on user_search_ngrams"), "{term}:\n{plan}");
     }
 }

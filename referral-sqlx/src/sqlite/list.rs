@@ -3,15 +3,15 @@
 
 use referral_core::{
     COUNT_LIMIT, Email, InviteCode, Name, PageStart, PhoneNumber, User, UserId,
-    storage::{FoundUsers, Result, UserFilter, UserQuery},
+    storage::{Result, StoredPage, UserFilter, UserQuery},
 };
 use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
 
-use super::{rows, search, statements};
+use super::{rows, users::search_expression};
 use crate::{error::failure, rows::user_columns};
 
 /// Reads a page of users and the number of all matching users in one snapshot.
-pub(super) async fn users(connection: &mut SqliteConnection, query: &UserQuery) -> Result<FoundUsers> {
+pub(super) async fn users(connection: &mut SqliteConnection, query: &UserQuery) -> Result<StoredPage<User>> {
     let limit = query.limit.get() as usize;
     let rows = page(query).build().fetch_all(&mut *connection).await.map_err(failure)?;
     let has_more = rows.len() > limit;
@@ -29,7 +29,7 @@ pub(super) async fn users(connection: &mut SqliteConnection, query: &UserQuery) 
     };
     let is_exact = query.filter.is_empty() || counted <= COUNT_LIMIT;
     let count = if is_exact { counted } else { COUNT_LIMIT };
-    Ok(FoundUsers { users, has_more, count, count_exact: is_exact })
+    Ok(StoredPage { items: users, has_more, count, count_exact: is_exact })
 }
 
 /// Builds the statement that reads the users of a page in scan order, and one more user if there are more.
@@ -59,7 +59,7 @@ pub(super) fn page(query: &UserQuery) -> QueryBuilder<Sqlite> {
         }
     };
     sql.push(" ORDER BY ").push(order.column()).push(" ").push(direction);
-    // For the addition of zero, see `statements`.
+    // If the limit were a parameter alone, SQLite would plan the statement again for each value.
     sql.push(" LIMIT 0 + ").push_bind(query.limit.get() + 1);
     if offset > 0 {
         sql.push(" OFFSET 0 + ").push_bind(i64::try_from(offset).unwrap_or(i64::MAX));
@@ -77,7 +77,7 @@ pub(super) fn page(query: &UserQuery) -> QueryBuilder<Sqlite> {
 /// [`COUNT_LIMIT`] plus one.
 fn push_count(sql: &mut QueryBuilder<Sqlite>, filter: &UserFilter) {
     if filter.is_empty() {
-        sql.push(statements::USER_TOTAL);
+        sql.push("SELECT users AS counted FROM user_totals");
         return;
     }
     sql.push("SELECT count(*) AS counted FROM (SELECT 1");
@@ -137,11 +137,11 @@ fn push_source(sql: &mut QueryBuilder<Sqlite>, filter: &UserFilter) {
         // The index is scanned first, in its own order. The conditions below check the pattern for each
         // candidate.
         sql.push(
-            " FROM user_grams g CROSS JOIN user_numbers n ON n.number = g.rowid \
+            " FROM user_ngrams g CROSS JOIN user_numbers n ON n.number = g.rowid \
              CROSS JOIN users u ON u.id = n.user_id LEFT JOIN invitations i ON i.invitee = u.id \
-             WHERE user_grams MATCH ",
+             WHERE user_ngrams MATCH ",
         );
-        sql.push_bind(search::expression(search));
+        sql.push_bind(search_expression(search));
     } else if invited_by_code.is_some() {
         sql.push(" FROM invitations i JOIN users u ON u.id = i.invitee WHERE TRUE");
     } else {

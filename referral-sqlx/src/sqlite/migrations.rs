@@ -5,24 +5,30 @@ use std::sync::LazyLock;
 use referral_core::storage::{BoxError, Result, StorageError};
 use sqlx::{Connection, Executor as _, Row as _, SqliteConnection, sqlite::SqliteRow};
 
-use super::{search, statements};
 use crate::{
     ConnectError,
     error::failure,
     migrations::{Applied, Migrations, migration},
 };
 
+/// Starts a transaction that excludes all other writing transactions, in this process and in others.
+const BEGIN: &str = "BEGIN IMMEDIATE";
+
+const MIGRATIONS_TABLE: &str = "_referral_migrations";
+
+/// Table with the oldest version of the program that works with each migration.
+const COMPATIBILITY_TABLE: &str = "migration_compatibility";
+
+const HAS_MIGRATIONS: &str = "SELECT count(*) = 2 FROM sqlite_master \
+    WHERE type = 'table' AND name IN ('_referral_migrations', 'migration_compatibility')";
+
+const APPLIED_MIGRATIONS: &str = "SELECT version, checksum, success, oldest_program FROM _referral_migrations \
+     LEFT JOIN migration_compatibility USING (version) ORDER BY version";
+
 static MIGRATIONS: LazyLock<Migrations> = LazyLock::new(|| {
-    let all = [
-        (1, "start", "0.1.0", include_str!("../../migrations/sqlite/0001_start.sql")),
-        (2, "search and keys", "0.1.0", include_str!("../../migrations/sqlite/0002_search_and_keys.sql")),
-        (3, "limits", "0.1.0", include_str!("../../migrations/sqlite/0003_limits.sql")),
-        (4, "messages", "0.1.0", include_str!("../../migrations/sqlite/0004_messages.sql")),
-    ];
-    let all = all.map(|(version, description, oldest_program, sql)| {
-        migration(version, description, oldest_program, sql, statements::COMPATIBILITY_TABLE)
-    });
-    Migrations::new(statements::MIGRATIONS_TABLE, all.into())
+    let schema = include_str!("../../migrations/sqlite/0001_schema.sql");
+    let all = vec![migration(1, "schema", "0.1.0", schema, COMPATIBILITY_TABLE)];
+    Migrations::new(MIGRATIONS_TABLE, all)
 });
 
 /// Applies the missing migrations.
@@ -32,18 +38,11 @@ static MIGRATIONS: LazyLock<Migrations> = LazyLock::new(|| {
 pub(super) async fn run(connection: &mut SqliteConnection) -> std::result::Result<(), ConnectError> {
     let failed = |error: sqlx::Error| ConnectError::NotMigrated(error.into());
 
-    let mut transaction = connection.begin_with(statements::BEGIN).await.map_err(failed)?;
+    let mut transaction = connection.begin_with(BEGIN).await.map_err(failed)?;
     let missing = MIGRATIONS.check(&applied(&mut transaction).await.map_err(failed)?)?;
     let Some(first) = missing else { return transaction.rollback().await.map_err(failed) };
-    let has_grams = sqlx::query_scalar(statements::HAS_GRAMS).fetch_one(&mut *transaction).await;
-    let has_grams: bool = has_grams.map_err(failed)?;
     let migrated = MIGRATIONS.migrator().run_direct(None, &mut *transaction, false).await;
     migrated.map_err(|error| ConnectError::NotMigrated(error.into()))?;
-    if !has_grams {
-        // SQL cannot do this, because the core creates the grams.
-        let filled = search::fill(&mut transaction).await;
-        filled.map_err(|error| ConnectError::NotMigrated(error.into()))?;
-    }
     transaction.commit().await.map_err(failed)?;
     MIGRATIONS.log_applied(first);
     Ok(())
@@ -51,11 +50,11 @@ pub(super) async fn run(connection: &mut SqliteConnection) -> std::result::Resul
 
 /// Reads the applied migrations. Returns none if the table that lists them is missing.
 async fn applied(connection: &mut SqliteConnection) -> sqlx::Result<Vec<Applied>> {
-    let has_table: bool = sqlx::query_scalar(statements::HAS_MIGRATIONS).fetch_one(&mut *connection).await?;
+    let has_table: bool = sqlx::query_scalar(HAS_MIGRATIONS).fetch_one(&mut *connection).await?;
     if !has_table {
         return Ok(Vec::new());
     }
-    let rows = connection.fetch_all(sqlx::query(statements::APPLIED_MIGRATIONS)).await?;
+    let rows = connection.fetch_all(sqlx::query(APPLIED_MIGRATIONS)).await?;
     rows.iter().map(read_applied).collect()
 }
 

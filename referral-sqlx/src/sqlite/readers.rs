@@ -124,7 +124,7 @@ mod tests {
     use futures_util::FutureExt as _;
     use referral_core::{
         PageSize, PageStart, Refusal, UserId,
-        storage::{Storage as _, UserFilter, UserQuery},
+        storage::{UserFilter, UserQuery, UserStorage as _},
     };
     use sqlx::Row as _;
     use uuid::Uuid;

@@ -1,7 +1,17 @@
-//! Conversion of SQLite rows. SQLite has no type for times, so they are stored as microseconds.
+//! Conversion of SQLite rows. SQLite has no type for times and arrays, so times are microseconds, and the events
+//! of a counter are a JSON array.
 
 use sqlx::{Sqlite, sqlite::SqliteRow};
 
-use crate::encoding::time_from_micros;
+use crate::encoding::{events_from_numbers, time_from_micros};
 
-crate::rows::read_rows!(Sqlite, SqliteRow, i64, time_from_micros);
+crate::rows::read_rows!(Sqlite, SqliteRow, i64, time_from_micros, events);
+
+/// Reads the events of a counter. A counter that is not stored is NULL.
+fn events(json: Option<&str>) -> Result<Vec<CountedEvent>> {
+    let array = json.unwrap_or("[]");
+    let list = array.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    let list = list.ok_or_else(|| unreadable("the events of a counter are not a JSON array"))?;
+    let numbers = list.split_terminator(',').map(|number| number.parse().map_err(unreadable));
+    events_from_numbers(&numbers.collect::<Result<Vec<_>>>()?)
+}

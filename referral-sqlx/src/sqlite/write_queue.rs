@@ -17,9 +17,22 @@ use tokio::sync::{mpsc, oneshot};
 use super::{
     log::{Log, Quiet},
     open::PATIENCE,
-    statements,
 };
 use crate::error::failure;
+
+/// Starts a transaction for a group of writes, and the savepoint of the first write.
+const BEGIN_GROUP: &str = "BEGIN IMMEDIATE; SAVEPOINT step";
+
+/// Keeps a write of a group, and starts the savepoint of the next write.
+const NEXT_STEP: &str = "RELEASE step; SAVEPOINT step";
+
+/// Undoes a single write of a group. The savepoint remains for the next write.
+const UNDO_STEP: &str = "ROLLBACK TO step";
+
+/// Commits a group.
+const COMMIT: &str = "COMMIT";
+
+const ROLLBACK: &str = "ROLLBACK";
 
 /// Maximum number of writes in one commit, so that the first write does not wait long.
 const MAX_GROUP: usize = 64;
@@ -213,7 +226,7 @@ impl Worker {
                 next = self.take_step();
             }
         }
-        let committed = self.execute(statements::COMMIT).await;
+        let committed = self.execute(COMMIT).await;
         self.end(group, committed).await;
     }
 
@@ -235,7 +248,7 @@ impl Worker {
     /// others.
     async fn run_alone(&mut self, step: Box<dyn Step>) -> std::result::Result<Done, (Done, sqlx::Error)> {
         let done = step.run(&mut self.connection).await;
-        let settle = if done.is_sound { statements::NEXT_STEP } else { statements::UNDO_STEP };
+        let settle = if done.is_sound { NEXT_STEP } else { UNDO_STEP };
         match self.execute(settle).await {
             Ok(()) => Ok(done),
             // The failed write has ended the transaction, for example because the disk is full. The other
@@ -250,7 +263,7 @@ impl Worker {
         let error = committed.err().map(Arc::new);
         if error.is_some() {
             // This fails if SQLite has rolled the transaction back itself.
-            let _ = self.execute(statements::ROLLBACK).await;
+            let _ = self.execute(ROLLBACK).await;
         }
         for done in group {
             (done.answer)(error.as_ref());
@@ -258,11 +271,11 @@ impl Worker {
     }
 
     async fn begin(&mut self) -> sqlx::Result<()> {
-        match self.execute(statements::BEGIN_GROUP).await {
+        match self.execute(BEGIN_GROUP).await {
             Err(sqlx::Error::WorkerCrashed) => {
                 tracing::warn!("replacing the broken connection that writes");
                 self.connection = self.options.connect().await?;
-                self.execute(statements::BEGIN_GROUP).await
+                self.execute(BEGIN_GROUP).await
             }
             result => result,
         }

@@ -7,13 +7,14 @@ use std::sync::{
 
 use async_trait::async_trait;
 use referral_core::{
-    ChallengeId, KeyMismatch, PageSize, Refusal, Session, SessionId, SharedSetting, User, UserId,
+    ChallengeId, Invitee, KeyMismatch, PageSize, Refusal, Session, SessionId, SharedSetting, User, UserId,
     UserWithInvited,
     storage::{
-        AttackCheck, AttackStatus, ChallengeRequest, CounterUpdate, Decided, DeliveryTransition,
-        DeliveryUpdate, EditedProfile, FoundInvitees, FoundUsers, GrantedChallenge, KeyRegistration,
-        NewStaff, NewUser, ProfileEdit, RefreshRequest, RegisteredKey, Result, Retention, SessionSelection,
-        SignInRequest, Storage, StorageReadiness, StoredSession, StoredSignIn, UserQuery,
+        AttackCheck, ChallengeRequest, ChallengeStorage, CounterUpdate, Decided, DeliveryTransition,
+        DeliveryUpdate, EditedProfile, GrantedChallenge, KeyRegistration, MaintenanceStorage, NewStaff,
+        ProfileEdit, RefreshRequest, RegisteredKey, Result, Retention, SessionSelection, SessionStorage,
+        SignInRequest, StaffRequest, Storage, StorageReadiness, StoredPage, StoredSession, StoredSignIn,
+        UserQuery, UserStorage,
     },
 };
 use time::OffsetDateTime;
@@ -37,23 +38,26 @@ impl RoundRobin {
 }
 
 #[async_trait]
-impl Storage for RoundRobin {
+impl ChallengeStorage for RoundRobin {
     async fn start_challenge(&self, request: &ChallengeRequest) -> Decided<GrantedChallenge> {
         self.next().start_challenge(request).await
     }
 
-    async fn cancel_challenge(&self, challenge: ChallengeId, counter_update: &CounterUpdate) -> Result<()> {
-        self.next().cancel_challenge(challenge, counter_update).await
+    async fn cancel_challenge(&self, challenge: ChallengeId, counters: &CounterUpdate) -> Result<()> {
+        self.next().cancel_challenge(challenge, counters).await
     }
 
-    async fn record_delivery(&self, news: &DeliveryUpdate) -> Result<DeliveryTransition> {
-        self.next().record_delivery(news).await
+    async fn record_delivery(&self, update: &DeliveryUpdate) -> Result<DeliveryTransition> {
+        self.next().record_delivery(update).await
     }
 
     async fn sign_in(&self, request: &SignInRequest) -> Decided<StoredSignIn> {
         self.next().sign_in(request).await
     }
+}
 
+#[async_trait]
+impl SessionStorage for RoundRobin {
     async fn session(&self, id: SessionId, invited: u32) -> Result<Option<StoredSession>> {
         self.next().session(id, invited).await
     }
@@ -78,12 +82,15 @@ impl Storage for RoundRobin {
     ) -> Result<Vec<SessionId>> {
         self.next().end_sessions(user, sessions, now).await
     }
+}
 
+#[async_trait]
+impl UserStorage for RoundRobin {
     async fn user(&self, id: UserId, invited: u32) -> Result<Option<UserWithInvited>> {
         self.next().user(id, invited).await
     }
 
-    async fn users(&self, query: &UserQuery) -> Decided<FoundUsers> {
+    async fn users(&self, query: &UserQuery) -> Decided<StoredPage<User>> {
         self.next().users(query).await
     }
 
@@ -92,7 +99,7 @@ impl Storage for RoundRobin {
         inviter: UserId,
         older_than: Option<UserId>,
         limit: PageSize,
-    ) -> Result<Option<FoundInvitees>> {
+    ) -> Result<Option<StoredPage<Invitee>>> {
         self.next().invitees(inviter, older_than, limit).await
     }
 
@@ -100,20 +107,23 @@ impl Storage for RoundRobin {
         self.next().edit_profile(edit).await
     }
 
-    async fn make_staff(&self, user: &NewUser, now: OffsetDateTime) -> Result<NewStaff> {
-        self.next().make_staff(user, now).await
+    async fn make_staff(&self, request: &StaffRequest) -> Result<NewStaff> {
+        self.next().make_staff(request).await
     }
 
     async fn set_active(&self, id: UserId, is_active: bool) -> Result<Option<User>> {
         self.next().set_active(id, is_active).await
     }
+}
 
-    async fn check_attack(&self, request: &AttackCheck) -> Result<AttackStatus> {
-        self.next().check_attack(request).await
+#[async_trait]
+impl MaintenanceStorage for RoundRobin {
+    async fn check_attack(&self, check: &AttackCheck) -> Result<bool> {
+        self.next().check_attack(check).await
     }
 
-    async fn delete_expired(&self, delete_expired: &Retention) -> Result<u64> {
-        self.next().delete_expired(delete_expired).await
+    async fn delete_expired(&self, retention: &Retention) -> Result<u64> {
+        self.next().delete_expired(retention).await
     }
 
     async fn registered_keys(&self) -> Result<Vec<RegisteredKey>> {

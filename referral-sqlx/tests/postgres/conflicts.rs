@@ -110,7 +110,7 @@ async fn a_concurrent_edit_and_late_acceptance_are_both_in_the_search_index() {
             let filter = FilterInput { search: Some(term), ..FilterInput::default() };
             let list = ListUsers { filter, ..ListUsers::default() };
             let found = harness.referral.users(&bearer, list).await.expect("a page");
-            assert!(found.users.iter().any(|user| user.id == boris.user.id), "{term}");
+            assert!(found.items.iter().any(|user| user.id == boris.user.id), "{term}");
         }
     }
 }

@@ -1,8 +1,8 @@
 //! Service on its own database, with a connection of an operator that causes the failures.
 
 use referral_core::{
-    CurrentUser, Error, FilterInput, InviteCode, ListUsers, Policy, ReferralService, SendCode, SentCode,
-    SignedIn, UserList, sms::DevelopmentSender,
+    CurrentUser, Error, FilterInput, InviteCode, ListUsers, Page, Policy, ReferralService, SendCode,
+    SentCode, SignedIn, UserView, sms::DevelopmentSender,
 };
 use referral_sqlx::{PostgresOptions, connect_postgres};
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection, Row as _};
@@ -100,7 +100,7 @@ pub(crate) async fn wait_for_locks(observer: &mut PgConnection, count: i64) {
 }
 
 /// Searches for users.
-pub(crate) async fn search(referral: ReferralService, bearer: CurrentUser) -> Result<UserList, Error> {
+pub(crate) async fn search(referral: ReferralService, bearer: CurrentUser) -> Result<Page<UserView>, Error> {
     let filter = FilterInput { search: Some("+79608"), ..FilterInput::default() };
     referral.users(&bearer, ListUsers { filter, ..ListUsers::default() }).await
 }

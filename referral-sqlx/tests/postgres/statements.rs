@@ -23,7 +23,7 @@ async fn a_sweep_deletes_one_batch_with_outdated_statistics() {
     harness.operator.execute(insert).await.expect("inserted");
     let now = SystemClock.now();
     let delete_expired =
-        Retention { ended_before: now, global_counters_before: now, messages_before: now, batch: 7 };
+        Retention { ended_before: now, global_counters_before: now, messages_before: now, batch_size: 7 };
     for _ in 0..10 {
         assert_eq!(storage.delete_expired(&delete_expired).await.expect("deleted"), 7);
     }

@@ -2,17 +2,9 @@
 
 use std::path::Path;
 
-use referral_core::{
-    PageSize, PageStart, UserId,
-    storage::{SearchTerm, StorageError, UserFilter, UserQuery},
-};
+use referral_core::storage::StorageError;
 use referral_sqlx::{ConnectError, SchemaError, SqliteOptions, connect, connect_sqlite};
-use sqlx::{
-    AssertSqlSafe, Connection, SqlSafeStr, SqliteConnection,
-    migrate::{Migration, MigrationType, Migrator},
-    sqlite::SqliteConnectOptions,
-};
-use uuid::Uuid;
+use sqlx::{AssertSqlSafe, SqliteConnection};
 
 use crate::{raw, url_in};
 
@@ -263,51 +255,4 @@ async fn a_file_is_not_migrated_if_migrations_are_disabled() {
     assert!(matches!(error, ConnectError::Schema(SchemaError::Missing { version: 1, .. })), "{error}");
     drop(connect_sqlite(&path, &SqliteOptions::default()).await.expect("migrated"));
     connect_sqlite(&path, &options).await.expect("nothing is missing");
-}
-
-#[tokio::test]
-async fn a_search_finds_users_that_are_older_than_the_index() {
-    let directory = tempfile::tempdir().expect("a temporary directory");
-    let url = url_in(directory.path());
-    // A file with the first migration only, and with more users than a batch of the indexing.
-    let mut owner = SqliteConnection::connect_with(
-        &url.parse::<SqliteConnectOptions>().expect("a URL").create_if_missing(true),
-    )
-    .await
-    .expect("a new file");
-    set_mode(&directory.path().join("referral.db"), 0o600);
-    let first = Migration::new(
-        1,
-        "start".into(),
-        MigrationType::Simple,
-        AssertSqlSafe(format!(
-            "{}\nINSERT INTO migration_compatibility (version, oldest_program) VALUES (1, '0.1.0');",
-            include_str!("../../migrations/sqlite/0001_start.sql")
-        ))
-        .into_sql_str(),
-        false,
-    );
-    let mut migrator = Migrator::with_migrations(vec![first]);
-    migrator.dangerous_set_table_name("_referral_migrations");
-    migrator.run_direct(None, &mut owner, false).await.expect("created");
-    let users = "\
-        WITH RECURSIVE n (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 1500) \
-        INSERT INTO users (id, phone, invite_code, first_name, is_staff, is_active, date_joined, \
-                           search_public, search_private) \
-        SELECT unhex(printf('%032d', n)), printf('+7960%07d', n), printf('A%06d', n), 'Anna', 0, 1, 0, \
-               printf(char(10) || 'anna' || char(10) || 'a%06d', n), \
-               printf(char(10) || '+7960%07d' || char(10) || '7960%07d', n, n) FROM n";
-    sqlx::query(users).execute(&mut owner).await.expect("inserted");
-
-    let store = connect(&url).await.expect("the same file");
-    for (search, count) in [("anna", 1_000), ("600001234", 1), ("a001500", 1), ("unknown", 0)] {
-        let filter = UserFilter { search: SearchTerm::split(search, true), ..UserFilter::default() };
-        let query = UserQuery {
-            start: PageStart::START,
-            limit: PageSize::default(),
-            filter,
-            caller: UserId(Uuid::nil()),
-        };
-        assert_eq!(store.users(&query).await.expect("a page").expect("in time").count, count, "{search}");
-    }
 }

@@ -1,7 +1,7 @@
 //! Tests of the rule for sending codes.
 
 use super::*;
-use crate::random::SystemRandom;
+use crate::{random::SystemRandom, rate_limit::counters::CountedEvent};
 
 /// IPv4 address, which has a single network.
 const ADDRESS: &str = "203.0.113.9";
@@ -86,15 +86,20 @@ fn request(now: OffsetDateTime, policy: Policy) -> ChallengeRequest {
 
 /// Returns the code length, or the time to wait.
 fn decided(request: &ChallengeRequest, facts: &ChallengeFacts) -> Result<u8, Duration> {
-    match request.decide(facts) {
-        ChallengeDecision::Grant { granted, .. } => {
+    let Decision { writes, outcome } = request.decide(facts);
+    match outcome {
+        Ok(granted) => {
+            assert_eq!(writes.challenge.as_ref(), Some(&granted.challenge));
             let Challenge { code_length, .. } = granted.challenge;
             let code = CodeInput::parse(request.digits.first(code_length).reveal()).expect("digits");
             assert!(granted.challenge.accepts(&code, &peppers()), "the hash matches the digits");
             Ok(code_length)
         }
-        ChallengeDecision::Refuse(Refusal::TooManyRequests { retry_after, .. }) => Err(retry_after),
-        ChallengeDecision::Refuse(other) => panic!("{other:?}"),
+        Err(Refusal::TooManyRequests { retry_after, .. }) => {
+            assert_eq!(writes, ChallengeWrites::default(), "a refused request is not counted");
+            Err(retry_after)
+        }
+        Err(other) => panic!("{other:?}"),
     }
 }
 
@@ -125,7 +130,7 @@ fn the_resend_interval_ends_after_its_time_or_a_sign_in() {
 fn the_longest_wait_of_all_limits_is_returned() {
     let now = OffsetDateTime::UNIX_EPOCH + 100 * MINUTE;
     let request = request(now, Policy::standard());
-    let ago = |minutes, kind| crate::rate_limit::counters::CountedEvent { at: now - minutes * MINUTE, kind };
+    let ago = |minutes, kind| CountedEvent { at: now - minutes * MINUTE, kind };
     let codes = |minutes: &[i32]| minutes.iter().map(|ago_| ago(*ago_, EventKind::Code)).collect::<Vec<_>>();
     let facts = |key, events| ChallengeFacts {
         counters: [(key, events)].into_iter().collect(),
@@ -144,15 +149,12 @@ fn the_longest_wait_of_all_limits_is_returned() {
 }
 
 #[test]
-fn wrong_codes_lengthen_the_next_code_and_lock_the_phone_out_if_hold_at_is_set() {
+fn wrong_codes_lengthen_the_next_code_and_lock_the_phone_out_if_a_lockout_threshold_is_set() {
     let now = OffsetDateTime::UNIX_EPOCH + 60 * 24 * 60 * MINUTE;
     let failed_attempts = |number: usize, ago: time::Duration| ChallengeFacts {
         counters: [(
             CounterKey::phone(&phone()),
-            vec![
-                crate::rate_limit::counters::CountedEvent { at: now - ago, kind: EventKind::FailedAttempt };
-                number
-            ],
+            vec![CountedEvent { at: now - ago, kind: EventKind::FailedAttempt }; number],
         )]
         .into_iter()
         .collect(),
@@ -190,7 +192,7 @@ fn the_code_of_a_test_number_is_fixed_and_counts_only_for_the_address() {
     assert_eq!(request.counters(), [of_address.clone(), phone.clone()]);
 
     // The resend interval has not passed, and the codes of the phone and the budget are used up.
-    let codes = vec![crate::rate_limit::counters::CountedEvent { at: now, kind: EventKind::Code }; 10];
+    let codes = vec![CountedEvent { at: now, kind: EventKind::Code }; 10];
     let messages = vec![(now, 1)];
     let facts = ChallengeFacts {
         last_sent_at: Some(now),
@@ -198,21 +200,19 @@ fn the_code_of_a_test_number_is_fixed_and_counts_only_for_the_address() {
         global_counters: GlobalCounterFacts { messages, ..GlobalCounterFacts::default() },
         ..ChallengeFacts::default()
     };
-    let ChallengeDecision::Grant { granted, counter_update, .. } = request.decide(&facts) else {
-        panic!("refused");
-    };
+    let Decision { writes: ChallengeWrites { counters, .. }, outcome } = request.decide(&facts);
+    let granted = outcome.expect("granted");
     assert_eq!(granted.resend_in, Duration::ZERO);
     assert_eq!(granted.challenge.code_length, 8);
     assert_eq!(granted.challenge.expires_at, now + MINUTE, "not later than the test number");
     assert!(granted.challenge.accepts(&CodeInput::parse("47110815").expect("digits"), &peppers()));
-    let counted: Vec<_> = counter_update.counters.iter().map(|counter| &counter.key).collect();
-    assert_eq!((counted, counter_update.global_counters), (vec![&of_address], None));
+    let counted: Vec<_> = counters.counters.iter().map(|counter| &counter.key).collect();
+    assert_eq!((counted, counters.global_counter), (vec![&of_address], None));
 
     let full =
         ChallengeFacts { counters: [(of_address, codes)].into_iter().collect(), ..ChallengeFacts::default() };
     assert_eq!(decided(&request, &full), Err(Duration::from_hours(1)));
-    let failed_attempts =
-        vec![crate::rate_limit::counters::CountedEvent { at: now, kind: EventKind::FailedAttempt }; 60];
+    let failed_attempts = vec![CountedEvent { at: now, kind: EventKind::FailedAttempt }; 60];
     let locked_out = ChallengeFacts {
         counters: [(phone, failed_attempts)].into_iter().collect(),
         ..ChallengeFacts::default()
@@ -249,8 +249,7 @@ fn one_address_never_gets_all_codes_of_a_phone_if_the_challenge_is_required() {
         ..Policy::strict()
     };
     let codes = |number: i32| {
-        let event =
-            |ago| crate::rate_limit::counters::CountedEvent { at: now - ago * MINUTE, kind: EventKind::Code };
+        let event = |ago| CountedEvent { at: now - ago * MINUTE, kind: EventKind::Code };
         (1..=number).rev().map(event).collect::<Vec<_>>()
     };
     for (policy, number, is_refused) in [
@@ -277,10 +276,7 @@ fn one_address_gets_a_twentieth_of_the_budget_and_at_least_three_codes() {
         let request = request(now, Policy { messages_per_day, ..Policy::standard() });
         let of_address = CounterKey::of_address(request.address.expect("given"));
         let events = |number: i32| {
-            let event = |ago| crate::rate_limit::counters::CountedEvent {
-                at: now - ago * 60 * MINUTE,
-                kind: EventKind::Code,
-            };
+            let event = |ago| CountedEvent { at: now - ago * 60 * MINUTE, kind: EventKind::Code };
             (2..number + 2).rev().map(event).collect::<Vec<_>>()
         };
         let is_refused = |number| {

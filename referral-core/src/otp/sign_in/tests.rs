@@ -6,6 +6,7 @@ use super::*;
 use crate::{
     ClientAddress, TestNumber,
     otp::challenge::tests::{MINUTE, challenge, peppers},
+    rate_limit::counters::CountedEvent,
     user::tests::user,
 };
 
@@ -51,15 +52,35 @@ fn facts(user: Option<User>) -> SignInFacts {
     SignInFacts { challenge: Some(challenge(phone)), user, ..SignInFacts::default() }
 }
 
+fn decide_attempt(attempt: &SignInRequest, facts: &SignInFacts) -> SignInDecision {
+    attempt.decide(facts, &attempt.new_user.invite_codes[0])
+}
+
+fn is_valid(attempt: &SignInRequest, facts: &SignInFacts) -> bool {
+    decide_attempt(attempt, facts).outcome.is_ok()
+}
+
+/// Returns the refusal, the changed challenge and the changes of counters.
+fn refused(decision: SignInDecision) -> (Refusal, Option<Challenge>, CounterUpdate) {
+    match (decision.writes, decision.outcome) {
+        (SignInWrites::Attempt { challenge, counters }, Err(refusal)) => (refusal, challenge, counters),
+        other => panic!("{other:?}"),
+    }
+}
+
 #[test]
 fn a_correct_code_is_redeemed_and_an_unknown_phone_becomes_a_user() {
-    let SignInDecision::Accept { challenge, user, invitation, outcome, .. } =
-        attempt("4711").decide(&facts(None))
-    else {
-        panic!("refused");
+    let attempt = attempt("4711");
+    let Decision { writes, outcome } = decide_attempt(&attempt, &facts(None));
+    let SignInWrites::SignIn { challenge, user: UserWrite::Add(user), session, counters, .. } = writes else {
+        panic!("{writes:?}");
     };
     assert_eq!(challenge.redeemed_at, Some(NOW));
-    assert_eq!((user, invitation, outcome), (None, None, InvitationOutcome::None));
+    assert_eq!(user, attempt.new_user.to_user(attempt.new_user.invite_codes[0].clone(), None));
+    assert_eq!(counters.counters, [], "a sign-in adds no events");
+    let signed_in = outcome.expect("signed in");
+    assert_eq!((signed_in.user, signed_in.session, signed_in.created), (user, session, true));
+    assert_eq!((signed_in.accepted, signed_in.outcome), (None, InvitationOutcome::None));
 }
 
 #[test]
@@ -70,41 +91,31 @@ fn staff_cannot_sign_in_with_the_code_of_a_test_number() {
         let policy = Arc::new(Policy { test_numbers, ..Policy::standard() });
         let request = SignInRequest { policy, ..attempt(code) };
         assert!(user.is_staff || !request.needs_ancestry(&facts(Some(user.clone()))));
-        request.decide(&facts(Some(user.clone())))
+        decide_attempt(&request, &facts(Some(user.clone())))
     };
     let (now, later) = (NOW, NOW + MINUTE);
-    assert!(matches!(decide("4711", &user(1), later), SignInDecision::Accept { .. }));
-    assert!(
-        matches!(decide("4711", &staff, now), SignInDecision::Accept { .. }),
-        "the test number has expired"
-    );
+    assert!(decide("4711", &user(1), later).outcome.is_ok());
+    assert!(decide("4711", &staff, now).outcome.is_ok(), "the test number has expired");
     assert_eq!(decide("4711", &staff, later), decide("4712", &staff, later), "same count, same response");
 }
 
 #[test]
 fn wrong_codes_with_and_without_the_id_are_counted_separately() {
-    let SignInDecision::Refuse { refusal, challenge: Some(counted), .. } =
-        attempt("4712").decide(&facts(None))
-    else {
-        panic!("not counted");
-    };
+    let (refusal, counted, _) = refused(decide_attempt(&attempt("4712"), &facts(None)));
+    let counted = counted.expect("counted");
     assert_eq!(refusal, Refusal::InvalidCode);
     assert_eq!((counted.attempts_with_id, counted.attempts_without_id), (0, 1));
 
     let naming = SignInRequest { challenge: Some(counted.id), ..attempt("4712") };
-    let SignInDecision::Refuse { challenge: Some(counted), .. } = naming.decide(&facts(None)) else {
-        panic!("not counted");
-    };
+    let counted = refused(decide_attempt(&naming, &facts(None))).1.expect("counted");
     assert_eq!((counted.attempts_with_id, counted.attempts_without_id), (1, 0));
 }
 
 /// Returns the kind of each changed counter with the events in it.
-fn counted(decision: &SignInDecision) -> Vec<(String, Vec<EventKind>)> {
-    let (SignInDecision::Refuse { counter_update, .. } | SignInDecision::Accept { counter_update, .. }) =
-        decision;
+fn counted(update: &CounterUpdate) -> Vec<(String, Vec<EventKind>)> {
     let subject = |key: &CounterKey| key.as_str().split('/').next().unwrap_or_default().to_owned();
-    let counted = counter_update.counters.iter().filter(|counter| !counter.events.is_empty());
-    counted
+    let counters = update.counters.iter();
+    counters
         .map(|counter| (subject(&counter.key), counter.events.iter().map(|event| event.kind).collect()))
         .collect()
 }
@@ -119,38 +130,28 @@ fn all_invalid_codes_get_the_same_response_and_count_for_the_address_only() {
         ("no attempts left", Some(Challenge { attempts_without_id: 3, ..valid })),
     ] {
         for code in ["4711", "4712"] {
-            let decision = attempt(code).decide(&SignInFacts { challenge: invalid.clone(), ..facts(None) });
-            let SignInDecision::Refuse { refusal, challenge, counter_update } = &decision else {
-                panic!("accepted");
-            };
-            assert_eq!(
-                (*refusal, challenge, counter_update.global_counters),
-                (Refusal::InvalidCode, &None, None),
-                "{case}"
-            );
+            let facts = SignInFacts { challenge: invalid.clone(), ..facts(None) };
+            let (refusal, challenge, counters) = refused(decide_attempt(&attempt(code), &facts));
+            assert_eq!((refusal, challenge), (Refusal::InvalidCode, None), "{case}");
+            assert_eq!(counters.global_counter, None, "{case}");
             // A matching code is not a guess.
             let is_match = case != "never sent" && code == "4711";
             let attempt = vec![("address".into(), vec![EventKind::AttemptWithoutChallenge])];
-            assert_eq!(counted(&decision), if is_match { vec![] } else { attempt }, "{case} {code}");
+            assert_eq!(counted(&counters), if is_match { vec![] } else { attempt }, "{case} {code}");
         }
     }
 }
 
 #[test]
 fn a_wrong_code_counts_for_the_phone_the_address_and_the_service() {
-    let decision = attempt("4712").decide(&facts(None));
+    let (_, _, counters) = refused(decide_attempt(&attempt("4712"), &facts(None)));
     let failure = vec![EventKind::FailedAttempt];
-    assert_eq!(counted(&decision), [("address".into(), failure.clone()), ("phone".into(), failure)]);
-    assert!(
-        matches!(decision, SignInDecision::Refuse { counter_update, .. } if counter_update.global_counters.is_some())
-    );
+    assert_eq!(counted(&counters), [("address".into(), failure.clone()), ("phone".into(), failure)]);
+    assert!(counters.global_counter.is_some());
 }
 
-fn with_stamps(facts: SignInFacts, key: CounterKey, number: usize, kind: EventKind) -> SignInFacts {
-    let event = |number: usize| crate::rate_limit::counters::CountedEvent {
-        at: NOW - Duration::from_micros(number as u64),
-        kind,
-    };
+fn with_events(facts: SignInFacts, key: CounterKey, number: usize, kind: EventKind) -> SignInFacts {
+    let event = |number: usize| CountedEvent { at: NOW - Duration::from_micros(number as u64), kind };
     SignInFacts { counters: [(key, (0..number).rev().map(event).collect())].into_iter().collect(), ..facts }
 }
 
@@ -158,9 +159,8 @@ fn with_stamps(facts: SignInFacts, key: CounterKey, number: usize, kind: EventKi
 fn a_code_that_is_shorter_than_its_phone_requires_is_invalid() {
     let phone = CounterKey::phone(&attempt("4711").phone);
     for (failed_attempts, is_accepted) in [(4, true), (5, false)] {
-        let facts = with_stamps(facts(None), phone.clone(), failed_attempts, EventKind::FailedAttempt);
-        let decision = attempt("4711").decide(&facts);
-        assert_eq!(matches!(decision, SignInDecision::Accept { .. }), is_accepted, "{failed_attempts}");
+        let facts = with_events(facts(None), phone.clone(), failed_attempts, EventKind::FailedAttempt);
+        assert_eq!(is_valid(&attempt("4711"), &facts), is_accepted, "{failed_attempts}");
     }
 }
 
@@ -168,8 +168,8 @@ fn a_code_that_is_shorter_than_its_phone_requires_is_invalid() {
 fn a_code_of_four_digits_is_invalid_during_an_attack() {
     for (failed_attempts, is_accepted) in [(50, true), (51, false)] {
         let global_counters = GlobalCounterFacts { failed_attempts, ..GlobalCounterFacts::default() };
-        let decision = attempt("4711").decide(&SignInFacts { global_counters, ..facts(None) });
-        assert_eq!(matches!(decision, SignInDecision::Accept { .. }), is_accepted, "{failed_attempts}");
+        let facts = SignInFacts { global_counters, ..facts(None) };
+        assert_eq!(is_valid(&attempt("4711"), &facts), is_accepted, "{failed_attempts}");
     }
 }
 
@@ -179,9 +179,8 @@ fn a_code_is_invalid_during_the_lockout_of_its_phone() {
     let policy = Policy { lockout_threshold: Some(100), code_length_steps: Vec::new(), ..Policy::standard() };
     let attempt = SignInRequest { policy: Arc::new(policy), ..attempt("4711") };
     for (failed_attempts, is_accepted) in [(99, true), (100, false)] {
-        let facts = with_stamps(facts(None), phone.clone(), failed_attempts, EventKind::FailedAttempt);
-        let decision = attempt.decide(&facts);
-        assert_eq!(matches!(decision, SignInDecision::Accept { .. }), is_accepted, "{failed_attempts}");
+        let facts = with_events(facts(None), phone.clone(), failed_attempts, EventKind::FailedAttempt);
+        assert_eq!(is_valid(&attempt, &facts), is_accepted, "{failed_attempts}");
     }
 }
 
@@ -193,9 +192,7 @@ fn failures_from_another_address_without_the_id_are_not_refunded() {
     for (names_id, is_kept) in [(false, false), (true, true)] {
         let id = facts.challenge.as_ref().map(|sent| sent.id).filter(|_| names_id);
         let guess = SignInRequest { challenge: id, ..attempt("4712") };
-        let SignInDecision::Refuse { challenge: Some(tried), .. } = guess.decide(&facts) else {
-            panic!("not counted");
-        };
+        let tried = refused(decide_attempt(&guess, &facts)).1.expect("counted");
         assert_eq!(!tried.failed_attempts.is_empty(), is_kept, "with id: {names_id}");
     }
 }
@@ -203,48 +200,47 @@ fn failures_from_another_address_without_the_id_are_not_refunded() {
 #[test]
 fn an_address_with_too_many_failures_is_refused_before_the_code_is_compared() {
     let of_address = CounterKey::of_address(ClientAddress::new(ADDRESS));
-    let facts = with_stamps(facts(None), of_address, 20, EventKind::FailedAttempt);
+    let facts = with_events(facts(None), of_address, 20, EventKind::FailedAttempt);
     let retry_after = Duration::from_hours(1).saturating_sub(Duration::from_micros(19));
     let limit = LimitName::FailedAttemptsPerAddress;
     for code in ["4711", "4712"] {
-        assert_eq!(attempt(code).decide(&facts), refuse(Refusal::TooManyRequests { retry_after, limit }));
+        let refused = Decision::refuse(Refusal::TooManyRequests { retry_after, limit });
+        assert_eq!(decide_attempt(&attempt(code), &facts), refused);
     }
     let elsewhere = SignInRequest { client: Client::default(), ..attempt("4711") };
-    assert!(matches!(elsewhere.decide(&facts), SignInDecision::Accept { .. }));
+    assert!(is_valid(&elsewhere, &facts));
 }
 
 /// Other users of the address are not locked out, since a correct code still signs in.
 #[test]
 fn an_address_with_too_many_attempts_without_a_challenge_gets_one_response_to_all_wrong_codes() {
     let of_address = CounterKey::of_address(ClientAddress::new(ADDRESS));
-    let full = |facts| with_stamps(facts, of_address.clone(), 200, EventKind::AttemptWithoutChallenge);
+    let full = |facts| with_events(facts, of_address.clone(), 200, EventKind::AttemptWithoutChallenge);
     let retry_after = Duration::from_hours(1).saturating_sub(Duration::from_micros(199));
     let limit = LimitName::AttemptsWithoutChallenge;
-    let refused = refuse(Refusal::TooManyRequests { retry_after, limit });
+    let refusal = Refusal::TooManyRequests { retry_after, limit };
+    let uncounted = Decision::refuse(refusal);
 
     let nothing = full(SignInFacts { challenge: None, ..facts(None) });
-    assert_eq!(attempt("4712").decide(&nothing), refused);
+    assert_eq!(decide_attempt(&attempt("4712"), &nothing), uncounted);
     let late = facts(None).challenge.map(|sent| Challenge { expires_at: NOW, ..sent });
-    assert_eq!(attempt("4711").decide(&full(SignInFacts { challenge: late, ..facts(None) })), refused);
+    let late = full(SignInFacts { challenge: late, ..facts(None) });
+    assert_eq!(decide_attempt(&attempt("4711"), &late), uncounted);
 
-    let wrong = attempt("4712").decide(&full(facts(None)));
-    let SignInDecision::Refuse { refusal, challenge: Some(tried), counter_update } = wrong else {
-        panic!("the attempt is not counted");
-    };
-    assert_eq!(refusal, Refusal::TooManyRequests { retry_after, limit });
-    assert!(tried.attempts_without_id == 1 && counter_update.global_counters.is_some());
-    assert!(matches!(attempt("4711").decide(&full(facts(None))), SignInDecision::Accept { .. }));
+    let (response, tried, counters) = refused(decide_attempt(&attempt("4712"), &full(facts(None))));
+    assert_eq!(response, refusal);
+    assert_eq!(tried.map(|tried| tried.attempts_without_id), Some(1));
+    assert!(counters.global_counter.is_some());
+    assert!(is_valid(&attempt("4711"), &full(facts(None))));
 }
 
 #[test]
 fn a_flood_of_attempts_without_a_challenge_is_not_counted() {
     let flood = SignInRequest { counts_attempts_without_challenge: false, ..attempt("4712") };
     let nothing = SignInFacts { challenge: None, ..facts(None) };
-    assert_eq!(flood.decide(&nothing), refuse(Refusal::InvalidCode));
-    let SignInDecision::Refuse { challenge: Some(_), counter_update, .. } = flood.decide(&facts(None)) else {
-        panic!("a guess for a valid challenge is not counted");
-    };
-    assert!(!counter_update.counters.is_empty());
+    assert_eq!(decide_attempt(&flood, &nothing), Decision::refuse(Refusal::InvalidCode));
+    let (_, challenge, counters) = refused(decide_attempt(&flood, &facts(None)));
+    assert!(challenge.is_some() && !counters.counters.is_empty(), "a guess for a valid challenge");
 }
 
 #[test]
@@ -258,10 +254,10 @@ fn failures_from_ipv6_addresses_are_counted_by_network() {
     let [narrow, middle, wide]: [CounterKey; 3] =
         CounterKey::networks(address(0x2301)).collect::<Vec<_>>().try_into().expect("three networks");
     for (key, number, last) in [(narrow, 20, 0x2301), (middle, 40, 0x23ff), (wide, 80, 0xffff)] {
-        let full = |number| with_stamps(facts(None), key.clone(), number, EventKind::FailedAttempt);
+        let full = |number| with_events(facts(None), key.clone(), number, EventKind::FailedAttempt);
         let is_refused = |facts| {
-            let decision = attempt_from(last).decide(&facts);
-            matches!(decision, SignInDecision::Refuse { refusal: Refusal::TooManyRequests { .. }, .. })
+            let refusal = decide_attempt(&attempt_from(last), &facts).outcome.err();
+            matches!(refusal, Some(Refusal::TooManyRequests { .. }))
         };
         assert!(is_refused(full(number)) && !is_refused(full(number - 1)), "{}", key.as_str());
     }
@@ -274,14 +270,16 @@ fn a_redeemed_code_is_refunded_together_with_its_failures() {
     let mut facts = facts(None);
     let failed_attempts = [here, elsewhere].map(|address| FailedAttempt { address, at: NOW }).to_vec();
     facts.challenge = facts.challenge.map(|sent| Challenge { address: Some(here), failed_attempts, ..sent });
-    let facts = with_stamps(facts, CounterKey::of_address(here), 1, EventKind::FailedAttempt);
-    let decision = attempt("4711").decide(&facts);
-    assert_eq!(counted(&decision), [], "the loaded counters are empty");
-    let SignInDecision::Accept { counter_update, .. } = decision else { panic!("refused") };
-    let keys: Vec<_> = counter_update.refunds.iter().map(|(key, event)| (key.clone(), event.kind)).collect();
+    let facts = with_events(facts, CounterKey::of_address(here), 1, EventKind::FailedAttempt);
+    let SignInWrites::SignIn { counters, .. } = decide_attempt(&attempt("4711"), &facts).writes else {
+        panic!("refused");
+    };
+    assert_eq!(counters.counters, []);
+    let keys: Vec<_> = counters.refunds.iter().map(|(key, event)| (key.clone(), event.kind)).collect();
     let phone = attempt("4711").phone;
     let expected = [
         (CounterKey::of_address(elsewhere), EventKind::FailedAttempt),
+        (CounterKey::of_address(here), EventKind::FailedAttempt),
         (CounterKey::phone_and_address(&phone, here), EventKind::Code),
         (CounterKey::number_range(&phone), EventKind::Code),
         (CounterKey::number_range_and_address(&phone, here), EventKind::Code),
@@ -293,30 +291,25 @@ fn a_redeemed_code_is_refunded_together_with_its_failures() {
 fn too_many_unknown_invite_codes_are_refused() {
     let guess = SignInRequest { invite_code: Some(user(2).invite_code), ..attempt("4711") };
     let unknown = vec![EventKind::UnknownInvite];
-    let decision = guess.decide(&facts(None));
-    assert_eq!(counted(&decision), [("address".into(), unknown.clone()), ("phone".into(), unknown)]);
-    assert!(matches!(decision, SignInDecision::Refuse { refusal: Refusal::UnknownInviteCode, .. }));
+    let (refusal, _, counters) = refused(decide_attempt(&guess, &facts(None)));
+    assert_eq!(counted(&counters), [("address".into(), unknown.clone()), ("phone".into(), unknown)]);
+    assert_eq!(refusal, Refusal::UnknownInviteCode);
 
     let phone = CounterKey::phone(&guess.phone);
-    let full = with_stamps(facts(None), phone, 10, EventKind::UnknownInvite);
-    let refused = guess.decide(&full);
-    assert!(matches!(
-        refused,
-        SignInDecision::Refuse { refusal: Refusal::TooManyRequests { .. }, challenge: None, .. }
-    ));
-    assert!(matches!(attempt("4711").decide(&full), SignInDecision::Accept { .. }), "no invite code");
+    let full = with_events(facts(None), phone, 10, EventKind::UnknownInvite);
+    let (refusal, challenge, _) = refused(decide_attempt(&guess, &full));
+    assert!(matches!(refusal, Refusal::TooManyRequests { .. }) && challenge.is_none());
+    assert!(is_valid(&attempt("4711"), &full), "no invite code");
 }
 
 #[test]
 fn only_a_correct_code_reveals_that_the_user_is_inactive_and_the_code_is_redeemed() {
     let inactive = Some(User { is_active: false, ..user(1) });
-    let wrong = attempt("4712").decide(&facts(inactive.clone()));
-    assert!(matches!(wrong, SignInDecision::Refuse { refusal: Refusal::InvalidCode, .. }));
-    let right = attempt("4711").decide(&facts(inactive));
-    assert!(
-        matches!(right, SignInDecision::Refuse { refusal: Refusal::UserInactive, challenge: Some(used), .. }
-        if used.redeemed_at == Some(NOW))
-    );
+    let (wrong, _, _) = refused(decide_attempt(&attempt("4712"), &facts(inactive.clone())));
+    assert_eq!(wrong, Refusal::InvalidCode);
+    let (right, used, _) = refused(decide_attempt(&attempt("4711"), &facts(inactive)));
+    assert_eq!(right, Refusal::UserInactive);
+    assert_eq!(used.and_then(|used| used.redeemed_at), Some(NOW));
 }
 
 #[test]
@@ -327,9 +320,7 @@ fn a_code_stays_valid_if_the_invite_code_is_refused() {
         [(None, None, Refusal::UnknownInviteCode), (Some(user(1)), Some(own), Refusal::OwnInviteCode)]
     {
         let facts = SignInFacts { inviter, ..facts(user) };
-        let SignInDecision::Refuse { refusal: actual, challenge, .. } = with_code.decide(&facts) else {
-            panic!("accepted");
-        };
+        let (actual, challenge, _) = refused(decide_attempt(&with_code, &facts));
         assert_eq!((actual, challenge), (refusal, None));
     }
 }
@@ -341,7 +332,7 @@ fn a_wrong_code_reveals_nothing_about_the_invite_code_and_takes_no_lock() {
     let facts = SignInFacts { inviter, ..facts(Some(user(1))) };
     let guess = SignInRequest { invite_code: Some(boris.invite_code.clone()), ..attempt("4712") };
     assert!(!guess.needs_ancestry(&facts));
-    assert!(matches!(guess.decide(&facts), SignInDecision::Refuse { refusal: Refusal::InvalidCode, .. }));
+    assert_eq!(refused(decide_attempt(&guess, &facts)).0, Refusal::InvalidCode);
 
     let right = SignInRequest { invite_code: Some(boris.invite_code), ..attempt("4711") };
     assert!(right.needs_ancestry(&facts));
@@ -355,10 +346,10 @@ fn another_invite_code_does_not_change_the_inviter() {
     let inviter = Some(Inviter { id: vera.id, code: vera.invite_code.clone() });
     let facts = SignInFacts { inviter, ..facts(Some(anna)) };
     let with_code = SignInRequest { invite_code: Some(vera.invite_code), ..attempt("4711") };
-    let SignInDecision::Accept { user: Some(user), invitation, outcome, .. } = with_code.decide(&facts)
-    else {
-        panic!("refused");
+    let Decision { writes, outcome } = decide_attempt(&with_code, &facts);
+    let SignInWrites::SignIn { user: UserWrite::Change(user), invitation: None, .. } = writes else {
+        panic!("{writes:?}");
     };
     assert_eq!(user.invited_by, invited_by);
-    assert_eq!((invitation, outcome), (None, InvitationOutcome::Ignored));
+    assert_eq!(outcome.map(|signed_in| signed_in.outcome), Ok(InvitationOutcome::Ignored));
 }

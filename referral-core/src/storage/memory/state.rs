@@ -6,12 +6,11 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::{
-    Challenge, ChallengeId, Email, InviteCode, InvitedBy, Invitee, PhoneNumber, SessionId, SharedSetting,
-    User, UserId,
+    Challenge, ChallengeId, Email, InviteCode, Invitee, PhoneNumber, SessionId, SharedSetting, User, UserId,
     storage::{
         Ancestry, Counter, CounterKey, CounterUpdate, Counters, GlobalCounter, GlobalCounterFacts,
-        GlobalCounterQuery, Invitation, Inviter, MessageKey, NewUser, RegisteredKey, Result, Session,
-        SessionSelection, StorageError, StoredMessage, UserWithInvited,
+        GlobalCounterQuery, GlobalCounterUpdate, Invitation, Inviter, MessageKey, NewUser, RegisteredKey,
+        Result, Session, SessionSelection, StorageError, StoredMessage, UserWithInvited, UserWrite,
     },
 };
 
@@ -22,7 +21,7 @@ pub(super) struct State {
     pub(super) by_code: HashMap<InviteCode, UserId>,
     pub(super) by_email: HashMap<Email, UserId>,
     /// Pairs of inviter and invitee. The invitees of one inviter are adjacent, in the order of their IDs.
-    pub(super) edges: BTreeSet<(UserId, UserId)>,
+    pub(super) invitations: BTreeSet<(UserId, UserId)>,
     pub(super) challenges: BTreeMap<ChallengeId, Challenge>,
     /// Challenges of each phone, in the order of their IDs.
     pub(super) sent: HashMap<PhoneNumber, BTreeSet<ChallengeId>>,
@@ -51,7 +50,7 @@ impl State {
         Some(Inviter { id, code: code?.clone() })
     }
 
-    pub(super) fn walk_lineage(&self, inviter: UserId, invitee: UserId) -> Ancestry {
+    pub(super) fn ancestry(&self, inviter: UserId, invitee: UserId) -> Ancestry {
         let mut next = Some(inviter);
         // There are at most as many steps as users, so the walk ends even if there is a loop.
         for _ in 0..self.users.len() {
@@ -67,14 +66,21 @@ impl State {
         Ancestry::WithoutInvitee
     }
 
-    pub(super) fn add_user(&mut self, new: &NewUser, invited_by: Option<InvitedBy>) -> Result<User> {
+    /// Returns the first of the invite codes that is free.
+    pub(super) fn free_code<'a>(&self, new: &'a NewUser) -> Result<&'a InviteCode> {
         let code = new.invite_codes.iter().find(|code| !self.by_code.contains_key(*code));
-        let code = code.ok_or(StorageError::InviteCodesExhausted)?;
-        let user = new.to_user(code.clone(), invited_by);
-        self.by_phone.insert(user.phone.clone(), user.id);
-        self.by_code.insert(code.clone(), user.id);
-        self.users.insert(user.id, user.clone());
-        Ok(user)
+        code.ok_or(StorageError::InviteCodesExhausted)
+    }
+
+    pub(super) fn write_user(&mut self, write: UserWrite) {
+        match write {
+            UserWrite::Add(user) => {
+                self.by_phone.insert(user.phone.clone(), user.id);
+                self.by_code.insert(user.invite_code.clone(), user.id);
+                self.users.insert(user.id, user);
+            }
+            UserWrite::Change(user) => self.put_user(&user),
+        }
     }
 
     /// Replaces the stored user that has the same ID, phone and code.
@@ -111,49 +117,46 @@ impl State {
         keys.into_iter().map(|key| (key.clone(), events(&key).unwrap_or_default())).collect()
     }
 
-    pub(super) fn count(&mut self, counter_update: CounterUpdate) {
-        for counter in counter_update.counters {
+    pub(super) fn count(&mut self, update: CounterUpdate) {
+        for counter in update.counters {
             self.counters.insert(counter.key.clone(), counter);
         }
-        for (key, event) in counter_update.refunds {
+        for (key, event) in update.refunds {
             if let Some(counter) = self.counters.get_mut(&key) {
                 counter.events.retain(|counted| *counted != event);
             }
         }
-        if let Some(count) = counter_update.global_counters {
-            *self.global_counters.entry((count.counter, count.since)).or_default() += i64::from(count.by);
+        if let Some(GlobalCounterUpdate { counter, period_start, delta }) = update.global_counter {
+            *self.global_counters.entry((counter, period_start)).or_default() += i64::from(delta);
         }
     }
 
     pub(super) fn global_counter_facts(&self, query: GlobalCounterQuery) -> GlobalCounterFacts {
         let failed_attempts =
-            query.failed_attempts_since.map(|since| self.failed_attempts(|minute| minute >= since));
-        let messages = query.messages_since.map(|since| {
-            let of_hours = self
-                .global_counters
-                .iter()
-                .filter(|((counter, hour), _)| *counter == GlobalCounter::Messages && *hour >= since);
-            let hours: BTreeMap<_, _> =
-                of_hours.map(|((_, hour), count)| (*hour, positive(*count))).collect();
-            hours.into_iter().collect()
-        });
+            query.failed_attempts_since.map_or(0, |since| self.failed_attempts(|minute| minute >= since));
+        let usual_times = query.usual_times(failed_attempts).unwrap_or_default();
+        let usual = usual_times
+            .iter()
+            .map(|(since, end)| self.failed_attempts(|minute| (since..end).contains(&&minute)));
+        let hours: BTreeMap<_, _> = self
+            .global_counters
+            .iter()
+            .filter(|((counter, hour), _)| {
+                let is_recent = query.messages_since.is_some_and(|since| *hour >= since);
+                *counter == GlobalCounter::Messages && is_recent
+            })
+            .map(|((_, hour), count)| (*hour, positive(*count)))
+            .collect();
         GlobalCounterFacts {
-            failed_attempts: failed_attempts.unwrap_or_default(),
-            usual_failed_attempts: None,
+            failed_attempts,
+            usual_failed_attempts: usual.collect(),
             attack_until: self.attack_until,
-            messages: messages.unwrap_or_default(),
+            messages: hours.into_iter().collect(),
         }
     }
 
-    pub(super) fn usual_failed_attempts(&self, times: &[(OffsetDateTime, OffsetDateTime)]) -> Vec<u64> {
-        times
-            .iter()
-            .map(|(since, end)| self.failed_attempts(|minute| (since..end).contains(&&minute)))
-            .collect()
-    }
-
     /// Returns the number of wrong codes in the selected minutes.
-    pub(super) fn failed_attempts(&self, is_selected: impl Fn(OffsetDateTime) -> bool) -> u64 {
+    fn failed_attempts(&self, is_selected: impl Fn(OffsetDateTime) -> bool) -> u64 {
         let found = self.global_counters.iter().filter(|((counter, minute), _)| {
             *counter == GlobalCounter::FailedAttempts && is_selected(*minute)
         });
@@ -172,10 +175,9 @@ impl State {
             SessionSelection::AllExcept(kept) => session.id != kept,
             SessionSelection::All => true,
         };
-        let is_active = |session: &Session| session.revoked_at.is_none() && session.ends_at() > now;
         let active = self.sessions.values_mut().rev();
         let active =
-            active.filter(|session| session.user == user && is_active(session) && is_selected(session));
+            active.filter(|session| session.user == user && session.is_active(now) && is_selected(session));
         let end = |session: &mut Session| {
             session.revoked_at = Some(now);
             session.id
@@ -193,7 +195,7 @@ impl State {
     }
 
     pub(super) fn add_invitation(&mut self, invitation: &Invitation) {
-        if self.edges.insert((invitation.inviter, invitation.invitee))
+        if self.invitations.insert((invitation.inviter, invitation.invitee))
             && let Some(inviter) = self.users.get_mut(&invitation.inviter)
         {
             inviter.invited_count += 1;
@@ -203,7 +205,7 @@ impl State {
     pub(super) fn invitees(&self, inviter: UserId, older_than: Option<UserId>, limit: usize) -> Vec<Invitee> {
         let first = (inviter, UserId(Uuid::nil()));
         let end = (inviter, older_than.unwrap_or(UserId(Uuid::max())));
-        let ids = self.edges.range(first..end).rev().map(|(_, invitee)| invitee);
+        let ids = self.invitations.range(first..end).rev().map(|(_, invitee)| invitee);
         ids.take(limit)
             .filter_map(|id| self.users.get(id))
             .map(|user| Invitee { id: user.id, phone: user.phone.clone(), joined_at: user.date_joined })

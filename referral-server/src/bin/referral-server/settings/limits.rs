@@ -28,7 +28,7 @@ pub(crate) struct LimitSettings {
     codes_per_number_range: Option<Limits>,
     /// Wrong codes from one address, without those for a code that is redeemed later [default: 20/1h,60/24h;
     /// development: off]
-    #[arg(long, env = "REFERRAL_FAILURES_PER_ADDRESS", global = true, value_name = "LIMITS", value_parser = limits)]
+    #[arg(long, env = "REFERRAL_FAILED_ATTEMPTS_PER_ADDRESS", global = true, value_name = "LIMITS", value_parser = limits)]
     failed_attempts_per_address: Option<Limits>,
     /// Attempts to sign in with a phone that has no valid code, from one address [default: 200/1h;
     /// development: off]
@@ -38,7 +38,7 @@ pub(crate) struct LimitSettings {
     #[arg(long, env = "REFERRAL_EMAIL_CHANGES", global = true, value_name = "LIMITS", value_parser = limits)]
     email_changes: Option<Limits>,
     /// Unknown invite codes, for each phone and each address [default: 10/1h; development: off]
-    #[arg(long, env = "REFERRAL_INVITE_FAILURES", global = true, value_name = "LIMITS", value_parser = limits)]
+    #[arg(long, env = "REFERRAL_UNKNOWN_INVITE_CODES", global = true, value_name = "LIMITS", value_parser = limits)]
     unknown_invite_codes: Option<Limits>,
     /// Steps that increase the code length after wrong codes for a phone [default: 5:6,30:8; strict: 30:8;
     /// development: off]
@@ -48,11 +48,11 @@ pub(crate) struct LimitSettings {
     #[arg(long, env = "REFERRAL_LOCKOUT_THRESHOLD", global = true, value_name = "FAILURES", value_parser = number_or_off)]
     lockout_threshold: Option<Number>,
     /// Time for which a wrong code counts for --code-length-steps and --lockout-threshold, 1 to 366 days [default: 31d]
-    #[arg(long, env = "REFERRAL_FAILURE_MEMORY", global = true, value_name = "TIME", value_parser = humantime::parse_duration)]
+    #[arg(long, env = "REFERRAL_FAILED_ATTEMPT_WINDOW", global = true, value_name = "TIME", value_parser = humantime::parse_duration)]
     failed_attempt_window: Option<Duration>,
     /// Number of wrong codes in ten minutes above which the whole service counts as under attack, if they are
     /// also more than three times the usual number, or off [default: 50; strict: 200; development: off]
-    #[arg(long, env = "REFERRAL_ATTACK_FAILURES", global = true, value_name = "FAILURES", value_parser = number_or_off)]
+    #[arg(long, env = "REFERRAL_ATTACK_THRESHOLD", global = true, value_name = "FAILURES", value_parser = number_or_off)]
     attack_threshold: Option<Number>,
     /// Smallest number of digits of codes while the service is under attack. Shorter codes are invalid
     /// [default: 6]

@@ -33,7 +33,7 @@ pub(crate) struct SignIn {
     #[arg(long, env = "REFERRAL_CODE_LIFETIME", global = true, value_name = "TIME", value_parser = humantime::parse_duration)]
     pub(crate) code_lifetime: Option<Duration>,
     /// Number of wrong attempts that invalidate a code, 1 to 10 [default: 3; strict: 5]
-    #[arg(long, env = "REFERRAL_TRIES_PER_CODE", global = true, value_name = "TRIES", value_parser = clap::value_parser!(u32).range(1..=10))]
+    #[arg(long, env = "REFERRAL_ATTEMPTS_PER_CODE", global = true, value_name = "ATTEMPTS", value_parser = clap::value_parser!(u32).range(1..=10))]
     pub(crate) attempts_per_code: Option<u32>,
     /// Shortest time between two codes for one phone [default: 60s; development: 0s]
     #[arg(long, env = "REFERRAL_RESEND_INTERVAL", global = true, value_name = "TIME", value_parser = humantime::parse_duration)]

@@ -1,4 +1,4 @@
--- Users, invitations, challenges, sessions and keys.
+-- Users, invitations, challenges, sessions, counters, messages and keys.
 --
 -- The tables are in a separate schema, so that they do not conflict with other tables in the database. The
 -- constraints and triggers enforce the invariants for all programs that write to the tables.
@@ -42,18 +42,18 @@ CREATE TABLE referral.user_search (
     user_id uuid PRIMARY KEY REFERENCES referral.users (id) ON DELETE CASCADE,
     public text COLLATE "C" NOT NULL,
     private text COLLATE "C" NOT NULL,
-    -- Pieces of both texts, which the program creates. An array of numbers can be indexed without an
+    -- N-grams, which are pieces of both texts, and which the program creates. An array of numbers can be indexed without an
     -- extension, and independently of the letters that the database knows.
-    grams integer[] NOT NULL
+    ngrams integer[] NOT NULL
 );
 
--- The planner knows the frequency of the most common grams, and that all other grams are less frequent. The
--- more grams it knows, the rarer are its estimates for the others. With this number, it looks up a rare gram
+-- The planner knows the frequency of the most common n-grams, and that all other n-grams are less frequent. The
+-- more n-grams it knows, the rarer are its estimates for the others. With this number, it looks up a rare n-gram
 -- in the index and does not scan all users for it.
-ALTER TABLE referral.user_search ALTER COLUMN grams SET STATISTICS 1000;
+ALTER TABLE referral.user_search ALTER COLUMN ngrams SET STATISTICS 1000;
 
--- New grams are first added to a pending list. Each search reads the whole list, so it is kept short.
-CREATE INDEX user_search_grams ON referral.user_search USING gin (grams)
+-- New n-grams are first added to a pending list. Each search reads the whole list, so it is kept short.
+CREATE INDEX user_search_ngrams ON referral.user_search USING gin (ngrams)
 WITH (fastupdate = on, gin_pending_list_limit = 256);
 
 -- Number of users, so that it need not be counted. It is the sum of several rows, because sign-ups would wait
@@ -98,7 +98,7 @@ CREATE INDEX invitations_of_inviter ON referral.invitations (inviter, invitee);
 CREATE FUNCTION referral.count_invitation() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     IF TG_OP = 'UPDATE' THEN
-        RAISE check_violation USING MESSAGE = 'an invitation is accepted once and for good';
+        RAISE check_violation USING MESSAGE = 'an invitation is immutable';
     ELSIF TG_OP = 'INSERT' THEN
         UPDATE referral.users SET invited_count = invited_count + 1 WHERE id = NEW.inviter;
     ELSE
@@ -130,6 +130,12 @@ CREATE TABLE referral.challenges (
     redeemed_at timestamptz,
     attempts_with_id bigint NOT NULL CHECK (attempts_with_id >= 0),
     attempts_without_id bigint NOT NULL CHECK (attempts_without_id >= 0),
+    address text COLLATE "C",
+    -- Sequence of the address (16 bytes) and the time (8 bytes, big-endian microseconds since 1970) of each
+    -- failed attempt.
+    failed_attempts bytea NOT NULL DEFAULT '' CHECK (octet_length(failed_attempts) % 24 = 0),
+    -- Gateway that accepted the message.
+    gateway text COLLATE "C" CHECK (char_length(gateway) BETWEEN 1 AND 64),
     UNIQUE (phone, number)
 ) WITH (fillfactor = 85);
 
@@ -137,7 +143,7 @@ CREATE INDEX challenges_by_end ON referral.challenges (expires_at);
 
 CREATE FUNCTION referral.keep_redeemed() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    RAISE check_violation USING MESSAGE = 'a redeemed challenge is over';
+    RAISE check_violation USING MESSAGE = 'a redeemed challenge is immutable';
 END
 $$;
 
@@ -166,12 +172,77 @@ CREATE TABLE referral.sessions (
     late_repeats bigint NOT NULL DEFAULT 0 CHECK (late_repeats >= 0),
     -- Sequence of the id (16 bytes) and the time (8 bytes, big-endian microseconds since 1970) of each
     -- superseded refresh token.
-    superseded bytea NOT NULL CHECK (octet_length(superseded) % 24 = 0)
+    superseded bytea NOT NULL CHECK (octet_length(superseded) % 24 = 0),
+    address text COLLATE "C",
+    user_agent text
 ) WITH (fillfactor = 85);
 
 CREATE INDEX sessions_of_user ON referral.sessions (user_id);
 CREATE INDEX sessions_by_end ON referral.sessions (ends_at);
 
+-- Recent events of each phone, address, pair of both and number range. A counter is one row with its newest
+-- events. It is deleted when they do not matter any more.
+CREATE TABLE referral.counters (
+    key text COLLATE "C" PRIMARY KEY,
+    -- Numbers in ascending order: microseconds since 1970, times eight, plus the kind of event: 0 a code, 1 a
+    -- wrong code, 2 an unknown invite code, 3 an attempt without a valid challenge, 4 an edit of an email
+    -- address.
+    events bigint[] NOT NULL,
+    -- A full hour, so that a change of the events seldom updates the index.
+    ends_at timestamptz NOT NULL
+) WITH (fillfactor = 70);
+
+CREATE INDEX counters_by_end ON referral.counters (ends_at);
+
+-- Numbers of wrong codes in each minute and of messages in each hour, for the whole service. They are sums of
+-- several rows, because requests would wait for each other to update a single row.
+CREATE TABLE referral.global_counters (
+    counter text COLLATE "C" NOT NULL CHECK (counter IN ('failed_attempts', 'messages')),
+    period_start timestamptz NOT NULL,
+    slot smallint NOT NULL CHECK (slot BETWEEN 0 AND 7),
+    count bigint NOT NULL,
+    PRIMARY KEY (counter, period_start, slot)
+) WITH (fillfactor = 50);
+
+CREATE INDEX global_counters_by_time ON referral.global_counters (period_start);
+
+CREATE TABLE referral.attack_state (
+    only_row boolean PRIMARY KEY DEFAULT TRUE CHECK (only_row),
+    attack_until timestamptz
+);
+
+INSERT INTO referral.attack_state DEFAULT VALUES;
+
+-- Undoes a statement that has not written all its rows, because the facts of its decision have changed.
+CREATE FUNCTION referral.all_or_nothing(written bigint, expected bigint) RETURNS boolean
+LANGUAGE plpgsql AS $$
+BEGIN
+    IF written <> expected THEN
+        RAISE EXCEPTION 'the facts of the decision have changed' USING ERRCODE = 'RF001';
+    END IF;
+    RETURN TRUE;
+END
+$$;
+
+-- Delivery status of messages. The region is the only information about the recipient of a message.
+CREATE TABLE referral.messages (
+    gateway text COLLATE "C" NOT NULL CHECK (char_length(gateway) BETWEEN 1 AND 64),
+    -- Id that the gateway gave to the message.
+    message_id text COLLATE "C" NOT NULL CHECK (char_length(message_id) BETWEEN 1 AND 128),
+    -- Whether it is recorded that this service sent the message. Before that, there is only a report.
+    is_ours boolean NOT NULL,
+    region text COLLATE "C" CHECK (region ~ '^[A-Z]{2}$'),
+    status text COLLATE "C" NOT NULL CHECK (status IN ('sent', 'failed', 'delivered')),
+    -- Time of the first record. Old messages are deleted by this time.
+    recorded_at timestamptz NOT NULL,
+    PRIMARY KEY (gateway, message_id),
+    CHECK (is_ours OR (region IS NULL AND status <> 'sent'))
+-- A report changes columns without an index. With free space on the page, it does not update any index.
+) WITH (fillfactor = 85);
+
+CREATE INDEX messages_by_time ON referral.messages (recorded_at);
+
+-- Keys that are, or were, the first of the ring of a process.
 CREATE TABLE referral.keys (
     purpose text COLLATE "C" NOT NULL CHECK (purpose IN ('signing', 'pepper')),
     id text COLLATE "C" NOT NULL,

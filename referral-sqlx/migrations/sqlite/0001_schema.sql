@@ -1,4 +1,4 @@
--- Users, invitations, challenges and sessions.
+-- Users, invitations, challenges, sessions, counters, messages and keys.
 --
 -- The constraints and triggers enforce the invariants for all programs that write to the tables. Ids are
 -- UUIDs of 16 bytes. Times are microseconds since 1970 in UTC. If length() and octet_length() must be equal,
@@ -56,6 +56,18 @@ CREATE TABLE users (
 CREATE INDEX users_first_name ON users (first_name, id);
 CREATE INDEX users_last_name ON users (last_name, id);
 
+-- Number of a user in the search index. It increases with each added user.
+CREATE TABLE user_numbers (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    user_id BLOB NOT NULL UNIQUE REFERENCES users (id)
+) STRICT;
+
+-- Index from n-grams, which are pieces of the searched texts, to users. The program writes the n-grams as
+-- words. The index stores neither the text nor positions.
+CREATE VIRTUAL TABLE user_ngrams USING fts5 (
+    ngrams, content = '', contentless_delete = 1, detail = 'none', tokenize = 'ascii'
+);
+
 -- Number of users, so that it need not be counted.
 CREATE TABLE user_totals (
     only_row INTEGER NOT NULL PRIMARY KEY CHECK (only_row = 1),
@@ -64,7 +76,7 @@ CREATE TABLE user_totals (
 
 INSERT INTO user_totals (only_row, users) VALUES (1, 0);
 
-CREATE TRIGGER users_begin_without_invitees BEFORE INSERT ON users
+CREATE TRIGGER users_start_without_invitees BEFORE INSERT ON users
 WHEN NEW.invited_count <> 0
 BEGIN
     SELECT RAISE(ABORT, 'a new user must have an invited_count of 0');
@@ -74,7 +86,7 @@ END;
 CREATE TRIGGER users_are_not_replaced BEFORE INSERT ON users
 WHEN EXISTS (SELECT 1 FROM users WHERE id = NEW.id OR phone = NEW.phone OR email = NEW.email)
 BEGIN
-    SELECT RAISE(ABORT, 'this user is there already');
+    SELECT RAISE(ABORT, 'the user exists');
 END;
 
 CREATE TRIGGER users_are_counted AFTER INSERT ON users
@@ -105,16 +117,16 @@ CREATE TABLE invitations (
 
 CREATE INDEX invitations_of_inviter ON invitations (inviter, invitee);
 
-CREATE TRIGGER invitations_are_for_good BEFORE UPDATE ON invitations
+CREATE TRIGGER invitations_are_immutable BEFORE UPDATE ON invitations
 BEGIN
-    SELECT RAISE(ABORT, 'an invitation is accepted once and for good');
+    SELECT RAISE(ABORT, 'an invitation is immutable');
 END;
 
 -- The primary key rejects a second row, but INSERT OR REPLACE would bypass it.
 CREATE TRIGGER invitations_are_not_replaced BEFORE INSERT ON invitations
 WHEN EXISTS (SELECT 1 FROM invitations WHERE invitee = NEW.invitee)
 BEGIN
-    SELECT RAISE(ABORT, 'an invitation is accepted once and for good');
+    SELECT RAISE(ABORT, 'an invitation is immutable');
 END;
 
 CREATE TRIGGER invitations_are_counted AFTER INSERT ON invitations
@@ -142,7 +154,12 @@ CREATE TABLE challenges (
     expires_at INTEGER NOT NULL,
     redeemed_at INTEGER,
     attempts_with_id INTEGER NOT NULL DEFAULT 0 CHECK (attempts_with_id >= 0),
-    attempts_without_id INTEGER NOT NULL DEFAULT 0 CHECK (attempts_without_id >= 0)
+    attempts_without_id INTEGER NOT NULL DEFAULT 0 CHECK (attempts_without_id >= 0),
+    address TEXT,
+    -- Sequence of the address (16 bytes) and the time (8 bytes, big-endian) of each failed attempt.
+    failed_attempts BLOB NOT NULL DEFAULT x'' CHECK (octet_length(failed_attempts) % 24 = 0),
+    -- Gateway that accepted the message.
+    gateway TEXT CHECK (length(gateway) BETWEEN 1 AND 64)
 ) STRICT, WITHOUT ROWID;
 
 CREATE INDEX challenges_of_phone ON challenges (phone, id);
@@ -151,13 +168,13 @@ CREATE INDEX challenges_by_end ON challenges (expires_at);
 CREATE TRIGGER challenges_are_redeemed_once BEFORE UPDATE ON challenges
 WHEN OLD.redeemed_at IS NOT NULL
 BEGIN
-    SELECT RAISE(ABORT, 'a redeemed challenge is over');
+    SELECT RAISE(ABORT, 'a redeemed challenge is immutable');
 END;
 
 CREATE TRIGGER challenges_are_not_replaced BEFORE INSERT ON challenges
 WHEN EXISTS (SELECT 1 FROM challenges WHERE id = NEW.id)
 BEGIN
-    SELECT RAISE(ABORT, 'this challenge is there already');
+    SELECT RAISE(ABORT, 'the challenge exists');
 END;
 
 CREATE TABLE sessions (
@@ -181,11 +198,68 @@ CREATE TABLE sessions (
     repeated_late INTEGER NOT NULL DEFAULT 0 CHECK (repeated_late IN (0, 1)),
     late_repeats INTEGER NOT NULL DEFAULT 0 CHECK (late_repeats >= 0),
     -- Sequence of the id (16 bytes) and the time (8 bytes, big-endian) of each superseded refresh token.
-    superseded BLOB NOT NULL CHECK (octet_length(superseded) % 24 = 0)
+    superseded BLOB NOT NULL CHECK (octet_length(superseded) % 24 = 0),
+    address TEXT,
+    user_agent TEXT
 ) STRICT, WITHOUT ROWID;
 
 CREATE INDEX sessions_of_user ON sessions (user_id);
 CREATE INDEX sessions_by_end ON sessions (ends_at);
+
+-- Recent events of each phone, address, pair of both and number range. There are thousands of codes and
+-- requests, so a counter is one row with its newest events. It is deleted when they do not matter any more.
+CREATE TABLE counters (
+    key TEXT NOT NULL PRIMARY KEY,
+    -- JSON array of numbers, in ascending order: microseconds since 1970, times eight, plus the kind of event:
+    -- 0 a code, 1 a wrong code, 2 an unknown invite code, 3 an attempt without a valid challenge, 4 an edit of
+    -- an email address.
+    events TEXT NOT NULL CHECK (json_type(events) = 'array'),
+    ends_at INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX counters_by_end ON counters (ends_at);
+
+-- Numbers of wrong codes in each minute and of messages in each hour, for the whole service.
+CREATE TABLE global_counters (
+    counter TEXT NOT NULL CHECK (counter IN ('failed_attempts', 'messages')),
+    period_start INTEGER NOT NULL,
+    count INTEGER NOT NULL,
+    PRIMARY KEY (counter, period_start)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE attack_state (
+    only_row INTEGER NOT NULL PRIMARY KEY CHECK (only_row = 1),
+    attack_until INTEGER
+) STRICT;
+
+INSERT INTO attack_state (only_row) VALUES (1);
+
+-- Delivery status of messages. The region is the only information about the recipient of a message.
+CREATE TABLE messages (
+    gateway TEXT NOT NULL CHECK (length(gateway) BETWEEN 1 AND 64),
+    -- Id that the gateway gave to the message.
+    message_id TEXT NOT NULL CHECK (length(message_id) BETWEEN 1 AND 128),
+    -- Whether it is recorded that this service sent the message. Before that, there is only a report.
+    is_ours INTEGER NOT NULL CHECK (is_ours IN (0, 1)),
+    region TEXT CHECK (length(region) = 2 AND region NOT GLOB '*[^A-Z]*'),
+    status TEXT NOT NULL CHECK (status IN ('sent', 'failed', 'delivered')),
+    -- Time of the first record. Old messages are deleted by this time.
+    recorded_at INTEGER NOT NULL,
+    PRIMARY KEY (gateway, message_id),
+    CHECK (is_ours = 1 OR (region IS NULL AND status <> 'sent'))
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX messages_by_time ON messages (recorded_at);
+
+-- Keys that are, or were, the first of the ring of a process.
+CREATE TABLE keys (
+    purpose TEXT NOT NULL CHECK (purpose IN ('signing', 'pepper')),
+    id TEXT NOT NULL,
+    fingerprint BLOB NOT NULL CHECK (octet_length(fingerprint) = 16),
+    -- NULL while the key is the first of a ring.
+    needed_until INTEGER,
+    PRIMARY KEY (purpose, id)
+) STRICT, WITHOUT ROWID;
 
 -- Settings that should be equal in all processes on this file. Values of the process that started last.
 CREATE TABLE shared_settings (

@@ -1,0 +1,40 @@
+//! Storage of sessions.
+
+use async_trait::async_trait;
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::{Decided, RefreshRequest, Result, StoredSession};
+use crate::{
+    session::{Session, SessionId, SessionSelection},
+    user::UserId,
+};
+
+/// Stores sessions and their issued tokens.
+#[async_trait]
+pub trait SessionStorage: Send + Sync + 'static {
+    /// Returns a session with its user and the newest invitees of the user, at most `invited` of them.
+    /// Returns `None` if the session does not exist. A session that has ended may be returned or not.
+    async fn session(&self, id: SessionId, invited: u32) -> Result<Option<StoredSession>>;
+
+    /// Records that the issued tokens of the session are in use, if its access token still has this ID.
+    async fn mark_tokens_used(&self, session: SessionId, access_id: Uuid) -> Result<()>;
+
+    /// Exchanges a refresh token and returns the session whose issued tokens are to be signed.
+    ///
+    /// Facts: the session, if it exists, and whether its user is active. Exchanges in one session exclude one
+    /// another.
+    async fn refresh(&self, request: &RefreshRequest) -> Decided<Session>;
+
+    /// Returns the sessions of a user that [are active](Session::is_active) at `now`, newest first, at most `limit` of them.
+    async fn sessions(&self, user: UserId, now: OffsetDateTime, limit: u32) -> Result<Vec<Session>>;
+
+    /// Ends sessions of a user by setting [`Session::revoked_at`]. Returns the sessions that were ended,
+    /// newest first. Sessions that were not [active](Session::is_active) at `now` are not among them.
+    async fn end_sessions(
+        &self,
+        user: UserId,
+        sessions: SessionSelection,
+        now: OffsetDateTime,
+    ) -> Result<Vec<SessionId>>;
+}

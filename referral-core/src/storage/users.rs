@@ -1,0 +1,54 @@
+//! Storage of users and their invitations.
+
+use async_trait::async_trait;
+
+use super::{
+    Decided, EditedProfile, NewStaff, ProfileEdit, Result, StaffRequest, StoredPage, UserQuery,
+    UserWithInvited,
+};
+use crate::{
+    error::Refusal,
+    user::{Invitee, User, UserId, listing::PageSize},
+};
+
+/// Stores users and the invitations between them.
+#[async_trait]
+pub trait UserStorage: Send + Sync + 'static {
+    /// Returns a user with their newest invitees, at most `invited` of them.
+    async fn user(&self, id: UserId, invited: u32) -> Result<Option<UserWithInvited>>;
+
+    /// Returns a page of users, newest first, which is in descending order of their IDs.
+    ///
+    /// A list that [is expensive](UserQuery::is_expensive) must not delay other requests. It waits for one of
+    /// a few slots, and a caller has at most one slot at a time. If the list takes too long, the result is
+    /// [`Refusal::SearchTooBroad`]. A storage that reads from memory may omit both.
+    async fn users(&self, query: &UserQuery) -> Decided<StoredPage<User>>;
+
+    /// Returns a page of the users that `inviter` invited, newest first, starting with the first user older
+    /// than `older_than`. Returns `None` if the inviter does not exist.
+    async fn invitees(
+        &self,
+        inviter: UserId,
+        older_than: Option<UserId>,
+        limit: PageSize,
+    ) -> Result<Option<StoredPage<Invitee>>>;
+
+    /// Applies all changes of a profile, or none.
+    ///
+    /// Facts: the user, the owner of the requested email address, the owner of the invite code, the counters
+    /// that the request names, and the ancestry as for
+    /// [`sign_in`](super::ChallengeStorage::sign_in). Of concurrent requests for one address, only one gets it.
+    async fn edit_profile(&self, edit: &ProfileEdit) -> Decided<EditedProfile, Vec<Refusal>>;
+
+    /// Makes the user with a phone staff, and creates the user first if there is none.
+    ///
+    /// Facts: the user with the phone. A new user gets the first of [`NewUser::invite_codes`](super::NewUser::invite_codes) that is free.
+    ///
+    /// # Errors
+    ///
+    /// [`StorageError::InviteCodesExhausted`](super::StorageError::InviteCodesExhausted) if none of these codes is free.
+    async fn make_staff(&self, request: &StaffRequest) -> Result<NewStaff>;
+
+    /// Activates or deactivates a user. Returns `None` if the user does not exist.
+    async fn set_active(&self, id: UserId, is_active: bool) -> Result<Option<User>>;
+}

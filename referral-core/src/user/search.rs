@@ -1,0 +1,266 @@
+//! Search of users by parts of their names, codes, phones and email addresses.
+
+use std::fmt;
+
+use unicode_normalization::UnicodeNormalization as _;
+
+use crate::{Email, Invalid, Name, User, user::listing::check_filter};
+
+/// Largest number of characters of a search.
+const MAX_SEARCH_CHARS: usize = 100;
+
+/// Largest number of different terms in a search. Each common term costs a walk through its own part of the
+/// index. Five terms are enough for both names, the phone, the email address and an invite code.
+const MAX_SEARCH_TERMS: usize = 5;
+
+/// Number of characters from which a term matches anywhere in a value. A shorter term matches only the start
+/// of a value, because almost every value contains a given letter.
+const MIN_INFIX_CHARS: usize = 3;
+
+/// Checks a search before it is processed.
+///
+/// # Errors
+///
+/// - `invalid_text` if it has control characters or more than 100 characters.
+/// - `invalid_search` if it has more than five different terms, or several terms none of which has three
+///   characters. Short terms match the start of a value, which many users have in common.
+pub fn check_search(input: &str) -> Result<(), Invalid> {
+    if input.chars().nth(MAX_SEARCH_CHARS).is_some() {
+        return Err(Invalid::new("invalid_text", "The search is too long. Use at most 100 characters."));
+    }
+    check_filter(input)?;
+    let terms = SearchTerm::split(input, true);
+    if terms.len() > MAX_SEARCH_TERMS {
+        let detail = "The search has too many different terms. Use at most 5.";
+        return Err(Invalid::new("invalid_search", detail));
+    }
+    if terms.len() > 1 && terms.iter().all(SearchTerm::is_short) {
+        let detail = "All search terms are shorter than 3 characters. Use at least one longer term, or a \
+                      single short term.";
+        return Err(Invalid::new("invalid_search", detail));
+    }
+    Ok(())
+}
+
+/// Term of a search, in lower case.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SearchTerm {
+    /// Text that one of the [`SearchKeys`] must contain. No character in it has a special meaning.
+    pub pattern: String,
+    /// `true` if [`SearchKeys::private`] may be searched.
+    pub sees_private: bool,
+}
+
+impl fmt::Debug for SearchTerm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SearchTerm(…)")
+    }
+}
+
+impl SearchTerm {
+    /// Splits an input into terms, at white space. Private values are searched if `sees_private` is `true`.
+    ///
+    /// A term that is contained in another one is omitted, since every match of the longer term is a match of
+    /// both. That includes repeated terms.
+    #[must_use]
+    pub fn split(input: &str, sees_private: bool) -> Vec<Self> {
+        let mut terms: Vec<Self> = Vec::new();
+        for term in input.split_whitespace() {
+            // A complete address is brought into canonical form, so that each form of its domain finds it.
+            let term = Email::parse(term).map_or_else(|_| fold(term), |email| email.as_str().to_owned());
+            let is_infix = term.chars().nth(MIN_INFIX_CHARS - 1).is_some();
+            let pattern = if is_infix { term } else { format!("{}{term}", SearchKeys::VALUE_START) };
+            if terms.iter().all(|known| !known.pattern.contains(&pattern)) {
+                terms.retain(|known| !pattern.contains(&known.pattern));
+                terms.push(Self { pattern, sees_private });
+            }
+        }
+        terms
+    }
+
+    /// Returns `true` if the term has fewer than three characters and thus matches only the start of a value.
+    fn is_short(&self) -> bool {
+        self.pattern.starts_with(SearchKeys::VALUE_START)
+    }
+}
+
+/// Texts in which a user is searched, in lower case. A storage stores them with the user. Each value in them
+/// follows a line feed, so that a pattern that starts with a line feed matches the start of a value.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SearchKeys {
+    /// Names, own invite code and code of the inviter.
+    pub public: String,
+    /// Phone, with and without its plus, and email address, with its domain in ASCII and in Unicode.
+    pub private: String,
+}
+
+impl fmt::Debug for SearchKeys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SearchKeys(…)")
+    }
+}
+
+impl SearchKeys {
+    /// Character before each value. No value contains it.
+    pub const VALUE_START: char = '\n';
+
+    /// Returns the keys of `user`.
+    #[must_use]
+    pub fn of(user: &User) -> Self {
+        fn keys<'a>(values: impl IntoIterator<Item = Option<&'a str>>) -> String {
+            let values = values.into_iter().flatten();
+            values.flat_map(|value| [SearchKeys::VALUE_START.to_string(), fold(value)]).collect()
+        }
+        let phone = user.phone.as_str();
+        let email = user.email.as_ref().map(Email::as_str);
+        // The Unicode form is added, so that a part of the domain finds the address.
+        let readable = user.email.as_ref().map(Email::to_unicode);
+        let readable = readable.as_deref().filter(|readable| Some(*readable) != email);
+        Self {
+            public: keys([
+                user.first_name.as_ref().map(Name::as_str),
+                user.last_name.as_ref().map(Name::as_str),
+                Some(user.invite_code.as_str()),
+                user.invited_by.as_ref().map(|named| named.code.as_str()),
+            ]),
+            private: keys([Some(phone), phone.strip_prefix('+'), email, readable]),
+        }
+    }
+
+    /// Returns `true` if a value matches the term.
+    pub(crate) fn matches(&self, term: &SearchTerm) -> bool {
+        self.public.contains(&term.pattern) || (term.sees_private && self.private.contains(&term.pattern))
+    }
+}
+
+/// Returns `text` in the form that searches compare: in lower case and in NFKC, so that equal-looking texts
+/// are equal.
+fn fold(text: &str) -> String {
+    text.nfkc().collect::<String>().to_lowercase()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::user::listing::{FilterInput, tests::anna};
+
+    fn finds(search: &str, sees_private: bool) -> bool {
+        let input = FilterInput { search: Some(search), ..FilterInput::default() };
+        input.parse(None, sees_private).expect("possible").matches(&anna())
+    }
+
+    #[test]
+    fn long_terms_match_anywhere_and_short_terms_match_the_start() {
+        for search in [
+            "анн",
+            "АННА",
+            "neil",
+            "_50%",
+            "bcd001",
+            "xyz789",
+            "z78",
+            "example",
+            "854300",
+            "+7960",
+            "an",
+            "ан",
+            "79",
+            "+7",
+            "o'",
+            "анна NEIL example",
+            "  анна  ",
+            "",
+        ] {
+            assert!(finds(search, true), "{search}");
+        }
+        for search in ["нн", "l_", "il", "%", "_", "анна boris", "анна\\", "_5%", "an na", "\u{0}"]
+        {
+            assert!(!finds(search, true), "{search}");
+        }
+    }
+
+    #[test]
+    fn address_is_found_by_each_form_of_its_domain() {
+        let user = User { email: Email::parse("anna@пример.рф").ok(), ..anna() };
+        let finds = |search, sees_private| {
+            let input = FilterInput { search: Some(search), ..FilterInput::default() };
+            input.parse(None, sees_private).expect("possible").matches(&user)
+        };
+        for search in [
+            "anna@пример.рф",
+            "ANNA@ПРИМЕР.РФ",
+            "anna@xn--e1afmkfd.xn--p1ai",
+            "ａｎｎａ@пример。рф",
+            "пример",
+            "@ПРИМЕР",
+            "xn--e1",
+        ] {
+            assert!(finds(search, true), "{search}");
+            assert!(!finds(search, false), "{search}");
+        }
+        for email in ["anna@пример.рф", "Anna@XN--e1afmkfd.xn--p1ai"] {
+            let input = FilterInput { email: Some(email), ..FilterInput::default() };
+            assert!(input.parse(None, true).expect("possible").matches(&user), "{email}");
+        }
+    }
+
+    #[test]
+    fn terms_contained_in_others_are_omitted() {
+        for (search, expected) in [
+            ("", vec![]),
+            ("7 7 7 7", vec!["\n7"]),
+            ("7 79 7", vec!["\n79"]),
+            ("Anna ANNA anna", vec!["anna"]),
+            ("ann anna nna", vec!["anna"]),
+            ("anna ann boris", vec!["anna", "boris"]),
+            // A short term matches only the start of a value, and the longer term need not be there.
+            ("an anna", vec!["\nan", "anna"]),
+        ] {
+            let terms = SearchTerm::split(search, true);
+            let patterns: Vec<_> = terms.iter().map(|term| &*term.pattern).collect();
+            assert_eq!(patterns, expected, "{search}");
+        }
+    }
+
+    #[test]
+    fn names_are_found_in_composed_and_decomposed_form() {
+        let user = User { first_name: Name::parse("Jose\u{301} Zaﬃro").ok(), ..anna() };
+        for search in ["josé", "JOSE\u{301}", "affi", "aﬃro"] {
+            let input = FilterInput { search: Some(search), ..FilterInput::default() };
+            assert!(input.parse(None, true).expect("possible").matches(&user), "{search}");
+        }
+    }
+
+    #[test]
+    fn search_with_too_many_terms_or_only_short_terms_is_rejected() {
+        let many_repeated = "7 ".repeat(50);
+        let one_too_many = "on one two three four five";
+        for (search, expected) in [
+            ("", Ok(())),
+            ("7", Ok(())),
+            ("+7", Ok(())),
+            (&*many_repeated, Ok(())),
+            ("7 79", Ok(())),
+            ("ан петрова", Ok(())),
+            ("a b c d anna", Ok(())),
+            ("one two three four five", Ok(())),
+            ("one two three four five FIVE one", Ok(())),
+            (one_too_many, Err("invalid_search")),
+            ("7 8", Err("invalid_search")),
+            ("a b c d e", Err("invalid_search")),
+            ("+7 an", Err("invalid_search")),
+            ("a\u{0}b c d", Err("invalid_text")),
+            (&"x ".repeat(51), Err("invalid_text")),
+        ] {
+            assert_eq!(check_search(search).map_err(|invalid| invalid.code()), expected, "{search}");
+        }
+    }
+
+    #[test]
+    fn private_fields_are_searched_only_if_the_caller_may_see_them() {
+        for search in ["example", "854300", "+7960", "79"] {
+            assert!(!finds(search, false), "{search}");
+        }
+        assert!(finds("анна xyz", false));
+    }
+}

@@ -1,0 +1,184 @@
+//! Sessions: reading, refreshing and ending them.
+
+use referral_core::{
+    Session, SessionId, UserId,
+    storage::{
+        Decided, Decision, RefreshFacts, RefreshRequest, Result, SessionSelection, StoredSession,
+        UserWithInvited,
+    },
+};
+use sqlx::postgres::PgRow;
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::{lease::Lease, retry::write_error, rows, users::newest_invitees};
+use crate::{
+    encoding::superseded_to_bytes,
+    error::failure,
+    rows::{is_active_session, session_columns, user_columns},
+};
+
+pub(super) const SESSION: &str = concat!(
+    "SELECT ",
+    session_columns!(),
+    ", ",
+    user_columns!(),
+    " FROM referral.sessions s JOIN referral.users u ON u.id = s.user_id \
+      LEFT JOIN referral.invitations i ON i.invitee = u.id \
+      WHERE s.id = $1"
+);
+
+pub(super) const SESSION_WITH_INVITED: &str = concat!(
+    "SELECT ",
+    session_columns!(),
+    ", ",
+    user_columns!(),
+    ", invited.* FROM referral.sessions s JOIN referral.users u ON u.id = s.user_id \
+      LEFT JOIN referral.invitations i ON i.invitee = u.id",
+    newest_invitees!(),
+    " WHERE s.id = $1"
+);
+
+/// Reads a session with its user and the newest invitees.
+pub(super) async fn session(lease: &mut Lease, id: SessionId, invited: u32) -> Result<Option<StoredSession>> {
+    let found = match invited {
+        0 => lease.query(SESSION).bind(id.0),
+        _ => lease.query(SESSION_WITH_INVITED).bind(id.0).bind(i64::from(invited)),
+    };
+    let Some(row) = lease.fetch_optional(found).await.map_err(failure)? else {
+        return Ok(None);
+    };
+    let invited = if invited == 0 { Vec::new() } else { rows::invited(&row)? };
+    let user = UserWithInvited { user: rows::user(&row)?, invited };
+    Ok(Some(StoredSession { session: rows::session(&row)?, user }))
+}
+
+pub(super) const MARK_TOKENS_USED: &str =
+    "UPDATE referral.sessions SET tokens_used = TRUE WHERE id = $1 AND access_id = $2 AND NOT tokens_used";
+
+pub(super) async fn mark_tokens_used(lease: &mut Lease, session: SessionId, access_id: Uuid) -> Result<()> {
+    let update = lease.query(MARK_TOKENS_USED).bind(session.0).bind(access_id);
+    lease.execute(update).await.map_err(failure)?;
+    Ok(())
+}
+
+pub(super) const REFRESH_FACTS: &str = concat!(
+    "SELECT ",
+    session_columns!(),
+    ", u.is_active FROM referral.sessions s JOIN referral.users u ON u.id = s.user_id WHERE s.id = $1"
+);
+
+/// Decides about the exchange of a refresh token, and stores the decision.
+pub(super) async fn refresh(lease: &mut Lease, request: &RefreshRequest) -> Decided<Session> {
+    let found = lease.query(REFRESH_FACTS).bind(request.session.0);
+    let row = lease.fetch_optional(found).await.map_err(failure)?;
+    let facts = row.as_ref().map(refresh_facts).transpose()?;
+    let Decision { writes, outcome } = request.decide(facts.as_ref());
+    if let Some((from, to)) = facts.as_ref().zip(writes) {
+        change(lease, &from.session, &to).await?;
+    }
+    Ok(outcome)
+}
+
+fn refresh_facts(row: &PgRow) -> Result<RefreshFacts> {
+    Ok(RefreshFacts { session: rows::session(row)?, user_is_active: rows::get(row, "is_active")? })
+}
+
+/// Changes a session if it still has the refresh token `$2` and is not revoked.
+pub(super) const CHANGE_SESSION: &str = "\
+    UPDATE referral.sessions SET revoked_at = $3, ends_at = $4, key_id = $5, access_id = $6, \
+        refresh_id = $7, issued_at = $8, access_expires_at = $9, refresh_expires_at = $10, \
+        tokens_used = $11, previous_refresh_id = $12, superseded = $13, address = $14, user_agent = $15, \
+        repeated_late = $16, late_repeats = $17 \
+    WHERE id = $1 AND refresh_id = $2 AND revoked_at IS NULL";
+
+/// Replaces the session `from` with `to`, which has the same id and user and the same times of start and end.
+async fn change(lease: &mut Lease, from: &Session, to: &Session) -> Result<()> {
+    let update = lease
+        .query(CHANGE_SESSION)
+        .bind(from.id.0)
+        .bind(from.issued.refresh_id)
+        .bind(to.revoked_at)
+        .bind(to.ends_at())
+        .bind(&*to.issued.key_id)
+        .bind(to.issued.access_id)
+        .bind(to.issued.refresh_id)
+        .bind(to.issued.issued_at)
+        .bind(to.issued.access_expires_at)
+        .bind(to.issued.refresh_expires_at)
+        .bind(to.tokens_used)
+        .bind(to.previous_refresh_id)
+        .bind(superseded_to_bytes(&to.superseded))
+        .bind(to.address.map(|address| address.to_string()))
+        .bind(to.user_agent.as_deref())
+        .bind(to.repeated_late)
+        .bind(i64::from(to.late_repeats));
+    lease.write_row(update).await
+}
+
+pub(super) const SESSIONS: &str = concat!(
+    "SELECT ",
+    session_columns!(),
+    " FROM referral.sessions s WHERE s.user_id = $1 AND ",
+    is_active_session!("$2"),
+    " ORDER BY s.id DESC LIMIT $3"
+);
+
+/// Reads the active sessions of a user.
+pub(super) async fn sessions(
+    lease: &mut Lease,
+    user: UserId,
+    now: OffsetDateTime,
+    limit: u32,
+) -> Result<Vec<Session>> {
+    let sessions = lease.query(SESSIONS).bind(user.0).bind(now).bind(i64::from(limit));
+    let sessions = lease.fetch_all(sessions).await.map_err(failure)?;
+    sessions.iter().map(rows::session).collect()
+}
+
+/// Ends one session of a user.
+pub(super) const END_SESSION: &str = concat!(
+    "UPDATE referral.sessions s SET revoked_at = $2, ends_at = $2 WHERE s.user_id = $1 AND ",
+    is_active_session!("$2"),
+    " AND s.id = $3 RETURNING s.id"
+);
+
+/// Ends all sessions of a user except one.
+pub(super) const END_OTHER_SESSIONS: &str = concat!(
+    "UPDATE referral.sessions s SET revoked_at = $2, ends_at = $2 WHERE s.user_id = $1 AND ",
+    is_active_session!("$2"),
+    " AND s.id <> $3 RETURNING s.id"
+);
+
+/// Ends active sessions of a user, and returns their ids.
+pub(super) async fn end(
+    lease: &mut Lease,
+    user: UserId,
+    sessions: SessionSelection,
+    now: OffsetDateTime,
+) -> Result<Vec<SessionId>> {
+    let (statement, id) = match sessions {
+        SessionSelection::One(id) => (END_SESSION, id),
+        SessionSelection::AllExcept(kept) => (END_OTHER_SESSIONS, kept),
+        // No session has this id.
+        SessionSelection::All => (END_OTHER_SESSIONS, SessionId(Uuid::nil())),
+    };
+    let end = lease.query(statement).bind(user.0).bind(now).bind(id.0);
+    let rows = lease.fetch_all(end).await.map_err(write_error)?;
+    let ended: Result<Vec<Uuid>> = rows.iter().map(|row| rows::get(row, "id")).collect();
+    let mut ended = ended?;
+    ended.sort_unstable_by(|a, b| b.cmp(a));
+    Ok(ended.into_iter().map(SessionId).collect())
+}
+
+/// Deletes the sessions of a user except the newest `$2`.
+pub(super) const KEEP_NEWEST_SESSIONS: &str = "\
+    DELETE FROM referral.sessions WHERE user_id = $1 AND id <= ( \
+        SELECT id FROM referral.sessions WHERE user_id = $1 ORDER BY id DESC OFFSET $2 LIMIT 1)";
+
+/// Deletes the sessions of a user except the newest `number`.
+pub(super) async fn keep_newest(lease: &mut Lease, user: UserId, number: u32) -> Result<()> {
+    let delete = lease.query(KEEP_NEWEST_SESSIONS).bind(user.0).bind(i64::from(number));
+    lease.execute(delete).await.map_err(write_error)?;
+    Ok(())
+}

@@ -1,0 +1,171 @@
+//! Users: reading one, its invitees, and changes by the host.
+
+use referral_core::{
+    InviteCode, Invitee, PageSize, User, UserId,
+    storage::{
+        Decision, NewStaff, Result, SearchKeys, SessionSelection, StaffRequest, StoredPage, UserWithInvited,
+        UserWrite,
+    },
+};
+use uuid::Uuid;
+
+use super::{
+    lease::{Lease, Statement},
+    rows, sessions,
+};
+use crate::{
+    error::failure,
+    rows::{invitee_columns, user_columns},
+    search_index::{self, Ngram},
+};
+
+/// Join with the newest invitees of `u`, at most `$2`, in three array columns.
+macro_rules! newest_invitees {
+    () => {
+        " LEFT JOIN LATERAL ( \
+            SELECT array_agg(v.id) AS invited_ids, array_agg(v.phone) AS invited_phones, \
+                   array_agg(v.date_joined) AS invited_joined \
+            FROM ( \
+                SELECT p.id, p.phone, p.date_joined \
+                FROM referral.invitations j JOIN referral.users p ON p.id = j.invitee \
+                WHERE j.inviter = u.id AND u.invited_count > 0 \
+                ORDER BY j.invitee DESC LIMIT $2 \
+            ) v \
+        ) invited ON TRUE"
+    };
+}
+pub(super) use newest_invitees;
+
+pub(super) const USER: &str = concat!(
+    "SELECT ",
+    user_columns!(),
+    ", invited.* FROM referral.users u LEFT JOIN referral.invitations i ON i.invitee = u.id",
+    newest_invitees!(),
+    " WHERE u.id = $1"
+);
+
+pub(super) async fn user(lease: &mut Lease, id: UserId, invited: u32) -> Result<Option<UserWithInvited>> {
+    let found = lease.query(USER).bind(id.0).bind(i64::from(invited));
+    let row = lease.fetch_optional(found).await.map_err(failure)?;
+    row.map(|row| Ok(UserWithInvited { user: rows::user(&row)?, invited: rows::invited(&row)? })).transpose()
+}
+
+/// Selects a page of invitees. Each row has the count of all invitees. If there are no invitees, there is one
+/// row without an invitee.
+pub(super) const INVITEES: &str = concat!(
+    "SELECT u.invited_count, v.* FROM referral.users u LEFT JOIN LATERAL (SELECT ",
+    invitee_columns!(),
+    " FROM referral.invitations j JOIN referral.users p ON p.id = j.invitee \
+      WHERE j.inviter = u.id AND j.invitee < $2 \
+      ORDER BY j.invitee DESC LIMIT $3) v ON TRUE WHERE u.id = $1"
+);
+
+/// Reads a page of invitees. Returns `None` if the inviter does not exist.
+pub(super) async fn invitees(
+    lease: &mut Lease,
+    inviter: UserId,
+    older_than: Option<UserId>,
+    limit: PageSize,
+) -> Result<Option<StoredPage<Invitee>>> {
+    let older_than = older_than.map_or(Uuid::max(), |id| id.0);
+    // One more than the limit shows whether there are more.
+    let limit = limit.get() as usize;
+    let found = lease
+        .query(INVITEES)
+        .bind(inviter.0)
+        .bind(older_than)
+        .bind(i64::try_from(limit + 1).unwrap_or(i64::MAX));
+    let found = lease.fetch_all(found).await.map_err(failure)?;
+    let Some(first) = found.first() else {
+        return Ok(None);
+    };
+    let count = rows::number(first, "invited_count")?;
+    let invitees = found.iter().take(limit).filter_map(|row| rows::invitee(row).transpose());
+    let items = invitees.collect::<Result<_>>()?;
+    Ok(Some(StoredPage { items, has_more: found.len() > limit, count, count_exact: true }))
+}
+
+pub(super) const SET_ACTIVE: &str = concat!(
+    "WITH u AS (UPDATE referral.users SET is_active = $2 WHERE id = $1 RETURNING *) SELECT ",
+    user_columns!(),
+    " FROM u LEFT JOIN referral.invitations i ON i.invitee = u.id"
+);
+
+/// Activates or deactivates a user, and returns the user if it exists.
+pub(super) async fn set_active(lease: &mut Lease, id: UserId, is_active: bool) -> Result<Option<User>> {
+    let change = lease.query(SET_ACTIVE).bind(id.0).bind(is_active);
+    let changed = lease.fetch_optional(change).await.map_err(failure)?;
+    changed.as_ref().map(rows::user).transpose()
+}
+
+/// Selects and locks the user with a phone.
+pub(super) const USER_WITH_PHONE: &str = concat!(
+    "SELECT ",
+    user_columns!(),
+    " FROM referral.users u LEFT JOIN referral.invitations i ON i.invitee = u.id WHERE u.phone = $1 \
+      FOR NO KEY UPDATE OF u"
+);
+
+/// Makes the user with a phone staff, in a transaction. A new user gets the invite code `code`.
+pub(super) async fn make_staff(
+    lease: &mut Lease,
+    request: &StaffRequest,
+    code: &InviteCode,
+) -> Result<NewStaff> {
+    let found = lease.query(USER_WITH_PHONE).bind(request.new_user.phone.as_str());
+    let found = lease.fetch_optional(found).await.map_err(failure)?;
+    let known = found.as_ref().map(rows::user).transpose()?;
+    let Decision { writes, outcome: user } = request.decide(known.as_ref(), code);
+    match &writes.user {
+        Some(UserWrite::Add(user)) => add(lease, user).await?,
+        Some(UserWrite::Change(user)) => set_staff(lease, user).await?,
+        None => {}
+    }
+    let ended_sessions = if writes.ends_sessions {
+        sessions::end(lease, user.id, SessionSelection::All, request.now).await?
+    } else {
+        Vec::new()
+    };
+    Ok(NewStaff { user, ended_sessions })
+}
+
+pub(super) const SET_STAFF: &str = "UPDATE referral.users SET is_staff = $2 WHERE id = $1";
+
+async fn set_staff(lease: &mut Lease, user: &User) -> Result<()> {
+    let update = lease.query(SET_STAFF).bind(user.id.0).bind(user.is_staff);
+    lease.write_row(update).await
+}
+
+/// Adds a user without a session.
+pub(super) const ADD_USER: &str = "\
+    WITH added AS ( \
+        INSERT INTO referral.users (id, phone, invite_code, is_staff, is_active, date_joined, last_login) \
+        VALUES ($1, $2, $3, $4, $5, $6, $7) RETURNING id \
+    ) \
+    INSERT INTO referral.user_search (user_id, public, private, ngrams) SELECT id, $8, $9, $10 FROM added";
+
+async fn add(lease: &mut Lease, user: &User) -> Result<()> {
+    let insert = lease
+        .query(ADD_USER)
+        .bind(user.id.0)
+        .bind(user.phone.as_str())
+        .bind(user.invite_code.as_str())
+        .bind(user.is_staff)
+        .bind(user.is_active)
+        .bind(user.date_joined)
+        .bind(user.last_login);
+    let insert = bind_search_keys(insert, user);
+    lease.write_row(insert).await
+}
+
+/// Binds the searched texts of a user and their n-grams.
+pub(super) fn bind_search_keys<'q>(statement: Statement<'q>, user: &User) -> Statement<'q> {
+    let keys = SearchKeys::of(user);
+    let ngrams = to_stored(&search_index::of_user(&keys));
+    statement.bind(keys.public).bind(keys.private).bind(ngrams)
+}
+
+/// Converts n-grams to integers. The integers of PostgreSQL are signed.
+pub(super) fn to_stored(ngrams: &[Ngram]) -> Vec<i32> {
+    ngrams.iter().map(|ngram| ngram.cast_signed()).collect()
+}

@@ -1,0 +1,97 @@
+//! Challenges: codes that are sent, and cancelled if they were not sent.
+
+use referral_core::{
+    Challenge, ChallengeId,
+    storage::{ChallengeFacts, ChallengeRequest, CounterUpdate, Decided, Decision, GrantedChallenge, Result},
+};
+use sqlx::SqliteConnection;
+
+use super::{
+    counters::{self, bind_keys, global_counters, seven_counters},
+    rows,
+    statement::write_row,
+};
+use crate::{
+    encoding::{failed_attempts_to_bytes, time_to_micros},
+    error::failure,
+};
+
+/// Selects the facts for a request for a code: seven counters, the state of the service, the newest challenge
+/// of the phone `$9`, and the last login of its user.
+pub(super) const CHALLENGE_FACTS: &str = concat!(
+    "SELECT ",
+    seven_counters!(),
+    ", ",
+    global_counters!("$8"),
+    ", c.sent_at AS last_sent_at, c.redeemed_at IS NOT NULL AS last_is_redeemed, \
+       c.code_length AS last_code_length, \
+       (SELECT last_login FROM users WHERE phone = $9) AS last_login \
+     FROM (SELECT 1) one \
+     LEFT JOIN challenges c ON c.id = (SELECT id FROM challenges WHERE phone = $9 ORDER BY id DESC LIMIT 1)"
+);
+
+/// Decides whether a code may be sent, and stores its challenge.
+pub(super) async fn start(
+    connection: &mut SqliteConnection,
+    request: &ChallengeRequest,
+) -> Decided<GrantedChallenge> {
+    let (query, keys) = (request.global_counters(), request.counters());
+    let facts = bind_keys(sqlx::query(CHALLENGE_FACTS), &keys, 7)
+        .bind(query.failed_attempts_since.map(time_to_micros))
+        .bind(request.phone.as_str());
+    let row = facts.fetch_one(&mut *connection).await.map_err(failure)?;
+    let facts = ChallengeFacts {
+        last_sent_at: rows::optional_time(&row, "last_sent_at")?,
+        last_is_redeemed: rows::get(&row, "last_is_redeemed")?,
+        last_code_length: rows::optional_number(&row, "last_code_length")?,
+        last_login: rows::optional_time(&row, "last_login")?,
+        counters: rows::counters(&row, keys)?,
+        global_counters: counters::global(connection, &row, query).await?,
+    };
+    let Decision { writes, outcome } = request.decide(&facts);
+    if let Some(challenge) = &writes.challenge {
+        add(connection, challenge).await?;
+    }
+    counters::update(connection, &writes.counters).await?;
+    if let Some(until) = writes.attack_until {
+        counters::record_attack(connection, until).await?;
+    }
+    Ok(outcome)
+}
+
+const ADD_CHALLENGE: &str = "\
+    INSERT INTO challenges (id, phone, code_length, code_hash, pepper_id, sent_at, expires_at, \
+                            redeemed_at, attempts_with_id, attempts_without_id, address, failed_attempts) \
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)";
+
+async fn add(connection: &mut SqliteConnection, challenge: &Challenge) -> Result<()> {
+    let insert = sqlx::query(ADD_CHALLENGE)
+        .bind(challenge.id.0)
+        .bind(challenge.phone.as_str())
+        .bind(challenge.code_length)
+        .bind(challenge.code_hash.as_slice())
+        .bind(&*challenge.pepper_id)
+        .bind(time_to_micros(challenge.sent_at))
+        .bind(time_to_micros(challenge.expires_at))
+        .bind(challenge.redeemed_at.map(time_to_micros))
+        .bind(challenge.attempts_with_id)
+        .bind(challenge.attempts_without_id)
+        .bind(challenge.address.map(|address| address.to_string()))
+        .bind(failed_attempts_to_bytes(&challenge.failed_attempts));
+    write_row(connection, insert).await
+}
+
+const DELETE_CHALLENGE: &str = "DELETE FROM challenges WHERE id = $1";
+
+/// Deletes a challenge whose code was not sent, and updates counters if the challenge existed.
+pub(super) async fn cancel(
+    connection: &mut SqliteConnection,
+    id: ChallengeId,
+    update: &CounterUpdate,
+) -> Result<()> {
+    let delete = sqlx::query(DELETE_CHALLENGE).bind(id.0);
+    if delete.execute(&mut *connection).await.map_err(failure)?.rows_affected() > 0 {
+        counters::update(connection, update).await?;
+    }
+    Ok(())
+}

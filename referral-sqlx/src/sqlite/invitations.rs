@@ -1,0 +1,43 @@
+//! Invitations, and the chain of inviters.
+
+use referral_core::{Ancestry, Invitation, UserId, storage::Result};
+use sqlx::SqliteConnection;
+
+use super::statement::write_row;
+use crate::{encoding::time_to_micros, error::failure};
+
+/// Selects whether `$2` is `$1` or one of its direct or indirect inviters. `UNION` visits each user once, so
+/// the query ends even if there is a loop.
+pub(super) const ANCESTRY_HAS: &str = "\
+    WITH RECURSIVE ancestry (id) AS ( \
+        SELECT $1 \
+        UNION \
+        SELECT i.inviter FROM ancestry l JOIN invitations i ON i.invitee = l.id \
+    ) \
+    SELECT EXISTS (SELECT 1 FROM ancestry WHERE id = $2)";
+
+/// Walks from `inviter` up to the first inviter. The caller must be in a transaction that writes, so that no
+/// invitation is added in the meantime.
+pub(super) async fn ancestry(
+    connection: &mut SqliteConnection,
+    inviter: UserId,
+    invitee: UserId,
+) -> Result<Ancestry> {
+    let has_invitee = sqlx::query_scalar(ANCESTRY_HAS).bind(inviter.0).bind(invitee.0);
+    let has_invitee: bool = has_invitee.fetch_one(connection).await.map_err(failure)?;
+    Ok(if has_invitee { Ancestry::WithInvitee } else { Ancestry::WithoutInvitee })
+}
+
+const ADD_INVITATION: &str =
+    "INSERT INTO invitations (invitee, inviter, code, accepted_at, via) VALUES ($1, $2, $3, $4, $5)";
+
+/// Stores an invitation. Both users must exist.
+pub(super) async fn add(connection: &mut SqliteConnection, invitation: &Invitation) -> Result<()> {
+    let insert = sqlx::query(ADD_INVITATION)
+        .bind(invitation.invitee.0)
+        .bind(invitation.inviter.0)
+        .bind(invitation.code.as_str())
+        .bind(time_to_micros(invitation.accepted_at))
+        .bind(invitation.via.as_str());
+    write_row(connection, insert).await
+}

@@ -1,0 +1,74 @@
+//! Maintenance: deletion of expired rows, and shared settings.
+
+use referral_core::{
+    SharedSetting,
+    storage::{Result, Retention},
+};
+use sqlx::{SqliteConnection, sqlite::SqliteRow};
+
+use super::{rows, statement::write_row};
+use crate::{encoding::time_to_micros, error::failure};
+
+pub(super) const DELETE_CHALLENGES: &str = "\
+    DELETE FROM challenges WHERE id IN \
+        (SELECT id FROM challenges WHERE expires_at < $1 ORDER BY expires_at LIMIT $2 + 0)";
+
+pub(super) const DELETE_SESSIONS: &str = "\
+    DELETE FROM sessions WHERE id IN \
+        (SELECT id FROM sessions WHERE ends_at < $1 ORDER BY ends_at LIMIT $2 + 0)";
+
+pub(super) const DELETE_COUNTERS: &str = "\
+    DELETE FROM counters WHERE key IN \
+        (SELECT key FROM counters WHERE ends_at < $1 ORDER BY ends_at LIMIT $2 + 0)";
+
+pub(super) const DELETE_GLOBAL_COUNTERS: &str = "\
+    DELETE FROM global_counters WHERE (counter, period_start) IN ( \
+        SELECT counter, period_start FROM global_counters \
+        WHERE counter IN ('failed_attempts', 'messages') AND period_start < $1 LIMIT $2 + 0)";
+
+pub(super) const DELETE_MESSAGES: &str = "\
+    DELETE FROM messages WHERE (gateway, message_id) IN ( \
+        SELECT gateway, message_id FROM messages WHERE recorded_at < $1 ORDER BY recorded_at LIMIT $2 + 0)";
+
+/// Deletes a batch of expired rows from each table, and returns their number.
+pub(super) async fn delete_expired(connection: &mut SqliteConnection, retention: Retention) -> Result<u64> {
+    let Retention { ended_before, global_counters_before, messages_before, batch_size } = retention;
+    let mut deleted = 0;
+    for (statement, before) in [
+        (DELETE_CHALLENGES, ended_before),
+        (DELETE_SESSIONS, ended_before),
+        (DELETE_COUNTERS, ended_before),
+        (DELETE_GLOBAL_COUNTERS, global_counters_before),
+        (DELETE_MESSAGES, messages_before),
+    ] {
+        let delete = sqlx::query(statement).bind(time_to_micros(before)).bind(batch_size);
+        deleted += delete.execute(&mut *connection).await.map_err(failure)?.rows_affected();
+    }
+    Ok(deleted)
+}
+
+const SHARED_SETTINGS: &str = "SELECT name, value FROM shared_settings";
+
+pub(super) async fn shared_settings(connection: &mut SqliteConnection) -> Result<Vec<SharedSetting>> {
+    let settings = sqlx::query(SHARED_SETTINGS).fetch_all(connection).await.map_err(failure)?;
+    let read = |row: &SqliteRow| {
+        Ok(SharedSetting::new(rows::get::<String>(row, "name")?, rows::get::<String>(row, "value")?))
+    };
+    settings.iter().map(read).collect()
+}
+
+const RECORD_SETTING: &str = "\
+    INSERT INTO shared_settings (name, value) VALUES ($1, $2) \
+    ON CONFLICT (name) DO UPDATE SET value = excluded.value";
+
+/// Records settings. Replaces settings with the same names.
+pub(super) async fn record_settings(
+    connection: &mut SqliteConnection,
+    settings: &[SharedSetting],
+) -> Result<()> {
+    for setting in settings {
+        let record = sqlx::query(RECORD_SETTING).bind(&*setting.name).bind(&*setting.value);
+        write_row(connection, record).await?;
+    }
+    Ok(())
+}

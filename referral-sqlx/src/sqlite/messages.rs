@@ -1,0 +1,67 @@
+//! Delivery status of messages, and the gateways that accepted them.
+
+use referral_core::storage::{
+    Decision, DeliveryFacts, DeliveryTransition, DeliveryUpdate, MessageKey, Result, StoredMessage,
+};
+use sqlx::SqliteConnection;
+
+use super::{rows, statement::write_row};
+use crate::{encoding::time_to_micros, error::failure};
+
+/// Selects whether the challenge `$1` is not redeemed, and the message `$3` of the gateway `$2`.
+pub(super) const MESSAGE: &str = "\
+    SELECT coalesce((SELECT redeemed_at IS NULL FROM challenges WHERE id = $1), 0) AS has_open_challenge, \
+           m.is_ours, m.region, m.status \
+    FROM (SELECT 1) one LEFT JOIN messages m ON m.gateway = $2 AND m.message_id = $3";
+
+/// Records an update of a message.
+pub(super) async fn record(
+    connection: &mut SqliteConnection,
+    update: &DeliveryUpdate,
+) -> Result<DeliveryTransition> {
+    let facts = sqlx::query(MESSAGE)
+        .bind(update.challenge.as_ref().map(|(challenge, _)| challenge.0))
+        .bind(update.message.as_ref().map(MessageKey::gateway))
+        .bind(update.message.as_ref().map(MessageKey::id));
+    let row = facts.fetch_one(&mut *connection).await.map_err(failure)?;
+    let has_message = rows::get::<Option<bool>>(&row, "is_ours")?.is_some();
+    let facts = DeliveryFacts {
+        message: has_message.then(|| rows::message(&row)).transpose()?,
+        has_open_challenge: rows::get(&row, "has_open_challenge")?,
+    };
+    let Decision { writes, outcome } = update.decide(facts);
+    if let Some((challenge, gateway)) = &writes.gateway {
+        let update = sqlx::query(RECORD_GATEWAY).bind(challenge.0).bind(&**gateway);
+        write_row(connection, update).await?;
+    }
+    if let Some((key, message)) = update.message.as_ref().zip(writes.message) {
+        put(connection, update, key, &message).await?;
+    }
+    Ok(outcome)
+}
+
+/// Records the gateway that accepted the message of a challenge.
+pub(super) const RECORD_GATEWAY: &str = "UPDATE challenges SET gateway = $2 WHERE id = $1";
+
+/// Stores a message. The time of the first record does not change.
+const PUT_MESSAGE: &str = "\
+    INSERT INTO messages (gateway, message_id, is_ours, region, status, recorded_at) \
+    VALUES ($1, $2, $3, $4, $5, $6) \
+    ON CONFLICT (gateway, message_id) DO UPDATE \
+    SET is_ours = excluded.is_ours, region = excluded.region, status = excluded.status";
+
+async fn put(
+    connection: &mut SqliteConnection,
+    update: &DeliveryUpdate,
+    key: &MessageKey,
+    message: &StoredMessage,
+) -> Result<()> {
+    let put = sqlx::query(PUT_MESSAGE)
+        .bind(key.gateway())
+        .bind(key.id())
+        .bind(message.is_ours)
+        .bind(message.region.map(|region| region.to_string()))
+        .bind(message.status.as_str())
+        .bind(time_to_micros(update.now));
+    write_row(connection, put).await
+}

@@ -1,0 +1,246 @@
+//! Users: reading one, its invitees, and changes of users with their search keys.
+
+use std::fmt::Write as _;
+
+use referral_core::{
+    Email, Invitee, Name, PageSize, User, UserId,
+    storage::{
+        Decision, NewStaff, Result, SearchKeys, SearchTerm, SessionSelection, StaffRequest, StorageError,
+        StoredPage, UserWithInvited, UserWrite,
+    },
+};
+use sqlx::{SqliteConnection, sqlite::SqliteRow};
+use uuid::Uuid;
+
+use super::{rows, sessions, statement::write_row};
+use crate::{
+    encoding::time_to_micros,
+    error::failure,
+    rows::{invitee_columns, user_columns},
+    search_index::{self, Ngram},
+};
+
+/// Joins and conditions that follow a user `u`. They select one row for each of the newest invitees, at most
+/// `$2`, or one row without an invitee if there are none.
+macro_rules! newest_invitees {
+    ($condition:literal) => {
+        concat!(
+            " LEFT JOIN invitations j ON j.inviter = u.id LEFT JOIN users p ON p.id = j.invitee WHERE ",
+            $condition,
+            " ORDER BY j.invitee DESC LIMIT $2 + 0"
+        )
+    };
+}
+pub(super) use newest_invitees;
+
+pub(super) const USER: &str = concat!(
+    "SELECT ",
+    user_columns!(),
+    " FROM users u LEFT JOIN invitations i ON i.invitee = u.id WHERE u.id = $1"
+);
+
+pub(super) const USER_WITH_INVITED: &str = concat!(
+    "SELECT ",
+    user_columns!(),
+    ", ",
+    invitee_columns!(),
+    " FROM users u LEFT JOIN invitations i ON i.invitee = u.id",
+    newest_invitees!("u.id = $1")
+);
+
+/// Reads a user with the newest invitees.
+pub(super) async fn with_invited(
+    connection: &mut SqliteConnection,
+    id: UserId,
+    invited: u32,
+) -> Result<Option<UserWithInvited>> {
+    let found = match invited {
+        0 => sqlx::query(USER).bind(id.0),
+        _ => sqlx::query(USER_WITH_INVITED).bind(id.0).bind(invited),
+    };
+    let found = found.fetch_all(connection).await.map_err(failure)?;
+    found.first().map(|row| user_with_invited(row, &found, invited)).transpose()
+}
+
+/// Reads the user of `row`, and the invitees of all rows if `invited` is not zero.
+pub(super) fn user_with_invited(row: &SqliteRow, all: &[SqliteRow], invited: u32) -> Result<UserWithInvited> {
+    let all = if invited == 0 { &[] } else { all };
+    let invited = all.iter().filter_map(|row| rows::invitee(row).transpose()).collect::<Result<_>>()?;
+    Ok(UserWithInvited { user: rows::user(row)?, invited })
+}
+
+pub(super) async fn user(connection: &mut SqliteConnection, id: UserId) -> Result<Option<User>> {
+    let found = sqlx::query(USER).bind(id.0).fetch_optional(connection).await;
+    found.map_err(failure)?.as_ref().map(rows::user).transpose()
+}
+
+/// Selects a page of invitees. Each row has the count of all invitees. If there are no invitees, there is one
+/// row without an invitee.
+pub(super) const INVITEES: &str = concat!(
+    "SELECT u.invited_count, ",
+    invitee_columns!(),
+    " FROM users u LEFT JOIN invitations j ON j.inviter = u.id AND j.invitee < $2 \
+      LEFT JOIN users p ON p.id = j.invitee \
+      WHERE u.id = $1 ORDER BY j.invitee DESC LIMIT $3 + 0"
+);
+
+/// Reads a page of invitees. Returns `None` if the inviter does not exist.
+pub(super) async fn invitees(
+    connection: &mut SqliteConnection,
+    inviter: UserId,
+    older_than: Option<UserId>,
+    limit: PageSize,
+) -> Result<Option<StoredPage<Invitee>>> {
+    let older_than = older_than.map_or(Uuid::max(), |id| id.0);
+    // One more than the limit shows whether there are more.
+    let limit = limit.get();
+    let found = sqlx::query(INVITEES).bind(inviter.0).bind(older_than).bind(limit + 1);
+    let found = found.fetch_all(connection).await.map_err(failure)?;
+    let Some(first) = found.first() else {
+        return Ok(None);
+    };
+    let count = rows::number(first, "invited_count")?;
+    let limit = limit as usize;
+    let invitees = found.iter().take(limit).filter_map(|row| rows::invitee(row).transpose());
+    let items = invitees.collect::<Result<_>>()?;
+    Ok(Some(StoredPage { items, has_more: found.len() > limit, count, count_exact: true }))
+}
+
+/// Activates or deactivates a user, and returns the user if it exists.
+pub(super) async fn set_active(
+    connection: &mut SqliteConnection,
+    id: UserId,
+    is_active: bool,
+) -> Result<Option<User>> {
+    let Some(user) = user(connection, id).await? else {
+        return Ok(None);
+    };
+    let user = User { is_active, ..user };
+    change(connection, &user).await?;
+    Ok(Some(user))
+}
+
+pub(super) const USER_WITH_PHONE: &str = concat!(
+    "SELECT ",
+    user_columns!(),
+    " FROM users u LEFT JOIN invitations i ON i.invitee = u.id WHERE u.phone = $1"
+);
+
+/// Makes the user with a phone staff.
+pub(super) async fn make_staff(
+    connection: &mut SqliteConnection,
+    request: &StaffRequest,
+) -> Result<NewStaff> {
+    let found = sqlx::query(USER_WITH_PHONE).bind(request.new_user.phone.as_str());
+    let found = found.fetch_optional(&mut *connection).await.map_err(failure)?;
+    let known = found.as_ref().map(rows::user).transpose()?;
+    for code in &request.new_user.invite_codes {
+        let Decision { writes, outcome: user } = request.decide(known.as_ref(), code);
+        let is_written = match &writes.user {
+            Some(UserWrite::Add(user)) => add(connection, user).await?,
+            Some(UserWrite::Change(user)) => change(connection, user).await.map(|()| true)?,
+            None => true,
+        };
+        if !is_written {
+            continue;
+        }
+        let ended_sessions = if writes.ends_sessions {
+            sessions::end(connection, user.id, SessionSelection::All, request.now).await?
+        } else {
+            Vec::new()
+        };
+        return Ok(NewStaff { user, ended_sessions });
+    }
+    Err(StorageError::InviteCodesExhausted)
+}
+
+const ADD_USER: &str = "\
+    INSERT INTO users (id, phone, invite_code, is_staff, is_active, date_joined, last_login, \
+                       search_public, search_private) \
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) \
+    ON CONFLICT (invite_code) DO NOTHING";
+
+/// Adds a user to the search index. Writes two rows.
+const ADD_NGRAMS: &str = "\
+    INSERT INTO user_numbers (user_id) VALUES ($1); \
+    INSERT INTO user_ngrams (rowid, ngrams) \
+    VALUES ((SELECT number FROM user_numbers WHERE user_id = $1), $2)";
+
+/// Adds a user. Returns `false` if another user has the invite code.
+pub(super) async fn add(connection: &mut SqliteConnection, user: &User) -> Result<bool> {
+    let keys = SearchKeys::of(user);
+    let insert = sqlx::query(ADD_USER)
+        .bind(user.id.0)
+        .bind(user.phone.as_str())
+        .bind(user.invite_code.as_str())
+        .bind(user.is_staff)
+        .bind(user.is_active)
+        .bind(time_to_micros(user.date_joined))
+        .bind(user.last_login.map(time_to_micros))
+        .bind(&*keys.public)
+        .bind(&*keys.private);
+    if insert.execute(&mut *connection).await.map_err(failure)?.rows_affected() == 0 {
+        return Ok(false);
+    }
+    let index = sqlx::query(ADD_NGRAMS).bind(user.id.0).bind(words(&keys));
+    index.execute(connection).await.map_err(failure)?;
+    Ok(true)
+}
+
+/// Changes all mutable columns of a user except the count of invitees, which a trigger updates.
+pub(super) const CHANGE_USER: &str = "\
+    UPDATE users SET email = $2, first_name = $3, last_name = $4, is_staff = $5, is_active = $6, \
+                     last_login = $7, search_public = $8, search_private = $9 \
+    WHERE id = $1";
+
+const PUT_NGRAMS: &str = "\
+    INSERT OR REPLACE INTO user_ngrams (rowid, ngrams) \
+    VALUES ((SELECT number FROM user_numbers WHERE user_id = $1), $2)";
+
+/// Replaces the user with the same id, and its entry in the search index.
+pub(super) async fn change(connection: &mut SqliteConnection, user: &User) -> Result<()> {
+    let keys = SearchKeys::of(user);
+    let update = sqlx::query(CHANGE_USER)
+        .bind(user.id.0)
+        .bind(user.email.as_ref().map(Email::as_str))
+        .bind(user.first_name.as_ref().map(Name::as_str))
+        .bind(user.last_name.as_ref().map(Name::as_str))
+        .bind(user.is_staff)
+        .bind(user.is_active)
+        .bind(user.last_login.map(time_to_micros))
+        .bind(&*keys.public)
+        .bind(&*keys.private);
+    write_row(connection, update).await?;
+    let index = sqlx::query(PUT_NGRAMS).bind(user.id.0).bind(words(&keys));
+    index.execute(connection).await.map_err(failure)?;
+    Ok(())
+}
+
+/// Returns the words that the search index stores for a user.
+fn words(keys: &SearchKeys) -> String {
+    search_index::of_user(keys).into_iter().map(word).collect::<Vec<_>>().join(" ")
+}
+
+/// Formats an n-gram as a word. It starts with a letter, so that it is not parsed as a number.
+fn word(ngram: Ngram) -> String {
+    format!("g{ngram:x}")
+}
+
+/// Returns the expression that finds all candidates for a match of every term in the search index. Words need
+/// no escaping, because they have letters and digits only.
+pub(super) fn search_expression(terms: &[SearchTerm]) -> String {
+    let mut expression = String::new();
+    for term in terms {
+        let joint = if expression.is_empty() { "" } else { " AND " };
+        let public = all_of(&search_index::public(term));
+        let _ = match search_index::private(term) {
+            Some(private) => write!(expression, "{joint}(({public}) OR ({}))", all_of(&private)),
+            None => write!(expression, "{joint}({public})"),
+        };
+    }
+    expression
+}
+
+fn all_of(ngrams: &[Ngram]) -> String {
+    ngrams.iter().map(|ngram| word(*ngram)).collect::<Vec<_>>().join(" AND ")
+}
