@@ -277,7 +277,7 @@ fn scatter_id() -> u128 {
 pub(crate) async fn core(rounds: Rounds, report: &mut Report) {
     let secret = [1; 32];
     let hs256 = referral(SigningKeys::from_secret("k1", &secret).expect("long enough"));
-    let eddsa = SigningKeys::from_jwk_set(&SigningKeys::generate_jwk_set(&SystemRandom)).expect("usable");
+    let eddsa = SigningKeys::generate(&SystemRandom);
     let eddsa = referral(eddsa);
 
     let tokens = [sign_in(&eddsa, 1).await, sign_in(&hs256, 1).await];

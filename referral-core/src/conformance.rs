@@ -38,13 +38,23 @@ use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
 use time::OffsetDateTime;
 
 use crate::{
-    CodeInput, CurrentUser, Error, InviteCode, ListUsers, PageLink, PageSize, Peppers, PhoneNumber, Policy,
-    ProfileView, ReferralService, Refusal, SendCode, SentCode, SignIn, SignedIn, SigningKeys, User, UserView,
     clock::Clock,
+    error::{Error, Refusal},
     hook::Hook,
+    invite::code::InviteCode,
+    otp::code::CodeInput,
+    policy::Policy,
     random::Random,
+    service::{CurrentUser, ListUsers, PageLink, ReferralService, SendCode, SentCode, SignIn, SignedIn},
+    session::keys::{Peppers, SigningKeys},
     sms::{DevelopmentSender, Receipt, SmsError, SmsMessage, SmsSender},
     storage::{Retention, Storage},
+    user::{
+        User,
+        listing::PageSize,
+        phone::PhoneNumber,
+        visibility::{ProfileView, UserView},
+    },
 };
 
 /// Creates a test for every case. Takes a future that returns an empty storage in an [`Arc`], and a value

@@ -5,8 +5,14 @@ use std::fmt;
 use async_trait::async_trait;
 
 use crate::{
-    ChallengeId, ClientAddress, DeliveryStatus, Invitation, MessageRoute, PhoneNumber, Refusal, SessionId,
-    User, UserId, clock::ClockOffset,
+    clock::ClockOffset,
+    error::Refusal,
+    invite::invitation::Invitation,
+    otp::challenge::ChallengeId,
+    rate_limit::client::ClientAddress,
+    session::SessionId,
+    sms::delivery::{DeliveryStatus, MessageRoute},
+    user::{User, UserId, phone::PhoneNumber},
 };
 
 /// Event of the service. Changes in the storage that belong to it are committed before it is emitted.

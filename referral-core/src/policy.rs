@@ -5,13 +5,13 @@ use std::{collections::BTreeSet, time::Duration};
 use time::OffsetDateTime;
 
 use crate::{
-    Invalid, PhoneNumber, TestNumber,
-    otp::code::CODE_LENGTHS,
+    error::Invalid,
+    otp::{code::CODE_LENGTHS, test_number::TestNumber},
     rate_limit::{
         counters::{EventKind, Keep, Subject},
         limits::{LONGEST, Limit, Limits},
     },
-    user::phone::Region,
+    user::phone::{PhoneNumber, Region},
 };
 
 /// Settings of the rules. Start from one of the three policies and change the fields that must differ.

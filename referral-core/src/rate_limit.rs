@@ -2,5 +2,6 @@
 
 pub(crate) mod attack;
 pub(crate) mod client;
+pub(crate) mod counter_update;
 pub(crate) mod counters;
 pub(crate) mod limits;

@@ -1,7 +1,7 @@
 //! Whether a process can serve requests, check by check.
 
 use crate::{
-    Error,
+    error::Error,
     storage::{Result as StorageResult, StorageError},
 };
 

@@ -1,6 +1,6 @@
 //! Settings that should be the same in all processes on one storage.
 
-use crate::Policy;
+use crate::policy::Policy;
 
 /// Setting of a process, as text.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,7 +84,7 @@ mod tests {
     use time::macros::datetime;
 
     use super::*;
-    use crate::{PhoneNumber, TestNumber};
+    use crate::{otp::test_number::TestNumber, user::phone::PhoneNumber};
 
     #[test]
     fn difference_has_the_setting_and_both_values() {

@@ -24,7 +24,7 @@ pub use self::{
     segments::{Encoding, Segments},
     templates::{MessageTemplates, TemplatePreview},
 };
-use crate::{Locale, OneTimeCode, PhoneNumber};
+use crate::{otp::code::OneTimeCode, sms::locale::Locale, user::phone::PhoneNumber};
 
 /// SMS message that contains a one-time code.
 #[derive(Clone, Debug)]

@@ -67,13 +67,14 @@ pub use crate::{
     },
     rate_limit::{
         attack::{AttackCheck, GlobalCounter, GlobalCounterFacts, GlobalCounterQuery, GlobalCounterUpdate},
-        counters::{CountedEvent, Counter, CounterKey, CounterUpdate, Counters, EventKind},
+        counter_update::CounterUpdate,
+        counters::{CountedEvent, Counter, CounterKey, Counters, EventKind},
     },
     readiness::StorageReadiness,
     session::{
-        IssuedTokens, RefreshDecision, RefreshFacts, RefreshRequest, Session, SessionSelection,
-        SupersededToken,
+        IssuedTokens, Session, SessionSelection, SupersededToken,
         key_registry::{Fingerprint, KeyMismatch, KeyPurpose, KeyRegistration, RegisteredKey},
+        refresh::{RefreshDecision, RefreshFacts, RefreshRequest},
     },
     sms::delivery::{
         DeliveryDecision, DeliveryFacts, DeliveryTransition, DeliveryUpdate, DeliveryWrites, MessageKey,

@@ -14,7 +14,12 @@ use std::{fmt, str::FromStr};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use crate::{Email, Invalid, InviteCode, Name, PhoneNumber, decision::Decision, error::parse_id};
+use crate::{
+    decision::Decision,
+    error::{Invalid, parse_id},
+    invite::code::InviteCode,
+    user::{email::Email, name::Name, phone::PhoneNumber},
+};
 
 /// Identifier of a user: a UUID that sorts by the time of the creation of the user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -19,17 +19,17 @@ use crate::sign_in::{enter, phone, with_right_code};
 
 /// Returns a set with one new key.
 fn new_key() -> Value {
-    serde_json::from_str(&SigningKeys::generate_jwk_set(&SystemRandom)).expect("JSON")
+    serde_json::from_str(&SigningKeys::generate(&SystemRandom).to_jwk_set()).expect("JSON")
 }
 
 /// Returns a set with one new symmetric key for tokens.
 fn new_secret() -> Value {
-    serde_json::from_str(&SigningKeys::generate_secret_jwk_set(&SystemRandom)).expect("JSON")
+    serde_json::from_str(&SigningKeys::generate_symmetric(&SystemRandom).to_jwk_set()).expect("JSON")
 }
 
 /// Returns a set with one new pepper.
 fn new_pepper() -> Value {
-    serde_json::from_str(&Peppers::generate_jwk_set(&SystemRandom)).expect("JSON")
+    serde_json::from_str(&Peppers::generate(&SystemRandom).to_jwk_set()).expect("JSON")
 }
 
 /// Returns a set with the keys of several sets.

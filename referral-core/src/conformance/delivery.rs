@@ -12,11 +12,15 @@ use async_trait::async_trait;
 
 use super::{Harness, in_parallel, phone, with_right_code};
 use crate::{
-    ChallengeId, DeliveryReport,
     DeliveryStatus::{self, Delivered, Failed, Sent},
-    Event, Hook, MessageRoute, Region, ReportEvidence,
-    sms::{Receipt, SmsError, SmsMessage, SmsSender, delivery::DeliveryUpdate},
+    hook::{Event, Hook},
+    otp::challenge::ChallengeId,
+    sms::{
+        Receipt, SmsError, SmsMessage, SmsSender,
+        delivery::{DeliveryReport, DeliveryUpdate, MessageRoute, ReportEvidence},
+    },
     storage::{DeliveryTransition, Storage},
+    user::phone::Region,
 };
 
 const DAY: Duration = Duration::from_hours(24);

@@ -9,7 +9,13 @@ use super::{
     phone, with_right_code, without_challenge, wrong_answer,
 };
 use crate::{
-    Client, CodeInput, Error, InviteCode, ProfileChange, Refusal, SignIn, SignedIn, storage::Storage,
+    error::{Error, Refusal},
+    invite::code::InviteCode,
+    otp::code::CodeInput,
+    rate_limit::client::Client,
+    service::{SignIn, SignedIn},
+    storage::Storage,
+    user::profile::ProfileChange,
 };
 
 fn is_wrong(result: &Result<SignedIn, Error>) -> bool {

@@ -4,8 +4,13 @@ use std::{sync::Arc, time::Duration};
 
 use super::{Harness, assert_refused, in_parallel, phone, with_right_code};
 use crate::{
-    Client, CurrentUser, Error, InvitationOutcome, InviteCode, ProfileChange, ProfileView, Refusal, SignIn,
-    SignedIn, storage::Storage,
+    error::{Error, Refusal},
+    invite::code::InviteCode,
+    otp::sign_in::InvitationOutcome,
+    rate_limit::client::Client,
+    service::{CurrentUser, SignIn, SignedIn},
+    storage::Storage,
+    user::{profile::ProfileChange, visibility::ProfileView},
 };
 
 /// Sets the inviter in the profile.

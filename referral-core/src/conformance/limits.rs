@@ -9,8 +9,12 @@ use std::{
 
 use super::{Harness, assert_refused, in_parallel, phone, with_right_code, without_challenge, wrong_answer};
 use crate::{
-    Budget, Client, Email, Error, PhoneNumber, Policy, ProfileChange, Refusal, SendCode, SentCode, SignIn,
+    error::{Error, Refusal},
+    policy::{Budget, Policy},
+    rate_limit::client::Client,
+    service::{SendCode, SentCode, SignIn},
     storage::Storage,
+    user::{email::Email, phone::PhoneNumber, profile::ProfileChange},
 };
 
 pub(super) const MINUTE: Duration = Duration::from_mins(1);

@@ -4,8 +4,15 @@ use std::{sync::Arc, time::Duration};
 
 use super::{Harness, assert_refused, in_parallel, phone, with_right_code};
 use crate::{
-    Error, KeyMismatch, KeyPurpose, Peppers, Policy, ReferralService, Refusal, SharedSetting, SigningKeys,
     clock::{Clock as _, SystemClock},
+    error::{Error, Refusal},
+    policy::Policy,
+    service::ReferralService,
+    session::{
+        key_registry::{KeyMismatch, KeyPurpose},
+        keys::{Peppers, SigningKeys},
+    },
+    shared_settings::SharedSetting,
     sms::DevelopmentSender,
     storage::Storage,
 };
@@ -16,7 +23,7 @@ pub async fn staff_are_created_and_promoted(storage: Arc<dyn Storage>) {
     let anna = harness.enter(1).await.user;
     assert!(!anna.is_staff);
     let promoted = harness.referral.make_staff(phone(1)).await.expect("promoted");
-    assert_eq!(promoted, crate::User { is_staff: true, ..anna });
+    assert_eq!(promoted, crate::user::User { is_staff: true, ..anna });
     assert_eq!(harness.referral.make_staff(phone(1)).await.expect("no change"), promoted);
 
     let created = harness.referral.make_staff(phone(2)).await.expect("created");

@@ -4,8 +4,12 @@ use std::sync::Arc;
 
 use super::{Harness, assert_refused, in_parallel};
 use crate::{
-    Client, CurrentUser, Email, Error, InviteCode, Name, ProfileChange, ProfileView, Refusal, User, UserId,
+    error::{Error, Refusal},
+    invite::code::InviteCode,
+    rate_limit::client::Client,
+    service::CurrentUser,
     storage::Storage,
+    user::{User, UserId, email::Email, name::Name, profile::ProfileChange, visibility::ProfileView},
 };
 
 fn email(address: &str) -> Email {

@@ -3,7 +3,13 @@
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use super::{Harness, assert_refused, in_parallel, phone, with_right_code};
-use crate::{Client, Refresh, Refusal, SessionId, SignIn, TokenKind, storage::Storage};
+use crate::{
+    error::Refusal,
+    rate_limit::client::Client,
+    service::{Refresh, SignIn},
+    session::{SessionId, jwt::TokenKind},
+    storage::Storage,
+};
 
 /// Time after which the grace period of a refresh token has ended, while the token is still valid.
 const PAST_GRACE: Duration = Duration::from_mins(1);

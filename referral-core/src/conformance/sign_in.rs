@@ -13,8 +13,11 @@ use super::{
     wrong_answer,
 };
 use crate::{
-    Error, Limits, Policy, Refusal, SignIn, SignedIn,
+    error::{Error, Refusal},
+    policy::Policy,
     random::{DRAWN_AT_ONCE, Random},
+    rate_limit::limits::Limits,
+    service::{SignIn, SignedIn},
     storage::{CounterUpdate, Storage, StorageError},
 };
 
@@ -32,7 +35,7 @@ pub async fn first_sign_in_creates_the_user_and_later_ones_find_it(storage: Arc<
     assert!(!second.created);
     assert_ne!(second.session, first.session);
     let last_login = first.user.last_login.map(|login| login + Duration::from_hours(1));
-    assert_eq!(second.user, crate::User { last_login, ..first.user });
+    assert_eq!(second.user, crate::user::User { last_login, ..first.user });
 
     let bearer = harness.bearer(&second).await;
     assert_eq!(bearer.user, second.user, "the stored user equals the returned user");
@@ -241,7 +244,7 @@ pub async fn inactive_user_cannot_sign_in(storage: Arc<dyn Storage>) {
     harness.referral.set_active(user.id, true).await.expect("existing user");
     harness.advance(Duration::from_mins(1));
     assert!(!harness.enter(1).await.created);
-    let unknown_user = crate::UserId(uuid::Uuid::nil());
+    let unknown_user = crate::user::UserId(uuid::Uuid::nil());
     let refused = harness.referral.set_active(unknown_user, true).await;
     assert!(matches!(refused, Err(Error::Refused(Refusal::UserNotFound))));
 }

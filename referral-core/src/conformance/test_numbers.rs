@@ -9,7 +9,11 @@ use std::{
 
 use super::{Harness, SeededRandom, assert_refused, in_parallel, phone, with_right_code, without_challenge};
 use crate::{
-    Budget, Client, CodeInput, Error, LimitName, Policy, Refusal, SendCode, SentCode, SignIn, TestNumber,
+    error::{Error, Refusal},
+    otp::{code::CodeInput, test_number::TestNumber},
+    policy::{Budget, Policy},
+    rate_limit::{client::Client, limits::LimitName},
+    service::{SendCode, SentCode, SignIn},
     storage::Storage,
 };
 

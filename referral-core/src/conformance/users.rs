@@ -4,8 +4,18 @@ use std::{sync::Arc, time::Duration};
 
 use super::{Harness, assert_refused, phone};
 use crate::{
-    COUNT_LIMIT, Client, CurrentUser, Email, FilterInput, ListUsers, MAX_OFFSET, Name, Page, PageLink,
-    PageSize, ProfileChange, Refusal, UserId, UserView, storage::Storage,
+    error::Refusal,
+    rate_limit::client::Client,
+    service::{CurrentUser, ListUsers, Page, PageLink},
+    storage::Storage,
+    user::{
+        UserId,
+        email::Email,
+        listing::{COUNT_LIMIT, FilterInput, MAX_OFFSET, PageSize},
+        name::Name,
+        profile::ProfileChange,
+        visibility::UserView,
+    },
 };
 
 fn ids(users: &[UserView]) -> Vec<UserId> {

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::{Invalid, random::Random};
+use crate::{error::Invalid, random::Random};
 
 /// Symbols of new codes: digits and consonants that are hard to confuse with each other and do not form
 /// words.

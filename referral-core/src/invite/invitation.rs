@@ -2,7 +2,11 @@
 
 use time::OffsetDateTime;
 
-use crate::{InviteCode, Refusal, User, UserId};
+use crate::{
+    error::Refusal,
+    invite::code::InviteCode,
+    user::{User, UserId},
+};
 
 /// Owner of the invite code in a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -114,7 +118,7 @@ pub(crate) fn needs_ancestry(invitee: Option<&User>, inviter: Option<&Inviter>) 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{InvitedBy, user::tests::user};
+    use crate::user::{InvitedBy, tests::user};
 
     fn inviter(of: &User) -> Inviter {
         Inviter { id: of.id, code: of.invite_code.clone() }

@@ -7,17 +7,23 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::{
-    ClientAddress, Invalid, OneTimeCode, PhoneNumber, Policy, Refusal, TestNumber,
     clock::CLOCK_SKEW,
     decision::Decision,
-    error::parse_id,
-    otp::code::CodeInput,
+    error::{Invalid, Refusal, parse_id},
+    otp::{
+        code::{CodeInput, OneTimeCode},
+        test_number::TestNumber,
+    },
+    policy::Policy,
     rate_limit::{
         attack::{AttackStatus, GlobalCounter, GlobalCounterFacts, GlobalCounterQuery, GlobalCounterUpdate},
-        counters::{CounterKey, CounterUpdate, CounterUpdater, Counters, EventKind, Subject},
+        client::ClientAddress,
+        counter_update::{CounterUpdate, CounterUpdater},
+        counters::{CounterKey, Counters, EventKind, Subject},
         limits::LimitName,
     },
     session::keys::Peppers,
+    user::phone::PhoneNumber,
 };
 
 /// Id of a challenge. Only the client that requested the code gets it.

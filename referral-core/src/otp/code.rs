@@ -4,7 +4,7 @@ use std::{borrow::Cow, fmt};
 
 use zeroize::Zeroizing;
 
-use crate::{Invalid, random::Random, user::phone::decimal_digit};
+use crate::{error::Invalid, random::Random, user::phone::decimal_digit};
 
 /// Allowed lengths of a code, in digits. With three digits, three attempts would guess one code in 333. More
 /// than ten digits are too many to type.

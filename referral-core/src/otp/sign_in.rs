@@ -6,21 +6,26 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::{
-    AcceptedVia, Ancestry, Challenge, ChallengeId, Client, Invitation, InviteCode, InvitedBy, Inviter,
-    PhoneNumber, Policy, Refusal, Session, SessionId, User, UserId,
     decision::Decision,
-    invite::invitation::{self, InvitationDecision},
+    error::Refusal,
+    invite::{
+        code::InviteCode,
+        invitation::{self, AcceptedVia, Ancestry, Invitation, InvitationDecision, Inviter},
+    },
     otp::{
-        challenge::{FailedAttempt, hash_code},
+        challenge::{Challenge, ChallengeId, FailedAttempt, hash_code},
         code::{CODE_LENGTHS, CodeInput},
     },
+    policy::Policy,
     rate_limit::{
         attack::{GlobalCounter, GlobalCounterFacts, GlobalCounterQuery, GlobalCounterUpdate},
-        counters::{CounterKey, CounterUpdate, CounterUpdater, Counters, EventKind},
+        client::Client,
+        counter_update::{CounterUpdate, CounterUpdater},
+        counters::{CounterKey, Counters, EventKind},
         limits::LimitName,
     },
-    session::{IssuedTokens, keys::Peppers},
-    user::{NewUser, UserWrite},
+    session::{IssuedTokens, Session, SessionId, keys::Peppers},
+    user::{InvitedBy, NewUser, User, UserId, UserWrite, phone::PhoneNumber},
 };
 
 /// Attempt to sign in, for [`Storage::sign_in`](crate::storage::Storage::sign_in).

@@ -5,7 +5,11 @@ use std::{fmt, str::FromStr};
 use time::{Date, Duration, Month, OffsetDateTime};
 use zeroize::Zeroizing;
 
-use crate::{Invalid, OneTimeCode, PhoneNumber, otp::code::CODE_LENGTHS};
+use crate::{
+    error::Invalid,
+    otp::code::{CODE_LENGTHS, OneTimeCode},
+    user::phone::PhoneNumber,
+};
 
 /// Phone with a fixed code until a given time, with which reviewers of an app store and end-to-end tests can
 /// sign in. No message is sent to it.

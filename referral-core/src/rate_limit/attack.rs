@@ -283,7 +283,8 @@ mod tests {
 
     #[test]
     fn a_budget_allows_messages_again_when_enough_hours_are_a_day_old() {
-        let policy = Policy { messages_per_day: Some(crate::Budget::Messages(10)), ..Policy::standard() };
+        let policy =
+            Policy { messages_per_day: Some(crate::policy::Budget::Messages(10)), ..Policy::standard() };
         let hour = |ago| GlobalCounter::Messages.period_of(NOW) - Duration::from_hours(ago);
         let wait = |messages| policy.wait_for_budget(&GlobalCounterFacts { messages, ..facts(0, 0) }, NOW);
         assert_eq!(wait(vec![(hour(3), 9)]), None);

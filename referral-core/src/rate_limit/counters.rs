@@ -4,17 +4,14 @@
 //! [`CountedEvent`]: a code that led to a sign-in is refunded, so it does not count against any limit per address or
 //! number range. The functions of this module are pure. The storage stores the counters.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fmt,
-    time::Duration,
-};
+use std::{collections::BTreeMap, fmt, time::Duration};
 
 use time::OffsetDateTime;
 
 use crate::{
-    ClientAddress, PhoneNumber, Policy,
-    rate_limit::{attack::GlobalCounterUpdate, client::Network, limits::LONGEST},
+    policy::Policy,
+    rate_limit::client::{ClientAddress, Network},
+    user::phone::PhoneNumber,
 };
 
 /// Kind of a counted event.
@@ -166,7 +163,7 @@ pub struct Counter {
 /// Counters on which the decision about a request depends, by [`CounterKey`]. A counter that is not stored is
 /// empty.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Counters(BTreeMap<CounterKey, Vec<CountedEvent>>);
+pub struct Counters(pub(crate) BTreeMap<CounterKey, Vec<CountedEvent>>);
 
 impl FromIterator<(CounterKey, Vec<CountedEvent>)> for Counters {
     fn from_iter<T: IntoIterator<Item = (CounterKey, Vec<CountedEvent>)>>(counters: T) -> Self {
@@ -179,15 +176,6 @@ impl Counters {
     #[must_use]
     pub fn events(&self, key: &CounterKey) -> &[CountedEvent] {
         self.0.get(key).map_or(&[], Vec::as_slice)
-    }
-
-    /// Stores the changes, as a storage does.
-    #[cfg(test)]
-    pub(crate) fn apply(&mut self, update: CounterUpdate) {
-        self.0.extend(update.counters.into_iter().map(|counter| (counter.key, counter.events)));
-        for (key, event) in update.refunds {
-            self.0.entry(key).or_default().retain(|counted| *counted != event);
-        }
     }
 
     /// Returns the times of the events of one kind, sorted.
@@ -214,155 +202,16 @@ pub(crate) struct Keep {
     pub(crate) newest: usize,
 }
 
-/// Changes of counters that belong to a decision. The storage commits them together with the decision.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct CounterUpdate {
-    /// Counters with new events, sorted by key. Each replaces the stored counter, which must still have the
-    /// events on which the decision depends.
-    pub counters: Vec<Counter>,
-    /// Events to remove from counters, if they are there, sorted by key.
-    pub refunds: Vec<(CounterKey, CountedEvent)>,
-    /// Event to count for the whole service.
-    pub global_counter: Option<GlobalCounterUpdate>,
-}
-
-impl CounterUpdate {
-    /// Returns `true` if there is nothing to store.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.counters.is_empty() && self.refunds.is_empty() && self.global_counter.is_none()
-    }
-}
-
-/// Builder of a [`CounterUpdate`] from the loaded counters.
-pub(crate) struct CounterUpdater<'a> {
-    counters: BTreeMap<CounterKey, Vec<CountedEvent>>,
-    /// Keys of the counters with new events.
-    changed: BTreeSet<CounterKey>,
-    refunds: Vec<(CounterKey, CountedEvent)>,
-    global_counter: Option<GlobalCounterUpdate>,
-    policy: &'a Policy,
-    now: OffsetDateTime,
-}
-
-impl<'a> CounterUpdater<'a> {
-    /// Creates an updater with the counters of these keys.
-    pub(crate) fn new(
-        counters: &Counters,
-        keys: impl IntoIterator<Item = CounterKey>,
-        policy: &'a Policy,
-        now: OffsetDateTime,
-    ) -> Self {
-        let events = |key: CounterKey| (key.clone(), counters.events(&key).to_vec());
-        Self {
-            counters: keys.into_iter().map(events).collect(),
-            changed: BTreeSet::new(),
-            refunds: Vec::new(),
-            global_counter: None,
-            policy,
-            now,
-        }
-    }
-
-    /// Returns the earliest time from now on at which no counter has an event of this kind, so that events
-    /// are unique.
-    pub(crate) fn unused_timestamp(&self, kind: EventKind) -> OffsetDateTime {
-        let mut at = self.now;
-        while self.counters.values().any(|events| events.contains(&CountedEvent { at, kind })) {
-            at += Duration::from_micros(1);
-        }
-        at
-    }
-
-    /// Adds an event to each counter with a limit on this kind of event.
-    pub(crate) fn count(&mut self, kind: EventKind, at: OffsetDateTime) {
-        for (key, events) in &mut self.counters {
-            if self.policy.keep(key.subject, kind).is_some() {
-                events.push(CountedEvent { at, kind });
-                events.sort_unstable();
-                self.changed.insert(key.clone());
-            }
-        }
-    }
-
-    /// Removes an event from a counter.
-    pub(crate) fn refund(&mut self, key: CounterKey, kind: EventKind, at: OffsetDateTime) {
-        if self.policy.keep(key.subject, kind).is_none() {
-            return;
-        }
-        let event = CountedEvent { at, kind };
-        if let Some(events) = self.counters.get_mut(&key) {
-            let Some(index) = events.iter().position(|counted| *counted == event) else { return };
-            events.remove(index);
-        }
-        self.refunds.push((key, event));
-    }
-
-    pub(crate) fn count_globally(&mut self, update: GlobalCounterUpdate) {
-        self.global_counter = Some(update);
-    }
-
-    /// Returns the counters with the changes so far.
-    pub(crate) fn counters(&self) -> Counters {
-        Counters(self.counters.clone())
-    }
-
-    /// Returns the changes to store.
-    pub(crate) fn finish(mut self) -> CounterUpdate {
-        let counters = self.changed.iter().filter_map(|key| {
-            let events = self.counters.remove(key)?;
-            Some(pruned(key.clone(), events, self.policy, self.now))
-        });
-        let counters = counters.collect();
-        self.refunds.sort_unstable();
-        CounterUpdate { counters, refunds: self.refunds, global_counter: self.global_counter }
-    }
-}
-
-/// Returns the counter without the events that no limit needs any more.
-fn pruned(key: CounterKey, mut events: Vec<CountedEvent>, policy: &Policy, now: OffsetDateTime) -> Counter {
-    for kind in EventKind::ALL {
-        let Some(keep) = policy.keep(key.subject, kind) else { continue };
-        let counted = events.iter().filter(|event| event.kind == kind).count();
-        let mut surplus = counted.saturating_sub(keep.newest);
-        events.retain(|event| {
-            let is_old = event.kind == kind && surplus > 0;
-            surplus -= usize::from(is_old);
-            !is_old
-        });
-    }
-    // During a change of the policy, other processes that share the storage may count events that this
-    // process does not count. They are kept for the longest window.
-    let memory = |kind| policy.keep(key.subject, kind).map_or(LONGEST, |keep| keep.memory);
-    events.retain(|event| event.at + memory(event.kind) > now);
-    let ends = events.iter().map(|event| event.at + memory(event.kind));
-    // The counter must not expire while another request uses it.
-    let ends_at = next_hour(ends.fold(now, OffsetDateTime::max));
-    Counter { key, events, ends_at }
-}
-
-/// Returns the first full hour after a time.
-fn next_hour(time: OffsetDateTime) -> OffsetDateTime {
-    const HOUR: i64 = 3_600;
-    let hours = time.unix_timestamp().div_euclid(HOUR) + 1;
-    OffsetDateTime::from_unix_timestamp(hours * HOUR).unwrap_or(time)
-}
-
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-
     use super::*;
-    use crate::{Limits, rate_limit::attack::GlobalCounter};
-
-    const START: OffsetDateTime = time::macros::datetime!(2026-11-25 12:34:56 UTC);
 
     fn address(number: u8) -> ClientAddress {
         ClientAddress::from_bytes([number; 16])
     }
 
     #[test]
-    fn stamps_round_trip_through_numbers() {
+    fn events_round_trip_through_numbers() {
         for kind in EventKind::ALL {
             for micros in [0, 1, 1_700_000_000_123_456] {
                 let event =
@@ -394,110 +243,5 @@ mod tests {
         ];
         assert_eq!(texts, expected);
         assert!(keys.iter().all(|key| !format!("{key:?}").contains("7960")));
-    }
-
-    #[test]
-    fn a_counter_expires_after_the_memory_of_its_events() {
-        let policy = Policy::standard();
-        let phone = PhoneNumber::parse("+79608543017", None).expect("valid");
-        let ends_at = |kind| {
-            let keys = [CounterKey::phone(&phone)];
-            let mut updater = CounterUpdater::new(&Counters::default(), keys, &policy, START);
-            updater.count(kind, START);
-            updater.finish().counters[0].ends_at
-        };
-        let one_hour = |time| next_hour(START + time);
-        assert_eq!(ends_at(EventKind::Code), one_hour(Duration::from_hours(24)));
-        assert_eq!(ends_at(EventKind::FailedAttempt), one_hour(policy.failed_attempt_window));
-    }
-
-    #[test]
-    fn events_that_the_policy_does_not_count_are_kept() {
-        let phone = PhoneNumber::parse("+79608543017", None).expect("valid");
-        let key = CounterKey::phone(&phone);
-        let failure = CountedEvent { at: START, kind: EventKind::FailedAttempt };
-        let counters = [(key.clone(), vec![failure])].into_iter().collect();
-        let policy = Policy::development();
-        let mut updater = CounterUpdater::new(&counters, [key], &policy, START);
-        let later = START + Duration::from_secs(1);
-        updater.count(EventKind::FailedAttempt, later);
-        updater.count(EventKind::Code, later);
-        let stored = updater.finish().counters.remove(0);
-        assert_eq!(stored.events, [failure, CountedEvent { at: later, kind: EventKind::Code }]);
-        assert!(stored.ends_at >= START + Duration::from_hours(31 * 24));
-    }
-
-    #[test]
-    fn global_counters_are_rounded_down_to_their_minute_or_hour() {
-        for (counter, period_start) in [
-            (GlobalCounter::FailedAttempts, time::macros::datetime!(2026-11-25 12:34 UTC)),
-            (GlobalCounter::Messages, time::macros::datetime!(2026-11-25 12:00 UTC)),
-        ] {
-            assert_eq!(
-                GlobalCounterUpdate::one(counter, START),
-                GlobalCounterUpdate { counter, period_start, delta: 1 }
-            );
-        }
-    }
-
-    /// Step of a test case.
-    #[derive(Clone, Copy, Debug)]
-    enum Step {
-        /// Requests a code after this number of seconds.
-        Request(u32),
-        /// Refunds one of the granted codes that are not refunded yet.
-        Refund(prop::sample::Index),
-    }
-
-    fn steps() -> impl Strategy<Value = Vec<Step>> {
-        let seconds = prop_oneof![3 => Just(0_u32), 5 => 0_u32..90, 1 => 0_u32..5_000];
-        let request = seconds.prop_map(Step::Request);
-        let refund = any::<prop::sample::Index>().prop_map(Step::Refund);
-        prop::collection::vec(prop_oneof![6 => request, 1 => refund], 1..300)
-    }
-
-    proptest! {
-        /// No window of a limit has more events than its count, for any request times and refunds. After
-        /// the returned wait another event is allowed.
-        #[test]
-        fn no_window_has_more_events_than_its_limit(
-            limits in prop::collection::vec((1_u32..6, 1_u64..4_000), 1..4),
-            steps in steps(),
-        ) {
-            let of = |(count, seconds)| (count, Duration::from_secs(seconds));
-            let limits = Limits::new(limits.into_iter().map(of));
-            let policy = Policy { codes_per_address: limits.clone(), ..Policy::standard() };
-            let key = CounterKey::of_address(address(1));
-            let (mut counters, mut now, mut granted) = (Counters::default(), START, Vec::new());
-            for step in steps {
-                let mut updater = CounterUpdater::new(&counters, [key.clone()], &policy, now);
-                match step {
-                    Step::Request(seconds) => {
-                        now += Duration::from_secs(seconds.into());
-                        let timestamps = counters.timestamps(&key, EventKind::Code);
-                        if let Some(wait) = limits.wait(&timestamps, now) {
-                            prop_assert!(limits.wait(&timestamps, now + wait).is_none(), "enough");
-                            let sooner = now + wait - Duration::from_micros(1);
-                            prop_assert!(limits.wait(&timestamps, sooner).is_some(), "not too long");
-                            continue;
-                        }
-                        updater = CounterUpdater::new(&counters, [key.clone()], &policy, now);
-                        let at = updater.unused_timestamp(EventKind::Code);
-                        updater.count(EventKind::Code, at);
-                        granted.push((now, at));
-                    }
-                    Step::Refund(_) if granted.is_empty() => continue,
-                    Step::Refund(index) => {
-                        let (_, at) = granted.remove(index.index(granted.len()));
-                        updater.refund(key.clone(), EventKind::Code, at);
-                    }
-                }
-                counters.apply(updater.finish());
-                for limit in limits.iter() {
-                    let in_window = granted.iter().filter(|(time, _)| *time + limit.per > now).count();
-                    prop_assert!(in_window <= limit.count as usize);
-                }
-            }
-        }
     }
 }

@@ -4,15 +4,17 @@ use std::sync::{Arc, Mutex, RwLock, atomic::AtomicBool};
 
 use super::{AttemptBudget, Inner, ReferralService, Secrets, clocks::Clocks, delivery::WeakReports};
 use crate::{
-    Invalid, Locale, OneTimeCode, Policy,
     clock::{Clock, SystemClock},
+    error::Invalid,
     hook::Hook,
+    otp::code::OneTimeCode,
+    policy::Policy,
     random::{Random, SystemRandom},
     session::{
         jwt::{Tokens, refresh_audience},
         keys::{Peppers, SigningKeys},
     },
-    sms::{MessageTemplates, SmsSender},
+    sms::{MessageTemplates, SmsSender, locale::Locale},
     storage::Storage,
 };
 

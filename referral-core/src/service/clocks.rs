@@ -8,7 +8,7 @@ use std::{
 use time::OffsetDateTime;
 
 use super::ReferralService;
-use crate::{Error, Event, clock::ClockOffset};
+use crate::{clock::ClockOffset, error::Error, hook::Event};
 
 /// Offset above which a measurement is logged as a warning. Hosts that run NTP differ by a few milliseconds,
 /// and a second is the shortest limit that can be set.

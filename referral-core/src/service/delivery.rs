@@ -10,10 +10,14 @@ use time::OffsetDateTime;
 
 use super::ReferralService;
 use crate::{
-    ChallengeId, DeliveryReport, DeliveryStatus, Error, Event, MessageRoute,
+    error::Error,
+    hook::Event,
+    otp::challenge::ChallengeId,
     sms::{
         Receipt,
-        delivery::{DeliveryUpdate, MessageKey, ReportEvidence},
+        delivery::{
+            DeliveryReport, DeliveryStatus, DeliveryUpdate, MessageKey, MessageRoute, ReportEvidence,
+        },
     },
     storage::DeliveryTransition,
 };

@@ -4,12 +4,19 @@ use std::sync::Arc;
 
 use super::{INVITED_SHOWN, ReferralService};
 use crate::{
-    Client, CurrentUser, Error, Event, FilterInput, InviteeView, MAX_OFFSET, PageSize, PageStart,
-    PhoneNumber, ProfileChange, ProfileView, Refusal, SessionEnd, User, UserId, UserView,
+    error::{Error, Refusal},
+    hook::{Event, SessionEnd},
+    rate_limit::client::Client,
+    service::CurrentUser,
     storage::NewStaff,
     user::{
-        NewUser, StaffRequest, cursor::Cursors, listing::UserQuery, profile::ProfileEdit,
-        search::check_search, visibility::Viewer,
+        NewUser, StaffRequest, User, UserId,
+        cursor::Cursors,
+        listing::{FilterInput, MAX_OFFSET, PageSize, PageStart, UserQuery},
+        phone::PhoneNumber,
+        profile::{ProfileChange, ProfileEdit},
+        search::check_search,
+        visibility::{InviteeView, ProfileView, UserView, Viewer},
     },
 };
 
@@ -257,7 +264,12 @@ impl ReferralService {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Peppers, SigningKeys, sms::DevelopmentSender, storage::MemoryStorage, user::tests::user};
+    use crate::{
+        session::keys::{Peppers, SigningKeys},
+        sms::DevelopmentSender,
+        storage::MemoryStorage,
+        user::tests::user,
+    };
 
     #[test]
     fn pages_beyond_the_largest_offset_are_linked_by_cursor() {

@@ -10,9 +10,10 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::{
-    Refusal, SessionId, UserId,
     clock::to_seconds,
-    session::{IssuedTokens, keys::SigningKeys},
+    error::Refusal,
+    session::{IssuedTokens, SessionId, keys::SigningKeys},
+    user::UserId,
 };
 
 /// Largest size in bytes of a token that is read. Tokens of this service have about 500 bytes.
@@ -261,7 +262,7 @@ mod tests {
     }
 
     fn eddsa() -> Tokens {
-        let set = SigningKeys::generate_jwk_set(&SystemRandom);
+        let set = SigningKeys::generate(&SystemRandom).to_jwk_set();
         tokens(SigningKeys::from_jwk_set(&set).expect("usable"))
     }
 

@@ -6,7 +6,11 @@
 
 use time::OffsetDateTime;
 
-use crate::{ChallengeId, PhoneNumber, Region, decision::Decision};
+use crate::{
+    decision::Decision,
+    otp::challenge::ChallengeId,
+    user::phone::{PhoneNumber, Region},
+};
 
 /// Maximum number of characters of the name of a gateway.
 const MAX_GATEWAY_CHARS: usize = 64;

@@ -15,7 +15,7 @@ use tokio::time::{Instant, timeout};
 pub use self::builder::{FailoverBuilder, FailoverError};
 use self::circuit_breaker::{Admission, CallMode, Circuit, CircuitSettings};
 use super::{Receipt, SmsError, SmsMessage, SmsSender};
-use crate::Region;
+use crate::user::phone::Region;
 
 /// Sender that tries several gateways in order until one accepts the message.
 ///

@@ -53,8 +53,10 @@ pub use self::{
 };
 use super::{Encoding, Receipt, Segments, SmsError, SmsMessage, SmsSender};
 use crate::{
-    Locale, OneTimeCode, PhoneNumber,
     clock::{Clock, SystemClock},
+    otp::code::OneTimeCode,
+    sms::locale::Locale,
+    user::phone::PhoneNumber,
 };
 
 /// Maximum number of bytes that are read of a response. Responses of gateways have less than one KiB.

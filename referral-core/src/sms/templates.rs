@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::Segments;
-use crate::{Invalid, Locale, OneTimeCode};
+use crate::{error::Invalid, otp::code::OneTimeCode, sms::locale::Locale};
 
 /// Placeholder for the code in a template.
 const CODE: &str = "{code}";

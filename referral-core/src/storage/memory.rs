@@ -18,8 +18,15 @@ use super::{
     StoredSession, StoredSignIn, UserQuery, UserStorage, UserWithInvited,
 };
 use crate::{
-    ChallengeId, Invitee, PageSize, PageStart, Refusal, SessionId, SharedSetting, User, UserId, clock::Clock,
-    user::listing::COUNT_LIMIT,
+    clock::Clock,
+    error::Refusal,
+    otp::challenge::ChallengeId,
+    session::SessionId,
+    shared_settings::SharedSetting,
+    user::{
+        Invitee, User, UserId,
+        listing::{COUNT_LIMIT, PageSize, PageStart},
+    },
 };
 
 /// Storage that keeps all data in memory until it is dropped.

@@ -6,7 +6,11 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD as BASE64};
 use subtle::ConstantTimeEq;
 use uuid::Uuid;
 
-use crate::{PageStart, Refusal, UserId, session::keys::Peppers};
+use crate::{
+    error::Refusal,
+    session::keys::Peppers,
+    user::{UserId, listing::PageStart},
+};
 
 /// Size in bytes of the tag of a cursor. It is large enough that a tag cannot be guessed, and small because a
 /// cursor is part of a URL.

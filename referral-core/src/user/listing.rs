@@ -3,10 +3,14 @@
 use std::fmt;
 
 use crate::{
-    Email, Invalid, InviteCode, Name, PhoneNumber, User, UserId,
+    error::Invalid,
+    invite::code::InviteCode,
     text::has_control,
     user::{
-        phone::Region,
+        User, UserId,
+        email::Email,
+        name::Name,
+        phone::{PhoneNumber, Region},
         search::{SearchKeys, SearchTerm},
     },
 };
@@ -213,7 +217,7 @@ pub fn check_filter(input: &str) -> Result<(), Invalid> {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::{InvitedBy, user::tests::user};
+    use crate::user::{InvitedBy, tests::user};
 
     pub(crate) fn anna() -> User {
         User {

@@ -6,7 +6,7 @@ use regex::Regex;
 use unicode_segmentation::UnicodeSegmentation as _;
 
 use crate::{
-    Invalid,
+    error::Invalid,
     text::{has_control, has_visible, invisible, regex},
 };
 

@@ -5,14 +5,20 @@ use std::{sync::Arc, time::Duration};
 use time::OffsetDateTime;
 
 use crate::{
-    AcceptedVia, Ancestry, ClientAddress, Email, Invitation, InviteCode, InvitedBy, Inviter, Name,
-    PhoneNumber, Policy, Refusal, User, UserId,
     decision::Decision,
-    invite::invitation::{self, InvitationDecision},
+    error::Refusal,
+    invite::{
+        code::InviteCode,
+        invitation::{self, AcceptedVia, Ancestry, Invitation, InvitationDecision, Inviter},
+    },
+    policy::Policy,
     rate_limit::{
-        counters::{CounterKey, CounterUpdate, CounterUpdater, Counters, EventKind},
+        client::ClientAddress,
+        counter_update::{CounterUpdate, CounterUpdater},
+        counters::{CounterKey, Counters, EventKind},
         limits::LimitName,
     },
+    user::{InvitedBy, User, UserId, email::Email, name::Name, phone::PhoneNumber},
 };
 
 /// Changes of a profile. `None` keeps a field, and `Some(None)` clears it.

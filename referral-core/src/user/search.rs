@@ -4,7 +4,10 @@ use std::fmt;
 
 use unicode_normalization::UnicodeNormalization as _;
 
-use crate::{Email, Invalid, Name, User, user::listing::check_filter};
+use crate::{
+    error::Invalid,
+    user::{User, email::Email, listing::check_filter, name::Name},
+};
 
 /// Largest number of characters of a search.
 const MAX_SEARCH_CHARS: usize = 100;

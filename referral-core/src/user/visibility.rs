@@ -5,8 +5,14 @@ use std::fmt;
 use time::OffsetDateTime;
 
 use crate::{
-    CurrentUser, Email, FilterInput, InviteCode, Invitee, Name, PhoneNumber, Refusal, User, UserId,
-    UserWithInvited, Visibility,
+    error::Refusal,
+    invite::code::InviteCode,
+    policy::Visibility,
+    service::CurrentUser,
+    user::{
+        Invitee, User, UserId, UserWithInvited, email::Email, listing::FilterInput, name::Name,
+        phone::PhoneNumber,
+    },
 };
 
 /// Phone as the viewer may see it: complete, or masked as `+7960*****17`.

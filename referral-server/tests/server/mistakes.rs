@@ -129,7 +129,10 @@ const VALUES: &[Case] = &[
         &["--session-lifetime (REFERRAL_SESSION_LIFETIME)", "shorter than --refresh-lifetime ("],
     ),
     ("--refresh-grace 1h", &["--refresh-grace (REFERRAL_REFRESH_GRACE)", "10 minutes or less"]),
-    ("--failed-attempt-window 1h", &["--failed-attempt-window (REFERRAL_FAILED_ATTEMPT_WINDOW)", "1 to 366 days"]),
+    (
+        "--failed-attempt-window 1h",
+        &["--failed-attempt-window (REFERRAL_FAILED_ATTEMPT_WINDOW)", "1 to 366 days"],
+    ),
     ("--max-clock-offset 5", &["--max-clock-offset (REFERRAL_MAX_CLOCK_OFFSET)", "5s, or off"]),
     ("--max-clock-offset 1h", &["--max-clock-offset (", "1 second to 5 minutes"]),
     // Numbers.

@@ -71,8 +71,8 @@ impl Service {
         options: AppOptions,
     ) -> Self {
         let clock = ManualClock::new(datetime!(2026-11-22 10:15:30.123456 UTC));
-        let keys = SigningKeys::from_jwk_set(&SigningKeys::generate_jwk_set(&SystemRandom)).expect("usable");
-        let peppers = Peppers::from_jwk_set(&Peppers::generate_jwk_set(&SystemRandom)).expect("usable");
+        let keys = SigningKeys::generate(&SystemRandom);
+        let peppers = Peppers::generate(&SystemRandom);
         let referral = ReferralService::builder(storage, sender, keys, peppers)
             .policy(policy)
             .clock(Ticking(clock.clone()))

@@ -183,7 +183,7 @@ fn the_code_of_a_test_number_is_fixed_and_counts_only_for_the_address() {
     let number = TestNumber::new(phone(), "47110815", now + MINUTE).expect("a code");
     let policy = Policy {
         test_numbers: vec![number],
-        messages_per_day: Some(crate::Budget::Messages(1)),
+        messages_per_day: Some(crate::policy::Budget::Messages(1)),
         ..Policy::standard()
     };
     let request = request(now, policy.clone());
@@ -244,8 +244,8 @@ fn a_code_that_became_too_short_does_not_delay_the_next_code() {
 fn one_address_never_gets_all_codes_of_a_phone_if_the_challenge_is_required() {
     let now = OffsetDateTime::UNIX_EPOCH + 100 * MINUTE;
     let strict = Policy {
-        regions: Some(crate::Regions::All),
-        messages_per_day: Some(crate::Budget::Unlimited),
+        regions: Some(crate::policy::Regions::All),
+        messages_per_day: Some(crate::policy::Budget::Unlimited),
         ..Policy::strict()
     };
     let codes = |number: i32| {
@@ -272,7 +272,7 @@ fn one_address_never_gets_all_codes_of_a_phone_if_the_challenge_is_required() {
 fn one_address_gets_a_twentieth_of_the_budget_and_at_least_three_codes() {
     let now = OffsetDateTime::UNIX_EPOCH + 100 * MINUTE;
     for (budget, share) in [(1, 3), (60, 3), (100, 5), (200, 10)] {
-        let messages_per_day = Some(crate::Budget::Messages(budget));
+        let messages_per_day = Some(crate::policy::Budget::Messages(budget));
         let request = request(now, Policy { messages_per_day, ..Policy::standard() });
         let of_address = CounterKey::of_address(request.address.expect("given"));
         let events = |number: i32| {

@@ -4,9 +4,11 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use super::*;
 use crate::{
-    ClientAddress, TestNumber,
-    otp::challenge::tests::{MINUTE, challenge, peppers},
-    rate_limit::counters::CountedEvent,
+    otp::{
+        challenge::tests::{MINUTE, challenge, peppers},
+        test_number::TestNumber,
+    },
+    rate_limit::{client::ClientAddress, counters::CountedEvent},
     user::tests::user,
 };
 

@@ -7,8 +7,8 @@ use std::{
 
 use super::{Failover, Gateway, Observer, OnUnknownOutcome, circuit_breaker::CircuitSettings};
 use crate::{
-    Region,
     sms::{SmsSender, delivery::is_gateway_name},
+    user::phone::Region,
 };
 
 /// Maximum of the time limit for sending, and of the initial time that a circuit stays open.

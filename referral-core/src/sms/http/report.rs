@@ -20,8 +20,8 @@ use super::{
     template::Values,
 };
 use crate::{
-    DeliveryReport, DeliveryStatus, ReportEvidence,
     clock::{Clock, SystemClock},
+    sms::delivery::{DeliveryReport, DeliveryStatus, ReportEvidence},
 };
 
 /// Maximum number of reports in one request. SMS.ru sends a hundred.

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use regex::Regex;
 
 use super::*;
-use crate::{CODE_LENGTHS, sms::Encoding};
+use crate::{otp::code::CODE_LENGTHS, sms::Encoding};
 
 const HOST: &str = "login.example.com.kz";
 const HASH: &str = "FA+9qCX9VSu";

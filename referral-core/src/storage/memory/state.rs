@@ -6,12 +6,16 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::{
-    Challenge, ChallengeId, Email, InviteCode, Invitee, PhoneNumber, SessionId, SharedSetting, User, UserId,
+    invite::code::InviteCode,
+    otp::challenge::{Challenge, ChallengeId},
+    session::SessionId,
+    shared_settings::SharedSetting,
     storage::{
         Ancestry, Counter, CounterKey, CounterUpdate, Counters, GlobalCounter, GlobalCounterFacts,
         GlobalCounterQuery, GlobalCounterUpdate, Invitation, Inviter, MessageKey, NewUser, RegisteredKey,
         Result, Session, SessionSelection, StorageError, StoredMessage, UserWithInvited, UserWrite,
     },
+    user::{Invitee, User, UserId, email::Email, phone::PhoneNumber},
 };
 
 #[derive(Default)]

@@ -96,8 +96,8 @@ pub(crate) fn make_missing(settings: &Settings, known: &[RegisteredKey]) -> Resu
             return Err(SecretError::Missing { purpose, path });
         }
         let json = match purpose {
-            KeyPurpose::Signing => SigningKeys::generate_jwk_set(&SystemRandom),
-            KeyPurpose::Pepper => Peppers::generate_jwk_set(&SystemRandom),
+            KeyPurpose::Signing => SigningKeys::generate(&SystemRandom).to_jwk_set(),
+            KeyPurpose::Pepper => Peppers::generate(&SystemRandom).to_jwk_set(),
         };
         match secret.create(&json) {
             // Another process created the file first, and its keys can be used.

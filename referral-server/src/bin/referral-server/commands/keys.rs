@@ -131,9 +131,11 @@ fn generate(settings: &Settings, rings: &[Secret], algorithm: Algorithm, print: 
 /// Creates a key set with one new key.
 fn new_set(purpose: KeyPurpose, algorithm: Algorithm) -> Zeroizing<String> {
     match (purpose, algorithm) {
-        (KeyPurpose::Signing, Algorithm::EdDsa) => SigningKeys::generate_jwk_set(&SystemRandom),
-        (KeyPurpose::Signing, Algorithm::Hs256) => SigningKeys::generate_secret_jwk_set(&SystemRandom),
-        (KeyPurpose::Pepper, _) => Peppers::generate_jwk_set(&SystemRandom),
+        (KeyPurpose::Signing, Algorithm::EdDsa) => SigningKeys::generate(&SystemRandom).to_jwk_set(),
+        (KeyPurpose::Signing, Algorithm::Hs256) => {
+            SigningKeys::generate_symmetric(&SystemRandom).to_jwk_set()
+        }
+        (KeyPurpose::Pepper, _) => Peppers::generate(&SystemRandom).to_jwk_set(),
     }
 }
 

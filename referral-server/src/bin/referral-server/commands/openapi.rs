@@ -14,8 +14,8 @@ use crate::commands::serve::Result;
 
 /// Prints the OpenAPI document. It does not depend on settings, so no database is opened.
 pub(crate) fn run() -> Result<()> {
-    let keys = SigningKeys::from_jwk_set(&SigningKeys::generate_jwk_set(&SystemRandom))?;
-    let peppers = Peppers::from_jwk_set(&Peppers::generate_jwk_set(&SystemRandom))?;
+    let keys = SigningKeys::generate(&SystemRandom);
+    let peppers = Peppers::generate(&SystemRandom);
     let storage = Arc::new(MemoryStorage::new());
     let referral = ReferralService::builder(storage, Arc::new(DevelopmentSender), keys, peppers).build()?;
     match io::stdout().write_all(referral_server::openapi(&referral).as_bytes()) {

@@ -1,13 +1,72 @@
 //! Sending of codes.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use super::{Inner, ReferralService, SendCode, SentCode};
+use super::{Inner, ReferralService};
 use crate::{
-    Challenge, ChallengeId, Error, Event, Locale, MessageRoute, OneTimeCode, Refusal,
-    otp::{challenge::ChallengeRequest, code::CODE_LENGTHS},
-    sms::{Receipt, SmsError, SmsMessage},
+    error::{Error, Refusal},
+    hook::Event,
+    otp::{
+        challenge::{Challenge, ChallengeId, ChallengeRequest},
+        code::{CODE_LENGTHS, OneTimeCode},
+    },
+    rate_limit::client::Client,
+    sms::{Receipt, SmsError, SmsMessage, delivery::MessageRoute, locale::Locale},
+    user::phone::PhoneNumber,
 };
+
+/// Request for a code.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct SendCode {
+    /// Phone to send the code to.
+    pub phone: PhoneNumber,
+    /// Languages for the message, in order of preference.
+    pub locales: Vec<Locale>,
+    /// Client that sends the request.
+    pub client: Client,
+}
+
+impl SendCode {
+    /// Creates a request for a code for `phone`, with a message in the default language.
+    #[must_use]
+    pub fn new(phone: PhoneNumber) -> Self {
+        Self { phone, locales: Vec::new(), client: Client::default() }
+    }
+
+    /// Sets the languages for the message. The first one for which there is a text is used.
+    #[must_use]
+    pub fn locales(mut self, locales: impl Into<Vec<Locale>>) -> Self {
+        self.locales = locales.into();
+        self
+    }
+
+    /// Sets the client that sends the request.
+    #[must_use]
+    pub fn client(mut self, client: Client) -> Self {
+        self.client = client;
+        self
+    }
+}
+
+/// Result of a sent code.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct SentCode {
+    /// Phone in canonical form.
+    pub phone: PhoneNumber,
+    /// Challenge that identifies this code among others sent to the phone.
+    pub challenge: ChallengeId,
+    /// Number of digits of the code.
+    pub code_length: u8,
+    /// Time until the code expires.
+    pub expires_in: Duration,
+    /// Time after which another code can be requested.
+    pub resend_in: Duration,
+    /// Code, if the sender reveals it: see [`DevelopmentSender`](crate::sms::DevelopmentSender). The code of
+    /// a [test number](crate::TestNumber), to which no message is sent, is never revealed.
+    pub revealed_code: Option<OneTimeCode>,
+}
 
 impl ReferralService {
     /// Sends a code to a phone, with or without an account. A [test number](crate::TestNumber) gets no

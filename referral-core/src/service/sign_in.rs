@@ -1,0 +1,150 @@
+//! Sign-in with a code.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{Inner, ReferralService, Secrets};
+use crate::{
+    clock::to_seconds,
+    error::{Error, Refusal},
+    hook::Event,
+    invite::code::InviteCode,
+    otp::{
+        challenge::ChallengeId,
+        code::CodeInput,
+        sign_in::{InvitationOutcome, SignInRequest},
+    },
+    rate_limit::client::Client,
+    session::{SessionId, jwt::TokenPair},
+    sms::delivery::MessageRoute,
+    user::{NewUser, User, phone::PhoneNumber},
+};
+
+/// Request to sign in with a code.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct SignIn {
+    /// Phone that the code was sent to.
+    pub phone: PhoneNumber,
+    /// Code.
+    pub code: CodeInput,
+    /// Challenge that was returned when the code was sent. If it is `None`, the newest challenge of the phone
+    /// is used.
+    pub challenge: Option<ChallengeId>,
+    /// Invite code of another user.
+    pub invited_by_code: Option<InviteCode>,
+    /// Client that sends the request.
+    pub client: Client,
+}
+
+impl SignIn {
+    /// Creates a request to sign in with the code that was sent to `phone`.
+    #[must_use]
+    pub fn new(phone: PhoneNumber, code: CodeInput) -> Self {
+        Self { phone, code, challenge: None, invited_by_code: None, client: Client::default() }
+    }
+
+    /// Sets the challenge that the code belongs to.
+    #[must_use]
+    pub fn challenge(mut self, challenge: impl Into<Option<ChallengeId>>) -> Self {
+        self.challenge = challenge.into();
+        self
+    }
+
+    /// Sets the invite code of another user.
+    #[must_use]
+    pub fn invited_by(mut self, code: impl Into<Option<InviteCode>>) -> Self {
+        self.invited_by_code = code.into();
+        self
+    }
+
+    /// Sets the client that sends the request.
+    #[must_use]
+    pub fn client(mut self, client: Client) -> Self {
+        self.client = client;
+        self
+    }
+}
+
+/// Result of a sign-in.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct SignedIn {
+    /// User.
+    pub user: User,
+    /// Session.
+    pub session: SessionId,
+    /// Tokens.
+    pub tokens: TokenPair,
+    /// Time until the access token expires.
+    pub expires_in: Duration,
+    /// `true` if the user was created by this sign-in.
+    pub created: bool,
+    /// Outcome of the invite code.
+    pub invitation: InvitationOutcome,
+}
+
+impl ReferralService {
+    /// Signs in with a code. Creates the user if the phone is new.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::InvalidCode`]; after a correct code also [`Refusal::UserInactive`] and, with the code still
+    /// usable, [`Refusal::UnknownInviteCode`], [`Refusal::OwnInviteCode`] and [`Refusal::InvitationLoop`].
+    /// [`Refusal::TooManyRequests`] if too many wrong codes came from the address, or, after a correct code,
+    /// if too many unknown invite codes were given.
+    pub async fn sign_in(&self, request: SignIn) -> Result<SignedIn, Error> {
+        if self.inner.policy.require_challenge && request.challenge.is_none() {
+            return Err(Refusal::ChallengeRequired.into());
+        }
+        let secrets = self.secrets();
+        let attempt = self.sign_in_request(request, &secrets);
+        let address = attempt.client.address;
+        let stored = match self.inner.storage.sign_in(&attempt).await? {
+            Ok(stored) => stored,
+            Err(reason) => {
+                self.inner.attempt_budget.spend(attempt.now);
+                self.emit(Event::SignInRefused { phone: attempt.phone, reason, address }).await;
+                return Err(reason.into());
+            }
+        };
+
+        if stored.created {
+            self.emit(Event::UserCreated(stored.user.clone())).await;
+        }
+        if let Some(invitation) = stored.accepted {
+            self.emit(Event::InvitationAccepted(invitation)).await;
+        }
+        let (user, session) = (stored.user.id, stored.session.id);
+        let route = stored.gateway.map(|gateway| MessageRoute::new(gateway, &attempt.phone));
+        self.emit(Event::SignedIn { user, session, address, route }).await;
+        let tokens = secrets.sign(&stored.session)?;
+        Ok(SignedIn {
+            expires_in: self.expires_in(&tokens),
+            tokens,
+            session: stored.session.id,
+            user: stored.user,
+            created: stored.created,
+            invitation: stored.outcome,
+        })
+    }
+
+    fn sign_in_request(&self, request: SignIn, secrets: &Secrets) -> SignInRequest {
+        let Inner { policy, random, .. } = &*self.inner;
+        let now = self.now();
+        SignInRequest {
+            new_user: NewUser { last_login: Some(now), ..self.new_user(request.phone.clone(), now) },
+            phone: request.phone,
+            challenge: request.challenge,
+            invite_code: request.invited_by_code,
+            now,
+            client: request.client,
+            counts_attempts_without_challenge: self.inner.attempt_budget.has_room(now),
+            code: request.code,
+            session: SessionId(random.time_ordered_uuid(now)),
+            session_expires_at: to_seconds(now) + policy.session_lifetime,
+            issued: self.new_tokens(now, secrets),
+            policy: Arc::clone(policy),
+            peppers: Arc::clone(&secrets.peppers),
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! Tests of keys and peppers.
+
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD as BASE64};
+
+use super::*;
+use crate::{random::SystemRandom, session::jwk::MIN_SECRET_BYTES};
+
+#[test]
+fn generated_key_sets_can_be_parsed() {
+    let set = SigningKeys::generate(&SystemRandom).to_jwk_set();
+    let keys = SigningKeys::from_jwk_set(&set).expect("usable");
+    assert_eq!(keys.current().header.alg, Algorithm::EdDSA);
+    let set = SigningKeys::generate_symmetric(&SystemRandom).to_jwk_set();
+    let keys = SigningKeys::from_jwk_set(&set).expect("usable");
+    assert_eq!(keys.current().header.alg, Algorithm::HS256);
+    assert!(Peppers::from_jwk_set(&Peppers::generate(&SystemRandom).to_jwk_set()).is_ok());
+}
+
+#[test]
+fn public_key_set_has_no_private_member() {
+    let set = SigningKeys::generate(&SystemRandom).to_jwk_set();
+    let keys = SigningKeys::from_jwk_set(&set).expect("usable");
+    let public: serde_json::Value = serde_json::from_str(&keys.public_jwk_set()).expect("JSON");
+    let key = public["keys"][0].as_object().expect("a key");
+    assert_eq!(key["kid"], keys.current().id());
+    assert_eq!(key["alg"], "EdDSA");
+    assert!(!key.contains_key("d"));
+
+    let symmetric = SigningKeys::from_secret("a", &[7; 32]).expect("long enough");
+    assert_eq!(symmetric.public_jwk_set(), r#"{"keys":[]}"#);
+}
+
+#[test]
+fn invalid_key_sets_are_rejected_with_a_reason() {
+    let twice = format!(r#"{{"keys":[{0},{0}]}}"#, r#"{"kty":"oct","kid":"a","k":"AAAA"}"#);
+    let rsa = r#"{"keys":[{"kty":"RSA","kid":"a"}]}"#;
+    for (set, reason) in [
+        ("", "not a JSON Web Key Set: it is empty"),
+        ("\u{feff}{}", "byte order mark"),
+        ("{", "not a JSON Web Key Set"),
+        (r#"{"keys":[]}"#, "has no key"),
+        (&twice, "two keys have the ID `a`"),
+        (rsa, "the type of the key `a` is not supported"),
+    ] {
+        let error = SigningKeys::from_jwk_set(set).expect_err(set).to_string();
+        assert!(error.contains(reason), "{error}");
+        let error = Peppers::from_jwk_set(set).expect_err(set).to_string();
+        assert!(error.contains(reason), "{error}");
+    }
+    let short =
+        |purpose: &str| format!(r#"{{"keys":[{{"kty":"oct","kid":"a","use":"{purpose}","k":"c2hvcnQ"}}]}}"#);
+    let errors = [
+        SigningKeys::from_jwk_set(&short("sig")).expect_err("short"),
+        Peppers::from_jwk_set(&short("pepper")).expect_err("short"),
+    ];
+    for error in errors.map(|error| error.to_string()) {
+        assert!(error.contains("32 bytes or more"), "{error}");
+    }
+}
+
+#[test]
+fn parse_error_does_not_contain_a_secret() {
+    for set in [r#""hunter2, expected""#, r#"{"keys":["hunter2"]}"#, r#"{"keys":{"kid":"hunter2"}}"#] {
+        let error = SigningKeys::from_jwk_set(set).expect_err(set);
+        let text = format!("{error} {error:?}");
+        assert!(text.contains("expected ") && !text.contains("hunter2"), "{text}");
+    }
+}
+
+/// Returns a set of one symmetric key with these additional members.
+fn secret_set(members: &str) -> String {
+    let secret = BASE64.encode([7; MIN_SECRET_BYTES]);
+    format!(r#"{{"keys":[{{"kty":"oct","kid":"a","k":"{secret}"{members}}}]}}"#)
+}
+
+#[test]
+fn key_set_of_the_other_purpose_is_rejected() {
+    let peppers = Peppers::generate(&SystemRandom).to_jwk_set();
+    let error = SigningKeys::from_jwk_set(&peppers).expect_err("peppers").to_string();
+    assert!(error.contains(r#"has "use": "pepper", so it is not a signing key"#), "{error}");
+    for keys in [
+        SigningKeys::generate(&SystemRandom).to_jwk_set(),
+        SigningKeys::generate_symmetric(&SystemRandom).to_jwk_set(),
+    ] {
+        let error = Peppers::from_jwk_set(&keys).expect_err("signing keys").to_string();
+        assert!(error.contains(r#"has "use": "sig", so it is not a pepper"#), "{error}");
+    }
+}
+
+#[test]
+fn symmetric_key_without_a_purpose_is_rejected() {
+    for members in ["", r#","alg":"HS256""#] {
+        let set = secret_set(members);
+        let error = SigningKeys::from_jwk_set(&set).expect_err("ambiguous").to_string();
+        assert!(error.contains(r#"signing key, add the member "use": "sig""#), "{error}");
+        let error = Peppers::from_jwk_set(&set).expect_err("ambiguous").to_string();
+        assert!(error.contains(r#"pepper, add the member "use": "pepper""#), "{error}");
+    }
+    assert!(SigningKeys::from_jwk_set(&secret_set(r#","use":"sig""#)).is_ok());
+    assert!(Peppers::from_jwk_set(&secret_set(r#","use":"pepper""#)).is_ok());
+}
+
+#[test]
+fn ed25519_key_without_a_purpose_is_accepted() {
+    let set = SigningKeys::generate(&SystemRandom).to_jwk_set();
+    let mut set: serde_json::Value = serde_json::from_str(&set).expect("JSON");
+    assert_eq!([&set["keys"][0]["use"], &set["keys"][0]["alg"]], ["sig", "EdDSA"]);
+    for member in ["use", "alg"] {
+        set["keys"][0].as_object_mut().expect("a key").remove(member);
+        let keys = SigningKeys::from_jwk_set(&set.to_string()).expect(member);
+        let public: serde_json::Value = serde_json::from_str(&keys.public_jwk_set()).expect("JSON");
+        assert_eq!([&public["keys"][0]["use"], &public["keys"][0]["alg"]], ["sig", "EdDSA"]);
+    }
+}
+
+#[test]
+fn key_with_another_algorithm_is_rejected() {
+    let set = secret_set(r#","use":"sig","alg":"HS512""#);
+    let error = SigningKeys::from_jwk_set(&set).expect_err("HS512").to_string();
+    assert!(error.contains(r#"has "alg": "HS512""#) && error.contains("HS256"), "{error}");
+    let set = secret_set(r#","use":"pepper","alg":"HS256""#);
+    let error = Peppers::from_jwk_set(&set).expect_err("HS256").to_string();
+    assert!(error.contains("remove the member `alg`"), "{error}");
+    let peppers = Peppers::generate(&SystemRandom).to_jwk_set();
+    assert!(!peppers.contains("alg"), "{}", &*peppers);
+    let set = SigningKeys::generate(&SystemRandom).to_jwk_set().replace("EdDSA", "HS256");
+    let error = SigningKeys::from_jwk_set(&set).expect_err("HS256").to_string();
+    assert!(error.contains("EdDSA"), "{error}");
+}
+
+#[test]
+fn public_key_of_another_private_key_is_rejected() {
+    let one = SigningKeys::generate(&SystemRandom).to_jwk_set();
+    let other = SigningKeys::generate(&SystemRandom).to_jwk_set();
+    let [mut one, other]: [serde_json::Value; 2] =
+        [one, other].map(|set| serde_json::from_str(&set).expect("JSON"));
+    one["keys"][0]["x"] = other["keys"][0]["x"].clone();
+    let error = SigningKeys::from_jwk_set(&one.to_string()).expect_err("mismatch");
+    assert!(error.to_string().contains("not the public key"), "{error}");
+}
+
+#[test]
+fn hash_depends_on_the_boundaries_of_its_parts() {
+    let peppers = Peppers::from_secret("a", &[7; 32]).expect("long enough");
+    assert_ne!(peppers.hash("a", &[b"ab", b"c"]), peppers.hash("a", &[b"a", b"bc"]));
+    assert_eq!(peppers.hash("b", &[b"ab"]), None);
+}

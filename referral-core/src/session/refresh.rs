@@ -1,0 +1,144 @@
+//! Rule of exchanging a refresh token. The use of a stolen refresh token ends its session.
+//!
+//! Every refresh exchanges the refresh token for a successor. The token exchanged last is still accepted, and
+//! returns the same successor, until that successor is used. A lost response or a second tab thus does not
+//! end the session. A token exchanged earlier than that can only be a copy.
+//!
+//! A thief who always refreshes just before the owner, and uses no access token, looks like a client that
+//! loses each response. A response is lost occasionally, but not every time. A session therefore ends at the
+//! third successive refresh whose successor is returned again after the grace period. A thief who refreshes
+//! within the same grace period as the owner, each time, is not detected, because a second tab does the same.
+
+use std::time::Duration;
+
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use crate::{
+    clock::to_seconds,
+    decision::Decision,
+    error::Refusal,
+    rate_limit::client::Client,
+    session::{IssuedTokens, Session, SessionId, SupersededToken},
+};
+
+/// Number of successive refreshes whose successor was returned again after the grace period, at which the
+/// session ends. Two successive responses that are both lost and both requested again only later are possible
+/// on a bad network. With three, it is more likely that a copy of the token is in use.
+const MAX_LATE_REPEATS: u32 = 3;
+
+/// Exchange of a refresh token, as [`Storage::refresh`](crate::storage::Storage::refresh) receives it.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct RefreshRequest {
+    /// Session that the token names.
+    pub session: SessionId,
+    /// Identifier of the token.
+    pub refresh_id: Uuid,
+    /// Current time.
+    pub now: OffsetDateTime,
+    /// Tokens to issue if the token is exchanged.
+    pub(crate) successor: IssuedTokens,
+    /// Grace period: time after the exchange of a token during which a repeated use of it does not end the
+    /// session.
+    pub(crate) grace: Duration,
+    pub(crate) client: Client,
+}
+
+/// Stored data on which [`RefreshRequest::decide`] depends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RefreshFacts {
+    /// Session that the token names.
+    pub session: Session,
+    /// `true` if the user of the session is active.
+    pub user_is_active: bool,
+}
+
+/// Decision about a session whose refresh token was presented. The changes to store are the new version of
+/// the session, if it changes. The outcome is the session whose issued tokens are to be signed.
+pub type RefreshDecision = Decision<Option<Session>, Result<Session, Refusal>>;
+
+impl RefreshRequest {
+    /// Decides about the exchange. `facts` is `None` if the session does not exist.
+    #[must_use]
+    pub fn decide(&self, facts: Option<&RefreshFacts>) -> RefreshDecision {
+        let is_active = |facts: &&RefreshFacts| facts.session.is_active(self.now) && facts.user_is_active;
+        let Some(RefreshFacts { session, .. }) = facts.filter(is_active) else {
+            return Decision::refuse(Refusal::TokenNotValid);
+        };
+        if self.refresh_id == session.issued.refresh_id {
+            return store(self.rotated(session));
+        }
+        if session.previous_refresh_id == Some(self.refresh_id) {
+            return self.repeat(session);
+        }
+        let is_recent = |superseded: &SupersededToken| is_within(self.grace, superseded.at, self.now);
+        if session
+            .superseded
+            .iter()
+            .any(|superseded| superseded.refresh_id == self.refresh_id && is_recent(superseded))
+        {
+            return Decision::refuse(Refusal::TokenNotValid);
+        }
+        self.revoke(session)
+    }
+
+    /// Decides about the token that was exchanged last, whose successor may not have reached the client.
+    fn repeat(&self, session: &Session) -> RefreshDecision {
+        let is_within_grace = is_within(self.grace, session.issued.issued_at, self.now);
+        if !is_within_grace && (session.tokens_used || session.late_repeats + 1 >= MAX_LATE_REPEATS) {
+            return self.revoke(session);
+        }
+        if is_within_grace || session.repeated_late {
+            return Decision { writes: None, outcome: Ok(session.clone()) };
+        }
+        store(Session { repeated_late: true, ..session.clone() })
+    }
+
+    fn revoke(&self, session: &Session) -> RefreshDecision {
+        let revoked = Session { revoked_at: Some(self.now), ..session.clone() };
+        Decision { writes: Some(revoked), outcome: Err(Refusal::RefreshReused) }
+    }
+
+    fn rotated(&self, session: &Session) -> Session {
+        let just_superseded = session
+            .previous_refresh_id
+            .map(|refresh_id| SupersededToken { refresh_id, at: session.issued.issued_at });
+        let superseded = session.superseded.iter().copied().chain(just_superseded);
+        Session {
+            issued: self.successor.clone().ending_by(session.expires_at),
+            tokens_used: false,
+            previous_refresh_id: Some(session.issued.refresh_id),
+            repeated_late: false,
+            late_repeats: if session.repeated_late { session.late_repeats + 1 } else { 0 },
+            superseded: newest(
+                superseded.filter(|superseded| is_within(self.grace, superseded.at, self.now)).collect(),
+            ),
+            address: self.client.address.or(session.address),
+            user_agent: self.client.user_agent.clone().or_else(|| session.user_agent.clone()),
+            ..session.clone()
+        }
+    }
+}
+
+/// Stores the session, and returns it.
+fn store(session: Session) -> RefreshDecision {
+    Decision { writes: Some(session.clone()), outcome: Ok(session) }
+}
+
+/// Returns `true` if `now` is at most `grace` after `at`. Since `at` was truncated to the second, up to one
+/// second more is accepted, and never less than `grace`.
+fn is_within(grace: Duration, at: OffsetDateTime, now: OffsetDateTime) -> bool {
+    to_seconds(now) <= at + grace
+}
+
+/// Returns the newest tokens, as many as are kept. A correct client exchanges one or two tokens within the
+/// grace period, and a row must not grow without bound if a client exchanges more.
+fn newest(mut superseded: Vec<SupersededToken>) -> Vec<SupersededToken> {
+    const KEPT: usize = 16;
+    superseded.drain(..superseded.len().saturating_sub(KEPT));
+    superseded
+}
+
+#[cfg(test)]
+mod tests;
