@@ -311,7 +311,7 @@ fn referral(keys: SigningKeys) -> ReferralService {
     let referral = ReferralService::builder(storage, Arc::new(DevelopmentSender), keys, peppers);
     let mut policy = Policy::standard();
     policy.resend_interval = Duration::ZERO;
-    policy.codes_per_phone = Limits::new([(1_000, Duration::from_secs(1))]);
+    policy.codes_per_phone = Limits::new([(1_000, Duration::from_secs(1))]).expect("valid limits");
     policy.codes_per_number_range = Limits::off();
     referral.policy(policy).build().expect("a valid policy and a valid key")
 }

@@ -52,7 +52,7 @@ pub(crate) async fn compare(name: &str, storage: Arc<dyn Storage>, report: &mut 
 fn referral(storage: Arc<dyn Storage>) -> ReferralService {
     let mut policy = Policy::standard();
     policy.resend_interval = std::time::Duration::ZERO;
-    policy.codes_per_phone = Limits::new([(1_000, std::time::Duration::from_mins(1))]);
+    policy.codes_per_phone = Limits::new([(1_000, std::time::Duration::from_mins(1))]).expect("valid limits");
     policy.codes_per_number_range = Limits::off();
     policy.attack_threshold = Some(1_000_000);
     let keys = SigningKeys::from_secret("k1", &[1; 32]).expect("long enough");

@@ -39,14 +39,14 @@ use time::OffsetDateTime;
 
 use crate::{
     clock::Clock,
-    error::{Error, Refusal},
+    error::{Error, refusal::Refusal},
     hook::Hook,
     invite::code::InviteCode,
+    keys::{Peppers, SigningKeys},
     otp::code::CodeInput,
     policy::Policy,
     random::Random,
     service::{CurrentUser, ListUsers, PageLink, ReferralService, SendCode, SentCode, SignIn, SignedIn},
-    session::keys::{Peppers, SigningKeys},
     sms::{DevelopmentSender, Receipt, SmsError, SmsMessage, SmsSender},
     storage::{Retention, Storage},
     user::{

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 
 use crate::{
     clock::ClockOffset,
-    error::Refusal,
+    error::refusal::Refusal,
     invite::invitation::Invitation,
     otp::challenge::ChallengeId,
     rate_limit::client::ClientAddress,

@@ -7,6 +7,7 @@ mod decision;
 mod error;
 pub mod hook;
 mod invite;
+pub mod keys;
 mod otp;
 mod policy;
 pub mod random;
@@ -20,14 +21,19 @@ pub mod storage;
 mod text;
 mod user;
 
-pub use crate::session::keys;
 pub use crate::{
-    error::{Error, ErrorKind, Invalid, Refusal},
+    error::{
+        Error,
+        catalogue::{ErrorCode, ErrorKind},
+        input::InvalidInput,
+        refusal::Refusal,
+    },
     hook::{Event, Hook, SessionEnd},
     invite::{
         code::InviteCode,
         invitation::{AcceptedVia, Ancestry, Invitation, Inviter},
     },
+    keys::{Peppers, SigningKeys, jwk::KeyPurpose, registry::KeyMismatch},
     otp::{
         challenge::{Challenge, ChallengeId},
         code::{CODE_LENGTHS, CodeInput, OneTimeCode},
@@ -47,8 +53,6 @@ pub use crate::{
     session::{
         Session, SessionId,
         jwt::{TokenKind, TokenPair, VerifiedToken},
-        key_registry::{KeyMismatch, KeyPurpose},
-        keys::{Peppers, SigningKeys},
     },
     shared_settings::{SettingDifference, SharedSetting},
     sms::{
@@ -58,11 +62,11 @@ pub use crate::{
     user::{
         InvitedBy, Invitee, User, UserId, UserWithInvited,
         email::Email,
-        listing::{COUNT_LIMIT, FilterInput, MAX_OFFSET, PageSize, PageStart, check_filter},
+        listing::{COUNT_LIMIT, FilterInput, MAX_OFFSET, PageSize, PageStart},
         name::Name,
         phone::{PhoneNumber, Region},
         profile::ProfileChange,
-        search::check_search,
+        search::{check_filter, check_search},
         visibility::{DisplayPhone, InviteeView, ProfileView, UserView},
     },
 };

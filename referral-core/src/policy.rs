@@ -1,15 +1,16 @@
 //! Settings of the rules, each with its default and its reason.
 
-use std::{collections::BTreeSet, time::Duration};
+mod check;
+
+use std::time::Duration;
 
 use time::OffsetDateTime;
 
 use crate::{
-    error::Invalid,
-    otp::{code::CODE_LENGTHS, test_number::TestNumber},
+    otp::test_number::TestNumber,
     rate_limit::{
-        counters::{EventKind, Keep, Subject},
-        limits::{LONGEST, Limit, Limits},
+        counters::{CounterKey, Counters, EventKind, Subject},
+        limits::{Keep, Limits, MAX_COUNT},
     },
     user::phone::{PhoneNumber, Region},
 };
@@ -162,12 +163,6 @@ const MINUTE: Duration = Duration::from_mins(1);
 const HOUR: Duration = Duration::from_hours(1);
 const DAY: Duration = Duration::from_hours(24);
 
-/// Maximum count of a limit. Each counter stores up to this number of times.
-const MAX_COUNT: u32 = 1_000;
-
-/// Maximum number of test numbers. Each request searches the whole list.
-const MAX_TEST_NUMBERS: usize = 100;
-
 /// Number of wrong codes in a day that lock out a test number. No limit on its codes bounds the guesses, so
 /// it gets as many as another phone: ten codes, each with three attempts with the id and three without.
 const TEST_FAILURES_PER_DAY: u32 = 60;
@@ -197,17 +192,17 @@ impl Policy {
             failed_attempt_window: 31 * DAY,
             code_lifetime: 5 * MINUTE,
             attempts_per_code: 3,
-            failed_attempts_per_address: Limits::new([(20, HOUR), (60, DAY)]),
-            attempts_without_challenge: Limits::new([(200, HOUR)]),
+            failed_attempts_per_address: Limits::of([(20, HOUR), (60, DAY)]),
+            attempts_without_challenge: Limits::of([(200, HOUR)]),
             attack_threshold: Some(50),
             attack_code_length: 6,
             resend_interval: MINUTE,
-            codes_per_phone: Limits::new([(3, 15 * MINUTE), (5, HOUR), (10, DAY)]),
-            codes_per_phone_and_address: Limits::new([(3, DAY)]),
-            codes_per_address: Limits::new([(10, HOUR), (50, DAY)]),
-            codes_per_number_range: Limits::new([(10, HOUR)]),
-            unknown_invite_codes: Limits::new([(10, HOUR)]),
-            email_changes: Limits::new([(10, HOUR)]),
+            codes_per_phone: Limits::of([(3, 15 * MINUTE), (5, HOUR), (10, DAY)]),
+            codes_per_phone_and_address: Limits::of([(3, DAY)]),
+            codes_per_address: Limits::of([(10, HOUR), (50, DAY)]),
+            codes_per_number_range: Limits::of([(10, HOUR)]),
+            unknown_invite_codes: Limits::of([(10, HOUR)]),
+            email_changes: Limits::of([(10, HOUR)]),
             regions: Some(Regions::All),
             messages_per_day: Some(Budget::Unlimited),
             require_challenge: false,
@@ -249,7 +244,7 @@ impl Policy {
             attempts_without_challenge: Limits::off(),
             attack_threshold: None,
             resend_interval: Duration::ZERO,
-            codes_per_phone: Limits::new([(10, 15 * MINUTE)]),
+            codes_per_phone: Limits::of([(10, 15 * MINUTE)]),
             codes_per_phone_and_address: Limits::off(),
             codes_per_address: Limits::off(),
             codes_per_number_range: Limits::off(),
@@ -257,139 +252,6 @@ impl Policy {
             email_changes: Limits::off(),
             ..Self::standard()
         }
-    }
-
-    /// Validates the policy.
-    ///
-    /// # Errors
-    ///
-    /// `invalid_policy` if a field is out of bounds. The detail has the field in backticks and its bounds.
-    pub fn check(&self) -> Result<(), Invalid> {
-        self.check_codes()?;
-        self.check_limits()?;
-        self.check_test_numbers()?;
-        self.check_clock()?;
-        self.check_tokens()
-    }
-
-    /// Checks `max_clock_offset`. The lower bound is the offset for which a warning is logged. The upper
-    /// bound is the lifetime of a code in `standard`.
-    fn check_clock(&self) -> Result<(), Invalid> {
-        match self.max_clock_offset {
-            Some(max) if !(Duration::from_secs(1)..=5 * MINUTE).contains(&max) => {
-                no("`max_clock_offset` must be 1 second to 5 minutes.")
-            }
-            _ => Ok(()),
-        }
-    }
-
-    fn check_codes(&self) -> Result<(), Invalid> {
-        if !CODE_LENGTHS.contains(&self.code_length) || !CODE_LENGTHS.contains(&self.attack_code_length) {
-            return no("`code_length` and `attack_code_length` must be 4 to 10 digits.");
-        }
-        if !self
-            .code_length_steps
-            .iter()
-            .all(|step| CODE_LENGTHS.contains(&step.code_length) && step.failed_attempts > 0)
-        {
-            return no("Each step of `code_length_steps` must have 4 to 10 digits and 1 wrong code or more.");
-        }
-        let rises = |pair: &[CodeLengthStep]| {
-            pair[0].failed_attempts < pair[1].failed_attempts && pair[0].code_length < pair[1].code_length
-        };
-        if !self.code_length_steps.windows(2).all(rises) || self.max_relevant_failures() > MAX_COUNT {
-            return no(
-                "The steps of `code_length_steps` must have more digits for more wrong codes, and `code_length_steps` \
-                 and `lockout_threshold` must have 1000 wrong codes or fewer.",
-            );
-        }
-        if self.lockout_threshold == Some(0) {
-            return no("`lockout_threshold` must be 1 wrong code or more.");
-        }
-        if !(DAY..=366 * DAY).contains(&self.failed_attempt_window) {
-            return no("`failed_attempt_window` must be 1 to 366 days.");
-        }
-        if !(MINUTE..=10 * MINUTE).contains(&self.code_lifetime) {
-            return no("`code_lifetime` must be 1 to 10 minutes.");
-        }
-        if !(1..=10).contains(&self.attempts_per_code) {
-            return no("`attempts_per_code` must be 1 to 10.");
-        }
-        if self.resend_interval > DAY {
-            return no("`resend_interval` must be 1 day or less.");
-        }
-        Ok(())
-    }
-
-    fn check_limits(&self) -> Result<(), Invalid> {
-        let all = [
-            ("failed_attempts_per_address", &self.failed_attempts_per_address),
-            ("attempts_without_challenge", &self.attempts_without_challenge),
-            ("codes_per_phone", &self.codes_per_phone),
-            ("codes_per_phone_and_address", &self.codes_per_phone_and_address),
-            ("codes_per_address", &self.codes_per_address),
-            ("codes_per_number_range", &self.codes_per_number_range),
-            ("unknown_invite_codes", &self.unknown_invite_codes),
-            ("email_changes", &self.email_changes),
-        ];
-        for (field, limits) in all {
-            let is_sound = |limit: &Limit| {
-                (1..=MAX_COUNT).contains(&limit.count)
-                    && (Duration::from_secs(1)..=LONGEST).contains(&limit.per)
-            };
-            if !limits.iter().all(is_sound) {
-                let detail = format!("`{field}` must have limits of 1 to 1000 in 1 second to 31 days.");
-                return Err(Invalid::new("invalid_policy", detail));
-            }
-        }
-        match &self.regions {
-            None => return no("`regions` must be set: give the regions to which codes are sent, or all."),
-            Some(Regions::Only(regions)) if regions.is_empty() => {
-                return no("`regions` must have one region or more.");
-            }
-            _ => {}
-        }
-        match self.messages_per_day {
-            None => no("`messages_per_day` must be set: give a number, or unlimited."),
-            Some(Budget::Messages(0)) => no("`messages_per_day` must be 1 or more."),
-            _ => Ok(()),
-        }
-    }
-
-    fn check_test_numbers(&self) -> Result<(), Invalid> {
-        if self.test_numbers.len() > MAX_TEST_NUMBERS {
-            return no("`test_numbers` must have 100 entries or fewer.");
-        }
-        if self.test_numbers.iter().any(|number| number.code_length() < self.code_length) {
-            return no("Each code of `test_numbers` must have at least as many digits as `code_length`.");
-        }
-        let phones: BTreeSet<_> = self.test_numbers.iter().map(|number| &number.phone).collect();
-        if phones.len() < self.test_numbers.len() {
-            return no("`test_numbers` must not have a phone twice.");
-        }
-        Ok(())
-    }
-
-    fn check_tokens(&self) -> Result<(), Invalid> {
-        let of_tokens = [self.access_lifetime, self.refresh_lifetime, self.session_lifetime];
-        if of_tokens.iter().any(|lifetime| lifetime.subsec_nanos() != 0) {
-            return no("`access_lifetime`, `refresh_lifetime` and `session_lifetime` must be whole seconds.");
-        }
-        if self.access_lifetime < Duration::from_secs(1) || self.access_lifetime > DAY {
-            return no("`access_lifetime` must be 1 second to 1 day.");
-        }
-        if self.refresh_lifetime < self.access_lifetime {
-            return no("`refresh_lifetime` must not be shorter than `access_lifetime`.");
-        }
-        if self.session_lifetime < self.refresh_lifetime || self.session_lifetime > 3_660 * DAY {
-            return no(
-                "`session_lifetime` must not be shorter than `refresh_lifetime`, and 10 years or less.",
-            );
-        }
-        if self.refresh_grace > 10 * MINUTE {
-            return no("`refresh_grace` must be 10 minutes or less.");
-        }
-        Ok(())
     }
 
     /// Returns the number of digits that codes for a phone must have, from the times of its wrong codes and
@@ -418,7 +280,11 @@ impl Policy {
         let of_any =
             self.lockout_threshold.map(|failed_attempts| (failed_attempts, self.failed_attempt_window));
         let of_test = self.test_number(phone, now).map(|_| (TEST_FAILURES_PER_DAY, DAY));
-        Limits::new(of_any.into_iter().chain(of_test)).wait(failed_attempts, now)
+        of_any
+            .into_iter()
+            .chain(of_test)
+            .filter_map(|limit| Limits::of([limit]).wait(failed_attempts, now))
+            .max()
     }
 
     /// Returns the test number of a phone, if there is one and it has not expired.
@@ -443,9 +309,20 @@ impl Policy {
         }
     }
 
+    /// Returns the time to wait until the limits of a counter allow another event of the kind `kind`.
+    pub(crate) fn wait(
+        &self,
+        counters: &Counters,
+        key: &CounterKey,
+        kind: EventKind,
+        now: OffsetDateTime,
+    ) -> Option<Duration> {
+        self.limits(key.subject(), kind).wait(&counters.timestamps(key, kind), now)
+    }
+
     /// Returns the limits on an event in a counter, or none if the counter does not count the event. The
     /// module `challenge` has further rules for the codes of a phone.
-    pub(crate) fn limits(&self, subject: Subject, kind: EventKind) -> Limits {
+    fn limits(&self, subject: Subject, kind: EventKind) -> Limits {
         match (subject, kind) {
             (Subject::Phone, EventKind::Code) => self.codes_per_phone.clone(),
             (Subject::Phone, EventKind::EmailChange) => self.email_changes.clone(),
@@ -482,7 +359,7 @@ impl Policy {
     /// each of the networks of the address.
     pub(crate) fn budget_share(&self) -> Limits {
         let share = |budget: u32| ((budget / BUDGET_SHARE).clamp(MIN_BUDGET_SHARE, MAX_COUNT), DAY);
-        Limits::new(self.budget().map(share))
+        self.budget().map_or_else(Limits::off, |budget| Limits::of([share(budget)]))
     }
 
     /// Returns how many events a counter stores and for how long, or `None` if there is no limit on the
@@ -511,10 +388,6 @@ impl Policy {
         let of_test = (!self.test_numbers.is_empty()).then_some(TEST_FAILURES_PER_DAY);
         last.max(self.lockout_threshold).max(of_test).unwrap_or_default()
     }
-}
-
-fn no(detail: &'static str) -> Result<(), Invalid> {
-    Err(Invalid::new("invalid_policy", detail))
 }
 
 fn code_length_steps(steps: &[(u32, u8)]) -> Vec<CodeLengthStep> {

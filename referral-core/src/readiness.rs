@@ -2,7 +2,7 @@
 
 use crate::{
     error::Error,
-    storage::{Result as StorageResult, StorageError},
+    storage::error::{Result as StorageResult, StorageError},
 };
 
 /// Outcome of a check.

@@ -31,15 +31,15 @@ pub use self::{
 };
 use crate::{
     clock::{Clock, to_microseconds, to_seconds},
-    error::{Error, Invalid},
+    error::{Error, input::InvalidInput},
     hook::{Event, Hook},
     invite::code::{CANDIDATES, InviteCode},
+    keys::Peppers,
     policy::Policy,
     random::Random,
     session::{
         IssuedTokens, Session,
         jwt::{TokenPair, Tokens},
-        keys::Peppers,
     },
     shared_settings::SettingDifference,
     sms::SmsSender,
@@ -98,7 +98,7 @@ impl ReferralService {
     }
 
     /// Parses a phone number as typed, in the default region of the policy.
-    pub fn parse_phone(&self, input: &str) -> Result<PhoneNumber, Invalid> {
+    pub fn parse_phone(&self, input: &str) -> Result<PhoneNumber, InvalidInput> {
         PhoneNumber::parse(input, self.inner.policy.default_region)
     }
 

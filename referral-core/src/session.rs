@@ -1,9 +1,6 @@
 //! Sessions. A sign-in starts a session, and a refresh continues it.
 
-pub(crate) mod jwk;
 pub(crate) mod jwt;
-pub(crate) mod key_registry;
-pub mod keys;
 pub(crate) mod refresh;
 
 use std::{fmt, str::FromStr};
@@ -12,7 +9,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::{
-    error::{Invalid, parse_id},
+    error::input::{InvalidInput, parse_id},
     rate_limit::client::{Client, ClientAddress},
     user::UserId,
 };
@@ -28,9 +25,9 @@ impl fmt::Display for SessionId {
 }
 
 impl FromStr for SessionId {
-    type Err = Invalid;
+    type Err = InvalidInput;
 
-    fn from_str(input: &str) -> Result<Self, Invalid> {
+    fn from_str(input: &str) -> Result<Self, InvalidInput> {
         parse_id(input).map(Self)
     }
 }

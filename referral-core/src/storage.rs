@@ -44,6 +44,7 @@
 //! a major version.
 
 mod challenges;
+pub(crate) mod error;
 mod maintenance;
 mod memory;
 mod sessions;
@@ -52,12 +53,20 @@ mod users;
 use time::OffsetDateTime;
 
 pub use self::{
-    challenges::ChallengeStorage, maintenance::MaintenanceStorage, memory::MemoryStorage,
-    sessions::SessionStorage, users::UserStorage,
+    challenges::ChallengeStorage,
+    error::{BoxError, Decided, Result, StorageError},
+    maintenance::MaintenanceStorage,
+    memory::MemoryStorage,
+    sessions::SessionStorage,
+    users::UserStorage,
 };
 pub use crate::{
     decision::Decision,
     invite::invitation::{AcceptedVia, Ancestry, Invitation, Inviter},
+    keys::{
+        jwk::{Fingerprint, KeyPurpose},
+        registry::{KeyMismatch, KeyRegistration, RegisteredKey},
+    },
     otp::{
         challenge::{
             Challenge, ChallengeDecision, ChallengeFacts, ChallengeRequest, ChallengeWrites, FailedAttempt,
@@ -73,7 +82,6 @@ pub use crate::{
     readiness::StorageReadiness,
     session::{
         IssuedTokens, Session, SessionSelection, SupersededToken,
-        key_registry::{Fingerprint, KeyMismatch, KeyPurpose, KeyRegistration, RegisteredKey},
         refresh::{RefreshDecision, RefreshFacts, RefreshRequest},
     },
     sms::delivery::{
@@ -87,32 +95,7 @@ pub use crate::{
         search::{SearchKeys, SearchTerm},
     },
 };
-use crate::{error::Refusal, session::SessionId, user::User};
-
-/// Error returned by a storage backend. The transaction was rolled back, unless the failure happened during
-/// commit; then the outcome is unknown.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum StorageError {
-    /// The database is unreachable or has no capacity for another request. A later attempt may succeed.
-    #[error("the storage is unavailable")]
-    Unavailable(#[source] BoxError),
-    /// All candidate invite codes of a new user are taken.
-    #[error("all invite codes generated for a new user are taken")]
-    InviteCodesExhausted,
-    /// Any other failure, such as a statement that the database rejects or an invalid stored value.
-    #[error("the storage operation failed")]
-    Failed(#[source] BoxError),
-}
-
-/// Error of the database behind the storage.
-pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
-
-/// Result of a storage operation.
-pub type Result<T> = std::result::Result<T, StorageError>;
-
-/// Result of a storage operation that applies a rule. The inner `Err` is a refusal.
-pub type Decided<T, R = Refusal> = Result<std::result::Result<T, R>>;
+use crate::{session::SessionId, user::User};
 
 /// Session with its user.
 #[derive(Clone, Debug, PartialEq, Eq)]

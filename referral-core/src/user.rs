@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use crate::{
     decision::Decision,
-    error::{Invalid, parse_id},
+    error::input::{InvalidInput, parse_id},
     invite::code::InviteCode,
     user::{email::Email, name::Name, phone::PhoneNumber},
 };
@@ -32,9 +32,9 @@ impl fmt::Display for UserId {
 }
 
 impl FromStr for UserId {
-    type Err = Invalid;
+    type Err = InvalidInput;
 
-    fn from_str(input: &str) -> Result<Self, Invalid> {
+    fn from_str(input: &str) -> Result<Self, InvalidInput> {
         parse_id(input).map(Self)
     }
 }

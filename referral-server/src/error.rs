@@ -12,7 +12,7 @@ use poem_openapi::{
     error::{ParseParamError, ParsePathError},
     registry::{MetaResponses, Registry},
 };
-use referral_core::{Check, Error, Invalid, Readiness, Refusal, storage::StorageError};
+use referral_core::{Check, Error, InvalidInput, Readiness, Refusal, storage::StorageError};
 use serde::Serialize;
 
 use crate::{Draining, error_code::ErrorCode, error_sources::with_sources};
@@ -29,9 +29,22 @@ pub(crate) struct FieldError {
     detail: String,
 }
 
-impl From<Invalid> for FieldError {
-    fn from(invalid: Invalid) -> Self {
-        Self { code: invalid.code().to_owned(), detail: invalid.to_string() }
+impl FieldError {
+    pub(crate) fn new(code: ErrorCode, detail: impl Into<String>) -> Self {
+        Self { code: code.name().to_owned(), detail: detail.into() }
+    }
+}
+
+/// Returns the error with the meaning of its code.
+impl From<ErrorCode> for FieldError {
+    fn from(code: ErrorCode) -> Self {
+        Self::new(code, code.meaning())
+    }
+}
+
+impl From<InvalidInput> for FieldError {
+    fn from(invalid: InvalidInput) -> Self {
+        Self::new(invalid.code().into(), invalid.to_string())
     }
 }
 
@@ -90,7 +103,7 @@ impl Problem {
         let detail = detail.into();
         let mut errors = FieldErrors::new();
         if let Some(field) = code.field() {
-            let error = FieldError { code: code.name().to_owned(), detail: detail.clone().into_owned() };
+            let error = FieldError::new(code, &*detail);
             errors.insert(field.to_owned(), vec![error]);
         }
         let is_unavailable = code.status() == StatusCode::SERVICE_UNAVAILABLE;
@@ -121,12 +134,12 @@ impl Problem {
     }
 
     /// Creates the problem of one invalid field.
-    pub(crate) fn of_field(field: &str, invalid: Invalid) -> Self {
+    pub(crate) fn of_field(field: &str, invalid: InvalidInput) -> Self {
         Self::of_fields([(field.to_owned(), vec![invalid.into()])].into())
     }
 
     pub(crate) fn internal(cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
-        Self { cause: Some(cause.into()), ..Self::new(ErrorCode::Internal) }
+        Self { cause: Some(cause.into()), ..Self::new(ErrorCode::InternalError) }
     }
 
     /// Returns an error if the server is about to shut down.
@@ -243,28 +256,11 @@ pub(crate) fn whole_seconds(duration: Duration) -> u64 {
 
 impl From<Refusal> for Problem {
     fn from(refusal: Refusal) -> Self {
-        let code = match refusal {
-            Refusal::InvalidCode => ErrorCode::InvalidCode,
-            Refusal::ChallengeRequired => ErrorCode::ChallengeRequired,
-            Refusal::UserInactive => ErrorCode::UserInactive,
-            Refusal::TooManyRequests { .. } => ErrorCode::TooManyRequests,
-            Refusal::PhoneNotAllowed => ErrorCode::PhoneNotAllowed,
-            Refusal::UnknownInviteCode => ErrorCode::UnknownInviteCode,
-            Refusal::OwnInviteCode => ErrorCode::OwnInviteCode,
-            Refusal::InvitationLoop => ErrorCode::InvitationLoop,
-            Refusal::InvitationAlreadyAccepted => ErrorCode::InvitationAlreadyAccepted,
-            Refusal::EmailTaken => ErrorCode::EmailTaken,
-            Refusal::TokenNotValid => ErrorCode::TokenNotValid,
-            Refusal::RefreshReused => ErrorCode::RefreshReused,
-            Refusal::StaffOnly => ErrorCode::StaffOnly,
-            Refusal::UserNotFound | Refusal::SessionNotFound => ErrorCode::NotFound,
-            Refusal::InvalidCursor => ErrorCode::InvalidCursor,
-            Refusal::InvalidOffset => ErrorCode::InvalidOffset,
-            Refusal::InvalidSearch => ErrorCode::InvalidSearch,
-            Refusal::SearchTooBroad => ErrorCode::SearchTooBroad,
-            other => return Self::internal(other),
-        };
-        let problem = Self::with_detail(code, refusal.to_string());
+        let code = ErrorCode::from(refusal.code());
+        if code == ErrorCode::InternalError {
+            return Self::internal(refusal);
+        }
+        let problem = Self::new(code);
         match refusal {
             Refusal::TooManyRequests { retry_after, .. } => {
                 Self { retry_after: Some(retry_after), ..problem }
@@ -349,8 +345,6 @@ impl ApiResponse for Problem {
 
 #[cfg(test)]
 mod tests {
-    use referral_core::LimitName;
-
     use super::*;
 
     #[test]
@@ -362,11 +356,13 @@ mod tests {
 
     #[test]
     fn a_single_invalid_field_determines_the_code_of_the_problem() {
-        let invalid = |code| FieldError::from(Invalid::new(code, "wrong"));
-        let one = Problem::of_fields([("phone".into(), vec![invalid("invalid_phone")])].into());
+        let invalid = |code| FieldError::new(code, "wrong");
+        let one = Problem::of_fields([("phone".into(), vec![invalid(ErrorCode::InvalidPhone)])].into());
         assert_eq!(one.name, "invalid_phone");
-        let two =
-            [("phone".into(), vec![invalid("invalid_phone")]), ("code".into(), vec![invalid("required")])];
+        let two = [
+            ("phone".into(), vec![invalid(ErrorCode::InvalidPhone)]),
+            ("code".into(), vec![invalid(ErrorCode::Required)]),
+        ];
         let two = Problem::of_fields(two.into());
         assert_eq!((&*two.name, two.errors.len()), ("validation_failed", 2));
     }
@@ -380,28 +376,22 @@ mod tests {
     }
 
     #[test]
-    fn error_codes_equal_those_of_the_library() {
-        for refusal in [
-            Refusal::InvalidCode,
-            Refusal::ChallengeRequired,
-            Refusal::UserInactive,
-            Refusal::TooManyRequests { retry_after: RETRY_AFTER, limit: LimitName::ResendInterval },
-            Refusal::PhoneNotAllowed,
-            Refusal::UnknownInviteCode,
-            Refusal::OwnInviteCode,
-            Refusal::InvitationLoop,
-            Refusal::InvitationAlreadyAccepted,
-            Refusal::EmailTaken,
-            Refusal::TokenNotValid,
-            Refusal::RefreshReused,
-            Refusal::StaffOnly,
-            Refusal::UserNotFound,
-            Refusal::InvalidCursor,
-            Refusal::InvalidOffset,
-            Refusal::InvalidSearch,
-            Refusal::SearchTooBroad,
-        ] {
-            assert_eq!(Problem::from(refusal).name, refusal.code());
-        }
+    fn the_api_has_each_code_of_the_library_that_a_request_can_cause() {
+        let other: Vec<_> = referral_core::ErrorCode::ALL
+            .iter()
+            .filter(|code| ErrorCode::from(**code).name() != code.as_str())
+            .map(|code| code.as_str())
+            .collect();
+        let of_configuration = [
+            "invalid_region",
+            "invalid_address",
+            "invalid_test_number",
+            "invalid_template",
+            "invalid_host",
+            "invalid_android_hash",
+            "invalid_policy",
+            "test_number",
+        ];
+        assert_eq!(other, of_configuration);
     }
 }

@@ -34,7 +34,7 @@ pub(crate) enum Tag {
 
 /// Error codes of all operations.
 const ANY: &[ErrorCode] =
-    &[ErrorCode::BadRequest, ErrorCode::MisdirectedRequest, ErrorCode::Internal, ErrorCode::Unavailable];
+    &[ErrorCode::BadRequest, ErrorCode::MisdirectedRequest, ErrorCode::InternalError, ErrorCode::Unavailable];
 /// Error codes of operations with a body.
 const WITH_BODY: &[ErrorCode] = &[
     ErrorCode::MalformedJson,

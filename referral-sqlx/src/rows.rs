@@ -8,8 +8,8 @@
 macro_rules! read_rows {
     ($database:ty, $row:ty, $stored_time:ty, $read_time:path, $read_events:path) => {
         use referral_core::{
-            Challenge, ChallengeId, ClientAddress, DeliveryStatus, Email, Invalid, InviteCode, InvitedBy,
-            Invitee, KeyPurpose, Name, PhoneNumber, Region, Session, SessionId, User, UserId,
+            Challenge, ChallengeId, ClientAddress, DeliveryStatus, Email, InvalidInput, InviteCode,
+            InvitedBy, Invitee, KeyPurpose, Name, PhoneNumber, Region, Session, SessionId, User, UserId,
             storage::{
                 CountedEvent, CounterKey, Counters, IssuedTokens, RegisteredKey, Result, StoredMessage,
             },
@@ -179,7 +179,7 @@ macro_rules! read_rows {
         fn optional<T>(
             row: &$row,
             column: &'static str,
-            parse: fn(&str) -> std::result::Result<T, Invalid>,
+            parse: fn(&str) -> std::result::Result<T, InvalidInput>,
         ) -> Result<Option<T>> {
             get::<Option<&str>>(row, column)?.map(parse).transpose().map_err(unreadable)
         }

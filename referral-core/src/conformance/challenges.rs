@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use super::{Harness, assert_refused, in_parallel, phone, with_right_code, without_challenge};
 use crate::{
-    error::Refusal,
+    error::refusal::Refusal,
     rate_limit::limits::LimitName,
     storage::{CounterUpdate, Storage},
 };

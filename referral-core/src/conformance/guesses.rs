@@ -9,7 +9,7 @@ use super::{
     phone, with_right_code, without_challenge, wrong_answer,
 };
 use crate::{
-    error::{Error, Refusal},
+    error::{Error, refusal::Refusal},
     invite::code::InviteCode,
     otp::code::CodeInput,
     rate_limit::client::Client,

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use super::{Harness, assert_refused, in_parallel, phone, with_right_code};
 use crate::{
-    error::{Error, Refusal},
+    error::{Error, refusal::Refusal},
     invite::code::InviteCode,
     otp::sign_in::InvitationOutcome,
     rate_limit::client::Client,

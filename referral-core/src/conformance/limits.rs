@@ -9,7 +9,7 @@ use std::{
 
 use super::{Harness, assert_refused, in_parallel, phone, with_right_code, without_challenge, wrong_answer};
 use crate::{
-    error::{Error, Refusal},
+    error::{Error, refusal::Refusal},
     policy::{Budget, Policy},
     rate_limit::client::Client,
     service::{SendCode, SentCode, SignIn},

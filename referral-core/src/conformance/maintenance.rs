@@ -5,13 +5,10 @@ use std::{sync::Arc, time::Duration};
 use super::{Harness, assert_refused, in_parallel, phone, with_right_code};
 use crate::{
     clock::{Clock as _, SystemClock},
-    error::{Error, Refusal},
+    error::{Error, refusal::Refusal},
+    keys::{Peppers, SigningKeys, jwk::KeyPurpose, registry::KeyMismatch},
     policy::Policy,
     service::ReferralService,
-    session::{
-        key_registry::{KeyMismatch, KeyPurpose},
-        keys::{Peppers, SigningKeys},
-    },
     shared_settings::SharedSetting,
     sms::DevelopmentSender,
     storage::Storage,

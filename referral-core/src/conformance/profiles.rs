@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{Harness, assert_refused, in_parallel};
 use crate::{
-    error::{Error, Refusal},
+    error::{Error, refusal::Refusal},
     invite::code::InviteCode,
     rate_limit::client::Client,
     service::CurrentUser,

@@ -4,7 +4,7 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use super::{Harness, assert_refused, in_parallel, phone, with_right_code};
 use crate::{
-    error::Refusal,
+    error::refusal::Refusal,
     rate_limit::client::Client,
     service::{Refresh, SignIn},
     session::{SessionId, jwt::TokenKind},

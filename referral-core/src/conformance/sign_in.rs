@@ -13,12 +13,12 @@ use super::{
     wrong_answer,
 };
 use crate::{
-    error::{Error, Refusal},
+    error::{Error, refusal::Refusal},
     policy::Policy,
     random::{DRAWN_AT_ONCE, Random},
     rate_limit::limits::Limits,
     service::{SignIn, SignedIn},
-    storage::{CounterUpdate, Storage, StorageError},
+    storage::{CounterUpdate, Storage, error::StorageError},
 };
 
 /// The first sign-in creates the user. Later ones find the same user.

@@ -9,7 +9,7 @@ use std::{
 
 use super::{Harness, SeededRandom, assert_refused, in_parallel, phone, with_right_code, without_challenge};
 use crate::{
-    error::{Error, Refusal},
+    error::{Error, refusal::Refusal},
     otp::{code::CodeInput, test_number::TestNumber},
     policy::{Budget, Policy},
     rate_limit::{client::Client, limits::LimitName},

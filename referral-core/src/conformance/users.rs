@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use super::{Harness, assert_refused, phone};
 use crate::{
-    error::Refusal,
+    error::refusal::Refusal,
     rate_limit::client::Client,
     service::{CurrentUser, ListUsers, Page, PageLink},
     storage::Storage,

@@ -2,7 +2,10 @@
 
 use std::fmt;
 
-use crate::{error::Invalid, random::Random};
+use crate::{
+    error::{catalogue::ErrorCode, input::InvalidInput},
+    random::Random,
+};
 
 /// Symbols of new codes: digits and consonants that are hard to confuse with each other and do not form
 /// words.
@@ -15,7 +18,7 @@ const LENGTH: usize = 6;
 /// Number of codes that are tried for a new user before [`StorageError::InviteCodesExhausted`]. With a
 /// million users, eight collisions in a row happen once in 10²¹ sign-ups.
 ///
-/// [`StorageError::InviteCodesExhausted`]: crate::storage::StorageError::InviteCodesExhausted
+/// [`StorageError::InviteCodesExhausted`]: crate::storage::error::StorageError::InviteCodesExhausted
 pub(crate) const CANDIDATES: usize = 8;
 
 /// Invite code of a user, which other users send when they sign in. It has 6 to 12 symbols of `A–Z0–9`.
@@ -30,10 +33,10 @@ impl InviteCode {
     /// # Errors
     ///
     /// `invalid_invite_code` if the input is not 6 to 12 letters and digits.
-    pub fn parse(input: &str) -> Result<Self, Invalid> {
+    pub fn parse(input: &str) -> Result<Self, InvalidInput> {
         let detail =
             "An invite code must have 6 to 12 letters A–Z and digits. Check the code, or leave it out.";
-        let invalid = || Invalid::new("invalid_invite_code", detail);
+        let invalid = || InvalidInput::new(ErrorCode::InvalidInviteCode, detail);
 
         let mut code = String::with_capacity(12);
         for c in input.chars().filter(|c| !matches!(c, ' ' | '\u{a0}' | '-')) {

@@ -3,7 +3,7 @@
 use time::OffsetDateTime;
 
 use crate::{
-    error::Refusal,
+    error::refusal::Refusal,
     invite::code::InviteCode,
     user::{User, UserId},
 };

@@ -9,7 +9,11 @@ use uuid::Uuid;
 use crate::{
     clock::CLOCK_SKEW,
     decision::Decision,
-    error::{Invalid, Refusal, parse_id},
+    error::{
+        input::{InvalidInput, parse_id},
+        refusal::Refusal,
+    },
+    keys::Peppers,
     otp::{
         code::{CodeInput, OneTimeCode},
         test_number::TestNumber,
@@ -22,7 +26,6 @@ use crate::{
         counters::{CounterKey, Counters, EventKind, Subject},
         limits::LimitName,
     },
-    session::keys::Peppers,
     user::phone::PhoneNumber,
 };
 
@@ -37,9 +40,9 @@ impl fmt::Display for ChallengeId {
 }
 
 impl FromStr for ChallengeId {
-    type Err = Invalid;
+    type Err = InvalidInput;
 
-    fn from_str(input: &str) -> Result<Self, Invalid> {
+    fn from_str(input: &str) -> Result<Self, InvalidInput> {
         parse_id(input).map(Self)
     }
 }
@@ -341,7 +344,7 @@ impl ChallengeRequest {
             Subject::PhoneAndAddress => LimitName::CodesPerPhoneAndAddress,
             Subject::Phone => LimitName::CodesPerPhone,
         };
-        counters.wait(key, EventKind::Code, &self.policy, self.now).map(|wait| (wait, name))
+        self.policy.wait(counters, key, EventKind::Code, self.now).map(|wait| (wait, name))
     }
 
     /// Creates the challenge of a code.

@@ -4,7 +4,11 @@ use std::{borrow::Cow, fmt};
 
 use zeroize::Zeroizing;
 
-use crate::{error::Invalid, random::Random, user::phone::decimal_digit};
+use crate::{
+    error::{catalogue::ErrorCode, input::InvalidInput},
+    random::Random,
+    user::phone::decimal_digit,
+};
 
 /// Allowed lengths of a code, in digits. With three digits, three attempts would guess one code in 333. More
 /// than ten digits are too many to type.
@@ -57,9 +61,9 @@ impl CodeInput {
     /// # Errors
     ///
     /// `malformed_code` if there are other characters, no digits or more than ten digits.
-    pub fn parse(input: &str) -> Result<Self, Invalid> {
+    pub fn parse(input: &str) -> Result<Self, InvalidInput> {
         let detail = "A code must have 1 to 10 digits and nothing else. Send the digits from the message.";
-        let invalid = || Invalid::new("malformed_code", detail);
+        let invalid = || InvalidInput::new(ErrorCode::MalformedCode, detail);
 
         let mut digits = Zeroizing::new(String::with_capacity(10));
         for c in input.chars().filter(|c| {
@@ -82,7 +86,7 @@ impl CodeInput {
     /// # Errors
     ///
     /// `malformed_code` if the number has more than ten digits.
-    pub fn from_number(number: u64) -> Result<Self, Invalid> {
+    pub fn from_number(number: u64) -> Result<Self, InvalidInput> {
         let input = Self::parse(&number.to_string())?;
         Ok(Self { is_number: true, ..input })
     }

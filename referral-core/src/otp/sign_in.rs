@@ -7,11 +7,12 @@ use uuid::Uuid;
 
 use crate::{
     decision::Decision,
-    error::Refusal,
+    error::refusal::Refusal,
     invite::{
         code::InviteCode,
         invitation::{self, AcceptedVia, Ancestry, Invitation, InvitationDecision, Inviter},
     },
+    keys::Peppers,
     otp::{
         challenge::{Challenge, ChallengeId, FailedAttempt, hash_code},
         code::{CODE_LENGTHS, CodeInput},
@@ -24,7 +25,7 @@ use crate::{
         counters::{CounterKey, Counters, EventKind},
         limits::LimitName,
     },
-    session::{IssuedTokens, Session, SessionId, keys::Peppers},
+    session::{IssuedTokens, Session, SessionId},
     user::{InvitedBy, NewUser, User, UserId, UserWrite, phone::PhoneNumber},
 };
 
@@ -305,7 +306,7 @@ impl SignInRequest {
         // Wrong codes for a phone make its codes longer, and do not require a wait.
         let phone = (kind == EventKind::UnknownInvite).then(|| CounterKey::phone(&self.phone));
         let keys = of_address.chain(phone);
-        keys.filter_map(|key| facts.counters.wait(&key, kind, &self.policy, self.now)).max()
+        keys.filter_map(|key| self.policy.wait(&facts.counters, &key, kind, self.now)).max()
     }
 
     fn updater(&self, facts: &SignInFacts) -> CounterUpdater<'_> {

@@ -6,7 +6,7 @@ use time::{Date, Duration, Month, OffsetDateTime};
 use zeroize::Zeroizing;
 
 use crate::{
-    error::Invalid,
+    error::{catalogue::ErrorCode, input::InvalidInput},
     otp::code::{CODE_LENGTHS, OneTimeCode},
     user::phone::PhoneNumber,
 };
@@ -32,7 +32,7 @@ impl TestNumber {
     /// # Errors
     ///
     /// `invalid_test_number` if the code is not 4 to 10 digits.
-    pub fn new(phone: PhoneNumber, code: &str, until: OffsetDateTime) -> Result<Self, Invalid> {
+    pub fn new(phone: PhoneNumber, code: &str, until: OffsetDateTime) -> Result<Self, InvalidInput> {
         let is_code =
             CODE_LENGTHS.contains(&length_of(code)) && code.bytes().all(|byte| byte.is_ascii_digit());
         if !is_code {
@@ -61,9 +61,9 @@ impl TestNumber {
 /// Parses `PHONE=CODE@DATE`, such as `+79608543017=47110815@2026-12-31`. The phone has the international
 /// form. The date is the last day, which ends at midnight UTC.
 impl FromStr for TestNumber {
-    type Err = Invalid;
+    type Err = InvalidInput;
 
-    fn from_str(input: &str) -> Result<Self, Invalid> {
+    fn from_str(input: &str) -> Result<Self, InvalidInput> {
         let (phone, code, date) = input
             .split_once('=')
             .and_then(|(phone, rest)| rest.split_once('@').map(|(code, date)| (phone, code, date)))
@@ -83,8 +83,8 @@ impl fmt::Debug for TestNumber {
     }
 }
 
-fn invalid(detail: &'static str) -> Invalid {
-    Invalid::new("invalid_test_number", detail)
+fn invalid(detail: &'static str) -> InvalidInput {
+    InvalidInput::new(ErrorCode::InvalidTestNumber, detail)
 }
 
 /// Returns the length of a code, at most 255.

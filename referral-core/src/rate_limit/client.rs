@@ -6,7 +6,7 @@ use std::{
     str::FromStr,
 };
 
-use crate::error::Invalid;
+use crate::error::{catalogue::ErrorCode, input::InvalidInput};
 
 /// Maximum number of characters of a user agent that are stored. The user agents of browsers are shorter.
 const MAX_USER_AGENT_CHARS: usize = 256;
@@ -80,13 +80,13 @@ impl fmt::Debug for ClientAddress {
 }
 
 impl FromStr for ClientAddress {
-    type Err = Invalid;
+    type Err = InvalidInput;
 
-    fn from_str(input: &str) -> Result<Self, Invalid> {
+    fn from_str(input: &str) -> Result<Self, InvalidInput> {
         let address = input.strip_suffix("/64").unwrap_or(input).parse().map(Self::new);
         address.map_err(|_| {
-            Invalid::new(
-                "invalid_address",
+            InvalidInput::new(
+                ErrorCode::InvalidAddress,
                 "The address must be an IP address. Send an IPv4 or IPv6 address.",
             )
         })

@@ -4,12 +4,11 @@
 //! [`CountedEvent`]: a code that led to a sign-in is refunded, so it does not count against any limit per address or
 //! number range. The functions of this module are pure. The storage stores the counters.
 
-use std::{collections::BTreeMap, fmt, time::Duration};
+use std::{collections::BTreeMap, fmt};
 
 use time::OffsetDateTime;
 
 use crate::{
-    policy::Policy,
     rate_limit::client::{ClientAddress, Network},
     user::phone::PhoneNumber,
 };
@@ -182,24 +181,6 @@ impl Counters {
     pub(crate) fn timestamps(&self, key: &CounterKey, kind: EventKind) -> Vec<OffsetDateTime> {
         self.events(key).iter().filter(|event| event.kind == kind).map(|event| event.at).collect()
     }
-
-    /// Returns the time to wait until the limits of this counter allow another event of the kind `kind`.
-    pub(crate) fn wait(
-        &self,
-        key: &CounterKey,
-        kind: EventKind,
-        policy: &Policy,
-        now: OffsetDateTime,
-    ) -> Option<Duration> {
-        policy.limits(key.subject, kind).wait(&self.timestamps(key, kind), now)
-    }
-}
-
-/// Number of events that a counter stores, and for how long.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Keep {
-    pub(crate) memory: Duration,
-    pub(crate) newest: usize,
 }
 
 #[cfg(test)]
@@ -214,8 +195,10 @@ mod tests {
     fn events_round_trip_through_numbers() {
         for kind in EventKind::ALL {
             for micros in [0, 1, 1_700_000_000_123_456] {
-                let event =
-                    CountedEvent { at: OffsetDateTime::UNIX_EPOCH + Duration::from_micros(micros), kind };
+                let event = CountedEvent {
+                    at: OffsetDateTime::UNIX_EPOCH + std::time::Duration::from_micros(micros),
+                    kind,
+                };
                 assert_eq!(CountedEvent::from_number(event.to_number()), Some(event));
             }
         }

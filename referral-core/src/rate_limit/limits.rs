@@ -7,18 +7,50 @@ use std::time::Duration;
 
 use time::OffsetDateTime;
 
-use crate::{clock::CLOCK_SKEW, rate_limit::counters::Keep};
+use crate::{
+    clock::CLOCK_SKEW,
+    error::{catalogue::ErrorCode, input::InvalidInput},
+};
 
 /// Longest time window of a limit.
 pub(crate) const LONGEST: Duration = Duration::from_hours(31 * 24);
 
+/// Maximum count of a limit. Each counter stores up to this number of times.
+pub(crate) const MAX_COUNT: u32 = 1_000;
+
 /// Maximum number of events in any time window of a given length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limit {
-    /// Maximum number of events.
-    pub count: u32,
-    /// Length of the time window.
-    pub per: Duration,
+    count: u32,
+    window: Duration,
+}
+
+impl Limit {
+    /// Creates a limit of `count` events in each time window of the length `window`.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorCode::InvalidPolicy`] if the count is not 1 to 1000, or the window not 1 second to 31 days.
+    pub fn new(count: u32, window: Duration) -> Result<Self, InvalidInput> {
+        let is_valid =
+            (1..=MAX_COUNT).contains(&count) && (Duration::from_secs(1)..=LONGEST).contains(&window);
+        let detail = "A limit must have a count of 1 to 1000 and a time of 1 second to 31 days.";
+        is_valid
+            .then_some(Self { count, window })
+            .ok_or_else(|| InvalidInput::new(ErrorCode::InvalidPolicy, detail))
+    }
+
+    /// Returns the maximum number of events.
+    #[must_use]
+    pub fn count(self) -> u32 {
+        self.count
+    }
+
+    /// Returns the length of the time window.
+    #[must_use]
+    pub fn window(self) -> Duration {
+        self.window
+    }
 }
 
 /// Limits that all apply together. An empty list limits nothing.
@@ -32,10 +64,18 @@ impl Limits {
         Self(Vec::new())
     }
 
-    /// Creates limits from pairs of a count and the length of its time window.
-    #[must_use]
-    pub fn new(limits: impl IntoIterator<Item = (u32, Duration)>) -> Self {
-        Self(limits.into_iter().map(|(count, per)| Limit { count, per }).collect())
+    /// Creates a list of limits from pairs of a count and the length of its time window.
+    ///
+    /// # Errors
+    ///
+    /// See [`Limit::new`].
+    pub fn new(limits: impl IntoIterator<Item = (u32, Duration)>) -> Result<Self, InvalidInput> {
+        limits.into_iter().map(|(count, window)| Limit::new(count, window)).collect()
+    }
+
+    /// Creates a list of limits whose counts and windows are known to be valid.
+    pub(crate) fn of<const N: usize>(limits: [(u32, Duration); N]) -> Self {
+        Self(limits.map(|(count, window)| Limit { count, window }).into())
     }
 
     /// Returns `true` if there is no limit.
@@ -71,7 +111,7 @@ impl Limits {
     /// count and the longest window. Returns `None` if there is no limit.
     pub(crate) fn keep(&self) -> Option<Keep> {
         let newest = self.0.iter().map(|limit| limit.count as usize).max()?;
-        let memory = self.0.iter().map(|limit| limit.per).max()?;
+        let memory = self.0.iter().map(|limit| limit.window).max()?;
         Some(Keep { memory, newest })
     }
 
@@ -82,10 +122,23 @@ impl Limits {
         let timestamps = &timestamps[..timestamps.partition_point(|at| *at <= now + CLOCK_SKEW)];
         let wait = |limit: &Limit| {
             let nth_newest = timestamps.len().checked_sub(limit.count as usize)?;
-            let wait = *timestamps.get(nth_newest)? + limit.per - now;
+            let wait = *timestamps.get(nth_newest)? + limit.window - now;
             wait.is_positive().then(|| wait.unsigned_abs())
         };
         self.0.iter().filter_map(wait).max()
+    }
+}
+
+/// Number of events that a counter stores, and for how long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Keep {
+    pub(crate) memory: Duration,
+    pub(crate) newest: usize,
+}
+
+impl FromIterator<Limit> for Limits {
+    fn from_iter<T: IntoIterator<Item = Limit>>(limits: T) -> Self {
+        Self(limits.into_iter().collect())
     }
 }
 
@@ -154,7 +207,7 @@ mod tests {
 
     #[test]
     fn events_far_in_the_future_are_ignored() {
-        let limits = Limits::new([(1, Duration::from_mins(10))]);
+        let limits = Limits::of([(1, Duration::from_mins(10))]);
         let at = |seconds| [START + Duration::from_secs(seconds)];
         assert_eq!(
             limits.wait(&at(30), START),

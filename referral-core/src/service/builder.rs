@@ -5,15 +5,13 @@ use std::sync::{Arc, Mutex, RwLock, atomic::AtomicBool};
 use super::{AttemptBudget, Inner, ReferralService, Secrets, clocks::Clocks, delivery::WeakReports};
 use crate::{
     clock::{Clock, SystemClock},
-    error::Invalid,
+    error::input::InvalidInput,
     hook::Hook,
+    keys::{Peppers, SigningKeys},
     otp::code::OneTimeCode,
     policy::Policy,
     random::{Random, SystemRandom},
-    session::{
-        jwt::{Tokens, refresh_audience},
-        keys::{Peppers, SigningKeys},
-    },
+    session::jwt::{Tokens, refresh_audience},
     sms::{MessageTemplates, SmsSender, locale::Locale},
     storage::Storage,
 };
@@ -27,7 +25,7 @@ pub(super) type MessageFn = Arc<dyn Fn(&OneTimeCode, &[Locale]) -> String + Send
 pub enum BuildError {
     /// The policy is not valid.
     #[error(transparent)]
-    Policy(#[from] Invalid),
+    Policy(#[from] InvalidInput),
     /// The signing key does not verify its own signature.
     #[error("the first signing key must be able to verify its own signature")]
     SigningKey,

@@ -8,11 +8,8 @@ use std::{
 use super::{BuildError, ReferralService, Secrets};
 use crate::{
     error::Error,
+    keys::{Peppers, SigningKeys, registry::KeyRegistration},
     policy::Policy,
-    session::{
-        key_registry::KeyRegistration,
-        keys::{Peppers, SigningKeys},
-    },
 };
 
 impl ReferralService {

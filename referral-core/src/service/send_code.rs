@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use super::{Inner, ReferralService};
 use crate::{
-    error::{Error, Refusal},
+    error::{Error, refusal::Refusal},
     hook::Event,
     otp::{
         challenge::{Challenge, ChallengeId, ChallengeRequest},

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::ReferralService;
 use crate::{
-    error::{Error, Refusal},
+    error::{Error, refusal::Refusal},
     hook::{Event, SessionEnd},
     rate_limit::client::Client,
     session::{

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use super::{Inner, ReferralService, Secrets};
 use crate::{
     clock::to_seconds,
-    error::{Error, Refusal},
+    error::{Error, refusal::Refusal},
     hook::Event,
     invite::code::InviteCode,
     otp::{

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{INVITED_SHOWN, ReferralService};
 use crate::{
-    error::{Error, Refusal},
+    error::{Error, refusal::Refusal},
     hook::{Event, SessionEnd},
     rate_limit::client::Client,
     service::CurrentUser,
@@ -226,7 +226,7 @@ impl ReferralService {
     }
 
     fn viewer<'a>(&self, current_user: &'a CurrentUser) -> Viewer<'a> {
-        Viewer::new(current_user, self.policy().visibility)
+        Viewer::new(&current_user.user, self.policy().visibility)
     }
 
     fn cursors(&self) -> Cursors {
@@ -265,7 +265,7 @@ impl ReferralService {
 mod tests {
     use super::*;
     use crate::{
-        session::keys::{Peppers, SigningKeys},
+        keys::{Peppers, SigningKeys},
         sms::DevelopmentSender,
         storage::MemoryStorage,
         user::tests::user,

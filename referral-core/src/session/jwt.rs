@@ -11,8 +11,9 @@ use uuid::Uuid;
 
 use crate::{
     clock::to_seconds,
-    error::Refusal,
-    session::{IssuedTokens, SessionId, keys::SigningKeys},
+    error::refusal::Refusal,
+    keys::SigningKeys,
+    session::{IssuedTokens, SessionId},
     user::UserId,
 };
 

@@ -17,7 +17,7 @@ use uuid::Uuid;
 use crate::{
     clock::to_seconds,
     decision::Decision,
-    error::Refusal,
+    error::refusal::Refusal,
     rate_limit::client::Client,
     session::{IssuedTokens, Session, SessionId, SupersededToken},
 };

@@ -2,7 +2,7 @@
 
 use std::{borrow::Borrow, fmt, iter, str::FromStr};
 
-use crate::error::Invalid;
+use crate::error::{catalogue::ErrorCode, input::InvalidInput};
 
 /// Largest number of characters of a tag: the buffer size that RFC 5646 (4.4.1) recommends.
 const MAX_LENGTH: usize = 35;
@@ -19,7 +19,7 @@ impl Locale {
     /// # Errors
     ///
     /// `invalid_locale` if the input does not have that form, or has more than 35 characters.
-    pub fn parse(input: &str) -> Result<Self, Invalid> {
+    pub fn parse(input: &str) -> Result<Self, InvalidInput> {
         let is_subtag = |subtag: &str| {
             (1..=8).contains(&subtag.len()) && subtag.bytes().all(|byte| byte.is_ascii_alphanumeric())
         };
@@ -27,8 +27,8 @@ impl Locale {
             && input.split('-').all(is_subtag)
             && !input.bytes().take_while(|byte| *byte != b'-').any(|byte| byte.is_ascii_digit());
         if !is_tag {
-            return Err(Invalid::new(
-                "invalid_locale",
+            return Err(InvalidInput::new(
+                ErrorCode::InvalidLocale,
                 "The locale is not valid. Use a BCP 47 tag, such as `ru` or `pt-BR`.",
             ));
         }
@@ -68,9 +68,9 @@ impl Borrow<str> for Locale {
 }
 
 impl FromStr for Locale {
-    type Err = Invalid;
+    type Err = InvalidInput;
 
-    fn from_str(input: &str) -> Result<Self, Invalid> {
+    fn from_str(input: &str) -> Result<Self, InvalidInput> {
         Self::parse(input)
     }
 }
@@ -143,7 +143,7 @@ mod tests {
             &"a-".repeat(1_000_000),
         ] {
             let error = Locale::parse(input).expect_err("refused");
-            assert_eq!(error.code(), "invalid_locale", "{input:.20}");
+            assert_eq!(error.code().as_str(), "invalid_locale", "{input:.20}");
         }
     }
 

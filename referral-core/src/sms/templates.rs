@@ -3,7 +3,11 @@
 use std::collections::BTreeMap;
 
 use super::Segments;
-use crate::{error::Invalid, otp::code::OneTimeCode, sms::locale::Locale};
+use crate::{
+    error::{catalogue::ErrorCode, input::InvalidInput},
+    otp::code::OneTimeCode,
+    sms::locale::Locale,
+};
 
 /// Placeholder for the code in a template.
 const CODE: &str = "{code}";
@@ -56,9 +60,9 @@ impl MessageTemplates {
     /// `invalid_locale` if the locale is not a language tag; `invalid_template` if the template does not
     /// contain `{code}`, or contains other braces, a control character other than a line feed, or a word that
     /// starts with `@`.
-    pub fn template(mut self, locale: &str, template: impl Into<String>) -> Result<Self, Invalid> {
+    pub fn template(mut self, locale: &str, template: impl Into<String>) -> Result<Self, InvalidInput> {
         let template = template.into();
-        check(&template).map_err(|detail| Invalid::new("invalid_template", detail))?;
+        check(&template).map_err(|detail| InvalidInput::new(ErrorCode::InvalidTemplate, detail))?;
         self.templates.insert(Locale::parse(locale)?, template);
         Ok(self)
     }
@@ -69,11 +73,11 @@ impl MessageTemplates {
     /// # Errors
     ///
     /// `invalid_locale` if the locale is not a language tag or has no template.
-    pub fn default_locale(mut self, locale: &str) -> Result<Self, Invalid> {
+    pub fn default_locale(mut self, locale: &str) -> Result<Self, InvalidInput> {
         let locale = Locale::parse(locale)?;
         if !self.templates.contains_key(&locale) {
             let detail = "There is no template for the default locale. Add one, or choose another locale.";
-            return Err(Invalid::new("invalid_locale", detail));
+            return Err(InvalidInput::new(ErrorCode::InvalidLocale, detail));
         }
         self.default_locale = locale;
         Ok(self)
@@ -86,7 +90,7 @@ impl MessageTemplates {
     /// # Errors
     ///
     /// `invalid_host` if the value is not a host name: the format allows no scheme, port or path.
-    pub fn host(mut self, host: &str) -> Result<Self, Invalid> {
+    pub fn host(mut self, host: &str) -> Result<Self, InvalidInput> {
         let is_label = |label: &str| {
             (1..=63).contains(&label.len())
                 && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
@@ -96,7 +100,7 @@ impl MessageTemplates {
         if host.len() > 253 || !host.split('.').all(is_label) {
             let detail =
                 "The host must be an ASCII name such as `app.example.com`. Leave out scheme, port and path.";
-            return Err(Invalid::new("invalid_host", detail));
+            return Err(InvalidInput::new(ErrorCode::InvalidHost, detail));
         }
         self.host = Some(host.to_ascii_lowercase());
         Ok(self)
@@ -109,11 +113,11 @@ impl MessageTemplates {
     /// # Errors
     ///
     /// `invalid_android_hash` if the value is not 11 characters of Base64.
-    pub fn android_hash(mut self, hash: &str) -> Result<Self, Invalid> {
+    pub fn android_hash(mut self, hash: &str) -> Result<Self, InvalidInput> {
         let is_base64 = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/');
         if hash.len() != ANDROID_HASH_LENGTH || !hash.bytes().all(is_base64) {
             let detail = "The hash of an Android app must be 11 characters of Base64, such as `FA+9qCX9VSu`.";
-            return Err(Invalid::new("invalid_android_hash", detail));
+            return Err(InvalidInput::new(ErrorCode::InvalidAndroidHash, detail));
         }
         self.android_hash = Some(hash.to_owned());
         Ok(self)

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     clock::Clock,
-    error::Refusal,
+    error::refusal::Refusal,
     otp::challenge::ChallengeId,
     session::SessionId,
     shared_settings::SharedSetting,

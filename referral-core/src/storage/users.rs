@@ -7,7 +7,7 @@ use super::{
     UserWithInvited,
 };
 use crate::{
-    error::Refusal,
+    error::refusal::Refusal,
     user::{Invitee, User, UserId, listing::PageSize},
 };
 

@@ -7,8 +7,8 @@ use subtle::ConstantTimeEq;
 use uuid::Uuid;
 
 use crate::{
-    error::Refusal,
-    session::keys::Peppers,
+    error::refusal::Refusal,
+    keys::Peppers,
     user::{UserId, listing::PageStart},
 };
 

@@ -6,7 +6,7 @@ use idna::uts46::{AsciiDenyList, DnsLength, Hyphens, Uts46};
 use unicode_normalization::UnicodeNormalization as _;
 
 use crate::{
-    error::Invalid,
+    error::{catalogue::ErrorCode, input::InvalidInput},
     text::{has_control, invisible, is_joiner},
 };
 
@@ -34,12 +34,12 @@ impl Email {
     /// # Errors
     ///
     /// `invalid_email` if the input does not have that form, or the result has more than 254 bytes.
-    pub fn parse(input: &str) -> Result<Self, Invalid> {
+    pub fn parse(input: &str) -> Result<Self, InvalidInput> {
         canonical(input).map(Self).ok_or_else(|| {
             let detail = "The email address is not valid. Use the form name@example.com, with at most 254 \
                           characters, at most 64 of them before the @, and without quotes, brackets, comments \
                           and IP addresses.";
-            Invalid::new("invalid_email", detail)
+            InvalidInput::new(ErrorCode::InvalidEmail, detail)
         })
     }
 
@@ -48,14 +48,14 @@ impl Email {
     /// # Errors
     ///
     /// `invalid_email` if it is not in canonical form. Such an address is never stored.
-    pub fn from_stored(stored: &str) -> Result<Self, Invalid> {
+    pub fn from_stored(stored: &str) -> Result<Self, InvalidInput> {
         let is_kept = stored.len() <= Self::MAX_BYTES
             && !stored.bytes().any(|byte| byte.is_ascii_uppercase())
             && stored.split_once('@').is_some_and(|(local, domain)| is_local(local) && is_domain(domain));
         if is_kept {
             Ok(Self(stored.to_owned()))
         } else {
-            Err(Invalid::new("invalid_email", "The stored address is not in canonical form."))
+            Err(InvalidInput::new(ErrorCode::InvalidEmail, "The stored address is not in canonical form."))
         }
     }
 

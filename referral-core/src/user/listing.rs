@@ -3,9 +3,8 @@
 use std::fmt;
 
 use crate::{
-    error::Invalid,
+    error::{catalogue::ErrorCode, input::InvalidInput},
     invite::code::InviteCode,
-    text::has_control,
     user::{
         User, UserId,
         email::Email,
@@ -37,11 +36,14 @@ impl PageSize {
     /// # Errors
     ///
     /// `invalid_limit` if it is less than 1 or more than 100.
-    pub fn new(size: u32) -> Result<Self, Invalid> {
+    pub fn new(size: u32) -> Result<Self, InvalidInput> {
         if (1..=Self::MAX.0).contains(&size) {
             Ok(Self(size))
         } else {
-            Err(Invalid::new("invalid_limit", "`limit` is out of range. Use a whole number from 1 to 100."))
+            Err(InvalidInput::new(
+                ErrorCode::InvalidLimit,
+                "`limit` is out of range. Use a whole number from 1 to 100.",
+            ))
         }
     }
 
@@ -200,18 +202,6 @@ impl FilterInput<'_> {
             search: self.search.map(|search| SearchTerm::split(search, sees_private)).unwrap_or_default(),
         })
     }
-}
-
-/// Checks the text of a filter before it is processed.
-///
-/// # Errors
-///
-/// `invalid_text` if it has control characters.
-pub fn check_filter(input: &str) -> Result<(), Invalid> {
-    if has_control(input) {
-        return Err(Invalid::new("invalid_text", "The text has control characters. Remove them."));
-    }
-    Ok(())
 }
 
 #[cfg(test)]

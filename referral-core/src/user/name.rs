@@ -6,7 +6,7 @@ use regex::Regex;
 use unicode_segmentation::UnicodeSegmentation as _;
 
 use crate::{
-    error::Invalid,
+    error::{catalogue::ErrorCode, input::InvalidInput},
     text::{has_control, has_visible, invisible, regex},
 };
 
@@ -31,7 +31,7 @@ impl Name {
     /// `invalid_name` if the trimmed name is empty or too long, or if it has control characters, line or
     /// paragraph separators, or invisible characters. Joiners are accepted between letters of scripts that
     /// need them, and variation selectors after characters that have variants.
-    pub fn parse(input: &str) -> Result<Self, Invalid> {
+    pub fn parse(input: &str) -> Result<Self, InvalidInput> {
         let name = input.trim();
         // The size is checked first, since it limits the work of all further checks.
         let is_name = (1..=Self::MAX_BYTES).contains(&name.len())
@@ -45,7 +45,7 @@ impl Name {
         } else {
             let detail = "The name is empty, too long, or has invisible characters. Use 1 to 64 visible \
                           characters, at most 1024 bytes in UTF-8.";
-            Err(Invalid::new("invalid_name", detail))
+            Err(InvalidInput::new(ErrorCode::InvalidName, detail))
         }
     }
 
@@ -54,12 +54,12 @@ impl Name {
     /// # Errors
     ///
     /// `invalid_name` if it is empty, too long, or has control characters. Such a name is never stored.
-    pub fn from_stored(stored: &str) -> Result<Self, Invalid> {
+    pub fn from_stored(stored: &str) -> Result<Self, InvalidInput> {
         if (1..=Self::MAX_BYTES).contains(&stored.len()) && !has_control(stored) {
             Ok(Self(stored.to_owned()))
         } else {
-            Err(Invalid::new(
-                "invalid_name",
+            Err(InvalidInput::new(
+                ErrorCode::InvalidName,
                 "The stored name is empty, too long, or has control characters.",
             ))
         }

@@ -6,7 +6,7 @@ use time::OffsetDateTime;
 
 use crate::{
     decision::Decision,
-    error::Refusal,
+    error::refusal::Refusal,
     invite::{
         code::InviteCode,
         invitation::{self, AcceptedVia, Ancestry, Invitation, InvitationDecision, Inviter},
@@ -120,7 +120,7 @@ impl ProfileEdit {
         let email = self.counts_email().then_some((EventKind::EmailChange, LimitName::EmailChanges));
         let waits = invite.into_iter().chain(email).flat_map(|(kind, name)| {
             let full =
-                move |key| facts.counters.wait(&key, kind, &self.policy, self.now).map(|wait| (wait, name));
+                move |key| self.policy.wait(&facts.counters, &key, kind, self.now).map(|wait| (wait, name));
             self.counters().into_iter().filter_map(full)
         });
         waits.max()

@@ -5,8 +5,9 @@ use std::fmt;
 use unicode_normalization::UnicodeNormalization as _;
 
 use crate::{
-    error::Invalid,
-    user::{User, email::Email, listing::check_filter, name::Name},
+    error::{catalogue::ErrorCode, input::InvalidInput},
+    text::has_control,
+    user::{User, email::Email, name::Name},
 };
 
 /// Largest number of characters of a search.
@@ -27,20 +28,38 @@ const MIN_INFIX_CHARS: usize = 3;
 /// - `invalid_text` if it has control characters or more than 100 characters.
 /// - `invalid_search` if it has more than five different terms, or several terms none of which has three
 ///   characters. Short terms match the start of a value, which many users have in common.
-pub fn check_search(input: &str) -> Result<(), Invalid> {
+pub fn check_search(input: &str) -> Result<(), InvalidInput> {
     if input.chars().nth(MAX_SEARCH_CHARS).is_some() {
-        return Err(Invalid::new("invalid_text", "The search is too long. Use at most 100 characters."));
+        return Err(InvalidInput::new(
+            ErrorCode::InvalidText,
+            "The search is too long. Use at most 100 characters.",
+        ));
     }
     check_filter(input)?;
     let terms = SearchTerm::split(input, true);
     if terms.len() > MAX_SEARCH_TERMS {
         let detail = "The search has too many different terms. Use at most 5.";
-        return Err(Invalid::new("invalid_search", detail));
+        return Err(InvalidInput::new(ErrorCode::InvalidSearch, detail));
     }
     if terms.len() > 1 && terms.iter().all(SearchTerm::is_short) {
         let detail = "All search terms are shorter than 3 characters. Use at least one longer term, or a \
                       single short term.";
-        return Err(Invalid::new("invalid_search", detail));
+        return Err(InvalidInput::new(ErrorCode::InvalidSearch, detail));
+    }
+    Ok(())
+}
+
+/// Checks the text of a filter before it is processed.
+///
+/// # Errors
+///
+/// `invalid_text` if it has control characters.
+pub fn check_filter(input: &str) -> Result<(), InvalidInput> {
+    if has_control(input) {
+        return Err(InvalidInput::new(
+            ErrorCode::InvalidText,
+            "The text has control characters. Remove them.",
+        ));
     }
     Ok(())
 }
@@ -255,7 +274,7 @@ mod tests {
             ("a\u{0}b c d", Err("invalid_text")),
             (&"x ".repeat(51), Err("invalid_text")),
         ] {
-            assert_eq!(check_search(search).map_err(|invalid| invalid.code()), expected, "{search}");
+            assert_eq!(check_search(search).map_err(|invalid| invalid.code().as_str()), expected, "{search}");
         }
     }
 

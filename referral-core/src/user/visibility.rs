@@ -5,10 +5,9 @@ use std::fmt;
 use time::OffsetDateTime;
 
 use crate::{
-    error::Refusal,
+    error::refusal::Refusal,
     invite::code::InviteCode,
     policy::Visibility,
-    service::CurrentUser,
     user::{
         Invitee, User, UserId, UserWithInvited, email::Email, listing::FilterInput, name::Name,
         phone::PhoneNumber,
@@ -93,8 +92,8 @@ pub(crate) struct Viewer<'a> {
 }
 
 impl<'a> Viewer<'a> {
-    pub(crate) fn new(current_user: &'a CurrentUser, visibility: Visibility) -> Self {
-        Self { user: &current_user.user, visibility }
+    pub(crate) fn new(user: &'a User, visibility: Visibility) -> Self {
+        Self { user, visibility }
     }
 
     /// Returns `true` if the viewer may see and search phones and email addresses of others.

@@ -4,8 +4,8 @@ use std::str::FromStr;
 
 use poem_openapi::{Object, OpenApi, payload::Json, types::Example};
 use referral_core::{
-    ChallengeId, CodeInput, Invalid, InvitationOutcome, InviteCode, Locale, ReferralService, Refresh,
-    SendCode, SignIn, TokenKind,
+    ChallengeId, CodeInput, InvitationOutcome, InviteCode, Locale, ReferralService, Refresh, SendCode,
+    SignIn, TokenKind,
 };
 use serde_json::Value;
 use time::OffsetDateTime;
@@ -17,7 +17,7 @@ use crate::{
         json_body::{Body, blank_or, nullable, text},
     },
     client_ip::Client,
-    error::{Problem, whole_seconds},
+    error::{FieldError, Problem, whole_seconds},
     error_code::ErrorCode,
     openapi::{Refusals, Tag, examples},
 };
@@ -371,7 +371,7 @@ impl AuthApi {
     #[oai(path = "/jwt/verify", method = "post", operation_id = "verifyToken")]
     async fn verify(&self, mut body: Body<VerifyRequest>) -> Result<Json<VerifiedToken>, Problem> {
         let token = body.fields.required("token", text(|token| Ok(token.to_owned())));
-        let kind = body.fields.optional("token_type", text(read_kind));
+        let kind = body.fields.optional("token_type", read_kind);
         body.fields.finish()?;
 
         let token = self.referral.verify(&token?, kind?).await?;
@@ -408,22 +408,24 @@ impl AuthApi {
 }
 
 /// Parses a code: a string of digits, or a whole number, which older clients send.
-fn read_code(value: &Value) -> Result<CodeInput, Invalid> {
+fn read_code(value: &Value) -> Result<CodeInput, FieldError> {
     match value {
-        Value::String(digits) => CodeInput::parse(digits),
+        Value::String(digits) => Ok(CodeInput::parse(digits)?),
         Value::Number(number) if number.is_u64() => {
-            CodeInput::from_number(number.as_u64().unwrap_or_default())
+            Ok(CodeInput::from_number(number.as_u64().unwrap_or_default())?)
         }
-        _ => Err(Invalid::new("wrong_type", "The value has the wrong type. Send a string of digits.")),
+        _ => {
+            let detail = "The value has the wrong type. Send a string of digits.";
+            Err(FieldError::new(ErrorCode::WrongType, detail))
+        }
     }
 }
 
-fn read_kind(input: &str) -> Result<TokenKind, Invalid> {
-    match input {
-        "access" => Ok(TokenKind::Access),
-        "refresh" => Ok(TokenKind::Refresh),
-        _ => {
-            Err(Invalid::new("invalid_token_type", "The token type is invalid. Send `access` or `refresh`."))
-        }
+fn read_kind(value: &Value) -> Result<TokenKind, FieldError> {
+    match value.as_str() {
+        Some("access") => Ok(TokenKind::Access),
+        Some("refresh") => Ok(TokenKind::Refresh),
+        Some(_) => Err(FieldError::from(ErrorCode::InvalidTokenType)),
+        None => Err(FieldError::new(ErrorCode::WrongType, "The value has the wrong type. Send a string.")),
     }
 }

@@ -8,7 +8,7 @@ use poem_openapi::{
     registry::{MetaMediaType, MetaRequest, Registry},
     types::Type,
 };
-use referral_core::Invalid;
+use referral_core::InvalidInput;
 use serde::{
     Deserialize, Deserializer,
     de::{self, MapAccess, SeqAccess, Visitor},
@@ -16,7 +16,7 @@ use serde::{
 use serde_json::{Map, Value};
 
 use crate::{
-    error::{FieldErrors, Problem},
+    error::{FieldError, FieldErrors, Problem},
     error_code::ErrorCode,
 };
 
@@ -69,13 +69,14 @@ impl Fields {
     pub(crate) fn required<T>(
         &mut self,
         name: &str,
-        read: impl FnOnce(&Value) -> Result<T, Invalid>,
+        read: impl FnOnce(&Value) -> Result<T, FieldError>,
     ) -> Result<T, Wrong> {
         match self.values.remove(name) {
-            Some(value) => self.note(name, read(&value)),
-            None => {
-                self.note(name, Err(Invalid::new("required", "This field is required. Add it to the body.")))
-            }
+            Some(value) => self.record(name, read(&value)),
+            None => self.record(
+                name,
+                Err(FieldError::new(ErrorCode::Required, "This field is required. Add it to the body.")),
+            ),
         }
     }
 
@@ -83,17 +84,17 @@ impl Fields {
     pub(crate) fn optional<T>(
         &mut self,
         name: &str,
-        read: impl FnOnce(&Value) -> Result<T, Invalid>,
+        read: impl FnOnce(&Value) -> Result<T, FieldError>,
     ) -> Result<Option<T>, Wrong> {
         match self.values.remove(name) {
-            Some(value) => self.note(name, read(&value).map(Some)),
+            Some(value) => self.record(name, read(&value).map(Some)),
             None => Ok(None),
         }
     }
 
-    fn note<T>(&mut self, name: &str, read: Result<T, Invalid>) -> Result<T, Wrong> {
-        read.map_err(|invalid| {
-            self.errors.entry(name.to_owned()).or_default().push(invalid.into());
+    fn record<T>(&mut self, name: &str, read: Result<T, FieldError>) -> Result<T, Wrong> {
+        read.map_err(|error| {
+            self.errors.entry(name.to_owned()).or_default().push(error);
             Wrong
         })
     }
@@ -107,8 +108,8 @@ impl Fields {
         // Limited, because the names are returned in the response.
         for name in self.values.keys().take(20) {
             let name = name.chars().filter(|c| !c.is_control()).take(64).collect();
-            let unknown = Invalid::new("unknown_field", "This field is unknown or cannot be set. Remove it.");
-            self.errors.entry(name).or_default().push(unknown.into());
+            let detail = "This field is unknown or cannot be set. Remove it.";
+            self.errors.entry(name).or_default().push(FieldError::new(ErrorCode::UnknownField, detail));
         }
         if self.errors.is_empty() { Ok(()) } else { Err(Problem::of_fields(self.errors)) }
     }
@@ -116,30 +117,31 @@ impl Fields {
 
 /// Returns a parser of a JSON string, which applies `read` to its text.
 pub(crate) fn text<T>(
-    read: impl FnOnce(&str) -> Result<T, Invalid>,
-) -> impl FnOnce(&Value) -> Result<T, Invalid> {
+    read: impl FnOnce(&str) -> Result<T, InvalidInput>,
+) -> impl FnOnce(&Value) -> Result<T, FieldError> {
     |value| match value {
         Value::String(text) => match read(text) {
             Ok(_) if text.chars().any(char::is_control) => {
-                Err(Invalid::new("invalid_text", "The text has control characters. Remove them."))
+                let detail = "The text has control characters. Remove them.";
+                Err(FieldError::new(ErrorCode::InvalidText, detail))
             }
-            read => read,
+            read => read.map_err(FieldError::from),
         },
-        _ => Err(Invalid::new("wrong_type", "The value has the wrong type. Send a string.")),
+        _ => Err(FieldError::new(ErrorCode::WrongType, "The value has the wrong type. Send a string.")),
     }
 }
 
 /// Returns a parser that reads `null` as `None`.
 pub(crate) fn nullable<T>(
-    read: impl FnOnce(&Value) -> Result<T, Invalid>,
-) -> impl FnOnce(&Value) -> Result<Option<T>, Invalid> {
+    read: impl FnOnce(&Value) -> Result<T, FieldError>,
+) -> impl FnOnce(&Value) -> Result<Option<T>, FieldError> {
     |value| if value.is_null() { Ok(None) } else { read(value).map(Some) }
 }
 
 /// Returns a parser that reads `null` and the empty string as `None`.
 pub(crate) fn blank_or<T>(
-    read: impl FnOnce(&Value) -> Result<T, Invalid>,
-) -> impl FnOnce(&Value) -> Result<Option<T>, Invalid> {
+    read: impl FnOnce(&Value) -> Result<T, FieldError>,
+) -> impl FnOnce(&Value) -> Result<Option<T>, FieldError> {
     |value| match value.as_str().map(|text| text.trim_matches(' ')) {
         Some("") => Ok(None),
         _ => nullable(read)(value),
@@ -269,8 +271,12 @@ mod tests {
         Fields::parse(json.as_bytes()).expect("an object")
     }
 
-    fn word(input: &str) -> Result<String, Invalid> {
-        if input.is_empty() { Err(Invalid::new("empty", "empty")) } else { Ok(input.to_owned()) }
+    fn word(input: &str) -> Result<String, InvalidInput> {
+        if input.is_empty() {
+            Err(referral_core::ErrorCode::InvalidName.into())
+        } else {
+            Ok(input.to_owned())
+        }
     }
 
     #[test]

@@ -8,7 +8,7 @@ use poem_openapi::{
     types::Example,
 };
 use referral_core::{
-    CurrentUser, Email, FilterInput, Invalid, InviteCode, InviteeView, ListUsers, Name, PageSize,
+    CurrentUser, Email, FilterInput, InvalidInput, InviteCode, InviteeView, ListUsers, Name, PageSize,
     ProfileChange, ProfileView, ReferralService, UserId, UserView, check_filter, check_search,
 };
 use time::OffsetDateTime;
@@ -420,7 +420,7 @@ fn page_size(limit: Option<u32>) -> Result<PageSize, Problem> {
 
 /// Checks the text of each filter. The error names all invalid filters.
 fn check_texts(filter: &FilterInput<'_>) -> Result<(), Problem> {
-    type Check = fn(&str) -> Result<(), Invalid>;
+    type Check = fn(&str) -> Result<(), InvalidInput>;
     let texts: [(&str, Option<&str>, Check); 7] = [
         ("phone", filter.phone, check_filter),
         ("email", filter.email, check_filter),

@@ -122,7 +122,7 @@ async fn concurrent_guesses_get_no_more_than_the_allowed_attempts() {
 #[tokio::test]
 async fn an_address_that_guesses_gets_retry_after() {
     let mut policy = Policy::standard();
-    policy.attempts_without_challenge = Limits::new([(20, Duration::from_hours(1))]);
+    policy.attempts_without_challenge = Limits::new([(20, Duration::from_hours(1))]).expect("valid limits");
     let service = behind_a_proxy(policy).await;
     for number in 0..20 {
         let body = json!({ "phone": phone(number), "code": "1234" });

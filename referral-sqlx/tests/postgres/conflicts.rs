@@ -42,7 +42,7 @@ async fn a_request_fails_after_repeated_aborts() {
     let Some(mut harness) = Harness::new().await else { return };
     harness.sabotage("sessions", 1_000, "RAISE serialization_failure").await;
     let error = harness.enter(1, None).await.expect_err("repeated aborts");
-    assert_eq!(error.code(), "unavailable");
+    assert_eq!(error.code().as_str(), "unavailable");
     assert!((3..=20).contains(&harness.attempts().await));
     assert_eq!(harness.count("users").await, 0, "all changes must be undone");
 }

@@ -26,7 +26,7 @@ async fn a_write_with_an_unknown_outcome_is_not_retried() {
     let Some(mut harness) = Harness::new().await else { return };
     harness.sabotage("sessions", 1_000, "PERFORM pg_terminate_backend(pg_backend_pid())").await;
     let error = harness.enter(1, None).await.expect_err("the connection broke");
-    assert_eq!(error.code(), "unavailable");
+    assert_eq!(error.code().as_str(), "unavailable");
     assert_eq!(harness.attempts().await, 1);
     assert_eq!(harness.count("users").await, 0, "all changes must be undone");
 }

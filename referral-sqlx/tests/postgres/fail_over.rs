@@ -121,8 +121,11 @@ async fn connections_to_a_former_primary_are_replaced() {
     harness.operator.execute(AssertSqlSafe(set("on"))).await.expect("set");
     harness.cut_off().await;
     let error = harness.enter(2, None).await.expect_err("a standby");
-    assert_eq!(error.code(), "unavailable");
-    assert_eq!(harness.referral.check_ready().await.map_err(|error| error.code()), Err("unavailable"));
+    assert_eq!(error.code().as_str(), "unavailable");
+    assert_eq!(
+        harness.referral.check_ready().await.map_err(|error| error.code().as_str()),
+        Err("unavailable")
+    );
 
     // Open connections keep the old setting.
     harness.operator.execute("SET default_transaction_read_only = off").await.expect("set");
@@ -182,7 +185,7 @@ async fn a_balancer_without_a_server_is_a_transient_error() {
     proxy.set(CLOSE);
     for _ in 0..3 {
         let error = harness.referral.current_user(&anna.tokens.access).await.expect_err("no server");
-        assert_eq!(error.code(), "unavailable");
+        assert_eq!(error.code().as_str(), "unavailable");
     }
     proxy.set(PASS);
     harness.referral.current_user(&anna.tokens.access).await.expect("read on a new connection");
@@ -213,7 +216,7 @@ async fn the_primary_is_found_among_several_hosts() {
     }
     harness.cut_off().await;
     let error = harness.referral.current_user(&anna.tokens.access).await.expect_err("no server");
-    assert_eq!(error.code(), "unavailable");
+    assert_eq!(error.code().as_str(), "unavailable");
 }
 
 /// Returns a service whose commits wait for a missing standby, the server of its database, and a user who is
@@ -269,7 +272,7 @@ async fn commits_that_wait_for_a_standby_use_at_most_the_connections_for_writes(
     // Each sign-in has its own phone and code, so that none waits for a lock of another one.
     for number in 2..12 {
         let error = harness.enter(number, None).await.expect_err("no commit finishes");
-        assert_eq!(error.code(), "unavailable");
+        assert_eq!(error.code().as_str(), "unavailable");
     }
     assert_eq!(waiting_commits(&mut harness).await, 2);
     harness.referral.current_user(&anna.tokens.access).await.expect("read while commits wait");

@@ -50,14 +50,14 @@ async fn a_read_only_database_is_not_ready() {
     let standby = format!("ALTER DATABASE {name} SET default_transaction_read_only = on");
     harness.operator.execute(AssertSqlSafe(standby)).await.expect("set");
     harness.cut_off().await;
-    assert_eq!(harness.referral.check_ready().await.expect_err("a standby").code(), "unavailable");
+    assert_eq!(harness.referral.check_ready().await.expect_err("a standby").code().as_str(), "unavailable");
 }
 
 #[tokio::test]
 async fn a_server_with_a_full_disk_is_not_ready_until_space_is_free() {
     let Some(mut harness) = Harness::new().await else { return };
     harness.sabotage("challenges", 1, "RAISE disk_full").await;
-    assert_eq!(harness.enter(1, None).await.expect_err("full").code(), "unavailable");
+    assert_eq!(harness.enter(1, None).await.expect_err("full").code().as_str(), "unavailable");
     harness.operator.execute("ALTER TABLE referral.disk_probe ADD CHECK (filler = '')").await.expect("set");
     for _ in 0..2 {
         let readiness = harness.referral.readiness().await;

@@ -71,7 +71,7 @@ async fn a_canceled_search_keeps_its_place_until_the_database_ends_it() {
     canceled.abort();
     assert!(canceled.await.expect_err("aborted").is_cancelled());
     let next = search(harness.referral.clone(), bearers[1].clone()).await;
-    assert_eq!(next.expect_err("no place").code(), "unavailable");
+    assert_eq!(next.expect_err("no place").code().as_str(), "unavailable");
     harness.operator.execute("COMMIT").await.expect("released");
     let next = search(harness.referral.clone(), bearers[1].clone()).await;
     assert_eq!(next.expect("a page").count, 2);

@@ -83,7 +83,7 @@ proptest! {
         steps in steps(),
     ) {
         let of = |(count, seconds)| (count, Duration::from_secs(seconds));
-        let limits = Limits::new(limits.into_iter().map(of));
+        let limits = Limits::new(limits.into_iter().map(of)).expect("valid limits");
         let policy = Policy { codes_per_address: limits.clone(), ..Policy::standard() };
         let key = CounterKey::of_address(address(1));
         let (mut counters, mut now, mut granted) = (Counters::default(), START, Vec::new());
@@ -112,8 +112,8 @@ proptest! {
             }
             counters.apply(updater.finish());
             for limit in limits.iter() {
-                let in_window = granted.iter().filter(|(time, _)| *time + limit.per > now).count();
-                prop_assert!(in_window <= limit.count as usize);
+                let in_window = granted.iter().filter(|(time, _)| *time + limit.window() > now).count();
+                prop_assert!(in_window <= limit.count() as usize);
             }
         }
     }

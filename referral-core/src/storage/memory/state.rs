@@ -13,7 +13,8 @@ use crate::{
     storage::{
         Ancestry, Counter, CounterKey, CounterUpdate, Counters, GlobalCounter, GlobalCounterFacts,
         GlobalCounterQuery, GlobalCounterUpdate, Invitation, Inviter, MessageKey, NewUser, RegisteredKey,
-        Result, Session, SessionSelection, StorageError, StoredMessage, UserWithInvited, UserWrite,
+        Session, SessionSelection, StoredMessage, UserWithInvited, UserWrite,
+        error::{Result, StorageError},
     },
     user::{Invitee, User, UserId, email::Email, phone::PhoneNumber},
 };

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fs, path::Path, sync::Arc, time::Duration};
 
 use referral_core::{
-    Invalid, Policy, Region,
+    InvalidInput, Policy, Region,
     sms::{
         DevelopmentSender, Failover, MessageTemplates, Observer, OnUnknownOutcome, SmsSender,
         http::{ConfigError, GatewayConfig, HttpSender, ReportReader},
@@ -226,7 +226,7 @@ struct FileTexts {
 
 impl FileTexts {
     fn read(&self) -> Result<MessageTemplates, String> {
-        let wrong = |setting: String| move |error: Invalid| format!("texts.{setting}: {error}");
+        let wrong = |setting: String| move |error: InvalidInput| format!("texts.{setting}: {error}");
         let mut texts = MessageTemplates::default();
         for (locale, template) in &self.templates {
             texts = texts.template(locale, template).map_err(wrong(format!("templates.{locale}")))?;

@@ -134,7 +134,8 @@ fn limits(input: &str) -> Result<Limits, String> {
         Some((count.trim().parse().ok()?, humantime::parse_duration(per.trim()).ok()?))
     };
     let limits: Option<Vec<_>> = input.split(',').map(read).collect();
-    limits.map(Limits::new).ok_or_else(|| "give limits such as 3/15m,5/1h, or off".to_owned())
+    let limits = limits.ok_or_else(|| "give limits such as 3/15m,5/1h, or off".to_owned())?;
+    Limits::new(limits).map_err(|_| "a limit must be 1 to 1000 in 1 second to 31 days".to_owned())
 }
 
 fn time_or_off(input: &str) -> Result<Time, String> {

@@ -1,10 +1,47 @@
 //! Private JSON Web Keys and sets of them (RFC 7517 and RFC 8037), with the members that are used here.
 
+use std::fmt;
+
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD as BASE64};
 use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize, Zeroizing};
 
-use crate::{random::Random, session::key_registry::KeyPurpose};
+use crate::random::Random;
+
+/// Purpose of a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum KeyPurpose {
+    /// Key that signs tokens.
+    Signing,
+    /// Key that hashes codes.
+    Pepper,
+}
+
+impl KeyPurpose {
+    /// All purposes.
+    pub const ALL: [Self; 2] = [Self::Signing, Self::Pepper];
+
+    /// Returns the stable name that is stored.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Signing => "signing",
+            Self::Pepper => "pepper",
+        }
+    }
+}
+
+impl fmt::Display for KeyPurpose {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Signing => "signing key",
+            Self::Pepper => "pepper",
+        })
+    }
+}
+
+/// Value that distinguishes two keys with the same ID, and reveals neither.
+pub type Fingerprint = [u8; 16];
 
 /// Smallest size in bytes of a symmetric key: the output size of its hash (RFC 7518, section 3.2).
 pub(crate) const MIN_SECRET_BYTES: usize = 32;

@@ -6,6 +6,9 @@
 //! set of the other purpose is rejected. A symmetric key must have the member, since nothing else
 //! distinguishes the two purposes. An Ed25519 key can only sign, so the member is optional.
 
+pub(crate) mod jwk;
+pub(crate) mod registry;
+
 use std::fmt;
 
 use hmac::{Hmac, KeyInit, Mac};
@@ -13,13 +16,10 @@ use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, jwk::Jwk};
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
-pub use crate::session::jwk::KeyError;
+pub use crate::keys::jwk::KeyError;
 use crate::{
+    keys::jwk::{Fingerprint, KeyPurpose, PrivateJwk, PrivateJwkSet, generate_id},
     random::Random,
-    session::{
-        jwk::{PrivateJwk, PrivateJwkSet, generate_id},
-        key_registry::{Fingerprint, KeyPurpose},
-    },
 };
 
 /// Prefix of the 32 bytes of an Ed25519 private key in PKCS #8 (RFC 8410, section 7).

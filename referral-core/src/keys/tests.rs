@@ -3,7 +3,7 @@
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD as BASE64};
 
 use super::*;
-use crate::{random::SystemRandom, session::jwk::MIN_SECRET_BYTES};
+use crate::{keys::jwk::MIN_SECRET_BYTES, random::SystemRandom};
 
 #[test]
 fn generated_key_sets_can_be_parsed() {

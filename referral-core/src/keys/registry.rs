@@ -5,49 +5,17 @@
 //! process therefore records its keys before it serves requests. A process that lacks a key in use does not
 //! start.
 
-use std::{fmt, time::Duration};
+use std::time::Duration;
 
 use time::OffsetDateTime;
 
 use crate::{
     decision::Decision,
-    session::keys::{Peppers, SigningKeys},
+    keys::{
+        Peppers, SigningKeys,
+        jwk::{Fingerprint, KeyPurpose},
+    },
 };
-
-/// Purpose of a key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum KeyPurpose {
-    /// Key that signs tokens.
-    Signing,
-    /// Key that hashes codes.
-    Pepper,
-}
-
-impl KeyPurpose {
-    /// All purposes.
-    pub const ALL: [Self; 2] = [Self::Signing, Self::Pepper];
-
-    /// Returns the stable name that is stored.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Signing => "signing",
-            Self::Pepper => "pepper",
-        }
-    }
-}
-
-impl fmt::Display for KeyPurpose {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Signing => "signing key",
-            Self::Pepper => "pepper",
-        })
-    }
-}
-
-/// Value that distinguishes two keys with the same ID, and reveals neither.
-pub type Fingerprint = [u8; 16];
 
 /// Key that is, or was, the first of a ring.
 #[derive(Clone, Debug, PartialEq, Eq)]

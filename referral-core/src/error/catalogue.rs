@@ -1,0 +1,149 @@
+//! Catalogue of all error codes, each with its kind and its message.
+
+/// Kind of an error, from which a host chooses the status of its response. The set is closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ErrorKind {
+    /// The request is invalid.
+    Invalid,
+    /// The caller is not authenticated.
+    Unauthenticated,
+    /// The caller does not have permission.
+    Forbidden,
+    /// The requested item does not exist.
+    NotFound,
+    /// The request conflicts with stored data.
+    Conflict,
+    /// There were too many requests. The request may succeed later.
+    TooMany,
+    /// A message was not sent.
+    NotSent,
+    /// The storage is unavailable. The request may succeed later.
+    Unavailable,
+    /// The service has an internal error.
+    Internal,
+}
+
+macro_rules! catalogue {
+    ($($(#[doc = $doc:literal])+ $variant:ident = $code:literal, $kind:ident;)+) => {
+        /// Stable code of an error, on which programs can branch.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[non_exhaustive]
+        pub enum ErrorCode { $($(#[doc = $doc])+ $variant,)+ }
+
+        impl ErrorCode {
+            /// All codes.
+            pub const ALL: &[Self] = &[$(Self::$variant),+];
+
+            /// Returns the `snake_case` name.
+            #[must_use]
+            pub fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $code,)+ }
+            }
+
+            /// Returns the kind of the error.
+            #[must_use]
+            pub fn kind(self) -> ErrorKind {
+                match self { $(Self::$variant => ErrorKind::$kind,)+ }
+            }
+
+            /// Returns the message: one sentence that says what is wrong, and one that says how to fix it.
+            #[must_use]
+            pub fn message(self) -> &'static str {
+                match self { $(Self::$variant => concat!($($doc),+).trim_ascii_start(),)+ }
+            }
+        }
+    };
+}
+
+catalogue! {
+    /// The phone is not a valid number. Send it in international form, such as +79608543017.
+    InvalidPhone = "invalid_phone", Invalid;
+    /// The region is not known. Use an ISO region code such as `RU`.
+    InvalidRegion = "invalid_region", Invalid;
+    /// The locale is not a valid language tag. Send a tag such as `ru` or `pt-BR`.
+    InvalidLocale = "invalid_locale", Invalid;
+    /// The code has other characters than digits, or too many digits. Send the code from the message.
+    MalformedCode = "malformed_code", Invalid;
+    /// The invite code has an invalid form. Send the code as the inviter sees it.
+    InvalidInviteCode = "invalid_invite_code", Invalid;
+    /// The id is not a UUID. Send the id exactly as the service returned it.
+    InvalidId = "invalid_id", Invalid;
+    /// The name is empty, too long, or has control or invisible characters. Correct the name.
+    InvalidName = "invalid_name", Invalid;
+    /// The email address has an invalid form. Correct the address.
+    InvalidEmail = "invalid_email", Invalid;
+    /// The text has control characters, or a search has more than 100 characters. Shorten the search or
+    /// remove the control characters.
+    InvalidText = "invalid_text", Invalid;
+    /// The page size must be a whole number from 1 to 100.
+    InvalidLimit = "invalid_limit", Invalid;
+    /// The offset must be a whole number from 0 to 100000, without a cursor. Follow the cursor in `next` to
+    /// read further.
+    InvalidOffset = "invalid_offset", Invalid;
+    /// The cursor is invalid. Use the URLs in `next` and `previous` unchanged.
+    InvalidCursor = "invalid_cursor", Invalid;
+    /// A search must have at most five different terms. If it has several, at least one must have three
+    /// characters or more.
+    InvalidSearch = "invalid_search", Invalid;
+    /// The query exceeds its time limit. Use longer or rarer search terms, other filters, or a cursor
+    /// instead of the offset.
+    SearchTooBroad = "search_too_broad", Invalid;
+    /// The address is not an IP address. Send an IPv4 or IPv6 address.
+    InvalidAddress = "invalid_address", Invalid;
+    /// The test number is invalid. Give a phone, a code and a date.
+    InvalidTestNumber = "invalid_test_number", Invalid;
+    /// The template of a message is invalid. It must contain `{code}` once or more.
+    InvalidTemplate = "invalid_template", Invalid;
+    /// The host is not an ASCII name. Leave out scheme, port and path.
+    InvalidHost = "invalid_host", Invalid;
+    /// The hash of an Android app must be 11 characters of Base64.
+    InvalidAndroidHash = "invalid_android_hash", Invalid;
+    /// A field of the policy is out of bounds. Correct the field.
+    InvalidPolicy = "invalid_policy", Invalid;
+    /// This service requires `challenge_id`. Send the value from the response to `POST /auth/send_code/`.
+    ChallengeRequired = "challenge_required", Invalid;
+    /// No user has this invite code. Correct the code or omit it.
+    UnknownInviteCode = "unknown_invite_code", Invalid;
+    /// The invite code belongs to the user. Send the code of another user or omit it.
+    OwnInviteCode = "own_invite_code", Invalid;
+    /// The user invited the owner of the invite code, directly or indirectly. Send the code of another user
+    /// or omit it.
+    InvitationLoop = "invitation_loop", Invalid;
+    /// Several fields are invalid. Correct the fields in `errors`.
+    ValidationFailed = "validation_failed", Invalid;
+    /// The token is malformed, expired, of another type, or its session or user is not active. Refresh the
+    /// tokens or sign in again.
+    TokenNotValid = "token_not_valid", Unauthenticated;
+    /// The refresh token was exchanged before, so its session has been ended. Sign in again.
+    RefreshReused = "refresh_reused", Unauthenticated;
+    /// The code is wrong, expired, used, or was never sent. Correct the code or request a new one.
+    InvalidCode = "invalid_code", Forbidden;
+    /// The code is correct, but the account is deactivated. Contact the operator of the service.
+    UserInactive = "user_inactive", Forbidden;
+    /// The service sends no codes to this kind of number. Use another phone.
+    PhoneNotAllowed = "phone_not_allowed", Forbidden;
+    /// This resource is available to staff only. Sign in as a member of staff.
+    StaffOnly = "staff_only", Forbidden;
+    /// The path, user or session does not exist. Correct the URL.
+    NotFound = "not_found", NotFound;
+    /// Another user has this email address. Use another address.
+    EmailTaken = "email_taken", Conflict;
+    /// The user already has another inviter. Omit the invite code: the inviter cannot be changed.
+    InvitationAlreadyAccepted = "invitation_already_accepted", Conflict;
+    /// A user with a test number cannot be staff. Remove the phone from the test numbers first.
+    TestNumber = "test_number", Conflict;
+    /// Too many requests were sent. Retry after `Retry-After` seconds.
+    TooManyRequests = "too_many_requests", TooMany;
+    /// The message could not be sent, and the code is invalid. Request a new code.
+    SmsNotSent = "sms_not_sent", NotSent;
+    /// The service is temporarily unavailable. Retry after `Retry-After` seconds.
+    Unavailable = "unavailable", Unavailable;
+    /// The service failed to process the request. Its log has the cause under the `request_id`.
+    InternalError = "internal_error", Internal;
+}
+
+impl std::fmt::Display for ErrorCode {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}

@@ -1,0 +1,105 @@
+//! Reasons why a rule refuses a valid request.
+
+use std::time::Duration;
+
+use super::catalogue::{ErrorCode, ErrorKind};
+use crate::rate_limit::limits::LimitName;
+
+/// Reason why a rule refuses a valid request.
+///
+/// A refusal is a normal response and not a failure: writes that belong to it, such as a counted attempt,
+/// are committed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{}", self.code().message())]
+#[non_exhaustive]
+pub enum Refusal {
+    /// The code is wrong, expired or already used, or was never sent. The response is the same in all cases.
+    InvalidCode,
+    /// The policy requires the id of the challenge, and the request does not have it.
+    ChallengeRequired,
+    /// The code is correct, but the account is deactivated.
+    UserInactive,
+    /// There were too many recent requests from this address or for this phone.
+    TooManyRequests {
+        /// Time to wait. After it, this limit no longer refuses the same request.
+        retry_after: Duration,
+        /// Limit with the longest wait.
+        limit: LimitName,
+    },
+    /// No messages are sent to this kind of number.
+    PhoneNotAllowed,
+    /// The phone is a test number, whose fixed code is known to several people.
+    TestNumber,
+    /// No user has this invite code.
+    UnknownInviteCode,
+    /// The invite code is the user's own.
+    OwnInviteCode,
+    /// The invitation would make a user an inviter of their own inviter, directly or through other users.
+    InvitationLoop,
+    /// The user already has another inviter, and an inviter never changes.
+    InvitationAlreadyAccepted,
+    /// Another user has this email address.
+    EmailTaken,
+    /// The token is malformed, expired or of another kind, or its session or user is not active.
+    TokenNotValid,
+    /// The refresh token was already exchanged, longer ago than the grace period. Its session is revoked.
+    RefreshReused,
+    /// Only staff may do or see this.
+    StaffOnly,
+    /// There is no user with this id.
+    UserNotFound,
+    /// There is no session with this id, or it belongs to another user, or it has ended.
+    SessionNotFound,
+    /// The page cursor was not created by this service.
+    InvalidCursor,
+    /// The page starts beyond [`MAX_OFFSET`](crate::MAX_OFFSET).
+    InvalidOffset,
+    /// The search does not pass [`check_search`](crate::check_search).
+    InvalidSearch,
+    /// The storage did not find the users of a list within its time limit.
+    SearchTooBroad,
+}
+
+impl Refusal {
+    /// Returns the kind of the refusal.
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
+        self.code().kind()
+    }
+
+    /// Returns the code of the refusal.
+    #[must_use]
+    pub fn code(&self) -> ErrorCode {
+        match self {
+            Self::InvalidCode => ErrorCode::InvalidCode,
+            Self::ChallengeRequired => ErrorCode::ChallengeRequired,
+            Self::UserInactive => ErrorCode::UserInactive,
+            Self::TooManyRequests { .. } => ErrorCode::TooManyRequests,
+            Self::PhoneNotAllowed => ErrorCode::PhoneNotAllowed,
+            Self::TestNumber => ErrorCode::TestNumber,
+            Self::UnknownInviteCode => ErrorCode::UnknownInviteCode,
+            Self::OwnInviteCode => ErrorCode::OwnInviteCode,
+            Self::InvitationLoop => ErrorCode::InvitationLoop,
+            Self::InvitationAlreadyAccepted => ErrorCode::InvitationAlreadyAccepted,
+            Self::EmailTaken => ErrorCode::EmailTaken,
+            Self::TokenNotValid => ErrorCode::TokenNotValid,
+            Self::RefreshReused => ErrorCode::RefreshReused,
+            Self::StaffOnly => ErrorCode::StaffOnly,
+            Self::UserNotFound | Self::SessionNotFound => ErrorCode::NotFound,
+            Self::InvalidCursor => ErrorCode::InvalidCursor,
+            Self::InvalidOffset => ErrorCode::InvalidOffset,
+            Self::InvalidSearch => ErrorCode::InvalidSearch,
+            Self::SearchTooBroad => ErrorCode::SearchTooBroad,
+        }
+    }
+
+    /// Returns the name of the limit for [`TooManyRequests`](Self::TooManyRequests), and the
+    /// [`code`](Self::code) otherwise. It is meant for logs and metrics.
+    #[must_use]
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::TooManyRequests { limit, .. } => limit.as_str(),
+            _ => self.code().as_str(),
+        }
+    }
+}
