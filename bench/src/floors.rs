@@ -7,8 +7,12 @@ use std::{
 };
 
 use referral_core::{
-    CodeInput, Limits, Peppers, PhoneNumber, Policy, ReferralService, SendCode, SignIn, SigningKeys,
-    random::SystemRandom, sms::DevelopmentSender, storage::MemoryStorage,
+    CodeInput, PhoneNumber, ReferralService, SendCode, SignIn,
+    keys::{Peppers, SigningKeys},
+    policy::{Limits, Policy},
+    random::SystemRandom,
+    sms::DevelopmentSender,
+    storage::MemoryStorage,
 };
 use sqlx::{Connection as _, Executor as _, SqliteConnection, sqlite::SqliteConnectOptions};
 

@@ -4,8 +4,11 @@
 use std::{sync::Arc, time::Instant};
 
 use referral_core::{
-    CodeInput, Limits, Peppers, PhoneNumber, Policy, ReferralService, SendCode, SignIn, SigningKeys,
-    sms::DevelopmentSender, storage::Storage,
+    CodeInput, PhoneNumber, ReferralService, SendCode, SignIn,
+    keys::{Peppers, SigningKeys},
+    policy::{Limits, Policy},
+    sms::DevelopmentSender,
+    storage::Storage,
 };
 
 use crate::report::{Report, Row, median};

@@ -9,9 +9,9 @@ use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
 use poem::http::{HeaderMap, HeaderName, HeaderValue};
-use referral_core::{
+use referral_core::sms::{
     DeliveryStatus,
-    sms::http::{GatewayConfig, PRESETS, ReportReader, ReportRequest},
+    http::{GatewayConfig, PRESETS, ReportReader, ReportRequest},
 };
 use referral_fuzz::Standing;
 use serde_json::{Value, json};

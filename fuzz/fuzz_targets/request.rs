@@ -14,7 +14,7 @@ use poem::{
     http::{self, HeaderMap, HeaderValue, Method, StatusCode, header::HOST, uri::Scheme},
     web::{LocalAddr, RemoteAddr},
 };
-use referral_core::Policy;
+use referral_core::policy::Policy;
 use referral_fuzz::{Ticking, run, service};
 use referral_server::{AppOptions, app};
 use serde_json::Value;
@@ -62,7 +62,7 @@ impl Server {
         let mut policy = Policy::development();
         // A long code does not occur in a response by chance.
         policy.code_length = 10;
-        let referral = service(&keys, policy, 3).clock(Ticking::default()).build().expect("a valid policy");
+        let referral = service(&keys, policy, 3).clock(std::sync::Arc::new(Ticking::default())).build().expect("a valid policy");
         let app = app(referral, AppOptions::default()).boxed();
         let mut server = Self { app, known: BTreeMap::new(), secrets: Vec::new(), is_changed: false };
         for request in requests(BEFORE) {

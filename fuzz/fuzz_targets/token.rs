@@ -11,7 +11,7 @@ use std::sync::LazyLock;
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD as BASE64};
 use jsonwebtoken::{Algorithm, EncodingKey, crypto};
 use libfuzzer_sys::fuzz_target;
-use referral_core::{Policy, ReferralService, VerifiedToken};
+use referral_core::{ReferralService, VerifiedToken, policy::Policy};
 use referral_fuzz::{START, Standing, service};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -42,7 +42,8 @@ struct Fixture {
 }
 
 static FIXTURE: LazyLock<Fixture> = LazyLock::new(|| {
-    let referral = service(KEYS, Policy::standard(), 1).clock(Standing).build().expect("valid keys");
+    let referral =
+        service(KEYS, Policy::standard(), 1).clock(std::sync::Arc::new(Standing)).build().expect("valid keys");
     let public: Value = serde_json::from_str(&referral.public_jwk_set()).expect("a key set");
     let public = BASE64.decode(public["keys"][0]["x"].as_str().expect("a point")).expect("base64");
     let keys = vec![

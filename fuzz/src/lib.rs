@@ -10,8 +10,13 @@ use std::{
 };
 
 use referral_core::{
-    Peppers, Policy, ReferralService, ReferralServiceBuilder, SigningKeys, clock::Clock, random::Random,
-    sms::DevelopmentSender, storage::MemoryStorage,
+    ReferralService, ReferralServiceBuilder,
+    clock::Clock,
+    keys::{Peppers, SigningKeys},
+    policy::Policy,
+    random::Random,
+    sms::DevelopmentSender,
+    storage::MemoryStorage,
 };
 use time::{OffsetDateTime, macros::datetime};
 use tokio::runtime::{self, Runtime};
@@ -30,7 +35,7 @@ pub fn service(signing_keys: &str, policy: Policy, seed: u64) -> ReferralService
     let peppers = Peppers::from_secret("pepper", &[2; 32]).expect("long enough");
     ReferralService::builder(Arc::new(MemoryStorage::new()), Arc::new(DevelopmentSender), keys, peppers)
         .policy(policy)
-        .random(Seeded(AtomicU64::new(seed)))
+        .random(Arc::new(Seeded(AtomicU64::new(seed))))
 }
 
 /// Runs a future that needs no I/O.

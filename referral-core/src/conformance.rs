@@ -1,4 +1,4 @@
-//! Conformance suite: tests that every implementation of [`Storage`] must pass.
+//! Conformance suite: tests that every implementation of [`Storage`](crate::storage::Storage) must pass.
 //!
 //! One line in a test file runs all cases, each of them on an empty storage:
 //!
@@ -11,7 +11,7 @@
 //! # fn main() {}
 //! ```
 //!
-//! The cases call the storage through a [`ReferralService`] handle, as a service does, with a manual clock. The
+//! The cases call the storage through a [`ReferralService`](crate::ReferralService) handle, as a service does, with a manual clock. The
 //! cases about contention run many tasks on several threads.
 
 #![expect(clippy::missing_panics_doc, reason = "a case panics if it fails")]
@@ -19,6 +19,7 @@
 pub mod challenges;
 pub mod delivery;
 pub mod guesses;
+mod harness;
 pub mod invitations;
 pub mod limits;
 pub mod maintenance;
@@ -27,35 +28,6 @@ pub mod sessions;
 pub mod sign_in;
 pub mod test_numbers;
 pub mod users;
-
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
-
-use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
-use time::OffsetDateTime;
-
-use crate::{
-    clock::Clock,
-    error::{Error, refusal::Refusal},
-    hook::Hook,
-    invite::code::InviteCode,
-    keys::{Peppers, SigningKeys},
-    otp::code::CodeInput,
-    policy::Policy,
-    random::Random,
-    service::{CurrentUser, ListUsers, PageLink, ReferralService, SendCode, SentCode, SignIn, SignedIn},
-    sms::{DevelopmentSender, Receipt, SmsError, SmsMessage, SmsSender},
-    storage::{Retention, Storage},
-    user::{
-        User,
-        listing::PageSize,
-        phone::PhoneNumber,
-        visibility::{ProfileView, UserView},
-    },
-};
 
 /// Creates a test for every case. Takes a future that returns an empty storage in an [`Arc`], and a value
 /// that must live as long as the storage.
@@ -219,252 +191,4 @@ pub fn run(case: impl Future<Output = ()>) {
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
     let runtime = runtime.worker_threads(4).enable_all().build().expect("the runtime starts");
     runtime.block_on(case);
-}
-
-/// Clock that is set manually. Clones share the time.
-#[derive(Clone, Debug)]
-pub struct ManualClock(Arc<Mutex<OffsetDateTime>>);
-
-impl ManualClock {
-    /// Creates a clock that shows `start`.
-    #[must_use]
-    pub fn new(start: OffsetDateTime) -> Self {
-        Self(Arc::new(Mutex::new(start)))
-    }
-
-    /// Advances the clock.
-    pub fn advance(&self, by: Duration) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) += by;
-    }
-}
-
-impl Clock for ManualClock {
-    fn now(&self) -> OffsetDateTime {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Generator that returns the same bytes for the same seed. For tests only: all codes can be computed from
-/// the seed.
-#[derive(Debug)]
-pub struct SeededRandom(Mutex<StdRng>);
-
-impl SeededRandom {
-    /// Creates a generator with this seed.
-    #[must_use]
-    pub fn new(seed: u64) -> Self {
-        Self(Mutex::new(StdRng::seed_from_u64(seed)))
-    }
-}
-
-impl Random for SeededRandom {
-    fn fill(&self, bytes: &mut [u8]) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).fill_bytes(bytes);
-    }
-}
-
-/// Service on the storage under test.
-#[derive(Clone)]
-struct Harness {
-    referral: ReferralService,
-    storage: Arc<dyn Storage>,
-    clock: ManualClock,
-}
-
-impl Harness {
-    fn new(storage: Arc<dyn Storage>) -> Self {
-        Self::with_policy(storage, Policy::standard())
-    }
-
-    fn with_policy(storage: Arc<dyn Storage>, policy: Policy) -> Self {
-        Self::with(storage, policy, SeededRandom::new(1))
-    }
-
-    fn with(storage: Arc<dyn Storage>, policy: Policy, random: impl Random) -> Self {
-        // The time has microseconds, so that the cases detect a storage that truncates them.
-        let start = OffsetDateTime::from_unix_timestamp_nanos(1_790_000_000_123_456_000);
-        let clock = ManualClock::new(start.expect("valid time"));
-        let keys = SigningKeys::from_secret("k1", &[1; 32]).expect("sufficient length");
-        let peppers = Peppers::from_secret("p1", &[2; 32]).expect("sufficient length");
-        let referral =
-            ReferralService::builder(Arc::clone(&storage), Arc::new(DevelopmentSender), keys, peppers)
-                .policy(policy)
-                .clock(clock.clone())
-                .random(random)
-                .build()
-                .expect("valid policy and keys");
-        Self { referral, storage, clock }
-    }
-
-    /// Returns the same service with a gateway that rejects every message.
-    fn without_gateway(&self) -> Self {
-        self.with_gateway(NoGateway, ())
-    }
-
-    /// Returns the same service with another gateway and a hook.
-    fn with_gateway(&self, gateway: impl SmsSender, hook: impl Hook) -> Self {
-        let (_, seed) = self.referral.generate_id().as_u64_pair();
-        let keys = SigningKeys::from_secret("k1", &[1; 32]).expect("sufficient length");
-        let peppers = Peppers::from_secret("p1", &[2; 32]).expect("sufficient length");
-        let referral = ReferralService::builder(Arc::clone(&self.storage), Arc::new(gateway), keys, peppers)
-            .hook(hook)
-            .policy(self.referral.policy().clone())
-            .clock(self.clock.clone())
-            .random(SeededRandom::new(seed))
-            .build()
-            .expect("valid policy and keys");
-        Self { referral, ..self.clone() }
-    }
-
-    fn now(&self) -> OffsetDateTime {
-        self.clock.now()
-    }
-
-    /// Deletes all rows that are older than this, at most `batch_size` of each kind.
-    async fn delete_before(&self, before: OffsetDateTime, batch_size: u32) -> u64 {
-        let (global_counters_before, messages_before) = (before, before);
-        let retention =
-            Retention { ended_before: before, global_counters_before, messages_before, batch_size };
-        self.storage.delete_expired(&retention).await.expect("deleted")
-    }
-
-    fn advance(&self, by: Duration) {
-        self.clock.advance(by);
-    }
-
-    async fn send_code(&self, phone: &PhoneNumber) -> Result<SentCode, Error> {
-        self.referral.send_code(SendCode::new(phone.clone())).await
-    }
-
-    /// Sends a code, which must succeed.
-    async fn sent(&self, phone: &PhoneNumber) -> SentCode {
-        self.send_code(phone).await.expect("the code is sent")
-    }
-
-    async fn sign_in(&self, request: SignIn) -> Result<SignedIn, Error> {
-        self.referral.sign_in(request).await
-    }
-
-    /// Requests a code and signs in with it.
-    async fn try_enter(
-        &self,
-        phone: &PhoneNumber,
-        invited_by: Option<&InviteCode>,
-    ) -> Result<SignedIn, Error> {
-        let sent = self.sent(phone).await;
-        self.sign_in(SignIn { invited_by_code: invited_by.cloned(), ..with_right_code(&sent) }).await
-    }
-
-    /// Requests a code for a numbered phone and signs in, which must succeed.
-    async fn enter(&self, number: u32) -> SignedIn {
-        self.try_enter(&phone(number), None).await.expect("signed in")
-    }
-
-    async fn enter_invited(&self, number: u32, by: &User) -> SignedIn {
-        self.try_enter(&phone(number), Some(&by.invite_code)).await.expect("signed in")
-    }
-
-    async fn bearer(&self, signed_in: &SignedIn) -> CurrentUser {
-        self.referral.authenticate(&signed_in.tokens.access).await.expect("valid token")
-    }
-
-    async fn profile(&self, signed_in: &SignedIn) -> ProfileView {
-        self.referral.current_user(&signed_in.tokens.access).await.expect("valid token")
-    }
-
-    /// Returns all users, newest first.
-    async fn all_users(&self, bearer: &CurrentUser) -> Vec<UserView> {
-        let mut users = Vec::new();
-        let mut cursor = None;
-        loop {
-            let list = ListUsers { limit: PageSize::MAX, cursor: cursor.as_deref(), ..ListUsers::default() };
-            let page = self.referral.users(bearer, list).await.expect("page of the list");
-            users.extend(page.items);
-            match page.next {
-                Some(PageLink::Cursor(next)) => cursor = Some(next),
-                _ => return users,
-            }
-        }
-    }
-
-    /// Checks the invariants of all users: codes and phones are unique, no user is among their own inviters,
-    /// and every count is correct.
-    async fn assert_sound(&self, bearer: &CurrentUser) {
-        let users = self.all_users(bearer).await;
-        let list = ListUsers { limit: PageSize::MAX, ..ListUsers::default() };
-        let listed = self.referral.users(bearer, list).await.expect("page of the list");
-        assert_eq!(listed.count, users.len() as u64, "the total is correct");
-
-        let by_code: HashMap<_, _> = users.iter().map(|user| (&user.invite_code, user)).collect();
-        assert_eq!(by_code.len(), users.len(), "invite codes are unique");
-        for user in &users {
-            let mut steps = 0;
-            let mut next = user.invited_by_code.as_ref();
-            while let Some(code) = next {
-                steps += 1;
-                assert!(steps <= users.len(), "{} is among their own inviters", user.id);
-                next = by_code[code].invited_by_code.as_ref();
-            }
-            let invited =
-                users.iter().filter(|other| other.invited_by_code.as_ref() == Some(&user.invite_code));
-            let profile = self.referral.user(bearer, user.id).await.expect("existing user");
-            assert_eq!(profile.invited_count, invited.count() as u64, "the count of {} is correct", user.id);
-        }
-    }
-}
-
-/// Gateway that is out of order.
-struct NoGateway;
-
-#[async_trait::async_trait]
-impl SmsSender for NoGateway {
-    async fn send(&self, _message: &SmsMessage) -> Result<Receipt, SmsError> {
-        Err(SmsError::Temporary("out of order".into()))
-    }
-}
-
-/// Returns a mobile number, a different one for each number below a million.
-fn phone(number: u32) -> PhoneNumber {
-    PhoneNumber::parse(&format!("+79608{number:06}"), None).expect("valid number")
-}
-
-/// Returns a sign-in request with the correct code and the challenge.
-fn with_right_code(sent: &SentCode) -> SignIn {
-    let code = sent.revealed_code.as_ref().expect("the development sender returns the code");
-    let code = CodeInput::parse(code.reveal()).expect("digits");
-    SignIn::new(sent.phone.clone(), code).challenge(sent.challenge)
-}
-
-/// Returns the same request with a wrong code.
-fn wrong_answer(sent: &SentCode) -> SignIn {
-    let right = sent.revealed_code.as_ref().expect("the development sender returns the code").reveal();
-    let wrong = right.chars().map(|digit| if digit == '9' { '0' } else { '9' }).collect::<String>();
-    SignIn { code: CodeInput::parse(&wrong).expect("digits"), ..with_right_code(sent) }
-}
-
-/// Returns the same request without the challenge.
-fn without_challenge(with_right_code: SignIn) -> SignIn {
-    SignIn { challenge: None, ..with_right_code }
-}
-
-/// Runs the futures that `make` returns for each number below `count` concurrently.
-async fn in_parallel<T: Send + 'static, F>(count: u32, make: impl Fn(u32) -> F) -> Vec<T>
-where
-    F: Future<Output = T> + Send + 'static,
-{
-    let tasks: Vec<_> = (0..count).map(|number| tokio::spawn(make(number))).collect();
-    let mut results = Vec::new();
-    for task in tasks {
-        results.push(task.await.expect("no task panics"));
-    }
-    results
-}
-
-/// Asserts that the request was rejected for this reason.
-#[track_caller]
-fn assert_refused<T: std::fmt::Debug>(result: Result<T, Error>, refusal: Refusal) {
-    match result {
-        Err(Error::Refused(actual)) => assert_eq!(actual, refusal),
-        other => panic!("not rejected with {refusal:?}: {other:?}"),
-    }
 }

@@ -46,7 +46,7 @@ pub enum Error {
     ClockOffset {
         /// Last measurement.
         measured: ClockOffset,
-        /// Maximum that [`Policy::max_clock_offset`](crate::Policy::max_clock_offset) allows.
+        /// Maximum that [`Policy::max_clock_offset`](crate::policy::Policy::max_clock_offset) allows.
         max: Duration,
     },
     /// A token was not signed.

@@ -16,9 +16,12 @@ use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, jwk::Jwk};
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
-pub use crate::keys::jwk::KeyError;
+pub use self::{
+    jwk::{KeyError, KeyPurpose},
+    registry::KeyMismatch,
+};
 use crate::{
-    keys::jwk::{Fingerprint, KeyPurpose, PrivateJwk, PrivateJwkSet, generate_id},
+    keys::jwk::{Fingerprint, PrivateJwk, PrivateJwkSet, generate_id},
     random::Random,
 };
 

@@ -1,15 +1,17 @@
 #![doc = include_str!("../README.md")]
+#![cfg_attr(docsrs, feature(doc_cfg))]
+#![warn(clippy::exhaustive_enums)]
 
 pub mod clock;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 mod decision;
 mod error;
-pub mod hook;
+pub mod events;
 mod invite;
 pub mod keys;
 mod otp;
-mod policy;
+pub mod policy;
 pub mod random;
 mod rate_limit;
 mod readiness;
@@ -18,6 +20,8 @@ mod session;
 mod shared_settings;
 pub mod sms;
 pub mod storage;
+#[cfg(feature = "test-util")]
+pub mod test_util;
 mod text;
 mod user;
 
@@ -28,45 +32,37 @@ pub use crate::{
         input::InvalidInput,
         refusal::Refusal,
     },
-    hook::{Event, Hook, SessionEnd},
     invite::{
         code::InviteCode,
-        invitation::{AcceptedVia, Ancestry, Invitation, Inviter},
+        invitation::{AcceptedVia, Invitation},
     },
-    keys::{Peppers, SigningKeys, jwk::KeyPurpose, registry::KeyMismatch},
     otp::{
-        challenge::{Challenge, ChallengeId},
-        code::{CODE_LENGTHS, CodeInput, OneTimeCode},
+        challenge::ChallengeId,
+        code::{CodeInput, OneTimeCode},
         sign_in::InvitationOutcome,
-        test_number::TestNumber,
     },
-    policy::{Budget, CodeLengthStep, Policy, Regions, Visibility},
-    rate_limit::{
-        client::{Client, ClientAddress},
-        limits::{Limit, LimitName, Limits},
-    },
+    rate_limit::client::{Client, ClientAddress},
     readiness::{Check, Readiness},
     service::{
-        BuildError, CurrentUser, INVITED_SHOWN, ListUsers, Page, PageLink, ReferralService,
-        ReferralServiceBuilder, Refresh, Refreshed, SESSIONS_SHOWN, SendCode, SentCode, SignIn, SignedIn,
+        ReferralService,
+        builder::{BuildError, ReferralServiceBuilder},
+        send_code::{SendCode, SentCode},
+        sessions::{CurrentUser, Refresh, Refreshed},
+        sign_in::{SignIn, SignedIn},
+        users::{EditProfile, ListInvitees, ListUsers, Page, PageLink},
     },
     session::{
         Session, SessionId,
         jwt::{TokenKind, TokenPair, VerifiedToken},
     },
-    shared_settings::{SettingDifference, SharedSetting},
-    sms::{
-        delivery::{DeliveryReport, DeliveryStatus, MessageRoute, ReportEvidence},
-        locale::Locale,
-    },
+    shared_settings::SettingDifference,
     user::{
-        InvitedBy, Invitee, User, UserId, UserWithInvited,
+        InvitedBy, User, UserId,
         email::Email,
-        listing::{COUNT_LIMIT, FilterInput, MAX_OFFSET, PageSize, PageStart},
+        listing::{FilterInput, PageSize},
         name::Name,
         phone::{PhoneNumber, Region},
         profile::ProfileChange,
-        search::{check_filter, check_search},
         visibility::{DisplayPhone, InviteeView, ProfileView, UserView},
     },
 };

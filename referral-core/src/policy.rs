@@ -6,11 +6,14 @@ use std::time::Duration;
 
 use time::OffsetDateTime;
 
+pub use crate::{
+    otp::{code::CODE_LENGTHS, test_number::TestNumber},
+    rate_limit::limits::{Limit, LimitName, Limits},
+};
 use crate::{
-    otp::test_number::TestNumber,
     rate_limit::{
         counters::{CounterKey, Counters, EventKind, Subject},
-        limits::{Keep, Limits, MAX_COUNT},
+        limits::{Keep, MAX_COUNT},
     },
     user::phone::{PhoneNumber, Region},
 };
@@ -130,6 +133,7 @@ pub struct CodeLengthStep {
 
 /// Regions of the numbering plan.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Regions {
     /// All regions.
     All,
@@ -139,6 +143,7 @@ pub enum Regions {
 
 /// Number of messages that may be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Budget {
     /// No maximum.
     Unlimited,
@@ -148,6 +153,7 @@ pub enum Budget {
 
 /// Data that users see of other users. Staff see all data, and users see all of their own data.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Visibility {
     /// All signed-in users see all data.
     #[default]

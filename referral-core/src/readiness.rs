@@ -39,7 +39,7 @@ impl<E> From<std::result::Result<(), E>> for Check<E> {
     }
 }
 
-/// Outcome of the checks of [`Storage::check_ready`](crate::storage::Storage::check_ready).
+/// Outcome of the checks of [`MaintenanceStorage::check_ready`](crate::storage::MaintenanceStorage::check_ready).
 #[derive(Debug)]
 #[expect(clippy::exhaustive_structs, reason = "every storage answers each check")]
 pub struct StorageReadiness {

@@ -1,15 +1,15 @@
 //! The handle of the service. Its operations are in the modules below.
 
 mod attempt_budget;
-mod builder;
+pub(crate) mod builder;
 mod clocks;
 mod delivery;
 mod keys;
 mod maintenance;
-mod send_code;
-mod sessions;
-mod sign_in;
-mod users;
+pub(crate) mod send_code;
+pub(crate) mod sessions;
+pub(crate) mod sign_in;
+pub(crate) mod users;
 
 use std::{
     sync::{
@@ -22,17 +22,10 @@ use std::{
 use time::OffsetDateTime;
 
 use self::attempt_budget::AttemptBudget;
-pub use self::{
-    builder::{BuildError, ReferralServiceBuilder},
-    send_code::{SendCode, SentCode},
-    sessions::{CurrentUser, Refresh, Refreshed, SESSIONS_SHOWN},
-    sign_in::{SignIn, SignedIn},
-    users::{ListUsers, Page, PageLink},
-};
 use crate::{
     clock::{Clock, to_microseconds, to_seconds},
     error::{Error, input::InvalidInput},
-    hook::{Event, Hook},
+    events::{AttackChanged, Event, Hook},
     invite::code::{CANDIDATES, InviteCode},
     keys::Peppers,
     policy::Policy,
@@ -46,9 +39,6 @@ use crate::{
     storage::Storage,
     user::{NewUser, UserId, phone::PhoneNumber},
 };
-
-/// Number of invitees that a profile shows. [`ReferralService::invitees`] returns all of them, by page.
-pub const INVITED_SHOWN: u32 = 100;
 
 /// Handle of the service. Clones are cheap and share all state.
 #[derive(Clone)]
@@ -91,6 +81,12 @@ impl Secrets {
 }
 
 impl ReferralService {
+    /// Number of invitees that a profile shows. [`invitees`](Self::invitees) returns all of them, by page.
+    pub const INVITED_SHOWN: u32 = 100;
+
+    /// Largest number of sessions that [`sessions`](Self::sessions) returns.
+    pub const SESSIONS_SHOWN: u32 = 100;
+
     /// Returns the policy in force.
     #[must_use]
     pub fn policy(&self) -> &Policy {
@@ -127,7 +123,7 @@ impl ReferralService {
     /// Emits an event if an attack started or ended, as far as this process knows.
     async fn emit_attack_change(&self, under_attack: bool) {
         if self.inner.under_attack.swap(under_attack, Ordering::Relaxed) != under_attack {
-            self.emit(Event::UnderAttack(under_attack)).await;
+            self.emit(Event::AttackChanged(AttackChanged { under_attack })).await;
         }
     }
 

@@ -154,6 +154,7 @@ impl Session {
 
 /// Sessions of one user to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_enums, reason = "a storage must select by each variant")]
 pub enum SessionSelection {
     /// One session.
     One(SessionId),

@@ -21,10 +21,12 @@ pub use self::failover::{
     Attempt, Failover, FailoverBuilder, FailoverError, Observer, OnUnknownOutcome, Outcome,
 };
 pub use self::{
+    delivery::{DeliveryReport, DeliveryStatus, MessageRoute, ReportEvidence},
+    locale::Locale,
     segments::{Encoding, Segments},
     templates::{MessageTemplates, TemplatePreview},
 };
-use crate::{otp::code::OneTimeCode, sms::locale::Locale, user::phone::PhoneNumber};
+use crate::{otp::code::OneTimeCode, user::phone::PhoneNumber};
 
 /// SMS message that contains a one-time code.
 #[derive(Clone, Debug)]
@@ -107,7 +109,7 @@ impl Receipt {
 
 /// Error of a message that was not accepted. The reasons are logged, so they must contain neither the phone
 /// number nor the text.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SmsError {
     /// The message was rejected because of the phone number, which is not in use or is blocked. Other

@@ -33,7 +33,7 @@
 //!
 //! Users are never deleted, only deactivated, so that invitations are kept. Times have microsecond precision.
 //!
-//! The [conformance suite](mod@crate::conformance) checks these guarantees. An implementation is complete
+//! The conformance suite (feature `conformance`) checks these guarantees. An implementation is complete
 //! when it passes the suite. `storage/memory.rs`, which keeps all data behind one lock, is the shortest
 //! example.
 //!
@@ -62,10 +62,10 @@ pub use self::{
 };
 pub use crate::{
     decision::Decision,
-    invite::invitation::{AcceptedVia, Ancestry, Invitation, Inviter},
+    invite::invitation::{Ancestry, Inviter},
     keys::{
         jwk::{Fingerprint, KeyPurpose},
-        registry::{KeyMismatch, KeyRegistration, RegisteredKey},
+        registry::{KeyRegistration, RegisteredKey},
     },
     otp::{
         challenge::{
@@ -81,21 +81,25 @@ pub use crate::{
     },
     readiness::StorageReadiness,
     session::{
-        IssuedTokens, Session, SessionSelection, SupersededToken,
+        IssuedTokens, SessionSelection, SupersededToken,
         refresh::{RefreshDecision, RefreshFacts, RefreshRequest},
     },
+    shared_settings::SharedSetting,
     sms::delivery::{
         DeliveryDecision, DeliveryFacts, DeliveryTransition, DeliveryUpdate, DeliveryWrites, MessageKey,
         StoredMessage,
     },
     user::{
-        NewUser, StaffRequest, StaffWrites, UserWithInvited, UserWrite,
-        listing::{UserFilter, UserQuery},
+        Invitee, NewUser, StaffRequest, StaffWrites, UserWithInvited, UserWrite,
+        listing::{PageStart, UserFilter, UserQuery},
         profile::{EditedProfile, ProfileDecision, ProfileEdit, ProfileFacts, ProfileWrites},
         search::{SearchKeys, SearchTerm},
     },
 };
-use crate::{session::SessionId, user::User};
+use crate::{
+    session::{Session, SessionId},
+    user::User,
+};
 
 /// Session with its user.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -59,7 +59,7 @@ pub struct User {
     /// Last name.
     pub last_name: Option<Name>,
     /// `true` if the user is staff, and may see the data of all users regardless of the
-    /// [`Visibility`](crate::Visibility).
+    /// [`Visibility`](crate::policy::Visibility).
     pub is_staff: bool,
     /// `true` if the user may sign in. Tokens of an inactive user are not valid.
     pub is_active: bool,
@@ -117,7 +117,7 @@ impl NewUser {
     }
 }
 
-/// Request to make a user staff, for [`Storage::make_staff`](crate::storage::Storage::make_staff).
+/// Request to make a user staff, for [`UserStorage::make_staff`](crate::storage::UserStorage::make_staff).
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct StaffRequest {
@@ -160,6 +160,7 @@ impl StaffRequest {
 
 /// Change of a user.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_enums, reason = "a storage must write each variant")]
 pub enum UserWrite {
     /// Add the user.
     Add(User),

@@ -14,11 +14,13 @@ use std::{
 
 use async_trait::async_trait;
 use referral_core::{
-    Error, ErrorKind, Event, Hook, Policy, ReferralService,
+    Error, ErrorKind, ReferralService,
     clock::{Clock, ClockOffset},
-    conformance::ManualClock,
+    events::{Event, Hook},
+    policy::Policy,
     sms::DevelopmentSender,
     storage::MemoryStorage,
+    test_util::ManualClock,
 };
 use time::{OffsetDateTime, macros::datetime};
 use tracing::{
@@ -51,7 +53,12 @@ impl Hook for Measured {
 
 fn referral(storage: MemoryStorage, clock: impl Clock, policy: Policy, hook: impl Hook) -> ReferralService {
     let referral = service::builder(Arc::new(storage), DevelopmentSender);
-    referral.policy(policy).clock(clock).hook(hook).build().expect("valid policy and keys")
+    referral
+        .policy(policy)
+        .clock(Arc::new(clock))
+        .hook(Arc::new(hook))
+        .build()
+        .expect("valid policy and keys")
 }
 
 fn bench_with(max_clock_offset: Option<Duration>) -> Harness {

@@ -14,11 +14,16 @@ use std::{
 
 use async_trait::async_trait;
 use referral_core::{
-    CodeInput, Error, Event, Hook, InviteCode, Locale, OneTimeCode, PhoneNumber, Policy, ReferralService,
-    ReferralServiceBuilder, Refusal, Region, Regions, SendCode, SentCode, SignIn, SignedIn, TestNumber,
-    conformance::ManualClock,
-    sms::{DevelopmentSender, MessageTemplates, Receipt, SmsError, SmsMessage, SmsSender},
+    CodeInput, Error, InviteCode, OneTimeCode, PhoneNumber, ReferralService, ReferralServiceBuilder, Refusal,
+    Region, SendCode, SentCode, SignIn, SignedIn,
+    events::{
+        CodeNotSent, CodeSent, DeliveryStatusChanged, Event, Hook, SessionEnded, SignInRefused,
+        TestCodeIssued, UserSignedIn,
+    },
+    policy::{Policy, Regions, TestNumber},
+    sms::{DevelopmentSender, Locale, MessageTemplates, Receipt, SmsError, SmsMessage, SmsSender},
     storage::MemoryStorage,
+    test_util::ManualClock,
 };
 
 use crate::{
@@ -127,7 +132,8 @@ async fn no_message_is_sent_to_a_test_number_of_any_line_type_and_region() {
     let clock = ManualClock::new(landline.until - Duration::from_millis(2));
     let mut gateway = MockGateway::new();
     gateway.expect_send().never();
-    let referral = builder(gateway).policy(policy).hook(diary.clone()).clock(clock.clone());
+    let referral =
+        builder(gateway).policy(policy).hook(Arc::new(diary.clone())).clock(Arc::new(clock.clone()));
     let referral = referral.build().expect("valid policy and keys");
     for _ in 0..2 {
         let sent = referral.send_code(SendCode::new(landline.phone.clone())).await.expect("issued");
@@ -161,19 +167,23 @@ impl Hook for RecordingHook {
         let entry = match event {
             Event::UserCreated(user) => format!("created {}", user.phone.as_str()),
             Event::InvitationAccepted(invitation) => format!("accepted via {}", invitation.via.as_str()),
-            Event::CodeSent { phone, code_length, .. } => {
+            Event::CodeSent(CodeSent { phone, code_length, .. }) => {
                 format!("{code_length} digits to {}", phone.as_str())
             }
-            Event::MessageStatus { route, status } => format!("{status} by {}", route.gateway),
-            Event::TestCodeIssued { phone, .. } => format!("the fixed code of {}", phone.as_str()),
-            Event::CodeNotSent { phone, reason, .. } => {
+            Event::DeliveryStatusChanged(DeliveryStatusChanged { route, status, .. }) => {
+                format!("{status} by {}", route.gateway)
+            }
+            Event::TestCodeIssued(TestCodeIssued { phone, .. }) => {
+                format!("the fixed code of {}", phone.as_str())
+            }
+            Event::CodeNotSent(CodeNotSent { phone, reason, .. }) => {
                 let reason = reason.as_ref().map_or("the gateway", Refusal::reason);
                 format!("nothing to {}: {reason}", phone.as_str())
             }
-            Event::SignedIn { .. } => "signed in".to_owned(),
-            Event::SignInRefused { reason, .. } => format!("refused: {}", reason.code()),
-            Event::SessionEnded { reason, .. } => format!("session ended: {reason}"),
-            Event::UnderAttack(starts) => format!("under attack: {starts}"),
+            Event::UserSignedIn(_) => "signed in".to_owned(),
+            Event::SignInRefused(SignInRefused { reason, .. }) => format!("refused: {}", reason.code()),
+            Event::SessionEnded(SessionEnded { reason, .. }) => format!("session ended: {reason}"),
+            Event::AttackChanged(change) => format!("under attack: {}", change.under_attack),
             _ => "something new".to_owned(),
         };
         self.0.lock().expect("not poisoned").push(entry);
@@ -185,7 +195,7 @@ async fn hook_is_called_once_for_each_event() {
     let diary = RecordingHook::default();
     let referral = builder(DevelopmentSender)
         .policy(Policy::development())
-        .hook(diary.clone())
+        .hook(Arc::new(diary.clone()))
         .build()
         .expect("valid policy and keys");
     let anna = enter(&referral, 1, None).await;
@@ -217,7 +227,7 @@ async fn hook_is_called_for_security_events() {
         receipt.revealed_code = Some(message.code.clone());
         Ok(receipt)
     });
-    let referral = builder(gateway).hook(diary.clone()).build().expect("valid policy and keys");
+    let referral = builder(gateway).hook(Arc::new(diary.clone())).build().expect("valid policy and keys");
     let failed = send_code(&referral, &[]).await;
     assert!(matches!(failed, Err(Error::SmsNotSent(_))), "{failed:?}");
     let sent = send_code(&referral, &[]).await.expect("sent");
@@ -249,7 +259,9 @@ struct Routes(Arc<Mutex<Vec<Option<String>>>>);
 #[async_trait]
 impl Hook for Routes {
     async fn on_event(&self, event: &Event) {
-        if let Event::CodeSent { route, .. } | Event::SignedIn { route, .. } = event {
+        if let Event::CodeSent(CodeSent { route, .. }) | Event::UserSignedIn(UserSignedIn { route, .. }) =
+            event
+        {
             let name = route.as_ref().map(|route| {
                 let region = route.region.map(|region| region.to_string());
                 format!("{} to {}", route.gateway, region.unwrap_or_default())
@@ -282,13 +294,19 @@ async fn gateway_without_message_ids_is_reported_and_its_messages_are_not_tracke
     ] {
         let (diary, routes) = (RecordingHook::default(), Routes::default());
         enter(
-            &builder(gateway(name, message_id)).hook(diary.clone()).build().expect("valid policy and keys"),
+            &builder(gateway(name, message_id))
+                .hook(Arc::new(diary.clone()))
+                .build()
+                .expect("valid policy and keys"),
             1,
             None,
         )
         .await;
         enter(
-            &builder(gateway(name, message_id)).hook(routes.clone()).build().expect("valid policy and keys"),
+            &builder(gateway(name, message_id))
+                .hook(Arc::new(routes.clone()))
+                .build()
+                .expect("valid policy and keys"),
             1,
             None,
         )

@@ -12,8 +12,8 @@ use std::sync::{
 
 use proptest::prelude::*;
 use referral_core::{
-    Client, CodeInput, Email, Error, InviteCode, Name, PhoneNumber, ProfileChange, ReferralService, Refusal,
-    sms::DevelopmentSender, storage::MemoryStorage,
+    CodeInput, EditProfile, Email, Error, InviteCode, Name, PhoneNumber, ProfileChange, ReferralService,
+    Refusal, sms::DevelopmentSender, storage::MemoryStorage,
 };
 
 use crate::sign_in::enter;
@@ -159,7 +159,7 @@ async fn accept_all(pairs: &[(usize, usize)]) -> Vec<Option<usize>> {
     for (invitee, inviter) in pairs {
         let code = bearers[*inviter].user.invite_code.clone();
         let change = ProfileChange { invited_by_code: Some(code), ..ProfileChange::default() };
-        match referral.edit_profile(&bearers[*invitee], change, &Client::default()).await {
+        match referral.edit_profile(&bearers[*invitee], EditProfile::new(change)).await {
             Ok(_) => {
                 ACCEPTED.add();
                 let named = inviters[*invitee].replace(*inviter);

@@ -9,9 +9,13 @@ use std::sync::{
 };
 
 use referral_core::{
-    Check, Error, KeyMismatch, KeyPurpose, Limits, ListUsers, PageLink, PageSize, Peppers, Policy,
-    ReferralService, Refusal, SendCode, SentCode, SettingDifference, SigningKeys, random::SystemRandom,
-    sms::DevelopmentSender, storage::MemoryStorage,
+    Check, Error, ListUsers, PageLink, PageSize, ReferralService, Refusal, SendCode, SentCode,
+    SettingDifference,
+    keys::{KeyMismatch, KeyPurpose, Peppers, SigningKeys},
+    policy::{Limits, Policy},
+    random::SystemRandom,
+    sms::DevelopmentSender,
+    storage::MemoryStorage,
 };
 use serde_json::{Value, json};
 

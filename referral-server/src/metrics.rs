@@ -28,8 +28,9 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 use referral_core::{
-    Event, Hook, MessageRoute, Refusal, Region,
-    sms::{Attempt, Observer, Outcome},
+    Refusal, Region,
+    events::{CodeNotSent, DeliveryStatusChanged, Event, Hook, SessionEnded, SignInRefused, UserSignedIn},
+    sms::{Attempt, MessageRoute, Observer, Outcome},
 };
 
 /// Metrics of one process. Clones share them.
@@ -322,29 +323,34 @@ impl Hook for Metrics {
             family.get_or_create(&ReasonLabels { reason }).inc();
         };
         match event {
-            Event::CodeSent { .. } => drop(self.0.codes_sent.inc()),
-            Event::TestCodeIssued { .. } => drop(self.0.test_codes.inc()),
-            Event::CodeNotSent { reason, .. } => {
+            Event::CodeSent(_) => drop(self.0.codes_sent.inc()),
+            Event::TestCodeIssued(_) => drop(self.0.test_codes.inc()),
+            Event::CodeNotSent(CodeNotSent { reason, .. }) => {
                 let reason = reason.as_ref().map_or("sms_not_sent", Refusal::reason);
                 of_reason(&self.0.codes_not_sent, reason);
             }
-            Event::MessageStatus { route: MessageRoute { gateway, region }, status } => {
+            Event::DeliveryStatusChanged(DeliveryStatusChanged { route, status, .. }) => {
+                let MessageRoute { gateway, region } = route;
                 let (gateway, region) = (gateway.clone(), name_of_region(*region));
                 let labels = StatusLabels { gateway, region, status: status.as_str() };
                 self.0.message_statuses.get_or_create(&labels).inc();
             }
-            Event::SignedIn { route, .. } => {
+            Event::UserSignedIn(UserSignedIn { route, .. }) => {
                 self.0.sign_ins.inc();
                 if let Some(MessageRoute { gateway, region }) = route {
                     let labels = MessageLabels { gateway: gateway.clone(), region: name_of_region(*region) };
                     self.0.message_sign_ins.get_or_create(&labels).inc();
                 }
             }
-            Event::SignInRefused { reason, .. } => of_reason(&self.0.sign_ins_refused, reason.reason()),
+            Event::SignInRefused(SignInRefused { reason, .. }) => {
+                of_reason(&self.0.sign_ins_refused, reason.reason());
+            }
             Event::UserCreated(_) => drop(self.0.users_created.inc()),
             Event::InvitationAccepted(_) => drop(self.0.invitations_accepted.inc()),
-            Event::SessionEnded { reason, .. } => of_reason(&self.0.sessions_ended, reason.as_str()),
-            Event::UnderAttack(begins) => drop(self.0.under_attack.set((*begins).into())),
+            Event::SessionEnded(SessionEnded { reason, .. }) => {
+                of_reason(&self.0.sessions_ended, reason.as_str());
+            }
+            Event::AttackChanged(change) => drop(self.0.under_attack.set(change.under_attack.into())),
             Event::ClockMeasured(measured) => {
                 self.0.clock_offset.set(measured.offset.as_seconds_f64());
             }

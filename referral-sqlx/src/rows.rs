@@ -8,10 +8,13 @@
 macro_rules! read_rows {
     ($database:ty, $row:ty, $stored_time:ty, $read_time:path, $read_events:path) => {
         use referral_core::{
-            Challenge, ChallengeId, ClientAddress, DeliveryStatus, Email, InvalidInput, InviteCode,
-            InvitedBy, Invitee, KeyPurpose, Name, PhoneNumber, Region, Session, SessionId, User, UserId,
+            ChallengeId, ClientAddress, Email, InvalidInput, InviteCode, InvitedBy, Name, PhoneNumber,
+            Region, Session, SessionId, User, UserId,
+            keys::KeyPurpose,
+            sms::DeliveryStatus,
             storage::{
-                CountedEvent, CounterKey, Counters, IssuedTokens, RegisteredKey, Result, StoredMessage,
+                Challenge, CountedEvent, CounterKey, Counters, Invitee, IssuedTokens, RegisteredKey, Result,
+                StoredMessage,
             },
         };
         use sqlx::Row as _;

@@ -31,6 +31,7 @@ const LONG: usize = 5;
 /// or all its private n-grams. The reverse does not hold, so each user that the index finds must be compared
 /// with the pattern. Each n-gram occurs once, in ascending order.
 #[must_use]
+#[cfg_attr(not(feature = "benchmark"), expect(unreachable_pub, reason = "the benchmark uses it"))]
 pub fn of_user(keys: &SearchKeys) -> Vec<u32> {
     let mut ngrams = of_values(PUBLIC, &keys.public);
     ngrams.extend(of_values(PRIVATE, &keys.private));

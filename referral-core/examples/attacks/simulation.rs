@@ -13,7 +13,7 @@ mod world;
 
 use std::fmt;
 
-use referral_core::{Budget, Limits, Policy, Regions};
+use referral_core::policy::{Budget, Limits, Policy, Regions};
 
 pub(crate) use self::{
     legitimate::{legitimate_users_are_served, owners_at_the_start_of_an_attack},

@@ -3,12 +3,14 @@
 use std::{collections::HashMap, net::Ipv4Addr, sync::Arc, time::Duration};
 
 use referral_core::{
-    Client, CodeInput, Error, InviteCode, OneTimeCode, Peppers, PhoneNumber, Policy, ReferralService,
-    Refusal, SendCode, SentCode, SignIn, SigningKeys,
+    Client, CodeInput, Error, InviteCode, OneTimeCode, PhoneNumber, ReferralService, Refusal, SendCode,
+    SentCode, SignIn,
     clock::Clock,
-    conformance::{ManualClock, SeededRandom},
+    keys::{Peppers, SigningKeys},
+    policy::Policy,
     sms::DevelopmentSender,
     storage::MemoryStorage,
+    test_util::{ManualClock, SeededRandom},
 };
 use time::OffsetDateTime;
 
@@ -81,8 +83,8 @@ impl World {
         let storage = Arc::new(MemoryStorage::new());
         let referral = ReferralService::builder(storage, Arc::new(DevelopmentSender), keys, peppers)
             .policy(policy.clone())
-            .clock(clock.clone())
-            .random(SeededRandom::new(1))
+            .clock(Arc::new(clock.clone()))
+            .random(Arc::new(SeededRandom::new(1)))
             .build()
             .expect("the policy and the key are valid");
         Self {

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Harness, assert_refused, in_parallel, phone, with_right_code, without_challenge};
+use super::harness::{Harness, assert_refused, in_parallel, phone, with_right_code, without_challenge};
 use crate::{
     error::refusal::Refusal,
     rate_limit::limits::LimitName,

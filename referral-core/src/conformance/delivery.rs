@@ -10,14 +10,17 @@ use std::{
 
 use async_trait::async_trait;
 
-use super::{Harness, in_parallel, phone, with_right_code};
+use super::harness::{Harness, in_parallel, phone, with_right_code};
 use crate::{
-    DeliveryStatus::{self, Delivered, Failed, Sent},
-    hook::{Event, Hook},
+    events::{DeliveryStatusChanged, Event, Hook, UserSignedIn},
     otp::challenge::ChallengeId,
     sms::{
         Receipt, SmsError, SmsMessage, SmsSender,
-        delivery::{DeliveryReport, DeliveryUpdate, MessageRoute, ReportEvidence},
+        delivery::{
+            DeliveryReport,
+            DeliveryStatus::{self, Delivered, Failed, Sent},
+            DeliveryUpdate, MessageRoute, ReportEvidence,
+        },
     },
     storage::{DeliveryTransition, Storage},
     user::phone::Region,
@@ -65,8 +68,10 @@ enum Entry {
 impl Hook for RecordingHook {
     async fn on_event(&self, event: &Event) {
         let entry = match event {
-            Event::MessageStatus { route, status } => Entry::Status(*status, route.clone()),
-            Event::SignedIn { route, .. } => Entry::SignedIn(route.clone()),
+            Event::DeliveryStatusChanged(DeliveryStatusChanged { route, status, .. }) => {
+                Entry::Status(*status, route.clone())
+            }
+            Event::UserSignedIn(UserSignedIn { route, .. }) => Entry::SignedIn(route.clone()),
             _ => return,
         };
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push(entry);
@@ -99,8 +104,8 @@ fn route_of(gateway: &str) -> MessageRoute {
 
 /// Returns a service that sends messages through the gateway `g1`.
 fn tracked(storage: Arc<dyn Storage>) -> (Harness, RecordingHook) {
-    let diary = RecordingHook::default();
-    (Harness::new(storage).with_gateway(Gateway::new("g1"), diary.clone()), diary)
+    let hook = RecordingHook::default();
+    (Harness::new(storage).with_gateway(Gateway::new("g1"), hook.clone()), hook)
 }
 
 async fn report(harness: &Harness, message_id: &str, status: DeliveryStatus) {
@@ -115,44 +120,44 @@ async fn report(harness: &Harness, message_id: &str, status: DeliveryStatus) {
 
 /// The events are sent and then delivered. Repeated reports emit no event.
 pub async fn status_of_a_message_is_reported_once(storage: Arc<dyn Storage>) {
-    let (harness, diary) = tracked(storage);
+    let (harness, hook) = tracked(storage);
     harness.sent(&phone(1)).await;
-    assert_eq!(diary.statuses(), [Sent]);
+    assert_eq!(hook.statuses(), [Sent]);
     for status in [Sent, Delivered, Delivered, Sent] {
         report(&harness, "m1", status).await;
     }
-    assert_eq!(diary.statuses(), [Sent, Delivered]);
+    assert_eq!(hook.statuses(), [Sent, Delivered]);
     harness.sent(&phone(2)).await;
     report(&harness, "m2", Failed).await;
-    assert_eq!(diary.statuses(), [Sent, Delivered, Sent, Failed]);
+    assert_eq!(hook.statuses(), [Sent, Delivered, Sent, Failed]);
 }
 
 /// A delivered message cannot fail. A failed message can still be delivered.
 pub async fn delivered_message_stays_delivered(storage: Arc<dyn Storage>) {
-    let (harness, diary) = tracked(storage);
+    let (harness, hook) = tracked(storage);
     harness.sent(&phone(1)).await;
     for status in [Failed, Failed, Delivered, Failed, Delivered] {
         report(&harness, "m1", status).await;
     }
-    assert_eq!(diary.statuses(), [Sent, Failed, Delivered]);
+    assert_eq!(hook.statuses(), [Sent, Failed, Delivered]);
 }
 
 /// The event is emitted when the message is recorded, with the region of its phone.
 pub async fn report_before_the_message_is_recorded_is_kept(storage: Arc<dyn Storage>) {
-    let (harness, diary) = tracked(storage);
+    let (harness, hook) = tracked(storage);
     for status in [Delivered, Failed, Delivered] {
         report(&harness, "m1", status).await;
     }
-    assert_eq!(diary.statuses(), []);
+    assert_eq!(hook.statuses(), []);
     harness.sent(&phone(1)).await;
-    assert_eq!(diary.statuses(), [Sent, Delivered]);
+    assert_eq!(hook.statuses(), [Sent, Delivered]);
     report(&harness, "m1", Delivered).await;
-    assert_eq!(diary.statuses(), [Sent, Delivered]);
+    assert_eq!(hook.statuses(), [Sent, Delivered]);
 }
 
 /// A gateway may send the same report to several processes concurrently. Only one event is emitted.
 pub async fn concurrent_duplicate_reports_emit_one_event(storage: Arc<dyn Storage>) {
-    let (harness, diary) = tracked(storage);
+    let (harness, hook) = tracked(storage);
     let mut expected = Vec::new();
     for number in 1..=9 {
         harness.sent(&phone(number)).await;
@@ -162,13 +167,13 @@ pub async fn concurrent_duplicate_reports_emit_one_event(storage: Arc<dyn Storag
         });
         reports.await;
         expected.extend([Sent, Delivered]);
-        assert_eq!(diary.statuses(), expected);
+        assert_eq!(hook.statuses(), expected);
     }
 }
 
 /// The order of the recording and the reports does not matter.
 pub async fn concurrent_recording_and_reports_lose_nothing(storage: Arc<dyn Storage>) {
-    let (harness, diary) = tracked(storage);
+    let (harness, hook) = tracked(storage);
     for round in 1..=5 {
         let done = in_parallel(5, |number| {
             let harness = harness.clone();
@@ -180,7 +185,7 @@ pub async fn concurrent_recording_and_reports_lose_nothing(storage: Arc<dyn Stor
             }
         });
         done.await;
-        let mut statuses = diary.statuses();
+        let mut statuses = hook.statuses();
         statuses.sort_unstable();
         let of_each = |status| std::iter::repeat_n(status, round as usize);
         assert_eq!(statuses, of_each(Sent).chain(of_each(Delivered)).collect::<Vec<_>>());
@@ -189,37 +194,37 @@ pub async fn concurrent_recording_and_reports_lose_nothing(storage: Arc<dyn Stor
 
 /// Reports of messages that this service did not send.
 pub async fn reports_of_unknown_messages_emit_no_event_and_are_swept(storage: Arc<dyn Storage>) {
-    let (harness, diary) = tracked(storage);
+    let (harness, hook) = tracked(storage);
     for id in ["m1", "m2", ""] {
         report(&harness, id, Failed).await;
     }
     // This report has no effect, so it is not stored.
     report(&harness, "m3", Sent).await;
-    assert_eq!(diary.entries(), []);
+    assert_eq!(hook.entries(), []);
     let now = harness.now();
     assert_eq!(harness.delete_before(now, 9).await, 0);
     for expected in [1, 1, 0] {
         assert_eq!(harness.delete_before(now + DAY, 1).await, expected);
     }
     harness.sent(&phone(1)).await;
-    assert_eq!(diary.statuses(), [Sent], "the reports are deleted");
+    assert_eq!(hook.statuses(), [Sent], "the reports are deleted");
 }
 
 /// After that time the message is unknown.
 pub async fn messages_are_deleted_after_three_days_and_not_before(storage: Arc<dyn Storage>) {
-    let (harness, diary) = tracked(storage);
+    let (harness, hook) = tracked(storage);
     harness.sent(&phone(1)).await;
     harness.sent(&phone(2)).await;
     harness.advance(3 * DAY);
     harness.referral.run_maintenance().await.expect("deleted");
     report(&harness, "m1", Delivered).await;
-    assert_eq!(diary.statuses(), [Sent, Sent, Delivered]);
+    assert_eq!(hook.statuses(), [Sent, Sent, Delivered]);
     // A report does not extend the time.
     harness.advance(Duration::from_micros(1));
     assert_eq!(harness.referral.run_maintenance().await.expect("deleted"), 2);
     report(&harness, "m1", Failed).await;
     report(&harness, "m2", Delivered).await;
-    assert_eq!(diary.statuses(), [Sent, Sent, Delivered]);
+    assert_eq!(hook.statuses(), [Sent, Sent, Delivered]);
 }
 
 /// Identifiers may have any script, and any length up to the maximum.
@@ -227,9 +232,9 @@ pub async fn similar_message_ids_are_distinguished(storage: Arc<dyn Storage>) {
     let long = "ж🙂".repeat(64);
     let almost = format!("{}ж", &long[..long.len() - '🙂'.len_utf8()]);
     let ids = [&*long, &almost, "a", "A", "a ", "á", "a\u{301}", "m'); --", "%", "m1", "M1"];
-    let (harness, diary) = (Harness::new(storage), RecordingHook::default());
+    let (harness, hook) = (Harness::new(storage), RecordingHook::default());
     let gateway = Gateway { ids: ids.map(str::to_owned).to_vec(), ..Gateway::new("g1") };
-    let harness = harness.with_gateway(gateway, diary.clone());
+    let harness = harness.with_gateway(gateway, hook.clone());
     for number in 0..ids.len() {
         // Each phone is in its own number range, because of the limit for a range.
         harness.sent(&phone(1_000 * u32::try_from(number).expect("few"))).await;
@@ -238,7 +243,7 @@ pub async fn similar_message_ids_are_distinguished(storage: Arc<dyn Storage>) {
     for (count, id) in (1..).zip(ids) {
         report(&harness, id, Delivered).await;
         let expected = [&*sent, &vec![Delivered; count]].concat();
-        assert_eq!(diary.statuses(), expected, "after {id}");
+        assert_eq!(hook.statuses(), expected, "after {id}");
     }
 
     // A message with a longer identifier is sent but not tracked.
@@ -252,28 +257,31 @@ pub async fn similar_message_ids_are_distinguished(storage: Arc<dyn Storage>) {
 
 /// At sign-up and later, after a wrong attempt, and for a code without its challenge.
 pub async fn sign_in_reports_the_gateway_of_its_code(storage: Arc<dyn Storage>) {
-    let (harness, diary) = tracked(storage);
+    let (harness, hook) = tracked(storage);
     harness.try_enter(&phone(1), None).await.expect("signed up");
     harness.advance(Duration::from_mins(1));
     let sent = harness.sent(&phone(1)).await;
-    harness.sign_in(super::without_challenge(super::wrong_answer(&sent))).await.expect_err("wrong");
-    harness.sign_in(super::without_challenge(with_right_code(&sent))).await.expect("signed in");
+    harness
+        .sign_in(super::harness::without_challenge(super::harness::with_wrong_code(&sent)))
+        .await
+        .expect_err("wrong");
+    harness.sign_in(super::harness::without_challenge(with_right_code(&sent))).await.expect("signed in");
     let signed_in = Entry::SignedIn(Some(route_of("g1")));
     let sent = Entry::Status(Sent, route_of("g1"));
-    assert_eq!(diary.entries(), [sent.clone(), signed_in.clone(), sent, signed_in]);
+    assert_eq!(hook.entries(), [sent.clone(), signed_in.clone(), sent, signed_in]);
 }
 
 /// One code is sent through one gateway, the next through another, and a third through an unknown one.
 pub async fn each_code_keeps_its_own_gateway(storage: Arc<dyn Storage>) {
     let harness = Harness::new(storage);
-    let diary = RecordingHook::default();
-    let first = harness.with_gateway(Gateway::new("g1"), diary.clone());
-    let second = harness.with_gateway(Gateway::new("g2"), diary.clone());
-    let unknown = harness.with_gateway(crate::sms::DevelopmentSender, diary.clone());
+    let hook = RecordingHook::default();
+    let first = harness.with_gateway(Gateway::new("g1"), hook.clone());
+    let second = harness.with_gateway(Gateway::new("g2"), hook.clone());
+    let unknown = harness.with_gateway(crate::sms::DevelopmentSender, hook.clone());
     for (number, harness) in [(1, &first), (2, &second), (3, &unknown)] {
         harness.try_enter(&phone(number), None).await.expect("signed in");
     }
-    let mut signed_in = diary.entries();
+    let mut signed_in = hook.entries();
     signed_in.retain(|entry| matches!(entry, Entry::SignedIn(_)));
     let expected = [Some(route_of("g1")), Some(route_of("g2")), None];
     assert_eq!(signed_in, expected.map(Entry::SignedIn));
@@ -283,7 +291,7 @@ pub async fn each_code_keeps_its_own_gateway(storage: Arc<dyn Storage>) {
     harness.advance(Duration::from_mins(1));
     second.sent(&phone(4)).await;
     first.sign_in(with_right_code(&older)).await.expect("signed in");
-    assert_eq!(diary.entries().last(), Some(&Entry::SignedIn(Some(route_of("g1")))));
+    assert_eq!(hook.entries().last(), Some(&Entry::SignedIn(Some(route_of("g1")))));
 }
 
 /// A client may sign in before the message is recorded. The recording then succeeds, also if the challenge

@@ -4,16 +4,19 @@
 use std::sync::Arc;
 
 use super::{
-    Harness, assert_refused, in_parallel,
+    harness::{
+        Harness, assert_refused, in_parallel, phone, with_right_code, with_wrong_code, without_challenge,
+    },
     limits::{DAY, HOUR, MINUTE, client, far_phone, guess_six_times, send, wait},
-    phone, with_right_code, without_challenge, wrong_answer,
 };
 use crate::{
     error::{Error, refusal::Refusal},
     invite::code::InviteCode,
     otp::code::CodeInput,
-    rate_limit::client::Client,
-    service::{SignIn, SignedIn},
+    service::{
+        sign_in::{SignIn, SignedIn},
+        users::EditProfile,
+    },
     storage::Storage,
     user::profile::ProfileChange,
 };
@@ -55,7 +58,7 @@ pub async fn attempts_without_a_challenge_do_not_block_sign_ins(storage: Arc<dyn
     let retry_after = wait(harness.sign_in(attempt(1)).await);
 
     let sent = send(&harness, &far_phone(2), client(1)).await.expect("sent");
-    let wrong = SignIn { client: client(1), ..wrong_answer(&sent) };
+    let wrong = SignIn { client: client(1), ..with_wrong_code(&sent) };
     assert_eq!(wait(harness.sign_in(wrong).await), retry_after, "the same response to a wrong code");
     harness
         .sign_in(SignIn { client: client(1), ..with_right_code(&sent) })
@@ -90,12 +93,12 @@ pub async fn new_code_or_sign_in_does_not_reset_the_count_of_wrong_codes(storage
         let sent = harness.sent(&phone(1)).await;
         assert_eq!(sent.code_length, 4);
         for _ in 0..guesses {
-            assert_refused(harness.sign_in(wrong_answer(&sent)).await, Refusal::InvalidCode);
+            assert_refused(harness.sign_in(with_wrong_code(&sent)).await, Refusal::InvalidCode);
         }
         harness.sign_in(with_right_code(&sent)).await.expect("signed in");
     }
     let sent = harness.sent(&phone(1)).await;
-    assert_refused(harness.sign_in(wrong_answer(&sent)).await, Refusal::InvalidCode);
+    assert_refused(harness.sign_in(with_wrong_code(&sent)).await, Refusal::InvalidCode);
     assert_refused(harness.sign_in(with_right_code(&sent)).await, Refusal::InvalidCode);
     harness.advance(15 * MINUTE);
     assert_eq!(harness.sent(&phone(1)).await.code_length, 6);
@@ -115,7 +118,7 @@ pub async fn parallel_guesses_at_several_codes_do_not_exceed_the_limit_of_the_ph
     let codes = Arc::new(codes);
     let guesses = in_parallel(18, |number| {
         let (harness, codes) = (harness.clone(), Arc::clone(&codes));
-        async move { harness.sign_in(wrong_answer(&codes[number as usize % 3])).await }
+        async move { harness.sign_in(with_wrong_code(&codes[number as usize % 3])).await }
     });
     assert!(guesses.await.iter().all(is_wrong));
     for code in codes.iter() {
@@ -141,7 +144,9 @@ pub async fn parallel_guesses_from_one_address_do_not_exceed_its_limit(storage: 
     let guesses = in_parallel(40, |number| {
         let (harness, codes) = (harness.clone(), Arc::clone(&codes));
         async move {
-            harness.sign_in(SignIn { client: client(1_000), ..wrong_answer(&codes[number as usize]) }).await
+            harness
+                .sign_in(SignIn { client: client(1_000), ..with_wrong_code(&codes[number as usize]) })
+                .await
         }
     });
     assert_eq!(guesses.await.iter().filter(|guess| is_wrong(guess)).count(), 20);
@@ -157,7 +162,7 @@ pub async fn wrong_codes_before_a_sign_in_are_refunded(storage: Arc<dyn Storage>
     for number in 0..15 {
         let sent = send(&harness, &far_phone(number), client(1)).await.expect("sent");
         for _ in 0..2 {
-            let wrong = SignIn { client: client(2), ..wrong_answer(&sent) };
+            let wrong = SignIn { client: client(2), ..with_wrong_code(&sent) };
             assert_refused(harness.sign_in(wrong).await, Refusal::InvalidCode);
         }
         // From another address: the failures are refunded to the address that made them.
@@ -179,7 +184,7 @@ pub async fn repeated_redemption_of_a_code_is_not_counted(storage: Arc<dyn Stora
     assert_eq!(signed_in.iter().filter(|result| is_wrong(result)).count(), 99);
     // Nor are they counted for the phone: after four wrong codes the next code is still short.
     let sent = harness.sent(&phone(1)).await;
-    for attempt in [wrong_answer(&sent), without_challenge(wrong_answer(&sent))] {
+    for attempt in [with_wrong_code(&sent), without_challenge(with_wrong_code(&sent))] {
         for _ in 0..2 {
             assert_refused(harness.sign_in(attempt.clone()).await, Refusal::InvalidCode);
         }
@@ -208,8 +213,7 @@ pub async fn unknown_invite_codes_are_limited(storage: Arc<dyn Storage>) {
 
     let bearer = harness.bearer(&anna).await;
     let change = ProfileChange { invited_by_code: Some(unknown.clone()), ..ProfileChange::default() };
-    let nowhere = Client::default();
-    let guess = || harness.referral.edit_profile(&bearer, change.clone(), &nowhere);
+    let guess = || harness.referral.edit_profile(&bearer, EditProfile::new(change.clone()));
     let wait_here = wait(guess().await);
     harness.advance(wait_here + MINUTE);
     for _ in 0..10 {
@@ -226,7 +230,7 @@ pub async fn unknown_invite_codes_are_limited(storage: Arc<dyn Storage>) {
 async fn spray(harness: &Harness, number: u32, first: u32) {
     for phone in first..first + number {
         let sent = send(harness, &far_phone(phone), client(phone)).await.expect("sent");
-        let guess = SignIn { client: client(phone), ..wrong_answer(&sent) };
+        let guess = SignIn { client: client(phone), ..with_wrong_code(&sent) };
         assert_refused(harness.sign_in(guess).await, Refusal::InvalidCode);
     }
 }

@@ -2,13 +2,16 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Harness, assert_refused, in_parallel, phone, with_right_code};
+use super::harness::{Harness, assert_refused, in_parallel, phone, with_right_code};
 use crate::{
     error::{Error, refusal::Refusal},
     invite::code::InviteCode,
     otp::sign_in::InvitationOutcome,
-    rate_limit::client::Client,
-    service::{CurrentUser, SignIn, SignedIn},
+    service::{
+        sessions::CurrentUser,
+        sign_in::{SignIn, SignedIn},
+        users::EditProfile,
+    },
     storage::Storage,
     user::{profile::ProfileChange, visibility::ProfileView},
 };
@@ -16,7 +19,7 @@ use crate::{
 /// Sets the inviter in the profile.
 async fn accept(harness: &Harness, bearer: &CurrentUser, code: &InviteCode) -> Result<ProfileView, Error> {
     let change = ProfileChange { invited_by_code: Some(code.clone()), ..ProfileChange::default() };
-    harness.referral.edit_profile(bearer, change, &Client::default()).await
+    harness.referral.edit_profile(bearer, EditProfile::new(change)).await
 }
 
 /// Asserts that the inviter has exactly this invitee.

@@ -7,12 +7,18 @@ use std::{
     time::Duration,
 };
 
-use super::{Harness, assert_refused, in_parallel, phone, with_right_code, without_challenge, wrong_answer};
+use super::harness::{
+    Harness, assert_refused, in_parallel, phone, with_right_code, with_wrong_code, without_challenge,
+};
 use crate::{
     error::{Error, refusal::Refusal},
     policy::{Budget, Policy},
     rate_limit::client::Client,
-    service::{SendCode, SentCode, SignIn},
+    service::{
+        send_code::{SendCode, SentCode},
+        sign_in::SignIn,
+        users::EditProfile,
+    },
     storage::Storage,
     user::{email::Email, phone::PhoneNumber, profile::ProfileChange},
 };
@@ -56,7 +62,7 @@ fn assert_granted(results: Vec<Result<SentCode, Error>>, expected: usize) {
 
 /// Sends wrong codes until the code is invalid.
 pub(super) async fn guess_six_times(harness: &Harness, sent: &SentCode) {
-    for attempt in [wrong_answer(sent), without_challenge(wrong_answer(sent))] {
+    for attempt in [with_wrong_code(sent), without_challenge(with_wrong_code(sent))] {
         for _ in 0..3 {
             assert_refused(harness.sign_in(attempt.clone()).await, Refusal::InvalidCode);
         }
@@ -147,31 +153,39 @@ pub async fn edits_of_an_email_address_are_limited(storage: Arc<dyn Storage>) {
     let harness = Harness::new(storage);
     let [anna, boris] = [harness.enter(1).await, harness.enter(2).await];
     let [anna, boris] = [harness.bearer(&anna).await, harness.bearer(&boris).await];
-    let nowhere = Client::default();
     let change = |address: &str| {
         let email = Some(Email::parse(address).ok());
         ProfileChange { email, ..ProfileChange::default() }
     };
-    harness.referral.edit_profile(&anna, change("anna@example.com"), &nowhere).await.expect("unused address");
+    harness
+        .referral
+        .edit_profile(&anna, EditProfile::new(change("anna@example.com")))
+        .await
+        .expect("unused address");
     let probes = in_parallel(20, |number| {
-        let (harness, boris, nowhere) = (harness.clone(), boris.clone(), nowhere.clone());
+        let (harness, boris) = (harness.clone(), boris.clone());
         let change = change(if number % 2 == 0 { "anna@example.com" } else { "boris@example.com" });
-        async move { harness.referral.edit_profile(&boris, change, &nowhere).await }
+        async move { harness.referral.edit_profile(&boris, EditProfile::new(change)).await }
     });
     let is_answered =
         |result: &&Result<_, Error>| matches!(result, Ok(_) | Err(Error::Refused(Refusal::EmailTaken)));
     assert_eq!(probes.await.iter().filter(is_answered).count(), 10);
-    let wait = wait(harness.referral.edit_profile(&boris, change("anna@example.com"), &nowhere).await);
+    let wait =
+        wait(harness.referral.edit_profile(&boris, EditProfile::new(change("anna@example.com"))).await);
     assert!(wait <= HOUR, "{wait:?}");
     let name = ProfileChange { first_name: Some(None), ..ProfileChange::default() };
-    harness.referral.edit_profile(&boris, name, &nowhere).await.expect("other fields are not limited");
     harness
         .referral
-        .edit_profile(&anna, change("anna@example.org"), &nowhere)
+        .edit_profile(&boris, EditProfile::new(name))
+        .await
+        .expect("other fields are not limited");
+    harness
+        .referral
+        .edit_profile(&anna, EditProfile::new(change("anna@example.org")))
         .await
         .expect("other users are not limited");
     harness.advance(wait);
-    let taken = harness.referral.edit_profile(&boris, change("anna@example.org"), &nowhere).await;
+    let taken = harness.referral.edit_profile(&boris, EditProfile::new(change("anna@example.org"))).await;
     assert_refused(taken, Refusal::EmailTaken);
 }
 

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Harness, assert_refused, in_parallel, phone, with_right_code};
+use super::harness::{Harness, assert_refused, in_parallel, phone, with_right_code};
 use crate::{
     clock::{Clock as _, SystemClock},
     error::{Error, refusal::Refusal},

@@ -2,12 +2,11 @@
 
 use std::sync::Arc;
 
-use super::{Harness, assert_refused, in_parallel};
+use super::harness::{Harness, assert_refused, in_parallel};
 use crate::{
     error::{Error, refusal::Refusal},
     invite::code::InviteCode,
-    rate_limit::client::Client,
-    service::CurrentUser,
+    service::{sessions::CurrentUser, users::EditProfile},
     storage::Storage,
     user::{User, UserId, email::Email, name::Name, profile::ProfileChange, visibility::ProfileView},
 };
@@ -21,7 +20,7 @@ fn name(name: &str) -> Name {
 }
 
 async fn edit(harness: &Harness, bearer: &CurrentUser, change: ProfileChange) -> Result<ProfileView, Error> {
-    harness.referral.edit_profile(bearer, change, &Client::default()).await
+    harness.referral.edit_profile(bearer, EditProfile::new(change)).await
 }
 
 /// Given fields are changed, cleared fields are empty, and all others stay.

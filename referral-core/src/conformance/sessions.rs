@@ -2,11 +2,11 @@
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
-use super::{Harness, assert_refused, in_parallel, phone, with_right_code};
+use super::harness::{Harness, assert_refused, in_parallel, phone, with_right_code};
 use crate::{
     error::refusal::Refusal,
     rate_limit::client::Client,
-    service::{Refresh, SignIn},
+    service::{sessions::Refresh, sign_in::SignIn},
     session::{SessionId, jwt::TokenKind},
     storage::Storage,
 };

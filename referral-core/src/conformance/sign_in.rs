@@ -8,17 +8,17 @@ use std::{
     time::Duration,
 };
 
-use super::{
-    Harness, SeededRandom, assert_refused, in_parallel, phone, with_right_code, without_challenge,
-    wrong_answer,
+use super::harness::{
+    Harness, assert_refused, in_parallel, phone, with_right_code, with_wrong_code, without_challenge,
 };
 use crate::{
     error::{Error, refusal::Refusal},
     policy::Policy,
     random::{DRAWN_AT_ONCE, Random},
     rate_limit::limits::Limits,
-    service::{SignIn, SignedIn},
+    service::sign_in::{SignIn, SignedIn},
     storage::{CounterUpdate, Storage, error::StorageError},
+    test_util::SeededRandom,
 };
 
 /// The first sign-in creates the user. Later ones find the same user.
@@ -56,7 +56,7 @@ pub async fn three_wrong_attempts_invalidate_a_code(storage: Arc<dyn Storage>) {
     for (number, attempts) in [(1, 2), (2, 3)] {
         let sent = harness.sent(&phone(number)).await;
         for _ in 0..attempts {
-            assert_refused(harness.sign_in(wrong_answer(&sent)).await, Refusal::InvalidCode);
+            assert_refused(harness.sign_in(with_wrong_code(&sent)).await, Refusal::InvalidCode);
         }
         let result = harness.sign_in(with_right_code(&sent)).await;
         if attempts < 3 {
@@ -72,7 +72,10 @@ pub async fn attempts_with_and_without_the_challenge_are_counted_separately(stor
     let harness = Harness::new(storage);
     let sent = harness.sent(&phone(1)).await;
     for _ in 0..10 {
-        assert_refused(harness.sign_in(without_challenge(wrong_answer(&sent))).await, Refusal::InvalidCode);
+        assert_refused(
+            harness.sign_in(without_challenge(with_wrong_code(&sent))).await,
+            Refusal::InvalidCode,
+        );
     }
     assert_refused(harness.sign_in(without_challenge(with_right_code(&sent))).await, Refusal::InvalidCode);
     harness.sign_in(with_right_code(&sent)).await.expect("signed in");
@@ -145,7 +148,7 @@ pub async fn parallel_guesses_do_not_exceed_the_attempts_of_a_code(storage: Arc<
     for (number, guesses) in [(1, 2), (2, 50)] {
         let sent = harness.sent(&phone(number)).await;
         let results = in_parallel(guesses, |_| {
-            let (harness, guess) = (harness.clone(), wrong_answer(&sent));
+            let (harness, guess) = (harness.clone(), with_wrong_code(&sent));
             async move { harness.sign_in(guess).await }
         });
         for refused in results.await {
@@ -237,7 +240,7 @@ pub async fn inactive_user_cannot_sign_in(storage: Arc<dyn Storage>) {
     let user = harness.enter(1).await.user;
     harness.referral.set_active(user.id, false).await.expect("existing user");
     let sent = harness.sent(&phone(1)).await;
-    assert_refused(harness.sign_in(wrong_answer(&sent)).await, Refusal::InvalidCode);
+    assert_refused(harness.sign_in(with_wrong_code(&sent)).await, Refusal::InvalidCode);
     assert_refused(harness.sign_in(with_right_code(&sent)).await, Refusal::UserInactive);
     assert_refused(harness.sign_in(with_right_code(&sent)).await, Refusal::InvalidCode);
 

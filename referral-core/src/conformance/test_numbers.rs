@@ -7,14 +7,18 @@ use std::{
     time::Duration,
 };
 
-use super::{Harness, SeededRandom, assert_refused, in_parallel, phone, with_right_code, without_challenge};
+use super::harness::{Harness, assert_refused, in_parallel, phone, with_right_code, without_challenge};
 use crate::{
     error::{Error, refusal::Refusal},
     otp::{code::CodeInput, test_number::TestNumber},
     policy::{Budget, Policy},
     rate_limit::{client::Client, limits::LimitName},
-    service::{SendCode, SentCode, SignIn},
+    service::{
+        send_code::{SendCode, SentCode},
+        sign_in::SignIn,
+    },
     storage::Storage,
+    test_util::SeededRandom,
 };
 
 const DAY: Duration = Duration::from_hours(24);

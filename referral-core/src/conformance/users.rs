@@ -2,16 +2,18 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Harness, assert_refused, phone};
+use super::harness::{Harness, assert_refused, phone};
 use crate::{
     error::refusal::Refusal,
-    rate_limit::client::Client,
-    service::{CurrentUser, ListUsers, Page, PageLink},
+    service::{
+        sessions::CurrentUser,
+        users::{EditProfile, ListInvitees, ListUsers, Page, PageLink},
+    },
     storage::Storage,
     user::{
         UserId,
         email::Email,
-        listing::{COUNT_LIMIT, FilterInput, MAX_OFFSET, PageSize},
+        listing::{FilterInput, PageSize, UserQuery},
         name::Name,
         profile::ProfileChange,
         visibility::UserView,
@@ -90,11 +92,11 @@ pub async fn offset_skips_the_newest_users(storage: Arc<dyn Storage>) {
     assert_eq!(middle.previous, Some(PageLink::Offset(0)));
     let last = page(&harness, &bearer, at(3)).await;
     assert_eq!((ids(&last.items), last.next), (expected[3..].to_vec(), None));
-    for beyond in [5, COUNT_LIMIT + 1, MAX_OFFSET] {
+    for beyond in [5, UserQuery::COUNT_LIMIT + 1, ListUsers::MAX_OFFSET] {
         let page = page(&harness, &bearer, at(beyond)).await;
         assert_eq!((page.items.len(), page.count, page.next), (0, 5, None));
     }
-    for too_far in [MAX_OFFSET + 1, u64::MAX] {
+    for too_far in [ListUsers::MAX_OFFSET + 1, u64::MAX] {
         assert_refused(harness.referral.users(&bearer, at(too_far)).await, Refusal::InvalidOffset);
     }
 }
@@ -129,7 +131,7 @@ async fn anna_and_boris(harness: &Harness) -> (CurrentUser, CurrentUser) {
             email: Some(Email::parse(email).ok()),
             invited_by_code: None,
         };
-        harness.referral.edit_profile(bearer, change, &Client::default()).await.expect("edited");
+        harness.referral.edit_profile(bearer, EditProfile::new(change)).await.expect("edited");
     }
     (anna, boris)
 }
@@ -223,7 +225,7 @@ pub async fn search_uses_the_current_values(storage: Arc<dyn Storage>) {
         email: Some(None),
         ..ProfileChange::default()
     };
-    harness.referral.edit_profile(&boris, change, &Client::default()).await.expect("edited");
+    harness.referral.edit_profile(&boris, EditProfile::new(change)).await.expect("edited");
     assert_eq!(search(&harness, &anna, "bohdan").await, [boris.user.id]);
     assert_eq!(search(&harness, &anna, "boris").await, []);
 
@@ -232,7 +234,7 @@ pub async fn search_uses_the_current_values(storage: Arc<dyn Storage>) {
     let vera = harness.bearer(&vera).await;
     let change =
         ProfileChange { invited_by_code: Some(boris.user.invite_code.clone()), ..ProfileChange::default() };
-    harness.referral.edit_profile(&vera, change, &Client::default()).await.expect("accepted");
+    harness.referral.edit_profile(&vera, EditProfile::new(change)).await.expect("accepted");
     let by_code = search(&harness, &anna, boris.user.invite_code.as_str()).await;
     assert_eq!(by_code, [vera.user.id, boris.user.id]);
 }
@@ -254,7 +256,7 @@ pub async fn wildcards_are_ordinary_characters(storage: Arc<dyn Storage>) {
 pub async fn filtered_list_is_counted_up_to_a_thousand(storage: Arc<dyn Storage>) {
     let harness = Harness::new(storage);
     let bearer = harness.bearer(&harness.enter(0).await).await;
-    let thousand = u32::try_from(COUNT_LIMIT).expect("fits into `u32`");
+    let thousand = u32::try_from(UserQuery::COUNT_LIMIT).expect("fits into `u32`");
     let count = async |search| {
         let filter = FilterInput { search, ..FilterInput::default() };
         let page = page(&harness, &bearer, ListUsers { filter, ..ListUsers::default() }).await;
@@ -263,10 +265,10 @@ pub async fn filtered_list_is_counted_up_to_a_thousand(storage: Arc<dyn Storage>
     for number in 1..thousand {
         harness.referral.make_staff(phone(number)).await.expect("created");
     }
-    assert_eq!(count(Some("+79608")).await, (COUNT_LIMIT, true));
+    assert_eq!(count(Some("+79608")).await, (UserQuery::COUNT_LIMIT, true));
     harness.referral.make_staff(phone(thousand)).await.expect("created");
-    assert_eq!(count(Some("+79608")).await, (COUNT_LIMIT, false));
-    assert_eq!(count(None).await, (COUNT_LIMIT + 1, true));
+    assert_eq!(count(Some("+79608")).await, (UserQuery::COUNT_LIMIT, false));
+    assert_eq!(count(None).await, (UserQuery::COUNT_LIMIT + 1, true));
 }
 
 /// Invitees are listed newest first, in pages. An unknown user is an error.
@@ -286,7 +288,7 @@ pub async fn invitees_are_paged(storage: Arc<dyn Storage>) {
     loop {
         let page = harness
             .referral
-            .invitees(&bearer, anna.user.id, limit(2), next.as_deref())
+            .invitees(&bearer, ListInvitees::new(anna.user.id).limit(limit(2)).cursor(next.as_deref()))
             .await
             .expect("page of the list");
         assert_eq!(page.count, 5);
@@ -301,11 +303,15 @@ pub async fn invitees_are_paged(storage: Arc<dyn Storage>) {
 
     let unknown_user = UserId(uuid::Uuid::nil());
     assert_refused(
-        harness.referral.invitees(&bearer, unknown_user, limit(2), None).await,
+        harness.referral.invitees(&bearer, ListInvitees::new(unknown_user).limit(limit(2))).await,
         Refusal::UserNotFound,
     );
     let newest = expected[0];
-    let none = harness.referral.invitees(&bearer, newest, limit(2), None).await.expect("page of the list");
+    let none = harness
+        .referral
+        .invitees(&bearer, ListInvitees::new(newest).limit(limit(2)))
+        .await
+        .expect("page of the list");
     assert_eq!((none.items.len(), none.count, none.next), (0, 0, None));
 }
 

@@ -2,6 +2,7 @@
 
 /// Kind of an error, from which a host chooses the status of its response. The set is closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_enums, reason = "a host maps each kind to a status")]
 pub enum ErrorKind {
     /// The request is invalid.
     Invalid,

@@ -52,9 +52,9 @@ pub enum Refusal {
     SessionNotFound,
     /// The page cursor was not created by this service.
     InvalidCursor,
-    /// The page starts beyond [`MAX_OFFSET`](crate::MAX_OFFSET).
+    /// The page starts beyond [`ListUsers::MAX_OFFSET`](crate::ListUsers::MAX_OFFSET).
     InvalidOffset,
-    /// The search does not pass [`check_search`](crate::check_search).
+    /// The search does not pass [`FilterInput::check_search`](crate::FilterInput::check_search).
     InvalidSearch,
     /// The storage did not find the users of a list within its time limit.
     SearchTooBroad,

@@ -19,6 +19,7 @@ pub struct Inviter {
 
 /// Result of the search for the invitee among the inviters of the inviter, up to the first inviter.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(clippy::exhaustive_enums, reason = "a storage reads one of the variants")]
 pub enum Ancestry {
     /// The inviters were not searched.
     #[default]
@@ -46,6 +47,7 @@ pub struct Invitation {
 
 /// Operation that accepted an invitation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum AcceptedVia {
     /// The sign-in that created the user.
     SignUp,

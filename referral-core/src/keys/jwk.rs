@@ -10,6 +10,7 @@ use crate::random::Random;
 
 /// Purpose of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[expect(clippy::exhaustive_enums, reason = "a storage has each purpose in its schema")]
 pub enum KeyPurpose {
     /// Key that signs tokens.
     Signing,

@@ -31,7 +31,7 @@ pub struct RegisteredKey {
     pub needed_until: Option<OffsetDateTime>,
 }
 
-/// Keys of a process that starts, as [`Storage::register_keys`](crate::storage::Storage::register_keys)
+/// Keys of a process that starts, as [`MaintenanceStorage::register_keys`](crate::storage::MaintenanceStorage::register_keys)
 /// receives them.
 #[derive(Clone, Debug)]
 #[non_exhaustive]

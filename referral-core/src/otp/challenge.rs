@@ -125,9 +125,9 @@ pub(crate) fn hash_code(
     peppers.hash(pepper_id, &parts)
 }
 
-/// Request to send a code, for [`Storage::start_challenge`].
+/// Request to send a code, for [`ChallengeStorage::start_challenge`].
 ///
-/// [`Storage::start_challenge`]: crate::storage::Storage::start_challenge
+/// [`ChallengeStorage::start_challenge`]: crate::storage::ChallengeStorage::start_challenge
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ChallengeRequest {

@@ -29,7 +29,7 @@ use crate::{
     user::{InvitedBy, NewUser, User, UserId, UserWrite, phone::PhoneNumber},
 };
 
-/// Attempt to sign in, for [`Storage::sign_in`](crate::storage::Storage::sign_in).
+/// Attempt to sign in, for [`ChallengeStorage::sign_in`](crate::storage::ChallengeStorage::sign_in).
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct SignInRequest {
@@ -74,7 +74,11 @@ pub struct SignInFacts {
 
 /// Changes of a decision about an attempt to sign in.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[expect(clippy::large_enum_variant, reason = "one is created per request, and moved once")]
+#[expect(
+    clippy::exhaustive_enums,
+    clippy::large_enum_variant,
+    reason = "a storage must write each variant; one is created per request, and moved once"
+)]
 pub enum SignInWrites {
     /// Changes of a refused attempt.
     Attempt {
@@ -112,6 +116,7 @@ pub type SignInDecision = Decision<SignInWrites, Result<StoredSignIn, Refusal>>;
 
 /// Outcome of the invite code in a sign-in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_enums, reason = "a host shows each outcome")]
 pub enum InvitationOutcome {
     /// The request has no invite code.
     None,

@@ -36,6 +36,7 @@ pub(crate) const GLOBAL_COUNTER_RETENTION: Duration = Duration::from_hours(24 * 
 
 /// Kind of event that is counted for the whole service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[expect(clippy::exhaustive_enums, reason = "a storage has each counter in its schema")]
 pub enum GlobalCounter {
     /// Wrong codes, per minute.
     FailedAttempts,
@@ -210,7 +211,7 @@ fn median(mut numbers: Vec<u64>) -> u64 {
     numbers.get(numbers.len() / 2).copied().unwrap_or_default()
 }
 
-/// Check for an attack, for [`Storage::check_attack`](crate::storage::Storage::check_attack).
+/// Check for an attack, for [`MaintenanceStorage::check_attack`](crate::storage::MaintenanceStorage::check_attack).
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct AttackCheck {

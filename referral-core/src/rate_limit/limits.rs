@@ -147,33 +147,33 @@ impl FromIterator<Limit> for Limits {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum LimitName {
-    /// [`Policy::resend_interval`](crate::Policy::resend_interval).
+    /// [`Policy::resend_interval`](crate::policy::Policy::resend_interval).
     ResendInterval,
-    /// [`Policy::lockout_threshold`](crate::Policy::lockout_threshold), or 60 wrong codes for a
-    /// [test number](crate::TestNumber) in a day.
+    /// [`Policy::lockout_threshold`](crate::policy::Policy::lockout_threshold), or 60 wrong codes for a
+    /// [test number](crate::policy::TestNumber) in a day.
     Lockout,
-    /// [`Policy::codes_per_phone`](crate::Policy::codes_per_phone).
+    /// [`Policy::codes_per_phone`](crate::policy::Policy::codes_per_phone).
     CodesPerPhone,
-    /// [`Policy::codes_per_phone_and_address`](crate::Policy::codes_per_phone_and_address).
+    /// [`Policy::codes_per_phone_and_address`](crate::policy::Policy::codes_per_phone_and_address).
     CodesPerPhoneAndAddress,
-    /// [`Policy::codes_per_address`](crate::Policy::codes_per_address).
+    /// [`Policy::codes_per_address`](crate::policy::Policy::codes_per_address).
     CodesPerAddress,
-    /// [`Policy::codes_per_number_range`](crate::Policy::codes_per_number_range).
+    /// [`Policy::codes_per_number_range`](crate::policy::Policy::codes_per_number_range).
     CodesPerNumberRange,
-    /// The third of [`Policy::codes_per_number_range`](crate::Policy::codes_per_number_range) that one address may use.
+    /// The third of [`Policy::codes_per_number_range`](crate::policy::Policy::codes_per_number_range) that one address may use.
     CodesPerNumberRangeAndAddress,
-    /// [`Policy::messages_per_day`](crate::Policy::messages_per_day).
+    /// [`Policy::messages_per_day`](crate::policy::Policy::messages_per_day).
     MessagesPerDay,
-    /// The twentieth of [`Policy::messages_per_day`](crate::Policy::messages_per_day) that one address may
+    /// The twentieth of [`Policy::messages_per_day`](crate::policy::Policy::messages_per_day) that one address may
     /// use without signing in.
     MessagesPerDayAndAddress,
-    /// [`Policy::failed_attempts_per_address`](crate::Policy::failed_attempts_per_address).
+    /// [`Policy::failed_attempts_per_address`](crate::policy::Policy::failed_attempts_per_address).
     FailedAttemptsPerAddress,
-    /// [`Policy::attempts_without_challenge`](crate::Policy::attempts_without_challenge).
+    /// [`Policy::attempts_without_challenge`](crate::policy::Policy::attempts_without_challenge).
     AttemptsWithoutChallenge,
-    /// [`Policy::unknown_invite_codes`](crate::Policy::unknown_invite_codes).
+    /// [`Policy::unknown_invite_codes`](crate::policy::Policy::unknown_invite_codes).
     UnknownInviteCodes,
-    /// [`Policy::email_changes`](crate::Policy::email_changes).
+    /// [`Policy::email_changes`](crate::policy::Policy::email_changes).
     EmailChanges,
 }
 

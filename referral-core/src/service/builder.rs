@@ -6,7 +6,7 @@ use super::{AttemptBudget, Inner, ReferralService, Secrets, clocks::Clocks, deli
 use crate::{
     clock::{Clock, SystemClock},
     error::input::InvalidInput,
-    hook::Hook,
+    events::Hook,
     keys::{Peppers, SigningKeys},
     otp::code::OneTimeCode,
     policy::Policy,
@@ -98,8 +98,8 @@ impl ReferralServiceBuilder {
 
     /// Sets the hook that receives events; by default there is none.
     #[must_use]
-    pub fn hook(mut self, hook: impl Hook) -> Self {
-        self.hook = Arc::new(hook);
+    pub fn hook(mut self, hook: Arc<dyn Hook>) -> Self {
+        self.hook = hook;
         self
     }
 
@@ -123,16 +123,16 @@ impl ReferralServiceBuilder {
 
     /// Sets the clock; by default the system clock.
     #[must_use]
-    pub fn clock(mut self, clock: impl Clock) -> Self {
-        self.clock = Arc::new(clock);
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
         self
     }
 
     /// Sets the source of randomness; by default the operating system. For tests only: with predictable
     /// values, an attacker can sign in as any user.
     #[must_use]
-    pub fn random(mut self, random: impl Random) -> Self {
-        self.random = Arc::new(random);
+    pub fn random(mut self, random: Arc<dyn Random>) -> Self {
+        self.random = random;
         self
     }
 

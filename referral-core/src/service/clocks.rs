@@ -8,7 +8,7 @@ use std::{
 use time::OffsetDateTime;
 
 use super::ReferralService;
-use crate::{clock::ClockOffset, error::Error, hook::Event};
+use crate::{clock::ClockOffset, error::Error, events::Event};
 
 /// Offset above which a measurement is logged as a warning. Hosts that run NTP differ by a few milliseconds,
 /// and a second is the shortest limit that can be set.
@@ -58,7 +58,7 @@ impl ReferralService {
     /// storage has no clock of its own, or if the clock of this host was set back during the measurement.
     ///
     /// Call it before the first request. [`run_maintenance`](Self::run_maintenance) repeats it. An offset above one second is
-    /// logged as a warning, and above [`Policy::max_clock_offset`](crate::Policy::max_clock_offset)
+    /// logged as a warning, and above [`Policy::max_clock_offset`](crate::policy::Policy::max_clock_offset)
     /// [`check_ready`](Self::check_ready) fails.
     ///
     /// # Errors

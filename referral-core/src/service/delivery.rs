@@ -11,7 +11,7 @@ use time::OffsetDateTime;
 use super::ReferralService;
 use crate::{
     error::Error,
-    hook::Event,
+    events::{DeliveryStatusChanged, Event},
     otp::challenge::ChallengeId,
     sms::{
         Receipt,
@@ -66,7 +66,7 @@ impl ReferralService {
     /// Records what a gateway reports about a message. The receiver of reports calls it after it has verified
     /// that the report is from the gateway. A report may be early, late, repeated, or about a message of
     /// another service. Each status of a message that was sent from here is emitted once, as an
-    /// [`Event::MessageStatus`]. Reports about other messages emit no event.
+    /// [`Event::DeliveryStatusChanged`]. Reports about other messages emit no event.
     ///
     /// Reports with [weak evidence](ReportEvidence::Weak) about messages that are not stored yet are dropped
     /// beyond 30 a minute for each gateway and process.
@@ -132,7 +132,8 @@ impl ReferralService {
 
     pub(super) async fn emit_statuses(&self, route: &MessageRoute, reached: Vec<DeliveryStatus>) {
         for status in reached {
-            self.emit(Event::MessageStatus { route: route.clone(), status }).await;
+            self.emit(Event::DeliveryStatusChanged(DeliveryStatusChanged { route: route.clone(), status }))
+                .await;
         }
     }
 }

@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, PoisonError},
 };
 
-use super::{BuildError, ReferralService, Secrets};
+use super::{ReferralService, Secrets, builder::BuildError};
 use crate::{
     error::Error,
     keys::{Peppers, SigningKeys, registry::KeyRegistration},

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use super::{Inner, ReferralService};
 use crate::{
     error::{Error, refusal::Refusal},
-    hook::Event,
+    events::{CodeNotSent, CodeSent, Event, TestCodeIssued},
     otp::{
         challenge::{Challenge, ChallengeId, ChallengeRequest},
         code::{CODE_LENGTHS, OneTimeCode},
@@ -64,12 +64,12 @@ pub struct SentCode {
     /// Time after which another code can be requested.
     pub resend_in: Duration,
     /// Code, if the sender reveals it: see [`DevelopmentSender`](crate::sms::DevelopmentSender). The code of
-    /// a [test number](crate::TestNumber), to which no message is sent, is never revealed.
+    /// a [test number](crate::policy::TestNumber), to which no message is sent, is never revealed.
     pub revealed_code: Option<OneTimeCode>,
 }
 
 impl ReferralService {
-    /// Sends a code to a phone, with or without an account. A [test number](crate::TestNumber) gets no
+    /// Sends a code to a phone, with or without an account. A [test number](crate::policy::TestNumber) gets no
     /// message, because its code is known.
     ///
     /// # Errors
@@ -84,20 +84,33 @@ impl ReferralService {
                 let (challenge, code_length) = (sent.challenge, sent.code_length);
                 let route = receipt.gateway.clone().map(|gateway| MessageRoute::new(gateway, &phone));
                 // This event is emitted first, because the message is charged even if it cannot be recorded.
-                self.emit(Event::CodeSent { phone, challenge, code_length, address, route: route.clone() })
-                    .await;
+                self.emit(Event::CodeSent(CodeSent {
+                    phone,
+                    challenge,
+                    code_length,
+                    address,
+                    route: route.clone(),
+                }))
+                .await;
                 if let Some(route) = route {
                     let reached = self.record_acceptance(&route, receipt, challenge).await;
                     self.emit_statuses(&route, reached).await;
                 }
             }
             Ok((sent, None)) => {
-                self.emit(Event::TestCodeIssued { phone, challenge: sent.challenge, address }).await;
+                self.emit(Event::TestCodeIssued(TestCodeIssued {
+                    phone,
+                    challenge: sent.challenge,
+                    address,
+                }))
+                .await;
             }
             Err(Error::Refused(reason)) => {
-                self.emit(Event::CodeNotSent { phone, reason: Some(*reason), address }).await;
+                self.emit(Event::CodeNotSent(CodeNotSent { phone, reason: Some(*reason), address })).await;
             }
-            Err(Error::SmsNotSent(_)) => self.emit(Event::CodeNotSent { phone, reason: None, address }).await,
+            Err(Error::SmsNotSent(_)) => {
+                self.emit(Event::CodeNotSent(CodeNotSent { phone, reason: None, address })).await;
+            }
             Err(_) => {}
         }
         sent.map(|(sent, _)| sent)

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::ReferralService;
 use crate::{
     error::{Error, refusal::Refusal},
-    hook::{Event, SessionEnd},
+    events::{Event, SessionEnd, SessionEnded},
     rate_limit::client::Client,
     session::{
         Session, SessionId, SessionSelection,
@@ -15,9 +15,6 @@ use crate::{
     storage::StoredSession,
     user::{User, UserId},
 };
-
-/// Largest number of sessions that [`ReferralService::sessions`] returns.
-pub const SESSIONS_SHOWN: u32 = 100;
 
 /// Request to exchange a refresh token.
 #[derive(Clone)]
@@ -94,7 +91,7 @@ impl ReferralService {
         let refreshed = self.inner.storage.refresh(&request).await?;
         if refreshed == Err(Refusal::RefreshReused) {
             let (user, session, reason) = (token.user, token.session, SessionEnd::RefreshReused);
-            self.emit(Event::SessionEnded { user, session, reason }).await;
+            self.emit(Event::SessionEnded(SessionEnded { user, session, reason })).await;
         }
         let session = refreshed?;
         let tokens = secrets.sign(&session)?;
@@ -170,9 +167,9 @@ impl ReferralService {
         Ok(self.end_sessions(token.user, sessions, SessionEnd::SignedOut).await? > 0)
     }
 
-    /// Returns the sessions of the current user that have not ended, newest first, at most [`SESSIONS_SHOWN`].
+    /// Returns the sessions of the current user that have not ended, newest first, at most [`SESSIONS_SHOWN`](Self::SESSIONS_SHOWN).
     pub async fn sessions(&self, current_user: &CurrentUser) -> Result<Vec<Session>, Error> {
-        Ok(self.inner.storage.sessions(current_user.user.id, self.now(), SESSIONS_SHOWN).await?)
+        Ok(self.inner.storage.sessions(current_user.user.id, self.now(), Self::SESSIONS_SHOWN).await?)
     }
 
     /// Ends a session of the current user.
@@ -203,7 +200,7 @@ impl ReferralService {
     ) -> Result<u64, Error> {
         let ended = self.inner.storage.end_sessions(user, sessions, self.now()).await?;
         for session in &ended {
-            self.emit(Event::SessionEnded { user, session: *session, reason }).await;
+            self.emit(Event::SessionEnded(SessionEnded { user, session: *session, reason })).await;
         }
         Ok(ended.len() as u64)
     }

@@ -6,7 +6,7 @@ use super::{Inner, ReferralService, Secrets};
 use crate::{
     clock::to_seconds,
     error::{Error, refusal::Refusal},
-    hook::Event,
+    events::{Event, SignInRefused, UserSignedIn},
     invite::code::InviteCode,
     otp::{
         challenge::ChallengeId,
@@ -103,7 +103,8 @@ impl ReferralService {
             Ok(stored) => stored,
             Err(reason) => {
                 self.inner.attempt_budget.spend(attempt.now);
-                self.emit(Event::SignInRefused { phone: attempt.phone, reason, address }).await;
+                self.emit(Event::SignInRefused(SignInRefused { phone: attempt.phone, reason, address }))
+                    .await;
                 return Err(reason.into());
             }
         };
@@ -116,7 +117,7 @@ impl ReferralService {
         }
         let (user, session) = (stored.user.id, stored.session.id);
         let route = stored.gateway.map(|gateway| MessageRoute::new(gateway, &attempt.phone));
-        self.emit(Event::SignedIn { user, session, address, route }).await;
+        self.emit(Event::UserSignedIn(UserSignedIn { user, session, address, route })).await;
         let tokens = secrets.sign(&stored.session)?;
         Ok(SignedIn {
             expires_in: self.expires_in(&tokens),

@@ -2,20 +2,19 @@
 
 use std::sync::Arc;
 
-use super::{INVITED_SHOWN, ReferralService};
+use super::ReferralService;
 use crate::{
     error::{Error, refusal::Refusal},
-    hook::{Event, SessionEnd},
+    events::{Event, SessionEnd, SessionEnded},
     rate_limit::client::Client,
-    service::CurrentUser,
+    service::sessions::CurrentUser,
     storage::NewStaff,
     user::{
         NewUser, StaffRequest, User, UserId,
         cursor::Cursors,
-        listing::{FilterInput, MAX_OFFSET, PageSize, PageStart, UserQuery},
+        listing::{FilterInput, PageSize, PageStart, UserQuery},
         phone::PhoneNumber,
         profile::{ProfileChange, ProfileEdit},
-        search::check_search,
         visibility::{InviteeView, ProfileView, UserView, Viewer},
     },
 };
@@ -25,7 +24,7 @@ use crate::{
 pub struct ListUsers<'a> {
     /// Number of users to return.
     pub limit: PageSize,
-    /// Number of the newest users to skip, at most [`MAX_OFFSET`]. The cost grows with it, while the cost of
+    /// Number of the newest users to skip, at most [`MAX_OFFSET`](Self::MAX_OFFSET). The cost grows with it, while the cost of
     /// a cursor is the same at any depth.
     pub offset: Option<u64>,
     /// Cursor from another page. It takes precedence over the offset.
@@ -40,7 +39,7 @@ pub struct ListUsers<'a> {
 pub struct Page<T> {
     /// Items, newest first.
     pub items: Vec<T>,
-    /// Number of all items: at most [`COUNT_LIMIT`](crate::COUNT_LIMIT) for a list of users with a filter, and
+    /// Number of all items: at most [`COUNT_LIMIT`](crate::storage::UserQuery::COUNT_LIMIT) for a list of users with a filter, and
     /// exact otherwise.
     pub count: u64,
     /// `true` if `count` is exact.
@@ -51,13 +50,80 @@ pub struct Page<T> {
     pub previous: Option<PageLink>,
 }
 
+/// Request for a page of the users that a user invited.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct ListInvitees<'a> {
+    /// Inviter.
+    pub inviter: UserId,
+    /// Number of invitees to return.
+    pub limit: PageSize,
+    /// Cursor from another page.
+    pub cursor: Option<&'a str>,
+}
+
+impl<'a> ListInvitees<'a> {
+    /// Creates a request for the first page of the users that `inviter` invited.
+    #[must_use]
+    pub fn new(inviter: UserId) -> Self {
+        Self { inviter, limit: PageSize::default(), cursor: None }
+    }
+
+    /// Sets the number of invitees to return.
+    #[must_use]
+    pub fn limit(mut self, limit: PageSize) -> Self {
+        self.limit = limit;
+        self
+    }
+
+    /// Sets the cursor from another page.
+    #[must_use]
+    pub fn cursor(mut self, cursor: impl Into<Option<&'a str>>) -> Self {
+        self.cursor = cursor.into();
+        self
+    }
+}
+
+/// Request to change the own profile.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct EditProfile {
+    /// Changes.
+    pub change: ProfileChange,
+    /// Client that sends the request.
+    pub client: Client,
+}
+
+impl EditProfile {
+    /// Creates a request to change the own profile.
+    #[must_use]
+    pub fn new(change: ProfileChange) -> Self {
+        Self { change, client: Client::default() }
+    }
+
+    /// Sets the client that sends the request.
+    #[must_use]
+    pub fn client(mut self, client: Client) -> Self {
+        self.client = client;
+        self
+    }
+}
+
 /// Link to another page.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_enums, reason = "a host writes each variant as a URL")]
 pub enum PageLink {
     /// Page at this offset.
     Offset(u64),
     /// Page at this cursor.
     Cursor(String),
+}
+
+impl ListUsers<'_> {
+    /// Largest offset of a page of users. A page by offset reads every row before it, so its cost grows with the
+    /// offset: 100 000 rows take about ten milliseconds on either database. No person pages that far, and a
+    /// program uses a cursor.
+    pub const MAX_OFFSET: u64 = 100_000;
 }
 
 impl ReferralService {
@@ -67,7 +133,7 @@ impl ReferralService {
     ///
     /// [`Refusal::TokenNotValid`].
     pub async fn current_user(&self, access_token: &str) -> Result<ProfileView, Error> {
-        let found = self.session_of(access_token, INVITED_SHOWN).await?.user;
+        let found = self.session_of(access_token, Self::INVITED_SHOWN).await?.user;
         let own = found.user.clone();
         let viewer = Viewer { user: &own, visibility: self.policy().visibility };
         Ok(viewer.profile(found))
@@ -81,7 +147,7 @@ impl ReferralService {
     pub async fn user(&self, current_user: &CurrentUser, id: UserId) -> Result<ProfileView, Error> {
         let viewer = self.viewer(current_user);
         viewer.may_see(id)?;
-        let found = self.inner.storage.user(id, INVITED_SHOWN).await?;
+        let found = self.inner.storage.user(id, Self::INVITED_SHOWN).await?;
         Ok(viewer.profile(found.ok_or(Refusal::UserNotFound)?))
     }
 
@@ -100,10 +166,12 @@ impl ReferralService {
         viewer.may_list(&list.filter)?;
         let start = match (list.cursor, list.offset) {
             (Some(cursor), _) => self.cursors().open(cursor)?,
-            (None, Some(offset)) if offset > MAX_OFFSET => return Err(Refusal::InvalidOffset.into()),
+            (None, Some(offset)) if offset > ListUsers::MAX_OFFSET => {
+                return Err(Refusal::InvalidOffset.into());
+            }
             (None, offset) => PageStart::Offset(offset.unwrap_or(0)),
         };
-        if list.filter.search.is_some_and(|search| check_search(search).is_err()) {
+        if list.filter.search.is_some_and(|search| FilterInput::check_search(search).is_err()) {
             return Err(Refusal::InvalidSearch.into());
         }
         let Some(filter) = list.filter.parse(self.policy().default_region, viewer.sees_private()) else {
@@ -131,11 +199,10 @@ impl ReferralService {
     pub async fn invitees(
         &self,
         current_user: &CurrentUser,
-        inviter: UserId,
-        limit: PageSize,
-        cursor: Option<&str>,
+        list: ListInvitees<'_>,
     ) -> Result<Page<InviteeView>, Error> {
         let viewer = self.viewer(current_user);
+        let ListInvitees { inviter, limit, cursor } = list;
         viewer.may_see(inviter)?;
         let older_than = match cursor.map(|cursor| self.cursors().open(cursor)).transpose()? {
             None => None,
@@ -166,15 +233,14 @@ impl ReferralService {
     pub async fn edit_profile(
         &self,
         current_user: &CurrentUser,
-        change: ProfileChange,
-        client: &Client,
+        request: EditProfile,
     ) -> Result<ProfileView, Error> {
         let edit = ProfileEdit {
             user: current_user.user.id,
-            change,
+            change: request.change,
             now: self.now(),
             phone: current_user.user.phone.clone(),
-            address: client.address,
+            address: request.client.address,
             policy: Arc::clone(&self.inner.policy),
         };
         let edited =
@@ -185,7 +251,7 @@ impl ReferralService {
         if let Some(invitation) = edited.accepted {
             self.emit(Event::InvitationAccepted(invitation)).await;
         }
-        let found = self.inner.storage.user(current_user.user.id, INVITED_SHOWN).await?;
+        let found = self.inner.storage.user(current_user.user.id, Self::INVITED_SHOWN).await?;
         Ok(self.viewer(current_user).profile(found.ok_or(Refusal::UserNotFound)?))
     }
 
@@ -210,7 +276,12 @@ impl ReferralService {
             self.emit(Event::UserCreated(user.clone())).await;
         }
         for session in ended_sessions {
-            self.emit(Event::SessionEnded { user: user.id, session, reason: SessionEnd::BecameStaff }).await;
+            self.emit(Event::SessionEnded(SessionEnded {
+                user: user.id,
+                session,
+                reason: SessionEnd::BecameStaff,
+            }))
+            .await;
         }
         Ok(user)
     }
@@ -249,7 +320,7 @@ impl ReferralService {
         let newer = || ends.and_then(|(first, _)| cursor(PageStart::NewerThan(first)));
         match start {
             PageStart::Offset(offset) if list.offset.is_some() => {
-                let next = Some(offset.saturating_add(limit)).filter(|next| *next <= MAX_OFFSET);
+                let next = Some(offset.saturating_add(limit)).filter(|next| *next <= ListUsers::MAX_OFFSET);
                 let next = next.map(PageLink::Offset).or_else(older);
                 let previous = (offset > 0).then(|| PageLink::Offset(offset.saturating_sub(limit)));
                 (next.filter(|_| has_more), previous)
@@ -282,12 +353,12 @@ mod tests {
             let list = ListUsers { offset: Some(offset), ..ListUsers::default() };
             referral.links(list, PageStart::Offset(offset), Some((user(2).id, user(1).id)), true)
         };
-        let (next, previous) = links(MAX_OFFSET - 10);
-        assert_eq!(next, Some(PageLink::Offset(MAX_OFFSET)));
-        assert_eq!(previous, Some(PageLink::Offset(MAX_OFFSET - 20)));
-        let (next, previous) = links(MAX_OFFSET - 9);
+        let (next, previous) = links(ListUsers::MAX_OFFSET - 10);
+        assert_eq!(next, Some(PageLink::Offset(ListUsers::MAX_OFFSET)));
+        assert_eq!(previous, Some(PageLink::Offset(ListUsers::MAX_OFFSET - 20)));
+        let (next, previous) = links(ListUsers::MAX_OFFSET - 9);
         let Some(PageLink::Cursor(cursor)) = next else { panic!("{next:?}") };
         assert_eq!(referral.cursors().open(&cursor), Ok(PageStart::OlderThan(user(1).id)));
-        assert_eq!(previous, Some(PageLink::Offset(MAX_OFFSET - 19)));
+        assert_eq!(previous, Some(PageLink::Offset(ListUsers::MAX_OFFSET - 19)));
     }
 }

@@ -30,6 +30,7 @@ const REMEMBERED: usize = 16_384;
 /// Purpose of a token. It is part of the token, and a token of one kind is not accepted as the other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[expect(clippy::exhaustive_enums, reason = "a session has these two tokens")]
 pub enum TokenKind {
     /// Token that a client sends with each request.
     Access,

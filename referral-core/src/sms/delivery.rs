@@ -25,6 +25,7 @@ pub(crate) const MESSAGE_RETENTION: std::time::Duration = std::time::Duration::f
 /// Delivery status of a message. It changes only to a later value in this list. Some gateways delivered a
 /// message after they reported that it failed, but no gateway removes a message from a phone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[expect(clippy::exhaustive_enums, reason = "a storage has each status in its schema")]
 pub enum DeliveryStatus {
     /// A gateway accepted the message.
     Sent,
@@ -75,6 +76,7 @@ pub struct DeliveryReport {
 /// A report may arrive before the message is known, so it is stored until then. Without strong evidence,
 /// [`ReferralService::report_delivery`](crate::ReferralService::report_delivery) stores only a few of such reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum ReportEvidence {
     /// The signature covers the id, the status and a recent time, or the report was fetched from the
     /// gateway. Only the gateway can produce reports about a message of its choice.
@@ -137,9 +139,9 @@ fn is_sound(text: &str, max_chars: usize) -> bool {
     !text.is_empty() && text.chars().nth(max_chars).is_none() && !text.contains(char::is_control)
 }
 
-/// Update of a message, for [`Storage::record_delivery`].
+/// Update of a message, for [`ChallengeStorage::record_delivery`].
 ///
-/// [`Storage::record_delivery`]: crate::storage::Storage::record_delivery
+/// [`ChallengeStorage::record_delivery`]: crate::storage::ChallengeStorage::record_delivery
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct DeliveryUpdate {

@@ -72,6 +72,7 @@ impl Gateway {
 /// Action after a gateway with an unknown result.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum OnUnknownOutcome {
     /// The next gateway is tried too: two messages with the same code do less harm than none.
     #[default]

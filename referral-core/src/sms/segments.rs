@@ -9,6 +9,7 @@ const EXTENSION: &str = "\u{c}^{}\\[~]|€";
 
 /// Encoding of the characters of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_enums, reason = "SMS has these two encodings")]
 pub enum Encoding {
     /// Default alphabet of GSM 03.38 and its extension, with 7 bits per unit.
     Gsm7,

@@ -23,13 +23,13 @@ const ANDROID_HASH_LENGTH: usize = 11;
 /// Templates of the messages for each language: the built-in English, Russian and Kazakh, and added ones.
 ///
 /// ```
-/// use referral_core::{Locale, OneTimeCode, sms::MessageTemplates};
+/// use referral_core::{OneTimeCode, sms::{Locale, MessageTemplates}};
 ///
 /// let texts = MessageTemplates::default().template("de", "{code} ist Ihr Code.")?.host("app.example.com")?;
 /// let german = [Locale::parse("de-AT")?];
 /// let text = texts.write(&OneTimeCode::from_static("4711"), &german);
 /// assert_eq!(text, "4711 ist Ihr Code.\n@app.example.com #4711");
-/// # Ok::<_, referral_core::Invalid>(())
+/// # Ok::<_, referral_core::InvalidInput>(())
 /// ```
 #[derive(Clone, Debug)]
 pub struct MessageTemplates {

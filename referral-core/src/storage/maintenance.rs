@@ -3,10 +3,8 @@
 use async_trait::async_trait;
 use time::OffsetDateTime;
 
-use super::{
-    AttackCheck, Decided, KeyMismatch, KeyRegistration, RegisteredKey, Result, Retention, StorageReadiness,
-};
-use crate::shared_settings::SharedSetting;
+use super::{AttackCheck, Decided, KeyRegistration, RegisteredKey, Result, Retention, StorageReadiness};
+use crate::{keys::registry::KeyMismatch, shared_settings::SharedSetting};
 
 /// Stores keys and settings that processes share, deletes expired rows, and reports its own state.
 #[async_trait]

@@ -12,20 +12,21 @@ use self::state::State;
 use super::{
     Ancestry, AttackCheck, ChallengeFacts, ChallengeRequest, ChallengeStorage, ChallengeWrites,
     CounterUpdate, Decided, Decision, DeliveryFacts, DeliveryTransition, DeliveryUpdate, EditedProfile,
-    GrantedChallenge, KeyMismatch, KeyRegistration, MaintenanceStorage, NewStaff, ProfileEdit, ProfileFacts,
-    ProfileWrites, RefreshFacts, RefreshRequest, RegisteredKey, Result, Retention, Session, SessionSelection,
+    GrantedChallenge, KeyRegistration, MaintenanceStorage, NewStaff, ProfileEdit, ProfileFacts,
+    ProfileWrites, RefreshFacts, RefreshRequest, RegisteredKey, Result, Retention, SessionSelection,
     SessionStorage, SignInFacts, SignInRequest, SignInWrites, StaffRequest, StorageReadiness, StoredPage,
     StoredSession, StoredSignIn, UserQuery, UserStorage, UserWithInvited,
 };
 use crate::{
     clock::Clock,
     error::refusal::Refusal,
+    keys::registry::KeyMismatch,
     otp::challenge::ChallengeId,
-    session::SessionId,
+    session::{Session, SessionId},
     shared_settings::SharedSetting,
     user::{
         Invitee, User, UserId,
-        listing::{COUNT_LIMIT, PageSize, PageStart},
+        listing::{PageSize, PageStart},
     },
 };
 
@@ -232,11 +233,11 @@ impl UserStorage for MemoryStorage {
         }
 
         let count = matching().count() as u64;
-        let count_exact = query.filter.is_empty() || count <= COUNT_LIMIT;
+        let count_exact = query.filter.is_empty() || count <= UserQuery::COUNT_LIMIT;
         Ok(Ok(StoredPage {
             items: users.into_iter().cloned().collect(),
             has_more,
-            count: if count_exact { count } else { COUNT_LIMIT },
+            count: if count_exact { count } else { UserQuery::COUNT_LIMIT },
             count_exact,
         }))
     }

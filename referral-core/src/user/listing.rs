@@ -14,15 +14,6 @@ use crate::{
     },
 };
 
-/// Largest number up to which the matches of a filter are counted. The cost of counting grows with the number
-/// of users, and no reader pages through a thousand matches.
-pub const COUNT_LIMIT: u64 = 1_000;
-
-/// Largest offset of a page of users. A page by offset reads every row before it, so its cost grows with the
-/// offset: 100 000 rows take about ten milliseconds on either database. No person pages that far, and a
-/// program uses a cursor.
-pub const MAX_OFFSET: u64 = 100_000;
-
 /// Number of users on a page: 1 to 100, by default 10.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PageSize(u32);
@@ -62,6 +53,7 @@ impl Default for PageSize {
 
 /// Start of a page, in a list with the newest user first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_enums, reason = "a storage must start at each variant")]
 pub enum PageStart {
     /// After this number of users. The cost grows with the number.
     Offset(u64),
@@ -76,7 +68,7 @@ impl PageStart {
     pub const START: Self = Self::Offset(0);
 }
 
-/// Request for a page of users, as [`Storage::users`](crate::storage::Storage::users) receives it.
+/// Request for a page of users, as [`UserStorage::users`](crate::storage::UserStorage::users) receives it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct UserQuery {
     /// Start of the page.
@@ -90,6 +82,10 @@ pub struct UserQuery {
 }
 
 impl UserQuery {
+    /// Largest number up to which the matches of a filter are counted. The cost of counting grows with the number
+    /// of users, and no reader pages through a thousand matches.
+    pub const COUNT_LIMIT: u64 = 1_000;
+
     /// Returns `true` if the list may read many rows, regardless of how many users it shows: a search, a page
     /// by a large offset, or several filters that each match many users but together few.
     ///
@@ -103,7 +99,7 @@ impl UserQuery {
         let common_filters = [first_name.is_some(), last_name.is_some(), invited_by_code.is_some()];
         let common_filters = common_filters.into_iter().filter(|is_given| *is_given).count();
         // Counting the matches of a filter reads as many rows.
-        let is_deep = matches!(self.start, PageStart::Offset(offset) if offset > COUNT_LIMIT);
+        let is_deep = matches!(self.start, PageStart::Offset(offset) if offset > Self::COUNT_LIMIT);
         is_deep || !search.is_empty() || (common_filters > 1 && !is_unique)
     }
 }
@@ -228,10 +224,10 @@ pub(crate) mod tests {
         let named = UserFilter { first_name: Name::parse("Anna").ok(), ..any.clone() };
         let both = UserFilter { last_name: Name::parse("Smith").ok(), ..named.clone() };
         let code = InviteCode::parse("ABC234").ok();
-        let (far, id) = (PageStart::Offset(COUNT_LIMIT + 1), user(1).id);
+        let (far, id) = (PageStart::Offset(UserQuery::COUNT_LIMIT + 1), user(1).id);
         for (start, filter, is_expensive) in [
             (PageStart::START, any.clone(), false),
-            (PageStart::Offset(COUNT_LIMIT), any.clone(), false),
+            (PageStart::Offset(UserQuery::COUNT_LIMIT), any.clone(), false),
             (far, any.clone(), true),
             (PageStart::OlderThan(id), any.clone(), false),
             (PageStart::NewerThan(id), any.clone(), false),

@@ -7,7 +7,7 @@ use unicode_normalization::UnicodeNormalization as _;
 use crate::{
     error::{catalogue::ErrorCode, input::InvalidInput},
     text::has_control,
-    user::{User, email::Email, name::Name},
+    user::{User, email::Email, listing::FilterInput, name::Name},
 };
 
 /// Largest number of characters of a search.
@@ -21,47 +21,49 @@ const MAX_SEARCH_TERMS: usize = 5;
 /// of a value, because almost every value contains a given letter.
 const MIN_INFIX_CHARS: usize = 3;
 
-/// Checks a search before it is processed.
-///
-/// # Errors
-///
-/// - `invalid_text` if it has control characters or more than 100 characters.
-/// - `invalid_search` if it has more than five different terms, or several terms none of which has three
-///   characters. Short terms match the start of a value, which many users have in common.
-pub fn check_search(input: &str) -> Result<(), InvalidInput> {
-    if input.chars().nth(MAX_SEARCH_CHARS).is_some() {
-        return Err(InvalidInput::new(
-            ErrorCode::InvalidText,
-            "The search is too long. Use at most 100 characters.",
-        ));
+impl FilterInput<'_> {
+    /// Checks the text of a filter before it is processed.
+    ///
+    /// # Errors
+    ///
+    /// `invalid_text` if it has control characters.
+    pub fn check_text(input: &str) -> Result<(), InvalidInput> {
+        if has_control(input) {
+            return Err(InvalidInput::new(
+                ErrorCode::InvalidText,
+                "The text has control characters. Remove them.",
+            ));
+        }
+        Ok(())
     }
-    check_filter(input)?;
-    let terms = SearchTerm::split(input, true);
-    if terms.len() > MAX_SEARCH_TERMS {
-        let detail = "The search has too many different terms. Use at most 5.";
-        return Err(InvalidInput::new(ErrorCode::InvalidSearch, detail));
-    }
-    if terms.len() > 1 && terms.iter().all(SearchTerm::is_short) {
-        let detail = "All search terms are shorter than 3 characters. Use at least one longer term, or a \
-                      single short term.";
-        return Err(InvalidInput::new(ErrorCode::InvalidSearch, detail));
-    }
-    Ok(())
-}
 
-/// Checks the text of a filter before it is processed.
-///
-/// # Errors
-///
-/// `invalid_text` if it has control characters.
-pub fn check_filter(input: &str) -> Result<(), InvalidInput> {
-    if has_control(input) {
-        return Err(InvalidInput::new(
-            ErrorCode::InvalidText,
-            "The text has control characters. Remove them.",
-        ));
+    /// Checks a search before it is processed.
+    ///
+    /// # Errors
+    ///
+    /// - `invalid_text` if it has control characters or more than 100 characters.
+    /// - `invalid_search` if it has more than five different terms, or several terms none of which has three
+    ///   characters. Short terms match the start of a value, which many users have in common.
+    pub fn check_search(input: &str) -> Result<(), InvalidInput> {
+        if input.chars().nth(MAX_SEARCH_CHARS).is_some() {
+            return Err(InvalidInput::new(
+                ErrorCode::InvalidText,
+                "The search is too long. Use at most 100 characters.",
+            ));
+        }
+        Self::check_text(input)?;
+        let terms = SearchTerm::split(input, true);
+        if terms.len() > MAX_SEARCH_TERMS {
+            let detail = "The search has too many different terms. Use at most 5.";
+            return Err(InvalidInput::new(ErrorCode::InvalidSearch, detail));
+        }
+        if terms.len() > 1 && terms.iter().all(SearchTerm::is_short) {
+            let detail = "All search terms are shorter than 3 characters. Use at least one longer term, or a \
+                          single short term.";
+            return Err(InvalidInput::new(ErrorCode::InvalidSearch, detail));
+        }
+        Ok(())
     }
-    Ok(())
 }
 
 /// Term of a search, in lower case.
@@ -274,7 +276,11 @@ mod tests {
             ("a\u{0}b c d", Err("invalid_text")),
             (&"x ".repeat(51), Err("invalid_text")),
         ] {
-            assert_eq!(check_search(search).map_err(|invalid| invalid.code().as_str()), expected, "{search}");
+            assert_eq!(
+                FilterInput::check_search(search).map_err(|invalid| invalid.code().as_str()),
+                expected,
+                "{search}"
+            );
         }
     }
 

@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use referral_core::{
-    Peppers, ReferralService, ReferralServiceBuilder, SigningKeys, sms::SmsSender, storage::Storage,
+    ReferralService, ReferralServiceBuilder,
+    keys::{Peppers, SigningKeys},
+    sms::SmsSender,
+    storage::Storage,
 };
 
 /// Returns a builder with a fixed signing key and a fixed pepper.

@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use referral_core::{
-    DeliveryStatus::{self, Delivered, Failed},
-    conformance::ManualClock,
-    sms::http::{ReportError, ReportReader},
+    sms::{
+        DeliveryStatus::{self, Delivered, Failed},
+        http::{ReportError, ReportReader},
+    },
+    test_util::ManualClock,
 };
 use time::OffsetDateTime;
 

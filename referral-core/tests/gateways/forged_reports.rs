@@ -1,9 +1,9 @@
 //! Reports without a valid signature, and the evidence of the valid ones.
 
 use proptest::prelude::*;
-use referral_core::{
+use referral_core::sms::{
     ReportEvidence::{Strong, Weak},
-    sms::http::{ReportError, ReportReader, ReportRequest},
+    http::{ReportError, ReportReader, ReportRequest},
 };
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 

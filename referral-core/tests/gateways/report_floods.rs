@@ -7,17 +7,19 @@ use std::{
 
 use async_trait::async_trait;
 use referral_core::{
-    DeliveryReport,
-    DeliveryStatus::{self, Delivered},
-    Event, Hook, PhoneNumber, Policy, ReferralService,
-    ReportEvidence::{Strong, Weak},
-    SendCode,
-    conformance::ManualClock,
+    PhoneNumber, ReferralService, SendCode,
+    events::{DeliveryStatusChanged, Event, Hook},
+    policy::Policy,
     sms::{
-        Receipt, SmsError, SmsMessage, SmsSender,
+        DeliveryReport,
+        DeliveryStatus::{self, Delivered},
+        Receipt,
+        ReportEvidence::{Strong, Weak},
+        SmsError, SmsMessage, SmsSender,
         http::{ReportReader, ReportRequest},
     },
     storage::{MaintenanceStorage as _, MemoryStorage, Retention},
+    test_util::ManualClock,
 };
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use time::OffsetDateTime;
@@ -87,8 +89,8 @@ fn receiver(now: i64) -> (ReferralService, Arc<MemoryStorage>, ManualClock, Stat
     let clock = ManualClock::new(OffsetDateTime::from_unix_timestamp(now).expect("valid time"));
     let referral = service::builder(storage.clone(), Gateway)
         .policy(Policy::development())
-        .clock(clock.clone())
-        .hook(statuses.clone())
+        .clock(Arc::new(clock.clone()))
+        .hook(Arc::new(statuses.clone()))
         .build();
     (referral.expect("valid policy and keys"), storage, clock, statuses)
 }
@@ -100,7 +102,7 @@ struct Statuses(Arc<Mutex<Vec<DeliveryStatus>>>);
 #[async_trait]
 impl Hook for Statuses {
     async fn on_event(&self, event: &Event) {
-        if let Event::MessageStatus { status, .. } = event {
+        if let Event::DeliveryStatusChanged(DeliveryStatusChanged { status, .. }) = event {
             self.0.lock().expect("not poisoned").push(*status);
         }
     }

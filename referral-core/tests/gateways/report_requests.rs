@@ -1,9 +1,11 @@
 //! Requests with reports for tests, and the readers of these requests.
 
 use referral_core::{
-    DeliveryStatus,
-    conformance::ManualClock,
-    sms::http::{ReportError, ReportReader, ReportRequest},
+    sms::{
+        DeliveryStatus,
+        http::{ReportError, ReportReader, ReportRequest},
+    },
+    test_util::ManualClock,
 };
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use time::OffsetDateTime;

@@ -1,8 +1,8 @@
 //! Reports of gateways: where they are in a request, and their configuration.
 
-use referral_core::{
+use referral_core::sms::{
     DeliveryStatus::{Delivered, Failed},
-    sms::http::{ReportError, ReportReader},
+    http::{ReportError, ReportReader},
 };
 
 use crate::{

@@ -1,8 +1,8 @@
 //! Requests, compared byte for byte.
 
 use referral_core::{
-    conformance::ManualClock,
     sms::{SmsError, SmsSender as _},
+    test_util::ManualClock,
 };
 use time::OffsetDateTime;
 use wiremock::ResponseTemplate;

@@ -1,8 +1,8 @@
 //! Responses of gateways and their interpretation.
 
 use referral_core::{
-    conformance::ManualClock,
     sms::{SmsError, SmsSender as _},
+    test_util::ManualClock,
 };
 use time::macros::datetime;
 use wiremock::ResponseTemplate;

@@ -1,8 +1,8 @@
 //! Signatures of reports, with the test data of the vendors' libraries and with forged reports.
 
-use referral_core::{
+use referral_core::sms::{
     DeliveryStatus::{self, Delivered, Failed},
-    sms::http::{ReportError, ReportReader},
+    http::{ReportError, ReportReader},
 };
 
 use crate::report_requests::{Called, FORM, JSON, reader, reader_at};

@@ -5,7 +5,10 @@ use std::sync::Arc;
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD as BASE64};
 use jsonwebtoken::{Algorithm, EncodingKey};
 use referral_core::{
-    Peppers, ReferralService, Refusal, SigningKeys, clock::Clock, sms::DevelopmentSender,
+    ReferralService, Refusal,
+    clock::Clock,
+    keys::{Peppers, SigningKeys},
+    sms::DevelopmentSender,
     storage::MemoryStorage,
 };
 use serde_json::{Value, json};
@@ -41,7 +44,7 @@ pub(crate) fn eddsa() -> ReferralService {
 pub(crate) fn service(keys: SigningKeys) -> ReferralService {
     let peppers = Peppers::from_secret("p1", &[8; 32]).expect("sufficient length");
     ReferralService::builder(Arc::new(MemoryStorage::new()), Arc::new(DevelopmentSender), keys, peppers)
-        .clock(Stopped)
+        .clock(Arc::new(Stopped))
         .issuer("issuer")
         .audience("audience")
         .build()

@@ -5,7 +5,7 @@ use base64::{
     engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD as BASE64},
 };
 use jsonwebtoken::{Algorithm, EncodingKey};
-use referral_core::SigningKeys;
+use referral_core::keys::SigningKeys;
 use serde_json::json;
 
 use crate::forged::{

@@ -5,8 +5,10 @@ use std::sync::Arc;
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD as BASE64};
 use jsonwebtoken::Algorithm;
 use referral_core::{
-    BuildError, Error, Peppers, ReferralService, Refusal, SigningKeys, TokenKind, TokenPair,
-    sms::DevelopmentSender, storage::MemoryStorage,
+    BuildError, Error, ReferralService, Refusal, TokenKind, TokenPair,
+    keys::{Peppers, SigningKeys},
+    sms::DevelopmentSender,
+    storage::MemoryStorage,
 };
 use serde_json::{Value, json};
 

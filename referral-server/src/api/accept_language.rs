@@ -6,7 +6,7 @@ use poem::{
     FromRequest, Request, RequestBody, Result,
     http::{HeaderMap, header},
 };
-use referral_core::Locale;
+use referral_core::sms::Locale;
 
 /// Maximum number of languages that are parsed. Browsers send a few.
 const MAX_LANGUAGES: usize = 16;

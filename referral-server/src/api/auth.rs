@@ -4,8 +4,8 @@ use std::str::FromStr;
 
 use poem_openapi::{Object, OpenApi, payload::Json, types::Example};
 use referral_core::{
-    ChallengeId, CodeInput, InvitationOutcome, InviteCode, Locale, ReferralService, Refresh, SendCode,
-    SignIn, TokenKind,
+    ChallengeId, CodeInput, InvitationOutcome, InviteCode, ReferralService, Refresh, SendCode, SignIn,
+    TokenKind, sms::Locale,
 };
 use serde_json::Value;
 use time::OffsetDateTime;

@@ -8,8 +8,8 @@ use poem_openapi::{
     types::Example,
 };
 use referral_core::{
-    CurrentUser, Email, FilterInput, InvalidInput, InviteCode, InviteeView, ListUsers, Name, PageSize,
-    ProfileChange, ProfileView, ReferralService, UserId, UserView, check_filter, check_search,
+    CurrentUser, EditProfile, Email, FilterInput, InvalidInput, InviteCode, InviteeView, ListInvitees,
+    ListUsers, Name, PageSize, ProfileChange, ProfileView, ReferralService, UserId, UserView,
 };
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -371,7 +371,12 @@ impl UsersApi {
             email: email?,
             invited_by_code: invited_by_code?,
         };
-        Ok(Json(self.referral.edit_profile(&bearer, change, &client).await?.into()))
+        Ok(Json(
+            self.referral
+                .edit_profile(&bearer, EditProfile::new(change).client(client.clone()))
+                .await?
+                .into(),
+        ))
     }
 
     /// Get a user
@@ -404,7 +409,10 @@ impl UsersApi {
         request: &Request,
     ) -> Result<Json<InviteePage>, Problem> {
         let limit = page_size(limit)?;
-        let page = self.referral.invitees(&bearer, UserId(id), limit, cursor.as_deref()).await?;
+        let page = self
+            .referral
+            .invitees(&bearer, ListInvitees::new(UserId(id)).limit(limit).cursor(cursor.as_deref()))
+            .await?;
         Ok(Json(InviteePage {
             count: page.count,
             next: page.next.map(|link| self.links.to(request, &link)),
@@ -422,13 +430,13 @@ fn page_size(limit: Option<u32>) -> Result<PageSize, Problem> {
 fn check_texts(filter: &FilterInput<'_>) -> Result<(), Problem> {
     type Check = fn(&str) -> Result<(), InvalidInput>;
     let texts: [(&str, Option<&str>, Check); 7] = [
-        ("phone", filter.phone, check_filter),
-        ("email", filter.email, check_filter),
-        ("first_name", filter.first_name, check_filter),
-        ("last_name", filter.last_name, check_filter),
-        ("invite_code", filter.invite_code, check_filter),
-        ("invited_by_code", filter.invited_by_code, check_filter),
-        ("search", filter.search, check_search),
+        ("phone", filter.phone, FilterInput::check_text),
+        ("email", filter.email, FilterInput::check_text),
+        ("first_name", filter.first_name, FilterInput::check_text),
+        ("last_name", filter.last_name, FilterInput::check_text),
+        ("invite_code", filter.invite_code, FilterInput::check_text),
+        ("invited_by_code", filter.invited_by_code, FilterInput::check_text),
+        ("search", filter.search, FilterInput::check_search),
     ];
     let wrong = |(name, text, check): (&str, Option<&str>, Check)| {
         let invalid = check(text?).err()?;

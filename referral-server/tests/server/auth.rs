@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use referral_core::{Budget, Policy, Regions};
+use referral_core::policy::{Budget, Policy, Regions};
 use reqwest::Method;
 use serde_json::{Value, json};
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use referral_core::{Policy, sms::DevelopmentSender};
+use referral_core::{policy::Policy, sms::DevelopmentSender};
 use referral_server::AppOptions;
 use referral_sqlx::SqliteOptions;
 use serde_json::{Value, json};

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use referral_core::{Policy, sms::DevelopmentSender, storage::MemoryStorage};
+use referral_core::{policy::Policy, sms::DevelopmentSender, storage::MemoryStorage};
 use referral_server::AppOptions;
 use reqwest::{Method, header};
 use serde_json::json;

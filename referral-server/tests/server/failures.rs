@@ -4,8 +4,8 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use referral_core::{
-    Policy,
     clock::{Clock, SystemClock},
+    policy::Policy,
     sms::{DevelopmentSender, Receipt, SmsError, SmsMessage, SmsSender},
     storage::MemoryStorage,
 };

@@ -2,7 +2,12 @@
 
 use std::{sync::Arc, time::Duration};
 
-use referral_core::{Limits, Policy, Region, Regions, sms::DevelopmentSender, storage::MemoryStorage};
+use referral_core::{
+    Region,
+    policy::{Limits, Policy, Regions},
+    sms::DevelopmentSender,
+    storage::MemoryStorage,
+};
 use referral_server::{AppOptions, ClientAddresses};
 use reqwest::Method;
 use serde_json::{Value, json};

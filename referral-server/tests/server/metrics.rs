@@ -11,10 +11,14 @@ use std::{
 
 use async_trait::async_trait;
 use referral_core::{
-    CodeInput, DeliveryReport, DeliveryStatus, Peppers, PhoneNumber, Policy, ReferralService, Region,
-    ReportEvidence, SendCode, SignIn, SigningKeys,
+    CodeInput, PhoneNumber, ReferralService, Region, SendCode, SignIn,
     clock::Clock,
-    sms::{DevelopmentSender, Failover, Receipt, SmsError, SmsMessage, SmsSender},
+    keys::{Peppers, SigningKeys},
+    policy::Policy,
+    sms::{
+        DeliveryReport, DeliveryStatus, DevelopmentSender, Failover, Receipt, ReportEvidence, SmsError,
+        SmsMessage, SmsSender,
+    },
     storage::MemoryStorage,
 };
 use referral_server::Metrics;
@@ -122,7 +126,7 @@ async fn metrics_distinguish_gateways_and_regions() {
         .expect("two gateways");
     let referral = ReferralService::builder(Arc::new(MemoryStorage::new()), Arc::new(sender), keys, peppers)
         .policy(Policy::development())
-        .hook(metrics.clone())
+        .hook(Arc::new(metrics.clone()))
         .build()
         .expect("a valid policy and a valid key");
     let phone = |phone| PhoneNumber::parse(phone, None).expect("a number");
@@ -279,8 +283,8 @@ async fn the_clock_offset_is_a_metric() {
     let peppers = Peppers::from_secret("p1", &[2; 32]).expect("long enough");
     let storage = Arc::new(MemoryStorage::with_clock(Behind));
     let referral = ReferralService::builder(storage, Arc::new(DevelopmentSender), keys, peppers)
-        .hook(metrics.clone())
-        .clock(Host)
+        .hook(Arc::new(metrics.clone()))
+        .clock(Arc::new(Host))
         .build()
         .expect("a valid policy and a valid key");
     for (measured, line) in

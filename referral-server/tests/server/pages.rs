@@ -3,7 +3,11 @@
 use std::sync::Arc;
 
 use referral_core::{
-    Peppers, Policy, ReferralService, SigningKeys, sms::DevelopmentSender, storage::MemoryStorage,
+    ReferralService,
+    keys::{Peppers, SigningKeys},
+    policy::Policy,
+    sms::DevelopmentSender,
+    storage::MemoryStorage,
 };
 use referral_server::AppOptions;
 use reqwest::Method;

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use referral_core::{
-    Peppers, PhoneNumber, Policy, ReferralService, SendCode, SigningKeys,
+    PhoneNumber, ReferralService, SendCode,
+    keys::{Peppers, SigningKeys},
+    policy::Policy,
     sms::{
         DevelopmentSender, Receipt, SmsError, SmsMessage, SmsSender,
         http::{GatewayConfig, ReportReader},
@@ -181,7 +183,7 @@ async fn a_report_is_counted_once_and_only_for_a_sent_message() {
     let peppers = Peppers::from_secret("p1", &[2; 32]).expect("long enough");
     let referral = ReferralService::builder(Arc::new(MemoryStorage::new()), Arc::new(Acme), keys, peppers)
         .policy(Policy::development())
-        .hook(metrics.clone())
+        .hook(Arc::new(metrics.clone()))
         .build()
         .expect("a valid policy and a valid key");
     let phone = PhoneNumber::parse(ANNA, None).expect("a number");

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use referral_core::{PhoneNumber, Policy, sms::DevelopmentSender};
+use referral_core::{PhoneNumber, policy::Policy, sms::DevelopmentSender};
 use referral_server::AppOptions;
 use referral_sqlx::SqliteOptions;
 use sqlx::{Connection as _, Executor as _, PgConnection};

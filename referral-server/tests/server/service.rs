@@ -9,12 +9,14 @@ use std::{
 use async_trait::async_trait;
 use poem::{Server, listener::TcpAcceptor};
 use referral_core::{
-    Peppers, Policy, ReferralService, SigningKeys,
+    ReferralService,
     clock::Clock,
-    conformance::ManualClock,
+    keys::{Peppers, SigningKeys},
+    policy::Policy,
     random::SystemRandom,
     sms::{DevelopmentSender, Receipt, SmsError, SmsMessage, SmsSender},
     storage::{MemoryStorage, Storage},
+    test_util::ManualClock,
 };
 use referral_server::{AppOptions, app};
 use reqwest::{Method, RequestBuilder, header::HeaderMap};
@@ -75,7 +77,7 @@ impl Service {
         let peppers = Peppers::generate(&SystemRandom);
         let referral = ReferralService::builder(storage, sender, keys, peppers)
             .policy(policy)
-            .clock(Ticking(clock.clone()))
+            .clock(Arc::new(Ticking(clock.clone())))
             .build()
             .expect("a valid policy and a valid key");
         let client = serve(referral.clone(), options).await;

@@ -1,6 +1,9 @@
 //! Tests of lists, profiles and invitees.
 
-use referral_core::{PhoneNumber, Policy, Visibility};
+use referral_core::{
+    PhoneNumber,
+    policy::{Policy, Visibility},
+};
 use serde_json::{Value, json};
 
 use crate::service::{ANNA, BORIS, MINUTE, Service, SignedIn, VERA};

@@ -1,7 +1,10 @@
 //! Invitations that existing users accept late. A lock excludes concurrent ones, because a loop of
 //! invitations can include any number of users.
 
-use referral_core::{Ancestry, Invitation, User, UserId, storage::Result};
+use referral_core::{
+    Invitation, User, UserId,
+    storage::{Ancestry, Result},
+};
 
 use super::{lease::Lease, rows, users::bind_search_keys};
 use crate::error::failure;

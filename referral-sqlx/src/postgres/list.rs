@@ -2,8 +2,8 @@
 //! index. An optional condition such as `$1 IS NULL OR …` never uses one.
 
 use referral_core::{
-    COUNT_LIMIT, Email, InviteCode, Name, PageStart, PhoneNumber, User,
-    storage::{Result, SearchTerm, StoredPage, UserFilter, UserQuery},
+    Email, InviteCode, Name, PhoneNumber, User,
+    storage::{PageStart, Result, SearchTerm, StoredPage, UserFilter, UserQuery},
 };
 use sqlx::{Postgres, QueryBuilder, postgres::PgRow};
 use uuid::Uuid;
@@ -29,7 +29,7 @@ pub(super) async fn users(lease: &mut Lease, query: &UserQuery) -> Result<Stored
         Some(row) => rows::number(row, "counted")?,
         None => 0,
     };
-    let is_exact = query.filter.is_empty() || counted <= COUNT_LIMIT;
+    let is_exact = query.filter.is_empty() || counted <= UserQuery::COUNT_LIMIT;
     let has_user = |row: &&PgRow| !matches!(rows::get::<Option<Uuid>>(row, "id"), Ok(None));
     let mut users: Vec<User> =
         rows.iter().filter(has_user).take(limit).map(rows::user).collect::<Result<_>>()?;
@@ -39,7 +39,7 @@ pub(super) async fn users(lease: &mut Lease, query: &UserQuery) -> Result<Stored
     Ok(StoredPage {
         items: users,
         has_more: rows.len() > limit,
-        count: if is_exact { counted } else { COUNT_LIMIT },
+        count: if is_exact { counted } else { UserQuery::COUNT_LIMIT },
         count_exact: is_exact,
     })
 }
@@ -90,7 +90,7 @@ fn push_page(sql: &mut QueryBuilder<Postgres>, query: &UserQuery) {
 }
 
 /// Adds the count of matching users: of all users if there is no filter, and otherwise at most
-/// [`COUNT_LIMIT`] plus one.
+/// [`UserQuery::COUNT_LIMIT`] plus one.
 fn push_count(sql: &mut QueryBuilder<Postgres>, filter: &UserFilter) {
     if filter.is_empty() {
         sql.push("SELECT sum(users)::bigint AS counted FROM referral.user_totals");
@@ -98,7 +98,9 @@ fn push_count(sql: &mut QueryBuilder<Postgres>, filter: &UserFilter) {
     }
     sql.push("SELECT count(*) AS counted FROM (SELECT 1");
     push_source(sql, filter);
-    sql.push(" LIMIT ").push_bind(i64::try_from(COUNT_LIMIT + 1).unwrap_or(i64::MAX)).push(") found");
+    sql.push(" LIMIT ")
+        .push_bind(i64::try_from(UserQuery::COUNT_LIMIT + 1).unwrap_or(i64::MAX))
+        .push(") found");
 }
 
 /// Returns the column that orders the users in the index that finds them.

@@ -1,9 +1,6 @@
 //! Maintenance: deletion of expired rows, shared settings, the clock, and a check for free disk space.
 
-use referral_core::{
-    SharedSetting,
-    storage::{Result, Retention},
-};
+use referral_core::storage::{Result, Retention, SharedSetting};
 use sqlx::postgres::PgRow;
 use time::OffsetDateTime;
 

@@ -1,8 +1,8 @@
 //! Tests of the query plans of frequent statements with many users. No statement may scan a whole table.
 
 use referral_core::{
-    Email, InviteCode, Name, PageSize, PageStart, PhoneNumber, UserId,
-    storage::{SearchKeys, SearchTerm, UserFilter, UserQuery},
+    Email, InviteCode, Name, PageSize, PhoneNumber, UserId,
+    storage::{PageStart, SearchKeys, SearchTerm, UserFilter, UserQuery},
 };
 use sqlx::{AssertSqlSafe, Connection as _, Execute as _, Executor as _, PgConnection, Row as _};
 use uuid::Uuid;

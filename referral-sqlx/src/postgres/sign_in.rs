@@ -1,9 +1,9 @@
 //! Sign-in: redeems a challenge, adds or updates the user, and adds a session.
 
 use referral_core::{
-    Challenge, Invitation, InviteCode, PhoneNumber, Refusal, Session, User, UserId,
+    Invitation, InviteCode, PhoneNumber, Refusal, Session, User, UserId,
     storage::{
-        Ancestry, CounterUpdate, Counters, Decision, Inviter, Result, SignInFacts, SignInRequest,
+        Ancestry, Challenge, CounterUpdate, Counters, Decision, Inviter, Result, SignInFacts, SignInRequest,
         SignInWrites, StoredSignIn, UserWrite,
     },
 };

@@ -9,14 +9,14 @@ use std::{
 
 use async_trait::async_trait;
 use referral_core::{
-    ChallengeId, Check, InviteCode, Invitee, KeyMismatch, PageSize, Refusal, Session, SessionId,
-    SharedSetting, User, UserId, UserWithInvited,
+    ChallengeId, Check, InviteCode, PageSize, Refusal, Session, SessionId, User, UserId,
+    keys::KeyMismatch,
     storage::{
         AttackCheck, ChallengeRequest, ChallengeStorage, CounterUpdate, Decided, DeliveryTransition,
-        DeliveryUpdate, EditedProfile, GrantedChallenge, KeyRegistration, MaintenanceStorage, NewStaff,
-        ProfileEdit, RefreshRequest, RegisteredKey, Result, Retention, SessionSelection, SessionStorage,
-        SignInRequest, StaffRequest, StorageError, StorageReadiness, StoredPage, StoredSession, StoredSignIn,
-        UserQuery, UserStorage,
+        DeliveryUpdate, EditedProfile, GrantedChallenge, Invitee, KeyRegistration, MaintenanceStorage,
+        NewStaff, ProfileEdit, RefreshRequest, RegisteredKey, Result, Retention, SessionSelection,
+        SessionStorage, SharedSetting, SignInRequest, StaffRequest, StorageError, StorageReadiness,
+        StoredPage, StoredSession, StoredSignIn, UserQuery, UserStorage, UserWithInvited,
     },
 };
 use time::OffsetDateTime;

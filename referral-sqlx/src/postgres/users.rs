@@ -1,10 +1,10 @@
 //! Users: reading one, its invitees, and changes by the host.
 
 use referral_core::{
-    InviteCode, Invitee, PageSize, User, UserId,
+    InviteCode, PageSize, User, UserId,
     storage::{
-        Decision, NewStaff, Result, SearchKeys, SessionSelection, StaffRequest, StoredPage, UserWithInvited,
-        UserWrite,
+        Decision, Invitee, NewStaff, Result, SearchKeys, SessionSelection, StaffRequest, StoredPage,
+        UserWithInvited, UserWrite,
     },
 };
 use uuid::Uuid;

@@ -1,8 +1,11 @@
 //! Challenges: codes that are sent, and cancelled if they were not sent.
 
 use referral_core::{
-    Challenge, ChallengeId,
-    storage::{ChallengeFacts, ChallengeRequest, CounterUpdate, Decided, Decision, GrantedChallenge, Result},
+    ChallengeId,
+    storage::{
+        Challenge, ChallengeFacts, ChallengeRequest, CounterUpdate, Decided, Decision, GrantedChallenge,
+        Result,
+    },
 };
 use sqlx::SqliteConnection;
 

@@ -1,6 +1,9 @@
 //! Invitations, and the chain of inviters.
 
-use referral_core::{Ancestry, Invitation, UserId, storage::Result};
+use referral_core::{
+    Invitation, UserId,
+    storage::{Ancestry, Result},
+};
 use sqlx::SqliteConnection;
 
 use super::statement::write_row;

@@ -1,6 +1,9 @@
 //! Keys of the processes that share the database.
 
-use referral_core::storage::{Decided, Decision, KeyMismatch, KeyRegistration, RegisteredKey, Result};
+use referral_core::{
+    keys::KeyMismatch,
+    storage::{Decided, Decision, KeyRegistration, RegisteredKey, Result},
+};
 use sqlx::SqliteConnection;
 
 use super::{rows, statement::write_row};

@@ -2,8 +2,8 @@
 //! index. An optional condition such as `? IS NULL OR …` never uses one.
 
 use referral_core::{
-    COUNT_LIMIT, Email, InviteCode, Name, PageStart, PhoneNumber, User, UserId,
-    storage::{Result, StoredPage, UserFilter, UserQuery},
+    Email, InviteCode, Name, PhoneNumber, User, UserId,
+    storage::{PageStart, Result, StoredPage, UserFilter, UserQuery},
 };
 use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
 
@@ -27,8 +27,8 @@ pub(super) async fn users(connection: &mut SqliteConnection, query: &UserQuery) 
         push_count(&mut sql, &query.filter);
         rows::number(&sql.build().fetch_one(connection).await.map_err(failure)?, "counted")?
     };
-    let is_exact = query.filter.is_empty() || counted <= COUNT_LIMIT;
-    let count = if is_exact { counted } else { COUNT_LIMIT };
+    let is_exact = query.filter.is_empty() || counted <= UserQuery::COUNT_LIMIT;
+    let count = if is_exact { counted } else { UserQuery::COUNT_LIMIT };
     Ok(StoredPage { items: users, has_more, count, count_exact: is_exact })
 }
 
@@ -74,7 +74,7 @@ pub(super) fn page(query: &UserQuery) -> QueryBuilder<Sqlite> {
 }
 
 /// Adds the count of matching users: of all users if there is no filter, and otherwise at most
-/// [`COUNT_LIMIT`] plus one.
+/// [`UserQuery::COUNT_LIMIT`] plus one.
 fn push_count(sql: &mut QueryBuilder<Sqlite>, filter: &UserFilter) {
     if filter.is_empty() {
         sql.push("SELECT users AS counted FROM user_totals");
@@ -82,7 +82,7 @@ fn push_count(sql: &mut QueryBuilder<Sqlite>, filter: &UserFilter) {
     }
     sql.push("SELECT count(*) AS counted FROM (SELECT 1");
     push_source(sql, filter);
-    sql.push(format!(" LIMIT {})", COUNT_LIMIT + 1));
+    sql.push(format!(" LIMIT {})", UserQuery::COUNT_LIMIT + 1));
 }
 
 /// Order of the users in the index of a list, which needs no sorting.

@@ -1,9 +1,6 @@
 //! Maintenance: deletion of expired rows, and shared settings.
 
-use referral_core::{
-    SharedSetting,
-    storage::{Result, Retention},
-};
+use referral_core::storage::{Result, Retention, SharedSetting};
 use sqlx::{SqliteConnection, sqlite::SqliteRow};
 
 use super::{rows, statement::write_row};

@@ -1,8 +1,8 @@
 //! Tests of the query plans of frequent statements. Their cost must not grow with the number of users.
 
 use referral_core::{
-    Email, InviteCode, Name, PageSize, PageStart, PhoneNumber, UserId,
-    storage::{SearchTerm, UserFilter, UserQuery},
+    Email, InviteCode, Name, PageSize, PhoneNumber, UserId,
+    storage::{PageStart, SearchTerm, UserFilter, UserQuery},
 };
 use sqlx::{AssertSqlSafe, Row, SqlSafeStr};
 use uuid::Uuid;

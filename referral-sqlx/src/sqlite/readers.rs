@@ -123,8 +123,8 @@ pub(super) fn is_interrupted(error: &sqlx::Error) -> bool {
 mod tests {
     use futures_util::FutureExt as _;
     use referral_core::{
-        PageSize, PageStart, Refusal, UserId,
-        storage::{UserFilter, UserQuery, UserStorage as _},
+        PageSize, Refusal, UserId,
+        storage::{PageStart, UserFilter, UserQuery, UserStorage as _},
     };
     use sqlx::Row as _;
     use uuid::Uuid;

@@ -1,10 +1,10 @@
 //! Sign-in: redeems a challenge, adds or updates the user, and adds a session.
 
 use referral_core::{
-    Challenge, InviteCode, Session, User, UserId,
+    InviteCode, Session, User, UserId,
     storage::{
-        Ancestry, Decided, Decision, Inviter, Result, SignInFacts, SignInRequest, SignInWrites, StorageError,
-        StoredSignIn, UserWrite,
+        Ancestry, Challenge, Decided, Decision, Inviter, Result, SignInFacts, SignInRequest, SignInWrites,
+        StorageError, StoredSignIn, UserWrite,
     },
 };
 use sqlx::SqliteConnection;

@@ -8,14 +8,14 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures_util::FutureExt as _;
 use referral_core::{
-    ChallengeId, Check, Invitee, KeyMismatch, PageSize, Refusal, Session, SessionId, SharedSetting, User,
-    UserId, UserWithInvited,
+    ChallengeId, Check, PageSize, Refusal, Session, SessionId, User, UserId,
+    keys::KeyMismatch,
     storage::{
         AttackCheck, ChallengeRequest, ChallengeStorage, CounterUpdate, Decided, Decision,
-        DeliveryTransition, DeliveryUpdate, EditedProfile, GrantedChallenge, KeyRegistration,
+        DeliveryTransition, DeliveryUpdate, EditedProfile, GrantedChallenge, Invitee, KeyRegistration,
         MaintenanceStorage, NewStaff, ProfileEdit, RefreshRequest, RegisteredKey, Result, Retention,
-        SessionSelection, SessionStorage, SignInRequest, StaffRequest, StorageError, StorageReadiness,
-        StoredPage, StoredSession, StoredSignIn, UserQuery, UserStorage,
+        SessionSelection, SessionStorage, SharedSetting, SignInRequest, StaffRequest, StorageError,
+        StorageReadiness, StoredPage, StoredSession, StoredSignIn, UserQuery, UserStorage, UserWithInvited,
     },
 };
 use time::OffsetDateTime;

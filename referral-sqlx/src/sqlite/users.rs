@@ -3,10 +3,10 @@
 use std::fmt::Write as _;
 
 use referral_core::{
-    Email, Invitee, Name, PageSize, User, UserId,
+    Email, Name, PageSize, User, UserId,
     storage::{
-        Decision, NewStaff, Result, SearchKeys, SearchTerm, SessionSelection, StaffRequest, StorageError,
-        StoredPage, UserWithInvited, UserWrite,
+        Decision, Invitee, NewStaff, Result, SearchKeys, SearchTerm, SessionSelection, StaffRequest,
+        StorageError, StoredPage, UserWithInvited, UserWrite,
     },
 };
 use sqlx::{SqliteConnection, sqlite::SqliteRow};

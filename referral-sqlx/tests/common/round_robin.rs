@@ -7,14 +7,14 @@ use std::sync::{
 
 use async_trait::async_trait;
 use referral_core::{
-    ChallengeId, Invitee, KeyMismatch, PageSize, Refusal, Session, SessionId, SharedSetting, User, UserId,
-    UserWithInvited,
+    ChallengeId, PageSize, Refusal, Session, SessionId, User, UserId,
+    keys::KeyMismatch,
     storage::{
         AttackCheck, ChallengeRequest, ChallengeStorage, CounterUpdate, Decided, DeliveryTransition,
-        DeliveryUpdate, EditedProfile, GrantedChallenge, KeyRegistration, MaintenanceStorage, NewStaff,
-        ProfileEdit, RefreshRequest, RegisteredKey, Result, Retention, SessionSelection, SessionStorage,
-        SignInRequest, StaffRequest, Storage, StorageReadiness, StoredPage, StoredSession, StoredSignIn,
-        UserQuery, UserStorage,
+        DeliveryUpdate, EditedProfile, GrantedChallenge, Invitee, KeyRegistration, MaintenanceStorage,
+        NewStaff, ProfileEdit, RefreshRequest, RegisteredKey, Result, Retention, SessionSelection,
+        SessionStorage, SharedSetting, SignInRequest, StaffRequest, Storage, StorageReadiness, StoredPage,
+        StoredSession, StoredSignIn, UserQuery, UserStorage, UserWithInvited,
     },
 };
 use time::OffsetDateTime;

@@ -1,6 +1,6 @@
 //! Conflicts of transactions: serialization failures, deadlocks and concurrent edits.
 
-use referral_core::{Client, FilterInput, ListUsers, Name, ProfileChange};
+use referral_core::{EditProfile, FilterInput, ListUsers, Name, ProfileChange};
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
 
 use crate::{
@@ -33,7 +33,7 @@ async fn an_aborted_edit_of_a_profile_is_retried() {
     harness.sabotage("invitations", 2, "RAISE deadlock_detected").await;
     let bearer = harness.referral.authenticate(&boris.tokens.access).await.expect("valid");
     let change = ProfileChange { invited_by_code: Some(anna.user.invite_code), ..ProfileChange::default() };
-    harness.referral.edit_profile(&bearer, change, &Client::default()).await.expect("accepted");
+    harness.referral.edit_profile(&bearer, EditProfile::new(change)).await.expect("accepted");
     assert_eq!(harness.count("invitations").await, 1);
 }
 
@@ -94,7 +94,7 @@ async fn a_concurrent_edit_and_late_acceptance_are_both_in_the_search_index() {
         let editing = || {
             let (referral, bearer, change) = (harness.referral.clone(), bearer.clone(), change.clone());
             tokio::spawn(
-                async move { referral.edit_profile(&bearer, change, &Client::default()).await.map(drop) },
+                async move { referral.edit_profile(&bearer, EditProfile::new(change)).await.map(drop) },
             )
         };
         let mut observer = PgConnection::connect(&harness.database.url).await.expect("a connection");

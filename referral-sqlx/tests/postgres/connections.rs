@@ -1,6 +1,6 @@
 //! Connections that break, and connections whose request was canceled.
 
-use referral_core::{Client, Name, ProfileChange};
+use referral_core::{EditProfile, Name, ProfileChange};
 use sqlx::{Connection as _, Executor as _, PgConnection};
 
 use crate::harness::{Harness, wait_for_locks};
@@ -41,7 +41,7 @@ async fn a_canceled_request_does_not_affect_the_next_one() {
     let referral = harness.referral.clone();
     let editing = tokio::spawn(async move {
         let change = ProfileChange { first_name: Some(Name::parse("Anna").ok()), ..ProfileChange::default() };
-        referral.edit_profile(&bearer, change, &Client::default()).await
+        referral.edit_profile(&bearer, EditProfile::new(change)).await
     });
     let mut observer = PgConnection::connect(&harness.database.url).await.expect("a connection");
     wait_for_locks(&mut observer, 1).await;

@@ -1,8 +1,8 @@
 //! Service on its own database, with a connection of an operator that causes the failures.
 
 use referral_core::{
-    CurrentUser, Error, FilterInput, InviteCode, ListUsers, Page, Policy, ReferralService, SendCode,
-    SentCode, SignedIn, UserView, sms::DevelopmentSender,
+    CurrentUser, Error, FilterInput, InviteCode, ListUsers, Page, ReferralService, SendCode, SentCode,
+    SignedIn, UserView, policy::Policy, sms::DevelopmentSender,
 };
 use referral_sqlx::{PostgresOptions, connect_postgres};
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection, Row as _};

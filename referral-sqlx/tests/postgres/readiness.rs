@@ -19,7 +19,7 @@ async fn a_host_whose_clock_differs_from_that_of_the_server_is_not_ready() {
     for (is_ahead, is_ready) in [(false, true), (true, false)] {
         let storage = connect(&database.url).await.expect("a database");
         let builder = service::builder(storage, DevelopmentSender);
-        let builder = if is_ahead { builder.clock(Ahead) } else { builder };
+        let builder = if is_ahead { builder.clock(std::sync::Arc::new(Ahead)) } else { builder };
         let referral = builder.build().expect("valid policy and keys");
         let measured = referral.measure_clock().await.expect("measured").expect("a clock");
         // The server runs on this machine and has the same clock.

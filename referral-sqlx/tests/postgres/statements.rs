@@ -1,7 +1,7 @@
 //! Statements with outdated statistics, and prepared statements after a change of the schema.
 
 use referral_core::{
-    Client, ListUsers, Name, ProfileChange,
+    EditProfile, ListUsers, Name, ProfileChange,
     clock::{Clock as _, SystemClock},
     storage::Retention,
 };
@@ -42,7 +42,7 @@ async fn requests_succeed_after_a_newer_program_adds_columns() {
         let bearer = harness.referral.authenticate(access).await.expect("valid");
         let name = Some(Name::parse("Boris").ok());
         let change = ProfileChange { first_name: name, ..ProfileChange::default() };
-        harness.referral.edit_profile(&bearer, change, &Client::default()).await.expect("edited");
+        harness.referral.edit_profile(&bearer, EditProfile::new(change)).await.expect("edited");
         search(harness.referral.clone(), bearer.clone()).await.expect("a page");
         harness.referral.users(&bearer, ListUsers::default()).await.expect("a page");
         harness.referral.sessions(&bearer).await.expect("sessions");

@@ -2,8 +2,8 @@
 
 use async_trait::async_trait;
 use referral_core::{
-    DeliveryReport, DeliveryStatus, Error, ReferralService, ReportEvidence,
-    sms::{Receipt, SmsError, SmsMessage, SmsSender},
+    Error, ReferralService,
+    sms::{DeliveryReport, DeliveryStatus, Receipt, ReportEvidence, SmsError, SmsMessage, SmsSender},
 };
 use sqlx::{Row as _, SqliteConnection};
 use tempfile::TempDir;

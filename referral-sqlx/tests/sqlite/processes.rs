@@ -14,8 +14,9 @@ use referral_core::{
     ChallengeId, CodeInput, Error, InviteCode, PhoneNumber, ReferralService, Refusal, SendCode, SentCode,
     SignIn, SignedIn, User,
     clock::{Clock, SystemClock},
-    conformance::{ManualClock, run},
+    conformance::run,
     sms::DevelopmentSender,
+    test_util::ManualClock,
 };
 
 use crate::{raw, service, sign_in::phone, url_in};
@@ -167,7 +168,10 @@ fn prepare(
 
 async fn referral(url: &str, clock: impl Clock) -> ReferralService {
     let storage = referral_sqlx::connect(url).await.expect("opened");
-    service::builder(storage, DevelopmentSender).clock(clock).build().expect("valid policy and keys")
+    service::builder(storage, DevelopmentSender)
+        .clock(std::sync::Arc::new(clock))
+        .build()
+        .expect("valid policy and keys")
 }
 
 async fn send_code(referral: &ReferralService, number: u32) -> SentCode {

@@ -6,14 +6,14 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::{
-    invite::code::InviteCode,
+    invite::{code::InviteCode, invitation::Invitation},
     otp::challenge::{Challenge, ChallengeId},
-    session::SessionId,
+    session::{Session, SessionId},
     shared_settings::SharedSetting,
     storage::{
         Ancestry, Counter, CounterKey, CounterUpdate, Counters, GlobalCounter, GlobalCounterFacts,
-        GlobalCounterQuery, GlobalCounterUpdate, Invitation, Inviter, MessageKey, NewUser, RegisteredKey,
-        Session, SessionSelection, StoredMessage, UserWithInvited, UserWrite,
+        GlobalCounterQuery, GlobalCounterUpdate, Inviter, MessageKey, NewUser, RegisteredKey,
+        SessionSelection, StoredMessage, UserWithInvited, UserWrite,
         error::{Result, StorageError},
     },
     user::{Invitee, User, UserId, email::Email, phone::PhoneNumber},

@@ -8,7 +8,9 @@ use std::{
 };
 
 use referral_core::{
-    KeyPurpose, Peppers, SigningKeys, keys::KeyError, random::SystemRandom, storage::RegisteredKey,
+    keys::{KeyError, KeyPurpose, Peppers, SigningKeys},
+    random::SystemRandom,
+    storage::RegisteredKey,
 };
 use tempfile::NamedTempFile;
 use zeroize::Zeroizing;

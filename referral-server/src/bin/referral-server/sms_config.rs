@@ -3,7 +3,8 @@
 use std::{collections::BTreeMap, fs, path::Path, sync::Arc, time::Duration};
 
 use referral_core::{
-    InvalidInput, Policy, Region,
+    InvalidInput, Region,
+    policy::Policy,
     sms::{
         DevelopmentSender, Failover, MessageTemplates, Observer, OnUnknownOutcome, SmsSender,
         http::{ConfigError, GatewayConfig, HttpSender, ReportReader},

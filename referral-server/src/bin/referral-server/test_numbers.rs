@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use referral_core::TestNumber;
+use referral_core::policy::TestNumber;
 use time::OffsetDateTime;
 
 use crate::settings::flags;

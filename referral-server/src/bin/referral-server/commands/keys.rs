@@ -5,8 +5,8 @@ use std::io::{self, Write};
 use clap::{Subcommand, ValueEnum};
 use humantime::format_duration;
 use referral_core::{
-    KeyPurpose, Peppers, SigningKeys,
     clock::{Clock as _, SystemClock},
+    keys::{KeyPurpose, Peppers, SigningKeys},
     random::SystemRandom,
     storage::RegisteredKey,
 };

@@ -6,7 +6,10 @@ use std::{
 };
 
 use referral_core::{
-    Peppers, ReferralService, SigningKeys, random::SystemRandom, sms::DevelopmentSender,
+    ReferralService,
+    keys::{Peppers, SigningKeys},
+    random::SystemRandom,
+    sms::DevelopmentSender,
     storage::MemoryStorage,
 };
 

@@ -14,8 +14,10 @@ use std::{
 use futures_util::{FutureExt as _, future::FusedFuture as _};
 use poem::{EndpointExt as _, Route, endpoint::make_sync, get};
 use referral_core::{
-    Budget, Hook, ReferralService, ReferralServiceBuilder, Regions, TestNumber,
+    ReferralService, ReferralServiceBuilder,
     clock::{Clock as _, SystemClock},
+    events::Hook,
+    policy::{Budget, Regions, TestNumber},
     storage::Storage,
 };
 use referral_server::{AppOptions, ClientAddresses, Draining, Metrics, app, with_sources};
@@ -62,7 +64,7 @@ pub(crate) async fn build(
     let referral = ReferralService::builder(storage, sender, keys, peppers)
         .policy(policy)
         .message_templates(texts)
-        .hook(hook)
+        .hook(Arc::new(hook))
         .issuer(issuer)
         .audience(audience)
         .build()?;

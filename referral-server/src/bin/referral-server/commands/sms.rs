@@ -4,10 +4,12 @@ use std::io::{self, Write as _};
 
 use clap::Subcommand;
 use referral_core::{
-    CODE_LENGTHS, Locale, OneTimeCode,
+    OneTimeCode,
+    policy::CODE_LENGTHS,
     random::{Random as _, SystemRandom},
     sms::{
-        Attempt, Encoding, MessageTemplates, Observer, Receipt, SmsMessage, SmsSender as _, TemplatePreview,
+        Attempt, Encoding, Locale, MessageTemplates, Observer, Receipt, SmsMessage, SmsSender as _,
+        TemplatePreview,
         http::{PRESETS, preset},
     },
 };

@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use clap::Args;
-use referral_core::{Budget, CodeLengthStep, Limits, Policy, Region, Regions};
+use referral_core::{
+    Region,
+    policy::{Budget, CodeLengthStep, Limits, Policy, Regions},
+};
 
 #[derive(Debug, Args)]
 #[command(

@@ -1,7 +1,7 @@
 //! Policy that results from the named policy and the flags.
 
 use clap::ValueEnum;
-use referral_core::{Policy, Visibility};
+use referral_core::policy::{Policy, Visibility};
 
 use crate::settings::{Settings, set, sign_in::VisibilityName};
 

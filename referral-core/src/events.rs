@@ -22,82 +22,124 @@ use crate::{
 #[non_exhaustive]
 pub enum Event {
     /// A code was passed to the sender, and the message was sent or its outcome is unknown.
-    CodeSent {
-        /// Phone to which the code was sent.
-        phone: PhoneNumber,
-        /// Challenge of the code.
-        challenge: ChallengeId,
-        /// Number of digits of the code.
-        code_length: u8,
-        /// Address of the client.
-        address: Option<ClientAddress>,
-        /// Route of the message, if the sender returned the gateway that accepted it.
-        route: Option<MessageRoute>,
-    },
+    CodeSent(CodeSent),
     /// The status of a message changed. It is emitted for messages with an id from their gateway: once when
     /// the message is sent, and once for each status that the gateway reports.
-    MessageStatus {
-        /// Route of the message.
-        route: MessageRoute,
-        /// New status.
-        status: DeliveryStatus,
-    },
+    DeliveryStatusChanged(DeliveryStatusChanged),
     /// A challenge was created for a test number, and no message was sent.
-    TestCodeIssued {
-        /// The test number.
-        phone: PhoneNumber,
-        /// Challenge of the code.
-        challenge: ChallengeId,
-        /// Address of the client.
-        address: Option<ClientAddress>,
-    },
+    TestCodeIssued(TestCodeIssued),
     /// A code was not sent, because a rule refused it or the sender failed.
-    CodeNotSent {
-        /// Phone for which the code was requested.
-        phone: PhoneNumber,
-        /// Reason of the refusal, or `None` if the sender failed.
-        reason: Option<Refusal>,
-        /// Address of the client.
-        address: Option<ClientAddress>,
-    },
+    CodeNotSent(CodeNotSent),
     /// A user signed in.
-    SignedIn {
-        /// The user.
-        user: UserId,
-        /// New session.
-        session: SessionId,
-        /// Address of the client.
-        address: Option<ClientAddress>,
-        /// Route of the message with the code, if it is known.
-        route: Option<MessageRoute>,
-    },
+    UserSignedIn(UserSignedIn),
     /// An attempt to sign in was refused.
-    SignInRefused {
-        /// Phone in the attempt, which may belong to another person.
-        phone: PhoneNumber,
-        /// Reason of the refusal.
-        reason: Refusal,
-        /// Address of the client.
-        address: Option<ClientAddress>,
-    },
+    SignInRefused(SignInRefused),
     /// A user was created.
     UserCreated(User),
     /// A user accepted an invitation. This happens at most once per user.
     InvitationAccepted(Invitation),
     /// A session ended before it expired.
-    SessionEnded {
-        /// User of the session.
-        user: UserId,
-        /// The session.
-        session: SessionId,
-        /// Reason of the end.
-        reason: SessionEnd,
-    },
-    /// An attack started (`true`) or ended (`false`). During an attack there are far more wrong codes than
-    /// usual, and codes are longer.
-    UnderAttack(bool),
+    SessionEnded(SessionEnded),
+    /// An attack started or ended.
+    AttackChanged(AttackChanged),
     /// The clock of this host was compared with the clock of the storage. This happens each minute.
     ClockMeasured(ClockOffset),
+}
+
+/// Code that was passed to the sender.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CodeSent {
+    /// Phone to which the code was sent.
+    pub phone: PhoneNumber,
+    /// Challenge of the code.
+    pub challenge: ChallengeId,
+    /// Number of digits of the code.
+    pub code_length: u8,
+    /// Address of the client.
+    pub address: Option<ClientAddress>,
+    /// Route of the message, if the sender returned the gateway that accepted it.
+    pub route: Option<MessageRoute>,
+}
+
+/// New status of a message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct DeliveryStatusChanged {
+    /// Route of the message.
+    pub route: MessageRoute,
+    /// New status.
+    pub status: DeliveryStatus,
+}
+
+/// Challenge of a test number.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct TestCodeIssued {
+    /// The test number.
+    pub phone: PhoneNumber,
+    /// Challenge of the code.
+    pub challenge: ChallengeId,
+    /// Address of the client.
+    pub address: Option<ClientAddress>,
+}
+
+/// Code that was not sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CodeNotSent {
+    /// Phone for which the code was requested.
+    pub phone: PhoneNumber,
+    /// Reason of the refusal, or `None` if the sender failed.
+    pub reason: Option<Refusal>,
+    /// Address of the client.
+    pub address: Option<ClientAddress>,
+}
+
+/// Sign-in of a user.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct UserSignedIn {
+    /// The user.
+    pub user: UserId,
+    /// New session.
+    pub session: SessionId,
+    /// Address of the client.
+    pub address: Option<ClientAddress>,
+    /// Route of the message with the code, if it is known.
+    pub route: Option<MessageRoute>,
+}
+
+/// Refused attempt to sign in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SignInRefused {
+    /// Phone in the attempt, which may belong to another person.
+    pub phone: PhoneNumber,
+    /// Reason of the refusal.
+    pub reason: Refusal,
+    /// Address of the client.
+    pub address: Option<ClientAddress>,
+}
+
+/// Session that ended before it expired.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SessionEnded {
+    /// User of the session.
+    pub user: UserId,
+    /// The session.
+    pub session: SessionId,
+    /// Reason of the end.
+    pub reason: SessionEnd,
+}
+
+/// Start or end of an attack. During an attack there are far more wrong codes than usual, and codes are longer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct AttackChanged {
+    /// `true` if the attack started, `false` if it ended.
+    pub under_attack: bool,
 }
 
 /// Reason why a session ended before it expired.
@@ -138,18 +180,23 @@ impl Event {
     pub(crate) fn log(&self) {
         match self {
             // The id of the challenge is not logged, since it is enough to use up the attempts of the code.
-            Self::CodeSent { phone, code_length, .. } => tracing::info!(?phone, code_length, "code sent"),
-            Self::MessageStatus { route: MessageRoute { gateway, region }, status } => {
+            Self::CodeSent(CodeSent { phone, code_length, .. }) => {
+                tracing::info!(?phone, code_length, "code sent");
+            }
+            Self::DeliveryStatusChanged(DeliveryStatusChanged { route, status }) => {
+                let MessageRoute { gateway, region } = route;
                 let region = region.map(tracing::field::display);
                 tracing::info!(gateway, region, %status, "message status");
             }
-            Self::TestCodeIssued { phone, .. } => tracing::info!(?phone, "test code issued"),
-            Self::CodeNotSent { phone, reason, .. } => {
+            Self::TestCodeIssued(TestCodeIssued { phone, .. }) => tracing::info!(?phone, "test code issued"),
+            Self::CodeNotSent(CodeNotSent { phone, reason, .. }) => {
                 let reason = reason.as_ref().map_or("sms_not_sent", Refusal::reason);
                 tracing::info!(?phone, reason, "code not sent");
             }
-            Self::SignedIn { user, session, .. } => tracing::info!(%user, %session, "signed in"),
-            Self::SignInRefused { phone, reason, .. } => {
+            Self::UserSignedIn(UserSignedIn { user, session, .. }) => {
+                tracing::info!(%user, %session, "signed in");
+            }
+            Self::SignInRefused(SignInRefused { phone, reason, .. }) => {
                 tracing::info!(?phone, reason = reason.reason(), "sign-in refused");
             }
             Self::UserCreated(user) => tracing::info!(user = %user.id, "user created"),
@@ -159,14 +206,16 @@ impl Event {
                 via = invitation.via.as_str(),
                 "invitation accepted"
             ),
-            Self::SessionEnded { user, session, reason: SessionEnd::RefreshReused } => {
+            Self::SessionEnded(SessionEnded { user, session, reason: SessionEnd::RefreshReused }) => {
                 tracing::warn!(%user, %session, "session ended: a refresh token was reused");
             }
-            Self::SessionEnded { user, session, reason } => {
+            Self::SessionEnded(SessionEnded { user, session, reason }) => {
                 tracing::info!(%user, %session, %reason, "session ended");
             }
-            Self::UnderAttack(true) => tracing::warn!("attack started: codes are longer until it ends"),
-            Self::UnderAttack(false) => tracing::warn!("attack ended"),
+            Self::AttackChanged(AttackChanged { under_attack: true }) => {
+                tracing::warn!("attack started: codes are longer until it ends");
+            }
+            Self::AttackChanged(AttackChanged { under_attack: false }) => tracing::warn!("attack ended"),
             Self::ClockMeasured(measured) => {
                 tracing::debug!(offset_ms = measured.milliseconds(), "clock measured");
             }
