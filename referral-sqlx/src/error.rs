@@ -142,9 +142,9 @@ pub(crate) fn is_transient(error: &sqlx::Error) -> bool {
         | sqlx::Error::PoolClosed
         | sqlx::Error::WorkerCrashed => true,
         #[cfg(feature = "sqlite")]
-        error if crate::sqlite::is_transient(error) => true,
+        error if crate::sqlite::error::is_transient(error) => true,
         #[cfg(feature = "postgres")]
-        error if crate::postgres::is_transient(error) => true,
+        error if crate::postgres::error::is_transient(error) => true,
         _ => false,
     }
 }

@@ -21,6 +21,7 @@
 
 mod challenges;
 mod counters;
+pub(crate) mod error;
 mod hosts;
 mod invitations;
 mod keys;
@@ -49,6 +50,7 @@ use referral_core::storage::{Result, StorageError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 pub use self::open::PostgresOptions;
+pub(crate) use self::open::open;
 
 /// Statements that the benchmark runs without the server, to compare the speed.
 #[cfg(feature = "benchmark")]
@@ -71,7 +73,6 @@ use self::{
     hosts::Hosts,
     lease::{Lease, State},
 };
-pub(crate) use self::{open::open, retry::is_transient};
 use crate::{
     bulkhead::{Bulkhead, Place},
     error::failure,

@@ -15,6 +15,7 @@
 mod challenges;
 mod counters;
 mod disk;
+pub(crate) mod error;
 mod invitations;
 mod keys;
 mod list;
@@ -41,7 +42,6 @@ use referral_core::{
     Refusal, User,
     storage::{Decided, Result, StorageError, StoredPage, UserQuery},
 };
-use sqlx::error::DatabaseError;
 
 pub use self::open::SqliteOptions;
 pub(crate) use self::open::{open_path, open_url};
@@ -88,29 +88,4 @@ fn error_of(error: &StorageError) -> Option<&sqlx::Error> {
         StorageError::Unavailable(source) | StorageError::Failed(source) => source.downcast_ref(),
         _ => None,
     }
-}
-
-/// Returns `true` if the same operation may succeed later: another process has locked the file, the disk is
-/// full or unavailable, or the file is not writable.
-pub(crate) fn is_transient(error: &sqlx::Error) -> bool {
-    const READ_ONLY: i32 = 8;
-    const IO_ERROR: i32 = 10;
-    const FULL: i32 = 13;
-    const CANNOT_OPEN: i32 = 14;
-    error.as_database_error().is_some_and(|error| {
-        is_busy(error) || matches!(primary_code(error), Some(READ_ONLY | IO_ERROR | FULL | CANNOT_OPEN))
-    })
-}
-
-/// Returns `true` if another process has locked the file for longer than the busy timeout.
-fn is_busy(error: &dyn DatabaseError) -> bool {
-    const BUSY: i32 = 5;
-    /// Failure to get a lock of the write-ahead log.
-    const PROTOCOL: i32 = 15;
-    matches!(primary_code(error), Some(BUSY | PROTOCOL))
-}
-
-/// Returns the primary result code of SQLite: 5 for the extended code 517, `SQLITE_BUSY_SNAPSHOT`.
-fn primary_code(error: &dyn DatabaseError) -> Option<i32> {
-    error.code()?.parse::<i32>().ok().map(|code| code & 0xff)
 }

@@ -12,7 +12,7 @@ use std::{
 use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use sqlx::{ConnectOptions as _, Executor as _, PgConnection, Row as _, postgres::PgConnectOptions};
 
-use super::retry::code;
+use super::error::code;
 use crate::{ConnectError, pool::Connect};
 
 /// Time after which the next server is tried although the previous one has not responded yet: several round

@@ -11,8 +11,9 @@ use sqlx::{
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::{
+    error::{is_broken, is_of_standby},
     hosts::Hosts,
-    retry::{self, WriteConflict, is_broken, is_of_standby},
+    retry::{self, WriteConflict},
 };
 use crate::{
     bulkhead::Place,

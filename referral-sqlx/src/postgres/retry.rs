@@ -9,7 +9,11 @@ use backon::{BackoffBuilder as _, ExponentialBuilder};
 use referral_core::storage::{BoxError, Result, StorageError};
 use sqlx::error::DatabaseError;
 
-use super::{PostgresStore, hosts::NotConnected};
+use super::{
+    PostgresStore,
+    error::{code, is_aborted, is_broken, is_full, is_of_standby},
+    hosts::NotConnected,
+};
 use crate::error::failure;
 
 /// First pause before random jitter. The jitter prevents that conflicting requests conflict again.
@@ -146,50 +150,7 @@ pub(super) fn write_error(error: sqlx::Error) -> StorageError {
     }
 }
 
-/// Returns `true` if the database aborted the transaction because of another one: a serialization failure or
-/// a deadlock.
-fn is_aborted(error: &sqlx::Error) -> bool {
-    matches!(code(error).as_deref(), Some("40001" | "40P01"))
-}
-
-/// Returns `true` if the server accepts no more connections for now. Nothing was written.
-fn is_full(error: &sqlx::Error) -> bool {
-    code(error).as_deref() == Some("53300")
-}
-
 /// Returns `true` if the database canceled the statement, most likely at its time limit.
 pub(super) fn is_canceled(error: &StorageError) -> bool {
     sqlx_error(error).and_then(code).as_deref() == Some("57014")
-}
-
-/// Returns `true` if the server is a standby. A primary becomes one in a switchover. Nothing was written.
-pub(super) fn is_of_standby(error: &sqlx::Error) -> bool {
-    code(error).as_deref() == Some("25006")
-}
-
-/// Returns `true` if the connection is broken, or the server is shutting down.
-pub(super) fn is_broken(error: &sqlx::Error) -> bool {
-    match error {
-        sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::BeginFailed => true,
-        _ => code(error).is_some_and(|code| {
-            // Errors of class 57 that an operator or a crash causes, a transaction that was idle for too
-            // long, and connection failures.
-            matches!(&*code, "57P01" | "57P02" | "57P03" | "57P05" | "25P03") || code.starts_with("08")
-        }),
-    }
-}
-
-/// Returns `true` if the same operation may succeed later: errors that are retried here, too many
-/// connections, too little memory or disk space, a statement that took too long, or a standby that cannot
-/// write.
-pub(crate) fn is_transient(error: &sqlx::Error) -> bool {
-    let is_short_of = |code: &str| code.starts_with("53") || matches!(code, "57014" | "55P03");
-    is_aborted(error)
-        || is_broken(error)
-        || is_of_standby(error)
-        || code(error).is_some_and(|code| is_short_of(&code))
-}
-
-pub(super) fn code(error: &sqlx::Error) -> Option<std::borrow::Cow<'_, str>> {
-    error.as_database_error()?.code()
 }

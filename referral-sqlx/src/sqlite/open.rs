@@ -232,7 +232,7 @@ fn is_busy(error: &ConnectError) -> bool {
         return false;
     };
     let error = source.downcast_ref::<sqlx::Error>();
-    error.and_then(sqlx::Error::as_database_error).is_some_and(super::is_busy)
+    error.and_then(sqlx::Error::as_database_error).is_some_and(super::error::is_busy)
 }
 
 #[cfg(test)]

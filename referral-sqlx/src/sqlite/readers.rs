@@ -12,7 +12,7 @@ use std::{
 use sqlx::{ConnectOptions as _, SqliteConnection, sqlite::SqliteConnectOptions};
 use tokio::sync::{OwnedRwLockReadGuard, RwLock};
 
-use super::open::PATIENCE;
+use super::{error::primary_code, open::PATIENCE};
 use crate::pool::{AcquireError, Connect, Connections, PooledConnection};
 
 /// Lock that readers share. It excludes them while the log is reset. Its queue is fair, so that overlapping
@@ -116,7 +116,7 @@ impl Drop for Deadline {
 /// Returns `true` if the statement was interrupted by a [`Deadline`].
 pub(super) fn is_interrupted(error: &sqlx::Error) -> bool {
     const INTERRUPT: i32 = 9;
-    error.as_database_error().and_then(super::primary_code) == Some(INTERRUPT)
+    error.as_database_error().and_then(primary_code) == Some(INTERRUPT)
 }
 
 #[cfg(test)]
