@@ -38,6 +38,7 @@ mod retry;
 mod rows;
 mod sessions;
 mod sign_in;
+mod staff;
 mod store;
 mod users;
 

@@ -31,6 +31,7 @@ mod readers;
 mod rows;
 mod sessions;
 mod sign_in;
+mod staff;
 mod statement;
 mod store;
 mod users;

@@ -8,7 +8,8 @@ use sqlx::{AssertSqlSafe, Connection as _, Execute as _, Executor as _, PgConnec
 use uuid::Uuid;
 
 use super::{
-    challenges, counters, invitations, list, maintenance, messages, open, profiles, sessions, sign_in, users,
+    challenges, counters, invitations, list, maintenance, messages, open, profiles, sessions, sign_in, staff,
+    users,
 };
 use crate::{PostgresOptions, search_index};
 
@@ -136,9 +137,9 @@ async fn frequent_statements_do_not_scan_tables() {
     for statement in [
         users::USER,
         users::INVITEES,
-        users::USER_WITH_PHONE,
+        staff::USER_WITH_PHONE,
         users::SET_ACTIVE,
-        users::SET_STAFF,
+        staff::SET_STAFF,
         sessions::SESSION,
         sessions::SESSION_WITH_INVITED,
         sessions::KEEP_NEWEST_SESSIONS,

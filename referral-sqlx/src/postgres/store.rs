@@ -25,7 +25,7 @@ use uuid::Uuid;
 use super::{
     PostgresStore, challenges, counters, keys, list, maintenance, messages, migrations, profiles,
     retry::{WriteConflict, is_canceled, reason},
-    sessions, sign_in, users,
+    sessions, sign_in, staff, users,
 };
 use crate::error::failure;
 
@@ -167,7 +167,7 @@ impl UserStorage for PostgresStore {
 
     async fn make_staff(&self, request: &StaffRequest) -> Result<NewStaff> {
         for code in &request.new_user.invite_codes {
-            let attempt = with_lease!(self.begin, lease => users::make_staff(&mut lease, request, code));
+            let attempt = with_lease!(self.begin, lease => staff::make_staff(&mut lease, request, code));
             if !is_code_taken(&attempt) {
                 return attempt;
             }

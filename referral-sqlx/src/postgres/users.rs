@@ -1,17 +1,14 @@
-//! Users: reading one, its invitees, and changes by the host.
+//! Users: reading one and its invitees, adding one, and activating or deactivating one.
 
 use referral_core::{
-    InviteCode, PageSize, User, UserId,
-    storage::{
-        Decision, Invitee, NewStaff, Result, SearchKeys, SessionSelection, StaffRequest, StoredPage,
-        UserWithInvited, UserWrite,
-    },
+    PageSize, User, UserId,
+    storage::{Invitee, Result, SearchKeys, StoredPage, UserWithInvited},
 };
 use uuid::Uuid;
 
 use super::{
     lease::{Lease, Statement},
-    rows, sessions,
+    rows,
 };
 use crate::{
     error::failure,
@@ -98,44 +95,6 @@ pub(super) async fn set_active(lease: &mut Lease, id: UserId, is_active: bool) -
     changed.as_ref().map(rows::user).transpose()
 }
 
-/// Selects and locks the user with a phone.
-pub(super) const USER_WITH_PHONE: &str = concat!(
-    "SELECT ",
-    user_columns!(),
-    " FROM referral.users u LEFT JOIN referral.invitations i ON i.invitee = u.id WHERE u.phone = $1 \
-      FOR NO KEY UPDATE OF u"
-);
-
-/// Makes the user with a phone staff, in a transaction. A new user gets the invite code `code`.
-pub(super) async fn make_staff(
-    lease: &mut Lease,
-    request: &StaffRequest,
-    code: &InviteCode,
-) -> Result<NewStaff> {
-    let found = lease.query(USER_WITH_PHONE).bind(request.new_user.phone.as_str());
-    let found = lease.fetch_optional(found).await.map_err(failure)?;
-    let known = found.as_ref().map(rows::user).transpose()?;
-    let Decision { writes, outcome: user } = request.decide(known.as_ref(), code);
-    match &writes.user {
-        Some(UserWrite::Add(user)) => add(lease, user).await?,
-        Some(UserWrite::Change(user)) => set_staff(lease, user).await?,
-        None => {}
-    }
-    let ended_sessions = if writes.ends_sessions {
-        sessions::end(lease, user.id, SessionSelection::All, request.now).await?
-    } else {
-        Vec::new()
-    };
-    Ok(NewStaff { user, ended_sessions })
-}
-
-pub(super) const SET_STAFF: &str = "UPDATE referral.users SET is_staff = $2 WHERE id = $1";
-
-async fn set_staff(lease: &mut Lease, user: &User) -> Result<()> {
-    let update = lease.query(SET_STAFF).bind(user.id.0).bind(user.is_staff);
-    lease.write_row(update).await
-}
-
 /// Adds a user without a session.
 pub(super) const ADD_USER: &str = "\
     WITH added AS ( \
@@ -144,7 +103,7 @@ pub(super) const ADD_USER: &str = "\
     ) \
     INSERT INTO referral.user_search (user_id, public, private, ngrams) SELECT id, $8, $9, $10 FROM added";
 
-async fn add(lease: &mut Lease, user: &User) -> Result<()> {
+pub(super) async fn add(lease: &mut Lease, user: &User) -> Result<()> {
     let insert = lease
         .query(ADD_USER)
         .bind(user.id.0)

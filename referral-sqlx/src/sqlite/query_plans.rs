@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::{
     SqliteOptions, SqliteStore, challenges, counters, invitations, list, maintenance, messages, open_url,
-    profiles, sessions, sign_in, users,
+    profiles, sessions, sign_in, staff, users,
 };
 
 const CALLER: UserId = UserId(Uuid::nil());
@@ -51,7 +51,7 @@ async fn fixed_statements_use_their_indexes() {
         (sessions::SESSION, &["SEARCH s USING PRIMARY KEY (id=?)", BY_ID, inviter] as &[_]),
         (sessions::REFRESH_FACTS, &["SEARCH s USING PRIMARY KEY (id=?)", BY_ID]),
         (users::USER, &[BY_ID, inviter]),
-        (users::USER_WITH_PHONE, &["sqlite_autoindex_users_2 (phone=?)", inviter]),
+        (staff::USER_WITH_PHONE, &["sqlite_autoindex_users_2 (phone=?)", inviter]),
         (profiles::PROFILE_FACTS, &["(invite_code=?)", "(email=?)", BY_ID, inviter]),
         (challenges::CHALLENGE_FACTS, &["challenges_of_phone (phone=?)", "(phone=?)"]),
         (sign_in::SIGN_IN_FACTS, &["challenges_of_phone (phone=?)", "(invite_code=?)", "(phone=?)", inviter]),

@@ -23,7 +23,7 @@ use uuid::Uuid;
 
 use super::{
     SqliteStore, challenges, counters, disk, keys, list, maintenance, messages, migrations, profiles,
-    sessions, sign_in, users,
+    sessions, sign_in, staff, users,
 };
 
 /// Time that a read waits for the record that a new token is in use.
@@ -124,7 +124,7 @@ impl UserStorage for SqliteStore {
     }
 
     async fn make_staff(&self, request: &StaffRequest) -> Result<NewStaff> {
-        write!(self, connection, request => users::make_staff(connection, &request))
+        write!(self, connection, request => staff::make_staff(connection, &request))
     }
 
     async fn set_active(&self, id: UserId, is_active: bool) -> Result<Option<User>> {

@@ -1,0 +1,47 @@
+//! Staff: making a new or an existing user staff.
+
+use referral_core::{
+    InviteCode, User,
+    storage::{Decision, NewStaff, Result, SessionSelection, StaffRequest, UserWrite},
+};
+
+use super::{lease::Lease, rows, sessions, users};
+use crate::{error::failure, rows::user_columns};
+
+/// Selects and locks the user with a phone.
+pub(super) const USER_WITH_PHONE: &str = concat!(
+    "SELECT ",
+    user_columns!(),
+    " FROM referral.users u LEFT JOIN referral.invitations i ON i.invitee = u.id WHERE u.phone = $1 \
+      FOR NO KEY UPDATE OF u"
+);
+
+/// Makes the user with a phone staff, in a transaction. A new user gets the invite code `code`.
+pub(super) async fn make_staff(
+    lease: &mut Lease,
+    request: &StaffRequest,
+    code: &InviteCode,
+) -> Result<NewStaff> {
+    let found = lease.query(USER_WITH_PHONE).bind(request.new_user.phone.as_str());
+    let found = lease.fetch_optional(found).await.map_err(failure)?;
+    let known = found.as_ref().map(rows::user).transpose()?;
+    let Decision { writes, outcome: user } = request.decide(known.as_ref(), code);
+    match &writes.user {
+        Some(UserWrite::Add(user)) => users::add(lease, user).await?,
+        Some(UserWrite::Change(user)) => set_staff(lease, user).await?,
+        None => {}
+    }
+    let ended_sessions = if writes.ends_sessions {
+        sessions::end(lease, user.id, SessionSelection::All, request.now).await?
+    } else {
+        Vec::new()
+    };
+    Ok(NewStaff { user, ended_sessions })
+}
+
+pub(super) const SET_STAFF: &str = "UPDATE referral.users SET is_staff = $2 WHERE id = $1";
+
+async fn set_staff(lease: &mut Lease, user: &User) -> Result<()> {
+    let update = lease.query(SET_STAFF).bind(user.id.0).bind(user.is_staff);
+    lease.write_row(update).await
+}
