@@ -52,6 +52,10 @@ use self::{
 };
 use crate::{bulkhead::Bulkhead, error::failure};
 
+/// Time to wait for another process that writes, and for a place: a connection, space in the queue of writes,
+/// or an expensive list. Clients of an HTTP API do not wait longer.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// Storage in an SQLite file.
 pub(crate) struct SqliteStore {
     writer: Writer,

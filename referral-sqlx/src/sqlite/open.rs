@@ -9,7 +9,7 @@ use sqlx::{
 };
 
 use super::{
-    SqliteStore,
+    ACQUIRE_TIMEOUT, SqliteStore,
     log::{Log, LogLimits},
     migrations,
     readers::Readers,
@@ -22,10 +22,6 @@ const READERS: u32 = 4;
 
 /// Number of connections for expensive lists. Each uses a core of this process.
 const LIST_READERS: u32 = 1;
-
-/// Time to wait for another process that writes, and for a connection that is in use. Clients of an HTTP API
-/// do not wait longer.
-pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Pauses between attempts to open a busy file. SQLite waits for most locks itself, but not while another
 /// connection switches the file to its write-ahead log.
@@ -118,7 +114,7 @@ fn set_up(options: SqliteConnectOptions) -> SqliteConnectOptions {
         .journal_mode(SqliteJournalMode::Wal)
         // A commit survives a power failure, so that no code is redeemed twice.
         .synchronous(SqliteSynchronous::Full)
-        .busy_timeout(PATIENCE)
+        .busy_timeout(ACQUIRE_TIMEOUT)
         // Length to which SQLite truncates the log when it restarts it.
         .pragma("journal_size_limit", LogLimits::default().length.to_string())
 }
@@ -221,7 +217,7 @@ async fn try_open(
         writer: Writer::start(writing, to_connect.clone(), log),
         readers,
         list_readers,
-        lists: Bulkhead::new(LIST_READERS, PATIENCE),
+        lists: Bulkhead::new(LIST_READERS, ACQUIRE_TIMEOUT),
         search_timeout: options.search_timeout,
         path: to_connect.get_filename().to_owned(),
     })

@@ -12,7 +12,7 @@ use std::{
 use sqlx::{ConnectOptions as _, SqliteConnection, sqlite::SqliteConnectOptions};
 use tokio::sync::{OwnedRwLockReadGuard, RwLock};
 
-use super::{error::primary_code, open::PATIENCE};
+use super::{ACQUIRE_TIMEOUT, error::primary_code};
 use crate::pool::{AcquireError, Connect, Connections, PooledConnection};
 
 /// Lock that readers share. It excludes them while the log is reset. Its queue is fair, so that overlapping
@@ -49,7 +49,7 @@ impl Connect for File {
 
 impl Readers {
     pub(super) fn new(options: SqliteConnectOptions, size: u32) -> Self {
-        Self { connections: Connections::new(File(options), size, PATIENCE), gate: Gate::default() }
+        Self { connections: Connections::new(File(options), size, ACQUIRE_TIMEOUT), gate: Gate::default() }
     }
 
     pub(super) async fn acquire(&self) -> sqlx::Result<Reader> {

@@ -15,8 +15,8 @@ use sqlx::{ConnectOptions as _, Connection as _, SqliteConnection, sqlite::Sqlit
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
+    ACQUIRE_TIMEOUT,
     log::{Log, Quiet},
-    open::PATIENCE,
 };
 use crate::error::failure;
 
@@ -37,7 +37,7 @@ const ROLLBACK: &str = "ROLLBACK";
 /// Maximum number of writes in one commit, so that the first write does not wait long.
 const MAX_GROUP: usize = 64;
 
-/// Maximum length of the queue. Further writes wait up to [`PATIENCE`] for space in the queue.
+/// Maximum length of the queue. Further writes wait up to [`ACQUIRE_TIMEOUT`] for space in the queue.
 const MAX_QUEUE: usize = 1_024;
 
 /// Handle of the writer, which executes writes sequentially.
@@ -68,7 +68,7 @@ impl Writer {
     {
         let (answer, outcome) = oneshot::channel();
         let step = Message::Step(Box::new(Pending { step, answer }));
-        let queued = self.queue.send_timeout(step, PATIENCE).await;
+        let queued = self.queue.send_timeout(step, ACQUIRE_TIMEOUT).await;
         queued.map_err(|error| StorageError::Unavailable(error.to_string().into()))?;
         outcome.await.unwrap_or_else(|_| Err(failure(sqlx::Error::PoolClosed)))
     }
