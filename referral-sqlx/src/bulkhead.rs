@@ -16,7 +16,9 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use crate::SEARCH_TIMEOUT;
+/// Default time limit of an expensive list. With a million users, typical searches take a few milliseconds.
+/// A search that takes half a second is too broad to be useful, and it occupies a core that sign-ins need.
+pub(crate) const SEARCH_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Time that lists may use places before a place is closed for the same time. Most lists take less than one
 /// millisecond, the precision of a timer, so a pause after each list would not be exact.

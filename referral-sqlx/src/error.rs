@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use referral_core::storage::BoxError;
 
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
-use crate::SchemaError;
+use crate::migrations::SchemaError;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 use referral_core::storage::StorageError;
 

@@ -30,8 +30,6 @@ mod sqlite;
 #[cfg(feature = "sqlite")]
 use std::path::Path;
 use std::sync::Arc;
-#[cfg(any(feature = "sqlite", feature = "postgres"))]
-use std::time::Duration;
 
 use referral_core::storage::Storage;
 
@@ -45,11 +43,6 @@ pub use crate::sqlite::SqliteOptions;
 #[cfg(feature = "benchmark")]
 #[doc(hidden)]
 pub use crate::{postgres::statements, search_index::of_user as ngrams};
-
-/// Default time limit of an expensive list. With a million users, typical searches take a few milliseconds.
-/// A search that takes half a second is too broad to be useful, and it occupies a core that sign-ins need.
-#[cfg(any(feature = "sqlite", feature = "postgres"))]
-const SEARCH_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Opens the database at `url` and migrates its schema.
 ///

@@ -13,7 +13,7 @@ use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use sqlx::{ConnectOptions as _, Executor as _, PgConnection, Row as _, postgres::PgConnectOptions};
 
 use super::error::code;
-use crate::{ConnectError, pool::Connect};
+use crate::{error::ConnectError, pool::Connect};
 
 /// Time after which the next server is tried although the previous one has not responded yet: several round
 /// trips within a region. A frozen server accepts connections and never responds.

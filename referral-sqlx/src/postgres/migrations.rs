@@ -7,8 +7,7 @@ use sqlx::{Executor as _, PgConnection, Row as _, postgres::PgRow};
 
 use super::{lease::Lease, retry::WriteConflict, rows};
 use crate::{
-    ConnectError,
-    error::{failure, unreadable},
+    error::{ConnectError, failure, unreadable},
     migrations::{Applied, Migrations, migration},
 };
 

@@ -13,7 +13,11 @@ use super::{
     hosts::{self, Hosts},
     migrations,
 };
-use crate::{ConnectError, SEARCH_TIMEOUT, bulkhead::Bulkhead, pool::Connections};
+use crate::{
+    bulkhead::{Bulkhead, SEARCH_TIMEOUT},
+    error::ConnectError,
+    pool::Connections,
+};
 
 /// Time that a transaction may be idle. A frozen process would otherwise keep its locks.
 const IDLE_TRANSACTION_TIMEOUT: Duration = Duration::from_secs(10);

@@ -8,10 +8,11 @@ use sqlx::{AssertSqlSafe, Connection as _, Execute as _, Executor as _, PgConnec
 use uuid::Uuid;
 
 use super::{
-    challenges, counters, invitations, list, maintenance, messages, open, profiles, sessions, sign_in, staff,
-    users,
+    challenges, counters, invitations, list, maintenance, messages,
+    open::{PostgresOptions, open},
+    profiles, sessions, sign_in, staff, users,
 };
-use crate::{PostgresOptions, search_index};
+use crate::search_index;
 
 #[path = "../../tests/common/server.rs"]
 mod server;

@@ -6,8 +6,7 @@ use referral_core::storage::{BoxError, Result, StorageError};
 use sqlx::{Connection, Executor as _, Row as _, SqliteConnection, sqlite::SqliteRow};
 
 use crate::{
-    ConnectError,
-    error::failure,
+    error::{ConnectError, failure},
     migrations::{Applied, Migrations, migration},
 };
 

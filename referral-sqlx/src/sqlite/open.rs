@@ -15,7 +15,10 @@ use super::{
     readers::Readers,
     write_queue::Writer,
 };
-use crate::{ConnectError, SEARCH_TIMEOUT, bulkhead::Bulkhead};
+use crate::{
+    bulkhead::{Bulkhead, SEARCH_TIMEOUT},
+    error::ConnectError,
+};
 
 /// Number of connections that read. Reads are short, and a server has few cores.
 const READERS: u32 = 4;
@@ -145,7 +148,7 @@ mod private {
         path::{Path, PathBuf},
     };
 
-    use crate::ConnectError;
+    use crate::error::ConnectError;
 
     /// Checks a database file, and its log and the index of the log if they exist.
     pub(super) fn check(path: &Path, file: &File) -> Result<(), ConnectError> {

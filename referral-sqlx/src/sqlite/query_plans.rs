@@ -8,7 +8,8 @@ use sqlx::{AssertSqlSafe, Row, SqlSafeStr};
 use uuid::Uuid;
 
 use super::{
-    SqliteOptions, SqliteStore, challenges, counters, invitations, list, maintenance, messages, open_url,
+    SqliteStore, challenges, counters, invitations, list, maintenance, messages,
+    open::{SqliteOptions, open_url},
     profiles, sessions, sign_in, staff, users,
 };
 
