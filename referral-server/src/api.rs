@@ -3,7 +3,29 @@
 pub(crate) mod accept_language;
 pub(crate) mod auth;
 pub(crate) mod bearer;
+pub(crate) mod examples;
 pub(crate) mod json_body;
 pub(crate) mod pagination;
 pub(crate) mod sessions;
 pub(crate) mod users;
+
+use poem_openapi::Tags;
+
+use self::{auth::AuthApi, sessions::SessionsApi, users::UsersApi};
+use crate::error_code::ErrorCode;
+
+/// All groups of endpoints.
+pub(crate) type Apis = (AuthApi, SessionsApi, UsersApi);
+
+/// The groups of operations.
+#[derive(Tags)]
+#[oai(rename_all = "lowercase")]
+pub(crate) enum Tag {
+    /// Codes, tokens and sessions.
+    Auth,
+    /// Users and the users that they invited.
+    Users,
+}
+
+/// Id of an operation and its error codes.
+pub(crate) type Refusals = (&'static str, &'static [ErrorCode]);

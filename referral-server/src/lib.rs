@@ -24,7 +24,7 @@ use referral_core::{ReferralService, sms::http::ReportReader};
 #[doc(hidden)]
 pub use crate::error_sources::with_sources;
 use crate::{
-    api::{auth::AuthApi, pagination::Links, sessions::SessionsApi, users::UsersApi},
+    api::{Apis, auth::AuthApi, pagination::Links, sessions::SessionsApi, users::UsersApi},
     middleware::Middleware,
     openapi::{BASE, Document},
 };
@@ -36,9 +36,6 @@ pub use crate::{
     host::is_loopback_host,
     metrics::Metrics,
 };
-
-/// All groups of endpoints.
-type Apis = (AuthApi, SessionsApi, UsersApi);
 
 /// Options of the endpoint created by [`app`].
 #[derive(Clone, Debug)]

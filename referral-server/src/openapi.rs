@@ -1,36 +1,20 @@
 //! The OpenAPI document. `poem-openapi` generates it, and this module corrects and completes it. The same
 //! text is served, shown in Swagger UI and ReDoc, and committed as `openapi.json`.
 
-pub(crate) mod examples;
-
 use std::{collections::HashMap, sync::Arc};
 
 use poem::http::StatusCode;
-use poem_openapi::{OpenApiService, Tags, registry::Registry, types::Type as _};
+use poem_openapi::{OpenApiService, registry::Registry, types::Type as _};
 use serde_json::{Map, Value, json};
 
 use crate::{
-    Apis,
-    api::{auth, sessions, users},
+    api::{Apis, auth, examples, sessions, users},
     error::ProblemBody,
     error_code::ErrorCode,
 };
 
 /// Path prefix of the API.
 pub(crate) const BASE: &str = "/api/v1";
-
-/// Id of an operation and its error codes.
-pub(crate) type Refusals = (&'static str, &'static [ErrorCode]);
-
-/// The groups of operations.
-#[derive(Tags)]
-#[oai(rename_all = "lowercase")]
-pub(crate) enum Tag {
-    /// Codes, tokens and sessions.
-    Auth,
-    /// Users and the users that they invited.
-    Users,
-}
 
 /// Error codes of all operations.
 const ANY: &[ErrorCode] =

@@ -11,7 +11,9 @@ use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
 use crate::{
-    Apis, Draining, delivery_reports,
+    Draining,
+    api::Apis,
+    delivery_reports,
     error::{self, Problem},
     openapi::{BASE, Document},
 };

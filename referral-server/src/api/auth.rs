@@ -13,13 +13,14 @@ use uuid::Uuid;
 
 use crate::{
     api::{
+        Refusals, Tag,
         accept_language::AcceptLanguage,
+        examples,
         json_body::{Body, blank_or, nullable, text},
     },
     client_ip::Client,
     error::{FieldError, Problem, whole_seconds},
     error_code::ErrorCode,
-    openapi::{Refusals, Tag, examples},
 };
 
 /// Error codes of each operation, in addition to those that every operation can return.

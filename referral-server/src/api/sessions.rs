@@ -7,12 +7,13 @@ use uuid::Uuid;
 
 use crate::{
     api::{
+        Refusals, Tag,
         bearer::Authorized,
+        examples,
         json_body::{Body, text},
     },
     error::Problem,
     error_code::ErrorCode,
-    openapi::{Refusals, Tag, examples},
 };
 
 /// Error codes of each operation, in addition to those that every operation can return.

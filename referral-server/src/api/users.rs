@@ -16,14 +16,15 @@ use uuid::Uuid;
 
 use crate::{
     api::{
+        Refusals, Tag,
         bearer::{AccessToken, Authorized},
+        examples,
         json_body::{Body, nullable, text},
         pagination::Links,
     },
     client_ip::Client,
     error::{FieldErrors, Problem},
     error_code::ErrorCode,
-    openapi::{Refusals, Tag, examples},
 };
 
 /// Error codes of each operation, in addition to those that every operation can return.
