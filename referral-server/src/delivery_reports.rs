@@ -9,7 +9,7 @@ use referral_core::{
     sms::http::{ReportError, ReportReader, ReportRequest},
 };
 
-use crate::{AppOptions, error::Problem, error_code::ErrorCode};
+use crate::{error::Problem, error_code::ErrorCode, options::AppOptions};
 
 /// Route of reports in metrics.
 pub(crate) const ROUTE: &str = "/sms/reports/{gateway}/";

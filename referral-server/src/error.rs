@@ -15,7 +15,7 @@ use poem_openapi::{
 use referral_core::{Check, Error, InvalidInput, Readiness, Refusal, storage::StorageError};
 use serde::Serialize;
 
-use crate::{Draining, error_code::ErrorCode, error_sources::with_sources};
+use crate::{draining::Draining, error_code::ErrorCode, error_sources::with_sources};
 
 /// Value of `Retry-After` in responses with status 503.
 const RETRY_AFTER: Duration = Duration::from_secs(1);

@@ -23,8 +23,8 @@ use referral_core::ReferralService;
 use tokio::time::timeout;
 
 use crate::{
-    AppOptions, client_ip::FoundAddress, error::Problem, error_code::ErrorCode, host, openapi::Document,
-    pages,
+    client_ip::FoundAddress, error::Problem, error_code::ErrorCode, host, openapi::Document,
+    options::AppOptions, pages,
 };
 
 /// Largest body in bytes. The largest useful body has less than a tenth of this size.

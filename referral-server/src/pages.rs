@@ -11,9 +11,9 @@ use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
 use crate::{
-    Draining,
     api::Apis,
     delivery_reports,
+    draining::Draining,
     error::{self, Problem},
     openapi::{BASE, Document},
 };

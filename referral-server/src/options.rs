@@ -1,0 +1,51 @@
+//! Options of the endpoint.
+
+use std::time::Duration;
+
+use referral_core::sms::http::ReportReader;
+
+use crate::{client_ip::ClientAddresses, cors::CorsOrigins, draining::Draining, metrics::Metrics};
+
+/// Options of the endpoint created by [`app`](crate::app).
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct AppOptions {
+    /// Scheme and host that clients use, for links to other pages. Default: links are relative, except for
+    /// clients on this machine.
+    pub public_url: Option<String>,
+    /// Longest time to receive a request body, and longest time of a handler. Each has this limit. Default:
+    /// 10 s.
+    pub request_timeout: Duration,
+    /// Source of the client address. Default: the address of the peer.
+    pub client_addresses: ClientAddresses,
+    /// Origins whose pages may read responses. Default: only the server's own origin.
+    pub cors_origins: CorsOrigins,
+    /// Metrics that count requests. Default: requests are not counted.
+    pub metrics: Option<Metrics>,
+    /// Rejects requests for hosts other than this machine with 421 (Misdirected Request).
+    ///
+    /// Set it for senders that return codes in responses. Otherwise a website whose name resolves to a
+    /// loopback address can read codes in the browser of a developer (DNS rebinding). Default: `false`.
+    pub loopback_hosts_only: bool,
+    /// Readers of delivery reports from gateways, at the URLs that [`reports_url`](crate::reports_url)
+    /// returns. Default: no reader. A reader that [signs the URL](ReportReader::signs_url) requires
+    /// `public_url`.
+    pub report_readers: Vec<ReportReader>,
+    /// Flag that the server is about to shut down. Default: never set.
+    pub draining: Draining,
+}
+
+impl Default for AppOptions {
+    fn default() -> Self {
+        Self {
+            public_url: None,
+            request_timeout: Duration::from_secs(10),
+            client_addresses: ClientAddresses::default(),
+            cors_origins: CorsOrigins::None,
+            metrics: None,
+            loopback_hosts_only: false,
+            report_readers: Vec::new(),
+            draining: Draining::default(),
+        }
+    }
+}
