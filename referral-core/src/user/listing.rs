@@ -5,6 +5,7 @@ use std::fmt;
 use crate::{
     error::{catalogue::ErrorCode, input::InvalidInput},
     invite::code::InviteCode,
+    text::has_control,
     user::{
         User, UserId,
         email::Email,
@@ -174,7 +175,57 @@ impl fmt::Debug for FilterInput<'_> {
     }
 }
 
+/// Largest number of characters of a search.
+const MAX_SEARCH_CHARS: usize = 100;
+
+/// Largest number of different terms in a search. Each common term costs a walk through its own part of the
+/// index. Five terms are enough for both names, the phone, the email address and an invite code.
+const MAX_SEARCH_TERMS: usize = 5;
+
 impl FilterInput<'_> {
+    /// Checks the text of a filter before it is processed.
+    ///
+    /// # Errors
+    ///
+    /// `invalid_text` if it has control characters.
+    pub fn check_text(input: &str) -> Result<(), InvalidInput> {
+        if has_control(input) {
+            return Err(InvalidInput::new(
+                ErrorCode::InvalidText,
+                "The text has control characters. Remove them.",
+            ));
+        }
+        Ok(())
+    }
+
+    /// Checks a search before it is processed.
+    ///
+    /// # Errors
+    ///
+    /// - `invalid_text` if it has control characters or more than 100 characters.
+    /// - `invalid_search` if it has more than five different terms, or several terms none of which has three
+    ///   characters. Short terms match the start of a value, which many users have in common.
+    pub fn check_search(input: &str) -> Result<(), InvalidInput> {
+        if input.chars().nth(MAX_SEARCH_CHARS).is_some() {
+            return Err(InvalidInput::new(
+                ErrorCode::InvalidText,
+                "The search is too long. Use at most 100 characters.",
+            ));
+        }
+        Self::check_text(input)?;
+        let terms = SearchTerm::split(input, true);
+        if terms.len() > MAX_SEARCH_TERMS {
+            let detail = "The search has too many different terms. Use at most 5.";
+            return Err(InvalidInput::new(ErrorCode::InvalidSearch, detail));
+        }
+        if terms.len() > 1 && terms.iter().all(SearchTerm::is_short) {
+            let detail = "All search terms are shorter than 3 characters. Use at least one longer term, or a \
+                          single short term.";
+            return Err(InvalidInput::new(ErrorCode::InvalidSearch, detail));
+        }
+        Ok(())
+    }
+
     /// Returns `true` if the filter has a phone or an email address, which may be private.
     pub(crate) fn names_private_fields(&self) -> bool {
         self.phone.is_some() || self.email.is_some()
