@@ -77,7 +77,7 @@ pub(crate) async fn postgres(postgres: &Postgres, rounds: Rounds, folder: &Path,
         // are numbers.
         let copy = sql.replace("UPDATE referral.sessions SET id =", "INSERT INTO referral.sessions SELECT");
         let columns = "user_id, created_at, expires_at, revoked_at, ends_at, key_id, access_id, refresh_id, issued_at, \
-                       access_expires_at, refresh_expires_at, tokens_used, parent, superseded";
+                       access_expires_at, refresh_expires_at, tokens_used, previous_refresh_id, repeated_late, late_repeats, superseded";
         let copy = copy.replace(" WHERE id", &format!(", {columns} FROM referral.sessions WHERE id"));
         postgres.psql(database, &copy);
     }
@@ -297,7 +297,7 @@ pub(crate) async fn core(rounds: Rounds, report: &mut Report) {
         count / started.elapsed().as_secs_f64()
     };
     let compared = rounds.compare(|| check(&eddsa, &tokens[0]), || check(&hs256, &tokens[1]));
-    report.push(Row::floor("bearer check, EdDSA, a token seen before", "HS256", compared, 0.8));
+    report.push(Row::floor("access token check, EdDSA, a token seen before", "HS256", compared, 0.8));
 
     let started = Instant::now();
     let mut count = 0;
