@@ -26,7 +26,7 @@ VARIANTS = ("hosts", "haproxy", "haproxy-loose", "pgbouncer")
 # Roles of standbys of which each, or at least one, has every acknowledged commit.
 SYNCHRONOUS = ("sync_standby", "quorum_standby")
 
-# Time without a commit, seen by the harness, from which the database counts as interrupted.
+# Time without a commit, seen by the suite, from which the database counts as interrupted.
 INTERRUPTION = 0.7
 
 # Connections that PostgreSQL accepts for each variant: its default of max_connections.

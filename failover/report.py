@@ -27,7 +27,7 @@ class Result:
     status_503: int = 0
     # Requests without a response within the time limit of the client, or with a broken connection.
     no_response: int = 0
-    # Interruption of commits, seen by the harness on the database hosts.
+    # Interruption of commits, seen by the suite on the database hosts.
     database_outage: float = 0.0
     # From the end of that interruption to the first successful sign-in.
     first_sign_in: float | None = None

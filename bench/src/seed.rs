@@ -97,21 +97,21 @@ fn inviter(number: u64, users: u64) -> Option<u64> {
         None
     } else {
         // The square makes early users more likely.
-        let drawn = scatter(number) % number;
-        Some(1 + drawn * drawn / number)
+        let scattered = scatter(number) % number;
+        Some(1 + scattered * scattered / number)
     }
 }
 
 fn user(number: u64, users: u64) -> User {
-    let drawn = scatter(number);
+    let scattered = scatter(number);
     let pick = |list: &[&str], by: u64| {
         let index = (by % 997).pow(2) * list.len() as u64 / 997_u64.pow(2);
         list[usize::try_from(index).unwrap_or_default()].to_owned()
     };
     let is_rare = number % (users / 10) == 5;
-    let has_name = is_rare || !drawn.is_multiple_of(4);
+    let has_name = is_rare || !scattered.is_multiple_of(4);
     // A few users have a rare name. Their number does not depend on the number of users.
-    let first = if is_rare { "Аристарх".to_owned() } else { pick(&FIRST, drawn >> 8) };
+    let first = if is_rare { "Аристарх".to_owned() } else { pick(&FIRST, scattered >> 8) };
     User {
         id: UserId(id(number)),
         phone: PhoneNumber::from_stored(format!("+7960{number:07}")).expect("a phone"),
@@ -119,11 +119,11 @@ fn user(number: u64, users: u64) -> User {
         invited_by: inviter(number, users)
             .map(|inviter| InvitedBy { inviter: UserId(id(inviter)), code: code(inviter) }),
         invited_count: 0,
-        email: drawn
+        email: scattered
             .is_multiple_of(2)
             .then(|| Email::parse(&format!("user{number}@example.com")).expect("an address")),
         first_name: has_name.then(|| Name::parse(&first).expect("a name")),
-        last_name: has_name.then(|| Name::parse(&pick(&LAST, drawn >> 20)).expect("a name")),
+        last_name: has_name.then(|| Name::parse(&pick(&LAST, scattered >> 20)).expect("a name")),
         is_staff: false,
         is_active: true,
         date_joined: referral_core::clock::Clock::now(&referral_core::clock::SystemClock),
@@ -251,11 +251,11 @@ pub(crate) async fn sqlite(url: &str, users: u64) {
         let insert = sqlx::query("INSERT INTO user_ngrams (rowid, ngrams) VALUES ($1, $2)");
         insert.bind(rowid).bind(words.join(" ")).execute(&mut connection).await.expect("inserted");
         if let Some(named) = &user.invited_by {
-            let edge = sqlx::query(
+            let invitation = sqlx::query(
                 "INSERT INTO invitations (invitee, inviter, code, accepted_at, via) VALUES ($1, $2, $3, 0, 'sign_up')",
             );
-            let edge = edge.bind(user.id.0).bind(named.inviter.0).bind(named.code.as_str());
-            edge.execute(&mut connection).await.expect("inserted");
+            let invitation = invitation.bind(user.id.0).bind(named.inviter.0).bind(named.code.as_str());
+            invitation.execute(&mut connection).await.expect("inserted");
         }
     }
     connection.execute("COMMIT; PRAGMA wal_checkpoint(TRUNCATE)").await.expect("committed");
