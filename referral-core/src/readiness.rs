@@ -41,7 +41,7 @@ impl<E> From<std::result::Result<(), E>> for Check<E> {
 
 /// Outcome of the checks of [`MaintenanceStorage::check_ready`](crate::storage::MaintenanceStorage::check_ready).
 #[derive(Debug)]
-#[expect(clippy::exhaustive_structs, reason = "every storage answers each check")]
+#[expect(clippy::exhaustive_structs, reason = "every storage reports each check")]
 pub struct StorageReadiness {
     /// The database can be reached and accepts writes.
     pub database: Check<StorageError>,

@@ -1,4 +1,4 @@
-//! Search index: maps n-ngrams, which are pieces of the searched texts, to users.
+//! Search index: maps n-grams, which are pieces of the searched texts, to users.
 //!
 //! A text that contains a pattern also contains the pieces of the pattern. An index from pieces to users thus
 //! finds all users who may match, independent of how the database treats letters. Only these users must be
@@ -108,14 +108,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn grams_are_stable() {
+    fn ngrams_are_stable() {
         // Computed with another implementation of FNV-1a.
         assert_eq!(ngram(PUBLIC, &['a']), 0x2c6a_20ff);
         assert_eq!(of_pattern(PRIVATE, "854"), [0x6838_88fa]);
     }
 
     #[test]
-    fn grams_of_every_part_of_a_value_are_grams_of_the_value() {
+    fn ngrams_of_every_part_of_a_value_are_ngrams_of_the_value() {
         let text = "\n+79608543017\n79608543017\nпётр@example.com\nab";
         let ngrams = of_values(PRIVATE, text);
         for value in text.split(SearchKeys::VALUE_START).skip(1) {
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn public_and_private_grams_of_the_same_text_differ() {
+    fn public_and_private_ngrams_of_the_same_text_differ() {
         assert_ne!(of_pattern(PUBLIC, "854"), of_pattern(PRIVATE, "854"));
     }
 }

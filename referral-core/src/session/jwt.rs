@@ -246,7 +246,7 @@ fn typed(header: &Header, kind: TokenKind) -> Header {
     Header { typ: Some(kind.header_type().to_owned()), ..header.clone() }
 }
 
-/// Tests with forged tokens are in `tests/tokens.rs`.
+/// Tests with forged tokens are in `tests/tokens/`.
 #[cfg(test)]
 mod tests {
     use super::*;

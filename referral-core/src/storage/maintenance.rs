@@ -22,7 +22,7 @@ pub trait MaintenanceStorage: Send + Sync + 'static {
 
     /// Records the keys of a process that starts, or returns the reason why the process must not start.
     ///
-    /// Facts: the known keys. Of two processes that start concurrently, the second sees the keys of the
+    /// Facts: the registered keys. Of two processes that start concurrently, the second sees the keys of the
     /// first.
     async fn register_keys(&self, registration: &KeyRegistration) -> Decided<(), KeyMismatch>;
 

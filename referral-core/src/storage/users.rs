@@ -20,7 +20,7 @@ pub trait UserStorage: Send + Sync + 'static {
     /// Returns a page of users, newest first, which is in descending order of their IDs.
     ///
     /// A list that [is expensive](UserQuery::is_expensive) must not delay other requests. It waits for one of
-    /// a few slots, and a caller has at most one slot at a time. If the list takes too long, the result is
+    /// a few places, and a caller has at most one place at a time. If the list takes too long, the result is
     /// [`Refusal::SearchTooBroad`]. A storage that reads from memory may omit both.
     async fn users(&self, query: &UserQuery) -> Decided<StoredPage<User>>;
 

@@ -78,7 +78,7 @@ pub struct UserQuery {
     pub limit: PageSize,
     /// Filter that the users must match.
     pub filter: UserFilter,
-    /// Caller of the list. A storage that limits expensive lists shares its slots among callers.
+    /// Caller of the list. A storage that limits expensive lists shares its places among callers.
     pub caller: UserId,
 }
 

@@ -36,14 +36,14 @@ CREATE TABLE referral.users (
 CREATE INDEX users_first_name ON referral.users (first_name, id);
 CREATE INDEX users_last_name ON referral.users (last_name, id);
 
--- MessageTemplates that a search of users matches. They are in a separate table, because they are long and only a search
+-- Texts that a search of users matches. They are in a separate table, because they are long and only a search
 -- reads them.
 CREATE TABLE referral.user_search (
     user_id uuid PRIMARY KEY REFERENCES referral.users (id) ON DELETE CASCADE,
     public text COLLATE "C" NOT NULL,
     private text COLLATE "C" NOT NULL,
-    -- N-grams, which are pieces of both texts, and which the program creates. An array of numbers can be indexed without an
-    -- extension, and independently of the letters that the database knows.
+    -- N-grams, which are pieces of both texts and are created by the program. An array of numbers can be
+    -- indexed without an extension, and independently of the letters that the database knows.
     ngrams integer[] NOT NULL
 );
 

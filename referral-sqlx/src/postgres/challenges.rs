@@ -1,4 +1,4 @@
-//! Challenges: codes that are sent, and cancelled if they were not sent.
+//! Challenges: codes that are sent, and canceled if they were not sent.
 
 use referral_core::{
     ChallengeId,

@@ -11,7 +11,7 @@ use sqlx::{AssertSqlSafe, Executor as _, Row as _};
 use crate::harness::{Harness, search};
 
 #[tokio::test]
-async fn a_sweep_deletes_one_batch_with_outdated_statistics() {
+async fn a_deletion_removes_one_batch_with_outdated_statistics() {
     let Some(mut harness) = Harness::new().await else { return };
     // The statistics are those of a table that was almost empty when it was analyzed.
     harness.operator.execute("ANALYZE referral.challenges").await.expect("analyzed");
@@ -39,13 +39,13 @@ async fn requests_succeed_after_a_newer_program_adds_columns() {
         let refreshed = harness.referral.refresh(&boris.tokens.refresh).await.expect("refreshed");
         let access = &refreshed.tokens.access;
         harness.referral.current_user(access).await.expect("valid");
-        let bearer = harness.referral.authenticate(access).await.expect("valid");
+        let current_user = harness.referral.authenticate(access).await.expect("valid");
         let name = Some(Name::parse("Boris").ok());
         let change = ProfileChange { first_name: name, ..ProfileChange::default() };
-        harness.referral.edit_profile(&bearer, EditProfile::new(change)).await.expect("edited");
-        search(harness.referral.clone(), bearer.clone()).await.expect("a page");
-        harness.referral.users(&bearer, ListUsers::default()).await.expect("a page");
-        harness.referral.sessions(&bearer).await.expect("sessions");
+        harness.referral.edit_profile(&current_user, EditProfile::new(change)).await.expect("edited");
+        search(harness.referral.clone(), current_user.clone()).await.expect("a page");
+        harness.referral.users(&current_user, ListUsers::default()).await.expect("a page");
+        harness.referral.sessions(&current_user).await.expect("sessions");
         harness.referral.set_active(boris.user.id, true).await.expect("set");
         harness.referral.run_maintenance().await.expect("deleted");
         assert!(harness.referral.readiness().await.is_ready());
