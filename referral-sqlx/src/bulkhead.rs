@@ -12,7 +12,7 @@ use referral_core::{
 };
 use tokio::{
     runtime::Handle,
-    sync::{Mutex as Turn, OwnedMutexGuard, OwnedSemaphorePermit, Semaphore},
+    sync::{Mutex as CallerLock, OwnedMutexGuard, OwnedSemaphorePermit, Semaphore},
     time::{Instant, sleep},
 };
 
@@ -39,7 +39,7 @@ const LONGEST_PAUSE: Duration = SEARCH_TIMEOUT;
 pub(crate) struct Bulkhead {
     places: Arc<Semaphore>,
     /// Lock of each caller that waits for a place or has one.
-    turns: Mutex<HashMap<UserId, Weak<Turn<()>>>>,
+    caller_locks: Mutex<HashMap<UserId, Weak<CallerLock<()>>>>,
     timeout: Duration,
     /// Time that places were used and have not been closed for yet.
     used: Arc<Mutex<Duration>>,
@@ -50,7 +50,7 @@ pub(crate) struct Place {
     permit: Option<OwnedSemaphorePermit>,
     since: Instant,
     used: Arc<Mutex<Duration>>,
-    _turn: OwnedMutexGuard<()>,
+    _caller_lock: OwnedMutexGuard<()>,
 }
 
 impl Drop for Place {
@@ -81,7 +81,7 @@ impl Bulkhead {
         let places = usize::try_from(places).unwrap_or(Semaphore::MAX_PERMITS);
         Self {
             places: Arc::new(Semaphore::new(places)),
-            turns: Mutex::default(),
+            caller_locks: Mutex::default(),
             timeout,
             used: Arc::default(),
         }
@@ -89,23 +89,23 @@ impl Bulkhead {
 
     /// Waits for a place.
     pub(crate) async fn enter(&self, caller: UserId) -> Result<Place> {
-        let turn = self.turn_of(caller);
+        let lock = self.caller_lock(caller);
         let place = tokio::time::timeout(self.timeout, async {
-            let turn = turn.lock_owned().await;
+            let lock = lock.lock_owned().await;
             let permit = Arc::clone(&self.places).acquire_owned().await.ok()?;
             let used = Arc::clone(&self.used);
-            Some(Place { permit: Some(permit), since: Instant::now(), used, _turn: turn })
+            Some(Place { permit: Some(permit), since: Instant::now(), used, _caller_lock: lock })
         });
         place.await.ok().flatten().ok_or_else(|| StorageError::Unavailable(NoPlace.into()))
     }
 
-    fn turn_of(&self, caller: UserId) -> Arc<Turn<()>> {
-        let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+    fn caller_lock(&self, caller: UserId) -> Arc<CallerLock<()>> {
+        let mut caller_locks = self.caller_locks.lock().unwrap_or_else(PoisonError::into_inner);
         // There are at most as many entries as concurrent requests, so a full scan is cheap.
-        turns.retain(|_, turn| turn.strong_count() > 0);
-        let turn = turns.get(&caller).and_then(Weak::upgrade).unwrap_or_default();
-        turns.insert(caller, Arc::downgrade(&turn));
-        turn
+        caller_locks.retain(|_, lock| lock.strong_count() > 0);
+        let lock = caller_locks.get(&caller).and_then(Weak::upgrade).unwrap_or_default();
+        caller_locks.insert(caller, Arc::downgrade(&lock));
+        lock
     }
 }
 
@@ -175,7 +175,7 @@ mod tests {
         for number in 0..100 {
             bulkhead.enter(caller(number)).await.expect("a place");
         }
-        let known = bulkhead.turns.lock().expect("not poisoned").len();
+        let known = bulkhead.caller_locks.lock().expect("not poisoned").len();
         assert_eq!(known, 1);
     }
 }

@@ -34,8 +34,8 @@ pub(crate) fn superseded_from_bytes(bytes: &[u8]) -> Result<Vec<SupersededToken>
 }
 
 /// Encodes the failed attempts to redeem a challenge.
-pub(crate) fn failed_attempts_to_bytes(tries: &[FailedAttempt]) -> Vec<u8> {
-    marks_to_bytes(tries.iter().map(|failed| (failed.address.to_bytes(), failed.at)))
+pub(crate) fn failed_attempts_to_bytes(attempts: &[FailedAttempt]) -> Vec<u8> {
+    marks_to_bytes(attempts.iter().map(|failed| (failed.address.to_bytes(), failed.at)))
 }
 
 pub(crate) fn failed_attempts_from_bytes(bytes: &[u8]) -> Result<Vec<FailedAttempt>> {
@@ -108,12 +108,12 @@ mod tests {
 
     #[test]
     fn failed_attempts_round_trip() {
-        let tries = [1, 255].map(|number| FailedAttempt {
+        let attempts = [1, 255].map(|number| FailedAttempt {
             address: ClientAddress::new(std::net::Ipv4Addr::new(203, 0, 113, number).into()),
             at: OffsetDateTime::UNIX_EPOCH + Duration::seconds(number.into()),
         });
-        let bytes = failed_attempts_to_bytes(&tries);
-        assert_eq!(failed_attempts_from_bytes(&bytes).expect("readable"), tries);
+        let bytes = failed_attempts_to_bytes(&attempts);
+        assert_eq!(failed_attempts_from_bytes(&bytes).expect("readable"), attempts);
     }
 
     #[test]

@@ -66,8 +66,8 @@ impl Writer {
         T: Send + 'static,
         F: for<'c> FnOnce(&'c mut SqliteConnection) -> BoxFuture<'c, Result<T>> + Send + 'static,
     {
-        let (answer, outcome) = oneshot::channel();
-        let step = Message::Step(Box::new(Pending { step, answer }));
+        let (response, outcome) = oneshot::channel();
+        let step = Message::Step(Box::new(Pending { step, response }));
         let queued = self.queue.send_timeout(step, ACQUIRE_TIMEOUT).await;
         queued.map_err(|error| StorageError::Unavailable(error.to_string().into()))?;
         outcome.await.unwrap_or_else(|_| Err(failure(sqlx::Error::PoolClosed)))
@@ -85,7 +85,7 @@ impl Writer {
 /// Queued write with the channel for its result.
 struct Pending<T, F> {
     step: F,
-    answer: oneshot::Sender<Result<T>>,
+    response: oneshot::Sender<Result<T>>,
 }
 
 /// [`Pending`] without its type parameters.
@@ -105,11 +105,11 @@ trait Step: Send {
 /// Executed write that is not committed yet.
 struct Done {
     is_sound: bool,
-    answer: Answer,
+    respond: Respond,
 }
 
 /// Function that sends the result to the caller, or the error if the commit failed.
-type Answer = Box<dyn FnOnce(Option<&Arc<sqlx::Error>>) + Send>;
+type Respond = Box<dyn FnOnce(Option<&Arc<sqlx::Error>>) + Send>;
 
 impl<T, F> Step for Pending<T, F>
 where
@@ -117,27 +117,27 @@ where
     F: for<'c> FnOnce(&'c mut SqliteConnection) -> BoxFuture<'c, Result<T>> + Send,
 {
     fn is_abandoned(&self) -> bool {
-        self.answer.is_closed()
+        self.response.is_closed()
     }
 
     fn run<'c>(self: Box<Self>, connection: &'c mut SqliteConnection) -> BoxFuture<'c, Done>
     where
         Self: 'c,
     {
-        let Self { step, answer } = *self;
+        let Self { step, response } = *self;
         async move {
             // A panic in one write must not stop the writer.
             let outcome = AssertUnwindSafe(async { step(connection).await }).catch_unwind().await;
             let outcome = outcome.unwrap_or_else(|_| Err(StorageError::Failed("a write panicked".into())));
             Done {
                 is_sound: outcome.is_ok(),
-                answer: Box::new(move |not_committed| {
+                respond: Box::new(move |not_committed| {
                     let outcome = match not_committed {
                         Some(error) if outcome.is_ok() => Err(shared_failure(error)),
                         _ => outcome,
                     };
                     // The caller may have dropped its request.
-                    let _ = answer.send(outcome);
+                    let _ = response.send(outcome);
                 }),
             }
         }
@@ -145,7 +145,7 @@ where
     }
 
     fn fail(self: Box<Self>, error: &Arc<sqlx::Error>) {
-        let _ = self.answer.send(Err(shared_failure(error)));
+        let _ = self.response.send(Err(shared_failure(error)));
     }
 }
 
@@ -266,7 +266,7 @@ impl Worker {
             let _ = self.execute(ROLLBACK).await;
         }
         for done in group {
-            (done.answer)(error.as_ref());
+            (done.respond)(error.as_ref());
         }
     }
 
