@@ -125,11 +125,14 @@ impl SessionsApi {
     ///
     /// Lists the sessions that have not ended, newest first.
     #[oai(path = "/sessions", method = "get", operation_id = "listSessions")]
-    async fn list(&self, Authorized(bearer): Authorized<CurrentUser>) -> Result<Json<Sessions>, Problem> {
-        let sessions = self.referral.sessions(&bearer).await?;
+    async fn list(
+        &self,
+        Authorized(current_user): Authorized<CurrentUser>,
+    ) -> Result<Json<Sessions>, Problem> {
+        let sessions = self.referral.sessions(&current_user).await?;
         let shown = sessions.into_iter().map(|session| Session {
             id: session.id.0,
-            current: session.id == bearer.session,
+            current: session.id == current_user.session,
             created_at: session.created_at,
             last_used_at: session.last_used_at(),
             expires_at: session.ends_at(),
@@ -145,11 +148,11 @@ impl SessionsApi {
     #[oai(path = "/sessions/:id", method = "delete", operation_id = "endSession")]
     async fn end(
         &self,
-        Authorized(bearer): Authorized<CurrentUser>,
+        Authorized(current_user): Authorized<CurrentUser>,
         /// The session's id.
         Path(id): Path<Uuid>,
     ) -> Result<Json<Ended>, Problem> {
-        self.referral.end_session(&bearer, SessionId(id)).await?;
+        self.referral.end_session(&current_user, SessionId(id)).await?;
         Ok(Json(Ended { ended: 1 }))
     }
 
@@ -157,7 +160,10 @@ impl SessionsApi {
     ///
     /// Ends all sessions except the current one, for example after a device was lost.
     #[oai(path = "/sessions", method = "delete", operation_id = "endOtherSessions")]
-    async fn end_others(&self, Authorized(bearer): Authorized<CurrentUser>) -> Result<Json<Ended>, Problem> {
-        Ok(Json(Ended { ended: self.referral.end_other_sessions(&bearer).await? }))
+    async fn end_others(
+        &self,
+        Authorized(current_user): Authorized<CurrentUser>,
+    ) -> Result<Json<Ended>, Problem> {
+        Ok(Json(Ended { ended: self.referral.end_other_sessions(&current_user).await? }))
     }
 }

@@ -284,7 +284,7 @@ impl UsersApi {
     #[expect(clippy::too_many_arguments, reason = "each is a parameter of the query")]
     async fn list(
         &self,
-        Authorized(bearer): Authorized<CurrentUser>,
+        Authorized(current_user): Authorized<CurrentUser>,
         /// The number of users per page. Default: 10.
         #[oai(validator(minimum(value = "1"), maximum(value = "100")))]
         Query(limit): Query<Option<u32>>,
@@ -327,7 +327,7 @@ impl UsersApi {
             ));
         }
         let list = ListUsers { limit: page_size(limit)?, offset, cursor: cursor.as_deref(), filter };
-        let page = self.referral.users(&bearer, list).await?;
+        let page = self.referral.users(&current_user, list).await?;
         Ok(Json(UserPage {
             count: page.count,
             count_exact: page.count_exact,
@@ -355,7 +355,7 @@ impl UsersApi {
     #[oai(path = "/current_user", method = "patch", operation_id = "updateCurrentUser")]
     async fn update_current_user(
         &self,
-        Authorized(bearer): Authorized<CurrentUser>,
+        Authorized(current_user): Authorized<CurrentUser>,
         Client(client): Client,
         mut body: Body<ProfilePatch>,
     ) -> Result<Json<UserWithInvited>, Problem> {
@@ -374,7 +374,7 @@ impl UsersApi {
         };
         Ok(Json(
             self.referral
-                .edit_profile(&bearer, EditProfile::new(change).client(client.clone()))
+                .edit_profile(&current_user, EditProfile::new(change).client(client.clone()))
                 .await?
                 .into(),
         ))
@@ -386,11 +386,11 @@ impl UsersApi {
     #[oai(path = "/:id", method = "get", operation_id = "getUser")]
     async fn get(
         &self,
-        Authorized(bearer): Authorized<CurrentUser>,
+        Authorized(current_user): Authorized<CurrentUser>,
         /// The user's id, such as the `user_id` from signing in.
         Path(id): Path<Uuid>,
     ) -> Result<Json<UserWithInvited>, Problem> {
-        Ok(Json(self.referral.user(&bearer, UserId(id)).await?.into()))
+        Ok(Json(self.referral.user(&current_user, UserId(id)).await?.into()))
     }
 
     /// List invited users
@@ -399,7 +399,7 @@ impl UsersApi {
     #[oai(path = "/:id/invited", method = "get", operation_id = "listInvited")]
     async fn invited(
         &self,
-        Authorized(bearer): Authorized<CurrentUser>,
+        Authorized(current_user): Authorized<CurrentUser>,
         /// The inviter's id.
         Path(id): Path<Uuid>,
         /// The number of users per page. Default: 10.
@@ -412,7 +412,7 @@ impl UsersApi {
         let limit = page_size(limit)?;
         let page = self
             .referral
-            .invitees(&bearer, ListInvitees::new(UserId(id)).limit(limit).cursor(cursor.as_deref()))
+            .invitees(&current_user, ListInvitees::new(UserId(id)).limit(limit).cursor(cursor.as_deref()))
             .await?;
         Ok(Json(InviteePage {
             count: page.count,

@@ -91,10 +91,10 @@ async fn assert_survived(bytes: &[u8], then: Then) {
         let client = Client::new(program.client.address);
         let body = json!({ "phone": format!("+79608{number:06}") });
         let send = || client.request(Method::POST, "/auth/send_code/").json(&body);
-        let mut tries = 1;
+        let mut attempts = 1;
         while client.send(send()).await.status == 503 {
-            tries += 1;
-            assert!(tries <= 20, "request {number} was not served");
+            attempts += 1;
+            assert!(attempts <= 20, "request {number} was not served");
         }
     }
     // The kernel updates the peak later than the current value, so the current value may be higher.

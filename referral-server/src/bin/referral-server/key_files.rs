@@ -232,36 +232,36 @@ impl<'a> Secret<'a> {
 
 /// Creates a file atomically, for its owner only. Fails if it exists.
 fn create(path: &Path, content: &str) -> io::Result<()> {
-    let folder = folder_of(path);
-    draft(folder, content)?.persist_noclobber(path)?;
-    File::open(folder)?.sync_all()
+    let directory = directory_of(path);
+    draft(directory, content)?.persist_noclobber(path)?;
+    File::open(directory)?.sync_all()
 }
 
 /// Replaces a file atomically, for the same owner only.
 fn replace(path: &Path, content: &str) -> io::Result<()> {
     // Replaces the target of a link and keeps the link.
     let path = path.canonicalize()?;
-    let folder = folder_of(&path);
-    let draft = draft(folder, content)?;
+    let directory = directory_of(&path);
+    let draft = draft(directory, content)?;
     // The owner is the same, because otherwise the file could not have been read.
     let [former, own] = [fs::metadata(&path)?, draft.as_file().metadata()?];
     if former.gid() != own.gid() {
         fchown(draft.as_file(), None, Some(former.gid()))?;
     }
     draft.persist(&path)?;
-    File::open(folder)?.sync_all()
+    File::open(directory)?.sync_all()
 }
 
-/// Creates a temporary file in `folder` that only its owner can read.
-fn draft(folder: &Path, content: &str) -> io::Result<NamedTempFile> {
-    let mut draft = NamedTempFile::new_in(folder)?;
+/// Creates a temporary file in `directory` that only its owner can read.
+fn draft(directory: &Path, content: &str) -> io::Result<NamedTempFile> {
+    let mut draft = NamedTempFile::new_in(directory)?;
     draft.write_all(content.as_bytes())?;
     draft.as_file().sync_all()?;
     Ok(draft)
 }
 
-fn folder_of(path: &Path) -> &Path {
-    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+fn directory_of(path: &Path) -> &Path {
+    path.parent().filter(|directory| !directory.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 /// Creates the data directory, for its owner only, or checks the existing one.

@@ -114,7 +114,7 @@ fn rings(settings: &Settings, purpose: Option<Purpose>) -> Vec<Secret<'_>> {
 
 fn generate(settings: &Settings, rings: &[Secret], algorithm: Algorithm, print: bool) -> Result<()> {
     if print {
-        return rings.iter().try_for_each(|ring| say(&new_set(ring.purpose, algorithm)));
+        return rings.iter().try_for_each(|ring| print_line(&new_set(ring.purpose, algorithm)));
     }
     // Either both files are created or none.
     rings.iter().try_for_each(Secret::refuse_if_present)?;
@@ -123,7 +123,7 @@ fn generate(settings: &Settings, rings: &[Secret], algorithm: Algorithm, print: 
     }
     for ring in rings {
         ring.create(&new_set(ring.purpose, algorithm))?;
-        say(&format!("created {}", ring.place()))?;
+        print_line(&format!("created {}", ring.place()))?;
     }
     Ok(())
 }
@@ -161,7 +161,7 @@ fn list(rings: &[Secret]) -> Result<()> {
     let [purpose, key, algorithm, uses] = [0, 1, 2, 3].map(width);
     let lines =
         rows.iter().map(|[a, b, c, d, e]| format!("{a:purpose$}  {b:key$}  {c:algorithm$}  {d:uses$}  {e}"));
-    say(&lines.collect::<Vec<_>>().join("\n"))
+    print_line(&lines.collect::<Vec<_>>().join("\n"))
 }
 
 async fn rotate(settings: &Settings, rings: &[Secret<'_>], step: Option<Step>, print: bool) -> Result<()> {
@@ -183,7 +183,7 @@ async fn rotate(settings: &Settings, rings: &[Secret<'_>], step: Option<Step>, p
     let mut report = Vec::new();
     for (ring, json, done) in rotated {
         if print {
-            say(&json)?;
+            print_line(&json)?;
         } else {
             ring.replace(&json)?;
         }
@@ -192,7 +192,7 @@ async fn rotate(settings: &Settings, rings: &[Secret<'_>], step: Option<Step>, p
     report.push(what_is_next(settings, step, print));
     let report = report.join("\n");
     // Standard output has the key sets only.
-    if print { Ok(writeln!(io::stderr(), "{report}")?) } else { say(&report) }
+    if print { Ok(writeln!(io::stderr(), "{report}")?) } else { print_line(&report) }
 }
 
 /// Returns the keys that the database is in use with.
@@ -319,9 +319,9 @@ fn is_public(key: &Map<String, Value>) -> bool {
 }
 
 /// Prints a text. A closed pipe is not an error.
-fn say(text: &str) -> Result<()> {
+fn print_line(text: &str) -> Result<()> {
     match writeln!(io::stdout(), "{text}") {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        said => Ok(said?),
+        written => Ok(written?),
     }
 }

@@ -121,7 +121,7 @@ fn places_are_crowded_if_more_than_half_are_taken() {
 async fn random_use_never_exceeds_a_maximum_and_admits_clients_with_few_places() {
     // A linear congruential generator: the same sequence in each run.
     let mut seed = 42_u64;
-    let mut draw = move |below: usize| {
+    let mut random_below = move |below: usize| {
         seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         usize::try_from(seed >> 33).expect("31 bits") % below
     };
@@ -129,9 +129,9 @@ async fn random_use_never_exceeds_a_maximum_and_admits_clients_with_few_places()
     let mut holders: Vec<(u8, bool, Waiting)> = Vec::new();
     let (mut evictions, mut refusals, mut small) = (0, 0, 0);
     for _ in 0..20_000 {
-        match draw(6) {
+        match random_below(6) {
             0..3 => {
-                let number = u8::try_from(draw(6)).expect("small");
+                let number = u8::try_from(random_below(6)).expect("small");
                 let mut present = Vec::new();
                 let mut evicted = 0;
                 for (number, waits, holder) in &holders {
@@ -157,11 +157,11 @@ async fn random_use_never_exceeds_a_maximum_and_admits_clients_with_few_places()
                 small += usize::from(has_evicted && own == 0);
                 holders.push((number, false, Waiting { place, evict: Arc::default() }));
             }
-            3 if !holders.is_empty() => drop(holders.swap_remove(draw(holders.len()))),
+            3 if !holders.is_empty() => drop(holders.swap_remove(random_below(holders.len()))),
             _ if !holders.is_empty() => {
-                let index = draw(holders.len());
+                let index = random_below(holders.len());
                 let (_, waits, holder) = &mut holders[index];
-                *waits = draw(2) == 0;
+                *waits = random_below(2) == 0;
                 if *waits {
                     holder.place.allow_eviction(&holder.evict);
                 } else {
