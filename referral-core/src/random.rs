@@ -30,28 +30,28 @@ impl Random for SystemRandom {
 }
 
 /// Number of bytes that are generated per call: enough for an invite code in nearly all cases.
-pub(crate) const DRAWN_AT_ONCE: usize = 32;
+pub(crate) const BUFFER_LENGTH: usize = 32;
 
 /// Adapter from [`Random`] to the `rand` crate, whose distributions are uniform.
 struct Generator<'a> {
     random: &'a dyn Random,
-    drawn: [u8; DRAWN_AT_ONCE],
+    buffer: [u8; BUFFER_LENGTH],
     used: usize,
 }
 
 impl<'a> Generator<'a> {
     fn new(random: &'a dyn Random) -> Self {
-        Self { random, drawn: [0; DRAWN_AT_ONCE], used: DRAWN_AT_ONCE }
+        Self { random, buffer: [0; BUFFER_LENGTH], used: BUFFER_LENGTH }
     }
 
     fn next<const N: usize>(&mut self) -> [u8; N] {
-        if self.used + N > DRAWN_AT_ONCE {
-            self.random.fill(&mut self.drawn);
+        if self.used + N > BUFFER_LENGTH {
+            self.random.fill(&mut self.buffer);
             self.used = 0;
         }
-        let bytes = self.drawn[self.used..].first_chunk().copied();
+        let bytes = self.buffer[self.used..].first_chunk().copied();
         self.used += N;
-        bytes.expect("a number has at most `DRAWN_AT_ONCE` bytes")
+        bytes.expect("a number has at most `BUFFER_LENGTH` bytes")
     }
 }
 

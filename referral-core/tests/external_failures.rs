@@ -128,12 +128,12 @@ async fn no_message_is_sent_to_a_test_number_of_any_line_type_and_region() {
     policy.regions = Some(Regions::Only(vec![Region::parse("KZ").expect("valid region")]));
     let landline: TestNumber = "+78121234567=47110815@2026-12-31".parse().expect("valid test number");
     policy.test_numbers = vec![landline.clone()];
-    let diary = RecordingHook::default();
+    let recorder = RecordingHook::default();
     let clock = ManualClock::new(landline.until - Duration::from_millis(2));
     let mut gateway = MockGateway::new();
     gateway.expect_send().never();
     let referral =
-        builder(gateway).policy(policy).hook(Arc::new(diary.clone())).clock(Arc::new(clock.clone()));
+        builder(gateway).policy(policy).hook(Arc::new(recorder.clone())).clock(Arc::new(clock.clone()));
     let referral = referral.build().expect("valid policy and keys");
     for _ in 0..2 {
         let sent = referral.send_code(SendCode::new(landline.phone.clone())).await.expect("issued");
@@ -145,7 +145,7 @@ async fn no_message_is_sent_to_a_test_number_of_any_line_type_and_region() {
     let refused = referral.send_code(SendCode::new(landline.phone)).await;
     assert!(matches!(refused, Err(Error::Refused(Refusal::PhoneNotAllowed))), "the test number has expired");
 
-    let written = diary.0.lock().expect("not poisoned").clone();
+    let written = recorder.0.lock().expect("not poisoned").clone();
     let expected = [
         "the fixed code of +78121234567",
         "created +78121234567",
@@ -192,10 +192,10 @@ impl Hook for RecordingHook {
 
 #[tokio::test]
 async fn hook_is_called_once_for_each_event() {
-    let diary = RecordingHook::default();
+    let recorder = RecordingHook::default();
     let referral = builder(DevelopmentSender)
         .policy(Policy::development())
-        .hook(Arc::new(diary.clone()))
+        .hook(Arc::new(recorder.clone()))
         .build()
         .expect("valid policy and keys");
     let anna = enter(&referral, 1, None).await;
@@ -205,7 +205,7 @@ async fn hook_is_called_once_for_each_event() {
     }
     enter(&referral, 3, None).await;
     enter(&referral, 3, Some(&code)).await;
-    let mut written = diary.0.lock().expect("not poisoned").clone();
+    let mut written = recorder.0.lock().expect("not poisoned").clone();
     written.retain(|entry| entry.starts_with("created") || entry.starts_with("accepted"));
     let expected = [
         "created +79608000001",
@@ -219,7 +219,7 @@ async fn hook_is_called_once_for_each_event() {
 
 #[tokio::test]
 async fn hook_is_called_for_security_events() {
-    let diary = RecordingHook::default();
+    let recorder = RecordingHook::default();
     let mut gateway = MockGateway::new();
     gateway.expect_send().once().returning(|_| Err(SmsError::Temporary("busy".into())));
     gateway.expect_send().returning(|message| {
@@ -227,7 +227,7 @@ async fn hook_is_called_for_security_events() {
         receipt.revealed_code = Some(message.code.clone());
         Ok(receipt)
     });
-    let referral = builder(gateway).hook(Arc::new(diary.clone())).build().expect("valid policy and keys");
+    let referral = builder(gateway).hook(Arc::new(recorder.clone())).build().expect("valid policy and keys");
     let failed = send_code(&referral, &[]).await;
     assert!(matches!(failed, Err(Error::SmsNotSent(_))), "{failed:?}");
     let sent = send_code(&referral, &[]).await.expect("sent");
@@ -239,7 +239,7 @@ async fn hook_is_called_for_security_events() {
     let anna = referral.sign_in(with_right_code(&sent)).await.expect("signed in");
     assert!(referral.sign_out(&anna.tokens.refresh).await.expect("signed out"));
 
-    let written = diary.0.lock().expect("not poisoned").clone();
+    let written = recorder.0.lock().expect("not poisoned").clone();
     let expected = [
         "nothing to +79608000001: the gateway",
         "4 digits to +79608000001",
@@ -292,10 +292,10 @@ async fn gateway_without_message_ids_is_reported_and_its_messages_are_not_tracke
         (Some(&*long), Some("m1"), false, false),
         (None, Some("m1"), false, false),
     ] {
-        let (diary, routes) = (RecordingHook::default(), Routes::default());
+        let (recorder, routes) = (RecordingHook::default(), Routes::default());
         enter(
             &builder(gateway(name, message_id))
-                .hook(Arc::new(diary.clone()))
+                .hook(Arc::new(recorder.clone()))
                 .build()
                 .expect("valid policy and keys"),
             1,
@@ -318,7 +318,7 @@ async fn gateway_without_message_ids_is_reported_and_its_messages_are_not_tracke
         let mut expected =
             vec!["4 digits to +79608000001", "sent by g1", "created +79608000001", "signed in"];
         expected.retain(|entry| is_tracked || *entry != "sent by g1");
-        assert_eq!(*diary.0.lock().expect("not poisoned"), expected);
+        assert_eq!(*recorder.0.lock().expect("not poisoned"), expected);
     }
 }
 

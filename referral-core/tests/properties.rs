@@ -150,16 +150,16 @@ proptest! {
 /// Lets each invitee of `pairs` accept the inviter sequentially. Returns the final inviter of each user.
 async fn accept_all(pairs: &[(usize, usize)]) -> Vec<Option<usize>> {
     let referral = referral();
-    let mut bearers = Vec::new();
+    let mut current_users = Vec::new();
     for number in (0..).take(USERS) {
         let access = enter(&referral, number).await.tokens.access;
-        bearers.push(referral.authenticate(&access).await.expect("valid token"));
+        current_users.push(referral.authenticate(&access).await.expect("valid token"));
     }
     let mut inviters = vec![None; USERS];
     for (invitee, inviter) in pairs {
-        let code = bearers[*inviter].user.invite_code.clone();
+        let code = current_users[*inviter].user.invite_code.clone();
         let change = ProfileChange { invited_by_code: Some(code), ..ProfileChange::default() };
-        match referral.edit_profile(&bearers[*invitee], EditProfile::new(change)).await {
+        match referral.edit_profile(&current_users[*invitee], EditProfile::new(change)).await {
             Ok(_) => {
                 ACCEPTED.add();
                 let named = inviters[*invitee].replace(*inviter);

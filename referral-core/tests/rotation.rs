@@ -82,16 +82,16 @@ async fn new_first_key_keeps_all_sessions_and_signs_new_tokens() {
         let boris = enter(&referral, 2).await;
         let sent = send_code(&referral, 3).await;
         let list = ListUsers { limit: PageSize::new(1).expect("valid size"), ..ListUsers::default() };
-        let bearer = referral.authenticate(&anna.tokens.access).await.expect("signed in");
-        let page = referral.users(&bearer, list).await.expect("first page");
+        let current_user = referral.authenticate(&anna.tokens.access).await.expect("signed in");
+        let page = referral.users(&current_user, list).await.expect("first page");
         let Some(PageLink::Cursor(cursor)) = page.next else { panic!("no second page") };
 
         let (ring, pepper_ring) = (keys(&[&new, &old]), peppers(&[&new_pepper, &old_pepper]));
         referral.clone().replace_keys(ring, pepper_ring).await.expect("replaced");
 
-        let bearer = referral.authenticate(&anna.tokens.access).await.expect("signed with the old key");
+        let current_user = referral.authenticate(&anna.tokens.access).await.expect("signed with the old key");
         let list = ListUsers { cursor: Some(&cursor), ..list };
-        referral.users(&bearer, list).await.expect("a cursor of the old pepper");
+        referral.users(&current_user, list).await.expect("a cursor of the old pepper");
         let refreshed =
             referral.refresh(&boris.tokens.refresh).await.expect("signed with the old key").tokens;
         let vera = referral.sign_in(with_right_code(&sent)).await.expect("hashed with the old pepper").tokens;

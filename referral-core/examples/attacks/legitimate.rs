@@ -37,7 +37,7 @@ pub(crate) async fn owners_at_the_start_of_an_attack() -> Row {
     }
     for number in 0..=world.policy.attack_threshold.expect("the policy has a threshold for attacks") {
         let from = world.new_address();
-        let sent = world.ask(&phone(number, 1), from).await.expect("sent");
+        let sent = world.request_code(&phone(number, 1), from).await.expect("sent");
         world.guess(At::Challenge(&sent), from).await;
     }
     world.wait(TYPING);

@@ -99,7 +99,7 @@ impl Stranger {
             }
             world.wait_until(next.0);
             let from = next.1;
-            match world.ask(&self.phone, from).await {
+            match world.request_code(&self.phone, from).await {
                 Ok(sent) => {
                     next.0 = world.elapsed() + MINUTE;
                     while world.guess(At::Challenge(&sent), from).await == Guess::Compared {}

@@ -25,7 +25,7 @@ pub(crate) async fn a_fixed_code_is_guessed_for_a_year((name, mut policy): Named
     let number = format!("{}={}@2099-12-31", phone.as_str(), &FIXED_CODE[..digits.into()]);
     policy.test_numbers = vec![number.parse().expect("a test number")];
     let mut world = World::new((name, policy));
-    while let Some(sent) = world.ask_until(YEAR, &phone).await {
+    while let Some(sent) = world.request_code_until(YEAR, &phone).await {
         if world.guess_all(&sent, u32::MAX).await < 2 * world.policy.attempts_per_code {
             // The code is invalid until wrong codes expire, or the phone is locked for a day.
             world.wait(DAY);
@@ -38,7 +38,7 @@ pub(crate) async fn a_fixed_code_is_guessed_for_a_year((name, mut policy): Named
 
 /// Requests every available code, and uses all its attempts.
 async fn use_every_attempt(mut world: World, bound: Bound) -> Row {
-    while let Some(sent) = world.ask_until(YEAR, &phone(1, 1)).await {
+    while let Some(sent) = world.request_code_until(YEAR, &phone(1, 1)).await {
         world.guess_all(&sent, u32::MAX).await;
     }
     world.row("One phone for a year: every code, every attempt", bound)
@@ -49,7 +49,7 @@ async fn use_every_attempt(mut world: World, bound: Bound) -> Row {
 async fn guess_in_bursts(mut world: World, bound: Bound) -> Row {
     let enough = world.policy.code_length_steps.last().expect("codes get longer").failed_attempts;
     let mut failures = 0;
-    while let Some(sent) = world.ask_until(YEAR, &phone(1, 1)).await {
+    while let Some(sent) = world.request_code_until(YEAR, &phone(1, 1)).await {
         failures += world.guess_all(&sent, enough - failures).await;
         if failures == enough {
             failures = 0;
@@ -63,7 +63,7 @@ async fn guess_in_bursts(mut world: World, bound: Bound) -> Row {
 async fn guess_evenly(mut world: World, bound: Bound) -> Row {
     let few = world.policy.code_length_steps[0].failed_attempts;
     let pause = world.policy.failed_attempt_window / few + MOMENT;
-    while let Some(sent) = world.ask_until(YEAR, &phone(1, 1)).await {
+    while let Some(sent) = world.request_code_until(YEAR, &phone(1, 1)).await {
         let from = world.new_address();
         world.guess(At::Challenge(&sent), from).await;
         world.wait(pause);
@@ -89,7 +89,7 @@ async fn guess_while_the_owner_signs_in(mut world: World, bound: Bound) -> Row {
             }
             world.wait(MINUTE);
         }
-        while let Some(sent) = world.ask_until(morning + HOUR, &phone).await {
+        while let Some(sent) = world.request_code_until(morning + HOUR, &phone).await {
             if sent.code_length > shortest {
                 break;
             }

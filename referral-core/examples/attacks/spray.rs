@@ -67,7 +67,7 @@ impl Spray {
             let mut codes = Vec::new();
             for from in addresses.repeat(CODES_PER_HOUR as usize) {
                 let phone = phones.next().expect("the iterator is infinite");
-                let Ok(sent) = world.ask(&phone, from).await else { continue };
+                let Ok(sent) = world.request_code(&phone, from).await else { continue };
                 if self.guesses_immediately {
                     world.guess(At::Challenge(&sent), from).await;
                 } else {
@@ -141,7 +141,8 @@ async fn guess_short_codes(world: &mut World, guesses: u32, first_phone: u32) {
             break;
         }
         let from = world.new_address();
-        let sent = world.ask(&phone(number, 1), from).await.expect("the phone and the address are new");
+        let sent =
+            world.request_code(&phone(number, 1), from).await.expect("the phone and the address are new");
         assert_eq!(sent.code_length, world.policy.code_length, "the alarm is not triggered");
         left -= world.guess_all(&sent, left).await;
     }

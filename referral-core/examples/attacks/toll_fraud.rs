@@ -36,7 +36,7 @@ async fn from_one_address(mut world: World) -> Row {
 async fn pump(world: &mut World, mut next: impl FnMut() -> (Address, PhoneNumber)) {
     while world.elapsed() < DAY {
         let (from, phone) = next();
-        if let Err(wait) = world.ask(&phone, from).await {
+        if let Err(wait) = world.request_code(&phone, from).await {
             world.wait(wait);
         }
     }
@@ -48,7 +48,7 @@ async fn by_signing_in(mut world: World) -> Row {
     while world.elapsed() < DAY {
         let mut shortest_wait = DAY;
         for number in 0..100 {
-            match world.ask(&phone(1, number), from).await {
+            match world.request_code(&phone(1, number), from).await {
                 Ok(sent) => {
                     assert!(world.sign_in(&sent, from).await, "the code is correct");
                     shortest_wait = shortest_wait.min(sent.resend_in);

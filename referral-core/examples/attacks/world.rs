@@ -121,7 +121,11 @@ impl World {
     }
 
     /// Requests a code as an attacker, or returns the time to wait.
-    pub(crate) async fn ask(&mut self, phone: &PhoneNumber, from: Address) -> Result<SentCode, Duration> {
+    pub(crate) async fn request_code(
+        &mut self,
+        phone: &PhoneNumber,
+        from: Address,
+    ) -> Result<SentCode, Duration> {
         self.requests += 1;
         self.run_maintenance().await;
         let sent = self.send(phone, from).await;
@@ -131,10 +135,14 @@ impl World {
 
     /// Requests a code as an attacker with any number of addresses, as soon as one is available. Returns
     /// `None` at the end of the time.
-    pub(crate) async fn ask_until(&mut self, end: Duration, phone: &PhoneNumber) -> Option<SentCode> {
+    pub(crate) async fn request_code_until(
+        &mut self,
+        end: Duration,
+        phone: &PhoneNumber,
+    ) -> Option<SentCode> {
         while self.elapsed() < end {
             let from = self.new_address();
-            match self.ask(phone, from).await {
+            match self.request_code(phone, from).await {
                 Ok(sent) => return Some(sent),
                 Err(wait) => self.wait(wait),
             }
@@ -254,7 +262,7 @@ impl World {
         }
     }
 
-    /// Sweeps once a day. The deletion must keep rows that still count.
+    /// Runs the maintenance once a day. The deletion must keep rows that still count.
     async fn run_maintenance(&mut self) {
         if self.elapsed() >= self.deleted + DAY {
             self.deleted = self.elapsed();

@@ -12,7 +12,7 @@ use crate::{
 /// A second code for a phone is rejected until the resend interval has passed, and `retry_after` is exact.
 pub async fn second_code_for_a_phone_waits_for_the_resend_interval(storage: Arc<dyn Storage>) {
     let harness = Harness::new(storage);
-    harness.sent(&phone(1)).await;
+    harness.sent_code(&phone(1)).await;
     harness.advance(Duration::from_secs(15));
     let retry_after = Duration::from_secs(45);
     assert_refused(
@@ -20,22 +20,22 @@ pub async fn second_code_for_a_phone_waits_for_the_resend_interval(storage: Arc<
         Refusal::TooManyRequests { retry_after, limit: LimitName::ResendInterval },
     );
     harness.advance(retry_after);
-    harness.sent(&phone(1)).await;
+    harness.sent_code(&phone(1)).await;
 }
 
 /// A client that has signed in may request another code immediately.
 pub async fn sign_in_ends_the_resend_interval(storage: Arc<dyn Storage>) {
     let harness = Harness::new(storage);
-    let sent = harness.sent(&phone(1)).await;
+    let sent = harness.sent_code(&phone(1)).await;
     harness.sign_in(with_right_code(&sent)).await.expect("signed in");
-    harness.sent(&phone(1)).await;
+    harness.sent_code(&phone(1)).await;
 }
 
 /// The resend interval of one phone does not apply to another.
 pub async fn resend_interval_applies_to_one_phone_only(storage: Arc<dyn Storage>) {
     let harness = Harness::new(storage);
-    harness.sent(&phone(1)).await;
-    harness.sent(&phone(2)).await;
+    harness.sent_code(&phone(1)).await;
+    harness.sent_code(&phone(2)).await;
 }
 
 /// Concurrent requests must not get more codes than sequential ones.
@@ -57,10 +57,10 @@ pub async fn parallel_requests_for_one_phone_send_one_code(storage: Arc<dyn Stor
 /// valid.
 pub async fn voided_code_is_invalid_and_the_previous_code_stays_valid(storage: Arc<dyn Storage>) {
     let harness = Harness::new(storage);
-    let first = harness.sent(&phone(1)).await;
+    let first = harness.sent_code(&phone(1)).await;
     harness.advance(Duration::from_mins(1));
-    let second = harness.sent(&phone(1)).await;
-    harness.storage.cancel_challenge(second.challenge, &CounterUpdate::default()).await.expect("voided");
+    let second = harness.sent_code(&phone(1)).await;
+    harness.storage.cancel_challenge(second.challenge, &CounterUpdate::default()).await.expect("canceled");
     harness
         .storage
         .cancel_challenge(second.challenge, &CounterUpdate::default())
@@ -68,7 +68,7 @@ pub async fn voided_code_is_invalid_and_the_previous_code_stays_valid(storage: A
         .expect("voiding again does nothing");
 
     assert_refused(harness.sign_in(with_right_code(&second)).await, Refusal::InvalidCode);
-    let third = harness.sent(&phone(1)).await;
-    harness.storage.cancel_challenge(third.challenge, &CounterUpdate::default()).await.expect("voided");
+    let third = harness.sent_code(&phone(1)).await;
+    harness.storage.cancel_challenge(third.challenge, &CounterUpdate::default()).await.expect("canceled");
     harness.sign_in(without_challenge(with_right_code(&first))).await.expect("signed in");
 }

@@ -121,13 +121,13 @@ async fn report(harness: &Harness, message_id: &str, status: DeliveryStatus) {
 /// The events are sent and then delivered. Repeated reports emit no event.
 pub async fn status_of_a_message_is_reported_once(storage: Arc<dyn Storage>) {
     let (harness, hook) = tracked(storage);
-    harness.sent(&phone(1)).await;
+    harness.sent_code(&phone(1)).await;
     assert_eq!(hook.statuses(), [Sent]);
     for status in [Sent, Delivered, Delivered, Sent] {
         report(&harness, "m1", status).await;
     }
     assert_eq!(hook.statuses(), [Sent, Delivered]);
-    harness.sent(&phone(2)).await;
+    harness.sent_code(&phone(2)).await;
     report(&harness, "m2", Failed).await;
     assert_eq!(hook.statuses(), [Sent, Delivered, Sent, Failed]);
 }
@@ -135,7 +135,7 @@ pub async fn status_of_a_message_is_reported_once(storage: Arc<dyn Storage>) {
 /// A delivered message cannot fail. A failed message can still be delivered.
 pub async fn delivered_message_stays_delivered(storage: Arc<dyn Storage>) {
     let (harness, hook) = tracked(storage);
-    harness.sent(&phone(1)).await;
+    harness.sent_code(&phone(1)).await;
     for status in [Failed, Failed, Delivered, Failed, Delivered] {
         report(&harness, "m1", status).await;
     }
@@ -149,7 +149,7 @@ pub async fn report_before_the_message_is_recorded_is_kept(storage: Arc<dyn Stor
         report(&harness, "m1", status).await;
     }
     assert_eq!(hook.statuses(), []);
-    harness.sent(&phone(1)).await;
+    harness.sent_code(&phone(1)).await;
     assert_eq!(hook.statuses(), [Sent, Delivered]);
     report(&harness, "m1", Delivered).await;
     assert_eq!(hook.statuses(), [Sent, Delivered]);
@@ -160,7 +160,7 @@ pub async fn concurrent_duplicate_reports_emit_one_event(storage: Arc<dyn Storag
     let (harness, hook) = tracked(storage);
     let mut expected = Vec::new();
     for number in 1..=9 {
-        harness.sent(&phone(number)).await;
+        harness.sent_code(&phone(number)).await;
         let reports = in_parallel(8, |_| {
             let harness = harness.clone();
             async move { report(&harness, &format!("m{number}"), Delivered).await }
@@ -179,7 +179,7 @@ pub async fn concurrent_recording_and_reports_lose_nothing(storage: Arc<dyn Stor
             let harness = harness.clone();
             async move {
                 match number {
-                    2 => drop(harness.sent(&phone(round)).await),
+                    2 => drop(harness.sent_code(&phone(round)).await),
                     _ => report(&harness, &format!("m{round}"), Delivered).await,
                 }
             }
@@ -206,15 +206,15 @@ pub async fn reports_of_unknown_messages_emit_no_event_and_are_swept(storage: Ar
     for expected in [1, 1, 0] {
         assert_eq!(harness.delete_before(now + DAY, 1).await, expected);
     }
-    harness.sent(&phone(1)).await;
+    harness.sent_code(&phone(1)).await;
     assert_eq!(hook.statuses(), [Sent], "the reports are deleted");
 }
 
 /// After that time the message is unknown.
 pub async fn messages_are_deleted_after_three_days_and_not_before(storage: Arc<dyn Storage>) {
     let (harness, hook) = tracked(storage);
-    harness.sent(&phone(1)).await;
-    harness.sent(&phone(2)).await;
+    harness.sent_code(&phone(1)).await;
+    harness.sent_code(&phone(2)).await;
     harness.advance(3 * DAY);
     harness.referral.run_maintenance().await.expect("deleted");
     report(&harness, "m1", Delivered).await;
@@ -237,7 +237,7 @@ pub async fn similar_message_ids_are_distinguished(storage: Arc<dyn Storage>) {
     let harness = harness.with_gateway(gateway, hook.clone());
     for number in 0..ids.len() {
         // Each phone is in its own number range, because of the limit for a range.
-        harness.sent(&phone(1_000 * u32::try_from(number).expect("few"))).await;
+        harness.sent_code(&phone(1_000 * u32::try_from(number).expect("few"))).await;
     }
     let sent = vec![Sent; ids.len()];
     for (count, id) in (1..).zip(ids) {
@@ -250,7 +250,7 @@ pub async fn similar_message_ids_are_distinguished(storage: Arc<dyn Storage>) {
     let longer = long + "ж";
     let gateway = Gateway { ids: vec![longer.clone()], ..Gateway::new("g2") };
     let harness = harness.with_gateway(gateway, RecordingHook::default());
-    let sent = harness.sent(&phone(100_000)).await;
+    let sent = harness.sent_code(&phone(100_000)).await;
     report(&harness, &longer, Delivered).await;
     harness.sign_in(with_right_code(&sent)).await.expect("signed in");
 }
@@ -260,7 +260,7 @@ pub async fn sign_in_reports_the_gateway_of_its_code(storage: Arc<dyn Storage>) 
     let (harness, hook) = tracked(storage);
     harness.try_enter(&phone(1), None).await.expect("signed up");
     harness.advance(Duration::from_mins(1));
-    let sent = harness.sent(&phone(1)).await;
+    let sent = harness.sent_code(&phone(1)).await;
     harness
         .sign_in(super::harness::without_challenge(super::harness::with_wrong_code(&sent)))
         .await
@@ -287,9 +287,9 @@ pub async fn each_code_keeps_its_own_gateway(storage: Arc<dyn Storage>) {
     assert_eq!(signed_in, expected.map(Entry::SignedIn));
 
     // An older code that is redeemed with its challenge keeps its own gateway.
-    let older = first.sent(&phone(4)).await;
+    let older = first.sent_code(&phone(4)).await;
     harness.advance(Duration::from_mins(1));
-    second.sent(&phone(4)).await;
+    second.sent_code(&phone(4)).await;
     first.sign_in(with_right_code(&older)).await.expect("signed in");
     assert_eq!(hook.entries().last(), Some(&Entry::SignedIn(Some(route_of("g1")))));
 }
@@ -298,7 +298,7 @@ pub async fn each_code_keeps_its_own_gateway(storage: Arc<dyn Storage>) {
 /// was deleted.
 pub async fn message_of_a_redeemed_or_deleted_code_can_be_recorded(storage: Arc<dyn Storage>) {
     let harness = Harness::new(storage);
-    let sent = harness.sent(&phone(1)).await;
+    let sent = harness.sent_code(&phone(1)).await;
     harness.sign_in(with_right_code(&sent)).await.expect("signed in");
     let (route, now) = (route_of("g1"), harness.now());
     for (challenge, id) in [
@@ -307,11 +307,11 @@ pub async fn message_of_a_redeemed_or_deleted_code_can_be_recorded(storage: Arc<
         (ChallengeId(uuid::Uuid::nil()), Some("m2")),
         (ChallengeId(uuid::Uuid::nil()), None),
     ] {
-        let news = DeliveryUpdate::accepted(&route, id, challenge, now).expect("valid name");
+        let update = DeliveryUpdate::accepted(&route, id, challenge, now).expect("valid name");
         let reached = id.map(|_| Sent);
         let region = reached.and(route.region);
         let expected =
             DeliveryTransition { region, reached: reached.into_iter().collect(), is_unknown: false };
-        assert_eq!(harness.storage.record_delivery(&news).await.expect("recorded"), expected);
+        assert_eq!(harness.storage.record_delivery(&update).await.expect("recorded"), expected);
     }
 }

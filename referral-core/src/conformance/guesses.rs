@@ -71,10 +71,10 @@ pub async fn attempts_without_a_challenge_do_not_block_sign_ins(storage: Arc<dyn
 /// After five wrong codes new codes have six digits, after thirty eight digits. Shorter codes are invalid.
 pub async fn wrong_codes_lengthen_new_codes_and_invalidate_shorter_codes(storage: Arc<dyn Storage>) {
     let harness = Harness::new(storage);
-    let shorter = harness.sent(&phone(1)).await;
+    let shorter = harness.sent_code(&phone(1)).await;
     harness.advance(MINUTE);
     for code_length in [4, 6, 6, 6, 6, 6, 8, 8] {
-        let sent = harness.sent(&phone(1)).await;
+        let sent = harness.sent_code(&phone(1)).await;
         assert_eq!(sent.code_length, code_length);
         guess_six_times(&harness, &sent).await;
         // The sixth guess was made when the code of four digits was invalid, and so is any other of four
@@ -83,25 +83,25 @@ pub async fn wrong_codes_lengthen_new_codes_and_invalidate_shorter_codes(storage
         harness.advance(HOUR);
     }
     harness.advance(31 * DAY);
-    assert_eq!(harness.sent(&phone(1)).await.code_length, 4, "the failures are deleted after a month");
+    assert_eq!(harness.sent_code(&phone(1)).await.code_length, 4, "the failures are deleted after a month");
 }
 
 /// Neither a new code nor a sign-in gives a client further guesses.
 pub async fn new_code_or_sign_in_does_not_reset_the_count_of_wrong_codes(storage: Arc<dyn Storage>) {
     let harness = Harness::new(storage);
     for guesses in [2, 2] {
-        let sent = harness.sent(&phone(1)).await;
+        let sent = harness.sent_code(&phone(1)).await;
         assert_eq!(sent.code_length, 4);
         for _ in 0..guesses {
             assert_refused(harness.sign_in(with_wrong_code(&sent)).await, Refusal::InvalidCode);
         }
         harness.sign_in(with_right_code(&sent)).await.expect("signed in");
     }
-    let sent = harness.sent(&phone(1)).await;
+    let sent = harness.sent_code(&phone(1)).await;
     assert_refused(harness.sign_in(with_wrong_code(&sent)).await, Refusal::InvalidCode);
     assert_refused(harness.sign_in(with_right_code(&sent)).await, Refusal::InvalidCode);
     harness.advance(15 * MINUTE);
-    assert_eq!(harness.sent(&phone(1)).await.code_length, 6);
+    assert_eq!(harness.sent_code(&phone(1)).await.code_length, 6);
 }
 
 /// Several codes are valid with their challenges. All concurrent guesses at all of them together are limited
@@ -112,7 +112,7 @@ pub async fn parallel_guesses_at_several_codes_do_not_exceed_the_limit_of_the_ph
     let harness = Harness::new(storage);
     let mut codes = Vec::new();
     for _ in 0..3 {
-        codes.push(harness.sent(&phone(1)).await);
+        codes.push(harness.sent_code(&phone(1)).await);
         harness.advance(MINUTE);
     }
     let codes = Arc::new(codes);
@@ -127,7 +127,7 @@ pub async fn parallel_guesses_at_several_codes_do_not_exceed_the_limit_of_the_ph
     // Exactly five guesses were counted: with six for each code, the thirtieth is made at the fifth code.
     for code_length in [6, 6, 6, 6, 6, 8] {
         harness.advance(HOUR);
-        let sent = harness.sent(&phone(1)).await;
+        let sent = harness.sent_code(&phone(1)).await;
         assert_eq!(sent.code_length, code_length);
         guess_six_times(&harness, &sent).await;
     }
@@ -183,14 +183,14 @@ pub async fn repeated_redemption_of_a_code_is_not_counted(storage: Arc<dyn Stora
     assert_eq!(signed_in.iter().filter(|result| result.is_ok()).count(), 1);
     assert_eq!(signed_in.iter().filter(|result| is_wrong(result)).count(), 99);
     // Nor are they counted for the phone: after four wrong codes the next code is still short.
-    let sent = harness.sent(&phone(1)).await;
+    let sent = harness.sent_code(&phone(1)).await;
     for attempt in [with_wrong_code(&sent), without_challenge(with_wrong_code(&sent))] {
         for _ in 0..2 {
             assert_refused(harness.sign_in(attempt.clone()).await, Refusal::InvalidCode);
         }
     }
     harness.advance(15 * MINUTE);
-    assert_eq!(harness.sent(&phone(1)).await.code_length, 4);
+    assert_eq!(harness.sent_code(&phone(1)).await.code_length, 4);
 }
 
 /// An invite code of six symbols can be guessed, so ten unknown codes an hour are allowed at each of two
@@ -198,7 +198,7 @@ pub async fn repeated_redemption_of_a_code_is_not_counted(storage: Arc<dyn Stora
 pub async fn unknown_invite_codes_are_limited(storage: Arc<dyn Storage>) {
     let harness = Harness::new(storage);
     let unknown = InviteCode::parse("ZZZZZZZZZZZZ").expect("valid code");
-    let sent = harness.sent(&phone(1)).await;
+    let sent = harness.sent_code(&phone(1)).await;
     let guess =
         SignIn { invited_by_code: Some(unknown.clone()), client: client(1), ..with_right_code(&sent) };
     let guesses = in_parallel(20, |_| {
@@ -211,9 +211,9 @@ pub async fn unknown_invite_codes_are_limited(storage: Arc<dyn Storage>) {
     wait(harness.sign_in(guess).await);
     let anna = harness.sign_in(with_right_code(&sent)).await.expect("sign-in without an invite code");
 
-    let bearer = harness.bearer(&anna).await;
+    let current_user = harness.current_user(&anna).await;
     let change = ProfileChange { invited_by_code: Some(unknown.clone()), ..ProfileChange::default() };
-    let guess = || harness.referral.edit_profile(&bearer, EditProfile::new(change.clone()));
+    let guess = || harness.referral.edit_profile(&current_user, EditProfile::new(change.clone()));
     let wait_here = wait(guess().await);
     harness.advance(wait_here + MINUTE);
     for _ in 0..10 {
@@ -221,7 +221,7 @@ pub async fn unknown_invite_codes_are_limited(storage: Arc<dyn Storage>) {
     }
     wait(guess().await);
     // The address has a separate counter, which other users share.
-    let sent = harness.sent(&phone(2)).await;
+    let sent = harness.sent_code(&phone(2)).await;
     let other = SignIn { invited_by_code: Some(unknown), client: client(1), ..with_right_code(&sent) };
     assert_refused(harness.sign_in(other).await, Refusal::UnknownInviteCode);
 }
@@ -240,19 +240,19 @@ async fn spray(harness: &Harness, number: u32, first: u32) {
 pub async fn attack_lengthens_new_codes_until_it_has_ended_for_some_time(storage: Arc<dyn Storage>) {
     let harness = Harness::new(storage);
     spray(&harness, 50, 100).await;
-    let before = harness.sent(&far_phone(1)).await;
+    let before = harness.sent_code(&far_phone(1)).await;
     assert_eq!(before.code_length, 4);
     spray(&harness, 1, 200).await;
     // Otherwise an attacker could request all codes before the attack and never get a longer one.
     assert_refused(harness.sign_in(with_right_code(&before)).await, Refusal::InvalidCode);
-    let under_attack = harness.sent(&far_phone(2)).await;
+    let under_attack = harness.sent_code(&far_phone(2)).await;
     assert_eq!(under_attack.code_length, 6);
     harness.sign_in(with_right_code(&under_attack)).await.expect("a legitimate user signs in");
 
     harness.advance(15 * MINUTE);
-    assert_eq!(harness.sent(&far_phone(3)).await.code_length, 6, "the attack ended only recently");
+    assert_eq!(harness.sent_code(&far_phone(3)).await.code_length, 6, "the attack ended only recently");
     harness.advance(45 * MINUTE);
-    assert_eq!(harness.sent(&far_phone(4)).await.code_length, 4);
+    assert_eq!(harness.sent_code(&far_phone(4)).await.code_length, 4);
 }
 
 /// A large service has many wrong codes every day.
@@ -263,7 +263,11 @@ pub async fn usual_number_of_wrong_codes_is_not_an_attack(storage: Arc<dyn Stora
         harness.advance(DAY);
     }
     spray(&harness, 80, 200).await;
-    assert_eq!(harness.sent(&far_phone(1)).await.code_length, 4);
+    assert_eq!(harness.sent_code(&far_phone(1)).await.code_length, 4);
     spray(&harness, 20, 400).await;
-    assert_eq!(harness.sent(&far_phone(2)).await.code_length, 6, "three times the usual number is an attack");
+    assert_eq!(
+        harness.sent_code(&far_phone(2)).await.code_length,
+        6,
+        "three times the usual number is an attack"
+    );
 }

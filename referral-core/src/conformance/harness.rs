@@ -105,7 +105,7 @@ impl Harness {
     }
 
     /// Sends a code, which must succeed.
-    pub(super) async fn sent(&self, phone: &PhoneNumber) -> SentCode {
+    pub(super) async fn sent_code(&self, phone: &PhoneNumber) -> SentCode {
         self.send_code(phone).await.expect("the code is sent")
     }
 
@@ -119,7 +119,7 @@ impl Harness {
         phone: &PhoneNumber,
         invited_by: Option<&InviteCode>,
     ) -> Result<SignedIn, Error> {
-        let sent = self.sent(phone).await;
+        let sent = self.sent_code(phone).await;
         self.sign_in(SignIn { invited_by_code: invited_by.cloned(), ..with_right_code(&sent) }).await
     }
 
@@ -132,7 +132,7 @@ impl Harness {
         self.try_enter(&phone(number), Some(&by.invite_code)).await.expect("signed in")
     }
 
-    pub(super) async fn bearer(&self, signed_in: &SignedIn) -> CurrentUser {
+    pub(super) async fn current_user(&self, signed_in: &SignedIn) -> CurrentUser {
         self.referral.authenticate(&signed_in.tokens.access).await.expect("valid token")
     }
 
@@ -141,12 +141,12 @@ impl Harness {
     }
 
     /// Returns all users, newest first.
-    pub(super) async fn all_users(&self, bearer: &CurrentUser) -> Vec<UserView> {
+    pub(super) async fn all_users(&self, current_user: &CurrentUser) -> Vec<UserView> {
         let mut users = Vec::new();
         let mut cursor = None;
         loop {
             let list = ListUsers { limit: PageSize::MAX, cursor: cursor.as_deref(), ..ListUsers::default() };
-            let page = self.referral.users(bearer, list).await.expect("page of the list");
+            let page = self.referral.users(current_user, list).await.expect("page of the list");
             users.extend(page.items);
             match page.next {
                 Some(PageLink::Cursor(next)) => cursor = Some(next),
@@ -157,10 +157,10 @@ impl Harness {
 
     /// Checks the invariants of all users: codes and phones are unique, no user is among their own inviters,
     /// and every count is correct.
-    pub(super) async fn assert_sound(&self, bearer: &CurrentUser) {
-        let users = self.all_users(bearer).await;
+    pub(super) async fn assert_sound(&self, current_user: &CurrentUser) {
+        let users = self.all_users(current_user).await;
         let list = ListUsers { limit: PageSize::MAX, ..ListUsers::default() };
-        let listed = self.referral.users(bearer, list).await.expect("page of the list");
+        let listed = self.referral.users(current_user, list).await.expect("page of the list");
         assert_eq!(listed.count, users.len() as u64, "the total is correct");
 
         let by_code: HashMap<_, _> = users.iter().map(|user| (&user.invite_code, user)).collect();
@@ -175,7 +175,7 @@ impl Harness {
             }
             let invited =
                 users.iter().filter(|other| other.invited_by_code.as_ref() == Some(&user.invite_code));
-            let profile = self.referral.user(bearer, user.id).await.expect("existing user");
+            let profile = self.referral.user(current_user, user.id).await.expect("existing user");
             assert_eq!(profile.invited_count, invited.count() as u64, "the count of {} is correct", user.id);
         }
     }

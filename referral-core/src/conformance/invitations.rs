@@ -17,9 +17,13 @@ use crate::{
 };
 
 /// Sets the inviter in the profile.
-async fn accept(harness: &Harness, bearer: &CurrentUser, code: &InviteCode) -> Result<ProfileView, Error> {
+async fn accept(
+    harness: &Harness,
+    current_user: &CurrentUser,
+    code: &InviteCode,
+) -> Result<ProfileView, Error> {
     let change = ProfileChange { invited_by_code: Some(code.clone()), ..ProfileChange::default() };
-    harness.referral.edit_profile(bearer, EditProfile::new(change)).await
+    harness.referral.edit_profile(current_user, EditProfile::new(change)).await
 }
 
 /// Asserts that the inviter has exactly this invitee.
@@ -59,8 +63,9 @@ pub async fn invitation_is_accepted_at_a_later_sign_in(storage: Arc<dyn Storage>
 pub async fn invitation_is_accepted_in_the_profile(storage: Arc<dyn Storage>) {
     let harness = Harness::new(storage);
     let [anna, boris] = [harness.enter(1).await, harness.enter(2).await];
-    let profile =
-        accept(&harness, &harness.bearer(&boris).await, &anna.user.invite_code).await.expect("accepted");
+    let profile = accept(&harness, &harness.current_user(&boris).await, &anna.user.invite_code)
+        .await
+        .expect("accepted");
     assert_eq!(profile.user.invited_by_code.as_ref(), Some(&anna.user.invite_code));
     assert_invited(&harness, &anna, &boris).await;
 }
@@ -86,7 +91,7 @@ pub async fn repeated_inviter_changes_nothing(storage: Arc<dyn Storage>) {
     harness.enter_invited(2, &anna.user).await;
     let again = harness.enter_invited(2, &anna.user).await;
     assert_eq!(again.invitation, InvitationOutcome::AlreadyAccepted);
-    accept(&harness, &harness.bearer(&again).await, &anna.user.invite_code).await.expect("no change");
+    accept(&harness, &harness.current_user(&again).await, &anna.user.invite_code).await.expect("no change");
     assert_invited(&harness, &anna, &again).await;
 }
 
@@ -95,7 +100,7 @@ pub async fn other_inviter_in_the_profile_is_rejected(storage: Arc<dyn Storage>)
     let harness = Harness::new(storage);
     let [anna, vera] = [harness.enter(1).await, harness.enter(3).await];
     let boris = harness.enter_invited(2, &anna.user).await;
-    let refused = accept(&harness, &harness.bearer(&boris).await, &vera.user.invite_code).await;
+    let refused = accept(&harness, &harness.current_user(&boris).await, &vera.user.invite_code).await;
     assert_refused(refused, Refusal::InvitationAlreadyAccepted);
     assert_invited(&harness, &anna, &boris).await;
 }
@@ -108,7 +113,7 @@ pub async fn rejected_invite_code_keeps_the_sms_code_valid(storage: Arc<dyn Stor
     let boris = harness.enter_invited(2, &anna.user).await;
     let unknown = InviteCode::parse("ZZZZZZZZZZZZ").expect("well-formed");
 
-    let sent = harness.sent(&phone(1)).await;
+    let sent = harness.sent_code(&phone(1)).await;
     for (code, refusal) in [
         (&unknown, Refusal::UnknownInviteCode),
         (&anna.user.invite_code, Refusal::OwnInviteCode),
@@ -118,17 +123,17 @@ pub async fn rejected_invite_code_keeps_the_sms_code_valid(storage: Arc<dyn Stor
             let with_code = SignIn { invited_by_code: Some(code.clone()), ..with_right_code(&sent) };
             assert_refused(harness.sign_in(with_code).await, refusal);
         }
-        let refused = accept(&harness, &harness.bearer(&anna).await, code).await;
+        let refused = accept(&harness, &harness.current_user(&anna).await, code).await;
         assert_refused(refused, refusal);
     }
     harness.sign_in(with_right_code(&sent)).await.expect("signed in");
 
-    let sent = harness.sent(&phone(3)).await;
+    let sent = harness.sent_code(&phone(3)).await;
     let with_code = SignIn { invited_by_code: Some(unknown), ..with_right_code(&sent) };
     assert_refused(harness.sign_in(with_code).await, Refusal::UnknownInviteCode);
     let created = harness.sign_in(with_right_code(&sent)).await.expect("signed in").created;
     assert!(created, "the rejected attempt created no user");
-    harness.assert_sound(&harness.bearer(&anna).await).await;
+    harness.assert_sound(&harness.current_user(&anna).await).await;
 }
 
 /// A loop of any length is rejected.
@@ -139,36 +144,36 @@ pub async fn long_chain_cannot_become_a_loop(storage: Arc<dyn Storage>) {
     for number in 1..40 {
         last = harness.enter_invited(number, &last.user).await;
     }
-    let bearer = harness.bearer(&first).await;
-    let refused = accept(&harness, &bearer, &last.user.invite_code).await;
+    let current_user = harness.current_user(&first).await;
+    let refused = accept(&harness, &current_user, &last.user.invite_code).await;
     assert_refused(refused, Refusal::InvitationLoop);
 
     let outside = harness.enter(99).await;
-    accept(&harness, &bearer, &outside.user.invite_code).await.expect("no loop");
-    harness.assert_sound(&bearer).await;
+    accept(&harness, &current_user, &outside.user.invite_code).await.expect("no loop");
+    harness.assert_sound(&current_user).await;
 }
 
 /// Of many concurrent acceptances by one invitee, at sign-in and in the profile, one succeeds.
 pub async fn parallel_acceptances_by_one_invitee_record_one_inviter(storage: Arc<dyn Storage>) {
     let harness = Harness::new(storage);
     let invitee = harness.enter(99).await;
-    let bearer = harness.bearer(&invitee).await;
+    let current_user = harness.current_user(&invitee).await;
     let mut inviters = Vec::new();
     for number in 0..20 {
         inviters.push(harness.enter(number).await);
     }
-    let sent = harness.sent(&phone(99)).await;
+    let sent = harness.sent_code(&phone(99)).await;
 
     let accepted = in_parallel(20, |number| {
         let code = inviters[number as usize].user.invite_code.clone();
-        let (harness, bearer, sent) = (harness.clone(), bearer.clone(), sent.clone());
+        let (harness, current_user, sent) = (harness.clone(), current_user.clone(), sent.clone());
         async move {
             if number == 0 {
                 let with_code = SignIn { invited_by_code: Some(code), ..with_right_code(&sent) };
                 let outcome = harness.sign_in(with_code).await.expect("signed in").invitation;
                 return outcome == InvitationOutcome::Accepted;
             }
-            match accept(&harness, &bearer, &code).await {
+            match accept(&harness, &current_user, &code).await {
                 Ok(_) => true,
                 Err(Error::Refused(Refusal::InvitationAlreadyAccepted)) => false,
                 Err(other) => panic!("neither accepted nor rejected: {other:?}"),
@@ -182,7 +187,7 @@ pub async fn parallel_acceptances_by_one_invitee_record_one_inviter(storage: Arc
         invited += harness.profile(inviter).await.invited_count;
     }
     assert_eq!(invited, 1);
-    harness.assert_sound(&bearer).await;
+    harness.assert_sound(&current_user).await;
 }
 
 /// Concurrent sign-ups with one inviter are all counted.
@@ -195,7 +200,7 @@ pub async fn parallel_sign_ups_with_one_inviter_are_all_counted(storage: Arc<dyn
     })
     .await;
     assert_eq!(harness.profile(&anna).await.invited_count, 30);
-    harness.assert_sound(&harness.bearer(&anna).await).await;
+    harness.assert_sound(&harness.current_user(&anna).await).await;
 }
 
 /// Each of four users accepts the next as inviter concurrently. At least one acceptance is rejected, and no
@@ -225,7 +230,7 @@ async fn close_rings(storage: Arc<dyn Storage>, size: u32) {
                 if number % 2 == 0 {
                     return harness.try_enter(&member.user.phone, Some(&next)).await.map(|_| ());
                 }
-                accept(&harness, &harness.bearer(&member).await, &next).await.map(|_| ())
+                accept(&harness, &harness.current_user(&member).await, &next).await.map(|_| ())
             }
         });
         let accepted = accepted.await;
@@ -237,5 +242,5 @@ async fn close_rings(storage: Arc<dyn Storage>, size: u32) {
         harness.advance(Duration::from_hours(1) + Duration::from_secs(1));
     }
     let outsider = harness.enter(999).await;
-    harness.assert_sound(&harness.bearer(&outsider).await).await;
+    harness.assert_sound(&harness.current_user(&outsider).await).await;
 }

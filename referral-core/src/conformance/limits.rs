@@ -152,7 +152,7 @@ pub async fn ipv6_client_is_limited_by_its_networks(storage: Arc<dyn Storage>) {
 pub async fn edits_of_an_email_address_are_limited(storage: Arc<dyn Storage>) {
     let harness = Harness::new(storage);
     let [anna, boris] = [harness.enter(1).await, harness.enter(2).await];
-    let [anna, boris] = [harness.bearer(&anna).await, harness.bearer(&boris).await];
+    let [anna, boris] = [harness.current_user(&anna).await, harness.current_user(&boris).await];
     let change = |address: &str| {
         let email = Some(Email::parse(address).ok());
         ProfileChange { email, ..ProfileChange::default() }
@@ -252,13 +252,13 @@ pub async fn messages_per_day_are_limited(storage: Arc<dyn Storage>) {
         assert!(matches!(failed, Err(Error::SmsNotSent(_))));
     }
     for number in 0..5 {
-        harness.sent(&far_phone(number)).await;
+        harness.sent_code(&far_phone(number)).await;
         harness.advance(HOUR);
     }
     let wait = wait(harness.send_code(&far_phone(5)).await);
     assert!(wait > 19 * HOUR && wait <= 20 * HOUR, "until the first message is a day old: {wait:?}");
     harness.advance(wait);
-    harness.sent(&far_phone(5)).await;
+    harness.sent_code(&far_phone(5)).await;
     super::limits::wait(harness.send_code(&far_phone(6)).await);
 }
 

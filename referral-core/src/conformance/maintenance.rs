@@ -58,8 +58,8 @@ pub async fn parallel_promotions_create_one_user(storage: Arc<dyn Storage>) {
     let mut created = created.await;
     created.dedup();
     assert_eq!(created.len(), 1);
-    let bearer = harness.bearer(&harness.enter(1).await).await;
-    harness.assert_sound(&bearer).await;
+    let current_user = harness.current_user(&harness.enter(1).await).await;
+    harness.assert_sound(&current_user).await;
 }
 
 /// Expired codes and sessions are deleted, valid ones are kept.
@@ -70,7 +70,7 @@ pub async fn only_expired_rows_are_deleted(storage: Arc<dyn Storage>) {
     harness.advance(HALF_A_SESSION);
     let live = harness.enter(2).await;
     harness.advance(HALF_A_SESSION);
-    let sent = harness.sent(&phone(3)).await;
+    let sent = harness.sent_code(&phone(3)).await;
 
     assert_ne!(harness.referral.run_maintenance().await.expect("deleted"), 0);
     assert_eq!(harness.referral.run_maintenance().await.expect("deleted"), 0);
@@ -85,7 +85,7 @@ pub async fn only_expired_rows_are_deleted(storage: Arc<dyn Storage>) {
 pub async fn deletion_is_limited_to_its_batch(storage: Arc<dyn Storage>) {
     let harness = Harness::new(storage);
     for number in 0..5 {
-        harness.sent(&phone(number)).await;
+        harness.sent_code(&phone(number)).await;
     }
     harness.advance(Duration::from_hours(1));
     let now = harness.clock.now();

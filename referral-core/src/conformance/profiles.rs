@@ -19,27 +19,31 @@ fn name(name: &str) -> Name {
     Name::parse(name).expect("valid name")
 }
 
-async fn edit(harness: &Harness, bearer: &CurrentUser, change: ProfileChange) -> Result<ProfileView, Error> {
-    harness.referral.edit_profile(bearer, EditProfile::new(change)).await
+async fn edit(
+    harness: &Harness,
+    current_user: &CurrentUser,
+    change: ProfileChange,
+) -> Result<ProfileView, Error> {
+    harness.referral.edit_profile(current_user, EditProfile::new(change)).await
 }
 
 /// Given fields are changed, cleared fields are empty, and all others stay.
 pub async fn profile_is_edited_and_cleared(storage: Arc<dyn Storage>) {
     let harness = Harness::new(storage);
     let anna = harness.enter(1).await;
-    let bearer = harness.bearer(&anna).await;
+    let current_user = harness.current_user(&anna).await;
     let all = ProfileChange {
         first_name: Some(Some(name("Анна"))),
         last_name: Some(Some(name("O'Neil"))),
         email: Some(Some(email("Anna@Example.com"))),
         invited_by_code: None,
     };
-    edit(&harness, &bearer, all).await.expect("edited");
+    edit(&harness, &current_user, all).await.expect("edited");
     let change = ProfileChange { last_name: Some(None), ..ProfileChange::default() };
-    edit(&harness, &bearer, change).await.expect("edited");
-    edit(&harness, &bearer, ProfileChange::default()).await.expect("nothing to do");
+    edit(&harness, &current_user, change).await.expect("edited");
+    edit(&harness, &current_user, ProfileChange::default()).await.expect("nothing to do");
 
-    let stored = harness.bearer(&anna).await.user;
+    let stored = harness.current_user(&anna).await.user;
     let expected = User {
         first_name: Name::parse("Анна").ok(),
         email: Email::parse("anna@example.com").ok(),
@@ -52,7 +56,7 @@ pub async fn profile_is_edited_and_cleared(storage: Arc<dyn Storage>) {
 pub async fn edit_is_atomic(storage: Arc<dyn Storage>) {
     let harness = Harness::new(storage);
     let [anna, boris] = [harness.enter(1).await, harness.enter(2).await];
-    let [anna, boris] = [harness.bearer(&anna).await, harness.bearer(&boris).await];
+    let [anna, boris] = [harness.current_user(&anna).await, harness.current_user(&boris).await];
     let claim = ProfileChange { email: Some(Some(email("a@b.cd"))), ..ProfileChange::default() };
     edit(&harness, &anna, claim.clone()).await.expect("edited");
 
@@ -73,7 +77,7 @@ pub async fn edit_is_atomic(storage: Arc<dyn Storage>) {
 pub async fn email_belongs_to_one_user(storage: Arc<dyn Storage>) {
     let harness = Harness::new(storage);
     let [anna, boris] = [harness.enter(1).await, harness.enter(2).await];
-    let [anna, boris] = [harness.bearer(&anna).await, harness.bearer(&boris).await];
+    let [anna, boris] = [harness.current_user(&anna).await, harness.current_user(&boris).await];
     let claim = || ProfileChange { email: Some(Some(email("Same@Example.com"))), ..ProfileChange::default() };
 
     edit(&harness, &anna, claim()).await.expect("unused address");
@@ -87,15 +91,15 @@ pub async fn email_belongs_to_one_user(storage: Arc<dyn Storage>) {
 /// Of many concurrent claims of one address, one succeeds.
 pub async fn parallel_claims_of_an_email_succeed_once(storage: Arc<dyn Storage>) {
     let harness = Harness::new(storage);
-    let mut bearers = Vec::new();
+    let mut current_users = Vec::new();
     for number in 0..20 {
-        bearers.push(harness.bearer(&harness.enter(number).await).await);
+        current_users.push(harness.current_user(&harness.enter(number).await).await);
     }
     let results = in_parallel(20, |number| {
-        let (harness, bearer) = (harness.clone(), bearers[number as usize].clone());
+        let (harness, current_user) = (harness.clone(), current_users[number as usize].clone());
         let change =
             ProfileChange { email: Some(Some(email("one@example.com"))), ..ProfileChange::default() };
-        async move { edit(&harness, &bearer, change).await }
+        async move { edit(&harness, &current_user, change).await }
     });
     let results = results.await;
     assert_eq!(results.iter().filter(|result| result.is_ok()).count(), 1);
@@ -108,7 +112,7 @@ pub async fn parallel_claims_of_an_email_succeed_once(storage: Arc<dyn Storage>)
 pub async fn text_is_stored_unchanged(storage: Arc<dyn Storage>) {
     let harness = Harness::new(storage);
     let anna = harness.enter(1).await;
-    let bearer = harness.bearer(&anna).await;
+    let current_user = harness.current_user(&anna).await;
     for text in [
         "'; DROP TABLE users; --",
         "\"",
@@ -122,7 +126,7 @@ pub async fn text_is_stored_unchanged(storage: Arc<dyn Storage>) {
         "NULL",
     ] {
         let change = ProfileChange { first_name: Some(Some(name(text))), ..ProfileChange::default() };
-        let profile = edit(&harness, &bearer, change).await.expect("edited");
+        let profile = edit(&harness, &current_user, change).await.expect("edited");
         assert_eq!(profile.user.first_name.as_ref().map(Name::as_str), Some(text));
         assert_eq!(harness.profile(&anna).await.user.first_name, profile.user.first_name);
     }
@@ -131,11 +135,11 @@ pub async fn text_is_stored_unchanged(storage: Arc<dyn Storage>) {
 /// A user that does not exist cannot be edited.
 pub async fn edit_of_an_unknown_user_is_rejected(storage: Arc<dyn Storage>) {
     let harness = Harness::new(storage);
-    let anna = harness.bearer(&harness.enter(1).await).await;
+    let anna = harness.current_user(&harness.enter(1).await).await;
     let unknown_user = UserId(uuid::Uuid::nil());
-    let mut bearer = anna.clone();
-    bearer.user.id = unknown_user;
+    let mut current_user = anna.clone();
+    current_user.user.id = unknown_user;
     let change = ProfileChange { first_name: Some(Some(name("Anna"))), ..ProfileChange::default() };
-    assert_refused(edit(&harness, &bearer, change).await, Refusal::UserNotFound);
+    assert_refused(edit(&harness, &current_user, change).await, Refusal::UserNotFound);
     assert_refused(harness.referral.user(&anna, unknown_user).await, Refusal::UserNotFound);
 }

@@ -174,24 +174,27 @@ pub async fn own_sessions_are_listed_and_ended(storage: Arc<dyn Storage>) {
     }
     let other = harness.enter(2).await;
     let [first, second, third] = &sessions[..] else { unreachable!("three sessions were created") };
-    let bearer = harness.bearer(third).await;
+    let current_user = harness.current_user(third).await;
     let listed = || async {
-        let listed = harness.referral.sessions(&bearer).await.expect("list of sessions");
+        let listed = harness.referral.sessions(&current_user).await.expect("list of sessions");
         listed.into_iter().map(|session| session.id).collect::<Vec<_>>()
     };
     assert_eq!(listed().await, [third.session, second.session, first.session]);
 
-    harness.referral.end_session(&bearer, first.session).await.expect("ended");
+    harness.referral.end_session(&current_user, first.session).await.expect("ended");
     assert_eq!(listed().await, [third.session, second.session]);
     assert_refused(harness.referral.verify(&first.tokens.refresh, None).await, Refusal::TokenNotValid);
     assert_refused(harness.referral.refresh(&first.tokens.refresh).await, Refusal::TokenNotValid);
     for not_theirs in [first.session, other.session, SessionId(uuid::Uuid::nil())] {
-        assert_refused(harness.referral.end_session(&bearer, not_theirs).await, Refusal::SessionNotFound);
+        assert_refused(
+            harness.referral.end_session(&current_user, not_theirs).await,
+            Refusal::SessionNotFound,
+        );
     }
 
     harness.enter(1).await;
-    assert_eq!(harness.referral.end_other_sessions(&bearer).await.expect("ended"), 2);
-    assert_eq!(harness.referral.end_other_sessions(&bearer).await.expect("none left"), 0);
+    assert_eq!(harness.referral.end_other_sessions(&current_user).await.expect("ended"), 2);
+    assert_eq!(harness.referral.end_other_sessions(&current_user).await.expect("none left"), 0);
     assert_eq!(listed().await, [third.session]);
     assert_refused(harness.referral.verify(&second.tokens.refresh, None).await, Refusal::TokenNotValid);
     harness.referral.authenticate(&third.tokens.access).await.expect("the current session is valid");
@@ -239,12 +242,12 @@ pub async fn address_and_user_agent_of_a_session_are_updated(storage: Arc<dyn St
     let client = |address: &str, name: &str| {
         Client::default().address(address.parse::<IpAddr>().ok()).user_agent(name.to_owned())
     };
-    let sent = harness.sent(&phone(1)).await;
+    let sent = harness.sent_code(&phone(1)).await;
     let from = client("2001:db8:1:2:3:4:5:6", "Фирефокс/1.0");
     let anna = harness.sign_in(SignIn { client: from, ..with_right_code(&sent) }).await.expect("signed in");
-    let bearer = harness.bearer(&anna).await;
+    let current_user = harness.current_user(&anna).await;
     let seen = || async {
-        let session = harness.referral.sessions(&bearer).await.expect("list of sessions").remove(0);
+        let session = harness.referral.sessions(&current_user).await.expect("list of sessions").remove(0);
         let address = session.address.map(|address| address.to_string()).unwrap_or_default();
         (address, session.user_agent.clone().unwrap_or_default(), session.last_used_at())
     };

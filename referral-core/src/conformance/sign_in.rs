@@ -14,7 +14,7 @@ use super::harness::{
 use crate::{
     error::{Error, refusal::Refusal},
     policy::Policy,
-    random::{DRAWN_AT_ONCE, Random},
+    random::{BUFFER_LENGTH, Random},
     rate_limit::limits::Limits,
     service::sign_in::{SignIn, SignedIn},
     storage::{CounterUpdate, Storage, error::StorageError},
@@ -37,14 +37,14 @@ pub async fn first_sign_in_creates_the_user_and_later_ones_find_it(storage: Arc<
     let last_login = first.user.last_login.map(|login| login + Duration::from_hours(1));
     assert_eq!(second.user, crate::user::User { last_login, ..first.user });
 
-    let bearer = harness.bearer(&second).await;
-    assert_eq!(bearer.user, second.user, "the stored user equals the returned user");
+    let current_user = harness.current_user(&second).await;
+    assert_eq!(current_user.user, second.user, "the stored user equals the returned user");
 }
 
 /// A code is invalid after the first success.
 pub async fn code_can_be_redeemed_once(storage: Arc<dyn Storage>) {
     let harness = Harness::new(storage);
-    let sent = harness.sent(&phone(1)).await;
+    let sent = harness.sent_code(&phone(1)).await;
     harness.sign_in(with_right_code(&sent)).await.expect("signed in");
     assert_refused(harness.sign_in(with_right_code(&sent)).await, Refusal::InvalidCode);
     assert_refused(harness.sign_in(without_challenge(with_right_code(&sent))).await, Refusal::InvalidCode);
@@ -54,7 +54,7 @@ pub async fn code_can_be_redeemed_once(storage: Arc<dyn Storage>) {
 pub async fn three_wrong_attempts_invalidate_a_code(storage: Arc<dyn Storage>) {
     let harness = Harness::new(storage);
     for (number, attempts) in [(1, 2), (2, 3)] {
-        let sent = harness.sent(&phone(number)).await;
+        let sent = harness.sent_code(&phone(number)).await;
         for _ in 0..attempts {
             assert_refused(harness.sign_in(with_wrong_code(&sent)).await, Refusal::InvalidCode);
         }
@@ -70,7 +70,7 @@ pub async fn three_wrong_attempts_invalidate_a_code(storage: Arc<dyn Storage>) {
 /// A client that does not know the challenge cannot use up the attempts of the client that knows it.
 pub async fn attempts_with_and_without_the_challenge_are_counted_separately(storage: Arc<dyn Storage>) {
     let harness = Harness::new(storage);
-    let sent = harness.sent(&phone(1)).await;
+    let sent = harness.sent_code(&phone(1)).await;
     for _ in 0..10 {
         assert_refused(
             harness.sign_in(without_challenge(with_wrong_code(&sent))).await,
@@ -84,7 +84,7 @@ pub async fn attempts_with_and_without_the_challenge_are_counted_separately(stor
 /// A code is valid exactly until it expires.
 pub async fn code_expires(storage: Arc<dyn Storage>) {
     let harness = Harness::new(storage);
-    let sent = [harness.sent(&phone(1)).await, harness.sent(&phone(2)).await];
+    let sent = [harness.sent_code(&phone(1)).await, harness.sent_code(&phone(2)).await];
     harness.advance(sent[0].expires_in.saturating_sub(Duration::from_micros(1)));
     harness.sign_in(with_right_code(&sent[0])).await.expect("signed in at the last moment");
     harness.advance(Duration::from_micros(1));
@@ -94,17 +94,17 @@ pub async fn code_expires(storage: Arc<dyn Storage>) {
 /// Without a challenge only the newest code is valid. With its challenge an older code stays valid.
 pub async fn older_code_stays_valid_with_its_challenge(storage: Arc<dyn Storage>) {
     let harness = Harness::new(storage);
-    let older = harness.sent(&phone(1)).await;
+    let older = harness.sent_code(&phone(1)).await;
     harness.advance(Duration::from_mins(1));
     // Two codes can be equal. Then the older one would be accepted as the newer one.
     let newer = loop {
-        let newer = harness.sent(&phone(1)).await;
+        let newer = harness.sent_code(&phone(1)).await;
         if newer.revealed_code.as_ref().map(|code| code.reveal().to_owned())
             != older.revealed_code.as_ref().map(|code| code.reveal().to_owned())
         {
             break newer;
         }
-        harness.storage.cancel_challenge(newer.challenge, &CounterUpdate::default()).await.expect("voided");
+        harness.storage.cancel_challenge(newer.challenge, &CounterUpdate::default()).await.expect("canceled");
     };
     assert_refused(harness.sign_in(without_challenge(with_right_code(&older))).await, Refusal::InvalidCode);
     harness.sign_in(with_right_code(&older)).await.expect("signed in");
@@ -114,7 +114,7 @@ pub async fn older_code_stays_valid_with_its_challenge(storage: Arc<dyn Storage>
 /// A challenge is valid only for its phone. A request for another phone does not use up an attempt.
 pub async fn challenge_of_another_phone_is_rejected_and_not_counted(storage: Arc<dyn Storage>) {
     let harness = Harness::new(storage);
-    let sent = harness.sent(&phone(1)).await;
+    let sent = harness.sent_code(&phone(1)).await;
     for _ in 0..10 {
         let stolen = SignIn { phone: phone(2), ..with_right_code(&sent) };
         assert_refused(harness.sign_in(stolen).await, Refusal::InvalidCode);
@@ -125,7 +125,7 @@ pub async fn challenge_of_another_phone_is_rejected_and_not_counted(storage: Arc
 /// Of many concurrent requests with the correct code, one signs in.
 pub async fn hundred_parallel_redemptions_create_one_session(storage: Arc<dyn Storage>) {
     let harness = Harness::new(storage);
-    let sent = harness.sent(&phone(1)).await;
+    let sent = harness.sent_code(&phone(1)).await;
     let results = in_parallel(100, |number| {
         let (harness, with_right_code) = (harness.clone(), with_right_code(&sent));
         async move {
@@ -146,7 +146,7 @@ pub async fn hundred_parallel_redemptions_create_one_session(storage: Arc<dyn St
 pub async fn parallel_guesses_do_not_exceed_the_attempts_of_a_code(storage: Arc<dyn Storage>) {
     let harness = Harness::new(storage);
     for (number, guesses) in [(1, 2), (2, 50)] {
-        let sent = harness.sent(&phone(number)).await;
+        let sent = harness.sent_code(&phone(number)).await;
         let results = in_parallel(guesses, |_| {
             let (harness, guess) = (harness.clone(), with_wrong_code(&sent));
             async move { harness.sign_in(guess).await }
@@ -165,7 +165,7 @@ pub async fn parallel_first_sign_ins_of_one_phone_create_one_user(storage: Arc<d
     let harness = Harness::with_policy(storage, policy);
     let mut codes = Vec::new();
     for _ in 0..20 {
-        codes.push(harness.sent(&phone(1)).await);
+        codes.push(harness.sent_code(&phone(1)).await);
     }
     let results = in_parallel(20, |number| {
         let (harness, with_right_code) = (harness.clone(), with_right_code(&codes[number as usize]));
@@ -174,7 +174,7 @@ pub async fn parallel_first_sign_ins_of_one_phone_create_one_user(storage: Arc<d
     let signed_in = results.await;
     assert_eq!(signed_in.iter().filter(|signed_in| signed_in.created).count(), 1);
     assert!(signed_in.iter().all(|other| other.user.id == signed_in[0].user.id));
-    harness.assert_sound(&harness.bearer(&signed_in[0]).await).await;
+    harness.assert_sound(&harness.current_user(&signed_in[0]).await).await;
 }
 
 /// Generator that returns the same symbols for a number of invite codes.
@@ -187,7 +187,7 @@ struct RepeatingRandom {
 impl Random for RepeatingRandom {
     fn fill(&self, bytes: &mut [u8]) {
         // Identifiers are generated in another size and do not repeat.
-        let repeats = bytes.len() == DRAWN_AT_ONCE
+        let repeats = bytes.len() == BUFFER_LENGTH
             && self
                 .repeats
                 .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1))
@@ -204,7 +204,7 @@ impl Random for RepeatingRandom {
 async fn stuttering(storage: Arc<dyn Storage>) -> (Harness, RepeatingRandom, SignedIn) {
     let stutter = RepeatingRandom { random: Arc::new(SeededRandom::new(1)), repeats: Arc::default() };
     let harness = Harness::with(storage, Policy::standard(), stutter.clone());
-    let sent = harness.sent(&phone(1)).await;
+    let sent = harness.sent_code(&phone(1)).await;
     stutter.repeats.store(1, Ordering::Relaxed);
     let first = harness.sign_in(with_right_code(&sent)).await.expect("signed in");
     (harness, stutter, first)
@@ -213,7 +213,7 @@ async fn stuttering(storage: Arc<dyn Storage>) -> (Harness, RepeatingRandom, Sig
 /// A new user gets the first unused invite code.
 pub async fn seven_taken_invite_codes_are_skipped(storage: Arc<dyn Storage>) {
     let (harness, stutter, first) = stuttering(storage).await;
-    let sent = harness.sent(&phone(2)).await;
+    let sent = harness.sent_code(&phone(2)).await;
     stutter.repeats.store(7, Ordering::Relaxed);
     let second = harness.sign_in(with_right_code(&sent)).await.expect("the eighth code is unused");
     assert_eq!(stutter.repeats.load(Ordering::Relaxed), 0, "seven codes were the first user's");
@@ -223,7 +223,7 @@ pub async fn seven_taken_invite_codes_are_skipped(storage: Arc<dyn Storage>) {
 /// Without an unused invite code nothing is committed, and the error has a separate type.
 pub async fn exhausted_invite_codes_are_an_error_and_keep_the_sms_code_valid(storage: Arc<dyn Storage>) {
     let (harness, stutter, first) = stuttering(storage).await;
-    let sent = harness.sent(&phone(2)).await;
+    let sent = harness.sent_code(&phone(2)).await;
     stutter.repeats.store(usize::MAX, Ordering::Relaxed);
     let error = harness.sign_in(with_right_code(&sent)).await;
     assert!(matches!(error, Err(Error::Storage(StorageError::InviteCodesExhausted))), "{error:?}");
@@ -231,7 +231,7 @@ pub async fn exhausted_invite_codes_are_an_error_and_keep_the_sms_code_valid(sto
     stutter.repeats.store(0, Ordering::Relaxed);
     let second = harness.sign_in(with_right_code(&sent)).await.expect("the code is still valid");
     assert!(second.created);
-    harness.assert_sound(&harness.bearer(&first).await).await;
+    harness.assert_sound(&harness.current_user(&first).await).await;
 }
 
 /// An inactive user is reported only after a correct code, which is then used up.
@@ -239,7 +239,7 @@ pub async fn inactive_user_cannot_sign_in(storage: Arc<dyn Storage>) {
     let harness = Harness::new(storage);
     let user = harness.enter(1).await.user;
     harness.referral.set_active(user.id, false).await.expect("existing user");
-    let sent = harness.sent(&phone(1)).await;
+    let sent = harness.sent_code(&phone(1)).await;
     assert_refused(harness.sign_in(with_wrong_code(&sent)).await, Refusal::InvalidCode);
     assert_refused(harness.sign_in(with_right_code(&sent)).await, Refusal::UserInactive);
     assert_refused(harness.sign_in(with_right_code(&sent)).await, Refusal::InvalidCode);

@@ -44,13 +44,13 @@ pub async fn test_number_gets_codes_without_waiting(storage: Arc<dyn Storage>) {
     let policy = policy(&Harness::new(Arc::clone(&storage)), "47110815");
     let harness = Harness::with_policy(storage, Policy { messages_per_day: one_message, ..policy });
     for _ in 0..15 {
-        let sent = harness.sent(&phone(1)).await;
+        let sent = harness.sent_code(&phone(1)).await;
         assert_eq!((sent.code_length, sent.resend_in), (8, Duration::ZERO));
         assert!(sent.revealed_code.is_none(), "nothing was sent");
     }
-    let sent = harness.sent(&phone(1)).await;
+    let sent = harness.sent_code(&phone(1)).await;
     harness.sign_in(with_code(&sent, "47110815")).await.expect("signed in");
-    harness.sent(&phone(2)).await;
+    harness.sent_code(&phone(2)).await;
 }
 
 /// Each code takes space in the storage, so the limit of the address applies. Like other codes they are
@@ -76,7 +76,7 @@ pub async fn codes_of_a_test_number_count_against_the_client_address(storage: Ar
         ),
         "{refused:?}"
     );
-    harness.sent(&phone(1)).await;
+    harness.sent_code(&phone(1)).await;
 }
 
 /// A code of four digits allows five guesses, for any number of codes and concurrent requests.
@@ -84,7 +84,7 @@ pub async fn wrong_codes_invalidate_a_short_fixed_code(storage: Arc<dyn Storage>
     let harness = harness(storage, "4711");
     let mut codes = Vec::new();
     for _ in 0..10 {
-        codes.push(harness.sent(&phone(1)).await);
+        codes.push(harness.sent_code(&phone(1)).await);
     }
     let guesses = in_parallel(20, |number| {
         let (harness, sent) = (harness.clone(), codes[number as usize % 10].clone());
@@ -93,22 +93,22 @@ pub async fn wrong_codes_invalidate_a_short_fixed_code(storage: Arc<dyn Storage>
     for guess in guesses.await {
         assert_refused(guess, Refusal::InvalidCode);
     }
-    for sent in [&codes[0], &harness.sent(&phone(1)).await] {
+    for sent in [&codes[0], &harness.sent_code(&phone(1)).await] {
         assert_refused(harness.sign_in(with_code(sent, "4711")).await, Refusal::InvalidCode);
     }
     // Exactly five guesses were counted: a guess at an invalid code is not counted.
     harness.advance(7 * DAY);
-    assert_eq!(harness.sent(&phone(1)).await.code_length, 6);
+    assert_eq!(harness.sent_code(&phone(1)).await.code_length, 6);
 }
 
 /// Any number of codes allows at most sixty guesses a day at a fixed code of any length.
 pub async fn test_number_is_locked_out_after_sixty_wrong_codes_in_a_day(storage: Arc<dyn Storage>) {
     let harness = harness(storage, "47110815");
     for _ in 0..10 {
-        let sent = harness.sent(&phone(1)).await;
+        let sent = harness.sent_code(&phone(1)).await;
         harness.sign_in(with_code(&sent, "47110815")).await.expect("sign-in works until sixty wrong codes");
         harness.advance(Duration::from_millis(1));
-        let sent = harness.sent(&phone(1)).await;
+        let sent = harness.sent_code(&phone(1)).await;
         for guess in [with_code(&sent, "47110816"), without_challenge(with_code(&sent, "47110816"))] {
             for _ in 0..3 {
                 assert_refused(harness.sign_in(guess.clone()).await, Refusal::InvalidCode);
@@ -120,7 +120,7 @@ pub async fn test_number_is_locked_out_after_sixty_wrong_codes_in_a_day(storage:
     let locked_out = harness.send_code(&phone(1)).await;
     assert_refused(locked_out, Refusal::TooManyRequests { retry_after, limit: LimitName::Lockout });
     harness.advance(retry_after);
-    let sent = harness.sent(&phone(1)).await;
+    let sent = harness.sent_code(&phone(1)).await;
     harness.sign_in(with_code(&sent, "47110815")).await.expect("signed in");
 }
 
@@ -128,13 +128,13 @@ pub async fn test_number_is_locked_out_after_sixty_wrong_codes_in_a_day(storage:
 pub async fn test_number_expires(storage: Arc<dyn Storage>) {
     let harness = harness(storage, "47110815");
     harness.advance((7 * DAY).saturating_sub(Duration::from_secs(10)));
-    let sent = harness.sent(&phone(1)).await;
+    let sent = harness.sent_code(&phone(1)).await;
     assert_eq!(sent.expires_in, Duration::from_secs(10), "its code expires with the test number");
     harness.advance(Duration::from_secs(10));
     assert_refused(harness.sign_in(with_code(&sent, "47110815")).await, Refusal::InvalidCode);
 
     harness.advance(Duration::from_mins(1));
-    let sent = harness.sent(&phone(1)).await;
+    let sent = harness.sent_code(&phone(1)).await;
     assert_eq!((sent.code_length, sent.resend_in > Duration::ZERO), (4, true));
     harness.sign_in(with_right_code(&sent)).await.expect("signed in");
 }
@@ -143,24 +143,24 @@ pub async fn test_number_expires(storage: Arc<dyn Storage>) {
 pub async fn staff_cannot_sign_in_with_a_test_number(storage: Arc<dyn Storage>) {
     let without = Harness::new(Arc::clone(&storage));
     without.referral.make_staff(phone(1)).await.expect("not a test number");
-    let generated = without.sent(&phone(1)).await;
+    let generated = without.sent_code(&phone(1)).await;
 
     let harness = Harness::with(storage, policy(&without, "4711"), SeededRandom::new(2));
     assert_refused(harness.referral.make_staff(phone(1)).await, Refusal::TestNumber);
-    let sent = harness.sent(&phone(1)).await;
+    let sent = harness.sent_code(&phone(1)).await;
     assert_refused(harness.sign_in(with_code(&sent, "4711")).await, Refusal::InvalidCode);
     assert_refused(harness.sign_in(with_right_code(&generated)).await, Refusal::InvalidCode);
 
     // Each attempt is counted as a wrong code, and after five the code is invalid.
     harness.advance(7 * DAY);
     for code_length in [4, 4, 6] {
-        let sent = harness.sent(&phone(1)).await;
+        let sent = harness.sent_code(&phone(1)).await;
         assert_eq!(sent.code_length, code_length);
         assert_refused(harness.sign_in(with_code(&sent, "0")).await, Refusal::InvalidCode);
         assert_refused(harness.sign_in(with_code(&sent, "0")).await, Refusal::InvalidCode);
         harness.advance(DAY);
     }
-    let sent = harness.sent(&phone(1)).await;
+    let sent = harness.sent_code(&phone(1)).await;
     harness.sign_in(with_right_code(&sent)).await.expect("staff sign in after the test number expired");
 }
 
@@ -169,7 +169,7 @@ pub async fn test_number_has_at_most_twenty_sessions(storage: Arc<dyn Storage>) 
     let harness = harness(storage, "47110815");
     let mut sessions = Vec::new();
     for _ in 0..25 {
-        let sent = harness.sent(&phone(1)).await;
+        let sent = harness.sent_code(&phone(1)).await;
         sessions.push(harness.sign_in(with_code(&sent, "47110815")).await.expect("signed in"));
         // The sessions get the order of the sign-ins.
         harness.advance(Duration::from_millis(1));

@@ -35,11 +35,11 @@ fn cursor(link: Option<PageLink>) -> String {
     }
 }
 
-async fn page(harness: &Harness, bearer: &CurrentUser, list: ListUsers<'_>) -> Page<UserView> {
-    harness.referral.users(bearer, list).await.expect("page of the list")
+async fn page(harness: &Harness, current_user: &CurrentUser, list: ListUsers<'_>) -> Page<UserView> {
+    harness.referral.users(current_user, list).await.expect("page of the list")
 }
 
-/// Creates users a millisecond apart. Returns them oldest first, and the bearer of the first one.
+/// Creates users a millisecond apart. Returns them oldest first, and the first one as the current user.
 async fn users(harness: &Harness, count: u32) -> (Vec<UserId>, CurrentUser) {
     let first = harness.enter(0).await;
     let mut ids = vec![first.user.id];
@@ -47,70 +47,70 @@ async fn users(harness: &Harness, count: u32) -> (Vec<UserId>, CurrentUser) {
         harness.advance(Duration::from_millis(1));
         ids.push(harness.enter(number).await.user.id);
     }
-    (ids, harness.bearer(&first).await)
+    (ids, harness.current_user(&first).await)
 }
 
 /// Following `next` from the first page and `previous` back lists every user once, newest first.
 pub async fn pages_list_every_user_once_in_both_directions(storage: Arc<dyn Storage>) {
     let harness = Harness::new(storage);
-    let (mut expected, bearer) = users(&harness, 7).await;
+    let (mut expected, current_user) = users(&harness, 7).await;
     expected.reverse();
     let list = ListUsers { limit: limit(3), ..ListUsers::default() };
 
-    let first = page(&harness, &bearer, list).await;
+    let first = page(&harness, &current_user, list).await;
     assert_eq!((first.count, first.count_exact, &first.previous), (7, true, &None));
     let to_second = cursor(first.next);
-    let second = page(&harness, &bearer, ListUsers { cursor: Some(&to_second), ..list }).await;
+    let second = page(&harness, &current_user, ListUsers { cursor: Some(&to_second), ..list }).await;
     let to_third = cursor(second.next.clone());
-    let third = page(&harness, &bearer, ListUsers { cursor: Some(&to_third), ..list }).await;
+    let third = page(&harness, &current_user, ListUsers { cursor: Some(&to_third), ..list }).await;
     assert_eq!(third.next, None);
     assert_eq!([ids(&first.items), ids(&second.items), ids(&third.items)].concat(), expected);
 
     let back = cursor(third.previous);
-    let second_again = page(&harness, &bearer, ListUsers { cursor: Some(&back), ..list }).await;
+    let second_again = page(&harness, &current_user, ListUsers { cursor: Some(&back), ..list }).await;
     assert_eq!(ids(&second_again.items), ids(&second.items));
     let back = cursor(second_again.previous);
-    let first_again = page(&harness, &bearer, ListUsers { cursor: Some(&back), ..list }).await;
+    let first_again = page(&harness, &current_user, ListUsers { cursor: Some(&back), ..list }).await;
     assert_eq!(ids(&first_again.items), ids(&first.items));
     assert_eq!(first_again.previous, None);
     assert_eq!(cursor(first_again.next), to_second);
 
-    let forged = harness.referral.users(&bearer, ListUsers { cursor: Some("forged"), ..list }).await;
+    let forged = harness.referral.users(&current_user, ListUsers { cursor: Some("forged"), ..list }).await;
     assert_refused(forged, Refusal::InvalidCursor);
 }
 
 /// With an offset the links have offsets too, as long as there are users.
 pub async fn offset_skips_the_newest_users(storage: Arc<dyn Storage>) {
     let harness = Harness::new(storage);
-    let (mut expected, bearer) = users(&harness, 5).await;
+    let (mut expected, current_user) = users(&harness, 5).await;
     expected.reverse();
     let at = |offset| ListUsers { limit: limit(2), offset: Some(offset), ..ListUsers::default() };
 
-    let middle = page(&harness, &bearer, at(1)).await;
+    let middle = page(&harness, &current_user, at(1)).await;
     assert_eq!(ids(&middle.items), expected[1..3]);
     assert_eq!(middle.next, Some(PageLink::Offset(3)));
     assert_eq!(middle.previous, Some(PageLink::Offset(0)));
-    let last = page(&harness, &bearer, at(3)).await;
+    let last = page(&harness, &current_user, at(3)).await;
     assert_eq!((ids(&last.items), last.next), (expected[3..].to_vec(), None));
     for beyond in [5, UserQuery::COUNT_LIMIT + 1, ListUsers::MAX_OFFSET] {
-        let page = page(&harness, &bearer, at(beyond)).await;
+        let page = page(&harness, &current_user, at(beyond)).await;
         assert_eq!((page.items.len(), page.count, page.next), (0, 5, None));
     }
     for too_far in [ListUsers::MAX_OFFSET + 1, u64::MAX] {
-        assert_refused(harness.referral.users(&bearer, at(too_far)).await, Refusal::InvalidOffset);
+        assert_refused(harness.referral.users(&current_user, at(too_far)).await, Refusal::InvalidOffset);
     }
 }
 
 /// Users who join in the meantime are not listed, and no user is omitted or listed twice.
 pub async fn new_users_do_not_shift_a_cursor(storage: Arc<dyn Storage>) {
     let harness = Harness::new(storage);
-    let (mut expected, bearer) = users(&harness, 4).await;
+    let (mut expected, current_user) = users(&harness, 4).await;
     expected.reverse();
     let list = ListUsers { limit: limit(2), ..ListUsers::default() };
-    let to_second = cursor(page(&harness, &bearer, list).await.next);
+    let to_second = cursor(page(&harness, &current_user, list).await.next);
     harness.advance(Duration::from_millis(1));
     harness.enter(99).await;
-    let second = page(&harness, &bearer, ListUsers { cursor: Some(&to_second), ..list }).await;
+    let second = page(&harness, &current_user, ListUsers { cursor: Some(&to_second), ..list }).await;
     assert_eq!(ids(&second.items), expected[2..]);
     assert_eq!(second.count, 5);
 }
@@ -120,8 +120,8 @@ async fn anna_and_boris(harness: &Harness) -> (CurrentUser, CurrentUser) {
     let anna = harness.enter(1).await;
     harness.advance(Duration::from_millis(1));
     let boris = harness.enter_invited(2, &anna.user).await;
-    let (anna, boris) = (harness.bearer(&anna).await, harness.bearer(&boris).await);
-    for (bearer, first, last, email) in [
+    let (anna, boris) = (harness.current_user(&anna).await, harness.current_user(&boris).await);
+    for (current_user, first, last, email) in [
         (&anna, "Анна", "Петрова", "anna@example.com"),
         (&boris, "Boris", "100% O_Neil", "boris@example.org"),
     ] {
@@ -131,13 +131,13 @@ async fn anna_and_boris(harness: &Harness) -> (CurrentUser, CurrentUser) {
             email: Some(Email::parse(email).ok()),
             invited_by_code: None,
         };
-        harness.referral.edit_profile(bearer, EditProfile::new(change)).await.expect("edited");
+        harness.referral.edit_profile(current_user, EditProfile::new(change)).await.expect("edited");
     }
     (anna, boris)
 }
 
-async fn found(harness: &Harness, bearer: &CurrentUser, filter: FilterInput<'_>) -> Vec<UserId> {
-    let list = page(harness, bearer, ListUsers { filter, ..ListUsers::default() }).await;
+async fn found(harness: &Harness, current_user: &CurrentUser, filter: FilterInput<'_>) -> Vec<UserId> {
+    let list = page(harness, current_user, ListUsers { filter, ..ListUsers::default() }).await;
     assert_eq!(list.count, list.items.len() as u64, "{filter:?}");
     assert!(list.count_exact);
     ids(&list.items)
@@ -171,8 +171,8 @@ pub async fn filters_match_exactly(storage: Arc<dyn Storage>) {
     }
 }
 
-async fn search(harness: &Harness, bearer: &CurrentUser, search: &str) -> Vec<UserId> {
-    found(harness, bearer, FilterInput { search: Some(search), ..FilterInput::default() }).await
+async fn search(harness: &Harness, current_user: &CurrentUser, search: &str) -> Vec<UserId> {
+    found(harness, current_user, FilterInput { search: Some(search), ..FilterInput::default() }).await
 }
 
 /// All terms must match: anywhere if they have at least three characters, otherwise at the start of a value.
@@ -231,7 +231,7 @@ pub async fn search_uses_the_current_values(storage: Arc<dyn Storage>) {
 
     harness.advance(Duration::from_millis(1));
     let vera = harness.enter(3).await;
-    let vera = harness.bearer(&vera).await;
+    let vera = harness.current_user(&vera).await;
     let change =
         ProfileChange { invited_by_code: Some(boris.user.invite_code.clone()), ..ProfileChange::default() };
     harness.referral.edit_profile(&vera, EditProfile::new(change)).await.expect("accepted");
@@ -255,11 +255,11 @@ pub async fn wildcards_are_ordinary_characters(storage: Arc<dyn Storage>) {
 /// Above a thousand matches the count is not exact and is marked so. Without a filter it is exact.
 pub async fn filtered_list_is_counted_up_to_a_thousand(storage: Arc<dyn Storage>) {
     let harness = Harness::new(storage);
-    let bearer = harness.bearer(&harness.enter(0).await).await;
+    let current_user = harness.current_user(&harness.enter(0).await).await;
     let thousand = u32::try_from(UserQuery::COUNT_LIMIT).expect("fits into `u32`");
     let count = async |search| {
         let filter = FilterInput { search, ..FilterInput::default() };
-        let page = page(&harness, &bearer, ListUsers { filter, ..ListUsers::default() }).await;
+        let page = page(&harness, &current_user, ListUsers { filter, ..ListUsers::default() }).await;
         (page.count, page.count_exact)
     };
     for number in 1..thousand {
@@ -281,14 +281,14 @@ pub async fn invitees_are_paged(storage: Arc<dyn Storage>) {
         expected.push(harness.enter_invited(number, &anna.user).await.user.id);
     }
     expected.reverse();
-    let bearer = harness.bearer(&anna).await;
+    let current_user = harness.current_user(&anna).await;
 
     let mut seen = Vec::new();
     let mut next = None;
     loop {
         let page = harness
             .referral
-            .invitees(&bearer, ListInvitees::new(anna.user.id).limit(limit(2)).cursor(next.as_deref()))
+            .invitees(&current_user, ListInvitees::new(anna.user.id).limit(limit(2)).cursor(next.as_deref()))
             .await
             .expect("page of the list");
         assert_eq!(page.count, 5);
@@ -303,13 +303,13 @@ pub async fn invitees_are_paged(storage: Arc<dyn Storage>) {
 
     let unknown_user = UserId(uuid::Uuid::nil());
     assert_refused(
-        harness.referral.invitees(&bearer, ListInvitees::new(unknown_user).limit(limit(2))).await,
+        harness.referral.invitees(&current_user, ListInvitees::new(unknown_user).limit(limit(2))).await,
         Refusal::UserNotFound,
     );
     let newest = expected[0];
     let none = harness
         .referral
-        .invitees(&bearer, ListInvitees::new(newest).limit(limit(2)))
+        .invitees(&current_user, ListInvitees::new(newest).limit(limit(2)))
         .await
         .expect("page of the list");
     assert_eq!((none.items.len(), none.count, none.next), (0, 0, None));

@@ -98,10 +98,10 @@ impl Challenge {
         required_length: u8,
         now: OffsetDateTime,
     ) -> bool {
-        let tries = if names_id { self.attempts_with_id } else { self.attempts_without_id };
+        let attempts = if names_id { self.attempts_with_id } else { self.attempts_without_id };
         self.redeemed_at.is_none()
             && now < self.expires_at
-            && tries < attempts_per_code
+            && attempts < attempts_per_code
             && self.code_length >= required_length
     }
 

@@ -80,26 +80,26 @@ impl ReferralService {
             tracing::warn!("dropped a delivery report: the gateway name or the message ID is not valid");
             return Ok(());
         };
-        let news = DeliveryUpdate::reported(message, status, self.now());
+        let update = DeliveryUpdate::reported(message, status, self.now());
         let change = match evidence {
-            ReportEvidence::Strong => self.inner.storage.record_delivery(&news).await?,
-            ReportEvidence::Weak => self.note_weak_report(&gateway, news).await?,
+            ReportEvidence::Strong => self.inner.storage.record_delivery(&update).await?,
+            ReportEvidence::Weak => self.record_weak_report(&gateway, update).await?,
         };
         self.emit_statuses(&MessageRoute { gateway, region: change.region }, change.reached).await;
         Ok(())
     }
 
     /// Records a report whose message a third party may have chosen.
-    async fn note_weak_report(
+    async fn record_weak_report(
         &self,
         gateway: &str,
-        news: DeliveryUpdate,
+        update: DeliveryUpdate,
     ) -> Result<DeliveryTransition, Error> {
         // Most reports are about known messages. These are not counted, so that a flood of others does not
         // suppress them.
-        let change = self.inner.storage.record_delivery(&news.clone().of_known_message_only()).await?;
-        if change.is_unknown && self.inner.weak_reports.admit(gateway, news.now) {
-            return Ok(self.inner.storage.record_delivery(&news).await?);
+        let change = self.inner.storage.record_delivery(&update.clone().of_known_message_only()).await?;
+        if change.is_unknown && self.inner.weak_reports.admit(gateway, update.now) {
+            return Ok(self.inner.storage.record_delivery(&update).await?);
         }
         Ok(change)
     }
@@ -114,14 +114,14 @@ impl ReferralService {
     ) -> Vec<DeliveryStatus> {
         let gateway = &*route.gateway;
         let message_id = receipt.message_id.as_deref();
-        let Some(news) = DeliveryUpdate::accepted(route, message_id, challenge, self.now()) else {
+        let Some(update) = DeliveryUpdate::accepted(route, message_id, challenge, self.now()) else {
             tracing::warn!("failed to track a message: the gateway name is not valid");
             return Vec::new();
         };
-        if message_id.is_some() && news.message.is_none() {
+        if message_id.is_some() && update.message.is_none() {
             tracing::warn!(gateway, "failed to track a message: the message ID is not valid");
         }
-        match self.inner.storage.record_delivery(&news).await {
+        match self.inner.storage.record_delivery(&update).await {
             Ok(change) => change.reached,
             Err(failure) => {
                 tracing::warn!(gateway, %failure, "failed to record the acceptance of a message");

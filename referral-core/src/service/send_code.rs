@@ -75,7 +75,7 @@ impl ReferralService {
     /// # Errors
     ///
     /// [`Refusal::PhoneNotAllowed`], [`Refusal::TooManyRequests`]; [`Error::SmsNotSent`] if the message is
-    /// certainly not sent. The code is then void and not counted for the phone.
+    /// certainly not sent. The code is then invalid and not counted for the phone.
     pub async fn send_code(&self, request: SendCode) -> Result<SentCode, Error> {
         let (phone, address) = (request.phone.clone(), request.client.address);
         let sent = self.try_send_code(request).await;
@@ -120,7 +120,7 @@ impl ReferralService {
     async fn try_send_code(&self, request: SendCode) -> Result<(SentCode, Option<Receipt>), Error> {
         let Inner { policy, random, .. } = &*self.inner;
         let now = self.now();
-        let ask = ChallengeRequest {
+        let challenge_request = ChallengeRequest {
             id: ChallengeId(random.time_ordered_uuid(now)),
             phone: request.phone,
             now,
@@ -129,17 +129,17 @@ impl ReferralService {
             policy: Arc::clone(policy),
             peppers: Arc::clone(&self.secrets().peppers),
         };
-        let is_test = ask.test_number().is_some();
-        if !is_test && !policy.serves(&ask.phone) {
+        let is_test = challenge_request.test_number().is_some();
+        if !is_test && !policy.serves(&challenge_request.phone) {
             return Err(Refusal::PhoneNotAllowed.into());
         }
-        let granted = self.inner.storage.start_challenge(&ask).await??;
+        let granted = self.inner.storage.start_challenge(&challenge_request).await??;
         self.emit_attack_change(granted.under_attack).await;
 
         let challenge = &granted.challenge;
         let mut receipt = None;
         if !is_test {
-            receipt = Some(self.send_message(&ask, challenge, request.locales).await?);
+            receipt = Some(self.send_message(&challenge_request, challenge, request.locales).await?);
         }
         let sent = SentCode {
             challenge: challenge.id,
@@ -147,7 +147,7 @@ impl ReferralService {
             expires_in: (challenge.expires_at - now).try_into().unwrap_or_default(),
             resend_in: granted.resend_in,
             revealed_code: receipt.as_mut().and_then(|receipt| receipt.revealed_code.take()),
-            phone: ask.phone,
+            phone: challenge_request.phone,
         };
         Ok((sent, receipt))
     }
@@ -155,14 +155,15 @@ impl ReferralService {
     /// Passes the code of a challenge to the sender.
     async fn send_message(
         &self,
-        ask: &ChallengeRequest,
+        challenge_request: &ChallengeRequest,
         challenge: &Challenge,
         locales: Vec<Locale>,
     ) -> Result<Receipt, Error> {
-        let code = ask.digits.first(challenge.code_length);
+        let code = challenge_request.digits.first(challenge.code_length);
         let text = (self.inner.text)(&code, &locales);
         let locale = locales.into_iter().next();
-        let message = SmsMessage::new(self.generate_id(), ask.phone.clone(), code, text, locale);
+        let message =
+            SmsMessage::new(self.generate_id(), challenge_request.phone.clone(), code, text, locale);
         match self.inner.sender.send(&message).await {
             Ok(receipt) => Ok(receipt),
             Err(SmsError::Unknown(reason)) => {
@@ -170,7 +171,7 @@ impl ReferralService {
                 Ok(Receipt::default())
             }
             Err(error) => {
-                let counters = ask.cancellation(challenge.sent_at);
+                let counters = challenge_request.cancellation(challenge.sent_at);
                 if let Err(failure) = self.inner.storage.cancel_challenge(challenge.id, &counters).await {
                     tracing::warn!(challenge = %challenge.id, %failure, "failed to cancel a code that was not sent");
                 }

@@ -154,11 +154,11 @@ pub struct DeliveryUpdate {
     pub now: OffsetDateTime,
     /// `true` if a report is stored even if its message is not stored yet.
     keeps_unknown: bool,
-    news: News,
+    kind: UpdateKind,
 }
 
 #[derive(Clone, Copy, Debug)]
-enum News {
+enum UpdateKind {
     Accepted(Option<Region>),
     Reported(DeliveryStatus),
 }
@@ -221,14 +221,14 @@ impl DeliveryUpdate {
             challenge: Some((challenge, route.gateway.clone())),
             now,
             keeps_unknown: true,
-            news: News::Accepted(route.region),
+            kind: UpdateKind::Accepted(route.region),
         })
     }
 
     /// Creates the update that a gateway reported the status of a message.
     pub(crate) fn reported(message: MessageKey, status: DeliveryStatus, now: OffsetDateTime) -> Self {
-        let news = News::Reported(status);
-        Self { message: Some(message), challenge: None, now, keeps_unknown: true, news }
+        let kind = UpdateKind::Reported(status);
+        Self { message: Some(message), challenge: None, now, keeps_unknown: true, kind }
     }
 
     /// Returns the same update, which is not stored if the message is not stored yet.
@@ -248,10 +248,10 @@ impl DeliveryUpdate {
     fn decide_message(&self, stored: Option<StoredMessage>) -> (Option<StoredMessage>, DeliveryTransition) {
         let is_ours = stored.is_some_and(|stored| stored.is_ours);
         let known = stored.map(|stored| stored.status);
-        let is_known = match self.news {
-            News::Accepted(_) => is_ours,
+        let is_known = match self.kind {
+            UpdateKind::Accepted(_) => is_ours,
             // The process that sent the message records its acceptance, so a report of it is ignored.
-            News::Reported(status) => status <= known.unwrap_or(DeliveryStatus::Sent),
+            UpdateKind::Reported(status) => status <= known.unwrap_or(DeliveryStatus::Sent),
         };
         if self.message.is_none() || is_known {
             return (None, DeliveryTransition::default());
@@ -259,13 +259,13 @@ impl DeliveryUpdate {
         if stored.is_none() && !self.keeps_unknown {
             return (None, DeliveryTransition { is_unknown: true, ..DeliveryTransition::default() });
         }
-        let (put, reached) = match self.news {
-            News::Accepted(region) => {
+        let (put, reached) = match self.kind {
+            UpdateKind::Accepted(region) => {
                 let status = known.unwrap_or(DeliveryStatus::Sent);
                 let reached = [DeliveryStatus::Sent].into_iter().chain(known);
                 (StoredMessage { is_ours: true, region, status }, reached.collect())
             }
-            News::Reported(status) => {
+            UpdateKind::Reported(status) => {
                 let region = stored.and_then(|stored| stored.region);
                 let reached = is_ours.then_some(status).into_iter();
                 (StoredMessage { is_ours, region, status }, reached.collect())
@@ -279,14 +279,14 @@ impl DeliveryUpdate {
 mod tests {
     use super::{DeliveryStatus::*, *};
 
-    fn news(news: News) -> DeliveryUpdate {
+    fn update_of(kind: UpdateKind) -> DeliveryUpdate {
         let message = MessageKey::new("g1", "m1");
         DeliveryUpdate {
             message,
             challenge: None,
             now: OffsetDateTime::UNIX_EPOCH,
             keeps_unknown: true,
-            news,
+            kind,
         }
     }
 
@@ -302,25 +302,37 @@ mod tests {
     #[test]
     fn each_status_is_emitted_once_and_never_reverted() {
         let region = Region::parse("RU").ok();
-        let accepted = News::Accepted(region);
+        let accepted = UpdateKind::Accepted(region);
         for (updates, expected) in [
-            (&[accepted] as &[News], &[Sent] as &[DeliveryStatus]),
+            (&[accepted] as &[UpdateKind], &[Sent] as &[DeliveryStatus]),
             (&[accepted, accepted], &[Sent]),
-            (&[accepted, News::Reported(Sent)], &[Sent]),
-            (&[News::Reported(Sent), accepted], &[Sent]),
-            (&[accepted, News::Reported(Delivered), News::Reported(Delivered)], &[Sent, Delivered]),
-            (&[News::Reported(Delivered), News::Reported(Delivered), accepted], &[Sent, Delivered]),
-            (&[accepted, News::Reported(Delivered), News::Reported(Failed)], &[Sent, Delivered]),
-            (&[accepted, News::Reported(Delivered), News::Reported(Sent)], &[Sent, Delivered]),
-            (&[accepted, News::Reported(Failed), News::Reported(Delivered)], &[Sent, Failed, Delivered]),
-            (&[News::Reported(Failed), accepted, News::Reported(Delivered)], &[Sent, Failed, Delivered]),
-            (&[News::Reported(Failed), News::Reported(Delivered), accepted], &[Sent, Delivered]),
-            (&[News::Reported(Delivered), News::Reported(Failed), accepted], &[Sent, Delivered]),
-            (&[News::Reported(Delivered), News::Reported(Failed)], &[]),
+            (&[accepted, UpdateKind::Reported(Sent)], &[Sent]),
+            (&[UpdateKind::Reported(Sent), accepted], &[Sent]),
+            (
+                &[accepted, UpdateKind::Reported(Delivered), UpdateKind::Reported(Delivered)],
+                &[Sent, Delivered],
+            ),
+            (
+                &[UpdateKind::Reported(Delivered), UpdateKind::Reported(Delivered), accepted],
+                &[Sent, Delivered],
+            ),
+            (&[accepted, UpdateKind::Reported(Delivered), UpdateKind::Reported(Failed)], &[Sent, Delivered]),
+            (&[accepted, UpdateKind::Reported(Delivered), UpdateKind::Reported(Sent)], &[Sent, Delivered]),
+            (
+                &[accepted, UpdateKind::Reported(Failed), UpdateKind::Reported(Delivered)],
+                &[Sent, Failed, Delivered],
+            ),
+            (
+                &[UpdateKind::Reported(Failed), accepted, UpdateKind::Reported(Delivered)],
+                &[Sent, Failed, Delivered],
+            ),
+            (&[UpdateKind::Reported(Failed), UpdateKind::Reported(Delivered), accepted], &[Sent, Delivered]),
+            (&[UpdateKind::Reported(Delivered), UpdateKind::Reported(Failed), accepted], &[Sent, Delivered]),
+            (&[UpdateKind::Reported(Delivered), UpdateKind::Reported(Failed)], &[]),
         ] {
             let (mut stored, mut reached) = (None, Vec::new());
             for update in updates {
-                let Decision { writes, outcome } = news(*update).decide(known(stored));
+                let Decision { writes, outcome } = update_of(*update).decide(known(stored));
                 let is_emitted = !outcome.reached.is_empty();
                 assert_eq!(outcome.region, region.filter(|_| is_emitted), "{update:?} of {stored:?}");
                 stored = writes.message.or(stored);
@@ -332,18 +344,18 @@ mod tests {
 
     #[test]
     fn a_message_without_an_id_is_not_stored() {
-        let accepted = DeliveryUpdate { message: None, ..news(News::Accepted(None)) };
+        let accepted = DeliveryUpdate { message: None, ..update_of(UpdateKind::Accepted(None)) };
         assert_eq!(accepted.decide(known(None)), nothing());
     }
 
     #[test]
     fn a_report_of_the_status_sent_is_not_stored() {
-        assert_eq!(news(News::Reported(Sent)).decide(known(None)), nothing());
+        assert_eq!(update_of(UpdateKind::Reported(Sent)).decide(known(None)), nothing());
     }
 
     #[test]
     fn a_report_for_known_messages_only_does_not_store_unknown_messages() {
-        let delivered = news(News::Reported(Delivered)).of_known_message_only();
+        let delivered = update_of(UpdateKind::Reported(Delivered)).of_known_message_only();
         let Decision { writes, outcome } = delivered.decide(known(None));
         assert_eq!((writes.message, outcome.is_unknown), (None, true));
         for is_ours in [false, true] {
@@ -352,14 +364,15 @@ mod tests {
             assert_eq!(writes.message, Some(StoredMessage { status: Delivered, ..stored }));
             assert!(!outcome.is_unknown);
         }
-        let sent = news(News::Reported(Sent)).of_known_message_only();
+        let sent = update_of(UpdateKind::Reported(Sent)).of_known_message_only();
         assert_eq!(sent.decide(known(None)), nothing());
     }
 
     #[test]
     fn the_gateway_is_recorded_only_in_an_open_challenge() {
         let challenge = Some((ChallengeId(uuid::Uuid::nil()), "g1".to_owned()));
-        let accepted = DeliveryUpdate { challenge: challenge.clone(), ..news(News::Accepted(None)) };
+        let accepted =
+            DeliveryUpdate { challenge: challenge.clone(), ..update_of(UpdateKind::Accepted(None)) };
         for (has_open_challenge, expected) in [(true, challenge), (false, None)] {
             let facts = DeliveryFacts { has_open_challenge, message: None };
             assert_eq!(accepted.decide(facts).writes.gateway, expected);

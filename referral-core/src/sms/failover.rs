@@ -173,7 +173,7 @@ impl SmsSender for Failover {
             message,
             region,
             deadline,
-            asked: false,
+            called: false,
             failed: None,
             busy_until: None,
         };
@@ -185,7 +185,7 @@ impl SmsSender for Failover {
             let admission = gateway.circuit().admit(Instant::now(), self.time_per_gateway);
             match admission {
                 Admission::Call(mode) => {
-                    if let Some(result) = sending.ask(gateway, mode).await {
+                    if let Some(result) = sending.call(gateway, mode).await {
                         return result;
                     }
                 }
@@ -216,7 +216,7 @@ impl SmsSender for Failover {
                     continue;
                 }
             };
-            if let Some(result) = sending.ask(gateway, mode).await {
+            if let Some(result) = sending.call(gateway, mode).await {
                 return result;
             }
         }
@@ -237,7 +237,7 @@ struct Sending<'a> {
     region: Option<Region>,
     deadline: Instant,
     /// `true` if a gateway was called.
-    asked: bool,
+    called: bool,
     /// Error to return, unless a gateway accepts the message or all gateways are busy.
     failed: Option<SmsError>,
     /// Time when the first of the busy gateways can be called again.
@@ -252,7 +252,7 @@ impl Sending<'_> {
     /// Returns `true` if enough time is left to call this gateway and learn the result. For the first gateway
     /// there always is.
     fn has_time_for(&mut self, gateway: &Gateway) -> bool {
-        let has_time = !self.asked || self.time_left() >= gateway.sender.min_timeout();
+        let has_time = !self.called || self.time_left() >= gateway.sender.min_timeout();
         if !has_time {
             let no_time = || SmsError::Temporary("no time is left for another gateway".into());
             self.failed.get_or_insert_with(no_time);
@@ -275,8 +275,8 @@ impl Sending<'_> {
     }
 
     /// Calls one gateway. Returns `None` if the next gateway must be tried.
-    async fn ask(&mut self, gateway: &Gateway, mode: CallMode) -> Option<Result<Receipt, SmsError>> {
-        self.asked = true;
+    async fn call(&mut self, gateway: &Gateway, mode: CallMode) -> Option<Result<Receipt, SmsError>> {
+        self.called = true;
         let start = Instant::now();
         let time = self.time_left().min(self.failover.time_per_gateway);
         let result = timeout(time, gateway.sender.send(self.message)).await;

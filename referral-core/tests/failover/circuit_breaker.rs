@@ -20,12 +20,12 @@ async fn circuit_opens_after_consecutive_failures_and_is_tested_later() {
     for _ in 0..3 {
         assert_eq!(send(&sender, &calls).await, "ab: accepted by b");
     }
-    for rest in [30, 60] {
+    for open_time in [30, 60] {
         assert_eq!(send(&sender, &calls).await, "b: accepted by b");
-        advance(Duration::from_secs(rest - 1)).await;
+        advance(Duration::from_secs(open_time - 1)).await;
         assert_eq!(send(&sender, &calls).await, "b: accepted by b", "the circuit is open");
         advance(Duration::from_secs(1)).await;
-        assert_eq!(send(&sender, &calls).await, "ab: accepted by b", "a trial after {rest} s");
+        assert_eq!(send(&sender, &calls).await, "ab: accepted by b", "a trial after {open_time} s");
     }
     advance(Duration::from_secs(119)).await;
     assert_eq!(send(&sender, &calls).await, "b: accepted by b", "the time doubles");

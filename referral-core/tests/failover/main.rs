@@ -163,11 +163,11 @@ impl Observer for RecordingHook {
 
 #[tokio::test(start_paused = true)]
 async fn observer_is_notified_of_every_attempt() {
-    let diary = RecordingHook::default();
+    let recorder = RecordingHook::default();
     let (builder, calls) = gateways(&[&[Hang], &[Busy(9)], &[]]);
     let sender = builder
         .circuit_breaker(1, Duration::from_secs(30))
-        .observer(diary.clone())
+        .observer(recorder.clone())
         .build()
         .expect("valid configuration");
     send(&sender, &calls).await;
@@ -180,7 +180,7 @@ async fn observer_is_notified_of_every_attempt() {
         "b RU skipped 0ns",
         "c RU accepted 0ns",
     ];
-    assert_eq!(*diary.0.lock().expect("not poisoned"), expected);
+    assert_eq!(*recorder.0.lock().expect("not poisoned"), expected);
 }
 
 fn referral(sender: impl SmsSender) -> ReferralService {

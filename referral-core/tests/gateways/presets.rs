@@ -121,7 +121,7 @@ async fn each_preset_sends_the_documented_request() {
 }
 
 /// A preset, a status, a body and the expected interpretation.
-const ANSWERS: &[(&str, u16, &str, &str)] = &[
+const RESPONSES: &[(&str, u16, &str, &str)] = &[
     (
         "smsru",
         200,
@@ -291,7 +291,7 @@ const ANSWERS: &[(&str, u16, &str, &str)] = &[
 #[tokio::test]
 async fn each_preset_interprets_the_documented_responses() {
     let mut wrong = Vec::new();
-    for (preset, status, body, expected) in ANSWERS {
+    for (preset, status, body, expected) in RESPONSES {
         // Responses that mean busy use this value.
         let response =
             ResponseTemplate::new(*status).set_body_string(*body).insert_header("retry-after", "9");

@@ -62,9 +62,9 @@ fn a_code_is_invalid_if_it_is_expired_redeemed_or_too_short_or_has_no_attempts_l
     assert!(sent.is_valid(true, 3, 4, last_moment));
     assert!(!sent.is_valid(true, 3, 4, start + 5 * MINUTE));
 
-    let tried = Challenge { attempts_without_id: 3, ..sent.clone() };
-    assert!(!tried.is_valid(false, 3, 4, start));
-    assert!(tried.is_valid(true, 3, 4, start), "attempts with the id are counted separately");
+    let attempted = Challenge { attempts_without_id: 3, ..sent.clone() };
+    assert!(!attempted.is_valid(false, 3, 4, start));
+    assert!(attempted.is_valid(true, 3, 4, start), "attempts with the id are counted separately");
 
     assert!(!sent.is_valid(true, 3, 6, start), "the phone now requires six digits");
 

@@ -194,8 +194,8 @@ fn failures_from_another_address_without_the_id_are_not_refunded() {
     for (names_id, is_kept) in [(false, false), (true, true)] {
         let id = facts.challenge.as_ref().map(|sent| sent.id).filter(|_| names_id);
         let guess = SignInRequest { challenge: id, ..attempt("4712") };
-        let tried = refused(decide_attempt(&guess, &facts)).1.expect("counted");
-        assert_eq!(!tried.failed_attempts.is_empty(), is_kept, "with id: {names_id}");
+        let attempted = refused(decide_attempt(&guess, &facts)).1.expect("counted");
+        assert_eq!(!attempted.failed_attempts.is_empty(), is_kept, "with id: {names_id}");
     }
 }
 
@@ -229,9 +229,9 @@ fn an_address_with_too_many_attempts_without_a_challenge_gets_one_response_to_al
     let late = full(SignInFacts { challenge: late, ..facts(None) });
     assert_eq!(decide_attempt(&attempt("4711"), &late), uncounted);
 
-    let (response, tried, counters) = refused(decide_attempt(&attempt("4712"), &full(facts(None))));
+    let (response, attempted, counters) = refused(decide_attempt(&attempt("4712"), &full(facts(None))));
     assert_eq!(response, refusal);
-    assert_eq!(tried.map(|tried| tried.attempts_without_id), Some(1));
+    assert_eq!(attempted.map(|attempted| attempted.attempts_without_id), Some(1));
     assert!(counters.global_counter.is_some());
     assert!(is_valid(&attempt("4711"), &full(facts(None))));
 }

@@ -52,7 +52,7 @@ fn rotate(session: &Session, generation: u128, seconds: u64) -> Session {
 }
 
 #[test]
-fn current_token_is_exchanged_and_its_parent_returns_the_same_successor() {
+fn current_token_is_exchanged_and_the_previous_token_returns_the_same_successor() {
     let rotated = rotate(&session(), 0, 1_000);
     assert_eq!(rotated.issued, issued(1, 1_000).ending_by(rotated.expires_at));
     assert_eq!(present(&rotated, 0, 1_000, 9), repeat(&rotated));
@@ -62,7 +62,7 @@ fn current_token_is_exchanged_and_its_parent_returns_the_same_successor() {
 }
 
 #[test]
-fn parent_of_a_used_successor_ends_the_session_after_the_grace_period() {
+fn previous_token_of_a_used_successor_ends_the_session_after_the_grace_period() {
     let used = Session { tokens_used: true, ..rotate(&session(), 0, 1_000) };
     assert_eq!(present(&used, 0, 1_030, 9), repeat(&used));
     let Decision { writes, outcome } = present(&used, 0, 1_031, 9);
