@@ -31,9 +31,9 @@ async fn an_aborted_edit_of_a_profile_is_retried() {
     let anna = harness.enter(1, None).await.expect("signed in");
     let boris = harness.enter(2, None).await.expect("signed in");
     harness.sabotage("invitations", 2, "RAISE deadlock_detected").await;
-    let bearer = harness.referral.authenticate(&boris.tokens.access).await.expect("valid");
+    let current_user = harness.referral.authenticate(&boris.tokens.access).await.expect("valid");
     let change = ProfileChange { invited_by_code: Some(anna.user.invite_code), ..ProfileChange::default() };
-    harness.referral.edit_profile(&bearer, EditProfile::new(change)).await.expect("accepted");
+    harness.referral.edit_profile(&current_user, EditProfile::new(change)).await.expect("accepted");
     assert_eq!(harness.count("invitations").await, 1);
 }
 
@@ -53,7 +53,7 @@ async fn real_deadlocks_are_resolved() {
     harness.enter(1, None).await.expect("signed in");
     // The operator locks the user. The service locks the challenge and waits for the user. Then the operator
     // waits for the challenge.
-    let sent = harness.sent(1).await;
+    let sent = harness.sent_code(1).await;
     let request = with_right_code(&sent);
     let short = "SET deadlock_timeout = '10s'; BEGIN; SELECT 1 FROM referral.users FOR UPDATE";
     harness.operator.execute(short).await.expect("locked");
@@ -79,11 +79,11 @@ async fn a_concurrent_edit_and_late_acceptance_are_both_in_the_search_index() {
         let Some(mut harness) = Harness::new().await else { return };
         let anna = harness.enter(1, None).await.expect("signed in").user;
         let boris = harness.enter(2, None).await.expect("signed in");
-        let bearer = harness.referral.authenticate(&boris.tokens.access).await.expect("valid");
+        let current_user = harness.referral.authenticate(&boris.tokens.access).await.expect("valid");
         // The operator locks the user. Both requests wait for the lock in the order of their arrival.
         let lock = format!("BEGIN; SELECT 1 FROM referral.users WHERE id = '{}' FOR UPDATE", boris.user.id);
         harness.operator.execute(AssertSqlSafe(lock)).await.expect("locked");
-        let sent = harness.sent(2).await;
+        let sent = harness.sent_code(2).await;
         let request = with_right_code(&sent).invited_by(Some(anna.invite_code.clone()));
         let change =
             ProfileChange { first_name: Some(Name::parse("Bohdan").ok()), ..ProfileChange::default() };
@@ -92,10 +92,11 @@ async fn a_concurrent_edit_and_late_acceptance_are_both_in_the_search_index() {
             tokio::spawn(async move { referral.sign_in(request).await.map(drop) })
         };
         let editing = || {
-            let (referral, bearer, change) = (harness.referral.clone(), bearer.clone(), change.clone());
-            tokio::spawn(
-                async move { referral.edit_profile(&bearer, EditProfile::new(change)).await.map(drop) },
-            )
+            let (referral, current_user, change) =
+                (harness.referral.clone(), current_user.clone(), change.clone());
+            tokio::spawn(async move {
+                referral.edit_profile(&current_user, EditProfile::new(change)).await.map(drop)
+            })
         };
         let mut observer = PgConnection::connect(&harness.database.url).await.expect("a connection");
         let first = if acceptance_first { accepting() } else { editing() };
@@ -109,7 +110,7 @@ async fn a_concurrent_edit_and_late_acceptance_are_both_in_the_search_index() {
         for term in ["bohdan", anna.invite_code.as_str()] {
             let filter = FilterInput { search: Some(term), ..FilterInput::default() };
             let list = ListUsers { filter, ..ListUsers::default() };
-            let found = harness.referral.users(&bearer, list).await.expect("a page");
+            let found = harness.referral.users(&current_user, list).await.expect("a page");
             assert!(found.items.iter().any(|user| user.id == boris.user.id), "{term}");
         }
     }

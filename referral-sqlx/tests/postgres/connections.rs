@@ -35,13 +35,13 @@ async fn a_write_with_an_unknown_outcome_is_not_retried() {
 async fn a_canceled_request_does_not_affect_the_next_one() {
     let Some(mut harness) = Harness::with(1).await else { return };
     let anna = harness.enter(1, None).await.expect("signed in");
-    let bearer = harness.referral.authenticate(&anna.tokens.access).await.expect("valid");
+    let current_user = harness.referral.authenticate(&anna.tokens.access).await.expect("valid");
     harness.operator.execute("BEGIN; SELECT 1 FROM referral.users FOR UPDATE").await.expect("locked");
     // Cancels a request with a transaction, and then one with a single statement, on the only connection.
     let referral = harness.referral.clone();
     let editing = tokio::spawn(async move {
         let change = ProfileChange { first_name: Some(Name::parse("Anna").ok()), ..ProfileChange::default() };
-        referral.edit_profile(&bearer, EditProfile::new(change)).await
+        referral.edit_profile(&current_user, EditProfile::new(change)).await
     });
     let mut observer = PgConnection::connect(&harness.database.url).await.expect("a connection");
     wait_for_locks(&mut observer, 1).await;

@@ -48,7 +48,7 @@ impl Harness {
     }
 
     /// Sends a code to the phone with this number.
-    pub(crate) async fn sent(&self, number: u32) -> SentCode {
+    pub(crate) async fn sent_code(&self, number: u32) -> SentCode {
         self.referral.send_code(SendCode::new(phone(number))).await.expect("sent")
     }
 
@@ -100,7 +100,10 @@ pub(crate) async fn wait_for_locks(observer: &mut PgConnection, count: i64) {
 }
 
 /// Searches for users.
-pub(crate) async fn search(referral: ReferralService, bearer: CurrentUser) -> Result<Page<UserView>, Error> {
+pub(crate) async fn search(
+    referral: ReferralService,
+    current_user: CurrentUser,
+) -> Result<Page<UserView>, Error> {
     let filter = FilterInput { search: Some("+79608"), ..FilterInput::default() };
-    referral.users(&bearer, ListUsers { filter, ..ListUsers::default() }).await
+    referral.users(&current_user, ListUsers { filter, ..ListUsers::default() }).await
 }
