@@ -48,8 +48,10 @@ async fn type_back(input: &str, length: u8) {
     let seed = input.bytes().fold(0, |seed: u64, byte| seed.wrapping_mul(257).wrapping_add(byte.into()));
     let mut policy = Policy::development();
     policy.code_length = length;
-    let referral =
-        service(KEYS, policy, seed).clock(std::sync::Arc::new(Ticking::default())).build().expect("a valid policy");
+    let referral = service(KEYS, policy, seed)
+        .clock(std::sync::Arc::new(Ticking::default()))
+        .build()
+        .expect("a valid policy");
     let phone = PhoneNumber::parse("+79608543017", None).expect("a phone");
 
     let (code, challenge) = send(&referral, &phone).await;

@@ -62,7 +62,10 @@ impl Server {
         let mut policy = Policy::development();
         // A long code does not occur in a response by chance.
         policy.code_length = 10;
-        let referral = service(&keys, policy, 3).clock(std::sync::Arc::new(Ticking::default())).build().expect("a valid policy");
+        let referral = service(&keys, policy, 3)
+            .clock(std::sync::Arc::new(Ticking::default()))
+            .build()
+            .expect("a valid policy");
         let app = app(referral, AppOptions::default()).boxed();
         let mut server = Self { app, known: BTreeMap::new(), secrets: Vec::new(), is_changed: false };
         for request in requests(BEFORE) {

@@ -42,8 +42,10 @@ struct Fixture {
 }
 
 static FIXTURE: LazyLock<Fixture> = LazyLock::new(|| {
-    let referral =
-        service(KEYS, Policy::standard(), 1).clock(std::sync::Arc::new(Standing)).build().expect("valid keys");
+    let referral = service(KEYS, Policy::standard(), 1)
+        .clock(std::sync::Arc::new(Standing))
+        .build()
+        .expect("valid keys");
     let public: Value = serde_json::from_str(&referral.public_jwk_set()).expect("a key set");
     let public = BASE64.decode(public["keys"][0]["x"].as_str().expect("a point")).expect("base64");
     let keys = vec![
