@@ -1,5 +1,6 @@
-//! Errors: input that does not parse ([`InvalidInput`](input::InvalidInput)), a request that a rule refuses ([`Refusal`]), and all
-//! errors that the handle returns ([`Error`]). The catalogue has their codes, kinds and messages.
+//! Errors: input that does not parse ([`InvalidInput`](input::InvalidInput)), a request that a rule refuses
+//! ([`Refusal`]), and all errors that the handle returns ([`Error`]). The catalogue has their codes, kinds
+//! and messages.
 
 pub(crate) mod catalogue;
 pub(crate) mod input;

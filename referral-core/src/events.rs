@@ -134,7 +134,8 @@ pub struct SessionEnded {
     pub reason: SessionEnd,
 }
 
-/// Start or end of an attack. During an attack there are far more wrong codes than usual, and codes are longer.
+/// Start or end of an attack. During an attack there are far more wrong codes than usual, and codes are
+/// longer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct AttackChanged {

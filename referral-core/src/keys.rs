@@ -104,8 +104,8 @@ pub struct SigningKeys {
 }
 
 impl SigningKeys {
-    /// Generates a ring of one Ed25519 key. Store its [key set](Self::to_jwk_set), since tokens of the key are
-    /// invalid without it.
+    /// Generates a ring of one Ed25519 key. Store its [key set](Self::to_jwk_set), since tokens of the key
+    /// are invalid without it.
     ///
     /// # Panics
     ///
@@ -198,8 +198,8 @@ struct Pepper {
 }
 
 impl Peppers {
-    /// Generates a ring of one pepper. Store its [key set](Self::to_jwk_set), since codes that were hashed with
-    /// the pepper are invalid without it.
+    /// Generates a ring of one pepper. Store its [key set](Self::to_jwk_set), since codes that were hashed
+    /// with the pepper are invalid without it.
     ///
     /// # Panics
     ///

@@ -36,9 +36,9 @@ pub struct Policy {
     /// new code nor a sign-in resets the count (NIST SP 800-63B-4, section 3.2.2). Otherwise each sign-in of
     /// the owner would reset the count of an attacker.
     pub code_length_steps: Vec<CodeLengthStep>,
-    /// Number of wrong codes for a phone that lock it out: it gets no codes until enough of them are
-    /// older than [`failed_attempt_window`](Self::failed_attempt_window). With `None`, codes get longer instead. NIST SP
-    /// 800-63B-4, section 3.2.2, allows 100 at most.
+    /// Number of wrong codes for a phone that lock it out: it gets no codes until enough of them are older
+    /// than [`failed_attempt_window`](Self::failed_attempt_window). With `None`, codes get longer instead.
+    /// NIST SP 800-63B-4, section 3.2.2, allows 100 at most.
     pub lockout_threshold: Option<u32>,
     /// Time during which a wrong code counts against its phone. It is 31 days, so that a year has no more
     /// than twelve such periods.
@@ -111,10 +111,10 @@ pub struct Policy {
     /// two browser tabs and lost responses. RFC 9700, section 4.14.2, does not specify the time.
     pub refresh_grace: Duration,
     /// Maximum difference between the clocks of this host and of the storage. Above it, this host is not
-    /// [ready](crate::ReferralService::check_ready). With `None`, the difference does not affect readiness. Limits
-    /// of hosts that share a storage are looser by the difference between their clocks. Five seconds are much
-    /// more than the difference between hosts with NTP, and much less than the shortest window of the limits,
-    /// 15 minutes.
+    /// [ready](crate::ReferralService::check_ready). With `None`, the difference does not affect readiness.
+    /// Limits of hosts that share a storage are looser by the difference between their clocks. Five seconds
+    /// are much more than the difference between hosts with NTP, and much less than the shortest window of
+    /// the limits, 15 minutes.
     pub max_clock_offset: Option<Duration>,
     /// Region of phone numbers without a country code.
     pub default_region: Option<Region>,

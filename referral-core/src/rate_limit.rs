@@ -1,4 +1,5 @@
-//! Limits on codes and attempts: windows, counters, the clients that they are counted for, and the attack alarm.
+//! Limits on codes and attempts: windows, counters, the clients that they are counted for, and the attack
+//! alarm.
 
 pub(crate) mod attack;
 pub(crate) mod client;

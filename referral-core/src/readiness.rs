@@ -39,7 +39,8 @@ impl<E> From<std::result::Result<(), E>> for Check<E> {
     }
 }
 
-/// Outcome of the checks of [`MaintenanceStorage::check_ready`](crate::storage::MaintenanceStorage::check_ready).
+/// Outcome of the checks of
+/// [`MaintenanceStorage::check_ready`](crate::storage::MaintenanceStorage::check_ready).
 #[derive(Debug)]
 #[expect(clippy::exhaustive_structs, reason = "every storage reports each check")]
 pub struct StorageReadiness {

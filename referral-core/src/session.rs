@@ -82,15 +82,15 @@ pub struct Session {
     pub revoked_at: Option<OffsetDateTime>,
     /// Tokens issued last.
     pub issued: IssuedTokens,
-    /// `true` if the tokens issued last have been used. If so, the refresh token they were exchanged for is no
-    /// longer accepted.
+    /// `true` if the tokens issued last have been used. If so, the refresh token they were exchanged for is
+    /// no longer accepted.
     pub tokens_used: bool,
     /// Refresh token that was exchanged for [`issued`](Self::issued) at [`IssuedTokens::issued_at`].
     pub previous_refresh_id: Option<Uuid>,
     /// `true` if [`issued`](Self::issued) was returned again after the grace period.
     pub repeated_late: bool,
-    /// Number of successive refreshes, before the last one, whose issued tokens were returned again after the grace
-    /// period.
+    /// Number of successive refreshes, before the last one, whose issued tokens were returned again after the
+    /// grace period.
     pub late_repeats: u32,
     /// Older refresh tokens: those exchanged within the grace period before the last refresh.
     pub superseded: Vec<SupersededToken>,

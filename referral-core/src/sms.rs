@@ -84,8 +84,8 @@ pub struct Receipt {
     /// gateway.
     pub gateway: Option<String>,
     /// Identifier that the gateway gave the message, if any, at most 128 characters.
-    /// [`ReferralService::report_delivery`](crate::ReferralService::report_delivery) finds the message by this identifier
-    /// and the name of the gateway.
+    /// [`ReferralService::report_delivery`](crate::ReferralService::report_delivery) finds the message by
+    /// this identifier and the name of the gateway.
     pub message_id: Option<String>,
     /// The code, to be returned to the client. For development only: with it, every client can sign in as any
     /// user.

@@ -1,5 +1,5 @@
-//! Parts for tests of services that embed this library: a clock that is set manually, reproducible randomness,
-//! and senders that record messages or fail.
+//! Parts for tests of services that embed this library: a clock that is set manually, reproducible
+//! randomness, and senders that record messages or fail.
 //!
 //! ```
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {

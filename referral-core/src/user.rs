@@ -138,8 +138,8 @@ pub struct StaffWrites {
 }
 
 impl StaffRequest {
-    /// Decides how the user with the phone becomes staff. A new user gets the invite code `code`, which is one
-    /// of [`NewUser::invite_codes`].
+    /// Decides how the user with the phone becomes staff. A new user gets the invite code `code`, which is
+    /// one of [`NewUser::invite_codes`].
     #[must_use]
     pub fn decide(&self, user: Option<&User>, code: &InviteCode) -> Decision<StaffWrites, User> {
         let (write, outcome) = match user {

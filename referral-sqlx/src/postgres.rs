@@ -91,7 +91,8 @@ pub(crate) struct PostgresStore {
     begin_list: Arc<str>,
     /// Places for expensive lists.
     lists: Bulkhead,
-    /// `true` if a write has failed because the disk of the database was full, until a check finds free space.
+    /// `true` if a write has failed because the disk of the database was full, until a check finds free
+    /// space.
     is_full: AtomicBool,
     /// Places for requests that write. There are fewer places than connections, so that reads get a
     /// connection while commits wait for a standby that does not respond.

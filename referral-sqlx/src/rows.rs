@@ -3,8 +3,8 @@
 //! This crate checks values before it writes them. A value that cannot be read was written by another
 //! program. All databases have the same columns, so a macro generates the functions for each of them.
 
-/// Generates the functions that read the rows of one database, which stores times as `$stored_time`. `$read_events` reads
-/// the events of a counter.
+/// Generates the functions that read the rows of one database, which stores times as `$stored_time`.
+/// `$read_events` reads the events of a counter.
 macro_rules! read_rows {
     ($database:ty, $row:ty, $stored_time:ty, $read_time:path, $read_events:path) => {
         use referral_core::{

@@ -69,9 +69,9 @@ fn of_values(mark: u8, text: &str) -> Vec<Ngram> {
 }
 
 /// Returns a few n-grams of a pattern that do not overlap much. More n-grams would exclude hardly any further
-/// user, and each n-gram is a list to read. For digits these are the last n-grams, since the phones of a country
-/// start alike. For other text these are the first, since the addresses of a host end alike. A pattern has
-/// three characters or more, or is the start of a value.
+/// user, and each n-gram is a list to read. For digits these are the last n-grams, since the phones of a
+/// country start alike. For other text these are the first, since the addresses of a host end alike. A
+/// pattern has three characters or more, or is the start of a value.
 fn of_pattern(mark: u8, pattern: &str) -> Vec<Ngram> {
     let chars: Vec<char> = pattern.chars().collect();
     if chars.len() < SHORT || chars[0] == SearchKeys::VALUE_START {

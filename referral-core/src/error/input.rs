@@ -13,8 +13,8 @@ pub struct InvalidInput {
 }
 
 impl InvalidInput {
-    /// Creates an error with a code for programs and a `detail` for people. The detail states what is wrong and
-    /// what to do. It must not repeat the input.
+    /// Creates an error with a code for programs and a `detail` for people. The detail states what is wrong
+    /// and what to do. It must not repeat the input.
     pub fn new(code: ErrorCode, detail: impl Into<Cow<'static, str>>) -> Self {
         Self { code, detail: detail.into() }
     }

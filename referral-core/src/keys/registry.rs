@@ -31,8 +31,8 @@ pub struct RegisteredKey {
     pub needed_until: Option<OffsetDateTime>,
 }
 
-/// Keys of a process that starts, as [`MaintenanceStorage::register_keys`](crate::storage::MaintenanceStorage::register_keys)
-/// receives them.
+/// Keys of a process that starts, as
+/// [`MaintenanceStorage::register_keys`](crate::storage::MaintenanceStorage::register_keys) receives them.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct KeyRegistration {
@@ -93,9 +93,9 @@ impl KeyRegistration {
         Self { now, rings: [signing, pepper] }
     }
 
-    /// Decides whether the process may start, based on the stored keys. The changes to store are keys, each in
-    /// place of the stored one with the same purpose and ID. The outcome is the reason why the process must
-    /// not start.
+    /// Decides whether the process may start, based on the stored keys. The changes to store are keys, each
+    /// in place of the stored one with the same purpose and ID. The outcome is the reason why the process
+    /// must not start.
     #[must_use]
     pub fn decide(&self, known: &[RegisteredKey]) -> Decision<Vec<RegisteredKey>, Result<(), KeyMismatch>> {
         match self.changes(known) {

@@ -211,7 +211,8 @@ fn median(mut numbers: Vec<u64>) -> u64 {
     numbers.get(numbers.len() / 2).copied().unwrap_or_default()
 }
 
-/// Check for an attack, for [`MaintenanceStorage::check_attack`](crate::storage::MaintenanceStorage::check_attack).
+/// Check for an attack, for
+/// [`MaintenanceStorage::check_attack`](crate::storage::MaintenanceStorage::check_attack).
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct AttackCheck {

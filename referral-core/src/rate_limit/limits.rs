@@ -160,12 +160,13 @@ pub enum LimitName {
     CodesPerAddress,
     /// [`Policy::codes_per_number_range`](crate::policy::Policy::codes_per_number_range).
     CodesPerNumberRange,
-    /// The third of [`Policy::codes_per_number_range`](crate::policy::Policy::codes_per_number_range) that one address may use.
+    /// The third of [`Policy::codes_per_number_range`](crate::policy::Policy::codes_per_number_range) that
+    /// one address may use.
     CodesPerNumberRangeAndAddress,
     /// [`Policy::messages_per_day`](crate::policy::Policy::messages_per_day).
     MessagesPerDay,
-    /// The twentieth of [`Policy::messages_per_day`](crate::policy::Policy::messages_per_day) that one address may
-    /// use without signing in.
+    /// The twentieth of [`Policy::messages_per_day`](crate::policy::Policy::messages_per_day) that one
+    /// address may use without signing in.
     MessagesPerDayAndAddress,
     /// [`Policy::failed_attempts_per_address`](crate::policy::Policy::failed_attempts_per_address).
     FailedAttemptsPerAddress,

@@ -57,8 +57,9 @@ impl ReferralService {
     /// Measures the offset between the clock of this host and the clock of the storage. Returns `None` if the
     /// storage has no clock of its own, or if the clock of this host was set back during the measurement.
     ///
-    /// Call it before the first request. [`run_maintenance`](Self::run_maintenance) repeats it. An offset above one second is
-    /// logged as a warning, and above [`Policy::max_clock_offset`](crate::policy::Policy::max_clock_offset)
+    /// Call it before the first request. [`run_maintenance`](Self::run_maintenance) repeats it. An offset
+    /// above one second is logged as a warning, and above
+    /// [`Policy::max_clock_offset`](crate::policy::Policy::max_clock_offset)
     /// [`check_ready`](Self::check_ready) fails.
     ///
     /// # Errors

@@ -69,8 +69,8 @@ pub struct SentCode {
 }
 
 impl ReferralService {
-    /// Sends a code to a phone, with or without an account. A [test number](crate::policy::TestNumber) gets no
-    /// message, because its code is known.
+    /// Sends a code to a phone, with or without an account. A [test number](crate::policy::TestNumber) gets
+    /// no message, because its code is known.
     ///
     /// # Errors
     ///

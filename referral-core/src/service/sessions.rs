@@ -167,7 +167,8 @@ impl ReferralService {
         Ok(self.end_sessions(token.user, sessions, SessionEnd::SignedOut).await? > 0)
     }
 
-    /// Returns the sessions of the current user that have not ended, newest first, at most [`SESSIONS_SHOWN`](Self::SESSIONS_SHOWN).
+    /// Returns the sessions of the current user that have not ended, newest first, at most
+    /// [`SESSIONS_SHOWN`](Self::SESSIONS_SHOWN).
     pub async fn sessions(&self, current_user: &CurrentUser) -> Result<Vec<Session>, Error> {
         Ok(self.inner.storage.sessions(current_user.user.id, self.now(), Self::SESSIONS_SHOWN).await?)
     }
@@ -186,7 +187,8 @@ impl ReferralService {
         }
     }
 
-    /// Ends all sessions of the current user except the current one, and returns the number of ended sessions.
+    /// Ends all sessions of the current user except the current one, and returns the number of ended
+    /// sessions.
     pub async fn end_other_sessions(&self, current_user: &CurrentUser) -> Result<u64, Error> {
         let sessions = SessionSelection::AllExcept(current_user.session);
         self.end_sessions(current_user.user.id, sessions, SessionEnd::EndedElsewhere).await

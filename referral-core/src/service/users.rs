@@ -24,8 +24,8 @@ use crate::{
 pub struct ListUsers<'a> {
     /// Number of users to return.
     pub limit: PageSize,
-    /// Number of the newest users to skip, at most [`MAX_OFFSET`](Self::MAX_OFFSET). The cost grows with it, while the cost of
-    /// a cursor is the same at any depth.
+    /// Number of the newest users to skip, at most [`MAX_OFFSET`](Self::MAX_OFFSET). The cost grows with it,
+    /// while the cost of a cursor is the same at any depth.
     pub offset: Option<u64>,
     /// Cursor from another page. It takes precedence over the offset.
     pub cursor: Option<&'a str>,
@@ -39,8 +39,8 @@ pub struct ListUsers<'a> {
 pub struct Page<T> {
     /// Items, newest first.
     pub items: Vec<T>,
-    /// Number of all items: at most [`COUNT_LIMIT`](crate::storage::UserQuery::COUNT_LIMIT) for a list of users with a filter, and
-    /// exact otherwise.
+    /// Number of all items: at most [`COUNT_LIMIT`](crate::storage::UserQuery::COUNT_LIMIT) for a list of
+    /// users with a filter, and exact otherwise.
     pub count: u64,
     /// `true` if `count` is exact.
     pub count_exact: bool,
@@ -120,9 +120,9 @@ pub enum PageLink {
 }
 
 impl ListUsers<'_> {
-    /// Largest offset of a page of users. A page by offset reads every row before it, so its cost grows with the
-    /// offset: 100 000 rows take about ten milliseconds on either database. No person pages that far, and a
-    /// program uses a cursor.
+    /// Largest offset of a page of users. A page by offset reads every row before it, so its cost grows with
+    /// the offset: 100 000 rows take about ten milliseconds on either database. No person pages that far, and
+    /// a program uses a cursor.
     pub const MAX_OFFSET: u64 = 100_000;
 }
 

@@ -27,7 +27,8 @@ use crate::{
 /// on a bad network. With three, it is more likely that a copy of the token is in use.
 const MAX_LATE_REPEATS: u32 = 3;
 
-/// Exchange of a refresh token, as [`SessionStorage::refresh`](crate::storage::SessionStorage::refresh) receives it.
+/// Exchange of a refresh token, as [`SessionStorage::refresh`](crate::storage::SessionStorage::refresh)
+/// receives it.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct RefreshRequest {

@@ -57,8 +57,8 @@ impl std::fmt::Display for DeliveryStatus {
 }
 
 /// Report of a gateway about a message. Many gateways send it to a callback URL of the server. Pass it to
-/// [`ReferralService::report_delivery`](crate::ReferralService::report_delivery) after it is verified that the gateway sent
-/// it.
+/// [`ReferralService::report_delivery`](crate::ReferralService::report_delivery) after it is verified that
+/// the gateway sent it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeliveryReport {
     /// Name of the gateway, as in [`Receipt::gateway`](crate::sms::Receipt::gateway).
@@ -74,7 +74,8 @@ pub struct DeliveryReport {
 /// Evidence that a gateway sent a report.
 ///
 /// A report may arrive before the message is known, so it is stored until then. Without strong evidence,
-/// [`ReferralService::report_delivery`](crate::ReferralService::report_delivery) stores only a few of such reports.
+/// [`ReferralService::report_delivery`](crate::ReferralService::report_delivery) stores only a few of such
+/// reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ReportEvidence {

@@ -15,8 +15,8 @@ pub trait ChallengeStorage: Send + Sync + 'static {
     ///
     /// Facts: the newest challenge of the phone, the user with the phone, the counters that the request
     /// names, and the global counters. Requests for one phone exclude one another, and so do requests that
-    /// share a counter: concurrent requests must not be granted more than sequential ones. The global counters
-    /// need not be exact, so requests that add to them do not wait for one another.
+    /// share a counter: concurrent requests must not be granted more than sequential ones. The global
+    /// counters need not be exact, so requests that add to them do not wait for one another.
     async fn start_challenge(&self, request: &ChallengeRequest) -> Decided<GrantedChallenge>;
 
     /// Deletes a challenge whose code was certainly not sent, and refunds its counts. Does nothing if the
@@ -35,12 +35,14 @@ pub trait ChallengeStorage: Send + Sync + 'static {
     /// Facts: the challenge that the request names, if it belongs to the phone, or else the newest challenge
     /// of the phone; the user with the phone; the owner of the invite code; the counters that the request
     /// names; the global counters. Attempts at one challenge exclude one another, and so do attempts that
-    /// share a counter and sign-ups of one phone. If [`needs_ancestry`](SignInRequest::needs_ancestry) returns
-    /// `true`, the chain of inviters is read up to the first one while no other late acceptance is in
-    /// progress in any process. A new user gets the first of [`NewUser::invite_codes`](super::NewUser::invite_codes) that is free.
+    /// share a counter and sign-ups of one phone. If [`needs_ancestry`](SignInRequest::needs_ancestry)
+    /// returns `true`, the chain of inviters is read up to the first one while no other late acceptance is in
+    /// progress in any process. A new user gets the first of
+    /// [`NewUser::invite_codes`](super::NewUser::invite_codes) that is free.
     ///
     /// # Errors
     ///
-    /// [`StorageError::InviteCodesExhausted`](super::StorageError::InviteCodesExhausted) if none of these codes is free.
+    /// [`StorageError::InviteCodesExhausted`](super::StorageError::InviteCodesExhausted) if none of these
+    /// codes is free.
     async fn sign_in(&self, request: &SignInRequest) -> Decided<StoredSignIn>;
 }

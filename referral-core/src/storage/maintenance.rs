@@ -9,12 +9,12 @@ use crate::{keys::registry::KeyMismatch, shared_settings::SharedSetting};
 /// Stores keys and settings that processes share, deletes expired rows, and reports its own state.
 #[async_trait]
 pub trait MaintenanceStorage: Send + Sync + 'static {
-    /// Reads the global counters, records an attack if there is one, and returns `true` if the service is under
-    /// attack.
+    /// Reads the global counters, records an attack if there is one, and returns `true` if the service is
+    /// under attack.
     async fn check_attack(&self, check: &AttackCheck) -> Result<bool>;
 
-    /// Deletes rows that are no longer needed, at most [`Retention::batch_size`] of each kind. Returns the total
-    /// number of deleted rows.
+    /// Deletes rows that are no longer needed, at most [`Retention::batch_size`] of each kind. Returns the
+    /// total number of deleted rows.
     async fn delete_expired(&self, retention: &Retention) -> Result<u64>;
 
     /// Returns the keys that are, or were, the first of the ring of a process on this storage.

@@ -26,7 +26,8 @@ pub trait SessionStorage: Send + Sync + 'static {
     /// another.
     async fn refresh(&self, request: &RefreshRequest) -> Decided<Session>;
 
-    /// Returns the sessions of a user that [are active](Session::is_active) at `now`, newest first, at most `limit` of them.
+    /// Returns the sessions of a user that [are active](Session::is_active) at `now`, newest first, at most
+    /// `limit` of them.
     async fn sessions(&self, user: UserId, now: OffsetDateTime, limit: u32) -> Result<Vec<Session>>;
 
     /// Ends sessions of a user by setting [`Session::revoked_at`]. Returns the sessions that were ended,

@@ -36,17 +36,19 @@ pub trait UserStorage: Send + Sync + 'static {
     /// Applies all changes of a profile, or none.
     ///
     /// Facts: the user, the owner of the requested email address, the owner of the invite code, the counters
-    /// that the request names, and the ancestry as for
-    /// [`sign_in`](super::ChallengeStorage::sign_in). Of concurrent requests for one address, only one gets it.
+    /// that the request names, and the ancestry as for [`sign_in`](super::ChallengeStorage::sign_in). Of
+    /// concurrent requests for one address, only one gets it.
     async fn edit_profile(&self, edit: &ProfileEdit) -> Decided<EditedProfile, Vec<Refusal>>;
 
     /// Makes the user with a phone staff, and creates the user first if there is none.
     ///
-    /// Facts: the user with the phone. A new user gets the first of [`NewUser::invite_codes`](super::NewUser::invite_codes) that is free.
+    /// Facts: the user with the phone. A new user gets the first of
+    /// [`NewUser::invite_codes`](super::NewUser::invite_codes) that is free.
     ///
     /// # Errors
     ///
-    /// [`StorageError::InviteCodesExhausted`](super::StorageError::InviteCodesExhausted) if none of these codes is free.
+    /// [`StorageError::InviteCodesExhausted`](super::StorageError::InviteCodesExhausted) if none of these
+    /// codes is free.
     async fn make_staff(&self, request: &StaffRequest) -> Result<NewStaff>;
 
     /// Activates or deactivates a user. Returns `None` if the user does not exist.

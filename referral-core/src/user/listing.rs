@@ -83,8 +83,8 @@ pub struct UserQuery {
 }
 
 impl UserQuery {
-    /// Largest number up to which the matches of a filter are counted. The cost of counting grows with the number
-    /// of users, and no reader pages through a thousand matches.
+    /// Largest number up to which the matches of a filter are counted. The cost of counting grows with the
+    /// number of users, and no reader pages through a thousand matches.
     pub const COUNT_LIMIT: u64 = 1_000;
 
     /// Returns `true` if the list may read many rows, regardless of how many users it shows: a search, a page

@@ -34,7 +34,8 @@ pub struct ProfileChange {
     pub invited_by_code: Option<InviteCode>,
 }
 
-/// Change of a profile, as [`UserStorage::edit_profile`](crate::storage::UserStorage::edit_profile) receives it.
+/// Change of a profile, as [`UserStorage::edit_profile`](crate::storage::UserStorage::edit_profile) receives
+/// it.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ProfileEdit {

@@ -47,9 +47,9 @@ CREATE TABLE referral.user_search (
     ngrams integer[] NOT NULL
 );
 
--- The planner knows the frequency of the most common n-grams, and that all other n-grams are less frequent. The
--- more n-grams it knows, the rarer are its estimates for the others. With this number, it looks up a rare n-gram
--- in the index and does not scan all users for it.
+-- The planner knows the frequency of the most common n-grams, and that all other n-grams are less frequent.
+-- The more n-grams it knows, the rarer are its estimates for the others. With this number, it looks up a rare
+-- n-gram in the index and does not scan all users for it.
 ALTER TABLE referral.user_search ALTER COLUMN ngrams SET STATISTICS 1000;
 
 -- New n-grams are first added to a pending list. Each search reads the whole list, so it is kept short.

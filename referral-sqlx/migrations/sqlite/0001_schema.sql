@@ -210,9 +210,9 @@ CREATE INDEX sessions_by_end ON sessions (ends_at);
 -- requests, so a counter is one row with its newest events. It is deleted when they do not matter any more.
 CREATE TABLE counters (
     key TEXT NOT NULL PRIMARY KEY,
-    -- JSON array of numbers, in ascending order: microseconds since 1970, times eight, plus the kind of event:
-    -- 0 a code, 1 a wrong code, 2 an unknown invite code, 3 an attempt without a valid challenge, 4 an edit of
-    -- an email address.
+    -- JSON array of numbers, in ascending order: microseconds since 1970, times eight, plus the kind of
+    -- event: 0 a code, 1 a wrong code, 2 an unknown invite code, 3 an attempt without a valid challenge, 4 an
+    -- edit of an email address.
     events TEXT NOT NULL CHECK (json_type(events) = 'array'),
     ends_at INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;

@@ -227,9 +227,9 @@ impl Connect for Hosts {
     type Error = NotConnected;
     const IS_REMOTE: bool = true;
 
-    /// Connects to the primary. Tries the last known primary first, and the next server as soon as the previous
-    /// one has failed or is slow. Tries servers that failed again while another one does not respond, since one
-    /// of them may be promoted.
+    /// Connects to the primary. Tries the last known primary first, and the next server as soon as the
+    /// previous one has failed or is slow. Tries servers that failed again while another one does not
+    /// respond, since one of them may be promoted.
     async fn connect(&self) -> Result<PgConnection, NotConnected> {
         let count = self.options.len();
         let first = self.last_primary.load(Ordering::Relaxed);

@@ -36,8 +36,8 @@ pub(super) async fn record(lease: &mut Lease, update: &DeliveryUpdate) -> Result
     Ok(outcome)
 }
 
-/// Records the gateway `$2` that accepted the message of the challenge `$1`, unless the challenge was redeemed
-/// since its facts were read.
+/// Records the gateway `$2` that accepted the message of the challenge `$1`, unless the challenge was
+/// redeemed since its facts were read.
 macro_rules! record_gateway {
     () => {
         "UPDATE referral.challenges SET gateway = $2 WHERE id = $1 AND redeemed_at IS NULL"

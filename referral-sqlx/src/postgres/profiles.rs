@@ -25,8 +25,8 @@ async fn lock_user(lease: &mut Lease, id: UserId) -> Result<()> {
     Ok(())
 }
 
-/// Selects the facts except the ancestry: four counters, the user `$5`, and the owners of the email address and
-/// the invite code.
+/// Selects the facts except the ancestry: four counters, the user `$5`, and the owners of the email address
+/// and the invite code.
 pub(super) const PROFILE_FACTS: &str = concat!(
     "SELECT ",
     four_counters!(),

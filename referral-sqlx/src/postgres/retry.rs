@@ -58,8 +58,8 @@ impl From<WriteConflict> for StorageError {
 }
 
 impl PostgresStore {
-    /// Repeats `attempt` until it succeeds, a retry is not safe, or the retries are used up. Starts no attempt
-    /// after the time that a request waits for a connection.
+    /// Repeats `attempt` until it succeeds, a retry is not safe, or the retries are used up. Starts no
+    /// attempt after the time that a request waits for a connection.
     pub(super) async fn repeat<T, F>(&self, mut attempt: impl FnMut() -> F) -> Result<T>
     where
         F: Future<Output = Result<T>>,
@@ -122,8 +122,8 @@ fn is_of_full_disk(error: &StorageError) -> bool {
     sqlx_error(error).and_then(code).as_deref() == Some("53100")
 }
 
-/// Returns `true` if nothing was written for a transient reason. Returns `false` for [`WriteConflict::Unknown`],
-/// a connection that broke during a write.
+/// Returns `true` if nothing was written for a transient reason. Returns `false` for
+/// [`WriteConflict::Unknown`], a connection that broke during a write.
 fn is_safe_to_repeat(error: &StorageError) -> bool {
     matches!(reason(error), Some(WriteConflict::Standby))
         || source(error).is_some_and(|source| source.is::<NotConnected>())

@@ -98,8 +98,8 @@ async fn load_with_ancestry(lease: &mut Lease, request: &SignInRequest) -> Resul
     Ok(facts)
 }
 
-/// Locks the user with a phone. It is a separate statement, because a statement that waits for a lock sees the
-/// new version of the locked row, but the old versions of all other rows.
+/// Locks the user with a phone. It is a separate statement, because a statement that waits for a lock sees
+/// the new version of the locked row, but the old versions of all other rows.
 pub(super) const LOCK_USER_WITH_PHONE: &str =
     "SELECT 1 FROM referral.users WHERE phone = $1 FOR NO KEY UPDATE";
 

@@ -13,8 +13,8 @@ use super::{
 };
 use crate::{error::failure, rows::user_columns};
 
-/// Selects the facts except the ancestry: four counters, the user `$5`, and the owners of the email address and
-/// the invite code.
+/// Selects the facts except the ancestry: four counters, the user `$5`, and the owners of the email address
+/// and the invite code.
 pub(super) const PROFILE_FACTS: &str = concat!(
     "SELECT ",
     four_counters!(),

@@ -1,5 +1,5 @@
-//! Conversion of SQLite rows. SQLite has no type for times and arrays, so times are microseconds, and the events
-//! of a counter are a JSON array.
+//! Conversion of SQLite rows. SQLite has no type for times and arrays, so times are microseconds, and the
+//! events of a counter are a JSON array.
 
 use sqlx::{Sqlite, sqlite::SqliteRow};
 

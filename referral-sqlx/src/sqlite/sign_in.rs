@@ -22,8 +22,8 @@ use crate::{
     rows::{challenge_columns, user_columns},
 };
 
-/// Selects the facts for a sign-in except the ancestry: four counters, the state of the service, the challenge
-/// `c`, the user with the phone, and the owner of the invite code.
+/// Selects the facts for a sign-in except the ancestry: four counters, the state of the service, the
+/// challenge `c`, the user with the phone, and the owner of the invite code.
 macro_rules! sign_in_facts {
     ($challenge:literal) => {
         concat!(
