@@ -91,9 +91,13 @@ fn send_code(phone: &str) -> String {
     format!("SELECT f.number, gen_random_uuid() AS challenge FROM ({facts}) f \\gset\n{insert};\n")
 }
 
-/// Returns the first values of a sign-in: no refunds, the challenge, its attempts, the time, a session.
+/// Returns the first values of a sign-in: no counters, no refunds, the challenge, its attempts, the time, a session.
 fn sign_in_values() -> Vec<&'static str> {
     let own = [
+        "ARRAY[]::text[]",
+        "ARRAY[]::text[]",
+        "ARRAY[]::text[]",
+        "ARRAY[]::timestamptz[]",
         "ARRAY[]::text[]",
         "ARRAY[]::bigint[]",
         "(:challenge)::uuid",
@@ -117,7 +121,7 @@ pub(crate) fn sign_in() -> String {
     let phone = "('+7960' || lpad((:n)::text, 7, '0'))";
     let facts = sign_in_facts(phone);
     let mut values = sign_in_values();
-    values.push("now()");
+    values.extend(["now()", "TRUE", "FALSE", "NULL::bigint"]);
     let sign_in = with_values(statements::SIGN_IN, &values);
     // Each client has its own phones: if two clients write for one phone concurrently, one has to retry.
     format!(

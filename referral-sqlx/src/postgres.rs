@@ -4,14 +4,14 @@
 //! A transaction that locks the rows that it reads would take several round trips: begin, lock, facts, write,
 //! commit. Most requests here take two, and the second statement is a transaction of its own. It contains the
 //! facts that the decision depends on, and writes nothing if they have changed. The request then starts
-//! again. A counter without a new event is not checked: the request has the same result as if it had come
-//! before the concurrent one that changed the counter.
+//! again.
 //!
 //! | Fact | Unchanged if |
 //! |---|---|
 //! | a challenge | it is not redeemed and has the same numbers of attempts |
 //! | a session | it has the same refresh token and has not been ended |
-//! | a counter with a new event | it has the same events |
+//! | a counter | it has the same events |
+//! | the user who signs in | `is_active` and `is_staff` have the same values |
 //! | the newest challenge of a phone | the next number of the phone is free |
 //! | the owner of a phone or an email address, the inviter of a user | the unique index accepts the new row |
 //!

@@ -100,7 +100,7 @@ pub enum SignInWrites {
         /// Maximum number of sessions of the user, including the new one. The oldest sessions beyond it are
         /// deleted. Concurrent sign-ins may exceed it by the number of their sessions.
         max_sessions: Option<u32>,
-        /// Changes of counters. No counter has new events.
+        /// Changes of counters.
         counters: CounterUpdate,
     },
 }

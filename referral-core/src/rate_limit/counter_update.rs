@@ -1,9 +1,6 @@
 //! Changes of counters that belong to a decision.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::Duration,
-};
+use std::{collections::BTreeMap, time::Duration};
 
 use time::OffsetDateTime;
 
@@ -19,10 +16,11 @@ use crate::{
 /// Changes of counters that belong to a decision. The storage commits them together with the decision.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CounterUpdate {
-    /// Counters with new events, sorted by key. Each replaces the stored counter, which must still have the
-    /// events on which the decision depends.
+    /// Counters on which the decision depends, with their new events, sorted by key. Each replaces the stored
+    /// counter, which must still have the events that the decision read. Counters without new events are
+    /// included too. Otherwise concurrent requests could guess more codes than sequential ones.
     pub counters: Vec<Counter>,
-    /// Events to remove from counters, if they are there, sorted by key.
+    /// Events to remove from other counters, if they are there, sorted by key.
     pub refunds: Vec<(CounterKey, CountedEvent)>,
     /// Event to count for the whole service.
     pub global_counter: Option<GlobalCounterUpdate>,
@@ -39,8 +37,6 @@ impl CounterUpdate {
 /// Builder of a [`CounterUpdate`] from the loaded counters.
 pub(crate) struct CounterUpdater<'a> {
     counters: BTreeMap<CounterKey, Vec<CountedEvent>>,
-    /// Keys of the counters with new events.
-    changed: BTreeSet<CounterKey>,
     refunds: Vec<(CounterKey, CountedEvent)>,
     global_counter: Option<GlobalCounterUpdate>,
     policy: &'a Policy,
@@ -58,7 +54,6 @@ impl<'a> CounterUpdater<'a> {
         let events = |key: CounterKey| (key.clone(), counters.events(&key).to_vec());
         Self {
             counters: keys.into_iter().map(events).collect(),
-            changed: BTreeSet::new(),
             refunds: Vec::new(),
             global_counter: None,
             policy,
@@ -82,7 +77,6 @@ impl<'a> CounterUpdater<'a> {
             if self.policy.keep(key.subject(), kind).is_some() {
                 events.push(CountedEvent { at, kind });
                 events.sort_unstable();
-                self.changed.insert(key.clone());
             }
         }
     }
@@ -93,11 +87,10 @@ impl<'a> CounterUpdater<'a> {
             return;
         }
         let event = CountedEvent { at, kind };
-        if let Some(events) = self.counters.get_mut(&key) {
-            let Some(index) = events.iter().position(|counted| *counted == event) else { return };
-            events.remove(index);
+        match self.counters.get_mut(&key) {
+            Some(events) => events.retain(|counted| *counted != event),
+            None => self.refunds.push((key, event)),
         }
-        self.refunds.push((key, event));
     }
 
     pub(crate) fn count_globally(&mut self, update: GlobalCounterUpdate) {
@@ -111,11 +104,8 @@ impl<'a> CounterUpdater<'a> {
 
     /// Returns the changes to store.
     pub(crate) fn finish(mut self) -> CounterUpdate {
-        let counters = self.changed.iter().filter_map(|key| {
-            let events = self.counters.remove(key)?;
-            Some(pruned(key.clone(), events, self.policy, self.now))
-        });
-        let counters = counters.collect();
+        let pruned = |(key, events)| pruned(key, events, self.policy, self.now);
+        let counters = self.counters.into_iter().map(pruned).collect();
         self.refunds.sort_unstable();
         CounterUpdate { counters, refunds: self.refunds, global_counter: self.global_counter }
     }

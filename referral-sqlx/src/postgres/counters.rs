@@ -47,8 +47,8 @@ pub(super) fn bind_keys<'q>(
 }
 
 /// Columns of the state of the service: the recorded end of the attack, and the number of wrong codes since
-/// `$since`. The sum has two bounds although there are no failures in the future, because the planner assumes
-/// that a condition with a single bound matches a third of the table.
+/// `$since`, which is ten minutes ago. The sum has two bounds although no period starts in the future, because
+/// the planner assumes that a condition with a single bound matches a third of the table.
 macro_rules! global_counters {
     ($since:literal) => {
         concat!(
@@ -73,6 +73,8 @@ pub(super) const FAILED_ATTEMPTS_BETWEEN: &str = "\
            AS failed_attempts \
     FROM unnest($1::timestamptz[], $2::timestamptz[]) AS t (since, until)";
 
+/// Selects the number of messages in each hour since `$1`, which is a day ago. It has two bounds for the reason
+/// that [`global_counters`] names.
 pub(super) const MESSAGES_SINCE: &str = "\
     SELECT period_start, sum(count)::bigint AS count FROM referral.global_counters \
     WHERE counter = 'messages' AND period_start >= $1 AND period_start < $1 + interval '2 days' \
@@ -175,7 +177,7 @@ pub(super) fn bind_counters<'q>(
 macro_rules! refund {
     ($keys:literal, $events:literal, $condition:literal) => {
         concat!(
-            "refunded AS MATERIALIZED ( \
+            "refund_lock AS MATERIALIZED ( \
                 SELECT key FROM referral.counters WHERE key = ANY (",
             $keys,
             "::text[]) AND ",
@@ -190,7 +192,7 @@ macro_rules! refund {
             $events,
             "::bigint[]) AS r (key, event) WHERE r.key = c.key AND r.event = event.event \
                     ) ORDER BY event \
-                ) WHERE c.key IN (SELECT key FROM refunded))"
+                ) WHERE c.key IN (SELECT key FROM refund_lock) RETURNING 1)"
         )
     };
 }
@@ -205,7 +207,7 @@ pub(super) fn bind_refunds<'q>(statement: Statement<'q>, update: &CounterUpdate)
 
 /// Common table expression that changes a counter of the whole service if `$condition` is met. The values are
 /// its name, the start of its period, and the number to add. A counter is the sum of several rows, one of
-/// which is chosen at random.
+/// which is chosen at random. The row is locked after the rows of `put`, whose count is always at least zero.
 macro_rules! count_globally {
     ($counter:literal, $period_start:literal, $delta:literal, $condition:literal) => {
         concat!(

@@ -78,7 +78,8 @@ impl PostgresStore {
                 Err(error @ StorageError::Unavailable(_)) => error,
                 done => return done,
             };
-            if matches!(reason(&error), Some(WriteConflict::Stale)) && stale < MAX_STALE {
+            let in_time = first.elapsed() < self.acquire_timeout;
+            if matches!(reason(&error), Some(WriteConflict::Stale)) && stale < MAX_STALE && in_time {
                 stale += 1;
                 continue;
             }
@@ -88,8 +89,7 @@ impl PostgresStore {
             if is_of_broken_connection(&error) {
                 self.pool.drop_opened_before(start);
             }
-            let may_repeat = is_safe_to_repeat(&error) && first.elapsed() < self.acquire_timeout;
-            let Some(pause) = may_repeat.then(|| pauses.next()).flatten() else {
+            let Some(pause) = (is_safe_to_repeat(&error) && in_time).then(|| pauses.next()).flatten() else {
                 return Err(error);
             };
             tracing::debug!(%error, ?pause, "retrying a request to the database");

@@ -170,15 +170,3 @@ pub(super) async fn end(
     ended.sort_unstable_by(|a, b| b.cmp(a));
     Ok(ended.into_iter().map(SessionId).collect())
 }
-
-/// Deletes the sessions of a user except the newest `$2`.
-pub(super) const KEEP_NEWEST_SESSIONS: &str = "\
-    DELETE FROM referral.sessions WHERE user_id = $1 AND id <= ( \
-        SELECT id FROM referral.sessions WHERE user_id = $1 ORDER BY id DESC OFFSET $2 LIMIT 1)";
-
-/// Deletes the sessions of a user except the newest `number`.
-pub(super) async fn keep_newest(lease: &mut Lease, user: UserId, number: u32) -> Result<()> {
-    let delete = lease.query(KEEP_NEWEST_SESSIONS).bind(user.0).bind(i64::from(number));
-    lease.execute(delete).await.map_err(write_error)?;
-    Ok(())
-}

@@ -4,7 +4,7 @@ use referral_core::{
     Invitation, InviteCode, PhoneNumber, Refusal, Session, User, UserId,
     storage::{
         Ancestry, Challenge, CounterUpdate, Counters, Decision, Inviter, Result, SignInFacts, SignInRequest,
-        SignInWrites, StoredSignIn, UserWrite,
+        SignInWrites, StorageError, StoredSignIn, UserWrite,
     },
 };
 use time::OffsetDateTime;
@@ -17,8 +17,7 @@ use super::{
     },
     invitations,
     lease::{Lease, Statement},
-    retry::WriteConflict,
-    rows, sessions,
+    rows,
     users::bind_search_keys,
 };
 use crate::{
@@ -27,7 +26,7 @@ use crate::{
     rows::{challenge_columns, user_columns},
 };
 
-/// Columns of the facts for a sign-in: four counters, the state of the service, the challenge `c`, the user
+/// Statement that selects the facts for a sign-in: four counters, the state of the service, the challenge `c`, the user
 /// with the phone, and the owner of the invite code.
 macro_rules! sign_in_facts {
     ($challenge:literal) => {
@@ -86,9 +85,11 @@ async fn load(lease: &mut Lease, request: &SignInRequest) -> Result<SignInFacts>
     })
 }
 
-/// Reads the facts with the ancestry, in a transaction that holds the lock for late acceptances.
+/// Reads the facts with the ancestry, in a transaction that holds the lock for late acceptances. The other
+/// rows are locked in the order in which [`SIGN_IN`] locks them: challenge, counters, user.
 async fn load_with_ancestry(lease: &mut Lease, request: &SignInRequest) -> Result<SignInFacts> {
     invitations::lock_late_acceptance(lease).await?;
+    lock_challenge(lease, request).await?;
     counters::lock(lease, &request.counters()).await?;
     lock_user(lease, &request.phone).await?;
     let mut facts = load(lease, request).await?;
@@ -98,8 +99,21 @@ async fn load_with_ancestry(lease: &mut Lease, request: &SignInRequest) -> Resul
     Ok(facts)
 }
 
-/// Locks the user with a phone. It is a separate statement, because a statement that waits for a lock sees
-/// the new version of the locked row, but the old versions of all other rows.
+/// Locks the challenge `$2` of a phone, or its newest challenge if `$2` is NULL. This and
+/// [`LOCK_USER_WITH_PHONE`] are separate statements, because a statement that waits for a lock sees the new
+/// version of the locked row, but the old versions of all other rows.
+pub(super) const LOCK_CHALLENGE: &str = "\
+    SELECT 1 FROM referral.challenges WHERE phone = $1 AND ($2::uuid IS NULL OR id = $2) \
+    ORDER BY number DESC LIMIT 1 FOR NO KEY UPDATE";
+
+async fn lock_challenge(lease: &mut Lease, request: &SignInRequest) -> Result<()> {
+    let lock =
+        lease.query(LOCK_CHALLENGE).bind(request.phone.as_str()).bind(request.challenge.map(|id| id.0));
+    lease.execute(lock).await.map_err(failure)?;
+    Ok(())
+}
+
+/// Locks the user with a phone.
 pub(super) const LOCK_USER_WITH_PHONE: &str =
     "SELECT 1 FROM referral.users WHERE phone = $1 FOR NO KEY UPDATE";
 
@@ -141,19 +155,14 @@ async fn apply(lease: &mut Lease, facts: &SignInFacts, writes: &SignInWrites) ->
             }
         }
         SignInWrites::SignIn { challenge, user, invitation, session, max_sessions, counters } => {
-            let from = facts.challenge.as_ref().ok_or(WriteConflict::Stale)?;
             let redeemed_at = challenge.redeemed_at;
             match user {
                 UserWrite::Add(user) => {
                     let invitation = invitation.as_ref();
-                    sign_up(lease, from, redeemed_at, session, user, invitation, counters).await
+                    sign_up(lease, facts, redeemed_at, counters, session, user, invitation).await
                 }
                 UserWrite::Change(user) => {
-                    if let Some(max_sessions) = max_sessions {
-                        // One session is added next.
-                        sessions::keep_newest(lease, user.id, max_sessions - 1).await?;
-                    }
-                    sign_in(lease, from, redeemed_at, session, user, counters).await?;
+                    sign_in(lease, facts, redeemed_at, counters, session, user, *max_sessions).await?;
                     match invitation {
                         Some(invitation) => invitations::add(lease, invitation, user).await,
                         None => Ok(()),
@@ -225,7 +234,7 @@ fn bind_challenge<'q>(statement: Statement<'q>, challenge: &Challenge) -> Statem
         .bind(i64::from(challenge.attempts_without_id))
 }
 
-/// Adds a session from the values `$7` to `$25`.
+/// Adds a session from the values `$11` to `$29`.
 macro_rules! add_session {
     ($from:literal) => {
         concat!(
@@ -234,8 +243,8 @@ macro_rules! add_session {
                     key_id, access_id, refresh_id, issued_at, access_expires_at, refresh_expires_at, \
                     tokens_used, previous_refresh_id, superseded, address, user_agent, repeated_late, \
                     late_repeats) \
-                SELECT $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, \
-                    $24, $25 FROM ",
+                SELECT $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, \
+                    $28, $29 FROM ",
             $from,
             " RETURNING 1)"
         )
@@ -266,67 +275,114 @@ fn bind_session<'q>(statement: Statement<'q>, session: &'q Session) -> Statement
         .bind(i64::from(session.late_repeats))
 }
 
-/// Redeems a challenge, refunds events, and signs a user in.
+/// Common table expressions that redeem a challenge and update counters, with the values `$1` to `$10`.
+macro_rules! redeem {
+    () => {
+        concat!(
+            "WITH redeemed AS (",
+            change_challenge!("redeemed_at = $10", "$7", "$8", "$9"),
+            "), ",
+            put_counters!("$1", "$2", "$3", "$4", "EXISTS (SELECT 1 FROM redeemed)"),
+            ", ",
+            refund!("$5", "$6", "EXISTS (SELECT 1 FROM redeemed)"),
+            ", "
+        )
+    };
+}
+
+/// Condition that is always met after the challenge and the counters have been changed. Users are changed
+/// last, so that concurrent requests lock rows in the same order.
+macro_rules! after_counters {
+    () => {
+        "(SELECT count(*) FROM put) + (SELECT count(*) FROM refund) >= 0"
+    };
+}
+
+/// Binds the values of [`redeem`].
+fn bind_redeemed<'q>(
+    statement: Statement<'q>,
+    facts: &SignInFacts,
+    redeemed_at: Option<OffsetDateTime>,
+    counters: &CounterUpdate,
+) -> Result<Statement<'q>> {
+    let no_challenge = || StorageError::Failed("a sign-in has no challenge to redeem".into());
+    let from = facts.challenge.as_ref().ok_or_else(no_challenge)?;
+    let statement = bind_refunds(bind_counters(statement, &facts.counters, counters), counters);
+    Ok(bind_challenge(statement, from).bind(redeemed_at))
+}
+
+/// Redeems a challenge, updates counters, and signs a user in who is still as active and as much staff as
+/// before. Deletes the sessions of the user except the newest `$33`, if it is not NULL. The new session
+/// counts, and is not visible to the statement.
 pub(super) const SIGN_IN: &str = concat!(
-    "WITH redeemed AS (",
-    change_challenge!("redeemed_at = $6", "$3", "$4", "$5"),
-    "), ",
-    refund!("$1", "$2", "EXISTS (SELECT 1 FROM redeemed)"),
-    ", seen AS ( \
-        UPDATE referral.users SET last_login = $26 WHERE id = $8 AND EXISTS (SELECT 1 FROM redeemed) RETURNING 1 \
+    redeem!(),
+    "seen AS ( \
+        UPDATE referral.users SET last_login = $30 \
+        WHERE id = $12 AND is_active = $31 AND is_staff = $32 AND EXISTS (SELECT 1 FROM redeemed) AND ",
+    after_counters!(),
+    "   RETURNING 1 \
+     ), ended AS ( \
+        DELETE FROM referral.sessions WHERE user_id = $12 AND id <= ( \
+            SELECT id FROM referral.sessions WHERE user_id = $12 AND $33::bigint IS NOT NULL \
+            ORDER BY id DESC OFFSET $33 - 1 LIMIT 1 \
+        ) AND EXISTS (SELECT 1 FROM seen) \
      ), ",
-    add_session!("redeemed, seen"),
-    " SELECT referral.all_or_nothing((SELECT count(*) FROM started), 1)"
+    add_session!("seen"),
+    all_or_nothing!("$1", "(SELECT count(*) FROM started)")
 );
 
 async fn sign_in(
     lease: &mut Lease,
-    from: &Challenge,
+    facts: &SignInFacts,
     redeemed_at: Option<OffsetDateTime>,
+    counters: &CounterUpdate,
     session: &Session,
     user: &User,
-    counters: &CounterUpdate,
+    max_sessions: Option<u32>,
 ) -> Result<()> {
-    let write = bind_refunds(lease.query(SIGN_IN), counters);
-    let write = bind_challenge(write, from).bind(redeemed_at);
-    let write = bind_session(write, session).bind(user.last_login);
+    let write = bind_redeemed(lease.query(SIGN_IN), facts, redeemed_at, counters)?;
+    let write = bind_session(write, session)
+        .bind(user.last_login)
+        .bind(user.is_active)
+        .bind(user.is_staff)
+        .bind(max_sessions.map(i64::from));
     lease.write_row(write).await
 }
 
-/// Redeems a challenge, refunds events, adds a user with the inviter `$35` if it is not NULL, and signs the
+/// Redeems a challenge, updates counters, adds a user with the inviter `$39` if it is not NULL, and signs the
 /// user in. The count of the inviter is updated before the total of users. Otherwise a transaction that waits
 /// for a popular inviter would lock the total, and other sign-ups would wait for it.
 pub(super) const SIGN_UP: &str = concat!(
-    "WITH redeemed AS (",
-    change_challenge!("redeemed_at = $6", "$3", "$4", "$5"),
-    "), ",
-    refund!("$1", "$2", "EXISTS (SELECT 1 FROM redeemed)"),
-    ", invited AS ( \
+    redeem!(),
+    "invited AS ( \
         INSERT INTO referral.invitations (invitee, inviter, code, accepted_at, via) \
-        SELECT $8, $35, $36, $37, $38 FROM redeemed WHERE $35::uuid IS NOT NULL RETURNING 1 \
+        SELECT $12, $39, $40, $41, $42 FROM redeemed WHERE $39::uuid IS NOT NULL AND ",
+    after_counters!(),
+    "   RETURNING 1 \
      ), added AS ( \
         INSERT INTO referral.users (id, phone, invite_code, is_staff, is_active, date_joined, last_login) \
-        SELECT $8, $26, $27, $28, $29, $30, $31 FROM redeemed WHERE (SELECT count(*) FROM invited) >= 0 \
-        RETURNING 1 \
+        SELECT $12, $30, $31, $32, $33, $34, $35 FROM redeemed \
+        WHERE (SELECT count(*) FROM invited) >= 0 AND ",
+    after_counters!(),
+    "   RETURNING 1 \
      ), searched AS ( \
         INSERT INTO referral.user_search (user_id, public, private, ngrams) \
-        SELECT $8, $32, $33, $34 FROM added \
+        SELECT $12, $36, $37, $38 FROM added \
      ), ",
     add_session!("added"),
-    " SELECT referral.all_or_nothing((SELECT count(*) FROM started), 1)"
+    all_or_nothing!("$1", "(SELECT count(*) FROM started)")
 );
 
 async fn sign_up(
     lease: &mut Lease,
-    from: &Challenge,
+    facts: &SignInFacts,
     redeemed_at: Option<OffsetDateTime>,
+    counters: &CounterUpdate,
     session: &Session,
     user: &User,
     invitation: Option<&Invitation>,
-    counters: &CounterUpdate,
 ) -> Result<()> {
-    let write = bind_refunds(lease.query(SIGN_UP), counters);
-    let write = bind_challenge(write, from).bind(redeemed_at);
+    let write = bind_redeemed(lease.query(SIGN_UP), facts, redeemed_at, counters)?;
     let write = bind_session(write, session)
         .bind(user.phone.as_str())
         .bind(user.invite_code.as_str())

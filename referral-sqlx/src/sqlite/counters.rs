@@ -104,8 +104,8 @@ pub(super) async fn global(
     Ok(facts)
 }
 
-/// Decides whether the service is under attack. The outcome does not contain the writes, because the caller
-/// reads without the lock to write.
+/// Decides whether the service is under attack. Returns the writes too, because the caller reads without the
+/// lock to write.
 pub(super) async fn attack(
     connection: &mut SqliteConnection,
     check: &AttackCheck,

@@ -1,7 +1,14 @@
 //! Conflicts of transactions: serialization failures, deadlocks and concurrent edits.
 
-use referral_core::{EditProfile, FilterInput, ListUsers, Name, ProfileChange};
+use std::{net::IpAddr, time::Duration};
+
+use referral_core::{
+    Client, EditProfile, FilterInput, ListUsers, Name, ProfileChange, SignIn,
+    policy::{Limits, Policy},
+    storage::{CountedEvent, EventKind},
+};
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
+use time::OffsetDateTime;
 
 use crate::{
     harness::{Harness, wait_for_locks},
@@ -114,4 +121,48 @@ async fn a_concurrent_edit_and_late_acceptance_are_both_in_the_search_index() {
             assert!(found.items.iter().any(|user| user.id == boris.user.id), "{term}");
         }
     }
+}
+
+/// Runs `change` in a transaction that ends while a sign-in with the correct code waits for it. Returns the
+/// code of the error of the sign-in.
+async fn error_after_concurrent(harness: &mut Harness, change: &str, request: SignIn) -> String {
+    harness.operator.execute(AssertSqlSafe(format!("BEGIN; {change}"))).await.expect("changed");
+    let referral = harness.referral.clone();
+    let signing_in = tokio::spawn(async move { referral.sign_in(request).await });
+    let mut observer = PgConnection::connect(&harness.database.url).await.expect("a connection");
+    wait_for_locks(&mut observer, 1).await;
+    harness.operator.execute("COMMIT").await.expect("committed");
+    let error = signing_in.await.expect("no panic").expect_err("refused");
+    error.code().as_str().to_owned()
+}
+
+/// Otherwise many concurrent guesses from one address would all be compared with their codes.
+#[tokio::test]
+async fn a_correct_code_is_refused_if_concurrent_guesses_reach_the_limit_of_the_address() {
+    let Some(mut harness) = Harness::new().await else { return };
+    let limit = Limits::new([(1, Duration::from_hours(1))]).expect("valid");
+    let mut policy = Policy::development();
+    policy.failed_attempts_per_address = limit;
+    harness.use_policy(policy).await;
+    let address: IpAddr = "192.0.2.1".parse().expect("an address");
+    let sent = harness.sent_code(1).await;
+    let request = with_right_code(&sent).client(Client::default().address(address));
+    let guess = CountedEvent { at: OffsetDateTime::now_utc(), kind: EventKind::FailedAttempt }.to_number();
+    let count = format!(
+        "INSERT INTO referral.counters (key, events, ends_at) \
+         VALUES ('address/192.0.2.1', ARRAY[{guess}::bigint], now() + interval '1 day')"
+    );
+    assert_eq!(error_after_concurrent(&mut harness, &count, request).await, "too_many_requests");
+    assert_eq!(harness.count("sessions").await, 0);
+}
+
+#[tokio::test]
+async fn a_user_who_is_deactivated_during_a_sign_in_gets_no_session() {
+    let Some(mut harness) = Harness::new().await else { return };
+    harness.enter(1, None).await.expect("signed in");
+    let sent = harness.sent_code(1).await;
+    let deactivate = "UPDATE referral.users SET is_active = FALSE";
+    let error = error_after_concurrent(&mut harness, deactivate, with_right_code(&sent)).await;
+    assert_eq!(error, "user_inactive");
+    assert_eq!(harness.count("sessions").await, 1, "the session of the first sign-in");
 }

@@ -47,6 +47,13 @@ impl Harness {
         Self { referral, operator, database }
     }
 
+    /// Replaces the service by one with another policy and the same database.
+    pub(crate) async fn use_policy(&mut self, policy: Policy) {
+        let storage = connect_postgres(&self.database.url, &PostgresOptions::default()).await;
+        let builder = service::builder(storage.expect("a database"), DevelopmentSender).policy(policy);
+        self.referral = builder.build().expect("valid policy and keys");
+    }
+
     /// Sends a code to the phone with this number.
     pub(crate) async fn sent_code(&self, number: u32) -> SentCode {
         self.referral.send_code(SendCode::new(phone(number))).await.expect("sent")
