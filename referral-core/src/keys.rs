@@ -1,6 +1,6 @@
-//! Secrets of a service: keys that sign tokens and peppers that hash codes. Both are rings, written as JSON
-//! Web Key Sets (RFC 7517). The first key signs or hashes new values, and all keys verify existing ones. A
-//! new key in front of the others thus ends no session.
+//! Secrets of a service: keys that sign tokens and peppers that hash codes. Both are key rings, written as
+//! JSON Web Key Sets (RFC 7517). The first key signs or hashes new values, and all keys verify existing ones.
+//! A new key in front of the others thus ends no session.
 //!
 //! The member `use` of a key states its purpose: `sig` for a key that signs tokens, `pepper` for a pepper. A
 //! set of the other purpose is rejected. A symmetric key must have the member, since nothing else
@@ -97,15 +97,15 @@ fn ed25519_x(public: &Jwk) -> Option<String> {
     }
 }
 
-/// Ring of keys that sign and verify tokens. They are Ed25519 keys (`EdDSA`), whose public keys can be given
-/// to other services, or symmetric keys (`HS256`).
+/// Key ring that signs and verifies tokens. Its keys are Ed25519 keys (`EdDSA`), whose public keys can be
+/// given to other services, or symmetric keys (`HS256`).
 pub struct SigningKeys {
     keys: Vec<SigningKey>,
 }
 
 impl SigningKeys {
-    /// Generates a ring of one Ed25519 key. Store its [key set](Self::to_jwk_set), since tokens of the key
-    /// are invalid without it.
+    /// Generates a key ring with one Ed25519 key. Store its [key set](Self::to_jwk_set), since tokens of the
+    /// key are invalid without it.
     ///
     /// # Panics
     ///
@@ -118,8 +118,8 @@ impl SigningKeys {
         Self::of_generated(PrivateJwk::ed25519(generate_id(random), &*seed, x))
     }
 
-    /// Generates a ring of one symmetric key (`HS256`). A service that can verify tokens of this key can sign
-    /// tokens too.
+    /// Generates a key ring with one symmetric key (`HS256`). A service that can verify tokens of this key
+    /// can sign tokens too.
     ///
     /// # Panics
     ///
@@ -140,19 +140,28 @@ impl SigningKeys {
     }
 
     /// Parses a private JSON Web Key Set. Symmetric keys must have `"use": "sig"`.
+    ///
+    /// # Errors
+    ///
+    /// [`KeyError`] if the text is not a key set, the set has no key, two keys have the same id, or a key is
+    /// not a valid signing key.
     pub fn from_jwk_set(json: &str) -> Result<Self, KeyError> {
         let keys = PrivateJwkSet::parse(json)?;
         let keys = keys.into_iter().map(SigningKey::new).collect::<Result<_, _>>()?;
         Ok(Self { keys })
     }
 
-    /// Creates a ring of one symmetric key (`HS256`) of 32 bytes or more.
+    /// Creates a key ring with one symmetric key (`HS256`) of 32 bytes or more.
+    ///
+    /// # Errors
+    ///
+    /// [`KeyError::Broken`] if the secret has fewer than 32 bytes.
     pub fn from_secret(id: &str, secret: &[u8]) -> Result<Self, KeyError> {
         let key = SigningKey::new(PrivateJwk::secret(id.to_owned(), secret, KeyPurpose::Signing))?;
         Ok(Self { keys: vec![key] })
     }
 
-    /// Returns the public keys of the ring, in its order, as a JSON Web Key Set. Another service needs
+    /// Returns the public keys of the key ring, in its order, as a JSON Web Key Set. Another service needs
     /// nothing else to verify access tokens.
     #[must_use]
     pub fn public_jwk_set(&self) -> String {
@@ -185,7 +194,7 @@ impl fmt::Debug for SigningKeys {
     }
 }
 
-/// Ring of peppers. A pepper is a secret that is not in the database, without which the hashes in the
+/// Key ring of peppers. A pepper is a secret that is not in the database, without which the hashes in the
 /// database reveal nothing. Four digits have only ten thousand values, so a hash without a secret does not
 /// protect a code.
 pub struct Peppers {
@@ -198,8 +207,8 @@ struct Pepper {
 }
 
 impl Peppers {
-    /// Generates a ring of one pepper. Store its [key set](Self::to_jwk_set), since codes that were hashed
-    /// with the pepper are invalid without it.
+    /// Generates a key ring with one pepper. Store its [key set](Self::to_jwk_set), since codes that were
+    /// hashed with the pepper are invalid without it.
     ///
     /// # Panics
     ///
@@ -217,25 +226,34 @@ impl Peppers {
     }
 
     /// Parses a JSON Web Key Set of symmetric keys of 32 bytes or more each, with `"use": "pepper"`.
+    ///
+    /// # Errors
+    ///
+    /// [`KeyError`] if the text is not a key set, the set has no key, two keys have the same id, or a key is
+    /// not a valid pepper.
     pub fn from_jwk_set(json: &str) -> Result<Self, KeyError> {
         let keys = PrivateJwkSet::parse(json)?;
         let keys = keys.into_iter().map(Pepper::new).collect::<Result<_, _>>()?;
         Ok(Self { keys })
     }
 
-    /// Creates a ring of one pepper of 32 bytes or more.
+    /// Creates a key ring with one pepper of 32 bytes or more.
+    ///
+    /// # Errors
+    ///
+    /// [`KeyError::Broken`] if the secret has fewer than 32 bytes.
     pub fn from_secret(id: &str, secret: &[u8]) -> Result<Self, KeyError> {
         let key = PrivateJwk::secret(id.to_owned(), secret, KeyPurpose::Pepper);
         Ok(Self { keys: vec![Pepper::new(key)?] })
     }
 
-    /// Returns the ID of the pepper that new hashes use.
+    /// Returns the id of the pepper that new hashes use.
     pub(crate) fn current_id(&self) -> &str {
         &self.keys[0].private.kid
     }
 
-    /// Returns the keyed hash of `parts`, or `None` if the pepper is not in the ring. The length of each part
-    /// is hashed before the part, so that no two lists of parts give the same input.
+    /// Returns the keyed hash of `parts`, or `None` if the pepper is not in the key ring. The length of each
+    /// part is hashed before the part, so that no two lists of parts give the same input.
     pub(crate) fn hash(&self, id: &str, parts: &[&[u8]]) -> Option<[u8; 32]> {
         let mut mac = self.keys.iter().find(|pepper| pepper.private.kid == id)?.hmac.clone();
         for part in parts {

@@ -41,7 +41,7 @@ impl fmt::Display for KeyPurpose {
     }
 }
 
-/// Value that distinguishes two keys with the same ID, and reveals neither.
+/// Value that distinguishes two keys with the same id, and reveals neither.
 pub type Fingerprint = [u8; 16];
 
 /// Smallest size in bytes of a symmetric key: the output size of its hash (RFC 7518, section 3.2).
@@ -57,8 +57,8 @@ pub enum KeyError {
     /// The set has no key.
     #[error("the key set has no key; add at least one")]
     Empty,
-    /// Two keys have the same ID.
-    #[error("two keys have the ID `{0}`; give each key its own ID")]
+    /// Two keys have the same id.
+    #[error("two keys have the id `{0}`; give each key its own id")]
     DuplicateId(String),
     /// The type of a key is not supported for its purpose.
     #[error("the type of the key `{0}` is not supported; use {1}")]
@@ -252,7 +252,7 @@ fn without_value(error: &serde_json::Error) -> String {
     }
 }
 
-/// Generates a short key ID that is independent of the key.
+/// Generates a short key id that is independent of the key.
 pub(crate) fn generate_id(random: &dyn Random) -> String {
     BASE64.encode(random.bytes::<9>())
 }

@@ -17,7 +17,8 @@ use crate::{
     },
 };
 
-/// Key that is, or was, the first of a ring.
+/// Key that is, or was, the first key of a key ring. The first key signs new tokens or hashes new codes, so all
+/// processes must have it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RegisteredKey {
     /// Purpose of the key.
@@ -27,7 +28,7 @@ pub struct RegisteredKey {
     /// Fingerprint of the key.
     pub fingerprint: Fingerprint,
     /// Time until which all processes must have the key, because of the tokens or codes it signed or hashed.
-    /// `None` while it is the first key of a ring.
+    /// `None` while the key is the first one of a key ring.
     pub needed_until: Option<OffsetDateTime>,
 }
 
@@ -41,7 +42,7 @@ pub struct KeyRegistration {
     pub(crate) rings: [Ring; 2],
 }
 
-/// Keys of one purpose, in the order of the ring.
+/// Keys of one purpose, in the order of the key ring.
 #[derive(Clone, Debug)]
 pub(crate) struct Ring {
     purpose: KeyPurpose,
@@ -65,10 +66,10 @@ pub enum KeyMismatch {
         /// Identifier of the key.
         id: String,
     },
-    /// The process has another key with the same ID.
+    /// The process has another key with the same id.
     #[error(
         "the {purpose} `{id}` of this process differs from the one that the database is in use with; give \
-         every process the same key files, and each new key its own ID"
+         every process the same key files, and each new key its own id"
     )]
     Different {
         /// Purpose of the key.
@@ -94,7 +95,7 @@ impl KeyRegistration {
     }
 
     /// Decides whether the process may start, based on the stored keys. The changes to store are keys, each
-    /// in place of the stored one with the same purpose and ID. The outcome is the reason why the process
+    /// in place of the stored one with the same purpose and id. The outcome is the reason why the process
     /// must not start.
     #[must_use]
     pub fn decide(&self, known: &[RegisteredKey]) -> Decision<Vec<RegisteredKey>, Result<(), KeyMismatch>> {

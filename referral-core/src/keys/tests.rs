@@ -39,7 +39,7 @@ fn invalid_key_sets_are_rejected_with_a_reason() {
         ("\u{feff}{}", "byte order mark"),
         ("{", "not a JSON Web Key Set"),
         (r#"{"keys":[]}"#, "has no key"),
-        (&twice, "two keys have the ID `a`"),
+        (&twice, "two keys have the id `a`"),
         (rsa, "the type of the key `a` is not supported"),
     ] {
         let error = SigningKeys::from_jwk_set(set).expect_err(set).to_string();

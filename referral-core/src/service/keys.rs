@@ -30,13 +30,13 @@ impl ReferralService {
         self.register_secrets(&self.secrets()).await
     }
 
-    /// Replaces the keys and peppers of all clones of the handle, without losing a request. A ring that
+    /// Replaces the keys and peppers of all clones of this service, without losing a request. A key ring that
     /// starts with a new key and has the others after it ends no session. Tokens and codes of a key that is
-    /// no longer in the ring are rejected from then on.
+    /// no longer in the key ring are rejected from then on.
     ///
     /// The new keys are checked against the storage first, as in [`register_keys`](Self::register_keys). If
     /// several processes share the storage, all processes must have a new key **before** any process has it
-    /// first in its ring.
+    /// first in its key ring.
     ///
     /// # Errors
     ///
