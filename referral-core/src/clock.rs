@@ -1,5 +1,6 @@
-//! Source of the current time. All code reads the clock that is given to the handle, so tests can set the
-//! time, and the outcome of a rule does not depend on when it runs.
+//! Source of the current time. All code reads the clock of the [`ReferralService`](crate::ReferralService),
+//! so the outcome of a rule does not depend on the time at which the rule runs. Tests set the time with
+//! `ManualClock` in `test_util` (feature `test-util`).
 
 use std::time::Duration;
 

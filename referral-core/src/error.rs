@@ -1,6 +1,6 @@
 //! Errors: input that does not parse ([`InvalidInput`](input::InvalidInput)), a request that a rule refuses
-//! ([`Refusal`]), and all errors that the handle returns ([`Error`]). The catalogue has their codes, kinds
-//! and messages.
+//! ([`Refusal`]), and all errors that [`ReferralService`](crate::ReferralService) returns ([`Error`]). The
+//! catalogue has their codes, kinds and messages.
 
 pub(crate) mod catalogue;
 pub(crate) mod input;
@@ -19,7 +19,7 @@ use crate::{
     storage::error::{BoxError, StorageError},
 };
 
-/// Error of a call of the handle.
+/// Error of a method of [`ReferralService`](crate::ReferralService).
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {

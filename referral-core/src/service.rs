@@ -66,7 +66,7 @@ struct Inner {
     setting_differences: Mutex<Vec<SettingDifference>>,
 }
 
-/// Ring of keys and ring of peppers, which are replaced together.
+/// Key rings of the signing keys and of the peppers, which are replaced together.
 struct Secrets {
     tokens: Tokens,
     peppers: Arc<Peppers>,
@@ -94,12 +94,16 @@ impl ReferralService {
     }
 
     /// Parses a phone number as typed, in the default region of the policy.
+    ///
+    /// # Errors
+    ///
+    /// `invalid_phone`, as for [`PhoneNumber::parse`].
     pub fn parse_phone(&self, input: &str) -> Result<PhoneNumber, InvalidInput> {
         PhoneNumber::parse(input, self.inner.policy.default_region)
     }
 
-    /// Generates a UUID that sorts by time (version 7), with the clock and the random generator of the
-    /// handle.
+    /// Generates a UUID that sorts by time (version 7), with the clock and the random generator of this
+    /// service.
     #[must_use]
     pub fn generate_id(&self) -> uuid::Uuid {
         self.inner.random.time_ordered_uuid(self.now())

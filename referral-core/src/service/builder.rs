@@ -1,4 +1,4 @@
-//! Builder of the handle.
+//! Builder of [`ReferralService`]: its parts, their defaults, and the checks of their combination.
 
 use std::sync::{Arc, Mutex, RwLock, atomic::AtomicBool};
 
@@ -19,7 +19,7 @@ use crate::{
 /// Function that writes the message for a code, in the first of these languages for which there is a text.
 pub(super) type MessageFn = Arc<dyn Fn(&OneTimeCode, &[Locale]) -> String + Send + Sync>;
 
-/// Error of a handle that could not be built.
+/// Error of [`ReferralServiceBuilder::build`].
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BuildError {
@@ -139,11 +139,15 @@ impl ReferralServiceBuilder {
     /// Checks that access tokens have another audience than refresh tokens.
     ///
     /// [`build`](Self::build) makes this check as well. A program can call this before it opens the storage.
+    ///
+    /// # Errors
+    ///
+    /// [`BuildError::Audience`] if `audience` is `issuer` with `:refresh`.
     pub fn check_audience(issuer: &str, audience: &str) -> Result<(), BuildError> {
         if audience == refresh_audience(issuer) { Err(BuildError::Audience) } else { Ok(()) }
     }
 
-    /// Builds the handle, after it has checked the policy and the signing key.
+    /// Checks the policy, the audience and the signing key, and builds the [`ReferralService`].
     ///
     /// # Errors
     ///
