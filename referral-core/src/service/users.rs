@@ -1,4 +1,4 @@
-//! Operations of the handle on users and on the own profile.
+//! Operations of [`ReferralService`] on users and on the own profile.
 
 use std::sync::Arc;
 
@@ -44,9 +44,9 @@ pub struct Page<T> {
     pub count: u64,
     /// `true` if `count` is exact.
     pub count_exact: bool,
-    /// Link to older items.
+    /// Link to the page of older items, or `None` if there are none.
     pub next: Option<PageLink>,
-    /// Link to newer items. A page of invitees has none.
+    /// Link to the page of newer items, or `None` if there are none. It is always `None` for invitees.
     pub previous: Option<PageLink>,
 }
 
@@ -304,9 +304,13 @@ impl ReferralService {
         Cursors(Arc::clone(&self.secrets().peppers))
     }
 
-    /// Returns the links to the next and the previous page of a page that starts at `start` and whose
-    /// first and last user are `ends`. A page requested by offset links to pages by offset, up to the largest
-    /// offset, and beyond it by cursor.
+    /// Returns the links `(next, previous)` of a page of users: `next` leads to older users, and `previous`
+    /// to newer ones. A link is `None` if there is no such page. `start` is the start of this page, and
+    /// `ends` are its first and its last user.
+    ///
+    /// The links of a page by offset are [`PageLink::Offset`], except that a `next` beyond
+    /// [`ListUsers::MAX_OFFSET`] is a [`PageLink::Cursor`]. The links of all other pages are
+    /// [`PageLink::Cursor`].
     fn links(
         &self,
         list: ListUsers<'_>,
