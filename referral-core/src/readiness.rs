@@ -1,4 +1,7 @@
-//! Whether a process can serve requests, check by check.
+//! Readiness of a process: the outcome of each check that decides whether the process can serve requests.
+//! [`MaintenanceStorage::check_ready`](crate::storage::MaintenanceStorage::check_ready) checks the storage,
+//! and [`ReferralService::readiness`](crate::ReferralService::readiness) adds the checks of the keys and the
+//! clock.
 
 use crate::{
     error::Error,
@@ -13,7 +16,7 @@ pub enum Check<E = Error> {
     Passed,
     /// Requests would fail.
     Failed(E),
-    /// It was not made, since another check failed.
+    /// The check was not made, because another check failed.
     Skipped,
 }
 
@@ -48,22 +51,23 @@ pub struct StorageReadiness {
     pub database: Check<StorageError>,
     /// The schema of the database works with this version of the program.
     pub schema: Check<StorageError>,
-    /// The database has room for more.
+    /// The disk of the database has enough free space for more rows.
     pub disk: Check<StorageError>,
 }
 
 impl StorageReadiness {
-    /// Returns the error of the first check that failed, if one did.
+    /// Returns `Ok` if no check failed.
     ///
     /// # Errors
     ///
-    /// That error.
+    /// The error of the first failed check.
     pub fn into_result(self) -> StorageResult<()> {
         first_error([self.database, self.schema, self.disk])
     }
 }
 
-/// For storages with a single check.
+/// Converts the outcome of a storage that makes a single check. An error is the outcome of the check of the
+/// database.
 impl From<StorageResult<()>> for StorageReadiness {
     fn from(result: StorageResult<()>) -> Self {
         match result {
@@ -83,11 +87,12 @@ pub struct Readiness {
     pub database: Check,
     /// The schema of the database works with this version of the program.
     pub schema: Check,
-    /// The database has room for more.
+    /// The disk of the database has enough free space for more rows.
     pub disk: Check,
-    /// All keys and peppers are here that other processes on the database use.
+    /// This process has all keys and peppers that other processes on the database use.
     pub keys: Check,
-    /// The clock of this host is near enough to the clock of the database.
+    /// The clock of this host differs from the clock of the database by at most
+    /// [`Policy::max_clock_offset`](crate::policy::Policy::max_clock_offset).
     pub clock: Check,
 }
 
@@ -120,11 +125,11 @@ impl Readiness {
         self.checks().iter().all(|(_, check)| check.is_passed())
     }
 
-    /// Returns the error of the first check that failed, if one did.
+    /// Returns `Ok` if no check failed.
     ///
     /// # Errors
     ///
-    /// That error.
+    /// The error of the first failed check.
     pub fn into_result(self) -> Result<(), Error> {
         first_error([self.database, self.schema, self.disk, self.keys, self.clock])
     }

@@ -33,7 +33,7 @@ pub trait MaintenanceStorage: Send + Sync + 'static {
     async fn record_settings(&self, settings: &[SharedSetting]) -> Result<()>;
 
     /// Checks whether requests can be served: the database accepts writes, its schema works with this version
-    /// of the storage, and the database has room for more data.
+    /// of the storage, and its disk has enough free space for more rows.
     async fn check_ready(&self) -> StorageReadiness;
 
     /// Returns the current time of the storage clock in microseconds, or `None` if the storage has no clock

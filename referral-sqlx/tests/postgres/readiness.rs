@@ -64,8 +64,8 @@ async fn a_server_with_a_full_disk_is_not_ready_until_space_is_free() {
         assert!(readiness.database.is_passed() && readiness.schema.is_passed(), "{readiness:?}");
         assert!(!readiness.disk.is_passed(), "{readiness:?}");
     }
-    let room = "ALTER TABLE referral.disk_probe DROP CONSTRAINT disk_probe_filler_check";
-    harness.operator.execute(room).await.expect("set");
+    let free_space = "ALTER TABLE referral.disk_probe DROP CONSTRAINT disk_probe_filler_check";
+    harness.operator.execute(free_space).await.expect("set");
     assert!(harness.referral.readiness().await.is_ready());
     assert_eq!(harness.count("disk_probe").await, 0, "the probe must be undone");
 }
