@@ -60,13 +60,13 @@ use crate::{
 };
 
 /// Maximum number of bytes that are read of a response. Responses of gateways have less than one KiB.
-const MAX_ANSWER: usize = 64 * 1024;
+const MAX_RESPONSE_BYTES: usize = 64 * 1024;
 
 /// Maximum of `Retry-After` that is accepted.
 const LONGEST_WAIT: Duration = Duration::from_hours(1);
 
 /// Time for the request and the response, in addition to the time for connecting.
-const TIME_TO_ANSWER: Duration = Duration::from_millis(500);
+const RESPONSE_TIME: Duration = Duration::from_millis(500);
 
 /// Sender for a gateway with an HTTP API.
 ///
@@ -201,7 +201,7 @@ impl HttpSender {
     async fn read(&self, mut response: Response, message: &SmsMessage) -> Result<Receipt, SmsError> {
         let mut body = Vec::new();
         let mut is_whole = false;
-        while body.len() <= MAX_ANSWER {
+        while body.len() <= MAX_RESPONSE_BYTES {
             match response.chunk().await {
                 Ok(Some(chunk)) => body.extend_from_slice(&chunk),
                 Ok(None) => {
@@ -212,7 +212,7 @@ impl HttpSender {
                 Err(_) => break,
             }
         }
-        body.truncate(MAX_ANSWER);
+        body.truncate(MAX_RESPONSE_BYTES);
         self.config.response.read(&RawResponse {
             status: response.status().as_u16(),
             body: &body,
@@ -247,7 +247,7 @@ impl SmsSender for HttpSender {
     }
 
     fn min_timeout(&self) -> Duration {
-        self.config.timeout.min(self.config.connect_timeout + TIME_TO_ANSWER)
+        self.config.timeout.min(self.config.connect_timeout + RESPONSE_TIME)
     }
 }
 
