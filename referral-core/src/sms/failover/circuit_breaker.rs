@@ -1,4 +1,5 @@
-//! Circuit breaker of a gateway.
+//! Circuit breaker of a gateway: stops calls of the gateway after consecutive failures, and tests with single
+//! calls whether the gateway works again.
 
 use std::time::Duration;
 
@@ -9,12 +10,12 @@ use tokio::time::Instant;
 /// time.
 const MAX_BACK_OFF: Duration = Duration::from_mins(5);
 
-/// Time beyond its time limit that a trial may take until its result is recorded. During a trial there is no
-/// other trial.
+/// Time that is added to the time limit of a trial call, so that its result can be recorded before the next
+/// trial is admitted. Otherwise two trials could run concurrently.
 const HALF_OPEN_GRACE: Duration = Duration::from_secs(1);
 
-/// Maximum of the time that a circuit stays open, as a multiple of the initial time: 10 minutes for half a
-/// minute.
+/// Largest factor between the time that a circuit stays open and [`CircuitSettings::open_time`]. Each failed
+/// trial doubles the time. With the default of 30 seconds, the time is at most 10 minutes.
 const MAX_OPEN_FACTOR: u32 = 20;
 
 /// Number of consecutive failures after which the circuit opens, and the time that it stays open at first.
