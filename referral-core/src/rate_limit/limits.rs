@@ -15,7 +15,9 @@ use crate::{
 /// Longest time window of a limit.
 pub(crate) const LONGEST: Duration = Duration::from_hours(31 * 24);
 
-/// Maximum count of a limit. Each counter stores up to this number of times.
+/// Largest number of events that a limit can have. A counter stores the time of each of these events in 8
+/// bytes, so 1000 events bound the stored times of one kind to 8 kB. The limits of the predefined policies
+/// have 200 events at most.
 pub(crate) const MAX_COUNT: u32 = 1_000;
 
 /// Maximum number of events in any time window of a given length.
