@@ -17,7 +17,8 @@ use crate::{
 
 /// Event of the service. Changes in the storage that belong to it are committed before it is emitted.
 ///
-/// Events have no codes and no tokens. Phones are [`PhoneNumber`]s, whose `{:?}` output has only two digits.
+/// Events contain no codes and no tokens. Each phone is a [`PhoneNumber`], which holds the whole number. Its
+/// `Debug` output shows only the last two digits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Event {
@@ -177,7 +178,7 @@ impl fmt::Display for SessionEnd {
 }
 
 impl Event {
-    /// Writes the event to the log, with ids, reasons and two digits of phones.
+    /// Writes the event to the log. The log lines contain ids, reasons, and the last two digits of phones.
     pub(crate) fn log(&self) {
         match self {
             // The id of the challenge is not logged, since it is enough to use up the attempts of the code.

@@ -85,7 +85,8 @@ pub struct Session {
     /// `true` if the tokens issued last have been used. If so, the refresh token they were exchanged for is
     /// no longer accepted.
     pub tokens_used: bool,
-    /// Refresh token that was exchanged for [`issued`](Self::issued) at [`IssuedTokens::issued_at`].
+    /// Id (`jti`) of the refresh token that was exchanged for [`issued`](Self::issued) at the last refresh,
+    /// whose time is [`IssuedTokens::issued_at`]. `None` before the first refresh.
     pub previous_refresh_id: Option<Uuid>,
     /// `true` if [`issued`](Self::issued) was returned again after the grace period.
     pub repeated_late: bool,

@@ -2,15 +2,15 @@
 
 use crate::error::refusal::Refusal;
 
-/// Error returned by a storage backend. The transaction was rolled back, unless the failure happened during
-/// commit; then the outcome is unknown.
+/// Error of a storage operation. The transaction was rolled back. If the commit itself failed, it is unknown
+/// whether the transaction was committed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StorageError {
     /// The database is unreachable or has no capacity for another request. A later attempt may succeed.
     #[error("the storage is unavailable")]
     Unavailable(#[source] BoxError),
-    /// All candidate invite codes of a new user are taken.
+    /// Other users have all invite codes that were generated for a new user.
     #[error("all invite codes generated for a new user are taken")]
     InviteCodesExhausted,
     /// Any other failure, such as a statement that the database rejects or an invalid stored value.
@@ -18,11 +18,12 @@ pub enum StorageError {
     Failed(#[source] BoxError),
 }
 
-/// Error of the database behind the storage.
+/// Boxed source of an error, such as an error of the database driver.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Result of a storage operation.
 pub type Result<T> = std::result::Result<T, StorageError>;
 
-/// Result of a storage operation that applies a rule. The inner `Err` is a refusal.
+/// Result of a storage operation that applies a rule. The outer `Err` is a failure of the storage. The inner
+/// `Err` is a refusal of the rule, after which the writes of the decision are committed.
 pub type Decided<T, R = Refusal> = Result<std::result::Result<T, R>>;
