@@ -13,20 +13,21 @@ use crate::{
     user::phone::PhoneNumber,
 };
 
-/// Kind of a counted event.
+/// Kind of a counted event. Its number is stored in the lowest three bits of each event, see
+/// [`CountedEvent::to_number`]. The numbers must never change, and must be less than eight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[expect(clippy::exhaustive_enums, reason = "a storage has the number of each kind in its schema")]
 pub enum EventKind {
     /// A code was sent.
-    Code,
+    Code = 0,
     /// A wrong code was received.
-    FailedAttempt,
+    FailedAttempt = 1,
     /// An unknown invite code was received.
-    UnknownInvite,
+    UnknownInvite = 2,
     /// An attempt to sign in with a phone without a valid challenge, which cannot succeed.
-    AttemptWithoutChallenge,
+    AttemptWithoutChallenge = 3,
     /// A profile edit with an email address.
-    EmailChange,
+    EmailChange = 4,
 }
 
 impl EventKind {
@@ -51,7 +52,7 @@ pub struct CountedEvent {
 
 impl CountedEvent {
     /// Returns the event as one number for the storage: the microseconds since 1970, multiplied by eight,
-    /// plus the kind of the event.
+    /// plus the number of the kind.
     #[must_use]
     pub fn to_number(self) -> i64 {
         let micros = i64::try_from(self.at.unix_timestamp_nanos() / 1_000).unwrap_or(i64::MAX);
