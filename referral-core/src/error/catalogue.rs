@@ -76,15 +76,15 @@ catalogue! {
     /// The text has control characters, or a search has more than 100 characters. Shorten the search or
     /// remove the control characters.
     InvalidText = "invalid_text", Invalid;
-    /// The page size must be a whole number from 1 to 100.
+    /// The page size is out of range or not a number. Use a whole number from 1 to 100.
     InvalidLimit = "invalid_limit", Invalid;
     /// The offset must be a whole number from 0 to 100000, without a cursor. Follow the cursor in `next` to
     /// read further.
     InvalidOffset = "invalid_offset", Invalid;
     /// The cursor is invalid. Use the URLs in `next` and `previous` unchanged.
     InvalidCursor = "invalid_cursor", Invalid;
-    /// A search must have at most five different terms. If it has several, at least one must have three
-    /// characters or more.
+    /// The search has more than five different terms, or several terms that are all shorter than three
+    /// characters. Use at most five terms, and at least one longer term if there are several.
     InvalidSearch = "invalid_search", Invalid;
     /// The query exceeds its time limit. Use longer or rarer search terms, other filters, or a cursor
     /// instead of the offset.
@@ -97,11 +97,12 @@ catalogue! {
     InvalidTemplate = "invalid_template", Invalid;
     /// The host is not an ASCII name. Leave out scheme, port and path.
     InvalidHost = "invalid_host", Invalid;
-    /// The hash of an Android app must be 11 characters of Base64.
+    /// The hash of the Android app has an invalid form. Use 11 characters of Base64, such as `FA+9qCX9VSu`.
     InvalidAndroidHash = "invalid_android_hash", Invalid;
     /// A field of the policy is out of bounds. Correct the field.
     InvalidPolicy = "invalid_policy", Invalid;
-    /// This service requires `challenge_id`. Send the value from the response to `POST /auth/send_code/`.
+    /// The id of the challenge is missing. Send the `challenge_id` that the service returned when it sent the
+    /// code.
     ChallengeRequired = "challenge_required", Invalid;
     /// No user has this invite code. Correct the code or omit it.
     UnknownInviteCode = "unknown_invite_code", Invalid;

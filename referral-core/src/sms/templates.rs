@@ -116,7 +116,8 @@ impl MessageTemplates {
     pub fn android_hash(mut self, hash: &str) -> Result<Self, InvalidInput> {
         let is_base64 = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/');
         if hash.len() != ANDROID_HASH_LENGTH || !hash.bytes().all(is_base64) {
-            let detail = "The hash of an Android app must be 11 characters of Base64, such as `FA+9qCX9VSu`.";
+            let detail = "The hash of the Android app has an invalid form. Use 11 characters of Base64, such as \
+                          `FA+9qCX9VSu`.";
             return Err(InvalidInput::new(ErrorCode::InvalidAndroidHash, detail));
         }
         self.android_hash = Some(hash.to_owned());
