@@ -43,7 +43,7 @@ impl ReferralService {
     ///
     /// # Errors
     ///
-    /// If the storage fails.
+    /// [`Error::Storage`] if the storage fails.
     pub async fn share_settings(&self) -> Result<Vec<SettingDifference>, Error> {
         let differences = self.compare_settings().await?;
         self.inner.storage.record_settings(&self.shared_settings()).await?;
@@ -67,9 +67,14 @@ impl ReferralService {
         shared_settings::of(&secrets.tokens.issuer, &secrets.tokens.audience, &self.inner.policy)
     }
 
-    /// Deletes rows that have ended, checks whether the service is under attack, and [measures the
+    /// Deletes expired rows, checks whether the service is under attack, and [measures the
     /// clock](Self::measure_clock). Call it about every minute in each process. Returns the number of deleted
     /// rows.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Storage`] if the storage fails to check for an attack or to delete rows. A failure to measure
+    /// the clock or to compare the settings is logged as a warning.
     pub async fn run_maintenance(&self) -> Result<u64, Error> {
         if let Err(error) = self.measure_clock().await {
             // Some databases do not have the function that returns the time. The other steps are still

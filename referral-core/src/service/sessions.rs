@@ -118,6 +118,10 @@ impl ReferralService {
 
     /// Verifies an access token by its signature and its times, without the storage. The token is valid until
     /// it expires, even if its session has ended or its user has been deactivated.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::TokenNotValid`].
     pub fn verify_without_storage(&self, access_token: &str) -> Result<VerifiedToken, Refusal> {
         self.secrets().tokens.read(access_token, Some(TokenKind::Access), self.now())
     }
@@ -169,6 +173,10 @@ impl ReferralService {
 
     /// Returns the sessions of the current user that have not ended, newest first, at most
     /// [`SESSIONS_SHOWN`](Self::SESSIONS_SHOWN).
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Storage`] if the storage fails.
     pub async fn sessions(&self, current_user: &CurrentUser) -> Result<Vec<Session>, Error> {
         Ok(self.inner.storage.sessions(current_user.user.id, self.now(), Self::SESSIONS_SHOWN).await?)
     }
@@ -189,6 +197,10 @@ impl ReferralService {
 
     /// Ends all sessions of the current user except the current one, and returns the number of ended
     /// sessions.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Storage`] if the storage fails.
     pub async fn end_other_sessions(&self, current_user: &CurrentUser) -> Result<u64, Error> {
         let sessions = SessionSelection::AllExcept(current_user.session);
         self.end_sessions(current_user.user.id, sessions, SessionEnd::EndedElsewhere).await

@@ -16,6 +16,10 @@ pub struct Region(rlibphonenumber::Region);
 
 impl Region {
     /// Parses an ISO 3166-1 alpha-2 code, in either letter case.
+    ///
+    /// # Errors
+    ///
+    /// `invalid_region` if the code is not that of a region with a numbering plan.
     pub fn parse(input: &str) -> Result<Self, InvalidInput> {
         rlibphonenumber::Region::from_code(&input.trim().to_ascii_uppercase())
             .ok()
