@@ -56,7 +56,8 @@ pub use crate::{postgres::statements, search_index::of_user as ngrams};
 ///
 /// # Errors
 ///
-/// See [`ConnectError`].
+/// [`ConnectError`] if the URL is not supported, the feature of its database is off, or the database cannot
+/// be opened or migrated.
 #[cfg_attr(
     not(any(feature = "sqlite", feature = "postgres")),
     expect(clippy::unused_async, reason = "a build without any database has nothing to await")

@@ -95,7 +95,8 @@ pub(super) async fn set_active(lease: &mut Lease, id: UserId, is_active: bool) -
     changed.as_ref().map(rows::user).transpose()
 }
 
-/// Adds a user without a session.
+/// Adds a user without a session, with the searched texts of the user. A sign-up adds its user in
+/// [`sign_in::SIGN_UP`](super::sign_in::SIGN_UP) instead.
 pub(super) const ADD_USER: &str = "\
     WITH added AS ( \
         INSERT INTO referral.users (id, phone, invite_code, is_staff, is_active, date_joined, last_login) \

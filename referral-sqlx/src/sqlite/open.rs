@@ -125,8 +125,8 @@ fn set_up(options: SqliteConnectOptions) -> SqliteConnectOptions {
 /// Creates an empty file that only its owner can read, if the file is missing and `may_create` is `true`.
 /// SQLite creates the files next to it with the same permissions.
 ///
-/// An existing file must be writable. SQLite would open a read-only file and fail at the first write. Other
-/// users must not be able to read or write the file.
+/// Returns an error if an existing file is not writable, because SQLite would open it and fail at the first
+/// write. Also returns an error if another user owns the file or has permissions for it.
 fn make_file(path: &Path, may_create: bool) -> Result<(), ConnectError> {
     let mut options = std::fs::OpenOptions::new();
     options.write(true).create(may_create).truncate(false);
@@ -150,11 +150,12 @@ mod private {
 
     use crate::error::ConnectError;
 
-    /// Checks a database file, and its log and the index of the log if they exist.
+    /// Checks the owner and the permissions of a database file. Also checks the write-ahead log (`-wal`) and
+    /// its index (`-shm`) if these files exist.
     pub(super) fn check(path: &Path, file: &File) -> Result<(), ConnectError> {
         let metadata = file.metadata().map_err(ConnectError::FileNotMade)?;
         check_metadata(path, &metadata)?;
-        // SQLite resolves symbolic links and keeps these files next to the target.
+        // SQLite resolves symbolic links: it keeps these files next to the target of the link.
         let real = path.canonicalize().map_err(ConnectError::FileNotMade)?;
         for suffix in ["-wal", "-shm"] {
             let beside = with_suffix(&real, suffix);
@@ -207,13 +208,15 @@ async fn try_open(
     }
 
     let writing = to_connect.connect().await.map_err(not_opened)?;
-    // Not opened as read-only, because such a connection could not recover the log after a crash.
+    // Readers do not open the file as read-only, because a read-only connection cannot recover the log after
+    // a crash. The pragma rejects their writes instead.
     let reading = to_connect.clone().pragma("query_only", "ON");
     let readers = Readers::new(reading.clone(), READERS);
     let list_readers = Readers::new(reading, LIST_READERS);
     drop(readers.acquire().await.map_err(not_opened)?);
 
-    // Not earlier, because closing the last connection deletes the log and locks the file.
+    // The first connection is closed after the others are open, because SQLite deletes the log and locks the
+    // file when the last connection is closed.
     first.close().await.map_err(not_opened)?;
     let log = Log::new(to_connect, log, list_readers.gate(), readers.gate());
     Ok(SqliteStore {

@@ -117,6 +117,7 @@ pub(super) async fn set_active(
     Ok(Some(user))
 }
 
+/// Adds a user without the rows of the search index. Adds no row if another user has the invite code.
 const ADD_USER: &str = "\
     INSERT INTO users (id, phone, invite_code, is_staff, is_active, date_joined, last_login, \
                        search_public, search_private) \
