@@ -155,8 +155,9 @@ impl Problem {
         Self { cause: Some(cause.into()), ..Self::new(ErrorCode::Unavailable) }
     }
 
-    /// Creates the problem of a server that is not ready. The body has the outcome of each check. The causes
-    /// are written to the log.
+    /// Creates the problem of a server that is not ready. The response contains the outcome of each check,
+    /// such as `failed`. The log contains the errors of the failed checks, which the response must not
+    /// reveal.
     pub(crate) fn not_ready(readiness: &Readiness) -> Self {
         let causes = readiness.checks().into_iter().filter_map(|(name, check)| match check {
             Check::Failed(error) => Some(format!("{name}: {}", with_sources(error))),

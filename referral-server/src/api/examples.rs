@@ -1,4 +1,6 @@
-//! Values that the examples in the OpenAPI document share.
+//! Values that the examples in the OpenAPI document share, so that all examples describe the same two users.
+//! The types of requests and responses in [`auth`](super::auth), [`sessions`](super::sessions) and
+//! [`users`](super::users) have examples with these values, and `openapi.rs` has those of the errors.
 
 use time::{OffsetDateTime, macros::datetime};
 use uuid::{Uuid, uuid};
