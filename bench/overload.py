@@ -94,8 +94,8 @@ VARIANTS = {
 
 class Server:
     def __init__(self, program):
-        self.folder = tempfile.TemporaryDirectory()
-        arguments = ["--listen", "127.0.0.1:0", "--data-dir", self.folder.name, "--log", "warn"]
+        self.directory = tempfile.TemporaryDirectory()
+        arguments = ["--listen", "127.0.0.1:0", "--data-dir", self.directory.name, "--log", "warn"]
         self.process = subprocess.Popen([program, *arguments], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
         self.port = int(re.search(r":(\d+)\s*$", self.process.stdout.readline()).group(1))
 

@@ -62,12 +62,12 @@ pub(crate) async fn compare_in_turn(
 }
 
 /// Compares the server on PostgreSQL with pgbench, which executes the same statements.
-pub(crate) async fn postgres(postgres: &Postgres, rounds: Rounds, folder: &Path, report: &mut Report) {
+pub(crate) async fn postgres(postgres: &Postgres, rounds: Rounds, directory: &Path, report: &mut Report) {
     let database = "floors";
     let url = postgres.create(database);
     referral_sqlx::connect(&url).await.expect("opened").close().await;
     seed::postgres(&url, 10 * seed::THOUSAND).await;
-    let server = Server::start(folder, &["--database-url", &url]);
+    let server = Server::start(directory, &["--database-url", &url]);
     let tokens = server.tokens(200..400).await;
     for (number, session) in postgres.psql(database, "SELECT id FROM referral.sessions").lines().enumerate() {
         let sql = format!(
@@ -105,16 +105,16 @@ pub(crate) async fn postgres(postgres: &Postgres, rounds: Rounds, folder: &Path,
     };
 
     let pgbench = |script: &Path| postgres.pgbench(database, script, CONNECTIONS, rounds.time);
-    let script = scripts::write(folder, "current_user", &scripts::current_user());
+    let script = scripts::write(directory, "current_user", &scripts::current_user());
     let compared = rounds.compare(|| get.run(&server.address, CONNECTIONS, rounds.time), || pgbench(&script));
     report.push(Row::floor("`GET current_user`, PostgreSQL", "pgbench, the same statement", compared, 0.5));
 
-    let script = scripts::write(folder, "sign_in", &scripts::sign_in());
+    let script = scripts::write(directory, "sign_in", &scripts::sign_in());
     let compared =
         rounds.compare(|| sign_in.run(&server.address, CONNECTIONS, rounds.time), || pgbench(&script));
     report.push(Row::floor("sign-in, PostgreSQL", "pgbench, the same statements", compared, 0.6));
 
-    let script = scripts::write(folder, "sign_up", &scripts::sign_up());
+    let script = scripts::write(directory, "sign_up", &scripts::sign_up());
     let compared = rounds.compare(|| sign_up(&server), || pgbench(&script));
     report.push(Row::floor("sign-up, PostgreSQL", "pgbench, the same statements", compared, 0.6));
 
@@ -145,8 +145,8 @@ pub(crate) async fn postgres(postgres: &Postgres, rounds: Rounds, folder: &Path,
 }
 
 /// Compares the server on SQLite with the same response from memory, and with sequential transactions.
-pub(crate) async fn sqlite(rounds: Rounds, folder: &Path, report: &mut Report) {
-    let server = Server::start(folder, &[]);
+pub(crate) async fn sqlite(rounds: Rounds, directory: &Path, report: &mut Report) {
+    let server = Server::start(directory, &[]);
     let tokens = server.tokens(0..200).await;
     let route = tempfile::tempdir().expect("a directory");
     let here = std::env::current_exe().expect("a path");
@@ -170,7 +170,7 @@ pub(crate) async fn sqlite(rounds: Rounds, folder: &Path, report: &mut Report) {
 
     let sign_in =
         Load { flow: "sign", path: String::new(), first: 0, phones: 200, requests: 2.0, ..get.clone() };
-    let raw = folder.join("raw.db");
+    let raw = directory.join("raw.db");
     referral_sqlx::connect_sqlite(&raw, &referral_sqlx::SqliteOptions::default())
         .await
         .expect("opened")

@@ -22,14 +22,21 @@ struct Crowd {
     tokens: Tokens,
     fresh: std::cell::Cell<u64>,
     client: reqwest::Client,
-    _folder: tempfile::TempDir,
+    _directory: tempfile::TempDir,
 }
 
 impl Crowd {
-    async fn of(server: Server, users: u64, folder: tempfile::TempDir) -> Self {
+    async fn of(server: Server, users: u64, directory: tempfile::TempDir) -> Self {
         // Users from the middle of the database.
         let tokens = server.tokens(users / 2..users / 2 + 64).await;
-        Self { server, users, tokens, fresh: FRESH.into(), client: reqwest::Client::new(), _folder: folder }
+        Self {
+            server,
+            users,
+            tokens,
+            fresh: FRESH.into(),
+            client: reqwest::Client::new(),
+            _directory: directory,
+        }
     }
 
     async fn postgres(postgres: &Postgres, users: u64) -> Self {
@@ -37,14 +44,14 @@ impl Crowd {
         let url = postgres.create(&database);
         referral_sqlx::connect(&url).await.expect("opened").close().await;
         seed::postgres(&url, users).await;
-        let folder = tempfile::tempdir().expect("a directory");
-        let server = Server::start(folder.path(), &["--database-url", &url]);
-        Self::of(server, users, folder).await
+        let directory = tempfile::tempdir().expect("a directory");
+        let server = Server::start(directory.path(), &["--database-url", &url]);
+        Self::of(server, users, directory).await
     }
 
     async fn sqlite(users: u64) -> Self {
-        let folder = tempfile::tempdir().expect("a directory");
-        let file = folder.path().join("referral.db");
+        let directory = tempfile::tempdir().expect("a directory");
+        let file = directory.path().join("referral.db");
         referral_sqlx::connect_sqlite(&file, &referral_sqlx::SqliteOptions::default())
             .await
             .expect("opened")
@@ -52,8 +59,8 @@ impl Crowd {
             .await;
         let url = format!("sqlite:{}", file.display());
         seed::sqlite(&url, users).await;
-        let server = Server::start(folder.path(), &["--database-url", &url]);
-        Self::of(server, users, folder).await
+        let server = Server::start(directory.path(), &["--database-url", &url]);
+        Self::of(server, users, directory).await
     }
 
     fn load(&self, flow: &'static str, path: impl Into<String>) -> Load {

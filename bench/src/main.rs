@@ -88,7 +88,7 @@ enum Database {
 async fn main() {
     let cli = Cli::parse();
     let rounds = Rounds { time: Duration::from_secs(cli.seconds), rounds: cli.rounds };
-    let folder = tempfile::tempdir().expect("a temporary directory");
+    let directory = tempfile::tempdir().expect("a temporary directory");
     let mut report = Report::default();
     let command = cli.command.clone().unwrap_or(Command::All);
     match command {
@@ -102,7 +102,7 @@ async fn main() {
     }
     if matches!(command, Command::All | Command::Weight) {
         report.start_section("Weight");
-        weight::weigh(folder.path(), Duration::from_secs(cli.soak * 60), &mut report).await;
+        weight::weigh(directory.path(), Duration::from_secs(cli.soak * 60), &mut report).await;
     }
     if matches!(command, Command::All | Command::Floors) {
         report.start_section("Floors: comparison with minimal programs");

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use referral_sqlx::statements;
 
-pub(crate) fn write(folder: &Path, name: &str, script: &str) -> PathBuf {
-    let path = folder.join(format!("{name}.sql"));
+pub(crate) fn write(directory: &Path, name: &str, script: &str) -> PathBuf {
+    let path = directory.join(format!("{name}.sql"));
     std::fs::write(&path, script).expect("written");
     path
 }

@@ -17,21 +17,21 @@ const SETTINGS: &str = "-c listen_addresses=127.0.0.1 -c max_connections=200 -c 
 /// PostgreSQL server, which is stopped and removed when the value is dropped.
 pub(crate) struct Postgres {
     programs: PathBuf,
-    folder: tempfile::TempDir,
+    directory: tempfile::TempDir,
     port: u16,
 }
 
 impl Postgres {
     pub(crate) fn start() -> Self {
         let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
-        let mut folders: Vec<_> = versions.map(|version| version.path().join("bin")).collect();
-        folders.sort();
-        let programs = folders.pop().expect("PostgreSQL is installed (package `postgresql`)");
-        let folder = tempfile::tempdir().expect("a temporary directory");
+        let mut directories: Vec<_> = versions.map(|version| version.path().join("bin")).collect();
+        directories.sort();
+        let programs = directories.pop().expect("PostgreSQL is installed (package `postgresql`)");
+        let directory = tempfile::tempdir().expect("a temporary directory");
         let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|listener| listener.local_addr());
-        let postgres = Self { programs, folder, port: free.expect("a free port").port() };
+        let postgres = Self { programs, directory, port: free.expect("a free port").port() };
         if is_root() {
-            let owned = Command::new("chown").arg("postgres").arg(postgres.folder.path()).status();
+            let owned = Command::new("chown").arg("postgres").arg(postgres.directory.path()).status();
             assert!(owned.expect("chown runs").success());
         }
         let data = postgres.data();
@@ -43,7 +43,7 @@ impl Postgres {
     }
 
     fn data(&self) -> String {
-        self.folder.path().join("data").display().to_string()
+        self.directory.path().join("data").display().to_string()
     }
 
     /// Runs a program of PostgreSQL. Root runs it as the user `postgres`, because PostgreSQL refuses to run
@@ -128,7 +128,7 @@ pub(crate) struct Server {
     pub(crate) address: String,
     /// Time from the start to the first response.
     pub(crate) start: Duration,
-    folder: PathBuf,
+    directory: PathBuf,
 }
 
 /// Flags with which the server counts events of a phone, as in production, but rejects no request. Events of
@@ -154,24 +154,24 @@ const LIMITS: [&str; 15] = [
 ];
 
 impl Server {
-    /// Starts a server that stores its data in `folder`.
-    pub(crate) fn start(folder: &Path, arguments: &[&str]) -> Self {
+    /// Starts a server that stores its data in `directory`.
+    pub(crate) fn start(directory: &Path, arguments: &[&str]) -> Self {
         let mut command = Command::new(program());
-        command.arg("--data-dir").arg(folder.join("data")).args(LIMITS).args(arguments);
-        Self::of(&mut command, folder)
+        command.arg("--data-dir").arg(directory.join("data")).args(LIMITS).args(arguments);
+        Self::of(&mut command, directory)
     }
 
     /// Starts a server with `threads` worker threads.
-    pub(crate) fn on_threads(folder: &Path, threads: usize) -> Self {
+    pub(crate) fn on_threads(directory: &Path, threads: usize) -> Self {
         let mut command = Command::new(program());
         command.env("TOKIO_WORKER_THREADS", threads.to_string());
-        Self::of(command.arg("--data-dir").arg(folder.join("data")).args(LIMITS), folder)
+        Self::of(command.arg("--data-dir").arg(directory.join("data")).args(LIMITS), directory)
     }
 
     /// Starts a program that prints its address, as the server does.
-    pub(crate) fn of(command: &mut Command, folder: &Path) -> Self {
+    pub(crate) fn of(command: &mut Command, directory: &Path) -> Self {
         let started = Instant::now();
-        let log = std::fs::File::create(folder.join("log")).expect("a file");
+        let log = std::fs::File::create(directory.join("log")).expect("a file");
         // The server does not start with an unknown variable, such as `REFERRAL_BENCH_SERVER`. Other
         // variables would change the measurements.
         for (name, _) in
@@ -186,14 +186,14 @@ impl Server {
             .read_line(&mut line)
             .expect("readable");
         let address = line.trim().split("http://").nth(1).unwrap_or_else(|| {
-            panic!("{}", std::fs::read_to_string(folder.join("log")).unwrap_or_default());
+            panic!("{}", std::fs::read_to_string(directory.join("log")).unwrap_or_default());
         });
         let address = address.trim_end_matches('/').to_owned();
         let mut connection = std::net::TcpStream::connect(&address).expect("the program listens");
         write!(connection, "GET /health/ready HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("sent");
         let mut response = [0; 12];
         connection.read_exact(&mut response).expect("a response");
-        Self { child, address, start: started.elapsed(), folder: folder.to_owned() }
+        Self { child, address, start: started.elapsed(), directory: directory.to_owned() }
     }
 
     /// Returns the resident memory in MiB.
@@ -238,7 +238,8 @@ impl Server {
                 file.push('\n');
             }
         }
-        let tokens = Tokens { access: self.folder.join("access"), refresh: self.folder.join("refresh") };
+        let tokens =
+            Tokens { access: self.directory.join("access"), refresh: self.directory.join("refresh") };
         std::fs::write(&tokens.access, access).expect("written");
         std::fs::write(&tokens.refresh, refresh).expect("written");
         tokens

@@ -11,14 +11,14 @@ use crate::{
 };
 
 /// Measures the server on an embedded database, and its memory again after sign-ins for the time `soak`.
-pub(crate) async fn weigh(folder: &Path, soak: Duration, report: &mut Report) {
+pub(crate) async fn weigh(directory: &Path, soak: Duration, report: &mut Report) {
     const MIB: f64 = 1024.0 * 1024.0;
     let size = std::fs::metadata(crate::servers::program()).expect("the program exists").len();
     let size = f64::from(u32::try_from(size).unwrap_or(u32::MAX)) / MIB;
     report.push(Row::weight("the binary", size, "MiB", 20.0));
     // The first start creates the database, so the second one is measured.
-    drop(Server::start(folder, &[]));
-    let server = Server::start(folder, &[]);
+    drop(Server::start(directory, &[]));
+    let server = Server::start(directory, &[]);
     report.push(Row::weight("start to first response", server.start.as_secs_f64() * 1_000.0, "ms", 150.0));
     report.push(Row::weight("resident, idle", server.resident(), "MiB", 40.0));
     let tokens = server.tokens(0..64).await;
@@ -45,7 +45,7 @@ pub(crate) async fn weigh(folder: &Path, soak: Duration, report: &mut Report) {
     }
     drop(server);
     for threads in [2, 16] {
-        let server = Server::on_threads(folder, threads);
+        let server = Server::on_threads(directory, threads);
         for phone in mobile_phones() {
             // More connections than threads, so that most threads see each phone.
             server.send_codes(&phone, 2 * threads).await;
@@ -57,7 +57,7 @@ pub(crate) async fn weigh(folder: &Path, soak: Duration, report: &mut Report) {
             100.0,
         ));
     }
-    let server = Server::start(folder, &[]);
+    let server = Server::start(directory, &[]);
     let mut idle = Vec::new();
     while idle.len() < 10_000 {
         let Ok(connection) = tokio::net::TcpStream::connect(&server.address).await else { break };

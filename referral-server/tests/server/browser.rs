@@ -16,15 +16,15 @@ use tempfile::TempDir;
 use thirtyfour::{LoggingPrefsLogLevel::All, extensions::query::ElementPollerWithTimeout, prelude::*};
 
 use crate::{
-    program::{Program, folder},
+    program::{Program, directory},
     service::{ANNA, DOCUMENT},
 };
 
 // With one thread, quitting the browser while a panic unwinds would wait for that thread.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_new_user_signs_in_with_the_examples_of_swagger_ui_and_the_code() -> WebDriverResult<()> {
-    let folder = folder();
-    let program = Program::start(folder.path(), &[]);
+    let directory = directory();
+    let program = Program::start(directory.path(), &[]);
     let Some(browser) = Browser::start().await? else { return Ok(()) };
 
     browser.web.goto(program.client.url("/")).await?;
@@ -58,8 +58,8 @@ async fn a_new_user_signs_in_with_the_examples_of_swagger_ui_and_the_code() -> W
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_home_page_links_to_redoc_which_shows_every_operation() -> WebDriverResult<()> {
-    let folder = folder();
-    let program = Program::start(folder.path(), &[]);
+    let directory = directory();
+    let program = Program::start(directory.path(), &[]);
     let Some(browser) = Browser::start().await? else { return Ok(()) };
 
     browser.web.goto(program.client.url("/")).await?;
@@ -136,7 +136,7 @@ pub(crate) struct Browser {
 impl Browser {
     /// Starts a browser. Prints a message and returns `None` if none is installed.
     pub(crate) async fn start() -> WebDriverResult<Option<Self>> {
-        let profile = folder();
+        let profile = directory();
         let Some(driver) = Driver::start(profile.path()) else { return Ok(None) };
         let mut wishes = DesiredCapabilities::chrome();
         for argument in [
@@ -176,9 +176,9 @@ impl Browser {
     }
 
     pub(crate) async fn picture(&self, name: &str) -> WebDriverResult<()> {
-        let Some(folder) = std::env::var_os("REFERRAL_TEST_SCREENSHOTS") else { return Ok(()) };
-        std::fs::create_dir_all(&folder)?;
-        self.web.screenshot(&Path::new(&folder).join(name).with_extension("png")).await
+        let Some(directory) = std::env::var_os("REFERRAL_TEST_SCREENSHOTS") else { return Ok(()) };
+        std::fs::create_dir_all(&directory)?;
+        self.web.screenshot(&Path::new(&directory).join(name).with_extension("png")).await
     }
 
     /// Asserts that every request was sent to the program, and that the console shows no errors.

@@ -16,8 +16,8 @@ async fn fifty_concurrent_requests_of_each_kind_get_responses_from_memory() {
 
 #[tokio::test]
 async fn fifty_concurrent_requests_of_each_kind_get_responses_from_sqlite() {
-    let folder = tempfile::tempdir().expect("a directory");
-    let file = folder.path().join("referral.db");
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("referral.db");
     let storage = referral_sqlx::connect_sqlite(&file, &SqliteOptions::default()).await.expect("a new file");
     let sender = Arc::new(DevelopmentSender);
     let service = Service::over(storage, Policy::development(), sender, AppOptions::default()).await;

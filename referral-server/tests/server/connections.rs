@@ -7,7 +7,7 @@ use tokio::{
 };
 
 use crate::{
-    program::{Program, folder},
+    program::{Program, directory},
     service::{ANNA, Client},
 };
 
@@ -45,8 +45,8 @@ async fn assert_served(client: &Client) {
 
 #[tokio::test]
 async fn connections_without_complete_headers_are_closed_and_other_clients_are_served() {
-    let folder = folder();
-    let program = Program::start(folder.path(), &["--header-timeout", "100ms", "--max-connections", "5"]);
+    let directory = directory();
+    let program = Program::start(directory.path(), &["--header-timeout", "100ms", "--max-connections", "5"]);
     let mut waiting = Vec::new();
     for start in [b"", &GET[..1], &GET[..30], b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"] {
         let mut connection = connect(&program.client).await;
@@ -63,8 +63,8 @@ async fn connections_without_complete_headers_are_closed_and_other_clients_are_s
 
 #[tokio::test]
 async fn an_idle_connection_is_closed() {
-    let folder = folder();
-    let program = Program::start(folder.path(), &["--idle-timeout", "100ms"]);
+    let directory = directory();
+    let program = Program::start(directory.path(), &["--idle-timeout", "100ms"]);
     let mut connection = connect(&program.client).await;
     connection.write_all(GET).await.expect("written");
     let mut response = Vec::new();
@@ -74,8 +74,8 @@ async fn an_idle_connection_is_closed() {
 
 #[tokio::test]
 async fn a_connection_whose_client_does_not_read_is_closed() {
-    let folder = folder();
-    let program = Program::start(folder.path(), &["--idle-timeout", "100ms", "--max-connections", "1"]);
+    let directory = directory();
+    let program = Program::start(directory.path(), &["--idle-timeout", "100ms", "--max-connections", "1"]);
     let mut connection = connect(&program.client).await;
     // The responses are larger than all buffers between server and client.
     let requests = b"GET /docs/ HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(20);
@@ -87,8 +87,8 @@ async fn a_connection_whose_client_does_not_read_is_closed() {
 
 #[tokio::test]
 async fn a_new_connection_replaces_the_one_that_has_been_idle_longest() {
-    let folder = folder();
-    let program = Program::start(folder.path(), &["--max-connections", "2"]);
+    let directory = directory();
+    let program = Program::start(directory.path(), &["--max-connections", "2"]);
     let (unused, mut used) = (connect(&program.client).await, connect(&program.client).await);
     exchange(&mut used).await;
     let mut new = connect(&program.client).await;
@@ -99,8 +99,8 @@ async fn a_new_connection_replaces_the_one_that_has_been_idle_longest() {
 
 #[tokio::test]
 async fn the_shutdown_does_not_wait_for_idle_clients() {
-    let folder = folder();
-    let program = Program::start(folder.path(), &["--shutdown-timeout", "1d"]);
+    let directory = directory();
+    let program = Program::start(directory.path(), &["--shutdown-timeout", "1d"]);
     let silent = connect(&program.client).await;
     let mut idle = connect(&program.client).await;
     exchange(&mut idle).await;
@@ -111,8 +111,8 @@ async fn the_shutdown_does_not_wait_for_idle_clients() {
 
 #[tokio::test]
 async fn clients_can_use_http2_with_prior_knowledge() {
-    let folder = folder();
-    let program = Program::start(folder.path(), &[]);
+    let directory = directory();
+    let program = Program::start(directory.path(), &[]);
     let http = reqwest::Client::builder().no_proxy().http2_prior_knowledge().build().expect("a client");
     let client = Client { http, ..program.client.clone() };
     let page = client.http.get(client.url("/docs/")).send().await.expect("a response");

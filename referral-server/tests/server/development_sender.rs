@@ -3,13 +3,13 @@
 use serde_json::json;
 
 use crate::{
-    program::{Program, folder, run_with},
+    program::{Program, directory, run_with},
     service::ANNA,
 };
 
 #[test]
 fn the_development_sender_rejects_production_settings_and_names_all_of_them() {
-    let folder = folder();
+    let directory = directory();
     // The settings of docs/operations.md behind nginx, and an empty path of the gateways.
     let environment = [
         ("REFERRAL_LISTEN", "0.0.0.0:0"),
@@ -20,7 +20,7 @@ fn the_development_sender_rejects_production_settings_and_names_all_of_them() {
         ("REFERRAL_POLICY", "standard"),
         ("REFERRAL_SMS_CONFIG", ""),
     ];
-    let output = run_with(folder.path(), &[], &environment);
+    let output = run_with(directory.path(), &[], &environment);
     let error = String::from_utf8_lossy(&output.stderr);
     assert!(!output.status.success() && !error.contains("hunter2"), "{error}");
     for named in [
@@ -35,13 +35,17 @@ fn the_development_sender_rejects_production_settings_and_names_all_of_them() {
     ] {
         assert!(error.contains(named), "{named}: {error}");
     }
-    assert_eq!(std::fs::read_dir(folder.path()).expect("a directory").count(), 0, "no file must be created");
+    assert_eq!(
+        std::fs::read_dir(directory.path()).expect("a directory").count(),
+        0,
+        "no file must be created"
+    );
 }
 
 #[tokio::test]
 async fn the_development_sender_serves_only_hosts_of_this_machine() {
-    let folder = folder();
-    let program = Program::start(folder.path(), &[]);
+    let directory = directory();
+    let program = Program::start(directory.path(), &[]);
     let port = program.client.address.port();
     let send_code = async |program: &Program, host: &str| {
         let request = program.client.request(reqwest::Method::POST, "/auth/send_code/");
@@ -62,14 +66,14 @@ async fn the_development_sender_serves_only_hosts_of_this_machine() {
         assert_eq!(response.expect("a response").status(), 421, "{path}");
     }
     drop(program);
-    let program = Program::start(folder.path(), &["--return-codes-to-anyone"]);
+    let program = Program::start(directory.path(), &["--return-codes-to-anyone"]);
     send_code(&program, "api.example.com").await.ok();
 }
 
 #[tokio::test]
 async fn the_authority_of_http2_is_the_host() {
-    let folder = folder();
-    let program = Program::start(folder.path(), &[]);
+    let directory = directory();
+    let program = Program::start(directory.path(), &[]);
     let address = program.client.address;
     let http = reqwest::Client::builder()
         .http2_prior_knowledge()
@@ -87,8 +91,8 @@ async fn the_authority_of_http2_is_the_host() {
 
 #[tokio::test]
 async fn a_large_body_for_another_host_is_dropped_and_the_client_gets_the_rejection() {
-    let folder = folder();
-    let program = Program::start(folder.path(), &[]);
+    let directory = directory();
+    let program = Program::start(directory.path(), &[]);
     let request = program.client.request(reqwest::Method::POST, "/auth/send_code/");
     let request = request.header("host", "example.com").header("content-type", "application/json");
     let rejected = program.client.send(request.body(vec![b' '; 4 * 1024 * 1024])).await;

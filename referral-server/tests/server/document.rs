@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::{
-    program::{folder, run},
+    program::{directory, run},
     service::{DOCUMENT, Service},
 };
 
@@ -28,10 +28,10 @@ async fn the_committed_document_is_the_one_that_is_served() {
 
 #[test]
 fn the_document_is_printed_without_creating_files() {
-    let folder = folder();
-    let output = run(folder.path(), &["openapi"]);
+    let directory = directory();
+    let output = run(directory.path(), &["openapi"]);
     assert_eq!(String::from_utf8_lossy(&output.stdout), include_str!("../../../openapi.json"));
-    assert_eq!(std::fs::read_dir(folder.path()).expect("a directory").count(), 0);
+    assert_eq!(std::fs::read_dir(directory.path()).expect("a directory").count(), 0);
 }
 
 #[test]

@@ -40,8 +40,8 @@ impl SmsSender for SilentSender {
 
 #[tokio::test]
 async fn an_unreachable_database_makes_the_service_unavailable_and_not_ready() {
-    let folder = tempfile::tempdir().expect("a directory");
-    let url = format!("sqlite:{}", folder.path().join("referral.db").display());
+    let directory = tempfile::tempdir().expect("a directory");
+    let url = format!("sqlite:{}", directory.path().join("referral.db").display());
     let storage = referral_sqlx::connect(&url).await.expect("a new file");
     let service =
         Service::over(storage, Policy::development(), Arc::new(DevelopmentSender), AppOptions::default())

@@ -9,7 +9,7 @@ use std::{
 use serde_json::{Value, json};
 
 use crate::{
-    program::{Program, folder, mode, run, run_with},
+    program::{Program, directory, mode, run, run_with},
     service::{ANNA, BORIS, Client},
 };
 
@@ -18,8 +18,8 @@ const PEPPERS: &str = "referral-data/peppers.json";
 
 /// Runs a command that must succeed, and returns its output.
 #[track_caller]
-pub(crate) fn commanded(folder: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> String {
-    let output = run_with(folder, arguments, environment);
+pub(crate) fn commanded(directory: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> String {
+    let output = run_with(directory, arguments, environment);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).expect("text")
 }
@@ -42,21 +42,21 @@ pub(crate) fn key_id(token: &str) -> Value {
     json!(jsonwebtoken::decode_header(token).expect("a token").kid)
 }
 
-fn read(folder: &Path, file: &str) -> String {
-    fs::read_to_string(folder.join(file)).expect("a file")
+fn read(directory: &Path, file: &str) -> String {
+    fs::read_to_string(directory.join(file)).expect("a file")
 }
 
 #[tokio::test]
 async fn a_new_key_is_used_after_the_signal_and_ends_no_session() {
-    let folder = folder();
-    let mut program = Program::start(folder.path(), &[]);
+    let directory = directory();
+    let mut program = Program::start(directory.path(), &[]);
     let client = program.client.clone();
     let anna = client.enter(ANNA, None).await;
     let sent = client.post("/auth/send_code/", &json!({ "phone": BORIS })).await.ok();
     let [old] = &public_ids(&client).await[..] else { panic!("one key") };
 
-    let printed = commanded(folder.path(), &["keys", "rotate"], &[]);
-    let [new, second] = &ids(&read(folder.path(), KEYS))[..] else { panic!("two keys") };
+    let printed = commanded(directory.path(), &["keys", "rotate"], &[]);
+    let [new, second] = &ids(&read(directory.path(), KEYS))[..] else { panic!("two keys") };
     assert_eq!(second, old);
     assert!(printed.contains(new.as_str().expect("an id")) && printed.contains("kill -HUP"), "{printed}");
     assert_eq!(
@@ -86,25 +86,25 @@ async fn a_new_key_is_used_after_the_signal_and_ends_no_session() {
     }
 
     // Tokens of the former key are valid for thirty days, so the key cannot be removed yet.
-    let before = read(folder.path(), KEYS);
-    let output = run(folder.path(), &["keys", "rotate", "--step", "drop", "--purpose", "signing"]);
+    let before = read(directory.path(), KEYS);
+    let output = run(directory.path(), &["keys", "rotate", "--step", "drop", "--purpose", "signing"]);
     let error = String::from_utf8_lossy(&output.stderr);
     assert!(!output.status.success() && error.contains("is needed until"), "{error}");
-    assert_eq!(read(folder.path(), KEYS), before);
+    assert_eq!(read(directory.path(), KEYS), before);
 }
 
 #[tokio::test]
 async fn an_unusable_file_does_not_change_the_loaded_keys() {
-    let folder = folder();
-    let mut program = Program::start(folder.path(), &[]);
+    let directory = directory();
+    let mut program = Program::start(directory.path(), &[]);
     let client = program.client.clone();
     let anna = client.enter(ANNA, None).await;
     let published = public_ids(&client).await;
-    let other = commanded(folder.path(), &["keys", "generate", "--print", "--purpose", "signing"], &[]);
+    let other = commanded(directory.path(), &["keys", "generate", "--print", "--purpose", "signing"], &[]);
     for file in [KEYS, PEPPERS] {
-        commanded(folder.path(), &["keys", "rotate"], &[]);
-        let path = folder.path().join(file);
-        let whole = read(folder.path(), file);
+        commanded(directory.path(), &["keys", "rotate"], &[]);
+        let path = directory.path().join(file);
+        let whole = read(directory.path(), file);
         for (content, mode, reason) in [
             (Some(&*whole), 0o644, "chmod 600"),
             (Some(&whole[..whole.len() / 2]), 0o600, "not a JSON Web Key Set"),
@@ -143,24 +143,24 @@ async fn an_unusable_file_does_not_change_the_loaded_keys() {
 
 #[test]
 fn keys_are_generated_once_and_listed_without_their_secrets() {
-    let folder = folder();
-    let printed = commanded(folder.path(), &["keys", "generate", "--algorithm", "hs256"], &[]);
+    let directory = directory();
+    let printed = commanded(directory.path(), &["keys", "generate", "--algorithm", "hs256"], &[]);
     assert!(printed.contains("keys.json") && printed.contains("peppers.json"), "{printed}");
-    let files = [KEYS, PEPPERS].map(|file| read(folder.path(), file));
-    assert_eq!([KEYS, PEPPERS].map(|file| mode(&folder.path().join(file))), [0o600; 2]);
+    let files = [KEYS, PEPPERS].map(|file| read(directory.path(), file));
+    assert_eq!([KEYS, PEPPERS].map(|file| mode(&directory.path().join(file))), [0o600; 2]);
     for purpose in [&["--purpose", "pepper"][..], &[]] {
-        let output = run(folder.path(), &[&["keys", "generate"], purpose].concat());
+        let output = run(directory.path(), &[&["keys", "generate"], purpose].concat());
         let error = String::from_utf8_lossy(&output.stderr);
         assert!(!output.status.success() && error.contains("already exists"), "{error}");
     }
-    assert_eq!([KEYS, PEPPERS].map(|file| read(folder.path(), file)), files, "the files must not change");
+    assert_eq!([KEYS, PEPPERS].map(|file| read(directory.path(), file)), files, "the files must not change");
 
-    let given = commanded(folder.path(), &["keys", "generate", "--print", "--purpose", "signing"], &[]);
+    let given = commanded(directory.path(), &["keys", "generate", "--print", "--purpose", "signing"], &[]);
     let environment = [("REFERRAL_KEYS", &*given)];
-    commanded(folder.path(), &["keys", "rotate", "--purpose", "pepper"], &environment);
-    let table = commanded(folder.path(), &["keys", "list"], &environment);
+    commanded(directory.path(), &["keys", "rotate", "--purpose", "pepper"], &environment);
+    let table = commanded(directory.path(), &["keys", "list"], &environment);
     let rows: Vec<Vec<_>> = table.lines().map(|line| line.split_whitespace().collect()).collect();
-    let [signing, peppers] = [&given, &read(folder.path(), PEPPERS)].map(|set| ids(set));
+    let [signing, peppers] = [&given, &read(directory.path(), PEPPERS)].map(|set| ids(set));
     let [signing, first, second] =
         [&signing[0], &peppers[0], &peppers[1]].map(|id| id.as_str().expect("an id"));
     let place = format!("./{PEPPERS}");
@@ -175,7 +175,7 @@ fn keys_are_generated_once_and_listed_without_their_secrets() {
     );
     let own: Value = serde_json::from_str(&files[0]).expect("JSON");
     assert_eq!(own["keys"][0]["kty"], "oct");
-    let own_list = commanded(folder.path(), &["keys", "list", "--purpose", "signing"], &[]);
+    let own_list = commanded(directory.path(), &["keys", "list", "--purpose", "signing"], &[]);
     assert!(own_list.contains("HS256") && !own_list.contains("pepper"), "{own_list}");
     for secret in
         [&own["keys"][0]["k"], &serde_json::from_str::<Value>(&given).expect("JSON")["keys"][0]["d"]]
@@ -187,11 +187,11 @@ fn keys_are_generated_once_and_listed_without_their_secrets() {
 
 #[test]
 fn a_key_set_of_the_other_purpose_is_rejected_with_the_name_of_its_source() {
-    let folder = folder();
-    commanded(folder.path(), &["keys", "generate", "--algorithm", "hs256"], &[]);
-    let [keys, peppers] = [KEYS, PEPPERS].map(|file| read(folder.path(), file));
+    let directory = directory();
+    commanded(directory.path(), &["keys", "generate", "--algorithm", "hs256"], &[]);
+    let [keys, peppers] = [KEYS, PEPPERS].map(|file| read(directory.path(), file));
     let rejected = |arguments: &[&str], environment: &[(&str, &str)], sentences: [&str; 2]| {
-        let output = run_with(folder.path(), arguments, environment);
+        let output = run_with(directory.path(), arguments, environment);
         let error = String::from_utf8_lossy(&output.stderr);
         assert!(!output.status.success() && error.lines().count() == 1, "{error}");
         assert!(sentences.iter().all(|sentence| error.contains(sentence)), "{arguments:?}: {error}");
@@ -215,11 +215,11 @@ fn a_key_set_of_the_other_purpose_is_rejected_with_the_name_of_its_source() {
 
 #[test]
 fn each_rotation_step_moves_one_key_and_changes_nothing_else() {
-    let folder = folder();
-    commanded(folder.path(), &["keys", "generate"], &[]);
+    let directory = directory();
+    commanded(directory.path(), &["keys", "generate"], &[]);
     // The rotation preserves symbolic links, the group of a file, and unknown members.
-    let [path, target] = [KEYS, "elsewhere.json"].map(|file| folder.path().join(file));
-    let mut set: Value = serde_json::from_str(&read(folder.path(), KEYS)).expect("JSON");
+    let [path, target] = [KEYS, "elsewhere.json"].map(|file| directory.path().join(file));
+    let mut set: Value = serde_json::from_str(&read(directory.path(), KEYS)).expect("JSON");
     set["keys"][0]["note"] = json!({ "made": "by hand", "in": 2026 });
     set["comment"] = json!(["of the set"]);
     fs::write(&target, set.to_string()).expect("written");
@@ -228,15 +228,15 @@ fn each_rotation_step_moves_one_key_and_changes_nothing_else() {
     let group = fs::metadata(&target).expect("the file exists").gid();
     fs::remove_file(&path).expect("removed");
     symlink(&target, &path).expect("linked");
-    let files = || fs::read_dir(folder.path()).expect("a directory").count();
+    let files = || fs::read_dir(directory.path()).expect("a directory").count();
     let before = files();
 
     let step = |step: &[&str]| {
-        commanded(folder.path(), &[&["keys", "rotate", "--purpose", "signing"], step].concat(), &[]);
+        commanded(directory.path(), &[&["keys", "rotate", "--purpose", "signing"], step].concat(), &[]);
         assert!(path.is_symlink());
         let metadata = fs::metadata(&target).expect("the file exists");
         assert_eq!((metadata.gid(), metadata.mode() & 0o777), (group, 0o600));
-        let written: Value = serde_json::from_str(&read(folder.path(), KEYS)).expect("JSON");
+        let written: Value = serde_json::from_str(&read(directory.path(), KEYS)).expect("JSON");
         assert_eq!(written["comment"], set["comment"]);
         assert!(written["keys"].as_array().expect("keys").contains(&set["keys"][0]));
         ids(&written.to_string())
@@ -251,23 +251,23 @@ fn each_rotation_step_moves_one_key_and_changes_nothing_else() {
     step(&["--step", "use"]);
     assert_eq!(step(&["--step", "add"]).len(), 4);
     assert_eq!(files(), before, "no temporary file must remain");
-    commanded(folder.path(), &["keys", "rotate", "--purpose", "signing", "--step", "drop"], &[]);
-    assert!(!ids(&read(folder.path(), KEYS)).contains(&old), "the oldest key must be removed");
+    commanded(directory.path(), &["keys", "rotate", "--purpose", "signing", "--step", "drop"], &[]);
+    assert!(!ids(&read(directory.path(), KEYS)).contains(&old), "the oldest key must be removed");
 }
 
 #[test]
 fn a_failed_rotation_reports_the_reason_and_changes_no_file() {
-    let folder = folder();
+    let directory = directory();
     let rejected = |arguments: &[&str], environment: &[(&str, &str)], sentence: &str| {
-        let output = run_with(folder.path(), &[&["keys", "rotate"], arguments].concat(), environment);
+        let output = run_with(directory.path(), &[&["keys", "rotate"], arguments].concat(), environment);
         let error = String::from_utf8_lossy(&output.stderr);
         assert!(!output.status.success() && error.contains(sentence), "{arguments:?}: {error}");
     };
     rejected(&[], &[], "there is no file");
-    commanded(folder.path(), &["keys", "generate"], &[]);
-    commanded(folder.path(), &["keys", "rotate", "--purpose", "pepper"], &[]);
-    let given = read(folder.path(), KEYS);
-    let pepper = read(folder.path(), PEPPERS);
+    commanded(directory.path(), &["keys", "generate"], &[]);
+    commanded(directory.path(), &["keys", "rotate", "--purpose", "pepper"], &[]);
+    let given = read(directory.path(), KEYS);
+    let pepper = read(directory.path(), PEPPERS);
 
     rejected(&["--step", "use"], &[], "no second signing key");
     rejected(&["--step", "drop"], &[], "the only signing key");
@@ -276,20 +276,20 @@ fn a_failed_rotation_reports_the_reason_and_changes_no_file() {
     rejected(&[], &[("REFERRAL_KEYS", &given)], "REFERRAL_KEYS is set");
     rejected(&["--purpose", "signing"], &[("REFERRAL_KEYS", &given)], "--purpose signing --print");
     // If one of the two files cannot be rotated, the other one is not changed either.
-    let path = folder.path().join(PEPPERS);
+    let path = directory.path().join(PEPPERS);
     fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).expect("set");
     rejected(&[], &[], "chmod 600");
     fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("set");
-    assert_eq!([KEYS, PEPPERS].map(|file| read(folder.path(), file)), [given, pepper]);
+    assert_eq!([KEYS, PEPPERS].map(|file| read(directory.path(), file)), [given, pepper]);
 }
 
 #[test]
 fn a_key_set_in_the_environment_is_rotated_by_printing_the_new_set() {
-    let folder = folder();
+    let directory = directory();
     let print = |command: &[&str], ring: &str| {
         let ring = Some(("REFERRAL_PEPPERS", ring)).filter(|(_, ring)| !ring.is_empty());
         let arguments = [&["keys"], command, &["--purpose", "pepper", "--print"]].concat();
-        commanded(folder.path(), &arguments, ring.as_slice())
+        commanded(directory.path(), &arguments, ring.as_slice())
     };
     let old = print(&["generate"], "");
     let added = print(&["rotate", "--step", "add"], &old);
@@ -297,26 +297,26 @@ fn a_key_set_in_the_environment_is_rotated_by_printing_the_new_set() {
     let [first, second] = &ids(&added)[..] else { panic!("two peppers: {added}") };
     assert_eq!(*first, ids(&old)[0]);
     assert_eq!(ids(&used), [second.clone(), first.clone()]);
-    assert_eq!(fs::read_dir(folder.path()).expect("a directory").count(), 0, "no file must be created");
+    assert_eq!(fs::read_dir(directory.path()).expect("a directory").count(), 0, "no file must be created");
     let dropped = print(&["rotate", "--step", "drop"], &used);
     assert_eq!(ids(&dropped), std::slice::from_ref(second));
 }
 
 #[test]
 fn files_and_the_data_directory_must_be_inaccessible_to_other_users() {
-    let folder = folder();
+    let directory = directory();
     let rejected = |arguments: &[&str], path: &str, sentence: &str| {
-        let output = run(folder.path(), arguments);
+        let output = run(directory.path(), arguments);
         let error = String::from_utf8_lossy(&output.stderr);
         assert!(!output.status.success(), "{arguments:?} with {path}");
         assert!(error.contains(path) && error.contains(sentence), "{arguments:?}: {error}");
     };
     let superuser = ["create-superuser", "--phone", ANNA];
-    commanded(folder.path(), &superuser, &[]);
+    commanded(directory.path(), &superuser, &[]);
     let set_mode = |path: &Path, mode| {
         fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("set");
     };
-    let data = folder.path().join("referral-data");
+    let data = directory.path().join("referral-data");
     for (name, private, needed) in [
         ("", 0o700, "chmod 700 ./referral-data"),
         ("keys.json", 0o600, "chmod 600 ./referral-data/keys.json"),
@@ -342,18 +342,18 @@ fn files_and_the_data_directory_must_be_inaccessible_to_other_users() {
             chown(&path, Some(own), None).expect("the owner is restored");
         }
     }
-    commanded(folder.path(), &superuser, &[]);
+    commanded(directory.path(), &superuser, &[]);
 
     // The same applies to files in settings, and to an existing directory.
-    let file = folder.path().join("public.json");
+    let file = directory.path().join("public.json");
     fs::write(&file, "{}").expect("written");
     set_mode(&file, 0o644);
     rejected(&["--key-file", "public.json"], "public.json", "chmod 600");
     rejected(&["--pepper-file", "public.json"], "public.json", "chmod 600");
     rejected(&["--database-url", "sqlite:public.json"], "public.json", "chmod 600");
-    fs::create_dir(folder.path().join("open")).expect("created");
-    set_mode(&folder.path().join("open"), 0o755);
+    fs::create_dir(directory.path().join("open")).expect("created");
+    set_mode(&directory.path().join("open"), 0o755);
     rejected(&["--data-dir", "open"], "open", "chmod 700 open");
     rejected(&["keys", "generate", "--data-dir", "open"], "open", "chmod 700 open");
-    assert_eq!(fs::read_dir(folder.path().join("open")).expect("a directory").count(), 0);
+    assert_eq!(fs::read_dir(directory.path().join("open")).expect("a directory").count(), 0);
 }

@@ -12,7 +12,7 @@ use serde_json::json;
 use tokio::task::JoinSet;
 
 use crate::{
-    program::{Program, command, folder, read_greeting, terminate},
+    program::{Program, command, directory, read_greeting, terminate},
     service::{ANNA, BORIS, Client},
 };
 
@@ -34,8 +34,8 @@ struct Logging {
 }
 
 impl Logging {
-    fn start(folder: &Path) -> Self {
-        let mut command = command(folder);
+    fn start(directory: &Path) -> Self {
+        let mut command = command(directory);
         command.args(["--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0", "--log", "trace"]);
         let command = command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("the program starts");
@@ -84,8 +84,8 @@ impl Drop for Logging {
 
 #[tokio::test]
 async fn an_unread_log_blocks_no_request_and_dropped_lines_are_counted() {
-    let folder = folder();
-    let mut program = Logging::start(folder.path());
+    let directory = directory();
+    let mut program = Logging::start(directory.path());
     program.fill_log().await;
     program.client.enter(BORIS, None).await;
 
@@ -104,8 +104,8 @@ async fn an_unread_log_blocks_no_request_and_dropped_lines_are_counted() {
 
 #[tokio::test]
 async fn an_unread_log_does_not_block_the_shutdown() {
-    let folder = folder();
-    let mut program = Logging::start(folder.path());
+    let directory = directory();
+    let mut program = Logging::start(directory.path());
     program.fill_log().await;
     terminate(&program.child);
     assert!(program.child.wait().expect("the program ended").success());
@@ -113,8 +113,8 @@ async fn an_unread_log_does_not_block_the_shutdown() {
 
 #[tokio::test]
 async fn an_unwritable_log_fails_no_request() {
-    let folder = folder();
-    let mut command = command(folder.path());
+    let directory = directory();
+    let mut command = command(directory.path());
     command.args(["--listen", "127.0.0.1:0"]).stdout(Stdio::piped());
     // A pipe whose reader is closed.
     let (reader, writer) = std::io::pipe().expect("a pipe");
@@ -134,9 +134,9 @@ async fn an_unwritable_log_fails_no_request() {
 
 #[tokio::test]
 async fn the_log_contains_no_phone_code_or_token() {
-    let folder = folder();
+    let directory = directory();
     let program =
-        Program::start(folder.path(), &["--log", "trace", "--code-length", "10", "--log-format", "json"]);
+        Program::start(directory.path(), &["--log", "trace", "--code-length", "10", "--log-format", "json"]);
     let sent = program.client.post("/auth/send_code/", &json!({ "phone": ANNA })).await.ok();
     let code = sent["code"].as_str().expect("a code").to_owned();
     let body = json!({ "phone": ANNA, "code": code, "challenge_id": sent["challenge_id"] });
@@ -152,7 +152,7 @@ async fn the_log_contains_no_phone_code_or_token() {
     for secret in ["9608543017", &code, &access, &refresh] {
         assert!(!log.contains(secret), "the log contains {secret}");
     }
-    let data = folder.path().join("referral-data");
+    let data = directory.path().join("referral-data");
     let database = std::fs::read(data.join("referral.db")).expect("the database");
     assert!(!data.join("referral.db-wal").exists(), "the database must be a single file after the shutdown");
     let holds = |needle: &str| database.windows(needle.len()).any(|window| window == needle.as_bytes());

@@ -27,7 +27,7 @@ use serde_json::{Value, json};
 use time::OffsetDateTime;
 
 use crate::{
-    program::{Program, folder},
+    program::{Program, directory},
     service::{ANNA, BORIS, Client, VERA},
 };
 
@@ -39,11 +39,11 @@ fn assert_metric(page: &str, line: &str) {
 
 #[tokio::test]
 async fn metrics_count_requests_messages_and_rejections() {
-    let folder = folder();
+    let directory = directory();
     let arguments =
         [METRICS, &["--policy", "standard", "--codes-per-address", "2/1h", "--return-codes-to-anyone"]]
             .concat();
-    let program = Program::start(folder.path(), &arguments);
+    let program = Program::start(directory.path(), &arguments);
     let anna = program.client.enter(ANNA, None).await;
     program.client.get("/users/current_user/", &anna.access).await.ok();
     program.client.get(&format!("/users/{}/", anna.id), &anna.access).await.ok();
@@ -205,13 +205,13 @@ async fn enter(client: &Client, phone: &str, codes: &mut Secrets, tokens: &mut S
 /// Searches the written data for codes of ten digits, which do not occur by chance.
 #[tokio::test]
 async fn metrics_log_and_stored_data_contain_no_secrets() {
-    let folder = folder();
+    let directory = directory();
     let arguments = [
         METRICS,
         &["--log", "trace", "--code-length", "10", "--policy", "standard", "--return-codes-to-anyone"],
     ]
     .concat();
-    let program = Program::start(folder.path(), &arguments);
+    let program = Program::start(directory.path(), &arguments);
     let client = &program.client;
     let (mut codes, mut tokens) = (Secrets::default(), Secrets::default());
     let phones = Secrets([ANNA, BORIS, VERA].map(|phone| phone[1..].to_owned()).into());
@@ -246,7 +246,7 @@ async fn metrics_log_and_stored_data_contain_no_secrets() {
         phones.assert_not_in(text, what);
     }
     let mut stored = String::new();
-    for entry in std::fs::read_dir(folder.path().join("referral-data")).expect("a directory") {
+    for entry in std::fs::read_dir(directory.path().join("referral-data")).expect("a directory") {
         let bytes = std::fs::read(entry.expect("an entry").path()).expect("a file");
         stored += &String::from_utf8_lossy(&bytes);
     }

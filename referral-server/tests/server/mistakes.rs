@@ -9,7 +9,7 @@ use std::{
     path::Path,
 };
 
-use crate::program::{folder, run_with};
+use crate::program::{directory, run_with};
 
 /// The page with the section about these errors.
 const DOCS: &str = include_str!("../../../docs/operations.md");
@@ -35,11 +35,11 @@ type FileCase<'a> = (&'a str, &'a [u8], u32, Case);
 
 /// Runs the program with the mistake, and returns its error.
 #[track_caller]
-fn rejected(folder: &Path, arguments: &[&str], environment: &[(&str, &str)], expected: &[&str]) -> String {
-    let before = files(folder);
+fn rejected(directory: &Path, arguments: &[&str], environment: &[(&str, &str)], expected: &[&str]) -> String {
+    let before = files(directory);
     // Another test may use the default port. A flag or a variable of the case replaces this one.
     let environment = [&[("REFERRAL_LISTEN", "127.0.0.1:0")], environment].concat();
-    let output = run_with(folder, arguments, &environment);
+    let output = run_with(directory, arguments, &environment);
     let error = String::from_utf8_lossy(&output.stderr).into_owned();
     let context = format!("{arguments:?} {environment:?}: {error}");
     assert!(!output.status.success() && output.status.code().is_some(), "exit code: {context}");
@@ -50,14 +50,14 @@ fn rejected(folder: &Path, arguments: &[&str], environment: &[(&str, &str)], exp
         assert!(error.contains(part), "{part}: {context}");
     }
     assert!(!error.contains(SECRET), "the error contains a secret: {context}");
-    assert_eq!(files(folder), before, "the directory has changed: {context}");
+    assert_eq!(files(directory), before, "the directory has changed: {context}");
     error
 }
 
 /// Returns all files and directories below a directory.
-fn files(folder: &Path) -> BTreeSet<String> {
+fn files(directory: &Path) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
-    for entry in fs::read_dir(folder).expect("a directory") {
+    for entry in fs::read_dir(directory).expect("a directory") {
         let path = entry.expect("an entry").path();
         found.insert(path.display().to_string());
         if path.is_dir() {
@@ -329,21 +329,21 @@ const VARIABLES: &[(&str, &str, &[&str])] = &[
 fn each_mistake_is_reported_in_one_line_with_its_flag_and_correction() {
     let mut errors = Vec::new();
     for (arguments, expected) in VALUES {
-        let folder = folder();
+        let directory = directory();
         let arguments: Vec<_> = arguments.split(' ').collect();
-        errors.push(rejected(folder.path(), &arguments, &[], expected));
+        errors.push(rejected(directory.path(), &arguments, &[], expected));
     }
     for (name, content, mode, (arguments, expected)) in FILES {
-        let folder = folder();
-        let path = folder.path().join(name);
+        let directory = directory();
+        let path = directory.path().join(name);
         fs::write(&path, content).expect("written");
         fs::set_permissions(&path, fs::Permissions::from_mode(*mode)).expect("set");
         let arguments: Vec<_> = arguments.split(' ').collect();
-        errors.push(rejected(folder.path(), &arguments, &[], expected));
+        errors.push(rejected(directory.path(), &arguments, &[], expected));
     }
     for (variable, value, expected) in VARIABLES {
-        let folder = folder();
-        errors.push(rejected(folder.path(), &[], &[(variable, value)], expected));
+        let directory = directory();
+        errors.push(rejected(directory.path(), &[], &[(variable, value)], expected));
     }
     errors.extend(directories_and_ports());
     assert_documented(&errors);
@@ -351,20 +351,21 @@ fn each_mistake_is_reported_in_one_line_with_its_flag_and_correction() {
 
 /// Checks mistakes that involve directories and ports.
 fn directories_and_ports() -> Vec<String> {
-    let folder = folder();
-    let directory = |name: &str, mode| {
-        fs::DirBuilder::new().mode(mode).create(folder.path().join(name)).expect("created");
+    let directory = directory();
+    let create = |name: &str, mode| {
+        fs::DirBuilder::new().mode(mode).create(directory.path().join(name)).expect("created");
     };
-    directory("open", 0o755);
-    directory("private", 0o700);
+    create("open", 0o755);
+    create("private", 0o700);
     let open_mode = fs::Permissions::from_mode(0o755);
-    fs::set_permissions(folder.path().join("open"), open_mode).expect("set");
-    let gateway = folder.path().join("sms.toml");
+    fs::set_permissions(directory.path().join("open"), open_mode).expect("set");
+    let gateway = directory.path().join("sms.toml");
     fs::write(gateway, GATEWAY.replace("settings.from", "settings.form")).expect("written");
 
     let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let taken = taken.local_addr().map(|address| (taken, address.to_string())).expect("an address");
-    let rejected = |arguments: &[&str], expected: &[&str]| rejected(folder.path(), arguments, &[], expected);
+    let rejected =
+        |arguments: &[&str], expected: &[&str]| rejected(directory.path(), arguments, &[], expected);
     vec![
         rejected(&["--data-dir", "open"], &["--data-dir (REFERRAL_DATA_DIR)", "chmod 700 open"]),
         rejected(&["--key-file", "private"], &["--key-file (REFERRAL_KEY_FILE)", "Is a directory"]),

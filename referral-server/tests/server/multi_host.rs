@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::{
     keys::{commanded, key_id, public_ids},
-    program::{Program, folder, run},
+    program::{Program, directory, run},
     restarts::survive_a_kill,
     service::{ANNA, BORIS, VERA},
 };
@@ -30,7 +30,7 @@ fn copy_keys(from: &Path, to: &Path) {
 #[tokio::test]
 async fn two_hosts_accept_tokens_codes_and_cursors_of_each_other() {
     let Some(database) = server::Database::create().await else { return };
-    let [first, second] = [folder(), folder()];
+    let [first, second] = [directory(), directory()];
     let arguments = ["--database-url", &database.url, RETURN_CODES];
     let here = Program::start(first.path(), &arguments);
     copy_keys(first.path(), second.path());
@@ -59,7 +59,7 @@ async fn two_hosts_accept_tokens_codes_and_cursors_of_each_other() {
 #[tokio::test]
 async fn two_hosts_rotate_keys_in_three_steps_without_ending_sessions() {
     let Some(database) = server::Database::create().await else { return };
-    let [first, second] = [folder(), folder()];
+    let [first, second] = [directory(), directory()];
     let arguments = ["--database-url", &database.url, RETURN_CODES];
     let mut here = Program::start(first.path(), &arguments);
     copy_keys(first.path(), second.path());
@@ -127,7 +127,7 @@ async fn two_hosts_rotate_keys_in_three_steps_without_ending_sessions() {
 #[tokio::test]
 async fn a_host_without_the_keys_in_use_names_the_missing_key_and_creates_none() {
     let Some(database) = server::Database::create().await else { return };
-    let [first, second] = [folder(), folder()];
+    let [first, second] = [directory(), directory()];
     let arguments = ["--database-url", &database.url, RETURN_CODES];
     drop(Program::start(first.path(), &arguments));
 
@@ -150,7 +150,7 @@ async fn a_host_without_the_keys_in_use_names_the_missing_key_and_creates_none()
 #[tokio::test]
 async fn keys_are_also_read_from_the_environment() {
     let Some(database) = server::Database::create().await else { return };
-    let [first, second] = [folder(), folder()];
+    let [first, second] = [directory(), directory()];
     let arguments = ["--database-url", &database.url, RETURN_CODES];
     let here = Program::start(first.path(), &arguments);
     let anna = here.client.enter(ANNA, None).await;
@@ -173,7 +173,7 @@ async fn acknowledged_sign_ups_survive_a_kill_of_a_host() {
 #[tokio::test]
 async fn limits_are_shared_by_all_hosts() {
     let Some(database) = server::Database::create().await else { return };
-    let [first, second] = [folder(), folder()];
+    let [first, second] = [directory(), directory()];
     let arguments = ["--policy", "standard", FEW_ATTEMPTS, "--database-url", &database.url, RETURN_CODES];
     let here = Program::start(first.path(), &arguments);
     copy_keys(first.path(), second.path());
@@ -183,10 +183,10 @@ async fn limits_are_shared_by_all_hosts() {
 
 #[tokio::test]
 async fn limits_are_shared_by_all_processes_on_one_file() {
-    let folder = folder();
+    let directory = directory();
     let arguments = ["--policy", "standard", FEW_ATTEMPTS, RETURN_CODES];
-    let here = Program::start(folder.path(), &arguments);
-    let there = Program::start(folder.path(), &arguments);
+    let here = Program::start(directory.path(), &arguments);
+    let there = Program::start(directory.path(), &arguments);
     count_together(&here, &there).await;
 }
 

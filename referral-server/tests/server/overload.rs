@@ -9,7 +9,7 @@ use tokio::{
 };
 
 use crate::{
-    program::{Program, folder},
+    program::{Program, directory},
     service::Client,
 };
 
@@ -81,8 +81,8 @@ fn attack(client: &Client, bytes: &[u8], then: Then) -> JoinSet<()> {
 }
 
 async fn assert_survived(bytes: &[u8], then: Then) {
-    let folder = folder();
-    let program = Program::start(folder.path(), &["--metrics-listen", "127.0.0.1:0", "--log", "warn"]);
+    let directory = directory();
+    let program = Program::start(directory.path(), &["--metrics-listen", "127.0.0.1:0", "--log", "warn"]);
     program.client.enter("+79608543017", None).await;
     let before = program.memory("VmRSS");
     let attack = attack(&program.client, bytes, then);

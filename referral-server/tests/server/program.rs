@@ -23,8 +23,8 @@ pub(crate) struct Program {
 
 /// Returns the command that runs the program with an empty environment. The program rejects unknown
 /// `REFERRAL_…` variables, such as those of this test suite.
-pub(crate) fn command(folder: &Path) -> Command {
-    isolated(tied(PROGRAM), folder)
+pub(crate) fn command(directory: &Path) -> Command {
+    isolated(tied(PROGRAM), directory)
 }
 
 /// Returns a command whose process ends with the thread that starts it, even if that thread is killed.
@@ -39,35 +39,35 @@ pub(crate) fn tied(program: &str) -> Command {
     command
 }
 
-pub(crate) fn isolated(mut command: Command, folder: &Path) -> Command {
-    command.current_dir(folder).env_clear();
+pub(crate) fn isolated(mut command: Command, directory: &Path) -> Command {
+    command.current_dir(directory).env_clear();
     command
 }
 
 impl Program {
     /// Starts the program on a free port and waits until it prints its address.
-    pub(crate) fn start(folder: &Path, arguments: &[&str]) -> Self {
-        Self::start_with(folder, arguments, &[])
+    pub(crate) fn start(directory: &Path, arguments: &[&str]) -> Self {
+        Self::start_with(directory, arguments, &[])
     }
 
     /// Starts the program like [`Self::start`], with variables in its environment.
-    pub(crate) fn start_with(folder: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> Self {
-        let mut command = command(folder);
+    pub(crate) fn start_with(directory: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> Self {
+        let mut command = command(directory);
         command.args(["--listen", "127.0.0.1:0"]).args(arguments).envs(environment.iter().copied());
-        Self::spawn(folder, command)
+        Self::spawn(directory, command)
     }
 
     /// Starts the program at the address in the arguments.
-    pub(crate) fn start_at(folder: &Path, arguments: &[&str]) -> Self {
-        let mut command = command(folder);
+    pub(crate) fn start_at(directory: &Path, arguments: &[&str]) -> Self {
+        let mut command = command(directory);
         command.args(arguments);
-        Self::spawn(folder, command)
+        Self::spawn(directory, command)
     }
 
     /// Starts a command that runs the program and waits until it prints its address.
-    pub(crate) fn spawn(folder: &Path, mut command: Command) -> Self {
+    pub(crate) fn spawn(directory: &Path, mut command: Command) -> Self {
         // The log goes into a file: a pipe without a reader fills up, and then writing blocks.
-        let log = folder.join("log");
+        let log = directory.join("log");
         let stderr = std::fs::File::create(&log).expect("a file");
         let mut child = command.stdout(Stdio::piped()).stderr(stderr).spawn().expect("the program starts");
         let output = BufReader::new(child.stdout.take().expect("standard output is piped"));
@@ -156,13 +156,13 @@ impl Drop for Program {
     }
 }
 
-pub(crate) fn run(folder: &Path, arguments: &[&str]) -> Output {
-    run_with(folder, arguments, &[])
+pub(crate) fn run(directory: &Path, arguments: &[&str]) -> Output {
+    run_with(directory, arguments, &[])
 }
 
 /// Runs the program like [`run`], with variables in its environment.
-pub(crate) fn run_with(folder: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> Output {
-    finish(command(folder).args(arguments).envs(environment.iter().copied()))
+pub(crate) fn run_with(directory: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> Output {
+    finish(command(directory).args(arguments).envs(environment.iter().copied()))
 }
 
 /// Runs a program that must end by itself, and kills it if it starts to serve.
@@ -181,7 +181,7 @@ pub(crate) fn finish(command: &mut Command) -> Output {
     Output { stdout, ..ended }
 }
 
-pub(crate) fn folder() -> TempDir {
+pub(crate) fn directory() -> TempDir {
     tempfile::tempdir().expect("a directory")
 }
 

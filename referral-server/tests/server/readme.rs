@@ -4,7 +4,7 @@ use std::{io::Write, process::Command};
 
 use serde_json::Value;
 
-use crate::program::{Program, folder};
+use crate::program::{Program, directory};
 
 const README: &str = include_str!("../../../README.md");
 
@@ -29,8 +29,8 @@ fn the_commands_of_the_readme_work_as_described() {
         );
         return;
     }
-    let folder = folder();
-    let program = Program::start(folder.path(), &[]);
+    let directory = directory();
+    let program = Program::start(directory.path(), &[]);
     let script = flow().replace("127.0.0.1:8080", &program.client.address.to_string());
     let output = Command::new("bash").args(["-euc", &script]).output().expect("the program runs");
     let printed = String::from_utf8(output.stdout).expect("text");

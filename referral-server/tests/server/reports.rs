@@ -138,8 +138,8 @@ async fn a_signature_must_cover_the_public_url() {
 
 #[tokio::test]
 async fn a_report_that_cannot_be_stored_is_rejected_as_unavailable() {
-    let folder = tempfile::tempdir().expect("a directory");
-    let url = format!("sqlite:{}", folder.path().join("referral.db").display());
+    let directory = tempfile::tempdir().expect("a directory");
+    let url = format!("sqlite:{}", directory.path().join("referral.db").display());
     let service = over(referral_sqlx::connect(&url).await.expect("a new file"), options()).await;
     service.referral.close().await;
     let path = format!("{PATH}/?{TOKEN}");

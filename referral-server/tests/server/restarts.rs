@@ -3,19 +3,19 @@
 use serde_json::json;
 
 use crate::{
-    program::{Program, folder},
+    program::{Program, directory},
     service::{ANNA, BORIS, Client},
 };
 
 #[tokio::test]
 async fn a_restart_preserves_tokens_and_codes() {
-    let folder = folder();
-    let program = Program::start(folder.path(), &[]);
+    let directory = directory();
+    let program = Program::start(directory.path(), &[]);
     let anna = program.client.enter(ANNA, None).await;
     let sent = program.client.post("/auth/send_code/", &json!({ "phone": BORIS })).await.ok();
     program.stop();
 
-    let program = Program::start(folder.path(), &[]);
+    let program = Program::start(directory.path(), &[]);
     program.client.get("/users/current_user/", &anna.access).await.ok();
     let body = json!({ "phone": BORIS, "code": sent["code"], "challenge_id": sent["challenge_id"] });
     program.client.post("/auth/jwt/get_by_phone/", &body).await.ok();
@@ -29,8 +29,8 @@ async fn acknowledged_sign_ups_survive_a_kill_and_users_are_complete() {
 /// Signs up users with several clients, kills the program meanwhile, and checks that acknowledged users
 /// exist.
 pub(crate) async fn survive_a_kill(arguments: &[&str]) {
-    let folder = folder();
-    let mut program = Program::start(folder.path(), arguments);
+    let directory = directory();
+    let mut program = Program::start(directory.path(), arguments);
     let anna = program.client.enter(ANNA, None).await;
     let code = program.client.invite_code(&anna).await;
 
@@ -63,7 +63,7 @@ pub(crate) async fn survive_a_kill(arguments: &[&str]) {
         acknowledged.extend(task.await.expect("no task panics"));
     }
 
-    let program = Program::start(folder.path(), arguments);
+    let program = Program::start(directory.path(), arguments);
     let count = program.client.get("/users/?limit=1", &anna.access).await.ok()["count"].as_u64();
     let user = program.client.get("/users/current_user/", &anna.access).await.ok();
     assert_eq!(

@@ -18,7 +18,7 @@ use tokio::sync::Notify;
 use crate::{
     keys::commanded,
     multi_host::server::Database,
-    program::{Program, folder, tied},
+    program::{Program, directory, tied},
     service::Client,
 };
 
@@ -38,7 +38,7 @@ struct Nginx {
 
 impl Nginx {
     /// Starts nginx in front of the servers. Its settings for upstreams are those of `docs/operations.md`.
-    fn start(folder: &Path, address: SocketAddr, servers: [SocketAddr; 2]) -> Self {
+    fn start(directory: &Path, address: SocketAddr, servers: [SocketAddr; 2]) -> Self {
         let [one, other] = servers;
         let config = format!(
             "daemon off;
@@ -71,13 +71,13 @@ impl Nginx {
                  }}
              }}"
         );
-        fs::write(folder.join("nginx.conf"), config).expect("written");
+        fs::write(directory.join("nginx.conf"), config).expect("written");
         let mut command = tied(NGINX);
-        command.arg("-p").arg(folder).args(["-c", "nginx.conf", "-e", "error.log"]);
+        command.arg("-p").arg(directory).args(["-c", "nginx.conf", "-e", "error.log"]);
         let mut child =
             command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("the program starts");
         while TcpStream::connect(address).is_err() {
-            let log = || fs::read_to_string(folder.join("error.log")).unwrap_or_default();
+            let log = || fs::read_to_string(directory.join("error.log")).unwrap_or_default();
             assert!(child.try_wait().expect("a child").is_none(), "nginx ended: {}", log());
         }
         Self { child, address }
@@ -155,8 +155,8 @@ async fn a_rolling_restart_behind_nginx_fails_no_request() {
     let [_, _, high, low] = std::process::id().to_be_bytes();
     let address = |number: u8| SocketAddr::from((Ipv4Addr::new(127, 64 | number, high, low), 8080));
     let addresses = [address(1), address(2)];
-    let folders = [folder(), folder()];
-    let keys = folder();
+    let directories = [directory(), directory()];
+    let keys = directory();
     let keys_dir = keys.path().join("data").to_str().expect("a path in UTF-8").to_owned();
     commanded(keys.path(), &["keys", "generate", "--data-dir", &keys_dir], &[]);
     let start = |number: usize| {
@@ -176,10 +176,10 @@ async fn a_rolling_restart_behind_nginx_fails_no_request() {
             "--client-address-header",
             "X-Forwarded-For",
         ];
-        Program::start_at(folders[number].path(), &arguments)
+        Program::start_at(directories[number].path(), &arguments)
     };
     let mut instances = [0, 1].map(|number| Some(start(number)));
-    let nginx_folder = folder();
+    let nginx_folder = directory();
     let nginx = Nginx::start(nginx_folder.path(), address(3), addresses);
 
     let load = Load::default();

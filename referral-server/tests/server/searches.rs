@@ -9,7 +9,7 @@ use sqlx::{Connection as _, Executor as _, PgConnection};
 
 use crate::{
     multi_host::{RETURN_CODES, server::Database},
-    program::{Program, folder},
+    program::{Program, directory},
     service::{ANNA, Response, Service},
 };
 
@@ -25,10 +25,10 @@ fn assert_too_broad(response: &Response) {
 
 #[tokio::test]
 async fn a_search_that_takes_too_long_is_rejected_on_sqlite() {
-    let folder = folder();
+    let directory = directory();
     let mut options = SqliteOptions::default();
     options.search_timeout = Duration::ZERO;
-    let file = folder.path().join("referral.db");
+    let file = directory.path().join("referral.db");
     let storage = referral_sqlx::connect_sqlite(&file, &options).await.expect("a new file");
     let sender = Arc::new(DevelopmentSender);
     let service = Service::over(storage, Policy::development(), sender, AppOptions::default()).await;
@@ -44,9 +44,9 @@ async fn a_search_that_takes_too_long_is_rejected_on_sqlite() {
 #[tokio::test]
 async fn a_search_that_takes_too_long_is_rejected_on_postgres() {
     let Some(database) = Database::create().await else { return };
-    let folder = folder();
+    let directory = directory();
     let arguments = ["--database-url", &database.url, "--search-timeout", "100ms", RETURN_CODES];
-    let program = Program::start(folder.path(), &arguments);
+    let program = Program::start(directory.path(), &arguments);
     let anna = program.client.enter(ANNA, None).await;
     let mut operator = PgConnection::connect(&database.url).await.expect("a connection");
     operator.execute("BEGIN; LOCK referral.user_search").await.expect("held");

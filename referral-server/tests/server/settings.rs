@@ -1,28 +1,32 @@
 //! Tests of settings: flags, environment variables, and invalid values.
 
 use crate::{
-    program::{Program, command, finish, folder, run, run_with},
+    program::{Program, command, directory, finish, run, run_with},
     service::ANNA,
 };
 
 #[test]
 fn settings_are_also_read_from_the_environment() {
-    let folder = folder();
-    let output = finish(command(folder.path()).env("REFERRAL_LISTEN", "0.0.0.0:0"));
+    let directory = directory();
+    let output = finish(command(directory.path()).env("REFERRAL_LISTEN", "0.0.0.0:0"));
     assert!(String::from_utf8_lossy(&output.stderr).contains("0.0.0.0:0"));
 }
 
 #[test]
 fn unknown_variables_are_an_error_of_every_command() {
-    let folder = folder();
+    let directory = directory();
     for command in [&[][..], &["openapi"], &["keys", "list"], &["create-superuser", "--phone", ANNA]] {
-        let output = run_with(folder.path(), command, &[("REFERRAL_SMS_CONFG", "hunter2")]);
+        let output = run_with(directory.path(), command, &[("REFERRAL_SMS_CONFG", "hunter2")]);
         let error = String::from_utf8_lossy(&output.stderr);
         assert!(!output.status.success() && output.stdout.is_empty(), "{command:?}");
         assert!(error.contains("REFERRAL_SMS_CONFG (did you mean REFERRAL_SMS_CONFIG?)"), "{error}");
         assert!(!error.contains("hunter2"), "{error}");
     }
-    assert_eq!(std::fs::read_dir(folder.path()).expect("a directory").count(), 0, "no file must be created");
+    assert_eq!(
+        std::fs::read_dir(directory.path()).expect("a directory").count(),
+        0,
+        "no file must be created"
+    );
 
     // Variables that Kubernetes sets for the services of a namespace are ignored, and so are empty variables.
     let environment = [
@@ -33,30 +37,31 @@ fn unknown_variables_are_an_error_of_every_command() {
         ("REFERRAL_SERVER_PORT", "tcp://10.0.0.1:8080"),
         ("REFERRAL_SMS_CONFG", ""),
     ];
-    let output = command(folder.path()).arg("openapi").envs(environment).output().expect("the program runs");
+    let output =
+        command(directory.path()).arg("openapi").envs(environment).output().expect("the program runs");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
 #[tokio::test]
 async fn an_empty_variable_of_any_flag_counts_as_unset() {
-    let folder = folder();
-    let help = command(folder.path()).arg("--help").output().expect("the program runs").stdout;
+    let directory = directory();
+    let help = command(directory.path()).arg("--help").output().expect("the program runs").stdout;
     let help = String::from_utf8_lossy(&help);
     let name = |text: &str| text.split([']', '=']).next().map(str::to_owned);
     let variables: Vec<String> = help.split("[env: ").skip(1).filter_map(name).collect();
     assert!(variables.len() > 40 && variables.contains(&"REFERRAL_ISSUER".into()), "{variables:?}");
     for variable in &variables {
         let output =
-            command(folder.path()).arg("openapi").env(variable, "").output().expect("the program runs");
+            command(directory.path()).arg("openapi").env(variable, "").output().expect("the program runs");
         assert!(output.status.success(), "{variable}: {}", String::from_utf8_lossy(&output.stderr));
     }
 
     let all: Vec<_> = variables.iter().map(|variable| (&**variable, "")).collect();
-    let with_empty = command(folder.path()).arg("--help").envs(all.iter().copied()).output();
+    let with_empty = command(directory.path()).arg("--help").envs(all.iter().copied()).output();
     let with_empty = with_empty.expect("the program runs").stdout;
     assert_eq!(String::from_utf8_lossy(&with_empty), help, "the help must still list the variables");
-    let default = Program::start(folder.path(), &[]);
-    let program = Program::start_with(folder.path(), &[], &all);
+    let default = Program::start(directory.path(), &[]);
+    let program = Program::start_with(directory.path(), &[], &all);
     assert_eq!(program.greeting[3..], default.greeting[3..]);
     for client in [&default.client, &program.client] {
         let access = client.enter(ANNA, None).await.access;
@@ -70,8 +75,8 @@ async fn an_empty_variable_of_any_flag_counts_as_unset() {
 
 #[test]
 fn invalid_settings_are_rejected_with_a_message() {
-    let folder = folder();
-    let exposed = folder.path().join("exposed.json");
+    let directory = directory();
+    let exposed = directory.path().join("exposed.json");
     std::fs::write(&exposed, "{}").expect("written");
     #[cfg(unix)]
     {
@@ -104,7 +109,7 @@ fn invalid_settings_are_rejected_with_a_message() {
         (&["--test-numbers", "+79608543017=4711@2099-12-31", "--code-length", "6"], "as many digits"),
         (&["--unknown"], "--unknown"),
     ] {
-        let output = run(folder.path(), arguments);
+        let output = run(directory.path(), arguments);
         let error = String::from_utf8_lossy(&output.stderr);
         assert!(!output.status.success() && error.contains(sentence), "{arguments:?}: {error}");
     }

@@ -8,14 +8,14 @@ use std::{
 use serde_json::json;
 
 use crate::{
-    program::{Program, folder, signal},
+    program::{Program, directory, signal},
     service::{ANNA, BORIS},
 };
 
 #[tokio::test]
 async fn a_request_in_progress_gets_a_response_before_the_shutdown() {
-    let folder = folder();
-    let mut program = Program::start(folder.path(), &[]);
+    let directory = directory();
+    let mut program = Program::start(directory.path(), &[]);
     let address = program.client.address;
     let body = json!({ "phone": ANNA }).to_string();
     let (start, rest) = body.split_at(5);
@@ -42,8 +42,8 @@ async fn a_request_in_progress_gets_a_response_before_the_shutdown() {
 
 #[tokio::test]
 async fn a_draining_server_is_not_ready_and_serves_all_other_requests() {
-    let folder = folder();
-    let mut program = Program::start(folder.path(), &["--drain-delay", "1h"]);
+    let directory = directory();
+    let mut program = Program::start(directory.path(), &["--drain-delay", "1h"]);
     let ready = async || {
         let url = program.client.url("/health/ready");
         program.client.send(program.client.http.get(url)).await
@@ -80,8 +80,9 @@ async fn a_draining_server_is_not_ready_and_serves_all_other_requests() {
 
 #[tokio::test]
 async fn a_second_signal_ends_a_server_that_waits_for_requests() {
-    let folder = folder();
-    let mut program = Program::start(folder.path(), &["--shutdown-timeout", "1h", "--request-timeout", "1h"]);
+    let directory = directory();
+    let mut program =
+        Program::start(directory.path(), &["--shutdown-timeout", "1h", "--request-timeout", "1h"]);
     let address = program.client.address;
     let mut connection = TcpStream::connect(address).expect("connected");
     let head = "POST /api/v1/auth/send_code/ HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n";

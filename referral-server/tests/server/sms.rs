@@ -7,7 +7,7 @@ use wiremock::{Mock, MockServer, Request, ResponseTemplate, matchers::any};
 
 use crate::{
     keys::commanded,
-    program::{Program, folder, run, run_with},
+    program::{Program, directory, run, run_with},
     service::{ANNA, BORIS},
 };
 
@@ -32,7 +32,7 @@ pub(crate) fn value<'a>(form: &'a [(String, String)], name: &str) -> &'a str {
 }
 
 /// Writes a configuration with two gateways, of which the first is for Russia only.
-fn configure(folder: &Path, first: &MockServer, second: &MockServer) {
+fn configure(directory: &Path, first: &MockServer, second: &MockServer) {
     let config = format!(
         r#"
         order = ["second", "first"]
@@ -58,8 +58,8 @@ fn configure(folder: &Path, first: &MockServer, second: &MockServer) {
         first.uri(),
         second.uri()
     );
-    fs::write(folder.join("sms.toml"), config).expect("written");
-    fs::write(folder.join("token"), format!("{SECRET}\n")).expect("written");
+    fs::write(directory.join("sms.toml"), config).expect("written");
+    fs::write(directory.join("token"), format!("{SECRET}\n")).expect("written");
 }
 
 const SMSRU_ACCEPTS: &str = r#"{"status":"OK","status_code":100,"sms":{"79608543017":{"status":"OK","status_code":100,"sms_id":"000-17"}}}"#;
@@ -71,12 +71,12 @@ fn response(status: u16, body: &str) -> ResponseTemplate {
 
 #[tokio::test]
 async fn a_code_is_sent_to_the_phone_and_not_logged() {
-    let folder = folder();
+    let directory = directory();
     let (first, second) =
         (gateway(response(200, SMSRU_ACCEPTS)).await, gateway(response(201, r#"{"sid":"SM1"}"#)).await);
-    configure(folder.path(), &first, &second);
+    configure(directory.path(), &first, &second);
     let arguments = ["--sms-config", "sms.toml", "--code-length", "10", "--log", "trace"];
-    let program = Program::start_with(folder.path(), &arguments, &[("API_ID", SECRET)]);
+    let program = Program::start_with(directory.path(), &arguments, &[("API_ID", SECRET)]);
     let send = |phone: &'static str, language: &'static str| {
         let request = program.client.request(reqwest::Method::POST, "/auth/send_code/");
         program.client.send(request.json(&json!({ "phone": phone })).header("accept-language", language))
@@ -113,11 +113,11 @@ async fn a_code_is_sent_to_the_phone_and_not_logged() {
 
 #[tokio::test]
 async fn the_next_gateway_is_used_if_one_fails_and_the_code_is_invalid_if_all_fail() {
-    let folder = folder();
+    let directory = directory();
     let (first, second) =
         (gateway(response(200, SMSRU_REFUSES)).await, gateway(response(401, r#"{"code":20003}"#)).await);
-    configure(folder.path(), &first, &second);
-    let program = Program::start_with(folder.path(), &["--sms-config", "sms.toml"], &[("API_ID", SECRET)]);
+    configure(directory.path(), &first, &second);
+    let program = Program::start_with(directory.path(), &["--sms-config", "sms.toml"], &[("API_ID", SECRET)]);
     let body = json!({ "phone": ANNA });
     program.client.post("/auth/send_code/", &body).await.assert_problem(502, "sms_not_sent");
 
@@ -132,13 +132,13 @@ async fn the_next_gateway_is_used_if_one_fails_and_the_code_is_invalid_if_all_fa
 
 #[tokio::test]
 async fn a_test_message_prints_the_result_of_each_gateway() {
-    let folder = folder();
+    let directory = directory();
     let (first, second) =
         (gateway(response(200, SMSRU_REFUSES)).await, gateway(response(201, r#"{"sid":"SM17"}"#)).await);
-    configure(folder.path(), &first, &second);
+    configure(directory.path(), &first, &second);
     let arguments = ["--sms-config", "sms.toml", "sms", "test", "+7 960 854-30-17", "--locale", "ru"];
 
-    let printed = commanded(folder.path(), &arguments, &[("API_ID", SECRET)]);
+    let printed = commanded(directory.path(), &arguments, &[("API_ID", SECRET)]);
     let lines: Vec<_> = printed.lines().collect();
     assert_eq!(lines[..3], ["To +79608543017 (RU):", "  | Код для входа 0000", "  | @app.example.com #0000"]);
     assert!(
@@ -147,11 +147,11 @@ async fn a_test_message_prints_the_result_of_each_gateway() {
     );
     assert!(lines[4].starts_with("  second: accepted after "), "{printed}");
     assert_eq!(lines[5], "accepted by second with the message id SM17");
-    assert!(!folder.path().join("referral-data").exists(), "no data directory must be created");
+    assert!(!directory.path().join("referral-data").exists(), "no data directory must be created");
 
     second.reset().await;
     Mock::given(any()).respond_with(response(401, "{}")).mount(&second).await;
-    let output = run_with(folder.path(), &arguments, &[("API_ID", SECRET)]);
+    let output = run_with(directory.path(), &arguments, &[("API_ID", SECRET)]);
     assert!(!output.status.success());
     let (printed, error) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     let text = format!("{printed}{error}");
@@ -160,7 +160,7 @@ async fn a_test_message_prints_the_result_of_each_gateway() {
 
 #[tokio::test]
 async fn delivery_reports_and_sign_ins_are_counted_by_gateway() {
-    let folder = folder();
+    let directory = directory();
     let gateway = gateway(response(200, r#"{"id": "m1"}"#)).await;
     let config = format!(
         r#"
@@ -174,7 +174,7 @@ async fn delivery_reports_and_sign_ins_are_counted_by_gateway() {
         "#,
         gateway.uri()
     );
-    fs::write(folder.path().join("sms.toml"), config).expect("written");
+    fs::write(directory.path().join("sms.toml"), config).expect("written");
     let arguments = [
         "--sms-config",
         "sms.toml",
@@ -184,11 +184,11 @@ async fn delivery_reports_and_sign_ins_are_counted_by_gateway() {
         "127.0.0.1:0",
     ];
     let printed =
-        commanded(folder.path(), &[&arguments[..4], &["sms", "reports"]].concat(), &[("TOKEN", SECRET)]);
+        commanded(directory.path(), &[&arguments[..4], &["sms", "reports"]].concat(), &[("TOKEN", SECRET)]);
     let url = format!("https://api.example.com/sms/reports/acme/?token={SECRET}");
     assert_eq!(printed, format!("acme: {url}\n"));
 
-    let program = Program::start_with(folder.path(), &arguments, &[("TOKEN", SECRET)]);
+    let program = Program::start_with(directory.path(), &arguments, &[("TOKEN", SECRET)]);
     let sent = program.client.post("/auth/send_code/", &json!({ "phone": ANNA })).await.ok();
     let forms = received(&gateway).await;
     assert_eq!(value(&forms[0], "report"), url);
@@ -218,29 +218,29 @@ async fn delivery_reports_and_sign_ins_are_counted_by_gateway() {
 
 #[test]
 fn messages_and_presets_can_be_printed() {
-    let folder = folder();
-    let printed = commanded(folder.path(), &["sms", "preview"], &[]);
+    let directory = directory();
+    let printed = commanded(directory.path(), &["sms", "preview"], &[]);
     assert!(
         printed.contains("ru: 1 segment, 24 of 70 characters in UCS-2\n  | Код для входа 0000000000\n"),
         "{printed}"
     );
     let long = "x".repeat(160);
-    fs::write(folder.path().join("sms.toml"), format!("texts.templates.en = \"{long}{{code}}\""))
+    fs::write(directory.path().join("sms.toml"), format!("texts.templates.en = \"{long}{{code}}\""))
         .expect("written");
-    let printed = commanded(folder.path(), &["--sms-config", "sms.toml", "sms", "preview"], &[]);
+    let printed = commanded(directory.path(), &["--sms-config", "sms.toml", "sms", "preview"], &[]);
     assert!(printed.contains("en: 2 SEGMENTS, 170 of 160 characters in GSM-7\n"), "{printed}");
 
-    let names = commanded(folder.path(), &["sms", "presets"], &[]);
+    let names = commanded(directory.path(), &["sms", "presets"], &[]);
     assert_eq!(names, "mobizon\nsmsc\nsmsru\ntwilio\nvonage\nwebhook\n");
     for name in names.lines() {
-        assert!(commanded(folder.path(), &["sms", "presets", name], &[]).contains("[response]"), "{name}");
+        assert!(commanded(directory.path(), &["sms", "presets", name], &[]).contains("[response]"), "{name}");
     }
-    assert!(!run(folder.path(), &["sms", "presets", "unknown"]).status.success());
+    assert!(!run(directory.path(), &["sms", "presets", "unknown"]).status.success());
 }
 
 #[test]
 fn an_invalid_configuration_is_rejected_before_files_are_created() {
-    let folder = folder();
+    let directory = directory();
     let gateway = "[gateways.a]\nurl = \"https://a.example\"";
     for (config, expected) in [
         (String::new(), "there is no gateway"),
@@ -262,18 +262,18 @@ fn an_invalid_configuration_is_rejected_before_files_are_created() {
         (format!("time = \"10s\"\n{gateway}"), "lower `time`, or raise --request-timeout"),
         (format!("time = \"1ms\"\n{gateway}"), "must be at least 2.5s"),
     ] {
-        fs::write(folder.path().join("sms.toml"), &config).expect("written");
-        let output = run(folder.path(), &["--sms-config", "sms.toml"]);
+        fs::write(directory.path().join("sms.toml"), &config).expect("written");
+        let output = run(directory.path(), &["--sms-config", "sms.toml"]);
         let error = String::from_utf8_lossy(&output.stderr);
         assert!(!output.status.success() && error.contains(expected), "{config}: {error}");
         assert!(!error.contains("hunter2"), "{error}");
-        assert!(!folder.path().join("referral-data").exists(), "{config}");
+        assert!(!directory.path().join("referral-data").exists(), "{config}");
     }
     for (arguments, expected) in [
         (&["--sms-config", "nowhere.toml"][..], "failed to read nowhere.toml"),
         (&["sms", "test", "+79608543017"], "--sms-config sms.toml"),
     ] {
-        let output = run(folder.path(), arguments);
+        let output = run(directory.path(), arguments);
         let error = String::from_utf8_lossy(&output.stderr);
         assert!(!output.status.success() && error.contains(expected), "{arguments:?}: {error}");
     }
@@ -287,8 +287,8 @@ fn configurations(page: &str) -> impl Iterator<Item = &str> {
 
 #[test]
 fn the_configurations_in_the_guides_are_valid() {
-    let folder = folder();
-    fs::write(folder.path().join("secret"), SECRET).expect("written");
+    let directory = directory();
+    fs::write(directory.path().join("secret"), SECRET).expect("written");
     let pages = [
         include_str!("../../../README.md"),
         include_str!("../../../docs/sms.md"),
@@ -296,13 +296,13 @@ fn the_configurations_in_the_guides_are_valid() {
     ];
     let mut printed = Vec::new();
     for config in pages.into_iter().flat_map(configurations) {
-        fs::write(folder.path().join("sms.toml"), config.replace("/run/secrets/acme", "secret"))
+        fs::write(directory.path().join("sms.toml"), config.replace("/run/secrets/acme", "secret"))
             .expect("written");
         let arguments =
             ["--sms-config", "sms.toml", "--public-url", "https://api.example.com", "sms", "reports"];
         let environment = [("TWILIO_AUTH_TOKEN", SECRET), ("ACME_REPORT_TOKEN", SECRET)];
-        printed.push(commanded(folder.path(), &arguments, &environment));
-        commanded(folder.path(), &["--sms-config", "sms.toml", "sms", "preview"], &[]);
+        printed.push(commanded(directory.path(), &arguments, &environment));
+        commanded(directory.path(), &["--sms-config", "sms.toml", "sms", "preview"], &[]);
     }
     let twilio = "twilio: https://api.example.com/sms/reports/twilio/\n".to_owned();
     let acme = format!("acme: https://api.example.com/sms/reports/acme/?token={SECRET}\n");

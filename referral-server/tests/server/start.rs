@@ -1,14 +1,14 @@
 //! Tests of the start of the program: created files, and warnings about settings.
 
 use crate::{
-    program::{PROGRAM, Program, folder, isolated, mode, tied},
+    program::{PROGRAM, Program, directory, isolated, mode, tied},
     service::{ANNA, BORIS},
 };
 
 #[tokio::test]
 async fn the_server_is_usable_without_settings() {
-    let folder = folder();
-    let program = Program::start(folder.path(), &[]);
+    let directory = directory();
+    let program = Program::start(directory.path(), &[]);
     assert!(program.greeting[1].contains("/docs/"), "{:?}", program.greeting);
     let warned = program.greeting[4..].join("\n");
     assert!(
@@ -25,7 +25,7 @@ async fn the_server_is_usable_without_settings() {
     let ready = program.client.http.get(program.client.url("/health/ready"));
     program.client.send(ready).await.ok();
 
-    let data = folder.path().join("referral-data");
+    let data = directory.path().join("referral-data");
     assert_eq!(mode(&data), 0o700);
     for file in ["keys.json", "peppers.json", "referral.db"] {
         assert_eq!(mode(&data.join(file)), 0o600, "{file}");
@@ -35,21 +35,21 @@ async fn the_server_is_usable_without_settings() {
 
 #[tokio::test]
 async fn a_data_directory_may_have_any_name() {
-    let folder = folder();
+    let directory = directory();
     for name in ["50%41", "what?mode=ro", "имя с пробелом", "#"] {
-        let program = Program::start(folder.path(), &["--data-dir", name]);
+        let program = Program::start(directory.path(), &["--data-dir", name]);
         program.client.enter(ANNA, None).await;
-        let data = folder.path().join(name);
+        let data = directory.path().join(name);
         assert!(data.join("referral.db").exists() && data.join("keys.json").exists(), "{name}");
     }
 }
 
 #[tokio::test]
 async fn trusting_all_addresses_as_proxies_logs_a_warning() {
-    let folder = folder();
+    let directory = directory();
     let start = |proxies| {
         let arguments = ["--trusted-proxies", proxies, "--client-address-header", "X-Forwarded-For"];
-        Program::start(folder.path(), &[&arguments[..], &["--return-codes-to-anyone"]].concat()).stop()
+        Program::start(directory.path(), &[&arguments[..], &["--return-codes-to-anyone"]].concat()).stop()
     };
     let log = start("10.0.0.0/8,0.0.0.0/0,::/0");
     let warnings = log.lines().filter(|line| line.contains("WARN") && line.contains("can forge its address"));
@@ -59,12 +59,12 @@ async fn trusting_all_addresses_as_proxies_logs_a_warning() {
 
 #[test]
 fn a_limit_of_open_files_below_the_number_of_connections_logs_a_warning() {
-    let folder = folder();
+    let directory = directory();
     let start = |limit: &str, arguments: &[&str]| {
-        let mut command = isolated(tied("/bin/sh"), folder.path());
+        let mut command = isolated(tied("/bin/sh"), directory.path());
         command.args(["-c", "ulimit -n \"$0\" && exec \"$@\"", limit, PROGRAM, "--listen", "127.0.0.1:0"]);
         command.args(arguments);
-        Program::spawn(folder.path(), command).stop()
+        Program::spawn(directory.path(), command).stop()
     };
     let log = start("256", &["--max-connections", "400"]);
     let warning = log.lines().find(|line| line.contains("limit of open files")).expect("a warning");

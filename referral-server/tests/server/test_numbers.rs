@@ -3,13 +3,13 @@
 use serde_json::json;
 
 use crate::{
-    program::{Program, folder, run_with},
+    program::{Program, directory, run_with},
     service::{ANNA, BORIS},
 };
 
 #[tokio::test]
 async fn a_test_number_signs_in_with_its_code_and_a_warning_is_logged() {
-    let folder = folder();
+    let directory = directory();
     let list = format!("{ANNA}=47110815@2099-12-31,{BORIS}=08154711@2020-12-31");
     let environment = [("REFERRAL_TEST_NUMBERS", &*list)];
     let arguments = [
@@ -21,7 +21,7 @@ async fn a_test_number_signs_in_with_its_code_and_a_warning_is_logged() {
         "--metrics-listen",
         "127.0.0.1:0",
     ];
-    let program = Program::start_with(folder.path(), &arguments, &environment);
+    let program = Program::start_with(directory.path(), &arguments, &environment);
     assert!(program.greeting.iter().any(|line| line.contains("Test numbers 1, until 2099-12-31")));
 
     for created in [true, false] {
@@ -55,18 +55,18 @@ async fn a_test_number_signs_in_with_its_code_and_a_warning_is_logged() {
 
 #[test]
 fn a_test_number_cannot_become_staff_and_its_code_is_not_printed() {
-    let folder = folder();
+    let directory = directory();
     let list = format!("{ANNA}=47110815@2099-12-31");
     let environment = [("REFERRAL_TEST_NUMBERS", &*list)];
-    let output = run_with(folder.path(), &["create-superuser", "--phone", ANNA], &environment);
+    let output = run_with(directory.path(), &["create-superuser", "--phone", ANNA], &environment);
     let error = String::from_utf8_lossy(&output.stderr);
     assert!(!output.status.success() && error.contains("Remove the phone from the test numbers"), "{error}");
-    let output = run_with(folder.path(), &["create-superuser", "--phone", BORIS], &environment);
+    let output = run_with(directory.path(), &["create-superuser", "--phone", BORIS], &environment);
     assert!(output.status.success());
 
     let broken = [("REFERRAL_TEST_NUMBERS", "+79608543017=4711081S@2099-12-31")];
     for (arguments, environment) in [(&["--help"][..], &environment), (&["serve"], &broken)] {
-        let output = run_with(folder.path(), arguments, environment);
+        let output = run_with(directory.path(), arguments, environment);
         for text in [&output.stdout, &output.stderr] {
             let text = String::from_utf8_lossy(text).replace("+79608543017=47110815@2026-12-31", "");
             assert!(!text.contains("4711081"), "{text}");

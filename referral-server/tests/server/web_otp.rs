@@ -9,7 +9,7 @@ use wiremock::{Mock, MockServer, ResponseTemplate, matchers::method};
 
 use crate::{
     browser::Browser,
-    program::{Program, folder},
+    program::{Program, directory},
     service::ANNA,
     sms::{gateway, received, value},
 };
@@ -33,16 +33,16 @@ const VIRTUAL_OTP: &str = r#"
 #[tokio::test(flavor = "multi_thread")]
 async fn a_message_fills_in_its_code_only_on_the_page_of_its_host() -> WebDriverResult<()> {
     let Some(browser) = Browser::start().await? else { return Ok(()) };
-    let folder = folder();
+    let directory = directory();
     let sms = gateway(ResponseTemplate::new(200)).await;
     let website = MockServer::start().await;
     let config = format!(
         "[gateways.a]\nurl = \"{}\"\nproxy = \"none\"\nform = {{ text = \"{{text}}\" }}\n\n[texts]\nhost = \"127.0.0.1\"",
         sms.uri()
     );
-    std::fs::write(folder.path().join("sms.toml"), config)?;
+    std::fs::write(directory.path().join("sms.toml"), config)?;
     let program =
-        Program::start(folder.path(), &["--sms-config", "sms.toml", "--cors-origins", &website.uri()]);
+        Program::start(directory.path(), &["--sms-config", "sms.toml", "--cors-origins", &website.uri()]);
     let page = PAGE.replace("https://api.example.com/", &program.client.url("/"));
     assert!(page.contains(&program.client.url("/api/v1")), "the page must contain the URL of the API");
     let page = ResponseTemplate::new(200).set_body_raw(page, "text/html; charset=utf-8");
