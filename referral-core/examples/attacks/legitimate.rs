@@ -119,12 +119,12 @@ impl User {
         let phone = if self.phone < 1_000 { phone(1, self.phone) } else { phone(self.phone, 1) };
         let Some(mut sent) = self.request(world, &phone).await else { return false };
         if is_attacked {
-            // The stranger guesses without the ID of the challenge, and from another address.
+            // The stranger guesses without the id of the challenge, and from another address.
             let stranger = world.new_address();
             for _ in 0..3 {
                 world.guess(At::Newest(&phone), stranger).await;
             }
-            // An older client does not send the ID, so its code can no longer be used.
+            // An older client does not send the id, so its code can no longer be used.
             self.count(world.respond_unnamed(&sent, self.from).await);
             world.wait(MINUTE);
             let Some(second) = self.request(world, &phone).await else { return false };

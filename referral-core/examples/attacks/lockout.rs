@@ -111,7 +111,7 @@ impl Stranger {
         world.wait_until(until);
     }
 
-    /// Guesses without the ID of the challenge, so that the guess is at the newest code, which may be the
+    /// Guesses without the id of the challenge, so that the guess is at the newest code, which may be the
     /// owner's.
     async fn guess_at_newest(&self, world: &mut World) {
         for (_, from) in &self.addresses {

@@ -33,7 +33,7 @@ pub(crate) struct World {
     referral: ReferralService,
     clock: ManualClock,
     start: OffsetDateTime,
-    /// Newest code of each phone, with which a guess without the ID of a challenge is compared.
+    /// Newest code of each phone, with which a guess without the id of a challenge is compared.
     newest: HashMap<PhoneNumber, SentCode>,
     addresses: u32,
     deleted: Duration,
@@ -68,7 +68,7 @@ pub(crate) enum Response {
 /// Target of a guess.
 #[derive(Clone, Copy)]
 pub(crate) enum At<'a> {
-    /// Code whose challenge ID is sent, which only the client that requested it knows.
+    /// Code whose challenge id is sent, which only the client that requested it knows.
     Challenge(&'a SentCode),
     /// Newest code of the phone.
     Newest(&'a PhoneNumber),
@@ -219,7 +219,7 @@ impl World {
         self.response(request, from).await
     }
 
-    /// Submits the code that was sent, without the ID of the challenge.
+    /// Submits the code that was sent, without the id of the challenge.
     pub(crate) async fn respond_unnamed(&self, sent: &SentCode, from: Address) -> Response {
         self.response(SignIn::new(sent.phone.clone(), typed(revealed(sent))), from).await
     }

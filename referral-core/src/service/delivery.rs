@@ -77,7 +77,7 @@ impl ReferralService {
     pub async fn report_delivery(&self, report: DeliveryReport) -> Result<(), Error> {
         let DeliveryReport { gateway, message_id, status, evidence } = report;
         let Some(message) = MessageKey::new(&gateway, &message_id) else {
-            tracing::warn!("dropped a delivery report: the gateway name or the message ID is not valid");
+            tracing::warn!("dropped a delivery report: the gateway name or the message id is not valid");
             return Ok(());
         };
         let update = DeliveryUpdate::reported(message, status, self.now());
@@ -104,7 +104,7 @@ impl ReferralService {
         Ok(change)
     }
 
-    /// Records which gateway accepted the message of a challenge, and its message ID. Returns the statuses to
+    /// Records which gateway accepted the message of a challenge, and its message id. Returns the statuses to
     /// emit. The message is already sent, so a failure here does not fail the request.
     pub(super) async fn record_acceptance(
         &self,
@@ -119,7 +119,7 @@ impl ReferralService {
             return Vec::new();
         };
         if message_id.is_some() && update.message.is_none() {
-            tracing::warn!(gateway, "failed to track a message: the message ID is not valid");
+            tracing::warn!(gateway, "failed to track a message: the message id is not valid");
         }
         match self.inner.storage.record_delivery(&update).await {
             Ok(change) => change.reached,

@@ -17,7 +17,7 @@ pub trait SessionStorage: Send + Sync + 'static {
     /// Returns `None` if the session does not exist. A session that has ended may be returned or not.
     async fn session(&self, id: SessionId, invited: u32) -> Result<Option<StoredSession>>;
 
-    /// Records that the issued tokens of the session are in use, if its access token still has this ID.
+    /// Records that the issued tokens of the session are in use, if its access token still has this id.
     async fn mark_tokens_used(&self, session: SessionId, access_id: Uuid) -> Result<()>;
 
     /// Exchanges a refresh token and returns the session whose issued tokens are to be signed.

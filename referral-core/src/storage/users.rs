@@ -17,7 +17,7 @@ pub trait UserStorage: Send + Sync + 'static {
     /// Returns a user with their newest invitees, at most `invited` of them.
     async fn user(&self, id: UserId, invited: u32) -> Result<Option<UserWithInvited>>;
 
-    /// Returns a page of users, newest first, which is in descending order of their IDs.
+    /// Returns a page of users, newest first, which is in descending order of their ids.
     ///
     /// A list that [is expensive](UserQuery::is_expensive) must not delay other requests. It waits for one of
     /// a few places, and a caller has at most one place at a time. If the list takes too long, the result is

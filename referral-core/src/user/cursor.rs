@@ -36,7 +36,7 @@ impl Cursors {
 
     /// Decodes a cursor that [`seal`](Self::seal) encoded.
     pub(crate) fn open(&self, cursor: &str) -> Result<PageStart, Refusal> {
-        // One byte of direction, 16 bytes of ID and 8 bytes of tag: 25 bytes, 34 characters.
+        // One byte of direction, 16 bytes of id and 8 bytes of tag: 25 bytes, 34 characters.
         let bytes =
             Some(cursor).filter(|cursor| cursor.len() == 34).and_then(|cursor| BASE64.decode(cursor).ok());
         let bytes = bytes.ok_or(Refusal::InvalidCursor)?;

@@ -25,10 +25,10 @@ pub(super) struct State {
     pub(super) by_phone: HashMap<PhoneNumber, UserId>,
     pub(super) by_code: HashMap<InviteCode, UserId>,
     pub(super) by_email: HashMap<Email, UserId>,
-    /// Pairs of inviter and invitee. The invitees of one inviter are adjacent, in the order of their IDs.
+    /// Pairs of inviter and invitee. The invitees of one inviter are adjacent, in the order of their ids.
     pub(super) invitations: BTreeSet<(UserId, UserId)>,
     pub(super) challenges: BTreeMap<ChallengeId, Challenge>,
-    /// Challenges of each phone, in the order of their IDs.
+    /// Challenges of each phone, in the order of their ids.
     pub(super) sent: HashMap<PhoneNumber, BTreeSet<ChallengeId>>,
     /// Stored messages, with the time at which each was stored first.
     pub(super) messages: HashMap<MessageKey, (OffsetDateTime, StoredMessage)>,
@@ -88,7 +88,7 @@ impl State {
         }
     }
 
-    /// Replaces the stored user that has the same ID, phone and code.
+    /// Replaces the stored user that has the same id, phone and code.
     pub(super) fn put_user(&mut self, user: &User) {
         let Some(old) = self.users.insert(user.id, user.clone()) else {
             return;
@@ -168,7 +168,7 @@ impl State {
         found.map(|(_, count)| positive(*count)).sum()
     }
 
-    /// Ends sessions of a user and returns their IDs, newest first.
+    /// Ends sessions of a user and returns their ids, newest first.
     pub(super) fn end_sessions(
         &mut self,
         user: UserId,
