@@ -11,7 +11,7 @@
 //! # fn main() {}
 //! ```
 //!
-//! The cases call the storage through a [`ReferralService`](crate::ReferralService) handle, as a service
+//! The cases call the storage through a [`ReferralService`](crate::ReferralService), as a service
 //! does, with a manual clock. The cases about contention run many tasks on several threads.
 
 #![expect(clippy::missing_panics_doc, reason = "a case panics if it fails")]

@@ -1,4 +1,4 @@
-//! The handle of the service. Its operations are in the modules below.
+//! The service object with all operations, which are in the modules below.
 
 mod attempt_budget;
 pub(crate) mod builder;

@@ -1,4 +1,4 @@
-//! Tests of the handle with gateways that fail, and of its events.
+//! Tests of `ReferralService` with gateways that fail, and of its events.
 
 #[path = "common/mock_gateway.rs"]
 mod mock_gateway;

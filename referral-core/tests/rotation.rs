@@ -1,4 +1,4 @@
-//! Tests of the replacement of keys while the handle is in use.
+//! Tests of the replacement of keys while the service is in use.
 
 #[path = "common/sign_in.rs"]
 mod sign_in;

@@ -35,7 +35,7 @@ use referral_core::{
 
 /// Metrics of one process. Clones share them.
 ///
-/// Pass them to the handle as its hook, to the endpoint in [`AppOptions`](crate::AppOptions), and to the
+/// Pass them to the `ReferralService` as its hook, to the endpoint in [`AppOptions`](crate::AppOptions), and to the
 /// gateways as their observer.
 #[derive(Clone, Debug)]
 pub struct Metrics(Arc<Inner>);

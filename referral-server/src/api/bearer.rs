@@ -72,7 +72,7 @@ impl<'a, T: FromToken> ApiExtractor<'a> for Authorized<T> {
     ) -> poem::Result<Self> {
         let referral = request
             .data::<ReferralService>()
-            .ok_or_else(|| Problem::internal("the request has no handle of the service"))?;
+            .ok_or_else(|| Problem::internal("the request has no `ReferralService`"))?;
         Ok(Self(T::from_token(&token_of(request)?, referral).await?))
     }
 }

@@ -4,11 +4,11 @@ use std::{net::IpAddr, time::Duration};
 
 use referral_core::{
     Client, EditProfile, FilterInput, ListUsers, Name, ProfileChange, SignIn,
+    clock::{Clock as _, SystemClock},
     policy::{Limits, Policy},
     storage::{CountedEvent, EventKind},
 };
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
-use time::OffsetDateTime;
 
 use crate::{
     harness::{Harness, wait_for_locks},
@@ -147,7 +147,7 @@ async fn a_correct_code_is_refused_if_concurrent_guesses_reach_the_limit_of_the_
     let address: IpAddr = "192.0.2.1".parse().expect("an address");
     let sent = harness.sent_code(1).await;
     let request = with_right_code(&sent).client(Client::default().address(address));
-    let guess = CountedEvent { at: OffsetDateTime::now_utc(), kind: EventKind::FailedAttempt }.to_number();
+    let guess = CountedEvent { at: SystemClock.now(), kind: EventKind::FailedAttempt }.to_number();
     let count = format!(
         "INSERT INTO referral.counters (key, events, ends_at) \
          VALUES ('address/192.0.2.1', ARRAY[{guess}::bigint], now() + interval '1 day')"

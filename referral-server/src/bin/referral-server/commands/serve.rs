@@ -43,7 +43,7 @@ const SWEEP_INTERVAL: Duration = Duration::from_mins(1);
 
 pub(crate) type Result<T, E = Box<dyn std::error::Error>> = std::result::Result<T, E>;
 
-/// Creates the handle that the settings describe.
+/// Creates the `ReferralService` that the settings describe.
 pub(crate) async fn build(
     settings: &Settings,
     messages: Messages,
