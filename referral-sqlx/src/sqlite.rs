@@ -19,7 +19,6 @@ pub(crate) mod error;
 mod invitations;
 mod keys;
 mod list;
-mod log;
 mod maintenance;
 mod messages;
 mod migrations;
@@ -35,6 +34,7 @@ mod staff;
 mod statement;
 mod store;
 mod users;
+mod wal;
 mod write_queue;
 
 use std::{path::PathBuf, time::Duration};

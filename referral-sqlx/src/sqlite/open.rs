@@ -9,10 +9,9 @@ use sqlx::{
 };
 
 use super::{
-    ACQUIRE_TIMEOUT, SqliteStore,
-    log::{Log, LogLimits},
-    migrations,
+    ACQUIRE_TIMEOUT, SqliteStore, migrations,
     readers::Readers,
+    wal::{Log, LogLimits},
     write_queue::Writer,
 };
 use crate::{

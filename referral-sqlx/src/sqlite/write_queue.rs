@@ -16,7 +16,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{
     ACQUIRE_TIMEOUT,
-    log::{Log, Quiet},
+    wal::{Log, Quiet},
 };
 use crate::error::failure;
 
