@@ -1,15 +1,15 @@
 //! Errors: input that does not parse ([`InvalidInput`](input::InvalidInput)), a request that a rule refuses
 //! ([`Refusal`]), and all errors that [`ReferralService`](crate::ReferralService) returns ([`Error`]). The
-//! catalogue has their codes, kinds and messages.
+//! catalog has their codes, kinds and messages.
 
-pub(crate) mod catalogue;
+pub(crate) mod catalog;
 pub(crate) mod input;
 pub(crate) mod refusal;
 
 use std::time::Duration;
 
 use self::{
-    catalogue::{ErrorCode, ErrorKind},
+    catalog::{ErrorCode, ErrorKind},
     refusal::Refusal,
 };
 use crate::{

@@ -28,7 +28,7 @@ mod user;
 pub use crate::{
     error::{
         Error,
-        catalogue::{ErrorCode, ErrorKind},
+        catalog::{ErrorCode, ErrorKind},
         input::InvalidInput,
         refusal::Refusal,
     },

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::catalogue::ErrorCode;
+use super::catalog::ErrorCode;
 
 /// Error of an input that failed to parse.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

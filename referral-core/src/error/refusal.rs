@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::catalogue::{ErrorCode, ErrorKind};
+use super::catalog::{ErrorCode, ErrorKind};
 use crate::rate_limit::limits::LimitName;
 
 /// Reason why a rule refuses a valid request.

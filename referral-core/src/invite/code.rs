@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::{
-    error::{catalogue::ErrorCode, input::InvalidInput},
+    error::{catalog::ErrorCode, input::InvalidInput},
     random::Random,
 };
 

@@ -5,7 +5,7 @@ use std::{borrow::Cow, fmt};
 use zeroize::Zeroizing;
 
 use crate::{
-    error::{catalogue::ErrorCode, input::InvalidInput},
+    error::{catalog::ErrorCode, input::InvalidInput},
     random::Random,
     user::phone::decimal_digit,
 };

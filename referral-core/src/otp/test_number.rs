@@ -6,7 +6,7 @@ use time::{Date, Duration, Month, OffsetDateTime};
 use zeroize::Zeroizing;
 
 use crate::{
-    error::{catalogue::ErrorCode, input::InvalidInput},
+    error::{catalog::ErrorCode, input::InvalidInput},
     otp::code::{CODE_LENGTHS, OneTimeCode},
     user::phone::PhoneNumber,
 };

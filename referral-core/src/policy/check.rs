@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use super::{Budget, CodeLengthStep, DAY, MINUTE, Policy, Regions};
 use crate::{
-    error::{catalogue::ErrorCode, input::InvalidInput},
+    error::{catalog::ErrorCode, input::InvalidInput},
     otp::code::CODE_LENGTHS,
     rate_limit::limits::MAX_COUNT,
 };

@@ -1,5 +1,5 @@
 use super::*;
-use crate::{error::catalogue::ErrorCode, rate_limit::limits::Limit};
+use crate::{error::catalog::ErrorCode, rate_limit::limits::Limit};
 
 #[test]
 fn the_three_policies_are_valid_if_strict_has_regions_and_a_budget() {

@@ -6,7 +6,7 @@ use std::{
     str::FromStr,
 };
 
-use crate::error::{catalogue::ErrorCode, input::InvalidInput};
+use crate::error::{catalog::ErrorCode, input::InvalidInput};
 
 /// Maximum number of characters of a user agent that are stored. The user agents of browsers are shorter.
 const MAX_USER_AGENT_CHARS: usize = 256;

@@ -9,7 +9,7 @@ use time::OffsetDateTime;
 
 use crate::{
     clock::CLOCK_SKEW,
-    error::{catalogue::ErrorCode, input::InvalidInput},
+    error::{catalog::ErrorCode, input::InvalidInput},
 };
 
 /// Longest time window of a limit.

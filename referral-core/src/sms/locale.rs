@@ -2,7 +2,7 @@
 
 use std::{borrow::Borrow, fmt, iter, str::FromStr};
 
-use crate::error::{catalogue::ErrorCode, input::InvalidInput};
+use crate::error::{catalog::ErrorCode, input::InvalidInput};
 
 /// Largest number of characters of a tag: the buffer size that RFC 5646 (4.4.1) recommends.
 const MAX_LENGTH: usize = 35;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::Segments;
 use crate::{
-    error::{catalogue::ErrorCode, input::InvalidInput},
+    error::{catalog::ErrorCode, input::InvalidInput},
     otp::code::OneTimeCode,
     sms::locale::Locale,
 };

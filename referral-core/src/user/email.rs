@@ -6,7 +6,7 @@ use idna::uts46::{AsciiDenyList, DnsLength, Hyphens, Uts46};
 use unicode_normalization::UnicodeNormalization as _;
 
 use crate::{
-    error::{catalogue::ErrorCode, input::InvalidInput},
+    error::{catalog::ErrorCode, input::InvalidInput},
     text::{has_control, invisible, is_joiner},
 };
 

@@ -6,7 +6,7 @@ use regex::Regex;
 use unicode_segmentation::UnicodeSegmentation as _;
 
 use crate::{
-    error::{catalogue::ErrorCode, input::InvalidInput},
+    error::{catalog::ErrorCode, input::InvalidInput},
     text::{has_control, has_visible, invisible, regex},
 };
 

@@ -5,7 +5,7 @@ mod metadata;
 use std::fmt;
 
 use self::metadata::{LineType, NUMBERING_PLANS};
-use crate::error::{catalogue::ErrorCode, input::InvalidInput};
+use crate::error::{catalog::ErrorCode, input::InvalidInput};
 
 /// Largest number of characters of an input. The longest real number with punctuation has fewer.
 const MAX_INPUT_CHARS: usize = 32;

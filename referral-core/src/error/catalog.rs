@@ -1,4 +1,4 @@
-//! Catalogue of all error codes, each with its kind and its message.
+//! Catalog of all error codes, each with its kind and its message.
 
 /// Kind of an error, from which a host chooses the status of its response. The set is closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,7 +24,7 @@ pub enum ErrorKind {
     Internal,
 }
 
-macro_rules! catalogue {
+macro_rules! catalog {
     ($($(#[doc = $doc:literal])+ $variant:ident = $code:literal, $kind:ident;)+) => {
         /// Stable code of an error, on which programs can branch.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -56,7 +56,7 @@ macro_rules! catalogue {
     };
 }
 
-catalogue! {
+catalog! {
     /// The phone is not a valid number. Send it in international form, such as +79608543017.
     InvalidPhone = "invalid_phone", Invalid;
     /// The region is not known. Use an ISO region code such as `RU`.
