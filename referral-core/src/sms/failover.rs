@@ -1,4 +1,4 @@
-//! Failover between several gateways, with a circuit breaker for each gateway.
+//! Fail-over between several gateways, with a circuit breaker for each gateway.
 
 mod builder;
 mod circuit_breaker;

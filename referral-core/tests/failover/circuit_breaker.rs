@@ -219,7 +219,7 @@ async fn failover_can_be_a_gateway_of_another_failover() {
     let sender = Failover::builder().gateway("inner", inner).gateway("c", script("c", &[]));
     let sender = sender.build().expect("valid configuration");
     assert_eq!(send(&sender, &calls).await, "abc: accepted by c");
-    // Not all inner gateways are busy, so the inner failover is called.
+    // Not all inner gateways are busy, so the inner `Failover` is called.
     assert_eq!(send(&sender, &calls).await, "a: accepted by inner");
     assert_eq!(send(&sender, &calls).await, "ac: accepted by c");
     // All inner gateways are busy until the first of them is available.

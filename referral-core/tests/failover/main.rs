@@ -1,4 +1,4 @@
-//! Failover between several gateways.
+//! Fail-over between several gateways.
 
 mod circuit_breaker;
 mod fake;
