@@ -40,7 +40,7 @@ use crate::{
     user::{NewUser, UserId, phone::PhoneNumber},
 };
 
-/// Handle of the service. Clones are cheap and share all state.
+/// All operations of the service. Clones are cheap and share all state.
 #[derive(Clone)]
 pub struct ReferralService {
     inner: Arc<Inner>,

@@ -1,3 +1,5 @@
+//! State of draining. The command `serve` starts it, and stops the listener after the drain delay.
+
 use std::sync::{
     Arc,
     atomic::{AtomicBool, Ordering},

@@ -1,4 +1,5 @@
-//! One-time codes: generation, and parsing of codes that users type.
+//! One-time codes: generation, and parsing of codes that users type. `otp/challenge.rs` hashes
+//! them with the peppers of `keys.rs`.
 
 use std::{borrow::Cow, fmt};
 

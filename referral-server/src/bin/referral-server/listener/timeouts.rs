@@ -1,5 +1,6 @@
 //! Time limits of a connection that waits for its client: for complete headers, for the next request, and for
-//! the client to read a response. Time limits of the server itself are in other modules.
+//! the client to read a response. `listener/request.rs` limits the time to receive a body, and `middleware.rs`
+//! the time of the handler.
 //!
 //! The timeouts of hyper 1.12 and tokio-io-timeout 1.2 do not replace this module. A client that sends HTTP/2
 //! PING frames, and acknowledges those of hyper, keeps a connection without any request open: two hours until
