@@ -231,9 +231,9 @@ pub trait Hook: Send + Sync + 'static {
     /// Handles an event.
     ///
     /// It is called after the commit, in the order of the events of a request. The response waits for it, so
-    /// do long work in a separate task. The event is lost if the process stops or the host drops the request
-    /// between the commit and this call. The changes in the storage remain. So hosts should run each request
-    /// in a separate task.
+    /// do long work in a separate task. The event is lost if the process stops, or if the embedding
+    /// service drops the request, between the commit and this call. The changes in the storage remain. So the
+    /// embedding service should run each request in a separate task.
     async fn on_event(&self, event: &Event);
 }
 

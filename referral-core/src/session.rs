@@ -95,7 +95,7 @@ pub struct Session {
     pub late_repeats: u32,
     /// Older refresh tokens: those exchanged within the grace period before the last refresh.
     pub superseded: Vec<SupersededToken>,
-    /// Address of the client when the tokens were issued last, if the host knows it.
+    /// Address of the client when the tokens were issued last, if the embedding service passed it.
     pub address: Option<ClientAddress>,
     /// User agent of that client, as the client reported it.
     pub user_agent: Option<String>,

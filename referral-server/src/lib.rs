@@ -63,7 +63,7 @@ impl Endpoint for App {
 }
 
 /// Creates a poem endpoint with the complete HTTP interface: the API, its documentation, the public keys, the
-/// health checks and the delivery reports. It must be served at the root of a host.
+/// health checks and the delivery reports. It must be served at the root path `/`.
 #[must_use]
 pub fn app(referral: ReferralService, options: AppOptions) -> App {
     let service = service(&referral, options.public_url.clone());

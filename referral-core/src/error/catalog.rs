@@ -1,8 +1,8 @@
 //! Catalog of all error codes, each with its kind and its message.
 
-/// Kind of an error, from which a host chooses the status of its response. The set is closed.
+/// Kind of an error, from which the embedding service chooses the status of its response. The set is closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(clippy::exhaustive_enums, reason = "a host maps each kind to a status")]
+#[expect(clippy::exhaustive_enums, reason = "the embedding service maps each kind to a status")]
 pub enum ErrorKind {
     /// The request is invalid.
     Invalid,

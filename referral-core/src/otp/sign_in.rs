@@ -116,7 +116,7 @@ pub type SignInDecision = Decision<SignInWrites, Result<StoredSignIn, Refusal>>;
 
 /// Outcome of the invite code in a sign-in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(clippy::exhaustive_enums, reason = "a host shows each outcome")]
+#[expect(clippy::exhaustive_enums, reason = "the embedding service shows each outcome")]
 pub enum InvitationOutcome {
     /// The request has no invite code.
     None,

@@ -1,4 +1,5 @@
-//! Client of a request: its address and its user agent, if the host knows them.
+//! Client of a request: its address and its user agent, if the embedding service
+//! passes them.
 
 use std::{
     fmt,
@@ -116,8 +117,8 @@ impl fmt::Display for Network {
     }
 }
 
-/// Client of a request, as far as the host knows it. Limits per address apply only if the host passes the
-/// address.
+/// Client of a request, as far as the embedding service knows it. Limits per address apply only if the
+/// embedding service passes the address.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Client {
     pub(crate) address: Option<ClientAddress>,

@@ -111,7 +111,7 @@ impl EditProfile {
 
 /// Link to another page.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[expect(clippy::exhaustive_enums, reason = "a host writes each variant as a URL")]
+#[expect(clippy::exhaustive_enums, reason = "the embedding service writes each variant as a URL")]
 pub enum PageLink {
     /// Page at this offset.
     Offset(u64),
