@@ -174,8 +174,8 @@ impl Report {
 
 fn line(row: &Row) -> String {
     let Row { what, against, ours, other, value, goal, .. } = row;
-    let (sign, verdict) = (if row.is_most { "≤" } else { "≥" }, if row.is_reached() { "✓" } else { "✗" });
-    format!("| {what} | {ours} | {against} | {other} | {value:.2} | {sign} {goal} | {verdict} |")
+    let (sign, mark) = (if row.is_most { "≤" } else { "≥" }, if row.is_reached() { "✓" } else { "✗" });
+    format!("| {what} | {ours} | {against} | {other} | {value:.2} | {sign} {goal} | {mark} |")
 }
 
 /// Returns the median of the values.

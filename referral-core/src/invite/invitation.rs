@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn each_case_has_the_expected_verdict() {
+    fn each_case_has_the_expected_decision() {
         let [anna, boris, vera] = [user(1), user(2), user(3)];
         let invited_by = |named: &User| User {
             invited_by: Some(InvitedBy { inviter: named.id, code: named.invite_code.clone() }),
@@ -135,7 +135,7 @@ mod tests {
         };
         let clear = Ancestry::WithoutInvitee;
 
-        for (case, invitee, code_of, ancestry, verdict) in [
+        for (case, invitee, code_of, ancestry, expected) in [
             (
                 "unknown code, new user",
                 None,
@@ -176,7 +176,7 @@ mod tests {
             ),
         ] {
             let inviter = code_of.map(inviter);
-            assert_eq!(decide(invitee, inviter.as_ref(), ancestry), verdict, "{case}");
+            assert_eq!(decide(invitee, inviter.as_ref(), ancestry), expected, "{case}");
             if ancestry == Ancestry::NotWalked {
                 assert!(!needs_ancestry(invitee, inviter.as_ref()), "{case}");
             }

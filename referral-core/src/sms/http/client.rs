@@ -1,4 +1,4 @@
-//! HTTP client of a gateway: trusted certificates, time limits, and the verdict of connection errors.
+//! HTTP client of a gateway: trusted certificates, time limits, and the conversion of connection errors.
 
 use std::{error::Error as _, fs, time::Duration};
 

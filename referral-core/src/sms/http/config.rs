@@ -225,7 +225,7 @@ impl TryFrom<Table> for GatewayConfig {
             return Err(ConfigError::new("`form` and `json` must not be given both"));
         }
         if fields.connect_timeout >= fields.timeout {
-            // Otherwise it would not be certain that nothing was sent.
+            // If `timeout` passes first, it is unknown whether the request was sent.
             return Err(ConfigError::new("`connect_timeout` must be shorter than `timeout`"));
         }
         Ok(Self(fields))

@@ -47,8 +47,9 @@ struct Condition {
     text: Option<Pattern>,
 }
 
+/// Kind of a response that is not an acceptance, which determines the [`SmsError`].
 #[derive(Clone, Copy)]
-enum Verdict {
+enum FailureKind {
     Permanent,
     Temporary,
     Busy,
@@ -86,40 +87,39 @@ impl ResponseRules {
             Some(code) => format!("HTTP {}, code {code}", raw.status),
             None => format!("HTTP {}", raw.status),
         };
-        let verdict =
-            self.verdict_of_rules(&response).unwrap_or_else(|| self.default_verdict(&response, raw));
-        Err(match (verdict, raw.retry_after) {
-            (Verdict::Permanent, _) => SmsError::Permanent(reason),
-            (Verdict::Unknown, _) => SmsError::Unknown(reason),
-            (Verdict::Busy, Some(retry_after)) => SmsError::Busy { reason, retry_after },
-            (Verdict::Busy | Verdict::Temporary, _) => SmsError::Temporary(reason),
+        let kind = self.kind_by_rules(&response).unwrap_or_else(|| self.default_kind(&response, raw));
+        Err(match (kind, raw.retry_after) {
+            (FailureKind::Permanent, _) => SmsError::Permanent(reason),
+            (FailureKind::Unknown, _) => SmsError::Unknown(reason),
+            (FailureKind::Busy, Some(retry_after)) => SmsError::Busy { reason, retry_after },
+            (FailureKind::Busy | FailureKind::Temporary, _) => SmsError::Temporary(reason),
         })
     }
 
-    /// Returns the verdict that the rules give to a response that is not an acceptance.
-    fn verdict_of_rules(&self, response: &GatewayResponse<'_>) -> Option<Verdict> {
+    /// Returns the kind of a response that is not an acceptance, by the first matching rule.
+    fn kind_by_rules(&self, response: &GatewayResponse<'_>) -> Option<FailureKind> {
         let rules = [
-            (&self.unknown, Verdict::Unknown),
-            (&self.temporary, Verdict::Temporary),
-            (&self.busy, Verdict::Busy),
-            (&self.permanent, Verdict::Permanent),
+            (&self.unknown, FailureKind::Unknown),
+            (&self.temporary, FailureKind::Temporary),
+            (&self.busy, FailureKind::Busy),
+            (&self.permanent, FailureKind::Permanent),
         ];
         let fitting =
             |(conditions, _): &(&Vec<Condition>, _)| conditions.iter().any(|one| one.refuses(response));
-        rules.into_iter().find(fitting).map(|(_, verdict)| verdict)
+        rules.into_iter().find(fitting).map(|(_, kind)| kind)
     }
 
-    /// Returns the verdict of a response that matches no rule.
-    fn default_verdict(&self, response: &GatewayResponse<'_>, raw: &RawResponse<'_>) -> Verdict {
+    /// Returns the kind of a response that matches no rule.
+    fn default_kind(&self, response: &GatewayResponse<'_>, raw: &RawResponse<'_>) -> FailureKind {
         match response.status {
-            429 | 503 => Verdict::Busy,
+            429 | 503 => FailureKind::Busy,
             // The server reports an error, but not whether the message was sent.
-            500.. => Verdict::Unknown,
+            500.. => FailureKind::Unknown,
             // A success with a response that is not understood.
             200..300 | 302 | 303 if !raw.is_whole || !self.accepted.is_denied_by(response) => {
-                Verdict::Unknown
+                FailureKind::Unknown
             }
-            _ => Verdict::Temporary,
+            _ => FailureKind::Temporary,
         }
     }
 }
