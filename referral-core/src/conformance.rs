@@ -117,8 +117,8 @@ macro_rules! conformance {
                 long_chain_cannot_become_a_loop
                 parallel_acceptances_by_one_invitee_record_one_inviter
                 parallel_sign_ups_with_one_inviter_are_all_counted
-                four_concurrent_acceptances_in_a_ring_leave_no_loop
-                five_concurrent_acceptances_in_a_ring_leave_no_loop
+                four_concurrent_acceptances_in_a_cycle_leave_no_loop
+                five_concurrent_acceptances_in_a_cycle_leave_no_loop
             }
             sessions {
                 session_is_found_with_its_user

@@ -255,7 +255,8 @@ pub async fn similar_message_ids_are_distinguished(storage: Arc<dyn Storage>) {
     harness.sign_in(with_right_code(&sent)).await.expect("signed in");
 }
 
-/// At sign-up and later, after a wrong attempt, and for a code without its challenge.
+/// The event of a sign-in names the gateway of the code: at sign-up and later, after a wrong attempt, and for a
+/// request without the challenge.
 pub async fn sign_in_reports_the_gateway_of_its_code(storage: Arc<dyn Storage>) {
     let (harness, hook) = tracked(storage);
     harness.try_enter(&phone(1), None).await.expect("signed up");

@@ -133,7 +133,7 @@ pub async fn parallel_guesses_at_several_codes_do_not_exceed_the_limit_of_the_ph
     }
 }
 
-/// One guess at each of many phones concurrently: an address has twenty.
+/// One address sends a guess at each of 40 phones concurrently. Its limit is twenty guesses.
 pub async fn parallel_guesses_from_one_address_do_not_exceed_its_limit(storage: Arc<dyn Storage>) {
     let harness = Harness::new(storage);
     let mut codes = Vec::new();
@@ -165,7 +165,7 @@ pub async fn wrong_codes_before_a_sign_in_are_refunded(storage: Arc<dyn Storage>
             let wrong = SignIn { client: client(2), ..with_wrong_code(&sent) };
             assert_refused(harness.sign_in(wrong).await, Refusal::InvalidCode);
         }
-        // From another address: the failures are refunded to the address that made them.
+        // The user signs in from another address. The failures are refunded to the address that made them.
         harness.sign_in(SignIn { client: client(3), ..with_right_code(&sent) }).await.expect("signed in");
     }
 }
@@ -182,7 +182,7 @@ pub async fn repeated_redemption_of_a_code_is_not_counted(storage: Arc<dyn Stora
     let signed_in = signed_in.await;
     assert_eq!(signed_in.iter().filter(|result| result.is_ok()).count(), 1);
     assert_eq!(signed_in.iter().filter(|result| is_wrong(result)).count(), 99);
-    // Nor are they counted for the phone: after four wrong codes the next code is still short.
+    // The requests are not counted for the phone either: after four wrong codes the next code is still short.
     let sent = harness.sent_code(&phone(1)).await;
     for attempt in [with_wrong_code(&sent), without_challenge(with_wrong_code(&sent))] {
         for _ in 0..2 {

@@ -38,7 +38,7 @@ async fn assert_invited(harness: &Harness, inviter: &SignedIn, invitee: &SignedI
     assert_eq!(invitee.user.invited_by_code.as_ref(), Some(&inviter.user.invite_code));
 }
 
-/// At the first sign-in.
+/// A new user accepts an invitation at the first sign-in.
 pub async fn invitation_is_accepted_at_sign_up(storage: Arc<dyn Storage>) {
     let harness = Harness::new(storage);
     let anna = harness.enter(1).await;
@@ -49,7 +49,7 @@ pub async fn invitation_is_accepted_at_sign_up(storage: Arc<dyn Storage>) {
     assert_invited(&harness, &anna, &boris).await;
 }
 
-/// At a later sign-in of a user without an inviter.
+/// A user without an inviter accepts an invitation at a later sign-in.
 pub async fn invitation_is_accepted_at_a_later_sign_in(storage: Arc<dyn Storage>) {
     let harness = Harness::new(storage);
     let [anna, _] = [harness.enter(1).await, harness.enter(2).await];
@@ -59,7 +59,7 @@ pub async fn invitation_is_accepted_at_a_later_sign_in(storage: Arc<dyn Storage>
     assert_invited(&harness, &anna, &boris).await;
 }
 
-/// By an edit of the profile.
+/// A user without an inviter accepts an invitation by an edit of the profile.
 pub async fn invitation_is_accepted_in_the_profile(storage: Arc<dyn Storage>) {
     let harness = Harness::new(storage);
     let [anna, boris] = [harness.enter(1).await, harness.enter(2).await];
@@ -153,7 +153,7 @@ pub async fn long_chain_cannot_become_a_loop(storage: Arc<dyn Storage>) {
     harness.assert_sound(&current_user).await;
 }
 
-/// Of many concurrent acceptances by one invitee, at sign-in and in the profile, one succeeds.
+/// Exactly one of many concurrent acceptances by one invitee, at sign-in and in the profile, succeeds.
 pub async fn parallel_acceptances_by_one_invitee_record_one_inviter(storage: Arc<dyn Storage>) {
     let harness = Harness::new(storage);
     let invitee = harness.enter(99).await;
@@ -205,22 +205,22 @@ pub async fn parallel_sign_ups_with_one_inviter_are_all_counted(storage: Arc<dyn
 
 /// Each of four users accepts the next as inviter concurrently. At least one acceptance is rejected, and no
 /// loop remains.
-pub async fn four_concurrent_acceptances_in_a_ring_leave_no_loop(storage: Arc<dyn Storage>) {
-    close_rings(storage, 4).await;
+pub async fn four_concurrent_acceptances_in_a_cycle_leave_no_loop(storage: Arc<dyn Storage>) {
+    close_cycles(storage, 4).await;
 }
 
-/// The same with five users, where locking pairs of users would allow a loop.
-pub async fn five_concurrent_acceptances_in_a_ring_leave_no_loop(storage: Arc<dyn Storage>) {
-    close_rings(storage, 5).await;
+/// Five users do the same. Locks on pairs of users would allow a loop of five.
+pub async fn five_concurrent_acceptances_in_a_cycle_leave_no_loop(storage: Arc<dyn Storage>) {
+    close_cycles(storage, 5).await;
 }
 
-async fn close_rings(storage: Arc<dyn Storage>, size: u32) {
-    const RINGS: u32 = 10;
+async fn close_cycles(storage: Arc<dyn Storage>, size: u32) {
+    const CYCLES: u32 = 10;
     let harness = Harness::new(storage);
-    for ring in 0..RINGS {
+    for cycle in 0..CYCLES {
         let mut members = Vec::new();
         for number in 0..size {
-            members.push(harness.enter(ring * size + number).await);
+            members.push(harness.enter(cycle * size + number).await);
         }
         let accepted = in_parallel(size, |number| {
             let next = members[((number + 1) % size) as usize].user.invite_code.clone();

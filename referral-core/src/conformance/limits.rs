@@ -117,12 +117,12 @@ pub async fn unsent_code_is_refunded_to_the_phone_and_the_number_range_but_not_t
 /// A client at one address leaves most codes of a number range to others, whether they are sent or not.
 pub async fn one_address_gets_a_third_of_the_codes_of_a_number_range(storage: Arc<dyn Storage>) {
     let harness = Harness::new(storage);
-    for (harness, stranger) in [(harness.without_gateway(), client(1)), (harness.clone(), client(2))] {
+    for (harness, other) in [(harness.without_gateway(), client(1)), (harness.clone(), client(2))] {
         for number in 0..3 {
-            let sent = send(&harness, &phone(number), stranger.clone()).await;
+            let sent = send(&harness, &phone(number), other.clone()).await;
             assert!(matches!(sent, Ok(_) | Err(Error::SmsNotSent(_))), "{sent:?}");
         }
-        wait(send(&harness, &phone(3), stranger.clone()).await);
+        wait(send(&harness, &phone(3), other.clone()).await);
     }
     for number in 10..17 {
         send(&harness, &phone(number), client(number)).await.expect("seven codes are left for others");

@@ -88,7 +88,7 @@ pub async fn email_belongs_to_one_user(storage: Arc<dyn Storage>) {
     edit(&harness, &boris, claim()).await.expect("free again");
 }
 
-/// Of many concurrent claims of one address, one succeeds.
+/// Exactly one of many concurrent claims of one email address succeeds.
 pub async fn parallel_claims_of_an_email_succeed_once(storage: Arc<dyn Storage>) {
     let harness = Harness::new(storage);
     let mut current_users = Vec::new();

@@ -136,7 +136,7 @@ pub async fn concurrent_refreshes_return_the_same_tokens(storage: Arc<dyn Storag
     harness.referral.refresh(&successors[0]).await.expect("the session is valid");
 }
 
-/// After it was not used for some time, and after a maximum time in any case.
+/// A session ends if it is not refreshed for some time, and after a maximum time in any case.
 pub async fn session_expires(storage: Arc<dyn Storage>) {
     const DAY: Duration = Duration::from_hours(24);
     let harness = Harness::new(storage);
@@ -151,7 +151,7 @@ pub async fn session_expires(storage: Arc<dyn Storage>) {
     assert_refused(harness.referral.refresh(&busy.refresh).await, Refusal::TokenNotValid);
 }
 
-/// Immediately, and for as long as the user is inactive.
+/// The tokens are rejected immediately, and for as long as the user is inactive.
 pub async fn tokens_of_an_inactive_user_are_rejected_immediately(storage: Arc<dyn Storage>) {
     let harness = Harness::new(storage);
     let anna = harness.enter(1).await;

@@ -122,7 +122,7 @@ pub async fn challenge_of_another_phone_is_rejected_and_not_counted(storage: Arc
     harness.sign_in(with_right_code(&sent)).await.expect("signed in");
 }
 
-/// Of many concurrent requests with the correct code, one signs in.
+/// Exactly one of many concurrent requests with the correct code succeeds.
 pub async fn hundred_parallel_redemptions_create_one_session(storage: Arc<dyn Storage>) {
     let harness = Harness::new(storage);
     let sent = harness.sent_code(&phone(1)).await;

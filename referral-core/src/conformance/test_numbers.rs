@@ -38,7 +38,7 @@ fn with_code(sent: &SentCode, code: &str) -> SignIn {
     SignIn::new(sent.phone.clone(), CodeInput::parse(code).expect("digits")).challenge(sent.challenge)
 }
 
-/// Any number of times, and without using up codes of other phones.
+/// A test number gets any number of codes, and uses up no codes of other phones.
 pub async fn test_number_gets_codes_without_waiting(storage: Arc<dyn Storage>) {
     let one_message = Some(Budget::Messages(1));
     let policy = policy(&Harness::new(Arc::clone(&storage)), "47110815");

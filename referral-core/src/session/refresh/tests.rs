@@ -112,21 +112,27 @@ fn every_interleaving_of_owner_and_thief_ends_the_session() {
     let (mut detected, mut alone) = (0, 0);
     for steps in interleavings(LENGTH) {
         let end = detected_at(&steps, 60);
-        // Before that step only one of them refreshed, or they alternated fewer than three times.
+        // Before that step only one actor refreshed, or the actors alternated fewer than three times.
         let quiet = &steps[..end.unwrap_or(steps.len())];
         let changes = quiet.windows(2).filter(|pair| pair[0] != pair[1]).count();
-        assert!(changes < 2 * MAX_LATE_REPEATS as usize, "{steps:?} ends at {end:?}");
+        assert!(
+            changes < 2 * MAX_LATE_REPEATS as usize,
+            "the reuse was detected too late, at step {end:?} of {steps:?}"
+        );
         if end.is_some() {
             detected += 1;
         } else {
             alone += 1;
-            // The other one refreshed nothing after the first turns, so there is nothing to detect yet.
+            // The other actor refreshed nothing after the first steps, so there is nothing to detect yet.
             let last = steps[steps.len() - 1];
             let tail = steps.iter().rev().take_while(|actor| **actor == last).count();
-            assert!(tail >= steps.len() - 2 * MAX_LATE_REPEATS as usize, "{steps:?}");
+            assert!(
+                tail >= steps.len() - 2 * MAX_LATE_REPEATS as usize,
+                "the reuse was not detected: {steps:?}"
+            );
         }
     }
-    assert!(detected > 4_000 && alone > 2, "{detected} detected, {alone} not");
+    assert!(detected > 4_000 && alone > 2, "detected: {detected}, one actor alone: {alone}");
 }
 
 #[test]
