@@ -22,7 +22,7 @@
 //!
 //! # Guarantees
 //!
-//! If a method says that writers exclude one another, the facts of a decision must still hold when the
+//! If a method states that writers exclude each other, the facts of a decision must still hold when the
 //! decision is committed. The storage either locks the facts or retries if they changed. These invariants
 //! hold at all times:
 //!

@@ -1,7 +1,7 @@
 //! Cross-origin resource sharing (CORS): origins whose pages may read responses.
 //!
 //! The middleware of poem responds with 403 to requests from other origins. This module processes them as
-//! usual, and the browser keeps the response from the page. Clients other than browsers can send any
+//! usual, and the browser hides the response from the page. Clients other than browsers can send any
 //! `Origin`.
 
 use std::str::FromStr;

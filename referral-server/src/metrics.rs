@@ -116,7 +116,7 @@ impl Default for Metrics {
 impl Metrics {
     /// Creates metrics with the value zero.
     #[must_use]
-    #[expect(clippy::too_many_lines, reason = "a list of all metrics is found on the first look")]
+    #[expect(clippy::too_many_lines, reason = "one list of all metrics is easier to find")]
     pub fn new() -> Self {
         // Buckets from one millisecond to eight seconds, and to half a minute for gateways.
         let short = || Histogram::new(exponential_buckets(0.001, 2.0, 14));

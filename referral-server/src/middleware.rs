@@ -94,7 +94,8 @@ impl<E: Endpoint<Output = Response> + 'static> Endpoint for Middleware<E> {
 
     async fn call(&self, request: Request) -> Result<Response> {
         if is_read(&request) {
-            // Boxed, because the future of the caller would otherwise have its size for each request.
+            // The future is boxed, because otherwise the future of the caller would have its size for each
+            // request.
             return Ok(Box::pin(self.0.serve(request)).await);
         }
         // A request that writes runs in its own task, so that it completes even if the client disconnects:
@@ -138,7 +139,7 @@ impl<E: Endpoint<Output = Response>> Inner<E> {
             let route = route.unwrap_or_else(|| pages::route(&path).into());
             metrics.count_response(&method, route, response.status(), took);
         }
-        // Without the path, which may contain personal data.
+        // The line does not contain the path, which may contain personal data.
         tracing::info!(
             request_id = id,
             method = %method,

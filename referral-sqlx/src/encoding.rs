@@ -15,7 +15,7 @@ const MARK_BYTES: usize = 16 + 8;
 /// Converts a time to microseconds since 1970. The times of the core have microsecond precision.
 pub(crate) fn time_to_micros(time: OffsetDateTime) -> i64 {
     let micros = time.unix_timestamp_nanos().div_euclid(1_000);
-    // A time more than 292 thousand years away only stands for "never". Clamping does not change its meaning.
+    // A time more than 292 thousand years away means "never". Clamping does not change that.
     i64::try_from(micros).unwrap_or(if micros < 0 { i64::MIN } else { i64::MAX })
 }
 

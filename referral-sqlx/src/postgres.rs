@@ -145,8 +145,8 @@ impl PostgresStore {
         write: Option<OwnedSemaphorePermit>,
     ) -> Result<Lease> {
         let mut lease = self.open(write).await?;
-        // Set before the statement, because the server may start the transaction although its response is
-        // late.
+        // The flag is set before the statement, because the server may start the transaction although its
+        // response is late.
         lease.in_transaction = true;
         lease.is_prepared = !self.behind_pooler;
         lease.list = list;

@@ -120,7 +120,7 @@ impl Limits {
     /// Returns the time to wait until all limits allow another event, or `None` if they allow it now.
     /// `timestamps` must be sorted.
     pub(crate) fn wait(&self, timestamps: &[OffsetDateTime], now: OffsetDateTime) -> Option<Duration> {
-        // An event much later than now was recorded by a wrong clock.
+        // An event later than now by more than the clock skew comes from a wrong clock, so it is ignored.
         let timestamps = &timestamps[..timestamps.partition_point(|at| *at <= now + CLOCK_SKEW)];
         let wait = |limit: &Limit| {
             let nth_newest = timestamps.len().checked_sub(limit.count as usize)?;

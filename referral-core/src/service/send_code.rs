@@ -83,7 +83,8 @@ impl ReferralService {
             Ok((sent, Some(receipt))) => {
                 let (challenge, code_length) = (sent.challenge, sent.code_length);
                 let route = receipt.gateway.clone().map(|gateway| MessageRoute::new(gateway, &phone));
-                // This event is emitted first, because the message is charged even if it cannot be recorded.
+                // This event is emitted first, because the gateway charges for the message even if
+                // the message cannot be recorded.
                 self.emit(Event::CodeSent(CodeSent {
                     phone,
                     challenge,

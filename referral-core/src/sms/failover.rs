@@ -142,7 +142,7 @@ impl Outcome {
 
 /// Observer of all attempts, for example for metrics.
 pub trait Observer: Send + Sync + 'static {
-    /// Called after a gateway responded or was skipped. The call must not block.
+    /// Receives each attempt, after the gateway responded or was skipped. The call must not block.
     fn attempted(&self, attempt: &Attempt<'_>);
 }
 

@@ -56,11 +56,11 @@ impl Default for PageSize {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(clippy::exhaustive_enums, reason = "a storage must start at each variant")]
 pub enum PageStart {
-    /// After this number of users. The cost grows with the number.
+    /// Page that starts after this number of users. The cost grows with the number.
     Offset(u64),
-    /// At the first user that is older than this one. The cost is the same at any depth.
+    /// Page that starts at the first user that is older than this one. The cost is the same at any depth.
     OlderThan(UserId),
-    /// At the users that are newer than this one and nearest to it, as many as fit on the page.
+    /// Page of the users that are newer than this one and nearest to it.
     NewerThan(UserId),
 }
 
@@ -178,8 +178,8 @@ impl fmt::Debug for FilterInput<'_> {
 /// Largest number of characters of a search.
 const MAX_SEARCH_CHARS: usize = 100;
 
-/// Largest number of different terms in a search. Each common term costs a walk through its own part of the
-/// index. Five terms are enough for both names, the phone, the email address and an invite code.
+/// Largest number of different terms in a search. Each common term scans its own part of the index.
+/// Five terms are enough for both names, the phone, the email address and an invite code.
 const MAX_SEARCH_TERMS: usize = 5;
 
 impl FilterInput<'_> {

@@ -292,7 +292,7 @@ const RESPONSES: &[(&str, u16, &str, &str)] = &[
 async fn each_preset_interprets_the_documented_responses() {
     let mut wrong = Vec::new();
     for (preset, status, body, expected) in RESPONSES {
-        // Responses that mean busy use this value.
+        // The sender reads this header only if the response means that the gateway is busy.
         let response =
             ResponseTemplate::new(*status).set_body_string(*body).insert_header("retry-after", "9");
         let gateway = gateway(response).await;

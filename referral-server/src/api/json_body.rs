@@ -105,7 +105,7 @@ impl Fields {
     ///
     /// Returns a problem with the errors of all fields.
     pub(crate) fn finish(mut self) -> Result<(), Problem> {
-        // Limited, because the names are returned in the response.
+        // The number and the length of the names are limited, because the response contains them.
         for name in self.values.keys().take(20) {
             let name = name.chars().filter(|c| !c.is_control()).take(64).collect();
             let detail = "This field is unknown or cannot be set. Remove it.";

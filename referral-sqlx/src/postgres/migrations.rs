@@ -66,8 +66,8 @@ async fn try_run(connection: &mut PgConnection, is_locking: bool) -> std::result
     let Some(first) = missing else { return Ok(()) };
     let mut migrator = MIGRATIONS.migrator();
     migrator.set_locking(is_locking);
-    // Only if the schema is missing. Creating it requires a privilege on the whole database, which the role
-    // does not need if the operator has created the schema before.
+    // The schema is created only if it is missing. Its creation requires a privilege on the whole database,
+    // which the role does not need if the operator has created the schema before.
     if !has_schema(connection).await.map_err(failed)? {
         migrator.create_schema(SCHEMA);
     }

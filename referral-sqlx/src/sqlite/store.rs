@@ -72,7 +72,7 @@ impl SessionStorage for SqliteStore {
     }
 
     async fn mark_tokens_used(&self, session: SessionId, access_id: Uuid) -> Result<()> {
-        // Only a short wait: the read does not depend on this record, and the next read writes it.
+        // The wait is short, because the read does not depend on this record, and the next read writes it.
         let marking = self
             .writer
             .write(move |connection| sessions::mark_tokens_used(connection, session, access_id).boxed());

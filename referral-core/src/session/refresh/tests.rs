@@ -117,7 +117,7 @@ fn every_interleaving_of_owner_and_thief_ends_the_session() {
         let changes = quiet.windows(2).filter(|pair| pair[0] != pair[1]).count();
         assert!(
             changes < 2 * MAX_LATE_REPEATS as usize,
-            "the reuse was detected too late, at step {end:?} of {steps:?}"
+            "the reuse was not detected in time, but at {end:?}: {steps:?}"
         );
         if end.is_some() {
             detected += 1;

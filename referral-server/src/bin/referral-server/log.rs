@@ -75,7 +75,8 @@ impl Log {
 
     /// Writes a line that is not part of the log to standard error, after the log so far.
     pub(crate) fn print(&mut self, line: &str) {
-        // In one write, because each write may be dropped. The queue itself never fails.
+        // The text and the line break are one write, because each write may be dropped. The queue itself never
+        // fails.
         let _ = self.queue.write_all(format!("{line}\n").as_bytes());
     }
 

@@ -42,10 +42,10 @@ fn main() -> ExitCode {
         Err(error) => return fail(&error),
     };
     let result = runtime.block_on(run(cli, &log));
-    // Does not wait for blocking tasks, such as name resolution.
+    // This call does not wait for blocking tasks, such as name resolution.
     runtime.shutdown_background();
     if let Err(error) = &result {
-        // Through the log, because its thread may be blocked in a write to standard error.
+        // The log prints the error, because its thread may be blocked in a write to standard error.
         log.print(&describe(&**error));
     }
     log.finish();

@@ -125,7 +125,7 @@ pub(crate) async fn serve(settings: &Settings, dropped_lines: DroppedLines) -> R
         None => Messages::none(),
     };
     let report_readers = mem::take(&mut messages.report_readers);
-    // First, because it is the most likely to fail and leaves nothing behind.
+    // This step is first, because it is the most likely to fail and leaves nothing behind.
     let listener = bind("--listen", network.listen).await?;
     let metrics_listener = match network.metrics_listen {
         Some(address) => Some(bind("--metrics-listen", address).await?),

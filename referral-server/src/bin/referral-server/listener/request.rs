@@ -65,7 +65,8 @@ impl<S: ServerEndpoint> Server<S> {
         let received_part = if request.body().is_end_stream() {
             ReceivedPart::Complete(EvictionGuard::new(connection))
         } else {
-            // Immediately, and not when hyper polls the future: until then it would keep out other requests.
+            // The place can be evicted from now on, before hyper polls the future. Otherwise the place would be
+            // closed to other requests until then.
             let eviction = Arc::new(Notify::new());
             place.allow_eviction(&eviction);
             ReceivedPart::Headers(eviction)

@@ -51,7 +51,7 @@ async fn the_address_with_the_most_places_loses_the_oldest() {
     let mut many: Vec<_> = (0..4).map(|_| take_waiting(&places, 2).expect("free")).collect();
     let newcomer = take_waiting(&places, 3).expect("taken from the second");
     assert!(first.is_evicted().await && !one.is_evicted().await && !newcomer.is_evicted().await);
-    // The second address has four places left, and loses its own first.
+    // The second address has four places left. Its next request evicts the oldest of them.
     many.push(take_waiting(&places, 2).expect("taken from itself"));
     assert!(many[0].is_evicted().await && !many[1].is_evicted().await && !one.is_evicted().await);
 }
