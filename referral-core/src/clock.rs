@@ -94,7 +94,7 @@ mod tests {
             (1_000, 1_100, 1_200, 0, 100, 0),
             (8_000, 5_000, 8_200, 3_100, 100, 3_000),
             (2_000, 5_000, 2_200, -2_900, 100, 2_800),
-            // A slow response does not show an offset, because the storage may have read its clock at the end.
+            // A slow response shows no offset, because the storage may have read its clock at the end.
             (0, 3_000, 4_000, -1_000, 2_000, 0),
         ] {
             let measured = ClockOffset::from_round_trip(at(before), at(storage), at(after))

@@ -47,7 +47,8 @@ macro_rules! catalog {
                 match self { $(Self::$variant => ErrorKind::$kind,)+ }
             }
 
-            /// Returns the message: one sentence that states what is wrong, and one that states how to fix it.
+            /// Returns the message: one sentence that states what is wrong, and one that states the
+            /// correction.
             #[must_use]
             pub fn message(self) -> &'static str {
                 match self { $(Self::$variant => concat!($($doc),+).trim_ascii_start(),)+ }
