@@ -188,7 +188,7 @@ impl Event {
             Self::DeliveryStatusChanged(DeliveryStatusChanged { route, status }) => {
                 let MessageRoute { gateway, region } = route;
                 let region = region.map(tracing::field::display);
-                tracing::info!(gateway, region, %status, "message status");
+                tracing::info!(gateway, region, %status, "message status changed");
             }
             Self::TestCodeIssued(TestCodeIssued { phone, .. }) => tracing::info!(?phone, "test code issued"),
             Self::CodeNotSent(CodeNotSent { phone, reason, .. }) => {

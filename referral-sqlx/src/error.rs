@@ -32,7 +32,7 @@ pub enum ConnectError {
     },
     /// The URL names a database in memory. Each connection would have a separate one.
     #[error(
-        "an SQLite database in memory cannot be shared by several connections; give a file, or use \
+        "an SQLite database in memory cannot be shared by several connections; name a file, or use \
          `MemoryStorage` of `referral-core`"
     )]
     InMemory,

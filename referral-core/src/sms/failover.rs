@@ -317,7 +317,7 @@ impl Sending<'_> {
             // A permanent rejection concerns the phone number, not the gateway.
             Ok(_) | Err(SmsError::Permanent(_)) => {
                 if circuit.succeed() {
-                    tracing::info!(gateway = name, "the gateway works again");
+                    tracing::info!(gateway = name, "closed the circuit of the gateway");
                 }
             }
             Err(SmsError::Busy { reason, retry_after }) => {
@@ -332,7 +332,7 @@ impl Sending<'_> {
                     tracing::warn!(
                         gateway = name,
                         seconds = open_time.as_secs(),
-                        "the circuit of the gateway is open"
+                        "opened the circuit of the gateway"
                     );
                 }
             }

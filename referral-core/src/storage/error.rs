@@ -11,7 +11,7 @@ pub enum StorageError {
     #[error("the storage is unavailable")]
     Unavailable(#[source] BoxError),
     /// Other users have all invite codes that were generated for a new user.
-    #[error("all invite codes generated for a new user are taken")]
+    #[error("failed to create a user: all generated invite codes are taken")]
     InviteCodesExhausted,
     /// Any other failure, such as a statement that the database rejects or an invalid stored value.
     #[error("the storage operation failed")]

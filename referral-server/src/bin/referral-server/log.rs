@@ -63,7 +63,7 @@ impl Log {
         }
         // Logs the location of a panic and not its message, which may contain personal data.
         std::panic::set_hook(Box::new(|panic| {
-            tracing::error!(location = panic.location().map(ToString::to_string), "panicked");
+            tracing::error!(location = panic.location().map(ToString::to_string), "a thread panicked");
         }));
         Ok(Self { queue, worker, dropped })
     }
@@ -75,8 +75,8 @@ impl Log {
 
     /// Writes a line that is not part of the log to standard error, after the log so far.
     pub(crate) fn print(&mut self, line: &str) {
-        // The text and the line break are one write, because each write may be dropped. The queue itself never
-        // fails.
+        // The text and the line break are one write, because each write may be dropped. The queue itself
+        // never fails.
         let _ = self.queue.write_all(format!("{line}\n").as_bytes());
     }
 

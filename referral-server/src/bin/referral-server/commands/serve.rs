@@ -135,10 +135,10 @@ pub(crate) async fn serve(settings: &Settings, dropped_lines: DroppedLines) -> R
     let hang_up = signal(SignalKind::hangup())?;
     let referral = build(settings, messages, metrics.clone()).await?;
     if let Err(error) = referral.measure_clock().await {
-        tracing::warn!(%error, "failed to read the clock of the database");
+        tracing::warn!(%error, "failed to read the clock of the database at the start");
     }
     if let Err(error) = referral.share_settings().await {
-        tracing::warn!(%error, "failed to compare the settings with those of other processes");
+        tracing::warn!(%error, "failed to compare the settings with those of other processes at the start");
     }
     let metrics_address = metrics_listener.as_ref().map(TcpListener::local_addr).transpose()?;
     let test_numbers = &referral.policy().test_numbers;

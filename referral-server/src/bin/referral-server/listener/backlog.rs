@@ -25,7 +25,7 @@ pub(super) fn ignore_new(listener: &TcpListener) {
         SockFilter::new(RETURN, 0, 0, u32::MAX),
     ];
     if let Err(error) = SockRef::from(listener).attach_filter(&filter) {
-        tracing::debug!(%error, "failed to ignore new connections");
+        tracing::debug!(%error, "failed to attach the filter that drops new connections");
     }
 }
 

@@ -29,8 +29,8 @@ pub(crate) struct LimitSettings {
     /// sign-in. One address gets a third of them [default: 10/1h; development: off]
     #[arg(long, env = "REFERRAL_CODES_PER_NUMBER_RANGE", global = true, value_name = "LIMITS", value_parser = limits)]
     codes_per_number_range: Option<Limits>,
-    /// Wrong codes from one address, without those for a code that is redeemed later [default: 20/1h,60/24h;
-    /// development: off]
+    /// Wrong codes from one address, except attempts at a code that is redeemed later [default:
+    /// 20/1h,60/24h; development: off]
     #[arg(long, env = "REFERRAL_FAILED_ATTEMPTS_PER_ADDRESS", global = true, value_name = "LIMITS", value_parser = limits)]
     failed_attempts_per_address: Option<Limits>,
     /// Attempts to sign in with a phone that has no valid code, from one address [default: 200/1h;

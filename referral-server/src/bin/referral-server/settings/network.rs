@@ -44,7 +44,7 @@ pub(crate) struct Network {
     /// The proxies must set it or append to it [default: none]
     #[arg(long, env = "REFERRAL_CLIENT_ADDRESS_HEADER", global = true, value_name = "NAME")]
     pub(crate) client_address_header: Option<HeaderName>,
-    /// Longest time to receive a request body, and longest time to process a request. Each has this limit
+    /// Longest time to receive a request body and, separately, longest time to process a request
     #[arg(long, env = "REFERRAL_REQUEST_TIMEOUT", global = true, value_name = "TIME", default_value = "10s", value_parser = some_time)]
     pub(crate) request_timeout: Duration,
     /// Longest time to receive the headers of a request. The first request is measured from the connection

@@ -20,8 +20,8 @@ pub(crate) struct Postgres {
     /// Time limit of a statement [default: 5s]
     #[arg(long, env = "REFERRAL_DATABASE_STATEMENT_TIMEOUT", global = true, value_name = "TIME", value_parser = some_time)]
     pub(crate) database_statement_timeout: Option<Duration>,
-    /// The URL is that of a pooler that may use another connection for each transaction, such as PgBouncer in
-    /// transaction mode [default: false]
+    /// Treat the database URL as that of a pooler that may use another connection for each transaction, such
+    /// as PgBouncer in transaction mode [default: false]
     #[arg(long, env = "REFERRAL_DATABASE_POOLER", global = true, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = BoolishValueParser::new())]
     pub(crate) database_pooler: Option<bool>,
     /// URL for migrations, which bypasses a pooler [default: the database URL; with a pooler no migrations

@@ -18,8 +18,8 @@ pub(crate) struct SignIn {
     #[arg(long, env = "REFERRAL_SMS_CONFIG", global = true, value_name = "FILE")]
     pub(crate) sms_config: Option<PathBuf>,
     /// Allow other machines to use the development sender, which returns the code of any phone to any client.
-    /// This accepts a listen address other than loopback, PostgreSQL, a public URL, trusted proxies, a policy
-    /// other than development, and requests for any host
+    /// With this flag, the server accepts a listen address other than loopback, PostgreSQL, a public URL,
+    /// trusted proxies, a policy other than development, and requests for any host
     #[arg(long, env = "REFERRAL_RETURN_CODES_TO_ANYONE", global = true, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true", value_parser = BoolishValueParser::new())]
     pub(crate) return_codes_to_anyone: bool,
     /// Defaults of the flags below and of the limits [default: standard with --sms-config, otherwise
