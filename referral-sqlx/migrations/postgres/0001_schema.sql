@@ -48,7 +48,7 @@ CREATE TABLE referral.user_search (
 );
 
 -- The planner knows the frequency of the most common n-grams, and that all other n-grams are less frequent.
--- The more n-grams it knows, the rarer are its estimates for the others. With this number, it looks up a rare
+-- The more n-grams it knows, the lower are its estimates for the others. With this number, it looks up a rare
 -- n-gram in the index and does not scan all users for it.
 ALTER TABLE referral.user_search ALTER COLUMN ngrams SET STATISTICS 1000;
 
@@ -166,9 +166,9 @@ CREATE TABLE referral.sessions (
     refresh_expires_at timestamptz NOT NULL,
     tokens_used boolean NOT NULL,
     previous_refresh_id uuid,
-    -- Whether the newest tokens were returned again after the grace period, and the number of consecutive
-    -- earlier refreshes to which this applied.
+    -- True if the newest tokens were returned again after the grace period.
     repeated_late boolean NOT NULL DEFAULT FALSE,
+    -- Number of consecutive earlier refreshes to which this applied.
     late_repeats bigint NOT NULL DEFAULT 0 CHECK (late_repeats >= 0),
     -- Sequence of the id (16 bytes) and the time (8 bytes, big-endian microseconds since 1970) of each
     -- superseded refresh token.
@@ -181,7 +181,7 @@ CREATE INDEX sessions_of_user ON referral.sessions (user_id);
 CREATE INDEX sessions_by_end ON referral.sessions (ends_at);
 
 -- Recent events of each phone, address, pair of both and number range. A counter is one row with its newest
--- events. It is deleted when they do not matter any more.
+-- events. It is deleted when no limit needs them.
 CREATE TABLE referral.counters (
     key text COLLATE "C" PRIMARY KEY,
     -- Numbers in ascending order: microseconds since 1970, times eight, plus the kind of event: 0 a code, 1 a
@@ -229,7 +229,7 @@ CREATE TABLE referral.messages (
     gateway text COLLATE "C" NOT NULL CHECK (char_length(gateway) BETWEEN 1 AND 64),
     -- Id that the gateway gave to the message.
     message_id text COLLATE "C" NOT NULL CHECK (char_length(message_id) BETWEEN 1 AND 128),
-    -- Whether it is recorded that this service sent the message. Before that, there is only a report.
+    -- True if it is recorded that this service sent the message. Before that, there is only a report.
     is_ours boolean NOT NULL,
     region text COLLATE "C" CHECK (region ~ '^[A-Z]{2}$'),
     status text COLLATE "C" NOT NULL CHECK (status IN ('sent', 'failed', 'delivered')),

@@ -48,7 +48,7 @@ CREATE TABLE users (
     last_login INTEGER,
     -- Updated by the triggers on invitations.
     invited_count INTEGER NOT NULL DEFAULT 0 CHECK (invited_count >= 0),
-    -- The last columns, because they are long and only a search reads them.
+    -- These columns are last, because they are long and only a search reads them.
     search_public TEXT NOT NULL,
     search_private TEXT NOT NULL
 ) STRICT;
@@ -193,9 +193,9 @@ CREATE TABLE sessions (
     refresh_expires_at INTEGER NOT NULL,
     tokens_used INTEGER NOT NULL CHECK (tokens_used IN (0, 1)),
     previous_refresh_id BLOB CHECK (octet_length(previous_refresh_id) = 16),
-    -- Whether the newest tokens were returned again after the grace period, and the number of consecutive
-    -- earlier refreshes to which this applied.
+    -- True if the newest tokens were returned again after the grace period.
     repeated_late INTEGER NOT NULL DEFAULT 0 CHECK (repeated_late IN (0, 1)),
+    -- Number of consecutive earlier refreshes to which this applied.
     late_repeats INTEGER NOT NULL DEFAULT 0 CHECK (late_repeats >= 0),
     -- Sequence of the id (16 bytes) and the time (8 bytes, big-endian) of each superseded refresh token.
     superseded BLOB NOT NULL CHECK (octet_length(superseded) % 24 = 0),
@@ -207,7 +207,7 @@ CREATE INDEX sessions_of_user ON sessions (user_id);
 CREATE INDEX sessions_by_end ON sessions (ends_at);
 
 -- Recent events of each phone, address, pair of both and number range. There are thousands of codes and
--- requests, so a counter is one row with its newest events. It is deleted when they do not matter any more.
+-- requests, so a counter is one row with its newest events. It is deleted when no limit needs them.
 CREATE TABLE counters (
     key TEXT NOT NULL PRIMARY KEY,
     -- JSON array of numbers, in ascending order: microseconds since 1970, times eight, plus the kind of
@@ -239,7 +239,7 @@ CREATE TABLE messages (
     gateway TEXT NOT NULL CHECK (length(gateway) BETWEEN 1 AND 64),
     -- Id that the gateway gave to the message.
     message_id TEXT NOT NULL CHECK (length(message_id) BETWEEN 1 AND 128),
-    -- Whether it is recorded that this service sent the message. Before that, there is only a report.
+    -- True if it is recorded that this service sent the message. Before that, there is only a report.
     is_ours INTEGER NOT NULL CHECK (is_ours IN (0, 1)),
     region TEXT CHECK (length(region) = 2 AND region NOT GLOB '*[^A-Z]*'),
     status TEXT NOT NULL CHECK (status IN ('sent', 'failed', 'delivered')),
