@@ -65,8 +65,8 @@ impl<S: ServerEndpoint> Server<S> {
         let received_part = if request.body().is_end_stream() {
             ReceivedPart::Complete(EvictionGuard::new(connection))
         } else {
-            // Eviction is allowed now, and not when hyper polls the future. Until then, the place could not be
-            // given to another request.
+            // Eviction is allowed now, and not when hyper polls the future. Until then, the place could not
+            // be given to another request.
             let eviction = Arc::new(Notify::new());
             place.allow_eviction(&eviction);
             ReceivedPart::Headers(eviction)
