@@ -215,7 +215,7 @@ impl RawLoop {
     async fn sign_in(&mut self) -> sqlx::Result<()> {
         let Self { connection, user } = self;
         let phone = "+79600000001";
-        let challenge = uuid::Uuid::from_u128(scatter_id());
+        let challenge = uuid::Uuid::from_u128(next_id());
         connection.execute("BEGIN IMMEDIATE").await?;
         sqlx::query(
             "SELECT (SELECT sent_at FROM challenges WHERE phone = $1 ORDER BY id DESC LIMIT 1), \
@@ -272,7 +272,7 @@ impl RawLoop {
 }
 
 /// Returns an ascending id, like those of the server.
-fn scatter_id() -> u128 {
+fn next_id() -> u128 {
     static NEXT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(1);
     u128::from(NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed)) << 64
 }
