@@ -22,7 +22,7 @@ async fn main() {
     for (policy, addresses) in
         [(standard(), 1), (standard(), 2), (standard(), 3), (standard(), 4), (strict(), 1)]
     {
-        rows.push(simulation::strangers_lock_an_owner_out(policy, addresses).await);
+        rows.push(simulation::attacker_locks_an_owner_out(policy, addresses).await);
     }
     rows.extend(simulation::messages_are_pumped().await);
     rows.extend(simulation::many_phones_are_guessed(1_000).await);

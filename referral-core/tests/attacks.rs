@@ -37,8 +37,8 @@ fn fixed_code_is_as_hard_to_guess_as_a_generated_one() {
 }
 
 #[test]
-fn stranger_at_one_address_does_not_lock_out_the_owner() {
-    assert_all_hold([run(simulation::strangers_lock_an_owner_out(standard(), 1))]);
+fn attacker_at_one_address_does_not_lock_out_the_owner() {
+    assert_all_hold([run(simulation::attacker_locks_an_owner_out(standard(), 1))]);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use referral_core::SentCode;
 
 use super::{
     Bound, Row, standard,
-    world::{Address, At, HOUR, MINUTE, MOMENT, Response, World, phone},
+    world::{Address, At, HOUR, MINUTE, Response, TICK, World, phone},
 };
 
 /// Time that it takes to read a message and to type its code.
@@ -19,9 +19,9 @@ const LATE: Duration = Duration::from_secs(70);
 /// Counts the rejected requests of legitimate users.
 pub(crate) async fn legitimate_users_are_served() -> Vec<Row> {
     vec![
-        carrier(None, "without strangers").await,
-        carrier(Some(Stranger::WithoutChallenge), "150 attempts without a code an hour beside them").await,
-        carrier(Some(Stranger::UsedUpCodes), "30 codes an hour that strangers use up").await,
+        carrier(None, "without other clients").await,
+        carrier(Some(OtherClient::WithoutChallenge), "150 attempts without a code an hour beside them").await,
+        carrier(Some(OtherClient::UsedUpCodes), "30 codes an hour that other clients use up").await,
         office().await,
     ]
 }
@@ -61,7 +61,7 @@ pub(crate) async fn owners_at_the_start_of_an_attack() -> Row {
 }
 
 #[derive(Clone, Copy)]
-enum Stranger {
+enum OtherClient {
     /// Submits codes for phones that have none.
     WithoutChallenge,
     /// Guesses the codes of the users until their attempts are used up.
@@ -69,7 +69,7 @@ enum Stranger {
 }
 
 /// Signs in 2 400 users behind one address of a carrier, within a day: 100 an hour.
-async fn carrier(stranger: Option<Stranger>, name: &str) -> Row {
+async fn carrier(other: Option<OtherClient>, name: &str) -> Row {
     let mut world = World::new(standard());
     let from = world.new_address();
     let (mut sign_ins, mut rejected) = (0, 0);
@@ -77,12 +77,12 @@ async fn carrier(stranger: Option<Stranger>, name: &str) -> Row {
         world.wait_until(HOUR / 100 * number);
         // Each user is in a different number range.
         let mut user = User { number, phone: 100_000 + number, from, rejected: 0 };
-        if matches!(stranger, Some(Stranger::WithoutChallenge)) {
+        if matches!(other, Some(OtherClient::WithoutChallenge)) {
             for attempt in 0..=number % 2 {
                 world.attempt_without_code(&phone(900_000 + number, attempt), from).await;
             }
         }
-        let attacks = matches!(stranger, Some(Stranger::UsedUpCodes)) && (4..7).contains(&(number % 10));
+        let attacks = matches!(other, Some(OtherClient::UsedUpCodes)) && (4..7).contains(&(number % 10));
         sign_ins += u64::from(user.sign_in(&mut world, attacks).await);
         rejected += user.rejected;
     }
@@ -97,7 +97,7 @@ async fn office() -> Row {
     let from = world.new_address();
     let (mut sign_ins, mut rejected) = (0, 0);
     for number in 0..60 {
-        world.wait_until(15 * MOMENT * number);
+        world.wait_until(15 * TICK * number);
         let mut user = User { number, phone: number, from, rejected: 0 };
         sign_ins += u64::from(user.sign_in(&mut world, false).await);
         rejected += user.rejected;
@@ -119,10 +119,10 @@ impl User {
         let phone = if self.phone < 1_000 { phone(1, self.phone) } else { phone(self.phone, 1) };
         let Some(mut sent) = self.request(world, &phone).await else { return false };
         if is_attacked {
-            // The stranger guesses without the id of the challenge, and from another address.
-            let stranger = world.new_address();
+            // Another client guesses without the id of the challenge, and from another address.
+            let other = world.new_address();
             for _ in 0..3 {
-                world.guess(At::Newest(&phone), stranger).await;
+                world.guess(At::Newest(&phone), other).await;
             }
             // An older client does not send the id, so its code can no longer be used.
             self.count(world.respond_unnamed(&sent, self.from).await);

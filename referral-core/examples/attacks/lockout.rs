@@ -12,23 +12,23 @@ use super::{
 /// Number of days of the attack.
 const DAYS: u32 = 60;
 
-/// Time after which the owner gives up.
+/// Time after which the owner stops trying.
 const MAX_WAIT: Duration = Duration::from_mins(15);
 
 /// Time that it takes to type a code.
 const TYPING: Duration = Duration::from_secs(20);
 
 /// Attacks the sign-in of an owner from this number of addresses.
-pub(crate) async fn strangers_lock_an_owner_out(policy: NamedPolicy, addresses: u32) -> Row {
+pub(crate) async fn attacker_locks_an_owner_out(policy: NamedPolicy, addresses: u32) -> Row {
     let mut world = World::new(policy);
     let owner = Owner { phone: phone(1, 1), address: world.new_address() };
-    let mut stranger = Stranger::new(&mut world, owner.phone.clone(), addresses);
+    let mut attacker = Attacker::new(&mut world, owner.phone.clone(), addresses);
     let (mut longest_wait, mut longest_code, mut days_lost) = (Duration::ZERO, 0, 0);
     for day in 0..DAYS {
         // A different time on each day.
         let start = DAY * day + DAY / 1_000 * (day * 389 % 1_000);
-        stranger.attack_until(&mut world, start).await;
-        match owner.sign_in(&mut world, &mut stranger).await {
+        attacker.attack_until(&mut world, start).await;
+        match owner.sign_in(&mut world, &mut attacker).await {
             Some(code_length) => {
                 longest_wait = longest_wait.max(world.elapsed().saturating_sub(start));
                 longest_code = longest_code.max(code_length);
@@ -53,20 +53,20 @@ struct Owner {
 
 impl Owner {
     /// Tries to sign in, with the waits that the service requires. Returns the number of digits of the code,
-    /// or `None` if the owner gave up.
-    async fn sign_in(&self, world: &mut World, stranger: &mut Stranger) -> Option<u8> {
+    /// or `None` if the owner stops trying.
+    async fn sign_in(&self, world: &mut World, attacker: &mut Attacker) -> Option<u8> {
         let end = world.elapsed() + MAX_WAIT;
         while world.elapsed() <= end {
             match world.send(&self.phone, self.address).await {
                 Ok(sent) => {
-                    stranger.guess_at_newest(world).await;
-                    stranger.attack_until(world, world.elapsed() + TYPING).await;
+                    attacker.guess_at_newest(world).await;
+                    attacker.attack_until(world, world.elapsed() + TYPING).await;
                     if world.sign_in(&sent, self.address).await {
                         return Some(sent.code_length);
                     }
                 }
                 Err(wait) if world.elapsed() + wait > end => return None,
-                Err(wait) => stranger.attack_until(world, world.elapsed() + wait).await,
+                Err(wait) => attacker.attack_until(world, world.elapsed() + wait).await,
             }
         }
         None
@@ -74,13 +74,13 @@ impl Owner {
 }
 
 /// Attacker who requests each available code and uses all its attempts.
-struct Stranger {
+struct Attacker {
     phone: PhoneNumber,
     /// Addresses, each with the time of its next request.
     addresses: Vec<(Duration, Address)>,
 }
 
-impl Stranger {
+impl Attacker {
     fn new(world: &mut World, phone: PhoneNumber, addresses: u32) -> Self {
         let addresses = (0..addresses).map(|_| (Duration::ZERO, world.new_address())).collect();
         Self { phone, addresses }

@@ -2,7 +2,7 @@
 
 use super::{
     Bound, NamedPolicy, Row,
-    world::{At, DAY, FIXED_CODE, HOUR, MINUTE, MOMENT, World, YEAR, phone},
+    world::{At, DAY, FIXED_CODE, HOUR, MINUTE, TICK, World, YEAR, phone},
 };
 
 /// Runs each variant for a year. The bound is twelve times the number allowed in a month, plus an allowance
@@ -31,7 +31,7 @@ pub(crate) async fn a_fixed_code_is_guessed_for_a_year((name, mut policy): Named
             world.wait(DAY);
         }
         // The next code must have a later time, so that it is the newest.
-        world.wait(MOMENT);
+        world.wait(TICK);
     }
     world.row(format!("A test number for a year: {digits} digits, every attempt"), most)
 }
@@ -53,7 +53,7 @@ async fn guess_in_bursts(mut world: World, bound: Bound) -> Row {
         failures += world.guess_all(&sent, enough - failures).await;
         if failures == enough {
             failures = 0;
-            world.wait(world.policy.failed_attempt_window + MOMENT);
+            world.wait(world.policy.failed_attempt_window + TICK);
         }
     }
     world.row("One phone for a year: in bursts, waiting until wrong codes expire", bound)
@@ -62,7 +62,7 @@ async fn guess_in_bursts(mut world: World, bound: Bound) -> Row {
 /// Guesses only the shortest codes, as often as codes keep this length.
 async fn guess_evenly(mut world: World, bound: Bound) -> Row {
     let few = world.policy.code_length_steps[0].failed_attempts;
-    let pause = world.policy.failed_attempt_window / few + MOMENT;
+    let pause = world.policy.failed_attempt_window / few + TICK;
     while let Some(sent) = world.request_code_until(YEAR, &phone(1, 1)).await {
         let from = world.new_address();
         world.guess(At::Challenge(&sent), from).await;

@@ -17,7 +17,7 @@ use referral_core::policy::{Budget, Limits, Policy, Regions};
 
 pub(crate) use self::{
     legitimate::{legitimate_users_are_served, owners_at_the_start_of_an_attack},
-    lockout::strangers_lock_an_owner_out,
+    lockout::attacker_locks_an_owner_out,
     one_phone::{a_fixed_code_is_guessed_for_a_year, one_phone_is_guessed_for_a_year},
     spray::{
         attacks_come_at_the_same_time, codes_are_collected_first, many_phones_are_guessed,

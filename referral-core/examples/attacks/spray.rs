@@ -7,7 +7,7 @@ use referral_core::PhoneNumber;
 
 use super::{
     Bound, Row, standard,
-    world::{At, DAY, HOUR, MINUTE, MOMENT, World, phone},
+    world::{At, DAY, HOUR, MINUTE, TICK, World, phone},
 };
 
 /// Number of codes that an address gets in an hour, number of such hours in a day, and number of days.
@@ -46,7 +46,7 @@ pub(crate) async fn codes_are_collected_first(addresses: u32) -> Row {
 
 /// An attack at the same time each day is not treated as usual, unless it happens on most days.
 pub(crate) async fn attacks_come_at_the_same_time(addresses: u32) -> Row {
-    let spray = Spray { day: DAY + MOMENT, ..Spray::from(addresses) };
+    let spray = Spray { day: DAY + TICK, ..Spray::from(addresses) };
     spray.run("each guess immediately, both days at the same time").await
 }
 
@@ -63,7 +63,7 @@ impl Spray {
         let mut longest_code = 0;
         for wave in 0..DAYS * HOURS_PER_DAY {
             let (day, hour) = (wave / HOURS_PER_DAY, wave % HOURS_PER_DAY);
-            world.wait_until(self.day * day + (HOUR + MOMENT) * hour);
+            world.wait_until(self.day * day + (HOUR + TICK) * hour);
             let mut codes = Vec::new();
             for from in addresses.repeat(CODES_PER_HOUR as usize) {
                 let phone = phones.next().expect("the iterator is infinite");

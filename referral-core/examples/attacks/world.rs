@@ -22,7 +22,7 @@ pub(crate) const DAY: Duration = Duration::from_hours(24);
 pub(crate) const YEAR: Duration = Duration::from_hours(24 * 365);
 
 /// Time longer than the microseconds that separate simultaneous requests.
-pub(crate) const MOMENT: Duration = Duration::from_secs(1);
+pub(crate) const TICK: Duration = Duration::from_secs(1);
 
 /// Digits of the code of a test number, which uses as many of them as it needs.
 pub(crate) const FIXED_CODE: &str = "4711081547";
