@@ -1,6 +1,6 @@
 //! Secrets of a service: keys that sign tokens and peppers that hash codes. Both are key rings, written as
 //! JSON Web Key Sets (RFC 7517). The first key signs or hashes new values, and all keys verify existing ones.
-//! A new key in front of the others thus ends no session.
+//! So a new key in front of the others ends no session.
 //!
 //! The member `use` of a key states its purpose: `sig` for a key that signs tokens, `pepper` for a pepper. A
 //! set of the other purpose is rejected. A symmetric key must have the member, since nothing else

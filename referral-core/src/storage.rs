@@ -5,7 +5,7 @@
 //!
 //! Each method is one atomic operation. A method that depends on rules gets a request that contains the rule.
 //! The storage loads the facts inside its transaction, calls `decide` of the request, applies the writes of
-//! the [`Decision`] and commits. Each rule is thus implemented once, and transactions stay inside the
+//! the [`Decision`] and commits. So each rule is implemented once, and transactions stay inside the
 //! storage:
 //!
 //! ```text

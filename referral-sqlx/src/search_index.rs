@@ -1,6 +1,6 @@
 //! Search index: maps n-grams, which are pieces of the searched texts, to users.
 //!
-//! A text that contains a pattern also contains the pieces of the pattern. An index from pieces to users thus
+//! A text that contains a pattern also contains the pieces of the pattern. So an index from pieces to users
 //! finds all users who may match, independent of how the database treats letters. Only these users must be
 //! compared with the pattern. Pieces of one length are not enough, so there are several:
 //!

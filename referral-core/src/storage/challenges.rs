@@ -14,9 +14,9 @@ pub trait ChallengeStorage: Send + Sync + 'static {
     /// Decides whether a code may be sent. If so, stores its challenge and counts it.
     ///
     /// Facts: the newest challenge of the phone, the user with the phone, the counters that the request
-    /// names, and the global counters. Requests for one phone exclude one another, and so do requests that
+    /// names, and the global counters. Requests for one phone exclude each other, and so do requests that
     /// share a counter: concurrent requests must not be granted more than sequential ones. The global
-    /// counters need not be exact, so requests that add to them do not wait for one another.
+    /// counters need not be exact, so requests that add to them do not wait for each other.
     async fn start_challenge(&self, request: &ChallengeRequest) -> Decided<GrantedChallenge>;
 
     /// Deletes a challenge whose code was certainly not sent, and refunds its counts. Does nothing if the
@@ -26,7 +26,7 @@ pub trait ChallengeStorage: Send + Sync + 'static {
     /// Records an update of a message and returns the resulting change.
     ///
     /// Facts: the stored message, if the update names one; the challenge, if the update names one. Updates of
-    /// one message exclude one another, so that of identical concurrent updates only one causes a change.
+    /// one message exclude each other, so that of identical concurrent updates only one causes a change.
     async fn record_delivery(&self, update: &DeliveryUpdate) -> Result<DeliveryTransition>;
 
     /// Redeems a code and signs in. The new user, if there is one, the invitation, the session and the
@@ -34,7 +34,7 @@ pub trait ChallengeStorage: Send + Sync + 'static {
     ///
     /// Facts: the challenge that the request names, if it belongs to the phone, or else the newest challenge
     /// of the phone; the user with the phone; the owner of the invite code; the counters that the request
-    /// names; the global counters. Attempts at one challenge exclude one another, and so do attempts that
+    /// names; the global counters. Attempts at one challenge exclude each other, and so do attempts that
     /// share a counter and sign-ups of one phone. If [`needs_ancestry`](SignInRequest::needs_ancestry)
     /// returns `true`, the chain of inviters is read up to the first one while no other late acceptance is in
     /// progress in any process. A new user gets the first of

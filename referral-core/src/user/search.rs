@@ -46,7 +46,7 @@ impl SearchTerm {
         terms
     }
 
-    /// Returns `true` if the term has fewer than three characters and thus matches only the start of a value.
+    /// Returns `true` if the term has fewer than three characters, so it matches only the start of a value.
     pub(crate) fn is_short(&self) -> bool {
         self.pattern.starts_with(SearchKeys::VALUE_START)
     }

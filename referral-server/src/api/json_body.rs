@@ -194,8 +194,8 @@ fn is_json(request: &Request) -> bool {
 
 /// JSON value without duplicate keys in any of its objects, at any depth.
 ///
-/// Some parsers use the first value of a duplicate key, others the last. A proxy that checks a request could
-/// thus see another value than this server.
+/// Some parsers use the first value of a duplicate key, others the last. So a proxy that checks a request
+/// could see another value than this server.
 struct UniqueKeys(Value);
 
 impl<'de> Deserialize<'de> for UniqueKeys {

@@ -39,8 +39,8 @@ const STREAM_WINDOW: u32 = 64 * 1024;
 /// Bytes that a client may send on all streams of a connection before they are processed.
 const CONNECTION_WINDOW: u32 = 256 * 1024;
 
-/// Divisor of the number of requests in flight that gives the share of one client address. Four addresses can
-/// thus use all places. A fifth address is admitted only if one of their requests waits for its client.
+/// Divisor of the number of requests in flight that gives the share of one client address. So four addresses
+/// can use all places. A fifth address is admitted only if one of their requests waits for its client.
 const ADDRESS_REQUESTS_DIVISOR: u32 = 4;
 
 /// Divisor of the number of connections that gives the number of HTTP/2 connections. Such a connection takes

@@ -182,8 +182,8 @@ fn notice(format: LogFormat, dropped: u64) -> String {
 
 /// Checks the directives of a filter, and returns them without the spaces between them.
 ///
-/// `EnvFilter` interprets a directive without a known level as the name of a module. A misspelled level such
-/// as `inof` would thus hide the whole log.
+/// `EnvFilter` interprets a directive without a known level as the name of a module. So a misspelled level
+/// such as `inof` would hide the whole log.
 pub(crate) fn check_filter(filter: &str) -> Result<String, String> {
     let directives = filter.split(',').map(str::trim).filter(|directive| !directive.is_empty());
     let directives: Vec<_> = directives.collect();

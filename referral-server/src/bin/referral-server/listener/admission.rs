@@ -3,7 +3,7 @@
 //! The number of places is fixed, so the memory of the process is bounded. Each place is held for a client
 //! address. A holder that only waits for its client, such as an idle connection or a request with an
 //! incomplete body, can be evicted. If all places are taken, the address with the most places loses the one
-//! that has waited longest. A client with few places is thus served while others hold many.
+//! that has waited longest. So a client with few places is served while others hold many.
 
 use std::{
     pin::pin,
