@@ -14,7 +14,7 @@ use crate::{
     user::UserId,
 };
 
-/// Identifier of a session.
+/// Id of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SessionId(pub Uuid);
 
@@ -35,11 +35,11 @@ impl FromStr for SessionId {
 /// Contents of a pair of tokens, so that the same bytes can be signed again. The times are whole seconds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IssuedTokens {
-    /// Identifier of the signing key.
+    /// Id of the signing key.
     pub key_id: String,
-    /// Identifier (`jti`) of the access token.
+    /// Id (`jti`) of the access token.
     pub access_id: Uuid,
-    /// Identifier (`jti`) of the refresh token.
+    /// Id (`jti`) of the refresh token.
     pub refresh_id: Uuid,
     /// Time at which both tokens were issued.
     pub issued_at: OffsetDateTime,
@@ -61,7 +61,7 @@ impl IssuedTokens {
 /// Refresh token that was exchanged recently.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SupersededToken {
-    /// Identifier (`jti`) of the token.
+    /// Id (`jti`) of the token.
     pub refresh_id: Uuid,
     /// Time at which the token was exchanged.
     pub at: OffsetDateTime,
@@ -70,7 +70,7 @@ pub struct SupersededToken {
 /// Session of a signed-in user.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Session {
-    /// Identifier of the session.
+    /// Id of the session.
     pub id: SessionId,
     /// User who is signed in.
     pub user: UserId,

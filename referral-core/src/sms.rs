@@ -32,7 +32,7 @@ use crate::{otp::code::OneTimeCode, user::phone::PhoneNumber};
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct SmsMessage {
-    /// Identifier of the message. It is the same for every attempt and every gateway.
+    /// Id of the message. It is the same for every attempt and every gateway.
     pub id: Uuid,
     /// Phone number of the recipient.
     pub phone: PhoneNumber,
@@ -83,9 +83,9 @@ pub struct Receipt {
     /// Name of the gateway that accepted the message, at most 64 characters. It labels the metrics of the
     /// gateway.
     pub gateway: Option<String>,
-    /// Identifier that the gateway gave the message, if any, at most 128 characters.
+    /// Id that the gateway gave to the message, if any, at most 128 characters.
     /// [`ReferralService::report_delivery`](crate::ReferralService::report_delivery) finds the message by
-    /// this identifier and the name of the gateway.
+    /// this id and the name of the gateway.
     pub message_id: Option<String>,
     /// The code, to be returned to the client. For development only: with it, every client can sign in as any
     /// user.
@@ -93,7 +93,7 @@ pub struct Receipt {
 }
 
 impl Receipt {
-    /// Creates a receipt with the gateway's identifier of the message.
+    /// Creates a receipt with the id that the gateway gave to the message.
     #[must_use]
     pub fn new(message_id: impl Into<String>) -> Self {
         Self { message_id: Some(message_id.into()), ..Self::default() }

@@ -21,7 +21,7 @@ use crate::{
     user::{email::Email, name::Name, phone::PhoneNumber},
 };
 
-/// Identifier of a user: a UUID that sorts by the time of the creation of the user.
+/// Id of a user: a UUID that sorts by the time of the creation of the user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct UserId(pub Uuid);
 
@@ -42,7 +42,7 @@ impl FromStr for UserId {
 /// User of the service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct User {
-    /// Identifier of the user.
+    /// Id of the user.
     pub id: UserId,
     /// Phone that signs in as this user; unique.
     pub phone: PhoneNumber,
@@ -82,7 +82,7 @@ pub struct InvitedBy {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct NewUser {
-    /// Identifier of the user.
+    /// Id of the user.
     pub id: UserId,
     /// Phone of the user.
     pub phone: PhoneNumber,
@@ -171,7 +171,7 @@ pub enum UserWrite {
 /// User with an inviter.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Invitee {
-    /// Identifier of the invited user.
+    /// Id of the invited user.
     pub id: UserId,
     /// Phone of the invited user.
     pub phone: PhoneNumber,

@@ -67,7 +67,7 @@ async fn send_code(referral: &ReferralService, number: u32) -> SentCode {
     referral.send_code(SendCode::new(phone(number))).await.expect("sent")
 }
 
-/// Returns the key identifier in the header of a token.
+/// Returns the key id in the header of a token.
 fn key_id(token: &str) -> Value {
     json!(jsonwebtoken::decode_header(token).expect("valid token").kid)
 }
@@ -161,7 +161,7 @@ async fn replacement_without_a_key_in_use_is_rejected_and_changes_nothing() {
     ] {
         let refused = referral.replace_keys(keys(&ring), peppers(&pepper_ring)).await;
         let Err(Error::KeyMismatch(mismatch)) = refused else { panic!("{refused:?}") };
-        let id = missing["keys"][0]["kid"].as_str().expect("key identifier").to_owned();
+        let id = missing["keys"][0]["kid"].as_str().expect("key id").to_owned();
         assert_eq!(mismatch, KeyMismatch::Missing { purpose, id });
         assert_eq!(referral.public_jwk_set(), public);
         referral.authenticate(&anna.access).await.expect("still valid");

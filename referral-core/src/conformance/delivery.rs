@@ -28,7 +28,7 @@ use crate::{
 
 const DAY: Duration = Duration::from_hours(24);
 
-/// Gateway that gives each message its own identifier: `m1`, `m2`, …, unless `ids` are set.
+/// Gateway that gives each message its own id: `m1`, `m2`, …, unless `ids` are set.
 struct Gateway {
     name: &'static str,
     accepted: AtomicU32,
@@ -227,7 +227,7 @@ pub async fn messages_are_deleted_after_three_days_and_not_before(storage: Arc<d
     assert_eq!(hook.statuses(), [Sent, Sent, Delivered]);
 }
 
-/// Identifiers may have any script, and any length up to the maximum.
+/// Ids may have any script, and any length up to the maximum.
 pub async fn similar_message_ids_are_distinguished(storage: Arc<dyn Storage>) {
     let long = "ж🙂".repeat(64);
     let almost = format!("{}ж", &long[..long.len() - '🙂'.len_utf8()]);
@@ -246,7 +246,7 @@ pub async fn similar_message_ids_are_distinguished(storage: Arc<dyn Storage>) {
         assert_eq!(hook.statuses(), expected, "after {id}");
     }
 
-    // A message with a longer identifier is sent but not tracked.
+    // A message with a longer id is sent but not tracked.
     let longer = long + "ж";
     let gateway = Gateway { ids: vec![longer.clone()], ..Gateway::new("g2") };
     let harness = harness.with_gateway(gateway, RecordingHook::default());

@@ -186,7 +186,7 @@ struct RepeatingRandom {
 
 impl Random for RepeatingRandom {
     fn fill(&self, bytes: &mut [u8]) {
-        // Identifiers are generated in another size and do not repeat.
+        // Ids are generated in another size and do not repeat.
         let repeats = bytes.len() == BUFFER_LENGTH
             && self
                 .repeats

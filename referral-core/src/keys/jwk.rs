@@ -69,7 +69,7 @@ pub enum KeyError {
         use_of(*expected)
     )]
     MissingPurpose {
-        /// Identifier of the key.
+        /// Id of the key.
         id: String,
         /// Purpose that the key must have.
         expected: KeyPurpose,
@@ -81,7 +81,7 @@ pub enum KeyError {
         use_of(*expected)
     )]
     WrongPurpose {
-        /// Identifier of the key.
+        /// Id of the key.
         id: String,
         /// Member `use` of the key.
         found: String,
@@ -91,7 +91,7 @@ pub enum KeyError {
     /// The member `alg` of a key is not the algorithm that the key is used with.
     #[error("the key `{id}` has \"alg\": {found:?}; {fix}")]
     WrongAlgorithm {
-        /// Identifier of the key.
+        /// Id of the key.
         id: String,
         /// Member `alg` of the key.
         found: String,

@@ -1,7 +1,7 @@
 //! Records of the keys that the processes on a storage use. The records show that a process lacks a key, and
 //! reveal nothing about the secrets.
 //!
-//! Processes on several hosts that share a database must accept the tokens and codes of one another. Each
+//! Processes on several hosts that share a database must accept the tokens and codes of each other. Each
 //! process therefore records its keys before it serves requests. A process that lacks a key in use does not
 //! start.
 
@@ -23,7 +23,7 @@ use crate::{
 pub struct RegisteredKey {
     /// Purpose of the key.
     pub purpose: KeyPurpose,
-    /// Identifier of the key.
+    /// Id of the key.
     pub id: String,
     /// Fingerprint of the key.
     pub fingerprint: Fingerprint,
@@ -63,7 +63,7 @@ pub enum KeyMismatch {
     Missing {
         /// Purpose of the key.
         purpose: KeyPurpose,
-        /// Identifier of the key.
+        /// Id of the key.
         id: String,
     },
     /// The process has another key with the same id.
@@ -74,7 +74,7 @@ pub enum KeyMismatch {
     Different {
         /// Purpose of the key.
         purpose: KeyPurpose,
-        /// Identifier of both keys.
+        /// Id of both keys.
         id: String,
     },
 }

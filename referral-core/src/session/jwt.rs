@@ -78,7 +78,7 @@ pub struct VerifiedToken {
     pub user: UserId,
     /// Session of the token.
     pub session: SessionId,
-    /// Identifier of the token.
+    /// Id of the token.
     pub id: Uuid,
     /// Time from which the token is not valid.
     pub expires_at: OffsetDateTime,
@@ -97,8 +97,8 @@ struct Claims {
     token_type: TokenKind,
 }
 
-/// Returns the audience of refresh tokens: the issuer with a suffix, a name that no resource server has. A
-/// verifier that checks only the audience thus does not accept a refresh token as an access token.
+/// Returns the audience of refresh tokens: the issuer with a suffix, a name that no resource server has. So a
+/// verifier that checks only the audience does not accept a refresh token as an access token.
 pub(crate) fn refresh_audience(issuer: &str) -> String {
     format!("{issuer}:refresh")
 }

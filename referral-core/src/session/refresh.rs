@@ -1,7 +1,7 @@
 //! Rule of exchanging a refresh token. The use of a stolen refresh token ends its session.
 //!
 //! Every refresh exchanges the refresh token for a successor. The token exchanged last is still accepted, and
-//! returns the same successor, until that successor is used. A lost response or a second tab thus does not
+//! returns the same successor, until that successor is used. So a lost response or a second tab does not
 //! end the session. A token exchanged earlier than that can only be a copy.
 //!
 //! A thief who always refreshes just before the owner, and uses no access token, looks like a client that
@@ -34,7 +34,7 @@ const MAX_LATE_REPEATS: u32 = 3;
 pub struct RefreshRequest {
     /// Session that the token names.
     pub session: SessionId,
-    /// Identifier of the token.
+    /// Id of the token.
     pub refresh_id: Uuid,
     /// Current time.
     pub now: OffsetDateTime,

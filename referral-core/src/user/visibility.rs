@@ -37,7 +37,7 @@ impl fmt::Debug for DisplayPhone {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct UserView {
-    /// Identifier of the user.
+    /// Id of the user.
     pub id: UserId,
     /// Phone, masked if it is private.
     pub phone: DisplayPhone,
@@ -77,7 +77,7 @@ pub struct ProfileView {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct InviteeView {
-    /// Identifier of the invited user.
+    /// Id of the invited user.
     pub id: UserId,
     /// Phone, masked if it is private.
     pub phone: DisplayPhone,

@@ -34,8 +34,8 @@ pub(super) struct Reports {
     /// Location of the reports if a request contains several: a JSON pointer to a list, or a name such as
     /// `data` of fields such as `data[0]`.
     each: Option<String>,
-    /// Locations of the gateway's identifier of the message and of its status in a report: the name of a
-    /// field, or a JSON pointer.
+    /// Locations of the id that the gateway gave to the message, and of its status, in a report: the name of
+    /// a field, or a JSON pointer.
     id: Option<String>,
     status: Option<String>,
     /// Pattern for reports that are texts, with the groups `id` and `status`, and with `time` if the text
@@ -288,7 +288,7 @@ impl ReportReader {
     }
 }
 
-/// Returns the identifier and the status in the text of a report, unless the report is too old.
+/// Returns the id and the status in the text of a report, unless the report is too old.
 fn in_text<'t>(
     text: &'t str,
     pattern: &Pattern,

@@ -17,7 +17,7 @@ const MAX_SHOWN: usize = 40;
 pub(super) struct ResponseRules {
     /// Condition for an accepted message. The default is a status of 2xx.
     accepted: Condition,
-    /// Location of the gateway's identifier of the message.
+    /// Location of the id that the gateway gave to the message.
     message_id: Option<Selector>,
     /// Locations of an error code, which is a word or a number. The first that exists is used.
     error_code: Vec<Selector>,
