@@ -29,8 +29,8 @@ pub mod sign_in;
 pub mod test_numbers;
 pub mod users;
 
-/// Creates a test for every case. Takes a future that returns an empty storage in an [`Arc`], and a value
-/// that must live as long as the storage.
+/// Creates a test for every case. Takes a future that returns an empty storage in an
+/// [`Arc`](std::sync::Arc), and a value that must live as long as the storage.
 #[macro_export]
 macro_rules! conformance {
     ($storage:expr) => {
