@@ -30,8 +30,8 @@ pub trait SessionStorage: Send + Sync + 'static {
     /// `limit` of them.
     async fn sessions(&self, user: UserId, now: OffsetDateTime, limit: u32) -> Result<Vec<Session>>;
 
-    /// Ends sessions of a user by setting [`Session::revoked_at`]. Returns the sessions that were ended,
-    /// newest first. Sessions that were not [active](Session::is_active) at `now` are not among them.
+    /// Ends sessions of a user by setting [`Session::revoked_at`]. Returns the sessions that were ended, in
+    /// any order. Sessions that were not [active](Session::is_active) at `now` are not among them.
     async fn end_sessions(
         &self,
         user: UserId,

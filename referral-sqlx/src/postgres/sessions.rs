@@ -11,7 +11,12 @@ use sqlx::postgres::PgRow;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{lease::Lease, retry::write_error, rows, users::newest_invitees};
+use super::{
+    lease::{Lease, Statement},
+    retry::write_error,
+    rows,
+    users::newest_invitees,
+};
 use crate::{
     encoding::superseded_to_bytes,
     error::failure,
@@ -94,26 +99,28 @@ pub(super) const CHANGE_SESSION: &str = "\
 
 /// Replaces the session `from` with `to`, which has the same id and user and the same times of start and end.
 async fn change(lease: &mut Lease, from: &Session, to: &Session) -> Result<()> {
-    let update = lease
-        .query(CHANGE_SESSION)
-        .bind(from.id.0)
-        .bind(from.issued.refresh_id)
-        .bind(to.revoked_at)
-        .bind(to.ends_at())
-        .bind(&*to.issued.key_id)
-        .bind(to.issued.access_id)
-        .bind(to.issued.refresh_id)
-        .bind(to.issued.issued_at)
-        .bind(to.issued.access_expires_at)
-        .bind(to.issued.refresh_expires_at)
-        .bind(to.tokens_used)
-        .bind(to.previous_refresh_id)
-        .bind(superseded_to_bytes(&to.superseded))
-        .bind(to.address.map(|address| address.to_string()))
-        .bind(to.user_agent.as_deref())
-        .bind(to.repeated_late)
-        .bind(i64::from(to.late_repeats));
-    lease.write_row(update).await
+    let update = lease.query(CHANGE_SESSION).bind(from.id.0).bind(from.issued.refresh_id);
+    lease.write_row(bind_state(update, to)).await
+}
+
+/// Binds the values of a session that can change, in the order of the columns in [`CHANGE_SESSION`].
+pub(super) fn bind_state<'q>(statement: Statement<'q>, session: &'q Session) -> Statement<'q> {
+    statement
+        .bind(session.revoked_at)
+        .bind(session.ends_at())
+        .bind(&*session.issued.key_id)
+        .bind(session.issued.access_id)
+        .bind(session.issued.refresh_id)
+        .bind(session.issued.issued_at)
+        .bind(session.issued.access_expires_at)
+        .bind(session.issued.refresh_expires_at)
+        .bind(session.tokens_used)
+        .bind(session.previous_refresh_id)
+        .bind(superseded_to_bytes(&session.superseded))
+        .bind(session.address.map(|address| address.to_string()))
+        .bind(session.user_agent.as_deref())
+        .bind(session.repeated_late)
+        .bind(i64::from(session.late_repeats))
 }
 
 pub(super) const SESSIONS: &str = concat!(
@@ -165,8 +172,5 @@ pub(super) async fn end(
     };
     let end = lease.query(statement).bind(user.0).bind(now).bind(id.0);
     let rows = lease.fetch_all(end).await.map_err(write_error)?;
-    let ended: Result<Vec<Uuid>> = rows.iter().map(|row| rows::get(row, "id")).collect();
-    let mut ended = ended?;
-    ended.sort_unstable_by(|a, b| b.cmp(a));
-    Ok(ended.into_iter().map(SessionId).collect())
+    rows.iter().map(|row| rows::get(row, "id").map(SessionId)).collect()
 }

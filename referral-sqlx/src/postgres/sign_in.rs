@@ -17,11 +17,11 @@ use super::{
     },
     invitations,
     lease::{Lease, Statement},
-    rows,
-    users::bind_search_keys,
+    rows, sessions,
+    users::bind_new_user,
 };
 use crate::{
-    encoding::{failed_attempts_to_bytes, superseded_to_bytes},
+    encoding::failed_attempts_to_bytes,
     error::failure,
     rows::{challenge_columns, user_columns},
 };
@@ -253,26 +253,9 @@ macro_rules! add_session {
 
 /// Binds the values of [`add_session`].
 fn bind_session<'q>(statement: Statement<'q>, session: &'q Session) -> Statement<'q> {
-    statement
-        .bind(session.id.0)
-        .bind(session.user.0)
-        .bind(session.created_at)
-        .bind(session.expires_at)
-        .bind(session.revoked_at)
-        .bind(session.ends_at())
-        .bind(&*session.issued.key_id)
-        .bind(session.issued.access_id)
-        .bind(session.issued.refresh_id)
-        .bind(session.issued.issued_at)
-        .bind(session.issued.access_expires_at)
-        .bind(session.issued.refresh_expires_at)
-        .bind(session.tokens_used)
-        .bind(session.previous_refresh_id)
-        .bind(superseded_to_bytes(&session.superseded))
-        .bind(session.address.map(|address| address.to_string()))
-        .bind(session.user_agent.as_deref())
-        .bind(session.repeated_late)
-        .bind(i64::from(session.late_repeats))
+    let statement =
+        statement.bind(session.id.0).bind(session.user.0).bind(session.created_at).bind(session.expires_at);
+    sessions::bind_state(statement, session)
 }
 
 /// Common table expressions that redeem a challenge and update counters, with the values `$1` to `$10`.
@@ -383,14 +366,7 @@ async fn sign_up(
     invitation: Option<&Invitation>,
 ) -> Result<()> {
     let write = bind_redeemed(lease.query(SIGN_UP), facts, redeemed_at, counters)?;
-    let write = bind_session(write, session)
-        .bind(user.phone.as_str())
-        .bind(user.invite_code.as_str())
-        .bind(user.is_staff)
-        .bind(user.is_active)
-        .bind(user.date_joined)
-        .bind(user.last_login);
-    let write = bind_search_keys(write, user)
+    let write = bind_new_user(bind_session(write, session), user)
         .bind(invitation.map(|invitation| invitation.inviter.0))
         .bind(invitation.map(|invitation| invitation.code.as_str()))
         .bind(invitation.map(|invitation| invitation.accepted_at))

@@ -105,17 +105,20 @@ pub(super) const ADD_USER: &str = "\
     INSERT INTO referral.user_search (user_id, public, private, ngrams) SELECT id, $8, $9, $10 FROM added";
 
 pub(super) async fn add(lease: &mut Lease, user: &User) -> Result<()> {
-    let insert = lease
-        .query(ADD_USER)
-        .bind(user.id.0)
+    let insert = lease.query(ADD_USER).bind(user.id.0);
+    lease.write_row(bind_new_user(insert, user)).await
+}
+
+/// Binds the values of a new user except the id, in the order of the columns in [`ADD_USER`].
+pub(super) fn bind_new_user<'q>(statement: Statement<'q>, user: &'q User) -> Statement<'q> {
+    let statement = statement
         .bind(user.phone.as_str())
         .bind(user.invite_code.as_str())
         .bind(user.is_staff)
         .bind(user.is_active)
         .bind(user.date_joined)
         .bind(user.last_login);
-    let insert = bind_search_keys(insert, user);
-    lease.write_row(insert).await
+    bind_search_keys(statement, user)
 }
 
 /// Binds the searched texts of a user and their n-grams.

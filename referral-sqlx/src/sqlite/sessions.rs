@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::{
     rows,
-    statement::write_row,
+    statement::{Statement, write_row},
     users::{newest_invitees, user_with_invited},
 };
 use crate::{
@@ -101,8 +101,13 @@ const CHANGE_SESSION: &str = "\
 
 /// Replaces the session with the same id, user, and times of start and end.
 async fn change(connection: &mut SqliteConnection, session: &Session) -> Result<()> {
-    let update = sqlx::query(CHANGE_SESSION)
-        .bind(session.id.0)
+    let update = sqlx::query(CHANGE_SESSION).bind(session.id.0);
+    write_row(connection, bind_state(update, session)).await
+}
+
+/// Binds the values of a session that can change, in the order of the columns in [`CHANGE_SESSION`].
+pub(super) fn bind_state<'q>(statement: Statement<'q>, session: &'q Session) -> Statement<'q> {
+    statement
         .bind(session.revoked_at.map(time_to_micros))
         .bind(time_to_micros(session.ends_at()))
         .bind(&*session.issued.key_id)
@@ -117,8 +122,7 @@ async fn change(connection: &mut SqliteConnection, session: &Session) -> Result<
         .bind(session.address.map(|address| address.to_string()))
         .bind(session.user_agent.as_deref())
         .bind(session.repeated_late)
-        .bind(session.late_repeats);
-    write_row(connection, update).await
+        .bind(session.late_repeats)
 }
 
 const SESSIONS: &str = concat!(
@@ -169,8 +173,7 @@ pub(super) async fn end(
         SessionSelection::All => (END_OTHER_SESSIONS, SessionId(Uuid::nil())),
     };
     let end = sqlx::query_scalar(statement).bind(user.0).bind(time_to_micros(now)).bind(id.0);
-    let mut ended: Vec<Uuid> = end.fetch_all(connection).await.map_err(failure)?;
-    ended.sort_unstable_by(|a, b| b.cmp(a));
+    let ended: Vec<Uuid> = end.fetch_all(connection).await.map_err(failure)?;
     Ok(ended.into_iter().map(SessionId).collect())
 }
 

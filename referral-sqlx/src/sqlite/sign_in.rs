@@ -17,7 +17,7 @@ use super::{
     users,
 };
 use crate::{
-    encoding::{failed_attempts_to_bytes, superseded_to_bytes, time_to_micros},
+    encoding::{failed_attempts_to_bytes, time_to_micros},
     error::failure,
     rows::{challenge_columns, user_columns},
 };
@@ -173,21 +173,6 @@ async fn sign_in(
         .bind(session.id.0)
         .bind(session.user.0)
         .bind(time_to_micros(session.created_at))
-        .bind(time_to_micros(session.expires_at))
-        .bind(session.revoked_at.map(time_to_micros))
-        .bind(time_to_micros(session.ends_at()))
-        .bind(&*session.issued.key_id)
-        .bind(session.issued.access_id)
-        .bind(session.issued.refresh_id)
-        .bind(time_to_micros(session.issued.issued_at))
-        .bind(time_to_micros(session.issued.access_expires_at))
-        .bind(time_to_micros(session.issued.refresh_expires_at))
-        .bind(session.tokens_used)
-        .bind(session.previous_refresh_id)
-        .bind(superseded_to_bytes(&session.superseded))
-        .bind(session.address.map(|address| address.to_string()))
-        .bind(session.user_agent.as_deref())
-        .bind(session.repeated_late)
-        .bind(session.late_repeats);
-    write_rows(connection, write, 3).await
+        .bind(time_to_micros(session.expires_at));
+    write_rows(connection, sessions::bind_state(write, session), 3).await
 }

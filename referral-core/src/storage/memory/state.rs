@@ -168,7 +168,7 @@ impl State {
         found.map(|(_, count)| positive(*count)).sum()
     }
 
-    /// Ends sessions of a user and returns their ids, newest first.
+    /// Ends sessions of a user and returns their ids.
     pub(super) fn end_sessions(
         &mut self,
         user: UserId,
@@ -180,9 +180,8 @@ impl State {
             SessionSelection::AllExcept(kept) => session.id != kept,
             SessionSelection::All => true,
         };
-        let active = self.sessions.values_mut().rev();
-        let active =
-            active.filter(|session| session.user == user && session.is_active(now) && is_selected(session));
+        let of_user = self.sessions.values_mut().filter(|session| session.user == user);
+        let active = of_user.filter(|session| session.is_active(now) && is_selected(session));
         let end = |session: &mut Session| {
             session.revoked_at = Some(now);
             session.id
