@@ -52,7 +52,7 @@ impl From<InvalidInput> for FieldError {
 pub(crate) type FieldErrors = BTreeMap<String, Vec<FieldError>>;
 
 /// An error (RFC 9457).
-#[derive(Object)]
+#[derive(Serialize, Object)]
 #[oai(rename = "Problem")]
 pub(crate) struct ProblemBody {
     /// A URI that identifies the kind of error.
@@ -66,8 +66,14 @@ pub(crate) struct ProblemBody {
     /// The stable error code. Programs should branch on it.
     code: String,
     /// The errors by field, if fields of the request are invalid.
+    #[serde(skip_serializing_if = "Option::is_none")]
     errors: Option<FieldErrors>,
+    /// The outcome of each check, in the response of `/health/ready`, which is not in the document.
+    #[oai(skip)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    checks: Option<BTreeMap<&'static str, &'static str>>,
     /// The number of seconds to wait before the next attempt.
+    #[serde(skip_serializing_if = "Option::is_none")]
     retry_after: Option<u64>,
     /// The id of the request, as in the header `X-Request-Id` and in the log.
     request_id: String,
@@ -183,16 +189,16 @@ impl Problem {
     pub(crate) fn write(self, request_id: &str) -> Response {
         let status = self.code.status();
         let retry_after = self.retry_after.map(whole_seconds);
-        let body = Body::from_json(Wire {
+        let body = Body::from_json(ProblemBody {
             r#type: format!("urn:referral:problem:{}", self.name),
-            title: status.canonical_reason().unwrap_or_default(),
+            title: status.canonical_reason().unwrap_or_default().into(),
             status: status.as_u16(),
-            detail: &self.detail,
-            code: &self.name,
-            errors: (!self.errors.is_empty()).then_some(&self.errors),
+            detail: self.detail.into(),
+            code: self.name.into(),
+            errors: Some(self.errors).filter(|errors| !errors.is_empty()),
             checks: self.checks.map(|checks| BTreeMap::from(*checks)),
             retry_after,
-            request_id,
+            request_id: request_id.into(),
         });
         let mut response = Response::builder()
             .status(status)
@@ -216,23 +222,6 @@ impl Problem {
         }
         response
     }
-}
-
-/// Body of an error response.
-#[derive(Serialize)]
-struct Wire<'a> {
-    r#type: String,
-    title: &'a str,
-    status: u16,
-    detail: &'a str,
-    code: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    errors: Option<&'a FieldErrors>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    checks: Option<BTreeMap<&'static str, &'static str>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    retry_after: Option<u64>,
-    request_id: &'a str,
 }
 
 /// The name and the outcome of each check.
@@ -335,7 +324,7 @@ impl ResponseError for Problem {
     }
 }
 
-/// Registers nothing: `document.rs` adds the errors and their schema to the document.
+/// Registers nothing: `openapi.rs` adds the errors and their schema to the document.
 impl ApiResponse for Problem {
     fn meta() -> MetaResponses {
         MetaResponses { responses: Vec::new() }

@@ -135,6 +135,11 @@ fn status_of(kind: ErrorKind) -> StatusCode {
 }
 
 impl ErrorCode {
+    /// Returns `true` if responses with this code have the header `Retry-After`.
+    pub(crate) fn has_retry_after(self) -> bool {
+        matches!(self.status(), StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE)
+    }
+
     /// Returns the field of the request that the error belongs to, if it is always the same one.
     pub(crate) fn field(self) -> Option<&'static str> {
         match self {

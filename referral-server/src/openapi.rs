@@ -175,14 +175,11 @@ fn describe_refusals(status: StatusCode, codes: &[ErrorCode]) -> Value {
     });
     let header =
         |description: &str, kind: &str| json!({ "description": description, "schema": { "type": kind } });
-    match status {
-        StatusCode::UNAUTHORIZED => {
-            response["headers"]["WWW-Authenticate"] = header("The authentication scheme.", "string");
-        }
-        StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
-            response["headers"]["Retry-After"] = header("The number of seconds to wait.", "integer");
-        }
-        _ => {}
+    if status == StatusCode::UNAUTHORIZED {
+        response["headers"]["WWW-Authenticate"] = header("The authentication scheme.", "string");
+    }
+    if codes[0].has_retry_after() {
+        response["headers"]["Retry-After"] = header("The number of seconds to wait.", "integer");
     }
     response
 }
@@ -200,7 +197,7 @@ fn example_of(code: ErrorCode) -> Value {
     if let Some(field) = code.field() {
         example["errors"][field] = json!([{ "code": code.name(), "detail": code.meaning() }]);
     }
-    if matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
+    if code.has_retry_after() {
         example["retry_after"] = json!(1);
     }
     example
