@@ -123,7 +123,7 @@ macro_rules! conformance {
             sessions {
                 session_is_found_with_its_user
                 refresh_token_is_exchanged_and_repeats_its_successor
-                use_of_the_successor_ends_the_grace_period
+                older_token_ends_the_session_after_its_successor_was_used
                 older_refresh_token_ends_the_session
                 three_consecutive_late_repetitions_end_the_session
                 concurrent_refreshes_return_the_same_tokens

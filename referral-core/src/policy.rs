@@ -382,10 +382,9 @@ impl Policy {
         }
     }
 
-    /// Returns the maximum number of sessions of the user of a phone, if there is one. The oldest sessions
-    /// are deleted.
-    pub(crate) fn max_sessions(&self, phone: &PhoneNumber, now: OffsetDateTime) -> Option<u32> {
-        self.test_number(phone, now).map(|_| TEST_SESSIONS)
+    /// Returns the number of older sessions that the user of a phone keeps at a sign-in, if it is limited.
+    pub(crate) fn kept_sessions(&self, phone: &PhoneNumber, now: OffsetDateTime) -> Option<u32> {
+        self.test_number(phone, now).map(|_| TEST_SESSIONS - 1)
     }
 
     /// Returns the number of wrong codes for a phone above which further ones make no difference.

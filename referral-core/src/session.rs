@@ -83,7 +83,7 @@ pub struct Session {
     /// Tokens issued last.
     pub issued: IssuedTokens,
     /// `true` if the tokens issued last have been used. If so, the refresh token they were exchanged for is
-    /// no longer accepted.
+    /// accepted only during the grace period.
     pub tokens_used: bool,
     /// Id (`jti`) of the refresh token that was exchanged for [`issued`](Self::issued) at the last refresh,
     /// whose time is [`IssuedTokens::issued_at`]. `None` before the first refresh.

@@ -116,7 +116,7 @@ pub struct StoredSession {
 pub struct NewStaff {
     /// User.
     pub user: User,
-    /// Sessions that were ended, newest first.
+    /// Sessions that were ended, in any order.
     pub ended_sessions: Vec<SessionId>,
 }
 

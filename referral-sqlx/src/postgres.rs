@@ -11,12 +11,13 @@
 //! | a challenge | it is not redeemed and has the same numbers of attempts |
 //! | a session | it has the same refresh token and has not been ended |
 //! | a counter | it has the same events |
+//! | a message | it has the same status, and is still ours or not |
 //! | the user who signs in | `is_active` and `is_staff` have the same values |
 //! | the newest challenge of a phone | the next number of the phone is free |
 //! | the owner of a phone or an email address, the inviter of a user | the unique index accepts the new row |
 //!
-//! Two rules need a transaction with a lock: accepting an invitation late, because a loop of invitations can
-//! include any number of users, and agreeing on keys. All statements are correct under READ COMMITTED. The
+//! Four operations need a transaction with a lock: accepting an invitation late, because a loop of invitations
+//! can include any number of users, editing a profile, making a user staff, and agreeing on keys. All statements are correct under READ COMMITTED. The
 //! retries of [`repeat`] make them work on engines that abort transactions more often.
 
 mod challenges;

@@ -67,8 +67,8 @@ pub async fn refresh_token_is_exchanged_and_repeats_its_successor(storage: Arc<d
     harness.referral.refresh(&first.refresh).await.expect("its use is not a use of the successor");
 }
 
-/// After the successor was used, only a copy of the old token can still be in use.
-pub async fn use_of_the_successor_ends_the_grace_period(storage: Arc<dyn Storage>) {
+/// After the grace period, a client that has used the successor no longer sends the old token. A copy does.
+pub async fn older_token_ends_the_session_after_its_successor_was_used(storage: Arc<dyn Storage>) {
     let harness = Harness::new(storage);
     let first = harness.enter(1).await.tokens;
     let second = harness.referral.refresh(&first.refresh).await.expect("exchanged").tokens;

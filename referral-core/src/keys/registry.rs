@@ -109,7 +109,7 @@ impl KeyRegistration {
         let mut changed = Vec::new();
         for ring in &self.rings {
             for key in known.iter().filter(|key| key.purpose == ring.purpose) {
-                changed.extend(self.judge(ring, key)?);
+                changed.extend(self.updated(ring, key)?);
             }
             let (id, fingerprint) = &ring.keys[0];
             if !known.iter().any(|key| key.purpose == ring.purpose && key.id == *id) {
@@ -125,7 +125,7 @@ impl KeyRegistration {
     }
 
     /// Returns the new version of a stored key, or `None` if it does not change.
-    fn judge(&self, ring: &Ring, key: &RegisteredKey) -> Result<Option<RegisteredKey>, KeyMismatch> {
+    fn updated(&self, ring: &Ring, key: &RegisteredKey) -> Result<Option<RegisteredKey>, KeyMismatch> {
         let (purpose, id) = (ring.purpose, key.id.clone());
         let Some(place) = ring.keys.iter().position(|(id, _)| *id == key.id) else {
             return match key.needed_until {

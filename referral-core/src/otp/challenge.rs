@@ -191,17 +191,12 @@ impl ChallengeRequest {
     #[must_use]
     pub fn counters(&self) -> Vec<CounterKey> {
         let is_limited = |key: &CounterKey| self.policy.keep(key.subject(), EventKind::Code).is_some();
-        let of_address = self.address.into_iter().flat_map(CounterKey::networks);
+        let of_address = CounterKey::networks(self.address);
         let mut keys: Vec<_> = of_address.filter(is_limited).collect();
         // For a test number, only wrong codes and the address of the client are limited.
         if self.test_number().is_none() {
-            let of_phone_and_address = |address| {
-                [
-                    CounterKey::phone_and_address(&self.phone, address),
-                    CounterKey::number_range_and_address(&self.phone, address),
-                ]
-            };
-            keys.extend(self.address.into_iter().flat_map(of_phone_and_address).filter(is_limited));
+            let shares = |address| CounterKey::shares_of_address(&self.phone, address);
+            keys.extend(self.address.into_iter().flat_map(shares).filter(is_limited));
             keys.extend(Some(CounterKey::number_range(&self.phone)).filter(is_limited));
         }
         keys.push(CounterKey::phone(&self.phone));
@@ -280,8 +275,8 @@ impl ChallengeRequest {
     }
 
     /// Returns the refunds for a code that was certainly not sent. The phone and its number range can get
-    /// another code immediately. The code still counts for the address, since a client can cause such
-    /// failures deliberately.
+    /// another code immediately. The code still counts for the address, and for its share of
+    /// the number range, since a client can cause such failures deliberately.
     pub(crate) fn cancellation(&self, sent_at: OffsetDateTime) -> CounterUpdate {
         let mut updater = CounterUpdater::new(&Counters::default(), [], &self.policy, self.now);
         updater.refund(CounterKey::phone(&self.phone), EventKind::Code, sent_at);
@@ -320,7 +315,7 @@ impl ChallengeRequest {
 
     fn wait_for_budget_share(&self, counters: &Counters) -> Option<(Duration, LimitName)> {
         let share = self.policy.budget_share();
-        let networks = self.address.into_iter().flat_map(CounterKey::networks);
+        let networks = CounterKey::networks(self.address);
         let wait = |key: CounterKey| share.wait(&counters.timestamps(&key, EventKind::Code), self.now);
         networks.filter_map(wait).max().map(|wait| (wait, LimitName::MessagesPerDayAndAddress))
     }
@@ -331,7 +326,7 @@ impl ChallengeRequest {
     }
 
     fn wait_of_address(&self, counters: &Counters) -> Option<(Duration, LimitName)> {
-        let keys = self.address.into_iter().flat_map(CounterKey::networks);
+        let keys = CounterKey::networks(self.address);
         keys.filter_map(|key| self.full(counters, &key)).max()
     }
 

@@ -97,9 +97,9 @@ pub enum SignInWrites {
         invitation: Option<Invitation>,
         /// Session to add.
         session: Session,
-        /// Maximum number of sessions of the user, including the new one. The oldest sessions beyond it are
-        /// deleted. Concurrent sign-ins may exceed it by the number of their sessions.
-        max_sessions: Option<u32>,
+        /// Number of older sessions of the user to keep. The oldest sessions beyond it are deleted. Concurrent
+        /// sign-ins may exceed it by the number of their sessions.
+        kept_sessions: Option<u32>,
         /// Changes of counters.
         counters: CounterUpdate,
     },
@@ -155,8 +155,7 @@ impl SignInRequest {
         let counts_address =
             counts_invites || !failed_attempts_per_address.is_off() || !attempts_without_challenge.is_off();
         let counts_phone = counts_invites || self.policy.max_relevant_failures() > 0;
-        let of_address = self.client.address.filter(|_| counts_address);
-        let of_address = of_address.into_iter().flat_map(CounterKey::networks);
+        let of_address = CounterKey::networks(self.client.address.filter(|_| counts_address));
         let mut keys: Vec<_> =
             of_address.chain(counts_phone.then(|| CounterKey::phone(&self.phone))).collect();
         keys.sort_unstable();
@@ -175,7 +174,7 @@ impl SignInRequest {
     pub fn needs_ancestry(&self, facts: &SignInFacts) -> bool {
         invitation::needs_ancestry(facts.user.as_ref(), facts.inviter.as_ref())
             && self.wait(facts, EventKind::FailedAttempt).is_none()
-            && self.right_challenge(facts).is_some()
+            && self.right_challenge(facts, self.is_right_code(facts)).is_some()
     }
 
     /// Decides whether the attempt signs in. A new user gets the invite code `code`, which is one of
@@ -187,8 +186,9 @@ impl SignInRequest {
             let limit = LimitName::FailedAttemptsPerAddress;
             return Decision::refuse(Refusal::TooManyRequests { retry_after, limit });
         }
-        let Some(challenge) = self.right_challenge(facts) else {
-            return self.refuse_code(facts);
+        let is_right_code = self.is_right_code(facts);
+        let Some(challenge) = self.right_challenge(facts, is_right_code) else {
+            return self.refuse_code(facts, is_right_code);
         };
         let redeemed = Challenge { redeemed_at: Some(self.now), ..challenge.clone() };
         let mut updater = self.updater(facts);
@@ -206,8 +206,8 @@ impl SignInRequest {
             let limit = LimitName::UnknownInviteCodes;
             return Decision::refuse(Refusal::TooManyRequests { retry_after, limit });
         }
-        let (outcome, inviter) = match self.judge_invitation(facts) {
-            Ok(judged) => judged,
+        let (outcome, inviter) = match self.decide_invitation(facts) {
+            Ok(decided) => decided,
             Err(refusal @ Refusal::UnknownInviteCode) => {
                 updater.count(EventKind::UnknownInvite, updater.unused_timestamp(EventKind::UnknownInvite));
                 return refuse(refusal, None, updater.finish());
@@ -265,22 +265,21 @@ impl SignInRequest {
                 user: if created { UserWrite::Add(user) } else { UserWrite::Change(user) },
                 invitation,
                 session,
-                max_sessions: self.policy.max_sessions(&self.phone, self.now),
+                kept_sessions: self.policy.kept_sessions(&self.phone, self.now),
                 counters,
             },
         }
     }
 
     /// Refuses a code that is wrong or no longer valid.
-    fn refuse_code(&self, facts: &SignInFacts) -> SignInDecision {
+    fn refuse_code(&self, facts: &SignInFacts, is_right_code: bool) -> SignInDecision {
         // The response must not reveal whether the phone has a valid challenge.
         let limit = LimitName::AttemptsWithoutChallenge;
         let wait = self.wait(facts, EventKind::AttemptWithoutChallenge);
         let refusal =
             wait.map_or(Refusal::InvalidCode, |retry_after| Refusal::TooManyRequests { retry_after, limit });
-        let is_match = |sent: &Challenge| sent.accepts(&self.code, &self.peppers);
-        if facts.challenge.as_ref().is_some_and(is_match) && !self.is_test_of_staff(facts) {
-            // A matching code that is expired, too short, redeemed or has no attempts left is not a guess.
+        if is_right_code {
+            // A correct code that is expired, too short, redeemed or has no attempts left is not a guess.
             return Decision::refuse(refusal);
         }
         let valid = facts.challenge.as_ref().filter(|challenge| self.is_valid(challenge, facts));
@@ -307,7 +306,7 @@ impl SignInRequest {
 
     /// Returns the longest wait until the limits of all counters allow another event of the kind `kind`.
     fn wait(&self, facts: &SignInFacts, kind: EventKind) -> Option<Duration> {
-        let of_address = self.client.address.into_iter().flat_map(CounterKey::networks);
+        let of_address = CounterKey::networks(self.client.address);
         // Wrong codes for a phone make its codes longer, and do not require a wait.
         let phone = (kind == EventKind::UnknownInvite).then(|| CounterKey::phone(&self.phone));
         let keys = of_address.chain(phone);
@@ -331,11 +330,7 @@ impl SignInRequest {
         for sent_at in codes {
             updater.refund(CounterKey::number_range(&self.phone), EventKind::Code, sent_at);
             let of_address = challenge.address.into_iter().flat_map(|address| {
-                let of_phone_and_address = [
-                    CounterKey::number_range_and_address(&self.phone, address),
-                    CounterKey::phone_and_address(&self.phone, address),
-                ];
-                CounterKey::networks(address).chain(of_phone_and_address)
+                CounterKey::networks(address).chain(CounterKey::shares_of_address(&self.phone, address))
             });
             for key in of_address {
                 updater.refund(key, EventKind::Code, sent_at);
@@ -343,16 +338,20 @@ impl SignInRequest {
         }
     }
 
-    /// Returns the challenge, if it is valid and the code is correct.
-    fn right_challenge<'a>(&self, facts: &'a SignInFacts) -> Option<&'a Challenge> {
+    /// Returns `true` if the code is that of the challenge, which may be invalid.
+    fn is_right_code(&self, facts: &SignInFacts) -> bool {
         let Some(challenge) = &facts.challenge else {
             // Compute the same hash as for a challenge that exists, so that both cases take the same time.
             let (id, code) = (ChallengeId(Uuid::nil()), self.code.for_length(*CODE_LENGTHS.start()));
             let _ = hash_code(&self.peppers, self.peppers.current_id(), id, &self.phone, &code);
-            return None;
+            return false;
         };
-        let right = challenge.accepts(&self.code, &self.peppers);
-        (right && self.is_valid(challenge, facts) && !self.is_test_of_staff(facts)).then_some(challenge)
+        challenge.accepts(&self.code, &self.peppers) && !self.is_test_of_staff(facts)
+    }
+
+    /// Returns the challenge, if it is valid and the code is correct.
+    fn right_challenge<'a>(&self, facts: &'a SignInFacts, is_right_code: bool) -> Option<&'a Challenge> {
+        facts.challenge.as_ref().filter(|challenge| is_right_code && self.is_valid(challenge, facts))
     }
 
     /// Returns `true` if the user is staff and the phone is a test number, whose code is known to several
@@ -390,7 +389,7 @@ impl SignInRequest {
         counted
     }
 
-    fn judge_invitation(&self, facts: &SignInFacts) -> Result<(InvitationOutcome, Option<UserId>), Refusal> {
+    fn decide_invitation(&self, facts: &SignInFacts) -> Result<(InvitationOutcome, Option<UserId>), Refusal> {
         if self.invite_code.is_none() {
             return Ok((InvitationOutcome::None, None));
         }

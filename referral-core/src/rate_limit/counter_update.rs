@@ -9,16 +9,17 @@ use crate::{
     rate_limit::{
         attack::GlobalCounterUpdate,
         counters::{CountedEvent, Counter, CounterKey, Counters, EventKind},
-        limits::LONGEST,
+        limits::MAX_WINDOW,
     },
 };
 
 /// Changes of counters that belong to a decision. The storage commits them together with the decision.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CounterUpdate {
-    /// Counters on which the decision depends, with their new events, sorted by key. Each replaces the stored
-    /// counter, which must still have the events that the decision read. Counters without new events are
-    /// included too. Otherwise concurrent requests could guess more codes than sequential ones.
+    /// Counters with their new events, sorted by key. Each replaces the stored counter, which must still have
+    /// the events that the decision read. A decision that accepts a code includes all counters that it
+    /// read, also those without new events. Otherwise concurrent requests could guess more codes than
+    /// sequential ones.
     pub counters: Vec<Counter>,
     /// Events to remove from other counters, if they are there, sorted by key.
     pub refunds: Vec<(CounterKey, CountedEvent)>,
@@ -124,8 +125,8 @@ fn pruned(key: CounterKey, mut events: Vec<CountedEvent>, policy: &Policy, now: 
         });
     }
     // During a change of the policy, other processes that share the storage may count events that this
-    // process does not count. They are kept for the longest window.
-    let memory = |kind| policy.keep(key.subject(), kind).map_or(LONGEST, |keep| keep.memory);
+    // process does not count. They are kept for the longest window of a limit.
+    let memory = |kind| policy.keep(key.subject(), kind).map_or(MAX_WINDOW, |keep| keep.memory);
     events.retain(|event| event.at + memory(event.kind) > now);
     let ends = events.iter().map(|event| event.at + memory(event.kind));
     // The counter must not expire while another request uses it.

@@ -94,13 +94,13 @@ impl CounterKey {
         Self { text: format!("phone/{}", phone.as_str()), subject: Subject::Phone }
     }
 
-    /// Returns the keys of all networks by which an address is counted.
-    pub(crate) fn networks(address: ClientAddress) -> impl Iterator<Item = Self> {
+    /// Returns the keys of all networks by which an address is counted, or none without an address.
+    pub(crate) fn networks(address: impl Into<Option<ClientAddress>>) -> impl Iterator<Item = Self> {
         let key = |network: Network| Self {
             text: format!("address/{network}"),
             subject: Subject::Address { widening: network.widening },
         };
-        address.networks().map(key)
+        address.into().into_iter().flat_map(ClientAddress::networks).map(key)
     }
 
     /// Returns the key of the narrowest network.
@@ -125,6 +125,11 @@ impl CounterKey {
     pub(crate) fn number_range_and_address(phone: &PhoneNumber, address: ClientAddress) -> Self {
         let text = format!("range/{}/{}", phone.number_range(), address.widest_network());
         Self { text, subject: Subject::NumberRangeAndAddress }
+    }
+
+    /// Returns the keys of the codes that one address requested for a phone and for its number range.
+    pub(crate) fn shares_of_address(phone: &PhoneNumber, address: ClientAddress) -> [Self; 2] {
+        [Self::phone_and_address(phone, address), Self::number_range_and_address(phone, address)]
     }
 
     /// Returns the key as text.

@@ -13,11 +13,11 @@ use crate::{
 };
 
 /// Longest time window of a limit.
-pub(crate) const LONGEST: Duration = Duration::from_hours(31 * 24);
+pub(crate) const MAX_WINDOW: Duration = Duration::from_hours(31 * 24);
 
-/// Largest number of events that a limit can have. A counter stores the time of each of these events in 8
-/// bytes, so 1000 events bound the stored times of one kind to 8 kB. The limits of the predefined policies
-/// have 200 events at most.
+/// Largest number of events that a limit can have. The limits of an IPv6 /48 are four times as large. A counter
+/// stores each event in 8 bytes, so the events of one kind take 32 kB at most. With the predefined policies,
+/// whose largest limit has 200 events, they take 6.4 kB.
 pub(crate) const MAX_COUNT: u32 = 1_000;
 
 /// Maximum number of events in any time window of a given length.
@@ -35,7 +35,7 @@ impl Limit {
     /// [`ErrorCode::InvalidPolicy`] if the count is not 1 to 1000, or the window not 1 second to 31 days.
     pub fn new(count: u32, window: Duration) -> Result<Self, InvalidInput> {
         let is_valid =
-            (1..=MAX_COUNT).contains(&count) && (Duration::from_secs(1)..=LONGEST).contains(&window);
+            (1..=MAX_COUNT).contains(&count) && (Duration::from_secs(1)..=MAX_WINDOW).contains(&window);
         let detail = "A limit must have a count of 1 to 1000 and a time of 1 second to 31 days.";
         is_valid
             .then_some(Self { count, window })
@@ -181,7 +181,7 @@ pub enum LimitName {
 }
 
 impl LimitName {
-    /// Returns the name of the limit, which is the name of its field in the policy.
+    /// Returns the stable name of the limit, for events and metrics.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {

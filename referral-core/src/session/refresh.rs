@@ -1,8 +1,8 @@
 //! Rule of exchanging a refresh token. The use of a stolen refresh token ends its session.
 //!
-//! Every refresh exchanges the refresh token for a successor. The token exchanged last is still accepted, and
-//! returns the same successor, until that successor is used. So a lost response or a second tab does not
-//! end the session. A token exchanged earlier than that can only be a copy.
+//! Every refresh exchanges the refresh token for a successor. The token exchanged last still returns the same
+//! successor during the grace period, and after it until that successor is used. So a lost response or a
+//! second tab does not end the session. A token exchanged earlier than that can only be a copy.
 //!
 //! A thief who always refreshes just before the owner, and uses no access token, looks like a client that
 //! loses each response. A response is lost occasionally, but not every time. A session therefore ends at the

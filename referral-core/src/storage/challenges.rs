@@ -36,8 +36,8 @@ pub trait ChallengeStorage: Send + Sync + 'static {
     /// of the phone; the user with the phone; the owner of the invite code; the counters that the request
     /// names; the global counters. Attempts at one challenge exclude each other, and so do attempts that
     /// share a counter and sign-ups of one phone. If [`needs_ancestry`](SignInRequest::needs_ancestry)
-    /// returns `true`, the chain of inviters is read up to the first one while no other late acceptance is in
-    /// progress in any process. A new user gets the first of
+    /// returns `true`, the ancestry is also a fact. It is read to its end, or until the invitee is found, while
+    /// no other late acceptance is in progress in any process. A new user gets the first of
     /// [`NewUser::invite_codes`](super::NewUser::invite_codes) that is free.
     ///
     /// # Errors

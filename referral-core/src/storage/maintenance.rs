@@ -36,8 +36,8 @@ pub trait MaintenanceStorage: Send + Sync + 'static {
     /// of the storage, and its disk has enough free space for more rows.
     async fn check_ready(&self) -> StorageReadiness;
 
-    /// Returns the current time of the storage clock in microseconds, or `None` if the storage has no clock
-    /// other than that of this host. The time must not be the start time of a transaction.
+    /// Returns the current time of the storage clock, exact to the microsecond, or `None` if the storage has
+    /// no clock other than that of this host. The time must not be the start time of a transaction.
     async fn current_time(&self) -> Result<Option<OffsetDateTime>> {
         Ok(None)
     }

@@ -137,17 +137,16 @@ impl ChallengeStorage for MemoryStorage {
                 }
                 state.count(counters);
             }
-            SignInWrites::SignIn { challenge, user, invitation, session, max_sessions, counters } => {
+            SignInWrites::SignIn { challenge, user, invitation, session, kept_sessions, counters } => {
                 state.put_challenge(challenge);
                 state.write_user(user);
                 if let Some(invitation) = &invitation {
                     state.add_invitation(invitation);
                 }
-                let user = session.user;
-                state.sessions.insert(session.id, session);
-                if let Some(max_sessions) = max_sessions {
-                    state.keep_newest_sessions(user, max_sessions);
+                if let Some(kept_sessions) = kept_sessions {
+                    state.keep_newest_sessions(session.user, kept_sessions);
                 }
+                state.sessions.insert(session.id, session);
                 state.count(counters);
             }
         }

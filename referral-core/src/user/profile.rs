@@ -101,8 +101,7 @@ impl ProfileEdit {
         let counts_invites =
             self.change.invited_by_code.is_some() && !self.policy.unknown_invite_codes.is_off();
         let counts_phone = counts_invites || self.counts_email();
-        let of_address = self.address.filter(|_| counts_invites);
-        let of_address = of_address.into_iter().flat_map(CounterKey::networks);
+        let of_address = CounterKey::networks(self.address.filter(|_| counts_invites));
         let mut keys: Vec<_> =
             of_address.chain(counts_phone.then(|| CounterKey::phone(&self.phone))).collect();
         keys.sort_unstable();

@@ -25,7 +25,7 @@ pub(super) const CHALLENGE_FACTS: &str = concat!(
     seven_counters!(),
     ", ",
     global_counters!("$8"),
-    ", c.number, c.sent_at AS last_sent_at, coalesce(c.redeemed_at IS NOT NULL, FALSE) AS last_is_redeemed, \
+    ", c.number, c.sent_at AS last_sent_at, c.redeemed_at IS NOT NULL AS last_is_redeemed, \
        c.code_length AS last_code_length, u.last_login \
      FROM (SELECT 1) one \
      LEFT JOIN LATERAL ( \
@@ -72,7 +72,7 @@ pub(super) const ADD_CHALLENGE: &str = concat!(
      ), ",
     put_counters!("$1", "$2", "$3", "$4", "EXISTS (SELECT 1 FROM sent)"),
     ", ",
-    count_globally!("$5", "$6", "$7", "EXISTS (SELECT 1 FROM sent)"),
+    count_globally!("$5", "$6", "$7", "EXISTS (SELECT 1 FROM sent)", "(SELECT count(*) FROM put) >= 0"),
     ", attack AS ( \
         UPDATE referral.attack_state SET attack_until = greatest(attack_until, $20) \
         WHERE $20::timestamptz IS NOT NULL \

@@ -26,13 +26,12 @@ pub(super) use four_counters;
 /// Columns of seven counters with the keys `$1` to `$7`.
 macro_rules! seven_counters {
     () => {
-        "(SELECT events FROM referral.counters WHERE key = $1) AS counter_0, \
-         (SELECT events FROM referral.counters WHERE key = $2) AS counter_1, \
-         (SELECT events FROM referral.counters WHERE key = $3) AS counter_2, \
-         (SELECT events FROM referral.counters WHERE key = $4) AS counter_3, \
-         (SELECT events FROM referral.counters WHERE key = $5) AS counter_4, \
-         (SELECT events FROM referral.counters WHERE key = $6) AS counter_5, \
-         (SELECT events FROM referral.counters WHERE key = $7) AS counter_6"
+        concat!(
+            $crate::postgres::counters::four_counters!(),
+            ", (SELECT events FROM referral.counters WHERE key = $5) AS counter_4, \
+               (SELECT events FROM referral.counters WHERE key = $6) AS counter_5, \
+               (SELECT events FROM referral.counters WHERE key = $7) AS counter_6"
+        )
     };
 }
 pub(super) use seven_counters;
@@ -80,8 +79,7 @@ pub(super) const MESSAGES_SINCE: &str = "\
     WHERE counter = 'messages' AND period_start >= $1 AND period_start < $1 + interval '2 days' \
     GROUP BY period_start ORDER BY period_start";
 
-pub(super) const RECORD_ATTACK: &str =
-    "UPDATE referral.attack_state SET attack_until = greatest(attack_until, $1)";
+const RECORD_ATTACK: &str = "UPDATE referral.attack_state SET attack_until = greatest(attack_until, $1)";
 
 /// Reads the state of the service from a row with the columns [`global_counters`], and loads the counts that
 /// are needed in addition.
@@ -205,11 +203,20 @@ pub(super) fn bind_refunds<'q>(statement: Statement<'q>, update: &CounterUpdate)
     statement.bind(keys).bind(events)
 }
 
+/// Condition that is always met after counters were put and refunded. Users and global counters, for which
+/// many requests wait, depend on it, so that concurrent requests lock rows in the same order.
+macro_rules! after_counters {
+    () => {
+        "(SELECT count(*) FROM put) + (SELECT count(*) FROM refund) >= 0"
+    };
+}
+pub(super) use after_counters;
+
 /// Common table expression that changes a counter of the whole service if `$condition` is met. The values are
 /// its name, the start of its period, and the number to add. A counter is the sum of several rows, one of
-/// which is chosen at random. The row is locked after the rows of `put`, whose count is always at least zero.
+/// which is chosen at random. `$after` is a condition that is always met after other rows are locked.
 macro_rules! count_globally {
-    ($counter:literal, $period_start:literal, $delta:literal, $condition:literal) => {
+    ($counter:literal, $period_start:literal, $delta:literal, $condition:literal, $after:expr) => {
         concat!(
             "counted_globally AS ( \
                 INSERT INTO referral.global_counters AS g (counter, period_start, slot, count) \
@@ -221,8 +228,10 @@ macro_rules! count_globally {
             $delta,
             "::bigint WHERE ",
             $counter,
-            "::text IS NOT NULL AND (SELECT count(*) FROM put) >= 0 AND ",
+            "::text IS NOT NULL AND ",
             $condition,
+            " AND ",
+            $after,
             " ON CONFLICT (counter, period_start, slot) DO UPDATE SET count = g.count + excluded.count)"
         )
     };
@@ -259,7 +268,7 @@ pub(super) const UPDATE_COUNTERS: &str = concat!(
     ", ",
     refund!("$5", "$6", "TRUE"),
     ", ",
-    count_globally!("$7", "$8", "$9", "TRUE"),
+    count_globally!("$7", "$8", "$9", "TRUE", after_counters!()),
     all_or_nothing!("$1", "1")
 );
 

@@ -37,7 +37,7 @@ pub(super) fn is_broken(error: &sqlx::Error) -> bool {
 }
 
 /// Returns `true` if the server accepts no more connections for now. Nothing was written.
-pub(super) fn is_full(error: &sqlx::Error) -> bool {
+pub(super) fn has_no_free_connection(error: &sqlx::Error) -> bool {
     code(error).as_deref() == Some("53300")
 }
 

@@ -11,7 +11,7 @@ use sqlx::error::DatabaseError;
 
 use super::{
     PostgresStore,
-    error::{code, is_aborted, is_broken, is_full, is_of_standby},
+    error::{code, has_no_free_connection, is_aborted, is_broken, is_of_standby},
     hosts::NotConnected,
 };
 use crate::error::failure;
@@ -128,7 +128,7 @@ fn is_safe_to_repeat(error: &StorageError) -> bool {
     matches!(reason(error), Some(WriteConflict::Standby))
         || source(error).is_some_and(|source| source.is::<NotConnected>())
         || sqlx_error(error).is_some_and(|error| {
-            is_aborted(error) || is_broken(error) || is_full(error) || is_of_standby(error)
+            is_aborted(error) || is_broken(error) || has_no_free_connection(error) || is_of_standby(error)
         })
 }
 

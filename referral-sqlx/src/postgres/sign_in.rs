@@ -12,8 +12,8 @@ use uuid::Uuid;
 
 use super::{
     counters::{
-        self, all_or_nothing, bind_counters, bind_global, bind_keys, bind_refunds, count_globally,
-        four_counters, global_counters, put_counters, refund,
+        self, after_counters, all_or_nothing, bind_counters, bind_global, bind_keys, bind_refunds,
+        count_globally, four_counters, global_counters, put_counters, refund,
     },
     invitations,
     lease::{Lease, Statement},
@@ -26,8 +26,8 @@ use crate::{
     rows::{challenge_columns, user_columns},
 };
 
-/// Statement that selects the facts for a sign-in: four counters, the state of the service, the challenge `c`, the user
-/// with the phone, and the owner of the invite code.
+/// Selects the facts for a sign-in except the ancestry: four counters, the state of the service, the challenge
+/// `c`, the user with the phone, and the owner of the invite code.
 macro_rules! sign_in_facts {
     ($challenge:literal) => {
         concat!(
@@ -39,11 +39,9 @@ macro_rules! sign_in_facts {
             challenge_columns!(),
             ", ",
             user_columns!(),
-            ", o.id AS code_owner FROM (SELECT 1) one ",
+            ", (SELECT id FROM referral.users WHERE invite_code = $7) AS code_owner FROM (SELECT 1) one ",
             $challenge,
-            " LEFT JOIN referral.users u ON u.phone = $6 \
-              LEFT JOIN referral.invitations i ON i.invitee = u.id \
-              LEFT JOIN referral.users o ON o.invite_code = $7"
+            " LEFT JOIN referral.users u ON u.phone = $6 LEFT JOIN referral.invitations i ON i.invitee = u.id"
         )
     };
 }
@@ -154,7 +152,7 @@ async fn apply(lease: &mut Lease, facts: &SignInFacts, writes: &SignInWrites) ->
                 None => counters::update(lease, &facts.counters, counters).await,
             }
         }
-        SignInWrites::SignIn { challenge, user, invitation, session, max_sessions, counters } => {
+        SignInWrites::SignIn { challenge, user, invitation, session, kept_sessions, counters } => {
             let redeemed_at = challenge.redeemed_at;
             match user {
                 UserWrite::Add(user) => {
@@ -162,7 +160,7 @@ async fn apply(lease: &mut Lease, facts: &SignInFacts, writes: &SignInWrites) ->
                     sign_up(lease, facts, redeemed_at, counters, session, user, invitation).await
                 }
                 UserWrite::Change(user) => {
-                    sign_in(lease, facts, redeemed_at, counters, session, user, *max_sessions).await?;
+                    sign_in(lease, facts, redeemed_at, counters, session, user, *kept_sessions).await?;
                     match invitation {
                         Some(invitation) => invitations::add(lease, invitation, user).await,
                         None => Ok(()),
@@ -204,7 +202,7 @@ pub(super) const CHANGE_CHALLENGE: &str = concat!(
     ", ",
     refund!("$5", "$6", "EXISTS (SELECT 1 FROM changed)"),
     ", ",
-    count_globally!("$7", "$8", "$9", "EXISTS (SELECT 1 FROM changed)"),
+    count_globally!("$7", "$8", "$9", "EXISTS (SELECT 1 FROM changed)", after_counters!()),
     all_or_nothing!("$1", "(SELECT count(*) FROM changed)")
 );
 
@@ -273,14 +271,6 @@ macro_rules! redeem {
     };
 }
 
-/// Condition that is always met after the challenge and the counters have been changed. Users are changed
-/// last, so that concurrent requests lock rows in the same order.
-macro_rules! after_counters {
-    () => {
-        "(SELECT count(*) FROM put) + (SELECT count(*) FROM refund) >= 0"
-    };
-}
-
 /// Binds the values of [`redeem`].
 fn bind_redeemed<'q>(
     statement: Statement<'q>,
@@ -295,8 +285,7 @@ fn bind_redeemed<'q>(
 }
 
 /// Redeems a challenge, updates counters, and signs a user in who is still as active and as much staff as
-/// before. Deletes the sessions of the user except the newest `$33`, if it is not NULL. The new session
-/// counts, and is not visible to the statement.
+/// before. Deletes the older sessions of the user except the newest `$33`, if it is not NULL.
 pub(super) const SIGN_IN: &str = concat!(
     redeem!(),
     "seen AS ( \
@@ -307,7 +296,7 @@ pub(super) const SIGN_IN: &str = concat!(
      ), ended AS ( \
         DELETE FROM referral.sessions WHERE user_id = $12 AND id <= ( \
             SELECT id FROM referral.sessions WHERE user_id = $12 AND $33::bigint IS NOT NULL \
-            ORDER BY id DESC OFFSET $33 - 1 LIMIT 1 \
+            ORDER BY id DESC OFFSET $33 LIMIT 1 \
         ) AND EXISTS (SELECT 1 FROM seen) \
      ), ",
     add_session!("seen"),
@@ -321,14 +310,14 @@ async fn sign_in(
     counters: &CounterUpdate,
     session: &Session,
     user: &User,
-    max_sessions: Option<u32>,
+    kept_sessions: Option<u32>,
 ) -> Result<()> {
     let write = bind_redeemed(lease.query(SIGN_IN), facts, redeemed_at, counters)?;
     let write = bind_session(write, session)
         .bind(user.last_login)
         .bind(user.is_active)
         .bind(user.is_staff)
-        .bind(max_sessions.map(i64::from));
+        .bind(kept_sessions.map(i64::from));
     lease.write_row(write).await
 }
 

@@ -97,7 +97,7 @@ pub(super) async fn set_active(lease: &mut Lease, id: UserId, is_active: bool) -
 
 /// Adds a user without a session, with the searched texts of the user. A sign-up adds its user in
 /// [`sign_in::SIGN_UP`](super::sign_in::SIGN_UP) instead.
-pub(super) const ADD_USER: &str = "\
+const ADD_USER: &str = "\
     WITH added AS ( \
         INSERT INTO referral.users (id, phone, invite_code, is_staff, is_active, date_joined, last_login) \
         VALUES ($1, $2, $3, $4, $5, $6, $7) RETURNING id \

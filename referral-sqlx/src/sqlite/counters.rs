@@ -31,13 +31,12 @@ pub(super) use four_counters;
 /// Columns of seven counters with the keys `$1` to `$7`.
 macro_rules! seven_counters {
     () => {
-        "(SELECT events FROM counters WHERE key = $1) AS counter_0, \
-         (SELECT events FROM counters WHERE key = $2) AS counter_1, \
-         (SELECT events FROM counters WHERE key = $3) AS counter_2, \
-         (SELECT events FROM counters WHERE key = $4) AS counter_3, \
-         (SELECT events FROM counters WHERE key = $5) AS counter_4, \
-         (SELECT events FROM counters WHERE key = $6) AS counter_5, \
-         (SELECT events FROM counters WHERE key = $7) AS counter_6"
+        concat!(
+            $crate::sqlite::counters::four_counters!(),
+            ", (SELECT events FROM counters WHERE key = $5) AS counter_4, \
+               (SELECT events FROM counters WHERE key = $6) AS counter_5, \
+               (SELECT events FROM counters WHERE key = $7) AS counter_6"
+        )
     };
 }
 pub(super) use seven_counters;

@@ -105,7 +105,7 @@ async fn apply(connection: &mut SqliteConnection, writes: SignInWrites) -> Resul
             }
             counters::update(connection, &counters).await?;
         }
-        SignInWrites::SignIn { challenge, user, invitation, session, max_sessions, counters } => {
+        SignInWrites::SignIn { challenge, user, invitation, session, kept_sessions, counters } => {
             let user = match user {
                 UserWrite::Add(user) => {
                     if !users::add(connection, &user).await? {
@@ -123,9 +123,8 @@ async fn apply(connection: &mut SqliteConnection, writes: SignInWrites) -> Resul
             if let Some(invitation) = &invitation {
                 invitations::add(connection, invitation).await?;
             }
-            if let Some(max_sessions) = max_sessions {
-                // One session is added next.
-                sessions::keep_newest(connection, user.id, max_sessions - 1).await?;
+            if let Some(kept_sessions) = kept_sessions {
+                sessions::keep_newest(connection, user.id, kept_sessions).await?;
             }
             sign_in(connection, &challenge, &session, &user).await?;
             counters::update(connection, &counters).await?;

@@ -16,19 +16,32 @@ use crate::{
 };
 
 #[tokio::test]
-async fn aborted_transactions_are_retried() {
+async fn an_aborted_sign_in_is_retried() {
     for abort in ["serialization_failure", "deadlock_detected"] {
         for table in ["challenges", "counters", "users", "invitations", "sessions", "user_search"] {
             let Some(mut harness) = Harness::new().await else { return };
             let anna = harness.enter(1, None).await.expect("signed in").user;
+            let sent = harness.sent_code(2).await;
             harness.sabotage(table, 2, &format!("RAISE {abort}")).await;
-            let signed_in = harness.enter(2, Some(&anna.invite_code)).await;
+            let request = with_right_code(&sent).invited_by(anna.invite_code);
+            let signed_in = harness.referral.sign_in(request).await;
             assert!(signed_in.expect("signed in").created, "{abort} {table}");
             assert!(harness.attempts().await > 2, "{abort} {table}");
             assert_eq!(harness.count("users").await, 2);
             assert_eq!(harness.count("invitations").await, 1);
             assert_eq!(harness.count("sessions").await, 2);
         }
+    }
+}
+
+#[tokio::test]
+async fn an_aborted_request_for_a_code_is_retried() {
+    for table in ["challenges", "counters"] {
+        let Some(mut harness) = Harness::new().await else { return };
+        harness.sabotage(table, 2, "RAISE serialization_failure").await;
+        harness.sent_code(1).await;
+        assert!(harness.attempts().await > 2, "{table}");
+        assert_eq!(harness.count("challenges").await, 1);
     }
 }
 
@@ -68,6 +81,8 @@ async fn real_deadlocks_are_resolved() {
     let signing_in = tokio::spawn(async move { referral.sign_in(request).await });
     let mut observer = PgConnection::connect(&harness.database.url).await.expect("a connection");
     wait_for_locks(&mut observer, 1).await;
+    let lock = format!("SELECT 1 FROM referral.challenges WHERE id = '{}' FOR UPDATE NOWAIT", sent.challenge);
+    observer.execute(AssertSqlSafe(lock)).await.expect_err("the service holds the challenge");
     // The service has the shorter deadlock timeout. Its transaction is aborted and retried.
     let challenge =
         format!("UPDATE referral.challenges SET attempts_with_id = 0 WHERE id = '{}'", sent.challenge);

@@ -1,5 +1,7 @@
 //! Service on its own database, with a connection of an operator that causes the failures.
 
+use std::time::Duration;
+
 use referral_core::{
     CurrentUser, Error, FilterInput, InviteCode, ListUsers, Page, ReferralService, SendCode, SentCode,
     SignedIn, UserView, policy::Policy, sms::DevelopmentSender,
@@ -103,7 +105,8 @@ impl Harness {
 pub(crate) async fn wait_for_locks(observer: &mut PgConnection, count: i64) {
     let waiting = "SELECT count(*) FROM pg_stat_activity \
                    WHERE wait_event_type = 'Lock' AND datname = current_database()";
-    while observer.fetch_one(waiting).await.expect("a row").get::<i64, _>(0) < count {}
+    let wait = async { while observer.fetch_one(waiting).await.expect("a row").get::<i64, _>(0) < count {} };
+    tokio::time::timeout(Duration::from_mins(1), wait).await.expect("the connections wait for a lock");
 }
 
 /// Searches for users.

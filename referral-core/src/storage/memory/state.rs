@@ -57,7 +57,7 @@ impl State {
 
     pub(super) fn ancestry(&self, inviter: UserId, invitee: UserId) -> Ancestry {
         let mut next = Some(inviter);
-        // There are at most as many steps as users, so the loop ends even if there is a loop.
+        // At most one step for each user, so the search ends even if the stored inviters form a cycle.
         for _ in 0..self.users.len() {
             let Some(ancestor) = next else {
                 break;
