@@ -180,8 +180,8 @@ CREATE TABLE referral.sessions (
 CREATE INDEX sessions_of_user ON referral.sessions (user_id);
 CREATE INDEX sessions_by_end ON referral.sessions (ends_at);
 
--- Recent events of each phone, address, pair of both and number range. A counter is one row with its newest
--- events. It is deleted when no limit needs them.
+-- Recent events of each phone, address, pair of both, number range, and number range with address. A counter
+-- is one row with its newest events. It is deleted when no limit needs them.
 CREATE TABLE referral.counters (
     key text COLLATE "C" PRIMARY KEY,
     -- Numbers in ascending order: microseconds since 1970, times eight, plus the kind of event: 0 a code, 1 a

@@ -206,8 +206,9 @@ CREATE TABLE sessions (
 CREATE INDEX sessions_of_user ON sessions (user_id);
 CREATE INDEX sessions_by_end ON sessions (ends_at);
 
--- Recent events of each phone, address, pair of both and number range. There are thousands of codes and
--- requests, so a counter is one row with its newest events. It is deleted when no limit needs them.
+-- Recent events of each phone, address, pair of both, number range, and number range with address. There are
+-- thousands of codes and requests, so a counter is one row with its newest events. It is deleted when no limit
+-- needs them.
 CREATE TABLE counters (
     key TEXT NOT NULL PRIMARY KEY,
     -- JSON array of numbers, in ascending order: microseconds since 1970, times eight, plus the kind of
