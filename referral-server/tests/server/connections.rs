@@ -4,11 +4,12 @@ use reqwest::{Method, Version};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
+    time::timeout,
 };
 
 use crate::{
     program::{Program, directory},
-    service::{ANNA, Client},
+    service::{ANNA, Client, MINUTE},
 };
 
 const GET: &[u8] = b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n";
@@ -17,11 +18,12 @@ async fn connect(client: &Client) -> TcpStream {
     TcpStream::connect(client.address).await.expect("connected")
 }
 
-/// Waits until the server closes a connection. If it never does, the time limit ends the test.
+/// Waits until the server closes a connection. Fails if the connection is still open after a minute.
 async fn assert_closed(mut connection: TcpStream) {
     let mut rest = Vec::new();
     // An error is also an end: the server may not have read the last bytes.
-    let _ = connection.read_to_end(&mut rest).await;
+    let _ =
+        timeout(MINUTE, connection.read_to_end(&mut rest)).await.expect("the server closes the connection");
     assert!(!rest.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&rest));
 }
 
@@ -68,7 +70,8 @@ async fn an_idle_connection_is_closed() {
     let mut connection = connect(&program.client).await;
     connection.write_all(GET).await.expect("written");
     let mut response = Vec::new();
-    connection.read_to_end(&mut response).await.expect("the server closes the connection");
+    let read = timeout(MINUTE, connection.read_to_end(&mut response)).await;
+    read.expect("the server closes the connection").expect("readable");
     assert!(response.starts_with(b"HTTP/1.1 200") && response.ends_with(b"}"));
 }
 
