@@ -14,8 +14,8 @@ use std::{
 
 use async_trait::async_trait;
 use referral_core::{
-    CodeInput, Error, InviteCode, OneTimeCode, PhoneNumber, ReferralService, ReferralServiceBuilder, Refusal,
-    Region, SendCode, SentCode, SignIn, SignedIn,
+    CodeInput, Error, OneTimeCode, PhoneNumber, ReferralService, ReferralServiceBuilder, Refusal, Region,
+    SendCode, SentCode, SignIn,
     events::{
         CodeNotSent, CodeSent, DeliveryStatusChanged, Event, Hook, SessionEnded, SignInRefused,
         TestCodeIssued, UserSignedIn,
@@ -28,7 +28,7 @@ use referral_core::{
 
 use crate::{
     mock_gateway::MockGateway,
-    sign_in::{phone, with_right_code},
+    sign_in::{enter, phone, with_right_code},
 };
 
 fn builder(sender: impl SmsSender) -> ReferralServiceBuilder {
@@ -42,12 +42,6 @@ fn referral(sender: impl SmsSender) -> ReferralService {
 async fn send_code(referral: &ReferralService, locales: &[&str]) -> Result<SentCode, Error> {
     let locales: Vec<_> = locales.iter().map(|tag| Locale::parse(tag).expect("valid tag")).collect();
     referral.send_code(SendCode::new(phone(1)).locales(locales)).await
-}
-
-async fn enter(referral: &ReferralService, number: u32, invited_by: Option<&InviteCode>) -> SignedIn {
-    let sent = referral.send_code(SendCode::new(phone(number))).await.expect("sent");
-    let request = with_right_code(&sent).invited_by(invited_by.cloned());
-    referral.sign_in(request).await.expect("signed in")
 }
 
 #[tokio::test]

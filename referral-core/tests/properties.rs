@@ -152,7 +152,7 @@ async fn accept_all(pairs: &[(usize, usize)]) -> Vec<Option<usize>> {
     let referral = referral();
     let mut current_users = Vec::new();
     for number in (0..).take(USERS) {
-        let access = enter(&referral, number).await.tokens.access;
+        let access = enter(&referral, number, None).await.tokens.access;
         current_users.push(referral.authenticate(&access).await.expect("valid token"));
     }
     let mut inviters = vec![None; USERS];
@@ -183,6 +183,6 @@ fn referral() -> ReferralService {
 static SIGNED: LazyLock<(ReferralService, String)> = LazyLock::new(|| {
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("the runtime starts");
     let referral = referral();
-    let access = runtime.block_on(enter(&referral, 1)).tokens.access;
+    let access = runtime.block_on(enter(&referral, 1, None)).tokens.access;
     (referral, access)
 });

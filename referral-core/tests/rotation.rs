@@ -78,8 +78,8 @@ async fn new_first_key_keeps_all_sessions_and_signs_new_tokens() {
         let [old_pepper, new_pepper] = [new_pepper(), new_pepper()];
         let referral = referral(&old, &old_pepper);
         referral.register_keys().await.expect("first service");
-        let anna = enter(&referral, 1).await;
-        let boris = enter(&referral, 2).await;
+        let anna = enter(&referral, 1, None).await;
+        let boris = enter(&referral, 2, None).await;
         let sent = send_code(&referral, 3).await;
         let list = ListUsers { limit: PageSize::new(1).expect("valid size"), ..ListUsers::default() };
         let current_user = referral.authenticate(&anna.tokens.access).await.expect("signed in");
@@ -99,7 +99,7 @@ async fn new_first_key_keeps_all_sessions_and_signs_new_tokens() {
             assert_eq!(key_id(token), new["keys"][0]["kid"]);
             referral.verify(token, None).await.expect("signed with the new key");
         }
-        enter(&referral, 4).await;
+        enter(&referral, 4, None).await;
     }
 }
 
@@ -107,7 +107,7 @@ async fn new_first_key_keeps_all_sessions_and_signs_new_tokens() {
 async fn two_tabs_get_the_same_tokens_if_the_key_is_replaced_between_them() {
     let ([old, new], pepper) = ([new_key(), new_key()], new_pepper());
     let referral = referral(&old, &pepper);
-    let anna = enter(&referral, 1).await;
+    let anna = enter(&referral, 1, None).await;
     let first = referral.refresh(&anna.tokens.refresh).await.expect("refreshed").tokens;
     referral.replace_keys(keys(&[&new, &old]), peppers(&[&pepper])).await.expect("replaced");
     let second = referral.refresh(&anna.tokens.refresh).await.expect("repeated").tokens;
@@ -120,7 +120,7 @@ async fn values_of_a_removed_key_are_rejected_even_if_they_are_cached() {
     let [old_pepper, new_pepper] = [new_pepper(), new_pepper()];
     // The service has not recorded its keys in the storage, so the removal is not rejected.
     let referral = referral(&old, &old_pepper);
-    let anna = enter(&referral, 1).await.tokens;
+    let anna = enter(&referral, 1, None).await.tokens;
     let sent = send_code(&referral, 2).await;
     let is_accepted = async |token: &str| match referral.verify(token, None).await {
         Ok(_) => true,
@@ -153,7 +153,7 @@ async fn replacement_without_a_key_in_use_is_rejected_and_changes_nothing() {
     let [old_pepper, new_pepper] = [new_pepper(), new_pepper()];
     let referral = referral(&old, &old_pepper);
     referral.register_keys().await.expect("first service");
-    let anna = enter(&referral, 1).await.tokens;
+    let anna = enter(&referral, 1, None).await.tokens;
     let public = referral.public_jwk_set();
     for (ring, pepper_ring, purpose, missing) in [
         ([&new], [&old_pepper], KeyPurpose::Signing, &old),
@@ -165,7 +165,7 @@ async fn replacement_without_a_key_in_use_is_rejected_and_changes_nothing() {
         assert_eq!(mismatch, KeyMismatch::Missing { purpose, id });
         assert_eq!(referral.public_jwk_set(), public);
         referral.authenticate(&anna.access).await.expect("still valid");
-        assert_eq!(key_id(&enter(&referral, 2).await.tokens.access), old["keys"][0]["kid"]);
+        assert_eq!(key_id(&enter(&referral, 2, None).await.tokens.access), old["keys"][0]["kid"]);
     }
 }
 
@@ -242,11 +242,11 @@ async fn no_request_fails_while_keys_are_replaced() {
     let clients = (0..4).map(|number| {
         let (referral, is_over) = (referral.clone(), Arc::clone(&is_over));
         tokio::spawn(async move {
-            let mut tokens = enter(&referral, number).await.tokens;
+            let mut tokens = enter(&referral, number, None).await.tokens;
             while !is_over.load(Ordering::Relaxed) {
                 referral.authenticate(&tokens.access).await.expect("signed in");
                 tokens = referral.refresh(&tokens.refresh).await.expect("refreshed").tokens;
-                tokens = if number == 0 { enter(&referral, number).await.tokens } else { tokens };
+                tokens = if number == 0 { enter(&referral, number, None).await.tokens } else { tokens };
                 tokio::task::yield_now().await;
             }
         })

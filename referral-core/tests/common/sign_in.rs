@@ -1,6 +1,8 @@
 //! Requests of a sign-in for tests.
 
-use referral_core::{CodeInput, PhoneNumber, ReferralService, SendCode, SentCode, SignIn, SignedIn};
+use referral_core::{
+    CodeInput, InviteCode, PhoneNumber, ReferralService, SendCode, SentCode, SignIn, SignedIn,
+};
 
 /// Returns a mobile phone, a different one for each number below a million.
 pub(crate) fn phone(number: u32) -> PhoneNumber {
@@ -15,8 +17,13 @@ pub(crate) fn with_right_code(sent: &SentCode) -> SignIn {
 }
 
 /// Requests a code for a numbered phone and signs in, which must succeed.
-#[allow(dead_code, reason = "not all users of this file sign in without an invite code")]
-pub(crate) async fn enter(referral: &ReferralService, number: u32) -> SignedIn {
+#[allow(dead_code, reason = "not all users of this file call this function")]
+pub(crate) async fn enter(
+    referral: &ReferralService,
+    number: u32,
+    invited_by: Option<&InviteCode>,
+) -> SignedIn {
     let sent = referral.send_code(SendCode::new(phone(number))).await.expect("sent");
-    referral.sign_in(with_right_code(&sent)).await.expect("signed in")
+    let request = with_right_code(&sent).invited_by(invited_by.cloned());
+    referral.sign_in(request).await.expect("signed in")
 }

@@ -43,7 +43,7 @@ fn token_has_exactly_one_of_two_types() {
 #[tokio::test]
 async fn access_and_refresh_tokens_are_not_interchangeable_with_any_header() {
     let referral = hs256();
-    let TokenPair { access, refresh, .. } = enter(&referral, 1).await.tokens;
+    let TokenPair { access, refresh, .. } = enter(&referral, 1, None).await.tokens;
     let not_valid = |error: &Error| matches!(error, Error::Refused(Refusal::TokenNotValid));
     for typ in ["JWT", "at+jwt", "rt+jwt", "access", "refresh"] {
         let header = with(header(), "typ", Some(json!(typ)));
@@ -67,7 +67,7 @@ async fn access_and_refresh_tokens_are_not_interchangeable_with_any_header() {
 #[tokio::test]
 async fn generic_verifier_accepts_access_tokens_and_rejects_refresh_tokens() {
     let referral = hs256();
-    let tokens = enter(&referral, 1).await.tokens;
+    let tokens = enter(&referral, 1, None).await.tokens;
     let mut validation = jsonwebtoken::Validation::new(Algorithm::HS256);
     validation.set_issuer(&["issuer"]);
     validation.set_audience(&["audience"]);

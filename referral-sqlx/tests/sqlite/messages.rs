@@ -44,7 +44,7 @@ fn delivered() -> DeliveryReport {
 #[tokio::test]
 async fn stored_messages_contain_no_personal_data() {
     let (referral, mut connection, _directory) = harness().await;
-    enter(&referral, 1).await;
+    enter(&referral, 1, None).await;
     referral.report_delivery(delivered()).await.expect("recorded");
     let kept = sqlx::query("SELECT json_array(gateway, message_id, is_ours, region, status) FROM messages");
     let kept = kept.fetch_all(&mut connection).await.expect("rows");
@@ -59,7 +59,7 @@ async fn stored_messages_contain_no_personal_data() {
 async fn sign_in_succeeds_and_reports_fail_if_messages_cannot_be_recorded() {
     let (referral, mut connection, _directory) = harness().await;
     sqlx::query("DROP TABLE messages").execute(&mut connection).await.expect("dropped");
-    assert!(enter(&referral, 1).await.created);
+    assert!(enter(&referral, 1, None).await.created);
     let failed = referral.report_delivery(delivered()).await;
     assert!(matches!(failed, Err(Error::Storage(_))), "{failed:?}");
 }
