@@ -4,7 +4,7 @@
 use std::{sync::Arc, time::Instant};
 
 use referral_core::{
-    CodeInput, PhoneNumber, ReferralService, SendCode, SignIn,
+    CodeInput, Error, PhoneNumber, ReferralService, Refusal, SendCode, SignIn,
     keys::{Peppers, SigningKeys},
     policy::{Limits, Policy},
     sms::DevelopmentSender,
@@ -40,8 +40,9 @@ pub(crate) async fn compare(name: &str, storage: Arc<dyn Storage>, report: &mut 
                 requested[kind].push(started.elapsed().as_secs_f64());
                 let wrong = CodeInput::parse("12345").expect("digits");
                 let started = Instant::now();
-                referral.sign_in(SignIn::new(phone, wrong)).await.expect_err("five digits are wrong");
+                let refused = referral.sign_in(SignIn::new(phone, wrong)).await;
                 tried[kind].push(started.elapsed().as_secs_f64());
+                assert!(matches!(refused, Err(Error::Refused(Refusal::InvalidCode))), "{refused:?}");
             }
         }
     }
