@@ -16,7 +16,7 @@ async fn service(origins: &str) -> Service {
     let mut options = AppOptions::default();
     options.cors_origins = origins.parse().expect("origins");
     let storage = Arc::new(MemoryStorage::new());
-    Service::over(storage, Policy::development(), Arc::new(DevelopmentSender), options).await
+    Service::with_storage(storage, Policy::development(), Arc::new(DevelopmentSender), options).await
 }
 
 /// Sends the preflight request of a browser for a method.

@@ -43,9 +43,13 @@ async fn an_unreachable_database_makes_the_service_unavailable_and_not_ready() {
     let directory = tempfile::tempdir().expect("a directory");
     let url = format!("sqlite:{}", directory.path().join("referral.db").display());
     let storage = referral_sqlx::connect(&url).await.expect("a new file");
-    let service =
-        Service::over(storage, Policy::development(), Arc::new(DevelopmentSender), AppOptions::default())
-            .await;
+    let service = Service::with_storage(
+        storage,
+        Policy::development(),
+        Arc::new(DevelopmentSender),
+        AppOptions::default(),
+    )
+    .await;
     let anna = service.enter(ANNA, None).await;
 
     service.referral.close().await;
@@ -77,9 +81,13 @@ impl Clock for Behind {
 #[tokio::test]
 async fn a_host_with_a_large_clock_offset_is_not_ready() {
     let storage = Arc::new(MemoryStorage::with_clock(Behind));
-    let service =
-        Service::over(storage, Policy::development(), Arc::new(DevelopmentSender), AppOptions::default())
-            .await;
+    let service = Service::with_storage(
+        storage,
+        Policy::development(),
+        Arc::new(DevelopmentSender),
+        AppOptions::default(),
+    )
+    .await;
     let ready = || service.client.send(service.client.http.get(service.client.url("/health/ready")));
     ready().await.ok();
     service.referral.measure_clock().await.expect("measured");
@@ -109,6 +117,7 @@ async fn a_request_that_exceeds_the_time_limit_is_aborted() {
     let mut options = AppOptions::default();
     options.request_timeout = Duration::from_millis(50);
     let storage = Arc::new(MemoryStorage::new());
-    let service = Service::over(storage, Policy::development(), Arc::new(SilentSender), options).await;
+    let service =
+        Service::with_storage(storage, Policy::development(), Arc::new(SilentSender), options).await;
     service.client.post(SEND, &json!({ "phone": ANNA })).await.assert_problem(503, "unavailable");
 }

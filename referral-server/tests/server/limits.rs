@@ -23,7 +23,7 @@ async fn behind_a_proxy(policy: Policy) -> Service {
     let proxies = "127.0.0.0/8".parse().expect("a network");
     options.client_addresses =
         ClientAddresses::forwarded(proxies, "x-forwarded-for".parse().expect("a name"));
-    Service::over(Arc::new(MemoryStorage::new()), policy, Arc::new(DevelopmentSender), options).await
+    Service::with_storage(Arc::new(MemoryStorage::new()), policy, Arc::new(DevelopmentSender), options).await
 }
 
 /// Returns a mobile number in a number range of its own.

@@ -71,7 +71,7 @@ async fn hsts_is_sent_if_the_public_url_uses_https() {
         options.public_url = url.map(str::to_owned);
         let storage = Arc::new(MemoryStorage::new());
         let sender = Arc::new(DevelopmentSender);
-        let service = Service::over(storage, Policy::development(), sender, options).await;
+        let service = Service::with_storage(storage, Policy::development(), sender, options).await;
         for path in ["/", "/health/live", "/nothing"] {
             assert_eq!(get(&service, path).await.header("strict-transport-security"), header);
         }

@@ -48,12 +48,12 @@ fn options() -> AppOptions {
     options
 }
 
-async fn over(storage: Arc<dyn Storage>, options: AppOptions) -> Service {
-    Service::over(storage, Policy::development(), Arc::new(DevelopmentSender), options).await
+async fn service(storage: Arc<dyn Storage>, options: AppOptions) -> Service {
+    Service::with_storage(storage, Policy::development(), Arc::new(DevelopmentSender), options).await
 }
 
 async fn start() -> Service {
-    over(Arc::new(MemoryStorage::new()), options()).await
+    service(Arc::new(MemoryStorage::new()), options()).await
 }
 
 async fn call(
@@ -140,7 +140,7 @@ async fn a_signature_must_cover_the_public_url() {
 async fn a_report_that_cannot_be_stored_is_rejected_as_unavailable() {
     let directory = tempfile::tempdir().expect("a directory");
     let url = format!("sqlite:{}", directory.path().join("referral.db").display());
-    let service = over(referral_sqlx::connect(&url).await.expect("a new file"), options()).await;
+    let service = service(referral_sqlx::connect(&url).await.expect("a new file"), options()).await;
     service.referral.close().await;
     let path = format!("{PATH}/?{TOKEN}");
     call(&service.client, Method::POST, &path, FORM, "id=m1&status=1")
@@ -153,7 +153,7 @@ async fn metrics_contain_no_gateway_names_invented_by_callers() {
     let metrics = Metrics::new();
     let mut options = options();
     options.metrics = Some(metrics.clone());
-    let service = over(Arc::new(MemoryStorage::new()), options).await;
+    let service = service(Arc::new(MemoryStorage::new()), options).await;
     for path in ["/sms/reports/made-up/", "/sms/reports/acme", "/sms/reports/acme/made-up"] {
         call(&service.client, Method::POST, path, FORM, "").await;
     }

@@ -31,7 +31,7 @@ async fn a_search_that_takes_too_long_is_rejected_on_sqlite() {
     let file = directory.path().join("referral.db");
     let storage = referral_sqlx::connect_sqlite(&file, &options).await.expect("a new file");
     let sender = Arc::new(DevelopmentSender);
-    let service = Service::over(storage, Policy::development(), sender, AppOptions::default()).await;
+    let service = Service::with_storage(storage, Policy::development(), sender, AppOptions::default()).await;
     for number in 0..100 {
         let phone = PhoneNumber::parse(&format!("+796085431{number:02}"), None).expect("a phone");
         service.referral.make_staff(phone).await.expect("created");

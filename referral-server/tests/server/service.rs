@@ -63,10 +63,10 @@ impl Service {
     }
 
     pub(crate) async fn with(policy: Policy, sender: Arc<dyn SmsSender>) -> Self {
-        Self::over(Arc::new(MemoryStorage::new()), policy, sender, AppOptions::default()).await
+        Self::with_storage(Arc::new(MemoryStorage::new()), policy, sender, AppOptions::default()).await
     }
 
-    pub(crate) async fn over(
+    pub(crate) async fn with_storage(
         storage: Arc<dyn Storage>,
         policy: Policy,
         sender: Arc<dyn SmsSender>,
