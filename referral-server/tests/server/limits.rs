@@ -100,7 +100,7 @@ async fn a_forwarding_header_from_an_untrusted_client_is_ignored() {
 }
 
 #[tokio::test]
-async fn concurrent_guesses_get_no_more_than_the_allowed_attempts() {
+async fn concurrent_guesses_invalidate_the_code_and_lengthen_the_next_one() {
     let service = behind_a_proxy(Policy::standard()).await;
     let sent = service.client.post(SEND, &json!({ "phone": ANNA })).await.ok();
     let guesses = (0..60).map(|number: u32| {
@@ -151,7 +151,7 @@ async fn no_response_reveals_if_a_phone_has_an_account() {
     let service = Service::with_policy(Policy::standard()).await;
     service.enter(ANNA, None).await;
     service.clock.advance(Duration::from_mins(20));
-    let stranger = "+79608543999";
+    let unknown = "+79608543999";
     let without_ids = |response: Response| {
         let mut body = response.body;
         for name in ["phone", "challenge_id", "code", "request_id"] {
@@ -162,7 +162,7 @@ async fn no_response_reveals_if_a_phone_has_an_account() {
     // A code is sent, a wrong code is rejected, and a second code is rejected within the resend interval.
     for step in [SEND, SIGN_IN, SEND] {
         let mut responses = Vec::new();
-        for phone in [ANNA, stranger] {
+        for phone in [ANNA, unknown] {
             let body = if step == SEND {
                 json!({ "phone": phone })
             } else {
