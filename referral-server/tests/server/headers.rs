@@ -103,7 +103,7 @@ async fn a_request_must_have_exactly_one_valid_host() {
         for path in ["/health/live", "http://localhost/health/live"] {
             let hosts = lines.iter().fold(String::new(), |hosts, host| format!("{hosts}Host: {host}\r\n"));
             let request = format!("GET {path} HTTP/{version}\r\n{hosts}Connection: close\r\n\r\n");
-            let response = exchange(&service, &request).await.replace("HTTP/1.0", "HTTP/1.1");
+            let response = response_text(&service, &request).await.replace("HTTP/1.0", "HTTP/1.1");
             assert!(is_bad(&response), "{lines:?}: {response}");
         }
     }
@@ -118,16 +118,16 @@ async fn a_request_must_have_exactly_one_valid_host() {
         "x-1.example.com.",
     ] {
         let request = format!("GET /health/live HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
-        let response = exchange(&service, &request).await;
+        let response = response_text(&service, &request).await;
         assert!(response.starts_with("HTTP/1.1 200"), "{host}: {response}");
     }
     // `Host` is not required in HTTP/1.0.
-    let response = exchange(&service, "GET /health/live HTTP/1.0\r\n\r\n").await;
+    let response = response_text(&service, "GET /health/live HTTP/1.0\r\n\r\n").await;
     assert!(response.starts_with("HTTP/1.0 200"), "{response}");
 }
 
 /// Sends the text of a request and returns the text of the response.
-async fn exchange(service: &Service, request: &str) -> String {
+async fn response_text(service: &Service, request: &str) -> String {
     let mut connection = TcpStream::connect(service.client.address).await.expect("connected");
     connection.write_all(request.as_bytes()).await.expect("written");
     connection.shutdown().await.expect("closed for writing");
