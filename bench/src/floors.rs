@@ -66,7 +66,7 @@ pub(crate) async fn postgres(postgres: &Postgres, rounds: Rounds, directory: &Pa
     let database = "floors";
     let url = postgres.create(database);
     referral_sqlx::connect(&url).await.expect("opened").close().await;
-    seed::postgres(&url, 10 * seed::THOUSAND).await;
+    seed::postgres(&url, 10 * seed::SMALL).await;
     let server = Server::start(directory, &["--database-url", &url]);
     let tokens = server.tokens(200..400).await;
     for (number, session) in postgres.psql(database, "SELECT id FROM referral.sessions").lines().enumerate() {

@@ -1,4 +1,4 @@
-//! Compares the duration of requests with a thousand and with a million users.
+//! Compares the duration of requests with a thousand and with 1.25 million users.
 
 use std::time::{Duration, Instant};
 
@@ -8,7 +8,7 @@ use crate::{
     floors::{Rounds, compare_in_turn},
     load::Load,
     report::{Report, Row},
-    seed::{self, THOUSAND},
+    seed::{self, SMALL},
     servers::{Postgres, Server, Tokens},
 };
 
@@ -137,15 +137,15 @@ impl Crowd {
     }
 }
 
-pub(crate) async fn postgres(postgres: &Postgres, million: u64, rounds: Rounds, report: &mut Report) {
-    let small = Crowd::postgres(postgres, THOUSAND).await;
-    let large = Crowd::postgres(postgres, million).await;
+pub(crate) async fn postgres(postgres: &Postgres, users: u64, rounds: Rounds, report: &mut Report) {
+    let small = Crowd::postgres(postgres, SMALL).await;
+    let large = Crowd::postgres(postgres, users).await;
     compare(&small, &large, rounds, report).await;
 }
 
-pub(crate) async fn sqlite(million: u64, rounds: Rounds, report: &mut Report) {
-    let small = Crowd::sqlite(THOUSAND).await;
-    let large = Crowd::sqlite(million).await;
+pub(crate) async fn sqlite(users: u64, rounds: Rounds, report: &mut Report) {
+    let small = Crowd::sqlite(SMALL).await;
+    let large = Crowd::sqlite(users).await;
     compare(&small, &large, rounds, report).await;
 }
 

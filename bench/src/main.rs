@@ -1,5 +1,5 @@
 //! Measures the server: against floors, which are minimal programs that do the same work; with a thousand and
-//! with a million users; and the resources that it needs. Absolute numbers depend on the machine. So the two
+//! with 1.25 million users; and the resources that it needs. Absolute numbers depend on the machine. So the two
 //! sides of a comparison are measured alternately, in several rounds, and the result is the median of the
 //! ratios.
 //!
@@ -38,7 +38,7 @@ struct Cli {
     #[arg(long, global = true, default_value_t = 3)]
     rounds: u32,
     /// Number of users in the large database
-    #[arg(long, global = true, default_value_t = seed::MILLION)]
+    #[arg(long, global = true, default_value_t = seed::LARGE)]
     users: u64,
     /// Minutes of sign-ins after which the memory is measured again
     #[arg(long, global = true, default_value_t = 0)]
@@ -129,11 +129,11 @@ async fn main() {
         _ => false,
     };
     if grows_on(Database::Sqlite) {
-        report.start_section(&format!("Growth: from {} users to {}, SQLite", seed::THOUSAND, cli.users));
+        report.start_section(&format!("Growth: from {} users to {}, SQLite", seed::SMALL, cli.users));
         growth::sqlite(cli.users, rounds, &mut report).await;
     }
     if grows_on(Database::Postgres) {
-        report.start_section(&format!("Growth: from {} users to {}, PostgreSQL", seed::THOUSAND, cli.users));
+        report.start_section(&format!("Growth: from {} users to {}, PostgreSQL", seed::SMALL, cli.users));
         let server = Postgres::start();
         growth::postgres(&server, cli.users, rounds, &mut report).await;
     }

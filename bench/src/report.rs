@@ -49,8 +49,8 @@ impl Row {
         Self { what, against, ours: time(one), other: time(other), value, goal: 1.1, is_most: true }
     }
 
-    /// Creates the row of a time that may be at most 1.5 times as long with a million users as with a
-    /// thousand.
+    /// Creates the row of a time that may be at most 1.5 times as long in the large database as in the
+    /// small one.
     pub(crate) fn growth(what: &str, small: f64, large: f64, value: f64) -> Self {
         let time = |rate: f64| format!("{:.2} ms", 1_000.0 / rate);
         let (ours, other) = (time(large), time(small));

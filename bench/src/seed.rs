@@ -11,20 +11,26 @@ use referral_sqlx::ngrams;
 use sqlx::{Connection as _, Executor as _, PgConnection, SqliteConnection, sqlite::SqliteConnectOptions};
 use uuid::Uuid;
 
-/// Number of users: a million invitees of the most popular inviter, and a quarter of a million others.
-pub(crate) const MILLION: u64 = 1_250_000;
-pub(crate) const THOUSAND: u64 = 1_000;
+/// Number of users of the large database: a million invitees of the most popular inviter, and a quarter of a
+/// million others.
+pub(crate) const LARGE: u64 = 1_250_000;
+
+/// Number of users of the small database.
+pub(crate) const SMALL: u64 = 1_000;
+
+/// Maximum length of a chain of inviters.
+const MAX_CHAIN: u64 = 1_000;
 
 /// Number of the user with the most invitees.
 pub(crate) const POPULAR: u64 = 1;
 
 /// Returns the length of the longest chain of inviters. It ends with the last user.
 fn chain(users: u64) -> u64 {
-    THOUSAND.min(users - popular_has(users) - 50)
+    MAX_CHAIN.min(users - popular_has(users) - 50)
 }
 
 fn popular_has(users: u64) -> u64 {
-    if users > 10 * THOUSAND { users * 4 / 5 } else { 100 }
+    if users > 10 * SMALL { users * 4 / 5 } else { 100 }
 }
 
 const FIRST: [&str; 16] = [
