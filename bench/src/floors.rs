@@ -35,10 +35,14 @@ pub(crate) struct Rounds {
 
 impl Rounds {
     /// Returns the median of the ratios of two rates, and the medians of both rates.
-    pub(crate) fn compare(self, mut ours: impl FnMut() -> f64, mut other: impl FnMut() -> f64) -> [f64; 3] {
+    pub(crate) fn compare(
+        self,
+        mut measured: impl FnMut() -> f64,
+        mut other: impl FnMut() -> f64,
+    ) -> [f64; 3] {
         let (mut rates, mut others, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
         for _ in 0..self.rounds {
-            let (rate, other) = (ours(), other());
+            let (rate, other) = (measured(), other());
             ratios.push(rate / other);
             rates.push(rate);
             others.push(other);
@@ -50,12 +54,12 @@ impl Rounds {
 /// Compares two asynchronous measurements, like [`Rounds::compare`].
 pub(crate) async fn compare_in_turn(
     rounds: Rounds,
-    mut ours: impl AsyncFnMut() -> f64,
+    mut measured: impl AsyncFnMut() -> f64,
     mut other: impl AsyncFnMut() -> f64,
 ) -> [f64; 3] {
     let mut compared = Vec::new();
     for _ in 0..rounds.rounds {
-        let (rate, other) = (ours().await, other().await);
+        let (rate, other) = (measured().await, other().await);
         compared.push([rate / other, rate, other]);
     }
     [0, 1, 2].map(|index| median(&mut compared.iter().map(|compared| compared[index]).collect::<Vec<_>>()))
@@ -150,7 +154,7 @@ pub(crate) async fn sqlite(rounds: Rounds, directory: &Path, report: &mut Report
     let tokens = server.tokens(0..200).await;
     let route = tempfile::tempdir().expect("a directory");
     let here = std::env::current_exe().expect("a path");
-    let memory = Server::of(std::process::Command::new(here).arg("memory-route"), route.path());
+    let memory = Server::spawn(std::process::Command::new(here).arg("memory-route"), route.path());
     let get = Load {
         flow: "get",
         path: "/users/current_user/".into(),

@@ -9,7 +9,7 @@ use plotters::prelude::*;
 pub(crate) struct Row {
     what: String,
     against: String,
-    ours: String,
+    measured: String,
     other: String,
     /// Ratio of the measurement to the other one, or to the goal.
     value: f64,
@@ -21,43 +21,59 @@ pub(crate) struct Row {
 
 impl Row {
     /// Creates the row of a rate that must be at least `goal` times another rate.
-    pub(crate) fn floor(what: &str, against: &str, [value, ours, other]: [f64; 3], goal: f64) -> Self {
+    pub(crate) fn floor(what: &str, against: &str, [value, measured, other]: [f64; 3], goal: f64) -> Self {
         let rate = |rate: f64| format!("{rate:.0}/s");
         let (what, against) = (what.into(), against.into());
-        Self { what, against, ours: rate(ours), other: rate(other), value, goal, is_most: false }
+        Self { what, against, measured: rate(measured), other: rate(other), value, goal, is_most: false }
     }
 
     /// Creates the row of a rate that must be at least `goal`.
     pub(crate) fn rate(what: &str, rate: f64, goal: f64) -> Self {
-        let (ours, other) = (format!("{rate:.0}/s"), format!("{goal:.0}/s"));
+        let (measured, other) = (format!("{rate:.0}/s"), format!("{goal:.0}/s"));
         let value = rate / goal;
-        Self { what: what.into(), against: "the goal".into(), ours, other, value, goal: 1.0, is_most: false }
+        Self {
+            what: what.into(),
+            against: "the goal".into(),
+            measured,
+            other,
+            value,
+            goal: 1.0,
+            is_most: false,
+        }
     }
 
     /// Creates the row of a count that must be at least `goal`.
     pub(crate) fn count(what: &str, count: f64, goal: f64) -> Self {
-        let (ours, other) = (format!("{count:.0}"), format!("{goal:.0}"));
+        let (measured, other) = (format!("{count:.0}"), format!("{goal:.0}"));
         let value = count / goal;
-        Self { what: what.into(), against: "the goal".into(), ours, other, value, goal: 1.0, is_most: false }
+        Self {
+            what: what.into(),
+            against: "the goal".into(),
+            measured,
+            other,
+            value,
+            goal: 1.0,
+            is_most: false,
+        }
     }
 
     /// Creates the row of two times that must differ by at most 10 %.
-    pub(crate) fn alike(what: &str, against: &str, one: f64, other: f64) -> Self {
+    pub(crate) fn equal_times(what: &str, against: &str, one: f64, other: f64) -> Self {
         let time = |seconds: f64| format!("{:.0} µs", seconds * 1_000_000.0);
         let value = (one / other).max(other / one);
         let (what, against) = (what.into(), against.into());
-        Self { what, against, ours: time(one), other: time(other), value, goal: 1.1, is_most: true }
+        Self { what, against, measured: time(one), other: time(other), value, goal: 1.1, is_most: true }
     }
 
     /// Creates the row of a time that may be at most 1.5 times as long in the large database as in the
     /// small one.
     pub(crate) fn growth(what: &str, small: f64, large: f64, value: f64) -> Self {
         let time = |rate: f64| format!("{:.2} ms", 1_000.0 / rate);
-        let (ours, other) = (time(large), time(small));
+        let (measured, other) = (time(large), time(small));
         Self {
             what: what.into(),
             against: "with a thousand".into(),
-            ours,
+            measured,
             other,
             value,
             goal: 1.5,
@@ -67,9 +83,17 @@ impl Row {
 
     /// Creates the row of a quantity that must be at most `goal`.
     pub(crate) fn weight(what: &str, value: f64, unit: &str, goal: f64) -> Self {
-        let (ours, other) = (format!("{value:.1} {unit}"), format!("{goal:.0} {unit}"));
+        let (measured, other) = (format!("{value:.1} {unit}"), format!("{goal:.0} {unit}"));
         let value = value / goal;
-        Self { what: what.into(), against: "the goal".into(), ours, other, value, goal: 1.0, is_most: true }
+        Self {
+            what: what.into(),
+            against: "the goal".into(),
+            measured,
+            other,
+            value,
+            goal: 1.0,
+            is_most: true,
+        }
     }
 
     fn is_reached(&self) -> bool {
@@ -115,11 +139,11 @@ impl Report {
                 report.start_section(heading);
             }
             let cells: Vec<_> = line.split('|').map(|cell| cell.trim().to_owned()).collect();
-            let [_, what, ours, against, other, value, goal, _, _] = &cells[..] else { continue };
+            let [_, what, measured, against, other, value, goal, _, _] = &cells[..] else { continue };
             let Some((sign, goal)) = goal.split_once(' ') else { continue };
             if let (Ok(value), Ok(goal)) = (value.parse(), goal.parse()) {
-                let [what, against, ours, other] = [what, against, ours, other].map(Clone::clone);
-                let row = Row { what, against, ours, other, value, goal, is_most: sign == "≤" };
+                let [what, against, measured, other] = [what, against, measured, other].map(Clone::clone);
+                let row = Row { what, against, measured, other, value, goal, is_most: sign == "≤" };
                 report.sections.last_mut().expect("a table has a heading").1.push(row);
             }
         }
@@ -173,9 +197,9 @@ impl Report {
 }
 
 fn line(row: &Row) -> String {
-    let Row { what, against, ours, other, value, goal, .. } = row;
+    let Row { what, against, measured, other, value, goal, .. } = row;
     let (sign, mark) = (if row.is_most { "≤" } else { "≥" }, if row.is_reached() { "✓" } else { "✗" });
-    format!("| {what} | {ours} | {against} | {other} | {value:.2} | {sign} {goal} | {mark} |")
+    format!("| {what} | {measured} | {against} | {other} | {value:.2} | {sign} {goal} | {mark} |")
 }
 
 /// Returns the median of the values.

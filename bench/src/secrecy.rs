@@ -48,7 +48,12 @@ pub(crate) async fn compare(name: &str, storage: Arc<dyn Storage>, report: &mut 
     }
     for (what, [known, unknown]) in [("request for a code", &mut requested), ("a wrong code", &mut tried)] {
         let what = format!("{what}, {name}");
-        report.push(Row::alike(&what, "for a phone without an account", median(known), median(unknown)));
+        report.push(Row::equal_times(
+            &what,
+            "for a phone without an account",
+            median(known),
+            median(unknown),
+        ));
     }
     referral.close().await;
 }

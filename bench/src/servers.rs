@@ -158,18 +158,18 @@ impl Server {
     pub(crate) fn start(directory: &Path, arguments: &[&str]) -> Self {
         let mut command = Command::new(program());
         command.arg("--data-dir").arg(directory.join("data")).args(LIMITS).args(arguments);
-        Self::of(&mut command, directory)
+        Self::spawn(&mut command, directory)
     }
 
     /// Starts a server with `threads` worker threads.
     pub(crate) fn on_threads(directory: &Path, threads: usize) -> Self {
         let mut command = Command::new(program());
         command.env("TOKIO_WORKER_THREADS", threads.to_string());
-        Self::of(command.arg("--data-dir").arg(directory.join("data")).args(LIMITS), directory)
+        Self::spawn(command.arg("--data-dir").arg(directory.join("data")).args(LIMITS), directory)
     }
 
     /// Starts a program that prints its address, as the server does.
-    pub(crate) fn of(command: &mut Command, directory: &Path) -> Self {
+    pub(crate) fn spawn(command: &mut Command, directory: &Path) -> Self {
         let started = Instant::now();
         let log = std::fs::File::create(directory.join("log")).expect("a file");
         // The server does not start with an unknown variable, such as `REFERRAL_BENCH_SERVER`. Other
