@@ -48,8 +48,8 @@ def fields(method, path, more=b""):
     return b"\x02" + text(method) + b"\x86\x01" + text(b"localhost") + b"\x04" + text(path) + more
 
 
-def requests(streams, head, flags):
-    return b"".join(frame(1, flags, 2 * index + 1, head) for index in streams)
+def requests(streams, headers, flags):
+    return b"".join(frame(1, flags, 2 * index + 1, headers) for index in streams)
 
 
 def data(count, size):
@@ -71,7 +71,7 @@ VARIANTS = {
     "idle": (b"", True),
     "http1-keep-alive": (http1(b"GET", b"/health/live", b"\r\n"), True),
     "http1-first-byte": (b"G", True),
-    "http1-half-head": (http1(b"GET", b"/", b"X: " + b"x" * 7900), True),
+    "http1-half-headers": (http1(b"GET", b"/", b"X: " + b"x" * 7900), True),
     "http1-half-body": (post(16384, 16383), True),
     "http1-half-large-body": (post(100_000, 60_000), True),
     "http1-pipelining": (http1(b"GET", b"/health/live", b"\r\n") * 400, False),
@@ -82,11 +82,11 @@ VARIANTS = {
     "http2-wide-posts": (HTTP2 + requests(range(32), WIDE, 4), True),
     "http2-half-bodies": (HTTP2 + requests(range(32), POST, 4) + data(15, 16000), True),
     "http2-half-frame": (HTTP2 + requests(range(1), POST, 4) + data(1, 16384)[:16380], True),
-    "http2-half-head": (HTTP2 + frame(1, 0, 1, b"\x82" * 16000)[:16000], True),
+    "http2-half-headers": (HTTP2 + frame(1, 0, 1, b"\x82" * 16000)[:16000], True),
     "http2-header-table": (HTTP2 + requests(range(1), INDEXED, 4), True),
     "http2-no-window": (NO_WINDOW + requests(range(32), fields(b"GET", b"/health/live"), 5), False),
     "http2-slow-reader": (HTTP2 + requests(range(32), DOCS, 5), False),
-    "http2-slow-heads": (HTTP2 + requests(range(2), DOCS, 5) + requests(range(2, 32), HEAD, 5), False),
+    "http2-slow-head-requests": (HTTP2 + requests(range(2), DOCS, 5) + requests(range(2, 32), HEAD, 5), False),
     "http2-pings": (HTTP2 + frame(6, 0, 0, b"12345678") * 1000, True),
     "http2-resets": (HTTP2 + RESETS, True),
 }
