@@ -8,7 +8,7 @@ use referral_server::{ClientAddresses, CorsOrigins, TrustedProxies};
 
 use crate::{
     listener::{Limits, timeouts::Timeouts},
-    settings::times::{delay, some_time},
+    settings::times::{parse_delay, parse_timeout},
 };
 
 #[derive(Debug, Args)]
@@ -45,13 +45,13 @@ pub(crate) struct Network {
     #[arg(long, env = "REFERRAL_CLIENT_ADDRESS_HEADER", global = true, value_name = "NAME")]
     pub(crate) client_address_header: Option<HeaderName>,
     /// Longest time to receive a request body and, separately, longest time to process a request
-    #[arg(long, env = "REFERRAL_REQUEST_TIMEOUT", global = true, value_name = "TIME", default_value = "10s", value_parser = some_time)]
+    #[arg(long, env = "REFERRAL_REQUEST_TIMEOUT", global = true, value_name = "TIME", default_value = "10s", value_parser = parse_timeout)]
     pub(crate) request_timeout: Duration,
     /// Longest time to receive the headers of a request. The first request is measured from the connection
-    #[arg(long, env = "REFERRAL_HEADER_TIMEOUT", global = true, value_name = "TIME", default_value = "10s", value_parser = some_time)]
+    #[arg(long, env = "REFERRAL_HEADER_TIMEOUT", global = true, value_name = "TIME", default_value = "10s", value_parser = parse_timeout)]
     pub(crate) header_timeout: Duration,
     /// Time after which a connection is closed if it sends no request, or reads nothing of a response
-    #[arg(long, env = "REFERRAL_IDLE_TIMEOUT", global = true, value_name = "TIME", default_value = "60s", value_parser = some_time)]
+    #[arg(long, env = "REFERRAL_IDLE_TIMEOUT", global = true, value_name = "TIME", default_value = "60s", value_parser = parse_timeout)]
     pub(crate) idle_timeout: Duration,
     /// Maximum number of open connections. A further connection replaces the longest idle connection of the
     /// client address with the most connections. A connection takes 3 KiB before its first byte, 14 KiB
@@ -67,10 +67,10 @@ pub(crate) struct Network {
     /// Time for which requests are served after the signal to stop, while `/health/ready` responds with 503
     /// so that load balancers stop sending requests. It must be longer than load balancers need to notice. A
     /// second signal ends the process immediately
-    #[arg(long, env = "REFERRAL_DRAIN_DELAY", global = true, value_name = "TIME", default_value = "0s", value_parser = delay)]
+    #[arg(long, env = "REFERRAL_DRAIN_DELAY", global = true, value_name = "TIME", default_value = "0s", value_parser = parse_delay)]
     pub(crate) drain_delay: Duration,
     /// Longest time of requests in flight after the drain delay
-    #[arg(long, env = "REFERRAL_SHUTDOWN_TIMEOUT", global = true, value_name = "TIME", default_value = "10s", value_parser = some_time)]
+    #[arg(long, env = "REFERRAL_SHUTDOWN_TIMEOUT", global = true, value_name = "TIME", default_value = "10s", value_parser = parse_timeout)]
     pub(crate) shutdown_timeout: Duration,
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::{Args, builder::BoolishValueParser};
 use referral_sqlx::PostgresOptions;
 
-use crate::settings::{Settings, flags, set, times::some_time};
+use crate::settings::{Settings, flags, set, times::parse_timeout};
 
 #[derive(Debug, Args)]
 #[command(next_help_heading = "PostgreSQL")]
@@ -15,10 +15,10 @@ pub(crate) struct Postgres {
     #[arg(long, env = "REFERRAL_DATABASE_CONNECTIONS", global = true, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub(crate) database_connections: Option<u32>,
     /// Longest time to wait for a connection [default: 3s]
-    #[arg(long, env = "REFERRAL_DATABASE_ACQUIRE_TIMEOUT", global = true, value_name = "TIME", value_parser = some_time)]
+    #[arg(long, env = "REFERRAL_DATABASE_ACQUIRE_TIMEOUT", global = true, value_name = "TIME", value_parser = parse_timeout)]
     pub(crate) database_acquire_timeout: Option<Duration>,
     /// Time limit of a statement [default: 5s]
-    #[arg(long, env = "REFERRAL_DATABASE_STATEMENT_TIMEOUT", global = true, value_name = "TIME", value_parser = some_time)]
+    #[arg(long, env = "REFERRAL_DATABASE_STATEMENT_TIMEOUT", global = true, value_name = "TIME", value_parser = parse_timeout)]
     pub(crate) database_statement_timeout: Option<Duration>,
     /// Treat the database URL as that of a pooler that may use another connection for each transaction, such
     /// as PgBouncer in transaction mode [default: false]

@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use clap::{Args, builder::BoolishValueParser};
 use referral_sqlx::SqliteOptions;
 
-use crate::settings::{Settings, set, times::some_time};
+use crate::settings::{Settings, set, times::parse_timeout};
 
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Storage")]
@@ -31,7 +31,7 @@ pub(crate) struct Store {
     pub(crate) migrate: bool,
     /// Time limit of a search, and of a list with a large offset or with combined filters. These queries use
     /// few connections, so that they do not slow down sign-ins [default: 500ms]
-    #[arg(long, env = "REFERRAL_SEARCH_TIMEOUT", global = true, value_name = "TIME", value_parser = some_time)]
+    #[arg(long, env = "REFERRAL_SEARCH_TIMEOUT", global = true, value_name = "TIME", value_parser = parse_timeout)]
     pub(crate) search_timeout: Option<Duration>,
 }
 
