@@ -28,7 +28,7 @@ async fn main() {
     rows.extend(simulation::many_phones_are_guessed(1_000).await);
     rows.push(simulation::codes_are_collected_first(1_000).await);
     rows.push(simulation::attacks_come_at_the_same_time(1_000).await);
-    rows.push(simulation::the_alarm_is_taught(21).await);
+    rows.push(simulation::usual_count_increases_gradually(21).await);
 
     rows.extend(simulation::legitimate_users_are_served().await);
     rows.push(simulation::owners_at_the_start_of_an_attack().await);

@@ -63,7 +63,7 @@ fn alarm_does_not_adapt_to_two_days_of_attacks() {
 
 #[test]
 fn gradual_increase_of_the_usual_count_stays_within_its_bound() {
-    assert_all_hold([run(simulation::the_alarm_is_taught(5))]);
+    assert_all_hold([run(simulation::usual_count_increases_gradually(5))]);
 }
 
 #[test]

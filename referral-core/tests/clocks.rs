@@ -61,7 +61,7 @@ fn referral(storage: MemoryStorage, clock: impl Clock, policy: Policy, hook: imp
         .expect("valid policy and keys")
 }
 
-fn bench_with(max_clock_offset: Option<Duration>) -> Harness {
+fn harness_with(max_clock_offset: Option<Duration>) -> Harness {
     let (host, storage, measured) = (ManualClock::new(START), ManualClock::new(START), Measured::default());
     let mut policy = Policy::standard();
     policy.max_clock_offset = max_clock_offset;
@@ -71,7 +71,7 @@ fn bench_with(max_clock_offset: Option<Duration>) -> Harness {
 }
 
 fn harness() -> Harness {
-    bench_with(Policy::standard().max_clock_offset)
+    harness_with(Policy::standard().max_clock_offset)
 }
 
 async fn offset(harness: &Harness) -> i64 {
@@ -124,8 +124,8 @@ async fn host_is_not_ready_while_its_clock_offset_is_too_large() {
 
 #[tokio::test]
 async fn clock_check_can_be_configured_and_disabled() {
-    let off = bench_with(None);
-    let tight = bench_with(Some(Duration::from_secs(2)));
+    let off = harness_with(None);
+    let tight = harness_with(Some(Duration::from_secs(2)));
     for harness in [&off, &tight] {
         harness.host.advance(Duration::from_secs(3));
         assert_eq!(offset(harness).await, 3_000);

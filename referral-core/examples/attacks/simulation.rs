@@ -21,7 +21,7 @@ pub(crate) use self::{
     one_phone::{a_fixed_code_is_guessed_for_a_year, one_phone_is_guessed_for_a_year},
     spray::{
         attacks_come_at_the_same_time, codes_are_collected_first, many_phones_are_guessed,
-        the_alarm_is_taught,
+        usual_count_increases_gradually,
     },
     toll_fraud::messages_are_pumped,
 };

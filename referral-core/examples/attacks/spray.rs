@@ -112,7 +112,7 @@ async fn below_the_alarm() -> Row {
 /// Sends as many wrong codes in the same minute of each day as possible without an alarm: three times the
 /// median of seven days. A patient attacker can raise the threshold this way. The result follows from
 /// arithmetic.
-pub(crate) async fn the_alarm_is_taught(days: u32) -> Row {
+pub(crate) async fn usual_count_increases_gradually(days: u32) -> Row {
     let mut world = World::new(standard());
     let floor = floor(&world);
     let mut guesses: Vec<u32> = Vec::new();
