@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use referral_core::{
-    CurrentUser, Error, FilterInput, InviteCode, ListUsers, Page, ReferralService, SendCode, SentCode,
-    SignedIn, UserView, policy::Policy, sms::DevelopmentSender,
+    Client, CurrentUser, Error, FilterInput, InviteCode, ListUsers, Page, ReferralService, SendCode,
+    SentCode, SignedIn, UserView, policy::Policy, sms::DevelopmentSender,
 };
 use referral_sqlx::{PostgresOptions, connect_postgres};
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection, Row as _};
@@ -58,7 +58,12 @@ impl Harness {
 
     /// Sends a code to the phone with this number.
     pub(crate) async fn sent_code(&self, number: u32) -> SentCode {
-        self.referral.send_code(SendCode::new(phone(number))).await.expect("sent")
+        self.sent_code_to(number, Client::default()).await
+    }
+
+    /// Sends a code to the phone with this number, as `client` requests it.
+    pub(crate) async fn sent_code_to(&self, number: u32, client: Client) -> SentCode {
+        self.referral.send_code(SendCode::new(phone(number)).client(client)).await.expect("sent")
     }
 
     pub(crate) async fn enter(
