@@ -4,11 +4,13 @@
 
 use libfuzzer_sys::fuzz_target;
 use referral_core::InviteCode;
+use referral_fuzz::is_ignored;
 
 fuzz_target!(|input: &str| {
     let read = InviteCode::parse(input);
-    if input.is_ascii() {
-        let code = input.replace([' ', '-'], "").to_uppercase();
+    // An input with a slash is a link.
+    if input.is_ascii() && !input.contains('/') {
+        let code = input.replace(is_ignored, "").to_uppercase();
         let is_code = (6..=12).contains(&code.len()) && code.bytes().all(|byte| byte.is_ascii_alphanumeric());
         assert_eq!(read.as_ref().ok().map(InviteCode::as_str), is_code.then_some(&*code));
     }

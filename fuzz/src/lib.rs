@@ -80,3 +80,8 @@ impl Random for Seeded {
         }
     }
 }
+
+/// Returns `true` for the ASCII characters that are ignored in codes.
+pub fn is_ignored(c: char) -> bool {
+    c.is_whitespace() || "-./()[]~\"'`<>*,:;!?".contains(c)
+}

@@ -1,6 +1,6 @@
-//! Checks for characters that text from clients must not have.
+//! Kinds of characters in text from clients: those that are ignored, and those that are rejected.
 
-use std::sync::LazyLock;
+use std::{ops::RangeInclusive, sync::LazyLock};
 
 use regex::Regex;
 
@@ -26,6 +26,33 @@ pub(crate) fn invisible(text: &str) -> impl Iterator<Item = (usize, char)> {
 /// Returns `true` for the characters that separate or join letters: U+200C and U+200D.
 pub(crate) fn is_joiner(c: char) -> bool {
     matches!(c, '\u{200c}' | '\u{200d}')
+}
+
+/// Returns `true` for characters that pasted text has without a meaning: white space, line ends, and
+/// characters without width such as joiners, marks of direction and the byte order mark.
+pub(crate) fn is_blank(c: char) -> bool {
+    c.is_whitespace()
+        || matches!(c,
+            '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}')
+}
+
+/// Returns `true` for characters that separate the groups of a number or a code: blanks, and the punctuation
+/// that libphonenumber accepts in a phone number, except letters.
+pub(crate) fn is_separator(c: char) -> bool {
+    const DASHES: RangeInclusive<char> = '\u{2010}'..='\u{2015}';
+    const OTHERS: &str = "-−ー－.．·/／()（）[]［］~⁓∼～";
+
+    is_blank(c) || DASHES.contains(&c) || OTHERS.contains(c)
+}
+
+/// Returns `true` for punctuation that pasted text has before or after a number or a code: quotation marks,
+/// and marks at the end of a sentence or a phrase.
+pub(crate) fn is_around(c: char) -> bool {
+    const QUOTATION_MARKS: RangeInclusive<char> = '\u{2018}'..='\u{201f}';
+    const OTHERS: &str = "\"'`«»‹›<>*,:;!?…、。，：！？";
+
+    QUOTATION_MARKS.contains(&c) || OTHERS.contains(c)
 }
 
 /// Compiles a constant pattern.

@@ -374,6 +374,7 @@ mod tests {
             .collect();
         let of_configuration = [
             "invalid_region",
+            "invalid_locale",
             "invalid_address",
             "invalid_test_number",
             "invalid_template",

@@ -55,7 +55,6 @@ codes! {
     library {
         ValidationFailed,
         InvalidPhone,
-        InvalidLocale,
         MalformedCode,
         InvalidInviteCode,
         InvalidId,
@@ -144,7 +143,6 @@ impl ErrorCode {
     pub(crate) fn field(self) -> Option<&'static str> {
         match self {
             Self::InvalidPhone | Self::PhoneNotAllowed => Some("phone"),
-            Self::InvalidLocale => Some("locale"),
             Self::MalformedCode | Self::InvalidCode => Some("code"),
             Self::InvalidInviteCode
             | Self::UnknownInviteCode

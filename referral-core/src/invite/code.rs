@@ -5,6 +5,7 @@ use std::fmt;
 use crate::{
     error::{catalog::ErrorCode, input::InvalidInput},
     random::Random,
+    text::{is_around, is_blank, is_separator},
 };
 
 /// Symbols of new codes: digits and consonants that are hard to confuse with each other and do not form
@@ -26,20 +27,24 @@ pub(crate) const CANDIDATES: usize = 8;
 pub struct InviteCode(String);
 
 impl InviteCode {
-    /// Parses a code as people type it. Letters may have either case, and Cyrillic letters that look like
-    /// Latin letters are replaced. Spaces and hyphens are ignored. Other similar symbols are not replaced,
-    /// since codes from other systems may have both `O` and `0`.
+    /// Parses a code as people type or paste it. Letters may have either case, and Cyrillic letters that look
+    /// like Latin letters are replaced. White space, invisible characters and punctuation are ignored. Other
+    /// similar symbols are not replaced, since codes from other systems may have both `O` and `0`.
+    ///
+    /// An invite link is parsed as its code: the value of a parameter such as `ref`, otherwise the last
+    /// segment of its path.
     ///
     /// # Errors
     ///
-    /// `invalid_invite_code` if the input is not 6 to 12 letters and digits.
+    /// `invalid_invite_code` if the input is not 6 to 12 letters and digits, or a link to them.
     pub fn parse(input: &str) -> Result<Self, InvalidInput> {
         let detail =
             "An invite code must have 6 to 12 letters A–Z and digits. Check the code, or leave it out.";
         let invalid = || InvalidInput::new(ErrorCode::InvalidInviteCode, detail);
 
         let mut code = String::with_capacity(12);
-        for c in input.chars().filter(|c| !matches!(c, ' ' | '\u{a0}' | '-')) {
+        let input = code_of_link(input).unwrap_or(input);
+        for c in input.chars().filter(|c| !is_separator(*c) && !is_around(*c)) {
             if code.len() == 12 {
                 return Err(invalid());
             }
@@ -67,6 +72,42 @@ impl fmt::Display for InviteCode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
+}
+
+/// Returns the part of a link that has the invite code, or `None` if the input is not a link.
+fn code_of_link(input: &str) -> Option<&str> {
+    /// Names of parameters in the invite links of common referral programs.
+    const PARAMETERS: [&str; 8] = [
+        "ref",
+        "referral",
+        "referral_code",
+        "invite",
+        "invite_code",
+        "invited_by",
+        "invited_by_code",
+        "code",
+    ];
+
+    let link = input.trim_matches(|c| is_blank(c) || is_around(c));
+    let link = match link.split_once("://") {
+        Some((_scheme, link)) => link,
+        None if link.contains('/') => link,
+        None => return None,
+    };
+    let (_host, rest) = link.split_at(link.find(['/', '?', '#'])?);
+    let is_known = |name: &str| PARAMETERS.iter().any(|known| name.eq_ignore_ascii_case(known));
+    let mut parameters = rest.split(['?', '&', '#']).filter_map(|part| part.split_once('='));
+    let value = parameters.find(|(name, _)| is_known(name)).map(|(_, value)| value);
+    value.or_else(|| {
+        // A page that routes by the fragment has the path there: `/#/i/GXVJ9Z`.
+        let (path, fragment) = rest.split_once('#').unwrap_or((rest, ""));
+        last_segment(path).or_else(|| last_segment(fragment))
+    })
+}
+
+/// Returns the last segment of a path that is not empty, without the query after it.
+fn last_segment(path: &str) -> Option<&str> {
+    path.split('?').next()?.rsplit('/').find(|segment| !segment.is_empty())
 }
 
 /// Returns the upper-case Latin letter or digit for `c`, or `None` if there is none.
@@ -102,8 +143,34 @@ mod tests {
             ("к7м2QX", "K7M2QX"),
             ("авсенкмортху", "ABCEHKMOPTXY"),
             ("O0O0O0", "O0O0O0"),
+            ("GXVJ9Z\n", "GXVJ9Z"),
+            ("GXVJ9Z.", "GXVJ9Z"),
+            ("\u{feff}GXVJ\u{200b}9Z\u{2060}", "GXVJ9Z"),
+            ("«gxv\u{2013}j9z»!", "GXVJ9Z"),
         ] {
             assert_eq!(InviteCode::parse(input).expect(input).as_str(), code);
+        }
+    }
+
+    #[test]
+    fn an_invite_link_is_parsed_as_its_code() {
+        for link in [
+            "https://example.com/i/9R3WJ5",
+            "https://example.com/i/9r3wj5/\n",
+            "https://example.com/?ref=9R3WJ5",
+            "https://example.com?utm_source=telegram&Invite=9R3WJ5#friends",
+            "https://example.com/i/9R3WJ5?utm_source=telegram",
+            "https://example.com/i/9R3WJ5#friends",
+            "https://example.com/#/i/9R3WJ5",
+            "https://example.com/#/join?invite_code=9R3WJ5",
+            "myapp://invite/9R3WJ5",
+            "example.com/9R3WJ5",
+            "<https://example.com/i/9R3-WJ5>.",
+        ] {
+            assert_eq!(InviteCode::parse(link).expect(link).as_str(), "9R3WJ5");
+        }
+        for link in ["https://example.com", "https://example.com/", "https://example.com/?ref=", "/", "://"] {
+            assert!(InviteCode::parse(link).is_err(), "{link}");
         }
     }
 

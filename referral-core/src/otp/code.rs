@@ -8,6 +8,7 @@ use zeroize::Zeroizing;
 use crate::{
     error::{catalog::ErrorCode, input::InvalidInput},
     random::Random,
+    text::{is_around, is_separator},
     user::phone::decimal_digit,
 };
 
@@ -57,7 +58,8 @@ pub struct CodeInput {
 }
 
 impl CodeInput {
-    /// Parses a code as people type it: digits of any script. Spaces and dashes are ignored.
+    /// Parses a code as people type or paste it: digits of any script. White space, invisible characters and
+    /// punctuation are ignored.
     ///
     /// # Errors
     ///
@@ -67,9 +69,7 @@ impl CodeInput {
         let invalid = || InvalidInput::new(ErrorCode::MalformedCode, detail);
 
         let mut digits = Zeroizing::new(String::with_capacity(10));
-        for c in input.chars().filter(|c| {
-            !matches!(c, ' ' | '\u{a0}' | '\u{202f}' | '-' | '\u{2010}'..='\u{2015}' | '\u{2212}')
-        }) {
+        for c in input.chars().filter(|c| !is_separator(*c) && !is_around(*c)) {
             if digits.len() == usize::from(*CODE_LENGTHS.end()) {
                 return Err(invalid());
             }
@@ -122,6 +122,9 @@ mod tests {
             ("０１２３", "0123"),
             ("٠١٢٣", "0123"),
             ("1", "1"),
+            ("8221\n", "8221"),
+            ("\u{200b}82\u{2011}21\u{feff}\r\n", "8221"),
+            ("“82\u{3000}21”.", "8221"),
         ] {
             assert_eq!(CodeInput::parse(input).expect(input).for_length(4), digits);
         }

@@ -13,26 +13,31 @@ const MAX_LENGTH: usize = 35;
 pub struct Locale(String);
 
 impl Locale {
-    /// Parses a tag: subtags of 1 to 8 letters and digits, separated by `-`. The first subtag has letters
-    /// only. Case is ignored.
+    /// Parses a tag: subtags of 1 to 8 letters and digits, separated by `-` or `_`. The first subtag has
+    /// letters only. Case is ignored.
+    ///
+    /// Identifiers of platforms are parsed without their suffixes: `en_US@calendar=gregorian` of iOS,
+    /// `zh_TW_#Hant` of Java and `ru_RU.UTF-8` of POSIX.
     ///
     /// # Errors
     ///
-    /// `invalid_locale` if the input does not have that form, or has more than 35 characters.
+    /// `invalid_locale` if the input does not have that form, or the tag has more than 35 characters.
     pub fn parse(input: &str) -> Result<Self, InvalidInput> {
+        let tag = input.split(['@', '#', '.']).next().unwrap_or_default().trim_end_matches('_');
+        let tag = &*tag.replace('_', "-");
         let is_subtag = |subtag: &str| {
             (1..=8).contains(&subtag.len()) && subtag.bytes().all(|byte| byte.is_ascii_alphanumeric())
         };
-        let is_tag = input.len() <= MAX_LENGTH
-            && input.split('-').all(is_subtag)
-            && !input.bytes().take_while(|byte| *byte != b'-').any(|byte| byte.is_ascii_digit());
+        let is_tag = tag.len() <= MAX_LENGTH
+            && tag.split('-').all(is_subtag)
+            && !tag.bytes().take_while(|byte| *byte != b'-').any(|byte| byte.is_ascii_digit());
         if !is_tag {
             return Err(InvalidInput::new(
                 ErrorCode::InvalidLocale,
                 "The locale is not valid. Use a BCP 47 tag, such as `ru` or `pt-BR`.",
             ));
         }
-        Ok(Self(with_usual_case(input)))
+        Ok(Self(with_usual_case(tag)))
     }
 
     /// Creates a locale from a valid tag in its usual case.
@@ -113,6 +118,12 @@ mod tests {
             ("de-ch-1996", "de-CH-1996"),
             ("EN-CA-X-CA", "en-CA-x-ca"),
             ("x-Klingon", "x-klingon"),
+            ("ru_RU", "ru-RU"),
+            ("zh_hant_tw", "zh-Hant-TW"),
+            ("en_US@calendar=gregorian", "en-US"),
+            ("zh_TW_#Hant", "zh-TW"),
+            ("ru_RU.UTF-8", "ru-RU"),
+            ("C.UTF-8", "c"),
             ("abcdefgh-12345678-12345678-12345678", "abcdefgh-12345678-12345678-12345678"),
         ] {
             assert_eq!(Locale::parse(input).expect(input).as_str(), tag);
@@ -127,7 +138,9 @@ mod tests {
             "ru-",
             "-ru",
             "ru--RU",
-            "ru_RU",
+            "_ru",
+            "ru__RU",
+            "@ru",
             "ru RU",
             "*",
             "ru-*",
@@ -141,6 +154,8 @@ mod tests {
             "ru\n@evil.example #1234",
             &"a".repeat(1_000_000),
             &"a-".repeat(1_000_000),
+            &"a_".repeat(1_000_000),
+            &"_".repeat(1_000_000),
         ] {
             let error = Locale::parse(input).expect_err("refused");
             assert_eq!(error.code().as_str(), "invalid_locale", "{input:.20}");

@@ -5,7 +5,10 @@ mod metadata;
 use std::fmt;
 
 use self::metadata::{LineType, NUMBERING_PLANS};
-use crate::error::{catalog::ErrorCode, input::InvalidInput};
+use crate::{
+    error::{catalog::ErrorCode, input::InvalidInput},
+    text::{is_around, is_separator},
+};
 
 /// Largest number of characters of an input. The longest real number with punctuation has fewer.
 const MAX_INPUT_CHARS: usize = 32;
@@ -54,8 +57,9 @@ impl std::str::FromStr for Region {
 pub struct PhoneNumber(String);
 
 impl PhoneNumber {
-    /// Parses a phone number as typed. Spaces, `-`, `.`, `(` and `)` are accepted anywhere, and digits of any
-    /// script. A number without a leading `+` is parsed as dialed in `default_region`.
+    /// Parses a phone number as people type or paste it. White space, invisible characters, dashes, dots,
+    /// slashes, brackets and tildes are ignored, and digits of any script are accepted. A number without a
+    /// leading `+` is parsed as dialed in `default_region`.
     ///
     /// # Errors
     ///
@@ -65,8 +69,8 @@ impl PhoneNumber {
 
         let digits = plain_digits(input).ok_or_else(|| {
             invalid(
-                "The phone number has other characters than digits and punctuation. Use only digits, spaces, \
-                 `-`, `.`, `(`, `)` and one leading `+`.",
+                "The phone number is too long, or has other characters than digits and punctuation. Use only \
+                 digits, spaces, `-`, `.`, `/`, brackets and one leading `+`.",
             )
         })?;
         if !digits.starts_with('+') && default_region.is_none() {
@@ -157,13 +161,10 @@ impl fmt::Debug for PhoneNumber {
     }
 }
 
-/// Returns `+` and ASCII digits, without punctuation and bidirectional marks, or `None` if the input has
-/// other characters. Letters must be rejected: libphonenumber would read them as the digits of their keys.
+/// Returns `+` and ASCII digits, without separators, or `None` if the input is too long or has other
+/// characters. Letters must be rejected: libphonenumber would read them as the digits of their keys.
 fn plain_digits(input: &str) -> Option<String> {
-    const BIDI_MARKS: [std::ops::RangeInclusive<char>; 4] =
-        ['\u{200e}'..='\u{200f}', '\u{202a}'..='\u{202e}', '\u{2066}'..='\u{2069}', '\u{61c}'..='\u{61c}'];
-
-    let input = input.trim_matches(' ');
+    let input = input.trim_matches(|c| is_separator(c) || is_around(c));
     if input.chars().nth(MAX_INPUT_CHARS).is_some() {
         return None;
     }
@@ -171,8 +172,7 @@ fn plain_digits(input: &str) -> Option<String> {
     for c in input.chars() {
         match c {
             '+' | '＋' if plain.is_empty() => plain.push('+'),
-            ' ' | '\u{a0}' | '-' | '.' | '(' | ')' => {}
-            c if BIDI_MARKS.iter().any(|marks| marks.contains(&c)) => {}
+            c if is_separator(c) => {}
             c => plain.push(decimal_digit(c)?),
         }
     }
@@ -216,8 +216,17 @@ mod tests {
     #[test]
     fn malformed_input_is_rejected() {
         let long = "+7".to_owned() + &"9".repeat(1_000_000);
-        for input in [&*long, "\0", "+7960854\u{0}3017", "+79608543017;ext=1", "tel:+79608543017", "🙂", "\n"]
-        {
+        for input in [
+            &*long,
+            "\0",
+            "+7960854\u{0}3017",
+            "+79608543017;ext=1",
+            "tel:+79608543017",
+            "🙂",
+            "\n",
+            "+7x9608543017",
+            "+79608543017, +77011234567",
+        ] {
             let error = PhoneNumber::parse(input, None).expect_err("refused");
             assert_eq!(error.code().as_str(), "invalid_phone");
         }

@@ -99,7 +99,6 @@ mod tests {
             ";",
             "=",
             "q=1",
-            "ru_RU",
             "abcdefghi",
             "a b",
             "ru;",

@@ -16,7 +16,7 @@ use crate::{
         Refusals, Tag,
         accept_language::AcceptLanguage,
         examples,
-        json_body::{Body, blank_or, nullable, text},
+        json_body::{Body, blank_or, text, token},
     },
     client_ip::Client,
     error::{FieldError, Problem, whole_seconds},
@@ -29,7 +29,6 @@ pub(crate) const REFUSALS: &[Refusals] = &[
         "sendCode",
         &[
             ErrorCode::InvalidPhone,
-            ErrorCode::InvalidLocale,
             ErrorCode::PhoneNotAllowed,
             ErrorCode::TooManyRequests,
             ErrorCode::SmsNotSent,
@@ -63,10 +62,10 @@ struct SendCodeRequest {
     /// region. Spaces and punctuation are ignored.
     #[oai(validator(min_length = 1, max_length = 32))]
     phone: String,
-    /// The language of the message, as a BCP 47 tag such as `ru` or `pt-BR`. If it is absent or `null`,
-    /// the header `Accept-Language` is used. If the service has no text in this language, the message
-    /// is in the default language.
-    #[oai(skip_serializing_if_is_none, validator(min_length = 1, max_length = 35))]
+    /// The language of the message, as a BCP 47 tag such as `ru` or `pt-BR`, or as an identifier of a
+    /// platform such as `pt_BR`. If it is absent, `null`, empty or not valid, the header `Accept-Language` is
+    /// used. If the service has no text in this language, the message is in the default language.
+    #[oai(skip_serializing_if_is_none)]
     locale: Option<String>,
 }
 
@@ -316,10 +315,10 @@ impl AuthApi {
         mut body: Body<SendCodeRequest>,
     ) -> Result<Json<SentCode>, Problem> {
         let phone = body.fields.required("phone", text(|input| self.referral.parse_phone(input)));
-        let locale = body.fields.optional("locale", nullable(text(Locale::parse)));
+        let locale = body.fields.optional("locale", blank_or(read_locale));
         body.fields.finish()?;
 
-        let locales = locale?.flatten().map_or(accepted, |locale| vec![locale]);
+        let locales = locale?.flatten().flatten().map_or(accepted, |locale| vec![locale]);
         let sent = self.referral.send_code(SendCode::new(phone?).locales(locales).client(client)).await?;
         Ok(Json(SentCode {
             phone: sent.phone.as_str().to_owned(),
@@ -346,7 +345,7 @@ impl AuthApi {
         let phone = fields.required("phone", text(|input| self.referral.parse_phone(input)));
         let code = fields.required("code", read_code);
         let invited_by_code = fields.optional("invited_by_code", blank_or(text(InviteCode::parse)));
-        let challenge = fields.optional("challenge_id", nullable(text(ChallengeId::from_str)));
+        let challenge = fields.optional("challenge_id", blank_or(text(ChallengeId::from_str)));
         body.fields.finish()?;
 
         let request = SignIn::new(phone?, code?)
@@ -371,11 +370,11 @@ impl AuthApi {
     /// has not ended, and its user is active.
     #[oai(path = "/jwt/verify", method = "post", operation_id = "verifyToken")]
     async fn verify(&self, mut body: Body<VerifyRequest>) -> Result<Json<VerifiedToken>, Problem> {
-        let token = body.fields.required("token", text(|token| Ok(token.to_owned())));
-        let kind = body.fields.optional("token_type", read_kind);
+        let token = body.fields.required("token", token);
+        let kind = body.fields.optional("token_type", blank_or(read_kind));
         body.fields.finish()?;
 
-        let token = self.referral.verify(&token?, kind?).await?;
+        let token = self.referral.verify(&token?, kind?.flatten()).await?;
         Ok(Json(VerifiedToken {
             token_type: token.kind.into(),
             user_id: token.user.0,
@@ -395,7 +394,7 @@ impl AuthApi {
         Client(client): Client,
         mut body: Body<RefreshRequest>,
     ) -> Result<Json<Refreshed>, Problem> {
-        let refresh = body.fields.required("refresh", text(|token| Ok(token.to_owned())));
+        let refresh = body.fields.required("refresh", token);
         body.fields.finish()?;
 
         let refreshed = self.referral.refresh(Refresh::from(&refresh?).client(client)).await?;
@@ -420,6 +419,11 @@ fn read_code(value: &Value) -> Result<CodeInput, FieldError> {
             Err(FieldError::new(ErrorCode::WrongType, detail))
         }
     }
+}
+
+/// Parses a locale. One that is not valid is ignored, because it must not keep a user from signing in.
+fn read_locale(value: &Value) -> Result<Option<Locale>, FieldError> {
+    text(|input| Ok(Locale::parse(input).ok()))(value)
 }
 
 fn read_kind(value: &Value) -> Result<TokenKind, FieldError> {

@@ -120,15 +120,25 @@ pub(crate) fn text<T>(
     read: impl FnOnce(&str) -> Result<T, InvalidInput>,
 ) -> impl FnOnce(&Value) -> Result<T, FieldError> {
     |value| match value {
-        Value::String(text) => match read(text) {
-            Ok(_) if text.chars().any(char::is_control) => {
-                let detail = "The text has control characters. Remove them.";
-                Err(FieldError::new(ErrorCode::InvalidText, detail))
-            }
-            read => read.map_err(FieldError::from),
-        },
+        Value::String(text) => read(text).map_err(FieldError::from),
         _ => Err(FieldError::new(ErrorCode::WrongType, "The value has the wrong type. Send a string.")),
     }
+}
+
+/// Parses a token. Whether it is valid is checked later.
+pub(crate) fn token(value: &Value) -> Result<String, FieldError> {
+    let token = text(|token| Ok(token.trim().to_owned()))(value)?;
+    if token.is_empty() {
+        return Err(FieldError::new(
+            ErrorCode::Required,
+            "The token is empty. Send the token as it was issued.",
+        ));
+    }
+    if token.chars().any(char::is_control) {
+        let detail = "The token has control characters. Remove them.";
+        return Err(FieldError::new(ErrorCode::InvalidText, detail));
+    }
+    Ok(token)
 }
 
 /// Returns a parser that reads `null` as `None`.
@@ -142,7 +152,7 @@ pub(crate) fn nullable<T>(
 pub(crate) fn blank_or<T>(
     read: impl FnOnce(&Value) -> Result<T, FieldError>,
 ) -> impl FnOnce(&Value) -> Result<Option<T>, FieldError> {
-    |value| match value.as_str().map(|text| text.trim_matches(' ')) {
+    |value| match value.as_str().map(str::trim) {
         Some("") => Ok(None),
         _ => nullable(read)(value),
     }

@@ -10,7 +10,7 @@ use crate::{
         Refusals, Tag,
         bearer::Authorized,
         examples,
-        json_body::{Body, text},
+        json_body::{Body, token},
     },
     error::Problem,
     error_code::ErrorCode,
@@ -114,7 +114,7 @@ impl SessionsApi {
     /// expired. A repeated request succeeds and changes nothing.
     #[oai(path = "/logout", method = "post", operation_id = "logOut")]
     async fn log_out(&self, mut body: Body<LogOutRequest>) -> Result<Json<Ended>, Problem> {
-        let refresh = body.fields.required("refresh", text(|token| Ok(token.to_owned())));
+        let refresh = body.fields.required("refresh", token);
         body.fields.finish()?;
 
         let ended = self.referral.sign_out(&refresh?).await?;

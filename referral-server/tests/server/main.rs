@@ -19,6 +19,7 @@ mod mistakes;
 mod multi_host;
 mod overload;
 mod pages;
+mod pasted_text;
 mod program;
 mod readme;
 mod reports;

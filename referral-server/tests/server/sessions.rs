@@ -39,12 +39,12 @@ async fn only_a_refresh_token_signs_out_after_the_access_token_has_expired() {
     let service = Service::start().await;
     let anna = service.enter(ANNA, None).await;
     service.clock.advance(Duration::from_mins(20));
-    for (token, status, code) in [
-        (&*anna.access, 401, "token_not_valid"),
-        ("garbage", 401, "token_not_valid"),
-        ("", 401, "token_not_valid"),
-    ] {
-        service.client.post(LOGOUT, &json!({ "refresh": token })).await.assert_problem(status, code);
+    for token in [&*anna.access, "garbage"] {
+        service
+            .client
+            .post(LOGOUT, &json!({ "refresh": token }))
+            .await
+            .assert_problem(401, "token_not_valid");
     }
     service.client.post(LOGOUT, &json!({})).await.assert_field(400, "required", "refresh");
     let body = json!({ "refresh": anna.refresh, "all": true });

@@ -145,7 +145,7 @@ fn invalid_template_is_rejected() {
     for template in ["{code}", "{code} {code}", "a@b.cd: {code}", "\n{code}\n", "🔑 {code}"] {
         MessageTemplates::default().template("de", template).expect(template);
     }
-    let error = MessageTemplates::default().template("de_DE", "{code}").expect_err("invalid locale");
+    let error = MessageTemplates::default().template("de DE", "{code}").expect_err("invalid locale");
     assert_eq!(error.code().as_str(), "invalid_locale");
 }
 
