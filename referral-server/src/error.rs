@@ -140,8 +140,8 @@ impl Problem {
     }
 
     /// Creates the problem of one invalid field.
-    pub(crate) fn of_field(field: &str, invalid: InvalidInput) -> Self {
-        Self::of_fields([(field.to_owned(), vec![invalid.into()])].into())
+    pub(crate) fn of_field(field: &str, error: impl Into<FieldError>) -> Self {
+        Self::of_fields([(shown_name(field), vec![error.into()])].into())
     }
 
     pub(crate) fn internal(cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
@@ -222,6 +222,12 @@ impl Problem {
         }
         response
     }
+}
+
+/// Returns the name of a field of a client for a response. Its length is limited, and it has no control
+/// characters.
+pub(crate) fn shown_name(name: &str) -> String {
+    name.chars().filter(|c| !c.is_control()).take(64).collect()
 }
 
 /// The name and the outcome of each check.

@@ -94,6 +94,8 @@ codes! {
         WrongType = "wrong_type", BAD_REQUEST;
         /// A field is unknown or cannot be set. Remove the field.
         UnknownField = "unknown_field", BAD_REQUEST;
+        /// A query parameter is unknown. Correct its name or remove it.
+        UnknownParameter = "unknown_parameter", BAD_REQUEST;
         /// The token type is invalid. Send `access` or `refresh`.
         InvalidTokenType = "invalid_token_type", BAD_REQUEST;
         /// The request has no access token. Send it in the header `Authorization: Bearer …`.

@@ -2,6 +2,7 @@
 //! response headers and the log line.
 
 use std::{
+    collections::HashSet,
     io,
     net::{Ipv6Addr, SocketAddr},
     panic::AssertUnwindSafe,
@@ -23,8 +24,13 @@ use referral_core::ReferralService;
 use tokio::time::timeout;
 
 use crate::{
-    client_ip::FoundAddress, error::Problem, error_code::ErrorCode, host, openapi::Document,
-    options::AppOptions, pages,
+    client_ip::FoundAddress,
+    error::{FieldError, Problem},
+    error_code::ErrorCode,
+    host,
+    openapi::Document,
+    options::AppOptions,
+    pages,
 };
 
 /// Largest body in bytes. The largest useful body has less than a tenth of this size.
@@ -170,6 +176,7 @@ impl<E: Endpoint<Output = Response>> Inner<E> {
             refuse_before_it_comes(&request)?;
             request.set_body(self.read_body(body).await?);
         }
+        self.check_query(&request)?;
         // A client that gets a timeout must be able to retry. So the handler is dropped, and its transaction
         // is rolled back unless it is being committed.
         let handler = AssertUnwindSafe(self.endpoint.call(request)).catch_unwind();
@@ -178,6 +185,25 @@ impl<E: Endpoint<Output = Response>> Inner<E> {
             Ok(Err(_panic)) => Err(Problem::internal("the handler panicked").into()),
             Err(_elapsed) => Err(Problem::unavailable("the handler took longer than the time limit").into()),
         }
+    }
+
+    /// Rejects a query with a parameter that the operation does not have, or that is repeated: a list with a
+    /// misspelled filter would be the list of all users.
+    fn check_query(&self, request: &Request) -> Result<(), Problem> {
+        let (uri, method) = (request.uri(), request.method().as_str());
+        let Some(query) = uri.query() else { return Ok(()) };
+        let Some(known) = self.document.query_parameters(uri.path(), method) else { return Ok(()) };
+        let mut names = HashSet::new();
+        for (name, _) in form_urlencoded::parse(query.as_bytes()) {
+            if !known.iter().any(|known| *known == name) {
+                return Err(Problem::of_field(&name, ErrorCode::UnknownParameter));
+            }
+            if !names.insert(name.clone()) {
+                let detail = "The query parameter is repeated. Send it once.";
+                return Err(Problem::of_field(&name, FieldError::new(ErrorCode::BadRequest, detail)));
+            }
+        }
+        Ok(())
     }
 
     /// Rejects a request for another host than this machine if `loopback_hosts_only` is set.

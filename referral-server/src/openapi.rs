@@ -17,8 +17,13 @@ use crate::{
 pub(crate) const BASE: &str = "/api/v1";
 
 /// Error codes of all operations.
-const ANY: &[ErrorCode] =
-    &[ErrorCode::BadRequest, ErrorCode::MisdirectedRequest, ErrorCode::InternalError, ErrorCode::Unavailable];
+const ANY: &[ErrorCode] = &[
+    ErrorCode::BadRequest,
+    ErrorCode::UnknownParameter,
+    ErrorCode::MisdirectedRequest,
+    ErrorCode::InternalError,
+    ErrorCode::Unavailable,
+];
 /// Error codes of operations with a body.
 const WITH_BODY: &[ErrorCode] = &[
     ErrorCode::MalformedJson,
@@ -49,10 +54,17 @@ const SPARSE: &[&str] = &["SentCode", "Problem"];
 pub(crate) struct Document {
     /// Text of the document, as committed.
     pub(crate) text: String,
-    /// Segments of each path, with its methods.
-    routes: Vec<(Vec<String>, Vec<String>)>,
+    routes: Vec<Route>,
     /// Path of each operation.
     paths: HashMap<String, Arc<str>>,
+}
+
+/// Path of the API.
+struct Route {
+    /// Segments of the path. A parameter is in braces.
+    segments: Vec<String>,
+    /// Each method with the names of its query parameters.
+    methods: Vec<(String, Vec<String>)>,
 }
 
 impl Document {
@@ -76,15 +88,26 @@ impl Document {
 
     /// Returns the methods of `path`, for the header `Allow`.
     pub(crate) fn allowed(&self, path: &str) -> Option<String> {
+        let methods = &self.route(path)?.methods;
+        Some(methods.iter().map(|(method, _)| method.as_str()).collect::<Vec<_>>().join(", "))
+    }
+
+    /// Returns the names of the query parameters of an operation.
+    pub(crate) fn query_parameters(&self, path: &str, method: &str) -> Option<&[String]> {
+        let mut methods = self.route(path)?.methods.iter();
+        methods.find(|(name, _)| name == method).map(|(_, parameters)| &**parameters)
+    }
+
+    fn route(&self, path: &str) -> Option<&Route> {
         let path: Vec<_> = path.trim_matches('/').split('/').collect();
-        let fits = |pattern: &[String]| {
-            let is_same = |(name, segment): (&String, &&str)| name.starts_with('{') || name == segment;
-            pattern.len() == path.len() && pattern.iter().zip(&path).all(is_same)
+        let is_parameter = |segment: &&String| segment.starts_with('{');
+        let fits = |route: &&Route| {
+            let is_same = |(name, segment): (&String, &&str)| is_parameter(&name) || name == segment;
+            route.segments.len() == path.len() && route.segments.iter().zip(&path).all(is_same)
         };
         // `current_user` has precedence over `{id}`, as in the router.
-        let mut fitting: Vec<_> = self.routes.iter().filter(|(pattern, _)| fits(pattern)).collect();
-        fitting.sort_by_key(|(pattern, _)| pattern.iter().filter(|name| name.starts_with('{')).count());
-        fitting.first().map(|(_, methods)| methods.join(", "))
+        let fitting = self.routes.iter().filter(fits);
+        fitting.min_by_key(|route| route.segments.iter().filter(is_parameter).count())
     }
 }
 
@@ -245,17 +268,22 @@ fn describe_schemas(document: &mut Value) {
     }
 }
 
-fn routes(document: &Value) -> Vec<(Vec<String>, Vec<String>)> {
+fn routes(document: &Value) -> Vec<Route> {
     let paths = document["paths"].as_object().into_iter().flatten();
     let route = |(path, item): (&String, &Value)| {
         let path = format!("{BASE}{path}");
         let segments = path.trim_matches('/').split('/').map(str::to_owned).collect();
-        let methods = item.as_object().into_iter().flat_map(Map::keys).map(|method| method.to_uppercase());
-        let mut methods: Vec<_> = methods.collect();
-        if methods.contains(&"GET".to_owned()) {
-            methods.push("HEAD".into());
-        }
-        (segments, methods)
+        let operations = item.as_object().into_iter().flatten();
+        let operations = operations.map(|(method, operation)| {
+            let parameters = operation["parameters"].as_array().into_iter().flatten();
+            let of_query = parameters.filter(|parameter| parameter["in"] == "query");
+            let names = of_query.filter_map(|parameter| parameter["name"].as_str().map(str::to_owned));
+            (method.to_uppercase(), names.collect::<Vec<_>>())
+        });
+        let mut methods: Vec<_> = operations.collect();
+        let head = methods.iter().find(|(method, _)| method == "GET").cloned();
+        methods.extend(head.map(|(_, parameters)| ("HEAD".to_owned(), parameters)));
+        Route { segments, methods }
     };
     paths.map(route).collect()
 }

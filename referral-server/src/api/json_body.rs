@@ -16,7 +16,7 @@ use serde::{
 use serde_json::{Map, Value};
 
 use crate::{
-    error::{FieldError, FieldErrors, Problem},
+    error::{FieldError, FieldErrors, Problem, shown_name},
     error_code::ErrorCode,
 };
 
@@ -105,11 +105,13 @@ impl Fields {
     ///
     /// Returns a problem with the errors of all fields.
     pub(crate) fn finish(mut self) -> Result<(), Problem> {
-        // The number and the length of the names are limited, because the response contains them.
+        // The number of the names is limited, because the response contains them.
         for name in self.values.keys().take(20) {
-            let name = name.chars().filter(|c| !c.is_control()).take(64).collect();
             let detail = "This field is unknown or cannot be set. Remove it.";
-            self.errors.entry(name).or_default().push(FieldError::new(ErrorCode::UnknownField, detail));
+            self.errors
+                .entry(shown_name(name))
+                .or_default()
+                .push(FieldError::new(ErrorCode::UnknownField, detail));
         }
         if self.errors.is_empty() { Ok(()) } else { Err(Problem::of_fields(self.errors)) }
     }
