@@ -256,12 +256,14 @@ impl From<Refusal> for Problem {
         if code == ErrorCode::InternalError {
             return Self::internal(refusal);
         }
-        let problem = Self::new(code);
         match refusal {
+            // Many clients show the detail to the user, but not the field `retry_after`.
             Refusal::TooManyRequests { retry_after, .. } => {
-                Self { retry_after: Some(retry_after), ..problem }
+                let seconds = whole_seconds(retry_after);
+                let detail = format!("Too many requests were sent. Retry in {seconds} seconds.");
+                Self { retry_after: Some(retry_after), ..Self::with_detail(code, detail) }
             }
-            _ => problem,
+            _ => Self::new(code),
         }
     }
 }

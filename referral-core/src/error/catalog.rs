@@ -64,7 +64,8 @@ catalog! {
     InvalidRegion = "invalid_region", Invalid;
     /// The locale is not a valid language tag. Send a tag such as `ru` or `pt-BR`.
     InvalidLocale = "invalid_locale", Invalid;
-    /// The code has other characters than digits, or too many digits. Send the code from the message.
+    /// The code has other characters than digits, or too few or too many digits. Send the code from the
+    /// message.
     MalformedCode = "malformed_code", Invalid;
     /// The invite code has an invalid form. Send the code as the inviter sees it.
     InvalidInviteCode = "invalid_invite_code", Invalid;
@@ -119,7 +120,7 @@ catalog! {
     TokenNotValid = "token_not_valid", Unauthenticated;
     /// The refresh token was exchanged before, so its session has been ended. Sign in again.
     RefreshReused = "refresh_reused", Unauthenticated;
-    /// The code is wrong, expired, used, or was never sent. Correct the code or request a new one.
+    /// The code is wrong, expired, used, or was never sent. Check the digits in the newest message.
     InvalidCode = "invalid_code", Forbidden;
     /// The code is correct, but the account is deactivated. Contact the operator of the service.
     UserInactive = "user_inactive", Forbidden;

@@ -90,8 +90,16 @@ fn token_of(request: &Request) -> Result<String, Problem> {
         }
         _ => return Err(Problem::new(ErrorCode::NotAuthenticated)),
     };
-    match value.split_once(' ') {
-        Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => Ok(token.trim().to_owned()),
-        _ => Err(Problem::new(ErrorCode::NotAuthenticated)),
+    let without_scheme = |value: &str| {
+        let (scheme, token) = value.trim().split_once(' ')?;
+        scheme.eq_ignore_ascii_case("bearer").then(|| token.trim().to_owned())
+    };
+    let token = without_scheme(&value).ok_or_else(|| Problem::new(ErrorCode::NotAuthenticated))?;
+    if without_scheme(&token).is_some() {
+        return Err(Problem::with_detail(
+            ErrorCode::TokenNotValid,
+            "The header `Authorization` has the scheme `Bearer` twice. Send it once. Swagger UI adds it to the token.",
+        ));
     }
+    Ok(token)
 }

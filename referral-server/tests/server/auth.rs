@@ -176,6 +176,7 @@ async fn a_code_can_be_sent_again_after_retry_after() {
     response.assert_problem(429, "too_many_requests");
     assert_eq!(response.header("retry-after"), Some("45"));
     assert_eq!(response.body["retry_after"], 45);
+    assert!(response.body["detail"].as_str().expect("a detail").contains("45 seconds"));
     service.clock.advance(MINUTE * 3 / 4);
     send_code(&service.client, ANNA).await;
 }

@@ -37,6 +37,11 @@ async fn the_authorization_header_must_have_exactly_one_bearer_token() {
         let response = service.client.send(request.header(header::AUTHORIZATION, value)).await;
         assert_eq!(response.status, 401, "{token:.20}");
     }
+    let twice = format!("Bearer {}", anna.access);
+    let response = service.client.get("/users/current_user/", &twice).await;
+    response.assert_problem(401, "token_not_valid");
+    let detail = response.body["detail"].as_str().expect("a detail");
+    assert!(detail.contains("`Bearer` twice"), "{detail}");
     let request = service.client.request(Method::GET, "/users/current_user/").bearer_auth(&anna.access);
     service.client.send(request.bearer_auth(&anna.access)).await.assert_problem(401, "not_authenticated");
 
