@@ -15,6 +15,8 @@ use crate::rate_limit::limits::LimitName;
 pub enum Refusal {
     /// The code is wrong, expired or already used, or was never sent. The response is the same in all cases.
     InvalidCode,
+    /// The code has another number of digits than the code that was sent. The attempt is not counted.
+    MalformedCode,
     /// The policy requires the id of the challenge, and the request does not have it.
     ChallengeRequired,
     /// The code is correct, but the account is deactivated.
@@ -72,6 +74,7 @@ impl Refusal {
     pub fn code(&self) -> ErrorCode {
         match self {
             Self::InvalidCode => ErrorCode::InvalidCode,
+            Self::MalformedCode => ErrorCode::MalformedCode,
             Self::ChallengeRequired => ErrorCode::ChallengeRequired,
             Self::UserInactive => ErrorCode::UserInactive,
             Self::TooManyRequests { .. } => ErrorCode::TooManyRequests,

@@ -92,6 +92,16 @@ impl CodeInput {
         Ok(Self { is_number: true, ..input })
     }
 
+    /// Returns `true` if the code has fewer digits than a code of `length` digits.
+    pub(crate) fn is_shorter_than(&self, length: u8) -> bool {
+        self.for_length(length).len() < usize::from(length)
+    }
+
+    /// Returns `true` if the code can be one of `length` digits.
+    pub(crate) fn has_length(&self, length: u8) -> bool {
+        self.for_length(length).len() == usize::from(length)
+    }
+
     /// Returns the digits to compare with a code of `length` digits.
     pub(crate) fn for_length(&self, length: u8) -> Cow<'_, str> {
         let width = usize::from(length);

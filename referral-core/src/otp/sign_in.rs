@@ -97,8 +97,8 @@ pub enum SignInWrites {
         invitation: Option<Invitation>,
         /// Session to add.
         session: Session,
-        /// Number of older sessions of the user to keep. The oldest sessions beyond it are deleted. Concurrent
-        /// sign-ins may exceed it by the number of their sessions.
+        /// Number of older sessions of the user to keep. The oldest sessions beyond it are deleted.
+        /// Concurrent sign-ins may exceed it by the number of their sessions.
         kept_sessions: Option<u32>,
         /// Changes of counters.
         counters: CounterUpdate,
@@ -185,6 +185,9 @@ impl SignInRequest {
         if let Some(retry_after) = self.wait(facts, EventKind::FailedAttempt) {
             let limit = LimitName::FailedAttemptsPerAddress;
             return Decision::refuse(Refusal::TooManyRequests { retry_after, limit });
+        }
+        if self.has_wrong_length(facts) {
+            return Decision::refuse(Refusal::MalformedCode);
         }
         let is_right_code = self.is_right_code(facts);
         let Some(challenge) = self.right_challenge(facts, is_right_code) else {
@@ -336,6 +339,19 @@ impl SignInRequest {
                 updater.refund(key, EventKind::Code, sent_at);
             }
         }
+    }
+
+    /// Returns `true` if the code cannot be the one that was sent, because of its length. A form that submits
+    /// on each key must not use up the attempts.
+    ///
+    /// Only a request with the id of the challenge is compared with its length. Otherwise the response would
+    /// reveal whether the phone has a valid challenge.
+    fn has_wrong_length(&self, facts: &SignInFacts) -> bool {
+        let named = facts.challenge.as_ref().filter(|_| self.challenge.is_some());
+        if let Some(challenge) = named.filter(|challenge| self.is_valid(challenge, facts)) {
+            return !self.code.has_length(challenge.code_length);
+        }
+        self.code.is_shorter_than(self.policy.code_length)
     }
 
     /// Returns `true` if the code is that of the challenge, which may be invalid.

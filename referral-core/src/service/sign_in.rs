@@ -88,10 +88,11 @@ impl ReferralService {
     ///
     /// # Errors
     ///
-    /// [`Refusal::InvalidCode`]; after a correct code also [`Refusal::UserInactive`] and, with the code still
-    /// usable, [`Refusal::UnknownInviteCode`], [`Refusal::OwnInviteCode`] and [`Refusal::InvitationLoop`].
-    /// [`Refusal::TooManyRequests`] if too many wrong codes came from the address, or, after a correct code,
-    /// if too many unknown invite codes were given.
+    /// [`Refusal::InvalidCode`], [`Refusal::MalformedCode`]; after a correct code also
+    /// [`Refusal::UserInactive`] and, with the code still usable, [`Refusal::UnknownInviteCode`],
+    /// [`Refusal::OwnInviteCode`] and [`Refusal::InvitationLoop`]. [`Refusal::TooManyRequests`] if too many
+    /// wrong codes came from the address, or, after a correct code, if too many unknown invite codes were
+    /// given.
     pub async fn sign_in(&self, request: SignIn) -> Result<SignedIn, Error> {
         if self.inner.policy.require_challenge && request.challenge.is_none() {
             return Err(Refusal::ChallengeRequired.into());
