@@ -7,6 +7,7 @@ pub(crate) mod examples;
 pub(crate) mod json_body;
 pub(crate) mod pagination;
 pub(crate) mod sessions;
+mod timestamp;
 pub(crate) mod users;
 
 use poem_openapi::Tags;

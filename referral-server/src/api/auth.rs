@@ -8,7 +8,6 @@ use referral_core::{
     TokenKind, sms::Locale,
 };
 use serde_json::Value;
-use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::{
@@ -17,6 +16,7 @@ use crate::{
         accept_language::AcceptLanguage,
         examples,
         json_body::{Body, blank_or, text, token},
+        timestamp::Timestamp,
     },
     client_ip::Client,
     error::{FieldError, Problem, whole_seconds},
@@ -242,7 +242,7 @@ struct VerifiedToken {
     /// The id of the session that the token belongs to.
     session_id: Uuid,
     /// The time at which the token expires.
-    expires_at: OffsetDateTime,
+    expires_at: Timestamp,
 }
 
 impl Example for VerifiedToken {
@@ -379,7 +379,7 @@ impl AuthApi {
             token_type: token.kind.into(),
             user_id: token.user.0,
             session_id: token.session.0,
-            expires_at: token.expires_at,
+            expires_at: token.expires_at.into(),
         }))
     }
 

@@ -2,7 +2,6 @@
 
 use poem_openapi::{Object, OpenApi, param::Path, payload::Json, types::Example};
 use referral_core::{CurrentUser, ReferralService, SessionId};
-use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::{
@@ -11,6 +10,7 @@ use crate::{
         bearer::Authorized,
         examples,
         json_body::{Body, token},
+        timestamp::Timestamp,
     },
     error::Problem,
     error_code::ErrorCode,
@@ -62,12 +62,12 @@ struct Session {
     /// `true` for the session of the access token in the request.
     current: bool,
     /// The time at which the session was created.
-    created_at: OffsetDateTime,
+    created_at: Timestamp,
     /// The time of the sign-in or of the last refresh. A session in use is refreshed at least once in the
     /// lifetime of an access token.
-    last_used_at: OffsetDateTime,
+    last_used_at: Timestamp,
     /// The time at which the session ends if it is not refreshed before.
-    expires_at: OffsetDateTime,
+    expires_at: Timestamp,
     /// The `User-Agent` header of the client at `last_used_at`. Clients can send any value.
     user_agent: Option<String>,
     /// The address of the client at `last_used_at`. For IPv6 it is the network.
@@ -81,7 +81,7 @@ impl Example for Session {
             current: true,
             created_at: examples::TIME,
             last_used_at: examples::TIME,
-            expires_at: examples::TIME + time::Duration::days(30),
+            expires_at: (examples::TIME.0 + time::Duration::days(30)).into(),
             user_agent: Some("Mozilla/5.0 (X11; Linux x86_64; rv:145.0) Gecko/20100101 Firefox/145.0".into()),
             address: Some("203.0.113.9".into()),
         }
@@ -133,9 +133,9 @@ impl SessionsApi {
         let shown = sessions.into_iter().map(|session| Session {
             id: session.id.0,
             current: session.id == current_user.session,
-            created_at: session.created_at,
-            last_used_at: session.last_used_at(),
-            expires_at: session.ends_at(),
+            created_at: session.created_at.into(),
+            last_used_at: session.last_used_at().into(),
+            expires_at: session.ends_at().into(),
             user_agent: session.user_agent,
             address: session.address.map(|address| address.to_string()),
         });

@@ -11,7 +11,6 @@ use referral_core::{
     CurrentUser, EditProfile, Email, FilterInput, InvalidInput, InviteCode, InviteeView, ListInvitees,
     ListUsers, Name, PageSize, ProfileChange, ProfileView, ReferralService, UserId, UserView,
 };
-use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::{
@@ -21,6 +20,7 @@ use crate::{
         examples,
         json_body::{Body, nullable, text},
         pagination::Links,
+        timestamp::Timestamp,
     },
     client_ip::Client,
     error::{FieldErrors, Problem},
@@ -88,9 +88,9 @@ struct User {
     /// `true` if the user can sign in.
     is_active: bool,
     /// The time at which the user was created.
-    date_joined: OffsetDateTime,
+    date_joined: Timestamp,
     /// The time of the last sign-in with a code.
-    last_login: Option<OffsetDateTime>,
+    last_login: Option<Timestamp>,
 }
 
 impl Example for User {
@@ -123,8 +123,8 @@ impl From<UserView> for User {
             last_name: user.last_name.map(|name| name.as_str().to_owned()),
             is_staff: user.is_staff,
             is_active: user.is_active,
-            date_joined: user.date_joined,
-            last_login: user.last_login,
+            date_joined: user.date_joined.into(),
+            last_login: user.last_login.map(Timestamp),
         }
     }
 }
@@ -175,12 +175,16 @@ struct Invitee {
     /// The phone.
     phone: String,
     /// The time at which the invited user joined.
-    joined_at: OffsetDateTime,
+    joined_at: Timestamp,
 }
 
 impl From<InviteeView> for Invitee {
     fn from(invitee: InviteeView) -> Self {
-        Self { id: invitee.id.0, phone: invitee.phone.as_str().to_owned(), joined_at: invitee.joined_at }
+        Self {
+            id: invitee.id.0,
+            phone: invitee.phone.as_str().to_owned(),
+            joined_at: invitee.joined_at.into(),
+        }
     }
 }
 

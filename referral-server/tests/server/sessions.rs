@@ -69,8 +69,8 @@ async fn sessions_are_listed_newest_first_with_address_and_user_agent() {
     assert_eq!(ids, [session_id(&service, &second).await, session_id(&service, &first).await]);
     let current: Vec<_> = results.iter().map(|session| &session["current"]).collect();
     assert_eq!(current, [&Value::Bool(true), &Value::Bool(false)]);
-    assert_eq!(results[1]["last_used_at"], "2026-11-22T10:20:30Z");
-    assert_eq!(results[1]["expires_at"], "2026-12-22T10:20:30Z");
+    assert_eq!(results[1]["last_used_at"], "2026-11-22T10:20:30.000000Z");
+    assert_eq!(results[1]["expires_at"], "2026-12-22T10:20:30.000000Z");
     assert_eq!(results[1]["user_agent"], "Фирефокс/1.0");
     assert_eq!(results[1]["address"], "127.0.0.1");
     service.client.get(SESSIONS, refreshed["access"].as_str().expect("a token")).await.ok();
