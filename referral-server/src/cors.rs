@@ -14,8 +14,12 @@ use poem::{
 /// Number of seconds for which a browser may cache a preflight response: two hours, the maximum of Chromium.
 const MAX_AGE: HeaderValue = HeaderValue::from_static("7200");
 
-/// Request headers that pages may send in addition to the default ones.
-const REQUEST_HEADERS: HeaderValue = HeaderValue::from_static("authorization, content-type, x-request-id");
+/// Request headers that pages may send in addition to the default ones. HTTP clients and tracing libraries
+/// add headers of their own, which the API ignores. Browsers since 2021 accept any header by `*`, except
+/// `Authorization`. The common ones are listed for older browsers.
+const REQUEST_HEADERS: HeaderValue = HeaderValue::from_static(
+    "authorization, content-type, x-request-id, x-requested-with, traceparent, tracestate, baggage, sentry-trace, *",
+);
 
 /// Response headers that pages may read in addition to the default ones.
 const ANSWER_HEADERS: HeaderValue = HeaderValue::from_static("retry-after, x-request-id");
@@ -97,7 +101,7 @@ impl CorsOrigins {
             headers.append(header::VARY, HeaderValue::from_static("origin"));
         }
         if let Some(allowed) = self.allowed(origin) {
-            headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, allowed);
+            headers.entry(header::ACCESS_CONTROL_ALLOW_ORIGIN).or_insert(allowed);
             headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, ANSWER_HEADERS);
         }
     }

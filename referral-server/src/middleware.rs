@@ -271,7 +271,9 @@ impl<E: Endpoint<Output = Response>> Inner<E> {
         if let Ok(id) = HeaderValue::from_str(id) {
             headers.insert(REQUEST_ID, id);
         }
-        headers.extend(SECURITY);
+        for (name, value) in SECURITY {
+            headers.entry(name).or_insert(value);
+        }
         if self.options.public_url.as_ref().is_some_and(|url| url.starts_with("https:")) {
             headers.insert(header::STRICT_TRANSPORT_SECURITY, ONLY_ENCRYPTED);
         }

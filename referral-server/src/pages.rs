@@ -132,12 +132,15 @@ fn finish(html: &str, title: &str, service: &OpenApiService<Apis, ()>, document:
         .replace("scrollYOffset: 50", "scrollYOffset: 0")
 }
 
+/// Returns an endpoint with the public keys, which pages of any origin may read: they are public.
 fn keys(referral: &ReferralService) -> impl IntoEndpoint<Endpoint: 'static> + use<> {
     let referral = referral.clone();
     make_sync(move |_| {
         Response::builder()
             .content_type("application/jwk-set+json")
             .header(header::CACHE_CONTROL, format!("public, max-age={KEYS_MAX_AGE}"))
+            .header(header::ACCESS_CONTROL_ALLOW_ORIGIN, "*")
+            .header("cross-origin-resource-policy", "cross-origin")
             .body(referral.public_jwk_set())
     })
 }

@@ -47,8 +47,13 @@ async fn a_page_of_a_listed_origin_may_use_the_methods_and_headers_of_the_api() 
             assert_eq!((response.status, &*response.text), (204, ""));
             assert_eq!(response.header("access-control-allow-origin"), Some(origin));
             assert_eq!(response.header("access-control-allow-methods"), Some(methods));
-            let headers = response.header("access-control-allow-headers");
-            assert_eq!(headers, Some("authorization, content-type, x-request-id"));
+            let headers = response.header("access-control-allow-headers").unwrap_or_default();
+            for name in ["authorization", "content-type", "x-request-id", "x-requested-with", "traceparent"]
+                .into_iter()
+                .chain(["tracestate", "baggage", "sentry-trace", "*"])
+            {
+                assert!(headers.split(", ").any(|allowed| allowed == name), "{name}: {headers}");
+            }
             assert_eq!(response.header("access-control-max-age"), Some("7200"));
             assert_eq!(response.header("access-control-allow-credentials"), None);
             assert_eq!(response.header("vary"), Some("origin"));
@@ -105,6 +110,18 @@ async fn any_origin_may_be_allowed() {
     assert_eq!((response.status, response.header("access-control-allow-origin")), (401, Some("*")));
     assert_eq!(response.header("vary"), None);
     assert_eq!(response.header("access-control-allow-credentials"), None);
+}
+
+#[tokio::test]
+async fn a_page_of_any_origin_can_read_the_public_keys() {
+    for service in [Service::start().await, service(APP).await] {
+        for origin in [APP, OTHER] {
+            let request = service.client.http.get(service.client.url("/.well-known/jwks.json"));
+            let response = service.client.send(request.header(header::ORIGIN, origin)).await;
+            assert_eq!((response.status, response.header("access-control-allow-origin")), (200, Some("*")));
+            assert_eq!(response.header("cross-origin-resource-policy"), Some("cross-origin"));
+        }
+    }
 }
 
 #[tokio::test]

@@ -214,12 +214,14 @@ impl Client {
 #[track_caller]
 fn check(method: &Method, path: &str, response: &Response) {
     assert!(response.header("x-request-id").is_some_and(|id| !id.is_empty()));
+    // The public keys are for pages of any origin.
+    let resource_policy = if path == "/.well-known/jwks.json" { "cross-origin" } else { "same-origin" };
     for (name, value) in [
         ("x-content-type-options", "nosniff"),
         ("referrer-policy", "no-referrer"),
         ("x-frame-options", "DENY"),
         ("cross-origin-opener-policy", "same-origin"),
-        ("cross-origin-resource-policy", "same-origin"),
+        ("cross-origin-resource-policy", resource_policy),
     ] {
         assert_eq!(response.header(name), Some(value));
     }
