@@ -12,7 +12,7 @@ use poem_openapi::{
     error::{ParseParamError, ParsePathError},
     registry::{MetaResponses, Registry},
 };
-use referral_core::{Check, Error, InvalidInput, Readiness, Refusal, storage::StorageError};
+use referral_core::{Check, Error, InvalidInput, Readiness, Refusal, sms::SmsError, storage::StorageError};
 use serde::Serialize;
 
 use crate::{draining::Draining, error_code::ErrorCode, error_sources::with_sources};
@@ -281,7 +281,12 @@ impl From<Error> for Problem {
                 Self { errors, ..Self::new(code) }
             }
             Error::SmsNotSent(cause) => {
-                Self { cause: Some(cause.into()), ..Self::new(ErrorCode::SmsNotSent) }
+                let retry_after = match &cause {
+                    SmsError::Busy { retry_after, .. } => RETRY_AFTER.max(*retry_after),
+                    _ => RETRY_AFTER,
+                };
+                let problem = Self::new(ErrorCode::SmsNotSent);
+                Self { cause: Some(cause.into()), retry_after: Some(retry_after), ..problem }
             }
             Error::Storage(StorageError::Unavailable(cause)) => Self::unavailable(cause),
             other => Self::internal(other),

@@ -75,6 +75,7 @@ codes! {
         InvalidCode,
         UserInactive,
         PhoneNotAllowed,
+        PhoneUnreachable,
         StaffOnly,
         NotFound,
         EmailTaken,
@@ -129,8 +130,8 @@ fn status_of(kind: ErrorKind) -> StatusCode {
         ErrorKind::NotFound => StatusCode::NOT_FOUND,
         ErrorKind::Conflict => StatusCode::CONFLICT,
         ErrorKind::TooMany => StatusCode::TOO_MANY_REQUESTS,
-        ErrorKind::NotSent => StatusCode::BAD_GATEWAY,
-        ErrorKind::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+        // Proxies replace the bodies of responses with the status 502 or 504.
+        ErrorKind::NotSent | ErrorKind::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
         ErrorKind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
     }
 }
@@ -144,7 +145,7 @@ impl ErrorCode {
     /// Returns the field of the request that the error belongs to, if it is always the same one.
     pub(crate) fn field(self) -> Option<&'static str> {
         match self {
-            Self::InvalidPhone | Self::PhoneNotAllowed => Some("phone"),
+            Self::InvalidPhone | Self::PhoneNotAllowed | Self::PhoneUnreachable => Some("phone"),
             Self::MalformedCode | Self::InvalidCode => Some("code"),
             Self::InvalidInviteCode
             | Self::UnknownInviteCode

@@ -16,7 +16,7 @@ pub enum ErrorKind {
     Conflict,
     /// There were too many requests. The request may succeed later.
     TooMany,
-    /// A message was not sent.
+    /// A message was not sent. The request may succeed later.
     NotSent,
     /// The storage is unavailable. The request may succeed later.
     Unavailable,
@@ -126,6 +126,8 @@ catalog! {
     UserInactive = "user_inactive", Forbidden;
     /// The service sends no codes to this kind of number. Use another phone.
     PhoneNotAllowed = "phone_not_allowed", Forbidden;
+    /// The phone cannot receive messages: the number is not in use, or it blocks them. Use another phone.
+    PhoneUnreachable = "phone_unreachable", Forbidden;
     /// This resource is available to staff only. Sign in as a member of staff.
     StaffOnly = "staff_only", Forbidden;
     /// The path, user or session does not exist. Correct the URL.

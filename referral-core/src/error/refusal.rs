@@ -30,6 +30,8 @@ pub enum Refusal {
     },
     /// No messages are sent to this kind of number.
     PhoneNotAllowed,
+    /// All gateways that were tried report that the phone can never receive messages.
+    PhoneUnreachable,
     /// The phone is a test number, whose fixed code is known to several people.
     TestNumber,
     /// No user has this invite code.
@@ -79,6 +81,7 @@ impl Refusal {
             Self::UserInactive => ErrorCode::UserInactive,
             Self::TooManyRequests { .. } => ErrorCode::TooManyRequests,
             Self::PhoneNotAllowed => ErrorCode::PhoneNotAllowed,
+            Self::PhoneUnreachable => ErrorCode::PhoneUnreachable,
             Self::TestNumber => ErrorCode::TestNumber,
             Self::UnknownInviteCode => ErrorCode::UnknownInviteCode,
             Self::OwnInviteCode => ErrorCode::OwnInviteCode,

@@ -74,8 +74,9 @@ impl ReferralService {
     ///
     /// # Errors
     ///
-    /// [`Refusal::PhoneNotAllowed`], [`Refusal::TooManyRequests`]; [`Error::SmsNotSent`] if the message is
-    /// certainly not sent. The code is then invalid and not counted for the phone.
+    /// [`Refusal::PhoneNotAllowed`], [`Refusal::TooManyRequests`]. If the message is certainly not sent:
+    /// [`Refusal::PhoneUnreachable`] if the gateway rejects the phone permanently, [`Error::SmsNotSent`]
+    /// otherwise. The code is then invalid and not counted for the phone.
     pub async fn send_code(&self, request: SendCode) -> Result<SentCode, Error> {
         let (phone, address) = (request.phone.clone(), request.client.address);
         let sent = self.try_send_code(request).await;
@@ -176,7 +177,13 @@ impl ReferralService {
                 if let Err(failure) = self.inner.storage.cancel_challenge(challenge.id, &counters).await {
                     tracing::warn!(challenge = %challenge.id, %failure, "failed to cancel a code that was not sent");
                 }
-                Err(Error::SmsNotSent(error))
+                Err(match error {
+                    SmsError::Permanent(reason) => {
+                        tracing::debug!(reason, "the gateway reports that the phone is unreachable");
+                        Refusal::PhoneUnreachable.into()
+                    }
+                    error => Error::SmsNotSent(error),
+                })
             }
         }
     }

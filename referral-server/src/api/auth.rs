@@ -30,6 +30,7 @@ pub(crate) const REFUSALS: &[Refusals] = &[
         &[
             ErrorCode::InvalidPhone,
             ErrorCode::PhoneNotAllowed,
+            ErrorCode::PhoneUnreachable,
             ErrorCode::TooManyRequests,
             ErrorCode::SmsNotSent,
         ],

@@ -271,7 +271,8 @@ async fn only_a_message_that_may_have_been_sent_starts_the_resend_interval() {
     let rejecting = Service::with(Policy::standard(), Arc::new(BrokenSender { knows: true })).await;
     for _ in 0..3 {
         let response = rejecting.client.post(SEND, &json!({ "phone": ANNA })).await;
-        response.assert_problem(502, "sms_not_sent");
+        response.assert_problem(503, "sms_not_sent");
+        assert_eq!(response.header("retry-after"), Some("1"));
     }
     let silent = Service::with(Policy::standard(), Arc::new(BrokenSender { knows: false })).await;
     let sent = send_code(&silent.client, ANNA).await;

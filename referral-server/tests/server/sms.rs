@@ -119,14 +119,21 @@ async fn the_next_gateway_is_used_if_one_fails_and_the_code_is_invalid_if_all_fa
     configure(directory.path(), &first, &second);
     let program = Program::start_with(directory.path(), &["--sms-config", "sms.toml"], &[("API_ID", SECRET)]);
     let body = json!({ "phone": ANNA });
-    program.client.post("/auth/send_code/", &body).await.assert_problem(502, "sms_not_sent");
+    program.client.post("/auth/send_code/", &body).await.assert_problem(503, "sms_not_sent");
+
+    // A permanent rejection concerns the phone and not the gateway.
+    second.reset().await;
+    Mock::given(any()).respond_with(response(400, r#"{"code":21610}"#)).mount(&second).await;
+    let refused = program.client.post("/auth/send_code/", &body).await;
+    refused.assert_field(403, "phone_unreachable", "phone");
+    assert_eq!(refused.header("retry-after"), None);
 
     second.reset().await;
     Mock::given(any()).respond_with(response(201, r#"{"sid":"SM1"}"#)).mount(&second).await;
     program.client.post("/auth/send_code/", &body).await.ok();
     let forms = received(&second).await;
     assert!(value(&forms[0], "Body").contains(" is your code to sign in.\n@app.example.com #"), "{forms:?}");
-    assert_eq!(received(&first).await.len(), 2);
+    assert_eq!(received(&first).await.len(), 3);
     program.client.post("/auth/send_code/", &body).await.assert_problem(429, "too_many_requests");
 }
 
