@@ -16,6 +16,9 @@ macro_rules! codes {
         }
 
         impl ErrorCode {
+            /// All codes.
+            pub(crate) const ALL: &[Self] = &[$(Self::$library,)+ $(Self::$variant,)+];
+
             pub(crate) fn name(self) -> &'static str {
                 match self {
                     $(Self::$library => LibraryCode::$library.as_str(),)+

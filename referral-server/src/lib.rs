@@ -81,11 +81,14 @@ pub fn openapi(referral: &ReferralService) -> String {
 }
 
 fn service(referral: &ReferralService, public_url: Option<String>) -> OpenApiService<Apis, ()> {
+    // Tools that import the document need an absolute URL.
+    let base = public_url.as_deref().unwrap_or_default().trim_end_matches('/');
+    let server = format!("{base}{BASE}");
     let auth = AuthApi { referral: referral.clone() };
     let sessions = SessionsApi { referral: referral.clone() };
     let users = UsersApi { referral: referral.clone(), links: Links { public_url } };
     OpenApiService::new((auth, sessions, users), "Referral", env!("CARGO_PKG_VERSION"))
         .description(include_str!("description.md"))
         .license(LicenseObject::new("MIT OR Apache-2.0").url("https://spdx.org/licenses/"))
-        .server(BASE)
+        .server(server)
 }

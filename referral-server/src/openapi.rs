@@ -168,7 +168,13 @@ fn describe_operations(document: &mut Value) {
             .find(|(name, _)| *name == id);
         let (_, own) = own.unwrap_or_else(|| panic!("the operation `{id}` has no list of errors"));
         let with_body = if operation["requestBody"].is_null() { &[] } else { WITH_BODY };
-        let with_bearer = if operation["security"].is_null() { &[] } else { WITH_BEARER };
+        // Public operations state so, since a missing entry may also be an omission.
+        let with_bearer = if operation["security"].is_null() {
+            operation["security"] = json!([]);
+            &[]
+        } else {
+            WITH_BEARER
+        };
 
         let mut codes: Vec<_> = [with_body, own, with_bearer, ANY].concat();
         codes.sort_by_key(|code| code.status().as_u16());
@@ -255,17 +261,22 @@ fn describe_schemas(document: &mut Value) {
             schema["required"] = json!(all);
         }
     }
-    // Older clients send the code as a number.
-    if let Some(code) = schemas.get_mut("SignInRequest").map(|schema| &mut schema["properties"]["code"]) {
-        let description = code["description"].take();
-        *code = json!({
-            "description": description,
-            "oneOf": [
-                { "type": "string", "example": "4711" },
-                { "type": "integer", "format": "int64", "minimum": 0, "maximum": 9_999_999_999_u64 },
-            ],
-        });
+    for name in ["Problem", "FieldError"] {
+        if let Some(schema) = schemas.get_mut(name) {
+            schema["properties"]["code"] = json!({ "$ref": "#/components/schemas/ErrorCode" });
+        }
     }
+    let codes: Vec<_> = ErrorCode::ALL.iter().map(|code| code.name()).collect();
+    schemas.insert(
+        "ErrorCode".into(),
+        json!({
+            "type": "string",
+            "title": "ErrorCode",
+            "description": "The stable error code. Programs should branch on it. Later versions may have more codes.",
+            "enum": codes,
+        }),
+    );
+    schemas.sort_keys();
 }
 
 fn routes(document: &Value) -> Vec<Route> {

@@ -117,7 +117,7 @@ struct SignInRequest {
     /// The phone that the code was sent to.
     #[oai(validator(min_length = 1, max_length = 32))]
     phone: String,
-    /// The code as a string of digits or as a whole number. Leading zeros of a number are restored.
+    /// The code as a string of digits. A whole number, which older clients send, is accepted too.
     code: String,
     /// The invite code of the friend that invited the user. If it is absent, `null` or an empty string,
     /// the inviter does not change.

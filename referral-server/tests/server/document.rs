@@ -1,5 +1,9 @@
 //! Compares the OpenAPI document with the committed one.
 
+use std::sync::Arc;
+
+use referral_core::{policy::Policy, sms::DevelopmentSender, storage::MemoryStorage};
+use referral_server::AppOptions;
 use serde_json::Value;
 
 use crate::{
@@ -50,6 +54,63 @@ fn every_reference_resolves() {
         }
     }
     check(&DOCUMENT);
+}
+
+#[test]
+fn the_schemas_have_what_generated_clients_need() {
+    let schemas = &DOCUMENT["components"]["schemas"];
+    assert_eq!(schemas["SignInRequest"]["properties"]["code"]["type"], "string");
+    for (schema, field) in [
+        ("SendCodeRequest", "locale"),
+        ("SignInRequest", "challenge_id"),
+        ("SignInRequest", "invited_by_code"),
+        ("VerifyRequest", "token_type"),
+    ] {
+        assert_eq!(schemas[schema]["properties"][field]["nullable"], true, "{schema}.{field}");
+    }
+    for schema in ["Problem", "FieldError"] {
+        assert_eq!(schemas[schema]["properties"]["code"]["$ref"], "#/components/schemas/ErrorCode");
+    }
+    let codes: Vec<_> = schemas["ErrorCode"]["enum"].as_array().expect("codes").iter().collect();
+    let operations = DOCUMENT["paths"]
+        .as_object()
+        .expect("paths")
+        .values()
+        .flat_map(|item| item.as_object().expect("operations").values());
+    let mut examples = 0;
+    for operation in operations {
+        for response in operation["responses"].as_object().expect("responses").values() {
+            let named = response["content"]["application/problem+json"]["examples"].as_object();
+            for example in named.into_iter().flat_map(|examples| examples.values()) {
+                assert!(codes.contains(&&example["value"]["code"]), "{example}");
+                examples += 1;
+            }
+        }
+    }
+    assert!(examples > 100, "{examples}");
+}
+
+#[test]
+fn every_public_operation_states_that_it_needs_no_token() {
+    for (path, item) in DOCUMENT["paths"].as_object().expect("paths") {
+        for operation in item.as_object().expect("operations").values() {
+            let is_public = path.starts_with("/auth/") && !path.starts_with("/auth/sessions/");
+            let expected =
+                if is_public { serde_json::json!([]) } else { serde_json::json!([{ "bearer": [] }]) };
+            assert_eq!(operation["security"], expected, "{path}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_document_has_the_public_url() {
+    let mut options = AppOptions::default();
+    options.public_url = Some("https://sign-in.example.com/".into());
+    let storage = Arc::new(MemoryStorage::new());
+    let service =
+        Service::with_storage(storage, Policy::development(), Arc::new(DevelopmentSender), options).await;
+    let served = service.client.send(service.client.http.get(service.client.url("/api/v1/schema/"))).await;
+    assert_eq!(served.body["servers"][0]["url"], "https://sign-in.example.com/api/v1");
 }
 
 #[test]
