@@ -213,7 +213,7 @@ impl FilterInput<'_> {
             ));
         }
         Self::check_text(input)?;
-        let terms = SearchTerm::split(input, true);
+        let terms = SearchTerm::split(input, None, true);
         if terms.len() > MAX_SEARCH_TERMS {
             let detail = "The search has too many different terms. Use at most 5.";
             return Err(InvalidInput::new(ErrorCode::InvalidSearch, detail));
@@ -246,7 +246,10 @@ impl FilterInput<'_> {
             last_name: self.last_name.map(Name::parse).transpose().ok()?,
             invite_code: self.invite_code.map(InviteCode::parse).transpose().ok()?,
             invited_by_code: self.invited_by_code.map(InviteCode::parse).transpose().ok()?,
-            search: self.search.map(|search| SearchTerm::split(search, sees_private)).unwrap_or_default(),
+            search: self
+                .search
+                .map(|search| SearchTerm::split(search, default_region, sees_private))
+                .unwrap_or_default(),
         })
     }
 }
@@ -287,7 +290,7 @@ pub(crate) mod tests {
             (PageStart::START, both.clone(), true),
             (PageStart::OlderThan(id), UserFilter { invited_by_code: code.clone(), ..named }, true),
             (PageStart::START, UserFilter { invite_code: code, ..both }, false),
-            (PageStart::START, UserFilter { search: SearchTerm::split("anna", false), ..any }, true),
+            (PageStart::START, UserFilter { search: SearchTerm::split("anna", None, false), ..any }, true),
         ] {
             let query = UserQuery { start, limit: PageSize::default(), filter, caller: id };
             assert_eq!(query.is_expensive(), is_expensive, "{query:?}");

@@ -4,7 +4,15 @@ use std::fmt;
 
 use unicode_normalization::UnicodeNormalization as _;
 
-use crate::user::{User, email::Email, name::Name};
+use crate::{
+    text::is_separator,
+    user::{
+        User,
+        email::Email,
+        name::Name,
+        phone::{PhoneNumber, Region, decimal_digit},
+    },
+};
 
 /// Number of characters from which a term matches anywhere in a value. A shorter term matches only the start
 /// of a value, because almost every value contains a given letter.
@@ -28,14 +36,18 @@ impl fmt::Debug for SearchTerm {
 impl SearchTerm {
     /// Splits an input into terms, at white space. Private values are searched if `sees_private` is `true`.
     ///
+    /// An input that is a phone in any spelling is one term, which is parsed as dialed in `default_region`.
+    ///
     /// A term that is contained in another one is omitted, since every match of the longer term is a match of
     /// both. That includes repeated terms.
     #[must_use]
-    pub fn split(input: &str, sees_private: bool) -> Vec<Self> {
+    pub fn split(input: &str, default_region: Option<Region>, sees_private: bool) -> Vec<Self> {
+        let words = match phone_in(input, default_region) {
+            Some(phone) => vec![phone],
+            None => input.split_whitespace().map(canonical).collect(),
+        };
         let mut terms: Vec<Self> = Vec::new();
-        for term in input.split_whitespace() {
-            // A complete address is brought into canonical form, so that each form of its domain finds it.
-            let term = Email::parse(term).map_or_else(|_| fold(term), |email| email.as_str().to_owned());
+        for term in words {
             let is_infix = term.chars().nth(MIN_INFIX_CHARS - 1).is_some();
             let pattern = if is_infix { term } else { format!("{}{term}", SearchKeys::VALUE_START) };
             if terms.iter().all(|known| !known.pattern.contains(&pattern)) {
@@ -99,6 +111,37 @@ impl SearchKeys {
     pub(crate) fn matches(&self, term: &SearchTerm) -> bool {
         self.public.contains(&term.pattern) || (term.sees_private && self.private.contains(&term.pattern))
     }
+}
+
+/// Returns the phone that the input is, or the part of a phone without country code: seven to fifteen digits
+/// with separators. Fewer digits may be several terms.
+fn phone_in(input: &str, default_region: Option<Region>) -> Option<String> {
+    let digits = digits_of(input)?;
+    if !(7..=15).contains(&digits.trim_start_matches('+').len()) {
+        return None;
+    }
+    let phone = PhoneNumber::parse(input, default_region);
+    Some(phone.map_or(digits, |phone| phone.as_str().to_owned()))
+}
+
+/// Returns the digits of a number with separators, and its leading `+`.
+fn digits_of(input: &str) -> Option<String> {
+    let input = input.trim();
+    let mut digits = String::new();
+    for c in input.chars().filter(|c| !is_separator(*c)) {
+        match c {
+            '+' if digits.is_empty() => digits.push(c),
+            c => digits.push(decimal_digit(c)?),
+        }
+    }
+    digits.ends_with(|c: char| c.is_ascii_digit()).then_some(digits)
+}
+
+/// Returns a term in the form that searches compare. A complete email address is brought into canonical form,
+/// so that each form of its domain finds it, and the separators of a number are removed.
+fn canonical(term: &str) -> String {
+    let email = Email::parse(term).map(|email| email.as_str().to_owned());
+    email.ok().or_else(|| digits_of(term)).unwrap_or_else(|| fold(term))
 }
 
 /// Returns `text` in the form that searches compare: in lower case and in NFKC, so that equal-looking texts
@@ -173,6 +216,32 @@ mod tests {
     }
 
     #[test]
+    fn phone_is_found_in_any_spelling() {
+        let region = Region::parse("RU").ok();
+        for (search, region) in [
+            ("+7 960 854-30-01", None),
+            ("+7 (960) 854-30-01", None),
+            (" 7 960 854-30-01", None),
+            ("8 960 854-30-01", region),
+            ("8(960)854-30-01", region),
+            ("960 854 30 01", region),
+            ("854-30-01", region),
+            ("854-30-01", None),
+            ("854 30\u{2011}01", None),
+            ("854-30", None),
+            ("анна 854-30", None),
+            ("٨٥٤٣٠٠١", None),
+        ] {
+            let input = FilterInput { search: Some(search), ..FilterInput::default() };
+            assert!(input.parse(region, true).expect("possible").matches(&anna()), "{search}");
+            assert!(!input.parse(region, false).expect("possible").matches(&anna()), "{search}");
+        }
+        for search in ["8 960 854-30-01", "+8543001", "854-30-02"] {
+            assert!(!finds(search, true), "{search}");
+        }
+    }
+
+    #[test]
     fn terms_contained_in_others_are_omitted() {
         for (search, expected) in [
             ("", vec![]),
@@ -184,7 +253,7 @@ mod tests {
             // A short term matches only the start of a value, and the longer term need not be there.
             ("an anna", vec!["\nan", "anna"]),
         ] {
-            let terms = SearchTerm::split(search, true);
+            let terms = SearchTerm::split(search, None, true);
             let patterns: Vec<_> = terms.iter().map(|term| &*term.pattern).collect();
             assert_eq!(patterns, expected, "{search}");
         }

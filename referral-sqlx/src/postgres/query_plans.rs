@@ -200,8 +200,8 @@ async fn lists_use_the_index_of_their_filter() {
     let code = InviteCode::parse("A000007").ok();
     let phone = PhoneNumber::from_stored("+79600000007".into()).ok();
     let email = Email::parse("7@example.com").ok();
-    let search = SearchTerm::split("600012345", true);
-    let unmatched = SearchTerm::split("zzzzz", true);
+    let search = SearchTerm::split("600012345", None, true);
+    let unmatched = SearchTerm::split("zzzzz", None, true);
     for (filter, index) in [
         (any.clone(), "users_pkey"),
         (UserFilter { first_name: name.clone(), ..any.clone() }, "users_first_name"),
@@ -238,7 +238,7 @@ async fn a_page_by_offset_skips_rows_of_the_index_alone() {
 async fn a_search_for_a_common_term_stops_early() {
     let Some(mut harness) = Harness::new().await else { return };
     for term in ["+7960", "example.com", "7"] {
-        let search = SearchTerm::split(term, true);
+        let search = SearchTerm::split(term, None, true);
         let filter = UserFilter { search, ..UserFilter::default() };
         let query = UserQuery { start: PageStart::START, limit: PageSize::default(), filter, caller: CALLER };
         let plan = harness.plan_of_list(&query).await;

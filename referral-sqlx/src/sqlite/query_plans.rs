@@ -159,7 +159,7 @@ async fn a_page_by_offset_skips_rows_of_the_index_alone() {
 #[tokio::test]
 async fn a_search_scans_only_its_index_in_order() {
     let (store, _directory) = fresh_store().await;
-    let search = SearchTerm::split("anna 79", true);
+    let search = SearchTerm::split("anna 79", None, true);
     let invited_by_code = InviteCode::parse("ABC234").ok();
     for filter in [
         UserFilter { search: search.clone(), ..UserFilter::default() },
