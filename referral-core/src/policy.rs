@@ -6,16 +6,18 @@ use std::time::Duration;
 
 use time::OffsetDateTime;
 
-pub use crate::{
-    otp::{code::CODE_LENGTHS, test_number::TestNumber},
-    rate_limit::limits::{Limit, LimitName, Limits},
-};
 use crate::{
+    error::input::InvalidInput,
     rate_limit::{
         counters::{CounterKey, Counters, EventKind, Subject},
         limits::{Keep, MAX_COUNT},
     },
     user::phone::{PhoneNumber, Region},
+};
+pub use crate::{
+    otp::{code::CODE_LENGTHS, test_number::TestNumber},
+    rate_limit::limits::{Limit, LimitName, Limits},
+    user::phone::NumberPrefix,
 };
 
 /// Settings of the rules. Start from one of the three policies and change the fields that must differ.
@@ -118,6 +120,9 @@ pub struct Policy {
     pub max_clock_offset: Option<Duration>,
     /// Region of phone numbers without a country code.
     pub default_region: Option<Region>,
+    /// Prefixes of mobile numbers that the numbering plans do not have yet, 100 at most. Codes are sent to
+    /// them in any region.
+    pub additional_prefixes: Vec<NumberPrefix>,
     /// Visibility of phones, email addresses and users to other users.
     pub visibility: Visibility,
 }
@@ -219,6 +224,7 @@ impl Policy {
             refresh_grace: Duration::from_secs(30),
             max_clock_offset: Some(Duration::from_secs(5)),
             default_region: None,
+            additional_prefixes: Vec::new(),
             visibility: Visibility::Full,
         }
     }
@@ -298,9 +304,25 @@ impl Policy {
         self.test_numbers.iter().find(|number| number.phone == *phone && now < number.until)
     }
 
+    /// Parses a phone number as typed. A number that no numbering plan assigns is accepted if it has an
+    /// [additional prefix](Self::additional_prefixes) or is a [test number](Self::test_numbers): regulators
+    /// reserve unassigned numbers for examples and tests.
+    pub(crate) fn parse_phone(&self, input: &str, now: OffsetDateTime) -> Result<PhoneNumber, InvalidInput> {
+        let is_known =
+            |phone: &PhoneNumber| self.is_additional(phone) || self.test_number(phone, now).is_some();
+        PhoneNumber::parse_if(input, self.default_region, is_known)
+    }
+
+    fn is_additional(&self, phone: &PhoneNumber) -> bool {
+        self.additional_prefixes.iter().any(|prefix| prefix.is_of(phone.as_str()))
+    }
+
     /// Returns `true` if codes are sent to this number: its region is allowed, and it may be a mobile number.
     #[must_use]
     pub fn serves(&self, phone: &PhoneNumber) -> bool {
+        if self.is_additional(phone) {
+            return true;
+        }
         let is_served = match &self.regions {
             Some(Regions::Only(regions)) => phone.region().is_some_and(|region| regions.contains(&region)),
             _ => true,

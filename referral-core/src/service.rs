@@ -93,13 +93,15 @@ impl ReferralService {
         &self.inner.policy
     }
 
-    /// Parses a phone number as typed, in the default region of the policy.
+    /// Parses a phone number as typed, in the default region of the policy. Test numbers and numbers with an
+    /// [additional prefix](crate::policy::Policy::additional_prefixes) are accepted even if no numbering plan
+    /// assigns them.
     ///
     /// # Errors
     ///
     /// `invalid_phone`, as for [`PhoneNumber::parse`].
     pub fn parse_phone(&self, input: &str) -> Result<PhoneNumber, InvalidInput> {
-        PhoneNumber::parse(input, self.inner.policy.default_region)
+        self.inner.policy.parse_phone(input, self.now())
     }
 
     /// Generates a UUID that sorts by time (version 7), with the clock and the random generator of this

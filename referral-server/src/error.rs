@@ -263,7 +263,7 @@ impl From<Refusal> for Problem {
                 let detail = format!("Too many requests were sent. Retry in {seconds} seconds.");
                 Self { retry_after: Some(retry_after), ..Self::with_detail(code, detail) }
             }
-            _ => Self::new(code),
+            _ => Self::with_detail(code, refusal.message()),
         }
     }
 }

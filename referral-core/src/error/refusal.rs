@@ -10,7 +10,7 @@ use crate::rate_limit::limits::LimitName;
 /// A refusal is a normal response and not a failure: writes that belong to it, such as a counted attempt,
 /// are committed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{}", self.code().message())]
+#[error("{}", self.message())]
 #[non_exhaustive]
 pub enum Refusal {
     /// The code is wrong, expired or already used, or was never sent. The response is the same in all cases.
@@ -30,6 +30,8 @@ pub enum Refusal {
     },
     /// No messages are sent to this kind of number.
     PhoneNotAllowed,
+    /// The number is a landline of Argentina, and the mobile number has a 9 after the calling code.
+    MobilePrefixMissing,
     /// All gateways that were tried report that the phone can never receive messages.
     PhoneUnreachable,
     /// The phone is a test number, whose fixed code is known to several people.
@@ -80,7 +82,7 @@ impl Refusal {
             Self::ChallengeRequired => ErrorCode::ChallengeRequired,
             Self::UserInactive => ErrorCode::UserInactive,
             Self::TooManyRequests { .. } => ErrorCode::TooManyRequests,
-            Self::PhoneNotAllowed => ErrorCode::PhoneNotAllowed,
+            Self::PhoneNotAllowed | Self::MobilePrefixMissing => ErrorCode::PhoneNotAllowed,
             Self::PhoneUnreachable => ErrorCode::PhoneUnreachable,
             Self::TestNumber => ErrorCode::TestNumber,
             Self::UnknownInviteCode => ErrorCode::UnknownInviteCode,
@@ -96,6 +98,17 @@ impl Refusal {
             Self::InvalidOffset => ErrorCode::InvalidOffset,
             Self::InvalidSearch => ErrorCode::InvalidSearch,
             Self::SearchTooBroad => ErrorCode::SearchTooBroad,
+        }
+    }
+
+    /// Returns the message: that of the code, or a more precise one.
+    #[must_use]
+    pub fn message(&self) -> &'static str {
+        match self {
+            Self::MobilePrefixMissing => {
+                "The number is a landline of Argentina. Mobile numbers have a 9 after the calling code: +54 9."
+            }
+            _ => self.code().message(),
         }
     }
 

@@ -1,6 +1,6 @@
 //! Validation of a policy.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{borrow::Cow, collections::BTreeSet, time::Duration};
 
 use super::{Budget, CodeLengthStep, DAY, MINUTE, Policy, Regions};
 use crate::{
@@ -9,8 +9,8 @@ use crate::{
     rate_limit::limits::MAX_COUNT,
 };
 
-/// Maximum number of test numbers. Each request searches the whole list.
-const MAX_TEST_NUMBERS: usize = 100;
+/// Maximum number of test numbers, and of additional prefixes. Each request searches the whole list.
+const MAX_LISTED: usize = 100;
 
 impl Policy {
     /// Validates the policy.
@@ -81,7 +81,15 @@ impl Policy {
             Some(Regions::Only(regions)) if regions.is_empty() => {
                 return no("`regions` must have one region or more.");
             }
+            Some(Regions::Only(regions)) => {
+                if let Some(invalid) = regions.iter().find_map(|region| region.with_mobile_numbers().err()) {
+                    return no(format!("`regions` is not valid. {invalid}"));
+                }
+            }
             _ => {}
+        }
+        if self.additional_prefixes.len() > MAX_LISTED {
+            return no("`additional_prefixes` must have 100 entries or fewer.");
         }
         match self.messages_per_day {
             None => no("`messages_per_day` must be set: give a number, or unlimited."),
@@ -91,7 +99,7 @@ impl Policy {
     }
 
     fn check_test_numbers(&self) -> Result<(), InvalidInput> {
-        if self.test_numbers.len() > MAX_TEST_NUMBERS {
+        if self.test_numbers.len() > MAX_LISTED {
             return no("`test_numbers` must have 100 entries or fewer.");
         }
         if self.test_numbers.iter().any(|number| number.code_length() < self.code_length) {
@@ -127,6 +135,6 @@ impl Policy {
     }
 }
 
-fn no(detail: &'static str) -> Result<(), InvalidInput> {
+fn no(detail: impl Into<Cow<'static, str>>) -> Result<(), InvalidInput> {
     Err(InvalidInput::new(ErrorCode::InvalidPolicy, detail))
 }

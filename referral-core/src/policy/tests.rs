@@ -52,6 +52,33 @@ fn test_numbers_must_have_long_enough_codes_and_different_phones() {
 }
 
 #[test]
+fn unassigned_numbers_are_accepted_if_they_are_listed() {
+    let now = OffsetDateTime::UNIX_EPOCH;
+    let until = now + MINUTE;
+    let parse =
+        |policy: &Policy, input: &str, now| policy.parse_phone(input, now).map(|phone| policy.serves(&phone));
+    let mut policy = Policy::standard();
+    // Numbers that the regulators of Great Britain, France and Ireland reserve for fiction.
+    for fictional in ["+447700900123", "+33639981234", "+353201234567"] {
+        assert!(parse(&policy, fictional, now).is_err(), "{fictional}");
+        let mut number: TestNumber = format!("{fictional}=47110815@1970-01-01").parse().expect(fictional);
+        number.until = until;
+        policy.test_numbers.push(number);
+        assert!(parse(&policy, fictional, now).is_ok(), "{fictional}");
+        assert!(parse(&policy, fictional, until).is_err(), "{fictional}");
+    }
+    assert!("+44770090=47110815@1970-01-01".parse::<TestNumber>().is_err(), "no number has this length");
+
+    let new_range = "+72001234567";
+    assert!(parse(&policy, new_range, now).is_err());
+    policy.additional_prefixes = vec![NumberPrefix::parse("+7200").expect("a prefix")];
+    policy.regions = Some(Regions::Only(vec![Region::parse("KZ").expect("a region")]));
+    assert_eq!(parse(&policy, new_range, now), Ok(true));
+    assert_eq!(parse(&policy, "+79608543017", now), Ok(false));
+    assert!(parse(&policy, "+720012345", now).is_err(), "too short");
+}
+
+#[test]
 fn values_out_of_bounds_are_rejected() {
     let standard = Policy::standard;
     for policy in [
@@ -70,6 +97,11 @@ fn values_out_of_bounds_are_rejected() {
         Policy { attempts_per_code: 0, ..standard() },
         Policy { resend_interval: 2 * DAY, ..standard() },
         Policy { regions: Some(Regions::Only(Vec::new())), ..standard() },
+        Policy { regions: Some(Regions::Only(vec![Region::parse("MF").expect("a region")])), ..standard() },
+        Policy {
+            additional_prefixes: vec![NumberPrefix::parse("+7200").expect("a prefix"); 101],
+            ..standard()
+        },
         Policy { messages_per_day: Some(Budget::Messages(0)), ..standard() },
         Policy { access_lifetime: Duration::ZERO, ..standard() },
         Policy { access_lifetime: Duration::from_millis(1_500), ..standard() },

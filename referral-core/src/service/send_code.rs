@@ -74,9 +74,9 @@ impl ReferralService {
     ///
     /// # Errors
     ///
-    /// [`Refusal::PhoneNotAllowed`], [`Refusal::TooManyRequests`]. If the message is certainly not sent:
-    /// [`Refusal::PhoneUnreachable`] if the gateway rejects the phone permanently, [`Error::SmsNotSent`]
-    /// otherwise. The code is then invalid and not counted for the phone.
+    /// [`Refusal::PhoneNotAllowed`], [`Refusal::MobilePrefixMissing`], [`Refusal::TooManyRequests`]. If the
+    /// message is certainly not sent: [`Refusal::PhoneUnreachable`] if the gateway rejects the phone
+    /// permanently, [`Error::SmsNotSent`] otherwise. The code is then invalid and not counted for the phone.
     pub async fn send_code(&self, request: SendCode) -> Result<SentCode, Error> {
         let (phone, address) = (request.phone.clone(), request.client.address);
         let sent = self.try_send_code(request).await;
@@ -133,7 +133,9 @@ impl ReferralService {
         };
         let is_test = challenge_request.test_number().is_some();
         if !is_test && !policy.serves(&challenge_request.phone) {
-            return Err(Refusal::PhoneNotAllowed.into());
+            let lacks_prefix = challenge_request.phone.lacks_mobile_prefix();
+            let refusal = if lacks_prefix { Refusal::MobilePrefixMissing } else { Refusal::PhoneNotAllowed };
+            return Err(refusal.into());
         }
         let granted = self.inner.storage.start_challenge(&challenge_request).await??;
         self.emit_attack_change(granted.under_attack).await;

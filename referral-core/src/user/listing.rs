@@ -236,8 +236,8 @@ impl FilterInput<'_> {
     pub(crate) fn parse(&self, default_region: Option<Region>, sees_private: bool) -> Option<UserFilter> {
         // In a URL written by hand, the plus of a phone is decoded as a space.
         let phone = |input: &str| match input.strip_prefix(' ') {
-            Some(rest) => PhoneNumber::parse(&format!("+{rest}"), default_region),
-            None => PhoneNumber::parse(input, default_region),
+            Some(rest) => PhoneNumber::parse_possible(&format!("+{rest}"), default_region),
+            None => PhoneNumber::parse_possible(input, default_region),
         };
         Some(UserFilter {
             phone: self.phone.map(phone).transpose().ok()?,

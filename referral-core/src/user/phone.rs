@@ -1,10 +1,13 @@
 //! Phone numbers: parsing, and the canonical form that is stored.
 
 mod metadata;
+mod prefix;
+mod region;
 
 use std::fmt;
 
 use self::metadata::{LineType, NUMBERING_PLANS};
+pub use self::{prefix::NumberPrefix, region::Region};
 use crate::{
     error::{catalog::ErrorCode, input::InvalidInput},
     text::{is_around, is_separator},
@@ -12,45 +15,6 @@ use crate::{
 
 /// Largest number of characters of an input. The longest real number with punctuation has fewer.
 const MAX_INPUT_CHARS: usize = 32;
-
-/// Region of a numbering plan, such as `RU`. A number without country code is parsed as a number of a region.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Region(rlibphonenumber::Region);
-
-impl Region {
-    /// Parses an ISO 3166-1 alpha-2 code, in either letter case.
-    ///
-    /// # Errors
-    ///
-    /// `invalid_region` if the code is not that of a region with a numbering plan.
-    pub fn parse(input: &str) -> Result<Self, InvalidInput> {
-        rlibphonenumber::Region::from_code(&input.trim().to_ascii_uppercase())
-            .ok()
-            .filter(|region| NUMBERING_PLANS.has_region(*region))
-            .map(Self)
-            .ok_or_else(|| {
-                InvalidInput::new(
-                    ErrorCode::InvalidRegion,
-                    "The region is not known. Use an ISO region code such as `RU`.",
-                )
-            })
-    }
-}
-
-/// Writes the two capital letters.
-impl fmt::Display for Region {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-impl std::str::FromStr for Region {
-    type Err = InvalidInput;
-
-    fn from_str(input: &str) -> Result<Self, InvalidInput> {
-        Self::parse(input)
-    }
-}
 
 /// Valid phone number of a numbering plan, in E.164 form (`+79608543017`).
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -65,6 +29,22 @@ impl PhoneNumber {
     ///
     /// `invalid_phone` if the input does not have that form, or no numbering plan assigns the number.
     pub fn parse(input: &str, default_region: Option<Region>) -> Result<Self, InvalidInput> {
+        Self::parse_if(input, default_region, |_| false)
+    }
+
+    /// Parses a phone number like [`parse`](Self::parse), and accepts any number whose length is possible in
+    /// its region, even if no numbering plan assigns it.
+    pub(crate) fn parse_possible(input: &str, default_region: Option<Region>) -> Result<Self, InvalidInput> {
+        Self::parse_if(input, default_region, |_| true)
+    }
+
+    /// Parses a phone number like [`parse_possible`](Self::parse_possible). A number that no numbering plan
+    /// assigns is accepted only if `is_known` returns `true`.
+    pub(crate) fn parse_if(
+        input: &str,
+        default_region: Option<Region>,
+        is_known: impl FnOnce(&Self) -> bool,
+    ) -> Result<Self, InvalidInput> {
         let invalid = |detail| InvalidInput::new(ErrorCode::InvalidPhone, detail);
 
         let digits = plain_digits(input).ok_or_else(|| {
@@ -82,12 +62,13 @@ impl PhoneNumber {
         // region is ignored.
         let region = default_region.filter(|_| !digits.starts_with('+'));
         let no_such = || invalid("The phone number does not exist. Check its digits.");
-        let number = NUMBERING_PLANS
-            .parse(&digits, region.map(|region| region.0))
-            .filter(|number| NUMBERING_PLANS.line_type(number).is_some())
-            .ok_or_else(no_such)?;
+        let number = NUMBERING_PLANS.parse(&digits, region.map(|region| region.0)).ok_or_else(no_such)?;
+        let number = without_former_prefix(&number).unwrap_or(number);
         // Some plans have numbers that are longer than E.164 allows.
-        Self::from_stored(NUMBERING_PLANS.e164(&number)).map_err(|_| no_such())
+        let phone = Self::from_stored(NUMBERING_PLANS.e164(&number)).map_err(|_| no_such())?;
+        let is_accepted = NUMBERING_PLANS.line_type(&number).is_some()
+            || NUMBERING_PLANS.is_possible(&number) && is_known(&phone);
+        if is_accepted { Ok(phone) } else { Err(no_such()) }
     }
 
     /// Creates a number from its stored form, unchanged.
@@ -145,6 +126,15 @@ impl PhoneNumber {
         &self.0[..self.0.len() - 3]
     }
 
+    /// Returns `true` if the number is a landline of Argentina that would be a mobile number with a 9 after
+    /// the calling code. Within the country, mobile numbers are dialed without the 9.
+    pub(crate) fn lacks_mobile_prefix(&self) -> bool {
+        self.0.strip_prefix("+54").is_some_and(|national| {
+            !self.may_be_mobile()
+                && Self::parse(&format!("+549{national}"), None).is_ok_and(|phone| phone.may_be_mobile())
+        })
+    }
+
     /// Returns `true` if the number may belong to a mobile phone. Messages to any other kind of line are not
     /// delivered, or are expensive.
     #[must_use]
@@ -152,6 +142,14 @@ impl PhoneNumber {
         let number = NUMBERING_PLANS.parse(&self.0, None);
         number.and_then(|number| NUMBERING_PLANS.line_type(&number)) == Some(LineType::MaybeMobile)
     }
+}
+
+/// Returns the number without a prefix that is no longer dialed, if it has one. Until 3 August 2019 mobile
+/// numbers of Mexico had a 1 after the calling code, and many address books still have it.
+fn without_former_prefix(number: &rlibphonenumber::PhoneNumber) -> Option<rlibphonenumber::PhoneNumber> {
+    let national = number.national_number.to_string();
+    let current = national.strip_prefix('1').filter(|rest| number.country_code == 52 && rest.len() == 10)?;
+    NUMBERING_PLANS.parse(&format!("+52{current}"), None)
 }
 
 /// Shows only the last two digits, so that logs contain no phone.
@@ -189,9 +187,9 @@ pub(crate) fn decimal_digit(c: char) -> Option<char> {
 
 #[cfg(test)]
 mod tests {
-    use rlibphonenumber::{PHONE_NUMBER_UTIL, PhoneNumberFormat, PhoneNumberType};
+    use rlibphonenumber::{PhoneNumberFormat, PhoneNumberType};
 
-    use super::*;
+    use super::{metadata::tests::COMPLETE, *};
 
     /// Columns: input, default region or `-`, expected E.164 form or `!` if the input is rejected, note.
     const TABLE: &str = include_str!("../../tests/data/phones.tsv");
@@ -229,14 +227,6 @@ mod tests {
         ] {
             let error = PhoneNumber::parse(input, None).expect_err("refused");
             assert_eq!(error.code().as_str(), "invalid_phone");
-        }
-    }
-
-    #[test]
-    fn regions_without_a_numbering_plan_are_rejected() {
-        assert!(Region::parse(" ru ").is_ok());
-        for input in ["", "XX", "ZZ", "001", "RUS", "Россия", "\0"] {
-            assert!(Region::parse(input).is_err(), "{input}");
         }
     }
 
@@ -279,13 +269,12 @@ mod tests {
             PhoneNumberType::VoIP,
         ];
         let (mut long, mut short) = (0, 0);
-        for region in PHONE_NUMBER_UTIL.get_supported_regions() {
+        for region in COMPLETE.get_supported_regions() {
             for kind in KINDS {
-                let Ok(example) = PHONE_NUMBER_UTIL.get_example_number_for_type_and_region(region, kind)
-                else {
+                let Ok(example) = COMPLETE.get_example_number_for_type_and_region(region, kind) else {
                     continue;
                 };
-                let number = PHONE_NUMBER_UTIL.format(&example, PhoneNumberFormat::E164);
+                let number = COMPLETE.format(&example, PhoneNumberFormat::E164);
                 let phone = PhoneNumber::parse(&number, None).expect("valid");
                 let masked = phone.masked();
                 let (first, last) = masked.split_once("*****").expect("five stars");

@@ -120,7 +120,7 @@ fn phone_in(input: &str, default_region: Option<Region>) -> Option<String> {
     if !(7..=15).contains(&digits.trim_start_matches('+').len()) {
         return None;
     }
-    let phone = PhoneNumber::parse(input, default_region);
+    let phone = PhoneNumber::parse_possible(input, default_region);
     Some(phone.map_or(digits, |phone| phone.as_str().to_owned()))
 }
 

@@ -189,6 +189,10 @@ async fn a_single_invalid_field_determines_the_code_of_the_problem() {
     }
     let response = service.client.post(SEND, &json!({ "phone": "+78121234567" })).await;
     response.assert_field(403, "phone_not_allowed", "phone");
+    // A mobile number of Argentina without the 9 is a landline.
+    let response = service.client.post(SEND, &json!({ "phone": "+54 11 6907-1234" })).await;
+    response.assert_field(403, "phone_not_allowed", "phone");
+    assert!(response.body["detail"].as_str().expect("a detail").contains("+54 9"), "{}", response.text);
 }
 
 #[tokio::test]

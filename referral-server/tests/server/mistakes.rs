@@ -173,6 +173,11 @@ const VALUES: &[Case] = &[
     ("--code-length-steps 5-6", &["--code-length-steps (REFERRAL_CODE_LENGTH_STEPS)", "such as 5:6,30:8"]),
     ("--code-length-steps 30:8,5:6", &["--code-length-steps (", "more digits for more wrong codes"]),
     ("--regions RU,XX", &["--regions (REFERRAL_REGIONS)", "ISO region code"]),
+    ("--regions FR,MF", &["--regions (REFERRAL_REGIONS)", "region MF", "use GP"]),
+    (
+        "--additional-prefixes +49",
+        &["--additional-prefixes (REFERRAL_ADDITIONAL_PREFIXES)", "4 to 14 digits"],
+    ),
     ("--default-region XX", &["--default-region (REFERRAL_DEFAULT_REGION)", "ISO region code"]),
     ("--test-numbers x", &["--test-numbers (REFERRAL_TEST_NUMBERS), entry 1", "PHONE=CODE@DATE"]),
     (

@@ -260,6 +260,10 @@ fn an_invalid_configuration_is_rejected_before_files_are_created() {
         (format!("{gateway}\n[gateways.b]\nurl = \"https://b.example\""), "`order` must list all gateways"),
         (format!("order = [\"a\"]\n{gateway}\n[gateways.b]\nurl = \"https://b.example\""), "add `b`"),
         (format!("{gateway}\n[regions]\nXX = [\"a\"]"), "regions.XX: "),
+        (
+            format!("{gateway}\n[regions]\nAX = [\"a\"]"),
+            "regions.AX: No mobile number belongs to the region AX. Use FI",
+        ),
         (format!("{gateway}\n[regions]\nRU = [\"b\"]"), "the order for the region RU"),
         (format!("{gateway}\n[texts]\nhost = \"https://a.example\""), "texts.host: "),
         (format!("{gateway}\n[texts]\ntemplates.de = \"Hallo!\""), "texts.templates.de: "),

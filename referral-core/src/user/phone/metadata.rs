@@ -11,6 +11,7 @@ use std::{
     sync::{LazyLock, OnceLock},
 };
 
+use prost::Message as _;
 use regex_automata::{
     Anchored, Input, MatchKind, PatternID, PatternSet,
     dfa::{Automaton as _, StartKind, dense},
@@ -21,6 +22,9 @@ use rlibphonenumber::{
     PhoneMetadata, PhoneMetadataCollection, PhoneNumber, PhoneNumberDesc, PhoneNumberFormat, PhoneNumberUtil,
     Region, get_national_significant_number_owned, interfaces::AsOriginal as _,
 };
+
+/// Metadata of libphonenumber 9.0.43, written by `data/phone_metadata.py`. The crate has an older version.
+const METADATA: &[u8] = include_bytes!("../../../data/phone_metadata.bin");
 
 /// Numbering plans of all regions.
 pub(super) static NUMBERING_PLANS: LazyLock<NumberingPlans> = LazyLock::new(NumberingPlans::new);
@@ -44,8 +48,7 @@ pub(super) enum LineType {
 
 impl NumberingPlans {
     fn new() -> Self {
-        // The global instance `PHONE_NUMBER_UTIL` is not used, because it would stay in memory.
-        let complete = PhoneNumberUtil::new().expect("the metadata in the crate is valid");
+        let complete = complete();
         let mut collection = PhoneMetadataCollection::default();
         let mut plans = HashMap::<_, Vec<_>>::new();
         let metadata = complete.as_original();
@@ -111,6 +114,13 @@ impl NumberingPlans {
         self.parser.format(number, PhoneNumberFormat::E164).into_owned()
     }
 
+    /// Returns `true` if numbers of this length exist in one of the regions with the calling code.
+    pub(super) fn is_possible(&self, number: &PhoneNumber) -> bool {
+        let length = get_national_significant_number_owned(number).len();
+        let plans = self.plans.get(&number.country_code).into_iter().flatten();
+        plans.into_iter().any(|plan| plan.lines[0].has_length(length))
+    }
+
     /// Returns the region that the number belongs to, which is [`Region::World`] for services such as +800.
     /// The number need not be valid.
     pub(super) fn region(&self, number: &PhoneNumber) -> Option<Region> {
@@ -173,6 +183,12 @@ struct Line {
     lengths: Box<[i32]>,
 }
 
+impl Line {
+    fn has_length(&self, digits: usize) -> bool {
+        self.lengths.is_empty() || self.lengths.iter().any(|length| usize::try_from(*length) == Ok(digits))
+    }
+}
+
 /// Automaton that matches a number against all patterns of a plan in one pass.
 struct Automaton {
     dfa: dense::DFA<Vec<u32>>,
@@ -194,12 +210,7 @@ impl NumberingPlan {
         let matches = |index: usize| {
             automaton.patterns[index].is_some_and(|pattern| found.contains(PatternID::must(pattern)))
         };
-        let is = |line: usize| {
-            let lengths = &self.lines[line].lengths;
-            let is_possible = lengths.is_empty()
-                || lengths.iter().any(|length| usize::try_from(*length) == Ok(national.len()));
-            is_possible && matches(line)
-        };
+        let is = |line: usize| self.lines[line].has_length(national.len()) && matches(line);
         let line_type = if !is(0) {
             None
         } else if (1..FIXED).any(is) {
@@ -237,6 +248,12 @@ impl NumberingPlan {
     }
 }
 
+/// Returns a parser with all metadata. Its patterns take much memory once they are used.
+fn complete() -> PhoneNumberUtil {
+    let metadata = PhoneMetadataCollection::decode(METADATA).expect("the metadata in the crate is valid");
+    PhoneNumberUtil::new_for_metadata(metadata).expect("the metadata in the crate has known regions")
+}
+
 /// Returns the metadata of a region with these patterns, which are the only ones that parsing reads.
 #[expect(
     deprecated,
@@ -261,13 +278,14 @@ fn for_ascii(pattern: Option<&str>) -> Option<String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use rlibphonenumber::{
-        PHONE_NUMBER_UTIL as COMPLETE,
-        PhoneNumberType::{FixedLineOrMobile, Mobile},
-    };
+pub(super) mod tests {
+    pub(crate) use rlibphonenumber::PhoneNumberType as Kind;
+    use rlibphonenumber::PhoneNumberType::{FixedLineOrMobile, Mobile};
 
     use super::*;
+
+    /// libphonenumber itself, with the same metadata.
+    pub(crate) static COMPLETE: LazyLock<PhoneNumberUtil> = LazyLock::new(complete);
 
     /// Asserts that both sets of metadata give the same results for the input. Returns `true` if it is a
     /// valid number.

@@ -96,7 +96,9 @@ impl SmsConfig {
             format!("{shown}, line {line}: {}", ConfigError::from(error))
         })?;
         let regions = file.regions.iter().map(|(region, order)| {
-            let region = Region::parse(region).map_err(|error| format!("regions.{region}: {error}"))?;
+            let region = Region::parse(region)
+                .and_then(Region::with_mobile_numbers)
+                .map_err(|error| format!("regions.{region}: {error}"))?;
             Ok((region, order.clone()))
         });
         Ok(Self {

@@ -183,7 +183,8 @@ fn regions(input: &str) -> Result<Regions, String> {
     if input.eq_ignore_ascii_case("all") {
         return Ok(Regions::All);
     }
-    let regions: Result<_, _> = input.split(',').map(Region::parse).collect();
+    let regions: Result<_, _> =
+        input.split(',').map(|region| Region::parse(region)?.with_mobile_numbers()).collect();
     regions.map(Regions::Only).map_err(|invalid| invalid.to_string())
 }
 

@@ -52,6 +52,7 @@ impl Settings {
         set(&mut policy.refresh_grace, tokens.refresh_grace);
         self.limits.set(&mut policy);
         policy.default_region = sign_in.default_region;
+        policy.additional_prefixes.clone_from(&sign_in.additional_prefixes);
         policy.visibility = match sign_in.visibility {
             VisibilityName::Full => Visibility::Full,
             VisibilityName::Masked => Visibility::Masked,

@@ -3,7 +3,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, ValueEnum, builder::BoolishValueParser};
-use referral_core::Region;
+use referral_core::{Region, policy::NumberPrefix};
 
 use crate::{
     settings::{Settings, policy::PolicyName},
@@ -50,6 +50,16 @@ pub(crate) struct SignIn {
     /// numbers are accepted]
     #[arg(long, env = "REFERRAL_DEFAULT_REGION", global = true, value_name = "REGION")]
     pub(crate) default_region: Option<Region>,
+    /// First digits of mobile numbers that the numbering plans do not have yet: a comma-separated list such
+    /// as `+4915410`. Codes are sent to them regardless of --regions [default: none]
+    #[arg(
+        long,
+        env = "REFERRAL_ADDITIONAL_PREFIXES",
+        global = true,
+        value_name = "LIST",
+        value_delimiter = ','
+    )]
+    pub(crate) additional_prefixes: Vec<NumberPrefix>,
     /// Visibility of phones and email addresses for other users. Staff always see all data
     #[arg(long, env = "REFERRAL_VISIBILITY", global = true, default_value = "full")]
     pub(crate) visibility: VisibilityName,
