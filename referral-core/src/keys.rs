@@ -4,15 +4,16 @@
 //!
 //! The member `use` of a key states its purpose: `sig` for a key that signs tokens, `pepper` for a pepper. A
 //! set of the other purpose is rejected. A symmetric key must have the member, since nothing else
-//! distinguishes the two purposes. An Ed25519 key can only sign, so the member is optional.
+//! distinguishes the two purposes. Any other key can only sign, so the member is optional.
 
+pub(crate) mod fingerprint;
 pub(crate) mod jwk;
 pub(crate) mod registry;
+mod signing_key;
 
 use std::fmt;
 
-use hmac::{Hmac, KeyInit, Mac};
-use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, jwk::Jwk};
+use hmac::{Hmac, Mac as _};
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
@@ -21,101 +22,60 @@ pub use self::{
     registry::KeyMismatch,
 };
 use crate::{
-    keys::jwk::{Fingerprint, PrivateJwk, PrivateJwkSet, generate_id},
+    keys::{
+        fingerprint::{Fingerprint, fingerprint_of, hmac_sha256},
+        jwk::{PrivateJwk, PrivateJwkSet, generate_id},
+        signing_key::SigningKey,
+    },
     random::Random,
 };
 
-/// Prefix of the 32 bytes of an Ed25519 private key in PKCS #8 (RFC 8410, section 7).
-const ED25519_PKCS8_PREFIX: [u8; 16] =
-    [0x30, 0x2e, 0x02, 0x01, 0x00, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x04, 0x22, 0x04, 0x20];
-
-/// Key that signs tokens, with the header it writes.
-pub(crate) struct SigningKey {
-    pub(crate) header: Header,
-    pub(crate) encoding: EncodingKey,
-    pub(crate) decoding: DecodingKey,
-    fingerprint: Fingerprint,
-    private: PrivateJwk,
-    /// Public key, or `None` for a symmetric key.
-    public: Option<Jwk>,
-}
-
-impl SigningKey {
-    fn new(key: PrivateJwk) -> Result<Self, KeyError> {
-        key.check_purpose(KeyPurpose::Signing)?;
-        let header = |algorithm| Header { kid: Some(key.kid.clone()), ..Header::new(algorithm) };
-        match (key.kty.as_str(), key.crv.as_deref()) {
-            ("OKP", Some("Ed25519")) => {
-                key.check_algorithm(Some("EdDSA"), "a key of this type has \"alg\": \"EdDSA\"")?;
-                let seed = key.ed25519_seed()?;
-                let (encoding, mut public) =
-                    ed25519(&seed).ok_or_else(|| key.broken("`d` is not a private key"))?;
-                let decoding =
-                    DecodingKey::from_jwk(&public).map_err(|_| key.broken("`d` is not a private key"))?;
-                if key.x.is_some() && key.x != ed25519_x(&public) {
-                    return Err(key.broken("`x` is not the public key of `d`"));
-                }
-                let fingerprint = fingerprint(ed25519_x(&public).unwrap_or_default().as_bytes());
-                public.common.key_id = Some(key.kid.clone());
-                public.common.public_key_use = Some(jsonwebtoken::jwk::PublicKeyUse::Signature);
-                let header = header(Algorithm::EdDSA);
-                Ok(Self { header, encoding, decoding, fingerprint, private: key, public: Some(public) })
-            }
-            ("oct", _) => {
-                key.check_algorithm(Some("HS256"), "a key of this type has \"alg\": \"HS256\"")?;
-                let secret = key.secret_bytes()?;
-                Ok(Self {
-                    header: header(Algorithm::HS256),
-                    encoding: EncodingKey::from_secret(&secret),
-                    decoding: DecodingKey::from_secret(&secret),
-                    fingerprint: fingerprint(&secret),
-                    private: key,
-                    public: None,
-                })
-            }
-            _ => Err(KeyError::UnknownType(key.kid.clone(), "OKP with Ed25519 (EdDSA) or oct (HS256)")),
-        }
-    }
-
-    pub(crate) fn id(&self) -> &str {
-        self.header.kid.as_deref().unwrap_or_default()
-    }
-}
-
-/// Returns the private and the public part of an Ed25519 key.
-fn ed25519(seed: &[u8]) -> Option<(EncodingKey, Jwk)> {
-    let der = Zeroizing::new([&ED25519_PKCS8_PREFIX, seed].concat());
-    let encoding = EncodingKey::from_ed_der(&der);
-    let public = Jwk::from_encoding_key(&encoding, Algorithm::EdDSA).ok()?;
-    Some((encoding, public))
-}
-
-fn ed25519_x(public: &Jwk) -> Option<String> {
-    match &public.algorithm {
-        jsonwebtoken::jwk::AlgorithmParameters::OctetKeyPair(pair) => Some(pair.x.clone()),
-        _ => None,
-    }
-}
-
-/// Key ring that signs and verifies tokens. Its keys are Ed25519 keys (`EdDSA`), whose public keys can be
-/// given to other services, or symmetric keys (`HS256`).
+/// Key ring that signs and verifies tokens. Its keys have a public part that can be given to other services
+/// (`EdDSA` with Ed25519, `ES256` with P-256, `RS256` with RSA), or are symmetric (`HS256`).
 pub struct SigningKeys {
     keys: Vec<SigningKey>,
 }
 
 impl SigningKeys {
-    /// Generates a key ring with one Ed25519 key. Store its [key set](Self::to_jwk_set), since tokens of the
-    /// key are invalid without it.
+    /// Generates a key ring with one Ed25519 key (`EdDSA`). Store its [key set](Self::to_jwk_set), since
+    /// tokens of the key are invalid without it.
     ///
     /// # Panics
     ///
     /// If the operating system provides no randomness, or `jsonwebtoken` has no crypto backend.
     #[must_use]
     pub fn generate(random: &dyn Random) -> Self {
-        let seed = Zeroizing::new(random.bytes::<32>());
-        let (_, public) = ed25519(&*seed).expect("any 32 bytes are a valid Ed25519 private key");
-        let x = ed25519_x(&public).expect("the public key of an Ed25519 key has the member `x`");
-        Self::of_generated(PrivateJwk::ed25519(generate_id(random), &*seed, x))
+        Self { keys: vec![SigningKey::generate_ed25519(random)] }
+    }
+
+    /// Generates a key ring with one key of the curve P-256 (`ES256`), for other services whose libraries do
+    /// not support `EdDSA`. Two signatures of the same content differ, so the same tokens may have different
+    /// signatures.
+    ///
+    /// # Panics
+    ///
+    /// Like [`generate`](Self::generate).
+    #[must_use]
+    pub fn generate_p256(random: &dyn Random) -> Self {
+        Self { keys: vec![SigningKey::generate_p256(random)] }
+    }
+
+    /// Creates a key ring with one RSA key (`RS256`) of 2048 to 4096 bits, in the DER encoding of PKCS #1 or
+    /// PKCS #8. It is for other services that support neither `EdDSA` nor `ES256`: its tokens are longer, and
+    /// signing takes several times as long.
+    ///
+    /// # Errors
+    ///
+    /// [`KeyError::Broken`] if the encoding is not that of such a key.
+    pub fn from_rsa_der(id: &str, der: &[u8]) -> Result<Self, KeyError> {
+        let key = SigningKey::new(PrivateJwk::rsa(id.to_owned(), der)?)?;
+        Ok(Self { keys: vec![key] })
+    }
+
+    /// Generates a short id for a key, which is independent of the key.
+    #[must_use]
+    pub fn generate_id(random: &dyn Random) -> String {
+        generate_id(random)
     }
 
     /// Generates a key ring with one symmetric key (`HS256`). A service that can verify tokens of this key
@@ -126,10 +86,7 @@ impl SigningKeys {
     /// If the operating system provides no randomness.
     #[must_use]
     pub fn generate_symmetric(random: &dyn Random) -> Self {
-        Self::of_generated(PrivateJwk::generate_secret(random, KeyPurpose::Signing))
-    }
-
-    fn of_generated(key: PrivateJwk) -> Self {
+        let key = PrivateJwk::generate_secret(random, KeyPurpose::Signing);
         Self { keys: vec![SigningKey::new(key).expect("a generated key is valid")] }
     }
 
@@ -284,21 +241,6 @@ impl Pepper {
     }
 }
 
-fn hmac_sha256(secret: &[u8]) -> Hmac<Sha256> {
-    Hmac::new_from_slice(secret).expect("HMAC accepts a key of any length")
-}
-
-/// Returns the fingerprint of a key: its hash of a fixed text. It distinguishes keys without revealing them.
-/// An attacker who could find the key from its fingerprint could find it from any token or code as well.
-fn fingerprint(key: &[u8]) -> Fingerprint {
-    fingerprint_of(hmac_sha256(key))
-}
-
-fn fingerprint_of(mut key: Hmac<Sha256>) -> Fingerprint {
-    key.update(b"fingerprint of a key of referral-core");
-    *key.finalize().into_bytes().first_chunk().expect("the hash has 32 bytes")
-}
-
 impl fmt::Debug for Peppers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list().entries(self.ids()).finish()
@@ -306,4 +248,4 @@ impl fmt::Debug for Peppers {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

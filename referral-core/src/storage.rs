@@ -65,7 +65,8 @@ pub use crate::{
     decision::Decision,
     invite::invitation::{Ancestry, Inviter},
     keys::{
-        jwk::{Fingerprint, KeyPurpose},
+        fingerprint::Fingerprint,
+        jwk::KeyPurpose,
         registry::{KeyRegistration, RegisteredKey},
     },
     otp::{

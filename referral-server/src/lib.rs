@@ -39,6 +39,11 @@ pub use crate::{
     options::AppOptions,
 };
 
+/// Compiles the example for Rust in `docs/tokens.md`.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/tokens.md")]
+struct TokensPage;
+
 /// Poem endpoint with the complete HTTP interface, created by [`app`].
 pub struct App(Middleware<BoxEndpoint<'static, Response>>);
 

@@ -1,10 +1,16 @@
-//! Private JSON Web Keys and sets of them (RFC 7517 and RFC 8037), with the members that are used here.
+//! Private JSON Web Keys and sets of them (RFC 7517, RFC 7518 and RFC 8037), with the members that are used
+//! here.
 
 use std::fmt;
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD as BASE64};
+use pkcs1::RsaPrivateKey;
+use pkcs8::{
+    PrivateKeyInfo,
+    der::{Encode as _, asn1::UintRef},
+};
 use serde::{Deserialize, Serialize};
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::Zeroizing;
 
 use crate::random::Random;
 
@@ -41,11 +47,12 @@ impl fmt::Display for KeyPurpose {
     }
 }
 
-/// Value that distinguishes two keys with the same id, and reveals neither.
-pub type Fingerprint = [u8; 16];
-
 /// Smallest size in bytes of a symmetric key: the output size of its hash (RFC 7518, section 3.2).
 pub(crate) const MIN_SECRET_BYTES: usize = 32;
+
+/// Sizes in bytes of the modulus of an RSA key: at least 2048 bits (RFC 7518, section 3.3), and at most the
+/// size with which a token still fits into the headers of a request.
+const RSA_BYTES: std::ops::RangeInclusive<usize> = 256..=512;
 
 /// Error of a key set that cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -104,7 +111,7 @@ pub enum KeyError {
 }
 
 /// Private JSON Web Key.
-#[derive(Clone, Serialize, Deserialize)]
+#[derive(Clone, Default, Serialize, Deserialize)]
 #[serde(expecting = "an object with the members of a key")]
 pub(crate) struct PrivateJwk {
     pub(crate) kty: String,
@@ -118,17 +125,33 @@ pub(crate) struct PrivateJwk {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) x: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) d: Option<String>,
+    pub(crate) y: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) k: Option<String>,
+    pub(crate) n: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) e: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) d: Option<Zeroizing<String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) p: Option<Zeroizing<String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) q: Option<Zeroizing<String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) dp: Option<Zeroizing<String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) dq: Option<Zeroizing<String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) qi: Option<Zeroizing<String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) k: Option<Zeroizing<String>>,
 }
 
 impl PrivateJwk {
     pub(crate) fn secret(kid: String, bytes: &[u8], purpose: KeyPurpose) -> Self {
         // A pepper has no algorithm, so that no library uses it as a signing key.
         let alg = (purpose == KeyPurpose::Signing).then(|| "HS256".into());
-        let (purpose, k) = (Some(use_of(purpose).into()), Some(BASE64.encode(bytes)));
-        Self { kty: "oct".into(), kid, purpose, alg, crv: None, x: None, d: None, k }
+        let (purpose, k) = (Some(use_of(purpose).into()), Some(Zeroizing::new(BASE64.encode(bytes))));
+        Self { kty: "oct".into(), kid, purpose, alg, k, ..Self::default() }
     }
 
     pub(crate) fn generate_secret(random: &dyn Random, purpose: KeyPurpose) -> Self {
@@ -136,10 +159,50 @@ impl PrivateJwk {
         Self::secret(generate_id(random), &*secret, purpose)
     }
 
-    pub(crate) fn ed25519(kid: String, seed: &[u8], public: String) -> Self {
-        let (crv, x, d) = (Some("Ed25519".into()), Some(public), Some(BASE64.encode(seed)));
-        let (purpose, alg) = (Some(use_of(KeyPurpose::Signing).into()), Some("EdDSA".into()));
-        Self { kty: "OKP".into(), kid, purpose, alg, crv, x, d, k: None }
+    /// Creates a signing key of a curve, without its public members.
+    fn of_curve(kid: String, [kty, crv, alg]: [&str; 3], scalar: &[u8]) -> Self {
+        Self {
+            d: Some(Zeroizing::new(BASE64.encode(scalar))),
+            crv: Some(crv.into()),
+            ..Self::signing(kid, kty, alg)
+        }
+    }
+
+    fn signing(kid: String, kty: &str, alg: &str) -> Self {
+        let purpose = Some(use_of(KeyPurpose::Signing).into());
+        Self { kty: kty.into(), kid, purpose, alg: Some(alg.into()), ..Self::default() }
+    }
+
+    pub(crate) fn ed25519(kid: String, seed: &[u8]) -> Self {
+        Self::of_curve(kid, ["OKP", "Ed25519", "EdDSA"], seed)
+    }
+
+    pub(crate) fn p256(kid: String, scalar: &[u8]) -> Self {
+        Self::of_curve(kid, ["EC", "P-256", "ES256"], scalar)
+    }
+
+    /// Creates an RSA key from the DER encoding of PKCS #1 or PKCS #8.
+    pub(crate) fn rsa(kid: String, der: &[u8]) -> Result<Self, KeyError> {
+        let pkcs1 = PrivateKeyInfo::try_from(der).map_or(der, |info| info.private_key);
+        let Ok(key) = RsaPrivateKey::try_from(pkcs1) else {
+            return Err(KeyError::Broken(
+                kid,
+                "it is not an RSA private key in the encoding of PKCS #1 or PKCS #8",
+            ));
+        };
+        let public = |number: UintRef<'_>| Some(BASE64.encode(number.as_bytes()));
+        let secret = |number| public(number).map(Zeroizing::new);
+        Ok(Self {
+            n: public(key.modulus),
+            e: public(key.public_exponent),
+            d: secret(key.private_exponent),
+            p: secret(key.prime1),
+            q: secret(key.prime2),
+            dp: secret(key.exponent1),
+            dq: secret(key.exponent2),
+            qi: secret(key.coefficient),
+            ..Self::signing(kid, "RSA", "RS256")
+        })
     }
 
     /// Checks that the key states the expected purpose.
@@ -170,27 +233,36 @@ impl PrivateJwk {
 
     /// Returns the bytes of a symmetric key.
     pub(crate) fn secret_bytes(&self) -> Result<Zeroizing<Vec<u8>>, KeyError> {
-        let bytes = BASE64.decode(self.k.as_deref().unwrap_or_default()).map(Zeroizing::new);
-        bytes
-            .ok()
+        secret_member(self.k.as_ref())
             .filter(|bytes| bytes.len() >= MIN_SECRET_BYTES)
             .ok_or_else(|| self.broken("`k` must be 32 bytes or more in base64url without padding"))
     }
 
-    /// Returns the bytes of an Ed25519 private key.
-    pub(crate) fn ed25519_seed(&self) -> Result<Zeroizing<Vec<u8>>, KeyError> {
-        let bytes = BASE64.decode(self.d.as_deref().unwrap_or_default()).map(Zeroizing::new);
-        bytes
-            .ok()
+    /// Returns the DER encoding (PKCS #1) of an RSA key.
+    pub(crate) fn rsa_der(&self) -> Result<Zeroizing<Vec<u8>>, KeyError> {
+        let public = [&self.n, &self.e].map(|member| member.as_deref().and_then(bytes_of));
+        let secret = [&self.d, &self.p, &self.q, &self.dp, &self.dq, &self.qi];
+        let secret = secret.map(|member| secret_member(member.as_ref()));
+        // A number has no leading zeros.
+        let is_number = |bytes: &Zeroizing<Vec<u8>>| bytes.first().is_some_and(|first| *first > 0);
+        let numbers: Option<Vec<_>> =
+            public.into_iter().chain(secret).map(|number| number.filter(is_number)).collect();
+        let numbers = numbers.ok_or_else(|| {
+            self.broken(
+                "`n`, `e`, `d`, `p`, `q`, `dp`, `dq` and `qi` must be numbers in base64url without padding",
+            )
+        })?;
+        if !RSA_BYTES.contains(&numbers[0].len()) {
+            return Err(self.broken("an RSA key must have 2048 to 4096 bits"));
+        }
+        rsa_der(&numbers).map(Zeroizing::new).map_err(|_| self.broken("a member has too many digits"))
+    }
+
+    /// Returns the bytes of the private key of a curve.
+    pub(crate) fn scalar(&self) -> Result<Zeroizing<Vec<u8>>, KeyError> {
+        secret_member(self.d.as_ref())
             .filter(|bytes| bytes.len() == 32)
             .ok_or_else(|| self.broken("`d` must be 32 bytes in base64url without padding"))
-    }
-}
-
-impl Drop for PrivateJwk {
-    fn drop(&mut self) {
-        self.d.zeroize();
-        self.k.zeroize();
     }
 }
 
@@ -228,6 +300,32 @@ impl PrivateJwkSet {
         let json = serde_json::to_string_pretty(&Self { keys });
         Zeroizing::new(json.expect("strings are JSON"))
     }
+}
+
+/// Returns the bytes of a member in base64url, if it is present and valid.
+fn secret_member(member: Option<&Zeroizing<String>>) -> Option<Zeroizing<Vec<u8>>> {
+    bytes_of(member?)
+}
+
+fn bytes_of(member: &str) -> Option<Zeroizing<Vec<u8>>> {
+    BASE64.decode(member).map(Zeroizing::new).ok()
+}
+
+/// Returns the DER encoding (PKCS #1) of an RSA key with these numbers, in the order of the encoding.
+fn rsa_der(numbers: &[Zeroizing<Vec<u8>>]) -> Result<Vec<u8>, pkcs8::der::Error> {
+    let number = |index: usize| UintRef::new(&numbers[index]);
+    let key = RsaPrivateKey {
+        modulus: number(0)?,
+        public_exponent: number(1)?,
+        private_exponent: number(2)?,
+        prime1: number(3)?,
+        prime2: number(4)?,
+        exponent1: number(5)?,
+        exponent2: number(6)?,
+        coefficient: number(7)?,
+        other_prime_infos: None,
+    };
+    key.to_der()
 }
 
 /// Returns the value of the member `use` for a purpose.

@@ -11,10 +11,7 @@ use time::OffsetDateTime;
 
 use crate::{
     decision::Decision,
-    keys::{
-        Peppers, SigningKeys,
-        jwk::{Fingerprint, KeyPurpose},
-    },
+    keys::{Peppers, SigningKeys, fingerprint::Fingerprint, jwk::KeyPurpose},
 };
 
 /// Key that is, or was, the first key of a key ring. The first key signs new tokens or hashes new codes, so all

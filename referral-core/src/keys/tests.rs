@@ -1,30 +1,60 @@
 //! Tests of keys and peppers.
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD as BASE64};
+use serde_json::json;
+
+use jsonwebtoken::Algorithm;
 
 use super::*;
 use crate::{keys::jwk::MIN_SECRET_BYTES, random::SystemRandom};
+
+/// Key of 2048 bits for tests, in PKCS #1.
+const RSA: &str = include_str!("../../tests/data/rsa_key.txt");
+
+/// Returns a key ring with an RSA key.
+pub(crate) fn rsa() -> SigningKeys {
+    SigningKeys::from_rsa_der("rsa", &rsa_der()).expect("an RSA key")
+}
+
+fn rsa_der() -> Vec<u8> {
+    let lines: String = RSA.lines().filter(|line| !line.starts_with('#')).collect();
+    base64::engine::general_purpose::STANDARD.decode(lines).expect("Base64")
+}
 
 #[test]
 fn generated_key_sets_can_be_parsed() {
     let set = SigningKeys::generate(&SystemRandom).to_jwk_set();
     let keys = SigningKeys::from_jwk_set(&set).expect("usable");
     assert_eq!(keys.current().header.alg, Algorithm::EdDSA);
-    let set = SigningKeys::generate_symmetric(&SystemRandom).to_jwk_set();
-    let keys = SigningKeys::from_jwk_set(&set).expect("usable");
-    assert_eq!(keys.current().header.alg, Algorithm::HS256);
+    for (keys, algorithm) in [
+        (SigningKeys::generate_symmetric(&SystemRandom), Algorithm::HS256),
+        (SigningKeys::generate_p256(&SystemRandom), Algorithm::ES256),
+        (rsa(), Algorithm::RS256),
+    ] {
+        let stored = SigningKeys::from_jwk_set(&keys.to_jwk_set()).expect("usable");
+        assert_eq!(stored.current().header.alg, algorithm);
+        assert_eq!(stored.public_jwk_set(), keys.public_jwk_set());
+        assert_eq!(stored.fingerprints(), keys.fingerprints());
+    }
     assert!(Peppers::from_jwk_set(&Peppers::generate(&SystemRandom).to_jwk_set()).is_ok());
 }
 
 #[test]
 fn public_key_set_has_no_private_member() {
-    let set = SigningKeys::generate(&SystemRandom).to_jwk_set();
-    let keys = SigningKeys::from_jwk_set(&set).expect("usable");
-    let public: serde_json::Value = serde_json::from_str(&keys.public_jwk_set()).expect("JSON");
-    let key = public["keys"][0].as_object().expect("a key");
-    assert_eq!(key["kid"], keys.current().id());
-    assert_eq!(key["alg"], "EdDSA");
-    assert!(!key.contains_key("d"));
+    for (keys, algorithm, members) in [
+        (SigningKeys::generate(&SystemRandom), "EdDSA", &["crv", "x"][..]),
+        (SigningKeys::generate_p256(&SystemRandom), "ES256", &["crv", "x", "y"]),
+        (rsa(), "RS256", &["e", "n"]),
+    ] {
+        let public: serde_json::Value = serde_json::from_str(&keys.public_jwk_set()).expect("JSON");
+        let key = public["keys"][0].as_object().expect("a key");
+        assert_eq!(key["kid"], keys.current().id());
+        assert_eq!(key["alg"], algorithm);
+        let mut names: Vec<_> = key.keys().map(String::as_str).collect();
+        names.retain(|name| !["kid", "alg", "use", "kty"].contains(name));
+        names.sort_unstable();
+        assert_eq!(names, members);
+    }
 
     let symmetric = SigningKeys::from_secret("a", &[7; 32]).expect("long enough");
     assert_eq!(symmetric.public_jwk_set(), r#"{"keys":[]}"#);
@@ -33,14 +63,14 @@ fn public_key_set_has_no_private_member() {
 #[test]
 fn invalid_key_sets_are_rejected_with_a_reason() {
     let twice = format!(r#"{{"keys":[{0},{0}]}}"#, r#"{"kty":"oct","kid":"a","k":"AAAA"}"#);
-    let rsa = r#"{"keys":[{"kty":"RSA","kid":"a"}]}"#;
+    let p384 = r#"{"keys":[{"kty":"EC","crv":"P-384","kid":"a"}]}"#;
     for (set, reason) in [
         ("", "not a JSON Web Key Set: it is empty"),
         ("\u{feff}{}", "byte order mark"),
         ("{", "not a JSON Web Key Set"),
         (r#"{"keys":[]}"#, "has no key"),
         (&twice, "two keys have the id `a`"),
-        (rsa, "the type of the key `a` is not supported"),
+        (p384, "the type of the key `a` is not supported"),
     ] {
         let error = SigningKeys::from_jwk_set(set).expect_err(set).to_string();
         assert!(error.contains(reason), "{error}");
@@ -130,13 +160,42 @@ fn key_with_another_algorithm_is_rejected() {
 
 #[test]
 fn public_key_of_another_private_key_is_rejected() {
-    let one = SigningKeys::generate(&SystemRandom).to_jwk_set();
-    let other = SigningKeys::generate(&SystemRandom).to_jwk_set();
-    let [mut one, other]: [serde_json::Value; 2] =
-        [one, other].map(|set| serde_json::from_str(&set).expect("JSON"));
-    one["keys"][0]["x"] = other["keys"][0]["x"].clone();
-    let error = SigningKeys::from_jwk_set(&one.to_string()).expect_err("mismatch");
-    assert!(error.to_string().contains("not the public key"), "{error}");
+    for (generate, members) in [
+        (SigningKeys::generate as fn(&dyn Random) -> SigningKeys, &["x"][..]),
+        (SigningKeys::generate_p256, &["x", "y"]),
+    ] {
+        let set = || serde_json::from_str(&generate(&SystemRandom).to_jwk_set()).expect("JSON");
+        let other: serde_json::Value = set();
+        for member in members {
+            let mut one: serde_json::Value = set();
+            one["keys"][0][member] = other["keys"][0][member].clone();
+            let error = SigningKeys::from_jwk_set(&one.to_string()).expect_err("mismatch");
+            assert!(error.to_string().contains("not the public key"), "{error}");
+        }
+    }
+}
+
+#[test]
+fn invalid_rsa_keys_are_rejected() {
+    let set: serde_json::Value = serde_json::from_str(&rsa().to_jwk_set()).expect("JSON");
+    for (member, value, reason) in [
+        ("n", json!("AQAB"), "2048 to 4096 bits"),
+        ("p", json!(null), "must be numbers"),
+        ("qi", json!(""), "must be numbers"),
+        ("d", json!("AAAA"), "must be numbers"),
+        ("dq", json!("=="), "must be numbers"),
+        ("alg", json!("RS512"), "RS256"),
+    ] {
+        let mut set = set.clone();
+        set["keys"][0][member] = value;
+        let error = SigningKeys::from_jwk_set(&set.to_string()).expect_err(member).to_string();
+        assert!(error.contains(reason), "{error}");
+    }
+    let der = rsa_der();
+    for der in [&[][..], &der[..100], &[0x30; 2_000]] {
+        let error = SigningKeys::from_rsa_der("a", der).expect_err("broken").to_string();
+        assert!(error.contains("not an RSA private key"), "{error}");
+    }
 }
 
 #[test]

@@ -263,9 +263,21 @@ mod tests {
         tokens(SigningKeys::from_secret("k1", &SECRET).expect("long enough"))
     }
 
+    /// Returns the tokens of keys that are stored and read again.
+    fn stored(keys: &SigningKeys) -> Tokens {
+        tokens(SigningKeys::from_jwk_set(&keys.to_jwk_set()).expect("usable"))
+    }
+
     fn eddsa() -> Tokens {
-        let set = SigningKeys::generate(&SystemRandom).to_jwk_set();
-        tokens(SigningKeys::from_jwk_set(&set).expect("usable"))
+        stored(&SigningKeys::generate(&SystemRandom))
+    }
+
+    fn es256() -> Tokens {
+        stored(&SigningKeys::generate_p256(&SystemRandom))
+    }
+
+    fn rs256() -> Tokens {
+        stored(&crate::keys::tests::rsa())
     }
 
     fn issued(tokens: &Tokens) -> IssuedTokens {
@@ -286,14 +298,31 @@ mod tests {
 
     #[test]
     fn signed_tokens_are_valid_and_the_same_grant_gives_the_same_bytes() {
-        for tokens in [hs256(), eddsa()] {
+        for tokens in [hs256(), eddsa(), rs256(), es256()] {
             let TokenPair { access, refresh, .. } = pair(&tokens);
             let read = tokens.read(&access, Some(TokenKind::Access), NOW).expect("valid");
             assert_eq!(read.user.0, Uuid::from_u128(3));
             assert_eq!(read.session.0, Uuid::from_u128(4));
             assert_eq!(read.id, Uuid::from_u128(1));
             assert_eq!(tokens.read(&refresh, None, NOW).expect("valid").kind, TokenKind::Refresh);
-            assert_eq!((access, refresh), (pair(&tokens).access, pair(&tokens).refresh));
+            let again = pair(&tokens);
+            // An ES256 signature contains a random number.
+            if tokens.keys.current().header.alg != jsonwebtoken::Algorithm::ES256 {
+                assert_eq!((&access, &refresh), (&again.access, &again.refresh));
+            }
+            assert_eq!(tokens.read(&again.access, None, NOW).expect("valid"), read);
+            assert!(tokens.can_sign(NOW));
+        }
+    }
+
+    #[test]
+    fn token_with_the_algorithm_of_another_key_is_rejected() {
+        let all = [hs256(), eddsa(), rs256(), es256()];
+        for (index, signer) in all.iter().enumerate() {
+            let TokenPair { access, .. } = pair(signer);
+            let accepted = all.iter().map(|verifier| verifier.read(&access, None, NOW).is_ok());
+            let expected: Vec<_> = (0..all.len()).map(|place| place == index).collect();
+            assert_eq!(accepted.collect::<Vec<_>>(), expected);
         }
     }
 

@@ -35,6 +35,7 @@ mod sms;
 mod start;
 mod superusers;
 mod test_numbers;
+mod token_verification;
 mod upgrades;
 mod users;
 mod web_otp;

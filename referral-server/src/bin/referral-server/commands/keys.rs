@@ -2,6 +2,10 @@
 
 use std::io::{self, Write};
 
+use aws_lc_rs::{
+    encoding::{AsDer as _, Pkcs8V1Der},
+    rsa::{KeyPair, KeySize},
+};
 use clap::{Subcommand, ValueEnum};
 use humantime::format_duration;
 use referral_core::{
@@ -69,9 +73,15 @@ pub(crate) enum Purpose {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Algorithm {
-    /// Private key. Services with the public key can verify tokens
+    /// Key of the curve Ed25519. Services with the public key can verify tokens
     #[value(name = "EdDSA")]
     EdDsa,
+    /// Key of the curve P-256, for services whose libraries do not support `EdDSA`
+    #[value(name = "ES256")]
+    Es256,
+    /// RSA key of 2048 bits, for services that support no curves. Its tokens are twice as long
+    #[value(name = "RS256")]
+    Rs256,
     /// Shared secret. Services that can verify tokens can also sign them
     #[value(name = "HS256")]
     Hs256,
@@ -85,6 +95,13 @@ pub(crate) enum Step {
     Use,
     /// Remove the last key, after all its tokens or codes have expired
     Drop,
+}
+
+impl Algorithm {
+    /// Returns the name in the headers of tokens.
+    fn name(self) -> String {
+        self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
+    }
 }
 
 pub(crate) async fn run(settings: &Settings, command: &KeysCommand) -> Result<()> {
@@ -114,7 +131,7 @@ fn rings(settings: &Settings, purpose: Option<Purpose>) -> Vec<Secret<'_>> {
 
 fn generate(settings: &Settings, rings: &[Secret], algorithm: Algorithm, print: bool) -> Result<()> {
     if print {
-        return rings.iter().try_for_each(|ring| print_line(&new_set(ring.purpose, algorithm)));
+        return rings.iter().try_for_each(|ring| print_line(&new_set(ring.purpose, algorithm)?));
     }
     // Either both files are created or none.
     rings.iter().try_for_each(Secret::refuse_if_present)?;
@@ -122,21 +139,28 @@ fn generate(settings: &Settings, rings: &[Secret], algorithm: Algorithm, print: 
         key_files::create_data_dir(&settings.store.data_dir)?;
     }
     for ring in rings {
-        ring.create(&new_set(ring.purpose, algorithm))?;
+        ring.create(&new_set(ring.purpose, algorithm)?)?;
         print_line(&format!("created {}", ring.place()))?;
     }
     Ok(())
 }
 
 /// Creates a key set with one new key.
-fn new_set(purpose: KeyPurpose, algorithm: Algorithm) -> Zeroizing<String> {
-    match (purpose, algorithm) {
-        (KeyPurpose::Signing, Algorithm::EdDsa) => SigningKeys::generate(&SystemRandom).to_jwk_set(),
-        (KeyPurpose::Signing, Algorithm::Hs256) => {
-            SigningKeys::generate_symmetric(&SystemRandom).to_jwk_set()
-        }
-        (KeyPurpose::Pepper, _) => Peppers::generate(&SystemRandom).to_jwk_set(),
+fn new_set(purpose: KeyPurpose, algorithm: Algorithm) -> Result<Zeroizing<String>> {
+    if purpose == KeyPurpose::Pepper {
+        return Ok(Peppers::generate(&SystemRandom).to_jwk_set());
     }
+    let keys = match algorithm {
+        Algorithm::EdDsa => SigningKeys::generate(&SystemRandom),
+        Algorithm::Es256 => SigningKeys::generate_p256(&SystemRandom),
+        Algorithm::Rs256 => {
+            let pair = KeyPair::generate(KeySize::Rsa2048)?;
+            let der: Pkcs8V1Der<'_> = pair.as_der()?;
+            SigningKeys::from_rsa_der(&SigningKeys::generate_id(&SystemRandom), der.as_ref())?
+        }
+        Algorithm::Hs256 => SigningKeys::generate_symmetric(&SystemRandom),
+    };
+    Ok(keys.to_jwk_set())
 }
 
 /// Prints a table of the keys in the order of the files.
@@ -151,7 +175,7 @@ fn list(rings: &[Secret]) -> Result<()> {
             rows.push([
                 ring.purpose.to_string(),
                 id_of(key).to_owned(),
-                if is_public(key) { "EdDSA" } else { "HS256" }.to_owned(),
+                algorithm_of(key).name(),
                 uses[place.min(1)].to_owned(),
                 ring.place(),
             ]);
@@ -254,11 +278,11 @@ impl KeySet {
     ) -> Result<String, String> {
         match step {
             None => {
-                let id = self.insert_new(0, purpose);
+                let id = self.insert_new(0, purpose)?;
                 Ok(format!("the {purpose} `{id}` is new and first, so it is used; the others are accepted"))
             }
             Some(Step::Add) => {
-                let id = self.insert_new(1, purpose);
+                let id = self.insert_new(1, purpose)?;
                 Ok(format!("the {purpose} `{id}` is new and second, so it is accepted and not used"))
             }
             Some(Step::Use) if self.keys.len() > 1 => {
@@ -278,14 +302,13 @@ impl KeySet {
     }
 
     /// Inserts a new key at an index, with the algorithm of the first key, and returns its id.
-    fn insert_new(&mut self, place: usize, purpose: KeyPurpose) -> String {
-        let algorithm = if is_public(&self.keys[0]) { Algorithm::EdDsa } else { Algorithm::Hs256 };
-        let new: Self =
-            serde_json::from_str(&new_set(purpose, algorithm)).expect("a generated key set can be parsed");
+    fn insert_new(&mut self, place: usize, purpose: KeyPurpose) -> Result<String, String> {
+        let set = new_set(purpose, algorithm_of(&self.keys[0])).map_err(|error| error.to_string())?;
+        let new: Self = serde_json::from_str(&set).expect("a generated key set can be parsed");
         let key = new.keys.into_iter().next().expect("a generated set has one key");
         let id = id_of(&key).to_owned();
         self.keys.insert(place, key);
-        id
+        Ok(id)
     }
 }
 
@@ -314,8 +337,13 @@ fn id_of(key: &Map<String, Value>) -> &str {
     key.get("kid").and_then(Value::as_str).unwrap_or_default()
 }
 
-fn is_public(key: &Map<String, Value>) -> bool {
-    key.get("kty").is_some_and(|kind| kind == "OKP")
+fn algorithm_of(key: &Map<String, Value>) -> Algorithm {
+    match key.get("kty").and_then(Value::as_str) {
+        Some("OKP") => Algorithm::EdDsa,
+        Some("EC") => Algorithm::Es256,
+        Some("RSA") => Algorithm::Rs256,
+        _ => Algorithm::Hs256,
+    }
 }
 
 /// Prints a text. A closed pipe is not an error.
