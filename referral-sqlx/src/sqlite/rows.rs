@@ -7,6 +7,20 @@ use crate::encoding::{events_from_numbers, time_from_micros};
 
 crate::rows::read_rows!(Sqlite, SqliteRow, i64, time_from_micros, events);
 
+/// Reads the invitees of a row from a JSON array, with the newest first.
+pub(super) fn invited(row: &SqliteRow) -> Result<Vec<Invitee>> {
+    let list: Vec<(&str, String, i64)> = serde_json::from_str(get(row, "invited")?).map_err(unreadable)?;
+    let invited = list.into_iter().map(|(id, phone, joined_at)| {
+        let id = UserId(Uuid::try_parse(id).map_err(unreadable)?);
+        let phone = PhoneNumber::from_stored(phone).map_err(unreadable)?;
+        Ok(Invitee { id, phone, joined_at: time_from_micros(joined_at)? })
+    });
+    let mut invited = invited.collect::<Result<Vec<_>>>()?;
+    // SQL does not guarantee the order of an aggregated subquery.
+    invited.sort_unstable_by_key(|invitee| std::cmp::Reverse(invitee.id));
+    Ok(invited)
+}
+
 /// Reads the events of a counter. A counter that is not stored is NULL.
 fn events(json: Option<&str>) -> Result<Vec<CountedEvent>> {
     let array = json.unwrap_or("[]");

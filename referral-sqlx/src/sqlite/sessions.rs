@@ -16,7 +16,7 @@ use super::{
 use crate::{
     encoding::{superseded_to_bytes, time_to_micros},
     error::failure,
-    rows::{invitee_columns, is_active_session, session_columns, user_columns},
+    rows::{is_active_session, session_columns, user_columns},
 };
 
 pub(super) const SESSION: &str = concat!(
@@ -34,9 +34,9 @@ pub(super) const SESSION_WITH_INVITED: &str = concat!(
     ", ",
     user_columns!(),
     ", ",
-    invitee_columns!(),
-    " FROM sessions s JOIN users u ON u.id = s.user_id LEFT JOIN invitations i ON i.invitee = u.id",
-    newest_invitees!("s.id = $1")
+    newest_invitees!(),
+    " FROM sessions s JOIN users u ON u.id = s.user_id LEFT JOIN invitations i ON i.invitee = u.id \
+     WHERE s.id = $1"
 );
 
 /// Reads a session with its user and the newest invitees.
@@ -49,12 +49,11 @@ pub(super) async fn session(
         0 => sqlx::query(SESSION).bind(id.0),
         _ => sqlx::query(SESSION_WITH_INVITED).bind(id.0).bind(invited),
     };
-    let found = found.fetch_all(connection).await.map_err(failure)?;
-    let Some(row) = found.first() else {
+    let Some(row) = found.fetch_optional(connection).await.map_err(failure)? else {
         return Ok(None);
     };
-    let user = user_with_invited(row, &found, invited)?;
-    Ok(Some(StoredSession { session: rows::session(row)?, user }))
+    let user = user_with_invited(&row, invited)?;
+    Ok(Some(StoredSession { session: rows::session(&row)?, user }))
 }
 
 pub(super) const MARK_TOKENS_USED: &str =

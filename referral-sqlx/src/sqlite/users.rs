@@ -17,15 +17,14 @@ use crate::{
     search_index::{self, Ngram},
 };
 
-/// Joins and conditions that follow a user `u`. They select one row for each of the newest invitees, at most
-/// `$2`, or one row without an invitee if there are none.
+/// Column with the newest invitees of `u`, at most `$2`, as a JSON array. Each row of a result passes from
+/// the thread of the connection to the task, which takes longer than reading the row.
 macro_rules! newest_invitees {
-    ($condition:literal) => {
-        concat!(
-            " LEFT JOIN invitations j ON j.inviter = u.id LEFT JOIN users p ON p.id = j.invitee WHERE ",
-            $condition,
-            " ORDER BY j.invitee DESC LIMIT $2 + 0"
-        )
+    () => {
+        "(SELECT json_group_array(json_array(hex(v.id), v.phone, v.date_joined)) FROM ( \
+             SELECT p.id, p.phone, p.date_joined FROM invitations j JOIN users p ON p.id = j.invitee \
+             WHERE j.inviter = u.id ORDER BY j.invitee DESC LIMIT $2 + 0 \
+         ) v) AS invited"
     };
 }
 pub(super) use newest_invitees;
@@ -40,9 +39,8 @@ pub(super) const USER_WITH_INVITED: &str = concat!(
     "SELECT ",
     user_columns!(),
     ", ",
-    invitee_columns!(),
-    " FROM users u LEFT JOIN invitations i ON i.invitee = u.id",
-    newest_invitees!("u.id = $1")
+    newest_invitees!(),
+    " FROM users u LEFT JOIN invitations i ON i.invitee = u.id WHERE u.id = $1"
 );
 
 /// Reads a user with the newest invitees.
@@ -55,14 +53,13 @@ pub(super) async fn with_invited(
         0 => sqlx::query(USER).bind(id.0),
         _ => sqlx::query(USER_WITH_INVITED).bind(id.0).bind(invited),
     };
-    let found = found.fetch_all(connection).await.map_err(failure)?;
-    found.first().map(|row| user_with_invited(row, &found, invited)).transpose()
+    let found = found.fetch_optional(connection).await.map_err(failure)?;
+    found.map(|row| user_with_invited(&row, invited)).transpose()
 }
 
-/// Reads the user of `row`, and the invitees of all rows if `invited` is not zero.
-pub(super) fn user_with_invited(row: &SqliteRow, all: &[SqliteRow], invited: u32) -> Result<UserWithInvited> {
-    let all = if invited == 0 { &[] } else { all };
-    let invited = all.iter().filter_map(|row| rows::invitee(row).transpose()).collect::<Result<_>>()?;
+/// Reads the user of a row, and the invitees if `invited` is not zero.
+pub(super) fn user_with_invited(row: &SqliteRow, invited: u32) -> Result<UserWithInvited> {
+    let invited = if invited == 0 { Vec::new() } else { rows::invited(row)? };
     Ok(UserWithInvited { user: rows::user(row)?, invited })
 }
 
