@@ -18,7 +18,7 @@ mod pages;
 use std::sync::Arc;
 
 use poem::{Endpoint, EndpointExt, Request, Response, Route, endpoint::BoxEndpoint, http::HeaderMap};
-use poem_openapi::{LicenseObject, OpenApiService};
+use poem_openapi::{ContactObject, LicenseObject, OpenApiService};
 use referral_core::ReferralService;
 
 /// For the program of this crate only.
@@ -94,6 +94,7 @@ fn service(referral: &ReferralService, public_url: Option<String>) -> OpenApiSer
     let users = UsersApi { referral: referral.clone(), links: Links { public_url } };
     OpenApiService::new((auth, sessions, users), "Referral", env!("CARGO_PKG_VERSION"))
         .description(include_str!("description.md"))
+        .contact(ContactObject::new().name("referral").url(env!("CARGO_PKG_REPOSITORY")))
         .license(LicenseObject::new("MIT OR Apache-2.0").url("https://spdx.org/licenses/"))
         .server(server)
 }

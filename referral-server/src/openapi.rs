@@ -43,7 +43,6 @@ const WITH_BEARER: &[ErrorCode] = &[ErrorCode::NotAuthenticated, ErrorCode::Toke
 const NULLABLE: &[(&str, &[&str])] = &[
     ("SendCodeRequest", &["locale"]),
     ("SignInRequest", &["invited_by_code", "challenge_id"]),
-    ("VerifyRequest", &["token_type"]),
     ("ProfilePatch", &["first_name", "last_name", "email"]),
 ];
 

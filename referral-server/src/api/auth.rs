@@ -372,7 +372,7 @@ impl AuthApi {
     #[oai(path = "/jwt/verify", method = "post", operation_id = "verifyToken")]
     async fn verify(&self, mut body: Body<VerifyRequest>) -> Result<Json<VerifiedToken>, Problem> {
         let token = body.fields.required("token", token);
-        let kind = body.fields.optional("token_type", blank_or(read_kind));
+        let kind = body.fields.optional("token_type", read_kind);
         body.fields.finish()?;
 
         let token = self.referral.verify(&token?, kind?.flatten()).await?;
@@ -427,10 +427,12 @@ fn read_locale(value: &Value) -> Result<Option<Locale>, FieldError> {
     text(|input| Ok(Locale::parse(input).ok()))(value)
 }
 
-fn read_kind(value: &Value) -> Result<TokenKind, FieldError> {
+/// Parses a token type. An empty string counts as absent.
+fn read_kind(value: &Value) -> Result<Option<TokenKind>, FieldError> {
     match value.as_str() {
-        Some("access") => Ok(TokenKind::Access),
-        Some("refresh") => Ok(TokenKind::Refresh),
+        Some("") => Ok(None),
+        Some("access") => Ok(Some(TokenKind::Access)),
+        Some("refresh") => Ok(Some(TokenKind::Refresh)),
         Some(_) => Err(FieldError::from(ErrorCode::InvalidTokenType)),
         None => Err(FieldError::new(ErrorCode::WrongType, "The value has the wrong type. Send a string.")),
     }
