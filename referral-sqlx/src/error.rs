@@ -91,6 +91,15 @@ pub enum ConnectError {
         /// Name of the parameter.
         name: String,
     },
+    /// The URL has an unknown value of `sslmode`.
+    #[error(
+        "the URL of the database has sslmode={value}; use disable, allow, prefer, require, verify-ca or verify-full \
+         (`no-verify` of other programs is `require`)"
+    )]
+    UnknownSslMode {
+        /// Value of the parameter.
+        value: String,
+    },
     /// The URL selects a server that may not accept writes.
     #[error(
         "the URL of the database has target_session_attrs={value}, but the service writes to the database; use \

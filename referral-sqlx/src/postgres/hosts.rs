@@ -10,7 +10,10 @@ use std::{
 };
 
 use futures_util::{StreamExt as _, stream::FuturesUnordered};
-use sqlx::{ConnectOptions as _, Executor as _, PgConnection, Row as _, postgres::PgConnectOptions};
+use sqlx::{
+    ConnectOptions as _, Executor as _, PgConnection, Row as _,
+    postgres::{PgConnectOptions, PgSslMode},
+};
 
 use super::error::code;
 use crate::{error::ConnectError, pool::Connect};
@@ -89,6 +92,8 @@ fn read_parameters(query: &str) -> Result<String, ConnectError> {
             if !WRITABLE_TARGETS.contains(&value) {
                 return Err(ConnectError::StandbyWanted { value: value.to_owned() });
             }
+        } else if matches!(name, "sslmode" | "ssl-mode") && value.parse::<PgSslMode>().is_err() {
+            return Err(ConnectError::UnknownSslMode { value: value.to_owned() });
         } else if PARAMETERS.contains(&name) || name.starts_with("options[") || name.starts_with("options%5B")
         {
             passed.push(parameter);
@@ -292,7 +297,7 @@ mod tests {
         let options = parse("postgres://anna:secret@one,two:2/name?sslmode=require").expect("a URL");
         for options in options {
             assert_eq!((options.get_username(), options.get_database()), ("anna", Some("name")));
-            assert!(matches!(options.get_ssl_mode(), sqlx::postgres::PgSslMode::Require));
+            assert!(matches!(options.get_ssl_mode(), PgSslMode::Require));
         }
     }
 
@@ -304,7 +309,8 @@ mod tests {
             ("postgres://[", "cannot be parsed"),
             ("postgres:one", "cannot be parsed"),
             ("postgres://one:99999/name", "cannot be parsed"),
-            ("postgres://one/name?sslmode=full", "cannot be parsed"),
+            ("postgres://one/name?sslmode=no-verify", "sslmode=no-verify; use disable"),
+            ("postgres://one/name?ssl-mode=", "sslmode=; use disable"),
             ("postgres://one/name?ssl_mode=verify-full", "`ssl_mode`"),
             ("postgres://one/name?SSLMODE=require", "`SSLMODE`"),
             ("postgres://one/name?connect_timeout=3", "`connect_timeout`"),
