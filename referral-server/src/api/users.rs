@@ -376,12 +376,8 @@ impl UsersApi {
             email: email?,
             invited_by_code: invited_by_code?,
         };
-        Ok(Json(
-            self.referral
-                .edit_profile(&current_user, EditProfile::new(change).client(client.clone()))
-                .await?
-                .into(),
-        ))
+        let edit = EditProfile::new(change).client(client);
+        Ok(Json(self.referral.edit_profile(&current_user, edit).await?.into()))
     }
 
     /// Get a user
