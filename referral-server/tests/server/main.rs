@@ -18,6 +18,7 @@ mod log;
 mod metrics;
 mod mistakes;
 mod multi_host;
+mod nginx;
 mod overload;
 mod pages;
 mod pasted_text;

@@ -2,10 +2,8 @@
 
 use std::{
     fs,
-    io::Write as _,
-    net::{Ipv4Addr, SocketAddr, TcpStream},
+    net::SocketAddr,
     path::Path,
-    process::{Child, Stdio},
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -18,11 +16,10 @@ use tokio::sync::Notify;
 use crate::{
     keys::commanded,
     multi_host::server::Database,
-    program::{Program, directory, tied},
+    nginx::Nginx,
+    program::{Program, directory},
     service::Client,
 };
-
-const NGINX: &str = "/usr/sbin/nginx";
 
 /// Number of concurrent clients.
 const CLIENTS: usize = 4;
@@ -30,65 +27,24 @@ const CLIENTS: usize = 4;
 /// Number of requests that must succeed between two restarts, so that both instances serve some of them.
 const PROGRESS: usize = 100;
 
-/// nginx process, which ends when the value is dropped.
-struct Nginx {
-    child: Child,
-    address: SocketAddr,
-}
-
-impl Nginx {
-    /// Starts nginx in front of the servers. Its settings for upstreams are those of `docs/operations.md`.
-    fn start(directory: &Path, address: SocketAddr, servers: [SocketAddr; 2]) -> Self {
-        let [one, other] = servers;
-        let config = format!(
-            "daemon off;
-             master_process off;
-             pid nginx.pid;
-             error_log error.log;
-             events {{}}
-             http {{
-                 access_log off;
-                 client_body_temp_path body;
-                 proxy_temp_path proxy;
-                 fastcgi_temp_path fastcgi;
-                 uwsgi_temp_path uwsgi;
-                 scgi_temp_path scgi;
-                 upstream referral {{
-                     server {one} max_fails=0;
-                     server {other} max_fails=0;
-                     keepalive 16;
-                     keepalive_timeout 1s;
-                 }}
-                 server {{
-                     listen {address};
-                     location / {{
-                         proxy_pass http://referral;
-                         proxy_http_version 1.1;
-                         proxy_set_header Connection \"\";
-                         proxy_set_header Host $host;
-                         proxy_set_header X-Forwarded-For $remote_addr;
-                     }}
-                 }}
-             }}"
-        );
-        fs::write(directory.join("nginx.conf"), config).expect("written");
-        let mut command = tied(NGINX);
-        command.arg("-p").arg(directory).args(["-c", "nginx.conf", "-e", "error.log"]);
-        let mut child =
-            command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("the program starts");
-        while TcpStream::connect(address).is_err() {
-            let log = || fs::read_to_string(directory.join("error.log")).unwrap_or_default();
-            assert!(child.try_wait().expect("a child").is_none(), "nginx ended: {}", log());
-        }
-        Self { child, address }
-    }
-}
-
-impl Drop for Nginx {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+/// Starts nginx in front of the servers. Its settings for upstreams are those of `docs/operations.md`.
+fn start_nginx(directory: &Path, [one, other]: [SocketAddr; 2]) -> Nginx {
+    let upstream = format!(
+        "upstream referral {{
+             server {one} max_fails=0;
+             server {other} max_fails=0;
+             keepalive 16;
+             keepalive_timeout 1s;
+         }}"
+    );
+    let location = "location / {
+                        proxy_pass http://referral;
+                        proxy_http_version 1.1;
+                        proxy_set_header Connection \"\";
+                        proxy_set_header Host $host;
+                        proxy_set_header X-Forwarded-For $remote_addr;
+                    }";
+    Nginx::start(directory, Nginx::free_address(3), &upstream, location)
 }
 
 /// Load on the service, which runs until it is stopped.
@@ -142,19 +98,13 @@ impl Load {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_rolling_restart_behind_nginx_fails_no_request() {
-    if !Path::new(NGINX).exists() {
-        let message = "SKIPPED: a rolling restart, because nginx is not installed (package `nginx-light`)";
-        assert!(std::env::var_os("REFERRAL_TEST_REQUIRE_ALL").is_none(), "{message}");
-        // A direct write, because the test harness captures the output of passing tests.
-        let _ = writeln!(std::io::stderr(), "{message}");
+    if !Nginx::is_installed("a rolling restart") {
         return;
     }
     let Some(database) = Database::create().await else { return };
 
-    // Addresses that only this process uses: the port of an instance must stay free while it restarts.
-    let [_, _, high, low] = std::process::id().to_be_bytes();
-    let address = |number: u8| SocketAddr::from((Ipv4Addr::new(127, 64 | number, high, low), 8080));
-    let addresses = [address(1), address(2)];
+    // The port of an instance must stay free while it restarts.
+    let addresses = [1, 2].map(Nginx::free_address);
     let directories = [directory(), directory()];
     let keys = directory();
     let keys_dir = keys.path().join("data").to_str().expect("a path in UTF-8").to_owned();
@@ -180,7 +130,7 @@ async fn a_rolling_restart_behind_nginx_fails_no_request() {
     };
     let mut instances = [0, 1].map(|number| Some(start(number)));
     let nginx_folder = directory();
-    let nginx = Nginx::start(nginx_folder.path(), address(3), addresses);
+    let nginx = start_nginx(nginx_folder.path(), addresses);
 
     let load = Load::default();
     let clients: Vec<_> = (0..CLIENTS)

@@ -3,9 +3,11 @@
 use std::{fs, io::Write as _, os::unix::fs::symlink, path::Path, process::Command};
 
 use serde_json::Value;
+use wiremock::{Mock, MockServer, ResponseTemplate, matchers::any};
 
 use crate::{
     keys::commanded,
+    nginx::Nginx,
     program::{Program, directory},
     service::{ANNA, Client},
 };
@@ -65,6 +67,13 @@ impl Example {
     }
 }
 
+/// Returns the first block of code below a heading of the page.
+fn code_below(heading: &str) -> &'static str {
+    let section = DOCS.split(heading).nth(1).expect("the page has the heading");
+    let block = section.split("```").nth(1).and_then(|block| block.split_once('\n'));
+    block.expect("a block of code with its language").1
+}
+
 /// Returns the examples whose libraries are installed.
 fn installed() -> Vec<&'static Example> {
     let is_installed = |example: &&Example| {
@@ -117,4 +126,29 @@ async fn other_programs_verify_tokens_of_each_algorithm() {
         let listed = commanded(directory.path(), &["keys", "list", "--purpose", "signing"], &[]);
         assert_eq!(listed.matches(algorithm).count(), 2, "{listed}");
     }
+}
+
+#[tokio::test]
+async fn nginx_lets_the_server_verify_each_request() {
+    if !Nginx::is_installed("the verification of tokens by nginx") {
+        return;
+    }
+    let protected = MockServer::start().await;
+    Mock::given(any()).respond_with(ResponseTemplate::new(204)).mount(&protected).await;
+    let directory = directory();
+    let program = Program::start(directory.path(), &[]);
+    let locations = code_below("### nginx")
+        .replace("127.0.0.1:3000", &protected.address().to_string())
+        .replace("127.0.0.1:8080", &program.client.address.to_string());
+    let nginx = Nginx::start(directory.path(), Nginx::free_address(4), "", &locations);
+
+    let anna = program.client.enter(ANNA, None).await;
+    let url = format!("http://{}/any/path", nginx.address);
+    for (token, status) in [(&*anna.access, 204), (&anna.refresh, 401), ("", 401)] {
+        for request in [program.client.http.get(&url), program.client.http.post(&url).body("data")] {
+            let response = request.bearer_auth(token).send().await.expect("a response");
+            assert_eq!(response.status().as_u16(), status);
+        }
+    }
+    assert_eq!(protected.received_requests().await.expect("recorded").len(), 2);
 }
