@@ -61,8 +61,8 @@ impl SigningKeys {
     }
 
     /// Creates a key ring with one RSA key (`RS256`) of 2048 to 4096 bits, in the DER encoding of PKCS #1 or
-    /// PKCS #8. It is for other services that support neither `EdDSA` nor `ES256`: its tokens are longer, and
-    /// signing takes several times as long.
+    /// PKCS #8. It is for other services that support neither `EdDSA` nor `ES256`: its tokens are 1.6
+    /// times as long, and signing takes much longer.
     ///
     /// # Errors
     ///

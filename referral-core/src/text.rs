@@ -46,9 +46,14 @@ pub(crate) fn is_separator(c: char) -> bool {
     is_blank(c) || DASHES.contains(&c) || OTHERS.contains(c)
 }
 
+/// Returns `true` for characters that are ignored in one-time codes and invite codes.
+pub(crate) fn is_ignored_in_code(c: char) -> bool {
+    is_separator(c) || is_sentence_mark(c)
+}
+
 /// Returns `true` for punctuation that pasted text has before or after a number or a code: quotation marks,
 /// and marks at the end of a sentence or a phrase.
-pub(crate) fn is_around(c: char) -> bool {
+pub(crate) fn is_sentence_mark(c: char) -> bool {
     const QUOTATION_MARKS: RangeInclusive<char> = '\u{2018}'..='\u{201f}';
     const OTHERS: &str = "\"'`«»‹›<>*,:;!?…、。，：！？";
 

@@ -15,7 +15,7 @@ use poem::{
 const MAX_AGE: HeaderValue = HeaderValue::from_static("7200");
 
 /// Request headers that pages may send in addition to the default ones. HTTP clients and tracing libraries
-/// add headers of their own, which the API ignores. Browsers since 2021 accept any header by `*`, except
+/// add headers of their own, which the API ignores. Current browsers accept any header by `*`, except
 /// `Authorization`. The common ones are listed for older browsers.
 const REQUEST_HEADERS: HeaderValue = HeaderValue::from_static(
     "authorization, content-type, x-request-id, x-requested-with, traceparent, tracestate, baggage, sentry-trace, *",

@@ -167,13 +167,12 @@ fn describe_operations(document: &mut Value) {
             .find(|(name, _)| *name == id);
         let (_, own) = own.unwrap_or_else(|| panic!("the operation `{id}` has no list of errors"));
         let with_body = if operation["requestBody"].is_null() { &[] } else { WITH_BODY };
-        // Public operations state so, since a missing entry may also be an omission.
-        let with_bearer = if operation["security"].is_null() {
+        let is_public = operation["security"].is_null();
+        let with_bearer = if is_public { &[] } else { WITH_BEARER };
+        if is_public {
+            // Without this entry, the document would not distinguish a public operation from an omission.
             operation["security"] = json!([]);
-            &[]
-        } else {
-            WITH_BEARER
-        };
+        }
 
         let mut codes: Vec<_> = [with_body, own, with_bearer, ANY].concat();
         codes.sort_by_key(|code| code.status().as_u16());

@@ -5,7 +5,7 @@ use std::fmt;
 use crate::{
     error::{catalog::ErrorCode, input::InvalidInput},
     random::Random,
-    text::{is_around, is_blank, is_separator},
+    text::{is_blank, is_ignored_in_code, is_sentence_mark},
 };
 
 /// Symbols of new codes: digits and consonants that are hard to confuse with each other and do not form
@@ -44,7 +44,7 @@ impl InviteCode {
 
         let mut code = String::with_capacity(12);
         let input = code_of_link(input).unwrap_or(input);
-        for c in input.chars().filter(|c| !is_separator(*c) && !is_around(*c)) {
+        for c in input.chars().filter(|c| !is_ignored_in_code(*c)) {
             if code.len() == 12 {
                 return Err(invalid());
             }
@@ -88,7 +88,7 @@ fn code_of_link(input: &str) -> Option<&str> {
         "code",
     ];
 
-    let link = input.trim_matches(|c| is_blank(c) || is_around(c));
+    let link = input.trim_matches(|c| is_blank(c) || is_sentence_mark(c));
     let link = match link.split_once("://") {
         Some((_scheme, link)) => link,
         None if link.contains('/') => link,

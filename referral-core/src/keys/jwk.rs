@@ -233,20 +233,19 @@ impl PrivateJwk {
 
     /// Returns the bytes of a symmetric key.
     pub(crate) fn secret_bytes(&self) -> Result<Zeroizing<Vec<u8>>, KeyError> {
-        secret_member(self.k.as_ref())
+        bytes_of(self.k.as_deref())
             .filter(|bytes| bytes.len() >= MIN_SECRET_BYTES)
             .ok_or_else(|| self.broken("`k` must be 32 bytes or more in base64url without padding"))
     }
 
     /// Returns the DER encoding (PKCS #1) of an RSA key.
     pub(crate) fn rsa_der(&self) -> Result<Zeroizing<Vec<u8>>, KeyError> {
-        let public = [&self.n, &self.e].map(|member| member.as_deref().and_then(bytes_of));
-        let secret = [&self.d, &self.p, &self.q, &self.dp, &self.dq, &self.qi];
-        let secret = secret.map(|member| secret_member(member.as_ref()));
+        let public = [&self.n, &self.e].map(Option::as_ref);
+        let secret = [&self.d, &self.p, &self.q, &self.dp, &self.dq, &self.qi].map(Option::as_deref);
         // A number has no leading zeros.
         let is_number = |bytes: &Zeroizing<Vec<u8>>| bytes.first().is_some_and(|first| *first > 0);
-        let numbers: Option<Vec<_>> =
-            public.into_iter().chain(secret).map(|number| number.filter(is_number)).collect();
+        let numbers = public.into_iter().chain(secret).map(|member| bytes_of(member).filter(is_number));
+        let numbers: Option<Vec<_>> = numbers.collect();
         let numbers = numbers.ok_or_else(|| {
             self.broken(
                 "`n`, `e`, `d`, `p`, `q`, `dp`, `dq` and `qi` must be numbers in base64url without padding",
@@ -260,7 +259,7 @@ impl PrivateJwk {
 
     /// Returns the bytes of the private key of a curve.
     pub(crate) fn scalar(&self) -> Result<Zeroizing<Vec<u8>>, KeyError> {
-        secret_member(self.d.as_ref())
+        bytes_of(self.d.as_deref())
             .filter(|bytes| bytes.len() == 32)
             .ok_or_else(|| self.broken("`d` must be 32 bytes in base64url without padding"))
     }
@@ -303,12 +302,8 @@ impl PrivateJwkSet {
 }
 
 /// Returns the bytes of a member in base64url, if it is present and valid.
-fn secret_member(member: Option<&Zeroizing<String>>) -> Option<Zeroizing<Vec<u8>>> {
-    bytes_of(member?)
-}
-
-fn bytes_of(member: &str) -> Option<Zeroizing<Vec<u8>>> {
-    BASE64.decode(member).map(Zeroizing::new).ok()
+fn bytes_of(member: Option<&String>) -> Option<Zeroizing<Vec<u8>>> {
+    BASE64.decode(member?).map(Zeroizing::new).ok()
 }
 
 /// Returns the DER encoding (PKCS #1) of an RSA key with these numbers, in the order of the encoding.

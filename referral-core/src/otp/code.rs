@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 use crate::{
     error::{catalog::ErrorCode, input::InvalidInput},
     random::Random,
-    text::{is_around, is_separator},
+    text::is_ignored_in_code,
     user::phone::decimal_digit,
 };
 
@@ -69,7 +69,7 @@ impl CodeInput {
         let invalid = || InvalidInput::new(ErrorCode::MalformedCode, detail);
 
         let mut digits = Zeroizing::new(String::with_capacity(10));
-        for c in input.chars().filter(|c| !is_separator(*c) && !is_around(*c)) {
+        for c in input.chars().filter(|c| !is_ignored_in_code(*c)) {
             if digits.len() == usize::from(*CODE_LENGTHS.end()) {
                 return Err(invalid());
             }

@@ -82,7 +82,8 @@ impl Policy {
                 return no("`regions` must have one region or more.");
             }
             Some(Regions::Only(regions)) => {
-                if let Some(invalid) = regions.iter().find_map(|region| region.with_mobile_numbers().err()) {
+                if let Some(invalid) = regions.iter().find_map(|region| region.require_mobile_numbers().err())
+                {
                     return no(format!("`regions` is not valid. {invalid}"));
                 }
             }

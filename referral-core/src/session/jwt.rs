@@ -17,7 +17,7 @@ use crate::{
     user::UserId,
 };
 
-/// Largest size in bytes of a token that is read. Tokens of this service have about 500 bytes.
+/// Largest size in bytes of a token that is read. Tokens of this service have 400 to 1 100 bytes.
 const MAX_TOKEN_BYTES: usize = 4_096;
 
 /// Largest lead of the clock of the signing process over the local clock, in seconds.

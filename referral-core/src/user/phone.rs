@@ -10,7 +10,7 @@ use self::metadata::{LineType, NUMBERING_PLANS};
 pub use self::{prefix::NumberPrefix, region::Region};
 use crate::{
     error::{catalog::ErrorCode, input::InvalidInput},
-    text::{is_around, is_separator},
+    text::{is_ignored_in_code, is_separator},
 };
 
 /// Largest number of characters of an input. The longest real number with punctuation has fewer.
@@ -162,7 +162,7 @@ impl fmt::Debug for PhoneNumber {
 /// Returns `+` and ASCII digits, without separators, or `None` if the input is too long or has other
 /// characters. Letters must be rejected: libphonenumber would read them as the digits of their keys.
 fn plain_digits(input: &str) -> Option<String> {
-    let input = input.trim_matches(|c| is_separator(c) || is_around(c));
+    let input = input.trim_matches(is_ignored_in_code);
     if input.chars().nth(MAX_INPUT_CHARS).is_some() {
         return None;
     }

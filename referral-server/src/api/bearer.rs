@@ -98,7 +98,8 @@ fn token_of(request: &Request) -> Result<String, Problem> {
     if without_scheme(&token).is_some() {
         return Err(Problem::with_detail(
             ErrorCode::TokenNotValid,
-            "The header `Authorization` has the scheme `Bearer` twice. Send it once. Swagger UI adds it to the token.",
+            "The header `Authorization` has the scheme `Bearer` twice. Send it once. Swagger UI adds it to the \
+             token.",
         ));
     }
     Ok(token)

@@ -53,6 +53,7 @@ impl ToJSON for Timestamp {
     }
 }
 
+/// Objects with a time require this, although no request has one.
 impl ParseFromJSON for Timestamp {
     fn parse_from_json(value: Option<Value>) -> ParseResult<Self> {
         OffsetDateTime::parse_from_json(value).map(Self).map_err(ParseError::propagate)

@@ -35,7 +35,7 @@ impl Region {
     /// `invalid_region` if the mobile numbers of the region belong to another region with the same calling
     /// code. The detail has that region. A list of regions with such a region would not have the effect that
     /// its author expects.
-    pub fn with_mobile_numbers(self) -> Result<Self, InvalidInput> {
+    pub fn require_mobile_numbers(self) -> Result<Self, InvalidInput> {
         let region = self.to_string();
         match WITHOUT_MOBILE_NUMBERS.iter().find(|(without, _)| *without == region) {
             Some((_, main)) => Err(InvalidInput::new(
@@ -110,10 +110,10 @@ mod tests {
         found.sort();
         assert_eq!(found, WITHOUT_MOBILE_NUMBERS.map(|(region, main)| (region.to_owned(), main.to_owned())));
         for (region, main) in WITHOUT_MOBILE_NUMBERS {
-            let error = Region::parse(region).expect("a region").with_mobile_numbers().expect_err(region);
+            let error = Region::parse(region).expect("a region").require_mobile_numbers().expect_err(region);
             assert_eq!(error.code(), ErrorCode::InvalidRegion);
             assert!(error.to_string().contains(&format!("Use {main}")), "{error}");
         }
-        assert!(Region::parse("IM").expect("a region").with_mobile_numbers().is_ok());
+        assert!(Region::parse("IM").expect("a region").require_mobile_numbers().is_ok());
     }
 }

@@ -97,7 +97,7 @@ impl SmsConfig {
         })?;
         let regions = file.regions.iter().map(|(region, order)| {
             let region = Region::parse(region)
-                .and_then(Region::with_mobile_numbers)
+                .and_then(Region::require_mobile_numbers)
                 .map_err(|error| format!("regions.{region}: {error}"))?;
             Ok((region, order.clone()))
         });

@@ -79,7 +79,7 @@ pub(crate) enum Algorithm {
     /// Key of the curve P-256, for services whose libraries do not support `EdDSA`
     #[value(name = "ES256")]
     Es256,
-    /// RSA key of 2048 bits, for services that support no curves. Its tokens are twice as long
+    /// RSA key of 2048 bits, for services that support no curves. Its tokens are 1.6 times as long
     #[value(name = "RS256")]
     Rs256,
     /// Shared secret. Services that can verify tokens can also sign them

@@ -184,7 +184,7 @@ fn regions(input: &str) -> Result<Regions, String> {
         return Ok(Regions::All);
     }
     let regions: Result<_, _> =
-        input.split(',').map(|region| Region::parse(region)?.with_mobile_numbers()).collect();
+        input.split(',').map(|region| Region::parse(region)?.require_mobile_numbers()).collect();
     regions.map(Regions::Only).map_err(|invalid| invalid.to_string())
 }
 
