@@ -37,9 +37,7 @@ type FileCase<'a> = (&'a str, &'a [u8], u32, Case);
 #[track_caller]
 fn rejected(directory: &Path, arguments: &[&str], environment: &[(&str, &str)], expected: &[&str]) -> String {
     let before = files(directory);
-    // Another test may use the default port. A flag or a variable of the case replaces this one.
-    let environment = [&[("REFERRAL_LISTEN", "127.0.0.1:0")], environment].concat();
-    let output = run_with(directory, arguments, &environment);
+    let output = run_with(directory, arguments, environment);
     let error = String::from_utf8_lossy(&output.stderr).into_owned();
     let context = format!("{arguments:?} {environment:?}: {error}");
     assert!(!output.status.success() && output.status.code().is_some(), "exit code: {context}");

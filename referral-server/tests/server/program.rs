@@ -24,7 +24,10 @@ pub(crate) struct Program {
 /// Returns the command that runs the program with an empty environment. The program rejects unknown
 /// `REFERRAL_…` variables, such as those of this test suite.
 pub(crate) fn command(directory: &Path) -> Command {
-    isolated(tied(PROGRAM), directory)
+    let mut command = isolated(tied(PROGRAM), directory);
+    // Another process may use the default port. A flag or a variable of the test replaces this one.
+    command.env("REFERRAL_LISTEN", "127.0.0.1:0");
+    command
 }
 
 /// Returns a command whose process ends with the thread that starts it, even if that thread is killed.
