@@ -90,8 +90,13 @@ pub async fn offset_skips_the_newest_users(storage: Arc<dyn Storage>) {
     assert_eq!(ids(&middle.items), expected[1..3]);
     assert_eq!(middle.next, Some(PageLink::Offset(3)));
     assert_eq!(middle.previous, Some(PageLink::Offset(0)));
-    let last = page(&harness, &current_user, at(3)).await;
-    assert_eq!((ids(&last.items), last.next), (expected[3..].to_vec(), None));
+    for (offset, size) in (0..=5).flat_map(|offset| (1..=6).map(move |size| (offset, size))) {
+        let list = ListUsers { limit: limit(size), ..at(offset as u64) };
+        let page = page(&harness, &current_user, list).await;
+        let end = (offset + size as usize).min(5);
+        assert_eq!(ids(&page.items), expected[offset..end], "{offset} {size}");
+        assert_eq!(page.next, (end < 5).then_some(PageLink::Offset(end as u64)), "{offset} {size}");
+    }
     for beyond in [5, UserQuery::COUNT_LIMIT + 1, ListUsers::MAX_OFFSET] {
         let page = page(&harness, &current_user, at(beyond)).await;
         assert_eq!((page.items.len(), page.count, page.next), (0, 5, None));

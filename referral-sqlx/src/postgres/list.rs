@@ -2,7 +2,7 @@
 //! index. An optional condition such as `$1 IS NULL OR …` never uses one.
 
 use referral_core::{
-    Email, InviteCode, Name, PhoneNumber, User,
+    Email, InviteCode, Name, PageSize, PhoneNumber, User,
     storage::{PageStart, Result, SearchTerm, StoredPage, UserFilter, UserQuery},
 };
 use sqlx::{Postgres, QueryBuilder, postgres::PgRow};
@@ -55,8 +55,8 @@ pub(super) fn page_with_count(query: &UserQuery) -> QueryBuilder<Postgres> {
         push_page(&mut sql, query);
     } else {
         // The ids of the page are read from the index alone, and then the columns of these users.
-        sql.push(" FROM (SELECT ").push(id_column(&query.filter)).push(" AS id");
-        push_page(&mut sql, query);
+        sql.push(" FROM (");
+        push_ids(&mut sql, query);
         sql.push(
             ") found JOIN referral.users u ON u.id = found.id \
              LEFT JOIN referral.invitations i ON i.invitee = u.id",
@@ -64,6 +64,34 @@ pub(super) fn page_with_count(query: &UserQuery) -> QueryBuilder<Postgres> {
     }
     sql.push(") page ON TRUE ORDER BY page.id ").push(direction(query.start));
     sql
+}
+
+fn push_ids(sql: &mut QueryBuilder<Postgres>, query: &UserQuery) {
+    match query.start {
+        PageStart::Offset(offset) if query.filter.is_empty() => push_ids_from_nearer_end(sql, query, offset),
+        _ => {
+            sql.push("SELECT ").push(id_column(&query.filter)).push(" AS id");
+            push_page(sql, query);
+        }
+    }
+}
+
+/// Adds a query for the ids of a page of all users. Users are skipped one by one, so the scan starts with the
+/// oldest user if the page is in the second half of the list. The condition of the other scan is not met, so
+/// it reads no row.
+fn push_ids_from_nearer_end(sql: &mut QueryBuilder<Postgres>, query: &UserQuery, offset: u64) {
+    sql.push("WITH p AS MATERIALIZED (SELECT size, skipped, total - skipped AS rest FROM (SELECT ");
+    sql.push_bind(i64::from(query.limit.get()) + 1).push(" AS size, ");
+    sql.push_bind(i64::try_from(offset).unwrap_or(i64::MAX)).push(
+        " AS skipped, (SELECT sum(users)::bigint FROM referral.user_totals) AS total) page) \
+         (SELECT id FROM referral.users WHERE (SELECT rest >= skipped FROM p) ORDER BY id DESC \
+          LIMIT (SELECT size FROM p) OFFSET (SELECT skipped FROM p)) \
+         UNION ALL \
+         (SELECT id FROM referral.users WHERE (SELECT rest < skipped FROM p) ORDER BY id \
+          LIMIT (SELECT greatest(least(size, rest), 0) FROM p) OFFSET (SELECT greatest(rest - size, 0) FROM p))",
+    );
+    // Without a number the planner expects a tenth of the table, and would then read all users to join them.
+    sql.push(format!(" LIMIT {}", PageSize::MAX.get() + 1));
 }
 
 fn direction(start: PageStart) -> &'static str {

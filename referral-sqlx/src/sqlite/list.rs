@@ -38,23 +38,59 @@ pub(super) fn page(query: &UserQuery) -> QueryBuilder<Sqlite> {
     let mut sql = QueryBuilder::new("SELECT (");
     push_count(&mut sql, &query.filter);
     sql.push(concat!(") AS counted, ", user_columns!()));
-    let order = Order::of(&query.filter);
     // A search reads the columns of the rows that it skips, because it must match them.
     let skips_rows = matches!(query.start, PageStart::Offset(offset) if offset > 0);
-    let ids_first = skips_rows && query.filter.search.is_empty();
-    if ids_first {
+    if skips_rows && query.filter.search.is_empty() {
         // The ids of the page are read from the index alone, and then the columns of these users.
-        sql.push(" FROM (SELECT ").push(order.column()).push(" AS id");
+        sql.push(" FROM (");
+        push_ids(&mut sql, query);
+        sql.push(
+            ") found CROSS JOIN users u ON u.id = found.id \
+             LEFT JOIN invitations i ON i.invitee = u.id ORDER BY u.id DESC",
+        );
+    } else {
+        push_page(&mut sql, query);
     }
-    push_source(&mut sql, &query.filter);
+    sql
+}
+
+fn push_ids(sql: &mut QueryBuilder<Sqlite>, query: &UserQuery) {
+    match query.start {
+        PageStart::Offset(offset) if query.filter.is_empty() => push_ids_from_nearer_end(sql, query, offset),
+        _ => {
+            sql.push("SELECT ").push(Order::of(&query.filter).column()).push(" AS id");
+            push_page(sql, query);
+        }
+    }
+}
+
+/// Adds a query for the ids of a page of all users. Users are skipped one by one, so the scan starts with the
+/// oldest user if the page is in the second half of the list. The condition of the other scan is not met, so
+/// it reads no row.
+fn push_ids_from_nearer_end(sql: &mut QueryBuilder<Sqlite>, query: &UserQuery, offset: u64) {
+    sql.push("WITH p AS MATERIALIZED (SELECT size, skipped, total - skipped AS rest FROM (SELECT ");
+    sql.push_bind(query.limit.get() + 1).push(" AS size, ");
+    sql.push_bind(i64::try_from(offset).unwrap_or(i64::MAX)).push(
+        " AS skipped, (SELECT users FROM user_totals) AS total) page) \
+         SELECT id FROM (SELECT id FROM users WHERE (SELECT rest >= skipped FROM p) ORDER BY id DESC \
+             LIMIT (SELECT size FROM p) OFFSET (SELECT skipped FROM p)) \
+         UNION ALL \
+         SELECT id FROM (SELECT id FROM users WHERE (SELECT rest < skipped FROM p) ORDER BY id \
+             LIMIT (SELECT max(min(size, rest), 0) FROM p) OFFSET (SELECT max(rest - size, 0) FROM p))",
+    );
+}
+
+fn push_page(sql: &mut QueryBuilder<Sqlite>, query: &UserQuery) {
+    push_source(sql, &query.filter);
+    let order = Order::of(&query.filter);
     let (direction, offset) = match query.start {
         PageStart::Offset(offset) => ("DESC", offset),
         PageStart::OlderThan(id) => {
-            order.push_beyond(&mut sql, "<", id);
+            order.push_beyond(sql, "<", id);
             ("DESC", 0)
         }
         PageStart::NewerThan(id) => {
-            order.push_beyond(&mut sql, ">", id);
+            order.push_beyond(sql, ">", id);
             ("ASC", 0)
         }
     };
@@ -64,13 +100,6 @@ pub(super) fn page(query: &UserQuery) -> QueryBuilder<Sqlite> {
     if offset > 0 {
         sql.push(" OFFSET 0 + ").push_bind(i64::try_from(offset).unwrap_or(i64::MAX));
     }
-    if ids_first {
-        sql.push(
-            ") found CROSS JOIN users u ON u.id = found.id \
-             LEFT JOIN invitations i ON i.invitee = u.id ORDER BY u.id DESC",
-        );
-    }
-    sql
 }
 
 /// Adds the count of matching users: of all users if there is no filter, and otherwise at most

@@ -138,7 +138,7 @@ async fn a_page_by_offset_skips_rows_of_the_index_alone() {
     let any = UserFilter::default();
     let code = InviteCode::parse("ABC234").ok();
     for (filter, index) in [
-        (any.clone(), "SCAN u USING COVERING INDEX sqlite_autoindex_users_1"),
+        (any.clone(), "SCAN users USING COVERING INDEX sqlite_autoindex_users_1"),
         (
             UserFilter { first_name: Name::parse("Anna").ok(), ..any.clone() },
             "SEARCH u USING COVERING INDEX users_first_name (first_name=?)",
