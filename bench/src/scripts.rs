@@ -44,85 +44,64 @@ const SESSION: [&str; 17] = [
     "0",
 ];
 
-/// Returns the values of the counters that a request for a code updates: only the counter of the phone, which
-/// gets another event and keeps the newest five.
-fn counters(phone: &str) -> [String; 7] {
+/// Returns the key of the counter of a phone, and its events.
+fn counter(phone: &str) -> [String; 2] {
     let key = format!("('phone/' || {phone})");
-    let former = format!("coalesce((SELECT events FROM referral.counters WHERE key = {key}), '{{}}')");
-    let event = "(extract(epoch FROM clock_timestamp()) * 8000000)::bigint";
-    let events = format!("ARRAY(SELECT unnest({former} || {event}) AS event ORDER BY event DESC LIMIT 5)");
-    let ends_at = "date_trunc('hour', now()) + interval '1 hour'";
-    [
-        format!("ARRAY[{key}]"),
-        format!("ARRAY[({former})::text]"),
-        format!("ARRAY[({events})::text]"),
-        format!("ARRAY[{ends_at}]"),
-        "NULL::text".into(),
-        "NULL::timestamptz".into(),
-        "NULL::bigint".into(),
-    ]
+    let events = format!("coalesce((SELECT events FROM referral.counters WHERE key = {key}), '{{}}')");
+    [key, events]
 }
 
-/// Returns the statements of a request for a code, which is counted for its phone. The first statement also
-/// generates the id of the challenge, which both requests use.
+/// Returns the statements of a request for a code, which is counted for its phone: the counter gets another
+/// event and keeps the newest five. The first statement also generates the id of the challenge, which both
+/// requests use.
 fn send_code(phone: &str) -> String {
-    let key = format!("('phone/' || {phone})");
+    let [key, former] = counter(phone);
     let window = "now() - interval '10 minutes'";
     let values = [&key, "NULL", "NULL", "NULL", "NULL", "NULL", "NULL", window, phone];
     let facts = with_values(statements::CHALLENGE_FACTS, &values);
-    let counters = counters(phone);
-    let mut values: Vec<_> = counters.iter().map(String::as_str).collect();
-    values.extend([
+    let event = "(extract(epoch FROM clock_timestamp()) * 8000000)::bigint";
+    let events = format!("ARRAY(SELECT unnest({former} || {event}) AS event ORDER BY event DESC LIMIT 5)");
+    let values = [
+        phone,
         "(:challenge)::uuid",
         phone,
         "(coalesce(nullif((:number)::text, '')::bigint, 0) + 1)",
-        "4::bigint",
+        "4",
         "decode(repeat('00', 32), 'hex')",
         "'p1'",
         "now()",
         "now() + interval '5 minutes'",
-        "NULL::timestamptz",
-        "0::bigint",
-        "0::bigint",
+        "NULL",
+        "0",
+        "0",
         "'127.0.0.1'",
-        "NULL::timestamptz",
-    ]);
-    let insert = with_values(statements::ADD_CHALLENGE, &values);
+        &key,
+        &events,
+        "date_trunc('hour', now()) + interval '1 hour'",
+        &former,
+    ];
+    let insert = with_values(&statements::add_challenge(), &values);
     format!("SELECT f.number, gen_random_uuid() AS challenge FROM ({facts}) f \\gset\n{insert};\n")
 }
 
-/// Returns the first values of a sign-in: no counters, no refunds, the challenge, its attempts, the time, a session.
-fn sign_in_values() -> Vec<&'static str> {
-    let own = [
-        "ARRAY[]::text[]",
-        "ARRAY[]::text[]",
-        "ARRAY[]::text[]",
-        "ARRAY[]::timestamptz[]",
-        "ARRAY[]::text[]",
-        "ARRAY[]::bigint[]",
-        "(:challenge)::uuid",
-        "0",
-        "0",
-        "now()",
-        "gen_random_uuid()",
-        "(:user)::uuid",
-    ];
-    own.into_iter().chain(SESSION).collect()
-}
-
 fn sign_in_facts(phone: &str) -> String {
-    let key = format!("('phone/' || {phone})");
+    let [key, _] = counter(phone);
     let window = "now() - interval '10 minutes'";
     let values = [&key, "NULL", "NULL", "NULL", window, phone, "NULL::text", "(:challenge)::uuid"];
     with_values(statements::SIGN_IN_FACTS_NAMED, &values)
 }
 
+/// Values of the redeemed challenge: its new state, its id, and its former numbers of attempts.
+const REDEEMED: [&str; 7] = ["now()", "0", "0", "''::bytea", "(:challenge)::uuid", "0", "0"];
+
 pub(crate) fn sign_in() -> String {
     let phone = "('+7960' || lpad((:n)::text, 7, '0'))";
     let facts = sign_in_facts(phone);
-    let mut values = sign_in_values();
-    values.extend(["now()", "TRUE", "FALSE", "NULL::bigint"]);
-    let sign_in = with_values(statements::SIGN_IN, &values);
+    let [key, events] = counter(phone);
+    let mut values = REDEEMED.to_vec();
+    values.extend([&*key, &*events, "(:user)::uuid", "now()", "TRUE", "FALSE"]);
+    values.extend(["gen_random_uuid()", "(:user)::uuid"].into_iter().chain(SESSION));
+    let sign_in = with_values(&statements::sign_in(), &values);
     // Each client has its own phones: if two clients write for one phone concurrently, one has to retry.
     format!(
         "\\set n 1000 + :client_id * 800 + random(0, 799)\n{}SELECT id AS \"user\" FROM ({facts}) f \\gset\n{sign_in};\n",
@@ -133,24 +112,15 @@ pub(crate) fn sign_in() -> String {
 pub(crate) fn sign_up() -> String {
     let phone = "('+7' || (:n)::text)";
     let facts = sign_in_facts(phone);
-    let mut values = sign_in_values();
+    let [key, events] = counter(phone);
     let ngrams = "(SELECT array_agg((random() * 100000)::int) FROM generate_series(1, 45))";
-    values.extend([
-        phone,
-        "upper(substr(md5((:n)::text), 1, 12))",
-        "FALSE",
-        "TRUE",
-        "now()",
-        "now()",
-        "E'\\nabcdef'",
-        "E'\\n+79608543017\\n79608543017'",
-        ngrams,
-        "NULL",
-        "NULL::text",
-        "NULL::timestamptz",
-        "NULL::text",
-    ]);
-    let sign_up = with_values(statements::SIGN_UP, &values);
+    let user = "(:user)::uuid";
+    let mut values = REDEEMED.to_vec();
+    values.extend([&*key, &*events]);
+    values.extend([user, phone, "upper(substr(md5((:n)::text), 1, 12))", "FALSE", "TRUE", "now()", "now()"]);
+    values.extend([user, "E'\\nabcdef'", "E'\\n+79608543017\\n79608543017'", ngrams]);
+    values.extend(["gen_random_uuid()", user].into_iter().chain(SESSION));
+    let sign_up = with_values(&statements::sign_up(), &values);
     format!(
         "\\set n random(10000000000000, 99999999999999)\n{}SELECT gen_random_uuid() AS \"user\" FROM ({facts}) f \
          \\gset\n{sign_up};\n",

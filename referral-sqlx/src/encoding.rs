@@ -69,11 +69,11 @@ pub(crate) fn events_to_numbers(events: &[CountedEvent]) -> Vec<i64> {
     events.iter().map(|event| event.to_number()).collect()
 }
 
-pub(crate) fn events_from_numbers(numbers: &[i64]) -> Result<Vec<CountedEvent>> {
-    let read = |number: &i64| {
-        CountedEvent::from_number(*number).ok_or_else(|| unreadable("a counter has an unknown kind of event"))
+pub(crate) fn events_from_numbers(numbers: Vec<i64>) -> Result<Vec<CountedEvent>> {
+    let read = |number| {
+        CountedEvent::from_number(number).ok_or_else(|| unreadable("a counter has an unknown kind of event"))
     };
-    numbers.iter().map(read).collect()
+    numbers.into_iter().map(read).collect()
 }
 
 #[cfg(test)]
@@ -122,8 +122,8 @@ mod tests {
             at: OffsetDateTime::UNIX_EPOCH + Duration::days(20_000 * kind as i64),
             kind,
         });
-        assert_eq!(events_from_numbers(&events_to_numbers(&events)).expect("readable"), events);
-        let error = events_from_numbers(&[7]).expect_err("an unknown kind");
+        assert_eq!(events_from_numbers(events_to_numbers(&events)).expect("readable"), events);
+        let error = events_from_numbers(vec![7]).expect_err("an unknown kind");
         assert!(matches!(error, StorageError::Failed(_)), "{error}");
     }
 }

@@ -14,6 +14,8 @@ struct Readme;
 
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 mod encoding;
+#[cfg(feature = "postgres")]
+mod fragments;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 mod migrations;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]

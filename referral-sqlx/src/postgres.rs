@@ -42,6 +42,7 @@ mod sign_in;
 mod staff;
 mod store;
 mod users;
+mod write;
 
 use std::{
     sync::{Arc, atomic::AtomicBool},
@@ -57,18 +58,52 @@ pub(crate) use self::open::open;
 /// Statements that the benchmark runs without the server, to compare the speed.
 #[cfg(feature = "benchmark")]
 pub mod statements {
+    use super::{challenges, counters, sessions, sign_in, write::Write};
+
     /// Facts for a request for a code.
-    pub const CHALLENGE_FACTS: &str = super::challenges::CHALLENGE_FACTS;
-    /// Adds a challenge.
-    pub const ADD_CHALLENGE: &str = super::challenges::ADD_CHALLENGE;
+    pub const CHALLENGE_FACTS: &str = challenges::CHALLENGE_FACTS;
     /// Facts for a sign-in with the id of a challenge.
-    pub const SIGN_IN_FACTS_NAMED: &str = super::sign_in::SIGN_IN_FACTS_NAMED;
-    /// Signs a user in.
-    pub const SIGN_IN: &str = super::sign_in::SIGN_IN;
-    /// Adds a user and signs the user in.
-    pub const SIGN_UP: &str = super::sign_in::SIGN_UP;
+    pub const SIGN_IN_FACTS_NAMED: &str = sign_in::SIGN_IN_FACTS_NAMED;
     /// Session with its user and the newest invitees.
-    pub const SESSION_WITH_INVITED: &str = super::sessions::SESSION_WITH_INVITED;
+    pub const SESSION_WITH_INVITED: &str = sessions::SESSION_WITH_INVITED;
+
+    /// Returns the statement that adds a challenge and changes one counter.
+    #[must_use]
+    pub fn add_challenge() -> String {
+        composed(&[challenges::KEEP_NEWEST, challenges::ADD_CHALLENGE, counters::PUT_COUNTER])
+    }
+
+    /// Returns the statement that signs a user in and keeps one counter.
+    #[must_use]
+    pub fn sign_in() -> String {
+        let steps =
+            [sign_in::CHANGE_CHALLENGE, counters::KEEP_COUNTER, sign_in::RECORD_LOGIN, sign_in::ADD_SESSION];
+        composed(&steps)
+    }
+
+    /// Returns the statement that adds a user, signs the user in and keeps one counter.
+    #[must_use]
+    pub fn sign_up() -> String {
+        composed(&[
+            sign_in::CHANGE_CHALLENGE,
+            counters::KEEP_COUNTER,
+            sign_in::ADD_USER,
+            sign_in::ADD_SEARCH_KEYS,
+            sign_in::ADD_SESSION,
+        ])
+    }
+
+    fn composed(steps: &[&str]) -> String {
+        let mut write = Write::new();
+        for (index, step) in steps.iter().enumerate() {
+            // A step can refer to the newest challenge by its name.
+            match *step {
+                challenges::KEEP_NEWEST => write.optional_step("newest", step),
+                _ => write.step(&format!("step_{index}"), step),
+            };
+        }
+        write.finish().map(|statement| statement.sql).unwrap_or_default()
+    }
 }
 
 use self::{

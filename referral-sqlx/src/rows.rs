@@ -13,8 +13,7 @@ macro_rules! read_rows {
             keys::KeyPurpose,
             sms::DeliveryStatus,
             storage::{
-                Challenge, CountedEvent, CounterKey, Counters, Invitee, IssuedTokens, RegisteredKey, Result,
-                StoredMessage,
+                Challenge, CounterKey, Counters, Invitee, IssuedTokens, RegisteredKey, Result, StoredMessage,
             },
         };
         use sqlx::Row as _;
@@ -80,13 +79,14 @@ macro_rules! read_rows {
             })
         }
 
-        /// Reads the counters of a row that were selected by `keys`.
+        /// Reads the counters of a row that were selected by `keys`. The column of a counter that is not
+        /// stored is NULL.
         pub(super) fn counters(row: &$row, keys: Vec<CounterKey>) -> Result<Counters> {
             let read = |(key, column)| {
-                let events = get(row, column)?;
-                Ok((key, $read_events(events)?))
+                let events = get::<Option<_>>(row, column).transpose()?;
+                Some(events.and_then($read_events).map(|events| (key, events)))
             };
-            keys.into_iter().zip(COUNTER_COLUMNS).map(read).collect()
+            keys.into_iter().zip(COUNTER_COLUMNS).filter_map(read).collect()
         }
 
         pub(super) fn session(row: &$row) -> Result<Session> {

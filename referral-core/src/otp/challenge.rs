@@ -278,7 +278,8 @@ impl ChallengeRequest {
     /// another code immediately. The code still counts for the address, and for its share of
     /// the number range, since a client can cause such failures deliberately.
     pub(crate) fn cancellation(&self, sent_at: OffsetDateTime) -> CounterUpdate {
-        let mut updater = CounterUpdater::new(&Counters::default(), [], &self.policy, self.now);
+        let none = Counters::default();
+        let mut updater = CounterUpdater::new(&none, [], &self.policy, self.now);
         updater.refund(CounterKey::phone(&self.phone), EventKind::Code, sent_at);
         updater.refund(CounterKey::number_range(&self.phone), EventKind::Code, sent_at);
         if let Some(address) = self.address {

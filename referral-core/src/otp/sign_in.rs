@@ -316,7 +316,7 @@ impl SignInRequest {
         keys.filter_map(|key| self.policy.wait(&facts.counters, &key, kind, self.now)).max()
     }
 
-    fn updater(&self, facts: &SignInFacts) -> CounterUpdater<'_> {
+    fn updater<'a>(&'a self, facts: &'a SignInFacts) -> CounterUpdater<'a> {
         CounterUpdater::new(&facts.counters, self.counters(), &self.policy, self.now)
     }
 

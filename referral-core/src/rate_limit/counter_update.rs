@@ -17,10 +17,12 @@ use crate::{
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CounterUpdate {
     /// Counters with their new events, sorted by key. Each replaces the stored counter, which must still have
-    /// the events that the decision read. A decision that accepts a code includes all counters that it
-    /// read, also those without new events. Otherwise concurrent requests could guess more codes than
-    /// sequential ones.
+    /// the events that the decision read. A counter that was not stored is included also without events, so
+    /// that the storage has a row to lock.
     pub counters: Vec<Counter>,
+    /// Stored counters that do not change, sorted by key. They must still have the events that the decision
+    /// read. Otherwise concurrent requests could guess more codes than sequential ones.
+    pub unchanged: Vec<CounterKey>,
     /// Events to remove from other counters, if they are there, sorted by key.
     pub refunds: Vec<(CounterKey, CountedEvent)>,
     /// Event to count for the whole service.
@@ -31,12 +33,15 @@ impl CounterUpdate {
     /// Returns `true` if there is nothing to store.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.counters.is_empty() && self.refunds.is_empty() && self.global_counter.is_none()
+        let Self { counters, unchanged, refunds, global_counter } = self;
+        counters.is_empty() && unchanged.is_empty() && refunds.is_empty() && global_counter.is_none()
     }
 }
 
 /// Builder of a [`CounterUpdate`] from the loaded counters.
 pub(crate) struct CounterUpdater<'a> {
+    /// Counters as they were loaded.
+    loaded: &'a Counters,
     counters: BTreeMap<CounterKey, Vec<CountedEvent>>,
     refunds: Vec<(CounterKey, CountedEvent)>,
     global_counter: Option<GlobalCounterUpdate>,
@@ -47,13 +52,14 @@ pub(crate) struct CounterUpdater<'a> {
 impl<'a> CounterUpdater<'a> {
     /// Creates an updater with the counters of these keys.
     pub(crate) fn new(
-        counters: &Counters,
+        loaded: &'a Counters,
         keys: impl IntoIterator<Item = CounterKey>,
         policy: &'a Policy,
         now: OffsetDateTime,
     ) -> Self {
-        let events = |key: CounterKey| (key.clone(), counters.events(&key).to_vec());
+        let events = |key: CounterKey| (key.clone(), loaded.events(&key).to_vec());
         Self {
+            loaded,
             counters: keys.into_iter().map(events).collect(),
             refunds: Vec::new(),
             global_counter: None,
@@ -106,9 +112,12 @@ impl<'a> CounterUpdater<'a> {
     /// Returns the changes to store.
     pub(crate) fn finish(mut self) -> CounterUpdate {
         let pruned = |(key, events)| pruned(key, events, self.policy, self.now);
-        let counters = self.counters.into_iter().map(pruned).collect();
+        let is_unchanged = |counter: &Counter| self.loaded.0.get(&counter.key) == Some(&counter.events);
+        let (unchanged, counters): (Vec<_>, Vec<_>) =
+            self.counters.into_iter().map(pruned).partition(is_unchanged);
+        let unchanged = unchanged.into_iter().map(|counter| counter.key).collect();
         self.refunds.sort_unstable();
-        CounterUpdate { counters, refunds: self.refunds, global_counter: self.global_counter }
+        CounterUpdate { counters, unchanged, refunds: self.refunds, global_counter: self.global_counter }
     }
 }
 

@@ -167,7 +167,7 @@ pub struct Counter {
 }
 
 /// Counters on which the decision about a request depends, by [`CounterKey`]. A counter that is not stored is
-/// empty.
+/// missing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Counters(pub(crate) BTreeMap<CounterKey, Vec<CountedEvent>>);
 
@@ -178,7 +178,7 @@ impl FromIterator<(CounterKey, Vec<CountedEvent>)> for Counters {
 }
 
 impl Counters {
-    /// Returns the events of the counter with this key.
+    /// Returns the events of the counter with this key, or none if the counter is missing.
     #[must_use]
     pub fn events(&self, key: &CounterKey) -> &[CountedEvent] {
         self.0.get(key).map_or(&[], Vec::as_slice)

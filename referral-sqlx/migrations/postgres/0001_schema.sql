@@ -214,10 +214,9 @@ CREATE TABLE referral.attack_state (
 INSERT INTO referral.attack_state DEFAULT VALUES;
 
 -- Undoes a statement that has not written all its rows, because the facts of its decision have changed.
-CREATE FUNCTION referral.all_or_nothing(written bigint, expected bigint) RETURNS boolean
-LANGUAGE plpgsql AS $$
+CREATE FUNCTION referral.all_or_nothing(has_all boolean) RETURNS boolean LANGUAGE plpgsql AS $$
 BEGIN
-    IF written <> expected THEN
+    IF NOT has_all THEN
         RAISE EXCEPTION 'the facts of the decision have changed' USING ERRCODE = 'RF001';
     END IF;
     RETURN TRUE;

@@ -9,12 +9,10 @@ use referral_core::{
 };
 
 use super::{
-    counters::{
-        self, all_or_nothing, bind_counters, bind_global, bind_keys, count_globally, global_counters,
-        put_counters, seven_counters,
-    },
+    counters::{self, bind_keys, global_counters, seven_counters},
     lease::Lease,
     rows,
+    write::Write,
 };
 use crate::error::failure;
 
@@ -56,52 +54,49 @@ pub(super) async fn start(lease: &mut Lease, request: &ChallengeRequest) -> Deci
     Ok(outcome)
 }
 
-/// Stores a challenge with the number `$10` if the newest challenge of the phone has the previous number. The
-/// newest challenge is locked, so that it is not deleted and its number is not used again. Records an attack
-/// that lasts until `$20`.
-pub(super) const ADD_CHALLENGE: &str = concat!(
-    "WITH newest AS ( \
-        SELECT number FROM referral.challenges WHERE phone = $9 ORDER BY number DESC LIMIT 1 FOR KEY SHARE \
-     ), sent AS ( \
-        INSERT INTO referral.challenges (id, phone, number, code_length, code_hash, pepper_id, sent_at, \
-                                         expires_at, redeemed_at, attempts_with_id, attempts_without_id, \
-                                         address) \
-        SELECT $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19 \
-        WHERE coalesce((SELECT number FROM newest), 0) + 1 = $10 \
-        ON CONFLICT (phone, number) DO NOTHING RETURNING 1 \
-     ), ",
-    put_counters!("$1", "$2", "$3", "$4", "EXISTS (SELECT 1 FROM sent)"),
-    ", ",
-    count_globally!("$5", "$6", "$7", "EXISTS (SELECT 1 FROM sent)", "(SELECT count(*) FROM put) >= 0"),
-    ", attack AS ( \
-        UPDATE referral.attack_state SET attack_until = greatest(attack_until, $20) \
-        WHERE $20::timestamptz IS NOT NULL \
-     )",
-    all_or_nothing!("$1", "(SELECT count(*) FROM sent)")
-);
+/// Selects the number of the newest challenge of a phone, and locks the challenge, so that it is not deleted
+/// and its number is not used again.
+pub(super) const KEEP_NEWEST: &str = "\
+    SELECT number FROM referral.challenges WHERE phone = $1 AND $after ORDER BY number DESC LIMIT 1 FOR KEY SHARE";
+
+/// Adds a challenge, if the `newest` challenge of its phone has the number before it.
+pub(super) const ADD_CHALLENGE: &str = "\
+    INSERT INTO referral.challenges (id, phone, number, code_length, code_hash, pepper_id, sent_at, expires_at, \
+                                     redeemed_at, attempts_with_id, attempts_without_id, address) \
+    SELECT $1::uuid, $2, $3::bigint, $4::bigint, $5::bytea, $6, $7::timestamptz, $8::timestamptz, \
+           $9::timestamptz, $10::bigint, $11::bigint, $12 \
+    WHERE coalesce((SELECT number FROM newest), 0) + 1 = $3 AND $after \
+    ON CONFLICT (phone, number) DO NOTHING RETURNING 1";
+
+pub(super) const EXTEND_ATTACK: &str = "\
+    UPDATE referral.attack_state SET attack_until = greatest(attack_until, $1) WHERE $after RETURNING 1";
 
 /// Stores a challenge with the number after `newest`, the number of the newest challenge of the phone, and
 /// updates counters. `facts` are the counters on which the decision depends.
 async fn add(lease: &mut Lease, newest: i64, facts: &Counters, writes: &ChallengeWrites) -> Result<()> {
-    let Some(challenge) = &writes.challenge else {
-        return counters::update(lease, facts, &writes.counters).await;
-    };
-    let insert = bind_counters(lease.query(ADD_CHALLENGE), facts, &writes.counters);
-    let insert = bind_global(insert, &writes.counters)
-        .bind(challenge.id.0)
-        .bind(challenge.phone.as_str())
-        .bind(newest + 1)
-        .bind(i64::from(challenge.code_length))
-        .bind(challenge.code_hash.as_slice())
-        .bind(&*challenge.pepper_id)
-        .bind(challenge.sent_at)
-        .bind(challenge.expires_at)
-        .bind(challenge.redeemed_at)
-        .bind(i64::from(challenge.attempts_with_id))
-        .bind(i64::from(challenge.attempts_without_id))
-        .bind(challenge.address.map(|address| address.to_string()))
-        .bind(writes.attack_until);
-    lease.write_row(insert).await
+    let mut write = Write::new();
+    if let Some(challenge) = &writes.challenge {
+        write.optional_step("newest", KEEP_NEWEST).bind(challenge.phone.as_str());
+        write
+            .step("added", ADD_CHALLENGE)
+            .bind(challenge.id.0)
+            .bind(challenge.phone.as_str())
+            .bind(newest + 1)
+            .bind(i64::from(challenge.code_length))
+            .bind(challenge.code_hash.as_slice())
+            .bind(&*challenge.pepper_id)
+            .bind(challenge.sent_at)
+            .bind(challenge.expires_at)
+            .bind(challenge.redeemed_at)
+            .bind(i64::from(challenge.attempts_with_id))
+            .bind(i64::from(challenge.attempts_without_id))
+            .bind(challenge.address.map(|address| address.to_string()));
+    }
+    counters::push(&mut write, facts, &writes.counters);
+    if let Some(until) = writes.attack_until {
+        write.step("attack", EXTEND_ATTACK).bind(until);
+    }
+    write.execute(lease).await
 }
 
 pub(super) const DELETE_CHALLENGE: &str = "DELETE FROM referral.challenges WHERE id = $1";

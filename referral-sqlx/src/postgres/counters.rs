@@ -1,14 +1,17 @@
 //! Counters of recent events, and the counters of the whole service.
 
+use std::collections::BTreeMap;
+
 use referral_core::storage::{
     AttackCheck, Counter, CounterKey, CounterUpdate, Counters, Decision, GlobalCounterFacts,
-    GlobalCounterQuery, Result,
+    GlobalCounterQuery, GlobalCounterUpdate, Result,
 };
 use sqlx::postgres::PgRow;
 
 use super::{
     lease::{Lease, Statement},
     rows,
+    write::Write,
 };
 use crate::{encoding::events_to_numbers, error::failure};
 
@@ -121,164 +124,75 @@ pub(super) async fn check_attack(lease: &mut Lease, check: &AttackCheck) -> Resu
     Ok(outcome)
 }
 
-/// Common table expression `put`, which stores counters if `$condition` is met and their events have not
-/// changed. The arrays are the keys, the former events, the new events, and the times at which the counters
-/// end. Events are arrays in text form, because the elements of an array of arrays must have the same length.
-/// The rows are locked in the order of their keys, so that concurrent requests seldom deadlock.
-macro_rules! put_counters {
-    ($keys:literal, $former:literal, $events:literal, $ends:literal, $condition:literal) => {
-        concat!(
-            "put AS ( \
-                INSERT INTO referral.counters AS c (key, events, ends_at) \
-                SELECT key, events::bigint[], ends_at \
-                FROM unnest(",
-            $keys,
-            "::text[], ",
-            $events,
-            "::text[], ",
-            $ends,
-            "::timestamptz[]) AS n (key, events, ends_at) WHERE ",
-            $condition,
-            " ORDER BY key \
-                ON CONFLICT (key) DO UPDATE SET events = excluded.events, ends_at = excluded.ends_at \
-                WHERE c.events = (SELECT f.events::bigint[] FROM unnest(",
-            $keys,
-            "::text[], ",
-            $former,
-            "::text[]) AS f (key, events) WHERE f.key = c.key) RETURNING 1)"
-        )
-    };
-}
-pub(super) use put_counters;
+/// Stores a counter that still has the events `$4`, or is not stored and `$4` is empty.
+pub(super) const PUT_COUNTER: &str = "\
+    INSERT INTO referral.counters AS c (key, events, ends_at) \
+    SELECT $1::text, $2::bigint[], $3::timestamptz WHERE $after \
+    ON CONFLICT (key) DO UPDATE SET events = excluded.events, ends_at = excluded.ends_at \
+    WHERE c.events = $4 RETURNING 1";
 
-/// Binds the four values of [`put_counters`]. `facts` are the counters on which the decision depends.
-pub(super) fn bind_counters<'q>(
-    statement: Statement<'q>,
-    facts: &Counters,
-    update: &CounterUpdate,
-) -> Statement<'q> {
-    let array = |numbers: Vec<i64>| {
-        format!("{{{}}}", numbers.iter().map(i64::to_string).collect::<Vec<_>>().join(","))
-    };
-    let former = |counter: &Counter| array(events_to_numbers(facts.events(&counter.key)));
-    let events = |counter: &Counter| array(events_to_numbers(&counter.events));
-    let counters = &update.counters;
-    statement
-        .bind(counters.iter().map(|counter| counter.key.as_str().to_owned()).collect::<Vec<_>>())
-        .bind(counters.iter().map(former).collect::<Vec<_>>())
-        .bind(counters.iter().map(events).collect::<Vec<_>>())
-        .bind(counters.iter().map(|counter| counter.ends_at).collect::<Vec<_>>())
+/// Keeps a counter that still has the events `$2`. Waits only for requests that change the counter, so users
+/// behind one address do not wait for each other.
+pub(super) const KEEP_COUNTER: &str = "\
+    SELECT 1 FROM referral.counters WHERE key = $1 AND events = $2::bigint[] AND $after FOR SHARE";
+
+/// Removes the events `$2` from a counter.
+pub(super) const REFUND: &str = "\
+    UPDATE referral.counters SET events = ARRAY( \
+        SELECT event FROM unnest(events) AS event WHERE event <> ALL ($2::bigint[]) ORDER BY event \
+    ) WHERE key = $1 AND $after RETURNING 1";
+
+/// Adds to a counter of the whole service. It is the sum of several rows, one of which is chosen at random.
+pub(super) const COUNT_GLOBALLY: &str = "\
+    INSERT INTO referral.global_counters AS g (counter, period_start, slot, count) \
+    SELECT $1::text, $2::timestamptz, floor(random() * 8)::smallint, $3::bigint WHERE $after \
+    ON CONFLICT (counter, period_start, slot) DO UPDATE SET count = g.count + excluded.count RETURNING 1";
+
+/// Change of a counter.
+enum Change<'a> {
+    Put(&'a Counter),
+    Keep,
+    Refund(Vec<i64>),
 }
 
-/// Common table expressions that remove events from counters if `$condition` is met. The arrays are pairs of
-/// a key and an event.
-macro_rules! refund {
-    ($keys:literal, $events:literal, $condition:literal) => {
-        concat!(
-            "refund_lock AS MATERIALIZED ( \
-                SELECT key FROM referral.counters WHERE key = ANY (",
-            $keys,
-            "::text[]) AND ",
-            $condition,
-            " ORDER BY key FOR UPDATE \
-            ), refund AS ( \
-                UPDATE referral.counters c SET events = ARRAY( \
-                    SELECT event FROM unnest(c.events) AS event WHERE NOT EXISTS ( \
-                        SELECT FROM unnest(",
-            $keys,
-            "::text[], ",
-            $events,
-            "::bigint[]) AS r (key, event) WHERE r.key = c.key AND r.event = event.event \
-                    ) ORDER BY event \
-                ) WHERE c.key IN (SELECT key FROM refund_lock) RETURNING 1)"
-        )
-    };
+/// Adds steps that update counters. `facts` are the counters on which the decision depends.
+///
+/// The counters are in the order of their keys, so that concurrent requests do not deadlock. The counter of the
+/// whole service comes last, because many requests wait for it.
+pub(super) fn push(write: &mut Write, facts: &Counters, update: &CounterUpdate) {
+    let mut changes = BTreeMap::new();
+    changes.extend(update.counters.iter().map(|counter| (&counter.key, Change::Put(counter))));
+    changes.extend(update.unchanged.iter().map(|key| (key, Change::Keep)));
+    for (key, event) in &update.refunds {
+        if let Change::Refund(events) = changes.entry(key).or_insert(Change::Refund(Vec::new())) {
+            events.push(event.to_number());
+        }
+    }
+    for (index, (key, change)) in changes.into_iter().enumerate() {
+        let name = format!("counter_{index}");
+        let former = || events_to_numbers(facts.events(key));
+        match change {
+            Change::Put(counter) => write
+                .step(&name, PUT_COUNTER)
+                .bind(key.as_str())
+                .bind(events_to_numbers(&counter.events))
+                .bind(counter.ends_at)
+                .bind(former()),
+            Change::Keep => write.step(&name, KEEP_COUNTER).bind(key.as_str()).bind(former()),
+            Change::Refund(events) => write.optional_step(&name, REFUND).bind(key.as_str()).bind(events),
+        };
+    }
+    if let Some(GlobalCounterUpdate { counter, period_start, delta }) = update.global_counter {
+        let count = write.step("counted_globally", COUNT_GLOBALLY);
+        count.bind(counter.as_str()).bind(period_start).bind(i64::from(delta));
+    }
 }
-pub(super) use refund;
-
-/// Binds the two values of [`refund`].
-pub(super) fn bind_refunds<'q>(statement: Statement<'q>, update: &CounterUpdate) -> Statement<'q> {
-    let (keys, events): (Vec<_>, Vec<_>) =
-        update.refunds.iter().map(|(key, event)| (key.as_str().to_owned(), event.to_number())).unzip();
-    statement.bind(keys).bind(events)
-}
-
-/// Condition that is always met after counters were put and refunded. Users and global counters, for which
-/// many requests wait, depend on it, so that concurrent requests lock rows in the same order.
-macro_rules! after_counters {
-    () => {
-        "(SELECT count(*) FROM put) + (SELECT count(*) FROM refund) >= 0"
-    };
-}
-pub(super) use after_counters;
-
-/// Common table expression that changes a counter of the whole service if `$condition` is met. The values are
-/// its name, the start of its period, and the number to add. A counter is the sum of several rows, one of
-/// which is chosen at random. `$after` is a condition that is always met after other rows are locked.
-macro_rules! count_globally {
-    ($counter:literal, $period_start:literal, $delta:literal, $condition:literal, $after:expr) => {
-        concat!(
-            "counted_globally AS ( \
-                INSERT INTO referral.global_counters AS g (counter, period_start, slot, count) \
-                SELECT ",
-            $counter,
-            "::text, ",
-            $period_start,
-            "::timestamptz, floor(random() * 8)::smallint, ",
-            $delta,
-            "::bigint WHERE ",
-            $counter,
-            "::text IS NOT NULL AND ",
-            $condition,
-            " AND ",
-            $after,
-            " ON CONFLICT (counter, period_start, slot) DO UPDATE SET count = g.count + excluded.count)"
-        )
-    };
-}
-pub(super) use count_globally;
-
-/// Binds the three values of [`count_globally`].
-pub(super) fn bind_global<'q>(statement: Statement<'q>, update: &CounterUpdate) -> Statement<'q> {
-    statement
-        .bind(update.global_counter.map(|update| update.counter.as_str()))
-        .bind(update.global_counter.map(|update| update.period_start))
-        .bind(update.global_counter.map(|update| i64::from(update.delta)))
-}
-
-/// Undoes the statement unless it has written all counters of `$keys` and one row of something else, which
-/// `$others` counts.
-macro_rules! all_or_nothing {
-    ($keys:literal, $others:literal) => {
-        concat!(
-            " SELECT referral.all_or_nothing((SELECT count(*) FROM put) + ",
-            $others,
-            ", cardinality(",
-            $keys,
-            "::text[]) + 1)"
-        )
-    };
-}
-pub(super) use all_or_nothing;
-
-/// Updates counters only.
-pub(super) const UPDATE_COUNTERS: &str = concat!(
-    "WITH ",
-    put_counters!("$1", "$2", "$3", "$4", "TRUE"),
-    ", ",
-    refund!("$5", "$6", "TRUE"),
-    ", ",
-    count_globally!("$7", "$8", "$9", "TRUE", after_counters!()),
-    all_or_nothing!("$1", "1")
-);
 
 /// Updates counters, if there are any to update.
 pub(super) async fn update(lease: &mut Lease, facts: &Counters, update: &CounterUpdate) -> Result<()> {
-    if update.is_empty() {
-        return Ok(());
-    }
-    let statement = bind_counters(lease.query(UPDATE_COUNTERS), facts, update);
-    lease.write_row(bind_global(bind_refunds(statement, update), update)).await
+    let mut write = Write::new();
+    push(&mut write, facts, update);
+    write.execute(lease).await
 }
 
 /// Locks counters.

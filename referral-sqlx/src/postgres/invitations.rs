@@ -6,7 +6,7 @@ use referral_core::{
     storage::{Ancestry, Result},
 };
 
-use super::{lease::Lease, rows, users::bind_search_keys};
+use super::{lease::Lease, rows, users::bind_search_keys, write::Values};
 use crate::error::failure;
 
 /// Locks late acceptances. It is a separate statement, so that the next statement sees the writes of earlier
@@ -47,12 +47,18 @@ pub(super) const ADD_INVITATION: &str = "\
 
 /// Adds an invitation that `user` accepted late. Both users must exist.
 pub(super) async fn add(lease: &mut Lease, invitation: &Invitation, user: &User) -> Result<()> {
-    let insert = lease
-        .query(ADD_INVITATION)
+    let mut insert = Values::new();
+    bind(insert.push(ADD_INVITATION, ""), invitation);
+    bind_search_keys(&mut insert, user);
+    lease.write_row(lease.compose(insert)?).await
+}
+
+/// Binds the values of an invitation, in the order of the columns in [`ADD_INVITATION`].
+pub(super) fn bind(values: &mut Values, invitation: &Invitation) {
+    values
         .bind(invitation.invitee.0)
         .bind(invitation.inviter.0)
         .bind(invitation.code.as_str())
         .bind(invitation.accepted_at)
         .bind(invitation.via.as_str());
-    lease.write_row(bind_search_keys(insert, user)).await
 }

@@ -14,9 +14,11 @@ use super::{
     error::{is_broken, is_of_standby},
     hosts::Hosts,
     retry::{self, WriteConflict},
+    write::Values,
 };
 use crate::{
     bulkhead::Place,
+    error::failure,
     pool::{Connections, PooledConnection},
 };
 
@@ -63,6 +65,10 @@ pub(super) enum State {
 impl Lease {
     pub(super) fn query<'q>(&self, statement: impl SqlSafeStr) -> Statement<'q> {
         sqlx::query(statement).persistent(self.is_prepared)
+    }
+
+    pub(super) fn compose(&self, statement: Values) -> Result<Statement<'static>> {
+        Ok(statement.into_query().map_err(failure)?.persistent(self.is_prepared))
     }
 
     pub(super) async fn fetch_all(&mut self, statement: Statement<'_>) -> sqlx::Result<Vec<PgRow>> {

@@ -158,6 +158,9 @@ fn direct(url: &str, statement_timeout: Duration) -> Result<Vec<PgConnectOptions
         // On an SSD and in memory, random reads cost little more than sequential ones. With this setting the
         // planner uses the indexes from the first thousand users on.
         ("random_page_cost", "1.1".to_owned()),
+        // A statement is planned once for each connection. While a table is almost empty, the planner would
+        // choose to read all of it, and keep this plan while the table grows.
+        ("enable_seqscan", "off".to_owned()),
     ];
     Ok(hosts::parse(url)?.into_iter().map(|host| host.options(settings.clone())).collect())
 }

@@ -12,6 +12,7 @@ use super::{
     lease::Lease,
     rows,
     users::bind_search_keys,
+    write::Values,
 };
 use crate::{error::failure, rows::user_columns};
 
@@ -99,11 +100,13 @@ pub(super) const CHANGE_PROFILE: &str = "\
     WHERE user_id = $1 AND EXISTS (SELECT 1 FROM changed)";
 
 async fn change(lease: &mut Lease, user: &User) -> Result<()> {
-    let update = lease
-        .query(CHANGE_PROFILE)
+    let mut update = Values::new();
+    update
+        .push(CHANGE_PROFILE, "")
         .bind(user.id.0)
         .bind(user.email.as_ref().map(Email::as_str))
         .bind(user.first_name.as_ref().map(Name::as_str))
         .bind(user.last_name.as_ref().map(Name::as_str));
-    lease.write_row(bind_search_keys(update, user)).await
+    bind_search_keys(&mut update, user);
+    lease.write_row(lease.compose(update)?).await
 }

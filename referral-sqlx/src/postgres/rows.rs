@@ -4,12 +4,7 @@ use sqlx::{Postgres, postgres::PgRow};
 
 use crate::encoding::events_from_numbers;
 
-crate::rows::read_rows!(Postgres, PgRow, OffsetDateTime, Ok, events);
-
-/// Reads the events of a counter. A counter that is not stored is NULL.
-fn events(numbers: Option<Vec<i64>>) -> Result<Vec<CountedEvent>> {
-    events_from_numbers(&numbers.unwrap_or_default())
-}
+crate::rows::read_rows!(Postgres, PgRow, OffsetDateTime, Ok, events_from_numbers);
 
 /// Reads the invitees of a row from three array columns. Returns none if the columns are NULL.
 pub(super) fn invited(row: &PgRow) -> Result<Vec<Invitee>> {

@@ -11,12 +11,7 @@ use sqlx::postgres::PgRow;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{
-    lease::{Lease, Statement},
-    retry::write_error,
-    rows,
-    users::newest_invitees,
-};
+use super::{lease::Lease, retry::write_error, rows, users::newest_invitees, write::Values};
 use crate::{
     encoding::superseded_to_bytes,
     error::failure,
@@ -99,13 +94,15 @@ pub(super) const CHANGE_SESSION: &str = "\
 
 /// Replaces the session `from` with `to`, which has the same id and user and the same times of start and end.
 async fn change(lease: &mut Lease, from: &Session, to: &Session) -> Result<()> {
-    let update = lease.query(CHANGE_SESSION).bind(from.id.0).bind(from.issued.refresh_id);
-    lease.write_row(bind_state(update, to)).await
+    let mut update = Values::new();
+    update.push(CHANGE_SESSION, "").bind(from.id.0).bind(from.issued.refresh_id);
+    bind_state(&mut update, to);
+    lease.write_row(lease.compose(update)?).await
 }
 
 /// Binds the values of a session that can change, in the order of the columns in [`CHANGE_SESSION`].
-pub(super) fn bind_state<'q>(statement: Statement<'q>, session: &'q Session) -> Statement<'q> {
-    statement
+pub(super) fn bind_state(values: &mut Values, session: &Session) {
+    values
         .bind(session.revoked_at)
         .bind(session.ends_at())
         .bind(&*session.issued.key_id)
@@ -120,7 +117,7 @@ pub(super) fn bind_state<'q>(statement: Statement<'q>, session: &'q Session) -> 
         .bind(session.address.map(|address| address.to_string()))
         .bind(session.user_agent.as_deref())
         .bind(session.repeated_late)
-        .bind(i64::from(session.late_repeats))
+        .bind(i64::from(session.late_repeats));
 }
 
 pub(super) const SESSIONS: &str = concat!(

@@ -3,22 +3,18 @@
 use referral_core::{
     Invitation, InviteCode, PhoneNumber, Refusal, Session, User, UserId,
     storage::{
-        Ancestry, Challenge, CounterUpdate, Counters, Decision, Inviter, Result, SignInFacts, SignInRequest,
-        SignInWrites, StorageError, StoredSignIn, UserWrite,
+        Ancestry, Challenge, Decision, Inviter, Result, SignInFacts, SignInRequest, SignInWrites,
+        StorageError, StoredSignIn, UserWrite,
     },
 };
-use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::{
-    counters::{
-        self, after_counters, all_or_nothing, bind_counters, bind_global, bind_keys, bind_refunds,
-        count_globally, four_counters, global_counters, put_counters, refund,
-    },
+    counters::{self, bind_keys, four_counters, global_counters},
     invitations,
-    lease::{Lease, Statement},
-    rows, sessions,
-    users::bind_new_user,
+    lease::Lease,
+    rows, sessions, users,
+    write::Write,
 };
 use crate::{
     encoding::failed_attempts_to_bytes,
@@ -84,7 +80,7 @@ async fn load(lease: &mut Lease, request: &SignInRequest) -> Result<SignInFacts>
 }
 
 /// Reads the facts with the ancestry, in a transaction that holds the lock for late acceptances. The other
-/// rows are locked in the order in which [`SIGN_IN`] locks them: challenge, counters, user.
+/// rows are locked in the order in which a sign-in locks them: challenge, counters, user.
 async fn load_with_ancestry(lease: &mut Lease, request: &SignInRequest) -> Result<SignInFacts> {
     invitations::lock_late_acceptance(lease).await?;
     lock_challenge(lease, request).await?;
@@ -145,220 +141,107 @@ pub(super) async fn attempt(
 }
 
 async fn apply(lease: &mut Lease, facts: &SignInFacts, writes: &SignInWrites) -> Result<()> {
+    let mut write = Write::new();
     match writes {
         SignInWrites::Attempt { challenge, counters } => {
-            match facts.challenge.as_ref().zip(challenge.as_ref()) {
-                Some((from, to)) => change_challenge(lease, from, to, &facts.counters, counters).await,
-                None => counters::update(lease, &facts.counters, counters).await,
+            if let Some((from, to)) = facts.challenge.as_ref().zip(challenge.as_ref()) {
+                push_challenge(&mut write, from, to);
             }
+            counters::push(&mut write, &facts.counters, counters);
+            write.execute(lease).await
         }
         SignInWrites::SignIn { challenge, user, invitation, session, kept_sessions, counters } => {
-            let redeemed_at = challenge.redeemed_at;
+            let no_challenge = || StorageError::Failed("a sign-in has no challenge to redeem".into());
+            push_challenge(&mut write, facts.challenge.as_ref().ok_or_else(no_challenge)?, challenge);
+            counters::push(&mut write, &facts.counters, counters);
             match user {
-                UserWrite::Add(user) => {
-                    let invitation = invitation.as_ref();
-                    sign_up(lease, facts, redeemed_at, counters, session, user, invitation).await
+                UserWrite::Add(user) => push_new_user(&mut write, user, invitation.as_ref()),
+                UserWrite::Change(user) => push_login(&mut write, user),
+            }
+            if let Some(kept_sessions) = kept_sessions {
+                let delete = write.optional_step("deleted", DELETE_OLD_SESSIONS);
+                delete.bind(session.user.0).bind(i64::from(*kept_sessions));
+            }
+            push_session(&mut write, session);
+            write.execute(lease).await?;
+            match (user, invitation) {
+                (UserWrite::Change(user), Some(invitation)) => {
+                    invitations::add(lease, invitation, user).await
                 }
-                UserWrite::Change(user) => {
-                    sign_in(lease, facts, redeemed_at, counters, session, user, *kept_sessions).await?;
-                    match invitation {
-                        Some(invitation) => invitations::add(lease, invitation, user).await,
-                        None => Ok(()),
-                    }
-                }
+                _ => Ok(()),
             }
         }
     }
 }
 
-/// Changes a challenge if it is not redeemed and still has the same numbers of attempts.
-macro_rules! change_challenge {
-    ($changes:literal, $id:literal, $with_id:literal, $without_id:literal) => {
-        concat!(
-            "UPDATE referral.challenges SET ",
-            $changes,
-            " WHERE id = ",
-            $id,
-            " AND redeemed_at IS NULL AND attempts_with_id = ",
-            $with_id,
-            " AND attempts_without_id = ",
-            $without_id,
-            " RETURNING 1"
-        )
-    };
-}
+/// Changes a challenge that is not redeemed and still has the same numbers of attempts.
+pub(super) const CHANGE_CHALLENGE: &str = "\
+    UPDATE referral.challenges \
+    SET redeemed_at = $1, attempts_with_id = $2, attempts_without_id = $3, failed_attempts = $4 \
+    WHERE id = $5 AND redeemed_at IS NULL AND attempts_with_id = $6 AND attempts_without_id = $7 AND $after \
+    RETURNING 1";
 
-/// Updates counters and changes a challenge.
-pub(super) const CHANGE_CHALLENGE: &str = concat!(
-    "WITH changed AS (",
-    change_challenge!(
-        "redeemed_at = $13, attempts_with_id = $14, attempts_without_id = $15, failed_attempts = $16",
-        "$10",
-        "$11",
-        "$12"
-    ),
-    "), ",
-    put_counters!("$1", "$2", "$3", "$4", "EXISTS (SELECT 1 FROM changed)"),
-    ", ",
-    refund!("$5", "$6", "EXISTS (SELECT 1 FROM changed)"),
-    ", ",
-    count_globally!("$7", "$8", "$9", "EXISTS (SELECT 1 FROM changed)", after_counters!()),
-    all_or_nothing!("$1", "(SELECT count(*) FROM changed)")
-);
-
-/// Replaces the challenge `from` with `to`, which has the same id, and updates counters.
-async fn change_challenge(
-    lease: &mut Lease,
-    from: &Challenge,
-    to: &Challenge,
-    facts: &Counters,
-    counters: &CounterUpdate,
-) -> Result<()> {
-    let update = bind_counters(lease.query(CHANGE_CHALLENGE), facts, counters);
-    let update = bind_global(bind_refunds(update, counters), counters);
-    let update = bind_challenge(update, from)
+/// Adds a step that replaces the challenge `from` with `to`, which has the same id.
+fn push_challenge(write: &mut Write, from: &Challenge, to: &Challenge) {
+    write
+        .step("challenge", CHANGE_CHALLENGE)
         .bind(to.redeemed_at)
         .bind(i64::from(to.attempts_with_id))
         .bind(i64::from(to.attempts_without_id))
-        .bind(failed_attempts_to_bytes(&to.failed_attempts));
-    lease.write_row(update).await
+        .bind(failed_attempts_to_bytes(&to.failed_attempts))
+        .bind(from.id.0)
+        .bind(i64::from(from.attempts_with_id))
+        .bind(i64::from(from.attempts_without_id));
 }
 
-/// Binds the id of the challenge to change, and the values that it must still have.
-fn bind_challenge<'q>(statement: Statement<'q>, challenge: &Challenge) -> Statement<'q> {
-    statement
-        .bind(challenge.id.0)
-        .bind(i64::from(challenge.attempts_with_id))
-        .bind(i64::from(challenge.attempts_without_id))
+/// Records the login of a user who is still as active and as much staff as before.
+pub(super) const RECORD_LOGIN: &str = "\
+    UPDATE referral.users SET last_login = $2 \
+    WHERE id = $1 AND is_active = $3 AND is_staff = $4 AND $after RETURNING 1";
+
+fn push_login(write: &mut Write, user: &User) {
+    let record = write.step("login", RECORD_LOGIN);
+    record.bind(user.id.0).bind(user.last_login).bind(user.is_active).bind(user.is_staff);
 }
 
-/// Adds a session from the values `$11` to `$29`.
-macro_rules! add_session {
-    ($from:literal) => {
-        concat!(
-            "started AS ( \
-                INSERT INTO referral.sessions (id, user_id, created_at, expires_at, revoked_at, ends_at, \
-                    key_id, access_id, refresh_id, issued_at, access_expires_at, refresh_expires_at, \
-                    tokens_used, previous_refresh_id, superseded, address, user_agent, repeated_late, \
-                    late_repeats) \
-                SELECT $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, \
-                    $28, $29 FROM ",
-            $from,
-            " RETURNING 1)"
-        )
-    };
+pub(super) const ADD_INVITATION: &str = "\
+    INSERT INTO referral.invitations (invitee, inviter, code, accepted_at, via) \
+    SELECT $1::uuid, $2::uuid, $3, $4::timestamptz, $5 WHERE $after RETURNING 1";
+
+pub(super) const ADD_USER: &str = "\
+    INSERT INTO referral.users (id, phone, invite_code, is_staff, is_active, date_joined, last_login) \
+    SELECT $1::uuid, $2, $3, $4::boolean, $5::boolean, $6::timestamptz, $7::timestamptz WHERE $after RETURNING 1";
+
+pub(super) const ADD_SEARCH_KEYS: &str = "\
+    INSERT INTO referral.user_search (user_id, public, private, ngrams) \
+    SELECT $1::uuid, $2, $3, $4::integer[] WHERE $after RETURNING 1";
+
+/// Adds steps that add a user. The count of the inviter is updated before the total of users. Otherwise a
+/// transaction that waits for a popular inviter would lock the total, and other sign-ups would wait for it.
+fn push_new_user(write: &mut Write, user: &User, invitation: Option<&Invitation>) {
+    if let Some(invitation) = invitation {
+        invitations::bind(write.step("invited", ADD_INVITATION), invitation);
+    }
+    users::bind_new_user(write.step("added", ADD_USER).bind(user.id.0), user);
+    users::bind_search_keys(write.step("searched", ADD_SEARCH_KEYS).bind(user.id.0), user);
 }
 
-/// Binds the values of [`add_session`].
-fn bind_session<'q>(statement: Statement<'q>, session: &'q Session) -> Statement<'q> {
-    let statement =
-        statement.bind(session.id.0).bind(session.user.0).bind(session.created_at).bind(session.expires_at);
-    sessions::bind_state(statement, session)
-}
+/// Deletes the sessions of a user except the newest `$2`.
+pub(super) const DELETE_OLD_SESSIONS: &str = "\
+    DELETE FROM referral.sessions WHERE user_id = $1 AND id <= ( \
+        SELECT id FROM referral.sessions WHERE user_id = $1 ORDER BY id DESC OFFSET $2 LIMIT 1 \
+    ) AND $after RETURNING 1";
 
-/// Common table expressions that redeem a challenge and update counters, with the values `$1` to `$10`.
-macro_rules! redeem {
-    () => {
-        concat!(
-            "WITH redeemed AS (",
-            change_challenge!("redeemed_at = $10", "$7", "$8", "$9"),
-            "), ",
-            put_counters!("$1", "$2", "$3", "$4", "EXISTS (SELECT 1 FROM redeemed)"),
-            ", ",
-            refund!("$5", "$6", "EXISTS (SELECT 1 FROM redeemed)"),
-            ", "
-        )
-    };
-}
+pub(super) const ADD_SESSION: &str = "\
+    INSERT INTO referral.sessions (id, user_id, created_at, expires_at, revoked_at, ends_at, key_id, access_id, \
+        refresh_id, issued_at, access_expires_at, refresh_expires_at, tokens_used, previous_refresh_id, \
+        superseded, address, user_agent, repeated_late, late_repeats) \
+    SELECT $1::uuid, $2::uuid, $3::timestamptz, $4::timestamptz, $5::timestamptz, $6::timestamptz, $7, $8::uuid, \
+        $9::uuid, $10::timestamptz, $11::timestamptz, $12::timestamptz, $13::boolean, $14::uuid, $15::bytea, $16, \
+        $17, $18::boolean, $19::bigint WHERE $after RETURNING 1";
 
-/// Binds the values of [`redeem`].
-fn bind_redeemed<'q>(
-    statement: Statement<'q>,
-    facts: &SignInFacts,
-    redeemed_at: Option<OffsetDateTime>,
-    counters: &CounterUpdate,
-) -> Result<Statement<'q>> {
-    let no_challenge = || StorageError::Failed("a sign-in has no challenge to redeem".into());
-    let from = facts.challenge.as_ref().ok_or_else(no_challenge)?;
-    let statement = bind_refunds(bind_counters(statement, &facts.counters, counters), counters);
-    Ok(bind_challenge(statement, from).bind(redeemed_at))
-}
-
-/// Redeems a challenge, updates counters, and signs a user in who is still as active and as much staff as
-/// before. Deletes the older sessions of the user except the newest `$33`, if it is not NULL.
-pub(super) const SIGN_IN: &str = concat!(
-    redeem!(),
-    "seen AS ( \
-        UPDATE referral.users SET last_login = $30 \
-        WHERE id = $12 AND is_active = $31 AND is_staff = $32 AND EXISTS (SELECT 1 FROM redeemed) AND ",
-    after_counters!(),
-    "   RETURNING 1 \
-     ), ended AS ( \
-        DELETE FROM referral.sessions WHERE user_id = $12 AND id <= ( \
-            SELECT id FROM referral.sessions WHERE user_id = $12 AND $33::bigint IS NOT NULL \
-            ORDER BY id DESC OFFSET $33 LIMIT 1 \
-        ) AND EXISTS (SELECT 1 FROM seen) \
-     ), ",
-    add_session!("seen"),
-    all_or_nothing!("$1", "(SELECT count(*) FROM started)")
-);
-
-async fn sign_in(
-    lease: &mut Lease,
-    facts: &SignInFacts,
-    redeemed_at: Option<OffsetDateTime>,
-    counters: &CounterUpdate,
-    session: &Session,
-    user: &User,
-    kept_sessions: Option<u32>,
-) -> Result<()> {
-    let write = bind_redeemed(lease.query(SIGN_IN), facts, redeemed_at, counters)?;
-    let write = bind_session(write, session)
-        .bind(user.last_login)
-        .bind(user.is_active)
-        .bind(user.is_staff)
-        .bind(kept_sessions.map(i64::from));
-    lease.write_row(write).await
-}
-
-/// Redeems a challenge, updates counters, adds a user with the inviter `$39` if it is not NULL, and signs the
-/// user in. The count of the inviter is updated before the total of users. Otherwise a transaction that waits
-/// for a popular inviter would lock the total, and other sign-ups would wait for it.
-pub(super) const SIGN_UP: &str = concat!(
-    redeem!(),
-    "invited AS ( \
-        INSERT INTO referral.invitations (invitee, inviter, code, accepted_at, via) \
-        SELECT $12, $39, $40, $41, $42 FROM redeemed WHERE $39::uuid IS NOT NULL AND ",
-    after_counters!(),
-    "   RETURNING 1 \
-     ), added AS ( \
-        INSERT INTO referral.users (id, phone, invite_code, is_staff, is_active, date_joined, last_login) \
-        SELECT $12, $30, $31, $32, $33, $34, $35 FROM redeemed \
-        WHERE (SELECT count(*) FROM invited) >= 0 AND ",
-    after_counters!(),
-    "   RETURNING 1 \
-     ), searched AS ( \
-        INSERT INTO referral.user_search (user_id, public, private, ngrams) \
-        SELECT $12, $36, $37, $38 FROM added \
-     ), ",
-    add_session!("added"),
-    all_or_nothing!("$1", "(SELECT count(*) FROM started)")
-);
-
-async fn sign_up(
-    lease: &mut Lease,
-    facts: &SignInFacts,
-    redeemed_at: Option<OffsetDateTime>,
-    counters: &CounterUpdate,
-    session: &Session,
-    user: &User,
-    invitation: Option<&Invitation>,
-) -> Result<()> {
-    let write = bind_redeemed(lease.query(SIGN_UP), facts, redeemed_at, counters)?;
-    let write = bind_new_user(bind_session(write, session), user)
-        .bind(invitation.map(|invitation| invitation.inviter.0))
-        .bind(invitation.map(|invitation| invitation.code.as_str()))
-        .bind(invitation.map(|invitation| invitation.accepted_at))
-        .bind(invitation.map(|invitation| invitation.via.as_str()));
-    lease.write_row(write).await
+fn push_session(write: &mut Write, session: &Session) {
+    let add = write.step("started", ADD_SESSION);
+    add.bind(session.id.0).bind(session.user.0).bind(session.created_at).bind(session.expires_at);
+    sessions::bind_state(add, session);
 }

@@ -6,10 +6,7 @@ use referral_core::{
 };
 use uuid::Uuid;
 
-use super::{
-    lease::{Lease, Statement},
-    rows,
-};
+use super::{lease::Lease, rows, write::Values};
 use crate::{
     error::failure,
     rows::{invitee_columns, user_columns},
@@ -95,8 +92,8 @@ pub(super) async fn set_active(lease: &mut Lease, id: UserId, is_active: bool) -
     changed.as_ref().map(rows::user).transpose()
 }
 
-/// Adds a user without a session, with the searched texts of the user. A sign-up adds its user in
-/// [`sign_in::SIGN_UP`](super::sign_in::SIGN_UP) instead.
+/// Adds a user without a session, with the searched texts of the user. A sign-up adds its user in steps of
+/// [`sign_in`](super::sign_in) instead.
 const ADD_USER: &str = "\
     WITH added AS ( \
         INSERT INTO referral.users (id, phone, invite_code, is_staff, is_active, date_joined, last_login) \
@@ -105,27 +102,29 @@ const ADD_USER: &str = "\
     INSERT INTO referral.user_search (user_id, public, private, ngrams) SELECT id, $8, $9, $10 FROM added";
 
 pub(super) async fn add(lease: &mut Lease, user: &User) -> Result<()> {
-    let insert = lease.query(ADD_USER).bind(user.id.0);
-    lease.write_row(bind_new_user(insert, user)).await
+    let mut insert = Values::new();
+    insert.push(ADD_USER, "").bind(user.id.0);
+    bind_new_user(&mut insert, user);
+    bind_search_keys(&mut insert, user);
+    lease.write_row(lease.compose(insert)?).await
 }
 
 /// Binds the values of a new user except the id, in the order of the columns in [`ADD_USER`].
-pub(super) fn bind_new_user<'q>(statement: Statement<'q>, user: &'q User) -> Statement<'q> {
-    let statement = statement
+pub(super) fn bind_new_user(values: &mut Values, user: &User) {
+    values
         .bind(user.phone.as_str())
         .bind(user.invite_code.as_str())
         .bind(user.is_staff)
         .bind(user.is_active)
         .bind(user.date_joined)
         .bind(user.last_login);
-    bind_search_keys(statement, user)
 }
 
 /// Binds the searched texts of a user and their n-grams.
-pub(super) fn bind_search_keys<'q>(statement: Statement<'q>, user: &User) -> Statement<'q> {
+pub(super) fn bind_search_keys(values: &mut Values, user: &User) {
     let keys = SearchKeys::of(user);
     let ngrams = to_stored(&search_index::of_user(&keys));
-    statement.bind(keys.public).bind(keys.private).bind(ngrams)
+    values.bind(keys.public).bind(keys.private).bind(ngrams);
 }
 
 /// Converts n-grams to integers. The integers of PostgreSQL are signed.

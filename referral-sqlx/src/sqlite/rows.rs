@@ -1,6 +1,7 @@
 //! Conversion of SQLite rows. SQLite has no type for times and arrays, so times are microseconds, and the
 //! events of a counter are a JSON array.
 
+use referral_core::storage::CountedEvent;
 use sqlx::{Sqlite, sqlite::SqliteRow};
 
 use crate::encoding::{events_from_numbers, time_from_micros};
@@ -21,11 +22,10 @@ pub(super) fn invited(row: &SqliteRow) -> Result<Vec<Invitee>> {
     Ok(invited)
 }
 
-/// Reads the events of a counter. A counter that is not stored is NULL.
-fn events(json: Option<&str>) -> Result<Vec<CountedEvent>> {
-    let array = json.unwrap_or("[]");
+/// Reads the events of a counter.
+fn events(array: &str) -> Result<Vec<CountedEvent>> {
     let list = array.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
     let list = list.ok_or_else(|| unreadable("the events of a counter are not a JSON array"))?;
     let numbers = list.split_terminator(',').map(|number| number.parse().map_err(unreadable));
-    events_from_numbers(&numbers.collect::<Result<Vec<_>>>()?)
+    events_from_numbers(numbers.collect::<Result<_>>()?)
 }

@@ -81,9 +81,20 @@ fn a_correct_code_is_redeemed_and_an_unknown_phone_becomes_a_user() {
     assert_eq!(user, attempt.new_user.to_user(attempt.new_user.invite_codes[0].clone(), None));
     let read = [("address".into(), vec![]), ("phone".into(), vec![])];
     assert_eq!(counted(&counters), read, "a sign-in adds no events, and depends on the counters");
+    assert_eq!(counters.unchanged, [], "there is no stored counter to keep");
     let signed_in = outcome.expect("signed in");
     assert_eq!((signed_in.user, signed_in.session, signed_in.created), (user, session, true));
     assert_eq!((signed_in.accepted, signed_in.outcome), (None, InvitationOutcome::None));
+}
+
+#[test]
+fn a_sign_in_depends_on_stored_counters_without_a_change() {
+    let attempt = attempt("4711");
+    let failure = CountedEvent { at: NOW - MINUTE, kind: EventKind::FailedAttempt };
+    let stored = attempt.counters().into_iter().map(|key| (key, vec![failure]));
+    let decision = decide_attempt(&attempt, &SignInFacts { counters: stored.collect(), ..facts(None) });
+    let SignInWrites::SignIn { counters, .. } = decision.writes else { panic!("{decision:?}") };
+    assert_eq!((counters.counters, counters.unchanged), (vec![], attempt.counters()));
 }
 
 #[test]

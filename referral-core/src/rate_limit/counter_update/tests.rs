@@ -20,7 +20,8 @@ fn a_counter_expires_after_the_memory_of_its_events() {
     let phone = PhoneNumber::parse("+79608543017", None).expect("valid");
     let ends_at = |kind| {
         let keys = [CounterKey::phone(&phone)];
-        let mut updater = CounterUpdater::new(&Counters::default(), keys, &policy, START);
+        let none = Counters::default();
+        let mut updater = CounterUpdater::new(&none, keys, &policy, START);
         updater.count(kind, START);
         updater.finish().counters[0].ends_at
     };

@@ -118,8 +118,8 @@ impl State {
     }
 
     pub(super) fn counters(&self, keys: Vec<CounterKey>) -> Counters {
-        let events = |key: &CounterKey| self.counters.get(key).map(|counter| counter.events.clone());
-        keys.into_iter().map(|key| (key.clone(), events(&key).unwrap_or_default())).collect()
+        let stored = |key| self.counters.get(&key).map(|counter| (key, counter.events.clone()));
+        keys.into_iter().filter_map(stored).collect()
     }
 
     pub(super) fn count(&mut self, update: CounterUpdate) {

@@ -1,0 +1,62 @@
+//! Statement that writes a decision in steps.
+//!
+//! Each step is a common table expression that changes or locks rows. It runs only if the step before it has
+//! found all its rows. Concurrent statements therefore lock rows in the same order. If a fact of the decision
+//! has changed, a step does not find its row, and the whole statement is undone.
+
+use referral_core::storage::Result;
+use sqlx::Postgres;
+
+use super::lease::Lease;
+use crate::fragments::Composed;
+
+/// Text and values of a statement or fragment.
+pub(super) type Values = Composed<Postgres>;
+
+/// Statement that writes a decision.
+pub(super) struct Write {
+    statement: Values,
+    /// Condition that all steps so far have found their rows. Empty before the first step.
+    after: String,
+}
+
+impl Write {
+    pub(super) fn new() -> Self {
+        Self { statement: Values::new(), after: String::new() }
+    }
+
+    /// Adds a step that must find one row. `fragment` contains `$after` as a condition, and returns its row.
+    /// The caller binds the values of its parameters. No two steps have the same name.
+    pub(super) fn step(&mut self, name: &str, fragment: &str) -> &mut Values {
+        self.add(name, fragment, "= 1")
+    }
+
+    /// Adds a step that finds any number of rows.
+    pub(super) fn optional_step(&mut self, name: &str, fragment: &str) -> &mut Values {
+        self.add(name, fragment, ">= 0")
+    }
+
+    fn add(&mut self, name: &str, fragment: &str, expected: &str) -> &mut Values {
+        let (joint, after) = if self.after.is_empty() { ("WITH", "TRUE") } else { (",", &*self.after) };
+        self.statement.push(&format!("{joint} {name} AS ({fragment})"), after);
+        self.after = format!("(SELECT count(*) FROM {name}) {expected}");
+        &mut self.statement
+    }
+
+    /// Returns the statement, or `None` if it has no steps.
+    pub(super) fn finish(mut self) -> Option<Values> {
+        if self.after.is_empty() {
+            return None;
+        }
+        self.statement.push(" SELECT referral.all_or_nothing($after)", &self.after);
+        Some(self.statement)
+    }
+
+    /// Executes the steps, if there are any.
+    pub(super) async fn execute(self, lease: &mut Lease) -> Result<()> {
+        match self.finish() {
+            Some(statement) => lease.write_row(lease.compose(statement)?).await,
+            None => Ok(()),
+        }
+    }
+}
