@@ -190,11 +190,15 @@ macro_rules! read_rows {
 }
 pub(crate) use read_rows;
 
-/// Columns of a user `u` with the invitation `i`.
+/// Columns of a user `u` with the invitation `i`. The parameter is the number of invitees.
 macro_rules! user_columns {
-    () => {
-        "u.id, u.phone, u.invite_code, u.email, u.first_name, u.last_name, u.is_staff, u.is_active, \
-         u.date_joined, u.last_login, u.invited_count, i.inviter, i.code AS inviter_code"
+    ($invited_count:expr) => {
+        concat!(
+            "u.id, u.phone, u.invite_code, u.email, u.first_name, u.last_name, u.is_staff, u.is_active, \
+             u.date_joined, u.last_login, i.inviter, i.code AS inviter_code, ",
+            $invited_count,
+            " AS invited_count"
+        )
     };
 }
 pub(crate) use user_columns;

@@ -10,26 +10,45 @@ CREATE TABLE referral.migration_compatibility (
     oldest_program text COLLATE "C" NOT NULL CHECK (oldest_program ~ '^[0-9]+\.[0-9]+\.[0-9]+')
 );
 
+-- Domains check a value when it is written. A constraint of a table would check all values of a row in each
+-- update, such as the email address in each sign-in.
+CREATE DOMAIN referral.phone AS text COLLATE "C" CHECK (VALUE ~ '^\+[0-9]{7,15}$');
+
+CREATE DOMAIN referral.invite_code AS text COLLATE "C" CHECK (VALUE ~ '^[A-Z0-9]{6,12}$');
+
+-- A dot-string of at most 64 bytes, `@`, and at least two labels of letters, digits and hyphens. The domain
+-- name is in its ASCII form.
+CREATE DOMAIN referral.email AS text COLLATE "C" CHECK (
+    octet_length(VALUE) BETWEEN 5 AND 254
+    AND position('@' IN VALUE) <= 65
+    AND VALUE ~ '^[a-z0-9!#$%&''*+/=?^_`{|}~-]+(\.[a-z0-9!#$%&''*+/=?^_`{|}~-]+)*@([a-z0-9]([a-z0-9-]*[a-z0-9])?\.)+[a-z0-9]([a-z0-9-]*[a-z0-9])?$'
+);
+
+-- 1 to 64 characters as users count them. Each can have any number of combining marks.
+CREATE DOMAIN referral.person_name AS text COLLATE "C" CHECK (octet_length(VALUE) BETWEEN 1 AND 1024);
+
+-- Name of an SMS gateway in the settings.
+CREATE DOMAIN referral.gateway AS text COLLATE "C" CHECK (char_length(VALUE) BETWEEN 1 AND 64);
+
+-- Number of events.
+CREATE DOMAIN referral.count AS bigint CHECK (VALUE >= 0);
+
+-- Sequence of an id or an address (16 bytes), and a time (8 bytes, big-endian microseconds since 1970).
+CREATE DOMAIN referral.marks AS bytea CHECK (octet_length(VALUE) % 24 = 0);
+
 CREATE TABLE referral.users (
     id uuid PRIMARY KEY,
-    phone text COLLATE "C" NOT NULL UNIQUE CHECK (phone ~ '^\+[0-9]{7,15}$'),
-    invite_code text COLLATE "C" NOT NULL UNIQUE CHECK (invite_code ~ '^[A-Z0-9]{6,12}$'),
-    -- A dot-string of at most 64 bytes, `@`, and at least two labels of letters, digits and hyphens. The
-    -- domain is in its ASCII form.
-    email text COLLATE "C" UNIQUE CHECK (
-        octet_length(email) BETWEEN 5 AND 254
-        AND position('@' IN email) <= 65
-        AND email ~ '^[a-z0-9!#$%&''*+/=?^_`{|}~-]+(\.[a-z0-9!#$%&''*+/=?^_`{|}~-]+)*@([a-z0-9]([a-z0-9-]*[a-z0-9])?\.)+[a-z0-9]([a-z0-9-]*[a-z0-9])?$'
-    ),
-    -- 1 to 64 characters as users count them. Each can have any number of combining marks.
-    first_name text COLLATE "C" CHECK (octet_length(first_name) BETWEEN 1 AND 1024),
-    last_name text COLLATE "C" CHECK (octet_length(last_name) BETWEEN 1 AND 1024),
+    phone referral.phone NOT NULL UNIQUE,
+    invite_code referral.invite_code NOT NULL UNIQUE,
+    email referral.email UNIQUE,
+    first_name referral.person_name,
+    last_name referral.person_name,
     is_staff boolean NOT NULL,
     is_active boolean NOT NULL,
     date_joined timestamptz NOT NULL,
     last_login timestamptz,
-    -- Updated by the triggers on invitations.
-    invited_count bigint NOT NULL DEFAULT 0 CHECK (invited_count >= 0)
+    -- Number of invitees, together with `invited_counts`. Updated by the triggers on invitations.
+    invited_count referral.count NOT NULL DEFAULT 0
 -- A sign-in changes a column without an index. With free space on the page, it does not update any index.
 ) WITH (fillfactor = 85);
 
@@ -87,7 +106,7 @@ FOR EACH ROW EXECUTE FUNCTION referral.count_user();
 CREATE TABLE referral.invitations (
     invitee uuid PRIMARY KEY REFERENCES referral.users (id),
     inviter uuid NOT NULL REFERENCES referral.users (id),
-    code text COLLATE "C" NOT NULL CHECK (code ~ '^[A-Z0-9]{6,12}$'),
+    code referral.invite_code NOT NULL,
     accepted_at timestamptz NOT NULL,
     via text COLLATE "C" NOT NULL CHECK (via IN ('sign_up', 'sign_in', 'profile')),
     CHECK (invitee <> inviter)
@@ -95,15 +114,30 @@ CREATE TABLE referral.invitations (
 
 CREATE INDEX invitations_of_inviter ON referral.invitations (inviter, invitee);
 
+-- Number of invitees that were not added to the row of their inviter, because another transaction had locked
+-- it. Sign-ups under a popular inviter would otherwise wait for each other. Each backend has its own slot.
+CREATE TABLE referral.invited_counts (
+    inviter uuid NOT NULL REFERENCES referral.users (id) ON DELETE CASCADE,
+    slot smallint NOT NULL CHECK (slot BETWEEN 0 AND 31),
+    -- May be negative, because a deleted invitation is subtracted here.
+    count bigint NOT NULL,
+    PRIMARY KEY (inviter, slot)
+) WITH (fillfactor = 50);
+
 CREATE FUNCTION referral.count_invitation() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     IF TG_OP = 'UPDATE' THEN
         RAISE check_violation USING MESSAGE = 'an invitation is immutable';
     ELSIF TG_OP = 'INSERT' THEN
-        UPDATE referral.users SET invited_count = invited_count + 1 WHERE id = NEW.inviter;
-    ELSE
-        UPDATE referral.users SET invited_count = invited_count - 1 WHERE id = OLD.inviter;
+        UPDATE referral.users SET invited_count = invited_count + 1
+        WHERE id = (SELECT id FROM referral.users WHERE id = NEW.inviter FOR NO KEY UPDATE SKIP LOCKED);
+        IF FOUND THEN
+            RETURN NULL;
+        END IF;
     END IF;
+    INSERT INTO referral.invited_counts AS c (inviter, slot, count)
+    SELECT coalesce(NEW.inviter, OLD.inviter), pg_backend_pid() % 32, CASE TG_OP WHEN 'INSERT' THEN 1 ELSE -1 END
+    ON CONFLICT (inviter, slot) DO UPDATE SET count = c.count + excluded.count;
     RETURN NULL;
 END
 $$;
@@ -118,25 +152,25 @@ INSERT INTO referral.locks (name) VALUES ('keys'), ('late_acceptance');
 
 CREATE TABLE referral.challenges (
     id uuid PRIMARY KEY,
-    phone text COLLATE "C" NOT NULL CHECK (phone ~ '^\+[0-9]{7,15}$'),
+    phone referral.phone NOT NULL,
     -- Number 1 for the first challenge of the phone. Each further challenge has the number after the newest
     -- one at the time of its request. Of two concurrent requests, only one challenge is therefore stored.
-    number bigint NOT NULL CHECK (number > 0),
-    code_length bigint NOT NULL CHECK (code_length BETWEEN 4 AND 10),
-    code_hash bytea NOT NULL CHECK (octet_length(code_hash) = 32),
+    number bigint NOT NULL,
+    code_length bigint NOT NULL,
+    code_hash bytea NOT NULL,
     pepper_id text NOT NULL,
     sent_at timestamptz NOT NULL,
     expires_at timestamptz NOT NULL,
     redeemed_at timestamptz,
-    attempts_with_id bigint NOT NULL CHECK (attempts_with_id >= 0),
-    attempts_without_id bigint NOT NULL CHECK (attempts_without_id >= 0),
+    attempts_with_id referral.count NOT NULL,
+    attempts_without_id referral.count NOT NULL,
     address text COLLATE "C",
-    -- Sequence of the address (16 bytes) and the time (8 bytes, big-endian microseconds since 1970) of each
-    -- failed attempt.
-    failed_attempts bytea NOT NULL DEFAULT '' CHECK (octet_length(failed_attempts) % 24 = 0),
+    -- Addresses and times of failed attempts.
+    failed_attempts referral.marks NOT NULL DEFAULT '',
     -- Gateway that accepted the message.
-    gateway text COLLATE "C" CHECK (char_length(gateway) BETWEEN 1 AND 64),
-    UNIQUE (phone, number)
+    gateway referral.gateway,
+    UNIQUE (phone, number),
+    CHECK (number > 0 AND code_length BETWEEN 4 AND 10 AND octet_length(code_hash) = 32)
 ) WITH (fillfactor = 85);
 
 CREATE INDEX challenges_by_end ON referral.challenges (expires_at);
@@ -169,10 +203,9 @@ CREATE TABLE referral.sessions (
     -- True if the newest tokens were returned again after the grace period.
     repeated_late boolean NOT NULL DEFAULT FALSE,
     -- Number of consecutive earlier refreshes to which this applied.
-    late_repeats bigint NOT NULL DEFAULT 0 CHECK (late_repeats >= 0),
-    -- Sequence of the id (16 bytes) and the time (8 bytes, big-endian microseconds since 1970) of each
-    -- superseded refresh token.
-    superseded bytea NOT NULL CHECK (octet_length(superseded) % 24 = 0),
+    late_repeats referral.count NOT NULL DEFAULT 0,
+    -- Ids of superseded refresh tokens, and the times at which they were superseded.
+    superseded referral.marks NOT NULL,
     address text COLLATE "C",
     user_agent text
 ) WITH (fillfactor = 85);
@@ -225,7 +258,7 @@ $$;
 
 -- Delivery status of messages. The region is the only information about the recipient of a message.
 CREATE TABLE referral.messages (
-    gateway text COLLATE "C" NOT NULL CHECK (char_length(gateway) BETWEEN 1 AND 64),
+    gateway referral.gateway NOT NULL,
     -- Id that the gateway gave to the message.
     message_id text COLLATE "C" NOT NULL CHECK (char_length(message_id) BETWEEN 1 AND 128),
     -- True if it is recorded that this service sent the message. Before that, there is only a report.

@@ -8,10 +8,13 @@ use referral_core::{
 use sqlx::{Postgres, QueryBuilder, postgres::PgRow};
 use uuid::Uuid;
 
-use super::{lease::Lease, rows, users::to_stored};
+use super::{
+    lease::Lease,
+    rows,
+    users::{to_stored, user_columns},
+};
 use crate::{
     error::failure,
-    rows::user_columns,
     search_index::{self, Ngram},
 };
 

@@ -11,10 +11,10 @@ use super::{
     invitations,
     lease::Lease,
     rows,
-    users::bind_search_keys,
+    users::{bind_search_keys, user_columns},
     write::Values,
 };
-use crate::{error::failure, rows::user_columns};
+use crate::error::failure;
 
 /// Locks a user for an edit of the profile, which may change a unique column. A concurrent request that
 /// accepts the invite code of the user then waits from its start, and not in the middle.

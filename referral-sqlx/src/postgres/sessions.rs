@@ -11,11 +11,17 @@ use sqlx::postgres::PgRow;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{lease::Lease, retry::write_error, rows, users::newest_invitees, write::Values};
+use super::{
+    lease::Lease,
+    retry::write_error,
+    rows,
+    users::{newest_invitees, user_columns},
+    write::Values,
+};
 use crate::{
     encoding::superseded_to_bytes,
     error::failure,
-    rows::{is_active_session, session_columns, user_columns},
+    rows::{is_active_session, session_columns},
 };
 
 pub(super) const SESSION: &str = concat!(

@@ -13,14 +13,11 @@ use super::{
     counters::{self, bind_keys, four_counters, global_counters},
     invitations,
     lease::Lease,
-    rows, sessions, users,
+    rows, sessions,
+    users::{self, user_columns},
     write::Write,
 };
-use crate::{
-    encoding::failed_attempts_to_bytes,
-    error::failure,
-    rows::{challenge_columns, user_columns},
-};
+use crate::{encoding::failed_attempts_to_bytes, error::failure, rows::challenge_columns};
 
 /// Selects the facts for a sign-in except the ancestry: four counters, the state of the service, the challenge
 /// `c`, the user with the phone, and the owner of the invite code.

@@ -5,8 +5,12 @@ use referral_core::{
     storage::{Decision, NewStaff, Result, SessionSelection, StaffRequest, UserWrite},
 };
 
-use super::{lease::Lease, rows, sessions, users};
-use crate::{error::failure, rows::user_columns};
+use super::{
+    lease::Lease,
+    rows, sessions,
+    users::{self, user_columns},
+};
+use crate::error::failure;
 
 /// Selects and locks the user with a phone.
 pub(super) const USER_WITH_PHONE: &str = concat!(

@@ -9,20 +9,35 @@ use uuid::Uuid;
 use super::{lease::Lease, rows, write::Values};
 use crate::{
     error::failure,
-    rows::{invitee_columns, user_columns},
+    rows::invitee_columns,
     search_index::{self, Ngram},
 };
+
+/// Number of invitees of the user `u`. Only popular inviters have rows in `invited_counts`.
+macro_rules! invited_count {
+    () => {
+        "u.invited_count + coalesce((SELECT sum(count) FROM referral.invited_counts WHERE inviter = u.id), 0)::bigint"
+    };
+}
+
+/// Columns of a user `u` with the invitation `i`.
+macro_rules! user_columns {
+    () => {
+        $crate::rows::user_columns!($crate::postgres::users::invited_count!())
+    };
+}
+pub(super) use {invited_count, user_columns};
 
 /// Join with the newest invitees of `u`, at most `$2`, in three array columns.
 macro_rules! newest_invitees {
     () => {
         " LEFT JOIN LATERAL ( \
-            SELECT array_agg(v.id) AS invited_ids, array_agg(v.phone) AS invited_phones, \
+            SELECT array_agg(v.id) AS invited_ids, array_agg(v.phone::text) AS invited_phones, \
                    array_agg(v.date_joined) AS invited_joined \
             FROM ( \
                 SELECT p.id, p.phone, p.date_joined \
                 FROM referral.invitations j JOIN referral.users p ON p.id = j.invitee \
-                WHERE j.inviter = u.id AND u.invited_count > 0 \
+                WHERE j.inviter = u.id \
                 ORDER BY j.invitee DESC LIMIT $2 \
             ) v \
         ) invited ON TRUE"
@@ -47,7 +62,9 @@ pub(super) async fn user(lease: &mut Lease, id: UserId, invited: u32) -> Result<
 /// Selects a page of invitees. Each row has the count of all invitees. If there are no invitees, there is one
 /// row without an invitee.
 pub(super) const INVITEES: &str = concat!(
-    "SELECT u.invited_count, v.* FROM referral.users u LEFT JOIN LATERAL (SELECT ",
+    "SELECT ",
+    invited_count!(),
+    " AS invited_count, v.* FROM referral.users u LEFT JOIN LATERAL (SELECT ",
     invitee_columns!(),
     " FROM referral.invitations j JOIN referral.users p ON p.id = j.invitee \
       WHERE j.inviter = u.id AND j.invitee < $2 \

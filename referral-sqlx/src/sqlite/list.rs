@@ -7,8 +7,11 @@ use referral_core::{
 };
 use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
 
-use super::{rows, users::search_expression};
-use crate::{error::failure, rows::user_columns};
+use super::{
+    rows,
+    users::{search_expression, user_columns},
+};
+use crate::error::failure;
 
 /// Reads a page of users and the number of all matching users in one snapshot.
 pub(super) async fn users(connection: &mut SqliteConnection, query: &UserQuery) -> Result<StoredPage<User>> {

@@ -9,9 +9,10 @@ use uuid::Uuid;
 
 use super::{
     counters::{self, bind_keys, four_counters},
-    invitations, rows, users,
+    invitations, rows,
+    users::{self, user_columns},
 };
-use crate::{error::failure, rows::user_columns};
+use crate::error::failure;
 
 /// Selects the facts except the ancestry: four counters, the user `$5`, and the owners of the email address
 /// and the invite code.

@@ -11,12 +11,12 @@ use uuid::Uuid;
 use super::{
     rows,
     statement::{Statement, write_row},
-    users::{newest_invitees, user_with_invited},
+    users::{newest_invitees, user_columns, user_with_invited},
 };
 use crate::{
     encoding::{superseded_to_bytes, time_to_micros},
     error::failure,
-    rows::{is_active_session, session_columns, user_columns},
+    rows::{is_active_session, session_columns},
 };
 
 pub(super) const SESSION: &str = concat!(

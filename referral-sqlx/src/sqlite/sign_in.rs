@@ -14,12 +14,12 @@ use super::{
     counters::{self, bind_keys, four_counters, global_counters},
     invitations, rows, sessions,
     statement::{write_row, write_rows},
-    users,
+    users::{self, user_columns},
 };
 use crate::{
     encoding::{failed_attempts_to_bytes, time_to_micros},
     error::failure,
-    rows::{challenge_columns, user_columns},
+    rows::challenge_columns,
 };
 
 /// Selects the facts for a sign-in except the ancestry: four counters, the state of the service, the

@@ -5,8 +5,11 @@ use referral_core::storage::{
 };
 use sqlx::SqliteConnection;
 
-use super::{rows, sessions, users};
-use crate::{error::failure, rows::user_columns};
+use super::{
+    rows, sessions,
+    users::{self, user_columns},
+};
+use crate::error::failure;
 
 pub(super) const USER_WITH_PHONE: &str = concat!(
     "SELECT ",

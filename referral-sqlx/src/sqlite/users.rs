@@ -13,9 +13,17 @@ use super::{rows, statement::write_row};
 use crate::{
     encoding::time_to_micros,
     error::failure,
-    rows::{invitee_columns, user_columns},
+    rows::invitee_columns,
     search_index::{self, Ngram},
 };
+
+/// Columns of a user `u` with the invitation `i`.
+macro_rules! user_columns {
+    () => {
+        $crate::rows::user_columns!("u.invited_count")
+    };
+}
+pub(super) use user_columns;
 
 /// Column with the newest invitees of `u`, at most `$2`, as a JSON array. Each row of a result passes from
 /// the thread of the connection to the task, which takes longer than reading the row.

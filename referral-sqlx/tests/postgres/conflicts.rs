@@ -163,20 +163,29 @@ async fn error_after_concurrent(harness: &mut Harness, change: &str, request: Si
 /// Otherwise many concurrent guesses from one address would all be compared with their codes.
 #[tokio::test]
 async fn a_correct_code_is_refused_if_concurrent_guesses_reach_the_limit_of_the_address() {
-    let Some(mut harness) = Harness::new().await else { return };
-    let limit = Limits::new([(1, Duration::from_hours(1))]).expect("valid");
-    let mut policy = Policy::development();
-    policy.failed_attempts_per_address = limit;
-    harness.use_policy(policy).await;
-    let sent = harness.sent_code(1).await;
-    let request = with_right_code(&sent).client(Client::default().address(ADDRESS));
-    let guess = CountedEvent { at: SystemClock.now(), kind: EventKind::FailedAttempt }.to_number();
-    let count = format!(
-        "INSERT INTO referral.counters (key, events, ends_at) \
-         VALUES ('address/192.0.2.1', ARRAY[{guess}::bigint], now() + interval '1 day')"
-    );
-    assert_eq!(error_after_concurrent(&mut harness, &count, request).await, "too_many_requests");
-    assert_eq!(harness.count("sessions").await, 0);
+    for is_stored in [false, true] {
+        let Some(mut harness) = Harness::new().await else { return };
+        let limit = Limits::new([(1, Duration::from_hours(1))]).expect("valid");
+        let mut policy = Policy::development();
+        policy.failed_attempts_per_address = limit;
+        harness.use_policy(policy).await;
+        let sent = harness.sent_code(1).await;
+        let request = with_right_code(&sent).client(Client::default().address(ADDRESS));
+        let put = |events: &str| {
+            AssertSqlSafe(format!(
+                "INSERT INTO referral.counters (key, events, ends_at) \
+                 VALUES ('address/192.0.2.1', ARRAY[{events}]::bigint[], now() + interval '1 day') \
+                 ON CONFLICT (key) DO UPDATE SET events = excluded.events"
+            ))
+        };
+        if is_stored {
+            harness.operator.execute(put("")).await.expect("stored");
+        }
+        let guess = CountedEvent { at: SystemClock.now(), kind: EventKind::FailedAttempt }.to_number();
+        let count = put(&guess.to_string()).0;
+        assert_eq!(error_after_concurrent(&mut harness, &count, request).await, "too_many_requests");
+        assert_eq!(harness.count("sessions").await, 0);
+    }
 }
 
 #[tokio::test]
@@ -188,4 +197,20 @@ async fn a_user_who_is_deactivated_during_a_sign_in_gets_no_session() {
     let error = error_after_concurrent(&mut harness, deactivate, with_right_code(&sent)).await;
     assert_eq!(error, "user_inactive");
     assert_eq!(harness.count("sessions").await, 1, "the session of the first sign-in");
+}
+
+#[tokio::test]
+async fn sign_ups_under_one_inviter_do_not_wait_for_each_other() {
+    let Some(mut harness) = Harness::new().await else { return };
+    let anna = harness.enter(1, None).await.expect("signed in");
+    // As another sign-up that has counted its invitee and is not committed yet.
+    let lock = "BEGIN; SELECT 1 FROM referral.users FOR NO KEY UPDATE";
+    harness.operator.execute(lock).await.expect("locked");
+    for number in 2..=4 {
+        harness.enter(number, Some(&anna.user.invite_code)).await.expect("signed in");
+    }
+    harness.operator.execute("COMMIT").await.expect("released");
+    harness.enter(5, Some(&anna.user.invite_code)).await.expect("signed in");
+    let anna = harness.referral.current_user(&anna.tokens.access).await.expect("valid");
+    assert_eq!((anna.invited_count, anna.invited.len()), (4, 4));
 }
