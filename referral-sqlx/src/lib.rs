@@ -14,7 +14,7 @@ struct Readme;
 
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 mod encoding;
-#[cfg(feature = "postgres")]
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
 mod fragments;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 mod migrations;

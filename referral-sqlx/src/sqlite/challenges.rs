@@ -1,18 +1,19 @@
 //! Challenges: codes that are sent, and canceled if they were not sent.
 
 use referral_core::{
-    ChallengeId,
+    ChallengeId, Refusal,
     storage::{
         Challenge, ChallengeFacts, ChallengeRequest, CounterUpdate, Decided, Decision, GrantedChallenge,
         Result,
     },
 };
-use sqlx::SqliteConnection;
+use sqlx::{SqliteConnection, sqlite::SqliteRow};
 
 use super::{
+    batch::{Batch, no_facts},
     counters::{self, bind_keys, global_counters, seven_counters},
     rows,
-    statement::write_row,
+    write_queue::Decide,
 };
 use crate::{
     encoding::{failed_attempts_to_bytes, time_to_micros},
@@ -33,33 +34,40 @@ pub(super) const CHALLENGE_FACTS: &str = concat!(
      LEFT JOIN challenges c ON c.id = (SELECT id FROM challenges WHERE phone = $9 ORDER BY id DESC LIMIT 1)"
 );
 
-/// Decides whether a code may be sent, and stores its challenge.
-pub(super) async fn start(
-    connection: &mut SqliteConnection,
-    request: &ChallengeRequest,
-) -> Decided<GrantedChallenge> {
-    let (query, keys) = (request.global_counters(), request.counters());
-    let facts = bind_keys(sqlx::query(CHALLENGE_FACTS), &keys, 7)
-        .bind(query.failed_attempts_since.map(time_to_micros))
-        .bind(request.phone.as_str());
-    let row = facts.fetch_one(&mut *connection).await.map_err(failure)?;
-    let facts = ChallengeFacts {
-        last_sent_at: rows::optional_time(&row, "last_sent_at")?,
-        last_is_redeemed: rows::get(&row, "last_is_redeemed")?,
-        last_code_length: rows::optional_number(&row, "last_code_length")?,
-        last_login: rows::optional_time(&row, "last_login")?,
-        counters: rows::counters(&row, keys)?,
-        global_counters: counters::global(connection, &row, query).await?,
-    };
-    let Decision { writes, outcome } = request.decide(&facts);
-    if let Some(challenge) = &writes.challenge {
-        add(connection, challenge).await?;
+impl Decide for ChallengeRequest {
+    type Outcome = std::result::Result<GrantedChallenge, Refusal>;
+
+    fn push_facts(&self, batch: &mut Batch) {
+        bind_keys(batch.push(CHALLENGE_FACTS), &self.counters(), 7)
+            .bind(self.global_counters().failed_attempts_since.map(time_to_micros))
+            .bind(self.phone.as_str());
     }
-    counters::update(connection, &writes.counters).await?;
-    if let Some(until) = writes.attack_until {
-        counters::record_attack(connection, until).await?;
+
+    async fn decide(
+        self,
+        facts: Option<SqliteRow>,
+        connection: &mut SqliteConnection,
+        batch: &mut Batch,
+    ) -> Decided<GrantedChallenge> {
+        let row = facts.ok_or_else(no_facts)?;
+        let facts = ChallengeFacts {
+            last_sent_at: rows::optional_time(&row, "last_sent_at")?,
+            last_is_redeemed: rows::get(&row, "last_is_redeemed")?,
+            last_code_length: rows::optional_number(&row, "last_code_length")?,
+            last_login: rows::optional_time(&row, "last_login")?,
+            counters: rows::counters(&row, self.counters())?,
+            global_counters: counters::global(connection, &row, self.global_counters()).await?,
+        };
+        let Decision { writes, outcome } = Self::decide(&self, &facts);
+        if let Some(challenge) = &writes.challenge {
+            push_new(batch, challenge);
+        }
+        counters::push(batch, &writes.counters);
+        if let Some(until) = writes.attack_until {
+            counters::push_attack(batch, until);
+        }
+        Ok(outcome)
     }
-    Ok(outcome)
 }
 
 const ADD_CHALLENGE: &str = "\
@@ -67,8 +75,9 @@ const ADD_CHALLENGE: &str = "\
                             redeemed_at, attempts_with_id, attempts_without_id, address, failed_attempts) \
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)";
 
-async fn add(connection: &mut SqliteConnection, challenge: &Challenge) -> Result<()> {
-    let insert = sqlx::query(ADD_CHALLENGE)
+fn push_new(batch: &mut Batch, challenge: &Challenge) {
+    batch
+        .push(ADD_CHALLENGE)
         .bind(challenge.id.0)
         .bind(challenge.phone.as_str())
         .bind(challenge.code_length)
@@ -81,7 +90,6 @@ async fn add(connection: &mut SqliteConnection, challenge: &Challenge) -> Result
         .bind(challenge.attempts_without_id)
         .bind(challenge.address.map(|address| address.to_string()))
         .bind(failed_attempts_to_bytes(&challenge.failed_attempts));
-    write_row(connection, insert).await
 }
 
 const DELETE_CHALLENGE: &str = "DELETE FROM challenges WHERE id = $1";
@@ -94,7 +102,9 @@ pub(super) async fn cancel(
 ) -> Result<()> {
     let delete = sqlx::query(DELETE_CHALLENGE).bind(id.0);
     if delete.execute(&mut *connection).await.map_err(failure)?.rows_affected() > 0 {
-        counters::update(connection, update).await?;
+        let mut batch = Batch::new();
+        counters::push(&mut batch, update);
+        batch.write(connection).await?;
     }
     Ok(())
 }

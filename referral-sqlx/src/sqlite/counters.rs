@@ -3,14 +3,15 @@
 use std::collections::BTreeMap;
 
 use referral_core::storage::{
-    AttackCheck, Counter, CounterKey, CounterUpdate, Decision, GlobalCounterFacts, GlobalCounterQuery, Result,
+    AttackCheck, CounterKey, CounterUpdate, Decision, GlobalCounterFacts, GlobalCounterQuery,
+    GlobalCounterUpdate, Result,
 };
 use sqlx::{SqliteConnection, sqlite::SqliteRow};
 use time::OffsetDateTime;
 
 use super::{
+    batch::{Batch, Values},
     rows,
-    statement::{Statement, write_row, write_rows},
 };
 use crate::{
     encoding::{events_to_numbers, time_to_micros},
@@ -42,12 +43,8 @@ macro_rules! seven_counters {
 pub(super) use seven_counters;
 
 /// Binds the keys of counters, followed by NULL values up to `number` values.
-pub(super) fn bind_keys<'q>(
-    statement: Statement<'q>,
-    keys: &'q [CounterKey],
-    number: usize,
-) -> Statement<'q> {
-    (0..number).fold(statement, |statement, index| statement.bind(keys.get(index).map(CounterKey::as_str)))
+pub(super) fn bind_keys<'v>(values: &'v mut Values, keys: &[CounterKey], number: usize) -> &'v mut Values {
+    (0..number).fold(values, |values, index| values.bind(keys.get(index).map(CounterKey::as_str)))
 }
 
 /// Columns of the state of the service: the recorded end of the attack, and the number of wrong codes since
@@ -115,33 +112,13 @@ pub(super) async fn attack(
     Ok(check.decide(&global(connection, &row, query).await?))
 }
 
-pub(super) async fn record_attack(connection: &mut SqliteConnection, until: OffsetDateTime) -> Result<()> {
-    write_row(connection, sqlx::query(RECORD_ATTACK).bind(time_to_micros(until))).await
+pub(super) fn push_attack(batch: &mut Batch, until: OffsetDateTime) {
+    batch.push_update(RECORD_ATTACK).bind(time_to_micros(until));
 }
 
-/// Number of counters that one statement stores.
-const COUNTERS_PER_STATEMENT: usize = 7;
-
-/// Stores the counters whose key is not NULL.
-const PUT_COUNTERS: &str = "\
-    INSERT INTO counters (key, events, ends_at) \
-    SELECT column1, column2, column3 \
-    FROM (VALUES ($1, $2, $3), ($4, $5, $6), ($7, $8, $9), ($10, $11, $12), ($13, $14, $15), \
-                 ($16, $17, $18), ($19, $20, $21)) WHERE column1 IS NOT NULL \
+const PUT_COUNTER: &str = "\
+    INSERT INTO counters (key, events, ends_at) VALUES ($1, $2, $3) \
     ON CONFLICT (key) DO UPDATE SET events = excluded.events, ends_at = excluded.ends_at";
-
-async fn put(connection: &mut SqliteConnection, counters: &[Counter]) -> Result<()> {
-    for counters in counters.chunks(COUNTERS_PER_STATEMENT) {
-        let put = (0..COUNTERS_PER_STATEMENT).fold(sqlx::query(PUT_COUNTERS), |put, index| {
-            let counter = counters.get(index);
-            put.bind(counter.map(|counter| counter.key.as_str()))
-                .bind(counter.map(|counter| json_array(&events_to_numbers(&counter.events))))
-                .bind(counter.map(|counter| time_to_micros(counter.ends_at)))
-        });
-        write_rows(connection, put, counters.len() as u64).await?;
-    }
-    Ok(())
-}
 
 /// Number of counters from which one statement removes an event.
 const REFUNDS_PER_STATEMENT: usize = 6;
@@ -151,7 +128,19 @@ pub(super) const REFUND: &str = "\
     UPDATE counters SET events = (SELECT json_group_array(value) FROM json_each(events) WHERE value <> $1) \
     WHERE key IN ($2, $3, $4, $5, $6, $7)";
 
-async fn refund(connection: &mut SqliteConnection, update: &CounterUpdate) -> Result<()> {
+const COUNT_GLOBALLY: &str = "\
+    INSERT INTO global_counters (counter, period_start, count) VALUES ($1, $2, $3) \
+    ON CONFLICT (counter, period_start) DO UPDATE SET count = count + excluded.count";
+
+/// Adds statements that update counters. No other request has changed them since the facts were read.
+pub(super) fn push(batch: &mut Batch, update: &CounterUpdate) {
+    for counter in &update.counters {
+        batch
+            .push(PUT_COUNTER)
+            .bind(counter.key.as_str())
+            .bind(json_array(&events_to_numbers(&counter.events)))
+            .bind(time_to_micros(counter.ends_at));
+    }
     // A code is the same event in several counters, so one statement refunds it in all of them.
     let mut refunds: BTreeMap<i64, Vec<&str>> = BTreeMap::new();
     for (key, event) in &update.refunds {
@@ -159,35 +148,16 @@ async fn refund(connection: &mut SqliteConnection, update: &CounterUpdate) -> Re
     }
     for (event, keys) in refunds {
         for keys in keys.chunks(REFUNDS_PER_STATEMENT) {
-            let update = sqlx::query(REFUND).bind(event);
-            let update = (0..REFUNDS_PER_STATEMENT)
-                .fold(update, |update, index| update.bind(keys.get(index).copied()));
-            update.execute(&mut *connection).await.map_err(failure)?;
+            let values = batch.push(REFUND).bind(event);
+            for index in 0..REFUNDS_PER_STATEMENT {
+                values.bind(keys.get(index).copied());
+            }
         }
     }
-    Ok(())
-}
-
-const COUNT_GLOBALLY: &str = "\
-    INSERT INTO global_counters (counter, period_start, count) VALUES ($1, $2, $3) \
-    ON CONFLICT (counter, period_start) DO UPDATE SET count = count + excluded.count";
-
-async fn count_globally(connection: &mut SqliteConnection, update: &CounterUpdate) -> Result<()> {
-    if let Some(update) = update.global_counter {
-        let add = sqlx::query(COUNT_GLOBALLY)
-            .bind(update.counter.as_str())
-            .bind(time_to_micros(update.period_start))
-            .bind(update.delta);
-        write_row(connection, add).await?;
+    if let Some(GlobalCounterUpdate { counter, period_start, delta }) = update.global_counter {
+        let count = batch.push(COUNT_GLOBALLY);
+        count.bind(counter.as_str()).bind(time_to_micros(period_start)).bind(delta);
     }
-    Ok(())
-}
-
-/// Updates counters. No other request has changed them since the facts were read.
-pub(super) async fn update(connection: &mut SqliteConnection, update: &CounterUpdate) -> Result<()> {
-    put(connection, &update.counters).await?;
-    refund(connection, update).await?;
-    count_globally(connection, update).await
 }
 
 /// Formats numbers as a JSON array.

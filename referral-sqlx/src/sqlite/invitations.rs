@@ -6,7 +6,7 @@ use referral_core::{
 };
 use sqlx::SqliteConnection;
 
-use super::statement::write_row;
+use super::batch::Batch;
 use crate::{encoding::time_to_micros, error::failure};
 
 /// Selects whether `$2` is `$1` or one of its direct or indirect inviters. `UNION` visits each user once, so
@@ -34,13 +34,13 @@ pub(super) async fn ancestry(
 const ADD_INVITATION: &str =
     "INSERT INTO invitations (invitee, inviter, code, accepted_at, via) VALUES ($1, $2, $3, $4, $5)";
 
-/// Stores an invitation. Both users must exist.
-pub(super) async fn add(connection: &mut SqliteConnection, invitation: &Invitation) -> Result<()> {
-    let insert = sqlx::query(ADD_INVITATION)
+/// Adds a statement that stores an invitation. Both users must exist.
+pub(super) fn push(batch: &mut Batch, invitation: &Invitation) {
+    batch
+        .push(ADD_INVITATION)
         .bind(invitation.invitee.0)
         .bind(invitation.inviter.0)
         .bind(invitation.code.as_str())
         .bind(time_to_micros(invitation.accepted_at))
         .bind(invitation.via.as_str());
-    write_row(connection, insert).await
 }

@@ -6,7 +6,7 @@ use referral_core::{
 };
 use sqlx::SqliteConnection;
 
-use super::{rows, statement::write_row};
+use super::rows;
 use crate::{encoding::time_to_micros, error::failure};
 
 const REGISTERED_KEYS: &str = "SELECT purpose, id, fingerprint, needed_until FROM keys";
@@ -38,5 +38,5 @@ async fn put(connection: &mut SqliteConnection, key: &RegisteredKey) -> Result<(
         .bind(&*key.id)
         .bind(key.fingerprint.as_slice())
         .bind(key.needed_until.map(time_to_micros));
-    write_row(connection, put).await
+    put.execute(connection).await.map(drop).map_err(failure)
 }

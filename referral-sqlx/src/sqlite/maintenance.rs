@@ -3,7 +3,7 @@
 use referral_core::storage::{Result, Retention, SharedSetting};
 use sqlx::{SqliteConnection, sqlite::SqliteRow};
 
-use super::{rows, statement::write_row};
+use super::rows;
 use crate::{encoding::time_to_micros, error::failure};
 
 pub(super) const DELETE_CHALLENGES: &str = "\
@@ -65,7 +65,7 @@ pub(super) async fn record_settings(
 ) -> Result<()> {
     for setting in settings {
         let record = sqlx::query(RECORD_SETTING).bind(&*setting.name).bind(&*setting.value);
-        write_row(connection, record).await?;
+        record.execute(&mut *connection).await.map_err(failure)?;
     }
     Ok(())
 }

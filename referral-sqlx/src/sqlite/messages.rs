@@ -1,12 +1,16 @@
 //! Delivery status of messages, and the gateways that accepted them.
 
 use referral_core::storage::{
-    Decision, DeliveryFacts, DeliveryTransition, DeliveryUpdate, MessageKey, Result, StoredMessage,
+    Decision, DeliveryFacts, DeliveryTransition, DeliveryUpdate, MessageKey, Result,
 };
-use sqlx::SqliteConnection;
+use sqlx::{SqliteConnection, sqlite::SqliteRow};
 
-use super::{rows, statement::write_row};
-use crate::{encoding::time_to_micros, error::failure};
+use super::{
+    batch::{Batch, no_facts},
+    rows,
+    write_queue::Decide,
+};
+use crate::encoding::time_to_micros;
 
 /// Selects whether the challenge `$1` is not redeemed, and the message `$3` of the gateway `$2`.
 pub(super) const MESSAGE: &str = "\
@@ -14,30 +18,45 @@ pub(super) const MESSAGE: &str = "\
            m.is_ours, m.region, m.status \
     FROM (SELECT 1) one LEFT JOIN messages m ON m.gateway = $2 AND m.message_id = $3";
 
-/// Records an update of a message.
-pub(super) async fn record(
-    connection: &mut SqliteConnection,
-    update: &DeliveryUpdate,
-) -> Result<DeliveryTransition> {
-    let facts = sqlx::query(MESSAGE)
-        .bind(update.challenge.as_ref().map(|(challenge, _)| challenge.0))
-        .bind(update.message.as_ref().map(MessageKey::gateway))
-        .bind(update.message.as_ref().map(MessageKey::id));
-    let row = facts.fetch_one(&mut *connection).await.map_err(failure)?;
-    let has_message = rows::get::<Option<bool>>(&row, "is_ours")?.is_some();
-    let facts = DeliveryFacts {
-        message: has_message.then(|| rows::message(&row)).transpose()?,
-        has_open_challenge: rows::get(&row, "has_open_challenge")?,
-    };
-    let Decision { writes, outcome } = update.decide(facts);
-    if let Some((challenge, gateway)) = &writes.gateway {
-        let update = sqlx::query(RECORD_GATEWAY).bind(challenge.0).bind(&**gateway);
-        write_row(connection, update).await?;
+impl Decide for DeliveryUpdate {
+    type Outcome = DeliveryTransition;
+
+    fn push_facts(&self, batch: &mut Batch) {
+        batch
+            .push(MESSAGE)
+            .bind(self.challenge.as_ref().map(|(challenge, _)| challenge.0))
+            .bind(self.message.as_ref().map(MessageKey::gateway))
+            .bind(self.message.as_ref().map(MessageKey::id));
     }
-    if let Some((key, message)) = update.message.as_ref().zip(writes.message) {
-        put(connection, update, key, &message).await?;
+
+    async fn decide(
+        self,
+        facts: Option<SqliteRow>,
+        _: &mut SqliteConnection,
+        batch: &mut Batch,
+    ) -> Result<DeliveryTransition> {
+        let row = facts.ok_or_else(no_facts)?;
+        let has_message = rows::get::<Option<bool>>(&row, "is_ours")?.is_some();
+        let facts = DeliveryFacts {
+            message: has_message.then(|| rows::message(&row)).transpose()?,
+            has_open_challenge: rows::get(&row, "has_open_challenge")?,
+        };
+        let Decision { writes, outcome } = Self::decide(&self, facts);
+        if let Some((challenge, gateway)) = &writes.gateway {
+            batch.push_update(RECORD_GATEWAY).bind(challenge.0).bind(&**gateway);
+        }
+        if let Some((key, message)) = self.message.as_ref().zip(writes.message) {
+            batch
+                .push(PUT_MESSAGE)
+                .bind(key.gateway())
+                .bind(key.id())
+                .bind(message.is_ours)
+                .bind(message.region.map(|region| region.to_string()))
+                .bind(message.status.as_str())
+                .bind(time_to_micros(self.now));
+        }
+        Ok(outcome)
     }
-    Ok(outcome)
 }
 
 /// Records the gateway that accepted the message of a challenge.
@@ -49,19 +68,3 @@ const PUT_MESSAGE: &str = "\
     VALUES ($1, $2, $3, $4, $5, $6) \
     ON CONFLICT (gateway, message_id) DO UPDATE \
     SET is_ours = excluded.is_ours, region = excluded.region, status = excluded.status";
-
-async fn put(
-    connection: &mut SqliteConnection,
-    update: &DeliveryUpdate,
-    key: &MessageKey,
-    message: &StoredMessage,
-) -> Result<()> {
-    let put = sqlx::query(PUT_MESSAGE)
-        .bind(key.gateway())
-        .bind(key.id())
-        .bind(message.is_ours)
-        .bind(message.region.map(|region| region.to_string()))
-        .bind(message.status.as_str())
-        .bind(time_to_micros(update.now));
-    write_row(connection, put).await
-}

@@ -1,7 +1,7 @@
 //! Conversion of SQLite rows. SQLite has no type for times and arrays, so times are microseconds, and the
 //! events of a counter are a JSON array.
 
-use referral_core::storage::CountedEvent;
+use referral_core::storage::{CountedEvent, StorageError};
 use sqlx::{Sqlite, sqlite::SqliteRow};
 
 use crate::encoding::{events_from_numbers, time_from_micros};
@@ -28,4 +28,10 @@ fn events(array: &str) -> Result<Vec<CountedEvent>> {
     let list = list.ok_or_else(|| unreadable("the events of a counter are not a JSON array"))?;
     let numbers = list.split_terminator(',').map(|number| number.parse().map_err(unreadable));
     events_from_numbers(numbers.collect::<Result<_>>()?)
+}
+
+/// Reads the invite code for a new user. It is NULL if all candidates are taken.
+pub(super) fn free_code(row: &SqliteRow) -> Result<InviteCode> {
+    let code = get::<Option<&str>>(row, "free_code")?.ok_or(StorageError::InviteCodesExhausted)?;
+    InviteCode::parse(code).map_err(unreadable)
 }

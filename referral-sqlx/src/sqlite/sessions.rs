@@ -1,7 +1,7 @@
 //! Sessions: reading, refreshing and ending them.
 
 use referral_core::{
-    Session, SessionId, UserId,
+    Refusal, Session, SessionId, UserId,
     storage::{Decided, Decision, RefreshFacts, RefreshRequest, Result, SessionSelection, StoredSession},
 };
 use sqlx::{SqliteConnection, sqlite::SqliteRow};
@@ -9,9 +9,10 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::{
+    batch::{Batch, Values},
     rows,
-    statement::{Statement, write_row},
     users::{newest_invitees, user_columns, user_with_invited},
+    write_queue::Decide,
 };
 use crate::{
     encoding::{superseded_to_bytes, time_to_micros},
@@ -75,16 +76,26 @@ pub(super) const REFRESH_FACTS: &str = concat!(
     ", u.is_active FROM sessions s JOIN users u ON u.id = s.user_id WHERE s.id = $1"
 );
 
-/// Decides about the exchange of a refresh token, and stores the decision.
-pub(super) async fn refresh(connection: &mut SqliteConnection, request: &RefreshRequest) -> Decided<Session> {
-    let found = sqlx::query(REFRESH_FACTS).bind(request.session.0);
-    let row = found.fetch_optional(&mut *connection).await.map_err(failure)?;
-    let facts = row.as_ref().map(refresh_facts).transpose()?;
-    let Decision { writes, outcome } = request.decide(facts.as_ref());
-    if let Some(session) = writes {
-        change(connection, &session).await?;
+impl Decide for RefreshRequest {
+    type Outcome = std::result::Result<Session, Refusal>;
+
+    fn push_facts(&self, batch: &mut Batch) {
+        batch.push(REFRESH_FACTS).bind(self.session.0);
     }
-    Ok(outcome)
+
+    async fn decide(
+        self,
+        facts: Option<SqliteRow>,
+        _: &mut SqliteConnection,
+        writes: &mut Batch,
+    ) -> Decided<Session> {
+        let facts = facts.as_ref().map(refresh_facts).transpose()?;
+        let Decision { writes: session, outcome } = Self::decide(&self, facts.as_ref());
+        if let Some(session) = session {
+            push_change(writes, &session);
+        }
+        Ok(outcome)
+    }
 }
 
 fn refresh_facts(row: &SqliteRow) -> Result<RefreshFacts> {
@@ -98,15 +109,14 @@ const CHANGE_SESSION: &str = "\
                         repeated_late = $15, late_repeats = $16 \
     WHERE id = $1";
 
-/// Replaces the session with the same id, user, and times of start and end.
-async fn change(connection: &mut SqliteConnection, session: &Session) -> Result<()> {
-    let update = sqlx::query(CHANGE_SESSION).bind(session.id.0);
-    write_row(connection, bind_state(update, session)).await
+/// Adds a statement that replaces the session with the same id, user, and times of start and end.
+fn push_change(batch: &mut Batch, session: &Session) {
+    bind_state(batch.push_update(CHANGE_SESSION).bind(session.id.0), session);
 }
 
 /// Binds the values of a session that can change, in the order of the columns in [`CHANGE_SESSION`].
-pub(super) fn bind_state<'q>(statement: Statement<'q>, session: &'q Session) -> Statement<'q> {
-    statement
+fn bind_state(values: &mut Values, session: &Session) {
+    values
         .bind(session.revoked_at.map(time_to_micros))
         .bind(time_to_micros(session.ends_at()))
         .bind(&*session.issued.key_id)
@@ -121,7 +131,24 @@ pub(super) fn bind_state<'q>(statement: Statement<'q>, session: &'q Session) -> 
         .bind(session.address.map(|address| address.to_string()))
         .bind(session.user_agent.as_deref())
         .bind(session.repeated_late)
-        .bind(session.late_repeats)
+        .bind(session.late_repeats);
+}
+
+const ADD_SESSION: &str = "\
+    INSERT INTO sessions (id, user_id, created_at, expires_at, revoked_at, ends_at, key_id, access_id, \
+                          refresh_id, issued_at, access_expires_at, refresh_expires_at, tokens_used, \
+                          previous_refresh_id, superseded, address, user_agent, repeated_late, late_repeats) \
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)";
+
+/// Adds a statement that adds a session.
+pub(super) fn push_new(batch: &mut Batch, session: &Session) {
+    let values = batch
+        .push(ADD_SESSION)
+        .bind(session.id.0)
+        .bind(session.user.0)
+        .bind(time_to_micros(session.created_at))
+        .bind(time_to_micros(session.expires_at));
+    bind_state(values, session);
 }
 
 const SESSIONS: &str = concat!(
@@ -180,10 +207,3 @@ pub(super) async fn end(
 pub(super) const KEEP_NEWEST_SESSIONS: &str = "\
     DELETE FROM sessions WHERE user_id = $1 AND id <= ( \
         SELECT id FROM sessions WHERE user_id = $1 ORDER BY id DESC LIMIT 1 OFFSET $2 + 0)";
-
-/// Deletes the sessions of a user except the newest `number`.
-pub(super) async fn keep_newest(connection: &mut SqliteConnection, user: UserId, number: u32) -> Result<()> {
-    let delete = sqlx::query(KEEP_NEWEST_SESSIONS).bind(user.0).bind(number);
-    delete.execute(connection).await.map_err(failure)?;
-    Ok(())
-}

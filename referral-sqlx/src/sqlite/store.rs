@@ -22,8 +22,8 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::{
-    SqliteStore, challenges, counters, disk, keys, list, maintenance, messages, migrations, profiles,
-    sessions, sign_in, staff, users,
+    SqliteStore, batch::Batch, challenges, counters, disk, keys, list, maintenance, migrations, sessions,
+    staff, users,
 };
 
 /// Time that a read waits for the record that a new token is in use.
@@ -49,7 +49,7 @@ async fn within<T>(timeout: Duration, work: impl Future<Output = Result<T>>) -> 
 #[async_trait]
 impl ChallengeStorage for SqliteStore {
     async fn start_challenge(&self, request: &ChallengeRequest) -> Decided<GrantedChallenge> {
-        write!(self, connection, request => challenges::start(connection, &request))
+        self.writer.decide(request.clone()).await
     }
 
     async fn cancel_challenge(&self, challenge: ChallengeId, counters: &CounterUpdate) -> Result<()> {
@@ -57,11 +57,11 @@ impl ChallengeStorage for SqliteStore {
     }
 
     async fn record_delivery(&self, update: &DeliveryUpdate) -> Result<DeliveryTransition> {
-        write!(self, connection, update => messages::record(connection, &update))
+        self.writer.decide(update.clone()).await
     }
 
     async fn sign_in(&self, request: &SignInRequest) -> Decided<StoredSignIn> {
-        write!(self, connection, request => sign_in::attempt(connection, &request))
+        self.writer.decide(request.clone()).await
     }
 }
 
@@ -80,7 +80,7 @@ impl SessionStorage for SqliteStore {
     }
 
     async fn refresh(&self, request: &RefreshRequest) -> Decided<Session> {
-        write!(self, connection, request => sessions::refresh(connection, &request))
+        self.writer.decide(request.clone()).await
     }
 
     async fn sessions(&self, user: UserId, now: OffsetDateTime, limit: u32) -> Result<Vec<Session>> {
@@ -120,7 +120,7 @@ impl UserStorage for SqliteStore {
     }
 
     async fn edit_profile(&self, edit: &ProfileEdit) -> Decided<EditedProfile, Vec<Refusal>> {
-        write!(self, connection, edit => profiles::edit(connection, &edit))
+        self.writer.decide(edit.clone()).await
     }
 
     async fn make_staff(&self, request: &StaffRequest) -> Result<NewStaff> {
@@ -137,7 +137,9 @@ impl MaintenanceStorage for SqliteStore {
     async fn check_attack(&self, check: &AttackCheck) -> Result<bool> {
         let Decision { writes, outcome } = counters::attack(&mut *self.reader().await?, check).await?;
         if let Some(until) = writes {
-            self.writer.write(move |connection| counters::record_attack(connection, until).boxed()).await?;
+            let mut record = Batch::new();
+            counters::push_attack(&mut record, until);
+            self.writer.write(move |connection| record.write(connection).boxed()).await?;
         }
         Ok(outcome)
     }

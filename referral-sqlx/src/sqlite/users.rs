@@ -3,13 +3,13 @@
 use std::fmt::Write as _;
 
 use referral_core::{
-    Email, Name, PageSize, User, UserId,
+    Email, InviteCode, Name, PageSize, User, UserId,
     storage::{Invitee, Result, SearchKeys, SearchTerm, StoredPage, UserWithInvited},
 };
 use sqlx::{SqliteConnection, sqlite::SqliteRow};
 use uuid::Uuid;
 
-use super::{rows, statement::write_row};
+use super::{batch::Batch, rows};
 use crate::{
     encoding::time_to_micros,
     error::failure,
@@ -118,27 +118,47 @@ pub(super) async fn set_active(
         return Ok(None);
     };
     let user = User { is_active, ..user };
-    change(connection, &user).await?;
+    let mut batch = Batch::new();
+    push_change(&mut batch, &user);
+    batch.write(connection).await?;
     Ok(Some(user))
 }
 
-/// Adds a user without the rows of the search index. Adds no row if another user has the invite code.
+/// Selects the first of the invite codes in the JSON array `$code` that no user has.
+macro_rules! free_code {
+    ($codes:literal) => {
+        concat!(
+            "(SELECT value FROM json_each(",
+            $codes,
+            ") WHERE NOT EXISTS (SELECT 1 FROM users WHERE invite_code = value) LIMIT 1)"
+        )
+    };
+}
+pub(super) use free_code;
+
+/// Formats invite codes as a JSON array. They contain only letters and digits.
+pub(super) fn json_codes(codes: &[InviteCode]) -> String {
+    let codes: Vec<_> = codes.iter().map(InviteCode::as_str).collect();
+    format!("[\"{}\"]", codes.join("\",\""))
+}
+
+/// Adds a user without the rows of the search index.
 const ADD_USER: &str = "\
     INSERT INTO users (id, phone, invite_code, is_staff, is_active, date_joined, last_login, \
                        search_public, search_private) \
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) \
-    ON CONFLICT (invite_code) DO NOTHING";
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)";
 
-/// Adds a user to the search index. Writes two rows.
-const ADD_NGRAMS: &str = "\
-    INSERT INTO user_numbers (user_id) VALUES ($1); \
-    INSERT INTO user_ngrams (rowid, ngrams) \
+const ADD_NUMBER: &str = "INSERT INTO user_numbers (user_id) VALUES ($1)";
+
+const PUT_NGRAMS: &str = "\
+    INSERT OR REPLACE INTO user_ngrams (rowid, ngrams) \
     VALUES ((SELECT number FROM user_numbers WHERE user_id = $1), $2)";
 
-/// Adds a user. Returns `false` if another user has the invite code.
-pub(super) async fn add(connection: &mut SqliteConnection, user: &User) -> Result<bool> {
+/// Adds statements that add a user.
+pub(super) fn push_new(batch: &mut Batch, user: &User) {
     let keys = SearchKeys::of(user);
-    let insert = sqlx::query(ADD_USER)
+    batch
+        .push(ADD_USER)
         .bind(user.id.0)
         .bind(user.phone.as_str())
         .bind(user.invite_code.as_str())
@@ -148,12 +168,8 @@ pub(super) async fn add(connection: &mut SqliteConnection, user: &User) -> Resul
         .bind(user.last_login.map(time_to_micros))
         .bind(&*keys.public)
         .bind(&*keys.private);
-    if insert.execute(&mut *connection).await.map_err(failure)?.rows_affected() == 0 {
-        return Ok(false);
-    }
-    let index = sqlx::query(ADD_NGRAMS).bind(user.id.0).bind(words(&keys));
-    index.execute(connection).await.map_err(failure)?;
-    Ok(true)
+    batch.push(ADD_NUMBER).bind(user.id.0);
+    batch.push(PUT_NGRAMS).bind(user.id.0).bind(words(&keys));
 }
 
 /// Changes all mutable columns of a user except the count of invitees, which a trigger updates.
@@ -162,14 +178,11 @@ pub(super) const CHANGE_USER: &str = "\
                      last_login = $7, search_public = $8, search_private = $9 \
     WHERE id = $1";
 
-const PUT_NGRAMS: &str = "\
-    INSERT OR REPLACE INTO user_ngrams (rowid, ngrams) \
-    VALUES ((SELECT number FROM user_numbers WHERE user_id = $1), $2)";
-
-/// Replaces the user with the same id, and its entry in the search index.
-pub(super) async fn change(connection: &mut SqliteConnection, user: &User) -> Result<()> {
+/// Adds statements that replace the user with the same id, and its entry in the search index.
+pub(super) fn push_change(batch: &mut Batch, user: &User) {
     let keys = SearchKeys::of(user);
-    let update = sqlx::query(CHANGE_USER)
+    batch
+        .push_update(CHANGE_USER)
         .bind(user.id.0)
         .bind(user.email.as_ref().map(Email::as_str))
         .bind(user.first_name.as_ref().map(Name::as_str))
@@ -179,10 +192,7 @@ pub(super) async fn change(connection: &mut SqliteConnection, user: &User) -> Re
         .bind(user.last_login.map(time_to_micros))
         .bind(&*keys.public)
         .bind(&*keys.private);
-    write_row(connection, update).await?;
-    let index = sqlx::query(PUT_NGRAMS).bind(user.id.0).bind(words(&keys));
-    index.execute(connection).await.map_err(failure)?;
-    Ok(())
+    batch.push(PUT_NGRAMS).bind(user.id.0).bind(words(&keys));
 }
 
 /// Returns the words that the search index stores for a user.

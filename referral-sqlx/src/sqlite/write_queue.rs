@@ -3,19 +3,26 @@
 //! The writes in the queue are committed together in one transaction, because the commit, which waits for the
 //! disk, is the most expensive part. Each write has its own savepoint. A failed write is undone without the
 //! others. A caller gets its result only after the commit of its write.
+//!
+//! The second most expensive part is the way to the thread of the connection and back. The statements of one
+//! write are therefore sent together with the query for the facts of the next one.
 
-use std::{panic::AssertUnwindSafe, pin::pin, sync::Arc};
+use std::{marker::PhantomData, mem, panic::AssertUnwindSafe, pin::pin, sync::Arc};
 
 use futures_util::{
     FutureExt as _,
     future::{BoxFuture, Either, select},
 };
 use referral_core::storage::{BoxError, Result, StorageError};
-use sqlx::{ConnectOptions as _, Connection as _, SqliteConnection, sqlite::SqliteConnectOptions};
+use sqlx::{
+    ConnectOptions as _, Connection as _, SqliteConnection,
+    sqlite::{SqliteConnectOptions, SqliteRow},
+};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
     ACQUIRE_TIMEOUT,
+    batch::{Batch, Executed},
     wal::{Log, Quiet},
 };
 use crate::error::failure;
@@ -23,8 +30,11 @@ use crate::error::failure;
 /// Starts a transaction for a group of writes, and the savepoint of the first write.
 const BEGIN_GROUP: &str = "BEGIN IMMEDIATE; SAVEPOINT step";
 
-/// Keeps a write of a group, and starts the savepoint of the next write.
-const NEXT_STEP: &str = "RELEASE step; SAVEPOINT step";
+/// Keeps a write of a group.
+const KEEP_STEP: &str = "RELEASE step";
+
+/// Starts the savepoint of the next write.
+const NEXT_STEP: &str = "SAVEPOINT step";
 
 /// Undoes a single write of a group. The savepoint remains for the next write.
 const UNDO_STEP: &str = "ROLLBACK TO step";
@@ -39,6 +49,48 @@ const MAX_GROUP: usize = 64;
 
 /// Maximum length of the queue. Further writes wait up to [`ACQUIRE_TIMEOUT`] for space in the queue.
 const MAX_QUEUE: usize = 1_024;
+
+/// Write that is decided from one row of facts. It excludes all other writes, in this process and in others.
+pub(super) trait Decide: Send + 'static {
+    type Outcome: Send + 'static;
+
+    /// Adds the query for the facts.
+    fn push_facts(&self, batch: &mut Batch);
+
+    /// Decides, and adds the statements that write the decision. It can read further facts on `connection`. The
+    /// writes are committed if it returns `Ok`, also for a refusal.
+    fn decide(
+        self,
+        facts: Option<SqliteRow>,
+        connection: &mut SqliteConnection,
+        writes: &mut Batch,
+    ) -> impl Future<Output = Result<Self::Outcome>> + Send;
+}
+
+/// Write without facts, which executes its statements itself.
+struct Direct<T, F> {
+    write: F,
+    outcome: PhantomData<fn() -> T>,
+}
+
+impl<T, F> Decide for Direct<T, F>
+where
+    T: Send + 'static,
+    F: for<'c> FnOnce(&'c mut SqliteConnection) -> BoxFuture<'c, Result<T>> + Send + 'static,
+{
+    type Outcome = T;
+
+    fn push_facts(&self, _: &mut Batch) {}
+
+    async fn decide(
+        self,
+        _: Option<SqliteRow>,
+        connection: &mut SqliteConnection,
+        _: &mut Batch,
+    ) -> Result<T> {
+        (self.write)(connection).await
+    }
+}
 
 /// Handle of the writer, which executes writes sequentially.
 pub(crate) struct Writer {
@@ -59,18 +111,23 @@ impl Writer {
         Self { queue }
     }
 
-    /// Executes a write that excludes all other writes, in this process and in others. Its changes are
-    /// committed if `step` returns `Ok`, also for a refusal, and undone if it returns an error.
-    pub(crate) async fn write<T, F>(&self, step: F) -> Result<T>
+    /// Decides and writes. The writer may run `write` after the caller has dropped its request.
+    pub(super) async fn decide<D: Decide>(&self, write: D) -> Result<D::Outcome> {
+        let (response, outcome) = oneshot::channel();
+        let step = Message::Step(Box::new(Pending { write, response }));
+        let queued = self.queue.send_timeout(step, ACQUIRE_TIMEOUT).await;
+        queued.map_err(|error| StorageError::Unavailable(error.to_string().into()))?;
+        outcome.await.unwrap_or_else(|_| Err(failure(sqlx::Error::PoolClosed)))
+    }
+
+    /// Executes a write without facts. Its changes are committed if `write` returns `Ok`, and undone if it
+    /// returns an error.
+    pub(crate) async fn write<T, F>(&self, write: F) -> Result<T>
     where
         T: Send + 'static,
         F: for<'c> FnOnce(&'c mut SqliteConnection) -> BoxFuture<'c, Result<T>> + Send + 'static,
     {
-        let (response, outcome) = oneshot::channel();
-        let step = Message::Step(Box::new(Pending { step, response }));
-        let queued = self.queue.send_timeout(step, ACQUIRE_TIMEOUT).await;
-        queued.map_err(|error| StorageError::Unavailable(error.to_string().into()))?;
-        outcome.await.unwrap_or_else(|_| Err(failure(sqlx::Error::PoolClosed)))
+        self.decide(Direct { write, outcome: PhantomData }).await
     }
 
     /// Closes the connection after the queued writes.
@@ -83,9 +140,9 @@ impl Writer {
 }
 
 /// Queued write with the channel for its result.
-struct Pending<T, F> {
-    step: F,
-    response: oneshot::Sender<Result<T>>,
+struct Pending<D: Decide> {
+    write: D,
+    response: oneshot::Sender<Result<D::Outcome>>,
 }
 
 /// [`Pending`] without its type parameters.
@@ -93,59 +150,74 @@ trait Step: Send {
     /// Returns `true` if the caller has dropped its request.
     fn is_abandoned(&self) -> bool;
 
-    /// Executes the write. The result is sent to the caller later.
-    fn run<'c>(self: Box<Self>, connection: &'c mut SqliteConnection) -> BoxFuture<'c, Done>
+    fn push_facts(&self, batch: &mut Batch);
+
+    /// Decides. The writes are executed, and the result is sent to the caller, later.
+    fn decide<'c>(
+        self: Box<Self>,
+        facts: Option<SqliteRow>,
+        connection: &'c mut SqliteConnection,
+    ) -> BoxFuture<'c, Done>
     where
         Self: 'c;
 
     /// Sends an error to the caller without executing the write.
-    fn fail(self: Box<Self>, error: &Arc<sqlx::Error>);
+    fn fail(self: Box<Self>, error: StorageError);
 }
 
-/// Executed write that is not committed yet.
+/// Decided write that is not committed yet.
 struct Done {
+    /// Statements that are not executed yet.
+    writes: Batch,
     is_sound: bool,
+    /// Error of the writes.
+    error: Option<StorageError>,
     respond: Respond,
 }
 
-/// Function that sends the result to the caller, or the error if the commit failed.
-type Respond = Box<dyn FnOnce(Option<&Arc<sqlx::Error>>) + Send>;
+/// Function that sends the result to the caller, or the error if there is one.
+type Respond = Box<dyn FnOnce(Option<StorageError>) + Send>;
 
-impl<T, F> Step for Pending<T, F>
-where
-    T: Send + 'static,
-    F: for<'c> FnOnce(&'c mut SqliteConnection) -> BoxFuture<'c, Result<T>> + Send,
-{
+impl<D: Decide> Step for Pending<D> {
     fn is_abandoned(&self) -> bool {
         self.response.is_closed()
     }
 
-    fn run<'c>(self: Box<Self>, connection: &'c mut SqliteConnection) -> BoxFuture<'c, Done>
+    fn push_facts(&self, batch: &mut Batch) {
+        self.write.push_facts(batch);
+    }
+
+    fn decide<'c>(
+        self: Box<Self>,
+        facts: Option<SqliteRow>,
+        connection: &'c mut SqliteConnection,
+    ) -> BoxFuture<'c, Done>
     where
         Self: 'c,
     {
-        let Self { step, response } = *self;
+        let Self { write, response } = *self;
         async move {
+            let mut writes = Batch::new();
             // A panic in one write must not stop the writer.
-            let outcome = AssertUnwindSafe(async { step(connection).await }).catch_unwind().await;
+            let deciding = AssertUnwindSafe(write.decide(facts, connection, &mut writes)).catch_unwind();
+            let outcome = deciding.await;
             let outcome = outcome.unwrap_or_else(|_| Err(StorageError::Failed("a write panicked".into())));
+            let is_sound = outcome.is_ok();
             Done {
-                is_sound: outcome.is_ok(),
-                respond: Box::new(move |not_committed| {
-                    let outcome = match not_committed {
-                        Some(error) if outcome.is_ok() => Err(shared_failure(error)),
-                        _ => outcome,
-                    };
+                writes: if is_sound { writes } else { Batch::new() },
+                is_sound,
+                error: None,
+                respond: Box::new(move |error| {
                     // The caller may have dropped its request.
-                    let _ = response.send(outcome);
+                    let _ = response.send(outcome.and_then(|outcome| error.map_or(Ok(outcome), Err)));
                 }),
             }
         }
         .boxed()
     }
 
-    fn fail(self: Box<Self>, error: &Arc<sqlx::Error>) {
-        let _ = self.response.send(Err(shared_failure(error)));
+    fn fail(self: Box<Self>, error: StorageError) {
+        let _ = self.response.send(Err(error));
     }
 }
 
@@ -188,7 +260,10 @@ impl Worker {
                 Next::Message(Some(Message::Close(closed))) => self.closing = Some(closed),
                 Next::Message(Some(Message::Step(step))) if step.is_abandoned() => {}
                 Next::Message(Some(Message::Step(step))) => {
-                    self.commit_group(step).await;
+                    let mut first = Some(step);
+                    while let Some(step) = first {
+                        first = self.commit_group(step).await;
+                    }
                     self.log.look();
                 }
             }
@@ -199,35 +274,43 @@ impl Worker {
         }
     }
 
-    /// Executes `first` and the writes in the queue, and commits them together.
-    async fn commit_group(&mut self, first: Box<dyn Step>) {
+    /// Executes `first` and the writes in the queue, and commits them together. Returns the next write, if it
+    /// was already taken from the queue when the transaction failed.
+    async fn commit_group(&mut self, first: Box<dyn Step>) -> Option<Box<dyn Step>> {
         if let Err(error) = self.begin().await {
             // Otherwise each write in the queue would wait for the same error sequentially.
             let error = Arc::new(error);
-            first.fail(&error);
+            first.fail(shared_failure(&error));
             while let Some(step) = self.take_step() {
-                step.fail(&error);
+                step.fail(shared_failure(&error));
             }
-            return;
+            return None;
         }
         let mut group = Vec::new();
         let mut next = Some(first);
-        while let Some(step) = next.take() {
-            match self.run_alone(step).await {
-                Ok(done) => group.push(done),
-                // The transaction and all its writes are undone.
-                Err((done, error)) => {
-                    group.push(done);
-                    self.end(group, Err(error)).await;
-                    return;
+        let committed = loop {
+            let facts = self.write_and_read(group.last_mut(), next.as_deref_mut()).await;
+            match (facts, next.take()) {
+                (Ok(Ok(facts)), Some(step)) => group.push(step.decide(facts, &mut self.connection).await),
+                (Ok(Err(error)), Some(step)) => step.fail(failure(error)),
+                (Ok(_), None) => break Ok(()),
+                (Err(error), step) => {
+                    next = step;
+                    break Err(Arc::new(error));
                 }
             }
             if group.len() < MAX_GROUP {
                 next = self.take_step();
             }
+        };
+        if committed.is_err() {
+            // This fails if SQLite has rolled the transaction back itself.
+            let _ = self.execute(ROLLBACK).await;
         }
-        let committed = self.execute(COMMIT).await;
-        self.end(group, committed).await;
+        for step in group {
+            (step.respond)(step.error.or_else(|| committed.as_ref().err().map(shared_failure)));
+        }
+        next
     }
 
     /// Takes the next write from the queue, if there is one.
@@ -244,30 +327,53 @@ impl Worker {
         }
     }
 
-    /// Executes a write in the savepoint that was prepared for it, so that it can be undone without the
-    /// others.
-    async fn run_alone(&mut self, step: Box<dyn Step>) -> std::result::Result<Done, (Done, sqlx::Error)> {
-        let done = step.run(&mut self.connection).await;
-        let settle = if done.is_sound { NEXT_STEP } else { UNDO_STEP };
-        match self.execute(settle).await {
-            Ok(()) => Ok(done),
-            // The failed write has ended the transaction, for example because the disk is full. The other
-            // writes of the group get a transient error.
-            Err(error) if !done.is_sound => Err((done, sqlx::Error::Io(std::io::Error::other(error)))),
-            Err(error) => Err((done, error)),
+    /// Executes the writes of the step `last`, and reads the facts of the step `next`, or commits if there is
+    /// none. If the writes fail, they are undone and their error is recorded. The inner error is that of the
+    /// facts, and the outer one is that of the transaction.
+    async fn write_and_read(
+        &mut self,
+        mut last: Option<&mut Done>,
+        mut next: Option<&mut (dyn Step + 'static)>,
+    ) -> sqlx::Result<sqlx::Result<Option<SqliteRow>>> {
+        loop {
+            let mut batch = Batch::new();
+            if let Some(last) = &mut last {
+                if last.is_sound {
+                    mem::swap(&mut batch, &mut last.writes);
+                } else {
+                    self.undo().await?;
+                }
+            }
+            let writes = batch.len();
+            let has_savepoint = last.as_ref().is_none_or(|last| !last.is_sound);
+            if next.is_none() {
+                batch.push(COMMIT);
+            } else if !has_savepoint {
+                batch.push(KEEP_STEP);
+                batch.push(NEXT_STEP);
+            }
+            let before_facts = batch.len();
+            if let Some(next) = &mut next {
+                next.push_facts(&mut batch);
+            }
+            let Executed { completed, row, error } = batch.execute(&mut self.connection).await;
+            match (error, &mut last) {
+                (None, _) => return Ok(Ok(row)),
+                (Some(error), Some(last)) if completed < writes => {
+                    last.is_sound = false;
+                    last.error = Some(failure(error));
+                }
+                (Some(error), _) if completed < before_facts => return Err(error),
+                (Some(error), _) => return Ok(Err(error)),
+            }
         }
     }
 
-    /// Sends their results to all callers of a group.
-    async fn end(&mut self, group: Vec<Done>, committed: sqlx::Result<()>) {
-        let error = committed.err().map(Arc::new);
-        if error.is_some() {
-            // This fails if SQLite has rolled the transaction back itself.
-            let _ = self.execute(ROLLBACK).await;
-        }
-        for done in group {
-            (done.respond)(error.as_ref());
-        }
+    /// Undoes the last write of a group. This fails if the write has ended the transaction, for example because
+    /// the disk is full. The other writes of the group then get a transient error.
+    async fn undo(&mut self) -> sqlx::Result<()> {
+        let undone = self.execute(UNDO_STEP).await;
+        undone.map_err(|error| sqlx::Error::Io(std::io::Error::other(error)))
     }
 
     async fn begin(&mut self) -> sqlx::Result<()> {
@@ -287,102 +393,4 @@ impl Worker {
 }
 
 #[cfg(test)]
-mod tests {
-    use sqlx::{Executor as _, Row as _};
-
-    use super::{
-        super::{
-            SqliteStore,
-            open::tests::{COUNT, counted, execute, impatient_store},
-        },
-        *,
-    };
-
-    /// Executes three statements as one group. Another write blocks the writer until all three are in the
-    /// queue.
-    async fn in_one_group(store: &SqliteStore, statements: [&'static str; 3]) -> [Result<()>; 3] {
-        let (open, gate) = tokio::sync::oneshot::channel::<()>();
-        let blocking = store.writer.write(move |_| {
-            async move {
-                let _ = gate.await;
-                Ok(())
-            }
-            .boxed()
-        });
-        let [first, second, third] = statements;
-        let last = async {
-            let written = execute(store, third);
-            // The write is queued at its first poll, like the ones before it.
-            let (written, _) = tokio::join!(written, async { open.send(()) });
-            written
-        };
-        let (_, first, second, third) =
-            tokio::join!(biased; blocking, execute(store, first), execute(store, second), last);
-        [first, second, third]
-    }
-
-    #[tokio::test]
-    async fn a_failed_write_does_not_affect_others_of_its_group() {
-        let (store, _options, _directory) = impatient_store().await;
-        let bad = "UPDATE user_totals SET users = -1";
-        let [first, second, third] = in_one_group(&store, [COUNT, bad, COUNT]).await;
-        assert!(first.is_ok() && third.is_ok());
-        assert!(matches!(second, Err(StorageError::Failed(_))));
-        assert_eq!(counted(&store).await, 2);
-    }
-
-    #[tokio::test]
-    async fn all_writes_of_a_group_fail_if_it_is_not_committed() {
-        let (store, _options, _directory) = impatient_store().await;
-        // As on a full disk, the transaction and its writes are undone.
-        let outcomes = in_one_group(&store, [COUNT, "ROLLBACK", COUNT]).await;
-        assert!(matches!(outcomes, [Err(_), Err(_), Ok(())]), "the third must be in another group");
-        assert_eq!(counted(&store).await, 1);
-    }
-
-    #[tokio::test]
-    async fn a_panicking_write_is_undone_and_the_writer_continues() {
-        let (store, _options, _directory) = impatient_store().await;
-        let bug = store.writer.write::<(), _>(|connection| {
-            async move {
-                connection.execute(COUNT).await.expect("written");
-                panic!("a bug")
-            }
-            .boxed()
-        });
-        assert!(matches!(bug.await, Err(StorageError::Failed(_))));
-        execute(&store, COUNT).await.expect("written");
-        assert_eq!(counted(&store).await, 1);
-    }
-
-    #[tokio::test]
-    async fn the_writer_continues_after_sqlite_rolls_back_a_transaction() {
-        let (store, _options, _directory) = impatient_store().await;
-        // As on a full disk, the file cannot grow.
-        let fill = store.writer.write::<(), _>(|connection| {
-            async move {
-                let pages = sqlx::query("PRAGMA page_count").fetch_one(&mut *connection).await;
-                let pages: i64 = pages.map_err(failure)?.get(0);
-                let limit = format!("PRAGMA max_page_count = {pages}");
-                connection.execute(sqlx::AssertSqlSafe(limit)).await.map_err(failure)?;
-                let fill = "CREATE TABLE filler AS SELECT zeroblob(1000000)";
-                connection.execute(fill).await.map(drop).map_err(failure)
-            }
-            .boxed()
-        });
-        assert!(matches!(fill.await, Err(StorageError::Unavailable(_))));
-        for _ in 0..2 {
-            execute(&store, COUNT).await.expect("written");
-        }
-    }
-
-    #[tokio::test]
-    async fn queued_writes_are_committed_before_close_and_later_ones_are_rejected() {
-        let (store, _options, _directory) = impatient_store().await;
-        let (first, second, ()) =
-            tokio::join!(biased; execute(&store, COUNT), execute(&store, COUNT), store.writer.close());
-        assert!(first.is_ok() && second.is_ok());
-        assert!(matches!(execute(&store, COUNT).await, Err(StorageError::Unavailable(_))));
-        assert_eq!(counted(&store).await, 2);
-    }
-}
+mod tests;

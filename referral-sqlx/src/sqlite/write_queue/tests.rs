@@ -1,0 +1,158 @@
+//! Tests of groups of writes: failures of single writes and of commits.
+
+use sqlx::{Executor as _, Row as _};
+
+use super::{
+    super::{
+        SqliteStore,
+        open::tests::{COUNT, counted, execute, impatient_store},
+    },
+    *,
+};
+
+/// Executes three statements as one group. Another write blocks the writer until all three are in the
+/// queue.
+async fn in_one_group(store: &SqliteStore, statements: [&'static str; 3]) -> [Result<()>; 3] {
+    let (open, gate) = tokio::sync::oneshot::channel::<()>();
+    let blocking = store.writer.write(move |_| {
+        async move {
+            let _ = gate.await;
+            Ok(())
+        }
+        .boxed()
+    });
+    let [first, second, third] = statements;
+    let last = async {
+        let written = execute(store, third);
+        // The write is queued at its first poll, like the ones before it.
+        let (written, _) = tokio::join!(written, async { open.send(()) });
+        written
+    };
+    let (_, first, second, third) =
+        tokio::join!(biased; blocking, execute(store, first), execute(store, second), last);
+    [first, second, third]
+}
+
+#[tokio::test]
+async fn a_failed_write_does_not_affect_others_of_its_group() {
+    let (store, _options, _directory) = impatient_store().await;
+    let bad = "UPDATE user_totals SET users = -1";
+    let [first, second, third] = in_one_group(&store, [COUNT, bad, COUNT]).await;
+    assert!(first.is_ok() && third.is_ok());
+    assert!(matches!(second, Err(StorageError::Failed(_))));
+    assert_eq!(counted(&store).await, 2);
+}
+
+#[tokio::test]
+async fn all_writes_of_a_group_fail_if_it_is_not_committed() {
+    let (store, _options, _directory) = impatient_store().await;
+    // As on a full disk, the transaction and its writes are undone.
+    let outcomes = in_one_group(&store, [COUNT, "ROLLBACK", COUNT]).await;
+    assert!(matches!(outcomes, [Err(_), Err(_), Ok(())]), "the third must be in another group");
+    assert_eq!(counted(&store).await, 1);
+}
+
+/// Write that reads the number of users, and executes a statement that must change one row.
+struct Counted {
+    facts: &'static str,
+    update: &'static str,
+}
+
+impl Decide for Counted {
+    type Outcome = i64;
+
+    fn push_facts(&self, batch: &mut Batch) {
+        batch.push(self.facts);
+    }
+
+    async fn decide(
+        self,
+        facts: Option<SqliteRow>,
+        _: &mut SqliteConnection,
+        writes: &mut Batch,
+    ) -> Result<i64> {
+        writes.push_update(self.update);
+        Ok(facts.expect("a row").get(0))
+    }
+}
+
+#[tokio::test]
+async fn each_decision_of_a_group_sees_the_writes_before_it_and_is_undone_alone() {
+    const USERS: &str = "SELECT users FROM user_totals";
+    let (store, _options, _directory) = impatient_store().await;
+    let (open, gate) = tokio::sync::oneshot::channel::<()>();
+    let blocking = store.writer.write(move |_| {
+        async move {
+            let _ = gate.await;
+            Ok(())
+        }
+        .boxed()
+    });
+    let decide = |facts, update| store.writer.decide(Counted { facts, update });
+    let last = async {
+        let last = decide(USERS, COUNT);
+        let (last, _) = tokio::join!(last, async { open.send(()) });
+        last
+    };
+    let (_, first, invalid, missing, unreadable, second, last) = tokio::join!(
+        biased;
+        blocking,
+        decide(USERS, COUNT),
+        decide(USERS, "UPDATE user_totals SET users = -1"),
+        decide(USERS, "UPDATE user_totals SET users = 9 WHERE users = 8"),
+        decide("SELECT missing FROM user_totals", COUNT),
+        decide(USERS, COUNT),
+        last,
+    );
+    for error in [invalid, missing, unreadable] {
+        assert!(matches!(error, Err(StorageError::Failed(_))), "{error:?}");
+    }
+    let read = [first, second, last].map(|read| read.expect("written"));
+    assert_eq!((read, counted(&store).await), ([0, 1, 2], 3));
+}
+
+#[tokio::test]
+async fn a_panicking_write_is_undone_and_the_writer_continues() {
+    let (store, _options, _directory) = impatient_store().await;
+    let bug = store.writer.write::<(), _>(|connection| {
+        async move {
+            connection.execute(COUNT).await.expect("written");
+            panic!("a bug")
+        }
+        .boxed()
+    });
+    assert!(matches!(bug.await, Err(StorageError::Failed(_))));
+    execute(&store, COUNT).await.expect("written");
+    assert_eq!(counted(&store).await, 1);
+}
+
+#[tokio::test]
+async fn the_writer_continues_after_sqlite_rolls_back_a_transaction() {
+    let (store, _options, _directory) = impatient_store().await;
+    // As on a full disk, the file cannot grow.
+    let fill = store.writer.write::<(), _>(|connection| {
+        async move {
+            let pages = sqlx::query("PRAGMA page_count").fetch_one(&mut *connection).await;
+            let pages: i64 = pages.map_err(failure)?.get(0);
+            let limit = format!("PRAGMA max_page_count = {pages}");
+            connection.execute(sqlx::AssertSqlSafe(limit)).await.map_err(failure)?;
+            let fill = "CREATE TABLE filler AS SELECT zeroblob(1000000)";
+            connection.execute(fill).await.map(drop).map_err(failure)
+        }
+        .boxed()
+    });
+    assert!(matches!(fill.await, Err(StorageError::Unavailable(_))));
+    for _ in 0..2 {
+        execute(&store, COUNT).await.expect("written");
+    }
+}
+
+#[tokio::test]
+async fn queued_writes_are_committed_before_close_and_later_ones_are_rejected() {
+    let (store, _options, _directory) = impatient_store().await;
+    let (first, second, ()) =
+        tokio::join!(biased; execute(&store, COUNT), execute(&store, COUNT), store.writer.close());
+    assert!(first.is_ok() && second.is_ok());
+    assert!(matches!(execute(&store, COUNT).await, Err(StorageError::Unavailable(_))));
+    assert_eq!(counted(&store).await, 2);
+}
