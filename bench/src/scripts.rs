@@ -21,7 +21,8 @@ fn with_values(statement: &str, values: &[&str]) -> String {
 
 pub(crate) fn current_user() -> String {
     let session = "lpad((:n)::text, 32, '0')::uuid";
-    format!("\\set n random(0, 199)\n{};\n", with_values(statements::SESSION_WITH_INVITED, &[session, "100"]))
+    let statement = statements::SESSION_WITH_INVITED.replace("{limit}", "100");
+    format!("\\set n random(0, 199)\n{};\n", with_values(&statement, &[session]))
 }
 
 const SESSION: [&str; 17] = [

@@ -47,7 +47,7 @@ CREATE TABLE referral.users (
     is_active boolean NOT NULL,
     date_joined timestamptz NOT NULL,
     last_login timestamptz,
-    -- Number of invitees, together with `invited_counts`. Updated by the triggers on invitations.
+    -- Number of invitees. From 100 on, `invited_counts` is added. Updated by the triggers on invitations.
     invited_count referral.count NOT NULL DEFAULT 0
 -- A sign-in changes a column without an index. With free space on the page, it does not update any index.
 ) WITH (fillfactor = 85);
@@ -114,13 +114,12 @@ CREATE TABLE referral.invitations (
 
 CREATE INDEX invitations_of_inviter ON referral.invitations (inviter, invitee);
 
--- Number of invitees that were not added to the row of their inviter, because another transaction had locked
--- it. Sign-ups under a popular inviter would otherwise wait for each other. Each backend has its own slot.
+-- Invitees of popular inviters, of whom `invited_count` is at least 100. Sign-ups under a popular inviter would
+-- wait for each other to update one row. If it is locked, they add to the row of their backend here.
 CREATE TABLE referral.invited_counts (
     inviter uuid NOT NULL REFERENCES referral.users (id) ON DELETE CASCADE,
     slot smallint NOT NULL CHECK (slot BETWEEN 0 AND 31),
-    -- May be negative, because a deleted invitation is subtracted here.
-    count bigint NOT NULL,
+    count referral.count NOT NULL,
     PRIMARY KEY (inviter, slot)
 ) WITH (fillfactor = 50);
 
@@ -128,16 +127,23 @@ CREATE FUNCTION referral.count_invitation() RETURNS trigger LANGUAGE plpgsql AS 
 BEGIN
     IF TG_OP = 'UPDATE' THEN
         RAISE check_violation USING MESSAGE = 'an invitation is immutable';
-    ELSIF TG_OP = 'INSERT' THEN
+    ELSIF TG_OP = 'DELETE' THEN
+        DELETE FROM referral.invited_counts WHERE inviter = OLD.inviter;
+        UPDATE referral.users
+        SET invited_count = (SELECT count(*) FROM referral.invitations WHERE inviter = OLD.inviter)
+        WHERE id = OLD.inviter;
+        RETURN NULL;
+    END IF;
+    UPDATE referral.users SET invited_count = invited_count + 1
+    WHERE id = NEW.inviter AND invited_count < 100;
+    IF NOT FOUND THEN
         UPDATE referral.users SET invited_count = invited_count + 1
         WHERE id = (SELECT id FROM referral.users WHERE id = NEW.inviter FOR NO KEY UPDATE SKIP LOCKED);
-        IF FOUND THEN
-            RETURN NULL;
-        END IF;
     END IF;
-    INSERT INTO referral.invited_counts AS c (inviter, slot, count)
-    SELECT coalesce(NEW.inviter, OLD.inviter), pg_backend_pid() % 32, CASE TG_OP WHEN 'INSERT' THEN 1 ELSE -1 END
-    ON CONFLICT (inviter, slot) DO UPDATE SET count = c.count + excluded.count;
+    IF NOT FOUND THEN
+        INSERT INTO referral.invited_counts AS c (inviter, slot, count) VALUES (NEW.inviter, pg_backend_pid() % 32, 1)
+        ON CONFLICT (inviter, slot) DO UPDATE SET count = c.count + 1;
+    END IF;
     RETURN NULL;
 END
 $$;

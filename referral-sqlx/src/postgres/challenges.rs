@@ -69,7 +69,7 @@ pub(super) const ADD_CHALLENGE: &str = "\
     ON CONFLICT (phone, number) DO NOTHING RETURNING 1";
 
 pub(super) const EXTEND_ATTACK: &str = "\
-    UPDATE referral.attack_state SET attack_until = greatest(attack_until, $1) WHERE $after RETURNING 1";
+    UPDATE referral.attack_state SET attack_until = greatest(attack_until, $1) WHERE only_row AND $after RETURNING 1";
 
 /// Stores a challenge with the number after `newest`, the number of the newest challenge of the phone, and
 /// updates counters. `facts` are the counters on which the decision depends.

@@ -54,7 +54,7 @@ pub(super) fn bind_keys<'q>(
 macro_rules! global_counters {
     ($since:literal) => {
         concat!(
-            "(SELECT attack_until FROM referral.attack_state) AS attack_until, \
+            "(SELECT attack_until FROM referral.attack_state WHERE only_row) AS attack_until, \
              (SELECT coalesce(sum(count), 0)::bigint FROM referral.global_counters \
               WHERE counter = 'failed_attempts' AND period_start >= ",
             $since,
@@ -82,7 +82,8 @@ pub(super) const MESSAGES_SINCE: &str = "\
     WHERE counter = 'messages' AND period_start >= $1 AND period_start < $1 + interval '2 days' \
     GROUP BY period_start ORDER BY period_start";
 
-const RECORD_ATTACK: &str = "UPDATE referral.attack_state SET attack_until = greatest(attack_until, $1)";
+const RECORD_ATTACK: &str =
+    "UPDATE referral.attack_state SET attack_until = greatest(attack_until, $1) WHERE only_row";
 
 /// Reads the state of the service from a row with the columns [`global_counters`], and loads the counts that
 /// are needed in addition.

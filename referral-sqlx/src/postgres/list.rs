@@ -86,7 +86,7 @@ fn push_ids_from_nearer_end(sql: &mut QueryBuilder<Postgres>, query: &UserQuery,
     sql.push("WITH p AS MATERIALIZED (SELECT size, skipped, total - skipped AS rest FROM (SELECT ");
     sql.push_bind(i64::from(query.limit.get()) + 1).push(" AS size, ");
     sql.push_bind(i64::try_from(offset).unwrap_or(i64::MAX)).push(
-        " AS skipped, (SELECT sum(users)::bigint FROM referral.user_totals) AS total) page) \
+        " AS skipped, (SELECT sum(users)::bigint FROM referral.user_totals WHERE slot >= 0) AS total) page) \
          (SELECT id FROM referral.users WHERE (SELECT rest >= skipped FROM p) ORDER BY id DESC \
           LIMIT (SELECT size FROM p) OFFSET (SELECT skipped FROM p)) \
          UNION ALL \
@@ -114,8 +114,9 @@ fn push_page(sql: &mut QueryBuilder<Postgres>, query: &UserQuery) {
         }
     }
     sql.push(" ORDER BY ").push(id).push(" ").push(direction(query.start));
-    sql.push(" LIMIT ").push_bind(i64::from(query.limit.get()) + 1);
-    if let PageStart::Offset(offset) = query.start {
+    // The limits are not parameters, see [`with_limit`](super::users::with_limit).
+    sql.push(" LIMIT ").push(query.limit.get() + 1);
+    if let PageStart::Offset(offset @ 1..) = query.start {
         sql.push(" OFFSET ").push_bind(i64::try_from(offset).unwrap_or(i64::MAX));
     }
 }
@@ -124,14 +125,13 @@ fn push_page(sql: &mut QueryBuilder<Postgres>, query: &UserQuery) {
 /// [`UserQuery::COUNT_LIMIT`] plus one.
 fn push_count(sql: &mut QueryBuilder<Postgres>, filter: &UserFilter) {
     if filter.is_empty() {
-        sql.push("SELECT sum(users)::bigint AS counted FROM referral.user_totals");
+        // The condition permits an index scan. A sequential scan is expensive for the planner, see `open`.
+        sql.push("SELECT sum(users)::bigint AS counted FROM referral.user_totals WHERE slot >= 0");
         return;
     }
     sql.push("SELECT count(*) AS counted FROM (SELECT 1");
     push_source(sql, filter);
-    sql.push(" LIMIT ")
-        .push_bind(i64::try_from(UserQuery::COUNT_LIMIT + 1).unwrap_or(i64::MAX))
-        .push(") found");
+    sql.push(" LIMIT ").push(UserQuery::COUNT_LIMIT + 1).push(") found");
 }
 
 /// Returns the column that orders the users in the index that finds them.

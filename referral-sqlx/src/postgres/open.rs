@@ -114,10 +114,11 @@ pub(crate) async fn open(url: &str, options: &PostgresOptions) -> Result<Postgre
              SET LOCAL idle_in_transaction_session_timeout = {idle}"
         );
     }
-    // Zero would mean no timeout. Parallel workers would use more cores than the limit of lists allows.
+    // Zero would mean no timeout. Parallel workers would use more cores than the limit of lists allows. The
+    // fastest way to count a common term is a scan that stops at the limit.
     let begin_list = format!(
         "{begin}; SET TRANSACTION READ ONLY; SET LOCAL statement_timeout = {}; \
-         SET LOCAL max_parallel_workers_per_gather = 0",
+         SET LOCAL max_parallel_workers_per_gather = 0; SET LOCAL enable_seqscan = on",
         options.search_timeout.as_millis().max(1)
     );
     let lists = (size / LIST_CONNECTIONS_DIVISOR).max(1);
@@ -141,6 +142,19 @@ pub(crate) async fn open(url: &str, options: &PostgresOptions) -> Result<Postgre
     Ok(store)
 }
 
+/// Settings of the planner, for connections that are not shared through a pooler.
+pub(super) const PLANNER_SETTINGS: [(&str, &str); 3] = [
+    // Compiling a statement takes longer than running any of these statements.
+    ("jit", "off"),
+    // On an SSD and in memory, random reads cost little more than sequential ones. With this setting the planner
+    // uses the indexes from the first thousand users on.
+    ("random_page_cost", "1.1"),
+    // A statement is planned once for each connection. While a table is almost empty, the planner would choose
+    // to read all of it, and keep this plan while the table grows. With this setting, a sequential scan looks so
+    // expensive that the planner no longer compares the rest of its plan. Each statement needs an index scan.
+    ("enable_seqscan", "off"),
+];
+
 /// Returns the options of connections that are not shared through a pooler.
 fn direct(url: &str, statement_timeout: Duration) -> Result<Vec<PgConnectOptions>, ConnectError> {
     let timeout = |duration: Duration| duration.as_millis().to_string();
@@ -153,15 +167,9 @@ fn direct(url: &str, statement_timeout: Duration) -> Result<Vec<PgConnectOptions
         ("tcp_keepalives_interval", KEEPALIVE.as_secs().to_string()),
         ("tcp_keepalives_count", "3".to_owned()),
         ("tcp_user_timeout", timeout(3 * KEEPALIVE)),
-        // Compiling a statement takes longer than running any of these statements.
-        ("jit", "off".to_owned()),
-        // On an SSD and in memory, random reads cost little more than sequential ones. With this setting the
-        // planner uses the indexes from the first thousand users on.
-        ("random_page_cost", "1.1".to_owned()),
-        // A statement is planned once for each connection. While a table is almost empty, the planner would
-        // choose to read all of it, and keep this plan while the table grows.
-        ("enable_seqscan", "off".to_owned()),
     ];
+    let planner = PLANNER_SETTINGS.map(|(name, value)| (name, value.to_owned()));
+    let settings: Vec<_> = settings.into_iter().chain(planner).collect();
     Ok(hosts::parse(url)?.into_iter().map(|host| host.options(settings.clone())).collect())
 }
 

@@ -15,7 +15,7 @@ use super::{
     lease::Lease,
     retry::write_error,
     rows,
-    users::{newest_invitees, user_columns},
+    users::{newest_invitees, user_columns, with_limit},
     write::Values,
 };
 use crate::{
@@ -49,7 +49,7 @@ pub(super) const SESSION_WITH_INVITED: &str = concat!(
 pub(super) async fn session(lease: &mut Lease, id: SessionId, invited: u32) -> Result<Option<StoredSession>> {
     let found = match invited {
         0 => lease.query(SESSION).bind(id.0),
-        _ => lease.query(SESSION_WITH_INVITED).bind(id.0).bind(i64::from(invited)),
+        _ => lease.query(with_limit(SESSION_WITH_INVITED, invited)).bind(id.0),
     };
     let Some(row) = lease.fetch_optional(found).await.map_err(failure)? else {
         return Ok(None);
@@ -131,7 +131,7 @@ pub(super) const SESSIONS: &str = concat!(
     session_columns!(),
     " FROM referral.sessions s WHERE s.user_id = $1 AND ",
     is_active_session!("$2"),
-    " ORDER BY s.id DESC LIMIT $3"
+    " ORDER BY s.id DESC LIMIT {limit}"
 );
 
 /// Reads the active sessions of a user.
@@ -141,7 +141,7 @@ pub(super) async fn sessions(
     now: OffsetDateTime,
     limit: u32,
 ) -> Result<Vec<Session>> {
-    let sessions = lease.query(SESSIONS).bind(user.0).bind(now).bind(i64::from(limit));
+    let sessions = lease.query(with_limit(SESSIONS, limit)).bind(user.0).bind(now);
     let sessions = lease.fetch_all(sessions).await.map_err(failure)?;
     sessions.iter().map(rows::session).collect()
 }

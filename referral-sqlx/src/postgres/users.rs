@@ -4,6 +4,7 @@ use referral_core::{
     PageSize, User, UserId,
     storage::{Invitee, Result, SearchKeys, StoredPage, UserWithInvited},
 };
+use sqlx::AssertSqlSafe;
 use uuid::Uuid;
 
 use super::{lease::Lease, rows, write::Values};
@@ -13,10 +14,11 @@ use crate::{
     search_index::{self, Ngram},
 };
 
-/// Number of invitees of the user `u`. Only popular inviters have rows in `invited_counts`.
+/// Number of invitees of the user `u`.
 macro_rules! invited_count {
     () => {
-        "u.invited_count + coalesce((SELECT sum(count) FROM referral.invited_counts WHERE inviter = u.id), 0)::bigint"
+        "CASE WHEN u.invited_count < 100 THEN u.invited_count ELSE u.invited_count + \
+         coalesce((SELECT sum(count) FROM referral.invited_counts WHERE inviter = u.id), 0)::bigint END"
     };
 }
 
@@ -28,22 +30,28 @@ macro_rules! user_columns {
 }
 pub(super) use {invited_count, user_columns};
 
-/// Join with the newest invitees of `u`, at most `$2`, in three array columns.
+/// Join with the newest invitees of `u`, at most `{limit}`, in three array columns. See [`with_limit`].
 macro_rules! newest_invitees {
     () => {
         " LEFT JOIN LATERAL ( \
             SELECT array_agg(v.id) AS invited_ids, array_agg(v.phone::text) AS invited_phones, \
                    array_agg(v.date_joined) AS invited_joined \
             FROM ( \
-                SELECT p.id, p.phone, p.date_joined \
-                FROM referral.invitations j JOIN referral.users p ON p.id = j.invitee \
-                WHERE j.inviter = u.id \
-                ORDER BY j.invitee DESC LIMIT $2 \
+                SELECT p.id, p.phone, p.date_joined FROM ( \
+                    SELECT invitee FROM referral.invitations WHERE inviter = u.id \
+                    ORDER BY invitee DESC LIMIT {limit} \
+                ) j JOIN referral.users p ON p.id = j.invitee ORDER BY j.invitee DESC \
             ) v \
         ) invited ON TRUE"
     };
 }
 pub(super) use newest_invitees;
+
+/// Replaces `{limit}` in a statement. The limit is not a parameter, because the planner expects a tenth of all
+/// rows for a parameter. It would then plan the statement again for each value.
+pub(super) fn with_limit(statement: &str, limit: u32) -> AssertSqlSafe<String> {
+    AssertSqlSafe(statement.replace("{limit}", &limit.to_string()))
+}
 
 pub(super) const USER: &str = concat!(
     "SELECT ",
@@ -54,7 +62,7 @@ pub(super) const USER: &str = concat!(
 );
 
 pub(super) async fn user(lease: &mut Lease, id: UserId, invited: u32) -> Result<Option<UserWithInvited>> {
-    let found = lease.query(USER).bind(id.0).bind(i64::from(invited));
+    let found = lease.query(with_limit(USER, invited)).bind(id.0);
     let row = lease.fetch_optional(found).await.map_err(failure)?;
     row.map(|row| Ok(UserWithInvited { user: rows::user(&row)?, invited: rows::invited(&row)? })).transpose()
 }
@@ -66,9 +74,10 @@ pub(super) const INVITEES: &str = concat!(
     invited_count!(),
     " AS invited_count, v.* FROM referral.users u LEFT JOIN LATERAL (SELECT ",
     invitee_columns!(),
-    " FROM referral.invitations j JOIN referral.users p ON p.id = j.invitee \
-      WHERE j.inviter = u.id AND j.invitee < $2 \
-      ORDER BY j.invitee DESC LIMIT $3) v ON TRUE WHERE u.id = $1"
+    " FROM ( \
+         SELECT invitee FROM referral.invitations WHERE inviter = u.id AND invitee < $2 \
+         ORDER BY invitee DESC LIMIT {limit} \
+     ) j JOIN referral.users p ON p.id = j.invitee) v ON TRUE WHERE u.id = $1 ORDER BY v.invitee_id DESC"
 );
 
 /// Reads a page of invitees. Returns `None` if the inviter does not exist.
@@ -80,17 +89,13 @@ pub(super) async fn invitees(
 ) -> Result<Option<StoredPage<Invitee>>> {
     let older_than = older_than.map_or(Uuid::max(), |id| id.0);
     // One more than the limit shows whether there are more.
-    let limit = limit.get() as usize;
-    let found = lease
-        .query(INVITEES)
-        .bind(inviter.0)
-        .bind(older_than)
-        .bind(i64::try_from(limit + 1).unwrap_or(i64::MAX));
+    let found = lease.query(with_limit(INVITEES, limit.get() + 1)).bind(inviter.0).bind(older_than);
     let found = lease.fetch_all(found).await.map_err(failure)?;
     let Some(first) = found.first() else {
         return Ok(None);
     };
     let count = rows::number(first, "invited_count")?;
+    let limit = limit.get() as usize;
     let invitees = found.iter().take(limit).filter_map(|row| rows::invitee(row).transpose());
     let items = invitees.collect::<Result<_>>()?;
     Ok(Some(StoredPage { items, has_more: found.len() > limit, count, count_exact: true }))

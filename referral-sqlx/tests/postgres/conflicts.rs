@@ -203,7 +203,9 @@ async fn a_user_who_is_deactivated_during_a_sign_in_gets_no_session() {
 async fn sign_ups_under_one_inviter_do_not_wait_for_each_other() {
     let Some(mut harness) = Harness::new().await else { return };
     let anna = harness.enter(1, None).await.expect("signed in");
-    // As another sign-up that has counted its invitee and is not committed yet.
+    // The inviter is popular, and another sign-up has counted its invitee and is not committed yet.
+    let popular = "UPDATE referral.users SET invited_count = 100";
+    harness.operator.execute(popular).await.expect("popular");
     let lock = "BEGIN; SELECT 1 FROM referral.users FOR NO KEY UPDATE";
     harness.operator.execute(lock).await.expect("locked");
     for number in 2..=4 {
@@ -211,6 +213,14 @@ async fn sign_ups_under_one_inviter_do_not_wait_for_each_other() {
     }
     harness.operator.execute("COMMIT").await.expect("released");
     harness.enter(5, Some(&anna.user.invite_code)).await.expect("signed in");
-    let anna = harness.referral.current_user(&anna.tokens.access).await.expect("valid");
-    assert_eq!((anna.invited_count, anna.invited.len()), (4, 4));
+    let profile = harness.referral.current_user(&anna.tokens.access).await.expect("valid");
+    assert_eq!(profile.invited_count, 104);
+
+    harness
+        .operator
+        .execute("DELETE FROM referral.invitations WHERE accepted_at < now()")
+        .await
+        .expect("deleted");
+    let profile = harness.referral.current_user(&anna.tokens.access).await.expect("valid");
+    assert_eq!(profile.invited_count, 0);
 }
