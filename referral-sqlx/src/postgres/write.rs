@@ -4,6 +4,8 @@
 //! found all its rows. Concurrent statements therefore lock rows in the same order. If a fact of the decision
 //! has changed, a step does not find its row, and the whole statement is undone.
 
+use std::fmt::Write as _;
+
 use referral_core::storage::Result;
 use sqlx::Postgres;
 
@@ -28,19 +30,23 @@ impl Write {
     /// Adds a step that must find one row. `fragment` contains `$after` as a condition, and returns its row.
     /// The caller binds the values of its parameters. No two steps have the same name.
     pub(super) fn step(&mut self, name: &str, fragment: &str) -> &mut Values {
-        self.add(name, fragment, "= 1")
+        self.add(name, fragment);
+        // The step finds no row if one of the steps before it has not found its row.
+        self.after = format!("(SELECT count(*) FROM {name}) = 1");
+        &mut self.statement
     }
 
     /// Adds a step that finds any number of rows.
     pub(super) fn optional_step(&mut self, name: &str, fragment: &str) -> &mut Values {
-        self.add(name, fragment, ">= 0")
+        self.add(name, fragment);
+        let joint = if self.after.is_empty() { "" } else { " AND " };
+        let _ = write!(self.after, "{joint}(SELECT count(*) FROM {name}) >= 0");
+        &mut self.statement
     }
 
-    fn add(&mut self, name: &str, fragment: &str, expected: &str) -> &mut Values {
+    fn add(&mut self, name: &str, fragment: &str) {
         let (joint, after) = if self.after.is_empty() { ("WITH", "TRUE") } else { (",", &*self.after) };
         self.statement.push(&format!("{joint} {name} AS ({fragment})"), after);
-        self.after = format!("(SELECT count(*) FROM {name}) {expected}");
-        &mut self.statement
     }
 
     /// Returns the statement, or `None` if it has no steps.
@@ -58,5 +64,24 @@ impl Write {
             Some(statement) => lease.write_row(lease.compose(statement)?).await,
             None => Ok(()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_step_depends_on_all_required_steps_before_it() {
+        let mut write = Write::new();
+        write.step("a", "SELECT 1 WHERE $after");
+        write.optional_step("b", "SELECT 2 WHERE $after");
+        write.step("c", "SELECT 3 WHERE $after");
+        let expected = "WITH a AS (SELECT 1 WHERE TRUE), \
+                        b AS (SELECT 2 WHERE (SELECT count(*) FROM a) = 1), \
+                        c AS (SELECT 3 WHERE (SELECT count(*) FROM a) = 1 AND (SELECT count(*) FROM b) >= 0) \
+                        SELECT referral.all_or_nothing((SELECT count(*) FROM c) = 1)";
+        assert_eq!(write.finish().map(|statement| statement.sql).as_deref(), Some(expected));
+        assert!(Write::new().finish().is_none());
     }
 }
