@@ -68,18 +68,18 @@ fn push_ids(sql: &mut QueryBuilder<Sqlite>, query: &UserQuery) {
 }
 
 /// Adds a query for the ids of a page of all users. Users are skipped one by one, so the scan starts with the
-/// oldest user if the page is in the second half of the list. The condition of the other scan is not met, so
-/// it reads no row.
+/// oldest user if the page is in the second half of the list. The limit of the other scan is zero.
 fn push_ids_from_nearer_end(sql: &mut QueryBuilder<Sqlite>, query: &UserQuery, offset: u64) {
     sql.push("WITH p AS MATERIALIZED (SELECT size, skipped, total - skipped AS rest FROM (SELECT ");
     sql.push_bind(query.limit.get() + 1).push(" AS size, ");
     sql.push_bind(i64::try_from(offset).unwrap_or(i64::MAX)).push(
         " AS skipped, (SELECT users FROM user_totals) AS total) page) \
-         SELECT id FROM (SELECT id FROM users WHERE (SELECT rest >= skipped FROM p) ORDER BY id DESC \
-             LIMIT (SELECT size FROM p) OFFSET (SELECT skipped FROM p)) \
+         SELECT id FROM (SELECT id FROM users ORDER BY id DESC \
+             LIMIT (SELECT iif(rest >= skipped, size, 0) FROM p) OFFSET (SELECT skipped FROM p)) \
          UNION ALL \
-         SELECT id FROM (SELECT id FROM users WHERE (SELECT rest < skipped FROM p) ORDER BY id \
-             LIMIT (SELECT max(min(size, rest), 0) FROM p) OFFSET (SELECT max(rest - size, 0) FROM p))",
+         SELECT id FROM (SELECT id FROM users ORDER BY id \
+             LIMIT (SELECT iif(rest < skipped, max(min(size, rest), 0), 0) FROM p) \
+             OFFSET (SELECT max(rest - size, 0) FROM p))",
     );
 }
 
