@@ -1,4 +1,5 @@
-//! Clients that are generated from the committed document, and that do the whole flow.
+//! Clients that are generated from the committed document. They do the whole flow if their tool chain is
+//! available. Otherwise their fields are checked.
 
 use std::{fs, io::Write as _, os::unix::fs::symlink, path::Path, process::Command};
 
@@ -72,4 +73,86 @@ async fn a_client_with_types_of_openapi_typescript_does_the_whole_flow() {
     let program = Program::start(directory.path(), &[]);
     let url = program.client.url("/api/v1");
     assert_eq!(run(directory.path(), &["node", "flow.js", &url]), EXPECTED);
+}
+
+/// Generates a client in the directory `client`. Returns `false` if the generator is not installed.
+fn generate_with_openapi_generator(generator: &str, directory: &Path) -> bool {
+    let is_found = is_installed("Java 17", &["java", "-version"])
+        && is_installed("openapi-generator", &["python3", "-c", "import openapi_generator_cli"]);
+    if is_found {
+        let main = "import sys, openapi_generator_cli as cli; cli.run(sys.argv[1:]).check_returncode()";
+        let generate = ["python3", "-c", main, "generate", "-i", DOCUMENT, "-o", "client", "-g", generator];
+        run(directory, &generate);
+    }
+    is_found
+}
+
+#[tokio::test]
+async fn a_client_of_typescript_fetch_does_the_whole_flow() {
+    let directory = directory();
+    if !is_installed("typescript", &["node", "-e", "require.resolve('typescript')"])
+        || !generate_with_openapi_generator("typescript-fetch", directory.path())
+    {
+        return;
+    }
+    let modules = std::env::var_os("NODE_PATH").expect("the modules are found by this variable");
+    symlink(modules, directory.path().join("node_modules")).expect("created");
+    copy("flow_fetch.ts", directory.path());
+    let compile = ["node_modules/.bin/tsc", "--strict", "--module", "commonjs", "--target", "es2022"];
+    run(directory.path(), &[&compile[..], &["flow_fetch.ts"]].concat());
+    let program = Program::start(directory.path(), &[]);
+    let url = program.client.url("/api/v1");
+    assert_eq!(run(directory.path(), &["node", "flow_fetch.js", &url]), EXPECTED);
+}
+
+/// Generator, directory of the generated classes, and pairs of a file and a field: a code with leading zeros, a
+/// code that may be absent, a large number, and a time that may be null.
+type Fields = (&'static str, &'static str, [(&'static str, &'static str); 4]);
+
+const FIELDS: [Fields; 3] = [
+    (
+        "kotlin",
+        "src/main/kotlin/org/openapitools/client/models",
+        [
+            ("SignInRequest.kt", "val code: kotlin.String,"),
+            ("SentCode.kt", "val code: kotlin.String? = null"),
+            ("UserWithInvited.kt", "val invitedCount: kotlin.Long"),
+            ("UserWithInvited.kt", "val lastLogin: java.time.OffsetDateTime?,"),
+        ],
+    ),
+    (
+        "dart",
+        "lib/model",
+        [
+            ("sign_in_request.dart", "  String code;"),
+            ("sent_code.dart", "  String? code;"),
+            ("user_with_invited.dart", "  int invitedCount;"),
+            ("user_with_invited.dart", "  DateTime? lastLogin;"),
+        ],
+    ),
+    (
+        "swift5",
+        "OpenAPIClient/Classes/OpenAPIs/Models",
+        [
+            ("SignInRequest.swift", "public var code: String\n"),
+            ("SentCode.swift", "public var code: String?"),
+            ("UserWithInvited.swift", "public var invitedCount: Int64"),
+            ("UserWithInvited.swift", "public var lastLogin: Date?"),
+        ],
+    ),
+];
+
+#[tokio::test]
+async fn clients_in_kotlin_dart_and_swift_have_the_right_fields() {
+    for (generator, models, fields) in FIELDS {
+        let directory = directory();
+        if !generate_with_openapi_generator(generator, directory.path()) {
+            return;
+        }
+        for (file, field) in fields {
+            let path = directory.path().join("client").join(models).join(file);
+            let source = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path:?}: {error}"));
+            assert!(source.contains(field), "{generator}: {file} has no `{field}`:\n{source}");
+        }
+    }
 }
