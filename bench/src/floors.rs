@@ -20,11 +20,14 @@ use crate::{
     load::Load,
     report::{Report, Row, median},
     scripts, seed,
-    servers::{Postgres, Server},
+    servers::{Postgres, Server, Tokens},
 };
 
 /// Number of connections of the clients and of pgbench, which is that of the pool.
 const CONNECTIONS: u32 = 10;
+
+/// Number of users in the databases.
+const USERS: u64 = 10 * seed::SMALL;
 
 /// Duration and number of the measurements of each side of a comparison. The sides alternate.
 #[derive(Clone, Copy, Debug)]
@@ -62,7 +65,25 @@ pub(crate) async fn compare_in_turn(
         let (rate, other) = (measured().await, other().await);
         compared.push([rate / other, rate, other]);
     }
+    medians(&compared)
+}
+
+/// Returns the medians of the ratios and of both rates.
+fn medians(compared: &[[f64; 3]]) -> [f64; 3] {
     [0, 1, 2].map(|index| median(&mut compared.iter().map(|compared| compared[index]).collect::<Vec<_>>()))
+}
+
+/// Compares the profile of the user with 100 invitees with the profile of the last user, who has none.
+async fn compare_profiles(server: &Server, rounds: Rounds) -> [f64; 3] {
+    let popular = server.tokens("popular", seed::POPULAR..=seed::POPULAR).await;
+    let last = server.tokens("last", USERS..=USERS).await;
+    let rate = |tokens: &Tokens| {
+        let path = "/users/current_user/".into();
+        let get =
+            Load { flow: "get", path, tokens: tokens.access.clone(), first: 0, phones: 1, requests: 1.0 };
+        get.run(&server.address, CONNECTIONS, rounds.time)
+    };
+    rounds.compare(|| rate(&popular), || rate(&last))
 }
 
 /// Compares the server on PostgreSQL with pgbench, which executes the same statements.
@@ -70,9 +91,9 @@ pub(crate) async fn postgres(postgres: &Postgres, rounds: Rounds, directory: &Pa
     let database = "floors";
     let url = postgres.create(database);
     referral_sqlx::connect(&url).await.expect("opened").close().await;
-    seed::postgres(&url, 10 * seed::SMALL).await;
+    seed::postgres(&url, USERS).await;
     let server = Server::start(directory, &["--database-url", &url]);
-    let tokens = server.tokens(200..400).await;
+    let tokens = server.tokens("users", 200..400).await;
     for (number, session) in postgres.psql(database, "SELECT id FROM referral.sessions").lines().enumerate() {
         let sql = format!(
             "UPDATE referral.sessions SET id = lpad('{number}', 32, '0')::uuid WHERE id = '{session}'"
@@ -111,16 +132,39 @@ pub(crate) async fn postgres(postgres: &Postgres, rounds: Rounds, directory: &Pa
     let pgbench = |script: &Path| postgres.pgbench(database, script, CONNECTIONS, rounds.time);
     let script = scripts::write(directory, "current_user", &scripts::current_user());
     let compared = rounds.compare(|| get.run(&server.address, CONNECTIONS, rounds.time), || pgbench(&script));
-    report.push(Row::floor("`GET current_user`, PostgreSQL", "pgbench, the same statement", compared, 0.5));
+    report.push(Row::floor("`GET current_user`, PostgreSQL", "pgbench, the same statement", compared, 0.6));
 
     let script = scripts::write(directory, "sign_in", &scripts::sign_in());
     let compared =
         rounds.compare(|| sign_in.run(&server.address, CONNECTIONS, rounds.time), || pgbench(&script));
-    report.push(Row::floor("sign-in, PostgreSQL", "pgbench, the same statements", compared, 0.6));
+    report.push(Row::floor("sign-in, PostgreSQL", "pgbench, the same statements", compared, 0.75));
 
     let script = scripts::write(directory, "sign_up", &scripts::sign_up());
     let compared = rounds.compare(|| sign_up(&server), || pgbench(&script));
-    report.push(Row::floor("sign-up, PostgreSQL", "pgbench, the same statements", compared, 0.6));
+    report.push(Row::floor("sign-up, PostgreSQL", "pgbench, the same statements", compared, 0.8));
+
+    let compared = compare_profiles(&server, rounds).await;
+    report.push(Row::floor("profile with 100 invitees, PostgreSQL", "with none", compared, 0.5));
+
+    let code = format!("SELECT invite_code FROM referral.users WHERE id = '{}'", seed::id(seed::POPULAR));
+    let invited = format!(",\"invited_by_code\":\"{}\"", postgres.psql(database, &code));
+    let mut sign_up_with = |path: &str| {
+        fresh += 50_000;
+        let load = Load { first: fresh, phones: 50_000, path: path.to_owned(), ..sign_in.clone() };
+        load.run(&server.address, 32, rounds.time)
+    };
+    let mut popular = Vec::new();
+    for _ in 0..rounds.rounds {
+        let (with, without) = (sign_up_with(&invited), sign_up_with(""));
+        popular.push([with / without, with, without]);
+    }
+    let compared = medians(&popular);
+    report.push(Row::floor(
+        "sign-ups under one inviter at 32 connections, PostgreSQL",
+        "without an inviter",
+        compared,
+        0.9,
+    ));
 
     // Sign-up with and without the trigger that counts users.
     let trigger = |what: &str| {
@@ -138,8 +182,7 @@ pub(crate) async fn postgres(postgres: &Postgres, rounds: Rounds, directory: &Pa
         trigger("ENABLE");
         counted.push([with / without, with, without]);
     }
-    let of = |index: usize| median(&mut counted.iter().map(|compared| compared[index]).collect::<Vec<_>>());
-    let compared = [of(0), of(1), of(2)];
+    let compared = medians(&counted);
     report.push(Row::floor(
         "sign-up at 32 connections, PostgreSQL",
         "without the stored total",
@@ -150,8 +193,13 @@ pub(crate) async fn postgres(postgres: &Postgres, rounds: Rounds, directory: &Pa
 
 /// Compares the server on SQLite with the same response from memory, and with sequential transactions.
 pub(crate) async fn sqlite(rounds: Rounds, directory: &Path, report: &mut Report) {
-    let server = Server::start(directory, &[]);
-    let tokens = server.tokens(0..200).await;
+    let file = directory.join("floors.db");
+    let options = referral_sqlx::SqliteOptions::default();
+    referral_sqlx::connect_sqlite(&file, &options).await.expect("opened").close().await;
+    let url = format!("sqlite:{}", file.display());
+    seed::sqlite(&url, USERS).await;
+    let server = Server::start(directory, &["--database-url", &url]);
+    let tokens = server.tokens("users", 200..400).await;
     let route = tempfile::tempdir().expect("a directory");
     let here = std::env::current_exe().expect("a path");
     let memory = Server::spawn(std::process::Command::new(here).arg("memory-route"), route.path());
@@ -169,17 +217,16 @@ pub(crate) async fn sqlite(rounds: Rounds, directory: &Path, report: &mut Report
         "`GET current_user`, SQLite",
         "a poem-openapi route, from memory",
         compared,
-        0.25,
+        0.55,
     ));
 
+    let compared = compare_profiles(&server, rounds).await;
+    report.push(Row::floor("profile with 100 invitees, SQLite", "with none", compared, 0.4));
+
     let sign_in =
-        Load { flow: "sign", path: String::new(), first: 0, phones: 200, requests: 2.0, ..get.clone() };
+        Load { flow: "sign", path: String::new(), first: 200, phones: 200, requests: 2.0, ..get.clone() };
     let raw = directory.join("raw.db");
-    referral_sqlx::connect_sqlite(&raw, &referral_sqlx::SqliteOptions::default())
-        .await
-        .expect("opened")
-        .close()
-        .await;
+    referral_sqlx::connect_sqlite(&raw, &options).await.expect("opened").close().await;
     let mut loops = RawLoop::open(&raw).await;
     let run = async || sign_in.run(&server.address, 32, rounds.time);
     let compared = compare_in_turn(rounds, run, async || loops.run(rounds.time).await).await;

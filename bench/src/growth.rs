@@ -28,7 +28,7 @@ struct Crowd {
 impl Crowd {
     async fn of(server: Server, users: u64, directory: tempfile::TempDir) -> Self {
         // Users from the middle of the database.
-        let tokens = server.tokens(users / 2..users / 2 + 64).await;
+        let tokens = server.tokens("users", users / 2..users / 2 + 64).await;
         Self {
             server,
             users,
@@ -77,7 +77,7 @@ impl Crowd {
     /// Returns the rate of exchanges of refresh tokens. Starts with new tokens, because the former ones have
     /// been exchanged.
     async fn refresh(&self, time: Duration) -> f64 {
-        self.server.tokens(self.users / 4..self.users / 4 + 16).await;
+        self.server.tokens("users", self.users / 4..self.users / 4 + 16).await;
         self.rate(&self.load("refresh", ""), time)
     }
 
@@ -147,6 +147,19 @@ pub(crate) async fn sqlite(users: u64, rounds: Rounds, report: &mut Report) {
     let small = Crowd::sqlite(SMALL).await;
     let large = Crowd::sqlite(users).await;
     compare(&small, &large, rounds, report).await;
+}
+
+/// Compares the last page of a list by offset with the first one.
+pub(crate) async fn pages(postgres: &Postgres, rounds: Rounds, report: &mut Report) {
+    const USERS: u64 = 100_000;
+    for (database, crowd) in
+        [("SQLite", Crowd::sqlite(USERS).await), ("PostgreSQL", Crowd::postgres(postgres, USERS).await)]
+    {
+        let rate = |path: &str| crowd.rate(&crowd.load("search", path), rounds.time);
+        let compared = rounds.compare(|| rate("/users/?offset=99990"), || rate("/users/"));
+        let what = format!("last page by offset of 100 000 users, {database}");
+        report.push(Row::floor(&what, "the first page", compared, 0.1));
+    }
 }
 
 async fn compare(small: &Crowd, large: &Crowd, rounds: Rounds, report: &mut Report) {

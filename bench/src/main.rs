@@ -13,6 +13,7 @@ mod floors;
 mod growth;
 mod load;
 mod memory_route;
+mod picture;
 mod report;
 mod scripts;
 mod secrecy;
@@ -96,7 +97,7 @@ async fn main() {
         Command::MemoryRoute => return memory_route::serve().await,
         Command::Draw { page } => {
             let report = Report::read(&std::fs::read_to_string(&page).expect("a page"));
-            return report.draw(&page.with_extension("svg")).expect("drawn");
+            return picture::draw(&report, &page.with_extension("svg")).expect("drawn");
         }
         Command::All | Command::Secrecy | Command::Floors | Command::Growth { .. } | Command::Weight => {}
     }
@@ -112,6 +113,7 @@ async fn main() {
         let server = Postgres::start();
         let data = tempfile::tempdir().expect("a directory");
         floors::postgres(&server, rounds, data.path(), &mut report).await;
+        growth::pages(&server, rounds, &mut report).await;
     }
     if matches!(command, Command::All | Command::Secrecy) {
         report.start_section("Secrecy: response times with and without an account");
@@ -141,6 +143,6 @@ async fn main() {
     if let Some(output) = cli.output {
         let page = format!("{}{}", include_str!("introduction.md"), report.table());
         std::fs::write(output.join("benchmark.md"), page).expect("written");
-        report.draw(&output.join("benchmark.svg")).expect("drawn");
+        picture::draw(&report, &output.join("benchmark.svg")).expect("drawn");
     }
 }

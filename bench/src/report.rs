@@ -1,8 +1,6 @@
-//! Writes the measurements as a table and as a chart.
+//! Writes the measurements as a table.
 
-use std::{fmt::Write as _, path::Path};
-
-use plotters::prelude::*;
+use std::fmt::Write as _;
 
 /// Line of the table.
 #[derive(Clone, Debug)]
@@ -150,49 +148,10 @@ impl Report {
         report
     }
 
-    /// Draws each row as a bar: the ratio of the measurement to its goal, which is the line at 1.
-    pub(crate) fn draw(&self, path: &Path) -> Result<(), Box<dyn std::error::Error>> {
-        let rows: Vec<(&str, &Row)> = self
-            .sections
-            .iter()
-            .flat_map(|(heading, rows)| rows.iter().map(move |row| (heading.as_str(), row)))
-            .collect();
-        let height = u32::try_from(rows.len())? * 22 + 60;
-        let root = SVGBackend::new(path, (1_000, height)).into_drawing_area();
-        root.fill(&WHITE)?;
-        let count = i32::try_from(rows.len())?;
-        let mut chart = ChartBuilder::on(&root)
-            .margin(10)
-            .x_label_area_size(30)
-            .build_cartesian_2d(-1.6_f64..3.0_f64, count..0)?;
-        chart
-            .configure_mesh()
-            .disable_y_mesh()
-            .disable_y_axis()
-            .x_labels(5)
-            .x_label_formatter(&|x| if *x < 0.0 { String::new() } else { format!("{x:.1}") })
-            .x_desc("1 = the goal; longer is better")
-            .draw()?;
-        for (index, (heading, row)) in (0..).zip(&rows) {
-            // The sections of both databases have the same rows.
-            let database = heading.rsplit_once(", ").map(|(_, database)| database);
-            let name = match database {
-                Some(database) => format!("{}, {database}", row.what),
-                None => row.what.replace('`', ""),
-            };
-            // For both kinds of goals, a longer bar is better.
-            let reached = if row.is_most { row.goal / row.value } else { row.value / row.goal };
-            let color = if row.is_reached() { RGBColor(46, 125, 50) } else { RGBColor(198, 90, 17) };
-            let end = reached.min(3.0);
-            chart
-                .draw_series([Rectangle::new([(0.0, index), (end, index + 1)], color.mix(0.75).filled())])?;
-            let style = ("sans-serif", 13).into_font().color(&BLACK);
-            chart.draw_series([Text::new(name, (-1.58, index), style.clone())])?;
-            chart.draw_series([Text::new(format!("{reached:.2}"), (0.03, index), style)])?;
-        }
-        chart.draw_series([PathElement::new([(1.0, 0), (1.0, count)], BLACK)])?;
-        root.present()?;
-        Ok(())
+    /// Returns the ratio of a row, if it was measured.
+    pub(crate) fn ratio(&self, section: &str, what: &str) -> Option<f64> {
+        let of_section = self.sections.iter().filter(|(heading, _)| heading.contains(section));
+        of_section.flat_map(|(_, rows)| rows).find(|row| row.what == what).map(|row| row.value)
     }
 }
 

@@ -14,7 +14,7 @@ pub(crate) fn write(directory: &Path, name: &str, script: &str) -> PathBuf {
 fn with_values(statement: &str, values: &[&str]) -> String {
     let mut sql = statement.to_owned();
     for (index, value) in values.iter().enumerate().rev() {
-        sql = sql.replace(&format!("${}", index + 1), value);
+        sql = sql.replace(&format!("${}", index + 1), &format!("({value})"));
     }
     sql
 }

@@ -225,8 +225,8 @@ impl Server {
         }
     }
 
-    /// Signs in users by the numbers of their phones, and writes their tokens to files.
-    pub(crate) async fn tokens(&self, numbers: impl Iterator<Item = u64>) -> Tokens {
+    /// Signs in users by the numbers of their phones, and writes their tokens to files with the given name.
+    pub(crate) async fn tokens(&self, name: &str, numbers: impl Iterator<Item = u64>) -> Tokens {
         let (mut access, mut refresh) = (String::new(), String::new());
         for number in numbers {
             let phone = format!("+7960{number:07}");
@@ -238,8 +238,10 @@ impl Server {
                 file.push('\n');
             }
         }
-        let tokens =
-            Tokens { access: self.directory.join("access"), refresh: self.directory.join("refresh") };
+        let tokens = Tokens {
+            access: self.directory.join(format!("{name}.access")),
+            refresh: self.directory.join(format!("{name}.refresh")),
+        };
         std::fs::write(&tokens.access, access).expect("written");
         std::fs::write(&tokens.refresh, refresh).expect("written");
         tokens
