@@ -109,6 +109,10 @@ fn read_url(url: &str) -> Result<SqliteConnectOptions, ConnectError> {
     Ok(set_up(options))
 }
 
+/// Number of statements that stay prepared on a connection. A batch is one statement: there are about twenty
+/// kinds of writes, each followed by one of seven queries for facts.
+const STATEMENTS: usize = 256;
+
 /// Adds the settings of all connections.
 fn set_up(options: SqliteConnectOptions) -> SqliteConnectOptions {
     options
@@ -117,6 +121,7 @@ fn set_up(options: SqliteConnectOptions) -> SqliteConnectOptions {
         // A commit survives a power failure, so that no code is redeemed twice.
         .synchronous(SqliteSynchronous::Full)
         .busy_timeout(ACQUIRE_TIMEOUT)
+        .statement_cache_capacity(STATEMENTS)
         // Length to which SQLite truncates the log when it restarts it.
         .pragma("journal_size_limit", LogLimits::default().length.to_string())
 }
