@@ -73,6 +73,9 @@ impl Batch {
                 Err(error) => executed.error = Some(named(error)),
             }
         }
+        if executed.error.is_none() && executed.completed < self.number {
+            executed.error = Some(sqlx::Error::WorkerCrashed);
+        }
         executed
     }
 

@@ -292,7 +292,13 @@ impl Worker {
             let facts = self.write_and_read(group.last_mut(), next.as_deref_mut()).await;
             match (facts, next.take()) {
                 (Ok(Ok(facts)), Some(step)) => group.push(step.decide(facts, &mut self.connection).await),
-                (Ok(Err(error)), Some(step)) => step.fail(failure(error)),
+                (Ok(Err(error)), Some(step)) => {
+                    step.fail(failure(error));
+                    // The error may have ended the transaction. Further writes would then be committed alone.
+                    if let Err(error) = self.undo().await {
+                        break Err(Arc::new(error));
+                    }
+                }
                 (Ok(_), None) => break Ok(()),
                 (Err(error), step) => {
                     next = step;

@@ -112,6 +112,17 @@ async fn each_decision_of_a_group_sees_the_writes_before_it_and_is_undone_alone(
 }
 
 #[tokio::test]
+async fn the_next_write_has_a_transaction_after_facts_that_ended_one() {
+    let (store, _options, _directory) = impatient_store().await;
+    // As after an error while reading the file, the transaction is undone.
+    let ended = Counted { facts: "ROLLBACK; SELECT missing FROM user_totals", update: COUNT };
+    let next = Counted { facts: "SELECT users FROM user_totals", update: COUNT };
+    let (ended, next) = tokio::join!(biased; store.writer.decide(ended), store.writer.decide(next));
+    assert!(ended.is_err());
+    assert_eq!((next.expect("written"), counted(&store).await), (0, 1));
+}
+
+#[tokio::test]
 async fn a_panicking_write_is_undone_and_the_writer_continues() {
     let (store, _options, _directory) = impatient_store().await;
     let bug = store.writer.write::<(), _>(|connection| {
