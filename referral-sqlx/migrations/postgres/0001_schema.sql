@@ -128,6 +128,8 @@ BEGIN
     IF TG_OP = 'UPDATE' THEN
         RAISE check_violation USING MESSAGE = 'an invitation is immutable';
     ELSIF TG_OP = 'DELETE' THEN
+        -- Waits for sign-ups under the inviter, so that the next statements see their invitations.
+        PERFORM 1 FROM referral.users WHERE id = OLD.inviter FOR UPDATE;
         DELETE FROM referral.invited_counts WHERE inviter = OLD.inviter;
         UPDATE referral.users
         SET invited_count = (SELECT count(*) FROM referral.invitations WHERE inviter = OLD.inviter)

@@ -125,7 +125,7 @@ pub(super) async fn check_attack(lease: &mut Lease, check: &AttackCheck) -> Resu
     Ok(outcome)
 }
 
-/// Stores a counter that still has the events `$4`, or is not stored and `$4` is empty.
+/// Stores a counter that still has the events `$4`, or that is not stored.
 pub(super) const PUT_COUNTER: &str = "\
     INSERT INTO referral.counters AS c (key, events, ends_at) \
     SELECT $1::text, $2::bigint[], $3::timestamptz WHERE $after \
@@ -159,7 +159,7 @@ enum Change<'a> {
 /// Adds steps that update counters. `facts` are the counters on which the decision depends.
 ///
 /// The counters are in the order of their keys, so that concurrent requests do not deadlock. The counter of the
-/// whole service comes last, because many requests wait for it.
+/// whole service comes after them, because many requests wait for it.
 pub(super) fn push(write: &mut Write, facts: &Counters, update: &CounterUpdate) {
     let mut changes = BTreeMap::new();
     changes.extend(update.counters.iter().map(|counter| (&counter.key, Change::Put(counter))));

@@ -150,8 +150,8 @@ pub(super) const PLANNER_SETTINGS: [(&str, &str); 3] = [
     // uses the indexes from the first thousand users on.
     ("random_page_cost", "1.1"),
     // A statement is planned once for each connection. While a table is almost empty, the planner would choose
-    // to read all of it, and keep this plan while the table grows. With this setting, a sequential scan looks so
-    // expensive that the planner no longer compares the rest of its plan. Each statement needs an index scan.
+    // to read all of it, and keep this plan while the table grows. A statement that cannot avoid a sequential
+    // scan may get a bad plan with this setting, so each statement has an index scan.
     ("enable_seqscan", "off"),
 ];
 
