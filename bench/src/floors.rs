@@ -1,6 +1,7 @@
 //! Compares the server with minimal programs that do the same work.
 
 use std::{
+    cell::Cell,
     path::Path,
     sync::Arc,
     time::{Duration, Instant},
@@ -20,7 +21,7 @@ use crate::{
     load::Load,
     report::{Report, Row, median},
     scripts, seed,
-    servers::{Postgres, Server, Tokens},
+    servers::{Postgres, Server},
 };
 
 /// Number of connections of the clients and of pgbench, which is that of the pool.
@@ -43,14 +44,11 @@ impl Rounds {
         mut measured: impl FnMut() -> f64,
         mut other: impl FnMut() -> f64,
     ) -> [f64; 3] {
-        let (mut rates, mut others, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
-        for _ in 0..self.rounds {
+        let compared = (0..self.rounds).map(|_| {
             let (rate, other) = (measured(), other());
-            ratios.push(rate / other);
-            rates.push(rate);
-            others.push(other);
-        }
-        [median(&mut ratios), median(&mut rates), median(&mut others)]
+            [rate / other, rate, other]
+        });
+        medians(&compared.collect::<Vec<_>>())
     }
 }
 
@@ -77,12 +75,7 @@ fn medians(compared: &[[f64; 3]]) -> [f64; 3] {
 async fn compare_profiles(server: &Server, rounds: Rounds) -> [f64; 3] {
     let popular = server.tokens("popular", seed::POPULAR..=seed::POPULAR).await;
     let last = server.tokens("last", USERS..=USERS).await;
-    let rate = |tokens: &Tokens| {
-        let path = "/users/current_user/".into();
-        let get =
-            Load { flow: "get", path, tokens: tokens.access.clone(), first: 0, phones: 1, requests: 1.0 };
-        get.run(&server.address, CONNECTIONS, rounds.time)
-    };
+    let rate = |tokens| Load::current_user(tokens).run(&server.address, CONNECTIONS, rounds.time);
     rounds.compare(|| rate(&popular), || rate(&last))
 }
 
@@ -108,25 +101,17 @@ pub(crate) async fn postgres(postgres: &Postgres, rounds: Rounds, directory: &Pa
     }
     postgres.psql(database, "ANALYZE");
 
-    let get = Load {
-        flow: "get",
-        path: "/users/current_user/".into(),
-        tokens: tokens.access.clone(),
-        first: 0,
-        phones: 1,
-        requests: 1.0,
-    };
+    let get = Load::current_user(&tokens);
     let sign_in =
         Load { flow: "sign", path: String::new(), first: 1_000, phones: 8_000, requests: 2.0, ..get.clone() };
-    // New phones are above the seeded ones, and differ in each round.
-    let mut fresh = 1_000_000;
-    let mut sign_up = |server: &Server| {
-        fresh += 500_000;
-        Load { first: fresh, phones: 500_000, ..sign_in.clone() }.run(
-            &server.address,
-            CONNECTIONS,
-            rounds.time,
-        )
+    // New phones are above the seeded ones, and differ in each run. `fields` are further fields of the request.
+    let fresh = Cell::new(1_000_000);
+    let sign_up = |fields: &str, connections| {
+        const PHONES: u64 = 100_000;
+        let first = fresh.get();
+        fresh.set(first + PHONES);
+        let load = Load { first, phones: PHONES, path: fields.to_owned(), ..sign_in.clone() };
+        load.run(&server.address, connections, rounds.time)
     };
 
     let pgbench = |script: &Path| postgres.pgbench(database, script, CONNECTIONS, rounds.time);
@@ -140,7 +125,7 @@ pub(crate) async fn postgres(postgres: &Postgres, rounds: Rounds, directory: &Pa
     report.push(Row::floor("sign-in, PostgreSQL", "pgbench, the same statements", compared, 0.75));
 
     let script = scripts::write(directory, "sign_up", &scripts::sign_up());
-    let compared = rounds.compare(|| sign_up(&server), || pgbench(&script));
+    let compared = rounds.compare(|| sign_up("", CONNECTIONS), || pgbench(&script));
     report.push(Row::floor("sign-up, PostgreSQL", "pgbench, the same statements", compared, 0.8));
 
     let compared = compare_profiles(&server, rounds).await;
@@ -148,17 +133,7 @@ pub(crate) async fn postgres(postgres: &Postgres, rounds: Rounds, directory: &Pa
 
     let code = format!("SELECT invite_code FROM referral.users WHERE id = '{}'", seed::id(seed::POPULAR));
     let invited = format!(",\"invited_by_code\":\"{}\"", postgres.psql(database, &code));
-    let mut sign_up_with = |path: &str| {
-        fresh += 50_000;
-        let load = Load { first: fresh, phones: 50_000, path: path.to_owned(), ..sign_in.clone() };
-        load.run(&server.address, 32, rounds.time)
-    };
-    let mut popular = Vec::new();
-    for _ in 0..rounds.rounds {
-        let (with, without) = (sign_up_with(&invited), sign_up_with(""));
-        popular.push([with / without, with, without]);
-    }
-    let compared = medians(&popular);
+    let compared = rounds.compare(|| sign_up(&invited, 32), || sign_up("", 32));
     report.push(Row::floor(
         "sign-ups under one inviter at 32 connections, PostgreSQL",
         "without an inviter",
@@ -170,19 +145,13 @@ pub(crate) async fn postgres(postgres: &Postgres, rounds: Rounds, directory: &Pa
     let trigger = |what: &str| {
         postgres.psql(database, &format!("ALTER TABLE referral.users {what} TRIGGER users_are_counted"));
     };
-    let mut counted = Vec::new();
-    for _ in 0..rounds.rounds {
-        let mut sign_up_at_32 = || {
-            fresh += 500_000;
-            Load { first: fresh, phones: 500_000, ..sign_in.clone() }.run(&server.address, 32, rounds.time)
-        };
-        let with = sign_up_at_32();
+    let without = || {
         trigger("DISABLE");
-        let without = sign_up_at_32();
+        let rate = sign_up("", 32);
         trigger("ENABLE");
-        counted.push([with / without, with, without]);
-    }
-    let compared = medians(&counted);
+        rate
+    };
+    let compared = rounds.compare(|| sign_up("", 32), without);
     report.push(Row::floor(
         "sign-up at 32 connections, PostgreSQL",
         "without the stored total",
@@ -203,14 +172,7 @@ pub(crate) async fn sqlite(rounds: Rounds, directory: &Path, report: &mut Report
     let route = tempfile::tempdir().expect("a directory");
     let here = std::env::current_exe().expect("a path");
     let memory = Server::spawn(std::process::Command::new(here).arg("memory-route"), route.path());
-    let get = Load {
-        flow: "get",
-        path: "/users/current_user/".into(),
-        tokens: tokens.access.clone(),
-        first: 0,
-        phones: 1,
-        requests: 1.0,
-    };
+    let get = Load::current_user(&tokens);
     let run = |server: &Server| get.run(&server.address, CONNECTIONS, rounds.time);
     let compared = rounds.compare(|| run(&server), || run(&memory));
     report.push(Row::floor(

@@ -6,6 +6,8 @@ use std::{
     time::Duration,
 };
 
+use crate::servers::Tokens;
+
 /// Requests that wrk sends.
 #[derive(Clone, Debug)]
 pub(crate) struct Load {
@@ -24,6 +26,12 @@ pub(crate) struct Load {
 }
 
 impl Load {
+    /// Returns the load of reading the profiles of the users who have the tokens.
+    pub(crate) fn current_user(tokens: &Tokens) -> Self {
+        let (path, tokens) = ("/users/current_user/".into(), tokens.access.clone());
+        Self { flow: "get", path, tokens, first: 0, phones: 1, requests: 1.0 }
+    }
+
     /// Runs the load and returns the flows per second.
     pub(crate) fn run(&self, address: &str, connections: u32, time: Duration) -> f64 {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("wrk/flow.lua");

@@ -7,7 +7,7 @@ use crate::report::Report;
 /// Bars with a common scale.
 struct Group {
     title: &'static str,
-    note: &'static str,
+    note: [&'static str; 2],
     /// Section, measurement, and name of each bar.
     bars: &'static [(&'static str, &'static str, &'static str)],
     /// Ratio of a bar of the full width.
@@ -19,7 +19,7 @@ struct Group {
 const GROUPS: [Group; 3] = [
     Group {
         title: "How close to the limit?",
-        note: "Rate as a share of a minimal program that does the same work. Longer is better.",
+        note: ["Rate as a share of a minimal program that does the same work.", "Longer is better."],
         bars: &[
             ("Floors", "`GET current_user`, PostgreSQL", "Read a profile, PostgreSQL, against pgbench"),
             ("Floors", "sign-in, PostgreSQL", "Sign in, PostgreSQL, against pgbench"),
@@ -31,14 +31,17 @@ const GROUPS: [Group; 3] = [
     },
     Group {
         title: "What do grouped commits gain?",
-        note: "Durable sign-ins with 32 clients, compared with one transaction at a time (line). Longer is better.",
+        note: [
+            "Durable sign-ins with 32 clients. The line is the rate of one",
+            "transaction at a time. Longer is better.",
+        ],
         bars: &[("Floors", "sign-in at 32 connections, SQLite", "Sign in, SQLite")],
         full: 4.0,
         reference: 1.0,
     },
     Group {
         title: "Does it stay fast with 1 250 000 users?",
-        note: "Time of a request, compared with 1 000 users (line). Shorter is better.",
+        note: ["Time of a request. The line is the time with 1 000 users.", "Shorter is better."],
         bars: &[
             ("PostgreSQL", "sign-in", "Sign in, PostgreSQL"),
             ("SQLite", "sign-in", "Sign in, SQLite"),
@@ -93,9 +96,9 @@ fn draw_group(body: &mut String, group: &Group, bars: &[(&str, f64)], mut y: f64
     };
     y += 26.0;
     text(body, "title", MARGIN, y, group.title);
-    for line in wrapped(group.note) {
+    for line in group.note {
         y += 25.0;
-        text(body, "note", MARGIN, y, &line);
+        text(body, "note", MARGIN, y, line);
     }
     for (name, ratio) in bars {
         y += 34.0;
@@ -122,22 +125,4 @@ fn draw_group(body: &mut String, group: &Group, bars: &[(&str, f64)], mut y: f64
         y += 16.0;
     }
     y + 2.0 * MARGIN
-}
-
-/// Splits a note into lines that fit the width.
-fn wrapped(note: &str) -> Vec<String> {
-    const MAX_CHARS: usize = 66;
-    let mut lines = vec![String::new()];
-    for word in note.split(' ') {
-        let line = lines.last_mut().expect("at least one line");
-        if line.is_empty() {
-            word.clone_into(line);
-        } else if line.chars().count() + 1 + word.chars().count() <= MAX_CHARS {
-            *line += " ";
-            *line += word;
-        } else {
-            lines.push(word.to_owned());
-        }
-    }
-    lines
 }

@@ -19,21 +19,16 @@ impl<DB: Database> Composed<DB> {
     }
 
     /// Appends a fragment, and numbers its parameters after those of the fragments before it. The caller binds
-    /// their values next, in the order of their numbers. Each `$after` is replaced by `after`.
-    pub(crate) fn push(&mut self, fragment: &str, after: &str) -> &mut Self {
+    /// their values next, in the order of their numbers.
+    pub(crate) fn push(&mut self, fragment: &str) -> &mut Self {
         let mut parts = fragment.split('$');
         self.sql += parts.next().unwrap_or_default();
         let mut own = 0;
         for part in parts {
-            let digits = part.len() - part.trim_start_matches(|c: char| c.is_ascii_digit()).len();
-            let (number, rest) = part.split_at(digits);
-            if let Ok(number) = number.parse::<usize>() {
-                own = own.max(number);
-                let _ = write!(self.sql, "${}{rest}", self.parameters + number);
-            } else {
-                self.sql += after;
-                self.sql += rest.strip_prefix("after").expect("a fragment has only numbers and `$after`");
-            }
+            let rest = part.trim_start_matches(|c: char| c.is_ascii_digit());
+            let number = part[..part.len() - rest.len()].parse().unwrap_or(0);
+            own = own.max(number);
+            let _ = write!(self.sql, "${}{rest}", self.parameters + number);
         }
         self.parameters += own;
         self
@@ -66,9 +61,7 @@ mod tests {
     #[test]
     fn parameters_are_numbered_over_all_fragments() {
         let mut composed = Composed::<sqlx::Postgres>::new();
-        composed
-            .push("UPDATE a SET b = $2 WHERE id = $1 AND c = $12", "")
-            .push("; SELECT $1 WHERE $after", "d > 0");
+        composed.push("UPDATE a SET b = $2 WHERE id = $1 AND c = $12").push("; SELECT $1 WHERE d > 0");
         let expected = "UPDATE a SET b = $2 WHERE id = $1 AND c = $12; SELECT $13 WHERE d > 0";
         assert_eq!(composed.sql, expected);
     }

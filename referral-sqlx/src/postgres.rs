@@ -17,8 +17,9 @@
 //! | the owner of a phone or an email address, the inviter of a user | the unique index accepts the new row |
 //!
 //! Four operations need a transaction with a lock: accepting an invitation late, because a loop of invitations
-//! can include any number of users, editing a profile, making a user staff, and agreeing on keys. All statements are correct under READ COMMITTED. The
-//! retries of [`repeat`] make them work on engines that abort transactions more often.
+//! can include any number of users, editing a profile, making a user staff, and agreeing on keys. All statements
+//! are correct under READ COMMITTED. The retries of [`repeat`] make them work on engines that abort transactions
+//! more often.
 
 mod challenges;
 mod counters;
@@ -58,7 +59,7 @@ pub(crate) use self::open::open;
 /// Statements that the benchmark runs without the server, to compare the speed.
 #[cfg(feature = "benchmark")]
 pub mod statements {
-    use super::{challenges, counters, sessions, sign_in, write::Write};
+    use super::{challenges, counters, sessions, sign_in, users, write::Write};
 
     /// Facts for a request for a code.
     pub const CHALLENGE_FACTS: &str = challenges::CHALLENGE_FACTS;
@@ -87,8 +88,8 @@ pub mod statements {
         composed(&[
             sign_in::CHANGE_CHALLENGE,
             counters::KEEP_COUNTER,
-            sign_in::ADD_USER,
-            sign_in::ADD_SEARCH_KEYS,
+            users::ADD_USER,
+            users::ADD_SEARCH_KEYS,
             sign_in::ADD_SESSION,
         ])
     }

@@ -6,7 +6,7 @@ use referral_core::{
     storage::{Ancestry, Result},
 };
 
-use super::{lease::Lease, rows, users::bind_search_keys, write::Values};
+use super::{lease::Lease, rows, users::bind_search_keys, write::Write};
 use crate::error::failure;
 
 /// Locks late acceptances. It is a separate statement, so that the next statement sees the writes of earlier
@@ -36,29 +36,30 @@ pub(super) async fn ancestry(lease: &mut Lease, inviter: UserId, invitee: UserId
     Ok(if rows::get(&row, "has_invitee")? { Ancestry::WithInvitee } else { Ancestry::WithoutInvitee })
 }
 
-/// Adds an invitation of an existing user. From then on, a search for its code finds the user.
 pub(super) const ADD_INVITATION: &str = "\
-    WITH invited AS ( \
-        INSERT INTO referral.invitations (invitee, inviter, code, accepted_at, via) \
-        VALUES ($1, $2, $3, $4, $5) RETURNING 1 \
-    ) \
-    UPDATE referral.user_search SET public = $6, private = $7, ngrams = $8 \
-    WHERE user_id = $1 AND EXISTS (SELECT 1 FROM invited)";
+    INSERT INTO referral.invitations (invitee, inviter, code, accepted_at, via) \
+    SELECT $1::uuid, $2::uuid, $3, $4::timestamptz, $5 WHERE $after RETURNING 1";
 
-/// Adds an invitation that `user` accepted late. Both users must exist.
-pub(super) async fn add(lease: &mut Lease, invitation: &Invitation, user: &User) -> Result<()> {
-    let mut insert = Values::new();
-    bind(insert.push(ADD_INVITATION, ""), invitation);
-    bind_search_keys(&mut insert, user);
-    lease.write_row(lease.compose(insert)?).await
-}
-
-/// Binds the values of an invitation, in the order of the columns in [`ADD_INVITATION`].
-pub(super) fn bind(values: &mut Values, invitation: &Invitation) {
-    values
+/// Adds a step that adds an invitation.
+pub(super) fn push(write: &mut Write, invitation: &Invitation) {
+    write
+        .step("invited", ADD_INVITATION)
         .bind(invitation.invitee.0)
         .bind(invitation.inviter.0)
         .bind(invitation.code.as_str())
         .bind(invitation.accepted_at)
         .bind(invitation.via.as_str());
+}
+
+/// Replaces the searched texts of a user. After an invitation, a search for its code finds the user.
+pub(super) const CHANGE_SEARCH_KEYS: &str = "\
+    UPDATE referral.user_search SET public = $2, private = $3, ngrams = $4 \
+    WHERE user_id = $1 AND $after RETURNING 1";
+
+/// Adds an invitation that `user` accepted late. Both users must exist.
+pub(super) async fn add(lease: &mut Lease, invitation: &Invitation, user: &User) -> Result<()> {
+    let mut write = Write::new();
+    push(&mut write, invitation);
+    bind_search_keys(write.step("searched", CHANGE_SEARCH_KEYS).bind(user.id.0), user);
+    write.execute(lease).await
 }

@@ -102,7 +102,7 @@ pub(super) const CHANGE_PROFILE: &str = "\
 async fn change(lease: &mut Lease, user: &User) -> Result<()> {
     let mut update = Values::new();
     update
-        .push(CHANGE_PROFILE, "")
+        .push(CHANGE_PROFILE)
         .bind(user.id.0)
         .bind(user.email.as_ref().map(Email::as_str))
         .bind(user.first_name.as_ref().map(Name::as_str))

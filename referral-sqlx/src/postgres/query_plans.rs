@@ -172,7 +172,7 @@ async fn frequent_statements_do_not_scan_tables() {
         sign_in::DELETE_OLD_SESSIONS,
         profiles::PROFILE_FACTS,
         profiles::CHANGE_PROFILE,
-        invitations::ADD_INVITATION,
+        invitations::CHANGE_SEARCH_KEYS,
         invitations::ANCESTRY_HAS,
         counters::KEEP_COUNTER,
         counters::REFUND,

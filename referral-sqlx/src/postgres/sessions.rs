@@ -101,7 +101,7 @@ pub(super) const CHANGE_SESSION: &str = "\
 /// Replaces the session `from` with `to`, which has the same id and user and the same times of start and end.
 async fn change(lease: &mut Lease, from: &Session, to: &Session) -> Result<()> {
     let mut update = Values::new();
-    update.push(CHANGE_SESSION, "").bind(from.id.0).bind(from.issued.refresh_id);
+    update.push(CHANGE_SESSION).bind(from.id.0).bind(from.issued.refresh_id);
     bind_state(&mut update, to);
     lease.write_row(lease.compose(update)?).await
 }

@@ -1,7 +1,7 @@
 //! Sign-in: redeems a challenge, adds or updates the user, and adds a session.
 
 use referral_core::{
-    Invitation, InviteCode, PhoneNumber, Refusal, Session, User, UserId,
+    InviteCode, PhoneNumber, Refusal, Session, User, UserId,
     storage::{
         Ancestry, Challenge, Decision, Inviter, Result, SignInFacts, SignInRequest, SignInWrites,
         StorageError, StoredSignIn, UserWrite,
@@ -152,7 +152,14 @@ async fn apply(lease: &mut Lease, facts: &SignInFacts, writes: &SignInWrites) ->
             push_challenge(&mut write, facts.challenge.as_ref().ok_or_else(no_challenge)?, challenge);
             counters::push(&mut write, &facts.counters, counters);
             match user {
-                UserWrite::Add(user) => push_new_user(&mut write, user, invitation.as_ref()),
+                UserWrite::Add(user) => {
+                    // The count of the inviter is updated before the total of users. Otherwise a sign-up that
+                    // waits for its inviter would lock the total, and other sign-ups would wait for it.
+                    if let Some(invitation) = invitation {
+                        invitations::push(&mut write, invitation);
+                    }
+                    users::push_new(&mut write, user);
+                }
                 UserWrite::Change(user) => push_login(&mut write, user),
             }
             if let Some(kept_sessions) = kept_sessions {
@@ -199,28 +206,6 @@ pub(super) const RECORD_LOGIN: &str = "\
 fn push_login(write: &mut Write, user: &User) {
     let record = write.step("login", RECORD_LOGIN);
     record.bind(user.id.0).bind(user.last_login).bind(user.is_active).bind(user.is_staff);
-}
-
-pub(super) const ADD_INVITATION: &str = "\
-    INSERT INTO referral.invitations (invitee, inviter, code, accepted_at, via) \
-    SELECT $1::uuid, $2::uuid, $3, $4::timestamptz, $5 WHERE $after RETURNING 1";
-
-pub(super) const ADD_USER: &str = "\
-    INSERT INTO referral.users (id, phone, invite_code, is_staff, is_active, date_joined, last_login) \
-    SELECT $1::uuid, $2, $3, $4::boolean, $5::boolean, $6::timestamptz, $7::timestamptz WHERE $after RETURNING 1";
-
-pub(super) const ADD_SEARCH_KEYS: &str = "\
-    INSERT INTO referral.user_search (user_id, public, private, ngrams) \
-    SELECT $1::uuid, $2, $3, $4::integer[] WHERE $after RETURNING 1";
-
-/// Adds steps that add a user. The count of the inviter is updated before the total of users. Otherwise a
-/// transaction that waits for a popular inviter would lock the total, and other sign-ups would wait for it.
-fn push_new_user(write: &mut Write, user: &User, invitation: Option<&Invitation>) {
-    if let Some(invitation) = invitation {
-        invitations::bind(write.step("invited", ADD_INVITATION), invitation);
-    }
-    users::bind_new_user(write.step("added", ADD_USER).bind(user.id.0), user);
-    users::bind_search_keys(write.step("searched", ADD_SEARCH_KEYS).bind(user.id.0), user);
 }
 
 /// Deletes the sessions of a user except the newest `$2`.

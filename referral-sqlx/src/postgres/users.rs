@@ -7,7 +7,11 @@ use referral_core::{
 use sqlx::AssertSqlSafe;
 use uuid::Uuid;
 
-use super::{lease::Lease, rows, write::Values};
+use super::{
+    lease::Lease,
+    rows,
+    write::{Values, Write},
+};
 use crate::{
     error::failure,
     rows::invitee_columns,
@@ -47,8 +51,8 @@ macro_rules! newest_invitees {
 }
 pub(super) use newest_invitees;
 
-/// Replaces `{limit}` in a statement. The limit is not a parameter, because the planner expects a tenth of all
-/// rows for a parameter. It would then plan the statement again for each value.
+/// Replaces `{limit}` in a statement. If the limit were a parameter, the planner would expect a tenth of all rows,
+/// and plan the statement again for each request.
 pub(super) fn with_limit(statement: &str, limit: u32) -> AssertSqlSafe<String> {
     AssertSqlSafe(statement.replace("{limit}", &limit.to_string()))
 }
@@ -114,32 +118,33 @@ pub(super) async fn set_active(lease: &mut Lease, id: UserId, is_active: bool) -
     changed.as_ref().map(rows::user).transpose()
 }
 
-/// Adds a user without a session, with the searched texts of the user. A sign-up adds its user in steps of
-/// [`sign_in`](super::sign_in) instead.
-const ADD_USER: &str = "\
-    WITH added AS ( \
-        INSERT INTO referral.users (id, phone, invite_code, is_staff, is_active, date_joined, last_login) \
-        VALUES ($1, $2, $3, $4, $5, $6, $7) RETURNING id \
-    ) \
-    INSERT INTO referral.user_search (user_id, public, private, ngrams) SELECT id, $8, $9, $10 FROM added";
+pub(super) const ADD_USER: &str = "\
+    INSERT INTO referral.users (id, phone, invite_code, is_staff, is_active, date_joined, last_login) \
+    SELECT $1::uuid, $2, $3, $4::boolean, $5::boolean, $6::timestamptz, $7::timestamptz WHERE $after RETURNING 1";
 
-pub(super) async fn add(lease: &mut Lease, user: &User) -> Result<()> {
-    let mut insert = Values::new();
-    insert.push(ADD_USER, "").bind(user.id.0);
-    bind_new_user(&mut insert, user);
-    bind_search_keys(&mut insert, user);
-    lease.write_row(lease.compose(insert)?).await
-}
+pub(super) const ADD_SEARCH_KEYS: &str = "\
+    INSERT INTO referral.user_search (user_id, public, private, ngrams) \
+    SELECT $1::uuid, $2, $3, $4::integer[] WHERE $after RETURNING 1";
 
-/// Binds the values of a new user except the id, in the order of the columns in [`ADD_USER`].
-pub(super) fn bind_new_user(values: &mut Values, user: &User) {
-    values
+/// Adds steps that add a user with the searched texts.
+pub(super) fn push_new(write: &mut Write, user: &User) {
+    write
+        .step("added", ADD_USER)
+        .bind(user.id.0)
         .bind(user.phone.as_str())
         .bind(user.invite_code.as_str())
         .bind(user.is_staff)
         .bind(user.is_active)
         .bind(user.date_joined)
         .bind(user.last_login);
+    bind_search_keys(write.step("searched", ADD_SEARCH_KEYS).bind(user.id.0), user);
+}
+
+/// Adds a user without a session.
+pub(super) async fn add(lease: &mut Lease, user: &User) -> Result<()> {
+    let mut write = Write::new();
+    push_new(&mut write, user);
+    write.execute(lease).await
 }
 
 /// Binds the searched texts of a user and their n-grams.

@@ -46,7 +46,7 @@ impl Write {
 
     fn add(&mut self, name: &str, fragment: &str) {
         let (joint, after) = if self.after.is_empty() { ("WITH", "TRUE") } else { (",", &*self.after) };
-        self.statement.push(&format!("{joint} {name} AS ({fragment})"), after);
+        self.statement.push(&format!("{joint} {name} AS ({})", fragment.replace("$after", after)));
     }
 
     /// Returns the statement, or `None` if it has no steps.
@@ -54,7 +54,7 @@ impl Write {
         if self.after.is_empty() {
             return None;
         }
-        self.statement.push(" SELECT referral.all_or_nothing($after)", &self.after);
+        self.statement.push(&format!(" SELECT referral.all_or_nothing({})", self.after));
         Some(self.statement)
     }
 

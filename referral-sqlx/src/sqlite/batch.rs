@@ -42,10 +42,10 @@ impl Batch {
     /// Adds a statement. The caller binds its values.
     pub(super) fn push(&mut self, statement: &str) -> &mut Values {
         if self.number > 0 {
-            self.statements.push("; ", "");
+            self.statements.push("; ");
         }
         self.number += 1;
-        self.statements.push(statement, "")
+        self.statements.push(statement)
     }
 
     /// Adds a statement that must change one row, because the row was read under the same lock.

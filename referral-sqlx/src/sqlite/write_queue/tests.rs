@@ -10,26 +10,20 @@ use super::{
     *,
 };
 
-/// Executes three statements as one group. Another write blocks the writer until all three are in the
-/// queue.
+/// Returns a write that blocks the writer until the sender is used or dropped.
+fn blocking(store: &SqliteStore) -> (oneshot::Sender<()>, impl Future<Output = Result<()>>) {
+    let (open, gate) = oneshot::channel();
+    let write = store.writer.write(move |_| gate.map(|_| Ok(())).boxed());
+    (open, write)
+}
+
+/// Executes three statements as one group, because the writer is blocked until all three are in the queue.
 async fn in_one_group(store: &SqliteStore, statements: [&'static str; 3]) -> [Result<()>; 3] {
-    let (open, gate) = tokio::sync::oneshot::channel::<()>();
-    let blocking = store.writer.write(move |_| {
-        async move {
-            let _ = gate.await;
-            Ok(())
-        }
-        .boxed()
-    });
-    let [first, second, third] = statements;
-    let last = async {
-        let written = execute(store, third);
-        // The write is queued at its first poll, like the ones before it.
-        let (written, _) = tokio::join!(written, async { open.send(()) });
-        written
-    };
-    let (_, first, second, third) =
-        tokio::join!(biased; blocking, execute(store, first), execute(store, second), last);
+    let (open, blocking) = blocking(store);
+    let [first, second, third] = statements.map(|statement| execute(store, statement));
+    // A write is queued at its first poll.
+    let (_, first, second, third, _) =
+        tokio::join!(biased; blocking, first, second, third, async { open.send(()) });
     [first, second, third]
 }
 
@@ -80,21 +74,9 @@ impl Decide for Counted {
 async fn each_decision_of_a_group_sees_the_writes_before_it_and_is_undone_alone() {
     const USERS: &str = "SELECT users FROM user_totals";
     let (store, _options, _directory) = impatient_store().await;
-    let (open, gate) = tokio::sync::oneshot::channel::<()>();
-    let blocking = store.writer.write(move |_| {
-        async move {
-            let _ = gate.await;
-            Ok(())
-        }
-        .boxed()
-    });
+    let (open, blocking) = blocking(&store);
     let decide = |facts, update| store.writer.decide(Counted { facts, update });
-    let last = async {
-        let last = decide(USERS, COUNT);
-        let (last, _) = tokio::join!(last, async { open.send(()) });
-        last
-    };
-    let (_, first, invalid, missing, unreadable, second, last) = tokio::join!(
+    let (_, first, invalid, missing, unreadable, second, last, _) = tokio::join!(
         biased;
         blocking,
         decide(USERS, COUNT),
@@ -102,7 +84,8 @@ async fn each_decision_of_a_group_sees_the_writes_before_it_and_is_undone_alone(
         decide(USERS, "UPDATE user_totals SET users = 9 WHERE users = 8"),
         decide("SELECT missing FROM user_totals", COUNT),
         decide(USERS, COUNT),
-        last,
+        decide(USERS, COUNT),
+        async { open.send(()) },
     );
     for error in [invalid, missing, unreadable] {
         assert!(matches!(error, Err(StorageError::Failed(_))), "{error:?}");
