@@ -14,7 +14,8 @@ use tokio::{
 };
 
 use crate::listener::{
-    admission::{Admission, Capacity, Place, Places},
+    admission::{Admission, Capacity, Places},
+    connection::Connection,
     endpoint::ServerEndpoint,
     overload::Overload,
     timeouts::Timeouts,
@@ -85,13 +86,8 @@ pub(crate) async fn serve<S: ServerEndpoint>(
     let server = Arc::new(server);
     let (stopping, stopped) = watch::channel(());
     let mut stop = pin!(stop);
-    let spawn = |(place, stream, peer): (Place, TcpStream, SocketAddr)| {
-        let (server, stopped) = (Arc::clone(&server), stopped.clone());
-        tokio::spawn(async move {
-            if let Ok(local) = stream.local_addr() {
-                server.serve_connection(stream, local, peer, place, stopped).await;
-            }
-        });
+    let spawn = |(stream, connection): (TcpStream, Arc<Connection>)| {
+        tokio::spawn(Arc::clone(&server).serve_connection(stream, connection, stopped.clone()));
     };
     loop {
         tokio::select! {
@@ -176,10 +172,11 @@ impl<S: ServerEndpoint> Server<S> {
     }
 
     /// Waits for a connection, and then for a place for it.
-    async fn accept(&self, listener: &TcpListener) -> (Place, TcpStream, SocketAddr) {
+    async fn accept(&self, listener: &TcpListener) -> (TcpStream, Arc<Connection>) {
         loop {
-            match listener.accept().await {
-                Ok((stream, peer)) => return (self.admit(peer).await, stream, peer),
+            let accepted = listener.accept().await;
+            match accepted.and_then(|(stream, peer)| Ok((stream.local_addr()?, peer, stream))) {
+                Ok((local, peer, stream)) => return (stream, self.admit(local, peer).await),
                 Err(error) => {
                     tracing::warn!(%error, "failed to accept a connection");
                     tokio::time::sleep(ACCEPT_RETRY_DELAY).await;
@@ -188,13 +185,14 @@ impl<S: ServerEndpoint> Server<S> {
         }
     }
 
-    /// Acquires a place for a connection.
-    async fn admit(&self, peer: SocketAddr) -> Place {
+    /// Acquires a place for a connection. The place can be evicted before the connection is served, so the
+    /// order of evictions is the order of these calls.
+    async fn admit(&self, local: SocketAddr, peer: SocketAddr) -> Arc<Connection> {
         let Admission { place, has_evicted } = self.connections.acquire(ClientAddress::new(peer.ip())).await;
         if has_evicted {
             self.overload.connection_evicted();
         }
-        place
+        Arc::new(Connection::new(local, peer, place))
     }
 }
 

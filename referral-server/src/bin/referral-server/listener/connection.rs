@@ -38,13 +38,10 @@ impl<S: ServerEndpoint> Server<S> {
     pub(super) async fn serve_connection(
         self: Arc<Self>,
         stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
-        local: SocketAddr,
-        peer: SocketAddr,
-        place: Place,
+        connection: Arc<Connection>,
         mut stopped: watch::Receiver<()>,
     ) {
         let deadlines = Arc::new(ConnectionDeadlines::new(self.limits.timeouts));
-        let connection = Arc::new(Connection::new(local, peer, place));
         let admit_http2 = {
             let (server, connection) = (Arc::clone(&self), Arc::clone(&connection));
             move || server.admit_http2(&connection)
@@ -116,7 +113,7 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    fn new(local: SocketAddr, peer: SocketAddr, place: Place) -> Self {
+    pub(super) fn new(local: SocketAddr, peer: SocketAddr, place: Place) -> Self {
         let abort = Arc::new(Notify::new());
         place.allow_eviction(&abort);
         Self {

@@ -1,6 +1,10 @@
 //! A client with a stream in memory, and the server that it connects to.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
 use poem::{EndpointExt as _, Request, Response, endpoint::make, http::Method};
 use referral_core::ClientAddress;
@@ -14,8 +18,7 @@ use tokio::{
 
 use crate::listener::{
     Limits, Server,
-    admission::Place,
-    connection::GRACEFUL_CLOSE_TIMEOUT,
+    connection::{Connection, GRACEFUL_CLOSE_TIMEOUT},
     endpoint::{PlainUnavailable, ServerEndpoint},
     timeouts::Timeouts,
 };
@@ -25,6 +28,9 @@ pub(super) const IDLE_TIMEOUT: Duration = Duration::from_mins(1);
 pub(super) const BODY_TIMEOUT: Duration = Duration::from_secs(20);
 pub(super) const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
 pub(super) const POST: &[u8] = b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\n\r\n";
+
+/// Address of the server.
+pub(super) const LOCAL: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 1);
 
 // In these tests the clock advances only while all tasks wait.
 
@@ -72,15 +78,18 @@ impl Client {
     pub(super) fn connect_to(server: &Arc<Server<impl ServerEndpoint>>, number: u8) -> Self {
         let address = ClientAddress::new(peer(number).ip());
         let place = server.connections.try_acquire(address, true).expect("a place").place;
-        Self::connect_with(server, number, place)
+        Self::connect_with(server, Arc::new(Connection::new(LOCAL, peer(number), place)))
     }
 
-    pub(super) fn connect_with(server: &Arc<Server<impl ServerEndpoint>>, number: u8, place: Place) -> Self {
+    pub(super) fn connect_with(
+        server: &Arc<Server<impl ServerEndpoint>>,
+        connection: Arc<Connection>,
+    ) -> Self {
         let server = Arc::clone(server);
         let (stream, other) = tokio::io::duplex(1024);
         let (stopping, stopped) = watch::channel(());
         let served = tokio::spawn(async move {
-            server.serve_connection(other, peer(0), peer(number), place, stopped).await;
+            server.serve_connection(other, connection, stopped).await;
             Instant::now()
         });
         Self { stream, connected: Instant::now(), stopping, served }

@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
+use tokio::time::timeout;
+
 use crate::listener::{
     Limits,
     tests::{
-        client::{Client, GET, LIMITS, peer, run_ready_tasks, server},
+        client::{Client, GET, LIMITS, LOCAL, peer, run_ready_tasks, server},
         http2::{PREFACE, get_over_http2},
     },
 };
@@ -20,10 +22,10 @@ async fn a_new_connection_replaces_the_oldest_idle_one_of_the_address_with_the_m
     // The connection is in use, so it is not evicted.
     first.send(GET).await;
     run_ready_tasks().await;
-    let place = server.admit(peer(3)).await;
+    let connection = server.admit(LOCAL, peer(3)).await;
     run_ready_tasks().await;
     assert!(second.served.is_finished() && !third.served.is_finished() && !other.served.is_finished());
-    let mut newcomer = Client::connect_with(&server, 3, place);
+    let mut newcomer = Client::connect_with(&server, connection);
     newcomer.send(GET).await;
     newcomer.read_response().await;
     first.read_response().await;
@@ -61,9 +63,27 @@ async fn a_new_connection_waits_while_all_connections_are_in_use() {
     let mut first = Client::connect_to(&server, 1);
     first.send(GET).await;
     run_ready_tasks().await;
-    let place = server.admit(peer(2)).await;
+    let connection = server.admit(LOCAL, peer(2)).await;
     assert_eq!(first.connected.elapsed().as_secs(), 30);
-    let mut newcomer = Client::connect_with(&server, 2, place);
+    let mut newcomer = Client::connect_with(&server, connection);
     newcomer.send(GET).await;
     newcomer.read_response().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn connections_are_replaced_in_the_order_of_their_admission() {
+    let server = server(Duration::ZERO, 0, Limits { connections: 2, ..LIMITS });
+    let oldest = server.admit(LOCAL, peer(1)).await;
+    let mut second = Client::connect_to(&server, 1);
+    run_ready_tasks().await;
+    // The task of the oldest connection has not run yet.
+    let third = timeout(Duration::from_secs(1), server.admit(LOCAL, peer(2))).await.expect("a place");
+    let oldest = Client::connect_with(&server, oldest);
+    run_ready_tasks().await;
+    assert!(oldest.served.is_finished() && !second.served.is_finished());
+    let mut third = Client::connect_with(&server, third);
+    for client in [&mut second, &mut third] {
+        client.send(GET).await;
+        client.read_response().await;
+    }
 }
