@@ -5,6 +5,7 @@ pub(crate) mod auth;
 pub(crate) mod bearer;
 pub(crate) mod examples;
 pub(crate) mod json_body;
+mod json_response;
 pub(crate) mod pagination;
 pub(crate) mod sessions;
 mod timestamp;

@@ -2,11 +2,12 @@
 
 use std::str::FromStr;
 
-use poem_openapi::{Object, OpenApi, payload::Json, types::Example};
+use poem_openapi::{Object, OpenApi, types::Example};
 use referral_core::{
     ChallengeId, CodeInput, InvitationOutcome, InviteCode, ReferralService, Refresh, SendCode, SignIn,
     TokenKind, sms::Locale,
 };
+use serde::Serialize;
 use serde_json::Value;
 use uuid::Uuid;
 
@@ -16,6 +17,7 @@ use crate::{
         accept_language::AcceptLanguage,
         examples,
         json_body::{Body, blank_or, text, token},
+        json_response::Json,
         timestamp::Timestamp,
     },
     client_ip::Client,
@@ -78,9 +80,9 @@ impl Example for SendCodeRequest {
 }
 
 /// A code that was sent.
-#[derive(Object)]
+#[derive(Object, Serialize)]
 #[oai(example)]
-struct SentCode {
+pub(super) struct SentCode {
     /// The phone in canonical form (E.164).
     phone: String,
     /// The id of this code. Send it with the code, so that other clients cannot use up the attempts for the
@@ -94,6 +96,7 @@ struct SentCode {
     resend_in: u64,
     /// The code itself. Present only if the server uses the development sender.
     #[oai(skip_serializing_if_is_none)]
+    #[serde(skip_serializing_if = "Option::is_none")]
     code: Option<String>,
 }
 
@@ -141,9 +144,9 @@ impl Example for SignInRequest {
 }
 
 /// Result of a successful sign-in.
-#[derive(Object)]
+#[derive(Object, Serialize)]
 #[oai(example)]
-struct SignedIn {
+pub(super) struct SignedIn {
     /// The access token, for the header `Authorization: Bearer …`.
     access: String,
     /// The refresh token, which can be exchanged for new tokens.
@@ -177,8 +180,9 @@ impl Example for SignedIn {
 }
 
 /// Outcome of an invite code.
-#[derive(poem_openapi::Enum)]
+#[derive(poem_openapi::Enum, Serialize)]
 #[oai(rename_all = "snake_case")]
+#[serde(rename_all = "snake_case")]
 enum Invitation {
     None,
     Accepted,
@@ -216,8 +220,9 @@ impl Example for VerifyRequest {
 }
 
 /// Type of a token.
-#[derive(poem_openapi::Enum)]
+#[derive(poem_openapi::Enum, Serialize)]
 #[oai(rename_all = "snake_case")]
+#[serde(rename_all = "snake_case")]
 enum TokenType {
     Access,
     Refresh,
@@ -233,9 +238,9 @@ impl From<TokenKind> for TokenType {
 }
 
 /// Content of a valid token.
-#[derive(Object)]
+#[derive(Object, Serialize)]
 #[oai(example)]
-struct VerifiedToken {
+pub(super) struct VerifiedToken {
     /// The type of the token.
     token_type: TokenType,
     /// The id of the user that the token belongs to.
@@ -273,9 +278,9 @@ impl Example for RefreshRequest {
 }
 
 /// New tokens.
-#[derive(Object)]
+#[derive(Object, Serialize)]
 #[oai(example)]
-struct Refreshed {
+pub(super) struct Refreshed {
     /// The new access token.
     access: String,
     /// The new refresh token. It replaces the old one.

@@ -1,7 +1,8 @@
 //! Endpoints `/auth/logout` and `/auth/sessions`, which list and end sessions.
 
-use poem_openapi::{Object, OpenApi, param::Path, payload::Json, types::Example};
+use poem_openapi::{Object, OpenApi, param::Path, types::Example};
 use referral_core::{CurrentUser, ReferralService, SessionId};
+use serde::Serialize;
 use uuid::Uuid;
 
 use crate::{
@@ -10,6 +11,7 @@ use crate::{
         bearer::Authorized,
         examples,
         json_body::{Body, token},
+        json_response::Json,
         timestamp::Timestamp,
     },
     error::Problem,
@@ -40,9 +42,9 @@ impl Example for LogOutRequest {
 }
 
 /// Number of sessions that were ended. Their tokens are no longer valid.
-#[derive(Object)]
+#[derive(Object, Serialize)]
 #[oai(example)]
-struct Ended {
+pub(super) struct Ended {
     /// The number of sessions that this request ended. 0 if they had ended before.
     ended: u64,
 }
@@ -54,9 +56,9 @@ impl Example for Ended {
 }
 
 /// A session that has not ended.
-#[derive(Object)]
+#[derive(Object, Serialize)]
 #[oai(example)]
-struct Session {
+pub(super) struct Session {
     /// The id of the session.
     id: Uuid,
     /// `true` for the session of the access token in the request.
@@ -89,9 +91,9 @@ impl Example for Session {
 }
 
 /// The sessions of a user.
-#[derive(Object)]
+#[derive(Object, Serialize)]
 #[oai(example)]
-struct Sessions {
+pub(super) struct Sessions {
     /// The sessions, newest first. At most 100.
     results: Vec<Session>,
 }

@@ -6,6 +6,7 @@ use poem_openapi::{
     registry::MetaSchemaRef,
     types::{ParseError, ParseFromJSON, ParseResult, ToJSON, Type},
 };
+use serde::{Serialize, Serializer, ser::Error as _};
 use serde_json::Value;
 use time::{OffsetDateTime, UtcOffset, format_description::BorrowedFormatItem, macros::format_description};
 
@@ -47,9 +48,17 @@ impl Type for Timestamp {
     }
 }
 
+impl Serialize for Timestamp {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let text = self.0.to_offset(UtcOffset::UTC).format(FORMAT).map_err(S::Error::custom)?;
+        serializer.serialize_str(&text)
+    }
+}
+
+/// Examples in the document are written like responses.
 impl ToJSON for Timestamp {
     fn to_json(&self) -> Option<Value> {
-        self.0.to_offset(UtcOffset::UTC).format(FORMAT).ok().map(Value::String)
+        serde_json::to_value(self).ok()
     }
 }
 

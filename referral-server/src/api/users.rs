@@ -4,13 +4,13 @@ use poem::Request;
 use poem_openapi::{
     Object, OpenApi,
     param::{Path, Query},
-    payload::Json,
     types::Example,
 };
 use referral_core::{
     CurrentUser, EditProfile, Email, FilterInput, InvalidInput, InviteCode, InviteeView, ListInvitees,
     ListUsers, Name, PageSize, ProfileChange, ProfileView, ReferralService, UserId, UserView,
 };
+use serde::Serialize;
 use uuid::Uuid;
 
 use crate::{
@@ -19,6 +19,7 @@ use crate::{
         bearer::{AccessToken, Authorized},
         examples,
         json_body::{Body, nullable, text},
+        json_response::Json,
         pagination::Links,
         timestamp::Timestamp,
     },
@@ -66,9 +67,9 @@ pub(crate) const REFUSALS: &[Refusals] = &[
 ];
 
 /// A user.
-#[derive(Object)]
+#[derive(Object, Serialize)]
 #[oai(example)]
-struct User {
+pub(super) struct User {
     /// The id (UUID version 7).
     id: Uuid,
     /// The phone (E.164). It is masked if the service hides the phones of other users.
@@ -130,10 +131,11 @@ impl From<UserView> for User {
 }
 
 /// A user with the users that they invited.
-#[derive(Object)]
+#[derive(Object, Serialize)]
 #[oai(example)]
-struct UserWithInvited {
+pub(super) struct UserWithInvited {
     #[oai(flatten)]
+    #[serde(flatten)]
     user: User,
     /// The newest invited users. At most 100.
     invited: Vec<Invited>,
@@ -159,7 +161,7 @@ impl From<ProfileView> for UserWithInvited {
 }
 
 /// An invited user, without the time of joining.
-#[derive(Object)]
+#[derive(Object, Serialize)]
 struct Invited {
     /// The id.
     id: Uuid,
@@ -168,7 +170,7 @@ struct Invited {
 }
 
 /// An invited user.
-#[derive(Object)]
+#[derive(Object, Serialize)]
 struct Invitee {
     /// The id.
     id: Uuid,
@@ -189,9 +191,9 @@ impl From<InviteeView> for Invitee {
 }
 
 /// A page of users.
-#[derive(Object)]
+#[derive(Object, Serialize)]
 #[oai(example)]
-struct UserPage {
+pub(super) struct UserPage {
     /// The number of users that match. With a filter or a search, at most 1000.
     count: u64,
     /// `true` if exactly `count` users match, `false` if more users match.
@@ -211,9 +213,9 @@ impl Example for UserPage {
 }
 
 /// A page of invited users.
-#[derive(Object)]
+#[derive(Object, Serialize)]
 #[oai(example)]
-struct InviteePage {
+pub(super) struct InviteePage {
     /// The total number of invited users.
     count: u64,
     /// The URL of the page with older users.
