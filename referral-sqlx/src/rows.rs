@@ -3,13 +3,66 @@
 //! This crate checks values before it writes them. A value that cannot be read was written by another
 //! program. All databases have the same columns, so a macro generates the functions for each of them.
 
+use referral_core::{
+    Email, InvalidInput, InviteCode, InvitedBy, Name, PhoneNumber, User, UserId, storage::Result,
+};
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use crate::error::unreadable;
+
+/// Columns of a user, as [`user_columns`] selects them.
+pub(crate) struct UserColumns<'r> {
+    pub(crate) id: Uuid,
+    pub(crate) phone: String,
+    pub(crate) invite_code: &'r str,
+    pub(crate) email: Option<&'r str>,
+    pub(crate) first_name: Option<&'r str>,
+    pub(crate) last_name: Option<&'r str>,
+    pub(crate) is_staff: bool,
+    pub(crate) is_active: bool,
+    pub(crate) date_joined: OffsetDateTime,
+    pub(crate) last_login: Option<OffsetDateTime>,
+    pub(crate) inviter: Option<Uuid>,
+    pub(crate) inviter_code: Option<&'r str>,
+    pub(crate) invited_count: u64,
+}
+
+impl UserColumns<'_> {
+    pub(crate) fn parse(self) -> Result<User> {
+        let inviter_code = optional(self.inviter_code, InviteCode::parse)?;
+        let invited_by = self.inviter.zip(inviter_code);
+        Ok(User {
+            id: UserId(self.id),
+            phone: PhoneNumber::from_stored(self.phone).map_err(unreadable)?,
+            invite_code: InviteCode::parse(self.invite_code).map_err(unreadable)?,
+            invited_by: invited_by.map(|(inviter, code)| InvitedBy { inviter: UserId(inviter), code }),
+            invited_count: self.invited_count,
+            email: optional(self.email, Email::from_stored)?,
+            first_name: optional(self.first_name, Name::from_stored)?,
+            last_name: optional(self.last_name, Name::from_stored)?,
+            is_staff: self.is_staff,
+            is_active: self.is_active,
+            date_joined: self.date_joined,
+            last_login: self.last_login,
+        })
+    }
+}
+
+/// Parses a column that may be NULL.
+pub(crate) fn optional<T>(
+    column: Option<&str>,
+    parse: fn(&str) -> std::result::Result<T, InvalidInput>,
+) -> Result<Option<T>> {
+    column.map(parse).transpose().map_err(unreadable)
+}
+
 /// Generates the functions that read the rows of one database, which stores times as `$stored_time`.
 /// `$read_events` reads the events of a counter.
 macro_rules! read_rows {
     ($database:ty, $row:ty, $stored_time:ty, $read_time:path, $read_events:path) => {
         use referral_core::{
-            ChallengeId, ClientAddress, Email, InvalidInput, InviteCode, InvitedBy, Name, PhoneNumber,
-            Region, Session, SessionId, User, UserId,
+            ChallengeId, ClientAddress, PhoneNumber, Region, Session, SessionId, User, UserId,
             keys::KeyPurpose,
             sms::DeliveryStatus,
             storage::{
@@ -23,6 +76,7 @@ macro_rules! read_rows {
         use crate::{
             encoding::{failed_attempts_from_bytes, superseded_from_bytes},
             error::unreadable,
+            rows::{UserColumns, optional},
         };
 
         /// Columns of the counters that are read together with other facts. No request has more than seven. A
@@ -33,22 +87,22 @@ macro_rules! read_rows {
             ["counter_0", "counter_1", "counter_2", "counter_3", "counter_4", "counter_5", "counter_6"];
 
         pub(super) fn user(row: &$row) -> Result<User> {
-            let inviter = get::<Option<Uuid>>(row, "inviter")?.map(UserId);
-            let inviter_code = optional(row, "inviter_code", InviteCode::parse)?;
-            Ok(User {
-                id: UserId(get(row, "id")?),
-                phone: phone(row)?,
-                invite_code: InviteCode::parse(get(row, "invite_code")?).map_err(unreadable)?,
-                invited_by: inviter.zip(inviter_code).map(|(inviter, code)| InvitedBy { inviter, code }),
-                invited_count: number(row, "invited_count")?,
-                email: optional(row, "email", Email::from_stored)?,
-                first_name: optional(row, "first_name", Name::from_stored)?,
-                last_name: optional(row, "last_name", Name::from_stored)?,
+            let columns = UserColumns {
+                id: get(row, "id")?,
+                phone: get(row, "phone")?,
+                invite_code: get(row, "invite_code")?,
+                email: get(row, "email")?,
+                first_name: get(row, "first_name")?,
+                last_name: get(row, "last_name")?,
                 is_staff: get(row, "is_staff")?,
                 is_active: get(row, "is_active")?,
                 date_joined: time(row, "date_joined")?,
                 last_login: optional_time(row, "last_login")?,
-            })
+                inviter: get(row, "inviter")?,
+                inviter_code: get(row, "inviter_code")?,
+                invited_count: number(row, "invited_count")?,
+            };
+            columns.parse()
         }
 
         /// Reads the invitee of a row, if it has one.
@@ -125,7 +179,7 @@ macro_rules! read_rows {
             let status = DeliveryStatus::ALL.into_iter().find(|known| known.as_str() == status);
             Ok(StoredMessage {
                 is_ours: get(row, "is_ours")?,
-                region: optional(row, "region", Region::parse)?,
+                region: optional(get(row, "region")?, Region::parse)?,
                 status: status.ok_or_else(|| unreadable("a message has an unknown status"))?,
             })
         }
@@ -172,19 +226,7 @@ macro_rules! read_rows {
         }
 
         fn address(row: &$row, column: &'static str) -> Result<Option<ClientAddress>> {
-            optional(row, column, str::parse)
-        }
-
-        fn phone(row: &$row) -> Result<PhoneNumber> {
-            PhoneNumber::from_stored(get(row, "phone")?).map_err(unreadable)
-        }
-
-        fn optional<T>(
-            row: &$row,
-            column: &'static str,
-            parse: fn(&str) -> std::result::Result<T, InvalidInput>,
-        ) -> Result<Option<T>> {
-            get::<Option<&str>>(row, column)?.map(parse).transpose().map_err(unreadable)
+            optional(get(row, column)?, str::parse)
         }
     };
 }

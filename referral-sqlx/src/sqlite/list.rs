@@ -9,52 +9,54 @@ use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
 
 use super::{
     rows,
-    users::{search_expression, user_columns},
+    users::{json_user, search_expression, user_columns},
 };
 use crate::error::failure;
 
 /// Reads a page of users and the number of all matching users in one snapshot.
 pub(super) async fn users(connection: &mut SqliteConnection, query: &UserQuery) -> Result<StoredPage<User>> {
+    let row = page(query).build().fetch_one(connection).await.map_err(failure)?;
     let limit = query.limit.get() as usize;
-    let rows = page(query).build().fetch_all(&mut *connection).await.map_err(failure)?;
-    let has_more = rows.len() > limit;
-    let mut users: Vec<User> = rows.iter().take(limit).map(rows::user).collect::<Result<_>>()?;
+    let mut users = rows::users(&row)?;
+    let has_more = users.len() > limit;
+    users.truncate(limit);
     if matches!(query.start, PageStart::NewerThan(_)) {
         users.reverse();
     }
-    let counted: u64 = if let Some(row) = rows.first() {
-        rows::number(row, "counted")?
-    } else {
-        // A page after the last one has no row that contains the count.
-        let mut sql = QueryBuilder::new("");
-        push_count(&mut sql, &query.filter);
-        rows::number(&sql.build().fetch_one(connection).await.map_err(failure)?, "counted")?
-    };
+    let counted: u64 = rows::number(&row, "counted")?;
     let is_exact = query.filter.is_empty() || counted <= UserQuery::COUNT_LIMIT;
     let count = if is_exact { counted } else { UserQuery::COUNT_LIMIT };
     Ok(StoredPage { items: users, has_more, count, count_exact: is_exact })
 }
 
-/// Builds the statement that reads the users of a page in scan order, and one more user if there are more.
-/// Each row has the count of all matching users.
+/// Builds the statement that reads the users of a page in scan order, and one more user if there are more,
+/// with the count of all matching users. The users are one JSON array: each row of a result passes from the
+/// thread of the connection to the task, which takes longer than reading the row. SQLite keeps the order of the
+/// inner query: it may drop it only for aggregates that do not depend on the order.
 pub(super) fn page(query: &UserQuery) -> QueryBuilder<Sqlite> {
     let mut sql = QueryBuilder::new("SELECT (");
     push_count(&mut sql, &query.filter);
-    sql.push(concat!(") AS counted, ", user_columns!()));
+    sql.push(") AS counted, (SELECT json_group_array(").push(json_user!()).push(") FROM (");
+    push_users(&mut sql, query);
+    sql.push(") v) AS users");
+    sql
+}
+
+fn push_users(sql: &mut QueryBuilder<Sqlite>, query: &UserQuery) {
+    sql.push(concat!("SELECT ", user_columns!()));
     // A search reads the columns of the rows that it skips, because it must match them.
     let skips_rows = matches!(query.start, PageStart::Offset(offset) if offset > 0);
     if skips_rows && query.filter.search.is_empty() {
         // The ids of the page are read from the index alone, and then the columns of these users.
         sql.push(" FROM (");
-        push_ids(&mut sql, query);
+        push_ids(sql, query);
         sql.push(
             ") found CROSS JOIN users u ON u.id = found.id \
              LEFT JOIN invitations i ON i.invitee = u.id ORDER BY u.id DESC",
         );
     } else {
-        push_page(&mut sql, query);
+        push_page(sql, query);
     }
-    sql
 }
 
 fn push_ids(sql: &mut QueryBuilder<Sqlite>, query: &UserQuery) {

@@ -1,7 +1,11 @@
 //! Conversion of SQLite rows. SQLite has no type for times and arrays, so times are microseconds, and the
 //! events of a counter are a JSON array.
 
-use referral_core::storage::{CountedEvent, StorageError};
+use referral_core::{
+    InviteCode,
+    storage::{CountedEvent, StorageError},
+};
+use serde::Deserialize;
 use sqlx::{Sqlite, sqlite::SqliteRow};
 
 use crate::encoding::{events_from_numbers, time_from_micros};
@@ -20,6 +24,48 @@ pub(super) fn invited(row: &SqliteRow) -> Result<Vec<Invitee>> {
     // SQL does not guarantee the order of an aggregated subquery.
     invited.sort_unstable_by_key(|invitee| std::cmp::Reverse(invitee.id));
     Ok(invited)
+}
+
+/// User in a JSON array, as [`json_user!`](super::users::json_user) writes it.
+#[derive(Deserialize)]
+struct JsonUser {
+    id: Uuid,
+    phone: String,
+    invite_code: String,
+    email: Option<String>,
+    first_name: Option<String>,
+    last_name: Option<String>,
+    is_staff: u8,
+    is_active: u8,
+    date_joined: i64,
+    last_login: Option<i64>,
+    inviter: Option<Uuid>,
+    inviter_code: Option<String>,
+    invited_count: u64,
+}
+
+/// Reads the users of a row from a JSON array, in its order.
+pub(super) fn users(row: &SqliteRow) -> Result<Vec<User>> {
+    let list: Vec<JsonUser> = serde_json::from_str(get(row, "users")?).map_err(unreadable)?;
+    let read = |user: JsonUser| {
+        let columns = UserColumns {
+            id: user.id,
+            phone: user.phone,
+            invite_code: &user.invite_code,
+            email: user.email.as_deref(),
+            first_name: user.first_name.as_deref(),
+            last_name: user.last_name.as_deref(),
+            is_staff: user.is_staff != 0,
+            is_active: user.is_active != 0,
+            date_joined: time_from_micros(user.date_joined)?,
+            last_login: user.last_login.map(time_from_micros).transpose()?,
+            inviter: user.inviter,
+            inviter_code: user.inviter_code.as_deref(),
+            invited_count: user.invited_count,
+        };
+        columns.parse()
+    };
+    list.into_iter().map(read).collect()
 }
 
 /// Reads the events of a counter.

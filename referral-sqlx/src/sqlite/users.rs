@@ -25,6 +25,16 @@ macro_rules! user_columns {
 }
 pub(super) use user_columns;
 
+/// A user of the table `v`, which has [`user_columns`], as a JSON array.
+macro_rules! json_user {
+    () => {
+        "json_array(hex(v.id), v.phone, v.invite_code, v.email, v.first_name, v.last_name, v.is_staff, \
+                    v.is_active, v.date_joined, v.last_login, iif(v.inviter IS NULL, NULL, hex(v.inviter)), \
+                    v.inviter_code, v.invited_count)"
+    };
+}
+pub(super) use json_user;
+
 /// Column with the newest invitees of `u`, at most `$2`, as a JSON array. Each row of a result passes from
 /// the thread of the connection to the task, which takes longer than reading the row.
 macro_rules! newest_invitees {
