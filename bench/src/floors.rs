@@ -209,7 +209,7 @@ impl RawLoop {
             .synchronous(sqlx::sqlite::SqliteSynchronous::Full);
         let mut connection = SqliteConnection::connect_with(&options).await.expect("a connection");
         let user = seed::id(1);
-        let insert = "INSERT INTO users (id, phone, invite_code, is_staff, is_active, date_joined, search_public, \
+        let insert = "INSERT INTO referral_users (id, phone, invite_code, is_staff, is_active, date_joined, search_public, \
                       search_private) VALUES ($1, '+79600000001', 'ABC234', 0, 1, 0, '', '')";
         sqlx::query(insert).bind(user).execute(&mut connection).await.expect("inserted");
         Self { connection, user }
@@ -231,15 +231,15 @@ impl RawLoop {
         let challenge = uuid::Uuid::from_u128(next_id());
         connection.execute("BEGIN IMMEDIATE").await?;
         sqlx::query(
-            "SELECT (SELECT sent_at FROM challenges WHERE phone = $1 ORDER BY id DESC LIMIT 1), \
-                    (SELECT last_login FROM users WHERE phone = $1), \
-                    (SELECT events FROM counters WHERE key = 'phone/' || $1)",
+            "SELECT (SELECT sent_at FROM referral_challenges WHERE phone = $1 ORDER BY id DESC LIMIT 1), \
+                    (SELECT last_login FROM referral_users WHERE phone = $1), \
+                    (SELECT events FROM referral_counters WHERE key = 'phone/' || $1)",
         )
         .bind(phone)
         .fetch_one(&mut *connection)
         .await?;
         sqlx::query(
-            "INSERT INTO challenges (id, phone, code_length, code_hash, pepper_id, sent_at, expires_at) \
+            "INSERT INTO referral_challenges (id, phone, code_length, code_hash, pepper_id, sent_at, expires_at) \
              VALUES ($1, $2, 4, zeroblob(32), 'p1', 0, 1)",
         )
         .bind(challenge)
@@ -247,7 +247,7 @@ impl RawLoop {
         .execute(&mut *connection)
         .await?;
         sqlx::query(
-            "INSERT INTO counters (key, events, ends_at) VALUES ('phone/' || $1, '[7000000000000000]', 0) \
+            "INSERT INTO referral_counters (key, events, ends_at) VALUES ('phone/' || $1, '[7000000000000000]', 0) \
              ON CONFLICT (key) DO UPDATE SET events = excluded.events",
         )
         .bind(phone)
@@ -257,21 +257,21 @@ impl RawLoop {
 
         connection.execute("BEGIN IMMEDIATE").await?;
         for facts in [
-            "SELECT * FROM challenges WHERE phone = $1 ORDER BY id DESC LIMIT 1",
-            "SELECT * FROM users u LEFT JOIN invitations i ON i.invitee = u.id WHERE u.phone = $1",
+            "SELECT * FROM referral_challenges WHERE phone = $1 ORDER BY id DESC LIMIT 1",
+            "SELECT * FROM referral_users u LEFT JOIN referral_invitations i ON i.invitee = u.id WHERE u.phone = $1",
         ] {
             sqlx::query(facts).bind(phone).fetch_one(&mut *connection).await?;
         }
-        sqlx::query("UPDATE challenges SET redeemed_at = 1 WHERE id = $1 AND redeemed_at IS NULL")
+        sqlx::query("UPDATE referral_challenges SET redeemed_at = 1 WHERE id = $1 AND redeemed_at IS NULL")
             .bind(challenge)
             .execute(&mut *connection)
             .await?;
-        sqlx::query("UPDATE users SET last_login = last_login + 1 WHERE id = $1")
+        sqlx::query("UPDATE referral_users SET last_login = last_login + 1 WHERE id = $1")
             .bind(*user)
             .execute(&mut *connection)
             .await?;
         sqlx::query(
-            "INSERT INTO sessions (id, user_id, created_at, expires_at, ends_at, key_id, access_id, refresh_id, \
+            "INSERT INTO referral_sessions (id, user_id, created_at, expires_at, ends_at, key_id, access_id, refresh_id, \
                                    issued_at, access_expires_at, refresh_expires_at, tokens_used, superseded) \
              VALUES ($1, $2, 0, 1, 1, 'k1', $1, $1, 0, 1, 1, 1, x'')",
         )

@@ -228,16 +228,16 @@ fn push_row(text: &mut String, table: &str, user: &User) {
 /// Statements that insert the rows of a JSON array. Many rows in one statement are faster than as many
 /// statements.
 const INSERTS: [&str; 4] = [
-    "INSERT INTO users (id, phone, invite_code, email, first_name, last_name, is_staff, is_active, \
+    "INSERT INTO referral_users (id, phone, invite_code, email, first_name, last_name, is_staff, is_active, \
                         date_joined, search_public, search_private) \
      SELECT unhex(value ->> 'id'), value ->> 'phone', value ->> 'code', value ->> 'email', \
             value ->> 'first_name', value ->> 'last_name', 0, 1, value ->> 'joined', value ->> 'public', \
             value ->> 'private' FROM json_each($1)",
-    "INSERT INTO user_numbers (user_id) SELECT unhex(value ->> 'id') FROM json_each($1)",
-    "INSERT INTO user_ngrams (rowid, ngrams) \
-     SELECT (SELECT number FROM user_numbers WHERE user_id = unhex(value ->> 'id')), value ->> 'words' \
+    "INSERT INTO referral_user_numbers (user_id) SELECT unhex(value ->> 'id') FROM json_each($1)",
+    "INSERT INTO referral_user_ngrams (rowid, ngrams) \
+     SELECT (SELECT number FROM referral_user_numbers WHERE user_id = unhex(value ->> 'id')), value ->> 'words' \
      FROM json_each($1)",
-    "INSERT INTO invitations (invitee, inviter, code, accepted_at, via) \
+    "INSERT INTO referral_invitations (invitee, inviter, code, accepted_at, via) \
      SELECT unhex(value ->> 'id'), unhex(value ->> 'inviter'), value ->> 'inviter_code', 0, 'sign_up' \
      FROM json_each($1) WHERE value ->> 'inviter' IS NOT NULL",
 ];

@@ -12,7 +12,7 @@ fn error_of(arguments: &[&str], directory: &std::path::Path) -> String {
 async fn migrations_can_run_separately_from_the_servers() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let error = error_of(&["--migrate=false"], directory.path());
-    assert!(error.contains("migration 1 of _referral_migrations is missing"), "{error}");
+    assert!(error.contains("migration 1 of referral_migrations is missing"), "{error}");
     assert!(error.contains("run: referral-server migrate"), "{error}");
 
     for _ in 0..2 {

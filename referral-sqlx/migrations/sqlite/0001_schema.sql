@@ -6,12 +6,12 @@
 
 -- Oldest version of the program that works with the schema after each migration. An older program refuses to
 -- start. A newer program does not need to know the changes of the migration.
-CREATE TABLE migration_compatibility (
+CREATE TABLE referral_migration_compatibility (
     version INTEGER PRIMARY KEY,
     oldest_program TEXT NOT NULL CHECK (oldest_program GLOB '[0-9]*.[0-9]*.[0-9]*')
 ) STRICT;
 
-CREATE TABLE users (
+CREATE TABLE referral_users (
     id BLOB NOT NULL PRIMARY KEY CHECK (octet_length(id) = 16),
     phone TEXT NOT NULL UNIQUE CHECK (
         octet_length(phone) BETWEEN 8 AND 16
@@ -53,58 +53,58 @@ CREATE TABLE users (
     search_private TEXT NOT NULL
 ) STRICT;
 
-CREATE INDEX users_first_name ON users (first_name, id);
-CREATE INDEX users_last_name ON users (last_name, id);
+CREATE INDEX referral_users_first_name ON referral_users (first_name, id);
+CREATE INDEX referral_users_last_name ON referral_users (last_name, id);
 
 -- Number of a user in the search index. It increases with each added user.
-CREATE TABLE user_numbers (
+CREATE TABLE referral_user_numbers (
     number INTEGER PRIMARY KEY AUTOINCREMENT,
-    user_id BLOB NOT NULL UNIQUE REFERENCES users (id)
+    user_id BLOB NOT NULL UNIQUE REFERENCES referral_users (id)
 ) STRICT;
 
 -- Index from n-grams, which are pieces of the searched texts, to users. The program writes the n-grams as
 -- words. The index stores neither the text nor positions.
-CREATE VIRTUAL TABLE user_ngrams USING fts5 (
+CREATE VIRTUAL TABLE referral_user_ngrams USING fts5 (
     ngrams, content = '', contentless_delete = 1, detail = 'none', tokenize = 'ascii'
 );
 
 -- Number of users, so that it need not be counted.
-CREATE TABLE user_totals (
+CREATE TABLE referral_user_totals (
     only_row INTEGER NOT NULL PRIMARY KEY CHECK (only_row = 1),
     users INTEGER NOT NULL CHECK (users >= 0)
 ) STRICT;
 
-INSERT INTO user_totals (only_row, users) VALUES (1, 0);
+INSERT INTO referral_user_totals (only_row, users) VALUES (1, 0);
 
-CREATE TRIGGER users_start_without_invitees BEFORE INSERT ON users
+CREATE TRIGGER referral_users_start_without_invitees BEFORE INSERT ON referral_users
 WHEN NEW.invited_count <> 0
 BEGIN
     SELECT RAISE(ABORT, 'a new user must have an invited_count of 0');
 END;
 
 -- The keys reject a second row, but INSERT OR REPLACE would bypass them and the counts.
-CREATE TRIGGER users_are_not_replaced BEFORE INSERT ON users
-WHEN EXISTS (SELECT 1 FROM users WHERE id = NEW.id OR phone = NEW.phone OR email = NEW.email)
+CREATE TRIGGER referral_users_are_not_replaced BEFORE INSERT ON referral_users
+WHEN EXISTS (SELECT 1 FROM referral_users WHERE id = NEW.id OR phone = NEW.phone OR email = NEW.email)
 BEGIN
     SELECT RAISE(ABORT, 'the user exists');
 END;
 
-CREATE TRIGGER users_are_counted AFTER INSERT ON users
+CREATE TRIGGER referral_users_are_counted AFTER INSERT ON referral_users
 BEGIN
-    UPDATE user_totals SET users = users + 1;
+    UPDATE referral_user_totals SET users = users + 1;
 END;
 
-CREATE TRIGGER users_are_counted_off AFTER DELETE ON users
+CREATE TRIGGER referral_users_are_counted_off AFTER DELETE ON referral_users
 BEGIN
-    UPDATE user_totals SET users = users - 1;
+    UPDATE referral_user_totals SET users = users - 1;
 END;
 
 -- Invitations. Each user has at most one, and it is immutable. Users are deactivated and not deleted, so that
 -- their invitations are kept. The rows are small and always read through an index, so they are stored in the
 -- order of their key.
-CREATE TABLE invitations (
-    invitee BLOB NOT NULL PRIMARY KEY REFERENCES users (id),
-    inviter BLOB NOT NULL REFERENCES users (id),
+CREATE TABLE referral_invitations (
+    invitee BLOB NOT NULL PRIMARY KEY REFERENCES referral_users (id),
+    inviter BLOB NOT NULL REFERENCES referral_users (id),
     code TEXT NOT NULL CHECK (
         octet_length(code) BETWEEN 6 AND 12
         AND length(code) = octet_length(code)
@@ -115,31 +115,31 @@ CREATE TABLE invitations (
     CHECK (invitee <> inviter)
 ) STRICT, WITHOUT ROWID;
 
-CREATE INDEX invitations_of_inviter ON invitations (inviter, invitee);
+CREATE INDEX referral_invitations_of_inviter ON referral_invitations (inviter, invitee);
 
-CREATE TRIGGER invitations_are_immutable BEFORE UPDATE ON invitations
+CREATE TRIGGER referral_invitations_are_immutable BEFORE UPDATE ON referral_invitations
 BEGIN
     SELECT RAISE(ABORT, 'an invitation is immutable');
 END;
 
 -- The primary key rejects a second row, but INSERT OR REPLACE would bypass it.
-CREATE TRIGGER invitations_are_not_replaced BEFORE INSERT ON invitations
-WHEN EXISTS (SELECT 1 FROM invitations WHERE invitee = NEW.invitee)
+CREATE TRIGGER referral_invitations_are_not_replaced BEFORE INSERT ON referral_invitations
+WHEN EXISTS (SELECT 1 FROM referral_invitations WHERE invitee = NEW.invitee)
 BEGIN
     SELECT RAISE(ABORT, 'an invitation is immutable');
 END;
 
-CREATE TRIGGER invitations_are_counted AFTER INSERT ON invitations
+CREATE TRIGGER referral_invitations_are_counted AFTER INSERT ON referral_invitations
 BEGIN
-    UPDATE users SET invited_count = invited_count + 1 WHERE id = NEW.inviter;
+    UPDATE referral_users SET invited_count = invited_count + 1 WHERE id = NEW.inviter;
 END;
 
-CREATE TRIGGER invitations_are_counted_off AFTER DELETE ON invitations
+CREATE TRIGGER referral_invitations_are_counted_off AFTER DELETE ON referral_invitations
 BEGIN
-    UPDATE users SET invited_count = invited_count - 1 WHERE id = OLD.inviter;
+    UPDATE referral_users SET invited_count = invited_count - 1 WHERE id = OLD.inviter;
 END;
 
-CREATE TABLE challenges (
+CREATE TABLE referral_challenges (
     id BLOB NOT NULL PRIMARY KEY CHECK (octet_length(id) = 16),
     phone TEXT NOT NULL CHECK (
         octet_length(phone) BETWEEN 8 AND 16
@@ -162,24 +162,24 @@ CREATE TABLE challenges (
     gateway TEXT CHECK (length(gateway) BETWEEN 1 AND 64)
 ) STRICT, WITHOUT ROWID;
 
-CREATE INDEX challenges_of_phone ON challenges (phone, id);
-CREATE INDEX challenges_by_end ON challenges (expires_at);
+CREATE INDEX referral_challenges_of_phone ON referral_challenges (phone, id);
+CREATE INDEX referral_challenges_by_end ON referral_challenges (expires_at);
 
-CREATE TRIGGER challenges_are_redeemed_once BEFORE UPDATE ON challenges
+CREATE TRIGGER referral_challenges_are_redeemed_once BEFORE UPDATE ON referral_challenges
 WHEN OLD.redeemed_at IS NOT NULL
 BEGIN
     SELECT RAISE(ABORT, 'a redeemed challenge is immutable');
 END;
 
-CREATE TRIGGER challenges_are_not_replaced BEFORE INSERT ON challenges
-WHEN EXISTS (SELECT 1 FROM challenges WHERE id = NEW.id)
+CREATE TRIGGER referral_challenges_are_not_replaced BEFORE INSERT ON referral_challenges
+WHEN EXISTS (SELECT 1 FROM referral_challenges WHERE id = NEW.id)
 BEGIN
     SELECT RAISE(ABORT, 'the challenge exists');
 END;
 
-CREATE TABLE sessions (
+CREATE TABLE referral_sessions (
     id BLOB NOT NULL PRIMARY KEY CHECK (octet_length(id) = 16),
-    user_id BLOB NOT NULL REFERENCES users (id),
+    user_id BLOB NOT NULL REFERENCES referral_users (id),
     created_at INTEGER NOT NULL,
     expires_at INTEGER NOT NULL,
     revoked_at INTEGER,
@@ -203,13 +203,13 @@ CREATE TABLE sessions (
     user_agent TEXT
 ) STRICT, WITHOUT ROWID;
 
-CREATE INDEX sessions_of_user ON sessions (user_id);
-CREATE INDEX sessions_by_end ON sessions (ends_at);
+CREATE INDEX referral_sessions_of_user ON referral_sessions (user_id);
+CREATE INDEX referral_sessions_by_end ON referral_sessions (ends_at);
 
 -- Recent events of each phone, address, pair of both, number range, and number range with address. There are
 -- thousands of codes and requests, so a counter is one row with its newest events. It is deleted when no limit
 -- needs them.
-CREATE TABLE counters (
+CREATE TABLE referral_counters (
     key TEXT NOT NULL PRIMARY KEY,
     -- JSON array of numbers, in ascending order: microseconds since 1970, times eight, plus the kind of
     -- event: 0 a code, 1 a wrong code, 2 an unknown invite code, 3 an attempt without a valid challenge, 4 an
@@ -218,25 +218,25 @@ CREATE TABLE counters (
     ends_at INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
-CREATE INDEX counters_by_end ON counters (ends_at);
+CREATE INDEX referral_counters_by_end ON referral_counters (ends_at);
 
 -- Numbers of wrong codes in each minute and of messages in each hour, for the whole service.
-CREATE TABLE global_counters (
+CREATE TABLE referral_global_counters (
     counter TEXT NOT NULL CHECK (counter IN ('failed_attempts', 'messages')),
     period_start INTEGER NOT NULL,
     count INTEGER NOT NULL,
     PRIMARY KEY (counter, period_start)
 ) STRICT, WITHOUT ROWID;
 
-CREATE TABLE attack_state (
+CREATE TABLE referral_attack_state (
     only_row INTEGER NOT NULL PRIMARY KEY CHECK (only_row = 1),
     attack_until INTEGER
 ) STRICT;
 
-INSERT INTO attack_state (only_row) VALUES (1);
+INSERT INTO referral_attack_state (only_row) VALUES (1);
 
 -- Delivery status of messages. The region is the only information about the recipient of a message.
-CREATE TABLE messages (
+CREATE TABLE referral_messages (
     gateway TEXT NOT NULL CHECK (length(gateway) BETWEEN 1 AND 64),
     -- Id that the gateway gave to the message.
     message_id TEXT NOT NULL CHECK (length(message_id) BETWEEN 1 AND 128),
@@ -250,10 +250,10 @@ CREATE TABLE messages (
     CHECK (is_ours = 1 OR (region IS NULL AND status <> 'sent'))
 ) STRICT, WITHOUT ROWID;
 
-CREATE INDEX messages_by_time ON messages (recorded_at);
+CREATE INDEX referral_messages_by_time ON referral_messages (recorded_at);
 
 -- Keys that are, or were, the first of the ring of a process.
-CREATE TABLE keys (
+CREATE TABLE referral_keys (
     purpose TEXT NOT NULL CHECK (purpose IN ('signing', 'pepper')),
     id TEXT NOT NULL,
     fingerprint BLOB NOT NULL CHECK (octet_length(fingerprint) = 16),
@@ -263,7 +263,7 @@ CREATE TABLE keys (
 ) STRICT, WITHOUT ROWID;
 
 -- Settings that should be equal in all processes on this file. Values of the process that started last.
-CREATE TABLE shared_settings (
+CREATE TABLE referral_shared_settings (
     name TEXT NOT NULL PRIMARY KEY,
     value TEXT NOT NULL
 ) STRICT, WITHOUT ROWID;

@@ -29,9 +29,9 @@ pub(super) const CHALLENGE_FACTS: &str = concat!(
     global_counters!("$8"),
     ", c.sent_at AS last_sent_at, c.redeemed_at IS NOT NULL AS last_is_redeemed, \
        c.code_length AS last_code_length, \
-       (SELECT last_login FROM users WHERE phone = $9) AS last_login \
+       (SELECT last_login FROM referral_users WHERE phone = $9) AS last_login \
      FROM (SELECT 1) one \
-     LEFT JOIN challenges c ON c.id = (SELECT id FROM challenges WHERE phone = $9 ORDER BY id DESC LIMIT 1)"
+     LEFT JOIN referral_challenges c ON c.id = (SELECT id FROM referral_challenges WHERE phone = $9 ORDER BY id DESC LIMIT 1)"
 );
 
 impl Decide for ChallengeRequest {
@@ -71,7 +71,7 @@ impl Decide for ChallengeRequest {
 }
 
 const ADD_CHALLENGE: &str = "\
-    INSERT INTO challenges (id, phone, code_length, code_hash, pepper_id, sent_at, expires_at, \
+    INSERT INTO referral_challenges (id, phone, code_length, code_hash, pepper_id, sent_at, expires_at, \
                             redeemed_at, attempts_with_id, attempts_without_id, address, failed_attempts) \
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)";
 
@@ -92,7 +92,7 @@ fn push_new(batch: &mut Batch, challenge: &Challenge) {
         .bind(failed_attempts_to_bytes(&challenge.failed_attempts));
 }
 
-const DELETE_CHALLENGE: &str = "DELETE FROM challenges WHERE id = $1";
+const DELETE_CHALLENGE: &str = "DELETE FROM referral_challenges WHERE id = $1";
 
 /// Deletes a challenge whose code was not sent, and updates counters if the challenge existed.
 pub(super) async fn cancel(

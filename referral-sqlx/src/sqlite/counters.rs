@@ -21,10 +21,10 @@ use crate::{
 /// Columns of four counters with the keys `$1` to `$4`.
 macro_rules! four_counters {
     () => {
-        "(SELECT events FROM counters WHERE key = $1) AS counter_0, \
-         (SELECT events FROM counters WHERE key = $2) AS counter_1, \
-         (SELECT events FROM counters WHERE key = $3) AS counter_2, \
-         (SELECT events FROM counters WHERE key = $4) AS counter_3"
+        "(SELECT events FROM referral_counters WHERE key = $1) AS counter_0, \
+         (SELECT events FROM referral_counters WHERE key = $2) AS counter_1, \
+         (SELECT events FROM referral_counters WHERE key = $3) AS counter_2, \
+         (SELECT events FROM referral_counters WHERE key = $4) AS counter_3"
     };
 }
 pub(super) use four_counters;
@@ -34,9 +34,9 @@ macro_rules! seven_counters {
     () => {
         concat!(
             $crate::sqlite::counters::four_counters!(),
-            ", (SELECT events FROM counters WHERE key = $5) AS counter_4, \
-               (SELECT events FROM counters WHERE key = $6) AS counter_5, \
-               (SELECT events FROM counters WHERE key = $7) AS counter_6"
+            ", (SELECT events FROM referral_counters WHERE key = $5) AS counter_4, \
+               (SELECT events FROM referral_counters WHERE key = $6) AS counter_5, \
+               (SELECT events FROM referral_counters WHERE key = $7) AS counter_6"
         )
     };
 }
@@ -52,8 +52,8 @@ pub(super) fn bind_keys<'v>(values: &'v mut Values, keys: &[CounterKey], number:
 macro_rules! global_counters {
     ($since:literal) => {
         concat!(
-            "(SELECT attack_until FROM attack_state) AS attack_until, \
-             (SELECT coalesce(sum(count), 0) FROM global_counters \
+            "(SELECT attack_until FROM referral_attack_state) AS attack_until, \
+             (SELECT coalesce(sum(count), 0) FROM referral_global_counters \
               WHERE counter = 'failed_attempts' AND period_start >= ",
             $since,
             ") AS recent_failed_attempts"
@@ -65,14 +65,15 @@ pub(super) use global_counters;
 pub(super) const ATTACK_FACTS: &str = concat!("SELECT ", global_counters!("$1"));
 
 pub(super) const FAILED_ATTEMPTS_BETWEEN: &str = "\
-    SELECT coalesce(sum(count), 0) AS failed_attempts FROM global_counters \
+    SELECT coalesce(sum(count), 0) AS failed_attempts FROM referral_global_counters \
     WHERE counter = 'failed_attempts' AND period_start >= $1 AND period_start < $2";
 
 pub(super) const MESSAGES_SINCE: &str = "\
-    SELECT period_start, count FROM global_counters WHERE counter = 'messages' AND period_start >= $1 \
+    SELECT period_start, count FROM referral_global_counters WHERE counter = 'messages' AND period_start >= $1 \
     ORDER BY period_start";
 
-const RECORD_ATTACK: &str = "UPDATE attack_state SET attack_until = max(coalesce(attack_until, $1), $1)";
+const RECORD_ATTACK: &str =
+    "UPDATE referral_attack_state SET attack_until = max(coalesce(attack_until, $1), $1)";
 
 /// Reads the state of the service from a row with the columns [`global_counters`], and loads the counts that
 /// are needed in addition.
@@ -117,7 +118,7 @@ pub(super) fn push_attack(batch: &mut Batch, until: OffsetDateTime) {
 }
 
 const PUT_COUNTER: &str = "\
-    INSERT INTO counters (key, events, ends_at) VALUES ($1, $2, $3) \
+    INSERT INTO referral_counters (key, events, ends_at) VALUES ($1, $2, $3) \
     ON CONFLICT (key) DO UPDATE SET events = excluded.events, ends_at = excluded.ends_at";
 
 /// Number of counters from which one statement removes an event.
@@ -125,11 +126,11 @@ const REFUNDS_PER_STATEMENT: usize = 6;
 
 /// Removes an event from up to six counters.
 pub(super) const REFUND: &str = "\
-    UPDATE counters SET events = (SELECT json_group_array(value) FROM json_each(events) WHERE value <> $1) \
+    UPDATE referral_counters SET events = (SELECT json_group_array(value) FROM json_each(events) WHERE value <> $1) \
     WHERE key IN ($2, $3, $4, $5, $6, $7)";
 
 const COUNT_GLOBALLY: &str = "\
-    INSERT INTO global_counters (counter, period_start, count) VALUES ($1, $2, $3) \
+    INSERT INTO referral_global_counters (counter, period_start, count) VALUES ($1, $2, $3) \
     ON CONFLICT (counter, period_start) DO UPDATE SET count = count + excluded.count";
 
 /// Adds statements that update counters. No other request has changed them since the facts were read.

@@ -15,7 +15,7 @@ pub(super) const ANCESTRY_HAS: &str = "\
     WITH RECURSIVE ancestry (id) AS ( \
         SELECT $1 \
         UNION \
-        SELECT i.inviter FROM ancestry l JOIN invitations i ON i.invitee = l.id \
+        SELECT i.inviter FROM ancestry l JOIN referral_invitations i ON i.invitee = l.id \
     ) \
     SELECT EXISTS (SELECT 1 FROM ancestry WHERE id = $2)";
 
@@ -32,7 +32,7 @@ pub(super) async fn ancestry(
 }
 
 const ADD_INVITATION: &str =
-    "INSERT INTO invitations (invitee, inviter, code, accepted_at, via) VALUES ($1, $2, $3, $4, $5)";
+    "INSERT INTO referral_invitations (invitee, inviter, code, accepted_at, via) VALUES ($1, $2, $3, $4, $5)";
 
 /// Adds a statement that stores an invitation. Both users must exist.
 pub(super) fn push(batch: &mut Batch, invitation: &Invitation) {

@@ -9,7 +9,7 @@ use sqlx::SqliteConnection;
 use super::rows;
 use crate::{encoding::time_to_micros, error::failure};
 
-const REGISTERED_KEYS: &str = "SELECT purpose, id, fingerprint, needed_until FROM keys";
+const REGISTERED_KEYS: &str = "SELECT purpose, id, fingerprint, needed_until FROM referral_keys";
 
 pub(super) async fn registered(connection: &mut SqliteConnection) -> Result<Vec<RegisteredKey>> {
     let known = sqlx::query(REGISTERED_KEYS).fetch_all(connection).await.map_err(failure)?;
@@ -29,7 +29,7 @@ pub(super) async fn register(
 }
 
 const PUT_KEY: &str = "\
-    INSERT INTO keys (purpose, id, fingerprint, needed_until) VALUES ($1, $2, $3, $4) \
+    INSERT INTO referral_keys (purpose, id, fingerprint, needed_until) VALUES ($1, $2, $3, $4) \
     ON CONFLICT (purpose, id) DO UPDATE SET needed_until = excluded.needed_until";
 
 async fn put(connection: &mut SqliteConnection, key: &RegisteredKey) -> Result<()> {

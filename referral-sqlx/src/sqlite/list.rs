@@ -51,8 +51,8 @@ fn push_users(sql: &mut QueryBuilder<Sqlite>, query: &UserQuery) {
         sql.push(" FROM (");
         push_ids(sql, query);
         sql.push(
-            ") found CROSS JOIN users u ON u.id = found.id \
-             LEFT JOIN invitations i ON i.invitee = u.id ORDER BY u.id DESC",
+            ") found CROSS JOIN referral_users u ON u.id = found.id \
+             LEFT JOIN referral_invitations i ON i.invitee = u.id ORDER BY u.id DESC",
         );
     } else {
         push_page(sql, query);
@@ -75,11 +75,11 @@ fn push_ids_from_nearer_end(sql: &mut QueryBuilder<Sqlite>, query: &UserQuery, o
     sql.push("WITH p AS MATERIALIZED (SELECT size, skipped, total - skipped AS rest FROM (SELECT ");
     sql.push_bind(query.limit.get() + 1).push(" AS size, ");
     sql.push_bind(i64::try_from(offset).unwrap_or(i64::MAX)).push(
-        " AS skipped, (SELECT users FROM user_totals) AS total) page) \
-         SELECT id FROM (SELECT id FROM users ORDER BY id DESC \
+        " AS skipped, (SELECT users FROM referral_user_totals) AS total) page) \
+         SELECT id FROM (SELECT id FROM referral_users ORDER BY id DESC \
              LIMIT (SELECT iif(rest >= skipped, size, 0) FROM p) OFFSET (SELECT skipped FROM p)) \
          UNION ALL \
-         SELECT id FROM (SELECT id FROM users ORDER BY id \
+         SELECT id FROM (SELECT id FROM referral_users ORDER BY id \
              LIMIT (SELECT iif(rest < skipped, max(min(size, rest), 0), 0) FROM p) \
              OFFSET (SELECT max(rest - size, 0) FROM p))",
     );
@@ -111,7 +111,7 @@ fn push_page(sql: &mut QueryBuilder<Sqlite>, query: &UserQuery) {
 /// [`UserQuery::COUNT_LIMIT`] plus one.
 fn push_count(sql: &mut QueryBuilder<Sqlite>, filter: &UserFilter) {
     if filter.is_empty() {
-        sql.push("SELECT users AS counted FROM user_totals");
+        sql.push("SELECT users AS counted FROM referral_user_totals");
         return;
     }
     sql.push("SELECT count(*) AS counted FROM (SELECT 1");
@@ -156,9 +156,10 @@ impl Order {
         sql.push(" AND ").push(self.column()).push(" ").push(comparison).push(" ");
         match self {
             Self::User | Self::Invitee => sql.push_bind(id.0),
-            Self::Found => {
-                sql.push("(SELECT number FROM user_numbers WHERE user_id = ").push_bind(id.0).push(")")
-            }
+            Self::Found => sql
+                .push("(SELECT number FROM referral_user_numbers WHERE user_id = ")
+                .push_bind(id.0)
+                .push(")"),
         };
     }
 }
@@ -171,15 +172,15 @@ fn push_source(sql: &mut QueryBuilder<Sqlite>, filter: &UserFilter) {
         // The index is scanned first, in its own order. The conditions below check the pattern for each
         // candidate.
         sql.push(
-            " FROM user_ngrams g CROSS JOIN user_numbers n ON n.number = g.rowid \
-             CROSS JOIN users u ON u.id = n.user_id LEFT JOIN invitations i ON i.invitee = u.id \
-             WHERE user_ngrams MATCH ",
+            " FROM referral_user_ngrams g CROSS JOIN referral_user_numbers n ON n.number = g.rowid \
+             CROSS JOIN referral_users u ON u.id = n.user_id LEFT JOIN referral_invitations i ON i.invitee = u.id \
+             WHERE referral_user_ngrams MATCH ",
         );
         sql.push_bind(search_expression(search));
     } else if invited_by_code.is_some() {
-        sql.push(" FROM invitations i JOIN users u ON u.id = i.invitee WHERE TRUE");
+        sql.push(" FROM referral_invitations i JOIN referral_users u ON u.id = i.invitee WHERE TRUE");
     } else {
-        sql.push(" FROM users u LEFT JOIN invitations i ON i.invitee = u.id WHERE TRUE");
+        sql.push(" FROM referral_users u LEFT JOIN referral_invitations i ON i.invitee = u.id WHERE TRUE");
     }
     for (column, value) in [
         (" AND u.phone = ", phone.as_ref().map(PhoneNumber::as_str)),
@@ -193,7 +194,7 @@ fn push_source(sql: &mut QueryBuilder<Sqlite>, filter: &UserFilter) {
         }
     }
     if let Some(code) = invited_by_code {
-        sql.push(" AND i.inviter = (SELECT id FROM users WHERE invite_code = ");
+        sql.push(" AND i.inviter = (SELECT id FROM referral_users WHERE invite_code = ");
         sql.push_bind(code.as_str().to_owned()).push(")");
     }
     for term in search {

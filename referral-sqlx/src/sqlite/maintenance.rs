@@ -7,25 +7,25 @@ use super::rows;
 use crate::{encoding::time_to_micros, error::failure};
 
 pub(super) const DELETE_CHALLENGES: &str = "\
-    DELETE FROM challenges WHERE id IN \
-        (SELECT id FROM challenges WHERE expires_at < $1 ORDER BY expires_at LIMIT $2 + 0)";
+    DELETE FROM referral_challenges WHERE id IN \
+        (SELECT id FROM referral_challenges WHERE expires_at < $1 ORDER BY expires_at LIMIT $2 + 0)";
 
 pub(super) const DELETE_SESSIONS: &str = "\
-    DELETE FROM sessions WHERE id IN \
-        (SELECT id FROM sessions WHERE ends_at < $1 ORDER BY ends_at LIMIT $2 + 0)";
+    DELETE FROM referral_sessions WHERE id IN \
+        (SELECT id FROM referral_sessions WHERE ends_at < $1 ORDER BY ends_at LIMIT $2 + 0)";
 
 pub(super) const DELETE_COUNTERS: &str = "\
-    DELETE FROM counters WHERE key IN \
-        (SELECT key FROM counters WHERE ends_at < $1 ORDER BY ends_at LIMIT $2 + 0)";
+    DELETE FROM referral_counters WHERE key IN \
+        (SELECT key FROM referral_counters WHERE ends_at < $1 ORDER BY ends_at LIMIT $2 + 0)";
 
 pub(super) const DELETE_GLOBAL_COUNTERS: &str = "\
-    DELETE FROM global_counters WHERE (counter, period_start) IN ( \
-        SELECT counter, period_start FROM global_counters \
+    DELETE FROM referral_global_counters WHERE (counter, period_start) IN ( \
+        SELECT counter, period_start FROM referral_global_counters \
         WHERE counter IN ('failed_attempts', 'messages') AND period_start < $1 LIMIT $2 + 0)";
 
 pub(super) const DELETE_MESSAGES: &str = "\
-    DELETE FROM messages WHERE (gateway, message_id) IN ( \
-        SELECT gateway, message_id FROM messages WHERE recorded_at < $1 ORDER BY recorded_at LIMIT $2 + 0)";
+    DELETE FROM referral_messages WHERE (gateway, message_id) IN ( \
+        SELECT gateway, message_id FROM referral_messages WHERE recorded_at < $1 ORDER BY recorded_at LIMIT $2 + 0)";
 
 /// Deletes a batch of expired rows from each table, and returns their number.
 pub(super) async fn delete_expired(connection: &mut SqliteConnection, retention: Retention) -> Result<u64> {
@@ -44,7 +44,7 @@ pub(super) async fn delete_expired(connection: &mut SqliteConnection, retention:
     Ok(deleted)
 }
 
-const SHARED_SETTINGS: &str = "SELECT name, value FROM shared_settings";
+const SHARED_SETTINGS: &str = "SELECT name, value FROM referral_shared_settings";
 
 pub(super) async fn shared_settings(connection: &mut SqliteConnection) -> Result<Vec<SharedSetting>> {
     let settings = sqlx::query(SHARED_SETTINGS).fetch_all(connection).await.map_err(failure)?;
@@ -55,7 +55,7 @@ pub(super) async fn shared_settings(connection: &mut SqliteConnection) -> Result
 }
 
 const RECORD_SETTING: &str = "\
-    INSERT INTO shared_settings (name, value) VALUES ($1, $2) \
+    INSERT INTO referral_shared_settings (name, value) VALUES ($1, $2) \
     ON CONFLICT (name) DO UPDATE SET value = excluded.value";
 
 /// Records settings. Replaces settings with the same names.

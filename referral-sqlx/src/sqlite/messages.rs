@@ -14,9 +14,9 @@ use crate::encoding::time_to_micros;
 
 /// Selects whether the challenge `$1` is not redeemed, and the message `$3` of the gateway `$2`.
 pub(super) const MESSAGE: &str = "\
-    SELECT coalesce((SELECT redeemed_at IS NULL FROM challenges WHERE id = $1), 0) AS has_open_challenge, \
+    SELECT coalesce((SELECT redeemed_at IS NULL FROM referral_challenges WHERE id = $1), 0) AS has_open_challenge, \
            m.is_ours, m.region, m.status \
-    FROM (SELECT 1) one LEFT JOIN messages m ON m.gateway = $2 AND m.message_id = $3";
+    FROM (SELECT 1) one LEFT JOIN referral_messages m ON m.gateway = $2 AND m.message_id = $3";
 
 impl Decide for DeliveryUpdate {
     type Outcome = DeliveryTransition;
@@ -60,11 +60,11 @@ impl Decide for DeliveryUpdate {
 }
 
 /// Records the gateway that accepted the message of a challenge.
-pub(super) const RECORD_GATEWAY: &str = "UPDATE challenges SET gateway = $2 WHERE id = $1";
+pub(super) const RECORD_GATEWAY: &str = "UPDATE referral_challenges SET gateway = $2 WHERE id = $1";
 
 /// Stores a message. The time of the first record does not change.
 const PUT_MESSAGE: &str = "\
-    INSERT INTO messages (gateway, message_id, is_ours, region, status, recorded_at) \
+    INSERT INTO referral_messages (gateway, message_id, is_ours, region, status, recorded_at) \
     VALUES ($1, $2, $3, $4, $5, $6) \
     ON CONFLICT (gateway, message_id) DO UPDATE \
     SET is_ours = excluded.is_ours, region = excluded.region, status = excluded.status";

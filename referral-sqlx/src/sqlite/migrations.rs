@@ -13,16 +13,16 @@ use crate::{
 /// Starts a transaction that excludes all other writing transactions, in this process and in others.
 const BEGIN: &str = "BEGIN IMMEDIATE";
 
-const MIGRATIONS_TABLE: &str = "_referral_migrations";
+const MIGRATIONS_TABLE: &str = "referral_migrations";
 
 /// Table with the oldest version of the program that works with each migration.
-const COMPATIBILITY_TABLE: &str = "migration_compatibility";
+const COMPATIBILITY_TABLE: &str = "referral_migration_compatibility";
 
 const HAS_MIGRATIONS: &str = "SELECT count(*) = 2 FROM sqlite_master \
-    WHERE type = 'table' AND name IN ('_referral_migrations', 'migration_compatibility')";
+    WHERE type = 'table' AND name IN ('referral_migrations', 'referral_migration_compatibility')";
 
-const APPLIED_MIGRATIONS: &str = "SELECT version, checksum, success, oldest_program FROM _referral_migrations \
-     LEFT JOIN migration_compatibility USING (version) ORDER BY version";
+const APPLIED_MIGRATIONS: &str = "SELECT version, checksum, success, oldest_program FROM referral_migrations \
+     LEFT JOIN referral_migration_compatibility USING (version) ORDER BY version";
 
 static MIGRATIONS: LazyLock<Migrations> = LazyLock::new(|| {
     let schema = include_str!("../../migrations/sqlite/0001_schema.sql");

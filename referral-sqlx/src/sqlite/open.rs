@@ -267,7 +267,7 @@ pub(super) mod tests {
         (store.expect("a new file"), options, directory)
     }
 
-    pub(in super::super) const COUNT: &str = "UPDATE user_totals SET users = users + 1";
+    pub(in super::super) const COUNT: &str = "UPDATE referral_user_totals SET users = users + 1";
 
     pub(in super::super) async fn execute(
         store: &SqliteStore,
@@ -282,7 +282,7 @@ pub(super) mod tests {
     }
 
     pub(in super::super) async fn counted(store: &SqliteStore) -> i64 {
-        let row = sqlx::query("SELECT users FROM user_totals")
+        let row = sqlx::query("SELECT users FROM referral_user_totals")
             .fetch_one(&mut *store.reader().await.expect("a reader"))
             .await;
         row.expect("a count").get(0)
@@ -306,7 +306,7 @@ pub(super) mod tests {
         let mut other = options.connect().await.expect("the same file");
 
         let mut old = other.begin().await.expect("started without the lock");
-        sqlx::query("SELECT users FROM user_totals").execute(&mut *old).await.expect("read");
+        sqlx::query("SELECT users FROM referral_user_totals").execute(&mut *old).await.expect("read");
         execute(&store, COUNT).await.expect("written");
         let error = sqlx::query(COUNT).execute(&mut *old).await.expect_err("outdated snapshot");
         let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);

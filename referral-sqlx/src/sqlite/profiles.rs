@@ -22,9 +22,9 @@ pub(super) const PROFILE_FACTS: &str = concat!(
     four_counters!(),
     ", ",
     user_columns!(),
-    ", (SELECT id FROM users WHERE email = $6) AS email_owner, \
-       (SELECT id FROM users WHERE invite_code = $7) AS code_owner \
-     FROM (SELECT 1) one LEFT JOIN users u ON u.id = $5 LEFT JOIN invitations i ON i.invitee = u.id"
+    ", (SELECT id FROM referral_users WHERE email = $6) AS email_owner, \
+       (SELECT id FROM referral_users WHERE invite_code = $7) AS code_owner \
+     FROM (SELECT 1) one LEFT JOIN referral_users u ON u.id = $5 LEFT JOIN referral_invitations i ON i.invitee = u.id"
 );
 
 impl Decide for ProfileEdit {

@@ -42,7 +42,7 @@ fn assert_uses(plan: &str, indexes: &[&str], statement: &str) {
     }
 }
 
-const BY_ID: &str = "sqlite_autoindex_users_1 (id=?)";
+const BY_ID: &str = "sqlite_autoindex_referral_users_1 (id=?)";
 
 #[tokio::test]
 async fn fixed_statements_use_their_indexes() {
@@ -52,18 +52,21 @@ async fn fixed_statements_use_their_indexes() {
         (sessions::SESSION, &["SEARCH s USING PRIMARY KEY (id=?)", BY_ID, inviter] as &[_]),
         (sessions::REFRESH_FACTS, &["SEARCH s USING PRIMARY KEY (id=?)", BY_ID]),
         (users::USER, &[BY_ID, inviter]),
-        (staff::USER_WITH_PHONE, &["sqlite_autoindex_users_2 (phone=?)", inviter]),
+        (staff::USER_WITH_PHONE, &["sqlite_autoindex_referral_users_2 (phone=?)", inviter]),
         (profiles::PROFILE_FACTS, &["(invite_code=?)", "(email=?)", BY_ID, inviter]),
-        (challenges::CHALLENGE_FACTS, &["challenges_of_phone (phone=?)", "(phone=?)"]),
-        (sign_in::SIGN_IN_FACTS, &["challenges_of_phone (phone=?)", "(invite_code=?)", "(phone=?)", inviter]),
+        (challenges::CHALLENGE_FACTS, &["referral_challenges_of_phone (phone=?)", "(phone=?)"]),
+        (
+            sign_in::SIGN_IN_FACTS,
+            &["referral_challenges_of_phone (phone=?)", "(invite_code=?)", "(phone=?)", inviter],
+        ),
         (sign_in::SIGN_IN_FACTS_NAMED, &["SEARCH c USING PRIMARY KEY (id=?)", "(phone=?)", inviter]),
-        (sessions::SESSION_WITH_INVITED, &["invitations_of_inviter (inviter=?)", BY_ID, inviter]),
-        (users::USER_WITH_INVITED, &["invitations_of_inviter (inviter=?)", BY_ID, inviter]),
-        (users::INVITEES, &["invitations_of_inviter (inviter=? AND invitee<?)", BY_ID]),
+        (sessions::SESSION_WITH_INVITED, &["referral_invitations_of_inviter (inviter=?)", BY_ID, inviter]),
+        (users::USER_WITH_INVITED, &["referral_invitations_of_inviter (inviter=?)", BY_ID, inviter]),
+        (users::INVITEES, &["referral_invitations_of_inviter (inviter=? AND invitee<?)", BY_ID]),
         (users::CHANGE_USER, &[BY_ID]),
         (sessions::MARK_TOKENS_USED, &["PRIMARY KEY (id=?)"]),
-        (counters::REFUND, &["SEARCH counters USING PRIMARY KEY (key=?)"]),
-        (messages::RECORD_GATEWAY, &["SEARCH challenges USING PRIMARY KEY (id=?)"]),
+        (counters::REFUND, &["SEARCH referral_counters USING PRIMARY KEY (key=?)"]),
+        (messages::RECORD_GATEWAY, &["SEARCH referral_challenges USING PRIMARY KEY (id=?)"]),
         (messages::MESSAGE, &["SEARCH m USING PRIMARY KEY (gateway=? AND message_id=?)"]),
         (counters::ATTACK_FACTS, &["PRIMARY KEY (counter=? AND period_start>?)"]),
         (
@@ -72,17 +75,17 @@ async fn fixed_statements_use_their_indexes() {
         ),
         (counters::MESSAGES_SINCE, &["PRIMARY KEY (counter=? AND period_start>?)"]),
         (sessions::END_SESSION, &["PRIMARY KEY (id=?)"]),
-        (sessions::END_OTHER_SESSIONS, &["sessions_of_user (user_id=?)"]),
-        (sessions::KEEP_NEWEST_SESSIONS, &["sessions_of_user (user_id=? AND id<?)"]),
+        (sessions::END_OTHER_SESSIONS, &["referral_sessions_of_user (user_id=?)"]),
+        (sessions::KEEP_NEWEST_SESSIONS, &["referral_sessions_of_user (user_id=? AND id<?)"]),
     ] {
         assert_uses(&plan_of(&store, statement).await, indexes, statement);
     }
     for (statement, index) in [
-        (maintenance::DELETE_CHALLENGES, "challenges_by_end (expires_at<?)"),
-        (maintenance::DELETE_SESSIONS, "sessions_by_end (ends_at<?)"),
-        (maintenance::DELETE_COUNTERS, "counters_by_end (ends_at<?)"),
+        (maintenance::DELETE_CHALLENGES, "referral_challenges_by_end (expires_at<?)"),
+        (maintenance::DELETE_SESSIONS, "referral_sessions_by_end (ends_at<?)"),
+        (maintenance::DELETE_COUNTERS, "referral_counters_by_end (ends_at<?)"),
         (maintenance::DELETE_GLOBAL_COUNTERS, "PRIMARY KEY (counter=? AND period_start<?)"),
-        (maintenance::DELETE_MESSAGES, "messages_by_time (recorded_at<?)"),
+        (maintenance::DELETE_MESSAGES, "referral_messages_by_time (recorded_at<?)"),
     ] {
         let plan = plan_of(&store, statement).await;
         assert!(plan.contains(index) && !plan.contains("SCAN"), "{statement}:\n{plan}");
@@ -100,12 +103,12 @@ async fn lists_use_the_index_of_their_filter() {
     let phone = PhoneNumber::from_stored("+79608543017".into()).ok();
     let email = Email::parse("anna@example.com").ok();
     for (filter, index) in [
-        (UserFilter { first_name: anna.clone(), ..any.clone() }, "users_first_name (first_name=?"),
-        (UserFilter { last_name: anna, ..any.clone() }, "users_last_name (last_name=?"),
+        (UserFilter { first_name: anna.clone(), ..any.clone() }, "referral_users_first_name (first_name=?"),
+        (UserFilter { last_name: anna, ..any.clone() }, "referral_users_last_name (last_name=?"),
         (UserFilter { phone, ..any.clone() }, "(phone=?)"),
         (UserFilter { email, ..any.clone() }, "(email=?)"),
         (UserFilter { invite_code: code.clone(), ..any.clone() }, "(invite_code=?)"),
-        (UserFilter { invited_by_code: code, ..any.clone() }, "invitations_of_inviter (inviter=?"),
+        (UserFilter { invited_by_code: code, ..any.clone() }, "referral_invitations_of_inviter (inviter=?"),
     ] {
         for start in positions() {
             let query =
@@ -125,7 +128,10 @@ async fn a_page_starts_at_its_cursor() {
         assert!(!plan.contains("TEMP B-TREE"), "{start:?} sorts:\n{plan}");
         if start == PageStart::START {
             // The scan starts with the newest user and ends when the page is full.
-            assert!(plan.contains("CO-ROUTINE v\nSCAN u USING INDEX sqlite_autoindex_users_1"), "{plan}");
+            assert!(
+                plan.contains("CO-ROUTINE v\nSCAN u USING INDEX sqlite_autoindex_referral_users_1"),
+                "{plan}"
+            );
         } else {
             assert_uses(&plan, &[index], "a page by cursor");
         }
@@ -138,14 +144,14 @@ async fn a_page_by_offset_skips_rows_of_the_index_alone() {
     let any = UserFilter::default();
     let code = InviteCode::parse("ABC234").ok();
     for (filter, index) in [
-        (any.clone(), "SCAN users USING COVERING INDEX sqlite_autoindex_users_1"),
+        (any.clone(), "SCAN referral_users USING COVERING INDEX sqlite_autoindex_referral_users_1"),
         (
             UserFilter { first_name: Name::parse("Anna").ok(), ..any.clone() },
-            "SEARCH u USING COVERING INDEX users_first_name (first_name=?)",
+            "SEARCH u USING COVERING INDEX referral_users_first_name (first_name=?)",
         ),
         (
             UserFilter { invited_by_code: code, ..any },
-            "SEARCH i USING COVERING INDEX invitations_of_inviter (inviter=?)",
+            "SEARCH i USING COVERING INDEX referral_invitations_of_inviter (inviter=?)",
         ),
     ] {
         let start = PageStart::Offset(1);

@@ -25,7 +25,7 @@ pub(super) const SESSION: &str = concat!(
     session_columns!(),
     ", ",
     user_columns!(),
-    " FROM sessions s JOIN users u ON u.id = s.user_id LEFT JOIN invitations i ON i.invitee = u.id \
+    " FROM referral_sessions s JOIN referral_users u ON u.id = s.user_id LEFT JOIN referral_invitations i ON i.invitee = u.id \
      WHERE s.id = $1"
 );
 
@@ -36,7 +36,7 @@ pub(super) const SESSION_WITH_INVITED: &str = concat!(
     user_columns!(),
     ", ",
     newest_invitees!(),
-    " FROM sessions s JOIN users u ON u.id = s.user_id LEFT JOIN invitations i ON i.invitee = u.id \
+    " FROM referral_sessions s JOIN referral_users u ON u.id = s.user_id LEFT JOIN referral_invitations i ON i.invitee = u.id \
      WHERE s.id = $1"
 );
 
@@ -58,7 +58,7 @@ pub(super) async fn session(
 }
 
 pub(super) const MARK_TOKENS_USED: &str =
-    "UPDATE sessions SET tokens_used = 1 WHERE id = $1 AND access_id = $2 AND tokens_used = 0";
+    "UPDATE referral_sessions SET tokens_used = 1 WHERE id = $1 AND access_id = $2 AND tokens_used = 0";
 
 pub(super) async fn mark_tokens_used(
     connection: &mut SqliteConnection,
@@ -73,7 +73,7 @@ pub(super) async fn mark_tokens_used(
 pub(super) const REFRESH_FACTS: &str = concat!(
     "SELECT ",
     session_columns!(),
-    ", u.is_active FROM sessions s JOIN users u ON u.id = s.user_id WHERE s.id = $1"
+    ", u.is_active FROM referral_sessions s JOIN referral_users u ON u.id = s.user_id WHERE s.id = $1"
 );
 
 impl Decide for RefreshRequest {
@@ -103,7 +103,7 @@ fn refresh_facts(row: &SqliteRow) -> Result<RefreshFacts> {
 }
 
 const CHANGE_SESSION: &str = "\
-    UPDATE sessions SET revoked_at = $2, ends_at = $3, key_id = $4, access_id = $5, refresh_id = $6, \
+    UPDATE referral_sessions SET revoked_at = $2, ends_at = $3, key_id = $4, access_id = $5, refresh_id = $6, \
                         issued_at = $7, access_expires_at = $8, refresh_expires_at = $9, tokens_used = $10, \
                         previous_refresh_id = $11, superseded = $12, address = $13, user_agent = $14, \
                         repeated_late = $15, late_repeats = $16 \
@@ -135,7 +135,7 @@ fn bind_state(values: &mut Values, session: &Session) {
 }
 
 const ADD_SESSION: &str = "\
-    INSERT INTO sessions (id, user_id, created_at, expires_at, revoked_at, ends_at, key_id, access_id, \
+    INSERT INTO referral_sessions (id, user_id, created_at, expires_at, revoked_at, ends_at, key_id, access_id, \
                           refresh_id, issued_at, access_expires_at, refresh_expires_at, tokens_used, \
                           previous_refresh_id, superseded, address, user_agent, repeated_late, late_repeats) \
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)";
@@ -154,7 +154,7 @@ pub(super) fn push_new(batch: &mut Batch, session: &Session) {
 const SESSIONS: &str = concat!(
     "SELECT ",
     session_columns!(),
-    " FROM sessions s WHERE s.user_id = $1 AND ",
+    " FROM referral_sessions s WHERE s.user_id = $1 AND ",
     is_active_session!("$2"),
     " ORDER BY s.id DESC LIMIT $3 + 0"
 );
@@ -173,14 +173,14 @@ pub(super) async fn sessions(
 
 /// Ends one session of a user.
 pub(super) const END_SESSION: &str = concat!(
-    "UPDATE sessions AS s SET revoked_at = $2, ends_at = $2 WHERE s.user_id = $1 AND ",
+    "UPDATE referral_sessions AS s SET revoked_at = $2, ends_at = $2 WHERE s.user_id = $1 AND ",
     is_active_session!("$2"),
     " AND s.id = $3 RETURNING id"
 );
 
 /// Ends all sessions of a user except one.
 pub(super) const END_OTHER_SESSIONS: &str = concat!(
-    "UPDATE sessions AS s SET revoked_at = $2, ends_at = $2 WHERE s.user_id = $1 AND ",
+    "UPDATE referral_sessions AS s SET revoked_at = $2, ends_at = $2 WHERE s.user_id = $1 AND ",
     is_active_session!("$2"),
     " AND s.id <> $3 RETURNING id"
 );
@@ -205,5 +205,5 @@ pub(super) async fn end(
 
 /// Deletes the sessions of a user except the newest `$2`.
 pub(super) const KEEP_NEWEST_SESSIONS: &str = "\
-    DELETE FROM sessions WHERE user_id = $1 AND id <= ( \
-        SELECT id FROM sessions WHERE user_id = $1 ORDER BY id DESC LIMIT 1 OFFSET $2 + 0)";
+    DELETE FROM referral_sessions WHERE user_id = $1 AND id <= ( \
+        SELECT id FROM referral_sessions WHERE user_id = $1 ORDER BY id DESC LIMIT 1 OFFSET $2 + 0)";

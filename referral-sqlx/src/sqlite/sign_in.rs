@@ -36,18 +36,18 @@ macro_rules! sign_in_facts {
             challenge_columns!(),
             ", ",
             user_columns!(),
-            ", (SELECT id FROM users WHERE invite_code = $7) AS code_owner, CASE WHEN u.id IS NULL THEN ",
+            ", (SELECT id FROM referral_users WHERE invite_code = $7) AS code_owner, CASE WHEN u.id IS NULL THEN ",
             free_code!("$8"),
-            " END AS free_code FROM (SELECT 1) one LEFT JOIN challenges c ON ",
+            " END AS free_code FROM (SELECT 1) one LEFT JOIN referral_challenges c ON ",
             $challenge,
-            " LEFT JOIN users u ON u.phone = $6 LEFT JOIN invitations i ON i.invitee = u.id"
+            " LEFT JOIN referral_users u ON u.phone = $6 LEFT JOIN referral_invitations i ON i.invitee = u.id"
         )
     };
 }
 
 /// Selects the facts with the newest challenge of the phone.
 pub(super) const SIGN_IN_FACTS: &str =
-    sign_in_facts!("c.id = (SELECT id FROM challenges WHERE phone = $6 ORDER BY id DESC LIMIT 1)");
+    sign_in_facts!("c.id = (SELECT id FROM referral_challenges WHERE phone = $6 ORDER BY id DESC LIMIT 1)");
 
 /// Selects the facts with the challenge `$9`, if it belongs to the phone.
 pub(super) const SIGN_IN_FACTS_NAMED: &str = sign_in_facts!("c.id = $9 AND c.phone = $6");
@@ -141,7 +141,7 @@ fn push(batch: &mut Batch, writes: SignInWrites) {
 }
 
 const CHANGE_CHALLENGE: &str = "\
-    UPDATE challenges \
+    UPDATE referral_challenges \
     SET redeemed_at = $2, attempts_with_id = $3, attempts_without_id = $4, failed_attempts = $5 \
     WHERE id = $1 AND redeemed_at IS NULL";
 
@@ -156,4 +156,4 @@ fn push_challenge(batch: &mut Batch, challenge: &Challenge) {
         .bind(failed_attempts_to_bytes(&challenge.failed_attempts));
 }
 
-pub(super) const RECORD_LOGIN: &str = "UPDATE users SET last_login = $2 WHERE id = $1";
+pub(super) const RECORD_LOGIN: &str = "UPDATE referral_users SET last_login = $2 WHERE id = $1";

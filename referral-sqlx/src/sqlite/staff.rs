@@ -13,7 +13,7 @@ use crate::error::failure;
 pub(super) const USER_WITH_PHONE: &str = concat!(
     "SELECT ",
     user_columns!(),
-    " FROM users u LEFT JOIN invitations i ON i.invitee = u.id WHERE u.phone = $1"
+    " FROM referral_users u LEFT JOIN referral_invitations i ON i.invitee = u.id WHERE u.phone = $1"
 );
 
 const FREE_CODE: &str = concat!("SELECT ", free_code!("$1"), " AS free_code");

@@ -40,7 +40,7 @@ pub(super) use json_user;
 macro_rules! newest_invitees {
     () => {
         "(SELECT json_group_array(json_array(hex(v.id), v.phone, v.date_joined)) FROM ( \
-             SELECT p.id, p.phone, p.date_joined FROM invitations j JOIN users p ON p.id = j.invitee \
+             SELECT p.id, p.phone, p.date_joined FROM referral_invitations j JOIN referral_users p ON p.id = j.invitee \
              WHERE j.inviter = u.id ORDER BY j.invitee DESC LIMIT $2 + 0 \
          ) v) AS invited"
     };
@@ -50,7 +50,7 @@ pub(super) use newest_invitees;
 pub(super) const USER: &str = concat!(
     "SELECT ",
     user_columns!(),
-    " FROM users u LEFT JOIN invitations i ON i.invitee = u.id WHERE u.id = $1"
+    " FROM referral_users u LEFT JOIN referral_invitations i ON i.invitee = u.id WHERE u.id = $1"
 );
 
 pub(super) const USER_WITH_INVITED: &str = concat!(
@@ -58,7 +58,7 @@ pub(super) const USER_WITH_INVITED: &str = concat!(
     user_columns!(),
     ", ",
     newest_invitees!(),
-    " FROM users u LEFT JOIN invitations i ON i.invitee = u.id WHERE u.id = $1"
+    " FROM referral_users u LEFT JOIN referral_invitations i ON i.invitee = u.id WHERE u.id = $1"
 );
 
 /// Reads a user with the newest invitees.
@@ -91,8 +91,8 @@ pub(super) async fn user(connection: &mut SqliteConnection, id: UserId) -> Resul
 pub(super) const INVITEES: &str = concat!(
     "SELECT u.invited_count, ",
     invitee_columns!(),
-    " FROM users u LEFT JOIN invitations j ON j.inviter = u.id AND j.invitee < $2 \
-      LEFT JOIN users p ON p.id = j.invitee \
+    " FROM referral_users u LEFT JOIN referral_invitations j ON j.inviter = u.id AND j.invitee < $2 \
+      LEFT JOIN referral_users p ON p.id = j.invitee \
       WHERE u.id = $1 ORDER BY j.invitee DESC LIMIT $3 + 0"
 );
 
@@ -140,7 +140,7 @@ macro_rules! free_code {
         concat!(
             "(SELECT value FROM json_each(",
             $codes,
-            ") WHERE NOT EXISTS (SELECT 1 FROM users WHERE invite_code = value) LIMIT 1)"
+            ") WHERE NOT EXISTS (SELECT 1 FROM referral_users WHERE invite_code = value) LIMIT 1)"
         )
     };
 }
@@ -154,15 +154,15 @@ pub(super) fn json_codes(codes: &[InviteCode]) -> String {
 
 /// Adds a user without the rows of the search index.
 const ADD_USER: &str = "\
-    INSERT INTO users (id, phone, invite_code, is_staff, is_active, date_joined, last_login, \
+    INSERT INTO referral_users (id, phone, invite_code, is_staff, is_active, date_joined, last_login, \
                        search_public, search_private) \
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)";
 
-const ADD_NUMBER: &str = "INSERT INTO user_numbers (user_id) VALUES ($1)";
+const ADD_NUMBER: &str = "INSERT INTO referral_user_numbers (user_id) VALUES ($1)";
 
 const PUT_NGRAMS: &str = "\
-    INSERT OR REPLACE INTO user_ngrams (rowid, ngrams) \
-    VALUES ((SELECT number FROM user_numbers WHERE user_id = $1), $2)";
+    INSERT OR REPLACE INTO referral_user_ngrams (rowid, ngrams) \
+    VALUES ((SELECT number FROM referral_user_numbers WHERE user_id = $1), $2)";
 
 /// Adds statements that add a user.
 pub(super) fn push_new(batch: &mut Batch, user: &User) {
@@ -184,7 +184,7 @@ pub(super) fn push_new(batch: &mut Batch, user: &User) {
 
 /// Changes all mutable columns of a user except the count of invitees, which a trigger updates.
 pub(super) const CHANGE_USER: &str = "\
-    UPDATE users SET email = $2, first_name = $3, last_name = $4, is_staff = $5, is_active = $6, \
+    UPDATE referral_users SET email = $2, first_name = $3, last_name = $4, is_staff = $5, is_active = $6, \
                      last_login = $7, search_public = $8, search_private = $9 \
     WHERE id = $1";
 

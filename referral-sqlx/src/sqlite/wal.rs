@@ -212,7 +212,7 @@ mod tests {
     /// Starts to read on a free connection. Returns `None` if readers are blocked.
     async fn start_reading(readers: &Readers) -> Option<Reader> {
         let mut reader = readers.acquire().now_or_never()?.expect("a reader");
-        reader.execute("BEGIN; SELECT users FROM user_totals").await.expect("started");
+        reader.execute("BEGIN; SELECT users FROM referral_user_totals").await.expect("started");
         Some(reader)
     }
 
@@ -255,7 +255,7 @@ mod tests {
         let (store, options, _directory) = new_store().await;
         let mut reader = store.reader().await.expect("a reader");
         let mut reading = reader.begin().await.expect("started");
-        reading.execute("SELECT users FROM user_totals").await.expect("read");
+        reading.execute("SELECT users FROM referral_user_totals").await.expect("read");
         for _ in 0..=WRITES {
             execute(&store, WRITE).await.expect("written");
         }
@@ -272,7 +272,7 @@ mod tests {
         let (store, options, _directory) = new_store().await;
         let mut other = options.connect().await.expect("the same file");
         let mut reading = other.begin().await.expect("started");
-        reading.execute("SELECT users FROM user_totals").await.expect("read");
+        reading.execute("SELECT users FROM referral_user_totals").await.expect("read");
         for _ in 0..2 * WRITES {
             execute(&store, WRITE).await.expect("written");
         }

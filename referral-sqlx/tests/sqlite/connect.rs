@@ -201,10 +201,12 @@ async fn other_tables_are_not_changed() {
     let url = url_in(directory.path());
     drop(connect(&url).await.expect("a new file"));
     let mut owner = raw(&url).await;
-    sqlx::raw_sql("CREATE TABLE _sqlx_migrations (version INTEGER); INSERT INTO _sqlx_migrations VALUES (7)")
-        .execute(&mut owner)
-        .await
-        .expect("created");
+    let tables = "CREATE TABLE _sqlx_migrations (version INTEGER); INSERT INTO _sqlx_migrations VALUES (7); \
+                  CREATE TABLE users (id INTEGER); CREATE INDEX users_first_name ON users (id)";
+    sqlx::raw_sql(tables).execute(&mut owner).await.expect("created");
+    let name = "SELECT group_concat(name) FROM sqlite_master WHERE name NOT LIKE '%referral_%' AND name NOT LIKE 'sqlite_%'";
+    let names: String = sqlx::query_scalar(name).fetch_one(&mut owner).await.expect("names");
+    assert_eq!(names, "_sqlx_migrations,users,users_first_name");
     connect(&url).await.expect("the same file").check_ready().await.into_result().expect("ready");
 }
 
@@ -218,9 +220,9 @@ async fn an_unexpected_schema_is_an_error() {
     let mut owner = raw(&url).await;
     let newer = async |owner: &mut SqliteConnection, oldest_program: &str| {
         let sql = format!(
-            "REPLACE INTO _referral_migrations (version, description, success, checksum, execution_time) \
+            "REPLACE INTO referral_migrations (version, description, success, checksum, execution_time) \
              VALUES (999, 'from the future', TRUE, x'00', 0); \
-             REPLACE INTO migration_compatibility (version, oldest_program) VALUES (999, '{oldest_program}')"
+             REPLACE INTO referral_migration_compatibility (version, oldest_program) VALUES (999, '{oldest_program}')"
         );
         sqlx::raw_sql(AssertSqlSafe(sql)).execute(owner).await.expect("inserted");
     };
@@ -239,9 +241,9 @@ async fn an_unexpected_schema_is_an_error() {
     let error = refused(&url).await;
     assert!(matches!(&error, ConnectError::Schema(SchemaError::Incompatible { .. })), "{error}");
 
-    sqlx::raw_sql("DELETE FROM _referral_migrations").execute(&mut owner).await.expect("deleted");
+    sqlx::raw_sql("DELETE FROM referral_migrations").execute(&mut owner).await.expect("deleted");
     assert!(matches!(store.check_ready().await.into_result(), Err(StorageError::Failed(_))));
-    sqlx::raw_sql("DROP TABLE _referral_migrations").execute(&mut owner).await.expect("dropped");
+    sqlx::raw_sql("DROP TABLE referral_migrations").execute(&mut owner).await.expect("dropped");
     assert!(matches!(store.check_ready().await.into_result(), Err(StorageError::Failed(_))));
 }
 

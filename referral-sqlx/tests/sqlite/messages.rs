@@ -46,19 +46,20 @@ async fn stored_messages_contain_no_personal_data() {
     let (referral, mut connection, _directory) = harness().await;
     enter(&referral, 1, None).await;
     referral.report_delivery(delivered()).await.expect("recorded");
-    let kept = sqlx::query("SELECT json_array(gateway, message_id, is_ours, region, status) FROM messages");
+    let kept =
+        sqlx::query("SELECT json_array(gateway, message_id, is_ours, region, status) FROM referral_messages");
     let kept = kept.fetch_all(&mut connection).await.expect("rows");
     let kept: Vec<String> = kept.iter().map(|row| row.get(0)).collect();
     assert_eq!(kept, [r#"["g1","m1",1,"RU","delivered"]"#]);
     // The sixth column is the time of record.
-    let columns = sqlx::query("SELECT count(*) FROM pragma_table_info('messages')");
+    let columns = sqlx::query("SELECT count(*) FROM pragma_table_info('referral_messages')");
     assert_eq!(columns.fetch_one(&mut connection).await.expect("a count").get::<i64, _>(0), 6);
 }
 
 #[tokio::test]
 async fn sign_in_succeeds_and_reports_fail_if_messages_cannot_be_recorded() {
     let (referral, mut connection, _directory) = harness().await;
-    sqlx::query("DROP TABLE messages").execute(&mut connection).await.expect("dropped");
+    sqlx::query("DROP TABLE referral_messages").execute(&mut connection).await.expect("dropped");
     assert!(enter(&referral, 1, None).await.created);
     let failed = referral.report_delivery(delivered()).await;
     assert!(matches!(failed, Err(Error::Storage(_))), "{failed:?}");

@@ -257,23 +257,23 @@ async fn assert_sound(url: String) {
     for (claim, violations) in [
         (
             "the total is correct",
-            "SELECT count(*) FROM user_totals WHERE users <> (SELECT count(*) FROM users)",
+            "SELECT count(*) FROM referral_user_totals WHERE users <> (SELECT count(*) FROM referral_users)",
         ),
         (
             "all counts of invitees are correct",
-            "SELECT count(*) FROM users WHERE invited_count <> \
-             (SELECT count(*) FROM invitations WHERE inviter = users.id)",
+            "SELECT count(*) FROM referral_users WHERE invited_count <> \
+             (SELECT count(*) FROM referral_invitations WHERE inviter = referral_users.id)",
         ),
         (
             "no user is a direct or indirect inviter of itself",
-            "WITH RECURSIVE above (invitee, inviter) AS (SELECT invitee, inviter FROM invitations \
-             UNION SELECT a.invitee, i.inviter FROM above a JOIN invitations i ON i.invitee = a.inviter) \
+            "WITH RECURSIVE above (invitee, inviter) AS (SELECT invitee, inviter FROM referral_invitations \
+             UNION SELECT a.invitee, i.inviter FROM above a JOIN referral_invitations i ON i.invitee = a.inviter) \
              SELECT count(*) FROM above WHERE invitee = inviter",
         ),
         (
             "each session comes from a redeemed code",
-            "SELECT (SELECT count(*) FROM sessions) <> \
-             (SELECT count(*) FROM challenges WHERE redeemed_at IS NOT NULL)",
+            "SELECT (SELECT count(*) FROM referral_sessions) <> \
+             (SELECT count(*) FROM referral_challenges WHERE redeemed_at IS NOT NULL)",
         ),
         ("all references are valid", "SELECT count(*) FROM pragma_foreign_key_check"),
         (

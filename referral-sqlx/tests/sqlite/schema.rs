@@ -9,27 +9,27 @@ struct Harness {
     _directory: TempDir,
 }
 
-const ANNA: &str = "INSERT INTO users (id, phone, invite_code, is_staff, is_active, date_joined, \
+const ANNA: &str = "INSERT INTO referral_users (id, phone, invite_code, is_staff, is_active, date_joined, \
      search_public, search_private) VALUES (unhex('000000000000000000000000000000a1'), '+79608543001', \
      'ANNA22', 0, 1, 0, '', '')";
-const BORIS: &str = "INSERT INTO users (id, phone, invite_code, is_staff, is_active, date_joined, \
+const BORIS: &str = "INSERT INTO referral_users (id, phone, invite_code, is_staff, is_active, date_joined, \
      search_public, search_private) VALUES (unhex('000000000000000000000000000000b2'), '+79608543002', \
      'BORIS2', 0, 1, 0, '', '')";
-const VERA: &str = "INSERT INTO users (id, phone, invite_code, is_staff, is_active, date_joined, \
+const VERA: &str = "INSERT INTO referral_users (id, phone, invite_code, is_staff, is_active, date_joined, \
      search_public, search_private) VALUES (unhex('000000000000000000000000000000c3'), '+79608543003', \
      'VERA22', 0, 1, 0, '', '')";
 /// User that is not in the database.
-const GALYA: &str = "INSERT INTO users (id, phone, invite_code, is_staff, is_active, date_joined, \
+const GALYA: &str = "INSERT INTO referral_users (id, phone, invite_code, is_staff, is_active, date_joined, \
      search_public, search_private) VALUES (unhex('000000000000000000000000000000d4'), '+79608543004', \
      'GALYA2', 0, 1, 0, '', '')";
 /// Invitation of Boris by Anna.
-const INVITATION: &str = "INSERT INTO invitations (invitee, inviter, code, accepted_at, via) VALUES \
+const INVITATION: &str = "INSERT INTO referral_invitations (invitee, inviter, code, accepted_at, via) VALUES \
      (unhex('000000000000000000000000000000b2'), unhex('000000000000000000000000000000a1'), 'ANNA22', \
      0, 'sign_up')";
-const CHALLENGE: &str = "INSERT INTO challenges (id, phone, code_length, code_hash, pepper_id, sent_at, \
+const CHALLENGE: &str = "INSERT INTO referral_challenges (id, phone, code_length, code_hash, pepper_id, sent_at, \
      expires_at) VALUES (unhex('000000000000000000000000000000d4'), '+79608543001', 4, zeroblob(32), \
      'p1', 0, 1)";
-const SESSION: &str = "INSERT INTO sessions (id, user_id, created_at, expires_at, ends_at, key_id, \
+const SESSION: &str = "INSERT INTO referral_sessions (id, user_id, created_at, expires_at, ends_at, key_id, \
      access_id, refresh_id, issued_at, access_expires_at, refresh_expires_at, tokens_used, superseded) VALUES \
      (zeroblob(16), unhex('000000000000000000000000000000a1'), 0, 1, 1, 'k1', zeroblob(16), \
      zeroblob(16), 0, 1, 1, 1, x'')";
@@ -66,9 +66,9 @@ impl Harness {
 
     /// Asserts the stored and the counted number of users, and the stored number of invitees of Anna.
     async fn assert_counts(&mut self, users: i64, invitees_of_anna: i64) {
-        assert_eq!(self.number("SELECT users FROM user_totals").await, users);
-        assert_eq!(self.number("SELECT count(*) FROM users").await, users);
-        let anna = "SELECT invited_count FROM users WHERE invite_code = 'ANNA22'";
+        assert_eq!(self.number("SELECT users FROM referral_user_totals").await, users);
+        assert_eq!(self.number("SELECT count(*) FROM referral_users").await, users);
+        let anna = "SELECT invited_count FROM referral_users WHERE invite_code = 'ANNA22'";
         assert_eq!(self.number(anna).await, invitees_of_anna);
     }
 }
@@ -87,7 +87,7 @@ fn but(statement: &str, old: &str, new: &str) -> String {
 async fn a_phone_an_invite_code_and_an_email_address_belong_to_one_user() {
     let mut harness = Harness::new().await;
     harness
-        .execute("UPDATE users SET email = 'anna@example.com' WHERE invite_code = 'ANNA22'")
+        .execute("UPDATE referral_users SET email = 'anna@example.com' WHERE invite_code = 'ANNA22'")
         .await
         .expect("a valid statement");
     harness
@@ -97,9 +97,9 @@ async fn a_phone_an_invite_code_and_an_email_address_belong_to_one_user() {
             &but(ANNA, "INSERT", "INSERT OR REPLACE"),
             &but(CHALLENGE, "INSERT", "INSERT OR REPLACE"),
             &but(GALYA, "GALYA2", "ANNA22"),
-            "UPDATE users SET phone = '+79608543001' WHERE invite_code = 'BORIS2'",
-            "UPDATE users SET invite_code = 'ANNA22' WHERE invite_code = 'BORIS2'",
-            "UPDATE users SET email = 'anna@example.com' WHERE invite_code = 'BORIS2'",
+            "UPDATE referral_users SET phone = '+79608543001' WHERE invite_code = 'BORIS2'",
+            "UPDATE referral_users SET invite_code = 'ANNA22' WHERE invite_code = 'BORIS2'",
+            "UPDATE referral_users SET email = 'anna@example.com' WHERE invite_code = 'BORIS2'",
         ])
         .await;
     harness.execute(GALYA).await.expect("the rest of the statement is valid");
@@ -108,28 +108,28 @@ async fn a_phone_an_invite_code_and_an_email_address_belong_to_one_user() {
 #[tokio::test]
 async fn a_user_has_valid_values() {
     let mut harness = Harness::new().await;
-    let long_name = format!("UPDATE users SET first_name = '{}'", "x".repeat(1025));
-    let long_email = format!("UPDATE users SET email = '{}@example.com'", "a".repeat(250));
+    let long_name = format!("UPDATE referral_users SET first_name = '{}'", "x".repeat(1025));
+    let long_email = format!("UPDATE referral_users SET email = '{}@example.com'", "a".repeat(250));
     harness
         .assert_rejected(&[
-            "UPDATE users SET phone = '79608543001' WHERE invite_code = 'ANNA22'",
-            "UPDATE users SET phone = '+796085' WHERE invite_code = 'ANNA22'",
-            "UPDATE users SET phone = '+7960854300112345' WHERE invite_code = 'ANNA22'",
-            "UPDATE users SET phone = '+7960854300a' WHERE invite_code = 'ANNA22'",
-            "UPDATE users SET phone = '+7960854' || char(0) || '001' WHERE invite_code = 'ANNA22'",
-            "UPDATE users SET invite_code = 'ABC23' WHERE invite_code = 'ANNA22'",
-            "UPDATE users SET invite_code = 'ABCDEFGHIJKLM' WHERE invite_code = 'ANNA22'",
-            "UPDATE users SET invite_code = 'abc234' WHERE invite_code = 'ANNA22'",
-            "UPDATE users SET invite_code = 'АВСЕНК' WHERE invite_code = 'ANNA22'",
+            "UPDATE referral_users SET phone = '79608543001' WHERE invite_code = 'ANNA22'",
+            "UPDATE referral_users SET phone = '+796085' WHERE invite_code = 'ANNA22'",
+            "UPDATE referral_users SET phone = '+7960854300112345' WHERE invite_code = 'ANNA22'",
+            "UPDATE referral_users SET phone = '+7960854300a' WHERE invite_code = 'ANNA22'",
+            "UPDATE referral_users SET phone = '+7960854' || char(0) || '001' WHERE invite_code = 'ANNA22'",
+            "UPDATE referral_users SET invite_code = 'ABC23' WHERE invite_code = 'ANNA22'",
+            "UPDATE referral_users SET invite_code = 'ABCDEFGHIJKLM' WHERE invite_code = 'ANNA22'",
+            "UPDATE referral_users SET invite_code = 'abc234' WHERE invite_code = 'ANNA22'",
+            "UPDATE referral_users SET invite_code = 'АВСЕНК' WHERE invite_code = 'ANNA22'",
             &format!("{long_email} WHERE invite_code = 'ANNA22'"),
-            "UPDATE users SET first_name = '' WHERE invite_code = 'ANNA22'",
-            "UPDATE users SET last_name = '' WHERE invite_code = 'ANNA22'",
+            "UPDATE referral_users SET first_name = '' WHERE invite_code = 'ANNA22'",
+            "UPDATE referral_users SET last_name = '' WHERE invite_code = 'ANNA22'",
             &format!("{long_name} WHERE invite_code = 'ANNA22'"),
-            "UPDATE users SET is_staff = 2 WHERE invite_code = 'ANNA22'",
-            "UPDATE users SET is_active = -1 WHERE invite_code = 'ANNA22'",
-            "UPDATE users SET is_active = NULL WHERE invite_code = 'ANNA22'",
-            "UPDATE users SET invited_count = -1 WHERE invite_code = 'ANNA22'",
-            "UPDATE users SET date_joined = 'yesterday' WHERE invite_code = 'ANNA22'",
+            "UPDATE referral_users SET is_staff = 2 WHERE invite_code = 'ANNA22'",
+            "UPDATE referral_users SET is_active = -1 WHERE invite_code = 'ANNA22'",
+            "UPDATE referral_users SET is_active = NULL WHERE invite_code = 'ANNA22'",
+            "UPDATE referral_users SET invited_count = -1 WHERE invite_code = 'ANNA22'",
+            "UPDATE referral_users SET date_joined = 'yesterday' WHERE invite_code = 'ANNA22'",
             &but(GALYA, "unhex('000000000000000000000000000000d4')", "x'd4'"),
             &but(&but(GALYA, "search_private)", "search_private, invited_count)"), "'')", "'', 7)"),
         ])
@@ -139,7 +139,8 @@ async fn a_user_has_valid_values() {
 #[tokio::test]
 async fn an_email_address_is_in_normal_form() {
     let mut harness = Harness::new().await;
-    let with = |email: &str| format!("UPDATE users SET email = '{email}' WHERE invite_code = 'ANNA22'");
+    let with =
+        |email: &str| format!("UPDATE referral_users SET email = '{email}' WHERE invite_code = 'ANNA22'");
     let long = format!("{}@example.com", "a".repeat(65));
     for email in EMAILS {
         harness.execute(&with(&email.replace('\'', "''"))).await.expect(email);
@@ -159,8 +160,8 @@ async fn an_invitation_is_immutable() {
             &by_vera,
             &but(&by_vera, "INSERT", "INSERT OR REPLACE"),
             &ignored,
-            "UPDATE invitations SET inviter = unhex('000000000000000000000000000000c3')",
-            "UPDATE OR REPLACE invitations SET accepted_at = 1",
+            "UPDATE referral_invitations SET inviter = unhex('000000000000000000000000000000c3')",
+            "UPDATE OR REPLACE referral_invitations SET accepted_at = 1",
         ])
         .await;
     harness.assert_counts(3, 1).await;
@@ -177,8 +178,8 @@ async fn an_invitation_connects_two_users() {
             &but(&vera, "0000c3", "0000ff"),
             &but(&vera, "'sign_up'", "'hearsay'"),
             &but(&vera, "'ANNA22'", "'anna22'"),
-            "DELETE FROM users WHERE invite_code = 'ANNA22'",
-            "DELETE FROM users WHERE invite_code = 'BORIS2'",
+            "DELETE FROM referral_users WHERE invite_code = 'ANNA22'",
+            "DELETE FROM referral_users WHERE invite_code = 'BORIS2'",
         ])
         .await;
     harness.execute(&vera).await.expect("the rest of the statement is valid");
@@ -190,15 +191,15 @@ async fn counts_match_the_rows_after_raw_writes() {
     harness.assert_counts(3, 1).await;
     harness.execute(&but(INVITATION, "0000b2", "0000c3")).await.expect("inserted");
     harness.assert_counts(3, 2).await;
-    harness.execute("DELETE FROM invitations").await.expect("deleted");
+    harness.execute("DELETE FROM referral_invitations").await.expect("deleted");
     harness.assert_counts(3, 0).await;
-    harness.execute("DELETE FROM users WHERE invite_code = 'VERA22'").await.expect("deleted");
+    harness.execute("DELETE FROM referral_users WHERE invite_code = 'VERA22'").await.expect("deleted");
     harness.assert_counts(2, 0).await;
     harness.execute("BEGIN").await.expect("started");
     harness.execute(GALYA).await.expect("inserted");
     harness.execute("ROLLBACK").await.expect("rolled back");
     harness.assert_counts(2, 0).await;
-    harness.assert_rejected(&["INSERT INTO user_totals (only_row, users) VALUES (2, 0)"]).await;
+    harness.assert_rejected(&["INSERT INTO referral_user_totals (only_row, users) VALUES (2, 0)"]).await;
 }
 
 #[tokio::test]
@@ -206,19 +207,19 @@ async fn a_challenge_is_redeemed_once() {
     let mut harness = Harness::new().await;
     harness
         .assert_rejected(&[
-            "UPDATE challenges SET attempts_with_id = -1",
-            "UPDATE challenges SET attempts_without_id = -1",
-            "UPDATE challenges SET code_length = 3",
-            "UPDATE challenges SET code_hash = zeroblob(31)",
-            "UPDATE challenges SET phone = '12'",
+            "UPDATE referral_challenges SET attempts_with_id = -1",
+            "UPDATE referral_challenges SET attempts_without_id = -1",
+            "UPDATE referral_challenges SET code_length = 3",
+            "UPDATE referral_challenges SET code_hash = zeroblob(31)",
+            "UPDATE referral_challenges SET phone = '12'",
         ])
         .await;
-    assert_eq!(harness.execute("UPDATE challenges SET redeemed_at = 1").await.ok(), Some(1));
+    assert_eq!(harness.execute("UPDATE referral_challenges SET redeemed_at = 1").await.ok(), Some(1));
     harness
         .assert_rejected(&[
-            "UPDATE challenges SET redeemed_at = 2",
-            "UPDATE challenges SET redeemed_at = NULL",
-            "UPDATE challenges SET attempts_with_id = 1",
+            "UPDATE referral_challenges SET redeemed_at = 2",
+            "UPDATE referral_challenges SET redeemed_at = NULL",
+            "UPDATE referral_challenges SET attempts_with_id = 1",
         ])
         .await;
 }
@@ -226,10 +227,10 @@ async fn a_challenge_is_redeemed_once() {
 #[tokio::test]
 async fn columns_of_a_message_are_short_and_consistent() {
     let mut harness = Harness::new().await;
-    let message = "INSERT INTO messages (gateway, message_id, is_ours, region, status, recorded_at) \
+    let message = "INSERT INTO referral_messages (gateway, message_id, is_ours, region, status, recorded_at) \
          VALUES ('g1', 'm1', 1, 'RU', 'sent', 0)";
     harness.execute(message).await.expect("a message");
-    let to = |changes: &str| format!("UPDATE messages SET {changes}");
+    let to = |changes: &str| format!("UPDATE referral_messages SET {changes}");
     harness
         .assert_rejected(&[
             message,
@@ -243,8 +244,8 @@ async fn columns_of_a_message_are_short_and_consistent() {
             &to("is_ours = 2"),
             &to("is_ours = 0"),
             &to("is_ours = 0, region = NULL"),
-            "UPDATE challenges SET gateway = ''",
-            &format!("UPDATE challenges SET gateway = '{}'", "ж".repeat(65)),
+            "UPDATE referral_challenges SET gateway = ''",
+            &format!("UPDATE referral_challenges SET gateway = '{}'", "ж".repeat(65)),
         ])
         .await;
     harness
@@ -262,9 +263,9 @@ async fn a_session_belongs_to_a_user() {
         .assert_rejected(&[
             &of_unknown_user,
             SESSION,
-            "UPDATE sessions SET tokens_used = 2",
-            "UPDATE sessions SET previous_refresh_id = x'00'",
-            "UPDATE sessions SET superseded = zeroblob(25)",
+            "UPDATE referral_sessions SET tokens_used = 2",
+            "UPDATE referral_sessions SET previous_refresh_id = x'00'",
+            "UPDATE referral_sessions SET superseded = zeroblob(25)",
         ])
         .await;
     harness

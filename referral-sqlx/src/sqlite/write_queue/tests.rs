@@ -30,7 +30,7 @@ async fn in_one_group(store: &SqliteStore, statements: [&'static str; 3]) -> [Re
 #[tokio::test]
 async fn a_failed_write_does_not_affect_others_of_its_group() {
     let (store, _options, _directory) = impatient_store().await;
-    let bad = "UPDATE user_totals SET users = -1";
+    let bad = "UPDATE referral_user_totals SET users = -1";
     let [first, second, third] = in_one_group(&store, [COUNT, bad, COUNT]).await;
     assert!(first.is_ok() && third.is_ok());
     assert!(matches!(second, Err(StorageError::Failed(_))));
@@ -72,7 +72,7 @@ impl Decide for Counted {
 
 #[tokio::test]
 async fn each_decision_of_a_group_sees_the_writes_before_it_and_is_undone_alone() {
-    const USERS: &str = "SELECT users FROM user_totals";
+    const USERS: &str = "SELECT users FROM referral_user_totals";
     let (store, _options, _directory) = impatient_store().await;
     let (open, blocking) = blocking(&store);
     let decide = |facts, update| store.writer.decide(Counted { facts, update });
@@ -80,9 +80,9 @@ async fn each_decision_of_a_group_sees_the_writes_before_it_and_is_undone_alone(
         biased;
         blocking,
         decide(USERS, COUNT),
-        decide(USERS, "UPDATE user_totals SET users = -1"),
-        decide(USERS, "UPDATE user_totals SET users = 9 WHERE users = 8"),
-        decide("SELECT missing FROM user_totals", COUNT),
+        decide(USERS, "UPDATE referral_user_totals SET users = -1"),
+        decide(USERS, "UPDATE referral_user_totals SET users = 9 WHERE users = 8"),
+        decide("SELECT missing FROM referral_user_totals", COUNT),
         decide(USERS, COUNT),
         decide(USERS, COUNT),
         async { open.send(()) },
@@ -98,8 +98,8 @@ async fn each_decision_of_a_group_sees_the_writes_before_it_and_is_undone_alone(
 async fn the_next_write_has_a_transaction_after_facts_that_ended_one() {
     let (store, _options, _directory) = impatient_store().await;
     // As after an error while reading the file, the transaction is undone.
-    let ended = Counted { facts: "ROLLBACK; SELECT missing FROM user_totals", update: COUNT };
-    let next = Counted { facts: "SELECT users FROM user_totals", update: COUNT };
+    let ended = Counted { facts: "ROLLBACK; SELECT missing FROM referral_user_totals", update: COUNT };
+    let next = Counted { facts: "SELECT users FROM referral_user_totals", update: COUNT };
     let (ended, next) = tokio::join!(biased; store.writer.decide(ended), store.writer.decide(next));
     assert!(ended.is_err());
     assert_eq!((next.expect("written"), counted(&store).await), (0, 1));
