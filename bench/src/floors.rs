@@ -7,6 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use referral_core::storage::MaintenanceStorage as _;
 use referral_core::{
     CodeInput, PhoneNumber, ReferralService, SendCode, SignIn,
     keys::{Peppers, SigningKeys},
@@ -164,7 +165,7 @@ pub(crate) async fn postgres(postgres: &Postgres, rounds: Rounds, directory: &Pa
 pub(crate) async fn sqlite(rounds: Rounds, directory: &Path, report: &mut Report) {
     let file = directory.join("floors.db");
     let options = referral_sqlx::SqliteOptions::default();
-    referral_sqlx::connect_sqlite(&file, &options).await.expect("opened").close().await;
+    referral_sqlx::SqliteStorage::open(&file, &options).await.expect("opened").close().await;
     let url = format!("sqlite:{}", file.display());
     seed::sqlite(&url, USERS).await;
     let server = Server::start(directory, &["--database-url", &url]);
@@ -188,7 +189,7 @@ pub(crate) async fn sqlite(rounds: Rounds, directory: &Path, report: &mut Report
     let sign_in =
         Load { flow: "sign", path: String::new(), first: 200, phones: 200, requests: 2.0, ..get.clone() };
     let raw = directory.join("raw.db");
-    referral_sqlx::connect_sqlite(&raw, &options).await.expect("opened").close().await;
+    referral_sqlx::SqliteStorage::open(&raw, &options).await.expect("opened").close().await;
     let mut loops = RawLoop::open(&raw).await;
     let run = async || sign_in.run(&server.address, 32, rounds.time);
     let compared = compare_in_turn(rounds, run, async || loops.run(rounds.time).await).await;

@@ -1,5 +1,6 @@
 //! Compares the duration of requests with a thousand and with 1.25 million users.
 
+use referral_core::storage::MaintenanceStorage as _;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -52,7 +53,7 @@ impl Crowd {
     async fn sqlite(users: u64) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         let file = directory.path().join("referral.db");
-        referral_sqlx::connect_sqlite(&file, &referral_sqlx::SqliteOptions::default())
+        referral_sqlx::SqliteStorage::open(&file, &referral_sqlx::SqliteOptions::default())
             .await
             .expect("opened")
             .close()

@@ -109,6 +109,15 @@ pub enum ConnectError {
         /// Value of the parameter.
         value: String,
     },
+    /// The name of the schema is not a plain identifier.
+    #[error(
+        "the name of the schema, `{name}`, is not valid; give 1 to 63 lowercase letters, digits and underscores that \
+         do not start with a digit or `pg_`"
+    )]
+    InvalidSchemaName {
+        /// Given name.
+        name: String,
+    },
     /// The database could not be reached, or it rejected the user.
     #[error(
         "the database cannot be reached; check its URL, that it is running, and that it accepts this user"

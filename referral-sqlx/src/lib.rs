@@ -17,6 +17,8 @@ mod encoding;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 mod fragments;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
+mod hook;
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
 mod migrations;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 mod pool;
@@ -29,19 +31,20 @@ mod search_index;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 
-#[cfg(feature = "sqlite")]
-use std::path::Path;
 use std::sync::Arc;
 
 use referral_core::storage::Storage;
 
 pub use crate::error::ConnectError;
-#[cfg(any(feature = "sqlite", feature = "postgres"))]
-pub use crate::migrations::SchemaError;
 #[cfg(feature = "postgres")]
-pub use crate::postgres::PostgresOptions;
+pub use crate::postgres::{PostgresOptions, PostgresStorage};
 #[cfg(feature = "sqlite")]
-pub use crate::sqlite::SqliteOptions;
+pub use crate::sqlite::{SqliteOptions, SqliteStorage};
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+pub use crate::{
+    hook::{HookError, TransactionHook},
+    migrations::{SchemaError, SchemaMigration},
+};
 #[cfg(feature = "benchmark")]
 #[doc(hidden)]
 pub use crate::{postgres::statements, search_index::of_user as ngrams};
@@ -68,49 +71,15 @@ pub async fn connect(url: &str) -> Result<Arc<dyn Storage>, ConnectError> {
     let (scheme, _) = url.split_once(':').ok_or(ConnectError::NoScheme)?;
     match scheme {
         #[cfg(feature = "sqlite")]
-        "sqlite" => connect_sqlite_url(url, &SqliteOptions::default()).await,
+        "sqlite" => Ok(Arc::new(SqliteStorage::connect(url, &SqliteOptions::default()).await?)),
         #[cfg(feature = "postgres")]
-        "postgres" | "postgresql" => Ok(Arc::new(postgres::open(url, &PostgresOptions::default()).await?)),
+        "postgres" | "postgresql" => {
+            Ok(Arc::new(PostgresStorage::connect(url, &PostgresOptions::default()).await?))
+        }
         #[cfg(not(feature = "postgres"))]
         "postgres" | "postgresql" => Err(ConnectError::FeatureOff { feature: "postgres" }),
         #[cfg(not(feature = "sqlite"))]
         "sqlite" => Err(ConnectError::FeatureOff { feature: "sqlite" }),
         _ => Err(ConnectError::UnknownScheme { scheme: scheme.to_owned() }),
     }
-}
-
-/// Opens the SQLite file at `url`, as [`connect`] does, with the given options.
-///
-/// # Errors
-///
-/// See [`ConnectError`].
-#[cfg(feature = "sqlite")]
-pub async fn connect_sqlite_url(
-    url: &str,
-    options: &SqliteOptions,
-) -> Result<Arc<dyn Storage>, ConnectError> {
-    Ok(Arc::new(sqlite::open_url(url, options).await?))
-}
-
-/// Opens the SQLite file at `path`, as [`connect_sqlite_url`] does. The path may have any characters.
-///
-/// # Errors
-///
-/// See [`ConnectError`].
-#[cfg(feature = "sqlite")]
-pub async fn connect_sqlite(path: &Path, options: &SqliteOptions) -> Result<Arc<dyn Storage>, ConnectError> {
-    Ok(Arc::new(sqlite::open_path(path, options).await?))
-}
-
-/// Opens the PostgreSQL database at `url`, as [`connect`] does, with the given options.
-///
-/// # Errors
-///
-/// See [`ConnectError`].
-#[cfg(feature = "postgres")]
-pub async fn connect_postgres(
-    url: &str,
-    options: &PostgresOptions,
-) -> Result<Arc<dyn Storage>, ConnectError> {
-    Ok(Arc::new(postgres::open(url, options).await?))
 }

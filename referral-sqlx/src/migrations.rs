@@ -2,6 +2,7 @@
 
 use std::{
     borrow::Cow,
+    fmt::Write as _,
     sync::atomic::{AtomicI64, Ordering},
 };
 
@@ -27,7 +28,7 @@ pub enum SchemaError {
         /// Number of the first missing migration.
         version: i64,
         /// Name of the table that lists the migrations.
-        table: &'static str,
+        table: String,
     },
     /// An applied migration differs from the migration with the same number in this program.
     #[error(
@@ -38,7 +39,7 @@ pub enum SchemaError {
         /// Number of the migration.
         version: i64,
         /// Name of the table that lists the migrations.
-        table: &'static str,
+        table: String,
     },
     /// A newer version of the program applied a migration that this version cannot work with.
     #[error(
@@ -51,7 +52,7 @@ pub enum SchemaError {
         /// Oldest version of the program that works with the migration.
         oldest: String,
         /// Name of the table that lists the migrations.
-        table: &'static str,
+        table: String,
     },
     /// A migration was started but not finished.
     #[error(
@@ -62,8 +63,21 @@ pub enum SchemaError {
         /// Number of the migration.
         version: i64,
         /// Name of the table that lists the migrations.
-        table: &'static str,
+        table: String,
     },
+}
+
+/// Migration of the schema, for hosts that apply migrations themselves.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct SchemaMigration {
+    /// Number of the migration. They are applied in this order.
+    pub version: i64,
+    /// Name of the migration.
+    pub name: Cow<'static, str>,
+    /// Statements of the migration. The last one records it in the table that lists the migrations. Apply them in
+    /// one transaction.
+    pub sql: String,
 }
 
 /// Row of the table that lists the migrations.
@@ -78,22 +92,22 @@ pub(crate) struct Applied {
 /// Migrations of one database.
 pub(crate) struct Migrations {
     /// Name of the table that lists the applied migrations.
-    pub(crate) table: &'static str,
+    pub(crate) table: String,
     pub(crate) all: Vec<Migration>,
     /// Newest migration of a newer program that has been logged.
     logged: AtomicI64,
 }
 
 impl Migrations {
-    pub(crate) fn new(table: &'static str, all: Vec<Migration>) -> Self {
-        Self { table, all, logged: AtomicI64::new(0) }
+    pub(crate) fn new(table: &str, all: Vec<Migration>) -> Self {
+        Self { table: table.to_owned(), all, logged: AtomicI64::new(0) }
     }
 
     /// Creates a migrator that applies the missing migrations. The applied ones must have passed
     /// [`check`](Self::check).
     pub(crate) fn migrator(&self) -> Migrator {
         let mut migrator = Migrator::with_migrations(self.all.clone());
-        migrator.dangerous_set_table_name(self.table);
+        migrator.dangerous_set_table_name(self.table.clone());
         migrator.set_ignore_missing(true);
         migrator
     }
@@ -102,23 +116,23 @@ impl Migrations {
     /// too. Returns the number of the first missing migration. Logs a migration of a newer program when it is
     /// first seen.
     pub(crate) fn check(&self, applied: &[Applied]) -> Result<Option<i64>, SchemaError> {
-        let table = self.table;
+        let table = || self.table.clone();
         let mut known = self.all.iter().peekable();
         for Applied { version, checksum, is_finished, oldest_program } in applied {
             let version = *version;
             if !is_finished {
-                return Err(SchemaError::Unfinished { version, table });
+                return Err(SchemaError::Unfinished { version, table: table() });
             }
             match known.peek() {
                 Some(next) if next.version == version => {
                     if next.checksum != checksum.as_slice() {
-                        return Err(SchemaError::Different { version, table });
+                        return Err(SchemaError::Different { version, table: table() });
                     }
                     known.next();
                 }
                 // This migration was applied, but an earlier one was not.
                 Some(next) if next.version < version && self.is_known(version) => {
-                    return Err(SchemaError::Missing { version: next.version, table });
+                    return Err(SchemaError::Missing { version: next.version, table: table() });
                 }
                 _ => self.check_newer(version, oldest_program.as_deref())?,
             }
@@ -126,10 +140,31 @@ impl Migrations {
         Ok(known.next().map(|migration| migration.version))
     }
 
+    /// Returns each migration as a script that also records it, as [`migrator`](Self::migrator) does. `first`
+    /// creates what the migrations need. `bytes` is the start of a literal of bytes.
+    pub(crate) fn scripts(&self, first: &str, bytes: &str) -> Vec<SchemaMigration> {
+        let script = |migration: &Migration| {
+            let (version, table) = (migration.version, &self.table);
+            let name = migration.description.clone();
+            let mut checksum = String::new();
+            for byte in migration.checksum.iter() {
+                let _ = write!(checksum, "{byte:02x}");
+            }
+            let sql = format!(
+                "{first}\n{}\n\
+                 INSERT INTO {table} (version, description, success, checksum, execution_time) \
+                 VALUES ({version}, '{name}', TRUE, {bytes}{checksum}', 0);\n",
+                migration.sql.as_str(),
+            );
+            SchemaMigration { version, name, sql }
+        };
+        self.all.iter().map(script).collect()
+    }
+
     /// Performs the same checks as [`check`](Self::check), and returns an error if a migration is missing.
     pub(crate) fn check_complete(&self, applied: &[Applied]) -> Result<(), SchemaError> {
         match self.check(applied)? {
-            Some(version) => Err(SchemaError::Missing { version, table: self.table }),
+            Some(version) => Err(SchemaError::Missing { version, table: self.table.clone() }),
             None => Ok(()),
         }
     }
@@ -147,7 +182,7 @@ impl Migrations {
     }
 
     fn check_newer(&self, version: i64, oldest: Option<&str>) -> Result<(), SchemaError> {
-        let table = self.table;
+        let table = self.table.clone();
         let Some(oldest) = oldest else { return Err(SchemaError::Different { version, table }) };
         let is_compatible = Version::parse(oldest).is_ok_and(|oldest| oldest <= program_version());
         if !is_compatible {
@@ -178,9 +213,9 @@ fn program_version() -> Version {
 pub(crate) fn migration(
     version: i64,
     description: &'static str,
-    oldest_program: &'static str,
-    sql: &'static str,
-    table: &'static str,
+    oldest_program: &str,
+    sql: &str,
+    table: &str,
 ) -> Migration {
     let record =
         format!("INSERT INTO {table} (version, oldest_program) VALUES ({version}, '{oldest_program}');");
@@ -220,7 +255,7 @@ mod tests {
         assert_eq!(migrations.check_complete(&applied), Ok(()));
         applied.pop();
         assert_eq!(migrations.check(&applied), Ok(Some(2)));
-        let missing = SchemaError::Missing { version: 2, table: "migrations" };
+        let missing = SchemaError::Missing { version: 2, table: "migrations".to_owned() };
         assert_eq!(migrations.check_complete(&applied), Err(missing));
         assert_eq!(migrations.check(&[]), Ok(Some(1)));
     }

@@ -22,6 +22,7 @@
 //! more often.
 
 mod challenges;
+mod connections;
 mod counters;
 pub(crate) mod error;
 mod hosts;
@@ -38,6 +39,7 @@ mod profiles;
 mod query_plans;
 mod retry;
 mod rows;
+mod schema;
 mod sessions;
 mod sign_in;
 mod staff;
@@ -50,11 +52,11 @@ use std::{
     time::Duration,
 };
 
-use referral_core::storage::{Result, StorageError};
+use referral_core::storage::Result;
+use sqlx::Postgres;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 pub use self::open::PostgresOptions;
-pub(crate) use self::open::open;
 
 /// Statements that the benchmark runs without the server, to compare the speed.
 #[cfg(feature = "benchmark")]
@@ -108,20 +110,28 @@ pub mod statements {
 }
 
 use self::{
-    hosts::Hosts,
+    connections::Connections,
     lease::{Lease, State},
+    schema::Schema,
 };
 use crate::{
     bulkhead::{Bulkhead, Place},
     error::failure,
-    pool::{AcquireError, Connections},
+    hook::TransactionHook,
+    migrations::Migrations,
 };
 
-/// Storage in a PostgreSQL database.
-pub(crate) struct PostgresStore {
-    pool: Connections<Hosts>,
-    /// `true` if a pooler may run each transaction on a different connection.
-    behind_pooler: bool,
+/// Storage in a PostgreSQL database. Create it with [`connect`](Self::connect) or
+/// [`with_pool`](Self::with_pool).
+pub struct PostgresStorage {
+    pool: Connections,
+    schema: Schema,
+    migrations: Migrations,
+    hook: Option<Arc<dyn TransactionHook<Postgres>>>,
+    /// `true` if each request is a transaction with its own settings, because the connections have none.
+    in_transactions: bool,
+    /// `true` if statements stay prepared on a connection.
+    is_prepared: bool,
     /// First statements of a transaction.
     begin: Arc<str>,
     /// First statements of a transaction with an expensive list.
@@ -141,10 +151,10 @@ pub(crate) struct PostgresStore {
     response_timeout: Duration,
 }
 
-impl PostgresStore {
-    /// Returns a connection for statements that are separate transactions. Behind a pooler all of them are
-    /// one transaction, because the next statement might reach another connection without the settings of the
-    /// first.
+impl PostgresStorage {
+    /// Returns a connection for statements that are separate transactions. On connections without settings all
+    /// of them are one transaction: behind a pooler the next statement might reach another connection, and the
+    /// connections of a host keep its settings.
     async fn lease(&self) -> Result<Lease> {
         self.lease_with(None).await
     }
@@ -156,7 +166,7 @@ impl PostgresStore {
     }
 
     async fn lease_with(&self, write: Option<OwnedSemaphorePermit>) -> Result<Lease> {
-        if self.behind_pooler {
+        if self.in_transactions {
             self.begin_with(&self.begin, None, write).await
         } else {
             self.open(write).await
@@ -182,29 +192,22 @@ impl PostgresStore {
         write: Option<OwnedSemaphorePermit>,
     ) -> Result<Lease> {
         let mut lease = self.open(write).await?;
-        // The flag is set before the statement, because the server may start the transaction although its
-        // response is late.
-        lease.in_transaction = true;
-        lease.is_prepared = !self.behind_pooler;
         lease.list = list;
-        lease.execute_text(begin).await.map_err(failure)?;
+        lease.begin(begin).await?;
         Ok(lease)
     }
 
     async fn open(&self, write: Option<OwnedSemaphorePermit>) -> Result<Lease> {
-        let connection = self.pool.acquire().await.map_err(|error| match error {
-            AcquireError::TimedOut => failure(sqlx::Error::PoolTimedOut),
-            AcquireError::Closed => failure(sqlx::Error::PoolClosed),
-            AcquireError::NotOpened(error) if error.is_transient() => StorageError::Unavailable(error.into()),
-            AcquireError::NotOpened(error) => StorageError::Failed(error.into()),
-        })?;
         Ok(Lease {
             pool: self.pool.clone(),
-            connection: Some(connection),
+            connection: Some(self.pool.acquire().await?),
+            schema: self.schema.clone(),
+            hook: self.hook.clone(),
+            begin: Arc::clone(&self.begin),
             response_timeout: self.response_timeout,
             in_transaction: false,
             state: State::InUse,
-            is_prepared: true,
+            is_prepared: self.is_prepared,
             list: None,
             write,
         })

@@ -37,27 +37,32 @@ mod users;
 mod wal;
 mod write_queue;
 
-use std::{path::PathBuf, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use referral_core::{
     Refusal, User,
     storage::{Decided, Result, StorageError, StoredPage, UserQuery},
 };
+use sqlx::Sqlite;
 
 pub use self::open::SqliteOptions;
-pub(crate) use self::open::{open_path, open_url};
 use self::{
     readers::{Deadline, Reader, Readers, is_interrupted},
     write_queue::Writer,
 };
-use crate::{bulkhead::Bulkhead, error::failure};
+use crate::{bulkhead::Bulkhead, error::failure, hook::TransactionHook};
 
 /// Time to wait for another process that writes, and for a place: a connection, space in the queue of writes,
 /// or an expensive list. Clients of an HTTP API do not wait longer.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Storage in an SQLite file.
-pub(crate) struct SqliteStore {
+/// Hook of the host.
+type Hook = Arc<dyn TransactionHook<Sqlite>>;
+
+/// Storage in an SQLite file. Create it with [`connect`](Self::connect), [`open`](Self::open) or
+/// [`with_pool`](Self::with_pool).
+pub struct SqliteStorage {
+    hook: Option<Hook>,
     writer: Writer,
     readers: Readers,
     /// Connections for expensive lists.
@@ -69,7 +74,7 @@ pub(crate) struct SqliteStore {
     path: PathBuf,
 }
 
-impl SqliteStore {
+impl SqliteStorage {
     /// Acquires a connection for reading. Each read is one statement, which sees one snapshot.
     async fn reader(&self) -> Result<Reader> {
         self.readers.acquire().await.map_err(failure)

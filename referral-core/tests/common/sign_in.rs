@@ -16,6 +16,13 @@ pub(crate) fn with_right_code(sent: &SentCode) -> SignIn {
     SignIn::new(sent.phone.clone(), code).challenge(sent.challenge)
 }
 
+/// Returns a code that is not the one that was sent.
+#[allow(dead_code, reason = "not all users of this file call this function")]
+pub(crate) fn wrong_code(sent: &SentCode) -> CodeInput {
+    let right = sent.revealed_code.as_ref().expect("the sender returns the code");
+    CodeInput::parse(if right.reveal() == "0000" { "0001" } else { "0000" }).expect("digits")
+}
+
 /// Requests a code for a numbered phone and signs in, which must succeed.
 #[allow(dead_code, reason = "not all users of this file call this function")]
 pub(crate) async fn enter(

@@ -18,9 +18,11 @@ async fn fifty_concurrent_requests_of_each_kind_get_responses_from_memory() {
 async fn fifty_concurrent_requests_of_each_kind_get_responses_from_sqlite() {
     let directory = tempfile::tempdir().expect("a directory");
     let file = directory.path().join("referral.db");
-    let storage = referral_sqlx::connect_sqlite(&file, &SqliteOptions::default()).await.expect("a new file");
+    let storage =
+        referral_sqlx::SqliteStorage::open(&file, &SqliteOptions::default()).await.expect("a new file");
     let sender = Arc::new(DevelopmentSender);
-    let service = Service::with_storage(storage, Policy::development(), sender, AppOptions::default()).await;
+    let service =
+        Service::with_storage(Arc::new(storage), Policy::development(), sender, AppOptions::default()).await;
     send_fifty_requests_of_each_kind(service).await;
 }
 

@@ -19,9 +19,10 @@ async fn a_search_that_takes_too_long_is_rejected_on_sqlite() {
     let mut options = SqliteOptions::default();
     options.search_timeout = Duration::ZERO;
     let file = directory.path().join("referral.db");
-    let storage = referral_sqlx::connect_sqlite(&file, &options).await.expect("a new file");
+    let storage = referral_sqlx::SqliteStorage::open(&file, &options).await.expect("a new file");
     let sender = Arc::new(DevelopmentSender);
-    let service = Service::with_storage(storage, Policy::development(), sender, AppOptions::default()).await;
+    let service =
+        Service::with_storage(Arc::new(storage), Policy::development(), sender, AppOptions::default()).await;
     for number in 0..100 {
         let phone = PhoneNumber::parse(&format!("+796085431{number:02}"), None).expect("a phone");
         service.referral.make_staff(phone).await.expect("created");

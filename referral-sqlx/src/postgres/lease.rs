@@ -1,25 +1,27 @@
 //! Connection for one request, with a time limit on each response of the server.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{borrow::Cow, io, sync::Arc, time::Duration};
 
-use referral_core::storage::Result;
+use referral_core::{Invitation, User, storage::Result};
 use sqlx::{
-    AssertSqlSafe, Connection as _, Executor as _, PgConnection, Postgres, Row as _, SqlSafeStr,
+    AssertSqlSafe, Connection as _, Execute as _, Executor as _, PgConnection, Postgres, QueryBuilder,
+    Row as _, SqlSafeStr,
     postgres::{PgArguments, PgQueryResult, PgRow},
     query::Query,
 };
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::{
+    connections::{Connection, Connections},
     error::{is_broken, is_of_standby},
-    hosts::Hosts,
     retry::{self, WriteConflict},
+    schema::Schema,
     write::Values,
 };
 use crate::{
     bulkhead::Place,
     error::failure,
-    pool::{Connections, PooledConnection},
+    hook::{self, TransactionHook},
 };
 
 /// Time that a check waits for a connection while requests use all of them.
@@ -34,9 +36,13 @@ pub(super) type Statement<'q> = Query<'q, Postgres, PgArguments>;
 
 /// Connection for one request. Either all statements on it are one transaction, or each statement is one.
 pub(super) struct Lease {
-    pub(super) pool: Connections<Hosts>,
+    pub(super) pool: Connections,
     /// Present until the lease is dropped.
-    pub(super) connection: Option<PooledConnection<Hosts>>,
+    pub(super) connection: Option<Connection>,
+    pub(super) schema: Schema,
+    pub(super) hook: Option<Arc<dyn TransactionHook<Postgres>>>,
+    /// First statements of a transaction.
+    pub(super) begin: Arc<str>,
     pub(super) response_timeout: Duration,
     /// `true` if a transaction is open.
     pub(super) in_transaction: bool,
@@ -64,11 +70,21 @@ pub(super) enum State {
 
 impl Lease {
     pub(super) fn query<'q>(&self, statement: impl SqlSafeStr) -> Statement<'q> {
-        sqlx::query(statement).persistent(self.is_prepared)
+        sqlx::query(self.schema.rename_in(statement)).persistent(self.is_prepared)
     }
 
-    pub(super) fn compose(&self, statement: Values) -> Result<Statement<'static>> {
+    pub(super) fn compose(&self, mut statement: Values) -> Result<Statement<'static>> {
+        if let Cow::Owned(renamed) = self.schema.rename(&statement.sql) {
+            statement.sql = renamed;
+        }
         Ok(statement.into_query().map_err(failure)?.persistent(self.is_prepared))
+    }
+
+    pub(super) fn build(&self, mut statement: QueryBuilder<Postgres>) -> Result<Statement<'static>> {
+        let values =
+            statement.build().take_arguments().map_err(|error| failure(sqlx::Error::Encode(error)))?;
+        let statement = self.schema.rename_in(statement.into_sql());
+        Ok(sqlx::query_with(statement, values.unwrap_or_default()).persistent(self.is_prepared))
     }
 
     pub(super) async fn fetch_all(&mut self, statement: Statement<'_>) -> sqlx::Result<Vec<PgRow>> {
@@ -97,7 +113,7 @@ impl Lease {
 
     /// Executes statements without values.
     pub(super) async fn execute_text(&mut self, statements: &str) -> sqlx::Result<()> {
-        let statements = sqlx::raw_sql(AssertSqlSafe(statements));
+        let statements = sqlx::raw_sql(AssertSqlSafe(self.schema.rename(statements).into_owned()));
         self.run(async |connection| connection.execute(statements).await.map(drop)).await
     }
 
@@ -117,10 +133,42 @@ impl Lease {
         done
     }
 
+    /// Starts a transaction for the next statements, if there is a hook and no transaction. Dropping the lease
+    /// rolls it back.
+    pub(super) async fn begin_for_hook(&mut self) -> Result<()> {
+        if self.hook.is_some() && !self.in_transaction {
+            let begin = Arc::clone(&self.begin);
+            self.begin(&begin).await?;
+        }
+        Ok(())
+    }
+
+    /// Starts a transaction with these statements.
+    pub(super) async fn begin(&mut self, begin: &str) -> Result<()> {
+        // The flag is set before the statement, because the server may start the transaction although its
+        // response is late.
+        self.in_transaction = true;
+        self.execute_text(begin).await.map_err(failure)
+    }
+
+    /// Runs the hook, if there is one, in the transaction.
+    pub(super) async fn run_hook(
+        &mut self,
+        user: Option<&User>,
+        invitation: Option<&Invitation>,
+    ) -> Result<()> {
+        let Some(hook) = self.hook.clone() else { return Ok(()) };
+        let ran = self.run(async |connection| Ok(hook::run(&*hook, connection, user, invitation).await));
+        ran.await.map_err(failure)?
+    }
+
     /// Commits the open transaction, if there is one, and returns the connection to the pool.
     pub(super) async fn finish(mut self) -> Result<()> {
         if self.in_transaction {
-            self.execute_text("COMMIT").await.map_err(retry::write_error)?;
+            // PostgreSQL answers `COMMIT` with a rollback after a failed statement, and reports no error. A hook
+            // may have ignored the failure. The first statement then fails.
+            let commit = if self.hook.is_some() { "SELECT; COMMIT" } else { "COMMIT" };
+            self.execute_text(commit).await.map_err(retry::write_error)?;
         }
         self.state = State::Settled;
         Ok(())
@@ -149,7 +197,7 @@ impl Drop for Lease {
         };
         let runtime = tokio::runtime::Handle::try_current().ok().filter(|_| self.state != State::Broken);
         let Some(runtime) = runtime else {
-            drop(PooledConnection::take(connection));
+            connection.discard();
             return;
         };
         let unsettled = Unsettled {
@@ -167,8 +215,8 @@ impl Drop for Lease {
 
 /// Connection whose lease was dropped before it was settled. It keeps its places until it is settled.
 struct Unsettled {
-    pool: Connections<Hosts>,
-    connection: PooledConnection<Hosts>,
+    pool: Connections,
+    connection: Connection,
     response_timeout: Duration,
     in_transaction: bool,
     /// `true` if the server did not respond in time before.
@@ -180,7 +228,7 @@ struct Unsettled {
 impl Unsettled {
     async fn settle(mut self) {
         if !self.is_settled().await {
-            drop(PooledConnection::take(self.connection));
+            self.connection.discard();
         }
     }
 
@@ -220,7 +268,7 @@ impl Unsettled {
         let waiting =
             within(self.response_timeout, waiting).await.and_then(|row| row.try_get("commits_wait"));
         waiting.unwrap_or_else(|_| {
-            drop(PooledConnection::take(connection));
+            connection.discard();
             false
         })
     }

@@ -21,11 +21,11 @@ use crate::{
 /// Reads a page of users and the number of all matching users in one snapshot.
 pub(super) async fn users(lease: &mut Lease, query: &UserQuery) -> Result<StoredPage<User>> {
     let limit = query.limit.get() as usize;
-    let mut statement = page_with_count(query);
     // A search is planned for its terms. Depending on their frequency, the best plan looks them up in the
     // index, or scans until the page is full. All other lists have a single plan.
     let is_prepared = query.filter.search.is_empty() && lease.is_prepared;
-    let rows = lease.fetch_all(statement.build().persistent(is_prepared)).await;
+    let statement = lease.build(page_with_count(query))?.persistent(is_prepared);
+    let rows = lease.fetch_all(statement).await;
     let rows = rows.map_err(failure)?;
 
     let counted: u64 = match rows.first() {

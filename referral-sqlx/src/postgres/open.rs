@@ -1,22 +1,27 @@
 //! Functions that open a PostgreSQL database, its options, and the settings of its connections.
 
 use std::{
+    borrow::Cow,
     sync::{Arc, atomic::AtomicBool},
     time::Duration,
 };
 
-use sqlx::{Connection as _, PgConnection, postgres::PgConnectOptions};
+use sqlx::{Connection as _, PgConnection, PgPool, Postgres, postgres::PgConnectOptions};
 use tokio::sync::Semaphore;
 
 use super::{
-    PostgresStore,
+    PostgresStorage,
+    connections::Connections,
     hosts::{self, Hosts},
     migrations,
+    schema::{self, Schema},
 };
 use crate::{
     bulkhead::{Bulkhead, SEARCH_TIMEOUT},
     error::ConnectError,
-    pool::Connections,
+    hook::TransactionHook,
+    migrations::SchemaMigration,
+    pool,
 };
 
 /// Time that a transaction may be idle. A frozen process would otherwise keep its locks.
@@ -42,7 +47,7 @@ const NO_TIMEOUT: Duration = Duration::ZERO;
 const ENCODING: &str = "SELECT current_setting('server_encoding') AS encoding";
 
 /// Options of a PostgreSQL database that are not part of its URL.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct PostgresOptions {
     /// Maximum number of open connections. Default: 10. That is several for each core of a small database
@@ -68,6 +73,12 @@ pub struct PostgresOptions {
     /// `true` if migrations take an advisory lock. Some engines with the PostgreSQL protocol do not support
     /// advisory locks. Default: `true`.
     pub migration_lock: bool,
+    /// Name of the schema that contains the tables: lowercase letters, digits and underscores. Default:
+    /// `referral`.
+    pub schema: Cow<'static, str>,
+    /// Hook that runs in the transaction that adds a user. Such a transaction then takes two more round trips.
+    /// Default: none.
+    pub hook: Option<Arc<dyn TransactionHook<Postgres>>>,
 }
 
 impl Default for PostgresOptions {
@@ -81,65 +92,138 @@ impl Default for PostgresOptions {
             migrate: true,
             migration_url: None,
             migration_lock: true,
+            schema: schema::DEFAULT.into(),
+            hook: None,
         }
     }
 }
 
-/// Opens the database at `url` and migrates its schema.
-pub(crate) async fn open(url: &str, options: &PostgresOptions) -> Result<PostgresStore, ConnectError> {
-    let migration_url = match &options.migration_url {
-        _ if !options.migrate => None,
-        None if options.transaction_pooler => None,
-        given => Some(given.as_deref().unwrap_or(url)),
-    };
-    if let Some(url) = migration_url {
-        let hosts = Hosts::new(direct(url, NO_TIMEOUT)?);
-        let connection = hosts.connect_within(options.acquire_timeout).await;
-        let mut connection = connection.map_err(|error| ConnectError::NotReached(error.into()))?;
-        check_encoding(&mut connection).await?;
-        migrations::run(&mut connection, options.migration_lock).await?;
-        connection.close().await.map_err(not_opened)?;
+impl PostgresStorage {
+    /// Opens the database at `url` with connections of its own, and migrates its schema. [`connect`](crate::connect)
+    /// describes the URL.
+    ///
+    /// # Errors
+    ///
+    /// See [`ConnectError`].
+    pub async fn connect(url: &str, options: &PostgresOptions) -> Result<Self, ConnectError> {
+        let schema = Schema::parse(&options.schema)?;
+        let migration_url = match &options.migration_url {
+            _ if !options.migrate => None,
+            None if options.transaction_pooler => None,
+            given => Some(given.as_deref().unwrap_or(url)),
+        };
+        if let Some(url) = migration_url {
+            let hosts = Hosts::new(direct(url, NO_TIMEOUT)?);
+            let connection = hosts.connect_within(options.acquire_timeout).await;
+            let mut connection = connection.map_err(|error| ConnectError::NotReached(error.into()))?;
+            check_encoding(&mut connection).await?;
+            migrations::run(&mut connection, &schema, options.migration_lock).await?;
+            connection.close().await.map_err(not_opened)?;
+        }
+        let timeout = options.statement_timeout;
+        let to_connect = if options.transaction_pooler { pooled(url)? } else { direct(url, timeout)? };
+        let size = options.max_connections;
+        let pool = pool::Connections::new(Hosts::new(to_connect), size, options.acquire_timeout);
+        let settings = if options.transaction_pooler { local_settings(timeout, &[]) } else { String::new() };
+        Self::start(Connections::Own(pool), size, schema, settings, migration_url.is_some(), options).await
     }
 
-    let timeout = options.statement_timeout;
-    let to_connect = if options.transaction_pooler { pooled(url)? } else { direct(url, timeout)? };
-    let size = options.max_connections;
-    let hosts = Hosts::new(to_connect);
-    let pool = Connections::new(hosts, size, options.acquire_timeout);
-    let mut begin = "BEGIN ISOLATION LEVEL READ COMMITTED".to_owned();
-    if options.transaction_pooler {
-        let (timeout, idle) = (timeout.as_millis(), IDLE_TRANSACTION_TIMEOUT.as_millis());
-        begin = format!(
-            "{begin}; SET LOCAL statement_timeout = {timeout}; \
-             SET LOCAL idle_in_transaction_session_timeout = {idle}"
+    /// Uses the connections of a pool of the host, and migrates the schema. The host closes the pool.
+    ///
+    /// The settings of the connections are kept. Each request is therefore a transaction with its own settings,
+    /// which costs two more round trips than on connections of the storage. The options for the number of
+    /// connections and the URL of the migrations have no effect. The pool may lead to a pooler: then set
+    /// [`transaction_pooler`](PostgresOptions::transaction_pooler) and turn off
+    /// [`migrate`](PostgresOptions::migrate).
+    ///
+    /// ```no_run
+    /// # async fn open(pool: sqlx::PgPool) -> Result<(), referral_sqlx::ConnectError> {
+    /// use referral_sqlx::{PostgresOptions, PostgresStorage};
+    ///
+    /// let storage = PostgresStorage::with_pool(pool, &PostgresOptions::default()).await?;
+    /// # drop(storage);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// See [`ConnectError`].
+    pub async fn with_pool(pool: PgPool, options: &PostgresOptions) -> Result<Self, ConnectError> {
+        let schema = Schema::parse(&options.schema)?;
+        if options.migrate {
+            let mut connection = pool.acquire().await.map_err(not_opened)?;
+            check_encoding(&mut connection).await?;
+            migrations::run(&mut connection, &schema, options.migration_lock).await?;
+        }
+        let size = pool.options().get_max_connections();
+        let planner: &[_] = if options.transaction_pooler { &[] } else { &PLANNER_SETTINGS };
+        let settings = local_settings(options.statement_timeout, planner);
+        let pool = Connections::OfHost { pool, timeout: options.acquire_timeout };
+        Self::start(pool, size, schema, settings, options.migrate, options).await
+    }
+
+    /// Returns the migrations of the tables in `schema`, for hosts that apply them with their own. Such a host
+    /// turns off [`migrate`](PostgresOptions::migrate).
+    ///
+    /// # Errors
+    ///
+    /// [`ConnectError::InvalidSchemaName`] if the name is not a plain identifier.
+    pub fn migrations(schema: &str) -> Result<Vec<SchemaMigration>, ConnectError> {
+        Ok(migrations::scripts(&Schema::parse(schema)?))
+    }
+
+    /// Creates the storage on `pool`, which has `size` connections. If they have no settings, `settings` are the
+    /// statements that set them in each transaction.
+    async fn start(
+        pool: Connections,
+        size: u32,
+        schema: Schema,
+        settings: String,
+        is_migrated: bool,
+        options: &PostgresOptions,
+    ) -> Result<Self, ConnectError> {
+        let begin = format!("BEGIN ISOLATION LEVEL READ COMMITTED{settings}");
+        // Zero would mean no timeout. Parallel workers would use more cores than the limit of lists allows. The
+        // fastest way to count a common term is a scan that stops at the limit.
+        let begin_list = format!(
+            "{begin}; SET TRANSACTION READ ONLY; SET LOCAL statement_timeout = {}; \
+             SET LOCAL max_parallel_workers_per_gather = 0; SET LOCAL enable_seqscan = on",
+            options.search_timeout.as_millis().max(1)
         );
+        let lists = (size / LIST_CONNECTIONS_DIVISOR).max(1);
+        let writes = size.saturating_sub(lists + READ_CONNECTIONS).max(1);
+        let storage = Self {
+            pool,
+            migrations: migrations::all(&schema),
+            schema,
+            hook: options.hook.clone(),
+            in_transactions: !settings.is_empty(),
+            is_prepared: !options.transaction_pooler,
+            begin: begin.into(),
+            begin_list: begin_list.into(),
+            lists: Bulkhead::new(lists, options.acquire_timeout),
+            is_full: AtomicBool::new(false),
+            writes: Arc::new(Semaphore::new(usize::try_from(writes).unwrap_or(Semaphore::MAX_PERMITS))),
+            acquire_timeout: options.acquire_timeout,
+            response_timeout: options.statement_timeout.saturating_add(RESPONSE_TIME),
+        };
+        let mut lease = storage.lease().await.map_err(|error| ConnectError::NotReached(error.into()))?;
+        if !is_migrated {
+            migrations::check_connection(&mut lease).await?;
+        }
+        lease.finish().await.map_err(|error| ConnectError::NotReached(error.into()))?;
+        Ok(storage)
     }
-    // Zero would mean no timeout. Parallel workers would use more cores than the limit of lists allows. The
-    // fastest way to count a common term is a scan that stops at the limit.
-    let begin_list = format!(
-        "{begin}; SET TRANSACTION READ ONLY; SET LOCAL statement_timeout = {}; \
-         SET LOCAL max_parallel_workers_per_gather = 0; SET LOCAL enable_seqscan = on",
-        options.search_timeout.as_millis().max(1)
+}
+
+/// Returns statements that set the time limits and these settings until the end of a transaction.
+fn local_settings(statement_timeout: Duration, settings: &[(&str, &str)]) -> String {
+    let (timeout, idle) = (statement_timeout.as_millis(), IDLE_TRANSACTION_TIMEOUT.as_millis());
+    let timeouts = format!(
+        "; SET LOCAL statement_timeout = {timeout}; SET LOCAL idle_in_transaction_session_timeout = {idle}"
     );
-    let lists = (size / LIST_CONNECTIONS_DIVISOR).max(1);
-    let writes = size.saturating_sub(lists + READ_CONNECTIONS).max(1);
-    let store = PostgresStore {
-        pool,
-        behind_pooler: options.transaction_pooler,
-        begin: begin.into(),
-        begin_list: begin_list.into(),
-        lists: Bulkhead::new(lists, options.acquire_timeout),
-        is_full: AtomicBool::new(false),
-        writes: Arc::new(Semaphore::new(usize::try_from(writes).unwrap_or(Semaphore::MAX_PERMITS))),
-        acquire_timeout: options.acquire_timeout,
-        response_timeout: timeout.saturating_add(RESPONSE_TIME),
-    };
-    let mut lease = store.lease().await.map_err(|error| ConnectError::NotReached(error.into()))?;
-    if migration_url.is_none() {
-        migrations::check_connection(&mut lease).await?;
-    }
-    lease.finish().await.map_err(|error| ConnectError::NotReached(error.into()))?;
-    Ok(store)
+    settings.iter().fold(timeouts, |text, (name, value)| format!("{text}; SET LOCAL {name} = {value}"))
 }
 
 /// Settings of the planner, for connections that are not shared through a pooler.

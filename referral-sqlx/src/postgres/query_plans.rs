@@ -8,8 +8,8 @@ use sqlx::{AssertSqlSafe, Connection as _, Execute as _, Executor as _, PgConnec
 use uuid::Uuid;
 
 use super::{
-    challenges, counters, invitations, list, maintenance, messages,
-    open::{PLANNER_SETTINGS, PostgresOptions, open},
+    PostgresStorage, challenges, counters, invitations, list, maintenance, messages,
+    open::{PLANNER_SETTINGS, PostgresOptions},
     profiles, sessions, sign_in, staff, users,
 };
 use crate::search_index;
@@ -30,7 +30,7 @@ struct Harness {
 impl Harness {
     async fn new() -> Option<Self> {
         let database = server::Database::create().await?;
-        open(&database.url, &PostgresOptions::default()).await.expect("a new database");
+        PostgresStorage::connect(&database.url, &PostgresOptions::default()).await.expect("a new database");
         let mut connection = PgConnection::connect(&database.url).await.expect("a connection");
         for sql in [
             "SET session_replication_role = replica",

@@ -10,7 +10,7 @@ use referral_core::storage::{BoxError, Result, StorageError};
 use sqlx::error::DatabaseError;
 
 use super::{
-    PostgresStore,
+    PostgresStorage,
     error::{code, has_no_free_connection, is_aborted, is_broken, is_of_standby},
     hosts::NotConnected,
 };
@@ -57,7 +57,7 @@ impl From<WriteConflict> for StorageError {
     }
 }
 
-impl PostgresStore {
+impl PostgresStorage {
     /// Repeats `attempt` until it succeeds, a retry is not safe, or the retries are used up. Starts no
     /// attempt after the time that a request waits for a connection.
     pub(super) async fn repeat<T, F>(&self, mut attempt: impl FnMut() -> F) -> Result<T>

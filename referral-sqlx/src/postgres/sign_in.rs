@@ -148,6 +148,13 @@ async fn apply(lease: &mut Lease, facts: &SignInFacts, writes: &SignInWrites) ->
             write.execute(lease).await
         }
         SignInWrites::SignIn { challenge, user, invitation, session, kept_sessions, counters } => {
+            let created = match user {
+                UserWrite::Add(user) => Some(user),
+                UserWrite::Change(_) => None,
+            };
+            if created.is_some() || invitation.is_some() {
+                lease.begin_for_hook().await?;
+            }
             let no_challenge = || StorageError::Failed("a sign-in has no challenge to redeem".into());
             push_challenge(&mut write, facts.challenge.as_ref().ok_or_else(no_challenge)?, challenge);
             counters::push(&mut write, &facts.counters, counters);
@@ -168,12 +175,13 @@ async fn apply(lease: &mut Lease, facts: &SignInFacts, writes: &SignInWrites) ->
             }
             push_session(&mut write, session);
             write.execute(lease).await?;
-            match (user, invitation) {
-                (UserWrite::Change(user), Some(invitation)) => {
-                    invitations::add(lease, invitation, user).await
-                }
-                _ => Ok(()),
+            if let (UserWrite::Change(user), Some(invitation)) = (user, invitation) {
+                invitations::add(lease, invitation, user).await?;
             }
+            if created.is_some() || invitation.is_some() {
+                lease.run_hook(created, invitation.as_ref()).await?;
+            }
+            Ok(())
         }
     }
 }

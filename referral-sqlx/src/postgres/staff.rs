@@ -31,7 +31,10 @@ pub(super) async fn make_staff(
     let known = found.as_ref().map(rows::user).transpose()?;
     let Decision { writes, outcome: user } = request.decide(known.as_ref(), code);
     match &writes.user {
-        Some(UserWrite::Add(user)) => users::add(lease, user).await?,
+        Some(UserWrite::Add(user)) => {
+            users::add(lease, user).await?;
+            lease.run_hook(Some(user), None).await?;
+        }
         Some(UserWrite::Change(user)) => set_staff(lease, user).await?,
         None => {}
     }

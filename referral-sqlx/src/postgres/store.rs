@@ -23,7 +23,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::{
-    PostgresStore, challenges, counters, keys, list, maintenance, messages, migrations, profiles,
+    PostgresStorage, challenges, counters, keys, list, maintenance, messages, migrations, profiles,
     retry::{WriteConflict, is_canceled, reason},
     sessions, sign_in, staff, users,
 };
@@ -48,7 +48,7 @@ macro_rules! with_lease {
 }
 
 #[async_trait]
-impl ChallengeStorage for PostgresStore {
+impl ChallengeStorage for PostgresStorage {
     async fn start_challenge(&self, request: &ChallengeRequest) -> Decided<GrantedChallenge> {
         with_lease!(self.lease_to_write, lease => challenges::start(&mut lease, request))
     }
@@ -72,7 +72,7 @@ impl ChallengeStorage for PostgresStore {
     }
 }
 
-impl PostgresStore {
+impl PostgresStorage {
     /// Signs in. A new user gets the invite code `code`.
     async fn sign_in_with(&self, request: &SignInRequest, code: &InviteCode) -> Decided<StoredSignIn> {
         let outcome =
@@ -90,7 +90,7 @@ fn is_code_taken<T>(attempt: &Result<T>) -> bool {
 }
 
 #[async_trait]
-impl SessionStorage for PostgresStore {
+impl SessionStorage for PostgresStorage {
     async fn session(&self, id: SessionId, invited: u32) -> Result<Option<StoredSession>> {
         with_lease!(self.lease, lease => sessions::session(&mut lease, id, invited))
     }
@@ -126,7 +126,7 @@ impl SessionStorage for PostgresStore {
 }
 
 #[async_trait]
-impl UserStorage for PostgresStore {
+impl UserStorage for PostgresStorage {
     async fn user(&self, id: UserId, invited: u32) -> Result<Option<UserWithInvited>> {
         with_lease!(self.lease, lease => users::user(&mut lease, id, invited))
     }
@@ -181,7 +181,7 @@ impl UserStorage for PostgresStore {
 }
 
 #[async_trait]
-impl MaintenanceStorage for PostgresStore {
+impl MaintenanceStorage for PostgresStorage {
     async fn check_attack(&self, check: &AttackCheck) -> Result<bool> {
         with_lease!(self.lease_to_write, lease => counters::check_attack(&mut lease, check))
     }
@@ -213,7 +213,8 @@ impl MaintenanceStorage for PostgresStore {
         }
         StorageReadiness {
             database: Check::Passed,
-            schema: with_lease!(self.lease, lease => migrations::check_applied(&mut lease)).into(),
+            schema: with_lease!(self.lease, lease => migrations::check_applied(&mut lease, &self.migrations))
+                .into(),
             disk: self.check_disk().await.into(),
         }
     }
@@ -227,7 +228,7 @@ impl MaintenanceStorage for PostgresStore {
     }
 }
 
-impl PostgresStore {
+impl PostgresStorage {
     /// Checks that the database has free space, if a previous write failed because the disk was full.
     async fn check_disk(&self) -> Result<()> {
         if self.is_full.load(Ordering::Relaxed) {

@@ -1,11 +1,17 @@
 //! Statements that are sent together to the thread of the connection. The way there and back takes longer than
 //! most statements.
 
+use std::mem;
+
 use futures_util::StreamExt as _;
-use referral_core::storage::{Result, StorageError};
+use referral_core::{
+    Invitation, User,
+    storage::{Result, StorageError},
+};
 use sqlx::{Either, Executor as _, Sqlite, SqliteConnection, sqlite::SqliteRow};
 
-use crate::{error::failure, fragments::Composed};
+use super::{ACQUIRE_TIMEOUT, Hook};
+use crate::{error::failure, fragments::Composed, hook};
 
 /// Values of a statement.
 pub(super) type Values = Composed<Sqlite>;
@@ -77,6 +83,24 @@ impl Batch {
             executed.error = Some(sqlx::Error::WorkerCrashed);
         }
         executed
+    }
+
+    /// Executes the statements, and then the hook for a user that they add and an invitation that they accept. If
+    /// they do neither, they stay in the batch.
+    pub(super) async fn write_with_hook(
+        &mut self,
+        connection: &mut SqliteConnection,
+        hook: &Hook,
+        user: Option<&User>,
+        invitation: Option<&Invitation>,
+    ) -> Result<()> {
+        if user.is_none() && invitation.is_none() {
+            return Ok(());
+        }
+        mem::replace(self, Self::new()).write(connection).await?;
+        let ran =
+            tokio::time::timeout(ACQUIRE_TIMEOUT, hook::run(&**hook, connection, user, invitation)).await;
+        ran.unwrap_or_else(|elapsed| Err(StorageError::Unavailable(elapsed.into())))
     }
 
     /// Executes statements that write.

@@ -7,7 +7,7 @@ use sqlx::{Connection, Executor as _, Row as _, SqliteConnection, sqlite::Sqlite
 
 use crate::{
     error::{ConnectError, failure},
-    migrations::{Applied, Migrations, migration},
+    migrations::{Applied, Migrations, SchemaMigration, migration},
 };
 
 /// Starts a transaction that excludes all other writing transactions, in this process and in others.
@@ -29,6 +29,16 @@ static MIGRATIONS: LazyLock<Migrations> = LazyLock::new(|| {
     let all = vec![migration(1, "schema", "0.1.0", schema, COMPATIBILITY_TABLE)];
     Migrations::new(MIGRATIONS_TABLE, all)
 });
+
+/// Creates the table that lists the migrations, as `sqlx` does.
+const CREATE_LIST: &str = "CREATE TABLE IF NOT EXISTS referral_migrations (version BIGINT PRIMARY KEY, \
+    description TEXT NOT NULL, installed_on TIMESTAMP NOT NULL DEFAULT CURRENT_TIMESTAMP, \
+    success BOOLEAN NOT NULL, checksum BLOB NOT NULL, execution_time BIGINT NOT NULL);";
+
+/// Returns the migrations as scripts.
+pub(super) fn scripts() -> Vec<SchemaMigration> {
+    MIGRATIONS.scripts(CREATE_LIST, "x'")
+}
 
 /// Applies the missing migrations.
 ///

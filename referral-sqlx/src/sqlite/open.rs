@@ -1,15 +1,15 @@
 //! Functions that open an SQLite file, its options, the settings of its connections, and the retries while
 //! other processes open it.
 
-use std::{path::Path, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use sqlx::{
-    ConnectOptions, Connection,
+    ConnectOptions, Connection, Sqlite, SqlitePool,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous},
 };
 
 use super::{
-    ACQUIRE_TIMEOUT, SqliteStore, migrations,
+    ACQUIRE_TIMEOUT, SqliteStorage, migrations,
     readers::Readers,
     wal::{Log, LogLimits},
     write_queue::Writer,
@@ -17,6 +17,8 @@ use super::{
 use crate::{
     bulkhead::{Bulkhead, SEARCH_TIMEOUT},
     error::ConnectError,
+    hook::TransactionHook,
+    migrations::SchemaMigration,
 };
 
 /// Number of connections that read. Reads are short, and a server has few cores.
@@ -35,7 +37,7 @@ const PAUSES: [Duration; 8] = {
 };
 
 /// Options of an SQLite file that are not part of its URL.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct SqliteOptions {
     /// Time limit of a list that [is expensive](referral_core::storage::UserQuery::is_expensive), such as a
@@ -43,31 +45,68 @@ pub struct SqliteOptions {
     pub search_timeout: Duration,
     /// `true` if missing migrations are applied. If `false`, the schema must be up to date. Default: `true`.
     pub migrate: bool,
+    /// Hook that runs in the transaction that adds a user. Default: none.
+    pub hook: Option<Arc<dyn TransactionHook<Sqlite>>>,
 }
 
 impl Default for SqliteOptions {
     fn default() -> Self {
-        Self { search_timeout: SEARCH_TIMEOUT, migrate: true }
+        Self { search_timeout: SEARCH_TIMEOUT, migrate: true, hook: None }
     }
 }
 
-/// Opens the file at `url` and migrates its schema.
-pub(crate) async fn open_url(url: &str, options: &SqliteOptions) -> Result<SqliteStore, ConnectError> {
-    open(read_url(url)?, options).await
-}
+impl SqliteStorage {
+    /// Opens the file at `url` and migrates its schema. [`connect`](crate::connect) describes the URL.
+    ///
+    /// # Errors
+    ///
+    /// See [`ConnectError`].
+    pub async fn connect(url: &str, options: &SqliteOptions) -> Result<Self, ConnectError> {
+        open(read_url(url)?, options).await
+    }
 
-/// Opens the file at `path`, which may have any characters, and migrates its schema.
-pub(crate) async fn open_path(path: &Path, options: &SqliteOptions) -> Result<SqliteStore, ConnectError> {
-    // SQLite interprets some relative names, such as `:memory:`, but no absolute path.
-    let path = std::path::absolute(path).map_err(ConnectError::FileNotMade)?;
-    make_file(&path, true)?;
-    open(set_up(SqliteConnectOptions::new().filename(path)), options).await
+    /// Opens the file at `path`, which may have any characters, and migrates its schema.
+    ///
+    /// # Errors
+    ///
+    /// See [`ConnectError`].
+    pub async fn open(path: &Path, options: &SqliteOptions) -> Result<Self, ConnectError> {
+        // SQLite interprets some relative names, such as `:memory:`, but no absolute path.
+        let path = std::path::absolute(path).map_err(ConnectError::FileNotMade)?;
+        make_file(&path, true)?;
+        open(set_up(SqliteConnectOptions::new().filename(path)), options).await
+    }
+
+    /// Opens the file of a pool of the host, and migrates the schema.
+    ///
+    /// The storage has connections of its own with the options of the pool, because writes must wait for each
+    /// other in one queue. It switches the file to a write-ahead log. The connections of the host should wait for
+    /// the lock of the file ([`busy_timeout`](SqliteConnectOptions::busy_timeout)), and their transactions should
+    /// be short. The host is responsible for the permissions of the file, which contains phone numbers.
+    ///
+    /// # Errors
+    ///
+    /// [`ConnectError::InMemory`] if the database is not a file. See [`ConnectError`] for others.
+    pub async fn with_pool(pool: &SqlitePool, options: &SqliteOptions) -> Result<Self, ConnectError> {
+        let to_connect = SqliteConnectOptions::clone(&pool.connect_options());
+        match to_connect.get_filename().to_str() {
+            Some(name) if name == ":memory:" || name.starts_with("file:") => Err(ConnectError::InMemory),
+            _ => open(set_up(to_connect), options).await,
+        }
+    }
+
+    /// Returns the migrations, for hosts that apply them with their own. Such a host turns off
+    /// [`migrate`](SqliteOptions::migrate).
+    #[must_use]
+    pub fn migrations() -> Vec<SchemaMigration> {
+        migrations::scripts()
+    }
 }
 
 async fn open(
     to_connect: SqliteConnectOptions,
     options: &SqliteOptions,
-) -> Result<SqliteStore, ConnectError> {
+) -> Result<SqliteStorage, ConnectError> {
     let mut pauses = PAUSES.iter();
     loop {
         match try_open(&to_connect, options, LogLimits::default()).await {
@@ -201,7 +240,7 @@ async fn try_open(
     to_connect: &SqliteConnectOptions,
     options: &SqliteOptions,
     log: LogLimits,
-) -> Result<SqliteStore, ConnectError> {
+) -> Result<SqliteStorage, ConnectError> {
     let not_opened = |error: sqlx::Error| ConnectError::NotOpened(error.into());
 
     let mut first = to_connect.connect().await.map_err(not_opened)?;
@@ -223,7 +262,8 @@ async fn try_open(
     // file when the last connection is closed.
     first.close().await.map_err(not_opened)?;
     let log = Log::new(to_connect, log, list_readers.gate(), readers.gate());
-    Ok(SqliteStore {
+    Ok(SqliteStorage {
+        hook: options.hook.clone(),
         writer: Writer::start(writing, to_connect.clone(), log),
         readers,
         list_readers,
@@ -251,7 +291,7 @@ pub(super) mod tests {
     use crate::error::failure;
 
     /// Creates a store that does not wait for locks of other connections.
-    pub(in super::super) async fn impatient_store() -> (SqliteStore, SqliteConnectOptions, tempfile::TempDir)
+    pub(in super::super) async fn impatient_store() -> (SqliteStorage, SqliteConnectOptions, tempfile::TempDir)
     {
         store_with(LogLimits::default()).await
     }
@@ -259,7 +299,7 @@ pub(super) mod tests {
     /// Creates a store that does not wait for locks, with the given limits of its log.
     pub(in super::super) async fn store_with(
         log: LogLimits,
-    ) -> (SqliteStore, SqliteConnectOptions, tempfile::TempDir) {
+    ) -> (SqliteStorage, SqliteConnectOptions, tempfile::TempDir) {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let url = format!("sqlite:{}", directory.path().join("referral.db").display());
         let options = read_url(&url).expect("a URL").busy_timeout(Duration::ZERO);
@@ -270,7 +310,7 @@ pub(super) mod tests {
     pub(in super::super) const COUNT: &str = "UPDATE referral_user_totals SET users = users + 1";
 
     pub(in super::super) async fn execute(
-        store: &SqliteStore,
+        store: &SqliteStorage,
         sql: &'static str,
     ) -> Result<(), StorageError> {
         store
@@ -281,7 +321,7 @@ pub(super) mod tests {
             .await
     }
 
-    pub(in super::super) async fn counted(store: &SqliteStore) -> i64 {
+    pub(in super::super) async fn counted(store: &SqliteStorage) -> i64 {
         let row = sqlx::query("SELECT users FROM referral_user_totals")
             .fetch_one(&mut *store.reader().await.expect("a reader"))
             .await;

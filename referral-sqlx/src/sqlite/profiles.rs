@@ -8,6 +8,7 @@ use sqlx::{SqliteConnection, sqlite::SqliteRow};
 use uuid::Uuid;
 
 use super::{
+    Hook,
     batch::{Batch, no_facts},
     counters::{self, bind_keys, four_counters},
     invitations, rows,
@@ -27,15 +28,22 @@ pub(super) const PROFILE_FACTS: &str = concat!(
      FROM (SELECT 1) one LEFT JOIN referral_users u ON u.id = $5 LEFT JOIN referral_invitations i ON i.invitee = u.id"
 );
 
-impl Decide for ProfileEdit {
+/// Edit of a profile.
+pub(super) struct Edit {
+    pub(super) request: ProfileEdit,
+    pub(super) hook: Option<Hook>,
+}
+
+impl Decide for Edit {
     type Outcome = std::result::Result<EditedProfile, Vec<Refusal>>;
 
     fn push_facts(&self, batch: &mut Batch) {
-        let email = self.change.email.as_ref().and_then(Option::as_ref);
-        bind_keys(batch.push(PROFILE_FACTS), &self.counters(), 4)
-            .bind(self.user.0)
+        let request = &self.request;
+        let email = request.change.email.as_ref().and_then(Option::as_ref);
+        bind_keys(batch.push(PROFILE_FACTS), &request.counters(), 4)
+            .bind(request.user.0)
             .bind(email.map(Email::as_str))
-            .bind(self.change.invited_by_code.as_ref().map(InviteCode::as_str));
+            .bind(request.change.invited_by_code.as_ref().map(InviteCode::as_str));
     }
 
     async fn decide(
@@ -44,23 +52,24 @@ impl Decide for ProfileEdit {
         connection: &mut SqliteConnection,
         batch: &mut Batch,
     ) -> Decided<EditedProfile, Vec<Refusal>> {
+        let Self { request, hook } = self;
         let row = facts.ok_or_else(no_facts)?;
         let user = rows::get::<Option<Uuid>>(&row, "id")?;
         let owner = rows::get::<Option<Uuid>>(&row, "code_owner")?.map(UserId);
-        let code = self.change.invited_by_code.clone();
+        let code = request.change.invited_by_code.clone();
         let mut facts = ProfileFacts {
             user: user.map(|_| rows::user(&row)).transpose()?,
             email_owner: rows::get::<Option<Uuid>>(&row, "email_owner")?.map(UserId),
             inviter: owner.zip(code).map(|(id, code)| Inviter { id, code }),
             ancestry: Ancestry::NotWalked,
-            counters: rows::counters(&row, self.counters())?,
+            counters: rows::counters(&row, request.counters())?,
         };
-        if self.needs_ancestry(&facts)
+        if request.needs_ancestry(&facts)
             && let Some(inviter) = &facts.inviter
         {
-            facts.ancestry = invitations::ancestry(connection, inviter.id, self.user).await?;
+            facts.ancestry = invitations::ancestry(connection, inviter.id, request.user).await?;
         }
-        let Decision { writes, outcome } = Self::decide(&self, &facts);
+        let Decision { writes, outcome } = request.decide(&facts);
         if let Some(user) = &writes.user {
             users::push_change(batch, user);
         }
@@ -68,6 +77,9 @@ impl Decide for ProfileEdit {
             invitations::push(batch, invitation);
         }
         counters::push(batch, &writes.counters);
+        if let Some(hook) = hook {
+            batch.write_with_hook(connection, &hook, None, writes.invitation.as_ref()).await?;
+        }
         Ok(outcome)
     }
 }

@@ -8,21 +8,20 @@ use sqlx::{AssertSqlSafe, Row, SqlSafeStr};
 use uuid::Uuid;
 
 use super::{
-    SqliteStore, challenges, counters, invitations, list, maintenance, messages,
-    open::{SqliteOptions, open_url},
+    SqliteStorage, challenges, counters, invitations, list, maintenance, messages, open::SqliteOptions,
     profiles, sessions, sign_in, staff, users,
 };
 
 const CALLER: UserId = UserId(Uuid::nil());
 
-async fn fresh_store() -> (SqliteStore, tempfile::TempDir) {
+async fn fresh_store() -> (SqliteStorage, tempfile::TempDir) {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let url = format!("sqlite:{}", directory.path().join("plans.db").display());
-    (open_url(&url, &SqliteOptions::default()).await.expect("a new file"), directory)
+    (SqliteStorage::connect(&url, &SqliteOptions::default()).await.expect("a new file"), directory)
 }
 
 /// Returns the steps of a query plan, one on each line.
-async fn plan_of(store: &SqliteStore, statement: impl SqlSafeStr) -> String {
+async fn plan_of(store: &SqliteStorage, statement: impl SqlSafeStr) -> String {
     let explain = format!("EXPLAIN QUERY PLAN {}", statement.into_sql_str().as_str());
     let steps = sqlx::query(AssertSqlSafe(explain))
         .fetch_all(&mut *store.reader().await.expect("a reader"))
@@ -52,7 +51,7 @@ async fn fixed_statements_use_their_indexes() {
         (sessions::SESSION, &["SEARCH s USING PRIMARY KEY (id=?)", BY_ID, inviter] as &[_]),
         (sessions::REFRESH_FACTS, &["SEARCH s USING PRIMARY KEY (id=?)", BY_ID]),
         (users::USER, &[BY_ID, inviter]),
-        (staff::USER_WITH_PHONE, &["sqlite_autoindex_referral_users_2 (phone=?)", inviter]),
+        (staff::STAFF_FACTS, &["sqlite_autoindex_referral_users_2 (phone=?)", inviter]),
         (profiles::PROFILE_FACTS, &["(invite_code=?)", "(email=?)", BY_ID, inviter]),
         (challenges::CHALLENGE_FACTS, &["referral_challenges_of_phone (phone=?)", "(phone=?)"]),
         (

@@ -11,6 +11,7 @@ use sqlx::{SqliteConnection, sqlite::SqliteRow};
 use uuid::Uuid;
 
 use super::{
+    Hook,
     batch::{Batch, no_facts},
     counters::{self, bind_keys, four_counters, global_counters},
     invitations, rows,
@@ -52,17 +53,24 @@ pub(super) const SIGN_IN_FACTS: &str =
 /// Selects the facts with the challenge `$9`, if it belongs to the phone.
 pub(super) const SIGN_IN_FACTS_NAMED: &str = sign_in_facts!("c.id = $9 AND c.phone = $6");
 
-impl Decide for SignInRequest {
+/// Attempt to sign in.
+pub(super) struct SignIn {
+    pub(super) request: SignInRequest,
+    pub(super) hook: Option<Hook>,
+}
+
+impl Decide for SignIn {
     type Outcome = std::result::Result<StoredSignIn, Refusal>;
 
     fn push_facts(&self, batch: &mut Batch) {
-        let statement = if self.challenge.is_some() { SIGN_IN_FACTS_NAMED } else { SIGN_IN_FACTS };
-        let values = bind_keys(batch.push(statement), &self.counters(), 4)
-            .bind(self.global_counters().failed_attempts_since.map(time_to_micros))
-            .bind(self.phone.as_str())
-            .bind(self.invite_code.as_ref().map(InviteCode::as_str))
-            .bind(json_codes(&self.new_user.invite_codes));
-        if let Some(challenge) = self.challenge {
+        let request = &self.request;
+        let statement = if request.challenge.is_some() { SIGN_IN_FACTS_NAMED } else { SIGN_IN_FACTS };
+        let values = bind_keys(batch.push(statement), &request.counters(), 4)
+            .bind(request.global_counters().failed_attempts_since.map(time_to_micros))
+            .bind(request.phone.as_str())
+            .bind(request.invite_code.as_ref().map(InviteCode::as_str))
+            .bind(json_codes(&request.new_user.invite_codes));
+        if let Some(challenge) = request.challenge {
             values.bind(challenge.0);
         }
     }
@@ -73,14 +81,22 @@ impl Decide for SignInRequest {
         connection: &mut SqliteConnection,
         batch: &mut Batch,
     ) -> Decided<StoredSignIn> {
+        let Self { request, hook } = self;
         let row = facts.ok_or_else(no_facts)?;
-        let facts = read(connection, &row, &self).await?;
-        let code = match (&facts.user, self.new_user.invite_codes.first()) {
+        let facts = read(connection, &row, &request).await?;
+        let code = match (&facts.user, request.new_user.invite_codes.first()) {
             (Some(_), Some(unused)) => unused.clone(),
             _ => rows::free_code(&row)?,
         };
-        let Decision { writes, outcome } = Self::decide(&self, &facts, &code);
-        push(batch, writes);
+        let Decision { writes, outcome } = request.decide(&facts, &code);
+        push(batch, &writes);
+        if let (Some(hook), SignInWrites::SignIn { user, invitation, .. }) = (hook, &writes) {
+            let user = match user {
+                UserWrite::Add(user) => Some(user),
+                UserWrite::Change(_) => None,
+            };
+            batch.write_with_hook(connection, &hook, user, invitation.as_ref()).await?;
+        }
         Ok(outcome)
     }
 }
@@ -109,17 +125,17 @@ async fn read(
     Ok(facts)
 }
 
-fn push(batch: &mut Batch, writes: SignInWrites) {
+fn push(batch: &mut Batch, writes: &SignInWrites) {
     match writes {
         SignInWrites::Attempt { challenge, counters } => {
-            if let Some(challenge) = &challenge {
+            if let Some(challenge) = challenge {
                 push_challenge(batch, challenge);
             }
-            counters::push(batch, &counters);
+            counters::push(batch, counters);
         }
         SignInWrites::SignIn { challenge, user, invitation, session, kept_sessions, counters } => {
-            push_challenge(batch, &challenge);
-            match &user {
+            push_challenge(batch, challenge);
+            match user {
                 UserWrite::Add(user) => users::push_new(batch, user),
                 // The accepted invitation is in the search index.
                 UserWrite::Change(user) if invitation.is_some() => users::push_change(batch, user),
@@ -128,14 +144,14 @@ fn push(batch: &mut Batch, writes: SignInWrites) {
                     record.bind(user.id.0).bind(user.last_login.map(time_to_micros));
                 }
             }
-            if let Some(invitation) = &invitation {
+            if let Some(invitation) = invitation {
                 invitations::push(batch, invitation);
             }
             if let Some(kept_sessions) = kept_sessions {
                 batch.push(KEEP_NEWEST_SESSIONS).bind(session.user.0).bind(kept_sessions);
             }
-            sessions::push_new(batch, &session);
-            counters::push(batch, &counters);
+            sessions::push_new(batch, session);
+            counters::push(batch, counters);
         }
     }
 }

@@ -1,47 +1,64 @@
 //! Staff: making a new or an existing user staff.
 
 use referral_core::storage::{Decision, NewStaff, Result, SessionSelection, StaffRequest, UserWrite};
-use sqlx::SqliteConnection;
+use sqlx::{SqliteConnection, sqlite::SqliteRow};
+use uuid::Uuid;
 
 use super::{
-    batch::Batch,
+    Hook,
+    batch::{Batch, no_facts},
     rows, sessions,
     users::{self, free_code, json_codes, user_columns},
+    write_queue::Decide,
 };
-use crate::error::failure;
 
-pub(super) const USER_WITH_PHONE: &str = concat!(
+/// Selects the user with the phone `$1`, and an invite code for a new user.
+pub(super) const STAFF_FACTS: &str = concat!(
     "SELECT ",
     user_columns!(),
-    " FROM referral_users u LEFT JOIN referral_invitations i ON i.invitee = u.id WHERE u.phone = $1"
+    ", ",
+    free_code!("$2"),
+    " AS free_code FROM (SELECT 1) one LEFT JOIN referral_users u ON u.phone = $1 \
+     LEFT JOIN referral_invitations i ON i.invitee = u.id"
 );
 
-const FREE_CODE: &str = concat!("SELECT ", free_code!("$1"), " AS free_code");
+/// Request to make the user with a phone staff.
+pub(super) struct MakeStaff {
+    pub(super) request: StaffRequest,
+    pub(super) hook: Option<Hook>,
+}
 
-/// Makes the user with a phone staff.
-pub(super) async fn make_staff(
-    connection: &mut SqliteConnection,
-    request: &StaffRequest,
-) -> Result<NewStaff> {
-    let new_user = &request.new_user;
-    let found = sqlx::query(USER_WITH_PHONE).bind(new_user.phone.as_str());
-    let found = found.fetch_optional(&mut *connection).await.map_err(failure)?;
-    let known = found.as_ref().map(rows::user).transpose()?;
-    let code = sqlx::query(FREE_CODE).bind(json_codes(&new_user.invite_codes));
-    let code = code.fetch_one(&mut *connection).await.map_err(failure)?;
-    let code = rows::free_code(&code)?;
-    let Decision { writes, outcome: user } = request.decide(known.as_ref(), &code);
-    let mut batch = Batch::new();
-    match &writes.user {
-        Some(UserWrite::Add(user)) => users::push_new(&mut batch, user),
-        Some(UserWrite::Change(user)) => users::push_change(&mut batch, user),
-        None => {}
+impl Decide for MakeStaff {
+    type Outcome = NewStaff;
+
+    fn push_facts(&self, batch: &mut Batch) {
+        let new_user = &self.request.new_user;
+        batch.push(STAFF_FACTS).bind(new_user.phone.as_str()).bind(json_codes(&new_user.invite_codes));
     }
-    batch.write(connection).await?;
-    let ended_sessions = if writes.ends_sessions {
-        sessions::end(connection, user.id, SessionSelection::All, request.now).await?
-    } else {
-        Vec::new()
-    };
-    Ok(NewStaff { user, ended_sessions })
+
+    async fn decide(
+        self,
+        facts: Option<SqliteRow>,
+        connection: &mut SqliteConnection,
+        batch: &mut Batch,
+    ) -> Result<NewStaff> {
+        let Self { request, hook } = self;
+        let row = facts.ok_or_else(no_facts)?;
+        let known = rows::get::<Option<Uuid>>(&row, "id")?.map(|_| rows::user(&row)).transpose()?;
+        let Decision { writes, outcome: user } = request.decide(known.as_ref(), &rows::free_code(&row)?);
+        match &writes.user {
+            Some(UserWrite::Add(user)) => users::push_new(batch, user),
+            Some(UserWrite::Change(user)) => users::push_change(batch, user),
+            None => {}
+        }
+        if let (Some(hook), Some(UserWrite::Add(user))) = (hook, &writes.user) {
+            batch.write_with_hook(connection, &hook, Some(user), None).await?;
+        }
+        let ended_sessions = if writes.ends_sessions {
+            sessions::end(connection, user.id, SessionSelection::All, request.now).await?
+        } else {
+            Vec::new()
+        };
+        Ok(NewStaff { user, ended_sessions })
+    }
 }

@@ -22,8 +22,8 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::{
-    SqliteStore, batch::Batch, challenges, counters, disk, keys, list, maintenance, migrations, sessions,
-    staff, users,
+    SqliteStorage, batch::Batch, challenges, counters, disk, keys, list, maintenance, migrations,
+    profiles::Edit, sessions, sign_in::SignIn, staff::MakeStaff, users,
 };
 
 /// Time that a read waits for the record that a new token is in use.
@@ -47,7 +47,7 @@ async fn within<T>(timeout: Duration, work: impl Future<Output = Result<T>>) -> 
 }
 
 #[async_trait]
-impl ChallengeStorage for SqliteStore {
+impl ChallengeStorage for SqliteStorage {
     async fn start_challenge(&self, request: &ChallengeRequest) -> Decided<GrantedChallenge> {
         self.writer.decide(request.clone()).await
     }
@@ -61,12 +61,12 @@ impl ChallengeStorage for SqliteStore {
     }
 
     async fn sign_in(&self, request: &SignInRequest) -> Decided<StoredSignIn> {
-        self.writer.decide(request.clone()).await
+        self.writer.decide(SignIn { request: request.clone(), hook: self.hook.clone() }).await
     }
 }
 
 #[async_trait]
-impl SessionStorage for SqliteStore {
+impl SessionStorage for SqliteStorage {
     async fn session(&self, id: SessionId, invited: u32) -> Result<Option<StoredSession>> {
         sessions::session(&mut *self.reader().await?, id, invited).await
     }
@@ -98,7 +98,7 @@ impl SessionStorage for SqliteStore {
 }
 
 #[async_trait]
-impl UserStorage for SqliteStore {
+impl UserStorage for SqliteStorage {
     async fn user(&self, id: UserId, invited: u32) -> Result<Option<UserWithInvited>> {
         users::with_invited(&mut *self.reader().await?, id, invited).await
     }
@@ -120,11 +120,11 @@ impl UserStorage for SqliteStore {
     }
 
     async fn edit_profile(&self, edit: &ProfileEdit) -> Decided<EditedProfile, Vec<Refusal>> {
-        self.writer.decide(edit.clone()).await
+        self.writer.decide(Edit { request: edit.clone(), hook: self.hook.clone() }).await
     }
 
     async fn make_staff(&self, request: &StaffRequest) -> Result<NewStaff> {
-        write!(self, connection, request => staff::make_staff(connection, &request))
+        self.writer.decide(MakeStaff { request: request.clone(), hook: self.hook.clone() }).await
     }
 
     async fn set_active(&self, id: UserId, is_active: bool) -> Result<Option<User>> {
@@ -133,7 +133,7 @@ impl UserStorage for SqliteStore {
 }
 
 #[async_trait]
-impl MaintenanceStorage for SqliteStore {
+impl MaintenanceStorage for SqliteStorage {
     async fn check_attack(&self, check: &AttackCheck) -> Result<bool> {
         let Decision { writes, outcome } = counters::attack(&mut *self.reader().await?, check).await?;
         if let Some(until) = writes {

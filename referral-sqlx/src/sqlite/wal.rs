@@ -175,7 +175,7 @@ mod tests {
 
     use super::{
         super::{
-            SqliteStore,
+            SqliteStorage,
             open::tests::{execute, store_with},
             readers::{Reader, Readers},
         },
@@ -197,7 +197,7 @@ mod tests {
     /// Number of writes that exceed the length limit by one.
     const WRITES: usize = 21;
 
-    async fn new_store() -> (SqliteStore, SqliteConnectOptions, tempfile::TempDir) {
+    async fn new_store() -> (SqliteStorage, SqliteConnectOptions, tempfile::TempDir) {
         let (store, options, directory) = store_with(LIMITS).await;
         execute(&store, "CREATE TABLE filler (id INTEGER PRIMARY KEY, bytes BLOB)").await.expect("created");
         (store, options, directory)

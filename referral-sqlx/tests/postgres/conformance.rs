@@ -1,10 +1,11 @@
 //! Conformance suite of the core with one pool, with several pools that share a database, and behind a
 //! pooler.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use referral_core::storage::{MemoryStorage, Storage};
-use referral_sqlx::PostgresOptions;
+use referral_sqlx::{PostgresOptions, PostgresStorage};
+use sqlx::PgPool;
 
 use crate::{
     round_robin::RoundRobin,
@@ -21,6 +22,10 @@ mod three_pools {
 
 mod behind_a_pooler {
     referral_core::conformance!(super::pooled_store());
+}
+
+mod pool_of_the_host {
+    referral_core::conformance!(super::store_of_host());
 }
 
 /// Opens `count` stores on the same new database. Without a server, which is reported, the suite runs on
@@ -47,6 +52,20 @@ async fn pooled_store() -> (Arc<dyn Storage>, Option<Database>) {
     let mut options = PostgresOptions::default();
     options.transaction_pooler = true;
     options.migration_url = Some(database.url.clone());
-    let store = referral_sqlx::connect_postgres(&url, &options).await.expect("a new database");
-    (store, Some(database))
+    let store = PostgresStorage::connect(&url, &options).await.expect("a new database");
+    (Arc::new(store), Some(database))
+}
+
+/// Opens a store with a pool of the host and a schema with another name.
+async fn store_of_host() -> (Arc<dyn Storage>, Option<Database>) {
+    let Some(database) = Database::create().await else {
+        return (Arc::new(MemoryStorage::new()), None);
+    };
+    let pool = PgPool::connect(&database.url).await.expect("connected");
+    let mut options = PostgresOptions::default();
+    options.schema = "auth".into();
+    // Hundreds of parallel requests wait longer on a busy machine.
+    options.acquire_timeout = Duration::from_secs(30);
+    let store = PostgresStorage::with_pool(pool, &options).await.expect("a new database");
+    (Arc::new(store), Some(database))
 }

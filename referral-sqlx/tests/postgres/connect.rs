@@ -1,6 +1,7 @@
 //! Tests of opening a database, and of the errors if it cannot be opened.
 
-use referral_sqlx::{ConnectError, PostgresOptions, SchemaError, connect, connect_postgres};
+use referral_core::storage::MaintenanceStorage as _;
+use referral_sqlx::{ConnectError, PostgresOptions, PostgresStorage, SchemaError, connect};
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
 
 use crate::server::Database;
@@ -15,7 +16,7 @@ async fn concurrent_startup_on_an_empty_database_succeeds() {
                 let mut options = PostgresOptions::default();
                 options.migration_lock = migration_lock;
                 options.max_connections = 2;
-                connect_postgres(&url, &options).await
+                PostgresStorage::connect(&url, &options).await
             })
         });
         for start in starts.collect::<Vec<_>>() {
@@ -28,10 +29,11 @@ async fn concurrent_startup_on_an_empty_database_succeeds() {
 #[tokio::test]
 async fn a_database_that_cannot_be_opened_is_an_error_with_its_reason() {
     let Some(database) = Database::create().await else { return };
-    let refused = async |url: &str, options: &PostgresOptions| match connect_postgres(url, options).await {
-        Ok(_) => panic!("{url} was opened"),
-        Err(error) => error,
-    };
+    let refused =
+        async |url: &str, options: &PostgresOptions| match PostgresStorage::connect(url, options).await {
+            Ok(_) => panic!("{url} was opened"),
+            Err(error) => error,
+        };
     let usual = PostgresOptions::default();
     assert!(matches!(refused("postgres://[", &usual).await, ConnectError::InvalidUrl(_)));
     let secret = "postgres://postgres:hunter2@127.0.0.1:1/nowhere";

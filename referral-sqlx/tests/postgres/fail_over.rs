@@ -11,7 +11,7 @@ use std::{
 };
 
 use referral_core::SignedIn;
-use referral_sqlx::{ConnectError, PostgresOptions, connect_postgres};
+use referral_sqlx::{ConnectError, PostgresOptions, PostgresStorage};
 use sqlx::{AssertSqlSafe, Executor as _, Row as _};
 use tokio::{
     io::AsyncWriteExt as _,
@@ -179,7 +179,7 @@ async fn a_balancer_without_a_server_is_a_transient_error() {
         proxy.silence_open();
         let (_, name) = server_of(&harness.database);
         let url = url_of(&[proxy.address], name);
-        let storage = connect_postgres(&url, &short).await;
+        let storage = PostgresStorage::connect(&url, &short).await;
         assert!(matches!(storage.err(), Some(ConnectError::NotReached(_))));
     }
     proxy.set(CLOSE);

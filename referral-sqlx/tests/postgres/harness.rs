@@ -1,12 +1,12 @@
 //! Service on its own database, with a connection of an operator that causes the failures.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use referral_core::{
     Client, CurrentUser, Error, FilterInput, InviteCode, ListUsers, Page, ReferralService, SendCode,
     SentCode, SignedIn, UserView, policy::Policy, sms::DevelopmentSender,
 };
-use referral_sqlx::{PostgresOptions, connect_postgres};
+use referral_sqlx::{PostgresOptions, PostgresStorage};
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection, Row as _};
 
 use crate::{
@@ -42,8 +42,8 @@ impl Harness {
 
     /// Creates a service that connects to `database` through `url`.
     pub(crate) async fn at(url: &str, database: Database, options: &PostgresOptions) -> Self {
-        let storage = connect_postgres(url, options).await.expect("a new database");
-        let builder = service::builder(storage, DevelopmentSender).policy(Policy::development());
+        let storage = PostgresStorage::connect(url, options).await.expect("a new database");
+        let builder = service::builder(Arc::new(storage), DevelopmentSender).policy(Policy::development());
         let referral = builder.build().expect("valid policy and keys");
         let operator = PgConnection::connect(&database.url).await.expect("a connection");
         Self { referral, operator, database }
@@ -51,8 +51,9 @@ impl Harness {
 
     /// Replaces the service by one with another policy and the same database.
     pub(crate) async fn use_policy(&mut self, policy: Policy) {
-        let storage = connect_postgres(&self.database.url, &PostgresOptions::default()).await;
-        let builder = service::builder(storage.expect("a database"), DevelopmentSender).policy(policy);
+        let storage = PostgresStorage::connect(&self.database.url, &PostgresOptions::default()).await;
+        let builder =
+            service::builder(Arc::new(storage.expect("a database")), DevelopmentSender).policy(policy);
         self.referral = builder.build().expect("valid policy and keys");
     }
 

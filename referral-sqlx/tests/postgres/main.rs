@@ -8,6 +8,9 @@ mod connect;
 mod connections;
 mod fail_over;
 mod harness;
+mod hook;
+#[path = "../common/killed.rs"]
+mod killed;
 mod readiness;
 #[path = "../common/round_robin.rs"]
 mod round_robin;

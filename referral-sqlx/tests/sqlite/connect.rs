@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use referral_core::storage::StorageError;
-use referral_sqlx::{ConnectError, SchemaError, SqliteOptions, connect, connect_sqlite};
+use referral_core::storage::{MaintenanceStorage as _, StorageError};
+use referral_sqlx::{ConnectError, SchemaError, SqliteOptions, SqliteStorage, connect};
 use sqlx::{AssertSqlSafe, SqliteConnection};
 
 use crate::{raw, url_in};
@@ -16,7 +16,7 @@ async fn refused(url: &str) -> ConnectError {
 }
 
 async fn refused_path(path: &Path) -> ConnectError {
-    match referral_sqlx::connect_sqlite(path, &SqliteOptions::default()).await {
+    match referral_sqlx::SqliteStorage::open(path, &SqliteOptions::default()).await {
         Ok(_) => panic!("{} was opened", path.display()),
         Err(error) => error,
     }
@@ -101,7 +101,7 @@ async fn special_characters_in_a_path_are_not_interpreted() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     for name in ["100%41.db", "kind?mode=memory", "#1.db", ":memory:", "имя с пробелом.db"] {
         let path = directory.path().join(name);
-        let store = referral_sqlx::connect_sqlite(&path, &SqliteOptions::default()).await.expect(name);
+        let store = referral_sqlx::SqliteStorage::open(&path, &SqliteOptions::default()).await.expect(name);
         store.check_ready().await.into_result().expect("ready");
         assert!(path.exists(), "{name}");
     }
@@ -169,10 +169,11 @@ async fn the_target_of_a_symbolic_link_is_checked() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let elsewhere = tempfile::tempdir().expect("a temporary directory");
     let file = elsewhere.path().join("real.db");
-    let store = referral_sqlx::connect_sqlite(&file, &SqliteOptions::default()).await.expect("a new file");
+    let store =
+        referral_sqlx::SqliteStorage::open(&file, &SqliteOptions::default()).await.expect("a new file");
     let link = directory.path().join("referral.db");
     std::os::unix::fs::symlink(&file, &link).expect("linked");
-    drop(referral_sqlx::connect_sqlite(&link, &SqliteOptions::default()).await.expect("the same file"));
+    drop(referral_sqlx::SqliteStorage::open(&link, &SqliteOptions::default()).await.expect("the same file"));
     for name in ["real.db", "real.db-wal"] {
         set_mode(&elsewhere.path().join(name), 0o644);
         assert!(matches!(refused_path(&link).await, ConnectError::FileExposed { .. }), "{name}");
@@ -253,8 +254,8 @@ async fn a_file_is_not_migrated_if_migrations_are_disabled() {
     let path = directory.path().join("referral.db");
     let mut options = SqliteOptions::default();
     options.migrate = false;
-    let error = connect_sqlite(&path, &options).await.err().expect("an empty file");
+    let error = SqliteStorage::open(&path, &options).await.err().expect("an empty file");
     assert!(matches!(error, ConnectError::Schema(SchemaError::Missing { version: 1, .. })), "{error}");
-    drop(connect_sqlite(&path, &SqliteOptions::default()).await.expect("migrated"));
-    connect_sqlite(&path, &options).await.expect("nothing is missing");
+    drop(SqliteStorage::open(&path, &SqliteOptions::default()).await.expect("migrated"));
+    SqliteStorage::open(&path, &options).await.expect("nothing is missing");
 }

@@ -5,6 +5,9 @@
 mod cancellation;
 mod conformance;
 mod connect;
+mod hook;
+#[path = "../common/killed.rs"]
+mod killed;
 mod messages;
 mod processes;
 #[path = "../common/round_robin.rs"]

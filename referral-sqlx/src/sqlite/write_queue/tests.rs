@@ -4,21 +4,21 @@ use sqlx::{Executor as _, Row as _};
 
 use super::{
     super::{
-        SqliteStore,
+        SqliteStorage,
         open::tests::{COUNT, counted, execute, impatient_store},
     },
     *,
 };
 
 /// Returns a write that blocks the writer until the sender is used or dropped.
-fn blocking(store: &SqliteStore) -> (oneshot::Sender<()>, impl Future<Output = Result<()>>) {
+fn blocking(store: &SqliteStorage) -> (oneshot::Sender<()>, impl Future<Output = Result<()>>) {
     let (open, gate) = oneshot::channel();
     let write = store.writer.write(move |_| gate.map(|_| Ok(())).boxed());
     (open, write)
 }
 
 /// Executes three statements as one group, because the writer is blocked until all three are in the queue.
-async fn in_one_group(store: &SqliteStore, statements: [&'static str; 3]) -> [Result<()>; 3] {
+async fn in_one_group(store: &SqliteStorage, statements: [&'static str; 3]) -> [Result<()>; 3] {
     let (open, blocking) = blocking(store);
     let [first, second, third] = statements.map(|statement| execute(store, statement));
     // A write is queued at its first poll.

@@ -21,7 +21,7 @@ use referral_core::{
     storage::Storage,
 };
 use referral_server::{AppOptions, ClientAddresses, Draining, Metrics, app, with_sources};
-use referral_sqlx::ConnectError;
+use referral_sqlx::{ConnectError, PostgresStorage, SqliteStorage};
 use tokio::{
     net::TcpListener,
     signal::unix::{Signal, SignalKind, signal},
@@ -92,21 +92,20 @@ pub(crate) async fn connect(settings: &Settings) -> Result<Arc<dyn Storage>> {
 
 /// Opens the database that the settings name.
 async fn open(settings: &Settings) -> Result<Arc<dyn Storage>, ConnectError> {
-    let storage = match &settings.store.database_url {
+    Ok(match &settings.store.database_url {
         Some(url) if settings.store.is_postgres() => {
-            referral_sqlx::connect_postgres(url, &settings.postgres_options()).await?
+            Arc::new(PostgresStorage::connect(url, &settings.postgres_options()).await?)
         }
         Some(url) if url.starts_with("sqlite:") => {
-            referral_sqlx::connect_sqlite_url(url, &settings.sqlite_options()).await?
+            Arc::new(SqliteStorage::connect(url, &settings.sqlite_options()).await?)
         }
         // `connect` rejects the URL with the reason.
         Some(url) => referral_sqlx::connect(url).await?,
         None => {
             let file = settings.store.data_dir.join("referral.db");
-            referral_sqlx::connect_sqlite(&file, &settings.sqlite_options()).await?
+            Arc::new(SqliteStorage::open(&file, &settings.sqlite_options()).await?)
         }
-    };
-    Ok(storage)
+    })
 }
 
 /// Serves until a signal to stop and for the drain delay, and then until requests in flight have finished or

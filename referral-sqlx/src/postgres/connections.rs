@@ -1,0 +1,110 @@
+//! Connections of the storage: those of its own pool, or those of a pool of the host.
+
+use std::{
+    ops::{Deref, DerefMut},
+    time::{Duration, Instant},
+};
+
+use referral_core::storage::{Result, StorageError};
+use sqlx::{PgConnection, PgPool, Postgres, pool::PoolConnection};
+
+use super::hosts::Hosts;
+use crate::{
+    error::failure,
+    pool::{self, AcquireError, PooledConnection},
+};
+
+/// Pool of connections. Clones share the pool.
+#[derive(Clone)]
+pub(super) enum Connections {
+    Own(pool::Connections<Hosts>),
+    /// Pool of the host, which closes it and replaces broken connections.
+    OfHost {
+        pool: PgPool,
+        /// Time to wait for a connection.
+        timeout: Duration,
+    },
+}
+
+impl Connections {
+    pub(super) async fn acquire(&self) -> Result<Connection> {
+        match self {
+            Self::Own(pool) => pool.acquire().await.map(Connection::Own).map_err(own_failure),
+            Self::OfHost { pool, timeout } => acquire_from(pool, *timeout).await,
+        }
+    }
+
+    /// Acquires a connection, but waits no longer than `timeout` if all are in use.
+    pub(super) async fn acquire_within(&self, timeout: Duration) -> Result<Connection> {
+        match self {
+            Self::Own(pool) => pool.acquire_within(timeout).await.map(Connection::Own).map_err(own_failure),
+            Self::OfHost { pool, .. } => acquire_from(pool, timeout).await,
+        }
+    }
+
+    /// Drops the connections that were opened before `time`, because the failure that broke one of them has most
+    /// likely broken all. The pool of a host checks each connection when it is acquired.
+    pub(super) fn drop_opened_before(&self, time: Instant) {
+        if let Self::Own(pool) = self {
+            pool.drop_opened_before(time);
+        }
+    }
+
+    /// Closes the pool, unless it is that of the host.
+    pub(super) async fn close(&self) {
+        if let Self::Own(pool) = self {
+            pool.close().await;
+        }
+    }
+}
+
+fn own_failure(error: AcquireError<super::hosts::NotConnected>) -> StorageError {
+    match error {
+        AcquireError::TimedOut => failure(sqlx::Error::PoolTimedOut),
+        AcquireError::Closed => failure(sqlx::Error::PoolClosed),
+        AcquireError::NotOpened(error) if error.is_transient() => StorageError::Unavailable(error.into()),
+        AcquireError::NotOpened(error) => StorageError::Failed(error.into()),
+    }
+}
+
+async fn acquire_from(pool: &PgPool, timeout: Duration) -> Result<Connection> {
+    let acquired = tokio::time::timeout(timeout, pool.acquire()).await;
+    let acquired = acquired.unwrap_or(Err(sqlx::Error::PoolTimedOut));
+    acquired.map(Connection::OfHost).map_err(failure)
+}
+
+/// Connection that returns to its pool when it is dropped.
+pub(super) enum Connection {
+    Own(PooledConnection<Hosts>),
+    OfHost(PoolConnection<Postgres>),
+}
+
+impl Connection {
+    /// Closes the connection, which does not return to its pool.
+    pub(super) fn discard(self) {
+        match self {
+            Self::Own(connection) => drop(PooledConnection::take(connection)),
+            Self::OfHost(connection) => drop(connection.detach()),
+        }
+    }
+}
+
+impl Deref for Connection {
+    type Target = PgConnection;
+
+    fn deref(&self) -> &PgConnection {
+        match self {
+            Self::Own(connection) => connection,
+            Self::OfHost(connection) => connection,
+        }
+    }
+}
+
+impl DerefMut for Connection {
+    fn deref_mut(&mut self) -> &mut PgConnection {
+        match self {
+            Self::Own(connection) => connection,
+            Self::OfHost(connection) => connection,
+        }
+    }
+}

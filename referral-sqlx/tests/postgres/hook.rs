@@ -1,0 +1,227 @@
+//! Tests of the transaction hook, of a pool of the host, and of a schema with another name.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU8, Ordering},
+};
+
+use async_trait::async_trait;
+use referral_core::{
+    EditProfile, Error, Invitation, ProfileChange, ReferralService, SendCode, SignIn, User,
+    conformance::run,
+    policy::Policy,
+    sms::DevelopmentSender,
+    storage::{BoxError, MaintenanceStorage as _, StorageError},
+};
+use referral_sqlx::{ConnectError, HookError, PostgresOptions, PostgresStorage, TransactionHook};
+use sqlx::{AssertSqlSafe, Executor as _, PgConnection, PgPool, Postgres, postgres::PgPoolOptions};
+
+use crate::{
+    killed,
+    server::Database,
+    service,
+    sign_in::{enter, phone, with_right_code, wrong_code},
+};
+
+/// Host with a profile for each user and a reward for each invitation.
+#[derive(Default)]
+struct Host {
+    /// One of [`WORKS`], [`FAILS`] and [`IGNORES_FAILURES`].
+    behavior: AtomicU8,
+}
+
+const WORKS: u8 = 0;
+/// The hook fails after it has written.
+const FAILS: u8 = 1;
+/// The hook ignores the error of a statement.
+const IGNORES_FAILURES: u8 = 2;
+
+const TABLES: &str = "\
+    CREATE TABLE users (id int PRIMARY KEY); \
+    CREATE TABLE profiles (user_id uuid PRIMARY KEY REFERENCES auth.users (id)); \
+    CREATE TABLE rewards (invitee uuid PRIMARY KEY, inviter uuid NOT NULL)";
+
+impl Host {
+    async fn check(&self, connection: &mut PgConnection) -> Result<(), BoxError> {
+        match self.behavior.load(Ordering::Relaxed) {
+            FAILS => Err("the host is closed".into()),
+            IGNORES_FAILURES => {
+                connection.execute("SELECT 1 / 0").await.expect_err("a division by zero");
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+#[async_trait]
+impl TransactionHook<Postgres> for Host {
+    async fn user_created(&self, connection: &mut PgConnection, user: &User) -> Result<(), BoxError> {
+        let profile = sqlx::query("INSERT INTO profiles (user_id) VALUES ($1)").bind(user.id.0);
+        profile.execute(&mut *connection).await?;
+        self.check(connection).await
+    }
+
+    async fn invitation_accepted(
+        &self,
+        connection: &mut PgConnection,
+        invitation: &Invitation,
+    ) -> Result<(), BoxError> {
+        let reward = sqlx::query("INSERT INTO rewards (invitee, inviter) VALUES ($1, $2)");
+        reward.bind(invitation.invitee.0).bind(invitation.inviter.0).execute(connection).await?;
+        Ok(())
+    }
+}
+
+/// Opens a storage on the pool, in the schema `auth`, with the hook.
+async fn storage(pool: &PgPool, host: Arc<Host>) -> PostgresStorage {
+    let mut options = PostgresOptions::default();
+    options.schema = "auth".into();
+    options.hook = Some(host);
+    PostgresStorage::with_pool(pool.clone(), &options).await.expect("opened")
+}
+
+/// Service and pool of a host on a new database.
+struct Setup {
+    referral: ReferralService,
+    host: Arc<Host>,
+    pool: PgPool,
+    database: Database,
+}
+
+impl Setup {
+    async fn new() -> Option<Self> {
+        let database = Database::create().await?;
+        let pool = PgPoolOptions::new().max_connections(4).connect(&database.url).await.expect("connected");
+        let host = Arc::new(Host::default());
+        let storage = Arc::new(storage(&pool, Arc::clone(&host)).await);
+        pool.execute(TABLES).await.expect("created");
+        let builder = service::builder(storage, DevelopmentSender).policy(Policy::development());
+        Some(Self { referral: builder.build().expect("valid"), host, pool, database })
+    }
+
+    async fn count(&self, table: &str) -> i64 {
+        let sql = AssertSqlSafe(format!("SELECT count(*) FROM {table}"));
+        sqlx::query_scalar(sql).fetch_one(&self.pool).await.expect("a count")
+    }
+}
+
+#[tokio::test]
+async fn rows_of_the_host_are_written_with_the_user() {
+    let Some(setup) = Setup::new().await else { return };
+    let referral = &setup.referral;
+    let anna = enter(referral, 1, None).await;
+    enter(referral, 2, Some(&anna.user.invite_code)).await;
+    let vera = enter(referral, 3, None).await;
+    assert_eq!((setup.count("profiles").await, setup.count("rewards").await), (3, 1));
+    // A second sign-in creates nothing, but it can accept an invitation.
+    enter(referral, 3, Some(&anna.user.invite_code)).await;
+    assert_eq!((setup.count("profiles").await, setup.count("rewards").await), (3, 2));
+    let galya = enter(referral, 4, None).await;
+    let current_user = referral.authenticate(&galya.tokens.access).await.expect("a user");
+    let change = ProfileChange { invited_by_code: Some(vera.user.invite_code), ..ProfileChange::default() };
+    referral.edit_profile(&current_user, EditProfile::new(change)).await.expect("edited");
+    referral.make_staff(phone(5)).await.expect("made");
+    assert_eq!((setup.count("profiles").await, setup.count("rewards").await), (5, 3));
+}
+
+#[tokio::test]
+async fn an_error_of_the_hook_undoes_the_sign_in_and_keeps_the_code_and_the_attempts() {
+    let Some(setup) = Setup::new().await else { return };
+    let referral = &setup.referral;
+    let anna = enter(referral, 1, None).await;
+    let sent = referral.send_code(SendCode::new(phone(2))).await.expect("sent");
+    let wrong = SignIn::new(phone(2), wrong_code(&sent)).challenge(sent.challenge);
+    referral.sign_in(wrong).await.expect_err("wrong");
+    let attempts = "auth.challenges WHERE attempts_with_id = 1 AND redeemed_at IS NULL";
+    let request = with_right_code(&sent).invited_by(Some(anna.user.invite_code));
+    setup.host.behavior.store(FAILS, Ordering::Relaxed);
+    let error = referral.sign_in(request.clone()).await.expect_err("the hook fails");
+    assert!(matches!(error, Error::Storage(StorageError::Failed(_))), "{error:?}");
+    let source = HookError::source_of(&error).expect("an error of the hook").to_string();
+    assert_eq!(source, "the host is closed");
+    for (table, rows) in [("auth.users", 1), ("profiles", 1), ("rewards", 0), (attempts, 1)] {
+        assert_eq!(setup.count(table).await, rows, "{table}");
+    }
+    setup.host.behavior.store(WORKS, Ordering::Relaxed);
+    assert!(referral.sign_in(request).await.expect("signed in").created);
+    assert_eq!((setup.count("profiles").await, setup.count("rewards").await), (2, 1));
+}
+
+#[tokio::test]
+async fn a_sign_in_fails_if_its_hook_ignored_an_error_of_the_database() {
+    let Some(setup) = Setup::new().await else { return };
+    let sent = setup.referral.send_code(SendCode::new(phone(1))).await.expect("sent");
+    setup.host.behavior.store(IGNORES_FAILURES, Ordering::Relaxed);
+    setup.referral.sign_in(with_right_code(&sent)).await.expect_err("the transaction is rolled back");
+    assert_eq!((setup.count("auth.users").await, setup.count("profiles").await), (0, 0));
+    setup.host.behavior.store(WORKS, Ordering::Relaxed);
+    setup.referral.sign_in(with_right_code(&sent)).await.expect("signed in");
+}
+
+#[tokio::test]
+async fn the_pool_of_the_host_keeps_its_settings_and_stays_open() {
+    let Some(setup) = Setup::new().await else { return };
+    enter(&setup.referral, 1, None).await;
+    let changed = "SELECT name FROM pg_settings WHERE source = 'session' \
+                   AND name IN ('enable_seqscan', 'jit', 'statement_timeout', 'random_page_cost')";
+    for _ in 0..4 {
+        let names: Vec<String> = sqlx::query_scalar(changed).fetch_all(&setup.pool).await.expect("settings");
+        assert_eq!(names, Vec::<String>::new());
+    }
+    setup.referral.check_ready().await.expect("ready");
+    setup.referral.close().await;
+    assert_eq!(setup.count("auth.users").await, 1);
+    assert_eq!(setup.count("pg_namespace WHERE nspname = 'referral'").await, 0);
+}
+
+#[tokio::test]
+async fn a_host_can_apply_the_migrations() {
+    let Some(database) = Database::create().await else { return };
+    let pool = PgPool::connect(&database.url).await.expect("connected");
+    let mut never = PostgresOptions::default();
+    (never.migrate, never.schema) = (false, "auth".into());
+    let error = PostgresStorage::with_pool(pool.clone(), &never).await.err().expect("no tables");
+    assert!(matches!(error, ConnectError::Schema(_)), "{error}");
+    for migration in PostgresStorage::migrations("auth").expect("a name") {
+        pool.execute(AssertSqlSafe(migration.sql)).await.expect("applied");
+    }
+    let storage = PostgresStorage::with_pool(pool, &never).await.expect("nothing is missing");
+    storage.check_ready().await.into_result().expect("ready");
+    let storage = PostgresStorage::connect(&database.url, &never).await.expect("nothing is missing");
+    storage.check_ready().await.into_result().expect("ready");
+}
+
+#[tokio::test]
+async fn the_name_of_a_schema_must_be_a_plain_identifier() {
+    let mut options = PostgresOptions::default();
+    options.schema = "a\"; DROP TABLE users; --".into();
+    let error = PostgresStorage::connect("postgres://localhost/none", &options).await.err().expect("refused");
+    assert!(matches!(error, ConnectError::InvalidSchemaName { .. }), "{error}");
+}
+
+/// Runs the process that is killed. Does nothing in a normal test run.
+#[test]
+fn child() {
+    let Some(url) = killed::url() else { return };
+    run(async move {
+        let pool = PgPool::connect(&url).await.expect("connected");
+        killed::sign_up(Arc::new(storage(&pool, Arc::default()).await)).await;
+    });
+}
+
+#[test]
+fn each_user_has_its_row_of_the_host_after_the_process_is_killed() {
+    run(async {
+        let Some(setup) = Setup::new().await else { return };
+        let reported = killed::kill_often("hook::child", &setup.database.url);
+        // Connections of killed processes may still execute their last statement.
+        let others = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() \
+                      AND state <> 'idle' AND pid <> pg_backend_pid()";
+        while sqlx::query_scalar::<_, i64>(others).fetch_one(&setup.pool).await.expect("a count") > 0 {}
+        let users = setup.count("auth.users").await;
+        assert!(users >= reported.users, "{users}");
+        assert_eq!(setup.count("profiles").await, users);
+        assert!(setup.count("auth.challenges WHERE attempts_with_id = 1").await >= reported.wrong_codes);
+    });
+}
