@@ -1,12 +1,34 @@
 //! Conformance suite: tests that every implementation of [`Storage`](crate::storage::Storage) must pass.
 //!
-//! One line in a test file runs all cases, each of them on an empty storage:
+//! One line in a test file runs all cases, each of them on an empty storage. A storage whose data several
+//! processes can use, such as a database server or a file, must pass with several handles of the same data. A
+//! handle is what one process opens, for example a connection pool:
+//!
+//! ```
+//! # use std::sync::Arc;
+//! # struct MyStorage;
+//! # impl MyStorage {
+//! #     fn open(_: &std::path::Path) -> Arc<MemoryStorage> { Arc::default() }
+//! # }
+//! # use referral_core::storage::MemoryStorage;
+//! // The handles, and a value that must live as long as them.
+//! referral_core::conformance!(several: async |count| {
+//!     let directory = tempfile::tempdir().expect("a temporary directory");
+//!     let handles: Vec<_> = (0..count).map(|_| MyStorage::open(directory.path())).collect();
+//!     (handles, directory)
+//! });
+//! # fn main() {}
+//! ```
+//!
+//! Each call uses another handle than the previous call: see [`Interleaved`]. So a case fails if a storage
+//! relies on a lock inside one process, or caches data that another process can change.
+//!
+//! A storage that exists in one process only has one handle:
 //!
 //! ```
 //! use std::sync::Arc;
 //! use referral_core::storage::MemoryStorage;
 //!
-//! // The storage, and a value that must live as long as it, such as a temporary directory.
 //! referral_core::conformance!(async { (Arc::new(MemoryStorage::new()), ()) });
 //! # fn main() {}
 //! ```
@@ -20,6 +42,7 @@ pub mod challenges;
 pub mod delivery;
 pub mod guesses;
 mod harness;
+mod interleaved;
 pub mod invitations;
 pub mod limits;
 pub mod maintenance;
@@ -29,10 +52,27 @@ pub mod sign_in;
 pub mod test_numbers;
 pub mod users;
 
-/// Creates a test for every case. Takes a future that returns an empty storage in an
-/// [`Arc`](std::sync::Arc), and a value that must live as long as the storage.
+pub use self::interleaved::Interleaved;
+
+/// Number of handles that `conformance!(several: …)` opens.
+pub const HANDLES: usize = 3;
+
+/// Creates a test for every case.
+///
+/// `conformance!(storage)` takes a future that returns an empty storage in an [`Arc`](std::sync::Arc), and a
+/// value that must live as long as the storage.
+///
+/// `conformance!(several: open)` takes an async function of a number. It returns a [`Vec`] with that number of
+/// handles of the same empty data, each in an [`Arc`](std::sync::Arc), and a value that must live as long as
+/// the handles.
 #[macro_export]
 macro_rules! conformance {
+    (several: $open:expr) => {
+        $crate::conformance! { async {
+            let (handles, guard) = ($open)($crate::conformance::HANDLES).await;
+            (::std::sync::Arc::new($crate::conformance::Interleaved::new(handles)), guard)
+        } }
+    };
     ($storage:expr) => {
         $crate::conformance! { @cases $storage;
             challenges {

@@ -1,5 +1,7 @@
 //! Storage in memory behind one lock, for tests and as the shortest example of a storage.
 
+#[cfg(all(test, feature = "conformance"))]
+mod mutants;
 mod state;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

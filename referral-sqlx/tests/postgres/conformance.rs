@@ -7,17 +7,14 @@ use referral_core::storage::{MemoryStorage, Storage};
 use referral_sqlx::{PostgresOptions, PostgresStorage};
 use sqlx::PgPool;
 
-use crate::{
-    round_robin::RoundRobin,
-    server::{Database, behind_pooler},
-};
+use crate::server::{Database, behind_pooler};
 
 mod one_pool {
-    referral_core::conformance!(super::stores(1));
+    referral_core::conformance!(super::store());
 }
 
-mod three_pools {
-    referral_core::conformance!(super::stores(3));
+mod several_pools {
+    referral_core::conformance!(several: super::stores);
 }
 
 mod behind_a_pooler {
@@ -30,15 +27,21 @@ mod pool_of_the_host {
 
 /// Opens `count` stores on the same new database. Without a server, which is reported, the suite runs on
 /// [`MemoryStorage`].
-async fn stores(count: usize) -> (Arc<RoundRobin>, Option<Database>) {
+async fn stores(count: usize) -> (Vec<Arc<dyn Storage>>, Option<Database>) {
     let Some(database) = Database::create().await else {
-        return (RoundRobin::new(vec![Arc::new(MemoryStorage::new())]), None);
+        let memory: Arc<dyn Storage> = Arc::new(MemoryStorage::new());
+        return (vec![memory; count], None);
     };
-    let mut stores: Vec<Arc<dyn Storage>> = Vec::new();
+    let mut stores = Vec::new();
     for _ in 0..count {
         stores.push(referral_sqlx::connect(&database.url).await.expect("a new database"));
     }
-    (RoundRobin::new(stores), Some(database))
+    (stores, Some(database))
+}
+
+async fn store() -> (Arc<dyn Storage>, Option<Database>) {
+    let (mut stores, database) = stores(1).await;
+    (stores.remove(0), database)
 }
 
 /// Opens a store on a new database through a pooler in transaction mode.

@@ -12,8 +12,6 @@ mod hook;
 #[path = "../common/killed.rs"]
 mod killed;
 mod readiness;
-#[path = "../common/round_robin.rs"]
-mod round_robin;
 mod schema;
 mod searches;
 #[path = "../common/server.rs"]

@@ -10,8 +10,6 @@ mod hook;
 mod killed;
 mod messages;
 mod processes;
-#[path = "../common/round_robin.rs"]
-mod round_robin;
 mod schema;
 #[path = "../../../referral-core/tests/common/service.rs"]
 mod service;

@@ -19,7 +19,7 @@ use crate::{
     user::{Invitee, User, UserId, email::Email, phone::PhoneNumber},
 };
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct State {
     pub(super) users: BTreeMap<UserId, User>,
     pub(super) by_phone: HashMap<PhoneNumber, UserId>,

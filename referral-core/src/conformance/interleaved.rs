@@ -1,44 +1,75 @@
-//! Storage that distributes calls over several stores that share a database.
+//! Storage that distributes calls over several handles of the same data.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
-};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
-use referral_core::{
-    ChallengeId, PageSize, Refusal, Session, SessionId, User, UserId,
-    keys::KeyMismatch,
-    storage::{
-        AttackCheck, ChallengeRequest, ChallengeStorage, CounterUpdate, Decided, DeliveryTransition,
-        DeliveryUpdate, EditedProfile, GrantedChallenge, Invitee, KeyRegistration, MaintenanceStorage,
-        NewStaff, ProfileEdit, RefreshRequest, RegisteredKey, Result, Retention, SessionSelection,
-        SessionStorage, SharedSetting, SignInRequest, StaffRequest, Storage, StorageReadiness, StoredPage,
-        StoredSession, StoredSignIn, UserQuery, UserStorage, UserWithInvited,
-    },
-};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-/// Storage that passes each call to the next of its stores. The stores share only the database, so a test
-/// fails if one of them keeps state in memory that the others need.
-pub(crate) struct RoundRobin {
-    stores: Vec<Arc<dyn Storage>>,
-    calls: AtomicUsize,
+use crate::{
+    error::refusal::Refusal,
+    keys::registry::KeyMismatch,
+    otp::challenge::ChallengeId,
+    session::{Session, SessionId},
+    shared_settings::SharedSetting,
+    storage::{
+        AttackCheck, ChallengeRequest, ChallengeStorage, CounterUpdate, Decided, DeliveryTransition,
+        DeliveryUpdate, EditedProfile, GrantedChallenge, KeyRegistration, MaintenanceStorage, NewStaff,
+        ProfileEdit, RefreshRequest, RegisteredKey, Result, Retention, SessionSelection, SessionStorage,
+        SignInRequest, StaffRequest, Storage, StorageReadiness, StoredPage, StoredSession, StoredSignIn,
+        UserQuery, UserStorage, UserWithInvited,
+    },
+    user::{Invitee, User, UserId, listing::PageSize},
+};
+
+/// Storage that passes each call to another of its handles than the previous call.
+///
+/// The handles share only the data. So a case reads through another handle than the one that wrote, and the
+/// concurrent requests of a case use different handles, like requests to different processes.
+#[derive(Debug)]
+pub struct Interleaved<S: ?Sized> {
+    handles: Vec<Arc<S>>,
+    turn: Mutex<Turn>,
 }
 
-impl RoundRobin {
-    pub(crate) fn new(stores: Vec<Arc<dyn Storage>>) -> Arc<Self> {
-        Arc::new(Self { stores, calls: AtomicUsize::new(0) })
+#[derive(Debug, Default)]
+struct Turn {
+    calls: usize,
+    handle: usize,
+}
+
+impl<S: Storage + ?Sized> Interleaved<S> {
+    /// Creates a storage of at least two handles.
+    ///
+    /// # Panics
+    ///
+    /// If there are fewer handles.
+    #[must_use]
+    pub fn new(handles: Vec<Arc<S>>) -> Self {
+        assert!(handles.len() > 1, "{} handles cannot be interleaved", handles.len());
+        Self { handles, turn: Mutex::default() }
     }
 
-    fn next(&self) -> &dyn Storage {
-        &*self.stores[self.calls.fetch_add(1, Ordering::Relaxed) % self.stores.len()]
+    /// Returns the handle of the next call.
+    fn next(&self) -> &S {
+        let mut turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        turn.handle = (turn.handle + turn.step(self.handles.len())) % self.handles.len();
+        turn.calls += 1;
+        &self.handles[turn.handle]
+    }
+}
+
+impl Turn {
+    /// Returns the distance to the next handle, which is less than `handles` and not 0. Three or more handles
+    /// are not called in a cycle: operations that repeat the same calls would make each of them through the
+    /// same handle. The number of bits that are set in successive numbers (Thue-Morse sequence) has no period.
+    fn step(&self, handles: usize) -> usize {
+        1 + self.calls.count_ones() as usize % (handles - 1)
     }
 }
 
 #[async_trait]
-impl ChallengeStorage for RoundRobin {
+impl<S: Storage + ?Sized> ChallengeStorage for Interleaved<S> {
     async fn start_challenge(&self, request: &ChallengeRequest) -> Decided<GrantedChallenge> {
         self.next().start_challenge(request).await
     }
@@ -57,7 +88,7 @@ impl ChallengeStorage for RoundRobin {
 }
 
 #[async_trait]
-impl SessionStorage for RoundRobin {
+impl<S: Storage + ?Sized> SessionStorage for Interleaved<S> {
     async fn session(&self, id: SessionId, invited: u32) -> Result<Option<StoredSession>> {
         self.next().session(id, invited).await
     }
@@ -85,7 +116,7 @@ impl SessionStorage for RoundRobin {
 }
 
 #[async_trait]
-impl UserStorage for RoundRobin {
+impl<S: Storage + ?Sized> UserStorage for Interleaved<S> {
     async fn user(&self, id: UserId, invited: u32) -> Result<Option<UserWithInvited>> {
         self.next().user(id, invited).await
     }
@@ -117,7 +148,7 @@ impl UserStorage for RoundRobin {
 }
 
 #[async_trait]
-impl MaintenanceStorage for RoundRobin {
+impl<S: Storage + ?Sized> MaintenanceStorage for Interleaved<S> {
     async fn check_attack(&self, check: &AttackCheck) -> Result<bool> {
         self.next().check_attack(check).await
     }
@@ -130,8 +161,8 @@ impl MaintenanceStorage for RoundRobin {
         self.next().registered_keys().await
     }
 
-    async fn register_keys(&self, request: &KeyRegistration) -> Decided<(), KeyMismatch> {
-        self.next().register_keys(request).await
+    async fn register_keys(&self, registration: &KeyRegistration) -> Decided<(), KeyMismatch> {
+        self.next().register_keys(registration).await
     }
 
     async fn shared_settings(&self) -> Result<Vec<SharedSetting>> {
@@ -151,8 +182,8 @@ impl MaintenanceStorage for RoundRobin {
     }
 
     async fn close(&self) {
-        for store in &self.stores {
-            store.close().await;
+        for handle in &self.handles {
+            handle.close().await;
         }
     }
 }

@@ -1,0 +1,196 @@
+//! Storages with one fault each, which the conformance suite must detect.
+
+mod processes;
+
+use std::{
+    mem,
+    ops::Deref,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+};
+
+use async_trait::async_trait;
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::{MemoryStorage, State};
+use crate::{
+    error::refusal::Refusal,
+    keys::registry::KeyMismatch,
+    otp::challenge::ChallengeId,
+    session::{Session, SessionId},
+    shared_settings::SharedSetting,
+    storage::{
+        AttackCheck, ChallengeRequest, ChallengeStorage, CounterUpdate, Decided, DeliveryTransition,
+        DeliveryUpdate, EditedProfile, GrantedChallenge, KeyRegistration, MaintenanceStorage, NewStaff,
+        ProfileEdit, RefreshRequest, RegisteredKey, Result, Retention, SessionSelection, SessionStorage,
+        SignInRequest, StaffRequest, Storage, StorageReadiness, StoredPage, StoredSession, StoredSignIn,
+        UserQuery, UserStorage, UserWithInvited,
+    },
+    user::{Invitee, User, UserId, listing::PageSize},
+};
+
+/// Returns `true` if the case fails on the storage. The tasks of the case run on one thread, so that their
+/// order is always the same.
+fn detects<F: Future<Output = ()>>(case: impl Fn(Arc<dyn Storage>) -> F, storage: Arc<dyn Storage>) -> bool {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("the runtime starts");
+    catch_unwind(AssertUnwindSafe(|| runtime.block_on(case(storage)))).is_err()
+}
+
+/// Storage that makes each call on a copy of the data.
+struct Mutant<D>(D);
+
+/// Data of a storage with a fault.
+#[async_trait]
+trait Database: Send + Sync + 'static {
+    /// Returns a copy of the data for a call.
+    async fn start(&self) -> Transaction<'_>;
+}
+
+/// Copy of the data, which is committed when the transaction is dropped.
+struct Transaction<'a> {
+    copy: MemoryStorage,
+    commit: Option<Box<dyn FnOnce(State) + Send + 'a>>,
+}
+
+impl<'a> Transaction<'a> {
+    fn new(data: State, commit: impl FnOnce(State) + Send + 'a) -> Self {
+        let copy = MemoryStorage { state: data.into(), clock: None };
+        Self { copy, commit: Some(Box::new(commit)) }
+    }
+}
+
+impl Deref for Transaction<'_> {
+    type Target = MemoryStorage;
+
+    fn deref(&self) -> &MemoryStorage {
+        &self.copy
+    }
+}
+
+impl Drop for Transaction<'_> {
+    fn drop(&mut self) {
+        if let Some(commit) = self.commit.take() {
+            let data = mem::take(&mut *self.copy.lock());
+            commit(data);
+        }
+    }
+}
+
+#[async_trait]
+impl<D: Database> ChallengeStorage for Mutant<D> {
+    async fn start_challenge(&self, request: &ChallengeRequest) -> Decided<GrantedChallenge> {
+        self.0.start().await.start_challenge(request).await
+    }
+
+    async fn cancel_challenge(&self, challenge: ChallengeId, counters: &CounterUpdate) -> Result<()> {
+        self.0.start().await.cancel_challenge(challenge, counters).await
+    }
+
+    async fn record_delivery(&self, update: &DeliveryUpdate) -> Result<DeliveryTransition> {
+        self.0.start().await.record_delivery(update).await
+    }
+
+    async fn sign_in(&self, request: &SignInRequest) -> Decided<StoredSignIn> {
+        self.0.start().await.sign_in(request).await
+    }
+}
+
+#[async_trait]
+impl<D: Database> SessionStorage for Mutant<D> {
+    async fn session(&self, id: SessionId, invited: u32) -> Result<Option<StoredSession>> {
+        self.0.start().await.session(id, invited).await
+    }
+
+    async fn mark_tokens_used(&self, session: SessionId, access_id: Uuid) -> Result<()> {
+        self.0.start().await.mark_tokens_used(session, access_id).await
+    }
+
+    async fn refresh(&self, request: &RefreshRequest) -> Decided<Session> {
+        self.0.start().await.refresh(request).await
+    }
+
+    async fn sessions(&self, user: UserId, now: OffsetDateTime, limit: u32) -> Result<Vec<Session>> {
+        self.0.start().await.sessions(user, now, limit).await
+    }
+
+    async fn end_sessions(
+        &self,
+        user: UserId,
+        sessions: SessionSelection,
+        now: OffsetDateTime,
+    ) -> Result<Vec<SessionId>> {
+        self.0.start().await.end_sessions(user, sessions, now).await
+    }
+}
+
+#[async_trait]
+impl<D: Database> UserStorage for Mutant<D> {
+    async fn user(&self, id: UserId, invited: u32) -> Result<Option<UserWithInvited>> {
+        self.0.start().await.user(id, invited).await
+    }
+
+    async fn users(&self, query: &UserQuery) -> Decided<StoredPage<User>> {
+        self.0.start().await.users(query).await
+    }
+
+    async fn invitees(
+        &self,
+        inviter: UserId,
+        older_than: Option<UserId>,
+        limit: PageSize,
+    ) -> Result<Option<StoredPage<Invitee>>> {
+        self.0.start().await.invitees(inviter, older_than, limit).await
+    }
+
+    async fn edit_profile(&self, edit: &ProfileEdit) -> Decided<EditedProfile, Vec<Refusal>> {
+        self.0.start().await.edit_profile(edit).await
+    }
+
+    async fn make_staff(&self, request: &StaffRequest) -> Result<NewStaff> {
+        self.0.start().await.make_staff(request).await
+    }
+
+    async fn set_active(&self, id: UserId, is_active: bool) -> Result<Option<User>> {
+        self.0.start().await.set_active(id, is_active).await
+    }
+}
+
+#[async_trait]
+impl<D: Database> MaintenanceStorage for Mutant<D> {
+    async fn check_attack(&self, check: &AttackCheck) -> Result<bool> {
+        self.0.start().await.check_attack(check).await
+    }
+
+    async fn delete_expired(&self, retention: &Retention) -> Result<u64> {
+        self.0.start().await.delete_expired(retention).await
+    }
+
+    async fn registered_keys(&self) -> Result<Vec<RegisteredKey>> {
+        self.0.start().await.registered_keys().await
+    }
+
+    async fn register_keys(&self, registration: &KeyRegistration) -> Decided<(), KeyMismatch> {
+        self.0.start().await.register_keys(registration).await
+    }
+
+    async fn shared_settings(&self) -> Result<Vec<SharedSetting>> {
+        self.0.start().await.shared_settings().await
+    }
+
+    async fn record_settings(&self, settings: &[SharedSetting]) -> Result<()> {
+        self.0.start().await.record_settings(settings).await
+    }
+
+    async fn check_ready(&self) -> StorageReadiness {
+        self.0.start().await.check_ready().await
+    }
+
+    async fn current_time(&self) -> Result<Option<OffsetDateTime>> {
+        self.0.start().await.current_time().await
+    }
+
+    async fn close(&self) {
+        self.0.start().await.close().await;
+    }
+}
