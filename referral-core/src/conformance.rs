@@ -47,6 +47,7 @@ pub mod invitations;
 pub mod limits;
 pub mod maintenance;
 pub mod profiles;
+pub mod retention;
 pub mod sessions;
 pub mod sign_in;
 pub mod test_numbers;
@@ -81,6 +82,7 @@ macro_rules! conformance {
                 resend_interval_applies_to_one_phone_only
                 parallel_requests_for_one_phone_send_one_code
                 voided_code_is_invalid_and_the_previous_code_stays_valid
+                codes_of_different_phones_are_independent
             }
             delivery {
                 status_of_a_message_is_reported_once
@@ -106,6 +108,7 @@ macro_rules! conformance {
                 edits_of_an_email_address_are_limited
                 one_address_cannot_use_up_the_codes_of_a_phone
                 messages_per_day_are_limited
+                message_counts_until_its_hour_is_a_day_old
                 parallel_sign_ins_refund_each_code_once
                 sweep_deletes_only_expired_counters
             }
@@ -121,6 +124,8 @@ macro_rules! conformance {
                 unknown_invite_codes_are_limited
                 attack_lengthens_new_codes_until_it_has_ended_for_some_time
                 usual_number_of_wrong_codes_is_not_an_attack
+                attack_counts_the_wrong_codes_of_ten_minutes
+                usual_number_counts_the_same_ten_minutes_of_past_days
             }
             sign_in {
                 first_sign_in_creates_the_user_and_later_ones_find_it
@@ -150,6 +155,7 @@ macro_rules! conformance {
                 invitation_is_accepted_at_sign_up
                 invitation_is_accepted_at_a_later_sign_in
                 invitation_is_accepted_in_the_profile
+                user_without_an_inviter_has_no_invitation
                 later_sign_in_keeps_the_inviter
                 repeated_inviter_changes_nothing
                 other_inviter_in_the_profile_is_rejected
@@ -173,6 +179,7 @@ macro_rules! conformance {
                 refresh_token_ends_its_session
                 concurrent_refresh_does_not_restore_an_ended_session
                 address_and_user_agent_of_a_session_are_updated
+                session_ends_at_its_exact_time
             }
             profiles {
                 profile_is_edited_and_cleared
@@ -195,13 +202,20 @@ macro_rules! conformance {
                 invitees_are_paged
                 profile_shows_the_newest_invitees
             }
+            retention {
+                only_expired_rows_are_deleted
+                expired_challenges_are_deleted_in_batches
+                ended_sessions_are_deleted_in_batches
+                ended_counters_are_deleted_in_batches
+                old_global_counters_are_deleted_in_batches
+                old_messages_are_deleted_in_batches
+            }
             maintenance {
                 staff_are_created_and_promoted
                 sessions_end_when_their_user_becomes_staff
                 parallel_promotions_create_one_user
-                only_expired_rows_are_deleted
-                deletion_is_limited_to_its_batch
                 storage_is_ready
+                closed_storage_is_not_ready
                 settings_are_recorded_under_their_names
                 storage_with_a_clock_reports_the_current_time
                 service_without_a_key_in_use_is_rejected

@@ -62,7 +62,8 @@ pub(crate) fn optional<T>(
 macro_rules! read_rows {
     ($database:ty, $row:ty, $stored_time:ty, $read_time:path, $read_events:path) => {
         use referral_core::{
-            ChallengeId, ClientAddress, PhoneNumber, Region, Session, SessionId, User, UserId,
+            AcceptedVia, ChallengeId, ClientAddress, Invitation, InviteCode, PhoneNumber, Region, Session,
+            SessionId, User, UserId,
             keys::KeyPurpose,
             sms::DeliveryStatus,
             storage::{
@@ -165,6 +166,18 @@ macro_rules! read_rows {
                 superseded: superseded_from_bytes(get(row, "superseded")?)?,
                 address: address(row, "address")?,
                 user_agent: get(row, "user_agent")?,
+            })
+        }
+
+        pub(super) fn invitation(row: &$row) -> Result<Invitation> {
+            let via = get::<&str>(row, "via")?;
+            let via = AcceptedVia::ALL.into_iter().find(|known| known.as_str() == via);
+            Ok(Invitation {
+                invitee: UserId(get(row, "invitee")?),
+                inviter: UserId(get(row, "inviter")?),
+                code: InviteCode::parse(get(row, "code")?).map_err(unreadable)?,
+                accepted_at: time(row, "accepted_at")?,
+                via: via.ok_or_else(|| unreadable("an invitation was accepted by an unknown operation"))?,
             })
         }
 

@@ -2,7 +2,9 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::harness::{Harness, assert_refused, in_parallel, phone, with_right_code, without_challenge};
+use super::harness::{
+    Harness, assert_refused, in_parallel, phone, with_right_code, with_wrong_code, without_challenge,
+};
 use crate::{
     error::refusal::Refusal,
     rate_limit::limits::LimitName,
@@ -71,4 +73,24 @@ pub async fn voided_code_is_invalid_and_the_previous_code_stays_valid(storage: A
     let third = harness.sent_code(&phone(1)).await;
     harness.storage.cancel_challenge(third.challenge, &CounterUpdate::default()).await.expect("canceled");
     harness.sign_in(without_challenge(with_right_code(&first))).await.expect("signed in");
+}
+
+/// Requests for other phones neither replace a code nor change the code that is the newest of a phone.
+pub async fn codes_of_different_phones_are_independent(storage: Arc<dyn Storage>) {
+    let harness = Harness::new(storage);
+    let mut sent = Vec::new();
+    for number in 1..=3 {
+        sent.push(harness.sent_code(&phone(number)).await);
+        harness.advance(Duration::from_secs(1));
+    }
+    for sent in &sent {
+        let wrong = without_challenge(with_wrong_code(sent));
+        assert_refused(harness.sign_in(wrong).await, Refusal::InvalidCode);
+    }
+    harness.sign_in(with_right_code(&sent[1])).await.expect("signed in with the challenge");
+    for sent in [&sent[0], &sent[2]] {
+        let right = without_challenge(with_right_code(sent));
+        let signed_in = harness.sign_in(right).await.expect("signed in with the newest code of the phone");
+        assert_eq!(signed_in.user.phone, sent.phone);
+    }
 }

@@ -108,7 +108,8 @@ fn tracked(storage: Arc<dyn Storage>) -> (Harness, RecordingHook) {
     (Harness::new(storage).with_gateway(Gateway::new("g1"), hook.clone()), hook)
 }
 
-async fn report(harness: &Harness, message_id: &str, status: DeliveryStatus) {
+/// Reports the status of a message of the gateway `g1`.
+pub(super) async fn report(harness: &Harness, message_id: &str, status: DeliveryStatus) {
     let report = DeliveryReport {
         gateway: "g1".to_owned(),
         message_id: message_id.to_owned(),

@@ -271,3 +271,30 @@ pub async fn usual_number_of_wrong_codes_is_not_an_attack(storage: Arc<dyn Stora
         "three times the usual number is an attack"
     );
 }
+
+/// The current minute is the last of ten. The minute before them is not counted.
+pub async fn attack_counts_the_wrong_codes_of_ten_minutes(storage: Arc<dyn Storage>) {
+    let harness = Harness::new(storage);
+    for (first, minutes, code_length) in [(100, 10, 4), (200, 9, 6)] {
+        spray(&harness, 51, first).await;
+        harness.advance(minutes * MINUTE);
+        assert_eq!(harness.sent_code(&far_phone(minutes)).await.code_length, code_length);
+    }
+}
+
+/// The usual number is that of the same ten minutes of past days, with the first of them and without the
+/// minute after the last.
+pub async fn usual_number_counts_the_same_ten_minutes_of_past_days(storage: Arc<dyn Storage>) {
+    let harness = Harness::new(storage);
+    let after = [(100, 9 * MINUTE, 4), (500, DAY.saturating_sub(MINUTE), 6)];
+    for (first, after, code_length) in after {
+        for day in 0..7 {
+            spray(&harness, 30, first + day).await;
+            harness.advance(DAY);
+        }
+        harness.advance(after);
+        spray(&harness, 80, first + 100).await;
+        assert_eq!(harness.sent_code(&far_phone(first + 200)).await.code_length, code_length);
+        harness.advance(30 * DAY);
+    }
+}

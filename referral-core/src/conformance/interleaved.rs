@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use crate::{
     error::refusal::Refusal,
+    invite::invitation::Invitation,
     keys::registry::KeyMismatch,
     otp::challenge::ChallengeId,
     session::{Session, SessionId},
@@ -132,6 +133,10 @@ impl<S: Storage + ?Sized> UserStorage for Interleaved<S> {
         limit: PageSize,
     ) -> Result<Option<StoredPage<Invitee>>> {
         self.next().invitees(inviter, older_than, limit).await
+    }
+
+    async fn invitation(&self, invitee: UserId) -> Result<Option<Invitation>> {
+        self.next().invitation(invitee).await
     }
 
     async fn edit_profile(&self, edit: &ProfileEdit) -> Decided<EditedProfile, Vec<Refusal>> {

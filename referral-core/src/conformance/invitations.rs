@@ -5,7 +5,10 @@ use std::{sync::Arc, time::Duration};
 use super::harness::{Harness, assert_refused, in_parallel, phone, with_right_code};
 use crate::{
     error::{Error, refusal::Refusal},
-    invite::code::InviteCode,
+    invite::{
+        code::InviteCode,
+        invitation::{AcceptedVia, Invitation},
+    },
     otp::sign_in::InvitationOutcome,
     service::{
         sessions::CurrentUser,
@@ -13,7 +16,7 @@ use crate::{
         users::EditProfile,
     },
     storage::Storage,
-    user::{profile::ProfileChange, visibility::ProfileView},
+    user::{UserId, profile::ProfileChange, visibility::ProfileView},
 };
 
 /// Sets the inviter in the profile.
@@ -38,6 +41,19 @@ async fn assert_invited(harness: &Harness, inviter: &SignedIn, invitee: &SignedI
     assert_eq!(invitee.user.invited_by_code.as_ref(), Some(&inviter.user.invite_code));
 }
 
+/// Asserts that the storage has this invitation, which was accepted now.
+async fn assert_stored(harness: &Harness, inviter: &SignedIn, invitee: &SignedIn, via: AcceptedVia) {
+    let expected = Invitation {
+        invitee: invitee.user.id,
+        inviter: inviter.user.id,
+        code: inviter.user.invite_code.clone(),
+        accepted_at: harness.now(),
+        via,
+    };
+    let stored = harness.storage.invitation(invitee.user.id).await.expect("the storage responds");
+    assert_eq!(stored, Some(expected));
+}
+
 /// A new user accepts an invitation at the first sign-in.
 pub async fn invitation_is_accepted_at_sign_up(storage: Arc<dyn Storage>) {
     let harness = Harness::new(storage);
@@ -47,6 +63,7 @@ pub async fn invitation_is_accepted_at_sign_up(storage: Arc<dyn Storage>) {
     assert_eq!(boris.invitation, InvitationOutcome::Accepted);
     assert_eq!(boris.user.invited_by.as_ref().map(|named| named.inviter), Some(anna.user.id));
     assert_invited(&harness, &anna, &boris).await;
+    assert_stored(&harness, &anna, &boris, AcceptedVia::SignUp).await;
 }
 
 /// A user without an inviter accepts an invitation at a later sign-in.
@@ -57,6 +74,7 @@ pub async fn invitation_is_accepted_at_a_later_sign_in(storage: Arc<dyn Storage>
     assert!(!boris.created);
     assert_eq!(boris.invitation, InvitationOutcome::Accepted);
     assert_invited(&harness, &anna, &boris).await;
+    assert_stored(&harness, &anna, &boris, AcceptedVia::SignIn).await;
 }
 
 /// A user without an inviter accepts an invitation by an edit of the profile.
@@ -68,20 +86,36 @@ pub async fn invitation_is_accepted_in_the_profile(storage: Arc<dyn Storage>) {
         .expect("accepted");
     assert_eq!(profile.user.invited_by_code.as_ref(), Some(&anna.user.invite_code));
     assert_invited(&harness, &anna, &boris).await;
+    assert_stored(&harness, &anna, &boris, AcceptedVia::Profile).await;
+}
+
+/// A user without an inviter, and a user that does not exist, have no invitation.
+pub async fn user_without_an_inviter_has_no_invitation(storage: Arc<dyn Storage>) {
+    let harness = Harness::new(storage);
+    let anna = harness.enter(1).await.user;
+    harness.enter_invited(2, &anna).await;
+    for user in [anna.id, UserId(uuid::Uuid::nil())] {
+        assert_eq!(harness.storage.invitation(user).await.expect("the storage responds"), None);
+    }
 }
 
 /// The inviter stays the same at a sign-in without an invite code or with another one.
 pub async fn later_sign_in_keeps_the_inviter(storage: Arc<dyn Storage>) {
     let harness = Harness::new(storage);
     let [anna, vera] = [harness.enter(1).await, harness.enter(3).await];
-    harness.enter_invited(2, &anna.user).await;
+    let boris = harness.enter_invited(2, &anna.user).await;
 
+    let accepted = harness.storage.invitation(boris.user.id).await.expect("the storage responds");
+
+    harness.advance(Duration::from_mins(1));
     let without = harness.enter(2).await;
     assert_eq!(without.invitation, InvitationOutcome::None);
     let another = harness.enter_invited(2, &vera.user).await;
     assert_eq!(another.invitation, InvitationOutcome::Ignored);
     assert_invited(&harness, &anna, &another).await;
     assert_eq!(harness.profile(&vera).await.invited_count, 0);
+    let stored = harness.storage.invitation(boris.user.id).await.expect("the storage responds");
+    assert_eq!(stored, accepted);
 }
 
 /// The current inviter can be set again, without an effect.

@@ -262,6 +262,20 @@ pub async fn messages_per_day_are_limited(storage: Arc<dyn Storage>) {
     super::limits::wait(harness.send_code(&far_phone(6)).await);
 }
 
+/// Messages are counted for each hour, and an hour counts until all its messages are a day old.
+pub async fn message_counts_until_its_hour_is_a_day_old(storage: Arc<dyn Storage>) {
+    let policy = Policy { messages_per_day: Some(Budget::Messages(1)), ..Policy::standard() };
+    let harness = Harness::with_policy(storage, policy);
+    harness.sent_code(&far_phone(1)).await;
+    harness.advance(DAY);
+    let wait = wait(harness.send_code(&far_phone(2)).await);
+    assert!(wait <= HOUR, "{wait:?}");
+    harness.advance(wait.saturating_sub(Duration::from_micros(1)));
+    super::limits::wait(harness.send_code(&far_phone(2)).await);
+    harness.advance(Duration::from_micros(1));
+    harness.sent_code(&far_phone(2)).await;
+}
+
 /// Many users sign in concurrently whose codes share a counter. Each sign-in refunds exactly its own code.
 pub async fn parallel_sign_ins_refund_each_code_once(storage: Arc<dyn Storage>) {
     let harness = Harness::new(storage);

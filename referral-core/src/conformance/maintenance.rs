@@ -2,16 +2,17 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::harness::{Harness, assert_refused, in_parallel, phone, with_right_code};
+use super::harness::{Harness, assert_refused, in_parallel, phone};
 use crate::{
     clock::{Clock as _, SystemClock},
     error::{Error, refusal::Refusal},
     keys::{Peppers, SigningKeys, jwk::KeyPurpose, registry::KeyMismatch},
     policy::Policy,
+    readiness::Check,
     service::ReferralService,
     shared_settings::SharedSetting,
     sms::DevelopmentSender,
-    storage::Storage,
+    storage::{Storage, StorageReadiness},
 };
 
 /// A phone with or without an account becomes staff, and an existing user is kept.
@@ -62,42 +63,19 @@ pub async fn parallel_promotions_create_one_user(storage: Arc<dyn Storage>) {
     harness.assert_sound(&current_user).await;
 }
 
-/// Expired codes and sessions are deleted, valid ones are kept.
-pub async fn only_expired_rows_are_deleted(storage: Arc<dyn Storage>) {
-    const HALF_A_SESSION: Duration = Duration::from_hours(15 * 24 + 1);
-    let harness = Harness::new(storage);
-    let ended = harness.enter(1).await;
-    harness.advance(HALF_A_SESSION);
-    let live = harness.enter(2).await;
-    harness.advance(HALF_A_SESSION);
-    let sent = harness.sent_code(&phone(3)).await;
-
-    assert_ne!(harness.referral.run_maintenance().await.expect("deleted"), 0);
-    assert_eq!(harness.referral.run_maintenance().await.expect("deleted"), 0);
-    assert_eq!(harness.storage.session(ended.session, 0).await.expect("the storage responds"), None);
-    assert!(harness.storage.session(live.session, 0).await.expect("the storage responds").is_some());
-    harness.sign_in(with_right_code(&sent)).await.expect("the code is valid");
-    harness.referral.refresh(&live.tokens.refresh).await.expect("the session is valid");
-    assert_refused(harness.referral.refresh(&ended.tokens.refresh).await, Refusal::TokenNotValid);
-}
-
-/// One call deletes a bounded number of rows.
-pub async fn deletion_is_limited_to_its_batch(storage: Arc<dyn Storage>) {
-    let harness = Harness::new(storage);
-    for number in 0..5 {
-        harness.sent_code(&phone(number)).await;
-    }
-    harness.advance(Duration::from_hours(1));
-    let now = harness.clock.now();
-    for expected in [2, 2, 1, 0] {
-        assert_eq!(harness.delete_before(now, 2).await, expected);
-    }
-}
-
-/// A storage that passes these cases is ready.
+/// An open storage makes each check, and passes it.
 pub async fn storage_is_ready(storage: Arc<dyn Storage>) {
-    let harness = Harness::new(storage);
-    harness.referral.check_ready().await.expect("ready");
+    let StorageReadiness { database, schema, disk } = storage.check_ready().await;
+    assert!(database.is_passed(), "{database:?}");
+    assert!(schema.is_passed(), "{schema:?}");
+    assert!(disk.is_passed(), "{disk:?}");
+}
+
+/// A closed storage cannot serve requests, like one whose database is unavailable.
+pub async fn closed_storage_is_not_ready(storage: Arc<dyn Storage>) {
+    storage.close().await;
+    let StorageReadiness { database, .. } = storage.check_ready().await;
+    assert!(matches!(database, Check::Failed(_)), "{database:?}");
 }
 
 /// Settings replace settings with the same names. Others are kept.

@@ -7,7 +7,7 @@ use crate::{
     error::refusal::Refusal,
     rate_limit::client::Client,
     service::{sessions::Refresh, sign_in::SignIn},
-    session::{SessionId, jwt::TokenKind},
+    session::{SessionId, SessionSelection, jwt::TokenKind},
     storage::Storage,
 };
 
@@ -260,4 +260,24 @@ pub async fn address_and_user_agent_of_a_session_are_updated(storage: Arc<dyn St
     assert_eq!(seen().await, ("203.0.113.9".into(), "curl".into(), start + PAST_GRACE));
     harness.referral.refresh(&refreshed.tokens.refresh).await.expect("refreshed");
     assert_eq!(seen().await.1, "curl");
+}
+
+/// A session that is not refreshed is active until its refresh token expires, and has ended from then on.
+pub async fn session_ends_at_its_exact_time(storage: Arc<dyn Storage>) {
+    let harness = Harness::new(storage);
+    let anna = harness.enter(1).await;
+    let stored = harness.storage.session(anna.session, 0).await.expect("the storage responds");
+    let end = stored.expect("existing session").session.ends_at();
+    let listed = async |now| {
+        let sessions = harness.storage.sessions(anna.user.id, now, 9).await.expect("list of sessions");
+        sessions.len()
+    };
+    assert_eq!(listed(end - Duration::from_micros(1)).await, 1);
+    assert_eq!(listed(end).await, 0);
+    let end_at = async |now| {
+        let ended = harness.storage.end_sessions(anna.user.id, SessionSelection::All, now).await;
+        ended.expect("the storage responds")
+    };
+    assert_eq!(end_at(end).await, [], "the session has ended before");
+    assert_eq!(end_at(end - Duration::from_micros(1)).await, [anna.session]);
 }

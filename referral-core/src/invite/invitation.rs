@@ -58,6 +58,9 @@ pub enum AcceptedVia {
 }
 
 impl AcceptedVia {
+    /// All values.
+    pub const ALL: [Self; 3] = [Self::SignUp, Self::SignIn, Self::Profile];
+
     /// Returns the stable name under which the operation is stored.
     #[must_use]
     pub fn as_str(self) -> &'static str {

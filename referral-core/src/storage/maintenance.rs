@@ -33,7 +33,8 @@ pub trait MaintenanceStorage: Send + Sync + 'static {
     async fn record_settings(&self, settings: &[SharedSetting]) -> Result<()>;
 
     /// Checks whether requests can be served: the database accepts writes, its schema works with this version
-    /// of the storage, and its disk has enough free space for more rows.
+    /// of the storage, and its disk has enough free space for more rows. A check is skipped only if another
+    /// one failed. After [`close`](Self::close), the check of the database fails.
     async fn check_ready(&self) -> StorageReadiness;
 
     /// Returns the current time of the storage clock, exact to the microsecond, or `None` if the storage has
@@ -42,6 +43,6 @@ pub trait MaintenanceStorage: Send + Sync + 'static {
         Ok(None)
     }
 
-    /// Closes open resources after the last request. Does nothing by default.
-    async fn close(&self) {}
+    /// Closes open resources after the last request.
+    async fn close(&self);
 }

@@ -16,12 +16,13 @@ use super::{
     CounterUpdate, Decided, Decision, DeliveryFacts, DeliveryTransition, DeliveryUpdate, EditedProfile,
     GrantedChallenge, KeyRegistration, MaintenanceStorage, NewStaff, ProfileEdit, ProfileFacts,
     ProfileWrites, RefreshFacts, RefreshRequest, RegisteredKey, Result, Retention, SessionSelection,
-    SessionStorage, SignInFacts, SignInRequest, SignInWrites, StaffRequest, StorageReadiness, StoredPage,
-    StoredSession, StoredSignIn, UserQuery, UserStorage, UserWithInvited,
+    SessionStorage, SignInFacts, SignInRequest, SignInWrites, StaffRequest, StorageError, StorageReadiness,
+    StoredPage, StoredSession, StoredSignIn, UserQuery, UserStorage, UserWithInvited,
 };
 use crate::{
     clock::Clock,
     error::refusal::Refusal,
+    invite::invitation::Invitation,
     keys::registry::KeyMismatch,
     otp::challenge::ChallengeId,
     session::{Session, SessionId},
@@ -260,6 +261,10 @@ impl UserStorage for MemoryStorage {
         Ok(Some(StoredPage { items, has_more, count: user.invited_count, count_exact: true }))
     }
 
+    async fn invitation(&self, invitee: UserId) -> Result<Option<Invitation>> {
+        Ok(self.lock().invitations.get(&invitee).cloned())
+    }
+
     async fn edit_profile(&self, edit: &ProfileEdit) -> Decided<EditedProfile, Vec<Refusal>> {
         let mut state = self.lock();
         let email = edit.change.email.as_ref().and_then(Option::as_ref);
@@ -379,10 +384,16 @@ impl MaintenanceStorage for MemoryStorage {
     }
 
     async fn check_ready(&self) -> StorageReadiness {
-        Ok(()).into()
+        let is_closed = self.lock().is_closed;
+        let closed = || StorageError::Unavailable("the storage is closed".into());
+        if is_closed { Err(closed()) } else { Ok(()) }.into()
     }
 
     async fn current_time(&self) -> Result<Option<OffsetDateTime>> {
         Ok(self.clock.as_ref().map(|clock| clock.now()))
+    }
+
+    async fn close(&self) {
+        self.lock().is_closed = true;
     }
 }

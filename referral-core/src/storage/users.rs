@@ -8,6 +8,7 @@ use super::{
 };
 use crate::{
     error::refusal::Refusal,
+    invite::invitation::Invitation,
     user::{Invitee, User, UserId, listing::PageSize},
 };
 
@@ -32,6 +33,9 @@ pub trait UserStorage: Send + Sync + 'static {
         older_than: Option<UserId>,
         limit: PageSize,
     ) -> Result<Option<StoredPage<Invitee>>>;
+
+    /// Returns the invitation that a user accepted, or `None` if the user has no inviter or does not exist.
+    async fn invitation(&self, invitee: UserId) -> Result<Option<Invitation>>;
 
     /// Applies all changes of a profile, or none.
     ///

@@ -1,5 +1,5 @@
-//! Invitations that existing users accept late. A lock excludes concurrent ones, because a loop of
-//! invitations can include any number of users.
+//! Invitations. A lock excludes concurrent late acceptances, because a loop of invitations can include any
+//! number of users.
 
 use referral_core::{
     Invitation, User, UserId,
@@ -34,6 +34,15 @@ pub(super) async fn ancestry(lease: &mut Lease, inviter: UserId, invitee: UserId
     let has_invitee = lease.query(ANCESTRY_HAS).bind(inviter.0).bind(invitee.0);
     let row = lease.fetch_one(has_invitee).await.map_err(failure)?;
     Ok(if rows::get(&row, "has_invitee")? { Ancestry::WithInvitee } else { Ancestry::WithoutInvitee })
+}
+
+pub(super) const INVITATION: &str =
+    "SELECT invitee, inviter, code, accepted_at, via FROM referral.invitations WHERE invitee = $1";
+
+/// Reads the invitation of a user.
+pub(super) async fn invitation(lease: &mut Lease, invitee: UserId) -> Result<Option<Invitation>> {
+    let found = lease.fetch_optional(lease.query(INVITATION).bind(invitee.0)).await;
+    found.map_err(failure)?.as_ref().map(rows::invitation).transpose()
 }
 
 pub(super) const ADD_INVITATION: &str = "\

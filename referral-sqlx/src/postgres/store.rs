@@ -9,7 +9,7 @@ use std::{
 
 use async_trait::async_trait;
 use referral_core::{
-    ChallengeId, Check, InviteCode, PageSize, Refusal, Session, SessionId, User, UserId,
+    ChallengeId, Check, Invitation, InviteCode, PageSize, Refusal, Session, SessionId, User, UserId,
     keys::KeyMismatch,
     storage::{
         AttackCheck, ChallengeRequest, ChallengeStorage, CounterUpdate, Decided, DeliveryTransition,
@@ -23,7 +23,8 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::{
-    PostgresStorage, challenges, counters, keys, list, maintenance, messages, migrations, profiles,
+    PostgresStorage, challenges, counters, invitations, keys, list, maintenance, messages, migrations,
+    profiles,
     retry::{WriteConflict, is_canceled, reason},
     sessions, sign_in, staff, users,
 };
@@ -155,6 +156,10 @@ impl UserStorage for PostgresStorage {
         limit: PageSize,
     ) -> Result<Option<StoredPage<Invitee>>> {
         with_lease!(self.lease, lease => users::invitees(&mut lease, inviter, older_than, limit))
+    }
+
+    async fn invitation(&self, invitee: UserId) -> Result<Option<Invitation>> {
+        with_lease!(self.lease, lease => invitations::invitation(&mut lease, invitee))
     }
 
     async fn edit_profile(&self, edit: &ProfileEdit) -> Decided<EditedProfile, Vec<Refusal>> {

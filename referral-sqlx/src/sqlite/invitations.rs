@@ -6,7 +6,7 @@ use referral_core::{
 };
 use sqlx::SqliteConnection;
 
-use super::batch::Batch;
+use super::{batch::Batch, rows};
 use crate::{encoding::time_to_micros, error::failure};
 
 /// Selects whether `$2` is `$1` or one of its direct or indirect inviters. `UNION` visits each user once, so
@@ -29,6 +29,18 @@ pub(super) async fn ancestry(
     let has_invitee = sqlx::query_scalar(ANCESTRY_HAS).bind(inviter.0).bind(invitee.0);
     let has_invitee: bool = has_invitee.fetch_one(connection).await.map_err(failure)?;
     Ok(if has_invitee { Ancestry::WithInvitee } else { Ancestry::WithoutInvitee })
+}
+
+pub(super) const INVITATION: &str =
+    "SELECT invitee, inviter, code, accepted_at, via FROM referral_invitations WHERE invitee = $1";
+
+/// Reads the invitation of a user.
+pub(super) async fn invitation(
+    connection: &mut SqliteConnection,
+    invitee: UserId,
+) -> Result<Option<Invitation>> {
+    let found = sqlx::query(INVITATION).bind(invitee.0).fetch_optional(connection).await;
+    found.map_err(failure)?.as_ref().map(rows::invitation).transpose()
 }
 
 const ADD_INVITATION: &str =

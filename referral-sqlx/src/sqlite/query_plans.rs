@@ -61,6 +61,7 @@ async fn fixed_statements_use_their_indexes() {
         (sign_in::SIGN_IN_FACTS_NAMED, &["SEARCH c USING PRIMARY KEY (id=?)", "(phone=?)", inviter]),
         (sessions::SESSION_WITH_INVITED, &["referral_invitations_of_inviter (inviter=?)", BY_ID, inviter]),
         (users::USER_WITH_INVITED, &["referral_invitations_of_inviter (inviter=?)", BY_ID, inviter]),
+        (invitations::INVITATION, &["PRIMARY KEY (invitee=?)"]),
         (users::INVITEES, &["referral_invitations_of_inviter (inviter=? AND invitee<?)", BY_ID]),
         (users::CHANGE_USER, &[BY_ID]),
         (sessions::MARK_TOKENS_USED, &["PRIMARY KEY (id=?)"]),

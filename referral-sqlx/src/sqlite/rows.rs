@@ -1,10 +1,7 @@
 //! Conversion of SQLite rows. SQLite has no type for times and arrays, so times are microseconds, and the
 //! events of a counter are a JSON array.
 
-use referral_core::{
-    InviteCode,
-    storage::{CountedEvent, StorageError},
-};
+use referral_core::storage::{CountedEvent, StorageError};
 use serde::Deserialize;
 use sqlx::{Sqlite, sqlite::SqliteRow};
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures_util::FutureExt as _;
 use referral_core::{
-    ChallengeId, Check, PageSize, Refusal, Session, SessionId, User, UserId,
+    ChallengeId, Check, Invitation, PageSize, Refusal, Session, SessionId, User, UserId,
     keys::KeyMismatch,
     storage::{
         AttackCheck, ChallengeRequest, ChallengeStorage, CounterUpdate, Decided, Decision,
@@ -22,8 +22,8 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::{
-    SqliteStorage, batch::Batch, challenges, counters, disk, keys, list, maintenance, migrations,
-    profiles::Edit, sessions, sign_in::SignIn, staff::MakeStaff, users,
+    SqliteStorage, batch::Batch, challenges, counters, disk, invitations, keys, list, maintenance,
+    migrations, profiles::Edit, sessions, sign_in::SignIn, staff::MakeStaff, users,
 };
 
 /// Time that a read waits for the record that a new token is in use.
@@ -117,6 +117,10 @@ impl UserStorage for SqliteStorage {
         limit: PageSize,
     ) -> Result<Option<StoredPage<Invitee>>> {
         users::invitees(&mut *self.reader().await?, inviter, older_than, limit).await
+    }
+
+    async fn invitation(&self, invitee: UserId) -> Result<Option<Invitation>> {
+        invitations::invitation(&mut *self.reader().await?, invitee).await
     }
 
     async fn edit_profile(&self, edit: &ProfileEdit) -> Decided<EditedProfile, Vec<Refusal>> {

@@ -1,5 +1,6 @@
 //! Storages with one fault each, which the conformance suite must detect.
 
+mod faults;
 mod processes;
 
 use std::{
@@ -16,6 +17,7 @@ use uuid::Uuid;
 use super::{MemoryStorage, State};
 use crate::{
     error::refusal::Refusal,
+    invite::invitation::Invitation,
     keys::registry::KeyMismatch,
     otp::challenge::ChallengeId,
     session::{Session, SessionId},
@@ -44,7 +46,19 @@ struct Mutant<D>(D);
 #[async_trait]
 trait Database: Send + Sync + 'static {
     /// Returns a copy of the data for a call.
-    async fn start(&self) -> Transaction<'_>;
+    async fn start(&self, call: Call<'_>) -> Transaction<'_>;
+}
+
+/// Call of the storage, with the input that a fault depends on.
+#[derive(Clone, Copy)]
+enum Call<'a> {
+    StartChallenge(&'a ChallengeRequest),
+    SignIn(&'a SignInRequest),
+    CheckAttack(&'a AttackCheck),
+    DeleteExpired(&'a Retention),
+    Sessions(OffsetDateTime),
+    EndSessions(OffsetDateTime),
+    Other,
 }
 
 /// Copy of the data, which is committed when the transaction is dropped.
@@ -80,38 +94,38 @@ impl Drop for Transaction<'_> {
 #[async_trait]
 impl<D: Database> ChallengeStorage for Mutant<D> {
     async fn start_challenge(&self, request: &ChallengeRequest) -> Decided<GrantedChallenge> {
-        self.0.start().await.start_challenge(request).await
+        self.0.start(Call::StartChallenge(request)).await.start_challenge(request).await
     }
 
     async fn cancel_challenge(&self, challenge: ChallengeId, counters: &CounterUpdate) -> Result<()> {
-        self.0.start().await.cancel_challenge(challenge, counters).await
+        self.0.start(Call::Other).await.cancel_challenge(challenge, counters).await
     }
 
     async fn record_delivery(&self, update: &DeliveryUpdate) -> Result<DeliveryTransition> {
-        self.0.start().await.record_delivery(update).await
+        self.0.start(Call::Other).await.record_delivery(update).await
     }
 
     async fn sign_in(&self, request: &SignInRequest) -> Decided<StoredSignIn> {
-        self.0.start().await.sign_in(request).await
+        self.0.start(Call::SignIn(request)).await.sign_in(request).await
     }
 }
 
 #[async_trait]
 impl<D: Database> SessionStorage for Mutant<D> {
     async fn session(&self, id: SessionId, invited: u32) -> Result<Option<StoredSession>> {
-        self.0.start().await.session(id, invited).await
+        self.0.start(Call::Other).await.session(id, invited).await
     }
 
     async fn mark_tokens_used(&self, session: SessionId, access_id: Uuid) -> Result<()> {
-        self.0.start().await.mark_tokens_used(session, access_id).await
+        self.0.start(Call::Other).await.mark_tokens_used(session, access_id).await
     }
 
     async fn refresh(&self, request: &RefreshRequest) -> Decided<Session> {
-        self.0.start().await.refresh(request).await
+        self.0.start(Call::Other).await.refresh(request).await
     }
 
     async fn sessions(&self, user: UserId, now: OffsetDateTime, limit: u32) -> Result<Vec<Session>> {
-        self.0.start().await.sessions(user, now, limit).await
+        self.0.start(Call::Sessions(now)).await.sessions(user, now, limit).await
     }
 
     async fn end_sessions(
@@ -120,18 +134,18 @@ impl<D: Database> SessionStorage for Mutant<D> {
         sessions: SessionSelection,
         now: OffsetDateTime,
     ) -> Result<Vec<SessionId>> {
-        self.0.start().await.end_sessions(user, sessions, now).await
+        self.0.start(Call::EndSessions(now)).await.end_sessions(user, sessions, now).await
     }
 }
 
 #[async_trait]
 impl<D: Database> UserStorage for Mutant<D> {
     async fn user(&self, id: UserId, invited: u32) -> Result<Option<UserWithInvited>> {
-        self.0.start().await.user(id, invited).await
+        self.0.start(Call::Other).await.user(id, invited).await
     }
 
     async fn users(&self, query: &UserQuery) -> Decided<StoredPage<User>> {
-        self.0.start().await.users(query).await
+        self.0.start(Call::Other).await.users(query).await
     }
 
     async fn invitees(
@@ -140,57 +154,61 @@ impl<D: Database> UserStorage for Mutant<D> {
         older_than: Option<UserId>,
         limit: PageSize,
     ) -> Result<Option<StoredPage<Invitee>>> {
-        self.0.start().await.invitees(inviter, older_than, limit).await
+        self.0.start(Call::Other).await.invitees(inviter, older_than, limit).await
+    }
+
+    async fn invitation(&self, invitee: UserId) -> Result<Option<Invitation>> {
+        self.0.start(Call::Other).await.invitation(invitee).await
     }
 
     async fn edit_profile(&self, edit: &ProfileEdit) -> Decided<EditedProfile, Vec<Refusal>> {
-        self.0.start().await.edit_profile(edit).await
+        self.0.start(Call::Other).await.edit_profile(edit).await
     }
 
     async fn make_staff(&self, request: &StaffRequest) -> Result<NewStaff> {
-        self.0.start().await.make_staff(request).await
+        self.0.start(Call::Other).await.make_staff(request).await
     }
 
     async fn set_active(&self, id: UserId, is_active: bool) -> Result<Option<User>> {
-        self.0.start().await.set_active(id, is_active).await
+        self.0.start(Call::Other).await.set_active(id, is_active).await
     }
 }
 
 #[async_trait]
 impl<D: Database> MaintenanceStorage for Mutant<D> {
     async fn check_attack(&self, check: &AttackCheck) -> Result<bool> {
-        self.0.start().await.check_attack(check).await
+        self.0.start(Call::CheckAttack(check)).await.check_attack(check).await
     }
 
     async fn delete_expired(&self, retention: &Retention) -> Result<u64> {
-        self.0.start().await.delete_expired(retention).await
+        self.0.start(Call::DeleteExpired(retention)).await.delete_expired(retention).await
     }
 
     async fn registered_keys(&self) -> Result<Vec<RegisteredKey>> {
-        self.0.start().await.registered_keys().await
+        self.0.start(Call::Other).await.registered_keys().await
     }
 
     async fn register_keys(&self, registration: &KeyRegistration) -> Decided<(), KeyMismatch> {
-        self.0.start().await.register_keys(registration).await
+        self.0.start(Call::Other).await.register_keys(registration).await
     }
 
     async fn shared_settings(&self) -> Result<Vec<SharedSetting>> {
-        self.0.start().await.shared_settings().await
+        self.0.start(Call::Other).await.shared_settings().await
     }
 
     async fn record_settings(&self, settings: &[SharedSetting]) -> Result<()> {
-        self.0.start().await.record_settings(settings).await
+        self.0.start(Call::Other).await.record_settings(settings).await
     }
 
     async fn check_ready(&self) -> StorageReadiness {
-        self.0.start().await.check_ready().await
+        self.0.start(Call::Other).await.check_ready().await
     }
 
     async fn current_time(&self) -> Result<Option<OffsetDateTime>> {
-        self.0.start().await.current_time().await
+        self.0.start(Call::Other).await.current_time().await
     }
 
     async fn close(&self) {
-        self.0.start().await.close().await;
+        self.0.start(Call::Other).await.close().await;
     }
 }

@@ -25,8 +25,10 @@ pub(super) struct State {
     pub(super) by_phone: HashMap<PhoneNumber, UserId>,
     pub(super) by_code: HashMap<InviteCode, UserId>,
     pub(super) by_email: HashMap<Email, UserId>,
+    /// Invitations by invitee.
+    pub(super) invitations: BTreeMap<UserId, Invitation>,
     /// Pairs of inviter and invitee. The invitees of one inviter are adjacent, in the order of their ids.
-    pub(super) invitations: BTreeSet<(UserId, UserId)>,
+    pub(super) invitees: BTreeSet<(UserId, UserId)>,
     pub(super) challenges: BTreeMap<ChallengeId, Challenge>,
     /// Challenges of each phone, in the order of their ids.
     pub(super) sent: HashMap<PhoneNumber, BTreeSet<ChallengeId>>,
@@ -39,6 +41,7 @@ pub(super) struct State {
     pub(super) attack_until: Option<OffsetDateTime>,
     pub(super) keys: Vec<RegisteredKey>,
     pub(super) shared_settings: Vec<SharedSetting>,
+    pub(super) is_closed: bool,
 }
 
 impl State {
@@ -199,7 +202,8 @@ impl State {
     }
 
     pub(super) fn add_invitation(&mut self, invitation: &Invitation) {
-        if self.invitations.insert((invitation.inviter, invitation.invitee))
+        self.invitations.insert(invitation.invitee, invitation.clone());
+        if self.invitees.insert((invitation.inviter, invitation.invitee))
             && let Some(inviter) = self.users.get_mut(&invitation.inviter)
         {
             inviter.invited_count += 1;
@@ -209,7 +213,7 @@ impl State {
     pub(super) fn invitees(&self, inviter: UserId, older_than: Option<UserId>, limit: usize) -> Vec<Invitee> {
         let first = (inviter, UserId(Uuid::nil()));
         let end = (inviter, older_than.unwrap_or(UserId(Uuid::max())));
-        let ids = self.invitations.range(first..end).rev().map(|(_, invitee)| invitee);
+        let ids = self.invitees.range(first..end).rev().map(|(_, invitee)| invitee);
         ids.take(limit)
             .filter_map(|id| self.users.get(id))
             .map(|user| Invitee { id: user.id, phone: user.phone.clone(), joined_at: user.date_joined })

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use async_trait::async_trait;
 use tokio::sync;
 
-use super::{Database, Mutant, State, Transaction, detects};
+use super::{Call, Database, Mutant, State, Transaction, detects};
 use crate::{
     conformance::{
         HANDLES, Interleaved, challenges, delivery, invitations, maintenance, profiles, sessions, sign_in,
@@ -38,7 +38,7 @@ impl LockPerHandle {
 
 #[async_trait]
 impl Database for LockPerHandle {
-    async fn start(&self) -> Transaction<'_> {
+    async fn start(&self, _: Call<'_>) -> Transaction<'_> {
         let guard = self.lock.lock().await;
         let data = read(&self.shared);
         // Like the time between two statements, in which other tasks run.
@@ -64,7 +64,7 @@ impl CachePerHandle {
 
 #[async_trait]
 impl Database for CachePerHandle {
-    async fn start(&self) -> Transaction<'_> {
+    async fn start(&self, _: Call<'_>) -> Transaction<'_> {
         let mut cache = self.cache.lock().await;
         let data = cache.take().unwrap_or_else(|| read(&self.shared));
         Transaction::new(data, move |data| {

@@ -1,0 +1,273 @@
+//! Storages that are wrong in one statement.
+
+use std::{
+    mem,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use time::OffsetDateTime;
+
+use super::{Call, Database, Mutant, State, Transaction, detects};
+use crate::{
+    conformance::{challenges, guesses, invitations, limits, maintenance, retention, sessions},
+    session::Session,
+    storage::{GlobalCounter, GlobalCounterQuery, Retention},
+};
+
+const MINUTE: Duration = Duration::from_mins(1);
+const MICROSECOND: Duration = Duration::from_micros(1);
+
+/// Changes the data before a call, and returns the change to make after it.
+type Fault = fn(Call<'_>, &mut State) -> After;
+
+type After = Box<dyn FnOnce(&mut State) + Send>;
+
+fn nothing() -> After {
+    Box::new(|_| ())
+}
+
+fn no_fault(_: Call<'_>, _: &mut State) -> After {
+    nothing()
+}
+
+/// Data with a fault.
+struct Faulty {
+    data: Mutex<State>,
+    fault: Fault,
+}
+
+#[async_trait]
+impl Database for Faulty {
+    async fn start(&self, call: Call<'_>) -> Transaction<'_> {
+        let lock = || self.data.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut data = mem::take(&mut *lock());
+        let after = (self.fault)(call, &mut data);
+        Transaction::new(data, move |mut data| {
+            after(&mut data);
+            *lock() = data;
+        })
+    }
+}
+
+/// Asserts that a case detects the fault, and passes without it.
+macro_rules! assert_detected {
+    ($module:ident::$case:ident, $fault:expr) => {
+        let with = |fault: Fault| Arc::new(Mutant(Faulty { data: Mutex::default(), fault }));
+        assert!(!detects($module::$case, with(no_fault)), "{} without the fault", stringify!($case));
+        assert!(detects($module::$case, with($fault)), "{}", stringify!($case));
+    };
+}
+
+#[test]
+fn missing_invitation_is_detected() {
+    let fault: Fault = |_, _| Box::new(|data| data.invitations.clear());
+    assert_detected!(invitations::invitation_is_accepted_at_sign_up, fault);
+    assert_detected!(invitations::invitation_is_accepted_at_a_later_sign_in, fault);
+    assert_detected!(invitations::invitation_is_accepted_in_the_profile, fault);
+}
+
+#[test]
+fn global_counters_that_are_never_deleted_are_detected() {
+    assert_detected!(retention::old_global_counters_are_deleted_in_batches, |_, data| {
+        let before = data.global_counters.clone();
+        Box::new(|data| {
+            for (period, count) in before {
+                data.global_counters.entry(period).or_insert(count);
+            }
+        })
+    });
+}
+
+#[test]
+fn sessions_that_are_deleted_without_a_batch_are_detected() {
+    assert_detected!(retention::ended_sessions_are_deleted_in_batches, |call, data| {
+        let Call::DeleteExpired(&Retention { ended_before, .. }) = call else { return nothing() };
+        let stored = data.sessions.len();
+        Box::new(move |data| {
+            if data.sessions.len() < stored {
+                data.sessions.retain(|_, session| session.ends_at() >= ended_before);
+            }
+        })
+    });
+}
+
+/// Rows whose time equals the bound are deleted.
+#[test]
+fn deletion_by_a_closed_range_is_detected() {
+    fn shift(time: &mut OffsetDateTime, bound: OffsetDateTime) {
+        if *time == bound {
+            *time -= MICROSECOND;
+        }
+    }
+    assert_detected!(retention::expired_challenges_are_deleted_in_batches, |call, data| {
+        if let Call::DeleteExpired(retention) = call {
+            data.challenges.values_mut().for_each(|row| shift(&mut row.expires_at, retention.ended_before));
+        }
+        nothing()
+    });
+    assert_detected!(retention::ended_sessions_are_deleted_in_batches, |call, data| {
+        if let Call::DeleteExpired(retention) = call {
+            let expire =
+                |row: &mut Session| shift(&mut row.issued.refresh_expires_at, retention.ended_before);
+            data.sessions.values_mut().for_each(expire);
+        }
+        nothing()
+    });
+    assert_detected!(retention::ended_sessions_are_deleted_in_batches, |call, data| {
+        if let Call::DeleteExpired(retention) = call {
+            let revoked = data.sessions.values_mut().filter_map(|row| row.revoked_at.as_mut());
+            revoked.for_each(|time| shift(time, retention.ended_before));
+        }
+        nothing()
+    });
+    assert_detected!(retention::ended_counters_are_deleted_in_batches, |call, data| {
+        if let Call::DeleteExpired(retention) = call {
+            data.counters.values_mut().for_each(|row| shift(&mut row.ends_at, retention.ended_before));
+        }
+        nothing()
+    });
+    assert_detected!(retention::old_global_counters_are_deleted_in_batches, |call, data| {
+        if let Call::DeleteExpired(retention) = call {
+            let counters = mem::take(&mut data.global_counters).into_iter();
+            data.global_counters = counters
+                .map(|((counter, mut start), count)| {
+                    shift(&mut start, retention.global_counters_before);
+                    ((counter, start), count)
+                })
+                .collect();
+        }
+        nothing()
+    });
+    assert_detected!(retention::old_messages_are_deleted_in_batches, |call, data| {
+        if let Call::DeleteExpired(retention) = call {
+            data.messages.values_mut().for_each(|(at, _)| shift(at, retention.messages_before));
+        }
+        nothing()
+    });
+}
+
+/// Sessions that end now are still active during the call.
+fn extend_sessions(data: &mut State, now: OffsetDateTime) -> After {
+    let ended = data.sessions.values_mut().filter(|session| session.ends_at() == now);
+    let extended: Vec<_> = ended
+        .map(|session| {
+            session.issued.refresh_expires_at += MICROSECOND;
+            session.id
+        })
+        .collect();
+    Box::new(move |data| {
+        for id in extended {
+            let session = data.sessions.get_mut(&id).expect("the call deletes no sessions");
+            session.issued.refresh_expires_at -= MICROSECOND;
+        }
+    })
+}
+
+#[test]
+fn session_that_is_active_at_its_end_is_detected() {
+    assert_detected!(sessions::session_ends_at_its_exact_time, |call, data| match call {
+        Call::Sessions(now) => extend_sessions(data, now),
+        _ => nothing(),
+    });
+    assert_detected!(sessions::session_ends_at_its_exact_time, |call, data| match call {
+        Call::EndSessions(now) => extend_sessions(data, now),
+        _ => nothing(),
+    });
+}
+
+/// Returns the query of a call for the counts of the service.
+fn query(call: Call<'_>) -> Option<GlobalCounterQuery> {
+    match call {
+        Call::StartChallenge(request) => Some(request.global_counters()),
+        Call::SignIn(request) => Some(request.global_counters()),
+        Call::CheckAttack(check) => Some(check.global_counters()),
+        _ => None,
+    }
+}
+
+/// Moves counts of the kind `counter` from one period to another during the call.
+fn move_counts(
+    data: &mut State,
+    counter: GlobalCounter,
+    moves: impl IntoIterator<Item = (OffsetDateTime, OffsetDateTime)>,
+) -> After {
+    let mut moved = Vec::new();
+    for (from, to) in moves {
+        if let Some(count) = data.global_counters.remove(&(counter, from)) {
+            *data.global_counters.entry((counter, to)).or_default() += count;
+            moved.push((from, to, count));
+        }
+    }
+    Box::new(move |data| {
+        for (from, to, count) in moved {
+            *data.global_counters.entry((counter, to)).or_default() -= count;
+            *data.global_counters.entry((counter, from)).or_default() += count;
+        }
+    })
+}
+
+#[test]
+fn counts_of_a_shifted_range_are_detected() {
+    // The first period is not counted.
+    assert_detected!(limits::message_counts_until_its_hour_is_a_day_old, |call, data| {
+        let since = query(call).and_then(|query| query.messages_since);
+        move_counts(data, GlobalCounter::Messages, since.map(|since| (since, since - MICROSECOND)))
+    });
+    assert_detected!(guesses::attack_counts_the_wrong_codes_of_ten_minutes, |call, data| {
+        let since = query(call).and_then(|query| query.failed_attempts_since);
+        move_counts(data, GlobalCounter::FailedAttempts, since.map(|since| (since, since - MICROSECOND)))
+    });
+    assert_detected!(guesses::usual_number_counts_the_same_ten_minutes_of_past_days, |call, data| {
+        let times = query(call).and_then(|query| query.usual_times(u64::MAX)).unwrap_or_default();
+        let moves = times.into_iter().map(|(since, _)| (since, since - MICROSECOND));
+        move_counts(data, GlobalCounter::FailedAttempts, moves)
+    });
+    // The period before the first is counted.
+    assert_detected!(guesses::attack_counts_the_wrong_codes_of_ten_minutes, |call, data| {
+        let since = query(call).and_then(|query| query.failed_attempts_since);
+        let moves = since.map(|since| (since - MINUTE, since));
+        move_counts(data, GlobalCounter::FailedAttempts, moves)
+    });
+    // The period after the last is counted.
+    assert_detected!(guesses::usual_number_counts_the_same_ten_minutes_of_past_days, |call, data| {
+        let times = query(call).and_then(|query| query.usual_times(u64::MAX)).unwrap_or_default();
+        let moves = times.into_iter().map(|(_, end)| (end, end - MICROSECOND));
+        move_counts(data, GlobalCounter::FailedAttempts, moves)
+    });
+}
+
+#[test]
+fn storage_that_is_always_ready_is_detected() {
+    assert_detected!(
+        maintenance::closed_storage_is_not_ready,
+        |_, _| Box::new(|data| data.is_closed = false)
+    );
+}
+
+#[test]
+fn newest_challenge_of_another_phone_is_detected() {
+    assert_detected!(challenges::codes_of_different_phones_are_independent, |call, data| {
+        let Call::SignIn(request) = call else { return nothing() };
+        let newest = data.challenges.keys().next_back().copied();
+        let own = data.sent.get(&request.phone).cloned();
+        data.sent.entry(request.phone.clone()).or_default().extend(newest);
+        let phone = request.phone.clone();
+        Box::new(move |data| {
+            data.sent.remove(&phone);
+            data.sent.extend(own.map(|own| (phone, own)));
+        })
+    });
+}
+
+#[test]
+fn challenge_that_replaces_the_challenge_of_another_phone_is_detected() {
+    assert_detected!(challenges::codes_of_different_phones_are_independent, |call, data| {
+        let newest = data.challenges.keys().next_back().copied();
+        match (call, newest) {
+            (Call::StartChallenge(_), Some(newest)) => Box::new(move |data| data.remove_challenge(newest)),
+            _ => nothing(),
+        }
+    });
+}
