@@ -35,6 +35,10 @@
 //!
 //! The cases call the storage through a [`ReferralService`](crate::ReferralService), as a service
 //! does, with a manual clock. The cases about contention run many tasks on several threads.
+//!
+//! The times of the clock have microseconds. The cases advance the clock to the last microsecond of a range
+//! and to the first one after it. A storage must therefore store times with microsecond precision, and
+//! treat ranges as half-open: see [Times](crate::storage#times).
 
 #![expect(clippy::missing_panics_doc, reason = "a case panics if it fails")]
 
@@ -63,9 +67,9 @@ pub const HANDLES: usize = 3;
 /// `conformance!(storage)` takes a future that returns an empty storage in an [`Arc`](std::sync::Arc), and a
 /// value that must live as long as the storage.
 ///
-/// `conformance!(several: open)` takes an async function of a number. It returns a [`Vec`] with that number of
-/// handles of the same empty data, each in an [`Arc`](std::sync::Arc), and a value that must live as long as
-/// the handles.
+/// `conformance!(several: open)` takes an async function of a number. It returns a [`Vec`] with that number
+/// of handles of the same empty data, each in an [`Arc`](std::sync::Arc), and a value that must live as long
+/// as the handles.
 #[macro_export]
 macro_rules! conformance {
     (several: $open:expr) => {

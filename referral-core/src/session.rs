@@ -137,10 +137,17 @@ impl Session {
     /// Returns `true` if the session has not ended, so that its tokens may be valid.
     #[must_use]
     pub fn is_active(&self, now: OffsetDateTime) -> bool {
-        self.revoked_at.is_none() && now < self.ends_at()
+        !self.has_ended(now)
     }
 
-    /// Returns the time at which the session ends if no token of it is refreshed any more.
+    /// Returns `true` if the session was revoked, or if its refresh token has expired at `now`. Such a
+    /// session cannot become active again.
+    #[must_use]
+    pub fn has_ended(&self, now: OffsetDateTime) -> bool {
+        self.revoked_at.is_some() || now >= self.ends_at()
+    }
+
+    /// Returns the time from which the session has ended, if no token of it is refreshed any more.
     #[must_use]
     pub fn ends_at(&self) -> OffsetDateTime {
         self.revoked_at.unwrap_or(self.issued.refresh_expires_at)
@@ -163,4 +170,48 @@ pub enum SessionSelection {
     AllExcept(SessionId),
     /// All sessions.
     All,
+}
+
+#[cfg(test)]
+mod tests {
+    use time::macros::datetime;
+
+    use super::*;
+
+    const START: OffsetDateTime = datetime!(2026-11-30 12:00 UTC);
+    const END: OffsetDateTime = datetime!(2026-12-30 12:00 UTC);
+    const MICROSECOND: time::Duration = time::Duration::MICROSECOND;
+
+    fn session() -> Session {
+        let issued = IssuedTokens {
+            key_id: "k1".to_owned(),
+            access_id: Uuid::nil(),
+            refresh_id: Uuid::nil(),
+            issued_at: START,
+            access_expires_at: START,
+            refresh_expires_at: END,
+        };
+        let (id, user) = (SessionId(Uuid::nil()), UserId(Uuid::nil()));
+        Session::start(id, user, START, END + MICROSECOND, issued, Client::default())
+    }
+
+    #[test]
+    fn session_ends_when_its_refresh_token_expires() {
+        for (now, has_ended) in [(START, false), (END - MICROSECOND, false), (END, true)] {
+            assert_eq!(
+                (session().has_ended(now), session().is_active(now)),
+                (has_ended, !has_ended),
+                "{now}"
+            );
+        }
+    }
+
+    #[test]
+    fn revoked_session_has_ended_even_by_a_clock_that_is_behind() {
+        let revoked = Session { revoked_at: Some(START), ..session() };
+        for now in [START - MICROSECOND, START, END] {
+            assert!(revoked.has_ended(now) && !revoked.is_active(now), "{now}");
+        }
+        assert_eq!(revoked.ends_at(), START);
+    }
 }

@@ -32,7 +32,20 @@
 //! - [`User::invited_count`] is the number of users invited;
 //! - a challenge is redeemed at most once.
 //!
-//! Users are never deleted, only deactivated, so that invitations are kept. Times have microsecond precision.
+//! Users are never deleted, only deactivated, so that invitations are kept.
+//!
+//! # Times
+//!
+//! Times are in UTC and have microsecond precision. A storage returns each time exactly as it was stored:
+//! conditions compare times for equality, such as the events of a [`Counter`].
+//!
+//! Ranges of times are half-open: they include their start and exclude their end. So a code is valid while
+//! `now < expires_at`, a range `since` includes `since`, and a row is deleted if its time is before the bound
+//! of [`Retention`], and not if it is equal.
+//!
+//! A session *has ended* at a time if it was revoked, or if its refresh token has expired by then:
+//! [`Session::has_ended`]. All other sessions are active. [`Session::ends_at`] is the time from which it has
+//! ended. [`Session::expires_at`] is only the latest time to which refreshes can continue it.
 //!
 //! The conformance suite (feature `conformance`) checks these guarantees. An implementation is complete
 //! when it passes the suite. `storage/memory.rs`, which keeps all data behind one lock, is the shortest
@@ -137,9 +150,10 @@ pub struct StoredPage<T> {
 /// Rows to delete because they have no effect any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retention {
-    /// Time before which challenges, sessions and counters must have ended to be deleted.
+    /// Time before which [`Challenge::expires_at`], [`Session::ends_at`] and [`Counter::ends_at`] must be for
+    /// the row to be deleted.
     pub ended_before: OffsetDateTime,
-    /// Time before which global counters are deleted.
+    /// Time before which [`GlobalCounterUpdate::period_start`] must be for the count to be deleted.
     pub global_counters_before: OffsetDateTime,
     /// Time before which a message must have been stored first to be deleted.
     pub messages_before: OffsetDateTime,

@@ -63,7 +63,7 @@ impl<S: Storage + ?Sized> Interleaved<S> {
 impl Turn {
     /// Returns the distance to the next handle, which is less than `handles` and not 0. Three or more handles
     /// are not called in a cycle: operations that repeat the same calls would make each of them through the
-    /// same handle. The number of bits that are set in successive numbers (Thue-Morse sequence) has no period.
+    /// same handle. The number of set bits of successive numbers (Thue-Morse sequence) has no period.
     fn step(&self, handles: usize) -> usize {
         1 + self.calls.count_ones() as usize % (handles - 1)
     }

@@ -57,8 +57,8 @@ pub struct SignInRequest {
 /// Stored data on which [`SignInRequest::decide`] depends.
 #[derive(Clone, Debug, Default)]
 pub struct SignInFacts {
-    /// Challenge with the id in the request, if it was sent to this phone. Without an id in the request, the
-    /// newest challenge of the phone.
+    /// If the request has an id: the challenge with this id, or `None` if it does not exist or was sent to
+    /// another phone. If the request has no id: the newest challenge of the phone.
     pub challenge: Option<Challenge>,
     /// User with this phone.
     pub user: Option<User>,

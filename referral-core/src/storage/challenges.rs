@@ -32,12 +32,12 @@ pub trait ChallengeStorage: Send + Sync + 'static {
     /// Redeems a code and signs in. The new user, if there is one, the invitation, the session and the
     /// redeemed challenge are committed together. The counted attempt of a wrong code is committed as well.
     ///
-    /// Facts: the challenge that the request names, if it belongs to the phone, or else the newest challenge
-    /// of the phone; the user with the phone; the owner of the invite code; the counters that the request
-    /// names; the global counters. Attempts at one challenge exclude each other, and so do attempts that
-    /// share a counter and sign-ups of one phone. If [`needs_ancestry`](SignInRequest::needs_ancestry)
-    /// returns `true`, the ancestry is also a fact. It is read to its end, or until the invitee is found, while
-    /// no other late acceptance is in progress in any process. A new user gets the first of
+    /// Facts: the challenge, as [`SignInFacts::challenge`](super::SignInFacts::challenge) describes it; the
+    /// user with the phone; the owner of the invite code; the counters that the request names; the global
+    /// counters. Attempts at one challenge exclude each other, and so do attempts that share a counter and
+    /// sign-ups of one phone. If [`needs_ancestry`](SignInRequest::needs_ancestry) returns `true`, the
+    /// ancestry is also a fact. It is read to its end, or until the invitee is found, while no other late
+    /// acceptance is in progress in any process. A new user gets the first of
     /// [`NewUser::invite_codes`](super::NewUser::invite_codes) that is free.
     ///
     /// # Errors

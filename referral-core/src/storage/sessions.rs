@@ -14,7 +14,8 @@ use crate::{
 #[async_trait]
 pub trait SessionStorage: Send + Sync + 'static {
     /// Returns a session with its user and the newest invitees of the user, at most `invited` of them.
-    /// Returns `None` if the session does not exist. A session that has ended may be returned or not.
+    /// Returns `None` if the session does not exist. A session that
+    /// [has ended](Session::has_ended) may be returned or not.
     async fn session(&self, id: SessionId, invited: u32) -> Result<Option<StoredSession>>;
 
     /// Records that the issued tokens of the session are in use, if its access token still has this id.
@@ -31,7 +32,7 @@ pub trait SessionStorage: Send + Sync + 'static {
     async fn sessions(&self, user: UserId, now: OffsetDateTime, limit: u32) -> Result<Vec<Session>>;
 
     /// Ends sessions of a user by setting [`Session::revoked_at`]. Returns the sessions that were ended, in
-    /// any order. Sessions that were not [active](Session::is_active) at `now` are not among them.
+    /// any order. Sessions that [had ended](Session::has_ended) at `now` do not change and are not returned.
     async fn end_sessions(
         &self,
         user: UserId,
