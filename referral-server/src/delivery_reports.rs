@@ -9,7 +9,12 @@ use referral_core::{
     sms::http::{ReportError, ReportReader, ReportRequest},
 };
 
-use crate::{error::Problem, error_code::ErrorCode, options::AppOptions};
+use crate::{
+    error::Problem,
+    error_code::ErrorCode,
+    mount::{Prefix, Root},
+    options::AppOptions,
+};
 
 /// Route of reports in metrics.
 pub(crate) const ROUTE: &str = "/sms/reports/{gateway}/";
@@ -17,33 +22,34 @@ pub(crate) const ROUTE: &str = "/sms/reports/{gateway}/";
 /// Methods that gateways use.
 pub(crate) const METHODS: &str = "GET, HEAD, POST";
 
-const PREFIX: &str = "/sms/reports/";
+const PATH: &str = "/sms/reports/";
 
-/// Returns the URL that a gateway must send its reports to, if clients reach this server at `public_url`.
+/// Returns the URL that a gateway must send its reports to, if clients reach the root page at `public_url`,
+/// which includes the path prefix.
 #[must_use]
 pub fn reports_url(public_url: &str, reader: &ReportReader) -> String {
-    reader.url(&format!("{}{PREFIX}{}/", public_url.trim_end_matches('/'), reader.gateway()))
+    reader.url(&format!("{}{PATH}{}/", public_url.trim_end_matches('/'), reader.gateway()))
 }
 
 /// Returns `true` if the path is that of the reports of a gateway.
 pub(crate) fn is_at(path: &str) -> bool {
-    let gateway = path.strip_prefix(PREFIX).map(|gateway| gateway.trim_end_matches('/'));
+    let gateway = path.strip_prefix(PATH).map(|gateway| gateway.trim_end_matches('/'));
     gateway.is_some_and(|gateway| !gateway.is_empty() && !gateway.contains('/'))
 }
 
 /// Adds the route of reports.
-pub(crate) fn add(route: Route, referral: &ReferralService, options: &AppOptions) -> Route {
+pub(crate) fn add(route: Route, root: &Root, referral: &ReferralService, options: &AppOptions) -> Route {
     let reader = Arc::new(Reader {
         referral: referral.clone(),
-        public_url: options.public_url.clone().unwrap_or_default(),
+        root: root.clone(),
         readers: options.report_readers.clone(),
     });
-    route.at(format!("{PREFIX}:gateway"), get(Arc::clone(&reader)).post(reader))
+    route.at(format!("{PATH}:gateway"), get(Arc::clone(&reader)).post(reader))
 }
 
 struct Reader {
     referral: ReferralService,
-    public_url: String,
+    root: Root,
     readers: Vec<ReportReader>,
 }
 
@@ -58,7 +64,8 @@ impl Endpoint for Reader {
         let body = request.take_body().into_vec().await?;
         // The path of the request as it was sent, with its trailing slash if it had one.
         let path = request.original_uri().path_and_query().map_or("", |path| path.as_str());
-        let url = format!("{}{path}", self.public_url.trim_end_matches('/'));
+        let prefix = Prefix::found(&request);
+        let url = format!("{}{}", self.root.url(&prefix), prefix.remove_from(path));
         let read = reader.read(&ReportRequest { url: &url, headers: request.headers(), body: &body });
         let read = read.map_err(|error| match error {
             ReportError::Signature => Problem::new(ErrorCode::InvalidSignature),

@@ -11,6 +11,7 @@ mod error_sources;
 mod host;
 mod metrics;
 mod middleware;
+mod mount;
 mod openapi;
 mod options;
 mod pages;
@@ -27,6 +28,7 @@ pub use crate::error_sources::with_sources;
 use crate::{
     api::{Apis, auth::AuthApi, pagination::Links, sessions::SessionsApi, users::UsersApi},
     middleware::Middleware,
+    mount::{MARK, Root},
     openapi::{BASE, Document},
 };
 pub use crate::{
@@ -68,13 +70,18 @@ impl Endpoint for App {
 }
 
 /// Creates a poem endpoint with the complete HTTP interface: the API, its documentation, the public keys, the
-/// health checks and the delivery reports. It must be served at the root path `/`.
+/// health checks and the delivery reports.
+///
+/// A host serves it at the root path, or below any prefix: `Route::new().nest("/auth", app)`. Links, the
+/// documentation pages and the OpenAPI document then contain the prefix. If a proxy removes a prefix from the
+/// path, set [`AppOptions::public_url`].
 #[must_use]
 pub fn app(referral: ReferralService, options: AppOptions) -> App {
-    let service = service(&referral, options.public_url.clone());
+    let root = Root::new(options.public_url.as_deref());
+    let service = service(&referral, root.clone());
     let document = Arc::new(Document::of(&service));
-    let pages = pages::add(Route::new(), &service, &document, &referral, &options.draining);
-    let pages = delivery_reports::add(pages, &referral, &options);
+    let pages = pages::add(Route::new(), &root, &service, &document, &referral, &options.draining);
+    let pages = delivery_reports::add(pages, &root, &referral, &options);
     let route = pages.nest(BASE, service).data(referral.clone()).map_to_response();
     App(Middleware::new(route.boxed(), referral, document, options))
 }
@@ -82,16 +89,15 @@ pub fn app(referral: ReferralService, options: AppOptions) -> App {
 /// Returns the OpenAPI document, as served and as committed in `openapi.json`.
 #[must_use]
 pub fn openapi(referral: &ReferralService) -> String {
-    Document::of(&service(referral, None)).text
+    Document::of(&service(referral, Root::default())).text.replace(MARK, "")
 }
 
-fn service(referral: &ReferralService, public_url: Option<String>) -> OpenApiService<Apis, ()> {
+fn service(referral: &ReferralService, root: Root) -> OpenApiService<Apis, ()> {
     // Tools that import the document need an absolute URL.
-    let base = public_url.as_deref().unwrap_or_default().trim_end_matches('/');
-    let server = format!("{base}{BASE}");
+    let server = format!("{}{BASE}", root.marked_url());
     let auth = AuthApi { referral: referral.clone() };
     let sessions = SessionsApi { referral: referral.clone() };
-    let users = UsersApi { referral: referral.clone(), links: Links { public_url } };
+    let users = UsersApi { referral: referral.clone(), links: Links { root } };
     OpenApiService::new((auth, sessions, users), "Referral", env!("CARGO_PKG_VERSION"))
         .description(include_str!("description.md"))
         .contact(ContactObject::new().name("referral").url(env!("CARGO_PKG_REPOSITORY")))

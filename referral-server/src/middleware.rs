@@ -28,6 +28,7 @@ use crate::{
     error::{FieldError, Problem},
     error_code::ErrorCode,
     host,
+    mount::Prefix,
     openapi::Document,
     options::AppOptions,
     pages,
@@ -123,6 +124,8 @@ impl<E: Endpoint<Output = Response>> Inner<E> {
         let peer = request.remote_addr().as_socket_addr().map(SocketAddr::ip);
         let address = self.options.client_addresses.of(peer, request.headers());
         request.extensions_mut().insert(FoundAddress(address));
+        let prefix = Prefix::of(&request);
+        request.set_data(prefix);
         without_trailing_slash(&mut request);
         let mut response = match self.respond(request).await {
             Ok(response) => response,

@@ -51,7 +51,7 @@ const SPARSE: &[&str] = &["SentCode", "Problem"];
 
 /// The document.
 pub(crate) struct Document {
-    /// Text of the document, as committed.
+    /// Text of the document. The URL of the server contains [`MARK`](crate::mount::MARK).
     pub(crate) text: String,
     routes: Vec<Route>,
     /// Path of each operation.

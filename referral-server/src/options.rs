@@ -10,8 +10,9 @@ use crate::{client_ip::ClientAddresses, cors::CorsOrigins, draining::Draining, m
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct AppOptions {
-    /// Scheme and host that clients use, for links to other pages. Default: links are relative, except for
-    /// clients on this machine.
+    /// URL of the root page for clients, which is used in links. It has a scheme, a host and, if a proxy
+    /// removes a path prefix, the whole prefix. Without a path, the prefix under which the endpoint is mounted
+    /// is appended. Default: links are relative, except for clients on this machine.
     pub public_url: Option<String>,
     /// Longest time to receive a request body, and longest time of a handler. Each has this limit. Default:
     /// 10 s.

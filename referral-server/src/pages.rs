@@ -3,7 +3,6 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
-use bytes::Bytes;
 use poem::{IntoEndpoint, IntoResponse, Response, Route, endpoint::make_sync, get, http::header};
 use poem_openapi::OpenApiService;
 use referral_core::ReferralService;
@@ -15,6 +14,7 @@ use crate::{
     delivery_reports,
     draining::Draining,
     error::{self, Problem},
+    mount::{Prefix, Root, Template},
     openapi::{BASE, Document},
 };
 
@@ -49,36 +49,41 @@ pub(crate) fn allowed(path: &str) -> &'static str {
 /// Adds the routes outside the API.
 pub(crate) fn add(
     route: Route,
+    root: &Root,
     service: &OpenApiService<Apis, ()>,
     document: &Arc<Document>,
     referral: &ReferralService,
     draining: &Draining,
 ) -> Route {
-    let schema = Bytes::from(document.text.clone());
-    let schema =
-        make_sync(move |_| Response::builder().content_type("application/json").body(schema.clone()));
+    let schema = Template::new(&document.text, |_| String::new());
+    let schema = make_sync(move |request| {
+        let schema = schema.at(&Prefix::found(&request)).text;
+        Response::builder().content_type("application/json").body(schema)
+    });
+    let home = include_str!("index.html").replace("{version}", env!("CARGO_PKG_VERSION"));
+    let home = home.replace("{root}", root.marked_path());
     let swagger_ui = finish(&service.swagger_ui_html(), "Swagger UI", service, document);
     let redoc = finish(&service.redoc_html(), "Redoc", service, document);
     route
-        .at("/", get(page(include_str!("index.html").replace("{version}", env!("CARGO_PKG_VERSION")))))
-        .at("/docs", get(page(swagger_ui)))
-        .at(format!("{BASE}/redoc"), get(page(redoc)))
+        .at("/", get(page(&home)))
+        .at("/docs", get(page(&swagger_ui)))
+        .at(format!("{BASE}/redoc"), get(page(&redoc)))
         .at(format!("{BASE}/schema"), get(schema))
         .at("/.well-known/jwks.json", get(keys(referral)))
         .at("/health/live", get(make_sync(|_| health())))
         .at("/health/ready", get(ready(referral.clone(), draining.clone())))
 }
 
-/// Returns an endpoint with a page that does not change while the server runs.
-fn page(html: String) -> impl IntoEndpoint<Endpoint: 'static> {
-    let policy = content_security_policy(&html);
-    let html = Bytes::from(html);
-    make_sync(move |_| {
+/// Returns an endpoint with a page that depends only on the prefix.
+fn page(html: &str) -> impl IntoEndpoint<Endpoint: 'static> + use<> {
+    let page = Template::new(html, content_security_policy);
+    make_sync(move |request| {
+        let page = page.at(&Prefix::found(&request));
         Response::builder()
             .content_type("text/html; charset=utf-8")
-            .header(header::CONTENT_SECURITY_POLICY, &policy)
+            .header(header::CONTENT_SECURITY_POLICY, page.description)
             .header(header::CACHE_CONTROL, "no-cache")
-            .body(html.clone())
+            .body(page.text)
     })
 }
 

@@ -6,13 +6,16 @@ use poem::{
 };
 use referral_core::PageLink;
 
-use crate::host::is_loopback_host;
+use crate::{
+    host::is_loopback_host,
+    mount::{Prefix, Root},
+};
 
 /// Creates URLs of this server.
 #[derive(Clone, Debug)]
 pub(crate) struct Links {
-    /// Scheme and host that clients use, if they are configured.
-    pub(crate) public_url: Option<String>,
+    /// URL that clients use, if it is configured.
+    pub(crate) root: Root,
 }
 
 impl Links {
@@ -29,10 +32,10 @@ impl Links {
         let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
         // HTTP/2 has the host in the URI.
         let host = host.or_else(|| uri.authority().map(Authority::as_str));
-        self.link(uri, host, name, value)
+        self.link(uri, &Prefix::found(request), host, name, value)
     }
 
-    fn link(&self, uri: &Uri, host: Option<&str>, name: &str, value: &str) -> String {
+    fn link(&self, uri: &Uri, prefix: &Prefix, host: Option<&str>, name: &str, value: &str) -> String {
         let mut query = form_urlencoded::Serializer::new(String::new());
         for (key, kept) in form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes()) {
             if key != "offset" && key != "cursor" {
@@ -40,17 +43,19 @@ impl Links {
             }
         }
         query.append_pair(name, value);
-        let path = uri.path().trim_end_matches('/');
-        format!("{}{path}/?{}", self.base(host), query.finish())
+        let path = prefix.remove_from(uri.path()).trim_end_matches('/');
+        format!("{}{path}/?{}", self.base(prefix, host), query.finish())
     }
 
-    /// Returns the scheme and host of links. Returns an empty string, which makes links relative, if they are
-    /// not configured: a client can send any `Host`, so only a loopback host is used.
-    fn base(&self, host: Option<&str>) -> String {
-        match (&self.public_url, host) {
-            (Some(url), _) => url.trim_end_matches('/').to_owned(),
-            (None, Some(host)) if is_loopback_host(host) => format!("http://{host}"),
-            _ => String::new(),
+    /// Returns the URL of the root page. If it is not configured, links are relative, because a client can
+    /// send any `Host`. Only a loopback host is used.
+    fn base(&self, prefix: &Prefix, host: Option<&str>) -> String {
+        let base = self.root.url(prefix);
+        match host {
+            Some(host) if !self.root.is_configured() && is_loopback_host(host) => {
+                format!("http://{host}{base}")
+            }
+            _ => base,
         }
     }
 }
@@ -61,17 +66,17 @@ mod tests {
 
     #[test]
     fn a_link_keeps_the_query_and_replaces_the_position() {
-        let links = Links { public_url: Some("https://example.com/".into()) };
+        let links = Links { root: Root::new(Some("https://example.com/")) };
         let uri = Uri::from_static("/api/v1/users?search=a%26b+c&limit=2&offset=4&cursor=x");
         assert_eq!(
-            links.link(&uri, None, "offset", "6"),
+            links.link(&uri, &Prefix::default(), None, "offset", "6"),
             "https://example.com/api/v1/users/?search=a%26b+c&limit=2&offset=6"
         );
     }
 
     #[test]
     fn only_a_loopback_host_is_used_in_links() {
-        let links = Links { public_url: None };
+        let links = Links { root: Root::default() };
         for (host, base) in [
             ("localhost:8080", "http://localhost:8080"),
             ("127.0.0.1:1", "http://127.0.0.1:1"),
@@ -84,7 +89,13 @@ mod tests {
             ("127.0.0.1:80@example.com", ""),
             ("localhost:80/../", ""),
         ] {
-            let link = links.link(&Uri::from_static("/api/v1/users/"), Some(host), "cursor", "c");
+            let link = links.link(
+                &Uri::from_static("/api/v1/users/"),
+                &Prefix::default(),
+                Some(host),
+                "cursor",
+                "c",
+            );
             assert_eq!(link, format!("{base}/api/v1/users/?cursor=c"), "{host}");
         }
     }

@@ -22,6 +22,7 @@ mod nginx;
 mod overload;
 mod pages;
 mod pasted_text;
+mod prefix;
 mod program;
 mod readme;
 mod reports;

@@ -7,7 +7,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use poem::{Server, listener::TcpAcceptor};
+use poem::{IntoEndpoint, Route, Server, listener::TcpAcceptor};
 use referral_core::{
     ReferralService,
     clock::Clock,
@@ -84,6 +84,12 @@ impl Service {
         Self { referral, clock, client }
     }
 
+    /// Serves the complete interface below a prefix, and returns a client that adds the prefix to paths.
+    pub(crate) async fn mount(&self, prefix: &'static str, options: AppOptions) -> Client {
+        let route = Route::new().nest(prefix, app(self.referral.clone(), options));
+        Client::new(spawn(route).await).below(prefix)
+    }
+
     /// Sends a code and signs in, optionally with an invite code.
     pub(crate) async fn enter(&self, phone: &str, invited_by_code: Option<&str>) -> SignedIn {
         self.client.enter(phone, invited_by_code).await
@@ -92,11 +98,16 @@ impl Service {
 
 /// Serves the complete interface on a free port, and returns a client.
 pub(crate) async fn serve(referral: ReferralService, options: AppOptions) -> Client {
+    Client::new(spawn(app(referral, options)).await)
+}
+
+/// Serves an endpoint on a free port, and returns the address.
+async fn spawn(endpoint: impl IntoEndpoint<Endpoint: 'static> + 'static) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let address = listener.local_addr().expect("an address");
     let acceptor = TcpAcceptor::from_tokio(listener).expect("an acceptor");
-    tokio::spawn(Server::new_with_acceptor(acceptor).run(app(referral, options)));
-    Client::new(address)
+    tokio::spawn(Server::new_with_acceptor(acceptor).run(endpoint.into_endpoint()));
+    address
 }
 
 /// Manual clock that, like a real one, never returns the same time twice.
@@ -113,6 +124,8 @@ impl Clock for Ticking {
 #[derive(Clone)]
 pub(crate) struct Client {
     pub(crate) address: SocketAddr,
+    /// Prefix of all paths.
+    pub(crate) prefix: &'static str,
     pub(crate) http: reqwest::Client,
 }
 
@@ -154,11 +167,16 @@ impl Response {
 impl Client {
     pub(crate) fn new(address: SocketAddr) -> Self {
         let http = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).build();
-        Self { address, http: http.expect("a client") }
+        Self { address, prefix: "", http: http.expect("a client") }
+    }
+
+    /// Returns a client that adds this prefix to all paths.
+    pub(crate) fn below(self, prefix: &'static str) -> Self {
+        Self { prefix, ..self }
     }
 
     pub(crate) fn url(&self, path: &str) -> String {
-        format!("http://{}{path}", self.address)
+        format!("http://{}{}{path}", self.address, self.prefix)
     }
 
     /// Returns a request to a path of the API.
@@ -187,7 +205,7 @@ impl Client {
         let text = response.text().await.expect("a body");
         let body = serde_json::from_str(&text).unwrap_or_default();
         let response = Response { status, headers, body, text };
-        check(&method, &path, &response);
+        check(&method, path.strip_prefix(self.prefix).unwrap_or(&path), &response);
         response
     }
 

@@ -27,9 +27,9 @@ pub(crate) struct Network {
     /// a free port, which is printed [default: none]
     #[arg(long, env = "REFERRAL_METRICS_LISTEN", global = true, value_name = "ADDRESS")]
     pub(crate) metrics_listen: Option<SocketAddr>,
-    /// Scheme and host of this server for clients, for links to other pages and for the URLs that gateways
-    /// send reports to [default: links are relative, except for clients on this machine, and gateways get no
-    /// URL]
+    /// URL of this server for clients, such as `https://example.com/auth` behind a proxy that removes `/auth`
+    /// from paths. It is used for links to other pages and for the URLs that gateways send reports to
+    /// [default: links are relative, except for clients on this machine, and gateways get no URL]
     #[arg(long, env = "REFERRAL_PUBLIC_URL", global = true, value_name = "URL", value_parser = public_url)]
     pub(crate) public_url: Option<String>,
     /// Origins whose pages may use the API in a browser: a comma-separated list, such as
@@ -106,10 +106,17 @@ fn public_url(input: &str) -> Result<String, String> {
     let uri: Uri = input.parse().map_err(|_| "this is not a URL".to_owned())?;
     let is_web = matches!(uri.scheme_str(), Some("http" | "https"));
     let is_host = uri.authority().is_some_and(|authority| !authority.as_str().contains('@'));
-    if is_web && is_host && matches!(uri.path(), "" | "/") && uri.query().is_none() {
+    let is_plain =
+        |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~' | b'%');
+    let path = uri.path().trim_end_matches('/');
+    let is_path = path.split('/').skip(1).all(|segment| !segment.is_empty() && segment.bytes().all(is_plain));
+    // `Uri` drops a fragment.
+    if is_web && is_host && is_path && uri.query().is_none() && !input.contains('#') {
         Ok(input.trim_end_matches('/').to_owned())
     } else {
-        Err("give scheme and host only, such as https://api.example.com".to_owned())
+        Err("give scheme, host and, if a proxy removes it, path prefix, such as https://api.example.com or \
+             https://example.com/auth"
+            .to_owned())
     }
 }
 
@@ -118,12 +125,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn public_urls_have_scheme_and_host_only() {
+    fn public_urls_have_scheme_and_host_and_optionally_a_path() {
         assert_eq!(public_url("https://api.example.com/"), Ok("https://api.example.com".into()));
+        assert_eq!(public_url("https://example.com/a/b-c/"), Ok("https://example.com/a/b-c".into()));
         for input in [
             "example.com",
             "ftp://example.com",
-            "https://example.com/path",
+            "https://example.com/a//b",
+            "https://example.com/a?b",
+            "https://example.com/a#b",
+            "https://example.com/\"",
+            "https://example.com/a&b",
             "https://",
             "https://a:b@example.com",
             "",
