@@ -16,7 +16,7 @@ use poem::{
 };
 use referral_core::policy::Policy;
 use referral_fuzz::{Ticking, run, service};
-use referral_server::{AppOptions, app};
+use referral_server::{AppOptions, ClientAddresses, app};
 use serde_json::Value;
 
 const SECRET: &str = "BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc";
@@ -66,7 +66,9 @@ impl Server {
             .clock(std::sync::Arc::new(Ticking::default()))
             .build()
             .expect("a valid policy");
-        let app = app(referral, AppOptions::default()).boxed();
+        let mut options = AppOptions::default();
+        options.client_addresses = ClientAddresses::none();
+        let app = app(referral, options).boxed();
         let mut server = Self { app, known: BTreeMap::new(), secrets: Vec::new(), is_changed: false };
         for request in requests(BEFORE) {
             let status = run(server.send(request));

@@ -76,7 +76,15 @@ fn unmapped(net: IpNet) -> IpNet {
 
 /// Source of the client address of a request. Default: the address of the peer.
 #[derive(Clone, Debug, Default)]
-pub struct ClientAddresses(Option<Forwarded>);
+pub struct ClientAddresses(Source);
+
+#[derive(Clone, Debug, Default)]
+enum Source {
+    #[default]
+    Peer,
+    Forwarded(Forwarded),
+    None,
+}
 
 #[derive(Clone, Debug)]
 struct Forwarded {
@@ -91,20 +99,37 @@ impl ClientAddresses {
     /// parsed as in RFC 7239, any other header as a list of addresses.
     #[must_use]
     pub fn forwarded(by: TrustedProxies, header: HeaderName) -> Self {
-        Self(Some(Forwarded { by, header }))
+        Self(Source::Forwarded(Forwarded { by, header }))
+    }
+
+    /// Creates a source without addresses, for a host that does not know the peer of a request, such as one
+    /// on a Unix socket. No limit per address applies. With any other source, requests without a peer address
+    /// are rejected.
+    #[must_use]
+    pub fn none() -> Self {
+        Self(Source::None)
+    }
+
+    /// Returns `true` if each request needs the address of its peer.
+    pub(crate) fn need_peer(&self) -> bool {
+        !matches!(self.0, Source::None)
     }
 
     /// Returns the address of the client: the right-most address in the header that does not belong to a
     /// trusted proxy. An entry that cannot be parsed ends the search at the proxy that appended it. Returns
-    /// `None` if there is no peer.
+    /// `None` if there is no peer, or no source.
     #[must_use]
     pub fn of(&self, peer: Option<IpAddr>, headers: &HeaderMap) -> Option<IpAddr> {
         let mut nearest = peer?.to_canonical();
-        let Some(Forwarded { by, header }) = &self.0 else {
-            if let Some(header) = USUAL.iter().find(|header| headers.contains_key(*header)) {
-                warn_once(header);
+        let Forwarded { by, header } = match &self.0 {
+            Source::Forwarded(forwarded) => forwarded,
+            Source::None => return None,
+            Source::Peer => {
+                if let Some(header) = USUAL.iter().find(|header| headers.contains_key(*header)) {
+                    warn_once(header);
+                }
+                return Some(nearest);
             }
-            return Some(nearest);
         };
         if !by.contain(nearest) {
             if headers.contains_key(header) {
@@ -233,6 +258,7 @@ mod tests {
         assert_eq!(addresses.of(Some(ip("10.0.0.1")), &headers), Some(ip("10.0.0.1")));
         assert_eq!(addresses.of(Some(ip("::ffff:10.0.0.1")), &headers), Some(ip("10.0.0.1")));
         assert_eq!(addresses.of(None, &headers), None);
+        assert_eq!(ClientAddresses::none().of(Some(ip("10.0.0.1")), &headers), None);
     }
 
     #[test]

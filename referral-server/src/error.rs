@@ -148,6 +148,16 @@ impl Problem {
         Self { cause: Some(cause.into()), ..Self::new(ErrorCode::InternalError) }
     }
 
+    /// Creates the error of a request whose peer address the host has not passed.
+    pub(crate) fn without_peer() -> Self {
+        let problem = Self::internal(
+            "the host passed no peer address, so limits per address would not apply; pass it, or set \
+             `ClientAddresses::none()` if the host has none",
+        );
+        let detail = "The server does not get the addresses of clients. Its log has the reason.";
+        Self { detail: detail.into(), ..problem }
+    }
+
     /// Returns an error if the server is about to shut down.
     pub(crate) fn reject_if_draining(draining: &Draining) -> Result<(), Self> {
         if draining.is_started() {

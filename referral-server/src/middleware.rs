@@ -162,7 +162,8 @@ impl<E: Endpoint<Output = Response>> Inner<E> {
 
     async fn respond(&self, mut request: Request) -> Result<Response> {
         let body = request.take_body();
-        if let Err(problem) = check_host(&request).and_then(|()| self.reject_other_hosts(&request)) {
+        let check = check_host(&request).and_then(|()| self.reject_other_hosts(&request));
+        if let Err(problem) = check.and_then(|()| self.reject_unknown_client(&request)) {
             drop_rest(&mut Box::pin(body.into_bytes_stream())).await;
             return Err(problem.into());
         }
@@ -213,6 +214,15 @@ impl<E: Endpoint<Output = Response>> Inner<E> {
     fn reject_other_hosts(&self, request: &Request) -> Result<(), Problem> {
         if self.options.loopback_hosts_only && !host::is_for_loopback(request) {
             return Err(Problem::new(ErrorCode::MisdirectedRequest));
+        }
+        Ok(())
+    }
+
+    /// Rejects a request without an address, because no limit per address would apply to it.
+    fn reject_unknown_client(&self, request: &Request) -> Result<(), Problem> {
+        let is_unknown = !matches!(request.data(), Some(FoundAddress(Some(_))));
+        if is_unknown && self.options.client_addresses.need_peer() {
+            return Err(Problem::without_peer());
         }
         Ok(())
     }

@@ -11,13 +11,14 @@ use crate::{client_ip::ClientAddresses, cors::CorsOrigins, draining::Draining, m
 #[non_exhaustive]
 pub struct AppOptions {
     /// URL of the root page for clients, which is used in links. It has a scheme, a host and, if a proxy
-    /// removes a path prefix, the whole prefix. Without a path, the prefix under which the endpoint is mounted
-    /// is appended. Default: links are relative, except for clients on this machine.
+    /// removes a path prefix, the whole prefix. Without a path, the prefix under which the endpoint is
+    /// mounted is appended. Default: links are relative, except for clients on this machine.
     pub public_url: Option<String>,
     /// Longest time to receive a request body, and longest time of a handler. Each has this limit. Default:
     /// 10 s.
     pub request_timeout: Duration,
-    /// Source of the client address. Default: the address of the peer.
+    /// Source of the client address. Default: the address of the peer. Requests without a peer address are
+    /// then rejected with 500.
     pub client_addresses: ClientAddresses,
     /// Origins whose pages may read responses. Default: only the server's own origin.
     pub cors_origins: CorsOrigins,

@@ -22,6 +22,7 @@ mod nginx;
 mod overload;
 mod pages;
 mod pasted_text;
+mod peers;
 mod prefix;
 mod program;
 mod readme;
