@@ -15,6 +15,7 @@ mod mount;
 mod openapi;
 mod options;
 mod pages;
+mod tower;
 
 use std::sync::Arc;
 
@@ -39,6 +40,7 @@ pub use crate::{
     host::is_loopback_host,
     metrics::Metrics,
     options::AppOptions,
+    tower::TowerService,
 };
 
 /// Compiles the example for Rust in `docs/tokens.md`.

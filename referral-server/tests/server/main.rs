@@ -40,6 +40,7 @@ mod start;
 mod superusers;
 mod test_numbers;
 mod token_verification;
+mod tower;
 mod upgrades;
 mod users;
 mod web_otp;
