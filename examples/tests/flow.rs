@@ -73,6 +73,11 @@ impl Example {
 }
 
 #[tokio::test]
+async fn actix_serves_the_api_and_a_protected_route() {
+    Example::start(env!("CARGO_BIN_EXE_example-actix")).await.assert_works().await;
+}
+
+#[tokio::test]
 async fn axum_serves_the_api_and_a_protected_route() {
     Example::start(env!("CARGO_BIN_EXE_example-axum")).await.assert_works().await;
 }
