@@ -11,13 +11,14 @@ use std::{
     time::Duration,
 };
 
+use referral_server::AppOptions;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use thirtyfour::{LoggingPrefsLogLevel::All, extensions::query::ElementPollerWithTimeout, prelude::*};
 
 use crate::{
     program::{Program, directory},
-    service::{ANNA, DOCUMENT},
+    service::{ANNA, Client, DOCUMENT, Service},
 };
 
 // With one thread, quitting the browser while a panic unwinds would wait for that thread.
@@ -53,7 +54,21 @@ async fn a_new_user_signs_in_with_the_examples_of_swagger_ui_and_the_code() -> W
         panic!("{}", errors.text().await?);
     }
 
-    browser.finish(&program, "/api/v1/users/current_user/").await
+    browser.finish(&program.client, "/api/v1/users/current_user/").await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pages_below_a_prefix_send_requests_below_the_prefix() -> WebDriverResult<()> {
+    let service = Service::start().await;
+    let client = service.mount("/auth", AppOptions::default()).await;
+    let Some(browser) = Browser::start().await? else { return Ok(()) };
+    browser.web.goto(client.url("/")).await?;
+    browser.find("//a[.='ReDoc']").await?.click().await?;
+    browser.web.goto(client.url("/")).await?;
+    browser.find("//a[.='Swagger UI']").await?.click().await?;
+    let sent = Operation::open(&browser, "sendCode").await?.execute().await?;
+    assert!(sent["code"].is_string(), "{sent}");
+    browser.finish(&client, "/api/v1/auth/send_code/").await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -81,7 +96,7 @@ async fn the_home_page_links_to_redoc_which_shows_every_operation() -> WebDriver
     browser.find("//*[@role='search']//li[contains(., 'Send a code')]").await?;
     browser.picture("redoc-search").await?;
 
-    browser.finish(&program, "/api/v1/redoc/").await
+    browser.finish(&program.client, "/api/v1/redoc/").await
 }
 
 /// Operation in Swagger UI, ready to be executed.
@@ -181,8 +196,8 @@ impl Browser {
         self.web.screenshot(&Path::new(&directory).join(name).with_extension("png")).await
     }
 
-    /// Asserts that every request was sent to the program, and that the console shows no errors.
-    async fn finish(self, program: &Program, requested: &str) -> WebDriverResult<()> {
+    /// Asserts that every request was sent to the API of the client, and that the console shows no errors.
+    async fn finish(self, client: &Client, requested: &str) -> WebDriverResult<()> {
         let mut urls = Vec::new();
         for entry in self.web.get_log("performance").await? {
             let event: Value = serde_json::from_str(&entry.message)?;
@@ -194,11 +209,8 @@ impl Browser {
             };
             urls.push(url.as_str().expect("a URL").to_owned());
         }
-        assert!(
-            urls.contains(&program.client.url(requested)),
-            "the log must contain the requests: {urls:#?}"
-        );
-        let own = [&program.client.url("/"), "data:", "blob:", "about:", "chrome"];
+        assert!(urls.contains(&client.url(requested)), "the log must contain the requests: {urls:#?}");
+        let own = [&client.url("/"), "data:", "blob:", "about:", "chrome"];
         urls.retain(|url| !own.iter().any(|start| url.starts_with(start)));
         assert!(urls.is_empty(), "{urls:#?}");
 

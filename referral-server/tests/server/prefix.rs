@@ -2,7 +2,7 @@
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use referral_core::sms::http::{GatewayConfig, ReportReader};
-use referral_server::{AppOptions, reports_url};
+use referral_server::{AppOptions, Metrics, reports_url};
 use reqwest::Method;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
@@ -195,6 +195,22 @@ async fn errors_below_a_prefix_are_those_of_the_root() {
     response.assert_field(400, "unknown_parameter", "serach");
     let large = client.post("/auth/send_code/", &json!({ "phone": "1".repeat(17_000) })).await;
     large.assert_problem(413, "payload_too_large");
+}
+
+#[tokio::test]
+async fn metrics_name_routes_without_the_prefix() {
+    let service = Service::start().await;
+    let mut options = AppOptions::default();
+    let metrics = Metrics::new();
+    options.metrics = Some(metrics.clone());
+    let client = service.mount("/auth", options).await;
+    let anna = client.enter(ANNA, None).await;
+    client.get(&format!("/users/{}", anna.id), &anna.access).await.ok();
+    get(&client, "/health/live").await.ok();
+    let page = metrics.page().into_body().into_string().await.expect("text");
+    for route in ["/api/v1/auth/send_code/", "/api/v1/users/{id}/", "/health/live"] {
+        assert!(page.contains(&format!("route=\"{route}\",status=\"200\"}} 1")), "{route}: {page}");
+    }
 }
 
 #[tokio::test]
