@@ -20,6 +20,7 @@ mod session;
 mod shared_settings;
 pub mod sms;
 pub mod storage;
+mod stored;
 #[cfg(feature = "test-util")]
 pub mod test_util;
 mod text;

@@ -5,6 +5,7 @@ pub(crate) mod refresh;
 
 use std::{fmt, str::FromStr};
 
+use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -15,7 +16,7 @@ use crate::{
 };
 
 /// Id of a session.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct SessionId(pub Uuid);
 
 impl fmt::Display for SessionId {
@@ -33,7 +34,7 @@ impl FromStr for SessionId {
 }
 
 /// Contents of a pair of tokens, so that the same bytes can be signed again. The times are whole seconds.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IssuedTokens {
     /// Id of the signing key.
     pub key_id: String,
@@ -42,10 +43,13 @@ pub struct IssuedTokens {
     /// Id (`jti`) of the refresh token.
     pub refresh_id: Uuid,
     /// Time at which both tokens were issued.
+    #[serde(with = "crate::stored::micros")]
     pub issued_at: OffsetDateTime,
     /// Time from which the access token is not valid.
+    #[serde(with = "crate::stored::micros")]
     pub access_expires_at: OffsetDateTime,
     /// Time from which the refresh token is not valid.
+    #[serde(with = "crate::stored::micros")]
     pub refresh_expires_at: OffsetDateTime,
 }
 
@@ -59,26 +63,30 @@ impl IssuedTokens {
 }
 
 /// Refresh token that was exchanged recently.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SupersededToken {
     /// Id (`jti`) of the token.
     pub refresh_id: Uuid,
     /// Time at which the token was exchanged.
+    #[serde(with = "crate::stored::micros")]
     pub at: OffsetDateTime,
 }
 
 /// Session of a signed-in user.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Session {
     /// Id of the session.
     pub id: SessionId,
     /// User who is signed in.
     pub user: UserId,
     /// Time at which the session started.
+    #[serde(with = "crate::stored::micros")]
     pub created_at: OffsetDateTime,
     /// Latest time at which the session ends, in whole seconds.
+    #[serde(with = "crate::stored::micros")]
     pub expires_at: OffsetDateTime,
     /// Time at which the session was ended early.
+    #[serde(with = "crate::stored::optional_micros")]
     pub revoked_at: Option<OffsetDateTime>,
     /// Tokens issued last.
     pub issued: IssuedTokens,

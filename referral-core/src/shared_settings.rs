@@ -1,9 +1,11 @@
 //! Settings that should be the same in all processes on one storage.
 
+use serde::{Deserialize, Serialize};
+
 use crate::policy::Policy;
 
 /// Setting of a process, as text.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct SharedSetting {
     /// Name of the setting.

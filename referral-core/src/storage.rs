@@ -51,6 +51,18 @@
 //! when it passes the suite. `storage/memory.rs`, which keeps all data behind one lock, is the shortest
 //! example.
 //!
+//! # Serialization
+//!
+//! A storage that keeps documents can use the [`Serialize`](serde::Serialize) and
+//! [`Deserialize`](serde::Deserialize) implementations of the stored types: [`User`],
+//! [`Invitation`](crate::Invitation), [`Challenge`], [`Session`], [`Counter`], [`StoredMessage`] with its
+//! [`MessageKey`], [`RegisteredKey`], [`SharedSetting`], and the types of their fields. Structs are maps of
+//! their fields, times are microseconds since 1970 as integers, and events of counters are the numbers of
+//! [`CountedEvent::to_number`]. Deserialization validates phones, codes, names, addresses and keys as
+//! `from_stored` does.
+//!
+//! The serialized form of a version can be read by later minor versions.
+//!
 //! # Evolution
 //!
 //! In a minor version, a trait gets a new method only with a default implementation, and a struct of facts or

@@ -11,6 +11,7 @@ pub(crate) mod visibility;
 
 use std::{fmt, str::FromStr};
 
+use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -22,7 +23,7 @@ use crate::{
 };
 
 /// Id of a user: a UUID that sorts by the time of the creation of the user.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct UserId(pub Uuid);
 
 impl fmt::Display for UserId {
@@ -40,7 +41,7 @@ impl FromStr for UserId {
 }
 
 /// User of the service.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct User {
     /// Id of the user.
     pub id: UserId,
@@ -64,13 +65,15 @@ pub struct User {
     /// `true` if the user may sign in. Tokens of an inactive user are not valid.
     pub is_active: bool,
     /// Time at which the user was created, by a first sign-in or as staff.
+    #[serde(with = "crate::stored::micros")]
     pub date_joined: OffsetDateTime,
     /// Time of the last sign-in with a code; `None` for staff who never signed in.
+    #[serde(with = "crate::stored::optional_micros")]
     pub last_login: Option<OffsetDateTime>,
 }
 
 /// Inviter of a user, and the code that was used.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InvitedBy {
     /// Inviter.
     pub inviter: UserId,

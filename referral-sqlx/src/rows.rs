@@ -30,12 +30,12 @@ pub(crate) struct UserColumns<'r> {
 
 impl UserColumns<'_> {
     pub(crate) fn parse(self) -> Result<User> {
-        let inviter_code = optional(self.inviter_code, InviteCode::parse)?;
+        let inviter_code = optional(self.inviter_code, InviteCode::from_stored)?;
         let invited_by = self.inviter.zip(inviter_code);
         Ok(User {
             id: UserId(self.id),
             phone: PhoneNumber::from_stored(self.phone).map_err(unreadable)?,
-            invite_code: InviteCode::parse(self.invite_code).map_err(unreadable)?,
+            invite_code: InviteCode::from_stored(self.invite_code).map_err(unreadable)?,
             invited_by: invited_by.map(|(inviter, code)| InvitedBy { inviter: UserId(inviter), code }),
             invited_count: self.invited_count,
             email: optional(self.email, Email::from_stored)?,
@@ -175,7 +175,7 @@ macro_rules! read_rows {
             Ok(Invitation {
                 invitee: UserId(get(row, "invitee")?),
                 inviter: UserId(get(row, "inviter")?),
-                code: InviteCode::parse(get(row, "code")?).map_err(unreadable)?,
+                code: InviteCode::from_stored(get(row, "code")?).map_err(unreadable)?,
                 accepted_at: time(row, "accepted_at")?,
                 via: via.ok_or_else(|| unreadable("an invitation was accepted by an unknown operation"))?,
             })

@@ -56,6 +56,17 @@ impl InviteCode {
         Ok(Self(code))
     }
 
+    /// Creates a code from its stored form, unchanged.
+    ///
+    /// # Errors
+    ///
+    /// `invalid_invite_code` if it is not in canonical form. Such a code is never stored.
+    pub fn from_stored(stored: &str) -> Result<Self, InvalidInput> {
+        let code = Self::parse(stored)?;
+        let invalid = "The stored invite code is not in canonical form.";
+        (code.0 == stored).then_some(code).ok_or(InvalidInput::new(ErrorCode::InvalidInviteCode, invalid))
+    }
+
     /// Generates a new code.
     pub(crate) fn generate(random: &dyn Random) -> Self {
         Self(random.symbols(ALPHABET, LENGTH))

@@ -1,5 +1,6 @@
 //! Rule of accepting an invitation, at sign-in and in a profile edit.
 
+use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
 use crate::{
@@ -31,7 +32,7 @@ pub enum Ancestry {
 }
 
 /// Accepted invitation. It is stored once and never changed.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Invitation {
     /// User that was invited.
     pub invitee: UserId,
@@ -40,13 +41,15 @@ pub struct Invitation {
     /// Invite code of the inviter.
     pub code: InviteCode,
     /// Time at which the invitation was accepted.
+    #[serde(with = "crate::stored::micros")]
     pub accepted_at: OffsetDateTime,
     /// Operation that accepted the invitation.
     pub via: AcceptedVia,
 }
 
 /// Operation that accepted an invitation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum AcceptedVia {
     /// The sign-in that created the user.

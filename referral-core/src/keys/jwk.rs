@@ -15,7 +15,8 @@ use zeroize::Zeroizing;
 use crate::random::Random;
 
 /// Purpose of a key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 #[expect(clippy::exhaustive_enums, reason = "a storage has each purpose in its schema")]
 pub enum KeyPurpose {
     /// Key that signs tokens.

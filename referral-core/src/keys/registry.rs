@@ -7,6 +7,7 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
 use crate::{
@@ -16,7 +17,7 @@ use crate::{
 
 /// Key that is, or was, the first key of a key ring. The first key signs new tokens or hashes new codes, so all
 /// processes must have it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RegisteredKey {
     /// Purpose of the key.
     pub purpose: KeyPurpose,
@@ -26,6 +27,7 @@ pub struct RegisteredKey {
     pub fingerprint: Fingerprint,
     /// Time until which all processes must have the key, because of the tokens or codes it signed or hashed.
     /// `None` while the key is the first one of a key ring.
+    #[serde(with = "crate::stored::optional_micros")]
     pub needed_until: Option<OffsetDateTime>,
 }
 

@@ -2,6 +2,7 @@
 
 use std::{fmt, str::FromStr, sync::Arc, time::Duration};
 
+use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq;
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -30,7 +31,7 @@ use crate::{
 };
 
 /// Id of a challenge. Only the client that requested the code gets it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct ChallengeId(pub Uuid);
 
 impl fmt::Display for ChallengeId {
@@ -48,7 +49,7 @@ impl FromStr for ChallengeId {
 }
 
 /// Code that was sent, stored as a keyed hash.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Challenge {
     /// Id of the challenge.
     pub id: ChallengeId,
@@ -61,10 +62,13 @@ pub struct Challenge {
     /// Id of the pepper of the hash.
     pub pepper_id: String,
     /// Time at which the code was generated.
+    #[serde(with = "crate::stored::micros")]
     pub sent_at: OffsetDateTime,
     /// Time from which the code is invalid.
+    #[serde(with = "crate::stored::micros")]
     pub expires_at: OffsetDateTime,
     /// Time at which the code was redeemed. A redeemed code is invalid.
+    #[serde(with = "crate::stored::optional_micros")]
     pub redeemed_at: Option<OffsetDateTime>,
     /// Number of wrong attempts with the id of the challenge.
     pub attempts_with_id: u32,
@@ -80,11 +84,12 @@ pub struct Challenge {
 }
 
 /// Wrong attempt.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FailedAttempt {
     /// Address of the client.
     pub address: ClientAddress,
     /// Time of the attempt, as in the counter of the address.
+    #[serde(with = "crate::stored::micros")]
     pub at: OffsetDateTime,
 }
 

@@ -11,6 +11,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
 use crate::{decision::Decision, policy::Policy};
@@ -35,7 +36,8 @@ const RECORD_INTERVAL: Duration = Duration::from_mins(1);
 pub(crate) const GLOBAL_COUNTER_RETENTION: Duration = Duration::from_hours(24 * USUAL_DAYS as u64 + 2);
 
 /// Kind of event that is counted for the whole service.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 #[expect(clippy::exhaustive_enums, reason = "a storage has each counter in its schema")]
 pub enum GlobalCounter {
     /// Wrong codes, per minute.

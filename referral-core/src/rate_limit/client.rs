@@ -104,6 +104,15 @@ pub(crate) struct Network {
     pub(crate) widening: u32,
 }
 
+impl Network {
+    /// Parses the text of a network.
+    pub(crate) fn from_stored(text: &str) -> Option<Self> {
+        let (address, _) = text.split_once('/').unwrap_or((text, ""));
+        let mut networks = ClientAddress::new(address.parse().ok()?).networks();
+        networks.find(|network| network.to_string() == text)
+    }
+}
+
 /// Formats the network as `203.0.113.9` or `2001:db8:1::/48`.
 impl fmt::Display for Network {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

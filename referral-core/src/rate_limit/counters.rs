@@ -6,6 +6,7 @@
 
 use std::{collections::BTreeMap, fmt};
 
+use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
 use crate::{
@@ -132,6 +133,31 @@ impl CounterKey {
         [Self::phone_and_address(phone, address), Self::number_range_and_address(phone, address)]
     }
 
+    /// Creates a key from the text that [`as_str`](Self::as_str) returned, or returns `None` if the text is
+    /// invalid.
+    #[must_use]
+    pub fn from_stored(text: String) -> Option<Self> {
+        let is_phone = |phone: &str| PhoneNumber::from_stored(phone.to_owned()).is_ok();
+        // A range lacks the last three digits.
+        let is_range = |range: &str| is_phone(&format!("{range}000"));
+        let (kind, rest) = text.split_once('/')?;
+        let subject = match (kind, rest.split_once('/')) {
+            ("address", _) => Subject::Address { widening: Network::from_stored(rest)?.widening },
+            ("phone", None) if is_phone(rest) => Subject::Phone,
+            ("pair", Some((phone, network))) if is_phone(phone) => {
+                Network::from_stored(network)?;
+                Subject::PhoneAndAddress
+            }
+            ("range", None) if is_range(rest) => Subject::NumberRange,
+            ("range", Some((range, network))) if is_range(range) => {
+                Network::from_stored(network)?;
+                Subject::NumberRangeAndAddress
+            }
+            _ => return None,
+        };
+        Some(Self { text, subject })
+    }
+
     /// Returns the key as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -155,7 +181,7 @@ impl fmt::Debug for CounterKey {
 }
 
 /// Counter to store.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counter {
     /// Key of the counter.
     pub key: CounterKey,
@@ -163,6 +189,7 @@ pub struct Counter {
     pub events: Vec<CountedEvent>,
     /// Time from which the counter has no effect and can be deleted. It is rounded up, so that it seldom
     /// changes.
+    #[serde(with = "crate::stored::micros")]
     pub ends_at: OffsetDateTime,
 }
 
@@ -214,6 +241,28 @@ mod tests {
     }
 
     #[test]
+    fn texts_that_are_not_keys_are_rejected() {
+        for text in [
+            "",
+            "phone",
+            "phone/",
+            "phone/79608543017",
+            "phone/+79608543017/203.0.113.9",
+            "pair/+79608543017",
+            "pair/+79608543017/nowhere",
+            "range/+7",
+            "range/+79608543/",
+            "address/203.0.113.9/32",
+            "address/2001:db8:1::",
+            "address/2001:db8:1::/47",
+            "address/2001:db8:1:1::/48",
+            "unknown/1",
+        ] {
+            assert_eq!(CounterKey::from_stored(text.to_owned()), None, "{text}");
+        }
+    }
+
+    #[test]
     fn keys_are_distinct_and_debug_output_hides_the_phone() {
         let phone = PhoneNumber::parse("+79608543017", None).expect("valid");
         let keys = [
@@ -232,6 +281,9 @@ mod tests {
             "phone/+79608543017",
         ];
         assert_eq!(texts, expected);
+        for key in &keys {
+            assert_eq!(CounterKey::from_stored(key.text.clone()).as_ref(), Some(key));
+        }
         assert!(keys.iter().all(|key| !format!("{key:?}").contains("7960")));
     }
 }

@@ -4,6 +4,7 @@
 //! another process, and about a message that this service did not send. So the decision about each update
 //! depends on what is stored of the message, and each status is emitted once.
 
+use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
 use crate::{
@@ -24,7 +25,8 @@ pub(crate) const MESSAGE_RETENTION: std::time::Duration = std::time::Duration::f
 
 /// Delivery status of a message. It changes only to a later value in this list. Some gateways delivered a
 /// message after they reported that it failed, but no gateway removes a message from a phone.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 #[expect(clippy::exhaustive_enums, reason = "a storage has each status in its schema")]
 pub enum DeliveryStatus {
     /// A gateway accepted the message.
@@ -103,7 +105,7 @@ impl MessageRoute {
 }
 
 /// Key of a message: a gateway and the id of the message at the gateway.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 pub struct MessageKey {
     gateway: String,
     id: String,
@@ -165,7 +167,7 @@ enum UpdateKind {
 }
 
 /// Stored data of a message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoredMessage {
     /// `true` if it is recorded that the gateway accepted the message from this service. Until then, there is
     /// only a report.

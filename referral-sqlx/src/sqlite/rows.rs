@@ -76,5 +76,5 @@ fn events(array: &str) -> Result<Vec<CountedEvent>> {
 /// Reads the invite code for a new user. It is NULL if all candidates are taken.
 pub(super) fn free_code(row: &SqliteRow) -> Result<InviteCode> {
     let code = get::<Option<&str>>(row, "free_code")?.ok_or(StorageError::InviteCodesExhausted)?;
-    InviteCode::parse(code).map_err(unreadable)
+    InviteCode::from_stored(code).map_err(unreadable)
 }
