@@ -56,6 +56,31 @@ pub enum Error {
 }
 
 impl Error {
+    /// Time to wait after a temporary failure that has no time of its own: one second, so that clients do not
+    /// retry immediately.
+    pub const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+    /// Returns the time after which the same request may succeed, for example for the header `Retry-After`.
+    /// It is `Some` if the [`kind`](Self::kind) is [`TooMany`](ErrorKind::TooMany),
+    /// [`NotSent`](ErrorKind::NotSent) or [`Unavailable`](ErrorKind::Unavailable).
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self.kind() {
+            ErrorKind::TooMany => match self {
+                Self::Refused(refusal) => refusal.retry_after(),
+                Self::ProfileRefused(refusals) => refusals.iter().filter_map(Refusal::retry_after).max(),
+                _ => None,
+            },
+            ErrorKind::NotSent | ErrorKind::Unavailable => match self {
+                Self::SmsNotSent(SmsError::Busy { retry_after, .. }) => {
+                    Some(Self::RETRY_AFTER.max(*retry_after))
+                }
+                _ => Some(Self::RETRY_AFTER),
+            },
+            _ => None,
+        }
+    }
+
     /// Returns the kind of the error. A profile with several refusals of different kinds is invalid.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
@@ -77,6 +102,41 @@ impl Error {
             Self::SmsNotSent(_) => ErrorCode::SmsNotSent,
             Self::Storage(StorageError::Unavailable(_)) | Self::ClockOffset { .. } => ErrorCode::Unavailable,
             Self::Storage(_) | Self::KeyMismatch(_) | Self::Signing(_) => ErrorCode::InternalError,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rate_limit::limits::LimitName;
+
+    #[test]
+    fn exactly_the_temporary_kinds_have_a_time_to_wait() {
+        let too_many = |seconds| Refusal::TooManyRequests {
+            retry_after: Duration::from_secs(seconds),
+            limit: LimitName::CodesPerPhone,
+        };
+        let busy = |seconds| {
+            let retry_after = Duration::from_secs(seconds);
+            Error::SmsNotSent(SmsError::Busy { reason: String::new(), retry_after })
+        };
+        let failed = || Error::Storage(StorageError::Failed("disk".into()));
+        let unavailable = || Error::Storage(StorageError::Unavailable("network".into()));
+        for (error, status, seconds) in [
+            (Error::Refused(Refusal::InvalidCode), 403, None),
+            (Error::Refused(too_many(7)), 429, Some(7)),
+            (Error::ProfileRefused(vec![too_many(7), too_many(9)]), 429, Some(9)),
+            (Error::ProfileRefused(vec![Refusal::EmailTaken, too_many(9)]), 400, None),
+            (Error::ProfileRefused(vec![Refusal::EmailTaken]), 409, None),
+            (Error::SmsNotSent(SmsError::Temporary(String::new())), 503, Some(1)),
+            (busy(0), 503, Some(1)),
+            (busy(30), 503, Some(30)),
+            (unavailable(), 503, Some(1)),
+            (failed(), 500, None),
+        ] {
+            assert_eq!(error.kind().http_status(), status, "{error:?}");
+            assert_eq!(error.retry_after(), seconds.map(Duration::from_secs), "{error:?}");
         }
     }
 }

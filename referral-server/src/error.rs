@@ -12,13 +12,10 @@ use poem_openapi::{
     error::{ParseParamError, ParsePathError},
     registry::{MetaResponses, Registry},
 };
-use referral_core::{Check, Error, InvalidInput, Readiness, Refusal, sms::SmsError, storage::StorageError};
+use referral_core::{Check, Error, InvalidInput, Readiness, Refusal, storage::StorageError};
 use serde::Serialize;
 
 use crate::{draining::Draining, error_code::ErrorCode, error_sources::with_sources};
-
-/// Value of `Retry-After` in responses with status 503.
-const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// An error of one field.
 #[derive(Clone, Debug, Serialize, Object)]
@@ -118,7 +115,7 @@ impl Problem {
             name: code.name().into(),
             detail,
             errors,
-            retry_after: is_unavailable.then_some(RETRY_AFTER),
+            retry_after: is_unavailable.then_some(Error::RETRY_AFTER),
             checks: None,
             allow: None,
             cause: None,
@@ -280,6 +277,7 @@ impl From<Refusal> for Problem {
 
 impl From<Error> for Problem {
     fn from(error: Error) -> Self {
+        let retry_after = error.retry_after();
         match error {
             Error::Refused(refusal) => refusal.into(),
             Error::ProfileRefused(refusals) => {
@@ -291,12 +289,8 @@ impl From<Error> for Problem {
                 Self { errors, ..Self::new(code) }
             }
             Error::SmsNotSent(cause) => {
-                let retry_after = match &cause {
-                    SmsError::Busy { retry_after, .. } => RETRY_AFTER.max(*retry_after),
-                    _ => RETRY_AFTER,
-                };
                 let problem = Self::new(ErrorCode::SmsNotSent);
-                Self { cause: Some(cause.into()), retry_after: Some(retry_after), ..problem }
+                Self { cause: Some(cause.into()), retry_after, ..problem }
             }
             Error::Storage(StorageError::Unavailable(cause)) => Self::unavailable(cause),
             other => Self::internal(other),

@@ -126,17 +126,7 @@ codes! {
 
 /// Returns the status of a kind of error.
 fn status_of(kind: ErrorKind) -> StatusCode {
-    match kind {
-        ErrorKind::Invalid => StatusCode::BAD_REQUEST,
-        ErrorKind::Unauthenticated => StatusCode::UNAUTHORIZED,
-        ErrorKind::Forbidden => StatusCode::FORBIDDEN,
-        ErrorKind::NotFound => StatusCode::NOT_FOUND,
-        ErrorKind::Conflict => StatusCode::CONFLICT,
-        ErrorKind::TooMany => StatusCode::TOO_MANY_REQUESTS,
-        // Proxies replace the bodies of responses with the status 502 or 504.
-        ErrorKind::NotSent | ErrorKind::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
-        ErrorKind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
-    }
+    StatusCode::from_u16(kind.http_status()).expect("each kind has a status from 400 to 503")
 }
 
 impl ErrorCode {

@@ -1,6 +1,7 @@
 //! Catalog of all error codes, each with its kind and its message.
 
-/// Kind of an error, from which the embedding service chooses the status of its response. The set is closed.
+/// Kind of an error, from which the embedding service chooses the status of its response: see
+/// [`http_status`](Self::http_status). The set is closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(clippy::exhaustive_enums, reason = "the embedding service maps each kind to a status")]
 pub enum ErrorKind {
@@ -22,6 +23,24 @@ pub enum ErrorKind {
     Unavailable,
     /// The service has an internal error.
     Internal,
+}
+
+impl ErrorKind {
+    /// Returns the suggested HTTP status of a response, such as 400.
+    #[must_use]
+    pub const fn http_status(self) -> u16 {
+        match self {
+            Self::Invalid => 400,
+            Self::Unauthenticated => 401,
+            Self::Forbidden => 403,
+            Self::NotFound => 404,
+            Self::Conflict => 409,
+            Self::TooMany => 429,
+            // Proxies replace the bodies of responses with the status 502 or 504.
+            Self::NotSent | Self::Unavailable => 503,
+            Self::Internal => 500,
+        }
+    }
 }
 
 macro_rules! catalog {

@@ -101,6 +101,15 @@ impl Refusal {
         }
     }
 
+    /// Returns the time to wait of [`TooManyRequests`](Self::TooManyRequests).
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::TooManyRequests { retry_after, .. } => Some(*retry_after),
+            _ => None,
+        }
+    }
+
     /// Returns the message: that of the code, or a more precise one.
     #[must_use]
     pub fn message(&self) -> &'static str {
