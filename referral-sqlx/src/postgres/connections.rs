@@ -2,6 +2,10 @@
 
 use std::{
     ops::{Deref, DerefMut},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -23,6 +27,8 @@ pub(super) enum Connections {
         pool: PgPool,
         /// Time to wait for a connection.
         timeout: Duration,
+        /// `true` after the storage was closed.
+        is_closed: Arc<AtomicBool>,
     },
 }
 
@@ -30,7 +36,7 @@ impl Connections {
     pub(super) async fn acquire(&self) -> Result<Connection> {
         match self {
             Self::Own(pool) => pool.acquire().await.map(Connection::Own).map_err(own_failure),
-            Self::OfHost { pool, timeout } => acquire_from(pool, *timeout).await,
+            Self::OfHost { timeout, .. } => self.acquire_within(*timeout).await,
         }
     }
 
@@ -38,7 +44,14 @@ impl Connections {
     pub(super) async fn acquire_within(&self, timeout: Duration) -> Result<Connection> {
         match self {
             Self::Own(pool) => pool.acquire_within(timeout).await.map(Connection::Own).map_err(own_failure),
-            Self::OfHost { pool, .. } => acquire_from(pool, timeout).await,
+            Self::OfHost { is_closed, .. } if is_closed.load(Ordering::Relaxed) => {
+                Err(failure(sqlx::Error::PoolClosed))
+            }
+            Self::OfHost { pool, .. } => {
+                let acquired = tokio::time::timeout(timeout, pool.acquire()).await;
+                let acquired = acquired.unwrap_or(Err(sqlx::Error::PoolTimedOut));
+                acquired.map(Connection::OfHost).map_err(failure)
+            }
         }
     }
 
@@ -50,10 +63,11 @@ impl Connections {
         }
     }
 
-    /// Closes the pool, unless it is that of the host.
+    /// Closes the pool. That of the host stays open, but no connection is acquired any more.
     pub(super) async fn close(&self) {
-        if let Self::Own(pool) = self {
-            pool.close().await;
+        match self {
+            Self::Own(pool) => pool.close().await,
+            Self::OfHost { is_closed, .. } => is_closed.store(true, Ordering::Relaxed),
         }
     }
 }
@@ -65,12 +79,6 @@ fn own_failure(error: AcquireError<super::hosts::NotConnected>) -> StorageError 
         AcquireError::NotOpened(error) if error.is_transient() => StorageError::Unavailable(error.into()),
         AcquireError::NotOpened(error) => StorageError::Failed(error.into()),
     }
-}
-
-async fn acquire_from(pool: &PgPool, timeout: Duration) -> Result<Connection> {
-    let acquired = tokio::time::timeout(timeout, pool.acquire()).await;
-    let acquired = acquired.unwrap_or(Err(sqlx::Error::PoolTimedOut));
-    acquired.map(Connection::OfHost).map_err(failure)
 }
 
 /// Connection that returns to its pool when it is dropped.

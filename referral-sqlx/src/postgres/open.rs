@@ -159,7 +159,7 @@ impl PostgresStorage {
         let size = pool.options().get_max_connections();
         let planner: &[_] = if options.transaction_pooler { &[] } else { &PLANNER_SETTINGS };
         let settings = local_settings(options.statement_timeout, planner);
-        let pool = Connections::OfHost { pool, timeout: options.acquire_timeout };
+        let pool = Connections::OfHost { pool, timeout: options.acquire_timeout, is_closed: Arc::default() };
         Self::start(pool, size, schema, settings, options.migrate, options).await
     }
 

@@ -174,6 +174,7 @@ async fn frequent_statements_do_not_scan_tables() {
         profiles::CHANGE_PROFILE,
         invitations::CHANGE_SEARCH_KEYS,
         invitations::ANCESTRY_HAS,
+        invitations::INVITATION,
         counters::KEEP_COUNTER,
         counters::REFUND,
         counters::LOCK_COUNTERS,
