@@ -6,6 +6,7 @@
 //! set of the other purpose is rejected. A symmetric key must have the member, since nothing else
 //! distinguishes the two purposes. Any other key can only sign, so the member is optional.
 
+mod backend;
 pub(crate) mod fingerprint;
 pub(crate) mod jwk;
 pub(crate) mod registry;

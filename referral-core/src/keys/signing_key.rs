@@ -8,6 +8,7 @@ use zeroize::Zeroizing;
 
 use crate::{
     keys::{
+        backend,
         fingerprint::{Fingerprint, fingerprint},
         jwk::{KeyError, KeyPurpose, PrivateJwk, generate_id},
     },
@@ -38,6 +39,7 @@ pub(crate) struct SigningKey {
 
 impl SigningKey {
     pub(super) fn new(key: PrivateJwk) -> Result<Self, KeyError> {
+        backend::select();
         key.check_purpose(KeyPurpose::Signing)?;
         match (key.kty.as_str(), key.crv.as_deref()) {
             ("OKP", Some("Ed25519")) => {

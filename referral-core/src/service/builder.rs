@@ -152,11 +152,6 @@ impl ReferralServiceBuilder {
     /// # Errors
     ///
     /// See [`BuildError`].
-    ///
-    /// # Panics
-    ///
-    /// If `jsonwebtoken` has no crypto backend, or two. Enable exactly one of the features `aws-lc-rs` and
-    /// `rust-crypto` in the whole build.
     pub fn build(self) -> Result<ReferralService, BuildError> {
         self.policy.check()?;
         Self::check_audience(&self.tokens.issuer, &self.tokens.audience)?;
