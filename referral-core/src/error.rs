@@ -53,6 +53,9 @@ pub enum Error {
     /// A token was not signed.
     #[error("failed to sign a token")]
     Signing(#[source] BoxError),
+    /// The task of the operation panicked, or the runtime of the [`Spawner`](crate::spawner::Spawner) ended.
+    #[error("the task of the operation panicked or was aborted")]
+    Aborted,
 }
 
 impl Error {
@@ -101,7 +104,9 @@ impl Error {
             Self::ProfileRefused(_) => ErrorCode::ValidationFailed,
             Self::SmsNotSent(_) => ErrorCode::SmsNotSent,
             Self::Storage(StorageError::Unavailable(_)) | Self::ClockOffset { .. } => ErrorCode::Unavailable,
-            Self::Storage(_) | Self::KeyMismatch(_) | Self::Signing(_) => ErrorCode::InternalError,
+            Self::Storage(_) | Self::KeyMismatch(_) | Self::Signing(_) | Self::Aborted => {
+                ErrorCode::InternalError
+            }
         }
     }
 }

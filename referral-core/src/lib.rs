@@ -19,6 +19,7 @@ mod service;
 mod session;
 mod shared_settings;
 pub mod sms;
+pub mod spawner;
 pub mod storage;
 mod stored;
 #[cfg(feature = "test-util")]

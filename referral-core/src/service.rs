@@ -19,6 +19,7 @@ use std::{
     time::Duration,
 };
 
+use futures_channel::oneshot;
 use time::OffsetDateTime;
 
 use self::attempt_budget::AttemptBudget;
@@ -36,6 +37,7 @@ use crate::{
     },
     shared_settings::SettingDifference,
     sms::SmsSender,
+    spawner::Spawner,
     storage::Storage,
     user::{NewUser, UserId, phone::PhoneNumber},
 };
@@ -48,6 +50,7 @@ pub struct ReferralService {
 
 struct Inner {
     storage: Arc<dyn Storage>,
+    spawner: Option<Arc<dyn Spawner>>,
     sender: Arc<dyn SmsSender>,
     hook: Arc<dyn Hook>,
     clock: Arc<dyn Clock>,
@@ -119,6 +122,22 @@ impl ReferralService {
 
     fn now(&self) -> OffsetDateTime {
         to_microseconds(self.inner.clock.now())
+    }
+
+    /// Runs an operation to its end if there is a [`Spawner`], also if the caller drops the returned future.
+    async fn complete<T: Send + 'static>(
+        &self,
+        operation: impl Future<Output = Result<T, Error>> + Send + 'static,
+    ) -> Result<T, Error> {
+        let Some(spawner) = &self.inner.spawner else {
+            return operation.await;
+        };
+        let (sender, outcome) = oneshot::channel();
+        spawner.spawn(Box::pin(async move {
+            // The caller may be gone.
+            let _ = sender.send(operation.await);
+        }));
+        outcome.await.unwrap_or(Err(Error::Aborted))
     }
 
     async fn emit(&self, event: Event) {

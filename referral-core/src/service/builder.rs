@@ -13,6 +13,7 @@ use crate::{
     random::{Random, SystemRandom},
     session::jwt::{Tokens, refresh_audience},
     sms::{MessageTemplates, SmsSender, locale::Locale},
+    spawner::Spawner,
     storage::Storage,
 };
 
@@ -42,6 +43,7 @@ pub struct ReferralServiceBuilder {
     storage: Arc<dyn Storage>,
     sender: Arc<dyn SmsSender>,
     hook: Arc<dyn Hook>,
+    spawner: Option<Arc<dyn Spawner>>,
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
     policy: Policy,
@@ -63,6 +65,7 @@ impl ReferralService {
             storage,
             sender,
             hook: Arc::new(()),
+            spawner: None,
             clock: Arc::new(SystemClock),
             random: Arc::new(SystemRandom),
             policy: Policy::standard(),
@@ -100,6 +103,14 @@ impl ReferralServiceBuilder {
     #[must_use]
     pub fn hook(mut self, hook: Arc<dyn Hook>) -> Self {
         self.hook = hook;
+        self
+    }
+
+    /// Sets the spawner, with which operations continue after their caller has dropped them; by default there is
+    /// none.
+    #[must_use]
+    pub fn spawner(mut self, spawner: impl Spawner + 'static) -> Self {
+        self.spawner = Some(Arc::new(spawner));
         self
     }
 
@@ -158,12 +169,13 @@ impl ReferralServiceBuilder {
         if !self.tokens.can_sign(self.clock.now()) {
             return Err(BuildError::SigningKey);
         }
-        let Self { storage, sender, hook, clock, random, policy, tokens, peppers, text } = self;
+        let Self { storage, sender, hook, spawner, clock, random, policy, tokens, peppers, text } = self;
         let secrets = Secrets { tokens, peppers: Arc::new(peppers) };
         let (secrets, policy) = (RwLock::new(Arc::new(secrets)), Arc::new(policy));
         let under_attack = AtomicBool::new(false);
         let inner = Inner {
             storage,
+            spawner,
             sender,
             hook,
             clock,

@@ -78,6 +78,11 @@ impl ReferralService {
     /// message is certainly not sent: [`Refusal::PhoneUnreachable`] if the gateway rejects the phone
     /// permanently, [`Error::SmsNotSent`] otherwise. The code is then invalid and not counted for the phone.
     pub async fn send_code(&self, request: SendCode) -> Result<SentCode, Error> {
+        let service = self.clone();
+        self.complete(async move { service.perform_send_code(request).await }).await
+    }
+
+    async fn perform_send_code(&self, request: SendCode) -> Result<SentCode, Error> {
         let (phone, address) = (request.phone.clone(), request.client.address);
         let sent = self.try_send_code(request).await;
         match &sent {

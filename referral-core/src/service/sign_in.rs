@@ -94,6 +94,11 @@ impl ReferralService {
     /// wrong codes came from the address, or, after a correct code, if too many unknown invite codes were
     /// given.
     pub async fn sign_in(&self, request: SignIn) -> Result<SignedIn, Error> {
+        let service = self.clone();
+        self.complete(async move { service.perform_sign_in(request).await }).await
+    }
+
+    async fn perform_sign_in(&self, request: SignIn) -> Result<SignedIn, Error> {
         if self.inner.policy.require_challenge && request.challenge.is_none() {
             return Err(Refusal::ChallengeRequired.into());
         }

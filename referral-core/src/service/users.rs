@@ -235,6 +235,15 @@ impl ReferralService {
         current_user: &CurrentUser,
         request: EditProfile,
     ) -> Result<ProfileView, Error> {
+        let (service, current_user) = (self.clone(), current_user.clone());
+        self.complete(async move { service.perform_edit(&current_user, request).await }).await
+    }
+
+    async fn perform_edit(
+        &self,
+        current_user: &CurrentUser,
+        request: EditProfile,
+    ) -> Result<ProfileView, Error> {
         let edit = ProfileEdit {
             user: current_user.user.id,
             change: request.change,
@@ -262,6 +271,11 @@ impl ReferralService {
     ///
     /// [`Refusal::TestNumber`]; [`Refusal::PhoneNotAllowed`] for a phone that cannot receive a code.
     pub async fn make_staff(&self, phone: PhoneNumber) -> Result<User, Error> {
+        let service = self.clone();
+        self.complete(async move { service.perform_make_staff(phone).await }).await
+    }
+
+    async fn perform_make_staff(&self, phone: PhoneNumber) -> Result<User, Error> {
         let now = self.now();
         if self.policy().test_number(&phone, now).is_some() {
             return Err(Refusal::TestNumber.into());

@@ -1,0 +1,37 @@
+//! Spawner, with which an operation continues after its caller has dropped it.
+
+use std::pin::Pin;
+
+/// Task that runs to its end. It never panics on purpose and has no result.
+pub type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// Starts tasks on the async runtime of the host.
+///
+/// Web frameworks drop the future of a request when its client disconnects. Without a spawner,
+/// [`send_code`](crate::ReferralService::send_code), [`sign_in`](crate::ReferralService::sign_in),
+/// [`edit_profile`](crate::ReferralService::edit_profile) and
+/// [`make_staff`](crate::ReferralService::make_staff) then end at their current await point. What they write is
+/// atomic, so nothing is half written. But they may have written without emitting their
+/// [events](crate::events). With a spawner each of them is a task, which also runs to its end if the caller is
+/// gone.
+///
+/// The end of the process can still lose an event after the commit. What must not be lost belongs into the
+/// transaction, such as that of `TransactionHook` in `referral-sqlx`.
+///
+/// Any suitable function is a spawner:
+///
+/// ```
+/// # fn build(builder: referral_core::ReferralServiceBuilder) -> referral_core::ReferralServiceBuilder {
+/// builder.spawner(|task| drop(tokio::spawn(task)))
+/// # }
+/// ```
+pub trait Spawner: Send + Sync {
+    /// Starts a task and does not wait for it.
+    fn spawn(&self, task: Task);
+}
+
+impl<F: Fn(Task) + Send + Sync> Spawner for F {
+    fn spawn(&self, task: Task) {
+        self(task);
+    }
+}
