@@ -7,7 +7,7 @@
 //! The second most expensive part is the way to the thread of the connection and back. The statements of one
 //! write are therefore sent together with the query for the facts of the next one.
 
-use std::{marker::PhantomData, mem, panic::AssertUnwindSafe, pin::pin, sync::Arc};
+use std::{iter, marker::PhantomData, mem, panic::AssertUnwindSafe, pin::pin, sync::Arc};
 
 use futures_util::{
     FutureExt as _,
@@ -280,8 +280,11 @@ impl Worker {
         if let Err(error) = self.begin().await {
             // Otherwise each write in the queue would wait for the same error sequentially.
             let error = Arc::new(error);
-            first.fail(shared_failure(&error));
-            while let Some(step) = self.take_step() {
+            let mut waiting = vec![first];
+            waiting.extend(iter::from_fn(|| self.take_step()));
+            // The queue is empty before the first caller knows the error. If it tries again, it gets an attempt
+            // of its own.
+            for step in waiting {
                 step.fail(shared_failure(&error));
             }
             return None;

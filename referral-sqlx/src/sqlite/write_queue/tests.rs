@@ -141,6 +141,55 @@ async fn the_writer_continues_after_sqlite_rolls_back_a_transaction() {
     }
 }
 
+/// Step that queues another one when it fails, as a client that tries again immediately.
+struct Repeated {
+    queue: mpsc::Sender<Message>,
+    next: Option<Box<dyn Step>>,
+    error: oneshot::Sender<StorageError>,
+}
+
+impl Step for Repeated {
+    fn is_abandoned(&self) -> bool {
+        false
+    }
+
+    fn push_facts(&self, _: &mut Batch) {}
+
+    fn decide<'c>(self: Box<Self>, _: Option<SqliteRow>, _: &'c mut SqliteConnection) -> BoxFuture<'c, Done>
+    where
+        Self: 'c,
+    {
+        unreachable!("the transaction does not start")
+    }
+
+    fn fail(self: Box<Self>, error: StorageError) {
+        if let Some(next) = self.next {
+            assert!(self.queue.try_send(Message::Step(next)).is_ok(), "space in the queue");
+        }
+        self.error.send(error).expect("the test waits");
+    }
+}
+
+#[tokio::test]
+async fn a_write_after_a_failure_is_tried_itself() {
+    let (store, options, _directory) = impatient_store().await;
+    let mut other = options.connect().await.expect("the same file");
+    let _writing = other.begin_with("BEGIN IMMEDIATE").await.expect("started");
+    let queue = store.writer.queue.clone();
+    let (error, second) = oneshot::channel();
+    let next = Box::new(Repeated { queue: queue.clone(), next: None, error });
+    let (error, first) = oneshot::channel();
+    let step = Repeated { queue: queue.clone(), next: Some(next), error };
+    assert!(queue.send(Message::Step(Box::new(step))).await.is_ok(), "space in the queue");
+    let causes = [first.await, second.await].map(|error| match error {
+        Ok(StorageError::Unavailable(source)) => {
+            source.downcast::<Arc<sqlx::Error>>().expect("a shared error")
+        }
+        other => panic!("{other:?}"),
+    });
+    assert!(!Arc::ptr_eq(&causes[0], &causes[1]), "the second write has the error of the first");
+}
+
 #[tokio::test]
 async fn queued_writes_are_committed_before_close_and_later_ones_are_rejected() {
     let (store, _options, _directory) = impatient_store().await;
