@@ -1,4 +1,19 @@
 #![doc = include_str!("../README.md")]
+//!
+//! # Where to start
+//!
+//! | You want | Read |
+//! |---|---|
+//! | All operations | [`ReferralService`] |
+//! | A storage of your own | [`storage`], and the suite [`mod@conformance`] that it must pass |
+//! | Rows of your own in the same transaction | `TransactionHook` in `referral-sqlx` |
+//! | Rewards, messages and statistics after a sign-in | [`events::Hook`] |
+//! | Requests that survive a disconnected client | [`spawner::Spawner`] |
+//! | A sender of messages | [`sms::SmsSender`], and the gateways in [`sms`] |
+//! | Other limits | [`policy::Policy`] |
+//! | Keys, and their rotation | [`keys`] |
+//! | The HTTP status of an error | [`ErrorKind::http_status`] and [`Error::retry_after`] |
+//! | Tests of your service | [`test_util`] |
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![warn(clippy::exhaustive_enums)]
 

@@ -3,6 +3,7 @@
     not(feature = "sqlite"),
     doc = "SQL storage for referral-core. Enable the feature of a database."
 )]
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 mod bulkhead;
