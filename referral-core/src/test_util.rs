@@ -1,29 +1,44 @@
-//! Parts for tests of services that embed this library: a clock that is set manually, reproducible
-//! randomness, and senders that record messages or fail.
+//! Parts for tests of services that embed this library: a complete service, a clock that is set manually,
+//! reproducible randomness, and senders that record messages or fail.
+//!
+//! [`TestService`] has all parts. It signs users in with one call, and a test sets its time:
 //!
 //! ```
-//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! use std::{sync::Arc, time::Duration};
+//! use std::time::Duration;
 //!
-//! use referral_core::{ReferralService, SendCode, keys::{Peppers, SigningKeys}, storage::MemoryStorage, test_util::{ManualClock, RecordingSender, SeededRandom}};
-//! use time::macros::datetime;
+//! use referral_core::{Error, InvitationOutcome, Refusal, test_util::TestService};
 //!
-//! let clock = ManualClock::new(datetime!(2026-01-01 00:00 UTC));
-//! let sender = RecordingSender::default();
-//! let random = SeededRandom::new(1);
-//! let referral = ReferralService::builder(
-//!     Arc::new(MemoryStorage::new()),
-//!     Arc::new(sender.clone()),
-//!     SigningKeys::generate(&random),
-//!     Peppers::generate(&random),
-//! )
-//! .clock(Arc::new(clock.clone()))
-//! .random(Arc::new(random))
-//! .build()?;
-//! clock.advance(Duration::from_secs(60));
-//! assert_eq!(sender.messages().len(), 0);
-//! # Ok(()) }
+//! # #[tokio::main]
+//! # async fn main() {
+//! let service = TestService::new();
+//! let anna = service.sign_in_as("+79608543017").await;
+//!
+//! // Boris signs up with the invite code of Anna.
+//! let boris = service.sign_in_with_invite_code("+77011234567", &anna.user.invite_code).await;
+//! assert!(boris.created);
+//! assert_eq!(boris.invitation, InvitationOutcome::Accepted);
+//! let profile = service.referral.current_user(&anna.tokens.access).await.unwrap();
+//! assert_eq!(profile.invited_count, 1);
+//!
+//! // The sender has the messages. The sent code is in the text.
+//! let messages = service.sender.messages();
+//! assert_eq!(messages.len(), 2);
+//! assert!(messages[0].text.reveal().contains(messages[0].code.reveal()));
+//!
+//! // A token expires, and a second sign-in returns new ones.
+//! service.clock.advance(Duration::from_hours(1));
+//! let expired = service.referral.authenticate(&anna.tokens.access).await;
+//! assert!(matches!(expired, Err(Error::Refused(Refusal::TokenNotValid))));
+//! let again = service.sign_in_as("+79608543017").await;
+//! assert!(!again.created);
+//! service.referral.authenticate(&again.tokens.access).await.unwrap();
+//! # }
 //! ```
+//!
+//! [`TestService::with_storage`] uses a storage of your own, and [`TestService::with_builder`] also a policy
+//! or a hook.
+
+mod service;
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -34,6 +49,7 @@ use async_trait::async_trait;
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
 use time::OffsetDateTime;
 
+pub use self::service::TestService;
 use crate::{
     clock::Clock,
     random::Random,

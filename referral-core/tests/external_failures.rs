@@ -23,7 +23,7 @@ use referral_core::{
     policy::{Policy, Regions, TestNumber},
     sms::{DevelopmentSender, Locale, MessageTemplates, Receipt, SmsError, SmsMessage, SmsSender},
     storage::MemoryStorage,
-    test_util::ManualClock,
+    test_util::{ManualClock, TestService},
 };
 
 use crate::{
@@ -187,18 +187,15 @@ impl Hook for RecordingHook {
 #[tokio::test]
 async fn hook_is_called_once_for_each_event() {
     let recorder = RecordingHook::default();
-    let referral = builder(DevelopmentSender)
-        .policy(Policy::development())
-        .hook(Arc::new(recorder.clone()))
-        .build()
-        .expect("valid policy and keys");
-    let anna = enter(&referral, 1, None).await;
+    let hook = Arc::new(recorder.clone());
+    let service = TestService::with_builder(Arc::new(MemoryStorage::new()), |builder| builder.hook(hook));
+    let anna = service.sign_in_as("+79608000001").await;
     let code = anna.user.invite_code;
     for _ in 0..3 {
-        enter(&referral, 2, Some(&code)).await;
+        service.sign_in_with_invite_code("+79608000002", &code).await;
     }
-    enter(&referral, 3, None).await;
-    enter(&referral, 3, Some(&code)).await;
+    service.sign_in_as("+79608000003").await;
+    service.sign_in_with_invite_code("+79608000003", &code).await;
     let mut written = recorder.0.lock().expect("not poisoned").clone();
     written.retain(|entry| entry.starts_with("created") || entry.starts_with("accepted"));
     let expected = [
