@@ -22,8 +22,8 @@ use tower_service::Service as _;
 
 #[tokio::main]
 async fn main() -> Result<(), AnyError> {
-    let Arguments { directory, address } = Arguments::parse()?;
-    let referral = open(&directory).await?;
+    let arguments = Arguments::parse()?;
+    let referral = open(&arguments).await?;
 
     let mut options = AppOptions::default();
     // The development sender returns codes in responses, so requests for other hosts are rejected.
@@ -37,7 +37,7 @@ async fn main() -> Result<(), AnyError> {
             .service(web::scope("/auth").default_service(web::to(serve_api)))
             .route("/hello", web::get().to(hello))
     });
-    let server = server.bind(address)?;
+    let server = server.bind(arguments.address)?;
     for address in server.addrs() {
         println!("http://{address}/auth/docs/");
     }

@@ -19,8 +19,8 @@ use tokio::net::TcpListener;
 
 #[tokio::main]
 async fn main() -> Result<(), AnyError> {
-    let Arguments { directory, address } = Arguments::parse()?;
-    let referral = open(&directory).await?;
+    let arguments = Arguments::parse()?;
+    let referral = open(&arguments).await?;
 
     let mut options = AppOptions::default();
     // The development sender returns codes in responses, so requests for other hosts are rejected.
@@ -28,7 +28,7 @@ async fn main() -> Result<(), AnyError> {
     let api = TowerService::new(app(referral.clone(), options));
     let router = Router::new().route("/hello", get(hello)).with_state(referral).nest_service("/auth", api);
 
-    let listener = TcpListener::bind(address).await?;
+    let listener = TcpListener::bind(arguments.address).await?;
     println!("http://{}/auth/docs/", listener.local_addr()?);
     // The limits per address need the connection information.
     axum::serve(listener, router.into_make_service_with_connect_info::<SocketAddr>()).await?;

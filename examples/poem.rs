@@ -15,8 +15,8 @@ use tokio::net::TcpListener;
 
 #[tokio::main]
 async fn main() -> Result<(), AnyError> {
-    let Arguments { directory, address } = Arguments::parse()?;
-    let referral = open(&directory).await?;
+    let arguments = Arguments::parse()?;
+    let referral = open(&arguments).await?;
 
     let mut options = AppOptions::default();
     // The development sender returns codes in responses, so requests for other hosts are rejected.
@@ -24,7 +24,7 @@ async fn main() -> Result<(), AnyError> {
     let route =
         Route::new().nest("/auth", app(referral.clone(), options)).at("/hello", get(hello)).data(referral);
 
-    let listener = TcpListener::bind(address).await?;
+    let listener = TcpListener::bind(arguments.address).await?;
     println!("http://{}/auth/docs/", listener.local_addr()?);
     Server::new_with_acceptor(TcpAcceptor::from_tokio(listener)?).run(route).await?;
     Ok(())

@@ -2,6 +2,7 @@
 
 mod example;
 mod resource_server;
+mod sms_sender;
 
 use crate::example::{ANNA, Example};
 
