@@ -10,6 +10,7 @@ use tokio::{
 };
 
 pub(crate) const ANNA: &str = "+79608543017";
+pub(crate) const BORIS: &str = "+77011234567";
 
 /// Starts a program, and returns it with the first line that it prints. It ends with the result.
 pub(crate) async fn start(program: &str, arguments: &[&str]) -> (Child, String) {
@@ -66,6 +67,22 @@ impl Example {
             "invited_by_code": invite_code,
         });
         self.post("/auth/jwt/get_by_phone/", &body).await
+    }
+
+    /// Returns the profile of a user with these tokens.
+    pub(crate) async fn profile(&self, signed_in: &Value) -> Value {
+        let token = signed_in["access"].as_str().expect("a token");
+        let url = format!("{}/auth/api/v1/users/current_user/", self.url);
+        let response = get(&self.http, &url, Some(&format!("Bearer {token}"))).await;
+        response.json().await.expect("JSON")
+    }
+
+    /// Returns the response of the protected route to a user with these tokens.
+    pub(crate) async fn greeting(&self, signed_in: &Value) -> String {
+        let token = signed_in["access"].as_str().expect("a token");
+        let response = self.hello(Some(&format!("Bearer {token}"))).await;
+        assert_eq!(response.status(), 200);
+        response.text().await.expect("text")
     }
 
     /// Calls the protected route with this header `Authorization`.
