@@ -49,7 +49,8 @@
 //!
 //! The conformance suite (feature `conformance`) checks these guarantees. An implementation is complete
 //! when it passes the suite. `storage/memory.rs`, which keeps all data behind one lock, is the shortest
-//! example.
+//! example. The crate `referral-example-redis` in the directory `examples/redis` of the repository is an
+//! example of a storage in a database that several processes use, and explains how it is written.
 //!
 //! # Serialization
 //!

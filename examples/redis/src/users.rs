@@ -1,0 +1,281 @@
+//! Users and the invitations between them.
+
+use async_trait::async_trait;
+use referral_core::{
+    Invitation, InviteCode, PageSize, PhoneNumber, Refusal, User, UserId,
+    storage::{
+        Ancestry, Decided, Decision, EditedProfile, Invitee, Inviter, NewStaff, NewUser, PageStart,
+        ProfileEdit, ProfileFacts, ProfileWrites, Result, SessionSelection, StaffRequest, StorageError,
+        StoredPage, UserQuery, UserStorage, UserWithInvited, UserWrite,
+    },
+};
+
+use crate::{
+    RedisStorage,
+    documents::{list, owner},
+    transaction::Transaction,
+};
+
+/// Number of users that a search reads with one command.
+const SEARCH_BATCH: usize = 1_000;
+
+#[async_trait]
+impl UserStorage for RedisStorage {
+    async fn user(&self, id: UserId, invited: u32) -> Result<Option<UserWithInvited>> {
+        self.transaction(|mut tx| async move {
+            let user = tx.with_invited(id, invited).await?;
+            tx.commit(user).await
+        })
+        .await
+    }
+
+    async fn users(&self, query: &UserQuery) -> Decided<StoredPage<User>> {
+        // Users are never deleted, and a page may show a change of a user or not. So nothing is watched.
+        let mut tx = self.start().await?;
+        if query.filter.is_empty() {
+            return tx.page(query.start, query.limit).await.map(Ok);
+        }
+        let mut matching = tx.matching(query).await?;
+        let count = matching.len() as u64;
+        let limit = query.limit.get() as usize;
+        match query.start {
+            PageStart::Offset(offset) => {
+                let offset = usize::try_from(offset).unwrap_or(usize::MAX);
+                matching.drain(..offset.min(matching.len()));
+            }
+            PageStart::OlderThan(id) => matching.retain(|user| user.id < id),
+            PageStart::NewerThan(id) => matching.retain(|user| user.id > id),
+        }
+        let has_more = matching.len() > limit;
+        if matches!(query.start, PageStart::NewerThan(_)) {
+            matching.drain(..matching.len().saturating_sub(limit));
+        }
+        matching.truncate(limit);
+        Ok(Ok(StoredPage {
+            items: matching,
+            has_more,
+            count: count.min(UserQuery::COUNT_LIMIT),
+            count_exact: count <= UserQuery::COUNT_LIMIT,
+        }))
+    }
+
+    async fn invitees(
+        &self,
+        inviter: UserId,
+        older_than: Option<UserId>,
+        limit: PageSize,
+    ) -> Result<Option<StoredPage<Invitee>>> {
+        self.transaction(|mut tx| async move {
+            let Some(user) = tx.get::<User>(inviter).await? else {
+                return tx.commit(None).await;
+            };
+            let limit = limit.get() as usize;
+            // One more row than the page has shows whether there are more.
+            let mut items = tx.invitees(inviter, older_than, limit + 1).await?;
+            let has_more = items.len() > limit;
+            items.truncate(limit);
+            tx.commit(Some(StoredPage { items, has_more, count: user.invited_count, count_exact: true }))
+                .await
+        })
+        .await
+    }
+
+    async fn invitation(&self, invitee: UserId) -> Result<Option<Invitation>> {
+        self.transaction(|mut tx| async move {
+            let invitation = tx.get(invitee).await?;
+            tx.commit(invitation).await
+        })
+        .await
+    }
+
+    async fn edit_profile(&self, edit: &ProfileEdit) -> Decided<EditedProfile, Vec<Refusal>> {
+        self.transaction(|mut tx| async move {
+            let mut facts = ProfileFacts {
+                user: tx.get(edit.user).await?,
+                email_owner: match &edit.change.email {
+                    Some(Some(email)) => tx.value(&owner::email(email)).await?,
+                    _ => None,
+                },
+                inviter: tx.owner_of(edit.change.invited_by_code.as_ref()).await?,
+                ancestry: Ancestry::NotWalked,
+                counters: tx.counters(&edit.counters()).await?,
+            };
+            if edit.needs_ancestry(&facts)
+                && let Some(inviter) = &facts.inviter
+            {
+                facts.ancestry = tx.ancestry(inviter.id, edit.user).await?;
+            }
+            let Decision { writes: ProfileWrites { user, invitation, counters }, outcome } =
+                edit.decide(&facts);
+            if let Some(user) = user {
+                tx.write_user(&UserWrite::Change(user)).await?;
+            }
+            if let Some(invitation) = &invitation {
+                tx.add_invitation(invitation).await?;
+            }
+            tx.count(&counters).await?;
+            tx.commit(outcome).await
+        })
+        .await
+    }
+
+    async fn make_staff(&self, request: &StaffRequest) -> Result<NewStaff> {
+        self.transaction(|mut tx| async move {
+            let user = tx.user_with_phone(&request.new_user.phone).await?;
+            let code = match &user {
+                Some(user) => user.invite_code.clone(),
+                None => tx.free_code(&request.new_user).await?,
+            };
+            let Decision { writes, outcome: user } = request.decide(user.as_ref(), &code);
+            if let Some(write) = &writes.user {
+                tx.write_user(write).await?;
+            }
+            let ended_sessions = if writes.ends_sessions {
+                tx.end_sessions(user.id, SessionSelection::All, request.now).await?
+            } else {
+                Vec::new()
+            };
+            tx.commit(NewStaff { user, ended_sessions }).await
+        })
+        .await
+    }
+
+    async fn set_active(&self, id: UserId, is_active: bool) -> Result<Option<User>> {
+        self.transaction(|mut tx| async move {
+            let user = tx.get::<User>(id).await?.map(|user| User { is_active, ..user });
+            if let Some(user) = &user {
+                tx.put(user)?;
+            }
+            tx.commit(user).await
+        })
+        .await
+    }
+}
+
+impl Transaction {
+    pub(crate) async fn user_with_phone(&mut self, phone: &PhoneNumber) -> Result<Option<User>> {
+        match self.value::<UserId>(&owner::phone(phone)).await? {
+            Some(id) => self.get(id).await,
+            None => Ok(None),
+        }
+    }
+
+    pub(crate) async fn owner_of(&mut self, code: Option<&InviteCode>) -> Result<Option<Inviter>> {
+        let Some(code) = code else { return Ok(None) };
+        let id = self.value(&owner::code(code)).await?;
+        Ok(id.map(|id| Inviter { id, code: code.clone() }))
+    }
+
+    /// Returns the first of the invite codes that is free.
+    pub(crate) async fn free_code(&mut self, new: &NewUser) -> Result<InviteCode> {
+        for code in &new.invite_codes {
+            if self.value::<UserId>(&owner::code(code)).await?.is_none() {
+                return Ok(code.clone());
+            }
+        }
+        Err(StorageError::InviteCodesExhausted)
+    }
+
+    pub(crate) async fn write_user(&mut self, write: &UserWrite) -> Result<()> {
+        let user = match write {
+            UserWrite::Add(user) => {
+                self.set(&owner::phone(&user.phone), &user.id)?;
+                self.set(&owner::code(&user.invite_code), &user.id)?;
+                user
+            }
+            UserWrite::Change(user) => {
+                let stored: Option<User> = self.get(user.id).await?;
+                if let Some(email) = stored.and_then(|stored| stored.email) {
+                    self.remove(&owner::email(&email));
+                }
+                user
+            }
+        };
+        if let Some(email) = &user.email {
+            self.set(&owner::email(email), &user.id)?;
+        }
+        self.put(user)
+    }
+
+    /// Adds an invitation and counts it for the inviter.
+    pub(crate) async fn add_invitation(&mut self, invitation: &Invitation) -> Result<()> {
+        self.put(invitation)?;
+        if let Some(mut inviter) = self.get::<User>(invitation.inviter).await? {
+            inviter.invited_count += 1;
+            self.put(&inviter)?;
+        }
+        Ok(())
+    }
+
+    /// Searches the invitee among the inviters of the inviter. Each invitation on the way is watched, also
+    /// the missing one of the first inviter, so a late acceptance that changes the ancestry prevents the
+    /// commit.
+    pub(crate) async fn ancestry(&mut self, inviter: UserId, invitee: UserId) -> Result<Ancestry> {
+        let mut ancestor = inviter;
+        while ancestor != invitee {
+            match self.get::<Invitation>(ancestor).await? {
+                Some(invitation) => ancestor = invitation.inviter,
+                None => return Ok(Ancestry::WithoutInvitee),
+            }
+        }
+        Ok(Ancestry::WithInvitee)
+    }
+
+    async fn invitees(
+        &mut self,
+        inviter: UserId,
+        older_than: Option<UserId>,
+        limit: usize,
+    ) -> Result<Vec<Invitee>> {
+        let ids = self.newest(&list::invitees(inviter), older_than, limit).await?;
+        let users: Vec<User> = self.get_all(&ids).await?;
+        let invitee = |user: User| Invitee { id: user.id, phone: user.phone, joined_at: user.date_joined };
+        Ok(users.into_iter().map(invitee).collect())
+    }
+
+    pub(crate) async fn with_invited(&mut self, id: UserId, invited: u32) -> Result<Option<UserWithInvited>> {
+        let Some(user) = self.get(id).await? else { return Ok(None) };
+        Ok(Some(UserWithInvited { user, invited: self.invitees(id, None, invited as usize).await? }))
+    }
+
+    /// Returns a page of all users.
+    async fn page(&mut self, start: PageStart, limit: PageSize) -> Result<StoredPage<User>> {
+        let limit = limit.get() as usize;
+        let users = self.key(list::USERS);
+        let mut read = redis::pipe();
+        read.cmd("ZCARD").arg(&users);
+        let range = read.cmd("ZRANGE").arg(&users);
+        match start {
+            PageStart::Offset(offset) => {
+                let offset = offset.min(i64::MAX.cast_unsigned() - limit as u64);
+                range.arg(offset).arg(offset + limit as u64).arg("REV");
+            }
+            PageStart::OlderThan(id) => {
+                range.arg(format!("({id}")).arg("-").arg(&["BYLEX", "REV", "LIMIT", "0"]).arg(limit + 1);
+            }
+            PageStart::NewerThan(id) => {
+                range.arg(format!("({id}")).arg("+").arg(&["BYLEX", "LIMIT", "0"]).arg(limit + 1);
+            }
+        }
+        let (count, mut ids): (u64, Vec<String>) = self.query(&read).await?;
+        let has_more = ids.len() > limit;
+        ids.truncate(limit);
+        if matches!(start, PageStart::NewerThan(_)) {
+            ids.reverse();
+        }
+        Ok(StoredPage { items: self.peek_all(&ids).await?, has_more, count, count_exact: true })
+    }
+
+    /// Returns all users that match a filter, newest first. Reads all users.
+    async fn matching(&mut self, query: &UserQuery) -> Result<Vec<User>> {
+        let mut read = redis::pipe();
+        read.cmd("ZRANGE").arg(self.key(list::USERS)).arg(0).arg(-1).arg("REV");
+        let (ids,): (Vec<String>,) = self.query(&read).await?;
+        let mut matching = Vec::new();
+        for ids in ids.chunks(SEARCH_BATCH) {
+            let users: Vec<User> = self.peek_all(ids).await?;
+            matching.extend(users.into_iter().filter(|user| query.filter.matches(user)));
+        }
+        Ok(matching)
+    }
+}
