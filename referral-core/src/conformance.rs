@@ -194,6 +194,7 @@ macro_rules! conformance {
                 edit_of_an_unknown_user_is_rejected
             }
             users {
+                user_can_be_created_without_a_sign_in
                 pages_list_every_user_once_in_both_directions
                 offset_skips_the_newest_users
                 new_users_do_not_shift_a_cursor

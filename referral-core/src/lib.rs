@@ -5,6 +5,7 @@
 //! | You want | Read |
 //! |---|---|
 //! | All operations | [`ReferralService`] |
+//! | Users without an access token, for your own administration | [`ReferralService::find_users`], [`ReferralService::create_user`] |
 //! | A storage of your own | [`storage`], and the suite [`mod@conformance`] that it must pass |
 //! | Rows of your own in the same transaction | `TransactionHook` in `referral-sqlx` |
 //! | Rewards, messages and statistics after a sign-in | [`events::Hook`] |

@@ -4,6 +4,7 @@ mod attempt_budget;
 pub(crate) mod builder;
 mod clocks;
 mod delivery;
+mod host;
 mod keys;
 mod maintenance;
 pub(crate) mod send_code;

@@ -118,7 +118,7 @@ pub use crate::{
         StoredMessage,
     },
     user::{
-        Invitee, NewUser, StaffRequest, StaffWrites, UserWithInvited, UserWrite,
+        AddUserRequest, AddUserWrites, Invitee, NewUser, UserWithInvited, UserWrite,
         listing::{PageStart, UserFilter, UserQuery},
         profile::{EditedProfile, ProfileDecision, ProfileEdit, ProfileFacts, ProfileWrites},
         search::{SearchKeys, SearchTerm},
@@ -140,7 +140,7 @@ pub struct StoredSession {
 
 /// User who was made staff.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NewStaff {
+pub struct AddedUser {
     /// User.
     pub user: User,
     /// Sessions that were ended, in any order.

@@ -120,44 +120,44 @@ impl NewUser {
     }
 }
 
-/// Request to make a user staff, for [`UserStorage::make_staff`](crate::storage::UserStorage::make_staff).
+/// Request to add a user without a sign-in, for [`UserStorage::add_user`](crate::storage::UserStorage::add_user).
 #[derive(Clone, Debug)]
 #[non_exhaustive]
-pub struct StaffRequest {
-    /// User to create if the phone has no user.
+pub struct AddUserRequest {
+    /// User to create if the phone has no user. If it is staff, an existing user becomes staff.
     pub new_user: NewUser,
     /// Current time.
     pub now: OffsetDateTime,
 }
 
-/// Changes that make a user staff.
+/// Changes that add a user or make one staff.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StaffWrites {
-    /// User to add or to change, unless the user is staff already.
+pub struct AddUserWrites {
+    /// User to add or to change.
     pub user: Option<UserWrite>,
     /// `true` if all sessions of the user are ended. They were started with fewer rights, perhaps on a shared
     /// device.
     pub ends_sessions: bool,
 }
 
-impl StaffRequest {
-    /// Decides how the user with the phone becomes staff. A new user gets the invite code `code`, which is
-    /// one of [`NewUser::invite_codes`].
+impl AddUserRequest {
+    /// Decides whether the user is added, or the user with the phone becomes staff. A new user gets the invite
+    /// code `code`, which is one of [`NewUser::invite_codes`].
     #[must_use]
-    pub fn decide(&self, user: Option<&User>, code: &InviteCode) -> Decision<StaffWrites, User> {
+    pub fn decide(&self, user: Option<&User>, code: &InviteCode) -> Decision<AddUserWrites, User> {
         let (write, outcome) = match user {
             None => {
                 let user = self.new_user.to_user(code.clone(), None);
                 (Some(UserWrite::Add(user.clone())), user)
             }
-            Some(user) if user.is_staff => (None, user.clone()),
+            Some(user) if user.is_staff || !self.new_user.is_staff => (None, user.clone()),
             Some(user) => {
                 let user = User { is_staff: true, ..user.clone() };
                 (Some(UserWrite::Change(user.clone())), user)
             }
         };
         let ends_sessions = matches!(write, Some(UserWrite::Change(_)));
-        Decision { writes: StaffWrites { user: write, ends_sessions }, outcome }
+        Decision { writes: AddUserWrites { user: write, ends_sessions }, outcome }
     }
 }
 

@@ -21,6 +21,7 @@
 //! are correct under READ COMMITTED. The retries of [`repeat`] make them work on engines that abort transactions
 //! more often.
 
+mod add_user;
 mod challenges;
 mod connections;
 mod counters;
@@ -42,7 +43,6 @@ mod rows;
 mod schema;
 mod sessions;
 mod sign_in;
-mod staff;
 mod store;
 mod users;
 mod write;

@@ -12,6 +12,7 @@
 //! A limit in a statement is written as `$1 + 0`. If it were `$1`, SQLite would plan the statement again for
 //! each value, and planning takes longer than running.
 
+mod add_user;
 mod batch;
 mod challenges;
 mod counters;
@@ -31,7 +32,6 @@ mod readers;
 mod rows;
 mod sessions;
 mod sign_in;
-mod staff;
 mod store;
 mod users;
 mod wal;

@@ -4,8 +4,8 @@ use async_trait::async_trait;
 use referral_core::{
     Invitation, InviteCode, PageSize, PhoneNumber, Refusal, User, UserId,
     storage::{
-        Ancestry, Decided, Decision, EditedProfile, Invitee, Inviter, NewStaff, NewUser, PageStart,
-        ProfileEdit, ProfileFacts, ProfileWrites, Result, SessionSelection, StaffRequest, StorageError,
+        AddUserRequest, AddedUser, Ancestry, Decided, Decision, EditedProfile, Invitee, Inviter, NewUser,
+        PageStart, ProfileEdit, ProfileFacts, ProfileWrites, Result, SessionSelection, StorageError,
         StoredPage, UserQuery, UserStorage, UserWithInvited, UserWrite,
     },
 };
@@ -119,7 +119,7 @@ impl UserStorage for RedisStorage {
         .await
     }
 
-    async fn make_staff(&self, request: &StaffRequest) -> Result<NewStaff> {
+    async fn add_user(&self, request: &AddUserRequest) -> Result<AddedUser> {
         self.transaction(|mut tx| async move {
             let user = tx.user_with_phone(&request.new_user.phone).await?;
             let code = match &user {
@@ -135,7 +135,7 @@ impl UserStorage for RedisStorage {
             } else {
                 Vec::new()
             };
-            tx.commit(NewStaff { user, ended_sessions }).await
+            tx.commit(AddedUser { user, ended_sessions }).await
         })
         .await
     }

@@ -14,10 +14,10 @@ use crate::{
     session::{Session, SessionId},
     shared_settings::SharedSetting,
     storage::{
-        AttackCheck, ChallengeRequest, ChallengeStorage, CounterUpdate, Decided, DeliveryTransition,
-        DeliveryUpdate, EditedProfile, GrantedChallenge, KeyRegistration, MaintenanceStorage, NewStaff,
-        ProfileEdit, RefreshRequest, RegisteredKey, Result, Retention, SessionSelection, SessionStorage,
-        SignInRequest, StaffRequest, Storage, StorageReadiness, StoredPage, StoredSession, StoredSignIn,
+        AddUserRequest, AddedUser, AttackCheck, ChallengeRequest, ChallengeStorage, CounterUpdate, Decided,
+        DeliveryTransition, DeliveryUpdate, EditedProfile, GrantedChallenge, KeyRegistration,
+        MaintenanceStorage, ProfileEdit, RefreshRequest, RegisteredKey, Result, Retention, SessionSelection,
+        SessionStorage, SignInRequest, Storage, StorageReadiness, StoredPage, StoredSession, StoredSignIn,
         UserQuery, UserStorage, UserWithInvited,
     },
     user::{Invitee, User, UserId, listing::PageSize},
@@ -143,8 +143,8 @@ impl<S: Storage + ?Sized> UserStorage for Interleaved<S> {
         self.next().edit_profile(edit).await
     }
 
-    async fn make_staff(&self, request: &StaffRequest) -> Result<NewStaff> {
-        self.next().make_staff(request).await
+    async fn add_user(&self, request: &AddUserRequest) -> Result<AddedUser> {
+        self.next().add_user(request).await
     }
 
     async fn set_active(&self, id: UserId, is_active: bool) -> Result<Option<User>> {

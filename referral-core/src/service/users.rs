@@ -8,9 +8,9 @@ use crate::{
     events::{Event, SessionEnd, SessionEnded},
     rate_limit::client::Client,
     service::sessions::CurrentUser,
-    storage::NewStaff,
+    storage::AddedUser,
     user::{
-        NewUser, StaffRequest, User, UserId,
+        AddUserRequest, NewUser, User, UserId,
         cursor::Cursors,
         listing::{FilterInput, PageSize, PageStart, UserQuery},
         phone::PhoneNumber,
@@ -164,6 +164,19 @@ impl ReferralService {
     ) -> Result<Page<UserView>, Error> {
         let viewer = self.viewer(current_user);
         viewer.may_list(&list.filter)?;
+        let page = self.page(list, current_user.user.id, viewer.sees_private());
+        let Page { items, count, count_exact, next, previous } = page.await?;
+        let items = items.into_iter().map(|user| viewer.user(user)).collect();
+        Ok(Page { items, count, count_exact, next, previous })
+    }
+
+    /// Returns a page of users for `caller`. A search also finds private data if `sees_private` is `true`.
+    pub(super) async fn page(
+        &self,
+        list: ListUsers<'_>,
+        caller: UserId,
+        sees_private: bool,
+    ) -> Result<Page<User>, Error> {
         let start = match (list.cursor, list.offset) {
             (Some(cursor), _) => self.cursors().open(cursor)?,
             (None, Some(offset)) if offset > ListUsers::MAX_OFFSET => {
@@ -174,21 +187,15 @@ impl ReferralService {
         if list.filter.search.is_some_and(|search| FilterInput::check_search(search).is_err()) {
             return Err(Refusal::InvalidSearch.into());
         }
-        let Some(filter) = list.filter.parse(self.policy().default_region, viewer.sees_private()) else {
+        let Some(filter) = list.filter.parse(self.policy().default_region, sees_private) else {
             return Ok(Page { items: Vec::new(), count: 0, count_exact: true, next: None, previous: None });
         };
-        let query = UserQuery { start, limit: list.limit, filter, caller: current_user.user.id };
+        let query = UserQuery { start, limit: list.limit, filter, caller };
         let found = self.inner.storage.users(&query).await??;
 
         let ends = found.items.first().zip(found.items.last()).map(|(first, last)| (first.id, last.id));
         let (next, previous) = self.links(list, start, ends, found.has_more);
-        Ok(Page {
-            items: found.items.into_iter().map(|user| viewer.user(user)).collect(),
-            count: found.count,
-            count_exact: found.count_exact,
-            next,
-            previous,
-        })
+        Ok(Page { items: found.items, count: found.count, count_exact: found.count_exact, next, previous })
     }
 
     /// Returns a page of the users that a user invited, newest first, as the current user may see them.
@@ -272,10 +279,11 @@ impl ReferralService {
     /// [`Refusal::TestNumber`]; [`Refusal::PhoneNotAllowed`] for a phone that cannot receive a code.
     pub async fn make_staff(&self, phone: PhoneNumber) -> Result<User, Error> {
         let service = self.clone();
-        self.complete(async move { service.perform_make_staff(phone).await }).await
+        self.complete(async move { service.add_user(phone, true).await }).await
     }
 
-    async fn perform_make_staff(&self, phone: PhoneNumber) -> Result<User, Error> {
+    /// Adds a user with this phone, or makes the user with this phone staff if `is_staff` is `true`.
+    pub(super) async fn add_user(&self, phone: PhoneNumber, is_staff: bool) -> Result<User, Error> {
         let now = self.now();
         if self.policy().test_number(&phone, now).is_some() {
             return Err(Refusal::TestNumber.into());
@@ -283,9 +291,9 @@ impl ReferralService {
         if !phone.may_be_mobile() {
             return Err(Refusal::PhoneNotAllowed.into());
         }
-        let new_user = NewUser { is_staff: true, ..self.new_user(phone, now) };
-        let request = StaffRequest { new_user, now };
-        let NewStaff { user, ended_sessions } = self.inner.storage.make_staff(&request).await?;
+        let new_user = NewUser { is_staff, ..self.new_user(phone, now) };
+        let request = AddUserRequest { new_user, now };
+        let AddedUser { user, ended_sessions } = self.inner.storage.add_user(&request).await?;
         if user.id == request.new_user.id {
             self.emit(Event::UserCreated(user.clone())).await;
         }

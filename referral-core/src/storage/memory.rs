@@ -12,12 +12,12 @@ use uuid::Uuid;
 
 use self::state::State;
 use super::{
-    Ancestry, AttackCheck, ChallengeFacts, ChallengeRequest, ChallengeStorage, ChallengeWrites,
-    CounterUpdate, Decided, Decision, DeliveryFacts, DeliveryTransition, DeliveryUpdate, EditedProfile,
-    GrantedChallenge, KeyRegistration, MaintenanceStorage, NewStaff, ProfileEdit, ProfileFacts,
+    AddUserRequest, AddedUser, Ancestry, AttackCheck, ChallengeFacts, ChallengeRequest, ChallengeStorage,
+    ChallengeWrites, CounterUpdate, Decided, Decision, DeliveryFacts, DeliveryTransition, DeliveryUpdate,
+    EditedProfile, GrantedChallenge, KeyRegistration, MaintenanceStorage, ProfileEdit, ProfileFacts,
     ProfileWrites, RefreshFacts, RefreshRequest, RegisteredKey, Result, Retention, SessionSelection,
-    SessionStorage, SignInFacts, SignInRequest, SignInWrites, StaffRequest, StorageError, StorageReadiness,
-    StoredPage, StoredSession, StoredSignIn, UserQuery, UserStorage, UserWithInvited,
+    SessionStorage, SignInFacts, SignInRequest, SignInWrites, StorageError, StorageReadiness, StoredPage,
+    StoredSession, StoredSignIn, UserQuery, UserStorage, UserWithInvited,
 };
 use crate::{
     clock::Clock,
@@ -291,7 +291,7 @@ impl UserStorage for MemoryStorage {
         Ok(outcome)
     }
 
-    async fn make_staff(&self, request: &StaffRequest) -> Result<NewStaff> {
+    async fn add_user(&self, request: &AddUserRequest) -> Result<AddedUser> {
         let mut state = self.lock();
         let user = state.user_with_phone(&request.new_user.phone);
         let decision = request.decide(user, state.free_code(&request.new_user)?);
@@ -304,7 +304,7 @@ impl UserStorage for MemoryStorage {
         } else {
             Vec::new()
         };
-        Ok(NewStaff { user, ended_sessions })
+        Ok(AddedUser { user, ended_sessions })
     }
 
     async fn set_active(&self, id: UserId, is_active: bool) -> Result<Option<User>> {

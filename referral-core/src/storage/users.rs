@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 
 use super::{
-    Decided, EditedProfile, NewStaff, ProfileEdit, Result, StaffRequest, StoredPage, UserQuery,
+    AddUserRequest, AddedUser, Decided, EditedProfile, ProfileEdit, Result, StoredPage, UserQuery,
     UserWithInvited,
 };
 use crate::{
@@ -44,7 +44,8 @@ pub trait UserStorage: Send + Sync + 'static {
     /// concurrent requests for one address, only one gets it.
     async fn edit_profile(&self, edit: &ProfileEdit) -> Decided<EditedProfile, Vec<Refusal>>;
 
-    /// Makes the user with a phone staff, and creates the user first if there is none.
+    /// Adds a user, unless the phone has one. If the new user is staff, a user with the phone becomes staff, and
+    /// their sessions end.
     ///
     /// Facts: the user with the phone. A new user gets the first of
     /// [`NewUser::invite_codes`](super::NewUser::invite_codes) that is free.
@@ -53,7 +54,7 @@ pub trait UserStorage: Send + Sync + 'static {
     ///
     /// [`StorageError::InviteCodesExhausted`](super::StorageError::InviteCodesExhausted) if none of these
     /// codes is free.
-    async fn make_staff(&self, request: &StaffRequest) -> Result<NewStaff>;
+    async fn add_user(&self, request: &AddUserRequest) -> Result<AddedUser>;
 
     /// Activates or deactivates a user. Returns `None` if the user does not exist.
     async fn set_active(&self, id: UserId, is_active: bool) -> Result<Option<User>>;

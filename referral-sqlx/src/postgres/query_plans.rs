@@ -8,9 +8,9 @@ use sqlx::{AssertSqlSafe, Connection as _, Execute as _, Executor as _, PgConnec
 use uuid::Uuid;
 
 use super::{
-    PostgresStorage, challenges, counters, invitations, list, maintenance, messages,
+    PostgresStorage, add_user, challenges, counters, invitations, list, maintenance, messages,
     open::{PLANNER_SETTINGS, PostgresOptions},
-    profiles, sessions, sign_in, staff, users,
+    profiles, sessions, sign_in, users,
 };
 use crate::search_index;
 
@@ -146,9 +146,9 @@ async fn frequent_statements_do_not_scan_tables() {
     for statement in [
         users::USER,
         users::INVITEES,
-        staff::USER_WITH_PHONE,
+        add_user::USER_WITH_PHONE,
         users::SET_ACTIVE,
-        staff::SET_STAFF,
+        add_user::SET_STAFF,
         sessions::SESSION,
         sessions::SESSION_WITH_INVITED,
         sessions::REFRESH_FACTS,

@@ -12,21 +12,21 @@ use referral_core::{
     ChallengeId, Check, Invitation, InviteCode, PageSize, Refusal, Session, SessionId, User, UserId,
     keys::KeyMismatch,
     storage::{
-        AttackCheck, ChallengeRequest, ChallengeStorage, CounterUpdate, Decided, DeliveryTransition,
-        DeliveryUpdate, EditedProfile, GrantedChallenge, Invitee, KeyRegistration, MaintenanceStorage,
-        NewStaff, ProfileEdit, RefreshRequest, RegisteredKey, Result, Retention, SessionSelection,
-        SessionStorage, SharedSetting, SignInRequest, StaffRequest, StorageError, StorageReadiness,
-        StoredPage, StoredSession, StoredSignIn, UserQuery, UserStorage, UserWithInvited,
+        AddUserRequest, AddedUser, AttackCheck, ChallengeRequest, ChallengeStorage, CounterUpdate, Decided,
+        DeliveryTransition, DeliveryUpdate, EditedProfile, GrantedChallenge, Invitee, KeyRegistration,
+        MaintenanceStorage, ProfileEdit, RefreshRequest, RegisteredKey, Result, Retention, SessionSelection,
+        SessionStorage, SharedSetting, SignInRequest, StorageError, StorageReadiness, StoredPage,
+        StoredSession, StoredSignIn, UserQuery, UserStorage, UserWithInvited,
     },
 };
 use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::{
-    PostgresStorage, challenges, counters, invitations, keys, list, maintenance, messages, migrations,
-    profiles,
+    PostgresStorage, add_user, challenges, counters, invitations, keys, list, maintenance, messages,
+    migrations, profiles,
     retry::{WriteConflict, is_canceled, reason},
-    sessions, sign_in, staff, users,
+    sessions, sign_in, users,
 };
 use crate::error::failure;
 
@@ -170,9 +170,9 @@ impl UserStorage for PostgresStorage {
         outcome.ok_or_else(|| WriteConflict::Stale.into())
     }
 
-    async fn make_staff(&self, request: &StaffRequest) -> Result<NewStaff> {
+    async fn add_user(&self, request: &AddUserRequest) -> Result<AddedUser> {
         for code in &request.new_user.invite_codes {
-            let attempt = with_lease!(self.begin, lease => staff::make_staff(&mut lease, request, code));
+            let attempt = with_lease!(self.begin, lease => add_user::add_user(&mut lease, request, code));
             if !is_code_taken(&attempt) {
                 return attempt;
             }

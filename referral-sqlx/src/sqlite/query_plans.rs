@@ -8,8 +8,8 @@ use sqlx::{AssertSqlSafe, Row, SqlSafeStr};
 use uuid::Uuid;
 
 use super::{
-    SqliteStorage, challenges, counters, invitations, list, maintenance, messages, open::SqliteOptions,
-    profiles, sessions, sign_in, staff, users,
+    SqliteStorage, add_user, challenges, counters, invitations, list, maintenance, messages,
+    open::SqliteOptions, profiles, sessions, sign_in, users,
 };
 
 const CALLER: UserId = UserId(Uuid::nil());
@@ -51,7 +51,7 @@ async fn fixed_statements_use_their_indexes() {
         (sessions::SESSION, &["SEARCH s USING PRIMARY KEY (id=?)", BY_ID, inviter] as &[_]),
         (sessions::REFRESH_FACTS, &["SEARCH s USING PRIMARY KEY (id=?)", BY_ID]),
         (users::USER, &[BY_ID, inviter]),
-        (staff::STAFF_FACTS, &["sqlite_autoindex_referral_users_2 (phone=?)", inviter]),
+        (add_user::ADD_USER_FACTS, &["sqlite_autoindex_referral_users_2 (phone=?)", inviter]),
         (profiles::PROFILE_FACTS, &["(invite_code=?)", "(email=?)", BY_ID, inviter]),
         (challenges::CHALLENGE_FACTS, &["referral_challenges_of_phone (phone=?)", "(phone=?)"]),
         (

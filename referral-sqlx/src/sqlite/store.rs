@@ -11,19 +11,19 @@ use referral_core::{
     ChallengeId, Check, Invitation, PageSize, Refusal, Session, SessionId, User, UserId,
     keys::KeyMismatch,
     storage::{
-        AttackCheck, ChallengeRequest, ChallengeStorage, CounterUpdate, Decided, Decision,
-        DeliveryTransition, DeliveryUpdate, EditedProfile, GrantedChallenge, Invitee, KeyRegistration,
-        MaintenanceStorage, NewStaff, ProfileEdit, RefreshRequest, RegisteredKey, Result, Retention,
-        SessionSelection, SessionStorage, SharedSetting, SignInRequest, StaffRequest, StorageError,
-        StorageReadiness, StoredPage, StoredSession, StoredSignIn, UserQuery, UserStorage, UserWithInvited,
+        AddUserRequest, AddedUser, AttackCheck, ChallengeRequest, ChallengeStorage, CounterUpdate, Decided,
+        Decision, DeliveryTransition, DeliveryUpdate, EditedProfile, GrantedChallenge, Invitee,
+        KeyRegistration, MaintenanceStorage, ProfileEdit, RefreshRequest, RegisteredKey, Result, Retention,
+        SessionSelection, SessionStorage, SharedSetting, SignInRequest, StorageError, StorageReadiness,
+        StoredPage, StoredSession, StoredSignIn, UserQuery, UserStorage, UserWithInvited,
     },
 };
 use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::{
-    SqliteStorage, batch::Batch, challenges, counters, disk, invitations, keys, list, maintenance,
-    migrations, profiles::Edit, sessions, sign_in::SignIn, staff::MakeStaff, users,
+    SqliteStorage, add_user::AddUser, batch::Batch, challenges, counters, disk, invitations, keys, list,
+    maintenance, migrations, profiles::Edit, sessions, sign_in::SignIn, users,
 };
 
 /// Time that a read waits for the record that a new token is in use.
@@ -127,8 +127,8 @@ impl UserStorage for SqliteStorage {
         self.writer.decide(Edit { request: edit.clone(), hook: self.hook.clone() }).await
     }
 
-    async fn make_staff(&self, request: &StaffRequest) -> Result<NewStaff> {
-        self.writer.decide(MakeStaff { request: request.clone(), hook: self.hook.clone() }).await
+    async fn add_user(&self, request: &AddUserRequest) -> Result<AddedUser> {
+        self.writer.decide(AddUser { request: request.clone(), hook: self.hook.clone() }).await
     }
 
     async fn set_active(&self, id: UserId, is_active: bool) -> Result<Option<User>> {

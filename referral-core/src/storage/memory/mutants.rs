@@ -23,10 +23,10 @@ use crate::{
     session::{Session, SessionId},
     shared_settings::SharedSetting,
     storage::{
-        AttackCheck, ChallengeRequest, ChallengeStorage, CounterUpdate, Decided, DeliveryTransition,
-        DeliveryUpdate, EditedProfile, GrantedChallenge, KeyRegistration, MaintenanceStorage, NewStaff,
-        ProfileEdit, RefreshRequest, RegisteredKey, Result, Retention, SessionSelection, SessionStorage,
-        SignInRequest, StaffRequest, Storage, StorageReadiness, StoredPage, StoredSession, StoredSignIn,
+        AddUserRequest, AddedUser, AttackCheck, ChallengeRequest, ChallengeStorage, CounterUpdate, Decided,
+        DeliveryTransition, DeliveryUpdate, EditedProfile, GrantedChallenge, KeyRegistration,
+        MaintenanceStorage, ProfileEdit, RefreshRequest, RegisteredKey, Result, Retention, SessionSelection,
+        SessionStorage, SignInRequest, Storage, StorageReadiness, StoredPage, StoredSession, StoredSignIn,
         UserQuery, UserStorage, UserWithInvited,
     },
     user::{Invitee, User, UserId, listing::PageSize},
@@ -165,8 +165,8 @@ impl<D: Database> UserStorage for Mutant<D> {
         self.0.start(Call::Other).await.edit_profile(edit).await
     }
 
-    async fn make_staff(&self, request: &StaffRequest) -> Result<NewStaff> {
-        self.0.start(Call::Other).await.make_staff(request).await
+    async fn add_user(&self, request: &AddUserRequest) -> Result<AddedUser> {
+        self.0.start(Call::Other).await.add_user(request).await
     }
 
     async fn set_active(&self, id: UserId, is_active: bool) -> Result<Option<User>> {

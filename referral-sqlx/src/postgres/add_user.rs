@@ -1,8 +1,8 @@
-//! Staff: making a new or an existing user staff.
+//! Users that are added without a sign-in, and users that become staff.
 
 use referral_core::{
     InviteCode, User,
-    storage::{Decision, NewStaff, Result, SessionSelection, StaffRequest, UserWrite},
+    storage::{AddUserRequest, AddedUser, Decision, Result, SessionSelection, UserWrite},
 };
 
 use super::{
@@ -20,12 +20,12 @@ pub(super) const USER_WITH_PHONE: &str = concat!(
       FOR NO KEY UPDATE OF u"
 );
 
-/// Makes the user with a phone staff, in a transaction. A new user gets the invite code `code`.
-pub(super) async fn make_staff(
+/// Adds a user or makes one staff, in a transaction. A new user gets the invite code `code`.
+pub(super) async fn add_user(
     lease: &mut Lease,
-    request: &StaffRequest,
+    request: &AddUserRequest,
     code: &InviteCode,
-) -> Result<NewStaff> {
+) -> Result<AddedUser> {
     let found = lease.query(USER_WITH_PHONE).bind(request.new_user.phone.as_str());
     let found = lease.fetch_optional(found).await.map_err(failure)?;
     let known = found.as_ref().map(rows::user).transpose()?;
@@ -43,7 +43,7 @@ pub(super) async fn make_staff(
     } else {
         Vec::new()
     };
-    Ok(NewStaff { user, ended_sessions })
+    Ok(AddedUser { user, ended_sessions })
 }
 
 pub(super) const SET_STAFF: &str = "UPDATE referral.users SET is_staff = $2 WHERE id = $1";

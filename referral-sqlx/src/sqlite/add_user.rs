@@ -1,6 +1,6 @@
-//! Staff: making a new or an existing user staff.
+//! Users that are added without a sign-in, and users that become staff.
 
-use referral_core::storage::{Decision, NewStaff, Result, SessionSelection, StaffRequest, UserWrite};
+use referral_core::storage::{AddUserRequest, AddedUser, Decision, Result, SessionSelection, UserWrite};
 use sqlx::{SqliteConnection, sqlite::SqliteRow};
 use uuid::Uuid;
 
@@ -13,7 +13,7 @@ use super::{
 };
 
 /// Selects the user with the phone `$1`, and an invite code for a new user.
-pub(super) const STAFF_FACTS: &str = concat!(
+pub(super) const ADD_USER_FACTS: &str = concat!(
     "SELECT ",
     user_columns!(),
     ", ",
@@ -22,18 +22,18 @@ pub(super) const STAFF_FACTS: &str = concat!(
      LEFT JOIN referral_invitations i ON i.invitee = u.id"
 );
 
-/// Request to make the user with a phone staff.
-pub(super) struct MakeStaff {
-    pub(super) request: StaffRequest,
+/// Request to add a user or make one staff.
+pub(super) struct AddUser {
+    pub(super) request: AddUserRequest,
     pub(super) hook: Option<Hook>,
 }
 
-impl Decide for MakeStaff {
-    type Outcome = NewStaff;
+impl Decide for AddUser {
+    type Outcome = AddedUser;
 
     fn push_facts(&self, batch: &mut Batch) {
         let new_user = &self.request.new_user;
-        batch.push(STAFF_FACTS).bind(new_user.phone.as_str()).bind(json_codes(&new_user.invite_codes));
+        batch.push(ADD_USER_FACTS).bind(new_user.phone.as_str()).bind(json_codes(&new_user.invite_codes));
     }
 
     async fn decide(
@@ -41,7 +41,7 @@ impl Decide for MakeStaff {
         facts: Option<SqliteRow>,
         connection: &mut SqliteConnection,
         batch: &mut Batch,
-    ) -> Result<NewStaff> {
+    ) -> Result<AddedUser> {
         let Self { request, hook } = self;
         let row = facts.ok_or_else(no_facts)?;
         let known = rows::get::<Option<Uuid>>(&row, "id")?.map(|_| rows::user(&row)).transpose()?;
@@ -59,6 +59,6 @@ impl Decide for MakeStaff {
         } else {
             Vec::new()
         };
-        Ok(NewStaff { user, ended_sessions })
+        Ok(AddedUser { user, ended_sessions })
     }
 }
