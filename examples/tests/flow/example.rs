@@ -46,6 +46,11 @@ impl Example {
         Self { _child: child, directory, url, http: client() }
     }
 
+    /// Returns the URL of the public keys.
+    pub(crate) fn keys_url(&self) -> String {
+        format!("{}/auth/.well-known/jwks.json", self.url)
+    }
+
     pub(crate) async fn get(&self, path: &str) -> reqwest::Response {
         self.http.get(format!("{}{path}", self.url)).send().await.expect("a response")
     }

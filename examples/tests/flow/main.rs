@@ -1,6 +1,7 @@
 //! Runs each example, signs in and uses its protected route.
 
 mod example;
+mod readme;
 mod resource_server;
 mod sms_sender;
 

@@ -14,15 +14,15 @@ use crate::example::{ANNA, Example, client, get, start};
 const ED25519_PKCS8: [u8; 16] = [48, 46, 2, 1, 0, 48, 5, 6, 3, 43, 101, 112, 4, 34, 4, 32];
 
 /// Running resource server.
-struct ResourceServer {
+pub(crate) struct ResourceServer {
     /// Ends with the server.
     _child: Child,
-    url: String,
+    pub(crate) url: String,
     http: reqwest::Client,
 }
 
 impl ResourceServer {
-    async fn start(keys: &str) -> Self {
+    pub(crate) async fn start(keys: &str) -> Self {
         let program = env!("CARGO_BIN_EXE_example-resource-server");
         let (child, url) = start(program, &[keys, "127.0.0.1:0"]).await;
         Self { _child: child, url, http: client() }
@@ -71,14 +71,10 @@ impl Signer {
     }
 }
 
-fn keys_of(example: &Example) -> String {
-    format!("{}/auth/.well-known/jwks.json", example.url)
-}
-
 #[tokio::test]
 async fn resource_server_accepts_access_tokens_only() {
     let example = Example::start(env!("CARGO_BIN_EXE_example-axum"), &[]).await;
-    let server = ResourceServer::start(&keys_of(&example)).await;
+    let server = ResourceServer::start(&example.keys_url()).await;
     let tokens = example.sign_in(ANNA, None).await;
     let [access, refresh] = ["access", "refresh"].map(|kind| tokens[kind].as_str().expect("a token"));
 
