@@ -1,5 +1,7 @@
 //! Hook with which a host writes its own rows in the transaction that adds a user.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use referral_core::{
     Invitation, User,
@@ -7,7 +9,7 @@ use referral_core::{
 };
 use sqlx::Database;
 
-use crate::error::{failure, is_transient};
+use crate::error::failure;
 
 /// Work of the host in the transaction that adds a user or accepts an invitation.
 ///
@@ -17,12 +19,14 @@ use crate::error::{failure, is_transient};
 /// - If the hook returns an error, the transaction is rolled back. The request fails with
 ///   [`StorageError::Failed`], whose source is a [`HookError`]. The one-time code is still valid, and attempts
 ///   that were counted before stay counted.
-/// - The hook may run several times for one request, because a transaction is repeated after a conflict with
-///   another one. Only the last run is committed. Effects outside of the transaction, such as messages, belong
-///   into an [event](referral_core::events).
-/// - The hook must not commit or roll back. It may use savepoints.
+/// - In PostgreSQL the hook may run several times for one request: if it returns the [`sqlx::Error`] of a
+///   serialization failure or a deadlock, the whole transaction is repeated. Only the last run is committed.
+///   Effects outside of the transaction, such as messages, belong into an [event](referral_core::events).
+/// - The hook must not execute `COMMIT` or `ROLLBACK`. In PostgreSQL, `begin` of the connection starts a
+///   savepoint. In SQLite, `begin` fails: execute `SAVEPOINT` with a name of your own.
 /// - The transaction holds locks, and in SQLite all other writes wait for it. So the hook should only execute a
-///   few short statements. It has the time limit of a statement.
+///   few short statements. It has the time limit of a statement. In SQLite a statement that is running is not
+///   interrupted.
 ///
 /// The methods do nothing by default. Methods for further operations may be added in minor versions.
 #[async_trait]
@@ -83,24 +87,36 @@ impl HookError {
 pub(crate) async fn run<DB: Database>(
     hook: &dyn TransactionHook<DB>,
     connection: &mut DB::Connection,
+    timeout: Duration,
     user: Option<&User>,
     invitation: Option<&Invitation>,
 ) -> Result<()> {
-    if let Some(user) = user {
-        hook.user_created(connection, user).await.map_err(hook_failure)?;
-    }
-    if let Some(invitation) = invitation {
-        hook.invitation_accepted(connection, invitation).await.map_err(hook_failure)?;
-    }
-    Ok(())
+    let work = async {
+        if let Some(user) = user {
+            hook.user_created(connection, user).await?;
+        }
+        if let Some(invitation) = invitation {
+            hook.invitation_accepted(connection, invitation).await?;
+        }
+        Ok(())
+    };
+    let ran = tokio::time::timeout(timeout, work).await;
+    ran.unwrap_or_else(|elapsed| Err(BoxError::from(elapsed))).map_err(hook_failure)
 }
 
-/// Converts the error of a hook. A transient error of the database is one of the storage too, so that the
-/// transaction is repeated.
+/// Error codes of PostgreSQL for conflicts with other transactions: a serialization failure and a deadlock.
+const CONFLICTS: [&str; 2] = ["40001", "40P01"];
+
+/// Converts the error of a hook. After a conflict with another transaction, the whole transaction is repeated.
 fn hook_failure(error: BoxError) -> StorageError {
     match error.downcast::<sqlx::Error>() {
-        Ok(error) if is_transient(&error) => failure(*error),
+        Ok(error) if is_conflict(&error) => failure(*error),
         Ok(error) => StorageError::Failed(HookError(error).into()),
         Err(error) => StorageError::Failed(HookError(error).into()),
     }
+}
+
+fn is_conflict(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
+    code.is_some_and(|code| CONFLICTS.contains(&&*code))
 }

@@ -14,6 +14,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::{
     connections::{Connection, Connections},
     error::{is_broken, is_of_standby},
+    open::RESPONSE_TIME,
     retry::{self, WriteConflict},
     schema::Schema,
     write::Values,
@@ -26,6 +27,9 @@ use crate::{
 
 /// Time that a check waits for a connection while requests use all of them.
 const SHORT_WAIT: Duration = Duration::from_millis(100);
+
+const HOOK_SAVEPOINT: &str = "SAVEPOINT referral_hook";
+const RELEASE_HOOK_SAVEPOINT: &str = "RELEASE SAVEPOINT referral_hook";
 
 /// Selects whether a commit of this role waits for a synchronous standby.
 const COMMITS_WAIT: &str = "\
@@ -151,24 +155,38 @@ impl Lease {
         self.execute_text(begin).await.map_err(failure)
     }
 
-    /// Runs the hook, if there is one, in the transaction.
+    /// Runs the hook, if there is one, as the last part of the transaction, and commits.
+    ///
+    /// The savepoint shows whether the hook has ended the transaction, or has ignored an error that aborted it:
+    /// then it cannot be released. `sqlx` counts it as the transaction, so a transaction that the hook starts on
+    /// the connection is a savepoint too.
     pub(super) async fn run_hook(
         &mut self,
         user: Option<&User>,
         invitation: Option<&Invitation>,
     ) -> Result<()> {
         let Some(hook) = self.hook.clone() else { return Ok(()) };
-        let ran = self.run(async |connection| Ok(hook::run(&*hook, connection, user, invitation).await));
-        ran.await.map_err(failure)?
+        let timeout = self.response_timeout.saturating_sub(RESPONSE_TIME);
+        let ran = self.run(async |connection| {
+            let mut transaction = connection.begin_with(HOOK_SAVEPOINT).await?;
+            let ran = hook::run(&*hook, &mut transaction, timeout, user, invitation).await;
+            if ran.is_ok() {
+                transaction.execute(RELEASE_HOOK_SAVEPOINT).await?;
+                transaction.commit().await?;
+            } else {
+                transaction.rollback().await?;
+            }
+            Ok(ran)
+        });
+        let ran = ran.await.map_err(retry::write_error)?;
+        self.in_transaction = false;
+        ran
     }
 
     /// Commits the open transaction, if there is one, and returns the connection to the pool.
     pub(super) async fn finish(mut self) -> Result<()> {
         if self.in_transaction {
-            // PostgreSQL answers `COMMIT` with a rollback after a failed statement, and reports no error. A hook
-            // may have ignored the failure. The first statement then fails.
-            let commit = if self.hook.is_some() { "SELECT; COMMIT" } else { "COMMIT" };
-            self.execute_text(commit).await.map_err(retry::write_error)?;
+            self.execute_text("COMMIT").await.map_err(retry::write_error)?;
         }
         self.state = State::Settled;
         Ok(())

@@ -43,7 +43,13 @@ pub(super) fn all(schema: &Schema) -> Migrations {
 
 /// Returns the migrations of the tables in `schema` as scripts.
 pub(super) fn scripts(schema: &Schema) -> Vec<SchemaMigration> {
-    let first = format!("CREATE SCHEMA IF NOT EXISTS {};\n{}", schema.name(), schema.rename(CREATE_LIST));
+    // `CREATE SCHEMA IF NOT EXISTS` requires a privilege on the database even if the schema exists.
+    let first = format!(
+        "DO $$ BEGIN IF NOT EXISTS (SELECT FROM pg_namespace WHERE nspname = '{0}') THEN CREATE SCHEMA \"{0}\"; \
+         END IF; END $$;\n{1}",
+        schema.name(),
+        schema.rename(CREATE_LIST)
+    );
     all(schema).scripts(&first, "'\\x")
 }
 
@@ -83,7 +89,7 @@ async fn try_run(
     // The schema is created only if it is missing. Its creation requires a privilege on the whole database,
     // which the role does not need if the operator has created the schema before.
     if !has_schema(connection, schema).await.map_err(failed)? {
-        migrator.create_schema(schema.name().to_owned());
+        migrator.create_schema(format!("\"{}\"", schema.name()));
     }
     let migrated = migrator.run_direct(None, connection, false).await;
     migrated.map_err(|error| ConnectError::NotMigrated(error.into()))?;

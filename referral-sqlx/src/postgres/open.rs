@@ -36,7 +36,7 @@ const LIST_CONNECTIONS_DIVISOR: u32 = 8;
 const READ_CONNECTIONS: u32 = 1;
 
 /// Time for a response in addition to the time limit of its statement.
-const RESPONSE_TIME: Duration = Duration::from_secs(1);
+pub(super) const RESPONSE_TIME: Duration = Duration::from_secs(1);
 
 /// Idle time after which the server sends a keepalive probe, and interval between the three probes.
 const KEEPALIVE: Duration = Duration::from_secs(10);
@@ -76,7 +76,7 @@ pub struct PostgresOptions {
     /// Name of the schema that contains the tables: lowercase letters, digits and underscores. Default:
     /// `referral`.
     pub schema: Cow<'static, str>,
-    /// Hook that runs in the transaction that adds a user. Such a transaction then takes two more round trips.
+    /// Hook that runs in the transaction that adds a user. Such a transaction then takes four more round trips.
     /// Default: none.
     pub hook: Option<Arc<dyn TransactionHook<Postgres>>>,
 }
@@ -152,9 +152,11 @@ impl PostgresStorage {
     pub async fn with_pool(pool: PgPool, options: &PostgresOptions) -> Result<Self, ConnectError> {
         let schema = Schema::parse(&options.schema)?;
         if options.migrate {
-            let mut connection = pool.acquire().await.map_err(not_opened)?;
+            // The connection does not return to the pool: after a failed migration it would keep the lock.
+            let mut connection = pool.acquire().await.map_err(not_opened)?.detach();
             check_encoding(&mut connection).await?;
             migrations::run(&mut connection, &schema, options.migration_lock).await?;
+            connection.close().await.map_err(not_opened)?;
         }
         let size = pool.options().get_max_connections();
         let planner: &[_] = if options.transaction_pooler { &[] } else { &PLANNER_SETTINGS };

@@ -86,10 +86,12 @@ pub(super) async fn edit(
         change(lease, user).await?;
         if let Some(invitation) = &writes.invitation {
             invitations::add(lease, invitation, user).await?;
-            lease.run_hook(None, Some(invitation)).await?;
         }
     }
     counters::update(lease, &facts.counters, &writes.counters).await?;
+    if writes.invitation.is_some() {
+        lease.run_hook(None, writes.invitation.as_ref()).await?;
+    }
     Ok(Some(outcome))
 }
 

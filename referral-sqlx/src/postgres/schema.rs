@@ -20,7 +20,7 @@ pub(super) struct Schema {
 }
 
 impl Schema {
-    /// Checks the name, which is written into statements without quotes.
+    /// Checks the name.
     pub(super) fn parse(name: &str) -> Result<Self, ConnectError> {
         let is_valid = name.len() <= MAX_BYTES
             && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
@@ -41,7 +41,7 @@ impl Schema {
     pub(super) fn rename<'s>(&self, statements: &'s str) -> Cow<'s, str> {
         match &self.custom {
             None => Cow::Borrowed(statements),
-            Some(name) => Cow::Owned(statements.replace("referral.", &format!("{name}."))),
+            Some(name) => Cow::Owned(statements.replace("referral.", &format!("\"{name}\"."))),
         }
     }
 
@@ -79,7 +79,7 @@ mod tests {
     fn the_name_is_replaced_in_statements() {
         let schema = Schema::parse("auth").expect("a name");
         let sql = "SELECT referral.f(id) FROM referral.users AS referrals";
-        assert_eq!(schema.rename(sql), "SELECT auth.f(id) FROM auth.users AS referrals");
+        assert_eq!(schema.rename(sql), r#"SELECT "auth".f(id) FROM "auth".users AS referrals"#);
         assert_eq!(Schema::parse(DEFAULT).expect("a name").rename(sql), sql);
     }
 }

@@ -98,9 +98,7 @@ impl Batch {
             return Ok(());
         }
         mem::replace(self, Self::new()).write(connection).await?;
-        let ran =
-            tokio::time::timeout(ACQUIRE_TIMEOUT, hook::run(&**hook, connection, user, invitation)).await;
-        ran.unwrap_or_else(|elapsed| Err(StorageError::Unavailable(elapsed.into())))
+        hook::run(&**hook, connection, ACQUIRE_TIMEOUT, user, invitation).await
     }
 
     /// Executes statements that write.

@@ -89,10 +89,7 @@ impl SqliteStorage {
     /// [`ConnectError::InMemory`] if the database is not a file. See [`ConnectError`] for others.
     pub async fn with_pool(pool: &SqlitePool, options: &SqliteOptions) -> Result<Self, ConnectError> {
         let to_connect = SqliteConnectOptions::clone(&pool.connect_options());
-        match to_connect.get_filename().to_str() {
-            Some(name) if name == ":memory:" || name.starts_with("file:") => Err(ConnectError::InMemory),
-            _ => open(set_up(to_connect), options).await,
-        }
+        open(set_up(to_connect), options).await
     }
 
     /// Returns the migrations, for hosts that apply them with their own. Such a host turns off
@@ -236,6 +233,9 @@ mod private {
     }
 }
 
+/// Selects the path of the database file. It is empty for a database in memory.
+const FILE: &str = "SELECT file FROM pragma_database_list WHERE name = 'main'";
+
 async fn try_open(
     to_connect: &SqliteConnectOptions,
     options: &SqliteOptions,
@@ -244,6 +244,10 @@ async fn try_open(
     let not_opened = |error: sqlx::Error| ConnectError::NotOpened(error.into());
 
     let mut first = to_connect.connect().await.map_err(not_opened)?;
+    let file: String = sqlx::query_scalar(FILE).fetch_one(&mut first).await.map_err(not_opened)?;
+    if file.is_empty() {
+        return Err(ConnectError::InMemory);
+    }
     if options.migrate {
         migrations::run(&mut first).await?;
     } else {

@@ -28,16 +28,16 @@ use super::{
 use crate::error::failure;
 
 /// Starts a transaction for a group of writes, and the savepoint of the first write.
-const BEGIN_GROUP: &str = "BEGIN IMMEDIATE; SAVEPOINT step";
+const BEGIN_GROUP: &str = "BEGIN IMMEDIATE; SAVEPOINT referral_write";
 
 /// Keeps a write of a group.
-const KEEP_STEP: &str = "RELEASE step";
+const KEEP_STEP: &str = "RELEASE referral_write";
 
 /// Starts the savepoint of the next write.
-const NEXT_STEP: &str = "SAVEPOINT step";
+const NEXT_STEP: &str = "SAVEPOINT referral_write";
 
 /// Undoes a single write of a group. The savepoint remains for the next write.
-const UNDO_STEP: &str = "ROLLBACK TO step";
+const UNDO_STEP: &str = "ROLLBACK TO referral_write";
 
 /// Commits a group.
 const COMMIT: &str = "COMMIT";

@@ -66,7 +66,8 @@ async fn store_of_host() -> (Arc<dyn Storage>, Option<Database>) {
     };
     let pool = PgPool::connect(&database.url).await.expect("connected");
     let mut options = PostgresOptions::default();
-    options.schema = "auth".into();
+    // A reserved word.
+    options.schema = "user".into();
     // Hundreds of parallel requests wait longer on a busy machine.
     options.acquire_timeout = Duration::from_secs(30);
     let store = PostgresStorage::with_pool(pool, &options).await.expect("a new database");

@@ -1,8 +1,11 @@
 //! Tests of the transaction hook, of a pool of the host, and of a schema with another name.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU8, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU8, Ordering},
+    },
+    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -14,7 +17,9 @@ use referral_core::{
     storage::{BoxError, MaintenanceStorage as _, StorageError},
 };
 use referral_sqlx::{ConnectError, HookError, PostgresOptions, PostgresStorage, TransactionHook};
-use sqlx::{AssertSqlSafe, Executor as _, PgConnection, PgPool, Postgres, postgres::PgPoolOptions};
+use sqlx::{
+    AssertSqlSafe, Connection as _, Executor as _, PgConnection, PgPool, Postgres, postgres::PgPoolOptions,
+};
 
 use crate::{
     killed,
@@ -26,7 +31,7 @@ use crate::{
 /// Host with a profile for each user and a reward for each invitation.
 #[derive(Default)]
 struct Host {
-    /// One of [`WORKS`], [`FAILS`] and [`IGNORES_FAILURES`].
+    /// One of the constants below.
     behavior: AtomicU8,
 }
 
@@ -35,6 +40,12 @@ const WORKS: u8 = 0;
 const FAILS: u8 = 1;
 /// The hook ignores the error of a statement.
 const IGNORES_FAILURES: u8 = 2;
+/// The hook rolls back a transaction of its own on the connection.
+const ROLLS_BACK_PART: u8 = 3;
+/// The hook rolls back the whole transaction.
+const ROLLS_BACK_ALL: u8 = 4;
+/// The hook waits for longer than a statement may take.
+const WAITS: u8 = 5;
 
 const TABLES: &str = "\
     CREATE TABLE users (id int PRIMARY KEY); \
@@ -49,6 +60,16 @@ impl Host {
                 connection.execute("SELECT 1 / 0").await.expect_err("a division by zero");
                 Ok(())
             }
+            ROLLS_BACK_PART => {
+                let mut part = connection.begin().await?;
+                part.execute("DELETE FROM profiles").await?;
+                Ok(part.rollback().await?)
+            }
+            ROLLS_BACK_ALL => {
+                connection.execute("ROLLBACK").await?;
+                Ok(())
+            }
+            WAITS => std::future::pending().await,
             _ => Ok(()),
         }
     }
@@ -149,14 +170,46 @@ async fn an_error_of_the_hook_undoes_the_sign_in_and_keeps_the_code_and_the_atte
 }
 
 #[tokio::test]
-async fn a_sign_in_fails_if_its_hook_ignored_an_error_of_the_database() {
+async fn a_sign_in_fails_if_its_hook_has_ended_the_transaction() {
     let Some(setup) = Setup::new().await else { return };
     let sent = setup.referral.send_code(SendCode::new(phone(1))).await.expect("sent");
-    setup.host.behavior.store(IGNORES_FAILURES, Ordering::Relaxed);
-    setup.referral.sign_in(with_right_code(&sent)).await.expect_err("the transaction is rolled back");
-    assert_eq!((setup.count("auth.users").await, setup.count("profiles").await), (0, 0));
+    for behavior in [IGNORES_FAILURES, ROLLS_BACK_ALL] {
+        setup.host.behavior.store(behavior, Ordering::Relaxed);
+        setup.referral.sign_in(with_right_code(&sent)).await.expect_err("the transaction is rolled back");
+        assert_eq!((setup.count("auth.users").await, setup.count("profiles").await), (0, 0));
+    }
     setup.host.behavior.store(WORKS, Ordering::Relaxed);
     setup.referral.sign_in(with_right_code(&sent)).await.expect("signed in");
+}
+
+#[tokio::test]
+async fn a_transaction_of_the_hook_is_a_part_of_the_sign_in() {
+    let Some(setup) = Setup::new().await else { return };
+    setup.host.behavior.store(ROLLS_BACK_PART, Ordering::Relaxed);
+    for number in 1..=20 {
+        enter(&setup.referral, number, None).await;
+    }
+    assert_eq!((setup.count("auth.users").await, setup.count("profiles").await), (20, 20));
+}
+
+#[tokio::test]
+async fn a_hook_has_the_time_limit_of_a_statement() {
+    let Some(database) = Database::create().await else { return };
+    let host = Arc::new(Host { behavior: WAITS.into() });
+    let mut options = PostgresOptions::default();
+    options.statement_timeout = Duration::from_millis(200);
+    options.schema = "auth".into();
+    options.hook = Some(host.clone());
+    let storage = PostgresStorage::connect(&database.url, &options).await.expect("a new database");
+    let pool = PgPool::connect(&database.url).await.expect("connected");
+    pool.execute(TABLES).await.expect("created");
+    let builder = service::builder(Arc::new(storage), DevelopmentSender).policy(Policy::development());
+    let referral = builder.build().expect("valid");
+    let sent = referral.send_code(SendCode::new(phone(1))).await.expect("sent");
+    let error = referral.sign_in(with_right_code(&sent)).await.expect_err("the hook takes too long");
+    assert!(HookError::source_of(&error).is_some(), "{error:?}");
+    host.behavior.store(WORKS, Ordering::Relaxed);
+    assert!(referral.sign_in(with_right_code(&sent)).await.expect("signed in").created);
 }
 
 #[tokio::test]

@@ -137,9 +137,11 @@ async fn an_error_of_the_hook_undoes_the_sign_in_and_keeps_the_code_and_the_atte
 
 #[tokio::test]
 async fn a_database_in_memory_cannot_be_shared() {
-    let pool = SqlitePool::connect("sqlite::memory:").await.expect("opened");
-    let opened = SqliteStorage::with_pool(&pool, &SqliteOptions::default()).await;
-    assert!(matches!(opened.err(), Some(referral_sqlx::ConnectError::InMemory)));
+    for url in ["sqlite::memory:", "sqlite://app?mode=memory", "sqlite://app?mode=memory&cache=shared"] {
+        let pool = SqlitePool::connect(url).await.expect("opened");
+        let opened = SqliteStorage::with_pool(&pool, &SqliteOptions::default()).await;
+        assert!(matches!(opened.err(), Some(referral_sqlx::ConnectError::InMemory)), "{url}");
+    }
 }
 
 #[tokio::test]
