@@ -52,6 +52,9 @@ async fn serve_api(
     api: Data<TowerService>,
 ) -> actix_web::Result<HttpResponse> {
     let mut inner = http::Request::builder().method(request.method().as_str()).uri(request.uri().to_string());
+    if request.version() == actix_web::http::Version::HTTP_2 {
+        inner = inner.version(http::Version::HTTP_2);
+    }
     for (name, value) in request.headers() {
         inner = inner.header(name.as_str(), value.as_bytes());
     }

@@ -26,10 +26,11 @@ use tokio::net::TcpListener;
 #[tokio::main]
 async fn main() -> Result<(), AnyError> {
     let arguments = Arguments::parse()?;
-    let pool = SqlitePool::connect(&format!("{}?mode=rwc", arguments.database_url())).await?;
     let mut storage = SqliteOptions::default();
     storage.hook = Some(Arc::new(Rewards));
-    let storage = SqliteStorage::with_pool(&pool, &storage).await?;
+    // The storage creates the file, so that only its owner can read it.
+    let storage = SqliteStorage::connect(&arguments.database_url(), &storage).await?;
+    let pool = SqlitePool::connect(&arguments.database_url()).await?;
     pool.execute(PROFILES).await?;
     let referral = open_with(&arguments, Arc::new(storage), Arc::new(DevelopmentSender)).await?;
 

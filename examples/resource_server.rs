@@ -6,7 +6,7 @@
 
 use std::{
     env,
-    sync::Arc,
+    sync::{Arc, RwLock},
     time::{Duration, Instant},
 };
 
@@ -35,7 +35,7 @@ async fn main() -> Result<(), AnyError> {
     let address = arguments.next().unwrap_or_else(|| "127.0.0.1:8081".into());
 
     let http = reqwest::Client::builder().timeout(Duration::from_secs(5)).build()?;
-    let keys = Arc::new(Keys { url, http, cache: Mutex::default() });
+    let keys = Arc::new(Keys { url, http, cached: RwLock::default(), attempted_at: Mutex::default() });
     let router = Router::new().route("/hello", get(hello)).with_state(keys);
     let listener = TcpListener::bind(address).await?;
     println!("http://{}/hello", listener.local_addr()?);
@@ -99,32 +99,36 @@ fn unauthorized() -> Response {
 struct Keys {
     url: String,
     http: reqwest::Client,
-    cache: Mutex<Cache>,
-}
-
-#[derive(Default)]
-struct Cache {
     /// Keys, with the time at which they were fetched.
-    keys: Option<(Instant, Arc<JwkSet>)>,
-    /// Time of the last fetch, even if it failed.
-    attempted_at: Option<Instant>,
+    cached: RwLock<Option<(Instant, Arc<JwkSet>)>>,
+    /// Time of the last fetch, even if it failed. Locked during a fetch.
+    attempted_at: Mutex<Option<Instant>>,
 }
 
 impl Keys {
     /// Returns the keys, or `None` if they are not available. Fetches them if they are too old or have no key
     /// with this id, but only once in [`MIN_INTERVAL`].
     async fn current(self: Arc<Self>, key_id: String) -> Option<Arc<JwkSet>> {
-        let mut cache = self.cache.lock().await;
-        let now = Instant::now();
-        let valid = cache.keys.as_ref().filter(|(at, _)| now < *at + MAX_AGE).map(|(_, keys)| keys.clone());
-        let is_known = valid.as_ref().is_some_and(|keys| keys.find(&key_id).is_some());
-        if is_known || cache.attempted_at.is_some_and(|at| now < at + MIN_INTERVAL) {
+        let known = |keys: &Arc<JwkSet>| keys.find(&key_id).is_some();
+        if let Some(keys) = self.valid().filter(known) {
+            return Some(keys);
+        }
+        // Requests with known keys do not wait for a fetch.
+        let mut attempted_at = self.attempted_at.lock().await;
+        let (now, valid) = (Instant::now(), self.valid());
+        if valid.as_ref().is_some_and(known) || attempted_at.is_some_and(|at| now < at + MIN_INTERVAL) {
             return valid;
         }
-        cache.attempted_at = Some(now);
+        *attempted_at = Some(now);
         let keys = Arc::new(self.fetch().await.ok()?);
-        cache.keys = Some((now, Arc::clone(&keys)));
+        *self.cached.write().expect("no panic") = Some((now, Arc::clone(&keys)));
         Some(keys)
+    }
+
+    /// Returns the cached keys, unless they are too old.
+    fn valid(&self) -> Option<Arc<JwkSet>> {
+        let keys = self.cached.read().expect("no panic");
+        keys.as_ref().filter(|(at, _)| at.elapsed() < MAX_AGE).map(|(_, keys)| Arc::clone(keys))
     }
 
     async fn fetch(&self) -> reqwest::Result<JwkSet> {
