@@ -7,13 +7,13 @@ pub type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// Starts tasks on the async runtime of the host.
 ///
-/// Web frameworks drop the future of a request when its client disconnects. Without a spawner,
-/// [`send_code`](crate::ReferralService::send_code), [`sign_in`](crate::ReferralService::sign_in),
-/// [`edit_profile`](crate::ReferralService::edit_profile) and
-/// [`make_staff`](crate::ReferralService::make_staff) then end at their current await point. What they write is
-/// atomic, so nothing is half written. But they may have written without emitting their
-/// [events](crate::events). With a spawner each of them is a task, which also runs to its end if the caller is
-/// gone.
+/// Web frameworks drop the future of a request when its client disconnects. Without a spawner, an operation of
+/// [`ReferralService`](crate::ReferralService) then ends at its current await point. What it writes is atomic, so
+/// nothing is half written. But it may have written without emitting its [events](crate::events). With a spawner,
+/// each operation that writes and emits events is a task, which also runs to its end if the caller is gone: codes,
+/// sign-ins, refreshes, edits, new users and ended sessions. A caller that has stopped waiting, for example after
+/// a time limit, does not know the outcome then. The endpoint of `referral-server` needs no spawner: it runs
+/// each request in a task.
 ///
 /// The end of the process can still lose an event after the commit. What must not be lost belongs into the
 /// transaction, such as that of `TransactionHook` in `referral-sqlx`.

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use super::ReferralService;
+use time::OffsetDateTime;
+
+use super::{ReferralService, Secrets};
 use crate::{
     error::{Error, refusal::Refusal},
     events::{Event, SessionEnd, SessionEnded},
@@ -77,14 +79,24 @@ impl ReferralService {
     /// token has ended its session.
     pub async fn refresh(&self, refresh: impl Into<Refresh<'_>>) -> Result<Refreshed, Error> {
         let Refresh { token, client } = refresh.into();
-        let now = self.now();
-        let secrets = self.secrets();
+        let (now, secrets) = (self.now(), self.secrets());
         let token = secrets.tokens.read(token, Some(TokenKind::Refresh), now)?;
+        let service = self.clone();
+        self.complete(async move { service.perform_refresh(token, client, now, &secrets).await }).await
+    }
+
+    async fn perform_refresh(
+        &self,
+        token: VerifiedToken,
+        client: Client,
+        now: OffsetDateTime,
+        secrets: &Secrets,
+    ) -> Result<Refreshed, Error> {
         let request = RefreshRequest {
             session: token.session,
             refresh_id: token.id,
             now,
-            successor: self.new_tokens(now, &secrets),
+            successor: self.new_tokens(now, secrets),
             grace: self.inner.policy.refresh_grace,
             client,
         };
@@ -212,10 +224,14 @@ impl ReferralService {
         sessions: SessionSelection,
         reason: SessionEnd,
     ) -> Result<u64, Error> {
-        let ended = self.inner.storage.end_sessions(user, sessions, self.now()).await?;
-        for session in &ended {
-            self.emit(Event::SessionEnded(SessionEnded { user, session: *session, reason })).await;
-        }
-        Ok(ended.len() as u64)
+        let service = self.clone();
+        let end = async move {
+            let ended = service.inner.storage.end_sessions(user, sessions, service.now()).await?;
+            for session in &ended {
+                service.emit(Event::SessionEnded(SessionEnded { user, session: *session, reason })).await;
+            }
+            Ok(ended.len() as u64)
+        };
+        self.complete(end).await
     }
 }
