@@ -15,7 +15,7 @@ pub type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
 /// a time limit, does not know the outcome then. The endpoint of `referral-server` needs no spawner: it runs
 /// each request in a task.
 ///
-/// The end of the process can still lose an event after the commit. What must not be lost belongs into the
+/// The end of the process can still lose an event after the commit. What must not be lost belongs in the
 /// transaction, such as that of `TransactionHook` in `referral-sqlx`.
 ///
 /// Any suitable function is a spawner:

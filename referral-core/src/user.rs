@@ -171,6 +171,17 @@ pub enum UserWrite {
     Change(User),
 }
 
+impl UserWrite {
+    /// Returns the user if it is added.
+    #[must_use]
+    pub fn added(&self) -> Option<&User> {
+        match self {
+            Self::Add(user) => Some(user),
+            Self::Change(_) => None,
+        }
+    }
+}
+
 /// User with an inviter.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Invitee {

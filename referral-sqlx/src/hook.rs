@@ -21,7 +21,7 @@ use crate::error::failure;
 ///   that were counted before stay counted.
 /// - In PostgreSQL the hook may run several times for one request: if it returns the [`sqlx::Error`] of a
 ///   serialization failure or a deadlock, the whole transaction is repeated. Only the last run is committed.
-///   Effects outside of the transaction, such as messages, belong into an [event](referral_core::events).
+///   Effects outside of the transaction, such as messages, belong in an [event](referral_core::events).
 /// - The hook must not execute `COMMIT` or `ROLLBACK`. In PostgreSQL, `begin` of the connection starts a
 ///   savepoint. In SQLite, `begin` fails: execute `SAVEPOINT` with a name of your own.
 /// - The transaction holds locks, and in SQLite all other writes wait for it. So the hook should only execute a
@@ -31,7 +31,7 @@ use crate::error::failure;
 /// The methods do nothing by default. Methods for further operations may be added in minor versions.
 #[async_trait]
 pub trait TransactionHook<DB: Database>: Send + Sync {
-    /// Runs after a user was added, by a sign-in or as a superuser.
+    /// Runs after a user was added, by a sign-in or by the host.
     async fn user_created(
         &self,
         connection: &mut DB::Connection,
@@ -104,9 +104,6 @@ pub(crate) async fn run<DB: Database>(
     ran.unwrap_or_else(|elapsed| Err(BoxError::from(elapsed))).map_err(hook_failure)
 }
 
-/// Error codes of PostgreSQL for conflicts with other transactions: a serialization failure and a deadlock.
-const CONFLICTS: [&str; 2] = ["40001", "40P01"];
-
 /// Converts the error of a hook. After a conflict with another transaction, the whole transaction is repeated.
 fn hook_failure(error: BoxError) -> StorageError {
     match error.downcast::<sqlx::Error>() {
@@ -116,7 +113,14 @@ fn hook_failure(error: BoxError) -> StorageError {
     }
 }
 
+/// Returns `true` if the database aborted the transaction because of another one. Transactions in SQLite exclude
+/// each other.
 fn is_conflict(error: &sqlx::Error) -> bool {
-    let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
-    code.is_some_and(|code| CONFLICTS.contains(&&*code))
+    #[cfg(feature = "postgres")]
+    return crate::postgres::error::is_aborted(error);
+    #[cfg(not(feature = "postgres"))]
+    {
+        let _ = error;
+        false
+    }
 }

@@ -15,7 +15,7 @@ pub(crate) fn is_transient(error: &sqlx::Error) -> bool {
 
 /// Returns `true` if the database aborted the transaction because of another one: a serialization failure or
 /// a deadlock.
-pub(super) fn is_aborted(error: &sqlx::Error) -> bool {
+pub(crate) fn is_aborted(error: &sqlx::Error) -> bool {
     matches!(code(error).as_deref(), Some("40001" | "40P01"))
 }
 

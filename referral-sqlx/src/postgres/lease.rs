@@ -137,10 +137,14 @@ impl Lease {
         done
     }
 
-    /// Starts a transaction for the next statements, if there is a hook and no transaction. Dropping the lease
-    /// rolls it back.
-    pub(super) async fn begin_for_hook(&mut self) -> Result<()> {
-        if self.hook.is_some() && !self.in_transaction {
+    /// Starts a transaction for the next statements, if a hook will run and there is no transaction. Dropping the
+    /// lease rolls it back.
+    pub(super) async fn begin_for_hook(
+        &mut self,
+        user: Option<&User>,
+        invitation: Option<&Invitation>,
+    ) -> Result<()> {
+        if self.hook_for(user, invitation).is_some() && !self.in_transaction {
             let begin = Arc::clone(&self.begin);
             self.begin(&begin).await?;
         }
@@ -155,7 +159,16 @@ impl Lease {
         self.execute_text(begin).await.map_err(failure)
     }
 
-    /// Runs the hook, if there is one, as the last part of the transaction, and commits.
+    /// Returns the hook, if there is one and a user is added or an invitation accepted.
+    fn hook_for(
+        &self,
+        user: Option<&User>,
+        invitation: Option<&Invitation>,
+    ) -> Option<Arc<dyn TransactionHook<Postgres>>> {
+        self.hook.clone().filter(|_| user.is_some() || invitation.is_some())
+    }
+
+    /// Runs the hook, if there is work for it, as the last part of the transaction, and commits.
     ///
     /// The savepoint shows whether the hook has ended the transaction, or has ignored an error that aborted it:
     /// then it cannot be released. `sqlx` counts it as the transaction, so a transaction that the hook starts on
@@ -165,7 +178,7 @@ impl Lease {
         user: Option<&User>,
         invitation: Option<&Invitation>,
     ) -> Result<()> {
-        let Some(hook) = self.hook.clone() else { return Ok(()) };
+        let Some(hook) = self.hook_for(user, invitation) else { return Ok(()) };
         let timeout = self.response_timeout.saturating_sub(RESPONSE_TIME);
         let ran = self.run(async |connection| {
             let mut transaction = connection.begin_with(HOOK_SAVEPOINT).await?;

@@ -89,9 +89,7 @@ pub(super) async fn edit(
         }
     }
     counters::update(lease, &facts.counters, &writes.counters).await?;
-    if writes.invitation.is_some() {
-        lease.run_hook(None, writes.invitation.as_ref()).await?;
-    }
+    lease.run_hook(None, writes.invitation.as_ref()).await?;
     Ok(Some(outcome))
 }
 

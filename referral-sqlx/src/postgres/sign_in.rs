@@ -148,13 +148,7 @@ async fn apply(lease: &mut Lease, facts: &SignInFacts, writes: &SignInWrites) ->
             write.execute(lease).await
         }
         SignInWrites::SignIn { challenge, user, invitation, session, kept_sessions, counters } => {
-            let created = match user {
-                UserWrite::Add(user) => Some(user),
-                UserWrite::Change(_) => None,
-            };
-            if created.is_some() || invitation.is_some() {
-                lease.begin_for_hook().await?;
-            }
+            lease.begin_for_hook(user.added(), invitation.as_ref()).await?;
             let no_challenge = || StorageError::Failed("a sign-in has no challenge to redeem".into());
             push_challenge(&mut write, facts.challenge.as_ref().ok_or_else(no_challenge)?, challenge);
             counters::push(&mut write, &facts.counters, counters);
@@ -178,10 +172,7 @@ async fn apply(lease: &mut Lease, facts: &SignInFacts, writes: &SignInWrites) ->
             if let (UserWrite::Change(user), Some(invitation)) = (user, invitation) {
                 invitations::add(lease, invitation, user).await?;
             }
-            if created.is_some() || invitation.is_some() {
-                lease.run_hook(created, invitation.as_ref()).await?;
-            }
-            Ok(())
+            lease.run_hook(user.added(), invitation.as_ref()).await
         }
     }
 }

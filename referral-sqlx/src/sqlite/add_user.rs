@@ -51,8 +51,9 @@ impl Decide for AddUser {
             Some(UserWrite::Change(user)) => users::push_change(batch, user),
             None => {}
         }
-        if let (Some(hook), Some(UserWrite::Add(user))) = (hook, &writes.user) {
-            batch.write_with_hook(connection, &hook, Some(user), None).await?;
+        if let Some(hook) = hook {
+            let added = writes.user.as_ref().and_then(UserWrite::added);
+            batch.write_with_hook(connection, &hook, added, None).await?;
         }
         let ended_sessions = if writes.ends_sessions {
             sessions::end(connection, user.id, SessionSelection::All, request.now).await?

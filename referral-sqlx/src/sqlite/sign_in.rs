@@ -91,11 +91,7 @@ impl Decide for SignIn {
         let Decision { writes, outcome } = request.decide(&facts, &code);
         push(batch, &writes);
         if let (Some(hook), SignInWrites::SignIn { user, invitation, .. }) = (hook, &writes) {
-            let user = match user {
-                UserWrite::Add(user) => Some(user),
-                UserWrite::Change(_) => None,
-            };
-            batch.write_with_hook(connection, &hook, user, invitation.as_ref()).await?;
+            batch.write_with_hook(connection, &hook, user.added(), invitation.as_ref()).await?;
         }
         Ok(outcome)
     }

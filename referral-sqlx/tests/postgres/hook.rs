@@ -10,11 +10,11 @@ use std::{
 
 use async_trait::async_trait;
 use referral_core::{
-    EditProfile, Error, Invitation, ProfileChange, ReferralService, SendCode, SignIn, User,
+    Invitation, ReferralService, SendCode, User,
     conformance::run,
     policy::Policy,
     sms::DevelopmentSender,
-    storage::{BoxError, MaintenanceStorage as _, StorageError},
+    storage::{BoxError, MaintenanceStorage as _},
 };
 use referral_sqlx::{ConnectError, HookError, PostgresOptions, PostgresStorage, TransactionHook};
 use sqlx::{
@@ -22,10 +22,10 @@ use sqlx::{
 };
 
 use crate::{
-    killed,
+    hook_cases, killed,
     server::Database,
     service,
-    sign_in::{enter, phone, with_right_code, wrong_code},
+    sign_in::{enter, phone, with_right_code},
 };
 
 /// Host with a profile for each user and a reward for each invitation.
@@ -130,43 +130,15 @@ impl Setup {
 #[tokio::test]
 async fn rows_of_the_host_are_written_with_the_user() {
     let Some(setup) = Setup::new().await else { return };
-    let referral = &setup.referral;
-    let anna = enter(referral, 1, None).await;
-    enter(referral, 2, Some(&anna.user.invite_code)).await;
-    let vera = enter(referral, 3, None).await;
-    assert_eq!((setup.count("profiles").await, setup.count("rewards").await), (3, 1));
-    // A second sign-in creates nothing, but it can accept an invitation.
-    enter(referral, 3, Some(&anna.user.invite_code)).await;
-    assert_eq!((setup.count("profiles").await, setup.count("rewards").await), (3, 2));
-    let galya = enter(referral, 4, None).await;
-    let current_user = referral.authenticate(&galya.tokens.access).await.expect("a user");
-    let change = ProfileChange { invited_by_code: Some(vera.user.invite_code), ..ProfileChange::default() };
-    referral.edit_profile(&current_user, EditProfile::new(change)).await.expect("edited");
-    referral.make_staff(phone(5)).await.expect("made");
-    assert_eq!((setup.count("profiles").await, setup.count("rewards").await), (5, 3));
+    hook_cases::rows_are_written(&setup.referral, async |table| setup.count(table).await).await;
 }
 
 #[tokio::test]
 async fn an_error_of_the_hook_undoes_the_sign_in_and_keeps_the_code_and_the_attempts() {
     let Some(setup) = Setup::new().await else { return };
-    let referral = &setup.referral;
-    let anna = enter(referral, 1, None).await;
-    let sent = referral.send_code(SendCode::new(phone(2))).await.expect("sent");
-    let wrong = SignIn::new(phone(2), wrong_code(&sent)).challenge(sent.challenge);
-    referral.sign_in(wrong).await.expect_err("wrong");
-    let attempts = "auth.challenges WHERE attempts_with_id = 1 AND redeemed_at IS NULL";
-    let request = with_right_code(&sent).invited_by(Some(anna.user.invite_code));
-    setup.host.behavior.store(FAILS, Ordering::Relaxed);
-    let error = referral.sign_in(request.clone()).await.expect_err("the hook fails");
-    assert!(matches!(error, Error::Storage(StorageError::Failed(_))), "{error:?}");
-    let source = HookError::source_of(&error).expect("an error of the hook").to_string();
-    assert_eq!(source, "the host is closed");
-    for (table, rows) in [("auth.users", 1), ("profiles", 1), ("rewards", 0), (attempts, 1)] {
-        assert_eq!(setup.count(table).await, rows, "{table}");
-    }
-    setup.host.behavior.store(WORKS, Ordering::Relaxed);
-    assert!(referral.sign_in(request).await.expect("signed in").created);
-    assert_eq!((setup.count("profiles").await, setup.count("rewards").await), (2, 1));
+    let count = async |table: &str| setup.count(table).await;
+    let set_failing = |fails| setup.host.behavior.store(if fails { FAILS } else { WORKS }, Ordering::Relaxed);
+    hook_cases::an_error_undoes_the_sign_in(&setup.referral, "auth.", count, set_failing).await;
 }
 
 #[tokio::test]

@@ -9,6 +9,8 @@ mod connections;
 mod fail_over;
 mod harness;
 mod hook;
+#[path = "../common/hook_cases.rs"]
+mod hook_cases;
 #[path = "../common/killed.rs"]
 mod killed;
 mod readiness;

@@ -6,6 +6,8 @@ mod cancellation;
 mod conformance;
 mod connect;
 mod hook;
+#[path = "../common/hook_cases.rs"]
+mod hook_cases;
 #[path = "../common/killed.rs"]
 mod killed;
 mod messages;
