@@ -11,6 +11,7 @@
 
 mod floors;
 mod growth;
+mod hooks;
 mod load;
 mod memory_route;
 mod picture;
@@ -53,6 +54,8 @@ struct Cli {
 enum Command {
     /// Take all measurements (default)
     All,
+    /// Compare sign-ups with and without a transaction hook
+    Hooks,
     /// Compare response times of phones with and without an account
     Secrecy,
     /// Compare the server with minimal programs that do the same work
@@ -99,7 +102,12 @@ async fn main() {
             let report = Report::read(&std::fs::read_to_string(&page).expect("a page"));
             return picture::draw(&report, &page.with_extension("svg")).expect("drawn");
         }
-        Command::All | Command::Secrecy | Command::Floors | Command::Growth { .. } | Command::Weight => {}
+        Command::All
+        | Command::Hooks
+        | Command::Secrecy
+        | Command::Floors
+        | Command::Growth { .. }
+        | Command::Weight => {}
     }
     if matches!(command, Command::All | Command::Weight) {
         report.start_section("Weight");
@@ -114,6 +122,12 @@ async fn main() {
         let data = tempfile::tempdir().expect("a directory");
         floors::postgres(&server, rounds, data.path(), &mut report).await;
         growth::pages(&server, rounds, &mut report).await;
+    }
+    if matches!(command, Command::All | Command::Hooks) {
+        report.start_section("Hooks: cost of a row of the host in the transaction of a sign-up");
+        let data = tempfile::tempdir().expect("a directory");
+        hooks::sqlite(data.path(), rounds, &mut report).await;
+        hooks::postgres(&Postgres::start(), rounds, &mut report).await;
     }
     if matches!(command, Command::All | Command::Secrecy) {
         report.start_section("Secrecy: response times with and without an account");

@@ -58,7 +58,8 @@ pub(crate) async fn compare(name: &str, storage: Arc<dyn Storage>, report: &mut 
     referral.close().await;
 }
 
-fn referral(storage: Arc<dyn Storage>) -> ReferralService {
+/// Creates a service whose limits the measurements do not reach.
+pub(crate) fn referral(storage: Arc<dyn Storage>) -> ReferralService {
     let mut policy = Policy::standard();
     policy.resend_interval = std::time::Duration::ZERO;
     policy.codes_per_phone = Limits::new([(1_000, std::time::Duration::from_mins(1))]).expect("valid limits");
@@ -70,6 +71,6 @@ fn referral(storage: Arc<dyn Storage>) -> ReferralService {
     referral.policy(policy).build().expect("a valid policy and a valid key")
 }
 
-fn phone(number: u32) -> PhoneNumber {
+pub(crate) fn phone(number: u32) -> PhoneNumber {
     PhoneNumber::from_stored(format!("+7960{number:07}")).expect("a phone")
 }
