@@ -6,7 +6,9 @@
 
 use std::fmt::Write as _;
 
-use referral_core::{Email, InviteCode, InvitedBy, Name, PhoneNumber, User, UserId, storage::SearchKeys};
+use referral_core::{
+    Email, InviteCode, InvitedBy, Metadata, Name, PhoneNumber, User, UserId, storage::SearchKeys,
+};
 use referral_sqlx::ngrams;
 use sqlx::{Connection as _, Executor as _, PgConnection, SqliteConnection, sqlite::SqliteConnectOptions};
 use uuid::Uuid;
@@ -134,6 +136,8 @@ fn user(number: u64, users: u64) -> User {
         is_active: true,
         date_joined: referral_core::clock::Clock::now(&referral_core::clock::SystemClock),
         last_login: None,
+        external_id: None,
+        metadata: Metadata::default(),
     }
 }
 

@@ -46,6 +46,7 @@ pub mod challenges;
 pub mod delivery;
 pub mod guesses;
 mod harness;
+pub mod host;
 mod interleaved;
 pub mod invitations;
 pub mod limits;
@@ -193,8 +194,18 @@ macro_rules! conformance {
                 text_is_stored_unchanged
                 edit_of_an_unknown_user_is_rejected
             }
-            users {
+            host {
                 user_can_be_created_without_a_sign_in
+                external_id_and_metadata_are_stored_unchanged
+                external_id_and_metadata_are_kept
+                external_id_belongs_to_one_user
+                change_of_a_user_is_atomic
+                parallel_claims_of_an_external_id_succeed_once
+                parallel_creations_of_one_phone_create_one_user
+                parallel_changes_of_different_fields_are_kept
+                staff_change_users_by_their_external_id
+            }
+            users {
                 pages_list_every_user_once_in_both_directions
                 offset_skips_the_newest_users
                 new_users_do_not_shift_a_cursor

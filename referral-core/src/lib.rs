@@ -64,6 +64,7 @@ pub use crate::{
     service::{
         ReferralService,
         builder::{BuildError, ReferralServiceBuilder},
+        host::{CreateUser, CreatedUser},
         send_code::{SendCode, SentCode},
         sessions::{CurrentUser, Refresh, Refreshed},
         sign_in::{SignIn, SignedIn},
@@ -76,8 +77,11 @@ pub use crate::{
     shared_settings::SettingDifference,
     user::{
         InvitedBy, User, UserId,
+        change::UserChange,
         email::Email,
+        external_id::ExternalId,
         listing::{FilterInput, PageSize},
+        metadata::Metadata,
         name::Name,
         phone::{PhoneNumber, Region},
         profile::ProfileChange,

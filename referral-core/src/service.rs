@@ -4,7 +4,7 @@ mod attempt_budget;
 pub(crate) mod builder;
 mod clocks;
 mod delivery;
-mod host;
+pub(crate) mod host;
 mod keys;
 mod maintenance;
 pub(crate) mod send_code;
@@ -40,7 +40,7 @@ use crate::{
     sms::SmsSender,
     spawner::Spawner,
     storage::Storage,
-    user::{NewUser, UserId, phone::PhoneNumber},
+    user::{NewUser, UserId, metadata::Metadata, phone::PhoneNumber},
 };
 
 /// All operations of the service. Clones are cheap and share all state.
@@ -162,6 +162,8 @@ impl ReferralService {
             is_staff: false,
             date_joined: now,
             last_login: None,
+            external_id: None,
+            metadata: Metadata::default(),
         }
     }
 

@@ -26,7 +26,7 @@
 //! decision is committed. The storage either locks the facts or retries if they changed. These invariants
 //! hold at all times:
 //!
-//! - a phone, an invite code and an email address each belong to at most one user;
+//! - a phone, an invite code, an email address and an external id each belong to at most one user;
 //! - a user has at most one inviter, which never changes and is never the user;
 //! - a user is never among their own inviters, at any depth;
 //! - [`User::invited_count`] is the number of users invited;
@@ -60,7 +60,7 @@
 //! [`MessageKey`], [`RegisteredKey`], [`SharedSetting`], and the types of their fields. Structs are maps of
 //! their fields, times are microseconds since 1970 as integers, and events of counters are the numbers of
 //! [`CountedEvent::to_number`]. Deserialization validates phones, codes, names, addresses and keys as
-//! `from_stored` does.
+//! `from_stored` does, and metadata as [`Metadata::new`](crate::Metadata::new) does.
 //!
 //! The serialized form of a version can be read by later minor versions.
 //!
@@ -118,7 +118,9 @@ pub use crate::{
         StoredMessage,
     },
     user::{
-        AddUserRequest, AddUserWrites, Invitee, NewUser, UserWithInvited, UserWrite,
+        AddUserDecision, AddUserFacts, AddUserRequest, AddUserWrites, Invitee, NewUser, UserWithInvited,
+        UserWrite,
+        change::{UserChangeDecision, UserChangeFacts, UserChangeRequest},
         listing::{PageStart, UserFilter, UserQuery},
         profile::{EditedProfile, ProfileDecision, ProfileEdit, ProfileFacts, ProfileWrites},
         search::{SearchKeys, SearchTerm},
@@ -138,7 +140,7 @@ pub struct StoredSession {
     pub user: UserWithInvited,
 }
 
-/// User who was made staff.
+/// User who was added or made staff, or who had the phone before.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AddedUser {
     /// User.

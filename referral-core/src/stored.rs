@@ -15,6 +15,8 @@ use crate::{
     sms::delivery::MessageKey,
     user::{
         email::Email,
+        external_id::ExternalId,
+        metadata::Metadata,
         name::Name,
         phone::{PhoneNumber, Region},
     },
@@ -87,6 +89,7 @@ serialize_as_text! {
     PhoneNumber: |phone| phone.as_str(), |text| Self::from_stored(text.to_owned());
     Email: |email| email.as_str(), Self::from_stored;
     Name: |name| name.as_str(), Self::from_stored;
+    ExternalId: |id| id.as_str(), Self::from_stored;
     InviteCode: |code| code.as_str(), Self::from_stored;
     ClientAddress: |address| address, str::parse;
     Region: |region| region, Self::parse;
@@ -108,6 +111,19 @@ impl<'de> Deserialize<'de> for CountedEvent {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let event = Self::from_number(i64::deserialize(deserializer)?);
         event.ok_or_else(|| D::Error::custom("the number is not that of a counted event"))
+    }
+}
+
+/// Serializes the metadata as a map.
+impl Serialize for Metadata {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.as_object().serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Metadata {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Self::new(Deserialize::deserialize(deserializer)?).map_err(D::Error::custom)
     }
 }
 

@@ -1,8 +1,11 @@
 //! Users, their inviters and their invitees.
 
+pub(crate) mod change;
 pub(crate) mod cursor;
 pub(crate) mod email;
+pub(crate) mod external_id;
 pub(crate) mod listing;
+pub(crate) mod metadata;
 pub(crate) mod name;
 pub(crate) mod phone;
 pub(crate) mod profile;
@@ -17,9 +20,12 @@ use uuid::Uuid;
 
 use crate::{
     decision::Decision,
-    error::input::{InvalidInput, parse_id},
+    error::{
+        input::{InvalidInput, parse_id},
+        refusal::Refusal,
+    },
     invite::code::InviteCode,
-    user::{email::Email, name::Name, phone::PhoneNumber},
+    user::{email::Email, external_id::ExternalId, metadata::Metadata, name::Name, phone::PhoneNumber},
 };
 
 /// Id of a user: a UUID that sorts by the time of the creation of the user.
@@ -70,6 +76,12 @@ pub struct User {
     /// Time of the last sign-in with a code; `None` for staff who never signed in.
     #[serde(with = "crate::stored::optional_micros")]
     pub last_login: Option<OffsetDateTime>,
+    /// Id of the user in the system of the host; unique.
+    #[serde(default)]
+    pub external_id: Option<ExternalId>,
+    /// Data of the host about the user.
+    #[serde(default)]
+    pub metadata: Metadata,
 }
 
 /// Inviter of a user, and the code that was used.
@@ -97,6 +109,10 @@ pub struct NewUser {
     pub date_joined: OffsetDateTime,
     /// Time of the first sign-in, if the user is created by one.
     pub last_login: Option<OffsetDateTime>,
+    /// Id of the user in the system of the host.
+    pub external_id: Option<ExternalId>,
+    /// Data of the host about the user.
+    pub metadata: Metadata,
 }
 
 impl NewUser {
@@ -116,6 +132,8 @@ impl NewUser {
             is_active: true,
             date_joined: self.date_joined,
             last_login: self.last_login,
+            external_id: self.external_id.clone(),
+            metadata: self.metadata.clone(),
         }
     }
 }
@@ -130,8 +148,17 @@ pub struct AddUserRequest {
     pub now: OffsetDateTime,
 }
 
+/// Stored data on which [`AddUserRequest::decide`] depends.
+#[derive(Clone, Debug, Default)]
+pub struct AddUserFacts {
+    /// User with the phone.
+    pub user: Option<User>,
+    /// Owner of the external id of the new user.
+    pub external_id_owner: Option<UserId>,
+}
+
 /// Changes that add a user or make one staff.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AddUserWrites {
     /// User to add or to change.
     pub user: Option<UserWrite>,
@@ -140,12 +167,19 @@ pub struct AddUserWrites {
     pub ends_sessions: bool,
 }
 
+/// Decision about a user to add. The outcome is the user with the phone, after the writes.
+pub type AddUserDecision = Decision<AddUserWrites, Result<User, Refusal>>;
+
 impl AddUserRequest {
     /// Decides whether the user is added, or the user with the phone becomes staff. A new user gets the invite
-    /// code `code`, which is one of [`NewUser::invite_codes`].
+    /// code `code`, which is one of [`NewUser::invite_codes`]. An existing user keeps the external id and the
+    /// metadata.
     #[must_use]
-    pub fn decide(&self, user: Option<&User>, code: &InviteCode) -> Decision<AddUserWrites, User> {
-        let (write, outcome) = match user {
+    pub fn decide(&self, facts: &AddUserFacts, code: &InviteCode) -> AddUserDecision {
+        let (write, user) = match &facts.user {
+            None if self.new_user.external_id.is_some() && facts.external_id_owner.is_some() => {
+                return Decision::refuse(Refusal::ExternalIdTaken);
+            }
             None => {
                 let user = self.new_user.to_user(code.clone(), None);
                 (Some(UserWrite::Add(user.clone())), user)
@@ -157,7 +191,7 @@ impl AddUserRequest {
             }
         };
         let ends_sessions = matches!(write, Some(UserWrite::Change(_)));
-        Decision { writes: AddUserWrites { user: write, ends_sessions }, outcome }
+        Decision { writes: AddUserWrites { user: write, ends_sessions }, outcome: Ok(user) }
     }
 }
 
@@ -216,6 +250,8 @@ pub(crate) mod tests {
             is_staff: false,
             date_joined: OffsetDateTime::UNIX_EPOCH,
             last_login: None,
+            external_id: None,
+            metadata: Metadata::default(),
         };
         let code = InviteCode::parse(&format!("BCD{number:03}")).expect("valid");
         new.to_user(code, None)

@@ -16,13 +16,14 @@
 //! | the newest challenge of a phone | the next number of the phone is free |
 //! | the owner of a phone or an email address, the inviter of a user | the unique index accepts the new row |
 //!
-//! Four operations need a transaction with a lock: accepting an invitation late, because a loop of invitations
-//! can include any number of users, editing a profile, making a user staff, and agreeing on keys. All statements
-//! are correct under READ COMMITTED. The retries of [`repeat`] make them work on engines that abort transactions
+//! Five operations need a transaction with a lock: accepting an invitation late, because a loop of invitations
+//! can include any number of users, editing a profile, changing a user for the host, making a user staff, and agreeing on
+//! keys. All statements are correct under READ COMMITTED. The retries of [`repeat`] make them work on engines that abort transactions
 //! more often.
 
 mod add_user;
 mod challenges;
+mod change_user;
 mod connections;
 mod counters;
 pub(crate) mod error;

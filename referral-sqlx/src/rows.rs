@@ -4,7 +4,8 @@
 //! program. All databases have the same columns, so a macro generates the functions for each of them.
 
 use referral_core::{
-    Email, InvalidInput, InviteCode, InvitedBy, Name, PhoneNumber, User, UserId, storage::Result,
+    Email, ExternalId, InvalidInput, InviteCode, InvitedBy, Metadata, Name, PhoneNumber, User, UserId,
+    storage::Result,
 };
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -26,6 +27,8 @@ pub(crate) struct UserColumns<'r> {
     pub(crate) inviter: Option<Uuid>,
     pub(crate) inviter_code: Option<&'r str>,
     pub(crate) invited_count: u64,
+    pub(crate) external_id: Option<&'r str>,
+    pub(crate) metadata: &'r str,
 }
 
 impl UserColumns<'_> {
@@ -45,6 +48,8 @@ impl UserColumns<'_> {
             is_active: self.is_active,
             date_joined: self.date_joined,
             last_login: self.last_login,
+            external_id: optional(self.external_id, ExternalId::from_stored)?,
+            metadata: Metadata::from_stored(self.metadata).map_err(unreadable)?,
         })
     }
 }
@@ -102,6 +107,8 @@ macro_rules! read_rows {
                 inviter: get(row, "inviter")?,
                 inviter_code: get(row, "inviter_code")?,
                 invited_count: number(row, "invited_count")?,
+                external_id: get(row, "external_id")?,
+                metadata: get(row, "metadata")?,
             };
             columns.parse()
         }
@@ -250,7 +257,7 @@ macro_rules! user_columns {
     ($invited_count:expr) => {
         concat!(
             "u.id, u.phone, u.invite_code, u.email, u.first_name, u.last_name, u.is_staff, u.is_active, \
-             u.date_joined, u.last_login, i.inviter, i.code AS inviter_code, ",
+             u.date_joined, u.last_login, u.external_id, u.metadata, i.inviter, i.code AS inviter_code, ",
             $invited_count,
             " AS invited_count"
         )

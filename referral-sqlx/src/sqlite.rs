@@ -15,6 +15,7 @@
 mod add_user;
 mod batch;
 mod challenges;
+mod change_user;
 mod counters;
 mod disk;
 pub(crate) mod error;

@@ -151,7 +151,7 @@ pub(crate) mod list {
 
 /// Keys of the ids of users by their unique values.
 pub(crate) mod owner {
-    use referral_core::{Email, InviteCode, PhoneNumber};
+    use referral_core::{Email, ExternalId, InviteCode, PhoneNumber};
 
     pub(crate) fn phone(phone: &PhoneNumber) -> String {
         format!("owner/phone/{}", phone.as_str())
@@ -163,6 +163,10 @@ pub(crate) mod owner {
 
     pub(crate) fn email(email: &Email) -> String {
         format!("owner/email/{}", email.as_str())
+    }
+
+    pub(crate) fn external_id(id: &ExternalId) -> String {
+        format!("owner/external_id/{}", id.as_str())
     }
 }
 

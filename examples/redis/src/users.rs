@@ -2,11 +2,12 @@
 
 use async_trait::async_trait;
 use referral_core::{
-    Invitation, InviteCode, PageSize, PhoneNumber, Refusal, User, UserId,
+    ExternalId, Invitation, InviteCode, PageSize, PhoneNumber, Refusal, User, UserId,
     storage::{
-        AddUserRequest, AddedUser, Ancestry, Decided, Decision, EditedProfile, Invitee, Inviter, NewUser,
-        PageStart, ProfileEdit, ProfileFacts, ProfileWrites, Result, SessionSelection, StorageError,
-        StoredPage, UserQuery, UserStorage, UserWithInvited, UserWrite,
+        AddUserFacts, AddUserRequest, AddedUser, Ancestry, Decided, Decision, EditedProfile, Invitee,
+        Inviter, NewUser, PageStart, ProfileEdit, ProfileFacts, ProfileWrites, Result, SessionSelection,
+        StorageError, StoredPage, UserChangeFacts, UserChangeRequest, UserQuery, UserStorage,
+        UserWithInvited, UserWrite,
     },
 };
 
@@ -119,34 +120,43 @@ impl UserStorage for RedisStorage {
         .await
     }
 
-    async fn add_user(&self, request: &AddUserRequest) -> Result<AddedUser> {
+    async fn add_user(&self, request: &AddUserRequest) -> Decided<AddedUser> {
         self.transaction(|mut tx| async move {
-            let user = tx.user_with_phone(&request.new_user.phone).await?;
-            let code = match &user {
-                Some(user) => user.invite_code.clone(),
-                None => tx.free_code(&request.new_user).await?,
+            let new_user = &request.new_user;
+            let facts = AddUserFacts {
+                user: tx.user_with_phone(&new_user.phone).await?,
+                external_id_owner: tx.owner_of_external_id(new_user.external_id.as_ref()).await?,
             };
-            let Decision { writes, outcome: user } = request.decide(user.as_ref(), &code);
+            let code = match &facts.user {
+                Some(user) => user.invite_code.clone(),
+                None => tx.free_code(new_user).await?,
+            };
+            let Decision { writes, outcome } = request.decide(&facts, &code);
             if let Some(write) = &writes.user {
                 tx.write_user(write).await?;
             }
-            let ended_sessions = if writes.ends_sessions {
-                tx.end_sessions(user.id, SessionSelection::All, request.now).await?
-            } else {
-                Vec::new()
+            let ended_sessions = match &outcome {
+                Ok(user) if writes.ends_sessions => {
+                    tx.end_sessions(user.id, SessionSelection::All, request.now).await?
+                }
+                _ => Vec::new(),
             };
-            tx.commit(AddedUser { user, ended_sessions }).await
+            tx.commit(outcome.map(|user| AddedUser { user, ended_sessions })).await
         })
         .await
     }
 
-    async fn set_active(&self, id: UserId, is_active: bool) -> Result<Option<User>> {
+    async fn change_user(&self, request: &UserChangeRequest) -> Decided<User> {
         self.transaction(|mut tx| async move {
-            let user = tx.get::<User>(id).await?.map(|user| User { is_active, ..user });
-            if let Some(user) = &user {
-                tx.put(user)?;
+            let facts = UserChangeFacts {
+                user: tx.get(request.user).await?,
+                external_id_owner: tx.owner_of_external_id(request.external_id()).await?,
+            };
+            let Decision { writes, outcome } = request.decide(&facts);
+            if let Some(user) = writes {
+                tx.write_user(&UserWrite::Change(user)).await?;
             }
-            tx.commit(user).await
+            tx.commit(outcome).await
         })
         .await
     }
@@ -164,6 +174,13 @@ impl Transaction {
         let Some(code) = code else { return Ok(None) };
         let id = self.value(&owner::code(code)).await?;
         Ok(id.map(|id| Inviter { id, code: code.clone() }))
+    }
+
+    async fn owner_of_external_id(&mut self, id: Option<&ExternalId>) -> Result<Option<UserId>> {
+        match id {
+            Some(id) => self.value(&owner::external_id(id)).await,
+            None => Ok(None),
+        }
     }
 
     /// Returns the first of the invite codes that is free.
@@ -184,13 +201,20 @@ impl Transaction {
                 user
             }
             UserWrite::Change(user) => {
-                let stored: Option<User> = self.get(user.id).await?;
-                if let Some(email) = stored.and_then(|stored| stored.email) {
-                    self.remove(&owner::email(&email));
+                if let Some(stored) = self.get::<User>(user.id).await? {
+                    if let Some(email) = &stored.email {
+                        self.remove(&owner::email(email));
+                    }
+                    if let Some(id) = &stored.external_id {
+                        self.remove(&owner::external_id(id));
+                    }
                 }
                 user
             }
         };
+        if let Some(id) = &user.external_id {
+            self.set(&owner::external_id(id), &user.id)?;
+        }
         if let Some(email) = &user.email {
             self.set(&owner::email(email), &user.id)?;
         }

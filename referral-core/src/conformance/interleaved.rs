@@ -18,7 +18,7 @@ use crate::{
         DeliveryTransition, DeliveryUpdate, EditedProfile, GrantedChallenge, KeyRegistration,
         MaintenanceStorage, ProfileEdit, RefreshRequest, RegisteredKey, Result, Retention, SessionSelection,
         SessionStorage, SignInRequest, Storage, StorageReadiness, StoredPage, StoredSession, StoredSignIn,
-        UserQuery, UserStorage, UserWithInvited,
+        UserChangeRequest, UserQuery, UserStorage, UserWithInvited,
     },
     user::{Invitee, User, UserId, listing::PageSize},
 };
@@ -143,12 +143,12 @@ impl<S: Storage + ?Sized> UserStorage for Interleaved<S> {
         self.next().edit_profile(edit).await
     }
 
-    async fn add_user(&self, request: &AddUserRequest) -> Result<AddedUser> {
+    async fn add_user(&self, request: &AddUserRequest) -> Decided<AddedUser> {
         self.next().add_user(request).await
     }
 
-    async fn set_active(&self, id: UserId, is_active: bool) -> Result<Option<User>> {
-        self.next().set_active(id, is_active).await
+    async fn change_user(&self, request: &UserChangeRequest) -> Decided<User> {
+        self.next().change_user(request).await
     }
 }
 

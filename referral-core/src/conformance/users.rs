@@ -50,28 +50,6 @@ async fn users(harness: &Harness, count: u32) -> (Vec<UserId>, CurrentUser) {
     (ids, harness.current_user(&first).await)
 }
 
-/// The host can add users that have not signed in. They are the same users when they sign in.
-pub async fn user_can_be_created_without_a_sign_in(storage: Arc<dyn Storage>) {
-    let harness = Harness::new(storage);
-    let referral = &harness.referral;
-    let boss = referral.make_staff(phone(1)).await.expect("created");
-    harness.advance(Duration::from_millis(1));
-    let anna = referral.create_user(phone(2)).await.expect("created");
-    assert!(!anna.is_staff && anna.is_active && anna.last_login.is_none());
-    for (number, known) in [(1, &boss), (2, &anna)] {
-        assert_eq!(&referral.create_user(phone(number)).await.expect("no change"), known);
-        assert_eq!(referral.find_user(known.id).await.expect("found").as_ref(), Some(known));
-        assert_eq!(referral.find_user_by_phone(&phone(number)).await.expect("found").as_ref(), Some(known));
-    }
-    assert_eq!(referral.find_user_by_phone(&phone(3)).await.expect("read"), None);
-    let page = referral.find_users(ListUsers::default()).await.expect("read");
-    assert_eq!((page.items, page.count), (vec![anna.clone(), boss], 2));
-
-    let signed_in = harness.enter(2).await;
-    assert!(!signed_in.created);
-    assert_eq!((signed_in.user.id, &signed_in.user.invite_code), (anna.id, &anna.invite_code));
-}
-
 /// Following `next` from the first page and `previous` back lists every user once, newest first.
 pub async fn pages_list_every_user_once_in_both_directions(storage: Arc<dyn Storage>) {
     let harness = Harness::new(storage);

@@ -94,6 +94,13 @@ catalog! {
     InvalidName = "invalid_name", Invalid;
     /// The email address has an invalid form. Correct the address.
     InvalidEmail = "invalid_email", Invalid;
+    /// The external id is empty, has more than 255 bytes, or has control characters or white space at its
+    /// start or end. Correct the id.
+    InvalidExternalId = "invalid_external_id", Invalid;
+    /// The metadata are not an object, or they have more than 4096 bytes, more than 32 nested objects and
+    /// arrays, the character U+0000, or a number that would be rounded. Correct the metadata. Send large
+    /// numbers as texts.
+    InvalidMetadata = "invalid_metadata", Invalid;
     /// The text has control characters, or a search has more than 100 characters. Shorten the search or
     /// remove the control characters.
     InvalidText = "invalid_text", Invalid;
@@ -153,6 +160,8 @@ catalog! {
     NotFound = "not_found", NotFound;
     /// Another user has this email address. Use another address.
     EmailTaken = "email_taken", Conflict;
+    /// Another user has this external id. Use another id, or change the other user first.
+    ExternalIdTaken = "external_id_taken", Conflict;
     /// The user already has another inviter. Omit the invite code: the inviter cannot be changed.
     InvitationAlreadyAccepted = "invitation_already_accepted", Conflict;
     /// A user with a test number cannot be staff. Remove the phone from the test numbers first.

@@ -46,6 +46,8 @@ pub enum Refusal {
     InvitationAlreadyAccepted,
     /// Another user has this email address.
     EmailTaken,
+    /// Another user has this external id.
+    ExternalIdTaken,
     /// The token is malformed, expired or of another kind, or its session or user is not active.
     TokenNotValid,
     /// The refresh token was already exchanged, longer ago than the grace period. Its session is revoked.
@@ -90,6 +92,7 @@ impl Refusal {
             Self::InvitationLoop => ErrorCode::InvitationLoop,
             Self::InvitationAlreadyAccepted => ErrorCode::InvitationAlreadyAccepted,
             Self::EmailTaken => ErrorCode::EmailTaken,
+            Self::ExternalIdTaken => ErrorCode::ExternalIdTaken,
             Self::TokenNotValid => ErrorCode::TokenNotValid,
             Self::RefreshReused => ErrorCode::RefreshReused,
             Self::StaffOnly => ErrorCode::StaffOnly,

@@ -7,17 +7,65 @@ use super::{
     users::{ListUsers, Page},
 };
 use crate::{
-    error::Error,
-    storage::{PageStart, UserQuery},
+    error::{Error, refusal::Refusal},
+    events::{Event, SessionEnd, SessionEnded},
+    storage::{AddedUser, PageStart, UserQuery},
     user::{
-        User, UserId,
+        AddUserRequest, NewUser, User, UserId,
+        change::{UserChange, UserChangeRequest},
+        external_id::ExternalId,
         listing::{PageSize, UserFilter},
+        metadata::Metadata,
         phone::PhoneNumber,
     },
 };
 
 /// Caller of lists of the host. Expensive lists of one caller run one at a time.
 const HOST: UserId = UserId(Uuid::nil());
+
+/// Request to create a user without a message and a sign-in.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct CreateUser {
+    /// Phone of the user.
+    pub phone: PhoneNumber,
+    /// Id of the user in the system of the host.
+    pub external_id: Option<ExternalId>,
+    /// Data of the host about the user.
+    pub metadata: Metadata,
+}
+
+impl CreateUser {
+    /// Creates a request for a user with this phone.
+    #[must_use]
+    pub fn new(phone: PhoneNumber) -> Self {
+        Self { phone, external_id: None, metadata: Metadata::default() }
+    }
+
+    /// Sets the id of the user in the system of the host.
+    #[must_use]
+    pub fn external_id(mut self, external_id: impl Into<Option<ExternalId>>) -> Self {
+        self.external_id = external_id.into();
+        self
+    }
+
+    /// Sets the data of the host about the user.
+    #[must_use]
+    pub fn metadata(mut self, metadata: Metadata) -> Self {
+        self.metadata = metadata;
+        self
+    }
+}
+
+/// User with the phone of a [`CreateUser`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CreatedUser {
+    /// User.
+    pub user: User,
+    /// `false` if the phone had a user before. The user has not changed then.
+    pub created: bool,
+}
 
 impl ReferralService {
     /// Returns a user with all data, for the host itself. [`user`](Self::user) returns what another user may see.
@@ -35,7 +83,20 @@ impl ReferralService {
     ///
     /// [`Error::Storage`].
     pub async fn find_user_by_phone(&self, phone: &PhoneNumber) -> Result<Option<User>, Error> {
-        let filter = UserFilter { phone: Some(phone.clone()), ..UserFilter::default() };
+        self.find_one(UserFilter { phone: Some(phone.clone()), ..UserFilter::default() }).await
+    }
+
+    /// Returns the user with an external id, for the host itself.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Storage`].
+    pub async fn find_user_by_external_id(&self, id: &ExternalId) -> Result<Option<User>, Error> {
+        self.find_one(UserFilter { external_id: Some(id.clone()), ..UserFilter::default() }).await
+    }
+
+    /// Returns the user who matches a filter of a unique value.
+    async fn find_one(&self, filter: UserFilter) -> Result<Option<User>, Error> {
         let query = UserQuery { start: PageStart::START, limit: PageSize::default(), filter, caller: HOST };
         Ok(self.inner.storage.users(&query).await??.items.pop())
     }
@@ -45,19 +106,106 @@ impl ReferralService {
     ///
     /// # Errors
     ///
-    /// As for [`users`](Self::users), except [`Refusal::StaffOnly`](crate::Refusal::StaffOnly).
+    /// As for [`users`](Self::users), except [`Refusal::StaffOnly`].
     pub async fn find_users(&self, list: ListUsers<'_>) -> Result<Page<User>, Error> {
         self.page(list, HOST, true).await
     }
 
-    /// Creates a user without a message and a sign-in. Returns the user with this phone if there is one.
+    /// Creates a user without a message and a sign-in. If the phone has a user, returns that user without
+    /// changes.
     ///
     /// # Errors
     ///
-    /// [`Refusal::TestNumber`](crate::Refusal::TestNumber);
-    /// [`Refusal::PhoneNotAllowed`](crate::Refusal::PhoneNotAllowed) for a phone that cannot receive a code.
-    pub async fn create_user(&self, phone: PhoneNumber) -> Result<User, Error> {
+    /// [`Refusal::ExternalIdTaken`]; [`Refusal::TestNumber`]; [`Refusal::PhoneNotAllowed`] for a phone that
+    /// cannot receive a code.
+    pub async fn create_user(&self, request: CreateUser) -> Result<CreatedUser, Error> {
         let service = self.clone();
-        self.complete(async move { service.add_user(phone, false).await }).await
+        self.complete(async move {
+            let request = service.create_user_request(request)?;
+            service.add_user(&request).await
+        })
+        .await
+    }
+
+    /// Returns the request with which a storage creates a user in a transaction of the host, such as
+    /// `PostgresStorage::add_user_in` of `referral-sqlx`. After the commit, the host calls
+    /// [`emit_user_created`](Self::emit_user_created).
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::TestNumber`]; [`Refusal::PhoneNotAllowed`] for a phone that cannot receive a code.
+    pub fn create_user_request(&self, request: CreateUser) -> Result<AddUserRequest, Error> {
+        let CreateUser { phone, external_id, metadata } = request;
+        let request = self.add_user_request(phone)?;
+        Ok(AddUserRequest { new_user: NewUser { external_id, metadata, ..request.new_user }, ..request })
+    }
+
+    /// Emits the event of a user that a storage has created in a transaction of the host. Call it after the
+    /// commit.
+    pub async fn emit_user_created(&self, request: &AddUserRequest, added: AddedUser) -> CreatedUser {
+        let AddedUser { user, ended_sessions } = added;
+        let created = user.id == request.new_user.id;
+        if created {
+            self.emit(Event::UserCreated(user.clone())).await;
+        }
+        for session in ended_sessions {
+            self.emit(Event::SessionEnded(SessionEnded {
+                user: user.id,
+                session,
+                reason: SessionEnd::BecameStaff,
+            }))
+            .await;
+        }
+        CreatedUser { user, created }
+    }
+
+    /// Makes the user with this phone staff, and creates the user first if there is none. Ends the sessions
+    /// of a user who was not staff before.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::TestNumber`]; [`Refusal::PhoneNotAllowed`] for a phone that cannot receive a code.
+    pub async fn make_staff(&self, phone: PhoneNumber) -> Result<User, Error> {
+        let service = self.clone();
+        self.complete(async move {
+            let mut request = service.add_user_request(phone)?;
+            request.new_user.is_staff = true;
+            Ok(service.add_user(&request).await?.user)
+        })
+        .await
+    }
+
+    fn add_user_request(&self, phone: PhoneNumber) -> Result<AddUserRequest, Error> {
+        let now = self.now();
+        if self.policy().test_number(&phone, now).is_some() {
+            return Err(Refusal::TestNumber.into());
+        }
+        if !phone.may_be_mobile() {
+            return Err(Refusal::PhoneNotAllowed.into());
+        }
+        Ok(AddUserRequest { new_user: self.new_user(phone, now), now })
+    }
+
+    async fn add_user(&self, request: &AddUserRequest) -> Result<CreatedUser, Error> {
+        let added = self.inner.storage.add_user(request).await??;
+        Ok(self.emit_user_created(request, added).await)
+    }
+
+    /// Changes the external id, the metadata or the activity of a user: applies all changes, or none.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::UserNotFound`], [`Refusal::ExternalIdTaken`].
+    pub async fn change_user(&self, id: UserId, change: UserChange) -> Result<User, Error> {
+        Ok(self.inner.storage.change_user(&UserChangeRequest::new(id, change)).await??)
+    }
+
+    /// Activates or deactivates a user. All tokens of an inactive user are invalid from then on.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::UserNotFound`].
+    pub async fn set_active(&self, id: UserId, is_active: bool) -> Result<User, Error> {
+        self.change_user(id, UserChange { is_active: Some(is_active), ..UserChange::default() }).await
     }
 }

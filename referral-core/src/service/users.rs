@@ -5,15 +5,14 @@ use std::sync::Arc;
 use super::ReferralService;
 use crate::{
     error::{Error, refusal::Refusal},
-    events::{Event, SessionEnd, SessionEnded},
+    events::Event,
     rate_limit::client::Client,
     service::sessions::CurrentUser,
-    storage::AddedUser,
     user::{
-        AddUserRequest, NewUser, User, UserId,
+        User, UserId,
+        change::UserChange,
         cursor::Cursors,
         listing::{FilterInput, PageSize, PageStart, UserQuery},
-        phone::PhoneNumber,
         profile::{ProfileChange, ProfileEdit},
         visibility::{InviteeView, ProfileView, UserView, Viewer},
     },
@@ -271,51 +270,22 @@ impl ReferralService {
         Ok(self.viewer(current_user).profile(found.ok_or(Refusal::UserNotFound)?))
     }
 
-    /// Makes the user with this phone staff, and creates the user first if there is none. Ends the sessions
-    /// of a user who was not staff before.
+    /// Changes the external id, the metadata or the activity of a user. The current user must be staff.
     ///
     /// # Errors
     ///
-    /// [`Refusal::TestNumber`]; [`Refusal::PhoneNotAllowed`] for a phone that cannot receive a code.
-    pub async fn make_staff(&self, phone: PhoneNumber) -> Result<User, Error> {
-        let service = self.clone();
-        self.complete(async move { service.add_user(phone, true).await }).await
-    }
-
-    /// Adds a user with this phone, or makes the user with this phone staff if `is_staff` is `true`.
-    pub(super) async fn add_user(&self, phone: PhoneNumber, is_staff: bool) -> Result<User, Error> {
-        let now = self.now();
-        if self.policy().test_number(&phone, now).is_some() {
-            return Err(Refusal::TestNumber.into());
-        }
-        if !phone.may_be_mobile() {
-            return Err(Refusal::PhoneNotAllowed.into());
-        }
-        let new_user = NewUser { is_staff, ..self.new_user(phone, now) };
-        let request = AddUserRequest { new_user, now };
-        let AddedUser { user, ended_sessions } = self.inner.storage.add_user(&request).await?;
-        if user.id == request.new_user.id {
-            self.emit(Event::UserCreated(user.clone())).await;
-        }
-        for session in ended_sessions {
-            self.emit(Event::SessionEnded(SessionEnded {
-                user: user.id,
-                session,
-                reason: SessionEnd::BecameStaff,
-            }))
-            .await;
-        }
-        Ok(user)
-    }
-
-    /// Activates or deactivates a user. All tokens of an inactive user are invalid from then on.
-    ///
-    /// # Errors
-    ///
-    /// [`Refusal::UserNotFound`].
-    pub async fn set_active(&self, id: UserId, is_active: bool) -> Result<User, Error> {
-        let user = self.inner.storage.set_active(id, is_active).await?;
-        Ok(user.ok_or(Refusal::UserNotFound)?)
+    /// [`Refusal::StaffOnly`], [`Refusal::UserNotFound`], [`Refusal::ExternalIdTaken`].
+    pub async fn edit_user(
+        &self,
+        current_user: &CurrentUser,
+        id: UserId,
+        change: UserChange,
+    ) -> Result<ProfileView, Error> {
+        let viewer = self.viewer(current_user);
+        viewer.may_administrate()?;
+        self.change_user(id, change).await?;
+        let found = self.inner.storage.user(id, Self::INVITED_SHOWN).await?;
+        Ok(viewer.profile(found.ok_or(Refusal::UserNotFound)?))
     }
 
     fn viewer<'a>(&self, current_user: &'a CurrentUser) -> Viewer<'a> {

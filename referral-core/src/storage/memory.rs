@@ -12,12 +12,13 @@ use uuid::Uuid;
 
 use self::state::State;
 use super::{
-    AddUserRequest, AddedUser, Ancestry, AttackCheck, ChallengeFacts, ChallengeRequest, ChallengeStorage,
-    ChallengeWrites, CounterUpdate, Decided, Decision, DeliveryFacts, DeliveryTransition, DeliveryUpdate,
-    EditedProfile, GrantedChallenge, KeyRegistration, MaintenanceStorage, ProfileEdit, ProfileFacts,
-    ProfileWrites, RefreshFacts, RefreshRequest, RegisteredKey, Result, Retention, SessionSelection,
-    SessionStorage, SignInFacts, SignInRequest, SignInWrites, StorageError, StorageReadiness, StoredPage,
-    StoredSession, StoredSignIn, UserQuery, UserStorage, UserWithInvited,
+    AddUserFacts, AddUserRequest, AddedUser, Ancestry, AttackCheck, ChallengeFacts, ChallengeRequest,
+    ChallengeStorage, ChallengeWrites, CounterUpdate, Decided, Decision, DeliveryFacts, DeliveryTransition,
+    DeliveryUpdate, EditedProfile, GrantedChallenge, KeyRegistration, MaintenanceStorage, ProfileEdit,
+    ProfileFacts, ProfileWrites, RefreshFacts, RefreshRequest, RegisteredKey, Result, Retention,
+    SessionSelection, SessionStorage, SignInFacts, SignInRequest, SignInWrites, StorageError,
+    StorageReadiness, StoredPage, StoredSession, StoredSignIn, UserChangeFacts, UserChangeRequest, UserQuery,
+    UserStorage, UserWithInvited,
 };
 use crate::{
     clock::Clock,
@@ -291,27 +292,38 @@ impl UserStorage for MemoryStorage {
         Ok(outcome)
     }
 
-    async fn add_user(&self, request: &AddUserRequest) -> Result<AddedUser> {
+    async fn add_user(&self, request: &AddUserRequest) -> Decided<AddedUser> {
         let mut state = self.lock();
-        let user = state.user_with_phone(&request.new_user.phone);
-        let decision = request.decide(user, state.free_code(&request.new_user)?);
-        let user = decision.outcome;
-        if let Some(write) = decision.writes.user {
+        let new_user = &request.new_user;
+        let facts = AddUserFacts {
+            user: state.user_with_phone(&new_user.phone).cloned(),
+            external_id_owner: state.owner_of_external_id(new_user.external_id.as_ref()),
+        };
+        let Decision { writes, outcome } = request.decide(&facts, state.free_code(new_user)?);
+        if let Some(write) = writes.user {
             state.write_user(write);
         }
-        let ended_sessions = if decision.writes.ends_sessions {
-            state.end_sessions(user.id, SessionSelection::All, request.now)
-        } else {
-            Vec::new()
-        };
-        Ok(AddedUser { user, ended_sessions })
+        Ok(outcome.map(|user| {
+            let ended_sessions = if writes.ends_sessions {
+                state.end_sessions(user.id, SessionSelection::All, request.now)
+            } else {
+                Vec::new()
+            };
+            AddedUser { user, ended_sessions }
+        }))
     }
 
-    async fn set_active(&self, id: UserId, is_active: bool) -> Result<Option<User>> {
-        Ok(self.lock().users.get_mut(&id).map(|user| {
-            user.is_active = is_active;
-            user.clone()
-        }))
+    async fn change_user(&self, request: &UserChangeRequest) -> Decided<User> {
+        let mut state = self.lock();
+        let facts = UserChangeFacts {
+            user: state.users.get(&request.user).cloned(),
+            external_id_owner: state.owner_of_external_id(request.external_id()),
+        };
+        let Decision { writes, outcome } = request.decide(&facts);
+        if let Some(user) = writes {
+            state.put_user(&user);
+        }
+        Ok(outcome)
     }
 }
 

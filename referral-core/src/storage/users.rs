@@ -3,8 +3,8 @@
 use async_trait::async_trait;
 
 use super::{
-    AddUserRequest, AddedUser, Decided, EditedProfile, ProfileEdit, Result, StoredPage, UserQuery,
-    UserWithInvited,
+    AddUserRequest, AddedUser, Decided, EditedProfile, ProfileEdit, Result, StoredPage, UserChangeRequest,
+    UserQuery, UserWithInvited,
 };
 use crate::{
     error::refusal::Refusal,
@@ -47,15 +47,19 @@ pub trait UserStorage: Send + Sync + 'static {
     /// Adds a user, unless the phone has one. If the new user is staff, a user with the phone becomes staff, and
     /// their sessions end.
     ///
-    /// Facts: the user with the phone. A new user gets the first of
-    /// [`NewUser::invite_codes`](super::NewUser::invite_codes) that is free.
+    /// Facts: the user with the phone, and the owner of the external id. A new user gets the first of
+    /// [`NewUser::invite_codes`](super::NewUser::invite_codes) that is free. Of concurrent requests for one
+    /// external id, only one gets it.
     ///
     /// # Errors
     ///
     /// [`StorageError::InviteCodesExhausted`](super::StorageError::InviteCodesExhausted) if none of these
     /// codes is free.
-    async fn add_user(&self, request: &AddUserRequest) -> Result<AddedUser>;
+    async fn add_user(&self, request: &AddUserRequest) -> Decided<AddedUser>;
 
-    /// Activates or deactivates a user. Returns `None` if the user does not exist.
-    async fn set_active(&self, id: UserId, is_active: bool) -> Result<Option<User>>;
+    /// Applies all changes of a user by the host or by staff, or none.
+    ///
+    /// Facts: the user, and the owner of the requested external id. Of concurrent requests for one external
+    /// id, only one gets it.
+    async fn change_user(&self, request: &UserChangeRequest) -> Decided<User>;
 }

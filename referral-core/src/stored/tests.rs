@@ -62,6 +62,8 @@ fn user() -> User {
         is_active: true,
         date_joined: NOW,
         last_login: Some(NOW),
+        external_id: ExternalId::parse("a|1").ok(),
+        metadata: r#"{"plan":{"name":"gold","price":1.5}}"#.parse().expect("valid"),
     }
 }
 
@@ -71,8 +73,12 @@ fn users_and_invitations_round_trip() {
     assert_eq!(serialized["phone"], "+79608543017");
     assert_eq!(serialized["date_joined"], MICROS);
     assert_eq!(serialized["last_login"], MICROS);
+    assert_eq!(serialized["metadata"], json!({"plan": {"name": "gold", "price": 1.5}}));
     let new = User { invited_by: None, email: None, first_name: None, last_login: None, ..user() };
-    assert_round_trip(&new);
+    let mut serialized = assert_round_trip(&User { external_id: None, ..new.clone() });
+    serialized.as_object_mut().expect("a map").retain(|key, _| !matches!(&**key, "external_id" | "metadata"));
+    let former = User { external_id: None, metadata: Metadata::default(), ..new };
+    assert_eq!(from_value::<User>(serialized).expect("the form before these fields"), former);
     for via in AcceptedVia::ALL {
         let (invitee, inviter) = (UserId(id(1)), UserId(id(2)));
         let serialized =
@@ -180,6 +186,9 @@ fn invalid_values_are_rejected() {
     assert_rejected::<PhoneNumber>("+7 960 854-30-17");
     assert_rejected::<Email>("Anna@Example.com");
     assert_rejected::<Name>("\u{7}");
+    assert_rejected::<ExternalId>("");
+    assert_rejected::<Metadata>(json!({"a": "\0"}));
+    assert_rejected::<Metadata>("{}");
     assert_rejected::<InviteCode>("abc123");
     assert_rejected::<InviteCode>("https://example.com/ABC123");
     assert_rejected::<ClientAddress>("nowhere");

@@ -9,6 +9,7 @@ use crate::{
     user::{
         User, UserId,
         email::Email,
+        external_id::ExternalId,
         name::Name,
         phone::{PhoneNumber, Region},
         search::{SearchKeys, SearchTerm},
@@ -94,9 +95,17 @@ impl UserQuery {
     #[must_use]
     pub fn is_expensive(&self) -> bool {
         // This pattern names all fields, so that a new field is not overlooked.
-        let UserFilter { phone, email, first_name, last_name, invite_code, invited_by_code, search } =
-            &self.filter;
-        let is_unique = phone.is_some() || email.is_some() || invite_code.is_some();
+        let UserFilter {
+            phone,
+            email,
+            external_id,
+            first_name,
+            last_name,
+            invite_code,
+            invited_by_code,
+            search,
+        } = &self.filter;
+        let is_unique = phone.is_some() || email.is_some() || external_id.is_some() || invite_code.is_some();
         let common_filters = [first_name.is_some(), last_name.is_some(), invited_by_code.is_some()];
         let common_filters = common_filters.into_iter().filter(|is_given| *is_given).count();
         // Counting the matches of a filter reads as many rows.
@@ -112,6 +121,8 @@ pub struct UserFilter {
     pub phone: Option<PhoneNumber>,
     /// Email address.
     pub email: Option<Email>,
+    /// Id in the system of the host.
+    pub external_id: Option<ExternalId>,
     /// First name; must match exactly.
     pub first_name: Option<Name>,
     /// Last name; must match exactly.
@@ -141,6 +152,7 @@ impl UserFilter {
         let keys = SearchKeys::of(user);
         same(self.phone.as_ref(), Some(&user.phone))
             && same(self.email.as_ref(), user.email.as_ref())
+            && same(self.external_id.as_ref(), user.external_id.as_ref())
             && same(self.first_name.as_ref(), user.first_name.as_ref())
             && same(self.last_name.as_ref(), user.last_name.as_ref())
             && same(self.invite_code.as_ref(), Some(&user.invite_code))
@@ -156,6 +168,8 @@ pub struct FilterInput<'a> {
     pub phone: Option<&'a str>,
     /// Email address.
     pub email: Option<&'a str>,
+    /// Id in the system of the host. Only staff and the host may filter by it.
+    pub external_id: Option<&'a str>,
     /// First name.
     pub first_name: Option<&'a str>,
     /// Last name.
@@ -242,6 +256,7 @@ impl FilterInput<'_> {
         Some(UserFilter {
             phone: self.phone.map(phone).transpose().ok()?,
             email: self.email.map(Email::parse).transpose().ok()?,
+            external_id: self.external_id.map(ExternalId::parse).transpose().ok()?,
             first_name: self.first_name.map(Name::parse).transpose().ok()?,
             last_name: self.last_name.map(Name::parse).transpose().ok()?,
             invite_code: self.invite_code.map(InviteCode::parse).transpose().ok()?,
@@ -264,6 +279,7 @@ pub(crate) mod tests {
             first_name: Name::parse("Анна").ok(),
             last_name: Name::parse("O'Neil_50%").ok(),
             email: Email::parse("anna@example.com").ok(),
+            external_id: ExternalId::parse("A-1").ok(),
             invited_by: Some(InvitedBy {
                 inviter: user(2).id,
                 code: InviteCode::parse("XYZ789").expect("valid"),
@@ -289,7 +305,8 @@ pub(crate) mod tests {
             (far, named.clone(), true),
             (PageStart::START, both.clone(), true),
             (PageStart::OlderThan(id), UserFilter { invited_by_code: code.clone(), ..named }, true),
-            (PageStart::START, UserFilter { invite_code: code, ..both }, false),
+            (PageStart::START, UserFilter { invite_code: code, ..both.clone() }, false),
+            (PageStart::START, UserFilter { external_id: anna().external_id, ..both }, false),
             (PageStart::START, UserFilter { search: SearchTerm::split("anna", None, false), ..any }, true),
         ] {
             let query = UserQuery { start, limit: PageSize::default(), filter, caller: id };
@@ -302,6 +319,7 @@ pub(crate) mod tests {
         let all = FilterInput {
             phone: Some(" 7 960 854-30-01"),
             email: Some("ANNA@example.com"),
+            external_id: Some("A-1"),
             first_name: Some(" Анна "),
             last_name: Some("O'Neil_50%"),
             invite_code: Some("bcd-001"),
@@ -311,6 +329,8 @@ pub(crate) mod tests {
         assert!(all.parse(None, true).expect("possible").matches(&anna()));
         let other = FilterInput { first_name: Some("анна"), ..all };
         assert!(!other.parse(None, true).expect("possible").matches(&anna()), "names are case-sensitive");
+        let other = FilterInput { external_id: Some("a-1"), ..all };
+        assert!(!other.parse(None, true).expect("possible").matches(&anna()), "ids are case-sensitive");
     }
 
     #[test]
@@ -318,6 +338,7 @@ pub(crate) mod tests {
         for input in [
             FilterInput { phone: Some("12"), ..FilterInput::default() },
             FilterInput { email: Some("x"), ..FilterInput::default() },
+            FilterInput { external_id: Some(""), ..FilterInput::default() },
             FilterInput { invite_code: Some(""), ..FilterInput::default() },
             FilterInput { first_name: Some(""), ..FilterInput::default() },
         ] {

@@ -9,8 +9,8 @@ use crate::{
     invite::code::InviteCode,
     policy::Visibility,
     user::{
-        Invitee, User, UserId, UserWithInvited, email::Email, listing::FilterInput, name::Name,
-        phone::PhoneNumber,
+        Invitee, User, UserId, UserWithInvited, email::Email, external_id::ExternalId, listing::FilterInput,
+        metadata::Metadata, name::Name, phone::PhoneNumber,
     },
 };
 
@@ -59,6 +59,10 @@ pub struct UserView {
     pub date_joined: OffsetDateTime,
     /// Time of the last sign-in with a code.
     pub last_login: Option<OffsetDateTime>,
+    /// Id in the system of the host; `None` if the viewer is another user who is not staff.
+    pub external_id: Option<ExternalId>,
+    /// Data of the host; `None` if the viewer is another user who is not staff.
+    pub metadata: Option<Metadata>,
 }
 
 /// User with their invitees, as the viewer may see them.
@@ -101,14 +105,20 @@ impl<'a> Viewer<'a> {
         self.user.is_staff || self.visibility == Visibility::Full
     }
 
+    /// Refuses viewers who are not staff.
+    pub(crate) fn may_administrate(&self) -> Result<(), Refusal> {
+        if self.user.is_staff { Ok(()) } else { Err(Refusal::StaffOnly) }
+    }
+
     /// Refuses viewers who may not list others with this filter.
     pub(crate) fn may_list(&self, filter: &FilterInput<'_>) -> Result<(), Refusal> {
         let allowed = match self.visibility {
+            _ if filter.external_id.is_some() => false,
             Visibility::Full => true,
             Visibility::Masked => !filter.names_private_fields(),
             Visibility::Staff => false,
         };
-        if allowed || self.user.is_staff { Ok(()) } else { Err(Refusal::StaffOnly) }
+        if allowed { Ok(()) } else { self.may_administrate() }
     }
 
     /// Refuses viewers who may not see this user.
@@ -130,6 +140,7 @@ impl<'a> Viewer<'a> {
 
     pub(crate) fn user(&self, user: User) -> UserView {
         let is_open = self.is_open(user.id);
+        let sees_host_data = self.user.is_staff || self.user.id == user.id;
         UserView {
             id: user.id,
             phone: self.phone(user.id, &user.phone),
@@ -142,6 +153,8 @@ impl<'a> Viewer<'a> {
             is_active: user.is_active,
             date_joined: user.date_joined,
             last_login: user.last_login,
+            external_id: user.external_id.filter(|_| sees_host_data),
+            metadata: sees_host_data.then_some(user.metadata),
         }
     }
 
@@ -183,6 +196,24 @@ mod tests {
 
         let full = Viewer { user: &anna, visibility: Visibility::Full };
         assert_eq!(full.profile(others()).user.phone.as_str(), user(2).phone.as_str());
+    }
+
+    #[test]
+    fn data_of_the_host_are_visible_to_the_user_and_to_staff_only() {
+        let external_id = ExternalId::parse("a1").ok();
+        let metadata: Metadata = r#"{"plan":"gold"}"#.parse().expect("valid");
+        let anna = User { external_id: external_id.clone(), metadata: metadata.clone(), ..user(1) };
+        let [boris, staff] = [user(2), User { is_staff: true, ..user(9) }];
+        for visibility in [Visibility::Full, Visibility::Masked, Visibility::Staff] {
+            for (viewer, sees) in [(&anna, true), (&staff, true), (&boris, false)] {
+                let seen = Viewer { user: viewer, visibility }.user(anna.clone());
+                let expected = (external_id.clone().filter(|_| sees), sees.then(|| metadata.clone()));
+                assert_eq!((seen.external_id, seen.metadata), expected, "{visibility:?}");
+            }
+            let filter = FilterInput { external_id: Some("a1"), ..FilterInput::default() };
+            assert_eq!(Viewer { user: &anna, visibility }.may_list(&filter), Err(Refusal::StaffOnly));
+            assert!(Viewer { user: &staff, visibility }.may_list(&filter).is_ok());
+        }
     }
 
     #[test]

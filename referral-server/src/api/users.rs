@@ -319,6 +319,7 @@ impl UsersApi {
         let filter = FilterInput {
             phone: phone.as_deref(),
             email: email.as_deref(),
+            external_id: None,
             first_name: first_name.as_deref(),
             last_name: last_name.as_deref(),
             invite_code: invite_code.as_deref(),

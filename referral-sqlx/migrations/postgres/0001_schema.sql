@@ -27,6 +27,15 @@ CREATE DOMAIN referral.email AS text COLLATE "C" CHECK (
 -- 1 to 64 characters as users count them. Each can have any number of combining marks.
 CREATE DOMAIN referral.person_name AS text COLLATE "C" CHECK (octet_length(VALUE) BETWEEN 1 AND 1024);
 
+-- Id that the host gives a user. It is compared by its bytes.
+CREATE DOMAIN referral.external_id AS text COLLATE "C" CHECK (octet_length(VALUE) BETWEEN 1 AND 255);
+
+-- JSON object of the host. It is stored as text, because `jsonb` changes numbers. `jsonb` accepts no NUL
+-- character.
+CREATE DOMAIN referral.metadata AS text COLLATE "C" CHECK (
+    octet_length(VALUE) <= 4096 AND jsonb_typeof(VALUE::jsonb) = 'object'
+);
+
 -- Name of an SMS gateway in the settings.
 CREATE DOMAIN referral.gateway AS text COLLATE "C" CHECK (char_length(VALUE) BETWEEN 1 AND 64);
 
@@ -48,7 +57,9 @@ CREATE TABLE referral.users (
     date_joined timestamptz NOT NULL,
     last_login timestamptz,
     -- Number of invitees. From 100 on, `invited_counts` is added. Updated by the triggers on invitations.
-    invited_count referral.count NOT NULL DEFAULT 0
+    invited_count referral.count NOT NULL DEFAULT 0,
+    external_id referral.external_id UNIQUE,
+    metadata referral.metadata NOT NULL DEFAULT '{}'
 -- A sign-in changes a column without an index. With free space on the page, it does not update any index.
 ) WITH (fillfactor = 85);
 

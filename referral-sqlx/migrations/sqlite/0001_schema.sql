@@ -48,6 +48,16 @@ CREATE TABLE referral_users (
     last_login INTEGER,
     -- Updated by the triggers on invitations.
     invited_count INTEGER NOT NULL DEFAULT 0 CHECK (invited_count >= 0),
+    -- Id that the host gives the user. It is compared by its bytes.
+    external_id TEXT UNIQUE CHECK (
+        octet_length(external_id) BETWEEN 1 AND 255 AND instr(external_id, char(0)) = 0
+    ),
+    -- JSON object of the host.
+    metadata TEXT NOT NULL DEFAULT '{}' CHECK (
+        octet_length(metadata) BETWEEN 2 AND 4096
+        AND instr(metadata, char(0)) = 0
+        AND iif(json_valid(metadata), json_type(metadata), NULL) IS 'object'
+    ),
     -- These columns are last, because they are long and only a search reads them.
     search_public TEXT NOT NULL,
     search_private TEXT NOT NULL
@@ -84,7 +94,10 @@ END;
 
 -- The keys reject a second row, but INSERT OR REPLACE would bypass them and the counts.
 CREATE TRIGGER referral_users_are_not_replaced BEFORE INSERT ON referral_users
-WHEN EXISTS (SELECT 1 FROM referral_users WHERE id = NEW.id OR phone = NEW.phone OR email = NEW.email)
+WHEN EXISTS (
+    SELECT 1 FROM referral_users
+    WHERE id = NEW.id OR phone = NEW.phone OR email = NEW.email OR external_id = NEW.external_id
+)
 BEGIN
     SELECT RAISE(ABORT, 'the user exists');
 END;

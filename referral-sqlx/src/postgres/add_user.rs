@@ -1,23 +1,27 @@
 //! Users that are added without a sign-in, and users that become staff.
 
 use referral_core::{
-    InviteCode, User,
-    storage::{AddUserRequest, AddedUser, Decision, Result, SessionSelection, UserWrite},
+    ExternalId, InviteCode, Refusal, User, UserId,
+    storage::{AddUserFacts, AddUserRequest, AddedUser, Decision, Result, SessionSelection, UserWrite},
 };
+use uuid::Uuid;
 
 use super::{
     lease::Lease,
     rows, sessions,
-    users::{self, user_columns},
+    sign_in::lock_user,
+    users::{self, external_id_owner, user_columns},
 };
 use crate::error::failure;
 
-/// Selects and locks the user with a phone.
-pub(super) const USER_WITH_PHONE: &str = concat!(
+/// Selects the user with the phone `$1`, and the owner of the external id `$2` of a new user.
+pub(super) const ADD_USER_FACTS: &str = concat!(
     "SELECT ",
     user_columns!(),
-    " FROM referral.users u LEFT JOIN referral.invitations i ON i.invitee = u.id WHERE u.phone = $1 \
-      FOR NO KEY UPDATE OF u"
+    ", ",
+    external_id_owner!("$2"),
+    " FROM (SELECT 1) one LEFT JOIN referral.users u ON u.phone = $1 \
+     LEFT JOIN referral.invitations i ON i.invitee = u.id"
 );
 
 /// Adds a user or makes one staff, in a transaction. A new user gets the invite code `code`.
@@ -25,11 +29,24 @@ pub(super) async fn add_user(
     lease: &mut Lease,
     request: &AddUserRequest,
     code: &InviteCode,
-) -> Result<AddedUser> {
-    let found = lease.query(USER_WITH_PHONE).bind(request.new_user.phone.as_str());
-    let found = lease.fetch_optional(found).await.map_err(failure)?;
-    let known = found.as_ref().map(rows::user).transpose()?;
-    let Decision { writes, outcome: user } = request.decide(known.as_ref(), code);
+) -> Result<std::result::Result<AddedUser, Refusal>> {
+    let new_user = &request.new_user;
+    // Only a promotion depends on the stored values of the user.
+    if new_user.is_staff {
+        lock_user(lease, &new_user.phone).await?;
+    }
+    let external_id = new_user.external_id.as_ref().map(ExternalId::as_str);
+    let facts = lease.query(ADD_USER_FACTS).bind(new_user.phone.as_str()).bind(external_id);
+    let row = lease.fetch_one(facts).await.map_err(failure)?;
+    let facts = AddUserFacts {
+        user: rows::get::<Option<Uuid>>(&row, "id")?.map(|_| rows::user(&row)).transpose()?,
+        external_id_owner: rows::get::<Option<Uuid>>(&row, "external_id_owner")?.map(UserId),
+    };
+    let Decision { writes, outcome } = request.decide(&facts, code);
+    let user = match outcome {
+        Ok(user) => user,
+        Err(refusal) => return Ok(Err(refusal)),
+    };
     match &writes.user {
         Some(UserWrite::Add(user)) => {
             users::add(lease, user).await?;
@@ -43,7 +60,7 @@ pub(super) async fn add_user(
     } else {
         Vec::new()
     };
-    Ok(AddedUser { user, ended_sessions })
+    Ok(Ok(AddedUser { user, ended_sessions }))
 }
 
 pub(super) const SET_STAFF: &str = "UPDATE referral.users SET is_staff = $2 WHERE id = $1";

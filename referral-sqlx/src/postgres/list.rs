@@ -2,7 +2,7 @@
 //! index. An optional condition such as `$1 IS NULL OR …` never uses one.
 
 use referral_core::{
-    Email, InviteCode, Name, PageSize, PhoneNumber, User,
+    Email, ExternalId, InviteCode, Name, PageSize, PhoneNumber, User,
     storage::{PageStart, Result, SearchTerm, StoredPage, UserFilter, UserQuery},
 };
 use sqlx::{Postgres, QueryBuilder, postgres::PgRow};
@@ -148,7 +148,8 @@ fn id_column(filter: &UserFilter) -> &'static str {
 /// Adds the tables and the conditions.
 fn push_source(sql: &mut QueryBuilder<Postgres>, filter: &UserFilter) {
     // The pattern lists all fields, so that a new field is a compile error here.
-    let UserFilter { phone, email, first_name, last_name, invite_code, invited_by_code, search } = filter;
+    let UserFilter { phone, email, external_id, first_name, last_name, invite_code, invited_by_code, search } =
+        filter;
     let searches_only = UserFilter { search: search.clone(), ..UserFilter::default() } == *filter;
     if !search.is_empty() {
         sql.push(" FROM referral.user_search s");
@@ -167,6 +168,7 @@ fn push_source(sql: &mut QueryBuilder<Postgres>, filter: &UserFilter) {
     for (column, value) in [
         (" AND u.phone = ", phone.as_ref().map(PhoneNumber::as_str)),
         (" AND u.email = ", email.as_ref().map(Email::as_str)),
+        (" AND u.external_id = ", external_id.as_ref().map(ExternalId::as_str)),
         (" AND u.first_name = ", first_name.as_ref().map(Name::as_str)),
         (" AND u.last_name = ", last_name.as_ref().map(Name::as_str)),
         (" AND u.invite_code = ", invite_code.as_ref().map(InviteCode::as_str)),

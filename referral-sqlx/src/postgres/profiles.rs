@@ -16,11 +16,11 @@ use super::{
 };
 use crate::error::failure;
 
-/// Locks a user for an edit of the profile, which may change a unique column. A concurrent request that
+/// Locks a user for a change that may change a unique column. A concurrent request that
 /// accepts the invite code of the user then waits from its start, and not in the middle.
 const LOCK_USER: &str = "SELECT 1 FROM referral.users WHERE id = $1 FOR UPDATE";
 
-async fn lock_user(lease: &mut Lease, id: UserId) -> Result<()> {
+pub(super) async fn lock_user(lease: &mut Lease, id: UserId) -> Result<()> {
     let lock = lease.query(LOCK_USER).bind(id.0);
     lease.execute(lock).await.map_err(failure)?;
     Ok(())

@@ -1,14 +1,14 @@
 //! Tests of the query plans of frequent statements with many users. No statement may scan a whole table.
 
 use referral_core::{
-    Email, InviteCode, Name, PageSize, PhoneNumber, UserId,
+    Email, ExternalId, InviteCode, Name, PageSize, PhoneNumber, UserId,
     storage::{PageStart, SearchKeys, SearchTerm, UserFilter, UserQuery},
 };
 use sqlx::{AssertSqlSafe, Connection as _, Execute as _, Executor as _, PgConnection, Row as _};
 use uuid::Uuid;
 
 use super::{
-    PostgresStorage, add_user, challenges, counters, invitations, list, maintenance, messages,
+    PostgresStorage, add_user, challenges, change_user, counters, invitations, list, maintenance, messages,
     open::{PLANNER_SETTINGS, PostgresOptions},
     profiles, sessions, sign_in, users,
 };
@@ -34,10 +34,10 @@ impl Harness {
         let mut connection = PgConnection::connect(&database.url).await.expect("a connection");
         for sql in [
             "SET session_replication_role = replica",
-            "INSERT INTO referral.users (id, phone, invite_code, first_name, last_name, email, is_staff, \
+            "INSERT INTO referral.users (id, phone, invite_code, first_name, last_name, email, external_id, is_staff, \
                                          is_active, date_joined) \
              SELECT lpad(n::text, 32, '0')::uuid, '+7960' || lpad(n::text, 7, '0'), 'A' || lpad(n::text, 6, '0'), \
-                    'Name' || n / 20, 'Name' || n / 20, n || '@example.com', FALSE, TRUE, now() \
+                    'Name' || n / 20, 'Name' || n / 20, n || '@example.com', 'id' || n, FALSE, TRUE, now() \
              FROM generate_series(1, 20000) n",
             "INSERT INTO referral.invitations (invitee, inviter, code, accepted_at, via) \
              SELECT lpad(n::text, 32, '0')::uuid, lpad((n / 2)::text, 32, '0')::uuid, 'A' || lpad((n / 2)::text, 6, '0'), \
@@ -146,8 +146,9 @@ async fn frequent_statements_do_not_scan_tables() {
     for statement in [
         users::USER,
         users::INVITEES,
-        add_user::USER_WITH_PHONE,
-        users::SET_ACTIVE,
+        add_user::ADD_USER_FACTS,
+        change_user::CHANGE_USER_FACTS,
+        change_user::CHANGE_HOST_DATA,
         add_user::SET_STAFF,
         sessions::SESSION,
         sessions::SESSION_WITH_INVITED,
@@ -220,6 +221,7 @@ async fn lists_use_the_index_of_their_filter() {
     let code = InviteCode::parse("A000007").ok();
     let phone = PhoneNumber::from_stored("+79600000007".into()).ok();
     let email = Email::parse("7@example.com").ok();
+    let external_id = ExternalId::parse("id7").ok();
     let search = SearchTerm::split("600012345", None, true);
     let unmatched = SearchTerm::split("zzzzz", None, true);
     for (filter, index) in [
@@ -228,6 +230,7 @@ async fn lists_use_the_index_of_their_filter() {
         (UserFilter { last_name: name, ..any.clone() }, "users_last_name"),
         (UserFilter { phone, ..any.clone() }, "users_phone_key"),
         (UserFilter { email, ..any.clone() }, "users_email_key"),
+        (UserFilter { external_id, ..any.clone() }, "users_external_id_key"),
         (UserFilter { invite_code: code.clone(), ..any.clone() }, "users_invite_code_key"),
         (UserFilter { invited_by_code: code, ..any.clone() }, "invitations_of_inviter"),
         (UserFilter { search, ..any.clone() }, "user_search_ngrams"),

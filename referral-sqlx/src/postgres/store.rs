@@ -16,15 +16,15 @@ use referral_core::{
         DeliveryTransition, DeliveryUpdate, EditedProfile, GrantedChallenge, Invitee, KeyRegistration,
         MaintenanceStorage, ProfileEdit, RefreshRequest, RegisteredKey, Result, Retention, SessionSelection,
         SessionStorage, SharedSetting, SignInRequest, StorageError, StorageReadiness, StoredPage,
-        StoredSession, StoredSignIn, UserQuery, UserStorage, UserWithInvited,
+        StoredSession, StoredSignIn, UserChangeRequest, UserQuery, UserStorage, UserWithInvited,
     },
 };
 use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::{
-    PostgresStorage, add_user, challenges, counters, invitations, keys, list, maintenance, messages,
-    migrations, profiles,
+    PostgresStorage, add_user, challenges, change_user, counters, invitations, keys, list, maintenance,
+    messages, migrations, profiles,
     retry::{WriteConflict, is_canceled, reason},
     sessions, sign_in, users,
 };
@@ -170,7 +170,7 @@ impl UserStorage for PostgresStorage {
         outcome.ok_or_else(|| WriteConflict::Stale.into())
     }
 
-    async fn add_user(&self, request: &AddUserRequest) -> Result<AddedUser> {
+    async fn add_user(&self, request: &AddUserRequest) -> Decided<AddedUser> {
         for code in &request.new_user.invite_codes {
             let attempt = with_lease!(self.begin, lease => add_user::add_user(&mut lease, request, code));
             if !is_code_taken(&attempt) {
@@ -180,8 +180,8 @@ impl UserStorage for PostgresStorage {
         Err(StorageError::InviteCodesExhausted)
     }
 
-    async fn set_active(&self, id: UserId, is_active: bool) -> Result<Option<User>> {
-        with_lease!(self.lease_to_write, lease => users::set_active(&mut lease, id, is_active))
+    async fn change_user(&self, request: &UserChangeRequest) -> Decided<User> {
+        with_lease!(self.begin, lease => change_user::change_user(&mut lease, request))
     }
 }
 

@@ -1,7 +1,7 @@
-//! Users: reading one and its invitees, adding one, and activating or deactivating one.
+//! Users: reading one and its invitees, and adding one.
 
 use referral_core::{
-    PageSize, User, UserId,
+    ExternalId, PageSize, User, UserId,
     storage::{Invitee, Result, SearchKeys, StoredPage, UserWithInvited},
 };
 use sqlx::AssertSqlSafe;
@@ -32,7 +32,14 @@ macro_rules! user_columns {
         $crate::rows::user_columns!($crate::postgres::users::invited_count!())
     };
 }
-pub(super) use {invited_count, user_columns};
+
+/// Column with the owner of the external id `$id`.
+macro_rules! external_id_owner {
+    ($id:literal) => {
+        concat!("(SELECT id FROM referral.users WHERE external_id = ", $id, ") AS external_id_owner")
+    };
+}
+pub(super) use {external_id_owner, invited_count, user_columns};
 
 /// Join with the newest invitees of `u`, at most `{limit}`, in three array columns. See [`with_limit`].
 macro_rules! newest_invitees {
@@ -105,22 +112,11 @@ pub(super) async fn invitees(
     Ok(Some(StoredPage { items, has_more: found.len() > limit, count, count_exact: true }))
 }
 
-pub(super) const SET_ACTIVE: &str = concat!(
-    "WITH u AS (UPDATE referral.users SET is_active = $2 WHERE id = $1 RETURNING *) SELECT ",
-    user_columns!(),
-    " FROM u LEFT JOIN referral.invitations i ON i.invitee = u.id"
-);
-
-/// Activates or deactivates a user, and returns the user if it exists.
-pub(super) async fn set_active(lease: &mut Lease, id: UserId, is_active: bool) -> Result<Option<User>> {
-    let change = lease.query(SET_ACTIVE).bind(id.0).bind(is_active);
-    let changed = lease.fetch_optional(change).await.map_err(failure)?;
-    changed.as_ref().map(rows::user).transpose()
-}
-
 pub(super) const ADD_USER: &str = "\
-    INSERT INTO referral.users (id, phone, invite_code, is_staff, is_active, date_joined, last_login) \
-    SELECT $1::uuid, $2, $3, $4::boolean, $5::boolean, $6::timestamptz, $7::timestamptz WHERE $after RETURNING 1";
+    INSERT INTO referral.users (id, phone, invite_code, is_staff, is_active, date_joined, last_login, external_id, \
+                                metadata) \
+    SELECT $1::uuid, $2, $3, $4::boolean, $5::boolean, $6::timestamptz, $7::timestamptz, $8, $9 \
+    WHERE $after RETURNING 1";
 
 pub(super) const ADD_SEARCH_KEYS: &str = "\
     INSERT INTO referral.user_search (user_id, public, private, ngrams) \
@@ -136,7 +132,9 @@ pub(super) fn push_new(write: &mut Write, user: &User) {
         .bind(user.is_staff)
         .bind(user.is_active)
         .bind(user.date_joined)
-        .bind(user.last_login);
+        .bind(user.last_login)
+        .bind(user.external_id.as_ref().map(ExternalId::as_str))
+        .bind(user.metadata.to_string());
     bind_search_keys(write.step("searched", ADD_SEARCH_KEYS).bind(user.id.0), user);
 }
 

@@ -1,6 +1,9 @@
 //! Users that are added without a sign-in, and users that become staff.
 
-use referral_core::storage::{AddUserRequest, AddedUser, Decision, Result, SessionSelection, UserWrite};
+use referral_core::{
+    ExternalId, Refusal, UserId,
+    storage::{AddUserFacts, AddUserRequest, AddedUser, Decided, Decision, SessionSelection, UserWrite},
+};
 use sqlx::{SqliteConnection, sqlite::SqliteRow};
 use uuid::Uuid;
 
@@ -12,13 +15,15 @@ use super::{
     write_queue::Decide,
 };
 
-/// Selects the user with the phone `$1`, and an invite code for a new user.
+/// Selects the user with the phone `$1`, and an invite code and the owner of the external id `$3` for a new
+/// user.
 pub(super) const ADD_USER_FACTS: &str = concat!(
     "SELECT ",
     user_columns!(),
     ", ",
     free_code!("$2"),
-    " AS free_code FROM (SELECT 1) one LEFT JOIN referral_users u ON u.phone = $1 \
+    " AS free_code, (SELECT id FROM referral_users WHERE external_id = $3) AS external_id_owner \
+     FROM (SELECT 1) one LEFT JOIN referral_users u ON u.phone = $1 \
      LEFT JOIN referral_invitations i ON i.invitee = u.id"
 );
 
@@ -29,11 +34,15 @@ pub(super) struct AddUser {
 }
 
 impl Decide for AddUser {
-    type Outcome = AddedUser;
+    type Outcome = std::result::Result<AddedUser, Refusal>;
 
     fn push_facts(&self, batch: &mut Batch) {
         let new_user = &self.request.new_user;
-        batch.push(ADD_USER_FACTS).bind(new_user.phone.as_str()).bind(json_codes(&new_user.invite_codes));
+        batch
+            .push(ADD_USER_FACTS)
+            .bind(new_user.phone.as_str())
+            .bind(json_codes(&new_user.invite_codes))
+            .bind(new_user.external_id.as_ref().map(ExternalId::as_str));
     }
 
     async fn decide(
@@ -41,11 +50,18 @@ impl Decide for AddUser {
         facts: Option<SqliteRow>,
         connection: &mut SqliteConnection,
         batch: &mut Batch,
-    ) -> Result<AddedUser> {
+    ) -> Decided<AddedUser> {
         let Self { request, hook } = self;
         let row = facts.ok_or_else(no_facts)?;
-        let known = rows::get::<Option<Uuid>>(&row, "id")?.map(|_| rows::user(&row)).transpose()?;
-        let Decision { writes, outcome: user } = request.decide(known.as_ref(), &rows::free_code(&row)?);
+        let facts = AddUserFacts {
+            user: rows::get::<Option<Uuid>>(&row, "id")?.map(|_| rows::user(&row)).transpose()?,
+            external_id_owner: rows::get::<Option<Uuid>>(&row, "external_id_owner")?.map(UserId),
+        };
+        let Decision { writes, outcome } = request.decide(&facts, &rows::free_code(&row)?);
+        let user = match outcome {
+            Ok(user) => user,
+            Err(refusal) => return Ok(Err(refusal)),
+        };
         match &writes.user {
             Some(UserWrite::Add(user)) => users::push_new(batch, user),
             Some(UserWrite::Change(user)) => users::push_change(batch, user),
@@ -60,6 +76,6 @@ impl Decide for AddUser {
         } else {
             Vec::new()
         };
-        Ok(AddedUser { user, ended_sessions })
+        Ok(Ok(AddedUser { user, ended_sessions }))
     }
 }

@@ -2,7 +2,7 @@
 //! index. An optional condition such as `? IS NULL OR …` never uses one.
 
 use referral_core::{
-    Email, InviteCode, Name, PhoneNumber, User, UserId,
+    Email, ExternalId, InviteCode, Name, PhoneNumber, User, UserId,
     storage::{PageStart, Result, StoredPage, UserFilter, UserQuery},
 };
 use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
@@ -167,7 +167,8 @@ impl Order {
 /// Adds the tables and the conditions.
 fn push_source(sql: &mut QueryBuilder<Sqlite>, filter: &UserFilter) {
     // The pattern lists all fields, so that a new field is a compile error here.
-    let UserFilter { phone, email, first_name, last_name, invite_code, invited_by_code, search } = filter;
+    let UserFilter { phone, email, external_id, first_name, last_name, invite_code, invited_by_code, search } =
+        filter;
     if !search.is_empty() {
         // The index is scanned first, in its own order. The conditions below check the pattern for each
         // candidate.
@@ -185,6 +186,7 @@ fn push_source(sql: &mut QueryBuilder<Sqlite>, filter: &UserFilter) {
     for (column, value) in [
         (" AND u.phone = ", phone.as_ref().map(PhoneNumber::as_str)),
         (" AND u.email = ", email.as_ref().map(Email::as_str)),
+        (" AND u.external_id = ", external_id.as_ref().map(ExternalId::as_str)),
         (" AND u.first_name = ", first_name.as_ref().map(Name::as_str)),
         (" AND u.last_name = ", last_name.as_ref().map(Name::as_str)),
         (" AND u.invite_code = ", invite_code.as_ref().map(InviteCode::as_str)),

@@ -1,14 +1,14 @@
 //! Tests of the query plans of frequent statements. Their cost must not grow with the number of users.
 
 use referral_core::{
-    Email, InviteCode, Name, PageSize, PhoneNumber, UserId,
+    Email, ExternalId, InviteCode, Name, PageSize, PhoneNumber, UserId,
     storage::{PageStart, SearchTerm, UserFilter, UserQuery},
 };
 use sqlx::{AssertSqlSafe, Row, SqlSafeStr};
 use uuid::Uuid;
 
 use super::{
-    SqliteStorage, add_user, challenges, counters, invitations, list, maintenance, messages,
+    SqliteStorage, add_user, challenges, change_user, counters, invitations, list, maintenance, messages,
     open::SqliteOptions, profiles, sessions, sign_in, users,
 };
 
@@ -51,7 +51,12 @@ async fn fixed_statements_use_their_indexes() {
         (sessions::SESSION, &["SEARCH s USING PRIMARY KEY (id=?)", BY_ID, inviter] as &[_]),
         (sessions::REFRESH_FACTS, &["SEARCH s USING PRIMARY KEY (id=?)", BY_ID]),
         (users::USER, &[BY_ID, inviter]),
-        (add_user::ADD_USER_FACTS, &["sqlite_autoindex_referral_users_2 (phone=?)", inviter]),
+        (
+            add_user::ADD_USER_FACTS,
+            &["sqlite_autoindex_referral_users_2 (phone=?)", "(external_id=?)", inviter],
+        ),
+        (change_user::CHANGE_USER_FACTS, &["(external_id=?)", BY_ID, inviter]),
+        (change_user::CHANGE_HOST_DATA, &[BY_ID]),
         (profiles::PROFILE_FACTS, &["(invite_code=?)", "(email=?)", BY_ID, inviter]),
         (challenges::CHALLENGE_FACTS, &["referral_challenges_of_phone (phone=?)", "(phone=?)"]),
         (
@@ -102,11 +107,13 @@ async fn lists_use_the_index_of_their_filter() {
     let code = InviteCode::parse("ABC234").ok();
     let phone = PhoneNumber::from_stored("+79608543017".into()).ok();
     let email = Email::parse("anna@example.com").ok();
+    let external_id = ExternalId::parse("a1").ok();
     for (filter, index) in [
         (UserFilter { first_name: anna.clone(), ..any.clone() }, "referral_users_first_name (first_name=?"),
         (UserFilter { last_name: anna, ..any.clone() }, "referral_users_last_name (last_name=?"),
         (UserFilter { phone, ..any.clone() }, "(phone=?)"),
         (UserFilter { email, ..any.clone() }, "(email=?)"),
+        (UserFilter { external_id, ..any.clone() }, "(external_id=?)"),
         (UserFilter { invite_code: code.clone(), ..any.clone() }, "(invite_code=?)"),
         (UserFilter { invited_by_code: code, ..any.clone() }, "referral_invitations_of_inviter (inviter=?"),
     ] {

@@ -39,6 +39,8 @@ struct JsonUser {
     inviter: Option<Uuid>,
     inviter_code: Option<String>,
     invited_count: u64,
+    external_id: Option<String>,
+    metadata: String,
 }
 
 /// Reads the users of a row from a JSON array, in its order.
@@ -59,6 +61,8 @@ pub(super) fn users(row: &SqliteRow) -> Result<Vec<User>> {
             inviter: user.inviter,
             inviter_code: user.inviter_code.as_deref(),
             invited_count: user.invited_count,
+            external_id: user.external_id.as_deref(),
+            metadata: &user.metadata,
         };
         columns.parse()
     };

@@ -15,7 +15,7 @@ use referral_core::{
         Decision, DeliveryTransition, DeliveryUpdate, EditedProfile, GrantedChallenge, Invitee,
         KeyRegistration, MaintenanceStorage, ProfileEdit, RefreshRequest, RegisteredKey, Result, Retention,
         SessionSelection, SessionStorage, SharedSetting, SignInRequest, StorageError, StorageReadiness,
-        StoredPage, StoredSession, StoredSignIn, UserQuery, UserStorage, UserWithInvited,
+        StoredPage, StoredSession, StoredSignIn, UserChangeRequest, UserQuery, UserStorage, UserWithInvited,
     },
 };
 use time::OffsetDateTime;
@@ -127,12 +127,12 @@ impl UserStorage for SqliteStorage {
         self.writer.decide(Edit { request: edit.clone(), hook: self.hook.clone() }).await
     }
 
-    async fn add_user(&self, request: &AddUserRequest) -> Result<AddedUser> {
+    async fn add_user(&self, request: &AddUserRequest) -> Decided<AddedUser> {
         self.writer.decide(AddUser { request: request.clone(), hook: self.hook.clone() }).await
     }
 
-    async fn set_active(&self, id: UserId, is_active: bool) -> Result<Option<User>> {
-        self.writer.write(move |connection| users::set_active(connection, id, is_active).boxed()).await
+    async fn change_user(&self, request: &UserChangeRequest) -> Decided<User> {
+        self.writer.decide(request.clone()).await
     }
 }
 

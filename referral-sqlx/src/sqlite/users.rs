@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use referral_core::{
-    Email, InviteCode, Name, PageSize, User, UserId,
+    Email, ExternalId, InviteCode, Name, PageSize, User, UserId,
     storage::{Invitee, Result, SearchKeys, SearchTerm, StoredPage, UserWithInvited},
 };
 use sqlx::{SqliteConnection, sqlite::SqliteRow};
@@ -30,7 +30,7 @@ macro_rules! json_user {
     () => {
         "json_array(hex(v.id), v.phone, v.invite_code, v.email, v.first_name, v.last_name, v.is_staff, \
                     v.is_active, v.date_joined, v.last_login, iif(v.inviter IS NULL, NULL, hex(v.inviter)), \
-                    v.inviter_code, v.invited_count)"
+                    v.inviter_code, v.invited_count, v.external_id, v.metadata)"
     };
 }
 pub(super) use json_user;
@@ -81,11 +81,6 @@ pub(super) fn user_with_invited(row: &SqliteRow, invited: u32) -> Result<UserWit
     Ok(UserWithInvited { user: rows::user(row)?, invited })
 }
 
-pub(super) async fn user(connection: &mut SqliteConnection, id: UserId) -> Result<Option<User>> {
-    let found = sqlx::query(USER).bind(id.0).fetch_optional(connection).await;
-    found.map_err(failure)?.as_ref().map(rows::user).transpose()
-}
-
 /// Selects a page of invitees. Each row has the count of all invitees. If there are no invitees, there is one
 /// row without an invitee.
 pub(super) const INVITEES: &str = concat!(
@@ -118,22 +113,6 @@ pub(super) async fn invitees(
     Ok(Some(StoredPage { items, has_more: found.len() > limit, count, count_exact: true }))
 }
 
-/// Activates or deactivates a user, and returns the user if it exists.
-pub(super) async fn set_active(
-    connection: &mut SqliteConnection,
-    id: UserId,
-    is_active: bool,
-) -> Result<Option<User>> {
-    let Some(user) = user(connection, id).await? else {
-        return Ok(None);
-    };
-    let user = User { is_active, ..user };
-    let mut batch = Batch::new();
-    push_change(&mut batch, &user);
-    batch.write(connection).await?;
-    Ok(Some(user))
-}
-
 /// Selects the first of the invite codes in the JSON array `$code` that no user has.
 macro_rules! free_code {
     ($codes:literal) => {
@@ -154,9 +133,9 @@ pub(super) fn json_codes(codes: &[InviteCode]) -> String {
 
 /// Adds a user without the rows of the search index.
 const ADD_USER: &str = "\
-    INSERT INTO referral_users (id, phone, invite_code, is_staff, is_active, date_joined, last_login, \
-                       search_public, search_private) \
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)";
+    INSERT INTO referral_users (id, phone, invite_code, is_staff, is_active, date_joined, last_login, external_id, \
+                       metadata, search_public, search_private) \
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)";
 
 const ADD_NUMBER: &str = "INSERT INTO referral_user_numbers (user_id) VALUES ($1)";
 
@@ -176,13 +155,16 @@ pub(super) fn push_new(batch: &mut Batch, user: &User) {
         .bind(user.is_active)
         .bind(time_to_micros(user.date_joined))
         .bind(user.last_login.map(time_to_micros))
+        .bind(user.external_id.as_ref().map(ExternalId::as_str))
+        .bind(user.metadata.to_string())
         .bind(&*keys.public)
         .bind(&*keys.private);
     batch.push(ADD_NUMBER).bind(user.id.0);
     batch.push(PUT_NGRAMS).bind(user.id.0).bind(words(&keys));
 }
 
-/// Changes all mutable columns of a user except the count of invitees, which a trigger updates.
+/// Changes all mutable columns of a user except those of the host, and the count of invitees, which a trigger
+/// updates.
 pub(super) const CHANGE_USER: &str = "\
     UPDATE referral_users SET email = $2, first_name = $3, last_name = $4, is_staff = $5, is_active = $6, \
                      last_login = $7, search_public = $8, search_private = $9 \

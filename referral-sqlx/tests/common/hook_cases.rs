@@ -2,7 +2,7 @@
 //! for each user and each invitation.
 
 use referral_core::{
-    EditProfile, Error, ProfileChange, ReferralService, SendCode, SignIn, storage::StorageError,
+    CreateUser, EditProfile, Error, ProfileChange, ReferralService, SendCode, SignIn, storage::StorageError,
 };
 use referral_sqlx::HookError;
 
@@ -23,7 +23,7 @@ pub(crate) async fn rows_are_written(referral: &ReferralService, count: impl Asy
     let change = ProfileChange { invited_by_code: Some(vera.user.invite_code), ..ProfileChange::default() };
     referral.edit_profile(&current_user, EditProfile::new(change)).await.expect("edited");
     referral.make_staff(phone(5)).await.expect("made");
-    referral.create_user(phone(6)).await.expect("created");
+    referral.create_user(CreateUser::new(phone(6))).await.expect("created");
     assert_eq!(rows().await, (6, 3));
 }
 

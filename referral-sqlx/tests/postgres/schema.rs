@@ -80,7 +80,10 @@ fn but(statement: &str, old: &str, new: &str) -> String {
 async fn a_user_has_valid_and_unique_values() {
     let Some(mut harness) = Harness::new().await else { return };
     let anna = |change: &str| format!("UPDATE referral.users SET {change} WHERE invite_code = 'ANNA22'");
-    harness.execute(&anna("email = 'anna@example.com'")).await.expect("a valid statement");
+    harness
+        .execute(&anna("email = 'anna@example.com', external_id = 'a1'"))
+        .await
+        .expect("a valid statement");
     let long_name = anna(&format!("first_name = '{}'", "x".repeat(1025)));
     let long_email = anna(&format!("email = '{}@example.com'", "a".repeat(250)));
     harness
@@ -89,6 +92,7 @@ async fn a_user_has_valid_and_unique_values() {
             &but(GALYA, "GALYA2", "ANNA22"),
             "UPDATE referral.users SET phone = '+79608543001' WHERE invite_code = 'BORIS2'",
             "UPDATE referral.users SET email = 'anna@example.com' WHERE invite_code = 'BORIS2'",
+            "UPDATE referral.users SET external_id = 'a1' WHERE invite_code = 'BORIS2'",
             &anna("phone = '79608543001'"),
             &anna("phone = '+796085'"),
             &anna("phone = '+7960854300112345'"),
@@ -108,6 +112,39 @@ async fn a_user_has_valid_and_unique_values() {
         ])
         .await;
     harness.execute(GALYA).await.expect("the rest of the statement is valid");
+}
+
+#[tokio::test]
+async fn data_of_the_host_are_valid() {
+    let Some(mut harness) = Harness::new().await else { return };
+    let with = |change: &str| format!("UPDATE referral.users SET {change} WHERE invite_code = 'ANNA22'");
+    let metadata = |length: usize| format!("metadata = '{{\"a\":\"{}\"}}'", "x".repeat(length - 8));
+    for valid in [
+        "external_id = 'A 1|Ж'",
+        &format!("external_id = '{}'", "x".repeat(255)),
+        "external_id = NULL",
+        r#"metadata = ' {"b": [1, {}], "a": null} '"#,
+        &metadata(4096),
+        "metadata = '{}'",
+    ] {
+        harness.execute(&with(valid)).await.expect(valid);
+    }
+    for invalid in [
+        "external_id = ''",
+        &format!("external_id = '{}'", "ж".repeat(128)),
+        "metadata = NULL",
+        "metadata = ''",
+        "metadata = '[]'",
+        "metadata = '\"{}\"'",
+        "metadata = 'null'",
+        "metadata = '{'",
+        "metadata = '{a:1}'",
+        "metadata = '{} {}'",
+        r#"metadata = '{"a":"\u0000"}'"#,
+        &metadata(4097),
+    ] {
+        harness.assert_rejected(&[&with(invalid)]).await;
+    }
 }
 
 #[tokio::test]

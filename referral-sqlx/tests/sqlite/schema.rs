@@ -84,10 +84,12 @@ fn but(statement: &str, old: &str, new: &str) -> String {
 }
 
 #[tokio::test]
-async fn a_phone_an_invite_code_and_an_email_address_belong_to_one_user() {
+async fn unique_values_belong_to_one_user() {
     let mut harness = Harness::new().await;
     harness
-        .execute("UPDATE referral_users SET email = 'anna@example.com' WHERE invite_code = 'ANNA22'")
+        .execute(
+            "UPDATE referral_users SET email = 'anna@example.com', external_id = 'a1' WHERE invite_code = 'ANNA22'",
+        )
         .await
         .expect("a valid statement");
     harness
@@ -100,6 +102,12 @@ async fn a_phone_an_invite_code_and_an_email_address_belong_to_one_user() {
             "UPDATE referral_users SET phone = '+79608543001' WHERE invite_code = 'BORIS2'",
             "UPDATE referral_users SET invite_code = 'ANNA22' WHERE invite_code = 'BORIS2'",
             "UPDATE referral_users SET email = 'anna@example.com' WHERE invite_code = 'BORIS2'",
+            "UPDATE referral_users SET external_id = 'a1' WHERE invite_code = 'BORIS2'",
+            &but(
+                &but(&but(GALYA, "search_private)", "search_private, external_id)"), "'')", "'', 'a1')"),
+                "INSERT",
+                "INSERT OR REPLACE",
+            ),
         ])
         .await;
     harness.execute(GALYA).await.expect("the rest of the statement is valid");
@@ -134,6 +142,41 @@ async fn a_user_has_valid_values() {
             &but(&but(GALYA, "search_private)", "search_private, invited_count)"), "'')", "'', 7)"),
         ])
         .await;
+}
+
+#[tokio::test]
+async fn data_of_the_host_are_valid() {
+    let mut harness = Harness::new().await;
+    let with = |change: &str| format!("UPDATE referral_users SET {change} WHERE invite_code = 'ANNA22'");
+    let metadata = |length: usize| format!("metadata = '{{\"a\":\"{}\"}}'", "x".repeat(length - 8));
+    for valid in [
+        "external_id = 'A 1|Ж'",
+        &format!("external_id = '{}'", "x".repeat(255)),
+        "external_id = NULL",
+        r#"metadata = ' {"b": [1, {}], "a": null} '"#,
+        &metadata(4096),
+        "metadata = '{}'",
+    ] {
+        harness.execute(&with(valid)).await.expect(valid);
+    }
+    for invalid in [
+        "external_id = ''",
+        &format!("external_id = '{}'", "ж".repeat(128)),
+        "external_id = 'a' || char(0)",
+        "metadata = NULL",
+        "metadata = ''",
+        "metadata = '[]'",
+        "metadata = '\"{}\"'",
+        "metadata = 'null'",
+        "metadata = '{'",
+        "metadata = '{a:1}'",
+        "metadata = '{} {}'",
+        "metadata = '{}' || char(0)",
+        &metadata(4097),
+        "metadata = jsonb('{}')",
+    ] {
+        harness.assert_rejected(&[&with(invalid)]).await;
+    }
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use crate::{
         test_number::TestNumber,
     },
     rate_limit::{client::ClientAddress, counters::CountedEvent},
-    user::tests::user,
+    user::{metadata::Metadata, tests::user},
 };
 
 const NOW: OffsetDateTime = OffsetDateTime::UNIX_EPOCH;
@@ -28,6 +28,8 @@ fn attempt(code: &str) -> SignInRequest {
             invite_codes: vec![anna.invite_code],
             is_staff: false,
             date_joined: NOW,
+            external_id: None,
+            metadata: Metadata::default(),
             last_login: Some(NOW),
         },
         now: NOW,

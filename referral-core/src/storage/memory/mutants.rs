@@ -27,7 +27,7 @@ use crate::{
         DeliveryTransition, DeliveryUpdate, EditedProfile, GrantedChallenge, KeyRegistration,
         MaintenanceStorage, ProfileEdit, RefreshRequest, RegisteredKey, Result, Retention, SessionSelection,
         SessionStorage, SignInRequest, Storage, StorageReadiness, StoredPage, StoredSession, StoredSignIn,
-        UserQuery, UserStorage, UserWithInvited,
+        UserChangeRequest, UserQuery, UserStorage, UserWithInvited,
     },
     user::{Invitee, User, UserId, listing::PageSize},
 };
@@ -165,12 +165,12 @@ impl<D: Database> UserStorage for Mutant<D> {
         self.0.start(Call::Other).await.edit_profile(edit).await
     }
 
-    async fn add_user(&self, request: &AddUserRequest) -> Result<AddedUser> {
+    async fn add_user(&self, request: &AddUserRequest) -> Decided<AddedUser> {
         self.0.start(Call::Other).await.add_user(request).await
     }
 
-    async fn set_active(&self, id: UserId, is_active: bool) -> Result<Option<User>> {
-        self.0.start(Call::Other).await.set_active(id, is_active).await
+    async fn change_user(&self, request: &UserChangeRequest) -> Decided<User> {
+        self.0.start(Call::Other).await.change_user(request).await
     }
 }
 

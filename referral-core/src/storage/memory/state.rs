@@ -16,7 +16,7 @@ use crate::{
         SessionSelection, StoredMessage, UserWithInvited, UserWrite,
         error::{Result, StorageError},
     },
-    user::{Invitee, User, UserId, email::Email, phone::PhoneNumber},
+    user::{Invitee, User, UserId, email::Email, external_id::ExternalId, phone::PhoneNumber},
 };
 
 #[derive(Clone, Default)]
@@ -25,6 +25,7 @@ pub(super) struct State {
     pub(super) by_phone: HashMap<PhoneNumber, UserId>,
     pub(super) by_code: HashMap<InviteCode, UserId>,
     pub(super) by_email: HashMap<Email, UserId>,
+    pub(super) by_external_id: HashMap<ExternalId, UserId>,
     /// Invitations by invitee.
     pub(super) invitations: BTreeMap<UserId, Invitation>,
     /// Pairs of inviter and invitee. The invitees of one inviter are adjacent, in the order of their ids.
@@ -58,6 +59,10 @@ impl State {
         Some(Inviter { id, code: code?.clone() })
     }
 
+    pub(super) fn owner_of_external_id(&self, id: Option<&ExternalId>) -> Option<UserId> {
+        self.by_external_id.get(id?).copied()
+    }
+
     pub(super) fn ancestry(&self, inviter: UserId, invitee: UserId) -> Ancestry {
         let mut next = Some(inviter);
         // At most one step for each user, so the search ends even if the stored inviters form a cycle.
@@ -85,6 +90,9 @@ impl State {
             UserWrite::Add(user) => {
                 self.by_phone.insert(user.phone.clone(), user.id);
                 self.by_code.insert(user.invite_code.clone(), user.id);
+                if let Some(id) = &user.external_id {
+                    self.by_external_id.insert(id.clone(), user.id);
+                }
                 self.users.insert(user.id, user);
             }
             UserWrite::Change(user) => self.put_user(&user),
@@ -101,6 +109,12 @@ impl State {
         }
         if let Some(email) = &user.email {
             self.by_email.insert(email.clone(), user.id);
+        }
+        if let Some(id) = old.external_id {
+            self.by_external_id.remove(&id);
+        }
+        if let Some(id) = &user.external_id {
+            self.by_external_id.insert(id.clone(), user.id);
         }
     }
 

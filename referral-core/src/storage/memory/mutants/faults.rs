@@ -11,7 +11,7 @@ use time::OffsetDateTime;
 
 use super::{Call, Database, Mutant, State, Transaction, detects};
 use crate::{
-    conformance::{challenges, guesses, invitations, limits, maintenance, retention, sessions},
+    conformance::{challenges, guesses, host, invitations, limits, maintenance, retention, sessions},
     session::Session,
     storage::{GlobalCounter, GlobalCounterQuery, Retention},
 };
@@ -66,6 +66,14 @@ fn missing_invitation_is_detected() {
     assert_detected!(invitations::invitation_is_accepted_at_sign_up, fault);
     assert_detected!(invitations::invitation_is_accepted_at_a_later_sign_in, fault);
     assert_detected!(invitations::invitation_is_accepted_in_the_profile, fault);
+}
+
+#[test]
+fn external_id_that_stays_taken_is_detected() {
+    assert_detected!(host::external_id_belongs_to_one_user, |_, data| {
+        let before = data.by_external_id.clone();
+        Box::new(|data| data.by_external_id.extend(before))
+    });
 }
 
 #[test]

@@ -8,7 +8,8 @@ use tokio::sync;
 use super::{Call, Database, Mutant, State, Transaction, detects};
 use crate::{
     conformance::{
-        HANDLES, Interleaved, challenges, delivery, invitations, maintenance, profiles, sessions, sign_in,
+        HANDLES, Interleaved, challenges, delivery, host, invitations, maintenance, profiles, sessions,
+        sign_in,
     },
     storage::Storage,
 };
@@ -96,6 +97,9 @@ fn a_lock_in_each_process_is_detected() {
     assert_detected_with_several! { LockPerHandle:
         challenges::parallel_requests_for_one_phone_send_one_code
         delivery::concurrent_duplicate_reports_emit_one_event
+        host::parallel_claims_of_an_external_id_succeed_once
+        host::parallel_creations_of_one_phone_create_one_user
+        host::parallel_changes_of_different_fields_are_kept
         invitations::parallel_acceptances_by_one_invitee_record_one_inviter
         invitations::four_concurrent_acceptances_in_a_cycle_leave_no_loop
         maintenance::concurrent_startup_with_different_keys_is_rejected
