@@ -5,9 +5,11 @@
 //! | You want | Read |
 //! |---|---|
 //! | All operations | [`ReferralService`] |
-//! | Users without an access token, for your own administration | [`ReferralService::find_users`], [`ReferralService::create_user`] |
+//! | Users without an access token, for your own administration | [`ReferralService::find_users`], [`ReferralService::create_user`], [`ReferralService::change_user`] |
+//! | Your ids and data of users | [`ExternalId`], [`Metadata`], [`ReferralService::find_user_by_external_id`] |
 //! | A storage of your own | [`storage`], and the suite [`mod@conformance`] that it must pass |
 //! | Rows of your own in the same transaction | `TransactionHook` in `referral-sqlx` |
+//! | Users in a transaction of your own | `add_user_in` of the storages in `referral-sqlx` |
 //! | Rewards, messages and statistics after a sign-in | [`events::Hook`] |
 //! | Requests that survive a disconnected client | [`spawner::Spawner`] |
 //! | A sender of messages | [`sms::SmsSender`], and the gateways in [`sms`] |

@@ -31,7 +31,8 @@ use crate::error::failure;
 /// The methods do nothing by default. Methods for further operations may be added in minor versions.
 #[async_trait]
 pub trait TransactionHook<DB: Database>: Send + Sync {
-    /// Runs after a user was added, by a sign-in or by the host.
+    /// Runs after a user was added, by a sign-in or by the host, also in a transaction of the host
+    /// (`add_user_in`).
     async fn user_created(
         &self,
         connection: &mut DB::Connection,

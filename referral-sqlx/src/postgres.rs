@@ -16,10 +16,10 @@
 //! | the newest challenge of a phone | the next number of the phone is free |
 //! | the owner of a phone or an email address, the inviter of a user | the unique index accepts the new row |
 //!
-//! Five operations need a transaction with a lock: accepting an invitation late, because a loop of invitations
-//! can include any number of users, editing a profile, changing a user for the host, making a user staff, and agreeing on
-//! keys. All statements are correct under READ COMMITTED. The retries of [`repeat`] make them work on engines that abort transactions
-//! more often.
+//! Five operations need a transaction with a lock: accepting an invitation late, because a loop of
+//! invitations can include any number of users, editing a profile, changing a user for the host, making a
+//! user staff, and agreeing on keys. All statements are correct under READ COMMITTED. The retries of
+//! [`repeat`] make them work on engines that abort transactions more often.
 
 mod add_user;
 mod challenges;
@@ -27,6 +27,7 @@ mod change_user;
 mod connections;
 mod counters;
 pub(crate) mod error;
+mod host_transaction;
 mod hosts;
 mod invitations;
 mod keys;
@@ -111,8 +112,8 @@ pub mod statements {
 }
 
 use self::{
-    connections::Connections,
-    lease::{Lease, State},
+    connections::{Connection, Connections},
+    lease::{AnyLease, Lease, State},
     schema::Schema,
 };
 use crate::{
@@ -199,9 +200,16 @@ impl PostgresStorage {
     }
 
     async fn open(&self, write: Option<OwnedSemaphorePermit>) -> Result<Lease> {
-        Ok(Lease {
+        let mut lease = self.lease_of(self.pool.acquire().await?);
+        lease.write = write;
+        Ok(lease)
+    }
+
+    /// Returns a lease of a connection, for statements that are separate transactions unless one is open.
+    fn lease_of<'c>(&self, connection: Connection<'c>) -> AnyLease<'c> {
+        AnyLease {
             pool: self.pool.clone(),
-            connection: Some(self.pool.acquire().await?),
+            connection: Some(connection),
             schema: self.schema.clone(),
             hook: self.hook.clone(),
             begin: Arc::clone(&self.begin),
@@ -210,8 +218,8 @@ impl PostgresStorage {
             state: State::InUse,
             is_prepared: self.is_prepared,
             list: None,
-            write,
-        })
+            write: None,
+        }
     }
 
     async fn place_to_write(&self) -> Result<OwnedSemaphorePermit> {

@@ -19,6 +19,7 @@ mod change_user;
 mod counters;
 mod disk;
 pub(crate) mod error;
+mod host_transaction;
 mod invitations;
 mod keys;
 mod list;

@@ -7,7 +7,7 @@ use referral_core::{
 use uuid::Uuid;
 
 use super::{
-    lease::Lease,
+    lease::AnyLease,
     rows, sessions,
     sign_in::lock_user,
     users::{self, external_id_owner, user_columns},
@@ -26,7 +26,7 @@ pub(super) const ADD_USER_FACTS: &str = concat!(
 
 /// Adds a user or makes one staff, in a transaction. A new user gets the invite code `code`.
 pub(super) async fn add_user(
-    lease: &mut Lease,
+    lease: &mut AnyLease<'_>,
     request: &AddUserRequest,
     code: &InviteCode,
 ) -> Result<std::result::Result<AddedUser, Refusal>> {
@@ -65,7 +65,7 @@ pub(super) async fn add_user(
 
 pub(super) const SET_STAFF: &str = "UPDATE referral.users SET is_staff = $2 WHERE id = $1";
 
-async fn set_staff(lease: &mut Lease, user: &User) -> Result<()> {
+async fn set_staff(lease: &mut AnyLease<'_>, user: &User) -> Result<()> {
     let update = lease.query(SET_STAFF).bind(user.id.0).bind(user.is_staff);
     lease.write_row(update).await
 }

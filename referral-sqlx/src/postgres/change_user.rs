@@ -7,7 +7,7 @@ use referral_core::{
 use uuid::Uuid;
 
 use super::{
-    lease::Lease,
+    lease::AnyLease,
     profiles::lock_user,
     rows,
     users::{external_id_owner, user_columns},
@@ -26,7 +26,7 @@ pub(super) const CHANGE_USER_FACTS: &str = concat!(
 
 /// Changes a user, in a transaction.
 pub(super) async fn change_user(
-    lease: &mut Lease,
+    lease: &mut AnyLease<'_>,
     request: &UserChangeRequest,
 ) -> Result<std::result::Result<User, Refusal>> {
     lock_user(lease, request.user).await?;
@@ -50,7 +50,7 @@ pub(super) async fn change_user(
 pub(super) const CHANGE_HOST_DATA: &str =
     "UPDATE referral.users SET is_active = $2, external_id = $3, metadata = $4 WHERE id = $1";
 
-async fn write(lease: &mut Lease, user: &User) -> Result<()> {
+async fn write(lease: &mut AnyLease<'_>, user: &User) -> Result<()> {
     let update = lease
         .query(CHANGE_HOST_DATA)
         .bind(user.id.0)

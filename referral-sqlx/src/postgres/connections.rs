@@ -33,7 +33,7 @@ pub(super) enum Connections {
 }
 
 impl Connections {
-    pub(super) async fn acquire(&self) -> Result<Connection> {
+    pub(super) async fn acquire(&self) -> Result<Connection<'static>> {
         match self {
             Self::Own(pool) => pool.acquire().await.map(Connection::Own).map_err(own_failure),
             Self::OfHost { timeout, .. } => self.acquire_within(*timeout).await,
@@ -41,7 +41,7 @@ impl Connections {
     }
 
     /// Acquires a connection, but waits no longer than `timeout` if all are in use.
-    pub(super) async fn acquire_within(&self, timeout: Duration) -> Result<Connection> {
+    pub(super) async fn acquire_within(&self, timeout: Duration) -> Result<Connection<'static>> {
         match self {
             Self::Own(pool) => pool.acquire_within(timeout).await.map(Connection::Own).map_err(own_failure),
             Self::OfHost { is_closed, .. } if is_closed.load(Ordering::Relaxed) => {
@@ -81,38 +81,51 @@ fn own_failure(error: AcquireError<super::hosts::NotConnected>) -> StorageError 
     }
 }
 
-/// Connection that returns to its pool when it is dropped.
-pub(super) enum Connection {
+/// Connection that returns to its pool when it is dropped, or that belongs to a transaction of the host.
+pub(super) enum Connection<'c> {
     Own(PooledConnection<Hosts>),
     OfHost(PoolConnection<Postgres>),
+    InTransaction(&'c mut PgConnection),
 }
 
-impl Connection {
-    /// Closes the connection, which does not return to its pool.
+impl Connection<'_> {
+    /// Returns the connection if it is from a pool.
+    pub(super) fn pooled(self) -> Option<Connection<'static>> {
+        match self {
+            Self::Own(connection) => Some(Connection::Own(connection)),
+            Self::OfHost(connection) => Some(Connection::OfHost(connection)),
+            Self::InTransaction(_) => None,
+        }
+    }
+
+    /// Closes the connection, which does not return to its pool. The host ends its transaction itself.
     pub(super) fn discard(self) {
         match self {
             Self::Own(connection) => drop(PooledConnection::take(connection)),
             Self::OfHost(connection) => drop(connection.detach()),
+            Self::InTransaction(_) => {}
         }
     }
 }
 
-impl Deref for Connection {
+impl Deref for Connection<'_> {
     type Target = PgConnection;
 
     fn deref(&self) -> &PgConnection {
         match self {
             Self::Own(connection) => connection,
             Self::OfHost(connection) => connection,
+            Self::InTransaction(connection) => connection,
         }
     }
 }
 
-impl DerefMut for Connection {
+impl DerefMut for Connection<'_> {
     fn deref_mut(&mut self) -> &mut PgConnection {
         match self {
             Self::Own(connection) => connection,
             Self::OfHost(connection) => connection,
+            Self::InTransaction(connection) => connection,
         }
     }
 }

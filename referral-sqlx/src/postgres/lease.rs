@@ -38,11 +38,15 @@ const COMMITS_WAIT: &str = "\
 
 pub(super) type Statement<'q> = Query<'q, Postgres, PgArguments>;
 
-/// Connection for one request. Either all statements on it are one transaction, or each statement is one.
-pub(super) struct Lease {
+/// Connection from a pool for one request.
+pub(super) type Lease = AnyLease<'static>;
+
+/// Connection for one request, or of a transaction of the host. Either all statements on it are one
+/// transaction, or each statement is one.
+pub(super) struct AnyLease<'c> {
     pub(super) pool: Connections,
     /// Present until the lease is dropped.
-    pub(super) connection: Option<Connection>,
+    pub(super) connection: Option<Connection<'c>>,
     pub(super) schema: Schema,
     pub(super) hook: Option<Arc<dyn TransactionHook<Postgres>>>,
     /// First statements of a transaction.
@@ -72,7 +76,7 @@ pub(super) enum State {
     Broken,
 }
 
-impl Lease {
+impl AnyLease<'_> {
     pub(super) fn query<'q>(&self, statement: impl SqlSafeStr) -> Statement<'q> {
         sqlx::query(self.schema.rename_in(statement)).persistent(self.is_prepared)
     }
@@ -168,7 +172,8 @@ impl Lease {
         self.hook.clone().filter(|_| user.is_some() || invitation.is_some())
     }
 
-    /// Runs the hook, if there is work for it, as the last part of the transaction, and commits.
+    /// Runs the hook, if there is work for it, as the last part of the transaction, and commits. In a
+    /// transaction of the host, it commits nothing.
     ///
     /// The savepoint shows whether the hook has ended the transaction, or has ignored an error that aborted it:
     /// then it cannot be released. `sqlx` counts it as the transaction, so a transaction that the hook starts on
@@ -180,11 +185,19 @@ impl Lease {
     ) -> Result<()> {
         let Some(hook) = self.hook_for(user, invitation) else { return Ok(()) };
         let timeout = self.response_timeout.saturating_sub(RESPONSE_TIME);
+        let is_of_host = matches!(self.connection, Some(Connection::InTransaction(_)));
         let ran = self.run(async |connection| {
-            let mut transaction = connection.begin_with(HOOK_SAVEPOINT).await?;
+            // In a transaction that `sqlx` knows, `begin` starts a savepoint, and `commit` releases it.
+            let mut transaction = if is_of_host {
+                connection.begin().await?
+            } else {
+                connection.begin_with(HOOK_SAVEPOINT).await?
+            };
             let ran = hook::run(&*hook, &mut transaction, timeout, user, invitation).await;
             if ran.is_ok() {
-                transaction.execute(RELEASE_HOOK_SAVEPOINT).await?;
+                if !is_of_host {
+                    transaction.execute(RELEASE_HOOK_SAVEPOINT).await?;
+                }
                 transaction.commit().await?;
             } else {
                 transaction.rollback().await?;
@@ -221,11 +234,10 @@ fn is_timeout(error: &sqlx::Error) -> bool {
 /// Rolls back immediately and not when the connection is used next, because other requests may wait for the
 /// locks of the transaction, and the next statement would get its responses. Drops the connection if the
 /// rollback fails.
-impl Drop for Lease {
+impl Drop for AnyLease<'_> {
     fn drop(&mut self) {
-        let Some(connection) = self.connection.take().filter(|_| self.state != State::Settled) else {
-            return;
-        };
+        let connection = self.connection.take().filter(|_| self.state != State::Settled);
+        let Some(connection) = connection.and_then(Connection::pooled) else { return };
         let runtime = tokio::runtime::Handle::try_current().ok().filter(|_| self.state != State::Broken);
         let Some(runtime) = runtime else {
             connection.discard();
@@ -247,7 +259,7 @@ impl Drop for Lease {
 /// Connection whose lease was dropped before it was settled. It keeps its places until it is settled.
 struct Unsettled {
     pool: Connections,
-    connection: Connection,
+    connection: Connection<'static>,
     response_timeout: Duration,
     in_transaction: bool,
     /// `true` if the server did not respond in time before.

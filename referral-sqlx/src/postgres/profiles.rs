@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::{
     counters::{self, bind_keys, four_counters},
     invitations,
-    lease::Lease,
+    lease::{AnyLease, Lease},
     rows,
     users::{bind_search_keys, user_columns},
     write::Values,
@@ -20,7 +20,7 @@ use crate::error::failure;
 /// accepts the invite code of the user then waits from its start, and not in the middle.
 const LOCK_USER: &str = "SELECT 1 FROM referral.users WHERE id = $1 FOR UPDATE";
 
-pub(super) async fn lock_user(lease: &mut Lease, id: UserId) -> Result<()> {
+pub(super) async fn lock_user(lease: &mut AnyLease<'_>, id: UserId) -> Result<()> {
     let lock = lease.query(LOCK_USER).bind(id.0);
     lease.execute(lock).await.map_err(failure)?;
     Ok(())

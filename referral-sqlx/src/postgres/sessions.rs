@@ -12,7 +12,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::{
-    lease::Lease,
+    lease::{AnyLease, Lease},
     retry::write_error,
     rows,
     users::{newest_invitees, user_columns, with_limit},
@@ -162,7 +162,7 @@ pub(super) const END_OTHER_SESSIONS: &str = concat!(
 
 /// Ends active sessions of a user, and returns their ids.
 pub(super) async fn end(
-    lease: &mut Lease,
+    lease: &mut AnyLease<'_>,
     user: UserId,
     sessions: SessionSelection,
     now: OffsetDateTime,

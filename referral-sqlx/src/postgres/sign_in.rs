@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::{
     counters::{self, bind_keys, four_counters, global_counters},
     invitations,
-    lease::Lease,
+    lease::{AnyLease, Lease},
     rows, sessions,
     users::{self, user_columns},
     write::Write,
@@ -108,7 +108,7 @@ async fn lock_challenge(lease: &mut Lease, request: &SignInRequest) -> Result<()
 pub(super) const LOCK_USER_WITH_PHONE: &str =
     "SELECT 1 FROM referral.users WHERE phone = $1 FOR NO KEY UPDATE";
 
-pub(super) async fn lock_user(lease: &mut Lease, phone: &PhoneNumber) -> Result<()> {
+pub(super) async fn lock_user(lease: &mut AnyLease<'_>, phone: &PhoneNumber) -> Result<()> {
     let lock = lease.query(LOCK_USER_WITH_PHONE).bind(phone.as_str());
     lease.execute(lock).await.map_err(failure)?;
     Ok(())

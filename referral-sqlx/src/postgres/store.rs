@@ -86,7 +86,7 @@ impl PostgresStorage {
     }
 }
 
-fn is_code_taken<T>(attempt: &Result<T>) -> bool {
+pub(super) fn is_code_taken<T>(attempt: &Result<T>) -> bool {
     attempt.as_ref().err().and_then(reason).is_some_and(|reason| matches!(reason, WriteConflict::CodeTaken))
 }
 

@@ -8,7 +8,7 @@ use sqlx::AssertSqlSafe;
 use uuid::Uuid;
 
 use super::{
-    lease::Lease,
+    lease::{AnyLease, Lease},
     rows,
     write::{Values, Write},
 };
@@ -139,7 +139,7 @@ pub(super) fn push_new(write: &mut Write, user: &User) {
 }
 
 /// Adds a user without a session.
-pub(super) async fn add(lease: &mut Lease, user: &User) -> Result<()> {
+pub(super) async fn add(lease: &mut AnyLease<'_>, user: &User) -> Result<()> {
     let mut write = Write::new();
     push_new(&mut write, user);
     write.execute(lease).await

@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 use referral_core::storage::Result;
 use sqlx::Postgres;
 
-use super::lease::Lease;
+use super::lease::AnyLease;
 use crate::fragments::Composed;
 
 /// Text and values of a statement or fragment.
@@ -59,7 +59,7 @@ impl Write {
     }
 
     /// Executes the steps, if there are any.
-    pub(super) async fn execute(self, lease: &mut Lease) -> Result<()> {
+    pub(super) async fn execute(self, lease: &mut AnyLease<'_>) -> Result<()> {
         match self.finish() {
             Some(statement) => lease.write_row(lease.compose(statement)?).await,
             None => Ok(()),

@@ -6,11 +6,14 @@ mod conflicts;
 mod conformance;
 mod connect;
 mod connections;
+#[path = "../common/created_users.rs"]
+mod created_users;
 mod fail_over;
 mod harness;
 mod hook;
 #[path = "../common/hook_cases.rs"]
 mod hook_cases;
+mod host_transaction;
 #[path = "../common/killed.rs"]
 mod killed;
 mod readiness;

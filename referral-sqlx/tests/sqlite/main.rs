@@ -5,9 +5,12 @@
 mod cancellation;
 mod conformance;
 mod connect;
+#[path = "../common/created_users.rs"]
+mod created_users;
 mod hook;
 #[path = "../common/hook_cases.rs"]
 mod hook_cases;
+mod host_transaction;
 #[path = "../common/killed.rs"]
 mod killed;
 mod messages;

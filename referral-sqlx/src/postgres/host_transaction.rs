@@ -1,0 +1,109 @@
+//! Operations in an open transaction of the host.
+
+use referral_core::{
+    User,
+    storage::{AddUserRequest, AddedUser, Decided, StorageError, UserChangeRequest},
+};
+use sqlx::{Connection as _, Postgres, Transaction};
+
+use super::{
+    PostgresStorage, add_user, change_user,
+    connections::Connection,
+    retry::{WriteConflict, reason, write_error},
+    store::is_code_taken,
+};
+use crate::error::failure;
+
+/// Attempts to decide on current facts. Each further attempt is caused by another transaction that committed.
+/// In the isolation levels above READ COMMITTED, the facts stay the same.
+const ATTEMPTS: u32 = 10;
+
+/// Runs `$work` in a savepoint, so that a violated constraint does not abort the transaction. Repeats it if
+/// its facts have changed.
+macro_rules! in_savepoint {
+    ($store:ident, $transaction:ident, $lease:ident => $work:expr) => {{
+        let mut attempts = 0;
+        loop {
+            attempts += 1;
+            let mut savepoint = $transaction.begin().await.map_err(failure)?;
+            let mut $lease = $store.lease_of(Connection::InTransaction(&mut savepoint));
+            let done = $work.await;
+            drop($lease);
+            let error = match done {
+                Ok(done) => break savepoint.commit().await.map(|()| done).map_err(write_error),
+                Err(error) => error,
+            };
+            let is_stale = matches!(reason(&error), Some(WriteConflict::Stale));
+            if savepoint.rollback().await.is_err() || !is_stale || attempts == ATTEMPTS {
+                break Err(error);
+            }
+        }
+    }};
+}
+
+impl PostgresStorage {
+    /// Adds a user in an open transaction of the host, which commits or rolls back the user with its own
+    /// rows. The connection may be any one to the same database.
+    ///
+    /// [`create_user_request`](referral_core::ReferralService::create_user_request) returns the request. If
+    /// the phone has a user, that user is returned without changes. After the commit,
+    /// [`emit_user_created`](referral_core::ReferralService::emit_user_created) emits the event.
+    ///
+    /// The operation has its own savepoint. After a refusal or an error, nothing of it is written, and the
+    /// transaction continues unless the connection broke. If the options have a
+    /// [`TransactionHook`](crate::TransactionHook), it runs once, on the connection of the transaction.
+    ///
+    /// While another transaction adds the same phone, the operation waits for its end.
+    ///
+    /// ```no_run
+    /// # use referral_core::{CreateUser, Error, ReferralService};
+    /// # use referral_sqlx::PostgresStorage;
+    /// # async fn import(
+    /// #     pool: &sqlx::PgPool, storage: &PostgresStorage, referral: &ReferralService, create: CreateUser,
+    /// # ) -> Result<(), Box<dyn std::error::Error>> {
+    /// let mut transaction = pool.begin().await?;
+    /// let request = referral.create_user_request(create)?;
+    /// let added = storage.add_user_in(&mut transaction, &request).await??;
+    /// let profile = sqlx::query("INSERT INTO profiles (user_id) VALUES ($1)").bind(added.user.id.0);
+    /// profile.execute(&mut *transaction).await?;
+    /// transaction.commit().await?;
+    /// referral.emit_user_created(&request, added).await;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::ExternalIdTaken`](referral_core::Refusal::ExternalIdTaken).
+    /// [`StorageError::Unavailable`] if the transaction must be repeated: after a deadlock or a serialization
+    /// failure, or if its isolation level hides a user that was added in the meantime.
+    pub async fn add_user_in(
+        &self,
+        transaction: &mut Transaction<'_, Postgres>,
+        request: &AddUserRequest,
+    ) -> Decided<AddedUser> {
+        for code in &request.new_user.invite_codes {
+            let attempt =
+                in_savepoint!(self, transaction, lease => add_user::add_user(&mut lease, request, code));
+            if !is_code_taken(&attempt) {
+                return attempt;
+            }
+        }
+        Err(StorageError::InviteCodesExhausted)
+    }
+
+    /// Changes a user in an open transaction of the host, as [`add_user_in`](Self::add_user_in) adds one.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::UserNotFound`](referral_core::Refusal::UserNotFound),
+    /// [`Refusal::ExternalIdTaken`](referral_core::Refusal::ExternalIdTaken).
+    /// [`StorageError::Unavailable`] if the transaction must be repeated.
+    pub async fn change_user_in(
+        &self,
+        transaction: &mut Transaction<'_, Postgres>,
+        request: &UserChangeRequest,
+    ) -> Decided<User> {
+        in_savepoint!(self, transaction, lease => change_user::change_user(&mut lease, request))
+    }
+}
