@@ -43,6 +43,7 @@
 #![expect(clippy::missing_panics_doc, reason = "a case panics if it fails")]
 
 pub mod challenges;
+pub mod claims;
 pub mod delivery;
 pub mod guesses;
 mod harness;
@@ -185,6 +186,12 @@ macro_rules! conformance {
                 concurrent_refresh_does_not_restore_an_ended_session
                 address_and_user_agent_of_a_session_are_updated
                 session_ends_at_its_exact_time
+            }
+            claims {
+                custom_claims_are_stored_unchanged
+                repeated_refresh_returns_the_same_custom_claims
+                custom_claims_describe_the_committed_user
+                failed_custom_claims_store_nothing
             }
             profiles {
                 profile_is_edited_and_cleared

@@ -11,6 +11,7 @@
 //! | Rows of your own in the same transaction | `TransactionHook` in `referral-sqlx` |
 //! | Users in a transaction of your own | `add_user_in` of the storages in `referral-sqlx` |
 //! | Rewards, messages and statistics after a sign-in | [`events::Hook`] |
+//! | Data of your own in access tokens | [`ReferralServiceBuilder::claims`] |
 //! | Requests that survive a disconnected client | [`spawner::Spawner`] |
 //! | A sender of messages | [`sms::SmsSender`], and the gateways in [`sms`] |
 //! | Other limits | [`policy::Policy`] |

@@ -34,6 +34,7 @@ use crate::{
     random::Random,
     session::{
         IssuedTokens, Session,
+        claims::ClaimsFn,
         jwt::{TokenPair, Tokens},
     },
     shared_settings::SettingDifference,
@@ -61,6 +62,7 @@ struct Inner {
     /// two threads do it concurrently.
     secrets: RwLock<Arc<Secrets>>,
     text: builder::MessageFn,
+    claims: Option<ClaimsFn>,
     /// `true` if the service was under attack at the last check.
     under_attack: AtomicBool,
     attempt_budget: AttemptBudget,
@@ -167,6 +169,7 @@ impl ReferralService {
         }
     }
 
+    /// Returns tokens without custom claims, which depend on facts.
     fn new_tokens(&self, now: OffsetDateTime, secrets: &Secrets) -> IssuedTokens {
         let Inner { policy, random, .. } = &*self.inner;
         let issued_at = to_seconds(now);
@@ -177,6 +180,7 @@ impl ReferralService {
             issued_at,
             access_expires_at: issued_at + policy.access_lifetime,
             refresh_expires_at: issued_at + policy.refresh_lifetime,
+            claims: None,
         }
     }
 

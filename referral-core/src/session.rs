@@ -1,5 +1,6 @@
 //! Sessions. A sign-in starts a session, and a refresh continues it.
 
+pub(crate) mod claims;
 pub(crate) mod jwt;
 pub(crate) mod refresh;
 
@@ -9,10 +10,11 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use self::claims::{ClaimsError, ClaimsFn, CustomClaims};
 use crate::{
     error::input::{InvalidInput, parse_id},
     rate_limit::client::{Client, ClientAddress},
-    user::UserId,
+    user::{User, UserId},
 };
 
 /// Id of a session.
@@ -51,9 +53,22 @@ pub struct IssuedTokens {
     /// Time from which the refresh token is not valid.
     #[serde(with = "crate::stored::micros")]
     pub refresh_expires_at: OffsetDateTime,
+    /// Custom claims of the access token.
+    pub claims: Option<CustomClaims>,
 }
 
 impl IssuedTokens {
+    /// Returns the issued tokens with the custom claims of the user and the session.
+    pub(crate) fn with_claims(
+        self,
+        claims: Option<&ClaimsFn>,
+        user: &User,
+        session: SessionId,
+    ) -> Result<Self, ClaimsError> {
+        let claims = claims.map(|claims| claims.call(user, session)).transpose()?.flatten();
+        Ok(Self { claims, ..self })
+    }
+
     /// Returns the issued tokens with expiry times that are not after the end of the session.
     pub(crate) fn ending_by(mut self, end: OffsetDateTime) -> Self {
         self.access_expires_at = self.access_expires_at.min(end);
@@ -198,6 +213,7 @@ mod tests {
             issued_at: START,
             access_expires_at: START,
             refresh_expires_at: END,
+            claims: None,
         };
         let (id, user) = (SessionId(Uuid::nil()), UserId(Uuid::nil()));
         Session::start(id, user, START, END + MICROSECOND, issued, Client::default())

@@ -18,7 +18,7 @@
 //! ```
 //!
 //! A refusal is a result, not a failure. It is returned as the inner `Err`, after its writes are committed. A
-//! [`StorageError`] is returned if the storage fails.
+//! [`StorageError`] is returned if the storage fails, or if `decide` does: then nothing is committed.
 //!
 //! # Guarantees
 //!
@@ -110,6 +110,7 @@ pub use crate::{
     readiness::StorageReadiness,
     session::{
         IssuedTokens, SessionSelection, SupersededToken,
+        claims::{ClaimsError, CustomClaims},
         refresh::{RefreshDecision, RefreshFacts, RefreshRequest},
     },
     shared_settings::SharedSetting,

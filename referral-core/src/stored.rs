@@ -12,6 +12,7 @@ use crate::{
         client::ClientAddress,
         counters::{CountedEvent, CounterKey},
     },
+    session::claims::CustomClaims,
     sms::delivery::MessageKey,
     user::{
         email::Email,
@@ -92,6 +93,7 @@ serialize_as_text! {
     ExternalId: |id| id.as_str(), Self::from_stored;
     InviteCode: |code| code.as_str(), Self::from_stored;
     ClientAddress: |address| address, str::parse;
+    CustomClaims: |claims| claims.as_str(), Self::from_stored;
     Region: |region| region, Self::parse;
     CounterKey: |key| key.as_str(), |text| {
         Self::from_stored(text.to_owned()).ok_or_else(|| {

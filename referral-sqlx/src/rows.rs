@@ -72,7 +72,8 @@ macro_rules! read_rows {
             keys::KeyPurpose,
             sms::DeliveryStatus,
             storage::{
-                Challenge, CounterKey, Counters, Invitee, IssuedTokens, RegisteredKey, Result, StoredMessage,
+                Challenge, CounterKey, Counters, CustomClaims, Invitee, IssuedTokens, RegisteredKey, Result,
+                StoredMessage,
             },
         };
         use sqlx::Row as _;
@@ -165,6 +166,7 @@ macro_rules! read_rows {
                     issued_at: time(row, "issued_at")?,
                     access_expires_at: time(row, "access_expires_at")?,
                     refresh_expires_at: time(row, "refresh_expires_at")?,
+                    claims: optional(get(row, "claims")?, CustomClaims::from_stored)?,
                 },
                 tokens_used: get(row, "tokens_used")?,
                 previous_refresh_id: get(row, "previous_refresh_id")?,
@@ -286,7 +288,7 @@ macro_rules! session_columns {
     () => {
         "s.id AS session_id, s.user_id, s.created_at, s.expires_at, s.revoked_at, s.key_id, s.access_id, \
          s.refresh_id, s.issued_at, s.access_expires_at, s.refresh_expires_at, s.tokens_used, s.previous_refresh_id, \
-         s.superseded, s.address, s.user_agent, s.repeated_late, s.late_repeats"
+         s.superseded, s.address, s.user_agent, s.repeated_late, s.late_repeats, s.claims"
     };
 }
 pub(crate) use session_columns;

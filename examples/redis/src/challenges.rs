@@ -105,7 +105,7 @@ impl ChallengeStorage for RedisStorage {
                 Some(user) => user.invite_code.clone(),
                 None => tx.free_code(&request.new_user).await?,
             };
-            let Decision { writes, outcome } = request.decide(&facts, &code);
+            let Decision { writes, outcome } = request.decide(&facts, &code)?;
             tx.write_sign_in(&writes).await?;
             tx.commit(outcome).await
         })

@@ -10,12 +10,12 @@
 //!
 //! ```text
 //! self.transaction(|mut tx| async move {
-//!     let facts = tx.get::<Session>(request.session).await?;             // 1. load the facts
-//!     let Decision { writes, outcome } = request.decide(facts.as_ref()); // 2. let the rule decide
+//!     let facts = tx.get::<Session>(request.session).await?;              // 1. load the facts
+//!     let Decision { writes, outcome } = request.decide(facts.as_ref())?; // 2. let the rule decide
 //!     if let Some(session) = writes {
-//!         tx.put(&session)?;                                             // 3. collect the writes
+//!         tx.put(&session)?;                                              // 3. collect the writes
 //!     }
-//!     tx.commit(outcome).await                                           // 4. apply them, or start again
+//!     tx.commit(outcome).await                                            // 4. apply them, or start again
 //! })
 //! ```
 //!

@@ -48,10 +48,9 @@ impl SessionStorage for RedisStorage {
             let mut facts = None;
             if let Some(session) = tx.get::<Session>(request.session).await? {
                 let user: Option<User> = tx.get(session.user).await?;
-                facts =
-                    Some(RefreshFacts { session, user_is_active: user.is_some_and(|user| user.is_active) });
+                facts = user.map(|user| RefreshFacts { session, user });
             }
-            let Decision { writes, outcome } = request.decide(facts.as_ref());
+            let Decision { writes, outcome } = request.decide(facts.as_ref())?;
             if let Some(session) = writes {
                 tx.put(&session)?;
             }

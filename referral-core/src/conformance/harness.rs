@@ -2,6 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
+use serde::Serialize;
 use time::OffsetDateTime;
 
 use crate::{
@@ -15,11 +16,13 @@ use crate::{
     random::Random,
     service::{
         ReferralService,
+        builder::ReferralServiceBuilder,
         send_code::{SendCode, SentCode},
         sessions::CurrentUser,
         sign_in::{SignIn, SignedIn},
         users::{ListUsers, PageLink},
     },
+    session::SessionId,
     sms::{DevelopmentSender, Receipt, SmsError, SmsMessage, SmsSender},
     storage::{Retention, Storage},
     test_util::{ManualClock, SeededRandom},
@@ -71,16 +74,39 @@ impl Harness {
 
     /// Returns the same service with another gateway and a hook.
     pub(super) fn with_gateway(&self, gateway: impl SmsSender, hook: impl Hook) -> Self {
+        self.rebuilt(gateway, |builder| builder.hook(Arc::new(hook)))
+    }
+
+    /// Returns the same service with other settings.
+    pub(super) fn with_builder(
+        &self,
+        customize: impl FnOnce(ReferralServiceBuilder) -> ReferralServiceBuilder,
+    ) -> Self {
+        self.rebuilt(DevelopmentSender, customize)
+    }
+
+    /// Returns the same service with custom claims.
+    pub(super) fn with_claims<C: Serialize>(
+        &self,
+        name: &str,
+        claims: impl Fn(&User, SessionId) -> C + Send + Sync + 'static,
+    ) -> Self {
+        self.with_builder(|builder| builder.claims(name, claims))
+    }
+
+    fn rebuilt(
+        &self,
+        gateway: impl SmsSender,
+        customize: impl FnOnce(ReferralServiceBuilder) -> ReferralServiceBuilder,
+    ) -> Self {
         let (_, seed) = self.referral.generate_id().as_u64_pair();
         let keys = SigningKeys::from_secret("k1", &[1; 32]).expect("sufficient length");
         let peppers = Peppers::from_secret("p1", &[2; 32]).expect("sufficient length");
-        let referral = ReferralService::builder(Arc::clone(&self.storage), Arc::new(gateway), keys, peppers)
-            .hook(Arc::new(hook))
+        let builder = ReferralService::builder(Arc::clone(&self.storage), Arc::new(gateway), keys, peppers)
             .policy(self.referral.policy().clone())
             .clock(Arc::new(self.clock.clone()))
-            .random(Arc::new(SeededRandom::new(seed)))
-            .build()
-            .expect("valid policy and keys");
+            .random(Arc::new(SeededRandom::new(seed)));
+        let referral = customize(builder).build().expect("valid policy and keys");
         Self { referral, ..self.clone() }
     }
 

@@ -25,7 +25,10 @@ use crate::{
         counters::{CounterKey, Counters, EventKind},
         limits::LimitName,
     },
-    session::{IssuedTokens, Session, SessionId},
+    session::{
+        IssuedTokens, Session, SessionId,
+        claims::{ClaimsError, ClaimsFn},
+    },
     user::{InvitedBy, NewUser, User, UserId, UserWrite, phone::PhoneNumber},
 };
 
@@ -50,6 +53,7 @@ pub struct SignInRequest {
     pub(crate) session: SessionId,
     pub(crate) session_expires_at: OffsetDateTime,
     pub(crate) issued: IssuedTokens,
+    pub(crate) claims: Option<ClaimsFn>,
     pub(crate) policy: Arc<Policy>,
     pub(crate) peppers: Arc<Peppers>,
 }
@@ -180,25 +184,28 @@ impl SignInRequest {
     /// Decides whether the attempt signs in. A new user gets the invite code `code`, which is one of
     /// [`NewUser::invite_codes`]. If another user has the code, the storage calls this again with the next
     /// one.
-    #[must_use]
-    pub fn decide(&self, facts: &SignInFacts, code: &InviteCode) -> SignInDecision {
+    ///
+    /// # Errors
+    ///
+    /// [`ClaimsError`] if the function of the [custom claims](crate::ReferralServiceBuilder::claims) fails.
+    pub fn decide(&self, facts: &SignInFacts, code: &InviteCode) -> Result<SignInDecision, ClaimsError> {
         if let Some(retry_after) = self.wait(facts, EventKind::FailedAttempt) {
             let limit = LimitName::FailedAttemptsPerAddress;
-            return Decision::refuse(Refusal::TooManyRequests { retry_after, limit });
+            return Ok(Decision::refuse(Refusal::TooManyRequests { retry_after, limit }));
         }
         if self.has_wrong_length(facts) {
-            return Decision::refuse(Refusal::MalformedCode);
+            return Ok(Decision::refuse(Refusal::MalformedCode));
         }
         let is_right_code = self.is_right_code(facts);
         let Some(challenge) = self.right_challenge(facts, is_right_code) else {
-            return self.refuse_code(facts, is_right_code);
+            return Ok(self.refuse_code(facts, is_right_code));
         };
         let redeemed = Challenge { redeemed_at: Some(self.now), ..challenge.clone() };
         let mut updater = self.updater(facts);
 
         if facts.user.as_ref().is_some_and(|user| !user.is_active) {
             refund_failed_attempts(&mut updater, challenge);
-            return refuse(Refusal::UserInactive, Some(redeemed), updater.finish());
+            return Ok(refuse(Refusal::UserInactive, Some(redeemed), updater.finish()));
         }
 
         // If the invite code is refused, the correct code from the message stays valid, so a mistyped invite
@@ -207,15 +214,15 @@ impl SignInRequest {
             && let Some(retry_after) = self.wait(facts, EventKind::UnknownInvite)
         {
             let limit = LimitName::UnknownInviteCodes;
-            return Decision::refuse(Refusal::TooManyRequests { retry_after, limit });
+            return Ok(Decision::refuse(Refusal::TooManyRequests { retry_after, limit }));
         }
         let (outcome, inviter) = match self.decide_invitation(facts) {
             Ok(decided) => decided,
             Err(refusal @ Refusal::UnknownInviteCode) => {
                 updater.count(EventKind::UnknownInvite, updater.unused_timestamp(EventKind::UnknownInvite));
-                return refuse(refusal, None, updater.finish());
+                return Ok(refuse(refusal, None, updater.finish()));
             }
-            Err(refusal) => return Decision::refuse(refusal),
+            Err(refusal) => return Ok(Decision::refuse(refusal)),
         };
         refund_failed_attempts(&mut updater, challenge);
         self.refund_codes(&mut updater, challenge, facts);
@@ -230,7 +237,7 @@ impl SignInRequest {
         outcome: InvitationOutcome,
         inviter: Option<UserId>,
         counters: CounterUpdate,
-    ) -> SignInDecision {
+    ) -> Result<SignInDecision, ClaimsError> {
         let created = facts.user.is_none();
         let invitation = inviter.zip(self.invite_code.clone()).map(|(inviter, code)| Invitation {
             invitee: facts.user.as_ref().map_or(self.new_user.id, |user| user.id),
@@ -251,10 +258,10 @@ impl SignInRequest {
             user.id,
             self.now,
             self.session_expires_at,
-            self.issued.clone(),
+            self.issued.clone().with_claims(self.claims.as_ref(), &user, self.session)?,
             self.client.clone(),
         );
-        Decision {
+        Ok(Decision {
             outcome: Ok(StoredSignIn {
                 user: user.clone(),
                 session: session.clone(),
@@ -271,7 +278,7 @@ impl SignInRequest {
                 kept_sessions: self.policy.kept_sessions(&self.phone, self.now),
                 counters,
             },
-        }
+        })
     }
 
     /// Refuses a code that is wrong or no longer valid.

@@ -3,6 +3,8 @@
 use std::sync::{Arc, Mutex, RwLock, atomic::AtomicBool};
 
 use super::{AttemptBudget, Inner, ReferralService, Secrets, clocks::Clocks, delivery::WeakReports};
+use serde::Serialize;
+
 use crate::{
     clock::{Clock, SystemClock},
     error::input::InvalidInput,
@@ -11,10 +13,15 @@ use crate::{
     otp::code::OneTimeCode,
     policy::Policy,
     random::{Random, SystemRandom},
-    session::jwt::{Tokens, refresh_audience},
+    session::{
+        SessionId,
+        claims::ClaimsFn,
+        jwt::{Tokens, refresh_audience},
+    },
     sms::{MessageTemplates, SmsSender, locale::Locale},
     spawner::Spawner,
     storage::Storage,
+    user::User,
 };
 
 /// Function that writes the message for a code, in the first of these languages for which there is a text.
@@ -27,9 +34,15 @@ pub enum BuildError {
     /// The policy is not valid.
     #[error(transparent)]
     Policy(#[from] InvalidInput),
-    /// The signing key does not verify its own signature.
-    #[error("the first signing key must be able to verify its own signature")]
+    /// The signing key does not verify its own signature, or issuer and audience are so long that a token has more
+    /// than 4 096 bytes.
+    #[error(
+        "the first signing key must be able to verify its own tokens, which must have at most 4096 bytes"
+    )]
     SigningKey,
+    /// The name of the custom claims is not a URI of at most 255 bytes.
+    #[error("the name of the custom claims must be a URI, such as `https://example.com/claims`")]
+    ClaimsName,
     /// The audience of access tokens is that of refresh tokens.
     #[error(
         "the audience of access tokens must not be the audience of refresh tokens, which is the issuer with \
@@ -50,6 +63,7 @@ pub struct ReferralServiceBuilder {
     tokens: Tokens,
     peppers: Peppers,
     text: MessageFn,
+    claims: Option<ClaimsFn>,
 }
 
 impl ReferralService {
@@ -72,6 +86,7 @@ impl ReferralService {
             tokens: Tokens::new(keys, "referral".into(), "referral".into()),
             peppers,
             text: written_with(MessageTemplates::default()),
+            claims: None,
         }
     }
 }
@@ -103,6 +118,57 @@ impl ReferralServiceBuilder {
     #[must_use]
     pub fn hook(mut self, hook: Arc<dyn Hook>) -> Self {
         self.hook = hook;
+        self
+    }
+
+    /// Adds a claim with data of the host to the access tokens; by default there is none.
+    ///
+    /// `name` is the name of the claim. It must be a URI, so that it collides with no other claim, such as
+    /// `https://example.com/claims`. `claims` returns the value for a user and a session, which can be any JSON value.
+    /// With `null`, the token has no such claim. Other services read the value from the token, and this service with
+    /// [`VerifiedToken::claim`](crate::VerifiedToken::claim).
+    ///
+    /// The function is called when tokens are issued: at a sign-in, and at a refresh that issues new tokens. The user
+    /// is as the storage commits it, with the invitation that this sign-in accepts. The value is stored with the
+    /// session. So a repeated refresh returns the same tokens, also after the user has changed, and also from another
+    /// process.
+    ///
+    /// The function is called while the storage holds locks, and possibly several times for one token. It must be
+    /// fast, must not block, and should have no side effects. Data from other sources must be in memory.
+    ///
+    /// If the claim has more than 2 048 bytes of JSON with its name, if it cannot be serialized, or if the function
+    /// panics, the sign-in or the refresh fails with [`StorageError::Claims`](crate::storage::StorageError::Claims).
+    /// Nothing is stored: no user is created, and the one-time code or the refresh token can be used again.
+    ///
+    /// ```
+    /// # #[cfg(not(feature = "test-util"))] fn main() {}
+    /// # #[cfg(feature = "test-util")] #[tokio::main] async fn main() {
+    /// use std::sync::Arc;
+    ///
+    /// use referral_core::{storage::MemoryStorage, test_util::TestService};
+    /// use serde_json::json;
+    ///
+    /// const CLAIMS: &str = "https://example.com/claims";
+    ///
+    /// let service = TestService::with_builder(Arc::new(MemoryStorage::new()), |builder| {
+    ///     builder.claims(CLAIMS, |user, _session| {
+    ///         json!({ "role": if user.is_staff { "admin" } else { "user" }, "code": user.invite_code })
+    ///     })
+    /// });
+    /// let anna = service.sign_in_as("+79608543017").await;
+    ///
+    /// let token = service.referral.verify_without_storage(&anna.tokens.access).unwrap();
+    /// assert_eq!(token.claim(CLAIMS).unwrap()["role"], "user");
+    /// assert_eq!(token.claim(CLAIMS).unwrap()["code"], anna.user.invite_code.as_str());
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn claims<C: Serialize>(
+        mut self,
+        name: impl Into<String>,
+        claims: impl Fn(&User, SessionId) -> C + Send + Sync + 'static,
+    ) -> Self {
+        self.claims = Some(ClaimsFn::new(name.into(), claims));
         self
     }
 
@@ -166,10 +232,14 @@ impl ReferralServiceBuilder {
     pub fn build(self) -> Result<ReferralService, BuildError> {
         self.policy.check()?;
         Self::check_audience(&self.tokens.issuer, &self.tokens.audience)?;
-        if !self.tokens.can_sign(self.clock.now()) {
+        if self.claims.as_ref().is_some_and(|claims| !claims.has_valid_name()) {
+            return Err(BuildError::ClaimsName);
+        }
+        if !self.tokens.can_sign(self.claims.as_ref(), self.clock.now()) {
             return Err(BuildError::SigningKey);
         }
-        let Self { storage, sender, hook, spawner, clock, random, policy, tokens, peppers, text } = self;
+        let Self { storage, sender, hook, spawner, clock, random, policy, tokens, peppers, text, claims } =
+            self;
         let secrets = Secrets { tokens, peppers: Arc::new(peppers) };
         let (secrets, policy) = (RwLock::new(Arc::new(secrets)), Arc::new(policy));
         let under_attack = AtomicBool::new(false);
@@ -183,6 +253,7 @@ impl ReferralServiceBuilder {
             policy,
             secrets,
             text,
+            claims,
             under_attack,
             attempt_budget: AttemptBudget::default(),
             weak_reports: WeakReports::default(),

@@ -44,7 +44,7 @@ impl ReferralService {
     /// After an error nothing has changed.
     pub async fn replace_keys(&self, keys: SigningKeys, peppers: Peppers) -> Result<(), Error> {
         let tokens = self.secrets().tokens.with_keys(keys);
-        if !tokens.can_sign(self.now()) {
+        if !tokens.can_sign(self.inner.claims.as_ref(), self.now()) {
             return Err(Error::Signing(BuildError::SigningKey.into()));
         }
         let secrets = Arc::new(Secrets { tokens, peppers: Arc::new(peppers) });

@@ -98,6 +98,7 @@ impl ReferralService {
             now,
             successor: self.new_tokens(now, secrets),
             grace: self.inner.policy.refresh_grace,
+            claims: self.inner.claims.clone(),
             client,
         };
         let refreshed = self.inner.storage.refresh(&request).await?;

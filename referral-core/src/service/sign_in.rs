@@ -150,6 +150,7 @@ impl ReferralService {
             session: SessionId(random.time_ordered_uuid(now)),
             session_expires_at: to_seconds(now) + policy.session_lifetime,
             issued: self.new_tokens(now, secrets),
+            claims: self.inner.claims.clone(),
             policy: Arc::clone(policy),
             peppers: Arc::clone(&secrets.peppers),
         }

@@ -1,10 +1,11 @@
 //! JSON Web Tokens: signing and verifying them, without trust in what their headers state (RFC 8725).
 
-use std::{fmt, sync::Arc};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use jsonwebtoken::{Header, Validation};
 use quick_cache::sync::Cache;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -13,18 +14,22 @@ use crate::{
     clock::to_seconds,
     error::refusal::Refusal,
     keys::SigningKeys,
-    session::{IssuedTokens, SessionId},
+    session::{
+        IssuedTokens, SessionId,
+        claims::{ClaimsFn, CustomClaims},
+    },
     user::UserId,
 };
 
-/// Largest size in bytes of a token that is read. Tokens of this service have 400 to 1 100 bytes.
+/// Largest size in bytes of a token that is read. Tokens of this service have 400 to 1 100 bytes, and up to 2 731 more
+/// for custom claims.
 const MAX_TOKEN_BYTES: usize = 4_096;
 
 /// Largest lead of the clock of the signing process over the local clock, in seconds.
 const CLOCK_SKEW_SECONDS: i64 = 5;
 
 /// Number of tokens whose verified signature is cached: enough for the tokens in use at any one time. Each
-/// entry takes about 300 bytes.
+/// entry takes about 300 bytes, and custom claims take two to three times their size as JSON in addition.
 const REMEMBERED: usize = 16_384;
 
 /// Purpose of a token. It is part of the token, and a token of one kind is not accepted as the other.
@@ -82,11 +87,23 @@ pub struct VerifiedToken {
     pub id: Uuid,
     /// Time from which the token is not valid.
     pub expires_at: OffsetDateTime,
+    claims: Arc<Claims>,
+}
+
+impl VerifiedToken {
+    /// Returns the custom claim with this name, if the token has it.
+    ///
+    /// The function of [`ReferralServiceBuilder::claims`](crate::ReferralServiceBuilder::claims) returned this value
+    /// when the token was issued. Values that have changed since are not in the token.
+    #[must_use]
+    pub fn claim(&self, name: &str) -> Option<&Value> {
+        self.claims.custom.get(name)
+    }
 }
 
 /// Claims, in the order in which they are written, so that equal issued tokens give equal bytes.
-#[derive(Serialize, Deserialize)]
-struct Claims {
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Claims<C = Map<String, Value>> {
     iss: String,
     aud: String,
     sub: Uuid,
@@ -95,6 +112,9 @@ struct Claims {
     iat: i64,
     exp: i64,
     token_type: TokenKind,
+    /// All other claims.
+    #[serde(flatten)]
+    custom: C,
 }
 
 /// Returns the audience of refresh tokens: the issuer with a suffix, a name that no resource server has. So a
@@ -139,8 +159,11 @@ impl Tokens {
         Self::new(keys, self.issuer.clone(), self.audience.clone())
     }
 
-    /// Returns `true` if the signing key verifies its own signature.
-    pub(crate) fn can_sign(&self, now: OffsetDateTime) -> bool {
+    /// Returns `true` if the signing key signs tokens that this service reads, also with the largest custom claims.
+    pub(crate) fn can_sign(&self, claims: Option<&ClaimsFn>, now: OffsetDateTime) -> bool {
+        let Ok(claims) = claims.map(ClaimsFn::largest).transpose() else {
+            return false;
+        };
         let now = to_seconds(now);
         let issued = IssuedTokens {
             key_id: self.keys.current().id().to_owned(),
@@ -149,6 +172,7 @@ impl Tokens {
             issued_at: now,
             access_expires_at: now + time::Duration::MINUTE,
             refresh_expires_at: now + time::Duration::MINUTE,
+            claims,
         };
         let pair = self.sign(UserId(Uuid::nil()), SessionId(Uuid::nil()), &issued);
         pair.is_ok_and(|pair| self.read(&pair.access, Some(TokenKind::Access), now).is_ok())
@@ -164,6 +188,7 @@ impl Tokens {
         let sign = |kind: TokenKind, id, expires_at: OffsetDateTime| {
             // A key that left the ring cannot sign again, so the current key replaces it.
             let key = self.keys.find(&issued.key_id).unwrap_or_else(|| self.keys.current());
+            let custom = issued.claims.as_ref().filter(|_| kind == TokenKind::Access);
             let claims = Claims {
                 iss: self.issuer.clone(),
                 aud: self.audience(kind),
@@ -173,6 +198,7 @@ impl Tokens {
                 iat: issued.issued_at.unix_timestamp(),
                 exp: expires_at.unix_timestamp(),
                 token_type: kind,
+                custom: custom.map_or(Ok(BTreeMap::new()), CustomClaims::members)?,
             };
             jsonwebtoken::encode(&typed(&key.header, kind), &claims, &key.encoding)
         };
@@ -204,6 +230,7 @@ impl Tokens {
             session: SessionId(claims.sid),
             id: claims.jti,
             expires_at: expires_at.ok_or(Refusal::TokenNotValid)?,
+            claims,
         })
     }
 
@@ -288,6 +315,7 @@ mod tests {
             issued_at: NOW,
             access_expires_at: NOW + time::Duration::MINUTE,
             refresh_expires_at: NOW + time::Duration::HOUR,
+            claims: None,
         }
     }
 
@@ -311,7 +339,7 @@ mod tests {
                 assert_eq!((&access, &refresh), (&again.access, &again.refresh));
             }
             assert_eq!(tokens.read(&again.access, None, NOW).expect("valid"), read);
-            assert!(tokens.can_sign(NOW));
+            assert!(tokens.can_sign(None, NOW));
         }
     }
 

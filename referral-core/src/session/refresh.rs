@@ -19,7 +19,11 @@ use crate::{
     decision::Decision,
     error::refusal::Refusal,
     rate_limit::client::Client,
-    session::{IssuedTokens, Session, SessionId, SupersededToken},
+    session::{
+        IssuedTokens, Session, SessionId, SupersededToken,
+        claims::{ClaimsError, ClaimsFn},
+    },
+    user::User,
 };
 
 /// Number of successive refreshes whose successor was returned again after the grace period, at which the
@@ -43,6 +47,7 @@ pub struct RefreshRequest {
     /// Grace period: time after the exchange of a token during which a repeated use of it does not end the
     /// session.
     pub(crate) grace: Duration,
+    pub(crate) claims: Option<ClaimsFn>,
     pub(crate) client: Client,
 }
 
@@ -51,8 +56,8 @@ pub struct RefreshRequest {
 pub struct RefreshFacts {
     /// Session that the token names.
     pub session: Session,
-    /// `true` if the user of the session is active.
-    pub user_is_active: bool,
+    /// User of the session.
+    pub user: User,
 }
 
 /// Decision about a session whose refresh token was presented. The changes to store are the new version of
@@ -61,15 +66,23 @@ pub type RefreshDecision = Decision<Option<Session>, Result<Session, Refusal>>;
 
 impl RefreshRequest {
     /// Decides about the exchange. `facts` is `None` if the session does not exist.
-    #[must_use]
-    pub fn decide(&self, facts: Option<&RefreshFacts>) -> RefreshDecision {
-        let is_active = |facts: &&RefreshFacts| facts.session.is_active(self.now) && facts.user_is_active;
-        let Some(RefreshFacts { session, .. }) = facts.filter(is_active) else {
-            return Decision::refuse(Refusal::TokenNotValid);
+    ///
+    /// # Errors
+    ///
+    /// [`ClaimsError`] if the function of the [custom claims](crate::ReferralServiceBuilder::claims) fails.
+    pub fn decide(&self, facts: Option<&RefreshFacts>) -> Result<RefreshDecision, ClaimsError> {
+        let is_active = |facts: &&RefreshFacts| facts.session.is_active(self.now) && facts.user.is_active;
+        let Some(RefreshFacts { session, user }) = facts.filter(is_active) else {
+            return Ok(Decision::refuse(Refusal::TokenNotValid));
         };
         if self.refresh_id == session.issued.refresh_id {
-            return store(self.rotated(session));
+            return Ok(store(self.rotated(session, user)?));
         }
+        Ok(self.decide_exchanged(session))
+    }
+
+    /// Decides about a token that was exchanged before, or that never was a token of the session.
+    fn decide_exchanged(&self, session: &Session) -> RefreshDecision {
         if session.previous_refresh_id == Some(self.refresh_id) {
             return self.repeat(session);
         }
@@ -101,13 +114,14 @@ impl RefreshRequest {
         Decision { writes: Some(revoked), outcome: Err(Refusal::RefreshReused) }
     }
 
-    fn rotated(&self, session: &Session) -> Session {
+    fn rotated(&self, session: &Session, user: &User) -> Result<Session, ClaimsError> {
+        let issued = self.successor.clone().with_claims(self.claims.as_ref(), user, session.id)?;
         let just_superseded = session
             .previous_refresh_id
             .map(|refresh_id| SupersededToken { refresh_id, at: session.issued.issued_at });
         let superseded = session.superseded.iter().copied().chain(just_superseded);
-        Session {
-            issued: self.successor.clone().ending_by(session.expires_at),
+        Ok(Session {
+            issued: issued.ending_by(session.expires_at),
             tokens_used: false,
             previous_refresh_id: Some(session.issued.refresh_id),
             repeated_late: false,
@@ -118,7 +132,7 @@ impl RefreshRequest {
             address: self.client.address.or(session.address),
             user_agent: self.client.user_agent.clone().or_else(|| session.user_agent.clone()),
             ..session.clone()
-        }
+        })
     }
 }
 

@@ -43,6 +43,6 @@ pub trait ChallengeStorage: Send + Sync + 'static {
     /// # Errors
     ///
     /// [`StorageError::InviteCodesExhausted`](super::StorageError::InviteCodesExhausted) if none of these
-    /// codes is free.
+    /// codes is free. [`StorageError::Claims`](super::StorageError::Claims) if the decision fails.
     async fn sign_in(&self, request: &SignInRequest) -> Decided<StoredSignIn>;
 }

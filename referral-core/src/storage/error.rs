@@ -1,6 +1,6 @@
 //! Errors and results of storage operations.
 
-use crate::error::refusal::Refusal;
+use crate::{error::refusal::Refusal, session::claims::ClaimsError};
 
 /// Error of a storage operation. The transaction was rolled back. If the commit itself failed, it is unknown
 /// whether the transaction was committed.
@@ -13,6 +13,9 @@ pub enum StorageError {
     /// Other users have all invite codes that were generated for a new user.
     #[error("failed to create a user: all generated invite codes are taken")]
     InviteCodesExhausted,
+    /// The function of the [custom claims](crate::ReferralServiceBuilder::claims) failed.
+    #[error("failed to create the custom claims of a session")]
+    Claims(#[from] ClaimsError),
     /// Any other failure, such as a statement that the database rejects or an invalid stored value.
     #[error("the storage operation failed")]
     Failed(#[source] BoxError),

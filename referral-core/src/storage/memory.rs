@@ -133,7 +133,7 @@ impl ChallengeStorage for MemoryStorage {
         {
             facts.ancestry = state.ancestry(inviter.id, user.id);
         }
-        let Decision { writes, outcome } = request.decide(&facts, state.free_code(&request.new_user)?);
+        let Decision { writes, outcome } = request.decide(&facts, state.free_code(&request.new_user)?)?;
         match writes {
             SignInWrites::Attempt { challenge, counters } => {
                 if let Some(challenge) = challenge {
@@ -179,11 +179,11 @@ impl SessionStorage for MemoryStorage {
 
     async fn refresh(&self, request: &RefreshRequest) -> Decided<Session> {
         let mut state = self.lock();
-        let facts = state.sessions.get(&request.session).map(|session| RefreshFacts {
-            session: session.clone(),
-            user_is_active: state.users.get(&session.user).is_some_and(|user| user.is_active),
+        let facts = state.sessions.get(&request.session).and_then(|session| {
+            let user = state.users.get(&session.user)?.clone();
+            Some(RefreshFacts { session: session.clone(), user })
         });
-        let Decision { writes, outcome } = request.decide(facts.as_ref());
+        let Decision { writes, outcome } = request.decide(facts.as_ref())?;
         if let Some(session) = writes {
             state.sessions.insert(session.id, session);
         }

@@ -23,8 +23,11 @@ pub trait SessionStorage: Send + Sync + 'static {
 
     /// Exchanges a refresh token and returns the session whose issued tokens are to be signed.
     ///
-    /// Facts: the session, if it exists, and whether its user is active. Exchanges in one session exclude one
-    /// another.
+    /// Facts: the session, if it exists, with its user. Exchanges in one session exclude one another.
+    ///
+    /// # Errors
+    ///
+    /// [`StorageError::Claims`](super::StorageError::Claims) if the decision fails.
     async fn refresh(&self, request: &RefreshRequest) -> Decided<Session>;
 
     /// Returns the sessions of a user that [are active](Session::is_active) at `now`, newest first, at most

@@ -123,6 +123,7 @@ fn sessions_round_trip() {
             issued_at: NOW,
             access_expires_at: NOW,
             refresh_expires_at: NOW,
+            claims: CustomClaims::from_stored(r#"{"https://example.com":["Анна",1.5]}"#).ok(),
         },
         tokens_used: true,
         previous_refresh_id: Some(id(5)),
@@ -134,6 +135,7 @@ fn sessions_round_trip() {
     };
     let serialized = assert_round_trip(&session);
     assert_eq!(serialized["address"], "2001:db8:1:2::/64");
+    assert_eq!(serialized["issued"]["claims"], r#"{"https://example.com":["Анна",1.5]}"#);
     assert_round_trip(&Session { revoked_at: None, previous_refresh_id: None, address: None, ..session });
 }
 
@@ -195,6 +197,11 @@ fn invalid_values_are_rejected() {
     assert_rejected::<Region>("ZZ");
     assert_rejected::<CounterKey>("unknown/+79608543017");
     assert_rejected::<CountedEvent>(5);
+    for claims in
+        ["", "1", "{}", r#"{"a:b":1,"c:d":2}"#, r#"{"a:b":1"#, &format!(r#"{{"a:b":"{:2040}"}}"#, "")]
+    {
+        assert_rejected::<CustomClaims>(claims);
+    }
     assert_rejected::<MessageKey>(json!({"gateway": "", "id": "m1"}));
     assert_rejected::<UserId>("1");
     let mut user = to_value(user()).expect("serialized");

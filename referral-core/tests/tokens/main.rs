@@ -2,6 +2,7 @@
 //! key, so that they are rejected for the tested reason and not for the signature.
 
 mod claims;
+mod custom_claims;
 mod encoding;
 mod forged;
 mod header;

@@ -226,7 +226,9 @@ CREATE TABLE referral.sessions (
     -- Ids of superseded refresh tokens, and the times at which they were superseded.
     superseded referral.marks NOT NULL,
     address text COLLATE "C",
-    user_agent text
+    user_agent text,
+    -- JSON object with the custom claim of the newest access token.
+    claims text COLLATE "C" CHECK (octet_length(claims) <= 2048 AND json_typeof(claims::json) = 'object')
 ) WITH (fillfactor = 85);
 
 CREATE INDEX sessions_of_user ON referral.sessions (user_id);

@@ -213,7 +213,9 @@ CREATE TABLE referral_sessions (
     -- Sequence of the id (16 bytes) and the time (8 bytes, big-endian) of each superseded refresh token.
     superseded BLOB NOT NULL CHECK (octet_length(superseded) % 24 = 0),
     address TEXT,
-    user_agent TEXT
+    user_agent TEXT,
+    -- JSON object with the custom claim of the newest access token.
+    claims TEXT CHECK (octet_length(claims) <= 2048 AND json_type(claims) = 'object')
 ) STRICT, WITHOUT ROWID;
 
 CREATE INDEX referral_sessions_of_user ON referral_sessions (user_id);

@@ -152,7 +152,6 @@ async fn frequent_statements_do_not_scan_tables() {
         add_user::SET_STAFF,
         sessions::SESSION,
         sessions::SESSION_WITH_INVITED,
-        sessions::REFRESH_FACTS,
         sessions::CHANGE_SESSION,
         sessions::MARK_TOKENS_USED,
         sessions::SESSIONS,

@@ -3,8 +3,8 @@
 use referral_core::{
     Session, SessionId, UserId,
     storage::{
-        Decided, Decision, RefreshFacts, RefreshRequest, Result, SessionSelection, StoredSession,
-        UserWithInvited,
+        CustomClaims, Decided, Decision, RefreshFacts, RefreshRequest, Result, SessionSelection,
+        StoredSession, UserWithInvited,
     },
 };
 use sqlx::postgres::PgRow;
@@ -68,18 +68,12 @@ pub(super) async fn mark_tokens_used(lease: &mut Lease, session: SessionId, acce
     Ok(())
 }
 
-pub(super) const REFRESH_FACTS: &str = concat!(
-    "SELECT ",
-    session_columns!(),
-    ", u.is_active FROM referral.sessions s JOIN referral.users u ON u.id = s.user_id WHERE s.id = $1"
-);
-
 /// Decides about the exchange of a refresh token, and stores the decision.
 pub(super) async fn refresh(lease: &mut Lease, request: &RefreshRequest) -> Decided<Session> {
-    let found = lease.query(REFRESH_FACTS).bind(request.session.0);
+    let found = lease.query(SESSION).bind(request.session.0);
     let row = lease.fetch_optional(found).await.map_err(failure)?;
     let facts = row.as_ref().map(refresh_facts).transpose()?;
-    let Decision { writes, outcome } = request.decide(facts.as_ref());
+    let Decision { writes, outcome } = request.decide(facts.as_ref())?;
     if let Some((from, to)) = facts.as_ref().zip(writes) {
         change(lease, &from.session, &to).await?;
     }
@@ -87,7 +81,7 @@ pub(super) async fn refresh(lease: &mut Lease, request: &RefreshRequest) -> Deci
 }
 
 fn refresh_facts(row: &PgRow) -> Result<RefreshFacts> {
-    Ok(RefreshFacts { session: rows::session(row)?, user_is_active: rows::get(row, "is_active")? })
+    Ok(RefreshFacts { session: rows::session(row)?, user: rows::user(row)? })
 }
 
 /// Changes a session if it still has the refresh token `$2` and is not revoked.
@@ -95,7 +89,7 @@ pub(super) const CHANGE_SESSION: &str = "\
     UPDATE referral.sessions SET revoked_at = $3, ends_at = $4, key_id = $5, access_id = $6, \
         refresh_id = $7, issued_at = $8, access_expires_at = $9, refresh_expires_at = $10, \
         tokens_used = $11, previous_refresh_id = $12, superseded = $13, address = $14, user_agent = $15, \
-        repeated_late = $16, late_repeats = $17 \
+        repeated_late = $16, late_repeats = $17, claims = $18 \
     WHERE id = $1 AND refresh_id = $2 AND revoked_at IS NULL";
 
 /// Replaces the session `from` with `to`, which has the same id and user and the same times of start and end.
@@ -123,7 +117,8 @@ pub(super) fn bind_state(values: &mut Values, session: &Session) {
         .bind(session.address.map(|address| address.to_string()))
         .bind(session.user_agent.as_deref())
         .bind(session.repeated_late)
-        .bind(i64::from(session.late_repeats));
+        .bind(i64::from(session.late_repeats))
+        .bind(session.issued.claims.as_ref().map(CustomClaims::as_str));
 }
 
 pub(super) const SESSIONS: &str = concat!(

@@ -132,7 +132,7 @@ pub(super) async fn attempt(
         }
         facts
     };
-    let Decision { writes, outcome } = request.decide(&facts, code);
+    let Decision { writes, outcome } = request.decide(&facts, code)?;
     apply(lease, &facts, &writes).await?;
     Ok(Some(outcome))
 }
@@ -216,10 +216,10 @@ pub(super) const DELETE_OLD_SESSIONS: &str = "\
 pub(super) const ADD_SESSION: &str = "\
     INSERT INTO referral.sessions (id, user_id, created_at, expires_at, revoked_at, ends_at, key_id, access_id, \
         refresh_id, issued_at, access_expires_at, refresh_expires_at, tokens_used, previous_refresh_id, \
-        superseded, address, user_agent, repeated_late, late_repeats) \
+        superseded, address, user_agent, repeated_late, late_repeats, claims) \
     SELECT $1::uuid, $2::uuid, $3::timestamptz, $4::timestamptz, $5::timestamptz, $6::timestamptz, $7, $8::uuid, \
         $9::uuid, $10::timestamptz, $11::timestamptz, $12::timestamptz, $13::boolean, $14::uuid, $15::bytea, $16, \
-        $17, $18::boolean, $19::bigint WHERE $after RETURNING 1";
+        $17, $18::boolean, $19::bigint, $20 WHERE $after RETURNING 1";
 
 fn push_session(write: &mut Write, session: &Session) {
     let add = write.step("started", ADD_SESSION);

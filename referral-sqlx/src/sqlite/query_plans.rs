@@ -49,7 +49,6 @@ async fn fixed_statements_use_their_indexes() {
     let inviter = "SEARCH i USING PRIMARY KEY (invitee=?)";
     for (statement, indexes) in [
         (sessions::SESSION, &["SEARCH s USING PRIMARY KEY (id=?)", BY_ID, inviter] as &[_]),
-        (sessions::REFRESH_FACTS, &["SEARCH s USING PRIMARY KEY (id=?)", BY_ID]),
         (users::USER, &[BY_ID, inviter]),
         (
             add_user::ADD_USER_FACTS,

@@ -2,7 +2,10 @@
 
 use referral_core::{
     Refusal, Session, SessionId, UserId,
-    storage::{Decided, Decision, RefreshFacts, RefreshRequest, Result, SessionSelection, StoredSession},
+    storage::{
+        CustomClaims, Decided, Decision, RefreshFacts, RefreshRequest, Result, SessionSelection,
+        StoredSession,
+    },
 };
 use sqlx::{SqliteConnection, sqlite::SqliteRow};
 use time::OffsetDateTime;
@@ -70,17 +73,11 @@ pub(super) async fn mark_tokens_used(
     Ok(())
 }
 
-pub(super) const REFRESH_FACTS: &str = concat!(
-    "SELECT ",
-    session_columns!(),
-    ", u.is_active FROM referral_sessions s JOIN referral_users u ON u.id = s.user_id WHERE s.id = $1"
-);
-
 impl Decide for RefreshRequest {
     type Outcome = std::result::Result<Session, Refusal>;
 
     fn push_facts(&self, batch: &mut Batch) {
-        batch.push(REFRESH_FACTS).bind(self.session.0);
+        batch.push(SESSION).bind(self.session.0);
     }
 
     async fn decide(
@@ -90,7 +87,7 @@ impl Decide for RefreshRequest {
         writes: &mut Batch,
     ) -> Decided<Session> {
         let facts = facts.as_ref().map(refresh_facts).transpose()?;
-        let Decision { writes: session, outcome } = Self::decide(&self, facts.as_ref());
+        let Decision { writes: session, outcome } = Self::decide(&self, facts.as_ref())?;
         if let Some(session) = session {
             push_change(writes, &session);
         }
@@ -99,14 +96,14 @@ impl Decide for RefreshRequest {
 }
 
 fn refresh_facts(row: &SqliteRow) -> Result<RefreshFacts> {
-    Ok(RefreshFacts { session: rows::session(row)?, user_is_active: rows::get(row, "is_active")? })
+    Ok(RefreshFacts { session: rows::session(row)?, user: rows::user(row)? })
 }
 
 const CHANGE_SESSION: &str = "\
     UPDATE referral_sessions SET revoked_at = $2, ends_at = $3, key_id = $4, access_id = $5, refresh_id = $6, \
                         issued_at = $7, access_expires_at = $8, refresh_expires_at = $9, tokens_used = $10, \
                         previous_refresh_id = $11, superseded = $12, address = $13, user_agent = $14, \
-                        repeated_late = $15, late_repeats = $16 \
+                        repeated_late = $15, late_repeats = $16, claims = $17 \
     WHERE id = $1";
 
 /// Adds a statement that replaces the session with the same id, user, and times of start and end.
@@ -131,14 +128,16 @@ fn bind_state(values: &mut Values, session: &Session) {
         .bind(session.address.map(|address| address.to_string()))
         .bind(session.user_agent.as_deref())
         .bind(session.repeated_late)
-        .bind(session.late_repeats);
+        .bind(session.late_repeats)
+        .bind(session.issued.claims.as_ref().map(CustomClaims::as_str));
 }
 
 const ADD_SESSION: &str = "\
     INSERT INTO referral_sessions (id, user_id, created_at, expires_at, revoked_at, ends_at, key_id, access_id, \
                           refresh_id, issued_at, access_expires_at, refresh_expires_at, tokens_used, \
-                          previous_refresh_id, superseded, address, user_agent, repeated_late, late_repeats) \
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)";
+                          previous_refresh_id, superseded, address, user_agent, repeated_late, late_repeats, \
+                          claims) \
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)";
 
 /// Adds a statement that adds a session.
 pub(super) fn push_new(batch: &mut Batch, session: &Session) {

@@ -88,7 +88,7 @@ impl Decide for SignIn {
             (Some(_), Some(unused)) => unused.clone(),
             _ => rows::free_code(&row)?,
         };
-        let Decision { writes, outcome } = request.decide(&facts, &code);
+        let Decision { writes, outcome } = request.decide(&facts, &code)?;
         push(batch, &writes);
         if let (Some(hook), SignInWrites::SignIn { user, invitation, .. }) = (hook, &writes) {
             batch.write_with_hook(connection, &hook, user.added(), invitation.as_ref()).await?;

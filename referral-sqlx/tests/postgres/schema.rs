@@ -252,6 +252,12 @@ async fn columns_of_a_message_are_short_and_consistent() {
         .expect("a report without a sent message");
 }
 
+/// Returns custom claims of this size in bytes, with two bytes in each character.
+fn custom_claims(bytes: usize) -> String {
+    let claims = format!(r#"{{"a:b":"{}"}}"#, "я".repeat((bytes - 10) / 2));
+    claims.clone() + &" ".repeat(bytes - claims.len())
+}
+
 #[tokio::test]
 async fn a_session_belongs_to_a_user() {
     let Some(mut harness) = Harness::new().await else { return };
@@ -262,7 +268,11 @@ async fn a_session_belongs_to_a_user() {
             &but(&other, "0000a1", "0000ff"),
             "UPDATE referral.sessions SET tokens_used = NULL",
             "UPDATE referral.sessions SET superseded = '\\x00'",
+            "UPDATE referral.sessions SET claims = '[1]'",
+            &format!("UPDATE referral.sessions SET claims = '{}'", custom_claims(2_049)),
         ])
         .await;
+    let largest = format!("UPDATE referral.sessions SET claims = '{}'", custom_claims(2_048));
+    harness.execute(&largest).await.expect("claims of the largest size");
     harness.execute(&other).await.expect("the rest of the statement is valid");
 }

@@ -297,6 +297,12 @@ async fn columns_of_a_message_are_short_and_consistent() {
         .expect("a report without a sent message");
 }
 
+/// Returns custom claims of this size in bytes, with two bytes in each character.
+fn custom_claims(bytes: usize) -> String {
+    let claims = format!(r#"{{"a:b":"{}"}}"#, "я".repeat((bytes - 10) / 2));
+    claims.clone() + &" ".repeat(bytes - claims.len())
+}
+
 #[tokio::test]
 async fn a_session_belongs_to_a_user() {
     let mut harness = Harness::new().await;
@@ -309,8 +315,12 @@ async fn a_session_belongs_to_a_user() {
             "UPDATE referral_sessions SET tokens_used = 2",
             "UPDATE referral_sessions SET previous_refresh_id = x'00'",
             "UPDATE referral_sessions SET superseded = zeroblob(25)",
+            "UPDATE referral_sessions SET claims = '[1]'",
+            &format!("UPDATE referral_sessions SET claims = '{}'", custom_claims(2_049)),
         ])
         .await;
+    let largest = format!("UPDATE referral_sessions SET claims = '{}'", custom_claims(2_048));
+    harness.execute(&largest).await.expect("claims of the largest size");
     harness
         .execute(&but(&of_unknown_user, "0000ff", "0000a1"))
         .await

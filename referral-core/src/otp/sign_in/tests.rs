@@ -43,7 +43,9 @@ fn attempt(code: &str) -> SignInRequest {
             issued_at: NOW,
             access_expires_at: NOW + MINUTE,
             refresh_expires_at: NOW + MINUTE,
+            claims: None,
         },
+        claims: None,
         client: Client::default().address(ADDRESS),
         counts_attempts_without_challenge: true,
         policy: Arc::new(Policy::standard()),
@@ -57,7 +59,7 @@ fn facts(user: Option<User>) -> SignInFacts {
 }
 
 fn decide_attempt(attempt: &SignInRequest, facts: &SignInFacts) -> SignInDecision {
-    attempt.decide(facts, &attempt.new_user.invite_codes[0])
+    attempt.decide(facts, &attempt.new_user.invite_codes[0]).expect("no custom claims")
 }
 
 fn is_valid(attempt: &SignInRequest, facts: &SignInFacts) -> bool {

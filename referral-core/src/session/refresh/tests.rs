@@ -1,7 +1,7 @@
 //! Tests of the rule of exchanging a refresh token.
 
 use super::*;
-use crate::user::UserId;
+use crate::user::{UserId, tests::user};
 
 const START: OffsetDateTime = OffsetDateTime::UNIX_EPOCH;
 const GRACE: Duration = Duration::from_secs(30);
@@ -16,6 +16,7 @@ fn issued(generation: u128, seconds: u64) -> IssuedTokens {
         issued_at,
         access_expires_at: issued_at + Duration::from_mins(15),
         refresh_expires_at: issued_at + Duration::from_hours(24),
+        claims: None,
     }
 }
 
@@ -27,15 +28,20 @@ fn session() -> Session {
 /// Presents token `generation`, `seconds` after the start. `next` is the number of its successor if it is
 /// exchanged.
 fn present(session: &Session, generation: u128, seconds: u64, next: u128) -> RefreshDecision {
-    let request = RefreshRequest {
+    let facts = RefreshFacts { session: session.clone(), user: user(1) };
+    request(session, generation, seconds, next).decide(Some(&facts)).expect("no custom claims")
+}
+
+fn request(session: &Session, generation: u128, seconds: u64, next: u128) -> RefreshRequest {
+    RefreshRequest {
         session: session.id,
         refresh_id: Uuid::from_u128(generation),
         now: START + Duration::from_secs(seconds),
         successor: issued(next, seconds),
         grace: GRACE,
         client: Client::default(),
-    };
-    request.decide(Some(&RefreshFacts { session: session.clone(), user_is_active: true }))
+        claims: None,
+    }
 }
 
 /// Returns the same tokens again, and stores nothing.
@@ -186,17 +192,33 @@ fn refresh_is_refused_for_an_unknown_or_ended_session_and_an_inactive_user() {
     assert_eq!(present(&revoked, 0, 1, 1), refused);
     assert_eq!(present(&revoked, 7, 1, 1), refused, "a session that has ended is not ended again");
 
-    let request = RefreshRequest {
-        session: session().id,
-        refresh_id: Uuid::from_u128(0),
-        now: START,
-        successor: issued(1, 0),
-        grace: GRACE,
-        client: Client::default(),
+    let request = request(&session(), 0, 0, 1);
+    assert_eq!(request.decide(None).expect("no custom claims"), refused);
+    let facts = RefreshFacts { session: session(), user: User { is_active: false, ..user(1) } };
+    assert_eq!(request.decide(Some(&facts)).expect("no custom claims"), refused);
+}
+
+#[test]
+fn custom_claims_are_created_for_new_tokens_only() {
+    let claims = |role: &'static str| Some(ClaimsFn::new("a:b".to_owned(), move |_, _| role));
+    let decide = |session: &Session, generation, role| {
+        let request = RefreshRequest { claims: claims(role), ..request(session, generation, 1_000, 1) };
+        let facts = RefreshFacts { session: session.clone(), user: user(1) };
+        request.decide(Some(&facts)).map(|decision| decision.outcome.expect("refreshed"))
     };
-    assert_eq!(request.decide(None), refused);
-    let facts = RefreshFacts { session: session(), user_is_active: false };
-    assert_eq!(request.decide(Some(&facts)), refused);
+    let text = |session: &Session| session.issued.claims.as_ref().map(|claims| claims.as_str().to_owned());
+    let rotated = decide(&session(), 0, "user").expect("rotated");
+    assert_eq!(text(&rotated).as_deref(), Some(r#"{"a:b":"user"}"#));
+    let again = decide(&rotated, 0, "admin").expect("repeated");
+    assert_eq!(text(&again), text(&rotated));
+    let next = decide(&rotated, 1, "admin").expect("rotated");
+    assert_eq!(text(&next).as_deref(), Some(r#"{"a:b":"admin"}"#));
+    let failed = RefreshRequest {
+        claims: Some(ClaimsFn::new("a:b".to_owned(), |_, _| "x".repeat(2_048))),
+        ..request(&rotated, 1, 1_000, 2)
+    };
+    let facts = RefreshFacts { session: rotated, user: user(1) };
+    assert!(matches!(failed.decide(Some(&facts)), Err(ClaimsError::TooLarge { bytes: 2_058 })));
 }
 
 #[test]

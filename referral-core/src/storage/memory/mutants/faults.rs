@@ -11,7 +11,7 @@ use time::OffsetDateTime;
 
 use super::{Call, Database, Mutant, State, Transaction, detects};
 use crate::{
-    conformance::{challenges, guesses, host, invitations, limits, maintenance, retention, sessions},
+    conformance::{challenges, claims, guesses, host, invitations, limits, maintenance, retention, sessions},
     session::Session,
     storage::{GlobalCounter, GlobalCounterQuery, Retention},
 };
@@ -74,6 +74,14 @@ fn external_id_that_stays_taken_is_detected() {
         let before = data.by_external_id.clone();
         Box::new(|data| data.by_external_id.extend(before))
     });
+}
+
+#[test]
+fn custom_claims_that_are_not_stored_are_detected() {
+    let fault: Fault =
+        |_, _| Box::new(|data| data.sessions.values_mut().for_each(|session| session.issued.claims = None));
+    assert_detected!(claims::custom_claims_are_stored_unchanged, fault);
+    assert_detected!(claims::repeated_refresh_returns_the_same_custom_claims, fault);
 }
 
 #[test]
