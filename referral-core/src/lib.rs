@@ -27,6 +27,8 @@ pub mod conformance;
 mod decision;
 mod error;
 pub mod events;
+#[cfg(feature = "sms-http")]
+mod http_client;
 mod invite;
 pub mod keys;
 mod otp;
@@ -39,6 +41,8 @@ mod session;
 mod shared_settings;
 pub mod sms;
 pub mod spawner;
+#[cfg(feature = "sms-http")]
+mod standard_webhooks;
 pub mod storage;
 mod stored;
 #[cfg(feature = "test-util")]

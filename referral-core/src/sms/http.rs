@@ -21,7 +21,6 @@ mod presets;
 mod report;
 mod response;
 mod selector;
-mod standard_webhooks;
 mod template;
 
 use std::{
@@ -56,6 +55,7 @@ use crate::{
     clock::{Clock, SystemClock},
     otp::code::OneTimeCode,
     sms::locale::Locale,
+    standard_webhooks,
     user::phone::PhoneNumber,
 };
 

@@ -1,6 +1,6 @@
 //! Configuration of a gateway.
 
-use std::{collections::BTreeMap, env, fmt, fs, net::IpAddr, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, env, fmt, fs, path::PathBuf, time::Duration};
 
 use reqwest::Url;
 use serde::{Deserialize, Deserializer, de};
@@ -12,6 +12,10 @@ use super::{
     report::Reports,
     response::ResponseRules,
     template::{JsonTemplate, Pairs, Template, Values},
+};
+use crate::{
+    http_client::{ClientError, is_loopback},
+    standard_webhooks::InvalidSecret,
 };
 
 /// Error of an invalid gateway configuration. It contains no secrets.
@@ -26,6 +30,18 @@ impl ConfigError {
 
     pub(super) fn missing(name: &str) -> Self {
         Self(format!("the setting `{name}` is missing; add it to `settings`"))
+    }
+}
+
+impl From<ClientError> for ConfigError {
+    fn from(error: ClientError) -> Self {
+        Self(error.to_string())
+    }
+}
+
+impl From<InvalidSecret> for ConfigError {
+    fn from(error: InvalidSecret) -> Self {
+        Self(error.to_string())
     }
 }
 
@@ -194,14 +210,6 @@ impl Fields {
                  for an http:// URL, add `allow_http = true`",
         ))
     }
-}
-
-/// Returns `true` if the URL refers to this host.
-pub(super) fn is_loopback(url: &Url) -> bool {
-    url.host_str().is_some_and(|host| {
-        let address: Result<IpAddr, _> = host.trim_matches(['[', ']']).parse();
-        host == "localhost" || address.is_ok_and(|address| address.is_loopback())
-    })
 }
 
 impl TryFrom<Table> for GatewayConfig {

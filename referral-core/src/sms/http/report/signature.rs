@@ -14,7 +14,10 @@ use super::{
     ReportRequest,
     fields::{Body, Fields, only},
 };
-use crate::sms::http::{ConfigError, standard_webhooks::Secret, template::Template};
+use crate::{
+    sms::http::{ConfigError, template::Template},
+    standard_webhooks::Secret,
+};
 
 /// Minimum length of a token, in characters: 64 bits if it is random and hexadecimal.
 const MIN_TOKEN: usize = 16;
@@ -66,7 +69,7 @@ impl Signature {
     /// Checks that the secret can be used for this method.
     pub(super) fn check(&self, secret: &str) -> Result<(), ConfigError> {
         match self {
-            Self::StandardWebhooks(_) => Secret::parse(secret).map(|_| ()),
+            Self::StandardWebhooks(_) => Ok(Secret::parse(secret).map(|_| ())?),
             Self::Token(_) if secret.chars().count() < MIN_TOKEN => Err(ConfigError::new(format!(
                 "the token for reports must have at least {MIN_TOKEN} characters; create one with: openssl rand -hex 16"
             ))),

@@ -1,41 +1,43 @@
 //! Signatures according to Standard Webhooks (version 1.0.0).
 
-use std::time::Duration;
-
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use hmac::{Hmac, KeyInit as _, Mac as _};
-use reqwest::header::{HeaderMap, HeaderName};
+#[cfg(feature = "sms-http")]
+use reqwest::header::HeaderMap;
+use reqwest::header::HeaderName;
 use sha2::Sha256;
 use time::OffsetDateTime;
 use zeroize::Zeroizing;
-
-use super::ConfigError;
 
 const ID: HeaderName = HeaderName::from_static("webhook-id");
 const TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp");
 const SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
 
 /// Maximum difference between the clocks of both sides. All libraries of Standard Webhooks use this value.
-const TOLERANCE: Duration = Duration::from_mins(5);
+#[cfg(feature = "sms-http")]
+const TOLERANCE: std::time::Duration = std::time::Duration::from_mins(5);
+
+/// Error of an invalid secret.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the secret for Standard Webhooks must be `whsec_` and 24 to 64 random bytes in Base64; create one with: \
+     echo whsec_$(head -c 32 /dev/urandom | base64)"
+)]
+pub(crate) struct InvalidSecret;
 
 /// Secret that both sides share.
-pub(super) struct Secret(Zeroizing<Vec<u8>>);
+pub(crate) struct Secret(Zeroizing<Vec<u8>>);
 
 impl Secret {
     /// Parses `whsec_` followed by 24 to 64 bytes in Base64.
-    pub(super) fn parse(text: &str) -> Result<Self, ConfigError> {
+    pub(crate) fn parse(text: &str) -> Result<Self, InvalidSecret> {
         let bytes = text.strip_prefix("whsec_").and_then(|text| BASE64_STANDARD.decode(text).ok());
         let bytes = bytes.map(Zeroizing::new).filter(|bytes| (24..=64).contains(&bytes.len()));
-        bytes.map(Self).ok_or_else(|| {
-            ConfigError::new(
-                "the secret for Standard Webhooks must be `whsec_` and 24 to 64 random bytes in Base64; create one with: \
-                 echo whsec_$(head -c 32 /dev/urandom | base64)",
-            )
-        })
+        bytes.map(Self).ok_or(InvalidSecret)
     }
 
     /// Returns the headers with the signature of a body.
-    pub(super) fn sign(&self, id: &str, now: OffsetDateTime, body: &[u8]) -> [(HeaderName, String); 3] {
+    pub(crate) fn sign(&self, id: &str, now: OffsetDateTime, body: &[u8]) -> [(HeaderName, String); 3] {
         let timestamp = now.unix_timestamp().to_string();
         let signature =
             format!("v1,{}", BASE64_STANDARD.encode(self.mac(id, &timestamp, body).finalize().into_bytes()));
@@ -43,7 +45,8 @@ impl Secret {
     }
 
     /// Returns `true` if the headers contain a valid and recent signature of the body.
-    pub(super) fn is_signed(&self, headers: &HeaderMap, now: OffsetDateTime, body: &[u8]) -> bool {
+    #[cfg(feature = "sms-http")]
+    pub(crate) fn is_signed(&self, headers: &HeaderMap, now: OffsetDateTime, body: &[u8]) -> bool {
         let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
         let (Some(id), Some(timestamp), Some(signatures)) = (text(ID), text(TIMESTAMP), text(SIGNATURE))
         else {
