@@ -45,6 +45,7 @@
 pub mod challenges;
 pub mod claims;
 pub mod delivery;
+pub mod gate;
 pub mod guesses;
 mod harness;
 pub mod host;
@@ -102,6 +103,14 @@ macro_rules! conformance {
                 sign_in_reports_the_gateway_of_its_code
                 each_code_keeps_its_own_gateway
                 message_of_a_redeemed_or_deleted_code_can_be_recorded
+            }
+            gate {
+                rejected_sign_up_stores_nothing_and_leaves_the_code_usable
+                rejected_invitation_leaves_the_code_usable_without_it
+                user_created_while_the_gate_decides_is_signed_in
+                code_redeemed_while_the_gate_decides_is_refused
+                inviter_that_is_set_while_the_gate_decides_stays
+                parallel_sign_ins_with_an_approved_code_redeem_it_once
             }
             limits {
                 codes_of_a_phone_are_limited_and_the_reported_wait_is_exact

@@ -14,6 +14,7 @@ use self::{
 };
 use crate::{
     clock::ClockOffset,
+    gate::{GateFailure, GateOperation},
     keys::registry::KeyMismatch,
     sms::SmsError,
     storage::error::{BoxError, StorageError},
@@ -32,6 +33,16 @@ pub enum Error {
     /// The message with the code was not sent. The code is invalid.
     #[error("failed to send the message")]
     SmsNotSent(#[source] SmsError),
+    /// The gate failed, and [`GateOptions::on_failure`](crate::gate::GateOptions::on_failure) rejects the
+    /// request.
+    #[error("failed to ask the gate at {operation}")]
+    GateFailed {
+        /// Method of the gate.
+        operation: GateOperation,
+        /// Failure of the gate.
+        #[source]
+        failure: GateFailure,
+    },
     /// The storage failed.
     #[error(transparent)]
     Storage(#[from] StorageError),
@@ -103,7 +114,9 @@ impl Error {
             Self::Refused(refusal) => refusal.code(),
             Self::ProfileRefused(_) => ErrorCode::ValidationFailed,
             Self::SmsNotSent(_) => ErrorCode::SmsNotSent,
-            Self::Storage(StorageError::Unavailable(_)) | Self::ClockOffset { .. } => ErrorCode::Unavailable,
+            Self::Storage(StorageError::Unavailable(_))
+            | Self::GateFailed { .. }
+            | Self::ClockOffset { .. } => ErrorCode::Unavailable,
             Self::Storage(_) | Self::KeyMismatch(_) | Self::Signing(_) | Self::Aborted => {
                 ErrorCode::InternalError
             }
@@ -128,6 +141,8 @@ mod tests {
         };
         let failed = || Error::Storage(StorageError::Failed("disk".into()));
         let unavailable = || Error::Storage(StorageError::Unavailable("network".into()));
+        let gate_failed =
+            || Error::GateFailed { operation: GateOperation::BeforeSend, failure: GateFailure::TimedOut };
         for (error, status, seconds) in [
             (Error::Refused(Refusal::InvalidCode), 403, None),
             (Error::Refused(too_many(7)), 429, Some(7)),
@@ -138,6 +153,7 @@ mod tests {
             (busy(0), 503, Some(1)),
             (busy(30), 503, Some(30)),
             (unavailable(), 503, Some(1)),
+            (gate_failed(), 503, Some(1)),
             (failed(), 500, None),
         ] {
             assert_eq!(error.kind().http_status(), status, "{error:?}");

@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use crate::{
     clock::ClockOffset,
     error::refusal::Refusal,
+    gate::{GateOperation, GateOutcome},
     invite::invitation::Invitation,
     otp::challenge::ChallengeId,
     rate_limit::client::ClientAddress,
@@ -39,6 +40,8 @@ pub enum Event {
     UserCreated(User),
     /// A user accepted an invitation. This happens at most once per user.
     InvitationAccepted(Invitation),
+    /// The gate was asked. It is emitted before the event of the request, such as [`SignInRefused`].
+    GateDecided(GateDecided),
     /// A session ended before it expired.
     SessionEnded(SessionEnded),
     /// An attack started or ended.
@@ -121,6 +124,16 @@ pub struct SignInRefused {
     pub reason: Refusal,
     /// Address of the client.
     pub address: Option<ClientAddress>,
+}
+
+/// Question to the gate, with its outcome.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct GateDecided {
+    /// Method of the gate.
+    pub operation: GateOperation,
+    /// Outcome.
+    pub outcome: GateOutcome,
 }
 
 /// Session that ended before it expired.
@@ -208,6 +221,15 @@ impl Event {
                 via = invitation.via.as_str(),
                 "invitation accepted"
             ),
+            Self::GateDecided(GateDecided { operation, outcome: GateOutcome::Failed(failure) }) => {
+                tracing::warn!(%operation, %failure, "failed to ask the gate");
+            }
+            Self::GateDecided(GateDecided { operation, outcome: GateOutcome::Rejected(rejection) }) => {
+                tracing::info!(%operation, code = rejection.code(), "rejected by the gate");
+            }
+            Self::GateDecided(GateDecided { operation, .. }) => {
+                tracing::debug!(%operation, "allowed by the gate");
+            }
             Self::SessionEnded(SessionEnded { user, session, reason: SessionEnd::RefreshReused }) => {
                 tracing::warn!(%user, %session, "session ended: a refresh token was reused");
             }

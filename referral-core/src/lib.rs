@@ -12,6 +12,7 @@
 //! | Users in a transaction of your own | `add_user_in` of the storages in `referral-sqlx` |
 //! | Rewards, messages and statistics after a sign-in | [`events::Hook`] |
 //! | Data of your own in access tokens | [`ReferralServiceBuilder::claims`] |
+//! | Captchas, and other conditions for codes, sign-ups and invitations | [`gate`] |
 //! | Requests that survive a disconnected client | [`spawner::Spawner`] |
 //! | A sender of messages | [`sms::SmsSender`], and the gateways in [`sms`] |
 //! | Other limits | [`policy::Policy`] |
@@ -27,6 +28,7 @@ pub mod conformance;
 mod decision;
 mod error;
 pub mod events;
+pub mod gate;
 #[cfg(feature = "sms-http")]
 mod http_client;
 mod invite;

@@ -4,9 +4,11 @@ mod attempt_budget;
 pub(crate) mod builder;
 mod clocks;
 mod delivery;
+mod gate;
 pub(crate) mod host;
 mod keys;
 mod maintenance;
+mod question_budget;
 pub(crate) mod send_code;
 pub(crate) mod sessions;
 pub(crate) mod sign_in;
@@ -55,6 +57,7 @@ struct Inner {
     spawner: Option<Arc<dyn Spawner>>,
     sender: Arc<dyn SmsSender>,
     hook: Arc<dyn Hook>,
+    gatekeeper: Option<gate::Gatekeeper>,
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
     policy: Arc<Policy>,

@@ -89,6 +89,7 @@ pub use self::{
 };
 pub use crate::{
     decision::Decision,
+    gate::approval::GatedChanges,
     invite::invitation::{Ancestry, Inviter},
     keys::{
         fingerprint::Fingerprint,
@@ -100,7 +101,7 @@ pub use crate::{
             Challenge, ChallengeDecision, ChallengeFacts, ChallengeRequest, ChallengeWrites, FailedAttempt,
             GrantedChallenge,
         },
-        sign_in::{SignInDecision, SignInFacts, SignInRequest, SignInWrites, StoredSignIn},
+        sign_in::{SignInDecision, SignInFacts, SignInOutcome, SignInRequest, SignInWrites, StoredSignIn},
     },
     rate_limit::{
         attack::{AttackCheck, GlobalCounter, GlobalCounterFacts, GlobalCounterQuery, GlobalCounterUpdate},
@@ -123,7 +124,7 @@ pub use crate::{
         UserWrite,
         change::{UserChangeDecision, UserChangeFacts, UserChangeRequest},
         listing::{PageStart, UserFilter, UserQuery},
-        profile::{EditedProfile, ProfileDecision, ProfileEdit, ProfileFacts, ProfileWrites},
+        profile::{EditedProfile, ProfileDecision, ProfileEdit, ProfileFacts, ProfileOutcome, ProfileWrites},
         search::{SearchKeys, SearchTerm},
     },
 };

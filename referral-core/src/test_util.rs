@@ -1,5 +1,5 @@
 //! Parts for tests of services that embed this library: a complete service, a clock that is set manually,
-//! reproducible randomness, and senders that record messages or fail.
+//! reproducible randomness, senders that record messages or fail, and a gate that records its questions.
 //!
 //! [`TestService`] has all parts. It signs users in with one call, and a test sets its time:
 //!
@@ -38,6 +38,7 @@
 //! [`TestService::with_storage`] uses a storage of your own, and [`TestService::with_builder`] also a policy
 //! or a hook.
 
+mod gate;
 mod service;
 
 use std::{
@@ -49,7 +50,10 @@ use async_trait::async_trait;
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
 use time::OffsetDateTime;
 
-pub use self::service::TestService;
+pub use self::{
+    gate::{GateQuestion, RecordingGate},
+    service::TestService,
+};
 use crate::{
     clock::Clock,
     random::Random,

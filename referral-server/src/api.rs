@@ -3,13 +3,16 @@
 pub(crate) mod accept_language;
 pub(crate) mod auth;
 pub(crate) mod bearer;
+mod context;
 pub(crate) mod examples;
 pub(crate) mod json_body;
 mod json_response;
+mod list_input;
 pub(crate) mod pagination;
 pub(crate) mod sessions;
 mod timestamp;
 pub(crate) mod users;
+mod verified_token;
 
 use poem_openapi::Tags;
 

@@ -12,7 +12,7 @@ use poem_openapi::{
     error::{ParseParamError, ParsePathError},
     registry::{MetaResponses, Registry},
 };
-use referral_core::{Check, Error, InvalidInput, Readiness, Refusal, storage::StorageError};
+use referral_core::{Check, Error, InvalidInput, Readiness, Refusal, gate::Rejection, storage::StorageError};
 use serde::Serialize;
 
 use crate::{draining::Draining, error_code::ErrorCode, error_sources::with_sources};
@@ -62,6 +62,9 @@ pub(crate) struct ProblemBody {
     detail: String,
     /// The stable error code. Programs should branch on it.
     code: String,
+    /// The code of the operator for the rejection, in `snake_case`. Present if `code` is `rejected_by_host`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
     /// The errors by field, if fields of the request are invalid.
     #[serde(skip_serializing_if = "Option::is_none")]
     errors: Option<FieldErrors>,
@@ -88,6 +91,8 @@ pub(crate) struct Problem {
     detail: Cow<'static, str>,
     errors: FieldErrors,
     retry_after: Option<Duration>,
+    /// Rejection of the gate. It is boxed, because it is rare.
+    rejection: Option<Box<Rejection>>,
     /// Outcome of each check, if the server is not ready.
     checks: Option<Box<Checks>>,
     pub(crate) allow: Option<String>,
@@ -116,6 +121,7 @@ impl Problem {
             detail,
             errors,
             retry_after: is_unavailable.then_some(Error::RETRY_AFTER),
+            rejection: None,
             checks: None,
             allow: None,
             cause: None,
@@ -202,6 +208,7 @@ impl Problem {
             status: status.as_u16(),
             detail: self.detail.into(),
             code: self.name.into(),
+            reason: self.rejection.map(|rejection| rejection.code().to_owned()),
             errors: Some(self.errors).filter(|errors| !errors.is_empty()),
             checks: self.checks.map(|checks| BTreeMap::from(*checks)),
             retry_after,
@@ -270,7 +277,11 @@ impl From<Refusal> for Problem {
                 let detail = format!("Too many requests were sent. Retry in {seconds} seconds.");
                 Self { retry_after: Some(retry_after), ..Self::with_detail(code, detail) }
             }
-            _ => Self::with_detail(code, refusal.message()),
+            Refusal::RejectedByHost(rejection) => {
+                let problem = Self::with_detail(code, rejection.detail().to_owned());
+                Self { rejection: Some(Box::new(rejection)), ..problem }
+            }
+            _ => Self::with_detail(code, refusal.message().to_owned()),
         }
     }
 }
@@ -293,6 +304,7 @@ impl From<Error> for Problem {
                 Self { cause: Some(cause.into()), retry_after, ..problem }
             }
             Error::Storage(StorageError::Unavailable(cause)) => Self::unavailable(cause),
+            Error::GateFailed { .. } => Self::unavailable(error),
             other => Self::internal(other),
         }
     }

@@ -66,6 +66,7 @@ codes! {
         InvalidEmail,
         InvalidExternalId,
         InvalidMetadata,
+        InvalidContext,
         InvalidLimit,
         InvalidOffset,
         InvalidCursor,
@@ -81,6 +82,7 @@ codes! {
         UserInactive,
         PhoneNotAllowed,
         PhoneUnreachable,
+        RejectedByHost,
         StaffOnly,
         NotFound,
         EmailTaken,
@@ -149,6 +151,7 @@ impl ErrorCode {
             | Self::InvitationLoop
             | Self::InvitationAlreadyAccepted => Some("invited_by_code"),
             Self::InvalidId | Self::ChallengeRequired => Some("challenge_id"),
+            Self::InvalidContext => Some("context"),
             Self::InvalidTokenType => Some("token_type"),
             Self::InvalidEmail | Self::EmailTaken => Some("email"),
             Self::InvalidExternalId | Self::ExternalIdTaken => Some("external_id"),

@@ -29,7 +29,10 @@ use prometheus_client::{
 };
 use referral_core::{
     Refusal, Region,
-    events::{CodeNotSent, DeliveryStatusChanged, Event, Hook, SessionEnded, SignInRefused, UserSignedIn},
+    events::{
+        CodeNotSent, DeliveryStatusChanged, Event, GateDecided, Hook, SessionEnded, SignInRefused,
+        UserSignedIn,
+    },
     sms::{Attempt, MessageRoute, Observer, Outcome},
 };
 
@@ -55,6 +58,7 @@ struct Inner {
     sign_ins_refused: Family<ReasonLabels, Counter>,
     users_created: Counter,
     invitations_accepted: Counter,
+    gate_questions: Family<QuestionLabels, Counter>,
     sessions_ended: Family<ReasonLabels, Counter>,
     under_attack: Gauge,
     clock_offset: Gauge<f64, AtomicU64>,
@@ -80,6 +84,12 @@ struct RouteLabels {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ReasonLabels {
     reason: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct QuestionLabels {
+    operation: &'static str,
+    outcome: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -135,6 +145,7 @@ impl Metrics {
             sign_ins_refused: Family::default(),
             users_created: Counter::default(),
             invitations_accepted: Counter::default(),
+            gate_questions: Family::default(),
             sessions_ended: Family::default(),
             under_attack: Gauge::default(),
             clock_offset: Gauge::default(),
@@ -190,6 +201,11 @@ impl Metrics {
             "invitations_accepted",
             "Invitations that were accepted",
             inner.invitations_accepted.clone(),
+        );
+        registry.register(
+            "gate_questions",
+            "Questions to the gate, by operation and outcome",
+            inner.gate_questions.clone(),
         );
         registry.register(
             "sessions_ended",
@@ -347,6 +363,10 @@ impl Hook for Metrics {
             }
             Event::UserCreated(_) => drop(self.0.users_created.inc()),
             Event::InvitationAccepted(_) => drop(self.0.invitations_accepted.inc()),
+            Event::GateDecided(GateDecided { operation, outcome, .. }) => {
+                let labels = QuestionLabels { operation: operation.as_str(), outcome: outcome.as_str() };
+                self.0.gate_questions.get_or_create(&labels).inc();
+            }
             Event::SessionEnded(SessionEnded { reason, .. }) => {
                 of_reason(&self.0.sessions_ended, reason.as_str());
             }

@@ -6,7 +6,7 @@ use referral_core::{
     storage::{
         Ancestry, Challenge, ChallengeFacts, ChallengeRequest, ChallengeStorage, ChallengeWrites,
         CounterUpdate, Decided, Decision, DeliveryFacts, DeliveryTransition, DeliveryUpdate,
-        GrantedChallenge, Result, SignInFacts, SignInRequest, SignInWrites, StoredSignIn,
+        GrantedChallenge, Result, SignInFacts, SignInOutcome, SignInRequest, SignInWrites,
     },
 };
 
@@ -83,7 +83,7 @@ impl ChallengeStorage for RedisStorage {
         .await
     }
 
-    async fn sign_in(&self, request: &SignInRequest) -> Decided<StoredSignIn> {
+    async fn sign_in(&self, request: &SignInRequest) -> Decided<SignInOutcome> {
         self.transaction(|mut tx| async move {
             let mut facts = SignInFacts {
                 challenge: match request.challenge {

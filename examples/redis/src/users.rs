@@ -4,8 +4,8 @@ use async_trait::async_trait;
 use referral_core::{
     ExternalId, Invitation, InviteCode, PageSize, PhoneNumber, Refusal, User, UserId,
     storage::{
-        AddUserFacts, AddUserRequest, AddedUser, Ancestry, Decided, Decision, EditedProfile, Invitee,
-        Inviter, NewUser, PageStart, ProfileEdit, ProfileFacts, ProfileWrites, Result, SessionSelection,
+        AddUserFacts, AddUserRequest, AddedUser, Ancestry, Decided, Decision, Invitee, Inviter, NewUser,
+        PageStart, ProfileEdit, ProfileFacts, ProfileOutcome, ProfileWrites, Result, SessionSelection,
         StorageError, StoredPage, UserChangeFacts, UserChangeRequest, UserQuery, UserStorage,
         UserWithInvited, UserWrite,
     },
@@ -89,7 +89,7 @@ impl UserStorage for RedisStorage {
         .await
     }
 
-    async fn edit_profile(&self, edit: &ProfileEdit) -> Decided<EditedProfile, Vec<Refusal>> {
+    async fn edit_profile(&self, edit: &ProfileEdit) -> Decided<ProfileOutcome, Vec<Refusal>> {
         self.transaction(|mut tx| async move {
             let mut facts = ProfileFacts {
                 user: tx.get(edit.user).await?,

@@ -9,6 +9,7 @@ use crate::{
     clock::Clock as _,
     error::{Error, refusal::Refusal},
     events::Hook,
+    gate::{Gate, GateOptions},
     invite::code::InviteCode,
     keys::{Peppers, SigningKeys},
     otp::code::CodeInput,
@@ -74,7 +75,7 @@ impl Harness {
 
     /// Returns the same service with another gateway and a hook.
     pub(super) fn with_gateway(&self, gateway: impl SmsSender, hook: impl Hook) -> Self {
-        self.rebuilt(gateway, |builder| builder.hook(Arc::new(hook)))
+        self.rebuilt(Arc::new(gateway), |builder| builder.hook(Arc::new(hook)))
     }
 
     /// Returns the same service with other settings.
@@ -82,7 +83,7 @@ impl Harness {
         &self,
         customize: impl FnOnce(ReferralServiceBuilder) -> ReferralServiceBuilder,
     ) -> Self {
-        self.rebuilt(DevelopmentSender, customize)
+        self.rebuilt(Arc::new(DevelopmentSender), customize)
     }
 
     /// Returns the same service with custom claims.
@@ -94,15 +95,21 @@ impl Harness {
         self.with_builder(|builder| builder.claims(name, claims))
     }
 
+    /// Returns the same service with a gate.
+    pub(super) fn with_gate(&self, gate: impl Gate) -> Self {
+        self.with_builder(|builder| builder.gate(Arc::new(gate), GateOptions::default()))
+    }
+
+    /// Returns the same service with another gateway and other parts.
     fn rebuilt(
         &self,
-        gateway: impl SmsSender,
+        gateway: Arc<dyn SmsSender>,
         customize: impl FnOnce(ReferralServiceBuilder) -> ReferralServiceBuilder,
     ) -> Self {
         let (_, seed) = self.referral.generate_id().as_u64_pair();
         let keys = SigningKeys::from_secret("k1", &[1; 32]).expect("sufficient length");
         let peppers = Peppers::from_secret("p1", &[2; 32]).expect("sufficient length");
-        let builder = ReferralService::builder(Arc::clone(&self.storage), Arc::new(gateway), keys, peppers)
+        let builder = ReferralService::builder(Arc::clone(&self.storage), gateway, keys, peppers)
             .policy(self.referral.policy().clone())
             .clock(Arc::new(self.clock.clone()))
             .random(Arc::new(SeededRandom::new(seed)));
@@ -256,6 +263,7 @@ where
 
 /// Asserts that the request was rejected for this reason.
 #[track_caller]
+#[expect(clippy::needless_pass_by_value, reason = "most cases name the refusal in the call")]
 pub(super) fn assert_refused<T: std::fmt::Debug>(result: Result<T, Error>, refusal: Refusal) {
     match result {
         Err(Error::Refused(actual)) => assert_eq!(actual, refusal),

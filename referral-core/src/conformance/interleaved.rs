@@ -15,9 +15,9 @@ use crate::{
     shared_settings::SharedSetting,
     storage::{
         AddUserRequest, AddedUser, AttackCheck, ChallengeRequest, ChallengeStorage, CounterUpdate, Decided,
-        DeliveryTransition, DeliveryUpdate, EditedProfile, GrantedChallenge, KeyRegistration,
-        MaintenanceStorage, ProfileEdit, RefreshRequest, RegisteredKey, Result, Retention, SessionSelection,
-        SessionStorage, SignInRequest, Storage, StorageReadiness, StoredPage, StoredSession, StoredSignIn,
+        DeliveryTransition, DeliveryUpdate, GrantedChallenge, KeyRegistration, MaintenanceStorage,
+        ProfileEdit, ProfileOutcome, RefreshRequest, RegisteredKey, Result, Retention, SessionSelection,
+        SessionStorage, SignInOutcome, SignInRequest, Storage, StorageReadiness, StoredPage, StoredSession,
         UserChangeRequest, UserQuery, UserStorage, UserWithInvited,
     },
     user::{Invitee, User, UserId, listing::PageSize},
@@ -83,7 +83,7 @@ impl<S: Storage + ?Sized> ChallengeStorage for Interleaved<S> {
         self.next().record_delivery(update).await
     }
 
-    async fn sign_in(&self, request: &SignInRequest) -> Decided<StoredSignIn> {
+    async fn sign_in(&self, request: &SignInRequest) -> Decided<SignInOutcome> {
         self.next().sign_in(request).await
     }
 }
@@ -139,7 +139,7 @@ impl<S: Storage + ?Sized> UserStorage for Interleaved<S> {
         self.next().invitation(invitee).await
     }
 
-    async fn edit_profile(&self, edit: &ProfileEdit) -> Decided<EditedProfile, Vec<Refusal>> {
+    async fn edit_profile(&self, edit: &ProfileEdit) -> Decided<ProfileOutcome, Vec<Refusal>> {
         self.next().edit_profile(edit).await
     }
 

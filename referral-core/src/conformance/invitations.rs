@@ -155,7 +155,7 @@ pub async fn rejected_invite_code_keeps_the_sms_code_valid(storage: Arc<dyn Stor
     ] {
         for _ in 0..4 {
             let with_code = SignIn { invited_by_code: Some(code.clone()), ..with_right_code(&sent) };
-            assert_refused(harness.sign_in(with_code).await, refusal);
+            assert_refused(harness.sign_in(with_code).await, refusal.clone());
         }
         let refused = accept(&harness, &harness.current_user(&anna).await, code).await;
         assert_refused(refused, refusal);

@@ -19,7 +19,7 @@ pub enum ErrorKind {
     TooMany,
     /// A message was not sent. The request may succeed later.
     NotSent,
-    /// The storage is unavailable. The request may succeed later.
+    /// The storage or the gate is unavailable. The request may succeed later.
     Unavailable,
     /// The service has an internal error.
     Internal,
@@ -127,6 +127,8 @@ catalog! {
     InvalidHost = "invalid_host", Invalid;
     /// The hash of the Android app has an invalid form. Use 11 characters of Base64, such as `FA+9qCX9VSu`.
     InvalidAndroidHash = "invalid_android_hash", Invalid;
+    /// The context is not a JSON object, or has more than 4096 bytes. Send a smaller object or omit it.
+    InvalidContext = "invalid_context", Invalid;
     /// A field of the policy is out of bounds. Correct the field.
     InvalidPolicy = "invalid_policy", Invalid;
     /// The id of the challenge is missing. Send the `challenge_id` that the service returned when it sent the
@@ -154,6 +156,9 @@ catalog! {
     PhoneNotAllowed = "phone_not_allowed", Forbidden;
     /// The phone cannot receive messages: the number is not in use, or it blocks them. Use another phone.
     PhoneUnreachable = "phone_unreachable", Forbidden;
+    /// The operator of the service rejected the request, for the reason in `reason`. Follow the advice in
+    /// `detail`.
+    RejectedByHost = "rejected_by_host", Forbidden;
     /// This resource is available to staff only. Sign in as a member of staff.
     StaffOnly = "staff_only", Forbidden;
     /// The path, user or session does not exist. Correct the URL.

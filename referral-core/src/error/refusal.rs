@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use super::catalog::{ErrorCode, ErrorKind};
-use crate::rate_limit::limits::LimitName;
+use crate::{gate::Rejection, rate_limit::limits::LimitName};
 
 /// Reason why a rule refuses a valid request.
 ///
 /// A refusal is a normal response and not a failure: writes that belong to it, such as a counted attempt,
 /// are committed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{}", self.message())]
 #[non_exhaustive]
 pub enum Refusal {
@@ -34,6 +34,8 @@ pub enum Refusal {
     MobilePrefixMissing,
     /// All gateways that were tried report that the phone can never receive messages.
     PhoneUnreachable,
+    /// The [gate](crate::gate) of the host rejected the request.
+    RejectedByHost(Rejection),
     /// The phone is a test number, whose fixed code is known to several people.
     TestNumber,
     /// No user has this invite code.
@@ -86,6 +88,7 @@ impl Refusal {
             Self::TooManyRequests { .. } => ErrorCode::TooManyRequests,
             Self::PhoneNotAllowed | Self::MobilePrefixMissing => ErrorCode::PhoneNotAllowed,
             Self::PhoneUnreachable => ErrorCode::PhoneUnreachable,
+            Self::RejectedByHost(_) => ErrorCode::RejectedByHost,
             Self::TestNumber => ErrorCode::TestNumber,
             Self::UnknownInviteCode => ErrorCode::UnknownInviteCode,
             Self::OwnInviteCode => ErrorCode::OwnInviteCode,
@@ -113,10 +116,11 @@ impl Refusal {
         }
     }
 
-    /// Returns the message: that of the code, or a more precise one.
+    /// Returns the message: that of the code, a more precise one, or the text of the host.
     #[must_use]
-    pub fn message(&self) -> &'static str {
+    pub fn message(&self) -> &str {
         match self {
+            Self::RejectedByHost(rejection) => rejection.detail(),
             Self::MobilePrefixMissing => {
                 "The number is a landline of Argentina. Mobile numbers have a 9 after the calling code: +54 9."
             }

@@ -76,7 +76,7 @@ impl AcceptedVia {
 }
 
 /// Decision about an invite code.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum InvitationDecision {
     /// The owner of the code becomes the inviter.
     Accept(UserId),

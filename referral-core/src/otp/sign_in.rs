@@ -1,13 +1,17 @@
 //! Rule of signing in with a code and an optional invite code.
 
+mod refunds;
+
 use std::{sync::Arc, time::Duration};
 
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use self::refunds::refund_failed_attempts;
 use crate::{
     decision::Decision,
     error::refusal::Refusal,
+    gate::approval::{Approval, GatedChanges},
     invite::{
         code::InviteCode,
         invitation::{self, AcceptedVia, Ancestry, Invitation, InvitationDecision, Inviter},
@@ -47,6 +51,7 @@ pub struct SignInRequest {
     /// Current time.
     pub now: OffsetDateTime,
     pub(crate) client: Client,
+    pub(crate) approval: Approval,
     /// `true` if an attempt without a valid challenge is counted, which may add a row for each address.
     pub(crate) counts_attempts_without_challenge: bool,
     pub(crate) code: CodeInput,
@@ -116,7 +121,21 @@ impl Default for SignInWrites {
 }
 
 /// Decision about an attempt to sign in.
-pub type SignInDecision = Decision<SignInWrites, Result<StoredSignIn, Refusal>>;
+pub type SignInDecision = Decision<SignInWrites, Result<SignInOutcome, Refusal>>;
+
+/// Outcome of an attempt that no rule refuses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(
+    clippy::exhaustive_enums,
+    clippy::large_enum_variant,
+    reason = "a storage returns the outcome of the decision; one is created per request, and moved once"
+)]
+pub enum SignInOutcome {
+    /// The user signed in.
+    SignedIn(StoredSignIn),
+    /// The sign-in requires the approval of the gate. Nothing is stored, and the code stays valid.
+    NeedsApproval(GatedChanges),
+}
 
 /// Outcome of the invite code in a sign-in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -246,6 +265,12 @@ impl SignInRequest {
             accepted_at: self.now,
             via: if created { AcceptedVia::SignUp } else { AcceptedVia::SignIn },
         });
+        if let Some(changes) = self.approval.missing(created, invitation.as_ref()) {
+            return Ok(Decision {
+                writes: SignInWrites::default(),
+                outcome: Ok(SignInOutcome::NeedsApproval(changes)),
+            });
+        }
         let invited_by = invitation.as_ref().map(InvitedBy::from);
         let user = match facts.user.clone() {
             None => self.new_user.to_user(code.clone(), invited_by),
@@ -262,14 +287,14 @@ impl SignInRequest {
             self.client.clone(),
         );
         Ok(Decision {
-            outcome: Ok(StoredSignIn {
+            outcome: Ok(SignInOutcome::SignedIn(StoredSignIn {
                 user: user.clone(),
                 session: session.clone(),
                 created,
                 accepted: invitation.clone(),
                 outcome,
                 gateway: challenge.gateway.clone(),
-            }),
+            })),
             writes: SignInWrites::SignIn {
                 challenge,
                 user: if created { UserWrite::Add(user) } else { UserWrite::Change(user) },
@@ -325,27 +350,6 @@ impl SignInRequest {
 
     fn updater<'a>(&'a self, facts: &'a SignInFacts) -> CounterUpdater<'a> {
         CounterUpdater::new(&facts.counters, self.counters(), &self.policy, self.now)
-    }
-
-    /// Refunds the code that led to the sign-in, and earlier codes that were not used to sign in. Those codes
-    /// arrived late or were mistyped, and their phone belongs to a user.
-    fn refund_codes(&self, updater: &mut CounterUpdater<'_>, challenge: &Challenge, facts: &SignInFacts) {
-        // The last sign-in refunded the codes before it.
-        let last_login = facts.user.as_ref().and_then(|user| user.last_login);
-        let mut codes = facts.counters.timestamps(&CounterKey::phone(&self.phone), EventKind::Code);
-        codes.retain(|sent_at| {
-            last_login.is_none_or(|login| *sent_at > login) && *sent_at != challenge.sent_at
-        });
-        codes.push(challenge.sent_at);
-        for sent_at in codes {
-            updater.refund(CounterKey::number_range(&self.phone), EventKind::Code, sent_at);
-            let of_address = challenge.address.into_iter().flat_map(|address| {
-                CounterKey::networks(address).chain(CounterKey::shares_of_address(&self.phone, address))
-            });
-            for key in of_address {
-                updater.refund(key, EventKind::Code, sent_at);
-            }
-        }
     }
 
     /// Returns `true` if the code cannot be the one that was sent, because of its length. A form that submits
@@ -428,15 +432,6 @@ impl SignInRequest {
 /// Refuses an attempt, and changes the challenge and the counters.
 fn refuse(refusal: Refusal, challenge: Option<Challenge>, counters: CounterUpdate) -> SignInDecision {
     Decision { writes: SignInWrites::Attempt { challenge, counters }, outcome: Err(refusal) }
-}
-
-/// Refunds the wrong attempts of a client that then sent the correct code: it had mistyped the code.
-fn refund_failed_attempts(updater: &mut CounterUpdater<'_>, challenge: &Challenge) {
-    for failed in &challenge.failed_attempts {
-        for key in CounterKey::networks(failed.address) {
-            updater.refund(key, EventKind::FailedAttempt, failed.at);
-        }
-    }
 }
 
 impl From<&Invitation> for InvitedBy {

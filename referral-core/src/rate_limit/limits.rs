@@ -178,6 +178,8 @@ pub enum LimitName {
     UnknownInviteCodes,
     /// [`Policy::email_changes`](crate::policy::Policy::email_changes).
     EmailChanges,
+    /// Ten requests an hour of one phone that ask the [gate](crate::gate) about a sign-up or an invitation.
+    GateQuestions,
 }
 
 impl LimitName {
@@ -198,6 +200,7 @@ impl LimitName {
             Self::AttemptsWithoutChallenge => "attempts_without_challenge",
             Self::UnknownInviteCodes => "unknown_invite_codes",
             Self::EmailChanges => "email_changes",
+            Self::GateQuestions => "gate_questions",
         }
     }
 }

@@ -2,13 +2,16 @@
 
 use std::sync::{Arc, Mutex, RwLock, atomic::AtomicBool};
 
-use super::{AttemptBudget, Inner, ReferralService, Secrets, clocks::Clocks, delivery::WeakReports};
 use serde::Serialize;
 
+use super::{
+    AttemptBudget, Inner, ReferralService, Secrets, clocks::Clocks, delivery::WeakReports, gate::Gatekeeper,
+};
 use crate::{
     clock::{Clock, SystemClock},
     error::input::InvalidInput,
     events::Hook,
+    gate::{Gate, GateOptions},
     keys::{Peppers, SigningKeys},
     otp::code::OneTimeCode,
     policy::Policy,
@@ -56,6 +59,7 @@ pub struct ReferralServiceBuilder {
     storage: Arc<dyn Storage>,
     sender: Arc<dyn SmsSender>,
     hook: Arc<dyn Hook>,
+    gate: Option<(Arc<dyn Gate>, GateOptions)>,
     spawner: Option<Arc<dyn Spawner>>,
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
@@ -79,6 +83,7 @@ impl ReferralService {
             storage,
             sender,
             hook: Arc::new(()),
+            gate: None,
             spawner: None,
             clock: Arc::new(SystemClock),
             random: Arc::new(SystemRandom),
@@ -172,6 +177,14 @@ impl ReferralServiceBuilder {
         self
     }
 
+    /// Sets the gate, which allows or rejects codes, sign-ups and invitations; by default there is none. See
+    /// [`gate`](crate::gate).
+    #[must_use]
+    pub fn gate(mut self, gate: Arc<dyn Gate>, options: GateOptions) -> Self {
+        self.gate = Some((gate, options));
+        self
+    }
+
     /// Sets the spawner, with which operations continue after their caller has dropped them; by default there is
     /// none.
     #[must_use]
@@ -238,8 +251,21 @@ impl ReferralServiceBuilder {
         if !self.tokens.can_sign(self.claims.as_ref(), self.clock.now()) {
             return Err(BuildError::SigningKey);
         }
-        let Self { storage, sender, hook, spawner, clock, random, policy, tokens, peppers, text, claims } =
-            self;
+        let Self {
+            storage,
+            sender,
+            hook,
+            gate,
+            spawner,
+            clock,
+            random,
+            policy,
+            tokens,
+            peppers,
+            text,
+            claims,
+        } = self;
+        let gatekeeper = gate.map(|(gate, options)| Gatekeeper::new(gate, options));
         let secrets = Secrets { tokens, peppers: Arc::new(peppers) };
         let (secrets, policy) = (RwLock::new(Arc::new(secrets)), Arc::new(policy));
         let under_attack = AtomicBool::new(false);
@@ -248,6 +274,7 @@ impl ReferralServiceBuilder {
             spawner,
             sender,
             hook,
+            gatekeeper,
             clock,
             random,
             policy,

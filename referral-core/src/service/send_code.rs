@@ -2,10 +2,11 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Inner, ReferralService};
+use super::{Inner, ReferralService, gate::ForGate};
 use crate::{
     error::{Error, refusal::Refusal},
     events::{CodeNotSent, CodeSent, Event, TestCodeIssued},
+    gate::Context,
     otp::{
         challenge::{Challenge, ChallengeId, ChallengeRequest},
         code::{CODE_LENGTHS, OneTimeCode},
@@ -25,13 +26,15 @@ pub struct SendCode {
     pub locales: Vec<Locale>,
     /// Client that sends the request.
     pub client: Client,
+    /// Context of the request, for the [gate](crate::gate).
+    pub context: Context,
 }
 
 impl SendCode {
     /// Creates a request for a code for `phone`, with a message in the default language.
     #[must_use]
     pub fn new(phone: PhoneNumber) -> Self {
-        Self { phone, locales: Vec::new(), client: Client::default() }
+        Self { phone, locales: Vec::new(), client: Client::default(), context: Context::default() }
     }
 
     /// Sets the languages for the message. The first one for which there is a text is used.
@@ -45,6 +48,14 @@ impl SendCode {
     #[must_use]
     pub fn client(mut self, client: Client) -> Self {
         self.client = client;
+        self
+    }
+
+    /// Sets the context of the request, such as the token of a captcha. Only the [gate](crate::gate) receives
+    /// it.
+    #[must_use]
+    pub fn context(mut self, context: Context) -> Self {
+        self.context = context;
         self
     }
 }
@@ -74,7 +85,8 @@ impl ReferralService {
     ///
     /// # Errors
     ///
-    /// [`Refusal::PhoneNotAllowed`], [`Refusal::MobilePrefixMissing`], [`Refusal::TooManyRequests`]. If the
+    /// [`Refusal::PhoneNotAllowed`], [`Refusal::MobilePrefixMissing`], [`Refusal::TooManyRequests`];
+    /// [`Refusal::RejectedByHost`] and [`Error::GateFailed`] if there is a [gate](crate::gate). If the
     /// message is certainly not sent: [`Refusal::PhoneUnreachable`] if the gateway rejects the phone
     /// permanently, [`Error::SmsNotSent`] otherwise. The code is then invalid and not counted for the phone.
     pub async fn send_code(&self, request: SendCode) -> Result<SentCode, Error> {
@@ -113,7 +125,8 @@ impl ReferralService {
                 .await;
             }
             Err(Error::Refused(reason)) => {
-                self.emit(Event::CodeNotSent(CodeNotSent { phone, reason: Some(*reason), address })).await;
+                self.emit(Event::CodeNotSent(CodeNotSent { phone, reason: Some(reason.clone()), address }))
+                    .await;
             }
             Err(Error::SmsNotSent(_)) => {
                 self.emit(Event::CodeNotSent(CodeNotSent { phone, reason: None, address })).await;
@@ -142,6 +155,12 @@ impl ReferralService {
             let refusal = if lacks_prefix { Refusal::MobilePrefixMissing } else { Refusal::PhoneNotAllowed };
             return Err(refusal.into());
         }
+        self.approve_code(&challenge_request.phone, || ForGate {
+            client: request.client,
+            locales: request.locales.clone(),
+            context: request.context,
+        })
+        .await?;
         let granted = self.inner.storage.start_challenge(&challenge_request).await??;
         self.emit_attack_change(granted.under_attack).await;
 

@@ -1,21 +1,22 @@
 //! Sign-in with a code.
 
-use std::{sync::Arc, time::Duration};
+use std::{mem, sync::Arc, time::Duration};
 
-use super::{Inner, ReferralService, Secrets};
+use super::{Inner, ReferralService, Secrets, gate::ForGate};
 use crate::{
     clock::to_seconds,
     error::{Error, refusal::Refusal},
     events::{Event, SignInRefused, UserSignedIn},
+    gate::{Context, approval::Approval},
     invite::code::InviteCode,
     otp::{
         challenge::ChallengeId,
         code::CodeInput,
-        sign_in::{InvitationOutcome, SignInRequest},
+        sign_in::{InvitationOutcome, SignInOutcome, SignInRequest, StoredSignIn},
     },
     rate_limit::client::Client,
     session::{SessionId, jwt::TokenPair},
-    sms::delivery::MessageRoute,
+    sms::{delivery::MessageRoute, locale::Locale},
     user::{NewUser, User, phone::PhoneNumber},
 };
 
@@ -34,13 +35,25 @@ pub struct SignIn {
     pub invited_by_code: Option<InviteCode>,
     /// Client that sends the request.
     pub client: Client,
+    /// Languages of the client, in order of preference, for the [gate](crate::gate).
+    pub locales: Vec<Locale>,
+    /// Context of the request, for the [gate](crate::gate).
+    pub context: Context,
 }
 
 impl SignIn {
     /// Creates a request to sign in with the code that was sent to `phone`.
     #[must_use]
     pub fn new(phone: PhoneNumber, code: CodeInput) -> Self {
-        Self { phone, code, challenge: None, invited_by_code: None, client: Client::default() }
+        Self {
+            phone,
+            code,
+            challenge: None,
+            invited_by_code: None,
+            client: Client::default(),
+            locales: Vec::new(),
+            context: Context::default(),
+        }
     }
 
     /// Sets the challenge that the code belongs to.
@@ -61,6 +74,21 @@ impl SignIn {
     #[must_use]
     pub fn client(mut self, client: Client) -> Self {
         self.client = client;
+        self
+    }
+
+    /// Sets the languages of the client. Only the [gate](crate::gate) receives them.
+    #[must_use]
+    pub fn locales(mut self, locales: impl Into<Vec<Locale>>) -> Self {
+        self.locales = locales.into();
+        self
+    }
+
+    /// Sets the context of the request, such as the token of a captcha. Only the [gate](crate::gate) receives
+    /// it.
+    #[must_use]
+    pub fn context(mut self, context: Context) -> Self {
+        self.context = context;
         self
     }
 }
@@ -90,29 +118,37 @@ impl ReferralService {
     ///
     /// [`Refusal::InvalidCode`], [`Refusal::MalformedCode`]; after a correct code also
     /// [`Refusal::UserInactive`] and, with the code still usable, [`Refusal::UnknownInviteCode`],
-    /// [`Refusal::OwnInviteCode`] and [`Refusal::InvitationLoop`]. [`Refusal::TooManyRequests`] if too many
+    /// [`Refusal::OwnInviteCode`], [`Refusal::InvitationLoop`] and, if there is a [gate](crate::gate),
+    /// [`Refusal::RejectedByHost`] and [`Error::GateFailed`]. [`Refusal::TooManyRequests`] if too many
     /// wrong codes came from the address, or, after a correct code, if too many unknown invite codes were
-    /// given.
+    /// given or too many sign-ups and invitations of the phone were rejected by the gate.
     pub async fn sign_in(&self, request: SignIn) -> Result<SignedIn, Error> {
         let service = self.clone();
         self.complete(async move { service.perform_sign_in(request).await }).await
     }
 
-    async fn perform_sign_in(&self, request: SignIn) -> Result<SignedIn, Error> {
+    async fn perform_sign_in(&self, mut request: SignIn) -> Result<SignedIn, Error> {
         if self.inner.policy.require_challenge && request.challenge.is_none() {
             return Err(Refusal::ChallengeRequired.into());
         }
         let secrets = self.secrets();
-        let attempt = self.sign_in_request(request, &secrets);
+        let for_gate = ForGate {
+            client: request.client.clone(),
+            locales: mem::take(&mut request.locales),
+            context: mem::take(&mut request.context),
+        };
+        let mut attempt = self.sign_in_request(request, &secrets);
         let address = attempt.client.address;
-        let stored = match self.inner.storage.sign_in(&attempt).await? {
+        // Boxed, because the future of a sign-in would be too large for the stack of some hosts.
+        let stored = match Box::pin(self.approved_sign_in(&mut attempt, &for_gate)).await {
             Ok(stored) => stored,
-            Err(reason) => {
+            Err(Error::Refused(reason)) => {
                 self.inner.attempt_budget.spend(attempt.now);
-                self.emit(Event::SignInRefused(SignInRefused { phone: attempt.phone, reason, address }))
-                    .await;
-                return Err(reason.into());
+                let (phone, refusal) = (attempt.phone, reason.clone());
+                self.emit(Event::SignInRefused(SignInRefused { phone, reason, address })).await;
+                return Err(refusal.into());
             }
+            Err(error) => return Err(error),
         };
 
         if stored.created {
@@ -135,6 +171,24 @@ impl ReferralService {
         })
     }
 
+    /// Stores a sign-in, after the gate has allowed its changes. If the facts change meanwhile, the gate is
+    /// asked again, up to the limit on questions.
+    async fn approved_sign_in(
+        &self,
+        attempt: &mut SignInRequest,
+        for_gate: &ForGate,
+    ) -> Result<StoredSignIn, Error> {
+        loop {
+            match self.inner.storage.sign_in(attempt).await?? {
+                SignInOutcome::SignedIn(stored) => return Ok(stored),
+                SignInOutcome::NeedsApproval(changes) => {
+                    self.approve_changes(&attempt.phone, for_gate, &changes).await?;
+                    attempt.approval = Approval::Granted(changes);
+                }
+            }
+        }
+    }
+
     fn sign_in_request(&self, request: SignIn, secrets: &Secrets) -> SignInRequest {
         let Inner { policy, random, .. } = &*self.inner;
         let now = self.now();
@@ -145,6 +199,7 @@ impl ReferralService {
             invite_code: request.invited_by_code,
             now,
             client: request.client,
+            approval: self.approval(),
             counts_attempts_without_challenge: self.inner.attempt_budget.has_room(now),
             code: request.code,
             session: SessionId(random.time_ordered_uuid(now)),

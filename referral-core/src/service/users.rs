@@ -2,18 +2,20 @@
 
 use std::sync::Arc;
 
-use super::ReferralService;
+use super::{ReferralService, gate::ForGate};
 use crate::{
     error::{Error, refusal::Refusal},
     events::Event,
+    gate::{Context, approval::Approval},
     rate_limit::client::Client,
     service::sessions::CurrentUser,
+    sms::locale::Locale,
     user::{
         User, UserId,
         change::UserChange,
         cursor::Cursors,
         listing::{FilterInput, PageSize, PageStart, UserQuery},
-        profile::{ProfileChange, ProfileEdit},
+        profile::{EditedProfile, ProfileChange, ProfileEdit, ProfileOutcome},
         visibility::{InviteeView, ProfileView, UserView, Viewer},
     },
 };
@@ -91,19 +93,39 @@ pub struct EditProfile {
     pub change: ProfileChange,
     /// Client that sends the request.
     pub client: Client,
+    /// Languages of the client, in order of preference, for the [gate](crate::gate).
+    pub locales: Vec<Locale>,
+    /// Context of the request, for the [gate](crate::gate).
+    pub context: Context,
 }
 
 impl EditProfile {
     /// Creates a request to change the own profile.
     #[must_use]
     pub fn new(change: ProfileChange) -> Self {
-        Self { change, client: Client::default() }
+        let (locales, context) = (Vec::new(), Context::default());
+        Self { change, client: Client::default(), locales, context }
     }
 
     /// Sets the client that sends the request.
     #[must_use]
     pub fn client(mut self, client: Client) -> Self {
         self.client = client;
+        self
+    }
+
+    /// Sets the languages of the client. Only the [gate](crate::gate) receives them.
+    #[must_use]
+    pub fn locales(mut self, locales: impl Into<Vec<Locale>>) -> Self {
+        self.locales = locales.into();
+        self
+    }
+
+    /// Sets the context of the request, such as the token of a captcha. Only the [gate](crate::gate) receives
+    /// it.
+    #[must_use]
+    pub fn context(mut self, context: Context) -> Self {
+        self.context = context;
         self
     }
 }
@@ -235,7 +257,9 @@ impl ReferralService {
     /// [`Refusal::EmailTaken`], [`Refusal::InvitationAlreadyAccepted`], [`Refusal::UnknownInviteCode`],
     /// [`Refusal::OwnInviteCode`], [`Refusal::InvitationLoop`]; [`Error::ProfileRefused`] if there are
     /// several of them. [`Refusal::TooManyRequests`] for a change with an invite code, if too many unknown
-    /// ones were given, or with an email address, if too many were set.
+    /// ones were given or too many invitations were rejected by the gate, or with an email address, if too
+    /// many were set. With an invite code also [`Refusal::RejectedByHost`] and [`Error::GateFailed`], if
+    /// there is a [gate](crate::gate).
     pub async fn edit_profile(
         &self,
         current_user: &CurrentUser,
@@ -250,24 +274,47 @@ impl ReferralService {
         current_user: &CurrentUser,
         request: EditProfile,
     ) -> Result<ProfileView, Error> {
-        let edit = ProfileEdit {
+        let EditProfile { change, client, locales, context } = request;
+        let mut edit = ProfileEdit {
             user: current_user.user.id,
-            change: request.change,
+            change,
             now: self.now(),
             phone: current_user.user.phone.clone(),
-            address: request.client.address,
+            address: client.address,
+            approval: self.approval(),
             policy: Arc::clone(&self.inner.policy),
         };
-        let edited =
-            self.inner.storage.edit_profile(&edit).await?.map_err(|refusals| match refusals[..] {
-                [refusal] => Error::Refused(refusal),
-                _ => Error::ProfileRefused(refusals),
-            })?;
+        let edited = self.approved_edit(&mut edit, &ForGate { client, locales, context }).await?;
         if let Some(invitation) = edited.accepted {
             self.emit(Event::InvitationAccepted(invitation)).await;
         }
         let found = self.inner.storage.user(current_user.user.id, Self::INVITED_SHOWN).await?;
         Ok(self.viewer(current_user).profile(found.ok_or(Refusal::UserNotFound)?))
+    }
+
+    /// Stores an edit, after the gate has allowed its invitation. If the facts change meanwhile, the gate is
+    /// asked again, up to the limit on questions.
+    async fn approved_edit(
+        &self,
+        edit: &mut ProfileEdit,
+        for_gate: &ForGate,
+    ) -> Result<EditedProfile, Error> {
+        loop {
+            let outcome =
+                self.inner.storage.edit_profile(edit).await?.map_err(|mut refusals| {
+                    match refusals.len() {
+                        1 => Error::Refused(refusals.remove(0)),
+                        _ => Error::ProfileRefused(refusals),
+                    }
+                })?;
+            match outcome {
+                ProfileOutcome::Edited(edited) => return Ok(edited),
+                ProfileOutcome::NeedsApproval(changes) => {
+                    self.approve_changes(&edit.phone, for_gate, &changes).await?;
+                    edit.approval = Approval::Granted(changes);
+                }
+            }
+        }
     }
 
     /// Changes the external id, the metadata or the activity of a user. The current user must be staff.

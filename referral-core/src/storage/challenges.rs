@@ -4,7 +4,7 @@ use async_trait::async_trait;
 
 use super::{
     ChallengeRequest, CounterUpdate, Decided, DeliveryTransition, DeliveryUpdate, GrantedChallenge, Result,
-    SignInRequest, StoredSignIn,
+    SignInOutcome, SignInRequest,
 };
 use crate::otp::challenge::ChallengeId;
 
@@ -31,6 +31,8 @@ pub trait ChallengeStorage: Send + Sync + 'static {
 
     /// Redeems a code and signs in. The new user, if there is one, the invitation, the session and the
     /// redeemed challenge are committed together. The counted attempt of a wrong code is committed as well.
+    /// If the outcome is [`SignInOutcome::NeedsApproval`], the writes are empty, and the service repeats the
+    /// call.
     ///
     /// Facts: the challenge, as [`SignInFacts::challenge`](super::SignInFacts::challenge) describes it; the
     /// user with the phone; the owner of the invite code; the counters that the request names; the global
@@ -44,5 +46,5 @@ pub trait ChallengeStorage: Send + Sync + 'static {
     ///
     /// [`StorageError::InviteCodesExhausted`](super::StorageError::InviteCodesExhausted) if none of these
     /// codes is free. [`StorageError::Claims`](super::StorageError::Claims) if the decision fails.
-    async fn sign_in(&self, request: &SignInRequest) -> Decided<StoredSignIn>;
+    async fn sign_in(&self, request: &SignInRequest) -> Decided<SignInOutcome>;
 }

@@ -14,11 +14,11 @@ use self::state::State;
 use super::{
     AddUserFacts, AddUserRequest, AddedUser, Ancestry, AttackCheck, ChallengeFacts, ChallengeRequest,
     ChallengeStorage, ChallengeWrites, CounterUpdate, Decided, Decision, DeliveryFacts, DeliveryTransition,
-    DeliveryUpdate, EditedProfile, GrantedChallenge, KeyRegistration, MaintenanceStorage, ProfileEdit,
-    ProfileFacts, ProfileWrites, RefreshFacts, RefreshRequest, RegisteredKey, Result, Retention,
-    SessionSelection, SessionStorage, SignInFacts, SignInRequest, SignInWrites, StorageError,
-    StorageReadiness, StoredPage, StoredSession, StoredSignIn, UserChangeFacts, UserChangeRequest, UserQuery,
-    UserStorage, UserWithInvited,
+    DeliveryUpdate, GrantedChallenge, KeyRegistration, MaintenanceStorage, ProfileEdit, ProfileFacts,
+    ProfileOutcome, ProfileWrites, RefreshFacts, RefreshRequest, RegisteredKey, Result, Retention,
+    SessionSelection, SessionStorage, SignInFacts, SignInOutcome, SignInRequest, SignInWrites, StorageError,
+    StorageReadiness, StoredPage, StoredSession, UserChangeFacts, UserChangeRequest, UserQuery, UserStorage,
+    UserWithInvited,
 };
 use crate::{
     clock::Clock,
@@ -114,7 +114,7 @@ impl ChallengeStorage for MemoryStorage {
         Ok(outcome)
     }
 
-    async fn sign_in(&self, request: &SignInRequest) -> Decided<StoredSignIn> {
+    async fn sign_in(&self, request: &SignInRequest) -> Decided<SignInOutcome> {
         let mut state = self.lock();
         let challenge = match request.challenge {
             Some(id) => state.challenges.get(&id).filter(|challenge| challenge.phone == request.phone),
@@ -266,7 +266,7 @@ impl UserStorage for MemoryStorage {
         Ok(self.lock().invitations.get(&invitee).cloned())
     }
 
-    async fn edit_profile(&self, edit: &ProfileEdit) -> Decided<EditedProfile, Vec<Refusal>> {
+    async fn edit_profile(&self, edit: &ProfileEdit) -> Decided<ProfileOutcome, Vec<Refusal>> {
         let mut state = self.lock();
         let email = edit.change.email.as_ref().and_then(Option::as_ref);
         let mut facts = ProfileFacts {

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 
 use super::{
-    AddUserRequest, AddedUser, Decided, EditedProfile, ProfileEdit, Result, StoredPage, UserChangeRequest,
+    AddUserRequest, AddedUser, Decided, ProfileEdit, ProfileOutcome, Result, StoredPage, UserChangeRequest,
     UserQuery, UserWithInvited,
 };
 use crate::{
@@ -42,7 +42,7 @@ pub trait UserStorage: Send + Sync + 'static {
     /// Facts: the user, the owner of the requested email address, the owner of the invite code, the counters
     /// that the request names, and the ancestry as for [`sign_in`](super::ChallengeStorage::sign_in). Of
     /// concurrent requests for one address, only one gets it.
-    async fn edit_profile(&self, edit: &ProfileEdit) -> Decided<EditedProfile, Vec<Refusal>>;
+    async fn edit_profile(&self, edit: &ProfileEdit) -> Decided<ProfileOutcome, Vec<Refusal>>;
 
     /// Adds a user, unless the phone has one. If the new user is staff, a user with the phone becomes staff, and
     /// their sessions end.

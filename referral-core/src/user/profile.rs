@@ -7,6 +7,7 @@ use time::OffsetDateTime;
 use crate::{
     decision::Decision,
     error::refusal::Refusal,
+    gate::approval::{Approval, GatedChanges},
     invite::{
         code::InviteCode,
         invitation::{self, AcceptedVia, Ancestry, Invitation, InvitationDecision, Inviter},
@@ -47,6 +48,7 @@ pub struct ProfileEdit {
     pub now: OffsetDateTime,
     pub(crate) phone: PhoneNumber,
     pub(crate) address: Option<ClientAddress>,
+    pub(crate) approval: Approval,
     pub(crate) policy: Arc<Policy>,
 }
 
@@ -77,7 +79,17 @@ pub struct ProfileWrites {
 }
 
 /// Decision about a change. The outcome is the changed profile, or all reasons for the refusal.
-pub type ProfileDecision = Decision<ProfileWrites, Result<EditedProfile, Vec<Refusal>>>;
+pub type ProfileDecision = Decision<ProfileWrites, Result<ProfileOutcome, Vec<Refusal>>>;
+
+/// Outcome of a change that no rule refuses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_enums, reason = "a storage returns the outcome of the decision")]
+pub enum ProfileOutcome {
+    /// The profile changed.
+    Edited(EditedProfile),
+    /// The invitation requires the approval of the gate. Only counters are stored.
+    NeedsApproval(GatedChanges),
+}
 
 /// Accepted change.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -108,9 +120,12 @@ impl ProfileEdit {
         keys
     }
 
-    /// Returns `true` if the change sets an email address. It is counted whether or not the address is free.
+    /// Returns `true` if the change sets an email address. It is counted whether or not the address is free,
+    /// and before the gate is asked.
     fn counts_email(&self) -> bool {
-        matches!(self.change.email, Some(Some(_))) && !self.policy.email_changes.is_off()
+        matches!(self.change.email, Some(Some(_)))
+            && !self.policy.email_changes.is_off()
+            && !self.approval.is_granted()
     }
 
     /// Returns the longest wait of all counters that are full.
@@ -142,20 +157,20 @@ impl ProfileEdit {
         let outcome = self.judge(user, facts);
         let mut writes = ProfileWrites::default();
         match &outcome {
-            Ok(edited) => {
+            Ok(ProfileOutcome::Edited(edited)) => {
                 writes.user = Some(edited.user.clone());
                 writes.invitation.clone_from(&edited.accepted);
             }
             Err(refusals) if refusals.contains(&Refusal::UnknownInviteCode) => {
                 updater.count(EventKind::UnknownInvite, updater.unused_timestamp(EventKind::UnknownInvite));
             }
-            Err(_) => {}
+            Ok(ProfileOutcome::NeedsApproval(_)) | Err(_) => {}
         }
         writes.counters = updater.finish();
         Decision { writes, outcome }
     }
 
-    fn judge(&self, user: &User, facts: &ProfileFacts) -> Result<EditedProfile, Vec<Refusal>> {
+    fn judge(&self, user: &User, facts: &ProfileFacts) -> Result<ProfileOutcome, Vec<Refusal>> {
         let mut refusals = Vec::new();
         let change = self.change.clone();
 
@@ -185,6 +200,9 @@ impl ProfileEdit {
         if !refusals.is_empty() {
             return Err(refusals);
         }
+        if let Some(changes) = self.approval.missing(false, accepted.as_ref()) {
+            return Ok(ProfileOutcome::NeedsApproval(changes));
+        }
 
         let user = user.clone();
         let user = User {
@@ -194,7 +212,7 @@ impl ProfileEdit {
             invited_by: accepted.as_ref().map(InvitedBy::from).or(user.invited_by),
             ..user
         };
-        Ok(EditedProfile { user, accepted })
+        Ok(ProfileOutcome::Edited(EditedProfile { user, accepted }))
     }
 }
 
@@ -210,7 +228,15 @@ mod tests {
             now: OffsetDateTime::UNIX_EPOCH,
             phone: user(1).phone,
             address: None,
+            approval: Approval::NotRequired,
             policy: Arc::new(Policy::standard()),
+        }
+    }
+
+    fn edited(outcome: Result<ProfileOutcome, Vec<Refusal>>) -> EditedProfile {
+        match outcome {
+            Ok(ProfileOutcome::Edited(edited)) => edited,
+            other => panic!("{other:?}"),
         }
     }
 
@@ -226,7 +252,7 @@ mod tests {
             ..facts()
         };
         let change = ProfileChange { last_name: Some(None), ..ProfileChange::default() };
-        let edited = edit(change).decide(&facts).outcome.expect("accepted").user;
+        let edited = edited(edit(change).decide(&facts).outcome).user;
         assert_eq!((edited.first_name, edited.last_name), (name("Anna"), None));
     }
 
@@ -270,11 +296,11 @@ mod tests {
             (edit(change), ProfileFacts { inviter, ancestry: Ancestry::WithoutInvitee, ..facts() })
         };
         let (first, facts) = naming(&boris);
-        let named = first.decide(&facts).outcome.expect("accepted");
+        let named = edited(first.decide(&facts).outcome);
         assert_eq!(named.accepted.expect("accepted").inviter, boris.id);
 
         let again = ProfileFacts { user: Some(named.user.clone()), ..facts };
-        assert_eq!(first.decide(&again).outcome.expect("accepted").accepted, None);
+        assert_eq!(edited(first.decide(&again).outcome).accepted, None);
         let (other, facts) = naming(&vera);
         let facts = ProfileFacts { user: Some(named.user), ..facts };
         assert_eq!(other.decide(&facts).outcome, Err(vec![Refusal::InvitationAlreadyAccepted]));
@@ -294,5 +320,35 @@ mod tests {
         let limit = LimitName::UnknownInviteCodes;
         let refused = Decision::refuse(vec![Refusal::TooManyRequests { retry_after, limit }]);
         assert_eq!(edit.decide(&facts), refused);
+    }
+
+    #[test]
+    fn approved_edit_counts_its_email_address_once() {
+        let boris = user(2);
+        let inviter = Some(Inviter { id: boris.id, code: boris.invite_code.clone() });
+        let mut facts = ProfileFacts { inviter, ancestry: Ancestry::WithoutInvitee, ..facts() };
+        let change = ProfileChange {
+            email: Some(Some(Email::parse("a@b.cd").expect("valid"))),
+            invited_by_code: Some(boris.invite_code),
+            ..ProfileChange::default()
+        };
+        let required = ProfileEdit { approval: Approval::Required, ..edit(change) };
+        let key = CounterKey::phone(&required.phone);
+        for count in 1..=10 {
+            let Decision { writes, outcome } = required.decide(&facts);
+            assert_eq!((writes.user, writes.invitation), (None, None));
+            let Ok(ProfileOutcome::NeedsApproval(changes)) = outcome else { panic!("{outcome:?}") };
+            facts.counters.apply(writes.counters);
+            assert_eq!(facts.counters.timestamps(&key, EventKind::EmailChange).len(), count);
+
+            let granted = ProfileEdit { approval: Approval::Granted(changes), ..required.clone() };
+            let Decision { writes, outcome } = granted.decide(&facts);
+            assert!(edited(outcome).accepted.is_some());
+            facts.counters.apply(writes.counters);
+            assert_eq!(facts.counters.timestamps(&key, EventKind::EmailChange).len(), count);
+        }
+        assert!(
+            matches!(required.decide(&facts).outcome, Err(refusals) if refusals[0].retry_after().is_some())
+        );
     }
 }

@@ -5,7 +5,7 @@ use std::str::FromStr;
 use poem_openapi::{Object, OpenApi, types::Example};
 use referral_core::{
     ChallengeId, CodeInput, InvitationOutcome, InviteCode, ReferralService, Refresh, SendCode, SignIn,
-    TokenKind, sms::Locale,
+    sms::Locale,
 };
 use serde::Serialize;
 use serde_json::Value;
@@ -15,10 +15,11 @@ use crate::{
     api::{
         Refusals, Tag,
         accept_language::AcceptLanguage,
+        context::{ContextObject, read_context},
         examples,
         json_body::{Body, blank_or, text, token},
         json_response::Json,
-        timestamp::Timestamp,
+        verified_token::{VerifiedToken, VerifyRequest, read_kind},
     },
     client_ip::Client,
     error::{FieldError, Problem, whole_seconds},
@@ -33,6 +34,8 @@ pub(crate) const REFUSALS: &[Refusals] = &[
             ErrorCode::InvalidPhone,
             ErrorCode::PhoneNotAllowed,
             ErrorCode::PhoneUnreachable,
+            ErrorCode::InvalidContext,
+            ErrorCode::RejectedByHost,
             ErrorCode::TooManyRequests,
             ErrorCode::SmsNotSent,
         ],
@@ -50,6 +53,8 @@ pub(crate) const REFUSALS: &[Refusals] = &[
             ErrorCode::InvitationLoop,
             ErrorCode::InvalidCode,
             ErrorCode::UserInactive,
+            ErrorCode::InvalidContext,
+            ErrorCode::RejectedByHost,
             ErrorCode::TooManyRequests,
         ],
     ),
@@ -70,12 +75,16 @@ struct SendCodeRequest {
     /// used. If the service has no text in this language, the message is in the default language.
     #[oai(skip_serializing_if_is_none)]
     locale: Option<String>,
+    /// An object for the gate of the operator, such as the token of a captcha. At most 4096 bytes. If there
+    /// is no gate, it is ignored.
+    #[oai(skip_serializing_if_is_none)]
+    context: Option<ContextObject>,
 }
 
 impl Example for SendCodeRequest {
     fn example() -> Self {
         // Without a locale, so that only the phone has to be entered in Swagger UI.
-        Self { phone: examples::PHONE.into(), locale: None }
+        Self { phone: examples::PHONE.into(), locale: None, context: None }
     }
 }
 
@@ -129,6 +138,10 @@ struct SignInRequest {
     /// The `challenge_id` from the response to `POST /auth/send_code/`.
     #[oai(skip_serializing_if_is_none)]
     challenge_id: Option<Uuid>,
+    /// An object for the gate of the operator, such as the token of a captcha. At most 4096 bytes. If there
+    /// is no gate, it is ignored.
+    #[oai(skip_serializing_if_is_none)]
+    context: Option<ContextObject>,
 }
 
 impl Example for SignInRequest {
@@ -139,6 +152,7 @@ impl Example for SignInRequest {
             // Omitted, so that only the code has to be entered in Swagger UI.
             invited_by_code: None,
             challenge_id: None,
+            context: None,
         }
     }
 }
@@ -197,67 +211,6 @@ impl From<InvitationOutcome> for Invitation {
             InvitationOutcome::Accepted => Self::Accepted,
             InvitationOutcome::AlreadyAccepted => Self::AlreadyAccepted,
             InvitationOutcome::Ignored => Self::Ignored,
-        }
-    }
-}
-
-/// Request to verify a token.
-#[derive(Object)]
-#[oai(example)]
-struct VerifyRequest {
-    /// The token.
-    #[oai(validator(min_length = 1))]
-    token: String,
-    /// The required type of the token. If it is absent, both types are accepted.
-    #[oai(skip_serializing_if_is_none)]
-    token_type: Option<TokenType>,
-}
-
-impl Example for VerifyRequest {
-    fn example() -> Self {
-        Self { token: examples::TOKEN.into(), token_type: None }
-    }
-}
-
-/// Type of a token.
-#[derive(poem_openapi::Enum, Serialize)]
-#[oai(rename_all = "snake_case")]
-#[serde(rename_all = "snake_case")]
-enum TokenType {
-    Access,
-    Refresh,
-}
-
-impl From<TokenKind> for TokenType {
-    fn from(kind: TokenKind) -> Self {
-        match kind {
-            TokenKind::Access => Self::Access,
-            TokenKind::Refresh => Self::Refresh,
-        }
-    }
-}
-
-/// Content of a valid token.
-#[derive(Object, Serialize)]
-#[oai(example)]
-pub(super) struct VerifiedToken {
-    /// The type of the token.
-    token_type: TokenType,
-    /// The id of the user that the token belongs to.
-    user_id: Uuid,
-    /// The id of the session that the token belongs to.
-    session_id: Uuid,
-    /// The time at which the token expires.
-    expires_at: Timestamp,
-}
-
-impl Example for VerifiedToken {
-    fn example() -> Self {
-        Self {
-            token_type: TokenType::Access,
-            user_id: examples::USER_ID,
-            session_id: examples::SESSION_ID,
-            expires_at: examples::TIME,
         }
     }
 }
@@ -322,10 +275,12 @@ impl AuthApi {
     ) -> Result<Json<SentCode>, Problem> {
         let phone = body.fields.required("phone", text(|input| self.referral.parse_phone(input)));
         let locale = body.fields.optional("locale", blank_or(read_locale));
+        let context = body.fields.optional("context", read_context);
         body.fields.finish()?;
 
         let locales = locale?.flatten().flatten().map_or(accepted, |locale| vec![locale]);
-        let sent = self.referral.send_code(SendCode::new(phone?).locales(locales).client(client)).await?;
+        let request = SendCode::new(phone?).locales(locales).client(client);
+        let sent = self.referral.send_code(request.context(context?.unwrap_or_default())).await?;
         Ok(Json(SentCode {
             phone: sent.phone.as_str().to_owned(),
             challenge_id: sent.challenge.0,
@@ -345,6 +300,7 @@ impl AuthApi {
     async fn sign_in(
         &self,
         Client(client): Client,
+        AcceptLanguage(locales): AcceptLanguage,
         mut body: Body<SignInRequest>,
     ) -> Result<Json<SignedIn>, Problem> {
         let fields = &mut body.fields;
@@ -352,12 +308,15 @@ impl AuthApi {
         let code = fields.required("code", read_code);
         let invited_by_code = fields.optional("invited_by_code", blank_or(text(InviteCode::parse)));
         let challenge = fields.optional("challenge_id", blank_or(text(ChallengeId::from_str)));
+        let context = fields.optional("context", read_context);
         body.fields.finish()?;
 
         let request = SignIn::new(phone?, code?)
             .challenge(challenge?.flatten())
             .invited_by(invited_by_code?.flatten())
-            .client(client);
+            .client(client)
+            .locales(locales)
+            .context(context?.unwrap_or_default());
         let signed_in = self.referral.sign_in(request).await?;
         Ok(Json(SignedIn {
             access: signed_in.tokens.access,
@@ -380,13 +339,7 @@ impl AuthApi {
         let kind = body.fields.optional("token_type", read_kind);
         body.fields.finish()?;
 
-        let token = self.referral.verify(&token?, kind?.flatten()).await?;
-        Ok(Json(VerifiedToken {
-            token_type: token.kind.into(),
-            user_id: token.user.0,
-            session_id: token.session.0,
-            expires_at: token.expires_at.into(),
-        }))
+        Ok(Json(self.referral.verify(&token?, kind?.flatten()).await?.into()))
     }
 
     /// Refresh the tokens
@@ -430,15 +383,4 @@ fn read_code(value: &Value) -> Result<CodeInput, FieldError> {
 /// Parses a locale. One that is not valid is ignored, because it must not keep a user from signing in.
 fn read_locale(value: &Value) -> Result<Option<Locale>, FieldError> {
     text(|input| Ok(Locale::parse(input).ok()))(value)
-}
-
-/// Parses a token type. An empty string counts as absent.
-fn read_kind(value: &Value) -> Result<Option<TokenKind>, FieldError> {
-    match value.as_str() {
-        Some("") => Ok(None),
-        Some("access") => Ok(Some(TokenKind::Access)),
-        Some("refresh") => Ok(Some(TokenKind::Refresh)),
-        Some(_) => Err(FieldError::from(ErrorCode::InvalidTokenType)),
-        None => Err(FieldError::new(ErrorCode::WrongType, "The value has the wrong type. Send a string.")),
-    }
 }

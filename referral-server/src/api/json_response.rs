@@ -56,9 +56,10 @@ mod tests {
 
     use super::*;
     use crate::api::{
-        auth::{Refreshed, SentCode, SignedIn, VerifiedToken},
+        auth::{Refreshed, SentCode, SignedIn},
         sessions::{Ended, Session, Sessions},
         users::{InviteePage, User, UserPage, UserWithInvited},
+        verified_token::VerifiedToken,
     };
 
     fn assert_like_document<T: Example + Serialize + ToJSON>() {

@@ -7,8 +7,8 @@ use poem_openapi::{
     types::Example,
 };
 use referral_core::{
-    CurrentUser, EditProfile, Email, FilterInput, InvalidInput, InviteCode, InviteeView, ListInvitees,
-    ListUsers, Name, PageSize, ProfileChange, ProfileView, ReferralService, UserId, UserView,
+    CurrentUser, EditProfile, Email, FilterInput, InviteCode, InviteeView, ListInvitees, ListUsers, Name,
+    ProfileChange, ProfileView, ReferralService, UserId, UserView,
 };
 use serde::Serialize;
 use uuid::Uuid;
@@ -16,15 +16,18 @@ use uuid::Uuid;
 use crate::{
     api::{
         Refusals, Tag,
+        accept_language::AcceptLanguage,
         bearer::{AccessToken, Authorized},
+        context::{ContextObject, read_context},
         examples,
         json_body::{Body, nullable, text},
         json_response::Json,
+        list_input::{check_texts, page_size},
         pagination::Links,
         timestamp::Timestamp,
     },
     client_ip::Client,
-    error::{FieldErrors, Problem},
+    error::Problem,
     error_code::ErrorCode,
 };
 
@@ -57,6 +60,8 @@ pub(crate) const REFUSALS: &[Refusals] = &[
             ErrorCode::Conflict,
             ErrorCode::EmailTaken,
             ErrorCode::InvitationAlreadyAccepted,
+            ErrorCode::InvalidContext,
+            ErrorCode::RejectedByHost,
             ErrorCode::TooManyRequests,
         ],
     ),
@@ -252,6 +257,10 @@ struct ProfilePatch {
     /// The invite code of the inviter. The inviter can be set once and cannot be changed.
     #[oai(skip_serializing_if_is_none)]
     invited_by_code: Option<String>,
+    /// An object for the gate of the operator, such as the token of a captcha. At most 4096 bytes. If there
+    /// is no gate, it is ignored.
+    #[oai(skip_serializing_if_is_none)]
+    context: Option<ContextObject>,
 }
 
 impl Example for ProfilePatch {
@@ -261,6 +270,7 @@ impl Example for ProfilePatch {
             last_name: None,
             email: Some("anna@example.com".into()),
             invited_by_code: None,
+            context: None,
         }
     }
 }
@@ -364,6 +374,7 @@ impl UsersApi {
         &self,
         Authorized(current_user): Authorized<CurrentUser>,
         Client(client): Client,
+        AcceptLanguage(locales): AcceptLanguage,
         mut body: Body<ProfilePatch>,
     ) -> Result<Json<UserWithInvited>, Problem> {
         let fields = &mut body.fields;
@@ -371,6 +382,7 @@ impl UsersApi {
         let last_name = fields.optional("last_name", nullable(text(Name::parse)));
         let email = fields.optional("email", nullable(text(Email::parse)));
         let invited_by_code = fields.optional("invited_by_code", text(InviteCode::parse));
+        let context = fields.optional("context", read_context);
         body.fields.finish()?;
 
         let change = ProfileChange {
@@ -379,7 +391,8 @@ impl UsersApi {
             email: email?,
             invited_by_code: invited_by_code?,
         };
-        let edit = EditProfile::new(change).client(client);
+        let edit = EditProfile::new(change).client(client).locales(locales);
+        let edit = edit.context(context?.unwrap_or_default());
         Ok(Json(self.referral.edit_profile(&current_user, edit).await?.into()))
     }
 
@@ -423,29 +436,4 @@ impl UsersApi {
             results: page.items.into_iter().map(Invitee::from).collect(),
         }))
     }
-}
-
-fn page_size(limit: Option<u32>) -> Result<PageSize, Problem> {
-    let size = limit.map(PageSize::new).transpose();
-    size.map(Option::unwrap_or_default).map_err(|invalid| Problem::of_field("limit", invalid))
-}
-
-/// Checks the text of each filter. The error names all invalid filters.
-fn check_texts(filter: &FilterInput<'_>) -> Result<(), Problem> {
-    type Check = fn(&str) -> Result<(), InvalidInput>;
-    let texts: [(&str, Option<&str>, Check); 7] = [
-        ("phone", filter.phone, FilterInput::check_text),
-        ("email", filter.email, FilterInput::check_text),
-        ("first_name", filter.first_name, FilterInput::check_text),
-        ("last_name", filter.last_name, FilterInput::check_text),
-        ("invite_code", filter.invite_code, FilterInput::check_text),
-        ("invited_by_code", filter.invited_by_code, FilterInput::check_text),
-        ("search", filter.search, FilterInput::check_search),
-    ];
-    let wrong = |(name, text, check): (&str, Option<&str>, Check)| {
-        let invalid = check(text?).err()?;
-        Some((name.to_owned(), vec![invalid.into()]))
-    };
-    let errors: FieldErrors = texts.into_iter().filter_map(wrong).collect();
-    if errors.is_empty() { Ok(()) } else { Err(Problem::of_fields(errors)) }
 }

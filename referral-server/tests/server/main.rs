@@ -10,6 +10,7 @@ mod development_sender;
 mod document;
 mod failures;
 mod forged_tokens;
+mod gate;
 mod generated_clients;
 mod headers;
 mod keys;

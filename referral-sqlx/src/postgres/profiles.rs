@@ -2,7 +2,7 @@
 
 use referral_core::{
     Email, InviteCode, Name, Refusal, User, UserId,
-    storage::{Ancestry, Decision, EditedProfile, Inviter, ProfileEdit, ProfileFacts, Result},
+    storage::{Ancestry, Decision, Inviter, ProfileEdit, ProfileFacts, ProfileOutcome, Result},
 };
 use uuid::Uuid;
 
@@ -66,7 +66,7 @@ pub(super) async fn edit(
     lease: &mut Lease,
     edit: &ProfileEdit,
     late: bool,
-) -> Result<Option<std::result::Result<EditedProfile, Vec<Refusal>>>> {
+) -> Result<Option<std::result::Result<ProfileOutcome, Vec<Refusal>>>> {
     if late {
         invitations::lock_late_acceptance(lease).await?;
     }

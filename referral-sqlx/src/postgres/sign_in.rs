@@ -3,8 +3,8 @@
 use referral_core::{
     InviteCode, PhoneNumber, Refusal, Session, User, UserId,
     storage::{
-        Ancestry, Challenge, Decision, Inviter, Result, SignInFacts, SignInRequest, SignInWrites,
-        StorageError, StoredSignIn, UserWrite,
+        Ancestry, Challenge, Decision, Inviter, Result, SignInFacts, SignInOutcome, SignInRequest,
+        SignInWrites, StorageError, UserWrite,
     },
 };
 use uuid::Uuid;
@@ -122,7 +122,7 @@ pub(super) async fn attempt(
     request: &SignInRequest,
     code: &InviteCode,
     in_transaction: bool,
-) -> Result<Option<std::result::Result<StoredSignIn, Refusal>>> {
+) -> Result<Option<std::result::Result<SignInOutcome, Refusal>>> {
     let facts = if in_transaction {
         load_with_ancestry(lease, request).await?
     } else {

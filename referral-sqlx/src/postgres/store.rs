@@ -13,10 +13,10 @@ use referral_core::{
     keys::KeyMismatch,
     storage::{
         AddUserRequest, AddedUser, AttackCheck, ChallengeRequest, ChallengeStorage, CounterUpdate, Decided,
-        DeliveryTransition, DeliveryUpdate, EditedProfile, GrantedChallenge, Invitee, KeyRegistration,
-        MaintenanceStorage, ProfileEdit, RefreshRequest, RegisteredKey, Result, Retention, SessionSelection,
-        SessionStorage, SharedSetting, SignInRequest, StorageError, StorageReadiness, StoredPage,
-        StoredSession, StoredSignIn, UserChangeRequest, UserQuery, UserStorage, UserWithInvited,
+        DeliveryTransition, DeliveryUpdate, GrantedChallenge, Invitee, KeyRegistration, MaintenanceStorage,
+        ProfileEdit, ProfileOutcome, RefreshRequest, RegisteredKey, Result, Retention, SessionSelection,
+        SessionStorage, SharedSetting, SignInOutcome, SignInRequest, StorageError, StorageReadiness,
+        StoredPage, StoredSession, UserChangeRequest, UserQuery, UserStorage, UserWithInvited,
     },
 };
 use time::OffsetDateTime;
@@ -62,7 +62,7 @@ impl ChallengeStorage for PostgresStorage {
         with_lease!(self.lease_to_write, lease => messages::record(&mut lease, update))
     }
 
-    async fn sign_in(&self, request: &SignInRequest) -> Decided<StoredSignIn> {
+    async fn sign_in(&self, request: &SignInRequest) -> Decided<SignInOutcome> {
         for code in &request.new_user.invite_codes {
             let attempt = self.sign_in_with(request, code).await;
             if !is_code_taken(&attempt) {
@@ -75,7 +75,7 @@ impl ChallengeStorage for PostgresStorage {
 
 impl PostgresStorage {
     /// Signs in. A new user gets the invite code `code`.
-    async fn sign_in_with(&self, request: &SignInRequest, code: &InviteCode) -> Decided<StoredSignIn> {
+    async fn sign_in_with(&self, request: &SignInRequest, code: &InviteCode) -> Decided<SignInOutcome> {
         let outcome =
             with_lease!(self.lease_to_write, lease => sign_in::attempt(&mut lease, request, code, false))?;
         if let Some(outcome) = outcome {
@@ -162,7 +162,7 @@ impl UserStorage for PostgresStorage {
         with_lease!(self.lease, lease => invitations::invitation(&mut lease, invitee))
     }
 
-    async fn edit_profile(&self, edit: &ProfileEdit) -> Decided<EditedProfile, Vec<Refusal>> {
+    async fn edit_profile(&self, edit: &ProfileEdit) -> Decided<ProfileOutcome, Vec<Refusal>> {
         if let Some(outcome) = with_lease!(self.begin, lease => profiles::edit(&mut lease, edit, false))? {
             return Ok(outcome);
         }

@@ -2,7 +2,7 @@
 
 use referral_core::{
     Email, InviteCode, Refusal, UserId,
-    storage::{Ancestry, Decided, Decision, EditedProfile, Inviter, ProfileEdit, ProfileFacts},
+    storage::{Ancestry, Decided, Decision, Inviter, ProfileEdit, ProfileFacts, ProfileOutcome},
 };
 use sqlx::{SqliteConnection, sqlite::SqliteRow};
 use uuid::Uuid;
@@ -35,7 +35,7 @@ pub(super) struct Edit {
 }
 
 impl Decide for Edit {
-    type Outcome = std::result::Result<EditedProfile, Vec<Refusal>>;
+    type Outcome = std::result::Result<ProfileOutcome, Vec<Refusal>>;
 
     fn push_facts(&self, batch: &mut Batch) {
         let request = &self.request;
@@ -51,7 +51,7 @@ impl Decide for Edit {
         facts: Option<SqliteRow>,
         connection: &mut SqliteConnection,
         batch: &mut Batch,
-    ) -> Decided<EditedProfile, Vec<Refusal>> {
+    ) -> Decided<ProfileOutcome, Vec<Refusal>> {
         let Self { request, hook } = self;
         let row = facts.ok_or_else(no_facts)?;
         let user = rows::get::<Option<Uuid>>(&row, "id")?;

@@ -3,8 +3,8 @@
 use referral_core::{
     InviteCode, Refusal, UserId,
     storage::{
-        Ancestry, Challenge, Decided, Decision, Inviter, Result, SignInFacts, SignInRequest, SignInWrites,
-        StoredSignIn, UserWrite,
+        Ancestry, Challenge, Decided, Decision, Inviter, Result, SignInFacts, SignInOutcome, SignInRequest,
+        SignInWrites, UserWrite,
     },
 };
 use sqlx::{SqliteConnection, sqlite::SqliteRow};
@@ -60,7 +60,7 @@ pub(super) struct SignIn {
 }
 
 impl Decide for SignIn {
-    type Outcome = std::result::Result<StoredSignIn, Refusal>;
+    type Outcome = std::result::Result<SignInOutcome, Refusal>;
 
     fn push_facts(&self, batch: &mut Batch) {
         let request = &self.request;
@@ -80,7 +80,7 @@ impl Decide for SignIn {
         facts: Option<SqliteRow>,
         connection: &mut SqliteConnection,
         batch: &mut Batch,
-    ) -> Decided<StoredSignIn> {
+    ) -> Decided<SignInOutcome> {
         let Self { request, hook } = self;
         let row = facts.ok_or_else(no_facts)?;
         let facts = read(connection, &row, &request).await?;

@@ -12,10 +12,11 @@ use referral_core::{
     keys::KeyMismatch,
     storage::{
         AddUserRequest, AddedUser, AttackCheck, ChallengeRequest, ChallengeStorage, CounterUpdate, Decided,
-        Decision, DeliveryTransition, DeliveryUpdate, EditedProfile, GrantedChallenge, Invitee,
-        KeyRegistration, MaintenanceStorage, ProfileEdit, RefreshRequest, RegisteredKey, Result, Retention,
-        SessionSelection, SessionStorage, SharedSetting, SignInRequest, StorageError, StorageReadiness,
-        StoredPage, StoredSession, StoredSignIn, UserChangeRequest, UserQuery, UserStorage, UserWithInvited,
+        Decision, DeliveryTransition, DeliveryUpdate, GrantedChallenge, Invitee, KeyRegistration,
+        MaintenanceStorage, ProfileEdit, ProfileOutcome, RefreshRequest, RegisteredKey, Result, Retention,
+        SessionSelection, SessionStorage, SharedSetting, SignInOutcome, SignInRequest, StorageError,
+        StorageReadiness, StoredPage, StoredSession, UserChangeRequest, UserQuery, UserStorage,
+        UserWithInvited,
     },
 };
 use time::OffsetDateTime;
@@ -60,7 +61,7 @@ impl ChallengeStorage for SqliteStorage {
         self.writer.decide(update.clone()).await
     }
 
-    async fn sign_in(&self, request: &SignInRequest) -> Decided<StoredSignIn> {
+    async fn sign_in(&self, request: &SignInRequest) -> Decided<SignInOutcome> {
         self.writer.decide(SignIn { request: request.clone(), hook: self.hook.clone() }).await
     }
 }
@@ -123,7 +124,7 @@ impl UserStorage for SqliteStorage {
         invitations::invitation(&mut *self.reader().await?, invitee).await
     }
 
-    async fn edit_profile(&self, edit: &ProfileEdit) -> Decided<EditedProfile, Vec<Refusal>> {
+    async fn edit_profile(&self, edit: &ProfileEdit) -> Decided<ProfileOutcome, Vec<Refusal>> {
         self.writer.decide(Edit { request: edit.clone(), hook: self.hook.clone() }).await
     }
 

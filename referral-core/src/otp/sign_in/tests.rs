@@ -47,6 +47,7 @@ fn attempt(code: &str) -> SignInRequest {
         },
         claims: None,
         client: Client::default().address(ADDRESS),
+        approval: Approval::NotRequired,
         counts_attempts_without_challenge: true,
         policy: Arc::new(Policy::standard()),
         peppers: Arc::new(peppers()),
@@ -64,6 +65,13 @@ fn decide_attempt(attempt: &SignInRequest, facts: &SignInFacts) -> SignInDecisio
 
 fn is_valid(attempt: &SignInRequest, facts: &SignInFacts) -> bool {
     decide_attempt(attempt, facts).outcome.is_ok()
+}
+
+fn signed_in(outcome: Result<SignInOutcome, Refusal>) -> StoredSignIn {
+    match outcome {
+        Ok(SignInOutcome::SignedIn(stored)) => stored,
+        other => panic!("{other:?}"),
+    }
 }
 
 /// Returns the refusal, the changed challenge and the changes of counters.
@@ -86,7 +94,7 @@ fn a_correct_code_is_redeemed_and_an_unknown_phone_becomes_a_user() {
     let read = [("address".into(), vec![]), ("phone".into(), vec![])];
     assert_eq!(counted(&counters), read, "a sign-in adds no events, and depends on the counters");
     assert_eq!(counters.unchanged, [], "there is no stored counter to keep");
-    let signed_in = outcome.expect("signed in");
+    let signed_in = signed_in(outcome);
     assert_eq!((signed_in.user, signed_in.session, signed_in.created), (user, session, true));
     assert_eq!((signed_in.accepted, signed_in.outcome), (None, InvitationOutcome::None));
 }
@@ -237,7 +245,7 @@ fn an_address_with_too_many_attempts_without_a_challenge_gets_one_response_to_al
     let retry_after = Duration::from_hours(1).saturating_sub(Duration::from_micros(199));
     let limit = LimitName::AttemptsWithoutChallenge;
     let refusal = Refusal::TooManyRequests { retry_after, limit };
-    let uncounted = Decision::refuse(refusal);
+    let uncounted = Decision::refuse(refusal.clone());
 
     let nothing = full(SignInFacts { challenge: None, ..facts(None) });
     assert_eq!(decide_attempt(&attempt("4712"), &nothing), uncounted);
@@ -368,5 +376,41 @@ fn another_invite_code_does_not_change_the_inviter() {
         panic!("{writes:?}");
     };
     assert_eq!(user.invited_by, invited_by);
-    assert_eq!(outcome.map(|signed_in| signed_in.outcome), Ok(InvitationOutcome::Ignored));
+    assert_eq!(signed_in(outcome).outcome, InvitationOutcome::Ignored);
+}
+
+#[test]
+fn sign_ups_and_invitations_require_an_approval_of_exactly_these_changes() {
+    let (anna, boris, vera) = (user(1), user(2), user(3));
+    let inviter = |user: &User| Some(Inviter { id: user.id, code: user.invite_code.clone() });
+    let required = SignInRequest { approval: Approval::Required, ..attempt("4711") };
+    let invited = SignInRequest { invite_code: Some(boris.invite_code.clone()), ..required.clone() };
+    let by_boris = SignInFacts { inviter: inviter(&boris), ..facts(None) };
+
+    // A wrong code needs no approval, and is counted.
+    let wrong = SignInRequest { approval: Approval::Required, ..attempt("0000") };
+    assert_eq!(refused(decide_attempt(&wrong, &facts(None))).0, Refusal::InvalidCode);
+    // Neither does a user who signs in without a new inviter.
+    assert!(!signed_in(decide_attempt(&required, &facts(Some(anna.clone()))).outcome).created);
+
+    let needed = |request: &SignInRequest, facts: &SignInFacts| {
+        let Decision { writes, outcome } = decide_attempt(request, facts);
+        assert_eq!(writes, SignInWrites::default());
+        match outcome {
+            Ok(SignInOutcome::NeedsApproval(changes)) => changes,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(needed(&required, &facts(None)).invitation, None);
+    let changes = needed(&invited, &by_boris);
+    let granted = SignInRequest { approval: Approval::Granted(changes), ..invited };
+    let stored = signed_in(decide_attempt(&granted, &by_boris).outcome);
+    assert_eq!(stored.accepted.map(|invitation| invitation.inviter), Some(boris.id));
+    // The approval is for this inviter, and for a new user.
+    let by_vera = SignInFacts { inviter: inviter(&vera), ..facts(None) };
+    needed(&granted, &by_vera);
+    let existing = SignInFacts { ancestry: Ancestry::WithoutInvitee, user: Some(anna.clone()), ..by_boris };
+    assert_eq!(needed(&granted, &existing).sign_up, None);
+    let without = SignInRequest { invite_code: None, ..granted };
+    needed(&without, &facts(None));
 }

@@ -24,9 +24,9 @@ use crate::{
     shared_settings::SharedSetting,
     storage::{
         AddUserRequest, AddedUser, AttackCheck, ChallengeRequest, ChallengeStorage, CounterUpdate, Decided,
-        DeliveryTransition, DeliveryUpdate, EditedProfile, GrantedChallenge, KeyRegistration,
-        MaintenanceStorage, ProfileEdit, RefreshRequest, RegisteredKey, Result, Retention, SessionSelection,
-        SessionStorage, SignInRequest, Storage, StorageReadiness, StoredPage, StoredSession, StoredSignIn,
+        DeliveryTransition, DeliveryUpdate, GrantedChallenge, KeyRegistration, MaintenanceStorage,
+        ProfileEdit, ProfileOutcome, RefreshRequest, RegisteredKey, Result, Retention, SessionSelection,
+        SessionStorage, SignInOutcome, SignInRequest, Storage, StorageReadiness, StoredPage, StoredSession,
         UserChangeRequest, UserQuery, UserStorage, UserWithInvited,
     },
     user::{Invitee, User, UserId, listing::PageSize},
@@ -105,7 +105,7 @@ impl<D: Database> ChallengeStorage for Mutant<D> {
         self.0.start(Call::Other).await.record_delivery(update).await
     }
 
-    async fn sign_in(&self, request: &SignInRequest) -> Decided<StoredSignIn> {
+    async fn sign_in(&self, request: &SignInRequest) -> Decided<SignInOutcome> {
         self.0.start(Call::SignIn(request)).await.sign_in(request).await
     }
 }
@@ -161,7 +161,7 @@ impl<D: Database> UserStorage for Mutant<D> {
         self.0.start(Call::Other).await.invitation(invitee).await
     }
 
-    async fn edit_profile(&self, edit: &ProfileEdit) -> Decided<EditedProfile, Vec<Refusal>> {
+    async fn edit_profile(&self, edit: &ProfileEdit) -> Decided<ProfileOutcome, Vec<Refusal>> {
         self.0.start(Call::Other).await.edit_profile(edit).await
     }
 

@@ -11,7 +11,10 @@ use time::OffsetDateTime;
 
 use super::{Call, Database, Mutant, State, Transaction, detects};
 use crate::{
-    conformance::{challenges, claims, guesses, host, invitations, limits, maintenance, retention, sessions},
+    conformance::{
+        challenges, claims, gate, guesses, host, invitations, limits, maintenance, retention, sessions,
+    },
+    gate::approval::Approval,
     session::Session,
     storage::{GlobalCounter, GlobalCounterQuery, Retention},
 };
@@ -260,6 +263,24 @@ fn storage_that_is_always_ready_is_detected() {
         maintenance::closed_storage_is_not_ready,
         |_, _| Box::new(|data| data.is_closed = false)
     );
+}
+
+#[test]
+fn code_that_is_redeemed_before_the_approval_is_detected() {
+    let fault: Fault = |call, _| {
+        let Call::SignIn(request) = call else { return nothing() };
+        if !matches!(request.approval, Approval::Required) {
+            return nothing();
+        }
+        let (phone, now) = (request.phone.clone(), request.now);
+        Box::new(move |data| {
+            let own = data.challenges.values_mut().filter(|challenge| challenge.phone == phone);
+            own.for_each(|challenge| challenge.redeemed_at = Some(now));
+        })
+    };
+    assert_detected!(gate::rejected_sign_up_stores_nothing_and_leaves_the_code_usable, fault);
+    assert_detected!(gate::rejected_invitation_leaves_the_code_usable_without_it, fault);
+    assert_detected!(gate::user_created_while_the_gate_decides_is_signed_in, fault);
 }
 
 #[test]

@@ -1,0 +1,4 @@
+//! Tests of the gate: decisions of the host about codes, sign-ups and invitations.
+
+mod decisions;
+mod failures;
