@@ -60,12 +60,16 @@
 
 pub(crate) mod approval;
 mod context;
+#[cfg(feature = "gate-http")]
+mod http;
 mod rejection;
 
 use std::{fmt, time::Duration};
 
 use async_trait::async_trait;
 
+#[cfg(feature = "gate-http")]
+pub use self::http::{HttpGate, HttpGateError};
 pub use self::{
     context::Context,
     rejection::{InvalidRejection, Rejection},

@@ -1,4 +1,4 @@
-//! HTTP client for requests to gateways.
+//! HTTP client for requests to gateways and to the gate.
 
 use std::{error::Error as _, fs, net::IpAddr, path::Path, time::Duration};
 

@@ -29,7 +29,7 @@ mod decision;
 mod error;
 pub mod events;
 pub mod gate;
-#[cfg(feature = "sms-http")]
+#[cfg(any(feature = "gate-http", feature = "sms-http"))]
 mod http_client;
 mod invite;
 pub mod keys;
@@ -43,7 +43,7 @@ mod session;
 mod shared_settings;
 pub mod sms;
 pub mod spawner;
-#[cfg(feature = "sms-http")]
+#[cfg(any(feature = "gate-http", feature = "sms-http"))]
 mod standard_webhooks;
 pub mod storage;
 mod stored;

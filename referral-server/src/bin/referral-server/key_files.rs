@@ -147,16 +147,12 @@ impl<'a> Secret<'a> {
         if let Some(json) = self.given {
             return Ok(json.to_owned().into());
         }
-        let path = self.path();
-        let failed = |source| SecretError::Io { path: path.to_owned(), source };
-        let mut file = File::open(path).map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound => SecretError::Missing { purpose: self.purpose, path: path.to_owned() },
-            _ => failed(error),
-        })?;
-        check_private(path, &file.metadata().map_err(failed)?)?;
-        let mut json = Zeroizing::new(String::new());
-        file.read_to_string(&mut json).map_err(failed)?;
-        Ok(json)
+        read_private(self.path()).map_err(|error| match error {
+            SecretError::Io { path, source } if source.kind() == io::ErrorKind::NotFound => {
+                SecretError::Missing { purpose: self.purpose, path }
+            }
+            other => other,
+        })
     }
 
     /// Checks that a key set can be used for the purpose of this one.
@@ -228,6 +224,16 @@ impl<'a> Secret<'a> {
         };
         SecretError::Flag { flag, error: Box::new(error) }
     }
+}
+
+/// Reads a file that no other user may read or write.
+pub(crate) fn read_private(path: &Path) -> Result<Zeroizing<String>, SecretError> {
+    let failed = |source| SecretError::Io { path: path.to_owned(), source };
+    let mut file = File::open(path).map_err(failed)?;
+    check_private(path, &file.metadata().map_err(failed)?)?;
+    let mut text = Zeroizing::new(String::new());
+    file.read_to_string(&mut text).map_err(failed)?;
+    Ok(text)
 }
 
 /// Creates a file atomically, for its owner only. Fails if it exists.

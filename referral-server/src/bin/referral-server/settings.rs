@@ -3,6 +3,7 @@
 pub(crate) mod development;
 pub(crate) mod environment;
 pub(crate) mod flags;
+pub(crate) mod gate;
 pub(crate) mod limits;
 pub(crate) mod log;
 pub(crate) mod network;
@@ -18,8 +19,8 @@ use clap::{Args, Parser, Subcommand};
 use crate::{
     commands::{keys::KeysCommand, sms::SmsCommand},
     settings::{
-        limits::LimitSettings, log::Log, network::Network, postgres::Postgres, sign_in::SignIn, store::Store,
-        tokens::Tokens,
+        gate::GateSettings, limits::LimitSettings, log::Log, network::Network, postgres::Postgres,
+        sign_in::SignIn, store::Store, tokens::Tokens,
     },
 };
 
@@ -72,6 +73,8 @@ pub(crate) struct Settings {
     pub(crate) postgres: Postgres,
     #[command(flatten)]
     pub(crate) sign_in: SignIn,
+    #[command(flatten)]
+    pub(crate) gate: GateSettings,
     #[command(flatten)]
     pub(crate) limits: LimitSettings,
     #[command(flatten)]

@@ -19,7 +19,7 @@ use crate::settings::Settings;
 pub(crate) const NO_CONFIG: &str = "name the gateways in a file: --sms-config sms.toml";
 
 /// Part of the time limit of a request that is reserved for work other than sending the message.
-const TIME_FOR_THE_REST: Duration = Duration::from_secs(2);
+pub(crate) const TIME_FOR_THE_REST: Duration = Duration::from_secs(2);
 
 /// Sender, texts and report readers of messages.
 pub(crate) struct Messages {
@@ -45,6 +45,14 @@ impl Messages {
         observer: impl Observer,
     ) -> Result<Self, String> {
         let (time, limit) = (config.time, settings.network.request_timeout);
+        let of_gate = settings.gate_timeout();
+        if !of_gate.is_zero() && of_gate + time + TIME_FOR_THE_REST > limit {
+            return Err(format!(
+                "`time` is {time:?} and --gate-timeout is {of_gate:?}, but together they must be at least \
+                 {TIME_FOR_THE_REST:?} shorter than --request-timeout, which is {limit:?}; lower one of them, or raise \
+                 --request-timeout"
+            ));
+        }
         if time + TIME_FOR_THE_REST > limit {
             return Err(format!(
                 "`time` is {time:?}, but must be at least {TIME_FOR_THE_REST:?} shorter than --request-timeout, which is \

@@ -14,7 +14,7 @@ use crate::{
 pub(crate) async fn run(settings: &Settings, phone: &str) -> Result<()> {
     let phone = PhoneNumber::parse(phone, settings.policy().default_region)
         .map_err(|error| format!("--phone: {}", flags::phrase(&error.to_string())))?;
-    let referral = serve::build(settings, Messages::none(), ()).await?;
+    let referral = serve::build(settings, Messages::none(), None, ()).await?;
     let user = referral.make_staff(phone).await?;
     referral.close().await;
     Ok(writeln!(io::stdout(), "{} is staff: user {}", user.phone.as_str(), user.id)?)

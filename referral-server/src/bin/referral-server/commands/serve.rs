@@ -33,7 +33,7 @@ use crate::{
     listener::{self, Server, endpoint::PlainUnavailable},
     log::DroppedLines,
     open_files,
-    settings::{Settings, development, flags, policy::PolicyName},
+    settings::{Settings, development, flags, gate::ConfiguredGate, policy::PolicyName},
     sms_config::Messages,
     test_numbers,
 };
@@ -47,6 +47,7 @@ pub(crate) type Result<T, E = Box<dyn std::error::Error>> = std::result::Result<
 pub(crate) async fn build(
     settings: &Settings,
     messages: Messages,
+    gate: Option<ConfiguredGate>,
     hook: impl Hook,
 ) -> Result<ReferralService> {
     let mut policy = settings.policy();
@@ -61,13 +62,16 @@ pub(crate) async fn build(
     let storage = connect(settings).await?;
     key_files::make_missing(settings, &storage.registered_keys().await?)?;
     let (keys, peppers) = key_files::read(settings)?;
-    let referral = ReferralService::builder(storage, sender, keys, peppers)
+    let mut builder = ReferralService::builder(storage, sender, keys, peppers)
         .policy(policy)
         .message_templates(texts)
         .hook(Arc::new(hook))
         .issuer(issuer)
-        .audience(audience)
-        .build()?;
+        .audience(audience);
+    if let Some((gate, options)) = gate {
+        builder = builder.gate(gate, options);
+    }
+    let referral = builder.build()?;
     referral.register_keys().await?;
     Ok(referral)
 }
@@ -123,6 +127,7 @@ pub(crate) async fn serve(settings: &Settings, dropped_lines: DroppedLines) -> R
         Some(sms) => Messages::new(sms, settings, metrics.clone()).map_err(at_sms)?,
         None => Messages::none(),
     };
+    let gate = settings.gate()?;
     let report_readers = mem::take(&mut messages.report_readers);
     // This step is first, because it is the most likely to fail and leaves nothing behind.
     let listener = bind("--listen", network.listen).await?;
@@ -132,7 +137,7 @@ pub(crate) async fn serve(settings: &Settings, dropped_lines: DroppedLines) -> R
     };
     let mut stop_signals = StopSignals::new()?;
     let hang_up = signal(SignalKind::hangup())?;
-    let referral = build(settings, messages, metrics.clone()).await?;
+    let referral = build(settings, messages, gate, metrics.clone()).await?;
     if let Err(error) = referral.measure_clock().await {
         tracing::warn!(%error, "failed to read the clock of the database at the start");
     }

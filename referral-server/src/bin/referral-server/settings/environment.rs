@@ -138,7 +138,6 @@ mod tests {
             ("REFERRAL_TRUSTED_PROXY", "REFERRAL_TRUSTED_PROXIES"),
             ("REFERRAL_POSTGRES_PASSWORD", ""),
             ("REFERRAL_", ""),
-            ("REFERRAL_TEST_REQUIRE_ALL", ""),
         ] {
             let error = check(&["REFERRAL_LISTEN", "PATH", name]).expect_err(name).to_string();
             assert!(error.contains(&format!("variables: {name}")) && error.contains(known), "{error}");
