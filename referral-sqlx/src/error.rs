@@ -118,6 +118,15 @@ pub enum ConnectError {
         /// Given name.
         name: String,
     },
+    /// The prefix of the tables in SQLite is not the start of a plain identifier.
+    #[error(
+        "the prefix of the tables, `{prefix}`, is not valid; give 1 to 32 lowercase letters, digits and underscores \
+         that start with a letter and not with `sqlite_`"
+    )]
+    InvalidTablePrefix {
+        /// Given prefix.
+        prefix: String,
+    },
     /// The database could not be reached, or it rejected the user.
     #[error(
         "the database cannot be reached; check its URL, that it is running, and that it accepts this user"

@@ -14,7 +14,6 @@ use deadpool::{
     Runtime,
     managed::{Manager, Metrics, Object, Pool, PoolError, QueueMode, RecycleError, RecycleResult},
 };
-use sqlx::Connection;
 
 /// Time after which an idle connection is pinged before it is used: a firewall or balancer may have
 /// dropped it.
@@ -26,7 +25,7 @@ const LIFETIME: Duration = Duration::from_mins(30);
 /// Opens the connections of a pool.
 pub(crate) trait Connect: Send + Sync + 'static {
     /// Type of the connections.
-    type Connection: Connection;
+    type Connection: Pooled;
     /// Error of opening a connection.
     type Error: fmt::Debug + Send;
     /// `true` if connections can break and must be replaced. This applies to a server, but not to a file.
@@ -34,6 +33,24 @@ pub(crate) trait Connect: Send + Sync + 'static {
 
     /// Opens a connection.
     fn connect(&self) -> impl Future<Output = Result<Self::Connection, Self::Error>> + Send;
+}
+
+/// Connection that a pool can keep.
+pub(crate) trait Pooled: Send + 'static {
+    fn ping(&mut self) -> impl Future<Output = sqlx::Result<()>> + Send;
+
+    fn close(self) -> impl Future<Output = sqlx::Result<()>> + Send;
+}
+
+#[cfg(feature = "postgres")]
+impl Pooled for sqlx::PgConnection {
+    async fn ping(&mut self) -> sqlx::Result<()> {
+        sqlx::Connection::ping(self).await
+    }
+
+    async fn close(self) -> sqlx::Result<()> {
+        sqlx::Connection::close(self).await
+    }
 }
 
 /// Connection that returns to its pool when it is dropped.

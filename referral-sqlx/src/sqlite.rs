@@ -16,6 +16,7 @@ mod add_user;
 mod batch;
 mod challenges;
 mod change_user;
+mod connection;
 mod counters;
 mod disk;
 pub(crate) mod error;
@@ -35,6 +36,7 @@ mod rows;
 mod sessions;
 mod sign_in;
 mod store;
+mod table_prefix;
 mod users;
 mod wal;
 mod write_queue;
@@ -49,6 +51,7 @@ use sqlx::Sqlite;
 
 pub use self::open::SqliteOptions;
 use self::{
+    migrations::TableMigrations,
     readers::{Deadline, Reader, Readers, is_interrupted},
     write_queue::Writer,
 };
@@ -72,6 +75,7 @@ pub struct SqliteStorage {
     /// Places for expensive lists, one for each connection.
     lists: Bulkhead,
     search_timeout: Duration,
+    migrations: TableMigrations,
     /// Path of the database file.
     path: PathBuf,
 }

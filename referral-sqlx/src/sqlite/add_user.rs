@@ -4,12 +4,13 @@ use referral_core::{
     ExternalId, Refusal, UserId,
     storage::{AddUserFacts, AddUserRequest, AddedUser, Decided, Decision, SessionSelection, UserWrite},
 };
-use sqlx::{SqliteConnection, sqlite::SqliteRow};
+use sqlx::sqlite::SqliteRow;
 use uuid::Uuid;
 
 use super::{
     Hook,
     batch::{Batch, no_facts},
+    connection::Connection,
     rows, sessions,
     users::{self, free_code, json_codes, user_columns},
     write_queue::Decide,
@@ -48,7 +49,7 @@ impl Decide for AddUser {
     async fn decide(
         self,
         facts: Option<SqliteRow>,
-        connection: &mut SqliteConnection,
+        connection: &mut Connection<'_>,
         batch: &mut Batch,
     ) -> Decided<AddedUser> {
         let Self { request, hook } = self;

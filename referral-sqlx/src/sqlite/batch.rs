@@ -8,9 +8,9 @@ use referral_core::{
     Invitation, User,
     storage::{Result, StorageError},
 };
-use sqlx::{Either, Executor as _, Sqlite, SqliteConnection, sqlite::SqliteRow};
+use sqlx::{Either, Sqlite, sqlite::SqliteRow};
 
-use super::{ACQUIRE_TIMEOUT, Hook};
+use super::{ACQUIRE_TIMEOUT, Hook, connection::Connection};
 use crate::{error::failure, fragments::Composed, hook};
 
 /// Values of a statement.
@@ -61,7 +61,7 @@ impl Batch {
     }
 
     /// Executes the statements until one fails.
-    pub(super) async fn execute(self, connection: &mut SqliteConnection) -> Executed {
+    pub(super) async fn execute(self, connection: &mut Connection<'_>) -> Executed {
         let mut executed = Executed { completed: 0, row: None, error: None };
         if self.number == 0 {
             return executed;
@@ -89,7 +89,7 @@ impl Batch {
     /// they do neither, they stay in the batch.
     pub(super) async fn write_with_hook(
         &mut self,
-        connection: &mut SqliteConnection,
+        connection: &mut Connection<'_>,
         hook: &Hook,
         user: Option<&User>,
         invitation: Option<&Invitation>,
@@ -98,11 +98,11 @@ impl Batch {
             return Ok(());
         }
         mem::replace(self, Self::new()).write(connection).await?;
-        hook::run(&**hook, connection, ACQUIRE_TIMEOUT, user, invitation).await
+        hook::run(&**hook, connection.raw(), ACQUIRE_TIMEOUT, user, invitation).await
     }
 
     /// Executes statements that write.
-    pub(super) async fn write(self, connection: &mut SqliteConnection) -> Result<()> {
+    pub(super) async fn write(self, connection: &mut Connection<'_>) -> Result<()> {
         self.execute(connection).await.error.map_or(Ok(()), |error| Err(failure(error)))
     }
 }

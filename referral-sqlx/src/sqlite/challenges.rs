@@ -7,10 +7,11 @@ use referral_core::{
         Result,
     },
 };
-use sqlx::{SqliteConnection, sqlite::SqliteRow};
+use sqlx::sqlite::SqliteRow;
 
 use super::{
     batch::{Batch, no_facts},
+    connection::Connection,
     counters::{self, bind_keys, global_counters, seven_counters},
     rows,
     write_queue::Decide,
@@ -46,7 +47,7 @@ impl Decide for ChallengeRequest {
     async fn decide(
         self,
         facts: Option<SqliteRow>,
-        connection: &mut SqliteConnection,
+        connection: &mut Connection<'_>,
         batch: &mut Batch,
     ) -> Decided<GrantedChallenge> {
         let row = facts.ok_or_else(no_facts)?;
@@ -96,12 +97,12 @@ const DELETE_CHALLENGE: &str = "DELETE FROM referral_challenges WHERE id = $1";
 
 /// Deletes a challenge whose code was not sent, and updates counters if the challenge existed.
 pub(super) async fn cancel(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection<'_>,
     id: ChallengeId,
     update: &CounterUpdate,
 ) -> Result<()> {
     let delete = sqlx::query(DELETE_CHALLENGE).bind(id.0);
-    if delete.execute(&mut *connection).await.map_err(failure)?.rows_affected() > 0 {
+    if connection.execute(delete).await.map_err(failure)?.rows_affected() > 0 {
         let mut batch = Batch::new();
         counters::push(&mut batch, update);
         batch.write(connection).await?;

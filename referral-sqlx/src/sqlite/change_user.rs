@@ -4,11 +4,12 @@ use referral_core::{
     ExternalId, Refusal, User, UserId,
     storage::{Decided, Decision, UserChangeFacts, UserChangeRequest},
 };
-use sqlx::{SqliteConnection, sqlite::SqliteRow};
+use sqlx::sqlite::SqliteRow;
 use uuid::Uuid;
 
 use super::{
     batch::{Batch, no_facts},
+    connection::Connection,
     rows,
     users::user_columns,
     write_queue::Decide,
@@ -33,7 +34,7 @@ impl Decide for UserChangeRequest {
     async fn decide(
         self,
         facts: Option<SqliteRow>,
-        _: &mut SqliteConnection,
+        _: &mut Connection<'_>,
         batch: &mut Batch,
     ) -> Decided<User> {
         let row = facts.ok_or_else(no_facts)?;

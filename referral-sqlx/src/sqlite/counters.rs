@@ -6,11 +6,12 @@ use referral_core::storage::{
     AttackCheck, CounterKey, CounterUpdate, Decision, GlobalCounterFacts, GlobalCounterQuery,
     GlobalCounterUpdate, Result,
 };
-use sqlx::{SqliteConnection, sqlite::SqliteRow};
+use sqlx::sqlite::SqliteRow;
 use time::OffsetDateTime;
 
 use super::{
     batch::{Batch, Values},
+    connection::Connection,
     rows,
 };
 use crate::{
@@ -78,7 +79,7 @@ const RECORD_ATTACK: &str =
 /// Reads the state of the service from a row with the columns [`global_counters`], and loads the counts that
 /// are needed in addition.
 pub(super) async fn global(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection<'_>,
     row: &SqliteRow,
     query: GlobalCounterQuery,
 ) -> Result<GlobalCounterFacts> {
@@ -90,12 +91,12 @@ pub(super) async fn global(
     for (since, until) in query.usual_times(facts.failed_attempts).unwrap_or_default() {
         let sum = sqlx::query(FAILED_ATTEMPTS_BETWEEN);
         let sum = sum.bind(time_to_micros(since)).bind(time_to_micros(until));
-        let row = sum.fetch_one(&mut *connection).await.map_err(failure)?;
+        let row = connection.fetch_one(sum).await.map_err(failure)?;
         facts.usual_failed_attempts.push(rows::number(&row, "failed_attempts")?);
     }
     if let Some(since) = query.messages_since {
         let hours = sqlx::query(MESSAGES_SINCE).bind(time_to_micros(since));
-        let hours = hours.fetch_all(connection).await.map_err(failure)?;
+        let hours = connection.fetch_all(hours).await.map_err(failure)?;
         facts.messages = hours.iter().map(rows::messages).collect::<Result<_>>()?;
     }
     Ok(facts)
@@ -104,12 +105,12 @@ pub(super) async fn global(
 /// Decides whether the service is under attack. Returns the writes too, because the caller reads without the
 /// lock to write.
 pub(super) async fn attack(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection<'_>,
     check: &AttackCheck,
 ) -> Result<Decision<Option<OffsetDateTime>, bool>> {
     let query = check.global_counters();
     let facts = sqlx::query(ATTACK_FACTS).bind(query.failed_attempts_since.map(time_to_micros));
-    let row = facts.fetch_one(&mut *connection).await.map_err(failure)?;
+    let row = connection.fetch_one(facts).await.map_err(failure)?;
     Ok(check.decide(&global(connection, &row, query).await?))
 }
 

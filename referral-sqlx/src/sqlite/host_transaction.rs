@@ -6,7 +6,7 @@ use referral_core::{
 };
 use sqlx::{Connection as _, Sqlite, Transaction};
 
-use super::{SqliteStorage, add_user::AddUser, batch::Batch, write_queue::Decide};
+use super::{SqliteStorage, add_user::AddUser, batch::Batch, connection::Connection, write_queue::Decide};
 use crate::error::failure;
 
 impl SqliteStorage {
@@ -49,7 +49,7 @@ impl SqliteStorage {
         transaction: &mut Transaction<'_, Sqlite>,
         request: &AddUserRequest,
     ) -> Decided<AddedUser> {
-        within(transaction, AddUser { request: request.clone(), hook: self.hook.clone() }).await
+        self.within(transaction, AddUser { request: request.clone(), hook: self.hook.clone() }).await
     }
 
     /// Changes a user in an open transaction of the host, as [`add_user_in`](Self::add_user_in) adds one.
@@ -63,22 +63,27 @@ impl SqliteStorage {
         transaction: &mut Transaction<'_, Sqlite>,
         request: &UserChangeRequest,
     ) -> Decided<User> {
-        within(transaction, request.clone()).await
+        self.within(transaction, request.clone()).await
     }
-}
 
-/// Decides and writes in a savepoint.
-async fn within<D: Decide>(transaction: &mut Transaction<'_, Sqlite>, write: D) -> Result<D::Outcome> {
-    let mut savepoint = transaction.begin().await.map_err(failure)?;
-    let mut facts = Batch::new();
-    write.push_facts(&mut facts);
-    let facts = facts.execute(&mut savepoint).await;
-    if let Some(error) = facts.error {
-        return Err(failure(error));
+    /// Decides and writes in a savepoint.
+    async fn within<D: Decide>(
+        &self,
+        transaction: &mut Transaction<'_, Sqlite>,
+        write: D,
+    ) -> Result<D::Outcome> {
+        let mut savepoint = transaction.begin().await.map_err(failure)?;
+        let mut connection = Connection::of_host(&mut savepoint, self.migrations.prefix().clone());
+        let mut facts = Batch::new();
+        write.push_facts(&mut facts);
+        let facts = facts.execute(&mut connection).await;
+        if let Some(error) = facts.error {
+            return Err(failure(error));
+        }
+        let mut writes = Batch::new();
+        let outcome = write.decide(facts.row, &mut connection, &mut writes).await?;
+        writes.write(&mut connection).await?;
+        savepoint.commit().await.map_err(failure)?;
+        Ok(outcome)
     }
-    let mut writes = Batch::new();
-    let outcome = write.decide(facts.row, &mut savepoint, &mut writes).await?;
-    writes.write(&mut savepoint).await?;
-    savepoint.commit().await.map_err(failure)?;
-    Ok(outcome)
 }

@@ -4,9 +4,8 @@ use referral_core::{
     Invitation, UserId,
     storage::{Ancestry, Result},
 };
-use sqlx::SqliteConnection;
 
-use super::{batch::Batch, rows};
+use super::{batch::Batch, connection::Connection, rows};
 use crate::{encoding::time_to_micros, error::failure};
 
 /// Selects whether `$2` is `$1` or one of its direct or indirect inviters. `UNION` visits each user once, so
@@ -17,18 +16,18 @@ pub(super) const ANCESTRY_HAS: &str = "\
         UNION \
         SELECT i.inviter FROM ancestry l JOIN referral_invitations i ON i.invitee = l.id \
     ) \
-    SELECT EXISTS (SELECT 1 FROM ancestry WHERE id = $2)";
+    SELECT EXISTS (SELECT 1 FROM ancestry WHERE id = $2) AS has_invitee";
 
 /// Walks from `inviter` up to the first inviter. The caller must be in a transaction that writes, so that no
 /// invitation is added in the meantime.
 pub(super) async fn ancestry(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection<'_>,
     inviter: UserId,
     invitee: UserId,
 ) -> Result<Ancestry> {
-    let has_invitee = sqlx::query_scalar(ANCESTRY_HAS).bind(inviter.0).bind(invitee.0);
-    let has_invitee: bool = has_invitee.fetch_one(connection).await.map_err(failure)?;
-    Ok(if has_invitee { Ancestry::WithInvitee } else { Ancestry::WithoutInvitee })
+    let ancestry = sqlx::query(ANCESTRY_HAS).bind(inviter.0).bind(invitee.0);
+    let row = connection.fetch_one(ancestry).await.map_err(failure)?;
+    Ok(if rows::get(&row, "has_invitee")? { Ancestry::WithInvitee } else { Ancestry::WithoutInvitee })
 }
 
 pub(super) const INVITATION: &str =
@@ -36,10 +35,10 @@ pub(super) const INVITATION: &str =
 
 /// Reads the invitation of a user.
 pub(super) async fn invitation(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection<'_>,
     invitee: UserId,
 ) -> Result<Option<Invitation>> {
-    let found = sqlx::query(INVITATION).bind(invitee.0).fetch_optional(connection).await;
+    let found = connection.fetch_optional(sqlx::query(INVITATION).bind(invitee.0)).await;
     found.map_err(failure)?.as_ref().map(rows::invitation).transpose()
 }
 

@@ -5,17 +5,18 @@ use referral_core::{
     Email, ExternalId, InviteCode, Name, PhoneNumber, User, UserId,
     storage::{PageStart, Result, StoredPage, UserFilter, UserQuery},
 };
-use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
+use sqlx::{QueryBuilder, Sqlite};
 
 use super::{
+    connection::Connection,
     rows,
     users::{json_user, search_expression, user_columns},
 };
 use crate::error::failure;
 
 /// Reads a page of users and the number of all matching users in one snapshot.
-pub(super) async fn users(connection: &mut SqliteConnection, query: &UserQuery) -> Result<StoredPage<User>> {
-    let row = page(query).build().fetch_one(connection).await.map_err(failure)?;
+pub(super) async fn users(connection: &mut Connection<'_>, query: &UserQuery) -> Result<StoredPage<User>> {
+    let row = connection.fetch_one(page(query).build()).await.map_err(failure)?;
     let limit = query.limit.get() as usize;
     let mut users = rows::users(&row)?;
     let has_more = users.len() > limit;

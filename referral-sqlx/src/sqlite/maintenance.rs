@@ -1,9 +1,9 @@
 //! Maintenance: deletion of expired rows, and shared settings.
 
 use referral_core::storage::{Result, Retention, SharedSetting};
-use sqlx::{SqliteConnection, sqlite::SqliteRow};
+use sqlx::sqlite::SqliteRow;
 
-use super::rows;
+use super::{connection::Connection, rows};
 use crate::{encoding::time_to_micros, error::failure};
 
 pub(super) const DELETE_CHALLENGES: &str = "\
@@ -28,7 +28,7 @@ pub(super) const DELETE_MESSAGES: &str = "\
         SELECT gateway, message_id FROM referral_messages WHERE recorded_at < $1 ORDER BY recorded_at LIMIT $2 + 0)";
 
 /// Deletes a batch of expired rows from each table, and returns their number.
-pub(super) async fn delete_expired(connection: &mut SqliteConnection, retention: Retention) -> Result<u64> {
+pub(super) async fn delete_expired(connection: &mut Connection<'_>, retention: Retention) -> Result<u64> {
     let Retention { ended_before, global_counters_before, messages_before, batch_size } = retention;
     let mut deleted = 0;
     for (statement, before) in [
@@ -39,15 +39,15 @@ pub(super) async fn delete_expired(connection: &mut SqliteConnection, retention:
         (DELETE_MESSAGES, messages_before),
     ] {
         let delete = sqlx::query(statement).bind(time_to_micros(before)).bind(batch_size);
-        deleted += delete.execute(&mut *connection).await.map_err(failure)?.rows_affected();
+        deleted += connection.execute(delete).await.map_err(failure)?.rows_affected();
     }
     Ok(deleted)
 }
 
 const SHARED_SETTINGS: &str = "SELECT name, value FROM referral_shared_settings";
 
-pub(super) async fn shared_settings(connection: &mut SqliteConnection) -> Result<Vec<SharedSetting>> {
-    let settings = sqlx::query(SHARED_SETTINGS).fetch_all(connection).await.map_err(failure)?;
+pub(super) async fn shared_settings(connection: &mut Connection<'_>) -> Result<Vec<SharedSetting>> {
+    let settings = connection.fetch_all(sqlx::query(SHARED_SETTINGS)).await.map_err(failure)?;
     let read = |row: &SqliteRow| {
         Ok(SharedSetting::new(rows::get::<String>(row, "name")?, rows::get::<String>(row, "value")?))
     };
@@ -60,12 +60,12 @@ const RECORD_SETTING: &str = "\
 
 /// Records settings. Replaces settings with the same names.
 pub(super) async fn record_settings(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection<'_>,
     settings: &[SharedSetting],
 ) -> Result<()> {
     for setting in settings {
         let record = sqlx::query(RECORD_SETTING).bind(&*setting.name).bind(&*setting.value);
-        record.execute(&mut *connection).await.map_err(failure)?;
+        connection.execute(record).await.map_err(failure)?;
     }
     Ok(())
 }

@@ -3,10 +3,11 @@
 use referral_core::storage::{
     Decision, DeliveryFacts, DeliveryTransition, DeliveryUpdate, MessageKey, Result,
 };
-use sqlx::{SqliteConnection, sqlite::SqliteRow};
+use sqlx::sqlite::SqliteRow;
 
 use super::{
     batch::{Batch, no_facts},
+    connection::Connection,
     rows,
     write_queue::Decide,
 };
@@ -32,7 +33,7 @@ impl Decide for DeliveryUpdate {
     async fn decide(
         self,
         facts: Option<SqliteRow>,
-        _: &mut SqliteConnection,
+        _: &mut Connection<'_>,
         batch: &mut Batch,
     ) -> Result<DeliveryTransition> {
         let row = facts.ok_or_else(no_facts)?;

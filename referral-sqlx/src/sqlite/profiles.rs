@@ -4,12 +4,13 @@ use referral_core::{
     Email, InviteCode, Refusal, UserId,
     storage::{Ancestry, Decided, Decision, Inviter, ProfileEdit, ProfileFacts, ProfileOutcome},
 };
-use sqlx::{SqliteConnection, sqlite::SqliteRow};
+use sqlx::sqlite::SqliteRow;
 use uuid::Uuid;
 
 use super::{
     Hook,
     batch::{Batch, no_facts},
+    connection::Connection,
     counters::{self, bind_keys, four_counters},
     invitations, rows,
     users::{self, user_columns},
@@ -49,7 +50,7 @@ impl Decide for Edit {
     async fn decide(
         self,
         facts: Option<SqliteRow>,
-        connection: &mut SqliteConnection,
+        connection: &mut Connection<'_>,
         batch: &mut Batch,
     ) -> Decided<ProfileOutcome, Vec<Refusal>> {
         let Self { request, hook } = self;

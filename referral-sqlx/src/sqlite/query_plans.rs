@@ -23,10 +23,8 @@ async fn fresh_store() -> (SqliteStorage, tempfile::TempDir) {
 /// Returns the steps of a query plan, one on each line.
 async fn plan_of(store: &SqliteStorage, statement: impl SqlSafeStr) -> String {
     let explain = format!("EXPLAIN QUERY PLAN {}", statement.into_sql_str().as_str());
-    let steps = sqlx::query(AssertSqlSafe(explain))
-        .fetch_all(&mut *store.reader().await.expect("a reader"))
-        .await
-        .expect("a plan");
+    let mut reader = store.reader().await.expect("a reader");
+    let steps = reader.fetch_all(AssertSqlSafe(explain)).await.expect("a plan");
     let steps = steps.iter().map(|step| step.get::<String, _>("detail"));
     steps.collect::<Vec<_>>().join("\n")
 }

@@ -9,10 +9,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use sqlx::{ConnectOptions as _, SqliteConnection, sqlite::SqliteConnectOptions};
 use tokio::sync::{OwnedRwLockReadGuard, RwLock};
 
-use super::{ACQUIRE_TIMEOUT, error::primary_code};
+use super::{
+    ACQUIRE_TIMEOUT,
+    connection::{Connection, File},
+    error::primary_code,
+};
 use crate::pool::{AcquireError, Connect, Connections, PooledConnection};
 
 /// Lock that readers share. It excludes them while the log is reset. Its queue is fair, so that overlapping
@@ -34,22 +37,19 @@ pub(crate) struct Reader {
     _pass: OwnedRwLockReadGuard<()>,
 }
 
-/// Options that open a database file.
-pub(super) struct File(SqliteConnectOptions);
-
 impl Connect for File {
-    type Connection = SqliteConnection;
+    type Connection = Connection<'static>;
     type Error = sqlx::Error;
     const IS_REMOTE: bool = false;
 
-    async fn connect(&self) -> sqlx::Result<SqliteConnection> {
-        self.0.connect().await
+    async fn connect(&self) -> sqlx::Result<Connection<'static>> {
+        Self::connect(self).await
     }
 }
 
 impl Readers {
-    pub(super) fn new(options: SqliteConnectOptions, size: u32) -> Self {
-        Self { connections: Connections::new(File(options), size, ACQUIRE_TIMEOUT), gate: Gate::default() }
+    pub(super) fn new(file: File, size: u32) -> Self {
+        Self { connections: Connections::new(file, size, ACQUIRE_TIMEOUT), gate: Gate::default() }
     }
 
     pub(super) async fn acquire(&self) -> sqlx::Result<Reader> {
@@ -74,15 +74,15 @@ impl Readers {
 }
 
 impl Deref for Reader {
-    type Target = SqliteConnection;
+    type Target = Connection<'static>;
 
-    fn deref(&self) -> &SqliteConnection {
+    fn deref(&self) -> &Connection<'static> {
         &self.connection
     }
 }
 
 impl DerefMut for Reader {
-    fn deref_mut(&mut self) -> &mut SqliteConnection {
+    fn deref_mut(&mut self) -> &mut Connection<'static> {
         &mut self.connection
     }
 }
@@ -95,8 +95,8 @@ pub(super) struct Deadline {
 
 impl Deadline {
     /// Sets the time limit of all further statements on `connection`. Waits for the running statement first.
-    pub(super) async fn set(connection: &mut SqliteConnection, timeout: Duration) -> sqlx::Result<Self> {
-        let mut handle = connection.lock_handle().await?;
+    pub(super) async fn set(connection: &mut Connection<'_>, timeout: Duration) -> sqlx::Result<Self> {
+        let mut handle = connection.raw().lock_handle().await?;
         let is_over = Arc::new(AtomicBool::new(false));
         let deadline = Instant::now() + timeout;
         handle.set_progress_handler(INSTRUCTIONS_PER_LOOK, {
@@ -143,11 +143,11 @@ mod tests {
         let (store, _options, _directory) = impatient_store().await;
         let mut reader = store.list_readers.acquire().await.expect("a reader");
         let _expired = Deadline::set(&mut reader, Duration::ZERO).await.expect("set");
-        let error = sqlx::query(ENDLESS).fetch_all(&mut *reader).await.expect_err("interrupted");
+        let error = reader.fetch_all(ENDLESS).await.expect_err("interrupted");
         assert!(is_interrupted(&error), "{error}");
         let _later = Deadline::set(&mut reader, Duration::from_hours(1)).await.expect("set");
         let sum = "WITH RECURSIVE n (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n LIMIT 10000) SELECT max(n) FROM n";
-        let row = sqlx::query(sum).fetch_one(&mut *reader).await.expect("in time");
+        let row = reader.fetch_one(sum).await.expect("in time");
         assert_eq!(row.get::<i64, _>(0), 10_000);
     }
 
@@ -156,7 +156,7 @@ mod tests {
         let (store, _options, _directory) = impatient_store().await;
         let mut reader = store.list_readers.acquire().await.expect("a reader");
         let deadline = Deadline::set(&mut reader, Duration::from_hours(1)).await.expect("set");
-        assert!(sqlx::query(ENDLESS).fetch_all(&mut *reader).now_or_never().is_none());
+        assert!(reader.fetch_all(ENDLESS).now_or_never().is_none());
         drop(deadline);
         // Waits for the running statement on the connection.
         Deadline::set(&mut reader, Duration::from_hours(1)).await.expect("set");

@@ -7,12 +7,13 @@ use referral_core::{
         StoredSession,
     },
 };
-use sqlx::{SqliteConnection, sqlite::SqliteRow};
+use sqlx::sqlite::SqliteRow;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::{
     batch::{Batch, Values},
+    connection::Connection,
     rows,
     users::{newest_invitees, user_columns, user_with_invited},
     write_queue::Decide,
@@ -45,7 +46,7 @@ pub(super) const SESSION_WITH_INVITED: &str = concat!(
 
 /// Reads a session with its user and the newest invitees.
 pub(super) async fn session(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection<'_>,
     id: SessionId,
     invited: u32,
 ) -> Result<Option<StoredSession>> {
@@ -53,7 +54,7 @@ pub(super) async fn session(
         0 => sqlx::query(SESSION).bind(id.0),
         _ => sqlx::query(SESSION_WITH_INVITED).bind(id.0).bind(invited),
     };
-    let Some(row) = found.fetch_optional(connection).await.map_err(failure)? else {
+    let Some(row) = connection.fetch_optional(found).await.map_err(failure)? else {
         return Ok(None);
     };
     let user = user_with_invited(&row, invited)?;
@@ -64,12 +65,12 @@ pub(super) const MARK_TOKENS_USED: &str =
     "UPDATE referral_sessions SET tokens_used = 1 WHERE id = $1 AND access_id = $2 AND tokens_used = 0";
 
 pub(super) async fn mark_tokens_used(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection<'_>,
     session: SessionId,
     access_id: Uuid,
 ) -> Result<()> {
     let update = sqlx::query(MARK_TOKENS_USED).bind(session.0).bind(access_id);
-    update.execute(connection).await.map_err(failure)?;
+    connection.execute(update).await.map_err(failure)?;
     Ok(())
 }
 
@@ -83,7 +84,7 @@ impl Decide for RefreshRequest {
     async fn decide(
         self,
         facts: Option<SqliteRow>,
-        _: &mut SqliteConnection,
+        _: &mut Connection<'_>,
         writes: &mut Batch,
     ) -> Decided<Session> {
         let facts = facts.as_ref().map(refresh_facts).transpose()?;
@@ -160,13 +161,13 @@ const SESSIONS: &str = concat!(
 
 /// Reads the active sessions of a user.
 pub(super) async fn sessions(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection<'_>,
     user: UserId,
     now: OffsetDateTime,
     limit: u32,
 ) -> Result<Vec<Session>> {
     let sessions = sqlx::query(SESSIONS).bind(user.0).bind(time_to_micros(now)).bind(limit);
-    let sessions = sessions.fetch_all(connection).await.map_err(failure)?;
+    let sessions = connection.fetch_all(sessions).await.map_err(failure)?;
     sessions.iter().map(rows::session).collect()
 }
 
@@ -186,7 +187,7 @@ pub(super) const END_OTHER_SESSIONS: &str = concat!(
 
 /// Ends active sessions of a user, and returns their ids.
 pub(super) async fn end(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection<'_>,
     user: UserId,
     sessions: SessionSelection,
     now: OffsetDateTime,
@@ -197,9 +198,9 @@ pub(super) async fn end(
         // No session has this id.
         SessionSelection::All => (END_OTHER_SESSIONS, SessionId(Uuid::nil())),
     };
-    let end = sqlx::query_scalar(statement).bind(user.0).bind(time_to_micros(now)).bind(id.0);
-    let ended: Vec<Uuid> = end.fetch_all(connection).await.map_err(failure)?;
-    Ok(ended.into_iter().map(SessionId).collect())
+    let end = sqlx::query(statement).bind(user.0).bind(time_to_micros(now)).bind(id.0);
+    let ended = connection.fetch_all(end).await.map_err(failure)?;
+    ended.iter().map(|row| rows::get(row, "id").map(SessionId)).collect()
 }
 
 /// Deletes the sessions of a user except the newest `$2`.

@@ -7,12 +7,13 @@ use referral_core::{
         SignInWrites, UserWrite,
     },
 };
-use sqlx::{SqliteConnection, sqlite::SqliteRow};
+use sqlx::sqlite::SqliteRow;
 use uuid::Uuid;
 
 use super::{
     Hook,
     batch::{Batch, no_facts},
+    connection::Connection,
     counters::{self, bind_keys, four_counters, global_counters},
     invitations, rows,
     sessions::{self, KEEP_NEWEST_SESSIONS},
@@ -78,7 +79,7 @@ impl Decide for SignIn {
     async fn decide(
         self,
         facts: Option<SqliteRow>,
-        connection: &mut SqliteConnection,
+        connection: &mut Connection<'_>,
         batch: &mut Batch,
     ) -> Decided<SignInOutcome> {
         let Self { request, hook } = self;
@@ -98,7 +99,7 @@ impl Decide for SignIn {
 }
 
 async fn read(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection<'_>,
     row: &SqliteRow,
     request: &SignInRequest,
 ) -> Result<SignInFacts> {

@@ -24,7 +24,7 @@ use uuid::Uuid;
 
 use super::{
     SqliteStorage, add_user::AddUser, batch::Batch, challenges, counters, disk, invitations, keys, list,
-    maintenance, migrations, profiles::Edit, sessions, sign_in::SignIn, users,
+    maintenance, profiles::Edit, sessions, sign_in::SignIn, users,
 };
 
 /// Time that a read waits for the record that a new token is in use.
@@ -176,7 +176,7 @@ impl MaintenanceStorage for SqliteStorage {
         if database.is_err() {
             return database.into();
         }
-        let schema = async { migrations::check_applied(&mut *self.reader().await?).await };
+        let schema = async { self.migrations.check_applied(self.reader().await?.raw()).await };
         StorageReadiness {
             database: Check::Passed,
             schema: schema.await.into(),

@@ -6,10 +6,10 @@ use referral_core::{
     Email, ExternalId, InviteCode, Name, PageSize, User, UserId,
     storage::{Invitee, Result, SearchKeys, SearchTerm, StoredPage, UserWithInvited},
 };
-use sqlx::{SqliteConnection, sqlite::SqliteRow};
+use sqlx::sqlite::SqliteRow;
 use uuid::Uuid;
 
-use super::{batch::Batch, rows};
+use super::{batch::Batch, connection::Connection, rows};
 use crate::{
     encoding::time_to_micros,
     error::failure,
@@ -63,7 +63,7 @@ pub(super) const USER_WITH_INVITED: &str = concat!(
 
 /// Reads a user with the newest invitees.
 pub(super) async fn with_invited(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection<'_>,
     id: UserId,
     invited: u32,
 ) -> Result<Option<UserWithInvited>> {
@@ -71,7 +71,7 @@ pub(super) async fn with_invited(
         0 => sqlx::query(USER).bind(id.0),
         _ => sqlx::query(USER_WITH_INVITED).bind(id.0).bind(invited),
     };
-    let found = found.fetch_optional(connection).await.map_err(failure)?;
+    let found = connection.fetch_optional(found).await.map_err(failure)?;
     found.map(|row| user_with_invited(&row, invited)).transpose()
 }
 
@@ -93,7 +93,7 @@ pub(super) const INVITEES: &str = concat!(
 
 /// Reads a page of invitees. Returns `None` if the inviter does not exist.
 pub(super) async fn invitees(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection<'_>,
     inviter: UserId,
     older_than: Option<UserId>,
     limit: PageSize,
@@ -102,7 +102,7 @@ pub(super) async fn invitees(
     // One more than the limit shows whether there are more.
     let limit = limit.get();
     let found = sqlx::query(INVITEES).bind(inviter.0).bind(older_than).bind(limit + 1);
-    let found = found.fetch_all(connection).await.map_err(failure)?;
+    let found = connection.fetch_all(found).await.map_err(failure)?;
     let Some(first) = found.first() else {
         return Ok(None);
     };

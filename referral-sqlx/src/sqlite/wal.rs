@@ -254,7 +254,7 @@ mod tests {
     async fn the_log_is_reset_without_writes_after_the_last_read() {
         let (store, options, _directory) = new_store().await;
         let mut reader = store.reader().await.expect("a reader");
-        let mut reading = reader.begin().await.expect("started");
+        let mut reading = reader.raw().begin().await.expect("started");
         reading.execute("SELECT users FROM referral_user_totals").await.expect("read");
         for _ in 0..=WRITES {
             execute(&store, WRITE).await.expect("written");

@@ -14,18 +14,16 @@ use futures_util::{
     future::{BoxFuture, Either, select},
 };
 use referral_core::storage::{BoxError, Result, StorageError};
-use sqlx::{
-    ConnectOptions as _, Connection as _, SqliteConnection,
-    sqlite::{SqliteConnectOptions, SqliteRow},
-};
+use sqlx::sqlite::SqliteRow;
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
     ACQUIRE_TIMEOUT,
     batch::{Batch, Executed},
+    connection::{Connection, File},
     wal::{Log, Quiet},
 };
-use crate::error::failure;
+use crate::{error::failure, pool::Pooled as _};
 
 /// Starts a transaction for a group of writes, and the savepoint of the first write.
 const BEGIN_GROUP: &str = "BEGIN IMMEDIATE; SAVEPOINT referral_write";
@@ -62,7 +60,7 @@ pub(super) trait Decide: Send + 'static {
     fn decide(
         self,
         facts: Option<SqliteRow>,
-        connection: &mut SqliteConnection,
+        connection: &mut Connection<'_>,
         writes: &mut Batch,
     ) -> impl Future<Output = Result<Self::Outcome>> + Send;
 }
@@ -76,18 +74,13 @@ struct Direct<T, F> {
 impl<T, F> Decide for Direct<T, F>
 where
     T: Send + 'static,
-    F: for<'c> FnOnce(&'c mut SqliteConnection) -> BoxFuture<'c, Result<T>> + Send + 'static,
+    F: for<'c, 'd> FnOnce(&'c mut Connection<'d>) -> BoxFuture<'c, Result<T>> + Send + 'static,
 {
     type Outcome = T;
 
     fn push_facts(&self, _: &mut Batch) {}
 
-    async fn decide(
-        self,
-        _: Option<SqliteRow>,
-        connection: &mut SqliteConnection,
-        _: &mut Batch,
-    ) -> Result<T> {
+    async fn decide(self, _: Option<SqliteRow>, connection: &mut Connection<'_>, _: &mut Batch) -> Result<T> {
         (self.write)(connection).await
     }
 }
@@ -103,11 +96,11 @@ enum Message {
 }
 
 impl Writer {
-    /// Starts the writer. If `connection` breaks, the writer opens a new one with `options`. The writer also
+    /// Starts the writer. If `connection` breaks, the writer opens a new one with `file`. The writer also
     /// limits the length of `log`.
-    pub(super) fn start(connection: SqliteConnection, options: SqliteConnectOptions, log: Log) -> Self {
+    pub(super) fn start(connection: Connection<'static>, file: File, log: Log) -> Self {
         let (queue, steps) = mpsc::channel(MAX_QUEUE);
-        tokio::spawn(Worker { steps, connection, options, log, closing: None }.work());
+        tokio::spawn(Worker { steps, connection, file, log, closing: None }.work());
         Self { queue }
     }
 
@@ -125,7 +118,7 @@ impl Writer {
     pub(crate) async fn write<T, F>(&self, write: F) -> Result<T>
     where
         T: Send + 'static,
-        F: for<'c> FnOnce(&'c mut SqliteConnection) -> BoxFuture<'c, Result<T>> + Send + 'static,
+        F: for<'c, 'd> FnOnce(&'c mut Connection<'d>) -> BoxFuture<'c, Result<T>> + Send + 'static,
     {
         self.decide(Direct { write, outcome: PhantomData }).await
     }
@@ -156,7 +149,7 @@ trait Step: Send {
     fn decide<'c>(
         self: Box<Self>,
         facts: Option<SqliteRow>,
-        connection: &'c mut SqliteConnection,
+        connection: &'c mut Connection<'static>,
     ) -> BoxFuture<'c, Done>
     where
         Self: 'c;
@@ -190,7 +183,7 @@ impl<D: Decide> Step for Pending<D> {
     fn decide<'c>(
         self: Box<Self>,
         facts: Option<SqliteRow>,
-        connection: &'c mut SqliteConnection,
+        connection: &'c mut Connection<'static>,
     ) -> BoxFuture<'c, Done>
     where
         Self: 'c,
@@ -239,8 +232,8 @@ enum Next {
 
 struct Worker {
     steps: mpsc::Receiver<Message>,
-    connection: SqliteConnection,
-    options: SqliteConnectOptions,
+    connection: Connection<'static>,
+    file: File,
     log: Log,
     /// Channel for the caller that waits until the writer is closed.
     closing: Option<oneshot::Sender<()>>,
@@ -255,7 +248,7 @@ impl Worker {
                 Either::Right((message, _)) => Next::Message(message),
             };
             match next {
-                Next::Reset(quiet) => self.log.reset(&mut self.connection, quiet).await,
+                Next::Reset(quiet) => self.log.reset(self.connection.raw(), quiet).await,
                 Next::Message(None) => break,
                 Next::Message(Some(Message::Close(closed))) => self.closing = Some(closed),
                 Next::Message(Some(Message::Step(step))) if step.is_abandoned() => {}
@@ -389,7 +382,7 @@ impl Worker {
         match self.execute(BEGIN_GROUP).await {
             Err(sqlx::Error::WorkerCrashed) => {
                 tracing::warn!("replacing the broken connection that writes");
-                self.connection = self.options.connect().await?;
+                self.connection = self.file.connect().await?;
                 self.execute(BEGIN_GROUP).await
             }
             result => result,
@@ -397,7 +390,7 @@ impl Worker {
     }
 
     async fn execute(&mut self, statement: &'static str) -> sqlx::Result<()> {
-        sqlx::query(statement).execute(&mut self.connection).await.map(drop)
+        self.connection.execute(sqlx::query(statement)).await.map(drop)
     }
 }
 

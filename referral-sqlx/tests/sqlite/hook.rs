@@ -115,7 +115,7 @@ async fn a_host_can_apply_the_migrations() {
     let options =
         SqliteConnectOptions::new().filename(directory.path().join("host.db")).create_if_missing(true);
     let pool = SqlitePool::connect_with(options).await.expect("a new file");
-    for migration in SqliteStorage::migrations() {
+    for migration in SqliteStorage::migrations("referral_").expect("a prefix") {
         pool.execute(sqlx::AssertSqlSafe(migration.sql)).await.expect("applied");
     }
     let mut never = SqliteOptions::default();

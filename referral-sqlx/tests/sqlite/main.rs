@@ -20,6 +20,7 @@ mod schema;
 mod service;
 #[path = "../../../referral-core/tests/common/sign_in.rs"]
 mod sign_in;
+mod table_prefix;
 
 use std::path::Path;
 

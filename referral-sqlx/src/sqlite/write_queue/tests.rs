@@ -1,6 +1,6 @@
 //! Tests of groups of writes: failures of single writes and of commits.
 
-use sqlx::{Executor as _, Row as _};
+use sqlx::{ConnectOptions as _, Connection as _, Row as _};
 
 use super::{
     super::{
@@ -62,7 +62,7 @@ impl Decide for Counted {
     async fn decide(
         self,
         facts: Option<SqliteRow>,
-        _: &mut SqliteConnection,
+        _: &mut Connection<'_>,
         writes: &mut Batch,
     ) -> Result<i64> {
         writes.push_update(self.update);
@@ -126,7 +126,7 @@ async fn the_writer_continues_after_sqlite_rolls_back_a_transaction() {
     // As on a full disk, the file cannot grow.
     let fill = store.writer.write::<(), _>(|connection| {
         async move {
-            let pages = sqlx::query("PRAGMA page_count").fetch_one(&mut *connection).await;
+            let pages = connection.fetch_one("PRAGMA page_count").await;
             let pages: i64 = pages.map_err(failure)?.get(0);
             let limit = format!("PRAGMA max_page_count = {pages}");
             connection.execute(sqlx::AssertSqlSafe(limit)).await.map_err(failure)?;
@@ -155,7 +155,11 @@ impl Step for Repeated {
 
     fn push_facts(&self, _: &mut Batch) {}
 
-    fn decide<'c>(self: Box<Self>, _: Option<SqliteRow>, _: &'c mut SqliteConnection) -> BoxFuture<'c, Done>
+    fn decide<'c>(
+        self: Box<Self>,
+        _: Option<SqliteRow>,
+        _: &'c mut Connection<'static>,
+    ) -> BoxFuture<'c, Done>
     where
         Self: 'c,
     {
