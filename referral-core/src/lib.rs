@@ -5,6 +5,7 @@
 //! | You want | Read |
 //! |---|---|
 //! | All operations | [`ReferralService`] |
+//! | Guides: hooks and transactions, tokens, upgrading | [`guide`] |
 //! | Users without an access token, for your own administration | [`ReferralService::find_users`], [`ReferralService::create_user`], [`ReferralService::change_user`] |
 //! | Your ids and data of users | [`ExternalId`], [`Metadata`], [`ReferralService::find_user_by_external_id`] |
 //! | A storage of your own | [`storage`], and the suite [`mod@conformance`] that it must pass |
@@ -29,6 +30,8 @@ mod decision;
 mod error;
 pub mod events;
 pub mod gate;
+#[cfg(doc)]
+pub mod guide;
 #[cfg(any(feature = "gate-http", feature = "sms-http"))]
 mod http_client;
 mod invite;

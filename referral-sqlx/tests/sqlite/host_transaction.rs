@@ -23,7 +23,7 @@ mod cases;
 
 const TABLES: &str = "\
     CREATE TABLE orders (user_id BLOB NOT NULL); \
-    CREATE TABLE profiles (user_id BLOB PRIMARY KEY REFERENCES referral_users (id))";
+    CREATE TABLE profiles (user_id BLOB PRIMARY KEY REFERENCES auth_users (id))";
 
 /// Transaction hook that adds a profile for each user.
 #[derive(Default)]
@@ -60,6 +60,7 @@ impl Setup {
         let (profiles, events) = (Arc::new(Profiles::default()), CreatedUsers::default());
         let mut options = SqliteOptions::default();
         options.hook = Some(Arc::clone(&profiles) as _);
+        options.table_prefix = "auth_".into();
         let storage = Arc::new(SqliteStorage::with_pool(&pool, &options).await.expect("opened"));
         pool.execute(TABLES).await.expect("created");
         let builder = service::builder(Arc::clone(&storage) as _, DevelopmentSender);
@@ -78,7 +79,7 @@ impl Setup {
     }
 
     async fn users(&self) -> i64 {
-        self.count("referral_users").await
+        self.count("auth_users").await
     }
 }
 
