@@ -1,6 +1,7 @@
 //! The endpoints, and what their requests and responses share.
 
 pub(crate) mod accept_language;
+pub(crate) mod admin;
 pub(crate) mod auth;
 pub(crate) mod bearer;
 mod context;
@@ -11,16 +12,17 @@ mod list_input;
 pub(crate) mod pagination;
 pub(crate) mod sessions;
 mod timestamp;
+mod user_views;
 pub(crate) mod users;
 mod verified_token;
 
 use poem_openapi::Tags;
 
-use self::{auth::AuthApi, sessions::SessionsApi, users::UsersApi};
+use self::{admin::AdminApi, auth::AuthApi, sessions::SessionsApi, users::UsersApi};
 use crate::error_code::ErrorCode;
 
 /// All groups of endpoints.
-pub(crate) type Apis = (AuthApi, SessionsApi, UsersApi);
+pub(crate) type Apis = (AuthApi, SessionsApi, UsersApi, AdminApi);
 
 /// The groups of operations.
 #[derive(Tags)]
@@ -30,6 +32,8 @@ pub(crate) enum Tag {
     Auth,
     /// Users and the users that they invited.
     Users,
+    /// Operations of staff.
+    Admin,
 }
 
 /// Id of an operation and its error codes.

@@ -8,7 +8,7 @@ use poem_openapi::{OpenApiService, registry::Registry, types::Type as _};
 use serde_json::{Map, Value, json};
 
 use crate::{
-    api::{Apis, auth, examples, sessions, users},
+    api::{Apis, admin, auth, examples, sessions, users},
     error::ProblemBody,
     error_code::ErrorCode,
 };
@@ -44,6 +44,7 @@ const NULLABLE: &[(&str, &[&str])] = &[
     ("SendCodeRequest", &["locale"]),
     ("SignInRequest", &["invited_by_code", "challenge_id"]),
     ("ProfilePatch", &["first_name", "last_name", "email"]),
+    ("UserPatch", &["external_id", "metadata"]),
 ];
 
 /// Response schemas in which fields without a value are omitted instead of `null`.
@@ -161,7 +162,7 @@ fn describe_operations(document: &mut Value) {
     let operations = document["paths"].as_object_mut().into_iter().flat_map(Map::values_mut);
     for operation in operations.filter_map(Value::as_object_mut).flat_map(Map::values_mut) {
         let id = operation["operationId"].as_str().unwrap_or_default();
-        let own = [auth::REFUSALS, sessions::REFUSALS, users::REFUSALS]
+        let own = [auth::REFUSALS, sessions::REFUSALS, users::REFUSALS, admin::REFUSALS]
             .concat()
             .into_iter()
             .find(|(name, _)| *name == id);
@@ -237,7 +238,7 @@ fn describe_schemas(document: &mut Value) {
     let Some(schemas) = document["components"]["schemas"].as_object_mut() else {
         return;
     };
-    let is_request = |name: &str| name.ends_with("Request") || name == "ProfilePatch";
+    let is_request = |name: &str| name.ends_with("Request") || name.ends_with("Patch");
     for (name, schema) in schemas.iter_mut() {
         if is_request(name) {
             let nullable = NULLABLE.iter().find(|(schema, _)| schema == name);

@@ -127,6 +127,16 @@ pub(crate) fn text<T>(
     }
 }
 
+/// Returns a parser of a JSON object, which applies `read` to its fields.
+pub(crate) fn object<T>(
+    read: impl FnOnce(Map<String, Value>) -> Result<T, InvalidInput>,
+) -> impl FnOnce(&Value) -> Result<T, FieldError> {
+    |value| match value {
+        Value::Object(fields) => read(fields.clone()).map_err(FieldError::from),
+        _ => Err(FieldError::new(ErrorCode::WrongType, "The value has the wrong type. Send an object.")),
+    }
+}
+
 /// Parses a token. Whether it is valid is checked later.
 pub(crate) fn token(value: &Value) -> Result<String, FieldError> {
     let token = text(|token| Ok(token.trim().to_owned()))(value)?;

@@ -58,7 +58,8 @@ mod tests {
     use crate::api::{
         auth::{Refreshed, SentCode, SignedIn},
         sessions::{Ended, Session, Sessions},
-        users::{InviteePage, User, UserPage, UserWithInvited},
+        user_views::{User, UserWithInvited},
+        users::{InviteePage, UserPage},
         verified_token::VerifiedToken,
     };
 

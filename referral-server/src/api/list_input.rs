@@ -13,9 +13,10 @@ pub(super) fn page_size(limit: Option<u32>) -> Result<PageSize, Problem> {
 /// Checks the text of each filter. The error names all invalid filters.
 pub(super) fn check_texts(filter: &FilterInput<'_>) -> Result<(), Problem> {
     type Check = fn(&str) -> Result<(), InvalidInput>;
-    let texts: [(&str, Option<&str>, Check); 7] = [
+    let texts: [(&str, Option<&str>, Check); 8] = [
         ("phone", filter.phone, FilterInput::check_text),
         ("email", filter.email, FilterInput::check_text),
+        ("external_id", filter.external_id, FilterInput::check_text),
         ("first_name", filter.first_name, FilterInput::check_text),
         ("last_name", filter.last_name, FilterInput::check_text),
         ("invite_code", filter.invite_code, FilterInput::check_text),

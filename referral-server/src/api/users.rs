@@ -8,7 +8,7 @@ use poem_openapi::{
 };
 use referral_core::{
     CurrentUser, EditProfile, Email, FilterInput, InviteCode, InviteeView, ListInvitees, ListUsers, Name,
-    ProfileChange, ProfileView, ReferralService, UserId, UserView,
+    ProfileChange, ReferralService, UserId,
 };
 use serde::Serialize;
 use uuid::Uuid;
@@ -25,6 +25,7 @@ use crate::{
         list_input::{check_texts, page_size},
         pagination::Links,
         timestamp::Timestamp,
+        user_views::{User, UserWithInvited},
     },
     client_ip::Client,
     error::Problem,
@@ -70,109 +71,6 @@ pub(crate) const REFUSALS: &[Refusals] = &[
         &[ErrorCode::InvalidLimit, ErrorCode::InvalidCursor, ErrorCode::NotFound, ErrorCode::StaffOnly],
     ),
 ];
-
-/// A user.
-#[derive(Object, Serialize)]
-#[oai(example)]
-pub(super) struct User {
-    /// The id (UUID version 7).
-    id: Uuid,
-    /// The phone (E.164). It is masked if the service hides the phones of other users.
-    phone: String,
-    /// The user's own invite code.
-    invite_code: String,
-    /// The invite code of the user's inviter.
-    invited_by_code: Option<String>,
-    /// The email address.
-    email: Option<String>,
-    /// The first name.
-    first_name: Option<String>,
-    /// The last name.
-    last_name: Option<String>,
-    /// `true` if the user can see the data of all users, regardless of the visibility setting.
-    is_staff: bool,
-    /// `true` if the user can sign in.
-    is_active: bool,
-    /// The time at which the user was created.
-    date_joined: Timestamp,
-    /// The time of the last sign-in with a code.
-    last_login: Option<Timestamp>,
-}
-
-impl Example for User {
-    fn example() -> Self {
-        Self {
-            id: examples::USER_ID,
-            phone: examples::PHONE.into(),
-            invite_code: examples::INVITE_CODE.into(),
-            invited_by_code: Some(examples::FRIENDS_INVITE_CODE.into()),
-            email: Some("anna@example.com".into()),
-            first_name: Some("Anna".into()),
-            last_name: None,
-            is_staff: false,
-            is_active: true,
-            date_joined: examples::TIME,
-            last_login: Some(examples::TIME),
-        }
-    }
-}
-
-impl From<UserView> for User {
-    fn from(user: UserView) -> Self {
-        Self {
-            id: user.id.0,
-            phone: user.phone.as_str().to_owned(),
-            invite_code: user.invite_code.to_string(),
-            invited_by_code: user.invited_by_code.map(|code| code.to_string()),
-            email: user.email.map(|email| email.as_str().to_owned()),
-            first_name: user.first_name.map(|name| name.as_str().to_owned()),
-            last_name: user.last_name.map(|name| name.as_str().to_owned()),
-            is_staff: user.is_staff,
-            is_active: user.is_active,
-            date_joined: user.date_joined.into(),
-            last_login: user.last_login.map(Timestamp),
-        }
-    }
-}
-
-/// A user with the users that they invited.
-#[derive(Object, Serialize)]
-#[oai(example)]
-pub(super) struct UserWithInvited {
-    #[oai(flatten)]
-    #[serde(flatten)]
-    user: User,
-    /// The newest invited users. At most 100.
-    invited: Vec<Invited>,
-    /// The total number of invited users.
-    invited_count: u64,
-}
-
-impl Example for UserWithInvited {
-    fn example() -> Self {
-        let invited = vec![Invited { id: examples::FRIENDS_ID, phone: examples::FRIENDS_PHONE.into() }];
-        Self { user: User::example(), invited, invited_count: 1 }
-    }
-}
-
-impl From<ProfileView> for UserWithInvited {
-    fn from(profile: ProfileView) -> Self {
-        let invited = profile
-            .invited
-            .into_iter()
-            .map(|invitee| Invited { id: invitee.id.0, phone: invitee.phone.as_str().to_owned() });
-        Self { invited: invited.collect(), invited_count: profile.invited_count, user: profile.user.into() }
-    }
-}
-
-/// An invited user, without the time of joining.
-#[derive(Object, Serialize)]
-struct Invited {
-    /// The id.
-    id: Uuid,
-    /// The phone.
-    phone: String,
-}
 
 /// An invited user.
 #[derive(Object, Serialize)]
@@ -316,6 +214,8 @@ impl UsersApi {
         Query(phone): Query<Option<String>>,
         /// The email address to match.
         Query(email): Query<Option<String>>,
+        /// The id in the system of the operator to match. Only staff can use it.
+        Query(external_id): Query<Option<String>>,
         /// The first name to match.
         Query(first_name): Query<Option<String>>,
         /// The last name to match.
@@ -329,7 +229,7 @@ impl UsersApi {
         let filter = FilterInput {
             phone: phone.as_deref(),
             email: email.as_deref(),
-            external_id: None,
+            external_id: external_id.as_deref(),
             first_name: first_name.as_deref(),
             last_name: last_name.as_deref(),
             invite_code: invite_code.as_deref(),
