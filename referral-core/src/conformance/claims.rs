@@ -68,8 +68,8 @@ pub async fn custom_claims_are_stored_unchanged(storage: Arc<dyn Storage>) {
     assert_eq!(stored(&harness, &signed_in).await.1, None);
 }
 
-/// A repeated refresh returns the same bytes, also after the user or the function changed. New tokens have new
-/// claims.
+/// A repeated refresh returns the same bytes, also after the user or the function changed. New tokens have
+/// new claims.
 pub async fn repeated_refresh_returns_the_same_custom_claims(storage: Arc<dyn Storage>) {
     let first_name = |user: &User, _| json!(user.first_name.as_ref().map_or("", Name::as_str));
     let harness = Harness::new(storage).with_claims(NAME, first_name);

@@ -37,8 +37,8 @@ pub enum BuildError {
     /// The policy is not valid.
     #[error(transparent)]
     Policy(#[from] InvalidInput),
-    /// The signing key does not verify its own signature, or issuer and audience are so long that a token has more
-    /// than 4 096 bytes.
+    /// The signing key does not verify its own signature, or issuer and audience are so long that a token has
+    /// more than 4 096 bytes.
     #[error(
         "the first signing key must be able to verify its own tokens, which must have at most 4096 bytes"
     )]
@@ -129,21 +129,23 @@ impl ReferralServiceBuilder {
     /// Adds a claim with data of the host to the access tokens; by default there is none.
     ///
     /// `name` is the name of the claim. It must be a URI, so that it collides with no other claim, such as
-    /// `https://example.com/claims`. `claims` returns the value for a user and a session, which can be any JSON value.
-    /// With `null`, the token has no such claim. Other services read the value from the token, and this service with
-    /// [`VerifiedToken::claim`](crate::VerifiedToken::claim).
+    /// `https://example.com/claims`. `claims` returns the value for a user and a session, which can be any
+    /// JSON value. With `null`, the token has no such claim. Other services read the value from the token,
+    /// and this service with [`VerifiedToken::claim`](crate::VerifiedToken::claim).
     ///
-    /// The function is called when tokens are issued: at a sign-in, and at a refresh that issues new tokens. The user
-    /// is as the storage commits it, with the invitation that this sign-in accepts. The value is stored with the
-    /// session. So a repeated refresh returns the same tokens, also after the user has changed, and also from another
-    /// process.
+    /// The function is called when tokens are issued: at a sign-in, and at a refresh that issues new tokens.
+    /// The user is as the storage commits it, with the invitation that this sign-in accepts. The value is
+    /// stored with the session. So a repeated refresh returns the same tokens, also after the user has
+    /// changed, and also from another process.
     ///
-    /// The function is called while the storage holds locks, and possibly several times for one token. It must be
-    /// fast, must not block, and should have no side effects. Data from other sources must be in memory.
+    /// The function is called while the storage holds locks, and possibly several times for one token. It
+    /// must be fast, must not block, and should have no side effects. Data from other sources must be in
+    /// memory.
     ///
-    /// If the claim has more than 2 048 bytes of JSON with its name, if it cannot be serialized, or if the function
-    /// panics, the sign-in or the refresh fails with [`StorageError::Claims`](crate::storage::StorageError::Claims).
-    /// Nothing is stored: no user is created, and the one-time code or the refresh token can be used again.
+    /// If the claim has more than 2 048 bytes of JSON with its name, if it cannot be serialized, or if the
+    /// function panics, the sign-in or the refresh fails with
+    /// [`StorageError::Claims`](crate::storage::StorageError::Claims). Nothing is stored: no user is created,
+    /// and the one-time code or the refresh token can be used again.
     ///
     /// ```
     /// # #[cfg(not(feature = "test-util"))] fn main() {}
@@ -185,8 +187,8 @@ impl ReferralServiceBuilder {
         self
     }
 
-    /// Sets the spawner, with which operations continue after their caller has dropped them; by default there is
-    /// none.
+    /// Sets the spawner, with which operations continue after their caller has dropped them; by default there
+    /// is none.
     #[must_use]
     pub fn spawner(mut self, spawner: impl Spawner + 'static) -> Self {
         self.spawner = Some(Arc::new(spawner));

@@ -19,16 +19,16 @@ use crate::{
 /// Largest size in bytes of custom claims, as JSON with their name.
 ///
 /// In base64, the claims have 2 731 bytes. With the other parts, the token has at most 4 096 bytes in most
-/// configurations, which is the size up to which this service reads tokens. Such a token fits into one cookie (RFC
-/// 6265, section 6.1), and into a half of the 8 KiB that nginx and Apache accept for one header.
+/// configurations, which is the size up to which this service reads tokens. Such a token fits into one cookie
+/// (RFC 6265, section 6.1), and into a half of the 8 KiB that nginx and Apache accept for one header.
 pub(crate) const MAX_CLAIMS_BYTES: usize = 2_048;
 
-/// Largest size in bytes of the name of custom claims. A name is repeated in each access token, and usual names have
-/// 20 to 40 bytes.
+/// Largest size in bytes of the name of custom claims. A name is repeated in each access token, and usual
+/// names have 20 to 40 bytes.
 const MAX_NAME_BYTES: usize = 255;
 
-/// Custom claims of [issued tokens](super::IssuedTokens): the JSON object with one member that an access token has in
-/// addition to its other claims. The text is kept, so that the same bytes can be signed again.
+/// Custom claims of [issued tokens](super::IssuedTokens): the JSON object with one member that an access
+/// token has in addition to its other claims. The text is kept, so that the same bytes can be signed again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CustomClaims(String);
 
@@ -117,8 +117,8 @@ impl ClaimsFn {
         Self { name: name.into(), value: Arc::new(value) }
     }
 
-    /// Returns `true` if the name is a URI (RFC 3986). The names of all other claims are words without a colon, so no
-    /// present or future claim has this name. RFC 7519, section 4.2, recommends such names.
+    /// Returns `true` if the name is a URI (RFC 3986). The names of all other claims are words without a
+    /// colon, so no present or future claim has this name. RFC 7519, section 4.2, recommends such names.
     pub(crate) fn has_valid_name(&self) -> bool {
         let is_of_scheme = |character: char| character.is_ascii_alphanumeric() || "+-.".contains(character);
         let is_of_uri = |character: char| character.is_ascii_graphic() && !r#""<>\^`{|}"#.contains(character);

@@ -21,8 +21,8 @@ use crate::{
     user::UserId,
 };
 
-/// Largest size in bytes of a token that is read. Tokens of this service have 400 to 1 100 bytes, and up to 2 731 more
-/// for custom claims.
+/// Largest size in bytes of a token that is read. Tokens of this service have 400 to 1 100 bytes, and up to 2
+/// 731 more for custom claims.
 const MAX_TOKEN_BYTES: usize = 4_096;
 
 /// Largest lead of the clock of the signing process over the local clock, in seconds.
@@ -93,8 +93,8 @@ pub struct VerifiedToken {
 impl VerifiedToken {
     /// Returns the custom claim with this name, if the token has it.
     ///
-    /// The function of [`ReferralServiceBuilder::claims`](crate::ReferralServiceBuilder::claims) returned this value
-    /// when the token was issued. Values that have changed since are not in the token.
+    /// The function of [`ReferralServiceBuilder::claims`](crate::ReferralServiceBuilder::claims) returned
+    /// this value when the token was issued. Values that have changed since are not in the token.
     #[must_use]
     pub fn claim(&self, name: &str) -> Option<&Value> {
         self.claims.custom.get(name)
@@ -159,7 +159,8 @@ impl Tokens {
         Self::new(keys, self.issuer.clone(), self.audience.clone())
     }
 
-    /// Returns `true` if the signing key signs tokens that this service reads, also with the largest custom claims.
+    /// Returns `true` if the signing key signs tokens that this service reads, also with the largest custom
+    /// claims.
     pub(crate) fn can_sign(&self, claims: Option<&ClaimsFn>, now: OffsetDateTime) -> bool {
         let Ok(claims) = claims.map(ClaimsFn::largest).transpose() else {
             return false;

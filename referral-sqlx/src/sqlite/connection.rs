@@ -23,8 +23,9 @@ impl File {
     }
 }
 
-/// Connection for statements whose text has the default prefix. With another prefix, the text is replaced before each
-/// execution. The connection keeps the statements prepared, because the same text results each time.
+/// Connection for statements whose text has the default prefix. With another prefix, the text is replaced
+/// before each execution. The connection keeps the statements prepared, because the same text results each
+/// time.
 pub(crate) struct Connection<'c> {
     raw: Raw<'c>,
     prefix: TablePrefix,

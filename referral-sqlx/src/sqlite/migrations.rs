@@ -54,7 +54,8 @@ impl TableMigrations {
     /// Applies the missing migrations.
     ///
     /// `sqlx` has no migration lock for SQLite. Instead, the migrations are one transaction that excludes all
-    /// other writes. The second of two concurrently started processes waits, and finds all migrations applied.
+    /// other writes. The second of two concurrently started processes waits, and finds all migrations
+    /// applied.
     pub(super) async fn run(
         &self,
         connection: &mut SqliteConnection,

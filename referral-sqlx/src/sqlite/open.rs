@@ -48,10 +48,11 @@ pub struct SqliteOptions {
     pub search_timeout: Duration,
     /// `true` if missing migrations are applied. If `false`, the schema must be up to date. Default: `true`.
     pub migrate: bool,
-    /// Prefix of the names of all tables, indexes and triggers of the storage: 1 to 32 lowercase letters, digits and
-    /// underscores that start with a letter and not with `sqlite_`. Storages with different prefixes can share a file.
-    /// All processes of a storage must have the same prefix. With another prefix than the default, the text of each
-    /// statement is replaced before it is executed, which takes one to four microseconds. Default: `referral_`.
+    /// Prefix of the names of all tables, indexes and triggers of the storage: 1 to 32 lowercase letters,
+    /// digits and underscores that start with a letter and not with `sqlite_`. Storages with different
+    /// prefixes can share a file. All processes of a storage must have the same prefix. With another prefix
+    /// than the default, the text of each statement is replaced before it is executed, which takes one to
+    /// four microseconds. Default: `referral_`.
     pub table_prefix: String,
     /// Hook that runs in the transaction that adds a user. Default: none.
     pub hook: Option<Arc<dyn TransactionHook<Sqlite>>>,
@@ -95,9 +96,10 @@ impl SqliteStorage {
     /// Opens the file of a pool of the host, and migrates the schema.
     ///
     /// The storage has connections of its own with the options of the pool, because writes must wait for each
-    /// other in one queue. It switches the file to a write-ahead log. The connections of the host should wait for
-    /// the lock of the file ([`busy_timeout`](SqliteConnectOptions::busy_timeout)), and their transactions should
-    /// be short. The host is responsible for the permissions of the file, which contains phone numbers.
+    /// other in one queue. It switches the file to a write-ahead log. The connections of the host should wait
+    /// for the lock of the file ([`busy_timeout`](SqliteConnectOptions::busy_timeout)), and their
+    /// transactions should be short. The host is responsible for the permissions of the file, which contains
+    /// phone numbers.
     ///
     /// # Errors
     ///
@@ -108,8 +110,8 @@ impl SqliteStorage {
         open(File { options: set_up(to_connect), prefix }, options).await
     }
 
-    /// Returns the migrations of the tables with a [prefix](SqliteOptions::table_prefix), for hosts that apply them
-    /// with their own. Such a host turns off [`migrate`](SqliteOptions::migrate).
+    /// Returns the migrations of the tables with a [prefix](SqliteOptions::table_prefix), for hosts that
+    /// apply them with their own. Such a host turns off [`migrate`](SqliteOptions::migrate).
     ///
     /// # Errors
     ///
