@@ -9,7 +9,7 @@ use crate::{
     error::refusal::Refusal,
     gate::{GateOperation, GateOutcome},
     invite::invitation::Invitation,
-    otp::challenge::ChallengeId,
+    otp::{challenge::ChallengeId, purpose::CodePurpose},
     rate_limit::client::ClientAddress,
     session::SessionId,
     sms::delivery::{DeliveryStatus, MessageRoute},
@@ -56,6 +56,8 @@ pub enum Event {
 pub struct CodeSent {
     /// Phone to which the code was sent.
     pub phone: PhoneNumber,
+    /// Purpose of the code.
+    pub purpose: CodePurpose,
     /// Challenge of the code.
     pub challenge: ChallengeId,
     /// Number of digits of the code.
@@ -195,8 +197,8 @@ impl Event {
     pub(crate) fn log(&self) {
         match self {
             // The id of the challenge is not logged, since it is enough to use up the attempts of the code.
-            Self::CodeSent(CodeSent { phone, code_length, .. }) => {
-                tracing::info!(?phone, code_length, "code sent");
+            Self::CodeSent(CodeSent { phone, purpose, code_length, .. }) => {
+                tracing::info!(?phone, purpose = purpose.as_str(), code_length, "code sent");
             }
             Self::DeliveryStatusChanged(DeliveryStatusChanged { route, status }) => {
                 let MessageRoute { gateway, region } = route;

@@ -69,6 +69,7 @@ pub use crate::{
     otp::{
         challenge::ChallengeId,
         code::{CodeInput, OneTimeCode},
+        purpose::CodePurpose,
         sign_in::InvitationOutcome,
     },
     rate_limit::client::{Client, ClientAddress},

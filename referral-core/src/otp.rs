@@ -1,6 +1,8 @@
 //! One-time codes: their challenges, their redemption and the fixed codes of test numbers.
 
+pub(crate) mod attempt;
 pub(crate) mod challenge;
 pub(crate) mod code;
+pub(crate) mod purpose;
 pub(crate) mod sign_in;
 pub(crate) mod test_number;

@@ -26,7 +26,10 @@ pub use self::{
     segments::{Encoding, Segments},
     templates::{MessageTemplates, TemplatePreview},
 };
-use crate::{otp::code::OneTimeCode, user::phone::PhoneNumber};
+use crate::{
+    otp::{code::OneTimeCode, purpose::CodePurpose},
+    user::phone::PhoneNumber,
+};
 
 /// SMS message that contains a one-time code.
 #[derive(Clone, Debug)]
@@ -42,10 +45,12 @@ pub struct SmsMessage {
     pub code: OneTimeCode,
     /// Language that the client prefers most, for gateways that have texts of their own.
     pub locale: Option<Locale>,
+    /// Purpose of the code, which a text of a gateway should name.
+    pub purpose: CodePurpose,
 }
 
 impl SmsMessage {
-    /// Creates a message.
+    /// Creates a message with a code to sign in.
     #[must_use]
     pub fn new(
         id: Uuid,
@@ -54,7 +59,14 @@ impl SmsMessage {
         text: String,
         locale: Option<Locale>,
     ) -> Self {
-        Self { id, phone, text: SmsText(Zeroizing::new(text)), code, locale }
+        Self { id, phone, text: SmsText(Zeroizing::new(text)), code, locale, purpose: CodePurpose::SignIn }
+    }
+
+    /// Sets the purpose of the code.
+    #[must_use]
+    pub fn purpose(mut self, purpose: CodePurpose) -> Self {
+        self.purpose = purpose;
+        self
     }
 }
 

@@ -97,6 +97,7 @@ pub use crate::{
         registry::{KeyRegistration, RegisteredKey},
     },
     otp::{
+        attempt::AttemptWrites,
         challenge::{
             Challenge, ChallengeDecision, ChallengeFacts, ChallengeRequest, ChallengeWrites, FailedAttempt,
             GrantedChallenge,

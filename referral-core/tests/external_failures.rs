@@ -14,7 +14,7 @@ use std::{
 
 use async_trait::async_trait;
 use referral_core::{
-    BuildError, CodeInput, Error, ErrorCode, OneTimeCode, PhoneNumber, ReferralService,
+    BuildError, CodeInput, CodePurpose, Error, ErrorCode, OneTimeCode, PhoneNumber, ReferralService,
     ReferralServiceBuilder, Refusal, Region, SendCode, SentCode, SignIn,
     events::{
         CodeNotSent, CodeSent, DeliveryStatusChanged, Event, Hook, SessionEnded, SignInRefused,
@@ -73,7 +73,7 @@ async fn custom_function_can_write_the_messages() {
     let mut gateway = MockGateway::new();
     let is_own = |message: &SmsMessage| message.text.reveal() == format!("de, ru: {}", message.code.reveal());
     gateway.expect_send().withf(is_own).once().returning(|_| Ok(Receipt::default()));
-    let text = |code: &OneTimeCode, locales: &[Locale]| {
+    let text = |_: CodePurpose, code: &OneTimeCode, locales: &[Locale]| {
         let locales: Vec<_> = locales.iter().map(Locale::as_str).collect();
         format!("{}: {}", locales.join(", "), code.reveal())
     };

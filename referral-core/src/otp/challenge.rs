@@ -17,6 +17,7 @@ use crate::{
     keys::Peppers,
     otp::{
         code::{CodeInput, OneTimeCode},
+        purpose::CodePurpose,
         test_number::TestNumber,
     },
     policy::Policy,
@@ -110,10 +111,10 @@ impl Challenge {
             && self.code_length >= required_length
     }
 
-    /// Returns `true` if `input` is the code that was sent. The comparison takes constant time.
-    pub(crate) fn accepts(&self, input: &CodeInput, peppers: &Peppers) -> bool {
+    /// Returns `true` if `input` is the code that was sent for this purpose. The comparison takes constant time.
+    pub(crate) fn accepts(&self, input: &CodeInput, purpose: CodePurpose, peppers: &Peppers) -> bool {
         let code = input.for_length(self.code_length);
-        let hash = hash_code(peppers, &self.pepper_id, self.id, &self.phone, &code);
+        let hash = hash_code(peppers, &self.pepper_id, self.id, purpose, &self.phone, &code);
         hash.is_some_and(|hash| hash.ct_eq(&self.code_hash).into())
     }
 }
@@ -123,10 +124,12 @@ pub(crate) fn hash_code(
     peppers: &Peppers,
     pepper_id: &str,
     id: ChallengeId,
+    purpose: CodePurpose,
     phone: &PhoneNumber,
     code: &str,
 ) -> Option<[u8; 32]> {
-    let parts = [b"sign-in", id.0.as_bytes().as_slice(), phone.as_str().as_bytes(), code.as_bytes()];
+    let purpose = purpose.to_bytes();
+    let parts = [&*purpose, id.0.as_bytes().as_slice(), phone.as_str().as_bytes(), code.as_bytes()];
     peppers.hash(pepper_id, &parts)
 }
 
@@ -142,6 +145,7 @@ pub struct ChallengeRequest {
     pub phone: PhoneNumber,
     /// Current time.
     pub now: OffsetDateTime,
+    pub(crate) purpose: CodePurpose,
     pub(crate) address: Option<ClientAddress>,
     /// As many digits as the longest code has. The decision determines how many of them are sent.
     pub(crate) digits: OneTimeCode,
@@ -351,7 +355,8 @@ impl ChallengeRequest {
     /// Creates the challenge of a code.
     fn challenge(&self, code_length: u8, code: &OneTimeCode, sent_at: OffsetDateTime) -> Challenge {
         let pepper_id = self.peppers.current_id();
-        let code_hash = hash_code(&self.peppers, pepper_id, self.id, &self.phone, code.reveal());
+        let code_hash =
+            hash_code(&self.peppers, pepper_id, self.id, self.purpose, &self.phone, code.reveal());
         Challenge {
             id: self.id,
             phone: self.phone.clone(),

@@ -1,13 +1,9 @@
 //! Rule of signing in with a code and an optional invite code.
 
-mod refunds;
-
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use time::OffsetDateTime;
-use uuid::Uuid;
 
-use self::refunds::refund_failed_attempts;
 use crate::{
     decision::Decision,
     error::refusal::Refusal,
@@ -18,14 +14,16 @@ use crate::{
     },
     keys::Peppers,
     otp::{
-        challenge::{Challenge, ChallengeId, FailedAttempt, hash_code},
-        code::{CODE_LENGTHS, CodeInput},
+        attempt::{self, Attempt, AttemptWrites},
+        challenge::{Challenge, ChallengeId},
+        code::CodeInput,
+        purpose::CodePurpose,
     },
     policy::Policy,
     rate_limit::{
-        attack::{GlobalCounter, GlobalCounterFacts, GlobalCounterQuery, GlobalCounterUpdate},
+        attack::{GlobalCounterFacts, GlobalCounterQuery},
         client::Client,
-        counter_update::{CounterUpdate, CounterUpdater},
+        counter_update::CounterUpdate,
         counters::{CounterKey, Counters, EventKind},
         limits::LimitName,
     },
@@ -172,17 +170,8 @@ impl SignInRequest {
     /// Returns the keys of the counters on which the decision depends, sorted. There are four at most.
     #[must_use]
     pub fn counters(&self) -> Vec<CounterKey> {
-        let Policy { unknown_invite_codes, failed_attempts_per_address, attempts_without_challenge, .. } =
-            &*self.policy;
-        let counts_invites = self.invite_code.is_some() && !unknown_invite_codes.is_off();
-        let counts_address =
-            counts_invites || !failed_attempts_per_address.is_off() || !attempts_without_challenge.is_off();
-        let counts_phone = counts_invites || self.policy.max_relevant_failures() > 0;
-        let of_address = CounterKey::networks(self.client.address.filter(|_| counts_address));
-        let mut keys: Vec<_> =
-            of_address.chain(counts_phone.then(|| CounterKey::phone(&self.phone))).collect();
-        keys.sort_unstable();
-        keys
+        let counts_invites = self.invite_code.is_some() && !self.policy.unknown_invite_codes.is_off();
+        attempt::counters(&self.policy, &self.phone, self.client.address, counts_invites)
     }
 
     /// Returns the query for the counts of the whole service on which the decision depends.
@@ -196,8 +185,7 @@ impl SignInRequest {
     #[must_use]
     pub fn needs_ancestry(&self, facts: &SignInFacts) -> bool {
         invitation::needs_ancestry(facts.user.as_ref(), facts.inviter.as_ref())
-            && self.wait(facts, EventKind::FailedAttempt).is_none()
-            && self.right_challenge(facts, self.is_right_code(facts)).is_some()
+            && self.attempt(facts, &self.counters()).check().is_ok()
     }
 
     /// Decides whether the attempt signs in. A new user gets the invite code `code`, which is one of
@@ -208,29 +196,26 @@ impl SignInRequest {
     ///
     /// [`ClaimsError`] if the function of the [custom claims](crate::ReferralServiceBuilder::claims) fails.
     pub fn decide(&self, facts: &SignInFacts, code: &InviteCode) -> Result<SignInDecision, ClaimsError> {
-        if let Some(retry_after) = self.wait(facts, EventKind::FailedAttempt) {
-            let limit = LimitName::FailedAttemptsPerAddress;
-            return Ok(Decision::refuse(Refusal::TooManyRequests { retry_after, limit }));
-        }
-        if self.has_wrong_length(facts) {
-            return Ok(Decision::refuse(Refusal::MalformedCode));
-        }
-        let is_right_code = self.is_right_code(facts);
-        let Some(challenge) = self.right_challenge(facts, is_right_code) else {
-            return Ok(self.refuse_code(facts, is_right_code));
+        let keys = self.counters();
+        let attempt = self.attempt(facts, &keys);
+        let challenge = match attempt.check() {
+            Ok(challenge) => challenge,
+            Err((refusal, AttemptWrites { challenge, counters })) => {
+                return Ok(refuse(refusal, challenge, counters));
+            }
         };
-        let redeemed = Challenge { redeemed_at: Some(self.now), ..challenge.clone() };
-        let mut updater = self.updater(facts);
+        let redeemed = attempt.redeemed(challenge);
+        let mut updater = attempt.updater();
 
         if facts.user.as_ref().is_some_and(|user| !user.is_active) {
-            refund_failed_attempts(&mut updater, challenge);
+            Attempt::refund_failed_attempts(&mut updater, challenge);
             return Ok(refuse(Refusal::UserInactive, Some(redeemed), updater.finish()));
         }
 
         // If the invite code is refused, the correct code from the message stays valid, so a mistyped invite
         // code does not cost a message.
         if self.invite_code.is_some()
-            && let Some(retry_after) = self.wait(facts, EventKind::UnknownInvite)
+            && let Some(retry_after) = attempt.wait(EventKind::UnknownInvite)
         {
             let limit = LimitName::UnknownInviteCodes;
             return Ok(Decision::refuse(Refusal::TooManyRequests { retry_after, limit }));
@@ -243,8 +228,8 @@ impl SignInRequest {
             }
             Err(refusal) => return Ok(Decision::refuse(refusal)),
         };
-        refund_failed_attempts(&mut updater, challenge);
-        self.refund_codes(&mut updater, challenge, facts);
+        Attempt::refund_failed_attempts(&mut updater, challenge);
+        attempt.refund_codes(&mut updater, challenge);
         self.accept(facts, code, redeemed, outcome, inviter, updater.finish())
     }
 
@@ -306,114 +291,24 @@ impl SignInRequest {
         })
     }
 
-    /// Refuses a code that is wrong or no longer valid.
-    fn refuse_code(&self, facts: &SignInFacts, is_right_code: bool) -> SignInDecision {
-        // The response must not reveal whether the phone has a valid challenge.
-        let limit = LimitName::AttemptsWithoutChallenge;
-        let wait = self.wait(facts, EventKind::AttemptWithoutChallenge);
-        let refusal =
-            wait.map_or(Refusal::InvalidCode, |retry_after| Refusal::TooManyRequests { retry_after, limit });
-        if is_right_code {
-            // A correct code that is expired, too short, redeemed or has no attempts left is not a guess.
-            return Decision::refuse(refusal);
+    /// Returns the attempt to redeem the code. `keys` are the [`counters`](Self::counters).
+    fn attempt<'a>(&'a self, facts: &'a SignInFacts, keys: &'a [CounterKey]) -> Attempt<'a> {
+        Attempt {
+            phone: &self.phone,
+            named: self.challenge,
+            code: &self.code,
+            purpose: CodePurpose::SignIn,
+            now: self.now,
+            address: self.client.address,
+            counts_attempts_without_challenge: self.counts_attempts_without_challenge,
+            policy: &self.policy,
+            peppers: &self.peppers,
+            keys,
+            challenge: facts.challenge.as_ref(),
+            user: facts.user.as_ref(),
+            counters: &facts.counters,
+            global_counters: &facts.global_counters,
         }
-        let valid = facts.challenge.as_ref().filter(|challenge| self.is_valid(challenge, facts));
-        let Some(challenge) = valid else {
-            if wait.is_some() || !self.counts_attempts_without_challenge {
-                return Decision::refuse(refusal);
-            }
-            // There was no code to guess, so the attempt does not count for the phone, which may belong to
-            // another person.
-            let of_address = self.counters().into_iter().filter(CounterKey::is_of_address);
-            let mut updater = CounterUpdater::new(&facts.counters, of_address, &self.policy, self.now);
-            let kind = EventKind::AttemptWithoutChallenge;
-            updater.count(kind, updater.unused_timestamp(kind));
-            return refuse(refusal, None, updater.finish());
-        };
-        let mut updater = self.updater(facts);
-        let at = updater.unused_timestamp(EventKind::FailedAttempt);
-        updater.count(EventKind::FailedAttempt, at);
-        if self.policy.attack_threshold.is_some() {
-            updater.count_globally(GlobalCounterUpdate::one(GlobalCounter::FailedAttempts, at));
-        }
-        refuse(refusal, Some(self.with_counted_attempt(challenge, at)), updater.finish())
-    }
-
-    /// Returns the longest wait until the limits of all counters allow another event of the kind `kind`.
-    fn wait(&self, facts: &SignInFacts, kind: EventKind) -> Option<Duration> {
-        let of_address = CounterKey::networks(self.client.address);
-        // Wrong codes for a phone make its codes longer, and do not require a wait.
-        let phone = (kind == EventKind::UnknownInvite).then(|| CounterKey::phone(&self.phone));
-        let keys = of_address.chain(phone);
-        keys.filter_map(|key| self.policy.wait(&facts.counters, &key, kind, self.now)).max()
-    }
-
-    fn updater<'a>(&'a self, facts: &'a SignInFacts) -> CounterUpdater<'a> {
-        CounterUpdater::new(&facts.counters, self.counters(), &self.policy, self.now)
-    }
-
-    /// Returns `true` if the code cannot be the one that was sent, because of its length. A form that submits
-    /// on each key must not use up the attempts.
-    ///
-    /// Only a request with the id of the challenge is compared with its length. Otherwise the response would
-    /// reveal whether the phone has a valid challenge.
-    fn has_wrong_length(&self, facts: &SignInFacts) -> bool {
-        let named = facts.challenge.as_ref().filter(|_| self.challenge.is_some());
-        if let Some(challenge) = named.filter(|challenge| self.is_valid(challenge, facts)) {
-            return !self.code.has_length(challenge.code_length);
-        }
-        self.code.is_shorter_than(self.policy.code_length)
-    }
-
-    /// Returns `true` if the code is that of the challenge, which may be invalid.
-    fn is_right_code(&self, facts: &SignInFacts) -> bool {
-        let Some(challenge) = &facts.challenge else {
-            // Compute the same hash as for a challenge that exists, so that both cases take the same time.
-            let (id, code) = (ChallengeId(Uuid::nil()), self.code.for_length(*CODE_LENGTHS.start()));
-            let _ = hash_code(&self.peppers, self.peppers.current_id(), id, &self.phone, &code);
-            return false;
-        };
-        challenge.accepts(&self.code, &self.peppers) && !self.is_test_of_staff(facts)
-    }
-
-    /// Returns the challenge, if it is valid and the code is correct.
-    fn right_challenge<'a>(&self, facts: &'a SignInFacts, is_right_code: bool) -> Option<&'a Challenge> {
-        facts.challenge.as_ref().filter(|challenge| is_right_code && self.is_valid(challenge, facts))
-    }
-
-    /// Returns `true` if the user is staff and the phone is a test number, whose code is known to several
-    /// people. The code is treated as a wrong code.
-    fn is_test_of_staff(&self, facts: &SignInFacts) -> bool {
-        facts.user.as_ref().is_some_and(|user| user.is_staff)
-            && self.policy.test_number(&self.phone, self.now).is_some()
-    }
-
-    fn is_valid(&self, challenge: &Challenge, facts: &SignInFacts) -> bool {
-        let failed_attempts =
-            facts.counters.timestamps(&CounterKey::phone(&self.phone), EventKind::FailedAttempt);
-        let under_attack = self.policy.attack_status(&facts.global_counters, self.now).under_attack;
-        let required_length = self.policy.required_length(&failed_attempts, under_attack, self.now);
-        self.policy.lockout(&self.phone, &failed_attempts, self.now).is_none()
-            && challenge.is_valid(
-                self.challenge.is_some(),
-                self.policy.attempts_per_code,
-                required_length,
-                self.now,
-            )
-    }
-
-    fn with_counted_attempt(&self, challenge: &Challenge, at: OffsetDateTime) -> Challenge {
-        let mut counted = challenge.clone();
-        if self.challenge.is_some() {
-            counted.attempts_with_id += 1;
-        } else {
-            counted.attempts_without_id += 1;
-        }
-        // Only attempts that probably come from the owner are refunded when the owner signs in.
-        let is_owner = |address| self.challenge.is_some() || challenge.address == Some(address);
-        let address = self.client.address.filter(|address| is_owner(*address));
-        counted.failed_attempts.extend(address.map(|address| FailedAttempt { address, at }));
-        counted
     }
 
     fn decide_invitation(&self, facts: &SignInFacts) -> Result<(InvitationOutcome, Option<UserId>), Refusal> {

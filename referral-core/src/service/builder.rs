@@ -13,7 +13,7 @@ use crate::{
     events::Hook,
     gate::{Gate, GateOptions},
     keys::{Peppers, SigningKeys},
-    otp::code::OneTimeCode,
+    otp::{code::OneTimeCode, purpose::CodePurpose},
     policy::Policy,
     random::{Random, SystemRandom},
     session::{
@@ -28,7 +28,7 @@ use crate::{
 };
 
 /// Function that writes the message for a code, in the first of these languages for which there is a text.
-pub(super) type MessageFn = Arc<dyn Fn(&OneTimeCode, &[Locale]) -> String + Send + Sync>;
+pub(super) type MessageFn = Arc<dyn Fn(CodePurpose, &OneTimeCode, &[Locale]) -> String + Send + Sync>;
 
 /// Error of [`ReferralServiceBuilder::build`].
 #[derive(Debug, thiserror::Error)]
@@ -202,12 +202,12 @@ impl ReferralServiceBuilder {
         self
     }
 
-    /// Sets the function that writes messages. Its arguments are the code and the requested languages, in
-    /// order of preference. Use it if [`message_templates`](Self::message_templates) is not enough.
+    /// Sets the function that writes messages. Its arguments are the purpose of the code, the code, and the
+    /// requested languages in order of preference. The text should name the purpose. Use it if [`message_templates`](Self::message_templates) is not enough.
     #[must_use]
     pub fn message_fn(
         mut self,
-        text: impl Fn(&OneTimeCode, &[Locale]) -> String + Send + Sync + 'static,
+        text: impl Fn(CodePurpose, &OneTimeCode, &[Locale]) -> String + Send + Sync + 'static,
     ) -> Self {
         self.text = Arc::new(text);
         self
@@ -294,5 +294,5 @@ impl ReferralServiceBuilder {
 }
 
 fn written_with(texts: MessageTemplates) -> MessageFn {
-    Arc::new(move |code, locales| texts.write(code, locales))
+    Arc::new(move |purpose, code, locales| texts.write(purpose, code, locales))
 }

@@ -10,6 +10,7 @@ use crate::{
     otp::{
         challenge::{Challenge, ChallengeId, ChallengeRequest},
         code::{CODE_LENGTHS, OneTimeCode},
+        purpose::CodePurpose,
     },
     rate_limit::client::Client,
     sms::{Receipt, SmsError, SmsMessage, delivery::MessageRoute, locale::Locale},
@@ -28,13 +29,15 @@ pub struct SendCode {
     pub client: Client,
     /// Context of the request, for the [gate](crate::gate).
     pub context: Context,
+    pub(super) purpose: CodePurpose,
 }
 
 impl SendCode {
-    /// Creates a request for a code for `phone`, with a message in the default language.
+    /// Creates a request for a code to sign in with `phone`, with a message in the default language.
     #[must_use]
     pub fn new(phone: PhoneNumber) -> Self {
-        Self { phone, locales: Vec::new(), client: Client::default(), context: Context::default() }
+        let purpose = CodePurpose::SignIn;
+        Self { phone, locales: Vec::new(), client: Client::default(), context: Context::default(), purpose }
     }
 
     /// Sets the languages for the message. The first one for which there is a text is used.
@@ -80,7 +83,7 @@ pub struct SentCode {
 }
 
 impl ReferralService {
-    /// Sends a code to a phone, with or without an account. A [test number](crate::policy::TestNumber) gets
+    /// Sends a code to sign in to a phone, with or without an account. A [test number](crate::policy::TestNumber) gets
     /// no message, because its code is known.
     ///
     /// # Errors
@@ -94,8 +97,8 @@ impl ReferralService {
         self.complete(async move { service.perform_send_code(request).await }).await
     }
 
-    async fn perform_send_code(&self, request: SendCode) -> Result<SentCode, Error> {
-        let (phone, address) = (request.phone.clone(), request.client.address);
+    pub(super) async fn perform_send_code(&self, request: SendCode) -> Result<SentCode, Error> {
+        let (phone, address, purpose) = (request.phone.clone(), request.client.address, request.purpose);
         let sent = self.try_send_code(request).await;
         match &sent {
             Ok((sent, Some(receipt))) => {
@@ -105,6 +108,7 @@ impl ReferralService {
                 // the message cannot be recorded.
                 self.emit(Event::CodeSent(CodeSent {
                     phone,
+                    purpose,
                     challenge,
                     code_length,
                     address,
@@ -144,6 +148,7 @@ impl ReferralService {
             id: ChallengeId(random.time_ordered_uuid(now)),
             phone: request.phone,
             now,
+            purpose: request.purpose,
             address: request.client.address,
             digits: OneTimeCode::generate(&**random, *CODE_LENGTHS.end()),
             policy: Arc::clone(policy),
@@ -188,10 +193,11 @@ impl ReferralService {
         locales: Vec<Locale>,
     ) -> Result<Receipt, Error> {
         let code = challenge_request.digits.first(challenge.code_length);
-        let text = (self.inner.text)(&code, &locales);
+        let text = (self.inner.text)(challenge_request.purpose, &code, &locales);
         let locale = locales.into_iter().next();
         let message =
-            SmsMessage::new(self.generate_id(), challenge_request.phone.clone(), code, text, locale);
+            SmsMessage::new(self.generate_id(), challenge_request.phone.clone(), code, text, locale)
+                .purpose(challenge_request.purpose);
         match self.inner.sender.send(&message).await {
             Ok(receipt) => Ok(receipt),
             Err(SmsError::Unknown(reason)) => {

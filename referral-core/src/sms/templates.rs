@@ -5,47 +5,70 @@ use std::collections::BTreeMap;
 use super::Segments;
 use crate::{
     error::{catalog::ErrorCode, input::InvalidInput},
-    otp::code::OneTimeCode,
+    otp::{code::OneTimeCode, purpose::CodePurpose},
     sms::locale::Locale,
 };
 
 /// Placeholder for the code in a template.
 const CODE: &str = "{code}";
 
-/// Built-in texts. With a host of 20 characters, an Android hash and a code of 10 digits each of them fits
-/// into one segment, which has 70 characters if one of them is Cyrillic.
-const BUILT_IN: [(&str, &str); 3] =
-    [("en", "{code} is your code to sign in."), ("kk", "Кіру коды: {code}"), ("ru", "Код для входа {code}")];
+/// Language that has a built-in text for each purpose.
+const ENGLISH: &str = "en";
+
+/// Built-in texts of a purpose, by language. With a host of 20 characters, an Android hash and a code of 10 digits
+/// each of them fits into one segment, which has 70 characters if one of them is Cyrillic.
+type BuiltIn = [(&'static str, &'static str); 3];
+
+const SIGN_IN: BuiltIn = [
+    (ENGLISH, "{code} is your code to sign in."),
+    ("kk", "Кіру коды: {code}"),
+    ("ru", "Код для входа {code}"),
+];
+
+const DELETION: BuiltIn = [
+    (ENGLISH, "{code} is your code to delete your account."),
+    ("kk", "Жою коды: {code}"),
+    ("ru", "Код удаления {code}"),
+];
 
 /// Length of the string by which Android identifies an app.
 const ANDROID_HASH_LENGTH: usize = 11;
 
-/// Templates of the messages for each language: the built-in English, Russian and Kazakh, and added ones.
+/// Templates of the messages for each purpose of a code and each language: the built-in English, Russian and
+/// Kazakh, and added ones.
 ///
 /// ```
-/// use referral_core::{OneTimeCode, sms::{Locale, MessageTemplates}};
+/// use referral_core::{CodePurpose, OneTimeCode, sms::{Locale, MessageTemplates}};
 ///
 /// let texts = MessageTemplates::default().template("de", "{code} ist Ihr Code.")?.host("app.example.com")?;
 /// let german = [Locale::parse("de-AT")?];
-/// let text = texts.write(&OneTimeCode::from_static("4711"), &german);
+/// let text = texts.write(CodePurpose::SignIn, &OneTimeCode::from_static("4711"), &german);
 /// assert_eq!(text, "4711 ist Ihr Code.\n@app.example.com #4711");
 /// # Ok::<_, referral_core::InvalidInput>(())
 /// ```
 #[derive(Clone, Debug)]
 pub struct MessageTemplates {
-    templates: BTreeMap<Locale, String>,
-    /// A locale that has a template.
+    sign_in: Texts,
+    deletion: Texts,
+    /// A locale that has a template for signing in.
     default_locale: Locale,
     host: Option<String>,
     android_hash: Option<String>,
 }
 
+/// Templates of one purpose by language. One of them is English.
+type Texts = BTreeMap<Locale, String>;
+
+fn built_in(texts: BuiltIn) -> Texts {
+    texts.map(|(locale, template)| (Locale::from_static(locale), template.to_owned())).into()
+}
+
 impl Default for MessageTemplates {
     fn default() -> Self {
-        let built_in = BUILT_IN.map(|(locale, template)| (Locale::from_static(locale), template.to_owned()));
         Self {
-            templates: built_in.into(),
-            default_locale: Locale::from_static("en"),
+            sign_in: built_in(SIGN_IN),
+            deletion: built_in(DELETION),
+            default_locale: Locale::from_static(ENGLISH),
             host: None,
             android_hash: None,
         }
@@ -53,7 +76,7 @@ impl Default for MessageTemplates {
 }
 
 impl MessageTemplates {
-    /// Adds or replaces the text of a language. `{code}` is the placeholder for the code.
+    /// Adds or replaces the text of a language for codes to sign in. `{code}` is the placeholder for the code.
     ///
     /// # Errors
     ///
@@ -61,9 +84,22 @@ impl MessageTemplates {
     /// contain `{code}`, or contains other braces, a control character other than a line feed, or a word that
     /// starts with `@`.
     pub fn template(mut self, locale: &str, template: impl Into<String>) -> Result<Self, InvalidInput> {
-        let template = template.into();
-        check(&template).map_err(|detail| InvalidInput::new(ErrorCode::InvalidTemplate, detail))?;
-        self.templates.insert(Locale::parse(locale)?, template);
+        add(&mut self.sign_in, locale, template.into())?;
+        Ok(self)
+    }
+
+    /// Adds or replaces the text of a language for codes that delete an account. A language without such a text
+    /// gets that of the default language, or English.
+    ///
+    /// # Errors
+    ///
+    /// As for [`template`](Self::template).
+    pub fn deletion_template(
+        mut self,
+        locale: &str,
+        template: impl Into<String>,
+    ) -> Result<Self, InvalidInput> {
+        add(&mut self.deletion, locale, template.into())?;
         Ok(self)
     }
 
@@ -75,7 +111,7 @@ impl MessageTemplates {
     /// `invalid_locale` if the locale is not a language tag or has no template.
     pub fn default_locale(mut self, locale: &str) -> Result<Self, InvalidInput> {
         let locale = Locale::parse(locale)?;
-        if !self.templates.contains_key(&locale) {
+        if !self.sign_in.contains_key(&locale) {
             let detail = "There is no template for the default locale. Add one, or choose another locale.";
             return Err(InvalidInput::new(ErrorCode::InvalidLocale, detail));
         }
@@ -127,10 +163,15 @@ impl MessageTemplates {
     /// Returns the message for a code in the first of these languages that is available, or in the default
     /// language. For `ru-RU`, `ru` matches too (lookup of RFC 4647).
     #[must_use]
-    pub fn write(&self, code: &OneTimeCode, locales: &[Locale]) -> String {
-        let mut ranges = locales.iter().flat_map(Locale::ranges);
-        let template = ranges.find_map(|range| self.templates.get(range));
-        self.fill(template.unwrap_or(&self.templates[&self.default_locale]), code)
+    pub fn write(&self, purpose: CodePurpose, code: &OneTimeCode, locales: &[Locale]) -> String {
+        let texts = match purpose {
+            CodePurpose::SignIn => &self.sign_in,
+            CodePurpose::DeleteUser(_) => &self.deletion,
+        };
+        let defaults = [self.default_locale.as_str(), ENGLISH];
+        let mut ranges = locales.iter().flat_map(Locale::ranges).chain(defaults);
+        let template = ranges.find_map(|range| texts.get(range));
+        self.fill(template.expect("each purpose has an English text"), code)
     }
 
     fn fill(&self, template: &str, code: &OneTimeCode) -> String {
@@ -141,10 +182,10 @@ impl MessageTemplates {
         lines.join("\n")
     }
 
-    /// Returns every text with a code of this length, ordered by language.
+    /// Returns every text with a code of this length, ordered by purpose and language.
     pub fn preview(&self, code_length: u8) -> impl Iterator<Item = TemplatePreview> {
         let code = OneTimeCode::from_static("0".repeat(code_length.into()));
-        self.templates.iter().map(move |(locale, template)| {
+        self.sign_in.iter().chain(&self.deletion).map(move |(locale, template)| {
             let text = self.fill(template, &code);
             TemplatePreview { locale: locale.clone(), segments: Segments::of(&text), text }
         })
@@ -167,6 +208,12 @@ pub struct TemplatePreview {
     pub text: String,
     /// Segments of the text.
     pub segments: Segments,
+}
+
+fn add(texts: &mut Texts, locale: &str, template: String) -> Result<(), InvalidInput> {
+    check(&template).map_err(|detail| InvalidInput::new(ErrorCode::InvalidTemplate, detail))?;
+    texts.insert(Locale::parse(locale)?, template);
+    Ok(())
 }
 
 fn check(template: &str) -> Result<(), &'static str> {

@@ -1,7 +1,7 @@
 //! Tests of the rule for sending codes.
 
 use super::*;
-use crate::{random::SystemRandom, rate_limit::counters::CountedEvent};
+use crate::{random::SystemRandom, rate_limit::counters::CountedEvent, user::tests::user};
 
 /// IPv4 address, which has a single network.
 const ADDRESS: &str = "203.0.113.9";
@@ -18,7 +18,8 @@ pub(crate) fn challenge(phone: PhoneNumber) -> Challenge {
     Challenge {
         id,
         code_length: 4,
-        code_hash: hash_code(&peppers(), "p1", id, &phone, "4711").expect("a known pepper"),
+        code_hash: hash_code(&peppers(), "p1", id, CodePurpose::SignIn, &phone, "4711")
+            .expect("a known pepper"),
         phone,
         pepper_id: "p1".into(),
         sent_at: OffsetDateTime::UNIX_EPOCH,
@@ -40,18 +41,19 @@ fn phone() -> PhoneNumber {
 fn the_hash_depends_on_the_challenge_the_phone_and_the_pepper() {
     let sent = challenge(phone());
     let right = CodeInput::parse("4711").expect("digits");
-    assert!(sent.accepts(&right, &peppers()));
-    assert!(!sent.accepts(&CodeInput::parse("4712").expect("digits"), &peppers()));
+    assert!(sent.accepts(&right, CodePurpose::SignIn, &peppers()));
+    assert!(!sent.accepts(&CodeInput::parse("4712").expect("digits"), CodePurpose::SignIn, &peppers()));
 
     let other_id = Challenge { id: ChallengeId(Uuid::from_u128(2)), ..sent.clone() };
     let other_phone = PhoneNumber::parse("+79608543018", None).expect("valid");
     let other_phone = Challenge { phone: other_phone, ..sent.clone() };
     let other_pepper = Peppers::from_secret("p1", &[8; 32]).expect("long enough");
     let unknown_pepper = Peppers::from_secret("p2", &[7; 32]).expect("long enough");
-    assert!(!other_id.accepts(&right, &peppers()));
-    assert!(!other_phone.accepts(&right, &peppers()));
-    assert!(!sent.accepts(&right, &other_pepper));
-    assert!(!sent.accepts(&right, &unknown_pepper));
+    assert!(!other_id.accepts(&right, CodePurpose::SignIn, &peppers()));
+    assert!(!other_phone.accepts(&right, CodePurpose::SignIn, &peppers()));
+    assert!(!sent.accepts(&right, CodePurpose::DeleteUser(user(1).id), &peppers()));
+    assert!(!sent.accepts(&right, CodePurpose::SignIn, &other_pepper));
+    assert!(!sent.accepts(&right, CodePurpose::SignIn, &unknown_pepper));
 }
 
 #[test]
@@ -77,6 +79,7 @@ fn request(now: OffsetDateTime, policy: Policy) -> ChallengeRequest {
         id: ChallengeId(Uuid::from_u128(1)),
         phone: phone(),
         now,
+        purpose: CodePurpose::SignIn,
         address: Some(ADDRESS.parse().expect("an address")),
         digits: OneTimeCode::generate(&SystemRandom, 10),
         policy: Arc::new(policy),
@@ -92,7 +95,10 @@ fn decided(request: &ChallengeRequest, facts: &ChallengeFacts) -> Result<u8, Dur
             assert_eq!(writes.challenge.as_ref(), Some(&granted.challenge));
             let Challenge { code_length, .. } = granted.challenge;
             let code = CodeInput::parse(request.digits.first(code_length).reveal()).expect("digits");
-            assert!(granted.challenge.accepts(&code, &peppers()), "the hash matches the digits");
+            assert!(
+                granted.challenge.accepts(&code, CodePurpose::SignIn, &peppers()),
+                "the hash matches the digits"
+            );
             Ok(code_length)
         }
         Err(Refusal::TooManyRequests { retry_after, .. }) => {
@@ -205,7 +211,11 @@ fn the_code_of_a_test_number_is_fixed_and_counts_only_for_the_address() {
     assert_eq!(granted.resend_in, Duration::ZERO);
     assert_eq!(granted.challenge.code_length, 8);
     assert_eq!(granted.challenge.expires_at, now + MINUTE, "not later than the test number");
-    assert!(granted.challenge.accepts(&CodeInput::parse("47110815").expect("digits"), &peppers()));
+    assert!(granted.challenge.accepts(
+        &CodeInput::parse("47110815").expect("digits"),
+        CodePurpose::SignIn,
+        &peppers()
+    ));
     let counted: Vec<_> = counters.counters.iter().map(|counter| &counter.key).collect();
     assert_eq!((counted, counters.global_counter), (vec![&of_address], None));
 

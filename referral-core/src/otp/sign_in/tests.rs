@@ -1,11 +1,19 @@
 //! Tests of the rule of signing in.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    time::Duration,
+};
+
+use uuid::Uuid;
 
 use super::*;
 use crate::{
     otp::{
-        challenge::tests::{MINUTE, challenge, peppers},
+        challenge::{
+            FailedAttempt,
+            tests::{MINUTE, challenge, peppers},
+        },
         test_number::TestNumber,
     },
     rate_limit::{client::ClientAddress, counters::CountedEvent},

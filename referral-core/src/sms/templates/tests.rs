@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use regex::Regex;
 
 use super::*;
-use crate::{otp::code::CODE_LENGTHS, sms::Encoding};
+use crate::{otp::code::CODE_LENGTHS, sms::Encoding, user::tests::user};
 
 const HOST: &str = "login.example.com.kz";
 const HASH: &str = "FA+9qCX9VSu";
@@ -14,7 +14,12 @@ fn locales(tags: &[&str]) -> Vec<Locale> {
 }
 
 fn write(texts: &MessageTemplates, tags: &[&str]) -> String {
-    texts.write(&OneTimeCode::from_static("4711"), &locales(tags))
+    texts.write(CodePurpose::SignIn, &OneTimeCode::from_static("4711"), &locales(tags))
+}
+
+fn write_deletion(texts: &MessageTemplates, tags: &[&str]) -> String {
+    let purpose = CodePurpose::DeleteUser(user(1).id);
+    texts.write(purpose, &OneTimeCode::from_static("4711"), &locales(tags))
 }
 
 /// Parses a message as specified in <https://wicg.github.io/sms-one-time-codes/#parsing>, and returns the
@@ -63,7 +68,7 @@ fn every_built_in_text_fits_into_one_segment() {
                 let bits = if encoding == Encoding::Gsm7 { 7 } else { 16 };
                 assert!(segments.units * bits <= 140 * 8, "Android reads 140 bytes: {text}");
             }
-            assert_eq!(texts.preview(length).count(), 3);
+            assert_eq!(texts.preview(length).count(), 6);
             assert_eq!(texts.too_long(length).count(), 0);
         }
     }
@@ -114,6 +119,20 @@ fn default_language_must_be_available() {
     }
     let texts = MessageTemplates::default().template("en", "Code {code}").expect("valid template");
     assert_eq!(write(&texts, &["de"]), "Code 4711", "a replaced text is still the default");
+}
+
+#[test]
+fn text_of_a_deletion_states_its_purpose() {
+    let texts = MessageTemplates::default().template("de", "{code} ist Ihr Code.").expect("valid template");
+    assert_eq!(write_deletion(&texts, &["ru-RU"]), "Код удаления 4711");
+    // A language without a text of its own for deletions.
+    assert_eq!(write_deletion(&texts, &["de"]), "4711 is your code to delete your account.");
+    let german = texts.default_locale("de").expect("available");
+    assert_eq!(write_deletion(&german, &["de"]), "4711 is your code to delete your account.");
+    let german = german.deletion_template("de", "{code} löscht Ihr Konto.").expect("valid template");
+    assert_eq!(write_deletion(&german, &["tt"]), "4711 löscht Ihr Konto.");
+    assert_eq!(write(&german, &["tt"]), "4711 ist Ihr Code.");
+    assert!(MessageTemplates::default().deletion_template("de", "Konto").is_err());
 }
 
 #[test]
@@ -235,7 +254,7 @@ proptest! {
         let texts = MessageTemplates::default().host(&host).expect("valid host");
         let texts = if has_hash { texts.android_hash(HASH).expect("valid hash") } else { texts };
         let Ok(texts) = texts.template("de", template.as_str()) else { return Ok(()) };
-        let text = texts.write(&OneTimeCode::from_static(code.as_str()), &locales(&["de"]));
+        let text = texts.write(CodePurpose::SignIn, &OneTimeCode::from_static(code.as_str()), &locales(&["de"]));
 
         let host = host.to_ascii_lowercase();
         prop_assert_eq!(read_by_the_standard(&text), Some((&*host, &*code)));
@@ -251,7 +270,7 @@ proptest! {
     fn text_for_any_locale_is_a_built_in_text(tag in "[a-zA-Z0-9-]{0,36}|\\PC{0,40}|(ru|kk|en)-.{0,9}") {
         let Ok(locale) = Locale::parse(&tag) else { return Ok(()) };
         prop_assert_eq!(Locale::parse(locale.as_str()), Ok(locale.clone()));
-        let text = MessageTemplates::default().write(&OneTimeCode::from_static("4711"), &[locale]);
+        let text = MessageTemplates::default().write(CodePurpose::SignIn, &OneTimeCode::from_static("4711"), &[locale]);
         let ours = [&[][..], &["ru"], &["kk"]].map(|tags| write(&MessageTemplates::default(), tags));
         prop_assert!(ours.contains(&text));
     }

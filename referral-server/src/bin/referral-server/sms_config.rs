@@ -231,8 +231,10 @@ struct FileTexts {
     android_hash: Option<String>,
     /// Language for clients that accept none of the other languages.
     default_locale: Option<String>,
-    /// Templates by language.
+    /// Templates of codes to sign in, by language.
     templates: BTreeMap<String, String>,
+    /// Templates of codes that delete an account, by language.
+    deletion_templates: BTreeMap<String, String>,
 }
 
 impl FileTexts {
@@ -241,6 +243,10 @@ impl FileTexts {
         let mut texts = MessageTemplates::default();
         for (locale, template) in &self.templates {
             texts = texts.template(locale, template).map_err(wrong(format!("templates.{locale}")))?;
+        }
+        for (locale, template) in &self.deletion_templates {
+            let wrong = wrong(format!("deletion_templates.{locale}"));
+            texts = texts.deletion_template(locale, template).map_err(wrong)?;
         }
         if let Some(locale) = &self.default_locale {
             texts = texts.default_locale(locale).map_err(wrong("default_locale".into()))?;

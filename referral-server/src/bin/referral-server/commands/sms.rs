@@ -4,7 +4,7 @@ use std::io::{self, Write as _};
 
 use clap::Subcommand;
 use referral_core::{
-    OneTimeCode,
+    CodePurpose, OneTimeCode,
     policy::CODE_LENGTHS,
     random::{Random as _, SystemRandom},
     sms::{
@@ -56,7 +56,7 @@ async fn test(settings: &Settings, phone: &str, locale: Option<Locale>) -> Resul
     let policy = settings.policy();
     let code = OneTimeCode::from_static("0".repeat(policy.code_length.into()));
     let locales: Vec<_> = locale.into_iter().collect();
-    let text = config.texts.write(&code, &locales);
+    let text = config.texts.write(CodePurpose::SignIn, &code, &locales);
     let public_url = settings.network.public_url.as_deref();
     let readers = config.report_readers(public_url)?;
     let sender = config.sender(Steps, public_url, &readers)?;
