@@ -44,6 +44,8 @@
 
 pub mod challenges;
 pub mod claims;
+pub mod deletion;
+pub mod deletion_codes;
 pub mod delivery;
 pub mod gate;
 pub mod guesses;
@@ -90,6 +92,26 @@ macro_rules! conformance {
                 parallel_requests_for_one_phone_send_one_code
                 voided_code_is_invalid_and_the_previous_code_stays_valid
                 codes_of_different_phones_are_independent
+            }
+            deletion {
+                deleted_user_is_found_nowhere
+                phone_of_a_deleted_user_signs_up_as_a_new_user
+                invite_code_of_a_deleted_user_is_unknown
+                invite_code_of_a_deleted_user_is_given_to_no_user
+                invitations_through_a_deleted_user_stay
+                deleted_invitees_are_counted_and_not_listed
+                deleted_users_shift_no_offset
+                host_deletes_a_user_once
+                authenticated_requests_of_a_deleted_user_are_rejected
+                parallel_sign_ins_leave_no_session_of_a_deleted_user
+                parallel_invitations_by_a_deleted_user_are_accepted_or_unknown
+            }
+            deletion_codes {
+                only_the_code_of_a_deletion_deletes
+                wrong_codes_of_a_deletion_are_limited
+                code_of_a_deletion_is_refunded_to_the_address
+                parallel_guesses_at_a_deletion_do_not_exceed_its_attempts
+                parallel_deletions_delete_a_user_once
             }
             delivery {
                 status_of_a_message_is_reported_once

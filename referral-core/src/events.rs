@@ -38,6 +38,10 @@ pub enum Event {
     SignInRefused(SignInRefused),
     /// A user was created.
     UserCreated(User),
+    /// A user was deleted. The event has the user as before the deletion.
+    UserDeleted(User),
+    /// A code for a change of the own account was refused.
+    CodeRefused(CodeRefused),
     /// A user accepted an invitation. This happens at most once per user.
     InvitationAccepted(Invitation),
     /// The gate was asked. It is emitted before the event of the request, such as [`SignInRefused`].
@@ -138,6 +142,20 @@ pub struct GateDecided {
     pub outcome: GateOutcome,
 }
 
+/// Refused code for a change of the own account.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CodeRefused {
+    /// User whose account stays unchanged.
+    pub user: UserId,
+    /// Purpose of the request.
+    pub purpose: CodePurpose,
+    /// Reason of the refusal.
+    pub reason: Refusal,
+    /// Address of the client.
+    pub address: Option<ClientAddress>,
+}
+
 /// Session that ended before it expired.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -171,6 +189,8 @@ pub enum SessionEnd {
     RefreshReused,
     /// The user became staff.
     BecameStaff,
+    /// The user was deleted.
+    UserDeleted,
 }
 
 impl SessionEnd {
@@ -182,6 +202,7 @@ impl SessionEnd {
             Self::EndedElsewhere => "ended_elsewhere",
             Self::RefreshReused => "refresh_reused",
             Self::BecameStaff => "became_staff",
+            Self::UserDeleted => "user_deleted",
         }
     }
 }
@@ -217,6 +238,11 @@ impl Event {
                 tracing::info!(?phone, reason = reason.reason(), "sign-in refused");
             }
             Self::UserCreated(user) => tracing::info!(user = %user.id, "user created"),
+            Self::UserDeleted(user) => tracing::info!(user = %user.id, "user deleted"),
+            Self::CodeRefused(CodeRefused { user, purpose, reason, .. }) => {
+                let (purpose, reason) = (purpose.as_str(), reason.reason());
+                tracing::info!(%user, purpose, reason, "code refused");
+            }
             Self::InvitationAccepted(invitation) => tracing::info!(
                 invitee = %invitation.invitee,
                 inviter = %invitation.inviter,

@@ -6,7 +6,7 @@
 //! |---|---|
 //! | All operations | [`ReferralService`] |
 //! | Guides: hooks and transactions, tokens, upgrading | [`guide`] |
-//! | Users without an access token, for your own administration | [`ReferralService::find_users`], [`ReferralService::create_user`], [`ReferralService::change_user`] |
+//! | Users without an access token, for your own administration | [`ReferralService::find_users`], [`ReferralService::create_user`], [`ReferralService::change_user`], [`ReferralService::delete_user`] |
 //! | Your ids and data of users | [`ExternalId`], [`Metadata`], [`ReferralService::find_user_by_external_id`] |
 //! | A storage of your own | [`storage`], and the suite [`mod@conformance`] that it must pass |
 //! | Rows of your own in the same transaction | `TransactionHook` in `referral-sqlx` |
@@ -76,6 +76,7 @@ pub use crate::{
     readiness::{Check, Readiness},
     service::{
         ReferralService,
+        account::{DeleteAccount, SendDeletionCode},
         builder::{BuildError, ReferralServiceBuilder},
         host::{CreateUser, CreatedUser},
         send_code::{SendCode, SentCode},

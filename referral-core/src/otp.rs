@@ -4,5 +4,6 @@ pub(crate) mod attempt;
 pub(crate) mod challenge;
 pub(crate) mod code;
 pub(crate) mod purpose;
+pub(crate) mod redemption;
 pub(crate) mod sign_in;
 pub(crate) mod test_number;

@@ -1,5 +1,6 @@
 //! The service object with all operations, which are in the modules below.
 
+pub(crate) mod account;
 mod attempt_budget;
 pub(crate) mod builder;
 mod clocks;

@@ -32,7 +32,10 @@
 //! - [`User::invited_count`] is the number of users invited;
 //! - a challenge is redeemed at most once.
 //!
-//! Users are never deleted, only deactivated, so that invitations are kept.
+//! A deleted user is *erased*: the storage keeps its id, its invite code, and its invitations with their
+//! counts, and nothing else. So invitations are kept, no user gets the invite code again, and the ancestry
+//! through an erased user still excludes loops. An erased user is not a [`User`]: no method returns it, and
+//! none changes it.
 //!
 //! # Times
 //!
@@ -102,6 +105,7 @@ pub use crate::{
             Challenge, ChallengeDecision, ChallengeFacts, ChallengeRequest, ChallengeWrites, FailedAttempt,
             GrantedChallenge,
         },
+        redemption::{Redemption, RedemptionFacts},
         sign_in::{SignInDecision, SignInFacts, SignInOutcome, SignInRequest, SignInWrites, StoredSignIn},
     },
     rate_limit::{
@@ -124,6 +128,7 @@ pub use crate::{
         AddUserDecision, AddUserFacts, AddUserRequest, AddUserWrites, Invitee, NewUser, UserWithInvited,
         UserWrite,
         change::{UserChangeDecision, UserChangeFacts, UserChangeRequest},
+        deletion::{DeletedUser, DeletionDecision, DeletionFacts, DeletionRequest, DeletionWrites},
         listing::{PageStart, UserFilter, UserQuery},
         profile::{EditedProfile, ProfileDecision, ProfileEdit, ProfileFacts, ProfileOutcome, ProfileWrites},
         search::{SearchKeys, SearchTerm},

@@ -1,4 +1,4 @@
-//! Hook with which a host writes its own rows in the transaction that adds a user.
+//! Hook with which a host writes its own rows in the transaction that adds or deletes a user.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use sqlx::Database;
 
 use crate::error::failure;
 
-/// Work of the host in the transaction that adds a user or accepts an invitation.
+/// Work of the host in the transaction that adds or deletes a user, or accepts an invitation.
 ///
 /// The rows that the hook writes and the rows of the storage are committed together or not at all. This also
 /// applies if the process or the database ends at any time.
@@ -34,6 +34,18 @@ pub trait TransactionHook<DB: Database>: Send + Sync {
     /// Runs after a user was added, by a sign-in or by the host, also in a transaction of the host
     /// (`add_user_in`).
     async fn user_created(
+        &self,
+        connection: &mut DB::Connection,
+        user: &User,
+    ) -> std::result::Result<(), BoxError> {
+        let _ = (connection, user);
+        Ok(())
+    }
+
+    /// Runs after a user was deleted, by the user or by the host. `user` has the data as before. The storage
+    /// keeps the id, so rows of the host that refer to it stay valid. Delete or anonymize the personal data
+    /// in them.
+    async fn user_deleted(
         &self,
         connection: &mut DB::Connection,
         user: &User,
@@ -84,20 +96,39 @@ impl HookError {
     }
 }
 
-/// Runs a hook for a user that was added, and for an invitation that was accepted.
+/// Changes for which the hook runs.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Changes<'a> {
+    /// User that was added.
+    pub(crate) created: Option<&'a User>,
+    /// Invitation that was accepted.
+    pub(crate) accepted: Option<&'a Invitation>,
+    /// User that was deleted, as before.
+    pub(crate) deleted: Option<&'a User>,
+}
+
+impl Changes<'_> {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.created.is_none() && self.accepted.is_none() && self.deleted.is_none()
+    }
+}
+
+/// Runs a hook for changes.
 pub(crate) async fn run<DB: Database>(
     hook: &dyn TransactionHook<DB>,
     connection: &mut DB::Connection,
     timeout: Duration,
-    user: Option<&User>,
-    invitation: Option<&Invitation>,
+    changes: Changes<'_>,
 ) -> Result<()> {
     let work = async {
-        if let Some(user) = user {
+        if let Some(user) = changes.created {
             hook.user_created(connection, user).await?;
         }
-        if let Some(invitation) = invitation {
+        if let Some(invitation) = changes.accepted {
             hook.invitation_accepted(connection, invitation).await?;
+        }
+        if let Some(user) = changes.deleted {
+            hook.user_deleted(connection, user).await?;
         }
         Ok(())
     };

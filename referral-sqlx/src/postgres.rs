@@ -12,13 +12,14 @@
 //! | a session | it has the same refresh token and has not been ended |
 //! | a counter | it has the same events |
 //! | a message | it has the same status, and is still ours or not |
-//! | the user who signs in | `is_active` and `is_staff` have the same values |
+//! | the user who signs in | the phone, `is_active` and `is_staff` have the same values |
 //! | the newest challenge of a phone | the next number of the phone is free |
 //! | the owner of a phone or an email address, the inviter of a user | the unique index accepts the new row |
+//! | the owner of an invite code, the user of a new session | it is not erased (triggers) |
 //!
-//! Five operations need a transaction with a lock: accepting an invitation late, because a loop of
-//! invitations can include any number of users, editing a profile, changing a user for the host, making a
-//! user staff, and agreeing on keys. All statements are correct under READ COMMITTED. The retries of
+//! Six operations need a transaction with a lock: accepting an invitation late, because a loop of invitations
+//! can include any number of users, editing a profile, changing a user for the host, deleting a user, making
+//! a user staff, and agreeing on keys. All statements are correct under READ COMMITTED. The retries of
 //! [`repeat`] make them work on engines that abort transactions more often.
 
 mod add_user;
@@ -26,6 +27,7 @@ mod challenges;
 mod change_user;
 mod connections;
 mod counters;
+mod deletion;
 pub(crate) mod error;
 mod host_transaction;
 mod hosts;

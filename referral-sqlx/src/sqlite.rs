@@ -18,6 +18,7 @@ mod challenges;
 mod change_user;
 mod connection;
 mod counters;
+mod deletion;
 mod disk;
 pub(crate) mod error;
 mod host_transaction;

@@ -57,6 +57,9 @@
 //!   written.
 //! - Invitations have no loops: each invitation of the ancestry is watched, also the missing one of the first
 //!   inviter. A storage that locks its facts takes one lock for all late acceptances instead.
+//! - An invite code of a deleted user is taken for ever: `owner/code/…` stays, with the id of a user that
+//!   does not exist. The owner of a code is watched as well, so no invitation is added while its inviter is
+//!   deleted.
 //! - [`User::invited_count`] is exact: the inviter is watched and written.
 //! - All sessions end when their user becomes staff: the user and `list/sessions/…` are watched.
 //! - Retention deletes only what has ended: each document is watched, and its end is compared again.
@@ -95,6 +98,7 @@
 
 mod challenges;
 mod counters;
+mod deletion;
 mod documents;
 mod maintenance;
 #[cfg(test)]

@@ -2,12 +2,12 @@
 
 use async_trait::async_trait;
 use referral_core::{
-    ExternalId, Invitation, InviteCode, PageSize, PhoneNumber, Refusal, User, UserId,
+    ExternalId, InvalidInput, Invitation, InviteCode, PageSize, PhoneNumber, Refusal, User, UserId,
     storage::{
-        AddUserFacts, AddUserRequest, AddedUser, Ancestry, Decided, Decision, Invitee, Inviter, NewUser,
-        PageStart, ProfileEdit, ProfileFacts, ProfileOutcome, ProfileWrites, Result, SessionSelection,
-        StorageError, StoredPage, UserChangeFacts, UserChangeRequest, UserQuery, UserStorage,
-        UserWithInvited, UserWrite,
+        AddUserFacts, AddUserRequest, AddedUser, Ancestry, Decided, Decision, DeletedUser, DeletionRequest,
+        Invitee, Inviter, NewUser, PageStart, ProfileEdit, ProfileFacts, ProfileOutcome, ProfileWrites,
+        Result, SessionSelection, StorageError, StoredPage, UserChangeFacts, UserChangeRequest, UserQuery,
+        UserStorage, UserWithInvited, UserWrite,
     },
 };
 
@@ -31,7 +31,7 @@ impl UserStorage for RedisStorage {
     }
 
     async fn users(&self, query: &UserQuery) -> Decided<StoredPage<User>> {
-        // Users are never deleted, and a page may show a change of a user or not. So nothing is watched.
+        // A page may show a change of a user or not. So nothing is watched.
         let mut tx = self.start().await?;
         if query.filter.is_empty() {
             return tx.page(query.start, query.limit).await.map(Ok);
@@ -146,6 +146,14 @@ impl UserStorage for RedisStorage {
         .await
     }
 
+    async fn delete_user(&self, request: &DeletionRequest) -> Decided<DeletedUser> {
+        self.transaction(|mut tx| async move {
+            let deleted = tx.delete_user(request).await?;
+            tx.commit(deleted).await
+        })
+        .await
+    }
+
     async fn change_user(&self, request: &UserChangeRequest) -> Decided<User> {
         self.transaction(|mut tx| async move {
             let facts = UserChangeFacts {
@@ -162,6 +170,10 @@ impl UserStorage for RedisStorage {
     }
 }
 
+fn invalid_id(error: InvalidInput) -> StorageError {
+    StorageError::Failed(error.into())
+}
+
 impl Transaction {
     pub(crate) async fn user_with_phone(&mut self, phone: &PhoneNumber) -> Result<Option<User>> {
         match self.value::<UserId>(&owner::phone(phone)).await? {
@@ -172,8 +184,10 @@ impl Transaction {
 
     pub(crate) async fn owner_of(&mut self, code: Option<&InviteCode>) -> Result<Option<Inviter>> {
         let Some(code) = code else { return Ok(None) };
-        let id = self.value(&owner::code(code)).await?;
-        Ok(id.map(|id| Inviter { id, code: code.clone() }))
+        let Some(id) = self.value::<UserId>(&owner::code(code)).await? else { return Ok(None) };
+        // The code of an erased user is taken, and has no owner.
+        let owner: Option<User> = self.get(id).await?;
+        Ok(owner.map(|_| Inviter { id, code: code.clone() }))
     }
 
     async fn owner_of_external_id(&mut self, id: Option<&ExternalId>) -> Result<Option<UserId>> {
@@ -251,10 +265,19 @@ impl Transaction {
         older_than: Option<UserId>,
         limit: usize,
     ) -> Result<Vec<Invitee>> {
-        let ids = self.newest(&list::invitees(inviter), older_than, limit).await?;
-        let users: Vec<User> = self.get_all(&ids).await?;
         let invitee = |user: User| Invitee { id: user.id, phone: user.phone, joined_at: user.date_joined };
-        Ok(users.into_iter().map(invitee).collect())
+        let (mut older_than, mut invitees) = (older_than, Vec::new());
+        loop {
+            let ids = self.newest(&list::invitees(inviter), older_than, limit).await?;
+            // Deleted users are in the list, and have no documents.
+            invitees.extend(self.get_all::<User>(&ids).await?.into_iter().map(invitee));
+            match ids.last().filter(|_| ids.len() == limit && invitees.len() < limit) {
+                Some(last) => older_than = Some(last.parse().map_err(invalid_id)?),
+                None => break,
+            }
+        }
+        invitees.truncate(limit);
+        Ok(invitees)
     }
 
     pub(crate) async fn with_invited(&mut self, id: UserId, invited: u32) -> Result<Option<UserWithInvited>> {

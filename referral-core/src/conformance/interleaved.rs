@@ -15,10 +15,10 @@ use crate::{
     shared_settings::SharedSetting,
     storage::{
         AddUserRequest, AddedUser, AttackCheck, ChallengeRequest, ChallengeStorage, CounterUpdate, Decided,
-        DeliveryTransition, DeliveryUpdate, GrantedChallenge, KeyRegistration, MaintenanceStorage,
-        ProfileEdit, ProfileOutcome, RefreshRequest, RegisteredKey, Result, Retention, SessionSelection,
-        SessionStorage, SignInOutcome, SignInRequest, Storage, StorageReadiness, StoredPage, StoredSession,
-        UserChangeRequest, UserQuery, UserStorage, UserWithInvited,
+        DeletedUser, DeletionRequest, DeliveryTransition, DeliveryUpdate, GrantedChallenge, KeyRegistration,
+        MaintenanceStorage, ProfileEdit, ProfileOutcome, RefreshRequest, RegisteredKey, Result, Retention,
+        SessionSelection, SessionStorage, SignInOutcome, SignInRequest, Storage, StorageReadiness,
+        StoredPage, StoredSession, UserChangeRequest, UserQuery, UserStorage, UserWithInvited,
     },
     user::{Invitee, User, UserId, listing::PageSize},
 };
@@ -145,6 +145,10 @@ impl<S: Storage + ?Sized> UserStorage for Interleaved<S> {
 
     async fn add_user(&self, request: &AddUserRequest) -> Decided<AddedUser> {
         self.next().add_user(request).await
+    }
+
+    async fn delete_user(&self, request: &DeletionRequest) -> Decided<DeletedUser> {
+        self.next().delete_user(request).await
     }
 
     async fn change_user(&self, request: &UserChangeRequest) -> Decided<User> {

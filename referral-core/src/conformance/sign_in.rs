@@ -179,9 +179,10 @@ pub async fn parallel_first_sign_ins_of_one_phone_create_one_user(storage: Arc<d
 
 /// Generator that returns the same symbols for a number of invite codes.
 #[derive(Clone)]
-struct RepeatingRandom {
+pub(super) struct RepeatingRandom {
     random: Arc<SeededRandom>,
-    repeats: Arc<AtomicUsize>,
+    /// Number of invite codes that repeat the code of the first user.
+    pub(super) repeats: Arc<AtomicUsize>,
 }
 
 impl Random for RepeatingRandom {
@@ -201,7 +202,7 @@ impl Random for RepeatingRandom {
 }
 
 /// Returns a service, its generator, and its first user, whose invite code the generator repeats.
-async fn stuttering(storage: Arc<dyn Storage>) -> (Harness, RepeatingRandom, SignedIn) {
+pub(super) async fn stuttering(storage: Arc<dyn Storage>) -> (Harness, RepeatingRandom, SignedIn) {
     let stutter = RepeatingRandom { random: Arc::new(SeededRandom::new(1)), repeats: Arc::default() };
     let harness = Harness::with(storage, Policy::standard(), stutter.clone());
     let sent = harness.sent_code(&phone(1)).await;

@@ -1,5 +1,5 @@
-//! Rule of redeeming a one-time code: the limits of attempts, and how a wrong code counts. It is the same for all
-//! purposes of a code.
+//! Rule of redeeming a one-time code: the limits of attempts, and how a wrong code counts. It is the same for
+//! all purposes of a code.
 
 use std::time::Duration;
 
@@ -81,6 +81,7 @@ pub(crate) fn counters(
 
 impl<'a> Attempt<'a> {
     /// Returns the challenge if the code is correct and valid.
+    #[expect(clippy::result_large_err, reason = "one is created per request, and moved once")]
     pub(crate) fn check(&self) -> Result<&'a Challenge, Refused> {
         if let Some(retry_after) = self.wait(EventKind::FailedAttempt) {
             let limit = LimitName::FailedAttemptsPerAddress;

@@ -111,7 +111,8 @@ impl Challenge {
             && self.code_length >= required_length
     }
 
-    /// Returns `true` if `input` is the code that was sent for this purpose. The comparison takes constant time.
+    /// Returns `true` if `input` is the code that was sent for this purpose. The comparison takes constant
+    /// time.
     pub(crate) fn accepts(&self, input: &CodeInput, purpose: CodePurpose, peppers: &Peppers) -> bool {
         let code = input.for_length(self.code_length);
         let hash = hash_code(peppers, &self.pepper_id, self.id, purpose, &self.phone, &code);

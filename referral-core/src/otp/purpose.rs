@@ -2,8 +2,8 @@
 
 use crate::user::UserId;
 
-/// Purpose of a one-time code. The hash of a code contains its purpose, so a code is valid for its purpose only:
-/// a code to sign in, which a user may tell an attacker, deletes no account.
+/// Purpose of a one-time code. The hash of a code contains its purpose, so a code is valid for its purpose
+/// only: a code to sign in, which a user may tell an attacker, deletes no account.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum CodePurpose {

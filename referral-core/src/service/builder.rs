@@ -203,7 +203,8 @@ impl ReferralServiceBuilder {
     }
 
     /// Sets the function that writes messages. Its arguments are the purpose of the code, the code, and the
-    /// requested languages in order of preference. The text should name the purpose. Use it if [`message_templates`](Self::message_templates) is not enough.
+    /// requested languages in order of preference. The text should name the purpose. Use it if
+    /// [`message_templates`](Self::message_templates) is not enough.
     #[must_use]
     pub fn message_fn(
         mut self,

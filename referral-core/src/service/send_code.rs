@@ -83,8 +83,8 @@ pub struct SentCode {
 }
 
 impl ReferralService {
-    /// Sends a code to sign in to a phone, with or without an account. A [test number](crate::policy::TestNumber) gets
-    /// no message, because its code is known.
+    /// Sends a code to sign in to a phone, with or without an account. A [test
+    /// number](crate::policy::TestNumber) gets no message, because its code is known.
     ///
     /// # Errors
     ///

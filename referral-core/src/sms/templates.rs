@@ -15,8 +15,8 @@ const CODE: &str = "{code}";
 /// Language that has a built-in text for each purpose.
 const ENGLISH: &str = "en";
 
-/// Built-in texts of a purpose, by language. With a host of 20 characters, an Android hash and a code of 10 digits
-/// each of them fits into one segment, which has 70 characters if one of them is Cyrillic.
+/// Built-in texts of a purpose, by language. With a host of 20 characters, an Android hash and a code of 10
+/// digits each of them fits into one segment, which has 70 characters if one of them is Cyrillic.
 type BuiltIn = [(&'static str, &'static str); 3];
 
 const SIGN_IN: BuiltIn = [
@@ -76,7 +76,8 @@ impl Default for MessageTemplates {
 }
 
 impl MessageTemplates {
-    /// Adds or replaces the text of a language for codes to sign in. `{code}` is the placeholder for the code.
+    /// Adds or replaces the text of a language for codes to sign in. `{code}` is the placeholder for the
+    /// code.
     ///
     /// # Errors
     ///
@@ -88,8 +89,8 @@ impl MessageTemplates {
         Ok(self)
     }
 
-    /// Adds or replaces the text of a language for codes that delete an account. A language without such a text
-    /// gets that of the default language, or English.
+    /// Adds or replaces the text of a language for codes that delete an account. A language without such a
+    /// text gets that of the default language, or English.
     ///
     /// # Errors
     ///
@@ -168,10 +169,10 @@ impl MessageTemplates {
             CodePurpose::SignIn => &self.sign_in,
             CodePurpose::DeleteUser(_) => &self.deletion,
         };
-        let defaults = [self.default_locale.as_str(), ENGLISH];
-        let mut ranges = locales.iter().flat_map(Locale::ranges).chain(defaults);
+        let default = [self.default_locale.as_str()];
+        let mut ranges = locales.iter().flat_map(Locale::ranges).chain(default);
         let template = ranges.find_map(|range| texts.get(range));
-        self.fill(template.expect("each purpose has an English text"), code)
+        self.fill(template.unwrap_or(&texts[ENGLISH]), code)
     }
 
     fn fill(&self, template: &str, code: &OneTimeCode) -> String {

@@ -1,5 +1,6 @@
 //! Storage in memory behind one lock, for tests and as the shortest example of a storage.
 
+mod deletion;
 #[cfg(all(test, feature = "conformance"))]
 mod mutants;
 mod state;
@@ -13,12 +14,12 @@ use uuid::Uuid;
 use self::state::State;
 use super::{
     AddUserFacts, AddUserRequest, AddedUser, Ancestry, AttackCheck, ChallengeFacts, ChallengeRequest,
-    ChallengeStorage, ChallengeWrites, CounterUpdate, Decided, Decision, DeliveryFacts, DeliveryTransition,
-    DeliveryUpdate, GrantedChallenge, KeyRegistration, MaintenanceStorage, ProfileEdit, ProfileFacts,
-    ProfileOutcome, ProfileWrites, RefreshFacts, RefreshRequest, RegisteredKey, Result, Retention,
-    SessionSelection, SessionStorage, SignInFacts, SignInOutcome, SignInRequest, SignInWrites, StorageError,
-    StorageReadiness, StoredPage, StoredSession, UserChangeFacts, UserChangeRequest, UserQuery, UserStorage,
-    UserWithInvited,
+    ChallengeStorage, ChallengeWrites, CounterUpdate, Decided, Decision, DeletedUser, DeletionRequest,
+    DeliveryFacts, DeliveryTransition, DeliveryUpdate, GrantedChallenge, KeyRegistration, MaintenanceStorage,
+    ProfileEdit, ProfileFacts, ProfileOutcome, ProfileWrites, RefreshFacts, RefreshRequest, RegisteredKey,
+    Result, Retention, SessionSelection, SessionStorage, SignInFacts, SignInOutcome, SignInRequest,
+    SignInWrites, StorageError, StorageReadiness, StoredPage, StoredSession, UserChangeFacts,
+    UserChangeRequest, UserQuery, UserStorage, UserWithInvited,
 };
 use crate::{
     clock::Clock,
@@ -311,6 +312,10 @@ impl UserStorage for MemoryStorage {
             };
             AddedUser { user, ended_sessions }
         }))
+    }
+
+    async fn delete_user(&self, request: &DeletionRequest) -> Decided<DeletedUser> {
+        Ok(self.lock().delete_user(request))
     }
 
     async fn change_user(&self, request: &UserChangeRequest) -> Decided<User> {

@@ -3,8 +3,8 @@
 use async_trait::async_trait;
 
 use super::{
-    AddUserRequest, AddedUser, Decided, ProfileEdit, ProfileOutcome, Result, StoredPage, UserChangeRequest,
-    UserQuery, UserWithInvited,
+    AddUserRequest, AddedUser, Decided, DeletedUser, DeletionRequest, ProfileEdit, ProfileOutcome, Result,
+    StoredPage, UserChangeRequest, UserQuery, UserWithInvited,
 };
 use crate::{
     error::refusal::Refusal,
@@ -56,6 +56,27 @@ pub trait UserStorage: Send + Sync + 'static {
     /// [`StorageError::InviteCodesExhausted`](super::StorageError::InviteCodesExhausted) if none of these
     /// codes is free.
     async fn add_user(&self, request: &AddUserRequest) -> Decided<AddedUser>;
+
+    /// Erases a user. The counted attempt of a wrong code is committed as well.
+    ///
+    /// Facts: the user; if the request has a [`redemption`](DeletionRequest::redemption), also the challenge,
+    /// as [`RedemptionFacts::challenge`](super::RedemptionFacts::challenge) describes it, the counters that
+    /// the redemption names, and the global counters. Deletions exclude each other and all operations that
+    /// change the user, start a session of the user, or accept an invitation of the user or with the invite
+    /// code of the user.
+    ///
+    /// Everything about the user is deleted, including all sessions, all challenges of the phone, and the
+    /// search index, except the id, the invite code, and the invitations with their counts. From then on:
+    ///
+    /// - No method returns the user: not by its id, phone, invite code or session, not in a list, and not
+    ///   among the invitees of its inviter. [`User::invited_count`] of the inviter does not change.
+    /// - The invite code has no owner, but is not [free](super::NewUser::invite_codes).
+    /// - [`invitation`](Self::invitation) still returns the invitations of the user and of its invitees, and
+    ///   a list filtered by the invite code of the inviter still finds the invitees.
+    /// - The phone and the email address are free.
+    ///
+    /// Counters stay, because their limits also apply after the deletion.
+    async fn delete_user(&self, request: &DeletionRequest) -> Decided<DeletedUser>;
 
     /// Applies all changes of a user by the host or by staff, or none.
     ///

@@ -45,9 +45,12 @@ CREATE DOMAIN referral.count AS bigint CHECK (VALUE >= 0);
 -- Sequence of an id or an address (16 bytes), and a time (8 bytes, big-endian microseconds since 1970).
 CREATE DOMAIN referral.marks AS bytea CHECK (octet_length(VALUE) % 24 = 0);
 
+-- A deleted user stays as an erased row without personal data. It keeps its invite code, so that no user gets
+-- the code again, and its invitations.
 CREATE TABLE referral.users (
     id uuid PRIMARY KEY,
-    phone referral.phone NOT NULL UNIQUE,
+    -- NULL if the user is erased.
+    phone referral.phone UNIQUE,
     invite_code referral.invite_code NOT NULL UNIQUE,
     email referral.email UNIQUE,
     first_name referral.person_name,
@@ -59,15 +62,22 @@ CREATE TABLE referral.users (
     -- Number of invitees. From 100 on, `invited_counts` is added. Updated by the triggers on invitations.
     invited_count referral.count NOT NULL DEFAULT 0,
     external_id referral.external_id UNIQUE,
-    metadata referral.metadata NOT NULL DEFAULT '{}'
+    metadata referral.metadata NOT NULL DEFAULT '{}',
+    erased_at timestamptz,
+    CHECK (
+        CASE WHEN erased_at IS NULL THEN phone IS NOT NULL
+        ELSE coalesce(phone, email, first_name, last_name, external_id) IS NULL AND metadata = '{}' AND last_login IS NULL
+            AND NOT is_staff AND NOT is_active
+        END
+    )
 -- A sign-in changes a column without an index. With free space on the page, it does not update any index.
 ) WITH (fillfactor = 85);
 
 CREATE INDEX users_first_name ON referral.users (first_name, id);
 CREATE INDEX users_last_name ON referral.users (last_name, id);
 
--- Texts that a search of users matches. They are in a separate table, because they are long and only a search
--- reads them.
+-- Texts that a search of users matches. Erased users have no row. They are in a separate table, because they
+-- are long and only a search reads them.
 CREATE TABLE referral.user_search (
     user_id uuid PRIMARY KEY REFERENCES referral.users (id) ON DELETE CASCADE,
     public text COLLATE "C" NOT NULL,
@@ -100,8 +110,8 @@ CREATE FUNCTION referral.count_user() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
     any_slot CONSTANT smallint := floor(random() * 32);
 BEGIN
-    IF TG_OP = 'INSERT' AND NEW.invited_count <> 0 THEN
-        RAISE check_violation USING MESSAGE = 'a new user must have an invited_count of 0';
+    IF TG_OP = 'INSERT' AND (NEW.invited_count <> 0 OR NEW.erased_at IS NOT NULL) THEN
+        RAISE check_violation USING MESSAGE = 'a new user must have an invited_count of 0 and not be erased';
     END IF;
     UPDATE referral.user_totals SET users = users + CASE TG_OP WHEN 'INSERT' THEN 1 ELSE -1 END
     WHERE slot = any_slot;
@@ -112,7 +122,41 @@ $$;
 CREATE TRIGGER users_are_counted AFTER INSERT OR DELETE ON referral.users
 FOR EACH ROW EXECUTE FUNCTION referral.count_user();
 
--- Invitations. Each user has at most one, and it is immutable. Users are deactivated and not deleted, so that
+CREATE TRIGGER erased_users_are_counted_off AFTER UPDATE OF erased_at ON referral.users
+FOR EACH ROW WHEN (OLD.erased_at IS NULL AND NEW.erased_at IS NOT NULL)
+EXECUTE FUNCTION referral.count_user();
+
+CREATE FUNCTION referral.keep_erased() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF TG_OP = 'DELETE' THEN
+        RAISE check_violation USING MESSAGE = 'the invite code of an erased user stays taken';
+    END IF;
+    RAISE check_violation USING MESSAGE = 'an erased user stays erased';
+END
+$$;
+
+CREATE TRIGGER users_stay_erased
+BEFORE UPDATE OF id, phone, invite_code, date_joined, erased_at ON referral.users
+FOR EACH ROW WHEN (OLD.erased_at IS NOT NULL) EXECUTE FUNCTION referral.keep_erased();
+
+CREATE TRIGGER users_are_not_deleted_after_erasure BEFORE DELETE ON referral.users
+FOR EACH ROW WHEN (OLD.erased_at IS NOT NULL) EXECUTE FUNCTION referral.keep_erased();
+
+CREATE FUNCTION referral.check_erasure() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF EXISTS (SELECT FROM referral.sessions WHERE user_id = NEW.id)
+        OR EXISTS (SELECT FROM referral.user_search WHERE user_id = NEW.id) THEN
+        RAISE check_violation
+        USING MESSAGE = 'the sessions and the search index of an erased user must be deleted before';
+    END IF;
+    RETURN NULL;
+END
+$$;
+
+CREATE TRIGGER users_are_erased_completely AFTER UPDATE OF erased_at ON referral.users
+FOR EACH ROW WHEN (NEW.erased_at IS NOT NULL) EXECUTE FUNCTION referral.check_erasure();
+
+-- Invitations. Each user has at most one, and it is immutable. Users are erased and not deleted, so that
 -- their invitations are kept.
 CREATE TABLE referral.invitations (
     invitee uuid PRIMARY KEY REFERENCES referral.users (id),
@@ -146,6 +190,12 @@ BEGIN
         SET invited_count = (SELECT count(*) FROM referral.invitations WHERE inviter = OLD.inviter)
         WHERE id = OLD.inviter;
         RETURN NULL;
+    END IF;
+    -- The foreign keys have locked both users, so that they are not erased before the commit.
+    IF EXISTS (SELECT FROM referral.users WHERE id IN (NEW.invitee, NEW.inviter) AND erased_at IS NOT NULL) THEN
+        RAISE check_violation USING
+            MESSAGE = 'an erased user accepts no invitation and invites no user',
+            CONSTRAINT = 'invitations_need_present_users';
     END IF;
     UPDATE referral.users SET invited_count = invited_count + 1
     WHERE id = NEW.inviter AND invited_count < 100;
@@ -230,6 +280,20 @@ CREATE TABLE referral.sessions (
     -- JSON object with the custom claim of the newest access token.
     claims text COLLATE "C" CHECK (octet_length(claims) <= 2048 AND json_typeof(claims::json) = 'object')
 ) WITH (fillfactor = 85);
+
+CREATE FUNCTION referral.check_session() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    -- The foreign key has locked the user, so that it is not erased before the commit.
+    IF EXISTS (SELECT FROM referral.users WHERE id = NEW.user_id AND erased_at IS NOT NULL) THEN
+        RAISE check_violation USING
+            MESSAGE = 'an erased user has no session', CONSTRAINT = 'sessions_need_a_present_user';
+    END IF;
+    RETURN NULL;
+END
+$$;
+
+CREATE TRIGGER sessions_need_a_present_user AFTER INSERT ON referral.sessions
+FOR EACH ROW EXECUTE FUNCTION referral.check_session();
 
 CREATE INDEX sessions_of_user ON referral.sessions (user_id);
 CREATE INDEX sessions_by_end ON referral.sessions (ends_at);

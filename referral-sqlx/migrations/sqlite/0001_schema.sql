@@ -11,9 +11,12 @@ CREATE TABLE referral_migration_compatibility (
     oldest_program TEXT NOT NULL CHECK (oldest_program GLOB '[0-9]*.[0-9]*.[0-9]*')
 ) STRICT;
 
+-- A deleted user stays as an erased row without personal data. It keeps its invite code, so that no user gets
+-- the code again, and its invitations.
 CREATE TABLE referral_users (
     id BLOB NOT NULL PRIMARY KEY CHECK (octet_length(id) = 16),
-    phone TEXT NOT NULL UNIQUE CHECK (
+    -- NULL if the user is erased.
+    phone TEXT UNIQUE CHECK (
         octet_length(phone) BETWEEN 8 AND 16
         AND length(phone) = octet_length(phone)
         AND substr(phone, 1, 1) = '+'
@@ -60,13 +63,20 @@ CREATE TABLE referral_users (
     ),
     -- These columns are last, because they are long and only a search reads them.
     search_public TEXT NOT NULL,
-    search_private TEXT NOT NULL
+    search_private TEXT NOT NULL,
+    erased_at INTEGER,
+    CHECK (iif(
+        erased_at IS NULL,
+        phone IS NOT NULL,
+        coalesce(phone, email, first_name, last_name, external_id, last_login) IS NULL
+            AND metadata = '{}' AND is_staff = 0 AND is_active = 0 AND search_public = '' AND search_private = ''
+    ))
 ) STRICT;
 
 CREATE INDEX referral_users_first_name ON referral_users (first_name, id);
 CREATE INDEX referral_users_last_name ON referral_users (last_name, id);
 
--- Number of a user in the search index. It increases with each added user.
+-- Number of a user in the search index. It increases with each added user. Erased users have none.
 CREATE TABLE referral_user_numbers (
     number INTEGER PRIMARY KEY AUTOINCREMENT,
     user_id BLOB NOT NULL UNIQUE REFERENCES referral_users (id)
@@ -97,9 +107,39 @@ CREATE TRIGGER referral_users_are_not_replaced BEFORE INSERT ON referral_users
 WHEN EXISTS (
     SELECT 1 FROM referral_users
     WHERE id = NEW.id OR phone = NEW.phone OR email = NEW.email OR external_id = NEW.external_id
+        OR invite_code = NEW.invite_code
 )
 BEGIN
     SELECT RAISE(ABORT, 'the user exists');
+END;
+
+CREATE TRIGGER referral_users_start_present BEFORE INSERT ON referral_users
+WHEN NEW.erased_at IS NOT NULL
+BEGIN
+    SELECT RAISE(ABORT, 'a new user must not be erased');
+END;
+
+CREATE TRIGGER referral_users_stay_erased
+BEFORE UPDATE OF id, phone, invite_code, date_joined, erased_at ON referral_users
+WHEN OLD.erased_at IS NOT NULL
+BEGIN
+    SELECT RAISE(ABORT, 'an erased user stays erased');
+END;
+
+CREATE TRIGGER referral_users_are_not_deleted_after_erasure BEFORE DELETE ON referral_users
+WHEN OLD.erased_at IS NOT NULL
+BEGIN
+    SELECT RAISE(ABORT, 'the invite code of an erased user stays taken');
+END;
+
+CREATE TRIGGER referral_users_are_erased_completely AFTER UPDATE OF erased_at ON referral_users
+WHEN NEW.erased_at IS NOT NULL AND (
+    EXISTS (SELECT 1 FROM referral_sessions WHERE user_id = NEW.id)
+    OR EXISTS (SELECT 1 FROM referral_challenges WHERE phone = OLD.phone)
+    OR EXISTS (SELECT 1 FROM referral_user_numbers WHERE user_id = NEW.id)
+)
+BEGIN
+    SELECT RAISE(ABORT, 'the sessions, challenges and search index of an erased user must be deleted before');
 END;
 
 CREATE TRIGGER referral_users_are_counted AFTER INSERT ON referral_users
@@ -112,7 +152,13 @@ BEGIN
     UPDATE referral_user_totals SET users = users - 1;
 END;
 
--- Invitations. Each user has at most one, and it is immutable. Users are deactivated and not deleted, so that
+CREATE TRIGGER referral_erased_users_are_counted_off AFTER UPDATE OF erased_at ON referral_users
+WHEN OLD.erased_at IS NULL AND NEW.erased_at IS NOT NULL
+BEGIN
+    UPDATE referral_user_totals SET users = users - 1;
+END;
+
+-- Invitations. Each user has at most one, and it is immutable. Users are erased and not deleted, so that
 -- their invitations are kept. The rows are small and always read through an index, so they are stored in the
 -- order of their key.
 CREATE TABLE referral_invitations (
@@ -140,6 +186,12 @@ CREATE TRIGGER referral_invitations_are_not_replaced BEFORE INSERT ON referral_i
 WHEN EXISTS (SELECT 1 FROM referral_invitations WHERE invitee = NEW.invitee)
 BEGIN
     SELECT RAISE(ABORT, 'an invitation is immutable');
+END;
+
+CREATE TRIGGER referral_invitations_need_present_users BEFORE INSERT ON referral_invitations
+WHEN EXISTS (SELECT 1 FROM referral_users WHERE id IN (NEW.invitee, NEW.inviter) AND erased_at IS NOT NULL)
+BEGIN
+    SELECT RAISE(ABORT, 'an erased user accepts no invitation and invites no user');
 END;
 
 CREATE TRIGGER referral_invitations_are_counted AFTER INSERT ON referral_invitations
@@ -217,6 +269,12 @@ CREATE TABLE referral_sessions (
     -- JSON object with the custom claim of the newest access token.
     claims TEXT CHECK (octet_length(claims) <= 2048 AND json_type(claims) = 'object')
 ) STRICT, WITHOUT ROWID;
+
+CREATE TRIGGER referral_sessions_need_a_present_user BEFORE INSERT ON referral_sessions
+WHEN EXISTS (SELECT 1 FROM referral_users WHERE id = NEW.user_id AND erased_at IS NOT NULL)
+BEGIN
+    SELECT RAISE(ABORT, 'an erased user has no session');
+END;
 
 CREATE INDEX referral_sessions_of_user ON referral_sessions (user_id);
 CREATE INDEX referral_sessions_by_end ON referral_sessions (ends_at);

@@ -20,7 +20,7 @@ pub(super) const CHANGE_USER_FACTS: &str = concat!(
     user_columns!(),
     ", ",
     external_id_owner!("$2"),
-    " FROM (SELECT 1) one LEFT JOIN referral.users u ON u.id = $1 \
+    " FROM (SELECT 1) one LEFT JOIN referral.users u ON u.id = $1 AND u.erased_at IS NULL \
      LEFT JOIN referral.invitations i ON i.invitee = u.id"
 );
 

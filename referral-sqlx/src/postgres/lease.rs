@@ -22,7 +22,7 @@ use super::{
 use crate::{
     bulkhead::Place,
     error::failure,
-    hook::{self, TransactionHook},
+    hook::{self, Changes, TransactionHook},
 };
 
 /// Time that a check waits for a connection while requests use all of them.
@@ -148,7 +148,7 @@ impl AnyLease<'_> {
         user: Option<&User>,
         invitation: Option<&Invitation>,
     ) -> Result<()> {
-        if self.hook_for(user, invitation).is_some() && !self.in_transaction {
+        if self.hook.is_some() && (user.is_some() || invitation.is_some()) && !self.in_transaction {
             let begin = Arc::clone(&self.begin);
             self.begin(&begin).await?;
         }
@@ -163,15 +163,6 @@ impl AnyLease<'_> {
         self.execute_text(begin).await.map_err(failure)
     }
 
-    /// Returns the hook, if there is one and a user is added or an invitation accepted.
-    fn hook_for(
-        &self,
-        user: Option<&User>,
-        invitation: Option<&Invitation>,
-    ) -> Option<Arc<dyn TransactionHook<Postgres>>> {
-        self.hook.clone().filter(|_| user.is_some() || invitation.is_some())
-    }
-
     /// Runs the hook, if there is work for it, as the last part of the transaction, and commits. In a
     /// transaction of the host, it commits nothing.
     ///
@@ -183,7 +174,13 @@ impl AnyLease<'_> {
         user: Option<&User>,
         invitation: Option<&Invitation>,
     ) -> Result<()> {
-        let Some(hook) = self.hook_for(user, invitation) else { return Ok(()) };
+        let changes = Changes { created: user, accepted: invitation, ..Changes::default() };
+        self.run_hook_for(changes).await
+    }
+
+    /// Runs the hook for changes, as [`run_hook`](Self::run_hook) does.
+    pub(super) async fn run_hook_for(&mut self, changes: Changes<'_>) -> Result<()> {
+        let Some(hook) = self.hook.clone().filter(|_| !changes.is_empty()) else { return Ok(()) };
         let timeout = self.response_timeout.saturating_sub(RESPONSE_TIME);
         let is_of_host = matches!(self.connection, Some(Connection::InTransaction(_)));
         let ran = self.run(async |connection| {
@@ -193,7 +190,7 @@ impl AnyLease<'_> {
             } else {
                 connection.begin_with(HOOK_SAVEPOINT).await?
             };
-            let ran = hook::run(&*hook, &mut transaction, timeout, user, invitation).await;
+            let ran = hook::run(&*hook, &mut transaction, timeout, changes).await;
             if ran.is_ok() {
                 if !is_of_host {
                     transaction.execute(RELEASE_HOOK_SAVEPOINT).await?;

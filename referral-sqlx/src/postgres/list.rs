@@ -81,16 +81,16 @@ fn push_ids(sql: &mut QueryBuilder<Postgres>, query: &UserQuery) {
 
 /// Adds a query for the ids of a page of all users. Users are skipped one by one, so the scan starts with the
 /// oldest user if the page is in the second half of the list. The condition of the other scan is not met, so
-/// it reads no row.
+/// it reads no row. Only users who are not erased have search keys.
 fn push_ids_from_nearer_end(sql: &mut QueryBuilder<Postgres>, query: &UserQuery, offset: u64) {
     sql.push("WITH p AS MATERIALIZED (SELECT size, skipped, total - skipped AS rest FROM (SELECT ");
     sql.push_bind(i64::from(query.limit.get()) + 1).push(" AS size, ");
     sql.push_bind(i64::try_from(offset).unwrap_or(i64::MAX)).push(
         " AS skipped, (SELECT sum(users)::bigint FROM referral.user_totals WHERE slot >= 0) AS total) page) \
-         (SELECT id FROM referral.users WHERE (SELECT rest >= skipped FROM p) ORDER BY id DESC \
+         (SELECT user_id AS id FROM referral.user_search WHERE (SELECT rest >= skipped FROM p) ORDER BY id DESC \
           LIMIT (SELECT size FROM p) OFFSET (SELECT skipped FROM p)) \
          UNION ALL \
-         (SELECT id FROM referral.users WHERE (SELECT rest < skipped FROM p) ORDER BY id \
+         (SELECT user_id AS id FROM referral.user_search WHERE (SELECT rest < skipped FROM p) ORDER BY id \
           LIMIT (SELECT greatest(least(size, rest), 0) FROM p) OFFSET (SELECT greatest(rest - size, 0) FROM p))",
     );
     // Without a number the planner expects a tenth of the table, and would then read all users to join them.
@@ -176,6 +176,11 @@ fn push_source(sql: &mut QueryBuilder<Postgres>, filter: &UserFilter) {
         if let Some(value) = value {
             sql.push(column).push_bind(value.to_owned());
         }
+    }
+    // An erased user matches no other filter.
+    let others = UserFilter { invite_code: None, invited_by_code: None, ..filter.clone() };
+    if others.is_empty() {
+        sql.push(" AND u.erased_at IS NULL");
     }
     if let Some(code) = invited_by_code {
         sql.push(" AND i.inviter = (SELECT id FROM referral.users WHERE invite_code = ");

@@ -34,8 +34,8 @@ pub(super) const PROFILE_FACTS: &str = concat!(
     ", ",
     user_columns!(),
     ", (SELECT id FROM referral.users WHERE email = $6) AS email_owner, \
-       (SELECT id FROM referral.users WHERE invite_code = $7) AS code_owner \
-     FROM (SELECT 1) one LEFT JOIN referral.users u ON u.id = $5 \
+       (SELECT id FROM referral.users WHERE invite_code = $7 AND erased_at IS NULL) AS code_owner \
+     FROM (SELECT 1) one LEFT JOIN referral.users u ON u.id = $5 AND u.erased_at IS NULL \
      LEFT JOIN referral.invitations i ON i.invitee = u.id"
 );
 

@@ -8,7 +8,8 @@ use sqlx::{AssertSqlSafe, Connection as _, Execute as _, Executor as _, PgConnec
 use uuid::Uuid;
 
 use super::{
-    PostgresStorage, add_user, challenges, change_user, counters, invitations, list, maintenance, messages,
+    PostgresStorage, add_user, challenges, change_user, counters, deletion, invitations, list, maintenance,
+    messages,
     open::{PLANNER_SETTINGS, PostgresOptions},
     profiles, sessions, sign_in, users,
 };
@@ -170,6 +171,11 @@ async fn frequent_statements_do_not_scan_tables() {
         sign_in::CHANGE_CHALLENGE,
         sign_in::RECORD_LOGIN,
         sign_in::DELETE_OLD_SESSIONS,
+        deletion::DELETION_FACTS,
+        deletion::LOCK_CHALLENGES,
+        deletion::DELETE_SESSIONS,
+        deletion::DELETE_CHALLENGES,
+        deletion::ERASE,
         profiles::PROFILE_FACTS,
         profiles::CHANGE_PROFILE,
         invitations::CHANGE_SEARCH_KEYS,
@@ -252,7 +258,8 @@ async fn a_page_by_offset_skips_rows_of_the_index_alone() {
     let start = PageStart::Offset(10_000);
     let query = UserQuery { start, limit: PageSize::default(), filter, caller: CALLER };
     let plan = harness.plan_of_list(&query).await;
-    for scan in ["Index Only Scan Backward using users_pkey", "Index Only Scan using users_pkey"] {
+    for scan in ["Index Only Scan Backward using user_search_pkey", "Index Only Scan using user_search_pkey"]
+    {
         assert!(plan.contains(scan), "{scan}:\n{plan}");
     }
     assert_no_scan(&plan, "a page by offset");

@@ -144,9 +144,14 @@ pub(super) fn write_error(error: sqlx::Error) -> StorageError {
     let constraint = error.as_database_error().and_then(DatabaseError::constraint);
     match constraint {
         Some("users_invite_code_key") => WriteConflict::CodeTaken.into(),
-        Some("users_phone_key" | "users_email_key" | "users_external_id_key" | "invitations_pkey") => {
-            WriteConflict::Stale.into()
-        }
+        Some(
+            "users_phone_key"
+            | "users_email_key"
+            | "users_external_id_key"
+            | "invitations_pkey"
+            | "invitations_need_present_users"
+            | "sessions_need_a_present_user",
+        ) => WriteConflict::Stale.into(),
         _ if is_broken(&error) => WriteConflict::Unknown(error).into(),
         _ => failure(error),
     }

@@ -32,7 +32,8 @@ macro_rules! sign_in_facts {
             challenge_columns!(),
             ", ",
             user_columns!(),
-            ", (SELECT id FROM referral.users WHERE invite_code = $7) AS code_owner FROM (SELECT 1) one ",
+            ", (SELECT id FROM referral.users WHERE invite_code = $7 AND erased_at IS NULL) AS code_owner \
+             FROM (SELECT 1) one ",
             $challenge,
             " LEFT JOIN referral.users u ON u.phone = $6 LEFT JOIN referral.invitations i ON i.invitee = u.id"
         )
@@ -185,7 +186,7 @@ pub(super) const CHANGE_CHALLENGE: &str = "\
     RETURNING 1";
 
 /// Adds a step that replaces the challenge `from` with `to`, which has the same id.
-fn push_challenge(write: &mut Write, from: &Challenge, to: &Challenge) {
+pub(super) fn push_challenge(write: &mut Write, from: &Challenge, to: &Challenge) {
     write
         .step("challenge", CHANGE_CHALLENGE)
         .bind(to.redeemed_at)
@@ -197,14 +198,15 @@ fn push_challenge(write: &mut Write, from: &Challenge, to: &Challenge) {
         .bind(i64::from(from.attempts_without_id));
 }
 
-/// Records the login of a user who is still as active and as much staff as before.
+/// Records the login of a user who still has the phone, and is as active and as much staff as before.
 pub(super) const RECORD_LOGIN: &str = "\
     UPDATE referral.users SET last_login = $2 \
-    WHERE id = $1 AND is_active = $3 AND is_staff = $4 AND $after RETURNING 1";
+    WHERE id = $1 AND is_active = $3 AND is_staff = $4 AND phone = $5 AND $after RETURNING 1";
 
 fn push_login(write: &mut Write, user: &User) {
     let record = write.step("login", RECORD_LOGIN);
-    record.bind(user.id.0).bind(user.last_login).bind(user.is_active).bind(user.is_staff);
+    let record = record.bind(user.id.0).bind(user.last_login).bind(user.is_active).bind(user.is_staff);
+    record.bind(user.phone.as_str());
 }
 
 /// Deletes the sessions of a user except the newest `$2`.

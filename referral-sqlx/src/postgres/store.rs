@@ -13,18 +13,19 @@ use referral_core::{
     keys::KeyMismatch,
     storage::{
         AddUserRequest, AddedUser, AttackCheck, ChallengeRequest, ChallengeStorage, CounterUpdate, Decided,
-        DeliveryTransition, DeliveryUpdate, GrantedChallenge, Invitee, KeyRegistration, MaintenanceStorage,
-        ProfileEdit, ProfileOutcome, RefreshRequest, RegisteredKey, Result, Retention, SessionSelection,
-        SessionStorage, SharedSetting, SignInOutcome, SignInRequest, StorageError, StorageReadiness,
-        StoredPage, StoredSession, UserChangeRequest, UserQuery, UserStorage, UserWithInvited,
+        DeletedUser, DeletionRequest, DeliveryTransition, DeliveryUpdate, GrantedChallenge, Invitee,
+        KeyRegistration, MaintenanceStorage, ProfileEdit, ProfileOutcome, RefreshRequest, RegisteredKey,
+        Result, Retention, SessionSelection, SessionStorage, SharedSetting, SignInOutcome, SignInRequest,
+        StorageError, StorageReadiness, StoredPage, StoredSession, UserChangeRequest, UserQuery, UserStorage,
+        UserWithInvited,
     },
 };
 use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::{
-    PostgresStorage, add_user, challenges, change_user, counters, invitations, keys, list, maintenance,
-    messages, migrations, profiles,
+    PostgresStorage, add_user, challenges, change_user, counters, deletion, invitations, keys, list,
+    maintenance, messages, migrations, profiles,
     retry::{WriteConflict, is_canceled, reason},
     sessions, sign_in, users,
 };
@@ -178,6 +179,10 @@ impl UserStorage for PostgresStorage {
             }
         }
         Err(StorageError::InviteCodesExhausted)
+    }
+
+    async fn delete_user(&self, request: &DeletionRequest) -> Decided<DeletedUser> {
+        with_lease!(self.begin, lease => deletion::delete(&mut lease, request))
     }
 
     async fn change_user(&self, request: &UserChangeRequest) -> Decided<User> {

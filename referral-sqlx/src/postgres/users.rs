@@ -42,16 +42,16 @@ macro_rules! external_id_owner {
 pub(super) use {external_id_owner, invited_count, user_columns};
 
 /// Join with the newest invitees of `u`, at most `{limit}`, in three array columns. See [`with_limit`].
+/// `OFFSET 0` keeps the planner from a join that reads all users in order.
 macro_rules! newest_invitees {
     () => {
         " LEFT JOIN LATERAL ( \
             SELECT array_agg(v.id) AS invited_ids, array_agg(v.phone::text) AS invited_phones, \
                    array_agg(v.date_joined) AS invited_joined \
             FROM ( \
-                SELECT p.id, p.phone, p.date_joined FROM ( \
-                    SELECT invitee FROM referral.invitations WHERE inviter = u.id \
-                    ORDER BY invitee DESC LIMIT {limit} \
-                ) j JOIN referral.users p ON p.id = j.invitee ORDER BY j.invitee DESC \
+                SELECT p.id, p.phone, p.date_joined FROM referral.invitations j CROSS JOIN LATERAL ( \
+                    SELECT * FROM referral.users WHERE id = j.invitee AND erased_at IS NULL OFFSET 0 \
+                ) p WHERE j.inviter = u.id ORDER BY j.invitee DESC LIMIT {limit} \
             ) v \
         ) invited ON TRUE"
     };
@@ -69,7 +69,7 @@ pub(super) const USER: &str = concat!(
     user_columns!(),
     ", invited.* FROM referral.users u LEFT JOIN referral.invitations i ON i.invitee = u.id",
     newest_invitees!(),
-    " WHERE u.id = $1"
+    " WHERE u.id = $1 AND u.erased_at IS NULL"
 );
 
 pub(super) async fn user(lease: &mut Lease, id: UserId, invited: u32) -> Result<Option<UserWithInvited>> {
@@ -85,10 +85,10 @@ pub(super) const INVITEES: &str = concat!(
     invited_count!(),
     " AS invited_count, v.* FROM referral.users u LEFT JOIN LATERAL (SELECT ",
     invitee_columns!(),
-    " FROM ( \
-         SELECT invitee FROM referral.invitations WHERE inviter = u.id AND invitee < $2 \
-         ORDER BY invitee DESC LIMIT {limit} \
-     ) j JOIN referral.users p ON p.id = j.invitee) v ON TRUE WHERE u.id = $1 ORDER BY v.invitee_id DESC"
+    " FROM referral.invitations j CROSS JOIN LATERAL ( \
+         SELECT * FROM referral.users WHERE id = j.invitee AND erased_at IS NULL OFFSET 0 \
+     ) p WHERE j.inviter = u.id AND j.invitee < $2 ORDER BY j.invitee DESC LIMIT {limit} \
+     ) v ON TRUE WHERE u.id = $1 AND u.erased_at IS NULL ORDER BY v.invitee_id DESC"
 );
 
 /// Reads a page of invitees. Returns `None` if the inviter does not exist.

@@ -11,7 +11,11 @@ use referral_core::{
 use sqlx::{Either, Sqlite, sqlite::SqliteRow};
 
 use super::{ACQUIRE_TIMEOUT, Hook, connection::Connection};
-use crate::{error::failure, fragments::Composed, hook};
+use crate::{
+    error::failure,
+    fragments::Composed,
+    hook::{self, Changes},
+};
 
 /// Values of a statement.
 pub(super) type Values = Composed<Sqlite>;
@@ -94,11 +98,23 @@ impl Batch {
         user: Option<&User>,
         invitation: Option<&Invitation>,
     ) -> Result<()> {
-        if user.is_none() && invitation.is_none() {
+        let changes = Changes { created: user, accepted: invitation, ..Changes::default() };
+        self.write_changes_with_hook(connection, hook, changes).await
+    }
+
+    /// Executes the statements, and then the hook for changes that they make. Without changes, they stay in
+    /// the batch.
+    pub(super) async fn write_changes_with_hook(
+        &mut self,
+        connection: &mut Connection<'_>,
+        hook: &Hook,
+        changes: Changes<'_>,
+    ) -> Result<()> {
+        if changes.is_empty() {
             return Ok(());
         }
         mem::replace(self, Self::new()).write(connection).await?;
-        hook::run(&**hook, connection.raw(), ACQUIRE_TIMEOUT, user, invitation).await
+        hook::run(&**hook, connection.raw(), ACQUIRE_TIMEOUT, changes).await
     }
 
     /// Executes statements that write.

@@ -20,7 +20,8 @@ pub(super) const CHANGE_USER_FACTS: &str = concat!(
     "SELECT ",
     user_columns!(),
     ", (SELECT id FROM referral_users WHERE external_id = $2) AS external_id_owner \
-     FROM (SELECT 1) one LEFT JOIN referral_users u ON u.id = $1 LEFT JOIN referral_invitations i ON i.invitee = u.id"
+     FROM (SELECT 1) one LEFT JOIN referral_users u ON u.id = $1 AND u.erased_at IS NULL \
+     LEFT JOIN referral_invitations i ON i.invitee = u.id"
 );
 
 impl Decide for UserChangeRequest {

@@ -71,16 +71,17 @@ fn push_ids(sql: &mut QueryBuilder<Sqlite>, query: &UserQuery) {
 }
 
 /// Adds a query for the ids of a page of all users. Users are skipped one by one, so the scan starts with the
-/// oldest user if the page is in the second half of the list. The limit of the other scan is zero.
+/// oldest user if the page is in the second half of the list. The limit of the other scan is zero. Only users
+/// who are not erased have a number.
 fn push_ids_from_nearer_end(sql: &mut QueryBuilder<Sqlite>, query: &UserQuery, offset: u64) {
     sql.push("WITH p AS MATERIALIZED (SELECT size, skipped, total - skipped AS rest FROM (SELECT ");
     sql.push_bind(query.limit.get() + 1).push(" AS size, ");
     sql.push_bind(i64::try_from(offset).unwrap_or(i64::MAX)).push(
         " AS skipped, (SELECT users FROM referral_user_totals) AS total) page) \
-         SELECT id FROM (SELECT id FROM referral_users ORDER BY id DESC \
+         SELECT id FROM (SELECT user_id AS id FROM referral_user_numbers ORDER BY user_id DESC \
              LIMIT (SELECT iif(rest >= skipped, size, 0) FROM p) OFFSET (SELECT skipped FROM p)) \
          UNION ALL \
-         SELECT id FROM (SELECT id FROM referral_users ORDER BY id \
+         SELECT id FROM (SELECT user_id AS id FROM referral_user_numbers ORDER BY user_id \
              LIMIT (SELECT iif(rest < skipped, max(min(size, rest), 0), 0) FROM p) \
              OFFSET (SELECT max(rest - size, 0) FROM p))",
     );
@@ -195,6 +196,11 @@ fn push_source(sql: &mut QueryBuilder<Sqlite>, filter: &UserFilter) {
         if let Some(value) = value {
             sql.push(column).push_bind(value.to_owned());
         }
+    }
+    // An erased user matches no other filter.
+    let others = UserFilter { invite_code: None, invited_by_code: None, ..filter.clone() };
+    if others.is_empty() {
+        sql.push(" AND u.erased_at IS NULL");
     }
     if let Some(code) = invited_by_code {
         sql.push(" AND i.inviter = (SELECT id FROM referral_users WHERE invite_code = ");

@@ -176,6 +176,8 @@ fn set_up(options: SqliteConnectOptions) -> SqliteConnectOptions {
         .synchronous(SqliteSynchronous::Full)
         .busy_timeout(ACQUIRE_TIMEOUT)
         .statement_cache_capacity(STATEMENTS)
+        // Deleted values are overwritten, so that the file keeps no data of a deleted user in unused space.
+        .pragma("secure_delete", "ON")
         // Length to which SQLite truncates the log when it restarts it.
         .pragma("journal_size_limit", LogLimits::default().length.to_string())
 }
@@ -410,9 +412,12 @@ pub(super) mod tests {
     #[tokio::test]
     async fn all_connections_have_the_settings() {
         let (store, _options, _directory) = impatient_store().await;
-        for (pragma, value) in
-            [("PRAGMA foreign_keys", "1"), ("PRAGMA journal_mode", "wal"), ("PRAGMA synchronous", "2")]
-        {
+        for (pragma, value) in [
+            ("PRAGMA foreign_keys", "1"),
+            ("PRAGMA journal_mode", "wal"),
+            ("PRAGMA synchronous", "2"),
+            ("PRAGMA secure_delete", "1"),
+        ] {
             let mut reader = store.reader().await.expect("a reader");
             let read = reader.fetch_one(pragma).await.expect("a pragma");
             let written = store.writer.write(move |connection| {

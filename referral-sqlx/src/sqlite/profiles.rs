@@ -25,8 +25,9 @@ pub(super) const PROFILE_FACTS: &str = concat!(
     ", ",
     user_columns!(),
     ", (SELECT id FROM referral_users WHERE email = $6) AS email_owner, \
-       (SELECT id FROM referral_users WHERE invite_code = $7) AS code_owner \
-     FROM (SELECT 1) one LEFT JOIN referral_users u ON u.id = $5 LEFT JOIN referral_invitations i ON i.invitee = u.id"
+       (SELECT id FROM referral_users WHERE invite_code = $7 AND erased_at IS NULL) AS code_owner \
+     FROM (SELECT 1) one LEFT JOIN referral_users u ON u.id = $5 AND u.erased_at IS NULL \
+     LEFT JOIN referral_invitations i ON i.invitee = u.id"
 );
 
 /// Edit of a profile.

@@ -8,8 +8,8 @@ use sqlx::{AssertSqlSafe, Row, SqlSafeStr};
 use uuid::Uuid;
 
 use super::{
-    SqliteStorage, add_user, challenges, change_user, counters, invitations, list, maintenance, messages,
-    open::SqliteOptions, profiles, sessions, sign_in, users,
+    SqliteStorage, add_user, challenges, change_user, counters, deletion, invitations, list, maintenance,
+    messages, open::SqliteOptions, profiles, sessions, sign_in, users,
 };
 
 const CALLER: UserId = UserId(Uuid::nil());
@@ -54,6 +54,10 @@ async fn fixed_statements_use_their_indexes() {
         ),
         (change_user::CHANGE_USER_FACTS, &["(external_id=?)", BY_ID, inviter]),
         (change_user::CHANGE_HOST_DATA, &[BY_ID]),
+        (deletion::DELETION_FACTS, &["SEARCH c USING PRIMARY KEY (id=?)", BY_ID, inviter]),
+        (deletion::DELETE_SESSIONS, &["referral_sessions_of_user (user_id=?)"]),
+        (deletion::DELETE_CHALLENGES, &["referral_challenges_of_phone (phone=?)"]),
+        (deletion::ERASE, &[BY_ID]),
         (profiles::PROFILE_FACTS, &["(invite_code=?)", "(email=?)", BY_ID, inviter]),
         (challenges::CHALLENGE_FACTS, &["referral_challenges_of_phone (phone=?)", "(phone=?)"]),
         (
@@ -148,7 +152,10 @@ async fn a_page_by_offset_skips_rows_of_the_index_alone() {
     let any = UserFilter::default();
     let code = InviteCode::parse("ABC234").ok();
     for (filter, index) in [
-        (any.clone(), "SCAN referral_users USING COVERING INDEX sqlite_autoindex_referral_users_1"),
+        (
+            any.clone(),
+            "SCAN referral_user_numbers USING COVERING INDEX sqlite_autoindex_referral_user_numbers_1",
+        ),
         (
             UserFilter { first_name: Name::parse("Anna").ok(), ..any.clone() },
             "SEARCH u USING COVERING INDEX referral_users_first_name (first_name=?)",

@@ -171,6 +171,8 @@ mod tests {
                                         search_public, search_private) \
                      SELECT unhex(printf('%032d', n)), printf('+7960%07d', n), printf('A%06d', n), 0, 1, 0, '', '' FROM n";
         execute(&store, users).await.expect("written");
+        let numbers = "INSERT INTO referral_user_numbers (user_id) SELECT id FROM referral_users ORDER BY id";
+        execute(&store, numbers).await.expect("written");
         let mut query = UserQuery {
             start: PageStart::Offset(1_001),
             limit: PageSize::default(),

@@ -38,7 +38,8 @@ macro_rules! sign_in_facts {
             challenge_columns!(),
             ", ",
             user_columns!(),
-            ", (SELECT id FROM referral_users WHERE invite_code = $7) AS code_owner, CASE WHEN u.id IS NULL THEN ",
+            ", (SELECT id FROM referral_users WHERE invite_code = $7 AND erased_at IS NULL) AS code_owner, \
+               CASE WHEN u.id IS NULL THEN ",
             free_code!("$8"),
             " END AS free_code FROM (SELECT 1) one LEFT JOIN referral_challenges c ON ",
             $challenge,
@@ -159,7 +160,7 @@ const CHANGE_CHALLENGE: &str = "\
     WHERE id = $1 AND redeemed_at IS NULL";
 
 /// Adds a statement that replaces the challenge with the same id, which must not be redeemed.
-fn push_challenge(batch: &mut Batch, challenge: &Challenge) {
+pub(super) fn push_challenge(batch: &mut Batch, challenge: &Challenge) {
     batch
         .push_update(CHANGE_CHALLENGE)
         .bind(challenge.id.0)

@@ -12,19 +12,19 @@ use referral_core::{
     keys::KeyMismatch,
     storage::{
         AddUserRequest, AddedUser, AttackCheck, ChallengeRequest, ChallengeStorage, CounterUpdate, Decided,
-        Decision, DeliveryTransition, DeliveryUpdate, GrantedChallenge, Invitee, KeyRegistration,
-        MaintenanceStorage, ProfileEdit, ProfileOutcome, RefreshRequest, RegisteredKey, Result, Retention,
-        SessionSelection, SessionStorage, SharedSetting, SignInOutcome, SignInRequest, StorageError,
-        StorageReadiness, StoredPage, StoredSession, UserChangeRequest, UserQuery, UserStorage,
-        UserWithInvited,
+        Decision, DeletedUser, DeletionRequest, DeliveryTransition, DeliveryUpdate, GrantedChallenge,
+        Invitee, KeyRegistration, MaintenanceStorage, ProfileEdit, ProfileOutcome, RefreshRequest,
+        RegisteredKey, Result, Retention, SessionSelection, SessionStorage, SharedSetting, SignInOutcome,
+        SignInRequest, StorageError, StorageReadiness, StoredPage, StoredSession, UserChangeRequest,
+        UserQuery, UserStorage, UserWithInvited,
     },
 };
 use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::{
-    SqliteStorage, add_user::AddUser, batch::Batch, challenges, counters, disk, invitations, keys, list,
-    maintenance, profiles::Edit, sessions, sign_in::SignIn, users,
+    SqliteStorage, add_user::AddUser, batch::Batch, challenges, counters, deletion::Deletion, disk,
+    invitations, keys, list, maintenance, profiles::Edit, sessions, sign_in::SignIn, users,
 };
 
 /// Time that a read waits for the record that a new token is in use.
@@ -130,6 +130,10 @@ impl UserStorage for SqliteStorage {
 
     async fn add_user(&self, request: &AddUserRequest) -> Decided<AddedUser> {
         self.writer.decide(AddUser { request: request.clone(), hook: self.hook.clone() }).await
+    }
+
+    async fn delete_user(&self, request: &DeletionRequest) -> Decided<DeletedUser> {
+        self.writer.decide(Deletion { request: request.clone(), hook: self.hook.clone() }).await
     }
 
     async fn change_user(&self, request: &UserChangeRequest) -> Decided<User> {

@@ -41,7 +41,7 @@ macro_rules! newest_invitees {
     () => {
         "(SELECT json_group_array(json_array(hex(v.id), v.phone, v.date_joined)) FROM ( \
              SELECT p.id, p.phone, p.date_joined FROM referral_invitations j JOIN referral_users p ON p.id = j.invitee \
-             WHERE j.inviter = u.id ORDER BY j.invitee DESC LIMIT $2 + 0 \
+             WHERE j.inviter = u.id AND p.erased_at IS NULL ORDER BY j.invitee DESC LIMIT $2 + 0 \
          ) v) AS invited"
     };
 }
@@ -50,7 +50,8 @@ pub(super) use newest_invitees;
 pub(super) const USER: &str = concat!(
     "SELECT ",
     user_columns!(),
-    " FROM referral_users u LEFT JOIN referral_invitations i ON i.invitee = u.id WHERE u.id = $1"
+    " FROM referral_users u LEFT JOIN referral_invitations i ON i.invitee = u.id \
+     WHERE u.id = $1 AND u.erased_at IS NULL"
 );
 
 pub(super) const USER_WITH_INVITED: &str = concat!(
@@ -58,7 +59,8 @@ pub(super) const USER_WITH_INVITED: &str = concat!(
     user_columns!(),
     ", ",
     newest_invitees!(),
-    " FROM referral_users u LEFT JOIN referral_invitations i ON i.invitee = u.id WHERE u.id = $1"
+    " FROM referral_users u LEFT JOIN referral_invitations i ON i.invitee = u.id \
+     WHERE u.id = $1 AND u.erased_at IS NULL"
 );
 
 /// Reads a user with the newest invitees.
@@ -87,8 +89,9 @@ pub(super) const INVITEES: &str = concat!(
     "SELECT u.invited_count, ",
     invitee_columns!(),
     " FROM referral_users u LEFT JOIN referral_invitations j ON j.inviter = u.id AND j.invitee < $2 \
+      AND EXISTS (SELECT 1 FROM referral_users e WHERE e.id = j.invitee AND e.erased_at IS NULL) \
       LEFT JOIN referral_users p ON p.id = j.invitee \
-      WHERE u.id = $1 ORDER BY j.invitee DESC LIMIT $3 + 0"
+      WHERE u.id = $1 AND u.erased_at IS NULL ORDER BY j.invitee DESC LIMIT $3 + 0"
 );
 
 /// Reads a page of invitees. Returns `None` if the inviter does not exist.

@@ -191,8 +191,8 @@ mod tests {
         pause: Duration::ZERO,
     };
 
-    /// Statement that writes a quarter of a mebibyte.
-    const WRITE: &str = "INSERT OR REPLACE INTO filler VALUES (1, randomblob(262144))";
+    /// Statement that writes a quarter of a mebibyte: a value, and zeros over the pages of the former value.
+    const WRITE: &str = "INSERT OR REPLACE INTO filler VALUES (1, randomblob(131072))";
 
     /// Number of writes that exceed the length limit by one.
     const WRITES: usize = 21;

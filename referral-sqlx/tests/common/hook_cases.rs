@@ -2,7 +2,8 @@
 //! for each user and each invitation.
 
 use referral_core::{
-    CreateUser, EditProfile, Error, ProfileChange, ReferralService, SendCode, SignIn, storage::StorageError,
+    CreateUser, DeleteAccount, EditProfile, Error, ProfileChange, ReferralService, SendCode,
+    SendDeletionCode, SignIn, storage::StorageError,
 };
 use referral_sqlx::HookError;
 
@@ -25,6 +26,47 @@ pub(crate) async fn rows_are_written(referral: &ReferralService, count: impl Asy
     referral.make_staff(phone(5)).await.expect("made");
     referral.create_user(CreateUser::new(phone(6))).await.expect("created");
     assert_eq!(rows().await, (6, 3));
+}
+
+/// Asserts that the row of a user is deleted with the user, and that an error of the hook undoes the deletion
+/// and keeps its code and the counted attempts. The arguments are as in [`an_error_undoes_the_sign_in`].
+pub(crate) async fn rows_are_deleted(
+    referral: &ReferralService,
+    schema: &str,
+    count: impl AsyncFn(&str) -> i64,
+    set_failing: impl Fn(bool),
+) {
+    let (erased, attempts) = (
+        format!("{schema}users WHERE erased_at IS NOT NULL"),
+        format!("{schema}challenges WHERE attempts_with_id = 1 AND redeemed_at IS NULL"),
+    );
+    let anna = enter(referral, 1, None).await;
+    let boris = enter(referral, 2, Some(&anna.user.invite_code)).await;
+    let current_user = referral.authenticate(&boris.tokens.access).await.expect("a user");
+    let sent = referral.send_deletion_code(&current_user, SendDeletionCode::new()).await.expect("sent");
+    let wrong = DeleteAccount::new(sent.challenge, wrong_code(&sent));
+    referral.delete_account(&current_user, wrong).await.expect_err("wrong");
+
+    set_failing(true);
+    let SignIn { code, .. } = with_right_code(&sent);
+    let right = DeleteAccount::new(sent.challenge, code);
+    for error in [
+        referral.delete_account(&current_user, right.clone()).await.map(drop),
+        referral.delete_user(boris.user.id).await.map(drop),
+    ] {
+        let error = error.expect_err("the hook fails");
+        assert!(HookError::source_of(&error).is_some(), "{error:?}");
+    }
+    for (table, rows) in [("profiles", 2), (&*erased, 0), (&*attempts, 1)] {
+        assert_eq!(count(table).await, rows, "{table}");
+    }
+    referral.authenticate(&boris.tokens.access).await.expect("the session is active");
+
+    set_failing(false);
+    assert_eq!(referral.delete_account(&current_user, right).await.expect("deleted"), 1);
+    assert_eq!((count("profiles").await, count(&erased).await), (1, 1));
+    referral.delete_user(anna.user.id).await.expect("deleted");
+    assert_eq!((count("profiles").await, count(&erased).await, count("rewards").await), (0, 2, 1));
 }
 
 /// Asserts that an error of the hook undoes a sign-in, and keeps its code and the counted attempts. `schema` is

@@ -1,5 +1,5 @@
-//! Process that signs users up with a transaction hook and is killed at random points. The test program starts
-//! itself as this process.
+//! Process that signs users up and deletes users with a transaction hook and is killed at random points. The
+//! test program starts itself as this process.
 
 use std::{
     env,
@@ -36,6 +36,7 @@ const MAX_LINES: u32 = 8;
 #[derive(Default)]
 pub(crate) struct Reported {
     pub(crate) users: i64,
+    pub(crate) deleted_users: i64,
     pub(crate) wrong_codes: i64,
 }
 
@@ -44,7 +45,8 @@ pub(crate) fn url() -> Option<String> {
     env::var(URL).ok()
 }
 
-/// Signs users up until the process is killed. Each user sends a wrong code before the right one.
+/// Signs users up until the process is killed, and deletes every second one. Each user sends a wrong code
+/// before the right one.
 pub(crate) async fn sign_up(storage: Arc<dyn Storage>) {
     let builder = service::builder(storage, DevelopmentSender).policy(Policy::development());
     let referral = builder.build().expect("valid policy and keys");
@@ -56,8 +58,12 @@ pub(crate) async fn sign_up(storage: Arc<dyn Storage>) {
         let wrong = SignIn::new(phone, wrong_code(&sent)).challenge(sent.challenge);
         referral.sign_in(wrong).await.expect_err("wrong");
         report("wrong code");
-        referral.sign_in(with_right_code(&sent)).await.expect("signed in");
+        let signed_in = referral.sign_in(with_right_code(&sent)).await.expect("signed in");
         report("user");
+        if number.is_multiple_of(2) {
+            referral.delete_user(signed_in.user.id).await.expect("deleted");
+            report("deleted user");
+        }
         number += 1;
     }
 }
@@ -87,6 +93,7 @@ pub(crate) fn kill_often(child: &str, url: &str) -> Reported {
         let mut count = |line: &str| {
             let counter = match line {
                 "user" => &mut reported.users,
+                "deleted user" => &mut reported.deleted_users,
                 "wrong code" => &mut reported.wrong_codes,
                 // The output of the test runner.
                 _ => return 0,

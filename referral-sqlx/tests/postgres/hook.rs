@@ -83,6 +83,12 @@ impl TransactionHook<Postgres> for Host {
         self.check(connection).await
     }
 
+    async fn user_deleted(&self, connection: &mut PgConnection, user: &User) -> Result<(), BoxError> {
+        let profile = sqlx::query("DELETE FROM profiles WHERE user_id = $1").bind(user.id.0);
+        assert_eq!(profile.execute(&mut *connection).await?.rows_affected(), 1, "the user had a row");
+        self.check(connection).await
+    }
+
     async fn invitation_accepted(
         &self,
         connection: &mut PgConnection,
@@ -139,6 +145,14 @@ async fn an_error_of_the_hook_undoes_the_sign_in_and_keeps_the_code_and_the_atte
     let count = async |table: &str| setup.count(table).await;
     let set_failing = |fails| setup.host.behavior.store(if fails { FAILS } else { WORKS }, Ordering::Relaxed);
     hook_cases::an_error_undoes_the_sign_in(&setup.referral, "auth.", count, set_failing).await;
+}
+
+#[tokio::test]
+async fn rows_of_the_host_are_deleted_with_the_user_or_not_at_all() {
+    let Some(setup) = Setup::new().await else { return };
+    let count = async |table: &str| setup.count(table).await;
+    let set_failing = |fails| setup.host.behavior.store(if fails { FAILS } else { WORKS }, Ordering::Relaxed);
+    hook_cases::rows_are_deleted(&setup.referral, "auth.", count, set_failing).await;
 }
 
 #[tokio::test]
@@ -246,7 +260,13 @@ fn each_user_has_its_row_of_the_host_after_the_process_is_killed() {
         while sqlx::query_scalar::<_, i64>(others).fetch_one(&setup.pool).await.expect("a count") > 0 {}
         let users = setup.count("auth.users").await;
         assert!(users >= reported.users, "{users}");
-        assert_eq!(setup.count("profiles").await, users);
-        assert!(setup.count("auth.challenges WHERE attempts_with_id = 1").await >= reported.wrong_codes);
+        let erased = setup.count("auth.users WHERE erased_at IS NOT NULL").await;
+        assert!(erased >= reported.deleted_users, "{erased}");
+        assert_eq!(setup.count("profiles").await, users - erased);
+        let of_erased = "profiles WHERE user_id IN (SELECT id FROM auth.users WHERE erased_at IS NOT NULL)";
+        assert_eq!(setup.count(of_erased).await, 0);
+        // The challenges of a deleted user are deleted, too.
+        let attempts = setup.count("auth.challenges WHERE attempts_with_id = 1").await;
+        assert!(attempts + erased >= reported.wrong_codes, "{attempts}");
     });
 }

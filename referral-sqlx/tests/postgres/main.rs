@@ -8,6 +8,9 @@ mod connect;
 mod connections;
 #[path = "../common/created_users.rs"]
 mod created_users;
+mod deletion;
+#[path = "../common/erasure.rs"]
+mod erasure;
 mod fail_over;
 mod harness;
 mod hook;

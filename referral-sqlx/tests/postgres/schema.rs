@@ -183,6 +183,71 @@ async fn an_invitation_connects_two_users_and_is_immutable() {
     harness.execute(&vera).await.expect("the rest of the statement is valid");
 }
 
+/// Erases Vera, who has no session.
+const ERASE_VERA: &str = "UPDATE referral.users SET phone = NULL, is_staff = FALSE, is_active = FALSE, \
+    erased_at = now() WHERE invite_code = 'VERA22'";
+
+#[tokio::test]
+async fn an_erased_user_has_no_personal_data() {
+    let Some(mut harness) = Harness::new().await else { return };
+    let search_keys = "INSERT INTO referral.user_search (user_id, public, private, ngrams) \
+        SELECT id, '', '', '{}' FROM referral.users";
+    harness.execute(search_keys).await.expect("search keys");
+    harness
+        .assert_rejected(&[
+            // Vera has search keys.
+            ERASE_VERA,
+            "UPDATE referral.users SET phone = NULL WHERE invite_code = 'VERA22'",
+        ])
+        .await;
+    harness.execute("DELETE FROM referral.user_search").await.expect("deleted");
+    for column in ["email = 'v@example.com'", "first_name = 'V'", "last_name = 'V'", "last_login = now()"] {
+        harness
+            .assert_rejected(&[&but(ERASE_VERA, "phone = NULL", &format!("phone = NULL, {column}"))])
+            .await;
+    }
+    harness
+        .assert_rejected(&[
+            &but(ERASE_VERA, "phone = NULL, ", ""),
+            &but(ERASE_VERA, "is_staff = FALSE", "is_staff = TRUE"),
+            &but(ERASE_VERA, "is_active = FALSE", "is_active = TRUE"),
+            // Anna has a session.
+            &but(ERASE_VERA, "VERA22", "ANNA22"),
+            &but(&but(GALYA, "date_joined)", "date_joined, erased_at)"), "now())", "now(), now())"),
+        ])
+        .await;
+    harness.execute("DELETE FROM referral.sessions").await.expect("deleted");
+    harness.execute(&but(ERASE_VERA, "VERA22", "ANNA22")).await.expect("erased");
+    harness.execute(ERASE_VERA).await.expect("erased");
+    assert_eq!(harness.number("SELECT sum(users)::bigint FROM referral.user_totals").await, 1);
+}
+
+#[tokio::test]
+async fn an_erased_user_keeps_the_invite_code_and_stays_erased() {
+    let Some(mut harness) = Harness::new().await else { return };
+    harness.execute(ERASE_VERA).await.expect("erased");
+    harness
+        .assert_rejected(&[
+            "UPDATE referral.users SET phone = '+79608543003', erased_at = NULL WHERE invite_code = 'VERA22'",
+            "UPDATE referral.users SET erased_at = now() + interval '1 s' WHERE invite_code = 'VERA22'",
+            "UPDATE referral.users SET first_name = 'V' WHERE invite_code = 'VERA22'",
+            "UPDATE referral.users SET is_active = TRUE WHERE invite_code = 'VERA22'",
+            "UPDATE referral.users SET invite_code = 'VERA23' WHERE invite_code = 'VERA22'",
+            "DELETE FROM referral.users WHERE invite_code = 'VERA22'",
+            &but(GALYA, "GALYA2", "VERA22"),
+            &but(INVITATION, "0000b2", "0000c3"),
+            &but(&but(INVITATION, "0000a1", "0000c3"), "0000b2", "0000a1"),
+            &but(&but(SESSION, "0000e5", "0000e6"), "0000a1", "0000c3"),
+        ])
+        .await;
+    harness.execute(&but(GALYA, "+79608543004", "+79608543003")).await.expect("the phone is free");
+    // Anna keeps her count when Boris is erased.
+    harness.execute(&but(ERASE_VERA, "VERA22", "BORIS2")).await.expect("erased");
+    let anna = "SELECT invited_count FROM referral.users WHERE invite_code = 'ANNA22'";
+    assert_eq!(harness.number(anna).await, 1);
+    assert_eq!(harness.number("SELECT sum(users)::bigint FROM referral.user_totals").await, 2);
+}
+
 #[tokio::test]
 async fn counts_match_the_rows_after_raw_writes() {
     let Some(mut harness) = Harness::new().await else { return };

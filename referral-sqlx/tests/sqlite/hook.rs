@@ -41,6 +41,12 @@ impl TransactionHook<Sqlite> for Host {
         self.check()
     }
 
+    async fn user_deleted(&self, connection: &mut SqliteConnection, user: &User) -> Result<(), BoxError> {
+        let profile = sqlx::query("DELETE FROM profiles WHERE user_id = $1").bind(user.id.0);
+        assert_eq!(profile.execute(connection).await?.rows_affected(), 1, "the user had a row");
+        self.check()
+    }
+
     async fn invitation_accepted(
         &self,
         connection: &mut SqliteConnection,
@@ -101,6 +107,14 @@ async fn an_error_of_the_hook_undoes_the_sign_in_and_keeps_the_code_and_the_atte
 }
 
 #[tokio::test]
+async fn rows_of_the_host_are_deleted_with_the_user_or_not_at_all() {
+    let setup = Setup::new().await;
+    let count = async |table: &str| setup.count(table).await;
+    let set_failing = |fails| setup.host.fails.store(fails, Ordering::Relaxed);
+    hook_cases::rows_are_deleted(&setup.referral, "referral_", count, set_failing).await;
+}
+
+#[tokio::test]
 async fn a_database_in_memory_cannot_be_shared() {
     for url in ["sqlite::memory:", "sqlite://app?mode=memory", "sqlite://app?mode=memory&cache=shared"] {
         let pool = SqlitePool::connect(url).await.expect("opened");
@@ -143,7 +157,14 @@ fn each_user_has_its_row_of_the_host_after_the_process_is_killed() {
         let reported = killed::kill_often("hook::child", &url);
         let users = setup.count("referral_users").await;
         assert!(users >= reported.users, "{users}");
-        assert_eq!(setup.count("profiles").await, users);
-        assert!(setup.count("referral_challenges WHERE attempts_with_id = 1").await >= reported.wrong_codes);
+        let erased = setup.count("referral_users WHERE erased_at IS NOT NULL").await;
+        assert!(erased >= reported.deleted_users, "{erased}");
+        assert_eq!(setup.count("profiles").await, users - erased);
+        let of_erased =
+            "profiles WHERE user_id IN (SELECT id FROM referral_users WHERE erased_at IS NOT NULL)";
+        assert_eq!(setup.count(of_erased).await, 0);
+        // The challenges of a deleted user are deleted, too.
+        let attempts = setup.count("referral_challenges WHERE attempts_with_id = 1").await;
+        assert!(attempts + erased >= reported.wrong_codes, "{attempts}");
     });
 }

@@ -7,6 +7,9 @@ mod conformance;
 mod connect;
 #[path = "../common/created_users.rs"]
 mod created_users;
+mod deletion;
+#[path = "../common/erasure.rs"]
+mod erasure;
 mod hook;
 #[path = "../common/hook_cases.rs"]
 mod hook_cases;

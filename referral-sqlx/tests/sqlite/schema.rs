@@ -228,6 +228,87 @@ async fn an_invitation_connects_two_users() {
     harness.execute(&vera).await.expect("the rest of the statement is valid");
 }
 
+/// Erases Vera, who has neither a session nor a code.
+const ERASE_VERA: &str = "UPDATE referral_users SET phone = NULL, is_staff = 0, is_active = 0, erased_at = 1 \
+     WHERE invite_code = 'VERA22'";
+
+#[tokio::test]
+async fn an_erased_user_has_no_personal_data() {
+    let mut harness = Harness::new().await;
+    harness
+        .execute("INSERT INTO referral_user_numbers (user_id) SELECT id FROM referral_users")
+        .await
+        .expect("numbers");
+    harness
+        .assert_rejected(&[
+            // Vera has a number in the search index.
+            ERASE_VERA,
+            "UPDATE referral_users SET phone = NULL WHERE invite_code = 'VERA22'",
+        ])
+        .await;
+    harness.execute("DELETE FROM referral_user_numbers").await.expect("deleted");
+    for column in [
+        "email = 'v@example.com'",
+        "first_name = 'V'",
+        "last_name = 'V'",
+        "last_login = 0",
+        "search_public = 'v'",
+        "search_private = 'v'",
+    ] {
+        harness
+            .assert_rejected(&[&but(ERASE_VERA, "phone = NULL", &format!("phone = NULL, {column}"))])
+            .await;
+    }
+    harness
+        .assert_rejected(&[
+            &but(ERASE_VERA, "phone = NULL, ", ""),
+            &but(ERASE_VERA, "is_staff = 0", "is_staff = 1"),
+            &but(ERASE_VERA, "is_active = 0", "is_active = 1"),
+            // Anna has a session and a code.
+            &but(ERASE_VERA, "VERA22", "ANNA22"),
+            &but(&but(GALYA, "search_private)", "search_private, erased_at)"), "'')", "'', 1)"),
+        ])
+        .await;
+    harness.execute("DELETE FROM referral_sessions").await.expect("deleted");
+    harness.assert_rejected(&[&but(ERASE_VERA, "VERA22", "ANNA22")]).await;
+    harness.execute("DELETE FROM referral_challenges").await.expect("deleted");
+    harness.execute(&but(ERASE_VERA, "VERA22", "ANNA22")).await.expect("erased");
+    harness.execute(ERASE_VERA).await.expect("erased");
+    assert_eq!(harness.number("SELECT users FROM referral_user_totals").await, 1);
+}
+
+#[tokio::test]
+async fn an_erased_user_keeps_the_invite_code_and_stays_erased() {
+    let mut harness = Harness::new().await;
+    harness.execute(ERASE_VERA).await.expect("erased");
+    let vera = "unhex('000000000000000000000000000000c3')";
+    let session = but(SESSION, "(zeroblob(16), unhex", "(randomblob(16), unhex");
+    harness
+        .assert_rejected(&[
+            "UPDATE referral_users SET phone = '+79608543003', erased_at = NULL WHERE invite_code = 'VERA22'",
+            "UPDATE referral_users SET erased_at = 2 WHERE invite_code = 'VERA22'",
+            "UPDATE referral_users SET first_name = 'V' WHERE invite_code = 'VERA22'",
+            "UPDATE referral_users SET is_active = 1 WHERE invite_code = 'VERA22'",
+            "UPDATE referral_users SET invite_code = 'VERA23' WHERE invite_code = 'VERA22'",
+            "DELETE FROM referral_users WHERE invite_code = 'VERA22'",
+            &but(GALYA, "GALYA2", "VERA22"),
+            &but(&but(GALYA, "GALYA2", "VERA22"), "INSERT", "INSERT OR REPLACE"),
+            &but(INVITATION, "0000b2", "0000c3"),
+            &but(&but(INVITATION, "0000a1", "0000c3"), "0000b2", "0000a1"),
+            &but(&session, "unhex('000000000000000000000000000000a1')", vera),
+        ])
+        .await;
+    harness
+        .execute(&but(&VERA.replace("0000c3", "0000c4"), "VERA22", "VERA23"))
+        .await
+        .expect("the phone is free");
+    // Anna keeps her count when Boris is erased.
+    harness.execute(&but(ERASE_VERA, "VERA22", "BORIS2")).await.expect("erased");
+    let anna = "SELECT invited_count FROM referral_users WHERE invite_code = 'ANNA22'";
+    assert_eq!(harness.number(anna).await, 1);
+    assert_eq!(harness.number("SELECT users FROM referral_user_totals").await, 2);
+}
+
 #[tokio::test]
 async fn counts_match_the_rows_after_raw_writes() {
     let mut harness = Harness::new().await;

@@ -24,10 +24,10 @@ use crate::{
     shared_settings::SharedSetting,
     storage::{
         AddUserRequest, AddedUser, AttackCheck, ChallengeRequest, ChallengeStorage, CounterUpdate, Decided,
-        DeliveryTransition, DeliveryUpdate, GrantedChallenge, KeyRegistration, MaintenanceStorage,
-        ProfileEdit, ProfileOutcome, RefreshRequest, RegisteredKey, Result, Retention, SessionSelection,
-        SessionStorage, SignInOutcome, SignInRequest, Storage, StorageReadiness, StoredPage, StoredSession,
-        UserChangeRequest, UserQuery, UserStorage, UserWithInvited,
+        DeletedUser, DeletionRequest, DeliveryTransition, DeliveryUpdate, GrantedChallenge, KeyRegistration,
+        MaintenanceStorage, ProfileEdit, ProfileOutcome, RefreshRequest, RegisteredKey, Result, Retention,
+        SessionSelection, SessionStorage, SignInOutcome, SignInRequest, Storage, StorageReadiness,
+        StoredPage, StoredSession, UserChangeRequest, UserQuery, UserStorage, UserWithInvited,
     },
     user::{Invitee, User, UserId, listing::PageSize},
 };
@@ -167,6 +167,10 @@ impl<D: Database> UserStorage for Mutant<D> {
 
     async fn add_user(&self, request: &AddUserRequest) -> Decided<AddedUser> {
         self.0.start(Call::Other).await.add_user(request).await
+    }
+
+    async fn delete_user(&self, request: &DeletionRequest) -> Decided<DeletedUser> {
+        self.0.start(Call::Other).await.delete_user(request).await
     }
 
     async fn change_user(&self, request: &UserChangeRequest) -> Decided<User> {

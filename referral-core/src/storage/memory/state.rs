@@ -55,7 +55,8 @@ impl State {
     }
 
     pub(super) fn owner_of(&self, code: Option<&InviteCode>) -> Option<Inviter> {
-        let id = *self.by_code.get(code?)?;
+        // The code of an erased user is taken, and has no owner.
+        let id = *self.by_code.get(code?).filter(|id| self.users.contains_key(*id))?;
         Some(Inviter { id, code: code?.clone() })
     }
 
@@ -65,16 +66,15 @@ impl State {
 
     pub(super) fn ancestry(&self, inviter: UserId, invitee: UserId) -> Ancestry {
         let mut next = Some(inviter);
-        // At most one step for each user, so the search ends even if the stored inviters form a cycle.
-        for _ in 0..self.users.len() {
+        // At most one step for each invitation, so the search ends even if the stored inviters form a cycle.
+        for _ in 0..=self.invitations.len() {
             let Some(ancestor) = next else {
                 break;
             };
             if ancestor == invitee {
                 return Ancestry::WithInvitee;
             }
-            let user = self.users.get(&ancestor);
-            next = user.and_then(|user| user.invited_by.as_ref()).map(|named| named.inviter);
+            next = self.invitations.get(&ancestor).map(|invitation| invitation.inviter);
         }
         Ancestry::WithoutInvitee
     }
@@ -228,8 +228,8 @@ impl State {
         let first = (inviter, UserId(Uuid::nil()));
         let end = (inviter, older_than.unwrap_or(UserId(Uuid::max())));
         let ids = self.invitees.range(first..end).rev().map(|(_, invitee)| invitee);
-        ids.take(limit)
-            .filter_map(|id| self.users.get(id))
+        ids.filter_map(|id| self.users.get(id))
+            .take(limit)
             .map(|user| Invitee { id: user.id, phone: user.phone.clone(), joined_at: user.date_joined })
             .collect()
     }

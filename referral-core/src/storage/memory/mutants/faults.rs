@@ -12,7 +12,8 @@ use time::OffsetDateTime;
 use super::{Call, Database, Mutant, State, Transaction, detects};
 use crate::{
     conformance::{
-        challenges, claims, gate, guesses, host, invitations, limits, maintenance, retention, sessions,
+        challenges, claims, deletion, gate, guesses, host, invitations, limits, maintenance, retention,
+        sessions,
     },
     gate::approval::Approval,
     session::Session,
@@ -85,6 +86,38 @@ fn custom_claims_that_are_not_stored_are_detected() {
         |_, _| Box::new(|data| data.sessions.values_mut().for_each(|session| session.issued.claims = None));
     assert_detected!(claims::custom_claims_are_stored_unchanged, fault);
     assert_detected!(claims::repeated_refresh_returns_the_same_custom_claims, fault);
+}
+
+#[test]
+fn remains_of_a_deleted_user_are_detected() {
+    // The invite code is free.
+    assert_detected!(deletion::invite_code_of_a_deleted_user_is_given_to_no_user, |_, _| {
+        Box::new(|State { users, by_code, .. }| by_code.retain(|_, user| users.contains_key(user)))
+    });
+    assert_detected!(deletion::deleted_user_is_found_nowhere, |_, data| {
+        let sessions = data.sessions.clone();
+        Box::new(|data| {
+            for (id, session) in sessions {
+                data.sessions.entry(id).or_insert(session);
+            }
+        })
+    });
+    assert_detected!(deletion::phone_of_a_deleted_user_signs_up_as_a_new_user, |_, data| {
+        let challenges = data.challenges.clone();
+        Box::new(|data| {
+            for (id, challenge) in challenges {
+                if !data.challenges.contains_key(&id) {
+                    data.put_challenge(challenge);
+                }
+            }
+        })
+    });
+    // The invitation is deleted with its invitee.
+    assert_detected!(deletion::invitations_through_a_deleted_user_stay, |_, _| {
+        Box::new(|State { users, invitations, .. }| {
+            invitations.retain(|invitee, _| users.contains_key(invitee));
+        })
+    });
 }
 
 #[test]

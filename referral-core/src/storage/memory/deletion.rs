@@ -1,0 +1,58 @@
+//! Deletion of a user from the memory storage.
+
+use super::state::State;
+use crate::{
+    error::refusal::Refusal,
+    storage::{
+        AttemptWrites, Decision, DeletedUser, DeletionFacts, DeletionRequest, DeletionWrites, Redemption,
+        RedemptionFacts, SessionSelection,
+    },
+    user::User,
+};
+
+impl State {
+    pub(super) fn delete_user(&mut self, request: &DeletionRequest) -> Result<DeletedUser, Refusal> {
+        let facts = DeletionFacts {
+            user: self.users.get(&request.user).cloned(),
+            redemption: request.redemption.as_ref().map(|code| self.redemption(code)).unwrap_or_default(),
+        };
+        let Decision { writes, outcome } = request.decide(&facts);
+        let mut ended_sessions = Vec::new();
+        match writes {
+            DeletionWrites::Attempt(AttemptWrites { challenge, counters }) => {
+                if let Some(challenge) = challenge {
+                    self.put_challenge(challenge);
+                }
+                self.count(counters);
+            }
+            DeletionWrites::Erase { user, counters } => {
+                ended_sessions = self.end_sessions(user.id, SessionSelection::All, request.now);
+                self.erase(&user);
+                self.count(counters);
+            }
+        }
+        outcome.map(|user| DeletedUser { user, ended_sessions })
+    }
+
+    pub(super) fn redemption(&self, redemption: &Redemption) -> RedemptionFacts {
+        let challenge = self.challenges.get(&redemption.challenge);
+        RedemptionFacts {
+            challenge: challenge.filter(|challenge| challenge.phone == redemption.phone).cloned(),
+            counters: self.counters(redemption.counters()),
+            global_counters: self.global_counter_facts(redemption.global_counters()),
+        }
+    }
+
+    /// Erases a user. The invite code stays in `by_code`, so that it is not free.
+    fn erase(&mut self, user: &User) {
+        self.users.remove(&user.id);
+        self.by_phone.remove(&user.phone);
+        if let Some(email) = &user.email {
+            self.by_email.remove(email);
+        }
+        self.sessions.retain(|_, session| session.user != user.id);
+        for challenge in self.sent.get(&user.phone).cloned().unwrap_or_default() {
+            self.remove_challenge(challenge);
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! Deletion of users, of whom erased rows stay.
+
+use referral_core::{
+    Refusal, User,
+    storage::{
+        AttemptWrites, Decided, Decision, DeletedUser, DeletionFacts, DeletionRequest, DeletionWrites,
+        Redemption, RedemptionFacts, Result, SessionSelection,
+    },
+};
+use sqlx::sqlite::SqliteRow;
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::{
+    Hook,
+    batch::{Batch, no_facts},
+    connection::Connection,
+    counters::{self, bind_keys, four_counters, global_counters},
+    rows, sessions,
+    sign_in::push_challenge,
+    users::user_columns,
+    write_queue::Decide,
+};
+use crate::{encoding::time_to_micros, hook::Changes, rows::challenge_columns};
+
+/// Selects the facts for a deletion: four counters, the state of the service, the challenge `$7` if it
+/// belongs to the phone `$6`, and the user `$8`.
+pub(super) const DELETION_FACTS: &str = concat!(
+    "SELECT ",
+    four_counters!(),
+    ", ",
+    global_counters!("$5"),
+    ", ",
+    challenge_columns!(),
+    ", ",
+    user_columns!(),
+    " FROM (SELECT 1) one LEFT JOIN referral_challenges c ON c.id = $7 AND c.phone = $6 \
+     LEFT JOIN referral_users u ON u.id = $8 AND u.erased_at IS NULL \
+     LEFT JOIN referral_invitations i ON i.invitee = u.id"
+);
+
+/// Deletion of a user.
+pub(super) struct Deletion {
+    pub(super) request: DeletionRequest,
+    pub(super) hook: Option<Hook>,
+}
+
+impl Decide for Deletion {
+    type Outcome = std::result::Result<DeletedUser, Refusal>;
+
+    fn push_facts(&self, batch: &mut Batch) {
+        let redemption = self.request.redemption.as_ref();
+        let keys = redemption.map(Redemption::counters).unwrap_or_default();
+        let since = redemption.and_then(|code| code.global_counters().failed_attempts_since);
+        bind_keys(batch.push(DELETION_FACTS), &keys, 4)
+            .bind(since.map(time_to_micros))
+            .bind(redemption.map(|code| code.phone.as_str()))
+            .bind(redemption.map(|code| code.challenge.0))
+            .bind(self.request.user.0);
+    }
+
+    async fn decide(
+        self,
+        facts: Option<SqliteRow>,
+        connection: &mut Connection<'_>,
+        batch: &mut Batch,
+    ) -> Decided<DeletedUser> {
+        let Self { request, hook } = self;
+        let row = facts.ok_or_else(no_facts)?;
+        let user = rows::get::<Option<Uuid>>(&row, "id")?;
+        let facts = DeletionFacts {
+            user: user.map(|_| rows::user(&row)).transpose()?,
+            redemption: match &request.redemption {
+                Some(redemption) => read(connection, &row, redemption).await?,
+                None => RedemptionFacts::default(),
+            },
+        };
+        let Decision { writes, outcome } = request.decide(&facts);
+        let mut ended_sessions = Vec::new();
+        match &writes {
+            DeletionWrites::Attempt(AttemptWrites { challenge, counters }) => {
+                if let Some(challenge) = challenge {
+                    push_challenge(batch, challenge);
+                }
+                counters::push(batch, counters);
+            }
+            DeletionWrites::Erase { user, counters } => {
+                ended_sessions =
+                    sessions::end(connection, user.id, SessionSelection::All, request.now).await?;
+                push_erasure(batch, user, request.now);
+                counters::push(batch, counters);
+                if let Some(hook) = hook {
+                    let changes = Changes { deleted: Some(user), ..Changes::default() };
+                    batch.write_changes_with_hook(connection, &hook, changes).await?;
+                }
+            }
+        }
+        Ok(outcome.map(|user| DeletedUser { user, ended_sessions }))
+    }
+}
+
+/// Reads the facts of a redemption from a row with the columns of its counters, the state of the service, and
+/// the challenge.
+async fn read(
+    connection: &mut Connection<'_>,
+    row: &SqliteRow,
+    redemption: &Redemption,
+) -> Result<RedemptionFacts> {
+    let challenge = rows::get::<Option<Uuid>>(row, "challenge_id")?;
+    Ok(RedemptionFacts {
+        challenge: challenge.map(|_| rows::challenge(row, &redemption.phone)).transpose()?,
+        counters: rows::counters(row, redemption.counters())?,
+        global_counters: counters::global(connection, row, redemption.global_counters()).await?,
+    })
+}
+
+pub(super) const DELETE_SESSIONS: &str = "DELETE FROM referral_sessions WHERE user_id = $1";
+
+pub(super) const DELETE_CHALLENGES: &str = "DELETE FROM referral_challenges WHERE phone = $1";
+
+const DELETE_NGRAMS: &str = "\
+    DELETE FROM referral_user_ngrams \
+    WHERE rowid = (SELECT number FROM referral_user_numbers WHERE user_id = $1)";
+
+const DELETE_NUMBER: &str = "DELETE FROM referral_user_numbers WHERE user_id = $1";
+
+/// Erases the columns of a user except the id, the invite code, the time of joining and the count of
+/// invitees.
+pub(super) const ERASE: &str = "\
+    UPDATE referral_users SET phone = NULL, email = NULL, first_name = NULL, last_name = NULL, \
+                              external_id = NULL, metadata = '{}', is_staff = 0, is_active = 0, \
+                              last_login = NULL, search_public = '', search_private = '', erased_at = $2 \
+    WHERE id = $1";
+
+fn push_erasure(batch: &mut Batch, user: &User, now: OffsetDateTime) {
+    batch.push(DELETE_SESSIONS).bind(user.id.0);
+    batch.push(DELETE_CHALLENGES).bind(user.phone.as_str());
+    batch.push(DELETE_NGRAMS).bind(user.id.0);
+    batch.push(DELETE_NUMBER).bind(user.id.0);
+    batch.push_update(ERASE).bind(user.id.0).bind(time_to_micros(now));
+}
