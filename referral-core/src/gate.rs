@@ -92,9 +92,9 @@ use crate::{
 /// interrupted after [`GateOptions::timeout`].
 #[async_trait]
 pub trait Gate: Send + Sync + 'static {
-    /// Decides whether a phone may get a code, before limits are checked and counted. The gate is also asked
-    /// for a [test number](crate::policy::TestNumber), which gets no message. Otherwise a client could find
-    /// the test numbers.
+    /// Decides whether a phone may get a code to sign in, before limits are checked and counted. The gate is
+    /// also asked for a [test number](crate::policy::TestNumber), which gets no message. Otherwise a client
+    /// could find the test numbers.
     async fn before_send(&self, _caller: &Caller) -> Result<Verdict, BoxError> {
         Ok(Verdict::Allow)
     }

@@ -1,6 +1,7 @@
 //! The endpoints, and what their requests and responses share.
 
 pub(crate) mod accept_language;
+pub(crate) mod account;
 pub(crate) mod admin;
 pub(crate) mod auth;
 pub(crate) mod bearer;
@@ -18,11 +19,11 @@ mod verified_token;
 
 use poem_openapi::Tags;
 
-use self::{admin::AdminApi, auth::AuthApi, sessions::SessionsApi, users::UsersApi};
+use self::{account::AccountApi, admin::AdminApi, auth::AuthApi, sessions::SessionsApi, users::UsersApi};
 use crate::error_code::ErrorCode;
 
 /// All groups of endpoints.
-pub(crate) type Apis = (AuthApi, SessionsApi, UsersApi, AdminApi);
+pub(crate) type Apis = (AuthApi, SessionsApi, AccountApi, UsersApi, AdminApi);
 
 /// The groups of operations.
 #[derive(Tags)]

@@ -28,7 +28,10 @@ use referral_core::ReferralService;
 #[doc(hidden)]
 pub use crate::error_sources::with_sources;
 use crate::{
-    api::{Apis, admin::AdminApi, auth::AuthApi, pagination::Links, sessions::SessionsApi, users::UsersApi},
+    api::{
+        Apis, account::AccountApi, admin::AdminApi, auth::AuthApi, pagination::Links, sessions::SessionsApi,
+        users::UsersApi,
+    },
     middleware::Middleware,
     mount::{MARK, Root},
     openapi::{BASE, Document},
@@ -100,9 +103,10 @@ fn service(referral: &ReferralService, root: Root) -> OpenApiService<Apis, ()> {
     let server = format!("{}{BASE}", root.marked_url());
     let auth = AuthApi { referral: referral.clone() };
     let sessions = SessionsApi { referral: referral.clone() };
+    let account = AccountApi { referral: referral.clone() };
     let users = UsersApi { referral: referral.clone(), links: Links { root } };
     let admin = AdminApi { referral: referral.clone() };
-    OpenApiService::new((auth, sessions, users, admin), "Referral", env!("CARGO_PKG_VERSION"))
+    OpenApiService::new((auth, sessions, account, users, admin), "Referral", env!("CARGO_PKG_VERSION"))
         .description(include_str!("description.md"))
         .contact(ContactObject::new().name("referral").url(env!("CARGO_PKG_REPOSITORY")))
         .license(LicenseObject::new("MIT OR Apache-2.0").url("https://spdx.org/licenses/"))

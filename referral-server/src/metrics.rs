@@ -30,8 +30,8 @@ use prometheus_client::{
 use referral_core::{
     Refusal, Region,
     events::{
-        CodeNotSent, DeliveryStatusChanged, Event, GateDecided, Hook, SessionEnded, SignInRefused,
-        UserSignedIn,
+        CodeNotSent, CodeRefused, DeliveryStatusChanged, Event, GateDecided, Hook, SessionEnded,
+        SignInRefused, UserSignedIn,
     },
     sms::{Attempt, MessageRoute, Observer, Outcome},
 };
@@ -57,6 +57,8 @@ struct Inner {
     sign_ins: Counter,
     sign_ins_refused: Family<ReasonLabels, Counter>,
     users_created: Counter,
+    users_deleted: Counter,
+    codes_refused: Family<PurposeLabels, Counter>,
     invitations_accepted: Counter,
     gate_questions: Family<QuestionLabels, Counter>,
     sessions_ended: Family<ReasonLabels, Counter>,
@@ -90,6 +92,12 @@ struct ReasonLabels {
 struct QuestionLabels {
     operation: &'static str,
     outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PurposeLabels {
+    purpose: &'static str,
+    reason: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -144,6 +152,8 @@ impl Metrics {
             sign_ins: Counter::default(),
             sign_ins_refused: Family::default(),
             users_created: Counter::default(),
+            users_deleted: Counter::default(),
+            codes_refused: Family::default(),
             invitations_accepted: Counter::default(),
             gate_questions: Family::default(),
             sessions_ended: Family::default(),
@@ -197,6 +207,12 @@ impl Metrics {
             inner.sign_ins_refused.clone(),
         );
         registry.register("users_created", "Users that were created", inner.users_created.clone());
+        registry.register("users_deleted", "Users that were deleted", inner.users_deleted.clone());
+        registry.register(
+            "codes_refused",
+            "Rejected codes for changes of an account, by purpose and reason",
+            inner.codes_refused.clone(),
+        );
         registry.register(
             "invitations_accepted",
             "Invitations that were accepted",
@@ -362,6 +378,11 @@ impl Hook for Metrics {
                 of_reason(&self.0.sign_ins_refused, reason.reason());
             }
             Event::UserCreated(_) => drop(self.0.users_created.inc()),
+            Event::UserDeleted(_) => drop(self.0.users_deleted.inc()),
+            Event::CodeRefused(CodeRefused { purpose, reason, .. }) => {
+                let labels = PurposeLabels { purpose: purpose.as_str(), reason: reason.reason() };
+                self.0.codes_refused.get_or_create(&labels).inc();
+            }
             Event::InvitationAccepted(_) => drop(self.0.invitations_accepted.inc()),
             Event::GateDecided(GateDecided { operation, outcome, .. }) => {
                 let labels = QuestionLabels { operation: operation.as_str(), outcome: outcome.as_str() };

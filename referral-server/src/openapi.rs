@@ -8,7 +8,7 @@ use poem_openapi::{OpenApiService, registry::Registry, types::Type as _};
 use serde_json::{Map, Value, json};
 
 use crate::{
-    api::{Apis, admin, auth, examples, sessions, users},
+    api::{Apis, account, admin, auth, examples, sessions, users},
     error::ProblemBody,
     error_code::ErrorCode,
 };
@@ -42,6 +42,7 @@ const WITH_BEARER: &[ErrorCode] = &[ErrorCode::NotAuthenticated, ErrorCode::Toke
 /// Request fields that accept `null`.
 const NULLABLE: &[(&str, &[&str])] = &[
     ("SendCodeRequest", &["locale"]),
+    ("SendDeletionCodeRequest", &["locale"]),
     ("SignInRequest", &["invited_by_code", "challenge_id"]),
     ("ProfilePatch", &["first_name", "last_name", "email"]),
     ("UserPatch", &["external_id", "metadata"]),
@@ -162,7 +163,7 @@ fn describe_operations(document: &mut Value) {
     let operations = document["paths"].as_object_mut().into_iter().flat_map(Map::values_mut);
     for operation in operations.filter_map(Value::as_object_mut).flat_map(Map::values_mut) {
         let id = operation["operationId"].as_str().unwrap_or_default();
-        let own = [auth::REFUSALS, sessions::REFUSALS, users::REFUSALS, admin::REFUSALS]
+        let own = [account::REFUSALS, auth::REFUSALS, sessions::REFUSALS, users::REFUSALS, admin::REFUSALS]
             .concat()
             .into_iter()
             .find(|(name, _)| *name == id);

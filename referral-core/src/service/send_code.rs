@@ -160,12 +160,15 @@ impl ReferralService {
             let refusal = if lacks_prefix { Refusal::MobilePrefixMissing } else { Refusal::PhoneNotAllowed };
             return Err(refusal.into());
         }
-        self.approve_code(&challenge_request.phone, || ForGate {
-            client: request.client,
-            locales: request.locales.clone(),
-            context: request.context,
-        })
-        .await?;
+        // A code for the own account goes to the phone of the current user, and needs no approval.
+        if challenge_request.purpose == CodePurpose::SignIn {
+            self.approve_code(&challenge_request.phone, || ForGate {
+                client: request.client,
+                locales: request.locales.clone(),
+                context: request.context,
+            })
+            .await?;
+        }
         let granted = self.inner.storage.start_challenge(&challenge_request).await??;
         self.emit_attack_change(granted.under_attack).await;
 

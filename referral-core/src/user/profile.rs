@@ -83,7 +83,11 @@ pub type ProfileDecision = Decision<ProfileWrites, Result<ProfileOutcome, Vec<Re
 
 /// Outcome of a change that no rule refuses.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[expect(clippy::exhaustive_enums, reason = "a storage returns the outcome of the decision")]
+#[expect(
+    clippy::exhaustive_enums,
+    clippy::large_enum_variant,
+    reason = "a storage returns the outcome of the decision; one is created per request, and moved once"
+)]
 pub enum ProfileOutcome {
     /// The profile changed.
     Edited(EditedProfile),

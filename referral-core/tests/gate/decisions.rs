@@ -7,8 +7,8 @@ use std::{
 
 use async_trait::async_trait;
 use referral_core::{
-    AcceptedVia, Client, CodeInput, CreateUser, Error, ErrorCode, InviteCode, Refusal, SendCode, SentCode,
-    SignIn,
+    AcceptedVia, Client, CodeInput, CreateUser, Error, ErrorCode, InviteCode, Refusal, SendCode,
+    SendDeletionCode, SentCode, SignIn,
     events::{CodeNotSent, Event, Hook, SignInRefused},
     gate::{Caller, Context, GateOptions, GateOutcome, Rejection, Verdict},
     policy::Policy,
@@ -104,6 +104,23 @@ async fn rejected_code_is_neither_sent_nor_counted() {
 
     service.referral.send_code(request.context(solved())).await.expect("sent");
     assert_eq!(service.sender.messages().len(), 1);
+}
+
+#[tokio::test]
+async fn gate_is_not_asked_about_the_deletion_of_the_own_account() {
+    let gate = RecordingGate::new(|question| match question {
+        GateQuestion::Send(caller) => Ok(check_captcha(caller)),
+        _ => Ok(Verdict::Allow),
+    });
+    let service = service(Policy::development(), &gate, &Events::default());
+    let sent = service.referral.send_code(send(&service, ANNA).context(solved())).await.expect("sent");
+    let anna = service.referral.sign_in(sign_in(&service, &sent)).await.expect("signed in");
+    let current_user = service.referral.authenticate(&anna.tokens.access).await.expect("a user");
+    let asked = gate.questions().len();
+
+    let sent = service.referral.send_deletion_code(&current_user, SendDeletionCode::default()).await;
+    sent.expect("sent without a captcha");
+    assert_eq!(gate.questions().len(), asked);
 }
 
 #[tokio::test]

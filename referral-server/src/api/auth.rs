@@ -122,6 +122,19 @@ impl Example for SentCode {
     }
 }
 
+impl From<referral_core::SentCode> for SentCode {
+    fn from(sent: referral_core::SentCode) -> Self {
+        Self {
+            phone: sent.phone.as_str().to_owned(),
+            challenge_id: sent.challenge.0,
+            code_length: sent.code_length,
+            expires_in: sent.expires_in.as_secs(),
+            resend_in: whole_seconds(sent.resend_in),
+            code: sent.revealed_code.map(|code| code.reveal().to_owned()),
+        }
+    }
+}
+
 /// Request to sign in with a code.
 #[derive(Object)]
 #[oai(example)]
@@ -281,14 +294,7 @@ impl AuthApi {
         let locales = locale?.flatten().flatten().map_or(accepted, |locale| vec![locale]);
         let request = SendCode::new(phone?).locales(locales).client(client);
         let sent = self.referral.send_code(request.context(context?.unwrap_or_default())).await?;
-        Ok(Json(SentCode {
-            phone: sent.phone.as_str().to_owned(),
-            challenge_id: sent.challenge.0,
-            code_length: sent.code_length,
-            expires_in: sent.expires_in.as_secs(),
-            resend_in: whole_seconds(sent.resend_in),
-            code: sent.revealed_code.map(|code| code.reveal().to_owned()),
-        }))
+        Ok(Json(sent.into()))
     }
 
     /// Sign in with a code
@@ -367,7 +373,7 @@ impl AuthApi {
 }
 
 /// Parses a code: a string of digits, or a whole number, which older clients send.
-fn read_code(value: &Value) -> Result<CodeInput, FieldError> {
+pub(super) fn read_code(value: &Value) -> Result<CodeInput, FieldError> {
     match value {
         Value::String(digits) => Ok(CodeInput::parse(digits)?),
         Value::Number(number) if number.is_u64() => {
@@ -381,6 +387,6 @@ fn read_code(value: &Value) -> Result<CodeInput, FieldError> {
 }
 
 /// Parses a locale. One that is not valid is ignored, because it must not keep a user from signing in.
-fn read_locale(value: &Value) -> Result<Option<Locale>, FieldError> {
+pub(super) fn read_locale(value: &Value) -> Result<Option<Locale>, FieldError> {
     text(|input| Ok(Locale::parse(input).ok()))(value)
 }

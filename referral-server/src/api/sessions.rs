@@ -46,7 +46,7 @@ impl Example for LogOutRequest {
 #[oai(example)]
 pub(super) struct Ended {
     /// The number of sessions that this request ended. 0 if they had ended before.
-    ended: u64,
+    pub(super) ended: u64,
 }
 
 impl Example for Ended {

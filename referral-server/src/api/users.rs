@@ -1,4 +1,4 @@
-//! Endpoints below `/users/` for lists, profiles and invitees.
+//! Endpoints below `/users/` for lists of users, their profiles and their invitees.
 
 use poem::Request;
 use poem_openapi::{
@@ -7,8 +7,7 @@ use poem_openapi::{
     types::Example,
 };
 use referral_core::{
-    CurrentUser, EditProfile, Email, FilterInput, InviteCode, InviteeView, ListInvitees, ListUsers, Name,
-    ProfileChange, ReferralService, UserId,
+    CurrentUser, FilterInput, InviteeView, ListInvitees, ListUsers, ReferralService, UserId,
 };
 use serde::Serialize;
 use uuid::Uuid;
@@ -16,18 +15,14 @@ use uuid::Uuid;
 use crate::{
     api::{
         Refusals, Tag,
-        accept_language::AcceptLanguage,
-        bearer::{AccessToken, Authorized},
-        context::{ContextObject, read_context},
+        bearer::Authorized,
         examples,
-        json_body::{Body, nullable, text},
         json_response::Json,
         list_input::{check_texts, page_size},
         pagination::Links,
         timestamp::Timestamp,
         user_views::{User, UserWithInvited},
     },
-    client_ip::Client,
     error::Problem,
     error_code::ErrorCode,
 };
@@ -48,24 +43,6 @@ pub(crate) const REFUSALS: &[Refusals] = &[
         ],
     ),
     ("getUser", &[ErrorCode::NotFound, ErrorCode::StaffOnly]),
-    ("getCurrentUser", &[]),
-    (
-        "updateCurrentUser",
-        &[
-            ErrorCode::InvalidName,
-            ErrorCode::InvalidEmail,
-            ErrorCode::InvalidInviteCode,
-            ErrorCode::UnknownInviteCode,
-            ErrorCode::OwnInviteCode,
-            ErrorCode::InvitationLoop,
-            ErrorCode::Conflict,
-            ErrorCode::EmailTaken,
-            ErrorCode::InvitationAlreadyAccepted,
-            ErrorCode::InvalidContext,
-            ErrorCode::RejectedByHost,
-            ErrorCode::TooManyRequests,
-        ],
-    ),
     (
         "listInvited",
         &[ErrorCode::InvalidLimit, ErrorCode::InvalidCursor, ErrorCode::NotFound, ErrorCode::StaffOnly],
@@ -135,41 +112,6 @@ impl Example for InviteePage {
             joined_at: examples::TIME,
         };
         Self { count: 1, next: None, results: vec![invitee] }
-    }
-}
-
-/// Changes of a profile. A field that is absent does not change. `null` clears a name or the email
-/// address. An inviter cannot be cleared after it was set.
-#[derive(Object)]
-#[oai(example)]
-struct ProfilePatch {
-    /// The first name, 1 to 64 characters (grapheme clusters), at most 1024 bytes in UTF-8.
-    #[oai(validator(min_length = 1, max_length = 1024))]
-    first_name: Option<String>,
-    /// The last name, 1 to 64 characters (grapheme clusters), at most 1024 bytes in UTF-8.
-    #[oai(skip_serializing_if_is_none, validator(min_length = 1, max_length = 1024))]
-    last_name: Option<String>,
-    /// The email address. It is stored in lower case, with the domain in its ASCII form (`xn--…`).
-    #[oai(validator(min_length = 5, max_length = 254))]
-    email: Option<String>,
-    /// The invite code of the inviter. The inviter can be set once and cannot be changed.
-    #[oai(skip_serializing_if_is_none)]
-    invited_by_code: Option<String>,
-    /// An object for the gate of the operator, such as the token of a captcha. At most 4096 bytes. If there
-    /// is no gate, it is ignored.
-    #[oai(skip_serializing_if_is_none)]
-    context: Option<ContextObject>,
-}
-
-impl Example for ProfilePatch {
-    fn example() -> Self {
-        Self {
-            first_name: Some("Anna".into()),
-            last_name: None,
-            email: Some("anna@example.com".into()),
-            invited_by_code: None,
-            context: None,
-        }
     }
 }
 
@@ -252,48 +194,6 @@ impl UsersApi {
             previous: page.previous.map(|link| self.links.to(request, &link)),
             results: page.items.into_iter().map(User::from).collect(),
         }))
-    }
-
-    /// Get the current user
-    ///
-    /// Returns the user of the access token, with the newest invited users.
-    #[oai(path = "/current_user", method = "get", operation_id = "getCurrentUser")]
-    async fn current_user(
-        &self,
-        Authorized(token): Authorized<AccessToken>,
-    ) -> Result<Json<UserWithInvited>, Problem> {
-        Ok(Json(self.referral.current_user(&token.0).await?.into()))
-    }
-
-    /// Update the current user
-    ///
-    /// Changes all fields of the request, or none if one of them is rejected. A user without an inviter can
-    /// set it here. The inviter cannot be changed later.
-    #[oai(path = "/current_user", method = "patch", operation_id = "updateCurrentUser")]
-    async fn update_current_user(
-        &self,
-        Authorized(current_user): Authorized<CurrentUser>,
-        Client(client): Client,
-        AcceptLanguage(locales): AcceptLanguage,
-        mut body: Body<ProfilePatch>,
-    ) -> Result<Json<UserWithInvited>, Problem> {
-        let fields = &mut body.fields;
-        let first_name = fields.optional("first_name", nullable(text(Name::parse)));
-        let last_name = fields.optional("last_name", nullable(text(Name::parse)));
-        let email = fields.optional("email", nullable(text(Email::parse)));
-        let invited_by_code = fields.optional("invited_by_code", text(InviteCode::parse));
-        let context = fields.optional("context", read_context);
-        body.fields.finish()?;
-
-        let change = ProfileChange {
-            first_name: first_name?,
-            last_name: last_name?,
-            email: email?,
-            invited_by_code: invited_by_code?,
-        };
-        let edit = EditProfile::new(change).client(client).locales(locales);
-        let edit = edit.context(context?.unwrap_or_default());
-        Ok(Json(self.referral.edit_profile(&current_user, edit).await?.into()))
     }
 
     /// Get a user

@@ -39,7 +39,7 @@ async fn a_page_of_a_listed_origin_may_use_the_methods_and_headers_of_the_api() 
     let service = service(&format!("{APP},http://localhost:3000")).await;
     for (method, path, methods) in [
         ("POST", "/auth/send_code/", "POST"),
-        ("PATCH", "/users/current_user/", "GET, PATCH, HEAD"),
+        ("PATCH", "/users/current_user/", "GET, PATCH, DELETE, HEAD"),
         ("GET", "/nothing/", "GET, HEAD"),
     ] {
         for origin in [APP, "http://localhost:3000"] {

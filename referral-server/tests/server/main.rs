@@ -1,5 +1,6 @@
 //! Tests of the server through its HTTP interface and its command line.
 
+mod account;
 mod admin;
 mod auth;
 mod bodies;

@@ -38,12 +38,13 @@ async fn the_response_to_a_wrong_method_lists_the_allowed_methods() {
         ("/auth/send_code/", "POST"),
         ("/auth/jwt/get_by_phone", "POST"),
         ("/users/", "GET, HEAD"),
-        ("/users/current_user/", "GET, PATCH, HEAD"),
+        ("/users/current_user/", "GET, PATCH, DELETE, HEAD"),
         ("/users/00000000-0000-0000-0000-000000000000/", "GET, HEAD"),
         ("/users/x/invited/", "GET, HEAD"),
         ("/schema/", "GET, HEAD"),
     ] {
-        for method in [Method::PUT, Method::DELETE, Method::OPTIONS, Method::TRACE] {
+        let methods = [Method::PUT, Method::DELETE, Method::OPTIONS, Method::TRACE].into_iter();
+        for method in methods.filter(|method| !allow.contains(method.as_str())) {
             let response = service.client.send(service.client.request(method, path)).await;
             response.assert_problem(405, "method_not_allowed");
             assert_eq!(response.header("allow"), Some(allow), "{path}");
