@@ -1,4 +1,5 @@
-//! Tests that a deleted user leaves no personal data in the tables, and that concurrent requests see the deletion.
+//! Tests that a deleted user leaves no personal data in the tables, and that concurrent requests see the
+//! deletion.
 
 use referral_core::{EditProfile, ErrorCode, ProfileChange};
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
