@@ -101,6 +101,7 @@ macro_rules! conformance {
                 invitations_through_a_deleted_user_stay
                 deleted_invitees_are_counted_and_not_listed
                 deleted_users_shift_no_offset
+                page_continues_after_a_deleted_user
                 host_deletes_a_user_once
                 authenticated_requests_of_a_deleted_user_are_rejected
                 parallel_sign_ins_leave_no_session_of_a_deleted_user

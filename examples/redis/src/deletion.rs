@@ -71,6 +71,9 @@ impl Transaction {
         if let Some(email) = &user.email {
             self.remove(&owner::email(email));
         }
+        if let Some(id) = &user.external_id {
+            self.remove(&owner::external_id(id));
+        }
         self.delete(user);
         Ok(ended)
     }

@@ -20,12 +20,14 @@ use crate::{
         send_code::SentCode,
         sessions::CurrentUser,
         sign_in::{SignIn, SignedIn},
-        users::{EditProfile, ListInvitees, ListUsers, PageLink},
+        users::{EditProfile, ListInvitees, ListUsers, Page, PageLink},
     },
     storage::Storage,
     user::{
         User, UserId,
+        change::UserChange,
         email::Email,
+        external_id::ExternalId,
         listing::{FilterInput, PageSize},
         name::Name,
         profile::ProfileChange,
@@ -65,6 +67,15 @@ fn personal_data() -> ProfileChange {
         last_name: Some(Name::parse("Ozerova").ok()),
         email: Some(Email::parse("ludmilla@example.com").ok()),
         invited_by_code: None,
+    }
+}
+
+/// External id and metadata of a user of the host.
+fn data_of_the_host() -> UserChange {
+    UserChange {
+        external_id: Some(ExternalId::parse("host-42").ok()),
+        metadata: Some(r#"{"plan":"gold"}"#.parse().expect("an object")),
+        ..UserChange::default()
     }
 }
 
@@ -124,11 +135,13 @@ pub async fn deleted_user_is_found_nowhere(storage: Arc<dyn Storage>) {
     assert_eq!(sessions.expect("the storage responds"), []);
 }
 
-/// The phone and the email address of a deleted user are free for a new user, which has another id.
+/// The phone, the email address and the external id of a deleted user are free for a new user, which has
+/// another id and no metadata.
 pub async fn phone_of_a_deleted_user_signs_up_as_a_new_user(storage: Arc<dyn Storage>) {
     let harness = Harness::new(storage);
     let first = harness.enter(1).await;
     edit(&harness, &harness.current_user(&first).await, personal_data()).await.expect("edited");
+    harness.referral.change_user(first.user.id, data_of_the_host()).await.expect("changed");
     let unused = harness.sent_code(&phone(1)).await;
     harness.advance(MINUTE + Duration::from_millis(1));
     delete(&harness, &first).await;
@@ -144,6 +157,8 @@ pub async fn phone_of_a_deleted_user_signs_up_as_a_new_user(storage: Arc<dyn Sto
     assert_eq!(second.user, new_user);
     let current_user = harness.current_user(&second).await;
     edit(&harness, &current_user, personal_data()).await.expect("the email address is free");
+    let changed = harness.referral.change_user(second.user.id, data_of_the_host()).await;
+    changed.expect("the external id is free");
     assert_eq!(harness.all_users(&current_user).await.len(), 1);
     assert_found_nowhere(&harness, &current_user, &first.user).await;
 }
@@ -276,6 +291,42 @@ pub async fn deleted_users_shift_no_offset(storage: Arc<dyn Storage>) {
     }
     let all: Vec<_> = harness.all_users(&current_user).await.iter().map(|user| user.id).collect();
     assert_eq!(all, kept);
+}
+
+/// Returns a page of two users.
+async fn page(harness: &Harness, search: Option<&str>, cursor: Option<&str>) -> Page<User> {
+    let filter = FilterInput { search, ..FilterInput::default() };
+    let limit = PageSize::new(2).expect("valid");
+    let list = ListUsers { filter, limit, cursor, ..ListUsers::default() };
+    harness.referral.find_users(list).await.expect("page of the list")
+}
+
+/// The user at the end of a page is deleted before the next page is requested. No other user is skipped.
+pub async fn page_continues_after_a_deleted_user(storage: Arc<dyn Storage>) {
+    let harness = Harness::new(storage);
+    let mut users = Vec::new();
+    for number in 1..=6 {
+        users.push(harness.enter(number).await.user.id);
+        harness.advance(Duration::from_secs(1));
+    }
+    let ids = |page: &[User]| page.iter().map(|user| user.id).collect::<Vec<_>>();
+    let Some(PageLink::Cursor(next)) = page(&harness, Some("+7960"), None).await.next else {
+        panic!("a next page")
+    };
+    harness.referral.delete_user(users[4]).await.expect("deleted");
+    for search in [Some("+7960"), None] {
+        let continued = page(&harness, search, Some(&next)).await;
+        assert_eq!(ids(&continued.items), [users[3], users[2]], "{search:?}");
+        let Some(PageLink::Cursor(previous)) = continued.previous else { panic!("a previous page") };
+        assert_eq!(ids(&page(&harness, search, Some(&previous)).await.items), [users[5]], "{search:?}");
+    }
+    let Some(PageLink::Cursor(previous)) = page(&harness, Some("+7960"), Some(&next)).await.previous else {
+        panic!("a previous page")
+    };
+    harness.referral.delete_user(users[3]).await.expect("deleted");
+    for search in [Some("+7960"), None] {
+        assert_eq!(ids(&page(&harness, search, Some(&previous)).await.items), [users[5]], "{search:?}");
+    }
 }
 
 /// The host deletes users without a code, also inactive ones, and each of them once.

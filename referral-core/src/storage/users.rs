@@ -73,7 +73,7 @@ pub trait UserStorage: Send + Sync + 'static {
     /// - The invite code has no owner, but is not [free](super::NewUser::invite_codes).
     /// - [`invitation`](Self::invitation) still returns the invitations of the user and of its invitees, and
     ///   a list filtered by the invite code of the inviter still finds the invitees.
-    /// - The phone and the email address are free.
+    /// - The phone, the email address and the external id are free.
     ///
     /// Counters stay, because their limits also apply after the deletion.
     async fn delete_user(&self, request: &DeletionRequest) -> Decided<DeletedUser>;

@@ -158,10 +158,23 @@ impl Order {
         sql.push(" AND ").push(self.column()).push(" ").push(comparison).push(" ");
         match self {
             Self::User | Self::Invitee => sql.push_bind(id.0),
-            Self::Found => sql
-                .push("(SELECT number FROM referral_user_numbers WHERE user_id = ")
-                .push_bind(id.0)
-                .push(")"),
+            // A user who was deleted since the page before has no number. The nearest other user has.
+            Self::Found => {
+                let (next, rest) = if comparison == "<" {
+                    ("number + 1", " ORDER BY user_id DESC LIMIT 1))")
+                } else {
+                    ("number - 1", " ORDER BY user_id LIMIT 1))")
+                };
+                sql.push("coalesce((SELECT number FROM referral_user_numbers WHERE user_id = ")
+                    .push_bind(id.0)
+                    .push("), (SELECT ")
+                    .push(next)
+                    .push(" FROM referral_user_numbers WHERE user_id ")
+                    .push(comparison)
+                    .push(" ")
+                    .push_bind(id.0)
+                    .push(rest)
+            }
         };
     }
 }

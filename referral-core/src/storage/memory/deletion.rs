@@ -50,6 +50,9 @@ impl State {
         if let Some(email) = &user.email {
             self.by_email.remove(email);
         }
+        if let Some(id) = &user.external_id {
+            self.by_external_id.remove(id);
+        }
         self.sessions.retain(|_, session| session.user != user.id);
         for challenge in self.sent.get(&user.phone).cloned().unwrap_or_default() {
             self.remove_challenge(challenge);
