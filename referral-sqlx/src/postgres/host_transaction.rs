@@ -4,7 +4,7 @@ use referral_core::{
     User,
     storage::{AddUserRequest, AddedUser, Decided, StorageError, UserChangeRequest},
 };
-use sqlx::{Connection as _, Postgres, Transaction};
+use sqlx::{Connection as _, Executor as _, Postgres, Transaction};
 
 use super::{
     PostgresStorage, add_user, change_user,
@@ -22,6 +22,9 @@ const ATTEMPTS: u32 = 10;
 /// its facts have changed.
 macro_rules! in_savepoint {
     ($store:ident, $transaction:ident, $lease:ident => $work:expr) => {{
+        // If the transaction is aborted, `begin` would fail after it has changed the state that `sqlx` keeps of
+        // the transaction: further statements would be committed one by one.
+        $transaction.execute("SELECT").await.map_err(failure)?;
         let mut attempts = 0;
         loop {
             attempts += 1;
@@ -53,7 +56,11 @@ impl PostgresStorage {
     /// transaction continues unless the connection broke. If the options have a
     /// [`TransactionHook`](crate::TransactionHook), it runs once, on the connection of the transaction.
     ///
-    /// While another transaction adds the same phone, the operation waits for its end.
+    /// While another transaction adds the same phone, the operation waits for its end. The only time limit is
+    /// the `statement_timeout` of your connection. If you drop the future before it is ready, roll the
+    /// transaction back.
+    ///
+    /// The returned user can be deleted until the commit, if it existed before.
     ///
     /// ```no_run
     /// # use referral_core::{CreateUser, Error, ReferralService};

@@ -125,14 +125,19 @@ impl AnyLease<'_> {
         self.run(async |connection| connection.execute(statements).await.map(drop)).await
     }
 
-    /// Runs `work` with a time limit, and records whether the connection broke.
+    /// Runs `work` with a time limit, and records whether the connection broke. In a transaction of the host,
+    /// its own time limits apply.
     pub(super) async fn run<T>(
         &mut self,
         work: impl AsyncFnOnce(&mut PgConnection) -> sqlx::Result<T>,
     ) -> sqlx::Result<T> {
         let connection =
             self.connection.as_mut().expect("the connection is present until the lease is dropped");
-        let done = within(self.response_timeout, work(connection)).await;
+        let timeout = match connection {
+            Connection::InTransaction(_) => Duration::MAX,
+            _ => self.response_timeout,
+        };
+        let done = within(timeout, work(connection)).await;
         self.state = match &done {
             Err(error) if is_timeout(error) => State::Silent,
             Err(error) if is_broken(error) || is_of_standby(error) => State::Broken,

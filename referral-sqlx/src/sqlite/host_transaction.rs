@@ -22,7 +22,8 @@ impl SqliteStorage {
     /// transaction continues. If the options have a [`TransactionHook`](crate::TransactionHook), it runs
     /// once, on the connection of the transaction.
     ///
-    /// All other writes wait for the transaction, at most five seconds.
+    /// All other writes wait for the transaction, at most five seconds. If you drop the future before it is
+    /// ready, roll the transaction back.
     ///
     /// ```no_run
     /// # use referral_core::{CreateUser, Error, ReferralService};

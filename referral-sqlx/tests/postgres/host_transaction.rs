@@ -124,6 +124,23 @@ fn concurrent_transactions_add_a_phone_once() {
     });
 }
 
+/// A transaction that an ignored error has aborted stays aborted: no row of it is committed.
+#[test]
+fn aborted_transaction_commits_nothing() {
+    run(async {
+        let Some(setup) = Setup::new().await else { return };
+        let request = setup.referral.create_user_request(CreateUser::new(phone(1))).expect("mobile");
+        let mut transaction = setup.begin().await;
+        order(&mut transaction, request.new_user.id).await;
+        transaction.execute("SELECT 1 / 0").await.expect_err("division by zero");
+        setup.storage.add_user_in(&mut transaction, &request).await.expect_err("aborted");
+        transaction.execute("SELECT 1").await.expect_err("still aborted");
+        // PostgreSQL rolls back an aborted transaction that is to be committed.
+        let _ = transaction.commit().await;
+        assert_eq!([setup.users().await, setup.count("orders").await], [0, 0]);
+    });
+}
+
 /// In this isolation level the transaction never sees a user that was added after its start.
 #[test]
 fn hidden_user_is_an_error_that_keeps_the_transaction_open() {
