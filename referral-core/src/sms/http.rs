@@ -252,7 +252,7 @@ impl SmsSender for HttpSender {
 }
 
 /// Returns the values of a message that templates can name.
-fn message_values<'a>(message: &'a SmsMessage, reports_url: &'a str) -> [(&'static str, Cow<'a, str>); 8] {
+fn message_values<'a>(message: &'a SmsMessage, reports_url: &'a str) -> [(&'static str, Cow<'a, str>); 9] {
     let phone = message.phone.as_str();
     let encoding = match Segments::of(message.text.reveal()).encoding {
         Encoding::Gsm7 => "text",
@@ -264,6 +264,7 @@ fn message_values<'a>(message: &'a SmsMessage, reports_url: &'a str) -> [(&'stat
         ("phone_digits", phone.trim_start_matches('+').into()),
         ("text", message.text.reveal().into()),
         ("code", message.code.reveal().into()),
+        ("purpose", message.purpose.as_str().into()),
         ("locale", message.locale.as_ref().map_or("", Locale::as_str).into()),
         ("encoding", encoding.into()),
         ("reports_url", reports_url.into()),

@@ -103,12 +103,12 @@ async fn webhook_is_signed_according_to_the_standard() {
     let request = received(&gateway).await;
     assert_eq!(
         String::from_utf8(request.body).expect("text"),
-        r#"{"type":"sms.send","data":{"id":"01900000-0000-7000-8000-000000000001","phone":"+79608543017","text":"4711: код & co","code":"4711"}}"#
+        r#"{"type":"sms.send","data":{"id":"01900000-0000-7000-8000-000000000001","phone":"+79608543017","text":"4711: код & co","code":"4711","purpose":"sign_in"}}"#
     );
     assert_eq!(request.headers["webhook-id"], "01900000-0000-7000-8000-000000000001");
     assert_eq!(request.headers["webhook-timestamp"], "1614265330");
     // Computed with openssl.
-    assert_eq!(request.headers["webhook-signature"], "v1,JiUalWVFqaRj9Cu8z44YIi5SLW8OpX/nvCE8PFsnmPc=");
+    assert_eq!(request.headers["webhook-signature"], "v1,fvUc2muX7bJ7+fUX6VFMsEDLjz4Dzz3nCiQaKxeWoEs=");
 }
 
 #[tokio::test]
