@@ -135,8 +135,9 @@ impl ReferralServiceBuilder {
     ///
     /// The function is called when tokens are issued: at a sign-in, and at a refresh that issues new tokens.
     /// The user is as the storage commits it, with the invitation that this sign-in accepts. The value is
-    /// stored with the session. So a repeated refresh returns the same tokens, also after the user has
-    /// changed, and also from another process.
+    /// stored with the session. So a repeated refresh returns the same claims, also after the user has
+    /// changed, and also from another process. Except for the random number in a signature of `ES256`, the
+    /// tokens are the same.
     ///
     /// The function is called while the storage holds locks, and possibly several times for one token. It
     /// must be fast, must not block, and should have no side effects. Data from other sources must be in

@@ -63,7 +63,8 @@ impl Metadata {
     /// # Errors
     ///
     /// `invalid_metadata` if the text is not a JSON object. Such a text is never stored. The limits of
-    /// [`new`](Self::new) do not apply, since the host can write the text with SQL.
+    /// [`new`](Self::new) do not apply, since the host can write the text with SQL. But numbers must be in
+    /// the range of double precision, and at most 127 objects and arrays can be nested.
     pub fn from_stored(stored: &str) -> Result<Self, InvalidInput> {
         // Most users have no metadata.
         if stored == "{}" {

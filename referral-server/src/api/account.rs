@@ -199,7 +199,7 @@ impl AccountApi {
 
     /// Delete the account
     ///
-    /// Deletes the phone, the email address, the names and the sessions of the current user. The user is then
+    /// Deletes all personal data and the sessions of the current user. The user is then
     /// not found, and appears in no list. The phone can sign up again as a new user. The invite code stays
     /// taken and is not accepted any more.
     ///

@@ -49,10 +49,10 @@ pub struct SqliteOptions {
     /// `true` if missing migrations are applied. If `false`, the schema must be up to date. Default: `true`.
     pub migrate: bool,
     /// Prefix of the names of all tables, indexes and triggers of the storage: 1 to 32 lowercase letters,
-    /// digits and underscores that start with a letter and not with `sqlite_`. Storages with different
-    /// prefixes can share a file. All processes of a storage must have the same prefix. With another prefix
-    /// than the default, the text of each statement is replaced before it is executed, which takes one to
-    /// four microseconds. Default: `referral_`.
+    /// digits and underscores that start with a letter and not with `sqlite_`. Storages can share a
+    /// file if no prefix starts with another one. All processes of a storage must have the same prefix. With
+    /// another prefix than the default, the text of each statement is replaced before it is executed, which
+    /// takes one to four microseconds. Default: `referral_`.
     pub table_prefix: String,
     /// Hook that runs in the transaction that adds a user. Default: none.
     pub hook: Option<Arc<dyn TransactionHook<Sqlite>>>,
