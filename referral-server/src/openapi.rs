@@ -39,6 +39,9 @@ const WITH_BODY: &[ErrorCode] = &[
 /// Error codes of operations that require an access token.
 const WITH_BEARER: &[ErrorCode] = &[ErrorCode::NotAuthenticated, ErrorCode::TokenNotValid];
 
+/// Names of the tags, in their order in the document.
+const TAGS: [&str; 3] = ["auth", "users", "admin"];
+
 /// Request fields that accept `null`.
 const NULLABLE: &[(&str, &[&str])] = &[
     ("SendCodeRequest", &["locale"]),
@@ -75,6 +78,7 @@ impl Document {
             serde_json::from_str(&service.spec()).expect("poem-openapi generates valid JSON");
         keep_problems(&mut document);
         end_paths_with_slash(&mut document);
+        order_tags(&mut document);
         use_common_names(&mut document);
         describe_operations(&mut document);
         describe_schemas(&mut document);
@@ -126,6 +130,13 @@ fn keep_problems(document: &mut Value) {
 fn end_paths_with_slash(document: &mut Value) {
     if let Some(paths) = document["paths"].as_object_mut() {
         *paths = std::mem::take(paths).into_iter().map(|(path, item)| (format!("{path}/"), item)).collect();
+    }
+}
+
+/// Orders the tags as a client needs them. `poem-openapi` orders them by name.
+fn order_tags(document: &mut Value) {
+    if let Some(tags) = document["tags"].as_array_mut() {
+        tags.sort_by_key(|tag| TAGS.iter().position(|name| tag["name"] == **name));
     }
 }
 
