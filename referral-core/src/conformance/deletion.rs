@@ -297,7 +297,7 @@ pub async fn deleted_users_shift_no_offset(storage: Arc<dyn Storage>) {
 async fn page(harness: &Harness, search: Option<&str>, cursor: Option<&str>) -> Page<User> {
     let filter = FilterInput { search, ..FilterInput::default() };
     let limit = PageSize::new(2).expect("valid");
-    let list = ListUsers { filter, limit, cursor, ..ListUsers::default() };
+    let list = ListUsers { limit, cursor, filter, ..ListUsers::default() };
     harness.referral.find_users(list).await.expect("page of the list")
 }
 
