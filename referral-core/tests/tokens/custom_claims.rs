@@ -18,13 +18,16 @@ use crate::sign_in::enter;
 const DOCS: &str = include_str!("../../../docs/tokens.md");
 
 #[rustfmt::skip]
-fn documented(builder: ReferralServiceBuilder) -> Result<ReferralService, BuildError> {
-    let referral = builder
-        .claims("https://example.com/claims", |user, _session| {
-            json!({ "role": if user.is_staff { "admin" } else { "user" } })
-        })
-        .build()?;
-    Ok(referral)
+mod host {
+use referral_core::ReferralServiceBuilder;
+use serde_json::json;
+
+/// Adds the role of the user to the access tokens.
+pub(super) fn with_role(builder: ReferralServiceBuilder) -> ReferralServiceBuilder {
+    builder.claims("https://example.com/claims", |user, _session| {
+        json!({ "role": if user.is_staff { "admin" } else { "user" } })
+    })
+}
 }
 
 #[rustfmt::skip]
@@ -60,7 +63,7 @@ fn examples_are_the_same_as_in_the_documentation() {
 
 #[tokio::test]
 async fn resource_server_reads_the_custom_claims_of_access_tokens() {
-    let referral = documented(builder()).expect("valid name");
+    let referral = host::with_role(builder()).build().expect("valid name");
     let anna = enter(&referral, 1, None).await;
     let keys: JwkSet = serde_json::from_str(&referral.public_jwk_set()).expect("a key set");
     let mut validation = Validation::new(Algorithm::EdDSA);
