@@ -20,6 +20,8 @@ mod fragments;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 mod hook;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
+mod identifier;
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
 mod migrations;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 mod pool;

@@ -2,9 +2,12 @@
 
 use std::{borrow::Cow, sync::Arc};
 
-use sqlx::{AssertSqlSafe, SqlSafeStr, SqlStr};
+use sqlx::{SqlSafeStr, SqlStr};
 
-use crate::error::ConnectError;
+use crate::{
+    error::ConnectError,
+    identifier::{has_plain_characters, rename_in},
+};
 
 /// Name of the schema in the text of all statements.
 pub(super) const DEFAULT: &str = "referral";
@@ -22,8 +25,7 @@ pub(super) struct Schema {
 impl Schema {
     /// Checks the name.
     pub(super) fn parse(name: &str) -> Result<Self, ConnectError> {
-        let is_valid = name.len() <= MAX_BYTES
-            && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
+        let is_valid = has_plain_characters(name, MAX_BYTES)
             && !name.starts_with(|first: char| first.is_ascii_digit())
             && !name.is_empty()
             && !name.starts_with("pg_");
@@ -47,11 +49,7 @@ impl Schema {
 
     /// Replaces the name of the schema in a statement.
     pub(super) fn rename_in(&self, statement: impl SqlSafeStr) -> SqlStr {
-        let statement = statement.into_sql_str();
-        match self.rename(statement.as_str()) {
-            Cow::Borrowed(_) => statement,
-            Cow::Owned(renamed) => AssertSqlSafe(renamed).into_sql_str(),
-        }
+        rename_in(statement, |text| self.rename(text))
     }
 }
 

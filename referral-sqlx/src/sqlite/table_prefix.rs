@@ -2,9 +2,12 @@
 
 use std::{borrow::Cow, sync::Arc};
 
-use sqlx::{AssertSqlSafe, SqlSafeStr, SqlStr};
+use sqlx::{SqlSafeStr, SqlStr};
 
-use crate::error::ConnectError;
+use crate::{
+    error::ConnectError,
+    identifier::{has_plain_characters, rename_in},
+};
 
 /// Prefix in the text of all statements. No statement contains it in another place than in a name.
 pub(super) const DEFAULT: &str = "referral_";
@@ -22,8 +25,7 @@ pub(super) struct TablePrefix {
 impl TablePrefix {
     /// Checks the prefix.
     pub(super) fn parse(prefix: &str) -> Result<Self, ConnectError> {
-        let is_valid = prefix.len() <= MAX_BYTES
-            && prefix.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
+        let is_valid = has_plain_characters(prefix, MAX_BYTES)
             && prefix.starts_with(|first: char| first.is_ascii_lowercase())
             && !prefix.starts_with("sqlite_");
         if !is_valid {
@@ -42,11 +44,7 @@ impl TablePrefix {
 
     /// Replaces the prefix in a statement.
     pub(super) fn rename_in(&self, statement: impl SqlSafeStr) -> SqlStr {
-        let statement = statement.into_sql_str();
-        match self.rename(statement.as_str()) {
-            Cow::Borrowed(_) => statement,
-            Cow::Owned(renamed) => AssertSqlSafe(renamed).into_sql_str(),
-        }
+        rename_in(statement, |text| self.rename(text))
     }
 }
 
