@@ -46,6 +46,7 @@ pub mod challenges;
 pub mod claims;
 pub mod deletion;
 pub mod deletion_codes;
+pub mod deletion_lists;
 pub mod delivery;
 pub mod gate;
 pub mod guesses;
@@ -99,9 +100,6 @@ macro_rules! conformance {
                 invite_code_of_a_deleted_user_is_unknown
                 invite_code_of_a_deleted_user_is_given_to_no_user
                 invitations_through_a_deleted_user_stay
-                deleted_invitees_are_counted_and_not_listed
-                deleted_users_shift_no_offset
-                page_continues_after_a_deleted_user
                 host_deletes_a_user_once
                 authenticated_requests_of_a_deleted_user_are_rejected
                 parallel_sign_ins_leave_no_session_of_a_deleted_user
@@ -113,6 +111,11 @@ macro_rules! conformance {
                 code_of_a_deletion_is_refunded_to_the_address
                 parallel_guesses_at_a_deletion_do_not_exceed_its_attempts
                 parallel_deletions_delete_a_user_once
+            }
+            deletion_lists {
+                deleted_invitees_are_counted_and_not_listed
+                deleted_users_shift_no_offset
+                page_continues_after_a_deleted_user
             }
             delivery {
                 status_of_a_message_is_reported_once

@@ -77,9 +77,10 @@ impl DeleteAccount {
 }
 
 impl ReferralService {
-    /// Sends a code that deletes the account of the current user to their phone. No other code does, and the
-    /// code does nothing else. It counts for the same limits as a code to sign in. It is then the newest code of
-    /// the phone: an earlier code to sign in is only found with its challenge.
+    /// Sends a code that deletes the account of the current user to the phone of the user. No other code
+    /// deletes the account, and this code is not valid for a sign-in. It counts for the same limits as a code
+    /// to sign in, and it is the newest code of the phone: an earlier code to sign in is only found with its
+    /// challenge.
     ///
     /// # Errors
     ///
@@ -100,10 +101,11 @@ impl ReferralService {
     /// Deletes the account of the current user with a code of
     /// [`send_deletion_code`](Self::send_deletion_code). Returns the number of sessions that this has ended.
     ///
-    /// The phone, the email address, the names, the external id, the metadata and the sessions are erased. The
-    /// user is not found by its id or phone, and appears in no list. The phone can sign up as a new user. The invite code is never
-    /// accepted and never given to a user again. Invitations and their counts stay: an inviter keeps the
-    /// invitation of the deleted user, and the users that the deleted user invited keep their inviter.
+    /// The phone, the email address, the names, the external id, the metadata and the sessions are erased.
+    /// The user is not found by its id or phone, and appears in no list. The phone can sign up as a new user.
+    /// The invite code is never accepted and never given to a user again. Invitations and their counts stay:
+    /// an inviter keeps the invitation of the deleted user, and the users that the deleted user invited keep
+    /// their inviter.
     ///
     /// # Errors
     ///

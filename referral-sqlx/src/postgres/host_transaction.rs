@@ -22,8 +22,8 @@ const ATTEMPTS: u32 = 10;
 /// its facts have changed.
 macro_rules! in_savepoint {
     ($store:ident, $transaction:ident, $lease:ident => $work:expr) => {{
-        // If the transaction is aborted, `begin` would fail after it has changed the state that `sqlx` keeps of
-        // the transaction: further statements would be committed one by one.
+        // If the transaction is aborted, `begin` would fail after it has changed the state that `sqlx` keeps
+        // of the transaction: further statements would be committed one by one.
         $transaction.execute("SELECT").await.map_err(failure)?;
         let mut attempts = 0;
         loop {
