@@ -210,8 +210,8 @@ impl RawLoop {
             .synchronous(sqlx::sqlite::SqliteSynchronous::Full);
         let mut connection = SqliteConnection::connect_with(&options).await.expect("a connection");
         let user = seed::id(1);
-        let insert = "INSERT INTO referral_users (id, phone, invite_code, is_staff, is_active, date_joined, search_public, \
-                      search_private) VALUES ($1, '+79600000001', 'ABC234', 0, 1, 0, '', '')";
+        let insert = "INSERT INTO referral_users (id, phone, invite_code, is_active, date_joined, search_public, \
+                      search_private) VALUES ($1, '+79600000001', 'ABC234', 1, 0, '', '')";
         sqlx::query(insert).bind(user).execute(&mut connection).await.expect("inserted");
         Self { connection, user }
     }

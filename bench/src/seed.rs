@@ -132,7 +132,7 @@ fn user(number: u64, users: u64) -> User {
             .then(|| Email::parse(&format!("user{number}@example.com")).expect("an address")),
         first_name: has_name.then(|| Name::parse(&first).expect("a name")),
         last_name: has_name.then(|| Name::parse(&pick(&LAST, scattered >> 20)).expect("a name")),
-        is_staff: false,
+        staff_role: None,
         is_active: true,
         date_joined: referral_core::clock::Clock::now(&referral_core::clock::SystemClock),
         last_login: None,
@@ -167,9 +167,7 @@ pub(crate) async fn postgres(url: &str, users: u64) {
 
     for table in ["users", "user_search", "invitations"] {
         let columns = match table {
-            "users" => {
-                "(id, phone, invite_code, email, first_name, last_name, is_staff, is_active, date_joined)"
-            }
+            "users" => "(id, phone, invite_code, email, first_name, last_name, is_active, date_joined)",
             "user_search" => "(user_id, public, private, ngrams)",
             _ => "(invitee, inviter, code, accepted_at, via)",
         };
@@ -201,7 +199,7 @@ fn push_row(text: &mut String, table: &str, user: &User) {
     let _ = match table {
         "users" => writeln!(
             text,
-            "{id}\t{}\t{}\t{}\t{}\t{}\tf\tt\t{}",
+            "{id}\t{}\t{}\t{}\t{}\t{}\tt\t{}",
             user.phone.as_str(),
             user.invite_code.as_str(),
             or_null(user.email.as_ref().map(Email::as_str)),
@@ -232,10 +230,10 @@ fn push_row(text: &mut String, table: &str, user: &User) {
 /// Statements that insert the rows of a JSON array. Many rows in one statement are faster than as many
 /// statements.
 const INSERTS: [&str; 4] = [
-    "INSERT INTO referral_users (id, phone, invite_code, email, first_name, last_name, is_staff, is_active, \
+    "INSERT INTO referral_users (id, phone, invite_code, email, first_name, last_name, is_active, \
                         date_joined, search_public, search_private) \
      SELECT unhex(value ->> 'id'), value ->> 'phone', value ->> 'code', value ->> 'email', \
-            value ->> 'first_name', value ->> 'last_name', 0, 1, value ->> 'joined', value ->> 'public', \
+            value ->> 'first_name', value ->> 'last_name', 1, value ->> 'joined', value ->> 'public', \
             value ->> 'private' FROM json_each($1)",
     "INSERT INTO referral_user_numbers (user_id) SELECT unhex(value ->> 'id') FROM json_each($1)",
     "INSERT INTO referral_user_ngrams (rowid, ngrams) \

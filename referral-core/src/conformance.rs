@@ -42,6 +42,7 @@
 
 #![expect(clippy::missing_panics_doc, reason = "a case panics if it fails")]
 
+pub mod administration;
 pub mod challenges;
 pub mod claims;
 pub mod deletion;
@@ -245,7 +246,22 @@ macro_rules! conformance {
                 parallel_claims_of_an_external_id_succeed_once
                 parallel_creations_of_one_phone_create_one_user
                 parallel_changes_of_different_fields_are_kept
-                staff_change_users_by_their_external_id
+                staff_find_users_by_their_external_id
+            }
+            administration {
+                changes_by_staff_are_recorded
+                refused_changes_are_not_recorded
+                each_role_has_its_rights
+                blocked_user_is_signed_out
+                inviter_is_set_replaced_and_removed
+                parallel_inviters_by_staff_leave_no_loop
+                parallel_demotions_leave_an_admin
+                unlocked_phone_is_not_limited
+                unlocking_deletes_the_counters_of_the_phone
+                entries_about_a_deleted_user_are_erased
+                audit_log_is_filtered_and_paged
+                staff_find_users_by_anything
+                new_staff_are_recorded
             }
             users {
                 pages_list_every_user_once_in_both_directions

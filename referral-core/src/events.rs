@@ -5,6 +5,7 @@ use std::fmt;
 use async_trait::async_trait;
 
 use crate::{
+    audit::AuditEntry,
     clock::ClockOffset,
     error::refusal::Refusal,
     gate::{GateOperation, GateOutcome},
@@ -46,6 +47,8 @@ pub enum Event {
     InvitationAccepted(Invitation),
     /// The gate was asked. It is emitted before the event of the request, such as [`SignInRefused`].
     GateDecided(GateDecided),
+    /// An entry was added to the audit log, after the other events of the change.
+    Audited(AuditEntry),
     /// A session ended before it expired.
     SessionEnded(SessionEnded),
     /// An attack started or ended.
@@ -187,10 +190,14 @@ pub enum SessionEnd {
     EndedElsewhere,
     /// A refresh token was used again after its grace period, so another person may have a copy of it.
     RefreshReused,
-    /// The user became staff.
+    /// The user got more rights as staff.
     BecameStaff,
     /// The user was deleted.
     UserDeleted,
+    /// The user was deactivated.
+    Deactivated,
+    /// Staff or the host ended all sessions of the user.
+    EndedByStaff,
 }
 
 impl SessionEnd {
@@ -203,6 +210,8 @@ impl SessionEnd {
             Self::RefreshReused => "refresh_reused",
             Self::BecameStaff => "became_staff",
             Self::UserDeleted => "user_deleted",
+            Self::Deactivated => "deactivated",
+            Self::EndedByStaff => "ended_by_staff",
         }
     }
 }
@@ -263,6 +272,11 @@ impl Event {
             }
             Self::SessionEnded(SessionEnded { user, session, reason }) => {
                 tracing::info!(%user, %session, %reason, "session ended");
+            }
+            Self::Audited(AuditEntry { id, actor, action, user, .. }) => {
+                let (actor, user) = (actor.user(), *user);
+                let (actor, user) = (actor.map(tracing::field::display), user.map(tracing::field::display));
+                tracing::info!(entry = %id, actor, %action, user, "audit entry added");
             }
             Self::AttackChanged(AttackChanged { under_attack: true }) => {
                 tracing::warn!("attack started: codes are longer until it ends");

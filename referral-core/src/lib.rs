@@ -23,6 +23,7 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![warn(clippy::exhaustive_enums)]
 
+pub mod audit;
 pub mod clock;
 #[cfg(feature = "conformance")]
 pub mod conformance;
@@ -77,6 +78,7 @@ pub use crate::{
     service::{
         ReferralService,
         account::{DeleteAccount, SendDeletionCode},
+        administration::{Administration, UserDetails},
         builder::{BuildError, ReferralServiceBuilder},
         host::{CreateUser, CreatedUser},
         send_code::{SendCode, SentCode},
@@ -99,6 +101,7 @@ pub use crate::{
         name::Name,
         phone::{PhoneNumber, Region},
         profile::ProfileChange,
+        staff_role::StaffRole,
         visibility::{DisplayPhone, InviteeView, ProfileView, UserView},
     },
 };

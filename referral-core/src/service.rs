@@ -1,6 +1,7 @@
 //! The service object with all operations, which are in the modules below.
 
 pub(crate) mod account;
+pub(crate) mod administration;
 mod attempt_budget;
 pub(crate) mod builder;
 mod clocks;
@@ -165,7 +166,7 @@ impl ReferralService {
             id: UserId(random.time_ordered_uuid(now)),
             phone,
             invite_codes: (0..CANDIDATES).map(|_| InviteCode::generate(random)).collect(),
-            is_staff: false,
+            staff_role: None,
             date_joined: now,
             last_login: None,
             external_id: None,

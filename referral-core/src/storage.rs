@@ -1,7 +1,7 @@
 //! Storage of users, sessions, codes and messages: the traits that a database backend implements.
 //!
-//! There is one trait for each aggregate: [`ChallengeStorage`], [`SessionStorage`], [`UserStorage`] and
-//! [`MaintenanceStorage`]. A type that implements all of them is a [`Storage`].
+//! There is one trait for each aggregate: [`ChallengeStorage`], [`SessionStorage`], [`UserStorage`],
+//! [`AuditStorage`] and [`MaintenanceStorage`]. A type that implements all of them is a [`Storage`].
 //!
 //! Each method is one atomic operation. A method that depends on rules gets a request that contains the rule.
 //! The storage loads the facts inside its transaction, calls `decide` of the request, applies the writes of
@@ -27,7 +27,8 @@
 //! hold at all times:
 //!
 //! - a phone, an invite code, an email address and an external id each belong to at most one user;
-//! - a user has at most one inviter, which never changes and is never the user;
+//! - a user has at most one inviter, which is never the user, and which only
+//!   [`change_user`](UserStorage::change_user) changes;
 //! - a user is never among their own inviters, at any depth;
 //! - [`User::invited_count`] is the number of users invited;
 //! - a challenge is redeemed at most once.
@@ -73,6 +74,7 @@
 //! writes gets no new field that a storage could ignore without a compile error. All other changes come with
 //! a major version.
 
+mod audit;
 mod challenges;
 pub(crate) mod error;
 mod maintenance;
@@ -83,6 +85,7 @@ mod users;
 use time::OffsetDateTime;
 
 pub use self::{
+    audit::AuditStorage,
     challenges::ChallengeStorage,
     error::{BoxError, Decided, Result, StorageError},
     maintenance::MaintenanceStorage,
@@ -90,7 +93,13 @@ pub use self::{
     sessions::SessionStorage,
     users::UserStorage,
 };
+use crate::{
+    audit::AuditEntry,
+    session::{Session, SessionId},
+    user::User,
+};
 pub use crate::{
+    audit::{AuditPage, AuditQuery},
     decision::Decision,
     gate::approval::GatedChanges,
     invite::invitation::{Ancestry, Inviter},
@@ -112,6 +121,7 @@ pub use crate::{
         attack::{AttackCheck, GlobalCounter, GlobalCounterFacts, GlobalCounterQuery, GlobalCounterUpdate},
         counter_update::CounterUpdate,
         counters::{CountedEvent, Counter, CounterKey, Counters, EventKind},
+        unlock::UnlockRequest,
     },
     readiness::StorageReadiness,
     session::{
@@ -127,16 +137,15 @@ pub use crate::{
     user::{
         AddUserDecision, AddUserFacts, AddUserRequest, AddUserWrites, Invitee, NewUser, UserWithInvited,
         UserWrite,
-        change::{UserChangeDecision, UserChangeFacts, UserChangeRequest},
+        change::{
+            ChangedUser, InvitationWrite, UserChangeDecision, UserChangeFacts, UserChangeRequest,
+            UserChangeWrites,
+        },
         deletion::{DeletedUser, DeletionDecision, DeletionFacts, DeletionRequest, DeletionWrites},
         listing::{PageStart, UserFilter, UserQuery},
         profile::{EditedProfile, ProfileDecision, ProfileEdit, ProfileFacts, ProfileOutcome, ProfileWrites},
         search::{SearchKeys, SearchTerm},
     },
-};
-use crate::{
-    session::{Session, SessionId},
-    user::User,
 };
 
 /// Session with its user.
@@ -155,6 +164,8 @@ pub struct AddedUser {
     pub user: User,
     /// Sessions that were ended, in any order.
     pub ended_sessions: Vec<SessionId>,
+    /// Entry that was added to the audit log.
+    pub audit: Option<AuditEntry>,
 }
 
 /// Page of stored items.
@@ -184,7 +195,10 @@ pub struct Retention {
     pub batch_size: u32,
 }
 
-/// Storage of everything. Each type with the four traits of the aggregates is a storage.
-pub trait Storage: ChallengeStorage + SessionStorage + UserStorage + MaintenanceStorage {}
+/// Storage of everything. Each type with the traits of all aggregates is a storage.
+pub trait Storage:
+    ChallengeStorage + SessionStorage + UserStorage + AuditStorage + MaintenanceStorage
+{
+}
 
-impl<T: ChallengeStorage + SessionStorage + UserStorage + MaintenanceStorage> Storage for T {}
+impl<T: ChallengeStorage + SessionStorage + UserStorage + AuditStorage + MaintenanceStorage> Storage for T {}

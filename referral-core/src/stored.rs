@@ -6,6 +6,7 @@
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
 use crate::{
+    audit::Reason,
     error::{catalog::ErrorCode, input::InvalidInput},
     invite::code::InviteCode,
     rate_limit::{
@@ -91,6 +92,7 @@ serialize_as_text! {
     Email: |email| email.as_str(), Self::from_stored;
     Name: |name| name.as_str(), Self::from_stored;
     ExternalId: |id| id.as_str(), Self::from_stored;
+    Reason: |reason| reason.as_str(), Self::from_stored;
     InviteCode: |code| code.as_str(), Self::from_stored;
     ClientAddress: |address| address, str::parse;
     CustomClaims: |claims| claims.as_str(), Self::from_stored;

@@ -11,6 +11,7 @@ pub(crate) mod name;
 pub(crate) mod phone;
 pub(crate) mod profile;
 pub(crate) mod search;
+pub(crate) mod staff_role;
 pub(crate) mod visibility;
 
 use std::{fmt, str::FromStr};
@@ -20,13 +21,17 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::{
+    audit::{AuditAction, AuditContext, AuditEntry, FieldChange},
     decision::Decision,
     error::{
         input::{InvalidInput, parse_id},
         refusal::Refusal,
     },
     invite::code::InviteCode,
-    user::{email::Email, external_id::ExternalId, metadata::Metadata, name::Name, phone::PhoneNumber},
+    user::{
+        email::Email, external_id::ExternalId, metadata::Metadata, name::Name, phone::PhoneNumber,
+        staff_role::StaffRole,
+    },
 };
 
 /// Id of a user: a UUID that sorts by the time of the creation of the user.
@@ -56,7 +61,7 @@ pub struct User {
     pub phone: PhoneNumber,
     /// Invite code of the user; unique.
     pub invite_code: InviteCode,
-    /// Inviter of the user, which never changes once it is set.
+    /// Inviter of the user. Once it is set, only staff and the host can change it.
     pub invited_by: Option<InvitedBy>,
     /// Number of users who named this user as their inviter.
     pub invited_count: u64,
@@ -66,9 +71,10 @@ pub struct User {
     pub first_name: Option<Name>,
     /// Last name.
     pub last_name: Option<Name>,
-    /// `true` if the user is staff, and may see the data of all users regardless of the
+    /// Role of a user who is staff. Staff may see the data of all users regardless of the
     /// [`Visibility`](crate::policy::Visibility).
-    pub is_staff: bool,
+    #[serde(default)]
+    pub staff_role: Option<StaffRole>,
     /// `true` if the user may sign in. Tokens of an inactive user are not valid.
     pub is_active: bool,
     /// Time at which the user was created, by a first sign-in or as staff.
@@ -83,6 +89,20 @@ pub struct User {
     /// Data of the host about the user.
     #[serde(default)]
     pub metadata: Metadata,
+}
+
+impl User {
+    /// Returns `true` if the user is staff.
+    #[must_use]
+    pub fn is_staff(&self) -> bool {
+        self.staff_role.is_some()
+    }
+
+    /// Returns `true` if the user is an admin who may sign in.
+    #[must_use]
+    pub fn is_active_admin(&self) -> bool {
+        self.is_active && self.staff_role == Some(StaffRole::Admin)
+    }
 }
 
 /// Inviter of a user, and the code that was used.
@@ -104,8 +124,8 @@ pub struct NewUser {
     pub phone: PhoneNumber,
     /// Candidate invite codes, of which the first free one is used.
     pub invite_codes: Vec<InviteCode>,
-    /// `true` if the user is staff.
-    pub is_staff: bool,
+    /// Role of the user, if the user is staff.
+    pub staff_role: Option<StaffRole>,
     /// Time of the creation of the user.
     pub date_joined: OffsetDateTime,
     /// Time of the first sign-in, if the user is created by one.
@@ -129,7 +149,7 @@ impl NewUser {
             email: None,
             first_name: None,
             last_name: None,
-            is_staff: self.is_staff,
+            staff_role: self.staff_role,
             is_active: true,
             date_joined: self.date_joined,
             last_login: self.last_login,
@@ -143,10 +163,12 @@ impl NewUser {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct AddUserRequest {
-    /// User to create if the phone has no user. If it is staff, an existing user becomes staff.
+    /// User to create if the phone has no user. If it is staff, an existing user gets at least the same role.
     pub new_user: NewUser,
     /// Current time.
     pub now: OffsetDateTime,
+    /// Data for the audit log, if the change is recorded there.
+    pub(crate) audit: Option<AuditContext>,
 }
 
 /// Stored data on which [`AddUserRequest::decide`] depends.
@@ -166,6 +188,8 @@ pub struct AddUserWrites {
     /// `true` if all sessions of the user are ended. They were started with fewer rights, perhaps on a shared
     /// device.
     pub ends_sessions: bool,
+    /// Entry to add to the audit log.
+    pub audit: Option<AuditEntry>,
 }
 
 /// Decision about a user to add. The outcome is the user with the phone, after the writes.
@@ -185,14 +209,23 @@ impl AddUserRequest {
                 let user = self.new_user.to_user(code.clone(), None);
                 (Some(UserWrite::Add(user.clone())), user)
             }
-            Some(user) if user.is_staff || !self.new_user.is_staff => (None, user.clone()),
+            Some(user) if user.staff_role >= self.new_user.staff_role => (None, user.clone()),
             Some(user) => {
-                let user = User { is_staff: true, ..user.clone() };
+                let user = User { staff_role: self.new_user.staff_role, ..user.clone() };
                 (Some(UserWrite::Change(user.clone())), user)
             }
         };
         let ends_sessions = matches!(write, Some(UserWrite::Change(_)));
-        Decision { writes: AddUserWrites { user: write, ends_sessions }, outcome: Ok(user) }
+        let audit = write.as_ref().and(self.audit.as_ref()).map(|audit| {
+            let (action, before) = match &facts.user {
+                Some(before) => (AuditAction::UserChanged, before.staff_role),
+                None => (AuditAction::UserAdded, None),
+            };
+            let role = |role: Option<StaffRole>| role.map(|role| role.to_string());
+            let change = FieldChange::new("staff_role", role(before), role(user.staff_role));
+            audit.entry(action, Some(user.id), vec![change])
+        });
+        Decision { writes: AddUserWrites { user: write, ends_sessions, audit }, outcome: Ok(user) }
     }
 }
 
@@ -248,7 +281,7 @@ pub(crate) mod tests {
             id: UserId(Uuid::from_u128(number.into())),
             phone: PhoneNumber::parse(&format!("+79608543{number:03}"), None).expect("valid"),
             invite_codes: Vec::new(),
-            is_staff: false,
+            staff_role: None,
             date_joined: OffsetDateTime::UNIX_EPOCH,
             last_login: None,
             external_id: None,

@@ -9,7 +9,7 @@ use std::{future, sync::Arc};
 
 use async_trait::async_trait;
 use referral_core::{
-    EditProfile, Error, ProfileChange, ReferralService, SendCode,
+    EditProfile, Error, ProfileChange, ReferralService, SendCode, StaffRole,
     events::{Event, Hook},
     policy::Policy,
     sms::DevelopmentSender,
@@ -92,7 +92,7 @@ async fn a_dropped_edit_emits_its_events() {
 #[tokio::test]
 async fn a_dropped_promotion_emits_its_events() {
     let (referral, events) = service_with_events();
-    start(referral.make_staff(phone(1))).await;
+    start(referral.make_staff(phone(1), StaffRole::Admin)).await;
     assert_eq!(rest(referral, events).await, ["UserCreated"]);
 }
 

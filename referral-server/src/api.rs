@@ -19,11 +19,17 @@ mod verified_token;
 
 use poem_openapi::Tags;
 
-use self::{account::AccountApi, admin::AdminApi, auth::AuthApi, sessions::SessionsApi, users::UsersApi};
+use self::{
+    account::AccountApi,
+    admin::{AdminApi, audit_log::AuditLogApi},
+    auth::AuthApi,
+    sessions::SessionsApi,
+    users::UsersApi,
+};
 use crate::error_code::ErrorCode;
 
 /// All groups of endpoints.
-pub(crate) type Apis = (AuthApi, SessionsApi, AccountApi, UsersApi, AdminApi);
+pub(crate) type Apis = (AuthApi, SessionsApi, AccountApi, UsersApi, AdminApi, AuditLogApi);
 
 /// The groups of operations.
 #[derive(Tags)]

@@ -29,7 +29,12 @@ use referral_core::ReferralService;
 pub use crate::error_sources::with_sources;
 use crate::{
     api::{
-        Apis, account::AccountApi, admin::AdminApi, auth::AuthApi, pagination::Links, sessions::SessionsApi,
+        Apis,
+        account::AccountApi,
+        admin::{AdminApi, audit_log::AuditLogApi},
+        auth::AuthApi,
+        pagination::Links,
+        sessions::SessionsApi,
         users::UsersApi,
     },
     middleware::Middleware,
@@ -104,11 +109,17 @@ fn service(referral: &ReferralService, root: Root) -> OpenApiService<Apis, ()> {
     let auth = AuthApi { referral: referral.clone() };
     let sessions = SessionsApi { referral: referral.clone() };
     let account = AccountApi { referral: referral.clone() };
-    let users = UsersApi { referral: referral.clone(), links: Links { root } };
-    let admin = AdminApi { referral: referral.clone() };
-    OpenApiService::new((auth, sessions, account, users, admin), "Referral", env!("CARGO_PKG_VERSION"))
-        .description(include_str!("description.md"))
-        .contact(ContactObject::new().name("referral").url(env!("CARGO_PKG_REPOSITORY")))
-        .license(LicenseObject::new("MIT OR Apache-2.0").url("https://spdx.org/licenses/"))
-        .server(server)
+    let links = Links { root };
+    let users = UsersApi { referral: referral.clone(), links: links.clone() };
+    let admin = AdminApi { referral: referral.clone(), links: links.clone() };
+    let audit_log = AuditLogApi { links };
+    OpenApiService::new(
+        (auth, sessions, account, users, admin, audit_log),
+        "Referral",
+        env!("CARGO_PKG_VERSION"),
+    )
+    .description(include_str!("description.md"))
+    .contact(ContactObject::new().name("referral").url(env!("CARGO_PKG_REPOSITORY")))
+    .license(LicenseObject::new("MIT OR Apache-2.0").url("https://spdx.org/licenses/"))
+    .server(server)
 }

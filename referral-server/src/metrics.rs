@@ -58,6 +58,7 @@ struct Inner {
     sign_ins_refused: Family<ReasonLabels, Counter>,
     users_created: Counter,
     users_deleted: Counter,
+    audit_entries: Family<ActionLabels, Counter>,
     codes_refused: Family<PurposeLabels, Counter>,
     invitations_accepted: Counter,
     gate_questions: Family<QuestionLabels, Counter>,
@@ -86,6 +87,11 @@ struct RouteLabels {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ReasonLabels {
     reason: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ActionLabels {
+    action: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -153,6 +159,7 @@ impl Metrics {
             sign_ins_refused: Family::default(),
             users_created: Counter::default(),
             users_deleted: Counter::default(),
+            audit_entries: Family::default(),
             codes_refused: Family::default(),
             invitations_accepted: Counter::default(),
             gate_questions: Family::default(),
@@ -208,6 +215,11 @@ impl Metrics {
         );
         registry.register("users_created", "Users that were created", inner.users_created.clone());
         registry.register("users_deleted", "Users that were deleted", inner.users_deleted.clone());
+        registry.register(
+            "audit_entries",
+            "Entries that were added to the audit log, by action",
+            inner.audit_entries.clone(),
+        );
         registry.register(
             "codes_refused",
             "Rejected codes for changes of an account, by purpose and reason",
@@ -379,6 +391,10 @@ impl Hook for Metrics {
             }
             Event::UserCreated(_) => drop(self.0.users_created.inc()),
             Event::UserDeleted(_) => drop(self.0.users_deleted.inc()),
+            Event::Audited(entry) => {
+                let labels = ActionLabels { action: entry.action.as_str() };
+                self.0.audit_entries.get_or_create(&labels).inc();
+            }
             Event::CodeRefused(CodeRefused { purpose, reason, .. }) => {
                 let labels = PurposeLabels { purpose: purpose.as_str(), reason: reason.reason() };
                 self.0.codes_refused.get_or_create(&labels).inc();

@@ -174,10 +174,17 @@ fn describe_operations(document: &mut Value) {
     let operations = document["paths"].as_object_mut().into_iter().flat_map(Map::values_mut);
     for operation in operations.filter_map(Value::as_object_mut).flat_map(Map::values_mut) {
         let id = operation["operationId"].as_str().unwrap_or_default();
-        let own = [account::REFUSALS, auth::REFUSALS, sessions::REFUSALS, users::REFUSALS, admin::REFUSALS]
-            .concat()
-            .into_iter()
-            .find(|(name, _)| *name == id);
+        let own = [
+            account::REFUSALS,
+            auth::REFUSALS,
+            sessions::REFUSALS,
+            users::REFUSALS,
+            admin::REFUSALS,
+            admin::audit_log::REFUSALS,
+        ]
+        .concat()
+        .into_iter()
+        .find(|(name, _)| *name == id);
         let (_, own) = own.unwrap_or_else(|| panic!("the operation `{id}` has no list of errors"));
         let with_body = if operation["requestBody"].is_null() { &[] } else { WITH_BODY };
         let is_public = operation["security"].is_null();

@@ -12,7 +12,7 @@
 //! | a session | it has the same refresh token and has not been ended |
 //! | a counter | it has the same events |
 //! | a message | it has the same status, and is still ours or not |
-//! | the user who signs in | the phone, `is_active` and `is_staff` have the same values |
+//! | the user who signs in | the phone, `is_active` and `staff_role` have the same values |
 //! | the newest challenge of a phone | the next number of the phone is free |
 //! | the owner of a phone or an email address, the inviter of a user | the unique index accepts the new row |
 //! | the owner of an invite code, the user of a new session | it is not erased (triggers) |
@@ -23,6 +23,7 @@
 //! [`repeat`] make them work on engines that abort transactions more often.
 
 mod add_user;
+mod audit;
 mod challenges;
 mod change_user;
 mod connections;

@@ -20,7 +20,7 @@ pub(crate) struct UserColumns<'r> {
     pub(crate) email: Option<&'r str>,
     pub(crate) first_name: Option<&'r str>,
     pub(crate) last_name: Option<&'r str>,
-    pub(crate) is_staff: bool,
+    pub(crate) staff_role: Option<&'r str>,
     pub(crate) is_active: bool,
     pub(crate) date_joined: OffsetDateTime,
     pub(crate) last_login: Option<OffsetDateTime>,
@@ -44,7 +44,7 @@ impl UserColumns<'_> {
             email: optional(self.email, Email::from_stored)?,
             first_name: optional(self.first_name, Name::from_stored)?,
             last_name: optional(self.last_name, Name::from_stored)?,
-            is_staff: self.is_staff,
+            staff_role: optional(self.staff_role, str::parse)?,
             is_active: self.is_active,
             date_joined: self.date_joined,
             last_login: self.last_login,
@@ -69,6 +69,7 @@ macro_rules! read_rows {
         use referral_core::{
             AcceptedVia, ChallengeId, ClientAddress, Invitation, InviteCode, PhoneNumber, Region, Session,
             SessionId, User, UserId,
+            audit::{Actor, AuditEntry, AuditEntryId, Reason},
             keys::KeyPurpose,
             sms::DeliveryStatus,
             storage::{
@@ -101,7 +102,7 @@ macro_rules! read_rows {
                 email: get(row, "email")?,
                 first_name: get(row, "first_name")?,
                 last_name: get(row, "last_name")?,
-                is_staff: get(row, "is_staff")?,
+                staff_role: get(row, "staff_role")?,
                 is_active: get(row, "is_active")?,
                 date_joined: time(row, "date_joined")?,
                 last_login: optional_time(row, "last_login")?,
@@ -175,6 +176,19 @@ macro_rules! read_rows {
                 superseded: superseded_from_bytes(get(row, "superseded")?)?,
                 address: address(row, "address")?,
                 user_agent: get(row, "user_agent")?,
+            })
+        }
+
+        /// Reads an entry of the audit log.
+        pub(super) fn audit_entry(row: &$row) -> Result<AuditEntry> {
+            Ok(AuditEntry {
+                id: AuditEntryId(get(row, "id")?),
+                at: time(row, "at")?,
+                actor: Actor::from_user(get::<Option<Uuid>>(row, "actor")?.map(UserId)),
+                action: get::<&str>(row, "action")?.parse().map_err(unreadable)?,
+                user: get::<Option<Uuid>>(row, "user_id")?.map(UserId),
+                reason: optional(get(row, "reason")?, Reason::from_stored)?,
+                changes: serde_json::from_str(get(row, "changes")?).map_err(unreadable)?,
             })
         }
 
@@ -258,7 +272,7 @@ pub(crate) use read_rows;
 macro_rules! user_columns {
     ($invited_count:expr) => {
         concat!(
-            "u.id, u.phone, u.invite_code, u.email, u.first_name, u.last_name, u.is_staff, u.is_active, \
+            "u.id, u.phone, u.invite_code, u.email, u.first_name, u.last_name, u.staff_role, u.is_active, \
              u.date_joined, u.last_login, u.external_id, u.metadata, i.inviter, i.code AS inviter_code, ",
             $invited_count,
             " AS invited_count"
@@ -266,6 +280,14 @@ macro_rules! user_columns {
     };
 }
 pub(crate) use user_columns;
+
+/// Columns of an entry of the audit log.
+macro_rules! audit_columns {
+    () => {
+        "id, at, actor, action, user_id, reason, changes"
+    };
+}
+pub(crate) use audit_columns;
 
 /// Columns of an invitee `p`.
 macro_rules! invitee_columns {

@@ -13,6 +13,7 @@
 //! each value, and planning takes longer than running.
 
 mod add_user;
+mod audit;
 mod batch;
 mod challenges;
 mod change_user;

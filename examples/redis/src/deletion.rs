@@ -21,13 +21,14 @@ impl Transaction {
     ) -> Result<std::result::Result<DeletedUser, Refusal>> {
         let facts = DeletionFacts {
             user: self.get(request.user).await?,
+            has_other_admin: self.has_other_admin(request.user).await?,
             redemption: match &request.redemption {
                 Some(redemption) => self.redemption(redemption).await?,
                 None => RedemptionFacts::default(),
             },
         };
         let Decision { writes, outcome } = request.decide(&facts);
-        let mut ended_sessions = Vec::new();
+        let (mut ended_sessions, mut entry) = (Vec::new(), None);
         match &writes {
             DeletionWrites::Attempt(AttemptWrites { challenge, counters }) => {
                 if let Some(challenge) = challenge {
@@ -35,12 +36,14 @@ impl Transaction {
                 }
                 self.count(counters).await?;
             }
-            DeletionWrites::Erase { user, counters } => {
+            DeletionWrites::Erase { user, counters, audit } => {
                 ended_sessions = self.erase(user, request.now).await?;
                 self.count(counters).await?;
+                self.record(audit.as_ref())?;
+                entry.clone_from(audit);
             }
         }
-        Ok(outcome.map(|user| DeletedUser { user, ended_sessions }))
+        Ok(outcome.map(|user| DeletedUser { user, ended_sessions, audit: entry }))
     }
 
     async fn redemption(&mut self, redemption: &Redemption) -> Result<RedemptionFacts> {
@@ -74,6 +77,8 @@ impl Transaction {
         if let Some(id) = &user.external_id {
             self.remove(&owner::external_id(id));
         }
+        self.set_member(list::STAFF, user.id, false);
+        self.erase_entries(user.id).await?;
         self.delete(user);
         Ok(ended)
     }

@@ -4,6 +4,7 @@ use std::fmt::Display;
 
 use referral_core::{
     Invitation, Session, User,
+    audit::AuditEntry,
     storage::{Challenge, Counter, MessageKey, StoredMessage},
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -89,6 +90,18 @@ impl Document for Session {
     }
 }
 
+impl Document for AuditEntry {
+    const KIND: &'static str = "audit";
+
+    fn id(&self) -> String {
+        self.id.to_string()
+    }
+
+    fn list(&self) -> Option<String> {
+        Some(list::AUDIT.to_owned())
+    }
+}
+
 impl Document for Counter {
     const KIND: &'static str = "counter";
 
@@ -135,6 +148,14 @@ pub(crate) mod list {
     use referral_core::{PhoneNumber, UserId};
 
     pub(crate) const USERS: &str = "list/users";
+
+    pub(crate) const STAFF: &str = "list/staff";
+
+    pub(crate) const AUDIT: &str = "list/audit";
+
+    pub(crate) fn audit_of(user: UserId) -> String {
+        format!("list/audit/{user}")
+    }
 
     pub(crate) fn invitees(inviter: UserId) -> String {
         format!("list/invitees/{inviter}")

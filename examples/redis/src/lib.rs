@@ -96,6 +96,7 @@
 //! [expensive]: referral_core::storage::UserQuery::is_expensive
 //! [`User::invited_count`]: referral_core::User::invited_count
 
+mod audit;
 mod challenges;
 mod counters;
 mod deletion;

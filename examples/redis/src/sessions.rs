@@ -3,6 +3,7 @@
 use async_trait::async_trait;
 use referral_core::{
     Session, SessionId, User, UserId,
+    audit::AuditEntry,
     storage::{
         Decided, Decision, RefreshFacts, RefreshRequest, Result, SessionSelection, SessionStorage,
         StoredSession,
@@ -72,8 +73,10 @@ impl SessionStorage for RedisStorage {
         user: UserId,
         sessions: SessionSelection,
         now: OffsetDateTime,
+        audit: Option<&AuditEntry>,
     ) -> Result<Vec<SessionId>> {
         self.transaction(|mut tx| async move {
+            tx.record(audit)?;
             let ended = tx.end_sessions(user, sessions, now).await?;
             tx.commit(ended).await
         })

@@ -178,6 +178,15 @@ impl Transaction {
         self.write("ZREM", &ends(kind)).arg(id);
     }
 
+    /// Adds an id to a list, or removes it.
+    pub(crate) fn set_member(&mut self, list: &str, id: impl Display, is_member: bool) {
+        if is_member {
+            self.write("ZADD", list).arg(0).arg(id.to_string());
+        } else {
+            self.write("ZREM", list).arg(id.to_string());
+        }
+    }
+
     /// Adds a command to the writes.
     fn write(&mut self, command: &str, key: &str) -> &mut Pipeline {
         let key = self.key(key);

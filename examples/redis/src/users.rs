@@ -4,17 +4,17 @@ use async_trait::async_trait;
 use referral_core::{
     ExternalId, InvalidInput, Invitation, InviteCode, PageSize, PhoneNumber, Refusal, User, UserId,
     storage::{
-        AddUserFacts, AddUserRequest, AddedUser, Ancestry, Decided, Decision, DeletedUser, DeletionRequest,
-        Invitee, Inviter, NewUser, PageStart, ProfileEdit, ProfileFacts, ProfileOutcome, ProfileWrites,
-        Result, SessionSelection, StorageError, StoredPage, UserChangeFacts, UserChangeRequest, UserQuery,
-        UserStorage, UserWithInvited, UserWrite,
+        AddUserFacts, AddUserRequest, AddedUser, Ancestry, ChangedUser, Decided, Decision, DeletedUser,
+        DeletionRequest, InvitationWrite, Invitee, Inviter, NewUser, PageStart, ProfileEdit, ProfileFacts,
+        ProfileOutcome, ProfileWrites, Result, SessionSelection, StorageError, StoredPage, UserChangeFacts,
+        UserChangeRequest, UserQuery, UserStorage, UserWithInvited, UserWrite,
     },
 };
 
 use crate::{
     RedisStorage,
     documents::{list, owner},
-    transaction::Transaction,
+    transaction::{ALL, Transaction},
 };
 
 /// Number of users that a search reads with one command.
@@ -141,7 +141,8 @@ impl UserStorage for RedisStorage {
                 }
                 _ => Vec::new(),
             };
-            tx.commit(outcome.map(|user| AddedUser { user, ended_sessions })).await
+            tx.record(writes.audit.as_ref())?;
+            tx.commit(outcome.map(|user| AddedUser { user, ended_sessions, audit: writes.audit })).await
         })
         .await
     }
@@ -154,17 +155,37 @@ impl UserStorage for RedisStorage {
         .await
     }
 
-    async fn change_user(&self, request: &UserChangeRequest) -> Decided<User> {
+    async fn change_user(&self, request: &UserChangeRequest) -> Decided<ChangedUser> {
         self.transaction(|mut tx| async move {
-            let facts = UserChangeFacts {
+            let mut facts = UserChangeFacts {
                 user: tx.get(request.user).await?,
+                email_owner: match request.email() {
+                    Some(email) => tx.value(&owner::email(email)).await?,
+                    None => None,
+                },
                 external_id_owner: tx.owner_of_external_id(request.external_id()).await?,
+                inviter: tx.owner_of(request.invited_by_code()).await?,
+                ancestry: Ancestry::NotWalked,
+                has_other_admin: tx.has_other_admin(request.user).await?,
             };
+            if request.needs_ancestry(&facts)
+                && let Some(inviter) = &facts.inviter
+            {
+                facts.ancestry = tx.ancestry(inviter.id, request.user).await?;
+            }
             let Decision { writes, outcome } = request.decide(&facts);
-            if let Some(user) = writes {
+            if let Some(user) = writes.user {
                 tx.write_user(&UserWrite::Change(user)).await?;
             }
-            tx.commit(outcome).await
+            if let Some(write) = &writes.invitation {
+                tx.write_invitation(request.user, write).await?;
+            }
+            let mut ended = Vec::new();
+            if writes.ends_sessions {
+                ended = tx.end_sessions(request.user, SessionSelection::All, request.now).await?;
+            }
+            tx.record(writes.audit.as_ref())?;
+            tx.commit(outcome.map(|changed| changed.with_ended_sessions(ended))).await
         })
         .await
     }
@@ -226,6 +247,7 @@ impl Transaction {
                 user
             }
         };
+        self.set_member(list::STAFF, user.id, user.is_staff());
         if let Some(id) = &user.external_id {
             self.set(&owner::external_id(id), &user.id)?;
         }
@@ -243,6 +265,28 @@ impl Transaction {
             self.put(&inviter)?;
         }
         Ok(())
+    }
+
+    /// Replaces or removes the invitation of a user.
+    async fn write_invitation(&mut self, invitee: UserId, write: &InvitationWrite) -> Result<()> {
+        if let Some(old) = self.get::<Invitation>(invitee).await? {
+            self.delete(&old);
+            if let Some(mut inviter) = self.get::<User>(old.inviter).await? {
+                inviter.invited_count -= 1;
+                self.put(&inviter)?;
+            }
+        }
+        match write {
+            InvitationWrite::Put(invitation) => self.add_invitation(invitation).await,
+            InvitationWrite::Remove => Ok(()),
+        }
+    }
+
+    /// Returns `true` if there is an active admin besides a user. All staff are watched.
+    pub(crate) async fn has_other_admin(&mut self, user: UserId) -> Result<bool> {
+        let staff = self.newest(list::STAFF, None, ALL).await?;
+        let staff: Vec<User> = self.get_all(&staff).await?;
+        Ok(staff.iter().any(|other| other.id != user && other.is_active_admin()))
     }
 
     /// Searches the invitee among the inviters of the inviter. Each invitation on the way is watched, also

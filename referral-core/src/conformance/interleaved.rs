@@ -7,6 +7,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::{
+    audit::AuditEntry,
     error::refusal::Refusal,
     invite::invitation::Invitation,
     keys::registry::KeyMismatch,
@@ -14,11 +15,12 @@ use crate::{
     session::{Session, SessionId},
     shared_settings::SharedSetting,
     storage::{
-        AddUserRequest, AddedUser, AttackCheck, ChallengeRequest, ChallengeStorage, CounterUpdate, Decided,
-        DeletedUser, DeletionRequest, DeliveryTransition, DeliveryUpdate, GrantedChallenge, KeyRegistration,
-        MaintenanceStorage, ProfileEdit, ProfileOutcome, RefreshRequest, RegisteredKey, Result, Retention,
-        SessionSelection, SessionStorage, SignInOutcome, SignInRequest, Storage, StorageReadiness,
-        StoredPage, StoredSession, UserChangeRequest, UserQuery, UserStorage, UserWithInvited,
+        AddUserRequest, AddedUser, AttackCheck, AuditPage, AuditQuery, AuditStorage, ChallengeRequest,
+        ChallengeStorage, ChangedUser, CounterUpdate, Decided, DeletedUser, DeletionRequest,
+        DeliveryTransition, DeliveryUpdate, GrantedChallenge, KeyRegistration, MaintenanceStorage,
+        ProfileEdit, ProfileOutcome, RefreshRequest, RegisteredKey, Result, Retention, SessionSelection,
+        SessionStorage, SignInOutcome, SignInRequest, Storage, StorageReadiness, StoredPage, StoredSession,
+        UnlockRequest, UserChangeRequest, UserQuery, UserStorage, UserWithInvited,
     },
     user::{Invitee, User, UserId, listing::PageSize},
 };
@@ -111,8 +113,9 @@ impl<S: Storage + ?Sized> SessionStorage for Interleaved<S> {
         user: UserId,
         sessions: SessionSelection,
         now: OffsetDateTime,
+        audit: Option<&AuditEntry>,
     ) -> Result<Vec<SessionId>> {
-        self.next().end_sessions(user, sessions, now).await
+        self.next().end_sessions(user, sessions, now, audit).await
     }
 }
 
@@ -151,8 +154,19 @@ impl<S: Storage + ?Sized> UserStorage for Interleaved<S> {
         self.next().delete_user(request).await
     }
 
-    async fn change_user(&self, request: &UserChangeRequest) -> Decided<User> {
+    async fn change_user(&self, request: &UserChangeRequest) -> Decided<ChangedUser> {
         self.next().change_user(request).await
+    }
+}
+
+#[async_trait]
+impl<S: Storage + ?Sized> AuditStorage for Interleaved<S> {
+    async fn audit_log(&self, query: &AuditQuery) -> Result<AuditPage> {
+        self.next().audit_log(query).await
+    }
+
+    async fn unlock_phone(&self, request: &UnlockRequest) -> Result<AuditEntry> {
+        self.next().unlock_phone(request).await
     }
 }
 

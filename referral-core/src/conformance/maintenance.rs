@@ -13,21 +13,22 @@ use crate::{
     shared_settings::SharedSetting,
     sms::DevelopmentSender,
     storage::{Storage, StorageReadiness},
+    user::staff_role::StaffRole,
 };
 
 /// A phone with or without an account becomes staff, and an existing user is kept.
 pub async fn staff_are_created_and_promoted(storage: Arc<dyn Storage>) {
     let harness = Harness::new(storage);
     let anna = harness.enter(1).await.user;
-    assert!(!anna.is_staff);
-    let promoted = harness.referral.make_staff(phone(1)).await.expect("promoted");
-    assert_eq!(promoted, crate::user::User { is_staff: true, ..anna });
-    assert_eq!(harness.referral.make_staff(phone(1)).await.expect("no change"), promoted);
+    assert!(!anna.is_staff());
+    let promoted = harness.referral.make_staff(phone(1), StaffRole::Admin).await.expect("promoted");
+    assert_eq!(promoted, crate::user::User { staff_role: Some(StaffRole::Admin), ..anna });
+    assert_eq!(harness.referral.make_staff(phone(1), StaffRole::Admin).await.expect("no change"), promoted);
 
-    let created = harness.referral.make_staff(phone(2)).await.expect("created");
-    assert!(created.is_staff && created.last_login.is_none());
+    let created = harness.referral.make_staff(phone(2), StaffRole::Admin).await.expect("created");
+    assert!(created.is_staff() && created.last_login.is_none());
     let signed_in = harness.enter(2).await;
-    assert!(!signed_in.created && signed_in.user.is_staff);
+    assert!(!signed_in.created && signed_in.user.is_staff());
     assert_eq!(signed_in.user.id, created.id);
 }
 
@@ -36,7 +37,7 @@ pub async fn sessions_end_when_their_user_becomes_staff(storage: Arc<dyn Storage
     let harness = Harness::new(storage);
     let [anna, boris] = [harness.enter(1).await, harness.enter(2).await];
     let elsewhere = harness.enter(1).await;
-    harness.referral.make_staff(phone(1)).await.expect("promoted");
+    harness.referral.make_staff(phone(1), StaffRole::Admin).await.expect("promoted");
     for session in [&anna, &elsewhere] {
         let access = harness.referral.authenticate(&session.tokens.access).await;
         assert_refused(access, Refusal::TokenNotValid);
@@ -45,7 +46,7 @@ pub async fn sessions_end_when_their_user_becomes_staff(storage: Arc<dyn Storage
     harness.referral.authenticate(&boris.tokens.access).await.expect("session of another user");
 
     let staff = harness.enter(1).await;
-    harness.referral.make_staff(phone(1)).await.expect("no change");
+    harness.referral.make_staff(phone(1), StaffRole::Admin).await.expect("no change");
     harness.referral.authenticate(&staff.tokens.access).await.expect("the user was staff before");
 }
 
@@ -54,7 +55,7 @@ pub async fn parallel_promotions_create_one_user(storage: Arc<dyn Storage>) {
     let harness = Harness::new(storage);
     let created = in_parallel(10, |_| {
         let harness = harness.clone();
-        async move { harness.referral.make_staff(phone(1)).await.expect("created").id }
+        async move { harness.referral.make_staff(phone(1), StaffRole::Admin).await.expect("created").id }
     });
     let mut created = created.await;
     created.dedup();

@@ -275,7 +275,7 @@ pub async fn session_ends_at_its_exact_time(storage: Arc<dyn Storage>) {
     assert_eq!(listed(end - Duration::from_micros(1)).await, 1);
     assert_eq!(listed(end).await, 0);
     let end_at = async |now| {
-        let ended = harness.storage.end_sessions(anna.user.id, SessionSelection::All, now).await;
+        let ended = harness.storage.end_sessions(anna.user.id, SessionSelection::All, now, None).await;
         ended.expect("the storage responds")
     };
     assert_eq!(end_at(end).await, [], "the session has ended before");

@@ -28,7 +28,7 @@ pub async fn first_sign_in_creates_the_user_and_later_ones_find_it(storage: Arc<
     assert!(first.created);
     assert_eq!(first.user.phone, phone(1));
     assert_eq!(first.user.last_login, Some(first.user.date_joined));
-    assert!(first.user.is_active && !first.user.is_staff);
+    assert!(first.user.is_active && !first.user.is_staff());
 
     harness.advance(Duration::from_hours(1));
     let second = harness.enter(1).await;

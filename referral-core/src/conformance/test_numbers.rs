@@ -21,6 +21,7 @@ use crate::{
     },
     storage::Storage,
     test_util::SeededRandom,
+    user::staff_role::StaffRole,
 };
 
 const DAY: Duration = Duration::from_hours(24);
@@ -144,11 +145,11 @@ pub async fn test_number_expires(storage: Arc<dyn Storage>) {
 /// Staff must not sign in with a code that others know. It is rejected, even if the user became staff first.
 pub async fn staff_cannot_sign_in_with_a_test_number(storage: Arc<dyn Storage>) {
     let without = Harness::new(Arc::clone(&storage));
-    without.referral.make_staff(phone(1)).await.expect("not a test number");
+    without.referral.make_staff(phone(1), StaffRole::Admin).await.expect("not a test number");
     let generated = without.sent_code(&phone(1)).await;
 
     let harness = Harness::with(storage, policy(&without, "4711"), SeededRandom::new(2));
-    assert_refused(harness.referral.make_staff(phone(1)).await, Refusal::TestNumber);
+    assert_refused(harness.referral.make_staff(phone(1), StaffRole::Admin).await, Refusal::TestNumber);
     let sent = harness.sent_code(&phone(1)).await;
     assert_refused(harness.sign_in(with_code(&sent, "4711")).await, Refusal::InvalidCode);
     assert_refused(harness.sign_in(with_right_code(&generated)).await, Refusal::InvalidCode);

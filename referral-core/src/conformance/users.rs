@@ -16,6 +16,7 @@ use crate::{
         listing::{FilterInput, PageSize, UserQuery},
         name::Name,
         profile::ProfileChange,
+        staff_role::StaffRole,
         visibility::UserView,
     },
 };
@@ -268,10 +269,10 @@ pub async fn filtered_list_is_counted_up_to_a_thousand(storage: Arc<dyn Storage>
         (page.count, page.count_exact)
     };
     for number in 1..thousand {
-        harness.referral.make_staff(phone(number)).await.expect("created");
+        harness.referral.make_staff(phone(number), StaffRole::Admin).await.expect("created");
     }
     assert_eq!(count(Some("+79608")).await, (UserQuery::COUNT_LIMIT, true));
-    harness.referral.make_staff(phone(thousand)).await.expect("created");
+    harness.referral.make_staff(phone(thousand), StaffRole::Admin).await.expect("created");
     assert_eq!(count(Some("+79608")).await, (UserQuery::COUNT_LIMIT, false));
     assert_eq!(count(None).await, (UserQuery::COUNT_LIMIT + 1, true));
 }

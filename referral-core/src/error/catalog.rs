@@ -97,6 +97,8 @@ catalog! {
     /// The external id is empty, has more than 255 bytes, or has control characters or white space at its
     /// start or end. Correct the id.
     InvalidExternalId = "invalid_external_id", Invalid;
+    /// The role is unknown. Use `support` or `admin`.
+    InvalidRole = "invalid_role", Invalid;
     /// The metadata are not an object, or they have more than 4096 bytes, more than 32 nested objects and
     /// arrays, the character U+0000, or a number that would be rounded. Correct the metadata. Send large
     /// numbers as texts.
@@ -119,6 +121,10 @@ catalog! {
     SearchTooBroad = "search_too_broad", Invalid;
     /// The address is not an IP address. Send an IPv4 or IPv6 address.
     InvalidAddress = "invalid_address", Invalid;
+    /// The kind of change is unknown. Use a value that the documentation lists.
+    InvalidAction = "invalid_action", Invalid;
+    /// The reason is empty, too long, or has control characters. Send a text of 1 to 500 characters.
+    InvalidReason = "invalid_reason", Invalid;
     /// The test number is invalid. Give a phone, a code and a date.
     InvalidTestNumber = "invalid_test_number", Invalid;
     /// The template of a message is invalid. It must contain `{code}` once or more.
@@ -161,6 +167,8 @@ catalog! {
     RejectedByHost = "rejected_by_host", Forbidden;
     /// This resource is available to staff only. Sign in as a member of staff.
     StaffOnly = "staff_only", Forbidden;
+    /// This operation is available to admins only. Ask an admin to perform it or to give you the role.
+    AdminOnly = "admin_only", Forbidden;
     /// The path, user or session does not exist. Correct the URL.
     NotFound = "not_found", NotFound;
     /// Another user has this email address. Use another address.
@@ -169,6 +177,8 @@ catalog! {
     ExternalIdTaken = "external_id_taken", Conflict;
     /// The user already has another inviter. Omit the invite code: the inviter cannot be changed.
     InvitationAlreadyAccepted = "invitation_already_accepted", Conflict;
+    /// The user is the last active admin. Make another user an admin first.
+    LastAdmin = "last_admin", Conflict;
     /// A user with a test number cannot be staff. Remove the phone from the test numbers first.
     TestNumber = "test_number", Conflict;
     /// Too many requests were sent. Retry after `Retry-After` seconds.

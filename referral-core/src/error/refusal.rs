@@ -44,7 +44,7 @@ pub enum Refusal {
     OwnInviteCode,
     /// The invitation would make a user an inviter of their own inviter, directly or through other users.
     InvitationLoop,
-    /// The user already has another inviter, and an inviter never changes.
+    /// The user already has another inviter, which only staff can change.
     InvitationAlreadyAccepted,
     /// Another user has this email address.
     EmailTaken,
@@ -56,6 +56,10 @@ pub enum Refusal {
     RefreshReused,
     /// Only staff may do or see this.
     StaffOnly,
+    /// Only staff with the role of an admin may do this.
+    AdminOnly,
+    /// The change would leave no active admin.
+    LastAdmin,
     /// There is no user with this id.
     UserNotFound,
     /// There is no session with this id, or it belongs to another user, or it has ended.
@@ -99,6 +103,8 @@ impl Refusal {
             Self::TokenNotValid => ErrorCode::TokenNotValid,
             Self::RefreshReused => ErrorCode::RefreshReused,
             Self::StaffOnly => ErrorCode::StaffOnly,
+            Self::AdminOnly => ErrorCode::AdminOnly,
+            Self::LastAdmin => ErrorCode::LastAdmin,
             Self::UserNotFound | Self::SessionNotFound => ErrorCode::NotFound,
             Self::InvalidCursor => ErrorCode::InvalidCursor,
             Self::InvalidOffset => ErrorCode::InvalidOffset,

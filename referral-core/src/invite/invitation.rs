@@ -31,7 +31,7 @@ pub enum Ancestry {
     WithInvitee,
 }
 
-/// Accepted invitation. It is stored once and never changed.
+/// Accepted invitation. It is stored once. Only staff and the host can remove or replace it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Invitation {
     /// User that was invited.
@@ -58,11 +58,13 @@ pub enum AcceptedVia {
     SignIn,
     /// A profile edit.
     Profile,
+    /// A change by staff or by the host, which can also replace an earlier invitation.
+    Staff,
 }
 
 impl AcceptedVia {
     /// All values.
-    pub const ALL: [Self; 3] = [Self::SignUp, Self::SignIn, Self::Profile];
+    pub const ALL: [Self; 4] = [Self::SignUp, Self::SignIn, Self::Profile, Self::Staff];
 
     /// Returns the stable name under which the operation is stored.
     #[must_use]
@@ -71,6 +73,7 @@ impl AcceptedVia {
             Self::SignUp => "sign_up",
             Self::SignIn => "sign_in",
             Self::Profile => "profile",
+            Self::Staff => "staff",
         }
     }
 }

@@ -204,7 +204,7 @@ impl<'a> Attempt<'a> {
     /// Returns `true` if the user is staff and the phone is a test number, whose code is known to several
     /// people. The code is treated as a wrong code.
     fn is_test_of_staff(&self) -> bool {
-        self.user.is_some_and(|user| user.is_staff) && self.policy.test_number(self.phone, self.now).is_some()
+        self.user.is_some_and(User::is_staff) && self.policy.test_number(self.phone, self.now).is_some()
     }
 
     fn is_valid(&self, challenge: &Challenge) -> bool {

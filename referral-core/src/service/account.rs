@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::{Inner, ReferralService, send_code::SendCode};
 use crate::{
+    audit::Actor,
     error::{Error, refusal::Refusal},
     events::{CodeRefused, Event, SessionEnd, SessionEnded},
     otp::{challenge::ChallengeId, code::CodeInput, purpose::CodePurpose, redemption::Redemption},
@@ -110,7 +111,8 @@ impl ReferralService {
     /// # Errors
     ///
     /// [`Refusal::InvalidCode`], [`Refusal::MalformedCode`] and [`Refusal::TooManyRequests`], as for
-    /// [`sign_in`](Self::sign_in); [`Refusal::TokenNotValid`] if the account has been deleted meanwhile.
+    /// [`sign_in`](Self::sign_in); [`Refusal::TokenNotValid`] if the account has been deleted meanwhile;
+    /// [`Refusal::LastAdmin`].
     pub async fn delete_account(
         &self,
         current_user: &CurrentUser,
@@ -120,7 +122,8 @@ impl ReferralService {
         let User { id, phone, .. } = current_user.user.clone();
         let purpose = CodePurpose::DeleteUser(id);
         let redemption = self.redemption(phone, purpose, challenge, code, &client);
-        let request = DeletionRequest { user: id, now: redemption.now, redemption: Some(redemption) };
+        let audit = Some(self.audit_context(Actor::User(id), None));
+        let request = DeletionRequest { user: id, now: redemption.now, redemption: Some(redemption), audit };
         let service = self.clone();
         let deleted = self.complete(async move { service.perform_deletion(request).await }).await?;
         Ok(deleted.ended_sessions.len() as u64)
@@ -131,15 +134,15 @@ impl ReferralService {
     ///
     /// # Errors
     ///
-    /// [`Refusal::UserNotFound`].
+    /// [`Refusal::UserNotFound`], [`Refusal::LastAdmin`].
     pub async fn delete_user(&self, id: UserId) -> Result<User, Error> {
-        let request = DeletionRequest { user: id, now: self.now(), redemption: None };
+        let request = DeletionRequest { user: id, now: self.now(), redemption: None, audit: None };
         let service = self.clone();
         let deleted = self.complete(async move { service.perform_deletion(request).await }).await?;
         Ok(deleted.user)
     }
 
-    async fn perform_deletion(&self, request: DeletionRequest) -> Result<DeletedUser, Error> {
+    pub(super) async fn perform_deletion(&self, request: DeletionRequest) -> Result<DeletedUser, Error> {
         let deleted = match self.inner.storage.delete_user(&request).await? {
             Ok(deleted) => deleted,
             Err(reason) => {
@@ -152,6 +155,7 @@ impl ReferralService {
             let (user, session, reason) = (deleted.user.id, *session, SessionEnd::UserDeleted);
             self.emit(Event::SessionEnded(SessionEnded { user, session, reason })).await;
         }
+        self.emit_audited(deleted.audit.as_ref()).await;
         Ok(deleted)
     }
 

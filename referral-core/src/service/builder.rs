@@ -160,7 +160,7 @@ impl ReferralServiceBuilder {
     ///
     /// let service = TestService::with_builder(Arc::new(MemoryStorage::new()), |builder| {
     ///     builder.claims(CLAIMS, |user, _session| {
-    ///         json!({ "role": if user.is_staff { "admin" } else { "user" }, "code": user.invite_code })
+    ///         json!({ "role": if user.is_staff() { "admin" } else { "user" }, "code": user.invite_code })
     ///     })
     /// });
     /// let anna = service.sign_in_as("+79608543017").await;

@@ -1,5 +1,7 @@
 //! Operations of the host on all users, without an access token.
 
+use std::sync::Arc;
+
 use uuid::Uuid;
 
 use super::{
@@ -7,6 +9,7 @@ use super::{
     users::{ListUsers, Page},
 };
 use crate::{
+    audit::Actor,
     error::{Error, refusal::Refusal},
     events::{Event, SessionEnd, SessionEnded},
     storage::{AddedUser, PageStart, UserQuery},
@@ -17,11 +20,12 @@ use crate::{
         listing::{PageSize, UserFilter},
         metadata::Metadata,
         phone::PhoneNumber,
+        staff_role::StaffRole,
     },
 };
 
 /// Caller of lists of the host. Expensive lists of one caller run one at a time.
-const HOST: UserId = UserId(Uuid::nil());
+pub(super) const HOST: UserId = UserId(Uuid::nil());
 
 /// Request to create a user without a message and a sign-in.
 #[derive(Clone, Debug)]
@@ -143,7 +147,7 @@ impl ReferralService {
     /// Emits the event of a user that a storage has created in a transaction of the host. Call it after the
     /// commit.
     pub async fn emit_user_created(&self, request: &AddUserRequest, added: AddedUser) -> CreatedUser {
-        let AddedUser { user, ended_sessions } = added;
+        let AddedUser { user, ended_sessions, audit } = added;
         let created = user.id == request.new_user.id;
         if created {
             self.emit(Event::UserCreated(user.clone())).await;
@@ -156,20 +160,22 @@ impl ReferralService {
             }))
             .await;
         }
+        self.emit_audited(audit.as_ref()).await;
         CreatedUser { user, created }
     }
 
-    /// Makes the user with this phone staff, and creates the user first if there is none. Ends the sessions
-    /// of a user who was not staff before.
+    /// Gives the user with this phone at least this role, and creates the user first if there is none. Ends the
+    /// sessions of a user who had fewer rights before.
     ///
     /// # Errors
     ///
     /// [`Refusal::TestNumber`]; [`Refusal::PhoneNotAllowed`] for a phone that cannot receive a code.
-    pub async fn make_staff(&self, phone: PhoneNumber) -> Result<User, Error> {
+    pub async fn make_staff(&self, phone: PhoneNumber, role: StaffRole) -> Result<User, Error> {
         let service = self.clone();
         self.complete(async move {
             let mut request = service.add_user_request(phone)?;
-            request.new_user.is_staff = true;
+            request.new_user.staff_role = Some(role);
+            request.audit = Some(service.audit_context(Actor::Host, None));
             Ok(service.add_user(&request).await?.user)
         })
         .await
@@ -183,7 +189,7 @@ impl ReferralService {
         if !phone.may_be_mobile() {
             return Err(Refusal::PhoneNotAllowed.into());
         }
-        Ok(AddUserRequest { new_user: self.new_user(phone, now), now })
+        Ok(AddUserRequest { new_user: self.new_user(phone, now), now, audit: None })
     }
 
     async fn add_user(&self, request: &AddUserRequest) -> Result<CreatedUser, Error> {
@@ -191,20 +197,31 @@ impl ReferralService {
         Ok(self.emit_user_created(request, added).await)
     }
 
-    /// Changes the external id, the metadata or the activity of a user: applies all changes, or none.
+    /// Changes a user: applies all changes, or none. The change has no entry in the audit log:
+    /// [`Administration::change_user`](crate::Administration::change_user) adds one.
     ///
     /// # Errors
     ///
-    /// [`Refusal::UserNotFound`], [`Refusal::ExternalIdTaken`].
+    /// As for [`Administration::change_user`](crate::Administration::change_user), except
+    /// [`Refusal::AdminOnly`].
     pub async fn change_user(&self, id: UserId, change: UserChange) -> Result<User, Error> {
-        Ok(self.inner.storage.change_user(&UserChangeRequest::new(id, change)).await??)
+        Ok(self.perform_change(self.change_user_request(id, change)).await?.user)
     }
 
-    /// Activates or deactivates a user. All tokens of an inactive user are invalid from then on.
+    /// Returns the request with which a storage changes a user in a transaction of the host, such as
+    /// `PostgresStorage::change_user_in` of `referral-sqlx`. After the commit, the host calls
+    /// [`emit_user_changed`](Self::emit_user_changed).
+    #[must_use]
+    pub fn change_user_request(&self, id: UserId, change: UserChange) -> UserChangeRequest {
+        let policy = Arc::clone(&self.inner.policy);
+        UserChangeRequest { user: id, change, now: self.now(), policy, audit: None }
+    }
+
+    /// Activates or deactivates a user. The sessions of an inactive user end.
     ///
     /// # Errors
     ///
-    /// [`Refusal::UserNotFound`].
+    /// [`Refusal::UserNotFound`], [`Refusal::LastAdmin`].
     pub async fn set_active(&self, id: UserId, is_active: bool) -> Result<User, Error> {
         self.change_user(id, UserChange { is_active: Some(is_active), ..UserChange::default() }).await
     }

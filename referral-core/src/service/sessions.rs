@@ -6,6 +6,7 @@ use time::OffsetDateTime;
 
 use super::{ReferralService, Secrets};
 use crate::{
+    audit::AuditEntry,
     error::{Error, refusal::Refusal},
     events::{Event, SessionEnd, SessionEnded},
     rate_limit::client::Client,
@@ -181,7 +182,7 @@ impl ReferralService {
     pub async fn sign_out(&self, refresh_token: &str) -> Result<bool, Error> {
         let token = self.secrets().tokens.read(refresh_token, Some(TokenKind::Refresh), self.now())?;
         let sessions = SessionSelection::One(token.session);
-        Ok(self.end_sessions(token.user, sessions, SessionEnd::SignedOut).await? > 0)
+        Ok(self.end_sessions(token.user, sessions, SessionEnd::SignedOut, None).await? > 0)
     }
 
     /// Returns the sessions of the current user that have not ended, newest first, at most
@@ -202,7 +203,7 @@ impl ReferralService {
     pub async fn end_session(&self, current_user: &CurrentUser, session: SessionId) -> Result<(), Error> {
         let is_own = session == current_user.session;
         let reason = if is_own { SessionEnd::SignedOut } else { SessionEnd::EndedElsewhere };
-        match self.end_sessions(current_user.user.id, SessionSelection::One(session), reason).await? {
+        match self.end_sessions(current_user.user.id, SessionSelection::One(session), reason, None).await? {
             0 => Err(Refusal::SessionNotFound.into()),
             _ => Ok(()),
         }
@@ -216,21 +217,25 @@ impl ReferralService {
     /// [`Error::Storage`] if the storage fails.
     pub async fn end_other_sessions(&self, current_user: &CurrentUser) -> Result<u64, Error> {
         let sessions = SessionSelection::AllExcept(current_user.session);
-        self.end_sessions(current_user.user.id, sessions, SessionEnd::EndedElsewhere).await
+        self.end_sessions(current_user.user.id, sessions, SessionEnd::EndedElsewhere, None).await
     }
 
-    async fn end_sessions(
+    /// Ends sessions of a user, and adds an entry to the audit log if there is one.
+    pub(super) async fn end_sessions(
         &self,
         user: UserId,
         sessions: SessionSelection,
         reason: SessionEnd,
+        audit: Option<AuditEntry>,
     ) -> Result<u64, Error> {
         let service = self.clone();
         let end = async move {
-            let ended = service.inner.storage.end_sessions(user, sessions, service.now()).await?;
+            let ended =
+                service.inner.storage.end_sessions(user, sessions, service.now(), audit.as_ref()).await?;
             for session in &ended {
                 service.emit(Event::SessionEnded(SessionEnded { user, session: *session, reason })).await;
             }
+            service.emit_audited(audit.as_ref()).await;
             Ok(ended.len() as u64)
         };
         self.complete(end).await

@@ -12,7 +12,6 @@ use crate::{
     sms::locale::Locale,
     user::{
         User, UserId,
-        change::UserChange,
         cursor::Cursors,
         listing::{FilterInput, PageSize, PageStart, UserQuery},
         profile::{EditedProfile, ProfileChange, ProfileEdit, ProfileOutcome},
@@ -315,24 +314,6 @@ impl ReferralService {
                 }
             }
         }
-    }
-
-    /// Changes the external id, the metadata or the activity of a user. The current user must be staff.
-    ///
-    /// # Errors
-    ///
-    /// [`Refusal::StaffOnly`], [`Refusal::UserNotFound`], [`Refusal::ExternalIdTaken`].
-    pub async fn edit_user(
-        &self,
-        current_user: &CurrentUser,
-        id: UserId,
-        change: UserChange,
-    ) -> Result<ProfileView, Error> {
-        let viewer = self.viewer(current_user);
-        viewer.may_administrate()?;
-        self.change_user(id, change).await?;
-        let found = self.inner.storage.user(id, Self::INVITED_SHOWN).await?;
-        Ok(viewer.profile(found.ok_or(Refusal::UserNotFound)?))
     }
 
     fn viewer<'a>(&self, current_user: &'a CurrentUser) -> Viewer<'a> {

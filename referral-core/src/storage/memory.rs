@@ -1,5 +1,6 @@
 //! Storage in memory behind one lock, for tests and as the shortest example of a storage.
 
+mod change;
 mod deletion;
 #[cfg(all(test, feature = "conformance"))]
 mod mutants;
@@ -13,15 +14,16 @@ use uuid::Uuid;
 
 use self::state::State;
 use super::{
-    AddUserFacts, AddUserRequest, AddedUser, Ancestry, AttackCheck, ChallengeFacts, ChallengeRequest,
-    ChallengeStorage, ChallengeWrites, CounterUpdate, Decided, Decision, DeletedUser, DeletionRequest,
-    DeliveryFacts, DeliveryTransition, DeliveryUpdate, GrantedChallenge, KeyRegistration, MaintenanceStorage,
-    ProfileEdit, ProfileFacts, ProfileOutcome, ProfileWrites, RefreshFacts, RefreshRequest, RegisteredKey,
-    Result, Retention, SessionSelection, SessionStorage, SignInFacts, SignInOutcome, SignInRequest,
-    SignInWrites, StorageError, StorageReadiness, StoredPage, StoredSession, UserChangeFacts,
-    UserChangeRequest, UserQuery, UserStorage, UserWithInvited,
+    AddUserFacts, AddUserRequest, AddedUser, Ancestry, AttackCheck, AuditPage, AuditQuery, AuditStorage,
+    ChallengeFacts, ChallengeRequest, ChallengeStorage, ChallengeWrites, ChangedUser, CounterUpdate, Decided,
+    Decision, DeletedUser, DeletionRequest, DeliveryFacts, DeliveryTransition, DeliveryUpdate,
+    GrantedChallenge, KeyRegistration, MaintenanceStorage, ProfileEdit, ProfileFacts, ProfileOutcome,
+    ProfileWrites, RefreshFacts, RefreshRequest, RegisteredKey, Result, Retention, SessionSelection,
+    SessionStorage, SignInFacts, SignInOutcome, SignInRequest, SignInWrites, StorageError, StorageReadiness,
+    StoredPage, StoredSession, UnlockRequest, UserChangeRequest, UserQuery, UserStorage, UserWithInvited,
 };
 use crate::{
+    audit::AuditEntry,
     clock::Clock,
     error::refusal::Refusal,
     invite::invitation::Invitation,
@@ -203,8 +205,11 @@ impl SessionStorage for MemoryStorage {
         user: UserId,
         sessions: SessionSelection,
         now: OffsetDateTime,
+        audit: Option<&AuditEntry>,
     ) -> Result<Vec<SessionId>> {
-        Ok(self.lock().end_sessions(user, sessions, now))
+        let mut state = self.lock();
+        state.record(audit.cloned());
+        Ok(state.end_sessions(user, sessions, now))
     }
 }
 
@@ -310,7 +315,8 @@ impl UserStorage for MemoryStorage {
             } else {
                 Vec::new()
             };
-            AddedUser { user, ended_sessions }
+            state.record(writes.audit.clone());
+            AddedUser { user, ended_sessions, audit: writes.audit }
         }))
     }
 
@@ -318,17 +324,31 @@ impl UserStorage for MemoryStorage {
         Ok(self.lock().delete_user(request))
     }
 
-    async fn change_user(&self, request: &UserChangeRequest) -> Decided<User> {
+    async fn change_user(&self, request: &UserChangeRequest) -> Decided<ChangedUser> {
+        Ok(self.lock().change_user(request))
+    }
+}
+
+#[async_trait]
+impl AuditStorage for MemoryStorage {
+    async fn audit_log(&self, query: &AuditQuery) -> Result<AuditPage> {
+        let state = self.lock();
+        let limit = query.limit.get() as usize;
+        // One more entry than the page has shows whether there are more.
+        let matching = state.audit_log.values().rev().filter(|entry| query.matches(entry));
+        let mut entries: Vec<_> = matching.take(limit + 1).cloned().collect();
+        let has_more = entries.len() > limit;
+        entries.truncate(limit);
+        Ok(AuditPage { entries, has_more })
+    }
+
+    async fn unlock_phone(&self, request: &UnlockRequest) -> Result<AuditEntry> {
         let mut state = self.lock();
-        let facts = UserChangeFacts {
-            user: state.users.get(&request.user).cloned(),
-            external_id_owner: state.owner_of_external_id(request.external_id()),
-        };
-        let Decision { writes, outcome } = request.decide(&facts);
-        if let Some(user) = writes {
-            state.put_user(&user);
-        }
-        Ok(outcome)
+        let (counter, pairs) = (request.counter(), request.pairs());
+        state.counters.retain(|key, _| *key != counter && !pairs.contains(&key.as_str().to_owned()));
+        let entry = request.entry(state.by_phone.get(&request.phone).copied());
+        state.record(Some(entry.clone()));
+        Ok(entry)
     }
 }
 

@@ -6,6 +6,7 @@ use uuid::Uuid;
 
 use super::{Decided, RefreshRequest, Result, StoredSession};
 use crate::{
+    audit::AuditEntry,
     session::{Session, SessionId, SessionSelection},
     user::UserId,
 };
@@ -36,10 +37,12 @@ pub trait SessionStorage: Send + Sync + 'static {
 
     /// Ends sessions of a user by setting [`Session::revoked_at`]. Returns the sessions that were ended, in
     /// any order. Sessions that [had ended](Session::has_ended) at `now` do not change and are not returned.
+    /// `audit` is added to the audit log, also if no session was ended.
     async fn end_sessions(
         &self,
         user: UserId,
         sessions: SessionSelection,
         now: OffsetDateTime,
+        audit: Option<&AuditEntry>,
     ) -> Result<Vec<SessionId>>;
 }

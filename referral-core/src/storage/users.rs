@@ -3,8 +3,8 @@
 use async_trait::async_trait;
 
 use super::{
-    AddUserRequest, AddedUser, Decided, DeletedUser, DeletionRequest, ProfileEdit, ProfileOutcome, Result,
-    StoredPage, UserChangeRequest, UserQuery, UserWithInvited,
+    AddUserRequest, AddedUser, ChangedUser, Decided, DeletedUser, DeletionRequest, ProfileEdit,
+    ProfileOutcome, Result, StoredPage, UserChangeRequest, UserQuery, UserWithInvited,
 };
 use crate::{
     error::refusal::Refusal,
@@ -44,8 +44,8 @@ pub trait UserStorage: Send + Sync + 'static {
     /// concurrent requests for one address, only one gets it.
     async fn edit_profile(&self, edit: &ProfileEdit) -> Decided<ProfileOutcome, Vec<Refusal>>;
 
-    /// Adds a user, unless the phone has one. If the new user is staff, a user with the phone becomes staff, and
-    /// their sessions end.
+    /// Adds a user, unless the phone has one. If the new user is staff, a user with the phone gets at least the
+    /// same role, and their sessions end if they had fewer rights.
     ///
     /// Facts: the user with the phone, and the owner of the external id. A new user gets the first of
     /// [`NewUser::invite_codes`](super::NewUser::invite_codes) that is free. Of concurrent requests for one
@@ -59,7 +59,7 @@ pub trait UserStorage: Send + Sync + 'static {
 
     /// Erases a user. The counted attempt of a wrong code is committed as well.
     ///
-    /// Facts: the user; if the request has a [`redemption`](DeletionRequest::redemption), also the challenge,
+    /// Facts: the user, and whether there is another active admin; if the request has a [`redemption`](DeletionRequest::redemption), also the challenge,
     /// as [`RedemptionFacts::challenge`](super::RedemptionFacts::challenge) describes it, the counters that
     /// the redemption names, and the global counters. Deletions exclude each other and all operations that
     /// change the user, start a session of the user, or accept an invitation of the user or with the invite
@@ -74,13 +74,18 @@ pub trait UserStorage: Send + Sync + 'static {
     /// - [`invitation`](Self::invitation) still returns the invitations of the user and of its invitees, and
     ///   a list filtered by the invite code of the inviter still finds the invitees.
     /// - The phone, the email address and the external id are free.
+    /// - The entries of the audit log about the user have no reason and no changes:
+    ///   [`AuditEntry::erased`](crate::audit::AuditEntry::erased).
     ///
     /// Counters stay, because their limits also apply after the deletion.
     async fn delete_user(&self, request: &DeletionRequest) -> Decided<DeletedUser>;
 
-    /// Applies all changes of a user by the host or by staff, or none.
+    /// Applies all changes of a user by the host or by staff, or none. Sets
+    /// [`ChangedUser::ended_sessions`].
     ///
-    /// Facts: the user, and the owner of the requested external id. Of concurrent requests for one external
-    /// id, only one gets it.
-    async fn change_user(&self, request: &UserChangeRequest) -> Decided<User>;
+    /// Facts: the user; the owners of the requested email address, external id and invite code; the ancestry
+    /// as for [`sign_in`](super::ChallengeStorage::sign_in); and whether there is another active admin. Of
+    /// concurrent requests for one email address or external id, only one gets it. Of concurrent requests
+    /// that would leave no active admin, also by [`delete_user`](Self::delete_user), one is refused.
+    async fn change_user(&self, request: &UserChangeRequest) -> Decided<ChangedUser>;
 }

@@ -17,7 +17,7 @@ use crate::{
     session::{IssuedTokens, Session, SessionId, SupersededToken},
     shared_settings::SharedSetting,
     sms::delivery::{DeliveryStatus, StoredMessage},
-    user::{InvitedBy, User, UserId},
+    user::{InvitedBy, User, UserId, staff_role::StaffRole},
 };
 
 const NOW: OffsetDateTime = datetime!(2026-11-30 12:34:56.789_012 UTC);
@@ -58,7 +58,7 @@ fn user() -> User {
         email: Email::parse("anna@example.com").ok(),
         first_name: Name::parse("Анна").ok(),
         last_name: Name::parse("O'Neil").ok(),
-        is_staff: true,
+        staff_role: Some(StaffRole::Support),
         is_active: true,
         date_joined: NOW,
         last_login: Some(NOW),

@@ -3,6 +3,7 @@
 use time::OffsetDateTime;
 
 use crate::{
+    audit::{AuditAction, AuditContext, AuditEntry},
     decision::Decision,
     error::refusal::Refusal,
     otp::{
@@ -22,8 +23,10 @@ pub struct DeletionRequest {
     pub user: UserId,
     /// Current time.
     pub now: OffsetDateTime,
-    /// Code of the user, or `None` if the host deletes the user.
+    /// Code of the user, or `None` if staff or the host delete the user.
     pub redemption: Option<Redemption>,
+    /// Data for the audit log, if the deletion is recorded there.
+    pub(crate) audit: Option<AuditContext>,
 }
 
 /// Stored data on which [`DeletionRequest::decide`] depends.
@@ -31,6 +34,9 @@ pub struct DeletionRequest {
 pub struct DeletionFacts {
     /// User to delete, if the user exists.
     pub user: Option<User>,
+    /// `true` if there is an active admin besides the user, if [`DeletionRequest::needs_other_admin`] returns
+    /// `true`.
+    pub has_other_admin: bool,
     /// Facts of [`DeletionRequest::redemption`], if there is one.
     pub redemption: RedemptionFacts,
 }
@@ -47,6 +53,8 @@ pub enum DeletionWrites {
         user: User,
         /// Changes of counters.
         counters: CounterUpdate,
+        /// Entry to add to the audit log, after the entries about the user are erased.
+        audit: Option<AuditEntry>,
     },
 }
 
@@ -66,15 +74,23 @@ pub struct DeletedUser {
     pub user: User,
     /// Sessions that were active, in any order.
     pub ended_sessions: Vec<SessionId>,
+    /// Entry that was added to the audit log.
+    pub audit: Option<AuditEntry>,
 }
 
 impl DeletionRequest {
+    /// Returns `true` if [`DeletionFacts::has_other_admin`] must be read, under the lock for staff.
+    #[must_use]
+    pub fn needs_other_admin(&self, facts: &DeletionFacts) -> bool {
+        facts.user.as_ref().is_some_and(User::is_active_admin)
+    }
+
     /// Decides whether the user is deleted: by the host, or by the user with the code that was sent for this.
     #[must_use]
     pub fn decide(&self, facts: &DeletionFacts) -> DeletionDecision {
         let Some(redemption) = &self.redemption else {
             return match &facts.user {
-                Some(user) => erase(user, CounterUpdate::default()),
+                Some(user) => self.erase(user, facts, CounterUpdate::default()),
                 None => Decision::refuse(Refusal::UserNotFound),
             };
         };
@@ -83,6 +99,9 @@ impl DeletionRequest {
         let Some(user) = user else {
             return Decision::refuse(Refusal::TokenNotValid);
         };
+        if user.is_active_admin() && !facts.has_other_admin {
+            return Decision::refuse(Refusal::LastAdmin);
+        }
         let keys = redemption.counters();
         let attempt = redemption.attempt(&facts.redemption, Some(user), &keys);
         match attempt.check() {
@@ -90,17 +109,23 @@ impl DeletionRequest {
                 let mut updater = attempt.updater();
                 Attempt::refund_failed_attempts(&mut updater, challenge);
                 attempt.refund_codes(&mut updater, challenge);
-                erase(user, updater.finish())
+                self.erase(user, facts, updater.finish())
             }
             Err((refusal, writes)) => {
                 Decision { writes: DeletionWrites::Attempt(writes), outcome: Err(refusal) }
             }
         }
     }
-}
 
-fn erase(user: &User, counters: CounterUpdate) -> DeletionDecision {
-    Decision { writes: DeletionWrites::Erase { user: user.clone(), counters }, outcome: Ok(user.clone()) }
+    fn erase(&self, user: &User, facts: &DeletionFacts, counters: CounterUpdate) -> DeletionDecision {
+        if user.is_active_admin() && !facts.has_other_admin {
+            return Decision::refuse(Refusal::LastAdmin);
+        }
+        let audit = self.audit.as_ref();
+        let audit = audit.map(|audit| audit.entry(AuditAction::UserDeleted, Some(user.id), Vec::new()));
+        let writes = DeletionWrites::Erase { user: user.clone(), counters, audit };
+        Decision { writes, outcome: Ok(user.clone()) }
+    }
 }
 
 #[cfg(test)]
@@ -118,13 +143,13 @@ mod tests {
             purpose::CodePurpose,
         },
         policy::Policy,
-        user::tests::user,
+        user::{staff_role::StaffRole, tests::user},
     };
 
     const NOW: OffsetDateTime = OffsetDateTime::UNIX_EPOCH;
 
     fn request(redemption: Option<Redemption>) -> DeletionRequest {
-        DeletionRequest { user: user(1).id, now: NOW, redemption }
+        DeletionRequest { user: user(1).id, now: NOW, redemption, audit: None }
     }
 
     fn with_code(code: &str) -> DeletionRequest {
@@ -148,7 +173,7 @@ mod tests {
         let code_hash = hash_code(&peppers(), "p1", sent.id, purpose, &sent.phone, "4711");
         let sent = Challenge { code_hash: code_hash.expect("a known pepper"), ..sent };
         let redemption = RedemptionFacts { challenge: Some(sent), ..RedemptionFacts::default() };
-        DeletionFacts { user: Some(user), redemption }
+        DeletionFacts { user: Some(user), has_other_admin: false, redemption }
     }
 
     #[test]
@@ -157,6 +182,20 @@ mod tests {
         let inactive = User { is_active: false, ..user(1) };
         let facts = DeletionFacts { user: Some(inactive.clone()), ..DeletionFacts::default() };
         assert_eq!(request(None).decide(&facts).outcome, Ok(inactive));
+    }
+
+    #[test]
+    fn the_last_active_admin_is_kept() {
+        let admin = User { staff_role: Some(StaffRole::Admin), ..user(1) };
+        let facts = |user: &User| facts(user.clone(), CodePurpose::DeleteUser(user.id));
+        for request in [request(None), with_code("4711")] {
+            let last = request.decide(&facts(&admin));
+            assert_eq!(last, Decision::refuse(Refusal::LastAdmin));
+            let other = DeletionFacts { has_other_admin: true, ..facts(&admin) };
+            assert_eq!(request.decide(&other).outcome, Ok(admin.clone()));
+        }
+        let inactive = User { is_active: false, ..admin };
+        assert_eq!(request(None).decide(&facts(&inactive)).outcome, Ok(inactive));
     }
 
     #[test]

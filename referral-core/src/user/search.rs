@@ -124,6 +124,14 @@ fn phone_in(input: &str, default_region: Option<Region>) -> Option<String> {
     Some(phone.map_or(digits, |phone| phone.as_str().to_owned()))
 }
 
+/// Returns the digits of a phone without the prefix that is dialed before it inside a country: 0, or 8 in Russia
+/// and Kazakhstan. Returns `None` if the input is not such a phone.
+pub(crate) fn without_trunk_prefix(input: &str) -> Option<String> {
+    let digits = digits_of(input)?;
+    let rest = digits.strip_prefix(['0', '8'])?;
+    (7..=14).contains(&rest.len()).then(|| rest.to_owned())
+}
+
 /// Returns the digits of a number with separators, and its leading `+`.
 fn digits_of(input: &str) -> Option<String> {
     let input = input.trim();

@@ -102,12 +102,12 @@ impl<'a> Viewer<'a> {
 
     /// Returns `true` if the viewer may see and search phones and email addresses of others.
     pub(crate) fn sees_private(&self) -> bool {
-        self.user.is_staff || self.visibility == Visibility::Full
+        self.user.is_staff() || self.visibility == Visibility::Full
     }
 
     /// Refuses viewers who are not staff.
     pub(crate) fn may_administrate(&self) -> Result<(), Refusal> {
-        if self.user.is_staff { Ok(()) } else { Err(Refusal::StaffOnly) }
+        if self.user.is_staff() { Ok(()) } else { Err(Refusal::StaffOnly) }
     }
 
     /// Refuses viewers who may not list others with this filter.
@@ -123,7 +123,7 @@ impl<'a> Viewer<'a> {
 
     /// Refuses viewers who may not see this user.
     pub(crate) fn may_see(&self, id: UserId) -> Result<(), Refusal> {
-        if self.user.is_staff || self.user.id == id || self.visibility != Visibility::Staff {
+        if self.user.is_staff() || self.user.id == id || self.visibility != Visibility::Staff {
             Ok(())
         } else {
             Err(Refusal::StaffOnly)
@@ -140,7 +140,7 @@ impl<'a> Viewer<'a> {
 
     pub(crate) fn user(&self, user: User) -> UserView {
         let is_open = self.is_open(user.id);
-        let sees_host_data = self.user.is_staff || self.user.id == user.id;
+        let sees_host_data = self.user.is_staff() || self.user.id == user.id;
         UserView {
             id: user.id,
             phone: self.phone(user.id, &user.phone),
@@ -149,7 +149,7 @@ impl<'a> Viewer<'a> {
             email: user.email.filter(|_| is_open),
             first_name: user.first_name,
             last_name: user.last_name,
-            is_staff: user.is_staff,
+            is_staff: user.staff_role.is_some(),
             is_active: user.is_active,
             date_joined: user.date_joined,
             last_login: user.last_login,
@@ -176,7 +176,7 @@ impl<'a> Viewer<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::user::tests::user;
+    use crate::user::{staff_role::StaffRole, tests::user};
 
     fn others() -> UserWithInvited {
         let email = Email::parse("boris@example.com").ok();
@@ -203,7 +203,7 @@ mod tests {
         let external_id = ExternalId::parse("a1").ok();
         let metadata: Metadata = r#"{"plan":"gold"}"#.parse().expect("valid");
         let anna = User { external_id: external_id.clone(), metadata: metadata.clone(), ..user(1) };
-        let [boris, staff] = [user(2), User { is_staff: true, ..user(9) }];
+        let [boris, staff] = [user(2), User { staff_role: Some(StaffRole::Support), ..user(9) }];
         for visibility in [Visibility::Full, Visibility::Masked, Visibility::Staff] {
             for (viewer, sees) in [(&anna, true), (&staff, true), (&boris, false)] {
                 let seen = Viewer { user: viewer, visibility }.user(anna.clone());
@@ -218,7 +218,7 @@ mod tests {
 
     #[test]
     fn access_depends_on_the_visibility_and_staff_have_full_access() {
-        let [anna, staff] = [user(1), User { is_staff: true, ..user(9) }];
+        let [anna, staff] = [user(1), User { staff_role: Some(StaffRole::Support), ..user(9) }];
         let all_users = FilterInput::default();
         let by_phone = FilterInput { phone: Some("+79608543002"), ..all_users };
         for (visibility, list, filter, detail) in [

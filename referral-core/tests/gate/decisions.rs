@@ -8,7 +8,7 @@ use std::{
 use async_trait::async_trait;
 use referral_core::{
     AcceptedVia, Client, CodeInput, CreateUser, Error, ErrorCode, InviteCode, Refusal, SendCode,
-    SendDeletionCode, SentCode, SignIn,
+    SendDeletionCode, SentCode, SignIn, StaffRole,
     events::{CodeNotSent, Event, Hook, SignInRefused},
     gate::{Caller, Context, GateOptions, GateOutcome, Rejection, Verdict},
     policy::Policy,
@@ -191,7 +191,7 @@ async fn gate_is_asked_about_new_users_and_invitations_only() {
     for phone in [ANNA, BORIS] {
         let phone = service.referral.parse_phone(phone).expect("valid");
         service.referral.create_user(CreateUser::new(phone.clone())).await.expect("created");
-        service.referral.make_staff(phone).await.expect("staff");
+        service.referral.make_staff(phone, StaffRole::Admin).await.expect("staff");
     }
     let anna = service.sign_in_as(ANNA).await;
     let sent = service.referral.send_code(send(&service, BORIS)).await.expect("sent");

@@ -25,7 +25,7 @@ use serde_json::json;
 /// Adds the role of the user to the access tokens.
 pub(super) fn with_role(builder: ReferralServiceBuilder) -> ReferralServiceBuilder {
     builder.claims("https://example.com/claims", |user, _session| {
-        json!({ "role": if user.is_staff { "admin" } else { "user" } })
+        json!({ "role": if user.is_staff() { "admin" } else { "user" } })
     })
 }
 }

@@ -5,7 +5,7 @@ use poem_openapi::{
     ApiExtractor, ApiExtractorType, ExtractParamOptions,
     registry::{MetaSecurityScheme, Registry},
 };
-use referral_core::{CurrentUser, ReferralService};
+use referral_core::{Administration, CurrentUser, ReferralService};
 
 use crate::{error::Problem, error_code::ErrorCode};
 
@@ -36,6 +36,14 @@ impl FromToken for AccessToken {
 impl FromToken for CurrentUser {
     async fn from_token(token: &str, referral: &ReferralService) -> Result<Self, Problem> {
         Ok(referral.authenticate(token).await?)
+    }
+}
+
+/// Verifies the token, and that its user is staff.
+impl FromToken for Administration {
+    async fn from_token(token: &str, referral: &ReferralService) -> Result<Self, Problem> {
+        let current_user = CurrentUser::from_token(token, referral).await?;
+        Ok(referral.administration(&current_user)?)
     }
 }
 

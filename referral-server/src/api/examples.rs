@@ -20,6 +20,8 @@ pub(crate) const USER_ID: Uuid = uuid!("019aad7e-52a0-7c1f-8b3a-6f2d94e1c5b7");
 pub(crate) const FRIENDS_ID: Uuid = uuid!("019aad7f-0c44-7e90-a1d2-3b4c5d6e7f80");
 pub(crate) const CHALLENGE_ID: Uuid = uuid!("019aad7e-1f3b-7a52-9c4e-8d7f6a5b4c3d");
 pub(crate) const SESSION_ID: Uuid = uuid!("019aad7e-52a1-7b04-8e6f-1a2b3c4d5e6f");
+pub(crate) const AUDIT_ENTRY_ID: Uuid = uuid!("019aad80-11c2-7d3e-9f4a-5b6c7d8e9fa0");
+pub(crate) const REASON: &str = "Requested in ticket 4711";
 pub(crate) const TIME: Timestamp = Timestamp(datetime!(2026-11-22 10:15:30.123456 UTC));
 pub(crate) const TOKEN: &str =
     "eyJ0eXAiOiJKV1QiLCJhbGciOiJFZERTQSIsImtpZCI6ImsxIn0.eyJpc3MiOiJyZWZlcnJhbCJ9.c2lnbmF0dXJl";

@@ -137,6 +137,12 @@ pub(crate) fn object<T>(
     }
 }
 
+/// Parses a JSON boolean.
+pub(crate) fn boolean(value: &Value) -> Result<bool, FieldError> {
+    let detail = "The value has the wrong type. Send `true` or `false`.";
+    value.as_bool().ok_or_else(|| FieldError::new(ErrorCode::WrongType, detail))
+}
+
 /// Parses a token. Whether it is valid is checked later.
 pub(crate) fn token(value: &Value) -> Result<String, FieldError> {
     let token = text(|token| Ok(token.trim().to_owned()))(value)?;

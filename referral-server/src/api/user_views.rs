@@ -82,6 +82,27 @@ impl From<UserView> for User {
     }
 }
 
+/// Shows all data, for staff.
+impl From<referral_core::User> for User {
+    fn from(user: referral_core::User) -> Self {
+        Self {
+            id: user.id.0,
+            phone: user.phone.as_str().to_owned(),
+            invite_code: user.invite_code.to_string(),
+            invited_by_code: user.invited_by.map(|by| by.code.to_string()),
+            email: user.email.map(|email| email.as_str().to_owned()),
+            first_name: user.first_name.map(|name| name.as_str().to_owned()),
+            last_name: user.last_name.map(|name| name.as_str().to_owned()),
+            is_staff: user.staff_role.is_some(),
+            is_active: user.is_active,
+            date_joined: user.date_joined.into(),
+            last_login: user.last_login.map(Timestamp),
+            external_id: user.external_id.map(|id| id.as_str().to_owned()),
+            metadata: Some(user.metadata.into_object().into_iter().collect()),
+        }
+    }
+}
+
 /// A user with the users that they invited.
 #[derive(Object, Serialize)]
 #[oai(example)]

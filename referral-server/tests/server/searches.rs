@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use referral_core::{PhoneNumber, policy::Policy, sms::DevelopmentSender};
+use referral_core::{PhoneNumber, StaffRole, policy::Policy, sms::DevelopmentSender};
 use referral_server::AppOptions;
 use referral_sqlx::SqliteOptions;
 use sqlx::{Connection as _, Executor as _, PgConnection};
@@ -25,7 +25,7 @@ async fn a_search_that_takes_too_long_is_rejected_on_sqlite() {
         Service::with_storage(Arc::new(storage), Policy::development(), sender, AppOptions::default()).await;
     for number in 0..100 {
         let phone = PhoneNumber::parse(&format!("+796085431{number:02}"), None).expect("a phone");
-        service.referral.make_staff(phone).await.expect("created");
+        service.referral.make_staff(phone, StaffRole::Admin).await.expect("created");
     }
     let anna = service.enter(ANNA, None).await;
     let response = service.client.get("/users/?search=7960", &anna.access).await;

@@ -11,7 +11,7 @@ async fn a_superuser_is_created_and_signs_in_like_other_users() {
     for _ in 0..2 {
         let output = run(directory.path(), &["create-superuser", "--phone", "+7 960 854-30-17"]);
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        assert!(String::from_utf8_lossy(&output.stdout).contains("+79608543017 is staff"));
+        assert!(String::from_utf8_lossy(&output.stdout).contains("+79608543017 is an admin"));
     }
     let program = Program::start(directory.path(), &["--visibility", "staff"]);
     let staff = program.client.enter(ANNA, None).await;

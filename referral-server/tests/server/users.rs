@@ -1,7 +1,7 @@
 //! Tests of lists, profiles and invitees.
 
 use referral_core::{
-    PhoneNumber,
+    PhoneNumber, StaffRole,
     policy::{Policy, Visibility},
 };
 use serde_json::{Value, json};
@@ -372,7 +372,7 @@ async fn visibility_hides_other_users_from_all_but_staff() {
         assert_eq!((&own["phone"], &own["invited"][0]["phone"]), (&json!(ANNA), &json!("+1415*****71")));
 
         let staff = PhoneNumber::parse(VERA, None).expect("a phone");
-        service.referral.make_staff(staff).await.expect("staff");
+        service.referral.make_staff(staff, StaffRole::Admin).await.expect("staff");
         let staff = service.enter(VERA, None).await;
         assert_eq!(
             service.client.get(by_phone_path, &staff.access).await.ok()["results"][0]["email"],

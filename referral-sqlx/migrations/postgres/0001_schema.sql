@@ -55,7 +55,8 @@ CREATE TABLE referral.users (
     email referral.email UNIQUE,
     first_name referral.person_name,
     last_name referral.person_name,
-    is_staff boolean NOT NULL,
+    -- NULL if the user is not staff.
+    staff_role text COLLATE "C" CHECK (staff_role IN ('support', 'admin')),
     is_active boolean NOT NULL,
     date_joined timestamptz NOT NULL,
     last_login timestamptz,
@@ -66,13 +67,14 @@ CREATE TABLE referral.users (
     erased_at timestamptz,
     CHECK (
         CASE WHEN erased_at IS NULL THEN phone IS NOT NULL
-        ELSE coalesce(phone, email, first_name, last_name, external_id) IS NULL AND metadata = '{}' AND last_login IS NULL
-            AND NOT is_staff AND NOT is_active
+        ELSE coalesce(phone, email, first_name, last_name, external_id, staff_role) IS NULL AND metadata = '{}'
+            AND last_login IS NULL AND NOT is_active
         END
     )
 -- A sign-in changes a column without an index. With free space on the page, it does not update any index.
 ) WITH (fillfactor = 85);
 
+CREATE INDEX users_staff ON referral.users (staff_role) WHERE staff_role IS NOT NULL;
 CREATE INDEX users_first_name ON referral.users (first_name, id);
 CREATE INDEX users_last_name ON referral.users (last_name, id);
 
@@ -145,9 +147,12 @@ FOR EACH ROW WHEN (OLD.erased_at IS NOT NULL) EXECUTE FUNCTION referral.keep_era
 CREATE FUNCTION referral.check_erasure() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     IF EXISTS (SELECT FROM referral.sessions WHERE user_id = NEW.id)
-        OR EXISTS (SELECT FROM referral.user_search WHERE user_id = NEW.id) THEN
+        OR EXISTS (SELECT FROM referral.user_search WHERE user_id = NEW.id)
+        OR EXISTS (
+            SELECT FROM referral.audit_log WHERE user_id = NEW.id AND (reason IS NOT NULL OR changes <> '[]')
+        ) THEN
         RAISE check_violation
-        USING MESSAGE = 'the sessions and the search index of an erased user must be deleted before';
+        USING MESSAGE = 'the data about an erased user in other tables must be deleted before';
     END IF;
     RETURN NULL;
 END
@@ -156,14 +161,14 @@ $$;
 CREATE TRIGGER users_are_erased_completely AFTER UPDATE OF erased_at ON referral.users
 FOR EACH ROW WHEN (NEW.erased_at IS NOT NULL) EXECUTE FUNCTION referral.check_erasure();
 
--- Invitations. Each user has at most one, and it is immutable. Users are erased and not deleted, so that
+-- Invitations. Each user has at most one. It is immutable, and only deleted by staff and the host. Users are erased and not deleted, so that
 -- their invitations are kept.
 CREATE TABLE referral.invitations (
     invitee uuid PRIMARY KEY REFERENCES referral.users (id),
     inviter uuid NOT NULL REFERENCES referral.users (id),
     code referral.invite_code NOT NULL,
     accepted_at timestamptz NOT NULL,
-    via text COLLATE "C" NOT NULL CHECK (via IN ('sign_up', 'sign_in', 'profile')),
+    via text COLLATE "C" NOT NULL CHECK (via IN ('sign_up', 'sign_in', 'profile', 'staff')),
     CHECK (invitee <> inviter)
 );
 
@@ -217,7 +222,7 @@ FOR EACH ROW EXECUTE FUNCTION referral.count_invitation();
 -- Rows for locks. They are used if the transactions that must exclude each other have no other row in common.
 CREATE TABLE referral.locks (name text COLLATE "C" PRIMARY KEY);
 
-INSERT INTO referral.locks (name) VALUES ('keys'), ('late_acceptance');
+INSERT INTO referral.locks (name) VALUES ('keys'), ('late_acceptance'), ('staff');
 
 CREATE TABLE referral.challenges (
     id uuid PRIMARY KEY,
@@ -358,6 +363,41 @@ CREATE TABLE referral.messages (
 ) WITH (fillfactor = 85);
 
 CREATE INDEX messages_by_time ON referral.messages (recorded_at);
+
+-- Changes by staff and the host, and of users by themselves with a code.
+CREATE TABLE referral.audit_log (
+    id uuid PRIMARY KEY,
+    at timestamptz NOT NULL,
+    -- User that made the change. NULL for the host. Without a foreign key, two admins can change each other at
+    -- the same time.
+    actor uuid,
+    action text COLLATE "C" NOT NULL CHECK (
+        action IN ('user_added', 'user_changed', 'user_deleted', 'sessions_ended', 'phone_unlocked')
+    ),
+    -- User that was changed.
+    user_id uuid REFERENCES referral.users (id),
+    reason text COLLATE "C" CHECK (char_length(reason) BETWEEN 1 AND 500),
+    -- JSON array of the changed fields. Empty, and without a reason, if the user was deleted later.
+    changes text COLLATE "C" NOT NULL CHECK (json_typeof(changes::json) = 'array')
+);
+
+CREATE INDEX audit_log_of_user ON referral.audit_log (user_id, id);
+CREATE INDEX audit_log_by_actor ON referral.audit_log (actor, id);
+CREATE INDEX audit_log_by_action ON referral.audit_log (action, id);
+
+CREATE FUNCTION referral.keep_audit_entry() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF TG_OP = 'UPDATE' AND NEW.reason IS NULL AND NEW.changes = '[]'
+        AND (NEW.id, NEW.at, NEW.actor, NEW.action, NEW.user_id)
+            IS NOT DISTINCT FROM (OLD.id, OLD.at, OLD.actor, OLD.action, OLD.user_id) THEN
+        RETURN NEW;
+    END IF;
+    RAISE check_violation USING MESSAGE = 'an entry of the audit log is only erased';
+END
+$$;
+
+CREATE TRIGGER audit_entries_are_only_erased BEFORE UPDATE OR DELETE ON referral.audit_log
+FOR EACH ROW EXECUTE FUNCTION referral.keep_audit_entry();
 
 -- Keys that are, or were, the first of the ring of a process.
 CREATE TABLE referral.keys (

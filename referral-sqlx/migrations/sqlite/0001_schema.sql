@@ -45,7 +45,8 @@ CREATE TABLE referral_users (
     -- 1 to 64 characters as users count them. Each can have any number of combining marks.
     first_name TEXT CHECK (octet_length(first_name) BETWEEN 1 AND 1024 AND instr(first_name, char(0)) = 0),
     last_name TEXT CHECK (octet_length(last_name) BETWEEN 1 AND 1024 AND instr(last_name, char(0)) = 0),
-    is_staff INTEGER NOT NULL CHECK (is_staff IN (0, 1)),
+    -- NULL if the user is not staff.
+    staff_role TEXT CHECK (staff_role IN ('support', 'admin')),
     is_active INTEGER NOT NULL CHECK (is_active IN (0, 1)),
     date_joined INTEGER NOT NULL,
     last_login INTEGER,
@@ -68,11 +69,12 @@ CREATE TABLE referral_users (
     CHECK (iif(
         erased_at IS NULL,
         phone IS NOT NULL,
-        coalesce(phone, email, first_name, last_name, external_id, last_login) IS NULL
-            AND metadata = '{}' AND is_staff = 0 AND is_active = 0 AND search_public = '' AND search_private = ''
+        coalesce(phone, email, first_name, last_name, external_id, last_login, staff_role) IS NULL
+            AND metadata = '{}' AND is_active = 0 AND search_public = '' AND search_private = ''
     ))
 ) STRICT;
 
+CREATE INDEX referral_users_staff ON referral_users (staff_role) WHERE staff_role IS NOT NULL;
 CREATE INDEX referral_users_first_name ON referral_users (first_name, id);
 CREATE INDEX referral_users_last_name ON referral_users (last_name, id);
 
@@ -137,9 +139,12 @@ WHEN NEW.erased_at IS NOT NULL AND (
     EXISTS (SELECT 1 FROM referral_sessions WHERE user_id = NEW.id)
     OR EXISTS (SELECT 1 FROM referral_challenges WHERE phone = OLD.phone)
     OR EXISTS (SELECT 1 FROM referral_user_numbers WHERE user_id = NEW.id)
+    OR EXISTS (
+        SELECT 1 FROM referral_audit_log WHERE user_id = NEW.id AND (reason IS NOT NULL OR changes <> '[]')
+    )
 )
 BEGIN
-    SELECT RAISE(ABORT, 'the sessions, challenges and search index of an erased user must be deleted before');
+    SELECT RAISE(ABORT, 'the data about an erased user in other tables must be deleted before');
 END;
 
 CREATE TRIGGER referral_users_are_counted AFTER INSERT ON referral_users
@@ -158,7 +163,7 @@ BEGIN
     UPDATE referral_user_totals SET users = users - 1;
 END;
 
--- Invitations. Each user has at most one, and it is immutable. Users are erased and not deleted, so that
+-- Invitations. Each user has at most one. It is immutable, and only deleted by staff and the host. Users are erased and not deleted, so that
 -- their invitations are kept. The rows are small and always read through an index, so they are stored in the
 -- order of their key.
 CREATE TABLE referral_invitations (
@@ -170,7 +175,7 @@ CREATE TABLE referral_invitations (
         AND code NOT GLOB '*[^A-Z0-9]*'
     ),
     accepted_at INTEGER NOT NULL,
-    via TEXT NOT NULL CHECK (via IN ('sign_up', 'sign_in', 'profile')),
+    via TEXT NOT NULL CHECK (via IN ('sign_up', 'sign_in', 'profile', 'staff')),
     CHECK (invitee <> inviter)
 ) STRICT, WITHOUT ROWID;
 
@@ -324,6 +329,44 @@ CREATE TABLE referral_messages (
 ) STRICT, WITHOUT ROWID;
 
 CREATE INDEX referral_messages_by_time ON referral_messages (recorded_at);
+
+-- Changes by staff and the host, and of users by themselves with a code.
+CREATE TABLE referral_audit_log (
+    id BLOB NOT NULL PRIMARY KEY CHECK (octet_length(id) = 16),
+    at INTEGER NOT NULL,
+    -- User that made the change. NULL for the host.
+    actor BLOB CHECK (octet_length(actor) = 16),
+    action TEXT NOT NULL CHECK (
+        action IN ('user_added', 'user_changed', 'user_deleted', 'sessions_ended', 'phone_unlocked')
+    ),
+    -- User that was changed.
+    user_id BLOB REFERENCES referral_users (id),
+    reason TEXT CHECK (length(reason) BETWEEN 1 AND 500),
+    -- JSON array of the changed fields. Empty, and without a reason, if the user was deleted later.
+    changes TEXT NOT NULL CHECK (json_type(changes) = 'array')
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX referral_audit_log_of_user ON referral_audit_log (user_id, id);
+CREATE INDEX referral_audit_log_by_actor ON referral_audit_log (actor, id);
+CREATE INDEX referral_audit_log_by_action ON referral_audit_log (action, id);
+
+CREATE TRIGGER referral_audit_entries_are_only_erased BEFORE UPDATE ON referral_audit_log
+WHEN NEW.reason IS NOT NULL OR NEW.changes <> '[]' OR NEW.id <> OLD.id OR NEW.at <> OLD.at
+    OR NEW.actor IS NOT OLD.actor OR NEW.action <> OLD.action OR NEW.user_id IS NOT OLD.user_id
+BEGIN
+    SELECT RAISE(ABORT, 'an entry of the audit log is only erased');
+END;
+
+CREATE TRIGGER referral_audit_entries_are_kept BEFORE DELETE ON referral_audit_log
+BEGIN
+    SELECT RAISE(ABORT, 'an entry of the audit log is kept');
+END;
+
+CREATE TRIGGER referral_audit_entries_are_not_replaced BEFORE INSERT ON referral_audit_log
+WHEN EXISTS (SELECT 1 FROM referral_audit_log WHERE id = NEW.id)
+BEGIN
+    SELECT RAISE(ABORT, 'the entry exists');
+END;
 
 -- Keys that are, or were, the first of the ring of a process.
 CREATE TABLE referral_keys (

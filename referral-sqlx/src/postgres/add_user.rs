@@ -1,12 +1,13 @@
 //! Users that are added without a sign-in, and users that become staff.
 
 use referral_core::{
-    ExternalId, InviteCode, Refusal, User, UserId,
+    ExternalId, InviteCode, Refusal, StaffRole, User, UserId,
     storage::{AddUserFacts, AddUserRequest, AddedUser, Decision, Result, SessionSelection, UserWrite},
 };
 use uuid::Uuid;
 
 use super::{
+    audit,
     lease::AnyLease,
     rows, sessions,
     sign_in::lock_user,
@@ -32,7 +33,7 @@ pub(super) async fn add_user(
 ) -> Result<std::result::Result<AddedUser, Refusal>> {
     let new_user = &request.new_user;
     // Only a promotion depends on the stored values of the user.
-    if new_user.is_staff {
+    if new_user.staff_role.is_some() {
         lock_user(lease, &new_user.phone).await?;
     }
     let external_id = new_user.external_id.as_ref().map(ExternalId::as_str);
@@ -60,12 +61,15 @@ pub(super) async fn add_user(
     } else {
         Vec::new()
     };
-    Ok(Ok(AddedUser { user, ended_sessions }))
+    if let Some(entry) = &writes.audit {
+        audit::add(lease, entry).await?;
+    }
+    Ok(Ok(AddedUser { user, ended_sessions, audit: writes.audit }))
 }
 
-pub(super) const SET_STAFF: &str = "UPDATE referral.users SET is_staff = $2 WHERE id = $1";
+pub(super) const SET_STAFF: &str = "UPDATE referral.users SET staff_role = $2 WHERE id = $1";
 
 async fn set_staff(lease: &mut AnyLease<'_>, user: &User) -> Result<()> {
-    let update = lease.query(SET_STAFF).bind(user.id.0).bind(user.is_staff);
+    let update = lease.query(SET_STAFF).bind(user.id.0).bind(user.staff_role.map(StaffRole::as_str));
     lease.write_row(update).await
 }

@@ -1,26 +1,35 @@
 //! Changes of users by the host or by staff, in transactions that lock the user.
 
 use referral_core::{
-    ExternalId, Refusal, User, UserId,
-    storage::{Decision, Result, UserChangeFacts, UserChangeRequest},
+    Email, ExternalId, InviteCode, Name, Refusal, StaffRole, User, UserId,
+    storage::{
+        Ancestry, ChangedUser, Decision, InvitationWrite, Inviter, Result, SearchKeys, SessionSelection,
+        UserChangeFacts, UserChangeRequest, UserChangeWrites,
+    },
 };
 use uuid::Uuid;
 
 use super::{
+    audit,
+    invitations::{self, CHANGE_SEARCH_KEYS},
     lease::AnyLease,
     profiles::lock_user,
-    rows,
-    users::{external_id_owner, user_columns},
+    rows, sessions,
+    users::{bind_search_keys, external_id_owner, has_other_admin, user_columns},
+    write::Write,
 };
 use crate::error::failure;
 
-/// Selects the user `$1`, and the owner of the external id `$2`.
+/// Selects the user `$1`, and the owners of the external id `$2`, the email address `$3` and the invite code
+/// `$4`.
 pub(super) const CHANGE_USER_FACTS: &str = concat!(
     "SELECT ",
     user_columns!(),
     ", ",
     external_id_owner!("$2"),
-    " FROM (SELECT 1) one LEFT JOIN referral.users u ON u.id = $1 AND u.erased_at IS NULL \
+    ", (SELECT id FROM referral.users WHERE email = $3) AS email_owner, \
+       (SELECT id FROM referral.users WHERE invite_code = $4 AND erased_at IS NULL) AS code_owner \
+     FROM (SELECT 1) one LEFT JOIN referral.users u ON u.id = $1 AND u.erased_at IS NULL \
      LEFT JOIN referral.invitations i ON i.invitee = u.id"
 );
 
@@ -28,34 +37,84 @@ pub(super) const CHANGE_USER_FACTS: &str = concat!(
 pub(super) async fn change_user(
     lease: &mut AnyLease<'_>,
     request: &UserChangeRequest,
-) -> Result<std::result::Result<User, Refusal>> {
+) -> Result<std::result::Result<ChangedUser, Refusal>> {
+    if request.invited_by_code().is_some() {
+        invitations::lock_late_acceptance(lease).await?;
+    }
     lock_user(lease, request.user).await?;
+    let facts = load(lease, request).await?;
+    let Decision { writes, outcome } = request.decide(&facts);
+    if let Some(before) = &facts.user {
+        write(lease, before, &writes).await?;
+    }
+    let mut ended_sessions = Vec::new();
+    if writes.ends_sessions {
+        ended_sessions = sessions::end(lease, request.user, SessionSelection::All, request.now).await?;
+    }
+    if let Some(entry) = &writes.audit {
+        audit::add(lease, entry).await?;
+    }
+    Ok(outcome.map(|changed| changed.with_ended_sessions(ended_sessions)))
+}
+
+async fn load(lease: &mut AnyLease<'_>, request: &UserChangeRequest) -> Result<UserChangeFacts> {
     let facts = lease
         .query(CHANGE_USER_FACTS)
         .bind(request.user.0)
-        .bind(request.external_id().map(ExternalId::as_str));
+        .bind(request.external_id().map(ExternalId::as_str))
+        .bind(request.email().map(Email::as_str))
+        .bind(request.invited_by_code().map(InviteCode::as_str));
     let row = lease.fetch_one(facts).await.map_err(failure)?;
-    let facts = UserChangeFacts {
+    let owner = |column| rows::get::<Option<Uuid>>(&row, column).map(|id| id.map(UserId));
+    let code = request.invited_by_code().cloned();
+    let mut facts = UserChangeFacts {
         user: rows::get::<Option<Uuid>>(&row, "id")?.map(|_| rows::user(&row)).transpose()?,
-        external_id_owner: rows::get::<Option<Uuid>>(&row, "external_id_owner")?.map(UserId),
+        email_owner: owner("email_owner")?,
+        external_id_owner: owner("external_id_owner")?,
+        inviter: owner("code_owner")?.zip(code).map(|(id, code)| Inviter { id, code }),
+        ancestry: Ancestry::NotWalked,
+        has_other_admin: false,
     };
-    let Decision { writes, outcome } = request.decide(&facts);
-    if let Some(user) = &writes {
-        write(lease, user).await?;
+    if request.needs_ancestry(&facts)
+        && let Some(inviter) = &facts.inviter
+    {
+        facts.ancestry = invitations::ancestry(lease, inviter.id, request.user).await?;
     }
-    Ok(outcome)
+    if request.needs_other_admin(&facts) {
+        facts.has_other_admin = has_other_admin(lease, request.user).await?;
+    }
+    Ok(facts)
 }
 
-/// Changes the columns that [`UserChange`](referral_core::UserChange) has.
-pub(super) const CHANGE_HOST_DATA: &str =
-    "UPDATE referral.users SET is_active = $2, external_id = $3, metadata = $4 WHERE id = $1";
+/// Changes all columns that [`UserChange`](referral_core::UserChange) has.
+pub(super) const CHANGE_USER: &str = "\
+    UPDATE referral.users SET email = $2, first_name = $3, last_name = $4, is_active = $5, staff_role = $6, \
+                              external_id = $7, metadata = $8 \
+    WHERE id = $1 AND $after RETURNING 1";
 
-async fn write(lease: &mut AnyLease<'_>, user: &User) -> Result<()> {
-    let update = lease
-        .query(CHANGE_HOST_DATA)
+async fn write(lease: &mut AnyLease<'_>, before: &User, writes: &UserChangeWrites) -> Result<()> {
+    let Some(user) = &writes.user else {
+        return Ok(());
+    };
+    if writes.invitation.is_some() {
+        invitations::remove(lease, user.id).await?;
+    }
+    let mut write = Write::new();
+    write
+        .step("changed", CHANGE_USER)
         .bind(user.id.0)
+        .bind(user.email.as_ref().map(Email::as_str))
+        .bind(user.first_name.as_ref().map(Name::as_str))
+        .bind(user.last_name.as_ref().map(Name::as_str))
         .bind(user.is_active)
+        .bind(user.staff_role.map(StaffRole::as_str))
         .bind(user.external_id.as_ref().map(ExternalId::as_str))
         .bind(user.metadata.to_string());
-    lease.write_row(update).await
+    if SearchKeys::of(before) != SearchKeys::of(user) {
+        bind_search_keys(write.step("searched", CHANGE_SEARCH_KEYS).bind(user.id.0), user);
+    }
+    if let Some(InvitationWrite::Put(invitation)) = &writes.invitation {
+        invitations::push(&mut write, invitation);
+    }
+    write.execute(lease).await
 }

@@ -12,12 +12,13 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::{
+    audit,
     counters::{self, bind_keys, four_counters, global_counters},
     lease::Lease,
     profiles::lock_user,
     rows, sessions,
     sign_in::push_challenge,
-    users::user_columns,
+    users::{has_other_admin, user_columns},
     write::Write,
 };
 use crate::{error::failure, hook::Changes, rows::challenge_columns};
@@ -54,13 +55,18 @@ async fn load(lease: &mut Lease, request: &DeletionRequest) -> Result<DeletionFa
         .bind(request.user.0);
     let row = lease.fetch_one(facts).await.map_err(failure)?;
     let user = rows::get::<Option<Uuid>>(&row, "id")?;
-    Ok(DeletionFacts {
+    let mut facts = DeletionFacts {
         user: user.map(|_| rows::user(&row)).transpose()?,
+        has_other_admin: false,
         redemption: match redemption {
             Some(redemption) => read(lease, &row, redemption).await?,
             None => RedemptionFacts::default(),
         },
-    })
+    };
+    if request.needs_other_admin(&facts) {
+        facts.has_other_admin = has_other_admin(lease, request.user).await?;
+    }
+    Ok(facts)
 }
 
 /// Reads the facts of a redemption from a row with the columns of its counters, the state of the service, and
@@ -86,7 +92,7 @@ pub(super) async fn delete(
     lock_user(lease, request.user).await?;
     let facts = load(lease, request).await?;
     let Decision { writes, outcome } = request.decide(&facts);
-    let mut ended_sessions = Vec::new();
+    let (mut ended_sessions, mut entry) = (Vec::new(), None);
     match &writes {
         DeletionWrites::Attempt(AttemptWrites { challenge, counters }) => {
             let mut write = Write::new();
@@ -96,14 +102,18 @@ pub(super) async fn delete(
             counters::push(&mut write, &facts.redemption.counters, counters);
             write.execute(lease).await?;
         }
-        DeletionWrites::Erase { user, counters } => {
+        DeletionWrites::Erase { user, counters, audit } => {
             counters::update(lease, &facts.redemption.counters, counters).await?;
             ended_sessions = sessions::end(lease, user.id, SessionSelection::All, request.now).await?;
             erase(lease, user, request.now).await?;
+            if let Some(entry) = audit {
+                audit::add(lease, entry).await?;
+            }
+            entry.clone_from(audit);
             lease.run_hook_for(Changes { deleted: Some(user), ..Changes::default() }).await?;
         }
     }
-    Ok(outcome.map(|user| DeletedUser { user, ended_sessions }))
+    Ok(outcome.map(|user| DeletedUser { user, ended_sessions, audit: entry }))
 }
 
 pub(super) const DELETE_SESSIONS: &str = "DELETE FROM referral.sessions WHERE user_id = $1";
@@ -112,11 +122,14 @@ pub(super) const DELETE_CHALLENGES: &str = "DELETE FROM referral.challenges WHER
 
 const DELETE_SEARCH_KEYS: &str = "DELETE FROM referral.user_search WHERE user_id = $1";
 
+pub(super) const ERASE_AUDIT_ENTRIES: &str =
+    "UPDATE referral.audit_log SET reason = NULL, changes = '[]' WHERE user_id = $1";
+
 /// Erases the columns of a user except the id, the invite code, the time of joining and the count of
 /// invitees.
 pub(super) const ERASE: &str = "\
     UPDATE referral.users SET phone = NULL, email = NULL, first_name = NULL, last_name = NULL, \
-                              external_id = NULL, metadata = '{}', is_staff = FALSE, is_active = FALSE, \
+                              external_id = NULL, metadata = '{}', staff_role = NULL, is_active = FALSE, \
                               last_login = NULL, erased_at = $2 \
     WHERE id = $1";
 
@@ -125,6 +138,7 @@ async fn erase(lease: &mut Lease, user: &User, now: OffsetDateTime) -> Result<()
         lease.query(DELETE_SESSIONS).bind(user.id.0),
         lease.query(DELETE_CHALLENGES).bind(user.phone.as_str()),
         lease.query(DELETE_SEARCH_KEYS).bind(user.id.0),
+        lease.query(ERASE_AUDIT_ENTRIES).bind(user.id.0),
     ] {
         lease.execute(delete).await.map_err(failure)?;
     }

@@ -1,8 +1,7 @@
 //! Operations in an open transaction of the host.
 
-use referral_core::{
-    User,
-    storage::{AddUserRequest, AddedUser, Decided, StorageError, UserChangeRequest},
+use referral_core::storage::{
+    AddUserRequest, AddedUser, ChangedUser, Decided, StorageError, UserChangeRequest,
 };
 use sqlx::{Connection as _, Executor as _, Postgres, Transaction};
 
@@ -100,17 +99,18 @@ impl PostgresStorage {
     }
 
     /// Changes a user in an open transaction of the host, as [`add_user_in`](Self::add_user_in) adds one.
+    /// [`change_user_request`](referral_core::ReferralService::change_user_request) returns the request. After
+    /// the commit, [`emit_user_changed`](referral_core::ReferralService::emit_user_changed) emits the events.
     ///
     /// # Errors
     ///
-    /// [`Refusal::UserNotFound`](referral_core::Refusal::UserNotFound),
-    /// [`Refusal::ExternalIdTaken`](referral_core::Refusal::ExternalIdTaken).
+    /// As for [`ReferralService::change_user`](referral_core::ReferralService::change_user).
     /// [`StorageError::Unavailable`] if the transaction must be repeated.
     pub async fn change_user_in(
         &self,
         transaction: &mut Transaction<'_, Postgres>,
         request: &UserChangeRequest,
-    ) -> Decided<User> {
+    ) -> Decided<ChangedUser> {
         in_savepoint!(self, transaction, lease => change_user::change_user(&mut lease, request))
     }
 }

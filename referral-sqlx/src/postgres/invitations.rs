@@ -6,7 +6,12 @@ use referral_core::{
     storage::{Ancestry, Result},
 };
 
-use super::{lease::Lease, rows, users::bind_search_keys, write::Write};
+use super::{
+    lease::{AnyLease, Lease},
+    rows,
+    users::bind_search_keys,
+    write::Write,
+};
 use crate::error::failure;
 
 /// Locks late acceptances. It is a separate statement, so that the next statement sees the writes of earlier
@@ -14,7 +19,7 @@ use crate::error::failure;
 const LOCK_LATE_ACCEPTANCE: &str = "SELECT 1 FROM referral.locks WHERE name = 'late_acceptance' FOR UPDATE";
 
 /// Takes the lock for late acceptances until the end of the transaction.
-pub(super) async fn lock_late_acceptance(lease: &mut Lease) -> Result<()> {
+pub(super) async fn lock_late_acceptance(lease: &mut AnyLease<'_>) -> Result<()> {
     lease.fetch_one(lease.query(LOCK_LATE_ACCEPTANCE)).await.map_err(failure)?;
     Ok(())
 }
@@ -30,7 +35,7 @@ pub(super) const ANCESTRY_HAS: &str = "\
     SELECT EXISTS (SELECT 1 FROM ancestry WHERE id = $2) AS has_invitee";
 
 /// Walks from `inviter` up to the first inviter. The caller must hold the lock for late acceptances.
-pub(super) async fn ancestry(lease: &mut Lease, inviter: UserId, invitee: UserId) -> Result<Ancestry> {
+pub(super) async fn ancestry(lease: &mut AnyLease<'_>, inviter: UserId, invitee: UserId) -> Result<Ancestry> {
     let has_invitee = lease.query(ANCESTRY_HAS).bind(inviter.0).bind(invitee.0);
     let row = lease.fetch_one(has_invitee).await.map_err(failure)?;
     Ok(if rows::get(&row, "has_invitee")? { Ancestry::WithInvitee } else { Ancestry::WithoutInvitee })
@@ -58,6 +63,15 @@ pub(super) fn push(write: &mut Write, invitation: &Invitation) {
         .bind(invitation.code.as_str())
         .bind(invitation.accepted_at)
         .bind(invitation.via.as_str());
+}
+
+pub(super) const REMOVE_INVITATION: &str = "DELETE FROM referral.invitations WHERE invitee = $1";
+
+/// Removes the invitation of a user, if there is one.
+pub(super) async fn remove(lease: &mut AnyLease<'_>, invitee: UserId) -> Result<()> {
+    let remove = lease.query(REMOVE_INVITATION).bind(invitee.0);
+    lease.execute(remove).await.map_err(failure)?;
+    Ok(())
 }
 
 /// Replaces the searched texts of a user. After an invitation, a search for its code finds the user.

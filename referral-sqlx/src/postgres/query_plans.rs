@@ -8,8 +8,8 @@ use sqlx::{AssertSqlSafe, Connection as _, Execute as _, Executor as _, PgConnec
 use uuid::Uuid;
 
 use super::{
-    PostgresStorage, add_user, challenges, change_user, counters, deletion, invitations, list, maintenance,
-    messages,
+    PostgresStorage, add_user, audit, challenges, change_user, counters, deletion, invitations, list,
+    maintenance, messages,
     open::{PLANNER_SETTINGS, PostgresOptions},
     profiles, sessions, sign_in, users,
 };
@@ -35,10 +35,10 @@ impl Harness {
         let mut connection = PgConnection::connect(&database.url).await.expect("a connection");
         for sql in [
             "SET session_replication_role = replica",
-            "INSERT INTO referral.users (id, phone, invite_code, first_name, last_name, email, external_id, is_staff, \
+            "INSERT INTO referral.users (id, phone, invite_code, first_name, last_name, email, external_id, \
                                          is_active, date_joined) \
              SELECT lpad(n::text, 32, '0')::uuid, '+7960' || lpad(n::text, 7, '0'), 'A' || lpad(n::text, 6, '0'), \
-                    'Name' || n / 20, 'Name' || n / 20, n || '@example.com', 'id' || n, FALSE, TRUE, now() \
+                    'Name' || n / 20, 'Name' || n / 20, n || '@example.com', 'id' || n, TRUE, now() \
              FROM generate_series(1, 20000) n",
             "INSERT INTO referral.invitations (invitee, inviter, code, accepted_at, via) \
              SELECT lpad(n::text, 32, '0')::uuid, lpad((n / 2)::text, 32, '0')::uuid, 'A' || lpad((n / 2)::text, 6, '0'), \
@@ -149,7 +149,11 @@ async fn frequent_statements_do_not_scan_tables() {
         users::INVITEES,
         add_user::ADD_USER_FACTS,
         change_user::CHANGE_USER_FACTS,
-        change_user::CHANGE_HOST_DATA,
+        change_user::CHANGE_USER,
+        users::HAS_OTHER_ADMIN,
+        invitations::REMOVE_INVITATION,
+        audit::USER_WITH_PHONE,
+        audit::DELETE_COUNTERS,
         add_user::SET_STAFF,
         sessions::SESSION,
         sessions::SESSION_WITH_INVITED,
@@ -176,6 +180,7 @@ async fn frequent_statements_do_not_scan_tables() {
         deletion::DELETE_SESSIONS,
         deletion::DELETE_CHALLENGES,
         deletion::ERASE,
+        deletion::ERASE_AUDIT_ENTRIES,
         profiles::PROFILE_FACTS,
         profiles::CHANGE_PROFILE,
         invitations::CHANGE_SEARCH_KEYS,

@@ -1,7 +1,7 @@
 //! Sign-in: redeems a challenge, adds or updates the user, and adds a session.
 
 use referral_core::{
-    InviteCode, PhoneNumber, Refusal, Session, User, UserId,
+    InviteCode, PhoneNumber, Refusal, Session, StaffRole, User, UserId,
     storage::{
         Ancestry, Challenge, Decision, Inviter, Result, SignInFacts, SignInOutcome, SignInRequest,
         SignInWrites, StorageError, UserWrite,
@@ -201,11 +201,15 @@ pub(super) fn push_challenge(write: &mut Write, from: &Challenge, to: &Challenge
 /// Records the login of a user who still has the phone, and is as active and as much staff as before.
 pub(super) const RECORD_LOGIN: &str = "\
     UPDATE referral.users SET last_login = $2 \
-    WHERE id = $1 AND is_active = $3 AND is_staff = $4 AND phone = $5 AND $after RETURNING 1";
+    WHERE id = $1 AND is_active = $3 AND staff_role IS NOT DISTINCT FROM $4 AND phone = $5 AND $after RETURNING 1";
 
 fn push_login(write: &mut Write, user: &User) {
     let record = write.step("login", RECORD_LOGIN);
-    let record = record.bind(user.id.0).bind(user.last_login).bind(user.is_active).bind(user.is_staff);
+    let record = record
+        .bind(user.id.0)
+        .bind(user.last_login)
+        .bind(user.is_active)
+        .bind(user.staff_role.map(StaffRole::as_str));
     record.bind(user.phone.as_str());
 }
 

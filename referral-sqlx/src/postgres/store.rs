@@ -10,21 +10,22 @@ use std::{
 use async_trait::async_trait;
 use referral_core::{
     ChallengeId, Check, Invitation, InviteCode, PageSize, Refusal, Session, SessionId, User, UserId,
+    audit::AuditEntry,
     keys::KeyMismatch,
     storage::{
-        AddUserRequest, AddedUser, AttackCheck, ChallengeRequest, ChallengeStorage, CounterUpdate, Decided,
-        DeletedUser, DeletionRequest, DeliveryTransition, DeliveryUpdate, GrantedChallenge, Invitee,
-        KeyRegistration, MaintenanceStorage, ProfileEdit, ProfileOutcome, RefreshRequest, RegisteredKey,
-        Result, Retention, SessionSelection, SessionStorage, SharedSetting, SignInOutcome, SignInRequest,
-        StorageError, StorageReadiness, StoredPage, StoredSession, UserChangeRequest, UserQuery, UserStorage,
-        UserWithInvited,
+        AddUserRequest, AddedUser, AttackCheck, AuditPage, AuditQuery, AuditStorage, ChallengeRequest,
+        ChallengeStorage, ChangedUser, CounterUpdate, Decided, DeletedUser, DeletionRequest,
+        DeliveryTransition, DeliveryUpdate, GrantedChallenge, Invitee, KeyRegistration, MaintenanceStorage,
+        ProfileEdit, ProfileOutcome, RefreshRequest, RegisteredKey, Result, Retention, SessionSelection,
+        SessionStorage, SharedSetting, SignInOutcome, SignInRequest, StorageError, StorageReadiness,
+        StoredPage, StoredSession, UnlockRequest, UserChangeRequest, UserQuery, UserStorage, UserWithInvited,
     },
 };
 use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::{
-    PostgresStorage, add_user, challenges, change_user, counters, deletion, invitations, keys, list,
+    PostgresStorage, add_user, audit, challenges, change_user, counters, deletion, invitations, keys, list,
     maintenance, messages, migrations, profiles,
     retry::{WriteConflict, is_canceled, reason},
     sessions, sign_in, users,
@@ -122,8 +123,15 @@ impl SessionStorage for PostgresStorage {
         user: UserId,
         sessions: SessionSelection,
         now: OffsetDateTime,
+        audit: Option<&AuditEntry>,
     ) -> Result<Vec<SessionId>> {
-        with_lease!(self.lease_to_write, lease => sessions::end(&mut lease, user, sessions, now))
+        let Some(entry) = audit else {
+            return with_lease!(self.lease_to_write, lease => sessions::end(&mut lease, user, sessions, now));
+        };
+        with_lease!(self.begin, lease => async {
+            audit::add(&mut lease, entry).await?;
+            sessions::end(&mut lease, user, sessions, now).await
+        })
     }
 }
 
@@ -185,8 +193,19 @@ impl UserStorage for PostgresStorage {
         with_lease!(self.begin, lease => deletion::delete(&mut lease, request))
     }
 
-    async fn change_user(&self, request: &UserChangeRequest) -> Decided<User> {
+    async fn change_user(&self, request: &UserChangeRequest) -> Decided<ChangedUser> {
         with_lease!(self.begin, lease => change_user::change_user(&mut lease, request))
+    }
+}
+
+#[async_trait]
+impl AuditStorage for PostgresStorage {
+    async fn audit_log(&self, query: &AuditQuery) -> Result<AuditPage> {
+        with_lease!(self.lease, lease => audit::page(&mut lease, query))
+    }
+
+    async fn unlock_phone(&self, request: &UnlockRequest) -> Result<AuditEntry> {
+        with_lease!(self.begin, lease => audit::unlock(&mut lease, request))
     }
 }
 

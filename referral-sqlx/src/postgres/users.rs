@@ -1,7 +1,7 @@
 //! Users: reading one and its invitees, and adding one.
 
 use referral_core::{
-    ExternalId, PageSize, User, UserId,
+    ExternalId, PageSize, StaffRole, User, UserId,
     storage::{Invitee, Result, SearchKeys, StoredPage, UserWithInvited},
 };
 use sqlx::AssertSqlSafe;
@@ -40,6 +40,24 @@ macro_rules! external_id_owner {
     };
 }
 pub(super) use {external_id_owner, invited_count, user_columns};
+
+/// Locks changes of staff. It is a separate statement, so that the next statement sees the writes of earlier
+/// holders of the lock.
+const LOCK_STAFF: &str = "SELECT 1 FROM referral.locks WHERE name = 'staff' FOR UPDATE";
+
+/// Selects whether there is an active admin besides the user `$1`.
+pub(super) const HAS_OTHER_ADMIN: &str = "\
+    SELECT EXISTS ( \
+        SELECT 1 FROM referral.users WHERE staff_role = 'admin' AND is_active AND id <> $1 \
+    ) AS has_other_admin";
+
+/// Returns `true` if there is an active admin besides a user, who must be locked. Takes the lock for staff
+/// until the end of the transaction.
+pub(super) async fn has_other_admin(lease: &mut AnyLease<'_>, user: UserId) -> Result<bool> {
+    lease.fetch_one(lease.query(LOCK_STAFF)).await.map_err(failure)?;
+    let other = lease.query(HAS_OTHER_ADMIN).bind(user.0);
+    rows::get(&lease.fetch_one(other).await.map_err(failure)?, "has_other_admin")
+}
 
 /// Join with the newest invitees of `u`, at most `{limit}`, in three array columns. See [`with_limit`].
 /// `OFFSET 0` keeps the planner from a join that reads all users in order.
@@ -113,9 +131,9 @@ pub(super) async fn invitees(
 }
 
 pub(super) const ADD_USER: &str = "\
-    INSERT INTO referral.users (id, phone, invite_code, is_staff, is_active, date_joined, last_login, external_id, \
+    INSERT INTO referral.users (id, phone, invite_code, staff_role, is_active, date_joined, last_login, external_id, \
                                 metadata) \
-    SELECT $1::uuid, $2, $3, $4::boolean, $5::boolean, $6::timestamptz, $7::timestamptz, $8, $9 \
+    SELECT $1::uuid, $2, $3, $4, $5::boolean, $6::timestamptz, $7::timestamptz, $8, $9 \
     WHERE $after RETURNING 1";
 
 pub(super) const ADD_SEARCH_KEYS: &str = "\
@@ -129,7 +147,7 @@ pub(super) fn push_new(write: &mut Write, user: &User) {
         .bind(user.id.0)
         .bind(user.phone.as_str())
         .bind(user.invite_code.as_str())
-        .bind(user.is_staff)
+        .bind(user.staff_role.map(StaffRole::as_str))
         .bind(user.is_active)
         .bind(user.date_joined)
         .bind(user.last_login)

@@ -8,7 +8,7 @@ use sqlx::sqlite::SqliteRow;
 use uuid::Uuid;
 
 use super::{
-    Hook,
+    Hook, audit,
     batch::{Batch, no_facts},
     connection::Connection,
     rows, sessions,
@@ -77,6 +77,9 @@ impl Decide for AddUser {
         } else {
             Vec::new()
         };
-        Ok(Ok(AddedUser { user, ended_sessions }))
+        if let Some(entry) = &writes.audit {
+            audit::push(batch, entry)?;
+        }
+        Ok(Ok(AddedUser { user, ended_sessions, audit: writes.audit }))
     }
 }

@@ -1,65 +1,111 @@
 //! Changes of users by the host or by staff.
 
 use referral_core::{
-    ExternalId, Refusal, User, UserId,
-    storage::{Decided, Decision, UserChangeFacts, UserChangeRequest},
+    Email, ExternalId, InviteCode, Refusal, StaffRole, User, UserId,
+    storage::{
+        Ancestry, ChangedUser, Decided, Decision, InvitationWrite, Inviter, Result, SearchKeys,
+        SessionSelection, UserChangeFacts, UserChangeRequest, UserChangeWrites,
+    },
 };
 use sqlx::sqlite::SqliteRow;
 use uuid::Uuid;
 
 use super::{
+    audit,
     batch::{Batch, no_facts},
     connection::Connection,
-    rows,
-    users::user_columns,
+    invitations, rows, sessions,
+    users::{self, has_other_admin, user_columns},
     write_queue::Decide,
 };
 
-/// Selects the user `$1`, and the owner of the external id `$2`.
+/// Selects the user `$1`, the owners of the email address `$2`, the external id `$3` and the invite code `$4`,
+/// and whether there is another active admin.
 pub(super) const CHANGE_USER_FACTS: &str = concat!(
     "SELECT ",
     user_columns!(),
-    ", (SELECT id FROM referral_users WHERE external_id = $2) AS external_id_owner \
-     FROM (SELECT 1) one LEFT JOIN referral_users u ON u.id = $1 AND u.erased_at IS NULL \
+    ", (SELECT id FROM referral_users WHERE email = $2) AS email_owner, \
+       (SELECT id FROM referral_users WHERE external_id = $3) AS external_id_owner, \
+       (SELECT id FROM referral_users WHERE invite_code = $4 AND erased_at IS NULL) AS code_owner, ",
+    has_other_admin!("$1"),
+    " FROM (SELECT 1) one LEFT JOIN referral_users u ON u.id = $1 AND u.erased_at IS NULL \
      LEFT JOIN referral_invitations i ON i.invitee = u.id"
 );
 
 impl Decide for UserChangeRequest {
-    type Outcome = std::result::Result<User, Refusal>;
+    type Outcome = std::result::Result<ChangedUser, Refusal>;
 
     fn push_facts(&self, batch: &mut Batch) {
-        let external_id = self.external_id().map(ExternalId::as_str);
-        batch.push(CHANGE_USER_FACTS).bind(self.user.0).bind(external_id);
+        batch
+            .push(CHANGE_USER_FACTS)
+            .bind(self.user.0)
+            .bind(self.email().map(Email::as_str))
+            .bind(self.external_id().map(ExternalId::as_str))
+            .bind(self.invited_by_code().map(InviteCode::as_str));
     }
 
     async fn decide(
         self,
         facts: Option<SqliteRow>,
-        _: &mut Connection<'_>,
+        connection: &mut Connection<'_>,
         batch: &mut Batch,
-    ) -> Decided<User> {
+    ) -> Decided<ChangedUser> {
         let row = facts.ok_or_else(no_facts)?;
-        let facts = UserChangeFacts {
+        let owner = |column| rows::get::<Option<Uuid>>(&row, column).map(|id| id.map(UserId));
+        let mut facts = UserChangeFacts {
             user: rows::get::<Option<Uuid>>(&row, "id")?.map(|_| rows::user(&row)).transpose()?,
-            external_id_owner: rows::get::<Option<Uuid>>(&row, "external_id_owner")?.map(UserId),
+            email_owner: owner("email_owner")?,
+            external_id_owner: owner("external_id_owner")?,
+            inviter: owner("code_owner")?
+                .zip(self.invited_by_code().cloned())
+                .map(|(id, code)| Inviter { id, code }),
+            ancestry: Ancestry::NotWalked,
+            has_other_admin: rows::get(&row, "has_other_admin")?,
         };
-        let Decision { writes, outcome } = Self::decide(&self, &facts);
-        if let Some(user) = &writes {
-            push_change(batch, user);
+        if self.needs_ancestry(&facts)
+            && let Some(inviter) = &facts.inviter
+        {
+            facts.ancestry = invitations::ancestry(connection, inviter.id, self.user).await?;
         }
-        Ok(outcome)
+        let Decision { writes, outcome } = Self::decide(&self, &facts);
+        if let Some((before, after)) = facts.user.as_ref().zip(writes.user.as_ref()) {
+            push_change(batch, before, after);
+        }
+        let mut ended_sessions = Vec::new();
+        if writes.ends_sessions {
+            ended_sessions = sessions::end(connection, self.user, SessionSelection::All, self.now).await?;
+        }
+        push_others(batch, self.user, &writes)?;
+        Ok(outcome.map(|changed| changed.with_ended_sessions(ended_sessions)))
     }
 }
 
-/// Changes the columns that [`UserChange`](referral_core::UserChange) has. The search index has none of them.
-pub(super) const CHANGE_HOST_DATA: &str =
-    "UPDATE referral_users SET is_active = $2, external_id = $3, metadata = $4 WHERE id = $1";
+/// Changes the columns that the search index does not have.
+pub(super) const CHANGE_ACCOUNT: &str = "\
+    UPDATE referral_users SET is_active = $2, staff_role = $3, external_id = $4, metadata = $5 WHERE id = $1";
 
-fn push_change(batch: &mut Batch, user: &User) {
+fn push_change(batch: &mut Batch, before: &User, after: &User) {
+    if SearchKeys::of(before) != SearchKeys::of(after) {
+        users::push_change(batch, after);
+    }
     batch
-        .push_update(CHANGE_HOST_DATA)
-        .bind(user.id.0)
-        .bind(user.is_active)
-        .bind(user.external_id.as_ref().map(ExternalId::as_str))
-        .bind(user.metadata.to_string());
+        .push_update(CHANGE_ACCOUNT)
+        .bind(after.id.0)
+        .bind(after.is_active)
+        .bind(after.staff_role.map(StaffRole::as_str))
+        .bind(after.external_id.as_ref().map(ExternalId::as_str))
+        .bind(after.metadata.to_string());
+}
+
+fn push_others(batch: &mut Batch, user: UserId, writes: &UserChangeWrites) -> Result<()> {
+    if let Some(write) = &writes.invitation {
+        invitations::push_removal(batch, user);
+        if let InvitationWrite::Put(invitation) = write {
+            invitations::push(batch, invitation);
+        }
+    }
+    match &writes.audit {
+        Some(entry) => audit::push(batch, entry),
+        None => Ok(()),
+    }
 }

@@ -12,13 +12,13 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::{
-    Hook,
+    Hook, audit,
     batch::{Batch, no_facts},
     connection::Connection,
     counters::{self, bind_keys, four_counters, global_counters},
     rows, sessions,
     sign_in::push_challenge,
-    users::user_columns,
+    users::{has_other_admin, user_columns},
     write_queue::Decide,
 };
 use crate::{encoding::time_to_micros, hook::Changes, rows::challenge_columns};
@@ -34,6 +34,8 @@ pub(super) const DELETION_FACTS: &str = concat!(
     challenge_columns!(),
     ", ",
     user_columns!(),
+    ", ",
+    has_other_admin!("$8"),
     " FROM (SELECT 1) one LEFT JOIN referral_challenges c ON c.id = $7 AND c.phone = $6 \
      LEFT JOIN referral_users u ON u.id = $8 AND u.erased_at IS NULL \
      LEFT JOIN referral_invitations i ON i.invitee = u.id"
@@ -70,13 +72,14 @@ impl Decide for Deletion {
         let user = rows::get::<Option<Uuid>>(&row, "id")?;
         let facts = DeletionFacts {
             user: user.map(|_| rows::user(&row)).transpose()?,
+            has_other_admin: rows::get(&row, "has_other_admin")?,
             redemption: match &request.redemption {
                 Some(redemption) => read(connection, &row, redemption).await?,
                 None => RedemptionFacts::default(),
             },
         };
         let Decision { writes, outcome } = request.decide(&facts);
-        let mut ended_sessions = Vec::new();
+        let (mut ended_sessions, mut entry) = (Vec::new(), None);
         match &writes {
             DeletionWrites::Attempt(AttemptWrites { challenge, counters }) => {
                 if let Some(challenge) = challenge {
@@ -84,18 +87,22 @@ impl Decide for Deletion {
                 }
                 counters::push(batch, counters);
             }
-            DeletionWrites::Erase { user, counters } => {
+            DeletionWrites::Erase { user, counters, audit } => {
                 ended_sessions =
                     sessions::end(connection, user.id, SessionSelection::All, request.now).await?;
                 push_erasure(batch, user, request.now);
                 counters::push(batch, counters);
+                if let Some(entry) = audit {
+                    audit::push(batch, entry)?;
+                }
+                entry.clone_from(audit);
                 if let Some(hook) = hook {
                     let changes = Changes { deleted: Some(user), ..Changes::default() };
                     batch.write_changes_with_hook(connection, &hook, changes).await?;
                 }
             }
         }
-        Ok(outcome.map(|user| DeletedUser { user, ended_sessions }))
+        Ok(outcome.map(|user| DeletedUser { user, ended_sessions, audit: entry }))
     }
 }
 
@@ -124,11 +131,14 @@ const DELETE_NGRAMS: &str = "\
 
 const DELETE_NUMBER: &str = "DELETE FROM referral_user_numbers WHERE user_id = $1";
 
+pub(super) const ERASE_AUDIT_ENTRIES: &str =
+    "UPDATE referral_audit_log SET reason = NULL, changes = '[]' WHERE user_id = $1";
+
 /// Erases the columns of a user except the id, the invite code, the time of joining and the count of
 /// invitees.
 pub(super) const ERASE: &str = "\
     UPDATE referral_users SET phone = NULL, email = NULL, first_name = NULL, last_name = NULL, \
-                              external_id = NULL, metadata = '{}', is_staff = 0, is_active = 0, \
+                              external_id = NULL, metadata = '{}', staff_role = NULL, is_active = 0, \
                               last_login = NULL, search_public = '', search_private = '', erased_at = $2 \
     WHERE id = $1";
 
@@ -137,5 +147,6 @@ fn push_erasure(batch: &mut Batch, user: &User, now: OffsetDateTime) {
     batch.push(DELETE_CHALLENGES).bind(user.phone.as_str());
     batch.push(DELETE_NGRAMS).bind(user.id.0);
     batch.push(DELETE_NUMBER).bind(user.id.0);
+    batch.push(ERASE_AUDIT_ENTRIES).bind(user.id.0);
     batch.push_update(ERASE).bind(user.id.0).bind(time_to_micros(now));
 }

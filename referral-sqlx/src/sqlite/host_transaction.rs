@@ -1,9 +1,6 @@
 //! Operations in an open transaction of the host.
 
-use referral_core::{
-    User,
-    storage::{AddUserRequest, AddedUser, Decided, Result, UserChangeRequest},
-};
+use referral_core::storage::{AddUserRequest, AddedUser, ChangedUser, Decided, Result, UserChangeRequest};
 use sqlx::{Connection as _, Sqlite, Transaction};
 
 use super::{SqliteStorage, add_user::AddUser, batch::Batch, connection::Connection, write_queue::Decide};
@@ -54,16 +51,17 @@ impl SqliteStorage {
     }
 
     /// Changes a user in an open transaction of the host, as [`add_user_in`](Self::add_user_in) adds one.
+    /// [`change_user_request`](referral_core::ReferralService::change_user_request) returns the request. After
+    /// the commit, [`emit_user_changed`](referral_core::ReferralService::emit_user_changed) emits the events.
     ///
     /// # Errors
     ///
-    /// [`Refusal::UserNotFound`](referral_core::Refusal::UserNotFound),
-    /// [`Refusal::ExternalIdTaken`](referral_core::Refusal::ExternalIdTaken).
+    /// As for [`ReferralService::change_user`](referral_core::ReferralService::change_user).
     pub async fn change_user_in(
         &self,
         transaction: &mut Transaction<'_, Sqlite>,
         request: &UserChangeRequest,
-    ) -> Decided<User> {
+    ) -> Decided<ChangedUser> {
         self.within(transaction, request.clone()).await
     }
 

@@ -45,6 +45,13 @@ pub(super) async fn invitation(
 const ADD_INVITATION: &str =
     "INSERT INTO referral_invitations (invitee, inviter, code, accepted_at, via) VALUES ($1, $2, $3, $4, $5)";
 
+pub(super) const REMOVE_INVITATION: &str = "DELETE FROM referral_invitations WHERE invitee = $1";
+
+/// Adds a statement that removes the invitation of a user, if there is one.
+pub(super) fn push_removal(batch: &mut Batch, invitee: UserId) {
+    batch.push(REMOVE_INVITATION).bind(invitee.0);
+}
+
 /// Adds a statement that stores an invitation. Both users must exist.
 pub(super) fn push(batch: &mut Batch, invitation: &Invitation) {
     batch

@@ -2,14 +2,15 @@
 
 use referral_core::{
     Email, ExternalId, InviteCode, Name, PageSize, PhoneNumber, UserId,
-    storage::{PageStart, SearchTerm, UserFilter, UserQuery},
+    audit::{Actor, AuditAction, AuditEntryId},
+    storage::{AuditQuery, PageStart, SearchTerm, UserFilter, UserQuery},
 };
 use sqlx::{AssertSqlSafe, Row, SqlSafeStr};
 use uuid::Uuid;
 
 use super::{
-    SqliteStorage, add_user, challenges, change_user, counters, deletion, invitations, list, maintenance,
-    messages, open::SqliteOptions, profiles, sessions, sign_in, users,
+    SqliteStorage, add_user, audit, challenges, change_user, counters, deletion, invitations, list,
+    maintenance, messages, open::SqliteOptions, profiles, sessions, sign_in, users,
 };
 
 const CALLER: UserId = UserId(Uuid::nil());
@@ -52,12 +53,27 @@ async fn fixed_statements_use_their_indexes() {
             add_user::ADD_USER_FACTS,
             &["sqlite_autoindex_referral_users_2 (phone=?)", "(external_id=?)", inviter],
         ),
-        (change_user::CHANGE_USER_FACTS, &["(external_id=?)", BY_ID, inviter]),
-        (change_user::CHANGE_HOST_DATA, &[BY_ID]),
+        (
+            change_user::CHANGE_USER_FACTS,
+            &[
+                "(email=?)",
+                "(external_id=?)",
+                "(invite_code=?)",
+                "referral_users_staff (staff_role=?)",
+                BY_ID,
+                inviter,
+            ],
+        ),
+        (change_user::CHANGE_ACCOUNT, &[BY_ID]),
         (deletion::DELETION_FACTS, &["SEARCH c USING PRIMARY KEY (id=?)", BY_ID, inviter]),
         (deletion::DELETE_SESSIONS, &["referral_sessions_of_user (user_id=?)"]),
         (deletion::DELETE_CHALLENGES, &["referral_challenges_of_phone (phone=?)"]),
         (deletion::ERASE, &[BY_ID]),
+        (deletion::ERASE_AUDIT_ENTRIES, &["referral_audit_log_of_user (user_id=?)"]),
+        (invitations::REMOVE_INVITATION, &["PRIMARY KEY (invitee=?)"]),
+        (audit::USER_WITH_PHONE, &["(phone=?)"]),
+        (audit::DELETE_COUNTER, &["SEARCH referral_counters USING PRIMARY KEY (key=?)"]),
+        (audit::DELETE_PAIRS, &["SEARCH referral_counters USING PRIMARY KEY (key>? AND key<?)"]),
         (profiles::PROFILE_FACTS, &["(invite_code=?)", "(email=?)", BY_ID, inviter]),
         (challenges::CHALLENGE_FACTS, &["referral_challenges_of_phone (phone=?)", "(phone=?)"]),
         (
@@ -98,6 +114,22 @@ async fn fixed_statements_use_their_indexes() {
     }
     let ancestry = plan_of(&store, invitations::ANCESTRY_HAS).await;
     assert!(ancestry.contains("SEARCH i USING PRIMARY KEY (invitee=?)"), "{ancestry}");
+}
+
+#[tokio::test]
+async fn audit_log_uses_the_index_of_its_filter() {
+    let (store, _directory) = fresh_store().await;
+    let id = Uuid::nil();
+    for (query, index) in [
+        (AuditQuery::new(), "SCAN referral_audit_log"),
+        (AuditQuery::new().older_than(AuditEntryId(id)), "PRIMARY KEY (id<?)"),
+        (AuditQuery::new().user(UserId(id)), "referral_audit_log_of_user (user_id=?)"),
+        (AuditQuery::new().actor(Actor::Host), "referral_audit_log_by_actor (actor=?)"),
+        (AuditQuery::new().action(AuditAction::UserAdded), "referral_audit_log_by_action (action=?)"),
+    ] {
+        let plan = plan_of(&store, audit::page_query(&query).sql()).await;
+        assert!(plan.contains(index) && !plan.contains("TEMP B-TREE"), "{query:?}:\n{plan}");
+    }
 }
 
 #[tokio::test]

@@ -167,9 +167,9 @@ mod tests {
         let (mut store, _options, _directory) = impatient_store().await;
         store.search_timeout = Duration::ZERO;
         let users = "WITH RECURSIVE n (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 1500) \
-                     INSERT INTO referral_users (id, phone, invite_code, is_staff, is_active, date_joined, \
+                     INSERT INTO referral_users (id, phone, invite_code, is_active, date_joined, \
                                         search_public, search_private) \
-                     SELECT unhex(printf('%032d', n)), printf('+7960%07d', n), printf('A%06d', n), 0, 1, 0, '', '' FROM n";
+                     SELECT unhex(printf('%032d', n)), printf('+7960%07d', n), printf('A%06d', n), 1, 0, '', '' FROM n";
         execute(&store, users).await.expect("written");
         let numbers = "INSERT INTO referral_user_numbers (user_id) SELECT id FROM referral_users ORDER BY id";
         execute(&store, numbers).await.expect("written");

@@ -2,6 +2,7 @@
 
 use referral_core::{
     Refusal, Session, SessionId, UserId,
+    audit::AuditEntry,
     storage::{
         CustomClaims, Decided, Decision, RefreshFacts, RefreshRequest, Result, SessionSelection,
         StoredSession,
@@ -12,6 +13,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::{
+    audit,
     batch::{Batch, Values},
     connection::Connection,
     rows,
@@ -184,6 +186,20 @@ pub(super) const END_OTHER_SESSIONS: &str = concat!(
     is_active_session!("$2"),
     " AND s.id <> $3 RETURNING id"
 );
+
+/// Ends active sessions of a user as [`end`] does, and adds an entry to the audit log.
+pub(super) async fn end_with_entry(
+    connection: &mut Connection<'_>,
+    user: UserId,
+    sessions: SessionSelection,
+    now: OffsetDateTime,
+    entry: Option<AuditEntry>,
+) -> Result<Vec<SessionId>> {
+    if let Some(entry) = &entry {
+        audit::add(connection, entry).await?;
+    }
+    end(connection, user, sessions, now).await
+}
 
 /// Ends active sessions of a user, and returns their ids.
 pub(super) async fn end(

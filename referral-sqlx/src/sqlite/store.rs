@@ -9,21 +9,22 @@ use async_trait::async_trait;
 use futures_util::FutureExt as _;
 use referral_core::{
     ChallengeId, Check, Invitation, PageSize, Refusal, Session, SessionId, User, UserId,
+    audit::AuditEntry,
     keys::KeyMismatch,
     storage::{
-        AddUserRequest, AddedUser, AttackCheck, ChallengeRequest, ChallengeStorage, CounterUpdate, Decided,
-        Decision, DeletedUser, DeletionRequest, DeliveryTransition, DeliveryUpdate, GrantedChallenge,
-        Invitee, KeyRegistration, MaintenanceStorage, ProfileEdit, ProfileOutcome, RefreshRequest,
-        RegisteredKey, Result, Retention, SessionSelection, SessionStorage, SharedSetting, SignInOutcome,
-        SignInRequest, StorageError, StorageReadiness, StoredPage, StoredSession, UserChangeRequest,
-        UserQuery, UserStorage, UserWithInvited,
+        AddUserRequest, AddedUser, AttackCheck, AuditPage, AuditQuery, AuditStorage, ChallengeRequest,
+        ChallengeStorage, ChangedUser, CounterUpdate, Decided, Decision, DeletedUser, DeletionRequest,
+        DeliveryTransition, DeliveryUpdate, GrantedChallenge, Invitee, KeyRegistration, MaintenanceStorage,
+        ProfileEdit, ProfileOutcome, RefreshRequest, RegisteredKey, Result, Retention, SessionSelection,
+        SessionStorage, SharedSetting, SignInOutcome, SignInRequest, StorageError, StorageReadiness,
+        StoredPage, StoredSession, UnlockRequest, UserChangeRequest, UserQuery, UserStorage, UserWithInvited,
     },
 };
 use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::{
-    SqliteStorage, add_user::AddUser, batch::Batch, challenges, counters, deletion::Deletion, disk,
+    SqliteStorage, add_user::AddUser, audit, batch::Batch, challenges, counters, deletion::Deletion, disk,
     invitations, keys, list, maintenance, profiles::Edit, sessions, sign_in::SignIn, users,
 };
 
@@ -93,8 +94,13 @@ impl SessionStorage for SqliteStorage {
         user: UserId,
         sessions: SessionSelection,
         now: OffsetDateTime,
+        audit: Option<&AuditEntry>,
     ) -> Result<Vec<SessionId>> {
-        self.writer.write(move |connection| sessions::end(connection, user, sessions, now).boxed()).await
+        let entry = audit.cloned();
+        let end = self.writer.write(move |connection| {
+            sessions::end_with_entry(connection, user, sessions, now, entry).boxed()
+        });
+        end.await
     }
 }
 
@@ -136,8 +142,19 @@ impl UserStorage for SqliteStorage {
         self.writer.decide(Deletion { request: request.clone(), hook: self.hook.clone() }).await
     }
 
-    async fn change_user(&self, request: &UserChangeRequest) -> Decided<User> {
+    async fn change_user(&self, request: &UserChangeRequest) -> Decided<ChangedUser> {
         self.writer.decide(request.clone()).await
+    }
+}
+
+#[async_trait]
+impl AuditStorage for SqliteStorage {
+    async fn audit_log(&self, query: &AuditQuery) -> Result<AuditPage> {
+        audit::page(&mut *self.reader().await?, query).await
+    }
+
+    async fn unlock_phone(&self, request: &UnlockRequest) -> Result<AuditEntry> {
+        write!(self, connection, request => audit::unlock(connection, &request))
     }
 }
 

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use referral_core::{
-    Email, ExternalId, InviteCode, Name, PageSize, User, UserId,
+    Email, ExternalId, InviteCode, Name, PageSize, StaffRole, User, UserId,
     storage::{Invitee, Result, SearchKeys, SearchTerm, StoredPage, UserWithInvited},
 };
 use sqlx::sqlite::SqliteRow;
@@ -25,10 +25,22 @@ macro_rules! user_columns {
 }
 pub(super) use user_columns;
 
+/// Column that is true if there is an active admin besides the user `$user`.
+macro_rules! has_other_admin {
+    ($user:literal) => {
+        concat!(
+            "EXISTS (SELECT 1 FROM referral_users WHERE staff_role = 'admin' AND is_active AND id <> ",
+            $user,
+            ") AS has_other_admin"
+        )
+    };
+}
+pub(super) use has_other_admin;
+
 /// A user of the table `v`, which has [`user_columns`], as a JSON array.
 macro_rules! json_user {
     () => {
-        "json_array(hex(v.id), v.phone, v.invite_code, v.email, v.first_name, v.last_name, v.is_staff, \
+        "json_array(hex(v.id), v.phone, v.invite_code, v.email, v.first_name, v.last_name, v.staff_role, \
                     v.is_active, v.date_joined, v.last_login, iif(v.inviter IS NULL, NULL, hex(v.inviter)), \
                     v.inviter_code, v.invited_count, v.external_id, v.metadata)"
     };
@@ -136,7 +148,7 @@ pub(super) fn json_codes(codes: &[InviteCode]) -> String {
 
 /// Adds a user without the rows of the search index.
 const ADD_USER: &str = "\
-    INSERT INTO referral_users (id, phone, invite_code, is_staff, is_active, date_joined, last_login, external_id, \
+    INSERT INTO referral_users (id, phone, invite_code, staff_role, is_active, date_joined, last_login, external_id, \
                        metadata, search_public, search_private) \
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)";
 
@@ -154,7 +166,7 @@ pub(super) fn push_new(batch: &mut Batch, user: &User) {
         .bind(user.id.0)
         .bind(user.phone.as_str())
         .bind(user.invite_code.as_str())
-        .bind(user.is_staff)
+        .bind(user.staff_role.map(StaffRole::as_str))
         .bind(user.is_active)
         .bind(time_to_micros(user.date_joined))
         .bind(user.last_login.map(time_to_micros))
@@ -169,7 +181,7 @@ pub(super) fn push_new(batch: &mut Batch, user: &User) {
 /// Changes all mutable columns of a user except those of the host, and the count of invitees, which a trigger
 /// updates.
 pub(super) const CHANGE_USER: &str = "\
-    UPDATE referral_users SET email = $2, first_name = $3, last_name = $4, is_staff = $5, is_active = $6, \
+    UPDATE referral_users SET email = $2, first_name = $3, last_name = $4, staff_role = $5, is_active = $6, \
                      last_login = $7, search_public = $8, search_private = $9 \
     WHERE id = $1";
 
@@ -182,7 +194,7 @@ pub(super) fn push_change(batch: &mut Batch, user: &User) {
         .bind(user.email.as_ref().map(Email::as_str))
         .bind(user.first_name.as_ref().map(Name::as_str))
         .bind(user.last_name.as_ref().map(Name::as_str))
-        .bind(user.is_staff)
+        .bind(user.staff_role.map(StaffRole::as_str))
         .bind(user.is_active)
         .bind(user.last_login.map(time_to_micros))
         .bind(&*keys.public)

@@ -3,7 +3,7 @@
 
 use referral_core::{
     CreateUser, DeleteAccount, EditProfile, Error, ProfileChange, ReferralService, SendCode,
-    SendDeletionCode, SignIn, storage::StorageError,
+    SendDeletionCode, SignIn, StaffRole, storage::StorageError,
 };
 use referral_sqlx::HookError;
 
@@ -23,7 +23,7 @@ pub(crate) async fn rows_are_written(referral: &ReferralService, count: impl Asy
     let current_user = referral.authenticate(&galya.tokens.access).await.expect("a user");
     let change = ProfileChange { invited_by_code: Some(vera.user.invite_code), ..ProfileChange::default() };
     referral.edit_profile(&current_user, EditProfile::new(change)).await.expect("edited");
-    referral.make_staff(phone(5)).await.expect("made");
+    referral.make_staff(phone(5), StaffRole::Admin).await.expect("made");
     referral.create_user(CreateUser::new(phone(6))).await.expect("created");
     assert_eq!(rows().await, (6, 3));
 }

@@ -5,7 +5,6 @@ use std::sync::atomic::Ordering;
 
 use referral_core::{
     CreateUser, ExternalId, FilterInput, ListUsers, Refusal, User, UserChange, conformance::run,
-    storage::UserChangeRequest,
 };
 
 use super::{Setup, order};
@@ -25,9 +24,14 @@ fn user_and_rows_of_the_host_are_committed_together() {
         let added = setup.storage.add_user_in(&mut transaction, &request).await.expect("added").expect("new");
         order(&mut transaction, added.user.id).await;
         let change = UserChange { metadata: r#"{"a":1}"#.parse().ok(), ..UserChange::default() };
-        let change = UserChangeRequest::new(added.user.id, change);
-        let changed =
-            setup.storage.change_user_in(&mut transaction, &change).await.expect("changed").expect("known");
+        let change = setup.referral.change_user_request(added.user.id, change);
+        let changed = setup
+            .storage
+            .change_user_in(&mut transaction, &change)
+            .await
+            .expect("changed")
+            .expect("known")
+            .user;
         assert_eq!(setup.referral.find_user(added.user.id).await.expect("read"), None);
         transaction.commit().await.expect("committed");
 
@@ -55,13 +59,13 @@ fn rollback_undoes_the_user_and_the_rows_of_the_host() {
         let request = setup.referral.create_user_request(CreateUser::new(phone(2)).external_id(id("a1")));
         let request = request.expect("a mobile phone");
         let change = UserChange { is_active: Some(false), ..UserChange::default() };
-        let change = UserChangeRequest::new(anna.id, change);
+        let change = setup.referral.change_user_request(anna.id, change);
         for commits in [false, true] {
             let mut transaction = setup.begin().await;
             let added = setup.storage.add_user_in(&mut transaction, &request).await.expect("added");
             order(&mut transaction, added.expect("new").user.id).await;
             let changed = setup.storage.change_user_in(&mut transaction, &change).await.expect("changed");
-            assert!(!changed.expect("known").is_active);
+            assert!(!changed.expect("known").user.is_active);
             if commits {
                 transaction.commit().await.expect("committed");
             } else {
@@ -90,7 +94,7 @@ fn known_user_and_refusal_keep_the_transaction_open() {
         let taken = setup.referral.create_user_request(taken).expect("a mobile phone");
         let refused = setup.storage.add_user_in(&mut transaction, &taken).await.expect("refused");
         assert_eq!(refused, Err(Refusal::ExternalIdTaken));
-        let unknown_user = UserChangeRequest::new(taken.new_user.id, UserChange::default());
+        let unknown_user = setup.referral.change_user_request(taken.new_user.id, UserChange::default());
         let refused = setup.storage.change_user_in(&mut transaction, &unknown_user).await.expect("refused");
         assert_eq!(refused, Err(Refusal::UserNotFound));
         // The first candidate for the invite code is taken.

@@ -1,7 +1,7 @@
 //! Tests that a deleted user leaves no personal data in the tables, and that concurrent requests see the
 //! deletion.
 
-use referral_core::{EditProfile, ErrorCode, ProfileChange};
+use referral_core::{EditProfile, ErrorCode, ProfileChange, StaffRole};
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
 
 use crate::{
@@ -104,7 +104,11 @@ async fn changes_of_a_user_that_wait_for_its_deletion_are_rejected() {
     let staff = harness.enter(1, None).await.expect("signed in").user;
     let referral = harness.referral.clone();
     let promoted =
-        during_the_deletion(&mut harness, async move { referral.make_staff(phone(1)).await }).await;
+        during_the_deletion(
+            &mut harness,
+            async move { referral.make_staff(phone(1), StaffRole::Admin).await },
+        )
+        .await;
     let promoted = promoted.expect("a new user is created");
-    assert!(promoted.is_staff && promoted.id != staff.id);
+    assert!(promoted.is_staff() && promoted.id != staff.id);
 }

@@ -4,13 +4,13 @@ use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection, Row as _
 
 use crate::server::Database;
 
-const USERS: &str = "INSERT INTO referral.users (id, phone, invite_code, is_staff, is_active, date_joined) \
-    VALUES ('00000000-0000-0000-0000-0000000000a1', '+79608543001', 'ANNA22', FALSE, TRUE, now()), \
-           ('00000000-0000-0000-0000-0000000000b2', '+79608543002', 'BORIS2', FALSE, TRUE, now()), \
-           ('00000000-0000-0000-0000-0000000000c3', '+79608543003', 'VERA22', FALSE, TRUE, now())";
+const USERS: &str = "INSERT INTO referral.users (id, phone, invite_code, is_active, date_joined) \
+    VALUES ('00000000-0000-0000-0000-0000000000a1', '+79608543001', 'ANNA22', TRUE, now()), \
+           ('00000000-0000-0000-0000-0000000000b2', '+79608543002', 'BORIS2', TRUE, now()), \
+           ('00000000-0000-0000-0000-0000000000c3', '+79608543003', 'VERA22', TRUE, now())";
 /// User that is not in the database.
-const GALYA: &str = "INSERT INTO referral.users (id, phone, invite_code, is_staff, is_active, date_joined) \
-    VALUES ('00000000-0000-0000-0000-0000000000d4', '+79608543004', 'GALYA2', FALSE, TRUE, now())";
+const GALYA: &str = "INSERT INTO referral.users (id, phone, invite_code, is_active, date_joined) \
+    VALUES ('00000000-0000-0000-0000-0000000000d4', '+79608543004', 'GALYA2', TRUE, now())";
 /// Invitation of Boris by Anna.
 const INVITATION: &str = "INSERT INTO referral.invitations (invitee, inviter, code, accepted_at, via) VALUES \
     ('00000000-0000-0000-0000-0000000000b2', '00000000-0000-0000-0000-0000000000a1', 'ANNA22', now(), 'sign_up')";
@@ -184,7 +184,7 @@ async fn an_invitation_connects_two_users_and_is_immutable() {
 }
 
 /// Erases Vera, who has no session.
-const ERASE_VERA: &str = "UPDATE referral.users SET phone = NULL, is_staff = FALSE, is_active = FALSE, \
+const ERASE_VERA: &str = "UPDATE referral.users SET phone = NULL, staff_role = NULL, is_active = FALSE, \
     erased_at = now() WHERE invite_code = 'VERA22'";
 
 #[tokio::test]
@@ -209,7 +209,7 @@ async fn an_erased_user_has_no_personal_data() {
     harness
         .assert_rejected(&[
             &but(ERASE_VERA, "phone = NULL, ", ""),
-            &but(ERASE_VERA, "is_staff = FALSE", "is_staff = TRUE"),
+            &but(ERASE_VERA, "staff_role = NULL", "staff_role = 'admin'"),
             &but(ERASE_VERA, "is_active = FALSE", "is_active = TRUE"),
             // Anna has a session.
             &but(ERASE_VERA, "VERA22", "ANNA22"),
@@ -340,4 +340,25 @@ async fn a_session_belongs_to_a_user() {
     let largest = format!("UPDATE referral.sessions SET claims = '{}'", custom_claims(2_048));
     harness.execute(&largest).await.expect("claims of the largest size");
     harness.execute(&other).await.expect("the rest of the statement is valid");
+}
+
+#[tokio::test]
+async fn entries_of_the_audit_log_are_only_erased() {
+    let Some(mut harness) = Harness::new().await else { return };
+    let entry = "INSERT INTO referral.audit_log (id, at, action, user_id, reason, changes) VALUES \
+                 (gen_random_uuid(), now(), 'user_changed', '00000000-0000-0000-0000-0000000000a1', 'x', '[{}]')";
+    harness.execute(entry).await.expect("accepted");
+    harness
+        .assert_rejected(&[
+            &entry.replace("user_changed", "user_renamed"),
+            &entry.replace("'[{}]'", "'{}'"),
+            &entry.replace("'x'", "''"),
+            "DELETE FROM referral.audit_log",
+            "UPDATE referral.audit_log SET reason = 'y'",
+            "UPDATE referral.audit_log SET changes = '[1]'",
+            "UPDATE referral.audit_log SET action = 'user_deleted', reason = NULL, changes = '[]'",
+            "UPDATE referral.audit_log SET actor = id, reason = NULL, changes = '[]'",
+        ])
+        .await;
+    harness.execute("UPDATE referral.audit_log SET reason = NULL, changes = '[]'").await.expect("accepted");
 }

@@ -9,19 +9,19 @@ struct Harness {
     _directory: TempDir,
 }
 
-const ANNA: &str = "INSERT INTO referral_users (id, phone, invite_code, is_staff, is_active, date_joined, \
+const ANNA: &str = "INSERT INTO referral_users (id, phone, invite_code, is_active, date_joined, \
      search_public, search_private) VALUES (unhex('000000000000000000000000000000a1'), '+79608543001', \
-     'ANNA22', 0, 1, 0, '', '')";
-const BORIS: &str = "INSERT INTO referral_users (id, phone, invite_code, is_staff, is_active, date_joined, \
+     'ANNA22', 1, 0, '', '')";
+const BORIS: &str = "INSERT INTO referral_users (id, phone, invite_code, is_active, date_joined, \
      search_public, search_private) VALUES (unhex('000000000000000000000000000000b2'), '+79608543002', \
-     'BORIS2', 0, 1, 0, '', '')";
-const VERA: &str = "INSERT INTO referral_users (id, phone, invite_code, is_staff, is_active, date_joined, \
+     'BORIS2', 1, 0, '', '')";
+const VERA: &str = "INSERT INTO referral_users (id, phone, invite_code, is_active, date_joined, \
      search_public, search_private) VALUES (unhex('000000000000000000000000000000c3'), '+79608543003', \
-     'VERA22', 0, 1, 0, '', '')";
+     'VERA22', 1, 0, '', '')";
 /// User that is not in the database.
-const GALYA: &str = "INSERT INTO referral_users (id, phone, invite_code, is_staff, is_active, date_joined, \
+const GALYA: &str = "INSERT INTO referral_users (id, phone, invite_code, is_active, date_joined, \
      search_public, search_private) VALUES (unhex('000000000000000000000000000000d4'), '+79608543004', \
-     'GALYA2', 0, 1, 0, '', '')";
+     'GALYA2', 1, 0, '', '')";
 /// Invitation of Boris by Anna.
 const INVITATION: &str = "INSERT INTO referral_invitations (invitee, inviter, code, accepted_at, via) VALUES \
      (unhex('000000000000000000000000000000b2'), unhex('000000000000000000000000000000a1'), 'ANNA22', \
@@ -29,6 +29,8 @@ const INVITATION: &str = "INSERT INTO referral_invitations (invitee, inviter, co
 const CHALLENGE: &str = "INSERT INTO referral_challenges (id, phone, code_length, code_hash, pepper_id, sent_at, \
      expires_at) VALUES (unhex('000000000000000000000000000000d4'), '+79608543001', 4, zeroblob(32), \
      'p1', 0, 1)";
+const AUDIT_ENTRY: &str = "INSERT INTO referral_audit_log (id, at, action, user_id, reason, changes) VALUES \
+     (zeroblob(16), 0, 'user_changed', unhex('000000000000000000000000000000a1'), 'x', '[{}]')";
 const SESSION: &str = "INSERT INTO referral_sessions (id, user_id, created_at, expires_at, ends_at, key_id, \
      access_id, refresh_id, issued_at, access_expires_at, refresh_expires_at, tokens_used, superseded) VALUES \
      (zeroblob(16), unhex('000000000000000000000000000000a1'), 0, 1, 1, 'k1', zeroblob(16), \
@@ -133,7 +135,7 @@ async fn a_user_has_valid_values() {
             "UPDATE referral_users SET first_name = '' WHERE invite_code = 'ANNA22'",
             "UPDATE referral_users SET last_name = '' WHERE invite_code = 'ANNA22'",
             &format!("{long_name} WHERE invite_code = 'ANNA22'"),
-            "UPDATE referral_users SET is_staff = 2 WHERE invite_code = 'ANNA22'",
+            "UPDATE referral_users SET staff_role = 'owner' WHERE invite_code = 'ANNA22'",
             "UPDATE referral_users SET is_active = -1 WHERE invite_code = 'ANNA22'",
             "UPDATE referral_users SET is_active = NULL WHERE invite_code = 'ANNA22'",
             "UPDATE referral_users SET invited_count = -1 WHERE invite_code = 'ANNA22'",
@@ -229,7 +231,7 @@ async fn an_invitation_connects_two_users() {
 }
 
 /// Erases Vera, who has neither a session nor a code.
-const ERASE_VERA: &str = "UPDATE referral_users SET phone = NULL, is_staff = 0, is_active = 0, erased_at = 1 \
+const ERASE_VERA: &str = "UPDATE referral_users SET phone = NULL, staff_role = NULL, is_active = 0, erased_at = 1 \
      WHERE invite_code = 'VERA22'";
 
 #[tokio::test]
@@ -262,7 +264,7 @@ async fn an_erased_user_has_no_personal_data() {
     harness
         .assert_rejected(&[
             &but(ERASE_VERA, "phone = NULL, ", ""),
-            &but(ERASE_VERA, "is_staff = 0", "is_staff = 1"),
+            &but(ERASE_VERA, "staff_role = NULL", "staff_role = 'admin'"),
             &but(ERASE_VERA, "is_active = 0", "is_active = 1"),
             // Anna has a session and a code.
             &but(ERASE_VERA, "VERA22", "ANNA22"),
@@ -406,4 +408,25 @@ async fn a_session_belongs_to_a_user() {
         .execute(&but(&of_unknown_user, "0000ff", "0000a1"))
         .await
         .expect("the rest of the statement is valid");
+}
+
+#[tokio::test]
+async fn entries_of_the_audit_log_are_only_erased() {
+    let mut harness = Harness::new().await;
+    harness.execute(AUDIT_ENTRY).await.expect("accepted");
+    harness
+        .assert_rejected(&[
+            AUDIT_ENTRY,
+            &AUDIT_ENTRY.replace("INSERT INTO", "INSERT OR REPLACE INTO"),
+            &AUDIT_ENTRY.replace("user_changed", "user_renamed").replace("zeroblob(16)", "randomblob(16)"),
+            &AUDIT_ENTRY.replace("'[{}]'", "'{}'").replace("zeroblob(16)", "randomblob(16)"),
+            &AUDIT_ENTRY.replace("'x'", "''").replace("zeroblob(16)", "randomblob(16)"),
+            "DELETE FROM referral_audit_log",
+            "UPDATE referral_audit_log SET reason = 'y'",
+            "UPDATE referral_audit_log SET changes = '[1]'",
+            "UPDATE referral_audit_log SET action = 'user_deleted', reason = NULL, changes = '[]'",
+            "UPDATE referral_audit_log SET actor = zeroblob(16), reason = NULL, changes = '[]'",
+        ])
+        .await;
+    harness.execute("UPDATE referral_audit_log SET reason = NULL, changes = '[]'").await.expect("accepted");
 }

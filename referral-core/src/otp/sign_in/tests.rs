@@ -17,7 +17,7 @@ use crate::{
         test_number::TestNumber,
     },
     rate_limit::{client::ClientAddress, counters::CountedEvent},
-    user::{metadata::Metadata, tests::user},
+    user::{metadata::Metadata, staff_role::StaffRole, tests::user},
 };
 
 const NOW: OffsetDateTime = OffsetDateTime::UNIX_EPOCH;
@@ -34,7 +34,7 @@ fn attempt(code: &str) -> SignInRequest {
             id: UserId(Uuid::from_u128(99)),
             phone: anna.phone,
             invite_codes: vec![anna.invite_code],
-            is_staff: false,
+            staff_role: None,
             date_joined: NOW,
             external_id: None,
             metadata: Metadata::default(),
@@ -119,12 +119,12 @@ fn a_sign_in_depends_on_stored_counters_without_a_change() {
 
 #[test]
 fn staff_cannot_sign_in_with_the_code_of_a_test_number() {
-    let staff = User { is_staff: true, ..user(1) };
+    let staff = User { staff_role: Some(StaffRole::Support), ..user(1) };
     let decide = |code: &str, user: &User, until| {
         let test_numbers = vec![TestNumber::new(user.phone.clone(), "47110815", until).expect("valid code")];
         let policy = Arc::new(Policy { test_numbers, ..Policy::standard() });
         let request = SignInRequest { policy, ..attempt(code) };
-        assert!(user.is_staff || !request.needs_ancestry(&facts(Some(user.clone()))));
+        assert!(user.is_staff() || !request.needs_ancestry(&facts(Some(user.clone()))));
         decide_attempt(&request, &facts(Some(user.clone())))
     };
     let (now, later) = (NOW, NOW + MINUTE);

@@ -14,10 +14,11 @@ impl State {
     pub(super) fn delete_user(&mut self, request: &DeletionRequest) -> Result<DeletedUser, Refusal> {
         let facts = DeletionFacts {
             user: self.users.get(&request.user).cloned(),
+            has_other_admin: self.has_other_admin(request.user),
             redemption: request.redemption.as_ref().map(|code| self.redemption(code)).unwrap_or_default(),
         };
         let Decision { writes, outcome } = request.decide(&facts);
-        let mut ended_sessions = Vec::new();
+        let (mut ended_sessions, mut entry) = (Vec::new(), None);
         match writes {
             DeletionWrites::Attempt(AttemptWrites { challenge, counters }) => {
                 if let Some(challenge) = challenge {
@@ -25,13 +26,15 @@ impl State {
                 }
                 self.count(counters);
             }
-            DeletionWrites::Erase { user, counters } => {
+            DeletionWrites::Erase { user, counters, audit } => {
                 ended_sessions = self.end_sessions(user.id, SessionSelection::All, request.now);
                 self.erase(&user);
+                self.record(audit.clone());
+                entry = audit;
                 self.count(counters);
             }
         }
-        outcome.map(|user| DeletedUser { user, ended_sessions })
+        outcome.map(|user| DeletedUser { user, ended_sessions, audit: entry })
     }
 
     pub(super) fn redemption(&self, redemption: &Redemption) -> RedemptionFacts {
@@ -54,6 +57,9 @@ impl State {
             self.by_external_id.remove(id);
         }
         self.sessions.retain(|_, session| session.user != user.id);
+        for entry in self.audit_log.values_mut().filter(|entry| entry.user == Some(user.id)) {
+            *entry = entry.clone().erased();
+        }
         for challenge in self.sent.get(&user.phone).cloned().unwrap_or_default() {
             self.remove_challenge(challenge);
         }

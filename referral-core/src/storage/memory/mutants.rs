@@ -16,6 +16,7 @@ use uuid::Uuid;
 
 use super::{MemoryStorage, State};
 use crate::{
+    audit::AuditEntry,
     error::refusal::Refusal,
     invite::invitation::Invitation,
     keys::registry::KeyMismatch,
@@ -23,11 +24,12 @@ use crate::{
     session::{Session, SessionId},
     shared_settings::SharedSetting,
     storage::{
-        AddUserRequest, AddedUser, AttackCheck, ChallengeRequest, ChallengeStorage, CounterUpdate, Decided,
-        DeletedUser, DeletionRequest, DeliveryTransition, DeliveryUpdate, GrantedChallenge, KeyRegistration,
-        MaintenanceStorage, ProfileEdit, ProfileOutcome, RefreshRequest, RegisteredKey, Result, Retention,
-        SessionSelection, SessionStorage, SignInOutcome, SignInRequest, Storage, StorageReadiness,
-        StoredPage, StoredSession, UserChangeRequest, UserQuery, UserStorage, UserWithInvited,
+        AddUserRequest, AddedUser, AttackCheck, AuditPage, AuditQuery, AuditStorage, ChallengeRequest,
+        ChallengeStorage, ChangedUser, CounterUpdate, Decided, DeletedUser, DeletionRequest,
+        DeliveryTransition, DeliveryUpdate, GrantedChallenge, KeyRegistration, MaintenanceStorage,
+        ProfileEdit, ProfileOutcome, RefreshRequest, RegisteredKey, Result, Retention, SessionSelection,
+        SessionStorage, SignInOutcome, SignInRequest, Storage, StorageReadiness, StoredPage, StoredSession,
+        UnlockRequest, UserChangeRequest, UserQuery, UserStorage, UserWithInvited,
     },
     user::{Invitee, User, UserId, listing::PageSize},
 };
@@ -133,8 +135,9 @@ impl<D: Database> SessionStorage for Mutant<D> {
         user: UserId,
         sessions: SessionSelection,
         now: OffsetDateTime,
+        audit: Option<&AuditEntry>,
     ) -> Result<Vec<SessionId>> {
-        self.0.start(Call::EndSessions(now)).await.end_sessions(user, sessions, now).await
+        self.0.start(Call::EndSessions(now)).await.end_sessions(user, sessions, now, audit).await
     }
 }
 
@@ -173,8 +176,19 @@ impl<D: Database> UserStorage for Mutant<D> {
         self.0.start(Call::Other).await.delete_user(request).await
     }
 
-    async fn change_user(&self, request: &UserChangeRequest) -> Decided<User> {
+    async fn change_user(&self, request: &UserChangeRequest) -> Decided<ChangedUser> {
         self.0.start(Call::Other).await.change_user(request).await
+    }
+}
+
+#[async_trait]
+impl<D: Database> AuditStorage for Mutant<D> {
+    async fn audit_log(&self, query: &AuditQuery) -> Result<AuditPage> {
+        self.0.start(Call::Other).await.audit_log(query).await
+    }
+
+    async fn unlock_phone(&self, request: &UnlockRequest) -> Result<AuditEntry> {
+        self.0.start(Call::Other).await.unlock_phone(request).await
     }
 }
 

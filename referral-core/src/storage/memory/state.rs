@@ -6,6 +6,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::{
+    audit::{AuditEntry, AuditEntryId},
     invite::{code::InviteCode, invitation::Invitation},
     otp::challenge::{Challenge, ChallengeId},
     session::{Session, SessionId},
@@ -42,6 +43,7 @@ pub(super) struct State {
     pub(super) attack_until: Option<OffsetDateTime>,
     pub(super) keys: Vec<RegisteredKey>,
     pub(super) shared_settings: Vec<SharedSetting>,
+    pub(super) audit_log: BTreeMap<AuditEntryId, AuditEntry>,
     pub(super) is_closed: bool,
 }
 
@@ -213,6 +215,24 @@ impl State {
         for id in older {
             self.sessions.remove(&id);
         }
+    }
+
+    pub(super) fn remove_invitation(&mut self, invitee: UserId) {
+        if let Some(invitation) = self.invitations.remove(&invitee)
+            && self.invitees.remove(&(invitation.inviter, invitee))
+            && let Some(inviter) = self.users.get_mut(&invitation.inviter)
+        {
+            inviter.invited_count -= 1;
+        }
+    }
+
+    /// Adds an entry to the audit log.
+    pub(super) fn record(&mut self, entry: Option<AuditEntry>) {
+        self.audit_log.extend(entry.map(|entry| (entry.id, entry)));
+    }
+
+    pub(super) fn has_other_admin(&self, user: UserId) -> bool {
+        self.users.values().any(|other| other.id != user && other.is_active_admin())
     }
 
     pub(super) fn add_invitation(&mut self, invitation: &Invitation) {

@@ -1,0 +1,268 @@
+//! Users and entries of the audit log, as staff see them.
+
+use poem_openapi::{Object, types::Example};
+use referral_core::{Session, UserDetails, audit};
+use serde::Serialize;
+use uuid::Uuid;
+
+use crate::api::{examples, timestamp::Timestamp, user_views::User};
+
+/// A user, as staff see it.
+#[derive(Object, Serialize)]
+#[oai(example)]
+pub(super) struct AdminUser {
+    #[oai(flatten)]
+    #[serde(flatten)]
+    user: User,
+    /// The role of a user who is staff: `support` or `admin`.
+    staff_role: Option<String>,
+    /// The total number of invited users.
+    invited_count: u64,
+}
+
+impl Example for AdminUser {
+    fn example() -> Self {
+        Self { user: User::example(), staff_role: None, invited_count: 1 }
+    }
+}
+
+impl From<referral_core::User> for AdminUser {
+    fn from(user: referral_core::User) -> Self {
+        Self {
+            staff_role: user.staff_role.map(|role| role.to_string()),
+            invited_count: user.invited_count,
+            user: user.into(),
+        }
+    }
+}
+
+/// A page of users.
+#[derive(Object, Serialize)]
+#[oai(example)]
+pub(super) struct AdminUserPage {
+    /// The number of users that match. With a search, at most 1000.
+    pub(super) count: u64,
+    /// `true` if exactly `count` users match, `false` if more users match.
+    pub(super) count_exact: bool,
+    /// The URL of the page with older users.
+    pub(super) next: Option<String>,
+    /// The URL of the page with newer users.
+    pub(super) previous: Option<String>,
+    /// The users, newest first.
+    pub(super) results: Vec<AdminUser>,
+}
+
+impl Example for AdminUserPage {
+    fn example() -> Self {
+        Self { count: 1, count_exact: true, next: None, previous: None, results: vec![AdminUser::example()] }
+    }
+}
+
+/// A user with the inviter, the newest invited users and the sessions.
+#[derive(Object, Serialize)]
+#[oai(example)]
+pub(super) struct AdminUserDetails {
+    #[oai(flatten)]
+    #[serde(flatten)]
+    user: AdminUser,
+    /// The inviter. `null` also if the inviter was deleted.
+    inviter: Option<RelatedUser>,
+    /// The invitation that the user accepted.
+    invitation: Option<AcceptedInvitation>,
+    /// The newest invited users. At most 100.
+    invited: Vec<RelatedUser>,
+    /// The sessions that have not ended, newest first. At most 100.
+    sessions: Vec<UserSession>,
+}
+
+impl Example for AdminUserDetails {
+    fn example() -> Self {
+        Self {
+            user: AdminUser::example(),
+            inviter: Some(RelatedUser::example()),
+            invitation: Some(AcceptedInvitation { accepted_at: examples::TIME, via: "sign_up".into() }),
+            invited: vec![RelatedUser::example()],
+            sessions: vec![UserSession::example()],
+        }
+    }
+}
+
+impl From<UserDetails> for AdminUserDetails {
+    fn from(details: UserDetails) -> Self {
+        let invited = details.invited.into_iter().map(|invitee| RelatedUser {
+            id: invitee.id.0,
+            phone: invitee.phone.as_str().to_owned(),
+            joined_at: invitee.joined_at.into(),
+        });
+        Self {
+            user: details.user.into(),
+            inviter: details.inviter.map(|inviter| RelatedUser {
+                id: inviter.id.0,
+                phone: inviter.phone.as_str().to_owned(),
+                joined_at: inviter.date_joined.into(),
+            }),
+            invitation: details.invitation.map(|invitation| AcceptedInvitation {
+                accepted_at: invitation.accepted_at.into(),
+                via: invitation.via.as_str().to_owned(),
+            }),
+            invited: invited.collect(),
+            sessions: details.sessions.into_iter().map(UserSession::from).collect(),
+        }
+    }
+}
+
+/// The inviter of a user, or an invited user.
+#[derive(Object, Serialize)]
+struct RelatedUser {
+    /// The id.
+    id: Uuid,
+    /// The phone (E.164).
+    phone: String,
+    /// The time at which this user joined.
+    joined_at: Timestamp,
+}
+
+impl RelatedUser {
+    fn example() -> Self {
+        Self { id: examples::FRIENDS_ID, phone: examples::FRIENDS_PHONE.into(), joined_at: examples::TIME }
+    }
+}
+
+/// An invitation that a user accepted.
+#[derive(Object, Serialize)]
+struct AcceptedInvitation {
+    /// The time at which the invitation was accepted.
+    accepted_at: Timestamp,
+    /// The operation: `sign_up`, `sign_in`, `profile`, or `staff` if staff set the inviter.
+    via: String,
+}
+
+/// A session of a user.
+#[derive(Object, Serialize)]
+#[oai(example)]
+struct UserSession {
+    /// The id of the session.
+    id: Uuid,
+    /// The time at which the session was created.
+    created_at: Timestamp,
+    /// The time of the sign-in or of the last refresh.
+    last_used_at: Timestamp,
+    /// The time at which the session ends if it is not refreshed before.
+    expires_at: Timestamp,
+    /// The `User-Agent` header of the client at `last_used_at`.
+    user_agent: Option<String>,
+    /// The address of the client at `last_used_at`. For IPv6 it is the network.
+    address: Option<String>,
+}
+
+impl Example for UserSession {
+    fn example() -> Self {
+        Self {
+            id: examples::SESSION_ID,
+            created_at: examples::TIME,
+            last_used_at: examples::TIME,
+            expires_at: (examples::TIME.0 + time::Duration::days(30)).into(),
+            user_agent: Some("Mozilla/5.0 (X11; Linux x86_64; rv:145.0) Gecko/20100101 Firefox/145.0".into()),
+            address: Some("203.0.113.9".into()),
+        }
+    }
+}
+
+impl From<Session> for UserSession {
+    fn from(session: Session) -> Self {
+        Self {
+            id: session.id.0,
+            created_at: session.created_at.into(),
+            last_used_at: session.last_used_at().into(),
+            expires_at: session.ends_at().into(),
+            address: session.address.map(|address| address.to_string()),
+            user_agent: session.user_agent,
+        }
+    }
+}
+
+/// An entry of the audit log.
+#[derive(Object, Serialize)]
+#[oai(example)]
+pub(super) struct AuditEntry {
+    /// The id (UUID version 7).
+    id: Uuid,
+    /// The time of the change.
+    at: Timestamp,
+    /// The id of the user that made the change, or `host` for a command of the server.
+    actor: String,
+    /// The kind of change: `user_added`, `user_changed`, `user_deleted`, `sessions_ended` or
+    /// `phone_unlocked`.
+    action: String,
+    /// The id of the user that was changed.
+    user: Option<Uuid>,
+    /// The reason of the change.
+    reason: Option<String>,
+    /// The changed fields.
+    changes: Vec<FieldChange>,
+}
+
+/// The change of a field. To undo it, set the field to `before`.
+#[derive(Object, Serialize)]
+struct FieldChange {
+    /// The name of the field, such as `email`.
+    field: String,
+    /// The value before the change, as text.
+    before: Option<String>,
+    /// The value after the change, as text.
+    after: Option<String>,
+}
+
+impl Example for AuditEntry {
+    fn example() -> Self {
+        let change = FieldChange {
+            field: "external_id".into(),
+            before: None,
+            after: Some(examples::EXTERNAL_ID.into()),
+        };
+        Self {
+            id: examples::AUDIT_ENTRY_ID,
+            at: examples::TIME,
+            actor: examples::FRIENDS_ID.to_string(),
+            action: "user_changed".into(),
+            user: Some(examples::USER_ID),
+            reason: Some(examples::REASON.into()),
+            changes: vec![change],
+        }
+    }
+}
+
+impl From<audit::AuditEntry> for AuditEntry {
+    fn from(entry: audit::AuditEntry) -> Self {
+        let changes = entry.changes.into_iter().map(|change| FieldChange {
+            field: change.field,
+            before: change.before,
+            after: change.after,
+        });
+        Self {
+            id: entry.id.0,
+            at: entry.at.into(),
+            actor: entry.actor.user().map_or_else(|| "host".to_owned(), |id| id.to_string()),
+            action: entry.action.to_string(),
+            user: entry.user.map(|user| user.0),
+            reason: entry.reason.map(|reason| reason.as_str().to_owned()),
+            changes: changes.collect(),
+        }
+    }
+}
+
+/// A page of the audit log.
+#[derive(Object, Serialize)]
+#[oai(example)]
+pub(super) struct AuditEntryPage {
+    /// The URL of the page with older entries.
+    pub(super) next: Option<String>,
+    /// The entries, newest first.
+    pub(super) results: Vec<AuditEntry>,
+}
+
+impl Example for AuditEntryPage {
+    fn example() -> Self {
+        Self { next: None, results: vec![AuditEntry::example()] }
+    }
+}
