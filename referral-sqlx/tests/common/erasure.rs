@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use referral_core::{
     Client, DeleteAccount, EditProfile, Email, Name, ProfileChange, ReferralService, SendCode,
-    SendDeletionCode, SignIn, UserId,
+    SendDeletionCode, SignIn, UserChange, UserId, audit::Reason,
 };
 
 use crate::sign_in::{enter, phone, with_right_code, wrong_code};
@@ -48,6 +48,14 @@ pub(crate) async fn delete_a_user(referral: &ReferralService) -> UserId {
         ..ProfileChange::default()
     };
     referral.edit_profile(&current_user, EditProfile::new(change)).await.expect("edited");
+    // The audit log has the values of the profile, the phone, and a reason with personal data.
+    let (host, user) = (referral.host_administration(), current_user.user.id);
+    for last_name in ["Ozerova", "Ivanova", "Ozerova"] {
+        let change = UserChange { last_name: Some(Name::parse(last_name).ok()), ..UserChange::default() };
+        let reason = Reason::parse("Ludmilla called from +79608000002").expect("valid");
+        host.change_user(user, change, reason.clone()).await.expect("changed");
+        host.unlock_phone(phone(2), reason).await.expect("unlocked");
+    }
     referral.send_code(SendCode::new(phone(2)).client(client())).await.expect("sent");
     let send = SendDeletionCode::new().client(client());
     let sent = referral.send_deletion_code(&current_user, send).await.expect("sent");
