@@ -99,6 +99,8 @@ pub enum AuditAction {
     UserAdded,
     /// Fields of a user were changed.
     UserChanged,
+    /// A user changed the own phone.
+    PhoneChanged,
     /// A user was deleted.
     UserDeleted,
     /// All sessions of a user were ended.
@@ -109,8 +111,14 @@ pub enum AuditAction {
 
 impl AuditAction {
     /// All actions.
-    pub const ALL: [Self; 5] =
-        [Self::UserAdded, Self::UserChanged, Self::UserDeleted, Self::SessionsEnded, Self::PhoneUnlocked];
+    pub const ALL: [Self; 6] = [
+        Self::UserAdded,
+        Self::UserChanged,
+        Self::PhoneChanged,
+        Self::UserDeleted,
+        Self::SessionsEnded,
+        Self::PhoneUnlocked,
+    ];
 
     /// Returns the stable name under which the action is stored.
     #[must_use]
@@ -118,6 +126,7 @@ impl AuditAction {
         match self {
             Self::UserAdded => "user_added",
             Self::UserChanged => "user_changed",
+            Self::PhoneChanged => "phone_changed",
             Self::UserDeleted => "user_deleted",
             Self::SessionsEnded => "sessions_ended",
             Self::PhoneUnlocked => "phone_unlocked",

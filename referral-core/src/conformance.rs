@@ -57,6 +57,8 @@ mod interleaved;
 pub mod invitations;
 pub mod limits;
 pub mod maintenance;
+pub mod phone_change;
+pub mod phone_change_codes;
 pub mod profiles;
 pub mod retention;
 pub mod sessions;
@@ -262,6 +264,25 @@ macro_rules! conformance {
                 audit_log_is_filtered_and_paged
                 staff_find_users_by_anything
                 new_staff_are_recorded
+            }
+            phone_change {
+                user_is_found_by_the_new_phone_only
+                other_sessions_end_when_the_phone_changes
+                old_phone_signs_up_a_new_user
+                taken_phone_is_refused_only_after_the_correct_code
+                codes_of_several_users_for_one_phone_are_independent
+                change_of_an_ended_session_is_rejected
+                parallel_changes_to_one_phone_succeed_once
+                parallel_sign_up_and_change_give_a_phone_to_one_user
+                parallel_sign_ins_leave_no_session_of_the_old_phone
+            }
+            phone_change_codes {
+                only_the_code_of_a_change_changes_the_phone
+                code_for_another_purpose_does_not_replace_the_code_to_sign_in
+                wrong_codes_of_a_change_are_limited
+                code_of_a_change_is_refunded_to_the_address
+                parallel_guesses_at_a_change_do_not_exceed_its_attempts
+                parallel_changes_with_one_code_succeed_once
             }
             users {
                 pages_list_every_user_once_in_both_directions

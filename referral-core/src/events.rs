@@ -13,7 +13,10 @@ use crate::{
     otp::{challenge::ChallengeId, purpose::CodePurpose},
     rate_limit::client::ClientAddress,
     session::SessionId,
-    sms::delivery::{DeliveryStatus, MessageRoute},
+    sms::{
+        delivery::{DeliveryStatus, MessageRoute},
+        notice::Notice,
+    },
     user::{User, UserId, phone::PhoneNumber},
 };
 
@@ -41,6 +44,12 @@ pub enum Event {
     UserCreated(User),
     /// A user was deleted. The event has the user as before the deletion.
     UserDeleted(User),
+    /// The phone of a user was changed.
+    PhoneChanged(PhoneChanged),
+    /// A notice was passed to the sender, and the message was sent or its outcome is unknown.
+    NoticeSent(NoticeSent),
+    /// A notice was not sent, because the sender failed or sends no notices.
+    NoticeNotSent(NoticeNotSent),
     /// A code for a change of the own account was refused.
     CodeRefused(CodeRefused),
     /// A user accepted an invitation. This happens at most once per user.
@@ -159,6 +168,44 @@ pub struct CodeRefused {
     pub address: Option<ClientAddress>,
 }
 
+/// Change of the phone of a user.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PhoneChanged {
+    /// The user.
+    pub user: UserId,
+    /// Phone before the change. It may belong to another person from now on.
+    pub old: PhoneNumber,
+    /// New phone.
+    pub new: PhoneNumber,
+}
+
+/// Notice that was passed to the sender.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct NoticeSent {
+    /// User whom the notice is about.
+    pub user: UserId,
+    /// Phone to which the notice was sent.
+    pub phone: PhoneNumber,
+    /// Content of the notice.
+    pub notice: Notice,
+    /// Route of the message, if the sender returned the gateway that accepted it.
+    pub route: Option<MessageRoute>,
+}
+
+/// Notice that was not sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct NoticeNotSent {
+    /// User whom the notice is about.
+    pub user: UserId,
+    /// Phone to which the notice was to be sent.
+    pub phone: PhoneNumber,
+    /// Content of the notice.
+    pub notice: Notice,
+}
+
 /// Session that ended before it expired.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -198,6 +245,8 @@ pub enum SessionEnd {
     Deactivated,
     /// Staff or the host ended all sessions of the user.
     EndedByStaff,
+    /// The user changed the phone in another session.
+    PhoneChanged,
 }
 
 impl SessionEnd {
@@ -212,6 +261,7 @@ impl SessionEnd {
             Self::UserDeleted => "user_deleted",
             Self::Deactivated => "deactivated",
             Self::EndedByStaff => "ended_by_staff",
+            Self::PhoneChanged => "phone_changed",
         }
     }
 }
@@ -248,6 +298,15 @@ impl Event {
             }
             Self::UserCreated(user) => tracing::info!(user = %user.id, "user created"),
             Self::UserDeleted(user) => tracing::info!(user = %user.id, "user deleted"),
+            Self::PhoneChanged(PhoneChanged { user, old, new }) => {
+                tracing::info!(%user, ?old, ?new, "phone changed");
+            }
+            Self::NoticeSent(NoticeSent { user, phone, notice, .. }) => {
+                tracing::info!(%user, ?phone, notice = notice.as_str(), "notice sent");
+            }
+            Self::NoticeNotSent(NoticeNotSent { user, phone, notice }) => {
+                tracing::warn!(%user, ?phone, notice = notice.as_str(), "notice not sent");
+            }
             Self::CodeRefused(CodeRefused { user, purpose, reason, .. }) => {
                 let (purpose, reason) = (purpose.as_str(), reason.reason());
                 tracing::info!(%user, purpose, reason, "code refused");

@@ -81,6 +81,7 @@ pub use crate::{
         administration::{Administration, UserDetails},
         builder::{BuildError, ReferralServiceBuilder},
         host::{CreateUser, CreatedUser},
+        phone_change::{ChangePhone, SendPhoneChangeCode},
         send_code::{SendCode, SentCode},
         sessions::{CurrentUser, Refresh, Refreshed},
         sign_in::{SignIn, SignedIn},

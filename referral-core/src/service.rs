@@ -10,6 +10,8 @@ mod gate;
 pub(crate) mod host;
 mod keys;
 mod maintenance;
+mod notices;
+pub(crate) mod phone_change;
 mod question_budget;
 pub(crate) mod send_code;
 pub(crate) mod sessions;
@@ -67,6 +69,7 @@ struct Inner {
     /// two threads do it concurrently.
     secrets: RwLock<Arc<Secrets>>,
     text: builder::MessageFn,
+    notice_text: builder::NoticeFn,
     claims: Option<ClaimsFn>,
     /// `true` if the service was under attack at the last check.
     under_attack: AtomicBool,

@@ -1,7 +1,8 @@
-//! SMS messages: the trait for gateways, and the texts of the messages.
+//! SMS messages, which are codes and notices: the trait for gateways, and the texts of the messages.
 
 pub(crate) mod delivery;
 pub(crate) mod locale;
+pub(crate) mod notice;
 
 #[cfg(feature = "sms-failover")]
 mod failover;
@@ -23,6 +24,7 @@ pub use self::failover::{
 pub use self::{
     delivery::{DeliveryReport, DeliveryStatus, MessageRoute, ReportEvidence},
     locale::Locale,
+    notice::{Notice, SmsNotice},
     segments::{Encoding, Segments},
     templates::{MessageTemplates, TemplatePreview},
 };
@@ -70,7 +72,7 @@ impl SmsMessage {
     }
 }
 
-/// Text of a message. Its `Debug` output is redacted, because the text contains a code.
+/// Text of a message. Its `Debug` output is redacted, because the text may contain a code.
 #[derive(Clone)]
 pub struct SmsText(Zeroizing<String>);
 
@@ -140,6 +142,9 @@ pub enum SmsError {
         /// Time during which the gateway must not be called.
         retry_after: Duration,
     },
+    /// The sender or gateway sends codes only, and the message is a notice.
+    #[error("the gateway sends no notices")]
+    NoticesUnsupported,
     /// The gateway received the message but did not respond. It is unknown whether the message was sent.
     #[error("it is unknown whether the gateway sent the message: {0}")]
     Unknown(String),
@@ -174,6 +179,25 @@ pub trait SmsSender: Send + Sync + 'static {
     /// immediately. After [`SmsError::Unknown`] the message is treated as sent.
     async fn send(&self, message: &SmsMessage) -> Result<Receipt, SmsError>;
 
+    /// Returns `true` if [`send_notice`](Self::send_notice) is implemented. The default is `false`: notices
+    /// are not sent.
+    fn sends_notices(&self) -> bool {
+        false
+    }
+
+    /// Passes a notice to the gateway: a message without a code, about a change that is already made. The
+    /// client waits for the result, so this must return within seconds. An error does not undo the change.
+    ///
+    /// A sender that overrides this method must also override [`sends_notices`](Self::sends_notices).
+    ///
+    /// # Errors
+    ///
+    /// As for [`send`](Self::send). By default [`SmsError::NoticesUnsupported`].
+    async fn send_notice(&self, notice: &SmsNotice) -> Result<Receipt, SmsError> {
+        let _ = notice;
+        Err(SmsError::NoticesUnsupported)
+    }
+
     /// Returns the minimum time that [`send`](Self::send) needs to determine whether the message may have
     /// been sent. This is the time limit for connecting plus a small margin. The default is half a second.
     fn min_timeout(&self) -> Duration {
@@ -181,8 +205,8 @@ pub trait SmsSender: Send + Sync + 'static {
     }
 }
 
-/// Sender for development. It sends nothing and returns the code to the client, so that the complete sign-in
-/// can be tried without a gateway. With it, every client can sign in as any user.
+/// Sender for development. It sends neither codes nor notices, and returns the code to the client, so that
+/// the complete sign-in can be tried without a gateway. With it, every client can sign in as any user.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct DevelopmentSender;
 

@@ -143,6 +143,9 @@ pub use crate::{
         },
         deletion::{DeletedUser, DeletionDecision, DeletionFacts, DeletionRequest, DeletionWrites},
         listing::{PageStart, UserFilter, UserQuery},
+        phone_change::{
+            ChangedPhone, PhoneChangeDecision, PhoneChangeFacts, PhoneChangeRequest, PhoneChangeWrites,
+        },
         profile::{EditedProfile, ProfileDecision, ProfileEdit, ProfileFacts, ProfileOutcome, ProfileWrites},
         search::{SearchKeys, SearchTerm},
     },

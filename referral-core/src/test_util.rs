@@ -42,7 +42,7 @@ mod gate;
 mod service;
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -57,7 +57,7 @@ pub use self::{
 use crate::{
     clock::Clock,
     random::Random,
-    sms::{Receipt, SmsError, SmsMessage, SmsSender},
+    sms::{Receipt, SmsError, SmsMessage, SmsNotice, SmsSender},
 };
 
 /// Clock that is set manually. Clones share the time.
@@ -104,20 +104,45 @@ impl Random for SeededRandom {
 
 /// Sender that records all messages and accepts them. Clones share the record.
 #[derive(Clone, Debug, Default)]
-pub struct RecordingSender(Arc<Mutex<Vec<SmsMessage>>>);
+pub struct RecordingSender(Arc<Mutex<Recorded>>);
+
+#[derive(Debug, Default)]
+struct Recorded {
+    messages: Vec<SmsMessage>,
+    notices: Vec<SmsNotice>,
+}
 
 impl RecordingSender {
-    /// Returns the messages so far, oldest first.
+    /// Returns the messages with codes so far, oldest first.
     #[must_use]
     pub fn messages(&self) -> Vec<SmsMessage> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.lock().messages.clone()
+    }
+
+    /// Returns the notices so far, oldest first.
+    #[must_use]
+    pub fn notices(&self) -> Vec<SmsNotice> {
+        self.lock().notices.clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Recorded> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 #[async_trait]
 impl SmsSender for RecordingSender {
     async fn send(&self, message: &SmsMessage) -> Result<Receipt, SmsError> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(message.clone());
+        self.lock().messages.push(message.clone());
+        Ok(Receipt::default())
+    }
+
+    fn sends_notices(&self) -> bool {
+        true
+    }
+
+    async fn send_notice(&self, notice: &SmsNotice) -> Result<Receipt, SmsError> {
+        self.lock().notices.push(notice.clone());
         Ok(Receipt::default())
     }
 }
@@ -137,6 +162,14 @@ impl FailingSender {
 #[async_trait]
 impl SmsSender for FailingSender {
     async fn send(&self, _message: &SmsMessage) -> Result<Receipt, SmsError> {
+        Err(self.0.clone())
+    }
+
+    fn sends_notices(&self) -> bool {
+        true
+    }
+
+    async fn send_notice(&self, _notice: &SmsNotice) -> Result<Receipt, SmsError> {
         Err(self.0.clone())
     }
 }

@@ -9,6 +9,7 @@ pub(crate) mod listing;
 pub(crate) mod metadata;
 pub(crate) mod name;
 pub(crate) mod phone;
+pub(crate) mod phone_change;
 pub(crate) mod profile;
 pub(crate) mod search;
 pub(crate) mod staff_role;

@@ -11,6 +11,7 @@ pub(crate) mod json_body;
 mod json_response;
 mod list_input;
 pub(crate) mod pagination;
+pub(crate) mod phone;
 pub(crate) mod sessions;
 mod timestamp;
 mod user_views;
@@ -23,13 +24,14 @@ use self::{
     account::AccountApi,
     admin::{AdminApi, audit_log::AuditLogApi},
     auth::AuthApi,
+    phone::PhoneApi,
     sessions::SessionsApi,
     users::UsersApi,
 };
 use crate::error_code::ErrorCode;
 
 /// All groups of endpoints.
-pub(crate) type Apis = (AuthApi, SessionsApi, AccountApi, UsersApi, AdminApi, AuditLogApi);
+pub(crate) type Apis = (AuthApi, SessionsApi, AccountApi, PhoneApi, UsersApi, AdminApi, AuditLogApi);
 
 /// The groups of operations.
 #[derive(Tags)]

@@ -79,6 +79,7 @@ codes! {
         UnknownInviteCode,
         OwnInviteCode,
         InvitationLoop,
+        OwnPhone,
         TokenNotValid,
         RefreshReused,
         InvalidCode,
@@ -89,11 +90,13 @@ codes! {
         StaffOnly,
         AdminOnly,
         NotFound,
+        PhoneTaken,
         EmailTaken,
         ExternalIdTaken,
         LastAdmin,
         TestNumber,
         InvitationAlreadyAccepted,
+        TestNumber,
         TooManyRequests,
         InternalError,
         SmsNotSent,
@@ -149,7 +152,11 @@ impl ErrorCode {
     /// Returns the field of the request that the error belongs to, if it is always the same one.
     pub(crate) fn field(self) -> Option<&'static str> {
         match self {
-            Self::InvalidPhone | Self::PhoneNotAllowed | Self::PhoneUnreachable => Some("phone"),
+            Self::InvalidPhone
+            | Self::PhoneNotAllowed
+            | Self::PhoneUnreachable
+            | Self::OwnPhone
+            | Self::PhoneTaken => Some("phone"),
             Self::MalformedCode | Self::InvalidCode => Some("code"),
             Self::InvalidInviteCode
             | Self::UnknownInviteCode

@@ -34,6 +34,7 @@ use crate::{
         admin::{AdminApi, audit_log::AuditLogApi},
         auth::AuthApi,
         pagination::Links,
+        phone::PhoneApi,
         sessions::SessionsApi,
         users::UsersApi,
     },
@@ -109,12 +110,13 @@ fn service(referral: &ReferralService, root: Root) -> OpenApiService<Apis, ()> {
     let auth = AuthApi { referral: referral.clone() };
     let sessions = SessionsApi { referral: referral.clone() };
     let account = AccountApi { referral: referral.clone() };
+    let phone = PhoneApi { referral: referral.clone() };
     let links = Links { root };
     let users = UsersApi { referral: referral.clone(), links: links.clone() };
     let admin = AdminApi { referral: referral.clone(), links: links.clone() };
     let audit_log = AuditLogApi { links };
     OpenApiService::new(
-        (auth, sessions, account, users, admin, audit_log),
+        (auth, sessions, account, phone, users, admin, audit_log),
         "Referral",
         env!("CARGO_PKG_VERSION"),
     )

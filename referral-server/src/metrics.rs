@@ -30,10 +30,10 @@ use prometheus_client::{
 use referral_core::{
     Refusal, Region,
     events::{
-        CodeNotSent, CodeRefused, DeliveryStatusChanged, Event, GateDecided, Hook, SessionEnded,
-        SignInRefused, UserSignedIn,
+        CodeNotSent, CodeRefused, DeliveryStatusChanged, Event, GateDecided, Hook, NoticeNotSent, NoticeSent,
+        SessionEnded, SignInRefused, UserSignedIn,
     },
-    sms::{Attempt, MessageRoute, Observer, Outcome},
+    sms::{Attempt, MessageRoute, Notice, Observer, Outcome},
 };
 
 /// Metrics of one process. Clones share them.
@@ -59,6 +59,8 @@ struct Inner {
     users_created: Counter,
     users_deleted: Counter,
     audit_entries: Family<ActionLabels, Counter>,
+    phones_changed: Counter,
+    notices: Family<NoticeLabels, Counter>,
     codes_refused: Family<PurposeLabels, Counter>,
     invitations_accepted: Counter,
     gate_questions: Family<QuestionLabels, Counter>,
@@ -97,6 +99,12 @@ struct ActionLabels {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct QuestionLabels {
     operation: &'static str,
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct NoticeLabels {
+    notice: &'static str,
     outcome: &'static str,
 }
 
@@ -160,6 +168,8 @@ impl Metrics {
             users_created: Counter::default(),
             users_deleted: Counter::default(),
             audit_entries: Family::default(),
+            phones_changed: Counter::default(),
+            notices: Family::default(),
             codes_refused: Family::default(),
             invitations_accepted: Counter::default(),
             gate_questions: Family::default(),
@@ -215,6 +225,12 @@ impl Metrics {
         );
         registry.register("users_created", "Users that were created", inner.users_created.clone());
         registry.register("users_deleted", "Users that were deleted", inner.users_deleted.clone());
+        registry.register("phones_changed", "Phones that users changed", inner.phones_changed.clone());
+        registry.register(
+            "notices",
+            "Notices to phones about changes, by content and outcome",
+            inner.notices.clone(),
+        );
         registry.register(
             "audit_entries",
             "Entries that were added to the audit log, by action",
@@ -315,6 +331,10 @@ impl Metrics {
         self.0.connections_evicted.inc();
     }
 
+    fn count_notice(&self, notice: &Notice, outcome: &'static str) {
+        self.0.notices.get_or_create(&NoticeLabels { notice: notice.as_str(), outcome }).inc();
+    }
+
     /// Counts a request.
     pub(crate) fn count_response(
         &self,
@@ -395,6 +415,9 @@ impl Hook for Metrics {
                 let labels = ActionLabels { action: entry.action.as_str() };
                 self.0.audit_entries.get_or_create(&labels).inc();
             }
+            Event::PhoneChanged(_) => drop(self.0.phones_changed.inc()),
+            Event::NoticeSent(NoticeSent { notice, .. }) => self.count_notice(notice, "sent"),
+            Event::NoticeNotSent(NoticeNotSent { notice, .. }) => self.count_notice(notice, "not_sent"),
             Event::CodeRefused(CodeRefused { purpose, reason, .. }) => {
                 let labels = PurposeLabels { purpose: purpose.as_str(), reason: reason.reason() };
                 self.0.codes_refused.get_or_create(&labels).inc();

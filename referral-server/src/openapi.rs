@@ -8,7 +8,7 @@ use poem_openapi::{OpenApiService, registry::Registry, types::Type as _};
 use serde_json::{Map, Value, json};
 
 use crate::{
-    api::{Apis, account, admin, auth, examples, sessions, users},
+    api::{Apis, account, admin, auth, examples, phone, sessions, users},
     error::ProblemBody,
     error_code::ErrorCode,
 };
@@ -46,6 +46,7 @@ const TAGS: [&str; 3] = ["auth", "users", "admin"];
 const NULLABLE: &[(&str, &[&str])] = &[
     ("SendCodeRequest", &["locale"]),
     ("SendDeletionCodeRequest", &["locale"]),
+    ("SendPhoneChangeCodeRequest", &["locale"]),
     ("SignInRequest", &["invited_by_code", "challenge_id"]),
     ("ProfilePatch", &["first_name", "last_name", "email"]),
     ("UserPatch", &["external_id", "metadata"]),
@@ -174,17 +175,16 @@ fn describe_operations(document: &mut Value) {
     let operations = document["paths"].as_object_mut().into_iter().flat_map(Map::values_mut);
     for operation in operations.filter_map(Value::as_object_mut).flat_map(Map::values_mut) {
         let id = operation["operationId"].as_str().unwrap_or_default();
-        let own = [
+        let of_apis = [
             account::REFUSALS,
-            auth::REFUSALS,
-            sessions::REFUSALS,
-            users::REFUSALS,
             admin::REFUSALS,
             admin::audit_log::REFUSALS,
-        ]
-        .concat()
-        .into_iter()
-        .find(|(name, _)| *name == id);
+            auth::REFUSALS,
+            phone::REFUSALS,
+            sessions::REFUSALS,
+            users::REFUSALS,
+        ];
+        let own = of_apis.concat().into_iter().find(|(name, _)| *name == id);
         let (_, own) = own.unwrap_or_else(|| panic!("the operation `{id}` has no list of errors"));
         let with_body = if operation["requestBody"].is_null() { &[] } else { WITH_BODY };
         let is_public = operation["security"].is_null();

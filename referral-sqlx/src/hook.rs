@@ -1,17 +1,18 @@
-//! Hook with which a host writes its own rows in the transaction that adds or deletes a user.
+//! Hook with which a host writes its own rows in the transaction that adds, changes or deletes a user.
 
 use std::time::Duration;
 
 use async_trait::async_trait;
 use referral_core::{
-    Invitation, User,
+    Invitation, PhoneNumber, User,
     storage::{BoxError, Result, StorageError},
 };
 use sqlx::Database;
 
 use crate::error::failure;
 
-/// Work of the host in the transaction that adds or deletes a user, or accepts an invitation.
+/// Work of the host in the transaction that adds or deletes a user, changes the phone of a user, or accepts
+/// an invitation.
 ///
 /// The rows that the hook writes and the rows of the storage are committed together or not at all. This also
 /// applies if the process or the database ends at any time.
@@ -54,9 +55,22 @@ pub trait TransactionHook<DB: Database>: Send + Sync {
         Ok(())
     }
 
-    /// Runs after an invitation was accepted, in the sign-in that adds the user, in a later one, or in an edit of
-    /// the profile. If the user was added in the same transaction, [`user_created`](Self::user_created) runs
-    /// before.
+    /// Runs after the phone of a user was changed by the user. `user` has the new phone, and `old` is the
+    /// phone before, which may belong to another person from now on. If the hook returns an error, the user
+    /// keeps the phone and all sessions.
+    async fn phone_changed(
+        &self,
+        connection: &mut DB::Connection,
+        user: &User,
+        old: &PhoneNumber,
+    ) -> std::result::Result<(), BoxError> {
+        let _ = (connection, user, old);
+        Ok(())
+    }
+
+    /// Runs after an invitation was accepted, in the sign-in that adds the user, in a later one, or in an
+    /// edit of the profile. If the user was added in the same transaction,
+    /// [`user_created`](Self::user_created) runs before.
     async fn invitation_accepted(
         &self,
         connection: &mut DB::Connection,
@@ -105,11 +119,14 @@ pub(crate) struct Changes<'a> {
     pub(crate) accepted: Option<&'a Invitation>,
     /// User that was deleted, as before.
     pub(crate) deleted: Option<&'a User>,
+    /// User whose phone was changed, and the phone before.
+    pub(crate) phone_changed: Option<(&'a User, &'a PhoneNumber)>,
 }
 
 impl Changes<'_> {
     pub(crate) fn is_empty(&self) -> bool {
-        self.created.is_none() && self.accepted.is_none() && self.deleted.is_none()
+        let Self { created, accepted, deleted, phone_changed } = self;
+        created.is_none() && accepted.is_none() && deleted.is_none() && phone_changed.is_none()
     }
 }
 
@@ -129,6 +146,9 @@ pub(crate) async fn run<DB: Database>(
         }
         if let Some(user) = changes.deleted {
             hook.user_deleted(connection, user).await?;
+        }
+        if let Some((user, old)) = changes.phone_changed {
+            hook.phone_changed(connection, user, old).await?;
         }
         Ok(())
     };

@@ -40,6 +40,7 @@ mod maintenance;
 mod messages;
 mod migrations;
 mod open;
+mod phone_change;
 mod profiles;
 #[cfg(test)]
 mod query_plans;

@@ -129,6 +129,7 @@ macro_rules! read_rows {
             Ok(Challenge {
                 id: ChallengeId(get(row, "challenge_id")?),
                 phone: phone.clone(),
+                signs_in: get(row, "signs_in")?,
                 code_length: number(row, "code_length")?,
                 code_hash: get::<&[u8]>(row, "code_hash")?.try_into().map_err(unreadable)?,
                 pepper_id: get(row, "pepper_id")?,
@@ -318,7 +319,7 @@ pub(crate) use session_columns;
 /// Columns of a challenge `c` except for its phone.
 macro_rules! challenge_columns {
     () => {
-        "c.id AS challenge_id, c.code_length, c.code_hash, c.pepper_id, c.sent_at, \
+        "c.id AS challenge_id, c.signs_in, c.code_length, c.code_hash, c.pepper_id, c.sent_at, \
          c.expires_at AS code_expires_at, c.redeemed_at, c.attempts_with_id, c.attempts_without_id, \
          c.address AS code_address, c.failed_attempts, c.gateway"
     };

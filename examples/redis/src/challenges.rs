@@ -88,7 +88,7 @@ impl ChallengeStorage for RedisStorage {
             let mut facts = SignInFacts {
                 challenge: match request.challenge {
                     Some(id) => tx.get(id).await?.filter(|found: &Challenge| found.phone == request.phone),
-                    None => tx.newest_challenge(&request.phone).await?,
+                    None => tx.newest_challenge_to_sign_in(&request.phone).await?,
                 },
                 user: tx.user_with_phone(&request.phone).await?,
                 inviter: tx.owner_of(request.invite_code.as_ref()).await?,
@@ -119,6 +119,16 @@ impl Transaction {
             [id] => self.get(id).await,
             _ => Ok(None),
         }
+    }
+
+    async fn newest_challenge_to_sign_in(&mut self, phone: &PhoneNumber) -> Result<Option<Challenge>> {
+        for id in self.newest(&list::challenges(phone), None, ALL).await? {
+            let challenge: Option<Challenge> = self.get(id).await?;
+            if let Some(challenge) = challenge.filter(|challenge| challenge.signs_in) {
+                return Ok(Some(challenge));
+            }
+        }
+        Ok(None)
     }
 
     async fn write_sign_in(&mut self, writes: &SignInWrites) -> Result<()> {

@@ -46,7 +46,7 @@ impl Transaction {
         Ok(outcome.map(|user| DeletedUser { user, ended_sessions, audit: entry }))
     }
 
-    async fn redemption(&mut self, redemption: &Redemption) -> Result<RedemptionFacts> {
+    pub(crate) async fn redemption(&mut self, redemption: &Redemption) -> Result<RedemptionFacts> {
         let challenge: Option<Challenge> = self.get(redemption.challenge).await?;
         Ok(RedemptionFacts {
             challenge: challenge.filter(|found| found.phone == redemption.phone),

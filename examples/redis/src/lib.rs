@@ -102,6 +102,7 @@ mod counters;
 mod deletion;
 mod documents;
 mod maintenance;
+mod phone_change;
 #[cfg(test)]
 #[path = "../tests/conformance/server.rs"]
 mod server;

@@ -4,10 +4,11 @@ use async_trait::async_trait;
 use referral_core::{
     ExternalId, InvalidInput, Invitation, InviteCode, PageSize, PhoneNumber, Refusal, User, UserId,
     storage::{
-        AddUserFacts, AddUserRequest, AddedUser, Ancestry, ChangedUser, Decided, Decision, DeletedUser,
-        DeletionRequest, InvitationWrite, Invitee, Inviter, NewUser, PageStart, ProfileEdit, ProfileFacts,
-        ProfileOutcome, ProfileWrites, Result, SessionSelection, StorageError, StoredPage, UserChangeFacts,
-        UserChangeRequest, UserQuery, UserStorage, UserWithInvited, UserWrite,
+        AddUserFacts, AddUserRequest, AddedUser, Ancestry, ChangedPhone, ChangedUser, Decided, Decision,
+        DeletedUser, DeletionRequest, InvitationWrite, Invitee, Inviter, NewUser, PageStart,
+        PhoneChangeRequest, ProfileEdit, ProfileFacts, ProfileOutcome, ProfileWrites, Result,
+        SessionSelection, StorageError, StoredPage, UserChangeFacts, UserChangeRequest, UserQuery,
+        UserStorage, UserWithInvited, UserWrite,
     },
 };
 
@@ -155,6 +156,14 @@ impl UserStorage for RedisStorage {
         .await
     }
 
+    async fn change_phone(&self, request: &PhoneChangeRequest) -> Decided<ChangedPhone> {
+        self.transaction(|mut tx| async move {
+            let changed = tx.change_phone(request).await?;
+            tx.commit(changed).await
+        })
+        .await
+    }
+
     async fn change_user(&self, request: &UserChangeRequest) -> Decided<ChangedUser> {
         self.transaction(|mut tx| async move {
             let mut facts = UserChangeFacts {
@@ -237,6 +246,10 @@ impl Transaction {
             }
             UserWrite::Change(user) => {
                 if let Some(stored) = self.get::<User>(user.id).await? {
+                    if stored.phone != user.phone {
+                        self.remove(&owner::phone(&stored.phone));
+                        self.set(&owner::phone(&user.phone), &user.id)?;
+                    }
                     if let Some(email) = &stored.email {
                         self.remove(&owner::email(email));
                     }

@@ -341,7 +341,8 @@ pub async fn staff_find_users_by_anything(storage: Arc<dyn Storage>) {
     let change = UserChange { external_id: Some(ExternalId::parse("crm|17").ok()), ..UserChange::default() };
     harness.referral.change_user(anna.id, change).await.expect("changed");
     let id = anna.id.to_string();
-    for search in [&id, " crm|17 ", "+7 (960) 800-00-01", "8 960 800-00-01", "0800000001", &id.to_uppercase()]
+    for search in
+        [&id, " crm|17 ", "+7 (960) 800-00-01", "8 960 800-00-01", "608-000-001", &id.to_uppercase()]
     {
         let filter = FilterInput { search: Some(search), ..FilterInput::default() };
         let page = staff.find_users(ListUsers { filter, ..ListUsers::default() }).await.expect("page");

@@ -309,7 +309,7 @@ pub async fn message_of_a_redeemed_or_deleted_code_can_be_recorded(storage: Arc<
         (ChallengeId(uuid::Uuid::nil()), Some("m2")),
         (ChallengeId(uuid::Uuid::nil()), None),
     ] {
-        let update = DeliveryUpdate::accepted(&route, id, challenge, now).expect("valid name");
+        let update = DeliveryUpdate::accepted(&route, id, Some(challenge), now).expect("valid name");
         let reached = id.map(|_| Sent);
         let region = reached.and(route.region);
         let expected =

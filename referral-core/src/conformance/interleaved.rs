@@ -16,11 +16,11 @@ use crate::{
     shared_settings::SharedSetting,
     storage::{
         AddUserRequest, AddedUser, AttackCheck, AuditPage, AuditQuery, AuditStorage, ChallengeRequest,
-        ChallengeStorage, ChangedUser, CounterUpdate, Decided, DeletedUser, DeletionRequest,
+        ChallengeStorage, ChangedPhone, ChangedUser, CounterUpdate, Decided, DeletedUser, DeletionRequest,
         DeliveryTransition, DeliveryUpdate, GrantedChallenge, KeyRegistration, MaintenanceStorage,
-        ProfileEdit, ProfileOutcome, RefreshRequest, RegisteredKey, Result, Retention, SessionSelection,
-        SessionStorage, SignInOutcome, SignInRequest, Storage, StorageReadiness, StoredPage, StoredSession,
-        UnlockRequest, UserChangeRequest, UserQuery, UserStorage, UserWithInvited,
+        PhoneChangeRequest, ProfileEdit, ProfileOutcome, RefreshRequest, RegisteredKey, Result, Retention,
+        SessionSelection, SessionStorage, SignInOutcome, SignInRequest, Storage, StorageReadiness,
+        StoredPage, StoredSession, UnlockRequest, UserChangeRequest, UserQuery, UserStorage, UserWithInvited,
     },
     user::{Invitee, User, UserId, listing::PageSize},
 };
@@ -152,6 +152,10 @@ impl<S: Storage + ?Sized> UserStorage for Interleaved<S> {
 
     async fn delete_user(&self, request: &DeletionRequest) -> Decided<DeletedUser> {
         self.next().delete_user(request).await
+    }
+
+    async fn change_phone(&self, request: &PhoneChangeRequest) -> Decided<ChangedPhone> {
+        self.next().change_phone(request).await
     }
 
     async fn change_user(&self, request: &UserChangeRequest) -> Decided<ChangedUser> {

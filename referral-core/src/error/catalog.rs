@@ -127,7 +127,7 @@ catalog! {
     InvalidReason = "invalid_reason", Invalid;
     /// The test number is invalid. Give a phone, a code and a date.
     InvalidTestNumber = "invalid_test_number", Invalid;
-    /// The template of a message is invalid. It must contain `{code}` once or more.
+    /// The template of a message is invalid. The template of a code must contain `{code}`.
     InvalidTemplate = "invalid_template", Invalid;
     /// The host is not an ASCII name. Leave out scheme, port and path.
     InvalidHost = "invalid_host", Invalid;
@@ -147,6 +147,8 @@ catalog! {
     /// The user invited the owner of the invite code, directly or indirectly. Send the code of another user
     /// or omit it.
     InvitationLoop = "invitation_loop", Invalid;
+    /// The phone is the current phone of the user. Send another phone.
+    OwnPhone = "own_phone", Invalid;
     /// Several fields are invalid. Correct the fields in `errors`.
     ValidationFailed = "validation_failed", Invalid;
     /// The token is malformed, expired, of another type, or its session or user is not active. Refresh the
@@ -171,6 +173,8 @@ catalog! {
     AdminOnly = "admin_only", Forbidden;
     /// The path, user or session does not exist. Correct the URL.
     NotFound = "not_found", NotFound;
+    /// Another user has this phone. Use another phone, or sign in with this one.
+    PhoneTaken = "phone_taken", Conflict;
     /// Another user has this email address. Use another address.
     EmailTaken = "email_taken", Conflict;
     /// Another user has this external id. Use another id, or change the other user first.

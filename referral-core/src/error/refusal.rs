@@ -46,6 +46,10 @@ pub enum Refusal {
     InvitationLoop,
     /// The user already has another inviter, which only staff can change.
     InvitationAlreadyAccepted,
+    /// The new phone is the phone of the user.
+    OwnPhone,
+    /// The code is correct, but another user has this phone.
+    PhoneTaken,
     /// Another user has this email address.
     EmailTaken,
     /// Another user has this external id.
@@ -98,6 +102,8 @@ impl Refusal {
             Self::OwnInviteCode => ErrorCode::OwnInviteCode,
             Self::InvitationLoop => ErrorCode::InvitationLoop,
             Self::InvitationAlreadyAccepted => ErrorCode::InvitationAlreadyAccepted,
+            Self::OwnPhone => ErrorCode::OwnPhone,
+            Self::PhoneTaken => ErrorCode::PhoneTaken,
             Self::EmailTaken => ErrorCode::EmailTaken,
             Self::ExternalIdTaken => ErrorCode::ExternalIdTaken,
             Self::TokenNotValid => ErrorCode::TokenNotValid,

@@ -42,9 +42,9 @@ pub(crate) struct Attempt<'a> {
     pub(crate) peppers: &'a Peppers,
     /// Keys of the counters that are loaded, sorted.
     pub(crate) keys: &'a [CounterKey],
-    /// Challenge with the id in the request, or the newest challenge of the phone.
+    /// Challenge with the id in the request, or the newest challenge of the phone to sign in.
     pub(crate) challenge: Option<&'a Challenge>,
-    /// User with the phone.
+    /// User with the phone, or who changes the phone to this one.
     pub(crate) user: Option<&'a User>,
     pub(crate) counters: &'a Counters,
     pub(crate) global_counters: &'a GlobalCounterFacts,

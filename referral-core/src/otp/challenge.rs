@@ -56,6 +56,10 @@ pub struct Challenge {
     pub id: ChallengeId,
     /// Phone to which the code was sent.
     pub phone: PhoneNumber,
+    /// `true` if the code is to sign in. A sign-in without the id of a challenge finds only such challenges,
+    /// so that a code for another purpose, which another user may request, does not replace the code to sign
+    /// in.
+    pub signs_in: bool,
     /// Number of digits of the code.
     pub code_length: u8,
     /// HMAC-SHA-256 of the purpose, the id, the phone and the code.
@@ -361,6 +365,7 @@ impl ChallengeRequest {
         Challenge {
             id: self.id,
             phone: self.phone.clone(),
+            signs_in: self.purpose == CodePurpose::SignIn,
             code_length,
             code_hash: code_hash.expect("the ring contains its current pepper"),
             pepper_id: pepper_id.to_owned(),

@@ -12,6 +12,8 @@ pub enum CodePurpose {
     SignIn,
     /// Delete the account of this user.
     DeleteUser(UserId),
+    /// Change the phone of this user to the phone to which the code is sent.
+    ChangePhone(UserId),
 }
 
 impl CodePurpose {
@@ -21,6 +23,7 @@ impl CodePurpose {
         match self {
             Self::SignIn => "sign_in",
             Self::DeleteUser(_) => "delete_user",
+            Self::ChangePhone(_) => "change_phone",
         }
     }
 
@@ -29,6 +32,7 @@ impl CodePurpose {
         let (name, user): (&[u8], _) = match self {
             Self::SignIn => (b"sign-in", None),
             Self::DeleteUser(user) => (b"delete-user", Some(user)),
+            Self::ChangePhone(user) => (b"change-phone", Some(user)),
         };
         let user = user.as_ref().map_or(&[] as &[u8], |user| user.0.as_bytes());
         [name, user].concat()
@@ -43,7 +47,8 @@ mod tests {
     #[test]
     fn purposes_of_different_kinds_and_users_differ_in_the_hash() {
         let [anna, boris] = [user(1).id, user(2).id];
-        let purposes = [CodePurpose::SignIn, CodePurpose::DeleteUser(anna), CodePurpose::DeleteUser(boris)];
+        let of_user = |user| [CodePurpose::DeleteUser(user), CodePurpose::ChangePhone(user)];
+        let purposes = [&[CodePurpose::SignIn][..], &of_user(anna), &of_user(boris)].concat();
         for (index, one) in purposes.iter().enumerate() {
             for other in &purposes[..index] {
                 assert_ne!(one.to_bytes(), other.to_bytes());

@@ -62,8 +62,8 @@ impl Redemption {
         self.policy.global_counter_query(self.now).without_messages()
     }
 
-    /// Returns the attempt to redeem the code. `user` is the user with the phone, and `keys` are the
-    /// [`counters`](Self::counters).
+    /// Returns the attempt to redeem the code. `user` is the user with the phone, or who changes the phone to
+    /// this one. `keys` are the [`counters`](Self::counters).
     pub(crate) fn attempt<'a>(
         &'a self,
         facts: &'a RedemptionFacts,

@@ -40,7 +40,8 @@ use crate::{
 pub struct SignInRequest {
     /// Phone in the request.
     pub phone: PhoneNumber,
-    /// Id of the challenge in the request. Without it, the newest challenge of the phone is used.
+    /// Id of the challenge in the request. Without it, the newest challenge of the phone that
+    /// [signs in](Challenge::signs_in) is used.
     pub challenge: Option<ChallengeId>,
     /// Invite code in the request.
     pub invite_code: Option<InviteCode>,
@@ -65,7 +66,8 @@ pub struct SignInRequest {
 #[derive(Clone, Debug, Default)]
 pub struct SignInFacts {
     /// If the request has an id: the challenge with this id, or `None` if it does not exist or was sent to
-    /// another phone. If the request has no id: the newest challenge of the phone.
+    /// another phone. If the request has no id: the newest challenge of the phone that
+    /// [signs in](Challenge::signs_in).
     pub challenge: Option<Challenge>,
     /// User with this phone.
     pub user: Option<User>,

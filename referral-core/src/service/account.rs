@@ -80,8 +80,7 @@ impl DeleteAccount {
 impl ReferralService {
     /// Sends a code that deletes the account of the current user to the phone of the user. No other code
     /// deletes the account, and this code is not valid for a sign-in. It counts for the same limits as a code
-    /// to sign in, and it is the newest code of the phone: an earlier code to sign in is only found with its
-    /// challenge.
+    /// to sign in.
     ///
     /// # Errors
     ///
@@ -160,7 +159,7 @@ impl ReferralService {
     }
 
     /// Returns the redemption of a code that was sent to `phone`.
-    fn redemption(
+    pub(super) fn redemption(
         &self,
         phone: PhoneNumber,
         purpose: CodePurpose,
@@ -184,7 +183,12 @@ impl ReferralService {
     }
 
     /// Emits the event of a refused code, if the request has one.
-    async fn emit_code_refused(&self, user: UserId, redemption: Option<&Redemption>, reason: Refusal) {
+    pub(super) async fn emit_code_refused(
+        &self,
+        user: UserId,
+        redemption: Option<&Redemption>,
+        reason: Refusal,
+    ) {
         let Some(redemption) = redemption else { return };
         self.inner.attempt_budget.spend(redemption.now);
         let (purpose, address) = (redemption.purpose, redemption.address);

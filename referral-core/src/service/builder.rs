@@ -21,7 +21,7 @@ use crate::{
         claims::ClaimsFn,
         jwt::{Tokens, refresh_audience},
     },
-    sms::{MessageTemplates, SmsSender, locale::Locale},
+    sms::{MessageTemplates, SmsSender, locale::Locale, notice::Notice},
     spawner::Spawner,
     storage::Storage,
     user::User,
@@ -29,6 +29,9 @@ use crate::{
 
 /// Function that writes the message for a code, in the first of these languages for which there is a text.
 pub(super) type MessageFn = Arc<dyn Fn(CodePurpose, &OneTimeCode, &[Locale]) -> String + Send + Sync>;
+
+/// Function that writes the message of a notice, in the first of these languages for which there is a text.
+pub(super) type NoticeFn = Arc<dyn Fn(&Notice, &[Locale]) -> String + Send + Sync>;
 
 /// Error of [`ReferralServiceBuilder::build`].
 #[derive(Debug, thiserror::Error)]
@@ -67,6 +70,7 @@ pub struct ReferralServiceBuilder {
     tokens: Tokens,
     peppers: Peppers,
     text: MessageFn,
+    notice_text: NoticeFn,
     claims: Option<ClaimsFn>,
 }
 
@@ -91,6 +95,7 @@ impl ReferralService {
             tokens: Tokens::new(keys, "referral".into(), "referral".into()),
             peppers,
             text: written_with(MessageTemplates::default()),
+            notice_text: notices_of(MessageTemplates::default()),
             claims: None,
         }
     }
@@ -199,7 +204,8 @@ impl ReferralServiceBuilder {
     /// Sets the texts of messages; by default [`MessageTemplates::default`].
     #[must_use]
     pub fn message_templates(mut self, texts: MessageTemplates) -> Self {
-        self.text = written_with(texts);
+        self.text = written_with(texts.clone());
+        self.notice_text = notices_of(texts);
         self
     }
 
@@ -212,6 +218,15 @@ impl ReferralServiceBuilder {
         text: impl Fn(CodePurpose, &OneTimeCode, &[Locale]) -> String + Send + Sync + 'static,
     ) -> Self {
         self.text = Arc::new(text);
+        self
+    }
+
+    /// Sets the function that writes notices. Its arguments are the content of the notice, and the requested
+    /// languages in order of preference. Use it if [`message_templates`](Self::message_templates) is not
+    /// enough.
+    #[must_use]
+    pub fn notice_fn(mut self, text: impl Fn(&Notice, &[Locale]) -> String + Send + Sync + 'static) -> Self {
+        self.notice_text = Arc::new(text);
         self
     }
 
@@ -267,6 +282,7 @@ impl ReferralServiceBuilder {
             tokens,
             peppers,
             text,
+            notice_text,
             claims,
         } = self;
         let gatekeeper = gate.map(|(gate, options)| Gatekeeper::new(gate, options));
@@ -284,6 +300,7 @@ impl ReferralServiceBuilder {
             policy,
             secrets,
             text,
+            notice_text,
             claims,
             under_attack,
             attempt_budget: AttemptBudget::default(),
@@ -297,4 +314,8 @@ impl ReferralServiceBuilder {
 
 fn written_with(texts: MessageTemplates) -> MessageFn {
     Arc::new(move |purpose, code, locales| texts.write(purpose, code, locales))
+}
+
+fn notices_of(texts: MessageTemplates) -> NoticeFn {
+    Arc::new(move |notice, locales| texts.write_notice(notice, locales))
 }

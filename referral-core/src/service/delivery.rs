@@ -104,13 +104,14 @@ impl ReferralService {
         Ok(change)
     }
 
-    /// Records which gateway accepted the message of a challenge, and its message id. Returns the statuses to
-    /// emit. The message is already sent, so a failure here does not fail the request.
+    /// Records which gateway accepted a message, and its message id. `challenge` is the challenge of the
+    /// message, unless it is a notice. Returns the statuses to emit. The message is already sent, so a
+    /// failure here does not fail the request.
     pub(super) async fn record_acceptance(
         &self,
         route: &MessageRoute,
         receipt: &Receipt,
-        challenge: ChallengeId,
+        challenge: Option<ChallengeId>,
     ) -> Vec<DeliveryStatus> {
         let gateway = &*route.gateway;
         let message_id = receipt.message_id.as_deref();

@@ -116,7 +116,7 @@ impl ReferralService {
                 }))
                 .await;
                 if let Some(route) = route {
-                    let reached = self.record_acceptance(&route, receipt, challenge).await;
+                    let reached = self.record_acceptance(&route, receipt, Some(challenge)).await;
                     self.emit_statuses(&route, reached).await;
                 }
             }
@@ -160,8 +160,8 @@ impl ReferralService {
             let refusal = if lacks_prefix { Refusal::MobilePrefixMissing } else { Refusal::PhoneNotAllowed };
             return Err(refusal.into());
         }
-        // A code for the own account goes to the phone of the current user, and needs no approval.
-        if challenge_request.purpose == CodePurpose::SignIn {
+        // A code to delete the own account goes to the phone of the current user, and needs no approval.
+        if !matches!(challenge_request.purpose, CodePurpose::DeleteUser(_)) {
             self.approve_code(&challenge_request.phone, || ForGate {
                 client: request.client,
                 locales: request.locales.clone(),

@@ -287,6 +287,11 @@ impl ReferralService {
         if let Some(invitation) = edited.accepted {
             self.emit(Event::InvitationAccepted(invitation)).await;
         }
+        self.own_profile(current_user).await
+    }
+
+    /// Returns the current user as stored now.
+    pub(super) async fn own_profile(&self, current_user: &CurrentUser) -> Result<ProfileView, Error> {
         let found = self.inner.storage.user(current_user.user.id, Self::INVITED_SHOWN).await?;
         Ok(self.viewer(current_user).profile(found.ok_or(Refusal::UserNotFound)?))
     }

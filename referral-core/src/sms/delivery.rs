@@ -211,17 +211,17 @@ pub struct DeliveryTransition {
 }
 
 impl DeliveryUpdate {
-    /// Creates the update that a gateway accepted the message of a challenge. Returns `None` if the name of
-    /// the gateway cannot be stored.
+    /// Creates the update that a gateway accepted a message. `challenge` is the challenge of the message,
+    /// unless it is a notice. Returns `None` if the name of the gateway cannot be stored.
     pub(crate) fn accepted(
         route: &MessageRoute,
         message_id: Option<&str>,
-        challenge: ChallengeId,
+        challenge: Option<ChallengeId>,
         now: OffsetDateTime,
     ) -> Option<Self> {
         is_gateway_name(&route.gateway).then(|| Self {
             message: message_id.and_then(|id| MessageKey::new(&route.gateway, id)),
-            challenge: Some((challenge, route.gateway.clone())),
+            challenge: challenge.map(|challenge| (challenge, route.gateway.clone())),
             now,
             keeps_unknown: true,
             kind: UpdateKind::Accepted(route.region),

@@ -14,8 +14,8 @@ use tokio::time::{Instant, timeout};
 
 pub use self::builder::{FailoverBuilder, FailoverError};
 use self::circuit_breaker::{Admission, CallMode, Circuit, CircuitSettings};
-use super::{Receipt, SmsError, SmsMessage, SmsSender};
-use crate::user::phone::Region;
+use super::{Receipt, SmsError, SmsMessage, SmsNotice, SmsSender};
+use crate::user::phone::{PhoneNumber, Region};
 
 /// Sender that tries several gateways in order until one accepts the message.
 ///
@@ -29,6 +29,9 @@ use crate::user::phone::Region;
 /// - A gateway that returned [`SmsError::Busy`] is not called until the given time has passed. If all
 ///   gateways are busy, the result is [`SmsError::Busy`] until the first of them is available.
 /// - If a gateway rejects the message because of the phone number, no other gateway is tried.
+///
+/// A notice is offered only to gateways that [send notices](SmsSender::sends_notices). If one of them fails
+/// to accept it, this does not open its circuit: the gateway may still accept codes.
 ///
 /// If it is unknown whether one gateway sent the message, and no other gateway accepted it, the result is
 /// [`SmsError::Unknown`].
@@ -133,7 +136,7 @@ impl Outcome {
         match result {
             Ok(_) => Self::Accepted,
             Err(SmsError::Permanent(_)) => Self::Permanent,
-            Err(SmsError::Temporary(_)) => Self::Temporary,
+            Err(SmsError::Temporary(_) | SmsError::NoticesUnsupported) => Self::Temporary,
             Err(SmsError::Busy { .. }) => Self::Busy,
             Err(SmsError::Unknown(_)) => Self::Unknown,
         }
@@ -166,7 +169,32 @@ impl Failover {
 #[async_trait]
 impl SmsSender for Failover {
     async fn send(&self, message: &SmsMessage) -> Result<Receipt, SmsError> {
-        let region = message.phone.region();
+        self.offer(Outgoing::Code(message)).await
+    }
+
+    fn sends_notices(&self) -> bool {
+        self.gateways.iter().any(|gateway| gateway.sender.sends_notices())
+    }
+
+    async fn send_notice(&self, notice: &SmsNotice) -> Result<Receipt, SmsError> {
+        self.offer(Outgoing::Notice(notice)).await
+    }
+
+    /// Returns the longest minimum time of all gateways.
+    fn min_timeout(&self) -> Duration {
+        let of_each = self.gateways.iter().map(|gateway| gateway.sender.min_timeout());
+        of_each.max().unwrap_or_default()
+    }
+}
+
+impl Failover {
+    /// Offers a message to one gateway after another.
+    async fn offer(&self, message: Outgoing<'_>) -> Result<Receipt, SmsError> {
+        let region = message.phone().region();
+        let gateways: Vec<_> = self.order_of(region).filter(|gateway| message.suits(gateway)).collect();
+        if gateways.is_empty() {
+            return Err(SmsError::NoticesUnsupported);
+        }
         let deadline = Instant::now() + self.time;
         let mut sending = Sending {
             failover: self,
@@ -178,7 +206,7 @@ impl SmsSender for Failover {
             busy_until: None,
         };
         let mut skipped: Vec<(Instant, &Gateway)> = Vec::new();
-        for gateway in self.order_of(region) {
+        for gateway in gateways {
             if !sending.has_time_for(gateway) {
                 continue;
             }
@@ -222,18 +250,43 @@ impl SmsSender for Failover {
         }
         Err(sending.failure())
     }
+}
 
-    /// Returns the longest minimum time of all gateways.
-    fn min_timeout(&self) -> Duration {
-        let of_each = self.gateways.iter().map(|gateway| gateway.sender.min_timeout());
-        of_each.max().unwrap_or_default()
+/// Message that is offered to the gateways.
+#[derive(Clone, Copy)]
+enum Outgoing<'a> {
+    Code(&'a SmsMessage),
+    Notice(&'a SmsNotice),
+}
+
+impl Outgoing<'_> {
+    fn phone(&self) -> &PhoneNumber {
+        match self {
+            Self::Code(message) => &message.phone,
+            Self::Notice(notice) => &notice.phone,
+        }
+    }
+
+    /// Returns `true` if the gateway can send the message.
+    fn suits(&self, gateway: &Gateway) -> bool {
+        match self {
+            Self::Code(_) => true,
+            Self::Notice(_) => gateway.sender.sends_notices(),
+        }
+    }
+
+    async fn pass_to(&self, gateway: &Gateway) -> Result<Receipt, SmsError> {
+        match self {
+            Self::Code(message) => gateway.sender.send(message).await,
+            Self::Notice(notice) => gateway.sender.send_notice(notice).await,
+        }
     }
 }
 
 /// State of a message while it is offered to the gateways.
 struct Sending<'a> {
     failover: &'a Failover,
-    message: &'a SmsMessage,
+    message: Outgoing<'a>,
     region: Option<Region>,
     deadline: Instant,
     /// `true` if a gateway was called.
@@ -279,7 +332,7 @@ impl Sending<'_> {
         self.called = true;
         let start = Instant::now();
         let time = self.time_left().min(self.failover.time_per_gateway);
-        let result = timeout(time, gateway.sender.send(self.message)).await;
+        let result = timeout(time, self.message.pass_to(gateway)).await;
         // The request was canceled after its start, so the message may have been sent.
         let result = result.unwrap_or_else(|_| Err(SmsError::Unknown("no response in time".into())));
         let now = Instant::now();
@@ -326,7 +379,11 @@ impl Sending<'_> {
                 tracing::warn!(gateway = name, reason, seconds, "the gateway is busy");
                 self.is_busy(until);
             }
-            Err(error @ (SmsError::Temporary(_) | SmsError::Unknown(_))) => {
+            // A gateway that rejects a notice may accept codes. A failed trial keeps the circuit open.
+            Err(error) if matches!(self.message, Outgoing::Notice(_)) && mode != CallMode::HalfOpen => {
+                tracing::warn!(gateway = name, %error, "the gateway failed to accept a notice");
+            }
+            Err(error @ (SmsError::Temporary(_) | SmsError::Unknown(_) | SmsError::NoticesUnsupported)) => {
                 tracing::warn!(gateway = name, %error, "the gateway failed to accept a message");
                 if let Some(open_time) = circuit.fail(now, mode, self.failover.circuit_settings) {
                     tracing::warn!(

@@ -50,7 +50,7 @@ pub use self::{
     presets::{PRESETS, preset},
     report::{ReportError, ReportReader, ReportRequest},
 };
-use super::{Encoding, Receipt, Segments, SmsError, SmsMessage, SmsSender};
+use super::{Encoding, Receipt, Segments, SmsError, SmsMessage, SmsNotice, SmsSender};
 use crate::{
     clock::{Clock, SystemClock},
     otp::code::OneTimeCode,
@@ -76,6 +76,7 @@ const RESPONSE_TIME: Duration = Duration::from_millis(500);
 pub struct HttpSender {
     config: Fields,
     settings: BTreeMap<String, Zeroizing<String>>,
+    sends_notices: bool,
     client: Client,
     clock: Arc<dyn Clock>,
     reports_url: String,
@@ -99,16 +100,26 @@ impl HttpSender {
         let GatewayConfig(config) = config;
         let settings = config.settings()?;
         let sample = sample();
-        let known = message_values(&sample, "");
+        let known = Content::from(&sample).values("");
         if let Some((name, _)) = known.iter().find(|(name, _)| settings.contains_key(*name)) {
             return Err(ConfigError::new(format!(
                 "`{name}` is the name of a value of the message; rename the setting"
             )));
         }
         let client = client::new(&config, &Values { message: &known, settings: &settings })?;
-        let sender =
-            Self { config, settings, client, clock: Arc::new(SystemClock), reports_url: String::new() };
-        sender.request(&sample)?;
+        let (clock, reports_url) = (Arc::new(SystemClock), String::new());
+        let mut sender = Self { config, settings, sends_notices: false, client, clock, reports_url };
+        sender.request(sample.id, &known)?;
+        let names = |name| sender.request(sample.id, &without(&known, name)).is_err();
+        sender.sends_notices = match sender.config.notices {
+            Some(true) if !names("text") => {
+                return Err(ConfigError::new(
+                    "`notices = true` requires the placeholder `{text}` in the request, which a notice consists of",
+                ));
+            }
+            Some(given) => given,
+            None => names("text") && !names("code"),
+        };
         Ok(sender)
     }
 
@@ -127,10 +138,19 @@ impl HttpSender {
         self
     }
 
-    /// Returns the request for a message.
-    fn request(&self, message: &SmsMessage) -> Result<Request, ConfigError> {
-        let known = message_values(message, &self.reports_url);
-        let values = Values { message: &known, settings: &self.settings };
+    /// Sends one request for a message.
+    async fn pass(&self, content: Content<'_>) -> Result<Receipt, SmsError> {
+        let request = self.request(content.id, &content.values(&self.reports_url));
+        let request = request.map_err(|error| SmsError::Temporary(error.to_string()))?;
+        match self.client.execute(request).await {
+            Ok(response) => self.read(response, content.code).await,
+            Err(error) => Err(client::failure(&error.without_url())),
+        }
+    }
+
+    /// Returns the request for the message with the id `id` and the values `known`.
+    fn request(&self, id: Uuid, known: &[(&'static str, Cow<'_, str>)]) -> Result<Request, ConfigError> {
+        let values = Values { message: known, settings: &self.settings };
         let config = &self.config;
         let method = match config.method {
             Method::Get => reqwest::Method::GET,
@@ -154,7 +174,7 @@ impl HttpSender {
         for (name, value) in config.headers.render(&values)? {
             request.headers_mut().insert(header_name(name)?, header_value(&value)?);
         }
-        self.authenticate(&mut request, message.id, &values)?;
+        self.authenticate(&mut request, id, &values)?;
         Ok(request)
     }
 
@@ -197,8 +217,8 @@ impl HttpSender {
         Ok(())
     }
 
-    /// Reads the response, up to the maximum size.
-    async fn read(&self, mut response: Response, message: &SmsMessage) -> Result<Receipt, SmsError> {
+    /// Reads the response to a message with this code, up to the maximum size.
+    async fn read(&self, mut response: Response, code: &str) -> Result<Receipt, SmsError> {
         let mut body = Vec::new();
         let mut is_whole = false;
         while body.len() <= MAX_RESPONSE_BYTES {
@@ -217,7 +237,7 @@ impl HttpSender {
             status: response.status().as_u16(),
             body: &body,
             is_whole,
-            code: message.code.reveal(),
+            code,
             retry_after: self.retry_after(response.headers()),
         })
     }
@@ -239,11 +259,18 @@ impl HttpSender {
 #[async_trait]
 impl SmsSender for HttpSender {
     async fn send(&self, message: &SmsMessage) -> Result<Receipt, SmsError> {
-        let request = self.request(message).map_err(|error| SmsError::Temporary(error.to_string()))?;
-        match self.client.execute(request).await {
-            Ok(response) => self.read(response, message).await,
-            Err(error) => Err(client::failure(&error.without_url())),
+        self.pass(message.into()).await
+    }
+
+    fn sends_notices(&self) -> bool {
+        self.sends_notices
+    }
+
+    async fn send_notice(&self, notice: &SmsNotice) -> Result<Receipt, SmsError> {
+        if !self.sends_notices {
+            return Err(SmsError::NoticesUnsupported);
         }
+        self.pass(notice.into()).await
     }
 
     fn min_timeout(&self) -> Duration {
@@ -251,24 +278,68 @@ impl SmsSender for HttpSender {
     }
 }
 
-/// Returns the values of a message that templates can name.
-fn message_values<'a>(message: &'a SmsMessage, reports_url: &'a str) -> [(&'static str, Cow<'a, str>); 9] {
-    let phone = message.phone.as_str();
-    let encoding = match Segments::of(message.text.reveal()).encoding {
-        Encoding::Gsm7 => "text",
-        Encoding::Ucs2 => "unicode",
-    };
-    [
-        ("id", message.id.to_string().into()),
-        ("phone", phone.into()),
-        ("phone_digits", phone.trim_start_matches('+').into()),
-        ("text", message.text.reveal().into()),
-        ("code", message.code.reveal().into()),
-        ("purpose", message.purpose.as_str().into()),
-        ("locale", message.locale.as_ref().map_or("", Locale::as_str).into()),
-        ("encoding", encoding.into()),
-        ("reports_url", reports_url.into()),
-    ]
+/// Content of a message with a code, or of a notice.
+struct Content<'a> {
+    id: Uuid,
+    phone: &'a PhoneNumber,
+    text: &'a str,
+    /// Empty in a notice.
+    code: &'a str,
+    purpose: &'static str,
+    locale: Option<&'a Locale>,
+}
+
+impl<'a> From<&'a SmsMessage> for Content<'a> {
+    fn from(message: &'a SmsMessage) -> Self {
+        Self {
+            id: message.id,
+            phone: &message.phone,
+            text: message.text.reveal(),
+            code: message.code.reveal(),
+            purpose: message.purpose.as_str(),
+            locale: message.locale.as_ref(),
+        }
+    }
+}
+
+impl<'a> From<&'a SmsNotice> for Content<'a> {
+    fn from(notice: &'a SmsNotice) -> Self {
+        Self {
+            id: notice.id,
+            phone: &notice.phone,
+            text: notice.text.reveal(),
+            code: "",
+            purpose: notice.notice.as_str(),
+            locale: notice.locale.as_ref(),
+        }
+    }
+}
+
+impl<'a> Content<'a> {
+    /// Returns the values that templates can name.
+    fn values(&self, reports_url: &'a str) -> [(&'static str, Cow<'a, str>); 9] {
+        let phone = self.phone.as_str();
+        let encoding = match Segments::of(self.text).encoding {
+            Encoding::Gsm7 => "text",
+            Encoding::Ucs2 => "unicode",
+        };
+        [
+            ("id", self.id.to_string().into()),
+            ("phone", phone.into()),
+            ("phone_digits", phone.trim_start_matches('+').into()),
+            ("text", self.text.into()),
+            ("code", self.code.into()),
+            ("purpose", self.purpose.into()),
+            ("locale", self.locale.map_or("", Locale::as_str).into()),
+            ("encoding", encoding.into()),
+            ("reports_url", reports_url.into()),
+        ]
+    }
+}
+
+/// Returns the values without the one with this name.
+fn without<'a>(values: &[(&'static str, Cow<'a, str>)], name: &str) -> Vec<(&'static str, Cow<'a, str>)> {
+    values.iter().filter(|(known, _)| *known != name).cloned().collect()
 }
 
 fn header_name(name: &str) -> Result<HeaderName, ConfigError> {

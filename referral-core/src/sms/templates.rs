@@ -6,13 +6,20 @@ use super::Segments;
 use crate::{
     error::{catalog::ErrorCode, input::InvalidInput},
     otp::{code::OneTimeCode, purpose::CodePurpose},
-    sms::locale::Locale,
+    sms::{locale::Locale, notice::Notice},
 };
 
 /// Placeholder for the code in a template.
 const CODE: &str = "{code}";
 
-/// Language that has a built-in text for each purpose.
+/// Placeholder for the last two digits of a phone in the template of a notice.
+const LAST_DIGITS: &str = "{last_digits}";
+
+/// Number of digits of a phone that a notice shows. A notice goes to a phone that may belong to another
+/// person.
+const LAST_DIGITS_SHOWN: usize = 2;
+
+/// Language that has a built-in text for each purpose and each notice.
 const ENGLISH: &str = "en";
 
 /// Built-in texts of a purpose, by language. With a host of 20 characters, an Android hash and a code of 10
@@ -31,11 +38,28 @@ const DELETION: BuiltIn = [
     ("ru", "Код удаления {code}"),
 ];
 
+const CHANGE_OF_PHONE: BuiltIn = [
+    (ENGLISH, "{code} is your code to change your phone number."),
+    ("kk", "Нөмір коды: {code}"),
+    ("ru", "Смена номера {code}"),
+];
+
+/// Built-in texts of the notice that a phone was changed. Each of them fits into one segment.
+const PHONE_CHANGED: BuiltIn = [
+    (
+        ENGLISH,
+        "The phone number of your account was changed to one that ends in {last_digits}. If this was not you, \
+         contact support.",
+    ),
+    ("kk", "Нөміріңіз …{last_digits} болып өзгерді. Сіз емес пе? Қолдауға жазыңыз."),
+    ("ru", "Ваш номер изменён на …{last_digits}. Если это не вы, напишите в поддержку."),
+];
+
 /// Length of the string by which Android identifies an app.
 const ANDROID_HASH_LENGTH: usize = 11;
 
-/// Templates of the messages for each purpose of a code and each language: the built-in English, Russian and
-/// Kazakh, and added ones.
+/// Templates of the messages for each purpose of a code, each notice and each language: the built-in English,
+/// Russian and Kazakh, and added ones.
 ///
 /// ```
 /// use referral_core::{CodePurpose, OneTimeCode, sms::{Locale, MessageTemplates}};
@@ -50,6 +74,8 @@ const ANDROID_HASH_LENGTH: usize = 11;
 pub struct MessageTemplates {
     sign_in: Texts,
     deletion: Texts,
+    change_of_phone: Texts,
+    phone_changed: Texts,
     /// A locale that has a template for signing in.
     default_locale: Locale,
     host: Option<String>,
@@ -68,6 +94,8 @@ impl Default for MessageTemplates {
         Self {
             sign_in: built_in(SIGN_IN),
             deletion: built_in(DELETION),
+            change_of_phone: built_in(CHANGE_OF_PHONE),
+            phone_changed: built_in(PHONE_CHANGED),
             default_locale: Locale::from_static(ENGLISH),
             host: None,
             android_hash: None,
@@ -85,7 +113,7 @@ impl MessageTemplates {
     /// contain `{code}`, or contains other braces, a control character other than a line feed, or a word that
     /// starts with `@`.
     pub fn template(mut self, locale: &str, template: impl Into<String>) -> Result<Self, InvalidInput> {
-        add(&mut self.sign_in, locale, template.into())?;
+        add(&mut self.sign_in, locale, template.into(), CODE)?;
         Ok(self)
     }
 
@@ -100,7 +128,38 @@ impl MessageTemplates {
         locale: &str,
         template: impl Into<String>,
     ) -> Result<Self, InvalidInput> {
-        add(&mut self.deletion, locale, template.into())?;
+        add(&mut self.deletion, locale, template.into(), CODE)?;
+        Ok(self)
+    }
+
+    /// Adds or replaces the text of a language for codes that change the phone of an account. A language
+    /// without such a text gets that of the default language, or English.
+    ///
+    /// # Errors
+    ///
+    /// As for [`template`](Self::template).
+    pub fn phone_change_template(
+        mut self,
+        locale: &str,
+        template: impl Into<String>,
+    ) -> Result<Self, InvalidInput> {
+        add(&mut self.change_of_phone, locale, template.into(), CODE)?;
+        Ok(self)
+    }
+
+    /// Adds or replaces the text of a language for the notice that the phone of an account was changed, which
+    /// goes to the phone before the change. `{last_digits}` is the placeholder for the last two digits of the
+    /// new phone. A language without such a text gets that of the default language, or English.
+    ///
+    /// # Errors
+    ///
+    /// As for [`template`](Self::template), except that the template need not contain its placeholder.
+    pub fn phone_changed_template(
+        mut self,
+        locale: &str,
+        template: impl Into<String>,
+    ) -> Result<Self, InvalidInput> {
+        add(&mut self.phone_changed, locale, template.into(), LAST_DIGITS)?;
         Ok(self)
     }
 
@@ -168,11 +227,27 @@ impl MessageTemplates {
         let texts = match purpose {
             CodePurpose::SignIn => &self.sign_in,
             CodePurpose::DeleteUser(_) => &self.deletion,
+            CodePurpose::ChangePhone(_) => &self.change_of_phone,
         };
+        self.fill(self.find(texts, locales), code)
+    }
+
+    /// Returns the message of a notice in the language that [`write`](Self::write) would choose.
+    #[must_use]
+    pub fn write_notice(&self, notice: &Notice, locales: &[Locale]) -> String {
+        match notice {
+            Notice::PhoneChanged { new } => {
+                let digits = new.as_str();
+                let last = &digits[digits.len() - LAST_DIGITS_SHOWN..];
+                self.find(&self.phone_changed, locales).replace(LAST_DIGITS, last)
+            }
+        }
+    }
+
+    fn find<'a>(&self, texts: &'a Texts, locales: &[Locale]) -> &'a str {
         let default = [self.default_locale.as_str()];
         let mut ranges = locales.iter().flat_map(Locale::ranges).chain(default);
-        let template = ranges.find_map(|range| texts.get(range));
-        self.fill(template.unwrap_or(&texts[ENGLISH]), code)
+        ranges.find_map(|range| texts.get(range)).unwrap_or(&texts[ENGLISH])
     }
 
     fn fill(&self, template: &str, code: &OneTimeCode) -> String {
@@ -183,12 +258,17 @@ impl MessageTemplates {
         lines.join("\n")
     }
 
-    /// Returns every text with a code of this length, ordered by purpose and language.
+    /// Returns every text with a code of this length, ordered by purpose and language. The notices are last.
     pub fn preview(&self, code_length: u8) -> impl Iterator<Item = TemplatePreview> {
         let code = OneTimeCode::from_static("0".repeat(code_length.into()));
-        self.sign_in.iter().chain(&self.deletion).map(move |(locale, template)| {
-            let text = self.fill(template, &code);
-            TemplatePreview { locale: locale.clone(), segments: Segments::of(&text), text }
+        let of_codes = self.sign_in.iter().chain(&self.deletion).chain(&self.change_of_phone);
+        let of_codes = of_codes.map(move |(locale, template)| (locale, self.fill(template, &code)));
+        let notices = self.phone_changed.iter();
+        let notices = notices.map(|(locale, template)| (locale, template.replace(LAST_DIGITS, "00")));
+        of_codes.chain(notices).map(|(locale, text)| TemplatePreview {
+            locale: locale.clone(),
+            segments: Segments::of(&text),
+            text,
         })
     }
 
@@ -211,18 +291,22 @@ pub struct TemplatePreview {
     pub segments: Segments,
 }
 
-fn add(texts: &mut Texts, locale: &str, template: String) -> Result<(), InvalidInput> {
-    check(&template).map_err(|detail| InvalidInput::new(ErrorCode::InvalidTemplate, detail))?;
+/// Adds a text with a placeholder.
+fn add(texts: &mut Texts, locale: &str, template: String, placeholder: &str) -> Result<(), InvalidInput> {
+    check(&template, placeholder).map_err(|detail| InvalidInput::new(ErrorCode::InvalidTemplate, detail))?;
     texts.insert(Locale::parse(locale)?, template);
     Ok(())
 }
 
-fn check(template: &str) -> Result<(), &'static str> {
-    if !template.contains(CODE) {
+fn check(template: &str, placeholder: &str) -> Result<(), &'static str> {
+    if placeholder == CODE && !template.contains(CODE) {
         return Err("The template must contain `{code}`, the placeholder for the code.");
     }
-    if template.replace(CODE, "").contains(['{', '}']) {
-        return Err("The template must not contain other braces than those of `{code}`. Remove them.");
+    if template.replace(placeholder, "").contains(['{', '}']) {
+        return Err("The template must not contain other braces than those of its placeholder. Remove them.");
+    }
+    if template.is_empty() {
+        return Err("The template is empty. Write a text.");
     }
     if template.chars().any(|c| c.is_control() && c != '\n') {
         return Err("The template must not contain control characters other than line feeds. Remove them.");

@@ -4,6 +4,7 @@ mod change;
 mod deletion;
 #[cfg(all(test, feature = "conformance"))]
 mod mutants;
+mod phone_change;
 mod state;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,12 +16,13 @@ use uuid::Uuid;
 use self::state::State;
 use super::{
     AddUserFacts, AddUserRequest, AddedUser, Ancestry, AttackCheck, AuditPage, AuditQuery, AuditStorage,
-    ChallengeFacts, ChallengeRequest, ChallengeStorage, ChallengeWrites, ChangedUser, CounterUpdate, Decided,
-    Decision, DeletedUser, DeletionRequest, DeliveryFacts, DeliveryTransition, DeliveryUpdate,
-    GrantedChallenge, KeyRegistration, MaintenanceStorage, ProfileEdit, ProfileFacts, ProfileOutcome,
-    ProfileWrites, RefreshFacts, RefreshRequest, RegisteredKey, Result, Retention, SessionSelection,
-    SessionStorage, SignInFacts, SignInOutcome, SignInRequest, SignInWrites, StorageError, StorageReadiness,
-    StoredPage, StoredSession, UnlockRequest, UserChangeRequest, UserQuery, UserStorage, UserWithInvited,
+    ChallengeFacts, ChallengeRequest, ChallengeStorage, ChallengeWrites, ChangedPhone, ChangedUser,
+    CounterUpdate, Decided, Decision, DeletedUser, DeletionRequest, DeliveryFacts, DeliveryTransition,
+    DeliveryUpdate, GrantedChallenge, KeyRegistration, MaintenanceStorage, PhoneChangeRequest, ProfileEdit,
+    ProfileFacts, ProfileOutcome, ProfileWrites, RefreshFacts, RefreshRequest, RegisteredKey, Result,
+    Retention, SessionSelection, SessionStorage, SignInFacts, SignInOutcome, SignInRequest, SignInWrites,
+    StorageError, StorageReadiness, StoredPage, StoredSession, UnlockRequest, UserChangeRequest, UserQuery,
+    UserStorage, UserWithInvited,
 };
 use crate::{
     audit::AuditEntry,
@@ -121,7 +123,7 @@ impl ChallengeStorage for MemoryStorage {
         let mut state = self.lock();
         let challenge = match request.challenge {
             Some(id) => state.challenges.get(&id).filter(|challenge| challenge.phone == request.phone),
-            None => state.newest_challenge(&request.phone),
+            None => state.newest_challenge_to_sign_in(&request.phone),
         };
         let mut facts = SignInFacts {
             challenge: challenge.cloned(),
@@ -322,6 +324,10 @@ impl UserStorage for MemoryStorage {
 
     async fn delete_user(&self, request: &DeletionRequest) -> Decided<DeletedUser> {
         Ok(self.lock().delete_user(request))
+    }
+
+    async fn change_phone(&self, request: &PhoneChangeRequest) -> Decided<ChangedPhone> {
+        Ok(self.lock().change_phone(request))
     }
 
     async fn change_user(&self, request: &UserChangeRequest) -> Decided<ChangedUser> {

@@ -3,8 +3,9 @@
 use async_trait::async_trait;
 
 use super::{
-    AddUserRequest, AddedUser, ChangedUser, Decided, DeletedUser, DeletionRequest, ProfileEdit,
-    ProfileOutcome, Result, StoredPage, UserChangeRequest, UserQuery, UserWithInvited,
+    AddUserRequest, AddedUser, ChangedPhone, ChangedUser, Decided, DeletedUser, DeletionRequest,
+    PhoneChangeRequest, ProfileEdit, ProfileOutcome, Result, StoredPage, UserChangeRequest, UserQuery,
+    UserWithInvited,
 };
 use crate::{
     error::refusal::Refusal,
@@ -79,6 +80,20 @@ pub trait UserStorage: Send + Sync + 'static {
     ///
     /// Counters stay, because their limits also apply after the deletion.
     async fn delete_user(&self, request: &DeletionRequest) -> Decided<DeletedUser>;
+
+    /// Changes the phone of a user, and ends all sessions of the user except
+    /// [`PhoneChangeRequest::session`]. The counted attempt of a wrong code is committed as well.
+    ///
+    /// Facts: the user; the owner of the new phone; the challenge, as
+    /// [`RedemptionFacts::challenge`](super::RedemptionFacts::challenge) describes it, the counters that the
+    /// redemption names, and the global counters. The change excludes attempts at the challenge, and all
+    /// operations that change the user or start a session of the user. Of concurrent requests for one phone,
+    /// also of sign-ups, only one gets it.
+    ///
+    /// From then on, the user is found by the new phone, and not by the old one: not at a sign-in, also if it
+    /// started before, and not in a filter or a search. The challenges of the old phone stay, and those to
+    /// sign in create a new user.
+    async fn change_phone(&self, request: &PhoneChangeRequest) -> Decided<ChangedPhone>;
 
     /// Applies all changes of a user by the host or by staff, or none. Sets
     /// [`ChangedUser::ended_sessions`].

@@ -92,6 +92,7 @@ fn challenges_round_trip() {
     let challenge = Challenge {
         id: ChallengeId(id(1)),
         phone: phone(),
+        signs_in: true,
         code_length: 6,
         code_hash: std::array::from_fn(|index| u8::try_from(index).expect("32 bytes")),
         pepper_id: "p1".to_owned(),

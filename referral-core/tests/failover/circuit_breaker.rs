@@ -10,7 +10,8 @@ use referral_core::{
 use tokio::time::advance;
 
 use crate::fake::{
-    Accept, Busy, Calls, Hang, Permanent, Script, Temporary, Unknown, gateways, message, send, take,
+    Accept, Busy, Calls, Hang, Permanent, Script, Temporary, Unknown, gateways, message, send, send_notice,
+    take,
 };
 
 #[tokio::test(start_paused = true)]
@@ -283,4 +284,41 @@ async fn rejections_for_one_region_do_not_prevent_messages_to_another() {
         message.phone = PhoneNumber::parse(phone, None).expect("valid number");
         sender.send(&message).await.expect(phone);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn notices_go_to_gateways_that_send_them_and_open_no_circuit() {
+    let calls = Calls::default();
+    let script = |name, responses: &[_]| Script::new(name, &calls, responses);
+    let without = Failover::builder().gateway("a", script("a", &[])).build().expect("valid configuration");
+    assert!(!without.sends_notices());
+    assert_eq!(send_notice(&without, &calls).await, ": the gateway sends no notices");
+
+    let failing = script("b", &[Temporary, Unknown, Temporary, Hang, Temporary]).with_notices();
+    let sender = Failover::builder()
+        .gateway("a", script("a", &[Temporary]))
+        .gateway("b", failing)
+        .gateway("c", script("c", &[]).with_notices())
+        .build()
+        .expect("valid configuration");
+    assert!(sender.sends_notices());
+    for _ in 0..5 {
+        assert_eq!(send_notice(&sender, &calls).await, "bc: accepted by c");
+    }
+    assert_eq!(send(&sender, &calls).await, "ab: accepted by b", "the circuit of b is closed");
+}
+
+#[tokio::test(start_paused = true)]
+async fn notice_can_be_the_trial_of_an_open_circuit() {
+    let calls = Calls::default();
+    let gateway = Script::new("a", &calls, &[Temporary, Temporary, Temporary, Temporary]).with_notices();
+    let sender = Failover::builder().gateway("a", gateway).build().expect("valid configuration");
+    for _ in 0..3 {
+        assert_eq!(send(&sender, &calls).await, "a: temporary");
+    }
+    advance(Duration::from_secs(30)).await;
+    assert_eq!(send_notice(&sender, &calls).await, "a: temporary", "the circuit stays open");
+    advance(Duration::from_secs(60)).await;
+    assert_eq!(send_notice(&sender, &calls).await, "a: accepted by a");
+    assert_eq!(send(&sender, &calls).await, "a: accepted by a");
 }

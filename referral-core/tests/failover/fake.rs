@@ -10,7 +10,7 @@ use std::{
 use async_trait::async_trait;
 use referral_core::{
     OneTimeCode, PhoneNumber,
-    sms::{Failover, FailoverBuilder, Receipt, SmsError, SmsMessage, SmsSender},
+    sms::{Failover, FailoverBuilder, Notice, Receipt, SmsError, SmsMessage, SmsNotice, SmsSender},
 };
 use uuid::Uuid;
 
@@ -34,6 +34,7 @@ pub(crate) struct Script {
     name: &'static str,
     responses: Arc<Mutex<VecDeque<Response>>>,
     calls: Arc<Mutex<Vec<&'static str>>>,
+    sends_notices: bool,
 }
 
 impl Script {
@@ -43,13 +44,14 @@ impl Script {
         responses: &[Response],
     ) -> Self {
         let responses = Arc::new(Mutex::new(responses.iter().copied().collect()));
-        Self { name, responses, calls: Arc::clone(calls) }
+        Self { name, responses, calls: Arc::clone(calls), sends_notices: false }
     }
-}
 
-#[async_trait]
-impl SmsSender for Script {
-    async fn send(&self, _message: &SmsMessage) -> Result<Receipt, SmsError> {
+    pub(crate) fn with_notices(self) -> Self {
+        Self { sends_notices: true, ..self }
+    }
+
+    async fn respond(&self) -> Result<Receipt, SmsError> {
         self.calls.lock().expect("not poisoned").push(self.name);
         let response = self.responses.lock().expect("not poisoned").pop_front().unwrap_or(Accept);
         match response {
@@ -62,6 +64,21 @@ impl SmsSender for Script {
             Unknown => Err(SmsError::Unknown("no response".into())),
             Hang => pending().await,
         }
+    }
+}
+
+#[async_trait]
+impl SmsSender for Script {
+    async fn send(&self, _message: &SmsMessage) -> Result<Receipt, SmsError> {
+        self.respond().await
+    }
+
+    fn sends_notices(&self) -> bool {
+        self.sends_notices
+    }
+
+    async fn send_notice(&self, _notice: &SmsNotice) -> Result<Receipt, SmsError> {
+        self.respond().await
     }
 }
 
@@ -86,9 +103,22 @@ pub(crate) fn message() -> SmsMessage {
     SmsMessage::new(Uuid::from_u128(17), phone, OneTimeCode::from_static("4711"), "4711 it is".into(), None)
 }
 
+/// Sends one notice. Returns the names of the called gateways and the result.
+pub(crate) async fn send_notice(sender: &Failover, calls: &Calls) -> String {
+    let SmsMessage { id, phone, .. } = message();
+    let notice = Notice::PhoneChanged { new: phone.clone() };
+    let result = sender.send_notice(&SmsNotice::new(id, phone, notice, "It is changed".into(), None)).await;
+    shown(calls, result)
+}
+
 /// Sends one message. Returns the names of the called gateways and the result.
 pub(crate) async fn send(sender: &Failover, calls: &Calls) -> String {
-    let result = match sender.send(&message()).await {
+    let result = sender.send(&message()).await;
+    shown(calls, result)
+}
+
+fn shown(calls: &Calls, result: Result<Receipt, SmsError>) -> String {
+    let result = match result {
         Ok(receipt) => format!("accepted by {}", receipt.gateway.unwrap_or_default()),
         Err(SmsError::Permanent(_)) => "permanent".into(),
         Err(SmsError::Temporary(_)) => "temporary".into(),

@@ -3,7 +3,7 @@
 use referral_core::{
     OneTimeCode, PhoneNumber,
     sms::{
-        Receipt, SmsError, SmsMessage,
+        Notice, Receipt, SmsError, SmsMessage, SmsNotice,
         http::{ConfigError, GatewayConfig, HttpSender},
     },
 };
@@ -26,6 +26,13 @@ pub(crate) fn message() -> SmsMessage {
 pub(crate) fn message_with(text: &str) -> SmsMessage {
     let phone = PhoneNumber::parse(PHONE, None).expect("valid number");
     SmsMessage::new(ID, phone, OneTimeCode::from_static(CODE), text.into(), None)
+}
+
+/// Returns the notice that the phone was changed.
+pub(crate) fn notice() -> SmsNotice {
+    let phone = PhoneNumber::parse(PHONE, None).expect("valid number");
+    let notice = Notice::PhoneChanged { new: phone.clone() };
+    SmsNotice::new(ID, phone, notice, "Your number was changed".into(), None)
 }
 
 /// Returns a sender for the configured gateway that uses no proxy.

@@ -1,13 +1,13 @@
 //! Requests, compared byte for byte.
 
 use referral_core::{
-    sms::{SmsError, SmsSender as _},
+    sms::{SmsError, SmsNotice, SmsSender as _},
     test_util::ManualClock,
 };
 use time::OffsetDateTime;
 use wiremock::ResponseTemplate;
 
-use crate::fake::{gateway, message, message_with, received, sender};
+use crate::fake::{gateway, message, message_with, notice, received, sender};
 
 #[tokio::test]
 async fn form_is_escaped_and_keeps_the_configured_order() {
@@ -137,4 +137,60 @@ async fn redirect_is_not_followed() {
     let refused = sender.send(&message()).await;
     assert!(matches!(&refused, Err(SmsError::Temporary(reason)) if reason == "HTTP 307"), "{refused:?}");
     assert_eq!(elsewhere.received_requests().await.expect("recorded").len(), 0);
+}
+
+#[tokio::test]
+async fn gateways_with_a_text_send_notices() {
+    for (request, sends_notices) in [
+        (r#"form = { text = "{text}" }"#, true),
+        (
+            r#"headers = { text = "{id}" }
+            query = { text = "{text}" }"#,
+            true,
+        ),
+        // The gateway may require the code.
+        (r#"json = { text = "{text}", code = "{code}" }"#, false),
+        (
+            r#"json = { text = "{text}", code = "{code}" }
+            notices = true"#,
+            true,
+        ),
+        (
+            r#"form = { text = "{text}" }
+            notices = false"#,
+            false,
+        ),
+        (r#"form = { code = "{code}" }"#, false),
+    ] {
+        let gateway = gateway(ResponseTemplate::new(200)).await;
+        let sender = sender(&format!("url = \"{}\"\n{request}", gateway.uri())).expect("valid configuration");
+        assert_eq!(sender.sends_notices(), sends_notices, "{request}");
+        let sent = sender.send_notice(&notice()).await;
+        assert_eq!(sent.is_ok(), sends_notices, "{request}");
+        if !sends_notices {
+            assert!(matches!(sent, Err(SmsError::NoticesUnsupported)), "{sent:?}");
+            assert_eq!(gateway.received_requests().await.expect("recorded").len(), 0);
+        }
+    }
+    let error = sender("url = \"https://a.example\"\nnotices = true\nform = { code = \"{code}\" }");
+    assert!(error.err().expect("no text").to_string().contains("`{text}`"));
+}
+
+#[tokio::test]
+async fn notice_has_a_purpose_and_no_code() {
+    let gateway = gateway(ResponseTemplate::new(200)).await;
+    let config = format!(
+        "preset = \"webhook\"\nurl = \"{}\"\nsettings = {{ secret = \"whsec_{}\" }}",
+        gateway.uri(),
+        "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+    );
+    let notice: SmsNotice = notice();
+    sender(&config).expect("valid configuration").send_notice(&notice).await.expect("accepted");
+    let body = received(&gateway).await.body;
+    let body: serde_json::Value = serde_json::from_slice(&body).expect("JSON");
+    let data = serde_json::json!({
+        "id": notice.id.to_string(), "phone": notice.phone.as_str(), "text": notice.text.reveal(),
+        "purpose": "phone_changed",
+    });
+    assert_eq!(body["data"], data);
 }

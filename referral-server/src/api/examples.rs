@@ -1,7 +1,8 @@
 //! Values that the examples in the OpenAPI document share, so that all examples describe the same two users.
-//! The types of requests and responses in [`auth`](super::auth), [`sessions`](super::sessions),
-//! [`users`](super::users), [`admin`](super::admin) and [`user_views`](super::user_views) have examples with
-//! these values, and `openapi.rs` has those of the errors.
+//! The types of requests and responses in [`auth`](super::auth), [`phone`](super::phone),
+//! [`sessions`](super::sessions), [`users`](super::users), [`admin`](super::admin) and
+//! [`user_views`](super::user_views) have examples with these values, and `openapi.rs` has those of the
+//! errors.
 
 use std::collections::BTreeMap;
 
@@ -12,6 +13,7 @@ use uuid::{Uuid, uuid};
 use super::timestamp::Timestamp;
 
 pub(crate) const PHONE: &str = "+79608543017";
+pub(crate) const NEW_PHONE: &str = "+79608543099";
 pub(crate) const FRIENDS_PHONE: &str = "+77011234567";
 pub(crate) const INVITE_CODE: &str = "K7M2QX";
 pub(crate) const FRIENDS_INVITE_CODE: &str = "W4DH9T";

@@ -26,6 +26,7 @@ mod overload;
 mod pages;
 mod pasted_text;
 mod peers;
+mod phone;
 mod prefix;
 mod program;
 mod readme;

@@ -230,6 +230,8 @@ CREATE TABLE referral.challenges (
     -- Number 1 for the first challenge of the phone. Each further challenge has the number after the newest
     -- one at the time of its request. Of two concurrent requests, only one challenge is therefore stored.
     number bigint NOT NULL,
+    -- True if the code is to sign in, false if it is for another purpose.
+    signs_in boolean NOT NULL DEFAULT TRUE,
     code_length bigint NOT NULL,
     code_hash bytea NOT NULL,
     pepper_id text NOT NULL,
@@ -372,7 +374,9 @@ CREATE TABLE referral.audit_log (
     -- the same time.
     actor uuid,
     action text COLLATE "C" NOT NULL CHECK (
-        action IN ('user_added', 'user_changed', 'user_deleted', 'sessions_ended', 'phone_unlocked')
+        action IN (
+            'user_added', 'user_changed', 'phone_changed', 'user_deleted', 'sessions_ended', 'phone_unlocked'
+        )
     ),
     -- User that was changed.
     user_id uuid REFERENCES referral.users (id),

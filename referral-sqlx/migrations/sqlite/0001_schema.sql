@@ -217,6 +217,8 @@ CREATE TABLE referral_challenges (
         AND substr(phone, 1, 1) = '+'
         AND substr(phone, 2) NOT GLOB '*[^0-9]*'
     ),
+    -- 1 if the code is to sign in, 0 if it is for another purpose.
+    signs_in INTEGER NOT NULL DEFAULT 1 CHECK (signs_in IN (0, 1)),
     code_length INTEGER NOT NULL CHECK (code_length BETWEEN 4 AND 10),
     code_hash BLOB NOT NULL CHECK (octet_length(code_hash) = 32),
     pepper_id TEXT NOT NULL,
@@ -337,7 +339,9 @@ CREATE TABLE referral_audit_log (
     -- User that made the change. NULL for the host.
     actor BLOB CHECK (octet_length(actor) = 16),
     action TEXT NOT NULL CHECK (
-        action IN ('user_added', 'user_changed', 'user_deleted', 'sessions_ended', 'phone_unlocked')
+        action IN (
+            'user_added', 'user_changed', 'phone_changed', 'user_deleted', 'sessions_ended', 'phone_unlocked'
+        )
     ),
     -- User that was changed.
     user_id BLOB REFERENCES referral_users (id),

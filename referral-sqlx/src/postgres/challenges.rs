@@ -61,10 +61,10 @@ pub(super) const KEEP_NEWEST: &str = "\
 
 /// Adds a challenge, if the `newest` challenge of its phone has the number before it.
 pub(super) const ADD_CHALLENGE: &str = "\
-    INSERT INTO referral.challenges (id, phone, number, code_length, code_hash, pepper_id, sent_at, expires_at, \
-                                     redeemed_at, attempts_with_id, attempts_without_id, address) \
-    SELECT $1::uuid, $2, $3::bigint, $4::bigint, $5::bytea, $6, $7::timestamptz, $8::timestamptz, \
-           $9::timestamptz, $10::bigint, $11::bigint, $12 \
+    INSERT INTO referral.challenges (id, phone, number, signs_in, code_length, code_hash, pepper_id, sent_at, \
+                                     expires_at, redeemed_at, attempts_with_id, attempts_without_id, address) \
+    SELECT $1::uuid, $2, $3::bigint, $4::boolean, $5::bigint, $6::bytea, $7, $8::timestamptz, $9::timestamptz, \
+           $10::timestamptz, $11::bigint, $12::bigint, $13 \
     WHERE coalesce((SELECT number FROM newest), 0) + 1 = $3 AND $after \
     ON CONFLICT (phone, number) DO NOTHING RETURNING 1";
 
@@ -82,6 +82,7 @@ async fn add(lease: &mut Lease, newest: i64, facts: &Counters, writes: &Challeng
             .bind(challenge.id.0)
             .bind(challenge.phone.as_str())
             .bind(newest + 1)
+            .bind(challenge.signs_in)
             .bind(i64::from(challenge.code_length))
             .bind(challenge.code_hash.as_slice())
             .bind(&*challenge.pepper_id)

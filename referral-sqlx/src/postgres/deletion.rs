@@ -71,7 +71,7 @@ async fn load(lease: &mut Lease, request: &DeletionRequest) -> Result<DeletionFa
 
 /// Reads the facts of a redemption from a row with the columns of its counters, the state of the service, and
 /// the challenge.
-async fn read(lease: &mut Lease, row: &PgRow, redemption: &Redemption) -> Result<RedemptionFacts> {
+pub(super) async fn read(lease: &mut Lease, row: &PgRow, redemption: &Redemption) -> Result<RedemptionFacts> {
     let challenge = rows::get::<Option<Uuid>>(row, "challenge_id")?;
     Ok(RedemptionFacts {
         challenge: challenge.map(|_| rows::challenge(row, &redemption.phone)).transpose()?,

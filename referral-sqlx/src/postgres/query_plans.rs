@@ -11,7 +11,7 @@ use super::{
     PostgresStorage, add_user, audit, challenges, change_user, counters, deletion, invitations, list,
     maintenance, messages,
     open::{PLANNER_SETTINGS, PostgresOptions},
-    profiles, sessions, sign_in, users,
+    phone_change, profiles, sessions, sign_in, users,
 };
 use crate::search_index;
 
@@ -181,6 +181,9 @@ async fn frequent_statements_do_not_scan_tables() {
         deletion::DELETE_CHALLENGES,
         deletion::ERASE,
         deletion::ERASE_AUDIT_ENTRIES,
+        phone_change::LOCK_CHALLENGE,
+        phone_change::PHONE_CHANGE_FACTS,
+        phone_change::CHANGE_PHONE,
         profiles::PROFILE_FACTS,
         profiles::CHANGE_PROFILE,
         invitations::CHANGE_SEARCH_KEYS,

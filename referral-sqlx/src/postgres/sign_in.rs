@@ -40,10 +40,10 @@ macro_rules! sign_in_facts {
     };
 }
 
-/// Selects the facts with the newest challenge of the phone.
+/// Selects the facts with the newest challenge of the phone to sign in.
 pub(super) const SIGN_IN_FACTS: &str = sign_in_facts!(
     "LEFT JOIN LATERAL ( \
-         SELECT * FROM referral.challenges WHERE phone = $6 ORDER BY number DESC LIMIT 1 \
+         SELECT * FROM referral.challenges WHERE phone = $6 AND signs_in ORDER BY number DESC LIMIT 1 \
      ) c ON TRUE"
 );
 
@@ -91,11 +91,11 @@ async fn load_with_ancestry(lease: &mut Lease, request: &SignInRequest) -> Resul
     Ok(facts)
 }
 
-/// Locks the challenge `$2` of a phone, or its newest challenge if `$2` is NULL. This and
+/// Locks the challenge `$2` of a phone, or its newest challenge to sign in if `$2` is NULL. This and
 /// [`LOCK_USER_WITH_PHONE`] are separate statements, because a statement that waits for a lock sees the new
 /// version of the locked row, but the old versions of all other rows.
 pub(super) const LOCK_CHALLENGE: &str = "\
-    SELECT 1 FROM referral.challenges WHERE phone = $1 AND ($2::uuid IS NULL OR id = $2) \
+    SELECT 1 FROM referral.challenges WHERE phone = $1 AND (id = $2 OR $2::uuid IS NULL AND signs_in) \
     ORDER BY number DESC LIMIT 1 FOR NO KEY UPDATE";
 
 async fn lock_challenge(lease: &mut Lease, request: &SignInRequest) -> Result<()> {

@@ -14,11 +14,12 @@ use referral_core::{
     keys::KeyMismatch,
     storage::{
         AddUserRequest, AddedUser, AttackCheck, AuditPage, AuditQuery, AuditStorage, ChallengeRequest,
-        ChallengeStorage, ChangedUser, CounterUpdate, Decided, DeletedUser, DeletionRequest,
+        ChallengeStorage, ChangedPhone, ChangedUser, CounterUpdate, Decided, DeletedUser, DeletionRequest,
         DeliveryTransition, DeliveryUpdate, GrantedChallenge, Invitee, KeyRegistration, MaintenanceStorage,
-        ProfileEdit, ProfileOutcome, RefreshRequest, RegisteredKey, Result, Retention, SessionSelection,
-        SessionStorage, SharedSetting, SignInOutcome, SignInRequest, StorageError, StorageReadiness,
-        StoredPage, StoredSession, UnlockRequest, UserChangeRequest, UserQuery, UserStorage, UserWithInvited,
+        PhoneChangeRequest, ProfileEdit, ProfileOutcome, RefreshRequest, RegisteredKey, Result, Retention,
+        SessionSelection, SessionStorage, SharedSetting, SignInOutcome, SignInRequest, StorageError,
+        StorageReadiness, StoredPage, StoredSession, UnlockRequest, UserChangeRequest, UserQuery,
+        UserStorage, UserWithInvited,
     },
 };
 use time::OffsetDateTime;
@@ -26,7 +27,7 @@ use uuid::Uuid;
 
 use super::{
     PostgresStorage, add_user, audit, challenges, change_user, counters, deletion, invitations, keys, list,
-    maintenance, messages, migrations, profiles,
+    maintenance, messages, migrations, phone_change, profiles,
     retry::{WriteConflict, is_canceled, reason},
     sessions, sign_in, users,
 };
@@ -191,6 +192,10 @@ impl UserStorage for PostgresStorage {
 
     async fn delete_user(&self, request: &DeletionRequest) -> Decided<DeletedUser> {
         with_lease!(self.begin, lease => deletion::delete(&mut lease, request))
+    }
+
+    async fn change_phone(&self, request: &PhoneChangeRequest) -> Decided<ChangedPhone> {
+        with_lease!(self.begin, lease => phone_change::change_phone(&mut lease, request))
     }
 
     async fn change_user(&self, request: &UserChangeRequest) -> Decided<ChangedUser> {

@@ -72,15 +72,17 @@ impl Decide for ChallengeRequest {
 }
 
 const ADD_CHALLENGE: &str = "\
-    INSERT INTO referral_challenges (id, phone, code_length, code_hash, pepper_id, sent_at, expires_at, \
-                            redeemed_at, attempts_with_id, attempts_without_id, address, failed_attempts) \
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)";
+    INSERT INTO referral_challenges (id, phone, signs_in, code_length, code_hash, pepper_id, sent_at, \
+                            expires_at, redeemed_at, attempts_with_id, attempts_without_id, address, \
+                            failed_attempts) \
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)";
 
 fn push_new(batch: &mut Batch, challenge: &Challenge) {
     batch
         .push(ADD_CHALLENGE)
         .bind(challenge.id.0)
         .bind(challenge.phone.as_str())
+        .bind(challenge.signs_in)
         .bind(challenge.code_length)
         .bind(challenge.code_hash.as_slice())
         .bind(&*challenge.pepper_id)

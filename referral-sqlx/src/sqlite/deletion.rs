@@ -108,7 +108,7 @@ impl Decide for Deletion {
 
 /// Reads the facts of a redemption from a row with the columns of its counters, the state of the service, and
 /// the challenge.
-async fn read(
+pub(super) async fn read(
     connection: &mut Connection<'_>,
     row: &SqliteRow,
     redemption: &Redemption,

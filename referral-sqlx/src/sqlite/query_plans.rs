@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::{
     SqliteStorage, add_user, audit, challenges, change_user, counters, deletion, invitations, list,
-    maintenance, messages, open::SqliteOptions, profiles, sessions, sign_in, users,
+    maintenance, messages, open::SqliteOptions, phone_change, profiles, sessions, sign_in, users,
 };
 
 const CALLER: UserId = UserId(Uuid::nil());
@@ -74,6 +74,16 @@ async fn fixed_statements_use_their_indexes() {
         (audit::USER_WITH_PHONE, &["(phone=?)"]),
         (audit::DELETE_COUNTER, &["SEARCH referral_counters USING PRIMARY KEY (key=?)"]),
         (audit::DELETE_PAIRS, &["SEARCH referral_counters USING PRIMARY KEY (key>? AND key<?)"]),
+        (
+            phone_change::PHONE_CHANGE_FACTS,
+            &[
+                "SEARCH c USING PRIMARY KEY (id=?)",
+                "sqlite_autoindex_referral_users_2 (phone=?)",
+                BY_ID,
+                inviter,
+            ],
+        ),
+        (users::CHANGE_PHONE, &[BY_ID]),
         (profiles::PROFILE_FACTS, &["(invite_code=?)", "(email=?)", BY_ID, inviter]),
         (challenges::CHALLENGE_FACTS, &["referral_challenges_of_phone (phone=?)", "(phone=?)"]),
         (

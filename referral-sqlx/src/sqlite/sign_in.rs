@@ -48,9 +48,10 @@ macro_rules! sign_in_facts {
     };
 }
 
-/// Selects the facts with the newest challenge of the phone.
-pub(super) const SIGN_IN_FACTS: &str =
-    sign_in_facts!("c.id = (SELECT id FROM referral_challenges WHERE phone = $6 ORDER BY id DESC LIMIT 1)");
+/// Selects the facts with the newest challenge of the phone to sign in.
+pub(super) const SIGN_IN_FACTS: &str = sign_in_facts!(
+    "c.id = (SELECT id FROM referral_challenges WHERE phone = $6 AND signs_in ORDER BY id DESC LIMIT 1)"
+);
 
 /// Selects the facts with the challenge `$9`, if it belongs to the phone.
 pub(super) const SIGN_IN_FACTS_NAMED: &str = sign_in_facts!("c.id = $9 AND c.phone = $6");

@@ -13,11 +13,12 @@ use referral_core::{
     keys::KeyMismatch,
     storage::{
         AddUserRequest, AddedUser, AttackCheck, AuditPage, AuditQuery, AuditStorage, ChallengeRequest,
-        ChallengeStorage, ChangedUser, CounterUpdate, Decided, Decision, DeletedUser, DeletionRequest,
-        DeliveryTransition, DeliveryUpdate, GrantedChallenge, Invitee, KeyRegistration, MaintenanceStorage,
-        ProfileEdit, ProfileOutcome, RefreshRequest, RegisteredKey, Result, Retention, SessionSelection,
-        SessionStorage, SharedSetting, SignInOutcome, SignInRequest, StorageError, StorageReadiness,
-        StoredPage, StoredSession, UnlockRequest, UserChangeRequest, UserQuery, UserStorage, UserWithInvited,
+        ChallengeStorage, ChangedPhone, ChangedUser, CounterUpdate, Decided, Decision, DeletedUser,
+        DeletionRequest, DeliveryTransition, DeliveryUpdate, GrantedChallenge, Invitee, KeyRegistration,
+        MaintenanceStorage, PhoneChangeRequest, ProfileEdit, ProfileOutcome, RefreshRequest, RegisteredKey,
+        Result, Retention, SessionSelection, SessionStorage, SharedSetting, SignInOutcome, SignInRequest,
+        StorageError, StorageReadiness, StoredPage, StoredSession, UnlockRequest, UserChangeRequest,
+        UserQuery, UserStorage, UserWithInvited,
     },
 };
 use time::OffsetDateTime;
@@ -25,7 +26,8 @@ use uuid::Uuid;
 
 use super::{
     SqliteStorage, add_user::AddUser, audit, batch::Batch, challenges, counters, deletion::Deletion, disk,
-    invitations, keys, list, maintenance, profiles::Edit, sessions, sign_in::SignIn, users,
+    invitations, keys, list, maintenance, phone_change::PhoneChange, profiles::Edit, sessions,
+    sign_in::SignIn, users,
 };
 
 /// Time that a read waits for the record that a new token is in use.
@@ -140,6 +142,10 @@ impl UserStorage for SqliteStorage {
 
     async fn delete_user(&self, request: &DeletionRequest) -> Decided<DeletedUser> {
         self.writer.decide(Deletion { request: request.clone(), hook: self.hook.clone() }).await
+    }
+
+    async fn change_phone(&self, request: &PhoneChangeRequest) -> Decided<ChangedPhone> {
+        self.writer.decide(PhoneChange { request: request.clone(), hook: self.hook.clone() }).await
     }
 
     async fn change_user(&self, request: &UserChangeRequest) -> Decided<ChangedUser> {

@@ -185,6 +185,18 @@ pub(super) const CHANGE_USER: &str = "\
                      last_login = $7, search_public = $8, search_private = $9 \
     WHERE id = $1";
 
+/// Changes the phone of a user, and the texts that a search matches.
+pub(super) const CHANGE_PHONE: &str =
+    "UPDATE referral_users SET phone = $2, search_public = $3, search_private = $4 WHERE id = $1";
+
+/// Adds statements that replace the phone of the user with the same id, and the entry in the search index.
+pub(super) fn push_phone(batch: &mut Batch, user: &User) {
+    let keys = SearchKeys::of(user);
+    let change = batch.push_update(CHANGE_PHONE).bind(user.id.0).bind(user.phone.as_str());
+    change.bind(&*keys.public).bind(&*keys.private);
+    batch.push(PUT_NGRAMS).bind(user.id.0).bind(words(&keys));
+}
+
 /// Adds statements that replace the user with the same id, and its entry in the search index.
 pub(super) fn push_change(batch: &mut Batch, user: &User) {
     let keys = SearchKeys::of(user);

@@ -1,9 +1,9 @@
-//! Cases of the transaction hook for each database. The host has the tables `profiles` and `rewards`, with a row
-//! for each user and each invitation.
+//! Cases of the transaction hook for each database. The host has the tables `profiles` and `rewards`, with a
+//! row for each user and each invitation.
 
 use referral_core::{
-    CreateUser, DeleteAccount, EditProfile, Error, ProfileChange, ReferralService, SendCode,
-    SendDeletionCode, SignIn, StaffRole, storage::StorageError,
+    ChangePhone, CreateUser, DeleteAccount, EditProfile, Error, ProfileChange, ReferralService, SendCode,
+    SendDeletionCode, SendPhoneChangeCode, SignIn, StaffRole, storage::StorageError,
 };
 use referral_sqlx::HookError;
 
@@ -69,8 +69,46 @@ pub(crate) async fn rows_are_deleted(
     assert_eq!((count("profiles").await, count(&erased).await, count("rewards").await), (0, 2, 1));
 }
 
-/// Asserts that an error of the hook undoes a sign-in, and keeps its code and the counted attempts. `schema` is
-/// the start of the names of the tables. `set_failing` makes the hook fail or work.
+/// Asserts that the row of a user has the new phone with the user, and that an error of the hook undoes the
+/// change and keeps its code, the sessions and the counted attempts. The arguments are as in
+/// [`an_error_undoes_the_sign_in`]. The table `phones` has the phone before each change, and the new one.
+pub(crate) async fn phones_are_changed(
+    referral: &ReferralService,
+    schema: &str,
+    count: impl AsyncFn(&str) -> i64,
+    set_failing: impl Fn(bool),
+) {
+    let (changed, attempts) = (
+        format!("{schema}users WHERE phone = '{}'", phone(3).as_str()),
+        format!("{schema}challenges WHERE attempts_with_id = 1 AND redeemed_at IS NULL"),
+    );
+    let row = format!("phones WHERE old = '{}' AND new = '{}'", phone(1).as_str(), phone(3).as_str());
+    let anna = enter(referral, 1, None).await;
+    let elsewhere = enter(referral, 1, None).await;
+    let current_user = referral.authenticate(&anna.tokens.access).await.expect("a user");
+    let send = SendPhoneChangeCode::new(phone(3));
+    let sent = referral.send_phone_change_code(&current_user, send).await.expect("sent");
+    let wrong = ChangePhone::new(phone(3), sent.challenge, wrong_code(&sent));
+    referral.change_phone(&current_user, wrong).await.expect_err("wrong");
+
+    set_failing(true);
+    let SignIn { code, .. } = with_right_code(&sent);
+    let right = ChangePhone::new(phone(3), sent.challenge, code);
+    let error = referral.change_phone(&current_user, right.clone()).await.expect_err("the hook fails");
+    assert!(HookError::source_of(&error).is_some(), "{error:?}");
+    for (table, rows) in [("phones", 0), (&*changed, 0), (&*attempts, 1)] {
+        assert_eq!(count(table).await, rows, "{table}");
+    }
+    referral.authenticate(&elsewhere.tokens.access).await.expect("the session is active");
+
+    set_failing(false);
+    referral.change_phone(&current_user, right).await.expect("changed");
+    assert_eq!((count("phones").await, count(&row).await, count(&changed).await), (1, 1, 1));
+    referral.authenticate(&elsewhere.tokens.access).await.expect_err("the session has ended");
+}
+
+/// Asserts that an error of the hook undoes a sign-in, and keeps its code and the counted attempts. `schema`
+/// is the start of the names of the tables. `set_failing` makes the hook fail or work.
 pub(crate) async fn an_error_undoes_the_sign_in(
     referral: &ReferralService,
     schema: &str,

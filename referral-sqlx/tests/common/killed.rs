@@ -1,5 +1,5 @@
-//! Process that signs users up and deletes users with a transaction hook and is killed at random points. The
-//! test program starts itself as this process.
+//! Process that signs users up, changes phones and deletes users with a transaction hook and is killed at
+//! random points. The test program starts itself as this process.
 
 use std::{
     env,
@@ -10,7 +10,7 @@ use std::{
 };
 
 use referral_core::{
-    PhoneNumber, SendCode, SignIn,
+    ChangePhone, PhoneNumber, SendCode, SendPhoneChangeCode, SignIn,
     policy::Policy,
     random::{Random as _, SystemRandom},
     sms::DevelopmentSender,
@@ -37,6 +37,7 @@ const MAX_LINES: u32 = 8;
 pub(crate) struct Reported {
     pub(crate) users: i64,
     pub(crate) deleted_users: i64,
+    pub(crate) changed_phones: i64,
     pub(crate) wrong_codes: i64,
 }
 
@@ -45,8 +46,8 @@ pub(crate) fn url() -> Option<String> {
     env::var(URL).ok()
 }
 
-/// Signs users up until the process is killed, and deletes every second one. Each user sends a wrong code
-/// before the right one.
+/// Signs users up until the process is killed, deletes every second one, and changes the phones of the
+/// others. Each user sends a wrong code before the right one.
 pub(crate) async fn sign_up(storage: Arc<dyn Storage>) {
     let builder = service::builder(storage, DevelopmentSender).policy(Policy::development());
     let referral = builder.build().expect("valid policy and keys");
@@ -63,9 +64,31 @@ pub(crate) async fn sign_up(storage: Arc<dyn Storage>) {
         if number.is_multiple_of(2) {
             referral.delete_user(signed_in.user.id).await.expect("deleted");
             report("deleted user");
+        } else {
+            let current_user = referral.authenticate(&signed_in.tokens.access).await.expect("a user");
+            let new = PhoneNumber::from_stored(format!("+79609{number:06}")).expect("a phone");
+            let send = SendPhoneChangeCode::new(new.clone());
+            let sent = referral.send_phone_change_code(&current_user, send).await.expect("sent");
+            let right = ChangePhone::new(new, sent.challenge, with_right_code(&sent).code);
+            referral.change_phone(&current_user, right).await.expect("changed");
+            report("changed phone");
         }
         number += 1;
     }
+}
+
+/// Asserts that the hook has written a row for each changed phone, and for no other. `schema` is the start of
+/// the names of the tables.
+pub(crate) async fn assert_phones_are_written(
+    reported: &Reported,
+    count: impl AsyncFn(&str) -> i64,
+    schema: &str,
+) {
+    let changed = count(&format!("{schema}users WHERE phone LIKE '+79609%'")).await;
+    assert!(changed >= reported.changed_phones, "{changed}");
+    assert_eq!(count("phones").await, changed);
+    let wrong = format!("phones p JOIN {schema}users u ON u.id = p.user_id WHERE u.phone <> p.new");
+    assert_eq!(count(&wrong).await, 0);
 }
 
 fn report(words: &str) {
@@ -94,6 +117,7 @@ pub(crate) fn kill_often(child: &str, url: &str) -> Reported {
             let counter = match line {
                 "user" => &mut reported.users,
                 "deleted user" => &mut reported.deleted_users,
+                "changed phone" => &mut reported.changed_phones,
                 "wrong code" => &mut reported.wrong_codes,
                 // The output of the test runner.
                 _ => return 0,

@@ -10,7 +10,7 @@ use std::{
 
 use async_trait::async_trait;
 use referral_core::{
-    Invitation, ReferralService, SendCode, User,
+    Invitation, PhoneNumber, ReferralService, SendCode, User,
     conformance::run,
     policy::Policy,
     sms::DevelopmentSender,
@@ -50,6 +50,7 @@ const WAITS: u8 = 5;
 const TABLES: &str = "\
     CREATE TABLE users (id int PRIMARY KEY); \
     CREATE TABLE profiles (user_id uuid PRIMARY KEY REFERENCES auth.users (id)); \
+    CREATE TABLE phones (user_id uuid NOT NULL, old text NOT NULL, new text NOT NULL); \
     CREATE TABLE rewards (invitee uuid PRIMARY KEY, inviter uuid NOT NULL)";
 
 impl Host {
@@ -86,6 +87,18 @@ impl TransactionHook<Postgres> for Host {
     async fn user_deleted(&self, connection: &mut PgConnection, user: &User) -> Result<(), BoxError> {
         let profile = sqlx::query("DELETE FROM profiles WHERE user_id = $1").bind(user.id.0);
         assert_eq!(profile.execute(&mut *connection).await?.rows_affected(), 1, "the user had a row");
+        self.check(connection).await
+    }
+
+    async fn phone_changed(
+        &self,
+        connection: &mut PgConnection,
+        user: &User,
+        old: &PhoneNumber,
+    ) -> Result<(), BoxError> {
+        let phones = sqlx::query("INSERT INTO phones (user_id, old, new) VALUES ($1, $2, $3)");
+        let phones = phones.bind(user.id.0).bind(old.as_str()).bind(user.phone.as_str());
+        phones.execute(&mut *connection).await?;
         self.check(connection).await
     }
 
@@ -153,6 +166,14 @@ async fn rows_of_the_host_are_deleted_with_the_user_or_not_at_all() {
     let count = async |table: &str| setup.count(table).await;
     let set_failing = |fails| setup.host.behavior.store(if fails { FAILS } else { WORKS }, Ordering::Relaxed);
     hook_cases::rows_are_deleted(&setup.referral, "auth.", count, set_failing).await;
+}
+
+#[tokio::test]
+async fn rows_of_the_host_have_the_new_phone_or_nothing_is_changed() {
+    let Some(setup) = Setup::new().await else { return };
+    let count = async |table: &str| setup.count(table).await;
+    let set_failing = |fails| setup.host.behavior.store(if fails { FAILS } else { WORKS }, Ordering::Relaxed);
+    hook_cases::phones_are_changed(&setup.referral, "auth.", count, set_failing).await;
 }
 
 #[tokio::test]
@@ -265,6 +286,7 @@ fn each_user_has_its_row_of_the_host_after_the_process_is_killed() {
         assert_eq!(setup.count("profiles").await, users - erased);
         let of_erased = "profiles WHERE user_id IN (SELECT id FROM auth.users WHERE erased_at IS NOT NULL)";
         assert_eq!(setup.count(of_erased).await, 0);
+        killed::assert_phones_are_written(&reported, async |table| setup.count(table).await, "auth.").await;
         // The challenges of a deleted user are deleted, too.
         let attempts = setup.count("auth.challenges WHERE attempts_with_id = 1").await;
         assert!(attempts + erased >= reported.wrong_codes, "{attempts}");

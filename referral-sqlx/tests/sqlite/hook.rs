@@ -7,7 +7,7 @@ use std::sync::{
 
 use async_trait::async_trait;
 use referral_core::{
-    Invitation, ReferralService, User, conformance::run, policy::Policy, sms::DevelopmentSender,
+    Invitation, PhoneNumber, ReferralService, User, conformance::run, policy::Policy, sms::DevelopmentSender,
     storage::BoxError,
 };
 use referral_sqlx::{SqliteOptions, SqliteStorage, TransactionHook};
@@ -25,6 +25,7 @@ struct Host {
 const TABLES: &str = "\
     CREATE TABLE users (id INTEGER PRIMARY KEY); \
     CREATE TABLE profiles (user_id BLOB PRIMARY KEY REFERENCES referral_users (id)) STRICT; \
+    CREATE TABLE phones (user_id BLOB NOT NULL, old TEXT NOT NULL, new TEXT NOT NULL) STRICT; \
     CREATE TABLE rewards (invitee BLOB PRIMARY KEY, inviter BLOB NOT NULL) STRICT";
 
 impl Host {
@@ -44,6 +45,17 @@ impl TransactionHook<Sqlite> for Host {
     async fn user_deleted(&self, connection: &mut SqliteConnection, user: &User) -> Result<(), BoxError> {
         let profile = sqlx::query("DELETE FROM profiles WHERE user_id = $1").bind(user.id.0);
         assert_eq!(profile.execute(connection).await?.rows_affected(), 1, "the user had a row");
+        self.check()
+    }
+
+    async fn phone_changed(
+        &self,
+        connection: &mut SqliteConnection,
+        user: &User,
+        old: &PhoneNumber,
+    ) -> Result<(), BoxError> {
+        let phones = sqlx::query("INSERT INTO phones (user_id, old, new) VALUES ($1, $2, $3)");
+        phones.bind(user.id.0).bind(old.as_str()).bind(user.phone.as_str()).execute(connection).await?;
         self.check()
     }
 
@@ -115,6 +127,14 @@ async fn rows_of_the_host_are_deleted_with_the_user_or_not_at_all() {
 }
 
 #[tokio::test]
+async fn rows_of_the_host_have_the_new_phone_or_nothing_is_changed() {
+    let setup = Setup::new().await;
+    let count = async |table: &str| setup.count(table).await;
+    let set_failing = |fails| setup.host.fails.store(fails, Ordering::Relaxed);
+    hook_cases::phones_are_changed(&setup.referral, "referral_", count, set_failing).await;
+}
+
+#[tokio::test]
 async fn a_database_in_memory_cannot_be_shared() {
     for url in ["sqlite::memory:", "sqlite://app?mode=memory", "sqlite://app?mode=memory&cache=shared"] {
         let pool = SqlitePool::connect(url).await.expect("opened");
@@ -163,6 +183,8 @@ fn each_user_has_its_row_of_the_host_after_the_process_is_killed() {
         let of_erased =
             "profiles WHERE user_id IN (SELECT id FROM referral_users WHERE erased_at IS NOT NULL)";
         assert_eq!(setup.count(of_erased).await, 0);
+        killed::assert_phones_are_written(&reported, async |table| setup.count(table).await, "referral_")
+            .await;
         // The challenges of a deleted user are deleted, too.
         let attempts = setup.count("referral_challenges WHERE attempts_with_id = 1").await;
         assert!(attempts + erased >= reported.wrong_codes, "{attempts}");

@@ -21,6 +21,7 @@ pub(crate) fn challenge(phone: PhoneNumber) -> Challenge {
         code_hash: hash_code(&peppers(), "p1", id, CodePurpose::SignIn, &phone, "4711")
             .expect("a known pepper"),
         phone,
+        signs_in: true,
         pepper_id: "p1".into(),
         sent_at: OffsetDateTime::UNIX_EPOCH,
         expires_at: OffsetDateTime::UNIX_EPOCH + 5 * MINUTE,

@@ -110,6 +110,10 @@ pub(super) struct Fields {
     /// File with certificates of further trusted authorities, as PEM.
     #[serde(default)]
     pub(super) ca_file: Option<PathBuf>,
+    /// `true` if the gateway also sends notices, which have no code. By default a gateway does if its
+    /// templates contain `{text}` and not `{code}`.
+    #[serde(default)]
+    pub(super) notices: Option<bool>,
     /// Allows sending phone numbers and codes to another host without encryption.
     #[serde(default)]
     pub(super) allow_http: bool,

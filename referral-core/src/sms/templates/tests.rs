@@ -4,7 +4,11 @@ use proptest::prelude::*;
 use regex::Regex;
 
 use super::*;
-use crate::{otp::code::CODE_LENGTHS, sms::Encoding, user::tests::user};
+use crate::{
+    otp::code::CODE_LENGTHS,
+    sms::Encoding,
+    user::{phone::PhoneNumber, tests::user},
+};
 
 const HOST: &str = "login.example.com.kz";
 const HASH: &str = "FA+9qCX9VSu";
@@ -68,7 +72,7 @@ fn every_built_in_text_fits_into_one_segment() {
                 let bits = if encoding == Encoding::Gsm7 { 7 } else { 16 };
                 assert!(segments.units * bits <= 140 * 8, "Android reads 140 bytes: {text}");
             }
-            assert_eq!(texts.preview(length).count(), 6);
+            assert_eq!(texts.preview(length).count(), 12);
             assert_eq!(texts.too_long(length).count(), 0);
         }
     }
@@ -133,6 +137,33 @@ fn text_of_a_deletion_states_its_purpose() {
     assert_eq!(write_deletion(&german, &["tt"]), "4711 löscht Ihr Konto.");
     assert_eq!(write(&german, &["tt"]), "4711 ist Ihr Code.");
     assert!(MessageTemplates::default().deletion_template("de", "Konto").is_err());
+}
+
+#[test]
+fn texts_of_a_changed_phone_state_the_change() {
+    let purpose = CodePurpose::ChangePhone(user(1).id);
+    let texts = MessageTemplates::default();
+    let code = OneTimeCode::from_static("4711");
+    assert_eq!(texts.write(purpose, &code, &locales(&["ru"])), "Смена номера 4711");
+    assert_eq!(texts.write(purpose, &code, &[]), "4711 is your code to change your phone number.");
+    let texts = texts.phone_change_template("de", "{code} ändert Ihre Nummer.").expect("valid template");
+    assert_eq!(texts.write(purpose, &code, &locales(&["de-AT"])), "4711 ändert Ihre Nummer.");
+
+    let new = PhoneNumber::parse("+79608543017", None).expect("valid number");
+    let notice = Notice::PhoneChanged { new };
+    for texts in with_lines() {
+        // A notice has no lines for programs, which would look for a code.
+        let text = texts.write_notice(&notice, &locales(&["ru-RU"]));
+        assert_eq!(text, "Ваш номер изменён на …17. Если это не вы, напишите в поддержку.");
+        assert!(texts.write_notice(&notice, &[]).contains("ends in 17."));
+    }
+    let texts = texts.phone_changed_template("de", "Neue Nummer: …{last_digits}").expect("valid template");
+    assert_eq!(texts.write_notice(&notice, &locales(&["de"])), "Neue Nummer: …17");
+    let texts = texts.phone_changed_template("de", "Neue Nummer").expect("the placeholder is optional");
+    assert_eq!(texts.write_notice(&notice, &locales(&["de"])), "Neue Nummer");
+    for template in ["", "{code}", "{phone}", "a\u{7}", "@host"] {
+        assert!(MessageTemplates::default().phone_changed_template("de", template).is_err(), "{template}");
+    }
 }
 
 #[test]

@@ -25,11 +25,11 @@ use crate::{
     shared_settings::SharedSetting,
     storage::{
         AddUserRequest, AddedUser, AttackCheck, AuditPage, AuditQuery, AuditStorage, ChallengeRequest,
-        ChallengeStorage, ChangedUser, CounterUpdate, Decided, DeletedUser, DeletionRequest,
+        ChallengeStorage, ChangedPhone, ChangedUser, CounterUpdate, Decided, DeletedUser, DeletionRequest,
         DeliveryTransition, DeliveryUpdate, GrantedChallenge, KeyRegistration, MaintenanceStorage,
-        ProfileEdit, ProfileOutcome, RefreshRequest, RegisteredKey, Result, Retention, SessionSelection,
-        SessionStorage, SignInOutcome, SignInRequest, Storage, StorageReadiness, StoredPage, StoredSession,
-        UnlockRequest, UserChangeRequest, UserQuery, UserStorage, UserWithInvited,
+        PhoneChangeRequest, ProfileEdit, ProfileOutcome, RefreshRequest, RegisteredKey, Result, Retention,
+        SessionSelection, SessionStorage, SignInOutcome, SignInRequest, Storage, StorageReadiness,
+        StoredPage, StoredSession, UnlockRequest, UserChangeRequest, UserQuery, UserStorage, UserWithInvited,
     },
     user::{Invitee, User, UserId, listing::PageSize},
 };
@@ -56,6 +56,7 @@ trait Database: Send + Sync + 'static {
 enum Call<'a> {
     StartChallenge(&'a ChallengeRequest),
     SignIn(&'a SignInRequest),
+    ChangePhone(&'a PhoneChangeRequest),
     CheckAttack(&'a AttackCheck),
     DeleteExpired(&'a Retention),
     Sessions(OffsetDateTime),
@@ -174,6 +175,10 @@ impl<D: Database> UserStorage for Mutant<D> {
 
     async fn delete_user(&self, request: &DeletionRequest) -> Decided<DeletedUser> {
         self.0.start(Call::Other).await.delete_user(request).await
+    }
+
+    async fn change_phone(&self, request: &PhoneChangeRequest) -> Decided<ChangedPhone> {
+        self.0.start(Call::ChangePhone(request)).await.change_phone(request).await
     }
 
     async fn change_user(&self, request: &UserChangeRequest) -> Decided<ChangedUser> {

@@ -56,6 +56,11 @@ impl State {
         self.challenges.get(self.sent.get(phone)?.last()?)
     }
 
+    pub(super) fn newest_challenge_to_sign_in(&self, phone: &PhoneNumber) -> Option<&Challenge> {
+        let sent = self.sent.get(phone)?.iter().rev().filter_map(|id| self.challenges.get(id));
+        sent.into_iter().find(|challenge| challenge.signs_in)
+    }
+
     pub(super) fn owner_of(&self, code: Option<&InviteCode>) -> Option<Inviter> {
         // The code of an erased user is taken, and has no owner.
         let id = *self.by_code.get(code?).filter(|id| self.users.contains_key(*id))?;
@@ -101,11 +106,13 @@ impl State {
         }
     }
 
-    /// Replaces the stored user that has the same id, phone and code.
+    /// Replaces the stored user that has the same id and code.
     pub(super) fn put_user(&mut self, user: &User) {
         let Some(old) = self.users.insert(user.id, user.clone()) else {
             return;
         };
+        self.by_phone.remove(&old.phone);
+        self.by_phone.insert(user.phone.clone(), user.id);
         if let Some(email) = old.email {
             self.by_email.remove(&email);
         }

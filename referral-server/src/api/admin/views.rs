@@ -191,7 +191,7 @@ pub(super) struct AuditEntry {
     at: Timestamp,
     /// The id of the user that made the change, or `host` for a command of the server.
     actor: String,
-    /// The kind of change: `user_added`, `user_changed`, `user_deleted`, `sessions_ended` or
+    /// The kind of change: `user_added`, `user_changed`, `phone_changed`, `user_deleted`, `sessions_ended` or
     /// `phone_unlocked`.
     action: String,
     /// The id of the user that was changed.

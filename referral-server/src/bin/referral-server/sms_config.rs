@@ -73,6 +73,11 @@ impl Messages {
             tracing::info!(gateway = reader.gateway(), "delivery reports of the gateway are accepted");
         }
         let sender = Arc::new(config.sender(observer, public_url, &report_readers)?);
+        if !sender.sends_notices() {
+            tracing::warn!(
+                "no gateway sends notices, so a phone gets no message after it was changed; use `{{text}}` in a gateway"
+            );
+        }
         Ok(Self { sender, texts: config.texts, report_readers })
     }
 }
@@ -235,6 +240,10 @@ struct FileTexts {
     templates: BTreeMap<String, String>,
     /// Templates of codes that delete an account, by language.
     deletion_templates: BTreeMap<String, String>,
+    /// Templates of codes that change a phone, by language.
+    phone_change_templates: BTreeMap<String, String>,
+    /// Templates of the notice that a phone was changed, by language.
+    phone_changed_templates: BTreeMap<String, String>,
 }
 
 impl FileTexts {
@@ -247,6 +256,14 @@ impl FileTexts {
         for (locale, template) in &self.deletion_templates {
             let wrong = wrong(format!("deletion_templates.{locale}"));
             texts = texts.deletion_template(locale, template).map_err(wrong)?;
+        }
+        for (locale, template) in &self.phone_change_templates {
+            let wrong = wrong(format!("phone_change_templates.{locale}"));
+            texts = texts.phone_change_template(locale, template).map_err(wrong)?;
+        }
+        for (locale, template) in &self.phone_changed_templates {
+            let wrong = wrong(format!("phone_changed_templates.{locale}"));
+            texts = texts.phone_changed_template(locale, template).map_err(wrong)?;
         }
         if let Some(locale) = &self.default_locale {
             texts = texts.default_locale(locale).map_err(wrong("default_locale".into()))?;

@@ -12,8 +12,8 @@ use time::OffsetDateTime;
 use super::{Call, Database, Mutant, State, Transaction, detects};
 use crate::{
     conformance::{
-        challenges, claims, deletion, gate, guesses, host, invitations, limits, maintenance, retention,
-        sessions,
+        challenges, claims, deletion, gate, guesses, host, invitations, limits, maintenance, phone_change,
+        phone_change_codes, retention, sessions,
     },
     gate::approval::Approval,
     session::Session,
@@ -117,6 +117,57 @@ fn remains_of_a_deleted_user_are_detected() {
         Box::new(|State { users, invitations, .. }| {
             invitations.retain(|invitee, _| users.contains_key(invitee));
         })
+    });
+}
+
+#[test]
+fn faults_of_a_changed_phone_are_detected() {
+    // The old phone still finds the user.
+    assert_detected!(phone_change::old_phone_signs_up_a_new_user, |call, data| {
+        let Call::ChangePhone(request) = call else { return nothing() };
+        let old = data.users.get(&request.user).map(|user| (user.phone.clone(), user.id));
+        Box::new(|data| data.by_phone.extend(old))
+    });
+    // The new phone does not find the user.
+    assert_detected!(phone_change::user_is_found_by_the_new_phone_only, |call, _| {
+        let Call::ChangePhone(request) = call else { return nothing() };
+        let new = request.redemption.phone.clone();
+        Box::new(move |data| {
+            data.by_phone.remove(&new);
+        })
+    });
+    assert_detected!(phone_change::other_sessions_end_when_the_phone_changes, |call, data| {
+        let Call::ChangePhone(_) = call else { return nothing() };
+        let sessions = data.sessions.clone();
+        Box::new(|data| data.sessions = sessions)
+    });
+    // The code can be redeemed again.
+    assert_detected!(phone_change::taken_phone_is_refused_only_after_the_correct_code, |call, data| {
+        let Call::ChangePhone(_) = call else { return nothing() };
+        let challenges = data.challenges.clone();
+        Box::new(|data| data.challenges = challenges)
+    });
+    // Wrong codes of a change are not counted.
+    assert_detected!(phone_change_codes::wrong_codes_of_a_change_are_limited, |call, data| {
+        let Call::ChangePhone(_) = call else { return nothing() };
+        let counters = data.counters.clone();
+        Box::new(|data| data.counters = counters)
+    });
+    // A code for another purpose is the newest code to sign in.
+    assert_detected!(
+        phone_change_codes::code_for_another_purpose_does_not_replace_the_code_to_sign_in,
+        |_, data| {
+            data.challenges.values_mut().for_each(|challenge| challenge.signs_in = true);
+            nothing()
+        }
+    );
+    // The user of an earlier request is not compared with the stored user.
+    assert_detected!(phone_change::change_of_an_ended_session_is_rejected, |call, data| {
+        let Call::ChangePhone(request) = call else { return nothing() };
+        if let Some(user) = data.users.get_mut(&request.user) {
+            user.phone = request.old_phone().clone();
+        }
+        nothing()
     });
 }
 
