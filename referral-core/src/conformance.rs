@@ -45,6 +45,7 @@
 pub mod administration;
 pub mod challenges;
 pub mod claims;
+pub mod code_requests;
 pub mod deletion;
 pub mod deletion_codes;
 pub mod deletion_lists;
@@ -96,6 +97,14 @@ macro_rules! conformance {
                 parallel_requests_for_one_phone_send_one_code
                 voided_code_is_invalid_and_the_previous_code_stays_valid
                 codes_of_different_phones_are_independent
+            }
+            code_requests {
+                requests_of_a_phone_are_recorded
+                record_has_the_newest_status_of_its_message
+                newest_fifty_records_of_a_phone_stay
+                repeated_record_is_stored_once
+                records_before_a_key_rotation_are_found
+                records_of_a_deleted_user_are_deleted
             }
             deletion {
                 deleted_user_is_found_nowhere
@@ -304,6 +313,7 @@ macro_rules! conformance {
                 ended_counters_are_deleted_in_batches
                 old_global_counters_are_deleted_in_batches
                 old_messages_are_deleted_in_batches
+                old_code_requests_are_deleted_in_batches
             }
             maintenance {
                 staff_are_created_and_promoted

@@ -70,6 +70,9 @@ pub use crate::{
     otp::{
         challenge::ChallengeId,
         code::{CodeInput, OneTimeCode},
+        code_request::{
+            CodeRequest, CodeRequestKind, CodeRequestOutcome, CodeRequestView, PhoneHash, ReachedLimit,
+        },
         purpose::CodePurpose,
         sign_in::InvitationOutcome,
     },

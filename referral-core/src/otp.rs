@@ -3,6 +3,7 @@
 pub(crate) mod attempt;
 pub(crate) mod challenge;
 pub(crate) mod code;
+pub(crate) mod code_request;
 pub(crate) mod purpose;
 pub(crate) mod redemption;
 pub(crate) mod sign_in;

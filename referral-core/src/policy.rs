@@ -1,6 +1,7 @@
 //! Settings of the rules, each with its default and its reason.
 
 mod check;
+mod rule;
 
 use std::time::Duration;
 
@@ -184,6 +185,11 @@ const BUDGET_SHARE: u32 = 20;
 
 /// Minimum share of an address in a budget, so that a small budget is enough for a household.
 const MIN_BUDGET_SHARE: u32 = 3;
+
+/// Number of requests of a phone in an hour that ask the gate about a sign-up or an invitation. A rejection
+/// leaves the code usable and stores nothing. Without the limit, a client could send one correct code again
+/// and again, and cause one question each time. It equals the limit on unknown invite codes.
+pub(crate) const MAX_QUESTIONS_PER_HOUR: u32 = 10;
 
 /// Divisor of the codes of a number range that gives the share of one address.
 const NUMBER_RANGE_SHARE: u32 = 3;

@@ -5,6 +5,7 @@ pub(crate) mod administration;
 mod attempt_budget;
 pub(crate) mod builder;
 mod clocks;
+mod code_requests;
 mod delivery;
 mod gate;
 pub(crate) mod host;
@@ -28,6 +29,7 @@ use std::{
 
 use futures_channel::oneshot;
 use time::OffsetDateTime;
+use tracing::Instrument as _;
 
 use self::attempt_budget::AttemptBudget;
 use crate::{
@@ -74,6 +76,7 @@ struct Inner {
     /// `true` if the service was under attack at the last check.
     under_attack: AtomicBool,
     attempt_budget: AttemptBudget,
+    code_requests: code_requests::CodeRequests,
     weak_reports: delivery::WeakReports,
     clocks: clocks::Clocks,
     /// Differences that were logged.
@@ -136,6 +139,7 @@ impl ReferralService {
     }
 
     /// Runs an operation to its end if there is a [`Spawner`], also if the caller drops the returned future.
+    /// Its log events are in the span of the caller, which has the id of the request.
     async fn complete<T: Send + 'static>(
         &self,
         operation: impl Future<Output = Result<T, Error>> + Send + 'static,
@@ -144,10 +148,11 @@ impl ReferralService {
             return operation.await;
         };
         let (sender, outcome) = oneshot::channel();
-        spawner.spawn(Box::pin(async move {
+        let task = async move {
             // The caller may be gone.
             let _ = sender.send(operation.await);
-        }));
+        };
+        spawner.spawn(Box::pin(task.in_current_span()));
         outcome.await.unwrap_or(Err(Error::Aborted))
     }
 

@@ -61,7 +61,7 @@
 //! A storage that keeps documents can use the [`Serialize`](serde::Serialize) and
 //! [`Deserialize`](serde::Deserialize) implementations of the stored types: [`User`],
 //! [`Invitation`](crate::Invitation), [`Challenge`], [`Session`], [`Counter`], [`StoredMessage`] with its
-//! [`MessageKey`], [`RegisteredKey`], [`SharedSetting`], and the types of their fields. Structs are maps of
+//! [`MessageKey`], [`CodeRequest`], [`RegisteredKey`], [`SharedSetting`], and the types of their fields. Structs are maps of
 //! their fields, times are microseconds since 1970 as integers, and events of counters are the numbers of
 //! [`CountedEvent::to_number`]. Deserialization validates phones, codes, names, addresses and keys as
 //! `from_stored` does, and metadata as [`Metadata::new`](crate::Metadata::new) does.
@@ -114,6 +114,7 @@ pub use crate::{
             Challenge, ChallengeDecision, ChallengeFacts, ChallengeRequest, ChallengeWrites, FailedAttempt,
             GrantedChallenge,
         },
+        code_request::{CodeRequest, CodeRequestView, PhoneHash},
         redemption::{Redemption, RedemptionFacts},
         sign_in::{SignInDecision, SignInFacts, SignInOutcome, SignInRequest, SignInWrites, StoredSignIn},
     },
@@ -194,6 +195,8 @@ pub struct Retention {
     pub global_counters_before: OffsetDateTime,
     /// Time before which a message must have been stored first to be deleted.
     pub messages_before: OffsetDateTime,
+    /// Time before which [`CodeRequest::at`] must be for the record to be deleted.
+    pub code_requests_before: OffsetDateTime,
     /// Largest number of rows of each kind to delete.
     pub batch_size: u32,
 }

@@ -8,6 +8,7 @@ use std::{
 use async_trait::async_trait;
 use referral_core::{
     ChangePhone, CodeInput, CurrentUser, Error, PhoneNumber, Refusal, SendPhoneChangeCode, SentCode,
+    StaffRole,
     events::{Event, Hook, NoticeNotSent, NoticeSent, PhoneChanged, SessionEnd, SessionEnded},
     gate::{GateOptions, Rejection, Verdict},
     policy::{Budget, Policy, TestNumber},
@@ -156,7 +157,7 @@ async fn test_numbers_get_no_messages_and_staff_do_not_get_test_numbers() {
     service.referral.change_phone(&anna, change(&service.sender, &sent)).await.expect("changed");
     assert_eq!(service.sender.notices().len(), 1, "the former phone is a test number");
 
-    service.referral.make_staff(phone(OLD)).await.expect("made");
+    service.referral.make_staff(phone(OLD), StaffRole::Admin).await.expect("made");
     let staff = current_user(&service, OLD).await;
     let refused = send(&service, &staff, NEW).await;
     assert!(matches!(refused, Err(Error::Refused(Refusal::TestNumber))), "{refused:?}");

@@ -26,6 +26,7 @@ mod add_user;
 mod audit;
 mod challenges;
 mod change_user;
+mod code_requests;
 mod connections;
 mod counters;
 mod deletion;

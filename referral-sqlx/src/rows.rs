@@ -67,7 +67,8 @@ pub(crate) fn optional<T>(
 macro_rules! read_rows {
     ($database:ty, $row:ty, $stored_time:ty, $read_time:path, $read_events:path) => {
         use referral_core::{
-            AcceptedVia, ChallengeId, ClientAddress, Invitation, InviteCode, PhoneNumber, Region, Session,
+            AcceptedVia, ChallengeId, ClientAddress, CodeRequest, CodeRequestKind, CodeRequestOutcome,
+            CodeRequestView, Invitation, InviteCode, PhoneHash, PhoneNumber, ReachedLimit, Region, Session,
             SessionId, User, UserId,
             audit::{Actor, AuditEntry, AuditEntryId, Reason},
             keys::KeyPurpose,
@@ -221,6 +222,34 @@ macro_rules! read_rows {
             })
         }
 
+        /// Reads a record of a request with the status of its message.
+        pub(super) fn code_request(row: &$row) -> Result<CodeRequestView> {
+            let kind = get::<&str>(row, "kind")?;
+            let kind = CodeRequestKind::ALL.iter().find(|known| known.as_str() == kind);
+            let outcome = get::<&str>(row, "outcome")?;
+            let outcome = CodeRequestOutcome::ALL.iter().find(|known| known.as_str() == outcome);
+            let limit = get::<Option<String>>(row, "limit_name")?.zip(optional_time(row, "free_at")?);
+            let rule = get(row, "limit_rule")?;
+            let status = get::<Option<&str>>(row, "message_status")?.map(|status| {
+                let known = DeliveryStatus::ALL.into_iter().find(|known| known.as_str() == status);
+                known.ok_or_else(|| unreadable("a message has an unknown status"))
+            });
+            let request = CodeRequest {
+                id: get(row, "id")?,
+                at: time(row, "requested_at")?,
+                phone: PhoneHash(get::<&[u8]>(row, "phone_hash")?.try_into().map_err(unreadable)?),
+                kind: *kind.ok_or_else(|| unreadable("a request for a code has an unknown kind"))?,
+                purpose: get(row, "purpose")?,
+                outcome: *outcome.ok_or_else(|| unreadable("a request for a code has an unknown outcome"))?,
+                reason: get(row, "reason")?,
+                limit: limit.map(|(name, free_at)| ReachedLimit { name, rule, free_at }),
+                gateway: get(row, "gateway")?,
+                message_id: get(row, "message_id")?,
+                request_id: get(row, "request_id")?,
+            };
+            Ok(CodeRequestView { request, message_status: status.transpose()? })
+        }
+
         pub(super) fn registered_key(row: &$row) -> Result<RegisteredKey> {
             let purpose = get::<&str>(row, "purpose")?;
             let purpose = KeyPurpose::ALL.into_iter().find(|known| known.as_str() == purpose);
@@ -325,3 +354,12 @@ macro_rules! challenge_columns {
     };
 }
 pub(crate) use challenge_columns;
+
+/// Columns of a record of a request `r` with its message `m`.
+macro_rules! code_request_columns {
+    () => {
+        "r.phone_hash, r.id, r.requested_at, r.kind, r.purpose, r.outcome, r.reason, r.limit_name, r.limit_rule, \
+         r.free_at, r.gateway, r.message_id, r.request_id, m.status AS message_status"
+    };
+}
+pub(crate) use code_request_columns;

@@ -17,6 +17,7 @@ mod audit;
 mod batch;
 mod challenges;
 mod change_user;
+mod code_requests;
 mod connection;
 mod counters;
 mod deletion;

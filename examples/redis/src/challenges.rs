@@ -5,8 +5,9 @@ use referral_core::{
     ChallengeId, PhoneNumber, Session,
     storage::{
         Ancestry, Challenge, ChallengeFacts, ChallengeRequest, ChallengeStorage, ChallengeWrites,
-        CounterUpdate, Decided, Decision, DeliveryFacts, DeliveryTransition, DeliveryUpdate,
-        GrantedChallenge, Result, SignInFacts, SignInOutcome, SignInRequest, SignInWrites,
+        CodeRequest, CodeRequestView, CounterUpdate, Decided, Decision, DeliveryFacts, DeliveryTransition,
+        DeliveryUpdate, GrantedChallenge, PhoneHash, Result, SignInFacts, SignInOutcome, SignInRequest,
+        SignInWrites,
     },
 };
 
@@ -108,6 +109,22 @@ impl ChallengeStorage for RedisStorage {
             let Decision { writes, outcome } = request.decide(&facts, &code)?;
             tx.write_sign_in(&writes).await?;
             tx.commit(outcome).await
+        })
+        .await
+    }
+
+    async fn record_code_requests(&self, requests: &[CodeRequest]) -> Result<()> {
+        self.transaction(|mut tx| async move {
+            tx.record_code_requests(requests).await?;
+            tx.commit(()).await
+        })
+        .await
+    }
+
+    async fn code_requests(&self, phone: &[PhoneHash], limit: u32) -> Result<Vec<CodeRequestView>> {
+        self.transaction(|mut tx| async move {
+            let requests = tx.code_requests(phone, limit).await?;
+            tx.commit(requests).await
         })
         .await
     }

@@ -36,8 +36,11 @@ impl Transaction {
                 }
                 self.count(counters).await?;
             }
-            DeletionWrites::Erase { user, counters, audit } => {
+            DeletionWrites::Erase { user, counters, audit, code_requests } => {
                 ended_sessions = self.erase(user, request.now).await?;
+                for phone in code_requests {
+                    self.delete_code_requests(*phone).await?;
+                }
                 self.count(counters).await?;
                 self.record(audit.as_ref())?;
                 entry.clone_from(audit);

@@ -3,7 +3,7 @@
 use std::fmt::Display;
 
 use referral_core::{
-    Invitation, Session, User,
+    CodeRequest, Invitation, Session, User,
     audit::AuditEntry,
     storage::{Challenge, Counter, MessageKey, StoredMessage},
 };
@@ -143,9 +143,26 @@ impl Document for Message {
     }
 }
 
+/// The ids of the records of one phone sort by their time.
+impl Document for CodeRequest {
+    const KIND: &'static str = "code_request";
+
+    fn id(&self) -> String {
+        format!("{}/{}", self.phone, self.id)
+    }
+
+    fn list(&self) -> Option<String> {
+        Some(list::code_requests(self.phone))
+    }
+
+    fn ends_at(&self) -> Option<OffsetDateTime> {
+        Some(self.at)
+    }
+}
+
 /// Keys of lists: sorted sets of ids that all have the same score, so that Redis sorts them by their bytes.
 pub(crate) mod list {
-    use referral_core::{PhoneNumber, UserId};
+    use referral_core::{PhoneHash, PhoneNumber, UserId};
 
     pub(crate) const USERS: &str = "list/users";
 
@@ -163,6 +180,10 @@ pub(crate) mod list {
 
     pub(crate) fn challenges(phone: &PhoneNumber) -> String {
         format!("list/challenges/{}", phone.as_str())
+    }
+
+    pub(crate) fn code_requests(phone: PhoneHash) -> String {
+        format!("list/code_requests/{phone}")
     }
 
     pub(crate) fn sessions(user: UserId) -> String {

@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use referral_core::{
-    Session,
+    CodeRequest, Session,
     keys::KeyMismatch,
     storage::{
         AttackCheck, Challenge, Counter, Decided, Decision, KeyRegistration, MaintenanceStorage,
@@ -39,11 +39,18 @@ impl MaintenanceStorage for RedisStorage {
     }
 
     async fn delete_expired(&self, retention: &Retention) -> Result<u64> {
-        let Retention { ended_before, global_counters_before, messages_before, batch_size } = *retention;
+        let Retention {
+            ended_before,
+            global_counters_before,
+            messages_before,
+            code_requests_before,
+            batch_size,
+        } = *retention;
         Ok(self.delete_ended::<Challenge>(ended_before, batch_size).await?
             + self.delete_ended::<Session>(ended_before, batch_size).await?
             + self.delete_ended::<Counter>(ended_before, batch_size).await?
             + self.delete_ended::<Message>(messages_before, batch_size).await?
+            + self.delete_ended::<CodeRequest>(code_requests_before, batch_size).await?
             + self.delete_counts(global_counters_before, batch_size).await?)
     }
 

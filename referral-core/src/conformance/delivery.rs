@@ -56,7 +56,7 @@ impl SmsSender for Gateway {
 
 /// Hook that records the statuses and routes of messages.
 #[derive(Clone, Default)]
-struct RecordingHook(Arc<Mutex<Vec<Entry>>>);
+pub(super) struct RecordingHook(Arc<Mutex<Vec<Entry>>>);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Entry {
@@ -103,7 +103,7 @@ fn route_of(gateway: &str) -> MessageRoute {
 }
 
 /// Returns a service that sends messages through the gateway `g1`.
-fn tracked(storage: Arc<dyn Storage>) -> (Harness, RecordingHook) {
+pub(super) fn tracked(storage: Arc<dyn Storage>) -> (Harness, RecordingHook) {
     let hook = RecordingHook::default();
     (Harness::new(storage).with_gateway(Gateway::new("g1"), hook.clone()), hook)
 }
@@ -222,7 +222,8 @@ pub async fn messages_are_deleted_after_three_days_and_not_before(storage: Arc<d
     assert_eq!(hook.statuses(), [Sent, Sent, Delivered]);
     // A report does not extend the time.
     harness.advance(Duration::from_micros(1));
-    assert_eq!(harness.referral.run_maintenance().await.expect("deleted"), 2);
+    let deleted = harness.referral.run_maintenance().await.expect("deleted");
+    assert_eq!(deleted, 4, "two messages, and the records of their requests");
     report(&harness, "m1", Failed).await;
     report(&harness, "m2", Delivered).await;
     assert_eq!(hook.statuses(), [Sent, Sent, Delivered]);

@@ -124,8 +124,13 @@ impl Harness {
     /// Deletes all rows that are older than this, at most `batch_size` of each kind.
     pub(super) async fn delete_before(&self, before: OffsetDateTime, batch_size: u32) -> u64 {
         let (global_counters_before, messages_before) = (before, before);
-        let retention =
-            Retention { ended_before: before, global_counters_before, messages_before, batch_size };
+        let retention = Retention {
+            ended_before: before,
+            global_counters_before,
+            messages_before,
+            code_requests_before: before,
+            batch_size,
+        };
         self.storage.delete_expired(&retention).await.expect("deleted")
     }
 

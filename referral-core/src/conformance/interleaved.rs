@@ -16,11 +16,12 @@ use crate::{
     shared_settings::SharedSetting,
     storage::{
         AddUserRequest, AddedUser, AttackCheck, AuditPage, AuditQuery, AuditStorage, ChallengeRequest,
-        ChallengeStorage, ChangedPhone, ChangedUser, CounterUpdate, Decided, DeletedUser, DeletionRequest,
-        DeliveryTransition, DeliveryUpdate, GrantedChallenge, KeyRegistration, MaintenanceStorage,
-        PhoneChangeRequest, ProfileEdit, ProfileOutcome, RefreshRequest, RegisteredKey, Result, Retention,
-        SessionSelection, SessionStorage, SignInOutcome, SignInRequest, Storage, StorageReadiness,
-        StoredPage, StoredSession, UnlockRequest, UserChangeRequest, UserQuery, UserStorage, UserWithInvited,
+        ChallengeStorage, ChangedPhone, ChangedUser, CodeRequest, CodeRequestView, CounterUpdate, Decided,
+        DeletedUser, DeletionRequest, DeliveryTransition, DeliveryUpdate, GrantedChallenge, KeyRegistration,
+        MaintenanceStorage, PhoneChangeRequest, PhoneHash, ProfileEdit, ProfileOutcome, RefreshRequest,
+        RegisteredKey, Result, Retention, SessionSelection, SessionStorage, SignInOutcome, SignInRequest,
+        Storage, StorageReadiness, StoredPage, StoredSession, UnlockRequest, UserChangeRequest, UserQuery,
+        UserStorage, UserWithInvited,
     },
     user::{Invitee, User, UserId, listing::PageSize},
 };
@@ -87,6 +88,14 @@ impl<S: Storage + ?Sized> ChallengeStorage for Interleaved<S> {
 
     async fn sign_in(&self, request: &SignInRequest) -> Decided<SignInOutcome> {
         self.next().sign_in(request).await
+    }
+
+    async fn record_code_requests(&self, requests: &[CodeRequest]) -> Result<()> {
+        self.next().record_code_requests(requests).await
+    }
+
+    async fn code_requests(&self, phone: &[PhoneHash], limit: u32) -> Result<Vec<CodeRequestView>> {
+        self.next().code_requests(phone, limit).await
     }
 }
 

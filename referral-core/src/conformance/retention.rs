@@ -38,7 +38,13 @@ async fn delete(harness: &Harness, retention: Retention) -> Vec<u64> {
 }
 
 fn ended_before(ended_before: OffsetDateTime) -> Retention {
-    Retention { ended_before, global_counters_before: PAST, messages_before: PAST, batch_size: 2 }
+    Retention {
+        ended_before,
+        global_counters_before: PAST,
+        messages_before: PAST,
+        code_requests_before: PAST,
+        batch_size: 2,
+    }
 }
 
 fn global_counters_before(global_counters_before: OffsetDateTime) -> Retention {
@@ -47,6 +53,10 @@ fn global_counters_before(global_counters_before: OffsetDateTime) -> Retention {
 
 fn messages_before(messages_before: OffsetDateTime) -> Retention {
     Retention { messages_before, ..ended_before(PAST) }
+}
+
+fn code_requests_before(code_requests_before: OffsetDateTime) -> Retention {
+    Retention { code_requests_before, ..ended_before(PAST) }
 }
 
 /// Returns the start of the period of this length that includes `at`.
@@ -157,4 +167,23 @@ pub async fn old_messages_are_deleted_in_batches(storage: Arc<dyn Storage>) {
     }
     assert_eq!(delete(&harness, messages_before(stored)).await, NONE, "no message is older");
     assert_eq!(delete(&harness, messages_before(stored + MICROSECOND)).await, [2, 2, 1]);
+}
+
+/// A record of a request is deleted by the time of the request.
+pub async fn old_code_requests_are_deleted_in_batches(storage: Arc<dyn Storage>) {
+    let harness = Harness::new(storage);
+    let start = harness.now();
+    for number in 1..=5 {
+        harness.sent_code(&far_phone(number)).await;
+        harness.advance(MINUTE);
+    }
+    harness.referral.flush_code_requests().await;
+    let last = start + 4 * MINUTE;
+    assert_eq!(delete(&harness, code_requests_before(start)).await, NONE, "no record is older");
+    assert_eq!(delete(&harness, code_requests_before(last)).await, [2, 2]);
+    let kept = harness.referral.code_requests(&far_phone(5)).await.expect("the storage responds");
+    assert_eq!(kept.len(), 1);
+    assert_eq!(delete(&harness, code_requests_before(last + MICROSECOND)).await, [1]);
+    let kept = harness.referral.code_requests(&far_phone(5)).await.expect("the storage responds");
+    assert_eq!(kept, []);
 }

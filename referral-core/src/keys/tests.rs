@@ -16,6 +16,16 @@ pub(crate) fn rsa() -> SigningKeys {
     SigningKeys::from_rsa_der("rsa", &rsa_der()).expect("an RSA key")
 }
 
+/// Returns a key ring of peppers with these ids. Each id has its own secret.
+pub(crate) fn pepper_ring(ids: &[&str]) -> Peppers {
+    let key = |id: &&str| {
+        let secret: Vec<u8> = id.bytes().cycle().take(MIN_SECRET_BYTES).collect();
+        json!({ "kty": "oct", "kid": id, "use": "pepper", "k": BASE64.encode(secret) })
+    };
+    let keys: Vec<_> = ids.iter().map(key).collect();
+    Peppers::from_jwk_set(&json!({ "keys": keys }).to_string()).expect("usable")
+}
+
 fn rsa_der() -> Vec<u8> {
     let lines: String = RSA.lines().filter(|line| !line.starts_with('#')).collect();
     base64::engine::general_purpose::STANDARD.decode(lines).expect("Base64")

@@ -33,6 +33,8 @@ pub struct Redemption {
     pub(crate) code: CodeInput,
     pub(crate) purpose: CodePurpose,
     pub(crate) address: Option<ClientAddress>,
+    /// Id of the request in the log of the embedding service.
+    pub(crate) request_id: Option<String>,
     pub(crate) counts_attempts_without_challenge: bool,
     pub(crate) policy: Arc<Policy>,
     pub(crate) peppers: Arc<Peppers>,

@@ -12,6 +12,9 @@ use crate::error::{catalog::ErrorCode, input::InvalidInput};
 /// Maximum number of characters of a user agent that are stored. The user agents of browsers are shorter.
 const MAX_USER_AGENT_CHARS: usize = 256;
 
+/// Maximum number of characters of a request id. Known proxies and load balancers create at most 64.
+const MAX_REQUEST_ID_CHARS: usize = 128;
+
 /// Address of a client: an IPv4 address, or the first 64 bits of an IPv6 address. A client with one IPv6
 /// address can use all addresses with the same first 64 bits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -132,6 +135,7 @@ impl fmt::Display for Network {
 pub struct Client {
     pub(crate) address: Option<ClientAddress>,
     pub(crate) user_agent: Option<String>,
+    pub(crate) request_id: Option<String>,
 }
 
 impl Client {
@@ -150,6 +154,18 @@ impl Client {
             .into()
             .map(|name| name.chars().filter(|c| !c.is_control()).take(MAX_USER_AGENT_CHARS).collect())
             .filter(|name: &String| !name.is_empty());
+        self
+    }
+
+    /// Sets the id by which the log of the embedding service identifies the request. It is stored in the
+    /// [records](crate::CodeRequest) of requests for codes. An id that is empty, has more than 128 characters,
+    /// or has other characters than visible ASCII is ignored.
+    #[must_use]
+    pub fn request_id(mut self, id: impl Into<Option<String>>) -> Self {
+        let is_plain = |id: &String| {
+            (1..=MAX_REQUEST_ID_CHARS).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_graphic())
+        };
+        self.request_id = id.into().filter(is_plain);
         self
     }
 }
@@ -186,6 +202,16 @@ mod tests {
         let expected = expected.map(|(network, widening)| (network.to_owned(), widening));
         assert!(networks("2001:db8:1:23ff:4:5:6:7").eq(expected));
         assert_eq!(address("2001:db8:1:2::").widest_network().to_string(), "2001:db8:1::/48");
+    }
+
+    #[test]
+    fn request_ids_of_other_characters_are_ignored() {
+        let named = |id: &str| Client::default().request_id(id.to_owned()).request_id;
+        assert_eq!(named("Root=1-67891233-abcdef"), Some("Root=1-67891233-abcdef".into()));
+        assert!(named(&"a".repeat(128)).is_some());
+        for id in ["", " ", "a b", "a\n", "я", &"a".repeat(129)] {
+            assert_eq!(named(id), None, "{id:?}");
+        }
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! Windows slide. They do not start at full hours or days, so there is no boundary around which twice the
 //! maximum is allowed.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use time::OffsetDateTime;
 
@@ -55,6 +55,33 @@ impl Limit {
     }
 }
 
+/// Formats the limit as `3/15m`.
+impl fmt::Display for Limit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.count, Span(self.window))
+    }
+}
+
+/// Time that is formatted as a whole number of its largest unit, such as `15m`, `24h` or `31d`.
+pub(crate) struct Span(pub(crate) Duration);
+
+impl fmt::Display for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const MINUTE: u64 = 60;
+        const HOUR: u64 = 60 * MINUTE;
+        const DAY: u64 = 24 * HOUR;
+        let seconds = self.0.as_secs();
+        // A day is `24h`, as in the flags of the server.
+        let (unit, name) = match seconds {
+            _ if seconds > DAY && seconds.is_multiple_of(DAY) => (DAY, "d"),
+            _ if seconds >= HOUR && seconds.is_multiple_of(HOUR) => (HOUR, "h"),
+            _ if seconds >= MINUTE && seconds.is_multiple_of(MINUTE) => (MINUTE, "m"),
+            _ => (1, "s"),
+        };
+        write!(f, "{}{name}", seconds / unit)
+    }
+}
+
 /// Limits that all apply together. An empty list limits nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Limits(Vec<Limit>);
@@ -84,6 +111,12 @@ impl Limits {
     #[must_use]
     pub fn is_off(&self) -> bool {
         self.0.is_empty()
+    }
+
+    /// Returns the limits that can require a wait of `retry_after`: those whose time window is not shorter.
+    /// The wait exceeds the window by up to the clock skew if another host recorded an event.
+    pub(crate) fn with_wait(&self, retry_after: Duration) -> Self {
+        self.0.iter().filter(|limit| limit.window + CLOCK_SKEW >= retry_after).copied().collect()
     }
 
     /// Returns an iterator over the limits.
@@ -128,6 +161,17 @@ impl Limits {
             wait.is_positive().then(|| wait.unsigned_abs())
         };
         self.0.iter().filter_map(wait).max()
+    }
+}
+
+/// Formats the limits as `3/15m,5/1h`.
+impl fmt::Display for Limits {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, limit) in self.0.iter().enumerate() {
+            let separator = if index == 0 { "" } else { "," };
+            write!(f, "{separator}{limit}")?;
+        }
+        Ok(())
     }
 }
 
@@ -210,6 +254,16 @@ mod tests {
     use super::*;
 
     const START: OffsetDateTime = OffsetDateTime::UNIX_EPOCH;
+
+    #[test]
+    fn limits_are_formatted_like_the_flags() {
+        let limits = [(3, 15 * 60), (5, 3_600), (10, 86_400), (100, 31 * 86_400), (1, 90), (2, 1)];
+        let limits = limits.map(|(count, seconds)| (count, Duration::from_secs(seconds)));
+        let limits = Limits::new(limits).expect("valid");
+        assert_eq!(limits.to_string(), "3/15m,5/1h,10/24h,100/31d,1/90s,2/1s");
+        assert_eq!(limits.with_wait(Duration::from_hours(1)).to_string(), "5/1h,10/24h,100/31d");
+        assert_eq!(Limits::off().to_string(), "");
+    }
 
     #[test]
     fn events_far_in_the_future_are_ignored() {

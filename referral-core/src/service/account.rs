@@ -2,12 +2,15 @@
 
 use std::sync::Arc;
 
-use super::{Inner, ReferralService, send_code::SendCode};
+use super::{Inner, ReferralService, code_requests::OpenCodeRequest, send_code::SendCode};
 use crate::{
-    audit::Actor,
+    audit::{Actor, AuditContext},
     error::{Error, refusal::Refusal},
     events::{CodeRefused, Event, SessionEnd, SessionEnded},
-    otp::{challenge::ChallengeId, code::CodeInput, purpose::CodePurpose, redemption::Redemption},
+    otp::{
+        challenge::ChallengeId, code::CodeInput, code_request::CodeRequestKind, purpose::CodePurpose,
+        redemption::Redemption,
+    },
     rate_limit::client::Client,
     service::{send_code::SentCode, sessions::CurrentUser},
     sms::locale::Locale,
@@ -122,7 +125,13 @@ impl ReferralService {
         let purpose = CodePurpose::DeleteUser(id);
         let redemption = self.redemption(phone, purpose, challenge, code, &client);
         let audit = Some(self.audit_context(Actor::User(id), None));
-        let request = DeletionRequest { user: id, now: redemption.now, redemption: Some(redemption), audit };
+        let request = DeletionRequest {
+            user: id,
+            now: redemption.now,
+            redemption: Some(redemption),
+            audit,
+            peppers: Arc::clone(&self.secrets().peppers),
+        };
         let service = self.clone();
         let deleted = self.complete(async move { service.perform_deletion(request).await }).await?;
         Ok(deleted.ended_sessions.len() as u64)
@@ -135,20 +144,42 @@ impl ReferralService {
     ///
     /// [`Refusal::UserNotFound`], [`Refusal::LastAdmin`].
     pub async fn delete_user(&self, id: UserId) -> Result<User, Error> {
-        let request = DeletionRequest { user: id, now: self.now(), redemption: None, audit: None };
+        self.delete_user_as(id, None).await
+    }
+
+    /// Deletes a user without a code, and records the deletion in the audit log if there is data for it.
+    pub(super) async fn delete_user_as(
+        &self,
+        id: UserId,
+        audit: Option<AuditContext>,
+    ) -> Result<User, Error> {
+        let peppers = Arc::clone(&self.secrets().peppers);
+        let request = DeletionRequest { user: id, now: self.now(), redemption: None, audit, peppers };
         let service = self.clone();
         let deleted = self.complete(async move { service.perform_deletion(request).await }).await?;
         Ok(deleted.user)
     }
 
-    pub(super) async fn perform_deletion(&self, request: DeletionRequest) -> Result<DeletedUser, Error> {
-        let deleted = match self.inner.storage.delete_user(&request).await? {
+    async fn perform_deletion(&self, request: DeletionRequest) -> Result<DeletedUser, Error> {
+        let record = request.redemption.as_ref().map(|redemption| self.open_redemption(redemption));
+        let deleted = self.inner.storage.delete_user(&request).await;
+        let deleted = match deleted.map_err(Error::from).and_then(|deleted| Ok(deleted?)) {
             Ok(deleted) => deleted,
-            Err(reason) => {
-                self.emit_code_refused(request.user, request.redemption.as_ref(), reason.clone()).await;
-                return Err(reason.into());
+            Err(error) => {
+                if let Some(record) = record {
+                    record.finish_redeeming(Err::<&DeletedUser, _>(&error));
+                }
+                if let Error::Refused(reason) = &error {
+                    self.emit_code_refused(request.user, request.redemption.as_ref(), reason.clone()).await;
+                }
+                return Err(error);
             }
         };
+        if let Some(record) = record {
+            // The records of the phone are erased.
+            record.discard();
+        }
+        self.inner.code_requests.forget(&request.phone_hashes(&deleted.user));
         self.emit(Event::UserDeleted(deleted.user.clone())).await;
         for session in &deleted.ended_sessions {
             let (user, session, reason) = (deleted.user.id, *session, SessionEnd::UserDeleted);
@@ -176,10 +207,17 @@ impl ReferralService {
             code,
             purpose,
             address: client.address,
+            request_id: client.request_id.clone(),
             counts_attempts_without_challenge: attempt_budget.has_room(now),
             policy: Arc::clone(policy),
             peppers: Arc::clone(&self.secrets().peppers),
         }
+    }
+
+    /// Starts the record of a request that redeems a code for a change of the own account.
+    pub(super) fn open_redemption(&self, redemption: &Redemption) -> OpenCodeRequest {
+        let Redemption { phone, purpose, request_id, .. } = redemption;
+        self.open_code_request(CodeRequestKind::Redeem, phone, *purpose, request_id.clone())
     }
 
     /// Emits the event of a refused code, if the request has one.

@@ -9,13 +9,13 @@ use crate::{
     error::{Error, refusal::Refusal},
     events::{Event, SessionEnd, SessionEnded},
     invite::invitation::Invitation,
+    otp::code_request::CodeRequestView,
     rate_limit::unlock::UnlockRequest,
     service::sessions::CurrentUser,
     session::{Session, SessionSelection},
     user::{
         Invitee, User, UserId,
         change::{ChangedUser, UserChange, UserChangeRequest},
-        deletion::DeletionRequest,
         external_id::ExternalId,
         listing::FilterInput,
         phone::PhoneNumber,
@@ -178,11 +178,7 @@ impl Administration {
     /// [`Refusal::AdminOnly`], [`Refusal::UserNotFound`], [`Refusal::LastAdmin`].
     pub async fn delete_user(&self, id: UserId, reason: Reason) -> Result<User, Error> {
         self.require(StaffRole::Admin)?;
-        let audit = Some(self.service.audit_context(self.actor, Some(reason)));
-        let request = DeletionRequest { user: id, now: self.service.now(), redemption: None, audit };
-        let service = self.service.clone();
-        let deleted = self.service.complete(async move { service.perform_deletion(request).await }).await?;
-        Ok(deleted.user)
+        self.service.delete_user_as(id, Some(self.service.audit_context(self.actor, Some(reason)))).await
     }
 
     /// Resets the counters of a phone: its codes, wrong codes, unknown invite codes and edits of the email
@@ -200,6 +196,16 @@ impl Administration {
             Ok(entry)
         };
         self.service.complete(unlock).await
+    }
+
+    /// Returns the newest requests for codes of a phone, and attempts to redeem them. They show why no code
+    /// arrived, or why a code was refused. See [`ReferralService::code_requests`].
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Storage`].
+    pub async fn code_requests(&self, phone: &PhoneNumber) -> Result<Vec<CodeRequestView>, Error> {
+        self.service.code_requests(phone).await
     }
 
     /// Returns a page of the audit log, newest first.

@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex, RwLock, atomic::AtomicBool};
 use serde::Serialize;
 
 use super::{
-    AttemptBudget, Inner, ReferralService, Secrets, clocks::Clocks, delivery::WeakReports, gate::Gatekeeper,
+    AttemptBudget, Inner, ReferralService, Secrets, clocks::Clocks, code_requests::CodeRequests,
+    delivery::WeakReports, gate::Gatekeeper,
 };
 use crate::{
     clock::{Clock, SystemClock},
@@ -304,6 +305,7 @@ impl ReferralServiceBuilder {
             claims,
             under_attack,
             attempt_budget: AttemptBudget::default(),
+            code_requests: CodeRequests::default(),
             weak_reports: WeakReports::default(),
             clocks: Clocks::default(),
             setting_differences: Mutex::default(),

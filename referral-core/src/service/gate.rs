@@ -45,7 +45,7 @@ pub(super) struct ForGate {
 
 impl ForGate {
     fn into_caller(self, phone: PhoneNumber) -> Caller {
-        let Self { client: Client { address, user_agent }, locales, context } = self;
+        let Self { client: Client { address, user_agent, .. }, locales, context } = self;
         Caller { region: phone.region(), phone, address, user_agent, locales, context }
     }
 }

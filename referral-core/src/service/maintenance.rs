@@ -5,6 +5,7 @@ use std::sync::{Arc, PoisonError};
 use super::ReferralService;
 use crate::{
     error::Error,
+    otp::code_request::CODE_REQUEST_RETENTION,
     rate_limit::attack::{AttackCheck, GLOBAL_COUNTER_RETENTION},
     readiness::{Check, Readiness},
     shared_settings::{self, SettingDifference, SharedSetting},
@@ -67,9 +68,9 @@ impl ReferralService {
         shared_settings::of(&secrets.tokens.issuer, &secrets.tokens.audience, &self.inner.policy)
     }
 
-    /// Deletes expired rows, checks whether the service is under attack, and [measures the
-    /// clock](Self::measure_clock). Call it about every minute in each process. Returns the number of deleted
-    /// rows.
+    /// Deletes expired rows, checks whether the service is under attack, [writes the records of
+    /// requests](Self::flush_code_requests), and [measures the clock](Self::measure_clock). Call it about
+    /// every minute in each process. Returns the number of deleted rows.
     ///
     /// # Errors
     ///
@@ -84,6 +85,7 @@ impl ReferralService {
         if let Err(error) = self.compare_settings().await {
             tracing::warn!(%error, "failed to compare the settings with those of other processes");
         }
+        self.flush_code_requests().await;
         let now = self.now();
         let check = AttackCheck { now, policy: Arc::clone(&self.inner.policy) };
         self.emit_attack_change(self.inner.storage.check_attack(&check).await?).await;
@@ -92,8 +94,13 @@ impl ReferralService {
         let ended_before = now - self.inner.policy.resend_interval;
         let (global_counters_before, messages_before) =
             (now - GLOBAL_COUNTER_RETENTION, now - MESSAGE_RETENTION);
-        let retention =
-            Retention { ended_before, global_counters_before, messages_before, batch_size: BATCH_SIZE };
+        let retention = Retention {
+            ended_before,
+            global_counters_before,
+            messages_before,
+            code_requests_before: now - CODE_REQUEST_RETENTION,
+            batch_size: BATCH_SIZE,
+        };
         let mut deleted = 0;
         loop {
             let batch = self.inner.storage.delete_expired(&retention).await?;
@@ -104,8 +111,10 @@ impl ReferralService {
         }
     }
 
-    /// Closes the resources of the storage. Call it after the last request.
+    /// Writes the records of requests that wait in memory, and closes the resources of the storage. Call it
+    /// after the last request.
     pub async fn close(&self) {
+        self.flush_code_requests().await;
         self.inner.storage.close().await;
     }
 }

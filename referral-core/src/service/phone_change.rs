@@ -170,14 +170,19 @@ impl ReferralService {
             sends_notice: self.sends_notices_to(&old),
             audit: self.audit_context(Actor::User(id), None),
         };
-        let ChangedPhone { user, ended_sessions, audit } =
-            match self.inner.storage.change_phone(&request).await? {
-                Ok(changed) => changed,
-                Err(reason) => {
+        let record = self.open_redemption(&request.redemption);
+        let changed = self.inner.storage.change_phone(&request).await;
+        let changed = changed.map_err(Error::from).and_then(|changed| Ok(changed?));
+        record.finish_redeeming(changed.as_ref());
+        let ChangedPhone { user, ended_sessions, audit } = match changed {
+            Ok(changed) => changed,
+            Err(error) => {
+                if let Error::Refused(reason) = &error {
                     self.emit_code_refused(id, Some(&request.redemption), reason.clone()).await;
-                    return Err(reason.into());
                 }
-            };
+                return Err(error);
+            }
+        };
         let new = user.phone;
         let changed = PhoneChanged { user: id, old: old.clone(), new: new.clone() };
         self.emit(Event::PhoneChanged(changed)).await;

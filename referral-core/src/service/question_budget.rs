@@ -8,12 +8,7 @@ use std::{
 use quick_cache::unsync::Cache;
 use time::OffsetDateTime;
 
-use crate::user::phone::PhoneNumber;
-
-/// Number of requests of a phone in an hour that ask the gate about a sign-up or an invitation. A rejection
-/// leaves the code usable and stores nothing. Without the limit, a client could send one correct code again
-/// and again, and cause one question each time. It equals the limit on unknown invite codes.
-const MAX_PER_HOUR: u32 = 10;
+use crate::{policy::MAX_QUESTIONS_PER_HOUR, user::phone::PhoneNumber};
 
 const HOUR: time::Duration = time::Duration::HOUR;
 
@@ -41,7 +36,7 @@ impl QuestionBudget {
         let mut phones = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let known = phones.get(phone).copied().filter(|spent| now < spent.since + HOUR);
         let mut spent = known.unwrap_or(Spent { since: now, questions: 0 });
-        if spent.questions >= MAX_PER_HOUR {
+        if spent.questions >= MAX_QUESTIONS_PER_HOUR {
             return Some((spent.since + HOUR - now).try_into().unwrap_or_default());
         }
         spent.questions += 1;

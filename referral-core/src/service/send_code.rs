@@ -10,6 +10,7 @@ use crate::{
     otp::{
         challenge::{Challenge, ChallengeId, ChallengeRequest},
         code::{CODE_LENGTHS, OneTimeCode},
+        code_request::CodeRequestKind,
         purpose::CodePurpose,
     },
     rate_limit::client::Client,
@@ -82,6 +83,32 @@ pub struct SentCode {
     pub revealed_code: Option<OneTimeCode>,
 }
 
+/// Message of a code whose challenge is stored.
+pub(super) enum Dispatch {
+    /// The phone is a test number, and there is no message.
+    TestNumber,
+    /// The sender accepted the message.
+    Accepted(Receipt),
+    /// It is unknown whether the message was sent.
+    Unknown,
+}
+
+impl Dispatch {
+    fn receipt(&self) -> Option<&Receipt> {
+        match self {
+            Self::Accepted(receipt) => Some(receipt),
+            Self::TestNumber | Self::Unknown => None,
+        }
+    }
+
+    fn take_revealed_code(&mut self) -> Option<OneTimeCode> {
+        match self {
+            Self::Accepted(receipt) => receipt.revealed_code.take(),
+            Self::TestNumber | Self::Unknown => None,
+        }
+    }
+}
+
 impl ReferralService {
     /// Sends a code to sign in to a phone, with or without an account. A [test
     /// number](crate::policy::TestNumber) gets no message, because its code is known.
@@ -99,11 +126,24 @@ impl ReferralService {
 
     pub(super) async fn perform_send_code(&self, request: SendCode) -> Result<SentCode, Error> {
         let (phone, address, purpose) = (request.phone.clone(), request.client.address, request.purpose);
+        let request_id = request.client.request_id.clone();
+        let record = self.open_code_request(CodeRequestKind::Send, &phone, purpose, request_id);
         let sent = self.try_send_code(request).await;
+        record.finish_sending(&sent);
         match &sent {
-            Ok((sent, Some(receipt))) => {
+            Ok((sent, Dispatch::TestNumber)) => {
+                self.emit(Event::TestCodeIssued(TestCodeIssued {
+                    phone,
+                    challenge: sent.challenge,
+                    address,
+                }))
+                .await;
+            }
+            Ok((sent, dispatch)) => {
                 let (challenge, code_length) = (sent.challenge, sent.code_length);
-                let route = receipt.gateway.clone().map(|gateway| MessageRoute::new(gateway, &phone));
+                let receipt = dispatch.receipt();
+                let gateway = receipt.and_then(|receipt| receipt.gateway.clone());
+                let route = gateway.map(|gateway| MessageRoute::new(gateway, &phone));
                 // This event is emitted first, because the gateway charges for the message even if
                 // the message cannot be recorded.
                 self.emit(Event::CodeSent(CodeSent {
@@ -115,18 +155,10 @@ impl ReferralService {
                     route: route.clone(),
                 }))
                 .await;
-                if let Some(route) = route {
+                if let Some((route, receipt)) = route.zip(receipt) {
                     let reached = self.record_acceptance(&route, receipt, Some(challenge)).await;
                     self.emit_statuses(&route, reached).await;
                 }
-            }
-            Ok((sent, None)) => {
-                self.emit(Event::TestCodeIssued(TestCodeIssued {
-                    phone,
-                    challenge: sent.challenge,
-                    address,
-                }))
-                .await;
             }
             Err(Error::Refused(reason)) => {
                 self.emit(Event::CodeNotSent(CodeNotSent { phone, reason: Some(reason.clone()), address }))
@@ -140,8 +172,7 @@ impl ReferralService {
         sent.map(|(sent, _)| sent)
     }
 
-    /// Sends a code. Returns no receipt for a test number, because no message is sent.
-    async fn try_send_code(&self, request: SendCode) -> Result<(SentCode, Option<Receipt>), Error> {
+    async fn try_send_code(&self, request: SendCode) -> Result<(SentCode, Dispatch), Error> {
         let Inner { policy, random, .. } = &*self.inner;
         let now = self.now();
         let challenge_request = ChallengeRequest {
@@ -173,19 +204,19 @@ impl ReferralService {
         self.emit_attack_change(granted.under_attack).await;
 
         let challenge = &granted.challenge;
-        let mut receipt = None;
+        let mut dispatch = Dispatch::TestNumber;
         if !is_test {
-            receipt = Some(self.send_message(&challenge_request, challenge, request.locales).await?);
+            dispatch = self.send_message(&challenge_request, challenge, request.locales).await?;
         }
         let sent = SentCode {
             challenge: challenge.id,
             code_length: challenge.code_length,
             expires_in: (challenge.expires_at - now).try_into().unwrap_or_default(),
             resend_in: granted.resend_in,
-            revealed_code: receipt.as_mut().and_then(|receipt| receipt.revealed_code.take()),
+            revealed_code: dispatch.take_revealed_code(),
             phone: challenge_request.phone,
         };
-        Ok((sent, receipt))
+        Ok((sent, dispatch))
     }
 
     /// Passes the code of a challenge to the sender.
@@ -194,7 +225,7 @@ impl ReferralService {
         challenge_request: &ChallengeRequest,
         challenge: &Challenge,
         locales: Vec<Locale>,
-    ) -> Result<Receipt, Error> {
+    ) -> Result<Dispatch, Error> {
         let code = challenge_request.digits.first(challenge.code_length);
         let text = (self.inner.text)(challenge_request.purpose, &code, &locales);
         let locale = locales.into_iter().next();
@@ -202,10 +233,10 @@ impl ReferralService {
             SmsMessage::new(self.generate_id(), challenge_request.phone.clone(), code, text, locale)
                 .purpose(challenge_request.purpose);
         match self.inner.sender.send(&message).await {
-            Ok(receipt) => Ok(receipt),
+            Ok(receipt) => Ok(Dispatch::Accepted(receipt)),
             Err(SmsError::Unknown(reason)) => {
                 tracing::warn!(reason, "failed to determine whether the message was sent");
-                Ok(Receipt::default())
+                Ok(Dispatch::Unknown)
             }
             Err(error) => {
                 let counters = challenge_request.cancellation(challenge.sent_at);

@@ -12,6 +12,8 @@ use crate::{
     otp::{
         challenge::ChallengeId,
         code::CodeInput,
+        code_request::CodeRequestKind,
+        purpose::CodePurpose,
         sign_in::{InvitationOutcome, SignInOutcome, SignInRequest, StoredSignIn},
     },
     rate_limit::client::Client,
@@ -127,7 +129,16 @@ impl ReferralService {
         self.complete(async move { service.perform_sign_in(request).await }).await
     }
 
-    async fn perform_sign_in(&self, mut request: SignIn) -> Result<SignedIn, Error> {
+    async fn perform_sign_in(&self, request: SignIn) -> Result<SignedIn, Error> {
+        let request_id = request.client.request_id.clone();
+        let (kind, purpose) = (CodeRequestKind::Redeem, CodePurpose::SignIn);
+        let record = self.open_code_request(kind, &request.phone, purpose, request_id);
+        let signed_in = self.try_sign_in(request).await;
+        record.finish_redeeming(signed_in.as_ref());
+        signed_in
+    }
+
+    async fn try_sign_in(&self, mut request: SignIn) -> Result<SignedIn, Error> {
         if self.inner.policy.require_challenge && request.challenge.is_none() {
             return Err(Refusal::ChallengeRequired.into());
         }

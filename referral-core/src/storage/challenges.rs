@@ -3,12 +3,12 @@
 use async_trait::async_trait;
 
 use super::{
-    ChallengeRequest, CounterUpdate, Decided, DeliveryTransition, DeliveryUpdate, GrantedChallenge, Result,
-    SignInOutcome, SignInRequest,
+    ChallengeRequest, CodeRequest, CodeRequestView, CounterUpdate, Decided, DeliveryTransition,
+    DeliveryUpdate, GrantedChallenge, PhoneHash, Result, SignInOutcome, SignInRequest,
 };
 use crate::otp::challenge::ChallengeId;
 
-/// Stores challenges and the delivery status of their messages.
+/// Stores challenges, the delivery status of their messages, and records of requests about them.
 #[async_trait]
 pub trait ChallengeStorage: Send + Sync + 'static {
     /// Decides whether a code may be sent. If so, stores its challenge and counts it.
@@ -47,4 +47,13 @@ pub trait ChallengeStorage: Send + Sync + 'static {
     /// [`StorageError::InviteCodesExhausted`](super::StorageError::InviteCodesExhausted) if none of these
     /// codes is free. [`StorageError::Claims`](super::StorageError::Claims) if the decision fails.
     async fn sign_in(&self, request: &SignInRequest) -> Decided<SignInOutcome>;
+
+    /// Adds records of requests, at most a hundred. A record whose id and phone are stored already is not
+    /// changed. Of each phone in the batch, only the newest [`CodeRequest::MAX_PER_PHONE`] records stay, in
+    /// the order of their ids.
+    async fn record_code_requests(&self, requests: &[CodeRequest]) -> Result<()>;
+
+    /// Returns the records of all of these hashes, in descending order of their ids, at most `limit` of them.
+    /// Each has the stored status of the message with its gateway and message id.
+    async fn code_requests(&self, phone: &[PhoneHash], limit: u32) -> Result<Vec<CodeRequestView>>;
 }

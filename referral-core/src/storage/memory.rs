@@ -1,6 +1,7 @@
 //! Storage in memory behind one lock, for tests and as the shortest example of a storage.
 
 mod change;
+mod code_requests;
 mod deletion;
 #[cfg(all(test, feature = "conformance"))]
 mod mutants;
@@ -17,12 +18,12 @@ use self::state::State;
 use super::{
     AddUserFacts, AddUserRequest, AddedUser, Ancestry, AttackCheck, AuditPage, AuditQuery, AuditStorage,
     ChallengeFacts, ChallengeRequest, ChallengeStorage, ChallengeWrites, ChangedPhone, ChangedUser,
-    CounterUpdate, Decided, Decision, DeletedUser, DeletionRequest, DeliveryFacts, DeliveryTransition,
-    DeliveryUpdate, GrantedChallenge, KeyRegistration, MaintenanceStorage, PhoneChangeRequest, ProfileEdit,
-    ProfileFacts, ProfileOutcome, ProfileWrites, RefreshFacts, RefreshRequest, RegisteredKey, Result,
-    Retention, SessionSelection, SessionStorage, SignInFacts, SignInOutcome, SignInRequest, SignInWrites,
-    StorageError, StorageReadiness, StoredPage, StoredSession, UnlockRequest, UserChangeRequest, UserQuery,
-    UserStorage, UserWithInvited,
+    CodeRequest, CodeRequestView, CounterUpdate, Decided, Decision, DeletedUser, DeletionRequest,
+    DeliveryFacts, DeliveryTransition, DeliveryUpdate, GrantedChallenge, KeyRegistration, MaintenanceStorage,
+    PhoneChangeRequest, PhoneHash, ProfileEdit, ProfileFacts, ProfileOutcome, ProfileWrites, RefreshFacts,
+    RefreshRequest, RegisteredKey, Result, Retention, SessionSelection, SessionStorage, SignInFacts,
+    SignInOutcome, SignInRequest, SignInWrites, StorageError, StorageReadiness, StoredPage, StoredSession,
+    UnlockRequest, UserChangeRequest, UserQuery, UserStorage, UserWithInvited,
 };
 use crate::{
     audit::AuditEntry,
@@ -160,6 +161,15 @@ impl ChallengeStorage for MemoryStorage {
             }
         }
         Ok(outcome)
+    }
+
+    async fn record_code_requests(&self, requests: &[CodeRequest]) -> Result<()> {
+        self.lock().record_code_requests(requests);
+        Ok(())
+    }
+
+    async fn code_requests(&self, phone: &[PhoneHash], limit: u32) -> Result<Vec<CodeRequestView>> {
+        Ok(self.lock().newest_code_requests(phone, limit))
     }
 }
 
@@ -368,8 +378,13 @@ impl MaintenanceStorage for MemoryStorage {
     }
 
     async fn delete_expired(&self, retention: &Retention) -> Result<u64> {
-        let Retention { ended_before: before, global_counters_before, messages_before, batch_size } =
-            *retention;
+        let Retention {
+            ended_before: before,
+            global_counters_before,
+            messages_before,
+            code_requests_before,
+            batch_size,
+        } = *retention;
         let mut state = self.lock();
         let batch = batch_size as usize;
         let expired = state.challenges.values().filter(|challenge| challenge.expires_at < before);
@@ -382,7 +397,8 @@ impl MaintenanceStorage for MemoryStorage {
         let old: Vec<_> = old.copied().take(batch).collect();
         let known = state.messages.iter().filter(|(_, (recorded_at, _))| *recorded_at < messages_before);
         let known: Vec<_> = known.map(|(key, _)| key.clone()).take(batch).collect();
-        let deleted = expired.len() + ended.len() + idle.len() + old.len() + known.len();
+        let requests = state.code_requests_before(code_requests_before, batch);
+        let deleted = expired.len() + ended.len() + idle.len() + old.len() + known.len() + requests.len();
         for challenge in expired {
             state.remove_challenge(challenge);
         }
@@ -397,6 +413,9 @@ impl MaintenanceStorage for MemoryStorage {
         }
         for message in known {
             state.messages.remove(&message);
+        }
+        for (phone, id) in requests {
+            state.remove_code_request(phone, id);
         }
         Ok(deleted as u64)
     }

@@ -66,8 +66,8 @@ pub trait UserStorage: Send + Sync + 'static {
     /// change the user, start a session of the user, or accept an invitation of the user or with the invite
     /// code of the user.
     ///
-    /// Everything about the user is deleted, including all sessions, all challenges of the phone, and the
-    /// search index, except the id, the invite code, and the invitations with their counts. From then on:
+    /// Everything about the user is deleted, including all sessions, all challenges and
+    /// [records of requests](super::CodeRequest) of the phone, and the search index, except the id, the invite code, and the invitations with their counts. From then on:
     ///
     /// - No method returns the user: not by its id, phone, invite code or session, not in a list, and not
     ///   among the invitees of its inviter. [`User::invited_count`] of the inviter does not change.

@@ -1,13 +1,17 @@
 //! Rule of deleting a user.
 
+use std::sync::Arc;
+
 use time::OffsetDateTime;
 
 use crate::{
     audit::{AuditAction, AuditContext, AuditEntry},
     decision::Decision,
     error::refusal::Refusal,
+    keys::Peppers,
     otp::{
         attempt::{Attempt, AttemptWrites},
+        code_request::PhoneHash,
         redemption::{Redemption, RedemptionFacts},
     },
     rate_limit::counter_update::CounterUpdate,
@@ -27,6 +31,8 @@ pub struct DeletionRequest {
     pub redemption: Option<Redemption>,
     /// Data for the audit log, if the deletion is recorded there.
     pub(crate) audit: Option<AuditContext>,
+    /// Peppers with which the phone may be hashed in records of requests.
+    pub(crate) peppers: Arc<Peppers>,
 }
 
 /// Stored data on which [`DeletionRequest::decide`] depends.
@@ -55,6 +61,8 @@ pub enum DeletionWrites {
         counters: CounterUpdate,
         /// Entry to add to the audit log, after the entries about the user are erased.
         audit: Option<AuditEntry>,
+        /// Hashes of the phone whose [records of requests](crate::CodeRequest) are to be deleted.
+        code_requests: Vec<PhoneHash>,
     },
 }
 
@@ -123,15 +131,19 @@ impl DeletionRequest {
         }
         let audit = self.audit.as_ref();
         let audit = audit.map(|audit| audit.entry(AuditAction::UserDeleted, Some(user.id), Vec::new()));
-        let writes = DeletionWrites::Erase { user: user.clone(), counters, audit };
+        let code_requests = self.phone_hashes(user);
+        let writes = DeletionWrites::Erase { user: user.clone(), counters, audit, code_requests };
         Decision { writes, outcome: Ok(user.clone()) }
+    }
+
+    /// Returns the hash of the phone of a user with each pepper.
+    pub(crate) fn phone_hashes(&self, user: &User) -> Vec<PhoneHash> {
+        PhoneHash::all(&user.phone, &self.peppers)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
     use crate::{
         otp::{
@@ -149,7 +161,7 @@ mod tests {
     const NOW: OffsetDateTime = OffsetDateTime::UNIX_EPOCH;
 
     fn request(redemption: Option<Redemption>) -> DeletionRequest {
-        DeletionRequest { user: user(1).id, now: NOW, redemption, audit: None }
+        DeletionRequest { user: user(1).id, now: NOW, redemption, audit: None, peppers: Arc::new(peppers()) }
     }
 
     fn with_code(code: &str) -> DeletionRequest {
@@ -161,6 +173,7 @@ mod tests {
             purpose: CodePurpose::DeleteUser(user.id),
             phone: user.phone,
             address: None,
+            request_id: None,
             counts_attempts_without_challenge: true,
             policy: Arc::new(Policy::standard()),
             peppers: Arc::new(peppers()),

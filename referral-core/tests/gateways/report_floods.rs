@@ -123,6 +123,7 @@ async fn count_messages(storage: &MemoryStorage) -> u64 {
     let (never, ever) =
         (OffsetDateTime::UNIX_EPOCH, OffsetDateTime::UNIX_EPOCH + Duration::from_hours(24 * 365 * 100));
     let delete_expired = Retention {
+        code_requests_before: OffsetDateTime::UNIX_EPOCH,
         ended_before: never,
         global_counters_before: never,
         messages_before: ever,

@@ -1,4 +1,4 @@
--- Users, invitations, challenges, sessions, counters, messages and keys.
+-- Users, invitations, challenges, sessions, counters, messages, records of requests, and keys.
 --
 -- The tables are in a separate schema, so that they do not conflict with other tables in the database. The
 -- constraints and triggers enforce the invariants for all programs that write to the tables.
@@ -402,6 +402,36 @@ $$;
 
 CREATE TRIGGER audit_entries_are_only_erased BEFORE UPDATE OR DELETE ON referral.audit_log
 FOR EACH ROW EXECUTE FUNCTION referral.keep_audit_entry();
+
+-- Records of requests to send and to redeem codes, for support. A phone is stored as a keyed hash, whose key is
+-- not in the database.
+CREATE TABLE referral.code_requests (
+    phone_hash bytea NOT NULL CHECK (octet_length(phone_hash) = 16),
+    -- UUID of version 7, which sorts by time.
+    id uuid NOT NULL,
+    requested_at timestamptz NOT NULL,
+    kind text COLLATE "C" NOT NULL CHECK (kind IN ('send', 'redeem')),
+    purpose text COLLATE "C" NOT NULL CHECK (char_length(purpose) BETWEEN 1 AND 32),
+    outcome text COLLATE "C" NOT NULL CHECK (outcome IN (
+        'sent', 'unknown', 'test_number', 'not_sent', 'redeemed', 'refused', 'rejected_by_host', 'gate_failed', 'failed'
+    )),
+    reason text COLLATE "C" CHECK (char_length(reason) BETWEEN 1 AND 64),
+    -- Limit that refused the request, with its numbers such as `3/15m`.
+    limit_name text COLLATE "C" CHECK (char_length(limit_name) BETWEEN 1 AND 64),
+    limit_rule text COLLATE "C" CHECK (char_length(limit_rule) BETWEEN 1 AND 128),
+    -- Time from which the limit no longer refuses the same request.
+    free_at timestamptz,
+    gateway referral.gateway,
+    message_id text COLLATE "C" CHECK (char_length(message_id) BETWEEN 1 AND 128),
+    -- Id of the request in the log.
+    request_id text COLLATE "C" CHECK (char_length(request_id) BETWEEN 1 AND 128),
+    PRIMARY KEY (phone_hash, id),
+    CHECK ((limit_name IS NULL) = (free_at IS NULL)),
+    CHECK (limit_rule IS NULL OR limit_name IS NOT NULL),
+    CHECK (message_id IS NULL OR gateway IS NOT NULL)
+);
+
+CREATE INDEX code_requests_by_time ON referral.code_requests (requested_at);
 
 -- Keys that are, or were, the first of the ring of a process.
 CREATE TABLE referral.keys (

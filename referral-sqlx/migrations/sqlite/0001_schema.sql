@@ -1,4 +1,4 @@
--- Users, invitations, challenges, sessions, counters, messages and keys.
+-- Users, invitations, challenges, sessions, counters, messages, records of requests, and keys.
 --
 -- The constraints and triggers enforce the invariants for all programs that write to the tables. Ids are
 -- UUIDs of 16 bytes. Times are microseconds since 1970 in UTC. If length() and octet_length() must be equal,
@@ -371,6 +371,36 @@ WHEN EXISTS (SELECT 1 FROM referral_audit_log WHERE id = NEW.id)
 BEGIN
     SELECT RAISE(ABORT, 'the entry exists');
 END;
+
+-- Records of requests to send and to redeem codes, for support. A phone is stored as a keyed hash, whose key is
+-- not in the database. The rows of a phone are read together, so the table is stored in the order of its key.
+CREATE TABLE referral_code_requests (
+    phone_hash BLOB NOT NULL CHECK (octet_length(phone_hash) = 16),
+    -- UUID of version 7, which sorts by time.
+    id BLOB NOT NULL CHECK (octet_length(id) = 16),
+    requested_at INTEGER NOT NULL,
+    kind TEXT NOT NULL CHECK (kind IN ('send', 'redeem')),
+    purpose TEXT NOT NULL CHECK (length(purpose) BETWEEN 1 AND 32),
+    outcome TEXT NOT NULL CHECK (outcome IN (
+        'sent', 'unknown', 'test_number', 'not_sent', 'redeemed', 'refused', 'rejected_by_host', 'gate_failed', 'failed'
+    )),
+    reason TEXT CHECK (length(reason) BETWEEN 1 AND 64),
+    -- Limit that refused the request, with its numbers such as `3/15m`.
+    limit_name TEXT CHECK (length(limit_name) BETWEEN 1 AND 64),
+    limit_rule TEXT CHECK (length(limit_rule) BETWEEN 1 AND 128),
+    -- Time from which the limit no longer refuses the same request.
+    free_at INTEGER,
+    gateway TEXT CHECK (length(gateway) BETWEEN 1 AND 64),
+    message_id TEXT CHECK (length(message_id) BETWEEN 1 AND 128),
+    -- Id of the request in the log.
+    request_id TEXT CHECK (length(request_id) BETWEEN 1 AND 128),
+    PRIMARY KEY (phone_hash, id),
+    CHECK ((limit_name IS NULL) = (free_at IS NULL)),
+    CHECK (limit_rule IS NULL OR limit_name IS NOT NULL),
+    CHECK (message_id IS NULL OR gateway IS NOT NULL)
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX referral_code_requests_by_time ON referral_code_requests (requested_at);
 
 -- Keys that are, or were, the first of the ring of a process.
 CREATE TABLE referral_keys (

@@ -12,7 +12,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::{
-    audit,
+    audit, code_requests,
     counters::{self, bind_keys, four_counters, global_counters},
     lease::Lease,
     profiles::lock_user,
@@ -102,7 +102,7 @@ pub(super) async fn delete(
             counters::push(&mut write, &facts.redemption.counters, counters);
             write.execute(lease).await?;
         }
-        DeletionWrites::Erase { user, counters, audit } => {
+        DeletionWrites::Erase { user, counters, audit, code_requests: phones } => {
             counters::update(lease, &facts.redemption.counters, counters).await?;
             ended_sessions = sessions::end(lease, user.id, SessionSelection::All, request.now).await?;
             erase(lease, user, request.now).await?;
@@ -110,6 +110,7 @@ pub(super) async fn delete(
                 audit::add(lease, entry).await?;
             }
             entry.clone_from(audit);
+            code_requests::delete(lease, phones).await?;
             lease.run_hook_for(Changes { deleted: Some(user), ..Changes::default() }).await?;
         }
     }

@@ -40,9 +40,12 @@ pub(super) const DELETE_GLOBAL_COUNTERS: &str = delete_expired!("global_counters
 
 pub(super) const DELETE_MESSAGES: &str = delete_expired!("messages", "ctid", "recorded_at");
 
+pub(super) const DELETE_CODE_REQUESTS: &str = delete_expired!("code_requests", "ctid", "requested_at");
+
 /// Deletes a batch of expired rows from each table, and returns their number.
 pub(super) async fn delete_expired(lease: &mut Lease, retention: Retention) -> Result<u64> {
-    let Retention { ended_before, global_counters_before, messages_before, batch_size } = retention;
+    let Retention { ended_before, global_counters_before, messages_before, code_requests_before, batch_size } =
+        retention;
     let mut deleted = 0;
     for (statement, before) in [
         (DELETE_CHALLENGES, ended_before),
@@ -50,6 +53,7 @@ pub(super) async fn delete_expired(lease: &mut Lease, retention: Retention) -> R
         (DELETE_COUNTERS, ended_before),
         (DELETE_GLOBAL_COUNTERS, global_counters_before),
         (DELETE_MESSAGES, messages_before),
+        (DELETE_CODE_REQUESTS, code_requests_before),
     ] {
         let delete = lease.query(statement).bind(before).bind(i64::from(batch_size));
         deleted += lease.execute(delete).await.map_err(failure)?.rows_affected();

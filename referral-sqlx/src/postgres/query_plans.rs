@@ -8,8 +8,8 @@ use sqlx::{AssertSqlSafe, Connection as _, Execute as _, Executor as _, PgConnec
 use uuid::Uuid;
 
 use super::{
-    PostgresStorage, add_user, audit, challenges, change_user, counters, deletion, invitations, list,
-    maintenance, messages,
+    PostgresStorage, add_user, audit, challenges, change_user, code_requests, counters, deletion,
+    invitations, list, maintenance, messages,
     open::{PLANNER_SETTINGS, PostgresOptions},
     phone_change, profiles, sessions, sign_in, users,
 };
@@ -57,6 +57,9 @@ impl Harness {
             "INSERT INTO referral.messages (gateway, message_id, is_ours, region, status, recorded_at) \
              SELECT 'g1', 'm' || n, TRUE, 'RU', 'sent', now() + random() * interval '1 day' \
              FROM generate_series(1, 20000) n",
+            "INSERT INTO referral.code_requests (phone_hash, id, requested_at, kind, purpose, outcome) \
+             SELECT decode(lpad(to_hex(n / 10), 32, '0'), 'hex'), lpad(n::text, 32, '0')::uuid, \
+                    now() + random() * interval '1 day', 'send', 'sign_in', 'sent' FROM generate_series(1, 20000) n",
             "INSERT INTO referral.global_counters (counter, period_start, slot, count) \
              SELECT 'failed_attempts', date_trunc('minute', now()) - n * interval '1 minute', slot, 1 \
              FROM generate_series(1, 10000) n, generate_series(0, 1) slot",
@@ -168,6 +171,9 @@ async fn frequent_statements_do_not_scan_tables() {
         messages::MESSAGE,
         messages::RECORD_GATEWAY,
         messages::PUT_MESSAGE,
+        code_requests::CODE_REQUESTS,
+        code_requests::KEEP_NEWEST,
+        code_requests::DELETE_OF_PHONES,
         sign_in::SIGN_IN_FACTS,
         sign_in::SIGN_IN_FACTS_NAMED,
         sign_in::LOCK_CHALLENGE,
@@ -205,6 +211,7 @@ async fn frequent_statements_do_not_scan_tables() {
         (maintenance::DELETE_COUNTERS, "counters_by_end"),
         (maintenance::DELETE_GLOBAL_COUNTERS, "global_counters_by_time"),
         (maintenance::DELETE_MESSAGES, "messages_by_time"),
+        (maintenance::DELETE_CODE_REQUESTS, "code_requests_by_time"),
     ] {
         let plan = harness.plan_of(statement).await;
         assert!(plan.contains(index), "{statement}:\n{plan}");

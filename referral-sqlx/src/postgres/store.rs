@@ -14,20 +14,20 @@ use referral_core::{
     keys::KeyMismatch,
     storage::{
         AddUserRequest, AddedUser, AttackCheck, AuditPage, AuditQuery, AuditStorage, ChallengeRequest,
-        ChallengeStorage, ChangedPhone, ChangedUser, CounterUpdate, Decided, DeletedUser, DeletionRequest,
-        DeliveryTransition, DeliveryUpdate, GrantedChallenge, Invitee, KeyRegistration, MaintenanceStorage,
-        PhoneChangeRequest, ProfileEdit, ProfileOutcome, RefreshRequest, RegisteredKey, Result, Retention,
-        SessionSelection, SessionStorage, SharedSetting, SignInOutcome, SignInRequest, StorageError,
-        StorageReadiness, StoredPage, StoredSession, UnlockRequest, UserChangeRequest, UserQuery,
-        UserStorage, UserWithInvited,
+        ChallengeStorage, ChangedPhone, ChangedUser, CodeRequest, CodeRequestView, CounterUpdate, Decided,
+        DeletedUser, DeletionRequest, DeliveryTransition, DeliveryUpdate, GrantedChallenge, Invitee,
+        KeyRegistration, MaintenanceStorage, PhoneChangeRequest, PhoneHash, ProfileEdit, ProfileOutcome,
+        RefreshRequest, RegisteredKey, Result, Retention, SessionSelection, SessionStorage, SharedSetting,
+        SignInOutcome, SignInRequest, StorageError, StorageReadiness, StoredPage, StoredSession,
+        UnlockRequest, UserChangeRequest, UserQuery, UserStorage, UserWithInvited,
     },
 };
 use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::{
-    PostgresStorage, add_user, audit, challenges, change_user, counters, deletion, invitations, keys, list,
-    maintenance, messages, migrations, phone_change, profiles,
+    PostgresStorage, add_user, audit, challenges, change_user, code_requests, counters, deletion,
+    invitations, keys, list, maintenance, messages, migrations, phone_change, profiles,
     retry::{WriteConflict, is_canceled, reason},
     sessions, sign_in, users,
 };
@@ -73,6 +73,14 @@ impl ChallengeStorage for PostgresStorage {
             }
         }
         Err(StorageError::InviteCodesExhausted)
+    }
+
+    async fn record_code_requests(&self, requests: &[CodeRequest]) -> Result<()> {
+        with_lease!(self.begin, lease => code_requests::record(&mut lease, requests))
+    }
+
+    async fn code_requests(&self, phone: &[PhoneHash], limit: u32) -> Result<Vec<CodeRequestView>> {
+        with_lease!(self.lease, lease => code_requests::code_requests(&mut lease, phone, limit))
     }
 }
 

@@ -14,6 +14,7 @@ use uuid::Uuid;
 use super::{
     Hook, audit,
     batch::{Batch, no_facts},
+    code_requests,
     connection::Connection,
     counters::{self, bind_keys, four_counters, global_counters},
     rows, sessions,
@@ -87,10 +88,11 @@ impl Decide for Deletion {
                 }
                 counters::push(batch, counters);
             }
-            DeletionWrites::Erase { user, counters, audit } => {
+            DeletionWrites::Erase { user, counters, audit, code_requests: phones } => {
                 ended_sessions =
                     sessions::end(connection, user.id, SessionSelection::All, request.now).await?;
                 push_erasure(batch, user, request.now);
+                code_requests::push_deletion(batch, phones);
                 counters::push(batch, counters);
                 if let Some(entry) = audit {
                     audit::push(batch, entry)?;

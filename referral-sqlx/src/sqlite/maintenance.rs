@@ -27,9 +27,15 @@ pub(super) const DELETE_MESSAGES: &str = "\
     DELETE FROM referral_messages WHERE (gateway, message_id) IN ( \
         SELECT gateway, message_id FROM referral_messages WHERE recorded_at < $1 ORDER BY recorded_at LIMIT $2 + 0)";
 
+pub(super) const DELETE_CODE_REQUESTS: &str = "\
+    DELETE FROM referral_code_requests WHERE (phone_hash, id) IN ( \
+        SELECT phone_hash, id FROM referral_code_requests WHERE requested_at < $1 \
+        ORDER BY requested_at LIMIT $2 + 0)";
+
 /// Deletes a batch of expired rows from each table, and returns their number.
 pub(super) async fn delete_expired(connection: &mut Connection<'_>, retention: Retention) -> Result<u64> {
-    let Retention { ended_before, global_counters_before, messages_before, batch_size } = retention;
+    let Retention { ended_before, global_counters_before, messages_before, code_requests_before, batch_size } =
+        retention;
     let mut deleted = 0;
     for (statement, before) in [
         (DELETE_CHALLENGES, ended_before),
@@ -37,6 +43,7 @@ pub(super) async fn delete_expired(connection: &mut Connection<'_>, retention: R
         (DELETE_COUNTERS, ended_before),
         (DELETE_GLOBAL_COUNTERS, global_counters_before),
         (DELETE_MESSAGES, messages_before),
+        (DELETE_CODE_REQUESTS, code_requests_before),
     ] {
         let delete = sqlx::query(statement).bind(time_to_micros(before)).bind(batch_size);
         deleted += connection.execute(delete).await.map_err(failure)?.rows_affected();

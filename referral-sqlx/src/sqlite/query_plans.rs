@@ -9,8 +9,8 @@ use sqlx::{AssertSqlSafe, Row, SqlSafeStr};
 use uuid::Uuid;
 
 use super::{
-    SqliteStorage, add_user, audit, challenges, change_user, counters, deletion, invitations, list,
-    maintenance, messages, open::SqliteOptions, phone_change, profiles, sessions, sign_in, users,
+    SqliteStorage, add_user, audit, challenges, change_user, code_requests, counters, deletion, invitations,
+    list, maintenance, messages, open::SqliteOptions, phone_change, profiles, sessions, sign_in, users,
 };
 
 const CALLER: UserId = UserId(Uuid::nil());
@@ -100,6 +100,21 @@ async fn fixed_statements_use_their_indexes() {
         (counters::REFUND, &["SEARCH referral_counters USING PRIMARY KEY (key=?)"]),
         (messages::RECORD_GATEWAY, &["SEARCH referral_challenges USING PRIMARY KEY (id=?)"]),
         (messages::MESSAGE, &["SEARCH m USING PRIMARY KEY (gateway=? AND message_id=?)"]),
+        (
+            code_requests::CODE_REQUESTS,
+            &[
+                "SEARCH r USING PRIMARY KEY (phone_hash=?)",
+                "SEARCH m USING PRIMARY KEY (gateway=? AND message_id=?)",
+            ],
+        ),
+        (
+            code_requests::KEEP_NEWEST,
+            &[
+                "SEARCH r USING PRIMARY KEY (phone_hash=? AND id<?)",
+                "SEARCH n USING PRIMARY KEY (phone_hash=?)",
+            ],
+        ),
+        (code_requests::DELETE_OF_PHONE, &["SEARCH referral_code_requests USING PRIMARY KEY (phone_hash=?)"]),
         (counters::ATTACK_FACTS, &["PRIMARY KEY (counter=? AND period_start>?)"]),
         (
             counters::FAILED_ATTEMPTS_BETWEEN,
@@ -118,6 +133,7 @@ async fn fixed_statements_use_their_indexes() {
         (maintenance::DELETE_COUNTERS, "referral_counters_by_end (ends_at<?)"),
         (maintenance::DELETE_GLOBAL_COUNTERS, "PRIMARY KEY (counter=? AND period_start<?)"),
         (maintenance::DELETE_MESSAGES, "referral_messages_by_time (recorded_at<?)"),
+        (maintenance::DELETE_CODE_REQUESTS, "referral_code_requests_by_time (requested_at<?)"),
     ] {
         let plan = plan_of(&store, statement).await;
         assert!(plan.contains(index) && !plan.contains("SCAN"), "{statement}:\n{plan}");

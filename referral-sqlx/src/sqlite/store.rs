@@ -13,21 +13,21 @@ use referral_core::{
     keys::KeyMismatch,
     storage::{
         AddUserRequest, AddedUser, AttackCheck, AuditPage, AuditQuery, AuditStorage, ChallengeRequest,
-        ChallengeStorage, ChangedPhone, ChangedUser, CounterUpdate, Decided, Decision, DeletedUser,
-        DeletionRequest, DeliveryTransition, DeliveryUpdate, GrantedChallenge, Invitee, KeyRegistration,
-        MaintenanceStorage, PhoneChangeRequest, ProfileEdit, ProfileOutcome, RefreshRequest, RegisteredKey,
-        Result, Retention, SessionSelection, SessionStorage, SharedSetting, SignInOutcome, SignInRequest,
-        StorageError, StorageReadiness, StoredPage, StoredSession, UnlockRequest, UserChangeRequest,
-        UserQuery, UserStorage, UserWithInvited,
+        ChallengeStorage, ChangedPhone, ChangedUser, CodeRequest, CodeRequestView, CounterUpdate, Decided,
+        Decision, DeletedUser, DeletionRequest, DeliveryTransition, DeliveryUpdate, GrantedChallenge,
+        Invitee, KeyRegistration, MaintenanceStorage, PhoneChangeRequest, PhoneHash, ProfileEdit,
+        ProfileOutcome, RefreshRequest, RegisteredKey, Result, Retention, SessionSelection, SessionStorage,
+        SharedSetting, SignInOutcome, SignInRequest, StorageError, StorageReadiness, StoredPage,
+        StoredSession, UnlockRequest, UserChangeRequest, UserQuery, UserStorage, UserWithInvited,
     },
 };
 use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::{
-    SqliteStorage, add_user::AddUser, audit, batch::Batch, challenges, counters, deletion::Deletion, disk,
-    invitations, keys, list, maintenance, phone_change::PhoneChange, profiles::Edit, sessions,
-    sign_in::SignIn, users,
+    SqliteStorage, add_user::AddUser, audit, batch::Batch, challenges, code_requests, counters,
+    deletion::Deletion, disk, invitations, keys, list, maintenance, phone_change::PhoneChange,
+    profiles::Edit, sessions, sign_in::SignIn, users,
 };
 
 /// Time that a read waits for the record that a new token is in use.
@@ -66,6 +66,14 @@ impl ChallengeStorage for SqliteStorage {
 
     async fn sign_in(&self, request: &SignInRequest) -> Decided<SignInOutcome> {
         self.writer.decide(SignIn { request: request.clone(), hook: self.hook.clone() }).await
+    }
+
+    async fn record_code_requests(&self, requests: &[CodeRequest]) -> Result<()> {
+        write!(self, connection, requests => code_requests::record(connection, &requests))
+    }
+
+    async fn code_requests(&self, phone: &[PhoneHash], limit: u32) -> Result<Vec<CodeRequestView>> {
+        code_requests::code_requests(&mut *self.reader().await?, phone, limit).await
     }
 }
 

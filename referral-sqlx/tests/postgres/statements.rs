@@ -22,8 +22,13 @@ async fn a_deletion_removes_one_batch_with_outdated_statistics() {
                          to_timestamp(0), to_timestamp(0), 0, 0 FROM generate_series(1, 500) n";
     harness.operator.execute(insert).await.expect("inserted");
     let now = SystemClock.now();
-    let delete_expired =
-        Retention { ended_before: now, global_counters_before: now, messages_before: now, batch_size: 7 };
+    let delete_expired = Retention {
+        ended_before: now,
+        global_counters_before: now,
+        messages_before: now,
+        code_requests_before: now,
+        batch_size: 7,
+    };
     for _ in 0..10 {
         assert_eq!(storage.delete_expired(&delete_expired).await.expect("deleted"), 7);
     }

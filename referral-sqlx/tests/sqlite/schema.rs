@@ -380,6 +380,41 @@ async fn columns_of_a_message_are_short_and_consistent() {
         .expect("a report without a sent message");
 }
 
+#[tokio::test]
+async fn columns_of_a_code_request_are_short_and_consistent() {
+    let mut harness = Harness::new().await;
+    let request = "INSERT INTO referral_code_requests (phone_hash, id, requested_at, kind, purpose, outcome, reason, limit_name, \
+                                limit_rule, free_at, gateway, message_id, request_id) \
+         VALUES (zeroblob(16), zeroblob(16), 0, 'send', 'sign_in', 'refused', 'too_many_requests', 'codes_per_phone', \
+                 '3/15m', 1, 'g1', 'm1', 'r1')";
+    harness.execute(request).await.expect("a record");
+    let to = |changes: &str| format!("UPDATE referral_code_requests SET {changes}");
+    let long = |column: &str, length: usize| to(&format!("{column} = '{}'", "ж".repeat(length)));
+    harness
+        .assert_rejected(&[
+            request,
+            &to("phone_hash = zeroblob(15)"),
+            &to("phone_hash = NULL"),
+            &to("kind = 'guess'"),
+            &to("outcome = 'lost'"),
+            &to("purpose = ''"),
+            &long("purpose", 33),
+            &long("reason", 65),
+            &long("limit_name", 65),
+            &long("limit_rule", 129),
+            &long("gateway", 65),
+            &long("message_id", 129),
+            &long("request_id", 129),
+            &to("free_at = NULL"),
+            &to("limit_name = NULL, limit_rule = NULL"),
+            &to("limit_name = NULL, free_at = NULL"),
+            &to("gateway = NULL"),
+        ])
+        .await;
+    let no_limit = "limit_name = NULL, limit_rule = NULL, free_at = NULL, gateway = NULL, message_id = NULL";
+    harness.execute(&to(no_limit)).await.expect("a record without a limit and a message");
+}
+
 /// Returns custom claims of this size in bytes, with two bytes in each character.
 fn custom_claims(bytes: usize) -> String {
     let claims = format!(r#"{{"a:b":"{}"}}"#, "я".repeat((bytes - 10) / 2));

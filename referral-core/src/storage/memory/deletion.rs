@@ -26,11 +26,14 @@ impl State {
                 }
                 self.count(counters);
             }
-            DeletionWrites::Erase { user, counters, audit } => {
+            DeletionWrites::Erase { user, counters, audit, code_requests } => {
                 ended_sessions = self.end_sessions(user.id, SessionSelection::All, request.now);
                 self.erase(&user);
                 self.record(audit.clone());
                 entry = audit;
+                for phone in code_requests {
+                    self.code_requests.remove(&phone);
+                }
                 self.count(counters);
             }
         }

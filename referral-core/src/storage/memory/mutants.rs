@@ -25,11 +25,12 @@ use crate::{
     shared_settings::SharedSetting,
     storage::{
         AddUserRequest, AddedUser, AttackCheck, AuditPage, AuditQuery, AuditStorage, ChallengeRequest,
-        ChallengeStorage, ChangedPhone, ChangedUser, CounterUpdate, Decided, DeletedUser, DeletionRequest,
-        DeliveryTransition, DeliveryUpdate, GrantedChallenge, KeyRegistration, MaintenanceStorage,
-        PhoneChangeRequest, ProfileEdit, ProfileOutcome, RefreshRequest, RegisteredKey, Result, Retention,
-        SessionSelection, SessionStorage, SignInOutcome, SignInRequest, Storage, StorageReadiness,
-        StoredPage, StoredSession, UnlockRequest, UserChangeRequest, UserQuery, UserStorage, UserWithInvited,
+        ChallengeStorage, ChangedPhone, ChangedUser, CodeRequest, CodeRequestView, CounterUpdate, Decided,
+        DeletedUser, DeletionRequest, DeliveryTransition, DeliveryUpdate, GrantedChallenge, KeyRegistration,
+        MaintenanceStorage, PhoneChangeRequest, PhoneHash, ProfileEdit, ProfileOutcome, RefreshRequest,
+        RegisteredKey, Result, Retention, SessionSelection, SessionStorage, SignInOutcome, SignInRequest,
+        Storage, StorageReadiness, StoredPage, StoredSession, UnlockRequest, UserChangeRequest, UserQuery,
+        UserStorage, UserWithInvited,
     },
     user::{Invitee, User, UserId, listing::PageSize},
 };
@@ -59,6 +60,7 @@ enum Call<'a> {
     ChangePhone(&'a PhoneChangeRequest),
     CheckAttack(&'a AttackCheck),
     DeleteExpired(&'a Retention),
+    RecordCodeRequests,
     Sessions(OffsetDateTime),
     EndSessions(OffsetDateTime),
     Other,
@@ -110,6 +112,14 @@ impl<D: Database> ChallengeStorage for Mutant<D> {
 
     async fn sign_in(&self, request: &SignInRequest) -> Decided<SignInOutcome> {
         self.0.start(Call::SignIn(request)).await.sign_in(request).await
+    }
+
+    async fn record_code_requests(&self, requests: &[CodeRequest]) -> Result<()> {
+        self.0.start(Call::RecordCodeRequests).await.record_code_requests(requests).await
+    }
+
+    async fn code_requests(&self, phone: &[PhoneHash], limit: u32) -> Result<Vec<CodeRequestView>> {
+        self.0.start(Call::Other).await.code_requests(phone, limit).await
     }
 }
 

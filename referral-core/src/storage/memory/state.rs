@@ -12,9 +12,9 @@ use crate::{
     session::{Session, SessionId},
     shared_settings::SharedSetting,
     storage::{
-        Ancestry, Counter, CounterKey, CounterUpdate, Counters, GlobalCounter, GlobalCounterFacts,
-        GlobalCounterQuery, GlobalCounterUpdate, Inviter, MessageKey, NewUser, RegisteredKey,
-        SessionSelection, StoredMessage, UserWithInvited, UserWrite,
+        Ancestry, CodeRequest, Counter, CounterKey, CounterUpdate, Counters, GlobalCounter,
+        GlobalCounterFacts, GlobalCounterQuery, GlobalCounterUpdate, Inviter, MessageKey, NewUser, PhoneHash,
+        RegisteredKey, SessionSelection, StoredMessage, UserWithInvited, UserWrite,
         error::{Result, StorageError},
     },
     user::{Invitee, User, UserId, email::Email, external_id::ExternalId, phone::PhoneNumber},
@@ -36,6 +36,8 @@ pub(super) struct State {
     pub(super) sent: HashMap<PhoneNumber, BTreeSet<ChallengeId>>,
     /// Stored messages, with the time at which each was stored first.
     pub(super) messages: HashMap<MessageKey, (OffsetDateTime, StoredMessage)>,
+    /// Records of requests by phone, in the order of their ids.
+    pub(super) code_requests: HashMap<PhoneHash, BTreeMap<Uuid, CodeRequest>>,
     pub(super) sessions: BTreeMap<SessionId, Session>,
     pub(super) counters: HashMap<CounterKey, Counter>,
     /// Counts of the whole service in each minute or hour.

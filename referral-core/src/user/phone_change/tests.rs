@@ -36,6 +36,7 @@ fn with_code(code: &str) -> PhoneChangeRequest {
             purpose: CodePurpose::ChangePhone(user.id),
             phone: new_phone(),
             address: None,
+            request_id: None,
             counts_attempts_without_challenge: true,
             policy: Arc::new(Policy::standard()),
             peppers: Arc::new(peppers()),

@@ -12,8 +12,8 @@ use time::OffsetDateTime;
 use super::{Call, Database, Mutant, State, Transaction, detects};
 use crate::{
     conformance::{
-        challenges, claims, deletion, gate, guesses, host, invitations, limits, maintenance, phone_change,
-        phone_change_codes, retention, sessions,
+        challenges, claims, code_requests, deletion, gate, guesses, host, invitations, limits, maintenance,
+        phone_change, phone_change_codes, retention, sessions,
     },
     gate::approval::Approval,
     session::Session,
@@ -117,6 +117,57 @@ fn remains_of_a_deleted_user_are_detected() {
         Box::new(|State { users, invitations, .. }| {
             invitations.retain(|invitee, _| users.contains_key(invitee));
         })
+    });
+}
+
+/// Returns the change that adds the records again that the call deletes.
+fn keep_code_requests(data: &State) -> After {
+    let before = data.code_requests.clone();
+    Box::new(|data| {
+        for (phone, records) in before {
+            let stored = data.code_requests.entry(phone).or_default();
+            for (id, record) in records {
+                stored.entry(id).or_insert(record);
+            }
+        }
+    })
+}
+
+#[test]
+fn code_requests_that_are_never_deleted_are_detected() {
+    assert_detected!(code_requests::newest_fifty_records_of_a_phone_stay, |call, data| match call {
+        Call::RecordCodeRequests => keep_code_requests(data),
+        _ => nothing(),
+    });
+    assert_detected!(code_requests::records_of_a_deleted_user_are_deleted, |call, data| match call {
+        Call::Other => keep_code_requests(data),
+        _ => nothing(),
+    });
+    assert_detected!(retention::old_code_requests_are_deleted_in_batches, |call, data| match call {
+        Call::DeleteExpired(_) => keep_code_requests(data),
+        _ => nothing(),
+    });
+}
+
+#[test]
+fn code_requests_that_are_replaced_or_lose_their_message_are_detected() {
+    // Each batch replaces the former records.
+    assert_detected!(code_requests::repeated_record_is_stored_once, |call, data| {
+        if matches!(call, Call::RecordCodeRequests) {
+            data.code_requests.clear();
+        }
+        Box::new(|data| {
+            for records in data.code_requests.values_mut().filter(|records| records.len() > 1) {
+                records.pop_first();
+            }
+        })
+    });
+    assert_detected!(code_requests::record_has_the_newest_status_of_its_message, |call, _| match call {
+        Call::RecordCodeRequests => Box::new(|data| {
+            let records = data.code_requests.values_mut().flat_map(|records| records.values_mut());
+            records.for_each(|record| record.message_id = None);
+        }),
+        _ => nothing(),
     });
 }
 
@@ -240,6 +291,13 @@ fn deletion_by_a_closed_range_is_detected() {
                     ((counter, start), count)
                 })
                 .collect();
+        }
+        nothing()
+    });
+    assert_detected!(retention::old_code_requests_are_deleted_in_batches, |call, data| {
+        if let Call::DeleteExpired(retention) = call {
+            let records = data.code_requests.values_mut().flat_map(|records| records.values_mut());
+            records.for_each(|record| shift(&mut record.at, retention.code_requests_before));
         }
         nothing()
     });
