@@ -22,7 +22,7 @@ use poem_openapi::Tags;
 
 use self::{
     account::AccountApi,
-    admin::{AdminApi, audit_log::AuditLogApi},
+    admin::{AdminApi, audit_log::AuditLogApi, code_requests::CodeRequestsApi},
     auth::AuthApi,
     phone::PhoneApi,
     sessions::SessionsApi,
@@ -31,7 +31,8 @@ use self::{
 use crate::error_code::ErrorCode;
 
 /// All groups of endpoints.
-pub(crate) type Apis = (AuthApi, SessionsApi, AccountApi, PhoneApi, UsersApi, AdminApi, AuditLogApi);
+pub(crate) type Apis =
+    (AuthApi, SessionsApi, AccountApi, PhoneApi, UsersApi, AdminApi, AuditLogApi, CodeRequestsApi);
 
 /// The groups of operations.
 #[derive(Tags)]

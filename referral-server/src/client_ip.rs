@@ -17,6 +17,8 @@ use poem::{
     http::{HeaderMap, HeaderName, header},
 };
 
+use crate::middleware::RequestId;
+
 /// Extractor of the client that sent a request.
 pub(crate) struct Client(pub(crate) referral_core::Client);
 
@@ -29,7 +31,9 @@ impl<'a> FromRequest<'a> for Client {
         let address = request.extensions().get().and_then(|FoundAddress(address)| *address);
         let user_agent = request.headers().get(header::USER_AGENT);
         let user_agent = user_agent.map(|name| String::from_utf8_lossy(name.as_bytes()).into_owned());
-        Ok(Self(referral_core::Client::default().address(address).user_agent(user_agent)))
+        let request_id = request.extensions().get().map(|RequestId(id)| id.clone());
+        let client = referral_core::Client::default().address(address).user_agent(user_agent);
+        Ok(Self(client.request_id(request_id)))
     }
 }
 

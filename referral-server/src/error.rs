@@ -190,10 +190,10 @@ impl Problem {
     pub(crate) fn into_response(self, request_id: &str) -> Response {
         let status = self.code.status();
         if self.is_expected {
-            tracing::debug!(request_id, code = &*self.name, "request rejected");
+            tracing::debug!(code = &*self.name, "request rejected");
         } else if status.is_server_error() {
             let cause = self.cause.as_ref().map(|cause| with_sources(&**cause));
-            tracing::error!(request_id, code = &*self.name, cause, "request failed");
+            tracing::error!(code = &*self.name, cause, "request failed");
         }
         self.write(request_id)
     }
@@ -325,6 +325,9 @@ impl From<poem::Error> for Problem {
             return Self::new(ErrorCode::MethodNotAllowed);
         }
         if let Some(ParseParamError { name, .. }) = error.downcast_ref() {
+            if *name == "phone" {
+                return Self::of_field(name, ErrorCode::Required);
+            }
             return Self::new(match *name {
                 "limit" => ErrorCode::InvalidLimit,
                 "offset" => ErrorCode::InvalidOffset,

@@ -31,7 +31,7 @@ use crate::{
     api::{
         Apis,
         account::AccountApi,
-        admin::{AdminApi, audit_log::AuditLogApi},
+        admin::{AdminApi, audit_log::AuditLogApi, code_requests::CodeRequestsApi},
         auth::AuthApi,
         pagination::Links,
         phone::PhoneApi,
@@ -49,6 +49,7 @@ pub use crate::{
     draining::Draining,
     host::is_loopback_host,
     metrics::Metrics,
+    middleware::REQUEST_SPAN,
     options::AppOptions,
     tower::TowerService,
 };
@@ -87,6 +88,8 @@ impl Endpoint for App {
 /// A host serves it at the root path, or below any prefix: `Route::new().nest("/auth", app)`. Links, the
 /// documentation pages and the OpenAPI document then contain the prefix. If a proxy removes a prefix from the
 /// path, set [`AppOptions::public_url`].
+///
+/// The log events of a request are in a span that has its id: see [`REQUEST_SPAN`].
 #[must_use]
 pub fn app(referral: ReferralService, options: AppOptions) -> App {
     let root = Root::new(options.public_url.as_deref());
@@ -115,8 +118,9 @@ fn service(referral: &ReferralService, root: Root) -> OpenApiService<Apis, ()> {
     let users = UsersApi { referral: referral.clone(), links: links.clone() };
     let admin = AdminApi { referral: referral.clone(), links: links.clone() };
     let audit_log = AuditLogApi { links };
+    let code_requests = CodeRequestsApi { referral: referral.clone() };
     OpenApiService::new(
-        (auth, sessions, account, phone, users, admin, audit_log),
+        (auth, sessions, account, phone, users, admin, audit_log, code_requests),
         "Referral",
         env!("CARGO_PKG_VERSION"),
     )

@@ -22,6 +22,7 @@ use poem::{
 use poem_openapi::OperationId;
 use referral_core::ReferralService;
 use tokio::time::timeout;
+use tracing::Instrument as _;
 
 use crate::{
     client_ip::FoundAddress,
@@ -45,6 +46,11 @@ const MAX_DROP_TIME: Duration = Duration::from_secs(5);
 const INVALID_HOST: &str = "The request does not name one valid host. Send exactly one `Host` header with a host name or \
                             an IP address and an optional port.";
 
+/// Target of the `tracing` span `request`, in which [`app`](crate::app()) processes each request. Its field
+/// `request_id` has the id of the request, so that a log can add the id to all events of a request. The span
+/// has the level `ERROR`, so that a filter by level does not hide it.
+pub const REQUEST_SPAN: &str = "referral_server::request";
+
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Security headers of each response. Browsers then use the declared content type, send no `Referer`, do not
@@ -64,6 +70,10 @@ const NO_PAGE: HeaderValue = HeaderValue::from_static("default-src 'none'; frame
 
 /// Value of `Strict-Transport-Security`: browsers use TLS only for this host, for two years.
 const ONLY_ENCRYPTED: HeaderValue = HeaderValue::from_static("max-age=63072000");
+
+/// Id of a request, which the middleware adds to the request.
+#[derive(Clone, Debug)]
+pub(crate) struct RequestId(pub(crate) String);
 
 /// The outermost endpoint.
 pub(crate) struct Middleware<E>(Arc<Inner<E>>);
@@ -114,11 +124,18 @@ impl<E: Endpoint<Output = Response> + 'static> Endpoint for Middleware<E> {
 }
 
 impl<E: Endpoint<Output = Response>> Inner<E> {
+    /// Processes a request in its span.
     async fn serve(&self, mut request: Request) -> Response {
+        let id = self.request_id(request.headers());
+        let span = tracing::error_span!(target: REQUEST_SPAN, "request", request_id = id);
+        request.extensions_mut().insert(RequestId(id.clone()));
+        self.process(request, id).instrument(span).await
+    }
+
+    async fn process(&self, mut request: Request, id: String) -> Response {
         let start = Instant::now();
         let method = request.method().clone();
         let path = request.uri().path().to_owned();
-        let id = self.request_id(request.headers());
         let origin = request.headers().get(header::ORIGIN).cloned();
 
         let peer = request.remote_addr().as_socket_addr().map(SocketAddr::ip);
@@ -150,7 +167,6 @@ impl<E: Endpoint<Output = Response>> Inner<E> {
         }
         // The line does not contain the path, which may contain personal data.
         tracing::info!(
-            request_id = id,
             method = %method,
             operation = operation.map_or("-", |operation| operation.0),
             status = response.status().as_u16(),

@@ -179,6 +179,7 @@ fn describe_operations(document: &mut Value) {
             account::REFUSALS,
             admin::REFUSALS,
             admin::audit_log::REFUSALS,
+            admin::code_requests::REFUSALS,
             auth::REFUSALS,
             phone::REFUSALS,
             sessions::REFUSALS,

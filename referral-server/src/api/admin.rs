@@ -1,6 +1,7 @@
 //! Endpoints below `/admin/`, which only staff can use.
 
 pub(crate) mod audit_log;
+pub(crate) mod code_requests;
 mod views;
 
 use std::{collections::BTreeMap, str::FromStr};

@@ -57,6 +57,7 @@ mod tests {
     use super::*;
     use crate::api::{
         auth::{Refreshed, SentCode, SignedIn},
+        code_requests::CodeRequests,
         sessions::{Ended, Session, Sessions},
         user_views::{User, UserWithInvited},
         users::{InviteePage, UserPage},
@@ -81,5 +82,6 @@ mod tests {
         assert_like_document::<UserWithInvited>();
         assert_like_document::<UserPage>();
         assert_like_document::<InviteePage>();
+        assert_like_document::<CodeRequests>();
     }
 }

@@ -63,7 +63,7 @@ fn configure(directory: &Path, first: &MockServer, second: &MockServer) {
 }
 
 const SMSRU_ACCEPTS: &str = r#"{"status":"OK","status_code":100,"sms":{"79608543017":{"status":"OK","status_code":100,"sms_id":"000-17"}}}"#;
-const SMSRU_REFUSES: &str = r#"{"status":"ERROR","status_code":201,"status_text":"no money"}"#;
+pub(crate) const SMSRU_REFUSES: &str = r#"{"status":"ERROR","status_code":201,"status_text":"no money"}"#;
 
 fn response(status: u16, body: &str) -> ResponseTemplate {
     ResponseTemplate::new(status).set_body_string(body)

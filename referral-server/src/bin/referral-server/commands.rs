@@ -1,5 +1,6 @@
 //! The commands of the program, one in each module.
 
+pub(crate) mod code_requests;
 pub(crate) mod create_superuser;
 pub(crate) mod keys;
 pub(crate) mod migrate;

@@ -1,5 +1,7 @@
 //! The log: its filter, its format and its output.
 
+mod json_lines;
+
 use std::{
     io::{self, IsTerminal as _, Write},
     sync::{
@@ -12,11 +14,13 @@ use std::{
 };
 
 use referral_core::clock::{Clock as _, SystemClock};
+use referral_server::REQUEST_SPAN;
 use serde_json::json;
 use time::format_description::well_known::Rfc3339;
 use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::{EnvFilter, filter::Directive, fmt::format::JsonFields};
 
+use self::json_lines::JsonLines;
 use crate::{
     commands::serve::Result,
     settings::{self, log::LogFormat},
@@ -46,6 +50,7 @@ impl Log {
     /// Starts the log.
     pub(crate) fn start(settings: &settings::log::Log) -> Result<Self> {
         let filter = EnvFilter::try_new(&settings.filter).map_err(|error| format!("--log: {error}"))?;
+        let filter = filter.add_directive(request_span());
         let dropped = DroppedLines::default();
         let writer = Writer::new(io::stderr(), settings.format, dropped.clone());
         let builder = NonBlockingBuilder::default().lossy(true).buffered_lines_limit(QUEUE_LINES);
@@ -59,7 +64,9 @@ impl Log {
             .with_ansi(io::stderr().is_terminal());
         match settings.format {
             LogFormat::Text => subscriber.init(),
-            LogFormat::Json => subscriber.json().flatten_event(true).init(),
+            LogFormat::Json => {
+                subscriber.fmt_fields(JsonFields::new()).event_format(JsonLines::default()).init();
+            }
         }
         // Logs the location of a panic and not its message, which may contain personal data.
         std::panic::set_hook(Box::new(|panic| {
@@ -178,6 +185,12 @@ fn notice(format: LogFormat, dropped: u64) -> String {
             format!("{line}\n")
         }
     }
+}
+
+/// Returns the directive that enables the span of requests at any level of the log. The span itself has no
+/// lines.
+fn request_span() -> Directive {
+    format!("{REQUEST_SPAN}=error").parse().expect("a target with a level is a directive")
 }
 
 /// Checks the directives of a filter, and returns them without the spaces between them.

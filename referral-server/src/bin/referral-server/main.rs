@@ -18,7 +18,7 @@ use clap::{CommandFactory as _, FromArgMatches as _, error::ErrorKind};
 use referral_server::with_sources;
 
 use crate::{
-    commands::{create_superuser, keys, migrate, openapi, serve, serve::Result, sms},
+    commands::{code_requests, create_superuser, keys, migrate, openapi, serve, serve::Result, sms},
     log::Log,
     settings::{Cli, Command, environment, flags},
 };
@@ -88,6 +88,7 @@ async fn run(cli: Cli, log: &Log) -> Result<()> {
         Command::Migrate => migrate::run(cli.settings).await,
         Command::Openapi => openapi::run(),
         Command::CreateSuperuser { phone } => create_superuser::run(&cli.settings, &phone).await,
+        Command::CodeRequests { phone, json } => code_requests::run(&cli.settings, &phone, json).await,
         Command::Keys(command) => keys::run(&cli.settings, &command).await,
         Command::Sms(command) => sms::run(&cli.settings, command).await,
     }

@@ -55,6 +55,15 @@ pub(crate) enum Command {
         #[arg(long)]
         phone: String,
     },
+    /// Show the requests to send and to redeem codes of a phone in the last three days, with their outcomes.
+    CodeRequests {
+        /// Phone, in international form, or in national form with `--default-region`.
+        #[arg(long)]
+        phone: String,
+        /// Print JSON instead of a table.
+        #[arg(long)]
+        json: bool,
+    },
     /// Create, list and rotate the keys that sign tokens and the peppers that hash codes.
     #[command(subcommand)]
     Keys(KeysCommand),

@@ -41,6 +41,9 @@ use crate::{
 /// Interval between deletions of expired codes and sessions.
 const SWEEP_INTERVAL: Duration = Duration::from_mins(1);
 
+/// Interval between writes of the records of requests for codes. Support finds a request after this time.
+const FLUSH_INTERVAL: Duration = Duration::from_secs(1);
+
 pub(crate) type Result<T, E = Box<dyn std::error::Error>> = std::result::Result<T, E>;
 
 /// Creates the `ReferralService` that the settings describe.
@@ -158,6 +161,7 @@ pub(crate) async fn serve(settings: &Settings, dropped_lines: DroppedLines) -> R
     }
 
     tokio::spawn(run_maintenance(referral.clone()));
+    tokio::spawn(flush_code_requests(referral.clone()));
     let mut options = AppOptions::default();
     if let Some(listener) = metrics_listener {
         options.metrics = Some(metrics.clone());
@@ -298,6 +302,16 @@ async fn run_maintenance(referral: ReferralService) {
             Ok(deleted) => tracing::debug!(deleted, "deleted expired codes and sessions"),
             Err(error) => tracing::warn!(%error, "failed to delete expired codes and sessions"),
         }
+    }
+}
+
+/// Writes the records of requests for codes at [`FLUSH_INTERVAL`].
+async fn flush_code_requests(referral: ReferralService) {
+    let mut ticks = tokio::time::interval(FLUSH_INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        referral.flush_code_requests().await;
     }
 }
 
