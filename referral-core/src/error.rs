@@ -18,6 +18,7 @@ use crate::{
     keys::registry::KeyMismatch,
     sms::SmsError,
     storage::error::{BoxError, StorageError},
+    texts::Detail,
 };
 
 /// Error of a method of [`ReferralService`](crate::ReferralService).
@@ -104,6 +105,20 @@ impl Error {
                 _ => ErrorKind::Invalid,
             },
             _ => self.code().kind(),
+        }
+    }
+
+    /// Returns the text for people.
+    #[must_use]
+    pub fn detail(&self) -> Detail {
+        match self {
+            Self::Refused(refusal) => refusal.detail(),
+            _ => match self.retry_after() {
+                Some(retry_after) => {
+                    Detail::from(self.code()).with("seconds", refusal::whole_seconds(retry_after))
+                }
+                None => self.code().into(),
+            },
         }
     }
 

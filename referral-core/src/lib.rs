@@ -19,6 +19,7 @@
 //! | Other limits | [`policy::Policy`] |
 //! | Keys, and their rotation | [`keys`] |
 //! | The HTTP status of an error | [`ErrorKind::http_status`] and [`Error::retry_after`] |
+//! | Texts of errors for users, in English, Russian and Kazakh | [`texts`] |
 //! | Tests of your service | [`test_util`] |
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![warn(clippy::exhaustive_enums)]
@@ -54,6 +55,7 @@ mod stored;
 #[cfg(feature = "test-util")]
 pub mod test_util;
 mod text;
+pub mod texts;
 mod user;
 
 pub use crate::{

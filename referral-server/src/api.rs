@@ -13,6 +13,7 @@ mod list_input;
 pub(crate) mod pagination;
 pub(crate) mod phone;
 pub(crate) mod sessions;
+pub(crate) mod texts;
 mod timestamp;
 mod user_views;
 pub(crate) mod users;
@@ -26,13 +27,14 @@ use self::{
     auth::AuthApi,
     phone::PhoneApi,
     sessions::SessionsApi,
+    texts::TextsApi,
     users::UsersApi,
 };
 use crate::error_code::ErrorCode;
 
 /// All groups of endpoints.
 pub(crate) type Apis =
-    (AuthApi, SessionsApi, AccountApi, PhoneApi, UsersApi, AdminApi, AuditLogApi, CodeRequestsApi);
+    (AuthApi, SessionsApi, AccountApi, PhoneApi, UsersApi, AdminApi, AuditLogApi, CodeRequestsApi, TextsApi);
 
 /// The groups of operations.
 #[derive(Tags)]
@@ -44,6 +46,8 @@ pub(crate) enum Tag {
     Users,
     /// Operations of staff.
     Admin,
+    /// Texts for the users of an app.
+    Texts,
 }
 
 /// Id of an operation and its error codes.

@@ -98,7 +98,7 @@ impl CorsOrigins {
     /// Adds the headers that let a page of `origin` read the response, if the origin is allowed.
     pub(crate) fn finish(&self, origin: Option<&HeaderValue>, headers: &mut HeaderMap) {
         if let Self::Listed(_) = self {
-            headers.append(header::VARY, HeaderValue::from_static("origin"));
+            add_vary(headers);
         }
         if let Some(allowed) = self.allowed(origin) {
             headers.entry(header::ACCESS_CONTROL_ALLOW_ORIGIN).or_insert(allowed);
@@ -114,6 +114,13 @@ impl CorsOrigins {
             Self::Listed(origins) => origin.filter(|origin| origins.contains(origin)).cloned(),
         }
     }
+}
+
+/// Adds `origin` to the header `Vary`, in one line: some caches read only one.
+fn add_vary(headers: &mut HeaderMap) {
+    let found = headers.get(header::VARY).and_then(|found| found.to_str().ok());
+    let both = found.and_then(|found| HeaderValue::from_str(&format!("{found}, origin")).ok());
+    headers.insert(header::VARY, both.unwrap_or(HeaderValue::from_static("origin")));
 }
 
 #[cfg(test)]

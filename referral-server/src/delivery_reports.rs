@@ -7,6 +7,7 @@ use poem::{Endpoint, Request, Response, Result, Route, get};
 use referral_core::{
     ReferralService,
     sms::http::{ReportError, ReportReader, ReportRequest},
+    texts::Text,
 };
 
 use crate::{
@@ -69,7 +70,7 @@ impl Endpoint for Reader {
         let read = reader.read(&ReportRequest { url: &url, headers: request.headers(), body: &body });
         let read = read.map_err(|error| match error {
             ReportError::Signature => Problem::new(ErrorCode::InvalidSignature),
-            other => Problem::with_detail(ErrorCode::BadRequest, other.to_string()),
+            _ => Problem::with_detail(ErrorCode::BadRequest, Text::MalformedReport),
         })?;
         // If a report cannot be recorded, the gateway sends all of them again. Duplicates do no harm.
         for report in read {

@@ -1,6 +1,6 @@
 //! Error responses as `application/problem+json` (RFC 9457), and the conversion of other errors to them.
 
-use std::{borrow::Cow, collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
 use poem::{
     Body, Response,
@@ -12,36 +12,53 @@ use poem_openapi::{
     error::{ParseParamError, ParsePathError},
     registry::{MetaResponses, Registry},
 };
-use referral_core::{Check, Error, InvalidInput, Readiness, Refusal, gate::Rejection, storage::StorageError};
+use referral_core::{
+    Check, Error, InvalidInput, Readiness, Refusal,
+    gate::Rejection,
+    storage::StorageError,
+    texts::{Detail, Language, Text},
+};
 use serde::Serialize;
 
 use crate::{draining::Draining, error_code::ErrorCode, error_sources::with_sources};
 
 /// An error of one field.
-#[derive(Clone, Debug, Serialize, Object)]
-pub(crate) struct FieldError {
+#[derive(Serialize, Object)]
+#[oai(rename = "FieldError")]
+pub(crate) struct FieldErrorBody {
     /// The stable error code.
     code: String,
-    /// A description of the error and of its correction.
+    /// A description of the error and of its correction, in the language of the response.
     detail: String,
 }
 
+/// Error of one field, whose detail has no language yet.
+#[derive(Clone, Debug)]
+pub(crate) struct FieldError {
+    code: ErrorCode,
+    detail: Detail,
+}
+
 impl FieldError {
-    pub(crate) fn new(code: ErrorCode, detail: impl Into<String>) -> Self {
-        Self { code: code.name().to_owned(), detail: detail.into() }
+    pub(crate) fn new(code: ErrorCode, detail: impl Into<Detail>) -> Self {
+        Self { code, detail: detail.into() }
+    }
+
+    fn write(&self, language: Language) -> FieldErrorBody {
+        FieldErrorBody { code: self.code.name().to_owned(), detail: self.detail.write(language).into_owned() }
     }
 }
 
-/// Returns the error with the meaning of its code.
+/// Returns the error with the text of its code.
 impl From<ErrorCode> for FieldError {
     fn from(code: ErrorCode) -> Self {
-        Self::new(code, code.meaning())
+        Self::new(code, code.text())
     }
 }
 
 impl From<InvalidInput> for FieldError {
     fn from(invalid: InvalidInput) -> Self {
-        Self::new(invalid.code().into(), invalid.to_string())
+        Self::new(invalid.code().into(), invalid.detail().clone())
     }
 }
 
@@ -54,11 +71,11 @@ pub(crate) type FieldErrors = BTreeMap<String, Vec<FieldError>>;
 pub(crate) struct ProblemBody {
     /// A URI that identifies the kind of error.
     r#type: String,
-    /// The reason phrase of the status.
+    /// The reason phrase of the status. It is always in English.
     title: String,
     /// The HTTP status.
     status: u16,
-    /// A description of the error and of its correction.
+    /// A description of the error and of its correction, in the language of the response.
     detail: String,
     /// The stable error code. Programs should branch on it.
     code: String,
@@ -67,7 +84,7 @@ pub(crate) struct ProblemBody {
     reason: Option<String>,
     /// The errors by field, if fields of the request are invalid.
     #[serde(skip_serializing_if = "Option::is_none")]
-    errors: Option<FieldErrors>,
+    errors: Option<BTreeMap<String, Vec<FieldErrorBody>>>,
     /// The outcome of each check, in the response of `/health/ready`, which is not in the document.
     #[oai(skip)]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -79,16 +96,13 @@ pub(crate) struct ProblemBody {
     request_id: String,
 }
 
-/// Detail of the response of a server that is about to shut down.
-const DRAINING: &str = "The server is shutting down. Send requests to another instance.";
-
 /// An error response.
 #[derive(Debug)]
 pub(crate) struct Problem {
     code: ErrorCode,
     /// Stable error code in the response: the name of `code`, or the error code of the only invalid field.
-    name: Cow<'static, str>,
-    detail: Cow<'static, str>,
+    name: &'static str,
+    detail: Detail,
     errors: FieldErrors,
     retry_after: Option<Duration>,
     /// Rejection of the gate. It is boxed, because it is rare.
@@ -104,20 +118,20 @@ pub(crate) struct Problem {
 
 impl Problem {
     pub(crate) fn new(code: ErrorCode) -> Self {
-        Self::with_detail(code, code.meaning())
+        Self::with_detail(code, code.text())
     }
 
-    pub(crate) fn with_detail(code: ErrorCode, detail: impl Into<Cow<'static, str>>) -> Self {
+    pub(crate) fn with_detail(code: ErrorCode, detail: impl Into<Detail>) -> Self {
         let detail = detail.into();
         let mut errors = FieldErrors::new();
         if let Some(field) = code.field() {
-            let error = FieldError::new(code, &*detail);
+            let error = FieldError::new(code, detail.clone());
             errors.insert(field.to_owned(), vec![error]);
         }
         let is_unavailable = code.status() == StatusCode::SERVICE_UNAVAILABLE;
         Self {
             code,
-            name: code.name().into(),
+            name: code.name(),
             detail,
             errors,
             retry_after: is_unavailable.then_some(Error::RETRY_AFTER),
@@ -133,10 +147,9 @@ impl Problem {
     pub(crate) fn of_fields(errors: FieldErrors) -> Self {
         let mut all = errors.values().flatten();
         let problem = match (all.next(), all.next()) {
-            (Some(FieldError { code, detail }), None) => Self {
-                name: code.clone().into(),
-                ..Self::with_detail(ErrorCode::ValidationFailed, detail.clone())
-            },
+            (Some(FieldError { code, detail }), None) => {
+                Self { name: code.name(), ..Self::with_detail(ErrorCode::ValidationFailed, detail.clone()) }
+            }
             _ => Self::new(ErrorCode::ValidationFailed),
         };
         Self { errors, ..problem }
@@ -157,14 +170,13 @@ impl Problem {
             "the host passed no peer address, so limits per address would not apply; pass it, or set \
              `ClientAddresses::none()` if the host has none",
         );
-        let detail = "The server does not get the addresses of clients. Its log has the reason.";
-        Self { detail: detail.into(), ..problem }
+        Self { detail: Text::PeerAddressMissing.into(), ..problem }
     }
 
     /// Returns an error if the server is about to shut down.
     pub(crate) fn reject_if_draining(draining: &Draining) -> Result<(), Self> {
         if draining.is_started() {
-            let problem = Self::with_detail(ErrorCode::Unavailable, DRAINING);
+            let problem = Self::with_detail(ErrorCode::Unavailable, Text::Draining);
             return Err(Self { is_expected: true, ..problem });
         }
         Ok(())
@@ -186,30 +198,38 @@ impl Problem {
         Self { checks: Some(Box::new(checks(readiness))), ..Self::unavailable(causes) }
     }
 
-    /// Creates the response. The cause of a server error is written to the log.
-    pub(crate) fn into_response(self, request_id: &str) -> Response {
+    /// Creates the response in a language. The cause of a server error is written to the log.
+    pub(crate) fn into_response(self, request_id: &str, language: Language) -> Response {
         let status = self.code.status();
         if self.is_expected {
-            tracing::debug!(code = &*self.name, "request rejected");
+            tracing::debug!(code = self.name, "request rejected");
         } else if status.is_server_error() {
             let cause = self.cause.as_ref().map(|cause| with_sources(&**cause));
-            tracing::error!(code = &*self.name, cause, "request failed");
+            tracing::error!(code = self.name, cause, "request failed");
         }
-        self.write(request_id)
+        self.write(request_id, language)
     }
 
-    /// Creates the response without writing to the log.
-    pub(crate) fn write(self, request_id: &str) -> Response {
+    /// Creates the response in a language, without writing to the log.
+    pub(crate) fn write(self, request_id: &str, language: Language) -> Response {
         let status = self.code.status();
         let retry_after = self.retry_after.map(whole_seconds);
+        let detail = self.detail.with("seconds", retry_after.unwrap_or_default());
+        let errors: BTreeMap<_, Vec<_>> = self
+            .errors
+            .iter()
+            .map(|(field, errors)| {
+                (field.clone(), errors.iter().map(|error| error.write(language)).collect())
+            })
+            .collect();
         let body = Body::from_json(ProblemBody {
             r#type: format!("urn:referral:problem:{}", self.name),
             title: status.canonical_reason().unwrap_or_default().into(),
             status: status.as_u16(),
-            detail: self.detail.into(),
+            detail: detail.write(language).into_owned(),
             code: self.name.into(),
             reason: self.rejection.map(|rejection| rejection.code().to_owned()),
-            errors: Some(self.errors).filter(|errors| !errors.is_empty()),
+            errors: Some(errors).filter(|errors| !errors.is_empty()),
             checks: self.checks.map(|checks| BTreeMap::from(*checks)),
             retry_after,
             request_id: request_id.into(),
@@ -221,6 +241,11 @@ impl Problem {
         let mut set = |name: HeaderName, value: String| {
             response.headers_mut().extend(HeaderValue::from_str(&value).map(|value| (name, value)));
         };
+        // A host may choose the language of its text by the same header.
+        set(header::VARY, "accept-language".into());
+        if detail.is_translated() {
+            set(header::CONTENT_LANGUAGE, language.tag().into());
+        }
         if let Some(seconds) = retry_after {
             set(header::RETRY_AFTER, seconds.to_string());
         }
@@ -270,19 +295,12 @@ impl From<Refusal> for Problem {
         if code == ErrorCode::InternalError {
             return Self::internal(refusal);
         }
-        match refusal {
-            // Many clients show the detail to the user, but not the field `retry_after`.
-            Refusal::TooManyRequests { retry_after, .. } => {
-                let seconds = whole_seconds(retry_after);
-                let detail = format!("Too many requests were sent. Retry in {seconds} seconds.");
-                Self { retry_after: Some(retry_after), ..Self::with_detail(code, detail) }
-            }
-            Refusal::RejectedByHost(rejection) => {
-                let problem = Self::with_detail(code, rejection.detail().to_owned());
-                Self { rejection: Some(Box::new(rejection)), ..problem }
-            }
-            _ => Self::with_detail(code, refusal.message().to_owned()),
-        }
+        let (detail, retry_after) = (refusal.detail(), refusal.retry_after());
+        let rejection = match refusal {
+            Refusal::RejectedByHost(rejection) => Some(Box::new(rejection)),
+            _ => None,
+        };
+        Self { retry_after, rejection, ..Self::with_detail(code, detail) }
     }
 }
 
@@ -378,7 +396,7 @@ mod tests {
 
     #[test]
     fn a_single_invalid_field_determines_the_code_of_the_problem() {
-        let invalid = |code| FieldError::new(code, "wrong");
+        let invalid = FieldError::from;
         let one = Problem::of_fields([("phone".into(), vec![invalid(ErrorCode::InvalidPhone)])].into());
         assert_eq!(one.name, "invalid_phone");
         let two = [
@@ -386,7 +404,7 @@ mod tests {
             ("code".into(), vec![invalid(ErrorCode::Required)]),
         ];
         let two = Problem::of_fields(two.into());
-        assert_eq!((&*two.name, two.errors.len()), ("validation_failed", 2));
+        assert_eq!((two.name, two.errors.len()), ("validation_failed", 2));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! All error codes of the API: those of the library, and those of HTTP.
 
 use poem::http::StatusCode;
-use referral_core::{ErrorCode as LibraryCode, ErrorKind};
+use referral_core::{ErrorCode as LibraryCode, ErrorKind, texts::Text};
 
 macro_rules! codes {
     (
@@ -33,7 +33,15 @@ macro_rules! codes {
                 }
             }
 
-            /// Returns the meaning of the code, which is also the default `detail`.
+            /// Returns the text of the code for people, which is the default `detail`.
+            pub(crate) fn text(self) -> Text {
+                match self {
+                    $(Self::$library => LibraryCode::$library.into(),)+
+                    $(Self::$variant => Text::$variant,)+
+                }
+            }
+
+            /// Returns the meaning of the code for developers.
             pub(crate) fn meaning(self) -> &'static str {
                 match self {
                     $(Self::$library => LibraryCode::$library.message(),)+
@@ -96,7 +104,6 @@ codes! {
         LastAdmin,
         TestNumber,
         InvitationAlreadyAccepted,
-        TestNumber,
         TooManyRequests,
         InternalError,
         SmsNotSent,

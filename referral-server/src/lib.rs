@@ -36,6 +36,7 @@ use crate::{
         pagination::Links,
         phone::PhoneApi,
         sessions::SessionsApi,
+        texts::TextsApi,
         users::UsersApi,
     },
     middleware::Middleware,
@@ -120,7 +121,7 @@ fn service(referral: &ReferralService, root: Root) -> OpenApiService<Apis, ()> {
     let audit_log = AuditLogApi { links };
     let code_requests = CodeRequestsApi { referral: referral.clone() };
     OpenApiService::new(
-        (auth, sessions, account, phone, users, admin, audit_log, code_requests),
+        (auth, sessions, account, phone, users, admin, audit_log, code_requests, TextsApi),
         "Referral",
         env!("CARGO_PKG_VERSION"),
     )

@@ -20,11 +20,15 @@ use poem::{
     },
 };
 use poem_openapi::OperationId;
-use referral_core::ReferralService;
+use referral_core::{
+    ReferralService,
+    texts::{Language, Text},
+};
 use tokio::time::timeout;
 use tracing::Instrument as _;
 
 use crate::{
+    api::accept_language::languages,
     client_ip::FoundAddress,
     error::{FieldError, Problem},
     error_code::ErrorCode,
@@ -42,9 +46,6 @@ const MAX_BODY: usize = 16 * 1024;
 const MAX_DROPPED: usize = 32 * 1024 * 1024;
 /// Longest time to read and drop an unused body.
 const MAX_DROP_TIME: Duration = Duration::from_secs(5);
-
-const INVALID_HOST: &str = "The request does not name one valid host. Send exactly one `Host` header with a host name or \
-                            an IP address and an optional port.";
 
 /// Target of the `tracing` span `request`, in which [`app`](crate::app()) processes each request. Its field
 /// `request_id` has the id of the request, so that a log can add the id to all events of a request. The span
@@ -99,7 +100,7 @@ impl<E: Endpoint<Output = Response>> Middleware<E> {
     /// Creates the response to a request with these headers for which the server has no capacity.
     pub(crate) fn unavailable(&self, headers: &HeaderMap) -> Response {
         let id = self.0.request_id(headers);
-        let mut response = Problem::new(ErrorCode::Unavailable).write(&id);
+        let mut response = Problem::new(ErrorCode::Unavailable).write(&id, language_of(headers));
         self.0.options.cors_origins.finish(headers.get(header::ORIGIN), response.headers_mut());
         self.0.finish(response.headers_mut(), &id);
         response
@@ -137,6 +138,7 @@ impl<E: Endpoint<Output = Response>> Inner<E> {
         let method = request.method().clone();
         let path = request.uri().path().to_owned();
         let origin = request.headers().get(header::ORIGIN).cloned();
+        let language = language_of(request.headers());
 
         let peer = request.remote_addr().as_socket_addr().map(SocketAddr::ip);
         let address = self.options.client_addresses.of(peer, request.headers());
@@ -148,7 +150,7 @@ impl<E: Endpoint<Output = Response>> Inner<E> {
             Ok(response) => response,
             Err(error) => {
                 let operation = error.data::<OperationId>().copied();
-                let mut response = self.describe(error, &path).into_response(&id);
+                let mut response = self.describe(error, &path).into_response(&id, language);
                 if let Some(operation) = operation {
                     response.set_data(operation);
                 }
@@ -219,8 +221,8 @@ impl<E: Endpoint<Output = Response>> Inner<E> {
                 return Err(Problem::of_field(&name, ErrorCode::UnknownParameter));
             }
             if !names.insert(name.clone()) {
-                let detail = "The query parameter is repeated. Send it once.";
-                return Err(Problem::of_field(&name, FieldError::new(ErrorCode::BadRequest, detail)));
+                let error = FieldError::new(ErrorCode::BadRequest, Text::RepeatedParameter);
+                return Err(Problem::of_field(&name, error));
             }
         }
         Ok(())
@@ -311,6 +313,11 @@ impl<E: Endpoint<Output = Response>> Inner<E> {
     }
 }
 
+/// Returns the language of the texts in the response to a request with these headers.
+fn language_of(headers: &HeaderMap) -> Language {
+    Language::choose(&languages(headers))
+}
+
 /// Returns `true` if a request changes no data.
 fn is_read(request: &Request) -> bool {
     matches!(*request.method(), Method::GET | Method::HEAD)
@@ -332,7 +339,7 @@ fn check_host(request: &Request) -> Result<(), Problem> {
             _ => request.uri().authority().is_some(),
         },
     };
-    if is_valid { Ok(()) } else { Err(Problem::with_detail(ErrorCode::BadRequest, INVALID_HOST)) }
+    if is_valid { Ok(()) } else { Err(Problem::with_detail(ErrorCode::BadRequest, Text::InvalidHostHeader)) }
 }
 
 /// Returns `true` if the value of a `Host` header is a host with an optional port.

@@ -5,10 +5,11 @@ use std::{collections::HashMap, sync::Arc};
 
 use poem::http::StatusCode;
 use poem_openapi::{OpenApiService, registry::Registry, types::Type as _};
+use referral_core::texts::Detail;
 use serde_json::{Map, Value, json};
 
 use crate::{
-    api::{Apis, account, admin, auth, examples, phone, sessions, users},
+    api::{Apis, account, admin, auth, examples, phone, sessions, texts, users},
     error::ProblemBody,
     error_code::ErrorCode,
 };
@@ -40,7 +41,7 @@ const WITH_BODY: &[ErrorCode] = &[
 const WITH_BEARER: &[ErrorCode] = &[ErrorCode::NotAuthenticated, ErrorCode::TokenNotValid];
 
 /// Names of the tags, in their order in the document.
-const TAGS: [&str; 3] = ["auth", "users", "admin"];
+const TAGS: [&str; 4] = ["auth", "users", "admin", "texts"];
 
 /// Request fields that accept `null`.
 const NULLABLE: &[(&str, &[&str])] = &[
@@ -82,6 +83,7 @@ impl Document {
         order_tags(&mut document);
         use_common_names(&mut document);
         describe_operations(&mut document);
+        describe_language(&mut document);
         describe_schemas(&mut document);
         let text = serde_json::to_string_pretty(&document).expect("a JSON value can be serialized");
         Self { text: text + "\n", routes: routes(&document), paths: paths(&document) }
@@ -183,6 +185,7 @@ fn describe_operations(document: &mut Value) {
             auth::REFUSALS,
             phone::REFUSALS,
             sessions::REFUSALS,
+            texts::REFUSALS,
             users::REFUSALS,
         ];
         let own = of_apis.concat().into_iter().find(|(name, _)| *name == id);
@@ -225,6 +228,7 @@ fn describe_refusals(status: StatusCode, codes: &[ErrorCode]) -> Value {
     });
     let header =
         |description: &str, kind: &str| json!({ "description": description, "schema": { "type": kind } });
+    response["headers"]["Content-Language"] = json!({ "$ref": "#/components/headers/ContentLanguage" });
     if status == StatusCode::UNAUTHORIZED {
         response["headers"]["WWW-Authenticate"] = header("The authentication scheme.", "string");
     }
@@ -236,21 +240,30 @@ fn describe_refusals(status: StatusCode, codes: &[ErrorCode]) -> Value {
 
 fn example_of(code: ErrorCode) -> Value {
     let status = code.status();
+    let detail = Detail::from(code.text()).with("seconds", 1).to_string();
     let mut example = json!({
         "type": format!("urn:referral:problem:{}", code.name()),
         "title": status.canonical_reason(),
         "status": status.as_u16(),
-        "detail": code.meaning(),
+        "detail": detail,
         "code": code.name(),
         "request_id": examples::SESSION_ID,
     });
     if let Some(field) = code.field() {
-        example["errors"][field] = json!([{ "code": code.name(), "detail": code.meaning() }]);
+        example["errors"][field] = json!([{ "code": code.name(), "detail": detail }]);
     }
     if code.has_retry_after() {
         example["retry_after"] = json!(1);
     }
     example
+}
+
+/// Adds the header that all errors have.
+fn describe_language(document: &mut Value) {
+    let description = "The language of the texts: the first one in `Accept-Language` that is available, or English. \
+                       Absent if `detail` is a text of the operator.";
+    document["components"]["headers"]["ContentLanguage"] =
+        json!({ "description": description, "schema": { "type": "string" } });
 }
 
 /// Marks nullable fields: in responses each field without a value is `null`.

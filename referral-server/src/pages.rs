@@ -83,6 +83,7 @@ fn page(html: &str) -> impl IntoEndpoint<Endpoint: 'static> + use<> {
             .content_type("text/html; charset=utf-8")
             .header(header::CONTENT_SECURITY_POLICY, page.description)
             .header(header::CACHE_CONTROL, "no-cache")
+            .header(header::CONTENT_LANGUAGE, "en")
             .body(page.text)
     })
 }

@@ -1,5 +1,7 @@
 //! Catalog of all error codes, each with its kind and its message.
 
+use crate::texts::Text;
+
 /// Kind of an error, from which the embedding service chooses the status of its response: see
 /// [`http_status`](Self::http_status). The set is closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,11 +68,18 @@ macro_rules! catalog {
                 match self { $(Self::$variant => ErrorKind::$kind,)+ }
             }
 
-            /// Returns the message: one sentence that states what is wrong, and one that states the
-            /// correction.
+            /// Returns the message for developers and logs, in English: one sentence that states what is wrong,
+            /// and one that states the correction. The texts for users are a [`Text`].
             #[must_use]
             pub fn message(self) -> &'static str {
                 match self { $(Self::$variant => concat!($($doc),+).trim_ascii_start(),)+ }
+            }
+        }
+
+        /// Returns the text whose id is the code.
+        impl From<ErrorCode> for Text {
+            fn from(code: ErrorCode) -> Self {
+                match code { $(ErrorCode::$variant => Self::$variant,)+ }
             }
         }
     };

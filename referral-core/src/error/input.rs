@@ -3,20 +3,27 @@
 use std::borrow::Cow;
 
 use super::catalog::ErrorCode;
+use crate::texts::{Detail, Text};
 
 /// Error of an input that failed to parse.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{detail}")]
 pub struct InvalidInput {
     code: ErrorCode,
-    detail: Cow<'static, str>,
+    detail: Detail,
 }
 
 impl InvalidInput {
-    /// Creates an error with a code for programs and a `detail` for people. The detail states what is wrong
-    /// and what to do. It must not repeat the input.
+    /// Creates an error with a code for programs and an English `detail` for people. The detail states what is
+    /// wrong and what to do. It must not repeat the input. In other languages, the text of the code replaces
+    /// it.
     pub fn new(code: ErrorCode, detail: impl Into<Cow<'static, str>>) -> Self {
-        Self { code, detail: detail.into() }
+        Self { code, detail: Detail::english(code, detail.into()) }
+    }
+
+    /// Creates an error whose text is more precise than that of the code.
+    pub(crate) fn with_text(code: ErrorCode, text: Text) -> Self {
+        Self { code, detail: text.into() }
     }
 
     /// Returns the code of the error.
@@ -24,12 +31,18 @@ impl InvalidInput {
     pub fn code(&self) -> ErrorCode {
         self.code
     }
+
+    /// Returns the text for people.
+    #[must_use]
+    pub fn detail(&self) -> &Detail {
+        &self.detail
+    }
 }
 
-/// Returns the error with the message of its code.
+/// Returns the error with the text of its code.
 impl From<ErrorCode> for InvalidInput {
     fn from(code: ErrorCode) -> Self {
-        Self::new(code, code.message())
+        Self::with_text(code, code.into())
     }
 }
 

@@ -3,7 +3,11 @@
 use std::time::Duration;
 
 use super::catalog::{ErrorCode, ErrorKind};
-use crate::{gate::Rejection, rate_limit::limits::LimitName};
+use crate::{
+    gate::Rejection,
+    rate_limit::limits::LimitName,
+    texts::{Detail, Language, Text},
+};
 
 /// Reason why a rule refuses a valid request.
 ///
@@ -128,15 +132,27 @@ impl Refusal {
         }
     }
 
-    /// Returns the message: that of the code, a more precise one, or the text of the host.
+    /// Returns the message for developers and logs: that of the code, a more precise one, or the text of the
+    /// host.
     #[must_use]
     pub fn message(&self) -> &str {
         match self {
             Self::RejectedByHost(rejection) => rejection.detail(),
-            Self::MobilePrefixMissing => {
-                "The number is a landline of Argentina. Mobile numbers have a 9 after the calling code: +54 9."
-            }
+            Self::MobilePrefixMissing => Text::MobilePrefixMissing.template(Language::English),
             _ => self.code().message(),
+        }
+    }
+
+    /// Returns the text for people: that of the code, a more precise one, or the text of the host.
+    #[must_use]
+    pub fn detail(&self) -> Detail {
+        match self {
+            Self::RejectedByHost(rejection) => Detail::of_host(rejection.detail().to_owned()),
+            Self::MobilePrefixMissing => Text::MobilePrefixMissing.into(),
+            Self::TooManyRequests { retry_after, .. } => {
+                Detail::from(self.code()).with("seconds", whole_seconds(*retry_after))
+            }
+            _ => self.code().into(),
         }
     }
 
@@ -149,4 +165,9 @@ impl Refusal {
             _ => self.code().as_str(),
         }
     }
+}
+
+/// Returns the duration in seconds, rounded up: after that time the caller must be able to continue.
+pub(super) fn whole_seconds(duration: Duration) -> u64 {
+    duration.as_secs() + u64::from(duration.subsec_nanos() > 0)
 }

@@ -38,9 +38,7 @@ impl InviteCode {
     ///
     /// `invalid_invite_code` if the input is not 6 to 12 letters and digits, or a link to them.
     pub fn parse(input: &str) -> Result<Self, InvalidInput> {
-        let detail =
-            "An invite code must have 6 to 12 letters A–Z and digits. Check the code, or leave it out.";
-        let invalid = || InvalidInput::new(ErrorCode::InvalidInviteCode, detail);
+        let invalid = || InvalidInput::from(ErrorCode::InvalidInviteCode);
 
         let mut code = String::with_capacity(12);
         let input = code_of_link(input).unwrap_or(input);

@@ -65,8 +65,7 @@ impl CodeInput {
     ///
     /// `malformed_code` if there are other characters, no digits or more than ten digits.
     pub fn parse(input: &str) -> Result<Self, InvalidInput> {
-        let detail = "A code must have 1 to 10 digits and nothing else. Send the digits from the message.";
-        let invalid = || InvalidInput::new(ErrorCode::MalformedCode, detail);
+        let invalid = || InvalidInput::from(ErrorCode::MalformedCode);
 
         let mut digits = Zeroizing::new(String::with_capacity(10));
         for c in input.chars().filter(|c| !is_ignored_in_code(*c)) {

@@ -88,12 +88,7 @@ impl FromStr for ClientAddress {
 
     fn from_str(input: &str) -> Result<Self, InvalidInput> {
         let address = input.strip_suffix("/64").unwrap_or(input).parse().map(Self::new);
-        address.map_err(|_| {
-            InvalidInput::new(
-                ErrorCode::InvalidAddress,
-                "The address must be an IP address. Send an IPv4 or IPv6 address.",
-            )
-        })
+        address.map_err(|_| ErrorCode::InvalidAddress.into())
     }
 }
 

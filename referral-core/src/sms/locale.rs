@@ -32,10 +32,7 @@ impl Locale {
             && tag.split('-').all(is_subtag)
             && !tag.bytes().take_while(|byte| *byte != b'-').any(|byte| byte.is_ascii_digit());
         if !is_tag {
-            return Err(InvalidInput::new(
-                ErrorCode::InvalidLocale,
-                "The locale is not valid. Use a BCP 47 tag, such as `ru` or `pt-BR`.",
-            ));
+            return Err(ErrorCode::InvalidLocale.into());
         }
         Ok(Self(with_usual_case(tag)))
     }

@@ -212,9 +212,7 @@ impl MessageTemplates {
     pub fn android_hash(mut self, hash: &str) -> Result<Self, InvalidInput> {
         let is_base64 = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/');
         if hash.len() != ANDROID_HASH_LENGTH || !hash.bytes().all(is_base64) {
-            let detail = "The hash of the Android app has an invalid form. Use 11 characters of Base64, such as \
-                          `FA+9qCX9VSu`.";
-            return Err(InvalidInput::new(ErrorCode::InvalidAndroidHash, detail));
+            return Err(ErrorCode::InvalidAndroidHash.into());
         }
         self.android_hash = Some(hash.to_owned());
         Ok(self)

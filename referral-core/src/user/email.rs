@@ -35,12 +35,7 @@ impl Email {
     ///
     /// `invalid_email` if the input does not have that form, or the result has more than 254 bytes.
     pub fn parse(input: &str) -> Result<Self, InvalidInput> {
-        canonical(input).map(Self).ok_or_else(|| {
-            let detail = "The email address is not valid. Use the form name@example.com, with at most 254 \
-                          characters, at most 64 of them before the @, and without quotes, brackets, comments \
-                          and IP addresses.";
-            InvalidInput::new(ErrorCode::InvalidEmail, detail)
-        })
+        canonical(input).map(Self).ok_or_else(|| ErrorCode::InvalidEmail.into())
     }
 
     /// Creates an address from its stored form, unchanged.

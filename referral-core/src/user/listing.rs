@@ -6,6 +6,7 @@ use crate::{
     error::{catalog::ErrorCode, input::InvalidInput},
     invite::code::InviteCode,
     text::has_control,
+    texts::Text,
     user::{
         User, UserId,
         email::Email,
@@ -30,14 +31,7 @@ impl PageSize {
     ///
     /// `invalid_limit` if it is less than 1 or more than 100.
     pub fn new(size: u32) -> Result<Self, InvalidInput> {
-        if (1..=Self::MAX.0).contains(&size) {
-            Ok(Self(size))
-        } else {
-            Err(InvalidInput::new(
-                ErrorCode::InvalidLimit,
-                "`limit` is out of range. Use a whole number from 1 to 100.",
-            ))
-        }
+        if (1..=Self::MAX.0).contains(&size) { Ok(Self(size)) } else { Err(ErrorCode::InvalidLimit.into()) }
     }
 
     /// Returns the number of users.
@@ -204,10 +198,7 @@ impl FilterInput<'_> {
     /// `invalid_text` if it has control characters.
     pub fn check_text(input: &str) -> Result<(), InvalidInput> {
         if has_control(input) {
-            return Err(InvalidInput::new(
-                ErrorCode::InvalidText,
-                "The text has control characters. Remove them.",
-            ));
+            return Err(InvalidInput::with_text(ErrorCode::InvalidText, Text::ControlCharacters));
         }
         Ok(())
     }
@@ -221,21 +212,15 @@ impl FilterInput<'_> {
     ///   characters. Short terms match the start of a value, which many users have in common.
     pub fn check_search(input: &str) -> Result<(), InvalidInput> {
         if input.chars().nth(MAX_SEARCH_CHARS).is_some() {
-            return Err(InvalidInput::new(
-                ErrorCode::InvalidText,
-                "The search is too long. Use at most 100 characters.",
-            ));
+            return Err(InvalidInput::with_text(ErrorCode::InvalidText, Text::SearchTooLong));
         }
         Self::check_text(input)?;
         let terms = SearchTerm::split(input, None, true);
         if terms.len() > MAX_SEARCH_TERMS {
-            let detail = "The search has too many different terms. Use at most 5.";
-            return Err(InvalidInput::new(ErrorCode::InvalidSearch, detail));
+            return Err(InvalidInput::with_text(ErrorCode::InvalidSearch, Text::TooManySearchTerms));
         }
         if terms.len() > 1 && terms.iter().all(SearchTerm::is_short) {
-            let detail = "All search terms are shorter than 3 characters. Use at least one longer term, or a \
-                          single short term.";
-            return Err(InvalidInput::new(ErrorCode::InvalidSearch, detail));
+            return Err(InvalidInput::with_text(ErrorCode::InvalidSearch, Text::ShortSearchTerms));
         }
         Ok(())
     }

@@ -4,7 +4,10 @@ use std::{fmt, str::FromStr, sync::Arc};
 
 use serde_json::{Map, Number, Value};
 
-use crate::error::{catalog::ErrorCode, input::InvalidInput};
+use crate::{
+    error::{catalog::ErrorCode, input::InvalidInput},
+    texts::Text,
+};
 
 /// Data of the host about a user: a JSON object of at most 4096 bytes.
 ///
@@ -50,10 +53,7 @@ impl Metadata {
         let Value::Object(object) = object else { return Err(ErrorCode::InvalidMetadata.into()) };
         let metadata = Self(object.into());
         if metadata.to_string().len() > Self::MAX_BYTES {
-            return Err(InvalidInput::new(
-                ErrorCode::InvalidMetadata,
-                "The metadata are too long. Send an object of at most 4096 bytes, without white space.",
-            ));
+            return Err(InvalidInput::with_text(ErrorCode::InvalidMetadata, Text::MetadataTooLong));
         }
         Ok(metadata)
     }

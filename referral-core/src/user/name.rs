@@ -40,13 +40,7 @@ impl Name {
             && name.graphemes(true).count() <= Self::MAX_GRAPHEMES
             && has_visible(name)
             && invisible(name).all(|(at, c)| fits_its_place(name, at, c));
-        if is_name {
-            Ok(Self(name.to_owned()))
-        } else {
-            let detail = "The name is empty, too long, or has invisible characters. Use 1 to 64 visible \
-                          characters, at most 1024 bytes in UTF-8.";
-            Err(InvalidInput::new(ErrorCode::InvalidName, detail))
-        }
+        if is_name { Ok(Self(name.to_owned())) } else { Err(ErrorCode::InvalidName.into()) }
     }
 
     /// Creates a name from its stored form, unchanged.

@@ -11,6 +11,7 @@ pub use self::{prefix::NumberPrefix, region::Region};
 use crate::{
     error::{catalog::ErrorCode, input::InvalidInput},
     text::{is_ignored_in_code, is_separator},
+    texts::Text,
 };
 
 /// Largest number of characters of an input. The longest real number with punctuation has fewer.
@@ -45,23 +46,16 @@ impl PhoneNumber {
         default_region: Option<Region>,
         is_known: impl FnOnce(&Self) -> bool,
     ) -> Result<Self, InvalidInput> {
-        let invalid = |detail| InvalidInput::new(ErrorCode::InvalidPhone, detail);
+        let invalid = |text| InvalidInput::with_text(ErrorCode::InvalidPhone, text);
 
-        let digits = plain_digits(input).ok_or_else(|| {
-            invalid(
-                "The phone number is too long, or has other characters than digits and punctuation. Use only \
-                 digits, spaces, `-`, `.`, `/`, brackets and one leading `+`.",
-            )
-        })?;
+        let digits = plain_digits(input).ok_or_else(|| invalid(Text::PhoneCharacters))?;
         if !digits.starts_with('+') && default_region.is_none() {
-            return Err(invalid(
-                "The phone number has no country code. Use the international form, such as +79608543017.",
-            ));
+            return Err(invalid(Text::PhoneCountryCode));
         }
         // The digits after a plus sign are always read as a country code, even if no such code exists, so the
         // region is ignored.
         let region = default_region.filter(|_| !digits.starts_with('+'));
-        let no_such = || invalid("The phone number does not exist. Check its digits.");
+        let no_such = || invalid(Text::PhoneNotAssigned);
         let number = NUMBERING_PLANS.parse(&digits, region.map(|region| region.0)).ok_or_else(no_such)?;
         let number = without_former_prefix(&number).unwrap_or(number);
         // Some plans have numbers that are longer than E.164 allows.

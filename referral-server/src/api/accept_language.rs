@@ -22,7 +22,7 @@ impl<'a> FromRequest<'a> for AcceptLanguage {
 
 /// Returns the languages in the headers. Entries that cannot be parsed and `*`, which names no language, are
 /// skipped.
-fn languages(headers: &HeaderMap) -> Vec<Locale> {
+pub(crate) fn languages(headers: &HeaderMap) -> Vec<Locale> {
     let lines = headers.get_all(header::ACCEPT_LANGUAGE).iter();
     let entries = lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b','));
     let mut languages: Vec<_> = entries.take(MAX_LANGUAGES).filter_map(language).collect();

@@ -5,7 +5,7 @@ use std::str::FromStr;
 use poem_openapi::{Object, OpenApi, types::Example};
 use referral_core::{
     ChallengeId, CodeInput, InvitationOutcome, InviteCode, ReferralService, Refresh, SendCode, SignIn,
-    sms::Locale,
+    sms::Locale, texts::Text,
 };
 use serde::Serialize;
 use serde_json::Value;
@@ -379,10 +379,7 @@ pub(super) fn read_code(value: &Value) -> Result<CodeInput, FieldError> {
         Value::Number(number) if number.is_u64() => {
             Ok(CodeInput::from_number(number.as_u64().unwrap_or_default())?)
         }
-        _ => {
-            let detail = "The value has the wrong type. Send a string of digits.";
-            Err(FieldError::new(ErrorCode::WrongType, detail))
-        }
+        _ => Err(FieldError::new(ErrorCode::WrongType, Text::DigitsExpected)),
     }
 }
 

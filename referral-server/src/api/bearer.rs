@@ -5,7 +5,7 @@ use poem_openapi::{
     ApiExtractor, ApiExtractorType, ExtractParamOptions,
     registry::{MetaSecurityScheme, Registry},
 };
-use referral_core::{Administration, CurrentUser, ReferralService};
+use referral_core::{Administration, CurrentUser, ReferralService, texts::Text};
 
 use crate::{error::Problem, error_code::ErrorCode};
 
@@ -91,10 +91,7 @@ fn token_of(request: &Request) -> Result<String, Problem> {
     let value = match (headers.next(), headers.next()) {
         (Some(value), None) => String::from_utf8_lossy(value.as_bytes()),
         (Some(_), Some(_)) => {
-            return Err(Problem::with_detail(
-                ErrorCode::NotAuthenticated,
-                "The request has several `Authorization` headers. Send only one.",
-            ));
+            return Err(Problem::with_detail(ErrorCode::NotAuthenticated, Text::SeveralAuthorizations));
         }
         _ => return Err(Problem::new(ErrorCode::NotAuthenticated)),
     };
@@ -104,11 +101,7 @@ fn token_of(request: &Request) -> Result<String, Problem> {
     };
     let token = without_scheme(&value).ok_or_else(|| Problem::new(ErrorCode::NotAuthenticated))?;
     if without_scheme(&token).is_some() {
-        return Err(Problem::with_detail(
-            ErrorCode::TokenNotValid,
-            "The header `Authorization` has the scheme `Bearer` twice. Send it once. Swagger UI adds it to the \
-             token.",
-        ));
+        return Err(Problem::with_detail(ErrorCode::TokenNotValid, Text::BearerTwice));
     }
     Ok(token)
 }

@@ -8,7 +8,10 @@ use poem_openapi::{
     registry::{MetaMediaType, MetaRequest, Registry},
     types::Type,
 };
-use referral_core::InvalidInput;
+use referral_core::{
+    InvalidInput,
+    texts::{Detail, Text},
+};
 use serde::{
     Deserialize, Deserializer,
     de::{self, MapAccess, SeqAccess, Visitor},
@@ -49,17 +52,12 @@ impl Fields {
         let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
         match serde_json::from_slice(body) {
             Ok(UniqueKeys(Value::Object(values))) => Ok(Self { values, errors: FieldErrors::new() }),
-            Ok(_) => Err(Problem::with_detail(
-                ErrorCode::MalformedJson,
-                "The body is not a JSON object. Send one object with the fields of the request.",
-            )),
+            Ok(_) => Err(Problem::with_detail(ErrorCode::MalformedJson, Text::JsonObjectExpected)),
             Err(error) => {
-                let place = format!("line {}, column {}", error.line(), error.column());
-                let detail = if error.is_data() {
-                    format!("An object in the body has the same key twice ({place}). Send each key once.")
-                } else {
-                    format!("The body is not valid JSON ({place}). Correct its syntax.")
-                };
+                let text = if error.is_data() { Text::JsonDuplicateKey } else { Text::JsonSyntax };
+                let detail = Detail::from(text)
+                    .with("line", error.line() as u64)
+                    .with("column", error.column() as u64);
                 Err(Problem::with_detail(ErrorCode::MalformedJson, detail))
             }
         }
@@ -73,10 +71,7 @@ impl Fields {
     ) -> Result<T, Wrong> {
         match self.values.remove(name) {
             Some(value) => self.record(name, read(&value)),
-            None => self.record(
-                name,
-                Err(FieldError::new(ErrorCode::Required, "This field is required. Add it to the body.")),
-            ),
+            None => self.record(name, Err(ErrorCode::Required.into())),
         }
     }
 
@@ -107,11 +102,7 @@ impl Fields {
     pub(crate) fn finish(mut self) -> Result<(), Problem> {
         // The number of the names is limited, because the response contains them.
         for name in self.values.keys().take(20) {
-            let detail = "This field is unknown or cannot be set. Remove it.";
-            self.errors
-                .entry(shown_name(name))
-                .or_default()
-                .push(FieldError::new(ErrorCode::UnknownField, detail));
+            self.errors.entry(shown_name(name)).or_default().push(ErrorCode::UnknownField.into());
         }
         if self.errors.is_empty() { Ok(()) } else { Err(Problem::of_fields(self.errors)) }
     }
@@ -123,7 +114,7 @@ pub(crate) fn text<T>(
 ) -> impl FnOnce(&Value) -> Result<T, FieldError> {
     |value| match value {
         Value::String(text) => read(text).map_err(FieldError::from),
-        _ => Err(FieldError::new(ErrorCode::WrongType, "The value has the wrong type. Send a string.")),
+        _ => Err(FieldError::new(ErrorCode::WrongType, Text::StringExpected)),
     }
 }
 
@@ -133,28 +124,23 @@ pub(crate) fn object<T>(
 ) -> impl FnOnce(&Value) -> Result<T, FieldError> {
     |value| match value {
         Value::Object(fields) => read(fields.clone()).map_err(FieldError::from),
-        _ => Err(FieldError::new(ErrorCode::WrongType, "The value has the wrong type. Send an object.")),
+        _ => Err(FieldError::new(ErrorCode::WrongType, Text::ObjectExpected)),
     }
 }
 
 /// Parses a JSON boolean.
 pub(crate) fn boolean(value: &Value) -> Result<bool, FieldError> {
-    let detail = "The value has the wrong type. Send `true` or `false`.";
-    value.as_bool().ok_or_else(|| FieldError::new(ErrorCode::WrongType, detail))
+    value.as_bool().ok_or_else(|| FieldError::new(ErrorCode::WrongType, Text::BooleanExpected))
 }
 
 /// Parses a token. Whether it is valid is checked later.
 pub(crate) fn token(value: &Value) -> Result<String, FieldError> {
     let token = text(|token| Ok(token.trim().to_owned()))(value)?;
     if token.is_empty() {
-        return Err(FieldError::new(
-            ErrorCode::Required,
-            "The token is empty. Send the token as it was issued.",
-        ));
+        return Err(FieldError::new(ErrorCode::Required, Text::TokenRequired));
     }
     if token.chars().any(char::is_control) {
-        let detail = "The token has control characters. Remove them.";
-        return Err(FieldError::new(ErrorCode::InvalidText, detail));
+        return Err(FieldError::new(ErrorCode::InvalidText, Text::ControlCharacters));
     }
     Ok(token)
 }
@@ -197,9 +183,7 @@ impl<'a, T: Type> ApiExtractor<'a> for Body<T> {
         _: ExtractParamOptions<()>,
     ) -> poem::Result<Self> {
         if !is_json(request) {
-            let detail = "The media type or the encoding of the body is not supported. Send the body as \
-                          `application/json`, in UTF-8 and not compressed.";
-            return Err(Problem::with_detail(ErrorCode::UnsupportedMediaType, detail).into());
+            return Err(Problem::new(ErrorCode::UnsupportedMediaType).into());
         }
         let body = <Vec<u8> as FromRequest>::from_request(request, body).await?;
         Ok(Self { fields: Fields::parse(&body)?, document: PhantomData })

@@ -59,6 +59,7 @@ mod tests {
         auth::{Refreshed, SentCode, SignedIn},
         code_requests::CodeRequests,
         sessions::{Ended, Session, Sessions},
+        texts::Texts,
         user_views::{User, UserWithInvited},
         users::{InviteePage, UserPage},
         verified_token::VerifiedToken,
@@ -83,5 +84,6 @@ mod tests {
         assert_like_document::<UserPage>();
         assert_like_document::<InviteePage>();
         assert_like_document::<CodeRequests>();
+        assert_like_document::<Texts>();
     }
 }

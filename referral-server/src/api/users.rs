@@ -7,7 +7,7 @@ use poem_openapi::{
     types::Example,
 };
 use referral_core::{
-    CurrentUser, FilterInput, InviteeView, ListInvitees, ListUsers, ReferralService, UserId,
+    CurrentUser, FilterInput, InviteeView, ListInvitees, ListUsers, ReferralService, UserId, texts::Text,
 };
 use serde::Serialize;
 use uuid::Uuid;
@@ -180,10 +180,7 @@ impl UsersApi {
         };
         check_texts(&filter)?;
         if offset.is_some() && cursor.is_some() {
-            return Err(Problem::with_detail(
-                ErrorCode::InvalidOffset,
-                "The request has both `offset` and `cursor`. Give only one of them.",
-            ));
+            return Err(Problem::with_detail(ErrorCode::InvalidOffset, Text::OffsetWithCursor));
         }
         let list = ListUsers { limit: page_size(limit)?, offset, cursor: cursor.as_deref(), filter };
         let page = self.referral.users(&current_user, list).await?;

@@ -1,7 +1,7 @@
 //! Request to verify a token, and its response.
 
 use poem_openapi::{Object, types::Example};
-use referral_core::TokenKind;
+use referral_core::{TokenKind, texts::Text};
 use serde::Serialize;
 use serde_json::Value;
 use uuid::Uuid;
@@ -91,6 +91,6 @@ pub(super) fn read_kind(value: &Value) -> Result<Option<TokenKind>, FieldError> 
         Some("access") => Ok(Some(TokenKind::Access)),
         Some("refresh") => Ok(Some(TokenKind::Refresh)),
         Some(_) => Err(FieldError::from(ErrorCode::InvalidTokenType)),
-        None => Err(FieldError::new(ErrorCode::WrongType, "The value has the wrong type. Send a string.")),
+        None => Err(FieldError::new(ErrorCode::WrongType, Text::StringExpected)),
     }
 }

@@ -45,6 +45,7 @@ mod sms;
 mod start;
 mod superusers;
 mod test_numbers;
+mod texts;
 mod token_verification;
 mod tower;
 mod upgrades;

@@ -256,6 +256,13 @@ fn check(method: &Method, path: &str, response: &Response) {
     assert_ne!(response.status, 500, "{}", response.text);
 
     let is_problem = response.status >= 400;
+    if is_problem {
+        let vary = response.header("vary").unwrap_or_default();
+        assert!(vary.split(", ").any(|name| name == "accept-language"), "{vary}");
+        // The language of a text of the host is not known.
+        let is_of_host = response.body["code"] == "rejected_by_host";
+        assert_eq!(response.header("content-language").is_none(), is_of_host, "{}", response.text);
+    }
     if is_problem && method != Method::HEAD {
         assert_eq!(response.header("content-type"), Some("application/problem+json"), "{}", response.text);
         for field in ["type", "title", "detail", "code"] {

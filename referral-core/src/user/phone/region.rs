@@ -20,12 +20,7 @@ impl Region {
             .ok()
             .filter(|region| NUMBERING_PLANS.has_region(*region))
             .map(Self)
-            .ok_or_else(|| {
-                InvalidInput::new(
-                    ErrorCode::InvalidRegion,
-                    "The region is not known. Use an ISO region code such as `RU`.",
-                )
-            })
+            .ok_or_else(|| ErrorCode::InvalidRegion.into())
     }
 
     /// Returns the region if mobile numbers belong to it.
