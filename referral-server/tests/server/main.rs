@@ -49,5 +49,6 @@ mod texts;
 mod token_verification;
 mod tower;
 mod upgrades;
+mod user_commands;
 mod users;
 mod web_otp;

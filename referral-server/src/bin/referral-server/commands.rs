@@ -5,5 +5,7 @@ pub(crate) mod create_superuser;
 pub(crate) mod keys;
 pub(crate) mod migrate;
 pub(crate) mod openapi;
+pub(crate) mod output;
 pub(crate) mod serve;
 pub(crate) mod sms;
+pub(crate) mod users;

@@ -19,6 +19,7 @@ use referral_server::with_sources;
 
 use crate::{
     commands::{code_requests, create_superuser, keys, migrate, openapi, serve, serve::Result, sms},
+    commands::{create_superuser, keys, migrate, openapi, serve, serve::Result, sms, users},
     log::Log,
     settings::{Cli, Command, environment, flags},
 };
@@ -91,5 +92,6 @@ async fn run(cli: Cli, log: &Log) -> Result<()> {
         Command::CodeRequests { phone, json } => code_requests::run(&cli.settings, &phone, json).await,
         Command::Keys(command) => keys::run(&cli.settings, &command).await,
         Command::Sms(command) => sms::run(&cli.settings, command).await,
+        Command::Users(command) => users::run(&cli.settings, &command).await,
     }
 }

@@ -17,7 +17,7 @@ pub(crate) mod tokens;
 use clap::{Args, Parser, Subcommand};
 
 use crate::{
-    commands::{keys::KeysCommand, sms::SmsCommand},
+    commands::{keys::KeysCommand, sms::SmsCommand, users::UsersCommand},
     settings::{
         gate::GateSettings, limits::LimitSettings, log::Log, network::Network, postgres::Postgres,
         sign_in::SignIn, store::Store, tokens::Tokens,
@@ -70,6 +70,9 @@ pub(crate) enum Command {
     /// Test the gateways, and show the texts of messages.
     #[command(subcommand)]
     Sms(SmsCommand),
+    /// Find and show users, and print the tree of their invitations.
+    #[command(subcommand)]
+    Users(UsersCommand),
 }
 
 #[derive(Debug, Args)]

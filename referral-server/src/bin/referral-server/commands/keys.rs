@@ -20,7 +20,10 @@ use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use zeroize::Zeroizing;
 
 use crate::{
-    commands::serve::{self, Result},
+    commands::{
+        output::{Cell, Colors, Table, print_text},
+        serve::{self, Result},
+    },
     key_files::{self, Secret},
     settings::Settings,
 };
@@ -131,7 +134,7 @@ fn rings(settings: &Settings, purpose: Option<Purpose>) -> Vec<Secret<'_>> {
 
 fn generate(settings: &Settings, rings: &[Secret], algorithm: Algorithm, print: bool) -> Result<()> {
     if print {
-        return rings.iter().try_for_each(|ring| print_line(&new_set(ring.purpose, algorithm)?));
+        return rings.iter().try_for_each(|ring| print_text(&new_set(ring.purpose, algorithm)?));
     }
     // Either both files are created or none.
     rings.iter().try_for_each(Secret::refuse_if_present)?;
@@ -140,7 +143,7 @@ fn generate(settings: &Settings, rings: &[Secret], algorithm: Algorithm, print: 
     }
     for ring in rings {
         ring.create(&new_set(ring.purpose, algorithm)?)?;
-        print_line(&format!("created {}", ring.place()))?;
+        print_text(&format!("created {}", ring.place()))?;
     }
     Ok(())
 }
@@ -165,27 +168,24 @@ fn new_set(purpose: KeyPurpose, algorithm: Algorithm) -> Result<Zeroizing<String
 
 /// Prints a table of the keys in the order of the files.
 fn list(rings: &[Secret]) -> Result<()> {
-    let mut rows = vec![["PURPOSE", "KEY", "ALGORITHM", "USE", "FROM"].map(str::to_owned)];
+    let mut table = Table::with_header(&["PURPOSE", "KEY", "ALGORITHM", "USE", "FROM"]);
     for ring in rings {
         let uses = match ring.purpose {
             KeyPurpose::Signing => ["signs", "verifies"],
             KeyPurpose::Pepper => ["hashes", "verifies"],
         };
         for (place, key) in KeySet::read(ring)?.keys.iter().enumerate() {
-            rows.push([
+            let cells = [
                 ring.purpose.to_string(),
                 id_of(key).to_owned(),
                 algorithm_of(key).name(),
                 uses[place.min(1)].to_owned(),
                 ring.place(),
-            ]);
+            ];
+            table.row(cells.map(Cell::new));
         }
     }
-    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-    let [purpose, key, algorithm, uses] = [0, 1, 2, 3].map(width);
-    let lines =
-        rows.iter().map(|[a, b, c, d, e]| format!("{a:purpose$}  {b:key$}  {c:algorithm$}  {d:uses$}  {e}"));
-    print_line(&lines.collect::<Vec<_>>().join("\n"))
+    print_text(&table.write(Colors::of_standard_output()))
 }
 
 async fn rotate(settings: &Settings, rings: &[Secret<'_>], step: Option<Step>, print: bool) -> Result<()> {
@@ -207,7 +207,7 @@ async fn rotate(settings: &Settings, rings: &[Secret<'_>], step: Option<Step>, p
     let mut report = Vec::new();
     for (ring, json, done) in rotated {
         if print {
-            print_line(&json)?;
+            print_text(&json)?;
         } else {
             ring.replace(&json)?;
         }
@@ -216,7 +216,7 @@ async fn rotate(settings: &Settings, rings: &[Secret<'_>], step: Option<Step>, p
     report.push(what_is_next(settings, step, print));
     let report = report.join("\n");
     // Standard output has the key sets only.
-    if print { Ok(writeln!(io::stderr(), "{report}")?) } else { print_line(&report) }
+    if print { Ok(writeln!(io::stderr(), "{report}")?) } else { print_text(&report) }
 }
 
 /// Returns the keys that the database is in use with.
@@ -343,13 +343,5 @@ fn algorithm_of(key: &Map<String, Value>) -> Algorithm {
         Some("EC") => Algorithm::Es256,
         Some("RSA") => Algorithm::Rs256,
         _ => Algorithm::Hs256,
-    }
-}
-
-/// Prints a text. A closed pipe is not an error.
-fn print_line(text: &str) -> Result<()> {
-    match writeln!(io::stdout(), "{text}") {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        written => Ok(written?),
     }
 }

@@ -1,0 +1,163 @@
+//! Tests of the commands `users find`, `users show` and `users tree`.
+
+use std::path::Path;
+
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::{
+    program::{Program, directory, run},
+    service::{ANNA, BORIS, SignedIn, VERA},
+};
+
+/// Signs in Anna, then Boris with the invite code of Anna, and Vera with the invite code of Boris.
+async fn three(directory: &Path) -> [SignedIn; 3] {
+    let program = Program::start(directory, &[]);
+    let anna = program.client.enter(ANNA, None).await;
+    let profile = json!({ "first_name": "Анна", "last_name": "Иванова", "email": "anna@example.com" });
+    program.client.patch(&anna.access, &profile).await.ok();
+    let code = program.client.invite_code(&anna).await;
+    let boris = program.client.enter(BORIS, Some(&code)).await;
+    let code = program.client.invite_code(&boris).await;
+    let vera = program.client.enter(VERA, Some(&code)).await;
+    program.stop();
+    [anna, boris, vera]
+}
+
+/// Returns the output of a command that succeeds.
+#[track_caller]
+fn printed(directory: &Path, arguments: &[&str]) -> String {
+    let output = run(directory, arguments);
+    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).expect("text")
+}
+
+#[track_caller]
+fn json_of(directory: &Path, arguments: &[&str]) -> Value {
+    serde_json::from_str(&printed(directory, arguments)).expect("JSON")
+}
+
+/// Returns the error of a command that fails.
+#[track_caller]
+fn failed(directory: &Path, arguments: &[&str]) -> String {
+    let output = run(directory, arguments);
+    assert!(!output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stdout));
+    String::from_utf8(output.stderr).expect("text")
+}
+
+#[tokio::test]
+async fn a_user_is_found_by_any_value_and_a_phone_in_any_spelling() {
+    let directory = directory();
+    let [anna, ..] = three(directory.path()).await;
+    let directory = directory.path();
+    for text in [
+        &["+79608543017"][..],
+        &["+7 (960) 854-30-17"],
+        &["+7", "960", "854", "30", "17"],
+        &["79608543017"],
+        &["8 960 854-30-17"],
+        &["89608543017"],
+        &["960-854-30-17"],
+        &["8543017"],
+        &[&anna.id],
+        &["анна"],
+        &["Иванова", "анна"],
+        &["ANNA@example.com"],
+    ] {
+        let arguments = [&["users", "find"], text, &["--json"]].concat();
+        let found = json_of(directory, &arguments);
+        assert_eq!((&found["count"], &found["count_exact"]), (&json!(1), &json!(true)), "{text:?}");
+        assert_eq!(found["results"][0]["id"], anna.id, "{text:?}");
+        let shown = json_of(directory, &[&["users", "show"], text, &["--json"]].concat());
+        assert_eq!(shown["user"]["phone"], ANNA, "{text:?}");
+    }
+    assert!(failed(directory, &["users", "find", "nothing"]).contains("no user matches"));
+    assert_eq!(json_of(directory, &["users", "find", "nothing", "--json"])["results"], json!([]));
+    assert!(failed(directory, &["users", "find"]).contains("<TEXT>"));
+}
+
+#[tokio::test]
+async fn a_list_is_aligned_and_says_that_there_are_more() {
+    let directory = directory();
+    let [anna, boris, vera] = three(directory.path()).await;
+    let all = printed(directory.path(), &["users", "find", "+"]);
+    let lines: Vec<_> = all.lines().collect();
+    assert_eq!(lines.len(), 4, "{all}");
+    let column = lines[0].find("ID").expect("a column");
+    let column = lines[0][..column].chars().count();
+    for (line, user) in lines[1..].iter().zip([&vera, &boris, &anna]) {
+        assert_eq!(line.chars().skip(column).collect::<String>(), user.id, "{all}");
+    }
+    // A pipe is no terminal.
+    assert!(!all.contains('\x1b'), "{all}");
+    let first = printed(directory.path(), &["users", "find", "+", "--limit", "1"]);
+    assert!(first.contains(VERA) && first.contains("2 more; add words, or raise --limit"), "{first}");
+    assert!(failed(directory.path(), &["users", "find", "+", "--limit", "101"]).contains("--limit"));
+}
+
+#[tokio::test]
+async fn a_user_is_shown_with_inviter_and_invitees() {
+    let directory = directory();
+    let [anna, _, vera] = three(directory.path()).await;
+    let shown = printed(directory.path(), &["users", "show", BORIS]);
+    for (name, value) in [
+        ("Phone", BORIS),
+        ("Name", "–"),
+        ("State", "active"),
+        ("Inviter", "+79608543017 Анна Иванова"),
+        ("Invited", "1"),
+        ("Metadata", "{}"),
+    ] {
+        let line = shown.lines().find(|line| line.starts_with(name)).expect("a line");
+        assert_eq!(line[name.len()..].trim(), value, "{shown}");
+    }
+    assert!(shown.lines().any(|line| line.trim() == VERA), "{shown}");
+    let shown = json_of(directory.path(), &["users", "show", BORIS, "--json"]);
+    assert_eq!(shown["user"]["invited_by"], anna.id);
+    assert_eq!(shown["inviter"]["email"], "anna@example.com");
+    assert_eq!(shown["newest_invitees"][0]["id"], vera.id);
+
+    let ambiguous = failed(directory.path(), &["users", "show", "+"]);
+    assert!(ambiguous.contains("3 users match (+14155552671, +77011234567"), "{ambiguous}");
+}
+
+#[tokio::test]
+async fn the_tree_of_invitations_has_limits() {
+    let directory = directory();
+    let [anna, boris, vera] = three(directory.path()).await;
+    let directory = directory.path();
+    let tree = printed(directory, &["users", "tree", "8 960 854-30-17"]);
+    let expected = format!(
+        "+79608543017 Анна Иванова – invited 1\n\
+         └── {BORIS} – invited 1\n\
+         \u{20}   └── {VERA}\n"
+    );
+    assert_eq!(tree, expected);
+    let level = printed(directory, &["users", "tree", &anna.id, "--depth", "1"]);
+    assert_eq!(level.lines().collect::<Vec<_>>(), expected.lines().take(2).collect::<Vec<_>>());
+    let nested = json_of(directory, &["users", "tree", ANNA, "--json"]);
+    assert_eq!(nested["user"]["id"], anna.id);
+    assert_eq!(nested["invitees"][0]["user"]["id"], boris.id);
+    assert_eq!(nested["invitees"][0]["invitees"][0]["user"]["id"], vera.id);
+    assert_eq!(nested["invitees"][0]["invitees"][0]["invitees"], json!([]));
+
+    let program = Program::start(directory, &[]);
+    let anna = program.client.enter(ANNA, None).await;
+    let code = program.client.invite_code(&anna).await;
+    for phone in ["+79608543018", "+79608543019"] {
+        program.client.enter(phone, Some(&code)).await;
+    }
+    let tree = printed(directory, &["users", "tree", ANNA, "--limit", "1"]);
+    assert_eq!(tree, "+79608543017 Анна Иванова – invited 3\n├── +79608543019\n└── 2 more\n");
+    assert!(failed(directory, &["users", "tree", ANNA, "--depth", "21"]).contains("--depth"));
+
+    let last = program.client.enter("+79608543018", None).await;
+    let path = "/users/current_user/deletion/send_code/";
+    let sent = program.client.request(Method::POST, path).bearer_auth(&last.access).json(&json!({}));
+    let sent = program.client.send(sent).await.ok();
+    let body = json!({ "code": sent["code"], "challenge_id": sent["challenge_id"] });
+    let deletion = program.client.request(Method::DELETE, "/users/current_user/");
+    program.client.send(deletion.bearer_auth(&last.access).json(&body)).await.ok();
+    let tree = printed(directory, &["users", "tree", ANNA, "--depth", "1"]);
+    assert!(tree.ends_with("└── 1 deleted\n"), "{tree}");
+}
