@@ -194,6 +194,7 @@ macro_rules! conformance {
                 seven_taken_invite_codes_are_skipped
                 exhausted_invite_codes_are_an_error_and_keep_the_sms_code_valid
                 inactive_user_cannot_sign_in
+                only_staff_sign_in_where_others_may_not
             }
             test_numbers {
                 test_number_gets_codes_without_waiting

@@ -252,3 +252,28 @@ pub async fn inactive_user_cannot_sign_in(storage: Arc<dyn Storage>) {
     let refused = harness.referral.set_active(unknown_user, true).await;
     assert!(matches!(refused, Err(Error::Refused(Refusal::UserNotFound))));
 }
+
+/// A sign-in for staff is refused after the correct code of another phone, creates nothing, and leaves the code
+/// valid.
+pub async fn only_staff_sign_in_where_others_may_not(storage: Arc<dyn Storage>) {
+    let harness = Harness::new(storage);
+    harness.referral.make_staff(phone(1)).await.expect("created");
+    let boris = harness.enter(2).await;
+    harness.advance(Duration::from_mins(1));
+    for number in [2, 3] {
+        let sent = harness.sent_code(&phone(number)).await;
+        let refused = harness.sign_in(with_wrong_code(&sent).staff_only()).await;
+        assert_refused(refused, Refusal::InvalidCode);
+        for _ in 0..2 {
+            assert_refused(harness.sign_in(with_right_code(&sent).staff_only()).await, Refusal::StaffOnly);
+        }
+        let user = harness.referral.find_user_by_phone(&phone(number)).await.expect("read");
+        assert_eq!(user.map(|user| user.id), (number == 2).then_some(boris.user.id));
+        let signed_in = harness.sign_in(with_right_code(&sent)).await.expect("the code is still valid");
+        assert_eq!(signed_in.created, number == 3);
+    }
+    let sent = harness.sent_code(&phone(1)).await;
+    let signed_in = harness.sign_in(with_right_code(&sent).staff_only()).await.expect("staff");
+    assert!(signed_in.user.is_staff && !signed_in.created);
+    assert_refused(harness.sign_in(with_right_code(&sent).staff_only()).await, Refusal::InvalidCode);
+}

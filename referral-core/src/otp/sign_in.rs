@@ -51,6 +51,8 @@ pub struct SignInRequest {
     pub now: OffsetDateTime,
     pub(crate) client: Client,
     pub(crate) approval: Approval,
+    /// `true` if only staff may sign in.
+    pub(crate) staff_only: bool,
     /// `true` if an attempt without a valid challenge is counted, which may add a row for each address.
     pub(crate) counts_attempts_without_challenge: bool,
     pub(crate) code: CodeInput,
@@ -206,6 +208,10 @@ impl SignInRequest {
                 return Ok(refuse(refusal, challenge, counters));
             }
         };
+        // The code stays valid, so that the owner of the phone can use it where others may sign in.
+        if self.staff_only && !facts.user.as_ref().is_some_and(|user| user.is_staff) {
+            return Ok(Decision::refuse(Refusal::StaffOnly));
+        }
         let redeemed = attempt.redeemed(challenge);
         let mut updater = attempt.updater();
 

@@ -41,6 +41,8 @@ pub struct SignIn {
     pub locales: Vec<Locale>,
     /// Context of the request, for the [gate](crate::gate).
     pub context: Context,
+    /// `true` if only staff may sign in.
+    pub staff_only: bool,
 }
 
 impl SignIn {
@@ -55,6 +57,7 @@ impl SignIn {
             client: Client::default(),
             locales: Vec::new(),
             context: Context::default(),
+            staff_only: false,
         }
     }
 
@@ -93,6 +96,15 @@ impl SignIn {
         self.context = context;
         self
     }
+
+    /// Allows only staff to sign in, for pages of administrators. A correct code of another phone is refused
+    /// with [`Refusal::StaffOnly`]: it creates no user and no session, and stays valid. Before a correct code,
+    /// the response is the same for all phones.
+    #[must_use]
+    pub fn staff_only(mut self) -> Self {
+        self.staff_only = true;
+        self
+    }
 }
 
 /// Result of a sign-in.
@@ -121,7 +133,8 @@ impl ReferralService {
     /// [`Refusal::InvalidCode`], [`Refusal::MalformedCode`]; after a correct code also
     /// [`Refusal::UserInactive`] and, with the code still usable, [`Refusal::UnknownInviteCode`],
     /// [`Refusal::OwnInviteCode`], [`Refusal::InvitationLoop`] and, if there is a [gate](crate::gate),
-    /// [`Refusal::RejectedByHost`] and [`Error::GateFailed`]. [`Refusal::TooManyRequests`] if too many
+    /// [`Refusal::RejectedByHost`] and [`Error::GateFailed`]. [`Refusal::StaffOnly`] for a request with
+    /// [`staff_only`](SignIn::staff_only). [`Refusal::TooManyRequests`] if too many
     /// wrong codes came from the address, or, after a correct code, if too many unknown invite codes were
     /// given or too many sign-ups and invitations of the phone were rejected by the gate.
     pub async fn sign_in(&self, request: SignIn) -> Result<SignedIn, Error> {
@@ -211,6 +224,7 @@ impl ReferralService {
             now,
             client: request.client,
             approval: self.approval(),
+            staff_only: request.staff_only,
             counts_attempts_without_challenge: self.inner.attempt_budget.has_room(now),
             code: request.code,
             session: SessionId(random.time_ordered_uuid(now)),

@@ -56,6 +56,7 @@ fn attempt(code: &str) -> SignInRequest {
         claims: None,
         client: Client::default().address(ADDRESS),
         approval: Approval::NotRequired,
+        staff_only: false,
         counts_attempts_without_challenge: true,
         policy: Arc::new(Policy::standard()),
         peppers: Arc::new(peppers()),
