@@ -64,6 +64,7 @@ pub mod profiles;
 pub mod retention;
 pub mod sessions;
 pub mod sign_in;
+pub mod statistics;
 pub mod test_numbers;
 pub mod users;
 
@@ -315,6 +316,12 @@ macro_rules! conformance {
                 old_global_counters_are_deleted_in_batches
                 old_messages_are_deleted_in_batches
                 old_code_requests_are_deleted_in_batches
+            }
+            statistics {
+                sign_ups_and_invitations_are_counted_on_their_day
+                late_acceptances_count_on_their_day_and_deletions_change_no_day
+                parallel_sign_ups_are_all_counted_on_their_day
+                status_shows_attacks_and_messages
             }
             maintenance {
                 staff_are_created_and_promoted

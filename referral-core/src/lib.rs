@@ -90,6 +90,7 @@ pub use crate::{
         send_code::{SendCode, SentCode},
         sessions::{CurrentUser, Refresh, Refreshed},
         sign_in::{SignIn, SignedIn},
+        statistics::ServiceStatus,
         users::{EditProfile, ListInvitees, ListUsers, Page, PageLink},
     },
     session::{
@@ -100,6 +101,7 @@ pub use crate::{
     user::{
         InvitedBy, User, UserId,
         change::UserChange,
+        daily_counts::DailyCounts,
         email::Email,
         external_id::ExternalId,
         listing::{FilterInput, PageSize},

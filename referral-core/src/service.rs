@@ -17,6 +17,7 @@ mod question_budget;
 pub(crate) mod send_code;
 pub(crate) mod sessions;
 pub(crate) mod sign_in;
+pub(crate) mod statistics;
 pub(crate) mod users;
 
 use std::{

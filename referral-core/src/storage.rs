@@ -142,6 +142,7 @@ pub use crate::{
             ChangedUser, InvitationWrite, UserChangeDecision, UserChangeFacts, UserChangeRequest,
             UserChangeWrites,
         },
+        daily_counts::DailyCounts,
         deletion::{DeletedUser, DeletionDecision, DeletionFacts, DeletionRequest, DeletionWrites},
         listing::{PageStart, UserFilter, UserQuery},
         phone_change::{

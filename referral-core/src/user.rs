@@ -2,6 +2,7 @@
 
 pub(crate) mod change;
 pub(crate) mod cursor;
+pub(crate) mod daily_counts;
 pub(crate) mod deletion;
 pub(crate) mod email;
 pub(crate) mod external_id;

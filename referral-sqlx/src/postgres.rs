@@ -29,6 +29,7 @@ mod change_user;
 mod code_requests;
 mod connections;
 mod counters;
+mod daily_counts;
 mod deletion;
 pub(crate) mod error;
 mod host_transaction;

@@ -20,6 +20,7 @@ mod change_user;
 mod code_requests;
 mod connection;
 mod counters;
+mod daily_counts;
 mod deletion;
 mod disk;
 pub(crate) mod error;

@@ -101,6 +101,7 @@ mod audit;
 mod challenges;
 mod code_requests;
 mod counters;
+mod daily_counts;
 mod deletion;
 mod documents;
 mod maintenance;

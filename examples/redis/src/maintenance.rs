@@ -5,8 +5,9 @@ use referral_core::{
     CodeRequest, Session,
     keys::KeyMismatch,
     storage::{
-        AttackCheck, Challenge, Counter, Decided, Decision, KeyRegistration, MaintenanceStorage,
-        RegisteredKey, Result, Retention, SharedSetting, StorageReadiness,
+        AttackCheck, Challenge, Counter, Decided, Decision, GlobalCounterFacts, GlobalCounterQuery,
+        KeyRegistration, MaintenanceStorage, RegisteredKey, Result, Retention, SharedSetting,
+        StorageReadiness,
     },
 };
 use time::OffsetDateTime;
@@ -36,6 +37,10 @@ impl MaintenanceStorage for RedisStorage {
             tx.commit(outcome).await
         })
         .await
+    }
+
+    async fn global_counters(&self, query: GlobalCounterQuery) -> Result<GlobalCounterFacts> {
+        self.start().await?.global_counters(query).await
     }
 
     async fn delete_expired(&self, retention: &Retention) -> Result<u64> {

@@ -4,16 +4,19 @@ use async_trait::async_trait;
 use referral_core::{
     ExternalId, InvalidInput, Invitation, InviteCode, PageSize, PhoneNumber, Refusal, User, UserId,
     storage::{
-        AddUserFacts, AddUserRequest, AddedUser, Ancestry, ChangedPhone, ChangedUser, Decided, Decision,
-        DeletedUser, DeletionRequest, InvitationWrite, Invitee, Inviter, NewUser, PageStart,
+        AddUserFacts, AddUserRequest, AddedUser, Ancestry, ChangedPhone, ChangedUser, DailyCounts, Decided,
+        Decision, DeletedUser, DeletionRequest, InvitationWrite, Invitee, Inviter, NewUser, PageStart,
         PhoneChangeRequest, ProfileEdit, ProfileFacts, ProfileOutcome, ProfileWrites, Result,
         SessionSelection, StorageError, StoredPage, UserChangeFacts, UserChangeRequest, UserQuery,
         UserStorage, UserWithInvited, UserWrite,
     },
 };
 
+use time::Date;
+
 use crate::{
     RedisStorage,
+    daily_counts::DailyEvent,
     documents::{list, owner},
     transaction::{ALL, Transaction},
 };
@@ -198,6 +201,10 @@ impl UserStorage for RedisStorage {
         })
         .await
     }
+
+    async fn daily_counts(&self, since: Date, until: Date) -> Result<Vec<DailyCounts>> {
+        self.start().await?.daily_counts(since, until).await
+    }
 }
 
 fn invalid_id(error: InvalidInput) -> StorageError {
@@ -240,6 +247,7 @@ impl Transaction {
     pub(crate) async fn write_user(&mut self, write: &UserWrite) -> Result<()> {
         let user = match write {
             UserWrite::Add(user) => {
+                self.count_on_day(DailyEvent::SignUp, user.date_joined);
                 self.set(&owner::phone(&user.phone), &user.id)?;
                 self.set(&owner::code(&user.invite_code), &user.id)?;
                 user
@@ -272,6 +280,7 @@ impl Transaction {
 
     /// Adds an invitation and counts it for the inviter.
     pub(crate) async fn add_invitation(&mut self, invitation: &Invitation) -> Result<()> {
+        self.count_on_day(DailyEvent::Invitation, invitation.accepted_at);
         self.put(invitation)?;
         if let Some(mut inviter) = self.get::<User>(invitation.inviter).await? {
             inviter.invited_count += 1;

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
-use time::OffsetDateTime;
+use time::{Date, OffsetDateTime};
 use uuid::Uuid;
 
 use crate::{
@@ -16,12 +16,12 @@ use crate::{
     shared_settings::SharedSetting,
     storage::{
         AddUserRequest, AddedUser, AttackCheck, AuditPage, AuditQuery, AuditStorage, ChallengeRequest,
-        ChallengeStorage, ChangedPhone, ChangedUser, CodeRequest, CodeRequestView, CounterUpdate, Decided,
-        DeletedUser, DeletionRequest, DeliveryTransition, DeliveryUpdate, GrantedChallenge, KeyRegistration,
-        MaintenanceStorage, PhoneChangeRequest, PhoneHash, ProfileEdit, ProfileOutcome, RefreshRequest,
-        RegisteredKey, Result, Retention, SessionSelection, SessionStorage, SignInOutcome, SignInRequest,
-        Storage, StorageReadiness, StoredPage, StoredSession, UnlockRequest, UserChangeRequest, UserQuery,
-        UserStorage, UserWithInvited,
+        ChallengeStorage, ChangedPhone, ChangedUser, CodeRequest, CodeRequestView, CounterUpdate,
+        DailyCounts, Decided, DeletedUser, DeletionRequest, DeliveryTransition, DeliveryUpdate,
+        GlobalCounterFacts, GlobalCounterQuery, GrantedChallenge, KeyRegistration, MaintenanceStorage,
+        PhoneChangeRequest, PhoneHash, ProfileEdit, ProfileOutcome, RefreshRequest, RegisteredKey, Result,
+        Retention, SessionSelection, SessionStorage, SignInOutcome, SignInRequest, Storage, StorageReadiness,
+        StoredPage, StoredSession, UnlockRequest, UserChangeRequest, UserQuery, UserStorage, UserWithInvited,
     },
     user::{Invitee, User, UserId, listing::PageSize},
 };
@@ -170,6 +170,10 @@ impl<S: Storage + ?Sized> UserStorage for Interleaved<S> {
     async fn change_user(&self, request: &UserChangeRequest) -> Decided<ChangedUser> {
         self.next().change_user(request).await
     }
+
+    async fn daily_counts(&self, since: Date, until: Date) -> Result<Vec<DailyCounts>> {
+        self.next().daily_counts(since, until).await
+    }
 }
 
 #[async_trait]
@@ -187,6 +191,10 @@ impl<S: Storage + ?Sized> AuditStorage for Interleaved<S> {
 impl<S: Storage + ?Sized> MaintenanceStorage for Interleaved<S> {
     async fn check_attack(&self, check: &AttackCheck) -> Result<bool> {
         self.next().check_attack(check).await
+    }
+
+    async fn global_counters(&self, query: GlobalCounterQuery) -> Result<GlobalCounterFacts> {
+        self.next().global_counters(query).await
     }
 
     async fn delete_expired(&self, retention: &Retention) -> Result<u64> {

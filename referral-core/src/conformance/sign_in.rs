@@ -19,6 +19,7 @@ use crate::{
     service::sign_in::{SignIn, SignedIn},
     storage::{CounterUpdate, Storage, error::StorageError},
     test_util::SeededRandom,
+    user::staff_role::StaffRole,
 };
 
 /// The first sign-in creates the user. Later ones find the same user.
@@ -257,7 +258,7 @@ pub async fn inactive_user_cannot_sign_in(storage: Arc<dyn Storage>) {
 /// valid.
 pub async fn only_staff_sign_in_where_others_may_not(storage: Arc<dyn Storage>) {
     let harness = Harness::new(storage);
-    harness.referral.make_staff(phone(1)).await.expect("created");
+    harness.referral.make_staff(phone(1), StaffRole::Support).await.expect("created");
     let boris = harness.enter(2).await;
     harness.advance(Duration::from_mins(1));
     for number in [2, 3] {
@@ -274,6 +275,6 @@ pub async fn only_staff_sign_in_where_others_may_not(storage: Arc<dyn Storage>) 
     }
     let sent = harness.sent_code(&phone(1)).await;
     let signed_in = harness.sign_in(with_right_code(&sent).staff_only()).await.expect("staff");
-    assert!(signed_in.user.is_staff && !signed_in.created);
+    assert!(signed_in.user.is_staff() && !signed_in.created);
     assert_refused(harness.sign_in(with_right_code(&sent).staff_only()).await, Refusal::InvalidCode);
 }

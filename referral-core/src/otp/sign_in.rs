@@ -209,7 +209,7 @@ impl SignInRequest {
             }
         };
         // The code stays valid, so that the owner of the phone can use it where others may sign in.
-        if self.staff_only && !facts.user.as_ref().is_some_and(|user| user.is_staff) {
+        if self.staff_only && !facts.user.as_ref().is_some_and(User::is_staff) {
             return Ok(Decision::refuse(Refusal::StaffOnly));
         }
         let redeemed = attempt.redeemed(challenge);

@@ -321,7 +321,7 @@ impl ReferralService {
         }
     }
 
-    fn viewer<'a>(&self, current_user: &'a CurrentUser) -> Viewer<'a> {
+    pub(super) fn viewer<'a>(&self, current_user: &'a CurrentUser) -> Viewer<'a> {
         Viewer::new(&current_user.user, self.policy().visibility)
     }
 

@@ -3,7 +3,10 @@
 use async_trait::async_trait;
 use time::OffsetDateTime;
 
-use super::{AttackCheck, Decided, KeyRegistration, RegisteredKey, Result, Retention, StorageReadiness};
+use super::{
+    AttackCheck, Decided, GlobalCounterFacts, GlobalCounterQuery, KeyRegistration, RegisteredKey, Result,
+    Retention, StorageReadiness,
+};
 use crate::{keys::registry::KeyMismatch, shared_settings::SharedSetting};
 
 /// Stores keys and settings that processes share, deletes expired rows, and reports its own state.
@@ -12,6 +15,9 @@ pub trait MaintenanceStorage: Send + Sync + 'static {
     /// Reads the global counters, records an attack if there is one, and returns `true` if the service is
     /// under attack.
     async fn check_attack(&self, check: &AttackCheck) -> Result<bool>;
+
+    /// Returns the counts that the query names.
+    async fn global_counters(&self, query: GlobalCounterQuery) -> Result<GlobalCounterFacts>;
 
     /// Deletes rows that are no longer needed, at most [`Retention::batch_size`] of each kind. Returns the
     /// total number of deleted rows.

@@ -11,19 +11,20 @@ mod state;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
-use time::OffsetDateTime;
+use time::{Date, OffsetDateTime};
 use uuid::Uuid;
 
 use self::state::State;
 use super::{
     AddUserFacts, AddUserRequest, AddedUser, Ancestry, AttackCheck, AuditPage, AuditQuery, AuditStorage,
     ChallengeFacts, ChallengeRequest, ChallengeStorage, ChallengeWrites, ChangedPhone, ChangedUser,
-    CodeRequest, CodeRequestView, CounterUpdate, Decided, Decision, DeletedUser, DeletionRequest,
-    DeliveryFacts, DeliveryTransition, DeliveryUpdate, GrantedChallenge, KeyRegistration, MaintenanceStorage,
-    PhoneChangeRequest, PhoneHash, ProfileEdit, ProfileFacts, ProfileOutcome, ProfileWrites, RefreshFacts,
-    RefreshRequest, RegisteredKey, Result, Retention, SessionSelection, SessionStorage, SignInFacts,
-    SignInOutcome, SignInRequest, SignInWrites, StorageError, StorageReadiness, StoredPage, StoredSession,
-    UnlockRequest, UserChangeRequest, UserQuery, UserStorage, UserWithInvited,
+    CodeRequest, CodeRequestView, CounterUpdate, DailyCounts, Decided, Decision, DeletedUser,
+    DeletionRequest, DeliveryFacts, DeliveryTransition, DeliveryUpdate, GlobalCounterFacts,
+    GlobalCounterQuery, GrantedChallenge, KeyRegistration, MaintenanceStorage, PhoneChangeRequest, PhoneHash,
+    ProfileEdit, ProfileFacts, ProfileOutcome, ProfileWrites, RefreshFacts, RefreshRequest, RegisteredKey,
+    Result, Retention, SessionSelection, SessionStorage, SignInFacts, SignInOutcome, SignInRequest,
+    SignInWrites, StorageError, StorageReadiness, StoredPage, StoredSession, UnlockRequest,
+    UserChangeRequest, UserQuery, UserStorage, UserWithInvited,
 };
 use crate::{
     audit::AuditEntry,
@@ -343,6 +344,10 @@ impl UserStorage for MemoryStorage {
     async fn change_user(&self, request: &UserChangeRequest) -> Decided<ChangedUser> {
         Ok(self.lock().change_user(request))
     }
+
+    async fn daily_counts(&self, since: Date, until: Date) -> Result<Vec<DailyCounts>> {
+        Ok(self.lock().daily_counts.range(since..=until).map(|(_, counts)| *counts).collect())
+    }
 }
 
 #[async_trait]
@@ -375,6 +380,10 @@ impl MaintenanceStorage for MemoryStorage {
         let decision = check.decide(&state.global_counter_facts(check.global_counters()));
         state.attack_until = state.attack_until.max(decision.writes);
         Ok(decision.outcome)
+    }
+
+    async fn global_counters(&self, query: GlobalCounterQuery) -> Result<GlobalCounterFacts> {
+        Ok(self.lock().global_counter_facts(query))
     }
 
     async fn delete_expired(&self, retention: &Retention) -> Result<u64> {

@@ -1,6 +1,7 @@
 //! Storage of users and their invitations.
 
 use async_trait::async_trait;
+use time::Date;
 
 use super::{
     AddUserRequest, AddedUser, ChangedPhone, ChangedUser, Decided, DeletedUser, DeletionRequest,
@@ -10,7 +11,7 @@ use super::{
 use crate::{
     error::refusal::Refusal,
     invite::invitation::Invitation,
-    user::{Invitee, User, UserId, listing::PageSize},
+    user::{Invitee, User, UserId, daily_counts::DailyCounts, listing::PageSize},
 };
 
 /// Stores users and the invitations between them.
@@ -103,4 +104,9 @@ pub trait UserStorage: Send + Sync + 'static {
     /// concurrent requests for one email address or external id, only one gets it. Of concurrent requests
     /// that would leave no active admin, also by [`delete_user`](Self::delete_user), one is refused.
     async fn change_user(&self, request: &UserChangeRequest) -> Decided<ChangedUser>;
+
+    /// Returns the numbers of sign-ups and invitations of the days from `since` to `until`, both included, in
+    /// ascending order. Days without events may be left out. Each user and each invitation is counted when it
+    /// is added, and stays counted.
+    async fn daily_counts(&self, since: Date, until: Date) -> Result<Vec<DailyCounts>>;
 }

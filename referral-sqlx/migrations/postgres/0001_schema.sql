@@ -108,6 +108,24 @@ CREATE TABLE referral.user_totals (
 
 INSERT INTO referral.user_totals (slot, users) SELECT slot, 0 FROM generate_series(0, 31) AS slot;
 
+-- Numbers of sign-ups and invitations of each day in UTC. They are sums of several rows, because sign-ups would
+-- wait for each other to update a single row. Later deletions do not change them.
+CREATE TABLE referral.daily_counts (
+    day date NOT NULL,
+    slot smallint NOT NULL CHECK (slot BETWEEN 0 AND 31),
+    sign_ups referral.count NOT NULL,
+    invitations referral.count NOT NULL,
+    PRIMARY KEY (day, slot)
+) WITH (fillfactor = 50);
+
+CREATE FUNCTION referral.count_on_day(at timestamptz, more_sign_ups bigint, more_invitations bigint)
+RETURNS void LANGUAGE sql AS $$
+    INSERT INTO referral.daily_counts AS c (day, slot, sign_ups, invitations)
+    VALUES ((at AT TIME ZONE 'UTC')::date, pg_backend_pid() % 32, more_sign_ups, more_invitations)
+    ON CONFLICT (day, slot) DO UPDATE SET
+        sign_ups = c.sign_ups + more_sign_ups, invitations = c.invitations + more_invitations
+$$;
+
 CREATE FUNCTION referral.count_user() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
     any_slot CONSTANT smallint := floor(random() * 32);
@@ -117,6 +135,9 @@ BEGIN
     END IF;
     UPDATE referral.user_totals SET users = users + CASE TG_OP WHEN 'INSERT' THEN 1 ELSE -1 END
     WHERE slot = any_slot;
+    IF TG_OP = 'INSERT' THEN
+        PERFORM referral.count_on_day(NEW.date_joined, 1, 0);
+    END IF;
     RETURN NULL;
 END
 $$;
@@ -212,6 +233,7 @@ BEGIN
         INSERT INTO referral.invited_counts AS c (inviter, slot, count) VALUES (NEW.inviter, pg_backend_pid() % 32, 1)
         ON CONFLICT (inviter, slot) DO UPDATE SET count = c.count + 1;
     END IF;
+    PERFORM referral.count_on_day(NEW.accepted_at, 0, 1);
     RETURN NULL;
 END
 $$;

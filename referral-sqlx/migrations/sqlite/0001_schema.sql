@@ -98,6 +98,13 @@ CREATE TABLE referral_user_totals (
 
 INSERT INTO referral_user_totals (only_row, users) VALUES (1, 0);
 
+-- Numbers of sign-ups and invitations of each day in UTC, as days since 1970. Later deletions do not change them.
+CREATE TABLE referral_daily_counts (
+    day INTEGER NOT NULL PRIMARY KEY,
+    sign_ups INTEGER NOT NULL CHECK (sign_ups >= 0),
+    invitations INTEGER NOT NULL CHECK (invitations >= 0)
+) STRICT;
+
 CREATE TRIGGER referral_users_start_without_invitees BEFORE INSERT ON referral_users
 WHEN NEW.invited_count <> 0
 BEGIN
@@ -150,6 +157,9 @@ END;
 CREATE TRIGGER referral_users_are_counted AFTER INSERT ON referral_users
 BEGIN
     UPDATE referral_user_totals SET users = users + 1;
+    INSERT INTO referral_daily_counts (day, sign_ups, invitations)
+    VALUES (NEW.date_joined / 86400000000, 1, 0)
+    ON CONFLICT (day) DO UPDATE SET sign_ups = sign_ups + 1;
 END;
 
 CREATE TRIGGER referral_users_are_counted_off AFTER DELETE ON referral_users
@@ -202,6 +212,9 @@ END;
 CREATE TRIGGER referral_invitations_are_counted AFTER INSERT ON referral_invitations
 BEGIN
     UPDATE referral_users SET invited_count = invited_count + 1 WHERE id = NEW.inviter;
+    INSERT INTO referral_daily_counts (day, sign_ups, invitations)
+    VALUES (NEW.accepted_at / 86400000000, 0, 1)
+    ON CONFLICT (day) DO UPDATE SET invitations = invitations + 1;
 END;
 
 CREATE TRIGGER referral_invitations_are_counted_off AFTER DELETE ON referral_invitations

@@ -112,12 +112,17 @@ pub(super) async fn global(
     Ok(facts)
 }
 
-/// Checks for an attack, and records its end. Returns `true` if the service is under attack.
-pub(super) async fn check_attack(lease: &mut Lease, check: &AttackCheck) -> Result<bool> {
-    let query = check.global_counters();
+/// Loads the state of the service.
+pub(super) async fn load_global(lease: &mut Lease, query: GlobalCounterQuery) -> Result<GlobalCounterFacts> {
     let facts = lease.query(ATTACK_FACTS).bind(query.failed_attempts_since);
     let row = lease.fetch_one(facts).await.map_err(failure)?;
-    let Decision { writes, outcome } = check.decide(&global(lease, &row, query).await?);
+    global(lease, &row, query).await
+}
+
+/// Checks for an attack, and records its end. Returns `true` if the service is under attack.
+pub(super) async fn check_attack(lease: &mut Lease, check: &AttackCheck) -> Result<bool> {
+    let facts = load_global(lease, check.global_counters()).await?;
+    let Decision { writes, outcome } = check.decide(&facts);
     if let Some(until) = writes {
         let record = lease.query(RECORD_ATTACK).bind(until);
         lease.execute(record).await.map_err(failure)?;

@@ -8,8 +8,8 @@ use sqlx::{AssertSqlSafe, Connection as _, Execute as _, Executor as _, PgConnec
 use uuid::Uuid;
 
 use super::{
-    PostgresStorage, add_user, audit, challenges, change_user, code_requests, counters, deletion,
-    invitations, list, maintenance, messages,
+    PostgresStorage, add_user, audit, challenges, change_user, code_requests, counters, daily_counts,
+    deletion, invitations, list, maintenance, messages,
     open::{PLANNER_SETTINGS, PostgresOptions},
     phone_change, profiles, sessions, sign_in, users,
 };
@@ -201,6 +201,7 @@ async fn frequent_statements_do_not_scan_tables() {
         counters::ATTACK_FACTS,
         counters::FAILED_ATTEMPTS_BETWEEN,
         counters::MESSAGES_SINCE,
+        daily_counts::DAILY_COUNTS,
     ] {
         let plan = harness.plan_of(statement).await;
         assert!(!plan.contains("Seq Scan"), "{statement}:\n{plan}");

@@ -14,20 +14,21 @@ use referral_core::{
     keys::KeyMismatch,
     storage::{
         AddUserRequest, AddedUser, AttackCheck, AuditPage, AuditQuery, AuditStorage, ChallengeRequest,
-        ChallengeStorage, ChangedPhone, ChangedUser, CodeRequest, CodeRequestView, CounterUpdate, Decided,
-        DeletedUser, DeletionRequest, DeliveryTransition, DeliveryUpdate, GrantedChallenge, Invitee,
-        KeyRegistration, MaintenanceStorage, PhoneChangeRequest, PhoneHash, ProfileEdit, ProfileOutcome,
-        RefreshRequest, RegisteredKey, Result, Retention, SessionSelection, SessionStorage, SharedSetting,
-        SignInOutcome, SignInRequest, StorageError, StorageReadiness, StoredPage, StoredSession,
-        UnlockRequest, UserChangeRequest, UserQuery, UserStorage, UserWithInvited,
+        ChallengeStorage, ChangedPhone, ChangedUser, CodeRequest, CodeRequestView, CounterUpdate,
+        DailyCounts, Decided, DeletedUser, DeletionRequest, DeliveryTransition, DeliveryUpdate,
+        GlobalCounterFacts, GlobalCounterQuery, GrantedChallenge, Invitee, KeyRegistration,
+        MaintenanceStorage, PhoneChangeRequest, PhoneHash, ProfileEdit, ProfileOutcome, RefreshRequest,
+        RegisteredKey, Result, Retention, SessionSelection, SessionStorage, SharedSetting, SignInOutcome,
+        SignInRequest, StorageError, StorageReadiness, StoredPage, StoredSession, UnlockRequest,
+        UserChangeRequest, UserQuery, UserStorage, UserWithInvited,
     },
 };
-use time::OffsetDateTime;
+use time::{Date, OffsetDateTime};
 use uuid::Uuid;
 
 use super::{
-    PostgresStorage, add_user, audit, challenges, change_user, code_requests, counters, deletion,
-    invitations, keys, list, maintenance, messages, migrations, phone_change, profiles,
+    PostgresStorage, add_user, audit, challenges, change_user, code_requests, counters, daily_counts,
+    deletion, invitations, keys, list, maintenance, messages, migrations, phone_change, profiles,
     retry::{WriteConflict, is_canceled, reason},
     sessions, sign_in, users,
 };
@@ -209,6 +210,10 @@ impl UserStorage for PostgresStorage {
     async fn change_user(&self, request: &UserChangeRequest) -> Decided<ChangedUser> {
         with_lease!(self.begin, lease => change_user::change_user(&mut lease, request))
     }
+
+    async fn daily_counts(&self, since: Date, until: Date) -> Result<Vec<DailyCounts>> {
+        with_lease!(self.lease, lease => daily_counts::daily_counts(&mut lease, since, until))
+    }
 }
 
 #[async_trait]
@@ -226,6 +231,10 @@ impl AuditStorage for PostgresStorage {
 impl MaintenanceStorage for PostgresStorage {
     async fn check_attack(&self, check: &AttackCheck) -> Result<bool> {
         with_lease!(self.lease_to_write, lease => counters::check_attack(&mut lease, check))
+    }
+
+    async fn global_counters(&self, query: GlobalCounterQuery) -> Result<GlobalCounterFacts> {
+        with_lease!(self.lease, lease => counters::load_global(&mut lease, query))
     }
 
     async fn delete_expired(&self, retention: &Retention) -> Result<u64> {

@@ -108,10 +108,17 @@ pub(super) async fn attack(
     connection: &mut Connection<'_>,
     check: &AttackCheck,
 ) -> Result<Decision<Option<OffsetDateTime>, bool>> {
-    let query = check.global_counters();
+    Ok(check.decide(&load_global(connection, check.global_counters()).await?))
+}
+
+/// Loads the state of the service.
+pub(super) async fn load_global(
+    connection: &mut Connection<'_>,
+    query: GlobalCounterQuery,
+) -> Result<GlobalCounterFacts> {
     let facts = sqlx::query(ATTACK_FACTS).bind(query.failed_attempts_since.map(time_to_micros));
     let row = connection.fetch_one(facts).await.map_err(failure)?;
-    Ok(check.decide(&global(connection, &row, query).await?))
+    global(connection, &row, query).await
 }
 
 pub(super) fn push_attack(batch: &mut Batch, until: OffsetDateTime) {

@@ -9,8 +9,9 @@ use sqlx::{AssertSqlSafe, Row, SqlSafeStr};
 use uuid::Uuid;
 
 use super::{
-    SqliteStorage, add_user, audit, challenges, change_user, code_requests, counters, deletion, invitations,
-    list, maintenance, messages, open::SqliteOptions, phone_change, profiles, sessions, sign_in, users,
+    SqliteStorage, add_user, audit, challenges, change_user, code_requests, counters, daily_counts, deletion,
+    invitations, list, maintenance, messages, open::SqliteOptions, phone_change, profiles, sessions, sign_in,
+    users,
 };
 
 const CALLER: UserId = UserId(Uuid::nil());
@@ -121,6 +122,7 @@ async fn fixed_statements_use_their_indexes() {
             &["PRIMARY KEY (counter=? AND period_start>? AND period_start<?)"],
         ),
         (counters::MESSAGES_SINCE, &["PRIMARY KEY (counter=? AND period_start>?)"]),
+        (daily_counts::DAILY_COUNTS, &["INTEGER PRIMARY KEY (rowid>? AND rowid<?)"]),
         (sessions::END_SESSION, &["PRIMARY KEY (id=?)"]),
         (sessions::END_OTHER_SESSIONS, &["referral_sessions_of_user (user_id=?)"]),
         (sessions::KEEP_NEWEST_SESSIONS, &["referral_sessions_of_user (user_id=? AND id<?)"]),

@@ -13,19 +13,20 @@ use referral_core::{
     keys::KeyMismatch,
     storage::{
         AddUserRequest, AddedUser, AttackCheck, AuditPage, AuditQuery, AuditStorage, ChallengeRequest,
-        ChallengeStorage, ChangedPhone, ChangedUser, CodeRequest, CodeRequestView, CounterUpdate, Decided,
-        Decision, DeletedUser, DeletionRequest, DeliveryTransition, DeliveryUpdate, GrantedChallenge,
-        Invitee, KeyRegistration, MaintenanceStorage, PhoneChangeRequest, PhoneHash, ProfileEdit,
-        ProfileOutcome, RefreshRequest, RegisteredKey, Result, Retention, SessionSelection, SessionStorage,
-        SharedSetting, SignInOutcome, SignInRequest, StorageError, StorageReadiness, StoredPage,
-        StoredSession, UnlockRequest, UserChangeRequest, UserQuery, UserStorage, UserWithInvited,
+        ChallengeStorage, ChangedPhone, ChangedUser, CodeRequest, CodeRequestView, CounterUpdate,
+        DailyCounts, Decided, Decision, DeletedUser, DeletionRequest, DeliveryTransition, DeliveryUpdate,
+        GlobalCounterFacts, GlobalCounterQuery, GrantedChallenge, Invitee, KeyRegistration,
+        MaintenanceStorage, PhoneChangeRequest, PhoneHash, ProfileEdit, ProfileOutcome, RefreshRequest,
+        RegisteredKey, Result, Retention, SessionSelection, SessionStorage, SharedSetting, SignInOutcome,
+        SignInRequest, StorageError, StorageReadiness, StoredPage, StoredSession, UnlockRequest,
+        UserChangeRequest, UserQuery, UserStorage, UserWithInvited,
     },
 };
-use time::OffsetDateTime;
+use time::{Date, OffsetDateTime};
 use uuid::Uuid;
 
 use super::{
-    SqliteStorage, add_user::AddUser, audit, batch::Batch, challenges, code_requests, counters,
+    SqliteStorage, add_user::AddUser, audit, batch::Batch, challenges, code_requests, counters, daily_counts,
     deletion::Deletion, disk, invitations, keys, list, maintenance, phone_change::PhoneChange,
     profiles::Edit, sessions, sign_in::SignIn, users,
 };
@@ -159,6 +160,10 @@ impl UserStorage for SqliteStorage {
     async fn change_user(&self, request: &UserChangeRequest) -> Decided<ChangedUser> {
         self.writer.decide(request.clone()).await
     }
+
+    async fn daily_counts(&self, since: Date, until: Date) -> Result<Vec<DailyCounts>> {
+        daily_counts::daily_counts(&mut *self.reader().await?, since, until).await
+    }
 }
 
 #[async_trait]
@@ -182,6 +187,10 @@ impl MaintenanceStorage for SqliteStorage {
             self.writer.write(move |connection| record.write(connection).boxed()).await?;
         }
         Ok(outcome)
+    }
+
+    async fn global_counters(&self, query: GlobalCounterQuery) -> Result<GlobalCounterFacts> {
+        counters::load_global(&mut *self.reader().await?, query).await
     }
 
     async fn delete_expired(&self, retention: &Retention) -> Result<u64> {

@@ -11,7 +11,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use time::OffsetDateTime;
+use time::{Date, OffsetDateTime};
 use uuid::Uuid;
 
 use super::{MemoryStorage, State};
@@ -25,12 +25,12 @@ use crate::{
     shared_settings::SharedSetting,
     storage::{
         AddUserRequest, AddedUser, AttackCheck, AuditPage, AuditQuery, AuditStorage, ChallengeRequest,
-        ChallengeStorage, ChangedPhone, ChangedUser, CodeRequest, CodeRequestView, CounterUpdate, Decided,
-        DeletedUser, DeletionRequest, DeliveryTransition, DeliveryUpdate, GrantedChallenge, KeyRegistration,
-        MaintenanceStorage, PhoneChangeRequest, PhoneHash, ProfileEdit, ProfileOutcome, RefreshRequest,
-        RegisteredKey, Result, Retention, SessionSelection, SessionStorage, SignInOutcome, SignInRequest,
-        Storage, StorageReadiness, StoredPage, StoredSession, UnlockRequest, UserChangeRequest, UserQuery,
-        UserStorage, UserWithInvited,
+        ChallengeStorage, ChangedPhone, ChangedUser, CodeRequest, CodeRequestView, CounterUpdate,
+        DailyCounts, Decided, DeletedUser, DeletionRequest, DeliveryTransition, DeliveryUpdate,
+        GlobalCounterFacts, GlobalCounterQuery, GrantedChallenge, KeyRegistration, MaintenanceStorage,
+        PhoneChangeRequest, PhoneHash, ProfileEdit, ProfileOutcome, RefreshRequest, RegisteredKey, Result,
+        Retention, SessionSelection, SessionStorage, SignInOutcome, SignInRequest, Storage, StorageReadiness,
+        StoredPage, StoredSession, UnlockRequest, UserChangeRequest, UserQuery, UserStorage, UserWithInvited,
     },
     user::{Invitee, User, UserId, listing::PageSize},
 };
@@ -194,6 +194,10 @@ impl<D: Database> UserStorage for Mutant<D> {
     async fn change_user(&self, request: &UserChangeRequest) -> Decided<ChangedUser> {
         self.0.start(Call::Other).await.change_user(request).await
     }
+
+    async fn daily_counts(&self, since: Date, until: Date) -> Result<Vec<DailyCounts>> {
+        self.0.start(Call::Other).await.daily_counts(since, until).await
+    }
 }
 
 #[async_trait]
@@ -211,6 +215,10 @@ impl<D: Database> AuditStorage for Mutant<D> {
 impl<D: Database> MaintenanceStorage for Mutant<D> {
     async fn check_attack(&self, check: &AttackCheck) -> Result<bool> {
         self.0.start(Call::CheckAttack(check)).await.check_attack(check).await
+    }
+
+    async fn global_counters(&self, query: GlobalCounterQuery) -> Result<GlobalCounterFacts> {
+        self.0.start(Call::Other).await.global_counters(query).await
     }
 
     async fn delete_expired(&self, retention: &Retention) -> Result<u64> {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use time::OffsetDateTime;
+use time::{Date, OffsetDateTime, UtcOffset};
 use uuid::Uuid;
 
 use crate::{
@@ -17,7 +17,10 @@ use crate::{
         RegisteredKey, SessionSelection, StoredMessage, UserWithInvited, UserWrite,
         error::{Result, StorageError},
     },
-    user::{Invitee, User, UserId, email::Email, external_id::ExternalId, phone::PhoneNumber},
+    user::{
+        Invitee, User, UserId, daily_counts::DailyCounts, email::Email, external_id::ExternalId,
+        phone::PhoneNumber,
+    },
 };
 
 #[derive(Clone, Default)]
@@ -43,6 +46,8 @@ pub(super) struct State {
     /// Counts of the whole service in each minute or hour.
     pub(super) global_counters: HashMap<(GlobalCounter, OffsetDateTime), i64>,
     pub(super) attack_until: Option<OffsetDateTime>,
+    /// Numbers of sign-ups and invitations of each day in UTC.
+    pub(super) daily_counts: BTreeMap<Date, DailyCounts>,
     pub(super) keys: Vec<RegisteredKey>,
     pub(super) shared_settings: Vec<SharedSetting>,
     pub(super) audit_log: BTreeMap<AuditEntryId, AuditEntry>,
@@ -97,6 +102,7 @@ impl State {
     pub(super) fn write_user(&mut self, write: UserWrite) {
         match write {
             UserWrite::Add(user) => {
+                self.on_day(user.date_joined).sign_ups += 1;
                 self.by_phone.insert(user.phone.clone(), user.id);
                 self.by_code.insert(user.invite_code.clone(), user.id);
                 if let Some(id) = &user.external_id {
@@ -244,7 +250,14 @@ impl State {
         self.users.values().any(|other| other.id != user && other.is_active_admin())
     }
 
+    /// Returns the counts of the day of a time.
+    fn on_day(&mut self, time: OffsetDateTime) -> &mut DailyCounts {
+        let day = time.to_offset(UtcOffset::UTC).date();
+        self.daily_counts.entry(day).or_insert(DailyCounts::none(day))
+    }
+
     pub(super) fn add_invitation(&mut self, invitation: &Invitation) {
+        self.on_day(invitation.accepted_at).invitations += 1;
         self.invitations.insert(invitation.invitee, invitation.clone());
         if self.invitees.insert((invitation.inviter, invitation.invitee))
             && let Some(inviter) = self.users.get_mut(&invitation.inviter)
