@@ -28,13 +28,17 @@ pub(crate) struct FoundAddress(pub(crate) Option<IpAddr>);
 
 impl<'a> FromRequest<'a> for Client {
     async fn from_request(request: &'a Request, _: &mut RequestBody) -> Result<Self> {
-        let address = request.extensions().get().and_then(|FoundAddress(address)| *address);
-        let user_agent = request.headers().get(header::USER_AGENT);
-        let user_agent = user_agent.map(|name| String::from_utf8_lossy(name.as_bytes()).into_owned());
-        let request_id = request.extensions().get().map(|RequestId(id)| id.clone());
-        let client = referral_core::Client::default().address(address).user_agent(user_agent);
-        Ok(Self(client.request_id(request_id)))
+        Ok(Self(client_of(request)))
     }
+}
+
+/// Returns the client that sent a request.
+pub(crate) fn client_of(request: &Request) -> referral_core::Client {
+    let address = request.extensions().get().and_then(|FoundAddress(address)| *address);
+    let user_agent = request.headers().get(header::USER_AGENT);
+    let user_agent = user_agent.map(|name| String::from_utf8_lossy(name.as_bytes()).into_owned());
+    let request_id = request.extensions().get().map(|RequestId(id)| id.clone());
+    referral_core::Client::default().address(address).user_agent(user_agent).request_id(request_id)
 }
 
 /// Addresses of reverse proxies that are trusted to name the client of a request.

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use poem::{
     Body, Response,
     error::{MethodNotAllowedError, NotFoundError, ResponseError},
-    http::{HeaderName, HeaderValue, StatusCode, header},
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
 };
 use poem_openapi::{
     ApiResponse, Object,
@@ -198,8 +198,28 @@ impl Problem {
         Self { checks: Some(Box::new(checks(readiness))), ..Self::unavailable(causes) }
     }
 
+    pub(crate) fn code(&self) -> ErrorCode {
+        self.code
+    }
+
+    /// Returns the text for people in a language.
+    pub(crate) fn text(&self, language: Language) -> String {
+        self.complete_detail().write(language).into_owned()
+    }
+
+    /// Returns the detail with its values.
+    fn complete_detail(&self) -> Detail {
+        self.detail.clone().with("seconds", self.retry_after.map(whole_seconds).unwrap_or_default())
+    }
+
     /// Creates the response in a language. The cause of a server error is written to the log.
     pub(crate) fn into_response(self, request_id: &str, language: Language) -> Response {
+        self.log();
+        self.write(request_id, language)
+    }
+
+    /// Writes the cause of a server error to the log.
+    pub(crate) fn log(&self) {
         let status = self.code.status();
         if self.is_expected {
             tracing::debug!(code = self.name, "request rejected");
@@ -207,14 +227,19 @@ impl Problem {
             let cause = self.cause.as_ref().map(|cause| with_sources(&**cause));
             tracing::error!(code = self.name, cause, "request failed");
         }
-        self.write(request_id, language)
     }
 
     /// Creates the response in a language, without writing to the log.
     pub(crate) fn write(self, request_id: &str, language: Language) -> Response {
         let status = self.code.status();
-        let retry_after = self.retry_after.map(whole_seconds);
-        let detail = self.detail.with("seconds", retry_after.unwrap_or_default());
+        let mut headers = HeaderMap::new();
+        self.add_headers(&mut headers);
+        // A host may choose the language of its text by the same header.
+        headers.insert(header::VARY, HeaderValue::from_static("accept-language"));
+        let detail = self.complete_detail();
+        if detail.is_translated() {
+            headers.insert(header::CONTENT_LANGUAGE, HeaderValue::from_static(language.tag()));
+        }
         let errors: BTreeMap<_, Vec<_>> = self
             .errors
             .iter()
@@ -231,35 +256,35 @@ impl Problem {
             reason: self.rejection.map(|rejection| rejection.code().to_owned()),
             errors: Some(errors).filter(|errors| !errors.is_empty()),
             checks: self.checks.map(|checks| BTreeMap::from(*checks)),
-            retry_after,
+            retry_after: self.retry_after.map(whole_seconds),
             request_id: request_id.into(),
         });
         let mut response = Response::builder()
             .status(status)
             .content_type("application/problem+json")
             .body(body.unwrap_or_default());
+        response.headers_mut().extend(headers);
+        response
+    }
+
+    /// Adds the headers that belong to the error.
+    pub(crate) fn add_headers(&self, headers: &mut HeaderMap) {
         let mut set = |name: HeaderName, value: String| {
-            response.headers_mut().extend(HeaderValue::from_str(&value).map(|value| (name, value)));
+            headers.extend(HeaderValue::from_str(&value).map(|value| (name, value)));
         };
-        // A host may choose the language of its text by the same header.
-        set(header::VARY, "accept-language".into());
-        if detail.is_translated() {
-            set(header::CONTENT_LANGUAGE, language.tag().into());
+        if let Some(retry_after) = self.retry_after {
+            set(header::RETRY_AFTER, whole_seconds(retry_after).to_string());
         }
-        if let Some(seconds) = retry_after {
-            set(header::RETRY_AFTER, seconds.to_string());
-        }
-        if let Some(allow) = self.allow {
-            set(header::ALLOW, allow);
+        if let Some(allow) = &self.allow {
+            set(header::ALLOW, allow.clone());
         }
         match self.code {
             ErrorCode::NotAuthenticated => set(header::WWW_AUTHENTICATE, "Bearer".into()),
-            _ if status == StatusCode::UNAUTHORIZED => {
+            _ if self.code.status() == StatusCode::UNAUTHORIZED => {
                 set(header::WWW_AUTHENTICATE, r#"Bearer error="invalid_token""#.into());
             }
             _ => {}
         }
-        response
     }
 }
 

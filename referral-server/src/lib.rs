@@ -3,6 +3,7 @@
 
 mod api;
 mod client_ip;
+mod console;
 mod cors;
 mod delivery_reports;
 mod draining;
@@ -39,6 +40,7 @@ use crate::{
         texts::TextsApi,
         users::UsersApi,
     },
+    console::Console,
     middleware::Middleware,
     mount::{MARK, Root},
     openapi::{BASE, Document},
@@ -84,7 +86,7 @@ impl Endpoint for App {
 }
 
 /// Creates a poem endpoint with the complete HTTP interface: the API, its documentation, the public keys, the
-/// health checks and the delivery reports.
+/// health checks, the delivery reports and, if it is enabled, the web console for staff.
 ///
 /// A host serves it at the root path, or below any prefix: `Route::new().nest("/auth", app)`. Links, the
 /// documentation pages and the OpenAPI document then contain the prefix. If a proxy removes a prefix from the
@@ -98,8 +100,13 @@ pub fn app(referral: ReferralService, options: AppOptions) -> App {
     let document = Arc::new(Document::of(&service));
     let pages = pages::add(Route::new(), &root, &service, &document, &referral, &options.draining);
     let pages = delivery_reports::add(pages, &root, &referral, &options);
+    let console = options.console.then(|| Console::new(referral.clone(), root));
+    let pages = match &console {
+        Some(console) => console.add(pages),
+        None => pages,
+    };
     let route = pages.nest(BASE, service).data(referral.clone()).map_to_response();
-    App(Middleware::new(route.boxed(), referral, document, options))
+    App(Middleware::new(route.boxed(), referral, document, console, options))
 }
 
 /// Returns the OpenAPI document, as served and as committed in `openapi.json`.

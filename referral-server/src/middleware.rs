@@ -30,6 +30,7 @@ use tracing::Instrument as _;
 use crate::{
     api::accept_language::languages,
     client_ip::FoundAddress,
+    console::{self, Console, Visitor},
     error::{FieldError, Problem},
     error_code::ErrorCode,
     host,
@@ -83,6 +84,8 @@ struct Inner<E> {
     endpoint: E,
     referral: ReferralService,
     document: Arc<Document>,
+    /// Web console, if it is enabled.
+    console: Option<Console>,
     options: AppOptions,
 }
 
@@ -92,9 +95,10 @@ impl<E: Endpoint<Output = Response>> Middleware<E> {
         endpoint: E,
         referral: ReferralService,
         document: Arc<Document>,
+        console: Option<Console>,
         options: AppOptions,
     ) -> Self {
-        Self(Arc::new(Inner { endpoint, referral, document, options }))
+        Self(Arc::new(Inner { endpoint, referral, document, console, options }))
     }
 
     /// Creates the response to a request with these headers for which the server has no capacity.
@@ -146,11 +150,17 @@ impl<E: Endpoint<Output = Response>> Inner<E> {
         let prefix = Prefix::of(&request);
         request.set_data(prefix);
         without_trailing_slash(&mut request);
+        let console = self.console.as_ref().filter(|_| console::is_at(&path));
+        let visitor = console.map(|console| (console, Visitor::of(&request)));
         let mut response = match self.respond(request).await {
             Ok(response) => response,
             Err(error) => {
                 let operation = error.data::<OperationId>().copied();
-                let mut response = self.describe(error, &path).into_response(&id, language);
+                let problem = self.describe(error, &path);
+                let mut response = match &visitor {
+                    Some((console, visitor)) => console.error_page(visitor, &problem, &id),
+                    None => problem.into_response(&id, language),
+                };
                 if let Some(operation) = operation {
                     response.set_data(operation);
                 }
@@ -158,13 +168,18 @@ impl<E: Endpoint<Output = Response>> Inner<E> {
             }
         };
         let headers = response.headers_mut();
-        self.options.cors_origins.finish(origin.as_ref(), headers);
+        if console.is_none() {
+            self.options.cors_origins.finish(origin.as_ref(), headers);
+        }
         self.finish(headers, &id);
 
         let (operation, took) = (response.data::<OperationId>().copied(), start.elapsed());
         if let Some(metrics) = &self.options.metrics {
             let route = operation.and_then(|operation| self.document.path(operation.0));
-            let route = route.unwrap_or_else(|| pages::route(&path).into());
+            let route = route.unwrap_or_else(|| match console {
+                Some(_) => console::route(&path).into(),
+                None => pages::route(&path).into(),
+            });
             metrics.count_response(&method, route, response.status(), took);
         }
         // The line does not contain the path, which may contain personal data.
@@ -185,7 +200,8 @@ impl<E: Endpoint<Output = Response>> Inner<E> {
             drop_rest(&mut Box::pin(body.into_bytes_stream())).await;
             return Err(problem.into());
         }
-        if self.options.cors_origins.is_preflight(&request) {
+        let is_console = self.console.is_some() && console::is_at(request.uri().path());
+        if !is_console && self.options.cors_origins.is_preflight(&request) {
             let methods = self.allowed(request.uri().path());
             return Ok(self.options.cors_origins.respond(&request, &methods));
         }
@@ -294,6 +310,9 @@ impl<E: Endpoint<Output = Response>> Inner<E> {
 
     /// Returns the methods of `path`.
     fn allowed(&self, path: &str) -> String {
+        if self.console.is_some() && console::is_at(path) {
+            return console::allowed(path).into();
+        }
         self.document.allowed(path).unwrap_or_else(|| pages::allowed(path).into())
     }
 

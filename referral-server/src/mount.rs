@@ -72,6 +72,22 @@ impl Root {
         self.url_with(prefix.as_str())
     }
 
+    /// Returns the path without a trailing slash.
+    pub(crate) fn path<'a>(&'a self, prefix: &'a Prefix) -> &'a str {
+        if self.path.is_empty() { prefix.as_str() } else { &self.path }
+    }
+
+    /// Returns `true` if clients use TLS, according to the configured URL.
+    pub(crate) fn is_encrypted(&self) -> bool {
+        self.url.starts_with("https:")
+    }
+
+    /// Returns the scheme and the host with its port, if a URL is configured.
+    pub(crate) fn origin(&self) -> Option<(String, String)> {
+        let uri = self.url.parse::<Uri>().ok()?;
+        Some((uri.scheme_str()?.to_owned(), uri.authority()?.as_str().to_owned()))
+    }
+
     /// Returns the URL for a [`Template`].
     pub(crate) fn marked_url(&self) -> String {
         self.url_with(MARK)

@@ -33,6 +33,11 @@ pub struct AppOptions {
     /// returns. Default: no reader. A reader that [signs the URL](ReportReader::signs_url) requires
     /// `public_url`.
     pub report_readers: Vec<ReportReader>,
+    /// Serves the web console for staff at `/admin/`. Default: `false`.
+    ///
+    /// The console requires [`public_url`](Self::public_url) with `https`, or a client that requests a host of
+    /// this machine such as `localhost`. Other requests for it are rejected with 421 (Misdirected Request).
+    pub console: bool,
     /// Flag that the server is about to shut down. Default: never set.
     pub draining: Draining,
 }
@@ -47,6 +52,7 @@ impl Default for AppOptions {
             metrics: None,
             loopback_hosts_only: false,
             report_readers: Vec::new(),
+            console: false,
             draining: Draining::default(),
         }
     }

@@ -197,7 +197,7 @@ impl Browser {
     }
 
     /// Asserts that every request was sent to the API of the client, and that the console shows no errors.
-    async fn finish(self, client: &Client, requested: &str) -> WebDriverResult<()> {
+    pub(crate) async fn finish(self, client: &Client, requested: &str) -> WebDriverResult<()> {
         let mut urls = Vec::new();
         for entry in self.web.get_log("performance").await? {
             let event: Value = serde_json::from_str(&entry.message)?;

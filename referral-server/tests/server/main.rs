@@ -8,6 +8,8 @@ mod browser;
 mod code_requests;
 mod concurrency;
 mod connections;
+mod console;
+mod console_browser;
 mod cors;
 mod development_sender;
 mod document;

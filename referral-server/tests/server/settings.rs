@@ -67,7 +67,7 @@ async fn an_empty_variable_of_any_flag_counts_as_unset() {
     assert_eq!(String::from_utf8_lossy(&with_empty), help, "the help must still list the variables");
     let default = Program::start(directory.path(), &[]);
     let program = Program::start_with(directory.path(), &[], &all);
-    assert_eq!(program.greeting[3..], default.greeting[3..]);
+    assert_eq!(program.greeting[4..], default.greeting[4..]);
     for client in [&default.client, &program.client] {
         let access = client.enter(ANNA, None).await.access;
         let claims = access.split('.').nth(1).expect("claims");

@@ -197,6 +197,7 @@ pub(crate) async fn serve(settings: &Settings, dropped_lines: DroppedLines) -> R
     options.draining = draining.clone();
     options.public_url.clone_from(&network.public_url);
     options.loopback_hosts_only = development::serves_loopback_only(settings);
+    options.console = serves_console(settings);
     options.report_readers = report_readers;
     options.request_timeout = network.request_timeout;
     options.client_addresses = client_addresses.clone();
@@ -208,6 +209,11 @@ pub(crate) async fn serve(settings: &Settings, dropped_lines: DroppedLines) -> R
     // Transactions that are still running are abandoned.
     let _ = tokio::time::timeout(network.shutdown_timeout, referral.close()).await;
     Ok(())
+}
+
+/// Returns `true` if the web console is served.
+fn serves_console(settings: &Settings) -> bool {
+    settings.network.admin_console.unwrap_or_else(|| development::serves_loopback_only(settings))
 }
 
 /// Serves requests while load balancers notice that this server is not ready.
@@ -269,6 +275,9 @@ fn greet(
     writeln!(out, "referral-server {} listens on {url}", env!("CARGO_PKG_VERSION"))?;
     writeln!(out, "  Swagger UI   {url}/docs/")?;
     writeln!(out, "  ReDoc        {url}/api/v1/redoc/")?;
+    if serves_console(settings) {
+        writeln!(out, "  Console      {url}/admin/")?;
+    }
     if let Some(metrics) = metrics {
         writeln!(out, "  Metrics      http://{metrics}/metrics")?;
     }

@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use clap::Args;
+use clap::{Args, builder::BoolishValueParser};
 use poem::http::{HeaderName, Uri};
 use referral_server::{ClientAddresses, CorsOrigins, TrustedProxies};
 
@@ -36,6 +36,11 @@ pub(crate) struct Network {
     /// `https://app.example.com`, or `*` for any [default: only the server's own origin]
     #[arg(long, env = "REFERRAL_CORS_ORIGINS", global = true, value_name = "LIST")]
     pub(crate) cors_origins: Option<CorsOrigins>,
+    /// Serve the web console for staff at `/admin/`. It requires --public-url with https, or a browser on this
+    /// machine that opens it at `localhost` [default: true if codes are returned in responses to this machine
+    /// only, otherwise false]
+    #[arg(long, env = "REFERRAL_ADMIN_CONSOLE", global = true, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = BoolishValueParser::new())]
+    pub(crate) admin_console: Option<bool>,
     /// Reverse proxies that may name the client address: a comma-separated list of addresses and networks,
     /// such as `10.0.0.0/8,::1` [default: none, so the client address is the address of the connection]
     #[arg(long, env = "REFERRAL_TRUSTED_PROXIES", global = true, value_name = "LIST")]

@@ -1,0 +1,270 @@
+//! Texts of the console in each language.
+
+use poem::http::HeaderMap;
+use referral_core::sms::Locale;
+
+use super::visit::Visit;
+use crate::api::accept_language::languages;
+
+/// Language of the pages.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Language {
+    #[default]
+    English,
+    Russian,
+}
+
+/// Name of the cookie with the chosen language, and of the parameter that chooses one.
+const SETTING: &str = "language";
+
+impl Language {
+    pub(super) const ALL: [Self; 2] = [Self::English, Self::Russian];
+
+    /// Returns the language tag.
+    pub(super) fn tag(self) -> &'static str {
+        match self {
+            Self::English => "en",
+            Self::Russian => "ru",
+        }
+    }
+
+    /// Returns the name of the language in the language itself.
+    pub(super) fn own_name(self) -> &'static str {
+        match self {
+            Self::English => "English",
+            Self::Russian => "Русский",
+        }
+    }
+
+    fn of_tag(tag: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|language| language.tag() == tag)
+    }
+
+    /// Returns the first language of the headers that the console has.
+    fn accepted(headers: &HeaderMap) -> Self {
+        let primary = |locale: &Locale| locale.as_str().split('-').next().and_then(Self::of_tag);
+        languages(headers).iter().find_map(primary).unwrap_or_default()
+    }
+}
+
+impl Visit {
+    /// Sets the language of the page: the one in the query, which the browser keeps, the kept one, or one that
+    /// the browser accepts.
+    pub(super) fn choose_language(&mut self) {
+        let chosen = self.query.get(SETTING).and_then(Language::of_tag);
+        if let Some(language) = chosen {
+            self.set_setting(SETTING, language.tag());
+        }
+        let kept = || self.cookie(SETTING).as_deref().and_then(Language::of_tag);
+        self.language = chosen.or_else(kept).unwrap_or_else(|| Language::accepted(&self.headers));
+    }
+
+    /// Returns the languages for messages, with the language of the page first.
+    pub(super) fn locales(&self) -> Vec<Locale> {
+        Locale::parse(self.language.tag()).into_iter().chain(languages(&self.headers)).collect()
+    }
+}
+
+macro_rules! texts {
+    ($($name:ident = $english:literal, $russian:literal;)+) => {
+        impl Language {
+            $(
+                pub(super) fn $name(self) -> &'static str {
+                    match self {
+                        Self::English => $english,
+                        Self::Russian => $russian,
+                    }
+                }
+            )+
+        }
+
+        #[cfg(test)]
+        const TEXTS: &[(&str, &str)] = &[$(($english, $russian),)+];
+    };
+}
+
+texts! {
+    // Frame of each page.
+    console = "Referral console", "Консоль Referral";
+    skip = "Skip to the content", "Перейти к содержанию";
+    overview = "Overview", "Обзор";
+    users = "Users", "Пользователи";
+    sign_out = "Sign out", "Выйти";
+    main_menu = "Main menu", "Главное меню";
+    language = "Language", "Язык";
+    utc_note = "All times are in UTC.", "Время указано по UTC.";
+    request_id = "Request id", "Номер запроса";
+    back_to_start = "Back to the start page", "На главную страницу";
+
+    // Sign-in.
+    sign_in = "Sign in", "Вход";
+    sign_in_button = "Sign in", "Войти";
+    sign_in_lead = "For staff. A one-time code is sent to the phone.",
+        "Для сотрудников. На телефон придёт одноразовый код.";
+    phone = "Phone", "Телефон";
+    phone_hint = "In international form, such as +7 960 854-30-17", "В международном формате, например +7 960 854-30-17";
+    send_code = "Send the code", "Получить код";
+    code_sent = "The code was sent to", "Код отправлен на номер";
+    code = "Code", "Код";
+    other_phone = "Use another phone or request another code", "Другой номер или новый код";
+    development_code = "No messages are sent in development. The code is", "В режиме разработки сообщения не отправляются. Код:";
+    continue_title = "Open the console", "Открыть консоль";
+    continue_text = "This link was opened from another site.", "Ссылка открыта с другого сайта.";
+    continue_link = "Continue", "Продолжить";
+
+    // Errors.
+    error_title = "The request failed", "Запрос не выполнен";
+    not_staff_title = "No access", "Нет доступа";
+    not_staff_text = "The code is correct, but this account is not staff. Nothing has changed, and you are not signed in.",
+        "Код верный, но эта учётная запись не принадлежит сотруднику. Ничего не изменилось, вход не выполнен.";
+    no_rights_text = "This account is not staff, so the console is not available. You have been signed out.",
+        "Эта учётная запись не принадлежит сотруднику, поэтому консоль недоступна. Выполнен выход.";
+    untrusted_title = "The form is not valid any more", "Форма устарела";
+    untrusted_text = "The form was not sent by a page of this console, or you have signed in again since the page was opened. \
+                      Open the page again and repeat the step.",
+        "Форма отправлена не со страницы консоли, или после открытия страницы был выполнен новый вход. Откройте страницу \
+         заново и повторите действие.";
+    signed_out_title = "Not signed in", "Вход не выполнен";
+    signed_out_text = "The session has ended, so nothing was changed. Sign in and repeat the step.",
+        "Сеанс завершён, поэтому ничего не изменилось. Войдите и повторите действие.";
+    invalid_phone = "The phone is not a valid number. Enter it in international form.",
+        "Неверный номер телефона. Введите его в международном формате.";
+    invalid_code = "The code is wrong, expired or used. Check the digits in the newest message.",
+        "Код неверный, устарел или уже использован. Проверьте цифры в последнем сообщении.";
+    malformed_code = "The code has too few or too many digits. Enter the code from the message.",
+        "В коде слишком мало или слишком много цифр. Введите код из сообщения.";
+    user_inactive = "The account is blocked.", "Учётная запись заблокирована.";
+    phone_not_allowed = "The service sends no codes to this kind of number.", "На номера этого вида коды не отправляются.";
+    phone_unreachable = "The phone cannot receive messages.", "Этот номер не может принимать сообщения.";
+    too_many_requests = "Too many requests were sent. Retry in", "Слишком много запросов. Повторите через";
+    sms_not_sent = "The message could not be sent. Request another code.", "Не удалось отправить сообщение. Запросите новый код.";
+    unavailable = "The service is temporarily unavailable. Retry in a few seconds.",
+        "Сервис временно недоступен. Повторите через несколько секунд.";
+    not_found = "The page or the user does not exist, or the user was deleted.",
+        "Страница или пользователь не существует, или пользователь удалён.";
+    invalid_search = "A search has at most five different words and 100 characters, and at least one word with three characters \
+                      if there are several.",
+        "В запросе может быть не больше пяти разных слов и 100 знаков. Если слов несколько, хотя бы в одном должно быть три \
+         знака.";
+    search_too_broad = "The search took too long. Use longer or rarer words.",
+        "Поиск занял слишком много времени. Используйте более длинные или редкие слова.";
+    invalid_cursor = "The link to this page is not valid any more. Start from the first page.",
+        "Ссылка на эту страницу устарела. Начните с первой страницы.";
+    internal_error = "The service failed to process the request. Its log has the cause under the request id.",
+        "Сервис не смог обработать запрос. Причина записана в журнале под номером запроса.";
+    method_not_allowed = "This page does not support the method of the request.", "Страница не поддерживает метод запроса.";
+    payload_too_large = "The form is larger than 16 KiB.", "Форма больше 16 КиБ.";
+    unsupported_media_type = "The server accepts only forms of this console.", "Сервер принимает только формы этой консоли.";
+    misdirected_request = "The console needs an encrypted connection. Open it at a public URL with https, which the operator sets, \
+                           or at localhost on the machine of the server.",
+        "Консоли нужно шифрованное соединение. Откройте её по публичному адресу с https, который задаёт администратор, или по \
+         адресу localhost на машине сервера.";
+
+    // Users.
+    search_label = "Phone, name, email, code or id", "Телефон, имя, почта, код или id";
+    find = "Find", "Найти";
+    found = "Found", "Найдено";
+    newest_first = "newest first", "сначала новые";
+    no_users = "No users match. Check the spelling, or search for a part of the phone.",
+        "Никого не найдено. Проверьте написание или введите часть номера.";
+    more_than = "more than", "больше";
+    newer = "Newer", "Новее";
+    older = "Older", "Старее";
+    pages = "Pages", "Страницы";
+    name = "Name", "Имя";
+    email = "Email", "Почта";
+    invite_code = "Invite code", "Код приглашения";
+    invited_by = "Invited by", "Кто пригласил";
+    joined = "Joined (UTC)", "Регистрация (UTC)";
+    last_login = "Last sign-in (UTC)", "Последний вход (UTC)";
+    never = "never", "никогда";
+    state = "State", "Состояние";
+    active = "active", "активен";
+    blocked = "blocked", "заблокирован";
+    staff = "staff", "сотрудник";
+    external_id = "External id", "Внешний id";
+    metadata = "Metadata", "Метаданные";
+    profile = "Profile", "Профиль";
+    none = "none", "нет";
+    deleted_user = "deleted user", "удалённый пользователь";
+
+    // Referrals.
+    referrals = "Referrals", "Приглашения";
+    tree = "Referral tree", "Дерево приглашений";
+    show_tree = "Show the tree", "Показать дерево";
+    invitees = "Invitees", "Приглашённые";
+    no_invitees = "This user has invited no users.", "Этот пользователь никого не пригласил.";
+    more_invitees = "More invitees", "Ещё приглашённые";
+    ancestors = "Inviters above", "Цепочка пригласивших";
+    further_up = "further up", "выше";
+    tree_hint = "A number is the count of direct invitees. Open a branch to see them.",
+        "Число показывает, сколько пользователей приглашено напрямую. Откройте ветвь, чтобы увидеть их.";
+    loading = "Loading…", "Загрузка…";
+
+    // Overview.
+    all_users = "Users", "Пользователи";
+    today = "today", "сегодня";
+    sign_ups = "Sign-ups", "Регистрации";
+    invitations = "Invitations", "Приглашения";
+    attack_alarm = "Attack alarm", "Тревога об атаке";
+    attack_on = "on", "включена";
+    attack_off = "off", "выключена";
+    attack_until = "until", "до";
+    attack_text = "Far more wrong codes than usual are entered. Until the alarm ends, all codes are longer.",
+        "Неверных кодов вводится намного больше обычного. Пока тревога включена, все коды длиннее.";
+    wrong_codes = "Wrong codes in 10 minutes", "Неверные коды за 10 минут";
+    messages = "Messages in 24 hours", "Сообщения за 24 часа";
+    of_budget = "of", "из";
+    period = "Sign-ups and invitations", "Регистрации и приглашения";
+    days = "days", "дней";
+    in_total = "in total:", "всего:";
+    at_most_a_day = "most on one day:", "максимум за день:";
+    table_of_days = "Show as a table", "Показать таблицей";
+    day = "Day (UTC)", "День (UTC)";
+    limits = "Limits in force", "Действующие ограничения";
+    limit = "Limit", "Ограничение";
+    value = "Value", "Значение";
+    off = "off", "нет";
+    unlimited = "unlimited", "без ограничения";
+    code_length = "Digits of a code", "Цифр в коде";
+    code_length_steps = "Digits after wrong codes of a phone", "Цифр после неверных кодов телефона";
+    after_wrong_codes = "wrong codes or more", "неверных кодов или больше";
+    code_lifetime = "Lifetime of a code", "Срок действия кода";
+    attempts_per_code = "Attempts for a code", "Попыток на код";
+    resend_interval = "Time between two codes for a phone", "Интервал между кодами на телефон";
+    codes_per_phone = "Codes for a phone", "Коды на телефон";
+    codes_per_phone_and_address = "Codes for a phone from one address", "Коды на телефон с одного адреса";
+    codes_per_address = "Codes for an address without a sign-in", "Коды на адрес без входа";
+    codes_per_number_range = "Codes for a number range without a sign-in", "Коды на диапазон номеров без входа";
+    failed_attempts_per_address = "Wrong codes from an address", "Неверные коды с адреса";
+    attempts_without_challenge = "Attempts from an address without a valid code", "Попытки с адреса без действующего кода";
+    unknown_invite_codes = "Unknown invite codes", "Неизвестные коды приглашения";
+    email_changes = "Changes of the email address", "Изменения адреса почты";
+    lockout_threshold = "Wrong codes that lock a phone out", "Неверных кодов до блокировки телефона";
+    attack_threshold = "Wrong codes in 10 minutes that start the alarm", "Неверных кодов за 10 минут до тревоги";
+    attack_code_length = "Digits of a code during the alarm", "Цифр в коде во время тревоги";
+    messages_per_day = "Messages a day", "Сообщений в день";
+    test_numbers = "Test numbers", "Тестовые номера";
+
+    // Units.
+    seconds_unit = "s", "с";
+    minutes_unit = "min", "мин";
+    hours_unit = "h", "ч";
+    days_unit = "d", "д";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_text_is_translated() {
+        let is_cyrillic = |c: char| ('а'..='я').contains(&c.to_lowercase().next().unwrap_or(c));
+        for (english, russian) in TEXTS {
+            assert!(!english.is_empty() && !english.contains(is_cyrillic), "{english}");
+            assert!(russian.contains(is_cyrillic), "{english}: {russian}");
+            assert_eq!(english.ends_with('.'), russian.ends_with('.'), "{english}: {russian}");
+            assert!(!english.contains("  ") && !russian.contains("  "), "{english}: {russian}");
+        }
+    }
+}

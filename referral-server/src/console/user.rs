@@ -1,0 +1,117 @@
+//! Page of a user.
+
+use maud::{Markup, html};
+use poem::Response;
+use referral_core::{User, UserId};
+
+use super::{
+    layout::{Menu, group_digits, names_of, show_time, title_of},
+    visit::Visit,
+};
+use crate::{error::Problem, error_code::ErrorCode};
+
+impl Visit {
+    /// Shows a user.
+    pub(super) async fn user(&self, id: UserId) -> Result<Response, Problem> {
+        let t = self.language;
+        let user = self.referral().find_user(id).await?.ok_or_else(|| Problem::new(ErrorCode::NotFound))?;
+        let inviter = match &user.invited_by {
+            Some(invited_by) => Some(self.referral().find_user(invited_by.inviter).await?),
+            None => None,
+        };
+        let branch = self.branch(&user, self.query.get("cursor")).await?;
+        let title = title_of(&user);
+        let content = html! {
+            h1 { bdi { (title) } " " (self.labels(&user)) }
+            (self.profile(&user))
+            section aria-labelledby="referrals" {
+                h2 #referrals { (t.referrals()) }
+                dl.facts {
+                    dt { (t.invited_by()) }
+                    dd {
+                        @match (&user.invited_by, &inviter) {
+                            (Some(invited_by), inviter) => {
+                                code { (invited_by.code) } " "
+                                @match inviter {
+                                    Some(Some(inviter)) => { a href=(self.user_path(inviter)) { bdi { (title_of(inviter)) } } }
+                                    _ => { (t.deleted_user()) }
+                                }
+                            }
+                            (None, _) => { (t.none()) }
+                        }
+                    }
+                    dt { (t.invitees()) }
+                    dd { (group_digits(user.invited_count)) }
+                }
+                p { a.button href=(self.tree_path(&user)) { (t.show_tree()) } }
+                @if branch.users.is_empty() {
+                    p { (t.no_invitees()) }
+                } @else {
+                    h3 { (t.invitees()) ", " (t.newest_first()) }
+                    (self.invitee_list(&branch.users))
+                    @let next = branch.next.map(|cursor| format!("?cursor={cursor}"));
+                    (self.pager(None, next))
+                }
+            }
+            @if !user.metadata.is_empty() {
+                section aria-labelledby="metadata" {
+                    h2 #metadata { (t.metadata()) }
+                    pre tabindex="0" { (indented(&user)) }
+                }
+            }
+        };
+        Ok(self.page(Menu::Other, &title, &content))
+    }
+
+    fn profile(&self, user: &User) -> Markup {
+        let t = self.language;
+        let text = |value: Option<String>| html! { @match &value { Some(value) => { bdi { (value) } } None => { (t.none()) } } };
+        html! {
+            section aria-labelledby="profile" {
+                h2 #profile { (t.profile()) }
+                dl.facts {
+                    dt { (t.phone()) } dd { (user.phone.as_str()) }
+                    dt { (t.name()) } dd { (text(names_of(user))) }
+                    dt { (t.email()) } dd { (text(user.email.as_ref().map(|email| email.as_str().to_owned()))) }
+                    dt { (t.invite_code()) } dd { code { (user.invite_code) } }
+                    dt { (t.state()) } dd { @if user.is_active { (t.active()) } @else { (t.blocked()) } }
+                    dt { (t.joined()) } dd { (show_time(user.date_joined)) }
+                    dt { (t.last_login()) }
+                    dd { @match user.last_login { Some(time) => { (show_time(time)) } None => { (t.never()) } } }
+                    dt { (t.external_id()) } dd { (text(user.external_id.as_ref().map(|id| id.as_str().to_owned()))) }
+                    dt { "id" } dd { code { (user.id) } }
+                }
+            }
+        }
+    }
+
+    fn invitee_list(&self, users: &[User]) -> Markup {
+        let t = self.language;
+        html! {
+            table.stacked {
+                thead {
+                    tr {
+                        @for name in [t.phone(), t.name(), t.joined(), t.invitees(), t.state()] { th scope="col" { (name) } }
+                    }
+                }
+                tbody {
+                    @for user in users {
+                        tr {
+                            th scope="row" data-name=(t.phone()) { a href=(self.user_path(user)) { (user.phone.as_str()) } }
+                            td data-name=(t.name()) { @if let Some(names) = names_of(user) { bdi { (names) } } }
+                            td data-name=(t.joined()) { (show_time(user.date_joined)) }
+                            td data-name=(t.invitees()) { (group_digits(user.invited_count)) }
+                            td data-name=(t.state()) { @if user.is_active { (t.active()) } @else { span.label.bad { (t.blocked()) } } }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Formats the metadata of a user with one key on each line.
+fn indented(user: &User) -> String {
+    let object: serde_json::Map<String, serde_json::Value> = user.metadata.clone().into_object();
+    serde_json::to_string_pretty(&object).unwrap_or_default()
+}
