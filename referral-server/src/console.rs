@@ -3,8 +3,11 @@
 //! A visit needs a session of this service whose user is staff. The tokens of the session are in cookies, and
 //! each page checks them as the API does. All changes are `POST` requests from forms of the console.
 
+mod actions;
 mod assets;
+mod audit;
 mod csrf;
+mod edit;
 mod errors;
 mod form;
 mod layout;
@@ -27,7 +30,7 @@ use poem::{
 use referral_core::{ReferralService, UserId};
 use uuid::Uuid;
 
-use self::{assets::Assets, visit::Visit};
+use self::{actions::Action, assets::Assets, visit::Visit};
 use crate::{
     client_ip::client_of,
     error::Problem,
@@ -75,6 +78,10 @@ enum Place {
     SignOut,
     Users,
     User(UserId),
+    Edit(UserId),
+    Act(UserId, Action),
+    Unlock,
+    Audit,
     Tree,
     Style,
     Script,
@@ -91,9 +98,22 @@ impl Place {
             "sign_out" => Self::SignOut,
             "users" => Self::Users,
             "tree" => Self::Tree,
+            "unlock" => Self::Unlock,
+            "audit" => Self::Audit,
             "console.css" => Self::Style,
             "console.js" => Self::Script,
-            path => Self::User(UserId(Uuid::try_parse(path.strip_prefix("users/")?).ok()?)),
+            path => Self::of_user(path.strip_prefix("users/")?)?,
+        })
+    }
+
+    /// Returns the place of a path such as `01a205db-5716-7487-8833-9f4e232f2f0d/block`.
+    fn of_user(path: &str) -> Option<Self> {
+        let (id, action) = path.split_once('/').unwrap_or((path, ""));
+        let id = UserId(Uuid::try_parse(id).ok()?);
+        Some(match action {
+            "" => Self::User(id),
+            "edit" => Self::Edit(id),
+            name => Self::Act(id, Action::of_name(name)?),
         })
     }
 
@@ -106,6 +126,10 @@ impl Place {
             Self::SignOut => "/admin/sign_out/",
             Self::Users => "/admin/users/",
             Self::User(_) => "/admin/users/{id}/",
+            Self::Edit(_) => "/admin/users/{id}/edit/",
+            Self::Act(_, action) => action.route(),
+            Self::Unlock => "/admin/unlock/",
+            Self::Audit => "/admin/audit/",
             Self::Tree => "/admin/tree/",
             Self::Style => "/admin/console.css",
             Self::Script => "/admin/console.js",
@@ -114,7 +138,10 @@ impl Place {
 
     /// Returns `true` if the place accepts a form.
     fn is_form(self) -> bool {
-        matches!(self, Self::SendCode | Self::Confirm | Self::SignOut)
+        matches!(
+            self,
+            Self::SendCode | Self::Confirm | Self::SignOut | Self::Edit(_) | Self::Act(..) | Self::Unlock
+        )
     }
 }
 
@@ -218,6 +245,8 @@ mod tests {
             ("/admin", "/admin/"),
             ("/admin/users", "/admin/users/"),
             (&*format!("/admin/users/{id}"), "/admin/users/{id}/"),
+            (&*format!("/admin/users/{id}/block/"), "/admin/users/{id}/block/"),
+            (&*format!("/admin/users/{id}/nothing"), "none"),
             ("/admin/users/1", "none"),
             ("/admin/users/../tree", "none"),
         ] {

@@ -1,7 +1,7 @@
 //! Protection against requests that pages of other origins send (CSRF).
 //!
-//! Three checks must pass: cookies are not sent with requests of other sites (`SameSite=Strict`), the request
-//! must come from a page of this origin (`Sec-Fetch-Site` or `Origin`), and each form contains a token that is
+//! Three checks must pass. Cookies are not sent with requests of other sites (`SameSite=Strict`). The request
+//! must come from a page of this origin (`Sec-Fetch-Site` or `Origin`). Each form contains a token that is
 //! derived from a cookie and from the session.
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
@@ -69,8 +69,8 @@ impl Visit {
         nonce
     }
 
-    /// Returns `true` if the form was sent by a page of the console that was created for this browser and this
-    /// session.
+    /// Returns `true` if the form was sent by a page of the console that was created for this browser and
+    /// this session.
     pub(super) fn is_trusted(&self) -> bool {
         let given = self.form.get(FIELD).unwrap_or_default();
         self.is_same_origin && verify_slices_are_equal(given.as_bytes(), self.token().as_bytes()).is_ok()

@@ -6,6 +6,8 @@ use poem::{
     http::{StatusCode, header},
 };
 
+use referral_core::InvalidInput;
+
 use super::{
     layout::{Menu, duration_text},
     visit::Visit,
@@ -54,6 +56,20 @@ impl Visit {
             ErrorCode::PayloadTooLarge => t.payload_too_large(),
             ErrorCode::UnsupportedMediaType => t.unsupported_media_type(),
             ErrorCode::MisdirectedRequest => t.misdirected_request(),
+            ErrorCode::AdminOnly => t.admin_only(),
+            ErrorCode::LastAdmin => t.last_admin(),
+            ErrorCode::InvalidName => t.invalid_name(),
+            ErrorCode::InvalidEmail => t.invalid_email(),
+            ErrorCode::EmailTaken => t.email_taken(),
+            ErrorCode::InvalidExternalId => t.invalid_external_id(),
+            ErrorCode::ExternalIdTaken => t.external_id_taken(),
+            ErrorCode::InvalidMetadata => t.invalid_metadata(),
+            ErrorCode::InvalidInviteCode => t.invalid_invite_code(),
+            ErrorCode::UnknownInviteCode => t.unknown_invite_code(),
+            ErrorCode::OwnInviteCode => t.own_invite_code(),
+            ErrorCode::InvitationLoop => t.invitation_loop(),
+            ErrorCode::InvalidReason => t.invalid_reason(),
+            ErrorCode::TestNumber => t.test_number(),
             ErrorCode::TooManyRequests => {
                 let wait = problem.retry_after().unwrap_or_default();
                 return format!("{} {}.", t.too_many_requests(), duration_text(t, wait));
@@ -92,4 +108,10 @@ impl Visit {
         response.headers_mut().insert("refresh", header::HeaderValue::from_static("0"));
         response
     }
+}
+
+/// Creates the problem of an invalid field.
+#[expect(clippy::needless_pass_by_value, reason = "it is passed to `map_err`")]
+pub(super) fn invalid(invalid: InvalidInput) -> Problem {
+    Problem::with_detail(invalid.code().into(), invalid.to_string())
 }

@@ -7,7 +7,7 @@ use poem::{
     Response,
     http::{StatusCode, header},
 };
-use referral_core::{Name, User};
+use referral_core::{Name, StaffRole, User};
 use time::{
     Date, OffsetDateTime, UtcOffset, format_description::BorrowedFormatItem, macros::format_description,
 };
@@ -19,6 +19,7 @@ use super::{csrf, texts::Language, visit::Visit};
 pub(super) enum Menu {
     Overview,
     Users,
+    Audit,
     /// A page that is not in the menu.
     Other,
 }
@@ -71,7 +72,11 @@ impl Visit {
 
     fn header(&self, menu: Menu) -> Markup {
         let t = self.language;
-        let entries = [(Menu::Overview, "", t.overview()), (Menu::Users, "users/", t.users())];
+        let entries = [
+            (Menu::Overview, "", t.overview()),
+            (Menu::Users, "users/", t.users()),
+            (Menu::Audit, "audit/", t.audit_log()),
+        ];
         html! {
             header {
                 p.brand { a href=(self.path("")) { (t.console()) } }
@@ -145,7 +150,7 @@ impl Visit {
     pub(super) fn labels(&self, user: &User) -> Markup {
         let t = self.language;
         html! {
-            @if user.is_staff() { span.label { (t.staff()) } " " }
+            @if let Some(role) = user.staff_role { span.label { (role_text(t, role)) } " " }
             @if !user.is_active { span.label.bad { (t.blocked()) } " " }
         }
     }
@@ -181,6 +186,20 @@ pub(super) fn names_of(user: &User) -> Option<String> {
 /// Returns the names of a user, or the phone.
 pub(super) fn title_of(user: &User) -> String {
     names_of(user).unwrap_or_else(|| user.phone.as_str().to_owned())
+}
+
+/// Returns the name of a role.
+pub(super) fn role_text(t: Language, role: StaffRole) -> &'static str {
+    match role {
+        StaffRole::Admin => t.admin(),
+        StaffRole::Support => t.support(),
+        other => other.as_str(),
+    }
+}
+
+/// Shows an error next to the fields of a form.
+pub(super) fn error_note(error: Option<&str>) -> Markup {
+    html! { @if let Some(error) = error { p.error role="alert" { (error) } } }
 }
 
 /// Shows a time.

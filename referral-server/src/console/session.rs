@@ -1,7 +1,7 @@
 //! Cookies of the console, and the session in them.
 //!
-//! The session is an ordinary session of the service, so the user sees it among their sessions, and it ends as
-//! all others do. The cookies contain its tokens. An expired access token is refreshed here.
+//! The session is an ordinary session of the service, so the user sees it among their sessions, and it ends
+//! as all others do. The cookies contain its tokens. An expired access token is refreshed here.
 
 use poem::http::header;
 use referral_core::{CurrentUser, Error, Refresh, Refusal, SignedIn, TokenPair};

@@ -7,12 +7,13 @@
 
 use std::str::FromStr as _;
 
-use maud::{Markup, html};
+use maud::html;
 use poem::{Response, http::StatusCode};
-use referral_core::{ChallengeId, CodeInput, InvalidInput, SendCode, SentCode, SignIn};
+use referral_core::{ChallengeId, CodeInput, SendCode, SentCode, SignIn};
 
 use super::{
-    layout::{Menu, duration_text},
+    errors::invalid,
+    layout::{Menu, duration_text, error_note},
     visit::Visit,
 };
 use crate::{error::Problem, error_code::ErrorCode};
@@ -54,7 +55,7 @@ impl Visit {
                 let request = SendCode::new(phone).locales(self.locales()).client(self.client.clone());
                 self.referral().send_code(request).await.map_err(Problem::from)
             }
-            Err(invalid) => Err(invalid_field(invalid)),
+            Err(error) => Err(invalid(error)),
         };
         match sent {
             Ok(sent) => Ok(self.code_form(StatusCode::OK, &Sent::from(&sent), None)),
@@ -130,9 +131,9 @@ impl Visit {
     }
 
     fn sign_in_request(&self, phone: &str, challenge: &str, code: &str) -> Result<SignIn, Problem> {
-        let phone = self.referral().parse_phone(phone).map_err(invalid_field)?;
-        let challenge = ChallengeId::from_str(challenge).map_err(invalid_field)?;
-        let code = CodeInput::parse(code).map_err(invalid_field)?;
+        let phone = self.referral().parse_phone(phone).map_err(invalid)?;
+        let challenge = ChallengeId::from_str(challenge).map_err(invalid)?;
+        let code = CodeInput::parse(code).map_err(invalid)?;
         let request = SignIn::new(phone, code).challenge(challenge).client(self.client.clone());
         Ok(request.locales(self.locales()).staff_only())
     }
@@ -142,16 +143,6 @@ impl Visit {
         self.end_session().await?;
         Ok(self.redirect("sign_in/"))
     }
-}
-
-/// Creates the problem of an invalid field.
-#[expect(clippy::needless_pass_by_value, reason = "it is passed to `map_err`")]
-fn invalid_field(invalid: InvalidInput) -> Problem {
-    Problem::with_detail(invalid.code().into(), invalid.to_string())
-}
-
-fn error_note(error: Option<&str>) -> Markup {
-    html! { @if let Some(error) = error { p.error role="alert" { (error) } } }
 }
 
 /// Code that was sent, as far as the form for it needs it.

@@ -48,8 +48,8 @@ impl Language {
 }
 
 impl Visit {
-    /// Sets the language of the page: the one in the query, which the browser keeps, the kept one, or one that
-    /// the browser accepts.
+    /// Sets the language of the page: the one in the query, which the browser keeps, the kept one, or one
+    /// that the browser accepts.
     pub(super) fn choose_language(&mut self) {
         let chosen = self.query.get(SETTING).and_then(Language::of_tag);
         if let Some(language) = chosen {
@@ -181,7 +181,6 @@ texts! {
     state = "State", "Состояние";
     active = "active", "активен";
     blocked = "blocked", "заблокирован";
-    staff = "staff", "сотрудник";
     external_id = "External id", "Внешний id";
     metadata = "Metadata", "Метаданные";
     profile = "Profile", "Профиль";
@@ -245,6 +244,108 @@ texts! {
     attack_code_length = "Digits of a code during the alarm", "Цифр в коде во время тревоги";
     messages_per_day = "Messages a day", "Сообщений в день";
     test_numbers = "Test numbers", "Тестовые номера";
+
+    // Actions.
+    actions = "Actions", "Действия";
+    edit = "Edit", "Изменить";
+    save = "Save", "Сохранить";
+    cancel = "Cancel", "Отмена";
+    block = "Block", "Заблокировать";
+    block_text = "The sessions of the user end, and the user cannot sign in until the account is unblocked.",
+        "Сеансы пользователя завершатся, и он не сможет войти, пока учётную запись не разблокируют.";
+    unblock = "Unblock", "Разблокировать";
+    unblock_text = "The user can sign in again.", "Пользователь снова сможет войти.";
+    end_sessions = "End sessions", "Завершить сеансы";
+    end_sessions_text = "The user is signed out on all devices, and can sign in again.",
+        "Пользователь выйдет на всех устройствах и сможет войти снова.";
+    change_role = "Change the role", "Изменить роль";
+    change_role_text = "Support can see all data, unlock phones and end sessions. Admins can do everything. Additional rights \
+                        end the sessions of the user.",
+        "Поддержка видит все данные, снимает ограничения с телефонов и завершает сеансы. Администраторы могут всё. Новые права \
+         завершают сеансы пользователя.";
+    role = "Role", "Роль";
+    no_role = "no role", "без роли";
+    support = "support", "поддержка";
+    admin = "admin", "администратор";
+    delete = "Delete", "Удалить";
+    delete_text = "All personal data and all sessions are deleted for ever. The invitations and the counts of others stay. Do not \
+                   enter personal data as the reason.",
+        "Все персональные данные и сеансы удаляются навсегда. Приглашения и счётчики других пользователей остаются. Не указывайте \
+         персональные данные в причине.";
+    confirm_digits = "Last four digits of the phone, to confirm", "Последние четыре цифры телефона для подтверждения";
+    wrong_digits = "The digits are not the last four digits of the phone. Nothing has changed.",
+        "Это не последние четыре цифры телефона. Ничего не изменилось.";
+    unlock_phone = "Unlock the phone", "Снять ограничения с телефона";
+    unlock_text = "Forgets the recent codes and wrong codes of a phone, so that it can get a code again. The limits of addresses \
+                   and number ranges still apply.",
+        "Недавние коды и неверные коды телефона забываются, и он снова может получить код. Ограничения адресов и диапазонов \
+         номеров действуют дальше.";
+    reason = "Reason", "Причина";
+    reason_hint = "For the audit log, such as the number of a request", "Для журнала, например номер обращения";
+    first_name = "First name", "Имя";
+    last_name = "Last name", "Фамилия";
+    inviters_code = "Invite code of the inviter", "Код приглашения пригласившего";
+    inviters_code_hint = "An empty field removes the inviter.", "Пустое поле убирает пригласившего.";
+    metadata_json = "Metadata (JSON)", "Метаданные (JSON)";
+    undo_text = "The form has the values from before the change. Check them, and save.",
+        "В форме значения до изменения. Проверьте их и сохраните.";
+    blocked_done = "The user is blocked.", "Пользователь заблокирован.";
+    unblocked_done = "The user is unblocked.", "Пользователь разблокирован.";
+    sessions_ended_done = "The sessions have ended.", "Сеансы завершены.";
+    role_changed_done = "The role is changed.", "Роль изменена.";
+    deleted_done = "The user is deleted.", "Пользователь удалён.";
+    unlocked_done = "The phone is unlocked.", "Ограничения с телефона сняты.";
+    edited_done = "The changes are saved.", "Изменения сохранены.";
+    sessions = "Sessions", "Сеансы";
+    no_sessions = "No active sessions.", "Нет активных сеансов.";
+    started = "Started (UTC)", "Начало (UTC)";
+    last_used = "Last used (UTC)", "Использован (UTC)";
+    device = "Device", "Устройство";
+    address = "Address", "Адрес";
+    admin_only = "Only an admin can do this.", "Это может сделать только администратор.";
+    last_admin = "The user is the last active admin. Make another user an admin first.",
+        "Это последний активный администратор. Сначала назначьте другого.";
+    invalid_name = "The name is too long, or has control or invisible characters.",
+        "Имя слишком длинное или содержит управляющие или невидимые символы.";
+    invalid_email = "The email address has an invalid form.", "Неверный адрес почты.";
+    email_taken = "Another user has this email address.", "Этот адрес почты занят другим пользователем.";
+    external_id_taken = "Another user has this external id.", "Этот внешний id занят другим пользователем.";
+    invalid_external_id = "The external id has more than 255 bytes or control characters.",
+        "Во внешнем id больше 255 байт или есть управляющие символы.";
+    invalid_metadata = "The metadata must be a JSON object of at most 4096 bytes.",
+        "Метаданные должны быть объектом JSON не больше 4096 байт.";
+    invalid_invite_code = "The invite code has an invalid form.", "Неверный код приглашения.";
+    unknown_invite_code = "No user has this invite code.", "Такого кода приглашения нет.";
+    own_invite_code = "The invite code belongs to the user.", "Это код самого пользователя.";
+    invitation_loop = "The user invited the owner of the invite code, directly or indirectly.",
+        "Пользователь сам пригласил владельца этого кода, прямо или через других.";
+    invalid_reason = "The reason must have 1 to 500 characters and no control characters.",
+        "Причина должна содержать от 1 до 500 знаков без управляющих символов.";
+    test_number = "A user with a test number cannot be staff.", "Пользователь с тестовым номером не может быть сотрудником.";
+
+    // Audit log.
+    audit_log = "Audit log", "Журнал";
+    audit_of_user = "Audit log of the user", "Журнал пользователя";
+    no_entries = "No entries match.", "Записей нет.";
+    time = "Time (UTC)", "Время (UTC)";
+    actor = "Author", "Автор";
+    change = "Change", "Действие";
+    values = "Values", "Значения";
+    user = "User", "Пользователь";
+    user_id = "Id of the user", "Id пользователя";
+    host = "operator (command)", "оператор (команда)";
+    all_authors = "all", "все";
+    own_changes = "my changes", "мои изменения";
+    all_changes = "all", "все";
+    action_user_added = "staff added", "добавлен сотрудник";
+    action_user_changed = "user changed", "пользователь изменён";
+    action_user_deleted = "user deleted", "пользователь удалён";
+    action_sessions_ended = "sessions ended", "сеансы завершены";
+    action_phone_unlocked = "phone unlocked", "ограничения сняты";
+    active_field = "Active", "Активен";
+    undo = "Restore the values…", "Вернуть значения…";
+    undo_state = "Undo the blocking or unblocking…", "Отменить блокировку или разблокировку…";
+    undo_role = "Restore the role…", "Вернуть роль…";
 
     // Units.
     seconds_unit = "s", "с";

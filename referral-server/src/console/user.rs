@@ -2,28 +2,27 @@
 
 use maud::{Markup, html};
 use poem::Response;
-use referral_core::{User, UserId};
+use referral_core::{Session, User, UserDetails, UserId};
 
 use super::{
-    layout::{Menu, group_digits, names_of, show_time, title_of},
+    layout::{Menu, group_digits, names_of, role_text, show_time, title_of},
     visit::Visit,
 };
-use crate::{error::Problem, error_code::ErrorCode};
+use crate::error::Problem;
 
 impl Visit {
     /// Shows a user.
     pub(super) async fn user(&self, id: UserId) -> Result<Response, Problem> {
         let t = self.language;
-        let user = self.referral().find_user(id).await?.ok_or_else(|| Problem::new(ErrorCode::NotFound))?;
-        let inviter = match &user.invited_by {
-            Some(invited_by) => Some(self.referral().find_user(invited_by.inviter).await?),
-            None => None,
-        };
+        let UserDetails { user, inviter, sessions, .. } = self.administration()?.user(id).await?;
         let branch = self.branch(&user, self.query.get("cursor")).await?;
         let title = title_of(&user);
         let content = html! {
             h1 { bdi { (title) } " " (self.labels(&user)) }
+            (self.done_note())
+            (self.action_links(&user))
             (self.profile(&user))
+            (self.session_list(&sessions))
             section aria-labelledby="referrals" {
                 h2 #referrals { (t.referrals()) }
                 dl.facts {
@@ -33,7 +32,7 @@ impl Visit {
                             (Some(invited_by), inviter) => {
                                 code { (invited_by.code) } " "
                                 @match inviter {
-                                    Some(Some(inviter)) => { a href=(self.user_path(inviter)) { bdi { (title_of(inviter)) } } }
+                                    Some(inviter) => { a href=(self.user_path(inviter)) { bdi { (title_of(inviter)) } } }
                                     _ => { (t.deleted_user()) }
                                 }
                             }
@@ -43,7 +42,10 @@ impl Visit {
                     dt { (t.invitees()) }
                     dd { (group_digits(user.invited_count)) }
                 }
-                p { a.button href=(self.tree_path(&user)) { (t.show_tree()) } }
+                nav.pager aria-label=(t.referrals()) {
+                    a.button href=(self.tree_path(&user)) { (t.show_tree()) }
+                    a.button href=(self.path(&format!("audit/?user={id}"))) { (t.audit_of_user()) }
+                }
                 @if branch.users.is_empty() {
                     p { (t.no_invitees()) }
                 } @else {
@@ -78,8 +80,41 @@ impl Visit {
                     dt { (t.joined()) } dd { (show_time(user.date_joined)) }
                     dt { (t.last_login()) }
                     dd { @match user.last_login { Some(time) => { (show_time(time)) } None => { (t.never()) } } }
+                    @if let Some(role) = user.staff_role { dt { (t.role()) } dd { (role_text(t, role)) } }
                     dt { (t.external_id()) } dd { (text(user.external_id.as_ref().map(|id| id.as_str().to_owned()))) }
                     dt { "id" } dd { code { (user.id) } }
+                }
+            }
+        }
+    }
+
+    fn session_list(&self, sessions: &[Session]) -> Markup {
+        let t = self.language;
+        html! {
+            section aria-labelledby="sessions" {
+                h2 #sessions { (t.sessions()) }
+                @if sessions.is_empty() {
+                    p { (t.no_sessions()) }
+                } @else {
+                    table.stacked {
+                        thead {
+                            tr {
+                                @for name in [t.started(), t.last_used(), t.address(), t.device()] { th scope="col" { (name) } }
+                            }
+                        }
+                        tbody {
+                            @for session in sessions {
+                                tr {
+                                    td data-name=(t.started()) { (show_time(session.created_at)) }
+                                    td data-name=(t.last_used()) { (show_time(session.last_used_at())) }
+                                    td data-name=(t.address()) { @if let Some(address) = session.address { (address) } }
+                                    td data-name=(t.device()) {
+                                        @if let Some(agent) = &session.user_agent { bdi.long { (agent) } }
+                                    }
+                                }
+                            }
+                        }
+                    }
                 }
             }
         }

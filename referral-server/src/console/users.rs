@@ -2,9 +2,7 @@
 
 use maud::{Markup, html};
 use poem::Response;
-use referral_core::{
-    CurrentUser, FilterInput, ListUsers, Name, Page, PageLink, PageSize, User, UserId, UserView,
-};
+use referral_core::{FilterInput, ListUsers, Page, PageLink, PageSize, User, UserId};
 use uuid::Uuid;
 
 use super::{
@@ -26,15 +24,15 @@ const LEAST_DIGITS: usize = 6;
 /// Users that are shown.
 struct Found {
     users: Vec<User>,
-    page: Option<Page<UserView>>,
+    page: Option<Page<User>>,
 }
 
 impl Visit {
     /// Shows the users that match a search, or all users.
-    pub(super) async fn users(&self, staff: &CurrentUser) -> Result<Response, Problem> {
+    pub(super) async fn users(&self) -> Result<Response, Problem> {
         let t = self.language;
         let text = self.query.get("q").unwrap_or_default();
-        let found = match self.find(staff, text).await {
+        let found = match self.find(text).await {
             Ok(found) => Ok(found),
             Err(problem)
                 if problem.code().status().is_client_error() && problem.code() != ErrorCode::StaffOnly =>
@@ -45,6 +43,7 @@ impl Visit {
         };
         let content = html! {
             h1 { (t.users()) }
+            (self.done_note())
             form.search role="search" method="get" action=(self.path("users/")) {
                 label for="q" { (t.search_label()) }
                 div.row {
@@ -61,7 +60,7 @@ impl Visit {
         Ok(self.page_with_status(status, Menu::Users, t.users(), &content))
     }
 
-    async fn find(&self, staff: &CurrentUser, text: &str) -> Result<Found, Problem> {
+    async fn find(&self, text: &str) -> Result<Found, Problem> {
         let cursor = self.query.get("cursor");
         if cursor.is_none() {
             let exact = self.find_exactly(text).await?;
@@ -77,7 +76,7 @@ impl Visit {
         let filter = FilterInput { search: search.as_deref(), ..FilterInput::default() };
         let limit = PageSize::new(PAGE_SIZE).unwrap_or_default();
         let list = ListUsers { limit, cursor, filter, ..ListUsers::default() };
-        let page = self.referral().users(staff, list).await?;
+        let page = self.administration()?.find_users(list).await?;
         Ok(Found { users: Vec::new(), page: Some(page) })
     }
 
@@ -100,25 +99,33 @@ impl Visit {
 
     fn results(&self, found: &Found, text: &str) -> Markup {
         let t = self.language;
-        let rows: Vec<_> = match &found.page {
-            Some(page) => page.items.iter().map(Row::from).collect(),
-            None => found.users.iter().map(Row::from).collect(),
-        };
+        let rows = found.page.as_ref().map_or(&found.users, |page| &page.items);
         let link = |link: &Option<PageLink>| match link {
             Some(PageLink::Cursor(cursor)) => Some(self.list_path(text, Some(cursor))),
             _ => None,
         };
         html! {
-            p {
-                @match &found.page {
-                    Some(page) if !page.count_exact => { (t.found()) ": " (t.more_than()) " " (group_digits(page.count)) }
-                    Some(page) => { (t.found()) ": " (group_digits(page.count)) }
-                    None => { (t.found()) ": " (rows.len()) }
-                }
-                ", " (t.newest_first()) "."
+                   p {
+                       @match &found.page {
+                           Some(page) if !page.count_exact => { (t.found()) ": " (t.more_than()) " " (group_digits(page.count)) }
+                           Some(page) => { (t.found()) ": " (group_digits(page.count)) }
+                           None => { (t.found()) ": " (rows.len()) }
+                       }
+                       ", " (t.newest_first()) "."
+                   }
+                   @if rows.is_empty() {
+                       (self.unlock_link(text))
+        p { (t.no_users()) } } @else { (self.table(rows)) }
+                   @if let Some(page) = &found.page { (self.pager(link(&page.previous), link(&page.next))) }
+               }
+    }
+
+    /// Returns a link to unlock a phone that has no user.
+    fn unlock_link(&self, text: &str) -> Markup {
+        html! {
+            @if self.referral().parse_phone(text).is_ok() {
+                p { a.button href=(self.path("unlock/")) { (self.language.unlock_phone()) } }
             }
-            @if rows.is_empty() { p { (t.no_users()) } } @else { (self.table(&rows)) }
-            @if let Some(page) = &found.page { (self.pager(link(&page.previous), link(&page.next))) }
         }
     }
 
@@ -131,7 +138,7 @@ impl Visit {
         format!("{}?{}", self.path("users/"), query.finish())
     }
 
-    fn table(&self, rows: &[Row]) -> Markup {
+    fn table(&self, rows: &[User]) -> Markup {
         let t = self.language;
         html! {
             table.stacked {
@@ -143,73 +150,26 @@ impl Visit {
                     }
                 }
                 tbody {
-                    @for row in rows {
+                    @for user in rows {
                         tr {
-                            th scope="row" data-name=(t.phone()) { a href=(self.path(&format!("users/{}/", row.id))) { (row.phone) } }
-                            td data-name=(t.name()) { @if let Some(name) = &row.name { bdi { (name) } } }
-                            td data-name=(t.email()) { @if let Some(email) = &row.email { span.long { (email) } } }
-                            td data-name=(t.invite_code()) { code { (row.invite_code) } }
+                            th scope="row" data-name=(t.phone()) { a href=(self.user_path(user)) { (user.phone.as_str()) } }
+                            td data-name=(t.name()) { @if let Some(names) = names_of(user) { bdi { (names) } } }
+                            td data-name=(t.email()) { @if let Some(email) = &user.email { span.long { (email.as_str()) } } }
+                            td data-name=(t.invite_code()) { code { (user.invite_code) } }
                             td data-name=(t.invited_by()) {
-                                @if let Some(code) = &row.invited_by {
-                                    a href=(self.list_path(code, None)) { code { (code) } }
+                                @if let Some(by) = &user.invited_by {
+                                    a href=(self.list_path(by.code.as_str(), None)) { code { (by.code) } }
                                 }
                             }
-                            td data-name=(t.joined()) { (show_time(row.joined)) }
+                            td data-name=(t.joined()) { (show_time(user.date_joined)) }
                             td data-name=(t.state()) {
-                                @if row.is_staff { span.label { (t.staff()) } " " }
-                                @if row.is_active { (t.active()) } @else { span.label.bad { (t.blocked()) } }
+                                (self.labels(user))
+                                @if user.is_active { (t.active()) }
                             }
                         }
                     }
                 }
             }
-        }
-    }
-}
-
-/// User in the list.
-struct Row {
-    id: UserId,
-    phone: String,
-    name: Option<String>,
-    email: Option<String>,
-    invite_code: String,
-    invited_by: Option<String>,
-    joined: time::OffsetDateTime,
-    is_staff: bool,
-    is_active: bool,
-}
-
-impl From<&User> for Row {
-    fn from(user: &User) -> Self {
-        Self {
-            id: user.id,
-            phone: user.phone.as_str().to_owned(),
-            name: names_of(user),
-            email: user.email.as_ref().map(|email| email.as_str().to_owned()),
-            invite_code: user.invite_code.to_string(),
-            invited_by: user.invited_by.as_ref().map(|invited_by| invited_by.code.to_string()),
-            joined: user.date_joined,
-            is_staff: user.is_staff(),
-            is_active: user.is_active,
-        }
-    }
-}
-
-impl From<&UserView> for Row {
-    fn from(user: &UserView) -> Self {
-        let names: Vec<_> =
-            [&user.first_name, &user.last_name].into_iter().flatten().map(Name::as_str).collect();
-        Self {
-            id: user.id,
-            phone: user.phone.as_str().to_owned(),
-            name: (!names.is_empty()).then(|| names.join(" ")),
-            email: user.email.as_ref().map(|email| email.as_str().to_owned()),
-            invite_code: user.invite_code.to_string(),
-            invited_by: user.invited_by_code.as_ref().map(ToString::to_string),
-            joined: user.date_joined,
-            is_staff: user.is_staff,
-            is_active: user.is_active,
         }
     }
 }

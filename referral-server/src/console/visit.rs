@@ -4,10 +4,10 @@ use poem::{
     Response,
     http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header},
 };
-use referral_core::{Client, CurrentUser, ReferralService};
+use referral_core::{Administration, Client, CurrentUser, ReferralService};
 
 use super::{Console, PATH, Place, Shared, Visitor, csrf, form::Form, texts::Language};
-use crate::error::Problem;
+use crate::{error::Problem, error_code::ErrorCode};
 
 /// Content security policy of each page. A page loads the style sheet and the script of the console only, and
 /// has no script and no style of its own.
@@ -73,6 +73,12 @@ impl Visit {
         &self.console.0.referral
     }
 
+    /// Returns the operations of the member of staff.
+    pub(super) fn administration(&self) -> Result<Administration, Problem> {
+        let staff = self.staff.as_ref().ok_or_else(|| Problem::new(ErrorCode::StaffOnly))?;
+        Ok(self.referral().administration(staff)?)
+    }
+
     /// Opens a page or performs an action.
     pub(super) async fn open(&mut self, place: Place) -> Result<Response, Problem> {
         match place {
@@ -105,8 +111,12 @@ impl Visit {
         }
         match place {
             Place::Overview => self.overview(&staff).await,
-            Place::Users => self.users(&staff).await,
+            Place::Users => self.users().await,
             Place::User(id) => self.user(id).await,
+            Place::Edit(id) => self.edit(id).await,
+            Place::Act(id, action) => self.act(id, action).await,
+            Place::Unlock => self.unlock().await,
+            Place::Audit => self.audit().await,
             Place::Tree => self.tree().await,
             Place::SignOut if is_post => self.sign_out().await,
             _ => Ok(self.redirect("")),

@@ -1,5 +1,6 @@
 //! Tests of the web console through HTTP: rights, cookies, headers, forms, actions, and texts of users in pages.
 
+mod actions;
 mod forms;
 mod pages;
 mod rights;

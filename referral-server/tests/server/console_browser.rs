@@ -164,6 +164,63 @@ async fn staff_use_the_console_on_a_phone_in_the_dark() -> WebDriverResult<()> {
     use_console(DARK_PHONE).await
 }
 
+/// An admin blocks a user, edits another one, and undoes the edit from the audit log.
+async fn use_actions(look: Look) -> WebDriverResult<()> {
+    let (service, boris) = with_users().await;
+    let Some(browser) = Browser::start().await? else { return Ok(()) };
+    look.apply(&browser).await?;
+    sign_in(&browser, &service, look).await?;
+    let page = service.client.url(&format!("/admin/users/{}/", boris.id));
+    let submit = "//main//form//button";
+    let enter_reason = async |reason: &str| browser.find("//*[@id='reason']").await?.send_keys(reason).await;
+
+    browser.web.goto(&page).await?;
+    browser.find("//a[contains(@href, '/edit/')]").await?.click().await?;
+    let name = browser.find("//*[@id='first_name']").await?;
+    name.clear().await?;
+    name.send_keys("Глеб").await?;
+    enter_reason("request 17").await?;
+    look_at(&browser, look, "edit").await?;
+    browser.find(submit).await?.click().await?;
+    browser.find("//*[@role='status']").await?;
+    browser.find("//h1[contains(., 'Глеб')]").await?;
+
+    browser.find("//a[contains(@href, '/block/')]").await?.click().await?;
+    look_at(&browser, look, "block").await?;
+    enter_reason("spam").await?;
+    browser.find(submit).await?.click().await?;
+    browser.find("//*[@role='status']").await?;
+    look_at(&browser, look, "blocked").await?;
+
+    browser.find("//a[contains(@href, '/audit/?user=')]").await?.click().await?;
+    let undo = browser.find("//a[contains(@href, '/edit/?undo=')]").await?;
+    look_at(&browser, look, "audit").await?;
+    undo.click().await?;
+    browser.find("//input[@id='first_name' and @value='Борис']").await?;
+    look_at(&browser, look, "undo").await?;
+    enter_reason("undo").await?;
+    browser.find(submit).await?.click().await?;
+    browser.find("//h1[contains(., 'Борис')]").await?;
+
+    browser.find("//a[contains(@href, '/delete/')]").await?.click().await?;
+    look_at(&browser, look, "delete").await?;
+    browser.find("//*[@id='digits']").await?.send_keys(&BORIS[8..]).await?;
+    enter_reason("request 18").await?;
+    browser.find(submit).await?.click().await?;
+    browser.find("//*[@role='status']").await?;
+    browser.finish(&service.client, &format!("/admin/users/{}/", boris.id)).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn admins_act_and_undo_a_mistake_on_a_desktop() -> WebDriverResult<()> {
+    use_actions(DESKTOP).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn admins_act_and_undo_a_mistake_on_a_phone() -> WebDriverResult<()> {
+    use_actions(PHONE).await
+}
+
 /// Without scripts, each branch is a page.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_console_works_without_scripts() -> WebDriverResult<()> {

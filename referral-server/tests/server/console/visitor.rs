@@ -33,8 +33,10 @@ impl Page {
 
     /// Returns the value of the field of a form.
     pub(super) fn field(&self, name: &str) -> String {
-        let start = format!("name=\"{name}\" value=\"");
-        let value = self.text.split(&start).nth(1).and_then(|rest| rest.split('"').next());
+        let start = format!("name=\"{name}\" ");
+        let input = self.text.split(&start).nth(1).and_then(|rest| rest.split('>').next());
+        let value =
+            input.and_then(|input| input.split("value=\"").nth(1)).and_then(|rest| rest.split('"').next());
         value.unwrap_or_else(|| panic!("the page has the field {name}: {}", self.text)).to_owned()
     }
 
