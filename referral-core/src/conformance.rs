@@ -235,6 +235,8 @@ macro_rules! conformance {
                 concurrent_refresh_does_not_restore_an_ended_session
                 address_and_user_agent_of_a_session_are_updated
                 session_ends_at_its_exact_time
+                sign_in_beyond_the_maximum_ends_the_oldest_session
+                parallel_sign_ins_do_not_exceed_the_maximum_for_long
             }
             claims {
                 custom_claims_are_stored_unchanged

@@ -247,6 +247,8 @@ pub enum SessionEnd {
     EndedByStaff,
     /// The user changed the phone in another session.
     PhoneChanged,
+    /// The user signed in and had the maximum number of sessions, of which this was the oldest.
+    SessionLimit,
 }
 
 impl SessionEnd {
@@ -262,6 +264,7 @@ impl SessionEnd {
             Self::Deactivated => "deactivated",
             Self::EndedByStaff => "ended_by_staff",
             Self::PhoneChanged => "phone_changed",
+            Self::SessionLimit => "session_limit",
         }
     }
 }

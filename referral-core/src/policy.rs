@@ -110,6 +110,9 @@ pub struct Policy {
     pub refresh_lifetime: Duration,
     /// Maximum lifetime of a session, even if it is used.
     pub session_lifetime: Duration,
+    /// Maximum number of active sessions of a user. A sign-in beyond it ends the oldest sessions. `None` means
+    /// that there is no maximum.
+    pub max_sessions: Option<u32>,
     /// Time during which an exchanged refresh token may be sent again without revoking the session. It covers
     /// two browser tabs and lost responses. RFC 9700, section 4.14.2, does not specify the time.
     pub refresh_grace: Duration,
@@ -227,6 +230,7 @@ impl Policy {
             access_lifetime: 15 * MINUTE,
             refresh_lifetime: 30 * DAY,
             session_lifetime: 180 * DAY,
+            max_sessions: None,
             refresh_grace: Duration::from_secs(30),
             max_clock_offset: Some(Duration::from_secs(5)),
             default_region: None,
@@ -412,7 +416,8 @@ impl Policy {
 
     /// Returns the number of older sessions that the user of a phone keeps at a sign-in, if it is limited.
     pub(crate) fn kept_sessions(&self, phone: &PhoneNumber, now: OffsetDateTime) -> Option<u32> {
-        self.test_number(phone, now).map(|_| TEST_SESSIONS - 1)
+        let of_test = self.test_number(phone, now).map(|_| TEST_SESSIONS);
+        of_test.into_iter().chain(self.max_sessions).min().map(|sessions| sessions.saturating_sub(1))
     }
 
     /// Returns the number of wrong codes for a phone above which further ones make no difference.

@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use referral_core::{
-    ChallengeId, PhoneNumber, Session,
+    ChallengeId, PhoneNumber, Session, SessionId,
     storage::{
         Ancestry, Challenge, ChallengeFacts, ChallengeRequest, ChallengeStorage, ChallengeWrites,
         CodeRequest, CodeRequestView, CounterUpdate, Decided, Decision, DeliveryFacts, DeliveryTransition,
@@ -10,6 +10,8 @@ use referral_core::{
         SignInWrites,
     },
 };
+
+use time::OffsetDateTime;
 
 use crate::{
     RedisStorage,
@@ -107,8 +109,8 @@ impl ChallengeStorage for RedisStorage {
                 None => tx.free_code(&request.new_user).await?,
             };
             let Decision { writes, outcome } = request.decide(&facts, &code)?;
-            tx.write_sign_in(&writes).await?;
-            tx.commit(outcome).await
+            let ended_sessions = tx.write_sign_in(&writes, request.now).await?;
+            tx.commit(outcome.map(|outcome| outcome.with_ended_sessions(ended_sessions))).await
         })
         .await
     }
@@ -148,13 +150,15 @@ impl Transaction {
         Ok(None)
     }
 
-    async fn write_sign_in(&mut self, writes: &SignInWrites) -> Result<()> {
+    /// Stores a decision. Returns the sessions that were active and that it deletes.
+    async fn write_sign_in(&mut self, writes: &SignInWrites, now: OffsetDateTime) -> Result<Vec<SessionId>> {
+        let mut ended = Vec::new();
         match writes {
             SignInWrites::Attempt { challenge, counters } => {
                 if let Some(challenge) = challenge {
                     self.put(challenge)?;
                 }
-                self.count(counters).await
+                self.count(counters).await?;
             }
             SignInWrites::SignIn { challenge, user, invitation, session, kept_sessions, counters } => {
                 self.put(challenge)?;
@@ -164,14 +168,21 @@ impl Transaction {
                 }
                 if let Some(kept) = kept_sessions {
                     let ids = self.newest(&list::sessions(session.user), None, ALL).await?;
-                    let older = ids.get(*kept as usize..).unwrap_or_default();
-                    for older in self.get_all::<Session>(older).await? {
+                    let mut active = 0;
+                    for older in self.get_all::<Session>(&ids).await? {
+                        let is_active = older.is_active(now);
+                        active += u32::from(is_active);
+                        if is_active && active <= *kept {
+                            continue;
+                        }
                         self.delete(&older);
+                        ended.extend(is_active.then_some(older.id));
                     }
                 }
                 self.put(session)?;
-                self.count(counters).await
+                self.count(counters).await?;
             }
         }
+        Ok(ended)
     }
 }

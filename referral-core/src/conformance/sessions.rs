@@ -1,10 +1,18 @@
 //! Cases about sessions, from sign-in to their end.
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{
+    net::IpAddr,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use async_trait::async_trait;
 
 use super::harness::{Harness, assert_refused, in_parallel, phone, with_right_code};
 use crate::{
     error::refusal::Refusal,
+    events::{Event, Hook, SessionEnd, SessionEnded},
+    policy::Policy,
     rate_limit::client::Client,
     service::{sessions::Refresh, sign_in::SignIn},
     session::{SessionId, SessionSelection, jwt::TokenKind},
@@ -280,4 +288,85 @@ pub async fn session_ends_at_its_exact_time(storage: Arc<dyn Storage>) {
     };
     assert_eq!(end_at(end).await, [], "the session has ended before");
     assert_eq!(end_at(end - Duration::from_micros(1)).await, [anna.session]);
+}
+
+/// Hook that records the sessions that end.
+#[derive(Clone, Default)]
+struct EndedSessions(Arc<Mutex<Vec<(SessionId, SessionEnd)>>>);
+
+impl EndedSessions {
+    fn take(&self) -> Vec<(SessionId, SessionEnd)> {
+        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+#[async_trait]
+impl Hook for EndedSessions {
+    async fn on_event(&self, event: &Event) {
+        if let Event::SessionEnded(SessionEnded { session, reason, .. }) = event {
+            self.0.lock().unwrap_or_else(PoisonError::into_inner).push((*session, *reason));
+        }
+    }
+}
+
+/// A sign-in beyond the maximum number of sessions ends the oldest active session. Sessions that have ended do
+/// not count.
+pub async fn sign_in_beyond_the_maximum_ends_the_oldest_session(storage: Arc<dyn Storage>) {
+    let policy = Policy { max_sessions: Some(3), ..Policy::development() };
+    let ended = EndedSessions::default();
+    let hook = Arc::new(ended.clone());
+    let harness = Harness::with_policy(storage, policy).with_builder(|builder| builder.hook(hook));
+    let boris = harness.enter(2).await;
+    let mut sessions = Vec::new();
+    let enter = async |sessions: &mut Vec<_>| {
+        // The sessions get the order of the sign-ins.
+        harness.advance(Duration::from_millis(1));
+        sessions.push(harness.enter(1).await);
+    };
+    for _ in 0..3 {
+        enter(&mut sessions).await;
+    }
+    assert_eq!(ended.take(), []);
+    enter(&mut sessions).await;
+    assert_eq!(ended.take(), [(sessions[0].session, SessionEnd::SessionLimit)]);
+    assert_refused(harness.referral.authenticate(&sessions[0].tokens.access).await, Refusal::TokenNotValid);
+    assert_refused(harness.referral.refresh(&sessions[0].tokens.refresh).await, Refusal::TokenNotValid);
+
+    let current_user = harness.current_user(&sessions[3]).await;
+    harness.referral.end_session(&current_user, sessions[2].session).await.expect("ended");
+    assert_eq!(ended.take(), [(sessions[2].session, SessionEnd::EndedElsewhere)]);
+    enter(&mut sessions).await;
+    assert_eq!(ended.take(), [], "there were two active sessions");
+    enter(&mut sessions).await;
+    assert_eq!(ended.take(), [(sessions[1].session, SessionEnd::SessionLimit)]);
+    for active in [&sessions[3], &sessions[4], &sessions[5], &boris] {
+        harness.referral.authenticate(&active.tokens.access).await.expect("an active session");
+    }
+    let stored = harness.storage.sessions(current_user.user.id, harness.now(), 10).await;
+    assert_eq!(stored.expect("the storage responds").len(), 3);
+}
+
+/// The sign-in after concurrent ones leaves the maximum number of sessions.
+pub async fn parallel_sign_ins_do_not_exceed_the_maximum_for_long(storage: Arc<dyn Storage>) {
+    let policy = Policy { max_sessions: Some(2), ..Policy::development() };
+    let harness = Harness::with_policy(storage, policy);
+    let anna = harness.enter(1).await;
+    let mut codes = Vec::new();
+    for _ in 0..6 {
+        codes.push(harness.sent_code(&phone(1)).await);
+    }
+    harness.advance(Duration::from_millis(1));
+    let signed_in = in_parallel(6, |number| {
+        let (harness, sent) = (harness.clone(), codes[number as usize].clone());
+        async move { harness.sign_in(with_right_code(&sent)).await }
+    });
+    for signed_in in signed_in.await {
+        signed_in.expect("signed in");
+    }
+    harness.advance(Duration::from_millis(1));
+    let last = harness.enter(1).await;
+    let stored = harness.storage.sessions(anna.user.id, harness.now(), 20).await;
+    let stored = stored.expect("the storage responds");
+    assert_eq!(stored.len(), 2);
+    assert_eq!(stored[0].id, last.session);
 }

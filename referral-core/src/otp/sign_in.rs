@@ -108,8 +108,10 @@ pub enum SignInWrites {
         invitation: Option<Invitation>,
         /// Session to add.
         session: Session,
-        /// Number of older sessions of the user to keep. The oldest sessions beyond it are deleted.
-        /// Concurrent sign-ins may exceed it by the number of their sessions.
+        /// Number of older active sessions of the user to keep. The oldest ones beyond it are deleted, and so
+        /// are sessions of the user that have ended. The storage returns the active ones that it deleted with
+        /// [`SignInOutcome::with_ended_sessions`]. Concurrent sign-ins may exceed the number by the number of
+        /// their sessions.
         kept_sessions: Option<u32>,
         /// Changes of counters.
         counters: CounterUpdate,
@@ -137,6 +139,18 @@ pub enum SignInOutcome {
     SignedIn(StoredSignIn),
     /// The sign-in requires the approval of the gate. Nothing is stored, and the code stays valid.
     NeedsApproval(GatedChanges),
+}
+
+impl SignInOutcome {
+    /// Returns the same outcome with the sessions that were active and that the storage deleted, because the
+    /// user has a maximum number of sessions.
+    #[must_use]
+    pub fn with_ended_sessions(self, ended_sessions: Vec<SessionId>) -> Self {
+        match self {
+            Self::SignedIn(stored) => Self::SignedIn(StoredSignIn { ended_sessions, ..stored }),
+            Self::NeedsApproval(_) => self,
+        }
+    }
 }
 
 /// Outcome of the invite code in a sign-in.
@@ -168,6 +182,8 @@ pub struct StoredSignIn {
     pub outcome: InvitationOutcome,
     /// [`Challenge::gateway`] of the redeemed challenge.
     pub gateway: Option<String>,
+    /// Sessions of the user that were active and that the sign-in ended, in any order.
+    pub ended_sessions: Vec<SessionId>,
 }
 
 impl SignInRequest {
@@ -287,6 +303,7 @@ impl SignInRequest {
                 accepted: invitation.clone(),
                 outcome,
                 gateway: challenge.gateway.clone(),
+                ended_sessions: Vec::new(),
             })),
             writes: SignInWrites::SignIn {
                 challenge,

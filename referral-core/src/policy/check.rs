@@ -129,6 +129,9 @@ impl Policy {
                 "`session_lifetime` must not be shorter than `refresh_lifetime`, and 10 years or less.",
             );
         }
+        if self.max_sessions == Some(0) {
+            return no("`max_sessions` must be 1 session or more.");
+        }
         if self.refresh_grace > 10 * MINUTE {
             return no("`refresh_grace` must be 10 minutes or less.");
         }

@@ -6,7 +6,7 @@ use super::{Inner, ReferralService, Secrets, gate::ForGate};
 use crate::{
     clock::to_seconds,
     error::{Error, refusal::Refusal},
-    events::{Event, SignInRefused, UserSignedIn},
+    events::{Event, SessionEnd, SessionEnded, SignInRefused, UserSignedIn},
     gate::{Context, approval::Approval},
     invite::code::InviteCode,
     otp::{
@@ -184,6 +184,10 @@ impl ReferralService {
         let (user, session) = (stored.user.id, stored.session.id);
         let route = stored.gateway.map(|gateway| MessageRoute::new(gateway, &attempt.phone));
         self.emit(Event::UserSignedIn(UserSignedIn { user, session, address, route })).await;
+        for session in stored.ended_sessions {
+            let reason = SessionEnd::SessionLimit;
+            self.emit(Event::SessionEnded(SessionEnded { user, session, reason })).await;
+        }
         let tokens = secrets.sign(&stored.session)?;
         Ok(SignedIn {
             expires_in: self.expires_in(&tokens),

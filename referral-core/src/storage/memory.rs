@@ -141,6 +141,7 @@ impl ChallengeStorage for MemoryStorage {
             facts.ancestry = state.ancestry(inviter.id, user.id);
         }
         let Decision { writes, outcome } = request.decide(&facts, state.free_code(&request.new_user)?)?;
+        let mut ended_sessions = Vec::new();
         match writes {
             SignInWrites::Attempt { challenge, counters } => {
                 if let Some(challenge) = challenge {
@@ -154,14 +155,14 @@ impl ChallengeStorage for MemoryStorage {
                 if let Some(invitation) = &invitation {
                     state.add_invitation(invitation);
                 }
-                if let Some(kept_sessions) = kept_sessions {
-                    state.keep_newest_sessions(session.user, kept_sessions);
+                if let Some(kept) = kept_sessions {
+                    ended_sessions = state.keep_newest_sessions(session.user, kept, request.now);
                 }
                 state.sessions.insert(session.id, session);
                 state.count(counters);
             }
         }
-        Ok(outcome)
+        Ok(outcome.map(|outcome| outcome.with_ended_sessions(ended_sessions)))
     }
 
     async fn record_code_requests(&self, requests: &[CodeRequest]) -> Result<()> {

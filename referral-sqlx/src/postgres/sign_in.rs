@@ -1,7 +1,7 @@
 //! Sign-in: redeems a challenge, adds or updates the user, and adds a session.
 
 use referral_core::{
-    InviteCode, PhoneNumber, Refusal, Session, StaffRole, User, UserId,
+    InviteCode, PhoneNumber, Refusal, Session, SessionId, StaffRole, User, UserId,
     storage::{
         Ancestry, Challenge, Decision, Inviter, Result, SignInFacts, SignInOutcome, SignInRequest,
         SignInWrites, StorageError, UserWrite,
@@ -17,7 +17,11 @@ use super::{
     users::{self, user_columns},
     write::Write,
 };
-use crate::{encoding::failed_attempts_to_bytes, error::failure, rows::challenge_columns};
+use crate::{
+    encoding::failed_attempts_to_bytes,
+    error::failure,
+    rows::{challenge_columns, is_active_session},
+};
 
 /// Selects the facts for a sign-in except the ancestry: four counters, the state of the service, the challenge
 /// `c`, the user with the phone, and the owner of the invite code.
@@ -134,11 +138,17 @@ pub(super) async fn attempt(
         facts
     };
     let Decision { writes, outcome } = request.decide(&facts, code)?;
-    apply(lease, &facts, &writes).await?;
-    Ok(Some(outcome))
+    let ended_sessions = apply(lease, request, &facts, &writes).await?;
+    Ok(Some(outcome.map(|outcome| outcome.with_ended_sessions(ended_sessions))))
 }
 
-async fn apply(lease: &mut Lease, facts: &SignInFacts, writes: &SignInWrites) -> Result<()> {
+/// Stores a decision. Returns the sessions that were active and that it deletes.
+async fn apply(
+    lease: &mut Lease,
+    request: &SignInRequest,
+    facts: &SignInFacts,
+    writes: &SignInWrites,
+) -> Result<Vec<SessionId>> {
     let mut write = Write::new();
     match writes {
         SignInWrites::Attempt { challenge, counters } => {
@@ -146,7 +156,8 @@ async fn apply(lease: &mut Lease, facts: &SignInFacts, writes: &SignInWrites) ->
                 push_challenge(&mut write, from, to);
             }
             counters::push(&mut write, &facts.counters, counters);
-            write.execute(lease).await
+            write.execute(lease).await?;
+            Ok(Vec::new())
         }
         SignInWrites::SignIn { challenge, user, invitation, session, kept_sessions, counters } => {
             lease.begin_for_hook(user.added(), invitation.as_ref()).await?;
@@ -166,14 +177,21 @@ async fn apply(lease: &mut Lease, facts: &SignInFacts, writes: &SignInWrites) ->
             }
             if let Some(kept_sessions) = kept_sessions {
                 let delete = write.optional_step("deleted", DELETE_OLD_SESSIONS);
-                delete.bind(session.user.0).bind(i64::from(*kept_sessions));
+                delete.bind(session.user.0).bind(i64::from(*kept_sessions)).bind(request.now);
             }
             push_session(&mut write, session);
-            write.execute(lease).await?;
+            let ended = if kept_sessions.is_some() {
+                let row = write.fetch(lease, ENDED_SESSIONS).await?;
+                rows::get::<Option<Vec<Uuid>>>(&row, "ended_sessions")?.unwrap_or_default()
+            } else {
+                write.execute(lease).await?;
+                Vec::new()
+            };
             if let (UserWrite::Change(user), Some(invitation)) = (user, invitation) {
                 invitations::add(lease, invitation, user).await?;
             }
-            lease.run_hook(user.added(), invitation.as_ref()).await
+            lease.run_hook(user.added(), invitation.as_ref()).await?;
+            Ok(ended.into_iter().map(SessionId).collect())
         }
     }
 }
@@ -213,11 +231,19 @@ fn push_login(write: &mut Write, user: &User) {
     record.bind(user.phone.as_str());
 }
 
-/// Deletes the sessions of a user except the newest `$2`.
-pub(super) const DELETE_OLD_SESSIONS: &str = "\
-    DELETE FROM referral.sessions WHERE user_id = $1 AND id <= ( \
-        SELECT id FROM referral.sessions WHERE user_id = $1 ORDER BY id DESC OFFSET $2 LIMIT 1 \
-    ) AND $after RETURNING 1";
+/// Deletes the sessions of a user except the newest `$2` of those that are active at `$3`.
+pub(super) const DELETE_OLD_SESSIONS: &str = concat!(
+    "DELETE FROM referral.sessions WHERE user_id = $1 \
+     AND (revoked_at IS NOT NULL OR ends_at <= $3 OR id <= ( \
+         SELECT s.id FROM referral.sessions s WHERE s.user_id = $1 AND ",
+    is_active_session!("$3"),
+    " ORDER BY s.id DESC OFFSET $2 LIMIT 1 \
+     )) AND $after RETURNING id, revoked_at IS NULL AND ends_at > $3 AS was_active"
+);
+
+/// Column with the ids of the sessions that [`DELETE_OLD_SESSIONS`] has deleted and that were active.
+const ENDED_SESSIONS: &str =
+    ", (SELECT array_agg(deleted.id) FROM deleted WHERE deleted.was_active) AS ended_sessions";
 
 pub(super) const ADD_SESSION: &str = "\
     INSERT INTO referral.sessions (id, user_id, created_at, expires_at, revoked_at, ends_at, key_id, access_id, \

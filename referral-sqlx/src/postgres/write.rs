@@ -7,9 +7,9 @@
 use std::fmt::Write as _;
 
 use referral_core::storage::Result;
-use sqlx::Postgres;
+use sqlx::{Postgres, postgres::PgRow};
 
-use super::lease::AnyLease;
+use super::{lease::AnyLease, retry::write_error};
 use crate::fragments::Composed;
 
 /// Text and values of a statement or fragment.
@@ -50,12 +50,24 @@ impl Write {
     }
 
     /// Returns the statement, or `None` if it has no steps.
-    pub(super) fn finish(mut self) -> Option<Values> {
+    pub(super) fn finish(self) -> Option<Values> {
+        self.finish_with("")
+    }
+
+    /// Returns the statement with further columns of its row, which start with a comma.
+    fn finish_with(mut self, columns: &str) -> Option<Values> {
         if self.after.is_empty() {
             return None;
         }
-        self.statement.push(&format!(" SELECT referral.all_or_nothing({})", self.after));
+        self.statement.push(&format!(" SELECT referral.all_or_nothing({}){columns}", self.after));
         Some(self.statement)
+    }
+
+    /// Executes the steps, of which there is at least one, and returns a row with these columns. They can read
+    /// the rows that the steps return, and start with a comma.
+    pub(super) async fn fetch(self, lease: &mut AnyLease<'_>, columns: &str) -> Result<PgRow> {
+        let statement = self.finish_with(columns).expect("the caller has added a step");
+        lease.fetch_one(lease.compose(statement)?).await.map_err(write_error)
     }
 
     /// Executes the steps, if there are any.

@@ -219,7 +219,29 @@ pub(super) async fn end(
     ended.iter().map(|row| rows::get(row, "id").map(SessionId)).collect()
 }
 
-/// Deletes the sessions of a user except the newest `$2`.
-pub(super) const KEEP_NEWEST_SESSIONS: &str = "\
-    DELETE FROM referral_sessions WHERE user_id = $1 AND id <= ( \
-        SELECT id FROM referral_sessions WHERE user_id = $1 ORDER BY id DESC LIMIT 1 OFFSET $2 + 0)";
+/// Deletes the sessions of a user except the newest `$3` of those that are active at `$2`.
+pub(super) const KEEP_NEWEST_SESSIONS: &str = concat!(
+    "DELETE FROM referral_sessions WHERE user_id = $1 AND (revoked_at IS NOT NULL OR ends_at <= $2 OR id <= ( \
+        SELECT s.id FROM referral_sessions s WHERE s.user_id = $1 AND ",
+    is_active_session!("$2"),
+    " ORDER BY s.id DESC LIMIT 1 OFFSET $3 + 0)) \
+     RETURNING id, revoked_at IS NULL AND ends_at > $2 AS was_active"
+);
+
+/// Deletes the sessions of a user except the newest `number` of the active ones. Returns the ids of the deleted
+/// ones that were active.
+pub(super) async fn keep_newest(
+    connection: &mut Connection<'_>,
+    user: UserId,
+    number: u32,
+    now: OffsetDateTime,
+) -> Result<Vec<SessionId>> {
+    let delete = sqlx::query(KEEP_NEWEST_SESSIONS).bind(user.0).bind(time_to_micros(now)).bind(number);
+    let mut ended = Vec::new();
+    for row in connection.fetch_all(delete).await.map_err(failure)? {
+        if rows::get(&row, "was_active")? {
+            ended.push(SessionId(rows::get(&row, "id")?));
+        }
+    }
+    Ok(ended)
+}

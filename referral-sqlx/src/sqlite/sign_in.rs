@@ -15,8 +15,7 @@ use super::{
     batch::{Batch, no_facts},
     connection::Connection,
     counters::{self, bind_keys, four_counters, global_counters},
-    invitations, rows,
-    sessions::{self, KEEP_NEWEST_SESSIONS},
+    invitations, rows, sessions,
     users::{self, free_code, json_codes, user_columns},
     write_queue::Decide,
 };
@@ -92,11 +91,15 @@ impl Decide for SignIn {
             _ => rows::free_code(&row)?,
         };
         let Decision { writes, outcome } = request.decide(&facts, &code)?;
+        let mut ended_sessions = Vec::new();
+        if let SignInWrites::SignIn { session, kept_sessions: Some(kept), .. } = &writes {
+            ended_sessions = sessions::keep_newest(connection, session.user, *kept, request.now).await?;
+        }
         push(batch, &writes);
         if let (Some(hook), SignInWrites::SignIn { user, invitation, .. }) = (hook, &writes) {
             batch.write_with_hook(connection, &hook, user.added(), invitation.as_ref()).await?;
         }
-        Ok(outcome)
+        Ok(outcome.map(|outcome| outcome.with_ended_sessions(ended_sessions)))
     }
 }
 
@@ -132,7 +135,7 @@ fn push(batch: &mut Batch, writes: &SignInWrites) {
             }
             counters::push(batch, counters);
         }
-        SignInWrites::SignIn { challenge, user, invitation, session, kept_sessions, counters } => {
+        SignInWrites::SignIn { challenge, user, invitation, session, kept_sessions: _, counters } => {
             push_challenge(batch, challenge);
             match user {
                 UserWrite::Add(user) => users::push_new(batch, user),
@@ -145,9 +148,6 @@ fn push(batch: &mut Batch, writes: &SignInWrites) {
             }
             if let Some(invitation) = invitation {
                 invitations::push(batch, invitation);
-            }
-            if let Some(kept_sessions) = kept_sessions {
-                batch.push(KEEP_NEWEST_SESSIONS).bind(session.user.0).bind(kept_sessions);
             }
             sessions::push_new(batch, session);
             counters::push(batch, counters);

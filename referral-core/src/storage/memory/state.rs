@@ -223,13 +223,21 @@ impl State {
         active.map(end).collect()
     }
 
-    /// Deletes all sessions of a user except the newest `number`.
-    pub(super) fn keep_newest_sessions(&mut self, user: UserId, number: u32) {
-        let of_user = self.sessions.values().rev().filter(|session| session.user == user);
-        let older: Vec<_> = of_user.skip(number as usize).map(|session| session.id).collect();
-        for id in older {
-            self.sessions.remove(&id);
+    /// Deletes all sessions of a user except the newest `number` of the active ones. Returns the ids of the
+    /// deleted ones that were active.
+    pub(super) fn keep_newest_sessions(
+        &mut self,
+        user: UserId,
+        number: u32,
+        now: OffsetDateTime,
+    ) -> Vec<SessionId> {
+        self.sessions.retain(|_, session| session.user != user || session.is_active(now));
+        let active = self.sessions.values().rev().filter(|session| session.user == user);
+        let older: Vec<_> = active.skip(number as usize).map(|session| session.id).collect();
+        for id in &older {
+            self.sessions.remove(id);
         }
+        older
     }
 
     pub(super) fn remove_invitation(&mut self, invitee: UserId) {

@@ -172,6 +172,22 @@ fn code_requests_that_are_replaced_or_lose_their_message_are_detected() {
 }
 
 #[test]
+fn sessions_beyond_the_maximum_are_detected() {
+    // No session ends.
+    assert_detected!(sessions::sign_in_beyond_the_maximum_ends_the_oldest_session, |call, data| {
+        let Call::SignIn(_) = call else { return nothing() };
+        let before = data.sessions.clone();
+        Box::new(|data| data.sessions.extend(before))
+    });
+    // A session that has ended counts.
+    assert_detected!(sessions::sign_in_beyond_the_maximum_ends_the_oldest_session, |call, data| {
+        let Call::SignIn(_) = call else { return nothing() };
+        data.sessions.values_mut().for_each(|session| session.revoked_at = None);
+        nothing()
+    });
+}
+
+#[test]
 fn faults_of_a_changed_phone_are_detected() {
     // The old phone still finds the user.
     assert_detected!(phone_change::old_phone_signs_up_a_new_user, |call, data| {

@@ -76,7 +76,7 @@ pub(crate) struct LimitSettings {
 
 /// A number, or `None` for `off`.
 #[derive(Clone, Copy, Debug)]
-struct Number(Option<u32>);
+pub(crate) struct Number(pub(crate) Option<u32>);
 
 /// A duration, or `None` for `off`.
 #[derive(Clone, Copy, Debug)]
@@ -164,7 +164,7 @@ fn code_length_steps(input: &str) -> Result<Steps, String> {
     steps.map(Steps).ok_or_else(|| "give steps such as 5:6,30:8, or off".to_owned())
 }
 
-fn number_or_off(input: &str) -> Result<Number, String> {
+pub(crate) fn number_or_off(input: &str) -> Result<Number, String> {
     if is_off(input) {
         return Ok(Number(None));
     }

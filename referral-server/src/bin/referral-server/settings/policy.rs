@@ -3,7 +3,7 @@
 use clap::ValueEnum;
 use referral_core::policy::{Policy, Visibility};
 
-use crate::settings::{Settings, set, sign_in::VisibilityName};
+use crate::settings::{Settings, limits::Number, set, sign_in::VisibilityName};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum PolicyName {
@@ -50,6 +50,7 @@ impl Settings {
         set(&mut policy.refresh_lifetime, tokens.refresh_lifetime);
         set(&mut policy.session_lifetime, tokens.session_lifetime);
         set(&mut policy.refresh_grace, tokens.refresh_grace);
+        set(&mut policy.max_sessions, tokens.max_sessions.map(|Number(sessions)| sessions));
         self.limits.set(&mut policy);
         policy.default_region = sign_in.default_region;
         policy.additional_prefixes.clone_from(&sign_in.additional_prefixes);

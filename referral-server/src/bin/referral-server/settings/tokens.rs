@@ -4,6 +4,8 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, builder::NonEmptyStringValueParser};
 
+use super::limits::{Number, number_or_off};
+
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Tokens")]
 pub(crate) struct Tokens {
@@ -36,6 +38,10 @@ pub(crate) struct Tokens {
     /// Longest lifetime of a session, even if it is used [default: 180d]
     #[arg(long, env = "REFERRAL_SESSION_LIFETIME", global = true, value_name = "TIME", value_parser = humantime::parse_duration)]
     pub(crate) session_lifetime: Option<Duration>,
+    /// Largest number of active sessions of a user, or off. A sign-in beyond it ends the oldest session
+    /// [default: off]
+    #[arg(long, env = "REFERRAL_MAX_SESSIONS", global = true, value_name = "NUMBER", value_parser = number_or_off)]
+    pub(crate) max_sessions: Option<Number>,
     /// Time during which a refresh token may be exchanged again without ending the session [default: 30s]
     #[arg(long, env = "REFERRAL_REFRESH_GRACE", global = true, value_name = "TIME", value_parser = humantime::parse_duration)]
     pub(crate) refresh_grace: Option<Duration>,
