@@ -66,6 +66,7 @@ pub mod sessions;
 pub mod sign_in;
 pub mod statistics;
 pub mod test_numbers;
+pub mod transfer;
 pub mod users;
 
 pub use self::interleaved::Interleaved;
@@ -309,6 +310,16 @@ macro_rules! conformance {
                 filtered_list_is_counted_up_to_a_thousand
                 invitees_are_paged
                 profile_shows_the_newest_invitees
+            }
+            transfer {
+                imported_users_are_exported_unchanged
+                users_of_the_service_are_exported
+                imported_users_are_ordinary_users
+                conflicting_records_are_rejected
+                import_does_not_restore_a_deleted_user
+                import_creates_no_loop
+                parallel_imports_and_sign_ups_create_each_user_once
+                parallel_import_and_deletion_leave_the_user_deleted
             }
             retention {
                 only_expired_rows_are_deleted

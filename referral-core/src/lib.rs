@@ -9,6 +9,7 @@
 //! | Users without an access token, for your own administration | [`ReferralService::find_users`], [`ReferralService::create_user`], [`ReferralService::change_user`], [`ReferralService::delete_user`] |
 //! | Your ids and data of users | [`ExternalId`], [`Metadata`], [`ReferralService::find_user_by_external_id`] |
 //! | A storage of your own | [`storage`], and the suite [`mod@conformance`] that it must pass |
+//! | All users as records, and their import | [`storage::UserStorage::export_users`], [`storage::UserStorage::import_users`] |
 //! | Rows of your own in the same transaction | `TransactionHook` in `referral-sqlx` |
 //! | Users in a transaction of your own | `add_user_in` of the storages in `referral-sqlx` |
 //! | Rewards, messages and statistics after a sign-in | [`events::Hook`] |

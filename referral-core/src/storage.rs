@@ -35,8 +35,8 @@
 //!
 //! A deleted user is *erased*: the storage keeps its id, its invite code, and its invitations with their
 //! counts, and nothing else. So invitations are kept, no user gets the invite code again, and the ancestry
-//! through an erased user still excludes loops. An erased user is not a [`User`]: no method returns it, and
-//! none changes it.
+//! through an erased user still excludes loops. An erased user is not a [`User`]: no method changes it, and
+//! none returns it except [`UserStorage::export_users`].
 //!
 //! # Times
 //!
@@ -144,11 +144,16 @@ pub use crate::{
         },
         daily_counts::DailyCounts,
         deletion::{DeletedUser, DeletionDecision, DeletionFacts, DeletionRequest, DeletionWrites},
+        import::{
+            ImportBatch, ImportDecision, ImportFacts, ImportOutcome, ImportRejection, ImportWrites,
+            ImportedInvitation,
+        },
         listing::{PageStart, UserFilter, UserQuery},
         phone_change::{
             ChangedPhone, PhoneChangeDecision, PhoneChangeFacts, PhoneChangeRequest, PhoneChangeWrites,
         },
         profile::{EditedProfile, ProfileDecision, ProfileEdit, ProfileFacts, ProfileOutcome, ProfileWrites},
+        record::{ErasedUser, RecordedInvitation, RecordedUser, UserRecord},
         search::{SearchKeys, SearchTerm},
     },
 };

@@ -34,6 +34,7 @@ mod deletion;
 pub(crate) mod error;
 mod host_transaction;
 mod hosts;
+mod import;
 mod invitations;
 mod keys;
 mod lease;

@@ -74,8 +74,8 @@ macro_rules! read_rows {
             keys::KeyPurpose,
             sms::DeliveryStatus,
             storage::{
-                Challenge, CounterKey, Counters, CustomClaims, Invitee, IssuedTokens, RegisteredKey, Result,
-                StoredMessage,
+                Challenge, CounterKey, Counters, CustomClaims, ErasedUser, Invitee, IssuedTokens,
+                RegisteredKey, Result, StoredMessage, UserRecord,
             },
         };
         use sqlx::Row as _;
@@ -206,6 +206,24 @@ macro_rules! read_rows {
             })
         }
 
+        /// Reads a record with the columns of [`record_columns`].
+        pub(super) fn record(row: &$row) -> Result<UserRecord> {
+            let inviter = get::<Option<Uuid>>(row, "inviter")?;
+            let invitation = inviter.map(|_| invitation(row)).transpose()?;
+            Ok(match optional_time(row, "erased_at")? {
+                None => UserRecord::of(user(row)?, invitation),
+                Some(erased_at) => {
+                    let erased = ErasedUser {
+                        id: UserId(get(row, "id")?),
+                        invite_code: InviteCode::from_stored(get(row, "invite_code")?).map_err(unreadable)?,
+                        date_joined: time(row, "date_joined")?,
+                        erased_at,
+                    };
+                    UserRecord::of_erased(erased, invitation)
+                }
+            })
+        }
+
         /// Reads an hour and the number of messages that were sent in it.
         pub(super) fn messages(row: &$row) -> Result<(OffsetDateTime, u64)> {
             let count = get::<i64>(row, "count")?;
@@ -318,6 +336,17 @@ macro_rules! audit_columns {
     };
 }
 pub(crate) use audit_columns;
+
+/// Columns of the record of a user `u` with the invitation `i`. The number of invitees is not read.
+macro_rules! record_columns {
+    () => {
+        concat!(
+            $crate::rows::user_columns!("CAST(0 AS bigint)"),
+            ", u.erased_at, i.invitee, i.code, i.accepted_at, i.via"
+        )
+    };
+}
+pub(crate) use record_columns;
 
 /// Columns of an invitee `p`.
 macro_rules! invitee_columns {

@@ -25,6 +25,7 @@ mod deletion;
 mod disk;
 pub(crate) mod error;
 mod host_transaction;
+mod import;
 mod invitations;
 mod keys;
 mod list;

@@ -4,7 +4,7 @@ use referral_core::{
     Refusal, Session, SessionId, User,
     storage::{
         AttemptWrites, Challenge, Decision, DeletedUser, DeletionFacts, DeletionRequest, DeletionWrites,
-        Redemption, RedemptionFacts, Result,
+        ErasedUser, Redemption, RedemptionFacts, Result,
     },
 };
 use time::OffsetDateTime;
@@ -83,6 +83,8 @@ impl Transaction {
         self.set_member(list::STAFF, user.id, false);
         self.erase_entries(user.id).await?;
         self.delete(user);
+        let User { id, invite_code, date_joined, .. } = user.clone();
+        self.put(&ErasedUser { id, invite_code, date_joined, erased_at: now })?;
         Ok(ended)
     }
 }

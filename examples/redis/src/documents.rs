@@ -5,7 +5,7 @@ use std::fmt::Display;
 use referral_core::{
     CodeRequest, Invitation, Session, User,
     audit::AuditEntry,
-    storage::{Challenge, Counter, MessageKey, StoredMessage},
+    storage::{Challenge, Counter, ErasedUser, MessageKey, StoredMessage},
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use time::OffsetDateTime;
@@ -43,6 +43,18 @@ impl Document for User {
 
     fn list(&self) -> Option<String> {
         Some(list::USERS.to_owned())
+    }
+}
+
+impl Document for ErasedUser {
+    const KIND: &'static str = "erased";
+
+    fn id(&self) -> String {
+        self.id.to_string()
+    }
+
+    fn list(&self) -> Option<String> {
+        Some(list::ERASED.to_owned())
     }
 }
 
@@ -173,6 +185,8 @@ pub(crate) mod list {
     pub(crate) fn audit_of(user: UserId) -> String {
         format!("list/audit/{user}")
     }
+
+    pub(crate) const ERASED: &str = "list/erased";
 
     pub(crate) fn invitees(inviter: UserId) -> String {
         format!("list/invitees/{inviter}")

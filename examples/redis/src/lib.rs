@@ -73,11 +73,12 @@
 //! Values are JSON, in the serialized form that `referral-core` defines. Each key starts with the prefix of
 //! the storage.
 //!
-//! - `user/…`, `invitation/…`, `challenge/…`, `session/…`, `counter/…`, `message/…` and `code_request/…`
-//!   are documents.
+//! - `user/…`, `erased/…`, `invitation/…`, `challenge/…`, `session/…`, `counter/…`, `message/…`, `audit/…` and
+//!   `code_request/…` are documents.
 //! - `owner/phone/…`, `owner/code/…` and `owner/email/…` are the id of the user with this value.
-//! - `list/…` is a sorted set of ids: all users, the invitees of a user, the challenges of a phone, the
-//!   sessions of a user, or the records of requests about a phone. The ids are UUIDs of version 7, which sort by their time.
+//! - `list/…` is a sorted set of ids: all users, all staff, all erased users, the invitees of a user, the
+//!   challenges of a phone, the sessions of a user, the records of requests about a phone, or the entries of the
+//!   audit log. The ids are UUIDs of version 7, which sort by their time.
 //! - `ends/…` is a sorted set of the ids of one kind of document, by the time after which retention deletes
 //!   them.
 //! - `count/…` is the number of events of the whole service in a minute or an hour.
@@ -104,6 +105,7 @@ mod counters;
 mod daily_counts;
 mod deletion;
 mod documents;
+mod import;
 mod maintenance;
 mod phone_change;
 #[cfg(test)]

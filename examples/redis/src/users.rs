@@ -5,10 +5,10 @@ use referral_core::{
     ExternalId, InvalidInput, Invitation, InviteCode, PageSize, PhoneNumber, Refusal, User, UserId,
     storage::{
         AddUserFacts, AddUserRequest, AddedUser, Ancestry, ChangedPhone, ChangedUser, DailyCounts, Decided,
-        Decision, DeletedUser, DeletionRequest, InvitationWrite, Invitee, Inviter, NewUser, PageStart,
-        PhoneChangeRequest, ProfileEdit, ProfileFacts, ProfileOutcome, ProfileWrites, Result,
-        SessionSelection, StorageError, StoredPage, UserChangeFacts, UserChangeRequest, UserQuery,
-        UserStorage, UserWithInvited, UserWrite,
+        Decision, DeletedUser, DeletionRequest, ImportBatch, ImportOutcome, InvitationWrite, Invitee,
+        Inviter, NewUser, PageStart, PhoneChangeRequest, ProfileEdit, ProfileFacts, ProfileOutcome,
+        ProfileWrites, Result, SessionSelection, StorageError, StoredPage, UserChangeFacts,
+        UserChangeRequest, UserQuery, UserRecord, UserStorage, UserWithInvited, UserWrite,
     },
 };
 
@@ -204,6 +204,22 @@ impl UserStorage for RedisStorage {
 
     async fn daily_counts(&self, since: Date, until: Date) -> Result<Vec<DailyCounts>> {
         self.start().await?.daily_counts(since, until).await
+    }
+
+    async fn export_users(&self, after: Option<UserId>, limit: u32) -> Result<Vec<UserRecord>> {
+        self.transaction(|mut tx| async move {
+            let records = tx.records_after(after, limit).await?;
+            tx.commit(records).await
+        })
+        .await
+    }
+
+    async fn import_users(&self, batch: &ImportBatch) -> Result<Vec<ImportOutcome>> {
+        self.transaction(|mut tx| async move {
+            let outcome = tx.import(batch).await?;
+            tx.commit(outcome).await
+        })
+        .await
     }
 }
 

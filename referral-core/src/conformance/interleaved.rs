@@ -18,10 +18,11 @@ use crate::{
         AddUserRequest, AddedUser, AttackCheck, AuditPage, AuditQuery, AuditStorage, ChallengeRequest,
         ChallengeStorage, ChangedPhone, ChangedUser, CodeRequest, CodeRequestView, CounterUpdate,
         DailyCounts, Decided, DeletedUser, DeletionRequest, DeliveryTransition, DeliveryUpdate,
-        GlobalCounterFacts, GlobalCounterQuery, GrantedChallenge, KeyRegistration, MaintenanceStorage,
-        PhoneChangeRequest, PhoneHash, ProfileEdit, ProfileOutcome, RefreshRequest, RegisteredKey, Result,
-        Retention, SessionSelection, SessionStorage, SignInOutcome, SignInRequest, Storage, StorageReadiness,
-        StoredPage, StoredSession, UnlockRequest, UserChangeRequest, UserQuery, UserStorage, UserWithInvited,
+        GlobalCounterFacts, GlobalCounterQuery, GrantedChallenge, ImportBatch, ImportOutcome,
+        KeyRegistration, MaintenanceStorage, PhoneChangeRequest, PhoneHash, ProfileEdit, ProfileOutcome,
+        RefreshRequest, RegisteredKey, Result, Retention, SessionSelection, SessionStorage, SignInOutcome,
+        SignInRequest, Storage, StorageReadiness, StoredPage, StoredSession, UnlockRequest,
+        UserChangeRequest, UserQuery, UserRecord, UserStorage, UserWithInvited,
     },
     user::{Invitee, User, UserId, listing::PageSize},
 };
@@ -173,6 +174,14 @@ impl<S: Storage + ?Sized> UserStorage for Interleaved<S> {
 
     async fn daily_counts(&self, since: Date, until: Date) -> Result<Vec<DailyCounts>> {
         self.next().daily_counts(since, until).await
+    }
+
+    async fn export_users(&self, after: Option<UserId>, limit: u32) -> Result<Vec<UserRecord>> {
+        self.next().export_users(after, limit).await
+    }
+
+    async fn import_users(&self, batch: &ImportBatch) -> Result<Vec<ImportOutcome>> {
+        self.next().import_users(batch).await
     }
 }
 

@@ -60,11 +60,13 @@ pub enum AcceptedVia {
     Profile,
     /// A change by staff or by the host, which can also replace an earlier invitation.
     Staff,
+    /// The import of the user from a system that did not record the operation.
+    Import,
 }
 
 impl AcceptedVia {
     /// All values.
-    pub const ALL: [Self; 4] = [Self::SignUp, Self::SignIn, Self::Profile, Self::Staff];
+    pub const ALL: [Self; 5] = [Self::SignUp, Self::SignIn, Self::Profile, Self::Staff, Self::Import];
 
     /// Returns the stable name under which the operation is stored.
     #[must_use]
@@ -74,6 +76,7 @@ impl AcceptedVia {
             Self::SignIn => "sign_in",
             Self::Profile => "profile",
             Self::Staff => "staff",
+            Self::Import => "import",
         }
     }
 }

@@ -3,6 +3,7 @@
 mod change;
 mod code_requests;
 mod deletion;
+mod import;
 #[cfg(all(test, feature = "conformance"))]
 mod mutants;
 mod phone_change;
@@ -20,11 +21,11 @@ use super::{
     ChallengeFacts, ChallengeRequest, ChallengeStorage, ChallengeWrites, ChangedPhone, ChangedUser,
     CodeRequest, CodeRequestView, CounterUpdate, DailyCounts, Decided, Decision, DeletedUser,
     DeletionRequest, DeliveryFacts, DeliveryTransition, DeliveryUpdate, GlobalCounterFacts,
-    GlobalCounterQuery, GrantedChallenge, KeyRegistration, MaintenanceStorage, PhoneChangeRequest, PhoneHash,
-    ProfileEdit, ProfileFacts, ProfileOutcome, ProfileWrites, RefreshFacts, RefreshRequest, RegisteredKey,
-    Result, Retention, SessionSelection, SessionStorage, SignInFacts, SignInOutcome, SignInRequest,
-    SignInWrites, StorageError, StorageReadiness, StoredPage, StoredSession, UnlockRequest,
-    UserChangeRequest, UserQuery, UserStorage, UserWithInvited,
+    GlobalCounterQuery, GrantedChallenge, ImportBatch, ImportOutcome, KeyRegistration, MaintenanceStorage,
+    PhoneChangeRequest, PhoneHash, ProfileEdit, ProfileFacts, ProfileOutcome, ProfileWrites, RefreshFacts,
+    RefreshRequest, RegisteredKey, Result, Retention, SessionSelection, SessionStorage, SignInFacts,
+    SignInOutcome, SignInRequest, SignInWrites, StorageError, StorageReadiness, StoredPage, StoredSession,
+    UnlockRequest, UserChangeRequest, UserQuery, UserRecord, UserStorage, UserWithInvited,
 };
 use crate::{
     audit::AuditEntry,
@@ -371,6 +372,14 @@ impl AuditStorage for MemoryStorage {
         let entry = request.entry(state.by_phone.get(&request.phone).copied());
         state.record(Some(entry.clone()));
         Ok(entry)
+    }
+
+    async fn export_users(&self, after: Option<UserId>, limit: u32) -> Result<Vec<UserRecord>> {
+        Ok(self.lock().records_after(after, limit as usize))
+    }
+
+    async fn import_users(&self, batch: &ImportBatch) -> Result<Vec<ImportOutcome>> {
+        Ok(self.lock().import(batch))
     }
 }
 

@@ -4,9 +4,9 @@ use async_trait::async_trait;
 use time::Date;
 
 use super::{
-    AddUserRequest, AddedUser, ChangedPhone, ChangedUser, Decided, DeletedUser, DeletionRequest,
-    PhoneChangeRequest, ProfileEdit, ProfileOutcome, Result, StoredPage, UserChangeRequest, UserQuery,
-    UserWithInvited,
+    AddUserRequest, AddedUser, ChangedPhone, ChangedUser, Decided, DeletedUser, DeletionRequest, ImportBatch,
+    ImportOutcome, PhoneChangeRequest, ProfileEdit, ProfileOutcome, Result, StoredPage, UserChangeRequest,
+    UserQuery, UserRecord, UserWithInvited,
 };
 use crate::{
     error::refusal::Refusal,
@@ -109,4 +109,21 @@ pub trait UserStorage: Send + Sync + 'static {
     /// ascending order. Days without events may be left out. Each user and each invitation is counted when it
     /// is added, and stays counted.
     async fn daily_counts(&self, since: Date, until: Date) -> Result<Vec<DailyCounts>>;
+
+    /// Returns the records of users in ascending order of their ids, with those of erased users. The records
+    /// start after the id `after`, and are at most `limit`.
+    async fn export_users(&self, after: Option<UserId>, limit: u32) -> Result<Vec<UserRecord>>;
+
+    /// Adds the users of a batch with their invitations. Returns the outcome of each record, in the order of
+    /// the records.
+    ///
+    /// Facts: the records of users with the ids of the batch, and the owners of the phones, invite codes,
+    /// email addresses and external ids in the batch. The owner of an invite code can be erased. If
+    /// [`late_inviters`](ImportBatch::late_inviters) returns inviters, also the inviters above them, up to
+    /// the first inviters. Imports exclude each other and all operations that accept an invitation of an
+    /// existing user, if the batch has such invitations. Of concurrent requests for a phone, an invite code,
+    /// an email address or an external id, only one gets it.
+    ///
+    /// Unlike all other operations, an import adds erased users, and invitations from and to them.
+    async fn import_users(&self, batch: &ImportBatch) -> Result<Vec<ImportOutcome>>;
 }

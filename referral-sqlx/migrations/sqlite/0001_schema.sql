@@ -105,6 +105,15 @@ CREATE TABLE referral_daily_counts (
     invitations INTEGER NOT NULL CHECK (invitations >= 0)
 ) STRICT;
 
+-- Is 1 during the transaction of an import, which adds erased users, and invitations of users who were erased
+-- since. No other writer sees the value.
+CREATE TABLE referral_import (
+    only_row INTEGER NOT NULL PRIMARY KEY CHECK (only_row = 1),
+    is_running INTEGER NOT NULL CHECK (is_running IN (0, 1))
+) STRICT;
+
+INSERT INTO referral_import (only_row, is_running) VALUES (1, 0);
+
 CREATE TRIGGER referral_users_start_without_invitees BEFORE INSERT ON referral_users
 WHEN NEW.invited_count <> 0
 BEGIN
@@ -123,7 +132,7 @@ BEGIN
 END;
 
 CREATE TRIGGER referral_users_start_present BEFORE INSERT ON referral_users
-WHEN NEW.erased_at IS NOT NULL
+WHEN NEW.erased_at IS NOT NULL AND (SELECT is_running FROM referral_import) = 0
 BEGIN
     SELECT RAISE(ABORT, 'a new user must not be erased');
 END;
@@ -155,6 +164,7 @@ BEGIN
 END;
 
 CREATE TRIGGER referral_users_are_counted AFTER INSERT ON referral_users
+WHEN NEW.erased_at IS NULL
 BEGIN
     UPDATE referral_user_totals SET users = users + 1;
     INSERT INTO referral_daily_counts (day, sign_ups, invitations)
@@ -185,7 +195,7 @@ CREATE TABLE referral_invitations (
         AND code NOT GLOB '*[^A-Z0-9]*'
     ),
     accepted_at INTEGER NOT NULL,
-    via TEXT NOT NULL CHECK (via IN ('sign_up', 'sign_in', 'profile', 'staff')),
+    via TEXT NOT NULL CHECK (via IN ('sign_up', 'sign_in', 'profile', 'staff', 'import')),
     CHECK (invitee <> inviter)
 ) STRICT, WITHOUT ROWID;
 
@@ -204,7 +214,8 @@ BEGIN
 END;
 
 CREATE TRIGGER referral_invitations_need_present_users BEFORE INSERT ON referral_invitations
-WHEN EXISTS (SELECT 1 FROM referral_users WHERE id IN (NEW.invitee, NEW.inviter) AND erased_at IS NOT NULL)
+WHEN (SELECT is_running FROM referral_import) = 0
+    AND EXISTS (SELECT 1 FROM referral_users WHERE id IN (NEW.invitee, NEW.inviter) AND erased_at IS NOT NULL)
 BEGIN
     SELECT RAISE(ABORT, 'an erased user accepts no invitation and invites no user');
 END;

@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::{
     PostgresStorage, add_user, audit, challenges, change_user, code_requests, counters, daily_counts,
-    deletion, invitations, list, maintenance, messages,
+    deletion, import, invitations, list, maintenance, messages,
     open::{PLANNER_SETTINGS, PostgresOptions},
     phone_change, profiles, sessions, sign_in, users,
 };
@@ -190,6 +190,13 @@ async fn frequent_statements_do_not_scan_tables() {
         phone_change::LOCK_CHALLENGE,
         phone_change::PHONE_CHANGE_FACTS,
         phone_change::CHANGE_PHONE,
+        import::RECORDS_AFTER,
+        import::RECORDS,
+        import::OWNERS,
+        import::INVITERS_ABOVE,
+        import::CHANGE_SEARCH_KEYS,
+        import::COUNT_INVITATIONS,
+        import::COUNT_USERS,
         profiles::PROFILE_FACTS,
         profiles::CHANGE_PROFILE,
         invitations::CHANGE_SEARCH_KEYS,
@@ -217,6 +224,24 @@ async fn frequent_statements_do_not_scan_tables() {
         let plan = harness.plan_of(statement).await;
         assert!(plan.contains(index), "{statement}:\n{plan}");
     }
+}
+
+/// A batch of an import looks up its rows, and reads no table completely.
+#[tokio::test]
+async fn rows_of_an_import_are_looked_up_one_by_one() {
+    let Some(mut harness) = Harness::new().await else { return };
+    for statement in [
+        import::RECORDS,
+        import::OWNERS,
+        import::INVITERS_ABOVE,
+        import::CHANGE_SEARCH_KEYS,
+        import::COUNT_INVITATIONS,
+    ] {
+        let plan = harness.plan_of(statement).await;
+        assert!(!plan.contains("Merge Join") && !plan.contains("Hash Join"), "{statement}:\n{plan}");
+    }
+    let plan = harness.plan_of(import::RECORDS_AFTER).await;
+    assert!(plan.contains("users_pkey") && !plan.contains("Sort"), "{plan}");
 }
 
 /// A join that reads all users in order would be slow if the newest invitee is an old user.

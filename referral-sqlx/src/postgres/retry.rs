@@ -145,7 +145,8 @@ pub(super) fn write_error(error: sqlx::Error) -> StorageError {
     match constraint {
         Some("users_invite_code_key") => WriteConflict::CodeTaken.into(),
         Some(
-            "users_phone_key"
+            "users_pkey"
+            | "users_phone_key"
             | "users_email_key"
             | "users_external_id_key"
             | "invitations_pkey"

@@ -16,11 +16,11 @@ use referral_core::{
         AddUserRequest, AddedUser, AttackCheck, AuditPage, AuditQuery, AuditStorage, ChallengeRequest,
         ChallengeStorage, ChangedPhone, ChangedUser, CodeRequest, CodeRequestView, CounterUpdate,
         DailyCounts, Decided, DeletedUser, DeletionRequest, DeliveryTransition, DeliveryUpdate,
-        GlobalCounterFacts, GlobalCounterQuery, GrantedChallenge, Invitee, KeyRegistration,
-        MaintenanceStorage, PhoneChangeRequest, PhoneHash, ProfileEdit, ProfileOutcome, RefreshRequest,
-        RegisteredKey, Result, Retention, SessionSelection, SessionStorage, SharedSetting, SignInOutcome,
-        SignInRequest, StorageError, StorageReadiness, StoredPage, StoredSession, UnlockRequest,
-        UserChangeRequest, UserQuery, UserStorage, UserWithInvited,
+        GlobalCounterFacts, GlobalCounterQuery, GrantedChallenge, ImportBatch, ImportOutcome, Invitee,
+        KeyRegistration, MaintenanceStorage, PhoneChangeRequest, PhoneHash, ProfileEdit, ProfileOutcome,
+        RefreshRequest, RegisteredKey, Result, Retention, SessionSelection, SessionStorage, SharedSetting,
+        SignInOutcome, SignInRequest, StorageError, StorageReadiness, StoredPage, StoredSession,
+        UnlockRequest, UserChangeRequest, UserQuery, UserRecord, UserStorage, UserWithInvited,
     },
 };
 use time::{Date, OffsetDateTime};
@@ -28,7 +28,7 @@ use uuid::Uuid;
 
 use super::{
     PostgresStorage, add_user, audit, challenges, change_user, code_requests, counters, daily_counts,
-    deletion, invitations, keys, list, maintenance, messages, migrations, phone_change, profiles,
+    deletion, import, invitations, keys, list, maintenance, messages, migrations, phone_change, profiles,
     retry::{WriteConflict, is_canceled, reason},
     sessions, sign_in, users,
 };
@@ -213,6 +213,18 @@ impl UserStorage for PostgresStorage {
 
     async fn daily_counts(&self, since: Date, until: Date) -> Result<Vec<DailyCounts>> {
         with_lease!(self.lease, lease => daily_counts::daily_counts(&mut lease, since, until))
+    }
+
+    async fn export_users(&self, after: Option<UserId>, limit: u32) -> Result<Vec<UserRecord>> {
+        with_lease!(self.lease, lease => import::records_after(&mut lease, after, limit))
+    }
+
+    async fn import_users(&self, batch: &ImportBatch) -> Result<Vec<ImportOutcome>> {
+        if let Some(outcome) = with_lease!(self.begin, lease => import::import(&mut lease, batch, false))? {
+            return Ok(outcome);
+        }
+        let outcome = with_lease!(self.begin, lease => import::import(&mut lease, batch, true))?;
+        outcome.ok_or_else(|| WriteConflict::Stale.into())
     }
 }
 

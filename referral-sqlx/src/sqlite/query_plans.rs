@@ -10,8 +10,8 @@ use uuid::Uuid;
 
 use super::{
     SqliteStorage, add_user, audit, challenges, change_user, code_requests, counters, daily_counts, deletion,
-    invitations, list, maintenance, messages, open::SqliteOptions, phone_change, profiles, sessions, sign_in,
-    users,
+    import, invitations, list, maintenance, messages, open::SqliteOptions, phone_change, profiles, sessions,
+    sign_in, users,
 };
 
 const CALLER: UserId = UserId(Uuid::nil());
@@ -85,6 +85,11 @@ async fn fixed_statements_use_their_indexes() {
             ],
         ),
         (users::CHANGE_PHONE, &[BY_ID]),
+        (import::RECORDS_AFTER, &["sqlite_autoindex_referral_users_1 (id>?)", inviter]),
+        (import::RECORDS, &[BY_ID, inviter]),
+        (import::OWNERS, &["(phone=?)", "(invite_code=?)", "(email=?)", "(external_id=?)"]),
+        (import::INVITERS_ABOVE, &[inviter]),
+        (import::CHANGE_SEARCH_KEYS, &["SEARCH referral_users USING INDEX", "(id=?)"]),
         (profiles::PROFILE_FACTS, &["(invite_code=?)", "(email=?)", BY_ID, inviter]),
         (challenges::CHALLENGE_FACTS, &["referral_challenges_of_phone (phone=?)", "(phone=?)"]),
         (

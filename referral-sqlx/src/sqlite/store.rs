@@ -15,11 +15,11 @@ use referral_core::{
         AddUserRequest, AddedUser, AttackCheck, AuditPage, AuditQuery, AuditStorage, ChallengeRequest,
         ChallengeStorage, ChangedPhone, ChangedUser, CodeRequest, CodeRequestView, CounterUpdate,
         DailyCounts, Decided, Decision, DeletedUser, DeletionRequest, DeliveryTransition, DeliveryUpdate,
-        GlobalCounterFacts, GlobalCounterQuery, GrantedChallenge, Invitee, KeyRegistration,
-        MaintenanceStorage, PhoneChangeRequest, PhoneHash, ProfileEdit, ProfileOutcome, RefreshRequest,
-        RegisteredKey, Result, Retention, SessionSelection, SessionStorage, SharedSetting, SignInOutcome,
-        SignInRequest, StorageError, StorageReadiness, StoredPage, StoredSession, UnlockRequest,
-        UserChangeRequest, UserQuery, UserStorage, UserWithInvited,
+        GlobalCounterFacts, GlobalCounterQuery, GrantedChallenge, ImportBatch, ImportOutcome, Invitee,
+        KeyRegistration, MaintenanceStorage, PhoneChangeRequest, PhoneHash, ProfileEdit, ProfileOutcome,
+        RefreshRequest, RegisteredKey, Result, Retention, SessionSelection, SessionStorage, SharedSetting,
+        SignInOutcome, SignInRequest, StorageError, StorageReadiness, StoredPage, StoredSession,
+        UnlockRequest, UserChangeRequest, UserQuery, UserRecord, UserStorage, UserWithInvited,
     },
 };
 use time::{Date, OffsetDateTime};
@@ -27,7 +27,7 @@ use uuid::Uuid;
 
 use super::{
     SqliteStorage, add_user::AddUser, audit, batch::Batch, challenges, code_requests, counters, daily_counts,
-    deletion::Deletion, disk, invitations, keys, list, maintenance, phone_change::PhoneChange,
+    deletion::Deletion, disk, import, invitations, keys, list, maintenance, phone_change::PhoneChange,
     profiles::Edit, sessions, sign_in::SignIn, users,
 };
 
@@ -163,6 +163,14 @@ impl UserStorage for SqliteStorage {
 
     async fn daily_counts(&self, since: Date, until: Date) -> Result<Vec<DailyCounts>> {
         daily_counts::daily_counts(&mut *self.reader().await?, since, until).await
+    }
+
+    async fn export_users(&self, after: Option<UserId>, limit: u32) -> Result<Vec<UserRecord>> {
+        import::records_after(&mut *self.reader().await?, after, limit).await
+    }
+
+    async fn import_users(&self, batch: &ImportBatch) -> Result<Vec<ImportOutcome>> {
+        write!(self, connection, batch => import::import(connection, &batch))
     }
 }
 

@@ -215,7 +215,7 @@ pub(super) fn push_change(batch: &mut Batch, user: &User) {
 }
 
 /// Returns the words that the search index stores for a user.
-fn words(keys: &SearchKeys) -> String {
+pub(super) fn words(keys: &SearchKeys) -> String {
     search_index::of_user(keys).into_iter().map(word).collect::<Vec<_>>().join(" ")
 }
 

@@ -1,5 +1,7 @@
 //! Deletion of a user from the memory storage.
 
+use time::OffsetDateTime;
+
 use super::state::State;
 use crate::{
     error::refusal::Refusal,
@@ -7,7 +9,7 @@ use crate::{
         AttemptWrites, Decision, DeletedUser, DeletionFacts, DeletionRequest, DeletionWrites, Redemption,
         RedemptionFacts, SessionSelection,
     },
-    user::User,
+    user::{User, record::ErasedUser},
 };
 
 impl State {
@@ -28,7 +30,7 @@ impl State {
             }
             DeletionWrites::Erase { user, counters, audit, code_requests } => {
                 ended_sessions = self.end_sessions(user.id, SessionSelection::All, request.now);
-                self.erase(&user);
+                self.erase(&user, request.now);
                 self.record(audit.clone());
                 entry = audit;
                 for phone in code_requests {
@@ -50,8 +52,10 @@ impl State {
     }
 
     /// Erases a user. The invite code stays in `by_code`, so that it is not free.
-    fn erase(&mut self, user: &User) {
+    fn erase(&mut self, user: &User, now: OffsetDateTime) {
         self.users.remove(&user.id);
+        let User { id, invite_code, date_joined, .. } = user.clone();
+        self.erased.insert(id, ErasedUser { id, invite_code, date_joined, erased_at: now });
         self.by_phone.remove(&user.phone);
         if let Some(email) = &user.email {
             self.by_email.remove(email);

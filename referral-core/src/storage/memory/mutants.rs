@@ -27,10 +27,11 @@ use crate::{
         AddUserRequest, AddedUser, AttackCheck, AuditPage, AuditQuery, AuditStorage, ChallengeRequest,
         ChallengeStorage, ChangedPhone, ChangedUser, CodeRequest, CodeRequestView, CounterUpdate,
         DailyCounts, Decided, DeletedUser, DeletionRequest, DeliveryTransition, DeliveryUpdate,
-        GlobalCounterFacts, GlobalCounterQuery, GrantedChallenge, KeyRegistration, MaintenanceStorage,
-        PhoneChangeRequest, PhoneHash, ProfileEdit, ProfileOutcome, RefreshRequest, RegisteredKey, Result,
-        Retention, SessionSelection, SessionStorage, SignInOutcome, SignInRequest, Storage, StorageReadiness,
-        StoredPage, StoredSession, UnlockRequest, UserChangeRequest, UserQuery, UserStorage, UserWithInvited,
+        GlobalCounterFacts, GlobalCounterQuery, GrantedChallenge, ImportBatch, ImportOutcome,
+        KeyRegistration, MaintenanceStorage, PhoneChangeRequest, PhoneHash, ProfileEdit, ProfileOutcome,
+        RefreshRequest, RegisteredKey, Result, Retention, SessionSelection, SessionStorage, SignInOutcome,
+        SignInRequest, Storage, StorageReadiness, StoredPage, StoredSession, UnlockRequest,
+        UserChangeRequest, UserQuery, UserRecord, UserStorage, UserWithInvited,
     },
     user::{Invitee, User, UserId, listing::PageSize},
 };
@@ -197,6 +198,14 @@ impl<D: Database> UserStorage for Mutant<D> {
 
     async fn daily_counts(&self, since: Date, until: Date) -> Result<Vec<DailyCounts>> {
         self.0.start(Call::Other).await.daily_counts(since, until).await
+    }
+
+    async fn export_users(&self, after: Option<UserId>, limit: u32) -> Result<Vec<UserRecord>> {
+        self.0.start(Call::Other).await.export_users(after, limit).await
+    }
+
+    async fn import_users(&self, batch: &ImportBatch) -> Result<Vec<ImportOutcome>> {
+        self.0.start(Call::Other).await.import_users(batch).await
     }
 }
 

@@ -19,13 +19,14 @@ use crate::{
     },
     user::{
         Invitee, User, UserId, daily_counts::DailyCounts, email::Email, external_id::ExternalId,
-        phone::PhoneNumber,
+        phone::PhoneNumber, record::ErasedUser,
     },
 };
 
 #[derive(Clone, Default)]
 pub(super) struct State {
     pub(super) users: BTreeMap<UserId, User>,
+    pub(super) erased: BTreeMap<UserId, ErasedUser>,
     pub(super) by_phone: HashMap<PhoneNumber, UserId>,
     pub(super) by_code: HashMap<InviteCode, UserId>,
     pub(super) by_email: HashMap<Email, UserId>,
@@ -107,6 +108,9 @@ impl State {
                 self.by_code.insert(user.invite_code.clone(), user.id);
                 if let Some(id) = &user.external_id {
                     self.by_external_id.insert(id.clone(), user.id);
+                }
+                if let Some(email) = &user.email {
+                    self.by_email.insert(email.clone(), user.id);
                 }
                 self.users.insert(user.id, user);
             }

@@ -13,7 +13,7 @@ use super::{Call, Database, Mutant, State, Transaction, detects};
 use crate::{
     conformance::{
         challenges, claims, code_requests, deletion, gate, guesses, host, invitations, limits, maintenance,
-        phone_change, phone_change_codes, retention, sessions,
+        phone_change, phone_change_codes, retention, sessions, transfer,
     },
     gate::approval::Approval,
     session::Session,
@@ -235,6 +235,36 @@ fn faults_of_a_changed_phone_are_detected() {
             user.phone = request.old_phone().clone();
         }
         nothing()
+    });
+}
+
+#[test]
+fn incomplete_imports_and_exports_are_detected() {
+    let forgotten: Fault = |_, _| Box::new(|data| data.erased.clear());
+    assert_detected!(transfer::imported_users_are_exported_unchanged, forgotten);
+    assert_detected!(transfer::users_of_the_service_are_exported, forgotten);
+    assert_detected!(transfer::import_does_not_restore_a_deleted_user, forgotten);
+    // The email addresses of imported users are free.
+    assert_detected!(transfer::conflicting_records_are_rejected, |_, _| {
+        Box::new(|data| data.by_email.clear())
+    });
+    // The invitations of an import are not counted.
+    assert_detected!(transfer::imported_users_are_exported_unchanged, |_, data| {
+        let users = data.users.clone();
+        Box::new(move |data| {
+            for user in data.users.values_mut() {
+                user.invited_count = users.get(&user.id).map_or(0, |before| before.invited_count);
+            }
+        })
+    });
+    // A loop through stored users is not found.
+    assert_detected!(transfer::import_creates_no_loop, |_, data| {
+        let invitations = mem::take(&mut data.invitations);
+        Box::new(move |data| {
+            for (invitee, invitation) in invitations {
+                data.invitations.entry(invitee).or_insert(invitation);
+            }
+        })
     });
 }
 

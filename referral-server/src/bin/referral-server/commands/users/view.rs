@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use referral_core::{ExternalId, Name, User};
+use referral_core::{ExternalId, Name, StaffRole, User};
 use serde::Serialize;
 use serde_json::Value;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339, macros::format_description};
@@ -25,6 +25,7 @@ pub(crate) struct UserJson {
     first_name: Option<String>,
     last_name: Option<String>,
     is_staff: bool,
+    staff_role: Option<StaffRole>,
     is_active: bool,
     date_joined: String,
     last_login: Option<String>,
@@ -45,7 +46,8 @@ impl UserJson {
             email: user.email.as_ref().map(|email| email.as_str().to_owned()),
             first_name: user.first_name.as_ref().map(|name| name.as_str().to_owned()),
             last_name: user.last_name.as_ref().map(|name| name.as_str().to_owned()),
-            is_staff: user.is_staff,
+            is_staff: user.is_staff(),
+            staff_role: user.staff_role,
             is_active: user.is_active,
             date_joined: exact_time(user.date_joined),
             last_login: user.last_login.map(exact_time),
@@ -111,11 +113,11 @@ pub(crate) fn label(user: &User) -> String {
 
 /// Returns the state of a user that differs from the usual one.
 pub(crate) fn state(user: &User) -> Cell {
-    match (user.is_active, user.is_staff) {
-        (false, false) => Cell::new("inactive").style(Style::Alert),
-        (false, true) => Cell::new("inactive staff").style(Style::Alert),
-        (true, true) => Cell::new("staff").style(Style::Bold),
-        (true, false) => Cell::new("active"),
+    match (user.is_active, user.staff_role) {
+        (false, None) => Cell::new("inactive").style(Style::Alert),
+        (false, Some(role)) => Cell::new(format!("inactive {role}")).style(Style::Alert),
+        (true, Some(role)) => Cell::new(role.to_string()).style(Style::Bold),
+        (true, None) => Cell::new("active"),
     }
 }
 
