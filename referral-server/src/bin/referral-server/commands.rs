@@ -2,6 +2,8 @@
 
 pub(crate) mod code_requests;
 pub(crate) mod create_superuser;
+pub(crate) mod export;
+pub(crate) mod import;
 pub(crate) mod keys;
 pub(crate) mod migrate;
 pub(crate) mod openapi;

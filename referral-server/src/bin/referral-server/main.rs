@@ -8,6 +8,7 @@ mod open_files;
 mod settings;
 mod sms_config;
 mod test_numbers;
+mod transfer;
 
 use std::{
     io::{self, Write},
@@ -18,8 +19,10 @@ use clap::{CommandFactory as _, FromArgMatches as _, error::ErrorKind};
 use referral_server::with_sources;
 
 use crate::{
-    commands::{code_requests, create_superuser, keys, migrate, openapi, serve, serve::Result, sms},
-    commands::{create_superuser, keys, migrate, openapi, serve, serve::Result, sms, users},
+    commands::{
+        code_requests, create_superuser, export, import, keys, migrate, openapi, serve, serve::Result, sms,
+        users,
+    },
     log::Log,
     settings::{Cli, Command, environment, flags},
 };
@@ -50,7 +53,7 @@ fn main() -> ExitCode {
         log.print(&describe(&**error));
     }
     log.finish();
-    if result.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    result.unwrap_or(ExitCode::FAILURE)
 }
 
 /// Parses flags and environment variables. On error or for `--help`, prints the text and exits.
@@ -82,7 +85,8 @@ fn describe(error: &dyn std::error::Error) -> String {
     format!("referral-server: {}", with_sources(error))
 }
 
-async fn run(cli: Cli, log: &Log) -> Result<()> {
+/// Runs the command, and returns the exit code.
+async fn run(cli: Cli, log: &Log) -> Result<ExitCode> {
     cli.settings.reject_postgres_flags()?;
     match cli.command.unwrap_or(Command::Serve) {
         Command::Serve => serve::serve(&cli.settings, log.dropped_lines()).await,
@@ -93,5 +97,8 @@ async fn run(cli: Cli, log: &Log) -> Result<()> {
         Command::Keys(command) => keys::run(&cli.settings, &command).await,
         Command::Sms(command) => sms::run(&cli.settings, command).await,
         Command::Users(command) => users::run(&cli.settings, &command).await,
-    }
+        Command::Import(command) => return import::run(&cli.settings, &command).await,
+        Command::Export(command) => export::run(&cli.settings, &command).await,
+    }?;
+    Ok(ExitCode::SUCCESS)
 }

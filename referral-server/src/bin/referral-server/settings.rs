@@ -17,7 +17,9 @@ pub(crate) mod tokens;
 use clap::{Args, Parser, Subcommand};
 
 use crate::{
-    commands::{keys::KeysCommand, sms::SmsCommand, users::UsersCommand},
+    commands::{
+        export::ExportCommand, import::ImportCommand, keys::KeysCommand, sms::SmsCommand, users::UsersCommand,
+    },
     settings::{
         gate::GateSettings, limits::LimitSettings, log::Log, network::Network, postgres::Postgres,
         sign_in::SignIn, store::Store, tokens::Tokens,
@@ -73,6 +75,16 @@ pub(crate) enum Command {
     /// Find and show users, and print the tree of their invitations.
     #[command(subcommand)]
     Users(UsersCommand),
+    /// Add the users of files, such as those that `export` writes.
+    ///
+    /// An import only adds: it changes no stored user, and a repeated import changes nothing. It can run
+    /// while servers use the database. Rejected rows are reported with their lines and reasons, and the
+    /// exit code is 2. See docs/import.md.
+    Import(ImportCommand),
+    /// Write all users with their invitations to a file or to standard output.
+    ///
+    /// The output has personal data. A new file can be read by its owner only. See docs/import.md.
+    Export(ExportCommand),
 }
 
 #[derive(Debug, Args)]
