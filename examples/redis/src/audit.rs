@@ -36,7 +36,7 @@ impl AuditStorage for RedisStorage {
                 tx.delete(&counter);
             }
             let entry = request.entry(tx.value(&owner::phone(&request.phone)).await?);
-            tx.record(Some(&entry))?;
+            tx.add_entry(Some(&entry))?;
             tx.commit(entry).await
         })
         .await
@@ -45,7 +45,7 @@ impl AuditStorage for RedisStorage {
 
 impl Transaction {
     /// Adds an entry to the audit log.
-    pub(crate) fn record(&mut self, entry: Option<&AuditEntry>) -> Result<()> {
+    pub(crate) fn add_entry(&mut self, entry: Option<&AuditEntry>) -> Result<()> {
         let Some(entry) = entry else { return Ok(()) };
         if let Some(user) = entry.user {
             self.set_member(&list::audit_of(user), entry.id, true);

@@ -42,7 +42,7 @@ impl Transaction {
                     self.delete_code_requests(*phone).await?;
                 }
                 self.count(counters).await?;
-                self.record(audit.as_ref())?;
+                self.add_entry(audit.as_ref())?;
                 entry.clone_from(audit);
             }
         }

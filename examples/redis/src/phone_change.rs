@@ -37,7 +37,7 @@ impl Transaction {
                 ended_sessions = self.end_sessions(user.id, others, request.now).await?;
                 self.write_user(&UserWrite::Change(user)).await?;
                 self.count(&counters).await?;
-                self.record(Some(&audit))?;
+                self.add_entry(Some(&audit))?;
                 entry = Some(audit);
             }
         }

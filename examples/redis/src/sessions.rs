@@ -76,7 +76,7 @@ impl SessionStorage for RedisStorage {
         audit: Option<&AuditEntry>,
     ) -> Result<Vec<SessionId>> {
         self.transaction(|mut tx| async move {
-            tx.record(audit)?;
+            tx.add_entry(audit)?;
             let ended = tx.end_sessions(user, sessions, now).await?;
             tx.commit(ended).await
         })

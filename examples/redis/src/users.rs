@@ -145,7 +145,7 @@ impl UserStorage for RedisStorage {
                 }
                 _ => Vec::new(),
             };
-            tx.record(writes.audit.as_ref())?;
+            tx.add_entry(writes.audit.as_ref())?;
             tx.commit(outcome.map(|user| AddedUser { user, ended_sessions, audit: writes.audit })).await
         })
         .await
@@ -196,7 +196,7 @@ impl UserStorage for RedisStorage {
             if writes.ends_sessions {
                 ended = tx.end_sessions(request.user, SessionSelection::All, request.now).await?;
             }
-            tx.record(writes.audit.as_ref())?;
+            tx.add_entry(writes.audit.as_ref())?;
             tx.commit(outcome.map(|changed| changed.with_ended_sessions(ended))).await
         })
         .await

@@ -15,7 +15,7 @@ use crate::{
     },
     user::{
         User, UserId, change::UserChange, email::Email, external_id::ExternalId, listing::FilterInput,
-        name::Name,
+        name::Name, staff_role::StaffRole,
     },
 };
 
@@ -47,7 +47,7 @@ fn record(number: u32, inviter: Option<u32>) -> UserRecord {
         email: Email::parse(&format!("user{number}@example.com")).ok(),
         first_name: Name::parse(&format!("Zoya{number}")).ok(),
         last_name: Name::parse("O'Neil, \"Jr.\" Ж").ok(),
-        is_staff: number.is_multiple_of(2),
+        staff_role: [None, Some(StaffRole::Support), Some(StaffRole::Admin)][number as usize % 3],
         is_active: !number.is_multiple_of(3),
         date_joined: time(number),
         last_login: Some(time(number + 1)),
@@ -175,7 +175,7 @@ pub async fn users_of_the_service_are_exported(storage: Arc<dyn Storage>) {
 pub async fn imported_users_are_ordinary_users(storage: Arc<dyn Storage>) {
     let harness = Harness::new(storage);
     let user = |number, inviter| {
-        with(&record(number, inviter), |user| (user.is_active, user.is_staff) = (true, false))
+        with(&record(number, inviter), |user| (user.is_active, user.staff_role) = (true, None))
     };
     // The inviter of 1 follows in the batch, and the inviter of 2 in the next batch.
     assert_eq!(

@@ -234,8 +234,8 @@ mod tests {
         let phone = PhoneNumber::parse("+79608543017", None).expect("a mobile number");
         let peppers = pepper_ring(&["p1"]);
         let hash = PhoneHash::current(&phone, &peppers);
-        let of_code = hash_code(&peppers, "p1", ChallengeId(Uuid::nil()), CodePurpose::SignIn, &phone, "")
-            .expect("a known pepper");
+        let of_code = hash_code(&peppers, "p1", ChallengeId(Uuid::nil()), CodePurpose::SignIn, &phone, "");
+        let of_code = of_code.expect("a known pepper");
         assert_ne!(hash.0, of_code[..16]);
         let unlabeled = peppers.hash("p1", &[phone.as_str().as_bytes()]).expect("a known pepper");
         assert_ne!(hash.0, unlabeled[..16]);

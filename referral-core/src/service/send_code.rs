@@ -128,7 +128,7 @@ impl ReferralService {
         let (phone, address, purpose) = (request.phone.clone(), request.client.address, request.purpose);
         let request_id = request.client.request_id.clone();
         let record = self.open_code_request(CodeRequestKind::Send, &phone, purpose, request_id);
-        let sent = self.try_send_code(request).await;
+        let sent = Box::pin(self.try_send_code(request)).await;
         record.finish_sending(&sent);
         match &sent {
             Ok((sent, Dispatch::TestNumber)) => {

@@ -146,7 +146,8 @@ impl ReferralService {
         let request_id = request.client.request_id.clone();
         let (kind, purpose) = (CodeRequestKind::Redeem, CodePurpose::SignIn);
         let record = self.open_code_request(kind, &request.phone, purpose, request_id);
-        let signed_in = self.try_sign_in(request).await;
+        // Boxed, because the future of a sign-in would be too large for the stack of some hosts.
+        let signed_in = Box::pin(self.try_sign_in(request)).await;
         record.finish_redeeming(signed_in.as_ref());
         signed_in
     }
@@ -163,7 +164,6 @@ impl ReferralService {
         };
         let mut attempt = self.sign_in_request(request, &secrets);
         let address = attempt.client.address;
-        // Boxed, because the future of a sign-in would be too large for the stack of some hosts.
         let stored = match Box::pin(self.approved_sign_in(&mut attempt, &for_gate)).await {
             Ok(stored) => stored,
             Err(Error::Refused(reason)) => {

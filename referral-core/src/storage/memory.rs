@@ -350,6 +350,14 @@ impl UserStorage for MemoryStorage {
     async fn daily_counts(&self, since: Date, until: Date) -> Result<Vec<DailyCounts>> {
         Ok(self.lock().daily_counts.range(since..=until).map(|(_, counts)| *counts).collect())
     }
+
+    async fn export_users(&self, after: Option<UserId>, limit: u32) -> Result<Vec<UserRecord>> {
+        Ok(self.lock().records_after(after, limit as usize))
+    }
+
+    async fn import_users(&self, batch: &ImportBatch) -> Result<Vec<ImportOutcome>> {
+        Ok(self.lock().import(batch))
+    }
 }
 
 #[async_trait]
@@ -372,14 +380,6 @@ impl AuditStorage for MemoryStorage {
         let entry = request.entry(state.by_phone.get(&request.phone).copied());
         state.record(Some(entry.clone()));
         Ok(entry)
-    }
-
-    async fn export_users(&self, after: Option<UserId>, limit: u32) -> Result<Vec<UserRecord>> {
-        Ok(self.lock().records_after(after, limit as usize))
-    }
-
-    async fn import_users(&self, batch: &ImportBatch) -> Result<Vec<ImportOutcome>> {
-        Ok(self.lock().import(batch))
     }
 }
 

@@ -430,6 +430,11 @@ texts! {
         ru "Формат или кодировка тела запроса не поддерживается. Отправьте тело как `application/json` в UTF-8, без сжатия."
         kk "Сұраныс денесінің пішімі немесе кодтауы қолданылмайды. Денені `application/json` түрінде, UTF-8 кодтауымен, сығымдамай жіберіңіз."
     }
+    PhoneDigits = "bad_request.phone_digits" {
+        en "The digits are not the last four digits of the phone. Nothing has changed."
+        ru "Это не последние четыре цифры телефона. Ничего не изменилось."
+        kk "Бұл — телефон нөмірінің соңғы төрт цифры емес. Ештеңе өзгерген жоқ."
+    }
     PayloadTooLarge = "payload_too_large" {
         en "The body is larger than 16 KiB. Send a smaller body."
         ru "Тело запроса больше 16 КиБ. Отправьте меньше данных."

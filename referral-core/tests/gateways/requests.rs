@@ -173,7 +173,7 @@ async fn gateways_with_a_text_send_notices() {
         }
     }
     let error = sender("url = \"https://a.example\"\nnotices = true\nform = { code = \"{code}\" }");
-    assert!(error.err().expect("no text").to_string().contains("`{text}`"));
+    assert!(error.expect_err("no text").to_string().contains("`{text}`"));
 }
 
 #[tokio::test]

@@ -56,8 +56,8 @@ mod tests {
 
     use super::*;
     use crate::api::{
+        admin::code_requests::CodeRequests,
         auth::{Refreshed, SentCode, SignedIn},
-        code_requests::CodeRequests,
         sessions::{Ended, Session, Sessions},
         texts::Texts,
         user_views::{User, UserWithInvited},

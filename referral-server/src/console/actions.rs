@@ -7,7 +7,7 @@ use poem::{
     Response,
     http::{Method, StatusCode},
 };
-use referral_core::{StaffRole, User, UserChange, UserId, audit::Reason};
+use referral_core::{StaffRole, User, UserChange, UserId, audit::Reason, texts::Text};
 
 use super::{
     errors::invalid,
@@ -163,7 +163,7 @@ impl Visit {
             }
             Action::Delete => {
                 if self.form.get("digits") != Some(last_digits(user)) {
-                    return Err(Problem::with_detail(ErrorCode::BadRequest, self.language.wrong_digits()));
+                    return Err(Problem::with_detail(ErrorCode::BadRequest, Text::PhoneDigits));
                 }
                 administration.delete_user(user.id, reason).await?;
                 return Ok(());

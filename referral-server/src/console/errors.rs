@@ -8,10 +8,7 @@ use poem::{
 
 use referral_core::InvalidInput;
 
-use super::{
-    layout::{Menu, duration_text},
-    visit::Visit,
-};
+use super::{layout::Menu, visit::Visit};
 use crate::{error::Problem, error_code::ErrorCode};
 
 impl Visit {
@@ -36,47 +33,11 @@ impl Visit {
 
     /// Describes an error in the language of the page.
     pub(super) fn describe(&self, problem: &Problem) -> String {
-        let t = self.language;
-        let text = match problem.code() {
-            ErrorCode::InvalidPhone => t.invalid_phone(),
-            ErrorCode::InvalidCode => t.invalid_code(),
-            ErrorCode::MalformedCode => t.malformed_code(),
-            ErrorCode::UserInactive => t.user_inactive(),
-            ErrorCode::StaffOnly => t.not_staff_text(),
-            ErrorCode::PhoneNotAllowed => t.phone_not_allowed(),
-            ErrorCode::PhoneUnreachable => t.phone_unreachable(),
-            ErrorCode::SmsNotSent => t.sms_not_sent(),
-            ErrorCode::Unavailable => t.unavailable(),
-            ErrorCode::NotFound => t.not_found(),
-            ErrorCode::InvalidSearch | ErrorCode::InvalidText => t.invalid_search(),
-            ErrorCode::SearchTooBroad => t.search_too_broad(),
-            ErrorCode::InvalidCursor => t.invalid_cursor(),
-            ErrorCode::InternalError => t.internal_error(),
-            ErrorCode::MethodNotAllowed => t.method_not_allowed(),
-            ErrorCode::PayloadTooLarge => t.payload_too_large(),
-            ErrorCode::UnsupportedMediaType => t.unsupported_media_type(),
-            ErrorCode::MisdirectedRequest => t.misdirected_request(),
-            ErrorCode::AdminOnly => t.admin_only(),
-            ErrorCode::LastAdmin => t.last_admin(),
-            ErrorCode::InvalidName => t.invalid_name(),
-            ErrorCode::InvalidEmail => t.invalid_email(),
-            ErrorCode::EmailTaken => t.email_taken(),
-            ErrorCode::InvalidExternalId => t.invalid_external_id(),
-            ErrorCode::ExternalIdTaken => t.external_id_taken(),
-            ErrorCode::InvalidMetadata => t.invalid_metadata(),
-            ErrorCode::InvalidInviteCode => t.invalid_invite_code(),
-            ErrorCode::UnknownInviteCode => t.unknown_invite_code(),
-            ErrorCode::OwnInviteCode => t.own_invite_code(),
-            ErrorCode::InvitationLoop => t.invitation_loop(),
-            ErrorCode::InvalidReason => t.invalid_reason(),
-            ErrorCode::TestNumber => t.test_number(),
-            ErrorCode::TooManyRequests => {
-                let wait = problem.retry_after().unwrap_or_default();
-                return format!("{} {}.", t.too_many_requests(), duration_text(t, wait));
-            }
-            _ => problem.detail(),
-        };
-        text.to_owned()
+        match problem.code() {
+            ErrorCode::StaffOnly => self.language.not_staff_text().to_owned(),
+            ErrorCode::NotFound => self.language.not_found().to_owned(),
+            _ => problem.text(self.language.of_errors()),
+        }
     }
 
     /// Responds to a request without a session.
@@ -113,5 +74,5 @@ impl Visit {
 /// Creates the problem of an invalid field.
 #[expect(clippy::needless_pass_by_value, reason = "it is passed to `map_err`")]
 pub(super) fn invalid(invalid: InvalidInput) -> Problem {
-    Problem::with_detail(invalid.code().into(), invalid.to_string())
+    Problem::with_detail(invalid.code().into(), invalid.detail().clone())
 }

@@ -38,8 +38,7 @@ pub(super) async fn read(request: &mut Request) -> Result<Form, Problem> {
             && charset.is_none_or(|charset| charset == mime::UTF_8)
     });
     if !is_form || request.headers().contains_key(header::CONTENT_ENCODING) {
-        let detail = "The media type or the encoding of the body is not supported. Send the form of a page of the console.";
-        return Err(Problem::with_detail(ErrorCode::UnsupportedMediaType, detail));
+        return Err(Problem::new(ErrorCode::UnsupportedMediaType));
     }
     let mut body = RequestBody::new(request.take_body());
     let body = <Vec<u8> as poem::FromRequest>::from_request(request, &mut body).await?;

@@ -28,6 +28,14 @@ impl Language {
         }
     }
 
+    /// Returns the language of the texts of errors.
+    pub(super) fn of_errors(self) -> referral_core::texts::Language {
+        match self {
+            Self::English => referral_core::texts::Language::English,
+            Self::Russian => referral_core::texts::Language::Russian,
+        }
+    }
+
     /// Returns the name of the language in the language itself.
     pub(super) fn own_name(self) -> &'static str {
         match self {
@@ -127,38 +135,8 @@ texts! {
     signed_out_title = "Not signed in", "Вход не выполнен";
     signed_out_text = "The session has ended, so nothing was changed. Sign in and repeat the step.",
         "Сеанс завершён, поэтому ничего не изменилось. Войдите и повторите действие.";
-    invalid_phone = "The phone is not a valid number. Enter it in international form.",
-        "Неверный номер телефона. Введите его в международном формате.";
-    invalid_code = "The code is wrong, expired or used. Check the digits in the newest message.",
-        "Код неверный, устарел или уже использован. Проверьте цифры в последнем сообщении.";
-    malformed_code = "The code has too few or too many digits. Enter the code from the message.",
-        "В коде слишком мало или слишком много цифр. Введите код из сообщения.";
-    user_inactive = "The account is blocked.", "Учётная запись заблокирована.";
-    phone_not_allowed = "The service sends no codes to this kind of number.", "На номера этого вида коды не отправляются.";
-    phone_unreachable = "The phone cannot receive messages.", "Этот номер не может принимать сообщения.";
-    too_many_requests = "Too many requests were sent. Retry in", "Слишком много запросов. Повторите через";
-    sms_not_sent = "The message could not be sent. Request another code.", "Не удалось отправить сообщение. Запросите новый код.";
-    unavailable = "The service is temporarily unavailable. Retry in a few seconds.",
-        "Сервис временно недоступен. Повторите через несколько секунд.";
     not_found = "The page or the user does not exist, or the user was deleted.",
         "Страница или пользователь не существует, или пользователь удалён.";
-    invalid_search = "A search has at most five different words and 100 characters, and at least one word with three characters \
-                      if there are several.",
-        "В запросе может быть не больше пяти разных слов и 100 знаков. Если слов несколько, хотя бы в одном должно быть три \
-         знака.";
-    search_too_broad = "The search took too long. Use longer or rarer words.",
-        "Поиск занял слишком много времени. Используйте более длинные или редкие слова.";
-    invalid_cursor = "The link to this page is not valid any more. Start from the first page.",
-        "Ссылка на эту страницу устарела. Начните с первой страницы.";
-    internal_error = "The service failed to process the request. Its log has the cause under the request id.",
-        "Сервис не смог обработать запрос. Причина записана в журнале под номером запроса.";
-    method_not_allowed = "This page does not support the method of the request.", "Страница не поддерживает метод запроса.";
-    payload_too_large = "The form is larger than 16 KiB.", "Форма больше 16 КиБ.";
-    unsupported_media_type = "The server accepts only forms of this console.", "Сервер принимает только формы этой консоли.";
-    misdirected_request = "The console needs an encrypted connection. Open it at a public URL with https, which the operator sets, \
-                           or at localhost on the machine of the server.",
-        "Консоли нужно шифрованное соединение. Откройте её по публичному адресу с https, который задаёт администратор, или по \
-         адресу localhost на машине сервера.";
 
     // Users.
     search_label = "Phone, name, email, code or id", "Телефон, имя, почта, код или id";
@@ -273,8 +251,6 @@ texts! {
         "Все персональные данные и сеансы удаляются навсегда. Приглашения и счётчики других пользователей остаются. Не указывайте \
          персональные данные в причине.";
     confirm_digits = "Last four digits of the phone, to confirm", "Последние четыре цифры телефона для подтверждения";
-    wrong_digits = "The digits are not the last four digits of the phone. Nothing has changed.",
-        "Это не последние четыре цифры телефона. Ничего не изменилось.";
     unlock_phone = "Unlock the phone", "Снять ограничения с телефона";
     unlock_text = "Forgets the recent codes and wrong codes of a phone, so that it can get a code again. The limits of addresses \
                    and number ranges still apply.",
@@ -302,26 +278,6 @@ texts! {
     last_used = "Last used (UTC)", "Использован (UTC)";
     device = "Device", "Устройство";
     address = "Address", "Адрес";
-    admin_only = "Only an admin can do this.", "Это может сделать только администратор.";
-    last_admin = "The user is the last active admin. Make another user an admin first.",
-        "Это последний активный администратор. Сначала назначьте другого.";
-    invalid_name = "The name is too long, or has control or invisible characters.",
-        "Имя слишком длинное или содержит управляющие или невидимые символы.";
-    invalid_email = "The email address has an invalid form.", "Неверный адрес почты.";
-    email_taken = "Another user has this email address.", "Этот адрес почты занят другим пользователем.";
-    external_id_taken = "Another user has this external id.", "Этот внешний id занят другим пользователем.";
-    invalid_external_id = "The external id has more than 255 bytes or control characters.",
-        "Во внешнем id больше 255 байт или есть управляющие символы.";
-    invalid_metadata = "The metadata must be a JSON object of at most 4096 bytes.",
-        "Метаданные должны быть объектом JSON не больше 4096 байт.";
-    invalid_invite_code = "The invite code has an invalid form.", "Неверный код приглашения.";
-    unknown_invite_code = "No user has this invite code.", "Такого кода приглашения нет.";
-    own_invite_code = "The invite code belongs to the user.", "Это код самого пользователя.";
-    invitation_loop = "The user invited the owner of the invite code, directly or indirectly.",
-        "Пользователь сам пригласил владельца этого кода, прямо или через других.";
-    invalid_reason = "The reason must have 1 to 500 characters and no control characters.",
-        "Причина должна содержать от 1 до 500 знаков без управляющих символов.";
-    test_number = "A user with a test number cannot be staff.", "Пользователь с тестовым номером не может быть сотрудником.";
 
     // Audit log.
     audit_log = "Audit log", "Журнал";

@@ -6,6 +6,7 @@ use referral_core::{FilterInput, ListUsers, Page, PageLink, PageSize, User, User
 use uuid::Uuid;
 
 use super::{
+    errors::invalid,
     layout::{Menu, group_digits, names_of, show_time},
     visit::Visit,
 };
@@ -70,8 +71,7 @@ impl Visit {
         }
         let search = searched_text(text);
         if let Some(search) = &search {
-            FilterInput::check_search(search)
-                .map_err(|invalid| Problem::with_detail(invalid.code().into(), invalid.to_string()))?;
+            FilterInput::check_search(search).map_err(invalid)?;
         }
         let filter = FilterInput { search: search.as_deref(), ..FilterInput::default() };
         let limit = PageSize::new(PAGE_SIZE).unwrap_or_default();

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use referral_core::{PhoneNumber, policy::Policy};
+use referral_core::{PhoneNumber, StaffRole, policy::Policy};
 use reqwest::Method;
 use serde_json::{Value, json};
 use wiremock::ResponseTemplate;
@@ -31,7 +31,7 @@ async fn staff_list_the_requests_of_a_phone() {
     policy.codes_per_address = referral_core::policy::Limits::off();
     let service = Service::with_policy(policy).await;
     let staff = PhoneNumber::parse(VERA, None).expect("valid");
-    service.referral.make_staff(staff).await.expect("created");
+    service.referral.make_staff(staff, StaffRole::Support).await.expect("created");
     let staff = service.enter(VERA, None).await;
     let sent = send_code(&service.client, ANNA, "r1").await.ok();
     send_code(&service.client, ANNA, "r2").await.assert_problem(429, "too_many_requests");
@@ -71,7 +71,7 @@ async fn staff_list_the_requests_of_a_phone() {
 async fn only_staff_can_list_requests_and_the_phone_must_be_valid() {
     let service = Service::start().await;
     let staff = PhoneNumber::parse(VERA, None).expect("valid");
-    service.referral.make_staff(staff).await.expect("created");
+    service.referral.make_staff(staff, StaffRole::Support).await.expect("created");
     let staff = service.enter(VERA, None).await;
     let anna = service.enter(ANNA, None).await;
     let own = "/admin/code_requests/?phone=%2B79608543017";

@@ -89,9 +89,9 @@ fn parse(fields: &Fields, default_region: Option<Region>) -> Result<Parsed> {
     Ok(Parsed { record, warnings })
 }
 
-fn dropped(warnings: &mut Vec<Problem>, problem: Problem) {
-    let reason = format!("{}; the user is imported without this value", problem.reason);
-    warnings.push(Problem { reason, ..problem });
+fn dropped(warnings: &mut Vec<Problem>, mut problem: Problem) {
+    problem.reason += "; the user is imported without this value";
+    warnings.push(problem);
 }
 
 #[cfg(test)]

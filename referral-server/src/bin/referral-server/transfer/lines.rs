@@ -114,10 +114,10 @@ mod tests {
     use super::*;
     use crate::transfer::{
         Format,
-        rows::tests::{TEST_SOURCE, rows},
+        rows::tests::{ReadRow, TEST_SOURCE, rows},
     };
 
-    fn values(line: u64, values: [&str; 3]) -> (u64, Result<Vec<String>, String>) {
+    fn values(line: u64, values: [&str; 3]) -> ReadRow {
         (line, Ok(values.map(str::to_owned).into()))
     }
 

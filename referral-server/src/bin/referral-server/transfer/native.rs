@@ -82,7 +82,7 @@ fn parse(fields: &Fields, default_region: Option<Region>) -> Result<Parsed> {
             date_joined,
             last_login: fields.time("last_login")?,
             external_id,
-            metadata: fields.parse("metadata", |text| text.parse::<Metadata>())?.unwrap_or_default(),
+            metadata: fields.parse("metadata", str::parse::<Metadata>)?.unwrap_or_default(),
         })),
     };
     Ok(Parsed { record: UserRecord { user, invitation }, warnings })

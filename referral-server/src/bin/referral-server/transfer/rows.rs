@@ -38,7 +38,7 @@ pub(crate) enum FileError {
 
 /// Rows of a file, from its start.
 pub(crate) enum Rows<R: Read = File> {
-    Csv(CsvRows<BufReader<R>>),
+    Csv(Box<CsvRows<BufReader<R>>>),
     Json(JsonRows<BufReader<R>>),
 }
 
@@ -55,7 +55,7 @@ impl<R: Read> Rows<R> {
     pub(crate) fn new(input: R, format: Format, source: &Source) -> Result<Self, FileError> {
         let input = BufReader::with_capacity(BUFFER, input);
         Ok(match format {
-            Format::Csv => Self::Csv(CsvRows::new(input, source)?),
+            Format::Csv => Self::Csv(Box::new(CsvRows::new(input, source)?)),
             Format::Jsonl => Self::Json(JsonRows::new(input, source)?),
         })
     }
@@ -108,11 +108,11 @@ pub(crate) mod tests {
         }
     }
 
-    /// Returns the lines and the values or the problem of each row.
-    pub(crate) fn rows(
-        text: &[u8],
-        format: Format,
-    ) -> Result<Vec<(u64, Result<Vec<String>, String>)>, FileError> {
+    /// Line of a row, with its values or the reason of its problem.
+    pub(crate) type ReadRow = (u64, Result<Vec<String>, String>);
+
+    /// Reads all rows.
+    pub(crate) fn rows(text: &[u8], format: Format) -> Result<Vec<ReadRow>, FileError> {
         let mut rows = Rows::new(Slow(text), format, &TEST_SOURCE)?;
         let mut read = Vec::new();
         while let Some(Row { line, fields }) = rows.next()? {
