@@ -1,4 +1,4 @@
-//! Tests of the commands `users find`, `users show` and `users tree`.
+//! Tests of the commands `users …`, `limits unlock` and `audit`.
 
 use std::path::Path;
 
@@ -69,7 +69,7 @@ async fn a_user_is_found_by_any_value_and_a_phone_in_any_spelling() {
         assert_eq!((&found["count"], &found["count_exact"]), (&json!(1), &json!(true)), "{text:?}");
         assert_eq!(found["results"][0]["id"], anna.id, "{text:?}");
         let shown = json_of(directory, &[&["users", "show"], text, &["--json"]].concat());
-        assert_eq!(shown["user"]["phone"], ANNA, "{text:?}");
+        assert_eq!(shown["phone"], ANNA, "{text:?}");
     }
     assert!(failed(directory, &["users", "find", "nothing"]).contains("no user matches"));
     assert_eq!(json_of(directory, &["users", "find", "nothing", "--json"])["results"], json!([]));
@@ -106,16 +106,19 @@ async fn a_user_is_shown_with_inviter_and_invitees() {
         ("State", "active"),
         ("Inviter", "+79608543017 Анна Иванова"),
         ("Invited", "1"),
+        ("Sessions", "1"),
         ("Metadata", "{}"),
     ] {
         let line = shown.lines().find(|line| line.starts_with(name)).expect("a line");
         assert_eq!(line[name.len()..].trim(), value, "{shown}");
     }
-    assert!(shown.lines().any(|line| line.trim() == VERA), "{shown}");
+    assert!(shown.lines().any(|line| line.trim().ends_with(VERA)), "{shown}");
+    assert!(shown.contains(" UTC by sign_up"), "{shown}");
     let shown = json_of(directory.path(), &["users", "show", BORIS, "--json"]);
-    assert_eq!(shown["user"]["invited_by"], anna.id);
-    assert_eq!(shown["inviter"]["email"], "anna@example.com");
-    assert_eq!(shown["newest_invitees"][0]["id"], vera.id);
+    assert_eq!(shown["inviter"]["id"], anna.id);
+    assert_eq!(shown["invitation"]["via"], "sign_up");
+    assert_eq!(shown["invited"][0]["id"], vera.id);
+    assert_eq!(shown["sessions"].as_array().map(Vec::len), Some(1));
 
     let ambiguous = failed(directory.path(), &["users", "show", "+"]);
     assert!(ambiguous.contains("3 users match (+14155552671, +77011234567"), "{ambiguous}");
@@ -160,4 +163,110 @@ async fn the_tree_of_invitations_has_limits() {
     program.client.send(deletion.bearer_auth(&last.access).json(&body)).await.ok();
     let tree = printed(directory, &["users", "tree", ANNA, "--depth", "1"]);
     assert!(tree.ends_with("└── 1 deleted\n"), "{tree}");
+}
+
+#[tokio::test]
+async fn each_change_has_a_reason_and_an_entry_in_the_audit_log() {
+    let directory = directory();
+    let [anna, _, vera] = three(directory.path()).await;
+    let directory = directory.path();
+    let program = Program::start(directory, &[]);
+    let user = "8 (960) 854-30-17";
+    let reason = ["--reason", "ticket 4711"];
+    let changed = |arguments: &[&str]| printed(directory, &[arguments, &reason[..]].concat());
+    let status = async || program.client.get("/users/current_user/", &anna.access).await.status;
+
+    assert_eq!(changed(&["users", "block", user]), "blocked +79608543017 Анна Иванова\n");
+    assert_eq!(status().await, 401);
+    assert!(printed(directory, &["users", "show", ANNA]).contains("State         blocked\n"));
+    let again = changed(&["users", "block", user]);
+    assert_eq!(again, "blocked +79608543017 Анна Иванова (as before: nothing was changed)\n");
+    assert_eq!(changed(&["users", "unblock", &anna.id]), "unblocked +79608543017 Анна Иванова\n");
+    // The sessions stay ended.
+    assert_eq!(status().await, 401);
+    assert_eq!(changed(&["users", "sign-out", BORIS]), format!("ended 1 session of {BORIS}\n"));
+    assert_eq!(changed(&["users", "sign-out", BORIS]), format!("ended 0 sessions of {BORIS}\n"));
+
+    let code = json_of(directory, &["users", "show", ANNA, "--json"])["invite_code"].clone();
+    let code = code.as_str().expect("a code");
+    let set = changed(&["users", "set-inviter", VERA, "--code", code]);
+    assert_eq!(set, format!("{VERA} was invited by +79608543017 Анна Иванова\n"));
+    assert_eq!(changed(&["users", "set-inviter", BORIS, "--none"]), format!("{BORIS} has no inviter\n"));
+    let tree = json_of(directory, &["users", "tree", ANNA, "--json"]);
+    assert_eq!(tree["invitees"][0]["user"]["id"], vera.id);
+    assert_eq!(tree["invitees"].as_array().map(Vec::len), Some(1));
+
+    assert_eq!(
+        changed(&["users", "set-role", "anna@example.com", "--role", "admin"]),
+        "+79608543017 Анна Иванова is an admin\n"
+    );
+    let rejected = failed(directory, &["users", "block", ANNA, "--reason", "x"]);
+    assert!(rejected.contains("last active admin"), "{rejected}");
+    let role =
+        json_of(directory, &["users", "set-role", BORIS, "--role", "admin", "--reason", "x", "--json"]);
+    assert_eq!((&role["user"]["staff_role"], &role["changed"]), (&json!("admin"), &json!(true)));
+    assert_eq!(
+        changed(&["users", "set-role", ANNA, "--role", "none"]),
+        "+79608543017 Анна Иванова is not staff\n"
+    );
+
+    let log = json_of(directory, &["audit", "--user", user, "--json"]);
+    let entries = log["results"].as_array().expect("entries");
+    let fields: Vec<_> = entries.iter().map(|entry| &entry["changes"][0]["field"]).collect();
+    assert_eq!(fields, ["staff_role", "staff_role", "is_active", "is_active"]);
+    for entry in entries {
+        assert_eq!((&entry["actor"], &entry["reason"]), (&json!("host"), &json!("ticket 4711")));
+    }
+    let log = printed(directory, &["audit", "--actor", "host", "--action", "user_changed", "--limit", "2"]);
+    assert!(log.lines().any(|line| line.trim() == "staff_role: admin → –"), "{log}");
+    assert!(log.contains("there are more; continue with --older-than "), "{log}");
+    let before = log.split_whitespace().next_back().expect("an id");
+    let older = json_of(directory, &["audit", "--older-than", before, "--json"]);
+    assert_eq!(older["results"][0]["changes"][0]["after"], "admin");
+
+    let erase = ["users", "erase", BORIS, "--reason", "request"];
+    let refused = failed(directory, &["users", "erase", VERA, "--reason", "request"]);
+    assert!(refused.contains(&format!("deletes {VERA}")) && refused.contains("--yes"), "{refused}");
+    assert!(failed(directory, &[&erase[..], &["--yes"]].concat()).contains("last active admin"));
+    let erased = printed(directory, &["users", "erase", VERA, "--reason", "request", "--yes"]);
+    assert_eq!(erased, format!("deleted {VERA}, user {}\n", vera.id));
+    assert!(failed(directory, &["users", "show", VERA]).contains("no user matches"));
+    let log = json_of(directory, &["audit", "--user", &vera.id, "--json"]);
+    assert_eq!(log["results"][0]["action"], "user_deleted");
+}
+
+#[tokio::test]
+async fn a_change_needs_a_whole_value_and_a_reason() {
+    let directory = directory();
+    three(directory.path()).await;
+    let directory = directory.path();
+    let partial = failed(directory, &["users", "block", "8543017", "--reason", "x"]);
+    assert!(partial.contains("only a part matches, of +79608543017 Анна Иванова"), "{partial}");
+    let partial = failed(directory, &["users", "block", "анна", "--reason", "x"]);
+    assert!(partial.contains("only a part matches"), "{partial}");
+    assert!(failed(directory, &["users", "block", "nothing", "--reason", "x"]).contains("no user matches"));
+    assert!(failed(directory, &["users", "block", ANNA]).contains("--reason"));
+    assert!(failed(directory, &["users", "block", ANNA, "--reason", " "]).contains("--reason: "));
+    assert!(failed(directory, &["users", "set-inviter", ANNA, "--reason", "x"]).contains("--code"));
+    let unknown = failed(directory, &["users", "set-inviter", ANNA, "--code", "ZZZZZZ", "--reason", "x"]);
+    assert!(unknown.contains("No user has this invite code"), "{unknown}");
+    assert!(failed(directory, &["audit"]).contains("no entry matches"));
+}
+
+#[tokio::test]
+async fn a_phone_is_unlocked() {
+    let directory = directory();
+    let program = Program::start(directory.path(), &["--codes-per-phone", "1/1h"]);
+    let body = json!({ "phone": ANNA });
+    program.client.post("/auth/send_code/", &body).await.ok();
+    program.client.post("/auth/send_code/", &body).await.assert_problem(429, "too_many_requests");
+    // The phone has no user yet.
+    let unlock = ["limits", "unlock", "--phone", "+7 960 854-30-17", "--reason", "ticket 4711"];
+    assert_eq!(printed(directory.path(), &unlock), "unlocked +79608543017\n");
+    program.client.enter(ANNA, None).await;
+    let unlock = ["limits", "unlock", "--phone", "8 960 854-30-17", "--reason", "again", "--json"];
+    assert_eq!(json_of(directory.path(), &unlock)["action"], "phone_unlocked");
+    program.client.post("/auth/send_code/", &body).await.ok();
+    let invalid = failed(directory.path(), &["limits", "unlock", "--phone", "12", "--reason", "x"]);
+    assert!(invalid.contains("--phone: ") && invalid.contains("international form"), "{invalid}");
 }

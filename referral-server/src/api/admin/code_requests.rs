@@ -164,7 +164,7 @@ impl From<CodeRequestView> for CodeRequest {
 /// The requests about a phone.
 #[derive(Object, Serialize)]
 #[oai(example)]
-pub(super) struct CodeRequests {
+pub(crate) struct CodeRequests {
     /// The requests, newest first. At most 100.
     results: Vec<CodeRequest>,
 }

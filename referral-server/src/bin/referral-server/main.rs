@@ -20,8 +20,8 @@ use referral_server::with_sources;
 
 use crate::{
     commands::{
-        code_requests, create_superuser, export, import, keys, migrate, openapi, serve, serve::Result, sms,
-        users,
+        audit, code_requests, create_superuser, export, import, keys, limits, migrate, openapi, serve,
+        serve::Result, sms, users,
     },
     log::Log,
     settings::{Cli, Command, environment, flags},
@@ -96,7 +96,9 @@ async fn run(cli: Cli, log: &Log) -> Result<ExitCode> {
         Command::CodeRequests { phone, json } => code_requests::run(&cli.settings, &phone, json).await,
         Command::Keys(command) => keys::run(&cli.settings, &command).await,
         Command::Sms(command) => sms::run(&cli.settings, command).await,
-        Command::Users(command) => users::run(&cli.settings, &command).await,
+        Command::Users(command) => users::run(&cli.settings, command).await,
+        Command::Limits(command) => limits::run(&cli.settings, &command).await,
+        Command::Audit(arguments) => audit::run(&cli.settings, &arguments).await,
         Command::Import(command) => return import::run(&cli.settings, &command).await,
         Command::Export(command) => export::run(&cli.settings, &command).await,
     }?;

@@ -18,7 +18,8 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::{
     commands::{
-        export::ExportCommand, import::ImportCommand, keys::KeysCommand, sms::SmsCommand, users::UsersCommand,
+        audit::AuditArguments, export::ExportCommand, import::ImportCommand, keys::KeysCommand,
+        limits::LimitsCommand, sms::SmsCommand, users::UsersCommand,
     },
     settings::{
         gate::GateSettings, limits::LimitSettings, log::Log, network::Network, postgres::Postgres,
@@ -72,9 +73,14 @@ pub(crate) enum Command {
     /// Test the gateways, and show the texts of messages.
     #[command(subcommand)]
     Sms(SmsCommand),
-    /// Find and show users, and print the tree of their invitations.
+    /// Find, show and change users, and print the tree of their invitations.
     #[command(subcommand)]
     Users(UsersCommand),
+    /// Reset the limits of a phone.
+    #[command(subcommand)]
+    Limits(LimitsCommand),
+    /// Print the audit log, newest first.
+    Audit(AuditArguments),
     /// Add the users of files, such as those that `export` writes.
     ///
     /// An import only adds: it changes no stored user, and a repeated import changes nothing. It can run

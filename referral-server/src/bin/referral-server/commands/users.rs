@@ -1,28 +1,28 @@
-//! Commands `users …`, which find and show users.
+//! Commands `users …`, which find, show and change users.
 
-mod lookup;
+mod changes;
+pub(crate) mod lookup;
 mod tree;
-mod view;
+pub(crate) mod view;
 
 use clap::{Args, Subcommand, builder::RangedU64ValueParser};
-use referral_core::{PageSize, ReferralService};
+use referral_core::{Administration, PageSize, audit::Reason};
 use serde_json::json;
 
 use self::{
+    changes::{ChangeCommand, Role},
+    lookup::Match,
     tree::TreeLimits,
-    view::{UserJson, details, summary},
+    view::{DetailsJson, UserJson, details, summary},
 };
 use crate::{
     commands::{
         output::{Colors, OutputFormat, Style, Table, print_json, print_text},
         serve::{self, Result},
     },
-    settings::Settings,
+    settings::{Settings, flags},
     sms_config::Messages,
 };
-
-/// Number of invitees that `users show` prints.
-const SHOWN_INVITEES: u32 = 10;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum UsersCommand {
@@ -39,7 +39,7 @@ pub(crate) enum UsersCommand {
         #[command(flatten)]
         format: OutputFormat,
     },
-    /// Show all data of a user, with the inviter and the newest invitees.
+    /// Show all data of a user, with the inviter, the invitees and the sessions.
     Show {
         #[command(flatten)]
         user: Named,
@@ -59,85 +59,155 @@ pub(crate) enum UsersCommand {
         #[command(flatten)]
         format: OutputFormat,
     },
+    /// Deactivate a user and end the sessions of the user.
+    Block(Change),
+    /// Activate a user again. The sessions stay ended.
+    Unblock(Change),
+    /// End all sessions of a user.
+    SignOut(Change),
+    /// Set, replace or remove the inviter of a user.
+    SetInviter {
+        #[command(flatten)]
+        change: Change,
+        /// Invite code of the new inviter
+        #[arg(long, value_name = "CODE", required_unless_present = "none", conflicts_with = "none")]
+        code: Option<String>,
+        /// Remove the inviter
+        #[arg(long)]
+        none: bool,
+    },
+    /// Set or remove the role of a member of staff.
+    SetRole {
+        #[command(flatten)]
+        change: Change,
+        /// New role
+        #[arg(long)]
+        role: Role,
+    },
+    /// Delete a user and all personal data. This cannot be undone.
+    Erase {
+        #[command(flatten)]
+        change: Change,
+        /// Delete the user. Without this flag, the command only says which user it would delete
+        #[arg(long)]
+        yes: bool,
+    },
 }
 
 /// User that a command is about.
 #[derive(Debug, Args)]
 pub(crate) struct Named {
-    /// Phone, id, external id, email address or invite code of the user, or a text that finds only this user
+    /// Phone, id, external id, email address or invite code of the user
     #[arg(required = true, num_args = 1.., value_name = "USER")]
     user: Vec<String>,
 }
 
-fn page_size() -> RangedU64ValueParser<u32> {
+impl Named {
+    fn text(&self) -> String {
+        self.user.join(" ")
+    }
+}
+
+/// Change of a user.
+#[derive(Debug, Args)]
+pub(crate) struct Change {
+    #[command(flatten)]
+    user: Named,
+    #[command(flatten)]
+    reason: GivenReason,
+    #[command(flatten)]
+    format: OutputFormat,
+}
+
+/// Flag of all commands that make a change.
+#[derive(Debug, Args)]
+pub(crate) struct GivenReason {
+    /// Reason for the audit log, 1 to 500 characters
+    #[arg(long, value_name = "TEXT")]
+    reason: String,
+}
+
+impl GivenReason {
+    pub(crate) fn parse(&self) -> Result<Reason> {
+        let reason = Reason::parse(&self.reason);
+        Ok(reason.map_err(|error| format!("--reason: {}", flags::phrase(&error.to_string())))?)
+    }
+}
+
+/// Parser of the number of items to print.
+pub(crate) fn page_size() -> RangedU64ValueParser<u32> {
     RangedU64ValueParser::new().range(1..=u64::from(PageSize::MAX.get()))
 }
 
-pub(crate) async fn run(settings: &Settings, command: &UsersCommand) -> Result<()> {
+pub(crate) async fn run(settings: &Settings, command: UsersCommand) -> Result<()> {
     let referral = serve::build(settings, Messages::none(), None, ()).await?;
-    let result = match command {
-        UsersCommand::Find { text, limit, format } => find(&referral, &text.join(" "), *limit, *format).await,
-        UsersCommand::Show { user, format } => show(&referral, user, *format).await,
-        UsersCommand::Tree { user, depth, limit, format } => {
-            let limits = TreeLimits { depth: *depth, invitees: PageSize::new(*limit)? };
-            print_tree(&referral, user, limits, *format).await
-        }
-    };
+    let result = perform(&referral.host_administration(), command).await;
     referral.close().await;
     result
 }
 
-async fn find(referral: &ReferralService, text: &str, limit: u32, format: OutputFormat) -> Result<()> {
-    let found = lookup::find(referral, text, PageSize::new(limit)?).await?;
+async fn perform(host: &Administration, command: UsersCommand) -> Result<()> {
+    let (change, command) = match command {
+        UsersCommand::Find { text, limit, format } => {
+            return find(host, &text.join(" "), limit, format).await;
+        }
+        UsersCommand::Show { user, format } => return show(host, &user, format).await,
+        UsersCommand::Tree { user, depth, limit, format } => {
+            let limits = TreeLimits { depth, invitees: PageSize::new(limit)? };
+            return print_tree(host, &user, limits, format).await;
+        }
+        UsersCommand::Block(change) => (change, ChangeCommand::Block),
+        UsersCommand::Unblock(change) => (change, ChangeCommand::Unblock),
+        UsersCommand::SignOut(change) => (change, ChangeCommand::SignOut),
+        UsersCommand::SetInviter { change, code, .. } => (change, ChangeCommand::SetInviter(code)),
+        UsersCommand::SetRole { change, role } => (change, ChangeCommand::SetRole(role)),
+        UsersCommand::Erase { change, yes } => (change, ChangeCommand::Erase { is_confirmed: yes }),
+    };
+    changes::run(host, &change, command).await
+}
+
+async fn find(host: &Administration, text: &str, limit: u32, format: OutputFormat) -> Result<()> {
+    let page = lookup::find(host, text, PageSize::new(limit)?).await?;
     if format.json {
-        let results: Vec<_> = found.users.iter().map(UserJson::of).collect();
-        let (count, is_exact) = (found.count, found.count_is_exact);
+        let results: Vec<_> = page.items.iter().map(UserJson::of).collect();
+        let (count, is_exact) = (page.count, page.count_exact);
         return print_json(&json!({ "count": count, "count_exact": is_exact, "results": results }));
     }
-    if found.users.is_empty() {
+    if page.items.is_empty() {
         return Err("no user matches".into());
     }
     let colors = Colors::of_standard_output();
     let mut table = Table::with_header(&["PHONE", "NAME", "STATE", "INVITED", "JOINED", "ID"]);
-    for user in &found.users {
+    for user in &page.items {
         table.row(summary(user));
     }
     print_text(&table.write(colors))?;
-    let shown = found.users.len() as u64;
-    if found.count > shown {
-        let at_least = if found.count_is_exact { "" } else { "at least " };
-        let more = format!("{at_least}{} more; add words, or raise --limit", found.count - shown);
+    let shown = page.items.len() as u64;
+    if page.count > shown {
+        let at_least = if page.count_exact { "" } else { "at least " };
+        let more = format!("{at_least}{} more; add words, or raise --limit", page.count - shown);
         print_text(&colors.paint(Style::Dim, &more))?;
     }
     Ok(())
 }
 
-async fn show(referral: &ReferralService, named: &Named, format: OutputFormat) -> Result<()> {
-    let user = lookup::one(referral, &named.user.join(" ")).await?;
-    let inviter = match &user.invited_by {
-        Some(invited_by) => referral.find_user(invited_by.inviter).await?,
-        None => None,
-    };
-    let invitees = tree::invitees(referral, &user, PageSize::new(SHOWN_INVITEES)?).await?;
+async fn show(host: &Administration, named: &Named, format: OutputFormat) -> Result<()> {
+    let user = lookup::one(host, &named.text(), Match::Part).await?;
+    let found = host.user(user.id).await?;
     if format.json {
-        let invitees: Vec<_> = invitees.iter().map(UserJson::of).collect();
-        return print_json(&json!({
-            "user": UserJson::of(&user),
-            "inviter": inviter.as_ref().map(UserJson::of),
-            "newest_invitees": invitees,
-        }));
+        return print_json(&DetailsJson::of(&found));
     }
-    print_text(&details(&user, inviter.as_ref(), &invitees).write(Colors::of_standard_output()))
+    print_text(&details(&found).write(Colors::of_standard_output()))
 }
 
 async fn print_tree(
-    referral: &ReferralService,
+    host: &Administration,
     named: &Named,
     limits: TreeLimits,
     format: OutputFormat,
 ) -> Result<()> {
-    let user = lookup::one(referral, &named.user.join(" ")).await?;
-    let tree = tree::load(referral, user, limits).await?;
+    let user = lookup::one(host, &named.text(), Match::Part).await?;
+    let tree = tree::load(host, user, limits).await?;
     if format.json {
         return print_json(&tree.to_json());
     }

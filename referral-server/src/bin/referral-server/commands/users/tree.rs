@@ -1,6 +1,6 @@
 //! Tree of invitations below a user.
 
-use referral_core::{FilterInput, ListUsers, PageSize, ReferralService, User};
+use referral_core::{Administration, FilterInput, ListUsers, PageSize, User};
 use serde_json::{Value, json};
 
 use crate::commands::{
@@ -37,22 +37,22 @@ pub(crate) struct Tree {
 }
 
 /// Returns the newest users that a user invited.
-pub(crate) async fn invitees(referral: &ReferralService, user: &User, limit: PageSize) -> Result<Vec<User>> {
+async fn invitees(host: &Administration, user: &User, limit: PageSize) -> Result<Vec<User>> {
     if user.invited_count == 0 {
         return Ok(Vec::new());
     }
     let filter = FilterInput { invited_by_code: Some(user.invite_code.as_str()), ..FilterInput::default() };
-    Ok(referral.find_users(ListUsers { limit, filter, ..ListUsers::default() }).await?.items)
+    Ok(host.find_users(ListUsers { limit, filter, ..ListUsers::default() }).await?.items)
 }
 
 /// Loads the tree below a user, level by level.
-pub(crate) async fn load(referral: &ReferralService, user: User, limits: TreeLimits) -> Result<Tree> {
+pub(crate) async fn load(host: &Administration, user: User, limits: TreeLimits) -> Result<Tree> {
     let mut nodes = vec![Node { user, invitees: Vec::new() }];
     let mut level = 0..1;
     for _ in 0..limits.depth {
         let start = nodes.len();
         for place in level {
-            let found = invitees(referral, &nodes[place].user, limits.invitees).await?;
+            let found = invitees(host, &nodes[place].user, limits.invitees).await?;
             if nodes.len() + found.len() > MAX_USERS {
                 return Err(format!(
                     "the tree has more than {MAX_USERS} users; lower --depth or --limit, or start at another user"
@@ -110,7 +110,7 @@ impl Tree {
         let style = if user.is_active { Style::Plain } else { Style::Alert };
         let mut line = colors.paint(style, &label(user));
         if !user.is_active {
-            line.push_str(" (inactive)");
+            line.push_str(" (blocked)");
         }
         if user.invited_count > 0 {
             line.push_str(&colors.paint(Style::Dim, &format!(" – invited {}", user.invited_count)));

@@ -2,15 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use referral_core::{ExternalId, Name, StaffRole, User};
+use referral_core::{ExternalId, Name, Session, StaffRole, User, UserDetails};
 use serde::Serialize;
 use serde_json::Value;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339, macros::format_description};
 
-use crate::commands::{
-    output::{Cell, Style, Table, shown},
-    users::{SHOWN_INVITEES, tree::hidden_invitees},
-};
+use super::tree::hidden_invitees;
+use crate::commands::output::{Cell, Style, Table, shown};
+
+/// Number of invitees that `users show` prints for people.
+const SHOWN_INVITEES: usize = 10;
 
 /// User as JSON, with the fields of the API.
 #[derive(Serialize)]
@@ -18,41 +19,107 @@ pub(crate) struct UserJson {
     id: String,
     phone: String,
     invite_code: String,
-    invited_by: Option<String>,
     invited_by_code: Option<String>,
-    invited_count: u64,
     email: Option<String>,
     first_name: Option<String>,
     last_name: Option<String>,
     is_staff: bool,
-    staff_role: Option<StaffRole>,
     is_active: bool,
     date_joined: String,
     last_login: Option<String>,
     external_id: Option<String>,
     metadata: BTreeMap<String, Value>,
+    staff_role: Option<&'static str>,
+    invited_count: u64,
 }
 
 impl UserJson {
     pub(crate) fn of(user: &User) -> Self {
-        let metadata = serde_json::from_str(&user.metadata.to_string()).unwrap_or_default();
         Self {
             id: user.id.to_string(),
             phone: user.phone.as_str().to_owned(),
             invite_code: user.invite_code.as_str().to_owned(),
-            invited_by: user.invited_by.as_ref().map(|invited_by| invited_by.inviter.to_string()),
-            invited_by_code: user.invited_by.as_ref().map(|invited_by| invited_by.code.as_str().to_owned()),
-            invited_count: user.invited_count,
+            invited_by_code: user.invited_by.as_ref().map(|by| by.code.as_str().to_owned()),
             email: user.email.as_ref().map(|email| email.as_str().to_owned()),
             first_name: user.first_name.as_ref().map(|name| name.as_str().to_owned()),
             last_name: user.last_name.as_ref().map(|name| name.as_str().to_owned()),
             is_staff: user.is_staff(),
-            staff_role: user.staff_role,
             is_active: user.is_active,
             date_joined: exact_time(user.date_joined),
             last_login: user.last_login.map(exact_time),
-            external_id: user.external_id.as_ref().map(|id| id.as_str().to_owned()),
-            metadata,
+            external_id: user.external_id.as_ref().map(ExternalId::to_string),
+            metadata: serde_json::from_str(&user.metadata.to_string()).unwrap_or_default(),
+            staff_role: user.staff_role.map(StaffRole::as_str),
+            invited_count: user.invited_count,
+        }
+    }
+}
+
+/// User with inviter, invitees and sessions as JSON, with the fields of the API.
+#[derive(Serialize)]
+pub(crate) struct DetailsJson {
+    #[serde(flatten)]
+    user: UserJson,
+    inviter: Option<RelatedJson>,
+    invitation: Option<InvitationJson>,
+    invited: Vec<RelatedJson>,
+    sessions: Vec<SessionJson>,
+}
+
+#[derive(Serialize)]
+struct RelatedJson {
+    id: String,
+    phone: String,
+    joined_at: String,
+}
+
+#[derive(Serialize)]
+struct InvitationJson {
+    accepted_at: String,
+    via: &'static str,
+}
+
+#[derive(Serialize)]
+struct SessionJson {
+    id: String,
+    created_at: String,
+    last_used_at: String,
+    expires_at: String,
+    user_agent: Option<String>,
+    address: Option<String>,
+}
+
+impl DetailsJson {
+    pub(crate) fn of(found: &UserDetails) -> Self {
+        let session = |session: &Session| SessionJson {
+            id: session.id.to_string(),
+            created_at: exact_time(session.created_at),
+            last_used_at: exact_time(session.last_used_at()),
+            expires_at: exact_time(session.ends_at()),
+            user_agent: session.user_agent.clone(),
+            address: session.address.map(|address| address.to_string()),
+        };
+        Self {
+            user: UserJson::of(&found.user),
+            inviter: found.inviter.as_ref().map(|inviter| RelatedJson {
+                id: inviter.id.to_string(),
+                phone: inviter.phone.as_str().to_owned(),
+                joined_at: exact_time(inviter.date_joined),
+            }),
+            invitation: found.invitation.as_ref().map(|invitation| InvitationJson {
+                accepted_at: exact_time(invitation.accepted_at),
+                via: invitation.via.as_str(),
+            }),
+            invited: found
+                .invited
+                .iter()
+                .map(|invitee| RelatedJson {
+                    id: invitee.id.to_string(),
+                    phone: invitee.phone.as_str().to_owned(),
+                    joined_at: exact_time(invitee.joined_at),
+                })
+                .collect(),
+            sessions: found.sessions.iter().map(session).collect(),
         }
     }
 }
@@ -70,7 +137,8 @@ pub(crate) fn summary(user: &User) -> [Cell; 6] {
 }
 
 /// Returns a table with all data of a user.
-pub(crate) fn details(user: &User, inviter: Option<&User>, invitees: &[User]) -> Table {
+pub(crate) fn details(found: &UserDetails) -> Table {
+    let user = &found.user;
     let mut table = Table::default();
     let mut row = |name: &str, cell: Cell| table.row([Cell::new(name).style(Style::Bold), cell]);
     let absent = || Cell::new("–").style(Style::Dim);
@@ -84,23 +152,31 @@ pub(crate) fn details(user: &User, inviter: Option<&User>, invitees: &[User]) ->
     row("Joined", Cell::new(second(user.date_joined)));
     row("Last sign-in", optional(user.last_login.map(second)));
     row("Invite code", Cell::new(user.invite_code.as_str()));
-    row(
-        "Inviter",
-        match (inviter, &user.invited_by) {
-            (Some(inviter), _) => Cell::new(label(inviter)),
-            // The inviter was deleted.
-            (None, Some(invited_by)) => Cell::new(format!("deleted user {}", invited_by.inviter)),
-            (None, None) => absent(),
-        },
-    );
-    row("Invited", Cell::new(user.invited_count.to_string()));
-    for invitee in invitees {
-        row("", Cell::new(label(invitee)));
+    let inviter = match (&found.inviter, &found.invitation) {
+        (Some(inviter), _) => Cell::new(label(inviter)),
+        (None, Some(invitation)) => Cell::new(format!("deleted user {}", invitation.inviter)),
+        (None, None) => absent(),
+    };
+    row("Inviter", inviter);
+    if let Some(invitation) = &found.invitation {
+        let via = invitation.via.as_str();
+        row("", Cell::new(format!("{} by {via}", second(invitation.accepted_at))).style(Style::Dim));
     }
-    let hidden = user.invited_count.saturating_sub(invitees.len() as u64);
+    row("Invited", Cell::new(user.invited_count.to_string()));
+    for invitee in found.invited.iter().take(SHOWN_INVITEES) {
+        row("", Cell::new(format!("{}  {}", day(invitee.joined_at), invitee.phone.as_str())));
+    }
+    let listed = found.invited.len().min(SHOWN_INVITEES);
+    let hidden = user.invited_count.saturating_sub(listed as u64);
     if hidden > 0 {
-        let is_complete = invitees.len() < SHOWN_INVITEES as usize;
-        row("", Cell::new(hidden_invitees(hidden, is_complete)).style(Style::Dim));
+        row("", Cell::new(hidden_invitees(hidden, listed < SHOWN_INVITEES)).style(Style::Dim));
+    }
+    row("Sessions", Cell::new(found.sessions.len().to_string()));
+    for session in &found.sessions {
+        let address = session.address.map(|address| address.to_string()).unwrap_or_default();
+        let agent = session.user_agent.as_deref().unwrap_or_default();
+        let text = format!("{}  {address}  {agent}", second(session.last_used_at()));
+        row("", Cell::new(text.trim_end()));
     }
     row("Metadata", Cell::new(user.metadata.to_string()));
     table
@@ -111,12 +187,13 @@ pub(crate) fn label(user: &User) -> String {
     shown(format!("{} {}", user.phone.as_str(), full_name(user)).trim_end())
 }
 
-/// Returns the state of a user that differs from the usual one.
-pub(crate) fn state(user: &User) -> Cell {
-    match (user.is_active, user.staff_role) {
-        (false, None) => Cell::new("inactive").style(Style::Alert),
-        (false, Some(role)) => Cell::new(format!("inactive {role}")).style(Style::Alert),
-        (true, Some(role)) => Cell::new(role.to_string()).style(Style::Bold),
+/// Returns the role and the activity of a user.
+fn state(user: &User) -> Cell {
+    let role = user.staff_role.map(StaffRole::as_str);
+    match (user.is_active, role) {
+        (false, None) => Cell::new("blocked").style(Style::Alert),
+        (false, Some(role)) => Cell::new(format!("blocked {role}")).style(Style::Alert),
+        (true, Some(role)) => Cell::new(role).style(Style::Bold),
         (true, None) => Cell::new("active"),
     }
 }
@@ -127,7 +204,7 @@ fn full_name(user: &User) -> String {
     names.join(" ")
 }
 
-fn exact_time(time: OffsetDateTime) -> String {
+pub(crate) fn exact_time(time: OffsetDateTime) -> String {
     time.format(&Rfc3339).unwrap_or_default()
 }
 
@@ -135,6 +212,7 @@ fn day(time: OffsetDateTime) -> String {
     time.format(format_description!("[year]-[month]-[day]")).unwrap_or_default()
 }
 
-fn second(time: OffsetDateTime) -> String {
+/// Returns a time for people, in UTC.
+pub(crate) fn second(time: OffsetDateTime) -> String {
     time.format(format_description!("[year]-[month]-[day] [hour]:[minute]:[second] UTC")).unwrap_or_default()
 }
