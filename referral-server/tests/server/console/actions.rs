@@ -304,6 +304,7 @@ async fn the_audit_log_is_filtered_and_paged() {
         let path = format!("/admin/users/{}/end_sessions/", boris.id);
         service.enter(BORIS, None).await;
         service.clock.advance(std::time::Duration::from_mins(16));
+        visitor.cookies.clear();
         visitor.sign_in(ANNA).await;
         act(&mut visitor, &path, &[("reason", "<script>alert(1)</script>")]).await;
     }

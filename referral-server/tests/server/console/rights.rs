@@ -7,7 +7,7 @@ use super::{
     visitor::{Visitor, development_code, signed_in, start, start_with},
     with_console,
 };
-use crate::service::{ANNA, Service};
+use crate::service::{ANNA, BORIS, Service};
 
 const PAGES: [&str; 3] =
     ["/admin/", "/admin/users/", "/admin/tree/?node=01a205db-5716-7487-8833-9f4e232f2f0d"];
@@ -57,6 +57,9 @@ async fn a_blocked_user_loses_the_console_with_the_next_request() {
     visitor.get("/admin/").await.assert_shows(200, "Overview");
     let phone = service.referral.parse_phone(ANNA).expect("a phone");
     let anna = service.referral.find_user_by_phone(&phone).await.expect("read").expect("Anna");
+    // The last admin cannot be blocked.
+    let boris = service.referral.parse_phone(BORIS).expect("a phone");
+    service.referral.make_staff(boris, StaffRole::Admin).await.expect("staff");
     service.referral.set_active(anna.id, false).await.expect("blocked");
     visitor.get("/admin/").await.assert_redirects("/admin/sign_in/");
     let form = visitor.request_code(ANNA).await;
