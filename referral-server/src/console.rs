@@ -6,6 +6,7 @@
 mod actions;
 mod assets;
 mod audit;
+mod codes;
 mod csrf;
 mod edit;
 mod errors;

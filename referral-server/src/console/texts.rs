@@ -1,7 +1,7 @@
 //! Texts of the console in each language.
 
 use poem::http::HeaderMap;
-use referral_core::sms::Locale;
+use referral_core::{sms::Locale, texts};
 
 use super::visit::Visit;
 use crate::api::accept_language::languages;
@@ -29,10 +29,10 @@ impl Language {
     }
 
     /// Returns the language of the texts of errors.
-    pub(super) fn of_errors(self) -> referral_core::texts::Language {
+    pub(super) fn of_errors(self) -> texts::Language {
         match self {
-            Self::English => referral_core::texts::Language::English,
-            Self::Russian => referral_core::texts::Language::Russian,
+            Self::English => texts::Language::English,
+            Self::Russian => texts::Language::Russian,
         }
     }
 
@@ -278,6 +278,28 @@ texts! {
     last_used = "Last used (UTC)", "Использован (UTC)";
     device = "Device", "Устройство";
     address = "Address", "Адрес";
+
+    // Codes and messages.
+    codes_and_messages = "Codes and messages", "Коды и сообщения";
+    no_code_requests = "No requests for codes in the last three days.", "За последние три дня коды не запрашивались.";
+    request = "Request", "Запрос";
+    outcome = "Outcome", "Результат";
+    gateway = "Gateway", "Шлюз";
+    code_requested = "code requested", "запрошен код";
+    code_entered = "code entered", "введён код";
+    free_again = "until", "до";
+    outcome_sent = "message accepted", "сообщение принято";
+    outcome_unknown = "the gateway did not respond in time", "шлюз не ответил вовремя";
+    outcome_test_number = "test number, no message", "тестовый номер, без сообщения";
+    outcome_not_sent = "not sent, the code is invalid", "не отправлено, код недействителен";
+    outcome_redeemed = "correct, redeemed", "верный, использован";
+    outcome_refused = "refused", "отклонено";
+    outcome_rejected_by_host = "rejected by the gate of the operator", "отклонено проверкой оператора";
+    outcome_gate_failed = "the gate of the operator failed", "сбой проверки оператора";
+    outcome_failed = "the service failed", "сбой сервиса";
+    not_reported = "delivery not reported", "о доставке не сообщено";
+    not_delivered = "not delivered", "не доставлено";
+    delivered = "delivered", "доставлено";
 
     // Audit log.
     audit_log = "Audit log", "Журнал";

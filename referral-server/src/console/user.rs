@@ -15,6 +15,7 @@ impl Visit {
     pub(super) async fn user(&self, id: UserId) -> Result<Response, Problem> {
         let t = self.language;
         let UserDetails { user, inviter, sessions, .. } = self.administration()?.user(id).await?;
+        let codes = self.code_requests(&user.phone).await?;
         let branch = self.branch(&user, self.query.get("cursor")).await?;
         let title = title_of(&user);
         let content = html! {
@@ -22,6 +23,7 @@ impl Visit {
             (self.done_note())
             (self.action_links(&user))
             (self.profile(&user))
+            (codes)
             (self.session_list(&sessions))
             section aria-labelledby="referrals" {
                 h2 #referrals { (t.referrals()) }

@@ -28,6 +28,12 @@ struct Found {
     page: Option<Page<User>>,
 }
 
+impl Found {
+    fn is_empty(&self) -> bool {
+        self.users.is_empty() && self.page.as_ref().is_none_or(|page| page.items.is_empty())
+    }
+}
+
 impl Visit {
     /// Shows the users that match a search, or all users.
     pub(super) async fn users(&self) -> Result<Response, Problem> {
@@ -41,6 +47,10 @@ impl Visit {
                 Err(problem)
             }
             Err(problem) => return Err(problem),
+        };
+        let codes = match (&found, self.referral().parse_phone(text)) {
+            (Ok(found), Ok(phone)) if found.is_empty() => Some(self.code_requests(&phone).await?),
+            _ => None,
         };
         let content = html! {
             h1 { (t.users()) }
@@ -56,6 +66,7 @@ impl Visit {
                 Ok(found) => { (self.results(found, text)) }
                 Err(problem) => { p.error role="alert" { (self.describe(problem)) } }
             }
+            @if let Some(codes) = codes { (codes) }
         };
         let status = found.err().map_or(poem::http::StatusCode::OK, |problem| problem.code().status());
         Ok(self.page_with_status(status, Menu::Users, t.users(), &content))

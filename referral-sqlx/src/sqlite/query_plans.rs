@@ -134,6 +134,13 @@ async fn fixed_statements_use_their_indexes() {
     ] {
         assert_uses(&plan_of(&store, statement).await, indexes, statement);
     }
+    let ancestry = plan_of(&store, invitations::ANCESTRY_HAS).await;
+    assert!(ancestry.contains("SEARCH i USING PRIMARY KEY (invitee=?)"), "{ancestry}");
+}
+
+#[tokio::test]
+async fn expired_rows_are_found_by_their_time() {
+    let (store, _directory) = fresh_store().await;
     for (statement, index) in [
         (maintenance::DELETE_CHALLENGES, "referral_challenges_by_end (expires_at<?)"),
         (maintenance::DELETE_SESSIONS, "referral_sessions_by_end (ends_at<?)"),
@@ -145,8 +152,6 @@ async fn fixed_statements_use_their_indexes() {
         let plan = plan_of(&store, statement).await;
         assert!(plan.contains(index) && !plan.contains("SCAN"), "{statement}:\n{plan}");
     }
-    let ancestry = plan_of(&store, invitations::ANCESTRY_HAS).await;
-    assert!(ancestry.contains("SEARCH i USING PRIMARY KEY (invitee=?)"), "{ancestry}");
 }
 
 #[tokio::test]

@@ -222,6 +222,13 @@ async fn a_phone_is_unlocked_with_and_without_a_user() {
         }
         let body = serde_json::json!({ "phone": phone });
         service.client.post("/auth/send_code/", &body).await.assert_problem(429, "too_many_requests");
+        service.referral.flush_code_requests().await;
+        let query = form_urlencoded::byte_serialize(phone.as_bytes()).collect::<String>();
+        let found = match phone {
+            BORIS => visitor.get(&format!("/admin/users/{}/", boris.id)).await,
+            _ => visitor.get(&format!("/admin/users/?q={query}")).await,
+        };
+        found.assert_shows(200, "Limit: <code class=\"long\">codes_per_phone</code> 10/15m until");
         let fields = [("phone", phone), ("reason", "the user called")];
         let unlocked = act(&mut visitor, "/admin/unlock/", &fields).await;
         let id = if phone == BORIS { format!("{}/", boris.id) } else { String::new() };

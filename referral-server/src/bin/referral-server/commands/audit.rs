@@ -3,7 +3,7 @@
 use clap::Args;
 use referral_core::{
     PageSize,
-    audit::{Actor, AuditAction, AuditEntry, AuditEntryId, AuditQuery, FieldChange},
+    audit::{Actor, AuditAction, AuditEntry, AuditEntryId, AuditQuery, FieldChange, Reason},
 };
 use serde_json::{Value, json};
 
@@ -29,7 +29,8 @@ pub(crate) struct AuditArguments {
     /// Author of the changes: a member of staff like `--user`, or `host` for commands [default: all]
     #[arg(long, value_name = "USER")]
     actor: Option<String>,
-    /// Kind of the changes: user_added, user_changed, user_deleted, sessions_ended or phone_unlocked
+    /// Kind of the changes: `user_added`, `user_changed`, `phone_changed`, `user_deleted`, `sessions_ended` or
+    /// `phone_unlocked`
     /// [default: all]
     #[arg(long)]
     action: Option<AuditAction>,
@@ -122,7 +123,7 @@ pub(crate) fn entry_json(entry: &AuditEntry) -> Value {
         "actor": actor(entry.actor),
         "action": entry.action.as_str(),
         "user": entry.user.map(|id| id.to_string()),
-        "reason": entry.reason.as_ref().map(|reason| reason.as_str()),
+        "reason": entry.reason.as_ref().map(Reason::as_str),
         "changes": changes,
     })
 }
