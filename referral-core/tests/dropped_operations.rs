@@ -93,7 +93,7 @@ async fn a_dropped_edit_emits_its_events() {
 async fn a_dropped_promotion_emits_its_events() {
     let (referral, events) = service_with_events();
     start(referral.make_staff(phone(1), StaffRole::Admin)).await;
-    assert_eq!(rest(referral, events).await, ["UserCreated"]);
+    assert_eq!(rest(referral, events).await, ["UserCreated", "Audited"]);
 }
 
 #[tokio::test]

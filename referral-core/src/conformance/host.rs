@@ -126,7 +126,7 @@ pub async fn external_id_and_metadata_are_kept(storage: Arc<dyn Storage>) {
         ..ProfileChange::default()
     };
     harness.referral.edit_profile(&current_user, EditProfile::new(change)).await.expect("edited");
-    harness.referral.make_staff(phone(1), StaffRole::Admin).await.expect("promoted");
+    harness.referral.make_staff(phone(1), StaffRole::Support).await.expect("promoted");
     harness.referral.set_active(anna.user.id, false).await.expect("deactivated");
     harness.referral.set_active(anna.user.id, true).await.expect("activated");
     harness.enter(1).await;

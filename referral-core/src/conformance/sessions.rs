@@ -169,7 +169,9 @@ pub async fn tokens_of_an_inactive_user_are_rejected_immediately(storage: Arc<dy
     assert_refused(harness.referral.verify(&anna.tokens.refresh, None).await, Refusal::TokenNotValid);
     assert_refused(harness.referral.refresh(&anna.tokens.refresh).await, Refusal::TokenNotValid);
     harness.referral.set_active(anna.user.id, true).await.expect("existing user");
-    harness.referral.authenticate(&anna.tokens.access).await.expect("valid again");
+    // The sessions have ended, so that an attacker who had one is not signed in again.
+    assert_refused(harness.referral.authenticate(&anna.tokens.access).await, Refusal::TokenNotValid);
+    harness.enter(1).await;
 }
 
 /// Users can list their sessions and end them.
