@@ -35,6 +35,8 @@ impl Visit {
     pub(super) fn describe(&self, problem: &Problem) -> String {
         match problem.code() {
             ErrorCode::StaffOnly => self.language.not_staff_text().to_owned(),
+            // The text of the API is about the codes in responses.
+            ErrorCode::MisdirectedRequest => self.language.not_confidential().to_owned(),
             ErrorCode::NotFound => self.language.not_found().to_owned(),
             _ => problem.text(self.language.of_errors()),
         }

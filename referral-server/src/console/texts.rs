@@ -135,6 +135,10 @@ texts! {
     signed_out_title = "Not signed in", "Вход не выполнен";
     signed_out_text = "The session has ended, so nothing was changed. Sign in and repeat the step.",
         "Сеанс завершён, поэтому ничего не изменилось. Войдите и повторите действие.";
+    not_confidential = "The console needs an encrypted connection. Open it at a public URL with https, which the operator sets, \
+                        or at localhost on the machine of the server.",
+        "Консоли нужно шифрованное соединение. Откройте её по публичному адресу с https, который задаёт администратор, или по \
+         адресу localhost на машине сервера.";
     not_found = "The page or the user does not exist, or the user was deleted.",
         "Страница или пользователь не существует, или пользователь удалён.";
 

@@ -66,7 +66,7 @@ async fn actions_need_a_reason_and_the_form_keeps_its_values() {
         let path = format!("/admin/users/{}/{action}/", boris.id);
         let fields = [("reason", " "), ("role", "admin"), ("digits", &BORIS[8..])];
         let page = act(&mut visitor, &path, &fields).await;
-        page.assert_shows(400, "The reason must have 1 to 500 characters");
+        page.assert_shows(400, "The reason is empty, too long");
         if action == "role" {
             page.assert_shows(400, "<option value=\"admin\" selected>");
         }
@@ -160,10 +160,10 @@ async fn rejected_edits_show_the_error_and_the_typed_values() {
     let path = format!("/admin/users/{}/edit/", boris.id);
     for (field, value, status, text) in [
         ("email", "vera@example.com", 409, "Another user has this email address."),
-        ("email", "<b>@", 400, "The email address has an invalid form."),
-        ("invited_by_code", &*own, 400, "The invite code belongs to the user."),
+        ("email", "<b>@", 400, "The email address is not valid."),
+        ("invited_by_code", &*own, 400, "A user cannot use their own invite code."),
         ("invited_by_code", "ZZZZZZ", 400, "No user has this invite code."),
-        ("metadata", "[1]", 400, "must be a JSON object"),
+        ("metadata", "[1]", 400, "The metadata are not an object"),
         ("first_name", "\u{202e}x", 400, "invisible characters"),
     ] {
         let fields = [(field, value), ("reason", "a test"), ("was_metadata", "{}"), ("metadata", "{}")];
@@ -193,7 +193,7 @@ async fn support_reads_unlocks_and_ends_sessions_only() {
     let token = page.field("token");
     for action in ["edit", "block", "unblock", "role", "delete"] {
         let path = format!("/admin/users/{}/{action}/", boris.id);
-        visitor.get(&path).await.assert_shows(403, "Only an admin can do this.");
+        visitor.get(&path).await.assert_shows(403, "This is available to admins only.");
         let fields = [
             ("token", &*token),
             ("reason", "x"),
@@ -201,7 +201,7 @@ async fn support_reads_unlocks_and_ends_sessions_only() {
             ("digits", &BORIS[8..]),
             ("first_name", "X"),
         ];
-        visitor.post(&path, &fields).await.assert_shows(403, "Only an admin can do this.");
+        visitor.post(&path, &fields).await.assert_shows(403, "This is available to admins only.");
     }
     let unchanged = user(&service, &boris).await;
     assert!(unchanged.is_active && unchanged.staff_role.is_none() && unchanged.first_name.is_none());
@@ -239,7 +239,7 @@ async fn a_phone_is_unlocked_with_and_without_a_user() {
     assert_eq!(form.field("phone"), BORIS);
     act(&mut visitor, "/admin/unlock/", &[("phone", "12"), ("reason", "x")])
         .await
-        .assert_shows(400, "not a valid number");
+        .assert_shows(400, "The phone number has no country code.");
 }
 
 #[tokio::test]

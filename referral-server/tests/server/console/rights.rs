@@ -64,7 +64,7 @@ async fn a_blocked_user_loses_the_console_with_the_next_request() {
     visitor.get("/admin/").await.assert_redirects("/admin/sign_in/");
     let form = visitor.request_code(ANNA).await;
     let code = development_code(&form);
-    visitor.confirm(&form, &code).await.assert_shows(403, "The account is blocked.");
+    visitor.confirm(&form, &code).await.assert_shows(403, "the account is deactivated");
 }
 
 #[tokio::test]

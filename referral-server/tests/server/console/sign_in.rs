@@ -35,7 +35,7 @@ async fn only_staff_sign_in_and_no_user_is_created() {
         let code = development_code(&form);
         let wrong = if code == "0000" { "1111" } else { "0000" };
         let refused = visitor.confirm(&form, wrong).await;
-        refused.assert_shows(403, "The code is wrong, expired or used.");
+        refused.assert_shows(403, "The code is wrong or no longer valid.");
         pages.push(
             refused
                 .text
@@ -60,15 +60,15 @@ async fn errors_of_the_sign_in_are_shown_at_the_form() {
     let service = start().await;
     let mut visitor = Visitor::new(&service.client);
     let refused = visitor.request_code("12").await;
-    refused.assert_shows(400, "The phone is not a valid number.");
+    refused.assert_shows(400, "The phone number has no country code.");
     assert_eq!(refused.field("phone"), "12");
     let form = visitor.request_code(ANNA).await;
-    visitor.confirm(&form, "12").await.assert_shows(400, "too few or too many digits");
+    visitor.confirm(&form, "12").await.assert_shows(400, "the wrong number of digits");
     for _ in 0..9 {
         visitor.request_code(ANNA).await;
     }
     let refused = visitor.request_code(ANNA).await;
-    refused.assert_shows(429, "Too many requests were sent. Retry in");
+    refused.assert_shows(429, "There were too many requests. Try again in");
     let seconds: u64 = refused.header("retry-after").parse().expect("seconds");
     assert!((800..=900).contains(&seconds), "{seconds}");
 }
