@@ -87,6 +87,7 @@ async fn a_change_emits_its_events_and_sends_a_notice_to_the_former_phone() {
     let [
         Event::PhoneChanged(PhoneChanged { user, old, new, .. }),
         Event::SessionEnded(SessionEnded { session, reason: SessionEnd::PhoneChanged, .. }),
+        Event::Audited(_),
         Event::NoticeSent(NoticeSent { phone: notified, .. }),
     ] = &events[..]
     else {
@@ -115,7 +116,10 @@ async fn a_failed_notice_does_not_fail_the_change() {
     assert_eq!(changed.user.phone.as_str(), NEW);
     let events = events.take();
     assert!(
-        matches!(&events[..], [Event::PhoneChanged(_), Event::NoticeNotSent(NoticeNotSent { .. })]),
+        matches!(
+            &events[..],
+            [Event::PhoneChanged(_), Event::Audited(_), Event::NoticeNotSent(NoticeNotSent { .. })]
+        ),
         "{events:?}"
     );
 }

@@ -456,7 +456,6 @@ mod tests {
             "invalid_host",
             "invalid_android_hash",
             "invalid_policy",
-            "test_number",
         ];
         assert_eq!(other, of_configuration);
     }
