@@ -95,7 +95,7 @@ impl Actor {
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum AuditAction {
-    /// A user was added as staff.
+    /// A user was added as staff. Imported users have no entry.
     UserAdded,
     /// Fields of a user were changed.
     UserChanged,

@@ -44,6 +44,9 @@ use crate::{
 /// Path of the start page of the console.
 const PATH: &str = "/admin";
 
+/// Headers that a proxy adds to a request.
+const PROXY_HEADERS: [&str; 4] = ["forwarded", "x-forwarded-for", "x-real-ip", "via"];
+
 /// Returns `true` if a path belongs to the console.
 pub(crate) fn is_at(path: &str) -> bool {
     path.strip_prefix(PATH).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
@@ -164,9 +167,11 @@ impl Console {
         visit.finish(response)
     }
 
-    /// Returns `true` if the connection of the client is encrypted, or does not leave this machine.
+    /// Returns `true` if the connection of the client is encrypted, or does not leave this machine. A proxy can
+    /// replace the host by that of this machine.
     fn is_confidential(&self, request: &Request) -> bool {
-        self.0.root.is_encrypted() || host::is_for_loopback(request)
+        let is_forwarded = PROXY_HEADERS.iter().any(|name| request.headers().contains_key(*name));
+        self.0.root.is_encrypted() || (host::is_for_loopback(request) && !is_forwarded)
     }
 
     async fn respond(&self, request: &mut Request, visit: &mut Visit) -> Result<Response, Problem> {

@@ -76,7 +76,12 @@ impl SessionStorage for RedisStorage {
         audit: Option<&AuditEntry>,
     ) -> Result<Vec<SessionId>> {
         self.transaction(|mut tx| async move {
-            tx.add_entry(audit)?;
+            let erased = match audit {
+                // The user may have been deleted meanwhile.
+                Some(entry) if tx.get::<User>(user).await?.is_none() => Some(entry.clone().erased()),
+                entry => entry.cloned(),
+            };
+            tx.add_entry(erased.as_ref())?;
             let ended = tx.end_sessions(user, sessions, now).await?;
             tx.commit(ended).await
         })

@@ -84,6 +84,20 @@ pub async fn changes_by_staff_are_recorded(storage: Arc<dyn Storage>) {
     assert_eq!(entry.changes, FieldChange::between(&anna, &changed));
     assert_eq!(entry.changes[0].after.as_deref(), Some("anna@example.com"));
 
+    // The search keys of the next values are the same.
+    let name = |name| Some(Name::parse(name).ok());
+    let change = UserChange { first_name: name("ANNA"), ..UserChange::default() };
+    let upper = staff.change_user(anna.id, change, because("x")).await.expect("changed");
+    assert_eq!(
+        (harness.find(anna.id).await, upper.first_name.as_ref()),
+        (upper.clone(), Name::parse("ANNA").ok().as_ref())
+    );
+    let change = UserChange { first_name: Some(None), last_name: name("ANNA"), ..UserChange::default() };
+    let moved = staff.change_user(anna.id, change, because("x")).await.expect("changed");
+    assert_eq!((harness.find(anna.id).await, moved.first_name.is_none()), (moved, true));
+    let change = UserChange { first_name: name("Anna"), last_name: Some(None), ..UserChange::default() };
+    staff.change_user(anna.id, change, because("x")).await.expect("changed");
+
     // The search uses the new values.
     let filter = FilterInput { search: Some("anna@exam"), ..FilterInput::default() };
     let found = staff.find_users(ListUsers { filter, ..ListUsers::default() }).await.expect("page");
@@ -122,6 +136,9 @@ pub async fn each_role_has_its_rights(storage: Arc<dyn Storage>) {
     support.unlock_phone(phone(1), because("x")).await.expect("unlocked");
     harness.advance(Duration::from_secs(1));
     assert_eq!(support.end_sessions(id, because("x")).await.expect("ended"), 1);
+    let admin = harness.referral.make_staff(phone(7), StaffRole::Admin).await.expect("created");
+    assert_refused(support.end_sessions(admin.id, because("x")).await, Refusal::AdminOnly);
+    assert_refused(support.unlock_phone(phone(7), because("x")).await, Refusal::AdminOnly);
     let entries = harness.entries(AuditQuery::new().actor(Actor::User(signed_in.user.id))).await;
     let actions: Vec<_> = entries.iter().map(|entry| entry.action).collect();
     assert_eq!(actions, [AuditAction::SessionsEnded, AuditAction::PhoneUnlocked]);

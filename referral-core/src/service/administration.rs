@@ -88,6 +88,11 @@ impl Administration {
         &self.service
     }
 
+    /// Refuses an operation on a user with a higher role: it would weaken the protection of the account.
+    fn may_affect(&self, user: &User) -> Result<(), Refusal> {
+        if user.staff_role > Some(self.role) { Err(Refusal::AdminOnly) } else { Ok(()) }
+    }
+
     fn require(&self, role: StaffRole) -> Result<(), Refusal> {
         if self.role >= role { Ok(()) } else { Err(Refusal::AdminOnly) }
     }
@@ -161,9 +166,9 @@ impl Administration {
     ///
     /// # Errors
     ///
-    /// [`Refusal::UserNotFound`].
+    /// [`Refusal::UserNotFound`]; [`Refusal::AdminOnly`] if the user has a higher role.
     pub async fn end_sessions(&self, id: UserId, reason: Reason) -> Result<u64, Error> {
-        self.service.find_user(id).await?.ok_or(Refusal::UserNotFound)?;
+        self.may_affect(&self.service.find_user(id).await?.ok_or(Refusal::UserNotFound)?)?;
         let audit = self.service.audit_context(self.actor, Some(reason));
         let entry = audit.entry(AuditAction::SessionsEnded, Some(id), Vec::new());
         self.service.end_sessions(id, SessionSelection::All, SessionEnd::EndedByStaff, Some(entry)).await
@@ -186,8 +191,11 @@ impl Administration {
     ///
     /// # Errors
     ///
-    /// [`Error::Storage`].
+    /// [`Refusal::AdminOnly`] if the user with the phone has a higher role.
     pub async fn unlock_phone(&self, phone: PhoneNumber, reason: Reason) -> Result<AuditEntry, Error> {
+        if let Some(user) = self.service.find_user_by_phone(&phone).await? {
+            self.may_affect(&user)?;
+        }
         let audit = self.service.audit_context(self.actor, Some(reason));
         let service = self.service.clone();
         let unlock = async move {

@@ -5,7 +5,9 @@ use async_trait::async_trait;
 use super::{AuditPage, AuditQuery, Result, UnlockRequest};
 use crate::audit::AuditEntry;
 
-/// Stores the audit log. The other traits add most of its entries, each in the transaction of its change.
+/// Stores the audit log. The other traits add most of its entries, each in the transaction of its change. An
+/// entry about a user who has been deleted meanwhile is stored
+/// [without its reason and changes](crate::audit::AuditEntry::erased), except the entry about the deletion.
 #[async_trait]
 pub trait AuditStorage: Send + Sync + 'static {
     /// Returns a page of the audit log, newest first, which is in descending order of the ids.

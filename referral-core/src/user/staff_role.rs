@@ -11,7 +11,7 @@ use crate::error::{catalog::ErrorCode, input::InvalidInput};
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum StaffRole {
-    /// May see all data, unlock phones and end sessions.
+    /// May see all data, and unlock phones and end sessions except those of admins.
     Support,
     /// May also change and delete users, and give roles.
     Admin,

@@ -81,8 +81,14 @@ pub(crate) const REFUSALS: &[Refusals] = &[
             ErrorCode::LastAdmin,
         ],
     ),
-    ("endUserSessions", &[ErrorCode::InvalidReason, ErrorCode::StaffOnly, ErrorCode::NotFound]),
-    ("unlockPhone", &[ErrorCode::InvalidPhone, ErrorCode::InvalidReason, ErrorCode::StaffOnly]),
+    (
+        "endUserSessions",
+        &[ErrorCode::InvalidReason, ErrorCode::StaffOnly, ErrorCode::AdminOnly, ErrorCode::NotFound],
+    ),
+    (
+        "unlockPhone",
+        &[ErrorCode::InvalidPhone, ErrorCode::InvalidReason, ErrorCode::StaffOnly, ErrorCode::AdminOnly],
+    ),
 ];
 
 /// Changes of a user. A field that is absent does not change. `null` clears a field.

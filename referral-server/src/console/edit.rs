@@ -1,8 +1,10 @@
 //! Form to edit a user.
 //!
 //! The form contains the values that it was opened with. Only fields that differ from them are changed, so an
-//! edit does not undo a change that was made in the meantime.
+//! edit does not undo a change that was made in the meantime. Metadata could be too long for a body with two of
+//! them, so the form contains their digest.
 
+use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use maud::{Markup, html};
 use poem::{
     Response,
@@ -12,6 +14,7 @@ use referral_core::{
     Email, ExternalId, InvalidInput, InviteCode, Metadata, Name, User, UserChange, UserId,
     audit::{AuditEntryId, AuditQuery, FieldChange},
 };
+use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
 use super::{
@@ -28,6 +31,14 @@ pub(super) const FIELDS: [&str; 6] =
 /// Values of the fields.
 type Values = [String; FIELDS.len()];
 
+/// Returns the form of a value by which a change of it is recognized.
+fn compared(field: &str, value: &str) -> String {
+    match field {
+        "metadata" => BASE64_URL_SAFE_NO_PAD.encode(&Sha256::digest(value)[..12]),
+        _ => value.to_owned(),
+    }
+}
+
 impl Visit {
     /// Shows the form, or changes the user.
     pub(super) async fn edit(&self, id: UserId) -> Result<Response, Problem> {
@@ -43,7 +54,8 @@ impl Visit {
                     values[index] = change.before.unwrap_or_default();
                 }
             }
-            return Ok(self.edit_form(StatusCode::OK, &user, &values, &current, None));
+            let opened = std::array::from_fn(|index| compared(FIELDS[index], &current[index]));
+            return Ok(self.edit_form(StatusCode::OK, &user, &values, &opened, None));
         }
         match self.perform_edit(id).await {
             Ok(()) => Ok(self.redirect(&format!("users/{id}/?done=edit"))),
@@ -67,7 +79,9 @@ impl Visit {
 
     async fn perform_edit(&self, id: UserId) -> Result<(), Problem> {
         let [values, opened] = [self.typed(""), self.typed("was_")];
-        let changed = |index: usize| (values[index] != opened[index]).then_some(&*values[index]);
+        let changed = |index: usize| {
+            (compared(FIELDS[index], &values[index]) != opened[index]).then_some(&*values[index])
+        };
         let metadata = match changed(5) {
             None => None,
             Some("") => Some(Metadata::default()),
@@ -109,7 +123,10 @@ impl Visit {
         let t = self.language;
         let names =
             [t.first_name(), t.last_name(), t.email(), t.inviters_code(), t.external_id(), t.metadata_json()];
-        let is_undo = error.is_none() && values != opened;
+        let is_changed =
+            |field: &str, value: &str, opened: &str| error.is_none() && compared(field, value) != opened;
+        let mut compared = FIELDS.into_iter().zip(values).zip(opened);
+        let is_undo = compared.any(|((field, value), opened)| is_changed(field, value, opened));
         let content = html! {
             section.form {
                 h1 { (t.edit()) }
@@ -120,7 +137,7 @@ impl Visit {
                     @for (((field, name), value), opened) in FIELDS.into_iter().zip(names).zip(values).zip(opened) {
                         input type="hidden" name={ "was_" (field) } value=(opened);
                         label for=(field) { (name) }
-                        (input(field, value, value != opened && error.is_none()))
+                        (input(field, value, is_changed(field, value, opened)))
                         @if field == "invited_by_code" { p.hint { (t.inviters_code_hint()) } }
                     }
                     (self.reason_field())

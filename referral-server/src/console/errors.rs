@@ -55,7 +55,7 @@ impl Visit {
     }
 
     /// Returns `true` if a link of another site was opened. The browser then sends no cookies.
-    fn is_from_another_site(&self) -> bool {
+    pub(super) fn is_from_another_site(&self) -> bool {
         self.headers.get("sec-fetch-site").is_some_and(|site| site == "cross-site" || site == "same-site")
     }
 

@@ -152,6 +152,10 @@ impl Visit {
         headers.insert(header::VARY, HeaderValue::from_static("accept-language, cookie"));
         headers
             .insert(HeaderName::from_static("x-robots-tag"), HeaderValue::from_static("noindex, nofollow"));
+        // A request from another site has no cookies. New ones would invalidate the forms in other tabs.
+        if self.is_from_another_site() {
+            return response;
+        }
         for cookie in &self.set_cookies {
             headers.extend(HeaderValue::from_str(cookie).map(|cookie| (header::SET_COOKIE, cookie)));
         }

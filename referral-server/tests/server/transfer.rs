@@ -167,6 +167,11 @@ async fn rejected_rows_are_reported_with_lines_and_reasons() {
         assert_eq!((line, result, field), (&json!(expected.0), &json!(expected.1), &json!(expected.2)));
     }
 
+    // An existing file, such as an input, is not replaced by the report.
+    let output = run(directory.path(), &["import", "users.csv", "--report", "users.csv"]);
+    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+    assert_eq!(fs::read_to_string(directory.path().join("users.csv")).expect("kept").lines().count(), 7);
+
     // The corrected rows are added, and the other ones are unchanged. A name with a line break is rejected,
     // and the next row has the number of its own line.
     let corrected = text

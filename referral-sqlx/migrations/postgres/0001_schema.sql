@@ -133,11 +133,12 @@ BEGIN
     IF TG_OP = 'INSERT' AND (NEW.invited_count <> 0 OR NEW.erased_at IS NOT NULL) THEN
         RAISE check_violation USING MESSAGE = 'a new user must have an invited_count of 0 and not be erased';
     END IF;
-    UPDATE referral.user_totals SET users = users + CASE TG_OP WHEN 'INSERT' THEN 1 ELSE -1 END
-    WHERE slot = any_slot;
+    -- All transactions update the row of the day before that of the total, so they do not deadlock.
     IF TG_OP = 'INSERT' THEN
         PERFORM referral.count_on_day(NEW.date_joined, 1, 0);
     END IF;
+    UPDATE referral.user_totals SET users = users + CASE TG_OP WHEN 'INSERT' THEN 1 ELSE -1 END
+    WHERE slot = any_slot;
     RETURN NULL;
 END
 $$;
@@ -432,6 +433,22 @@ BEGIN
     RAISE check_violation USING MESSAGE = 'an entry of the audit log is only erased';
 END
 $$;
+
+CREATE FUNCTION referral.erase_audit_entry() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    -- Waits for a deletion of the user.
+    PERFORM 1 FROM referral.users WHERE id = NEW.user_id FOR KEY SHARE;
+    IF EXISTS (SELECT FROM referral.users WHERE id = NEW.user_id AND erased_at IS NOT NULL) THEN
+        NEW.reason := NULL;
+        NEW.changes := '[]';
+    END IF;
+    RETURN NEW;
+END
+$$;
+
+CREATE TRIGGER audit_entries_about_erased_users_are_erased BEFORE INSERT ON referral.audit_log
+FOR EACH ROW WHEN (NEW.user_id IS NOT NULL AND NEW.action <> 'user_deleted')
+EXECUTE FUNCTION referral.erase_audit_entry();
 
 CREATE TRIGGER audit_entries_are_only_erased BEFORE UPDATE OR DELETE ON referral.audit_log
 FOR EACH ROW EXECUTE FUNCTION referral.keep_audit_entry();

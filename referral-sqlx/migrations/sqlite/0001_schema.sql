@@ -385,6 +385,13 @@ BEGIN
     SELECT RAISE(ABORT, 'an entry of the audit log is only erased');
 END;
 
+CREATE TRIGGER referral_audit_entries_about_erased_users_are_erased AFTER INSERT ON referral_audit_log
+WHEN NEW.action <> 'user_deleted'
+    AND EXISTS (SELECT 1 FROM referral_users WHERE id = NEW.user_id AND erased_at IS NOT NULL)
+BEGIN
+    UPDATE referral_audit_log SET reason = NULL, changes = '[]' WHERE id = NEW.id;
+END;
+
 CREATE TRIGGER referral_audit_entries_are_kept BEFORE DELETE ON referral_audit_log
 BEGIN
     SELECT RAISE(ABORT, 'an entry of the audit log is kept');

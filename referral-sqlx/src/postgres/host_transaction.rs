@@ -105,12 +105,19 @@ impl PostgresStorage {
     /// # Errors
     ///
     /// As for [`ReferralService::change_user`](referral_core::ReferralService::change_user).
-    /// [`StorageError::Unavailable`] if the transaction must be repeated.
+    /// [`StorageError::Unavailable`] if the transaction must be repeated. [`StorageError::Failed`] if the
+    /// isolation level of the transaction is not READ COMMITTED.
     pub async fn change_user_in(
         &self,
         transaction: &mut Transaction<'_, Postgres>,
         request: &UserChangeRequest,
     ) -> Decided<ChangedUser> {
+        let isolation = sqlx::query_scalar::<_, String>("SELECT current_setting('transaction_isolation')");
+        if isolation.fetch_one(&mut **transaction).await.map_err(failure)? != "read committed" {
+            // The facts about inviters and admins could be old, although the locks for them are held.
+            let error = "a change of a user requires a transaction with the isolation level READ COMMITTED";
+            return Err(StorageError::Failed(error.into()));
+        }
         in_savepoint!(self, transaction, lease => change_user::change_user(&mut lease, request))
     }
 }

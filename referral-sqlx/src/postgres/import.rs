@@ -120,6 +120,10 @@ async fn inviters_above(lease: &mut Lease, users: &[UserId]) -> Result<HashMap<U
     found.iter().map(|row| Ok((UserId(get(row, "invitee")?), UserId(get(row, "inviter")?)))).collect()
 }
 
+/// Locks the stored users of a batch, so that their phones and names do not change before their search keys are
+/// written.
+pub(super) const LOCK_USERS: &str = "SELECT 1 FROM referral.users WHERE id = ANY($1) ORDER BY id FOR UPDATE";
+
 /// Imports a batch in a transaction. Invitations of stored users need the lock for late acceptances: without
 /// it, the result is `None` if there are some.
 pub(super) async fn import(
@@ -129,6 +133,9 @@ pub(super) async fn import(
 ) -> Result<Option<Vec<ImportOutcome>>> {
     if is_locked {
         lock_late_acceptance(lease).await?;
+        let stored: Vec<_> = batch.ids().map(|id| id.0).collect();
+        let lock = lease.query(LOCK_USERS).bind(stored);
+        lease.execute(lock).await.map_err(failure)?;
     }
     let mut facts = load(lease, batch).await?;
     let late_inviters = batch.late_inviters(&facts);

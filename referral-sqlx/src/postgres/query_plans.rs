@@ -191,6 +191,7 @@ async fn frequent_statements_do_not_scan_tables() {
         phone_change::PHONE_CHANGE_FACTS,
         phone_change::CHANGE_PHONE,
         import::RECORDS_AFTER,
+        import::LOCK_USERS,
         import::RECORDS,
         import::OWNERS,
         import::INVITERS_ABOVE,

@@ -1,7 +1,7 @@
 //! Changes of users by the host or by staff.
 
 use referral_core::{
-    Email, ExternalId, InviteCode, Refusal, StaffRole, User, UserId,
+    Email, ExternalId, InviteCode, Name, Refusal, StaffRole, User, UserId,
     storage::{
         Ancestry, ChangedUser, Decided, Decision, InvitationWrite, Inviter, Result, SearchKeys,
         SessionSelection, UserChangeFacts, UserChangeRequest, UserChangeWrites,
@@ -80,11 +80,14 @@ impl Decide for UserChangeRequest {
     }
 }
 
-/// Changes the columns that the search index does not have.
+/// Changes all columns that [`UserChange`](referral_core::UserChange) has.
 pub(super) const CHANGE_ACCOUNT: &str = "\
-    UPDATE referral_users SET is_active = $2, staff_role = $3, external_id = $4, metadata = $5 WHERE id = $1";
+    UPDATE referral_users SET is_active = $2, staff_role = $3, external_id = $4, metadata = $5, email = $6, \
+                     first_name = $7, last_name = $8 \
+    WHERE id = $1";
 
 fn push_change(batch: &mut Batch, before: &User, after: &User) {
+    // The keys of different names can be equal.
     if SearchKeys::of(before) != SearchKeys::of(after) {
         users::push_change(batch, after);
     }
@@ -94,7 +97,10 @@ fn push_change(batch: &mut Batch, before: &User, after: &User) {
         .bind(after.is_active)
         .bind(after.staff_role.map(StaffRole::as_str))
         .bind(after.external_id.as_ref().map(ExternalId::as_str))
-        .bind(after.metadata.to_string());
+        .bind(after.metadata.to_string())
+        .bind(after.email.as_ref().map(Email::as_str))
+        .bind(after.first_name.as_ref().map(Name::as_str))
+        .bind(after.last_name.as_ref().map(Name::as_str));
 }
 
 fn push_others(batch: &mut Batch, user: UserId, writes: &UserChangeWrites) -> Result<()> {

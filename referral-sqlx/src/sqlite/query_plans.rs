@@ -89,7 +89,7 @@ async fn fixed_statements_use_their_indexes() {
         (import::RECORDS, &[BY_ID, inviter]),
         (import::OWNERS, &["(phone=?)", "(invite_code=?)", "(email=?)", "(external_id=?)"]),
         (import::INVITERS_ABOVE, &[inviter]),
-        (import::CHANGE_SEARCH_KEYS, &["SEARCH referral_users USING INDEX", "(id=?)"]),
+        (import::CHANGE_SEARCH_KEYS, &["SEARCH referral_users USING", "(id=?)"]),
         (profiles::PROFILE_FACTS, &["(invite_code=?)", "(email=?)", BY_ID, inviter]),
         (challenges::CHALLENGE_FACTS, &["referral_challenges_of_phone (phone=?)", "(phone=?)"]),
         (

@@ -396,4 +396,12 @@ async fn entries_of_the_audit_log_are_only_erased() {
         ])
         .await;
     harness.execute("UPDATE referral.audit_log SET reason = NULL, changes = '[]'").await.expect("accepted");
+
+    // An entry about a user who was deleted meanwhile is erased, except the entry about the deletion.
+    harness.execute(ERASE_VERA).await.expect("erased");
+    let of_vera = entry.replace("0000000000a1", "0000000000c3");
+    harness.execute(&of_vera).await.expect("accepted");
+    harness.execute(&of_vera.replace("user_changed", "user_deleted")).await.expect("accepted");
+    let kept = "SELECT count(*) FROM referral.audit_log WHERE reason IS NOT NULL AND changes <> '[]'";
+    assert_eq!(harness.number(kept).await, 1);
 }

@@ -464,4 +464,12 @@ async fn entries_of_the_audit_log_are_only_erased() {
         ])
         .await;
     harness.execute("UPDATE referral_audit_log SET reason = NULL, changes = '[]'").await.expect("accepted");
+
+    // An entry about a user who was deleted meanwhile is erased, except the entry about the deletion.
+    harness.execute(ERASE_VERA).await.expect("erased");
+    let of_vera = AUDIT_ENTRY.replace("0a1')", "0c3')").replace("zeroblob(16)", "randomblob(16)");
+    harness.execute(&of_vera).await.expect("accepted");
+    harness.execute(&of_vera.replace("user_changed", "user_deleted")).await.expect("accepted");
+    let kept = "SELECT count(*) FROM referral_audit_log WHERE reason IS NOT NULL AND changes <> '[]'";
+    assert_eq!(harness.number(kept).await, 1);
 }

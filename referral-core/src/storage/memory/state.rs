@@ -6,7 +6,7 @@ use time::{Date, OffsetDateTime, UtcOffset};
 use uuid::Uuid;
 
 use crate::{
-    audit::{AuditEntry, AuditEntryId},
+    audit::{AuditAction, AuditEntry, AuditEntryId},
     invite::{code::InviteCode, invitation::Invitation},
     otp::challenge::{Challenge, ChallengeId},
     session::{Session, SessionId},
@@ -253,9 +253,14 @@ impl State {
         }
     }
 
-    /// Adds an entry to the audit log.
+    /// Adds an entry to the audit log. An entry about a user who has been deleted meanwhile is erased.
     pub(super) fn record(&mut self, entry: Option<AuditEntry>) {
-        self.audit_log.extend(entry.map(|entry| (entry.id, entry)));
+        let Some(mut entry) = entry else { return };
+        let is_deleted = entry.user.is_some_and(|user| !self.users.contains_key(&user));
+        if is_deleted && entry.action != AuditAction::UserDeleted {
+            entry = entry.erased();
+        }
+        self.audit_log.insert(entry.id, entry);
     }
 
     pub(super) fn has_other_admin(&self, user: UserId) -> bool {

@@ -112,6 +112,12 @@ async fn a_connection_that_others_can_read_is_rejected() {
         let request = service.client.http.get(service.client.url("/admin/sign_in/")).header("host", host);
         visitor.send(request).await.assert_shows(421, "needs an encrypted connection");
     }
+    // A proxy of this machine may send its own host instead of that of the client.
+    for header in ["x-forwarded-for", "x-real-ip", "forwarded", "via"] {
+        let request =
+            service.client.http.get(service.client.url("/admin/sign_in/")).header(header, "192.0.2.1");
+        visitor.send(request).await.assert_shows(421, "needs an encrypted connection");
+    }
 }
 
 #[tokio::test]
@@ -123,6 +129,8 @@ async fn a_link_of_another_site_opens_the_page_again() {
     let page = visitor.send(link).await;
     page.assert_shows(200, "Continue");
     assert_eq!(page.header("refresh"), "0");
+    // The browser has sent no cookies. Those of its other tabs stay valid.
+    assert_eq!(visitor.cookies, []);
 }
 
 #[tokio::test]

@@ -41,7 +41,10 @@ pub(crate) async fn run(settings: &Settings, command: &LimitsCommand) -> Result<
             Ok(phone) => phone,
             Err(invalid) => match lookup::one(&host, phone, Match::Whole).await {
                 Ok(user) => user.phone,
-                Err(_) => return Err(format!("--phone: {}", flags::phrase(&invalid.to_string())).into()),
+                Err(error) => {
+                    let invalid = flags::phrase(&invalid.to_string());
+                    return Err(format!("--phone: {invalid}; as a user: {error}").into());
+                }
             },
         };
         let entry = host.unlock_phone(phone.clone(), reason).await?;

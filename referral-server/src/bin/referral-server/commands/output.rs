@@ -2,6 +2,7 @@
 
 use std::{
     env,
+    fmt::Write as _,
     io::{self, IsTerminal as _, Write as _},
 };
 
@@ -20,7 +21,20 @@ pub(crate) struct OutputFormat {
 
 /// Prints a value as JSON.
 pub(crate) fn print_json(value: &impl Serialize) -> Result<()> {
-    print_text(&serde_json::to_string_pretty(value)?)
+    print_text(&escaped(&serde_json::to_string_pretty(value)?))
+}
+
+/// Escapes the control characters that JSON permits in texts and that a terminal would execute.
+fn escaped(json: &str) -> String {
+    let mut escaped = String::with_capacity(json.len());
+    for c in json.chars() {
+        if matches!(c, '\u{7f}'..='\u{9f}') {
+            let _ = write!(escaped, "\\u{:04x}", u32::from(c));
+        } else {
+            escaped.push(c);
+        }
+    }
+    escaped
 }
 
 /// Prints a text and a line feed. A closed pipe, such as that of `head`, is not an error.
@@ -89,9 +103,14 @@ impl Cell {
     }
 }
 
-/// Returns a text without control characters, which a terminal would execute.
+/// Returns a text without control characters, which a terminal would execute, and without characters that change
+/// the direction of the text after them.
 pub(crate) fn shown(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+    let is_unsafe = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    text.chars().map(|c| if is_unsafe(c) { '\u{fffd}' } else { c }).collect()
 }
 
 /// Table whose columns are aligned.

@@ -42,11 +42,11 @@ pub(crate) struct Report {
 }
 
 impl Report {
-    /// Creates the file of the report, which only its owner can read, or replaces it.
+    /// Creates the file of the report, which only its owner can read. A file that exists is not replaced: it
+    /// could be an input.
     pub(crate) fn new(file: Option<&Path>) -> io::Result<Self> {
-        let create = |path| {
-            File::options().write(true).create(true).truncate(true).mode(0o600).open(path).map(BufWriter::new)
-        };
+        let create =
+            |path| File::options().write(true).create_new(true).mode(0o600).open(path).map(BufWriter::new);
         Ok(Self { file: file.map(create).transpose()?, counts: Counts::default() })
     }
 
