@@ -50,7 +50,10 @@ const NULLABLE: &[(&str, &[&str])] = &[
     ("SendPhoneChangeCodeRequest", &["locale"]),
     ("SignInRequest", &["invited_by_code", "challenge_id"]),
     ("ProfilePatch", &["first_name", "last_name", "email"]),
-    ("UserPatch", &["external_id", "metadata"]),
+    (
+        "UserPatch",
+        &["first_name", "last_name", "email", "invited_by_code", "staff_role", "external_id", "metadata"],
+    ),
 ];
 
 /// Response schemas in which fields without a value are omitted instead of `null`.
@@ -287,6 +290,10 @@ fn describe_schemas(document: &mut Value) {
             for (field, property) in properties.iter_mut() {
                 if !required.contains(&json!(field)) {
                     property["nullable"] = json!(true);
+                    // `nullable` needs a type. Only objects are references.
+                    if property.get("allOf").is_some() {
+                        property["type"] = json!("object");
+                    }
                 }
             }
             let all: Vec<_> = properties.keys().cloned().collect();

@@ -1,10 +1,7 @@
 //! Endpoint `/admin/code_requests`, by which staff find out why no code arrived.
 
 use poem_openapi::{Object, OpenApi, param::Query, types::Example};
-use referral_core::{
-    Administration, CodeRequestKind, CodeRequestOutcome, CodeRequestView, ReferralService,
-    sms::DeliveryStatus,
-};
+use referral_core::{Administration, CodeRequestKind, CodeRequestOutcome, CodeRequestView, ReferralService};
 use serde::Serialize;
 use time::Duration;
 
@@ -55,11 +52,6 @@ mirrored! {
     }
 }
 
-mirrored! {
-    /// Status of a message.
-    MessageStatus of DeliveryStatus { Sent, Failed, Delivered, }
-}
-
 /// The limit that refused a request.
 #[derive(Object, Serialize)]
 #[oai(example)]
@@ -85,7 +77,7 @@ impl Example for ReachedLimit {
 
 /// A request to send or to redeem a code.
 #[derive(Object, Serialize)]
-#[oai(example)]
+#[oai(rename = "CodeRequestRecord", example)]
 struct CodeRequest {
     /// The time of the request.
     requested_at: Timestamp,
@@ -108,8 +100,8 @@ struct CodeRequest {
     gateway: Option<String>,
     /// The id of the message at the gateway.
     message_id: Option<String>,
-    /// The newest status of the message, as its gateway reported it.
-    message_status: Option<MessageStatus>,
+    /// The newest status of the message, as its gateway reported it: `sent`, `failed` or `delivered`.
+    message_status: Option<String>,
     /// The id of the request, as in the header `X-Request-Id` and in the log.
     request_id: Option<String>,
     /// One or two sentences that state what happened.
@@ -154,7 +146,7 @@ impl From<CodeRequestView> for CodeRequest {
             }),
             gateway: request.gateway,
             message_id: request.message_id,
-            message_status: view.message_status.map(MessageStatus::from),
+            message_status: view.message_status.map(|status| status.to_string()),
             request_id: request.request_id,
             explanation,
         }
