@@ -136,6 +136,8 @@ fn user(number: u64, users: u64) -> User {
         is_active: true,
         date_joined: referral_core::clock::Clock::now(&referral_core::clock::SystemClock),
         last_login: None,
+        last_active: None,
+        phone_detached_at: None,
         external_id: None,
         metadata: Metadata::default(),
     }

@@ -61,6 +61,7 @@ pub mod maintenance;
 pub mod phone_change;
 pub mod phone_change_codes;
 pub mod profiles;
+pub mod recycled_phones;
 pub mod retention;
 pub mod sessions;
 pub mod sign_in;
@@ -297,6 +298,19 @@ macro_rules! conformance {
                 code_of_a_change_is_refunded_to_the_address
                 parallel_guesses_at_a_change_do_not_exceed_its_attempts
                 parallel_changes_with_one_code_succeed_once
+            }
+            recycled_phones {
+                silent_user_loses_the_phone_to_a_new_user
+                active_user_keeps_the_phone
+                refresh_token_of_the_user_keeps_the_phone
+                phones_are_not_recycled_without_the_setting
+                refused_sign_in_leaves_the_phone
+                blocked_users_lose_the_phone_and_test_numbers_do_not
+                parallel_sign_ins_detach_a_phone_once
+                invite_code_of_a_user_without_a_phone_is_accepted
+                staff_link_a_phone_to_its_old_user
+                staff_do_not_lose_their_last_admin_by_a_phone
+                user_without_a_phone_is_deleted
             }
             users {
                 pages_list_every_user_once_in_both_directions

@@ -46,6 +46,8 @@ pub enum Event {
     UserDeleted(User),
     /// The phone of a user was changed.
     PhoneChanged(PhoneChanged),
+    /// A sign-in created a new user with the phone of a user who was not active for a long time.
+    PhoneDetached(PhoneDetached),
     /// A notice was passed to the sender, and the message was sent or its outcome is unknown.
     NoticeSent(NoticeSent),
     /// A notice was not sent, because the sender failed or sends no notices.
@@ -180,6 +182,16 @@ pub struct PhoneChanged {
     pub new: PhoneNumber,
 }
 
+/// Loss of a phone, which may belong to another person.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PhoneDetached {
+    /// User who lost the phone.
+    pub user: UserId,
+    /// User who has the phone.
+    pub new_user: UserId,
+}
+
 /// Notice that was passed to the sender.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -303,6 +315,9 @@ impl Event {
             Self::UserDeleted(user) => tracing::info!(user = %user.id, "user deleted"),
             Self::PhoneChanged(PhoneChanged { user, old, new }) => {
                 tracing::info!(%user, ?old, ?new, "phone changed");
+            }
+            Self::PhoneDetached(PhoneDetached { user, new_user }) => {
+                tracing::info!(%user, %new_user, "phone detached");
             }
             Self::NoticeSent(NoticeSent { user, phone, notice, .. }) => {
                 tracing::info!(%user, ?phone, notice = notice.as_str(), "notice sent");

@@ -13,7 +13,10 @@ use crate::{
         counters::{CounterKey, Counters, EventKind, Subject},
         limits::{Keep, MAX_COUNT},
     },
-    user::phone::{PhoneNumber, Region},
+    user::{
+        User,
+        phone::{PhoneNumber, Region},
+    },
 };
 pub use crate::{
     otp::{code::CODE_LENGTHS, test_number::TestNumber},
@@ -113,6 +116,11 @@ pub struct Policy {
     /// Maximum number of active sessions of a user. A sign-in beyond it ends the oldest sessions. `None` means
     /// that there is no maximum.
     pub max_sessions: Option<u32>,
+    /// Time without activity of a user after which the phone may belong to another person, because operators
+    /// assign unused numbers again. From then on, a correct code alone creates a new user, and the old one
+    /// keeps its account without a phone: see [`SignIn::refresh_token`](crate::SignIn::refresh_token). `None`
+    /// means that a code always opens the account.
+    pub phones_recycled_after: Option<Duration>,
     /// Time during which an exchanged refresh token may be sent again without revoking the session. It covers
     /// two browser tabs and lost responses. RFC 9700, section 4.14.2, does not specify the time.
     pub refresh_grace: Duration,
@@ -231,6 +239,7 @@ impl Policy {
             refresh_lifetime: 30 * DAY,
             session_lifetime: 180 * DAY,
             max_sessions: None,
+            phones_recycled_after: None,
             refresh_grace: Duration::from_secs(30),
             max_clock_offset: Some(Duration::from_secs(5)),
             default_region: None,
@@ -412,6 +421,12 @@ impl Policy {
             (Subject::Address { .. }, EventKind::Code) => limits.and(self.budget_share()).keep(),
             _ => limits.keep(),
         }
+    }
+
+    /// Returns `true` if the phone of a user may belong to another person. Test numbers belong to no person.
+    pub(crate) fn may_be_recycled(&self, user: &User, now: OffsetDateTime) -> bool {
+        let is_silent = self.phones_recycled_after.is_some_and(|silence| user.last_seen() + silence <= now);
+        is_silent && self.test_number(&user.phone, now).is_none()
     }
 
     /// Returns the number of older sessions that the user of a phone keeps at a sign-in, if it is limited.

@@ -26,7 +26,8 @@
 //! decision is committed. The storage either locks the facts or retries if they changed. These invariants
 //! hold at all times:
 //!
-//! - a phone, an invite code, an email address and an external id each belong to at most one user;
+//! - a phone, an invite code, an email address and an external id each belong to at most one user, except the phone
+//!   of a user who lost it: see [`User::phone_detached_at`];
 //! - a user has at most one inviter, which is never the user, and which only
 //!   [`change_user`](UserStorage::change_user) changes;
 //! - a user is never among their own inviters, at any depth;
@@ -116,7 +117,10 @@ pub use crate::{
         },
         code_request::{CodeRequest, CodeRequestView, PhoneHash},
         redemption::{Redemption, RedemptionFacts},
-        sign_in::{SignInDecision, SignInFacts, SignInOutcome, SignInRequest, SignInWrites, StoredSignIn},
+        sign_in::{
+            DetachedPhone, SignInDecision, SignInFacts, SignInOutcome, SignInRequest, SignInWrites,
+            StoredSignIn,
+        },
     },
     rate_limit::{
         attack::{AttackCheck, GlobalCounter, GlobalCounterFacts, GlobalCounterQuery, GlobalCounterUpdate},
@@ -128,7 +132,7 @@ pub use crate::{
     session::{
         IssuedTokens, SessionSelection, SupersededToken,
         claims::{ClaimsError, CustomClaims},
-        refresh::{RefreshDecision, RefreshFacts, RefreshRequest},
+        refresh::{RefreshDecision, RefreshFacts, RefreshRequest, RefreshWrites},
     },
     shared_settings::SharedSetting,
     sms::delivery::{

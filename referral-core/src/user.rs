@@ -61,7 +61,8 @@ impl FromStr for UserId {
 pub struct User {
     /// Id of the user.
     pub id: UserId,
-    /// Phone that signs in as this user; unique.
+    /// Phone that signs in as this user; unique. If [`phone_detached_at`](Self::phone_detached_at) is set, the
+    /// phone that the user had: it signs in as another user, or as none.
     pub phone: PhoneNumber,
     /// Invite code of the user; unique.
     pub invite_code: InviteCode,
@@ -87,6 +88,13 @@ pub struct User {
     /// Time of the last sign-in with a code; `None` for staff who never signed in.
     #[serde(with = "crate::stored::optional_micros")]
     pub last_login: Option<OffsetDateTime>,
+    /// Time of the last sign-in or refresh, to within a day.
+    #[serde(default, with = "crate::stored::optional_micros")]
+    pub last_active: Option<OffsetDateTime>,
+    /// Time at which the user lost the phone, because it may belong to another person, or because staff
+    /// detached it. The user cannot sign in until staff link a phone, and no list has the user.
+    #[serde(default, with = "crate::stored::optional_micros")]
+    pub phone_detached_at: Option<OffsetDateTime>,
     /// Id of the user in the system of the host; unique.
     #[serde(default)]
     pub external_id: Option<ExternalId>,
@@ -105,7 +113,19 @@ impl User {
     /// Returns `true` if the user is an admin who may sign in.
     #[must_use]
     pub fn is_active_admin(&self) -> bool {
-        self.is_active && self.staff_role == Some(StaffRole::Admin)
+        self.is_active && self.has_phone() && self.staff_role == Some(StaffRole::Admin)
+    }
+
+    /// Returns `true` if the phone signs in as this user.
+    #[must_use]
+    pub fn has_phone(&self) -> bool {
+        self.phone_detached_at.is_none()
+    }
+
+    /// Returns the time at which the user was last active, to within a day, or was created.
+    #[must_use]
+    pub fn last_seen(&self) -> OffsetDateTime {
+        self.last_active.max(self.last_login).unwrap_or(self.date_joined)
     }
 }
 
@@ -157,6 +177,8 @@ impl NewUser {
             is_active: true,
             date_joined: self.date_joined,
             last_login: self.last_login,
+            last_active: self.last_login,
+            phone_detached_at: None,
             external_id: self.external_id.clone(),
             metadata: self.metadata.clone(),
         }
@@ -215,7 +237,9 @@ impl AddUserRequest {
             }
             Some(user) if user.staff_role >= self.new_user.staff_role => (None, user.clone()),
             Some(user) => {
-                let user = User { staff_role: self.new_user.staff_role, ..user.clone() };
+                // The caller knows that the phone still belongs to this user.
+                let last_active = Some(self.now).max(user.last_active);
+                let user = User { staff_role: self.new_user.staff_role, last_active, ..user.clone() };
                 (Some(UserWrite::Change(user.clone())), user)
             }
         };

@@ -60,6 +60,7 @@ struct Inner {
     users_deleted: Counter,
     audit_entries: Family<ActionLabels, Counter>,
     phones_changed: Counter,
+    phones_detached: Counter,
     notices: Family<NoticeLabels, Counter>,
     codes_refused: Family<PurposeLabels, Counter>,
     invitations_accepted: Counter,
@@ -169,6 +170,7 @@ impl Metrics {
             users_deleted: Counter::default(),
             audit_entries: Family::default(),
             phones_changed: Counter::default(),
+            phones_detached: Counter::default(),
             notices: Family::default(),
             codes_refused: Family::default(),
             invitations_accepted: Counter::default(),
@@ -226,6 +228,11 @@ impl Metrics {
         registry.register("users_created", "Users that were created", inner.users_created.clone());
         registry.register("users_deleted", "Users that were deleted", inner.users_deleted.clone());
         registry.register("phones_changed", "Phones that users changed", inner.phones_changed.clone());
+        registry.register(
+            "phones_detached",
+            "Phones of users who were not active, with which a new user signed up",
+            inner.phones_detached.clone(),
+        );
         registry.register(
             "notices",
             "Notices to phones about changes, by content and outcome",
@@ -416,6 +423,7 @@ impl Hook for Metrics {
                 self.0.audit_entries.get_or_create(&labels).inc();
             }
             Event::PhoneChanged(_) => drop(self.0.phones_changed.inc()),
+            Event::PhoneDetached(_) => drop(self.0.phones_detached.inc()),
             Event::NoticeSent(NoticeSent { notice, .. }) => self.count_notice(notice, "sent"),
             Event::NoticeNotSent(NoticeNotSent { notice, .. }) => self.count_notice(notice, "not_sent"),
             Event::CodeRefused(CodeRefused { purpose, reason, .. }) => {

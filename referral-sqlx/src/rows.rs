@@ -24,6 +24,8 @@ pub(crate) struct UserColumns<'r> {
     pub(crate) is_active: bool,
     pub(crate) date_joined: OffsetDateTime,
     pub(crate) last_login: Option<OffsetDateTime>,
+    pub(crate) last_active: Option<OffsetDateTime>,
+    pub(crate) phone_detached_at: Option<OffsetDateTime>,
     pub(crate) inviter: Option<Uuid>,
     pub(crate) inviter_code: Option<&'r str>,
     pub(crate) invited_count: u64,
@@ -48,6 +50,8 @@ impl UserColumns<'_> {
             is_active: self.is_active,
             date_joined: self.date_joined,
             last_login: self.last_login,
+            last_active: self.last_active,
+            phone_detached_at: self.phone_detached_at,
             external_id: optional(self.external_id, ExternalId::from_stored)?,
             metadata: Metadata::from_stored(self.metadata).map_err(unreadable)?,
         })
@@ -107,6 +111,8 @@ macro_rules! read_rows {
                 is_active: get(row, "is_active")?,
                 date_joined: time(row, "date_joined")?,
                 last_login: optional_time(row, "last_login")?,
+                last_active: optional_time(row, "last_active")?,
+                phone_detached_at: optional_time(row, "phone_detached_at")?,
                 inviter: get(row, "inviter")?,
                 inviter_code: get(row, "inviter_code")?,
                 invited_count: number(row, "invited_count")?,
@@ -320,8 +326,9 @@ pub(crate) use read_rows;
 macro_rules! user_columns {
     ($invited_count:expr) => {
         concat!(
-            "u.id, u.phone, u.invite_code, u.email, u.first_name, u.last_name, u.staff_role, u.is_active, \
-             u.date_joined, u.last_login, u.external_id, u.metadata, i.inviter, i.code AS inviter_code, ",
+            "u.id, coalesce(u.phone, u.former_phone) AS phone, u.invite_code, u.email, u.first_name, u.last_name, \
+             u.staff_role, u.is_active, u.date_joined, u.last_login, u.last_active, u.phone_detached_at, u.external_id, \
+             u.metadata, i.inviter, i.code AS inviter_code, ",
             $invited_count,
             " AS invited_count"
         )

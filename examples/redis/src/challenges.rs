@@ -105,8 +105,8 @@ impl ChallengeStorage for RedisStorage {
                 facts.ancestry = tx.ancestry(inviter.id, user.id).await?;
             }
             let code = match &facts.user {
-                Some(user) => user.invite_code.clone(),
-                None => tx.free_code(&request.new_user).await?,
+                Some(user) if !request.detaches_phone(&facts) => user.invite_code.clone(),
+                _ => tx.free_code(&request.new_user).await?,
             };
             let Decision { writes, outcome } = request.decide(&facts, &code)?;
             let ended_sessions = tx.write_sign_in(&writes, request.now).await?;
@@ -160,8 +160,19 @@ impl Transaction {
                 }
                 self.count(counters).await?;
             }
-            SignInWrites::SignIn { challenge, user, invitation, session, kept_sessions, counters } => {
+            SignInWrites::SignIn {
+                challenge,
+                detached,
+                user,
+                invitation,
+                session,
+                kept_sessions,
+                counters,
+            } => {
                 self.put(challenge)?;
+                if let Some(detached) = detached {
+                    self.detach_phone(detached).await?;
+                }
                 self.write_user(user).await?;
                 if let Some(invitation) = invitation {
                     self.add_invitation(invitation).await?;

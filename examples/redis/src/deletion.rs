@@ -69,11 +69,14 @@ impl Transaction {
             }
             self.delete(&session);
         }
-        let challenges = self.newest(&list::challenges(&user.phone), None, ALL).await?;
-        for challenge in self.get_all::<Challenge>(&challenges).await? {
-            self.delete(&challenge);
+        // The challenges of a detached phone belong to another person.
+        if user.has_phone() {
+            let challenges = self.newest(&list::challenges(&user.phone), None, ALL).await?;
+            for challenge in self.get_all::<Challenge>(&challenges).await? {
+                self.delete(&challenge);
+            }
+            self.remove(&owner::phone(&user.phone));
         }
-        self.remove(&owner::phone(&user.phone));
         if let Some(email) = &user.email {
             self.remove(&owner::email(email));
         }

@@ -42,7 +42,7 @@ impl Document for User {
     }
 
     fn list(&self) -> Option<String> {
-        Some(list::USERS.to_owned())
+        Some(list::of_user(self).to_owned())
     }
 }
 
@@ -174,9 +174,16 @@ impl Document for CodeRequest {
 
 /// Keys of lists: sorted sets of ids that all have the same score, so that Redis sorts them by their bytes.
 pub(crate) mod list {
-    use referral_core::{PhoneHash, PhoneNumber, UserId};
+    use referral_core::{PhoneHash, PhoneNumber, User, UserId};
 
     pub(crate) const USERS: &str = "list/users";
+
+    pub(crate) const WITHOUT_PHONE: &str = "list/without_phone";
+
+    /// Returns the key of the list that has a user.
+    pub(crate) fn of_user(user: &User) -> &'static str {
+        if user.has_phone() { USERS } else { WITHOUT_PHONE }
+    }
 
     pub(crate) const STAFF: &str = "list/staff";
 

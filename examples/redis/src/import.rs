@@ -22,11 +22,13 @@ impl Transaction {
     ) -> Result<Vec<UserRecord>> {
         let start = after.map_or("-".to_owned(), |id| format!("({id}"));
         let mut read = redis::pipe();
-        for list in [list::USERS, list::ERASED] {
+        for list in [list::USERS, list::WITHOUT_PHONE, list::ERASED] {
             let range = read.cmd("ZRANGE").arg(self.key(list)).arg(&start).arg("+");
             range.arg(&["BYLEX", "LIMIT", "0"]).arg(limit);
         }
-        let (users, erased): (Vec<String>, Vec<String>) = self.query(&read).await?;
+        let (mut users, without_phone, erased): (Vec<String>, Vec<String>, Vec<String>) =
+            self.query(&read).await?;
+        users.extend(without_phone);
         let mut records = Vec::new();
         for user in self.get_all::<User>(&users).await? {
             let invitation = self.get(user.id).await?;

@@ -76,8 +76,8 @@
 //! - `user/…`, `erased/…`, `invitation/…`, `challenge/…`, `session/…`, `counter/…`, `message/…`, `audit/…` and
 //!   `code_request/…` are documents.
 //! - `owner/phone/…`, `owner/code/…` and `owner/email/…` are the id of the user with this value.
-//! - `list/…` is a sorted set of ids: all users, all staff, all erased users, the invitees of a user, the
-//!   challenges of a phone, the sessions of a user, the records of requests about a phone, or the entries of the
+//! - `list/…` is a sorted set of ids: all users with a phone, all without, all staff, all erased users, the
+//!   invitees of a user, the challenges of a phone, the sessions of a user, the records of requests about a phone, or the entries of the
 //!   audit log. The ids are UUIDs of version 7, which sort by their time.
 //! - `ends/…` is a sorted set of the ids of one kind of document, by the time after which retention deletes
 //!   them.

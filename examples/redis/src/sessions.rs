@@ -52,8 +52,11 @@ impl SessionStorage for RedisStorage {
                 facts = user.map(|user| RefreshFacts { session, user });
             }
             let Decision { writes, outcome } = request.decide(facts.as_ref())?;
-            if let Some(session) = writes {
-                tx.put(&session)?;
+            if let Some(session) = &writes.session {
+                tx.put(session)?;
+            }
+            if let (Some(facts), Some(_)) = (facts, writes.last_active) {
+                tx.put(&User { last_active: writes.last_active, ..facts.user })?;
             }
             tx.commit(outcome).await
         })

@@ -2,11 +2,11 @@
 
 use async_trait::async_trait;
 use referral_core::{
-    ExternalId, InvalidInput, Invitation, InviteCode, PageSize, PhoneNumber, Refusal, User, UserId,
+    ExternalId, InvalidInput, Invitation, InviteCode, PageSize, PhoneNumber, Refusal, Session, User, UserId,
     storage::{
         AddUserFacts, AddUserRequest, AddedUser, Ancestry, ChangedPhone, ChangedUser, DailyCounts, Decided,
-        Decision, DeletedUser, DeletionRequest, ImportBatch, ImportOutcome, InvitationWrite, Invitee,
-        Inviter, NewUser, PageStart, PhoneChangeRequest, ProfileEdit, ProfileFacts, ProfileOutcome,
+        Decision, DeletedUser, DeletionRequest, DetachedPhone, ImportBatch, ImportOutcome, InvitationWrite,
+        Invitee, Inviter, NewUser, PageStart, PhoneChangeRequest, ProfileEdit, ProfileFacts, ProfileOutcome,
         ProfileWrites, Result, SessionSelection, StorageError, StoredPage, UserChangeFacts,
         UserChangeRequest, UserQuery, UserRecord, UserStorage, UserWithInvited, UserWrite,
     },
@@ -81,6 +81,15 @@ impl UserStorage for RedisStorage {
             items.truncate(limit);
             tx.commit(Some(StoredPage { items, has_more, count: user.invited_count, count_exact: true }))
                 .await
+        })
+        .await
+    }
+
+    async fn former_users(&self, phone: &PhoneNumber, limit: u32) -> Result<Vec<User>> {
+        self.transaction(|mut tx| async move {
+            let ids = tx.newest(list::WITHOUT_PHONE, None, ALL).await?;
+            let users = tx.get_all::<User>(&ids).await?.into_iter();
+            tx.commit(users.filter(|user| user.phone == *phone).take(limit as usize).collect()).await
         })
         .await
     }
@@ -176,6 +185,10 @@ impl UserStorage for RedisStorage {
                     None => None,
                 },
                 external_id_owner: tx.owner_of_external_id(request.external_id()).await?,
+                phone_owner: match request.phone() {
+                    Some(phone) => tx.value(&owner::phone(phone)).await?,
+                    None => None,
+                },
                 inviter: tx.owner_of(request.invited_by_code()).await?,
                 ancestry: Ancestry::NotWalked,
                 has_other_admin: tx.has_other_admin(request.user).await?,
@@ -264,15 +277,16 @@ impl Transaction {
         let user = match write {
             UserWrite::Add(user) => {
                 self.count_on_day(DailyEvent::SignUp, user.date_joined);
-                self.set(&owner::phone(&user.phone), &user.id)?;
+                if user.has_phone() {
+                    self.set(&owner::phone(&user.phone), &user.id)?;
+                }
                 self.set(&owner::code(&user.invite_code), &user.id)?;
                 user
             }
             UserWrite::Change(user) => {
                 if let Some(stored) = self.get::<User>(user.id).await? {
-                    if stored.phone != user.phone {
-                        self.remove(&owner::phone(&stored.phone));
-                        self.set(&owner::phone(&user.phone), &user.id)?;
+                    if (&stored.phone, stored.has_phone()) != (&user.phone, user.has_phone()) {
+                        self.move_phone(&stored, user)?;
                     }
                     if let Some(email) = &stored.email {
                         self.remove(&owner::email(email));
@@ -292,6 +306,31 @@ impl Transaction {
             self.set(&owner::email(email), &user.id)?;
         }
         self.put(user)
+    }
+
+    /// Changes the entries by which a user is found who gets another phone, loses it or gets it again.
+    fn move_phone(&mut self, stored: &User, user: &User) -> Result<()> {
+        self.set_member(list::of_user(stored), user.id, false);
+        if stored.has_phone() {
+            self.remove(&owner::phone(&stored.phone));
+        }
+        if user.has_phone() {
+            self.set(&owner::phone(&user.phone), &user.id)?;
+        }
+        Ok(())
+    }
+
+    /// Stores the loss of a phone.
+    pub(crate) async fn detach_phone(&mut self, detached: &DetachedPhone) -> Result<()> {
+        if let Some(user) = self.get::<User>(detached.user).await? {
+            let user = User { phone_detached_at: Some(detached.at), ..user };
+            self.write_user(&UserWrite::Change(user)).await?;
+        }
+        let sessions = self.newest(&list::sessions(detached.user), None, ALL).await?;
+        for session in self.get_all::<Session>(&sessions).await? {
+            self.delete(&session);
+        }
+        self.add_entry(Some(&detached.audit))
     }
 
     /// Adds an invitation and counts it for the inviter.
@@ -352,7 +391,8 @@ impl Transaction {
         loop {
             let ids = self.newest(&list::invitees(inviter), older_than, limit).await?;
             // Deleted users are in the list, and have no documents.
-            invitees.extend(self.get_all::<User>(&ids).await?.into_iter().map(invitee));
+            let users = self.get_all::<User>(&ids).await?.into_iter();
+            invitees.extend(users.filter(User::has_phone).map(invitee));
             match ids.last().filter(|_| ids.len() == limit && invitees.len() < limit) {
                 Some(last) => older_than = Some(last.parse().map_err(invalid_id)?),
                 None => break,

@@ -77,7 +77,7 @@ pub async fn user_can_be_created_without_a_sign_in(storage: Arc<dyn Storage>) {
 
     let signed_in = harness.enter(2).await;
     assert!(!signed_in.created);
-    assert_eq!(User { last_login: None, ..signed_in.user }, anna);
+    assert_eq!(User { last_login: None, last_active: None, ..signed_in.user }, anna);
 }
 
 /// The external id and the metadata are stored unchanged, and all reads return them.

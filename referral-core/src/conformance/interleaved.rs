@@ -24,7 +24,7 @@ use crate::{
         SignInRequest, Storage, StorageReadiness, StoredPage, StoredSession, UnlockRequest,
         UserChangeRequest, UserQuery, UserRecord, UserStorage, UserWithInvited,
     },
-    user::{Invitee, User, UserId, listing::PageSize},
+    user::{Invitee, User, UserId, listing::PageSize, phone::PhoneNumber},
 };
 
 /// Storage that passes each call to another of its handles than the previous call.
@@ -146,6 +146,10 @@ impl<S: Storage + ?Sized> UserStorage for Interleaved<S> {
         limit: PageSize,
     ) -> Result<Option<StoredPage<Invitee>>> {
         self.next().invitees(inviter, older_than, limit).await
+    }
+
+    async fn former_users(&self, phone: &PhoneNumber, limit: u32) -> Result<Vec<User>> {
+        self.next().former_users(phone, limit).await
     }
 
     async fn invitation(&self, invitee: UserId) -> Result<Option<Invitation>> {

@@ -36,7 +36,7 @@ pub async fn first_sign_in_creates_the_user_and_later_ones_find_it(storage: Arc<
     assert!(!second.created);
     assert_ne!(second.session, first.session);
     let last_login = first.user.last_login.map(|login| login + Duration::from_hours(1));
-    assert_eq!(second.user, crate::user::User { last_login, ..first.user });
+    assert_eq!(second.user, crate::user::User { last_login, last_active: last_login, ..first.user });
 
     let current_user = harness.current_user(&second).await;
     assert_eq!(current_user.user, second.user, "the stored user equals the returned user");

@@ -51,6 +51,8 @@ fn record(number: u32, inviter: Option<u32>) -> UserRecord {
         is_active: !number.is_multiple_of(3),
         date_joined: time(number),
         last_login: Some(time(number + 1)),
+        last_active: Some(time(number + 2)),
+        phone_detached_at: None,
         external_id: ExternalId::parse(&format!("host|{number}")).ok(),
         metadata: r#"{"plan":"gold","text":"\\\"\n"}"#.parse().expect("valid metadata"),
     };
@@ -117,7 +119,7 @@ pub async fn imported_users_are_exported_unchanged(storage: Arc<dyn Storage>) {
     let harness = Harness::new(storage);
     let plain = with(&record(5, None), |user| {
         (user.email, user.first_name, user.last_name) = (None, None, None);
-        (user.last_login, user.external_id) = (None, None);
+        (user.last_login, user.last_active, user.external_id) = (None, None, None);
         user.metadata = crate::Metadata::default();
     });
     let records = [record(1, None), record(2, Some(1)), erased(3, Some(2)), record(4, Some(3)), plain];

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use time::OffsetDateTime;
 
 use crate::{
+    audit::{AuditAction, AuditContext, AuditEntry, FieldChange},
     decision::Decision,
     error::refusal::Refusal,
     gate::approval::{Approval, GatedChanges},
@@ -55,6 +56,10 @@ pub struct SignInRequest {
     pub(crate) staff_only: bool,
     /// `true` if an attempt without a valid challenge is counted, which may add a row for each address.
     pub(crate) counts_attempts_without_challenge: bool,
+    /// User of an old refresh token in the request, which proves that the client was a client of this user.
+    pub(crate) proven_user: Option<UserId>,
+    /// Data for the audit log, if a user loses the phone.
+    pub(crate) detachment: AuditContext,
     pub(crate) code: CodeInput,
     pub(crate) session: SessionId,
     pub(crate) session_expires_at: OffsetDateTime,
@@ -102,6 +107,8 @@ pub enum SignInWrites {
     SignIn {
         /// Redeemed challenge to store in place of the current one.
         challenge: Challenge,
+        /// Loss of the phone, to store before the user is added.
+        detached: Option<DetachedPhone>,
         /// User to add or to change.
         user: UserWrite,
         /// Invitation to add and to count for its inviter.
@@ -122,6 +129,20 @@ impl Default for SignInWrites {
     fn default() -> Self {
         Self::Attempt { challenge: None, counters: CounterUpdate::default() }
     }
+}
+
+/// Loss of the phone of a user who was not active for
+/// [`phones_recycled_after`](Policy::phones_recycled_after). The user stays without a phone and without sessions,
+/// and the storage deletes the sessions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_structs, reason = "a storage must write each field")]
+pub struct DetachedPhone {
+    /// User who loses the phone.
+    pub user: UserId,
+    /// Time of the loss, to store as [`User::phone_detached_at`].
+    pub at: OffsetDateTime,
+    /// Entry to add to the audit log.
+    pub audit: AuditEntry,
 }
 
 /// Decision about an attempt to sign in.
@@ -176,6 +197,8 @@ pub struct StoredSignIn {
     pub session: Session,
     /// `true` if the sign-in created the user.
     pub created: bool,
+    /// Loss of the phone of the user who had it before.
+    pub detached: Option<DetachedPhone>,
     /// Accepted invitation.
     pub accepted: Option<Invitation>,
     /// Outcome of the invite code in the request.
@@ -204,8 +227,29 @@ impl SignInRequest {
     /// code must be correct first. Otherwise an attacker could keep other requests waiting for that lock.
     #[must_use]
     pub fn needs_ancestry(&self, facts: &SignInFacts) -> bool {
-        invitation::needs_ancestry(facts.user.as_ref(), facts.inviter.as_ref())
+        invitation::needs_ancestry(self.user(facts), facts.inviter.as_ref())
             && self.attempt(facts, &self.counters()).check().is_ok()
+    }
+
+    /// Returns `true` if the user with the phone may lose it. Then `decide` needs a free invite code, and the
+    /// facts must be locked. As for [`needs_ancestry`](Self::needs_ancestry), the code must be correct first.
+    #[must_use]
+    pub fn detaches_phone(&self, facts: &SignInFacts) -> bool {
+        self.former_user(facts).is_some() && self.attempt(facts, &self.counters()).check().is_ok()
+    }
+
+    /// Returns the user with the phone, if the phone may belong to another person and the request has no proof
+    /// that it does not.
+    fn former_user<'f>(&self, facts: &'f SignInFacts) -> Option<&'f User> {
+        let is_proven = |user: &User| self.proven_user == Some(user.id);
+        let user = facts.user.as_ref()?;
+        (self.policy.may_be_recycled(user, self.now) && !is_proven(user)).then_some(user)
+    }
+
+    /// Returns the user who signs in. If there is none, a correct code creates one. A user who loses the phone
+    /// does not count, so that no response shows that the phone had a user.
+    fn user<'f>(&self, facts: &'f SignInFacts) -> Option<&'f User> {
+        facts.user.as_ref().filter(|_| self.former_user(facts).is_none())
     }
 
     /// Decides whether the attempt signs in. A new user gets the invite code `code`, which is one of
@@ -225,13 +269,13 @@ impl SignInRequest {
             }
         };
         // The code stays valid, so that the owner of the phone can use it where others may sign in.
-        if self.staff_only && !facts.user.as_ref().is_some_and(User::is_staff) {
+        if self.staff_only && !self.user(facts).is_some_and(User::is_staff) {
             return Ok(Decision::refuse(Refusal::StaffOnly));
         }
         let redeemed = attempt.redeemed(challenge);
         let mut updater = attempt.updater();
 
-        if facts.user.as_ref().is_some_and(|user| !user.is_active) {
+        if self.user(facts).is_some_and(|user| !user.is_active) {
             Attempt::refund_failed_attempts(&mut updater, challenge);
             return Ok(refuse(Refusal::UserInactive, Some(redeemed), updater.finish()));
         }
@@ -266,9 +310,10 @@ impl SignInRequest {
         inviter: Option<UserId>,
         counters: CounterUpdate,
     ) -> Result<SignInDecision, ClaimsError> {
-        let created = facts.user.is_none();
+        let user = self.user(facts);
+        let created = user.is_none();
         let invitation = inviter.zip(self.invite_code.clone()).map(|(inviter, code)| Invitation {
-            invitee: facts.user.as_ref().map_or(self.new_user.id, |user| user.id),
+            invitee: user.map_or(self.new_user.id, |user| user.id),
             inviter,
             code,
             accepted_at: self.now,
@@ -281,12 +326,16 @@ impl SignInRequest {
             });
         }
         let invited_by = invitation.as_ref().map(InvitedBy::from);
-        let user = match facts.user.clone() {
+        let user = match user.cloned() {
             None => self.new_user.to_user(code.clone(), invited_by),
-            Some(user) => {
-                User { invited_by: invited_by.or(user.invited_by), last_login: Some(self.now), ..user }
-            }
+            Some(user) => User {
+                invited_by: invited_by.or(user.invited_by),
+                last_login: Some(self.now),
+                last_active: Some(self.now),
+                ..user
+            },
         };
+        let detached = self.former_user(facts).map(|former| self.detach(former));
         let session = Session::start(
             self.session,
             user.id,
@@ -300,6 +349,7 @@ impl SignInRequest {
                 user: user.clone(),
                 session: session.clone(),
                 created,
+                detached: detached.clone(),
                 accepted: invitation.clone(),
                 outcome,
                 gateway: challenge.gateway.clone(),
@@ -307,6 +357,7 @@ impl SignInRequest {
             })),
             writes: SignInWrites::SignIn {
                 challenge,
+                detached,
                 user: if created { UserWrite::Add(user) } else { UserWrite::Change(user) },
                 invitation,
                 session,
@@ -314,6 +365,13 @@ impl SignInRequest {
                 counters,
             },
         })
+    }
+
+    fn detach(&self, former: &User) -> DetachedPhone {
+        let after = User { phone_detached_at: Some(self.now), ..former.clone() };
+        let changes = FieldChange::between(former, &after);
+        let audit = self.detachment.entry(AuditAction::PhoneChanged, Some(former.id), changes);
+        DetachedPhone { user: former.id, at: self.now, audit }
     }
 
     /// Returns the attempt to redeem the code. `keys` are the [`counters`](Self::counters).
@@ -330,7 +388,7 @@ impl SignInRequest {
             peppers: &self.peppers,
             keys,
             challenge: facts.challenge.as_ref(),
-            user: facts.user.as_ref(),
+            user: self.user(facts),
             counters: &facts.counters,
             global_counters: &facts.global_counters,
         }
@@ -340,7 +398,7 @@ impl SignInRequest {
         if self.invite_code.is_none() {
             return Ok((InvitationOutcome::None, None));
         }
-        match invitation::decide(facts.user.as_ref(), facts.inviter.as_ref(), facts.ancestry) {
+        match invitation::decide(self.user(facts), facts.inviter.as_ref(), facts.ancestry) {
             InvitationDecision::Accept(inviter) => Ok((InvitationOutcome::Accepted, Some(inviter))),
             InvitationDecision::SameInviter => Ok((InvitationOutcome::AlreadyAccepted, None)),
             InvitationDecision::OtherInviter => Ok((InvitationOutcome::Ignored, None)),

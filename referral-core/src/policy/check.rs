@@ -132,6 +132,14 @@ impl Policy {
         if self.max_sessions == Some(0) {
             return no("`max_sessions` must be 1 session or more.");
         }
+        // The activity of a user is stored to the day. So all sessions of the user have ended by then.
+        if let Some(silence) = self.phones_recycled_after
+            && !(self.refresh_lifetime + DAY..=3_660 * DAY).contains(&silence)
+        {
+            return no(
+                "`phones_recycled_after` must be at least 1 day longer than `refresh_lifetime`, and 10 years or less.",
+            );
+        }
         if self.refresh_grace > 10 * MINUTE {
             return no("`refresh_grace` must be 10 minutes or less.");
         }

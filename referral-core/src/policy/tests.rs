@@ -92,6 +92,8 @@ fn values_out_of_bounds_are_rejected() {
         Policy { code_length_steps: code_length_steps(&[(1_001, 6)]), ..standard() },
         Policy { lockout_threshold: Some(0), ..standard() },
         Policy { max_sessions: Some(0), ..standard() },
+        Policy { phones_recycled_after: Some(30 * DAY), ..standard() },
+        Policy { phones_recycled_after: Some(3_661 * DAY), ..standard() },
         Policy { failed_attempt_window: HOUR, ..standard() },
         Policy { code_lifetime: Duration::ZERO, ..standard() },
         Policy { code_lifetime: 11 * MINUTE, ..standard() },

@@ -14,7 +14,7 @@ use crate::{
     service::sessions::CurrentUser,
     session::{Session, SessionSelection},
     user::{
-        Invitee, User, UserId,
+        Invitee, User, UserId, UserWithInvited,
         change::{ChangedUser, UserChange, UserChangeRequest},
         external_id::ExternalId,
         listing::FilterInput,
@@ -49,6 +49,9 @@ pub struct UserDetails {
     pub inviter: Option<User>,
     /// Active sessions, newest first, at most [`SESSIONS_SHOWN`](ReferralService::SESSIONS_SHOWN).
     pub sessions: Vec<Session>,
+    /// Other users who had the phone and lost it, newest first, at most
+    /// [`FORMER_USERS_SHOWN`](ReferralService::FORMER_USERS_SHOWN).
+    pub former_users: Vec<User>,
 }
 
 impl ReferralService {
@@ -99,7 +102,8 @@ impl Administration {
 
     /// Returns a page of users with all data, newest first. A search for the id of a user finds that user. If a
     /// search finds no user, the user with this external id is returned, or the users with this phone without
-    /// the prefix that is dialed before it inside a country, such as the 8 in `8 960 854-30-17`.
+    /// the prefix that is dialed before it inside a country, such as the 8 in `8 960 854-30-17`, or else the users
+    /// who had this phone and lost it.
     ///
     /// # Errors
     ///
@@ -119,11 +123,20 @@ impl Administration {
         {
             return Ok(one(Some(user)));
         }
-        let Some(phone) = without_trunk_prefix(search) else {
-            return Ok(page);
+        let page = match without_trunk_prefix(search) {
+            Some(phone) => {
+                let filter = FilterInput { search: Some(&phone), ..list.filter };
+                self.service.page(ListUsers { filter, ..list }, caller, true).await?
+            }
+            None => page,
         };
-        let filter = FilterInput { search: Some(&phone), ..list.filter };
-        self.service.page(ListUsers { filter, ..list }, caller, true).await
+        match PhoneNumber::parse(search, self.service.policy().default_region) {
+            Ok(phone) if page.count == 0 => {
+                let limit = ReferralService::FORMER_USERS_SHOWN;
+                Ok(all(self.service.inner.storage.former_users(&phone, limit).await?))
+            }
+            _ => Ok(page),
+        }
     }
 
     /// Returns a user with everything that staff see.
@@ -140,7 +153,10 @@ impl Administration {
             None => None,
         };
         let sessions = storage.sessions(id, self.service.now(), ReferralService::SESSIONS_SHOWN).await?;
-        Ok(UserDetails { user: found.user, invited: found.invited, invitation, inviter, sessions })
+        let former = storage.former_users(&found.user.phone, ReferralService::FORMER_USERS_SHOWN).await?;
+        let former_users = former.into_iter().filter(|former| former.id != id).collect();
+        let UserWithInvited { user, invited } = found;
+        Ok(UserDetails { user, invited, invitation, inviter, sessions, former_users })
     }
 
     /// Changes a user: applies all changes, or none. If nothing changes, there is no entry in the audit log.
@@ -150,7 +166,7 @@ impl Administration {
     ///
     /// # Errors
     ///
-    /// [`Refusal::AdminOnly`], [`Refusal::UserNotFound`], [`Refusal::EmailTaken`],
+    /// [`Refusal::AdminOnly`], [`Refusal::UserNotFound`], [`Refusal::EmailTaken`], [`Refusal::PhoneTaken`],
     /// [`Refusal::ExternalIdTaken`], [`Refusal::UnknownInviteCode`], [`Refusal::OwnInviteCode`],
     /// [`Refusal::InvitationLoop`], [`Refusal::LastAdmin`]; [`Refusal::TestNumber`] if a user with a test number
     /// would become staff.
@@ -228,8 +244,12 @@ impl Administration {
 
 /// Returns the page of a search for a unique value.
 fn one(user: Option<User>) -> Page<User> {
-    let count = user.iter().len() as u64;
-    Page { items: user.into_iter().collect(), count, count_exact: true, next: None, previous: None }
+    all(user.into_iter().collect())
+}
+
+/// Returns the only page of a list.
+fn all(items: Vec<User>) -> Page<User> {
+    Page { count: items.len() as u64, items, count_exact: true, next: None, previous: None }
 }
 
 impl ReferralService {

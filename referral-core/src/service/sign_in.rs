@@ -4,9 +4,10 @@ use std::{mem, sync::Arc, time::Duration};
 
 use super::{Inner, ReferralService, Secrets, gate::ForGate};
 use crate::{
+    audit::Actor,
     clock::to_seconds,
     error::{Error, refusal::Refusal},
-    events::{Event, SessionEnd, SessionEnded, SignInRefused, UserSignedIn},
+    events::{Event, PhoneDetached, SessionEnd, SessionEnded, SignInRefused, UserSignedIn},
     gate::{Context, approval::Approval},
     invite::code::InviteCode,
     otp::{
@@ -14,7 +15,7 @@ use crate::{
         code::CodeInput,
         code_request::CodeRequestKind,
         purpose::CodePurpose,
-        sign_in::{InvitationOutcome, SignInOutcome, SignInRequest, StoredSignIn},
+        sign_in::{DetachedPhone, InvitationOutcome, SignInOutcome, SignInRequest, StoredSignIn},
     },
     rate_limit::client::Client,
     session::{SessionId, jwt::TokenPair},
@@ -43,6 +44,8 @@ pub struct SignIn {
     pub context: Context,
     /// `true` if only staff may sign in.
     pub staff_only: bool,
+    /// Refresh token of an earlier session of the client, also an expired one.
+    pub refresh_token: Option<String>,
 }
 
 impl SignIn {
@@ -58,6 +61,7 @@ impl SignIn {
             locales: Vec::new(),
             context: Context::default(),
             staff_only: false,
+            refresh_token: None,
         }
     }
 
@@ -103,6 +107,20 @@ impl SignIn {
     #[must_use]
     pub fn staff_only(mut self) -> Self {
         self.staff_only = true;
+        self
+    }
+
+    /// Sets a refresh token of an earlier session of the client, also an expired one. It proves that the client
+    /// was a client of the user with the phone before.
+    ///
+    /// It is needed only if the user was not active for
+    /// [`phones_recycled_after`](crate::policy::Policy::phones_recycled_after). Without it, or with a token of
+    /// another user or of a key that is not in the ring any more, the sign-in creates a new user, and the phone
+    /// of the old user is detached. The response does not differ from that for a phone without a user. Staff can
+    /// link the phone to the old user again: see [`UserChange::phone`](crate::UserChange::phone).
+    #[must_use]
+    pub fn refresh_token(mut self, token: impl Into<Option<String>>) -> Self {
+        self.refresh_token = token.into();
         self
     }
 }
@@ -175,6 +193,10 @@ impl ReferralService {
             Err(error) => return Err(error),
         };
 
+        if let Some(DetachedPhone { user, audit, .. }) = stored.detached {
+            self.emit(Event::PhoneDetached(PhoneDetached { user, new_user: stored.user.id })).await;
+            self.emit(Event::Audited(audit)).await;
+        }
         if stored.created {
             self.emit(Event::UserCreated(stored.user.clone())).await;
         }
@@ -229,6 +251,11 @@ impl ReferralService {
             client: request.client,
             approval: self.approval(),
             staff_only: request.staff_only,
+            proven_user: request
+                .refresh_token
+                .filter(|_| policy.phones_recycled_after.is_some())
+                .and_then(|token| secrets.tokens.former_user(&token, now)),
+            detachment: self.audit_context(Actor::Host, None),
             counts_attempts_without_challenge: self.inner.attempt_budget.has_room(now),
             code: request.code,
             session: SessionId(random.time_ordered_uuid(now)),

@@ -168,6 +168,7 @@ impl ReferralService {
         let viewer = self.viewer(current_user);
         viewer.may_see(id)?;
         let found = self.inner.storage.user(id, Self::INVITED_SHOWN).await?;
+        let found = found.filter(|found| found.user.has_phone() || current_user.user.is_staff());
         Ok(viewer.profile(found.ok_or(Refusal::UserNotFound)?))
     }
 

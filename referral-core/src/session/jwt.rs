@@ -235,6 +235,17 @@ impl Tokens {
         })
     }
 
+    /// Returns the user of a refresh token that was signed here, and that may have expired. It proves only that
+    /// the client was a client of the user at some time.
+    pub(crate) fn former_user(&self, token: &str, now: OffsetDateTime) -> Option<UserId> {
+        let claims = self.verified_claims(token)?;
+        let is_valid = claims.token_type == TokenKind::Refresh
+            && claims.iss == self.issuer
+            && claims.aud == self.audience(TokenKind::Refresh)
+            && claims.iat <= now.unix_timestamp() + CLOCK_SKEW_SECONDS;
+        is_valid.then_some(UserId(claims.sub))
+    }
+
     /// Returns the claims of a token whose signature is valid for one of the keys.
     fn verified_claims(&self, token: &str) -> Option<Arc<Claims>> {
         if token.len() > MAX_TOKEN_BYTES {

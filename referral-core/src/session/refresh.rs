@@ -31,6 +31,10 @@ use crate::{
 /// on a bad network. With three, it is more likely that a copy of the token is in use.
 const MAX_LATE_REPEATS: u32 = 3;
 
+/// Precision of [`User::last_active`]. A smaller one would write the user more often: clients refresh every
+/// few minutes.
+const ACTIVITY_PRECISION: Duration = Duration::from_hours(24);
+
 /// Exchange of a refresh token, as [`SessionStorage::refresh`](crate::storage::SessionStorage::refresh)
 /// receives it.
 #[derive(Clone, Debug)]
@@ -60,9 +64,18 @@ pub struct RefreshFacts {
     pub user: User,
 }
 
-/// Decision about a session whose refresh token was presented. The changes to store are the new version of
-/// the session, if it changes. The outcome is the session whose issued tokens are to be signed.
-pub type RefreshDecision = Decision<Option<Session>, Result<Session, Refusal>>;
+/// Changes of a decision about the exchange of a refresh token.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RefreshWrites {
+    /// Session to store in place of the current one, if it changes.
+    pub session: Option<Session>,
+    /// [`User::last_active`] to store for the user of the session, if it changes.
+    pub last_active: Option<OffsetDateTime>,
+}
+
+/// Decision about a session whose refresh token was presented. The outcome is the session whose issued tokens
+/// are to be signed.
+pub type RefreshDecision = Decision<RefreshWrites, Result<Session, Refusal>>;
 
 impl RefreshRequest {
     /// Decides about the exchange. `facts` is `None` if the session does not exist.
@@ -76,7 +89,9 @@ impl RefreshRequest {
             return Ok(Decision::refuse(Refusal::TokenNotValid));
         };
         if self.refresh_id == session.issued.refresh_id {
-            return Ok(store(self.rotated(session, user)?));
+            let last_active = (user.last_seen() + ACTIVITY_PRECISION <= self.now).then_some(self.now);
+            let Decision { writes, outcome } = store(self.rotated(session, user)?);
+            return Ok(Decision { writes: RefreshWrites { last_active, ..writes }, outcome });
         }
         Ok(self.decide_exchanged(session))
     }
@@ -104,14 +119,15 @@ impl RefreshRequest {
             return self.revoke(session);
         }
         if is_within_grace || session.repeated_late {
-            return Decision { writes: None, outcome: Ok(session.clone()) };
+            return Decision { writes: RefreshWrites::default(), outcome: Ok(session.clone()) };
         }
         store(Session { repeated_late: true, ..session.clone() })
     }
 
     fn revoke(&self, session: &Session) -> RefreshDecision {
         let revoked = Session { revoked_at: Some(self.now), ..session.clone() };
-        Decision { writes: Some(revoked), outcome: Err(Refusal::RefreshReused) }
+        let writes = RefreshWrites { session: Some(revoked), last_active: None };
+        Decision { writes, outcome: Err(Refusal::RefreshReused) }
     }
 
     fn rotated(&self, session: &Session, user: &User) -> Result<Session, ClaimsError> {
@@ -138,7 +154,8 @@ impl RefreshRequest {
 
 /// Stores the session, and returns it.
 fn store(session: Session) -> RefreshDecision {
-    Decision { writes: Some(session.clone()), outcome: Ok(session) }
+    let writes = RefreshWrites { session: Some(session.clone()), last_active: None };
+    Decision { writes, outcome: Ok(session) }
 }
 
 /// Returns `true` if `now` is at most `grace` after `at`. Since `at` was truncated to the second, up to one

@@ -39,6 +39,7 @@ use crate::{
     user::{
         Invitee, User, UserId,
         listing::{PageSize, PageStart},
+        phone::PhoneNumber,
     },
 };
 
@@ -150,8 +151,19 @@ impl ChallengeStorage for MemoryStorage {
                 }
                 state.count(counters);
             }
-            SignInWrites::SignIn { challenge, user, invitation, session, kept_sessions, counters } => {
+            SignInWrites::SignIn {
+                challenge,
+                detached,
+                user,
+                invitation,
+                session,
+                kept_sessions,
+                counters,
+            } => {
                 state.put_challenge(challenge);
+                if let Some(detached) = detached {
+                    state.detach_phone(detached);
+                }
                 state.write_user(user);
                 if let Some(invitation) = &invitation {
                     state.add_invitation(invitation);
@@ -202,7 +214,12 @@ impl SessionStorage for MemoryStorage {
             Some(RefreshFacts { session: session.clone(), user })
         });
         let Decision { writes, outcome } = request.decide(facts.as_ref())?;
-        if let Some(session) = writes {
+        if let Some(session) = writes.session {
+            if writes.last_active.is_some()
+                && let Some(user) = state.users.get_mut(&session.user)
+            {
+                user.last_active = writes.last_active;
+            }
             state.sessions.insert(session.id, session);
         }
         Ok(outcome)
@@ -236,7 +253,8 @@ impl UserStorage for MemoryStorage {
 
     async fn users(&self, query: &UserQuery) -> Decided<StoredPage<User>> {
         let state = self.lock();
-        let matching = || state.users.values().filter(|user| query.filter.matches(user));
+        let listed = |user: &&User| user.has_phone() && query.filter.matches(user);
+        let matching = || state.users.values().filter(listed);
         let limit = query.limit.get() as usize;
 
         // One more row than the page has shows whether there are more.
@@ -281,6 +299,12 @@ impl UserStorage for MemoryStorage {
         let has_more = items.len() > limit;
         items.truncate(limit);
         Ok(Some(StoredPage { items, has_more, count: user.invited_count, count_exact: true }))
+    }
+
+    async fn former_users(&self, phone: &PhoneNumber, limit: u32) -> Result<Vec<User>> {
+        let state = self.lock();
+        let former = state.users.values().rev().filter(|user| !user.has_phone() && user.phone == *phone);
+        Ok(former.take(limit as usize).cloned().collect())
     }
 
     async fn invitation(&self, invitee: UserId) -> Result<Option<Invitation>> {

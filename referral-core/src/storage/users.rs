@@ -11,16 +11,18 @@ use super::{
 use crate::{
     error::refusal::Refusal,
     invite::invitation::Invitation,
-    user::{Invitee, User, UserId, daily_counts::DailyCounts, listing::PageSize},
+    user::{Invitee, User, UserId, daily_counts::DailyCounts, listing::PageSize, phone::PhoneNumber},
 };
 
 /// Stores users and the invitations between them.
 #[async_trait]
 pub trait UserStorage: Send + Sync + 'static {
-    /// Returns a user with their newest invitees, at most `invited` of them.
+    /// Returns a user with their newest invitees, at most `invited` of them. A user without a phone is
+    /// returned as well.
     async fn user(&self, id: UserId, invited: u32) -> Result<Option<UserWithInvited>>;
 
-    /// Returns a page of users, newest first, which is in descending order of their ids.
+    /// Returns a page of users, newest first, which is in descending order of their ids. Users
+    /// [without a phone](User::has_phone) are not in it, and are not counted.
     ///
     /// A list that [is expensive](UserQuery::is_expensive) must not delay other requests. It waits for one of
     /// a few places, and a caller has at most one place at a time. If the list takes too long, the result is
@@ -28,13 +30,16 @@ pub trait UserStorage: Send + Sync + 'static {
     async fn users(&self, query: &UserQuery) -> Decided<StoredPage<User>>;
 
     /// Returns a page of the users that `inviter` invited, newest first, starting with the first user older
-    /// than `older_than`. Returns `None` if the inviter does not exist.
+    /// than `older_than`. Returns `None` if the inviter does not exist. Invitees without a phone are not returned.
     async fn invitees(
         &self,
         inviter: UserId,
         older_than: Option<UserId>,
         limit: PageSize,
     ) -> Result<Option<StoredPage<Invitee>>>;
+
+    /// Returns users without a phone who had this phone before, newest first, at most `limit`.
+    async fn former_users(&self, phone: &PhoneNumber, limit: u32) -> Result<Vec<User>>;
 
     /// Returns the invitation that a user accepted, or `None` if the user has no inviter or does not exist.
     async fn invitation(&self, invitee: UserId) -> Result<Option<Invitation>>;
@@ -99,7 +104,7 @@ pub trait UserStorage: Send + Sync + 'static {
     /// Applies all changes of a user by the host or by staff, or none. Sets
     /// [`ChangedUser::ended_sessions`].
     ///
-    /// Facts: the user; the owners of the requested email address, external id and invite code; the ancestry
+    /// Facts: the user; the owners of the requested email address, external id, phone and invite code; the ancestry
     /// as for [`sign_in`](super::ChallengeStorage::sign_in); and whether there is another active admin. Of
     /// concurrent requests for one email address or external id, only one gets it. Of concurrent requests
     /// that would leave no active admin, also by [`delete_user`](Self::delete_user), one is refused.

@@ -62,6 +62,8 @@ fn user() -> User {
         is_active: true,
         date_joined: NOW,
         last_login: Some(NOW),
+        last_active: Some(NOW),
+        phone_detached_at: Some(NOW),
         external_id: ExternalId::parse("a|1").ok(),
         metadata: r#"{"plan":{"name":"gold","price":1.5}}"#.parse().expect("valid"),
     }

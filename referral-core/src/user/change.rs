@@ -17,7 +17,7 @@ use crate::{
     session::SessionId,
     user::{
         InvitedBy, User, UserId, email::Email, external_id::ExternalId, metadata::Metadata, name::Name,
-        staff_role::StaffRole,
+        phone::PhoneNumber, staff_role::StaffRole,
     },
 };
 
@@ -42,6 +42,9 @@ pub struct UserChange {
     pub external_id: Option<Option<ExternalId>>,
     /// Metadata that replace the current ones.
     pub metadata: Option<Metadata>,
+    /// Phone. `Some(None)` detaches the phone: the user stays, cannot sign in, and is in no list. Both end the
+    /// sessions of the user. The phone must not sign in as another user: detach it from that user before.
+    pub phone: Option<Option<PhoneNumber>>,
 }
 
 /// Request to change a user, for [`UserStorage::change_user`](crate::storage::UserStorage::change_user).
@@ -68,6 +71,8 @@ pub struct UserChangeFacts {
     pub email_owner: Option<UserId>,
     /// Owner of the requested external id.
     pub external_id_owner: Option<UserId>,
+    /// User with the requested phone.
+    pub phone_owner: Option<UserId>,
     /// Owner of the given invite code.
     pub inviter: Option<Inviter>,
     /// Ancestry of the inviter, if [`UserChangeRequest::needs_ancestry`] returns `true`.
@@ -80,7 +85,8 @@ pub struct UserChangeFacts {
 /// Changes of a decision about a user.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct UserChangeWrites {
-    /// User to store in place of the current one, if a field changes.
+    /// User to store in place of the current one, if a field changes. If it [has no phone](User::has_phone),
+    /// no search and no list finds it from then on.
     pub user: Option<User>,
     /// Change of the invitation of the user.
     pub invitation: Option<InvitationWrite>,
@@ -138,6 +144,12 @@ impl UserChangeRequest {
         self.change.external_id.as_ref()?.as_ref()
     }
 
+    /// Returns the requested phone, if it is not detached.
+    #[must_use]
+    pub fn phone(&self) -> Option<&PhoneNumber> {
+        self.change.phone.as_ref()?.as_ref()
+    }
+
     /// Returns the invite code of the requested inviter, if it is not cleared.
     #[must_use]
     pub fn invited_by_code(&self) -> Option<&InviteCode> {
@@ -159,6 +171,7 @@ impl UserChangeRequest {
         facts.user.as_ref().is_some_and(|user| {
             user.is_active_admin()
                 && (self.change.is_active == Some(false)
+                    || self.change.phone == Some(None)
                     || self.change.staff_role.is_some_and(|role| role != Some(StaffRole::Admin)))
         })
     }
@@ -185,11 +198,21 @@ impl UserChangeRequest {
         if self.external_id().is_some() && is_taken(facts.external_id_owner) {
             return Err(Refusal::ExternalIdTaken);
         }
+        if self.phone().is_some() && is_taken(facts.phone_owner) {
+            return Err(Refusal::PhoneTaken);
+        }
         if self.needs_other_admin(facts) && !facts.has_other_admin {
             return Err(Refusal::LastAdmin);
         }
-        let gets_role = self.change.staff_role.flatten() > user.staff_role;
-        if gets_role && self.policy.test_number(&user.phone, self.now).is_some() {
+        let role = self.change.staff_role.unwrap_or(user.staff_role);
+        let (phone, phone_detached_at) = match &self.change.phone {
+            Some(Some(phone)) => (phone, None),
+            Some(None) => (&user.phone, user.phone_detached_at.or(Some(self.now))),
+            None => (&user.phone, user.phone_detached_at),
+        };
+        let gets_phone = phone_detached_at.is_none() && !(user.has_phone() && user.phone == *phone);
+        let gets_role = role > user.staff_role || (gets_phone && role.is_some());
+        if gets_role && self.policy.test_number(phone, self.now).is_some() {
             return Err(Refusal::TestNumber);
         }
         let invitation = self.invitation(user, facts)?;
@@ -197,6 +220,10 @@ impl UserChangeRequest {
             self.change.clone();
         let before = user.clone();
         let after = User {
+            phone: phone.clone(),
+            phone_detached_at,
+            // Otherwise the phone could be detached again at the next sign-in.
+            last_active: if gets_phone { Some(self.now) } else { before.last_active },
             first_name: first_name.unwrap_or(before.first_name),
             last_name: last_name.unwrap_or(before.last_name),
             email: email.unwrap_or(before.email),
@@ -249,6 +276,8 @@ impl UserChangeRequest {
         }
         let session_end = if before.is_active && !after.is_active {
             Some(SessionEnd::Deactivated)
+        } else if (&before.phone, before.has_phone()) != (&after.phone, after.has_phone()) {
+            Some(SessionEnd::PhoneChanged)
         } else if after.staff_role > before.staff_role {
             Some(SessionEnd::BecameStaff)
         } else {

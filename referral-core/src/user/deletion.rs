@@ -49,13 +49,18 @@ pub struct DeletionFacts {
 
 /// Changes of a decision about a deletion.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[expect(clippy::exhaustive_enums, reason = "a storage must write each variant")]
+#[expect(
+    clippy::exhaustive_enums,
+    clippy::large_enum_variant,
+    reason = "a storage must write each variant; one is created per request, and moved once"
+)]
 pub enum DeletionWrites {
     /// Changes of a refused attempt.
     Attempt(AttemptWrites),
     /// Changes of a deletion.
     Erase {
-        /// User to erase, as the user is stored.
+        /// User to erase, as the user is stored. The challenges of the phone are deleted if the user
+        /// [has it](User::has_phone).
         user: User,
         /// Changes of counters.
         counters: CounterUpdate,
@@ -103,7 +108,8 @@ impl DeletionRequest {
             };
         };
         // The request was authenticated before these facts were loaded.
-        let user = facts.user.as_ref().filter(|user| user.is_active && user.phone == redemption.phone);
+        let is_same = |user: &&User| user.is_active && user.has_phone() && user.phone == redemption.phone;
+        let user = facts.user.as_ref().filter(is_same);
         let Some(user) = user else {
             return Decision::refuse(Refusal::TokenNotValid);
         };
@@ -136,9 +142,10 @@ impl DeletionRequest {
         Decision { writes, outcome: Ok(user.clone()) }
     }
 
-    /// Returns the hash of the phone of a user with each pepper.
+    /// Returns the hash of the phone of a user with each pepper. The records of a detached phone may be about
+    /// another person.
     pub(crate) fn phone_hashes(&self, user: &User) -> Vec<PhoneHash> {
-        PhoneHash::all(&user.phone, &self.peppers)
+        if user.has_phone() { PhoneHash::all(&user.phone, &self.peppers) } else { Vec::new() }
     }
 }
 

@@ -192,7 +192,7 @@ impl Import {
         self.check_free(&record.user)?;
         let facts = &mut self.facts;
         if let Some(user) = record.user.present() {
-            facts.phones.insert(user.phone.clone(), id);
+            facts.phones.extend(user.has_phone().then(|| (user.phone.clone(), id)));
             facts.emails.extend(user.email.clone().map(|email| (email, id)));
             facts.external_ids.extend(user.external_id.clone().map(|external_id| (external_id, id)));
         }
@@ -206,7 +206,7 @@ impl Import {
     fn check_free(&self, user: &RecordedUser) -> Result<(), ImportRejection> {
         let ImportFacts { phones, codes, emails, external_ids, .. } = &self.facts;
         if let Some(user) = user.present() {
-            if let Some(owner) = phones.get(&user.phone) {
+            if let Some(owner) = phones.get(&user.phone).filter(|_| user.has_phone()) {
                 return Err(ImportRejection::PhoneTaken(*owner));
             }
             if let Some(owner) = user.email.as_ref().and_then(|email| emails.get(email)) {
@@ -322,6 +322,8 @@ fn differences(stored: &User, user: &User) -> Vec<&'static str> {
         is_active,
         date_joined,
         last_login,
+        last_active,
+        phone_detached_at,
         external_id,
         metadata,
     } = user;
@@ -335,6 +337,8 @@ fn differences(stored: &User, user: &User) -> Vec<&'static str> {
         ("is_active", stored.is_active != *is_active),
         ("date_joined", stored.date_joined != *date_joined),
         ("last_login", stored.last_login < *last_login),
+        ("last_active", stored.last_active < *last_active),
+        ("phone_detached_at", stored.phone_detached_at != *phone_detached_at),
         ("external_id", stored.external_id != *external_id),
         ("metadata", stored.metadata != *metadata),
     ]

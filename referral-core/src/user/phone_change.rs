@@ -107,7 +107,8 @@ impl PhoneChangeRequest {
     pub fn decide(&self, facts: &PhoneChangeFacts) -> PhoneChangeDecision {
         // The request was authenticated before these facts were loaded. After a concurrent change of the
         // phone, the session of this request has ended.
-        let user = facts.user.as_ref().filter(|user| user.is_active && user.phone == self.old);
+        let is_same = |user: &&User| user.is_active && user.has_phone() && user.phone == self.old;
+        let user = facts.user.as_ref().filter(is_same);
         let Some(user) = user else {
             return Decision::refuse(Refusal::TokenNotValid);
         };

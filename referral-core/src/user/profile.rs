@@ -148,7 +148,8 @@ impl ProfileEdit {
     /// Accepts the complete change, or refuses it with all reasons.
     #[must_use]
     pub fn decide(&self, facts: &ProfileFacts) -> ProfileDecision {
-        let Some(user) = &facts.user else {
+        // The request was authenticated before these facts were loaded.
+        let Some(user) = facts.user.as_ref().filter(|user| user.has_phone()) else {
             return Decision::refuse(vec![Refusal::UserNotFound]);
         };
         if let Some((retry_after, limit)) = self.wait(facts) {

@@ -52,6 +52,7 @@ pub(crate) const REFUSALS: &[Refusals] = &[
     (
         "updateUser",
         &[
+            ErrorCode::InvalidPhone,
             ErrorCode::InvalidName,
             ErrorCode::InvalidEmail,
             ErrorCode::InvalidInviteCode,
@@ -65,6 +66,7 @@ pub(crate) const REFUSALS: &[Refusals] = &[
             ErrorCode::StaffOnly,
             ErrorCode::AdminOnly,
             ErrorCode::NotFound,
+            ErrorCode::PhoneTaken,
             ErrorCode::EmailTaken,
             ErrorCode::ExternalIdTaken,
             ErrorCode::LastAdmin,
@@ -98,6 +100,10 @@ struct UserPatch {
     /// The reason of the change, for the audit log. 1 to 500 characters.
     #[oai(validator(min_length = 1, max_length = 500))]
     reason: String,
+    /// The phone, in any form. `null` detaches the phone: the account stays without a phone, and cannot be signed
+    /// in to. Both end all sessions. A phone of another user must be detached from that user before.
+    #[oai(skip_serializing_if_is_none, validator(min_length = 1, max_length = 32))]
+    phone: Option<String>,
     /// The first name, 1 to 64 characters (grapheme clusters), at most 1024 bytes in UTF-8.
     #[oai(skip_serializing_if_is_none, validator(min_length = 1, max_length = 1024))]
     first_name: Option<String>,
@@ -129,6 +135,7 @@ impl Example for UserPatch {
     fn example() -> Self {
         Self {
             reason: examples::REASON.into(),
+            phone: None,
             first_name: None,
             last_name: None,
             email: None,
@@ -183,7 +190,8 @@ impl AdminApi {
     /// Find users
     ///
     /// Lists users, newest first. A search finds users by their phone in any form, email address, names,
-    /// invite code, inviter's code, id, and external id. See `GET /users/` for the search terms.
+    /// invite code, inviter's code, id, and external id. See `GET /users/` for the search terms. If no user has a
+    /// searched phone, the users who had it and lost it are returned.
     #[oai(path = "/users", method = "get", operation_id = "findUsers")]
     async fn find(
         &self,
@@ -212,7 +220,8 @@ impl AdminApi {
 
     /// Get a user with all details
     ///
-    /// Returns a user with the inviter, the newest invited users and the sessions.
+    /// Returns a user with the inviter, the newest invited users, the sessions, and the users who had the phone
+    /// before.
     #[oai(path = "/users/:id", method = "get", operation_id = "getUserDetails")]
     async fn get(
         &self,
@@ -237,6 +246,8 @@ impl AdminApi {
     ) -> Result<Json<AdminUserDetails>, Problem> {
         let fields = &mut body.fields;
         let reason = fields.required("reason", text(Reason::parse));
+        let read_phone = |phone: &str| -> Result<PhoneNumber, _> { self.referral.parse_phone(phone) };
+        let phone = fields.optional("phone", nullable(text(read_phone)));
         let first_name = fields.optional("first_name", nullable(text(Name::parse)));
         let last_name = fields.optional("last_name", nullable(text(Name::parse)));
         let email = fields.optional("email", nullable(text(Email::parse)));
@@ -248,6 +259,7 @@ impl AdminApi {
         body.fields.finish()?;
 
         let change = UserChange {
+            phone: phone?,
             first_name: first_name?,
             last_name: last_name?,
             email: email?,

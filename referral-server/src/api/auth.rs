@@ -151,6 +151,11 @@ struct SignInRequest {
     /// The `challenge_id` from the response to `POST /auth/send_code/`.
     #[oai(skip_serializing_if_is_none)]
     challenge_id: Option<Uuid>,
+    /// A refresh token from an earlier sign-in of this client, even an expired one. It is needed only if the
+    /// operator protects accounts that were not used for a long time: without it, the phone then gets a new
+    /// account. A token that is not valid is ignored.
+    #[oai(skip_serializing_if_is_none)]
+    refresh_token: Option<String>,
     /// An object for the gate of the operator, such as the token of a captcha. At most 4096 bytes. If there
     /// is no gate, it is ignored.
     #[oai(skip_serializing_if_is_none)]
@@ -165,6 +170,7 @@ impl Example for SignInRequest {
             // Omitted, so that only the code has to be entered in Swagger UI.
             invited_by_code: None,
             challenge_id: None,
+            refresh_token: None,
             context: None,
         }
     }
@@ -314,12 +320,14 @@ impl AuthApi {
         let code = fields.required("code", read_code);
         let invited_by_code = fields.optional("invited_by_code", blank_or(text(InviteCode::parse)));
         let challenge = fields.optional("challenge_id", blank_or(text(ChallengeId::from_str)));
+        let refresh_token = fields.optional("refresh_token", blank_or(token));
         let context = fields.optional("context", read_context);
         body.fields.finish()?;
 
         let request = SignIn::new(phone?, code?)
             .challenge(challenge?.flatten())
             .invited_by(invited_by_code?.flatten())
+            .refresh_token(refresh_token?.flatten())
             .client(client)
             .locales(locales)
             .context(context?.unwrap_or_default());

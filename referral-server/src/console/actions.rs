@@ -27,12 +27,13 @@ pub(super) enum Action {
     Unblock,
     EndSessions,
     ChangeRole,
+    ChangePhone,
     Delete,
 }
 
 impl Action {
-    pub(super) const ALL: [Self; 5] =
-        [Self::Block, Self::Unblock, Self::EndSessions, Self::ChangeRole, Self::Delete];
+    pub(super) const ALL: [Self; 6] =
+        [Self::Block, Self::Unblock, Self::EndSessions, Self::ChangeRole, Self::ChangePhone, Self::Delete];
 
     /// Returns the name in URLs.
     pub(super) fn name(self) -> &'static str {
@@ -41,6 +42,7 @@ impl Action {
             Self::Unblock => "unblock",
             Self::EndSessions => "end_sessions",
             Self::ChangeRole => "role",
+            Self::ChangePhone => "phone",
             Self::Delete => "delete",
         }
     }
@@ -56,6 +58,7 @@ impl Action {
             Self::Unblock => "/admin/users/{id}/unblock/",
             Self::EndSessions => "/admin/users/{id}/end_sessions/",
             Self::ChangeRole => "/admin/users/{id}/role/",
+            Self::ChangePhone => "/admin/users/{id}/phone/",
             Self::Delete => "/admin/users/{id}/delete/",
         }
     }
@@ -70,7 +73,7 @@ impl Action {
         match self {
             Self::Block => user.is_active,
             Self::Unblock => !user.is_active,
-            Self::EndSessions | Self::ChangeRole | Self::Delete => true,
+            Self::EndSessions | Self::ChangeRole | Self::ChangePhone | Self::Delete => true,
         }
     }
 
@@ -80,6 +83,7 @@ impl Action {
             Self::Unblock => t.unblock(),
             Self::EndSessions => t.end_sessions(),
             Self::ChangeRole => t.change_role(),
+            Self::ChangePhone => t.change_phone(),
             Self::Delete => t.delete(),
         }
     }
@@ -91,6 +95,7 @@ impl Action {
             Self::Unblock => t.unblock_text(),
             Self::EndSessions => t.end_sessions_text(),
             Self::ChangeRole => t.change_role_text(),
+            Self::ChangePhone => t.change_phone_text(),
             Self::Delete => t.delete_text(),
         }
     }
@@ -157,6 +162,13 @@ impl Visit {
                 let role = role.map(StaffRole::from_str).transpose().map_err(invalid)?;
                 UserChange { staff_role: Some(role), ..UserChange::default() }
             }
+            Action::ChangePhone => {
+                let phone =
+                    Some(self.form.get("phone").unwrap_or_default().trim()).filter(|phone| !phone.is_empty());
+                let phone =
+                    phone.map(|phone| self.referral().parse_phone(phone)).transpose().map_err(invalid)?;
+                UserChange { phone: Some(phone), ..UserChange::default() }
+            }
             Action::EndSessions => {
                 administration.end_sessions(user.id, reason).await?;
                 return Ok(());
@@ -180,6 +192,10 @@ impl Visit {
             Some(role) => role,
             None => user.staff_role.map_or("", StaffRole::as_str),
         };
+        let phone = match self.form.get("phone").or_else(|| self.query.get("phone")) {
+            Some(phone) => phone,
+            None => user.phone.as_str(),
+        };
         let fields = html! {
             @if action == Action::ChangeRole {
                 label for="role" { (t.role()) }
@@ -188,6 +204,11 @@ impl Visit {
                         option value=(value) selected[value == role] { (text) }
                     }
                 }
+            }
+            @if action == Action::ChangePhone {
+                label for="phone" { (t.phone()) }
+                input #phone type="tel" name="phone" value=(phone) maxlength="64" autocomplete="off" aria-describedby="phone-hint";
+                p.hint #phone-hint { (t.no_phone_hint()) }
             }
             @if action == Action::Delete {
                 label for="digits" { (t.confirm_digits()) }
@@ -288,6 +309,7 @@ impl Visit {
             Some("unblock") => t.unblocked_done(),
             Some("end_sessions") => t.sessions_ended_done(),
             Some("role") => t.role_changed_done(),
+            Some("phone") => t.phone_changed_done(),
             Some("delete") => t.deleted_done(),
             Some("unlock") => t.unlocked_done(),
             Some("edit") => t.edited_done(),

@@ -168,7 +168,8 @@ impl Visit {
     /// Returns a link to the form that restores the values before the change.
     fn undo_link(&self, entry: &AuditEntry, users: &HashMap<UserId, Option<User>>) -> Markup {
         let user = entry.user.and_then(|id| users.get(&id)).and_then(Option::as_ref);
-        let (Some(user), AuditAction::UserChanged, true) = (user, entry.action, self.is_admin()) else {
+        let is_undone = matches!(entry.action, AuditAction::UserChanged | AuditAction::PhoneChanged);
+        let Some(user) = user.filter(|_| is_undone && self.is_admin()) else {
             return html! {};
         };
         let change = |field: &str| entry.changes.iter().find(|change| change.field == field);
@@ -185,6 +186,11 @@ impl Visit {
             let role = change.before.as_deref().unwrap_or_default();
             links.push((path(format!("role/?role={role}")), self.language.undo_role()));
         }
+        if let Some(change) = change("phone") {
+            let phone = change.before.as_deref().unwrap_or_default();
+            let query = form_urlencoded::Serializer::new(String::new()).append_pair("phone", phone).finish();
+            links.push((path(format!("phone/?{query}")), self.language.undo_phone()));
+        }
         html! { @for (href, text) in links { p { a href=(href) { (text) } } } }
     }
 }
@@ -193,6 +199,7 @@ fn action_text(t: Language, action: AuditAction) -> &'static str {
     match action {
         AuditAction::UserAdded => t.action_user_added(),
         AuditAction::UserChanged => t.action_user_changed(),
+        AuditAction::PhoneChanged => t.action_phone_changed(),
         AuditAction::UserDeleted => t.action_user_deleted(),
         AuditAction::SessionsEnded => t.action_sessions_ended(),
         AuditAction::PhoneUnlocked => t.action_phone_unlocked(),

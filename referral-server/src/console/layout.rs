@@ -152,6 +152,7 @@ impl Visit {
         html! {
             @if let Some(role) = user.staff_role { span.label { (role_text(t, role)) } " " }
             @if !user.is_active { span.label.bad { (t.blocked()) } " " }
+            @if !user.has_phone() { span.label.bad { (t.no_phone()) } " " }
         }
     }
 

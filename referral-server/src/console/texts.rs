@@ -159,10 +159,16 @@ texts! {
     invited_by = "Invited by", "Кто пригласил";
     joined = "Joined (UTC)", "Регистрация (UTC)";
     last_login = "Last sign-in (UTC)", "Последний вход (UTC)";
+    last_active = "Last active (UTC, to the day)", "Последняя активность (UTC, с точностью до дня)";
     never = "never", "никогда";
     state = "State", "Состояние";
     active = "active", "активен";
     blocked = "blocked", "заблокирован";
+    no_phone = "no phone", "без телефона";
+    detached = "Phone detached (UTC)", "Телефон отвязан (UTC)";
+    former_users = "Earlier accounts of the phone", "Прежние учётные записи телефона";
+    former_users_text = "These accounts had the phone and lost it. To give it back to one of them, first detach it from this user.",
+        "У этих учётных записей был этот телефон. Чтобы вернуть его одной из них, сначала отвяжите его от этого пользователя.";
     external_id = "External id", "Внешний id";
     metadata = "Metadata", "Метаданные";
     profile = "Profile", "Профиль";
@@ -245,6 +251,13 @@ texts! {
                         end the sessions of the user.",
         "Поддержка видит все данные, снимает ограничения с телефонов и завершает сеансы. Администраторы могут всё. Новые права \
          завершают сеансы пользователя.";
+    change_phone = "Change the phone", "Изменить телефон";
+    change_phone_text = "First make sure that the person owns the account. All sessions of the user end. A phone of another user must be \
+                         detached from that user before.",
+        "Сначала убедитесь, что человек владеет учётной записью. Все сеансы пользователя завершатся. Телефон другого пользователя \
+         нужно сначала отвязать от него.";
+    no_phone_hint = "An empty field detaches the phone. The account stays, and cannot be signed in to until it has a phone.",
+        "Пустое поле отвязывает телефон. Учётная запись остаётся, но войти в неё нельзя, пока у неё нет телефона.";
     role = "Role", "Роль";
     no_role = "no role", "без роли";
     support = "support", "поддержка";
@@ -273,6 +286,7 @@ texts! {
     unblocked_done = "The user is unblocked.", "Пользователь разблокирован.";
     sessions_ended_done = "The sessions have ended.", "Сеансы завершены.";
     role_changed_done = "The role is changed.", "Роль изменена.";
+    phone_changed_done = "The phone is changed.", "Телефон изменён.";
     deleted_done = "The user is deleted.", "Пользователь удалён.";
     unlocked_done = "The phone is unlocked.", "Ограничения с телефона сняты.";
     edited_done = "The changes are saved.", "Изменения сохранены.";
@@ -321,6 +335,7 @@ texts! {
     all_changes = "all", "все";
     action_user_added = "staff added", "добавлен сотрудник";
     action_user_changed = "user changed", "пользователь изменён";
+    action_phone_changed = "phone changed", "телефон изменён";
     action_user_deleted = "user deleted", "пользователь удалён";
     action_sessions_ended = "sessions ended", "сеансы завершены";
     action_phone_unlocked = "phone unlocked", "ограничения сняты";
@@ -328,6 +343,7 @@ texts! {
     undo = "Restore the values…", "Вернуть значения…";
     undo_state = "Undo the blocking or unblocking…", "Отменить блокировку или разблокировку…";
     undo_role = "Restore the role…", "Вернуть роль…";
+    undo_phone = "Restore the phone…", "Вернуть телефон…";
 
     // Units.
     seconds_unit = "s", "с";

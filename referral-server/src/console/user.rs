@@ -14,8 +14,14 @@ impl Visit {
     /// Shows a user.
     pub(super) async fn user(&self, id: UserId) -> Result<Response, Problem> {
         let t = self.language;
-        let UserDetails { user, inviter, sessions, .. } = self.administration()?.user(id).await?;
-        let codes = self.code_requests(&user.phone).await?;
+        let UserDetails { user, inviter, sessions, former_users, .. } =
+            self.administration()?.user(id).await?;
+        // The codes of a detached phone belong to another user.
+        let codes = if user.has_phone() {
+            self.code_requests(&user.phone).await?
+        } else {
+            html! {}
+        };
         let branch = self.branch(&user, self.query.get("cursor")).await?;
         let title = title_of(&user);
         let content = html! {
@@ -23,6 +29,7 @@ impl Visit {
             (self.done_note())
             (self.action_links(&user))
             (self.profile(&user))
+            (self.former_users(&former_users))
             (codes)
             (self.session_list(&sessions))
             section aria-labelledby="referrals" {
@@ -52,7 +59,7 @@ impl Visit {
                     p { (t.no_invitees()) }
                 } @else {
                     h3 { (t.invitees()) ", " (t.newest_first()) }
-                    (self.invitee_list(&branch.users))
+                    (self.user_table(&branch.users))
                     @let next = branch.next.map(|cursor| format!("?cursor={cursor}"));
                     (self.pager(None, next))
                 }
@@ -75,6 +82,7 @@ impl Visit {
                 h2 #profile { (t.profile()) }
                 dl.facts {
                     dt { (t.phone()) } dd { (user.phone.as_str()) }
+                    @if let Some(time) = user.phone_detached_at { dt { (t.detached()) } dd { (show_time(time)) } }
                     dt { (t.name()) } dd { (text(names_of(user))) }
                     dt { (t.email()) } dd { (text(user.email.as_ref().map(|email| email.as_str().to_owned()))) }
                     dt { (t.invite_code()) } dd { code { (user.invite_code) } }
@@ -82,9 +90,23 @@ impl Visit {
                     dt { (t.joined()) } dd { (show_time(user.date_joined)) }
                     dt { (t.last_login()) }
                     dd { @match user.last_login { Some(time) => { (show_time(time)) } None => { (t.never()) } } }
+                    @if let Some(time) = user.last_active { dt { (t.last_active()) } dd { (show_time(time)) } }
                     @if let Some(role) = user.staff_role { dt { (t.role()) } dd { (role_text(t, role)) } }
                     dt { (t.external_id()) } dd { (text(user.external_id.as_ref().map(|id| id.as_str().to_owned()))) }
                     dt { "id" } dd { code { (user.id) } }
+                }
+            }
+        }
+    }
+
+    fn former_users(&self, users: &[User]) -> Markup {
+        let t = self.language;
+        html! {
+            @if !users.is_empty() {
+                section aria-labelledby="former-users" {
+                    h2 #former-users { (t.former_users()) }
+                    p { (t.former_users_text()) }
+                    (self.user_table(users))
                 }
             }
         }
@@ -122,7 +144,7 @@ impl Visit {
         }
     }
 
-    fn invitee_list(&self, users: &[User]) -> Markup {
+    fn user_table(&self, users: &[User]) -> Markup {
         let t = self.language;
         html! {
             table.stacked {

@@ -34,6 +34,7 @@ mod phone;
 mod prefix;
 mod program;
 mod readme;
+mod recycled_phones;
 mod reports;
 mod request_ids;
 mod restarts;

@@ -236,6 +236,33 @@ async fn each_change_has_a_reason_and_an_entry_in_the_audit_log() {
 }
 
 #[tokio::test]
+async fn a_phone_is_moved_between_users() {
+    let directory = directory();
+    let [anna, boris, _] = three(directory.path()).await;
+    let directory = directory.path();
+    let set = |user: &str, phone: &[&str]| {
+        let arguments = [&["users", "set-phone", user, "--reason", "ticket 4714"][..], phone].concat();
+        printed(directory, &arguments)
+    };
+    let taken = failed(directory, &["users", "set-phone", ANNA, "--phone", BORIS, "--reason", "x"]);
+    assert!(taken.contains("Another user has this phone"), "{taken}");
+    let invalid = failed(directory, &["users", "set-phone", ANNA, "--phone", "12", "--reason", "x"]);
+    assert!(invalid.contains("--phone: "), "{invalid}");
+    assert!(failed(directory, &["users", "set-phone", ANNA, "--reason", "x"]).contains("--phone"));
+
+    assert_eq!(set(BORIS, &["--none"]), format!("{BORIS} has no phone\n"));
+    let shown = printed(directory, &["users", "show", BORIS]);
+    assert!(shown.contains("detached ") && shown.contains("no phone"), "{shown}");
+    let moved = set(ANNA, &["--phone", "+7 701 123-45-67"]);
+    assert_eq!(moved, format!("+79608543017 Анна Иванова has the phone {BORIS}\n"));
+    let shown = json_of(directory, &["users", "show", BORIS, "--json"]);
+    assert_eq!((&shown["id"], &shown["former_users"][0]["id"]), (&json!(anna.id), &json!(boris.id)));
+    let shown = printed(directory, &["users", "show", BORIS]);
+    assert!(shown.contains(&format!("detached from {}", boris.id)), "{shown}");
+    assert!(json_of(directory, &["users", "show", &boris.id, "--json"])["phone_detached_at"].is_string());
+}
+
+#[tokio::test]
 async fn a_change_needs_a_whole_value_and_a_reason() {
     let directory = directory();
     three(directory.path()).await;

@@ -49,8 +49,11 @@ CREATE DOMAIN referral.marks AS bytea CHECK (octet_length(VALUE) % 24 = 0);
 -- the code again, and its invitations.
 CREATE TABLE referral.users (
     id uuid PRIMARY KEY,
-    -- NULL if the user is erased.
+    -- NULL if the user is erased, or has lost the phone.
     phone referral.phone UNIQUE,
+    -- Phone that a user without a phone had, and the time at which the user lost it.
+    former_phone referral.phone,
+    phone_detached_at timestamptz,
     invite_code referral.invite_code NOT NULL UNIQUE,
     email referral.email UNIQUE,
     first_name referral.person_name,
@@ -60,25 +63,30 @@ CREATE TABLE referral.users (
     is_active boolean NOT NULL,
     date_joined timestamptz NOT NULL,
     last_login timestamptz,
+    -- Time of the last sign-in or refresh, to within a day.
+    last_active timestamptz,
     -- Number of invitees. From 100 on, `invited_counts` is added. Updated by the triggers on invitations.
     invited_count referral.count NOT NULL DEFAULT 0,
     external_id referral.external_id UNIQUE,
     metadata referral.metadata NOT NULL DEFAULT '{}',
     erased_at timestamptz,
+    CHECK ((former_phone IS NULL) = (phone_detached_at IS NULL)),
     CHECK (
-        CASE WHEN erased_at IS NULL THEN phone IS NOT NULL
-        ELSE coalesce(phone, email, first_name, last_name, external_id, staff_role) IS NULL AND metadata = '{}'
-            AND last_login IS NULL AND NOT is_active
+        CASE WHEN erased_at IS NULL THEN (phone IS NULL) = (former_phone IS NOT NULL)
+        ELSE coalesce(phone, former_phone, email, first_name, last_name, external_id, staff_role) IS NULL
+            AND coalesce(last_login, last_active) IS NULL AND metadata = '{}' AND NOT is_active
         END
     )
 -- A sign-in changes a column without an index. With free space on the page, it does not update any index.
 ) WITH (fillfactor = 85);
 
 CREATE INDEX users_staff ON referral.users (staff_role) WHERE staff_role IS NOT NULL;
-CREATE INDEX users_first_name ON referral.users (first_name, id);
-CREATE INDEX users_last_name ON referral.users (last_name, id);
+CREATE INDEX users_former_phone ON referral.users (former_phone, id) WHERE former_phone IS NOT NULL;
+-- A list has no users without a phone.
+CREATE INDEX users_first_name ON referral.users (first_name, id) WHERE phone_detached_at IS NULL;
+CREATE INDEX users_last_name ON referral.users (last_name, id) WHERE phone_detached_at IS NULL;
 
--- Texts that a search of users matches. Erased users have no row. They are in a separate table, because they
+-- Texts that a search of users matches. Users without a phone have no row. They are in a separate table, because they
 -- are long and only a search reads them.
 CREATE TABLE referral.user_search (
     user_id uuid PRIMARY KEY REFERENCES referral.users (id) ON DELETE CASCADE,
@@ -98,7 +106,7 @@ ALTER TABLE referral.user_search ALTER COLUMN ngrams SET STATISTICS 1000;
 CREATE INDEX user_search_ngrams ON referral.user_search USING gin (ngrams)
 WITH (fastupdate = on, gin_pending_list_limit = 256);
 
--- Number of users, so that it need not be counted. It is the sum of several rows, because sign-ups would wait
+-- Number of users with a phone, so that it need not be counted. It is the sum of several rows, because sign-ups would wait
 -- for each other to update a single row.
 CREATE TABLE referral.user_totals (
     slot smallint PRIMARY KEY CHECK (slot BETWEEN 0 AND 31),
@@ -129,6 +137,8 @@ $$;
 CREATE FUNCTION referral.count_user() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
     any_slot CONSTANT smallint := floor(random() * 32);
+    before CONSTANT integer := CASE WHEN TG_OP = 'INSERT' THEN 0 ELSE (OLD.phone IS NOT NULL)::integer END;
+    after CONSTANT integer := CASE WHEN TG_OP = 'DELETE' THEN 0 ELSE (NEW.phone IS NOT NULL)::integer END;
 BEGIN
     IF TG_OP = 'INSERT' AND (NEW.invited_count <> 0 OR NEW.erased_at IS NOT NULL) THEN
         RAISE check_violation USING MESSAGE = 'a new user must have an invited_count of 0 and not be erased';
@@ -137,8 +147,7 @@ BEGIN
     IF TG_OP = 'INSERT' THEN
         PERFORM referral.count_on_day(NEW.date_joined, 1, 0);
     END IF;
-    UPDATE referral.user_totals SET users = users + CASE TG_OP WHEN 'INSERT' THEN 1 ELSE -1 END
-    WHERE slot = any_slot;
+    UPDATE referral.user_totals SET users = users + after - before WHERE slot = any_slot;
     RETURN NULL;
 END
 $$;
@@ -152,8 +161,8 @@ EXECUTE FUNCTION referral.count_user();
 CREATE TRIGGER users_are_counted_off AFTER DELETE ON referral.users
 FOR EACH ROW EXECUTE FUNCTION referral.count_user();
 
-CREATE TRIGGER erased_users_are_counted_off AFTER UPDATE OF erased_at ON referral.users
-FOR EACH ROW WHEN (OLD.erased_at IS NULL AND NEW.erased_at IS NOT NULL)
+CREATE TRIGGER users_are_counted_while_they_have_a_phone AFTER UPDATE OF phone ON referral.users
+FOR EACH ROW WHEN ((OLD.phone IS NULL) <> (NEW.phone IS NULL))
 EXECUTE FUNCTION referral.count_user();
 
 CREATE FUNCTION referral.keep_erased() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -188,6 +197,18 @@ $$;
 
 CREATE TRIGGER users_are_erased_completely AFTER UPDATE OF erased_at ON referral.users
 FOR EACH ROW WHEN (NEW.erased_at IS NOT NULL) EXECUTE FUNCTION referral.check_erasure();
+
+CREATE FUNCTION referral.check_detached() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF EXISTS (SELECT FROM referral.user_search WHERE user_id = NEW.id) THEN
+        RAISE check_violation USING MESSAGE = 'the search index has no user without a phone';
+    END IF;
+    RETURN NULL;
+END
+$$;
+
+CREATE TRIGGER users_lose_their_phone_completely AFTER UPDATE OF phone_detached_at ON referral.users
+FOR EACH ROW WHEN (NEW.phone_detached_at IS NOT NULL) EXECUTE FUNCTION referral.check_detached();
 
 -- Invitations. Each user has at most one. It is immutable, and only deleted by staff and the host. Users are erased and not deleted, so that
 -- their invitations are kept.
@@ -324,16 +345,17 @@ CREATE TABLE referral.sessions (
 
 CREATE FUNCTION referral.check_session() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    -- The foreign key has locked the user, so that it is not erased before the commit.
-    IF EXISTS (SELECT FROM referral.users WHERE id = NEW.user_id AND erased_at IS NOT NULL) THEN
+    -- The foreign key has locked the user, so that it does not lose the phone before the commit.
+    IF EXISTS (SELECT FROM referral.users WHERE id = NEW.user_id AND phone IS NULL) THEN
         RAISE check_violation USING
-            MESSAGE = 'an erased user has no session', CONSTRAINT = 'sessions_need_a_present_user';
+            MESSAGE = 'a user without a phone starts no session',
+            CONSTRAINT = 'sessions_need_a_user_with_a_phone';
     END IF;
     RETURN NULL;
 END
 $$;
 
-CREATE TRIGGER sessions_need_a_present_user AFTER INSERT ON referral.sessions
+CREATE TRIGGER sessions_need_a_user_with_a_phone AFTER INSERT ON referral.sessions
 FOR EACH ROW EXECUTE FUNCTION referral.check_session();
 
 CREATE INDEX sessions_of_user ON referral.sessions (user_id);

@@ -15,13 +15,21 @@ CREATE TABLE referral_migration_compatibility (
 -- the code again, and its invitations.
 CREATE TABLE referral_users (
     id BLOB NOT NULL PRIMARY KEY CHECK (octet_length(id) = 16),
-    -- NULL if the user is erased.
+    -- NULL if the user is erased, or has lost the phone.
     phone TEXT UNIQUE CHECK (
         octet_length(phone) BETWEEN 8 AND 16
         AND length(phone) = octet_length(phone)
         AND substr(phone, 1, 1) = '+'
         AND substr(phone, 2) NOT GLOB '*[^0-9]*'
     ),
+    -- Phone that a user without a phone had, and the time at which the user lost it.
+    former_phone TEXT CHECK (
+        octet_length(former_phone) BETWEEN 8 AND 16
+        AND length(former_phone) = octet_length(former_phone)
+        AND substr(former_phone, 1, 1) = '+'
+        AND substr(former_phone, 2) NOT GLOB '*[^0-9]*'
+    ),
+    phone_detached_at INTEGER,
     invite_code TEXT NOT NULL UNIQUE CHECK (
         octet_length(invite_code) BETWEEN 6 AND 12
         AND length(invite_code) = octet_length(invite_code)
@@ -50,6 +58,8 @@ CREATE TABLE referral_users (
     is_active INTEGER NOT NULL CHECK (is_active IN (0, 1)),
     date_joined INTEGER NOT NULL,
     last_login INTEGER,
+    -- Time of the last sign-in or refresh, to within a day.
+    last_active INTEGER,
     -- Updated by the triggers on invitations.
     invited_count INTEGER NOT NULL DEFAULT 0 CHECK (invited_count >= 0),
     -- Id that the host gives the user. It is compared by its bytes.
@@ -66,19 +76,23 @@ CREATE TABLE referral_users (
     search_public TEXT NOT NULL,
     search_private TEXT NOT NULL,
     erased_at INTEGER,
+    CHECK ((former_phone IS NULL) = (phone_detached_at IS NULL)),
     CHECK (iif(
         erased_at IS NULL,
-        phone IS NOT NULL,
-        coalesce(phone, email, first_name, last_name, external_id, last_login, staff_role) IS NULL
-            AND metadata = '{}' AND is_active = 0 AND search_public = '' AND search_private = ''
+        (phone IS NULL) = (former_phone IS NOT NULL),
+        coalesce(phone, former_phone, email, first_name, last_name, external_id, staff_role) IS NULL
+            AND coalesce(last_login, last_active) IS NULL AND metadata = '{}' AND is_active = 0 AND search_public = '' AND search_private = ''
     ))
 ) STRICT;
 
 CREATE INDEX referral_users_staff ON referral_users (staff_role) WHERE staff_role IS NOT NULL;
-CREATE INDEX referral_users_first_name ON referral_users (first_name, id);
-CREATE INDEX referral_users_last_name ON referral_users (last_name, id);
+CREATE INDEX referral_users_former_phone ON referral_users (former_phone, id) WHERE former_phone IS NOT NULL;
+-- A list has no users without a phone. With the last column, it skips them without reading their rows.
+CREATE INDEX referral_users_first_name ON referral_users (first_name, id, phone_detached_at);
+CREATE INDEX referral_users_last_name ON referral_users (last_name, id, phone_detached_at);
 
--- Number of a user in the search index. It increases with each added user. Erased users have none.
+-- Number of a user in the search index. It increases with each added user, and with each user who gets a phone
+-- again. Users without a phone have none.
 CREATE TABLE referral_user_numbers (
     number INTEGER PRIMARY KEY AUTOINCREMENT,
     user_id BLOB NOT NULL UNIQUE REFERENCES referral_users (id)
@@ -90,7 +104,7 @@ CREATE VIRTUAL TABLE referral_user_ngrams USING fts5 (
     ngrams, content = '', contentless_delete = 1, detail = 'none', tokenize = 'ascii'
 );
 
--- Number of users, so that it need not be counted.
+-- Number of users with a phone, so that it need not be counted.
 CREATE TABLE referral_user_totals (
     only_row INTEGER NOT NULL PRIMARY KEY CHECK (only_row = 1),
     users INTEGER NOT NULL CHECK (users >= 0)
@@ -166,7 +180,7 @@ END;
 CREATE TRIGGER referral_users_are_counted AFTER INSERT ON referral_users
 WHEN NEW.erased_at IS NULL
 BEGIN
-    UPDATE referral_user_totals SET users = users + 1;
+    UPDATE referral_user_totals SET users = users + (NEW.phone IS NOT NULL);
     INSERT INTO referral_daily_counts (day, sign_ups, invitations)
     VALUES (NEW.date_joined / 86400000000, 1, 0)
     ON CONFLICT (day) DO UPDATE SET sign_ups = sign_ups + 1;
@@ -174,13 +188,20 @@ END;
 
 CREATE TRIGGER referral_users_are_counted_off AFTER DELETE ON referral_users
 BEGIN
-    UPDATE referral_user_totals SET users = users - 1;
+    UPDATE referral_user_totals SET users = users - (OLD.phone IS NOT NULL);
 END;
 
-CREATE TRIGGER referral_erased_users_are_counted_off AFTER UPDATE OF erased_at ON referral_users
-WHEN OLD.erased_at IS NULL AND NEW.erased_at IS NOT NULL
+CREATE TRIGGER referral_users_are_counted_while_they_have_a_phone AFTER UPDATE OF phone ON referral_users
+WHEN (OLD.phone IS NULL) <> (NEW.phone IS NULL)
 BEGIN
-    UPDATE referral_user_totals SET users = users - 1;
+    UPDATE referral_user_totals SET users = users + (NEW.phone IS NOT NULL) - (OLD.phone IS NOT NULL);
+END;
+
+CREATE TRIGGER referral_users_lose_their_phone_completely AFTER UPDATE OF phone_detached_at ON referral_users
+WHEN NEW.phone_detached_at IS NOT NULL
+    AND EXISTS (SELECT 1 FROM referral_user_numbers WHERE user_id = NEW.id)
+BEGIN
+    SELECT RAISE(ABORT, 'the search index has no user without a phone');
 END;
 
 -- Invitations. Each user has at most one. It is immutable, and only deleted by staff and the host. Users are erased and not deleted, so that
@@ -301,10 +322,10 @@ CREATE TABLE referral_sessions (
     claims TEXT CHECK (octet_length(claims) <= 2048 AND json_type(claims) = 'object')
 ) STRICT, WITHOUT ROWID;
 
-CREATE TRIGGER referral_sessions_need_a_present_user BEFORE INSERT ON referral_sessions
-WHEN EXISTS (SELECT 1 FROM referral_users WHERE id = NEW.user_id AND erased_at IS NOT NULL)
+CREATE TRIGGER referral_sessions_need_a_user_with_a_phone BEFORE INSERT ON referral_sessions
+WHEN EXISTS (SELECT 1 FROM referral_users WHERE id = NEW.user_id AND phone IS NULL)
 BEGIN
-    SELECT RAISE(ABORT, 'an erased user has no session');
+    SELECT RAISE(ABORT, 'a user without a phone starts no session');
 END;
 
 CREATE INDEX referral_sessions_of_user ON referral_sessions (user_id);

@@ -67,9 +67,10 @@ pub(super) async fn add_user(
     Ok(Ok(AddedUser { user, ended_sessions, audit: writes.audit }))
 }
 
-pub(super) const SET_STAFF: &str = "UPDATE referral.users SET staff_role = $2 WHERE id = $1";
+pub(super) const SET_STAFF: &str =
+    "UPDATE referral.users SET staff_role = $2, last_active = $3 WHERE id = $1";
 
 async fn set_staff(lease: &mut AnyLease<'_>, user: &User) -> Result<()> {
     let update = lease.query(SET_STAFF).bind(user.id.0).bind(user.staff_role.map(StaffRole::as_str));
-    lease.write_row(update).await
+    lease.write_row(update.bind(user.last_active)).await
 }

@@ -1,7 +1,7 @@
 //! Changes of users by the host or by staff, in transactions that lock the user.
 
 use referral_core::{
-    Email, ExternalId, InviteCode, Name, Refusal, StaffRole, User, UserId,
+    Email, ExternalId, InviteCode, Name, PhoneNumber, Refusal, StaffRole, User, UserId,
     storage::{
         Ancestry, ChangedUser, Decision, InvitationWrite, Inviter, Result, SearchKeys, SessionSelection,
         UserChangeFacts, UserChangeRequest, UserChangeWrites,
@@ -11,24 +11,26 @@ use uuid::Uuid;
 
 use super::{
     audit,
+    deletion::DELETE_SEARCH_KEYS,
     invitations::{self, CHANGE_SEARCH_KEYS},
     lease::AnyLease,
     profiles::lock_user,
     rows, sessions,
-    users::{bind_search_keys, external_id_owner, has_other_admin, user_columns},
+    users::{ADD_SEARCH_KEYS, bind_search_keys, external_id_owner, has_other_admin, user_columns},
     write::Write,
 };
 use crate::error::failure;
 
-/// Selects the user `$1`, and the owners of the external id `$2`, the email address `$3` and the invite code
-/// `$4`.
+/// Selects the user `$1`, and the owners of the external id `$2`, the email address `$3`, the invite code `$4` and
+/// the phone `$5`.
 pub(super) const CHANGE_USER_FACTS: &str = concat!(
     "SELECT ",
     user_columns!(),
     ", ",
     external_id_owner!("$2"),
     ", (SELECT id FROM referral.users WHERE email = $3) AS email_owner, \
-       (SELECT id FROM referral.users WHERE invite_code = $4 AND erased_at IS NULL) AS code_owner \
+       (SELECT id FROM referral.users WHERE invite_code = $4 AND erased_at IS NULL) AS code_owner, \
+       (SELECT id FROM referral.users WHERE phone = $5) AS phone_owner \
      FROM (SELECT 1) one LEFT JOIN referral.users u ON u.id = $1 AND u.erased_at IS NULL \
      LEFT JOIN referral.invitations i ON i.invitee = u.id"
 );
@@ -63,7 +65,8 @@ async fn load(lease: &mut AnyLease<'_>, request: &UserChangeRequest) -> Result<U
         .bind(request.user.0)
         .bind(request.external_id().map(ExternalId::as_str))
         .bind(request.email().map(Email::as_str))
-        .bind(request.invited_by_code().map(InviteCode::as_str));
+        .bind(request.invited_by_code().map(InviteCode::as_str))
+        .bind(request.phone().map(PhoneNumber::as_str));
     let row = lease.fetch_one(facts).await.map_err(failure)?;
     let owner = |column| rows::get::<Option<Uuid>>(&row, column).map(|id| id.map(UserId));
     let code = request.invited_by_code().cloned();
@@ -71,6 +74,7 @@ async fn load(lease: &mut AnyLease<'_>, request: &UserChangeRequest) -> Result<U
         user: rows::get::<Option<Uuid>>(&row, "id")?.map(|_| rows::user(&row)).transpose()?,
         email_owner: owner("email_owner")?,
         external_id_owner: owner("external_id_owner")?,
+        phone_owner: owner("phone_owner")?,
         inviter: owner("code_owner")?.zip(code).map(|(id, code)| Inviter { id, code }),
         ancestry: Ancestry::NotWalked,
         has_other_admin: false,
@@ -89,7 +93,8 @@ async fn load(lease: &mut AnyLease<'_>, request: &UserChangeRequest) -> Result<U
 /// Changes all columns that [`UserChange`](referral_core::UserChange) has.
 pub(super) const CHANGE_USER: &str = "\
     UPDATE referral.users SET email = $2, first_name = $3, last_name = $4, is_active = $5, staff_role = $6, \
-                              external_id = $7, metadata = $8 \
+                              external_id = $7, metadata = $8, phone = $9, former_phone = $10, \
+                              phone_detached_at = $11, last_active = $12 \
     WHERE id = $1 AND $after RETURNING 1";
 
 async fn write(lease: &mut AnyLease<'_>, before: &User, writes: &UserChangeWrites) -> Result<()> {
@@ -99,6 +104,8 @@ async fn write(lease: &mut AnyLease<'_>, before: &User, writes: &UserChangeWrite
     if writes.invitation.is_some() {
         invitations::remove(lease, user.id).await?;
     }
+    let (phone, former_phone) =
+        if user.has_phone() { (Some(&user.phone), None) } else { (None, Some(&user.phone)) };
     let mut write = Write::new();
     write
         .step("changed", CHANGE_USER)
@@ -109,9 +116,23 @@ async fn write(lease: &mut AnyLease<'_>, before: &User, writes: &UserChangeWrite
         .bind(user.is_active)
         .bind(user.staff_role.map(StaffRole::as_str))
         .bind(user.external_id.as_ref().map(ExternalId::as_str))
-        .bind(user.metadata.to_string());
-    if SearchKeys::of(before) != SearchKeys::of(user) {
-        bind_search_keys(write.step("searched", CHANGE_SEARCH_KEYS).bind(user.id.0), user);
+        .bind(user.metadata.to_string())
+        .bind(phone.map(PhoneNumber::as_str))
+        .bind(former_phone.map(PhoneNumber::as_str))
+        .bind(user.phone_detached_at)
+        .bind(user.last_active);
+    match (before.has_phone(), user.has_phone()) {
+        (true, true) if SearchKeys::of(before) != SearchKeys::of(user) => {
+            bind_search_keys(write.step("searched", CHANGE_SEARCH_KEYS).bind(user.id.0), user);
+        }
+        (true, false) => {
+            let delete = format!("{DELETE_SEARCH_KEYS} AND $after RETURNING 1");
+            write.step("searched", &delete).bind(user.id.0);
+        }
+        (false, true) => {
+            bind_search_keys(write.step("searched", ADD_SEARCH_KEYS).bind(user.id.0), user);
+        }
+        _ => {}
     }
     if let Some(InvitationWrite::Put(invitation)) = &writes.invitation {
         invitations::push(&mut write, invitation);

@@ -121,7 +121,7 @@ pub(super) const DELETE_SESSIONS: &str = "DELETE FROM referral.sessions WHERE us
 
 pub(super) const DELETE_CHALLENGES: &str = "DELETE FROM referral.challenges WHERE phone = $1";
 
-const DELETE_SEARCH_KEYS: &str = "DELETE FROM referral.user_search WHERE user_id = $1";
+pub(super) const DELETE_SEARCH_KEYS: &str = "DELETE FROM referral.user_search WHERE user_id = $1";
 
 pub(super) const ERASE_AUDIT_ENTRIES: &str =
     "UPDATE referral.audit_log SET reason = NULL, changes = '[]' WHERE user_id = $1";
@@ -129,15 +129,20 @@ pub(super) const ERASE_AUDIT_ENTRIES: &str =
 /// Erases the columns of a user except the id, the invite code, the time of joining and the count of
 /// invitees.
 pub(super) const ERASE: &str = "\
-    UPDATE referral.users SET phone = NULL, email = NULL, first_name = NULL, last_name = NULL, \
-                              external_id = NULL, metadata = '{}', staff_role = NULL, is_active = FALSE, \
-                              last_login = NULL, erased_at = $2 \
+    UPDATE referral.users SET phone = NULL, former_phone = NULL, phone_detached_at = NULL, email = NULL, \
+                              first_name = NULL, last_name = NULL, external_id = NULL, metadata = '{}', \
+                              staff_role = NULL, is_active = FALSE, last_login = NULL, last_active = NULL, \
+                              erased_at = $2 \
     WHERE id = $1";
 
 async fn erase(lease: &mut Lease, user: &User, now: OffsetDateTime) -> Result<()> {
+    // The challenges of a detached phone belong to another person.
+    if user.has_phone() {
+        let challenges = lease.query(DELETE_CHALLENGES).bind(user.phone.as_str());
+        lease.execute(challenges).await.map_err(failure)?;
+    }
     for delete in [
         lease.query(DELETE_SESSIONS).bind(user.id.0),
-        lease.query(DELETE_CHALLENGES).bind(user.phone.as_str()),
         lease.query(DELETE_SEARCH_KEYS).bind(user.id.0),
         lease.query(ERASE_AUDIT_ENTRIES).bind(user.id.0),
     ] {

@@ -156,10 +156,11 @@ const START: &str = "SET LOCAL referral_import.is_running = 'true'";
 
 pub(super) const ADD_USERS: &str = "\
     INSERT INTO referral.users (id, phone, invite_code, email, first_name, last_name, staff_role, is_active, \
-                                date_joined, last_login, external_id, metadata, erased_at) \
+                                date_joined, last_login, external_id, metadata, erased_at, last_active, \
+                                former_phone, phone_detached_at) \
     SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], \
                          $8::boolean[], $9::timestamptz[], $10::timestamptz[], $11::text[], $12::text[], \
-                         $13::timestamptz[])";
+                         $13::timestamptz[], $14::timestamptz[], $15::text[], $16::timestamptz[])";
 
 pub(super) const ADD_SEARCH_KEYS: &str = "\
     INSERT INTO referral.user_search (user_id, public, private, ngrams) \
@@ -206,8 +207,9 @@ async fn write(lease: &mut Lease, writes: &ImportWrites) -> Result<()> {
     let users = Users::of(added).bind(users);
     execute(lease, users).await?;
     let present: Vec<_> = added.iter().filter_map(RecordedUser::present).collect();
-    for (statement, users) in
-        [(ADD_SEARCH_KEYS, present.clone()), (CHANGE_SEARCH_KEYS, invited.iter().collect())]
+    let with_phone: Vec<_> = present.iter().copied().filter(|user| user.has_phone()).collect();
+    let number = i64::try_from(with_phone.len()).unwrap_or(i64::MAX);
+    for (statement, users) in [(ADD_SEARCH_KEYS, with_phone), (CHANGE_SEARCH_KEYS, invited.iter().collect())]
     {
         if !users.is_empty() {
             let keys: Vec<_> = users.iter().map(|user| SearchKeys::of(user)).collect();
@@ -240,7 +242,6 @@ async fn write(lease: &mut Lease, writes: &ImportWrites) -> Result<()> {
     let accepted: Vec<_> = invitations.iter().map(|invitation| invitation.accepted_at).collect();
     let days = lease.query(COUNT_DAYS).bind(joined).bind(accepted);
     execute(lease, days).await?;
-    let number = i64::try_from(present.len()).unwrap_or(i64::MAX);
     let count = lease.query(COUNT_USERS).bind(number);
     execute(lease, count).await
 }
@@ -279,6 +280,9 @@ struct Users<'u> {
     external_ids: Vec<Option<&'u str>>,
     metadata: Vec<String>,
     erased_at: Vec<Option<OffsetDateTime>>,
+    last_active: Vec<Option<OffsetDateTime>>,
+    former_phones: Vec<Option<&'u str>>,
+    phone_detached_at: Vec<Option<OffsetDateTime>>,
 }
 
 impl<'u> Users<'u> {
@@ -297,7 +301,11 @@ impl<'u> Users<'u> {
             RecordedUser::Erased(user) => (user.date_joined, Some(user.erased_at)),
         };
         self.ids.push(user.id().0);
-        self.phones.push(present.map(|user| user.phone.as_str()));
+        let (with_phone, without) = (present.filter(|u| u.has_phone()), present.filter(|u| !u.has_phone()));
+        self.phones.push(with_phone.map(|user| user.phone.as_str()));
+        self.former_phones.push(without.map(|user| user.phone.as_str()));
+        self.phone_detached_at.push(present.and_then(|user| user.phone_detached_at));
+        self.last_active.push(present.and_then(|user| user.last_active));
         self.invite_codes.push(user.invite_code().as_str());
         self.emails.push(present.and_then(|user| user.email.as_ref()).map(Email::as_str));
         self.first_names.push(present.and_then(|user| user.first_name.as_ref()).map(Name::as_str));
@@ -327,5 +335,8 @@ impl<'u> Users<'u> {
             .bind(self.external_ids)
             .bind(self.metadata)
             .bind(self.erased_at)
+            .bind(self.last_active)
+            .bind(self.former_phones)
+            .bind(self.phone_detached_at)
     }
 }

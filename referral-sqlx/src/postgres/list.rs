@@ -81,7 +81,7 @@ fn push_ids(sql: &mut QueryBuilder<Postgres>, query: &UserQuery) {
 
 /// Adds a query for the ids of a page of all users. Users are skipped one by one, so the scan starts with the
 /// oldest user if the page is in the second half of the list. The condition of the other scan is not met, so
-/// it reads no row. Only users who are not erased have search keys.
+/// it reads no row. Only users with a phone have search keys.
 fn push_ids_from_nearer_end(sql: &mut QueryBuilder<Postgres>, query: &UserQuery, offset: u64) {
     sql.push("WITH p AS MATERIALIZED (SELECT size, skipped, total - skipped AS rest FROM (SELECT ");
     sql.push_bind(i64::from(query.limit.get()) + 1).push(" AS size, ");
@@ -177,10 +177,12 @@ fn push_source(sql: &mut QueryBuilder<Postgres>, filter: &UserFilter) {
             sql.push(column).push_bind(value.to_owned());
         }
     }
-    // An erased user matches no other filter.
+    // A list has no users without a phone. They have no search keys, and an erased user matches no other filter.
     let others = UserFilter { invite_code: None, invited_by_code: None, ..filter.clone() };
     if others.is_empty() {
-        sql.push(" AND u.erased_at IS NULL");
+        sql.push(" AND u.phone IS NOT NULL");
+    } else if search.is_empty() {
+        sql.push(" AND u.phone_detached_at IS NULL");
     }
     if let Some(code) = invited_by_code {
         sql.push(" AND i.inviter = (SELECT id FROM referral.users WHERE invite_code = ");

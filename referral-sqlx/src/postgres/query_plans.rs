@@ -150,6 +150,9 @@ async fn frequent_statements_do_not_scan_tables() {
     for statement in [
         users::USER,
         users::INVITEES,
+        users::FORMER_USERS,
+        users::DETACH_PHONE,
+        sessions::RECORD_ACTIVITY,
         add_user::ADD_USER_FACTS,
         change_user::CHANGE_USER_FACTS,
         change_user::CHANGE_USER,

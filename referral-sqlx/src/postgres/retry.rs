@@ -151,7 +151,7 @@ pub(super) fn write_error(error: sqlx::Error) -> StorageError {
             | "users_external_id_key"
             | "invitations_pkey"
             | "invitations_need_present_users"
-            | "sessions_need_a_present_user",
+            | "sessions_need_a_user_with_a_phone",
         ) => WriteConflict::Stale.into(),
         _ if is_broken(&error) => WriteConflict::Unknown(error).into(),
         _ => failure(error),

@@ -16,7 +16,7 @@ use super::{
     retry::write_error,
     rows,
     users::{newest_invitees, user_columns, with_limit},
-    write::Values,
+    write::{Values, Write},
 };
 use crate::{
     encoding::superseded_to_bytes,
@@ -74,8 +74,8 @@ pub(super) async fn refresh(lease: &mut Lease, request: &RefreshRequest) -> Deci
     let row = lease.fetch_optional(found).await.map_err(failure)?;
     let facts = row.as_ref().map(refresh_facts).transpose()?;
     let Decision { writes, outcome } = request.decide(facts.as_ref())?;
-    if let Some((from, to)) = facts.as_ref().zip(writes) {
-        change(lease, &from.session, &to).await?;
+    if let Some((from, to)) = facts.as_ref().zip(writes.session) {
+        change(lease, &from.session, &to, writes.last_active).await?;
     }
     Ok(outcome)
 }
@@ -92,12 +92,30 @@ pub(super) const CHANGE_SESSION: &str = "\
         repeated_late = $16, late_repeats = $17, claims = $18 \
     WHERE id = $1 AND refresh_id = $2 AND revoked_at IS NULL";
 
-/// Replaces the session `from` with `to`, which has the same id and user and the same times of start and end.
-async fn change(lease: &mut Lease, from: &Session, to: &Session) -> Result<()> {
-    let mut update = Values::new();
-    update.push(CHANGE_SESSION).bind(from.id.0).bind(from.issued.refresh_id);
-    bind_state(&mut update, to);
-    lease.write_row(lease.compose(update)?).await
+pub(super) const RECORD_ACTIVITY: &str =
+    "UPDATE referral.users SET last_active = $2 WHERE id = $1 AND $after RETURNING 1";
+
+/// Replaces the session `from` with `to`, which has the same id and user and the same times of start and end, and
+/// records the activity of the user. The user is locked before the session, as in a sign-in.
+async fn change(
+    lease: &mut Lease,
+    from: &Session,
+    to: &Session,
+    last_active: Option<OffsetDateTime>,
+) -> Result<()> {
+    let bind = |update: &mut Values| {
+        update.bind(from.id.0).bind(from.issued.refresh_id);
+        bind_state(update, to);
+    };
+    let Some(last_active) = last_active else {
+        let mut update = Values::new();
+        bind(update.push(CHANGE_SESSION));
+        return lease.write_row(lease.compose(update)?).await;
+    };
+    let mut write = Write::new();
+    write.step("active", RECORD_ACTIVITY).bind(to.user.0).bind(last_active);
+    bind(write.step("changed", &format!("{CHANGE_SESSION} AND $after RETURNING 1")));
+    write.execute(lease).await
 }
 
 /// Binds the values of a session that can change, in the order of the columns in [`CHANGE_SESSION`].

@@ -120,8 +120,7 @@ pub(super) async fn lock_user(lease: &mut AnyLease<'_>, phone: &PhoneNumber) -> 
 }
 
 /// Decides about an attempt to sign in, and stores the decision. A new user gets the invite code `code`.
-/// Returns `None` if the facts must be loaded in a transaction that holds the lock for late acceptances, and
-/// `in_transaction` is `false`.
+/// Returns `None` if the facts must be locked in a transaction, and `in_transaction` is `false`.
 pub(super) async fn attempt(
     lease: &mut Lease,
     request: &SignInRequest,
@@ -132,7 +131,7 @@ pub(super) async fn attempt(
         load_with_ancestry(lease, request).await?
     } else {
         let facts = load(lease, request).await?;
-        if request.needs_ancestry(&facts) {
+        if request.needs_ancestry(&facts) || request.detaches_phone(&facts) {
             return Ok(None);
         }
         facts
@@ -159,8 +158,11 @@ async fn apply(
             write.execute(lease).await?;
             Ok(Vec::new())
         }
-        SignInWrites::SignIn { challenge, user, invitation, session, kept_sessions, counters } => {
+        SignInWrites::SignIn { challenge, detached, user, invitation, session, kept_sessions, counters } => {
             lease.begin_for_hook(user.added(), invitation.as_ref()).await?;
+            if let Some(detached) = detached {
+                users::detach(lease, detached).await?;
+            }
             let no_challenge = || StorageError::Failed("a sign-in has no challenge to redeem".into());
             push_challenge(&mut write, facts.challenge.as_ref().ok_or_else(no_challenge)?, challenge);
             counters::push(&mut write, &facts.counters, counters);
@@ -218,7 +220,7 @@ pub(super) fn push_challenge(write: &mut Write, from: &Challenge, to: &Challenge
 
 /// Records the login of a user who still has the phone, and is as active and as much staff as before.
 pub(super) const RECORD_LOGIN: &str = "\
-    UPDATE referral.users SET last_login = $2 \
+    UPDATE referral.users SET last_login = $2, last_active = $6 \
     WHERE id = $1 AND is_active = $3 AND staff_role IS NOT DISTINCT FROM $4 AND phone = $5 AND $after RETURNING 1";
 
 fn push_login(write: &mut Write, user: &User) {
@@ -228,7 +230,7 @@ fn push_login(write: &mut Write, user: &User) {
         .bind(user.last_login)
         .bind(user.is_active)
         .bind(user.staff_role.map(StaffRole::as_str));
-    record.bind(user.phone.as_str());
+    record.bind(user.phone.as_str()).bind(user.last_active);
 }
 
 /// Deletes the sessions of a user except the newest `$2` of those that are active at `$3`.

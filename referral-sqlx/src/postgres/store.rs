@@ -9,7 +9,8 @@ use std::{
 
 use async_trait::async_trait;
 use referral_core::{
-    ChallengeId, Check, Invitation, InviteCode, PageSize, Refusal, Session, SessionId, User, UserId,
+    ChallengeId, Check, Invitation, InviteCode, PageSize, PhoneNumber, Refusal, Session, SessionId, User,
+    UserId,
     audit::AuditEntry,
     keys::KeyMismatch,
     storage::{
@@ -175,6 +176,10 @@ impl UserStorage for PostgresStorage {
         limit: PageSize,
     ) -> Result<Option<StoredPage<Invitee>>> {
         with_lease!(self.lease, lease => users::invitees(&mut lease, inviter, older_than, limit))
+    }
+
+    async fn former_users(&self, phone: &PhoneNumber, limit: u32) -> Result<Vec<User>> {
+        with_lease!(self.lease, lease => users::former_users(&mut lease, phone, limit))
     }
 
     async fn invitation(&self, invitee: UserId) -> Result<Option<Invitation>> {

@@ -1,13 +1,15 @@
 //! Users: reading one and its invitees, and adding one.
 
 use referral_core::{
-    ExternalId, PageSize, StaffRole, User, UserId,
-    storage::{Invitee, Result, SearchKeys, StoredPage, UserWithInvited},
+    ExternalId, PageSize, PhoneNumber, StaffRole, User, UserId,
+    storage::{DetachedPhone, Invitee, Result, SearchKeys, StoredPage, UserWithInvited},
 };
 use sqlx::AssertSqlSafe;
 use uuid::Uuid;
 
 use super::{
+    audit,
+    deletion::{DELETE_SEARCH_KEYS, DELETE_SESSIONS},
     lease::{AnyLease, Lease},
     rows,
     write::{Values, Write},
@@ -48,7 +50,8 @@ const LOCK_STAFF: &str = "SELECT 1 FROM referral.locks WHERE name = 'staff' FOR 
 /// Selects whether there is an active admin besides the user `$1`.
 pub(super) const HAS_OTHER_ADMIN: &str = "\
     SELECT EXISTS ( \
-        SELECT 1 FROM referral.users WHERE staff_role = 'admin' AND is_active AND id <> $1 \
+        SELECT 1 FROM referral.users \
+        WHERE staff_role = 'admin' AND is_active AND phone IS NOT NULL AND id <> $1 \
     ) AS has_other_admin";
 
 /// Returns `true` if there is an active admin besides a user, who must be locked. Takes the lock for staff
@@ -68,7 +71,7 @@ macro_rules! newest_invitees {
                    array_agg(v.date_joined) AS invited_joined \
             FROM ( \
                 SELECT p.id, p.phone, p.date_joined FROM referral.invitations j CROSS JOIN LATERAL ( \
-                    SELECT * FROM referral.users WHERE id = j.invitee AND erased_at IS NULL OFFSET 0 \
+                    SELECT * FROM referral.users WHERE id = j.invitee AND phone IS NOT NULL OFFSET 0 \
                 ) p WHERE j.inviter = u.id ORDER BY j.invitee DESC LIMIT {limit} \
             ) v \
         ) invited ON TRUE"
@@ -104,7 +107,7 @@ pub(super) const INVITEES: &str = concat!(
     " AS invited_count, v.* FROM referral.users u LEFT JOIN LATERAL (SELECT ",
     invitee_columns!(),
     " FROM referral.invitations j CROSS JOIN LATERAL ( \
-         SELECT * FROM referral.users WHERE id = j.invitee AND erased_at IS NULL OFFSET 0 \
+         SELECT * FROM referral.users WHERE id = j.invitee AND phone IS NOT NULL OFFSET 0 \
      ) p WHERE j.inviter = u.id AND j.invitee < $2 ORDER BY j.invitee DESC LIMIT {limit} \
      ) v ON TRUE WHERE u.id = $1 AND u.erased_at IS NULL ORDER BY v.invitee_id DESC"
 );
@@ -130,10 +133,39 @@ pub(super) async fn invitees(
     Ok(Some(StoredPage { items, has_more: found.len() > limit, count, count_exact: true }))
 }
 
+/// Selects users without a phone who had the phone `$1`, newest first.
+pub(super) const FORMER_USERS: &str = concat!(
+    "SELECT ",
+    user_columns!(),
+    " FROM referral.users u LEFT JOIN referral.invitations i ON i.invitee = u.id \
+     WHERE u.former_phone = $1 ORDER BY u.id DESC LIMIT {limit}"
+);
+
+/// Reads users without a phone who had this phone before.
+pub(super) async fn former_users(lease: &mut Lease, phone: &PhoneNumber, limit: u32) -> Result<Vec<User>> {
+    let found = lease.query(with_limit(FORMER_USERS, limit)).bind(phone.as_str());
+    lease.fetch_all(found).await.map_err(failure)?.iter().map(rows::user).collect()
+}
+
+pub(super) const DETACH_PHONE: &str = "\
+    UPDATE referral.users SET former_phone = phone, phone = NULL, phone_detached_at = $2 \
+    WHERE id = $1 AND phone IS NOT NULL";
+
+/// Stores the loss of a phone, in a transaction that locks the user.
+pub(super) async fn detach(lease: &mut Lease, detached: &DetachedPhone) -> Result<()> {
+    for delete in [DELETE_SESSIONS, DELETE_SEARCH_KEYS] {
+        let delete = lease.query(delete).bind(detached.user.0);
+        lease.execute(delete).await.map_err(failure)?;
+    }
+    let detach = lease.query(DETACH_PHONE).bind(detached.user.0).bind(detached.at);
+    lease.write_row(detach).await?;
+    audit::add(lease, &detached.audit).await
+}
+
 pub(super) const ADD_USER: &str = "\
-    INSERT INTO referral.users (id, phone, invite_code, staff_role, is_active, date_joined, last_login, external_id, \
-                                metadata) \
-    SELECT $1::uuid, $2, $3, $4, $5::boolean, $6::timestamptz, $7::timestamptz, $8, $9 \
+    INSERT INTO referral.users (id, phone, invite_code, staff_role, is_active, date_joined, last_login, last_active, \
+                                external_id, metadata) \
+    SELECT $1::uuid, $2, $3, $4, $5::boolean, $6::timestamptz, $7::timestamptz, $8::timestamptz, $9, $10 \
     WHERE $after RETURNING 1";
 
 pub(super) const ADD_SEARCH_KEYS: &str = "\
@@ -151,6 +183,7 @@ pub(super) fn push_new(write: &mut Write, user: &User) {
         .bind(user.is_active)
         .bind(user.date_joined)
         .bind(user.last_login)
+        .bind(user.last_active)
         .bind(user.external_id.as_ref().map(ExternalId::as_str))
         .bind(user.metadata.to_string());
     bind_search_keys(write.step("searched", ADD_SEARCH_KEYS).bind(user.id.0), user);

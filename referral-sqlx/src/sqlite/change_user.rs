@@ -1,7 +1,7 @@
 //! Changes of users by the host or by staff.
 
 use referral_core::{
-    Email, ExternalId, InviteCode, Name, Refusal, StaffRole, User, UserId,
+    Email, ExternalId, InviteCode, Name, PhoneNumber, Refusal, StaffRole, User, UserId,
     storage::{
         Ancestry, ChangedUser, Decided, Decision, InvitationWrite, Inviter, Result, SearchKeys,
         SessionSelection, UserChangeFacts, UserChangeRequest, UserChangeWrites,
@@ -19,14 +19,15 @@ use super::{
     write_queue::Decide,
 };
 
-/// Selects the user `$1`, the owners of the email address `$2`, the external id `$3` and the invite code `$4`,
-/// and whether there is another active admin.
+/// Selects the user `$1`, the owners of the email address `$2`, the external id `$3`, the invite code `$4` and the
+/// phone `$5`, and whether there is another active admin.
 pub(super) const CHANGE_USER_FACTS: &str = concat!(
     "SELECT ",
     user_columns!(),
     ", (SELECT id FROM referral_users WHERE email = $2) AS email_owner, \
        (SELECT id FROM referral_users WHERE external_id = $3) AS external_id_owner, \
-       (SELECT id FROM referral_users WHERE invite_code = $4 AND erased_at IS NULL) AS code_owner, ",
+       (SELECT id FROM referral_users WHERE invite_code = $4 AND erased_at IS NULL) AS code_owner, \
+       (SELECT id FROM referral_users WHERE phone = $5) AS phone_owner, ",
     has_other_admin!("$1"),
     " FROM (SELECT 1) one LEFT JOIN referral_users u ON u.id = $1 AND u.erased_at IS NULL \
      LEFT JOIN referral_invitations i ON i.invitee = u.id"
@@ -41,7 +42,8 @@ impl Decide for UserChangeRequest {
             .bind(self.user.0)
             .bind(self.email().map(Email::as_str))
             .bind(self.external_id().map(ExternalId::as_str))
-            .bind(self.invited_by_code().map(InviteCode::as_str));
+            .bind(self.invited_by_code().map(InviteCode::as_str))
+            .bind(self.phone().map(PhoneNumber::as_str));
     }
 
     async fn decide(
@@ -56,6 +58,7 @@ impl Decide for UserChangeRequest {
             user: rows::get::<Option<Uuid>>(&row, "id")?.map(|_| rows::user(&row)).transpose()?,
             email_owner: owner("email_owner")?,
             external_id_owner: owner("external_id_owner")?,
+            phone_owner: owner("phone_owner")?,
             inviter: owner("code_owner")?
                 .zip(self.invited_by_code().cloned())
                 .map(|(id, code)| Inviter { id, code }),
@@ -87,8 +90,12 @@ pub(super) const CHANGE_ACCOUNT: &str = "\
     WHERE id = $1";
 
 fn push_change(batch: &mut Batch, before: &User, after: &User) {
+    let moves_phone = (&before.phone, before.phone_detached_at) != (&after.phone, after.phone_detached_at);
+    if moves_phone {
+        users::push_phone_link(batch, before, after);
+    }
     // The keys of different names can be equal.
-    if SearchKeys::of(before) != SearchKeys::of(after) {
+    if moves_phone || SearchKeys::of(before) != SearchKeys::of(after) {
         users::push_change(batch, after);
     }
     batch

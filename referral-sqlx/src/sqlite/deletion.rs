@@ -19,7 +19,7 @@ use super::{
     counters::{self, bind_keys, four_counters, global_counters},
     rows, sessions,
     sign_in::push_challenge,
-    users::{has_other_admin, user_columns},
+    users::{self, has_other_admin, user_columns},
     write_queue::Decide,
 };
 use crate::{encoding::time_to_micros, hook::Changes, rows::challenge_columns};
@@ -127,28 +127,24 @@ pub(super) const DELETE_SESSIONS: &str = "DELETE FROM referral_sessions WHERE us
 
 pub(super) const DELETE_CHALLENGES: &str = "DELETE FROM referral_challenges WHERE phone = $1";
 
-const DELETE_NGRAMS: &str = "\
-    DELETE FROM referral_user_ngrams \
-    WHERE rowid = (SELECT number FROM referral_user_numbers WHERE user_id = $1)";
-
-const DELETE_NUMBER: &str = "DELETE FROM referral_user_numbers WHERE user_id = $1";
-
 pub(super) const ERASE_AUDIT_ENTRIES: &str =
     "UPDATE referral_audit_log SET reason = NULL, changes = '[]' WHERE user_id = $1";
 
 /// Erases the columns of a user except the id, the invite code, the time of joining and the count of
 /// invitees.
 pub(super) const ERASE: &str = "\
-    UPDATE referral_users SET phone = NULL, email = NULL, first_name = NULL, last_name = NULL, \
-                              external_id = NULL, metadata = '{}', staff_role = NULL, is_active = 0, \
-                              last_login = NULL, search_public = '', search_private = '', erased_at = $2 \
+    UPDATE referral_users SET phone = NULL, former_phone = NULL, phone_detached_at = NULL, email = NULL, \
+                              first_name = NULL, last_name = NULL, external_id = NULL, metadata = '{}', \
+                              staff_role = NULL, is_active = 0, last_login = NULL, last_active = NULL, search_public = '', search_private = '', erased_at = $2 \
     WHERE id = $1";
 
 fn push_erasure(batch: &mut Batch, user: &User, now: OffsetDateTime) {
     batch.push(DELETE_SESSIONS).bind(user.id.0);
-    batch.push(DELETE_CHALLENGES).bind(user.phone.as_str());
-    batch.push(DELETE_NGRAMS).bind(user.id.0);
-    batch.push(DELETE_NUMBER).bind(user.id.0);
+    // The challenges of a detached phone belong to another person.
+    if user.has_phone() {
+        batch.push(DELETE_CHALLENGES).bind(user.phone.as_str());
+    }
+    users::push_search_removal(batch, user.id);
     batch.push(ERASE_AUDIT_ENTRIES).bind(user.id.0);
     batch.push_update(ERASE).bind(user.id.0).bind(time_to_micros(now));
 }

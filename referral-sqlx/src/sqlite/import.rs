@@ -143,10 +143,11 @@ const END: &str = "UPDATE referral_import SET is_running = 0";
 
 const ADD_USERS: &str = "\
     INSERT INTO referral_users (id, phone, invite_code, email, first_name, last_name, staff_role, is_active, \
-                       date_joined, last_login, external_id, metadata, erased_at, search_public, search_private) \
+                       date_joined, last_login, external_id, metadata, erased_at, search_public, search_private, \
+                       last_active, former_phone, phone_detached_at) \
     SELECT unhex(value ->> 0), value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6, \
            value ->> 7, value ->> 8, value ->> 9, value ->> 10, value ->> 11, value ->> 12, value ->> 13, \
-           value ->> 14 \
+           value ->> 14, value ->> 15, value ->> 16, value ->> 17 \
     FROM json_each($1)";
 
 const ADD_NUMBERS: &str =
@@ -176,7 +177,8 @@ fn push(writes: &ImportWrites) -> Batch {
     batch.push(START);
     batch.push(ADD_USERS).bind(json_array(added.iter().map(json_user)));
     let present: Vec<_> = added.iter().filter_map(RecordedUser::present).collect();
-    batch.push(ADD_NUMBERS).bind(json_array(present.iter().map(|user| json!([hex(user.id)]))));
+    let with_phone = present.iter().filter(|user| user.has_phone());
+    batch.push(ADD_NUMBERS).bind(json_array(with_phone.map(|user| json!([hex(user.id)]))));
     batch.push(CHANGE_SEARCH_KEYS).bind(json_array(invited.iter().map(json_keys)));
     let searched = present.into_iter().chain(invited);
     batch.push(PUT_NGRAMS).bind(json_array(searched.map(json_words)));
@@ -191,7 +193,7 @@ fn json_user(user: &RecordedUser) -> Value {
             let keys = SearchKeys::of(user);
             json!([
                 hex(user.id),
-                user.phone.as_str(),
+                user.has_phone().then_some(user.phone.as_str()),
                 user.invite_code.as_str(),
                 user.email.as_ref().map(Email::as_str),
                 user.first_name.as_ref().map(Name::as_str),
@@ -205,6 +207,9 @@ fn json_user(user: &RecordedUser) -> Value {
                 null,
                 keys.public,
                 keys.private,
+                user.last_active.map(time_to_micros),
+                (!user.has_phone()).then_some(user.phone.as_str()),
+                user.phone_detached_at.map(time_to_micros),
             ])
         }
         RecordedUser::Erased(user) => json!([
@@ -223,6 +228,9 @@ fn json_user(user: &RecordedUser) -> Value {
             time_to_micros(user.erased_at),
             "",
             "",
+            null,
+            null,
+            null,
         ]),
     }
 }

@@ -72,7 +72,7 @@ fn push_ids(sql: &mut QueryBuilder<Sqlite>, query: &UserQuery) {
 
 /// Adds a query for the ids of a page of all users. Users are skipped one by one, so the scan starts with the
 /// oldest user if the page is in the second half of the list. The limit of the other scan is zero. Only users
-/// who are not erased have a number.
+/// with a phone have a number.
 fn push_ids_from_nearer_end(sql: &mut QueryBuilder<Sqlite>, query: &UserQuery, offset: u64) {
     sql.push("WITH p AS MATERIALIZED (SELECT size, skipped, total - skipped AS rest FROM (SELECT ");
     sql.push_bind(query.limit.get() + 1).push(" AS size, ");
@@ -129,7 +129,7 @@ enum Order {
     /// By id, among the invitees of one inviter, which are adjacent in the index.
     Invitee,
     /// By the number in the search index. The number increases with each added user. The order is therefore
-    /// the order of ids, except for users who joined at the same time.
+    /// the order of ids, except for users who joined at the same time, or who got a phone again.
     Found,
 }
 
@@ -210,11 +210,9 @@ fn push_source(sql: &mut QueryBuilder<Sqlite>, filter: &UserFilter) {
             sql.push(column).push_bind(value.to_owned());
         }
     }
-    // An erased user matches no other filter.
+    // A list has no users without a phone. An erased user matches no other filter.
     let others = UserFilter { invite_code: None, invited_by_code: None, ..filter.clone() };
-    if others.is_empty() {
-        sql.push(" AND u.erased_at IS NULL");
-    }
+    sql.push(if others.is_empty() { " AND u.phone IS NOT NULL" } else { " AND u.phone_detached_at IS NULL" });
     if let Some(code) = invited_by_code {
         sql.push(" AND i.inviter = (SELECT id FROM referral_users WHERE invite_code = ");
         sql.push_bind(code.as_str().to_owned()).push(")");

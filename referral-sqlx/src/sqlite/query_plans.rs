@@ -50,6 +50,9 @@ async fn fixed_statements_use_their_indexes() {
     for (statement, indexes) in [
         (sessions::SESSION, &["SEARCH s USING PRIMARY KEY (id=?)", BY_ID, inviter] as &[_]),
         (users::USER, &[BY_ID, inviter]),
+        (users::FORMER_USERS, &["referral_users_former_phone (former_phone=?)", inviter]),
+        (users::SET_PHONE, &[BY_ID]),
+        (sessions::RECORD_ACTIVITY, &[BY_ID]),
         (
             add_user::ADD_USER_FACTS,
             &["sqlite_autoindex_referral_users_2 (phone=?)", "(external_id=?)", inviter],

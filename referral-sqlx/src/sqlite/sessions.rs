@@ -4,8 +4,8 @@ use referral_core::{
     Refusal, Session, SessionId, UserId,
     audit::AuditEntry,
     storage::{
-        CustomClaims, Decided, Decision, RefreshFacts, RefreshRequest, Result, SessionSelection,
-        StoredSession,
+        CustomClaims, Decided, Decision, RefreshFacts, RefreshRequest, RefreshWrites, Result,
+        SessionSelection, StoredSession,
     },
 };
 use sqlx::sqlite::SqliteRow;
@@ -90,13 +90,19 @@ impl Decide for RefreshRequest {
         writes: &mut Batch,
     ) -> Decided<Session> {
         let facts = facts.as_ref().map(refresh_facts).transpose()?;
-        let Decision { writes: session, outcome } = Self::decide(&self, facts.as_ref())?;
+        let Decision { writes: RefreshWrites { session, last_active }, outcome } =
+            Self::decide(&self, facts.as_ref())?;
         if let Some(session) = session {
             push_change(writes, &session);
+            if let Some(at) = last_active {
+                writes.push_update(RECORD_ACTIVITY).bind(session.user.0).bind(time_to_micros(at));
+            }
         }
         Ok(outcome)
     }
 }
+
+pub(super) const RECORD_ACTIVITY: &str = "UPDATE referral_users SET last_active = $2 WHERE id = $1";
 
 fn refresh_facts(row: &SqliteRow) -> Result<RefreshFacts> {
     Ok(RefreshFacts { session: rows::session(row)?, user: rows::user(row)? })

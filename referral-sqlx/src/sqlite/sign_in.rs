@@ -86,8 +86,11 @@ impl Decide for SignIn {
         let Self { request, hook } = self;
         let row = facts.ok_or_else(no_facts)?;
         let facts = read(connection, &row, &request).await?;
-        let code = match (&facts.user, request.new_user.invite_codes.first()) {
-            (Some(_), Some(unused)) => unused.clone(),
+        let code = match (&facts.user, &request.new_user.invite_codes[..]) {
+            (Some(_), codes) if request.detaches_phone(&facts) => {
+                users::read_free_code(connection, codes).await?
+            }
+            (Some(_), [unused, ..]) => unused.clone(),
             _ => rows::free_code(&row)?,
         };
         let Decision { writes, outcome } = request.decide(&facts, &code)?;
@@ -95,7 +98,7 @@ impl Decide for SignIn {
         if let SignInWrites::SignIn { session, kept_sessions: Some(kept), .. } = &writes {
             ended_sessions = sessions::keep_newest(connection, session.user, *kept, request.now).await?;
         }
-        push(batch, &writes);
+        push(batch, &writes)?;
         if let (Some(hook), SignInWrites::SignIn { user, invitation, .. }) = (hook, &writes) {
             batch.write_with_hook(connection, &hook, user.added(), invitation.as_ref()).await?;
         }
@@ -127,7 +130,7 @@ async fn read(
     Ok(facts)
 }
 
-fn push(batch: &mut Batch, writes: &SignInWrites) {
+fn push(batch: &mut Batch, writes: &SignInWrites) -> Result<()> {
     match writes {
         SignInWrites::Attempt { challenge, counters } => {
             if let Some(challenge) = challenge {
@@ -135,15 +138,28 @@ fn push(batch: &mut Batch, writes: &SignInWrites) {
             }
             counters::push(batch, counters);
         }
-        SignInWrites::SignIn { challenge, user, invitation, session, kept_sessions: _, counters } => {
+        SignInWrites::SignIn {
+            challenge,
+            detached,
+            user,
+            invitation,
+            session,
+            kept_sessions: _,
+            counters,
+        } => {
             push_challenge(batch, challenge);
+            if let Some(detached) = detached {
+                users::push_detached(batch, detached)?;
+            }
             match user {
                 UserWrite::Add(user) => users::push_new(batch, user),
                 // The accepted invitation is in the search index.
                 UserWrite::Change(user) if invitation.is_some() => users::push_change(batch, user),
                 UserWrite::Change(user) => {
-                    let record = batch.push_update(RECORD_LOGIN);
-                    record.bind(user.id.0).bind(user.last_login.map(time_to_micros));
+                    let record = batch.push_update(RECORD_LOGIN).bind(user.id.0);
+                    record
+                        .bind(user.last_login.map(time_to_micros))
+                        .bind(user.last_active.map(time_to_micros));
                 }
             }
             if let Some(invitation) = invitation {
@@ -153,6 +169,7 @@ fn push(batch: &mut Batch, writes: &SignInWrites) {
             counters::push(batch, counters);
         }
     }
+    Ok(())
 }
 
 const CHANGE_CHALLENGE: &str = "\
@@ -171,4 +188,5 @@ pub(super) fn push_challenge(batch: &mut Batch, challenge: &Challenge) {
         .bind(failed_attempts_to_bytes(&challenge.failed_attempts));
 }
 
-pub(super) const RECORD_LOGIN: &str = "UPDATE referral_users SET last_login = $2 WHERE id = $1";
+pub(super) const RECORD_LOGIN: &str =
+    "UPDATE referral_users SET last_login = $2, last_active = $3 WHERE id = $1";

@@ -8,7 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures_util::FutureExt as _;
 use referral_core::{
-    ChallengeId, Check, Invitation, PageSize, Refusal, Session, SessionId, User, UserId,
+    ChallengeId, Check, Invitation, PageSize, PhoneNumber, Refusal, Session, SessionId, User, UserId,
     audit::AuditEntry,
     keys::KeyMismatch,
     storage::{
@@ -135,6 +135,10 @@ impl UserStorage for SqliteStorage {
         limit: PageSize,
     ) -> Result<Option<StoredPage<Invitee>>> {
         users::invitees(&mut *self.reader().await?, inviter, older_than, limit).await
+    }
+
+    async fn former_users(&self, phone: &PhoneNumber, limit: u32) -> Result<Vec<User>> {
+        users::former_users(&mut *self.reader().await?, phone, limit).await
     }
 
     async fn invitation(&self, invitee: UserId) -> Result<Option<Invitation>> {

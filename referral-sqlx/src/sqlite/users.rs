@@ -3,13 +3,13 @@
 use std::fmt::Write as _;
 
 use referral_core::{
-    Email, ExternalId, InviteCode, Name, PageSize, StaffRole, User, UserId,
-    storage::{Invitee, Result, SearchKeys, SearchTerm, StoredPage, UserWithInvited},
+    Email, ExternalId, InviteCode, Name, PageSize, PhoneNumber, StaffRole, User, UserId,
+    storage::{DetachedPhone, Invitee, Result, SearchKeys, SearchTerm, StoredPage, UserWithInvited},
 };
 use sqlx::sqlite::SqliteRow;
 use uuid::Uuid;
 
-use super::{batch::Batch, connection::Connection, rows};
+use super::{audit, batch::Batch, connection::Connection, deletion::DELETE_SESSIONS, rows};
 use crate::{
     encoding::time_to_micros,
     error::failure,
@@ -29,7 +29,8 @@ pub(super) use user_columns;
 macro_rules! has_other_admin {
     ($user:literal) => {
         concat!(
-            "EXISTS (SELECT 1 FROM referral_users WHERE staff_role = 'admin' AND is_active AND id <> ",
+            "EXISTS (SELECT 1 FROM referral_users WHERE staff_role = 'admin' AND is_active \
+             AND phone IS NOT NULL AND id <> ",
             $user,
             ") AS has_other_admin"
         )
@@ -41,8 +42,8 @@ pub(super) use has_other_admin;
 macro_rules! json_user {
     () => {
         "json_array(hex(v.id), v.phone, v.invite_code, v.email, v.first_name, v.last_name, v.staff_role, \
-                    v.is_active, v.date_joined, v.last_login, iif(v.inviter IS NULL, NULL, hex(v.inviter)), \
-                    v.inviter_code, v.invited_count, v.external_id, v.metadata)"
+                    v.is_active, v.date_joined, v.last_login, v.last_active, v.phone_detached_at, \
+                    iif(v.inviter IS NULL, NULL, hex(v.inviter)), v.inviter_code, v.invited_count, v.external_id, v.metadata)"
     };
 }
 pub(super) use json_user;
@@ -53,7 +54,7 @@ macro_rules! newest_invitees {
     () => {
         "(SELECT json_group_array(json_array(hex(v.id), v.phone, v.date_joined)) FROM ( \
              SELECT p.id, p.phone, p.date_joined FROM referral_invitations j JOIN referral_users p ON p.id = j.invitee \
-             WHERE j.inviter = u.id AND p.erased_at IS NULL ORDER BY j.invitee DESC LIMIT $2 + 0 \
+             WHERE j.inviter = u.id AND p.phone IS NOT NULL ORDER BY j.invitee DESC LIMIT $2 + 0 \
          ) v) AS invited"
     };
 }
@@ -101,7 +102,7 @@ pub(super) const INVITEES: &str = concat!(
     "SELECT u.invited_count, ",
     invitee_columns!(),
     " FROM referral_users u LEFT JOIN referral_invitations j ON j.inviter = u.id AND j.invitee < $2 \
-      AND EXISTS (SELECT 1 FROM referral_users e WHERE e.id = j.invitee AND e.erased_at IS NULL) \
+      AND EXISTS (SELECT 1 FROM referral_users e WHERE e.id = j.invitee AND e.phone IS NOT NULL) \
       LEFT JOIN referral_users p ON p.id = j.invitee \
       WHERE u.id = $1 AND u.erased_at IS NULL ORDER BY j.invitee DESC LIMIT $3 + 0"
 );
@@ -128,6 +129,24 @@ pub(super) async fn invitees(
     Ok(Some(StoredPage { items, has_more: found.len() > limit, count, count_exact: true }))
 }
 
+/// Selects users without a phone who had the phone `$1`, newest first.
+pub(super) const FORMER_USERS: &str = concat!(
+    "SELECT ",
+    user_columns!(),
+    " FROM referral_users u LEFT JOIN referral_invitations i ON i.invitee = u.id \
+     WHERE u.former_phone = $1 ORDER BY u.id DESC LIMIT $2 + 0"
+);
+
+/// Reads users without a phone who had this phone before.
+pub(super) async fn former_users(
+    connection: &mut Connection<'_>,
+    phone: &PhoneNumber,
+    limit: u32,
+) -> Result<Vec<User>> {
+    let found = connection.fetch_all(sqlx::query(FORMER_USERS).bind(phone.as_str()).bind(limit)).await;
+    found.map_err(failure)?.iter().map(rows::user).collect()
+}
+
 /// Selects the first of the invite codes in the JSON array `$code` that no user has.
 macro_rules! free_code {
     ($codes:literal) => {
@@ -140,6 +159,17 @@ macro_rules! free_code {
 }
 pub(super) use free_code;
 
+const FREE_CODE: &str = concat!("SELECT ", free_code!("$1"), " AS free_code");
+
+/// Reads a free invite code for a new user.
+pub(super) async fn read_free_code(
+    connection: &mut Connection<'_>,
+    codes: &[InviteCode],
+) -> Result<InviteCode> {
+    let found = connection.fetch_one(sqlx::query(FREE_CODE).bind(json_codes(codes))).await;
+    rows::free_code(&found.map_err(failure)?)
+}
+
 /// Formats invite codes as a JSON array. They contain only letters and digits.
 pub(super) fn json_codes(codes: &[InviteCode]) -> String {
     let codes: Vec<_> = codes.iter().map(InviteCode::as_str).collect();
@@ -148,15 +178,27 @@ pub(super) fn json_codes(codes: &[InviteCode]) -> String {
 
 /// Adds a user without the rows of the search index.
 const ADD_USER: &str = "\
-    INSERT INTO referral_users (id, phone, invite_code, staff_role, is_active, date_joined, last_login, external_id, \
-                       metadata, search_public, search_private) \
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)";
+    INSERT INTO referral_users (id, phone, invite_code, staff_role, is_active, date_joined, last_login, last_active, \
+                       external_id, metadata, search_public, search_private) \
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)";
 
 const ADD_NUMBER: &str = "INSERT INTO referral_user_numbers (user_id) VALUES ($1)";
 
 const PUT_NGRAMS: &str = "\
     INSERT OR REPLACE INTO referral_user_ngrams (rowid, ngrams) \
-    VALUES ((SELECT number FROM referral_user_numbers WHERE user_id = $1), $2)";
+    SELECT number, $2 FROM referral_user_numbers WHERE user_id = $1";
+
+const DELETE_NGRAMS: &str = "\
+    DELETE FROM referral_user_ngrams \
+    WHERE rowid = (SELECT number FROM referral_user_numbers WHERE user_id = $1)";
+
+const DELETE_NUMBER: &str = "DELETE FROM referral_user_numbers WHERE user_id = $1";
+
+/// Adds statements that remove a user from the search index.
+pub(super) fn push_search_removal(batch: &mut Batch, user: UserId) {
+    batch.push(DELETE_NGRAMS).bind(user.0);
+    batch.push(DELETE_NUMBER).bind(user.0);
+}
 
 /// Adds statements that add a user.
 pub(super) fn push_new(batch: &mut Batch, user: &User) {
@@ -170,6 +212,7 @@ pub(super) fn push_new(batch: &mut Batch, user: &User) {
         .bind(user.is_active)
         .bind(time_to_micros(user.date_joined))
         .bind(user.last_login.map(time_to_micros))
+        .bind(user.last_active.map(time_to_micros))
         .bind(user.external_id.as_ref().map(ExternalId::as_str))
         .bind(user.metadata.to_string())
         .bind(&*keys.public)
@@ -182,7 +225,7 @@ pub(super) fn push_new(batch: &mut Batch, user: &User) {
 /// updates.
 pub(super) const CHANGE_USER: &str = "\
     UPDATE referral_users SET email = $2, first_name = $3, last_name = $4, staff_role = $5, is_active = $6, \
-                     last_login = $7, search_public = $8, search_private = $9 \
+                     last_login = $7, last_active = $8, search_public = $9, search_private = $10 \
     WHERE id = $1";
 
 /// Changes the phone of a user, and the texts that a search matches.
@@ -197,6 +240,41 @@ pub(super) fn push_phone(batch: &mut Batch, user: &User) {
     batch.push(PUT_NGRAMS).bind(user.id.0).bind(words(&keys));
 }
 
+/// Sets or detaches the phone of a user.
+pub(super) const SET_PHONE: &str =
+    "UPDATE referral_users SET phone = $2, former_phone = $3, phone_detached_at = $4 WHERE id = $1";
+
+/// Adds statements that detach the phone of a user or link one. The caller replaces the entry in the search index
+/// of a user with a phone.
+pub(super) fn push_phone_link(batch: &mut Batch, before: &User, after: &User) {
+    if before.has_phone() && !after.has_phone() {
+        push_search_removal(batch, after.id);
+    }
+    let (phone, former_phone) =
+        if after.has_phone() { (Some(&after.phone), None) } else { (None, Some(&after.phone)) };
+    batch
+        .push_update(SET_PHONE)
+        .bind(after.id.0)
+        .bind(phone.map(PhoneNumber::as_str))
+        .bind(former_phone.map(PhoneNumber::as_str))
+        .bind(after.phone_detached_at.map(time_to_micros));
+    if after.has_phone() && !before.has_phone() {
+        batch.push(ADD_NUMBER).bind(after.id.0);
+    }
+}
+
+const DETACH_PHONE: &str = "\
+    UPDATE referral_users SET former_phone = phone, phone = NULL, phone_detached_at = $2 \
+    WHERE id = $1 AND phone IS NOT NULL";
+
+/// Adds statements that store the loss of a phone.
+pub(super) fn push_detached(batch: &mut Batch, detached: &DetachedPhone) -> Result<()> {
+    batch.push(DELETE_SESSIONS).bind(detached.user.0);
+    push_search_removal(batch, detached.user);
+    batch.push_update(DETACH_PHONE).bind(detached.user.0).bind(time_to_micros(detached.at));
+    audit::push(batch, &detached.audit)
+}
+
 /// Adds statements that replace the user with the same id, and its entry in the search index.
 pub(super) fn push_change(batch: &mut Batch, user: &User) {
     let keys = SearchKeys::of(user);
@@ -209,6 +287,7 @@ pub(super) fn push_change(batch: &mut Batch, user: &User) {
         .bind(user.staff_role.map(StaffRole::as_str))
         .bind(user.is_active)
         .bind(user.last_login.map(time_to_micros))
+        .bind(user.last_active.map(time_to_micros))
         .bind(&*keys.public)
         .bind(&*keys.private);
     batch.push(PUT_NGRAMS).bind(user.id.0).bind(words(&keys));

@@ -35,7 +35,7 @@ async fn a_deleted_user_leaves_no_personal_data() {
 const ERASE: &str = "BEGIN; \
     DELETE FROM referral.sessions WHERE user_id = (SELECT id FROM referral.users WHERE phone = '+79608000001'); \
     DELETE FROM referral.user_search WHERE user_id = (SELECT id FROM referral.users WHERE phone = '+79608000001'); \
-    UPDATE referral.users SET phone = NULL, is_active = FALSE, last_login = NULL, erased_at = now() \
+    UPDATE referral.users SET phone = NULL, is_active = FALSE, last_login = NULL, last_active = NULL, erased_at = now() \
     WHERE phone = '+79608000001'";
 
 /// Runs a request that waits for the deletion of a user, which is then committed.

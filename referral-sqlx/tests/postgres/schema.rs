@@ -183,6 +183,10 @@ async fn an_invitation_connects_two_users_and_is_immutable() {
     harness.execute(&vera).await.expect("the rest of the statement is valid");
 }
 
+/// Detaches the phone of Vera.
+const DETACH_VERA: &str = "UPDATE referral.users SET former_phone = phone, phone = NULL, phone_detached_at = now() \
+    WHERE invite_code = 'VERA22'";
+
 /// Erases Vera, who has no session.
 const ERASE_VERA: &str = "UPDATE referral.users SET phone = NULL, staff_role = NULL, is_active = FALSE, \
     erased_at = now() WHERE invite_code = 'VERA22'";
@@ -201,7 +205,14 @@ async fn an_erased_user_has_no_personal_data() {
         ])
         .await;
     harness.execute("DELETE FROM referral.user_search").await.expect("deleted");
-    for column in ["email = 'v@example.com'", "first_name = 'V'", "last_name = 'V'", "last_login = now()"] {
+    for column in [
+        "email = 'v@example.com'",
+        "first_name = 'V'",
+        "last_name = 'V'",
+        "last_login = now()",
+        "last_active = now()",
+        "former_phone = '+79608543003', phone_detached_at = now()",
+    ] {
         harness
             .assert_rejected(&[&but(ERASE_VERA, "phone = NULL", &format!("phone = NULL, {column}"))])
             .await;
@@ -220,6 +231,42 @@ async fn an_erased_user_has_no_personal_data() {
     harness.execute(&but(ERASE_VERA, "VERA22", "ANNA22")).await.expect("erased");
     harness.execute(ERASE_VERA).await.expect("erased");
     assert_eq!(harness.number("SELECT sum(users)::bigint FROM referral.user_totals").await, 1);
+}
+
+#[tokio::test]
+async fn a_user_has_a_phone_or_a_former_phone() {
+    let Some(mut harness) = Harness::new().await else { return };
+    let total = "SELECT sum(users)::bigint FROM referral.user_totals";
+    let search_keys = "INSERT INTO referral.user_search (user_id, public, private, ngrams) \
+        SELECT id, '', '', '{}' FROM referral.users";
+    harness.execute(search_keys).await.expect("search keys");
+    // Vera has search keys.
+    harness.assert_rejected(&[DETACH_VERA]).await;
+    harness.execute("DELETE FROM referral.user_search").await.expect("deleted");
+    harness
+        .assert_rejected(&[
+            &but(DETACH_VERA, "phone = NULL, ", ""),
+            &but(DETACH_VERA, "former_phone = phone, ", ""),
+            &but(DETACH_VERA, ", phone_detached_at = now()", ""),
+            &but(DETACH_VERA, "former_phone = phone", "former_phone = '1'"),
+        ])
+        .await;
+    harness.execute(DETACH_VERA).await.expect("detached");
+    assert_eq!(harness.number(total).await, 2);
+    harness.assert_rejected(&[&but(&but(SESSION, "0000e5", "0000e6"), "0000a1", "0000c3")]).await;
+    harness.execute(&but(GALYA, "+79608543004", "+79608543003")).await.expect("the phone is free");
+    let link =
+        but(DETACH_VERA, "former_phone = phone, phone = NULL", "phone = former_phone, former_phone = NULL");
+    let link = but(&link, "phone_detached_at = now()", "phone_detached_at = NULL");
+    harness.assert_rejected(&[&link]).await;
+    let other = but(&link, "phone = former_phone,", "phone = '+79608543005',");
+    harness.execute(&other).await.expect("linked");
+    assert_eq!(harness.number(total).await, 4);
+    harness.execute(DETACH_VERA).await.expect("detached");
+    let erase =
+        but(ERASE_VERA, "phone = NULL", "phone = NULL, former_phone = NULL, phone_detached_at = NULL");
+    harness.execute(&erase).await.expect("erased");
+    assert_eq!(harness.number(total).await, 3);
 }
 
 #[tokio::test]

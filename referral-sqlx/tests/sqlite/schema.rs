@@ -230,6 +230,10 @@ async fn an_invitation_connects_two_users() {
     harness.execute(&vera).await.expect("the rest of the statement is valid");
 }
 
+/// Detaches the phone of Vera.
+const DETACH_VERA: &str = "UPDATE referral_users SET former_phone = phone, phone = NULL, phone_detached_at = 1 \
+     WHERE invite_code = 'VERA22'";
+
 /// Erases Vera, who has neither a session nor a code.
 const ERASE_VERA: &str = "UPDATE referral_users SET phone = NULL, staff_role = NULL, is_active = 0, erased_at = 1 \
      WHERE invite_code = 'VERA22'";
@@ -254,6 +258,8 @@ async fn an_erased_user_has_no_personal_data() {
         "first_name = 'V'",
         "last_name = 'V'",
         "last_login = 0",
+        "last_active = 0",
+        "former_phone = '+79608543003', phone_detached_at = 0",
         "search_public = 'v'",
         "search_private = 'v'",
     ] {
@@ -277,6 +283,45 @@ async fn an_erased_user_has_no_personal_data() {
     harness.execute(&but(ERASE_VERA, "VERA22", "ANNA22")).await.expect("erased");
     harness.execute(ERASE_VERA).await.expect("erased");
     assert_eq!(harness.number("SELECT users FROM referral_user_totals").await, 1);
+}
+
+#[tokio::test]
+async fn a_user_has_a_phone_or_a_former_phone() {
+    let mut harness = Harness::new().await;
+    harness
+        .execute("INSERT INTO referral_user_numbers (user_id) SELECT id FROM referral_users")
+        .await
+        .expect("numbers");
+    // Vera is in the search index.
+    harness.assert_rejected(&[DETACH_VERA]).await;
+    harness.execute("DELETE FROM referral_user_numbers").await.expect("deleted");
+    harness
+        .assert_rejected(&[
+            &but(DETACH_VERA, "phone = NULL, ", ""),
+            &but(DETACH_VERA, "former_phone = phone, ", ""),
+            &but(DETACH_VERA, ", phone_detached_at = 1", ""),
+            &but(DETACH_VERA, "former_phone = phone", "former_phone = '1'"),
+        ])
+        .await;
+    harness.execute(DETACH_VERA).await.expect("detached");
+    assert_eq!(harness.number("SELECT users FROM referral_user_totals").await, 2);
+    let vera = "unhex('000000000000000000000000000000c3')";
+    let session = but(SESSION, "(zeroblob(16), unhex", "(randomblob(16), unhex");
+    harness.assert_rejected(&[&but(&session, "unhex('000000000000000000000000000000a1')", vera)]).await;
+    let galya = but(GALYA, "+79608543004", "+79608543003");
+    harness.execute(&galya).await.expect("the phone is free");
+    let link =
+        but(DETACH_VERA, "former_phone = phone, phone = NULL", "phone = former_phone, former_phone = NULL");
+    let link = but(&link, "phone_detached_at = 1", "phone_detached_at = NULL");
+    harness.assert_rejected(&[&link]).await;
+    let other = but(&link, "phone = former_phone,", "phone = '+79608543005',");
+    harness.execute(&other).await.expect("linked");
+    assert_eq!(harness.number("SELECT users FROM referral_user_totals").await, 4);
+    harness.execute(DETACH_VERA).await.expect("detached");
+    let erase =
+        but(ERASE_VERA, "phone = NULL", "phone = NULL, former_phone = NULL, phone_detached_at = NULL");
+    harness.execute(&erase).await.expect("erased");
+    assert_eq!(harness.number("SELECT users FROM referral_user_totals").await, 3);
 }
 
 #[tokio::test]

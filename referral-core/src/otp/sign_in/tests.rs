@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use super::*;
 use crate::{
+    audit::{Actor, AuditEntryId},
     otp::{
         challenge::{
             FailedAttempt,
@@ -58,6 +59,8 @@ fn attempt(code: &str) -> SignInRequest {
         approval: Approval::NotRequired,
         staff_only: false,
         counts_attempts_without_challenge: true,
+        proven_user: None,
+        detachment: AuditContext { id: AuditEntryId(Uuid::nil()), at: NOW, actor: Actor::Host, reason: None },
         policy: Arc::new(Policy::standard()),
         peppers: Arc::new(peppers()),
     }

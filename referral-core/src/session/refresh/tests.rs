@@ -46,12 +46,12 @@ fn request(session: &Session, generation: u128, seconds: u64, next: u128) -> Ref
 
 /// Returns the same tokens again, and stores nothing.
 fn repeat(session: &Session) -> RefreshDecision {
-    Decision { writes: None, outcome: Ok(session.clone()) }
+    Decision { writes: RefreshWrites::default(), outcome: Ok(session.clone()) }
 }
 
 fn rotate(session: &Session, generation: u128, seconds: u64) -> Session {
     let decision = present(session, generation, seconds, generation + 1);
-    assert_eq!(decision.writes.as_ref(), decision.outcome.as_ref().ok(), "stored and returned");
+    assert_eq!(decision.writes.session.as_ref(), decision.outcome.as_ref().ok(), "stored and returned");
     let rotated = decision.outcome.expect("rotated");
     assert_eq!(rotated.issued.refresh_id, Uuid::from_u128(generation + 1));
     rotated
@@ -73,7 +73,7 @@ fn previous_token_of_a_used_successor_ends_the_session_after_the_grace_period() 
     assert_eq!(present(&used, 0, 1_030, 9), repeat(&used));
     let Decision { writes, outcome } = present(&used, 0, 1_031, 9);
     assert_eq!(outcome, Err(Refusal::RefreshReused));
-    assert!(!writes.expect("revoked").is_active(START + Duration::from_secs(1_031)));
+    assert!(!writes.session.expect("revoked").is_active(START + Duration::from_secs(1_031)));
 }
 
 /// Owner and thief of a refresh token. Each presents the newest token it has. The thief uses no access
@@ -156,9 +156,22 @@ fn client_that_loses_two_successive_responses_stays_signed_in() {
         session = rotate(&session, generation, seconds);
         if generation % 3 != 0 {
             let repeated = present(&session, generation, seconds + 500, 99);
-            session = repeated.writes.expect("the late repeat is recorded");
+            session = repeated.writes.session.expect("the late repeat is recorded");
         }
     }
+}
+
+#[test]
+fn activity_is_stored_once_a_day_and_only_with_a_new_token() {
+    let day = 24 * 60 * 60;
+    let end = START + Duration::from_hours(1_000);
+    let session = Session { expires_at: end, ..session() };
+    let session =
+        Session { issued: IssuedTokens { refresh_expires_at: end, ..session.issued.clone() }, ..session };
+    let last_active = |generation, seconds| present(&session, generation, seconds, 1).writes.last_active;
+    assert_eq!(last_active(0, day - 1), None);
+    assert_eq!(last_active(0, day), Some(START + Duration::from_secs(day)));
+    assert_eq!(last_active(7, day), None, "a token of no session");
 }
 
 #[test]

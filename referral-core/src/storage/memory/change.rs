@@ -15,6 +15,7 @@ impl State {
             user: self.users.get(&request.user).cloned(),
             email_owner: request.email().and_then(|email| self.by_email.get(email)).copied(),
             external_id_owner: self.owner_of_external_id(request.external_id()),
+            phone_owner: request.phone().and_then(|phone| self.by_phone.get(phone)).copied(),
             inviter: self.owner_of(request.invited_by_code()),
             ancestry: Ancestry::NotWalked,
             has_other_admin: self.has_other_admin(request.user),

@@ -56,7 +56,12 @@ impl State {
         self.users.remove(&user.id);
         let User { id, invite_code, date_joined, .. } = user.clone();
         self.erased.insert(id, ErasedUser { id, invite_code, date_joined, erased_at: now });
-        self.by_phone.remove(&user.phone);
+        if user.has_phone() {
+            self.by_phone.remove(&user.phone);
+            for challenge in self.sent.get(&user.phone).cloned().unwrap_or_default() {
+                self.remove_challenge(challenge);
+            }
+        }
         if let Some(email) = &user.email {
             self.by_email.remove(email);
         }
@@ -66,9 +71,6 @@ impl State {
         self.sessions.retain(|_, session| session.user != user.id);
         for entry in self.audit_log.values_mut().filter(|entry| entry.user == Some(user.id)) {
             *entry = entry.clone().erased();
-        }
-        for challenge in self.sent.get(&user.phone).cloned().unwrap_or_default() {
-            self.remove_challenge(challenge);
         }
     }
 }

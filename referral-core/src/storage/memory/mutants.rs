@@ -33,7 +33,7 @@ use crate::{
         SignInRequest, Storage, StorageReadiness, StoredPage, StoredSession, UnlockRequest,
         UserChangeRequest, UserQuery, UserRecord, UserStorage, UserWithInvited,
     },
-    user::{Invitee, User, UserId, listing::PageSize},
+    user::{Invitee, User, UserId, listing::PageSize, phone::PhoneNumber},
 };
 
 /// Returns `true` if the case fails on the storage. The tasks of the case run on one thread, so that their
@@ -170,6 +170,10 @@ impl<D: Database> UserStorage for Mutant<D> {
         limit: PageSize,
     ) -> Result<Option<StoredPage<Invitee>>> {
         self.0.start(Call::Other).await.invitees(inviter, older_than, limit).await
+    }
+
+    async fn former_users(&self, phone: &PhoneNumber, limit: u32) -> Result<Vec<User>> {
+        self.0.start(Call::Other).await.former_users(phone, limit).await
     }
 
     async fn invitation(&self, invitee: UserId) -> Result<Option<Invitation>> {

@@ -12,7 +12,7 @@ use crate::{
     session::{Session, SessionId},
     shared_settings::SharedSetting,
     storage::{
-        Ancestry, CodeRequest, Counter, CounterKey, CounterUpdate, Counters, GlobalCounter,
+        Ancestry, CodeRequest, Counter, CounterKey, CounterUpdate, Counters, DetachedPhone, GlobalCounter,
         GlobalCounterFacts, GlobalCounterQuery, GlobalCounterUpdate, Inviter, MessageKey, NewUser, PhoneHash,
         RegisteredKey, SessionSelection, StoredMessage, UserWithInvited, UserWrite,
         error::{Result, StorageError},
@@ -104,7 +104,9 @@ impl State {
         match write {
             UserWrite::Add(user) => {
                 self.on_day(user.date_joined).sign_ups += 1;
-                self.by_phone.insert(user.phone.clone(), user.id);
+                if user.has_phone() {
+                    self.by_phone.insert(user.phone.clone(), user.id);
+                }
                 self.by_code.insert(user.invite_code.clone(), user.id);
                 if let Some(id) = &user.external_id {
                     self.by_external_id.insert(id.clone(), user.id);
@@ -123,8 +125,12 @@ impl State {
         let Some(old) = self.users.insert(user.id, user.clone()) else {
             return;
         };
-        self.by_phone.remove(&old.phone);
-        self.by_phone.insert(user.phone.clone(), user.id);
+        if old.has_phone() {
+            self.by_phone.remove(&old.phone);
+        }
+        if user.has_phone() {
+            self.by_phone.insert(user.phone.clone(), user.id);
+        }
         if let Some(email) = old.email {
             self.by_email.remove(&email);
         }
@@ -137,6 +143,15 @@ impl State {
         if let Some(id) = &user.external_id {
             self.by_external_id.insert(id.clone(), user.id);
         }
+    }
+
+    /// Stores the loss of a phone.
+    pub(super) fn detach_phone(&mut self, detached: DetachedPhone) {
+        if let Some(user) = self.users.get(&detached.user).cloned() {
+            self.put_user(&User { phone_detached_at: Some(detached.at), ..user });
+        }
+        self.sessions.retain(|_, session| session.user != detached.user);
+        self.record(Some(detached.audit));
     }
 
     pub(super) fn put_challenge(&mut self, challenge: Challenge) {
@@ -288,6 +303,7 @@ impl State {
         let end = (inviter, older_than.unwrap_or(UserId(Uuid::max())));
         let ids = self.invitees.range(first..end).rev().map(|(_, invitee)| invitee);
         ids.filter_map(|id| self.users.get(id))
+            .filter(|user| user.has_phone())
             .take(limit)
             .map(|user| Invitee { id: user.id, phone: user.phone.clone(), joined_at: user.date_joined })
             .collect()

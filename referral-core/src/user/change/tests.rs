@@ -92,6 +92,42 @@ fn absent_fields_are_kept() {
     }
 }
 
+/// A phone that is detached or replaced ends the sessions. A user with a new phone is active, so that the next
+/// sign-in does not detach it.
+#[test]
+fn phone_is_detached_replaced_and_linked() {
+    let now = OffsetDateTime::UNIX_EPOCH;
+    let set = |phone: Option<PhoneNumber>| UserChange { phone: Some(phone), ..UserChange::default() };
+    let without = User { phone_detached_at: Some(now - time::Duration::DAY), ..anna() };
+    let other = user(2).phone;
+    for (before, phone, expected) in [
+        (anna(), None, User { phone_detached_at: Some(now), ..anna() }),
+        (anna(), Some(other.clone()), User { phone: other.clone(), last_active: Some(now), ..anna() }),
+        (without.clone(), Some(anna().phone), User { last_active: Some(now), ..anna() }),
+        (without.clone(), Some(other.clone()), User { phone: other, last_active: Some(now), ..anna() }),
+    ] {
+        let Decision { writes, outcome } = decide(set(phone), &facts(before.clone()));
+        assert_eq!(writes.user.as_ref(), Some(&expected));
+        assert!(writes.ends_sessions);
+        let entry = writes.audit.expect("an entry");
+        assert_eq!(entry.changes, FieldChange::between(&before, &expected));
+        assert_eq!(outcome.map(|changed| changed.user), Ok(expected));
+    }
+    let again = decide(set(None), &facts(without));
+    assert_eq!(again.writes, UserChangeWrites::default(), "the phone is detached already");
+}
+
+#[test]
+fn phone_of_another_user_is_refused_and_the_last_admin_keeps_the_phone() {
+    let set = |phone: Option<PhoneNumber>| UserChange { phone: Some(phone), ..UserChange::default() };
+    let taken = UserChangeFacts { phone_owner: Some(user(2).id), ..facts(anna()) };
+    assert_eq!(refusal(set(Some(user(2).phone)), &taken), Some(Refusal::PhoneTaken));
+    assert_eq!(refusal(set(None), &facts(admin())), Some(Refusal::LastAdmin));
+    let other = UserChangeFacts { has_other_admin: true, ..facts(admin()) };
+    assert_eq!(refusal(set(None), &other), None);
+    assert_eq!(refusal(set(Some(user(2).phone)), &facts(admin())), None);
+}
+
 #[test]
 fn change_to_the_same_values_writes_nothing() {
     let same = UserChange {
@@ -103,10 +139,12 @@ fn change_to_the_same_values_writes_nothing() {
         staff_role: Some(None),
         external_id: Some(anna().external_id),
         metadata: Some(anna().metadata),
+        phone: Some(Some(anna().phone)),
     };
     let owners = UserChangeFacts {
         email_owner: Some(user(1).id),
         external_id_owner: Some(user(1).id),
+        phone_owner: Some(user(1).id),
         ..facts(anna())
     };
     for change in [same, UserChange::default()] {

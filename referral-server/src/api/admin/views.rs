@@ -16,13 +16,24 @@ pub(super) struct AdminUser {
     user: User,
     /// The role of a user who is staff: `support` or `admin`.
     staff_role: Option<String>,
+    /// The time of the last sign-in or refresh, to within a day.
+    last_active: Option<Timestamp>,
+    /// The time at which the user lost `phone`. `null` if the user has it.
+    phone_detached_at: Option<Timestamp>,
     /// The total number of invited users.
     invited_count: u64,
 }
 
 impl Example for AdminUser {
     fn example() -> Self {
-        Self { user: User::example(), staff_role: None, invited_count: 1 }
+        let last_active = Some(examples::TIME);
+        Self {
+            user: User::example(),
+            staff_role: None,
+            last_active,
+            phone_detached_at: None,
+            invited_count: 1,
+        }
     }
 }
 
@@ -30,6 +41,8 @@ impl From<referral_core::User> for AdminUser {
     fn from(user: referral_core::User) -> Self {
         Self {
             staff_role: user.staff_role.map(|role| role.to_string()),
+            last_active: user.last_active.map(Timestamp),
+            phone_detached_at: user.phone_detached_at.map(Timestamp),
             invited_count: user.invited_count,
             user: user.into(),
         }
@@ -73,6 +86,8 @@ pub(super) struct AdminUserDetails {
     invited: Vec<RelatedUser>,
     /// The sessions that have not ended, newest first. At most 100.
     sessions: Vec<UserSession>,
+    /// The other users who had the phone and lost it, newest first. At most 20.
+    former_users: Vec<RelatedUser>,
 }
 
 impl Example for AdminUserDetails {
@@ -83,6 +98,7 @@ impl Example for AdminUserDetails {
             invitation: Some(AcceptedInvitation { accepted_at: examples::TIME, via: "sign_up".into() }),
             invited: vec![RelatedUser::example()],
             sessions: vec![UserSession::example()],
+            former_users: Vec::new(),
         }
     }
 }
@@ -96,22 +112,19 @@ impl From<UserDetails> for AdminUserDetails {
         });
         Self {
             user: details.user.into(),
-            inviter: details.inviter.map(|inviter| RelatedUser {
-                id: inviter.id.0,
-                phone: inviter.phone.as_str().to_owned(),
-                joined_at: inviter.date_joined.into(),
-            }),
+            inviter: details.inviter.map(RelatedUser::from),
             invitation: details.invitation.map(|invitation| AcceptedInvitation {
                 accepted_at: invitation.accepted_at.into(),
                 via: invitation.via.as_str().to_owned(),
             }),
             invited: invited.collect(),
             sessions: details.sessions.into_iter().map(UserSession::from).collect(),
+            former_users: details.former_users.into_iter().map(RelatedUser::from).collect(),
         }
     }
 }
 
-/// The inviter of a user, or an invited user.
+/// The inviter of a user, an invited user, or a user who had the phone before.
 #[derive(Object, Serialize)]
 struct RelatedUser {
     /// The id.
@@ -125,6 +138,12 @@ struct RelatedUser {
 impl RelatedUser {
     fn example() -> Self {
         Self { id: examples::FRIENDS_ID, phone: examples::FRIENDS_PHONE.into(), joined_at: examples::TIME }
+    }
+}
+
+impl From<referral_core::User> for RelatedUser {
+    fn from(user: referral_core::User) -> Self {
+        Self { id: user.id.0, phone: user.phone.as_str().to_owned(), joined_at: user.date_joined.into() }
     }
 }
 

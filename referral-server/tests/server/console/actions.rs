@@ -61,6 +61,40 @@ async fn admins_block_unblock_and_sign_out_users_and_change_their_roles() {
 }
 
 #[tokio::test]
+async fn admins_detach_a_phone_and_restore_it_from_the_audit_log() {
+    let service = start().await;
+    let boris = service.enter(BORIS, None).await;
+    let mut visitor = signed_in(&service).await;
+    let page = format!("/admin/users/{}/", boris.id);
+    let (form, done) = (format!("{page}phone/"), format!("{page}?done=phone"));
+
+    act(&mut visitor, &form, &[("reason", "wrong"), ("phone", "12")]).await.assert_shows(400, "value=\"12\"");
+    let taken = [("reason", "wrong"), ("phone", ANNA)];
+    service.enter(ANNA, None).await;
+    act(&mut visitor, &form, &taken).await.assert_shows(409, "Another user");
+    act(&mut visitor, &form, &[("reason", "sold"), ("phone", " ")]).await.assert_redirects(&done);
+    assert!(!user(&service, &boris).await.has_phone());
+    let shown = visitor.get(&done).await;
+    shown.assert_shows(200, "The phone is changed.");
+    shown.assert_shows(200, "no phone");
+
+    let new = service.enter(BORIS, None).await;
+    let shown = visitor.get(&format!("/admin/users/{}/", new.id)).await;
+    shown.assert_shows(200, "Earlier accounts of the phone");
+    shown.assert_shows(200, &format!("href=\"{page}\""));
+    let other = [("reason", "sold"), ("phone", "")];
+    let other_form = format!("/admin/users/{}/phone/", new.id);
+    assert_eq!(act(&mut visitor, &other_form, &other).await.status, 303);
+
+    let undo = format!("{form}?phone=%2B77011234567");
+    visitor.get("/admin/audit/").await.assert_shows(200, &format!("href=\"{undo}\""));
+    visitor.get(&undo).await.assert_shows(200, &format!("value=\"{BORIS}\""));
+    let restored = [("reason", "showed a contract"), ("phone", BORIS)];
+    act(&mut visitor, &undo, &restored).await.assert_redirects(&done);
+    assert_eq!(service.enter(BORIS, None).await.id, boris.id);
+}
+
+#[tokio::test]
 async fn actions_need_a_reason_and_the_form_keeps_its_values() {
     let service = start().await;
     let boris = service.enter(BORIS, None).await;
@@ -191,7 +225,7 @@ async fn support_reads_unlocks_and_ends_sessions_only() {
     let mut visitor = support(&service).await;
     let page = visitor.get(&format!("/admin/users/{}/", boris.id)).await;
     page.assert_shows(200, "End sessions");
-    for hidden in ["/edit/", "/block/", "/role/", "/delete/"] {
+    for hidden in ["/edit/", "/block/", "/role/", "/phone/", "/delete/"] {
         assert!(!page.text.contains(hidden), "{hidden} in {}", page.text);
     }
     let token = page.field("token");

@@ -76,6 +76,19 @@ pub(crate) enum UsersCommand {
         #[arg(long)]
         none: bool,
     },
+    /// Replace or detach the phone of a user, and end the sessions of the user.
+    ///
+    /// A phone of another user must be detached from that user before.
+    SetPhone {
+        #[command(flatten)]
+        change: Change,
+        /// New phone, in any spelling
+        #[arg(long, value_name = "PHONE", required_unless_present = "none", conflicts_with = "none")]
+        phone: Option<String>,
+        /// Detach the phone. The user stays, and cannot sign in
+        #[arg(long)]
+        none: bool,
+    },
     /// Set or remove the role of a member of staff.
     SetRole {
         #[command(flatten)]
@@ -160,6 +173,7 @@ async fn perform(host: &Administration, command: UsersCommand) -> Result<()> {
         UsersCommand::Unblock(change) => (change, ChangeCommand::Unblock),
         UsersCommand::SignOut(change) => (change, ChangeCommand::SignOut),
         UsersCommand::SetInviter { change, code, .. } => (change, ChangeCommand::SetInviter(code)),
+        UsersCommand::SetPhone { change, phone, .. } => (change, ChangeCommand::SetPhone(phone)),
         UsersCommand::SetRole { change, role } => (change, ChangeCommand::SetRole(role)),
         UsersCommand::Erase { change, yes } => (change, ChangeCommand::Erase { is_confirmed: yes }),
     };

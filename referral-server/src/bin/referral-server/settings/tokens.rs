@@ -42,6 +42,11 @@ pub(crate) struct Tokens {
     /// [default: off]
     #[arg(long, env = "REFERRAL_MAX_SESSIONS", global = true, value_name = "NUMBER", value_parser = number_or_off)]
     pub(crate) max_sessions: Option<Number>,
+    /// Time without a sign-in or refresh after which a phone may belong to another person: a code alone then
+    /// creates a new account, and the old one loses the phone. At least a day longer than --refresh-lifetime
+    /// [default: off]
+    #[arg(long, env = "REFERRAL_PHONES_RECYCLED_AFTER", global = true, value_name = "TIME", value_parser = humantime::parse_duration)]
+    pub(crate) phones_recycled_after: Option<Duration>,
     /// Time during which a refresh token may be exchanged again without ending the session [default: 30s]
     #[arg(long, env = "REFERRAL_REFRESH_GRACE", global = true, value_name = "TIME", value_parser = humantime::parse_duration)]
     pub(crate) refresh_grace: Option<Duration>,

@@ -75,6 +75,8 @@ fn parse(fields: &Fields, default_region: Option<Region>) -> Result<Parsed> {
         is_active: fields.flag("is_active")?.unwrap_or(true),
         date_joined,
         last_login: fields.time("last_login")?,
+        last_active: None,
+        phone_detached_at: None,
         external_id: Some(external_id),
         metadata: Metadata::default(),
     };

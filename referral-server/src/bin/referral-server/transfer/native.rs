@@ -26,13 +26,15 @@ pub(crate) const COLUMNS: &[&str] = &[
     "is_active",
     "date_joined",
     "last_login",
+    "last_active",
+    "phone_detached_at",
     "external_id",
     "metadata",
     "erased_at",
 ];
 
 /// Columns that an erased user does not have.
-const PERSONAL: [&str; 9] = [
+const PERSONAL: [&str; 11] = [
     "phone",
     "email",
     "first_name",
@@ -40,6 +42,8 @@ const PERSONAL: [&str; 9] = [
     "staff_role",
     "is_active",
     "last_login",
+    "last_active",
+    "phone_detached_at",
     "external_id",
     "metadata",
 ];
@@ -81,6 +85,8 @@ fn parse(fields: &Fields, default_region: Option<Region>) -> Result<Parsed> {
             is_active: fields.flag("is_active")?.unwrap_or(true),
             date_joined,
             last_login: fields.time("last_login")?,
+            last_active: fields.time("last_active")?,
+            phone_detached_at: fields.time("phone_detached_at")?,
             external_id,
             metadata: fields.parse("metadata", str::parse::<Metadata>)?.unwrap_or_default(),
         })),
@@ -143,6 +149,8 @@ pub(crate) fn fields(record: &UserRecord) -> Fields {
             set("is_active", Some(user.is_active.to_string()));
             set("date_joined", Some(timestamp::format(user.date_joined)));
             set("last_login", user.last_login.map(timestamp::format));
+            set("last_active", user.last_active.map(timestamp::format));
+            set("phone_detached_at", user.phone_detached_at.map(timestamp::format));
             set("external_id", user.external_id.as_ref().map(ExternalId::to_string));
             set("metadata", (!user.metadata.is_empty()).then(|| user.metadata.to_string()));
         }
@@ -190,6 +198,8 @@ mod tests {
             ("staff_role", "admin"),
             ("is_active", "false"),
             ("last_login", "2023-05-08T07:08:09.000001Z"),
+            ("last_active", "2023-05-09T07:08:09.000001Z"),
+            ("phone_detached_at", "2024-05-09T07:08:09.000001Z"),
             ("external_id", "a|1"),
             ("metadata", r#"{"plan":"gold","text":"\n\\u0000"}"#),
         ];
@@ -225,6 +235,8 @@ mod tests {
             (&[("date_joined", "")], "date_joined"),
             (&[("date_joined", "yesterday")], "date_joined"),
             (&[("last_login", "never")], "last_login"),
+            (&[("last_active", "never")], "last_active"),
+            (&[("phone_detached_at", "true")], "phone_detached_at"),
             (&[("email", "a@b")], "email"),
             (&[("first_name", "\u{202e}")], "first_name"),
             (&[("staff_role", "boss")], "staff_role"),

@@ -35,6 +35,8 @@ pub(crate) enum ChangeCommand {
     SignOut,
     /// Invite code of the new inviter, or `None` to remove the inviter.
     SetInviter(Option<String>),
+    /// New phone, or `None` to detach the phone.
+    SetPhone(Option<String>),
     SetRole(Role),
     Erase {
         is_confirmed: bool,
@@ -75,6 +77,7 @@ pub(crate) async fn run(host: &Administration, change: &Change, command: ChangeC
             (UserChange { is_active: Some(true), ..UserChange::default() }, format!("unblocked {named}"))
         }
         ChangeCommand::SetInviter(code) => set_inviter(host, code.as_deref(), &named).await?,
+        ChangeCommand::SetPhone(phone) => set_phone(host, phone.as_deref(), &named)?,
         ChangeCommand::SetRole(role) => {
             let (staff_role, done) = match role {
                 Role::Support => (Some(StaffRole::Support), format!("{named} is support")),
@@ -104,6 +107,17 @@ async fn set_inviter(host: &Administration, code: Option<&str>, named: &str) -> 
         Err(_) => String::new(),
     };
     Ok((UserChange { invited_by_code: Some(Some(code)), ..UserChange::default() }, done))
+}
+
+/// Returns the change of the phone, and its description.
+fn set_phone(host: &Administration, phone: Option<&str>, named: &str) -> Result<(UserChange, String)> {
+    let phone = phone.map(|phone| host.service().parse_phone(phone)).transpose();
+    let phone = phone.map_err(|error| format!("--phone: {}", flags::phrase(&error.to_string())))?;
+    let done = match &phone {
+        Some(phone) => format!("{named} has the phone {}", phone.as_str()),
+        None => format!("{named} has no phone"),
+    };
+    Ok((UserChange { phone: Some(phone), ..UserChange::default() }, done))
 }
 
 fn report(before: &User, after: &User, done: &str, is_json: bool) -> Result<()> {

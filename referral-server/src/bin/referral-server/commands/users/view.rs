@@ -30,6 +30,8 @@ pub(crate) struct UserJson {
     external_id: Option<String>,
     metadata: BTreeMap<String, Value>,
     staff_role: Option<&'static str>,
+    last_active: Option<String>,
+    phone_detached_at: Option<String>,
     invited_count: u64,
 }
 
@@ -50,6 +52,8 @@ impl UserJson {
             external_id: user.external_id.as_ref().map(ExternalId::to_string),
             metadata: serde_json::from_str(&user.metadata.to_string()).unwrap_or_default(),
             staff_role: user.staff_role.map(StaffRole::as_str),
+            last_active: user.last_active.map(exact_time),
+            phone_detached_at: user.phone_detached_at.map(exact_time),
             invited_count: user.invited_count,
         }
     }
@@ -64,6 +68,7 @@ pub(crate) struct DetailsJson {
     invitation: Option<InvitationJson>,
     invited: Vec<RelatedJson>,
     sessions: Vec<SessionJson>,
+    former_users: Vec<RelatedJson>,
 }
 
 #[derive(Serialize)]
@@ -99,13 +104,14 @@ impl DetailsJson {
             user_agent: session.user_agent.clone(),
             address: session.address.map(|address| address.to_string()),
         };
+        let related = |user: &User| RelatedJson {
+            id: user.id.to_string(),
+            phone: user.phone.as_str().to_owned(),
+            joined_at: exact_time(user.date_joined),
+        };
         Self {
             user: UserJson::of(&found.user),
-            inviter: found.inviter.as_ref().map(|inviter| RelatedJson {
-                id: inviter.id.to_string(),
-                phone: inviter.phone.as_str().to_owned(),
-                joined_at: exact_time(inviter.date_joined),
-            }),
+            inviter: found.inviter.as_ref().map(related),
             invitation: found.invitation.as_ref().map(|invitation| InvitationJson {
                 accepted_at: exact_time(invitation.accepted_at),
                 via: invitation.via.as_str(),
@@ -120,6 +126,7 @@ impl DetailsJson {
                 })
                 .collect(),
             sessions: found.sessions.iter().map(session).collect(),
+            former_users: found.former_users.iter().map(related).collect(),
         }
     }
 }
@@ -144,6 +151,14 @@ pub(crate) fn details(found: &UserDetails) -> Table {
     let absent = || Cell::new("–").style(Style::Dim);
     let optional = |text: Option<String>| text.map_or_else(absent, Cell::new);
     row("Phone", Cell::new(user.phone.as_str()));
+    if let Some(time) = user.phone_detached_at {
+        row("", Cell::new(format!("detached {}", second(time))).style(Style::Alert));
+    }
+    for former in &found.former_users {
+        let detached = former.phone_detached_at.map(day).unwrap_or_default();
+        let text = format!("{detached} detached from {} {}", former.id, full_name(former));
+        row("", Cell::new(text.trim_end()).style(Style::Dim));
+    }
     row("Name", optional(Some(full_name(user)).filter(|name| !name.is_empty())));
     row("Email", optional(user.email.as_ref().map(|email| email.to_unicode().into_owned())));
     row("State", state(user));
@@ -151,6 +166,7 @@ pub(crate) fn details(found: &UserDetails) -> Table {
     row("External id", optional(user.external_id.as_ref().map(ExternalId::to_string)));
     row("Joined", Cell::new(second(user.date_joined)));
     row("Last sign-in", optional(user.last_login.map(second)));
+    row("Last active", optional(user.last_active.map(day)));
     row("Invite code", Cell::new(user.invite_code.as_str()));
     let inviter = match (&found.inviter, &found.invitation) {
         (Some(inviter), _) => Cell::new(label(inviter)),
@@ -190,6 +206,9 @@ pub(crate) fn label(user: &User) -> String {
 /// Returns the role and the activity of a user.
 fn state(user: &User) -> Cell {
     let role = user.staff_role.map(StaffRole::as_str);
+    if !user.has_phone() {
+        return Cell::new("no phone").style(Style::Alert);
+    }
     match (user.is_active, role) {
         (false, None) => Cell::new("blocked").style(Style::Alert),
         (false, Some(role)) => Cell::new(format!("blocked {role}")).style(Style::Alert),
