@@ -107,17 +107,20 @@ pub enum AuditAction {
     SessionsEnded,
     /// The counters of a phone were reset.
     PhoneUnlocked,
+    /// Staff or the host exported everything that is stored about a user.
+    DataExported,
 }
 
 impl AuditAction {
     /// All actions.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::UserAdded,
         Self::UserChanged,
         Self::PhoneChanged,
         Self::UserDeleted,
         Self::SessionsEnded,
         Self::PhoneUnlocked,
+        Self::DataExported,
     ];
 
     /// Returns the stable name under which the action is stored.
@@ -130,6 +133,7 @@ impl AuditAction {
             Self::UserDeleted => "user_deleted",
             Self::SessionsEnded => "sessions_ended",
             Self::PhoneUnlocked => "phone_unlocked",
+            Self::DataExported => "data_exported",
         }
     }
 }
@@ -196,6 +200,67 @@ impl User {
             ("external_id", self.external_id.as_ref().map(ToString::to_string)),
             ("metadata", text(&self.metadata)),
         ]
+    }
+}
+
+/// Author of a change, without the id of a member of staff.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[expect(clippy::exhaustive_enums, reason = "each actor is one of these")]
+pub enum AuditAuthor {
+    /// User whose account was changed.
+    User,
+    /// Member of staff.
+    Staff,
+    /// Host of the service, or a command of the server.
+    Host,
+}
+
+impl AuditAuthor {
+    /// All authors.
+    pub const ALL: [Self; 3] = [Self::User, Self::Staff, Self::Host];
+
+    /// Returns the stable `snake_case` name.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::User => "user",
+            Self::Staff => "staff",
+            Self::Host => "host",
+        }
+    }
+}
+
+/// Entry of the audit log about a user, in the [personal data](crate::PersonalData) of the user.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct AuditEntryView {
+    /// Id of the entry.
+    pub id: AuditEntryId,
+    /// Time of the change.
+    pub at: OffsetDateTime,
+    /// Author of the change.
+    pub author: AuditAuthor,
+    /// Id of the author. `None` for the host, and in the data that users export themselves.
+    pub author_id: Option<UserId>,
+    /// Kind of the change.
+    pub action: AuditAction,
+    /// Reason that the author gave.
+    pub reason: Option<Reason>,
+    /// Changed fields, with their values.
+    pub changes: Vec<FieldChange>,
+}
+
+impl AuditEntryView {
+    /// Creates the view of an entry about `user`. The id of its author is shown if `names_author` is `true`.
+    pub(crate) fn new(entry: AuditEntry, user: UserId, names_author: bool) -> Self {
+        let AuditEntry { id, at, actor, action, user: _, reason, changes } = entry;
+        let author = match actor {
+            Actor::User(id) if id == user => AuditAuthor::User,
+            Actor::User(_) => AuditAuthor::Staff,
+            Actor::Host => AuditAuthor::Host,
+        };
+        let author_id = actor.user().filter(|_| names_author);
+        Self { id, at, author, author_id, action, reason, changes }
     }
 }
 

@@ -58,6 +58,7 @@ mod interleaved;
 pub mod invitations;
 pub mod limits;
 pub mod maintenance;
+pub mod personal_data;
 pub mod phone_change;
 pub mod phone_change_codes;
 pub mod profiles;
@@ -279,6 +280,13 @@ macro_rules! conformance {
                 audit_log_is_filtered_and_paged
                 staff_find_users_by_anything
                 new_staff_are_recorded
+            }
+            personal_data {
+                personal_data_are_complete_and_of_one_user
+                phones_in_personal_data_depend_on_the_visibility
+                exports_by_staff_are_recorded
+                personal_data_are_read_in_pages
+                export_of_a_deleted_user_fails
             }
             phone_change {
                 user_is_found_by_the_new_phone_only

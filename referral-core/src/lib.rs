@@ -7,6 +7,7 @@
 //! | All operations | [`ReferralService`] |
 //! | Guides: hooks and transactions, tokens, upgrading | [`guide`] |
 //! | Users without an access token, for your own administration | [`ReferralService::find_users`], [`ReferralService::create_user`], [`ReferralService::change_user`], [`ReferralService::delete_user`] |
+//! | Everything that is stored about a user, for the user | [`ReferralService::personal_data`], [`Administration::personal_data`] |
 //! | Your ids and data of users | [`ExternalId`], [`Metadata`], [`ReferralService::find_user_by_external_id`] |
 //! | A storage of your own | [`storage`], and the suite [`mod@conformance`] that it must pass |
 //! | All users as records, and their import | [`storage::UserStorage::export_users`], [`storage::UserStorage::import_users`] |
@@ -87,6 +88,7 @@ pub use crate::{
         administration::{Administration, UserDetails},
         builder::{BuildError, ReferralServiceBuilder},
         host::{CreateUser, CreatedUser},
+        personal_data::{PersonalData, PersonalDataPage},
         phone_change::{ChangePhone, SendPhoneChangeCode},
         send_code::{SendCode, SentCode},
         sessions::{CurrentUser, Refresh, Refreshed},

@@ -12,6 +12,7 @@ pub(crate) mod host;
 mod keys;
 mod maintenance;
 mod notices;
+pub(crate) mod personal_data;
 pub(crate) mod phone_change;
 mod question_budget;
 pub(crate) mod send_code;

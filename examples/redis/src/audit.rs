@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use redis::Value;
 use referral_core::{
-    UserId,
+    User, UserId,
     audit::AuditEntry,
     storage::{AuditPage, AuditQuery, AuditStorage, Counter, Result, UnlockRequest},
 };
@@ -41,6 +41,14 @@ impl AuditStorage for RedisStorage {
         })
         .await
     }
+
+    async fn add_audit_entry(&self, entry: &AuditEntry) -> Result<()> {
+        self.transaction(|mut tx| async move {
+            tx.add_entry_about_user(entry).await?;
+            tx.commit(()).await
+        })
+        .await
+    }
 }
 
 impl Transaction {
@@ -51,6 +59,16 @@ impl Transaction {
             self.set_member(&list::audit_of(user), entry.id, true);
         }
         self.put(entry)
+    }
+
+    /// Adds an entry, without its reason and its changes if the user has been deleted meanwhile.
+    pub(crate) async fn add_entry_about_user(&mut self, entry: &AuditEntry) -> Result<()> {
+        let is_deleted = match entry.user {
+            Some(user) => self.get::<User>(user).await?.is_none(),
+            None => false,
+        };
+        let entry = if is_deleted { entry.clone().erased() } else { entry.clone() };
+        self.add_entry(Some(&entry))
     }
 
     /// Erases the entries about a user.

@@ -63,10 +63,18 @@ impl SessionStorage for RedisStorage {
         .await
     }
 
-    async fn sessions(&self, user: UserId, now: OffsetDateTime, limit: u32) -> Result<Vec<Session>> {
+    async fn sessions(
+        &self,
+        user: UserId,
+        now: OffsetDateTime,
+        older_than: Option<SessionId>,
+        limit: u32,
+    ) -> Result<Vec<Session>> {
         self.transaction(|mut tx| async move {
-            let sessions = tx.active_sessions(user, now).await?;
-            tx.commit(sessions.into_iter().take(limit as usize).collect()).await
+            let mut sessions = tx.active_sessions(user, now).await?;
+            sessions.retain(|session| older_than.is_none_or(|id| session.id < id));
+            sessions.truncate(limit as usize);
+            tx.commit(sessions).await
         })
         .await
     }
@@ -79,12 +87,9 @@ impl SessionStorage for RedisStorage {
         audit: Option<&AuditEntry>,
     ) -> Result<Vec<SessionId>> {
         self.transaction(|mut tx| async move {
-            let erased = match audit {
-                // The user may have been deleted meanwhile.
-                Some(entry) if tx.get::<User>(user).await?.is_none() => Some(entry.clone().erased()),
-                entry => entry.cloned(),
-            };
-            tx.add_entry(erased.as_ref())?;
+            if let Some(entry) = audit {
+                tx.add_entry_about_user(entry).await?;
+            }
             let ended = tx.end_sessions(user, sessions, now).await?;
             tx.commit(ended).await
         })

@@ -42,7 +42,7 @@ fn role(role: Option<StaffRole>) -> UserChange {
 
 impl Harness {
     /// Returns the operations of a new member of staff, who has signed in.
-    async fn staff(&self, number: u32, role: StaffRole) -> (SignedIn, Administration) {
+    pub(super) async fn staff(&self, number: u32, role: StaffRole) -> (SignedIn, Administration) {
         self.referral.make_staff(phone(number), role).await.expect("created");
         let signed_in = self.enter(number).await;
         let current_user = self.current_user(&signed_in).await;

@@ -126,7 +126,7 @@ pub async fn deleted_user_is_found_nowhere(storage: Arc<dyn Storage>) {
         let refreshed = harness.referral.refresh(&session.tokens.refresh).await;
         assert_refused(refreshed, Refusal::TokenNotValid);
     }
-    let sessions = harness.storage.sessions(boris.user.id, harness.now(), 10).await;
+    let sessions = harness.storage.sessions(boris.user.id, harness.now(), None, 10).await;
     assert_eq!(sessions.expect("the storage responds"), []);
 }
 
@@ -281,7 +281,7 @@ pub async fn parallel_sign_ins_leave_no_session_of_a_deleted_user(storage: Arc<d
             }
         });
         let signed_in = results.await.into_iter().flatten().next();
-        let sessions = harness.storage.sessions(first.user.id, harness.now(), 10).await;
+        let sessions = harness.storage.sessions(first.user.id, harness.now(), None, 10).await;
         assert_eq!(sessions.expect("the storage responds"), []);
         for tokens in [&first].into_iter().chain(&signed_in) {
             // A sign-in after the deletion would need another code.

@@ -114,8 +114,14 @@ impl<S: Storage + ?Sized> SessionStorage for Interleaved<S> {
         self.next().refresh(request).await
     }
 
-    async fn sessions(&self, user: UserId, now: OffsetDateTime, limit: u32) -> Result<Vec<Session>> {
-        self.next().sessions(user, now, limit).await
+    async fn sessions(
+        &self,
+        user: UserId,
+        now: OffsetDateTime,
+        older_than: Option<SessionId>,
+        limit: u32,
+    ) -> Result<Vec<Session>> {
+        self.next().sessions(user, now, older_than, limit).await
     }
 
     async fn end_sessions(
@@ -197,6 +203,10 @@ impl<S: Storage + ?Sized> AuditStorage for Interleaved<S> {
 
     async fn unlock_phone(&self, request: &UnlockRequest) -> Result<AuditEntry> {
         self.next().unlock_phone(request).await
+    }
+
+    async fn add_audit_entry(&self, entry: &AuditEntry) -> Result<()> {
+        self.next().add_audit_entry(entry).await
     }
 }
 

@@ -120,7 +120,7 @@ pub async fn other_sessions_end_when_the_phone_changes(storage: Arc<dyn Storage>
         let refreshed = harness.referral.refresh(&ended.tokens.refresh).await;
         assert_refused(refreshed, Refusal::TokenNotValid);
     }
-    let sessions = harness.storage.sessions(second.user.id, harness.now(), 10).await;
+    let sessions = harness.storage.sessions(second.user.id, harness.now(), None, 10).await;
     let sessions = sessions.expect("the storage responds");
     assert_eq!(sessions.iter().map(|session| session.id).collect::<Vec<_>>(), [second.session]);
     harness.referral.refresh(&second.tokens.refresh).await.expect("the session continues");
@@ -323,7 +323,7 @@ pub async fn parallel_sign_ins_leave_no_session_of_the_old_phone(storage: Arc<dy
             assert_eq!(signed_in.user.id, anna.user.id);
             assert_refused(access, Refusal::TokenNotValid);
         }
-        let sessions = harness.storage.sessions(anna.user.id, harness.now(), 10).await;
+        let sessions = harness.storage.sessions(anna.user.id, harness.now(), None, 10).await;
         let sessions = sessions.expect("the storage responds");
         assert_eq!(sessions.iter().map(|session| session.id).collect::<Vec<_>>(), [anna.session]);
         assert_eq!(owner(&harness, &new).await.map(|user| user.id), Some(anna.user.id));

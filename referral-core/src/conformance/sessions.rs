@@ -279,7 +279,7 @@ pub async fn session_ends_at_its_exact_time(storage: Arc<dyn Storage>) {
     let stored = harness.storage.session(anna.session, 0).await.expect("the storage responds");
     let end = stored.expect("existing session").session.ends_at();
     let listed = async |now| {
-        let sessions = harness.storage.sessions(anna.user.id, now, 9).await.expect("list of sessions");
+        let sessions = harness.storage.sessions(anna.user.id, now, None, 9).await.expect("list of sessions");
         sessions.len()
     };
     assert_eq!(listed(end - Duration::from_micros(1)).await, 1);
@@ -344,7 +344,7 @@ pub async fn sign_in_beyond_the_maximum_ends_the_oldest_session(storage: Arc<dyn
     for active in [&sessions[3], &sessions[4], &sessions[5], &boris] {
         harness.referral.authenticate(&active.tokens.access).await.expect("an active session");
     }
-    let stored = harness.storage.sessions(current_user.user.id, harness.now(), 10).await;
+    let stored = harness.storage.sessions(current_user.user.id, harness.now(), None, 10).await;
     assert_eq!(stored.expect("the storage responds").len(), 3);
 }
 
@@ -367,7 +367,7 @@ pub async fn parallel_sign_ins_do_not_exceed_the_maximum_for_long(storage: Arc<d
     }
     harness.advance(Duration::from_millis(1));
     let last = harness.enter(1).await;
-    let stored = harness.storage.sessions(anna.user.id, harness.now(), 20).await;
+    let stored = harness.storage.sessions(anna.user.id, harness.now(), None, 20).await;
     let stored = stored.expect("the storage responds");
     assert_eq!(stored.len(), 2);
     assert_eq!(stored[0].id, last.session);

@@ -96,7 +96,11 @@ impl Administration {
         if user.staff_role > Some(self.role) { Err(Refusal::AdminOnly) } else { Ok(()) }
     }
 
-    fn require(&self, role: StaffRole) -> Result<(), Refusal> {
+    pub(super) fn actor(&self) -> Actor {
+        self.actor
+    }
+
+    pub(super) fn require(&self, role: StaffRole) -> Result<(), Refusal> {
         if self.role >= role { Ok(()) } else { Err(Refusal::AdminOnly) }
     }
 
@@ -152,7 +156,8 @@ impl Administration {
             Some(invitation) => self.service.find_user(invitation.inviter).await?,
             None => None,
         };
-        let sessions = storage.sessions(id, self.service.now(), ReferralService::SESSIONS_SHOWN).await?;
+        let sessions =
+            storage.sessions(id, self.service.now(), None, ReferralService::SESSIONS_SHOWN).await?;
         let former = storage.former_users(&found.user.phone, ReferralService::FORMER_USERS_SHOWN).await?;
         let former_users = former.into_iter().filter(|former| former.id != id).collect();
         let UserWithInvited { user, invited } = found;

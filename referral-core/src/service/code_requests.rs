@@ -238,6 +238,15 @@ impl ReferralService {
         Ok(self.inner.storage.code_requests(&phone, Self::CODE_REQUESTS_SHOWN).await?)
     }
 
+    /// Returns all stored requests to send and to redeem codes of a phone, newest first.
+    pub(super) async fn all_code_requests(&self, phone: &PhoneNumber) -> Result<Vec<CodeRequestView>, Error> {
+        self.flush_code_requests().await;
+        let phone = PhoneHash::all(phone, &self.secrets().peppers);
+        let stored =
+            CodeRequest::MAX_PER_PHONE.saturating_mul(u32::try_from(phone.len()).unwrap_or(u32::MAX));
+        Ok(self.inner.storage.code_requests(&phone, stored).await?)
+    }
+
     /// Writes the records of requests that wait in memory. Call it about every second in each process, so
     /// that other processes find them. [`run_maintenance`](Self::run_maintenance), [`close`](Self::close) and
     /// [`code_requests`](Self::code_requests) call it as well, and with a [`Spawner`](crate::spawner::Spawner)

@@ -192,7 +192,7 @@ impl ReferralService {
     ///
     /// [`Error::Storage`] if the storage fails.
     pub async fn sessions(&self, current_user: &CurrentUser) -> Result<Vec<Session>, Error> {
-        Ok(self.inner.storage.sessions(current_user.user.id, self.now(), Self::SESSIONS_SHOWN).await?)
+        Ok(self.inner.storage.sessions(current_user.user.id, self.now(), None, Self::SESSIONS_SHOWN).await?)
     }
 
     /// Ends a session of the current user.

@@ -17,4 +17,7 @@ pub trait AuditStorage: Send + Sync + 'static {
     /// [`UnlockRequest::pairs`]. Adds and returns [`UnlockRequest::entry`], of which the user is the one with
     /// the phone, if there is one.
     async fn unlock_phone(&self, request: &UnlockRequest) -> Result<AuditEntry>;
+
+    /// Adds an entry about an operation that changes no other data.
+    async fn add_audit_entry(&self, entry: &AuditEntry) -> Result<()>;
 }

@@ -225,10 +225,17 @@ impl SessionStorage for MemoryStorage {
         Ok(outcome)
     }
 
-    async fn sessions(&self, user: UserId, now: OffsetDateTime, limit: u32) -> Result<Vec<Session>> {
+    async fn sessions(
+        &self,
+        user: UserId,
+        now: OffsetDateTime,
+        older_than: Option<SessionId>,
+        limit: u32,
+    ) -> Result<Vec<Session>> {
         let state = self.lock();
         let sessions = state.sessions.values().rev();
-        let active = sessions.filter(|session| session.user == user && session.is_active(now));
+        let older = sessions.filter(|session| older_than.is_none_or(|id| session.id < id));
+        let active = older.filter(|session| session.user == user && session.is_active(now));
         Ok(active.take(limit as usize).cloned().collect())
     }
 
@@ -404,6 +411,11 @@ impl AuditStorage for MemoryStorage {
         let entry = request.entry(state.by_phone.get(&request.phone).copied());
         state.record(Some(entry.clone()));
         Ok(entry)
+    }
+
+    async fn add_audit_entry(&self, entry: &AuditEntry) -> Result<()> {
+        self.lock().record(Some(entry.clone()));
+        Ok(())
     }
 }
 

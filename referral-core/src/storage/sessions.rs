@@ -31,9 +31,16 @@ pub trait SessionStorage: Send + Sync + 'static {
     /// [`StorageError::Claims`](super::StorageError::Claims) if the decision fails.
     async fn refresh(&self, request: &RefreshRequest) -> Decided<Session>;
 
-    /// Returns the sessions of a user that [are active](Session::is_active) at `now`, newest first, at most
-    /// `limit` of them.
-    async fn sessions(&self, user: UserId, now: OffsetDateTime, limit: u32) -> Result<Vec<Session>>;
+    /// Returns the sessions of a user that [are active](Session::is_active) at `now`, newest first, which is in
+    /// descending order of their ids. The sessions start with the first one older than `older_than`, and are at
+    /// most `limit`.
+    async fn sessions(
+        &self,
+        user: UserId,
+        now: OffsetDateTime,
+        older_than: Option<SessionId>,
+        limit: u32,
+    ) -> Result<Vec<Session>>;
 
     /// Ends sessions of a user by setting [`Session::revoked_at`]. Returns the sessions that were ended, in
     /// any order. Sessions that [had ended](Session::has_ended) at `now` do not change and are not returned.

@@ -19,6 +19,11 @@ use crate::{
 pub struct DisplayPhone(String);
 
 impl DisplayPhone {
+    /// Shows the complete phone if `is_open` is `true`, and masks it otherwise.
+    fn new(phone: &PhoneNumber, is_open: bool) -> Self {
+        Self(if is_open { phone.as_str().to_owned() } else { phone.masked() })
+    }
+
     /// Returns the complete or masked phone.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -89,6 +94,14 @@ pub struct InviteeView {
     pub joined_at: OffsetDateTime,
 }
 
+impl InviteeView {
+    /// Creates the view of an invitee, with the complete phone if `is_open` is `true`.
+    pub(crate) fn new(invitee: &Invitee, is_open: bool) -> Self {
+        let phone = DisplayPhone::new(&invitee.phone, is_open);
+        Self { id: invitee.id, phone, joined_at: invitee.joined_at }
+    }
+}
+
 /// User who views others, and the visibility that applies.
 pub(crate) struct Viewer<'a> {
     pub(crate) user: &'a User,
@@ -143,7 +156,7 @@ impl<'a> Viewer<'a> {
         let sees_host_data = self.user.is_staff() || self.user.id == user.id;
         UserView {
             id: user.id,
-            phone: self.phone(user.id, &user.phone),
+            phone: DisplayPhone::new(&user.phone, is_open),
             invite_code: user.invite_code,
             invited_by_code: user.invited_by.map(|named| named.code),
             email: user.email.filter(|_| is_open),
@@ -159,12 +172,7 @@ impl<'a> Viewer<'a> {
     }
 
     pub(crate) fn invitee(&self, invitee: &Invitee) -> InviteeView {
-        let phone = self.phone(invitee.id, &invitee.phone);
-        InviteeView { id: invitee.id, phone, joined_at: invitee.joined_at }
-    }
-
-    fn phone(&self, of: UserId, phone: &PhoneNumber) -> DisplayPhone {
-        DisplayPhone(if self.is_open(of) { phone.as_str().to_owned() } else { phone.masked() })
+        InviteeView::new(invitee, self.is_open(invitee.id))
     }
 
     /// Returns `true` if no data of this user is hidden. Own data is never hidden.

@@ -358,7 +358,7 @@ $$;
 CREATE TRIGGER sessions_need_a_user_with_a_phone AFTER INSERT ON referral.sessions
 FOR EACH ROW EXECUTE FUNCTION referral.check_session();
 
-CREATE INDEX sessions_of_user ON referral.sessions (user_id);
+CREATE INDEX sessions_of_user ON referral.sessions (user_id, id);
 CREATE INDEX sessions_by_end ON referral.sessions (ends_at);
 
 -- Recent events of each phone, address, pair of both, number range, and number range with address. A counter
@@ -431,7 +431,8 @@ CREATE TABLE referral.audit_log (
     actor uuid,
     action text COLLATE "C" NOT NULL CHECK (
         action IN (
-            'user_added', 'user_changed', 'phone_changed', 'user_deleted', 'sessions_ended', 'phone_unlocked'
+            'user_added', 'user_changed', 'phone_changed', 'user_deleted', 'sessions_ended', 'phone_unlocked',
+            'data_exported'
         )
     ),
     -- User that was changed.

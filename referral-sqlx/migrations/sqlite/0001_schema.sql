@@ -385,7 +385,8 @@ CREATE TABLE referral_audit_log (
     actor BLOB CHECK (octet_length(actor) = 16),
     action TEXT NOT NULL CHECK (
         action IN (
-            'user_added', 'user_changed', 'phone_changed', 'user_deleted', 'sessions_ended', 'phone_unlocked'
+            'user_added', 'user_changed', 'phone_changed', 'user_deleted', 'sessions_ended', 'phone_unlocked',
+            'data_exported'
         )
     ),
     -- User that was changed.

@@ -144,17 +144,19 @@ pub(super) const SESSIONS: &str = concat!(
     session_columns!(),
     " FROM referral.sessions s WHERE s.user_id = $1 AND ",
     is_active_session!("$2"),
-    " ORDER BY s.id DESC LIMIT {limit}"
+    " AND s.id < $3 ORDER BY s.id DESC LIMIT {limit}"
 );
 
-/// Reads the active sessions of a user.
+/// Reads a page of the active sessions of a user.
 pub(super) async fn sessions(
     lease: &mut Lease,
     user: UserId,
     now: OffsetDateTime,
+    older_than: Option<SessionId>,
     limit: u32,
 ) -> Result<Vec<Session>> {
-    let sessions = lease.query(with_limit(SESSIONS, limit)).bind(user.0).bind(now);
+    let older_than = older_than.map_or(Uuid::max(), |id| id.0);
+    let sessions = lease.query(with_limit(SESSIONS, limit)).bind(user.0).bind(now).bind(older_than);
     let sessions = lease.fetch_all(sessions).await.map_err(failure)?;
     sessions.iter().map(rows::session).collect()
 }

@@ -125,8 +125,14 @@ impl SessionStorage for PostgresStorage {
         with_lease!(self.lease_to_write, lease => sessions::refresh(&mut lease, request))
     }
 
-    async fn sessions(&self, user: UserId, now: OffsetDateTime, limit: u32) -> Result<Vec<Session>> {
-        with_lease!(self.lease, lease => sessions::sessions(&mut lease, user, now, limit))
+    async fn sessions(
+        &self,
+        user: UserId,
+        now: OffsetDateTime,
+        older_than: Option<SessionId>,
+        limit: u32,
+    ) -> Result<Vec<Session>> {
+        with_lease!(self.lease, lease => sessions::sessions(&mut lease, user, now, older_than, limit))
     }
 
     async fn end_sessions(
@@ -241,6 +247,10 @@ impl AuditStorage for PostgresStorage {
 
     async fn unlock_phone(&self, request: &UnlockRequest) -> Result<AuditEntry> {
         with_lease!(self.begin, lease => audit::unlock(&mut lease, request))
+    }
+
+    async fn add_audit_entry(&self, entry: &AuditEntry) -> Result<()> {
+        with_lease!(self.lease_to_write, lease => audit::add(&mut lease, entry))
     }
 }
 

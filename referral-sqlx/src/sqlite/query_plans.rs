@@ -131,6 +131,7 @@ async fn fixed_statements_use_their_indexes() {
         ),
         (counters::MESSAGES_SINCE, &["PRIMARY KEY (counter=? AND period_start>?)"]),
         (daily_counts::DAILY_COUNTS, &["INTEGER PRIMARY KEY (rowid>? AND rowid<?)"]),
+        (sessions::SESSIONS, &["referral_sessions_of_user (user_id=? AND id<?)"]),
         (sessions::END_SESSION, &["PRIMARY KEY (id=?)"]),
         (sessions::END_OTHER_SESSIONS, &["referral_sessions_of_user (user_id=?)"]),
         (sessions::KEEP_NEWEST_SESSIONS, &["referral_sessions_of_user (user_id=?)"]),

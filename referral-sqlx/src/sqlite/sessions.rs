@@ -159,22 +159,24 @@ pub(super) fn push_new(batch: &mut Batch, session: &Session) {
     bind_state(values, session);
 }
 
-const SESSIONS: &str = concat!(
+pub(super) const SESSIONS: &str = concat!(
     "SELECT ",
     session_columns!(),
     " FROM referral_sessions s WHERE s.user_id = $1 AND ",
     is_active_session!("$2"),
-    " ORDER BY s.id DESC LIMIT $3 + 0"
+    " AND s.id < $3 ORDER BY s.id DESC LIMIT $4 + 0"
 );
 
-/// Reads the active sessions of a user.
+/// Reads a page of the active sessions of a user.
 pub(super) async fn sessions(
     connection: &mut Connection<'_>,
     user: UserId,
     now: OffsetDateTime,
+    older_than: Option<SessionId>,
     limit: u32,
 ) -> Result<Vec<Session>> {
-    let sessions = sqlx::query(SESSIONS).bind(user.0).bind(time_to_micros(now)).bind(limit);
+    let older_than = older_than.map_or(Uuid::max(), |id| id.0);
+    let sessions = sqlx::query(SESSIONS).bind(user.0).bind(time_to_micros(now)).bind(older_than).bind(limit);
     let sessions = connection.fetch_all(sessions).await.map_err(failure)?;
     sessions.iter().map(rows::session).collect()
 }

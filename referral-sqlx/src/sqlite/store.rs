@@ -96,8 +96,14 @@ impl SessionStorage for SqliteStorage {
         self.writer.decide(request.clone()).await
     }
 
-    async fn sessions(&self, user: UserId, now: OffsetDateTime, limit: u32) -> Result<Vec<Session>> {
-        sessions::sessions(&mut *self.reader().await?, user, now, limit).await
+    async fn sessions(
+        &self,
+        user: UserId,
+        now: OffsetDateTime,
+        older_than: Option<SessionId>,
+        limit: u32,
+    ) -> Result<Vec<Session>> {
+        sessions::sessions(&mut *self.reader().await?, user, now, older_than, limit).await
     }
 
     async fn end_sessions(
@@ -186,6 +192,10 @@ impl AuditStorage for SqliteStorage {
 
     async fn unlock_phone(&self, request: &UnlockRequest) -> Result<AuditEntry> {
         write!(self, connection, request => audit::unlock(connection, &request))
+    }
+
+    async fn add_audit_entry(&self, entry: &AuditEntry) -> Result<()> {
+        write!(self, connection, entry => audit::add(connection, &entry))
     }
 }
 

@@ -64,6 +64,7 @@ enum Call<'a> {
     RecordCodeRequests,
     Sessions(OffsetDateTime),
     EndSessions(OffsetDateTime),
+    AddAuditEntry,
     Other,
 }
 
@@ -138,8 +139,14 @@ impl<D: Database> SessionStorage for Mutant<D> {
         self.0.start(Call::Other).await.refresh(request).await
     }
 
-    async fn sessions(&self, user: UserId, now: OffsetDateTime, limit: u32) -> Result<Vec<Session>> {
-        self.0.start(Call::Sessions(now)).await.sessions(user, now, limit).await
+    async fn sessions(
+        &self,
+        user: UserId,
+        now: OffsetDateTime,
+        older_than: Option<SessionId>,
+        limit: u32,
+    ) -> Result<Vec<Session>> {
+        self.0.start(Call::Sessions(now)).await.sessions(user, now, older_than, limit).await
     }
 
     async fn end_sessions(
@@ -221,6 +228,10 @@ impl<D: Database> AuditStorage for Mutant<D> {
 
     async fn unlock_phone(&self, request: &UnlockRequest) -> Result<AuditEntry> {
         self.0.start(Call::Other).await.unlock_phone(request).await
+    }
+
+    async fn add_audit_entry(&self, entry: &AuditEntry) -> Result<()> {
+        self.0.start(Call::AddAuditEntry).await.add_audit_entry(entry).await
     }
 }
 

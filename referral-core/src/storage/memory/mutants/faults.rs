@@ -11,9 +11,10 @@ use time::OffsetDateTime;
 
 use super::{Call, Database, Mutant, State, Transaction, detects};
 use crate::{
+    audit::Reason,
     conformance::{
         challenges, claims, code_requests, deletion, gate, guesses, host, invitations, limits, maintenance,
-        phone_change, phone_change_codes, retention, sessions, transfer,
+        personal_data, phone_change, phone_change_codes, retention, sessions, transfer,
     },
     gate::approval::Approval,
     session::Session,
@@ -442,6 +443,36 @@ fn counts_of_a_shifted_range_are_detected() {
         let times = query(call).and_then(|query| query.usual_times(u64::MAX)).unwrap_or_default();
         let moves = times.into_iter().map(|(_, end)| (end, end - MICROSECOND));
         move_counts(data, GlobalCounter::FailedAttempts, moves)
+    });
+}
+
+#[test]
+fn audit_entry_that_is_lost_or_not_erased_is_detected() {
+    let lost: Fault = |call, data| {
+        if !matches!(call, Call::AddAuditEntry) {
+            return nothing();
+        }
+        let before = data.audit_log.clone();
+        Box::new(|data| data.audit_log = before)
+    };
+    assert_detected!(personal_data::exports_by_staff_are_recorded, lost);
+    assert_detected!(personal_data::export_of_a_deleted_user_fails, |call, _| {
+        if !matches!(call, Call::AddAuditEntry) {
+            return nothing();
+        }
+        Box::new(|data| {
+            data.audit_log.values_mut().for_each(|entry| entry.reason = Reason::parse("call from Anna").ok());
+        })
+    });
+}
+
+#[test]
+fn unread_session_is_detected() {
+    assert_detected!(personal_data::personal_data_are_read_in_pages, |call, data| {
+        let Call::Sessions(_) = call else { return nothing() };
+        // The newest session is not read.
+        let newest = data.sessions.pop_last();
+        Box::new(|data| data.sessions.extend(newest))
     });
 }
 
