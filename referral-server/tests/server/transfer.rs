@@ -1,6 +1,7 @@
 //! Tests of the commands `import` and `export`.
 
 use std::{
+    collections::BTreeSet,
     fmt::Write as _,
     fs,
     path::Path,
@@ -9,6 +10,7 @@ use std::{
 
 use reqwest::Method;
 use serde_json::{Value, json};
+use sqlx::{ConnectOptions as _, Executor as _, postgres::PgConnectOptions};
 
 use crate::{
     multi_host::{RETURN_CODES, server::Database},
@@ -226,6 +228,35 @@ fn export_creates_private_files_and_replaces_none_unless_told() {
     let mut names: Vec<_> = names.collect();
     names.sort();
     assert_eq!(names, ["referral-data", "users.csv", "users.jsonl"], "no temporary files");
+}
+
+#[tokio::test]
+async fn stopped_export_leaves_no_file() {
+    let Some(database) = Database::create().await else { return };
+    let directory = directory();
+    succeed(directory.path(), &at(Some(&database), &["export", "users.csv"]));
+    let names = || {
+        let entries = fs::read_dir(directory.path()).expect("readable");
+        entries.map(|entry| entry.expect("an entry").file_name()).collect::<BTreeSet<_>>()
+    };
+    let before = names();
+    // The export waits for this transaction.
+    let options: PgConnectOptions = database.url.parse().expect("the URL of a database");
+    let mut connection = options.connect().await.expect("connected");
+    connection.execute("BEGIN; LOCK TABLE referral.users IN ACCESS EXCLUSIVE MODE").await.expect("locked");
+    for (name, code) in [("-INT", 130), ("-TERM", 143)] {
+        let mut exporting = command(directory.path());
+        exporting.args(at(Some(&database), &["export", "users.csv", "--force"])).stderr(Stdio::piped());
+        let mut exporting = exporting.spawn().expect("started");
+        while names() == before {
+            assert!(exporting.try_wait().expect("a child").is_none(), "the export waits");
+        }
+        signal(&exporting, name);
+        let output = exporting.wait_with_output().expect("ended");
+        assert_eq!(output.status.code(), Some(code), "{}", stderr(&output));
+        assert_eq!(names(), before);
+    }
+    assert_eq!(fs::read_to_string(directory.path().join("users.csv")).expect("readable"), HEADER);
 }
 
 /// Returns rows of users, each invited by the next one, so that inviters follow in later batches.

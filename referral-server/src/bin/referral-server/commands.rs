@@ -10,6 +10,7 @@ pub(crate) mod limits;
 pub(crate) mod migrate;
 pub(crate) mod openapi;
 pub(crate) mod output;
+pub(crate) mod private_file;
 pub(crate) mod serve;
 pub(crate) mod sms;
 pub(crate) mod users;

@@ -2,17 +2,19 @@
 
 use std::{
     io::{self, BufWriter, Write},
-    path::{Path, PathBuf},
+    path::PathBuf,
     time::Duration,
 };
 
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use referral_core::storage::{Storage, UserRecord};
-use tempfile::NamedTempFile;
 
 use crate::{
-    commands::serve::{self, Result},
+    commands::{
+        private_file::PrivateFile,
+        serve::{self, Result},
+    },
     settings::Settings,
     transfer::{Format, csv, lines, native},
 };
@@ -38,10 +40,7 @@ pub(crate) struct ExportCommand {
 pub(crate) async fn run(settings: &Settings, command: &ExportCommand) -> Result<()> {
     let ExportCommand { file, format, force } = command;
     let format = Format::of(*format, file.as_deref());
-    let exists = |path: &Path| format!("{} exists; remove it, or replace it with --force", path.display());
-    if let Some(path) = file.as_deref().filter(|path| !force && path.exists()) {
-        return Err(exists(path).into());
-    }
+    let file = file.as_deref().map(|path| PrivateFile::create(path, *force)).transpose()?;
     let storage = serve::connect(settings).await?;
     let exported = match file {
         None => match write(&*storage, format, io::stdout().lock()).await {
@@ -49,18 +48,9 @@ pub(crate) async fn run(settings: &Settings, command: &ExportCommand) -> Result<
             Err(error) if is_broken_pipe(&*error) => Ok(()),
             written => written.map(drop),
         },
-        Some(path) => {
-            let failed = |error: io::Error| format!("failed to write {}: {error}", path.display());
-            let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-            // A temporary file has the mode 0600. It gets its name when it is complete.
-            let temporary = NamedTempFile::new_in(directory.unwrap_or(Path::new("."))).map_err(failed)?;
-            let number = write(&*storage, format, temporary.as_file()).await?;
-            temporary.as_file().sync_all().map_err(failed)?;
-            let persisted = if *force { temporary.persist(path) } else { temporary.persist_noclobber(path) };
-            persisted.map_err(|error| match error.error.kind() {
-                io::ErrorKind::AlreadyExists => exists(path),
-                _ => failed(error.error),
-            })?;
+        Some(file) => {
+            let number = write(&*storage, format, file.as_file()).await?;
+            let path = file.finish()?;
             Ok(writeln!(io::stderr(), "exported {number} users to {}", path.display())?)
         }
     };
@@ -68,7 +58,7 @@ pub(crate) async fn run(settings: &Settings, command: &ExportCommand) -> Result<
     exported
 }
 
-fn is_broken_pipe(error: &(dyn std::error::Error + 'static)) -> bool {
+pub(crate) fn is_broken_pipe(error: &(dyn std::error::Error + 'static)) -> bool {
     error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }
 
