@@ -11,6 +11,7 @@ pub(crate) mod json_body;
 mod json_response;
 mod list_input;
 pub(crate) mod pagination;
+pub(crate) mod personal_data;
 pub(crate) mod phone;
 pub(crate) mod sessions;
 pub(crate) mod texts;

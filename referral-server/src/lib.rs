@@ -27,7 +27,7 @@ use referral_core::ReferralService;
 
 /// For the program of this crate only.
 #[doc(hidden)]
-pub use crate::error_sources::with_sources;
+pub use crate::{api::personal_data::PersonalDataText, error_sources::with_sources};
 use crate::{
     api::{
         Apis,

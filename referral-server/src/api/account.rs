@@ -1,4 +1,4 @@
-//! Endpoints of the own account: its profile, and its deletion with a one-time code.
+//! Endpoints of the own account: its profile, the export of its data, and its deletion with a one-time code.
 
 use std::str::FromStr;
 
@@ -19,6 +19,7 @@ use crate::{
         examples,
         json_body::{Body, blank_or, nullable, text},
         json_response::Json,
+        personal_data::PersonalDataFile,
         sessions::Ended,
         user_views::UserWithInvited,
     },
@@ -30,6 +31,7 @@ use crate::{
 /// Error codes of each operation, in addition to those that every operation can return.
 pub(crate) const REFUSALS: &[Refusals] = &[
     ("getCurrentUser", &[]),
+    ("exportCurrentUser", &[ErrorCode::NotFound]),
     (
         "updateCurrentUser",
         &[
@@ -143,6 +145,19 @@ impl AccountApi {
         Authorized(token): Authorized<AccessToken>,
     ) -> Result<Json<UserWithInvited>, Problem> {
         Ok(Json(self.referral.current_user(&token.0).await?.into()))
+    }
+
+    /// Export all data of the current user
+    ///
+    /// Returns everything that is stored about the current user, as a file. The phones of invited users are masked
+    /// as in `GET /users/current_user/`. Entries of the audit log do not have the ids of staff. After a failure, or
+    /// if the user is deleted meanwhile, the connection is closed before the end of the JSON object.
+    #[oai(path = "/current_user/export", method = "get", operation_id = "exportCurrentUser")]
+    async fn export(
+        &self,
+        Authorized(current_user): Authorized<CurrentUser>,
+    ) -> Result<PersonalDataFile, Problem> {
+        Ok(self.referral.personal_data(&current_user).await?.into())
     }
 
     /// Update the current user

@@ -2,7 +2,7 @@
 
 pub(crate) mod audit_log;
 pub(crate) mod code_requests;
-mod views;
+pub(crate) mod views;
 
 use std::{collections::BTreeMap, str::FromStr};
 
@@ -29,6 +29,7 @@ use crate::{
         json_response::Json,
         list_input::{check_texts, page_size},
         pagination::Links,
+        personal_data::PersonalDataFile,
         sessions::Ended,
     },
     error::Problem,
@@ -85,6 +86,10 @@ pub(crate) const REFUSALS: &[Refusals] = &[
     ),
     (
         "endUserSessions",
+        &[ErrorCode::InvalidReason, ErrorCode::StaffOnly, ErrorCode::AdminOnly, ErrorCode::NotFound],
+    ),
+    (
+        "exportUser",
         &[ErrorCode::InvalidReason, ErrorCode::StaffOnly, ErrorCode::AdminOnly, ErrorCode::NotFound],
     ),
     (
@@ -306,6 +311,25 @@ impl AdminApi {
         body.fields.finish()?;
 
         Ok(Json(Ended { ended: staff.end_sessions(UserId(id), reason?).await? }))
+    }
+
+    /// Export all data of a user
+    ///
+    /// Returns everything that is stored about a user, as a file. Only admins can do this. The entry in the audit
+    /// log is written before the first byte is sent. After a failure, or if the user is deleted meanwhile, the
+    /// connection is closed before the end of the JSON object.
+    #[oai(path = "/users/:id/export", method = "post", operation_id = "exportUser")]
+    async fn export(
+        &self,
+        Authorized(staff): Authorized<Administration>,
+        /// The user's id.
+        Path(id): Path<Uuid>,
+        mut body: Body<ReasonRequest>,
+    ) -> Result<PersonalDataFile, Problem> {
+        let reason = body.fields.required("reason", text(Reason::parse));
+        body.fields.finish()?;
+
+        Ok(staff.personal_data(UserId(id), reason?).await?.into())
     }
 
     /// Unlock a phone

@@ -58,6 +58,7 @@ mod tests {
     use crate::api::{
         admin::code_requests::CodeRequests,
         auth::{Refreshed, SentCode, SignedIn},
+        personal_data::PersonalData,
         sessions::{Ended, Session, Sessions},
         texts::Texts,
         user_views::{User, UserWithInvited},
@@ -84,6 +85,7 @@ mod tests {
         assert_like_document::<UserPage>();
         assert_like_document::<InviteePage>();
         assert_like_document::<CodeRequests>();
+        assert_like_document::<PersonalData>();
         assert_like_document::<Texts>();
     }
 }

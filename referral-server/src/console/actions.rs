@@ -4,7 +4,7 @@ use std::str::FromStr as _;
 
 use maud::{Markup, html};
 use poem::{
-    Response,
+    IntoResponse as _, Response,
     http::{Method, StatusCode},
 };
 use referral_core::{StaffRole, User, UserChange, UserId, audit::Reason, texts::Text};
@@ -15,7 +15,7 @@ use super::{
     texts::Language,
     visit::Visit,
 };
-use crate::{error::Problem, error_code::ErrorCode};
+use crate::{api::personal_data::PersonalDataFile, error::Problem, error_code::ErrorCode};
 
 /// Number of the last digits of the phone that must be typed to delete a user.
 const CONFIRMED_DIGITS: usize = 4;
@@ -28,12 +28,20 @@ pub(super) enum Action {
     EndSessions,
     ChangeRole,
     ChangePhone,
+    Export,
     Delete,
 }
 
 impl Action {
-    pub(super) const ALL: [Self; 6] =
-        [Self::Block, Self::Unblock, Self::EndSessions, Self::ChangeRole, Self::ChangePhone, Self::Delete];
+    pub(super) const ALL: [Self; 7] = [
+        Self::Block,
+        Self::Unblock,
+        Self::EndSessions,
+        Self::ChangeRole,
+        Self::ChangePhone,
+        Self::Export,
+        Self::Delete,
+    ];
 
     /// Returns the name in URLs.
     pub(super) fn name(self) -> &'static str {
@@ -43,6 +51,7 @@ impl Action {
             Self::EndSessions => "end_sessions",
             Self::ChangeRole => "role",
             Self::ChangePhone => "phone",
+            Self::Export => "export",
             Self::Delete => "delete",
         }
     }
@@ -59,6 +68,7 @@ impl Action {
             Self::EndSessions => "/admin/users/{id}/end_sessions/",
             Self::ChangeRole => "/admin/users/{id}/role/",
             Self::ChangePhone => "/admin/users/{id}/phone/",
+            Self::Export => "/admin/users/{id}/export/",
             Self::Delete => "/admin/users/{id}/delete/",
         }
     }
@@ -73,7 +83,7 @@ impl Action {
         match self {
             Self::Block => user.is_active,
             Self::Unblock => !user.is_active,
-            Self::EndSessions | Self::ChangeRole | Self::ChangePhone | Self::Delete => true,
+            Self::EndSessions | Self::ChangeRole | Self::ChangePhone | Self::Export | Self::Delete => true,
         }
     }
 
@@ -84,6 +94,7 @@ impl Action {
             Self::EndSessions => t.end_sessions(),
             Self::ChangeRole => t.change_role(),
             Self::ChangePhone => t.change_phone(),
+            Self::Export => t.export_data(),
             Self::Delete => t.delete(),
         }
     }
@@ -96,6 +107,7 @@ impl Action {
             Self::EndSessions => t.end_sessions_text(),
             Self::ChangeRole => t.change_role_text(),
             Self::ChangePhone => t.change_phone_text(),
+            Self::Export => t.export_data_text(),
             Self::Delete => t.delete_text(),
         }
     }
@@ -142,8 +154,9 @@ impl Visit {
             return Ok(self.action_form(StatusCode::OK, &user, action, None));
         }
         match self.perform(&user, action).await {
-            Ok(()) if action == Action::Delete => Ok(self.redirect("users/?done=delete")),
-            Ok(()) => Ok(self.redirect(&format!("users/{id}/?done={}", action.name()))),
+            Ok(Some(file)) => Ok(file.into_response()),
+            Ok(None) if action == Action::Delete => Ok(self.redirect("users/?done=delete")),
+            Ok(None) => Ok(self.redirect(&format!("users/{id}/?done={}", action.name()))),
             Err(problem) if problem.code().status().is_client_error() => {
                 let error = self.describe(&problem);
                 Ok(self.action_form(problem.code().status(), &user, action, Some(&error)))
@@ -152,7 +165,8 @@ impl Visit {
         }
     }
 
-    async fn perform(&self, user: &User, action: Action) -> Result<(), Problem> {
+    /// Performs an action. Returns the file of an export.
+    async fn perform(&self, user: &User, action: Action) -> Result<Option<PersonalDataFile>, Problem> {
         let (administration, reason) = (self.administration()?, self.reason()?);
         let change = match action {
             Action::Block => UserChange { is_active: Some(false), ..UserChange::default() },
@@ -171,18 +185,21 @@ impl Visit {
             }
             Action::EndSessions => {
                 administration.end_sessions(user.id, reason).await?;
-                return Ok(());
+                return Ok(None);
+            }
+            Action::Export => {
+                return Ok(Some(administration.personal_data(user.id, reason).await?.into()));
             }
             Action::Delete => {
                 if self.form.get("digits") != Some(last_digits(user)) {
                     return Err(Problem::with_detail(ErrorCode::BadRequest, Text::PhoneDigits));
                 }
                 administration.delete_user(user.id, reason).await?;
-                return Ok(());
+                return Ok(None);
             }
         };
         administration.change_user(user.id, change, reason).await?;
-        Ok(())
+        Ok(None)
     }
 
     fn action_form(&self, status: StatusCode, user: &User, action: Action, error: Option<&str>) -> Response {

@@ -203,6 +203,7 @@ fn action_text(t: Language, action: AuditAction) -> &'static str {
         AuditAction::UserDeleted => t.action_user_deleted(),
         AuditAction::SessionsEnded => t.action_sessions_ended(),
         AuditAction::PhoneUnlocked => t.action_phone_unlocked(),
+        AuditAction::DataExported => t.action_data_exported(),
         other => other.as_str(),
     }
 }

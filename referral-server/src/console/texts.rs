@@ -258,6 +258,10 @@ texts! {
          нужно сначала отвязать от него.";
     no_phone_hint = "An empty field detaches the phone. The account stays, and cannot be signed in to until it has a phone.",
         "Пустое поле отвязывает телефон. Учётная запись остаётся, но войти в неё нельзя, пока у неё нет телефона.";
+    export_data = "Export all data", "Выгрузить данные";
+    export_data_text = "Downloads everything that is stored about the user as a JSON file, for this user only. The export is \
+                        recorded in the audit log.",
+        "Скачивает всё, что хранится о пользователе, файлом JSON, только для этого пользователя. Выгрузка записывается в журнал.";
     role = "Role", "Роль";
     no_role = "no role", "без роли";
     support = "support", "поддержка";
@@ -274,7 +278,8 @@ texts! {
         "Недавние коды и неверные коды телефона забываются, и он снова может получить код. Ограничения адресов и диапазонов \
          номеров действуют дальше.";
     reason = "Reason", "Причина";
-    reason_hint = "For the audit log, such as the number of a request", "Для журнала, например номер обращения";
+    reason_hint = "For the audit log, such as the number of a request. The user can see it in an export of their data.",
+        "Для журнала, например номер обращения. Пользователь может увидеть её, когда выгрузит свои данные.";
     first_name = "First name", "Имя";
     last_name = "Last name", "Фамилия";
     inviters_code = "Invite code of the inviter", "Код приглашения пригласившего";
@@ -339,6 +344,7 @@ texts! {
     action_user_deleted = "user deleted", "пользователь удалён";
     action_sessions_ended = "sessions ended", "сеансы завершены";
     action_phone_unlocked = "phone unlocked", "ограничения сняты";
+    action_data_exported = "data exported", "данные выгружены";
     active_field = "Active", "Активен";
     undo = "Restore the values…", "Вернуть значения…";
     undo_state = "Undo the blocking or unblocking…", "Отменить блокировку или разблокировку…";

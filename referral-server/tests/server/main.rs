@@ -30,6 +30,7 @@ mod overload;
 mod pages;
 mod pasted_text;
 mod peers;
+mod personal_data;
 mod phone;
 mod prefix;
 mod program;

@@ -6,7 +6,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::{
-    program::{Program, directory, run},
+    program::{Program, directory, mode, run},
     service::{ANNA, BORIS, SignedIn, VERA},
 };
 
@@ -278,6 +278,49 @@ async fn a_change_needs_a_whole_value_and_a_reason() {
     let unknown = failed(directory, &["users", "set-inviter", ANNA, "--code", "ZZZZZZ", "--reason", "x"]);
     assert!(unknown.contains("No user has this invite code"), "{unknown}");
     assert!(failed(directory, &["audit"]).contains("no entry matches"));
+}
+
+#[tokio::test]
+async fn all_data_of_a_user_are_exported_to_a_private_file() {
+    let directory = directory();
+    let [_, boris, vera] = three(directory.path()).await;
+    let directory = directory.path();
+    let export = ["users", "export", "8 (701) 123-45-67", "--reason", "request 17"];
+    let data = json_of(directory, &export);
+    assert_eq!((&data["user"]["id"], &data["user"]["phone"]), (&json!(boris.id), &json!(BORIS)));
+    assert_eq!((&data["invitation"]["via"], &data["invited"][0]["id"]), (&json!("sign_up"), &json!(vera.id)));
+    assert_eq!(data["sessions"].as_array().map(Vec::len), Some(1));
+    let entry = &data["audit_log"][0];
+    assert_eq!((&entry["author"], &entry["action"]), (&json!("host"), &json!("data_exported")));
+
+    let to_file = [&export[..], &["--output", "boris.json"]].concat();
+    assert_eq!(printed(directory, &to_file), "");
+    let file = directory.join("boris.json");
+    let written = || std::fs::read_to_string(&file).expect("readable");
+    let data: Value = serde_json::from_str(&written()).expect("JSON");
+    assert_eq!((mode(&file), &data["user"]["id"]), (0o600, &json!(boris.id)));
+    assert_eq!(data["audit_log"].as_array().map(Vec::len), Some(2));
+
+    // A command that cannot write its file exports nothing, so it adds no entry to the audit log.
+    let refused = failed(directory, &to_file);
+    assert!(refused.contains("boris.json exists; remove it, or replace it with --force"), "{refused}");
+    let missing = [&export[..], &["--output", "missing/boris.json"]].concat();
+    assert!(failed(directory, &missing).contains("failed to write missing/boris.json"));
+    let partial = failed(directory, &["users", "export", "1234567", "--reason", "x"]);
+    assert!(partial.contains("only a part matches"), "{partial}");
+    assert!(failed(directory, &["users", "export", BORIS]).contains("--reason"));
+    assert!(failed(directory, &["users", "export", BORIS, "--reason", "x", "--force"]).contains("--output"));
+    let log = json_of(directory, &["audit", "--action", "data_exported", "--json"]);
+    assert_eq!(log["results"].as_array().map(Vec::len), Some(2));
+    assert_eq!(log["results"][0]["reason"], "request 17");
+
+    printed(directory, &[&to_file[..], &["--force"]].concat());
+    let data: Value = serde_json::from_str(&written()).expect("JSON");
+    assert_eq!(data["audit_log"].as_array().map(Vec::len), Some(3));
+    let names = std::fs::read_dir(directory).expect("readable");
+    let hidden =
+        names.filter(|name| name.as_ref().expect("an entry").file_name().as_encoded_bytes()[0] == b'.');
+    assert_eq!(hidden.count(), 0, "no temporary files");
 }
 
 #[tokio::test]

@@ -78,7 +78,7 @@ impl Example for ReachedLimit {
 /// A request to send or to redeem a code.
 #[derive(Object, Serialize)]
 #[oai(rename = "CodeRequestRecord", example)]
-struct CodeRequest {
+pub(crate) struct CodeRequest {
     /// The time of the request.
     requested_at: Timestamp,
     /// `send` for a request to send a code, `redeem` for a request with a code.

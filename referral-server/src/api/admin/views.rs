@@ -1,7 +1,7 @@
 //! Users and entries of the audit log, as staff see them.
 
 use poem_openapi::{Object, types::Example};
-use referral_core::{Session, UserDetails, audit};
+use referral_core::{Invitation, InviteeView, Session, UserDetails, audit};
 use serde::Serialize;
 use uuid::Uuid;
 
@@ -10,7 +10,7 @@ use crate::api::{examples, timestamp::Timestamp, user_views::User};
 /// A user, as staff see it.
 #[derive(Object, Serialize)]
 #[oai(example)]
-pub(super) struct AdminUser {
+pub(crate) struct AdminUser {
     #[oai(flatten)]
     #[serde(flatten)]
     user: User,
@@ -95,7 +95,7 @@ impl Example for AdminUserDetails {
         Self {
             user: AdminUser::example(),
             inviter: Some(RelatedUser::example()),
-            invitation: Some(AcceptedInvitation { accepted_at: examples::TIME, via: "sign_up".into() }),
+            invitation: Some(AcceptedInvitation::example()),
             invited: vec![RelatedUser::example()],
             sessions: vec![UserSession::example()],
             former_users: Vec::new(),
@@ -113,10 +113,7 @@ impl From<UserDetails> for AdminUserDetails {
         Self {
             user: details.user.into(),
             inviter: details.inviter.map(RelatedUser::from),
-            invitation: details.invitation.map(|invitation| AcceptedInvitation {
-                accepted_at: invitation.accepted_at.into(),
-                via: invitation.via.as_str().to_owned(),
-            }),
+            invitation: details.invitation.as_ref().map(AcceptedInvitation::from),
             invited: invited.collect(),
             sessions: details.sessions.into_iter().map(UserSession::from).collect(),
             former_users: details.former_users.into_iter().map(RelatedUser::from).collect(),
@@ -126,7 +123,7 @@ impl From<UserDetails> for AdminUserDetails {
 
 /// The inviter of a user, an invited user, or a user who had the phone before.
 #[derive(Object, Serialize)]
-struct RelatedUser {
+pub(crate) struct RelatedUser {
     /// The id.
     id: Uuid,
     /// The phone (E.164).
@@ -136,7 +133,7 @@ struct RelatedUser {
 }
 
 impl RelatedUser {
-    fn example() -> Self {
+    pub(crate) fn example() -> Self {
         Self { id: examples::FRIENDS_ID, phone: examples::FRIENDS_PHONE.into(), joined_at: examples::TIME }
     }
 }
@@ -147,19 +144,41 @@ impl From<referral_core::User> for RelatedUser {
     }
 }
 
+impl From<InviteeView> for RelatedUser {
+    fn from(invitee: InviteeView) -> Self {
+        Self {
+            id: invitee.id.0,
+            phone: invitee.phone.as_str().to_owned(),
+            joined_at: invitee.joined_at.into(),
+        }
+    }
+}
+
 /// An invitation that a user accepted.
 #[derive(Object, Serialize)]
-struct AcceptedInvitation {
+pub(crate) struct AcceptedInvitation {
     /// The time at which the invitation was accepted.
     accepted_at: Timestamp,
     /// The operation: `sign_up`, `sign_in`, `profile`, or `staff` if staff set the inviter.
     via: String,
 }
 
+impl AcceptedInvitation {
+    pub(crate) fn example() -> Self {
+        Self { accepted_at: examples::TIME, via: "sign_up".into() }
+    }
+}
+
+impl From<&Invitation> for AcceptedInvitation {
+    fn from(invitation: &Invitation) -> Self {
+        Self { accepted_at: invitation.accepted_at.into(), via: invitation.via.as_str().to_owned() }
+    }
+}
+
 /// A session of a user.
 #[derive(Object, Serialize)]
 #[oai(example)]
-struct UserSession {
+pub(crate) struct UserSession {
     /// The id of the session.
     id: Uuid,
     /// The time at which the session was created.
@@ -210,8 +229,8 @@ pub(super) struct AuditEntry {
     at: Timestamp,
     /// The id of the user that made the change, or `host` for a command of the server.
     actor: String,
-    /// The kind of change: `user_added`, `user_changed`, `phone_changed`, `user_deleted`, `sessions_ended` or
-    /// `phone_unlocked`.
+    /// The kind of change: `user_added`, `user_changed`, `phone_changed`, `user_deleted`, `sessions_ended`,
+    /// `phone_unlocked` or `data_exported`.
     action: String,
     /// The id of the user that was changed.
     user: Option<Uuid>,
@@ -223,7 +242,7 @@ pub(super) struct AuditEntry {
 
 /// The change of a field. To undo it, set the field to `before`.
 #[derive(Object, Serialize)]
-struct FieldChange {
+pub(crate) struct FieldChange {
     /// The name of the field, such as `email`.
     field: String,
     /// The value before the change, as text.
@@ -232,13 +251,20 @@ struct FieldChange {
     after: Option<String>,
 }
 
+impl FieldChange {
+    pub(crate) fn example() -> Self {
+        Self { field: "external_id".into(), before: None, after: Some(examples::EXTERNAL_ID.into()) }
+    }
+}
+
+impl From<audit::FieldChange> for FieldChange {
+    fn from(change: audit::FieldChange) -> Self {
+        Self { field: change.field, before: change.before, after: change.after }
+    }
+}
+
 impl Example for AuditEntry {
     fn example() -> Self {
-        let change = FieldChange {
-            field: "external_id".into(),
-            before: None,
-            after: Some(examples::EXTERNAL_ID.into()),
-        };
         Self {
             id: examples::AUDIT_ENTRY_ID,
             at: examples::TIME,
@@ -246,18 +272,13 @@ impl Example for AuditEntry {
             action: "user_changed".into(),
             user: Some(examples::USER_ID),
             reason: Some(examples::REASON.into()),
-            changes: vec![change],
+            changes: vec![FieldChange::example()],
         }
     }
 }
 
 impl From<audit::AuditEntry> for AuditEntry {
     fn from(entry: audit::AuditEntry) -> Self {
-        let changes = entry.changes.into_iter().map(|change| FieldChange {
-            field: change.field,
-            before: change.before,
-            after: change.after,
-        });
         Self {
             id: entry.id.0,
             at: entry.at.into(),
@@ -265,7 +286,7 @@ impl From<audit::AuditEntry> for AuditEntry {
             action: entry.action.to_string(),
             user: entry.user.map(|user| user.0),
             reason: entry.reason.map(|reason| reason.as_str().to_owned()),
-            changes: changes.collect(),
+            changes: entry.changes.into_iter().map(FieldChange::from).collect(),
         }
     }
 }

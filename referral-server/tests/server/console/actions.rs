@@ -99,7 +99,7 @@ async fn actions_need_a_reason_and_the_form_keeps_its_values() {
     let service = start().await;
     let boris = service.enter(BORIS, None).await;
     let mut visitor = signed_in(&service).await;
-    for action in ["block", "end_sessions", "role", "delete"] {
+    for action in ["block", "end_sessions", "role", "export", "delete"] {
         let path = format!("/admin/users/{}/{action}/", boris.id);
         let fields = [("reason", " "), ("role", "admin"), ("digits", &BORIS[8..])];
         let page = act(&mut visitor, &path, &fields).await;
@@ -128,6 +128,35 @@ async fn a_user_is_deleted_after_the_last_digits_of_the_phone_are_typed() {
     let log = visitor.get("/admin/audit/").await;
     log.assert_shows(200, "deleted user");
     assert!(!log.text.contains(BORIS), "{}", log.text);
+}
+
+#[tokio::test]
+async fn admins_download_all_data_of_a_user() {
+    let service = start().await;
+    let boris = service.enter(BORIS, None).await;
+    let mut visitor = signed_in(&service).await;
+    let path = format!("/admin/users/{}/export/", boris.id);
+    visitor.get(&format!("/admin/users/{}/", boris.id)).await.assert_shows(200, &path);
+    let form = visitor.get(&path).await;
+    form.assert_shows(200, "Downloads everything that is stored about the user");
+    let token = form.field("token");
+    let without_token = visitor.post(&path, &[("reason", "request 17")]).await;
+    without_token.assert_shows(403, "The form is not valid any more");
+    let other_origin = visitor.form(&path, &[("token", &*token), ("reason", "request 17")]);
+    let other_origin = other_origin.header("sec-fetch-site", "cross-site");
+    visitor.send(other_origin).await.assert_shows(403, "The form is not valid any more");
+    assert!(!visitor.get("/admin/audit/").await.text.contains("request 17"));
+
+    let file = visitor.post(&path, &[("token", &*token), ("reason", "request 17")]).await;
+    assert_eq!((file.status, file.header("cache-control")), (200, "no-store"), "{}", file.text);
+    assert_eq!(file.header("content-type"), "application/json; charset=utf-8");
+    let disposition = format!("attachment; filename=\"personal-data-{}.json\"", boris.id);
+    assert_eq!(file.header("content-disposition"), disposition);
+    let data: serde_json::Value = serde_json::from_str(&file.text).expect("JSON");
+    assert_eq!((&data["user"]["phone"], &data["user"]["id"]), (&BORIS.into(), &boris.id.into()));
+    let log = visitor.get("/admin/audit/?action=data_exported").await;
+    log.assert_shows(200, "request 17");
+    log.assert_shows(200, "data exported");
 }
 
 /// Only the fields that differ from their values at the time when the form was opened change.
@@ -225,11 +254,11 @@ async fn support_reads_unlocks_and_ends_sessions_only() {
     let mut visitor = support(&service).await;
     let page = visitor.get(&format!("/admin/users/{}/", boris.id)).await;
     page.assert_shows(200, "End sessions");
-    for hidden in ["/edit/", "/block/", "/role/", "/phone/", "/delete/"] {
+    for hidden in ["/edit/", "/block/", "/role/", "/phone/", "/export/", "/delete/"] {
         assert!(!page.text.contains(hidden), "{hidden} in {}", page.text);
     }
     let token = page.field("token");
-    for action in ["edit", "block", "unblock", "role", "delete"] {
+    for action in ["edit", "block", "unblock", "role", "export", "delete"] {
         let path = format!("/admin/users/{}/{action}/", boris.id);
         visitor.get(&path).await.assert_shows(403, "This is available to admins only.");
         let fields = [

@@ -25,7 +25,7 @@ pub(crate) fn print_json(value: &impl Serialize) -> Result<()> {
 }
 
 /// Escapes the control characters that JSON permits in texts and that a terminal would execute.
-fn escaped(json: &str) -> String {
+pub(crate) fn escaped(json: &str) -> String {
     let mut escaped = String::with_capacity(json.len());
     for c in json.chars() {
         if matches!(c, '\u{7f}'..='\u{9f}') {

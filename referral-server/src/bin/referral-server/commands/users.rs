@@ -1,9 +1,12 @@
 //! Commands `users …`, which find, show and change users.
 
 mod changes;
+mod export;
 pub(crate) mod lookup;
 mod tree;
 pub(crate) mod view;
+
+use std::path::PathBuf;
 
 use clap::{Args, Subcommand, builder::RangedU64ValueParser};
 use referral_core::{Administration, PageSize, audit::Reason};
@@ -97,6 +100,19 @@ pub(crate) enum UsersCommand {
         #[arg(long)]
         role: Role,
     },
+    /// Write everything that is stored about a user as JSON. The export has an entry in the audit log.
+    Export {
+        #[command(flatten)]
+        user: Named,
+        #[command(flatten)]
+        reason: GivenReason,
+        /// File to create, with mode 0600 [default: standard output]
+        #[arg(long, value_name = "FILE")]
+        output: Option<PathBuf>,
+        /// Replace the file if it exists
+        #[arg(long, requires = "output")]
+        force: bool,
+    },
     /// Delete a user and all personal data. This cannot be undone.
     Erase {
         #[command(flatten)]
@@ -168,6 +184,9 @@ async fn perform(host: &Administration, command: UsersCommand) -> Result<()> {
         UsersCommand::Tree { user, depth, limit, format } => {
             let limits = TreeLimits { depth, invitees: PageSize::new(limit)? };
             return print_tree(host, &user, limits, format).await;
+        }
+        UsersCommand::Export { user, reason, output, force } => {
+            return export::run(host, &user, &reason, output.as_deref(), force).await;
         }
         UsersCommand::Block(change) => (change, ChangeCommand::Block),
         UsersCommand::Unblock(change) => (change, ChangeCommand::Unblock),
