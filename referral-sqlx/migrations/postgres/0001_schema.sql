@@ -102,9 +102,9 @@ CREATE TABLE referral.user_search (
 -- n-gram in the index and does not scan all users for it.
 ALTER TABLE referral.user_search ALTER COLUMN ngrams SET STATISTICS 1000;
 
--- New n-grams are first added to a pending list. Each search reads the whole list, so it is kept short.
-CREATE INDEX user_search_ngrams ON referral.user_search USING gin (ngrams)
-WITH (fastupdate = on, gin_pending_list_limit = 256);
+-- New n-grams are first added to a pending list. Each search reads the whole list, so the program keeps it short
+-- with the setting `gin_pending_list_limit`. The index has no limit of its own, which an import could not raise.
+CREATE INDEX user_search_ngrams ON referral.user_search USING gin (ngrams) WITH (fastupdate = on);
 
 -- Number of users with a phone, so that it need not be counted. It is the sum of several rows, because sign-ups would wait
 -- for each other to update a single row.

@@ -8,6 +8,7 @@ use sqlx::{Connection as _, Executor as _, Postgres, Transaction};
 use super::{
     PostgresStorage, add_user, change_user,
     connections::Connection,
+    open::LIMIT_PENDING_LIST,
     retry::{WriteConflict, reason, write_error},
     store::is_code_taken,
 };
@@ -23,7 +24,7 @@ macro_rules! in_savepoint {
     ($store:ident, $transaction:ident, $lease:ident => $work:expr) => {{
         // If the transaction is aborted, `begin` would fail after it has changed the state that `sqlx` keeps
         // of the transaction: further statements would be committed one by one.
-        $transaction.execute("SELECT").await.map_err(failure)?;
+        $transaction.execute(LIMIT_PENDING_LIST).await.map_err(failure)?;
         let mut attempts = 0;
         loop {
             attempts += 1;

@@ -219,13 +219,19 @@ impl PostgresStorage {
     }
 }
 
-/// Returns statements that set the time limits and these settings until the end of a transaction.
+/// Limits the list of n-grams that wait to be added to the search index, in KiB, until the end of a transaction.
+/// Each search reads the whole list.
+pub(super) const LIMIT_PENDING_LIST: &str = "SET LOCAL gin_pending_list_limit = 256";
+
+/// Returns statements that set the time limits, the limit of the pending list and these settings until the end of
+/// a transaction.
 fn local_settings(statement_timeout: Duration, settings: &[(&str, &str)]) -> String {
     let (timeout, idle) = (statement_timeout.as_millis(), IDLE_TRANSACTION_TIMEOUT.as_millis());
-    let timeouts = format!(
-        "; SET LOCAL statement_timeout = {timeout}; SET LOCAL idle_in_transaction_session_timeout = {idle}"
+    let always = format!(
+        "; SET LOCAL statement_timeout = {timeout}; SET LOCAL idle_in_transaction_session_timeout = {idle}; \
+         {LIMIT_PENDING_LIST}"
     );
-    settings.iter().fold(timeouts, |text, (name, value)| format!("{text}; SET LOCAL {name} = {value}"))
+    settings.iter().fold(always, |text, (name, value)| format!("{text}; SET LOCAL {name} = {value}"))
 }
 
 /// Settings of the planner, for connections that are not shared through a pooler.
@@ -253,6 +259,8 @@ fn direct(url: &str, statement_timeout: Duration) -> Result<Vec<PgConnectOptions
         ("tcp_keepalives_interval", KEEPALIVE.as_secs().to_string()),
         ("tcp_keepalives_count", "3".to_owned()),
         ("tcp_user_timeout", timeout(3 * KEEPALIVE)),
+        // The same limit as in `LIMIT_PENDING_LIST`.
+        ("gin_pending_list_limit", "256".to_owned()),
     ];
     let planner = PLANNER_SETTINGS.map(|(name, value)| (name, value.to_owned()));
     let settings: Vec<_> = settings.into_iter().chain(planner).collect();

@@ -1,14 +1,24 @@
-//! Statements with outdated statistics, and prepared statements after a change of the schema.
+//! Statements with outdated statistics, prepared statements after a change of the schema, and settings of
+//! transactions that write.
+
+use std::sync::Arc;
 
 use referral_core::{
-    EditProfile, ListUsers, Name, ProfileChange,
+    CreateUser, EditProfile, InviteCode, ListUsers, Name, ProfileChange, UserId,
     clock::{Clock as _, SystemClock},
-    storage::Retention,
+    policy::Policy,
+    sms::DevelopmentSender,
+    storage::{ImportBatch, ImportOutcome, ImportedInvitation, RecordedUser, Retention, UserStorage as _},
 };
-use referral_sqlx::connect;
-use sqlx::{AssertSqlSafe, Executor as _, Row as _};
+use referral_sqlx::{PostgresOptions, PostgresStorage, connect};
+use sqlx::{AssertSqlSafe, Executor as _, PgPool, Row as _};
+use uuid::Uuid;
 
-use crate::harness::{Harness, search};
+use crate::{
+    harness::{Harness, search},
+    service,
+    sign_in::{enter, phone},
+};
 
 #[tokio::test]
 async fn a_deletion_removes_one_batch_with_outdated_statistics() {
@@ -62,4 +72,40 @@ async fn requests_succeed_after_a_newer_program_adds_columns() {
             harness.operator.execute(AssertSqlSafe(expand)).await.expect("expanded");
         }
     }
+}
+
+#[tokio::test]
+async fn only_an_import_raises_the_limit_of_the_pending_list_of_the_search_index() {
+    let Some(mut harness) = Harness::new().await else { return };
+    let record = "CREATE TABLE limits (number serial, value text); \
+                  CREATE FUNCTION record_limit() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+                      INSERT INTO limits (value) VALUES (current_setting('gin_pending_list_limit')); RETURN NULL; \
+                  END $$; \
+                  CREATE TRIGGER record_limit AFTER INSERT ON referral.user_search \
+                  FOR EACH ROW EXECUTE FUNCTION record_limit()";
+    harness.operator.execute(record).await.expect("created");
+    harness.enter(1, None).await.expect("signed in");
+
+    let pool = PgPool::connect(&harness.database.url).await.expect("connected");
+    let storage = PostgresStorage::with_pool(pool.clone(), &PostgresOptions::default()).await;
+    let storage = Arc::new(storage.expect("opened"));
+    let builder = service::builder(storage.clone(), DevelopmentSender).policy(Policy::development());
+    let referral = builder.build().expect("valid");
+    enter(&referral, 2, None).await;
+
+    let mut transaction = pool.begin().await.expect("started");
+    let request = referral.create_user_request(CreateUser::new(phone(3))).expect("a mobile phone");
+    storage.add_user_in(&mut transaction, &request).await.expect("added").expect("new");
+    transaction.commit().await.expect("committed");
+
+    let mut record = storage.export_users(None, 1).await.expect("read").remove(0);
+    let RecordedUser::Present(user) = &mut record.user else { panic!("a user") };
+    (user.id, user.phone) = (UserId(Uuid::from_u128(7)), phone(4));
+    user.invite_code = InviteCode::parse("ABC234").expect("valid");
+    let imported = storage.import_users(&ImportBatch::new(vec![record])).await.expect("imported");
+    assert_eq!(imported, [ImportOutcome::Added(ImportedInvitation::None)]);
+
+    let limits = sqlx::query_scalar("SELECT value FROM limits ORDER BY number");
+    let limits: Vec<String> = limits.fetch_all(&mut harness.operator).await.expect("read");
+    assert_eq!(limits, ["256kB", "256kB", "256kB", "1MB"]);
 }
