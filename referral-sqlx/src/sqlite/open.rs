@@ -54,6 +54,10 @@ pub struct SqliteOptions {
     /// another prefix than the default, the text of each statement is replaced before it is executed, which
     /// takes one to four microseconds. Default: `referral_`.
     pub table_prefix: String,
+    /// Size in KiB of the page cache of the connection that writes. Pages that a transaction changes and that
+    /// do not fit are written and read again before its end. Imports of large files are faster with a larger
+    /// cache. The cache takes only as much memory as it has pages. Default: 2000, as in SQLite.
+    pub write_cache: u32,
     /// Hook that runs in the transaction that adds a user. Default: none.
     pub hook: Option<Arc<dyn TransactionHook<Sqlite>>>,
 }
@@ -64,6 +68,7 @@ impl Default for SqliteOptions {
             search_timeout: SEARCH_TIMEOUT,
             migrate: true,
             table_prefix: table_prefix::DEFAULT.to_owned(),
+            write_cache: 2_000,
             hook: None,
         }
     }
@@ -275,7 +280,10 @@ async fn try_open(
         migrations.check_connection(&mut first).await?;
     }
 
-    let writing = database.connect().await.map_err(not_opened)?;
+    // A negative number is a size in KiB, and a positive one a number of pages.
+    let cache = format!("-{}", options.write_cache);
+    let writing = File { options: database.options.clone().pragma("cache_size", cache), ..database.clone() };
+    let writer = writing.connect().await.map_err(not_opened)?;
     // Readers do not open the file as read-only, because a read-only connection cannot recover the log after
     // a crash. The pragma rejects their writes instead.
     let reading = File { options: database.options.clone().pragma("query_only", "ON"), ..database.clone() };
@@ -289,7 +297,7 @@ async fn try_open(
     let log = Log::new(&database.options, log, list_readers.gate(), readers.gate());
     Ok(SqliteStorage {
         hook: options.hook.clone(),
-        writer: Writer::start(writing, database.clone(), log),
+        writer: Writer::start(writer, writing, log),
         readers,
         list_readers,
         lists: Bulkhead::new(LIST_READERS, ACQUIRE_TIMEOUT),
@@ -407,6 +415,26 @@ pub(super) mod tests {
         let (store, _options, _directory) = impatient_store().await;
         let written = store.reader().await.expect("a reader").execute(COUNT).await;
         assert!(written.is_err());
+    }
+
+    #[tokio::test]
+    async fn only_the_connection_that_writes_has_the_larger_cache() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let mut options = SqliteOptions::default();
+        options.write_cache = 5_000;
+        let store = SqliteStorage::open(&directory.path().join("referral.db"), &options).await;
+        let store = store.expect("a new file");
+        let written = store.writer.write(move |connection| {
+            async move {
+                let row = connection.fetch_one("PRAGMA cache_size").await.map_err(failure)?;
+                Ok(row.get::<i64, _>(0))
+            }
+            .boxed()
+        });
+        let written = written.await.expect("a pragma");
+        let mut reader = store.reader().await.expect("a reader");
+        let read: i64 = reader.fetch_one("PRAGMA cache_size").await.expect("a pragma").get(0);
+        assert_eq!([written, read], [-5_000, -2_000]);
     }
 
     #[tokio::test]
