@@ -44,6 +44,10 @@ const PAUSE: u32 = 8;
 /// batches need.
 const SQLITE_CACHE: u32 = 64 << 10;
 
+/// Shortest time limit of a statement of an import into PostgreSQL. A statement adds up to 1000 rows, and took
+/// more than the usual five seconds on a busy machine.
+const POSTGRES_STATEMENT_TIMEOUT: Duration = Duration::from_mins(1);
+
 #[derive(Debug, Args)]
 pub(crate) struct ImportCommand {
     /// Files to import
@@ -91,7 +95,9 @@ pub(crate) async fn run(settings: &Settings, command: &ImportCommand) -> Result<
     let stopped_by = stop_signal()?;
     let mut sqlite = settings.sqlite_options();
     sqlite.write_cache = SQLITE_CACHE;
-    let storage = serve::connect_with(settings, &sqlite).await?;
+    let mut postgres = settings.postgres_options();
+    postgres.statement_timeout = postgres.statement_timeout.max(POSTGRES_STATEMENT_TIMEOUT);
+    let storage = serve::connect_with(settings, &sqlite, &postgres).await?;
     let mut import = Import {
         storage: &*storage,
         files: files.into(),

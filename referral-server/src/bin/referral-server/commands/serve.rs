@@ -21,7 +21,7 @@ use referral_core::{
     storage::Storage,
 };
 use referral_server::{AppOptions, ClientAddresses, Draining, Metrics, app, with_sources};
-use referral_sqlx::{ConnectError, PostgresStorage, SqliteOptions, SqliteStorage};
+use referral_sqlx::{ConnectError, PostgresOptions, PostgresStorage, SqliteOptions, SqliteStorage};
 use tokio::{
     net::TcpListener,
     signal::unix::{Signal, SignalKind, signal},
@@ -81,21 +81,26 @@ pub(crate) async fn build(
 
 /// Opens the storage that the settings name, and creates or checks the data directory.
 pub(crate) async fn connect(settings: &Settings) -> Result<Arc<dyn Storage>> {
-    connect_with(settings, &settings.sqlite_options()).await
+    connect_with(settings, &settings.sqlite_options(), &settings.postgres_options()).await
 }
 
-/// Opens the storage like [`connect`], with other options of SQLite.
-pub(crate) async fn connect_with(settings: &Settings, sqlite: &SqliteOptions) -> Result<Arc<dyn Storage>> {
+/// Opens the storage like [`connect`], with other options of the databases.
+pub(crate) async fn connect_with(
+    settings: &Settings,
+    sqlite: &SqliteOptions,
+    postgres: &PostgresOptions,
+) -> Result<Arc<dyn Storage>> {
     let data_dir = &settings.store.data_dir;
     match settings.store.database_url {
         None => key_files::create_data_dir(data_dir)?,
         Some(_) if settings.uses_data_dir() => key_files::check_data_dir(data_dir)?,
         Some(_) => {}
     }
-    let storage = open(settings, sqlite).await.map_err(|error| match settings.store.database_url {
-        Some(_) => format!("{}: {}", flags::with_variable("--database-url"), with_sources(&error)).into(),
-        None => Box::<dyn std::error::Error>::from(error),
-    })?;
+    let storage =
+        open(settings, sqlite, postgres).await.map_err(|error| match settings.store.database_url {
+            Some(_) => format!("{}: {}", flags::with_variable("--database-url"), with_sources(&error)).into(),
+            None => Box::<dyn std::error::Error>::from(error),
+        })?;
     if settings.uses_data_dir() {
         key_files::create_data_dir(data_dir)?;
     }
@@ -103,11 +108,13 @@ pub(crate) async fn connect_with(settings: &Settings, sqlite: &SqliteOptions) ->
 }
 
 /// Opens the database that the settings name.
-async fn open(settings: &Settings, sqlite: &SqliteOptions) -> Result<Arc<dyn Storage>, ConnectError> {
+async fn open(
+    settings: &Settings,
+    sqlite: &SqliteOptions,
+    postgres: &PostgresOptions,
+) -> Result<Arc<dyn Storage>, ConnectError> {
     Ok(match &settings.store.database_url {
-        Some(url) if settings.store.is_postgres() => {
-            Arc::new(PostgresStorage::connect(url, &settings.postgres_options()).await?)
-        }
+        Some(url) if settings.store.is_postgres() => Arc::new(PostgresStorage::connect(url, postgres).await?),
         Some(url) if url.starts_with("sqlite:") => Arc::new(SqliteStorage::connect(url, sqlite).await?),
         // `connect` rejects the URL with the reason.
         Some(url) => referral_sqlx::connect(url).await?,
